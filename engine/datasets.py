@@ -1,0 +1,255 @@
+"""Where pictures come from: CIFAR, the embedded digits, folders of the user's own.
+
+Each reader returns ((train images, labels), (test images, labels), DataInfo); images are uint8 (N, H, W, 3).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.data import Data, DataInfo, TensorSplit, hold_out
+from engine.errors import BAD_DATA, UserError
+
+CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+CIFAR100_MEAN, CIFAR100_STD = (0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)
+DIGITS_SHA256 = "0b7e9c3202d7bcd255d6a19a238d3743bf5e320ba74812a6679958a017c55382"
+IN_MEMORY_BYTES = 10**9
+DOWNLOAD_TIMEOUT_S = 5  # per attempt; several addresses may be tried within the 10 s allowed
+
+Part = tuple[Tensor, Tensor]
+Read = tuple[Part, Part, DataInfo]
+
+
+def load(
+    name: str = "auto",
+    root: Path = Path("data"),
+    device: torch.device | None = None,
+    image_size: int | None = None,
+    val: int = 0,
+    workers: int = 2,
+) -> Data:
+    """Read a data set (the values of --dataset) and put it on the device.
+
+    Raises:
+        UserError: exit 4 if pictures are missing or damaged, exit 2 if --val leaves none to train on.
+    """
+    device = device or torch.device("cpu")
+    if name == "auto":
+        return _auto(root, device, image_size, val, workers)
+    if name == "imagefolder":
+        from engine import stream
+
+        size = image_size or native_size(root)
+        if stream.bytes_needed(root, size) > IN_MEMORY_BYTES:
+            return stream.load(root, device, size, val, workers)
+        train, test, info = read_folder(root, size)
+    else:
+        train, test, info = READERS[name](root, image_size)
+    judged = "test"
+    if val:
+        if val >= len(train[1]):
+            raise UserError(
+                f"--val {val}: there are only {len(train[1])} training pictures",
+                "hold out fewer pictures",
+            )
+        (train, test), judged = hold_out(*train, val), "val"
+    return Data(
+        info, TensorSplit(*train, info, device), TensorSplit(*test, info, device), judged
+    )
+
+
+def _auto(
+    root: Path, device: torch.device, image_size: int | None, val: int, workers: int
+) -> Data:
+    """CIFAR-10, else the digits with a notice that cannot be overlooked."""
+    try:
+        return load("cifar10", root, device, image_size, val, workers)
+    except UserError as fault:
+        if fault.code != BAD_DATA or (root / "cifar-10-batches-py").exists():
+            raise  # damaged pictures are a fault, not a reason to train on others
+        rule = "=" * 78
+        print(
+            f"{rule}\nNOTICE: CIFAR-10 is not on disk under {root}/ and could not be downloaded.\n"
+            "Using the embedded handwritten digits (scikit-learn) instead: results are for\n"
+            f"DIGITS and say so. Insist on CIFAR-10 with --dataset cifar10.\n{rule}",
+            file=sys.stderr,
+        )
+        return load("digits", root, device, image_size, val, workers)
+
+
+def _cifar(kind: str, root: Path, image_size: int | None) -> Read:
+    import torchvision
+
+    name = {"cifar10": "CIFAR10", "cifar100": "CIFAR100"}[kind]
+    reader = getattr(torchvision.datasets, name)
+    try:
+        parts = [reader(str(root), train=train) for train in (True, False)]
+    except RuntimeError:  # absent, or a checksum does not match
+        parts = _download(reader, name, root)
+    train, test = [
+        (resize(torch.from_numpy(part.data), image_size), torch.tensor(part.targets))
+        for part in parts
+    ]
+    mean, std = (CIFAR_MEAN, CIFAR_STD) if kind == "cifar10" else (CIFAR100_MEAN, CIFAR100_STD)
+    label = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}[kind]
+    info = DataInfo(kind, label, len(parts[0].classes), train[0].shape[1], mean, std)
+    return train, test, info
+
+
+def _download(reader: type, name: str, root: Path) -> list:
+    """Fetch and check a CIFAR set; torchvision compares the md5 of the archive and of each batch file."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
+    try:
+        parts = [reader(str(root), train=train, download=True) for train in (True, False)]
+    except Exception as fault:  # urllib, socket, tarfile, md5: all mean that there are no pictures
+        reason = str(fault).splitlines()[0] if str(fault) else type(fault).__name__
+        raise UserError(
+            f"{name} is not under {root}/ and could not be downloaded ({reason})",
+            f"unpack its archive under {root}/, point --data at it, or take --dataset digits",
+            BAD_DATA,
+        ) from fault
+    finally:
+        socket.setdefaulttimeout(before)
+    return parts
+
+
+def _digits(root: Path, image_size: int | None) -> Read:
+    """scikit-learn's 1,797 real 8x8 digits, enlarged to 3x32x32; every fifth one is for testing."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    raw = np.round(digits.images * (255 / 16)).astype(np.uint8)  # (N, 8, 8), values 0..16
+    if hashlib.sha256(raw.tobytes() + digits.target.astype(np.int64).tobytes()).hexdigest() != DIGITS_SHA256:
+        raise UserError(
+            "the digits of the installed scikit-learn are not the known ones (sha256 differs)",
+            "reinstall scikit-learn",
+            BAD_DATA,
+        )
+    images = resize(torch.from_numpy(raw)[..., None].expand(-1, -1, -1, 3), image_size or 32)
+    labels = torch.from_numpy(digits.target.astype(np.int64))
+    testing = torch.arange(len(labels)) % 5 == 0
+    train, test = (images[~testing], labels[~testing]), (images[testing], labels[testing])
+    info = DataInfo("digits", "digits", 10, images.shape[1], *statistics(train[0]), flip=False)
+    return train, test, info
+
+
+READERS = {
+    "cifar10": lambda root, size: _cifar("cifar10", root, size),
+    "cifar100": lambda root, size: _cifar("cifar100", root, size),
+    "digits": _digits,
+}
+
+
+def resize(images: Tensor, size: int | None) -> Tensor:
+    """(N, H, W, 3) uint8 to side `size`, bilinear; None leaves the pictures alone."""
+    if size is None or images.shape[1] == size:
+        return images.contiguous()
+    scaled = torch.nn.functional.interpolate(
+        images.permute(0, 3, 1, 2).float(), (size, size), mode="bilinear", antialias=True
+    )
+    return scaled.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel of uint8 (N, H, W, 3), as fractions of 255, to 4 digits."""
+    pixels = images.reshape(-1, 3).double() / 255
+    return (
+        tuple(round(v, 4) for v in pixels.mean(0).tolist()),
+        tuple(max(round(v, 4), 1e-4) for v in pixels.std(0).tolist()),
+    )
+
+
+def folder_files(root: Path, part: str) -> tuple[list[tuple[Path, int]], list[str]]:
+    """The pictures of `root/part/<class>/*` with their class numbers, and the class names.
+
+    Raises:
+        UserError: exit 4, naming the folder that is missing or empty.
+    """
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
+    folder = root / part
+    names = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+    files = [
+        (path, number)
+        for number, name in enumerate(names)
+        for path in sorted((folder / name).iterdir())
+        if path.suffix.lower() in IMG_EXTENSIONS
+    ]
+    if not files:
+        raise UserError(
+            f"no pictures under {folder}/<class>/",
+            "--dataset imagefolder wants DIR/train/<class>/* and DIR/test/<class>/*, DIR given by --data",
+            BAD_DATA,
+        )
+    return files, names
+
+
+def native_size(root: Path) -> int:
+    """The side that pictures of a folder get without --image_size: the first one's, at most 224."""
+    from PIL import Image
+
+    files, _ = folder_files(root, "train")
+    with Image.open(files[0][0]) as picture:
+        return min(*picture.size, 224)
+
+
+def read_picture(path: Path, size: int) -> np.ndarray:
+    """Decode, scale the short side to `size` and cut the middle square: uint8 (size, size, 3).
+
+    Raises:
+        UserError: exit 4, naming the file.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            rgb = picture.convert("RGB")
+    except OSError as fault:
+        raise UserError(
+            f"cannot read {path}: {fault}", "remove or replace the picture", BAD_DATA
+        ) from fault
+    if rgb.size != (size, size):
+        scale = size / min(rgb.size)
+        width, height = (max(size, round(side * scale)) for side in rgb.size)
+        left, top = (width - size) // 2, (height - size) // 2
+        rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
+        rgb = rgb.crop((left, top, left + size, top + size))
+    return np.asarray(rgb)
+
+
+def folder_info(root: Path, classes: int, size: int) -> DataInfo:
+    """DataInfo without statistics; the known JPEG copy of CIFAR-10 is labelled as what it is."""
+    label = {"cifar10-jpeg": "CIFAR-10 (JPEG copy)"}.get(root.resolve().name, root.resolve().name)
+    return DataInfo("imagefolder", label, classes, size, (0.0,) * 3, (1.0,) * 3, pad=size // 8)
+
+
+def read_folder(root: Path, size: int) -> Read:
+    parts: list[Part] = []
+    names: list[str] = []
+    for part in ("train", "test"):
+        files, found = folder_files(root, part)
+        if names and names != found:
+            raise UserError(
+                f"{root}/train and {root}/test hold different classes",
+                "make their folders agree",
+                BAD_DATA,
+            )
+        names = found
+        with ThreadPoolExecutor() as pool:  # decoding releases the interpreter lock
+            pictures = list(pool.map(lambda item: read_picture(item[0], size), files))
+        parts.append(
+            (torch.from_numpy(np.stack(pictures)), torch.tensor([number for _, number in files]))
+        )
+    info = folder_info(root, len(names), size)
+    mean, std = statistics(parts[0][0])
+    return parts[0], parts[1], replace(info, mean=mean, std=std)

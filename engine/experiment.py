@@ -1,0 +1,194 @@
+"""What the commands share between their flags and their networks: device, data, training, the file at the end."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from engine import checkpoint, datasets, device, loop
+from engine.checkpoint import Checkpoint, Origin
+from engine.data import Data
+from engine.errors import BAD_CHECKPOINT, BAD_DATA, UserError
+from engine.files import check_writable
+from engine.folder import RunFolder
+from engine.recipe import SEED, Recipe
+
+SAVED = Path("models_save")
+
+
+class Experiment:
+    """One run of one command.
+
+    Args:
+        args: parsed flags.
+        save: the file it writes unless --save says otherwise; checked here, before any work.
+        source: the file it starts from, if any.
+
+    Raises:
+        UserError: exit 6 if the output cannot be written, exit 2 if it is the input and --overwrite is not given.
+    """
+
+    def __init__(self, args: argparse.Namespace, save: Path, source: Path | None = None) -> None:
+        self.args, self.source = args, source
+        self.save = args.save or save
+        if source and self.save.resolve() == source.resolve() and not args.overwrite:
+            raise UserError(f"{self.save} is both input and output", "name another --save, or add --overwrite")
+        check_writable(self.save)
+        self.device = device.choose(args.device)
+        torch.manual_seed(args.seed)
+
+    def data(self, parent: Checkpoint | None = None) -> Data:
+        """The data set of the flags, else that of the input file, else `auto`.
+
+        Raises:
+            UserError: exit 2 if the input file was made for another number of classes.
+        """
+        args = self.args
+        known = (parent or {}).get("dataset", {})
+        if known.get("name") == "unknown":  # a file of the original's
+            known = {}
+        data = datasets.load(
+            args.dataset or known.get("name", "auto"),
+            args.data,
+            self.device,
+            args.image_size or (known.get("image_size") if not args.dataset else None),
+            args.val,
+            args.num_workers,
+        )
+        classes = args.classes or data.info.classes
+        if parent:
+            classes = parent["arch_args"]["classes"]
+        if classes < data.info.classes:
+            raise UserError(
+                f"{data.info.label} has {data.info.classes} classes, the network {classes}",
+                "name the data set that the network was made for with --dataset and --data",
+                BAD_DATA if not parent else BAD_CHECKPOINT,
+            )
+        return data
+
+    def classes(self, data: Data) -> int:
+        return self.args.classes or data.info.classes
+
+    def train(
+        self,
+        model: nn.Module,
+        data: Data,
+        recipe: Recipe,
+        quantized: bool = False,
+        stage: dict[str, Any] | None = None,
+        **hooks: Callable,
+    ) -> tuple[list[loop.Row], Recipe]:
+        """Fit with the flags' changes to `recipe`, in a run folder; returns the rows of metrics."""
+        args = self.args
+        if args.recipe == "seed":
+            recipe = SEED
+        recipe = recipe.changed(
+            epochs=args.epochs, lr=args.lr, weight_decay=args.wd, batch_size=args.train_batch_size
+        )
+        precision = device.precision(args.precision, self.device, quantized)
+        config = loop.FitConfig(recipe, args.seed, precision, args.eval_batch_size, args.quiet)
+        folder = RunFolder(args.run_dir or Path("runs") / self.save.stem)
+        identity = self._identity(recipe, precision, data, stage or {})
+        resume = self._resume(folder, identity)
+        flags = {k: v for k, v in vars(args).items() if k not in ("command", "default_arch")}
+        folder.describe({k: str(v) if isinstance(v, Path) else v for k, v in flags.items()}, config)
+        model.to(self.device, memory_format=torch.channels_last)
+        if not args.quiet:
+            self._announce(model, data, recipe, precision, len(resume["rows"]) if resume else 0)
+        rows = loop.fit(
+            model, data, config, resume=resume,
+            after_epoch=lambda progress: folder.keep(progress, identity), **hooks,
+        )  # fmt: skip
+        folder.write_metrics(rows)
+        folder.draw(rows)
+        return rows, recipe
+
+    def _identity(self, recipe: Recipe, precision: str, data: Data, stage: dict) -> dict[str, Any]:
+        """What has to be the same for a resumed run to be the same run."""
+        return {
+            **{k: list(v) if isinstance(v, tuple) else v for k, v in asdict(recipe).items()},
+            "seed": self.args.seed,
+            "precision": precision,
+            "dataset": data.info.label,
+            "val": self.args.val,
+            "source_sha256": checkpoint.sha256(self.source) if self.source else None,
+            **stage,
+        }
+
+    def _resume(self, folder: RunFolder, identity: dict[str, Any]) -> dict[str, Any] | None:
+        if not self.args.resume:
+            return None
+        path = folder.state_path if self.args.resume == "auto" else Path(self.args.resume)
+        if self.args.resume == "auto" and not path.exists():
+            print(f"--resume: nothing in {folder.path} yet, starting afresh", file=sys.stderr)
+            return None
+        return folder.state(path, identity)
+
+    def _announce(self, model: nn.Module, data: Data, recipe: Recipe, precision: str, done: int) -> None:
+        count = sum(p.numel() for p in model.parameters())
+        print(
+            f"{data.info.label}: {len(data.train):,} training and {len(data.test):,} {data.judged} pictures; "
+            f"{count:,} parameters; {recipe.epochs} epochs of batch {recipe.batch_size}, {recipe.optimizer} "
+            f"lr {recipe.lr:g}; {self.device.type} {precision}" + (f"; resumed after epoch {done}" if done else ""),
+            file=sys.stderr,
+        )
+
+    def judge(self, model: nn.Module, data: Data) -> loop.Judgement:
+        return loop.evaluate(model.to(self.device), data.test, self.args.eval_batch_size)
+
+    def metrics(self, judged: loop.Judgement, data: Data, **more: Any) -> dict[str, Any]:
+        """The entry of a checkpoint that says how good exactly these weights are, and on what."""
+        return {
+            "accuracy": judged.accuracy,
+            "loss": judged.loss,
+            "pictures": len(data.test),
+            "judged_on": data.judged,
+            **more,
+        }
+
+    def write(
+        self, model: nn.Module, arch: str, arch_args: dict[str, Any], data: Data,
+        metrics: dict[str, Any], transforms: list[dict[str, Any]],
+    ) -> Path:  # fmt: skip
+        """Save the checkpoint; the last thing a command does."""
+        origin = Origin(self.args.command, self.args.seed, self.source)
+        checkpoint.save(
+            self.save,
+            checkpoint.make(model, arch, arch_args, data.info, metrics, transforms, origin),
+        )
+        return self.save
+
+
+def judge_file(
+    args: argparse.Namespace, path: Path, model: nn.Module, content: Checkpoint
+) -> dict[str, Any]:
+    """--evaluate: the accuracy of a file's network, nothing trained and nothing written."""
+    where = device.choose(args.device)
+    known = content["dataset"]
+    data = datasets.load(
+        args.dataset or (known["name"] if known["name"] != "unknown" else "auto"),
+        args.data, where, args.image_size or (None if args.dataset else known["image_size"]),
+        args.val, args.num_workers,
+    )  # fmt: skip
+    judged = loop.evaluate(model.to(where), data.test, args.eval_batch_size)
+    text = f"{data.judged} accuracy {judged.accuracy:.2f} % on {data.info.label} ({len(data.test):,} pictures)"
+    return {"text": text, "path": path, "accuracy": judged.accuracy, "loss": judged.loss}
+
+
+def find(given: Path | str | None, default: Path, maker: str) -> Path:
+    """The input file of a stage: as given, else the default one of the stage before.
+
+    Raises:
+        UserError: exit 3, naming the command that makes the missing file.
+    """
+    path = Path(given) if given else default
+    if not path.exists():
+        raise UserError(f"{path}: no such file", f"make it with: python -m {maker}", BAD_CHECKPOINT)
+    return path

@@ -1,0 +1,84 @@
+"""What a network costs: parameters, multiply-accumulates, bits, memory; layer by layer.
+
+A module whose tensors are stored in fewer than 32 bits says so itself, with `stored_bits()`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import nn
+
+
+@dataclass
+class LayerCost:
+    """One layer on one picture: MACs of convolutions and linear layers, bits of all tensors kept for inference."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    params: int
+    macs: int
+    bits: int
+
+    @property
+    def output_bytes(self) -> int:
+        return 4 * prod(self.shape)
+
+
+def stored_bits(module: nn.Module) -> int:
+    """Bits of a module's own tensors: 32 each, unless it knows better. Counters are not needed to run a network."""
+    if hasattr(module, "stored_bits"):
+        return module.stored_bits()
+    own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+    return sum(32 * tensor.numel() for name, tensor in own if name != "num_batches_tracked")
+
+
+@torch.no_grad()
+def layers(model: nn.Module, image_size: int = 32) -> list[LayerCost]:
+    """Run one black picture through a copy in eval mode and list the leaf modules in the order they ran."""
+    rows: list[LayerCost] = []
+
+    def note(name: str):
+        def hook(module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
+            weight = getattr(module, "weight", None)
+            macs = 0
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                per_output = prod(weight.shape[1:])
+                macs = per_output * prod(output.shape[1:])
+            params = sum(p.numel() for p in module.parameters(recurse=False))
+            rows.append(
+                LayerCost(name, type(module).__name__, tuple(output.shape[1:]), params, macs, stored_bits(module))
+            )
+
+        return hook
+
+    handles = [
+        module.register_forward_hook(note(name))
+        for name, module in model.named_modules()
+        if _is_layer(module)
+    ]
+    parameter = next(model.parameters(), None)
+    device = parameter.device if parameter is not None else next(model.buffers()).device
+    was_training = model.training
+    try:
+        model.eval()(torch.zeros(1, 3, image_size, image_size, device=device))
+    finally:
+        model.train(was_training)
+        for handle in handles:
+            handle.remove()
+    return rows
+
+
+def _is_layer(module: nn.Module) -> bool:
+    """A leaf, or a layer with quantizers inside: those belong to the layer."""
+    return isinstance(module, (nn.Conv2d, nn.Linear)) or (
+        not any(True for _ in module.children()) and not getattr(module, "part_of_layer", False)
+    )
+
+
+def total(rows: list[LayerCost], what: str) -> int:
+    """Sum of `params`, `macs`, `bits` or `output_bytes`."""
+    return sum(getattr(row, what) for row in rows)

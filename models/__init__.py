@@ -1,0 +1,126 @@
+"""The registry of networks: build one by name, or rebuild float and pruned ones from a checkpoint."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from engine.errors import BAD_CHECKPOINT, USAGE, UserError
+from models.nin import nin, nin_3x3
+from models.nin_gc import nin_gc
+
+NETWORKS: dict[str, Callable[..., nn.Module]] = {"nin": nin, "nin_3x3": nin_3x3, "nin_gc": nin_gc}
+
+
+def names() -> list[str]:
+    return list(NETWORKS)
+
+
+def build(arch: str, cfg: Sequence[int] | None = None, classes: int = 10, **more: Any) -> nn.Module:
+    """Make a network with fresh weights.
+
+    Args:
+        arch: a registered name, or `package.module:function` for a function of the user's, called with
+            `cfg` and `classes` and returning a module that follows models.channels.Network.
+        cfg: widths, None for the network's own.
+
+    Raises:
+        UserError: exit 2 for an unknown name or a cfg that does not fit.
+    """
+    function = _imported(arch) if ":" in arch else NETWORKS.get(arch)
+    if function is None:
+        raise UserError(f"unknown network {arch!r}", f"one of {', '.join(NETWORKS)}, or package.module:function")
+    try:
+        model = function(cfg=cfg, classes=classes, **more)
+    except ValueError as fault:
+        raise UserError(f"--cfg does not fit {arch}: {fault}", "see --help for the form of --cfg") from fault
+    missing = [name for name in ("cfg", "ends", "channel_groups") if not hasattr(model, name)]
+    if missing:
+        raise UserError(
+            f"{arch}: the network has no {', '.join(missing)}",
+            "see README, 'A network of your own'",
+        )
+    if not hasattr(model, "arch_args"):
+        model.arch_args = {}
+    return model
+
+
+def _imported(arch: str) -> Callable[..., nn.Module]:
+    module, _, function = arch.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as fault:
+        raise UserError(
+            f"--arch {arch}: {fault}", "name an importable module and a function in it"
+        ) from fault
+
+
+def restore(checkpoint: dict[str, Any], arch: str | None = None) -> nn.Module:
+    """Rebuild a float or pruned network from a checkpoint (see engine.checkpoint).
+
+    Args:
+        arch: what --arch says. Must be given for a network of the user's: a file alone never causes an import.
+
+    Raises:
+        UserError: exit 3 for quantized or merged files, other names or shapes, exit 2 for another --arch.
+    """
+    stages = [t["stage"] for t in checkpoint["transforms"]]
+    if late := [s for s in stages if s in ("quantize", "merge")]:
+        raise UserError(
+            f"the file holds a network after stage '{late[0]}'; a float one is needed here",
+            "start from the float or pruned file, before quantization",
+            BAD_CHECKPOINT,
+        )
+    model = rebuild(checkpoint, arch)
+    load_weights(model, checkpoint["state_dict"])
+    return model
+
+
+def rebuild(checkpoint: dict[str, Any], arch: str | None = None) -> nn.Module:
+    """The network of a checkpoint with fresh weights."""
+    own = checkpoint["arch"]
+    if arch not in (None, own):
+        raise UserError(f"the file holds {own}, --arch says {arch}", "leave --arch out")
+    if ":" in own and arch is None:
+        raise UserError(
+            f"the file holds a network of {own}, which is code outside this toolkit",
+            f"if you trust that module, add --arch {own}",
+        )
+    cfg = checkpoint["cfg"]
+    if not isinstance(cfg, list) or not all(type(w) is int and 0 < w <= 65536 for w in cfg):
+        raise UserError(f"cfg {cfg!r} is not a list of channel counts", "make the file again", BAD_CHECKPOINT)
+    try:
+        return build(own, cfg, **checkpoint["arch_args"])
+    except (UserError, TypeError) as fault:
+        raise UserError(f"the network cannot be built: {fault}", "make the file again", BAD_CHECKPOINT) from fault
+
+
+def load_weights(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
+    """Strict load with a message a person can use.
+
+    Raises:
+        UserError: exit 3, with at most five names.
+    """
+    own = model.state_dict()
+    wrong = [f"{k} is missing" for k in own if k not in state]
+    wrong += [f"{k} is not known" for k in state if k not in own]
+    wrong += [
+        f"{k} has shape {tuple(state[k].shape)}, not {tuple(own[k].shape)}"
+        for k in own
+        if k in state and state[k].shape != own[k].shape
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        raise UserError(
+            f"the weights do not fit the network: {'; '.join(wrong[:5])}{more}",
+            "was the file made with another --arch or --cfg?",
+            BAD_CHECKPOINT,
+        )
+    model.load_state_dict(state)
+
+
+__all__ = ["NETWORKS", "USAGE", "build", "load_weights", "names", "rebuild", "restore"]

@@ -1,0 +1,69 @@
+"""What the networks are built from: geometry alone, no bits and no masks."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class ConvBNAct(nn.Module):
+    """Convolution, batch norm, optional pool, activation.
+
+    Transforms replace the children `conv`, `bn` and `act`, and never rename them. The pool sits inside
+    because binary networks may want it before the BN (`pool_first`, conv - pool - bn - act); for ReLU
+    the place of a max-pool makes no difference.
+
+    Shapes: (B, in_channels, H, W) -> (B, out_channels, H', W').
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int = 1,
+        groups: int = 1,
+        pool: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.conv: nn.Module = nn.Conv2d(
+            in_channels, out_channels, kernel, padding=kernel // 2, groups=groups
+        )
+        self.bn: nn.Module = nn.BatchNorm2d(out_channels)
+        self.pool = pool or nn.Identity()
+        self.act: nn.Module = nn.ReLU(inplace=True)
+        self.pool_first = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        x = self.bn(self.pool(x)) if self.pool_first else self.pool(self.bn(x))
+        return self.act(x)
+
+
+class ChannelShuffle(nn.Module):
+    """Interleave the channels of `groups` groups (ShuffleNet, arXiv 1707.01083), (B, C, H, W) -> the same.
+
+    Channel c of C goes to position (c mod C/groups) * groups + c // (C/groups): channels.shuffled says it for indices.
+    """
+
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, channels, height, width = x.shape
+        parts = x.reshape(batch, self.groups, channels // self.groups, height, width)
+        return (
+            parts.transpose(1, 2)
+            .reshape(batch, channels, height, width)
+            .contiguous(memory_format=torch.channels_last)
+        )
+
+    def extra_repr(self) -> str:
+        return f"groups={self.groups}"
+
+
+class GlobalMean(nn.Module):
+    """Mean over the picture, (B, C, H, W) -> (B, C): networks that end in it take any picture size."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3))

@@ -1,0 +1,63 @@
+"""Which channels of a network stand and fall together: declared by each network, used by pruning and preparation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Consumer:
+    """A convolution or linear layer whose input columns are the channels of a group.
+
+    Args:
+        layer: its name.
+        shuffle: groups of the ChannelShuffle between the gate and this layer; 1 = none.
+        after: given if `layer` is depthwise (one group per input channel): a dropped channel takes its
+            output rows along, and with them the columns of the layer named here.
+    """
+
+    layer: str
+    shuffle: int = 1
+    after: str | None = None
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """Channels that a gate scales: the BN `gate` decides, `producer` loses rows, `consumers` lose columns."""
+
+    gate: str
+    producer: str
+    consumers: tuple[Consumer, ...]
+
+
+class Network(Protocol):
+    """What the commands ask of a network.
+
+    `cfg` holds one width per group, in the order of `channel_groups()`. `ends` names the layers that touch
+    the picture and the classes: they stay float in DoReFa and in ternary or binary networks. `arch_args` holds what the building
+    function needs besides `cfg` and `classes`.
+    """
+
+    cfg: list[int]
+    ends: tuple[str, str]
+    arch_args: dict[str, Any]
+
+    def channel_groups(self) -> list[ChannelGroup]: ...
+
+    def get_submodule(self, target: str) -> nn.Module: ...
+
+
+def shuffled(width: int, groups: int) -> Tensor:
+    """Position that each of `width` channels has after a ChannelShuffle of `groups`: int64 (width,)."""
+    channel = torch.arange(width)
+    per_group = width // groups
+    return (channel % per_group) * groups + channel // per_group
+
+
+def gates(model: Network) -> list[tuple[str, nn.Module]]:
+    """Every gate BN by name, in order; never the output's."""
+    return [(group.gate, model.get_submodule(group.gate)) for group in model.channel_groups()]

@@ -1,0 +1,27 @@
+"""python -m prune.gc: prune a network of grouped convolutions, which stay grouped and keep their weights."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from engine import run
+from engine.flags import Parser
+from prune import stage
+
+EXAMPLES = (
+    "prune.gc --percent 0.4",
+    "prune.gc --percent 0.4 --normal_regular 8 --model models_save/nin_gc_preprune.pth",
+)
+
+
+def parser() -> Parser:
+    return stage.parser("prune.gc", __doc__ or "", EXAMPLES, arch="nin_gc", percent=0.4)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run.command(parser(), stage.body, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

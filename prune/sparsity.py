@@ -1,0 +1,33 @@
+"""Sparse training: the penalty that drives BN scales to zero, and how to see whether it did."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from models.channels import Network, gates
+
+
+def penalty(s: float) -> Callable[[nn.Module], Tensor]:
+    """The loss term of network slimming (arXiv 1708.06519, eq. 1): s * sum of |gamma| over all gates.
+
+    Its gradient is s * sign(gamma), 0 at 0, as in the original's edit of `.grad` after backward.
+    """
+
+    def term(model: nn.Module) -> Tensor:
+        return s * torch.stack([bn.weight.abs().sum() for _, bn in gates(model)]).sum()  # type: ignore[arg-type]
+
+    return term
+
+
+def gammas(model: Network) -> list[Tensor]:
+    """The scales of every gate, in order: one float64 tensor (width,) a group, on the CPU."""
+    return [bn.weight.detach().double().cpu() for _, bn in gates(model)]
+
+
+def looks_sparse(scales: list[Tensor]) -> bool:
+    """Whether scales differ enough to tell channels apart; fresh or plainly trained networks often do not."""
+    every = torch.cat([g.abs() for g in scales])
+    return bool(every.max() - every.min() > 1e-3)

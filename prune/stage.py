@@ -1,0 +1,119 @@
+"""What both pruning commands do: plan, mask, cut, re-estimate BN, and show every step. Their defaults differ."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from engine import flags
+from engine.errors import UserError
+
+
+def parser(prog: str, doc: str, examples: tuple[str, ...], arch: str, percent: float) -> flags.Parser:
+    p = flags.Parser(prog, doc.partition(": ")[2], examples)
+    stage = p.add_argument_group("stage")
+    stage.add_argument("--percent", type=flags.percent, default=percent, metavar="P",
+                       help=f"share of channels to drop, over all layers together (default: {percent})")  # fmt: skip
+    stage.add_argument("--normal_regular", type=flags.number(int, 1), default=1, metavar="N",
+                       help="keep a multiple of N channels in every layer (default: 1)")  # fmt: skip
+    stage.add_argument("--model", type=Path, metavar="F", help=f"sparsely trained file (default: models_save/{arch}_preprune.pth)")
+    stage.add_argument("--strict", action="store_true", help="refuse, instead of warning, where a layer would be emptied")
+    stage.add_argument("--bn_batches", type=flags.number(int, 1), default=50, metavar="N",
+                       help="training batches to re-estimate BN statistics over (default: 50)")  # fmt: skip
+    stage.add_argument("--train_batch_size", type=flags.number(int, 2), default=128, metavar="N")
+    flags.add_network(p, arch)
+    flags.add_data(p)
+    flags.add_machine(p)
+    flags.add_output(p)
+    return p
+
+
+def body(args: argparse.Namespace) -> dict[str, Any]:
+    import models
+    from engine import profile
+    from engine.experiment import SAVED, Experiment, find
+    from prune.load import load
+    from prune.plan import plan as make_plan
+    from prune.sparsity import gammas, looks_sparse
+    from prune.surgery import gates_of, masked, reestimate_bn, sliced
+
+    if args.cfg:
+        raise UserError("--cfg: a pruned network's widths come from --percent", "leave --cfg out")
+    prefix = (args.arch or args.default_arch).rpartition(":")[2]
+    maker = f"prune.train{'' if prefix == 'nin' else f' --arch {args.arch or prefix}'} -sr"
+    source = find(args.model, SAVED / f"{prefix}_preprune.pth", maker)
+    model, checkpoint = load(source, args)
+    arch, more = checkpoint["arch"], checkpoint["arch_args"]
+    task = Experiment(args, SAVED / f"{arch.rpartition(':')[2]}_prune.pth", source)
+    if not looks_sparse(gammas(model)):  # type: ignore[arg-type]
+        _warn(f"{source} looks not sparsity-trained: its BN scales hardly differ; train with -sr first")
+    plan = make_plan(gates_of(model), args.percent, args.normal_regular)
+    _report_floors(plan, args.strict)
+    data = task.data(checkpoint)
+
+    size = data.info.image_size
+    small = sliced(model, plan, lambda cfg: models.build(arch, cfg, **more))
+    before = task.judge(model, data)
+    silent = task.judge(masked(model, plan), data)
+    cut = task.judge(small, data)
+    moved = _surely_moved(silent.logits, cut.logits)
+    if moved:
+        raise AssertionError(f"surgery changed {moved} answers that rounding cannot explain")
+    reestimate_bn(small, data.train, args.train_batch_size, args.seed, args.bn_batches)
+    after = task.judge(small, data)
+
+    costs = [profile.layers(network, size) for network in (model, small)]
+    macs, params = ([profile.total(c, what) for c in costs] for what in ("macs", "params"))
+    stage = {
+        "stage": "prune", "percent": args.percent, "base": args.normal_regular,
+        "achieved": plan.achieved, "widths_before": list(plan.before),
+    }  # fmt: skip
+    accuracies = {
+        "before": before.accuracy, "masked": silent.accuracy,
+        "sliced": cut.accuracy, "bn_reestimated": after.accuracy,
+    }  # fmt: skip
+    path = task.write(small, arch, {**more, **small.arch_args}, data,
+                      task.metrics(after, data, pruning=accuracies), [*checkpoint["transforms"], stage])  # fmt: skip
+    lines = [f"{'gate':<14} {'before':>6} {'kept':>6}"]
+    lines += [
+        f"{name:<14} {was:>6} {now:>6}"
+        for name, was, now in zip(plan.names, plan.before, plan.widths, strict=True)
+    ]
+    lines += [
+        f"cfg before  {list(plan.before)}",
+        f"cfg after   {plan.widths}",
+        f"percent     requested {100 * args.percent:.2f} %, achieved {100 * plan.achieved:.2f} %",
+        f"parameters  {params[0]:,} -> {params[1]:,}",
+        f"MACs        {macs[0]:,} -> {macs[1]:,}",
+        f"accuracy on {len(data.test):,} {data.judged} pictures of {data.info.label}:",
+        f"  before {before.accuracy:.2f} %, masked {silent.accuracy:.2f} %, sliced {cut.accuracy:.2f} %, "
+        f"BN re-estimated {after.accuracy:.2f} %",
+    ]
+    return {
+        "text": "\n".join(lines), "path": path, "cfg_before": list(plan.before), "cfg_after": plan.widths,
+        "percent": args.percent, "achieved": plan.achieved, "accuracy": accuracies,
+        "params": params, "macs": macs,
+    }  # fmt: skip
+
+
+def _surely_moved(masked: Any, sliced: Any) -> int:
+    """Pictures whose answer differs though their two best logits are at least 1e-5 apart."""
+    best = masked.topk(2, dim=1).values
+    apart = best[:, 0] - best[:, 1] >= 1e-5
+    return int(((masked.argmax(1) != sliced.argmax(1)) & apart).sum())
+
+
+def _report_floors(plan: Any, strict: bool) -> None:
+    if plan.raised:
+        text = f"percent {plan.percent:g} would empty {', '.join(plan.raised)}"
+        if strict:
+            raise UserError(text, "take a smaller --percent, or leave --strict out")
+        _warn(f"{text}: the smallest legal width is kept there; lower --percent, or -s in training")
+    if plan.whole:
+        _warn(f"no multiple of {plan.base} is legal for {', '.join(plan.whole)}: left whole")
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)

@@ -1,0 +1,132 @@
+"""A plan carried out: as a mask over the old network, or as a new, narrower one. Both must compute the same."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from engine.data import Split
+from models.channels import Network, shuffled
+from prune.plan import Gate, PrunePlan
+from prune.sparsity import gammas
+
+Build = Callable[[list[int]], nn.Module]
+
+
+def gates_of(model: nn.Module) -> list[Gate]:
+    """The gates of a network, ready to be planned with."""
+    network = cast(Network, model)
+    found = []
+    for group, scales in zip(network.channel_groups(), gammas(network), strict=True):
+        producer = _conv(model, group.producer)
+        readers = [(c.layer, c.shuffle) for c in group.consumers if c.after is None]
+        grouped = [(_groups(model, layer), shuffle) for layer, shuffle in readers]
+        found.append(
+            Gate(
+                group.gate,
+                scales,
+                producer.groups,
+                tuple(reader for reader in grouped if reader != (1, 1)),
+            )
+        )
+    return found
+
+
+def masked(model: nn.Module, plan: PrunePlan) -> nn.Module:
+    """A copy in which dropped channels are silent: gamma and beta of their gates are 0."""
+    model = copy.deepcopy(model)
+    for name, before, kept in zip(plan.names, plan.before, plan.kept, strict=True):
+        gate = model.get_submodule(name)
+        dropped = torch.ones(before, dtype=torch.bool)
+        dropped[kept] = False
+        with torch.no_grad():
+            for tensor in (gate.weight, gate.bias):
+                cast(Tensor, tensor)[dropped.to(cast(Tensor, tensor).device)] = 0
+    return model
+
+
+def sliced(model: nn.Module, plan: PrunePlan, build: Build) -> nn.Module:
+    """A narrower network that inherits the weights of the kept channels; groups and shuffles stay.
+
+    Args:
+        build: makes a fresh network of the same architecture with the given widths.
+    """
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    groups = cast(Network, model).channel_groups()
+    for group, before, kept in zip(groups, plan.before, plan.kept, strict=True):
+        _take(state, group.producer, 0, kept, ("weight", "bias"))
+        _take(state, group.gate, 0, kept, ("weight", "bias", "running_mean", "running_var"))
+        for consumer in group.consumers:
+            if consumer.after:  # depthwise: rows follow the input channels, and are read further on
+                rows = len(state[f"{consumer.layer}.weight"]) // before
+                spread = (kept[:, None] * rows + torch.arange(rows)).flatten()
+                _take(state, consumer.layer, 0, spread, ("weight", "bias"))
+                _take(state, consumer.after, 1, spread, ("weight",))
+            else:
+                _take_columns(state, model, consumer.layer, consumer.shuffle, before, kept)
+    small = build(plan.widths)
+    small.load_state_dict(state)
+    return small.to(next(model.parameters()).device).train(model.training)
+
+
+def _take(
+    state: dict[str, Tensor], layer: str, axis: int, kept: Tensor, names: Sequence[str]
+) -> None:
+    for name in names:
+        key = f"{layer}.{name}"
+        if key in state:
+            state[key] = state[key].index_select(axis, kept.to(state[key].device))
+
+
+def _take_columns(
+    state: dict[str, Tensor], model: nn.Module, layer: str, shuffle: int, before: int, kept: Tensor
+) -> None:
+    """Columns of a (grouped) consumer, gathered in the order in which the narrower shuffle delivers them."""
+    groups, width = _groups(model, layer), len(kept)
+    source = torch.empty(width, dtype=torch.long)
+    source[shuffled(width, shuffle)] = shuffled(before, shuffle)[kept]  # new position -> old position
+    columns = source.reshape(groups, width // groups) % (before // groups)  # within each group
+    key = f"{layer}.weight"
+    weight = state[key]
+    rows = weight.reshape(groups, -1, *weight.shape[1:])
+    picked = [part[:, index.to(weight.device)] for part, index in zip(rows, columns, strict=True)]
+    state[key] = torch.cat(picked)
+
+
+def _conv(model: nn.Module, name: str) -> nn.Conv2d:
+    return cast(nn.Conv2d, model.get_submodule(name))
+
+
+def _groups(model: nn.Module, name: str) -> int:
+    return getattr(model.get_submodule(name), "groups", 1)  # a linear layer has none
+
+
+@torch.no_grad()
+def reestimate_bn(model: nn.Module, split: Split, batch: int, seed: int, batches: int = 50) -> None:
+    """Measure BN statistics anew as the cumulative mean over training batches: surgery has made the old ones stale.
+
+    Args:
+        batches: how many; small sets are gone through more than once.
+    """
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    was_training = model.training
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # cumulative
+    model.train()
+    done = epoch = 0
+    while done < batches:
+        for images, _ in split.training_batches(min(batch, len(split)), seed, epoch):
+            model(images)
+            done += 1
+            if done == batches:
+                break
+        epoch += 1
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    model.train(was_training)

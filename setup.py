@@ -1,0 +1,24 @@
+"""Packaging: the top-level folders are the packages; the commands run as `python -m FOLDER.NAME`."""
+
+from setuptools import find_packages, setup
+
+DEV = ["pytest>=8", "hypothesis>=6", "ruff>=0.6", "mypy>=1.11"]
+
+setup(
+    name="model-compression",
+    version="0.1.0",
+    description="Make a convolutional network small and fast in stages: prune, quantize, merge, deploy",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=find_packages(include=["engine*", "models*", "quant*", "prune*", "bn_merge*", "deploy*", "scripts*"]),
+    package_data={"scripts": ["*.sh"]},
+    install_requires=[
+        "torch>=2.10",  # weights_only of older ones could be bypassed: CVE-2026-24747
+        "torchvision>=0.25",
+        "numpy>=1.26",
+        "tqdm>=4.60",
+        "scikit-learn>=1.3",
+        "safetensors>=0.4",
+    ],
+    extras_require={"report": ["matplotlib>=3.8"], "dev": DEV},
+)
