@@ -82,13 +82,11 @@ def provenance(origin: Origin) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """What the numbers of a run depend on besides its flags."""
-    import torchvision
-
     return {
         "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "model-compression": project_version(),
+        "torch": str(torch.__version__),
+        "torchvision": _installed("torchvision"),
+        "model-compression": _installed("model-compression"),
     }
 
 
@@ -153,11 +151,11 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def project_version() -> str:
+def _installed(package: str) -> str:
     try:
-        return version("model-compression")
+        return version(package)
     except PackageNotFoundError:
-        return "uninstalled"
+        return "not installed"
 
 
 def _relative(text: str) -> str:

@@ -1,0 +1,99 @@
+"""Quantized convolution and linear layer: conv(input codes, weight codes) * scale + bias.
+
+The input is quantized here, at the layer, and not after the activation before it: a pool between the two
+would otherwise mix codes. (A max-pool commutes with a monotone quantizer, an average does not.)
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.layers.quantizers import Quantizer
+
+
+def combined(a: Tensor | None, w: Tensor | None) -> Tensor | None:
+    """Scale of the product: `a` is a scalar, `w` a scalar or (out, 1, 1, 1); gives a scalar or (out, 1, 1)."""
+    if w is not None and w.ndim:
+        w = w.reshape(-1, *(1,) * (w.ndim - 2))
+    if a is None or w is None:
+        return w if a is None else a
+    return a * w
+
+
+def scaled(output: Tensor, scale: Tensor | None, bias: Tensor | None) -> Tensor:
+    """output * scale + bias, for an output (B, out, ...) without channel axes on its scale and bias."""
+    if bias is not None:
+        bias = bias.reshape(-1, *(1,) * (output.ndim - 2))
+    if scale is None:
+        return output if bias is None else output + bias
+    return output * scale if bias is None else torch.addcmul(bias, output, scale)
+
+
+class _Codes:
+    """What both layers share: two quantizers, readable codes, the bits they take."""
+
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+    weight_quantizer: Quantizer
+    input_quantizer: Quantizer
+
+    def weight_codes(self) -> tuple[Tensor, Tensor | None]:
+        """Integer codes of the weight, as floats, and their scale (None: 1)."""
+        return self.weight_quantizer(self.weight)
+
+    def stored_bits(self) -> int:
+        quantizer = self.weight_quantizer
+        extra = len(self.bias) if self.bias is not None else 0
+        return quantizer.bits * self.weight.numel() + 32 * (extra + quantizer.scales * len(self.weight))
+
+
+class QuantConv2d(_Codes, nn.Conv2d):
+    """A convolution whose weight and input are quantized; parameters and their names are nn.Conv2d's.
+
+    Shapes: (B, in_channels, H, W) -> (B, out_channels, H', W').
+    """
+
+    @classmethod
+    def from_float(cls, conv: nn.Conv2d, weight: Quantizer, activation: Quantizer) -> QuantConv2d:
+        """Take over a convolution's geometry and its very parameters."""
+        made = cls(
+            conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding,  # type: ignore[arg-type]
+            conv.dilation, conv.groups, conv.bias is not None, conv.padding_mode, device="meta",  # type: ignore[arg-type]
+        )  # fmt: skip
+        made.weight, made.bias = conv.weight, conv.bias
+        made.weight_quantizer, made.input_quantizer = weight, activation
+        return made.train(conv.training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x_codes, x_scale = self.input_quantizer(x)
+        w_codes, w_scale = self.weight_codes()
+        output = convolve(self, x_codes, w_codes)
+        return scaled(output, combined(x_scale, w_scale), self.bias)
+
+
+def convolve(conv: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The convolution that `conv` describes, of other tensors; every padding mode."""
+    padding = conv.padding
+    if conv.padding_mode != "zeros" and not isinstance(padding, str):
+        sides = [side for size in reversed(padding) for side in (size, size)]
+        x, padding = F.pad(x, sides, mode=conv.padding_mode), (0, 0)
+    return F.conv2d(x, weight, bias, conv.stride, padding, conv.dilation, conv.groups)
+
+
+class QuantLinear(_Codes, nn.Linear):
+    """A linear layer whose weight and input are quantized. Shapes: (B, in_features) -> (B, out_features)."""
+
+    @classmethod
+    def from_float(cls, linear: nn.Linear, weight: Quantizer, activation: Quantizer) -> QuantLinear:
+        """Take over a layer's geometry and its very parameters."""
+        made = cls(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
+        made.weight, made.bias = linear.weight, linear.bias
+        made.weight_quantizer, made.input_quantizer = weight, activation
+        return made.train(linear.training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x_codes, x_scale = self.input_quantizer(x)
+        w_codes, w_scale = self.weight_codes()
+        return scaled(F.linear(x_codes, w_codes), combined(x_scale, w_scale), self.bias)

@@ -1,0 +1,104 @@
+"""prepare(model, spec): a quantized copy of a float network, layer by layer, names unchanged."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from typing import cast
+
+import torch
+from torch import nn
+
+from engine.errors import UserError
+from models.channels import Network
+from models.layers import quantizers as q
+from models.layers.conv_q import QuantConv2d, QuantLinear
+from quant.spec import QuantizerSpec, QuantSpec
+
+
+def weight_quantizer(spec: QuantizerSpec, shape: torch.Size) -> q.Quantizer:
+    """The module for a weight of this shape."""
+    if spec.kind == "dorefa":
+        return q.DorefaWeight(spec.bits)
+    if spec.kind == "binary":
+        return q.BinaryWeight(spec.scale, spec.ste)
+    if spec.kind == "ternary":
+        return q.TernaryWeight(spec.scale, spec.ste, spec.gap, shape)
+    return q.Identity()
+
+
+def input_quantizer(spec: QuantizerSpec) -> q.Quantizer:
+    """The module for a layer's input."""
+    if spec.kind == "dorefa":
+        return q.DorefaActivation(spec.bits)
+    if spec.kind == "binary":
+        return q.BinaryActivation(spec.ste)
+    if spec.kind == "ternary":
+        return q.TernaryActivation(spec.ste)
+    return q.Identity()
+
+
+def prepare(model: nn.Module, spec: QuantSpec) -> nn.Module:
+    """Quantize a copy of `model`; parameters keep their names, so float weights load into it and back.
+
+    Every convolution and linear layer but the exceptions gets two quantizers. Where signed activation
+    codes follow, the ReLU before them becomes an identity: sign(relu(x)) would be +1 everywhere.
+
+    Raises:
+        UserError: exit 2 if an exception names no layer, or signed codes have no block to stand in.
+    """
+    model = copy.deepcopy(model)
+    layers = {n: m for n, m in model.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))}
+    unknown = [name for name in spec.exceptions if name not in layers]
+    if unknown:
+        raise UserError(f"no layer is called {unknown[0]}", f"the layers are {', '.join(layers)}")
+    chosen = {name: layer for name, layer in layers.items() if name not in spec.exceptions}
+    if spec.weight.kind != "float" or spec.activation.kind != "float":
+        for name, layer in chosen.items():
+            made = QuantConv2d if isinstance(layer, nn.Conv2d) else QuantLinear
+            quantized = made.from_float(
+                layer,  # type: ignore[arg-type]
+                weight_quantizer(spec.weight, layer.weight.shape),
+                input_quantizer(spec.activation),
+            )
+            replace_child(model, name, quantized)
+    if input_quantizer(spec.activation).signed:
+        _signed_inputs(model, set(chosen))
+    if spec.order == "bacp":
+        for block in model.modules():
+            if hasattr(block, "pool_first"):
+                block.pool_first = True
+    if spec.bn_momentum is not None:
+        for norm in model.modules():
+            if isinstance(norm, nn.BatchNorm2d):
+                norm.momentum = spec.bn_momentum
+    return model
+
+
+def replace_child(model: nn.Module, name: str, new: nn.Module) -> None:
+    """Put `new` where the module `name` is."""
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, new)
+
+
+def _signed_inputs(model: nn.Module, quantized: set[str]) -> None:
+    """Take the ReLU away between a gate and consumers that all read signed codes."""
+    fed = set()
+    for group in cast(Network, model).channel_groups():
+        names = {consumer.layer for consumer in group.consumers}
+        if not names & quantized:
+            continue
+        block = model.get_submodule(group.gate.rpartition(".")[0])
+        if not names <= quantized or not hasattr(block, "act"):
+            raise UserError(
+                f"{group.gate}: binary and ternary activations need a block with a child `act`, read by quantized layers alone",
+                "build on models.blocks.ConvBNAct, or quantize activations to 2 to 8 bits",
+            )
+        block.act = nn.Identity()
+        fed |= names
+    if left := sorted(quantized - fed):
+        print(
+            f"warning: the inputs of {', '.join(left)} come from no declared group; if a ReLU stands before "
+            "them, their binary or ternary codes say little",
+            file=sys.stderr,
+        )

@@ -1,0 +1,21 @@
+"""Default recipes of the quantized families, by data set. Chosen on pictures held out of training, see README."""
+
+from __future__ import annotations
+
+from engine.recipe import Recipe
+from quant.spec import QuantSpec
+
+_DIGITS_EPOCHS = {"refine": 6, "scratch": 12}
+_EPOCHS = {"refine": 30, "scratch": 60}
+
+
+def for_spec(spec: QuantSpec, dataset: str, refine: bool) -> Recipe:
+    """DoReFa trains like float networks; ternary and binary ones want Adam, which revives weights that hardly move."""
+    digits = dataset == "digits"
+    epochs = (_DIGITS_EPOCHS if digits else _EPOCHS)["refine" if refine else "scratch"]
+    batch = 32 if digits else 128
+    smoothing = 0.0 if digits else 0.1
+    low = {spec.weight.kind, spec.activation.kind} & {"binary", "ternary"}
+    if low:
+        return Recipe(epochs, batch, "adam", 5e-3, 0.0, label_smoothing=smoothing)
+    return Recipe(epochs, batch, "sgd", 0.02 if refine else 0.05, label_smoothing=smoothing)

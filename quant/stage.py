@@ -1,0 +1,81 @@
+"""What the training commands of this folder do: a float network, prepared, trained, judged, written."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from engine import flags
+from engine.errors import UserError
+
+
+def add_common(p: flags.Parser) -> None:
+    """The flags that every quantizing command has besides its own."""
+    p.add_argument("--refine", nargs="?", const="", metavar="F",
+                   help="start from a float, sparse or pruned file (default: the refined file of --arch)")  # fmt: skip
+    flags.add_network(p)
+    flags.add_data(p)
+    flags.add_training(p)
+    flags.add_machine(p)
+    flags.add_output(p)
+
+
+def body(args: argparse.Namespace, spec: Any, constrain: Callable | None = None) -> dict[str, Any]:
+    """Train a quantized network.
+
+    Args:
+        spec: a QuantSpec whose exceptions are still open; the network's two ends are added.
+    """
+    import models
+    from engine.experiment import SAVED, Experiment, find, judge_file
+    from models import legacy
+    from quant import recipes
+    from quant.prepare import prepare
+    from quant.restore import load
+
+    prefix = (args.arch or args.default_arch).rpartition(":")[2]
+    source = content = None
+    if args.refine is not None:
+        if args.cfg:
+            raise UserError("--cfg contradicts --refine: the file has its own", "leave --cfg out")
+        source = find(args.refine, SAVED / f"{prefix}_refine.pth", "prune.train --refine")
+        content = legacy.adopt(_read(source), source)
+        prefix = content["arch"].rpartition(":")[2]
+    default = SAVED / f"{prefix}_{spec.name}.pth"
+    if args.evaluate is not None:
+        path = find(args.evaluate, args.save or default, " ".join(args.command[2:3]))
+        model, found = load(path, args.arch)
+        return judge_file(args, path, model, found)
+
+    task = Experiment(args, default, source)
+    model = models.restore(content, args.arch) if content else None
+    data = task.data(content)
+    if content and model:
+        arch, more = content["arch"], content["arch_args"]
+    else:
+        arch, more = args.arch or args.default_arch, {"classes": task.classes(data)}
+        model = models.build(arch, args.cfg, **more)
+        more = {**more, **model.arch_args}
+    spec = spec.keeping(tuple(model.ends))
+    model = prepare(model, spec)
+    recipe = recipes.for_spec(spec, data.info.name, refine=source is not None)
+    stage = {"stage": "quantize", "spec": spec.to_dict()}
+    hooks = {"constrain": constrain} if constrain else {}
+    identity = {**stage, "arch": arch, "cfg": list(model.cfg)}
+    rows, used = task.train(model, data, recipe, quantized=True, stage=identity, **hooks)
+    judged = task.judge(model, data)
+    before = content["transforms"] if content else []
+    path = task.write(model, arch, more, data, task.metrics(judged, data),
+                      [*before, {**stage, "epochs": used.epochs}])  # fmt: skip
+    text = (
+        f"{spec.name}: {data.judged} accuracy {judged.accuracy:.2f} % on {data.info.label} "
+        f"({len(data.test):,} pictures)"
+    )
+    return {"text": text, "path": path, "spec": spec.to_dict(), "accuracy": judged.accuracy, "epochs": rows}
+
+
+def _read(path: Any) -> dict[str, Any]:
+    from engine import checkpoint
+
+    return checkpoint.load(path)
