@@ -1,6 +1,6 @@
 """What a network costs: parameters, multiply-accumulates, bits, memory; layer by layer.
 
-A module whose tensors are stored in fewer than 32 bits says so itself, with `stored_bits()`.
+A module whose tensors are stored in fewer than 32 bits says so itself, with `stored_bits()` and `weight_bits`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ class LayerCost:
     params: int
     macs: int
     bits: int
+    weight_bits: int
 
     @property
     def output_bytes(self) -> int:
@@ -50,8 +51,11 @@ def layers(model: nn.Module, image_size: int = 32) -> list[LayerCost]:
                 macs = per_output * prod(output.shape[1:])
             params = sum(p.numel() for p in module.parameters(recurse=False))
             rows.append(
-                LayerCost(name, type(module).__name__, tuple(output.shape[1:]), params, macs, stored_bits(module))
-            )
+                LayerCost(
+                    name, type(module).__name__, tuple(output.shape[1:]), params, macs,
+                    stored_bits(module), getattr(module, "weight_bits", 32),
+                )
+            )  # fmt: skip
 
         return hook
 

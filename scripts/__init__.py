@@ -1,0 +1,1 @@
+"""What a person runs around the commands: reports, summaries, the quickstart."""

@@ -43,7 +43,12 @@ class _Codes:
         """Integer codes of the weight, as floats, and their scale (None: 1)."""
         return self.weight_quantizer(self.weight)
 
+    @property
+    def weight_bits(self) -> int:
+        return self.weight_quantizer.bits
+
     def stored_bits(self) -> int:
+        """Codes at their width; scales and bias at 32."""
         quantizer = self.weight_quantizer
         extra = len(self.bias) if self.bias is not None else 0
         return quantizer.bits * self.weight.numel() + 32 * (extra + quantizer.scales * len(self.weight))

@@ -1,0 +1,19 @@
+PYTHON ?= .venv/bin/python
+
+.PHONY: style check test slow
+
+style:  ## format and sort imports
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
+
+check:  ## what CI asks for besides the tests
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff check --isolated --select F821,F823 .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+
+test:  ## the fast tests
+	$(PYTHON) -m pytest -m "not slow"
+
+slow:  ## the slow tier, minutes to hours
+	$(PYTHON) -m pytest -m slow

@@ -1,0 +1,83 @@
+"""A checkpoint in words and numbers: the row that it fills in a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from engine import profile
+from engine.report import ResultRow
+from models import NETWORKS, build
+from quant.restore import load
+
+
+def row(path: Path, arch: str | None = None) -> ResultRow:
+    """Rebuild the network of a file and count it.
+
+    Raises:
+        UserError: exit 3 for a file that cannot be used.
+    """
+    model, content = load(path, arch)
+    costs = profile.layers(model, content["dataset"]["image_size"])
+    return ResultRow(
+        type=kind(content),
+        dataset=content["dataset"]["label"],
+        epochs="+".join(str(t["epochs"]) for t in content["transforms"] if "epochs" in t) or "?",
+        accuracy=content["best_acc"],
+        macs=profile.total(costs, "macs"),
+        params=profile.total(costs, "params"),
+        size_bits=profile.total(costs, "bits"),
+        remarks=remarks(content),
+        judged_on=content["metrics"].get("judged_on", "unknown"),
+        file=str(path),
+    )
+
+
+def kind(content: dict[str, Any]) -> str:
+    """The stages that a network has been through: `nin (1/2 width) sparse, pruned 50 %, refined, w8a8`."""
+    words = [_stage(t) for t in content["transforms"]]
+    words = [word for word in words if word]
+    return f"{content['arch']}{_width(content)} {', '.join(words) or 'float'}"
+
+
+def _stage(transform: dict[str, Any]) -> str:
+    stage = transform["stage"]
+    if stage == "train":
+        return "from scratch" if transform.get("from_scratch") else "sparse" if transform.get("s") else ""
+    if stage == "prune":
+        base = f" to multiples of {transform['base']}" if transform["base"] > 1 else ""
+        return f"pruned {100 * transform['percent']:g} %{base}"
+    if stage == "quantize":
+        from quant.spec import QuantSpec
+
+        return QuantSpec.from_dict(transform["spec"]).name
+    return {"refine": "refined", "merge": "merged", "original": "original file"}.get(stage, stage)
+
+
+def _width(content: dict[str, Any]) -> str:
+    """How the widths before any pruning compare with the network's own."""
+    cfg = next((t["widths_before"] for t in content["transforms"] if t["stage"] == "prune"), content["cfg"])
+    if content["arch"] not in NETWORKS:
+        return ""
+    own = build(content["arch"]).cfg
+    if list(own) == cfg or content["transforms"][:1] == [{"stage": "original"}]:
+        return ""
+    for share in (2, 4, 8):
+        if [width // share for width in own] == cfg:
+            return f" (1/{share} width)"
+    return f" (cfg {','.join(map(str, cfg))})"
+
+
+def remarks(content: dict[str, Any]) -> str:
+    words = []
+    for transform in content["transforms"]:
+        if transform["stage"] == "quantize":
+            spec = transform["spec"]
+            if spec["weight"]["kind"] in ("binary", "ternary"):
+                words.append(f"W {'with' if spec['weight']['scale'] else 'without'} scale")
+            words.append("first and last layer float")
+        if transform["stage"] == "prune":
+            words.append(f"cfg {','.join(map(str, content['cfg']))}")
+    if content["metrics"].get("judged_on") == "val":
+        words.append("judged on held-out training pictures")
+    return "; ".join(words) or "full precision"

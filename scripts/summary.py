@@ -1,0 +1,76 @@
+"""python -m scripts.summary: a network layer by layer: shapes, parameters, MACs, bits, memory."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from engine import flags, run
+from engine.errors import UserError
+
+EXAMPLES = (
+    "scripts.summary models_save/nin_w8a8.pth",
+    "scripts.summary --arch nin_gc --cfg 192,160,96,192,192,192,192,192",
+)
+
+
+def parser() -> flags.Parser:
+    p = flags.Parser("scripts.summary", (__doc__ or "").partition(": ")[2], EXAMPLES)
+    p.add_argument("file", type=Path, nargs="?", metavar="F", help="a checkpoint; without one, --arch and --cfg say which network")
+    flags.add_network(p)
+    p.add_argument("--image_size", type=flags.number(int, 8, 1024), metavar="N", help="side of the picture (default: the file's, else 32)")
+    p.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    p.add_argument("--debug", action="store_true", help="show the traceback of a fault")
+    return p
+
+
+def body(args: argparse.Namespace) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    import models
+    from engine import profile
+    from quant.restore import load
+
+    if args.file:
+        if args.cfg or args.classes:
+            raise UserError("a file has its own --cfg and --classes", "leave them out")
+        model, content = load(args.file, args.arch)
+        size = args.image_size or content["dataset"]["image_size"]
+    else:
+        model = models.build(args.arch or args.default_arch, args.cfg, args.classes or 10)
+        size = args.image_size or 32
+    rows = profile.layers(model, size)
+    params, macs, bits, outputs = (
+        profile.total(rows, what) for what in ("params", "macs", "bits", "output_bytes")
+    )
+    lines = [f"{'layer':<18} {'kind':<16} {'output':>16} {'parameters':>12} {'MACs':>14} {'weight bits':>12} {'stored bits':>12}"]
+    lines += [
+        f"{r.name:<18} {r.kind:<16} {'x'.join(map(str, r.shape)):>16} {r.params:>12,} {r.macs:>14,} "
+        f"{r.weight_bits if r.macs else '':>12} {r.bits:>12,}"
+        for r in rows
+        if r.kind != "Identity"
+    ]
+    memory = {"input": 3 * size * size * 4, "forward": outputs, "forward_backward": 2 * outputs, "parameters": 4 * params}
+    lines += [
+        f"parameters  {params:,} ({params / 2**20:.2f} x 2^20, the original's M)",
+        f"MACs        {macs:,} ({macs / 2**30:.2f} x 2^30, the original's G)",
+        f"stored      {bits:,} bits = {bits / 8e6:.4f} MB",
+        "memory on one picture, fp32, MiB: "
+        + ", ".join(f"{name.replace('_', '/')} {value / 2**20:.2f}" for name, value in memory.items())
+        + f", total {(memory['input'] + memory['forward_backward'] + memory['parameters']) / 2**20:.2f}",
+    ]
+    return {
+        "text": "\n".join(lines), "layers": [asdict(r) for r in rows],
+        "params": params, "macs": macs, "bits": bits, "memory_bytes": memory,
+    }  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run.command(parser(), body, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

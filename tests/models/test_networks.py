@@ -1,0 +1,152 @@
+"""Shows that every network has its agreed cost, takes any picture size, and is built, saved and refused as promised."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+import models
+from engine import checkpoint, profile
+from engine.data import DataInfo
+from engine.errors import BAD_CHECKPOINT, USAGE, UserError
+from models.blocks import ChannelShuffle
+from models.channels import gates, shuffled
+from prune.plan import plan
+from prune.surgery import gates_of, masked, sliced
+from tests.models import residual
+
+PLAIN = (192, 160, 96, 192, 192, 192, 192, 192)
+PRUNED = (47, 93, 47, 122, 116, 90, 105, 83)
+PRUNED_BY_8 = (48, 96, 48, 120, 120, 88, 104, 80)
+
+# arch, cfg, parameters, MACs at 32 x 32; then both as the seeds' tables print them: count / 2^20, MACs / 2^30
+COSTS = [
+    ("nin", None, 969_822, 222_486_528, 0.92, 0.21),
+    ("nin_3x3", None, 674_910, 146_989_056, 0.64, 0.14),
+    ("nin_gc", None, 591_390, 157_679_616, 0.56, 0.15),
+    ("nin_gc", PLAIN, 87_390, 46_792_704, 0.08, 0.04),
+    ("nin", PRUNED, 276_943, 61_608_640, 0.26, 0.06),
+    ("nin", PRUNED_BY_8, 275_406, 62_232_576, 0.26, 0.06),
+]
+
+
+def made(arch: str, cfg: list[int] | None = None, classes: int = 10) -> dict:
+    """A checkpoint of a fresh network, as a command would write it."""
+    info = DataInfo("digits", "digits", classes, 8, (0.5,) * 3, (0.5,) * 3)
+    model = models.build(arch, cfg, classes)
+    origin = checkpoint.Origin(("prune.train",), 0)
+    return checkpoint.make(
+        model, arch, {"classes": classes}, info, {"accuracy": 0.0}, [{"stage": "train"}], origin
+    )
+
+
+@pytest.mark.parametrize(("arch", "cfg", "params", "macs", "mega", "giga"), COSTS)
+def test_costs_are_the_agreed_ones(arch, cfg, params, macs, mega, giga):
+    rows = profile.layers(models.build(arch, cfg))
+    assert profile.total(rows, "params") == params
+    assert profile.total(rows, "macs") == macs
+    assert (round(params / 2**20, 2), round(macs / 2**30, 2)) == (mega, giga)
+
+
+@pytest.mark.parametrize(("arch", "cfg"), [*(row[:2] for row in COSTS), (residual.ARCH, None)])
+@pytest.mark.parametrize("size", [32, 40])
+def test_costs_agree_with_torch(arch, cfg, size):
+    model = models.build(arch, cfg).eval()
+    rows = profile.layers(model, size)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.zeros(1, 3, size, size))
+    assert counter.get_total_flops() == 2 * profile.total(rows, "macs")
+    assert profile.total(rows, "params") == sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("arch", [*models.names(), residual.ARCH])
+@pytest.mark.parametrize("size", [16, 32, 40])
+def test_any_picture_size_fits(arch, size):
+    with torch.no_grad():
+        assert models.build(arch, classes=7).eval()(torch.zeros(2, 3, size, size)).shape == (2, 7)
+
+
+@pytest.mark.parametrize("arch", [*models.names(), residual.ARCH])
+def test_a_network_declares_one_gate_per_width(arch):
+    model = models.build(arch)
+    assert [bn.num_features for _, bn in gates(model)] == model.cfg
+    for end in model.ends:
+        model.get_submodule(end)  # raises where there is none
+    assert model.arch_args == {}
+
+
+@pytest.mark.parametrize(
+    ("arch", "cfg", "text"),
+    [
+        ("nin", PLAIN[:7], "7 widths"),
+        ("nin_gc", (*PLAIN, 10), "9 widths"),
+        ("nin_gc", (191, *PLAIN[1:]), "block 2 has 2 groups"),
+        ("nin_gc", (*PLAIN[:3], 200, *PLAIN[4:]), "block 4 has 16 groups"),
+        ("nin_gc", (*PLAIN[:5], 16, *PLAIN[6:]), "block 7 has 32 groups"),
+        ("nin_5x5", None, "unknown network"),
+        ("tests.models.nowhere:residual", None, "nowhere"),
+        ("tests.models.residual:nowhere", None, "nowhere"),
+        ("tests.models.residual:bare", None, "cfg, ends, channel_groups"),
+    ],
+)
+def test_what_cannot_be_built_is_a_usage_error(arch, cfg, text):
+    with pytest.raises(UserError, match=text) as fault:
+        models.build(arch, cfg)
+    assert fault.value.code == USAGE
+
+
+@pytest.mark.parametrize(("width", "groups"), [(8, 1), (8, 2), (12, 3), (96, 16), (32, 32)])
+def test_the_shuffle_of_pictures_is_the_shuffle_of_indices(width, groups):
+    x = torch.randn(2, width, 3, 5)
+    shuffle, there = ChannelShuffle(groups), shuffled(width, groups)
+    assert torch.equal(shuffle(x)[:, there], x)
+    assert torch.equal(ChannelShuffle(width // groups)(shuffle(x)), x)  # transposing twice changes nothing
+
+
+@pytest.mark.parametrize("arch", models.names())
+def test_a_checkpoint_gives_the_same_network_back(arch):
+    content = made(arch, classes=7)
+    again = models.restore(content).state_dict()
+    assert list(again) == list(content["state_dict"])
+    assert all(torch.equal(again[key], value) for key, value in content["state_dict"].items())
+
+
+@pytest.mark.parametrize("stage", ["quantize", "merge"])
+def test_quantized_and_merged_files_are_refused_by_name(stage):
+    content = made("nin", [8] * 8)
+    content["transforms"].append({"stage": stage})
+    with pytest.raises(UserError, match=stage) as fault:
+        models.restore(content)
+    assert fault.value.code == BAD_CHECKPOINT
+
+
+def test_weights_of_other_widths_are_refused():
+    content = made("nin", [8] * 8)
+    content["cfg"] = [8] * 7 + [16]
+    with pytest.raises(UserError, match=r"block8\.conv\.weight has shape") as fault:
+        models.restore(content)
+    assert fault.value.code == BAD_CHECKPOINT
+
+
+def test_a_users_network_is_pruned_like_ours():
+    model = models.build(residual.ARCH).double().eval()
+    for _, gate in gates(model):
+        torch.nn.init.normal_(gate.weight)
+        torch.nn.init.normal_(gate.bias)
+    chosen = plan(gates_of(model), 0.5, 4)
+    small = sliced(model, chosen, lambda cfg: models.build(residual.ARCH, cfg).double())
+    x = torch.randn(4, 3, 8, 8, dtype=torch.float64)
+    assert small.cfg == chosen.widths != model.cfg
+    torch.testing.assert_close(small(x), masked(model, chosen)(x), rtol=1e-10, atol=1e-12)
+
+
+def test_a_users_network_is_imported_only_if_the_command_line_names_it():
+    content = made(residual.ARCH, [4, 8, 6])
+    for arch in (None, "nin"):
+        with pytest.raises(UserError, match="--arch") as fault:
+            models.restore(content, arch)
+        assert fault.value.code == USAGE
+    restored = models.restore(content, residual.ARCH)
+    assert restored.cfg == [4, 8, 6]
+    assert torch.equal(restored.classify.weight, content["state_dict"]["classify.weight"])
