@@ -1,0 +1,1 @@
+"""Folding batch norm into the layers before it, and proving that nothing changed."""

@@ -95,11 +95,13 @@ def widths(text: str) -> list[int]:
     return [int(t) for t in items]
 
 
-def bits(text: str) -> int:
-    """An argparse type: a bit width of the list."""
+def bits(text: str) -> int | str:
+    """An argparse type: a bit width of the list, `t` for ternary or `b` for binary."""
+    if text in ("t", "b"):
+        return text
     if not text.isdecimal() or int(text) not in BITS:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a bit width | one of {', '.join(map(str, BITS))}"
+            f"{text!r} is not a bit width | one of {', '.join(map(str, BITS))}, t, b"
         )
     return int(text)
 

@@ -47,12 +47,14 @@ class Judgement:
 
 @torch.no_grad()
 def evaluate(model: nn.Module, split: Split, batch: int = 500) -> Judgement:
-    """Judge a network in eval mode and fp32; its training mode is put back."""
+    """Judge a network in eval mode, in its own arithmetic (fp32 or fp64); its training mode is put back."""
     was_training = model.training
     model.eval()
+    tensors = [*model.parameters(), *model.buffers()]
+    dtype = next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
     outputs, answers = [], []
     for images, labels in split.batches(batch):
-        outputs.append(model(images).float().cpu())
+        outputs.append(model(images.to(dtype)).cpu())
         answers.append(labels.cpu())
     model.train(was_training)
     logits, labels = torch.cat(outputs), torch.cat(answers)

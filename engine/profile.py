@@ -44,9 +44,10 @@ def layers(model: nn.Module, image_size: int = 32) -> list[LayerCost]:
 
     def note(name: str):
         def hook(module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
-            weight = getattr(module, "weight", None)
             macs = 0
             if isinstance(module, (nn.Conv2d, nn.Linear)):
+                weight = getattr(module, "weight", None)
+                weight = module.codes if weight is None else weight  # a merged layer holds codes alone
                 per_output = prod(weight.shape[1:])
                 macs = per_output * prod(output.shape[1:])
             params = sum(p.numel() for p in module.parameters(recurse=False))

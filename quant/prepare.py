@@ -75,6 +75,15 @@ def prepare(model: nn.Module, spec: QuantSpec) -> nn.Module:
     return model
 
 
+@torch.no_grad()
+def clip_latent(model: nn.Module) -> None:
+    """Constraint after each step: latent weights of ternary and binary layers stay in [-1, 1] (arXiv 1602.02830)."""
+    for layer in model.modules():
+        quantizer = getattr(layer, "weight_quantizer", None)
+        if isinstance(quantizer, (q.BinaryWeight, q.TernaryWeight)):
+            cast(nn.Parameter, layer.weight).clamp_(-1, 1)
+
+
 def replace_child(model: nn.Module, name: str, new: nn.Module) -> None:
     """Put `new` where the module `name` is."""
     parent, _, child = name.rpartition(".")

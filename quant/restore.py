@@ -1,16 +1,18 @@
-"""Any network of any checkpoint of this toolkit: float, pruned or quantized."""
+"""Any network of any checkpoint of this toolkit: float, pruned, quantized or merged."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 import models
 from engine import checkpoint
 from models import legacy
-from quant.prepare import prepare
+from models.layers.fold import Flip, MergedConv2d, MergedLinear
+from quant.prepare import prepare, replace_child
 from quant.spec import QuantSpec
 
 
@@ -32,8 +34,29 @@ def restore(content: dict[str, Any], arch: str | None = None) -> nn.Module:
     model = models.rebuild(content, arch)
     if spec := spec_of(content):
         model = prepare(model, spec)
+    if any(t["stage"] == "merge" for t in content["transforms"]):
+        merged_shell(model, content["state_dict"])
     models.load_weights(model, content["state_dict"])
     return model
+
+
+def merged_shell(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Give a network the layers of a merged one, in place; their contents are loaded afterwards.
+
+    What is in the file decides: `codes` make a merged layer, a missing BN an identity, `flip` a sign change.
+    """
+    for name, module in list(model.named_modules()):
+        if isinstance(module, (nn.Conv2d, nn.Linear)) and f"{name}.codes" in state:
+            codes, bias, scale = (state.get(f"{name}.{part}") for part in ("codes", "bias", "scale"))
+            if bias is None:
+                continue  # load_weights says what is missing
+            made = MergedConv2d if isinstance(module, nn.Conv2d) else MergedLinear
+            bits, quantizer = getattr(module, "weight_bits", 32), getattr(module, "input_quantizer", None)
+            empty = [None if part is None else torch.empty_like(part) for part in (codes, scale, bias)]
+            replace_child(model, name, made(module, *empty, bits, quantizer))  # type: ignore[arg-type]
+        elif isinstance(module, nn.BatchNorm2d) and f"{name}.running_mean" not in state:
+            flip = state.get(f"{name}.flip")
+            replace_child(model, name, nn.Identity() if flip is None else Flip(flip))
 
 
 def load(path: Path, arch: str | None = None) -> tuple[nn.Module, dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from typing import Any
 
 from engine import flags
@@ -21,7 +20,7 @@ def add_common(p: flags.Parser) -> None:
     flags.add_output(p)
 
 
-def body(args: argparse.Namespace, spec: Any, constrain: Callable | None = None) -> dict[str, Any]:
+def body(args: argparse.Namespace, spec: Any) -> dict[str, Any]:
     """Train a quantized network.
 
     Args:
@@ -31,7 +30,7 @@ def body(args: argparse.Namespace, spec: Any, constrain: Callable | None = None)
     from engine.experiment import SAVED, Experiment, find, judge_file
     from models import legacy
     from quant import recipes
-    from quant.prepare import prepare
+    from quant.prepare import clip_latent, prepare
     from quant.restore import load
 
     prefix = (args.arch or args.default_arch).rpartition(":")[2]
@@ -61,7 +60,7 @@ def body(args: argparse.Namespace, spec: Any, constrain: Callable | None = None)
     model = prepare(model, spec)
     recipe = recipes.for_spec(spec, data.info.name, refine=source is not None)
     stage = {"stage": "quantize", "spec": spec.to_dict()}
-    hooks = {"constrain": constrain} if constrain else {}
+    hooks = {"constrain": clip_latent} if spec.weight.kind in ("binary", "ternary") else {}
     identity = {**stage, "arch": arch, "cfg": list(model.cfg)}
     rows, used = task.train(model, data, recipe, quantized=True, stage=identity, **hooks)
     judged = task.judge(model, data)

@@ -14,6 +14,7 @@ EXAMPLES = (
     "quant.wqaq --Wbits 8 --Abits 8",
     "quant.wqaq --Wbits 4 --Abits 4 --refine models_save/nin_refine.pth",
     "quant.wqaq --Wbits 8 --Abits 8 --arch nin_gc --refine",
+    "quant.wqaq --Wbits t --Abits 4",
 )
 
 
@@ -22,7 +23,7 @@ def parser() -> flags.Parser:
     group = p.add_argument_group("quantization")
     for flag, what in (("--Wbits", "weights"), ("--Abits", "activations")):
         group.add_argument(flag, type=flags.bits, default=8, metavar="K",
-                           help=f"of {what}: {', '.join(map(str, flags.BITS))} (default: 8)")  # fmt: skip
+                           help=f"of {what}: {', '.join(map(str, flags.BITS))}, t ternary, b binary (default: 8)")  # fmt: skip
     stage.add_common(p)
     return p
 

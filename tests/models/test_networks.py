@@ -141,12 +141,14 @@ def test_a_users_network_is_pruned_like_ours():
     torch.testing.assert_close(small(x), masked(model, chosen)(x), rtol=1e-10, atol=1e-12)
 
 
-def test_a_users_network_is_imported_only_if_the_command_line_names_it():
+def test_a_users_network_is_imported_only_if_the_command_line_names_it(monkeypatch):
     content = made(residual.ARCH, [4, 8, 6])
-    for arch in (None, "nin"):
-        with pytest.raises(UserError, match="--arch") as fault:
-            models.restore(content, arch)
-        assert fault.value.code == USAGE
     restored = models.restore(content, residual.ARCH)
     assert restored.cfg == [4, 8, 6]
     assert torch.equal(restored.classify.weight, content["state_dict"]["classify.weight"])
+
+    monkeypatch.setattr("importlib.import_module", lambda name: pytest.fail(f"a file alone made {name} be imported"))
+    for arch in (None, "nin"):
+        with pytest.raises(UserError, match="the file holds") as fault:
+            models.restore(content, arch)
+        assert fault.value.code == USAGE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import floor, lcm
 
 import pytest
@@ -147,7 +148,7 @@ def test_settings_out_of_range_are_refused(percent, base):
 @pytest.mark.parametrize("seed", range(5))
 def test_a_larger_percent_keeps_a_part_of_what_a_smaller_one_keeps(seed):
     plans = [kept(n / 50, 1, *ties(seed)) for n in range(50)]
-    for more, fewer in zip(plans, plans[1:], strict=False):
+    for more, fewer in pairwise(plans):
         assert all(set(b) <= set(a) for a, b in zip(more, fewer, strict=True))
 
 
@@ -161,9 +162,9 @@ def sent(gate: Gate, width: int) -> torch.Tensor:
 
 
 def test_for_the_wide_cfg_every_multiple_of_both_groups_is_legal():
-    counts = (1, 2, 2, 16, 4, 4, 32, 8, 1)
-    for gate, before, after in zip(gates_of(models.build("nin_gc")), counts, counts[1:], strict=True):
-        step = lcm(before, after)
+    pairs = [(1, 2), (2, 2), (2, 16), (16, 4), (4, 4), (4, 32), (32, 8), (8, 1)]  # groups of producer and consumer
+    for gate, pair in zip(gates_of(models.build("nin_gc")), pairs, strict=True):
+        step = lcm(*pair)
         assert gate.legal(1) == list(range(step, gate.width + 1, step))
         assert gate.legal(24) == list(range(lcm(step, 24), gate.width + 1, lcm(step, 24)))
 

@@ -1,0 +1,153 @@
+"""Folding batch norm into the layer before it: the algebra on tensors, and the layers that hold the result.
+
+Which layers of a network are folded, and how, is decided in bn_merge/merge.py.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.layers.conv_q import convolve, scaled
+from models.layers.quantizers import Identity, Quantizer
+
+
+class Affine(NamedTuple):
+    """multiplier * z + shift, one of each a channel."""
+
+    multiplier: Tensor
+    shift: Tensor
+
+
+class Threshold(NamedTuple):
+    """sign(flip * z + bias), one of each a channel; flip is +1 or -1."""
+
+    flip: Tensor
+    bias: Tensor
+
+
+def affine(norm: nn.BatchNorm2d) -> Affine:
+    """What a BN computes in eval mode: gamma (z - mean) / sigma + beta. A missing gamma is 1, a missing beta 0.
+
+    Raises:
+        ValueError: if it keeps no running statistics.
+    """
+    if norm.running_mean is None or norm.running_var is None:
+        raise ValueError("a batch norm without running statistics cannot be folded")
+    multiplier = (norm.running_var + norm.eps).rsqrt()
+    if norm.weight is not None:
+        multiplier = multiplier * norm.weight.detach()
+    shift = -norm.running_mean * multiplier
+    if norm.bias is not None:
+        shift = shift + norm.bias.detach()
+    return Affine(multiplier, shift)
+
+
+def threshold(bn: Affine, scale: Tensor, bias: Tensor, reach: Tensor) -> Threshold:
+    """The binary fold: sign(BN(scale * z + bias)) = sign(flip * z + bias').
+
+    Derivation: BN(scale z + bias) = m (scale z + bias) + s. Dividing by |m| scale > 0 keeps the sign, so
+    flip = sgn(m) and bias' = (m bias + s) / (|m| scale). Where m scale = 0 (gamma = 0, or a filter of zeros)
+    the channel is constant: bias' is beyond any |z|, with the sign of m bias + s.
+
+    Args:
+        scale, bias: of the layer, (out,), scale >= 0.
+        reach: the largest |z| there can be, (out,).
+    """
+    constant = bn.multiplier * bias + bn.shift
+    slope = bn.multiplier.abs() * scale
+    moving = slope > 0
+    flip = torch.where(moving & (bn.multiplier < 0), -1.0, 1.0).to(scale.dtype)
+    beyond = torch.where(constant >= 0, reach + 1, -reach - 1)
+    return Threshold(flip, torch.where(moving, constant / torch.where(moving, slope, 1.0), beyond))
+
+
+class Flip(nn.Module):
+    """Turns the sign of some channels: what is left of a BN that stands behind a max-pool. (B, C, H, W) -> the same."""
+
+    def __init__(self, flip: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("flip", flip.to(torch.int8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.flip.to(x.dtype)[:, None, None]
+
+    def stored_bits(self) -> int:
+        return self.flip.numel()
+
+
+def stored(codes: Tensor) -> Tensor:
+    """Codes in the narrowest type that holds them: int8, int16, or as they are where they are no integers."""
+    if not torch.equal(codes, codes.round()) or codes.abs().max() > 32767:
+        return codes.detach().clone()
+    return codes.detach().to(torch.int8 if codes.abs().max() <= 127 else torch.int16)
+
+
+class _Merged:
+    """A layer that holds codes, one scale and one bias a filter, and nothing to train.
+
+    Buffers: codes (out, in / groups, ...), scale (out,) or None for 1, bias (out,).
+    """
+
+    input_quantizer: Quantizer
+    codes: Tensor
+    scale: Tensor | None
+    bias: Tensor
+
+    def hold(
+        self, codes: Tensor, scale: Tensor | None, bias: Tensor, bits: int, quantizer: Quantizer
+    ) -> None:
+        """Replace the parameters by these."""
+        del self.weight, self.bias  # type: ignore[attr-defined]
+        self.register_buffer("codes", codes)  # type: ignore[attr-defined]
+        self.register_buffer("scale", scale)  # type: ignore[attr-defined]
+        self.register_buffer("bias", bias)  # type: ignore[attr-defined]
+        self.weight_bits, self.input_quantizer = bits, quantizer
+
+    def weight_codes(self) -> tuple[Tensor, Tensor | None]:
+        """Integer codes of the weight and the scale of the output, which has the input's scale and the BN in it."""
+        return self.codes, self.scale
+
+    def stored_bits(self) -> int:
+        floats = self.bias.numel() + (0 if self.scale is None else self.scale.numel())
+        return self.weight_bits * self.codes.numel() + 32 * floats
+
+
+class MergedConv2d(_Merged, nn.Conv2d):
+    """conv(input codes, codes) * scale + bias. Shapes as nn.Conv2d."""
+
+    def __init__(
+        self, like: nn.Conv2d, codes: Tensor, scale: Tensor | None, bias: Tensor, bits: int,
+        quantizer: Quantizer | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(
+            like.in_channels, like.out_channels, like.kernel_size, like.stride, like.padding,  # type: ignore[arg-type]
+            like.dilation, like.groups, True, like.padding_mode, device="meta",  # type: ignore[arg-type]
+        )  # fmt: skip
+        self.hold(codes, scale, bias, bits, quantizer or Identity())
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.input_quantizer(x).codes
+        return scaled(convolve(self, x, self.codes.to(x.dtype)), _per_channel(self.scale, 2), self.bias)
+
+
+class MergedLinear(_Merged, nn.Linear):
+    """linear(input codes, codes) * scale + bias. Shapes as nn.Linear."""
+
+    def __init__(
+        self, like: nn.Linear, codes: Tensor, scale: Tensor | None, bias: Tensor, bits: int,
+        quantizer: Quantizer | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(like.in_features, like.out_features, True, device="meta")
+        self.hold(codes, scale, bias, bits, quantizer or Identity())
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.input_quantizer(x).codes
+        return scaled(F.linear(x, self.codes.to(x.dtype)), self.scale, self.bias)
+
+
+def _per_channel(scale: Tensor | None, axes: int) -> Tensor | None:
+    return None if scale is None else scale.reshape(-1, *(1,) * axes)

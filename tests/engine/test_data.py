@@ -1,0 +1,100 @@
+"""Batches: normalised by the formula, shifted and mirrored as a slow loop does it, a pure function of their place."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from engine import data, datasets
+from engine.data import DataInfo, TensorSplit
+from engine.errors import USAGE, UserError
+
+CPU = torch.device("cpu")
+INFO = DataInfo("imagefolder", "noise", 3, 8, (0.1, 0.2, 0.3), (0.5, 0.6, 0.7), pad=2)
+
+
+def noise(count: int, size: int = 8, seed: int = 0) -> torch.Tensor:
+    return torch.randint(0, 256, (count, size, size, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+def split(count: int = 11) -> TensorSplit:
+    return TensorSplit(noise(count), torch.arange(count) % 3, INFO, CPU)
+
+
+def equal_batches(one, other) -> bool:
+    pairs = list(zip(one, other, strict=True))
+    return bool(pairs) and all(torch.equal(a, b) for left, right in pairs for a, b in zip(left, right, strict=True))
+
+
+def test_batches_are_in_order_and_normalised() -> None:
+    part = split()
+    images, labels = (torch.cat(list(column)) for column in zip(*part.batches(4), strict=True))
+    assert torch.equal(labels, part.labels)
+    mean, std = np.array(INFO.mean), np.array(INFO.std)
+    expected = ((part.images.numpy() / 255 - mean) / std).transpose(0, 3, 1, 2)
+    np.testing.assert_allclose(images, expected, rtol=1e-5, atol=1e-6)
+    assert images.dtype == torch.float32
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_shifts_and_mirrors_equal_a_loop_over_pictures(flip: bool) -> None:
+    info, pictures, pad = replace(INFO, flip=flip), noise(9), INFO.pad
+    found = data.augment(pictures, info, data.generator(3, 5, 7))
+    draws = data.generator(3, 5, 7)
+    shift = torch.randint(0, 2 * pad + 1, (2, 9, 1), generator=draws)
+    mirrored = torch.rand(9, 1, generator=draws) < 0.5 if flip else torch.zeros(9, 1)
+    for n, picture in enumerate(pictures):
+        wide = torch.zeros(8 + 2 * pad, 8 + 2 * pad, 3, dtype=torch.uint8)
+        wide[pad:-pad, pad:-pad] = picture
+        top, left = int(shift[0, n]), int(shift[1, n])
+        cut = wide[top : top + 8, left : left + 8]
+        if mirrored[n]:
+            cut = torch.flip(cut, (1,))
+        assert torch.equal(found[n], data.normalise(cut[None], info)[0])
+    assert len({tuple(s) for s in shift[:, :, 0].T.tolist()}) > 3  # they do differ
+    assert not flip or 0 < mirrored.sum() < 9
+
+
+def test_training_batches_depend_on_seed_and_epoch_alone() -> None:
+    part = split(64)
+    torch.manual_seed(1)
+    first = list(part.training_batches(16, 1, 0))
+    torch.manual_seed(2)  # the global state has no part in it
+    assert equal_batches(first, part.training_batches(16, 1, 0))
+    assert sorted(torch.cat([labels for _, labels in first]).tolist()) == sorted(part.labels.tolist())
+    for seed, epoch in ((2, 0), (1, 1)):
+        assert not equal_batches(first, part.training_batches(16, seed, epoch))
+    images, _ = first[2]  # any step can be redone alone
+    order = torch.randperm(64, generator=data.generator(1, 0))
+    assert torch.equal(images, data.augment(part.images[order[32:48]], INFO, data.generator(1, 0, 3)))
+
+
+@pytest.mark.parametrize(
+    ("pictures", "size", "sizes"),
+    [(1, 4, [1]), (2, 2, [2]), (3, 2, [2]), (5, 4, [4]), (6, 4, [4, 2]), (7, 4, [4, 3]), (8, 4, [4, 4]), (9, 8, [8])],
+)
+def test_a_remainder_too_small_for_statistics_is_left_out(pictures: int, size: int, sizes: list[int]) -> None:
+    assert [len(labels) for _, labels in split(pictures).training_batches(size, 1, 0)] == sizes
+    assert data.steps(pictures, size) == len(sizes)
+
+
+def test_held_out_pictures_are_apart_and_always_the_same() -> None:
+    images, labels = noise(50), torch.arange(50)
+    results = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        (kept, kept_labels), (held, held_labels) = data.hold_out(images, labels, 10)
+        assert sorted([*kept_labels.tolist(), *held_labels.tolist()]) == list(range(50))
+        assert torch.equal(held, images[held_labels])
+        assert torch.equal(kept, images[kept_labels])
+        results.append(held_labels.tolist())
+    assert results[0] == results[1]
+    assert len(results[0]) == 10
+    known = datasets.load("digits", image_size=8, val=100)
+    assert (len(known.train), len(known.test), known.judged) == (1337, 100, "val")
+    with pytest.raises(UserError) as fault:
+        datasets.load("digits", image_size=8, val=1437)
+    assert fault.value.code == USAGE

@@ -1,0 +1,121 @@
+"""Where pictures come from: the digits as documented, folders in memory and streamed alike, every fault named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from PIL import Image
+
+from engine import datasets, stream
+from engine.errors import BAD_DATA, UserError
+from tests.engine.test_data import equal_batches, noise
+
+CPU = torch.device("cpu")
+
+
+def test_the_digits() -> None:
+    from sklearn.datasets import load_digits
+
+    known = datasets.load("digits")
+    train, test = known.train, known.test
+    assert (len(train), len(test), known.judged) == (1437, 360, "test")
+    assert train.images.shape == (1437, 32, 32, 3)
+    assert test.images.shape == (360, 32, 32, 3)
+    target = torch.from_numpy(load_digits().target)
+    assert torch.equal(test.labels, target[::5])
+    assert torch.equal(train.labels, target[[i for i in range(1797) if i % 5]])
+    assert (test.images[..., 0] == test.images[..., 2]).all()  # grey
+    assert (known.info.name, known.info.classes, known.info.image_size, known.info.flip) == ("digits", 10, 32, False)
+    pixels = train.images[..., 0].double() / 255
+    np.testing.assert_allclose(known.info.mean, [pixels.mean()] * 3, atol=5e-5)
+    np.testing.assert_allclose(known.info.std, [pixels.std(correction=0)] * 3, atol=5e-5)
+    small = datasets.load("digits", image_size=8)
+    raw = torch.from_numpy(np.round(load_digits().images * 255 / 16)).to(torch.uint8)
+    assert torch.equal(small.test.images[..., 1], raw[::5])  # their own size: nothing is interpolated
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two classes, 5 + 4 training and 2 + 1 test pictures, 8x8, and a file that is none."""
+    pictures = iter(noise(12).numpy())
+    for part, counts in (("train", (5, 4)), ("test", (2, 1))):
+        for name, count in zip(("ant", "bee"), counts, strict=True):
+            place = tmp_path / "set" / part / name
+            place.mkdir(parents=True)
+            for number in range(count):
+                Image.fromarray(next(pictures)).save(place / f"{number}.png")
+    (tmp_path / "set/train/ant/notes.txt").write_text("no picture")
+    return tmp_path / "set"
+
+
+def test_a_folder_of_pictures(folder: Path) -> None:
+    known = datasets.load("imagefolder", folder)
+    assert (known.info.classes, known.info.image_size, known.info.label) == (2, 8, "set")
+    assert torch.equal(known.train.images, noise(12)[:9])
+    assert torch.equal(known.test.images, noise(12)[9:])
+    assert known.train.labels.tolist() == [0] * 5 + [1] * 4
+    assert known.test.labels.tolist() == [0, 0, 1]
+    pixels = known.train.images.double().reshape(-1, 3) / 255
+    np.testing.assert_allclose(known.info.mean, pixels.mean(0), atol=5e-5)
+    np.testing.assert_allclose(known.info.std, pixels.std(0, correction=0), atol=5e-5)
+
+
+def test_pictures_of_other_sizes_are_scaled_and_cut_in_the_middle(tmp_path: Path) -> None:
+    wide = np.zeros((8, 12, 3), np.uint8)
+    wide[:, 2:10] = noise(1)[0]
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    assert np.array_equal(datasets.read_picture(tmp_path / "wide.png", 8), noise(1)[0])
+    Image.new("L", (20, 40), 77).save(tmp_path / "grey.png")
+    assert np.array_equal(datasets.read_picture(tmp_path / "grey.png", 8), np.full((8, 8, 3), 77))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_streamed_pictures_give_the_same_batches(folder: Path, workers: int) -> None:
+    known = datasets.load("imagefolder", folder)
+    streamed = stream.load(folder, CPU, 8, 0, workers)
+    assert streamed.info == known.info
+    assert (len(streamed.train), len(streamed.test)) == (9, 3)
+    assert equal_batches(streamed.test.batches(2), known.test.batches(2))
+    for epoch in (0, 1):
+        assert equal_batches(streamed.train.training_batches(4, 1, epoch), known.train.training_batches(4, 1, epoch))
+
+
+def assert_bad_data(root: Path, name: str = "imagefolder", **more) -> UserError:
+    with pytest.raises(UserError) as fault:
+        datasets.load(name, root, **more)
+    assert fault.value.code == BAD_DATA
+    assert fault.value.hint
+    return fault.value
+
+
+def test_faults_of_a_folder_are_named(folder: Path, tmp_path: Path) -> None:
+    assert "nowhere/train" in str(assert_bad_data(tmp_path / "nowhere"))
+    (folder / "test/bee").rename(folder / "test/cat")
+    assert "different classes" in str(assert_bad_data(folder))
+    (folder / "test/cat").rename(folder / "test/bee")
+    picture = folder / "test/bee/0.png"
+    picture.write_bytes(picture.read_bytes()[:90])
+    assert str(picture) in str(assert_bad_data(folder))
+    picture.write_text("no picture")
+    assert str(picture) in str(assert_bad_data(folder))
+
+
+def test_cifar10_never_falls_back_and_auto_does_with_a_notice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def absent(root: str, train: bool, download: bool = False) -> None:
+        raise URLError("no network") if download else RuntimeError("Dataset not found or corrupted")
+
+    monkeypatch.setattr(torchvision.datasets, "CIFAR10", absent)
+    assert "no network" in str(assert_bad_data(tmp_path, "cifar10"))
+    assert capsys.readouterr().err == ""
+    known = datasets.load("auto", tmp_path, image_size=8)
+    assert known.info.name == "digits"
+    assert "\nNOTICE: CIFAR-10 is not on disk" in capsys.readouterr().err
+    (tmp_path / "cifar-10-batches-py").mkdir()  # damaged pictures are no reason to train on others
+    assert_bad_data(tmp_path, "auto")

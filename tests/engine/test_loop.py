@@ -1,0 +1,178 @@
+"""The one training loop: repeatable, resumable bit for bit, with hooks where its docstring says."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from engine.data import Data, DataInfo, TensorSplit
+from engine.errors import DIVERGED, UserError
+from engine.folder import RunFolder
+from engine.loop import FitConfig, Progress, evaluate, fit
+from engine.recipe import Recipe
+from models.nin import nin
+from prune.sparsity import penalty
+
+INFO = DataInfo("digits", "noise", 4, 6, (0.5,) * 3, (0.25,) * 3, pad=1)
+RECIPE = Recipe(epochs=3, batch_size=8, lr=0.05)
+ADAM = Recipe(3, 8, "adam", 0.01, 0.0, "steps", (1, 2), 0.1)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)  # a second one only slows networks this small down
+
+
+def pictures() -> Data:
+    draws = torch.Generator().manual_seed(0)
+    parts = []
+    for count in (37, 11):
+        images = torch.randint(0, 256, (count, 6, 6, 3), dtype=torch.uint8, generator=draws)
+        parts.append(TensorSplit(images, torch.randint(0, 4, (count,), generator=draws), INFO, torch.device("cpu")))
+    return Data(INFO, *parts)
+
+
+def network() -> nn.Module:
+    """With dropout, which draws from torch's own state."""
+    torch.manual_seed(0)
+    layers = (nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(0.3), nn.Flatten(), nn.Linear(96, 4))
+    return nn.Sequential(*layers)
+
+
+def config(recipe: Recipe = RECIPE, **more) -> FitConfig:
+    return FitConfig(recipe, quiet=True, **more)
+
+
+def same(one, other) -> bool:
+    """To the last bit, through dicts and lists."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[k], other[k]) for k in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(same, one, other))
+    return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, ADAM], ids=lambda r: r.optimizer)
+def test_the_same_seed_gives_the_same_weights(recipe: Recipe) -> None:
+    models, rows = [], []
+    for seed in (1, 1, 2):
+        models.append(network())
+        rows.append(fit(models[-1], pictures(), config(recipe, seed=seed)))
+    assert same(models[0].state_dict(), models[1].state_dict())
+    assert rows[0] == rows[1]
+    assert not same(models[0].state_dict(), models[2].state_dict())  # another seed shuffles otherwise
+    assert [set(row) for row in rows[0]] == 3 * [{"epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy"}]
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, ADAM], ids=lambda r: r.optimizer)
+def test_three_epochs_are_one_and_two_more_bit_for_bit(recipe: Recipe, tmp_path: Path) -> None:
+    whole: list[Progress] = []
+    straight = network()
+    fit(straight, pictures(), config(recipe), after_epoch=whole.append)
+
+    folder, identity = RunFolder(tmp_path / "run"), {"lr": recipe.lr}
+
+    def stop(progress: Progress) -> None:
+        folder.keep(progress, identity)
+        raise Stop
+
+    with pytest.raises(Stop):
+        fit(network(), pictures(), config(recipe), after_epoch=stop)
+    resumed: list[Progress] = []
+    fresh = network()
+    torch.manual_seed(99)  # whatever happens between the runs
+    state = folder.state(folder.state_path, identity)
+    assert state["epoch"] == 1
+    fit(fresh, pictures(), config(recipe), resume=state, after_epoch=resumed.append)
+    assert len(resumed) == 2
+    assert same(resumed[-1].state_dict(), whole[-1].state_dict())  # weights, optimizer, schedule, rows, random state
+    assert same(fresh.state_dict(), straight.state_dict())
+    assert [row["epoch"] for row in resumed[-1].rows] == [1, 2, 3]
+
+
+def test_hooks_are_called_where_the_docstring_says() -> None:
+    calls: list[str] = []
+    model = network()
+
+    def constrain(m: nn.Module) -> None:
+        calls.append("constrain")
+        with torch.no_grad():
+            m[0].weight.clamp_(-0.01, 0.01)
+
+    def term(m: nn.Module) -> torch.Tensor:
+        calls.append("penalty")
+        return 0 * m[0].weight.sum()
+
+    def on_epoch(m: nn.Module, epoch: int) -> None:
+        assert m.training
+        calls.append(f"epoch {epoch}")
+        m[1].eval()  # freezing a BN for an epoch has to last through it
+
+    def after(progress: Progress) -> None:
+        calls.append(f"after {progress.epoch}")
+
+    fit(model, pictures(), config(replace(RECIPE, epochs=2)), penalty=term, constrain=constrain, on_epoch=on_epoch, after_epoch=after)
+    steps = 5 * ["penalty", "constrain"]  # 37 pictures in batches of 8; the last 5 are enough for a batch
+    assert calls == ["epoch 0", *steps, "after 1", "epoch 1", *steps, "after 2"]
+    assert model[0].weight.abs().max() <= 0.01  # nothing follows the constraint
+    assert torch.equal(model[1].running_mean, torch.zeros(6))
+
+
+def test_the_penalty_is_part_of_the_loss() -> None:
+    plain, pushed = (fit(network(), pictures(), config(replace(RECIPE, epochs=1, lr=1e-12)), penalty=p)[0]["train_loss"]
+                     for p in (None, lambda m: torch.tensor(2.0)))  # fmt: skip
+    assert math.isclose(pushed, plain + 2, rel_tol=1e-6)
+
+
+def test_slimming_adds_s_times_the_sign_of_gamma() -> None:
+    model = nin([8] * 8)
+    values = torch.tensor([1.0, -2.0, 0.0, 1e-30, -1e-30, 3.0, -0.0, 0.5])
+    for group in model.channel_groups():
+        model.get_submodule(group.gate).weight.data.copy_(values)
+    term = penalty(0.25)(model)
+    assert math.isclose(term.item(), 0.25 * 8 * 6.5, rel_tol=1e-6)
+    term.backward()
+    for group in model.channel_groups():
+        assert torch.equal(model.get_submodule(group.gate).weight.grad, 0.25 * values.sign())
+    assert model.block9.bn.weight.grad is None  # the classes have no gate
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_stops_before_the_step(value: float) -> None:
+    model = network()
+    before = {k: v.clone() for k, v in model.named_parameters()}
+    with pytest.raises(UserError, match=r"in epoch 1 at lr 0\.05") as fault:
+        fit(model, pictures(), config(replace(RECIPE, schedule="steps")), penalty=lambda m: torch.tensor(value))
+    assert fault.value.code == DIVERGED
+    assert same(before, dict(model.named_parameters()))
+
+
+def test_diverging_is_noticed() -> None:
+    with pytest.raises(UserError, match="the loss became") as fault:
+        fit(network(), pictures(), config(replace(RECIPE, lr=1e30)))
+    assert fault.value.code == DIVERGED
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_judging_changes_nothing_and_is_right(training: bool) -> None:
+    model, data = network().train(training), pictures()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    judged = evaluate(model, data.test, batch=4)
+    assert model.training is training
+    assert same(before, model.state_dict())
+    model.eval()
+    logits = torch.cat([model(images) for images, _ in data.test.batches(11)]).detach()
+    torch.testing.assert_close(judged.logits, logits)
+    right = sum(int(row.argmax() == label) for row, label in zip(logits, data.test.labels, strict=True))
+    assert judged.accuracy == 100 * right / 11
+    loss = -logits.double().log_softmax(1)[torch.arange(11), data.test.labels].mean()
+    assert math.isclose(judged.loss, loss, rel_tol=1e-5)

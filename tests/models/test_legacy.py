@@ -1,0 +1,153 @@
+"""Shows that the original's files become networks of ours that compute the same, and that damaged ones are refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import models
+from engine.errors import BAD_CHECKPOINT, UserError
+from models.blocks import ConvBNAct
+from models.legacy import adopt
+
+SHAPES = Path(__file__).parents[3] / "shared" / "original-checkpoints.json"
+"""Key names and shapes of the original's files: it lies beside the repository, and not everywhere."""
+DEFAULT = {"nin": [192, 160, 96, 192, 192, 192, 192, 192], "nin_gc": [256, 256, 256, 512, 512, 512, 1024, 1024]}
+SMALL = [12, 10, 6, 8, 9, 7, 11, 5]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(_two_threads: None) -> None:
+    """On networks this small a second thread costs more than it does."""
+    torch.set_num_threads(1)
+
+
+class Original(nn.Module):
+    """NIN with its children where the original has them: a Sequential called `child`, first and last conv bare."""
+
+    def __init__(self, child: str, kernel: int = 5) -> None:
+        super().__init__()
+        c = SMALL
+        layers: list[nn.Module] = [
+            nn.Conv2d(3, c[0], 5, padding=2), nn.BatchNorm2d(c[0]),
+            ConvBNAct(c[0], c[1]), ConvBNAct(c[1], c[2]), nn.MaxPool2d(3, 2, 1),
+            ConvBNAct(c[2], c[3], kernel), ConvBNAct(c[3], c[4]), ConvBNAct(c[4], c[5]), nn.MaxPool2d(3, 2, 1),
+            ConvBNAct(c[5], c[6], 3), ConvBNAct(c[6], c[7]),
+            nn.Conv2d(c[7], 4, 1), nn.BatchNorm2d(4),
+        ]  # fmt: skip
+        self.add_module(child, nn.Sequential(*layers))
+        self.layers = [*layers]  # a list, not a child: it adds no keys
+        for bn in (m for m in self.modules() if isinstance(m, nn.BatchNorm2d)):
+            for tensor in (bn.weight, bn.bias, bn.running_mean):
+                nn.init.normal_(tensor)
+            nn.init.uniform_(bn.running_var, 0.5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+            x = x.relu() if isinstance(layer, nn.BatchNorm2d) else x
+        return x.mean((2, 3))
+
+
+def prefixed(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As DataParallel saves it."""
+    return {f"module.{key}": value for key, value in state.items()}
+
+
+def without_counters(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As torch before 0.4.1 saved it."""
+    return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+
+
+def loaded(content: dict) -> nn.Module:
+    return models.restore(adopt(content, "original.pth")).eval()
+
+
+def refused(content: dict) -> UserError:
+    with pytest.raises(UserError) as fault:
+        loaded(content)
+    assert fault.value.code == BAD_CHECKPOINT
+    return fault.value
+
+
+@pytest.mark.parametrize("child", ["tnn_bin", "dorefa"])
+@pytest.mark.parametrize("kernel", [5, 3])
+def test_the_loaded_network_computes_what_the_original_did(child, kernel):
+    source = Original(child, kernel).eval()
+    state, x = source.state_dict(), torch.randn(2, 3, 16, 16)
+    expected = source(x)
+    for content in (
+        {"state_dict": state},
+        {"state_dict": state, "cfg": SMALL, "best_acc": 81.5},
+        {"state_dict": state, "cfg": torch.tensor(SMALL), "best_acc": torch.tensor(81.5)},
+        {"state_dict": prefixed(state)},
+        {"state_dict": without_counters(state)},
+        {"state_dict": prefixed(without_counters(state)), "cfg": SMALL},
+    ):
+        adopted = adopt(content, "original.pth")
+        assert (adopted["arch"], adopted["cfg"]) == ("nin" if kernel == 5 else "nin_3x3", SMALL)
+        assert adopted["arch_args"] == {"classes": 4}
+        assert adopted["best_acc"] == adopted["metrics"]["accuracy"] == (81.5 if "best_acc" in content else 0)
+        assert torch.equal(loaded(content)(x), expected)
+
+
+def test_adopting_says_so_and_changes_neither_the_file_nor_a_checkpoint_of_ours(capsys):
+    state = Original("tnn_bin").state_dict()
+    content = {"state_dict": prefixed(without_counters(state))}
+    keys = list(content["state_dict"])
+    adopted = adopt(content, "old.pth")
+    assert "old.pth" in capsys.readouterr().err
+    assert (list(content), list(content["state_dict"])) == (["state_dict"], keys)
+    assert adopt(adopted, "old.pth") is adopted
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("odd", ["tnn_bin.0.weight", "tnn_bin.1.running_mean", "tnn_bin.5.bn.num_batches_tracked"])
+def test_a_prefix_on_some_keys_alone_is_refused(odd):
+    state = Original("tnn_bin").state_dict()
+    refused({"state_dict": {f"module.{k}" if k == odd else k: v for k, v in state.items()}})
+    refused({"state_dict": {k if k == odd else f"module.{k}": v for k, v in state.items()}})
+
+
+def test_files_of_other_networks_and_damaged_ones_are_refused():
+    state = Original("tnn_bin").state_dict()
+    assert "no network known" in str(refused({"state_dict": nn.Linear(2, 3).state_dict()}))
+    assert "its cfg" in str(refused({"state_dict": state, "cfg": [*SMALL[:7], 6]}))
+    for missing in ("tnn_bin.2.conv.weight", "tnn_bin.1.bias", "tnn_bin.12.running_var"):
+        refused({"state_dict": {key: value for key, value in state.items() if key != missing}})
+    refused({"state_dict": {**state, "tnn_bin.4.weight": torch.zeros(1)}})  # 4 is a pool
+    refused({"state_dict": {**state, "tnn_bin.6.conv.weight": torch.zeros(8, 8, 1, 1)}})
+
+
+def published(name: str) -> dict[str, Tensor]:
+    """Random weights in the shapes of one of the original's files."""
+    if not SHAPES.exists():
+        pytest.skip(f"{SHAPES} is not here")
+    shapes = json.loads(SHAPES.read_text())[name]
+    return {
+        key: torch.rand(shape) if shape else torch.tensor(7)  # the counters have no dimensions
+        for key, shape in shapes.items()
+    }
+
+
+@pytest.mark.parametrize("folder", ["prune", "WqAq", "WbWtAb"])
+@pytest.mark.parametrize("arch", ["nin", "nin_gc"])
+def test_the_originals_own_files_are_recognised(folder, arch):
+    state = published(f"{folder}/{arch}")
+    for given in (state, prefixed(state)):
+        adopted = adopt({"state_dict": given, "best_acc": 90}, "original.pth")
+        assert (adopted["arch"], adopted["cfg"], adopted["arch_args"]) == (arch, DEFAULT[arch], {"classes": 10})
+        model = models.restore(adopted, arch)
+        assert model.cfg == DEFAULT[arch]
+        # keys are renamed and never reordered, so that both dicts can be walked side by side
+        for (ours, value), (theirs, was) in zip(model.state_dict().items(), state.items(), strict=True):
+            assert ours.rpartition(".")[2] == theirs.rpartition(".")[2]
+            assert torch.equal(value, was)
+
+
+def test_the_originals_separable_network_is_not_taken_for_another():
+    refused({"state_dict": published("prune/standard_dw")})

@@ -1,0 +1,169 @@
+"""Preparation puts quantizers into a copy of a network and changes nothing else: no name, no parameter, no exception."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+import models
+from engine.errors import USAGE, UserError
+from models.layers.conv_q import QuantConv2d, QuantLinear
+from quant.prepare import clip_latent, prepare
+from quant.spec import QuantSpec, quantizer
+
+CFGS = {"nin": [8] * 8, "nin_gc": [2, 2, 16, 16, 4, 32, 32, 8]}
+BITS = (32, 8, 4, 2, "t", "b")
+INNER = [f"block{n}" for n in range(2, 9)]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)  # a second one only slows networks this small down
+
+
+def network(arch: str = "nin") -> nn.Module:
+    torch.manual_seed(0)
+    return models.build(arch, CFGS[arch])
+
+
+def spec_for(model: nn.Module, weight: int | str, activation: int | str, **more) -> QuantSpec:
+    return QuantSpec(quantizer(weight), quantizer(activation), tuple(model.ends), **more)
+
+
+def pictures(count: int = 4) -> torch.Tensor:
+    return torch.randn(count, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("arch", CFGS)
+def test_an_all_float_spec_is_the_identity(arch: str) -> None:
+    model = network(arch)
+    same = prepare(model, QuantSpec())
+    assert [(n, type(m)) for n, m in same.named_modules()] == [(n, type(m)) for n, m in model.named_modules()]
+    assert torch.equal(same(pictures()), model(pictures()))
+    assert torch.equal(same.eval()(pictures()), model.eval()(pictures()))
+
+
+def in_range(codes: torch.Tensor, bits: int | str) -> bool:
+    if bits == 32:
+        return True
+    if bits == "b":
+        return bool((codes.abs() == 1).all())
+    if bits == "t":
+        return set(codes.unique().tolist()) <= {-1.0, 0.0, 1.0}
+    return bool(((codes % 2 == 1) & (codes.abs() < 2**bits)).all())  # odd, from -(2^k - 1) to 2^k - 1
+
+
+def input_codes(layers: dict[str, nn.Module]) -> dict[str, torch.Tensor]:
+    """Filled by the next forward pass."""
+    seen: dict[str, torch.Tensor] = {}
+    for name, layer in layers.items():
+        layer.input_quantizer.register_forward_hook(lambda _, __, out, name=name: seen.update({name: out.codes}))
+    return seen
+
+
+@pytest.mark.parametrize("arch", CFGS)
+@pytest.mark.parametrize("weight", BITS)
+def test_every_pair_of_bits_gives_legal_codes_and_finite_gradients(weight: int | str, arch: str) -> None:
+    original = network(arch)
+    for activation in BITS:
+        model = prepare(original, spec_for(original, weight, activation))
+        layers = {n: m for n, m in model.named_modules() if isinstance(m, (QuantConv2d, QuantLinear))}
+        assert list(layers) == ([] if (weight, activation) == (32, 32) else [f"{b}.conv" for b in INNER])
+        seen = input_codes(layers)
+        model(pictures()).square().sum().backward()
+        for name, layer in layers.items():
+            codes, _ = layer.weight_codes()
+            assert torch.equal(codes, codes.round()) or weight == 32, name
+            assert in_range(codes, weight), name
+            legal = range(2**activation) if activation in (8, 4, 2) else {"t": (-1, 0, 1), "b": (-1, 1)}.get(activation)
+            assert legal is None or set(seen[name].unique().tolist()) <= set(map(float, legal)), name
+        for name, parameter in model.named_parameters():
+            assert parameter.grad is not None, name
+            assert torch.isfinite(parameter.grad).all(), name
+
+
+@pytest.mark.parametrize("arch", CFGS)
+@pytest.mark.parametrize(("weight", "activation"), [(8, 8), ("t", 4), ("b", "b")])
+def test_names_stay_so_float_weights_load_and_come_back(arch: str, weight: int | str, activation: int | str) -> None:
+    model, other = network(arch), network(arch)
+    for tensor in other.state_dict().values():
+        tensor.add_(1)
+    prepared = prepare(model, spec_for(model, weight, activation))
+    assert [n for n, _ in prepared.named_parameters()] == [n for n, _ in model.named_parameters()]
+    prepared.load_state_dict(other.state_dict())
+    model.load_state_dict(prepared.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+    assert type(prepared.block1.conv) is nn.Conv2d
+    assert type(prepared.block9.conv) is nn.Conv2d
+    assert prepared.cfg == model.cfg
+
+
+def test_the_original_is_not_touched() -> None:
+    model = network()
+    twin = copy.deepcopy(model)
+    prepared = prepare(model, spec_for(model, "b", "b", order="bacp", bn_momentum=0.01))
+    with torch.no_grad():
+        for parameter in prepared.parameters():
+            parameter.zero_()
+    prepared(pictures()).sum().backward()
+    assert str(model) == str(twin)
+    assert all(not block.pool_first for block in model.children() if hasattr(block, "pool_first"))
+    assert {m.momentum for m in model.modules() if isinstance(m, nn.BatchNorm2d)} == {0.1}
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), twin.state_dict().values(), strict=True))
+    assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("activation", BITS)
+def test_the_relu_goes_only_where_signed_codes_follow(activation: int | str, capsys: pytest.CaptureFixture[str]) -> None:
+    model = network()
+    prepared = prepare(model, spec_for(model, "b", activation))
+    signed = activation in ("t", "b")
+    for number in range(1, 8):  # the consumers of blocks 1 to 7 are quantized
+        assert type(prepared.get_submodule(f"block{number}.act")) is (nn.Identity if signed else nn.ReLU)
+    assert type(prepared.block8.act) is nn.ReLU  # the float last layer reads it
+    assert type(prepared.block9.act) is nn.ReLU
+    assert capsys.readouterr().err == ""
+    apart = prepare(model, replace(spec_for(model, 8, "b"), exceptions=("block1.conv", "block4.conv", "block9.conv")))
+    assert [n for n in range(1, 10) if type(apart.get_submodule(f"block{n}.act")) is nn.ReLU] == [3, 8, 9]
+
+
+def test_signed_codes_of_a_picture_are_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    prepare(network(), QuantSpec(quantizer("b"), quantizer("b"), ("block9.conv",)))
+    assert capsys.readouterr().err.startswith("warning: the inputs of block1.conv come from no declared group")
+
+
+@pytest.mark.parametrize(("order", "pool_first"), [("cbap", False), ("bacp", True)])
+def test_order_and_bn_momentum(order: str, pool_first: bool) -> None:
+    model = network()
+    prepared = prepare(model, spec_for(model, "b", "b", order=order, bn_momentum=0.01))
+    assert {block.pool_first for block in prepared.children() if hasattr(block, "pool_first")} == {pool_first}
+    assert {m.momentum for m in prepared.modules() if isinstance(m, nn.BatchNorm2d)} == {0.01}
+
+
+def test_an_unknown_exception_is_refused() -> None:
+    with pytest.raises(UserError, match=r"no layer is called block10\.conv") as fault:
+        prepare(network(), QuantSpec(quantizer(8), quantizer(8), ("block1.conv", "block10.conv")))
+    assert fault.value.code == USAGE
+
+
+def test_linear_layers_are_quantized_too() -> None:
+    model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    assert [type(m) for m in prepare(model, QuantSpec(quantizer("t"), quantizer(4)))] == [QuantLinear, nn.ReLU, QuantLinear]
+
+
+@pytest.mark.parametrize("weight", BITS)
+def test_clipping_touches_the_latent_weights_of_binary_and_ternary_layers_alone(weight: int | str) -> None:
+    model = network()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(20)
+    prepared = prepare(model, spec_for(model, weight, 8))
+    clip_latent(prepared)
+    for (name, new), old in zip(prepared.named_parameters(), model.parameters(), strict=True):
+        low = weight in ("t", "b") and name.endswith("conv.weight") and name.split(".")[0] in INNER
+        assert torch.equal(new, old.clamp(-1, 1) if low else old), name
+    assert model.block2.conv.weight.abs().max() > 1  # so clipping was needed

@@ -1,0 +1,56 @@
+"""A spec survives its dict, and one that this program does not know is refused."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import pytest
+
+from engine.errors import BAD_CHECKPOINT, UserError
+from quant.spec import QuantizerSpec, QuantSpec, quantizer
+
+SPECS = [
+    QuantSpec(),
+    QuantSpec(quantizer(8), quantizer(4), ("a", "b.c"), "bacp", 0.01),
+    QuantSpec(quantizer("t", gap=True, scale=False, ste="saturate"), quantizer("b", ste="soft")),
+]
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+def test_a_spec_survives_its_dict(spec: QuantSpec) -> None:
+    assert QuantSpec.from_dict(spec.to_dict()) == spec
+    assert spec.keeping(("x",)) == replace(spec, exceptions=(*spec.exceptions, "x"))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda d: d["weight"].update(colour=1), lambda d: d["activation"].update(kind="lsq"),
+        lambda d: d["weight"].update(bits=9), lambda d: d["weight"].update(ste="magic"),
+        lambda d: d["weight"].update(gap=True), lambda d: d.pop("weight"), lambda d: d.update(activation=None),
+        lambda d: d.update(weight=[8]), lambda d: d.update(exceptions=3),
+    ],
+)  # fmt: skip
+def test_a_spec_that_this_program_does_not_know_is_refused(damage) -> None:
+    values = copy.deepcopy(SPECS[1].to_dict())
+    damage(values)
+    with pytest.raises(UserError, match="cannot be understood") as fault:
+        QuantSpec.from_dict(values)
+    assert fault.value.code == BAD_CHECKPOINT
+
+
+@pytest.mark.parametrize(
+    "values", [("dorefa", 1), ("dorefa", 9), ("binary", 2), ("ternary", 1), ("float", 8), ("int8", 8)]
+)
+def test_a_quantizer_that_makes_no_sense_is_refused(values: tuple[str, int]) -> None:
+    with pytest.raises(ValueError):
+        QuantizerSpec(*values)
+
+
+@pytest.mark.parametrize(
+    ("weight", "activation", "name"),
+    [(8, 8, "w8a8"), ("t", 4, "wta4"), ("b", "b", "wbab"), ("b", 32, "wba32"), (32, 32, "w32a32"), (2, "t", "w2at")],
+)
+def test_names_of_files(weight: int | str, activation: int | str, name: str) -> None:
+    assert QuantSpec(quantizer(weight), quantizer(activation)).name == name
