@@ -16,6 +16,7 @@ from engine.errors import BAD_CHECKPOINT, UserError
 from models.blocks import ConvBNAct
 from models.channels import Network
 from models.layers import fold
+from models.layers.bnfold import BNFoldConv2d
 from models.layers.conv_q import QuantConv2d, QuantLinear, combined
 from models.layers.quantizers import BinaryActivation, Identity
 from quant.prepare import replace_child
@@ -59,13 +60,20 @@ def _before_signs(model: nn.Module) -> set[str]:
 def _parts(layer: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
     """Codes (out, ...), positive scale (out,) with the input's in it, and bias (out,) of a layer in eval mode."""
     weight = cast(Tensor, layer.weight).detach()
+    if isinstance(layer, BNFoldConv2d):
+        codes, scale = layer.weight_codes()
+        return codes, _full(layer, codes, scale), layer.folded_bias()
     bias = layer.bias.detach() if layer.bias is not None else weight.new_zeros(len(weight))  # type: ignore[union-attr]
     if not isinstance(layer, (QuantConv2d, QuantLinear)):
         return weight, weight.new_ones(len(weight)), bias  # type: ignore[return-value]
     codes, scale = layer.weight_codes()
-    scale = combined(layer.input_quantizer(weight.new_zeros(1, 1)).scale, scale)
-    full = weight.new_ones(len(weight)) if scale is None else scale.flatten().expand(len(weight)).clone()
-    return codes, full, bias  # type: ignore[return-value]
+    return codes, _full(layer, codes, scale), bias  # type: ignore[return-value]
+
+
+def _full(layer: QuantConv2d | QuantLinear, codes: Tensor, scale: Tensor | None) -> Tensor:
+    """The scale of the output, (out,): the weight's times the input's."""
+    scale = combined(layer.input_quantizer(codes.new_zeros(1, 1)).scale, scale)
+    return codes.new_ones(len(codes)) if scale is None else scale.flatten().expand(len(codes)).clone()
 
 
 def _held(layer: nn.Module, codes: Tensor, scale: Tensor | None, bias: Tensor) -> nn.Module:
@@ -83,6 +91,9 @@ def _held(layer: nn.Module, codes: Tensor, scale: Tensor | None, bias: Tensor) -
 
 
 def _fold_block(name: str, block: ConvBNAct, before_sign: bool) -> None:
+    if isinstance(block.conv, BNFoldConv2d):  # folded while it trained: nothing is left to compute
+        block.conv, block.bn = _held(block.conv, *_parts(block.conv)), nn.Identity()
+        return
     conv, bn = block.conv, fold.affine(cast(nn.BatchNorm2d, block.bn))
     if not isinstance(conv, nn.Conv2d) or len(bn.multiplier) != conv.out_channels:
         raise UserError(f"{name}: its batch norm does not fit its convolution", _HINT, BAD_CHECKPOINT)

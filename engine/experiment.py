@@ -83,12 +83,13 @@ class Experiment:
         recipe: Recipe,
         quantized: bool = False,
         stage: dict[str, Any] | None = None,
+        seed_recipe: Recipe = SEED,
         **hooks: Callable,
     ) -> tuple[list[loop.Row], Recipe]:
         """Fit with the flags' changes to `recipe`, in a run folder; returns the rows of metrics."""
         args = self.args
         if args.recipe == "seed":
-            recipe = SEED
+            recipe = seed_recipe
         recipe = recipe.changed(
             epochs=args.epochs, lr=args.lr, weight_decay=args.wd, batch_size=args.train_batch_size
         )

@@ -1,6 +1,7 @@
 """What a network costs: parameters, multiply-accumulates, bits, memory; layer by layer.
 
-A module whose tensors are stored in fewer than 32 bits says so itself, with `stored_bits()` and `weight_bits`.
+A module whose tensors are stored in fewer than 32 bits says so itself, with `stored_bits()` and `weight_bits`;
+one that keeps its numbers as buffers counts them with `values()`.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def layers(model: nn.Module, image_size: int = 32) -> list[LayerCost]:
                 weight = module.codes if weight is None else weight  # a merged layer holds codes alone
                 per_output = prod(weight.shape[1:])
                 macs = per_output * prod(output.shape[1:])
-            params = sum(p.numel() for p in module.parameters(recurse=False))
+            params = module.values() if hasattr(module, "values") else _own_parameters(module)
             rows.append(
                 LayerCost(
                     name, type(module).__name__, tuple(output.shape[1:]), params, macs,
@@ -75,6 +76,10 @@ def layers(model: nn.Module, image_size: int = 32) -> list[LayerCost]:
         for handle in handles:
             handle.remove()
     return rows
+
+
+def _own_parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters(recurse=False))
 
 
 def _is_layer(module: nn.Module) -> bool:

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from engine.errors import BAD_CHECKPOINT, USAGE, UserError
+from engine.errors import BAD_CHECKPOINT, UserError
+from models.layers.bnfold import BNFold_Conv2d_Q, Conv2d_Q
 from models.nin import nin, nin_3x3
 from models.nin_gc import nin_gc
 
@@ -123,4 +124,4 @@ def load_weights(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
     model.load_state_dict(state)
 
 
-__all__ = ["NETWORKS", "USAGE", "build", "load_weights", "names", "rebuild", "restore"]
+__all__ = ["NETWORKS", "BNFold_Conv2d_Q", "Conv2d_Q", "build", "load_weights", "names", "rebuild", "restore"]

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import copy
 import sys
+from collections.abc import Callable
 from typing import cast
 
 import torch
 from torch import nn
 
 from engine.errors import UserError
+from models.blocks import ConvBNAct
 from models.channels import Network
 from models.layers import quantizers as q
+from models.layers.bnfold import BNFoldConv2d, FoldedNorm
 from models.layers.conv_q import QuantConv2d, QuantLinear
 from quant.spec import QuantizerSpec, QuantSpec
 
@@ -24,6 +27,8 @@ def weight_quantizer(spec: QuantizerSpec, shape: torch.Size) -> q.Quantizer:
         return q.BinaryWeight(spec.scale, spec.ste)
     if spec.kind == "ternary":
         return q.TernaryWeight(spec.scale, spec.ste, spec.gap, shape)
+    if spec.kind == "affine":
+        return q.AffineWeight(spec.bits, spec.symmetric, spec.per_channel)
     return q.Identity()
 
 
@@ -35,6 +40,8 @@ def input_quantizer(spec: QuantizerSpec) -> q.Quantizer:
         return q.BinaryActivation(spec.ste)
     if spec.kind == "ternary":
         return q.TernaryActivation(spec.ste)
+    if spec.kind == "affine":
+        return q.AffineActivation(spec.bits, spec.symmetric)
     return q.Identity()
 
 
@@ -49,7 +56,7 @@ def prepare(model: nn.Module, spec: QuantSpec) -> nn.Module:
     """
     model = copy.deepcopy(model)
     layers = {n: m for n, m in model.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))}
-    unknown = [name for name in spec.exceptions if name not in layers]
+    unknown = [name for name in (*spec.exceptions, *spec.float_inputs) if name not in layers]
     if unknown:
         raise UserError(f"no layer is called {unknown[0]}", f"the layers are {', '.join(layers)}")
     chosen = {name: layer for name, layer in layers.items() if name not in spec.exceptions}
@@ -59,7 +66,7 @@ def prepare(model: nn.Module, spec: QuantSpec) -> nn.Module:
             quantized = made.from_float(
                 layer,  # type: ignore[arg-type]
                 weight_quantizer(spec.weight, layer.weight.shape),
-                input_quantizer(spec.activation),
+                q.Identity() if name in spec.float_inputs else input_quantizer(spec.activation),
             )
             replace_child(model, name, quantized)
     if input_quantizer(spec.activation).signed:
@@ -68,11 +75,24 @@ def prepare(model: nn.Module, spec: QuantSpec) -> nn.Module:
         for block in model.modules():
             if hasattr(block, "pool_first"):
                 block.pool_first = True
+    if spec.bn_fold:
+        _fold_in_training(model)
     if spec.bn_momentum is not None:
         for norm in model.modules():
             if isinstance(norm, nn.BatchNorm2d):
                 norm.momentum = spec.bn_momentum
     return model
+
+
+def freeze_late(epochs: int) -> Callable[[nn.Module, int], None]:
+    """An on_epoch function: in the last quarter, activation ranges stand still and the rest settles around them."""
+
+    def on_epoch(model: nn.Module, epoch: int) -> None:
+        for module in model.modules():
+            if isinstance(module, q.AffineActivation):
+                module.frozen = epoch >= max(1, (3 * epochs) // 4)
+
+    return on_epoch
 
 
 @torch.no_grad()
@@ -88,6 +108,16 @@ def replace_child(model: nn.Module, name: str, new: nn.Module) -> None:
     """Put `new` where the module `name` is."""
     parent, _, child = name.rpartition(".")
     setattr(model.get_submodule(parent), child, new)
+
+
+def _fold_in_training(model: nn.Module) -> None:
+    """Let each block's convolution do the work of its batch norm."""
+    for block in model.modules():
+        if isinstance(block, ConvBNAct) and isinstance(block.conv, QuantConv2d) and isinstance(block.bn, nn.BatchNorm2d):
+            conv = block.conv
+            folding = BNFoldConv2d.from_float(conv, conv.weight_quantizer, conv.input_quantizer)
+            block.bn = FoldedNorm.from_norm(block.bn)
+            block.conv = folding.attach(block.bn)  # type: ignore[attr-defined]
 
 
 def _signed_inputs(model: nn.Module, quantized: set[str]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from engine.recipe import Recipe
+from dataclasses import replace
+
+from engine.recipe import SEED, Recipe
 from quant.spec import QuantSpec
 
 _DIGITS_EPOCHS = {"refine": 6, "scratch": 12}
@@ -19,3 +21,13 @@ def for_spec(spec: QuantSpec, dataset: str, refine: bool) -> Recipe:
     if low:
         return Recipe(epochs, batch, "adam", 5e-3, 0.0, label_smoothing=smoothing)
     return Recipe(epochs, batch, "sgd", 0.02 if refine else 0.05, label_smoothing=smoothing)
+
+
+def seed(spec: QuantSpec, arch: str) -> Recipe:
+    """--recipe seed: the original's own; for INT8 its 30 epochs, with steps that depend on fold and network."""
+    if spec.weight.kind != "affine":
+        return SEED
+    steps = (15, 17, 20)
+    if spec.bn_fold:
+        steps = (8, 12, 20, 25) if arch == "nin_gc" else (12, 15, 25)
+    return replace(SEED, epochs=30, steps=steps)

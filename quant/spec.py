@@ -7,7 +7,7 @@ from typing import Any
 
 from engine.errors import BAD_CHECKPOINT, UserError
 
-KINDS = ("float", "dorefa", "binary", "ternary")
+KINDS = ("float", "dorefa", "binary", "ternary", "affine")
 STE = ("ste", "saturate", "soft")
 
 
@@ -16,11 +16,12 @@ class QuantizerSpec:
     """One quantizer.
 
     Args:
-        kind: "float" (32 bits, identity), "dorefa" (2 to 8 bits), "binary" or "ternary".
-        bits: of a code; fixed by the kind except for dorefa.
+        kind: "float" (32 bits, identity), "dorefa" (2 to 8 bits), "binary", "ternary" or "affine" (2 to 8).
+        bits: of a code; fixed by the kind except for dorefa and affine.
         scale: binary and ternary weights: with a scale for each filter.
         ste: pseudo-gradient of binary and ternary codes.
         gap: ternary weights: hold the value just below a threshold.
+        symmetric, per_channel: affine: a grid about 0; for weights, one grid a filter.
 
     Raises:
         ValueError: for a combination that makes no sense.
@@ -31,9 +32,11 @@ class QuantizerSpec:
     scale: bool = True
     ste: str = "ste"
     gap: bool = False
+    symmetric: bool = False
+    per_channel: bool = True
 
     def __post_init__(self) -> None:
-        allowed = {"float": (32,), "dorefa": range(2, 9), "binary": (1,), "ternary": (2,)}
+        allowed = {"float": (32,), "dorefa": range(2, 9), "binary": (1,), "ternary": (2,), "affine": range(2, 9)}
         if self.kind not in allowed:
             raise ValueError(f"unknown quantizer {self.kind!r}: one of {', '.join(KINDS)}")
         if self.bits not in allowed[self.kind]:
@@ -64,6 +67,8 @@ class QuantSpec:
     Args:
         weight, activation: of every convolution and linear layer but the exceptions.
         exceptions: names of layers that stay float.
+        float_inputs: names of layers whose weights alone are quantized.
+        bn_fold: fold each batch norm into its convolution while training (affine weights).
         order: "cbap" (conv, bn, activation codes after the pool) or "bacp" (conv, pool, bn, codes).
         bn_momentum: of every BN while training; None leaves torch's 0.1.
     """
@@ -73,13 +78,21 @@ class QuantSpec:
     exceptions: tuple[str, ...] = ()
     order: str = "cbap"
     bn_momentum: float | None = None
+    float_inputs: tuple[str, ...] = ()
+    bn_fold: bool = False
 
     @property
     def name(self) -> str:
+        """How file names write it: w8a8, wbab, int8_q1_fold0."""
+        if self.weight.kind == "affine":
+            w, a = self.weight.bits, self.activation.bits
+            bits = f"int{w}" if w == a else f"intw{w}a{a}"
+            return f"{bits}_q{int(not self.weight.symmetric)}_fold{int(self.bn_fold)}"
         return f"w{self.weight.letter}a{self.activation.letter}"
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "exceptions": list(self.exceptions)}
+        lists = {k: list(getattr(self, k)) for k in _LISTS}
+        return {**asdict(self), **lists}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> QuantSpec:
@@ -92,11 +105,32 @@ class QuantSpec:
             parts = {k: QuantizerSpec(**values[k]) for k in ("weight", "activation")}
             known = {f.name for f in fields(cls)}
             rest = {k: v for k, v in values.items() if k in known and k not in parts}
-            spec = cls(**parts, **{**rest, "exceptions": tuple(rest.get("exceptions", ()))})
+            lists = {k: tuple(rest.get(k, ())) for k in _LISTS}
+            spec = cls(**parts, **{**rest, **lists})
         except (TypeError, KeyError, ValueError, AttributeError) as fault:
             raise UserError(f"the file's quantization cannot be understood: {fault}", "make it again", BAD_CHECKPOINT) from fault
         return spec
 
-    def keeping(self, names: tuple[str, ...]) -> QuantSpec:
-        """A copy in which these layers stay float."""
-        return replace(self, exceptions=(*self.exceptions, *names))
+    def at_ends(self, first: str, last: str) -> QuantSpec:
+        """A copy that spares a network's two ends as its family does: affine spares the picture alone."""
+        if self.weight.kind == "affine" or self.activation.kind == "affine":
+            return replace(self, float_inputs=(*self.float_inputs, first))
+        return replace(self, exceptions=(*self.exceptions, first, last))
+
+
+_LISTS = ("exceptions", "float_inputs")
+
+
+def affine(w_bits: int, a_bits: int, q_type: int, bn_fold: bool, per_channel: bool = True) -> QuantSpec:
+    """INT8 and its narrower kin (arXiv 1712.05877).
+
+    Args:
+        q_type: 0 symmetric, 1 asymmetric.
+    """
+
+    def part(bits: int) -> QuantizerSpec:
+        if bits == 32:
+            return QuantizerSpec()
+        return QuantizerSpec("affine", bits, symmetric=q_type == 0, per_channel=per_channel)
+
+    return QuantSpec(part(w_bits), part(a_bits), bn_momentum=0.01, bn_fold=bn_fold)

@@ -24,13 +24,13 @@ def body(args: argparse.Namespace, spec: Any) -> dict[str, Any]:
     """Train a quantized network.
 
     Args:
-        spec: a QuantSpec whose exceptions are still open; the network's two ends are added.
+        spec: a QuantSpec that does not know the network's two ends yet; they are spared as its family does.
     """
     import models
     from engine.experiment import SAVED, Experiment, find, judge_file
     from models import legacy
     from quant import recipes
-    from quant.prepare import clip_latent, prepare
+    from quant.prepare import clip_latent, freeze_late, prepare
     from quant.restore import load
 
     prefix = (args.arch or args.default_arch).rpartition(":")[2]
@@ -56,13 +56,18 @@ def body(args: argparse.Namespace, spec: Any) -> dict[str, Any]:
         arch, more = args.arch or args.default_arch, {"classes": task.classes(data)}
         model = models.build(arch, args.cfg, **more)
         more = {**more, **model.arch_args}
-    spec = spec.keeping(tuple(model.ends))
+    spec = spec.at_ends(*model.ends)
     model = prepare(model, spec)
     recipe = recipes.for_spec(spec, data.info.name, refine=source is not None)
     stage = {"stage": "quantize", "spec": spec.to_dict()}
-    hooks = {"constrain": clip_latent} if spec.weight.kind in ("binary", "ternary") else {}
+    hooks: dict[str, Any] = {}
+    if spec.weight.kind in ("binary", "ternary"):
+        hooks["constrain"] = clip_latent
+    if spec.activation.kind == "affine":
+        hooks["on_epoch"] = freeze_late(args.epochs or recipe.epochs)
     identity = {**stage, "arch": arch, "cfg": list(model.cfg)}
-    rows, used = task.train(model, data, recipe, quantized=True, stage=identity, **hooks)
+    rows, used = task.train(model, data, recipe, quantized=True, stage=identity,
+                            seed_recipe=recipes.seed(spec, arch), **hooks)  # fmt: skip
     judged = task.judge(model, data)
     before = content["transforms"] if content else []
     path = task.write(model, arch, more, data, task.metrics(judged, data),

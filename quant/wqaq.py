@@ -1,4 +1,4 @@
-"""python -m quant.wqaq: train with weights and activations of few bits (DoReFa), any W with any A."""
+"""python -m quant.wqaq: train with weights and activations of few bits (DoReFa, or affine as in INT8), any W with any A."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine import flags, run
+from engine.errors import UserError
 from quant import stage
 
 EXAMPLES = (
@@ -15,6 +16,7 @@ EXAMPLES = (
     "quant.wqaq --Wbits 4 --Abits 4 --refine models_save/nin_refine.pth",
     "quant.wqaq --Wbits 8 --Abits 8 --arch nin_gc --refine",
     "quant.wqaq --Wbits t --Abits 4",
+    "quant.wqaq --q_type 1 --bn_fold 1 --refine",
 )
 
 
@@ -24,14 +26,28 @@ def parser() -> flags.Parser:
     for flag, what in (("--Wbits", "weights"), ("--Abits", "activations")):
         group.add_argument(flag, type=flags.bits, default=8, metavar="K",
                            help=f"of {what}: {', '.join(map(str, flags.BITS))}, t ternary, b binary (default: 8)")  # fmt: skip
+    group.add_argument("--quantizer", choices=["dorefa", "affine"],
+                       help="affine: INT8 and its kin, every layer (default: dorefa, or affine where --q_type or --bn_fold is given)")  # fmt: skip
+    group.add_argument("--q_type", type=int, choices=[0, 1], help="affine: 0 symmetric, 1 asymmetric (default: 1)")
+    group.add_argument("--bn_fold", type=int, choices=[0, 1], help="affine: 1 folds batch norms while training (default: 0)")
+    group.add_argument("--per_channel", action=argparse.BooleanOptionalAction, default=None,
+                       help="affine: a weight grid for each filter (default), or one for all")  # fmt: skip
     stage.add_common(p)
     return p
 
 
 def body(args: argparse.Namespace) -> dict[str, Any]:
-    from quant.spec import QuantSpec, quantizer
+    from quant.spec import QuantSpec, affine, quantizer
 
-    return stage.body(args, QuantSpec(quantizer(args.Wbits), quantizer(args.Abits)))
+    given = [f"--{name}" for name in ("q_type", "bn_fold", "per_channel") if getattr(args, name) is not None]
+    if args.quantizer == "dorefa" and given:
+        raise UserError(f"{given[0]} is for --quantizer affine, not dorefa", "give one of them")
+    if args.quantizer != "affine" and not given:
+        return stage.body(args, QuantSpec(quantizer(args.Wbits), quantizer(args.Abits)))
+    if {args.Wbits, args.Abits} & {"t", "b"} or args.Wbits == 32:
+        raise UserError("affine quantization has weights of 2 to 8 bits and activations of 2 to 8 or 32", "see --help")
+    q_type = 1 if args.q_type is None else args.q_type
+    return stage.body(args, affine(args.Wbits, args.Abits, q_type, bool(args.bn_fold), args.per_channel is not False))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

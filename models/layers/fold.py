@@ -111,9 +111,14 @@ class _Merged:
         """Integer codes of the weight and the scale of the output, which has the input's scale and the BN in it."""
         return self.codes, self.scale
 
+    def values(self) -> int:
+        """How many numbers the layer holds."""
+        return self.codes.numel() + self.bias.numel() + (0 if self.scale is None else self.scale.numel())
+
     def stored_bits(self) -> int:
-        floats = self.bias.numel() + (0 if self.scale is None else self.scale.numel())
-        return self.weight_bits * self.codes.numel() + 32 * floats
+        """Codes at their width; scales and biases at 32."""
+        count = self.codes.numel()
+        return self.weight_bits * count + 32 * (self.values() - count)
 
 
 class MergedConv2d(_Merged, nn.Conv2d):

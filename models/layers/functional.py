@@ -173,3 +173,40 @@ def ternary_weight(
         return Quantized(codes, None)
     count = chosen.sum(dims, keepdim=True).clamp_min(1)
     return Quantized(codes, (weight.abs() * chosen).sum(dims, keepdim=True) / count)
+
+
+def affine_range(low: Tensor, high: Tensor, bits: int, symmetric: bool) -> tuple[Tensor, Tensor]:
+    """Scale and zero point that cover [low, high], widened to hold 0 (Jacob et al., arXiv 1712.05877, section 3).
+
+    Symmetric: codes -(2^(k-1) - 1) .. 2^(k-1) - 1, zero point 0. Asymmetric: 0 .. 2^k - 1, the zero point an
+    integer, so that the real 0 is exact. A range of zero width (constant 0): scale 1.
+    """
+    low, high = low.clamp_max(0), high.clamp_min(0)
+    if symmetric:
+        scale = torch.maximum(-low, high) / (2 ** (bits - 1) - 1)
+    else:
+        scale = (high - low) / (2**bits - 1)
+    scale = torch.where(scale > torch.finfo(scale.dtype).tiny, scale, torch.ones_like(scale))
+    zero = torch.zeros_like(scale) if symmetric else (-low / scale).round().clamp(0, 2**bits - 1)
+    return scale, zero
+
+
+def affine(x: Tensor, scale: Tensor, zero: Tensor, bits: int, symmetric: bool) -> Quantized:
+    """Quantize with a given grid: clamp(round(x / scale) + zero, lowest, highest) - zero, so code 0 is the real 0.
+
+    Gradient: 1 inside the range, 0 outside; the scale is a constant.
+    """
+    lowest, highest = (-(2 ** (bits - 1) - 1), 2 ** (bits - 1) - 1) if symmetric else (0, 2**bits - 1)
+    steps = x / scale
+    nearest = steps.detach().round()
+    codes = torch.minimum(torch.maximum(nearest, lowest - zero), highest - zero)
+    return Quantized(straight_through(steps, codes, (codes == nearest).to(x.dtype)), scale)
+
+
+def affine_weight(weight: Tensor, bits: int, symmetric: bool, per_channel: bool) -> Quantized:
+    """Quantize a weight over its own range, one a filter or one for all. Scale: (out, 1, ...) or a scalar."""
+    raw, dims = weight.detach(), _filters(weight) if per_channel else tuple(range(weight.ndim))
+    scale, zero = affine_range(
+        raw.amin(dims, keepdim=per_channel), raw.amax(dims, keepdim=per_channel), bits, symmetric
+    )
+    return affine(weight, scale, zero, bits, symmetric)

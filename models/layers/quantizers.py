@@ -121,3 +121,58 @@ class TernaryActivation(Quantizer):
 
     def forward(self, x: Tensor) -> Quantized:
         return Quantized(F.ternary_activation(x, self.ste), None)
+
+
+class AffineWeight(Quantizer):
+    """See functional.affine_weight."""
+
+    def __init__(self, bits: int, symmetric: bool, per_channel: bool) -> None:
+        super().__init__()
+        self.bits, self.symmetric, self.per_channel = bits, symmetric, per_channel
+        # One scale a filter, or one for all (counted with the filters as none); asymmetric: a zero point, too.
+        self.scales = int(per_channel) * (1 if symmetric else 2)
+
+    def forward(self, weight: Tensor) -> Quantized:
+        return F.affine_weight(weight, self.bits, self.symmetric, self.per_channel)
+
+
+class AffineActivation(Quantizer):
+    """See functional.affine. The range is a moving average over training batches, until it is frozen.
+
+    Buffers: low, high, the range; seen, whether there is one yet.
+    """
+
+    MOMENTUM = 0.01
+
+    def __init__(self, bits: int, symmetric: bool) -> None:
+        super().__init__()
+        self.bits, self.symmetric, self.frozen = bits, symmetric, False
+        self.low: Tensor
+        self.high: Tensor
+        self.seen: Tensor
+        self.register_buffer("low", torch.zeros(()))
+        self.register_buffer("high", torch.zeros(()))
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int8))
+
+    def grid(self) -> tuple[Tensor, Tensor]:
+        """Scale and zero point."""
+        return F.affine_range(self.low, self.high, self.bits, self.symmetric)
+
+    @torch.no_grad()
+    def set_range(self, low: Tensor, high: Tensor) -> None:
+        """Fix the range, as calibration does."""
+        self.low.copy_(low)
+        self.high.copy_(high)
+        self.seen.fill_(1)
+
+    @torch.no_grad()
+    def _observe(self, x: Tensor) -> None:
+        share = torch.where(self.seen > 0, self.MOMENTUM, 1.0)  # the first batch sets the range
+        self.low.lerp_(x.min().clamp_max(0).to(self.low.dtype), share.to(self.low.dtype))
+        self.high.lerp_(x.max().clamp_min(0).to(self.high.dtype), share.to(self.high.dtype))
+        self.seen.fill_(1)
+
+    def forward(self, x: Tensor) -> Quantized:
+        if self.training and not self.frozen:
+            self._observe(x.detach())
+        return F.affine(x, *self.grid(), self.bits, self.symmetric)

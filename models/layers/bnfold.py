@@ -1,0 +1,133 @@
+"""A quantized convolution with its batch norm folded in while it trains, and the INT8 layers under their old names.
+
+What is quantized is the folded weight, the one that is deployed (Jacob et al., arXiv 1712.05877, section 3.2).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from models.layers.conv_q import QuantConv2d, combined, convolve, scaled
+from models.layers.quantizers import AffineActivation, AffineWeight, Identity, Quantizer
+
+
+class FoldedNorm(nn.BatchNorm2d):
+    """A batch norm whose work is done by the convolution before it: keeps the parameters, passes its input on."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+    @classmethod
+    def from_norm(cls, norm: nn.BatchNorm2d) -> FoldedNorm:
+        """Take over a batch norm's very parameters and statistics."""
+        made = cls(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats, device="meta")
+        made._parameters.update(norm._parameters)
+        made._buffers.update(norm._buffers)
+        return made.train(norm.training)
+
+
+class BNFoldConv2d(QuantConv2d):
+    """conv(input codes, codes of w * gamma / sigma) * scale + (beta - mean * gamma / sigma).
+
+    In training, a first pass with the unfolded weight gives the batch's mean and sigma, exactly as BN would see
+    them, and they move the running statistics; in eval those are used. gamma of 0 and below 0 are ordinary.
+    Shapes as nn.Conv2d.
+    """
+
+    _norm: tuple[nn.BatchNorm2d]
+
+    def attach(self, norm: nn.BatchNorm2d) -> BNFoldConv2d:
+        """Name the batch norm to fold; it stays where it is, so that state-dict keys do not change."""
+        self._norm = (norm,)  # a tuple: not a child of this module
+        return self
+
+    def folded(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
+        """Weight and bias with a BN of these statistics in them."""
+        norm = self._norm[0]
+        factor = norm.weight * (var + norm.eps).rsqrt()
+        bias = norm.bias - mean * factor
+        if self.bias is not None:
+            bias = bias + self.bias * factor
+        return self.weight * factor.reshape(-1, 1, 1, 1), bias
+
+    def weight_codes(self) -> tuple[Tensor, Tensor | None]:
+        """Codes and scale of the weight folded with the running statistics."""
+        norm = self._norm[0]
+        return self.weight_quantizer(self.folded(norm.running_mean, norm.running_var)[0])  # type: ignore[arg-type]
+
+    def folded_bias(self) -> Tensor:
+        """The bias that goes with weight_codes, (out,)."""
+        norm = self._norm[0]
+        return self.folded(norm.running_mean, norm.running_var)[1]  # type: ignore[arg-type]
+
+    def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        norm = self._norm[0]
+        if not self.training:
+            return norm.running_mean, norm.running_var  # type: ignore[return-value]
+        plain = convolve(self, x, self.weight, self.bias)
+        var, mean = torch.var_mean(plain, (0, 2, 3), correction=0)
+        with torch.no_grad():
+            count = plain.numel() // plain.shape[1]
+            norm.num_batches_tracked += 1  # type: ignore[operator]
+            share = norm.momentum if norm.momentum is not None else 1 / float(norm.num_batches_tracked)  # type: ignore[arg-type]
+            norm.running_mean.lerp_(mean, share)  # type: ignore[union-attr]
+            norm.running_var.lerp_(var * count / max(count - 1, 1), share)  # type: ignore[union-attr]
+        return mean, var
+
+    def forward(self, x: Tensor) -> Tensor:
+        x_codes, x_scale = self.input_quantizer(x)
+        values = x_codes if x_scale is None else x_codes * x_scale
+        weight, bias = self.folded(*self._statistics(values))
+        w_codes, w_scale = self.weight_quantizer(weight)
+        return scaled(convolve(self, x_codes, w_codes), combined(x_scale, w_scale), bias)
+
+
+def _quantizers(a_bits: int, w_bits: int, q_type: int, first_layer: int) -> tuple[Quantizer, Quantizer]:
+    if q_type not in (0, 1):
+        raise ValueError(f"q_type {q_type} is neither 0 (symmetric) nor 1 (asymmetric)")
+    weight = Identity() if w_bits == 32 else AffineWeight(w_bits, q_type == 0, per_channel=True)
+    activation = Identity() if first_layer or a_bits == 32 else AffineActivation(a_bits, q_type == 0)
+    return weight, activation
+
+
+class Conv2d_Q(QuantConv2d):  # noqa: N801 - the original's name
+    """An INT8 convolution under the original's name and keyword arguments.
+
+    Args:
+        a_bits, w_bits: of the input and the weight.
+        q_type: 0 symmetric, 1 asymmetric.
+        first_layer: 1 leaves the input (the picture) as it is.
+
+    Raises:
+        ValueError: for another q_type.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int = 0,
+        dilation: int = 1, groups: int = 1, bias: bool = True, a_bits: int = 8, w_bits: int = 8,
+        q_type: int = 1, first_layer: int = 0,
+    ) -> None:  # fmt: skip
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
+        self.weight_quantizer, self.input_quantizer = _quantizers(a_bits, w_bits, q_type, first_layer)
+
+
+class BNFold_Conv2d_Q(BNFoldConv2d):  # noqa: N801 - the original's name
+    """An INT8 convolution with a batch norm of its own (child `bn`) folded in; arguments as Conv2d_Q.
+
+    Args:
+        momentum: of the batch norm's statistics.
+
+    Raises:
+        ValueError: for another q_type.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int = 0,
+        dilation: int = 1, groups: int = 1, bias: bool = False, eps: float = 1e-5, momentum: float = 0.01,
+        a_bits: int = 8, w_bits: int = 8, q_type: int = 1, first_layer: int = 0,
+    ) -> None:  # fmt: skip
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
+        self.weight_quantizer, self.input_quantizer = _quantizers(a_bits, w_bits, q_type, first_layer)
+        self.bn = FoldedNorm(out_channels, eps, momentum)
+        self.attach(self.bn)

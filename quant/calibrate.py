@@ -1,0 +1,170 @@
+"""Activation ranges without training: look at a few hundred pictures, choose where to clip.
+
+How a histogram becomes a range is in `METHODS`; everything else is the same for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from engine.data import Split
+from engine.errors import BAD_DATA, UserError
+from models.layers.functional import affine, affine_range
+from models.layers.quantizers import AffineActivation, Quantized
+
+BINS = 2048
+PERCENTILE = 0.9999
+
+
+class Histogram:
+    """Counts of everything a layer's input took, (BINS,) over [low, high]; the range is known before it is filled."""
+
+    def __init__(self, low: float, high: float) -> None:
+        self.low, self.high = min(low, 0.0), max(high, 0.0)
+        if self.low == self.high:
+            self.high = 1.0
+        self.counts = torch.zeros(BINS, dtype=torch.float64)
+
+    def add(self, x: Tensor) -> None:
+        self.counts += torch.histc(x.float().cpu(), BINS, self.low, self.high).double()
+
+    @property
+    def centres(self) -> Tensor:
+        width = (self.high - self.low) / BINS
+        return self.low + width * (torch.arange(BINS, dtype=torch.float64) + 0.5)
+
+
+def minmax(h: Histogram, bits: int, symmetric: bool) -> tuple[float, float]:
+    """Everything that was seen."""
+    return h.low, h.high
+
+
+def percentile(h: Histogram, bits: int, symmetric: bool) -> tuple[float, float]:
+    """All but the outermost 0.01 % of the values, on either side (symmetric: of |x|)."""
+    total, width = h.counts.sum(), (h.high - h.low) / BINS
+    if symmetric:
+        order = h.centres.abs().sort()
+        reached = int((h.counts[order.indices].cumsum(0) < PERCENTILE * total).sum())
+        clip = float(order.values[min(reached, BINS - 1)]) + width / 2
+        return -clip, clip
+    above = int((h.counts.cumsum(0) < PERCENTILE * total).sum())
+    below = int((h.counts.flip(0).cumsum(0) < PERCENTILE * total).sum())
+    return min(h.high - width * (below + 1), 0.0), max(h.low + width * (above + 1), 0.0)
+
+
+def mse(h: Histogram, bits: int, symmetric: bool) -> tuple[float, float]:
+    """The clip with the smallest mean squared error of the quantized values, among 100 shares of the full range."""
+    values, best = h.centres, (float("inf"), 1.0)
+    for share in torch.linspace(0.01, 1, 100).tolist():
+        error = float((h.counts * (_quantized(values, h, share, bits, symmetric) - values) ** 2).sum())
+        best = min(best, (error, share))
+    return h.low * best[1], h.high * best[1]
+
+
+def _quantized(values: Tensor, h: Histogram, share: float, bits: int, symmetric: bool) -> Tensor:
+    low, high = values.new_tensor(h.low * share), values.new_tensor(h.high * share)
+    codes, scale = affine(values, *affine_range(low, high, bits, symmetric), bits, symmetric)
+    return codes if scale is None else codes * scale
+
+
+def kl(h: Histogram, bits: int, symmetric: bool) -> tuple[float, float]:
+    """Entropy calibration as in TensorRT (Migacz, GTC 2017): the clip whose 2^k-level version of the histogram
+    diverges least from the clipped original. Values beyond a clip count at its edge, as they will in use.
+
+    Both sides are clipped by the same share. Symmetric ranges are judged on |x|, with half the levels.
+    """
+    counts = h.counts.clone()
+    if symmetric or h.low < 0:
+        reach = max(-h.low, h.high)
+        place = (h.centres.abs() / reach * BINS).long().clamp_max(BINS - 1)
+        counts = torch.zeros_like(counts).index_add_(0, place, h.counts)
+    zero = counts[0].item()
+    counts[0] = counts[1]  # zeros (of a ReLU) are exact at any scale; left in, they would drown the rest
+    levels = 2 ** (bits - 1) if symmetric else 2**bits
+    best = (float("inf"), BINS)
+    if zero + counts.sum() > 0:
+        for bins in range(levels, BINS + 1, max(1, BINS // 256)):
+            best = min(best, (_divergence(counts, bins, levels), bins), key=lambda item: item[0])
+    share = best[1] / BINS
+    if symmetric:
+        reach = max(-h.low, h.high)
+        return -reach * share, reach * share
+    return h.low * share, h.high * share
+
+
+def _divergence(counts: Tensor, bins: int, levels: int) -> float:
+    """KL(P || Q) of the first `bins` bins: P has the rest added to its edge, Q spreads each level over its filled bins."""
+    part = counts[:bins]
+    p = part.clone()
+    p[-1] += counts[bins:].sum()
+    level = (torch.arange(bins) * levels // bins).clamp_max(levels - 1)
+    filled = (part > 0).double()
+    sums = torch.zeros(levels, dtype=torch.float64).index_add_(0, level, part)
+    sizes = torch.zeros(levels, dtype=torch.float64).index_add_(0, level, filled)
+    q = (sums / sizes.clamp_min(1))[level] * filled
+    p, q = p / p.sum().clamp_min(1e-12), q / q.sum().clamp_min(1e-12)
+    seen = p > 0
+    return float((p[seen] * (p[seen] / q[seen].clamp_min(1e-12)).log()).sum())
+
+
+METHODS: dict[str, Callable[[Histogram, int, bool], tuple[float, float]]] = {
+    "minmax": minmax, "percentile": percentile, "mse": mse, "kl": kl,
+}  # fmt: skip
+
+
+@torch.no_grad()
+def calibrate(model: nn.Module, split: Split, method: str, pictures: int, batch: int = 128) -> None:
+    """Set every AffineActivation range of `model` from the first `pictures` of `split`, two passes in eval mode.
+
+    The ranges are those of the float activations: quantizers pass their input on while they are looked at.
+
+    Raises:
+        UserError: exit 4 for no pictures.
+    """
+    quantizers = [m for m in model.modules() if isinstance(m, AffineActivation)]
+    if not len(split) or pictures < 1:
+        raise UserError("calibration needs at least one picture", "give more with --calibration_pictures", BAD_DATA)
+    ranges: dict[int, tuple[float, float]] = {}
+
+    def widen(number: int, x: Tensor) -> None:
+        low, high = ranges.get(number, (0.0, 0.0))
+        ranges[number] = (min(low, x.min().item()), max(high, x.max().item()))
+
+    _watch(model, quantizers, split, pictures, batch, widen)
+    histograms = [Histogram(*ranges[number]) for number in range(len(quantizers))]
+    _watch(model, quantizers, split, pictures, batch, lambda number, x: histograms[number].add(x))
+    for quantizer, histogram in zip(quantizers, histograms, strict=True):
+        low, high = METHODS[method](histogram, quantizer.bits, quantizer.symmetric)
+        quantizer.set_range(torch.tensor(low), torch.tensor(high))
+
+
+def _watch(
+    model: nn.Module, quantizers: list[AffineActivation], split: Split, pictures: int, batch: int,
+    look: Callable[[int, Tensor], None],
+) -> None:  # fmt: skip
+    """Run pictures through the network, showing each quantizer's input and leaving it unquantized."""
+
+    def hook(number: int) -> Callable:
+        def passing(module: nn.Module, inputs: tuple[Tensor], output: Quantized) -> Quantized:
+            look(number, inputs[0])
+            return Quantized(inputs[0], None)
+
+        return passing
+
+    handles = [m.register_forward_hook(hook(n)) for n, m in enumerate(quantizers)]
+    was_training = model.training
+    model.eval()
+    try:
+        left = pictures
+        for images, _ in split.batches(min(batch, pictures)):
+            model(images[:left])
+            left -= len(images)
+            if left <= 0:
+                break
+    finally:
+        model.train(was_training)
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,82 @@
+"""python -m quant.ptq: quantize a float file without training, its ranges calibrated on a few hundred training pictures."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from engine import flags, run
+from engine.errors import UserError
+
+EXAMPLES = (
+    "quant.ptq --calibrate kl",
+    "quant.ptq --model models_save/nin_refine.pth --calibrate mse --Wbits 4 --Abits 8 --q_type 0",
+)
+
+
+def parser() -> flags.Parser:
+    p = flags.Parser("quant.ptq", (__doc__ or "").partition(": ")[2], EXAMPLES)
+    group = p.add_argument_group("quantization")
+    group.add_argument("--model", type=Path, metavar="F", help="float, sparse or pruned file (default: models_save/ARCH_refine.pth)")
+    group.add_argument("--calibrate", choices=["minmax", "percentile", "mse", "kl"], default="mse",
+                       help="how activations are clipped (default: mse)")  # fmt: skip
+    group.add_argument("--calibration_pictures", type=flags.number(int, 1), default=512, metavar="N",
+                       help="training pictures to look at (default: 512)")  # fmt: skip
+    for flag, what in (("--Wbits", "weights"), ("--Abits", "activations")):
+        group.add_argument(flag, type=flags.number(int, 2, 8), default=8, metavar="K", help=f"of {what}, 2 to 8 (default: 8)")
+    group.add_argument("--q_type", type=int, choices=[0, 1], default=1, help="0 symmetric, 1 asymmetric (default: 1)")
+    group.add_argument("--per_channel", action=argparse.BooleanOptionalAction, default=True, help="a weight grid for each filter (default), or one for all")
+    flags.add_network(p)
+    flags.add_data(p)
+    flags.add_machine(p)
+    flags.add_output(p)
+    return p
+
+
+def body(args: argparse.Namespace) -> dict[str, Any]:
+    from dataclasses import replace
+
+    import models
+    from engine import checkpoint
+    from engine.experiment import SAVED, Experiment, find
+    from models import legacy
+    from quant.calibrate import calibrate
+    from quant.prepare import prepare
+    from quant.spec import affine
+
+    if args.cfg:
+        raise UserError("--cfg: the file has its own", "leave --cfg out")
+    prefix = (args.arch or args.default_arch).rpartition(":")[2]
+    source = find(args.model, SAVED / f"{prefix}_refine.pth", "prune.train --refine")
+    content = legacy.adopt(checkpoint.load(source), source)
+    model = models.restore(content, args.arch)
+    prefix = content["arch"].rpartition(":")[2]
+    task = Experiment(args, SAVED / f"{prefix}_ptq_{args.calibrate}.pth", source)
+    data = task.data(content)
+    spec = affine(args.Wbits, args.Abits, args.q_type, True, args.per_channel).at_ends(*model.ends)
+    quantized = prepare(model, replace(spec, bn_momentum=None)).to(task.device)
+    before = task.judge(model, data)
+    calibrate(quantized, data.train, args.calibrate, args.calibration_pictures)
+    after = task.judge(quantized, data)
+    stage = {
+        "stage": "quantize", "spec": spec.to_dict(),
+        "calibrate": args.calibrate, "pictures": min(args.calibration_pictures, len(data.train)),
+    }  # fmt: skip
+    path = task.write(quantized, content["arch"], content["arch_args"], data,
+                      task.metrics(after, data, before=before.accuracy), [*content["transforms"], stage])  # fmt: skip
+    text = (
+        f"{spec.name} by {args.calibrate}: {data.judged} accuracy {before.accuracy:.2f} % -> {after.accuracy:.2f} % "
+        f"on {data.info.label} ({len(data.test):,} pictures), {stage['pictures']} pictures looked at, nothing trained"
+    )
+    return {"text": text, "path": path, "accuracy_before": before.accuracy, "accuracy": after.accuracy}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run.command(parser(), body, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

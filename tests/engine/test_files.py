@@ -1,0 +1,66 @@
+"""A file is written whole or not at all: wherever the system fails, the old one stays and nothing else is left."""
+
+from __future__ import annotations
+
+import os
+import resource
+from pathlib import Path
+
+import pytest
+
+from engine import files
+from engine.errors import CANNOT_WRITE, UserError
+
+
+def test_content_and_mode(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "a"
+    files.write_text(path, "zwölf\n")
+    assert path.read_bytes() == "zwölf\n".encode()
+    before = os.umask(0o027)
+    files.write_json(path, {"é": [1, None]})
+    os.umask(before)
+    assert path.read_text(encoding="utf-8") == '{\n  "é": [\n    1,\n    null\n  ]\n}\n'
+    assert path.stat().st_mode & 0o777 == 0o640  # what the user asks for, not what a temporary file gets
+    assert os.listdir(path.parent) == ["a"]
+
+
+@pytest.mark.parametrize("call", ["fsync", "chmod", "replace"])
+def test_a_write_that_fails_leaves_the_old_file(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.pth"
+    path.write_bytes(b"old")
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(UserError, match="disk full") as fault:
+        files.write_bytes(path, b"new")
+    monkeypatch.undo()
+    assert fault.value.code == CANNOT_WRITE
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a.pth"]
+
+
+def test_a_file_larger_than_the_system_allows_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    path.write_bytes(b"old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))  # a real failure, half way through
+    try:
+        with pytest.raises(UserError, match="disk full") as fault:
+            files.write_bytes(path, b"new" * 5000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert fault.value.code == CANNOT_WRITE
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a.pth"]
+
+
+def test_places_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for path in (tmp_path, tmp_path / "file" / "a.pth"):
+        with pytest.raises(UserError) as fault:
+            files.check_writable(path)
+        assert fault.value.code == CANNOT_WRITE
+    files.check_writable(tmp_path / "new" / "a.pth")
+    assert os.listdir(tmp_path / "new") == []

@@ -1,0 +1,94 @@
+"""The run folder: one run at a time, what it writes, and a state that belongs to other flags refused by name."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine import storage
+from engine.errors import BAD_CHECKPOINT, LOCKED, USAGE, UserError
+from engine.folder import RunFolder
+from engine.loop import FitConfig
+from engine.recipe import SEED
+
+IDENTITY = {"epochs": 3, "lr": 0.1, "steps": [80, 130], "stage": "train", "source_sha256": None}
+STATE = {"epoch": 1, "rows": [{"epoch": 1}], "model": {}, "optimizer": {}, "schedule": {}, "rng": 0}
+
+SECOND = """
+import sys
+from pathlib import Path
+from engine.errors import UserError
+from engine.folder import RunFolder
+try:
+    RunFolder(Path(sys.argv[1]))
+except UserError as fault:
+    print(fault)
+    sys.exit(fault.code)
+"""
+
+
+def second(path: Path) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-c", SECOND, path], capture_output=True, text=True, check=False)
+
+
+def test_one_run_at_a_time(tmp_path: Path) -> None:
+    first = RunFolder(tmp_path / "run")
+    with pytest.raises(UserError, match=f"in use by process {os.getpid()} on ") as fault:
+        RunFolder(tmp_path / "run")
+    assert fault.value.code == LOCKED
+    other = second(tmp_path / "run")
+    assert other.returncode == LOCKED, other.stderr
+    assert f"in use by process {os.getpid()} on " in other.stdout
+    del first  # the lock goes with its holder, however that ends
+    assert second(tmp_path / "run").returncode == 0
+    RunFolder(tmp_path / "run")
+
+
+def test_what_a_killed_process_left_half_written_goes(tmp_path: Path) -> None:
+    (tmp_path / ".state.pth.abc.tmp").write_bytes(b"half")
+    RunFolder(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".lock"]
+
+
+def test_it_explains_itself(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.describe({"lr": 0.5}, FitConfig(SEED, seed=3))
+    flags = json.loads((tmp_path / "flags.json").read_text())
+    assert flags["flags"] == {"lr": 0.5}
+    assert (flags["resolved"]["seed"], flags["resolved"]["recipe"]["epochs"]) == (3, 300)
+    assert set(json.loads((tmp_path / "versions.json").read_text())) == {"python", "torch", "torchvision", "model-compression"}
+    rows = [{"epoch": 1, "train_loss": 0.1}, {"epoch": 2, "train_loss": 1e-9}]
+    folder.write_metrics(rows)
+    with (tmp_path / "metrics.csv").open() as file:
+        assert [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)] == rows
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("epochs", 4), ("lr", 0.2), ("steps", [80]), ("stage", "refine"), ("source_sha256", "ab"), ("new", 1)]
+)
+def test_the_state_of_a_run_with_other_flags_is_refused_by_name(name: str, value: object, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    storage.save(folder.state_path, {"identity": IDENTITY, **STATE})
+    assert folder.state(folder.state_path, IDENTITY) == {"identity": IDENTITY, **STATE}
+    with pytest.raises(UserError) as fault:
+        folder.state(folder.state_path, {**IDENTITY, name: value})
+    assert fault.value.code == USAGE
+    assert f"other settings: {name} {IDENTITY.get(name)} -> {value}" in str(fault.value)
+
+
+def test_what_is_no_state_is_refused(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    for content in ({"identity": IDENTITY}, {"state_dict": {}}):
+        storage.save(folder.state_path, content)
+        with pytest.raises(UserError, match="not the state of a run") as fault:
+            folder.state(folder.state_path, IDENTITY)
+        assert fault.value.code == BAD_CHECKPOINT
+    with pytest.raises(UserError, match="no such file") as fault:
+        folder.state(tmp_path / "other.pth", IDENTITY)
+    assert fault.value.code == BAD_CHECKPOINT
