@@ -11,15 +11,23 @@ from typing import Any
 from engine import flags, run
 from engine.errors import BAD_CHECKPOINT, UserError
 
-EXAMPLES = ("bn_merge --W 2", "bn_merge --model models_save/nin_w8a8.pth", "bn_merge --model models_save/nin_refine.pth")
+EXAMPLES = (
+    "bn_merge --W 2",
+    "bn_merge --model models_save/nin_w8a8.pth",
+    "bn_merge --model models_save/nin_refine.pth",
+)
 
 LETTER = {2: "b", 3: "t", 32: "32"}
 
 
 def parser() -> flags.Parser:
     p = flags.Parser("bn_merge", (__doc__ or "").partition(": ")[2], EXAMPLES)
-    p.add_argument("--model", type=Path, metavar="F", help="the file to merge (default: models_save/ARCH_wWab.pth by --W)")
-    p.add_argument("--W", type=int, choices=sorted(LETTER), help="2 binary, 3 ternary, 32 float weights: checked against the file")
+    p.add_argument(
+        "--model", type=Path, metavar="F", help="the file to merge (default: models_save/ARCH_wWab.pth by --W)"
+    )
+    p.add_argument(
+        "--W", type=int, choices=sorted(LETTER), help="2 binary, 3 ternary, 32 float weights: checked against the file"
+    )
     flags.add_network(p)
     flags.add_data(p)
     flags.add_machine(p)
@@ -43,7 +51,9 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
     spec = spec_of(content)
     letter = spec.weight.letter if spec else "32"
     if args.W and letter != LETTER[args.W]:
-        raise UserError(f"--W {args.W}, but the weights of {source} are of kind {letter}", "leave --W out", BAD_CHECKPOINT)
+        raise UserError(
+            f"--W {args.W}, but the weights of {source} are of kind {letter}", "leave --W out", BAD_CHECKPOINT
+        )
 
     task = Experiment(args, source.with_name(f"{source.stem}_merged.pth"), source)
     data = task.data(content)

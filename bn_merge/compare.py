@@ -20,8 +20,16 @@ EXAMPLES = (
 
 def parser() -> flags.Parser:
     p = flags.Parser("bn_merge.compare", (__doc__ or "").partition(": ")[2], EXAMPLES)
-    p.add_argument("files", type=Path, nargs="*", metavar="F", help="the merged file (default: models_save/nin_wbab_merged.pth), or both, unmerged first")
-    p.add_argument("--float64", action="store_true", help="compute in float64, with a fold that is not rounded to the file's fp32")
+    p.add_argument(
+        "files",
+        type=Path,
+        nargs="*",
+        metavar="F",
+        help="the merged file (default: models_save/nin_wbab_merged.pth), or both, unmerged first",
+    )
+    p.add_argument(
+        "--float64", action="store_true", help="compute in float64, with a fold that is not rounded to the file's fp32"
+    )
     flags.add_network(p)
     flags.add_data(p)
     flags.add_machine(p)
@@ -47,7 +55,9 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
         merged = merge(model)
     where = device.choose(args.device)
     known = content["dataset"]
-    data = datasets.load(args.dataset or known["name"], args.data, where, args.image_size or known["image_size"], args.val)
+    data = datasets.load(
+        args.dataset or known["name"], args.data, where, args.image_size or known["image_size"], args.val
+    )
     before, after = (loop.evaluate(m.to(where), data.test, args.eval_batch_size) for m in (model, merged))
     gap = (before.logits - after.logits).abs().max().item()
     differ = (before.logits.argmax(1) != after.logits.argmax(1)).nonzero().flatten()

@@ -99,7 +99,9 @@ def _fold_block(name: str, block: ConvBNAct, before_sign: bool) -> None:
         raise UserError(f"{name}: its batch norm does not fit its convolution", _HINT, BAD_CHECKPOINT)
     pooled = block.pool_first and not isinstance(block.pool, nn.Identity)
     if pooled and not isinstance(block.pool, nn.MaxPool2d):
-        raise UserError(f"{name}: a batch norm behind {type(block.pool).__name__} cannot be folded", _HINT, BAD_CHECKPOINT)
+        raise UserError(
+            f"{name}: a batch norm behind {type(block.pool).__name__} cannot be folded", _HINT, BAD_CHECKPOINT
+        )
     codes, scale, bias = _parts(conv)
     shape = (-1, *(1,) * (codes.ndim - 1))
     if before_sign:

@@ -22,6 +22,7 @@ from engine import storage
 from engine.data import DataInfo
 from engine.storage import bad
 
+
 @dataclass(frozen=True)
 class Origin:
     """Where a checkpoint comes from: the command line, its seed, and the file it started from, if any."""
@@ -116,8 +117,14 @@ def load(path: Path) -> Checkpoint:
         print(f"notice: {path} carries no checksums; write it anew with python -m scripts.convert", file=sys.stderr)
     if content.get("format") == FORMAT:
         if content.get("format_version") != FORMAT_VERSION:
-            raise bad(path, f"format version {content.get('format_version')!r}; this program reads {FORMAT_VERSION}", "upgrade")
-        missing = [key for key in ("arch", "arch_args", "cfg", "transforms", "dataset", "metrics") if key not in content]
+            raise bad(
+                path,
+                f"format version {content.get('format_version')!r}; this program reads {FORMAT_VERSION}",
+                "upgrade",
+            )
+        missing = [
+            key for key in ("arch", "arch_args", "cfg", "transforms", "dataset", "metrics") if key not in content
+        ]
         if missing:
             raise bad(path, f"lacks {', '.join(missing)}")
     content["state_dict"] = {key: _tensor(path, key, value) for key, value in content["state_dict"].items()}
@@ -160,6 +167,9 @@ def _installed(package: str) -> str:
 
 def _relative(text: str) -> str:
     """A path inside the working folder as seen from it; other absolute paths by their last part alone."""
+    flag, equals, value = text.partition("=")
+    if flag.startswith("-") and equals:
+        return f"{flag}={_relative(value)}"
     if not text.startswith("/"):
         return text
     relative = os.path.relpath(text)

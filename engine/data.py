@@ -53,9 +53,7 @@ class TensorSplit:
         labels: int64, (N,).
     """
 
-    def __init__(
-        self, images: Tensor, labels: Tensor, info: DataInfo, device: torch.device
-    ) -> None:
+    def __init__(self, images: Tensor, labels: Tensor, info: DataInfo, device: torch.device) -> None:
         self.images, self.labels = images.to(device), labels.to(device)
         self.info, self.device = info, device
 
@@ -115,15 +113,10 @@ def augment(pictures: Tensor, info: DataInfo, source: torch.Generator) -> Tensor
         columns = torch.where(mirrored, columns.flip(1), columns)
     padded = torch.nn.functional.pad(pictures, (0, 0, pad, pad, pad, pad))
     index = torch.arange(count, device=device)[:, None, None]
-    return normalise(
-        padded[index, rows.to(device)[:, :, None], columns.to(device)[:, None, :]], info
-    )
+    return normalise(padded[index, rows.to(device)[:, :, None], columns.to(device)[:, None, :]], info)
 
 
-def hold_out(
-    images: Tensor, labels: Tensor, count: int
-) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Split `count` pictures off for --val: always the same ones, so choices made on them agree."""
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(20_090_408))
-    kept, held = order[count:].sort().values, order[:count].sort().values
-    return (images[kept], labels[kept]), (images[held], labels[held])
+def held_out(total: int, count: int) -> tuple[Tensor, Tensor]:
+    """Numbers of the pictures to train on and of those held out for --val: always the same, so choices made on them agree."""
+    order = torch.randperm(total, generator=torch.Generator().manual_seed(20_090_408))
+    return order[count:].sort().values, order[:count].sort().values

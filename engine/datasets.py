@@ -11,12 +11,13 @@ import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from engine.data import Data, DataInfo, TensorSplit, hold_out
+from engine.data import Data, DataInfo, TensorSplit, held_out
 from engine.errors import BAD_DATA, UserError
 
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
@@ -58,20 +59,19 @@ def load(
         train, test, info = READERS[name](root, image_size)
     judged = "test"
     if val:
-        if val >= len(train[1]):
-            raise UserError(
-                f"--val {val}: there are only {len(train[1])} training pictures",
-                "hold out fewer pictures",
-            )
-        (train, test), judged = hold_out(*train, val), "val"
-    return Data(
-        info, TensorSplit(*train, info, device), TensorSplit(*test, info, device), judged
-    )
+        check_val(val, len(train[1]))
+        test, train = ((train[0][i], train[1][i]) for i in reversed(held_out(len(train[1]), val)))
+        judged = "val"
+    return Data(info, TensorSplit(*train, info, device), TensorSplit(*test, info, device), judged)
 
 
-def _auto(
-    root: Path, device: torch.device, image_size: int | None, val: int, workers: int
-) -> Data:
+def check_val(val: int, pictures: int) -> None:
+    """Refuse to hold out every training picture: exit 2."""
+    if val >= pictures:
+        raise UserError(f"--val {val}: there are only {pictures} training pictures", "hold out fewer pictures")
+
+
+def _auto(root: Path, device: torch.device, image_size: int | None, val: int, workers: int) -> Data:
     """CIFAR-10, else the digits with a notice that cannot be overlooked."""
     try:
         return load("cifar10", root, device, image_size, val, workers)
@@ -97,10 +97,7 @@ def _cifar(kind: str, root: Path, image_size: int | None) -> Read:
         parts = [reader(str(root), train=train) for train in (True, False)]
     except RuntimeError:  # absent, or a checksum does not match
         parts = _download(reader, name, root)
-    train, test = [
-        (resize(torch.from_numpy(part.data), image_size), torch.tensor(part.targets))
-        for part in parts
-    ]
+    train, test = [(resize(torch.from_numpy(part.data), image_size), torch.tensor(part.targets)) for part in parts]
     mean, std = (CIFAR_MEAN, CIFAR_STD) if kind == "cifar10" else (CIFAR100_MEAN, CIFAR100_STD)
     label = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}[kind]
     info = DataInfo(kind, label, len(parts[0].classes), train[0].shape[1], mean, std)
@@ -198,11 +195,8 @@ def folder_files(root: Path, part: str) -> tuple[list[tuple[Path, int]], list[st
 
 def native_size(root: Path) -> int:
     """The side that pictures of a folder get without --image_size: the first one's, at most 224."""
-    from PIL import Image
-
     files, _ = folder_files(root, "train")
-    with Image.open(files[0][0]) as picture:
-        return min(*picture.size, 224)
+    return min(*_open(files[0][0]).size, 224)
 
 
 def read_picture(path: Path, size: int) -> np.ndarray:
@@ -211,21 +205,38 @@ def read_picture(path: Path, size: int) -> np.ndarray:
     Raises:
         UserError: exit 4, naming the file.
     """
-    from PIL import Image
+    from PIL.Image import Resampling
 
-    try:
-        rgb = Image.open(io.BytesIO(path.read_bytes())).convert("RGB")  # small files: faster than by handle
-    except OSError as fault:
-        raise UserError(
-            f"cannot read {path}: {fault}", "remove or replace the picture", BAD_DATA
-        ) from fault
+    rgb = _open(path)
     if rgb.size != (size, size):
         scale = size / min(rgb.size)
         width, height = (max(size, round(side * scale)) for side in rgb.size)
         left, top = (width - size) // 2, (height - size) // 2
-        rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
+        rgb = rgb.resize((width, height), Resampling.BILINEAR)
         rgb = rgb.crop((left, top, left + size, top + size))
     return np.asarray(rgb)
+
+
+def _open(path: Path) -> Any:
+    from PIL import Image
+
+    try:
+        # small files: reading them whole is faster than by handle
+        return Image.open(io.BytesIO(path.read_bytes())).convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as fault:  # PIL raises all of these
+        raise UserError(f"cannot read {path}: {fault}", "remove or replace the picture", BAD_DATA) from fault
+
+
+def folder_parts(root: Path) -> tuple[list[tuple[Path, int]], list[tuple[Path, int]], list[str]]:
+    """The files of both parts and the names of their classes.
+
+    Raises:
+        UserError: exit 4 if a part is missing or their classes differ.
+    """
+    (train, names), (test, found) = folder_files(root, "train"), folder_files(root, "test")
+    if names != found:
+        raise UserError(f"{root}/train and {root}/test hold different classes", "make their folders agree", BAD_DATA)
+    return train, test, names
 
 
 def folder_info(root: Path, classes: int, size: int) -> DataInfo:
@@ -235,21 +246,13 @@ def folder_info(root: Path, classes: int, size: int) -> DataInfo:
 
 
 def read_folder(root: Path, size: int) -> Read:
+    *files, names = folder_parts(root)
     parts: list[Part] = []
-    names: list[str] = []
-    for part in ("train", "test"):
-        files, found = folder_files(root, part)
-        if names and names != found:
-            raise UserError(
-                f"{root}/train and {root}/test hold different classes",
-                "make their folders agree",
-                BAD_DATA,
-            )
-        names = found
-        pictures = np.empty((len(files), size, size, 3), np.uint8)
-        for place, (path, _) in enumerate(files):
+    for part in files:
+        pictures = np.empty((len(part), size, size, 3), np.uint8)
+        for place, (path, _) in enumerate(part):
             pictures[place] = read_picture(path, size)
-        parts.append((torch.from_numpy(pictures), torch.tensor([number for _, number in files])))
+        parts.append((torch.from_numpy(pictures), torch.tensor([number for _, number in part])))
     info = folder_info(root, len(names), size)
     mean, std = statistics(parts[0][0])
     return parts[0], parts[1], replace(info, mean=mean, std=std)

@@ -44,9 +44,7 @@ def choose(name: str = "auto") -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
-        raise UserError(
-            "--device cuda: no GPU that torch can use", "leave --device at auto, or use --cpu"
-        )
+        raise UserError("--device cuda: no GPU that torch can use", "leave --device at auto, or use --cpu")
     return torch.device(name)
 
 

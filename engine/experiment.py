@@ -90,9 +90,7 @@ class Experiment:
         args = self.args
         if args.recipe == "seed":
             recipe = seed_recipe
-        recipe = recipe.changed(
-            epochs=args.epochs, lr=args.lr, weight_decay=args.wd, batch_size=args.train_batch_size
-        )
+        recipe = recipe.changed(epochs=args.epochs, lr=args.lr, weight_decay=args.wd, batch_size=args.train_batch_size)
         precision = device.precision(args.precision, self.device, quantized)
         config = loop.FitConfig(recipe, args.seed, precision, args.eval_batch_size, args.quiet)
         folder = RunFolder(args.run_dir or Path("runs") / self.save.stem)
@@ -167,9 +165,7 @@ class Experiment:
         return self.save
 
 
-def judge_file(
-    args: argparse.Namespace, path: Path, model: nn.Module, content: Checkpoint
-) -> dict[str, Any]:
+def judge_file(args: argparse.Namespace, path: Path, model: nn.Module, content: Checkpoint) -> dict[str, Any]:
     """--evaluate: the accuracy of a file's network, nothing trained and nothing written."""
     where = device.choose(args.device)
     known = content["dataset"]

@@ -23,9 +23,7 @@ def check_writable(path: Path) -> None:
         UserError: exit 6 if the folder cannot be made or written, or `path` is a folder.
     """
     if path.is_dir():
-        raise UserError(
-            f"cannot write {path}: it is a folder", "name a file with --save", CANNOT_WRITE
-        )
+        raise UserError(f"cannot write {path}: it is a folder", "name a file with --save", CANNOT_WRITE)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
@@ -44,9 +42,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(
-            prefix=f".{path.name}.", suffix=".tmp", dir=path.parent
-        )
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()

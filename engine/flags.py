@@ -55,18 +55,12 @@ def number(
             value = kind(text) if "_" not in text else None  # int("1_6") is 16 in Python
         except ValueError:
             value = None
-        if (
-            value is None
-            or not math.isfinite(value)
-            or not low <= value <= high
-            or (open_low and value == low)
-        ):
+        # nan and inf fall out here, too; a whole number may be too large for a float
+        if value is None or not low <= value <= high or value == math.inf or (open_low and value == low):
             name = "a whole number" if kind is int else "a number"
             span = f"{'above' if open_low else 'of at least'} {low:g}"
             span += f" and at most {high:g}" if high < math.inf else ""
-            raise argparse.ArgumentTypeError(
-                f"{text!r} is not {name} {span}" + (f" | {hint}" if hint else "")
-            )
+            raise argparse.ArgumentTypeError(f"{text!r} is not {name} {span}" + (f" | {hint}" if hint else ""))
         return value
 
     return parse
@@ -75,7 +69,7 @@ def number(
 def percent(text: str) -> float:
     """An argparse type: the share of channels to drop, in [0, 1)."""
     try:
-        value = float(text)
+        value = float(text) if "_" not in text else math.nan
     except ValueError:
         value = math.nan
     if not 0 <= value < 1:
@@ -100,9 +94,7 @@ def bits(text: str) -> int | str:
     if text in ("t", "b"):
         return text
     if not text.isdecimal() or int(text) not in BITS:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a bit width | one of {', '.join(map(str, BITS))}, t, b"
-        )
+        raise argparse.ArgumentTypeError(f"{text!r} is not a bit width | one of {', '.join(map(str, BITS))}, t, b")
     return int(text)
 
 
@@ -121,7 +113,9 @@ def add_network(parser: Parser, arch: str = "nin") -> None:
         help="the original's short names: 0 = nin, 1 = nin_gc",
     )
     group.add_argument("--cfg", type=widths, metavar="W,W,...", help="channels of each layer")
-    group.add_argument("--classes", type=number(int, 2, 100_000), metavar="N", help="number of classes (default: the data set's)")
+    group.add_argument(
+        "--classes", type=number(int, 2, 100_000), metavar="N", help="number of classes (default: the data set's)"
+    )
     parser.set_defaults(default_arch=arch)
 
 
@@ -132,23 +126,61 @@ def add_data(parser: Parser) -> None:
         choices=["auto", "cifar10", "cifar100", "digits", "imagefolder"],
         help="default auto: CIFAR-10 if it is on disk or can be downloaded, else the embedded digits",
     )
-    group.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="where pictures are, or go (default: data)")
-    group.add_argument("--image_size", type=number(int, 8, 1024), metavar="N", help="side of the pictures (default: the data set's)")
-    group.add_argument("--val", type=number(int, 0), default=0, metavar="N", help="hold out N training pictures and judge on them, not on the test set")
-    group.add_argument("--eval_batch_size", type=number(int, 1), default=500, metavar="N")
-    group.add_argument("--num_workers", type=number(int, 0), default=2, metavar="N", help="loader processes, for sets too large for memory")
+    group.add_argument(
+        "--data", type=Path, default=Path("data"), metavar="DIR", help="where pictures are, or go (default: data)"
+    )
+    group.add_argument(
+        "--image_size", type=number(int, 8, 1024), metavar="N", help="side of the pictures (default: the data set's)"
+    )
+    group.add_argument(
+        "--val",
+        type=number(int, 0, 10**9),
+        default=0,
+        metavar="N",
+        help="hold out N training pictures and judge on them, not on the test set",
+    )
+    group.add_argument("--eval_batch_size", type=number(int, 1, 1_000_000), default=500, metavar="N")
+    group.add_argument(
+        "--num_workers",
+        type=number(int, 0, 1024),
+        default=2,
+        metavar="N",
+        help="loader processes, for sets too large for memory",
+    )
 
 
 def add_training(parser: Parser) -> None:
     group = parser.add_argument_group("training")
-    group.add_argument("--epochs", type=number(int, 1), metavar="N", help="default: by data set")
+    group.add_argument("--epochs", type=number(int, 1, 1_000_000), metavar="N", help="default: by data set")
     group.add_argument("--lr", type=number(float, 0, open_low=True), metavar="X", help="default: by recipe")
     group.add_argument("--wd", type=number(float, 0), metavar="X", help="weight decay (default: by recipe)")
-    group.add_argument("--train_batch_size", type=number(int, 2), metavar="N", help="default: by data set")
-    group.add_argument("--recipe", choices=["default", "seed"], default="default", help="seed: the original's Adam, lr 0.01, steps at 80/130/180/230/280")
-    group.add_argument("--resume", nargs="?", const="auto", metavar="auto|F", help="go on from the run folder's state (or from F), as if never stopped")
-    group.add_argument("--evaluate", nargs="?", const="", metavar="F", help="train nothing, judge F (default: the file this command writes)")
-    group.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto", help="of float training (default: bf16 where the hardware has it)")
+    group.add_argument("--train_batch_size", type=number(int, 2, 1_000_000), metavar="N", help="default: by data set")
+    group.add_argument(
+        "--recipe",
+        choices=["default", "seed"],
+        default="default",
+        help="seed: the original's Adam, lr 0.01, steps at 80/130/180/230/280",
+    )
+    group.add_argument(
+        "--resume",
+        nargs="?",
+        const="auto",
+        metavar="auto|F",
+        help="go on from the run folder's state (or from F), as if never stopped",
+    )
+    group.add_argument(
+        "--evaluate",
+        nargs="?",
+        const="",
+        metavar="F",
+        help="train nothing, judge F (default: the file this command writes)",
+    )
+    group.add_argument(
+        "--precision",
+        choices=["auto", "fp32", "bf16"],
+        default="auto",
+        help="of float training (default: bf16 where the hardware has it)",
+    )
     group.add_argument("--run_dir", type=Path, metavar="DIR", help="run folder (default: runs/NAME)")
 
 
@@ -156,7 +188,9 @@ def add_machine(parser: Parser) -> None:
     group = parser.add_argument_group("machine")
     group.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     group.add_argument("--cpu", action="store_true", help="same as --device cpu")
-    group.add_argument("--threads", type=number(int, 1, 1024), metavar="N", help="CPU threads (default: OMP_NUM_THREADS, else all)")
+    group.add_argument(
+        "--threads", type=number(int, 1, 1024), metavar="N", help="CPU threads (default: OMP_NUM_THREADS, else all)"
+    )
     group.add_argument("--seed", type=number(int, 0, 2**63 - 1), default=1, metavar="N")
     group.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     group.add_argument("--quiet", action="store_true", help="no progress on stderr")

@@ -29,8 +29,6 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         check_writable(path / "flags.json")
-        for stale in path.glob(".*.tmp"):  # of a process that was killed while it wrote
-            stale.unlink(missing_ok=True)
         self._lock = (path / ".lock").open("a+")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -41,6 +39,8 @@ class RunFolder:
                 "wait for it, or name another folder with --run_dir",
                 LOCKED,
             ) from fault
+        for stale in path.glob(".*.tmp"):  # of a process that was killed while it wrote; the lock makes them ours
+            stale.unlink(missing_ok=True)
         self._lock.truncate(0)
         self._lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         self._lock.flush()
@@ -77,9 +77,9 @@ class RunFolder:
         if not checked or not isinstance(state, dict) or not wanted <= state.keys():
             raise storage.bad(path, "not the state of a run", "start again without --resume")
         was = state["identity"]
-        differing = [key for key in identity if was.get(key) != identity[key]]
+        differing = [key for key in {**was, **identity} if was.get(key) != identity.get(key)]
         if differing:
-            listing = ", ".join(f"{key} {was.get(key)} -> {identity[key]}" for key in differing)
+            listing = ", ".join(f"{key} {was.get(key)} -> {identity.get(key)}" for key in differing)
             raise UserError(
                 f"{path} belongs to a run with other settings: {listing}",
                 "repeat the flags of that run, or start anew without --resume",

@@ -61,11 +61,7 @@ def layers(model: nn.Module, image_size: int = 32) -> list[LayerCost]:
 
         return hook
 
-    handles = [
-        module.register_forward_hook(note(name))
-        for name, module in model.named_modules()
-        if _is_layer(module)
-    ]
+    handles = [module.register_forward_hook(note(name)) for name, module in model.named_modules() if _is_layer(module)]
     parameter = next(model.parameters(), None)
     device = parameter.device if parameter is not None else next(model.buffers()).device
     was_training = model.training

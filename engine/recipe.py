@@ -15,7 +15,7 @@ class Recipe:
 
     Args:
         optimizer: "sgd" (Nesterov, momentum 0.9) or "adam".
-        schedule: "onecycle" (linear up for 30 % of the steps, then cosine to 0) or "steps" (x 0.1 at `steps`).
+        schedule: "onecycle" (cosine from lr / 25 up to lr in 30 % of the steps, then down to almost 0) or "steps" (x 0.1 at `steps`).
         steps: epochs at whose start the learning rate falls.
     """
 
@@ -43,9 +43,7 @@ class Recipe:
                 optimizer, self.lr, total_steps + 1, cycle_momentum=False
             )
         per_epoch = total_steps // self.epochs
-        return optimizer, torch.optim.lr_scheduler.MultiStepLR(
-            optimizer, [epoch * per_epoch for epoch in self.steps]
-        )
+        return optimizer, torch.optim.lr_scheduler.MultiStepLR(optimizer, [epoch * per_epoch for epoch in self.steps])
 
     def changed(self, **values: Any) -> Recipe:
         """A copy with the values that are not None."""

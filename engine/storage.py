@@ -64,9 +64,24 @@ def load(path: Path) -> tuple[Any, bool]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's notices on old storages: not the user's concern
             return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True), checked
-    except (pickle.UnpicklingError, RuntimeError, ValueError, TypeError, KeyError, IndexError,
-            AttributeError, EOFError, RecursionError, MemoryError, OverflowError, AssertionError,
-            UnicodeDecodeError, NotImplementedError, ImportError, OSError) as fault:
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        EOFError,
+        RecursionError,
+        MemoryError,
+        OverflowError,
+        AssertionError,
+        UnicodeDecodeError,
+        NotImplementedError,
+        ImportError,
+        OSError,
+    ) as fault:
         raise _explain(path, fault) from fault
 
 
@@ -89,6 +104,8 @@ def _check_zip(path: Path, content: bytes) -> bool:
             names = [member.filename for member in members]
             if len(members) > MAX_MEMBERS or len(set(names)) != len(names):
                 raise bad(path, "a zip archive with too many or doubled members")
+            if any(member.external_attr & 0x10 or member.is_dir() for member in members):
+                raise bad(path, "damaged: a member of it claims to be a folder")
             if any(member.compress_type != zipfile.ZIP_STORED for member in members):
                 raise bad(path, "a compressed zip archive; torch stores its members as they are")
             if any(".." in name.split("/") or name.startswith("/") for name in names):

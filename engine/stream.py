@@ -10,17 +10,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from engine.data import Data, DataInfo, augment, generator, normalise, steps
-from engine.datasets import folder_files, folder_info, read_picture, statistics
-from engine.errors import UserError
+from engine.data import Data, DataInfo, augment, generator, held_out, normalise, steps
+from engine.datasets import check_val, folder_info, folder_parts, read_picture, statistics
 
 STATISTICS_PICTURES = 10_000
 
 
 def bytes_needed(root: Path, size: int) -> int:
     """Memory that all pictures of a folder would take at side `size`."""
-    count = sum(len(folder_files(root, part)[0]) for part in ("train", "test"))
-    return count * size * size * 3
+    train, test, _ = folder_parts(root)
+    return (len(train) + len(test)) * size * size * 3
 
 
 class _Pictures(Dataset):
@@ -38,9 +37,7 @@ class _Pictures(Dataset):
 class StreamSplit:
     """One part of a data set, read as it is needed; augmentation as in TensorSplit, so workers change nothing."""
 
-    def __init__(
-        self, files: list[tuple[Path, int]], info: DataInfo, device: torch.device, workers: int
-    ) -> None:
+    def __init__(self, files: list[tuple[Path, int]], info: DataInfo, device: torch.device, workers: int) -> None:
         self.pictures = _Pictures(files, info.image_size)
         self.info, self.device, self.workers = info, device, workers
 
@@ -49,14 +46,18 @@ class StreamSplit:
 
     def _read(self, batches: list[list[int]]) -> Iterator[tuple[Tensor, Tensor]]:
         loader = DataLoader(self.pictures, batch_sampler=batches, num_workers=self.workers)
-        for images, labels in loader:
-            yield images.to(self.device), labels.to(self.device)
+        step = 0
+        try:
+            for step, (images, labels) in enumerate(loader, 1):
+                yield images.to(self.device), labels.to(self.device)
+        except RuntimeError:  # a worker's UserError arrives as this; the pictures of its batch say what it was
+            for index in batches[step] if step < len(batches) else ():
+                self.pictures[index]
+            raise
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         index = list(range(len(self)))
-        for images, labels in self._read(
-            [index[start : start + size] for start in range(0, len(self), size)]
-        ):
+        for images, labels in self._read([index[start : start + size] for start in range(0, len(self), size)]):
             yield normalise(images, self.info), labels
 
     def training_batches(self, size: int, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -72,17 +73,15 @@ def load(root: Path, device: torch.device, size: int, val: int, workers: int) ->
     Raises:
         UserError: exit 2 if --val leaves no training pictures, exit 4 for missing ones.
     """
-    train, names = folder_files(root, "train")
-    test, _ = folder_files(root, "test")
+    train, test, names = folder_parts(root)
+    every = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
+    sample = [train[i] for i in every[:STATISTICS_PICTURES].tolist()]
+    mean, std = statistics(torch.stack([torch.from_numpy(read_picture(path, size).copy()) for path, _ in sample]))
     judged = "test"
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(20_090_408)).tolist()
     if val:
-        if val >= len(train):
-            raise UserError(f"--val {val}: only {len(train)} training pictures", "hold out fewer")
-        train, test, judged = [train[i] for i in order[val:]], [train[i] for i in order[:val]], "val"
-    sample = [train[i % len(train)] for i in order[:STATISTICS_PICTURES]]
-    pictures = torch.stack([torch.from_numpy(read_picture(path, size).copy()) for path, _ in sample])
-    mean, std = statistics(pictures)
+        check_val(val, len(train))
+        test, train = ([train[i] for i in part.tolist()] for part in reversed(held_out(len(train), val)))
+        judged = "val"
     info = replace(folder_info(root, len(names), size), mean=mean, std=std)
     return Data(
         info,

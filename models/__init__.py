@@ -55,9 +55,7 @@ def _imported(arch: str) -> Callable[..., nn.Module]:
     try:
         return getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as fault:
-        raise UserError(
-            f"--arch {arch}: {fault}", "name an importable module and a function in it"
-        ) from fault
+        raise UserError(f"--arch {arch}: {fault}", "name an importable module and a function in it") from fault
 
 
 def restore(checkpoint: dict[str, Any], arch: str | None = None) -> nn.Module:

@@ -25,9 +25,7 @@ class ConvBNAct(nn.Module):
         pool: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.conv: nn.Module = nn.Conv2d(
-            in_channels, out_channels, kernel, padding=kernel // 2, groups=groups
-        )
+        self.conv: nn.Module = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, groups=groups)
         self.bn: nn.Module = nn.BatchNorm2d(out_channels)
         self.pool = pool or nn.Identity()
         self.act: nn.Module = nn.ReLU(inplace=True)
@@ -53,9 +51,7 @@ class ChannelShuffle(nn.Module):
         batch, channels, height, width = x.shape
         parts = x.reshape(batch, self.groups, channels // self.groups, height, width)
         return (
-            parts.transpose(1, 2)
-            .reshape(batch, channels, height, width)
-            .contiguous(memory_format=torch.channels_last)
+            parts.transpose(1, 2).reshape(batch, channels, height, width).contiguous(memory_format=torch.channels_last)
         )
 
     def extra_repr(self) -> str:

@@ -39,13 +39,9 @@ class NIN(nn.Sequential):
         if len(cfg) != 8:
             raise ValueError(f"cfg has {len(cfg)} widths, this network 8")
         widths = [3, *cfg, classes]
-        for number, (before, after, count) in enumerate(
-            zip(widths, widths[1:], groups, strict=False), 1
-        ):
+        for number, (before, after, count) in enumerate(zip(widths, widths[1:], groups, strict=False), 1):
             if before % count or after % count:
-                raise ValueError(
-                    f"block {number} has {count} groups, which do not divide {before} -> {after} channels"
-                )
+                raise ValueError(f"block {number} has {count} groups, which do not divide {before} -> {after} channels")
         super().__init__()
         self.cfg, self.ends = list(cfg), ("block1.conv", "block9.conv")
         self.arch_args: dict[str, Any] = {}

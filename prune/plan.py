@@ -123,9 +123,7 @@ def plan(gates: list[Gate], percent: float, base: int = 1) -> PrunePlan:
         raise ValueError(f"percent {percent} is not in [0, 1), or base {base} is below 1")
     for gate in gates:
         if not torch.isfinite(gate.scales).all():
-            raise UserError(
-                f"{gate.name} has scales that are not finite", "take an earlier file", BAD_CHECKPOINT
-            )
+            raise UserError(f"{gate.name} has scales that are not finite", "take an earlier file", BAD_CHECKPOINT)
     if percent == 0 and base == 1:
         wanted = [gate.width for gate in gates]
     else:

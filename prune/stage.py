@@ -18,8 +18,12 @@ def parser(prog: str, doc: str, examples: tuple[str, ...], arch: str, percent: f
                        help=f"share of channels to drop, over all layers together (default: {percent})")  # fmt: skip
     stage.add_argument("--normal_regular", type=flags.number(int, 1), default=1, metavar="N",
                        help="keep a multiple of N channels in every layer (default: 1)")  # fmt: skip
-    stage.add_argument("--model", type=Path, metavar="F", help=f"sparsely trained file (default: models_save/{arch}_preprune.pth)")
-    stage.add_argument("--strict", action="store_true", help="refuse, instead of warning, where a layer would be emptied")
+    stage.add_argument(
+        "--model", type=Path, metavar="F", help=f"sparsely trained file (default: models_save/{arch}_preprune.pth)"
+    )
+    stage.add_argument(
+        "--strict", action="store_true", help="refuse, instead of warning, where a layer would be emptied"
+    )
     stage.add_argument("--bn_batches", type=flags.number(int, 1), default=50, metavar="N",
                        help="training batches to re-estimate BN statistics over (default: 50)")  # fmt: skip
     stage.add_argument("--train_batch_size", type=flags.number(int, 2), default=128, metavar="N")
@@ -78,8 +82,7 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
                       task.metrics(after, data, pruning=accuracies), [*checkpoint["transforms"], stage])  # fmt: skip
     lines = [f"{'gate':<14} {'before':>6} {'kept':>6}"]
     lines += [
-        f"{name:<14} {was:>6} {now:>6}"
-        for name, was, now in zip(plan.names, plan.before, plan.widths, strict=True)
+        f"{name:<14} {was:>6} {now:>6}" for name, was, now in zip(plan.names, plan.before, plan.widths, strict=True)
     ]
     lines += [
         f"cfg before  {list(plan.before)}",

@@ -73,9 +73,7 @@ def sliced(model: nn.Module, plan: PrunePlan, build: Build) -> nn.Module:
     return small.to(next(model.parameters()).device).train(model.training)
 
 
-def _take(
-    state: dict[str, Tensor], layer: str, axis: int, kept: Tensor, names: Sequence[str]
-) -> None:
+def _take(state: dict[str, Tensor], layer: str, axis: int, kept: Tensor, names: Sequence[str]) -> None:
     for name in names:
         key = f"{layer}.{name}"
         if key in state:

@@ -27,8 +27,16 @@ def parser() -> flags.Parser:
     stage.add_argument("-sr", action="store_true", help="sparse training: penalise the BN scales")
     stage.add_argument("--s", type=flags.number(float, 0, open_low=True), metavar="X",
                        help="strength of -sr (default: 0.0001, for nin_gc 0.001)")  # fmt: skip
-    stage.add_argument("--refine", nargs="?", const="", metavar="F", help="train a pruned file on (default: the pruned file of --arch)")
-    stage.add_argument("--from_scratch", nargs="?", const="", metavar="F", help="a pruned file's widths with fresh weights: the control for --refine")
+    stage.add_argument(
+        "--refine", nargs="?", const="", metavar="F", help="train a pruned file on (default: the pruned file of --arch)"
+    )
+    stage.add_argument(
+        "--from_scratch",
+        nargs="?",
+        const="",
+        metavar="F",
+        help="a pruned file's widths with fresh weights: the control for --refine",
+    )
     flags.add_network(p)
     flags.add_data(p)
     flags.add_training(p)

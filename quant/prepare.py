@@ -113,7 +113,11 @@ def replace_child(model: nn.Module, name: str, new: nn.Module) -> None:
 def _fold_in_training(model: nn.Module) -> None:
     """Let each block's convolution do the work of its batch norm."""
     for block in model.modules():
-        if isinstance(block, ConvBNAct) and isinstance(block.conv, QuantConv2d) and isinstance(block.bn, nn.BatchNorm2d):
+        if (
+            isinstance(block, ConvBNAct)
+            and isinstance(block.conv, QuantConv2d)
+            and isinstance(block.bn, nn.BatchNorm2d)
+        ):
             conv = block.conv
             folding = BNFoldConv2d.from_float(conv, conv.weight_quantizer, conv.input_quantizer)
             block.bn = FoldedNorm.from_norm(block.bn)

@@ -20,15 +20,24 @@ EXAMPLES = (
 def parser() -> flags.Parser:
     p = flags.Parser("quant.ptq", (__doc__ or "").partition(": ")[2], EXAMPLES)
     group = p.add_argument_group("quantization")
-    group.add_argument("--model", type=Path, metavar="F", help="float, sparse or pruned file (default: models_save/ARCH_refine.pth)")
+    group.add_argument(
+        "--model", type=Path, metavar="F", help="float, sparse or pruned file (default: models_save/ARCH_refine.pth)"
+    )
     group.add_argument("--calibrate", choices=["minmax", "percentile", "mse", "kl"], default="mse",
                        help="how activations are clipped (default: mse)")  # fmt: skip
     group.add_argument("--calibration_pictures", type=flags.number(int, 1), default=512, metavar="N",
                        help="training pictures to look at (default: 512)")  # fmt: skip
     for flag, what in (("--Wbits", "weights"), ("--Abits", "activations")):
-        group.add_argument(flag, type=flags.number(int, 2, 8), default=8, metavar="K", help=f"of {what}, 2 to 8 (default: 8)")
+        group.add_argument(
+            flag, type=flags.number(int, 2, 8), default=8, metavar="K", help=f"of {what}, 2 to 8 (default: 8)"
+        )
     group.add_argument("--q_type", type=int, choices=[0, 1], default=1, help="0 symmetric, 1 asymmetric (default: 1)")
-    group.add_argument("--per_channel", action=argparse.BooleanOptionalAction, default=True, help="a weight grid for each filter (default), or one for all")
+    group.add_argument(
+        "--per_channel",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="a weight grid for each filter (default), or one for all",
+    )
     flags.add_network(p)
     flags.add_data(p)
     flags.add_machine(p)

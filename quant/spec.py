@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from engine.errors import BAD_CHECKPOINT, UserError
@@ -71,6 +71,9 @@ class QuantSpec:
         bn_fold: fold each batch norm into its convolution while training (affine weights).
         order: "cbap" (conv, bn, activation codes after the pool) or "bacp" (conv, pool, bn, codes).
         bn_momentum: of every BN while training; None leaves torch's 0.1.
+
+    Raises:
+        ValueError: for another order, or a momentum outside (0, 1].
     """
 
     weight: QuantizerSpec = QuantizerSpec()
@@ -80,6 +83,12 @@ class QuantSpec:
     bn_momentum: float | None = None
     float_inputs: tuple[str, ...] = ()
     bn_fold: bool = False
+
+    def __post_init__(self) -> None:
+        if self.order not in ("cbap", "bacp"):
+            raise ValueError(f"unknown order {self.order!r}: cbap or bacp")
+        if self.bn_momentum is not None and not 0 < float(self.bn_momentum) <= 1:
+            raise ValueError(f"bn_momentum {self.bn_momentum} is not in (0, 1]")
 
     @property
     def name(self) -> str:
@@ -103,12 +112,15 @@ class QuantSpec:
         """
         try:
             parts = {k: QuantizerSpec(**values[k]) for k in ("weight", "activation")}
-            known = {f.name for f in fields(cls)}
-            rest = {k: v for k, v in values.items() if k in known and k not in parts}
+            rest = {k: v for k, v in values.items() if k not in parts}
+            if not all(isinstance(rest.get(k, []), list) for k in _LISTS):
+                raise ValueError(f"{' and '.join(_LISTS)} are lists of names")
             lists = {k: tuple(rest.get(k, ())) for k in _LISTS}
             spec = cls(**parts, **{**rest, **lists})
         except (TypeError, KeyError, ValueError, AttributeError) as fault:
-            raise UserError(f"the file's quantization cannot be understood: {fault}", "make it again", BAD_CHECKPOINT) from fault
+            raise UserError(
+                f"the file's quantization cannot be understood: {fault}", "make it again", BAD_CHECKPOINT
+            ) from fault
         return spec
 
     def at_ends(self, first: str, last: str) -> QuantSpec:

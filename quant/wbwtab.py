@@ -32,7 +32,9 @@ def parser() -> flags.Parser:
                        help="gradient through activation codes: 1, cut outside [-1, 1], or max(0, 1-|x|) (default: saturate)")  # fmt: skip
     group.add_argument("--wste", choices=["ste", "saturate"], default="ste",
                        help="gradient through weight codes (default: ste; latent weights are clipped to [-1, 1] anyway)")  # fmt: skip
-    group.add_argument("--gap", action="store_true", help="ternary weights just below a threshold keep their value: no flicker")
+    group.add_argument(
+        "--gap", action="store_true", help="ternary weights just below a threshold keep their value: no flicker"
+    )
     group.add_argument("--bn_momentum", type=flags.number(float, 0, 1, open_low=True), metavar="X",
                        help="of batch norm statistics (default: torch's 0.1)")  # fmt: skip
     group.add_argument("--order", choices=["bacp", "cbap"], default="bacp",

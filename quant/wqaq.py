@@ -29,7 +29,9 @@ def parser() -> flags.Parser:
     group.add_argument("--quantizer", choices=["dorefa", "affine"],
                        help="affine: INT8 and its kin, every layer (default: dorefa, or affine where --q_type or --bn_fold is given)")  # fmt: skip
     group.add_argument("--q_type", type=int, choices=[0, 1], help="affine: 0 symmetric, 1 asymmetric (default: 1)")
-    group.add_argument("--bn_fold", type=int, choices=[0, 1], help="affine: 1 folds batch norms while training (default: 0)")
+    group.add_argument(
+        "--bn_fold", type=int, choices=[0, 1], help="affine: 1 folds batch norms while training (default: 0)"
+    )
     group.add_argument("--per_channel", action=argparse.BooleanOptionalAction, default=None,
                        help="affine: a weight grid for each filter (default), or one for all")  # fmt: skip
     stage.add_common(p)

@@ -19,9 +19,16 @@ EXAMPLES = (
 
 def parser() -> flags.Parser:
     p = flags.Parser("scripts.summary", (__doc__ or "").partition(": ")[2], EXAMPLES)
-    p.add_argument("file", type=Path, nargs="?", metavar="F", help="a checkpoint; without one, --arch and --cfg say which network")
+    p.add_argument(
+        "file", type=Path, nargs="?", metavar="F", help="a checkpoint; without one, --arch and --cfg say which network"
+    )
     flags.add_network(p)
-    p.add_argument("--image_size", type=flags.number(int, 8, 1024), metavar="N", help="side of the picture (default: the file's, else 32)")
+    p.add_argument(
+        "--image_size",
+        type=flags.number(int, 8, 1024),
+        metavar="N",
+        help="side of the picture (default: the file's, else 32)",
+    )
     p.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     p.add_argument("--debug", action="store_true", help="show the traceback of a fault")
     return p
@@ -43,17 +50,22 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
         model = models.build(args.arch or args.default_arch, args.cfg, args.classes or 10)
         size = args.image_size or 32
     rows = profile.layers(model, size)
-    params, macs, bits, outputs = (
-        profile.total(rows, what) for what in ("params", "macs", "bits", "output_bytes")
-    )
-    lines = [f"{'layer':<18} {'kind':<16} {'output':>16} {'parameters':>12} {'MACs':>14} {'weight bits':>12} {'stored bits':>12}"]
+    params, macs, bits, outputs = (profile.total(rows, what) for what in ("params", "macs", "bits", "output_bytes"))
+    lines = [
+        f"{'layer':<18} {'kind':<16} {'output':>16} {'parameters':>12} {'MACs':>14} {'weight bits':>12} {'stored bits':>12}"
+    ]
     lines += [
         f"{r.name:<18} {r.kind:<16} {'x'.join(map(str, r.shape)):>16} {r.params:>12,} {r.macs:>14,} "
         f"{r.weight_bits if r.macs else '':>12} {r.bits:>12,}"
         for r in rows
         if r.kind != "Identity"
     ]
-    memory = {"input": 3 * size * size * 4, "forward": outputs, "forward_backward": 2 * outputs, "parameters": 4 * params}
+    memory = {
+        "input": 3 * size * size * 4,
+        "forward": outputs,
+        "forward_backward": 2 * outputs,
+        "parameters": 4 * params,
+    }
     lines += [
         f"parameters  {params:,} ({params / 2**20:.2f} x 2^20, the original's M)",
         f"MACs        {macs:,} ({macs / 2**30:.2f} x 2^30, the original's G)",

@@ -81,9 +81,13 @@ class QuantConv2d(_Codes, nn.Conv2d):
 def convolve(conv: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """The convolution that `conv` describes, of other tensors; every padding mode."""
     padding = conv.padding
-    if conv.padding_mode != "zeros" and not isinstance(padding, str):
-        sides = [side for size in reversed(padding) for side in (size, size)]
-        x, padding = F.pad(x, sides, mode=conv.padding_mode), (0, 0)
+    if conv.padding_mode != "zeros" and padding != "valid":
+        if padding == "same":  # an even kernel: one more behind, as torch does it
+            totals = [d * (k - 1) for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
+            ends = [(total // 2, total - total // 2) for total in totals]
+        else:
+            ends = [(size, size) for size in padding]
+        x, padding = F.pad(x, [side for pair in reversed(ends) for side in pair], mode=conv.padding_mode), 0
     return F.conv2d(x, weight, bias, conv.stride, padding, conv.dilation, conv.groups)
 
 

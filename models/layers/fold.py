@@ -97,9 +97,7 @@ class _Merged:
     scale: Tensor | None
     bias: Tensor
 
-    def hold(
-        self, codes: Tensor, scale: Tensor | None, bias: Tensor, bits: int, quantizer: Quantizer
-    ) -> None:
+    def hold(self, codes: Tensor, scale: Tensor | None, bias: Tensor, bits: int, quantizer: Quantizer) -> None:
         """Replace the parameters by these."""
         del self.weight, self.bias  # type: ignore[attr-defined]
         self.register_buffer("codes", codes)  # type: ignore[attr-defined]

@@ -55,6 +55,12 @@ def round_ste(x: Tensor) -> Tensor:
     return straight_through(x, x.detach().round())
 
 
+def clip(x: Tensor, low: float, high: float) -> Tensor:
+    """Clamp, with gradient 1 on the edges, too: torch.clamp's differs there between versions."""
+    raw = x.detach()
+    return straight_through(x, raw.clamp(low, high), ((raw >= low) & (raw <= high)).to(x.dtype))
+
+
 def slope(x: Tensor, kind: str) -> Tensor | None:
     """Pseudo-derivative of sign: `ste` 1, `saturate` 1 inside [-1, 1] and 0 outside, `soft` max(0, 1 - |x|).
 
@@ -120,7 +126,7 @@ def dorefa_activation(x: Tensor, bits: int) -> Quantized:
     Gradient: 0.1 where 0 <= 0.1 x <= 1, else 0.
     """
     levels = 2**bits - 1
-    codes = round_ste((x * ACTIVATION_PRESCALE).clamp(0, 1) * levels)
+    codes = round_ste(clip(x * ACTIVATION_PRESCALE, 0, 1) * levels)
     return Quantized(codes, x.new_tensor(1 / levels))
 
 
@@ -144,13 +150,11 @@ def binary_weight(weight: Tensor, scale: bool = True, kind: str = "ste") -> Quan
     """
     middle = centred(weight)
     codes = sign_ste(middle, kind)
-    factor = middle.clamp(-1, 1).abs().mean(_filters(weight), keepdim=True) if scale else None
+    factor = clip(middle, -1, 1).abs().mean(_filters(weight), keepdim=True) if scale else None
     return Quantized(codes, factor)
 
 
-def ternary_weight(
-    weight: Tensor, scale: bool = True, kind: str = "ste", previous: Tensor | None = None
-) -> Quantized:
+def ternary_weight(weight: Tensor, scale: bool = True, kind: str = "ste", previous: Tensor | None = None) -> Quantized:
     """Ternary weights (TWN, arXiv 1605.04711): sign(w) where |w| > t = 0.7 mean|w| of the filter, else 0.
 
     The scale is the mean |w| of the weights that are not 0; an all-zero filter has codes 0 and scale 0.

@@ -106,6 +106,17 @@ def test_adopting_says_so_and_changes_neither_the_file_nor_a_checkpoint_of_ours(
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize(
+    ("arch", "cfg"), [("nin", SMALL), ("nin_3x3", SMALL), ("nin_gc", [2, 4, 16, 32, 4, 64, 96, 8])]
+)
+def test_bare_weights_of_ours_are_recognised_too(arch, cfg):
+    state = models.build(arch, cfg, 6).state_dict()
+    for given in (state, prefixed(state), without_counters(state)):
+        again = loaded({"state_dict": given})
+        assert (again.cfg, list(again.state_dict())) == (cfg, list(state))
+        assert all(map(torch.equal, again.state_dict().values(), state.values()))
+
+
 @pytest.mark.parametrize("odd", ["tnn_bin.0.weight", "tnn_bin.1.running_mean", "tnn_bin.5.bn.num_batches_tracked"])
 def test_a_prefix_on_some_keys_alone_is_refused(odd):
     state = Original("tnn_bin").state_dict()

@@ -36,9 +36,7 @@ def made(arch: str, cfg: list[int] | None = None, classes: int = 10) -> dict:
     info = DataInfo("digits", "digits", classes, 8, (0.5,) * 3, (0.5,) * 3)
     model = models.build(arch, cfg, classes)
     origin = checkpoint.Origin(("prune.train",), 0)
-    return checkpoint.make(
-        model, arch, {"classes": classes}, info, {"accuracy": 0.0}, [{"stage": "train"}], origin
-    )
+    return checkpoint.make(model, arch, {"classes": classes}, info, {"accuracy": 0.0}, [{"stage": "train"}], origin)
 
 
 @pytest.mark.parametrize(("arch", "cfg", "params", "macs", "mega", "giga"), COSTS)

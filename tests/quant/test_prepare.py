@@ -11,6 +11,7 @@ from torch import nn
 
 import models
 from engine.errors import USAGE, UserError
+from models.channels import ChannelGroup, Consumer
 from models.layers.conv_q import QuantConv2d, QuantLinear
 from quant.prepare import clip_latent, prepare
 from quant.spec import QuantSpec, quantizer
@@ -134,6 +135,20 @@ def test_the_relu_goes_only_where_signed_codes_follow(activation: int | str, cap
 def test_signed_codes_of_a_picture_are_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
     prepare(network(), QuantSpec(quantizer("b"), quantizer("b"), ("block9.conv",)))
     assert capsys.readouterr().err.startswith("warning: the inputs of block1.conv come from no declared group")
+
+
+def test_signed_codes_are_refused_where_the_relu_cannot_go() -> None:
+    model = network()
+    readers = (Consumer("block2.conv"), Consumer("block3.conv"))
+    model.channel_groups = lambda: [ChannelGroup("block1.bn", "block1.conv", readers)]
+    bare = network()
+    del bare.block1.act
+    spec = spec_for(model, "b", "b")
+    for refused, wanted in ((model, replace(spec, exceptions=(*model.ends, "block3.conv"))), (bare, spec)):
+        with pytest.raises(UserError, match=r"block1\.bn: binary and ternary activations need a block") as fault:
+            prepare(refused, wanted)  # a float reader needs the ReLU; without `act` there is none to take away
+        assert fault.value.code == USAGE
+    prepare(bare, spec_for(bare, "b", 8))
 
 
 @pytest.mark.parametrize(("order", "pool_first"), [("cbap", False), ("bacp", True)])
