@@ -103,14 +103,14 @@ def add_network(parser: Parser, arch: str = "nin") -> None:
     group.add_argument(
         "--arch",
         metavar="NAME",
-        help="nin, nin_3x3, nin_gc, or package.module:function for a network of your own "
+        help="nin, nin_3x3, nin_gc, separable, separable_wide, slimming, or package.module:function for a network of your own "
         f"(default: the input file's, else {arch})",
     )
     group.add_argument(
         "--type",
-        type=number(int, 0, 1, hint="0: nin, 1: nin_gc"),
+        type=number(int, 0, 2, hint="0: nin, 1: nin_gc, 2: separable"),
         metavar="N",
-        help="the original's short names: 0 = nin, 1 = nin_gc",
+        help="the original's short names: 0 = nin, 1 = nin_gc, 2 = separable",
     )
     group.add_argument("--cfg", type=widths, metavar="W,W,...", help="channels of each layer")
     group.add_argument(

@@ -76,7 +76,7 @@ def _check(args: argparse.Namespace) -> None:
             raise UserError("--cpu contradicts --device cuda", "give one of them")
         args.device = "cpu"
     if getattr(args, "type", None) is not None:
-        arch = ("nin", "nin_gc")[args.type]
+        arch = ("nin", "nin_gc", "separable")[args.type]
         if args.arch not in (None, arch):
             raise UserError(f"--type {args.type} means {arch}, --arch says {args.arch}", "give one of them")
         args.arch = arch

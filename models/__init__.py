@@ -13,8 +13,17 @@ from engine.errors import BAD_CHECKPOINT, UserError
 from models.layers.bnfold import BNFold_Conv2d_Q, Conv2d_Q
 from models.nin import nin, nin_3x3
 from models.nin_gc import nin_gc
+from models.separable import separable, separable_wide
+from models.slimming import slimming
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {"nin": nin, "nin_3x3": nin_3x3, "nin_gc": nin_gc}
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "nin": nin,
+    "nin_3x3": nin_3x3,
+    "nin_gc": nin_gc,
+    "separable": separable,
+    "separable_wide": separable_wide,
+    "slimming": slimming,
+}
 
 
 def names() -> list[str]:

@@ -23,9 +23,13 @@ class ConvBNAct(nn.Module):
         kernel: int = 1,
         groups: int = 1,
         pool: nn.Module | None = None,
+        stride: int = 1,
+        padding: int | None = None,
+        bias: bool = True,
     ) -> None:
         super().__init__()
-        self.conv: nn.Module = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, groups=groups)
+        padding = kernel // 2 if padding is None else padding
+        self.conv: nn.Module = nn.Conv2d(in_channels, out_channels, kernel, stride, padding, groups=groups, bias=bias)
         self.bn: nn.Module = nn.BatchNorm2d(out_channels)
         self.pool = pool or nn.Identity()
         self.act: nn.Module = nn.ReLU(inplace=True)

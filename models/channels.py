@@ -16,8 +16,8 @@ class Consumer:
     Args:
         layer: its name.
         shuffle: groups of the ChannelShuffle between the gate and this layer; 1 = none.
-        after: given if `layer` is depthwise (one group per input channel): a dropped channel takes its
-            output rows along, and with them the columns of the layer named here.
+        after: given if `layer` is depthwise (one group per unit of its group's channels): a dropped unit takes its
+            output rows along, and with them the columns of the 1 x 1 layer named here, which must have a bias.
     """
 
     layer: str
@@ -27,17 +27,22 @@ class Consumer:
 
 @dataclass(frozen=True)
 class ChannelGroup:
-    """Channels that a gate scales: the BN `gate` decides, `producer` loses rows, `consumers` lose columns."""
+    """Channels that a gate scales: the BN `gate` decides, `producer` loses rows, `consumers` lose columns.
+
+    Args:
+        unit: so many neighbouring channels stand and fall together; `cfg` counts units.
+    """
 
     gate: str
     producer: str
     consumers: tuple[Consumer, ...]
+    unit: int = 1
 
 
 class Network(Protocol):
     """What the commands ask of a network.
 
-    `cfg` holds one width per group, in the order of `channel_groups()`. `ends` names the layers that touch
+    `cfg` holds one width per group (in its units), in the order of `channel_groups()`. `ends` names the layers that touch
     the picture and the classes: they stay float in DoReFa and in ternary or binary networks. `arch_args` holds what the building
     function needs besides `cfg` and `classes`.
     """

@@ -17,6 +17,7 @@ from engine.errors import BAD_CHECKPOINT, UserError
 # Children of the original's Sequential: 0 and 1 are the first conv and BN, 4 and 8 are pools.
 _BLOCK = {0: 1, 1: 1, 2: 2, 3: 3, 5: 4, 6: 5, 7: 6, 9: 7, 10: 8, 11: 9, 12: 9}
 _BARE = {0: "conv", 1: "bn", 11: "conv", 12: "bn"}
+_ARTICLE = {0: "block1.conv", 1: "block1.bn", 3: "block2.conv", 4: "block2.bn", 6: "block3.conv", 7: "block3.bn"}
 _KEY = re.compile(r"(?:tnn_bin|dorefa|quan_model|model)\.(\d+)\.(.+)")
 _UNKNOWN = {"name": "unknown", "label": "unknown", "mean": [0.0] * 3, "std": [1.0] * 3, "image_size": 32}
 
@@ -31,24 +32,24 @@ def adopt(content: dict[str, Any], path: Path | str) -> dict[str, Any]:
         return content
     state = _without_prefix(content["state_dict"])
     state = {_renamed(key): value for key, value in state.items()}
-    arch, cfg = _recognise(state, path)
+    arch, cfg, more = _recognise(state, path)
     given = content.get("cfg")
-    if given is not None and [int(w) for w in given] != cfg:
+    if given is not None and [int(w) for w in given if w != "A"] != cfg:
         raise UserError(
-            f"{path}: its cfg {list(map(int, given))} is not that of its weights, {cfg}",
+            f"{path}: its cfg {list(given)} is not that of its weights, {cfg}",
             "make the file again",
             BAD_CHECKPOINT,
         )
     for key in [k for k in state if k.endswith("running_mean")]:
         counter = key.replace("running_mean", "num_batches_tracked")
         state.setdefault(counter, torch.tensor(0))
-    classes = len(state["block9.conv.weight"])
+    classes = len(state["linear.weight" if arch == "slimming" else "block9.conv.weight"])
     print(f"notice: {path} is a file of the original's kind; read as {arch} {cfg}", file=sys.stderr)
     accuracy = float(content.get("best_acc", 0.0))
     return {
         "format": "original",
         "arch": arch,
-        "arch_args": {"classes": classes},
+        "arch_args": {"classes": classes, **more},
         "cfg": cfg,
         "best_acc": accuracy,
         "state_dict": state,
@@ -66,23 +67,33 @@ def _without_prefix(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _renamed(key: str) -> str:
+    article = re.fullmatch(r"features\.(\d+)\.(\w+)", key)
+    if article and int(article[1]) in _ARTICLE:
+        return f"{_ARTICLE[int(article[1])]}.{article[2]}"
     found = _KEY.fullmatch(key)
     if not found or int(found[1]) not in _BLOCK:
         return key
     number, rest = int(found[1]), found[2]
     middle = f"{_BARE[number]}." if number in _BARE else ""
-    return f"block{_BLOCK[number]}.{middle}{rest}"
+    return f"block{_BLOCK[number]}.{middle}{rest.replace('conv2.', 'conv.')}"
 
 
-def _recognise(state: dict[str, torch.Tensor], path: Path | str) -> tuple[str, list[int]]:
-    weights = [state.get(f"block{n}.conv.weight") for n in range(1, 10)]
-    if any(w is None or w.ndim != 4 for w in weights):
+def _recognise(state: dict[str, torch.Tensor], path: Path | str) -> tuple[str, list[int], dict[str, Any]]:
+    """Architecture, cfg and what else is needed to build it, from shapes alone."""
+    widths = {key.split(".")[0]: len(value) for key, value in state.items() if re.fullmatch(r"block\d\.conv\.weight", key)}
+    cfg = [widths[name] for name in sorted(widths)]
+    if len(cfg) == 3 and "linear.weight" in state:
+        return "slimming", cfg, {}
+    if len(cfg) != 9:
         raise UserError(
             f"{path}: its weights are those of no network known here ({', '.join(list(state)[:3])}, ...)",
-            "files of this toolkit, and of the original's nin and nin_gc, can be read",
+            "files of this toolkit, of the original's networks and of the slimming article can be read",
             BAD_CHECKPOINT,
         )
-    cfg = [len(w) for w in weights[:8]]  # type: ignore[arg-type]
-    if weights[1].shape[1] * 2 == cfg[0]:  # type: ignore[union-attr]
-        return "nin_gc", cfg
-    return ("nin" if weights[3].shape[-1] == 5 else "nin_3x3"), cfg  # type: ignore[union-attr]
+    cfg = cfg[:8]
+    if "block2.conv1.weight" in state:
+        middle = [len(state[f"block{n}.conv1.weight"]) for n in range(2, 9)]
+        return "separable", cfg, {"multipliers": [m // w for m, w in zip(middle, cfg, strict=False)]}
+    if state["block2.conv.weight"].shape[1] * 2 == cfg[0]:
+        return "nin_gc", cfg, {}
+    return ("nin" if state["block4.conv.weight"].shape[-1] == 5 else "nin_3x3"), cfg, {}

@@ -25,12 +25,14 @@ class Gate:
         scales: its gamma, (width,).
         producer_groups: groups of the convolution before it.
         readers: for every grouped consumer (its groups, groups of the shuffle before it).
+        unit: so many neighbouring channels stand and fall together.
     """
 
     name: str
     scales: Tensor
     producer_groups: int = 1
     readers: tuple[tuple[int, int], ...] = ()
+    unit: int = 1
 
     @property
     def width(self) -> int:
@@ -50,7 +52,7 @@ class Gate:
         A layer narrower than `base` stays whole.
         """
         step = base
-        for groups in (self.producer_groups, *(value for reader in self.readers for value in reader)):
+        for groups in (self.unit, self.producer_groups, *(value for reader in self.readers for value in reader)):
             step = step * groups // gcd(step, groups)
         if self.producer_groups == 1 and all(reader[0] == 1 for reader in self.readers):
             fits = list(range(step, self.width + 1, step))
@@ -65,6 +67,10 @@ class Gate:
 
     def choose(self, width: int) -> Tensor:
         """The channel that each of `width` places takes: of every cell the largest |gamma|, in index order."""
+        if self.unit > 1:  # a unit is as large as the sum of its |gamma|
+            units = _ascending(self.scales.abs().reshape(-1, self.unit).sum(1))
+            first = units[len(units) - width // self.unit :].sort().values * self.unit
+            return (first[:, None] + torch.arange(self.unit)).flatten()
         places, channels = self.cells(width), self.cells(self.width)
         kept = torch.empty(width, dtype=torch.long)
         order = _ascending(self.scales)
@@ -84,6 +90,7 @@ class PrunePlan:
         names: the gates.
         before: their widths.
         kept: for every gate the old channel of each new place, int64.
+        units: how many channels of each stand and fall together.
         percent: what was asked for.
         base: the count that widths are multiples of; 1 = any.
         raised: gates that would have been emptied and keep their smallest legal width.
@@ -93,6 +100,7 @@ class PrunePlan:
     names: tuple[str, ...]
     before: tuple[int, ...]
     kept: tuple[Tensor, ...]
+    units: tuple[int, ...]
     percent: float
     base: int
     raised: tuple[str, ...] = ()
@@ -101,6 +109,11 @@ class PrunePlan:
     @property
     def widths(self) -> list[int]:
         return [len(kept) for kept in self.kept]
+
+    @property
+    def cfg(self) -> list[int]:
+        """The cfg of the narrower network."""
+        return [width // unit for width, unit in zip(self.widths, self.units, strict=True)]
 
     @property
     def achieved(self) -> float:
@@ -144,7 +157,7 @@ def plan(gates: list[Gate], percent: float, base: int = 1) -> PrunePlan:
     return PrunePlan(
         tuple(gate.name for gate in gates),
         tuple(gate.width for gate in gates),
-        tuple(choices), percent, base, tuple(raised), tuple(whole),
+        tuple(choices), tuple(gate.unit for gate in gates), percent, base, tuple(raised), tuple(whole),
     )  # fmt: skip
 
 

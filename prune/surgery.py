@@ -31,6 +31,7 @@ def gates_of(model: nn.Module) -> list[Gate]:
                 scales,
                 producer.groups,
                 tuple(reader for reader in grouped if reader != (1, 1)),
+                group.unit,
             )
         )
     return found
@@ -61,14 +62,11 @@ def sliced(model: nn.Module, plan: PrunePlan, build: Build) -> nn.Module:
         _take(state, group.producer, 0, kept, ("weight", "bias"))
         _take(state, group.gate, 0, kept, ("weight", "bias", "running_mean", "running_var"))
         for consumer in group.consumers:
-            if consumer.after:  # depthwise: rows follow the input channels, and are read further on
-                rows = len(state[f"{consumer.layer}.weight"]) // before
-                spread = (kept[:, None] * rows + torch.arange(rows)).flatten()
-                _take(state, consumer.layer, 0, spread, ("weight", "bias"))
-                _take(state, consumer.after, 1, spread, ("weight",))
+            if consumer.after:
+                _take_depthwise(state, consumer.layer, consumer.after, before // group.unit, kept[:: group.unit] // group.unit)
             else:
                 _take_columns(state, model, consumer.layer, consumer.shuffle, before, kept)
-    small = build(plan.widths)
+    small = build(plan.cfg)
     small.load_state_dict(state)
     return small.to(next(model.parameters()).device).train(model.training)
 
@@ -78,6 +76,21 @@ def _take(state: dict[str, Tensor], layer: str, axis: int, kept: Tensor, names: 
         key = f"{layer}.{name}"
         if key in state:
             state[key] = state[key].index_select(axis, kept.to(state[key].device))
+
+
+def _take_depthwise(state: dict[str, Tensor], layer: str, after: str, before: int, kept: Tensor) -> None:
+    """Rows of a depthwise layer follow its input channels, and so do the columns of the 1 x 1 layer that reads them.
+
+    A silent channel still gives its bias: what the 1 x 1 layer makes of it moves into that layer's bias.
+    """
+    rows = len(state[f"{layer}.weight"]) // before
+    spread = (kept[:, None] * rows + torch.arange(rows)).flatten()
+    if f"{layer}.bias" in state:
+        silent = state[f"{layer}.bias"].clone()
+        silent[spread.to(silent.device)] = 0
+        state[f"{after}.bias"] = state[f"{after}.bias"] + state[f"{after}.weight"].flatten(1) @ silent
+    _take(state, layer, 0, spread, ("weight", "bias"))
+    _take(state, after, 1, spread, ("weight",))
 
 
 def _take_columns(

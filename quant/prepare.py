@@ -138,7 +138,7 @@ def _signed_inputs(model: nn.Module, quantized: set[str]) -> None:
                 "build on models.blocks.ConvBNAct, or quantize activations to 2 to 8 bits",
             )
         block.act = nn.Identity()
-        fed |= names
+        fed |= names | {consumer.after for consumer in group.consumers if consumer.after}  # no ReLU before those
     if left := sorted(quantized - fed):
         print(
             f"warning: the inputs of {', '.join(left)} come from no declared group; if a ReLU stands before "

@@ -82,18 +82,18 @@ def test_a_remainder_too_small_for_statistics_is_left_out(pictures: int, size: i
 
 
 def test_held_out_pictures_are_apart_and_always_the_same() -> None:
-    images, labels = noise(50), torch.arange(50)
     results = []
     for seed in (1, 2):
         torch.manual_seed(seed)
-        (kept, kept_labels), (held, held_labels) = data.hold_out(images, labels, 10)
-        assert sorted([*kept_labels.tolist(), *held_labels.tolist()]) == list(range(50))
-        assert torch.equal(held, images[held_labels])
-        assert torch.equal(kept, images[kept_labels])
-        results.append(held_labels.tolist())
+        kept, held = (part.tolist() for part in data.held_out(50, 10))
+        assert sorted([*kept, *held]) == list(range(50))
+        results.append(held)
     assert results[0] == results[1]
     assert len(results[0]) == 10
-    known = datasets.load("digits", image_size=8, val=100)
+    whole, known = datasets.load("digits", image_size=8), datasets.load("digits", image_size=8, val=100)
+    for part, index in zip((known.train, known.test), data.held_out(1437, 100), strict=True):
+        assert torch.equal(part.images, whole.train.images[index])
+        assert torch.equal(part.labels, whole.train.labels[index])
     assert (len(known.train), len(known.test), known.judged) == (1337, 100, "val")
     with pytest.raises(UserError) as fault:
         datasets.load("digits", image_size=8, val=1437)

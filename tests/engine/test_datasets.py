@@ -103,6 +103,43 @@ def test_faults_of_a_folder_are_named(folder: Path, tmp_path: Path) -> None:
     assert str(picture) in str(assert_bad_data(folder))
     picture.write_text("no picture")
     assert str(picture) in str(assert_bad_data(folder))
+    (folder / "train/ant/0.png").write_text("no picture")  # the first one, which gives the size
+    assert "ant/0.png" in str(assert_bad_data(folder))
+
+
+@pytest.mark.parametrize("kind", ["bomb", "header", "chunk"])
+def test_every_kind_of_damage_to_a_picture_is_exit_4(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / {"bomb": "a.bmp", "header": "a.ppm", "chunk": "a.png"}[kind]
+    Image.fromarray(noise(1)[0].numpy()).save(path)
+    raw = bytearray(path.read_bytes())
+    if kind == "bomb":
+        raw[18:22] = (2**30).to_bytes(4, "little")  # a width that would fill the memory
+    elif kind == "header":
+        raw = bytearray(b"P6\n8 8x\n255\n") + raw[11:]
+    else:
+        raw[12:16], raw[8:12] = b"IHDR", (5).to_bytes(4, "big")  # a header cut short
+    path.write_bytes(bytes(raw))
+    with pytest.raises(UserError, match=str(path)) as fault:
+        datasets.read_picture(path, 8)
+    assert fault.value.code == BAD_DATA
+
+
+def test_faults_of_a_streamed_folder_are_named(folder: Path) -> None:
+    (folder / "test/bee/0.png").write_text("no picture")
+    with pytest.raises(UserError, match=r"bee/0\.png") as fault:  # met by a worker process
+        list(stream.load(folder, CPU, 8, 0, 2).test.batches(2))
+    assert fault.value.code == BAD_DATA
+    (folder / "test/bee").rename(folder / "test/cat")
+    with pytest.raises(UserError, match="different classes") as fault:
+        stream.load(folder, CPU, 8, 0, 0)
+    assert fault.value.code == BAD_DATA
+
+
+def test_streamed_and_whole_folders_hold_out_alike(folder: Path) -> None:
+    known, streamed = datasets.load("imagefolder", folder, val=3), stream.load(folder, CPU, 8, 3, 0)
+    assert streamed.info == known.info
+    assert equal_batches(streamed.test.batches(4), known.test.batches(4))
+    assert equal_batches(streamed.train.training_batches(4, 1, 0), known.train.training_batches(4, 1, 0))
 
 
 def test_cifar10_never_falls_back_and_auto_does_with_a_notice(

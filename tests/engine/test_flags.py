@@ -18,12 +18,12 @@ TRAIN, PRUNE, GC, WQAQ = "prune.train", "prune.normal_regular", "prune.gc", "qua
 COMMANDS = (TRAIN, PRUNE, GC, WQAQ)
 
 BAD = [
-    *((PRUNE, f"--percent {v}") for v in ("nan", "inf", "1e400", "-0.5", "1.5", "50", "1.0", "half", "-1e-9", "1")),
+    *((PRUNE, f"--percent {v}") for v in ("nan", "inf", "1e400", "-0.5", "1.5", "50", "1.0", "half", "-1e-9", "1", "0.2_5", "0_5e-1")),
     *((GC, f"--percent {v}") for v in ("nan", "100")),
     *((PRUNE, f"--normal_regular {v}") for v in ("0", "-8", "1.5", "eight", "1e1", "inf")),
     *((WQAQ, f"--Wbits {v}") for v in ("0", "-1", "1.5", "9", "31", "33", "1_6", "1", "16", "x", "²", "nan")),
     *((WQAQ, f"--Abits {v}") for v in ("0", "1", "64")),
-    *((TRAIN, f"--epochs {v}") for v in ("0", "-1", "1.5", "1_0", "nan")),
+    *((TRAIN, f"--epochs {v}") for v in ("0", "-1", "1.5", "1_0", "nan", "1" + "0" * 400)),
     *((TRAIN, f"--lr {v}") for v in ("nan", "-1", "0", "inf", "1e400", "0_1", "fast")),
     *((TRAIN, f"--wd {v}") for v in ("nan", "-1e-4")),
     *((TRAIN, f"--train_batch_size {v}") for v in ("0", "1", "-5")),

@@ -56,6 +56,16 @@ def test_what_a_killed_process_left_half_written_goes(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == [".lock"]
 
 
+def test_a_second_run_does_not_disturb_the_first(tmp_path: Path) -> None:
+    first = RunFolder(tmp_path)
+    (tmp_path / ".state.pth.abc.tmp").write_bytes(b"being written")
+    with pytest.raises(UserError) as fault:
+        RunFolder(tmp_path)
+    assert fault.value.code == LOCKED
+    assert (tmp_path / ".state.pth.abc.tmp").exists()
+    del first
+
+
 def test_it_explains_itself(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.describe({"lr": 0.5}, FitConfig(SEED, seed=3))
@@ -80,6 +90,13 @@ def test_the_state_of_a_run_with_other_flags_is_refused_by_name(name: str, value
         folder.state(folder.state_path, {**IDENTITY, name: value})
     assert fault.value.code == USAGE
     assert f"other settings: {name} {IDENTITY.get(name)} -> {value}" in str(fault.value)
+
+
+def test_a_setting_that_is_gone_is_refused_by_name(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    storage.save(folder.state_path, {"identity": {**IDENTITY, "s": 0.1}, **STATE})  # -sr --s 0.1, resumed without
+    with pytest.raises(UserError, match=r"s 0\.1 -> None"):
+        folder.state(folder.state_path, IDENTITY)
 
 
 def test_what_is_no_state_is_refused(tmp_path: Path) -> None:

@@ -23,11 +23,6 @@ RECIPE = Recipe(epochs=3, batch_size=8, lr=0.05)
 ADAM = Recipe(3, 8, "adam", 0.01, 0.0, "steps", (1, 2), 0.1)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)  # a second one only slows networks this small down
-
-
 def pictures() -> Data:
     draws = torch.Generator().manual_seed(0)
     parts = []

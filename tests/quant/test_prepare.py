@@ -21,11 +21,6 @@ BITS = (32, 8, 4, 2, "t", "b")
 INNER = [f"block{n}" for n in range(2, 9)]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)  # a second one only slows networks this small down
-
-
 def network(arch: str = "nin") -> nn.Module:
     torch.manual_seed(0)
     return models.build(arch, CFGS[arch])

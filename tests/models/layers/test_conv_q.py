@@ -21,6 +21,8 @@ GEOMETRIES = {
     "one_by_one": {"kernel_size": 1, "padding": 0},
     "oblong": {"kernel_size": (3, 2), "padding": (1, 0)},
     "valid": {"padding": "valid"},
+    "same": {"padding": "same"},
+    "same_even": {"padding": "same", "kernel_size": 4},  # one more behind than before
 }
 PADDINGS = ["zeros", "reflect", "circular", "replicate"]
 PAIRS = {
@@ -32,11 +34,6 @@ PAIRS = {
     "input_only": (q.Identity, lambda: q.DorefaActivation(2)),
     "identity": (q.Identity, q.Identity),
 }
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)  # a second one only slows tensors this small down
 
 
 def dequantized(quantizer: q.Quantizer, x: Tensor) -> Tensor:

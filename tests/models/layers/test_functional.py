@@ -97,9 +97,8 @@ def test_dorefa_activation(bits: int, x: np.ndarray) -> None:
     assert (codes <= levels).all()
     assert scale == 1 / levels
     up = upstream(*x.shape)
-    expected = up * 0.1 * levels * ((0.1 * x > 0) & (0.1 * x < 1))
-    inner = (0.1 * x != 0) & (0.1 * x != 1)  # on the edge itself versions of torch differ
-    np.testing.assert_allclose(gradient(up)[inner], expected[inner], rtol=1e-12)
+    expected = up * 0.1 * levels * ((0.1 * x >= 0) & (0.1 * x <= 1))
+    np.testing.assert_allclose(gradient(up), expected, rtol=1e-12)
     again = F.dorefa_activation(torch.tensor(codes * scale / 0.1), bits)
     assert np.array_equal(again.codes.numpy(), codes)
 
@@ -112,7 +111,7 @@ def test_binary_weight(kind: str, scaled: bool, weight: np.ndarray) -> None:
     alone = weight.shape[1] == 1  # centring would leave nothing
     middle = weight if alone else weight - weight.sum(1, keepdims=True) / weight.shape[1]
     live = np.abs(weight).max((1, 2, 3)) > 0
-    assume((np.abs(middle[live]) > 1e-9).all() and (np.abs(np.abs(middle) - 1) > 1e-9).all())
+    assume((np.abs(middle[live]) > 1e-9).all())
     codes, scale, gradient = quantized(lambda w: F.binary_weight(w, scaled, kind), weight)
     assert np.array_equal(codes, np.where(middle >= 0, 1, -1))
     up, size = upstream(*weight.shape), middle[0].size
@@ -187,6 +186,16 @@ def test_zeros() -> None:
     assert (ternary.codes == 0).all()
     assert (ternary.scale == 0).all()
     assert F.sign(torch.tensor([0.0, -0.0])).tolist() == [1.0, 1.0]
+
+
+def test_on_the_edges_of_a_clip_there_is_a_gradient() -> None:
+    """torch.clamp's differs there between versions."""
+    x = torch.tensor([0.0, 10.0], requires_grad=True)
+    F.dorefa_activation(x, 2).codes.sum().backward()
+    torch.testing.assert_close(x.grad, torch.tensor([0.3, 0.3]))
+    weight = torch.tensor([1.0, -1.0, 0.5, -2.0]).reshape(1, 1, 2, 2).requires_grad_()
+    F.binary_weight(weight).scale.sum().backward()
+    assert weight.grad.flatten().tolist() == [0.25, -0.25, 0.25, 0]
 
 
 def test_32_bits_are_the_identity_and_unknown_estimators_are_refused() -> None:
