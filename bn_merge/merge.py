@@ -25,7 +25,7 @@ _HINT = "build the network from models.blocks.ConvBNAct, whose batch norm follow
 
 
 @torch.no_grad()
-def merge(model: nn.Module) -> nn.Module:
+def merge(model: Network) -> Network:
     """Fold every batch norm of a float, quantized, pruned or grouped network; its arithmetic type is kept.
 
     Raises:
@@ -47,27 +47,27 @@ def merge(model: nn.Module) -> nn.Module:
     return model
 
 
-def _before_signs(model: nn.Module) -> set[str]:
+def _before_signs(model: Network) -> set[str]:
     """Gates whose consumers all binarize their input: only the sign of such a BN is ever looked at."""
     found = set()
-    for group in cast(Network, model).channel_groups():
+    for group in model.channel_groups():
         readers = [model.get_submodule(consumer.layer) for consumer in group.consumers]
         if all(isinstance(getattr(r, "input_quantizer", None), BinaryActivation) for r in readers):
             found.add(group.gate)
     return found
 
 
-def _parts(layer: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
+def _parts(layer: nn.Conv2d | nn.Linear) -> tuple[Tensor, Tensor, Tensor]:
     """Codes (out, ...), positive scale (out,) with the input's in it, and bias (out,) of a layer in eval mode."""
-    weight = cast(Tensor, layer.weight).detach()
+    weight = layer.weight.detach()
     if isinstance(layer, BNFoldConv2d):
         codes, scale = layer.weight_codes()
         return codes, _full(layer, codes, scale), layer.folded_bias()
-    bias = layer.bias.detach() if layer.bias is not None else weight.new_zeros(len(weight))  # type: ignore[union-attr]
+    bias = layer.bias.detach() if layer.bias is not None else weight.new_zeros(len(weight))
     if not isinstance(layer, (QuantConv2d, QuantLinear)):
-        return weight, weight.new_ones(len(weight)), bias  # type: ignore[return-value]
+        return weight, weight.new_ones(len(weight)), bias
     codes, scale = layer.weight_codes()
-    return codes, _full(layer, codes, scale), bias  # type: ignore[return-value]
+    return codes, _full(layer, codes, scale), bias
 
 
 def _full(layer: QuantConv2d | QuantLinear, codes: Tensor, scale: Tensor | None) -> Tensor:
@@ -76,7 +76,7 @@ def _full(layer: QuantConv2d | QuantLinear, codes: Tensor, scale: Tensor | None)
     return codes.new_ones(len(codes)) if scale is None else scale.flatten().expand(len(codes)).clone()
 
 
-def _held(layer: nn.Module, codes: Tensor, scale: Tensor | None, bias: Tensor) -> nn.Module:
+def _held(layer: nn.Conv2d | nn.Linear, codes: Tensor, scale: Tensor | None, bias: Tensor) -> nn.Module:
     """The layer that holds the result; float weights take their scale in."""
     quantizer = getattr(layer, "input_quantizer", None)
     bits = getattr(layer, "weight_bits", 32)
@@ -86,8 +86,7 @@ def _held(layer: nn.Module, codes: Tensor, scale: Tensor | None, bias: Tensor) -
         codes, scale = codes.clone(), None
     else:
         codes = fold.stored(codes)
-    made = fold.MergedConv2d if isinstance(layer, nn.Conv2d) else fold.MergedLinear
-    return made(layer, codes, scale, bias, bits, quantizer)  # type: ignore[arg-type]
+    return fold.merged(layer, codes, scale, bias, bits, quantizer)
 
 
 def _fold_block(name: str, block: ConvBNAct, before_sign: bool) -> None:

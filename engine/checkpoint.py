@@ -13,7 +13,7 @@ import sys
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -60,7 +60,7 @@ def make(
         "format_version": FORMAT_VERSION,
         "arch": arch,
         "arch_args": arch_args,
-        "cfg": list(model.cfg),
+        "cfg": list(cast(list[int], model.cfg)),
         "best_acc": float(metrics["accuracy"]),
         "state_dict": {key: value.detach().cpu().clone() for key, value in model.state_dict().items()},
         "transforms": transforms,

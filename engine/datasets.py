@@ -28,6 +28,7 @@ DOWNLOAD_TIMEOUT_S = 5  # per attempt; several addresses may be tried within the
 
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
 
+Channels = tuple[float, float, float]
 Part = tuple[Tensor, Tensor]
 Read = tuple[Part, Part, DataInfo]
 
@@ -159,7 +160,7 @@ def resize(images: Tensor, size: int | None) -> Tensor:
     return scaled.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
-def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def statistics(images: Tensor) -> tuple[Channels, Channels]:
     """Mean and standard deviation per channel of uint8 (N, H, W, 3), as fractions of 255, to 4 digits."""
     levels = torch.arange(256, dtype=torch.float64) / 255
     mean, std = [], []
@@ -167,7 +168,12 @@ def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
         share = torch.bincount(channel, minlength=256).double() / len(channel)  # exact, and no copy as floats
         mean.append(float(share @ levels))
         std.append(max(float(share @ (levels - mean[-1]) ** 2) ** 0.5, 1e-4))
-    return tuple(round(v, 4) for v in mean), tuple(round(v, 4) for v in std)
+    return _rounded(mean), _rounded(std)
+
+
+def _rounded(values: list[float]) -> Channels:
+    red, green, blue = (round(v, 4) for v in values)
+    return red, green, blue
 
 
 def folder_files(root: Path, part: str) -> tuple[list[tuple[Path, int]], list[str]]:

@@ -98,7 +98,7 @@ class Experiment:
         resume = self._resume(folder, identity)
         flags = {k: v for k, v in vars(args).items() if k not in ("command", "default_arch")}
         folder.describe({k: str(v) if isinstance(v, Path) else v for k, v in flags.items()}, config)
-        model.to(self.device, memory_format=torch.channels_last)
+        model.to(self.device).to(memory_format=torch.channels_last)
         if not args.quiet:
             self._announce(model, data, recipe, precision, len(resume["rows"]) if resume else 0)
         rows = loop.fit(

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from engine.errors import DIVERGED, UserError
 from engine.recipe import Recipe
 
 Row = dict[str, float]
+Model = TypeVar("Model", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -88,13 +89,13 @@ class Progress:
 
 
 def fit(
-    model: nn.Module,
+    model: Model,
     data: Data,
     config: FitConfig,
     *,
-    penalty: Callable[[nn.Module], Tensor] | None = None,
-    constrain: Callable[[nn.Module], None] | None = None,
-    on_epoch: Callable[[nn.Module, int], None] | None = None,
+    penalty: Callable[[Model], Tensor] | None = None,
+    constrain: Callable[[Model], None] | None = None,
+    on_epoch: Callable[[Model, int], None] | None = None,
     after_epoch: Callable[[Progress], None] | None = None,
     resume: dict[str, Any] | None = None,
 ) -> list[Row]:

@@ -32,8 +32,8 @@ class LayerCost:
 
 def stored_bits(module: nn.Module) -> int:
     """Bits of a module's own tensors: 32 each, unless it knows better. Counters are not needed to run a network."""
-    if hasattr(module, "stored_bits"):
-        return module.stored_bits()
+    if (say := getattr(module, "stored_bits", None)) is not None:
+        return say()
     own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
     return sum(32 * tensor.numel() for name, tensor in own if name != "num_batches_tracked")
 
@@ -47,11 +47,13 @@ def layers(model: nn.Module, image_size: int = 32) -> list[LayerCost]:
         def hook(module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
             macs = 0
             if isinstance(module, (nn.Conv2d, nn.Linear)):
-                weight = getattr(module, "weight", None)
-                weight = module.codes if weight is None else weight  # a merged layer holds codes alone
+                weight: torch.Tensor | None = getattr(module, "weight", None)
+                if weight is None:  # a merged layer holds codes alone
+                    weight = module.get_buffer("codes")
                 per_output = prod(weight.shape[1:])
                 macs = per_output * prod(output.shape[1:])
-            params = module.values() if hasattr(module, "values") else _own_parameters(module)
+            count = getattr(module, "values", None)
+            params = count() if count is not None else _own_parameters(module)
             rows.append(
                 LayerCost(
                     name, type(module).__name__, tuple(output.shape[1:]), params, macs,
@@ -81,7 +83,9 @@ def _own_parameters(module: nn.Module) -> int:
 def _is_layer(module: nn.Module) -> bool:
     """A leaf, or a layer with quantizers inside: those belong to the layer."""
     return isinstance(module, (nn.Conv2d, nn.Linear)) or (
-        not any(True for _ in module.children()) and not getattr(module, "part_of_layer", False)
+        not isinstance(module, nn.Identity)
+        and not any(True for _ in module.children())
+        and not getattr(module, "part_of_layer", False)
     )
 
 

@@ -112,7 +112,9 @@ def draw(rows: list[ResultRow]) -> bytes | None:
             row.size_bits / 8e6, row.accuracy, "o" if number else "*", markersize=9 if number else 14,
             color=colours[number % 20], label=f"{number + 1}  {row.type}",
         )  # fmt: skip
-        axis.annotate(f" {number + 1}", (row.size_bits / 8e6, row.accuracy), fontsize=9)
+        axis.annotate(
+            f"{number + 1}", (row.size_bits / 8e6, row.accuracy), (6, 4), textcoords="offset points", fontsize=9
+        )
     axis.set_xscale("log")
     axis.set(xlabel="size in MB (stored bits / 8e6, log scale)", ylabel="accuracy in %",
              title="accuracy against size: " + ", ".join(sorted({row.dataset for row in rows})))  # fmt: skip

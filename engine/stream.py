@@ -46,12 +46,13 @@ class StreamSplit:
 
     def _read(self, batches: list[list[int]]) -> Iterator[tuple[Tensor, Tensor]]:
         loader = DataLoader(self.pictures, batch_sampler=batches, num_workers=self.workers)
-        step = 0
+        done = 0
         try:
-            for step, (images, labels) in enumerate(loader, 1):
+            for images, labels in loader:
                 yield images.to(self.device), labels.to(self.device)
+                done += 1
         except RuntimeError:  # a worker's UserError arrives as this; the pictures of its batch say what it was
-            for index in batches[step] if step < len(batches) else ():
+            for index in batches[done] if done < len(batches) else ():
                 self.pictures[index]
             raise
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from engine.errors import BAD_CHECKPOINT, UserError
+from models.channels import Network
 from models.layers.bnfold import BNFold_Conv2d_Q, Conv2d_Q
 from models.nin import nin, nin_3x3
 from models.nin_gc import nin_gc
 from models.separable import separable, separable_wide
 from models.slimming import slimming
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {
+NETWORKS: dict[str, Callable[..., Network]] = {
     "nin": nin,
     "nin_3x3": nin_3x3,
     "nin_gc": nin_gc,
@@ -30,7 +31,7 @@ def names() -> list[str]:
     return list(NETWORKS)
 
 
-def build(arch: str, cfg: Sequence[int] | None = None, classes: int = 10, **more: Any) -> nn.Module:
+def build(arch: str, cfg: Sequence[int] | None = None, classes: int = 10, **more: Any) -> Network:
     """Make a network with fresh weights.
 
     Args:
@@ -41,6 +42,8 @@ def build(arch: str, cfg: Sequence[int] | None = None, classes: int = 10, **more
     Raises:
         UserError: exit 2 for an unknown name or a cfg that does not fit.
     """
+    if cfg is not None and (not cfg or min(cfg) < 1):
+        raise UserError(f"cfg {list(cfg)} has widths below 1, or none", "every layer needs a channel")
     function = _imported(arch) if ":" in arch else NETWORKS.get(arch)
     if function is None:
         raise UserError(f"unknown network {arch!r}", f"one of {', '.join(NETWORKS)}, or package.module:function")
@@ -54,20 +57,25 @@ def build(arch: str, cfg: Sequence[int] | None = None, classes: int = 10, **more
             f"{arch}: the network has no {', '.join(missing)}",
             "see README, 'A network of your own'",
         )
-    if not hasattr(model, "arch_args"):
-        model.arch_args = {}
-    return model
+    network = cast(Network, model)  # by what it has, not by what it inherits
+    if not hasattr(network, "arch_args"):
+        network.arch_args = {}
+    return network
 
 
 def _imported(arch: str) -> Callable[..., nn.Module]:
-    module, _, function = arch.partition(":")
+    module, _, name = arch.partition(":")
+    hint = "name an importable module and a function in it: package.module:function"
     try:
-        return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as fault:
-        raise UserError(f"--arch {arch}: {fault}", "name an importable module and a function in it") from fault
+        function = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError, TypeError) as fault:
+        raise UserError(f"--arch {arch}: {fault}", hint) from fault
+    if not callable(function):
+        raise UserError(f"--arch {arch}: {name} is not a function", hint)
+    return function
 
 
-def restore(checkpoint: dict[str, Any], arch: str | None = None) -> nn.Module:
+def restore(checkpoint: dict[str, Any], arch: str | None = None) -> Network:
     """Rebuild a float or pruned network from a checkpoint (see engine.checkpoint).
 
     Args:
@@ -88,7 +96,7 @@ def restore(checkpoint: dict[str, Any], arch: str | None = None) -> nn.Module:
     return model
 
 
-def rebuild(checkpoint: dict[str, Any], arch: str | None = None) -> nn.Module:
+def rebuild(checkpoint: dict[str, Any], arch: str | None = None) -> Network:
     """The network of a checkpoint with fresh weights."""
     own = checkpoint["arch"]
     if arch not in (None, own):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -39,21 +40,18 @@ class ChannelGroup:
     unit: int = 1
 
 
-class Network(Protocol):
-    """What the commands ask of a network.
+class Network(nn.Module):
+    """What the commands ask of a network. It names types and does nothing: a network of the user's need not inherit it.
 
-    `cfg` holds one width per group (in its units), in the order of `channel_groups()`. `ends` names the layers that touch
-    the picture and the classes: they stay float in DoReFa and in ternary or binary networks. `arch_args` holds what the building
-    function needs besides `cfg` and `classes`.
+    `cfg` holds one width per group (in its units), in the order of `channel_groups()`. `ends` names the layers that
+    touch the picture and the classes: they stay float in DoReFa and in ternary or binary networks. `arch_args` holds
+    what the building function needs besides `cfg` and `classes`.
     """
 
     cfg: list[int]
     ends: tuple[str, str]
     arch_args: dict[str, Any]
-
-    def channel_groups(self) -> list[ChannelGroup]: ...
-
-    def get_submodule(self, target: str) -> nn.Module: ...
+    channel_groups: Callable[[], list[ChannelGroup]]  # a method; declared like this, hasattr finds real ones alone
 
 
 def shuffled(width: int, groups: int) -> Tensor:
@@ -63,6 +61,7 @@ def shuffled(width: int, groups: int) -> Tensor:
     return (channel % per_group) * groups + channel // per_group
 
 
-def gates(model: Network) -> list[tuple[str, nn.Module]]:
+def gates(model: Network) -> list[tuple[str, nn.BatchNorm2d]]:
     """Every gate BN by name, in order; never the output's."""
-    return [(group.gate, model.get_submodule(group.gate)) for group in model.channel_groups()]
+    names = [group.gate for group in model.channel_groups()]
+    return [(name, cast(nn.BatchNorm2d, model.get_submodule(name))) for name in names]

@@ -80,7 +80,9 @@ def _renamed(key: str) -> str:
 
 def _recognise(state: dict[str, torch.Tensor], path: Path | str) -> tuple[str, list[int], dict[str, Any]]:
     """Architecture, cfg and what else is needed to build it, from shapes alone."""
-    widths = {key.split(".")[0]: len(value) for key, value in state.items() if re.fullmatch(r"block\d\.conv\.weight", key)}
+    widths = {
+        key.split(".")[0]: len(value) for key, value in state.items() if re.fullmatch(r"block\d\.conv\.weight", key)
+    }
     cfg = [widths[name] for name in sorted(widths)]
     if len(cfg) == 3 and "linear.weight" in state:
         return "slimming", cfg, {}

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import nn
 
 from models.blocks import ChannelShuffle, ConvBNAct, GlobalMean
-from models.channels import ChannelGroup, Consumer
+from models.channels import ChannelGroup, Consumer, Network
 
 CFG = (192, 160, 96, 192, 192, 192, 192, 192)
 
 
-class NIN(nn.Sequential):
+class NIN(Network, nn.Sequential):
     """Blocks `block1` to `block9`; the last one gives the classes.
 
     Args:
@@ -44,7 +43,7 @@ class NIN(nn.Sequential):
                 raise ValueError(f"block {number} has {count} groups, which do not divide {before} -> {after} channels")
         super().__init__()
         self.cfg, self.ends = list(cfg), ("block1.conv", "block9.conv")
-        self.arch_args: dict[str, Any] = {}
+        self.arch_args = {}
         self._groups = [1, *groups]
         for number in range(1, 10):
             if self._shuffle(number) > 1:
@@ -77,9 +76,9 @@ class NIN(nn.Sequential):
 
 def nin(cfg: Sequence[int] | None = None, classes: int = 10) -> NIN:
     """The original's code: a 5x5 second stage, 969,822 parameters, 222,486,528 MACs."""
-    return NIN(cfg or CFG, classes)
+    return NIN(CFG if cfg is None else cfg, classes)
 
 
 def nin_3x3(cfg: Sequence[int] | None = None, classes: int = 10) -> NIN:
     """The original's first table: a 3x3 second stage, 674,910 parameters."""
-    return NIN(cfg or CFG, classes, kernels=(5, 1, 1, 3, 1, 1, 3, 1, 1))
+    return NIN(CFG if cfg is None else cfg, classes, kernels=(5, 1, 1, 3, 1, 1, 3, 1, 1))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor, nn
 
 from models.blocks import ConvBNAct, GlobalMean
-from models.channels import ChannelGroup, Consumer
+from models.channels import ChannelGroup, Consumer, Network
 
 CFG = (32, 64, 128, 256, 256, 256, 512, 1024)
 KERNELS = (1, 1, 3, 1, 1, 3, 1)
@@ -36,7 +36,7 @@ class SeparableBlock(ConvBNAct):
         return super().forward(self.conv1(x))
 
 
-class SeparableNIN(nn.Sequential):
+class SeparableNIN(Network, nn.Sequential):
     """Blocks `block1` (an ordinary one) to `block9` (the classes); blocks 2 to 8 are separable.
 
     Args:
@@ -55,14 +55,14 @@ class SeparableNIN(nn.Sequential):
         if len(cfg) != 8:
             raise ValueError(f"cfg has {len(cfg)} widths, this network 8")
         if multipliers is None:
-            if any(after % before for before, after in zip(cfg, cfg[1:], strict=False)):
+            if any(after % before for before, after in itertools.pairwise(cfg)):
                 raise ValueError("each width must be a multiple of the one before it")
-            multipliers = [after // before for before, after in zip(cfg, cfg[1:], strict=False)]
+            multipliers = [after // before for before, after in itertools.pairwise(cfg)]
         if len(multipliers) != 7 or any(type(m) is not int or m < 1 for m in multipliers):
             raise ValueError(f"multipliers {multipliers!r} are not 7 whole numbers")
         super().__init__()
         self.cfg, self.ends = list(cfg), ("block1.conv", "block9.conv")
-        self.arch_args: dict[str, Any] = {"multipliers": list(multipliers)}
+        self.arch_args = {"multipliers": list(multipliers)}
         self._unit = [1] + [2 if doubled else 1] * 7  # channels that stand and fall together, of each block
         self.add_module("block1", ConvBNAct(3, cfg[0], 5))
         for number in range(2, 9):
@@ -98,11 +98,11 @@ def separable(
     cfg: Sequence[int] | None = None, classes: int = 10, multipliers: Sequence[int] | None = None
 ) -> SeparableNIN:
     """Depthwise and 1 x 1: 1,559,198 parameters, 159,580,160 MACs."""
-    return SeparableNIN(cfg or CFG, classes, False, multipliers)
+    return SeparableNIN(CFG if cfg is None else cfg, classes, False, multipliers)
 
 
 def separable_wide(
     cfg: Sequence[int] | None = None, classes: int = 10, multipliers: Sequence[int] | None = None
 ) -> SeparableNIN:
     """With twice the 1 x 1 channels: 3,113,310 parameters, 316,637,184 MACs."""
-    return SeparableNIN(cfg or CFG, classes, True, multipliers)
+    return SeparableNIN(CFG if cfg is None else cfg, classes, True, multipliers)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import nn
 
 from models.blocks import ConvBNAct, GlobalMean
-from models.channels import ChannelGroup, Consumer
+from models.channels import ChannelGroup, Consumer, Network
 
 CFG = (64, 128, 256)
 KERNELS = (7, 3, 3)
 
 
-class Slimming(nn.Sequential):
+class Slimming(Network, nn.Sequential):
     """Blocks `block1` to `block3`, `mean`, `linear`. Its mean over the picture is the article's AvgPool2d(2) at 20 x 20.
 
     Raises:
@@ -26,7 +25,7 @@ class Slimming(nn.Sequential):
             raise ValueError(f"cfg has {len(cfg)} widths, this network 3")
         super().__init__()
         self.cfg, self.ends = list(cfg), ("block1.conv", "linear")
-        self.arch_args: dict[str, Any] = {}
+        self.arch_args = {}
         for number, (before, after, kernel) in enumerate(zip((3, *cfg), cfg, KERNELS, strict=False), 1):
             block = ConvBNAct(before, after, kernel, stride=2, padding=1, bias=False)
             self.add_module(f"block{number}", block)
@@ -42,4 +41,4 @@ class Slimming(nn.Sequential):
 
 def slimming(cfg: Sequence[int] | None = None, classes: int = 10) -> Slimming:
     """379,458 parameters for 2 classes; 57,151 with cfg 29, 56, 75."""
-    return Slimming(cfg or CFG, classes)
+    return Slimming(CFG if cfg is None else cfg, classes)

@@ -6,14 +6,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 import models
 from engine import checkpoint
 from models import legacy
+from models.channels import Network
 
 
-def load(path: Path, args: argparse.Namespace) -> tuple[nn.Module, dict[str, Any]]:
+def load(path: Path, args: argparse.Namespace) -> tuple[Network, dict[str, Any]]:
     """Read, check and rebuild; returns the network and its checkpoint.
 
     Raises:

@@ -137,14 +137,10 @@ def plan(gates: list[Gate], percent: float, base: int = 1) -> PrunePlan:
     for gate in gates:
         if not torch.isfinite(gate.scales).all():
             raise UserError(f"{gate.name} has scales that are not finite", "take an earlier file", BAD_CHECKPOINT)
-    if percent == 0 and base == 1:
-        wanted = [gate.width for gate in gates]
-    else:
-        every = torch.cat([gate.scales for gate in gates])
-        owner = torch.cat([torch.full((gate.width,), n) for n, gate in enumerate(gates)])
-        drop = floor(percent * len(every) + 1e-9)
-        kept = owner[_ascending(every)[drop:]]
-        wanted = torch.bincount(kept, minlength=len(gates)).tolist()
+    every = torch.cat([gate.scales for gate in gates])
+    owner = torch.cat([torch.full((gate.width,), n) for n, gate in enumerate(gates)])
+    drop = floor(percent * len(every) + 1e-9)
+    wanted = torch.bincount(owner[_ascending(every)[drop:]], minlength=len(gates)).tolist()
     choices, raised, whole = [], [], []
     for gate, count in zip(gates, wanted, strict=True):
         legal = gate.legal(base)

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.channels import Network, gates
 
 
-def penalty(s: float) -> Callable[[nn.Module], Tensor]:
+def penalty(s: float) -> Callable[[Network], Tensor]:
     """The loss term of network slimming (arXiv 1708.06519, eq. 1): s * sum of |gamma| over all gates.
 
     Its gradient is s * sign(gamma), 0 at 0, as in the original's edit of `.grad` after backward.
     """
 
-    def term(model: nn.Module) -> Tensor:
-        return s * torch.stack([bn.weight.abs().sum() for _, bn in gates(model)]).sum()  # type: ignore[arg-type]
+    def term(model: Network) -> Tensor:
+        return s * torch.stack([bn.weight.abs().sum() for _, bn in gates(model)]).sum()
 
     return term
 

@@ -51,7 +51,7 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
     model, checkpoint = load(source, args)
     arch, more = checkpoint["arch"], checkpoint["arch_args"]
     task = Experiment(args, SAVED / f"{arch.rpartition(':')[2]}_prune.pth", source)
-    if not looks_sparse(gammas(model)):  # type: ignore[arg-type]
+    if not looks_sparse(gammas(model)):
         _warn(f"{source} looks not sparsity-trained: its BN scales hardly differ; train with -sr first")
     plan = make_plan(gates_of(model), args.percent, args.normal_regular)
     _report_floors(plan, args.strict)
@@ -113,7 +113,7 @@ def _report_floors(plan: Any, strict: bool) -> None:
         text = f"percent {plan.percent:g} would empty {', '.join(plan.raised)}"
         if strict:
             raise UserError(text, "take a smaller --percent, or leave --strict out")
-        _warn(f"{text}: the smallest legal width is kept there; lower --percent, or -s in training")
+        _warn(f"{text}: the smallest legal width is kept there; lower --percent, or --s in training")
     if plan.whole:
         _warn(f"no multiple of {plan.base} is legal for {', '.join(plan.whole)}: left whole")
 

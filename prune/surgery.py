@@ -14,14 +14,13 @@ from models.channels import Network, shuffled
 from prune.plan import Gate, PrunePlan
 from prune.sparsity import gammas
 
-Build = Callable[[list[int]], nn.Module]
+Build = Callable[[list[int]], Network]
 
 
-def gates_of(model: nn.Module) -> list[Gate]:
+def gates_of(model: Network) -> list[Gate]:
     """The gates of a network, ready to be planned with."""
-    network = cast(Network, model)
     found = []
-    for group, scales in zip(network.channel_groups(), gammas(network), strict=True):
+    for group, scales in zip(model.channel_groups(), gammas(model), strict=True):
         producer = _conv(model, group.producer)
         readers = [(c.layer, c.shuffle) for c in group.consumers if c.after is None]
         grouped = [(_groups(model, layer), shuffle) for layer, shuffle in readers]
@@ -37,33 +36,35 @@ def gates_of(model: nn.Module) -> list[Gate]:
     return found
 
 
-def masked(model: nn.Module, plan: PrunePlan) -> nn.Module:
+def masked(model: Network, plan: PrunePlan) -> Network:
     """A copy in which dropped channels are silent: gamma and beta of their gates are 0."""
     model = copy.deepcopy(model)
     for name, before, kept in zip(plan.names, plan.before, plan.kept, strict=True):
-        gate = model.get_submodule(name)
+        gate = cast(nn.BatchNorm2d, model.get_submodule(name))
         dropped = torch.ones(before, dtype=torch.bool)
         dropped[kept] = False
         with torch.no_grad():
             for tensor in (gate.weight, gate.bias):
-                cast(Tensor, tensor)[dropped.to(cast(Tensor, tensor).device)] = 0
+                tensor[dropped.to(tensor.device)] = 0
     return model
 
 
-def sliced(model: nn.Module, plan: PrunePlan, build: Build) -> nn.Module:
+def sliced(model: Network, plan: PrunePlan, build: Build) -> Network:
     """A narrower network that inherits the weights of the kept channels; groups and shuffles stay.
 
     Args:
         build: makes a fresh network of the same architecture with the given widths.
     """
     state = {key: value.clone() for key, value in model.state_dict().items()}
-    groups = cast(Network, model).channel_groups()
+    groups = model.channel_groups()
     for group, before, kept in zip(groups, plan.before, plan.kept, strict=True):
         _take(state, group.producer, 0, kept, ("weight", "bias"))
         _take(state, group.gate, 0, kept, ("weight", "bias", "running_mean", "running_var"))
         for consumer in group.consumers:
             if consumer.after:
-                _take_depthwise(state, consumer.layer, consumer.after, before // group.unit, kept[:: group.unit] // group.unit)
+                _take_depthwise(
+                    state, consumer.layer, consumer.after, before // group.unit, kept[:: group.unit] // group.unit
+                )
             else:
                 _take_columns(state, model, consumer.layer, consumer.shuffle, before, kept)
     small = build(plan.cfg)

@@ -67,7 +67,7 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
 
     task = Experiment(args, default, source)
     data = task.data(checkpoint)
-    if model is None or args.from_scratch is not None:
+    if model is None or checkpoint is None or args.from_scratch is not None:
         arch = checkpoint["arch"] if checkpoint else args.arch or args.default_arch
         more = checkpoint["arch_args"] if checkpoint else {"classes": task.classes(data)}
         cfg = checkpoint["cfg"] if checkpoint else args.cfg
@@ -75,14 +75,15 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
     else:
         arch, more = checkpoint["arch"], checkpoint["arch_args"]
     s = (args.s or (1e-3 if arch == "nin_gc" else 1e-4)) if args.sr else None
-    stage = {"stage": "refine" if args.refine is not None else "train"}
+    stage: dict[str, Any] = {"stage": "refine" if args.refine is not None else "train"}
     if s:
         stage["s"] = s
     if args.from_scratch is not None:
         stage["from_scratch"] = True
     chosen = recipe.for_float(data.info.name, refine=args.refine is not None)
     identity = {**stage, "arch": arch, "cfg": list(model.cfg)}
-    rows, used = task.train(model, data, chosen, stage=identity, **({"penalty": penalty(s)} if s else {}))
+    hooks: dict[str, Any] = {"penalty": penalty(s)} if s else {}
+    rows, used = task.train(model, data, chosen, stage=identity, **hooks)
     judged = task.judge(model, data)
     before = checkpoint["transforms"] if checkpoint and args.refine is not None else []
     more = {**more, **model.arch_args}

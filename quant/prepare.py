@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -45,7 +45,7 @@ def input_quantizer(spec: QuantizerSpec) -> q.Quantizer:
     return q.Identity()
 
 
-def prepare(model: nn.Module, spec: QuantSpec) -> nn.Module:
+def prepare(model: Network, spec: QuantSpec) -> Network:
     """Quantize a copy of `model`; parameters keep their names, so float weights load into it and back.
 
     Every convolution and linear layer but the exceptions gets two quantizers. Where signed activation
@@ -62,16 +62,16 @@ def prepare(model: nn.Module, spec: QuantSpec) -> nn.Module:
     chosen = {name: layer for name, layer in layers.items() if name not in spec.exceptions}
     if spec.weight.kind != "float" or spec.activation.kind != "float":
         for name, layer in chosen.items():
-            made = QuantConv2d if isinstance(layer, nn.Conv2d) else QuantLinear
-            quantized = made.from_float(
-                layer,  # type: ignore[arg-type]
-                weight_quantizer(spec.weight, layer.weight.shape),
-                q.Identity() if name in spec.float_inputs else input_quantizer(spec.activation),
-            )
-            replace_child(model, name, quantized)
+            weight = weight_quantizer(spec.weight, layer.weight.shape)
+            activation = q.Identity() if name in spec.float_inputs else input_quantizer(spec.activation)
+            if isinstance(layer, nn.Conv2d):
+                replace_child(model, name, QuantConv2d.from_float(layer, weight, activation))
+            else:
+                replace_child(model, name, QuantLinear.from_float(layer, weight, activation))
     if input_quantizer(spec.activation).signed:
         _signed_inputs(model, set(chosen))
     if spec.order == "bacp":
+        block: Any  # it may be of the user's: what counts is that it has the switch
         for block in model.modules():
             if hasattr(block, "pool_first"):
                 block.pool_first = True
@@ -121,13 +121,13 @@ def _fold_in_training(model: nn.Module) -> None:
             conv = block.conv
             folding = BNFoldConv2d.from_float(conv, conv.weight_quantizer, conv.input_quantizer)
             block.bn = FoldedNorm.from_norm(block.bn)
-            block.conv = folding.attach(block.bn)  # type: ignore[attr-defined]
+            block.conv = folding.attach(block.bn)
 
 
-def _signed_inputs(model: nn.Module, quantized: set[str]) -> None:
+def _signed_inputs(model: Network, quantized: set[str]) -> None:
     """Take the ReLU away between a gate and consumers that all read signed codes."""
     fed = set()
-    for group in cast(Network, model).channel_groups():
+    for group in model.channel_groups():
         names = {consumer.layer for consumer in group.consumers}
         if not names & quantized:
             continue

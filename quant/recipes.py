@@ -27,7 +27,7 @@ def seed(spec: QuantSpec, arch: str) -> Recipe:
     """--recipe seed: the original's own; for INT8 its 30 epochs, with steps that depend on fold and network."""
     if spec.weight.kind != "affine":
         return SEED
-    steps = (15, 17, 20)
+    steps: tuple[int, ...] = (15, 17, 20)
     if spec.bn_fold:
         steps = (8, 12, 20, 25) if arch == "nin_gc" else (12, 15, 25)
     return replace(SEED, epochs=30, steps=steps)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 import models
 from engine import checkpoint
 from models import legacy
-from models.layers.fold import Flip, MergedConv2d, MergedLinear
+from models.channels import Network
+from models.layers.fold import Flip, merged
 from quant.prepare import prepare, replace_child
 from quant.spec import QuantSpec
 
@@ -22,7 +23,7 @@ def spec_of(content: dict[str, Any]) -> QuantSpec | None:
     return QuantSpec.from_dict(specs[-1]) if specs else None
 
 
-def restore(content: dict[str, Any], arch: str | None = None) -> nn.Module:
+def restore(content: dict[str, Any], arch: str | None = None) -> Network:
     """Rebuild the network of a checkpoint.
 
     Args:
@@ -48,18 +49,18 @@ def merged_shell(model: nn.Module, state: dict[str, Tensor]) -> None:
     for name, module in list(model.named_modules()):
         if isinstance(module, (nn.Conv2d, nn.Linear)) and f"{name}.codes" in state:
             codes, bias, scale = (state.get(f"{name}.{part}") for part in ("codes", "bias", "scale"))
-            if bias is None:
+            if codes is None or bias is None:
                 continue  # load_weights says what is missing
-            made = MergedConv2d if isinstance(module, nn.Conv2d) else MergedLinear
             bits, quantizer = getattr(module, "weight_bits", 32), getattr(module, "input_quantizer", None)
-            empty = [None if part is None else torch.empty_like(part) for part in (codes, scale, bias)]
-            replace_child(model, name, made(module, *empty, bits, quantizer))  # type: ignore[arg-type]
+            codes, bias = torch.empty_like(codes), torch.empty_like(bias)
+            scale = None if scale is None else torch.empty_like(scale)
+            replace_child(model, name, merged(module, codes, scale, bias, bits, quantizer))
         elif isinstance(module, nn.BatchNorm2d) and f"{name}.running_mean" not in state:
             flip = state.get(f"{name}.flip")
             replace_child(model, name, nn.Identity() if flip is None else Flip(flip))
 
 
-def load(path: Path, arch: str | None = None) -> tuple[nn.Module, dict[str, Any]]:
+def load(path: Path, arch: str | None = None) -> tuple[Network, dict[str, Any]]:
     """Read, check and rebuild a file; returns the network and its checkpoint."""
     content = legacy.adopt(checkpoint.load(path), path)
     return restore(content, arch), content

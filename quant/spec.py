@@ -111,7 +111,7 @@ class QuantSpec:
             UserError: exit 3 for fields or values that this program does not know.
         """
         try:
-            parts = {k: QuantizerSpec(**values[k]) for k in ("weight", "activation")}
+            parts: dict[str, Any] = {k: QuantizerSpec(**values[k]) for k in ("weight", "activation")}
             rest = {k: v for k, v in values.items() if k not in parts}
             if not all(isinstance(rest.get(k, []), list) for k in _LISTS):
                 raise ValueError(f"{' and '.join(_LISTS)} are lists of names")

@@ -44,8 +44,7 @@ def body(args: argparse.Namespace, spec: Any) -> dict[str, Any]:
     default = SAVED / f"{prefix}_{spec.name}.pth"
     if args.evaluate is not None:
         path = find(args.evaluate, args.save or default, " ".join(args.command[2:3]))
-        model, found = load(path, args.arch)
-        return judge_file(args, path, model, found)
+        return judge_file(args, path, *load(path, args.arch))
 
     task = Experiment(args, default, source)
     model = models.restore(content, args.arch) if content else None

@@ -17,7 +17,7 @@ EXAMPLES = (
     "quant.wbwtab --W 3 --A 32 --gap",
 )
 
-KINDS = {2: "b", 3: "t", 32: 32}
+KINDS: dict[int, int | str] = {2: "b", 3: "t", 32: 32}
 
 
 def parser() -> flags.Parser:
@@ -51,8 +51,8 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
     weight = {} if args.W == 32 else {"scale": args.scale, "ste": args.wste, "gap": args.gap}
     activation = {} if args.A == 32 else {"ste": args.ste}
     spec = QuantSpec(
-        quantizer(KINDS[args.W], **weight),  # type: ignore[arg-type]
-        quantizer(KINDS[args.A], **activation),  # type: ignore[arg-type]
+        quantizer(KINDS[args.W], **weight),
+        quantizer(KINDS[args.A], **activation),
         order=args.order if args.A == 2 else "cbap",
         bn_momentum=args.bn_momentum,
     )

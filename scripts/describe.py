@@ -50,7 +50,8 @@ def _stage(transform: dict[str, Any]) -> str:
     if stage == "quantize":
         from quant.spec import QuantSpec
 
-        return QuantSpec.from_dict(transform["spec"]).name
+        name = QuantSpec.from_dict(transform["spec"]).name
+        return f"{name} ptq {transform['calibrate']}" if "calibrate" in transform else name
     return {"refine": "refined", "merge": "merged", "original": "original file"}.get(stage, stage)
 
 
@@ -75,7 +76,8 @@ def remarks(content: dict[str, Any]) -> str:
             spec = transform["spec"]
             if spec["weight"]["kind"] in ("binary", "ternary"):
                 words.append(f"W {'with' if spec['weight']['scale'] else 'without'} scale")
-            words.append("first and last layer float")
+            affine = "affine" in (spec["weight"]["kind"], spec["activation"]["kind"])
+            words.append("every layer quantized, the picture not" if affine else "first and last layer float")
         if transform["stage"] == "prune":
             words.append(f"cfg {','.join(map(str, content['cfg']))}")
     if content["metrics"].get("judged_on") == "val":

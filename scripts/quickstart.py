@@ -15,26 +15,30 @@ from engine.errors import UserError
 
 EXAMPLES = ("scripts.quickstart", "scripts.quickstart --precision fp32")
 
-NIN = "96,80,48,96,96,96,96,96"
-NIN_GC = "128,128,128,256,256,256,512,512"
-DIGITS = "--dataset digits"
+NIN = "--dataset digits --cfg 96,80,48,96,96,96,96,96"  # half of its own widths, as the table says
+NIN_GC = "--dataset digits --arch nin_gc --cfg 128,128,128,256,256,256,512,512"
 
 STEPS = (
-    ("float network, half width", f"prune.train {DIGITS} --cfg {NIN} --epochs 6"),
-    ("sparse training: BN scales are pushed towards 0", f"prune.train {DIGITS} --cfg {NIN} -sr --s 0.0001 --epochs 6"),
-    ("half of the channels go", "prune.normal_regular --percent 0.5"),
-    ("refining what is left", "prune.train --refine --epochs 5"),
-    ("8 bit weights and activations", "quant.wqaq --Wbits 8 --Abits 8 --refine --epochs 3"),
-    ("4 bit weights and activations", "quant.wqaq --Wbits 4 --Abits 4 --refine --epochs 5"),
-    ("grouped convolutions, sparse", f"prune.train --arch nin_gc {DIGITS} --cfg {NIN_GC} -sr --s 0.001 --epochs 6"),
-    ("grouped pruning: groups and shuffles stay", "prune.gc --percent 0.4"),
-    ("refining the grouped network", "prune.train --refine models_save/nin_gc_prune.pth --epochs 5"),
-)  # fmt: skip
-
-FILES = (
-    "nin", "nin_preprune", "nin_prune", "nin_refine", "nin_w8a8", "nin_w4a4",
-    "nin_gc_preprune", "nin_gc_prune", "nin_gc_refine",
-)  # fmt: skip
+    ("a float network, half width", f"prune.train {NIN} --epochs 6", "nin"),
+    ("sparse training: BN scales are pushed towards 0", f"prune.train {NIN} -sr --s 0.0001 --epochs 6", "nin_preprune"),
+    ("half of all channels go, those with the smallest BN scales", "prune.normal_regular --percent 0.5", "nin_prune"),
+    ("refining: training what is left", "prune.train --refine --epochs 5", "nin_refine"),
+    ("8 bit weights and activations (DoReFa)", "quant.wqaq --Wbits 8 --Abits 8 --refine --epochs 3", "nin_w8a8"),
+    ("4 bit weights and activations", "quant.wqaq --Wbits 4 --Abits 4 --refine --epochs 4", "nin_w4a4"),
+    ("ternary weights", "quant.wbwtab --W 3 --A 32 --refine --epochs 4", "nin_wta32"),
+    ("binary weights, binary activations", "quant.wbwtab --W 2 --A 2 --refine --epochs 8", "nin_wbab"),
+    ("batch norm folded into binary weights", "bn_merge --W 2", "nin_wbab_merged"),
+    (
+        "INT8, batch norm folded while training",
+        "quant.wqaq --q_type 1 --bn_fold 1 --refine --epochs 2",
+        "nin_int8_q1_fold1",
+    ),
+    ("INT8 without training", "quant.ptq --calibrate kl", "nin_ptq_kl"),
+    ("grouped convolutions, sparse", f"prune.train {NIN_GC} -sr --s 0.001 --epochs 6", "nin_gc_preprune"),
+    ("grouped pruning: groups and shuffles stay", "prune.gc --percent 0.4", "nin_gc_prune"),
+    ("refining the grouped network", "prune.train --arch nin_gc --refine --epochs 5", "nin_gc_refine"),
+)
+"""What is done, the command that does it, and the file it leaves in models_save/."""
 
 
 def parser() -> flags.Parser:
@@ -45,14 +49,14 @@ def parser() -> flags.Parser:
 
 
 def body(args: argparse.Namespace) -> dict[str, Any]:
-    started = time.monotonic()
-    for number, (what, line) in enumerate(STEPS, 1):
+    started, count = time.monotonic(), len(STEPS) + 1
+    for number, (what, line, _) in enumerate(STEPS, 1):
         if line.startswith("prune.train"):
             line += f" --precision {args.precision}"
-        print(f"\n[{number}/{len(STEPS) + 1}] {what}\n$ python -m {line}", flush=True)
+        print(f"\n[{number}/{count}] {what}\n$ python -m {line}", flush=True)
         _call(line)
-    files = " ".join(f"models_save/{name}.pth" for name in FILES)
-    print(f"\n[{len(STEPS) + 1}/{len(STEPS) + 1}] the table", flush=True)
+    files = " ".join(f"models_save/{name}.pth" for *_, name in STEPS)
+    print(f"\n[{count}/{count}] the table", flush=True)
     _call(f"scripts.report {files} --save runs/quickstart/report.md")
     return {"text": f"\ndone in {time.monotonic() - started:.0f} s; every command above can be run alone"}
 
@@ -60,7 +64,8 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
 def _call(line: str) -> None:
     """Run one command of the chain in this process, as a shell would in one of its own."""
     module, *argv = shlex.split(line)
-    code = importlib.import_module(module).main(argv)
+    command = importlib.import_module("bn_merge.__main__" if module == "bn_merge" else module)
+    code = command.main(argv)
     if code:
         raise UserError(f"python -m {line} ended with exit code {code}", "see its error above", code)
 

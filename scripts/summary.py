@@ -14,6 +14,7 @@ from engine.errors import UserError
 EXAMPLES = (
     "scripts.summary models_save/nin_w8a8.pth",
     "scripts.summary --arch nin_gc --cfg 192,160,96,192,192,192,192,192",
+    "scripts.summary --sensitivity models_save/nin.pth",
 )
 
 
@@ -24,13 +25,12 @@ def parser() -> flags.Parser:
     )
     flags.add_network(p)
     p.add_argument(
-        "--image_size",
-        type=flags.number(int, 8, 1024),
-        metavar="N",
-        help="side of the picture (default: the file's, else 32)",
+        "--sensitivity",
+        action="store_true",
+        help="of a float file: accuracy with one layer at a time at 8, 4, 2 bit or pruned by 25, 50, 75 %%",
     )
-    p.add_argument("--json", action="store_true", help="print one JSON object instead of text")
-    p.add_argument("--debug", action="store_true", help="show the traceback of a fault")
+    flags.add_data(p)
+    flags.add_machine(p)
     return p
 
 
@@ -41,6 +41,8 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
     from engine import profile
     from quant.restore import load
 
+    if args.sensitivity:
+        return _sensitivity(args)
     if args.file:
         if args.cfg or args.classes:
             raise UserError("a file has its own --cfg and --classes", "leave them out")
@@ -58,7 +60,6 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
         f"{r.name:<18} {r.kind:<16} {'x'.join(map(str, r.shape)):>16} {r.params:>12,} {r.macs:>14,} "
         f"{r.weight_bits if r.macs else '':>12} {r.bits:>12,}"
         for r in rows
-        if r.kind != "Identity"
     ]
     memory = {
         "input": 3 * size * size * 4,
@@ -78,6 +79,31 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
         "text": "\n".join(lines), "layers": [asdict(r) for r in rows],
         "params": params, "macs": macs, "bits": bits, "memory_bytes": memory,
     }  # fmt: skip
+
+
+def _sensitivity(args: argparse.Namespace) -> dict[str, Any]:
+    from engine import datasets, device, loop
+    from prune.load import load
+    from scripts.sensitivity import table
+
+    if not args.file:
+        raise UserError("--sensitivity needs a file", "name a float checkpoint")
+    model, content = load(args.file, args)
+    where, known = device.choose(args.device), content["dataset"]
+    size = args.image_size or known["image_size"]
+    data = datasets.load(args.dataset or known["name"], args.data, where, size, args.val, args.num_workers)
+    model.to(where)
+    whole = loop.evaluate(model, data.test, args.eval_batch_size).accuracy
+    found: dict[str, dict[str, float]] = {}
+    for layer, change, accuracy in table(model, data, args.eval_batch_size):
+        found.setdefault(layer, {})[change] = accuracy
+    lines = [
+        f"{data.judged} accuracy in % on {len(data.test):,} pictures of {data.info.label}; whole network {whole:.2f}"
+    ]
+    for rows in ([n for n in found if "8 bit" in found[n]], [n for n in found if "8 bit" not in found[n]]):
+        lines.append(f"{'layer':<16}" + "".join(f"{change:>10}" for change in found[rows[0]]))
+        lines += [f"{name:<16}" + "".join(f"{a:>10.2f}" for a in found[name].values()) for name in rows]
+    return {"text": "\n".join(lines), "accuracy": whole, "judged_on": data.judged, "sensitivity": found}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

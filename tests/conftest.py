@@ -10,6 +10,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from engine.folder import RunFolder
+
 NARROW = "8,8,8,8,8,8,8,8"
 SMALL = ("--dataset", "digits", "--image_size", "8", "--epochs", "1", "--quiet", "--cpu", "--precision", "fp32")
 """Flags that make any training command take about a second."""
@@ -28,8 +30,11 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def command(workplace: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., SimpleNamespace]:
+def command(
+    workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., SimpleNamespace]:
     """Run `python -m MODULE ARGS` in this process; gives code, out, err and the last line of stdout as `path`."""
+    monkeypatch.setattr(RunFolder, "draw", lambda self, rows: None)  # longer than such a run; test_folder draws
 
     def call(module: str, *args: object) -> SimpleNamespace:
         capsys.readouterr()

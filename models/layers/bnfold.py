@@ -15,6 +15,10 @@ from models.layers.quantizers import AffineActivation, AffineWeight, Identity, Q
 class FoldedNorm(nn.BatchNorm2d):
     """A batch norm whose work is done by the convolution before it: keeps the parameters, passes its input on."""
 
+    running_mean: Tensor  # never None: without statistics there is nothing to fold
+    running_var: Tensor
+    num_batches_tracked: Tensor
+
     def forward(self, x: Tensor) -> Tensor:
         return x
 
@@ -35,9 +39,9 @@ class BNFoldConv2d(QuantConv2d):
     Shapes as nn.Conv2d.
     """
 
-    _norm: tuple[nn.BatchNorm2d]
+    _norm: tuple[FoldedNorm]
 
-    def attach(self, norm: nn.BatchNorm2d) -> BNFoldConv2d:
+    def attach(self, norm: FoldedNorm) -> BNFoldConv2d:
         """Name the batch norm to fold; it stays where it is, so that state-dict keys do not change."""
         self._norm = (norm,)  # a tuple: not a child of this module
         return self
@@ -45,8 +49,10 @@ class BNFoldConv2d(QuantConv2d):
     def folded(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
         """Weight and bias with a BN of these statistics in them."""
         norm = self._norm[0]
-        factor = norm.weight * (var + norm.eps).rsqrt()
-        bias = norm.bias - mean * factor
+        factor = (var + norm.eps).rsqrt()
+        if norm.weight is not None:
+            factor = norm.weight * factor
+        bias = -mean * factor if norm.bias is None else norm.bias - mean * factor
         if self.bias is not None:
             bias = bias + self.bias * factor
         return self.weight * factor.reshape(-1, 1, 1, 1), bias
@@ -54,25 +60,25 @@ class BNFoldConv2d(QuantConv2d):
     def weight_codes(self) -> tuple[Tensor, Tensor | None]:
         """Codes and scale of the weight folded with the running statistics."""
         norm = self._norm[0]
-        return self.weight_quantizer(self.folded(norm.running_mean, norm.running_var)[0])  # type: ignore[arg-type]
+        return self.weight_quantizer(self.folded(norm.running_mean, norm.running_var)[0])
 
     def folded_bias(self) -> Tensor:
         """The bias that goes with weight_codes, (out,)."""
         norm = self._norm[0]
-        return self.folded(norm.running_mean, norm.running_var)[1]  # type: ignore[arg-type]
+        return self.folded(norm.running_mean, norm.running_var)[1]
 
     def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
         norm = self._norm[0]
         if not self.training:
-            return norm.running_mean, norm.running_var  # type: ignore[return-value]
+            return norm.running_mean, norm.running_var
         plain = convolve(self, x, self.weight, self.bias)
         var, mean = torch.var_mean(plain, (0, 2, 3), correction=0)
         with torch.no_grad():
             count = plain.numel() // plain.shape[1]
-            norm.num_batches_tracked += 1  # type: ignore[operator]
-            share = norm.momentum if norm.momentum is not None else 1 / float(norm.num_batches_tracked)  # type: ignore[arg-type]
-            norm.running_mean.lerp_(mean, share)  # type: ignore[union-attr]
-            norm.running_var.lerp_(var * count / max(count - 1, 1), share)  # type: ignore[union-attr]
+            norm.num_batches_tracked += 1
+            share = norm.momentum if norm.momentum is not None else 1 / float(norm.num_batches_tracked)
+            norm.running_mean.lerp_(mean, share)
+            norm.running_var.lerp_(var * count / max(count - 1, 1), share)
         return mean, var
 
     def forward(self, x: Tensor) -> Tensor:
@@ -91,7 +97,7 @@ def _quantizers(a_bits: int, w_bits: int, q_type: int, first_layer: int) -> tupl
     return weight, activation
 
 
-class Conv2d_Q(QuantConv2d):  # noqa: N801 - the original's name
+class Conv2d_Q(QuantConv2d):
     """An INT8 convolution under the original's name and keyword arguments.
 
     Args:
@@ -112,7 +118,7 @@ class Conv2d_Q(QuantConv2d):  # noqa: N801 - the original's name
         self.weight_quantizer, self.input_quantizer = _quantizers(a_bits, w_bits, q_type, first_layer)
 
 
-class BNFold_Conv2d_Q(BNFoldConv2d):  # noqa: N801 - the original's name
+class BNFold_Conv2d_Q(BNFoldConv2d):
     """An INT8 convolution with a batch norm of its own (child `bn`) folded in; arguments as Conv2d_Q.
 
     Args:

@@ -6,11 +6,16 @@ would otherwise mix codes. (A max-pool commutes with a monotone quantizer, an av
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.layers.quantizers import Quantizer
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 def combined(a: Tensor | None, w: Tensor | None) -> Tensor | None:
@@ -34,8 +39,8 @@ def scaled(output: Tensor, scale: Tensor | None, bias: Tensor | None) -> Tensor:
 class _Codes:
     """What both layers share: two quantizers, readable codes, the bits they take."""
 
-    weight: nn.Parameter
-    bias: nn.Parameter | None
+    weight: Tensor
+    bias: Tensor | None
     weight_quantizer: Quantizer
     input_quantizer: Quantizer
 
@@ -61,7 +66,7 @@ class QuantConv2d(_Codes, nn.Conv2d):
     """
 
     @classmethod
-    def from_float(cls, conv: nn.Conv2d, weight: Quantizer, activation: Quantizer) -> QuantConv2d:
+    def from_float(cls, conv: nn.Conv2d, weight: Quantizer, activation: Quantizer) -> Self:
         """Take over a convolution's geometry and its very parameters."""
         made = cls(
             conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding,  # type: ignore[arg-type]
@@ -80,13 +85,14 @@ class QuantConv2d(_Codes, nn.Conv2d):
 
 def convolve(conv: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """The convolution that `conv` describes, of other tensors; every padding mode."""
-    padding = conv.padding
-    if conv.padding_mode != "zeros" and padding != "valid":
-        if padding == "same":  # an even kernel: one more behind, as torch does it
+    around = conv.padding
+    padding: int | str | tuple[int, ...] = around
+    if conv.padding_mode != "zeros" and around != "valid":
+        if isinstance(around, str):  # "same"; an even kernel: one more behind, as torch does it
             totals = [d * (k - 1) for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
             ends = [(total // 2, total - total // 2) for total in totals]
         else:
-            ends = [(size, size) for size in padding]
+            ends = [(size, size) for size in around]
         x, padding = F.pad(x, [side for pair in reversed(ends) for side in pair], mode=conv.padding_mode), 0
     return F.conv2d(x, weight, bias, conv.stride, padding, conv.dilation, conv.groups)
 
@@ -94,8 +100,10 @@ def convolve(conv: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None = N
 class QuantLinear(_Codes, nn.Linear):
     """A linear layer whose weight and input are quantized. Shapes: (B, in_features) -> (B, out_features)."""
 
+    bias: nn.Parameter  # as torch types it, None or not
+
     @classmethod
-    def from_float(cls, linear: nn.Linear, weight: Quantizer, activation: Quantizer) -> QuantLinear:
+    def from_float(cls, linear: nn.Linear, weight: Quantizer, activation: Quantizer) -> Self:
         """Take over a layer's geometry and its very parameters."""
         made = cls(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
         made.weight, made.bias = linear.weight, linear.bias

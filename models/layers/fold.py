@@ -70,6 +70,7 @@ class Flip(nn.Module):
 
     def __init__(self, flip: Tensor) -> None:
         super().__init__()
+        self.flip: Tensor
         self.register_buffer("flip", flip.to(torch.int8))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -86,7 +87,7 @@ def stored(codes: Tensor) -> Tensor:
     return codes.detach().to(torch.int8 if codes.abs().max() <= 127 else torch.int16)
 
 
-class _Merged:
+class _Merged(nn.Module):
     """A layer that holds codes, one scale and one bias a filter, and nothing to train.
 
     Buffers: codes (out, in / groups, ...), scale (out,) or None for 1, bias (out,).
@@ -99,10 +100,10 @@ class _Merged:
 
     def hold(self, codes: Tensor, scale: Tensor | None, bias: Tensor, bits: int, quantizer: Quantizer) -> None:
         """Replace the parameters by these."""
-        del self.weight, self.bias  # type: ignore[attr-defined]
-        self.register_buffer("codes", codes)  # type: ignore[attr-defined]
-        self.register_buffer("scale", scale)  # type: ignore[attr-defined]
-        self.register_buffer("bias", bias)  # type: ignore[attr-defined]
+        del self.weight, self.bias
+        self.register_buffer("codes", codes)
+        self.register_buffer("scale", scale)
+        self.register_buffer("bias", bias)
         self.weight_bits, self.input_quantizer = bits, quantizer
 
     def weight_codes(self) -> tuple[Tensor, Tensor | None]:
@@ -122,6 +123,8 @@ class _Merged:
 class MergedConv2d(_Merged, nn.Conv2d):
     """conv(input codes, codes) * scale + bias. Shapes as nn.Conv2d."""
 
+    bias: Tensor
+
     def __init__(
         self, like: nn.Conv2d, codes: Tensor, scale: Tensor | None, bias: Tensor, bits: int,
         quantizer: Quantizer | None = None,
@@ -140,6 +143,8 @@ class MergedConv2d(_Merged, nn.Conv2d):
 class MergedLinear(_Merged, nn.Linear):
     """linear(input codes, codes) * scale + bias. Shapes as nn.Linear."""
 
+    bias: Tensor  # type: ignore[assignment]  # a buffer, where torch says Parameter
+
     def __init__(
         self, like: nn.Linear, codes: Tensor, scale: Tensor | None, bias: Tensor, bits: int,
         quantizer: Quantizer | None = None,
@@ -150,6 +155,16 @@ class MergedLinear(_Merged, nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         x = self.input_quantizer(x).codes
         return scaled(F.linear(x, self.codes.to(x.dtype)), self.scale, self.bias)
+
+
+def merged(
+    like: nn.Conv2d | nn.Linear, codes: Tensor, scale: Tensor | None, bias: Tensor, bits: int,
+    quantizer: Quantizer | None = None,
+) -> MergedConv2d | MergedLinear:  # fmt: skip
+    """The merged layer that takes the place of `like`."""
+    if isinstance(like, nn.Conv2d):
+        return MergedConv2d(like, codes, scale, bias, bits, quantizer)
+    return MergedLinear(like, codes, scale, bias, bits, quantizer)
 
 
 def _per_channel(scale: Tensor | None, axes: int) -> Tensor | None:

@@ -86,6 +86,7 @@ class TernaryWeight(Quantizer):
     ) -> None:
         super().__init__()
         self.scale, self.ste, self.scales = scale, ste, int(scale)
+        self.previous: Tensor | None
         self.register_buffer("previous", torch.zeros(shape or 0, dtype=torch.int8) if gap else None)
 
     def forward(self, weight: Tensor) -> Quantized:

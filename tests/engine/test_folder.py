@@ -109,3 +109,15 @@ def test_what_is_no_state_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file") as fault:
         folder.state(tmp_path / "other.pth", IDENTITY)
     assert fault.value.code == BAD_CHECKPOINT
+
+
+def test_the_curve_is_a_picture_and_needs_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    run = RunFolder(tmp_path)
+    rows = [{"epoch": n, "train_loss": 1 / n, "train_accuracy": 50.0, "test_accuracy": 40.0} for n in (1, 2)]
+    run.draw(rows)
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    (tmp_path / "curve.png").unlink()
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # as if it were not installed
+    run.draw(rows)
+    assert not (tmp_path / "curve.png").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
@@ -18,12 +19,6 @@ SHAPES = Path(__file__).parents[3] / "shared" / "original-checkpoints.json"
 """Key names and shapes of the original's files: it lies beside the repository, and not everywhere."""
 DEFAULT = {"nin": [192, 160, 96, 192, 192, 192, 192, 192], "nin_gc": [256, 256, 256, 512, 512, 512, 1024, 1024]}
 SMALL = [12, 10, 6, 8, 9, 7, 11, 5]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread(_two_threads: None) -> None:
-    """On networks this small a second thread costs more than it does."""
-    torch.set_num_threads(1)
 
 
 class Original(nn.Module):
@@ -160,5 +155,25 @@ def test_the_originals_own_files_are_recognised(folder, arch):
             assert torch.equal(value, was)
 
 
-def test_the_originals_separable_network_is_not_taken_for_another():
-    refused({"state_dict": published("prune/standard_dw")})
+def test_the_originals_separable_network_loads():
+    content = adopt({"state_dict": published("prune/standard_dw")}, "f.pth")
+    assert content["arch"] == "separable"
+    assert content["cfg"] == [32, 64, 128, 256, 256, 256, 512, 1024]
+    assert content["arch_args"]["multipliers"] == [2, 2, 2, 1, 1, 2, 2]
+    models.restore(content)
+
+
+def test_the_articles_bare_state_dict_loads():
+    """network-slimming-article: nn.Sequential `features` and `linear`, saved without anything around it."""
+    torch.manual_seed(0)
+    features = []
+    for before, after, kernel in ((3, 29, 7), (29, 56, 3), (56, 75, 3)):
+        features += [nn.Conv2d(before, after, kernel, 2, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+    article = nn.Sequential(OrderedDict(features=nn.Sequential(*features, nn.AvgPool2d(2)), linear=nn.Linear(75, 2)))
+    content = adopt({"state_dict": article.state_dict()}, "net.pth")
+    assert (content["arch"], content["cfg"], content["arch_args"]) == ("slimming", [29, 56, 75], {"classes": 2})
+    model = models.restore(content).eval()
+    assert sum(p.numel() for p in model.parameters()) == 57_151
+    x = torch.rand(2, 3, 20, 20)
+    whole = article.eval().features(x).flatten(1)
+    torch.testing.assert_close(model(x), article.linear(whole))

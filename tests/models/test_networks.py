@@ -68,10 +68,12 @@ def test_any_picture_size_fits(arch, size):
 @pytest.mark.parametrize("arch", [*models.names(), residual.ARCH])
 def test_a_network_declares_one_gate_per_width(arch):
     model = models.build(arch)
-    assert [bn.num_features for _, bn in gates(model)] == model.cfg
+    units = [group.unit for group in model.channel_groups()]
+    assert [bn.num_features // unit for (_, bn), unit in zip(gates(model), units, strict=True)] == model.cfg
     for end in model.ends:
         model.get_submodule(end)  # raises where there is none
-    assert model.arch_args == {}
+    again = models.build(arch, model.cfg, **model.arch_args)
+    assert {k: v.shape for k, v in again.state_dict().items()} == {k: v.shape for k, v in model.state_dict().items()}
 
 
 @pytest.mark.parametrize(

@@ -28,12 +28,6 @@ CASES = [
 MULTIPLES = (2, 2, 16, 16, 4, 32, 32, 8)  # what the groups of nin_gc's blocks ask of its widths
 
 
-@pytest.fixture(autouse=True)
-def _one_thread(_two_threads: None) -> None:
-    """On pictures this small a second thread costs more than it does, and on a busy machine a hundredfold."""
-    torch.set_num_threads(1)
-
-
 def fresh(arch: str, cfg: list[int]) -> nn.Module:
     return models.build(arch, cfg).double()
 

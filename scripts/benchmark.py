@@ -1,0 +1,96 @@
+"""python -m scripts.benchmark: what quantizing NIN's weights costs, against the same arithmetic as a loop over filters."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from engine import flags, run
+
+EXAMPLES = ("scripts.benchmark", "scripts.benchmark --repeats 30 --threads 1")
+
+
+def parser() -> flags.Parser:
+    p = flags.Parser("scripts.benchmark", (__doc__ or "").partition(": ")[2], EXAMPLES)
+    p.add_argument(
+        "--repeats", type=flags.number(int, 3, 10_000), default=15, metavar="N", help="timed pairs (default: 15)"
+    )
+    p.add_argument("--threads", type=flags.number(int, 1, 1024), metavar="N", help="CPU threads (default: all)")
+    p.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    p.add_argument("--debug", action="store_true", help="show the traceback of a fault")
+    return p
+
+
+def body(args: argparse.Namespace) -> dict[str, Any]:
+    import torch
+
+    import models
+    from models.layers import functional as F
+
+    torch.manual_seed(1)
+    network = models.build("nin")
+    weights = [m.weight for m in network.modules() if isinstance(m, torch.nn.Conv2d)][1:-1]  # the two ends stay float
+    rows, lines = (
+        {},
+        [f"{'quantizer':<10} {'whole, ms':>10} {'loop, ms':>10} {'ratio: median':>14} {'min':>7} {'max':>7}"],
+    )
+    for name, quantize in (("ternary", F.ternary_weight), ("binary", F.binary_weight)):
+        _check_equal(weights, quantize)
+        pairs = [
+            (_seconds(weights, quantize, whole), _seconds(weights, quantize, loop)) for _ in range(args.repeats + 1)
+        ][1:]
+        ratios = sorted(a / b for a, b in pairs)
+        rows[name] = {
+            "whole_ms": 1000 * statistics.median(a for a, _ in pairs), "loop_ms": 1000 * statistics.median(b for _, b in pairs),
+            "ratio": statistics.median(ratios), "ratio_min": ratios[0], "ratio_max": ratios[-1],
+        }  # fmt: skip
+        r = rows[name]
+        lines.append(
+            f"{name:<10} {r['whole_ms']:>10.2f} {r['loop_ms']:>10.2f} {r['ratio']:>14.3f} {r['ratio_min']:>7.3f} {r['ratio_max']:>7.3f}"
+        )
+    filters = sum(len(w) for w in weights)
+    lines.append(
+        f"forward and backward over {filters:,} filters of nin, {torch.get_num_threads()} threads, {args.repeats} alternating pairs"
+    )
+    return {"text": "\n".join(lines), "filters": filters, **rows}
+
+
+def whole(weight: Any, quantize: Callable) -> Any:
+    """All filters of a layer at once: codes * scale."""
+    codes, scale = quantize(weight)
+    return codes * scale
+
+
+def loop(weight: Any, quantize: Callable) -> Any:
+    """The same, one filter after the other."""
+    import torch
+
+    return torch.cat([whole(weight[n : n + 1], quantize) for n in range(len(weight))])
+
+
+def _seconds(weights: list, quantize: Callable, how: Callable) -> float:
+    started = time.perf_counter()
+    for weight in weights:
+        weight.grad = None
+        how(weight, quantize).sum().backward()
+    return time.perf_counter() - started
+
+
+def _check_equal(weights: list, quantize: Callable) -> None:
+    """What is timed must be the same arithmetic."""
+    import torch
+
+    for weight in weights:
+        torch.testing.assert_close(whole(weight, quantize), loop(weight, quantize))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run.command(parser(), body, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""python -m scripts.combinations: every W with every A on the digits, trained, merged and compared, in one table."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import io
+import itertools
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from engine import flags, run
+from engine.errors import UserError
+
+EXAMPLES = ("scripts.combinations", "scripts.combinations --epochs 2 --save runs/combinations.md")
+
+KINDS = ("32", "8", "4", "2", "t", "b")
+CFG = {
+    "nin": "48,40,24,48,48,48,48,48",  # a quarter of its own widths
+    "nin_gc": "64,64,64,128,128,128,256,256",
+}
+FAMILIES = (
+    ("dorefa 8", "quant.wqaq --Wbits 8 --Abits 8"),
+    ("dorefa 4", "quant.wqaq --Wbits 4 --Abits 4"),
+    ("dorefa 2", "quant.wqaq --Wbits 2 --Abits 2"),
+    ("ternary W", "quant.wbwtab --W 3 --A 32"),
+    ("ternary W, binary A", "quant.wbwtab --W 3 --A 2"),
+    ("ternary W no scale, binary A", "quant.wbwtab --W 3 --A 2 --no-scale"),
+    ("binary W", "quant.wbwtab --W 2 --A 32"),
+    ("binary W, binary A", "quant.wbwtab --W 2 --A 2"),
+    *(
+        (f"INT8 q{q} fold{f}", f"quant.wqaq --q_type {q} --bn_fold {f}")
+        for q, f in itertools.product((0, 1), repeat=2)
+    ),
+    *((f"PTQ {m}", f"quant.ptq --calibrate {m}") for m in ("minmax", "percentile", "mse", "kl")),
+)  # fmt: skip
+
+
+def parser() -> flags.Parser:
+    p = flags.Parser("scripts.combinations", (__doc__ or "").partition(": ")[2], EXAMPLES)
+    p.add_argument(
+        "--epochs", type=flags.number(int, 1, 1000), default=2, metavar="N", help="of every stage (default: 2)"
+    )
+    p.add_argument(
+        "--save", type=Path, default=Path("runs/combinations.md"), metavar="F", help="default: runs/combinations.md"
+    )
+    p.add_argument("--debug", action="store_true", help="show the traceback of a fault")
+    return p
+
+
+def body(args: argparse.Namespace) -> dict[str, Any]:
+    from engine.files import check_writable, write_text
+
+    check_writable(args.save)
+    lines = [
+        "| network | W x A or family | accuracy | merged | same answer | largest logit difference |",
+        "|---|---|---|---|---|---|",
+    ]
+    for w, a in itertools.product(KINDS, repeat=2):
+        made = _run(
+            f"quant.wqaq --Wbits {w} --Abits {a} --dataset digits --cfg {CFG['nin']} --epochs {args.epochs} --seed 1"
+        )
+        lines.append(_merged(f"nin 1/4 width | w{w}a{a}", made))
+        print(lines[-1], file=sys.stderr, flush=True)
+    for arch, cfg in CFG.items():
+        _run(f"prune.train --arch {arch} -sr --dataset digits --cfg {cfg} --epochs {2 * args.epochs}")
+        _run("prune.normal_regular --percent 0.5" if arch == "nin" else "prune.gc --percent 0.4")
+        _run(f"prune.train --arch {arch} --refine --epochs {args.epochs}")
+        for name, line in FAMILIES:
+            if line.startswith("quant.ptq"):
+                made = _run(f"{line} --arch {arch}")
+            else:
+                made = _run(f"{line} --arch {arch} --refine --epochs {args.epochs}")
+            lines.append(_merged(f"{arch} 1/4 width, pruned, refined | {name}", made))
+            print(lines[-1], file=sys.stderr, flush=True)
+    write_text(args.save, "\n".join(lines) + "\n")
+    return {"text": "\n".join(lines), "path": args.save}
+
+
+def _merged(label: str, made: dict[str, Any]) -> str:
+    merged = _run(f"bn_merge --model {made['path']}")
+    found = _run(f"bn_merge.compare {merged['path']}")
+    return (
+        f"| {label} | {made['accuracy']:.2f} % | {found['accuracy']:.2f} % | "
+        f"{found['agree']} of {found['pictures']} | {found['largest_logit_difference']:.1e} |"
+    )
+
+
+def _run(line: str) -> dict[str, Any]:
+    """One command with --json, in this process."""
+    module, *argv = line.split()
+    command = importlib.import_module("bn_merge.__main__" if module == "bn_merge" else module)
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        code = command.main([*argv, "--json", "--quiet"])
+    if code:
+        raise UserError(f"python -m {line} ended with exit code {code}", "see its error above", code)
+    return json.loads(out.getvalue())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run.command(parser(), body, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

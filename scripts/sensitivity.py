@@ -1,0 +1,51 @@
+"""Which layers can bear what: accuracy with one layer at a time at few bits, or with some of its channels silent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from torch import nn
+
+from engine import loop
+from engine.data import Data
+from models.channels import Network
+from prune.plan import PrunePlan
+from prune.surgery import gates_of, masked
+from quant.calibrate import calibrate
+from quant.prepare import prepare
+from quant.spec import affine
+
+BITS = (8, 4, 2)
+SHARES = (0.25, 0.5, 0.75)
+CALIBRATION_PICTURES = 256
+
+
+def table(model: Network, data: Data, batch: int) -> Iterator[tuple[str, str, float]]:
+    """Give (layer, change, accuracy in percent) for every layer and change; nothing is trained.
+
+    Bits: weights (a grid a filter) and input of one convolution or linear layer, asymmetric, BN folded, clipped by mse on 256
+    training pictures; the picture itself is left alone. Pruning: the channels with the smallest BN scales of one gate, silenced.
+    """
+    layers = [name for name, module in model.named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
+    for name in layers:
+        others = tuple(other for other in layers if other != name)
+        for bits in BITS:
+            spec = replace(affine(bits, bits, 1, True), exceptions=others, bn_momentum=None)
+            if name == model.ends[0]:
+                spec = replace(spec, float_inputs=(name,))
+            quantized = prepare(model, spec)
+            calibrate(quantized, data.train, "mse", CALIBRATION_PICTURES)
+            yield name, f"{bits} bit", loop.evaluate(quantized, data.test, batch).accuracy
+    gates = gates_of(model)
+    for number, gate in enumerate(gates):
+        for share in SHARES:
+            width = max(gate.unit, round(gate.width * (1 - share)) // gate.unit * gate.unit)
+            lone = replace(gate, producer_groups=1, readers=())  # silenced, not cut: groups need not stay equal
+            kept = [other.choose(other.width) for other in gates]
+            kept[number] = lone.choose(width)
+            plan = PrunePlan(
+                tuple(g.name for g in gates), tuple(g.width for g in gates), tuple(kept),
+                tuple(g.unit for g in gates), share, 1,
+            )  # fmt: skip
+            yield gate.name, f"-{100 * share:g} %", loop.evaluate(masked(model, plan), data.test, batch).accuracy
