@@ -86,7 +86,7 @@ def kl(h: Histogram, bits: int, symmetric: bool) -> tuple[float, float]:
     levels = 2 ** (bits - 1) if symmetric else 2**bits
     best = (float("inf"), BINS)
     if zero + counts.sum() > 0:
-        for bins in range(levels, BINS + 1, max(1, BINS // 256)):
+        for bins in (*range(levels, BINS, BINS // 256), BINS):  # all of it is a choice at any number of levels
             best = min(best, (_divergence(counts, bins, levels), bins), key=lambda item: item[0])
     share = best[1] / BINS
     if symmetric:

@@ -67,16 +67,16 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
         lines.append(_merged(f"nin 1/4 width | w{w}a{a}", made))
         print(lines[-1], file=sys.stderr, flush=True)
     for arch, cfg in CFG.items():
-        _run(f"prune.train --arch {arch} -sr --dataset digits --cfg {cfg} --epochs {2 * args.epochs}")
+        _run(f"prune.train --arch {arch} -sr --dataset digits --cfg {cfg} --epochs {3 * args.epochs}")
         _run("prune.normal_regular --percent 0.5" if arch == "nin" else "prune.gc --percent 0.4")
-        _run(f"prune.train --arch {arch} --refine --epochs {args.epochs}")
-        for name, line in FAMILIES:
-            if line.startswith("quant.ptq"):
-                made = _run(f"{line} --arch {arch}")
-            else:
-                made = _run(f"{line} --arch {arch} --refine --epochs {args.epochs}")
-            lines.append(_merged(f"{arch} 1/4 width, pruned, refined | {name}", made))
-            print(lines[-1], file=sys.stderr, flush=True)
+        refined = _run(f"prune.train --arch {arch} --refine --epochs {2 * args.epochs}")
+        whole = _run(f"prune.train --arch {arch} --dataset digits --cfg {cfg} --epochs {3 * args.epochs}")
+        for label, base in ((f"{arch} 1/4 width, pruned, refined", refined), (f"{arch} 1/4 width", whole)):
+            lines.append(_merged(f"{label} | float", base))
+            for name, line in FAMILIES:
+                flag = "--model" if line.startswith("quant.ptq") else f"--epochs {args.epochs} --refine"
+                lines.append(_merged(f"{label} | {name}", _run(f"{line} {flag} {base['path']}")))
+                print(lines[-1], file=sys.stderr, flush=True)
     write_text(args.save, "\n".join(lines) + "\n")
     return {"text": "\n".join(lines), "path": args.save}
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -43,3 +47,43 @@ def command(
         return SimpleNamespace(code=code, out=out, err=err, path=(out.strip().splitlines() or [""])[-1])
 
     return call
+
+
+CHAIN = (
+    ("prune.train", "-sr", "--cfg", NARROW, *SMALL),
+    ("prune.normal_regular", "--percent", "0.3", "--cpu"),
+    ("prune.train", "--refine", *SMALL),
+)
+
+
+@pytest.fixture(scope="session")
+def _chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder where train, prune and refine have run once, with default paths."""
+    torch.set_num_threads(1)
+    place, before = tmp_path_factory.mktemp("chain"), Path.cwd()
+    os.chdir(place)
+    try:
+        for module, *args in CHAIN:
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as err:
+                code = importlib.import_module(module).main(args)
+            assert code == 0, err.getvalue()
+    finally:
+        os.chdir(before)
+    return place
+
+
+@pytest.fixture
+def refined(command: Callable[..., SimpleNamespace], workplace: Path, _chain: Path) -> Callable[..., SimpleNamespace]:
+    """`command` in a folder whose models_save/ holds nin_preprune.pth, nin_prune.pth and nin_refine.pth."""
+    shutil.copytree(_chain / "models_save", workplace / "models_save")
+    return command
+
+
+def assert_refused(result: SimpleNamespace, code: int, *words: str) -> None:
+    """Nothing on stdout, one `error:` line with these words and one `hint:` line on stderr."""
+    assert (result.code, result.out) == (code, "")
+    error, hint = result.err.splitlines()
+    assert error.startswith("error: ")
+    assert hint.startswith("hint: ")
+    for word in words:
+        assert word in error

@@ -1,0 +1,184 @@
+"""Merging and comparing from end to end: the chain with its default paths, the parent found by its hash, refusals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from engine import checkpoint, storage
+from tests.conftest import NARROW, SMALL, assert_refused
+from tests.quant.test_commands import FAST, assert_judged_right, contract
+
+Command = Callable[..., SimpleNamespace]
+MERGE, COMPARE = "bn_merge.__main__", "bn_merge.compare"
+
+MAKERS = {
+    "nin_wbab": ("quant.wbwtab", "--W", "2", "--A", "2", "--refine", *FAST),
+    "nin_wtab": ("quant.wbwtab", "--W", "3", "--A", "2", "--refine", "--no-scale", *FAST),
+    "nin_wba32": ("quant.wbwtab", "--W", "2", "--A", "32", "--refine", *FAST),
+    "nin_w32ab": ("quant.wbwtab", "--W", "32", "--A", "2", "--refine", *FAST),
+    "nin_w8a8": ("quant.wqaq", "--Wbits", "8", "--Abits", "8", "--refine", *FAST),
+    "nin_w2a4": ("quant.wqaq", "--Wbits", "2", "--Abits", "4", "--refine", *FAST),
+    **{
+        f"nin_int8_q{q}_fold{f}": ("quant.wqaq", "--q_type", str(q), "--bn_fold", str(f), "--refine", *FAST)
+        for q in (0, 1)
+        for f in (0, 1)
+    },
+    "nin_ptq_kl": ("quant.ptq", "--calibrate", "kl", "--cpu"),
+    "nin_refine": (),
+}
+
+
+@pytest.fixture
+def make(refined: Command) -> Callable[[str], str]:
+    def maker(stem: str) -> str:
+        path = refined(*MAKERS[stem]).path if MAKERS[stem] else f"models_save/{stem}.pth"
+        assert path == f"models_save/{stem}.pth"
+        return path
+
+    return maker
+
+
+@pytest.mark.parametrize("stem", MAKERS)
+def test_any_file_is_merged_and_compared(refined: Command, make: Callable, stem: str) -> None:
+    source = make(stem)
+    result = refined(MERGE, "--model", source, "--cpu")
+    assert result.code == 0, result.err
+    assert result.err == ""
+    assert result.path == f"models_save/{stem}_merged.pth"
+    stages = ["train", "prune", "refine", *["quantize"] * (stem != "nin_refine"), "merge"]
+    content = contract(result.path, *stages)
+    assert content["provenance"]["parent_sha256"] == checkpoint.sha256(Path(source))
+    assert not [key for key in content["state_dict"] if "running" in key or key.endswith("conv.weight")]
+    kept = content["state_dict"]["block2.conv.codes"].dtype
+    assert kept in ([torch.float32] if stem in ("nin_refine", "nin_w32ab") else [torch.int8, torch.int16])
+    assert_judged_right(refined, result.path)
+
+    exact = json.loads(refined(COMPARE, result.path, "--cpu", "--json", "--float64").out)
+    assert (exact["pictures"], exact["agree"], exact["top2_gaps"]) == (360, 360, {})
+    assert exact["largest_logit_difference"] <= 1e-9
+    fp32 = json.loads(refined(COMPARE, result.path, "--cpu", "--json").out)
+    assert fp32["accuracy"] == content["best_acc"]
+    assert fp32["accuracy_before"] == content["metrics"]["before_merge"] == torch.load(source, weights_only=True)["best_acc"]
+    assert fp32["agree"] == round(360 * content["metrics"]["agreement"]) == 360 - len(fp32["top2_gaps"])
+
+
+def test_the_whole_chain_by_default_paths(command: Command) -> None:
+    """No command is told where the one before has written; every file says how it came about."""
+    lines = [
+        ("prune.train", "-sr", "--cfg", NARROW, *SMALL), ("prune.normal_regular", "--percent", "0.3", "--cpu"),
+        ("prune.train", "--refine", *SMALL), ("quant.wbwtab", "--refine", *FAST), (MERGE, "--W", "2", "--cpu"),
+    ]  # fmt: skip
+    parent = None
+    for (module, *args), stem in zip(lines, ("preprune", "prune", "refine", "wbab", "wbab_merged"), strict=True):
+        result = command(module, *args)
+        assert result.code == 0, result.err
+        assert result.path == f"models_save/nin_{stem}.pth"
+        assert result.out.endswith(result.path + "\n")
+        found = torch.load(result.path, weights_only=True)["provenance"]
+        assert (found["parent"], found["parent_sha256"]) == (parent, parent and checkpoint.sha256(Path(parent)))
+        parent = result.path
+    result = command(COMPARE, "--cpu")
+    assert result.code == 0
+    assert result.out.startswith("models_save/nin_wbab.pth against models_save/nin_wbab_merged.pth, fp32, 360 test pictures of digits\n")
+    assert "same answer   360 of 360 (100.00 %)" in result.out
+    assert command(MERGE, "--cpu").out.endswith("models_save/nin_wbab_merged.pth\n")  # --W 2 is the default
+
+
+def test_the_default_file_goes_by_W(refined: Command, make: Callable) -> None:
+    make("nin_wtab")
+    assert refined(MERGE, "--W", "3", "--cpu").path == "models_save/nin_wtab_merged.pth"
+    missing = refined(MERGE, "--W", "32")
+    assert_refused(missing, 3, "models_save/nin_w32ab.pth: no such file")
+    assert "python -m quant.wbwtab --W 32 --A 2" in missing.err
+    assert_refused(refined(COMPARE), 3, "models_save/nin_wbab_merged.pth: no such file")
+
+
+def test_the_parent_is_known_by_its_hash(refined: Command) -> None:
+    merged = refined(MERGE, "--model", "models_save/nin_refine.pth", "--cpu").path
+    source = Path("models_save/nin_refine.pth")
+    moved = source.rename("models_save/renamed.pth")
+    assert refined(COMPARE, merged, "--cpu").out.startswith("models_save/renamed.pth against ")
+    other = Path("models_save/nin_refine.pth")
+    other.write_bytes(Path("models_save/nin_prune.pth").read_bytes())  # the old name, another content
+    assert refined(COMPARE, merged, "--cpu").out.startswith("models_save/renamed.pth against ")
+    elsewhere = moved.rename("gone.pth")
+    gone = refined(COMPARE, merged, "--cpu")
+    assert_refused(gone, 3, f"the file that {merged} was merged from is not in models_save/")
+    assert refined(COMPARE, elsewhere, merged, "--cpu").out.startswith("gone.pth against ")
+
+
+def test_compare_names_the_pictures_that_differ(refined: Command) -> None:
+    merged = refined(MERGE, "--model", "models_save/nin_refine.pth", "--cpu").path
+    shown = refined(COMPARE, "models_save/nin_preprune.pth", merged, "--cpu", "--json").out  # not its parent
+    result = json.loads(shown)
+    assert result["agree"] == 360 - len(result["top2_gaps"]) < 360
+    text = refined(COMPARE, "models_save/nin_preprune.pth", merged, "--cpu").out
+    assert text.count("its two best logits were") == len(result["top2_gaps"])
+
+
+def test_json_is_one_object(refined: Command) -> None:
+    shown = json.loads(refined(MERGE, "--model", "models_save/nin_refine.pth", "--save", "x.pth", "--cpu", "--json").out)
+    content = contract("x.pth", "train", "prune", "refine", "merge")
+    assert (shown["path"], shown["accuracy"]) == ("x.pth", content["best_acc"])
+    assert shown["agree"] == round(360 * content["metrics"]["agreement"])
+
+
+def test_a_merged_file_is_merged_quantized_and_pruned_no_further(refined: Command) -> None:
+    merged = refined(MERGE, "--model", "models_save/nin_refine.pth", "--cpu").path
+    before = Path(merged).read_bytes()
+    assert_refused(refined(MERGE, "--model", merged, "--cpu", "--save", "x.pth"), 3, f"{merged} is merged already")
+    for module, flag in (
+        ("prune.normal_regular", "--model"), ("prune.train", "--refine"), ("quant.wqaq", "--refine"), ("quant.ptq", "--model"),
+    ):  # fmt: skip
+        assert_refused(refined(module, flag, merged, "--cpu", "--save", "x.pth"), 3, "after stage 'merge'")
+    assert not Path("x.pth").exists()
+    assert Path(merged).read_bytes() == before
+
+
+def damaged(change: Callable[[dict[str, Any]], Any]) -> Path:
+    content = checkpoint.load(Path("models_save/nin_wbab.pth"))
+    change(content)
+    storage.save(Path("bad.pth"), content)
+    return Path("bad.pth")
+
+
+def test_files_that_cannot_be_merged(refined: Command, make: Callable) -> None:
+    source = make("nin_wbab")
+    Path("out.pth").write_bytes(b"what was there before")
+    cases: list[tuple[Callable, str]] = [
+        (lambda c: c["state_dict"]["block2.conv.weight"].fill_(float("nan")), "block2.conv.weight holds"),
+        (lambda c: c["state_dict"].update({"block4.bn.running_var": torch.ones(3)}), "block4.bn.running_var has shape (3,)"),
+        (lambda c: c["state_dict"]["block4.bn.running_var"].fill_(-1), "a negative variance"),
+        (lambda c: c["state_dict"].pop("block4.bn.weight"), "block4.bn.weight is missing"),
+        (lambda c: c["transforms"][-1]["spec"]["weight"].update(kind="lsq"), "cannot be understood"),
+    ]
+    for change, words in cases:
+        assert_refused(refined(MERGE, "--model", damaged(change), "--cpu", "--save", "out.pth"), 3, words)
+    for w, path, kind in (("3", source, "b"), ("32", source, "b"), ("2", "models_save/nin_refine.pth", "32")):
+        result = refined(MERGE, "--model", path, "--W", w, "--cpu", "--save", "out.pth")
+        assert_refused(result, 3, f"--W {w}, but the weights of {path} are of kind {kind}")
+    assert_refused(refined(COMPARE, source, "--cpu"), 3, f"{source} is not merged")
+    assert Path("out.pth").read_bytes() == b"what was there before"
+
+
+@pytest.mark.parametrize("line", ["--W 4", "--W b", f"--cfg {NARROW}", "--Wbits 8", "--float64"])
+def test_flags_that_cannot_be_meant(refined: Command, line: str) -> None:
+    assert_refused(refined(MERGE, "--model", "models_save/nin_refine.pth", *line.split(), "--save", "x.pth"), 2)
+    assert not Path("x.pth").exists()
+    assert_refused(refined(COMPARE, "a.pth", "b.pth", "c.pth"), 2, "more than two files")
+
+
+def test_input_and_output_are_one_file_only_with_overwrite(refined: Command) -> None:
+    path = Path("models_save/nin_refine.pth")
+    before = path.read_bytes()
+    assert_refused(refined(MERGE, "--model", path, "--save", path, "--cpu"), 2, "is both input and output")
+    assert path.read_bytes() == before
+    assert refined(MERGE, "--model", path, "--save", path, "--overwrite", "--cpu").code == 0
+    contract(str(path), "train", "prune", "refine", "merge")

@@ -1,0 +1,209 @@
+"""A merged network is the unmerged one: the same answer for every picture, whatever its bits, and it holds whole codes."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import models
+from bn_merge.merge import merge
+from engine import checkpoint
+from engine.checkpoint import Origin
+from engine.data import DataInfo
+from engine.errors import BAD_CHECKPOINT, UserError
+from models.layers.bnfold import BNFoldConv2d
+from models.layers.conv_q import QuantConv2d, QuantLinear
+from models.layers.fold import MergedConv2d, MergedLinear
+from quant.prepare import prepare
+from quant.restore import restore
+from quant.spec import QuantSpec, affine, quantizer
+from tests.models.residual import ARCH, residual
+
+CFGS = {"nin": [12] * 8, "nin_gc": [8, 8, 16, 16, 8, 32, 32, 16]}
+BITS = (32, 8, 4, 2, "t", "b")
+INFO = DataInfo("digits", "digits", 10, 8, (0.5,) * 3, (0.25,) * 3)
+NORMS = nn.modules.batchnorm._BatchNorm
+
+
+def pictures(count: int = 16, seed: int = 1) -> Tensor:
+    return torch.randn(count, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+
+
+def network(arch: str) -> nn.Module:
+    """With gammas of both signs, some of them 0, and large enough for activations of 2 bits."""
+    torch.manual_seed(0)
+    model = models.build(arch, CFGS.get(arch))
+    with torch.no_grad():
+        for norm in (m for m in model.modules() if isinstance(m, NORMS)):
+            norm.weight.uniform_(2, 8).mul_(torch.randn(len(norm.weight)).sign())
+            norm.weight[3::8] = 0
+            norm.bias.normal_()
+    return model
+
+
+def prepared(arch: str, spec: QuantSpec) -> nn.Module:
+    """In evaluation, after training passes that give every BN statistics of its own input, or nothing would get through."""
+    model = network(arch)
+    model = prepare(model, spec.at_ends(*model.ends))
+    for norm in (m for m in model.modules() if isinstance(m, NORMS)):
+        norm.momentum = 0.9
+    for seed in (2, 3):
+        model.train()(pictures(seed=seed))
+    return model.eval()
+
+
+def assert_merged(model: nn.Module, merged: nn.Module) -> None:
+    """No batch norm is left; what was a quantized layer holds whole numbers of its bits, what was float, floats."""
+    layers = {n: m for n, m in model.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))}
+    assert not any(isinstance(m, NORMS) for m in merged.modules())
+    for name, layer in layers.items():
+        held = merged.get_submodule(name)
+        if type(layer) is nn.Linear:
+            assert held.weight.equal(layer.weight)  # float, and no BN behind it: as it was
+            continue
+        assert isinstance(held, (MergedConv2d, MergedLinear)), name
+        assert list(dict(held.named_buffers(recurse=False))) == ["codes", *["scale"] * (held.scale is not None), "bias"]
+        assert held.weight_bits == getattr(layer, "weight_bits", 32)
+        if held.weight_bits == 32:
+            assert held.codes.is_floating_point()
+            assert held.scale is None
+        else:
+            assert held.codes.dtype in (torch.int8, torch.int16), name
+            codes = layer.weight_codes()[0]
+            assert torch.equal(held.codes.abs().double(), codes.detach().abs().double()), name
+
+
+def check(model: nn.Module) -> nn.Module:
+    """Merge in float64 and compare; returns the merged network."""
+    model = model.double()
+    state = {k: v.clone() for k, v in model.state_dict().items()}
+    merged, x = merge(model), pictures(64).double()
+    expected, found = model(x).detach(), merged(x)
+    assert torch.equal(found.argmax(1), expected.argmax(1))
+    assert (found - expected).abs().max() <= 1e-9
+    assert expected.std(0).max() > 0.01  # or the comparison has shown nothing
+    assert_merged(model, merged)
+    assert all(torch.equal(state[k], v) for k, v in model.state_dict().items())  # merged is a copy
+    return merged
+
+
+@pytest.mark.parametrize("arch", CFGS)
+@pytest.mark.parametrize("order", ["cbap", "bacp"])
+@pytest.mark.parametrize("weight", BITS)
+def test_every_pair_of_bits(weight: int | str, order: str, arch: str) -> None:
+    """All float layers too: 32 with 32 is the float network."""
+    for activation, scale in product(BITS, (True, False) if weight in ("t", "b") else (True,)):
+        check(prepared(arch, QuantSpec(quantizer(weight, scale=scale), quantizer(activation), order=order)))
+
+
+@pytest.mark.parametrize("arch", CFGS)
+@pytest.mark.parametrize(("q_type", "bn_fold"), list(product((0, 1), (False, True))))
+def test_int8(q_type: int, bn_fold: bool, arch: str) -> None:
+    for bits, per_channel in (((8, 8), True), ((8, 8), False), ((4, 32), True), ((2, 3), True)):
+        check(prepared(arch, affine(*bits, q_type, bn_fold, per_channel)))
+
+
+@pytest.mark.parametrize("spec", [QuantSpec(), affine(8, 8, 1, False), QuantSpec(quantizer("t"), quantizer(4))], ids=lambda s: s.name)
+def test_residual_networks_with_linear_layers(spec: QuantSpec) -> None:
+    check(prepared(ARCH, spec))
+
+
+def test_binary_codes_before_a_residual_sum_keep_their_scale() -> None:
+    """Only a BN that nothing but binary readers follow may be cut down to its sign."""
+    model = residual()
+    spec = replace(QuantSpec(quantizer("b"), quantizer("b")), exceptions=("last.conv", "block1.first.conv", "block2.first.conv"))
+    model = prepare(model, spec.at_ends(*model.ends))
+    model.train()(pictures())
+    merged = check(model.eval())
+    assert merged.block1.first.conv.scale is None
+    assert merged.block1.second.conv.scale is not None
+
+
+@pytest.mark.parametrize("bits", [(8, 8), (4, 32), (2, 2)])
+def test_folded_in_training_merges_to_itself_exactly(bits: tuple[int, int]) -> None:
+    for q_type, arch in product((0, 1), CFGS):
+        model = prepared(arch, affine(*bits, q_type, True))
+        assert isinstance(model.block2.conv, BNFoldConv2d)
+        assert torch.equal(merge(model)(pictures()), model(pictures()))
+
+
+SPECS = [
+    QuantSpec(), QuantSpec(quantizer("b"), quantizer("b"), order="bacp"), QuantSpec(quantizer("t", gap=True), quantizer("b")),
+    QuantSpec(quantizer("b"), quantizer("t")), QuantSpec(quantizer(8), quantizer(8)), QuantSpec(quantizer(4), quantizer(8), order="bacp"),
+    affine(8, 8, 0, True), affine(8, 8, 1, False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("arch", [*CFGS, ARCH])
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{spec.name}-{spec.order}")
+def test_a_merged_file_is_that_network_bit_for_bit(spec: QuantSpec, arch: str, tmp_path: Path) -> None:
+    merged = merge(prepared(arch, spec))
+    stages = [{"stage": "train"}, {"stage": "quantize", "spec": spec.at_ends(*merged.ends).to_dict()}, {"stage": "merge"}]
+    content = checkpoint.make(
+        merged, arch, {"classes": 10, **merged.arch_args}, INFO, {"accuracy": 1}, stages, Origin(("x",), 1)
+    )
+    checkpoint.save(tmp_path / "a.pth", content)
+    again = restore(checkpoint.load(tmp_path / "a.pth"), arch).eval()
+    assert torch.equal(again(pictures(64)), merged(pictures(64)))
+    assert [type(m) for m in again.modules()] == [type(m) for m in merged.modules()]
+    state, other = again.state_dict(), merged.state_dict()
+    assert list(state) == list(other)
+    assert all(torch.equal(state[k], v) and state[k].dtype == v.dtype for k, v in other.items())
+    buffer = io.BytesIO()
+    torch.save(state, buffer)  # the narrow types are on disk as well
+    assert sum(v.element_size() * v.numel() for v in state.values()) < buffer.tell()
+
+
+def test_binary_weights_before_binary_activations_need_no_scale_at_all() -> None:
+    merged = merge(prepared("nin", QuantSpec(quantizer("b"), quantizer("b"))))
+    for number in range(2, 8):  # block 8 is read by the float last layer
+        layer = merged.get_submodule(f"block{number}.conv")
+        assert layer.scale is None
+        assert set(layer.codes.unique().tolist()) == {-1, 1}
+    assert merged.block8.conv.scale is not None
+
+
+def refused(model: nn.Module, words: str) -> None:
+    before = str(model)
+    with pytest.raises(UserError, match=words) as fault:
+        merge(model)
+    assert fault.value.code == BAD_CHECKPOINT
+    assert fault.value.hint
+    assert str(model) == before
+
+
+def test_what_cannot_be_folded_is_refused() -> None:
+    model = network("nin")
+    model.block4.act = nn.BatchNorm2d(12)
+    refused(model, r"block4\.act follows no convolution of a block")
+    model = network("nin")
+    model.block4.conv = nn.Identity()
+    refused(model, "block4: its batch norm does not fit")
+    model = network("nin")
+    model.block4.bn = nn.BatchNorm2d(7)
+    refused(model, "block4: its batch norm does not fit")
+    model = network("nin")
+    model.block3.pool, model.block3.pool_first = nn.AvgPool2d(2), True
+    refused(model, "block3: a batch norm behind AvgPool2d")
+
+
+def test_an_average_pool_behind_the_batch_norm_is_no_obstacle() -> None:
+    model = network("nin").eval()
+    model.block3.pool = model.block6.pool = nn.AvgPool2d(2)
+    check(model)
+
+
+def test_merging_what_has_no_batch_norm_holds_its_codes() -> None:
+    model = network("nin")
+    for number in range(1, 10):
+        model.get_submodule(f"block{number}").bn = nn.Identity()
+    model = prepare(model, QuantSpec(quantizer("t"), quantizer(8), exceptions=model.ends)).eval().double()
+    merged = merge(model)
+    assert not any(isinstance(m, (QuantConv2d, QuantLinear)) for m in merged.modules())
+    assert (merged(pictures().double()) - model(pictures().double())).abs().max() <= 1e-12

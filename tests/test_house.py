@@ -1,0 +1,265 @@
+"""The rules of the house, checked over the whole tree: who may import whom, what no file may do, what every file says."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MAY_IMPORT = {
+    "engine": set[str](),
+    "models": {"engine"},
+    "prune": {"engine", "models"},
+    "quant": {"engine", "models"},
+    "bn_merge": {"engine", "models", "quant"},
+    "deploy": {"engine", "models", "quant", "bn_merge"},
+    "scripts": {"engine", "models", "prune", "quant", "bn_merge", "deploy"},
+}
+KNOWN_COMMANDS = {
+    "prune.train", "prune.normal_regular", "prune.gc", "quant.wqaq", "quant.wbwtab", "quant.ptq",
+    "bn_merge.__main__", "bn_merge.compare", "scripts.report", "scripts.summary", "scripts.quickstart",
+}  # fmt: skip
+FRAME = {"parser", "body", "main"}  # of every command; engine.run.command says what they are
+MOST_LINES = 300
+
+
+@cache
+def sources() -> dict[str, Path]:
+    """Every module of the toolkit by its dotted name; packages by the name of their folder."""
+    found = {}
+    for folder in MAY_IMPORT:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+@cache
+def tree(name: str) -> ast.Module:
+    return ast.parse(sources()[name].read_text(encoding="utf-8"))
+
+
+@cache
+def commands() -> tuple[str, ...]:
+    """Modules with a `main` of their own, by their dotted name (`bn_merge.__main__`, which runs as `bn_merge`)."""
+    return tuple(
+        name
+        for name in sources()
+        if any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree(name).body)
+    )
+
+
+def imported(name: str) -> Iterator[str]:
+    """The modules of this project that a module imports anywhere in it: at its top, in functions, for types alone."""
+    for node in ast.walk(tree(name)):
+        targets = []
+        if isinstance(node, ast.Import):
+            targets = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name}:{node.lineno}: relative imports hide where they lead"
+            targets = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for target in targets:
+            yield from (known for known in sources() if target == known or target.startswith(f"{known}."))
+
+
+def calls(name: str) -> Iterator[tuple[str, ast.Call]]:
+    """Every call in a module, with what is called as it is written: `torch.load`, `eval`."""
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
+
+
+def test_all_commands_are_found() -> None:
+    assert set(commands()) >= KNOWN_COMMANDS
+
+
+def test_imports_go_one_way() -> None:
+    wrong = {
+        f"{name} imports {target}"
+        for name in sources()
+        for target in imported(name)
+        if (there := target.split(".")[0]) != (here := name.split(".")[0]) and there not in MAY_IMPORT[here]
+    }
+    assert not wrong, "\n".join(sorted(wrong))
+
+
+def test_models_need_no_more_of_engine_than_its_errors() -> None:
+    used = {target for name in sources() if name.startswith("models") for target in imported(name)}
+    assert {target for target in used if target.startswith("engine")} == {"engine", "engine.errors"}
+
+
+def test_nobody_imports_a_command() -> None:
+    wrong = {f"{name} imports {target}" for name in sources() for target in set(imported(name)) & set(commands())}
+    assert not wrong, "\n".join(sorted(wrong))
+
+
+def test_modules_are_imported_by_name_in_few_places() -> None:
+    """One for networks of the user's, and the scripts that run commands one after the other."""
+    places = {
+        name for name in sources() for called, _ in calls(name) if called.endswith(("import_module", "__import__"))
+    }
+    assert places <= {"models", "scripts.quickstart", "scripts.combinations"}
+
+
+def test_the_walk_sees_imports_wherever_they_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests above can fail: an arrow the wrong way is noticed at the top, in a function and for types alone."""
+    path = tmp_path / "bad.py"
+    path.write_text(
+        "from quant import wqaq\ndef f():\n    import prune.plan as p\nif TYPE_CHECKING:\n    from models.nin import nin\n"
+    )
+    monkeypatch.setitem(sources(), "engine.bad", path)
+    assert set(imported("engine.bad")) == {"quant", "quant.wqaq", "prune", "prune.plan", "models", "models.nin"}
+
+
+def test_no_file_is_long() -> None:
+    files = [*sources().values(), *(ROOT / "tests").rglob("*.py"), ROOT / "setup.py"]
+    long = {
+        str(p.relative_to(ROOT)): n
+        for p in files
+        if (n := len(p.read_text(encoding="utf-8").splitlines())) > MOST_LINES
+    }
+    assert not long
+
+
+def test_every_module_says_what_lives_there() -> None:
+    files = [*sources().values(), *(ROOT / "tests").rglob("*.py"), ROOT / "setup.py"]
+    silent = [
+        str(path.relative_to(ROOT))
+        for path in files
+        if (text := path.read_text(encoding="utf-8").strip()) and not ast.get_docstring(ast.parse(text))
+    ]
+    assert not silent
+
+
+def test_files_are_opened_by_torch_in_one_place_and_safely() -> None:
+    """weights_only has been the default of torch, and an environment variable turns the default off."""
+    loads = [
+        (name, call) for name in sources() for called, call in calls(name) if called in ("torch.load", "load_file")
+    ]
+    assert [name for name, _ in loads] == ["engine.storage"]
+    keywords = {keyword.arg: keyword.value for keyword in loads[0][1].keywords}
+    assert isinstance(keywords["weights_only"], ast.Constant)
+    assert keywords["weights_only"].value is True
+    assert ast.literal_eval(keywords["map_location"]) == "cpu"
+    names = {alias.name for name in sources() for node in ast.walk(tree(name)) if isinstance(node, ast.ImportFrom)
+             and node.module == "torch" for alias in node.names}  # fmt: skip
+    assert "load" not in names
+
+
+@pytest.mark.parametrize(
+    "called", ["eval", "exec", "compile", "os.system", "os.popen", "torch.hub.load", "torch.jit.load"]
+)
+def test_nothing_runs_text_as_code(called: str) -> None:
+    assert not [f"{name}:{call.lineno}" for name in sources() for found, call in calls(name) if found == called]
+
+
+def test_no_pickles_and_no_shells() -> None:
+    for name in sources():
+        for called, call in calls(name):
+            where = f"{name}:{call.lineno}: {called}"
+            module, _, function = called.rpartition(".")
+            assert not (module in ("pickle", "cPickle", "dill", "joblib", "marshal") and "load" in function), where
+            assert function != "Unpickler", where
+            assert not any(k.arg == "shell" and getattr(k.value, "value", True) for k in call.keywords), where
+            assert not any(k.arg == "allow_pickle" and getattr(k.value, "value", True) for k in call.keywords), where
+        for node in ast.walk(tree(name)):
+            if isinstance(node, ast.ImportFrom):
+                assert node.module not in ("pickle", "marshal"), f"{name}:{node.lineno}"
+
+
+IMPORTING = """
+import importlib, io, os, sys
+from contextlib import redirect_stderr, redirect_stdout
+before = set(os.environ.items())
+for name in sys.argv[1:]:
+    out = io.StringIO()
+    with redirect_stdout(out), redirect_stderr(out):
+        module = importlib.import_module(name)
+    assert not out.getvalue(), f"{name} prints on import: {out.getvalue()}"
+    assert "torch" not in sys.modules, f"{name} imports torch"
+    with redirect_stdout(out):
+        try:
+            module.main(["--help"])
+        except SystemExit as end:
+            assert end.code == 0, name
+    assert "torch" not in sys.modules, f"{name} --help imports torch"
+    assert "examples:" in out.getvalue(), name
+assert set(os.environ.items()) == before
+assert not os.listdir(), os.listdir()
+"""
+
+
+def test_importing_a_command_has_no_effect_and_help_needs_no_torch(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTING, *commands()],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def public(owner: Any, module: str) -> Iterator[tuple[str, Any]]:
+    """The functions and classes that a module or class defines itself, without those whose names begin with `_`."""
+    for name, value in vars(owner).items():
+        value = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
+        if (
+            not name.startswith("_")
+            and (inspect.isfunction(value) or inspect.isclass(value))
+            and value.__module__ == module
+        ):
+            yield name, value
+
+
+def speaks(value: Any) -> bool:
+    """Whether it has words of its own: the ones that dataclass and Protocol make up do not count."""
+    text = value.__doc__ or ""
+    return bool(text.strip()) and not (inspect.isclass(value) and text.startswith(f"{value.__name__}("))
+
+
+def as_short_as_a_sentence(function: Any) -> bool:
+    """One statement: what it does is read as quickly as what could be said about it."""
+    definition = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(function)))).body[0]
+    return isinstance(definition, ast.FunctionDef) and len(definition.body) == 1
+
+
+def overrides(owner: type, name: str, promises: set[str]) -> bool:
+    """Whether a base class has or declares this method, or a Protocol of the project speaks of it."""
+    bases = [vars(base) for base in owner.__mro__[1:]]
+    return any(name in base or name in base.get("__annotations__", {}) for base in bases) or name in promises
+
+
+@pytest.mark.parametrize("folder", ["engine", "models", "prune", "quant", "bn_merge"])
+def test_what_is_public_says_what_it_does(folder: str) -> None:
+    """Every public class and function has a docstring, but for the frame of a command, overrides, and bodies of one statement."""
+    modules = {name: importlib.import_module(name) for name in sources() if name.split(".")[0] == folder}
+    classes = [(name, value) for name, m in modules.items() for _, value in public(m, name) if inspect.isclass(value)]
+    promises = {
+        method for name, value in classes if getattr(value, "_is_protocol", False)
+        for method, function in public(value, name) if function.__doc__
+    }  # fmt: skip
+    silent = []
+    for name, module in modules.items():
+        for what, value in public(module, name):
+            exempt = name in commands() and what in FRAME
+            if not speaks(value) and not exempt and (inspect.isclass(value) or not as_short_as_a_sentence(value)):
+                silent.append(f"{name}.{what}")
+    for name, owner in classes:
+        for method, value in public(owner, name):
+            if not speaks(value) and not overrides(owner, method, promises) and not as_short_as_a_sentence(value):
+                silent.append(f"{name}.{owner.__name__}.{method}")
+    assert not silent, "\n".join(silent)

@@ -1,0 +1,279 @@
+"""What the README shows is run, with small networks, and what it states is compared with the code; in both languages."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import shlex
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import models
+from engine import errors, profile
+from engine.flags import Parser
+from tests.conftest import NARROW, SMALL
+from tests.test_house import commands
+
+ROOT = Path(__file__).parents[1]
+README, CHINESE = (ROOT / name for name in ("README.md", "README.zh-CN.md"))
+FRESH = {"nin": NARROW, "nin_gc": "32,32,32,64,64,64,64,64"}  # widths that groups 1,2,2,16,4,4,32,8,1 allow
+
+Command = Callable[..., object]
+
+
+class Block(NamedTuple):
+    """A fenced block: the HTML comment right before it ("" for none), its language, its text."""
+
+    marker: str
+    language: str
+    text: str
+
+
+class Line(NamedTuple):
+    """A command of a block: `python -m MODULE ARGV`, and the file that its comment says it writes, if any."""
+
+    module: str
+    argv: list[str]
+    leaves: str | None
+
+
+def blocks(path: Path) -> list[Block]:
+    found = re.findall(r"(?:<!-- ([^\n]+) -->\n)?^```(\w*)\n(.*?)^```$", path.read_text(encoding="utf-8"), re.S | re.M)
+    return [Block(*groups) for groups in found]
+
+
+def marked(marker: str) -> list[Block]:
+    return [block for block in blocks(README) if block.marker == marker]
+
+
+def lines(block: Block) -> list[Line]:
+    """The commands of a block; a line that is anything else is a mistake."""
+    found = []
+    for text in filter(None, block.text.splitlines()):
+        words = shlex.split(text, comments=True)
+        assert words[:2] == ["python", "-m"], text
+        leaves = re.search(r"#.*-> (?:models_save/)?(\S+\.pth)$", text)
+        found.append(Line(words[2], words[3:], leaves[1] if leaves else None))
+    return found
+
+
+def parser(module: str) -> Parser:
+    return importlib.import_module("bn_merge.__main__" if module == "bn_merge" else module).parser()
+
+
+def options(module: str) -> dict[str, object]:
+    """Every flag of a command with its argparse action."""
+    return {flag: action for action in parser(module)._actions for flag in action.option_strings}
+
+
+def shortened(module: str, argv: list[str]) -> list[str]:
+    """The same command with flags that make it quick: few small pictures, one epoch, narrow widths for a fresh network."""
+    known = options(module)
+    if "--epochs" not in known:
+        return [*argv, *(flag for flag in ("--cpu", "--quiet") if flag in known)]
+    arch = argv[argv.index("--arch") + 1] if "--arch" in argv else "nin"
+    fresh = arch in FRESH and not {"--refine", "--from_scratch"} & set(argv)
+    return [*argv, *SMALL, *(("--cfg", FRESH[arch]) if fresh else ())]
+
+
+def run_all(block: Block, command: Command) -> None:
+    """Every command of a block, one after the other in one folder."""
+    for module, argv, leaves in lines(block):
+        name = "bn_merge.__main__" if module == "bn_merge" else module
+        done = command(name, *shortened(module, argv))
+        assert done.code == 0, f"python -m {module} {' '.join(argv)}\n{done.err}"
+        if leaves:
+            assert Path(done.path) == Path("models_save", leaves)
+        if "--save" in options(module):
+            assert Path(done.path).is_file(), f"the last line of stdout is no file: {done.path}"
+
+
+def test_the_readme_has_the_blocks_that_are_tested() -> None:
+    markers = [block.marker for block in blocks(README)]
+    assert markers == ["", "chain", "chain", "pipeline", "own-network: my_net.py", "own-network"]
+    assert sum(line.leaves is not None for block in marked("chain") for line in lines(block)) >= 12
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["nin", "nin_gc"])
+def test_the_chain(number: int, workplace: Path, command: Command) -> None:
+    run_all(marked("chain")[number], command)
+
+
+def test_a_network_of_ones_own(workplace: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = next(block for block in blocks(README) if block.marker.startswith("own-network: "))
+    name = source.marker.removeprefix("own-network: ")
+    (workplace / name).write_text(source.text)
+    monkeypatch.syspath_prepend(workplace)  # as `python -m` does with the working folder
+    try:
+        run_all(marked("own-network")[0], command)
+    finally:
+        sys.modules.pop(Path(name).stem, None)
+    assert Path("models_save/residual_w4a4_merged.pth").is_file()
+
+
+SHIM = """#!{python}
+import runpy, sys
+from tests.test_readme import shortened
+sys.modules["matplotlib"] = None  # no curves: a second for each process
+assert sys.argv[1] == "-m", sys.argv
+module, argv = sys.argv[2], sys.argv[3:]
+sys.argv = [module, *shortened(module, argv)]
+runpy.run_module(module, run_name="__main__", alter_sys=True)
+"""
+
+
+def test_the_pipeline_in_a_shell(tmp_path: Path) -> None:
+    """Real processes: each reads from the last line of stdout of the one before which file to take."""
+    work, bin_ = tmp_path / "work", tmp_path / "bin"
+    work.mkdir()
+    bin_.mkdir()
+    (bin_ / "python").write_text(SHIM.format(python=sys.executable))
+    (bin_ / "python").chmod(0o755)
+    environment = {
+        **os.environ,
+        "PATH": f"{bin_}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+    }
+    (block,) = marked("pipeline")
+    done = subprocess.run(
+        ["/bin/sh", "-e", "-c", block.text],
+        cwd=work,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    files = {path.name for path in (work / "models_save").iterdir()}
+    assert files == {f"nin_{end}.pth" for end in ("preprune", "prune", "refine", "w8a8", "w8a8_merged")}
+    assert done.stdout.splitlines()[-1] == "models_save/nin_w8a8_merged.pth"
+    assert "error:" not in done.stderr
+
+
+def test_the_scripts_it_names_can_be_run() -> None:
+    named = re.findall(r"^\./(\S+)", blocks(README)[0].text, re.M)
+    assert named == ["scripts/quickstart.sh", "scripts/test.sh"]
+    for name in named:
+        assert (ROOT / name).stat().st_mode & stat.S_IXUSR
+        subprocess.run(["/bin/sh", "-n", ROOT / name], check=True)
+
+
+def table(path: Path, corner: str) -> list[list[str]]:
+    """The cells of the table whose first header is `corner`, a list a row, without the header."""
+    found = re.search(
+        rf"^\| {re.escape(corner)} \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", path.read_text(encoding="utf-8"), re.M
+    )
+    assert found
+    return [[cell.strip() for cell in row.split("|")[1:-1]] for row in found[1].splitlines()]
+
+
+@pytest.mark.parametrize("path", [README, CHINESE], ids=lambda path: path.name)
+def test_counts_of_the_networks(path: Path) -> None:
+    rows = {name.strip("`"): (params, macs) for name, _, params, macs in table(path, "`--arch`")}
+    assert list(rows) == models.names()
+    for name, (params, macs) in rows.items():
+        count, size = re.fullmatch(r"([\d,]+)(?: \((\d+)x\2\))?", macs).groups()  # type: ignore[union-attr]
+        costs = profile.layers(models.build(name), int(size or 32))
+        assert (f"{profile.total(costs, 'params'):,}", f"{profile.total(costs, 'macs'):,}") == (params, count), name
+
+
+def flag_words(text: str) -> list[str]:
+    return re.findall(r"(?<![\w-])--?[a-zA-Z][\w-]*", text)
+
+
+def test_every_flag_in_the_table_exists() -> None:
+    every = [(flag, action) for name in commands() for flag, action in options(name).items()]
+    rows = [flags for flags, _ in table(README, "flag")]
+    assert len(rows) >= 10
+    for row in rows:
+        for span in re.findall(r"`([^`]+)`", row):
+            flags = flag_words(span)
+            assert flags, span
+            for flag in flags:
+                assert flag in dict(every), flag
+            choices = re.search(r"\{(.+)\}", span)
+            if choices:
+                offered = [
+                    {str(c) for c in action.choices} for flag, action in every if flag == flags[0] and action.choices
+                ]
+                assert set(choices[1].split(",")) in offered, span
+
+
+def test_every_flag_anywhere_exists() -> None:
+    prose = re.sub(r"^```.*?^```$", "", README.read_text(encoding="utf-8"), flags=re.S | re.M)
+    named = {flag for span in re.findall(r"`([^`\n]+)`", prose) for flag in flag_words(span)} - {"-m"}
+    assert named - {flag for name in commands() for flag in options(name)} == set()
+
+
+def test_exit_codes_are_those_of_the_code() -> None:
+    text = re.search(r"^Exit codes: .*?\n\n", README.read_text(encoding="utf-8"), re.S | re.M)
+    assert text
+    listed = {int(code) for code in re.findall(r"\b(\d+) [a-z]", text[0])}
+    known = {value for name, value in vars(errors).items() if name.isupper()}
+    assert known - {errors.TERMINATED} <= listed <= known
+
+
+@pytest.mark.parametrize("name", commands())
+def test_the_examples_of_help_can_be_parsed(name: str) -> None:
+    text = parser(name).format_help()
+    assert text.startswith(f"usage: python -m {name.removesuffix('.__main__')} ")
+    examples = [shlex.split(line) for line in text.partition("\nexamples:\n")[2].splitlines()]
+    assert examples
+    for words in examples:
+        assert words[:2] == ["python", "-m"]
+        parser(words[2]).parse_args(words[3:])
+    assert any(words[2] == name.removesuffix(".__main__") for words in examples)
+
+
+def test_commands_of_the_readme_can_be_parsed_as_they_stand() -> None:
+    """The blocks are run with more flags than they show; without those they must be commands, too."""
+    for block in (*marked("chain"), *marked("own-network")):
+        for module, argv, _ in lines(block):
+            parser(module).parse_args(argv)
+
+
+def bare(block: Block) -> Block:
+    """A block without its comments."""
+    return block._replace(text="\n".join(re.sub(r"\s*#.*$", "", line).rstrip() for line in block.text.splitlines()))
+
+
+def test_both_languages_show_the_same_code() -> None:
+    assert [bare(block) for block in blocks(CHINESE)] == [bare(block) for block in blocks(README)]
+    leaves = [[line.leaves for line in lines(b)] for b in blocks(CHINESE) if b.marker == "chain"]
+    assert leaves == [[line.leaves for line in lines(b)] for b in marked("chain")]
+
+
+def outline(path: Path) -> dict[str, list[str]]:
+    """What a translation must leave as it is: markers, levels of headings, shapes of tables, links, literals, numbers."""
+    text = path.read_text(encoding="utf-8")
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.S | re.M)
+    found = {
+        "markers": re.findall(r"<!--.*?-->", text),
+        "headings": re.findall(r"^#+(?= )", prose, re.M),
+        "tables": [str(line.count("|")) for line in prose.splitlines() if line.startswith("|")],
+        "links": sorted(re.findall(r"\]\((http[^)]+)\)", prose)),
+        "code": sorted(re.findall(r"`([^`\n]+)`", prose)),
+        "counts": sorted(re.findall(r"\d{1,3}(?:,\d{3})+", prose)),
+        "quickstart": re.findall(r"<!-- quickstart-table -->.*?<!-- /quickstart-table -->", text, re.S),
+    }
+    assert all(found[what] for what in found)
+    return found
+
+
+@pytest.mark.parametrize("what", ["markers", "headings", "tables", "links", "code", "counts", "quickstart"])
+def test_both_languages_say_the_same(what: str) -> None:
+    assert outline(CHINESE)[what] == outline(README)[what]
+
+
+def test_each_language_leads_to_the_other() -> None:
+    assert "(README.zh-CN.md)" in README.read_text(encoding="utf-8")
+    assert "(README.md)" in CHINESE.read_text(encoding="utf-8")
