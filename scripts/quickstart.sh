@@ -3,5 +3,6 @@
 # embedded digits. Arguments go on to scripts.quickstart, e.g. --precision fp32.
 set -eu
 cd "$(dirname "$0")/.."
-. scripts/setup_venv.sh report
+extras=report
+. scripts/setup_venv.sh
 exec .venv/bin/python -m scripts.quickstart "$@"

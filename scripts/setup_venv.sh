@@ -1,4 +1,4 @@
-# Sourced by quickstart.sh and test.sh: makes .venv and installs the package with the extras named in $1.
+# Sourced by quickstart.sh and test.sh: makes .venv and installs the package with the extras named in $extras.
 # A second call with the same setup.py and extras installs nothing.
 
 python=${PYTHON:-python3}
@@ -16,11 +16,11 @@ if [ ! -x .venv/bin/python ]; then
         exit 2
     fi
 fi
-wanted="$1 $(cksum < setup.py)"
-if [ "$(cat ".venv/installed-$1" 2>/dev/null)" != "$wanted" ]; then
-    echo "== installing the package and what it needs, [$1] (torch is large: some minutes)"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".[$1]" || exit 2
-    echo "$wanted" > ".venv/installed-$1"
+wanted="$extras $(cksum < setup.py)"
+if [ "$(cat ".venv/installed-$extras" 2>/dev/null)" != "$wanted" ]; then
+    echo "== installing the package and what it needs, [$extras] (torch is large: some minutes)"
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".[$extras]" || exit 2
+    echo "$wanted" > ".venv/installed-$extras"
 else
     echo "== already installed"
 fi

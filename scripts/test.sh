@@ -2,5 +2,6 @@
 # Sets up as quickstart.sh does and runs the fast tests; arguments go on to pytest, e.g. -m slow.
 set -eu
 cd "$(dirname "$0")/.."
-. scripts/setup_venv.sh dev,report
+extras=dev,report
+. scripts/setup_venv.sh
 exec .venv/bin/python -m pytest -m "not slow" "$@"

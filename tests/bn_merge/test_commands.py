@@ -65,7 +65,11 @@ def test_any_file_is_merged_and_compared(refined: Command, make: Callable, stem:
     assert exact["largest_logit_difference"] <= 1e-9
     fp32 = json.loads(refined(COMPARE, result.path, "--cpu", "--json").out)
     assert fp32["accuracy"] == content["best_acc"]
-    assert fp32["accuracy_before"] == content["metrics"]["before_merge"] == torch.load(source, weights_only=True)["best_acc"]
+    assert (
+        fp32["accuracy_before"]
+        == content["metrics"]["before_merge"]
+        == torch.load(source, weights_only=True)["best_acc"]
+    )
     assert fp32["agree"] == round(360 * content["metrics"]["agreement"]) == 360 - len(fp32["top2_gaps"])
 
 
@@ -86,7 +90,9 @@ def test_the_whole_chain_by_default_paths(command: Command) -> None:
         parent = result.path
     result = command(COMPARE, "--cpu")
     assert result.code == 0
-    assert result.out.startswith("models_save/nin_wbab.pth against models_save/nin_wbab_merged.pth, fp32, 360 test pictures of digits\n")
+    assert result.out.startswith(
+        "models_save/nin_wbab.pth against models_save/nin_wbab_merged.pth, fp32, 360 test pictures of digits\n"
+    )
     assert "same answer   360 of 360 (100.00 %)" in result.out
     assert command(MERGE, "--cpu").out.endswith("models_save/nin_wbab_merged.pth\n")  # --W 2 is the default
 
@@ -124,7 +130,9 @@ def test_compare_names_the_pictures_that_differ(refined: Command) -> None:
 
 
 def test_json_is_one_object(refined: Command) -> None:
-    shown = json.loads(refined(MERGE, "--model", "models_save/nin_refine.pth", "--save", "x.pth", "--cpu", "--json").out)
+    shown = json.loads(
+        refined(MERGE, "--model", "models_save/nin_refine.pth", "--save", "x.pth", "--cpu", "--json").out
+    )
     content = contract("x.pth", "train", "prune", "refine", "merge")
     assert (shown["path"], shown["accuracy"]) == ("x.pth", content["best_acc"])
     assert shown["agree"] == round(360 * content["metrics"]["agreement"])
@@ -154,7 +162,10 @@ def test_files_that_cannot_be_merged(refined: Command, make: Callable) -> None:
     Path("out.pth").write_bytes(b"what was there before")
     cases: list[tuple[Callable, str]] = [
         (lambda c: c["state_dict"]["block2.conv.weight"].fill_(float("nan")), "block2.conv.weight holds"),
-        (lambda c: c["state_dict"].update({"block4.bn.running_var": torch.ones(3)}), "block4.bn.running_var has shape (3,)"),
+        (
+            lambda c: c["state_dict"].update({"block4.bn.running_var": torch.ones(3)}),
+            "block4.bn.running_var has shape (3,)",
+        ),
         (lambda c: c["state_dict"]["block4.bn.running_var"].fill_(-1), "a negative variance"),
         (lambda c: c["state_dict"].pop("block4.bn.weight"), "block4.bn.weight is missing"),
         (lambda c: c["transforms"][-1]["spec"]["weight"].update(kind="lsq"), "cannot be understood"),

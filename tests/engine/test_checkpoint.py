@@ -23,7 +23,13 @@ INFO = DataInfo("digits", "digits", 10, 8, (0.5,) * 3, (0.25,) * 3)
 def made() -> checkpoint.Checkpoint:
     torch.manual_seed(0)
     return checkpoint.make(
-        nin([8] * 8), "nin", {"classes": 10}, INFO, {"accuracy": 12.5}, [{"stage": "train"}], Origin(("prune.train",), 1)
+        nin([8] * 8),
+        "nin",
+        {"classes": 10},
+        INFO,
+        {"accuracy": 12.5},
+        [{"stage": "train"}],
+        Origin(("prune.train",), 1),
     )
 
 
@@ -59,7 +65,9 @@ def test_provenance_names_the_parent_and_no_absolute_path(tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     parent = tmp_path / "models_save" / "nin.pth"
     storage.save(parent, {"x": 1})
-    found = checkpoint.provenance(Origin(("python", "--model", str(parent), "--data", "/elsewhere/pictures"), 3, parent))
+    found = checkpoint.provenance(
+        Origin(("python", "--model", str(parent), "--data", "/elsewhere/pictures"), 3, parent)
+    )
     assert found["command"] == "python --model models_save/nin.pth --data pictures"
     assert found["parent"] == "models_save/nin.pth"
     assert found["parent_sha256"] == checkpoint.sha256(parent)

@@ -17,7 +17,9 @@ INFO = DataInfo("imagefolder", "noise", 3, 8, (0.1, 0.2, 0.3), (0.5, 0.6, 0.7), 
 
 
 def noise(count: int, size: int = 8, seed: int = 0) -> torch.Tensor:
-    return torch.randint(0, 256, (count, size, size, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+    return torch.randint(
+        0, 256, (count, size, size, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)
+    )
 
 
 def split(count: int = 11) -> TensorSplit:

@@ -59,7 +59,12 @@ def test_bad_arguments_are_two_lines_on_stderr(command: Callable[..., SimpleName
         (PRUNE, "--perc 0.5", "unknown argument --perc", "did you mean --percent?"),
         (PRUNE, "--normal_regula=8", "unknown argument --normal_regula=8", "did you mean --normal_regular?"),
         (WQAQ, "--wbits 8", "unknown argument --wbits", "did you mean --Wbits?"),
-        (TRAIN, "--epochs 0", "argument --epochs: '0' is not a whole number of at least 1 and at most 1e+06", "see python -m prune.train --help"),
+        (
+            TRAIN,
+            "--epochs 0",
+            "argument --epochs: '0' is not a whole number of at least 1 and at most 1e+06",
+            "see python -m prune.train --help",
+        ),
         (TRAIN, "--lr 0", "argument --lr: '0' is not a number above 0", "see python -m prune.train --help"),
         (TRAIN, "--cpu --device cuda", "--cpu contradicts --device cuda", "give one of them"),
         (TRAIN, "--s 0.001", "--s without -sr has no effect", "add -sr"),
@@ -67,7 +72,9 @@ def test_bad_arguments_are_two_lines_on_stderr(command: Callable[..., SimpleName
         (TRAIN, "--type 0 --arch nin_gc", "--type 0 means nin, --arch says nin_gc", "give one of them"),
     ],
 )
-def test_the_lines_say_what_to_do(command: Callable[..., SimpleNamespace], module: str, line: str, error: str, hint: str) -> None:
+def test_the_lines_say_what_to_do(
+    command: Callable[..., SimpleNamespace], module: str, line: str, error: str, hint: str
+) -> None:
     assert command(module, *line.split()).err == f"error: {error}\nhint: {hint}\n"
 
 
@@ -125,7 +132,9 @@ def test_help_needs_no_torch_and_ends_in_examples(module: str) -> None:
     best = 9.0
     for _ in range(3):  # the machine may be busy: the quickest of three counts
         started = time.monotonic()
-        result = subprocess.run([sys.executable, "-c", HELP.format(module)], capture_output=True, text=True, check=False)
+        result = subprocess.run(
+            [sys.executable, "-c", HELP.format(module)], capture_output=True, text=True, check=False
+        )
         best = min(best, time.monotonic() - started)
         if best < 1:
             break

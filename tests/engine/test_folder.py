@@ -72,7 +72,12 @@ def test_it_explains_itself(tmp_path: Path) -> None:
     flags = json.loads((tmp_path / "flags.json").read_text())
     assert flags["flags"] == {"lr": 0.5}
     assert (flags["resolved"]["seed"], flags["resolved"]["recipe"]["epochs"]) == (3, 300)
-    assert set(json.loads((tmp_path / "versions.json").read_text())) == {"python", "torch", "torchvision", "model-compression"}
+    assert set(json.loads((tmp_path / "versions.json").read_text())) == {
+        "python",
+        "torch",
+        "torchvision",
+        "model-compression",
+    }
     rows = [{"epoch": 1, "train_loss": 0.1}, {"epoch": 2, "train_loss": 1e-9}]
     folder.write_metrics(rows)
     with (tmp_path / "metrics.csv").open() as file:
@@ -80,7 +85,8 @@ def test_it_explains_itself(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("epochs", 4), ("lr", 0.2), ("steps", [80]), ("stage", "refine"), ("source_sha256", "ab"), ("new", 1)]
+    ("name", "value"),
+    [("epochs", 4), ("lr", 0.2), ("steps", [80]), ("stage", "refine"), ("source_sha256", "ab"), ("new", 1)],
 )
 def test_the_state_of_a_run_with_other_flags_is_refused_by_name(name: str, value: object, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)

@@ -61,7 +61,9 @@ def test_the_same_seed_gives_the_same_weights(recipe: Recipe) -> None:
     assert same(models[0].state_dict(), models[1].state_dict())
     assert rows[0] == rows[1]
     assert not same(models[0].state_dict(), models[2].state_dict())  # another seed shuffles otherwise
-    assert [set(row) for row in rows[0]] == 3 * [{"epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy"}]
+    assert [set(row) for row in rows[0]] == 3 * [
+        {"epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy"}
+    ]
 
 
 class Stop(Exception):
@@ -115,7 +117,15 @@ def test_hooks_are_called_where_the_docstring_says() -> None:
     def after(progress: Progress) -> None:
         calls.append(f"after {progress.epoch}")
 
-    fit(model, pictures(), config(replace(RECIPE, epochs=2)), penalty=term, constrain=constrain, on_epoch=on_epoch, after_epoch=after)
+    fit(
+        model,
+        pictures(),
+        config(replace(RECIPE, epochs=2)),
+        penalty=term,
+        constrain=constrain,
+        on_epoch=on_epoch,
+        after_epoch=after,
+    )
     steps = 5 * ["penalty", "constrain"]  # 37 pictures in batches of 8; the last 5 are enough for a batch
     assert calls == ["epoch 0", *steps, "after 1", "epoch 1", *steps, "after 2"]
     assert model[0].weight.abs().max() <= 0.01  # nothing follows the constraint

@@ -83,7 +83,6 @@ def test_percentile_is_that_quantile_within_a_bin(kind: str) -> None:
     low, high = clipped("percentile", x, symmetric=False)
     assert abs(low - min(np.quantile(x, 0.0001), 0)) <= bin_width
     assert abs(high - max(np.quantile(x, 0.9999), 0)) <= bin_width
-    assert (low, high) == clipped("percentile", x, 4, False)  # bits have no part in it
 
 
 @pytest.mark.parametrize(("bits", "symmetric"), FORMS)
@@ -96,13 +95,6 @@ def test_no_share_of_the_range_has_a_smaller_error_than_that_of_mse(kind: str, b
     slack = width(x) ** 2 + width(x) * chosen**0.5
     for share in (0.01, 0.02, 0.05, *np.arange(0.1, 0.95, 0.1), 1.0):  # 1: that of minmax
         assert chosen <= mean_error(x, low * share, high * share, bits, symmetric) + slack
-
-
-def test_mse_clips_more_where_there_are_fewer_levels() -> None:
-    x = sample("normal")
-    ranges = [clipped("mse", x, bits, True)[1] for bits in (2, 3, 4, 6, 8)]
-    assert ranges == sorted(ranges)
-    assert ranges[0] < 0.5 * ranges[-1]
 
 
 @pytest.mark.parametrize(("bits", "symmetric"), list(product((2, 3, 4, 8), (True, False))))
@@ -149,9 +141,6 @@ def split(count: int = 40) -> TensorSplit:
 def prepared(bn_fold: bool = False, a_bits: int = 8, q_type: int = 1) -> nn.Module:
     torch.manual_seed(0)
     model = models.build("nin", [8] * 8)
-    for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm2d)):
-        norm.running_mean.normal_(0, 0.1)
-        norm.weight.data.uniform_(1, 3)
     return prepare(model, affine(8, a_bits, q_type, bn_fold).at_ends(*model.ends))
 
 
@@ -159,17 +148,15 @@ def quantizers(model: nn.Module) -> dict[str, AffineActivation]:
     return {name: m for name, m in model.named_modules() if isinstance(m, AffineActivation)}
 
 
-def float_inputs(model: nn.Module, pictures: int) -> dict[str, Tensor]:
-    """What each quantizer is given while none of them rounds."""
+def float_inputs(pictures: int) -> dict[str, Tensor]:
+    """What each quantizer is given where none of them rounds."""
     seen: dict[str, Tensor] = {}
-    whole = prepare(model, affine(8, 32, 1, False))
-    for number in range(2, 10):
-        block = whole.get_submodule(f"block{number}.conv")
-        block.input_quantizer.register_forward_hook(
-            lambda _, inputs, __, n=number: seen.update({f"block{n}.conv.input_quantizer": inputs[0].detach()})
+    whole = prepared(a_bits=32).eval()
+    for name in (f"block{number}.conv" for number in range(2, 10)):
+        whole.get_submodule(name).register_forward_pre_hook(
+            lambda _, inputs, key=f"{name}.input_quantizer": seen.update({key: inputs[0].detach()})
         )
-    images, _ = next(split().batches(pictures))
-    whole.eval()(images)
+    whole(next(split().batches(pictures))[0])
     return seen
 
 
@@ -192,12 +179,9 @@ def test_calibration_sets_every_range_and_moves_nothing_else(method: str, bn_fol
 
 @pytest.mark.parametrize("pictures", [1, 30, 40])
 def test_minmax_is_the_range_of_the_first_pictures_before_any_rounding(pictures: int) -> None:
-    torch.manual_seed(0)
-    model = models.build("nin", [8] * 8)
-    quantized = prepare(model, affine(8, 2, 1, False).at_ends(*model.ends))
-    expected = float_inputs(model, pictures)
-    calibrate(quantized, split(), "minmax", pictures, batch=7)
-    for name, quantizer in quantizers(quantized).items():
+    model, expected = prepared(a_bits=2), float_inputs(pictures)
+    calibrate(model, split(), "minmax", pictures, batch=7)
+    for name, quantizer in quantizers(model).items():
         torch.testing.assert_close(quantizer.low, expected[name].min().clamp_max(0))
         torch.testing.assert_close(quantizer.high, expected[name].max().clamp_min(0))
 

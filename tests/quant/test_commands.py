@@ -100,7 +100,8 @@ def test_from_scratch_by_another_arch(command: Command) -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "flags"), [("quant.wqaq", ["--refine", *FAST]), ("quant.wbwtab", ["--refine", *FAST]), ("quant.ptq", ["--cpu"])]
+    ("module", "flags"),
+    [("quant.wqaq", ["--refine", *FAST]), ("quant.wbwtab", ["--refine", *FAST]), ("quant.ptq", ["--cpu"])],
 )
 def test_json_is_one_object(refined: Command, module: str, flags: list[str]) -> None:
     result = refined(module, *flags, "--save", "x.pth", "--json")

@@ -114,7 +114,9 @@ def test_the_original_is_not_touched() -> None:
 
 
 @pytest.mark.parametrize("activation", BITS)
-def test_the_relu_goes_only_where_signed_codes_follow(activation: int | str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_relu_goes_only_where_signed_codes_follow(
+    activation: int | str, capsys: pytest.CaptureFixture[str]
+) -> None:
     model = network()
     prepared = prepare(model, spec_for(model, "b", activation))
     signed = activation in ("t", "b")
@@ -162,7 +164,11 @@ def test_an_unknown_exception_is_refused() -> None:
 
 def test_linear_layers_are_quantized_too() -> None:
     model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
-    assert [type(m) for m in prepare(model, QuantSpec(quantizer("t"), quantizer(4)))] == [QuantLinear, nn.ReLU, QuantLinear]
+    assert [type(m) for m in prepare(model, QuantSpec(quantizer("t"), quantizer(4)))] == [
+        QuantLinear,
+        nn.ReLU,
+        QuantLinear,
+    ]
 
 
 @pytest.mark.parametrize("weight", BITS)

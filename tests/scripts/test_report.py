@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from engine import checkpoint, report
 from engine.report import ResultRow
 from models import build
 from tests.conftest import NARROW, SMALL
+from tests.prune.test_commands import refused, snapshot
 
 FILES = [f"models_save/nin{name}.pth" for name in ("", "_w2a2", "_w2a2_merged")]
 
@@ -54,18 +56,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def saved(workplace: Path, made: Path) -> Path:
     shutil.copytree(made / "models_save", workplace / "models_save")
     return workplace
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
-def refused(done: SimpleNamespace, code: int, *words: str) -> None:
-    """One error line, then one hint line, nothing on stdout."""
-    assert done.code == code, done.err
-    assert [line.split(" ")[0] for line in done.err.splitlines()] == ["error:", "hint:"], done.err
-    assert done.out == ""
-    assert all(word in done.err for word in words), done.err
 
 
 def test_the_numbers_of_real_files(saved: Path, command: Command) -> None:
@@ -136,7 +126,7 @@ def test_formulas_and_the_units_of_the_original() -> None:
 def test_pictures_need_matplotlib_and_nothing_else_does(
     saved: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     done = command("scripts.report", *FILES)
     assert (done.code, done.path) == (0, "runs/report.md")
     assert "no picture without matplotlib" in done.err
@@ -151,16 +141,16 @@ def test_files_of_the_original_have_a_row(workplace: Path, command: Command) -> 
 
 
 def test_a_missing_file_leaves_nothing_behind(saved: Path, command: Command) -> None:
-    before = files(saved)
+    before = snapshot(saved)
     refused(command("scripts.report", FILES[0], "models_save/gone.pth"), 3, "models_save/gone.pth: no such file")
-    assert files(saved) == before
+    assert snapshot(saved) == before
 
 
 @pytest.mark.parametrize("target", [f"{FILES[0]}/table.md", "models_save"])
 def test_what_cannot_be_written_leaves_nothing_behind(target: str, saved: Path, command: Command) -> None:
-    before = files(saved)
+    before = snapshot(saved)
     refused(command("scripts.report", *FILES, "--save", target), 6, f"cannot write {target}")
-    assert files(saved) == before
+    assert snapshot(saved) == before
 
 
 @pytest.mark.xfail(strict=True, reason="only the .md is checked beforehand; .md and .csv are written, then .json fails")

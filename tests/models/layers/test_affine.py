@@ -46,7 +46,9 @@ def oracle_grid(low: float, high: float, bits: int, symmetric: bool) -> tuple[fl
     return scale, 0 if symmetric else int(np.rint(-low / scale)), q_low, q_high
 
 
-def check(x: np.ndarray, low: float, high: float, bits: int, symmetric: bool, found: F.Quantized, grad: np.ndarray) -> None:
+def check(
+    x: np.ndarray, low: float, high: float, bits: int, symmetric: bool, found: F.Quantized, grad: np.ndarray
+) -> None:
     """Codes, scale, and the gradient of the sum of the values, against the oracle on [low, high]."""
     scale, zero, q_low, q_high = oracle_grid(low, high, bits, symmetric)
     codes = found.codes.detach().numpy()
@@ -148,7 +150,9 @@ def test_a_constant_input_is_exact() -> None:
     for value in (0.0, 1.5, -2.5):
         for symmetric in (True, False):
             codes, scale = AffineActivation(8, symmetric).double()(torch.full((2, 3), value, dtype=torch.float64))
-            torch.testing.assert_close(codes * scale, torch.full((2, 3), value, dtype=torch.float64), rtol=1e-12, atol=0)
+            torch.testing.assert_close(
+                codes * scale, torch.full((2, 3), value, dtype=torch.float64), rtol=1e-12, atol=0
+            )
 
 
 def test_evaluation_and_freezing_hold_the_range() -> None:

@@ -78,7 +78,9 @@ def test_without_quantizers_it_is_the_batch_norm(bias: bool, groups: int, moment
     assert_close(folded.eval()(x), plain.eval()(x))
 
 
-@pytest.mark.parametrize(("symmetric", "per_channel", "bias"), list(product([True, False], [True, False], [True, False])))
+@pytest.mark.parametrize(
+    ("symmetric", "per_channel", "bias"), list(product([True, False], [True, False], [True, False]))
+)
 def test_evaluation_quantizes_the_folded_weight(symmetric: bool, per_channel: bool, bias: bool) -> None:
     torch.manual_seed(0)
     plain = pair(bias)
@@ -153,9 +155,10 @@ def test_copies_of_a_prepared_network_keep_conv_and_norm_tied(arch: str) -> None
 
 
 def test_the_originals_names_and_arguments() -> None:
-    more = {"stride": 2, "padding": 1, "dilation": 1, "groups": 2, "bias": True, "a_bits": 4, "w_bits": 3, "q_type": 0, "first_layer": 0}
+    more = dict(stride=2, padding=1, dilation=1, groups=2, bias=True, a_bits=4, w_bits=3, q_type=0, first_layer=0)  # noqa: C408
     x = torch.randn(2, 4, 6, 6)
-    plain, folded = Conv2d_Q(4, 6, kernel_size=3, **more), BNFold_Conv2d_Q(4, 6, kernel_size=3, eps=1e-3, momentum=0.5, **more)
+    plain = Conv2d_Q(4, 6, kernel_size=3, **more)
+    folded = BNFold_Conv2d_Q(4, 6, kernel_size=3, eps=1e-3, momentum=0.5, **more)
     assert plain(x).shape == folded(x).shape == (2, 6, 3, 3)
     for layer in (plain, folded):
         assert layer.weight_codes()[0].abs().max() == 3

@@ -81,6 +81,7 @@ def conv(geometry: str, mode: str = "zeros", bias: bool = True) -> nn.Conv2d:
     return nn.Conv2d(**{**base, **GEOMETRIES[geometry], "padding_mode": mode, "bias": bias})
 
 
+@pytest.mark.filterwarnings("ignore:Using padding=.same. with even kernel lengths")
 @pytest.mark.parametrize(("geometry", "mode"), list(product(GEOMETRIES, PADDINGS)))
 def test_convolution_of_codes_is_the_convolution_of_what_they_stand_for(geometry: str, mode: str) -> None:
     torch.manual_seed(0)
@@ -108,7 +109,9 @@ def test_identity_quantizers_give_the_float_layer_bit_for_bit() -> None:
 
 def test_zero_padding_adds_the_code_0() -> None:
     """A padded 0 stays 0: it is no +1, though sign(0) is."""
-    layer = QuantConv2d.from_float(nn.Conv2d(1, 1, 3, padding=1, bias=False), q.BinaryWeight(scale=False), q.BinaryActivation())
+    layer = QuantConv2d.from_float(
+        nn.Conv2d(1, 1, 3, padding=1, bias=False), q.BinaryWeight(scale=False), q.BinaryActivation()
+    )
     layer.weight.data.fill_(1.0)
     assert layer(torch.ones(1, 1, 3, 3)).tolist() == [[[[4, 6, 4], [6, 9, 6], [4, 6, 4]]]]
 
@@ -116,7 +119,16 @@ def test_zero_padding_adds_the_code_0() -> None:
 def test_the_geometry_and_training_mode_are_taken_over() -> None:
     plain = conv("strided", "reflect").eval()
     layer = QuantConv2d.from_float(plain, q.BinaryWeight(), q.BinaryActivation())
-    for name in ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode"):
+    for name in (
+        "in_channels",
+        "out_channels",
+        "kernel_size",
+        "stride",
+        "padding",
+        "dilation",
+        "groups",
+        "padding_mode",
+    ):
         assert getattr(layer, name) == getattr(plain, name)
     assert not layer.training
     assert [n for n, _ in layer.named_parameters()] == ["weight", "bias"] == list(layer.state_dict())

@@ -64,7 +64,11 @@ def off_tie(x: np.ndarray) -> np.ndarray:
 
 def pseudo(x: np.ndarray, kind: str) -> np.ndarray:
     """design.md: identity / cut outside [-1, 1] / max(0, 1 - |x|)."""
-    return {"ste": np.ones_like(x), "saturate": np.where(np.abs(x) <= 1, 1.0, 0.0), "soft": np.maximum(0, 1 - np.abs(x))}[kind]
+    return {
+        "ste": np.ones_like(x),
+        "saturate": np.where(np.abs(x) <= 1, 1.0, 0.0),
+        "soft": np.maximum(0, 1 - np.abs(x)),
+    }[kind]
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])

@@ -21,7 +21,9 @@ TABLE = [
 ]
 
 
-@pytest.mark.parametrize(("module", "function", "bits", "scales", "signed"), TABLE, ids=lambda v: getattr(v, "_get_name", str)())
+@pytest.mark.parametrize(
+    ("module", "function", "bits", "scales", "signed"), TABLE, ids=lambda v: getattr(v, "_get_name", str)()
+)
 def test_a_module_is_its_formula(module: q.Quantizer, function, bits: int, scales: int, signed: bool) -> None:
     torch.manual_seed(0)
     x, twin = (torch.randn(4, 3, 3, 3).mul(2).requires_grad_() for _ in range(2))
