@@ -37,14 +37,14 @@ def parser() -> flags.Parser:
 
 def body(args: argparse.Namespace) -> dict[str, Any]:
     from bn_merge.merge import merge
-    from engine.experiment import SAVED, Experiment, find
+    from engine.experiment import SAVED, Experiment, find, makes
     from quant.restore import load, spec_of
 
     if args.cfg:
         raise UserError("--cfg: a merged network has the widths of its file", "leave --cfg out")
     prefix = (args.arch or args.default_arch).rpartition(":")[2]
     default = SAVED / f"{prefix}_w{LETTER[args.W or 2]}ab.pth"
-    source = find(args.model, default, f"quant.wbwtab --W {args.W or 2} --A 2")
+    source = find(args.model, default, makes(f"quant.wbwtab --W {args.W or 2} --A 2", args.arch))
     model, content = load(source, args.arch)
     if any(t["stage"] == "merge" for t in content["transforms"]):
         raise UserError(f"{source} is merged already", "merge the file it was made from", BAD_CHECKPOINT)

@@ -38,8 +38,8 @@ def parser() -> flags.Parser:
 
 def body(args: argparse.Namespace) -> dict[str, Any]:
     from bn_merge.merge import merge
-    from engine import datasets, device, loop
-    from engine.experiment import SAVED, find
+    from engine import device, loop
+    from engine.experiment import SAVED, find, open_data
     from quant.restore import load
 
     if len(args.files) > 2:
@@ -54,10 +54,7 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
         model = model.double()
         merged = merge(model)
     where = device.choose(args.device)
-    known = content["dataset"]
-    data = datasets.load(
-        args.dataset or known["name"], args.data, where, args.image_size or known["image_size"], args.val
-    )
+    data = open_data(args, where, content)
     before, after = (loop.evaluate(m.to(where), data.test, args.eval_batch_size) for m in (model, merged))
     gap = (before.logits - after.logits).abs().max().item()
     differ = (before.logits.argmax(1) != after.logits.argmax(1)).nonzero().flatten()

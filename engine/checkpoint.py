@@ -127,8 +127,35 @@ def load(path: Path) -> Checkpoint:
         ]
         if missing:
             raise bad(path, f"lacks {', '.join(missing)}")
+        _check_fields(path, content)
     content["state_dict"] = {key: _tensor(path, key, value) for key, value in content["state_dict"].items()}
     return content
+
+
+# What a stage says of itself; commands and reports rely on it.
+_STAGES = {"quantize": ("spec",), "prune": ("percent", "base", "cfg_before")}
+
+
+def _check_fields(path: Path, content: Checkpoint) -> None:
+    """Refuse fields of another form before anything is built from them."""
+    stages, dataset, arguments = content["transforms"], content["dataset"], content["arch_args"]
+    if not isinstance(stages, list) or not all(isinstance(t, dict) and isinstance(t.get("stage"), str) for t in stages):
+        raise bad(path, "its transforms are no list of stages")
+    for stage in stages:
+        lacking = [key for key in _STAGES.get(stage["stage"], ()) if key not in stage]
+        if lacking:
+            raise bad(path, f"its stage {stage['stage']} lacks {lacking[0]}")
+    wanted = {"name": str, "label": str, "classes": int, "image_size": int}
+    if not isinstance(dataset, dict) or any(type(dataset.get(key)) is not kind for key, kind in wanted.items()):
+        raise bad(path, "its dataset is not described")
+    if not 1 <= dataset["image_size"] <= 4096:
+        raise bad(path, f"its image size {dataset['image_size']} is out of range")
+    if not isinstance(arguments, dict) or type(arguments.get("classes")) is not int:
+        raise bad(path, "its arch_args name no number of classes")
+    if not isinstance(content["arch"], str) or not isinstance(content["metrics"], dict):
+        raise bad(path, "its arch or metrics have another form")
+    if not isinstance(content.get("best_acc"), float):
+        raise bad(path, "its best_acc is no number")
 
 
 def _tensor(path: Path, key: str, value: Any) -> torch.Tensor:

@@ -252,6 +252,7 @@ def folder_info(root: Path, classes: int, size: int) -> DataInfo:
 
 
 def read_folder(root: Path, size: int) -> Read:
+    """All pictures of a folder in memory; mean and std come from its training part."""
     *files, names = folder_parts(root)
     parts: list[Part] = []
     for part in files:

@@ -15,7 +15,7 @@ from torch import nn
 from engine import checkpoint, datasets, device, loop
 from engine.checkpoint import Checkpoint, Origin
 from engine.data import Data
-from engine.errors import BAD_CHECKPOINT, BAD_DATA, UserError
+from engine.errors import BAD_CHECKPOINT, USAGE, UserError
 from engine.files import check_writable
 from engine.folder import RunFolder
 from engine.recipe import SEED, Recipe
@@ -45,33 +45,8 @@ class Experiment:
         torch.manual_seed(args.seed)
 
     def data(self, parent: Checkpoint | None = None) -> Data:
-        """The data set of the flags, else that of the input file, else `auto`.
-
-        Raises:
-            UserError: exit 2 if the input file was made for another number of classes.
-        """
-        args = self.args
-        known = (parent or {}).get("dataset", {})
-        if known.get("name") == "unknown":  # a file of the original's
-            known = {}
-        data = datasets.load(
-            args.dataset or known.get("name", "auto"),
-            args.data,
-            self.device,
-            args.image_size or (known.get("image_size") if not args.dataset else None),
-            args.val,
-            args.num_workers,
-        )
-        classes = args.classes or data.info.classes
-        if parent:
-            classes = parent["arch_args"]["classes"]
-        if classes < data.info.classes:
-            raise UserError(
-                f"{data.info.label} has {data.info.classes} classes, the network {classes}",
-                "name the data set that the network was made for with --dataset and --data",
-                BAD_DATA if not parent else BAD_CHECKPOINT,
-            )
-        return data
+        """The data set of the flags, else that of the input file; see open_data."""
+        return open_data(self.args, self.device, parent)
 
     def classes(self, data: Data) -> int:
         return self.args.classes or data.info.classes
@@ -101,12 +76,15 @@ class Experiment:
         model.to(self.device).to(memory_format=torch.channels_last)
         if not args.quiet:
             self._announce(model, data, recipe, precision, len(resume["rows"]) if resume else 0)
-        rows = loop.fit(
-            model, data, config, resume=resume,
-            after_epoch=lambda progress: folder.keep(progress, identity), **hooks,
-        )  # fmt: skip
-        folder.write_metrics(rows)
-        folder.draw(rows)
+        try:
+            rows = loop.fit(
+                model, data, config, resume=resume,
+                after_epoch=lambda progress: folder.keep(progress, identity), **hooks,
+            )  # fmt: skip
+            folder.write_metrics(rows)
+            folder.draw(rows)
+        finally:
+            folder.close()
         return rows, recipe
 
     def _identity(self, recipe: Recipe, precision: str, data: Data, stage: dict) -> dict[str, Any]:
@@ -165,18 +143,57 @@ class Experiment:
         return self.save
 
 
+def open_data(args: argparse.Namespace, where: torch.device, content: Checkpoint | None = None) -> Data:
+    """The data set of the flags, else that of a checkpoint, else `auto`.
+
+    Args:
+        content: the checkpoint whose network will see the pictures.
+
+    Raises:
+        UserError: exit 3 if that network has too few classes, exit 2 if --classes says too few.
+    """
+    known = (content or {}).get("dataset", {})
+    if known.get("name") == "unknown":  # a file of the original's
+        known = {}
+    data = datasets.load(
+        args.dataset or known.get("name", "auto"),
+        args.data,
+        where,
+        args.image_size or (known.get("image_size") if not args.dataset else None),
+        args.val,
+        args.num_workers,
+    )
+    asked = getattr(args, "classes", None)
+    if content and asked not in (None, content["arch_args"]["classes"]):
+        raise UserError(f"--classes {asked}, but the file has {content['arch_args']['classes']}", "leave --classes out")
+    classes = content["arch_args"]["classes"] if content else asked or data.info.classes
+    if classes < data.info.classes:
+        raise UserError(
+            f"{data.info.label} has {data.info.classes} classes, the network {classes}",
+            "name the data set that the network was made for with --dataset and --data",
+            BAD_CHECKPOINT if content else USAGE,
+        )
+    return data
+
+
 def judge_file(args: argparse.Namespace, path: Path, model: nn.Module, content: Checkpoint) -> dict[str, Any]:
     """--evaluate: the accuracy of a file's network, nothing trained and nothing written."""
     where = device.choose(args.device)
-    known = content["dataset"]
-    data = datasets.load(
-        args.dataset or (known["name"] if known["name"] != "unknown" else "auto"),
-        args.data, where, args.image_size or (None if args.dataset else known["image_size"]),
-        args.val, args.num_workers,
-    )  # fmt: skip
+    data = open_data(args, where, content)
     judged = loop.evaluate(model.to(where), data.test, args.eval_batch_size)
     text = f"{data.judged} accuracy {judged.accuracy:.2f} % on {data.info.label} ({len(data.test):,} pictures)"
     return {"text": text, "path": path, "accuracy": judged.accuracy, "loss": judged.loss}
+
+
+def makes(command: str, arch: str | None) -> str:
+    """A command as a hint, for the network in question."""
+    return command if arch in (None, "nin") else f"{command} --arch {arch}"
+
+
+def without_evaluate(command: tuple[str, ...]) -> str:
+    """The command line that makes the file which this one would judge."""
+    words = [w for w in command[2:] if not w.startswith("--evaluate")]
+    return " ".join(words)
 
 
 def find(given: Path | str | None, default: Path, maker: str) -> Path:

@@ -24,9 +24,11 @@ def check_writable(path: Path) -> None:
     """
     if path.is_dir():
         raise UserError(f"cannot write {path}: it is a folder", "name a file with --save", CANNOT_WRITE)
+    folder = path.parent
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent  # the missing ones are made when there is something to put there
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=folder)
         os.close(handle)
         os.unlink(name)
     except OSError as fault:

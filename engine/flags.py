@@ -99,6 +99,7 @@ def bits(text: str) -> int | str:
 
 
 def add_network(parser: Parser, arch: str = "nin") -> None:
+    """Which network: --arch, --type, --cfg, --classes."""
     group = parser.add_argument_group("network")
     group.add_argument(
         "--arch",
@@ -120,6 +121,7 @@ def add_network(parser: Parser, arch: str = "nin") -> None:
 
 
 def add_data(parser: Parser) -> None:
+    """Which pictures: --dataset, --data, --image_size, --val and how they are read."""
     group = parser.add_argument_group("data")
     group.add_argument(
         "--dataset",
@@ -150,6 +152,7 @@ def add_data(parser: Parser) -> None:
 
 
 def add_training(parser: Parser) -> None:
+    """How to train: epochs, rates, recipe, resume, evaluate, precision."""
     group = parser.add_argument_group("training")
     group.add_argument("--epochs", type=number(int, 1, 1_000_000), metavar="N", help="default: by data set")
     group.add_argument("--lr", type=number(float, 0, open_low=True), metavar="X", help="default: by recipe")
@@ -185,6 +188,7 @@ def add_training(parser: Parser) -> None:
 
 
 def add_machine(parser: Parser) -> None:
+    """Where to run and what to print."""
     group = parser.add_argument_group("machine")
     group.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     group.add_argument("--cpu", action="store_true", help="same as --device cpu")
@@ -198,6 +202,7 @@ def add_machine(parser: Parser) -> None:
 
 
 def add_output(parser: Parser) -> None:
+    """Where to write."""
     group = parser.add_argument_group("output")
     group.add_argument("--save", type=Path, metavar="F", help="the file to write")
     group.add_argument("--overwrite", action="store_true", help="allow output and input to be one file")

@@ -29,6 +29,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         check_writable(path / "flags.json")
+        path.mkdir(parents=True, exist_ok=True)
         self._lock = (path / ".lock").open("a+")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -45,6 +46,10 @@ class RunFolder:
         self._lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         self._lock.flush()
 
+    def close(self) -> None:
+        """Let another run in."""
+        self._lock.close()
+
     @property
     def state_path(self) -> Path:
         return self.path / "state.pth"
@@ -60,6 +65,7 @@ class RunFolder:
         storage.save(self.state_path, {"identity": identity, **progress.state_dict()})
 
     def write_metrics(self, rows: list[Row]) -> None:
+        """metrics.csv: one line an epoch."""
         text = io.StringIO()
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
         writer.writeheader()

@@ -81,6 +81,7 @@ class Progress:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put everything back as `state_dict` found it."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
@@ -181,6 +182,6 @@ def _say(row: Row, epochs: int, judged: str, seconds: float) -> None:
 def _diverged(value: float, epoch: int, schedule: Any) -> UserError:
     return UserError(
         f"the loss became {value} in epoch {epoch + 1} at lr {schedule.get_last_lr()[0]:.3g}",
-        "take a smaller --lr; the last whole epoch is kept in the run folder",
+        "take a smaller --lr" + ("; the last whole epoch is kept in the run folder" if epoch else ""),
         DIVERGED,
     )

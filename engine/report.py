@@ -8,6 +8,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from engine.errors import UserError
 from engine.files import write_bytes, write_json, write_text
 
 
@@ -76,23 +77,36 @@ def markdown(rows: list[ResultRow], units: str = "plain") -> str:
     return "\n".join(text) + "\n"
 
 
+def outputs(path: Path) -> list[Path]:
+    """The files that `write` makes: Markdown, CSV, JSON, PNG.
+
+    Raises:
+        UserError: exit 2 if `path` has the ending of one of the siblings.
+    """
+    siblings = [path.with_suffix(suffix) for suffix in (".csv", ".json", ".png")]
+    if path in siblings:
+        raise UserError(f"--save {path} names a sibling of the Markdown file", f"name {path.with_suffix('.md')}")
+    return [path, *siblings]
+
+
 def write(rows: list[ResultRow], path: Path, units: str = "plain") -> list[Path]:
     """Write `path` (Markdown) and its siblings .csv, .json and, with matplotlib, .png; gives what was written.
 
     Raises:
         UserError: exit 6.
     """
+    _, table, data, picture_path = outputs(path)
     write_text(path, f"{markdown(rows, units)}\n{NOTE}\n")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([SEED_HEADER if units == "seed" else HEADER, *cells(rows, units)])
-    write_text(path.with_suffix(".csv"), text.getvalue())
-    write_json(path.with_suffix(".json"), json.loads(json.dumps([asdict(row) for row in rows])))
-    written = [path, path.with_suffix(".csv"), path.with_suffix(".json")]
+    write_text(table, text.getvalue())
+    write_json(data, json.loads(json.dumps([asdict(row) for row in rows])))
+    written = [path, table, data]
     picture = draw(rows)
     if picture:
-        write_bytes(path.with_suffix(".png"), picture)
-        written.append(path.with_suffix(".png"))
+        write_bytes(picture_path, picture)
+        written.append(picture_path)
     return written
 
 

@@ -57,7 +57,9 @@ def command(parser: Parser, body: Body, argv: Sequence[str] | None = None) -> in
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to flush to
         return errors.PIPE_CLOSED
     except KeyboardInterrupt:
-        return _complain("interrupted", "go on with --resume", errors.INTERRUPTED)
+        return _complain(
+            "interrupted", "a training run goes on from its last whole epoch with --resume", errors.INTERRUPTED
+        )
     except ModuleNotFoundError as fault:
         extra = {"matplotlib": "report", "onnx": "onnx", "onnxruntime": "onnx"}.get(fault.name or "")
         if not extra:

@@ -111,6 +111,11 @@ class PrunePlan:
         return [len(kept) for kept in self.kept]
 
     @property
+    def cfg_before(self) -> list[int]:
+        """The cfg of the network as it was."""
+        return [width // unit for width, unit in zip(self.before, self.units, strict=True)]
+
+    @property
     def cfg(self) -> list[int]:
         """The cfg of the narrower network."""
         return [width // unit for width, unit in zip(self.widths, self.units, strict=True)]

@@ -12,6 +12,7 @@ from engine.errors import UserError
 
 
 def parser(prog: str, doc: str, examples: tuple[str, ...], arch: str, percent: float) -> flags.Parser:
+    """The flags of both commands."""
     p = flags.Parser(prog, doc.partition(": ")[2], examples)
     stage = p.add_argument_group("stage")
     stage.add_argument("--percent", type=flags.percent, default=percent, metavar="P",
@@ -35,9 +36,10 @@ def parser(prog: str, doc: str, examples: tuple[str, ...], arch: str, percent: f
 
 
 def body(args: argparse.Namespace) -> dict[str, Any]:
+    """Prune one file and show what each step did to its accuracy."""
     import models
     from engine import profile
-    from engine.experiment import SAVED, Experiment, find
+    from engine.experiment import SAVED, Experiment, find, makes
     from prune.load import load
     from prune.plan import plan as make_plan
     from prune.sparsity import gammas, looks_sparse
@@ -46,7 +48,7 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
     if args.cfg:
         raise UserError("--cfg: a pruned network's widths come from --percent", "leave --cfg out")
     prefix = (args.arch or args.default_arch).rpartition(":")[2]
-    maker = f"prune.train{'' if prefix == 'nin' else f' --arch {args.arch or prefix}'} -sr"
+    maker = makes("prune.train -sr", args.arch or args.default_arch)
     source = find(args.model, SAVED / f"{prefix}_preprune.pth", maker)
     model, checkpoint = load(source, args)
     arch, more = checkpoint["arch"], checkpoint["arch_args"]
@@ -72,7 +74,7 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
     macs, params = ([profile.total(c, what) for c in costs] for what in ("macs", "params"))
     stage = {
         "stage": "prune", "percent": args.percent, "base": args.normal_regular,
-        "achieved": plan.achieved, "widths_before": list(plan.before),
+        "achieved": plan.achieved, "cfg_before": plan.cfg_before,
     }  # fmt: skip
     accuracies = {
         "before": before.accuracy, "masked": silent.accuracy,
@@ -85,8 +87,8 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
         f"{name:<14} {was:>6} {now:>6}" for name, was, now in zip(plan.names, plan.before, plan.widths, strict=True)
     ]
     lines += [
-        f"cfg before  {list(plan.before)}",
-        f"cfg after   {plan.widths}",
+        f"cfg before  {plan.cfg_before}",
+        f"cfg after   {plan.cfg}",
         f"percent     requested {100 * args.percent:.2f} %, achieved {100 * plan.achieved:.2f} %",
         f"parameters  {params[0]:,} -> {params[1]:,}",
         f"MACs        {macs[0]:,} -> {macs[1]:,}",
@@ -95,7 +97,7 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
         f"BN re-estimated {after.accuracy:.2f} %",
     ]
     return {
-        "text": "\n".join(lines), "path": path, "cfg_before": list(plan.before), "cfg_after": plan.widths,
+        "text": "\n".join(lines), "path": path, "cfg_before": plan.cfg_before, "cfg_after": plan.cfg,
         "percent": args.percent, "achieved": plan.achieved, "accuracy": accuracies,
         "params": params, "macs": macs,
     }  # fmt: skip

@@ -49,7 +49,7 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
     _check(args)
     import models
     from engine import recipe
-    from engine.experiment import SAVED, Experiment, find
+    from engine.experiment import SAVED, Experiment, find, makes, without_evaluate
     from prune.load import load
     from prune.sparsity import penalty
 
@@ -57,13 +57,15 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
     given = args.refine if args.refine is not None else args.from_scratch
     source = checkpoint = model = None
     if given is not None:
-        source = find(given, SAVED / f"{prefix}_prune.pth", "prune.normal_regular --percent 0.5")
+        pruning = makes("prune.normal_regular --percent 0.5", args.arch)
+        maker = "prune.gc --percent 0.4" if prefix == "nin_gc" else pruning
+        source = find(given, SAVED / f"{prefix}_prune.pth", maker)
         model, checkpoint = load(source, args)
         prefix = checkpoint["arch"].rpartition(":")[2]
     suffix = "_refine" if args.refine is not None else "_scratch" if source else "_preprune" if args.sr else ""
     default = SAVED / f"{prefix}{suffix}.pth"
     if args.evaluate is not None:
-        return _evaluate(args, find(args.evaluate, args.save or default, "prune.train"))
+        return _evaluate(args, find(args.evaluate, args.save or default, without_evaluate(args.command)))
 
     task = Experiment(args, default, source)
     data = task.data(checkpoint)

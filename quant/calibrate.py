@@ -33,6 +33,7 @@ class Histogram:
 
     @property
     def centres(self) -> Tensor:
+        """The middle of each bin, (BINS,)."""
         width = (self.high - self.low) / BINS
         return self.low + width * (torch.arange(BINS, dtype=torch.float64) + 0.5)
 

@@ -50,7 +50,7 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
 
     import models
     from engine import checkpoint
-    from engine.experiment import SAVED, Experiment, find
+    from engine.experiment import SAVED, Experiment, find, makes
     from models import legacy
     from quant.calibrate import calibrate
     from quant.prepare import prepare
@@ -59,7 +59,7 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
     if args.cfg:
         raise UserError("--cfg: the file has its own", "leave --cfg out")
     prefix = (args.arch or args.default_arch).rpartition(":")[2]
-    source = find(args.model, SAVED / f"{prefix}_refine.pth", "prune.train --refine")
+    source = find(args.model, SAVED / f"{prefix}_refine.pth", makes("prune.train --refine", args.arch))
     content = legacy.adopt(checkpoint.load(source), source)
     model = models.restore(content, args.arch)
     prefix = content["arch"].rpartition(":")[2]

@@ -100,6 +100,7 @@ class QuantSpec:
         return f"w{self.weight.letter}a{self.activation.letter}"
 
     def to_dict(self) -> dict[str, Any]:
+        """Plain values, for checkpoints and JSON."""
         lists = {k: list(getattr(self, k)) for k in _LISTS}
         return {**asdict(self), **lists}
 

@@ -27,7 +27,7 @@ def body(args: argparse.Namespace, spec: Any) -> dict[str, Any]:
         spec: a QuantSpec that does not know the network's two ends yet; they are spared as its family does.
     """
     import models
-    from engine.experiment import SAVED, Experiment, find, judge_file
+    from engine.experiment import SAVED, Experiment, find, judge_file, makes, without_evaluate
     from models import legacy
     from quant import recipes
     from quant.prepare import clip_latent, freeze_late, prepare
@@ -38,12 +38,12 @@ def body(args: argparse.Namespace, spec: Any) -> dict[str, Any]:
     if args.refine is not None:
         if args.cfg:
             raise UserError("--cfg contradicts --refine: the file has its own", "leave --cfg out")
-        source = find(args.refine, SAVED / f"{prefix}_refine.pth", "prune.train --refine")
+        source = find(args.refine, SAVED / f"{prefix}_refine.pth", makes("prune.train --refine", args.arch))
         content = legacy.adopt(_read(source), source)
         prefix = content["arch"].rpartition(":")[2]
     default = SAVED / f"{prefix}_{spec.name}.pth"
     if args.evaluate is not None:
-        path = find(args.evaluate, args.save or default, " ".join(args.command[2:3]))
+        path = find(args.evaluate, args.save or default, without_evaluate(args.command))
         return judge_file(args, path, *load(path, args.arch))
 
     task = Experiment(args, default, source)

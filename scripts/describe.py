@@ -57,7 +57,7 @@ def _stage(transform: dict[str, Any]) -> str:
 
 def _width(content: dict[str, Any]) -> str:
     """How the widths before any pruning compare with the network's own."""
-    cfg = next((t["widths_before"] for t in content["transforms"] if t["stage"] == "prune"), content["cfg"])
+    cfg = next((t["cfg_before"] for t in content["transforms"] if t["stage"] == "prune"), content["cfg"])
     if content["arch"] not in NETWORKS:
         return ""
     own = build(content["arch"]).cfg

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from engine import flags, run
+from engine.errors import UserError
 
 EXAMPLES = (
     "scripts.report models_save/nin.pth models_save/nin_refine.pth models_save/nin_w8a8.pth",
@@ -36,7 +37,11 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
     from engine.files import check_writable
     from scripts import describe
 
-    check_writable(args.save)
+    outputs = report.outputs(args.save)
+    if clash := {path.resolve() for path in args.files} & {path.resolve() for path in outputs}:
+        raise UserError(f"{clash.pop()} is both input and output", "name another --save")
+    for path in outputs:
+        check_writable(path)
     rows = [describe.row(path, args.arch) for path in args.files]
     written = report.write(rows, args.save, args.units)
     if args.save.with_suffix(".png") not in written:

@@ -82,16 +82,16 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _sensitivity(args: argparse.Namespace) -> dict[str, Any]:
-    from engine import datasets, device, loop
+    from engine import device, loop
+    from engine.experiment import open_data
     from prune.load import load
     from scripts.sensitivity import table
 
     if not args.file:
         raise UserError("--sensitivity needs a file", "name a float checkpoint")
     model, content = load(args.file, args)
-    where, known = device.choose(args.device), content["dataset"]
-    size = args.image_size or known["image_size"]
-    data = datasets.load(args.dataset or known["name"], args.data, where, size, args.val, args.num_workers)
+    where = device.choose(args.device)
+    data = open_data(args, where, content)
     model.to(where)
     whole = loop.evaluate(model, data.test, args.eval_batch_size).accuracy
     found: dict[str, dict[str, float]] = {}

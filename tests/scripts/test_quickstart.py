@@ -82,14 +82,11 @@ def test_a_step_that_fails_ends_it_with_its_exit_code(
     assert not Path("runs").exists()
 
 
-HINT_BUG = pytest.mark.xfail(strict=True, reason="the hint of prune.train names a command that makes another file")
 HINTED = ["prune.gc", "prune.train --refine", "prune.train --evaluate", "prune.normal_regular --arch slimming"]
-MISLED = ["prune.train --arch nin_gc --refine", "prune.train -sr --evaluate", "quant.wqaq --arch nin_gc --refine"]
+OTHERS = ["prune.train --arch nin_gc --refine", "prune.train -sr --evaluate", "quant.wqaq --arch nin_gc --refine"]
 
 
-@pytest.mark.parametrize(
-    "line", [*HINTED, "quant.ptq", "bn_merge --W 3", *(pytest.param(line, marks=HINT_BUG) for line in MISLED)]
-)
+@pytest.mark.parametrize("line", [*HINTED, *OTHERS, "quant.ptq", "bn_merge --W 3"])
 def test_who_begins_anywhere_and_follows_the_hints_arrives(line: str, workplace: Path, command: Command) -> None:
     """A missing input names the command that makes it: run that, then try again."""
     stack = [line]

@@ -153,21 +153,18 @@ def test_what_cannot_be_written_leaves_nothing_behind(target: str, saved: Path, 
     assert snapshot(saved) == before
 
 
-@pytest.mark.xfail(strict=True, reason="only the .md is checked beforehand; .md and .csv are written, then .json fails")
 def test_a_sibling_that_cannot_be_written_leaves_nothing_behind(saved: Path, command: Command) -> None:
     Path("out/table.json").mkdir(parents=True)
     refused(command("scripts.report", *FILES, "--save", "out/table.md"), 6, "out/table.json")
     assert [p.name for p in Path("out").iterdir()] == ["table.json"]
 
 
-@pytest.mark.xfail(strict=True, reason="--save may name an input: the checkpoint is replaced by a table")
 def test_a_checkpoint_is_not_overwritten_by_its_report(saved: Path, command: Command) -> None:
     before = Path(FILES[0]).read_bytes()
     command("scripts.report", *FILES, "--save", FILES[0])
     assert Path(FILES[0]).read_bytes() == before
 
 
-@pytest.mark.xfail(strict=True, reason="--save x.csv: the Markdown is written there, then overwritten by the CSV")
 def test_every_form_has_a_file_of_its_own(saved: Path, command: Command) -> None:
     for suffix in (".csv", ".json", ".png"):
         done = command("scripts.report", FILES[0], "--save", f"table{suffix}")

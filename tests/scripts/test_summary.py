@@ -127,9 +127,6 @@ def test_sensitivity_of_what_has_none(trained: Path, command: Command) -> None:
         assert [line.split(" ")[0] for line in done.err.splitlines()] == ["error:", "hint:"]
 
 
-@pytest.mark.xfail(
-    strict=True, raises=KeyError, reason="the data set of the original's files is 'unknown', no reader's name"
-)
 def test_sensitivity_of_a_file_of_the_original(
     workplace: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,9 +140,6 @@ def test_sensitivity_of_a_file_of_the_original(
     assert command(*line).code in (0, 2)
 
 
-@pytest.mark.xfail(
-    strict=True, raises=IndexError, reason="a data set with more classes than the network is not refused"
-)
 @pytest.mark.parametrize("line", ["scripts.summary --sensitivity", "prune.train --evaluate"])
 def test_pictures_of_more_classes_than_the_network_has(line: str, workplace: Path, command: Command) -> None:
     torch.save(models.build("slimming", [8, 8, 8], classes=2).state_dict(), "two.pth")
