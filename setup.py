@@ -10,7 +10,7 @@ setup(
     description="Make a convolutional network small and fast in stages: prune, quantize, merge, deploy",
     license="MIT",
     python_requires=">=3.10",
-    packages=find_packages(include=["engine*", "models*", "quant*", "prune*", "bn_merge*", "deploy*", "scripts*"]),
+    packages=find_packages(include=["engine*", "models*", "quant*", "prune*", "bn_merge*", "scripts*"]),
     package_data={"scripts": ["*.sh"]},
     install_requires=[
         "torch>=2.10",  # weights_only of older ones could be bypassed: CVE-2026-24747
@@ -18,7 +18,6 @@ setup(
         "numpy>=1.26",
         "tqdm>=4.60",
         "scikit-learn>=1.3",
-        "safetensors>=0.4",
     ],
     extras_require={"report": ["matplotlib>=3.8"], "dev": DEV},
 )

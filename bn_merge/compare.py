@@ -79,8 +79,8 @@ def _parent(path: Path, content: dict[str, Any]) -> Path:
     from engine.checkpoint import sha256
 
     wanted = content["provenance"]["parent_sha256"]
-    named = path.with_name(Path(content["provenance"]["parent"] or "").name)
-    for candidate in [named, *sorted(path.parent.glob("*.pth"))]:
+    recorded = Path(content["provenance"]["parent"] or "")
+    for candidate in [recorded, path.with_name(recorded.name), *sorted(path.parent.glob("*.pth"))]:
         if candidate.is_file() and sha256(candidate) == wanted:
             return candidate
     raise UserError(

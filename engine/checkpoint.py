@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import shlex
 import sys
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -30,6 +31,7 @@ class Origin:
     command: tuple[str, ...]
     seed: int
     parent: Path | None = None
+    parent_sha256: str | None = None
 
 
 FORMAT, FORMAT_VERSION = "model-compression", 1
@@ -73,11 +75,11 @@ def make(
 def provenance(origin: Origin) -> dict[str, Any]:
     """Command, versions, seed and the parent's hash; no clock times, so equal runs write equal bytes."""
     return {
-        "command": " ".join(map(_relative, origin.command)),
+        "command": shlex.join(map(_relative, origin.command)),
         "versions": versions(),
         "seed": origin.seed,
         "parent": _relative(str(origin.parent)) if origin.parent else None,
-        "parent_sha256": sha256(origin.parent) if origin.parent else None,
+        "parent_sha256": origin.parent_sha256,
     }
 
 
@@ -114,7 +116,7 @@ def load(path: Path) -> Checkpoint:
     if not checked:
         if content.get("format") == FORMAT:
             raise bad(path, "has lost its checksums; damage could not be noticed")
-        print(f"notice: {path} carries no checksums; write it anew with python -m scripts.convert", file=sys.stderr)
+        print(f"notice: {path} carries no checksums: damage to it could not be noticed", file=sys.stderr)
     if content.get("format") == FORMAT:
         if content.get("format_version") != FORMAT_VERSION:
             raise bad(
@@ -123,7 +125,9 @@ def load(path: Path) -> Checkpoint:
                 "upgrade",
             )
         missing = [
-            key for key in ("arch", "arch_args", "cfg", "transforms", "dataset", "metrics") if key not in content
+            key
+            for key in ("arch", "arch_args", "cfg", "transforms", "dataset", "metrics", "provenance")
+            if key not in content
         ]
         if missing:
             raise bad(path, f"lacks {', '.join(missing)}")

@@ -38,8 +38,8 @@ class Split(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The pictures in order, unaltered: (B, 3, H, W) float, and their labels (B,)."""
+    def batches(self, size: int, order: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """The pictures in order (or those of `order`, numbers), unaltered: (B, 3, H, W) float, and their labels (B,)."""
 
     def training_batches(self, size: int, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """One epoch, shuffled, shifted and mirrored; a pure function of (seed, epoch), on any device."""
@@ -60,9 +60,9 @@ class TensorSplit:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        for start in range(0, len(self), size):
-            part = slice(start, start + size)
+    def batches(self, size: int, order: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        for start in range(0, len(self) if order is None else len(order), size):
+            part = slice(start, start + size) if order is None else order[start : start + size].to(self.device)
             yield normalise(self.images[part], self.info), self.labels[part]
 
     def training_batches(self, size: int, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -45,6 +45,9 @@ def choose(name: str = "auto") -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: no GPU that torch can use", "leave --device at auto, or use --cpu")
+    if name == "cuda":
+        torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32: TF32 keeps 10 bits of a mantissa
+        torch.backends.cuda.matmul.allow_tf32 = False
     return torch.device(name)
 
 
@@ -54,7 +57,10 @@ def has_bf16(device: torch.device) -> bool:
 
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if not torch.backends.mkldnn.is_available():
+        return False
+    checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(check() for check in checks if check)
 
 
 def precision(name: str, device: torch.device, quantized: bool = False) -> str:

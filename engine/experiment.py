@@ -18,7 +18,7 @@ from engine.data import Data
 from engine.errors import BAD_CHECKPOINT, USAGE, UserError
 from engine.files import check_writable
 from engine.folder import RunFolder
-from engine.recipe import SEED, Recipe
+from engine.recipe import Recipe
 
 SAVED = Path("models_save")
 
@@ -41,6 +41,7 @@ class Experiment:
         if source and self.save.resolve() == source.resolve() and not args.overwrite:
             raise UserError(f"{self.save} is both input and output", "name another --save, or add --overwrite")
         check_writable(self.save)
+        self.source_sha256 = checkpoint.sha256(source) if source else None  # now: it may be replaced while we train
         self.device = device.choose(args.device)
         torch.manual_seed(args.seed)
 
@@ -58,13 +59,10 @@ class Experiment:
         recipe: Recipe,
         quantized: bool = False,
         stage: dict[str, Any] | None = None,
-        seed_recipe: Recipe = SEED,
         **hooks: Callable,
     ) -> tuple[list[loop.Row], Recipe]:
         """Fit with the flags' changes to `recipe`, in a run folder; returns the rows of metrics."""
         args = self.args
-        if args.recipe == "seed":
-            recipe = seed_recipe
         recipe = recipe.changed(epochs=args.epochs, lr=args.lr, weight_decay=args.wd, batch_size=args.train_batch_size)
         precision = device.precision(args.precision, self.device, quantized)
         config = loop.FitConfig(recipe, args.seed, precision, args.eval_batch_size, args.quiet)
@@ -93,9 +91,10 @@ class Experiment:
             **{k: list(v) if isinstance(v, tuple) else v for k, v in asdict(recipe).items()},
             "seed": self.args.seed,
             "precision": precision,
-            "dataset": data.info.label,
+            **{f"data_{k}": list(v) if isinstance(v, tuple) else v for k, v in asdict(data.info).items()},
+            "device": self.device.type,
             "val": self.args.val,
-            "source_sha256": checkpoint.sha256(self.source) if self.source else None,
+            "source_sha256": self.source_sha256,
             **stage,
         }
 
@@ -135,7 +134,7 @@ class Experiment:
         metrics: dict[str, Any], transforms: list[dict[str, Any]],
     ) -> Path:  # fmt: skip
         """Save the checkpoint; the last thing a command does."""
-        origin = Origin(self.args.command, self.args.seed, self.source)
+        origin = Origin(self.args.command, self.args.seed, self.source, self.source_sha256)
         checkpoint.save(
             self.save,
             checkpoint.make(model, arch, arch_args, data.info, metrics, transforms, origin),
@@ -159,10 +158,16 @@ def open_data(args: argparse.Namespace, where: torch.device, content: Checkpoint
         args.dataset or known.get("name", "auto"),
         args.data,
         where,
-        args.image_size or (known.get("image_size") if not args.dataset else None),
+        args.image_size or (known.get("image_size") if args.dataset in (None, known.get("name")) else None),
         args.val,
         args.num_workers,
     )
+    if known and known["classes"] != data.info.classes:
+        raise UserError(
+            f"{data.info.label} has {data.info.classes} classes, the file was made for {known['classes']}",
+            "name the data set that the network was made for with --dataset and --data",
+            BAD_CHECKPOINT,
+        )
     asked = getattr(args, "classes", None)
     if content and asked not in (None, content["arch_args"]["classes"]):
         raise UserError(f"--classes {asked}, but the file has {content['arch_args']['classes']}", "leave --classes out")
@@ -192,7 +197,10 @@ def makes(command: str, arch: str | None) -> str:
 
 def without_evaluate(command: tuple[str, ...]) -> str:
     """The command line that makes the file which this one would judge."""
-    words = [w for w in command[2:] if not w.startswith("--evaluate")]
+    words = list(command[2:])
+    place = next(n for n, word in enumerate(words) if word.startswith("--evaluate"))
+    value = words[place] == "--evaluate" and place + 1 < len(words) and not words[place + 1].startswith("-")
+    del words[place : place + 1 + value]
     return " ".join(words)
 
 
@@ -203,6 +211,10 @@ def find(given: Path | str | None, default: Path, maker: str) -> Path:
         UserError: exit 3, naming the command that makes the missing file.
     """
     path = Path(given) if given else default
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError as fault:  # too long, or in a folder that may not be read
+        raise UserError(f"{path}: {fault.strerror}", "check the path", BAD_CHECKPOINT) from fault
+    if not there:
         raise UserError(f"{path}: no such file", f"make it with: python -m {maker}", BAD_CHECKPOINT)
     return path

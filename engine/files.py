@@ -22,12 +22,12 @@ def check_writable(path: Path) -> None:
     Raises:
         UserError: exit 6 if the folder cannot be made or written, or `path` is a folder.
     """
-    if path.is_dir():
-        raise UserError(f"cannot write {path}: it is a folder", "name a file with --save", CANNOT_WRITE)
-    folder = path.parent
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent  # the missing ones are made when there is something to put there
     try:
+        if path.exists() and not path.is_file():
+            raise UserError(f"cannot write {path}: it is no regular file", "name a file with --save", CANNOT_WRITE)
+        folder = path.resolve().parent
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent  # the missing ones are made when there is something to put there
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=folder)
         os.close(handle)
         os.unlink(name)
@@ -43,6 +43,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     """
     temporary = None
     try:
+        path = path.resolve()  # a link stays, what it points to is replaced
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         with os.fdopen(handle, "wb") as file:

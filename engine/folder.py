@@ -40,7 +40,10 @@ class RunFolder:
                 "wait for it, or name another folder with --run_dir",
                 LOCKED,
             ) from fault
-        for stale in path.glob(".*.tmp"):  # of a process that was killed while it wrote; the lock makes them ours
+        ours = ("state.pth", "metrics.csv", "flags.json", "versions.json", "curve.png")
+        for stale in (
+            file for name in ours for file in path.glob(f".{name}.*.tmp")
+        ):  # of a process that was killed while it wrote; the lock makes them ours
             stale.unlink(missing_ok=True)
         self._lock.truncate(0)
         self._lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")

@@ -66,7 +66,7 @@ def command(parser: Parser, body: Body, argv: Sequence[str] | None = None) -> in
             raise
         return _complain(f"{fault.name} is not installed", f"pip install '.[{extra}]'", errors.USAGE)
     except Exception as fault:
-        if "out of memory" in str(fault).lower():
+        if isinstance(fault, MemoryError) or any(w in str(fault).lower() for w in ("out of memory", "allocate memory")):
             return _complain("out of memory", "take a smaller --train_batch_size, or --cpu", errors.USAGE)
         raise
 

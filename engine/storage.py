@@ -86,11 +86,11 @@ def load(path: Path) -> tuple[Any, bool]:
 
 
 def _read(path: Path) -> bytes:
-    if not path.exists():
-        raise bad(path, "no such file", "check the path, or run the command that makes it")
-    if not path.is_file():
-        raise bad(path, "not a regular file", "name a .pth file")
     try:
+        if not path.exists():
+            raise bad(path, "no such file", "check the path, or run the command that makes it")
+        if not path.is_file():
+            raise bad(path, "not a regular file", "name a .pth file")
         return path.read_bytes()
     except OSError as fault:
         raise bad(path, f"cannot be read ({fault.strerror})", "check its permissions") from fault

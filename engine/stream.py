@@ -56,9 +56,9 @@ class StreamSplit:
                 self.pictures[index]
             raise
 
-    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        index = list(range(len(self)))
-        for images, labels in self._read([index[start : start + size] for start in range(0, len(self), size)]):
+    def batches(self, size: int, order: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        index = list(range(len(self))) if order is None else order.tolist()
+        for images, labels in self._read([index[start : start + size] for start in range(0, len(index), size)]):
             yield normalise(images, self.info), labels
 
     def training_batches(self, size: int, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -110,8 +110,13 @@ def rebuild(checkpoint: dict[str, Any], arch: str | None = None) -> Network:
     if not isinstance(cfg, list) or not all(type(w) is int and 0 < w <= 65536 for w in cfg):
         raise UserError(f"cfg {cfg!r} is not a list of channel counts", "make the file again", BAD_CHECKPOINT)
     try:
+        with torch.device("meta"):  # counted before any memory is taken
+            needed = sum(p.numel() for p in build(own, cfg, **checkpoint["arch_args"]).parameters())
+        stored = sum(t.numel() for t in checkpoint["state_dict"].values())
+        if needed > 2 * stored + 1000:
+            raise ValueError(f"cfg {cfg} asks for {needed:,} parameters, the file holds {stored:,} numbers")
         return build(own, cfg, **checkpoint["arch_args"])
-    except (UserError, TypeError) as fault:
+    except (UserError, TypeError, ValueError, RuntimeError) as fault:
         raise UserError(f"the network cannot be built: {fault}", "make the file again", BAD_CHECKPOINT) from fault
 
 
@@ -128,6 +133,11 @@ def load_weights(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
         f"{k} has shape {tuple(state[k].shape)}, not {tuple(own[k].shape)}"
         for k in own
         if k in state and state[k].shape != own[k].shape
+    ]
+    wrong += [
+        f"{k} is {state[k].dtype}, not {own[k].dtype}"
+        for k in own
+        if k in state and state[k].is_floating_point() != own[k].is_floating_point()
     ]
     if wrong:
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""

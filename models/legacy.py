@@ -30,6 +30,15 @@ def adopt(content: dict[str, Any], path: Path | str) -> dict[str, Any]:
     """
     if "format" in content:
         return content
+    try:
+        return _adopted(content, path)
+    except (TypeError, ValueError, KeyError, IndexError, RuntimeError, OverflowError) as fault:
+        raise UserError(
+            f"{path}: not a file of the original's kind ({fault})", "name another file", BAD_CHECKPOINT
+        ) from fault
+
+
+def _adopted(content: dict[str, Any], path: Path | str) -> dict[str, Any]:
     state = _without_prefix(content["state_dict"])
     state = {_renamed(key): value for key, value in state.items()}
     arch, cfg, more = _recognise(state, path)

@@ -104,9 +104,9 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _surely_moved(masked: Any, sliced: Any) -> int:
-    """Pictures whose answer differs though their two best logits are at least 1e-5 apart."""
+    """Pictures whose answer differs though their two best logits are at least 1e-5 (of the largest logit) apart."""
     best = masked.topk(2, dim=1).values
-    apart = best[:, 0] - best[:, 1] >= 1e-5
+    apart = best[:, 0] - best[:, 1] >= 1e-5 * masked.abs().max().clamp_min(1)
     return int(((masked.argmax(1) != sliced.argmax(1)) & apart).sum())
 
 

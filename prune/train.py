@@ -82,8 +82,8 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
         stage["s"] = s
     if args.from_scratch is not None:
         stage["from_scratch"] = True
-    chosen = recipe.for_float(data.info.name, refine=args.refine is not None)
-    identity = {**stage, "arch": arch, "cfg": list(model.cfg)}
+    chosen = recipe.SEED if args.recipe == "seed" else recipe.for_float(data.info.name, refine=args.refine is not None)
+    identity = {**stage, "arch": arch, "cfg": list(model.cfg), "arch_args": more}
     hooks: dict[str, Any] = {"penalty": penalty(s)} if s else {}
     rows, used = task.train(model, data, chosen, stage=identity, **hooks)
     judged = task.judge(model, data)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from engine.data import Split
+from engine.data import Split, generator
 from engine.errors import BAD_DATA, UserError
 from models.layers.functional import affine, affine_range
 from models.layers.quantizers import AffineActivation, Quantized
@@ -117,8 +117,8 @@ METHODS: dict[str, Callable[[Histogram, int, bool], tuple[float, float]]] = {
 
 
 @torch.no_grad()
-def calibrate(model: nn.Module, split: Split, method: str, pictures: int, batch: int = 128) -> None:
-    """Set every AffineActivation range of `model` from the first `pictures` of `split`, two passes in eval mode.
+def calibrate(model: nn.Module, split: Split, method: str, pictures: int, seed: int = 1, batch: int = 128) -> None:
+    """Set every AffineActivation range of `model` from `pictures` of `split`, drawn by `seed`, two passes in eval mode.
 
     The ranges are those of the float activations: quantizers pass their input on while they are looked at.
 
@@ -128,22 +128,26 @@ def calibrate(model: nn.Module, split: Split, method: str, pictures: int, batch:
     quantizers = [m for m in model.modules() if isinstance(m, AffineActivation)]
     if not len(split) or pictures < 1:
         raise UserError("calibration needs at least one picture", "give more with --calibration_pictures", BAD_DATA)
+    if not quantizers:
+        return
+    # drawn, not the first ones: folders are read class by class
+    order = torch.randperm(len(split), generator=generator(seed, 0))[:pictures]
     ranges: dict[int, tuple[float, float]] = {}
 
     def widen(number: int, x: Tensor) -> None:
         low, high = ranges.get(number, (0.0, 0.0))
         ranges[number] = (min(low, x.min().item()), max(high, x.max().item()))
 
-    _watch(model, quantizers, split, pictures, batch, widen)
+    _watch(model, quantizers, split, order, batch, widen)
     histograms = [Histogram(*ranges[number]) for number in range(len(quantizers))]
-    _watch(model, quantizers, split, pictures, batch, lambda number, x: histograms[number].add(x))
+    _watch(model, quantizers, split, order, batch, lambda number, x: histograms[number].add(x))
     for quantizer, histogram in zip(quantizers, histograms, strict=True):
         low, high = METHODS[method](histogram, quantizer.bits, quantizer.symmetric)
         quantizer.set_range(torch.tensor(low), torch.tensor(high))
 
 
 def _watch(
-    model: nn.Module, quantizers: list[AffineActivation], split: Split, pictures: int, batch: int,
+    model: nn.Module, quantizers: list[AffineActivation], split: Split, order: Tensor, batch: int,
     look: Callable[[int, Tensor], None],
 ) -> None:  # fmt: skip
     """Run pictures through the network, showing each quantizer's input and leaving it unquantized."""
@@ -159,12 +163,8 @@ def _watch(
     was_training = model.training
     model.eval()
     try:
-        left = pictures
-        for images, _ in split.batches(min(batch, pictures)):
-            model(images[:left])
-            left -= len(images)
-            if left <= 0:
-                break
+        for images, _ in split.batches(batch, order):
+            model(images)
     finally:
         model.train(was_training)
         for handle in handles:

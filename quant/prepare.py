@@ -81,7 +81,7 @@ def prepare(model: Network, spec: QuantSpec) -> Network:
         for norm in model.modules():
             if isinstance(norm, nn.BatchNorm2d):
                 norm.momentum = spec.bn_momentum
-    return model
+    return model.to(next(model.parameters()).device)  # new state goes where the weights are
 
 
 def freeze_late(epochs: int) -> Callable[[nn.Module, int], None]:

@@ -63,12 +63,12 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
     content = legacy.adopt(checkpoint.load(source), source)
     model = models.restore(content, args.arch)
     prefix = content["arch"].rpartition(":")[2]
-    task = Experiment(args, SAVED / f"{prefix}_ptq_{args.calibrate}.pth", source)
+    task = Experiment(args, SAVED / f"{prefix}_ptq_{args.calibrate}{_suffix(args)}.pth", source)
     data = task.data(content)
     spec = affine(args.Wbits, args.Abits, args.q_type, True, args.per_channel).at_ends(*model.ends)
     quantized = prepare(model, replace(spec, bn_momentum=None)).to(task.device)
     before = task.judge(model, data)
-    calibrate(quantized, data.train, args.calibrate, args.calibration_pictures)
+    calibrate(quantized, data.train, args.calibrate, args.calibration_pictures, args.seed)
     after = task.judge(quantized, data)
     stage = {
         "stage": "quantize", "spec": spec.to_dict(),
@@ -81,6 +81,12 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
         f"on {data.info.label} ({len(data.test):,} pictures), {stage['pictures']} pictures looked at, nothing trained"
     )
     return {"text": text, "path": path, "accuracy_before": before.accuracy, "accuracy": after.accuracy}
+
+
+def _suffix(args: argparse.Namespace) -> str:
+    """What of the settings is not the default, for the file's name."""
+    bits = "" if (args.Wbits, args.Abits) == (8, 8) else f"_w{args.Wbits}a{args.Abits}"
+    return bits + ("" if args.q_type == 1 else "_q0") + ("" if args.per_channel else "_tensor")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

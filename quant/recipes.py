@@ -20,7 +20,8 @@ def for_spec(spec: QuantSpec, dataset: str, refine: bool) -> Recipe:
     low = {spec.weight.kind, spec.activation.kind} & {"binary", "ternary"}
     if low:
         return Recipe(epochs, batch, "adam", 5e-3, 0.0, label_smoothing=smoothing)
-    return Recipe(epochs, batch, "sgd", 0.02 if refine else 0.05, label_smoothing=smoothing)
+    rate = 0.01 if spec.weight.kind == "affine" else 0.02
+    return Recipe(epochs, batch, "sgd", rate if refine else 0.05, label_smoothing=smoothing)
 
 
 def seed(spec: QuantSpec, arch: str) -> Recipe:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import models
 from engine import checkpoint
+from engine.errors import BAD_CHECKPOINT, UserError
 from models import legacy
 from models.channels import Network
 from models.layers.fold import Flip, merged
@@ -34,7 +35,12 @@ def restore(content: dict[str, Any], arch: str | None = None) -> Network:
     """
     model = models.rebuild(content, arch)
     if spec := spec_of(content):
-        model = prepare(model, spec)
+        try:
+            model = prepare(model, spec)
+        except UserError as fault:
+            raise UserError(
+                f"the file's quantization does not fit its network: {fault}", fault.hint, BAD_CHECKPOINT
+            ) from fault
     if any(t["stage"] == "merge" for t in content["transforms"]):
         merged_shell(model, content["state_dict"])
     models.load_weights(model, content["state_dict"])

@@ -58,15 +58,16 @@ def body(args: argparse.Namespace, spec: Any) -> dict[str, Any]:
     spec = spec.at_ends(*model.ends)
     model = prepare(model, spec)
     recipe = recipes.for_spec(spec, data.info.name, refine=source is not None)
+    if args.recipe == "seed":
+        recipe = recipes.seed(spec, arch)
     stage = {"stage": "quantize", "spec": spec.to_dict()}
     hooks: dict[str, Any] = {}
     if spec.weight.kind in ("binary", "ternary"):
         hooks["constrain"] = clip_latent
     if spec.activation.kind == "affine":
         hooks["on_epoch"] = freeze_late(args.epochs or recipe.epochs)
-    identity = {**stage, "arch": arch, "cfg": list(model.cfg)}
-    rows, used = task.train(model, data, recipe, quantized=True, stage=identity,
-                            seed_recipe=recipes.seed(spec, arch), **hooks)  # fmt: skip
+    identity = {**stage, "arch": arch, "cfg": list(model.cfg), "arch_args": more}
+    rows, used = task.train(model, data, recipe, quantized=True, stage=identity, **hooks)
     judged = task.judge(model, data)
     before = content["transforms"] if content else []
     path = task.write(model, arch, more, data, task.metrics(judged, data),

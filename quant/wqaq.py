@@ -45,7 +45,9 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
     if args.quantizer == "dorefa" and given:
         raise UserError(f"{given[0]} is for --quantizer affine, not dorefa", "give one of them")
     if args.quantizer != "affine" and not given:
-        return stage.body(args, QuantSpec(quantizer(args.Wbits), quantizer(args.Abits)))
+        activation = quantizer(args.Abits, **({"ste": "saturate"} if args.Abits in ("t", "b") else {}))
+        order = "bacp" if args.Abits == "b" else "cbap"  # as quant.wbwtab has them
+        return stage.body(args, QuantSpec(quantizer(args.Wbits), activation, order=order))
     if {args.Wbits, args.Abits} & {"t", "b"} or args.Wbits == 32:
         raise UserError("affine quantization has weights of 2 to 8 bits and activations of 2 to 8 or 32", "see --help")
     q_type = 1 if args.q_type is None else args.q_type

@@ -8,6 +8,7 @@ import importlib
 import io
 import itertools
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,6 +57,9 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
     from engine.files import check_writable, write_text
 
     check_writable(args.save)
+    save, place = args.save.resolve(), Path("runs/combinations")
+    place.mkdir(parents=True, exist_ok=True)
+    os.chdir(place)  # a folder of its own: the user's models_save/ is left alone
     lines = [
         "| network | W x A or family | accuracy | merged | same answer | largest logit difference |",
         "|---|---|---|---|---|---|",
@@ -77,8 +81,8 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
                 flag = "--model" if line.startswith("quant.ptq") else f"--epochs {args.epochs} --refine"
                 lines.append(_merged(f"{label} | {name}", _run(f"{line} {flag} {base['path']}")))
                 print(lines[-1], file=sys.stderr, flush=True)
-    write_text(args.save, "\n".join(lines) + "\n")
-    return {"text": "\n".join(lines), "path": args.save}
+    write_text(save, "\n".join(lines) + "\n")
+    return {"text": "\n".join(lines), "path": save}
 
 
 def _merged(label: str, made: dict[str, Any]) -> str:

@@ -66,7 +66,9 @@ def test_provenance_names_the_parent_and_no_absolute_path(tmp_path: Path, monkey
     parent = tmp_path / "models_save" / "nin.pth"
     storage.save(parent, {"x": 1})
     found = checkpoint.provenance(
-        Origin(("python", "--model", str(parent), "--data", "/elsewhere/pictures"), 3, parent)
+        Origin(
+            ("python", "--model", str(parent), "--data", "/elsewhere/pictures"), 3, parent, checkpoint.sha256(parent)
+        )
     )
     assert found["command"] == "python --model models_save/nin.pth --data pictures"
     assert found["parent"] == "models_save/nin.pth"

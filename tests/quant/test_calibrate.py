@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import models
-from engine.data import DataInfo, TensorSplit
+from engine.data import DataInfo, TensorSplit, generator
 from engine.errors import BAD_DATA, UserError
 from models.layers.quantizers import AffineActivation
 from quant.calibrate import BINS, METHODS, Histogram, calibrate
@@ -156,7 +156,8 @@ def float_inputs(pictures: int) -> dict[str, Tensor]:
         whole.get_submodule(name).register_forward_pre_hook(
             lambda _, inputs, key=f"{name}.input_quantizer": seen.update({key: inputs[0].detach()})
         )
-    whole(next(split().batches(pictures))[0])
+    order = torch.randperm(40, generator=generator(1, 0))[:pictures]  # as seed 1 draws them
+    whole(next(split().batches(pictures, order))[0])
     return seen
 
 
@@ -178,12 +179,22 @@ def test_calibration_sets_every_range_and_moves_nothing_else(method: str, bn_fol
 
 
 @pytest.mark.parametrize("pictures", [1, 30, 40])
-def test_minmax_is_the_range_of_the_first_pictures_before_any_rounding(pictures: int) -> None:
+def test_minmax_is_the_range_of_the_drawn_pictures_before_any_rounding(pictures: int) -> None:
     model, expected = prepared(a_bits=2), float_inputs(pictures)
     calibrate(model, split(), "minmax", pictures, batch=7)
     for name, quantizer in quantizers(model).items():
         torch.testing.assert_close(quantizer.low, expected[name].min().clamp_max(0))
         torch.testing.assert_close(quantizer.high, expected[name].max().clamp_min(0))
+
+
+def test_pictures_are_drawn_from_every_class_of_an_ordered_set() -> None:
+    part, seen = split(400), list[Tensor]()
+    part.labels = torch.arange(400) // 40  # class after class, as folders are read
+    whole = part.batches
+    part.batches = lambda size, order=None: (seen.append(part.labels[order]), whole(size, order))[1]
+    calibrate(prepared(), part, "minmax", 100)
+    assert len(seen[0]) == 100
+    assert set(seen[0].tolist()) == set(range(10))
 
 
 def test_each_form_is_set_as_its_own_bits_and_symmetry_ask() -> None:

@@ -81,7 +81,8 @@ def test_every_trick_reaches_the_file(refined: Command) -> None:
 def test_quantizing_without_training(refined: Command, line: str) -> None:
     result = refined("quant.ptq", *line.split(), "--calibration_pictures", "100", "--cpu")
     assert result.code == 0, result.err
-    assert result.path == f"models_save/nin_ptq_{line.split()[1]}.pth"
+    other = "_w4a4_q0_tensor" if "--Wbits" in line else ""  # what is not the default is in the name
+    assert result.path == f"models_save/nin_ptq_{line.split()[1]}{other}.pth"
     content = contract(result.path, "train", "prune", "refine", "quantize")
     assert (content["transforms"][-1]["calibrate"], content["transforms"][-1]["pictures"]) == (line.split()[1], 100)
     old = torch.load("models_save/nin_refine.pth", weights_only=True)["state_dict"]
