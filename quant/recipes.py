@@ -32,3 +32,21 @@ def seed(spec: QuantSpec, arch: str) -> Recipe:
     if spec.bn_fold:
         steps = (8, 12, 20, 25) if arch == "nin_gc" else (12, 15, 25)
     return replace(SEED, epochs=30, steps=steps)
+
+
+def table(dataset: str, original: bool = False) -> dict[str, str]:
+    """Every recipe in words, by family: what results must be told apart by."""
+    from engine.recipe import for_float
+    from quant.spec import affine, quantizer
+
+    specs = {
+        "dorefa": QuantSpec(quantizer(4), quantizer(4)),
+        "ternary and binary": QuantSpec(quantizer("b"), quantizer("b")),
+    }
+    folds = {f"affine{', BN folded' * fold}": affine(8, 8, 1, fold) for fold in (False, True)}
+    if original:
+        return {"float": str(SEED), **{name: str(seed(spec, "nin")) for name, spec in {**specs, **folds}.items()}}
+    found = {"float": for_float(dataset), "refining": for_float(dataset, refine=True)}
+    for name, spec in {**specs, **folds}.items():
+        found |= {name: for_spec(spec, dataset, False), f"{name}, refining": for_spec(spec, dataset, True)}
+    return {name: str(recipe) for name, recipe in found.items()}

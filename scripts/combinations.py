@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import importlib
-import io
 import itertools
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -15,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine import flags, run
-from engine.errors import UserError
+from scripts import chain
 
 EXAMPLES = ("scripts.combinations", "scripts.combinations --epochs 2 --save runs/combinations.md")
 
@@ -65,44 +61,33 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
         "|---|---|---|---|---|---|",
     ]
     for w, a in itertools.product(KINDS, repeat=2):
-        made = _run(
+        made = chain.result(
             f"quant.wqaq --Wbits {w} --Abits {a} --dataset digits --cfg {CFG['nin']} --epochs {args.epochs} --seed 1"
         )
         lines.append(_merged(f"nin 1/4 width | w{w}a{a}", made))
         print(lines[-1], file=sys.stderr, flush=True)
     for arch, cfg in CFG.items():
-        _run(f"prune.train --arch {arch} -sr --dataset digits --cfg {cfg} --epochs {3 * args.epochs}")
-        _run("prune.normal_regular --percent 0.5" if arch == "nin" else "prune.gc --percent 0.4")
-        refined = _run(f"prune.train --arch {arch} --refine --epochs {2 * args.epochs}")
-        whole = _run(f"prune.train --arch {arch} --dataset digits --cfg {cfg} --epochs {3 * args.epochs}")
+        chain.result(f"prune.train --arch {arch} -sr --dataset digits --cfg {cfg} --epochs {3 * args.epochs}")
+        chain.result("prune.normal_regular --percent 0.5" if arch == "nin" else "prune.gc --percent 0.4")
+        refined = chain.result(f"prune.train --arch {arch} --refine --epochs {2 * args.epochs}")
+        whole = chain.result(f"prune.train --arch {arch} --dataset digits --cfg {cfg} --epochs {3 * args.epochs}")
         for label, base in ((f"{arch} 1/4 width, pruned, refined", refined), (f"{arch} 1/4 width", whole)):
             lines.append(_merged(f"{label} | float", base))
             for name, line in FAMILIES:
                 flag = "--model" if line.startswith("quant.ptq") else f"--epochs {args.epochs} --refine"
-                lines.append(_merged(f"{label} | {name}", _run(f"{line} {flag} {base['path']}")))
+                lines.append(_merged(f"{label} | {name}", chain.result(f"{line} {flag} {base['path']}")))
                 print(lines[-1], file=sys.stderr, flush=True)
     write_text(save, "\n".join(lines) + "\n")
     return {"text": "\n".join(lines), "path": save}
 
 
 def _merged(label: str, made: dict[str, Any]) -> str:
-    merged = _run(f"bn_merge --model {made['path']}")
-    found = _run(f"bn_merge.compare {merged['path']}")
+    merged = chain.result(f"bn_merge --model {made['path']}")
+    found = chain.result(f"bn_merge.compare {merged['path']}")
     return (
         f"| {label} | {made['accuracy']:.2f} % | {found['accuracy']:.2f} % | "
         f"{found['agree']} of {found['pictures']} | {found['largest_logit_difference']:.1e} |"
     )
-
-
-def _run(line: str) -> dict[str, Any]:
-    """One command with --json, in this process."""
-    module, *argv = line.split()
-    command = importlib.import_module("bn_merge.__main__" if module == "bn_merge" else module)
-    with contextlib.redirect_stdout(io.StringIO()) as out:
-        code = command.main([*argv, "--json", "--quiet"])
-    if code:
-        raise UserError(f"python -m {line} ended with exit code {code}", "see its error above", code)
-    return json.loads(out.getvalue())
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
-import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -13,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine import flags, run
-from engine.errors import UserError
+from scripts import chain
 
 EXAMPLES = ("scripts.quickstart", "scripts.quickstart --precision fp32")
 
@@ -69,19 +67,10 @@ def _chain(args: argparse.Namespace, count: int) -> None:
         if line.startswith("prune.train"):
             line += f" --precision {args.precision}"
         print(f"\n[{number}/{count}] {what}\n$ python -m {line}", flush=True)
-        _call(line)
+        chain.call(line)
     files = " ".join(f"models_save/{name}.pth" for *_, name in STEPS)
     print(f"\n[{count}/{count}] the table", flush=True)
-    _call(f"scripts.report {files} --save report.md")
-
-
-def _call(line: str) -> None:
-    """Run one command of the chain in this process, as a shell would in one of its own."""
-    module, *argv = shlex.split(line)
-    command = importlib.import_module("bn_merge.__main__" if module == "bn_merge" else module)
-    code = command.main(argv)
-    if code:
-        raise UserError(f"python -m {line} ended with exit code {code}", "see its error above", code)
+    chain.call(f"scripts.report {files} --save report.md")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

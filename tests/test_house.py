@@ -109,7 +109,7 @@ def test_modules_are_imported_by_name_in_few_places() -> None:
     places = {
         name for name in sources() for called, _ in calls(name) if called.endswith(("import_module", "__import__"))
     }
-    assert places <= {"models", "scripts.quickstart", "scripts.combinations"}
+    assert places <= {"models", "scripts.chain"}
 
 
 def test_the_walk_sees_imports_wherever_they_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
