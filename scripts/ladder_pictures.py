@@ -47,32 +47,20 @@ def curves(rows: Rows) -> Figure | None:
 
 
 def size(rows: Rows) -> Figure | None:
-    """Accuracy against counted bytes, a colour a family."""
+    """Accuracy against counted bytes, a number a row, a colour a family."""
     if not rows:
         return None
-    figure, axis = pyplot.subplots(figsize=(10, 6.5), layout="constrained")
-    for number, title in enumerate(FAMILIES):
-        some = [r for r in rows if family(r["row"]) == title]
-        axis.plot(
-            [r["bytes_counted"] / 1e6 for r in some],
-            [r["accuracy"] for r in some],
-            "o",
-            color=f"C{number}",
-            label=title,
-        )
-    entries = []
+    figure, axis = pyplot.subplots(figsize=(12, 7.5), layout="constrained")
+    colours = {title: f"C{number}" for number, title in enumerate(FAMILIES)}
     for number, row in enumerate(rows, 1):
-        axis.annotate(
-            str(number), (row["bytes_counted"] / 1e6, row["accuracy"]), (4, 4), textcoords="offset points", fontsize=8
-        )
-        entries.append(f"{number}  {row['label']}")
+        place = (row["bytes_counted"] / 1e6, row["accuracy"])
+        axis.plot(*place, "o", color=colours[family(row["row"])], label=f"{number}  {row['label']}")
+        axis.annotate(str(number), place, (4, 4), textcoords="offset points", fontsize=8)
     axis.set_xscale("log")
     axis.set(xlabel="size in MB (stored bits / 8e6, log scale)", ylabel="accuracy in %",
              title=f"accuracy against size: {rows[0]['dataset']}")  # fmt: skip
     axis.grid(alpha=0.3, which="both")
-    axis.legend(loc="lower right", fontsize=8)
-    figure.text(1.0, 0.98, "\n".join(entries), fontsize=7, va="top")
-    figure.set_size_inches(10, 6.5)
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, frameon=False)
     return figure
 
 
@@ -87,6 +75,6 @@ def kept(rows: Rows) -> Figure | None:
         bars = axis.bar(places, row["cfg"], color="C0", label="kept")
         axis.bar_label(bars, fontsize=8)
         axis.set(title=row["label"], ylabel="channels", xticks=list(places))
-        axis.legend(fontsize=8, loc="upper left")
+        axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     axes[-1, 0].set_xlabel("layer")
     return figure

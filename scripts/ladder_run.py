@@ -84,7 +84,8 @@ class Runner:
                         ended(node)
                 if time.monotonic() >= self.deadline:
                     return False
-                for node in self._ready(waiting)[: self.jobs - len(running)]:
+                free = self.jobs - len(running)
+                for node in self._ready(waiting)[:free] if free else ():
                     waiting.remove(node)
                     running[node] = self._start(node)
                 time.sleep(0.1)
