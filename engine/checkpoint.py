@@ -6,6 +6,11 @@ how a network is rebuilt from it in models and quant.
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # python -m engine.checkpoint inspect F; up here, so that --help needs no torch
+    from engine.inspection import main
+
+    raise SystemExit(main())
+
 import hashlib
 import os
 import platform
@@ -19,7 +24,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from engine import storage
+from engine import schema, storage
 from engine.data import DataInfo
 from engine.storage import bad
 
@@ -103,86 +108,50 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
 def load(path: Path) -> Checkpoint:
     """Read and check a checkpoint of ours or a file of the original's kind (a state_dict, bare or wrapped).
 
+    Unknown fields are ignored, so that later programs may add some.
+
     Raises:
         UserError: exit 3 for a missing, damaged, unsafe or non-finite file, or one of a newer format.
     """
     content, checked = storage.load(path)
     if isinstance(content, dict) and content and all(isinstance(v, torch.Tensor) for v in content.values()):
         content = {"state_dict": content}  # a bare state_dict
+    if isinstance(content, dict) and content.keys() >= {"identity", "optimizer", "model"}:
+        raise bad(path, "the state of a run, not a checkpoint", "name the file that the run wrote")
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         raise bad(path, "no state_dict in it; not a checkpoint")
-    if content.get("format") not in (None, FORMAT):
-        raise bad(path, f"format {content['format']!r} is not {FORMAT!r}")
-    if not checked:
-        if content.get("format") == FORMAT:
-            raise bad(path, "has lost its checksums; damage could not be noticed")
-        print(f"notice: {path} carries no checksums: damage to it could not be noticed", file=sys.stderr)
-    if content.get("format") == FORMAT:
-        if content.get("format_version") != FORMAT_VERSION:
-            raise bad(
-                path,
-                f"format version {content.get('format_version')!r}; this program reads {FORMAT_VERSION}",
-                "upgrade",
-            )
-        missing = [
-            key
-            for key in ("arch", "arch_args", "cfg", "transforms", "dataset", "metrics", "provenance")
-            if key not in content
-        ]
-        if missing:
-            raise bad(path, f"lacks {', '.join(missing)}")
-        _check_fields(path, content)
-    content["state_dict"] = {key: _tensor(path, key, value) for key, value in content["state_dict"].items()}
+    ours = content.get("format") is not None
+    if ours:
+        _check_format(path, content, checked)
+        schema.check_fields(path, content)
+    elif not checked:
+        print(
+            f"notice: {path}: no checksum in this format, damage to it could not be noticed; "
+            f"re-save with: python -m scripts.convert {shlex.quote(str(path))} NEW.pth",
+            file=sys.stderr,
+        )
+    content["state_dict"] = schema.tensors(path, content["state_dict"], path.stat().st_size)
     return content
 
 
-# What a stage says of itself; commands and reports rely on it.
-_STAGES = {"quantize": ("spec",), "prune": ("percent", "base", "cfg_before")}
+def _check_format(path: Path, content: Checkpoint, checked: bool) -> None:
+    """Refuse a file of another program, of a later version, or one that has lost what guards it."""
+    name, number = content["format"], content.get("format_version")
+    if name != FORMAT:
+        raise bad(path, f"format {str(name)[:40]!r} is not {FORMAT!r}")
+    if not checked:
+        raise bad(path, "has lost its checksums; damage could not be noticed")
+    if type(number) is int and number > FORMAT_VERSION:
+        raise bad(
+            path, f"format version {number}; this program reads {FORMAT_VERSION}", "upgrade this program to read it"
+        )
+    if type(number) is not int or number != FORMAT_VERSION:
+        raise bad(path, f"its format version is not {FORMAT_VERSION}")
 
 
-def _check_fields(path: Path, content: Checkpoint) -> None:
-    """Refuse fields of another form before anything is built from them."""
-    stages, dataset, arguments = content["transforms"], content["dataset"], content["arch_args"]
-    if not isinstance(stages, list) or not all(isinstance(t, dict) and isinstance(t.get("stage"), str) for t in stages):
-        raise bad(path, "its transforms are no list of stages")
-    for stage in stages:
-        lacking = [key for key in _STAGES.get(stage["stage"], ()) if key not in stage]
-        if lacking:
-            raise bad(path, f"its stage {stage['stage']} lacks {lacking[0]}")
-    wanted = {"name": str, "label": str, "classes": int, "image_size": int}
-    if not isinstance(dataset, dict) or any(type(dataset.get(key)) is not kind for key, kind in wanted.items()):
-        raise bad(path, "its dataset is not described")
-    if not 1 <= dataset["image_size"] <= 4096:
-        raise bad(path, f"its image size {dataset['image_size']} is out of range")
-    if not isinstance(arguments, dict) or type(arguments.get("classes")) is not int:
-        raise bad(path, "its arch_args name no number of classes")
-    if not isinstance(content["arch"], str) or not isinstance(content["metrics"], dict):
-        raise bad(path, "its arch or metrics have another form")
-    if not isinstance(content.get("best_acc"), float):
-        raise bad(path, "its best_acc is no number")
-
-
-def _tensor(path: Path, key: str, value: Any) -> torch.Tensor:
-    """Refuse what is no dense finite tensor of numbers; half, bfloat16 and float64 become float32."""
-    if not isinstance(key, str) or not isinstance(value, torch.Tensor):
-        raise bad(path, f"state_dict[{key!r}] is a {type(value).__name__}, not a tensor")
-    if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu" or value.is_complex():
-        raise bad(path, f"{key} is not a dense tensor of real numbers")
-    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-        raise bad(path, f"{key} claims shape {tuple(value.shape)} but stores fewer numbers")
-    if value.is_floating_point():
-        value = value.float()
-        wrong = ~torch.isfinite(value)
-        if wrong.any():
-            first = wrong.nonzero()[0].tolist()
-            raise bad(
-                path,
-                f"{key} holds {int(wrong.sum())} value(s) that are not finite, the first at {first}",
-                "take the checkpoint from before the run diverged",
-            )
-        if key.endswith("running_var") and (value < 0).any():
-            raise bad(path, f"{key} holds a negative variance", "take another checkpoint")
-    return value
+def has_checksums(path: Path) -> bool:
+    """Whether damage to this file would be noticed."""
+    return storage.load(path)[1]
 
 
 def sha256(path: Path) -> str:

@@ -1,13 +1,13 @@
 """Where pictures come from: CIFAR, the embedded digits, folders of the user's own.
 
-Each reader returns ((train images, labels), (test images, labels), DataInfo); images are uint8 (N, H, W, 3).
+Each reader returns ((train images, labels), (test images, labels), DataInfo); images are uint8 (N, H, W, 3), so that no
+pixel can be NaN or out of range, and labels are numbered by the reader (CIFAR's are checked, see cifar.py).
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -20,15 +20,19 @@ from torch import Tensor
 from engine.data import Data, DataInfo, TensorSplit, held_out
 from engine.errors import BAD_DATA, UserError
 
-CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-CIFAR100_MEAN, CIFAR100_STD = (0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)
 DIGITS_SHA256 = "0b7e9c3202d7bcd255d6a19a238d3743bf5e320ba74812a6679958a017c55382"
+CIFAR10_PLACES = ("cifar-10-batches-py", "cifar-10-python.tar.gz")
 IN_MEMORY_BYTES = 10**9
-DOWNLOAD_TIMEOUT_S = 5  # per attempt; several addresses may be tried within the 10 s allowed
+RESIZED_BYTES = 4 * 10**9  # what a set that cannot be streamed may grow to
 
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
 
 Channels = tuple[float, float, float]
+CIFAR: dict[str, tuple[str, Channels, Channels]] = {
+    "cifar10": ("CIFAR-10", (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar100": ("CIFAR-100", (0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
+}
+"""What each is called, and the mean and standard deviation of its channels."""
 Part = tuple[Tensor, Tensor]
 Read = tuple[Part, Part, DataInfo]
 
@@ -77,7 +81,7 @@ def _auto(root: Path, device: torch.device, image_size: int | None, val: int, wo
     try:
         return load("cifar10", root, device, image_size, val, workers)
     except UserError as fault:
-        if fault.code != BAD_DATA or (root / "cifar-10-batches-py").exists():
+        if fault.code != BAD_DATA or any((root / name).exists() for name in CIFAR10_PLACES):
             raise  # damaged pictures are a fault, not a reason to train on others
         rule = "=" * 78
         print(
@@ -90,43 +94,31 @@ def _auto(root: Path, device: torch.device, image_size: int | None, val: int, wo
 
 
 def _cifar(kind: str, root: Path, image_size: int | None) -> Read:
-    import torchvision
+    from engine import cifar
 
-    name = {"cifar10": "CIFAR10", "cifar100": "CIFAR100"}[kind]
-    reader = getattr(torchvision.datasets, name)
-    try:
-        parts = [reader(str(root), train=train) for train in (True, False)]
-    except RuntimeError:  # absent, or a checksum does not match
-        parts = _download(reader, name, root)
-    train, test = [(resize(torch.from_numpy(part.data), image_size), torch.tensor(part.targets)) for part in parts]
-    mean, std = (CIFAR_MEAN, CIFAR_STD) if kind == "cifar10" else (CIFAR100_MEAN, CIFAR100_STD)
-    label = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}[kind]
-    info = DataInfo(kind, label, len(parts[0].classes), train[0].shape[1], mean, std)
-    return train, test, info
+    check_size(cifar.PICTURES, image_size)
+    train, test = (
+        (resize(torch.from_numpy(np.ascontiguousarray(images)), image_size), torch.tensor(labels))
+        for images, labels in cifar.read(kind, root)
+    )
+    return train, test, describe(kind, train[0].shape[1])
 
 
-def _download(reader: type, name: str, root: Path) -> list:
-    """Fetch and check a CIFAR set; torchvision compares the md5 of the archive and of each batch file."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
-    try:
-        parts = [reader(str(root), train=train, download=True) for train in (True, False)]
-    except Exception as fault:  # urllib, socket, tarfile, md5: all mean that there are no pictures
-        reason = str(fault).splitlines()[0] if str(fault) else type(fault).__name__
-        raise UserError(
-            f"{name} is not under {root}/ and could not be downloaded ({reason})",
-            f"unpack its archive under {root}/, point --data at it, or take --dataset digits",
-            BAD_DATA,
-        ) from fault
-    finally:
-        socket.setdefaulttimeout(before)
-    return parts
+def describe(name: str, image_size: int) -> DataInfo:
+    """What is known of CIFAR or the digits without reading pictures from disk."""
+    if name == "digits":
+        return load("digits", image_size=image_size).info
+    from engine.cifar import CLASSES
+
+    label, mean, std = CIFAR[name]
+    return DataInfo(name, label, CLASSES[name], image_size, mean, std)
 
 
 def _digits(root: Path, image_size: int | None) -> Read:
     """scikit-learn's 1,797 real 8x8 digits, enlarged to 3x32x32; every fifth one is for testing."""
     from sklearn.datasets import load_digits
 
+    check_size(1797, image_size)
     digits = load_digits()
     raw = np.round(digits.images * (255 / 16)).astype(np.uint8)  # (N, 8, 8), values 0..16
     if hashlib.sha256(raw.tobytes() + digits.target.astype(np.int64).tobytes()).hexdigest() != DIGITS_SHA256:
@@ -150,14 +142,27 @@ READERS = {
 }
 
 
+def check_size(pictures: int, size: int | None) -> None:
+    """Refuse an --image_size at which a set kept in memory would take too much of it: exit 2."""
+    needed = pictures * (size or 0) ** 2 * 3
+    if needed > RESIZED_BYTES:
+        largest = int((RESIZED_BYTES / pictures / 3) ** 0.5)
+        raise UserError(
+            f"--image_size {size}: {pictures:,} pictures of that size would take {needed / 1e9:.1f} GB",
+            f"at most --image_size {largest} here; larger ones can be read from files, with --dataset imagefolder",
+        )
+
+
 def resize(images: Tensor, size: int | None) -> Tensor:
     """(N, H, W, 3) uint8 to side `size`, bilinear; None leaves the pictures alone."""
     if size is None or images.shape[1] == size:
         return images.contiguous()
-    scaled = torch.nn.functional.interpolate(
-        images.permute(0, 3, 1, 2).float(), (size, size), mode="bilinear", antialias=True
-    )
-    return scaled.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+    scaled = images.new_empty(len(images), size, size, 3)
+    for start in range(0, len(images), 1000):  # as floats they would take four times the room, twice over
+        part = images[start : start + 1000].permute(0, 3, 1, 2).float()
+        part = torch.nn.functional.interpolate(part, (size, size), mode="bilinear", antialias=True)
+        scaled[start : start + 1000] = part.round().clamp(0, 255).permute(0, 2, 3, 1)
+    return scaled
 
 
 def statistics(images: Tensor) -> tuple[Channels, Channels]:

@@ -6,8 +6,8 @@ What the fields of a checkpoint mean is in checkpoint.py. The one call of torch.
 from __future__ import annotations
 
 import io
-import pickle
 import re
+import struct
 import warnings
 import zipfile
 from pathlib import Path
@@ -15,11 +15,14 @@ from typing import Any
 
 import torch
 
+from engine import pickles
 from engine.errors import BAD_CHECKPOINT, UserError
 from engine.files import write_bytes
 
 MAX_MEMBERS = 10_000
+MAX_DEPTH, MAX_VALUES, MAX_BITS = 64, 1_000_000, 1024
 _RESAVE = "make the file again, or save a plain state_dict: torch.save(model.state_dict(), PATH)"
+_PLAINLY = "in the program that wrote it: torch.save(model.state_dict(), PATH), with plain Python numbers beside it"
 
 
 def bad(path: Path | str, what: str, hint: str = _RESAVE) -> UserError:
@@ -47,7 +50,8 @@ def load(path: Path) -> tuple[Any, bool]:
     """Read what `save` wrote, or another torch file of tensors and plain values, onto the CPU.
 
     Checks, before torch sees the bytes: a regular file, a zip whose members are stored uncompressed,
-    within the file's size and with matching checksums. No code from the file is ever run.
+    within the file's size and with matching checksums, and pickles that name nothing but what tensors need.
+    After it: values of plain kinds, nested no deeper than `MAX_DEPTH`. No code from the file is ever run.
 
     Returns:
         the content, and whether checksums vouch for it (old files may have none).
@@ -57,37 +61,26 @@ def load(path: Path) -> tuple[Any, bool]:
     """
     content = _read(path)
     if content[:4] == b"PK\x03\x04":
-        checked = _check_zip(path, content)
+        checked, inside = _check_zip(path, content)
     else:
-        checked = _check_legacy(path, content)
+        checked, inside = _check_legacy(path, content)
+    for pickled, count in inside:
+        _refuse_foreign(path, pickled, count)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's notices on old storages: not the user's concern
-            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True), checked
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        ValueError,
-        TypeError,
-        KeyError,
-        IndexError,
-        AttributeError,
-        EOFError,
-        RecursionError,
-        MemoryError,
-        OverflowError,
-        AssertionError,
-        UnicodeDecodeError,
-        NotImplementedError,
-        ImportError,
-        OSError,
-    ) as fault:
+            value = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as fault:  # a damaged or hostile pickle can make torch raise nearly anything
         raise _explain(path, fault) from fault
+    _check_plain(path, value)
+    return value, checked
 
 
 def _read(path: Path) -> bytes:
     try:
         if not path.exists():
+            if path.is_symlink():
+                raise bad(path, "a link to a file that is not there", "check where it points to")
             raise bad(path, "no such file", "check the path, or run the command that makes it")
         if not path.is_file():
             raise bad(path, "not a regular file", "name a .pth file")
@@ -96,8 +89,8 @@ def _read(path: Path) -> bytes:
         raise bad(path, f"cannot be read ({fault.strerror})", "check its permissions") from fault
 
 
-def _check_zip(path: Path, content: bytes) -> bool:
-    """Whether every member was compared with its checksum (torch can save without any)."""
+def _check_zip(path: Path, content: bytes) -> tuple[bool, list[tuple[bytes, int]]]:
+    """Whether every member was compared with its checksum (torch can save without any), and the pickles inside."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = archive.infolist()
@@ -119,13 +112,29 @@ def _check_zip(path: Path, content: bytes) -> bool:
             if not unchecked:
                 for member in filled:
                     archive.read(member)  # raises where a checksum does not match
-            return not unchecked
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError, OSError, RuntimeError) as fault:
+            inside = [(_stored(content, member), 1) for member in members if member.filename.endswith(".pkl")]
+            return not unchecked, inside
+    except (
+        zipfile.BadZipFile,
+        EOFError,
+        NotImplementedError,
+        ValueError,
+        OSError,
+        RuntimeError,
+        struct.error,
+    ) as fault:
         raise bad(path, f"damaged ({fault})", "copy or make the file again") from fault
 
 
-def _check_legacy(path: Path, content: bytes) -> bool:
-    """A file of torch before 1.6 (a bare pickle), or something that is no checkpoint at all."""
+def _stored(content: bytes, member: zipfile.ZipInfo) -> bytes:
+    """A member's bytes, with no regard to its checksum: behind its own header, whose two lengths are at byte 26."""
+    name, more = struct.unpack_from("<HH", content, member.header_offset + 26)
+    start = member.header_offset + 30 + name + more
+    return content[start : start + member.file_size]
+
+
+def _check_legacy(path: Path, content: bytes) -> tuple[bool, list[tuple[bytes, int]]]:
+    """A file of torch before 1.6 (five pickles and bare numbers), or something that is no checkpoint at all."""
     if not content:
         raise bad(path, "an empty file", "copy or make the file again")
     if content.startswith(b"version https://git-lfs"):
@@ -136,16 +145,46 @@ def _check_legacy(path: Path, content: bytes) -> bool:
         raise bad(path, "looks like a picture", "name a .pth file")
     if not content.startswith(b"\x80"):
         raise bad(path, "not a torch file", "name a .pth file")
-    return False
+    return False, [(content, 5)]
 
 
-def _explain(path: Path, fault: BaseException) -> UserError:
-    blocked = re.search(r"(?:GLOBAL|Unsupported global: GLOBAL|global:?) ([\w.]+)", str(fault))
+def _refuse_foreign(path: Path, pickled: bytes, count: int) -> None:
+    try:
+        name = pickles.foreign(pickled, count)
+    except ValueError as fault:
+        raise bad(path, f"not a torch file, or damaged ({_first_line(fault)})") from fault
+    if name and name.startswith("torch._"):
+        raise bad(path, f"holds {name}, but only dense tensors and plain values can be read")
+    if name:
+        raise bad(path, f"holds {name[:200]}, not just tensors and plain values; opening it could run code", _PLAINLY)
+
+
+def _check_plain(path: Path, value: Any) -> None:
+    """Refuse what would trouble those who read on: deep or endless nesting, other types, numbers without end."""
+    todo, met = [(value, 0)], 0
+    while todo:
+        item, depth = todo.pop()
+        met += 1
+        if depth > MAX_DEPTH or met > MAX_VALUES:
+            raise bad(path, "its values are nested too deep, or too many")
+        if isinstance(item, dict):
+            todo += [(part, depth + 1) for pair in item.items() for part in pair]
+        elif isinstance(item, (list, tuple, set)):
+            todo += [(part, depth + 1) for part in item]
+        elif isinstance(item, int):
+            if item.bit_length() > MAX_BITS:
+                raise bad(path, "holds a whole number of more digits than anything here has")
+        elif item is not None and not isinstance(item, (torch.Tensor, str, bytes, float)):
+            raise bad(path, f"holds a {type(item).__name__}, not just tensors and plain values", _PLAINLY)
+
+
+def _explain(path: Path, fault: Exception) -> UserError:
+    """What torch has against a file, in one line."""
+    blocked = re.search(r"(?:GLOBAL|global:?) ([\w.]+)", str(fault))
     if blocked:
-        return bad(
-            path,
-            f"holds {blocked[1]}, not just tensors and plain values; opening it could run code",
-            "in the program that wrote it: torch.save(model.state_dict(), PATH), with plain Python numbers beside it",
-        )
-    reason = (str(fault).splitlines() or [type(fault).__name__])[0][:200]
-    return bad(path, f"cannot be read as tensors and plain values ({reason})")
+        return bad(path, f"holds {blocked[1]}, not just tensors and plain values; opening it could run code", _PLAINLY)
+    return bad(path, f"cannot be read as tensors and plain values ({_first_line(fault)})")
+
+
+def _first_line(fault: Exception) -> str:
+    return (str(fault).splitlines() or [type(fault).__name__])[0][:200]

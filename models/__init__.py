@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from engine.errors import BAD_CHECKPOINT, UserError
+from models import legacy
 from models.channels import Network
 from models.layers.bnfold import BNFold_Conv2d_Q, Conv2d_Q
 from models.nin import nin, nin_3x3
@@ -50,7 +51,8 @@ def build(arch: str, cfg: Sequence[int] | None = None, classes: int = 10, **more
     try:
         model = function(cfg=cfg, classes=classes, **more)
     except ValueError as fault:
-        raise UserError(f"--cfg does not fit {arch}: {fault}", "see --help for the form of --cfg") from fault
+        own = f"its own widths: --cfg {','.join(map(str, NETWORKS[arch]().cfg))}" if arch in NETWORKS else "see --help"
+        raise UserError(f"--cfg does not fit {arch}: {fault}", own) from fault
     missing = [name for name in ("cfg", "ends", "channel_groups") if not hasattr(model, name)]
     if missing:
         raise UserError(
@@ -92,7 +94,7 @@ def restore(checkpoint: dict[str, Any], arch: str | None = None) -> Network:
             BAD_CHECKPOINT,
         )
     model = rebuild(checkpoint, arch)
-    load_weights(model, checkpoint["state_dict"])
+    load_weights(model, checkpoint["state_dict"], checkpoint["arch"])
     return model
 
 
@@ -116,12 +118,15 @@ def rebuild(checkpoint: dict[str, Any], arch: str | None = None) -> Network:
         if needed > 2 * stored + 1000:
             raise ValueError(f"cfg {cfg} asks for {needed:,} parameters, the file holds {stored:,} numbers")
         return build(own, cfg, **checkpoint["arch_args"])
-    except (UserError, TypeError, ValueError, RuntimeError) as fault:
+    except (UserError, TypeError, ValueError, RuntimeError, OverflowError) as fault:
         raise UserError(f"the network cannot be built: {fault}", "make the file again", BAD_CHECKPOINT) from fault
 
 
-def load_weights(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
+def load_weights(model: nn.Module, state: dict[str, torch.Tensor], arch: str | None = None) -> None:
     """Strict load with a message a person can use.
+
+    Args:
+        arch: the name that `model` was built by, so that weights of another network can be told by their shapes.
 
     Raises:
         UserError: exit 3, with at most five names.
@@ -142,11 +147,20 @@ def load_weights(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
     if wrong:
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise UserError(
-            f"the weights do not fit the network: {'; '.join(wrong[:5])}{more}",
-            "was the file made with another --arch or --cfg?",
-            BAD_CHECKPOINT,
+            f"the weights do not fit the network: {'; '.join(wrong[:5])}{more}", _other(state, arch), BAD_CHECKPOINT
         )
     model.load_state_dict(state)
+
+
+def _other(state: dict[str, torch.Tensor], arch: str | None) -> str:
+    """The hint for weights that do not fit: the network that they look like, if it is another."""
+    try:
+        known = legacy.recognise(legacy.renamed(state))
+    except (KeyError, IndexError, TypeError, ValueError, ZeroDivisionError):  # shapes of no network at all
+        known = None
+    if known and known[0] != arch:
+        return f"they look like those of {known[0]}: --arch {known[0]}?"
+    return "was the file made with another --arch or --cfg?"
 
 
 __all__ = ["NETWORKS", "BNFold_Conv2d_Q", "Conv2d_Q", "build", "load_weights", "names", "rebuild", "restore"]

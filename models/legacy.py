@@ -19,7 +19,7 @@ _BLOCK = {0: 1, 1: 1, 2: 2, 3: 3, 5: 4, 6: 5, 7: 6, 9: 7, 10: 8, 11: 9, 12: 9}
 _BARE = {0: "conv", 1: "bn", 11: "conv", 12: "bn"}
 _ARTICLE = {0: "block1.conv", 1: "block1.bn", 3: "block2.conv", 4: "block2.bn", 6: "block3.conv", 7: "block3.bn"}
 _KEY = re.compile(r"(?:tnn_bin|dorefa|quan_model|model)\.(\d+)\.(.+)")
-_UNKNOWN = {"name": "unknown", "label": "unknown", "mean": [0.0] * 3, "std": [1.0] * 3, "image_size": 32}
+UNKNOWN = {"name": "unknown", "label": "unknown", "mean": [0.0] * 3, "std": [1.0] * 3, "image_size": 32}
 
 
 def adopt(content: dict[str, Any], path: Path | str) -> dict[str, Any]:
@@ -39,22 +39,26 @@ def adopt(content: dict[str, Any], path: Path | str) -> dict[str, Any]:
 
 
 def _adopted(content: dict[str, Any], path: Path | str) -> dict[str, Any]:
-    state = _without_prefix(content["state_dict"])
-    state = {_renamed(key): value for key, value in state.items()}
-    arch, cfg, more = _recognise(state, path)
-    given = content.get("cfg")
-    if given is not None and [int(w) for w in given if w != "A"] != cfg:
+    state = renamed(content["state_dict"])
+    known = recognise(state)
+    if known is None:
         raise UserError(
-            f"{path}: its cfg {list(given)} is not that of its weights, {cfg}",
+            f"{path}: its weights are those of no network known here ({', '.join(map(str, list(state)[:3]))}, ...)",
+            f"if they are those of a network of your own: python -m scripts.convert {path} NEW.pth --arch "
+            "package.module:function --cfg W,W,...",
+            BAD_CHECKPOINT,
+        )
+    arch, cfg, more = known
+    given = content.get("cfg")
+    if given is not None and _widths(given) != cfg:
+        raise UserError(
+            f"{path}: its cfg {str(given)[:80]} is not that of its weights, {cfg}",
             "make the file again",
             BAD_CHECKPOINT,
         )
-    for key in [k for k in state if k.endswith("running_mean")]:
-        counter = key.replace("running_mean", "num_batches_tracked")
-        state.setdefault(counter, torch.tensor(0))
     classes = len(state["linear.weight" if arch == "slimming" else "block9.conv.weight"])
     print(f"notice: {path} is a file of the original's kind; read as {arch} {cfg}", file=sys.stderr)
-    accuracy = float(content.get("best_acc", 0.0))
+    accuracy = stored_accuracy(content)
     return {
         "format": "original",
         "arch": arch,
@@ -63,14 +67,58 @@ def _adopted(content: dict[str, Any], path: Path | str) -> dict[str, Any]:
         "best_acc": accuracy,
         "state_dict": state,
         "transforms": [{"stage": "original"}],
-        "dataset": {**_UNKNOWN, "classes": classes},
+        "dataset": {**UNKNOWN, "classes": classes},
         "metrics": {"accuracy": accuracy, "judged_on": "unknown"},
+        "provenance": {"command": "unknown", "versions": {}, "seed": None, "parent": None, "parent_sha256": None},
     }
 
 
-def _without_prefix(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """DataParallel puts `module.` before every key; before some alone, it is a name like any other."""
-    if all(key.startswith("module.") for key in state):
+def renamed(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The keys as they are called here: prefixes gone, children of the original's Sequential named, counters there.
+
+    Raises:
+        ValueError: if two keys become one.
+    """
+    old = unwrapped(state)
+    state = {_renamed(key): value for key, value in old.items()}
+    if len(state) < len(old):
+        raise ValueError("two of its keys mean the same tensor")
+    for key in [k for k in state if k.endswith("running_mean")]:
+        state.setdefault(key.replace("running_mean", "num_batches_tracked"), torch.tensor(0))
+    return state
+
+
+def stored_accuracy(content: dict[str, Any]) -> float:
+    """best_acc of an old file in percent, a number or a tensor of one; 0 where there is none.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    accuracy = float(content.get("best_acc") or 0.0)
+    if not 0 <= accuracy <= 100:
+        raise ValueError(f"its best_acc is {accuracy:g}")
+    return accuracy
+
+
+def _widths(cfg: Any) -> list[int]:
+    """Widths that an old file gives as a list, a tuple, a tensor or a list of tensors; an 'A' or 'M' is a pool."""
+    if isinstance(cfg, torch.Tensor):
+        if cfg.numel() > 1000:  # a tensor can claim any length
+            raise ValueError(f"its cfg has {cfg.numel()} widths")
+        cfg = cfg.tolist()
+    items = [w.item() if isinstance(w, torch.Tensor) else w for w in cfg if w not in ("A", "M")]
+    if any(isinstance(w, (bool, str)) or w != int(w) for w in items):
+        raise ValueError(f"its cfg {str(cfg)[:80]} is no list of widths")
+    return [int(w) for w in items]
+
+
+def unwrapped(state: dict[str, torch.Tensor], wanted: set[str] | None = None) -> dict[str, torch.Tensor]:
+    """DataParallel puts `module.` before every key; before some alone, it is a name like any other.
+
+    Args:
+        wanted: the keys of the network, if it is known: its own child may be called `module`.
+    """
+    if all(key.startswith("module.") for key in state) and not set(state) <= (wanted or set()):
         return {key.removeprefix("module."): value for key, value in state.items()}
     return state
 
@@ -87,24 +135,23 @@ def _renamed(key: str) -> str:
     return f"block{_BLOCK[number]}.{middle}{rest.replace('conv2.', 'conv.')}"
 
 
-def _recognise(state: dict[str, torch.Tensor], path: Path | str) -> tuple[str, list[int], dict[str, Any]]:
-    """Architecture, cfg and what else is needed to build it, from shapes alone."""
+def recognise(state: dict[str, torch.Tensor]) -> tuple[str, list[int], dict[str, Any]] | None:
+    """Architecture, cfg and what else is needed to build it, from the shapes of renamed weights; None if unknown."""
     widths = {
         key.split(".")[0]: len(value) for key, value in state.items() if re.fullmatch(r"block\d\.conv\.weight", key)
     }
     cfg = [widths[name] for name in sorted(widths)]
     if len(cfg) == 3 and "linear.weight" in state:
         return "slimming", cfg, {}
-    if len(cfg) != 9:
-        raise UserError(
-            f"{path}: its weights are those of no network known here ({', '.join(list(state)[:3])}, ...)",
-            "files of this toolkit, of the original's networks and of the slimming article can be read",
-            BAD_CHECKPOINT,
-        )
+    if len(cfg) != 9 or any(state[f"{name}.conv.weight"].ndim != 4 for name in widths):
+        return None
     cfg = cfg[:8]
     if "block2.conv1.weight" in state:
+        wide = state["block3.conv1.weight"].shape[1] == 2  # its depthwise convolutions read channels in pairs
+        cfg = [cfg[0], *(width // 2 for width in cfg[1:])] if wide else cfg
         middle = [len(state[f"block{n}.conv1.weight"]) for n in range(2, 9)]
-        return "separable", cfg, {"multipliers": [m // w for m, w in zip(middle, cfg, strict=False)]}
+        multipliers = [m // w for m, w in zip(middle, cfg, strict=False)]
+        return "separable_wide" if wide else "separable", cfg, {"multipliers": multipliers}
     if state["block2.conv.weight"].shape[1] * 2 == cfg[0]:
         return "nin_gc", cfg, {}
     return ("nin" if state["block4.conv.weight"].shape[-1] == 5 else "nin_3x3"), cfg, {}

@@ -10,18 +10,19 @@ from torch import Tensor, nn
 
 import models
 from engine import checkpoint
-from engine.errors import BAD_CHECKPOINT, UserError
+from engine.errors import BAD_CHECKPOINT, UserError, about
 from models import legacy
 from models.channels import Network
-from models.layers.fold import Flip, merged
+from models.layers.fold import Flip, MergedConv2d, MergedLinear, merged
+from models.layers.quantizers import AffineActivation, BinaryActivation, TernaryWeight
 from quant.prepare import prepare, replace_child
-from quant.spec import QuantSpec
+from quant.spec import QuantizerSpec, QuantSpec
 
 
 def spec_of(content: dict[str, Any]) -> QuantSpec | None:
     """The quantization of a checkpoint, None for a float network."""
-    specs = [t["spec"] for t in content["transforms"] if t["stage"] == "quantize"]
-    return QuantSpec.from_dict(specs[-1]) if specs else None
+    specs = [QuantSpec.from_dict(t["spec"]) for t in content["transforms"] if t["stage"] == "quantize"]
+    return specs[-1] if specs else None
 
 
 def restore(content: dict[str, Any], arch: str | None = None) -> Network:
@@ -33,8 +34,9 @@ def restore(content: dict[str, Any], arch: str | None = None) -> Network:
     Raises:
         UserError: exit 3 for weights that do not fit, exit 2 for another --arch.
     """
+    spec = spec_of(content)
     model = models.rebuild(content, arch)
-    if spec := spec_of(content):
+    if spec:
         try:
             model = prepare(model, spec)
         except UserError as fault:
@@ -43,21 +45,32 @@ def restore(content: dict[str, Any], arch: str | None = None) -> Network:
             ) from fault
     if any(t["stage"] == "merge" for t in content["transforms"]):
         merged_shell(model, content["state_dict"])
-    models.load_weights(model, content["state_dict"])
+    models.load_weights(model, content["state_dict"], content["arch"])
+    check_codes(model, spec or QuantSpec())
     return model
 
 
-def merged_shell(model: nn.Module, state: dict[str, Tensor]) -> None:
+def merged_shell(model: Network, state: dict[str, Tensor]) -> None:
     """Give a network the layers of a merged one, in place; their contents are loaded afterwards.
 
     What is in the file decides: `codes` make a merged layer, a missing BN an identity, `flip` a sign change.
+
+    Raises:
+        UserError: exit 3 for codes, scales or biases of another shape than the layer's.
     """
+    unscaled = _before_signs(model)
     for name, module in list(model.named_modules()):
         if isinstance(module, (nn.Conv2d, nn.Linear)) and f"{name}.codes" in state:
             codes, bias, scale = (state.get(f"{name}.{part}") for part in ("codes", "bias", "scale"))
             if codes is None or bias is None:
                 continue  # load_weights says what is missing
             bits, quantizer = getattr(module, "weight_bits", 32), getattr(module, "input_quantizer", None)
+            if codes.shape != module.weight.shape or any(
+                part is not None and part.shape != codes.shape[:1] for part in (bias, scale)
+            ):
+                raise _bad(f"{name} holds codes, a scale or a bias of another shape than the layer's")
+            if scale is None and bits < 32 and name not in unscaled:
+                raise _bad(f"{name}.scale is missing")
             codes, bias = torch.empty_like(codes), torch.empty_like(bias)
             scale = None if scale is None else torch.empty_like(scale)
             replace_child(model, name, merged(module, codes, scale, bias, bits, quantizer))
@@ -66,7 +79,58 @@ def merged_shell(model: nn.Module, state: dict[str, Tensor]) -> None:
             replace_child(model, name, nn.Identity() if flip is None else Flip(flip))
 
 
+def _before_signs(model: Network) -> set[str]:
+    """Layers whose output is read for its sign alone: a merged one needs no scale."""
+    readers = {
+        group.producer: [getattr(model.get_submodule(c.layer), "input_quantizer", None) for c in group.consumers]
+        for group in model.channel_groups()
+    }
+    return {name for name, found in readers.items() if all(isinstance(q, BinaryActivation) for q in found)}
+
+
+def check_codes(model: nn.Module, spec: QuantSpec) -> None:
+    """Refuse stored codes that no quantizer of this spec gives, and ranges or signs that are none.
+
+    Raises:
+        UserError: exit 3, naming the tensor.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, (MergedConv2d, MergedLinear)):
+            kind = spec.weight if module.weight_bits < 32 else QuantizerSpec()
+            if not _possible(module.codes, kind):
+                raise _bad(f"{name}.codes are not all codes of {kind.bits} bit {kind.kind} weights")
+        elif isinstance(module, Flip) and not (module.flip.abs() == 1).all():
+            raise _bad(f"{name}.flip holds other values than -1 and 1")
+        elif isinstance(module, AffineActivation) and not (module.low <= 0 <= module.high):
+            raise _bad(f"{name} has a range without 0, {module.low:g} to {module.high:g}")
+        elif isinstance(module, TernaryWeight) and module.previous is not None and (module.previous.abs() > 1).any():
+            raise _bad(f"{name}.previous holds codes beyond -1, 0 and 1")
+
+
+def _possible(codes: Tensor, kind: QuantizerSpec) -> bool:
+    """Whether a weight quantizer can give these codes, (out, ...); see models.layers.functional."""
+    if kind.kind == "float":
+        return codes.is_floating_point()
+    if codes.dtype not in (torch.int8, torch.int16):
+        return False
+    codes, levels = codes.flatten(1).int(), 2**kind.bits - 1
+    if kind.kind == "binary":
+        return bool((codes.abs() == 1).all())
+    if kind.kind == "ternary":
+        return bool((codes.abs() <= 1).all())
+    if kind.kind == "dorefa":
+        return bool((codes.abs() <= levels).all() and (codes % 2 == 1).all())
+    if kind.symmetric:
+        return bool((codes.abs() <= levels // 2).all())
+    return bool((codes.amax(1).clamp_min(0) - codes.amin(1).clamp_max(0) <= levels).all())
+
+
+def _bad(what: str) -> UserError:
+    return UserError(f"the file cannot be believed: {what}", "make the file again", BAD_CHECKPOINT)
+
+
 def load(path: Path, arch: str | None = None) -> tuple[Network, dict[str, Any]]:
     """Read, check and rebuild a file; returns the network and its checkpoint."""
     content = legacy.adopt(checkpoint.load(path), path)
-    return restore(content, arch), content
+    with about(path):
+        return restore(content, arch), content

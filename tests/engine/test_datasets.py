@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -145,14 +144,25 @@ def test_streamed_and_whole_folders_hold_out_alike(folder: Path) -> None:
 def test_cifar10_never_falls_back_and_auto_does_with_a_notice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def absent(root: str, train: bool, download: bool = False) -> None:
-        raise URLError("no network") if download else RuntimeError("Dataset not found or corrupted")
-
-    monkeypatch.setattr(torchvision.datasets, "CIFAR10", absent)
-    assert "no network" in str(assert_bad_data(tmp_path, "cifar10"))
-    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(torchvision.datasets.CIFAR10, "url", "https://127.0.0.1:9/cifar.tar.gz")  # nobody listens there
+    assert "could not be downloaded" in str(assert_bad_data(tmp_path, "cifar10"))
+    assert "NOTICE" not in capsys.readouterr().err
     known = datasets.load("auto", tmp_path, image_size=8)
     assert known.info.name == "digits"
     assert "\nNOTICE: CIFAR-10 is not on disk" in capsys.readouterr().err
     (tmp_path / "cifar-10-batches-py").mkdir()  # damaged pictures are no reason to train on others
     assert_bad_data(tmp_path, "auto")
+
+
+def test_other_digits_than_the_known_ones_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sklearn.datasets
+
+    digits = sklearn.datasets.load_digits()
+    digits.images[900, 3, 3] += 1
+    monkeypatch.setattr(sklearn.datasets, "load_digits", lambda: digits)
+    assert "sha256 differs" in str(assert_bad_data(Path("nowhere"), "digits"))
+
+
+def test_what_is_known_without_reading_is_what_reading_finds() -> None:
+    assert datasets.describe("digits", 8) == datasets.load("digits", image_size=8).info
+    assert (datasets.describe("cifar100", 32).label, datasets.describe("cifar100", 32).classes) == ("CIFAR-100", 100)

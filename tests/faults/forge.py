@@ -1,0 +1,157 @@
+"""Files that lie: payloads in every container, damaged archives, and children in which to open them."""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import importlib
+import io
+import json
+import os
+import pathlib
+import pickle
+import resource
+import runpy
+import shutil
+import subprocess
+import sys
+import traceback
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import models
+from engine import checkpoint
+from engine.checkpoint import Checkpoint, Origin
+from engine.data import DataInfo
+
+INFO = DataInfo("digits", "digits", 10, 8, (0.5,) * 3, (0.25,) * 3)
+
+
+def tiny(arch: str = "slimming", cfg: tuple[int, ...] = (2, 2, 2)) -> Checkpoint:
+    """A whole checkpoint of a few kilobytes."""
+    torch.manual_seed(0)
+    network = models.build(arch, list(cfg))
+    metrics = {"accuracy": 12.5, "judged_on": "test", "pictures": 360}
+    stages = [{"stage": "train", "epochs": 1}]
+    more = {"classes": 10, **network.arch_args}
+    return checkpoint.make(network, arch, more, INFO, metrics, stages, Origin(("prune.train",), 1))
+
+
+class Call:
+    """Pickles as the call of a function: opening the file by plain pickle makes it."""
+
+    def __init__(self, function: Callable, *args: Any) -> None:
+        self.function, self.args = function, args
+
+    def __reduce__(self) -> tuple[Callable, tuple]:
+        return self.function, self.args
+
+
+def payloads(folder: Path) -> dict[str, Call]:
+    """Twelve ways to make `folder/sentinel`, by the name of what is called."""
+    sentinel, script = folder / "sentinel", folder / "hubconf.py"
+    script.write_text(f"open({str(sentinel)!r}, 'w')\ndef net(): return 1\n")
+    text, touch = f"open({str(sentinel)!r}, 'w')", f"touch {sentinel}"
+    inner = pickle.dumps(Call(os.mkdir, str(sentinel)), protocol=2)
+    return {
+        "os.system": Call(os.system, touch),
+        "os.mkdir": Call(os.mkdir, str(sentinel)),
+        "eval": Call(builtins.eval, text),
+        "exec": Call(builtins.exec, text),
+        "open": Call(builtins.open, str(sentinel), "w"),
+        "Popen": Call(subprocess.check_call, ["touch", str(sentinel)]),
+        "torch.hub": Call(functools.partial(torch.hub.load, str(folder), "net", source="local", verbose=False)),
+        "partial": Call(functools.partial(os.mkdir, str(sentinel))),
+        "runpy": Call(runpy.run_path, str(script)),
+        "copy": Call(shutil.copyfile, str(script), str(sentinel)),
+        "pickle": Call(pickle.loads, inner),
+        "Path": Call(pathlib.Path.touch, sentinel),
+    }
+
+
+PLACES = ("cfg", "state_dict", "best_acc", "optimizer", "rng", "transforms")
+CONTAINERS = ("zip", "legacy", "pickle")
+
+
+def hidden(content: Checkpoint, place: str, evil: Any) -> dict[str, Any]:
+    """A copy of a checkpoint with something in one of its fields."""
+    if place == "state_dict":
+        return {**content, place: {**content[place], "evil": evil}}
+    if place in ("cfg", "transforms"):
+        return {**content, place: [*content[place], evil]}
+    return {**content, place: evil}
+
+
+def packed(value: Any, container: str, protocol: int = 2) -> bytes:
+    """A value as torch writes it today, as it did before 1.6, or as a bare pickle."""
+    if container == "pickle":
+        return pickle.dumps(value, protocol=protocol)
+    buffer = io.BytesIO()
+    torch.save(value, buffer, pickle_protocol=protocol, _use_new_zipfile_serialization=container == "zip")
+    return buffer.getvalue()
+
+
+def rezipped(
+    whole: bytes, change: Callable[[str, bytes], bytes] = lambda name, data: data, kind: int = zipfile.ZIP_STORED
+) -> bytes:
+    """An archive with other members and checksums that fit them."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(whole)) as old, zipfile.ZipFile(buffer, "w", kind) as new:
+        for member in old.infolist():
+            new.writestr(zipfile.ZipInfo(member.filename), change(member.filename, old.read(member)), kind)
+    return buffer.getvalue()
+
+
+def in_child(work: Callable[[], Any], memory: int | None = None) -> Any:
+    """What `work` returns (plain values) in a forked child, which may be limited to so many bytes of memory more."""
+    receiving, sending = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(receiving)
+        try:
+            if memory:
+                used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+                resource.setrlimit(resource.RLIMIT_AS, (used + memory, used + memory))
+            answer = {"result": work()}
+        except BaseException:
+            answer = {"fault": traceback.format_exc()}
+        with os.fdopen(sending, "w") as pipe:
+            json.dump(answer, pipe)
+        os._exit(0)
+    os.close(sending)
+    with os.fdopen(receiving) as pipe:
+        said = pipe.read()
+    _, status = os.waitpid(child, 0)
+    assert said, f"the child ended with status {status}"
+    answer = json.loads(said)
+    assert "fault" not in answer, answer["fault"]
+    return answer["result"]
+
+
+WATCHED = ("os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "subprocess.Popen", "socket.connect")
+
+
+def run_watched(module: str, lines: list[list[str]]) -> tuple[list[int], list[str], list[str]]:
+    """Run a command's main on each list of arguments; exit codes, what was started meanwhile, and its errors."""
+    events: list[str] = []
+    sys.addaudithook(lambda event, args: events.append(event) if event in WATCHED else None)
+    main, codes, errors = importlib.import_module(module).main, [], []
+    for line in lines:
+        sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
+        try:
+            codes.append(main(line))
+        except BaseException:
+            codes.append(1)
+            traceback.print_exc()
+        errors.append(sys.stderr.getvalue())
+    return codes, events, errors
+
+
+def same_arrays(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    """Whether two state_dicts hold the same numbers under the same names."""
+    return list(a) == list(b) and all(np.array_equal(a[k].numpy(), b[k].numpy(), equal_nan=True) for k in a)

@@ -1,0 +1,152 @@
+"""Opening a file never runs what is in it: twelve payloads, three containers, every command that reads files."""
+
+from __future__ import annotations
+
+import ast
+import os
+import pickle
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine import storage
+from engine.errors import BAD_CHECKPOINT, UserError
+from tests.faults.forge import CONTAINERS, PLACES, Call, hidden, in_child, packed, payloads, run_watched, tiny
+from tests.test_house import commands, sources, tree
+
+READS = {
+    "prune.train": ["--refine", "F"],
+    "prune.normal_regular": ["--model", "F"],
+    "prune.gc": ["--model", "F"],
+    "quant.wqaq": ["--refine", "F"],
+    "quant.wbwtab": ["--refine", "F"],
+    "quant.ptq": ["--model", "F"],
+    "bn_merge.__main__": ["--model", "F"],
+    "bn_merge.compare": ["F", "F"],
+    "scripts.report": ["F"],
+    "scripts.summary": ["F"],
+    "scripts.convert": ["F", "new.pth"],
+    "engine.inspection": ["inspect", "F"],
+}
+READ_NONE = {"scripts.quickstart", "scripts.benchmark", "scripts.combinations", "scripts.results"}
+ALSO = [
+    ("prune.train", ["--evaluate", "F"]),
+    ("prune.train", ["--from_scratch", "F"]),
+    ("quant.wqaq", ["--evaluate", "F"]),
+    ("bn_merge.compare", ["F"]),
+    ("scripts.summary", ["--sensitivity", "F"]),
+]
+"""Other ways in of the same commands, tried with one payload of each container."""
+RESUMED = ["--dataset", "digits", "--image_size", "8", "--epochs", "1", "--cfg", "8,8,8,8,8,8,8,8", "--cpu", "--resume"]
+
+
+@pytest.fixture(scope="module")
+def evil(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the 36 files; `sentinel` appears in it if one of them gets its way."""
+    folder = tmp_path_factory.mktemp("evil")
+    content = tiny()
+    for number, (name, call) in enumerate(payloads(folder).items()):
+        for container in CONTAINERS:
+            value = hidden(content, PLACES[number % len(PLACES)], call)
+            (folder / f"{name}-{container}.pth").write_bytes(packed(value, container))
+    assert len(list(folder.glob("*.pth"))) == 36
+    return folder
+
+
+def test_the_traps_do_spring(tmp_path: Path) -> None:
+    for number, (name, call) in enumerate(payloads(tmp_path).items()):
+        sentinel = tmp_path / "sentinel"
+        raw = packed(hidden(tiny(), PLACES[number % len(PLACES)], call), "pickle")
+        in_child(lambda raw=raw: bool(pickle.loads(raw)))
+        assert sentinel.exists(), name
+        sentinel.rmdir() if sentinel.is_dir() else sentinel.unlink()
+
+
+def assert_nothing_ran(module: str, lines: list[list[str]], folder: Path) -> None:
+    codes, events, errors = in_child(lambda: run_watched(module, lines))
+    assert not (folder / "sentinel").exists()
+    assert not events
+    assert codes == [BAD_CHECKPOINT] * len(lines), errors
+    for error in errors:
+        assert error.startswith("error: ")
+        assert "could run code" in error
+        assert error.count("\n") == 2
+
+
+def test_every_command_is_looked_at() -> None:
+    assert set(READS) | READ_NONE >= set(commands())
+
+
+@pytest.mark.parametrize("unsafe", ["0", "1"])
+@pytest.mark.parametrize("module", READS)
+def test_no_command_runs_what_a_file_holds(
+    module: str, unsafe: str, evil: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The environment variable turns torch's default off; only what is said in the call itself still counts."""
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", unsafe)
+    lines = [[str(file) if word == "F" else word for word in READS[module]] for file in sorted(evil.glob("*.pth"))]
+    assert_nothing_ran(module, lines, evil)
+    assert not (workplace / "new.pth").exists()
+
+
+@pytest.mark.parametrize(("module", "line"), ALSO)
+def test_other_ways_in(module: str, line: list[str], evil: Path, workplace: Path) -> None:
+    files = [evil / f"os.system-{container}.pth" for container in CONTAINERS]
+    assert_nothing_ran(module, [[str(file) if word == "F" else word for word in line] for file in files], evil)
+
+
+@pytest.mark.parametrize("module", ["prune.train", "quant.wqaq", "quant.wbwtab"])
+def test_a_state_to_resume_from_runs_nothing(module: str, evil: Path, workplace: Path) -> None:
+    files = [evil / f"os.system-{container}.pth" for container in CONTAINERS]
+    assert_nothing_ran(module, [[*RESUMED, str(file), "--run_dir", "run", "--quiet"] for file in files], evil)
+
+
+def test_torch_itself_still_refuses_what_the_first_look_would_miss(evil: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two fences: with the list of names out of the way, weights_only holds."""
+    monkeypatch.setattr(storage.pickles, "foreign", lambda content, count: None)
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    for file in evil.glob("*.pth"):
+        with pytest.raises(UserError) as fault:
+            storage.load(file)
+        assert fault.value.code == BAD_CHECKPOINT
+    assert not (evil / "sentinel").exists()
+
+
+def test_the_first_look_refuses_before_torch_sees_a_byte(evil: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "load", lambda *args, **kwargs: pytest.fail("torch has seen it"))
+    for file in evil.glob("*.pth"):
+        with pytest.raises(UserError, match="could run code"):
+            storage.load(file)
+
+
+def test_unpicklers_live_in_one_place() -> None:
+    """The one for CIFAR's batch files, which knows four names."""
+    found = [
+        name
+        for name in sources()
+        for node in ast.walk(tree(name))
+        if isinstance(node, ast.ClassDef) and any("Unpickler" in ast.unparse(base) for base in node.bases)
+    ]
+    assert found == ["engine.cifar"]
+
+
+@pytest.mark.slow
+def test_500_generated_payloads(tmp_path: Path) -> None:
+    draws, path, refused = random.Random(0), tmp_path / "a.pth", 0
+    calls = list(payloads(tmp_path).values())
+    for _ in range(500):
+        evil = draws.choice(calls)
+        for _ in range(draws.randrange(4)):  # wrapped in lists, dicts, arguments of harmless calls
+            evil = draws.choice([lambda x: [1, x], lambda x: {"k": x}, lambda x: Call(list, (x,)), lambda x: (x, x)])(
+                evil
+            )
+        container, protocol = draws.choice(CONTAINERS), draws.choice([2, 2, 3, 4, 5])
+        path.write_bytes(packed(hidden(tiny(), draws.choice(PLACES), evil), container, protocol))
+        before = set(os.listdir(tmp_path))
+        with pytest.raises(UserError) as fault:
+            storage.load(path)
+        refused += fault.value.code == BAD_CHECKPOINT
+        assert set(os.listdir(tmp_path)) == before
+    assert refused == 500

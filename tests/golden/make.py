@@ -1,0 +1,64 @@
+"""Makes the golden files: one small file for each stage, as the commands write them, and what its network answers.
+
+Run once for each version of the format, in this folder: python make.py 1. Files of old versions are never made again.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+HERE = Path(__file__).resolve().parent
+STAGES = {
+    "float": "prune.train -sr --cfg 6,4,4,6,4,4,6,4 --save float.pth",
+    "pruned": "prune.normal_regular --percent 0.15 --model float.pth --save pruned.pth --cpu",
+    "w4a4": "quant.wqaq --Wbits 4 --Abits 4 --refine pruned.pth --save w4a4.pth",
+    "wbab": "quant.wbwtab --W 2 --A 2 --refine pruned.pth --save wbab.pth",
+    "int8_fold": "quant.wqaq --q_type 1 --bn_fold 1 --refine pruned.pth --save int8_fold.pth",
+    "merged": "bn_merge.__main__ --model wbab.pth --save merged.pth --cpu",
+}
+TRAINING = "--dataset digits --image_size 8 --epochs 16 --quiet --cpu --precision fp32"
+
+
+def pictures() -> torch.Tensor:
+    """Four pictures of whole numbers, the same in every version of every library: float64 (4, 3, 8, 8)."""
+    numbers = torch.arange(4 * 3 * 8 * 8, dtype=torch.int64)
+    return ((numbers * 7919 + numbers // 64 * 104729) % 251).reshape(4, 3, 8, 8).double() / 125 - 1
+
+
+def answers(path: Path) -> list[list[float]]:
+    """Logits of a file's network on `pictures`, in float64: rounding then differs by far less than a code between CPUs."""
+    from quant.restore import load
+
+    model, _ = load(path)
+    with torch.no_grad():
+        return model.double().eval()(pictures()).tolist()
+
+
+def main(version: str) -> None:
+    """Run the stages and keep their files and answers in format_VERSION."""
+    place = HERE / f"format_{version}"
+    place.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        for name, line in STAGES.items():
+            module, *args = line.split()
+            more = TRAINING.split() if "train" in module or "quant" in module else []
+            assert importlib.import_module(module).main([*args, *more]) == 0, line
+            shutil.copy(f"{name}.pth", place)
+        os.chdir(HERE)
+    logits = {name: answers(place / f"{name}.pth") for name in STAGES}
+    (place / "logits.json").write_text(json.dumps(logits))
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    sys.path.insert(0, str(HERE.parents[1]))
+    main(sys.argv[1])

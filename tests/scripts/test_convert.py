@@ -1,0 +1,120 @@
+"""Old files become checkpoints of today: described, with checksums, the same network; nothing is written that was not read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import models
+from engine import checkpoint, datasets, storage
+from tests.conftest import NARROW, assert_refused
+from tests.faults.forge import packed, tiny
+from tests.models.residual import ARCH, residual
+from tests.models.test_legacy import SMALL, Original, prefixed
+
+
+def old_file(path: Path, **more) -> Path:
+    torch.manual_seed(0)
+    path.write_bytes(packed({"state_dict": Original("tnn_bin").state_dict(), **more}, "legacy"))
+    return path
+
+
+def test_a_file_of_the_original(command, workplace: Path) -> None:
+    old = old_file(workplace / "old.pth", best_acc=81.5)
+    result = command("scripts.convert", "old.pth", "new/nin.pth", "--dataset", "cifar100", "--image_size", "16")
+    assert result.code == 2  # it has 4 classes
+    assert "100 classes, the network 4" in result.err
+    assert not (workplace / "new").exists()
+    result = command("scripts.convert", "old.pth", "new/nin.pth")
+    assert (result.code, result.path) == (0, "new/nin.pth")
+    content = checkpoint.load(workplace / "new/nin.pth")
+    assert (content["arch"], content["cfg"], content["arch_args"]) == ("nin", SMALL, {"classes": 4})
+    assert (content["best_acc"], content["transforms"]) == (81.5, [{"stage": "original"}])
+    assert content["dataset"]["name"] == "unknown"
+    assert content["provenance"]["parent_sha256"] == checkpoint.sha256(old)
+    assert content["provenance"]["command"] == "python -m scripts.convert old.pth new/nin.pth"
+    assert checkpoint.has_checksums(workplace / "new/nin.pth")
+    x = torch.randn(2, 3, 16, 16)
+    torch.manual_seed(0)
+    expected = Original("tnn_bin").eval()(x)
+    assert torch.equal(models.restore(content).eval()(x), expected)
+
+
+def test_the_data_set_is_recorded_and_used(command, workplace: Path) -> None:
+    torch.save(models.build("nin", [8] * 8).state_dict(), workplace / "old.pth")
+    result = command("scripts.convert", "old.pth", "new.pth", "--dataset", "digits", "--image_size", "8")
+    assert result.code == 0
+    content = checkpoint.load(workplace / "new.pth")
+    assert content["dataset"] == checkpoint._plain(vars(datasets.load("digits", image_size=8).info))
+    result = command("prune.train", "--evaluate", "new.pth", "--cpu")
+    assert result.code == 0
+    assert "on digits (360 pictures)" in result.out
+
+
+def test_weights_of_ones_own_network(command, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    network = residual([6, 4, 8], 3)
+    torch.save(prefixed(network.state_dict()), workplace / "old.pth")
+    result = command("scripts.summary", "old.pth")
+    assert result.code == 3
+    assert "python -m scripts.convert old.pth NEW.pth --arch package.module:function" in result.err
+    line = ("scripts.convert", "old.pth", "new.pth", "--arch", ARCH, "--classes", 3)
+    assert "has shape" in command(*line).err  # its default widths are others
+    assert not (workplace / "new.pth").exists()
+    assert command(*line, "--cfg", "6,4,8").code == 0
+    content = checkpoint.load(workplace / "new.pth")
+    x = torch.randn(2, 3, 8, 8)
+    assert torch.equal(models.restore(content, ARCH).eval()(x), network.eval()(x))
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "word"),
+    [
+        (("--arch", "nin_gc"), 2, "the file holds nin"),
+        (("--cfg", NARROW), 2, "has cfg [12,"),
+        (("--classes", "10"), 2, "has classes 4"),
+        (("--dataset", "imagefolder"), 2, "imagefolder"),
+    ],
+)
+def test_flags_that_contradict_the_weights(
+    flags: tuple[str, ...], code: int, word: str, command, workplace: Path
+) -> None:
+    old_file(workplace / "old.pth")
+    result = command("scripts.convert", "old.pth", "new.pth", *flags)
+    assert result.code == code
+    assert word in result.err
+    assert not (workplace / "new.pth").exists()
+
+
+def test_ours_pass_unchanged_and_say_everything_themselves(command, workplace: Path) -> None:
+    content = tiny()
+    storage.save(workplace / "a.pth", content)
+    assert_refused(command("scripts.convert", "a.pth", "b.pth", "--dataset", "digits"), 2, "its own dataset")
+    assert command("scripts.convert", "a.pth", "b.pth").code == 0
+    assert (workplace / "b.pth").read_bytes() == (workplace / "a.pth").read_bytes()
+    content["state_dict"] = {k: v.double() if v.is_floating_point() else v for k, v in content["state_dict"].items()}
+    storage.save(workplace / "double.pth", content)
+    assert command("scripts.convert", "double.pth", "b.pth").code == 0
+    assert (workplace / "b.pth").read_bytes() == (workplace / "a.pth").read_bytes()
+
+
+def test_input_and_output_may_be_one_file_only_if_told_so(command, workplace: Path) -> None:
+    old = old_file(workplace / "old.pth")
+    before = old.read_bytes()
+    (workplace / "link.pth").symlink_to(old)
+    for new in ("old.pth", "./old.pth", "link.pth"):
+        assert_refused(command("scripts.convert", "old.pth", new), 2, "both input and output")
+    assert old.read_bytes() == before
+    assert command("scripts.convert", "old.pth", "old.pth", "--overwrite").code == 0
+    assert checkpoint.load(old)["format"] == checkpoint.FORMAT
+
+
+def test_a_bad_file_leaves_the_output_alone(command, workplace: Path) -> None:
+    (workplace / "new.pth").write_text("precious")
+    (workplace / "old.pth").write_text("no checkpoint")
+    assert_refused(command("scripts.convert", "old.pth", "new.pth"), 3, "not a torch file")
+    assert_refused(command("scripts.convert", "none.pth", "new.pth"), 3, "no such file")
+    assert_refused(command("scripts.convert", "old.pth", "old.pth/x.pth"), 6, "old.pth/x.pth")
+    assert (workplace / "new.pth").read_text() == "precious"
