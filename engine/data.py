@@ -5,8 +5,8 @@ Which data sets there are and how each is read: datasets.py. Sets too large for 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -41,8 +41,12 @@ class Split(Protocol):
     def batches(self, size: int, order: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """The pictures in order (or those of `order`, numbers), unaltered: (B, 3, H, W) float, and their labels (B,)."""
 
-    def training_batches(self, size: int, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """One epoch, shuffled, shifted and mirrored; a pure function of (seed, epoch), on any device."""
+    def training_batches(self, size: int, seed: int, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """One epoch, shuffled, shifted and mirrored; a pure function of (seed, epoch), on any device.
+
+        Args:
+            start: the step to begin with; those before it cost nothing.
+        """
 
 
 class TensorSplit:
@@ -65,9 +69,9 @@ class TensorSplit:
             part = slice(start, start + size) if order is None else order[start : start + size].to(self.device)
             yield normalise(self.images[part], self.info), self.labels[part]
 
-    def training_batches(self, size: int, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def training_batches(self, size: int, seed: int, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         order = torch.randperm(len(self), generator=generator(seed, epoch)).to(self.device)
-        for step in range(steps(len(self), size)):
+        for step in range(start, steps(len(self), size)):
             part = order[step * size : (step + 1) * size]
             source = generator(seed, epoch, step + 1)
             yield augment(self.images[part], self.info, source), self.labels[part]
@@ -81,6 +85,13 @@ class Data:
     train: Split
     test: Split
     judged: str = "test"
+
+    def normalised(self, mean: Sequence[float], std: Sequence[float]) -> Data:
+        """The same pictures, with the mean and std (of 3 channels) that a network was trained with."""
+        red, green, blue = mean
+        info = replace(self.info, mean=(red, green, blue), std=(std[0], std[1], std[2]))
+        self.info = self.train.info = self.test.info = info
+        return self
 
 
 def steps(pictures: int, size: int) -> int:

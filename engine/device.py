@@ -28,7 +28,7 @@ def keep_memory() -> None:
     try:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(_M_MMAP_MAX, 0)
-        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        libc.mallopt(_M_TRIM_THRESHOLD, -1)  # never
     except (OSError, AttributeError):
         pass  # another C library (musl): slower, not wrong
 
@@ -79,6 +79,22 @@ def precision(name: str, device: torch.device, quantized: bool = False) -> str:
     if name == "auto":
         return "bf16" if has_bf16(device) else "fp32"
     return name
+
+
+def rng_state(device: torch.device) -> list[torch.Tensor]:
+    """Torch's own random state, which dropout draws from: of the CPU, then of the GPU in use."""
+    import torch
+
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+
+
+def set_rng_state(states: list[torch.Tensor]) -> None:
+    """Put back what `rng_state` gave."""
+    import torch
+
+    torch.set_rng_state(states[0])
+    for state in states[1:]:
+        torch.cuda.set_rng_state(state)
 
 
 def autocast(kind: str, device: torch.device) -> AbstractContextManager:

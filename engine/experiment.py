@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -12,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from engine import checkpoint, datasets, device, loop
+from engine import checkpoint, datasets, device, loop, signals
 from engine.checkpoint import Checkpoint, Origin
 from engine.data import Data
 from engine.errors import BAD_CHECKPOINT, USAGE, UserError
@@ -43,6 +45,8 @@ class Experiment:
         check_writable(self.save)
         self.source_sha256 = checkpoint.sha256(source) if source else None  # now: it may be replaced while we train
         self.device = device.choose(args.device)
+        self._folder: RunFolder | None = None
+        self._complete = False  # whether the run and its file were there before
         torch.manual_seed(args.seed)
 
     def data(self, parent: Checkpoint | None = None) -> Data:
@@ -61,29 +65,55 @@ class Experiment:
         stage: dict[str, Any] | None = None,
         **hooks: Callable,
     ) -> tuple[list[loop.Row], Recipe]:
-        """Fit with the flags' changes to `recipe`, in a run folder; returns the rows of metrics."""
+        """Fit with the flags' changes to `recipe`, in a run folder; returns the rows of metrics.
+
+        The folder stays locked until `write`. A run that is complete is not trained and touches no file.
+
+        Raises:
+            Stopped: at the first signal that asks for it, the state of that very step saved.
+            UserError: as RunFolder, its method state, and loop.fit.
+        """
         args = self.args
         recipe = recipe.changed(epochs=args.epochs, lr=args.lr, weight_decay=args.wd, batch_size=args.train_batch_size)
         precision = device.precision(args.precision, self.device, quantized)
         config = loop.FitConfig(recipe, args.seed, precision, args.eval_batch_size, args.quiet)
-        folder = RunFolder(args.run_dir or Path("runs") / self.save.stem)
-        identity = self._identity(recipe, precision, data, stage or {})
-        resume = self._resume(folder, identity)
-        flags = {k: v for k, v in vars(args).items() if k not in ("command", "default_arch")}
-        folder.describe({k: str(v) if isinstance(v, Path) else v for k, v in flags.items()}, config)
-        model.to(self.device).to(memory_format=torch.channels_last)
-        if not args.quiet:
-            self._announce(model, data, recipe, precision, len(resume["rows"]) if resume else 0)
+        self._folder = folder = RunFolder(args.run_dir or Path("runs") / self.save.stem)
         try:
-            rows = loop.fit(
-                model, data, config, resume=resume,
-                after_epoch=lambda progress: folder.keep(progress, identity), **hooks,
-            )  # fmt: skip
-            folder.write_metrics(rows)
+            identity = self._identity(recipe, precision, data, stage or {})
+            resume = self._resume(folder, identity)
+            done = resume["epoch"] if resume else 0
+            self._complete = done == recipe.epochs and folder.has_result(self.save)
+            model.to(self.device).to(memory_format=torch.channels_last)
+            if self._complete:
+                print(f"already complete: {self.save}", file=sys.stderr)
+                return loop.fit(model, data, config, resume=resume), recipe  # no step is left
+            flags = {k: v for k, v in vars(args).items() if k not in ("command", "default_arch")}
+            flags = {k: str(v) if isinstance(v, Path) else v for k, v in flags.items()}
+            folder.describe(flags, config, resume["rows"] if resume else [])
+            if not args.quiet:
+                self._announce(model, data, recipe, precision, resume)
+            rows = self._fit(model, data, config, folder, identity, resume=resume, **hooks)
             folder.draw(rows)
-        finally:
+            return rows, recipe
+        except BaseException:
             folder.close()
-        return rows, recipe
+            raise
+
+    def _fit(
+        self, model: nn.Module, data: Data, config: loop.FitConfig, folder: RunFolder, identity: dict[str, Any],
+        **more: Any,
+    ) -> list[loop.Row]:  # fmt: skip
+        """The loop, with the run folder behind it: saved after each epoch, and wherever a signal asks for it."""
+        with signals.watching() as watch:
+
+            def after_epoch(progress: loop.Progress) -> None:
+                folder.keep(progress, identity)
+                watch.poll(lambda: None)
+
+            def after_step(progress: loop.Progress) -> None:
+                watch.poll(lambda: folder.keep(progress, identity))
+
+            return loop.fit(model, data, config, after_step=after_step, after_epoch=after_epoch, **more)
 
     def _identity(self, recipe: Recipe, precision: str, data: Data, stage: dict) -> dict[str, Any]:
         """What has to be the same for a resumed run to be the same run."""
@@ -101,18 +131,22 @@ class Experiment:
     def _resume(self, folder: RunFolder, identity: dict[str, Any]) -> dict[str, Any] | None:
         if not self.args.resume:
             return None
-        path = folder.state_path if self.args.resume == "auto" else Path(self.args.resume)
-        if self.args.resume == "auto" and not path.exists():
+        if self.args.resume != "auto":
+            return folder.state(Path(self.args.resume), identity)
+        if not folder.state_path.exists() and not folder.previous_path.exists():
             print(f"--resume: nothing in {folder.path} yet, starting afresh", file=sys.stderr)
             return None
-        return folder.state(path, identity)
+        return folder.state(folder.state_path, identity)
 
-    def _announce(self, model: nn.Module, data: Data, recipe: Recipe, precision: str, done: int) -> None:
+    def _announce(
+        self, model: nn.Module, data: Data, recipe: Recipe, precision: str, resume: dict[str, Any] | None
+    ) -> None:
         count = sum(p.numel() for p in model.parameters())
+        place = f"; resumed after epoch {resume['epoch']}, step {resume['step']}" if resume else ""
         print(
             f"{data.info.label}: {len(data.train):,} training and {len(data.test):,} {data.judged} pictures; "
             f"{count:,} parameters; {recipe.epochs} epochs of batch {recipe.batch_size}, {recipe.optimizer} "
-            f"lr {recipe.lr:g}; {self.device.type} {precision}" + (f"; resumed after epoch {done}" if done else ""),
+            f"lr {recipe.lr:g}; {self.device.type} {precision}{place}",
             file=sys.stderr,
         )
 
@@ -133,12 +167,18 @@ class Experiment:
         self, model: nn.Module, arch: str, arch_args: dict[str, Any], data: Data,
         metrics: dict[str, Any], transforms: list[dict[str, Any]],
     ) -> Path:  # fmt: skip
-        """Save the checkpoint; the last thing a command does."""
-        origin = Origin(self.args.command, self.args.seed, self.source, self.source_sha256)
-        checkpoint.save(
-            self.save,
-            checkpoint.make(model, arch, arch_args, data.info, metrics, transforms, origin),
-        )
+        """Save the checkpoint; the last thing a command does. A resumed run writes what an uninterrupted one would."""
+        with contextlib.closing(self._folder) if self._folder else contextlib.nullcontext():
+            if self._complete:
+                return self.save
+            command = signals.without_resume(self.args.command)
+            origin = Origin(command, self.args.seed, self.source, self.source_sha256)
+            checkpoint.save(
+                self.save,
+                checkpoint.make(model, arch, arch_args, data.info, metrics, transforms, origin),
+            )
+            if self._folder:
+                self._folder.write_result(self.save)
         return self.save
 
 
@@ -154,14 +194,22 @@ def open_data(args: argparse.Namespace, where: torch.device, content: Checkpoint
     known = (content or {}).get("dataset", {})
     if known.get("name") == "unknown":  # a file of the original's
         known = {}
+    name = args.dataset or known.get("name", "auto")
+    if name == "auto" and _has_folders(args.data):
+        print(
+            f"notice: {args.data} holds train/ and test/ folders; to take their pictures, add --dataset imagefolder",
+            file=sys.stderr,
+        )
     data = datasets.load(
-        args.dataset or known.get("name", "auto"),
+        name,
         args.data,
         where,
         args.image_size or (known.get("image_size") if args.dataset in (None, known.get("name")) else None),
         args.val,
         args.num_workers,
     )
+    if known.get("name") == data.info.name:
+        data = data.normalised(known["mean"], known["std"])
     if known and known["classes"] != data.info.classes:
         raise UserError(
             f"{data.info.label} has {data.info.classes} classes, the file was made for {known['classes']}",
@@ -179,6 +227,14 @@ def open_data(args: argparse.Namespace, where: torch.device, content: Checkpoint
             BAD_CHECKPOINT if content else USAGE,
         )
     return data
+
+
+def _has_folders(root: Path) -> bool:
+    """Whether it looks like a folder of the user's pictures: train/<class>/ and test/<class>/."""
+    try:
+        return all(any(p.is_dir() for p in (root / part).iterdir()) for part in ("train", "test"))
+    except OSError:
+        return False
 
 
 def judge_file(args: argparse.Namespace, path: Path, model: nn.Module, content: Checkpoint) -> dict[str, Any]:
@@ -201,20 +257,22 @@ def without_evaluate(command: tuple[str, ...]) -> str:
     place = next(n for n, word in enumerate(words) if word.startswith("--evaluate"))
     value = words[place] == "--evaluate" and place + 1 < len(words) and not words[place + 1].startswith("-")
     del words[place : place + 1 + value]
-    return " ".join(words)
+    return shlex.join(words)
 
 
-def find(given: Path | str | None, default: Path, maker: str) -> Path:
-    """The input file of a stage: as given, else the default one of the stage before.
+def find(given: Path | bool | None, default: Path, maker: str) -> Path:
+    """The input file of a stage: as given, else (None, or True for a flag without a value) that of the stage before.
 
     Raises:
-        UserError: exit 3, naming the command that makes the missing file.
+        UserError: exit 3, naming the command that makes the default file if that is the one that is missing.
     """
-    path = Path(given) if given else default
+    path = given if isinstance(given, Path) else default
     try:
         there = path.exists()
     except OSError as fault:  # too long, or in a folder that may not be read
         raise UserError(f"{path}: {fault.strerror}", "check the path", BAD_CHECKPOINT) from fault
     if not there:
-        raise UserError(f"{path}: no such file", f"make it with: python -m {maker}", BAD_CHECKPOINT)
+        words = ["check the path"] if path is given else []
+        words += [f"make it with: python -m {maker}"] if path == default else []
+        raise UserError(f"{path}: no such file", ", or ".join(words), BAD_CHECKPOINT)
     return path

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import io
-import os
-import socket
+import json
+import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from engine import checkpoint, storage
-from engine.errors import LOCKED, UserError
-from engine.files import check_writable, write_bytes, write_json, write_text
+from engine.errors import BAD_CHECKPOINT, UserError
+from engine.files import check_writable, sweep, write_bytes, write_json, write_text
+from engine.lock import Lock
 from engine.loop import FitConfig, Progress, Row
+
+WANTED = {"identity", "rows", "model", "optimizer", "schedule", "rng", *Progress.COUNTS}
+REMEDY = "name another folder with --run_dir; what was saved before is whole, and --resume goes on from it"
 
 
 class RunFolder:
-    """Holds flags.json, versions.json, metrics.csv, curve.png (with matplotlib) and state.pth.
+    """Holds flags.json, versions.json, metrics.csv, curve.png (with matplotlib), state.pth and result.json.
 
-    One run at a time: the folder is locked until the process ends, however it ends.
+    One run at a time: the folder is locked until the process ends, however it ends. state.prev.pth is the save
+    before the last: should a disk damage state.pth, a run goes on from there.
 
     Raises:
         UserError: exit 6 if it cannot be written, exit 7 if another run is in it.
@@ -28,72 +33,78 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        check_writable(path / "flags.json")
+        check_writable(path / "flags.json", REMEDY)
         path.mkdir(parents=True, exist_ok=True)
-        self._lock = (path / ".lock").open("a+")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as fault:
-            self._lock.seek(0)
-            raise UserError(
-                f"{path} is in use by {self._lock.read().strip() or 'another run'}",
-                "wait for it, or name another folder with --run_dir",
-                LOCKED,
-            ) from fault
-        ours = ("state.pth", "metrics.csv", "flags.json", "versions.json", "curve.png")
-        for stale in (
-            file for name in ours for file in path.glob(f".{name}.*.tmp")
-        ):  # of a process that was killed while it wrote; the lock makes them ours
-            stale.unlink(missing_ok=True)
-        self._lock.truncate(0)
-        self._lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        self._lock.flush()
+        self._lock = Lock(path)
+        for name in ("state.pth", "metrics.csv", "versions.json", "curve.png", "result.json"):
+            sweep(path / name)
 
     def close(self) -> None:
         """Let another run in."""
-        self._lock.close()
+        self._lock.release()
 
     @property
     def state_path(self) -> Path:
         return self.path / "state.pth"
 
-    def describe(self, flags: dict[str, Any], config: FitConfig) -> None:
-        """Write the flags as given and the settings as resolved."""
-        write_json(self.path / "flags.json", {"flags": flags, "resolved": asdict(config)})
-        write_json(self.path / "versions.json", checkpoint.versions())
+    @property
+    def previous_path(self) -> Path:
+        return self.path / "state.prev.pth"
+
+    def describe(self, flags: dict[str, Any], config: FitConfig, rows: list[Row]) -> None:
+        """Before the first step: the flags as given, the settings as resolved, the metrics that the state vouches for."""
+        (self.path / "result.json").unlink(missing_ok=True)  # of the run before
+        write_json(self.path / "flags.json", {"flags": flags, "resolved": asdict(config)}, REMEDY)
+        write_json(self.path / "versions.json", checkpoint.versions(), REMEDY)
+        self.write_metrics(rows)
 
     def keep(self, progress: Progress, identity: dict[str, Any]) -> None:
-        """After each epoch: metrics first, then the state, which is what a resumed run believes."""
-        self.write_metrics(progress.rows)
-        storage.save(self.state_path, {"identity": identity, **progress.state_dict()})
+        """Save where a run is: metrics first, then the state, which is what a resumed run believes."""
+        if not progress.step:
+            self.write_metrics(progress.rows)
+        state = storage.to_bytes({"identity": identity, **progress.state_dict()})
+        write_bytes(self.state_path, state, self.previous_path, REMEDY)
 
     def write_metrics(self, rows: list[Row]) -> None:
-        """metrics.csv: one line an epoch."""
+        """metrics.csv: one line an epoch; no file where there are none."""
+        if not rows:
+            (self.path / "metrics.csv").unlink(missing_ok=True)
+            return
         text = io.StringIO()
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        write_text(self.path / "metrics.csv", text.getvalue())
+        write_text(self.path / "metrics.csv", text.getvalue(), REMEDY)
+
+    def write_result(self, path: Path) -> None:
+        """The very last: which file came out."""
+        write_json(self.path / "result.json", {"path": str(path), "sha256": checkpoint.sha256(path)}, REMEDY)
+
+    def has_result(self, path: Path) -> bool:
+        """Whether `path` is still the file that came out of this run."""
+        try:
+            recorded = json.loads((self.path / "result.json").read_bytes())
+            return recorded["sha256"] == checkpoint.sha256(path)
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
 
     def state(self, path: Path, identity: dict[str, Any]) -> dict[str, Any]:
-        """Read a state to go on from.
+        """Read a state to go on from; where this folder's own is damaged, the save before it, with a warning.
 
         Raises:
             UserError: exit 3 for a damaged file, exit 2 if it belongs to a run with other flags, named one by one.
         """
-        state, checked = storage.load(path)
-        wanted = {"identity", "epoch", "rows", "model", "optimizer", "schedule", "rng"}
-        if not checked or not isinstance(state, dict) or not wanted <= state.keys():
-            raise storage.bad(path, "not the state of a run", "start again without --resume")
-        was = state["identity"]
-        differing = [key for key in {**was, **identity} if was.get(key) != identity.get(key)]
-        if differing:
-            listing = ", ".join(f"{key} {was.get(key)} -> {identity.get(key)}" for key in differing)
-            raise UserError(
-                f"{path} belongs to a run with other settings: {listing}",
-                "repeat the flags of that run, or start anew without --resume",
-            )
-        return state
+        try:
+            return _read(path, identity)
+        except UserError as fault:
+            if path != self.state_path or fault.code != BAD_CHECKPOINT or not self.previous_path.exists():
+                raise
+            try:
+                state = _read(self.previous_path, identity)
+            except UserError:
+                raise fault from None  # neither helps
+            print(f"warning: {fault}; going on from {self.previous_path}, the save before it", file=sys.stderr)
+            return state
 
     def draw(self, rows: list[Row]) -> None:
         """Learning curve; without matplotlib there is none, and metrics.csv has the numbers."""
@@ -116,4 +127,26 @@ class RunFolder:
         buffer = io.BytesIO()
         figure.savefig(buffer, dpi=120)
         pyplot.close(figure)
-        write_bytes(self.path / "curve.png", buffer.getvalue())
+        write_bytes(self.path / "curve.png", buffer.getvalue(), remedy=REMEDY)
+
+
+def _read(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
+    state, checked = storage.load(path)
+    if not checked or not isinstance(state, dict) or not state.keys() >= WANTED:
+        raise storage.bad(path, "not the state of a run", "start again without --resume")
+    if differing := ", ".join(_differences(state["identity"], identity)):
+        raise UserError(
+            f"{path} belongs to a run with other settings: {differing}",
+            "repeat the flags of that run, or start anew without --resume",
+        )
+    return state
+
+
+def _differences(was: dict[str, Any], now: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """`lr 0.1 -> 0.2`, `spec.weight.bits 8 -> 4`: each setting that is not the same."""
+    for key in {**was, **now}:
+        old, new = was.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _differences(old, new, f"{prefix}{key}.")
+        elif old != new:
+            yield f"{prefix}{key} {old} -> {new}"

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -18,8 +19,9 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from engine import device as devices
+from engine import terminal
 from engine.data import Data, Split, steps
-from engine.errors import DIVERGED, UserError
+from engine.errors import BAD_CHECKPOINT, DIVERGED, UserError
 from engine.recipe import Recipe
 
 Row = dict[str, float]
@@ -47,7 +49,9 @@ class Judgement:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, split: Split, batch: int = 500) -> Judgement:
+def evaluate(
+    model: nn.Module, split: Split, batch: int = 500, after_batch: Callable[[], None] | None = None
+) -> Judgement:
     """Judge a network in eval mode, in its own arithmetic (fp32 or fp64); its training mode is put back."""
     was_training = model.training
     model.eval()
@@ -57,6 +61,8 @@ def evaluate(model: nn.Module, split: Split, batch: int = 500) -> Judgement:
     for images, labels in split.batches(batch):
         outputs.append(model(images.to(dtype)).cpu())
         answers.append(labels.cpu())
+        if after_batch:
+            after_batch()
     model.train(was_training)
     logits, labels = torch.cat(outputs), torch.cat(answers)
     right = (logits.argmax(1) == labels).double().mean().item()
@@ -64,29 +70,64 @@ def evaluate(model: nn.Module, split: Split, batch: int = 500) -> Judgement:
 
 
 class Progress:
-    """What a fit has done so far; everything needed to go on as if it had never stopped."""
+    """What a fit has done so far; everything needed to go on as if it had never stopped.
 
-    def __init__(self, model: nn.Module, config: FitConfig, total_steps: int) -> None:
-        self.model, self.epoch, self.rows = model, 0, list[Row]()
-        self.optimizer, self.schedule = config.recipe.start(model, total_steps)
+    Attributes:
+        epoch, step: whole epochs, and steps of the one under way.
+        loss, right, seen: sums over those steps: of the loss of each picture, of right answers, of pictures.
+        rows: the metrics of whole epochs.
+    """
+
+    COUNTS = ("epoch", "step", "loss", "right", "seen")
+
+    def __init__(self, model: nn.Module, config: FitConfig, per_epoch: int) -> None:
+        self.model, self.rows, self.per_epoch = model, list[Row](), per_epoch
+        self.epoch, self.step, self.loss, self.right, self.seen = 0, 0, 0.0, 0, 0
+        self.optimizer, self.schedule = config.recipe.start(model, config.recipe.epochs * per_epoch)
+
+    def count(self, loss: float, right: int, seen: int) -> None:
+        """One step more."""
+        self.step += 1
+        self.loss += loss
+        self.right += right
+        self.seen += seen
+
+    def close_epoch(self, row: Row) -> None:
+        """One epoch more."""
+        self.rows.append(row)
+        self.epoch, self.step, self.loss, self.right, self.seen = self.epoch + 1, 0, 0.0, 0, 0
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "epoch": self.epoch,
+            **{name: getattr(self, name) for name in self.COUNTS},
             "rows": self.rows,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
-            "rng": torch.get_rng_state(),
+            "rng": devices.rng_state(next(self.model.parameters()).device),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put everything back as `state_dict` found it."""
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        torch.set_rng_state(state["rng"])
-        self.epoch, self.rows = state["epoch"], list(state["rows"])
+        """Put everything back as `state_dict` found it.
+
+        Raises:
+            UserError: exit 3 if it is of another network or optimizer, or a part of it is missing.
+        """
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.schedule.load_state_dict(state["schedule"])
+            devices.set_rng_state(state["rng"])
+            self.rows = list(state["rows"])
+            for name in self.COUNTS:
+                setattr(self, name, state[name])
+            if self.schedule.last_epoch != self.epoch * self.per_epoch + self.step:
+                raise ValueError(f"its schedule is at step {self.schedule.last_epoch}")
+        except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as fault:
+            what = (str(fault).splitlines() or [type(fault).__name__])[0]
+            raise UserError(
+                f"the state to resume does not fit this run ({what})", "start again without --resume", BAD_CHECKPOINT
+            ) from fault
 
 
 def fit(
@@ -97,6 +138,7 @@ def fit(
     penalty: Callable[[Model], Tensor] | None = None,
     constrain: Callable[[Model], None] | None = None,
     on_epoch: Callable[[Model, int], None] | None = None,
+    after_step: Callable[[Progress], None] | None = None,
     after_epoch: Callable[[Progress], None] | None = None,
     resume: dict[str, Any] | None = None,
 ) -> list[Row]:
@@ -110,18 +152,21 @@ def fit(
                 loss = cross_entropy(model(x), y) + penalty(model)     # slimming: s * sum|gamma|
                 loss.backward(); optimizer.step(); schedule.step()
                 constrain(model)                        # BNN: clip latent weights to [-1, 1]
+                after_step(progress)                    # a signal: save, and stop
             judge on data.test; after_epoch(progress)   # the run folder keeps state and metrics
 
     Args:
+        on_epoch: is called again, for the same epoch, where a run goes on in the middle of it.
+        after_step: is also called between two batches of judging; what it raises ends the training.
         resume: what Progress.state_dict gave; training goes on from there, bit for bit.
 
     Raises:
-        UserError: exit 5 at the first loss that is not finite.
+        UserError: exit 5 at the first loss that is not finite, exit 3 for a state of something else.
     """
     recipe, device = config.recipe, next(model.parameters()).device
     batch = min(recipe.batch_size, len(data.train))
     per_epoch = steps(len(data.train), batch)
-    progress = Progress(model, config, recipe.epochs * per_epoch)
+    progress = Progress(model, config, per_epoch)
     if resume:
         progress.load_state_dict(resume)
     for epoch in range(progress.epoch, recipe.epochs):
@@ -129,10 +174,9 @@ def fit(
         model.train()
         if on_epoch:
             on_epoch(model, epoch)
-        total_loss, right, seen = 0.0, 0, 0
-        batches = data.train.training_batches(batch, config.seed, epoch)
+        batches = data.train.training_batches(batch, config.seed, epoch, progress.step)
         bar = tqdm(batches, f"epoch {epoch + 1}/{recipe.epochs}", per_epoch, leave=False, file=sys.stderr,
-                   disable=config.quiet or not sys.stderr.isatty())  # fmt: skip
+                   initial=progress.step, disable=config.quiet or not terminal.moves())  # fmt: skip
         for images, labels in bar:
             with devices.autocast(config.precision, device):
                 logits = model(images)
@@ -148,22 +192,22 @@ def fit(
             progress.schedule.step()
             if constrain:
                 constrain(model)
-            total_loss += value * len(labels)
-            right += int((logits.argmax(1) == labels).sum())
-            seen += len(labels)
-        judged = evaluate(model, data.test, config.eval_batch_size)
+            progress.count(value * len(labels), int((logits.argmax(1) == labels).sum()), len(labels))
+            if after_step:
+                after_step(progress)
+        between = partial(after_step, progress) if after_step else None
+        judged = evaluate(model, data.test, config.eval_batch_size, between)
         if not math.isfinite(judged.loss):
             raise _diverged(judged.loss, epoch, progress.schedule)
         row = {
             "epoch": epoch + 1,
             "lr": progress.optimizer.param_groups[0]["lr"],
-            "train_loss": total_loss / seen,
-            "train_accuracy": 100 * right / seen,
+            "train_loss": progress.loss / progress.seen,
+            "train_accuracy": 100 * progress.right / progress.seen,
             f"{data.judged}_loss": judged.loss,
             f"{data.judged}_accuracy": judged.accuracy,
         }
-        progress.rows.append(row)
-        progress.epoch = epoch + 1
+        progress.close_epoch(row)
         if after_epoch:
             after_epoch(progress)
         if not config.quiet:

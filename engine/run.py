@@ -7,18 +7,29 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import json
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from signal import SIGINT
 from typing import Any
 
-from engine import errors
+from engine import errors, signals, terminal
 from engine.device import keep_memory
 from engine.errors import UserError
 from engine.flags import Parser
+from engine.signals import Stopped, without_resume
+
+_CORE = "activate the environment that the toolkit is installed in (. .venv/bin/activate), or: pip install ."
+INSTALL = {
+    "matplotlib": "pip install '.[report]'",
+    "onnx": "pip install '.[onnx]'",
+    "onnxruntime": "pip install '.[onnx]'",
+    **dict.fromkeys(("torch", "torchvision", "numpy", "tqdm", "sklearn", "PIL"), _CORE),
+}
+"""What to do where a package is missing."""
 
 Body = Callable[[argparse.Namespace], dict[str, Any]]
 
@@ -30,9 +41,14 @@ def command(parser: Parser, body: Body, argv: Sequence[str] | None = None) -> in
         body: does the work and returns its result: `text` to print, `path` written (the last line of
             stdout, so that commands chain in a shell), and whatever else --json should show.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal in the C locale
+    with terminal.prepared(), signals.stopping():
+        code = _command(parser, body, argv)
+    if argv is None and code in (errors.INTERRUPTED, errors.TERMINATED):
+        signals.ignore()  # the process ends here
+    return code
+
+
+def _command(parser: Parser, body: Body, argv: Sequence[str] | None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = bool(os.environ.get("MC_DEBUG")) or "--debug" in argv
     try:
@@ -54,21 +70,32 @@ def command(parser: Parser, body: Body, argv: Sequence[str] | None = None) -> in
             traceback.print_exc()
         return _complain(str(fault), fault.hint, fault.code)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to flush to
+        terminal.to_null(sys.stdout)
         return errors.PIPE_CLOSED
-    except KeyboardInterrupt:
-        return _complain(
-            "interrupted", "a training run goes on from its last whole epoch with --resume", errors.INTERRUPTED
-        )
+    except (KeyboardInterrupt, Stopped) as stop:
+        with signals.ignoring():
+            return _stopped(stop, (*parser.prog.split(), *argv), parser)
     except ModuleNotFoundError as fault:
-        extra = {"matplotlib": "report", "onnx": "onnx", "onnxruntime": "onnx"}.get(fault.name or "")
-        if not extra:
+        package = (fault.name or "").partition(".")[0]
+        if package not in INSTALL:
             raise
-        return _complain(f"{fault.name} is not installed", f"pip install '.[{extra}]'", errors.USAGE)
+        return _complain(f"{package} is not installed", INSTALL[package], errors.USAGE)
     except Exception as fault:
         if isinstance(fault, MemoryError) or any(w in str(fault).lower() for w in ("out of memory", "allocate memory")):
             return _complain("out of memory", "take a smaller --train_batch_size, or --cpu", errors.USAGE)
         raise
+
+
+def _stopped(stop: BaseException, words: Sequence[str], parser: Parser) -> int:
+    """Say how to go on; the command is repeated as it was given."""
+    what, code = "interrupted", errors.INTERRUPTED
+    if isinstance(stop, Stopped):
+        what = f"stopped by {stop}" + (", everything up to here is saved" if stop.saved else "")
+        code = errors.INTERRUPTED if stop.number == SIGINT else errors.TERMINATED
+    trains = any("--resume" in action.option_strings for action in parser._actions)
+    if trains and not any(word.startswith("--evaluate") for word in words):
+        return _complain(what, f"go on with: {shlex.join((*without_resume(words), '--resume'))}", code)
+    return _complain(what, f"start again with: {shlex.join(words)}", code)
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -77,6 +104,8 @@ def _check(args: argparse.Namespace) -> None:
         if args.device == "cuda":
             raise UserError("--cpu contradicts --device cuda", "give one of them")
         args.device = "cpu"
+    if getattr(args, "evaluate", None) is not None and args.resume is not None:
+        raise UserError("--evaluate trains nothing, so there is nothing to --resume", "give one of them")
     if getattr(args, "type", None) is not None:
         arch = ("nin", "nin_gc", "separable")[args.type]
         if args.arch not in (None, arch):
@@ -90,13 +119,12 @@ def _print(result: dict[str, Any], as_json: bool) -> None:
         print(json.dumps(shown, indent=2, ensure_ascii=False, default=str))
     else:
         if text := result.get("text"):
-            print(text)
+            print(terminal.shown(text))
         if path := result.get("path"):
-            print(path)
+            terminal.print_path(path)
     sys.stdout.flush()
 
 
 def _complain(what: str, hint: str, code: int) -> int:
-    what, hint = (" ".join(text.split()) for text in (what, hint))  # one line each
-    print(f"error: {what}\nhint: {hint}", file=sys.stderr)
+    print(f"error: {terminal.one_line(what)}\nhint: {terminal.one_line(hint)}", file=sys.stderr)
     return code

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from engine.data import Data, DataInfo, augment, generator, held_out, normalise, steps
 from engine.datasets import check_val, folder_info, folder_parts, read_picture, statistics
+from engine.signals import ignore
 
 STATISTICS_PICTURES = 10_000
 
@@ -45,7 +46,13 @@ class StreamSplit:
         return len(self.pictures)
 
     def _read(self, batches: list[list[int]]) -> Iterator[tuple[Tensor, Tensor]]:
-        loader = DataLoader(self.pictures, batch_sampler=batches, num_workers=self.workers)
+        loader = DataLoader(
+            self.pictures,
+            batch_sampler=batches,
+            num_workers=self.workers,
+            worker_init_fn=ignore,  # a terminal signals the whole group, and the batch under way is still wanted
+            generator=torch.Generator(),  # else it draws from torch's own, once more in a run that was resumed
+        )
         done = 0
         try:
             for images, labels in loader:
@@ -61,10 +68,10 @@ class StreamSplit:
         for images, labels in self._read([index[start : start + size] for start in range(0, len(index), size)]):
             yield normalise(images, self.info), labels
 
-    def training_batches(self, size: int, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def training_batches(self, size: int, seed: int, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         order = torch.randperm(len(self), generator=generator(seed, epoch)).tolist()
-        parts = [order[step * size : (step + 1) * size] for step in range(steps(len(self), size))]
-        for step, (images, labels) in enumerate(self._read(parts)):
+        parts = [order[step * size : (step + 1) * size] for step in range(start, steps(len(self), size))]
+        for step, (images, labels) in enumerate(self._read(parts), start):
             yield augment(images, self.info, generator(seed, epoch, step + 1)), labels
 
 

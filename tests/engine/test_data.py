@@ -74,6 +74,15 @@ def test_training_batches_depend_on_seed_and_epoch_alone() -> None:
     assert torch.equal(images, data.augment(part.images[order[32:48]], INFO, data.generator(1, 0, 3)))
 
 
+def test_an_epoch_may_begin_at_any_step() -> None:
+    part = split(37)
+    whole = list(part.training_batches(8, 1, 0))
+    assert len(whole) == 5
+    for start in range(5):
+        assert equal_batches(whole[start:], part.training_batches(8, 1, 0, start))
+    assert not list(part.training_batches(8, 1, 0, 5))
+
+
 @pytest.mark.parametrize(
     ("pictures", "size", "sizes"),
     [(1, 4, [1]), (2, 2, [2]), (3, 2, [2]), (5, 4, [4]), (6, 4, [4, 2]), (7, 4, [4, 3]), (8, 4, [4, 4]), (9, 8, [8])],

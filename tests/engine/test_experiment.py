@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.conftest import NARROW, SMALL
 
@@ -49,3 +50,20 @@ def test_a_link_stays_a_link(command) -> None:
     assert command("prune.train", *FLAGS, "--save", "link.pth").code == 0
     assert Path("link.pth").is_symlink()
     assert Path("real/file.pth").is_file()
+
+
+def test_pictures_are_normalised_as_those_the_network_was_trained_on() -> None:
+    from types import SimpleNamespace
+
+    from engine.experiment import open_data
+
+    args = SimpleNamespace(dataset="digits", data=Path("data"), image_size=8, val=0, num_workers=0)
+    plain = open_data(args, torch.device("cpu"))
+    stored = {"name": "digits", "classes": 10, "image_size": 8, "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 2.0]}
+    data = open_data(args, torch.device("cpu"), {"dataset": stored, "arch_args": {"classes": 10}})
+    assert (data.info.mean, data.info.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 2.0))
+    for ours, theirs in ((data.train, plain.train), (data.test, plain.test)):
+        (picture, _), (other, _) = next(ours.batches(2)), next(theirs.batches(2))
+        pixels = other.permute(0, 2, 3, 1) * torch.tensor(plain.info.std) + torch.tensor(plain.info.mean)
+        wanted = (pixels - torch.tensor([0.1, 0.2, 0.3])) / torch.tensor([0.4, 0.5, 2.0])
+        torch.testing.assert_close(picture.permute(0, 2, 3, 1), wanted, rtol=1e-4, atol=1e-5)

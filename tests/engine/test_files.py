@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
 from pathlib import Path
@@ -62,5 +63,44 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
         with pytest.raises(UserError) as fault:
             files.check_writable(path)
         assert fault.value.code == CANNOT_WRITE
+    for length, fits in ((241, True), (242, False)):  # the temporary name has 14 letters more than the 255 there are
+        if fits:
+            files.check_writable(tmp_path / ("x" * length))
+            files.write_bytes(tmp_path / ("x" * length), b"")
+        else:
+            with pytest.raises(UserError, match="too long"):
+                files.check_writable(tmp_path / "new" / ("x" * length))
     files.check_writable(tmp_path / "new" / "a.pth")
     assert not (tmp_path / "new").exists()  # made when there is something to put there
+
+
+def test_what_a_living_process_writes_is_not_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, sync = tmp_path / "a.pth", os.fsync
+    stale = tmp_path / ".a.pth.abcdefgh.tmp"
+    stale.write_bytes(b"of a process that was killed")
+    (tmp_path / ".a.pth.notes.tmp").write_bytes(b"of somebody else")
+
+    def meanwhile(handle: int) -> None:
+        files.sweep(path)
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", meanwhile)
+    files.write_bytes(path, b"new")
+    assert sorted(os.listdir(tmp_path)) == [".a.pth.notes.tmp", "a.pth"]
+
+
+def test_a_temporary_file_swept_before_it_is_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, lock, calls = tmp_path / "a.pth", fcntl.flock, []
+
+    def late(handle: int, how: int) -> None:
+        if not calls:
+            calls.append(how)
+            files.sweep(path)
+        lock(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    files.write_bytes(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["a.pth"]

@@ -18,7 +18,8 @@ from engine.loop import FitConfig
 from engine.recipe import SEED
 
 IDENTITY = {"epochs": 3, "lr": 0.1, "steps": [80, 130], "stage": "train", "source_sha256": None}
-STATE = {"epoch": 1, "rows": [{"epoch": 1}], "model": {}, "optimizer": {}, "schedule": {}, "rng": 0}
+STATE = {"epoch": 1, "step": 0, "loss": 0.0, "right": 0, "seen": 0, "rows": [{"epoch": 1}], "model": {}, "optimizer": {},
+         "schedule": {}, "rng": []}  # fmt: skip
 
 SECOND = """
 import sys
@@ -51,24 +52,25 @@ def test_one_run_at_a_time(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_process_left_half_written_goes(tmp_path: Path) -> None:
-    (tmp_path / ".state.pth.abc.tmp").write_bytes(b"half")
+    (tmp_path / ".state.pth.abcdefgh.tmp").write_bytes(b"half")
     RunFolder(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == [".lock"]
 
 
 def test_a_second_run_does_not_disturb_the_first(tmp_path: Path) -> None:
     first = RunFolder(tmp_path)
-    (tmp_path / ".state.pth.abc.tmp").write_bytes(b"being written")
+    (tmp_path / ".state.pth.abcdefgh.tmp").write_bytes(b"being written")
     with pytest.raises(UserError) as fault:
         RunFolder(tmp_path)
     assert fault.value.code == LOCKED
-    assert (tmp_path / ".state.pth.abc.tmp").exists()
+    assert (tmp_path / ".state.pth.abcdefgh.tmp").exists()
     del first
 
 
 def test_it_explains_itself(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    folder.describe({"lr": 0.5}, FitConfig(SEED, seed=3))
+    folder.describe({"lr": 0.5}, FitConfig(SEED, seed=3), [])
+    assert not (tmp_path / "metrics.csv").exists()
     flags = json.loads((tmp_path / "flags.json").read_text())
     assert flags["flags"] == {"lr": 0.5}
     assert (flags["resolved"]["seed"], flags["resolved"]["recipe"]["epochs"]) == (3, 300)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +11,9 @@ import pytest
 import torch
 from torch import nn
 
+from engine import storage
 from engine.data import Data, DataInfo, TensorSplit
-from engine.errors import DIVERGED, UserError
+from engine.errors import BAD_CHECKPOINT, DIVERGED, UserError
 from engine.folder import RunFolder
 from engine.loop import FitConfig, Progress, evaluate, fit
 from engine.recipe import Recipe
@@ -96,6 +98,49 @@ def test_three_epochs_are_one_and_two_more_bit_for_bit(recipe: Recipe, tmp_path:
     assert [row["epoch"] for row in resumed[-1].rows] == [1, 2, 3]
 
 
+@pytest.mark.parametrize("recipe", [RECIPE, ADAM], ids=lambda r: r.optimizer)
+def test_a_run_may_stop_after_any_step_and_any_batch_that_is_judged(recipe: Recipe) -> None:
+    """3 epochs of 5 steps and 3 batches to judge: 24 places, each resumed to the last bit."""
+    whole: list[Progress] = []
+    fit(network(), pictures(), config(recipe, eval_batch_size=4), after_epoch=whole.append)
+    for place in range(1, 25):
+        left, states = iter(range(place)), []
+
+        def stop(progress: Progress, left=left, states=states, place=place) -> None:
+            if next(left) == place - 1:
+                states.append(storage.to_bytes(progress.state_dict()))
+                raise Stop
+
+        with pytest.raises(Stop):
+            fit(network(), pictures(), config(recipe, eval_batch_size=4), after_step=stop)
+        state = torch.load(io.BytesIO(states[0]), weights_only=True)
+        epoch, batch = divmod(place - 1, 8)
+        assert (state["epoch"], state["step"], len(state["rows"])) == (epoch, min(batch + 1, 5), epoch)
+        torch.manual_seed(99)
+        resumed: list[Progress] = []
+        fit(network(), pictures(), config(recipe, eval_batch_size=4), resume=state, after_epoch=resumed.append)
+        assert same(resumed[-1].state_dict(), whole[-1].state_dict()), place
+
+
+def test_a_state_saved_on_the_way_changes_nothing() -> None:
+    whole: list[Progress] = []
+    fit(network(), pictures(), config(), after_epoch=whole.append)
+    saved: list[Progress] = []
+    fit(network(), pictures(), config(), after_step=lambda p: storage.to_bytes(p.state_dict()) and None,
+        after_epoch=saved.append)  # fmt: skip
+    assert same(saved[-1].state_dict(), whole[-1].state_dict())
+
+
+def test_a_state_of_another_network_or_another_step_is_refused() -> None:
+    states: list[dict] = []
+    fit(network(), pictures(), config(), after_epoch=lambda p: states.append(p.state_dict()))
+    other = nn.Sequential(nn.Flatten(), nn.Linear(108, 4))
+    for model, state in ((other, states[0]), (network(), {**states[0], "step": 1}), (network(), {})):
+        with pytest.raises(UserError, match="does not fit this run") as fault:
+            fit(model, pictures(), config(), resume={**state, "epoch": 1})
+        assert fault.value.code == BAD_CHECKPOINT
+
+
 def test_hooks_are_called_where_the_docstring_says() -> None:
     calls: list[str] = []
     model = network()
@@ -114,6 +159,9 @@ def test_hooks_are_called_where_the_docstring_says() -> None:
         calls.append(f"epoch {epoch}")
         m[1].eval()  # freezing a BN for an epoch has to last through it
 
+    def step(progress: Progress) -> None:
+        calls.append(f"step {progress.epoch}.{progress.step}")
+
     def after(progress: Progress) -> None:
         calls.append(f"after {progress.epoch}")
 
@@ -124,10 +172,15 @@ def test_hooks_are_called_where_the_docstring_says() -> None:
         penalty=term,
         constrain=constrain,
         on_epoch=on_epoch,
+        after_step=step,
         after_epoch=after,
     )
-    steps = 5 * ["penalty", "constrain"]  # 37 pictures in batches of 8; the last 5 are enough for a batch
-    assert calls == ["epoch 0", *steps, "after 1", "epoch 1", *steps, "after 2"]
+    # 37 pictures in batches of 8, the last 5 are enough for a batch; the 11 that are judged are one
+    expected = []
+    for epoch in range(2):
+        steps = [text for n in range(1, 6) for text in ("penalty", "constrain", f"step {epoch}.{n}")]
+        expected += [f"epoch {epoch}", *steps, f"step {epoch}.5", f"after {epoch + 1}"]
+    assert calls == expected
     assert model[0].weight.abs().max() <= 0.01  # nothing follows the constraint
     assert torch.equal(model[1].running_mean, torch.zeros(6))
 

@@ -1,0 +1,203 @@
+"""What a network costs, against sums made by hand: every family, plain, grouped, depthwise, pruned and merged."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import models
+from bn_merge.merge import merge
+from engine import profile
+from models.layers.fold import Flip
+from prune.plan import plan
+from prune.surgery import gates_of, sliced
+from quant.prepare import prepare
+from quant.spec import QuantSpec, affine, quantizer
+from tests.models.residual import ARCH
+
+# nin with 8 channels everywhere: 5x5x3x8 + 2 (8x8) + 5x5x8x8 + 2 (8x8) + 3x3x8x8 + 8x8 + 8x10 weights
+ENDS = 600 + 80
+INNER = 64 + 64 + 1600 + 64 + 64 + 576 + 64
+FILTERS = 8 * 8 + 10
+NORM = 4 * FILTERS  # gamma, beta, mean, variance
+MACS = (
+    64 * (600 + 64 + 64) + 16 * (1600 + 64 + 64) + 4 * (576 + 64 + 80)
+)  # 8 x 8 pictures, pooled twice to 4 x 4, 2 x 2
+
+
+def bits(model: nn.Module) -> int:
+    return profile.total(profile.layers(model, 8), "bits")
+
+
+def nin(spec: QuantSpec | None = None) -> nn.Module:
+    torch.manual_seed(0)
+    model = models.build("nin", [8] * 8)
+    return prepare(model, spec.at_ends(*model.ends)) if spec else model
+
+
+def dorefa(weight: int | str, activation: int | str, **more) -> QuantSpec:
+    return QuantSpec(quantizer(weight, **more), quantizer(activation))
+
+
+# before and after merging. A merged layer keeps a bias a filter and, but for float weights, one scale a filter
+SIZES = {
+    "float": (None, 32 * (ENDS + INNER + FILTERS + NORM), 32 * (ENDS + INNER + FILTERS)),
+    "w4a4": (dorefa(4, 4), 4 * INNER + 32 * (ENDS + FILTERS + NORM), 4 * INNER + 32 * (ENDS + FILTERS + 56)),
+    "w8a2": (dorefa(8, 2), 8 * INNER + 32 * (ENDS + FILTERS + NORM), 8 * INNER + 32 * (ENDS + FILTERS + 56)),
+    "wta8": (dorefa("t", 8), 2 * INNER + 32 * (ENDS + FILTERS + 56 + NORM), 2 * INNER + 32 * (ENDS + FILTERS + 56)),
+    "wba8": (dorefa("b", 8), 1 * INNER + 32 * (ENDS + FILTERS + 56 + NORM), 1 * INNER + 32 * (ENDS + FILTERS + 56)),
+    "wba8 without scale": (
+        dorefa("b", 8, scale=False), 1 * INNER + 32 * (ENDS + FILTERS + NORM), 1 * INNER + 32 * (ENDS + FILTERS + 56),
+    ),
+    # only the layer before the float last one needs a scale: what the others give is read for its sign
+    "wbab": (dorefa("b", "b"), 1 * INNER + 32 * (ENDS + FILTERS + 56 + NORM), 1 * INNER + 32 * (ENDS + FILTERS + 8)),
+    # symmetric: a scale a filter, and one for the input of all layers but the first
+    "int8 symmetric": (
+        affine(8, 8, 0, False),
+        8 * (ENDS + INNER) + 32 * (FILTERS + FILTERS + NORM + 8), 8 * (ENDS + INNER) + 32 * (2 * FILTERS + 8),
+    ),
+    # asymmetric: a zero point beside each scale
+    "int8 asymmetric": (
+        affine(8, 8, 1, False),
+        8 * (ENDS + INNER) + 32 * (FILTERS + 2 * FILTERS + NORM + 16), 8 * (ENDS + INNER) + 32 * (3 * FILTERS + 16),
+    ),
+    "int8 asymmetric folded": (
+        affine(8, 8, 1, True),
+        8 * (ENDS + INNER) + 32 * (FILTERS + 2 * FILTERS + NORM + 16), 8 * (ENDS + INNER) + 32 * (3 * FILTERS + 16),
+    ),
+    "int8 per tensor": (  # merged: the batch norm makes the one scale of a layer one a filter, its zero point stays
+        affine(8, 8, 1, False, per_channel=False),
+        8 * (ENDS + INNER) + 32 * (FILTERS + 2 * 9 + NORM + 16), 8 * (ENDS + INNER) + 32 * (2 * FILTERS + 9 + 16),
+    ),
+    "int4 with float inputs": (
+        affine(4, 32, 0, False),
+        4 * (ENDS + INNER) + 32 * (FILTERS + FILTERS + NORM), 4 * (ENDS + INNER) + 32 * 2 * FILTERS,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", SIZES)
+def test_sizes_of_every_family(family: str) -> None:
+    spec, before, after = SIZES[family]
+    model = nin(spec)
+    merged = merge(model)
+    assert bits(model) == before
+    assert bits(merged) == after
+    widths = {row.name: row.weight_bits for row in profile.layers(merged, 8) if row.macs}
+    assert {widths[f"block{n}.conv"] for n in range(2, 9)} == {spec.weight.bits if spec else 32}
+    assert widths["block1.conv"] == (spec.weight.bits if spec and spec.weight.kind == "affine" else 32)
+    for network in (model, merged):
+        assert profile.total(profile.layers(network, 8), "macs") == MACS
+
+
+def test_a_turned_sign_behind_a_pool_takes_a_bit_a_channel() -> None:
+    model = nin(replace(dorefa("b", "b"), order="bacp"))
+    model.block3.bn.weight.data[0] = -1
+    merged = merge(model)
+    assert isinstance(merged.block3.bn, Flip)
+    assert bits(merged) == SIZES["wbab"][2] + 8
+
+
+def test_groups_hold_and_multiply_less() -> None:
+    cfg = [2, 4, 16, 32, 8, 32, 32, 8]  # in groups of 1, 2, 2, 16, 4, 4, 32, 8, 1
+    inner = 4 * 1 + 16 * 2 + 32 * 9 + 8 * 8 + 32 * 2 + 32 * 9 + 8 * 4
+    filters, weights = sum(cfg) + 10, 2 * 75 + inner + 10 * 8
+    model = models.build("nin_gc", cfg)
+    rows = profile.layers(model, 8)
+    assert profile.total(rows, "params") == weights + 3 * filters  # bias, gamma, beta
+    assert profile.total(rows, "macs") == 64 * (150 + 4 + 32) + 16 * (288 + 64 + 64) + 4 * (288 + 32 + 80)
+    assert bits(model) == 32 * (weights + filters + 4 * filters)
+    ternary = prepare(model, dorefa("t", 4).at_ends(*model.ends))
+    assert bits(ternary) == 2 * inner + 32 * (150 + 80 + filters + 4 * filters + sum(cfg[1:]))
+    assert bits(merge(ternary)) == 2 * inner + 32 * (150 + 80 + filters + sum(cfg[1:]))
+
+
+def depthwise(cfg: list[int]) -> tuple[int, int, int, int]:
+    """Of `separable`: weights of both ends, of all pairs, filters of the pairs, channels of batch norms."""
+    sizes = [1, 1, 9, 1, 1, 9, 1]
+    pairs = sum(after * k + after * after for after, k in zip(cfg[1:], sizes, strict=True))
+    return 75 * cfg[0] + 10 * cfg[-1], pairs, 2 * sum(cfg[1:]), sum(cfg) + 10
+
+
+@pytest.mark.parametrize(("weight", "width"), [("b", 1), ("t", 2)])
+def test_depthwise_pairs_keep_a_scale_even_for_a_filter_of_one_weight(weight: str, width: int) -> None:
+    cfg = [4, 4, 8, 8, 8, 16, 16, 16]
+    ends, pairs, filters, normed = depthwise(cfg)
+    model = models.build("separable", cfg)
+    biases = cfg[0] + 10 + filters
+    assert profile.total(profile.layers(model, 8), "params") == ends + pairs + biases + 2 * normed
+    assert bits(model) == 32 * (ends + pairs + biases + 4 * normed)
+    small = prepare(model, dorefa(weight, "b").at_ends(*model.ends))
+    assert bits(small) == width * pairs + 32 * (ends + biases + filters + 4 * normed)
+    one = small.block2.conv1  # 4 filters of 1 weight each: a code, a scale, a bias
+    assert one.stored_bits() == 4 * (width + 32 + 32)
+
+
+def test_pruned_networks_cost_what_their_widths_say() -> None:
+    torch.manual_seed(0)
+    model = models.build("nin", [8] * 8)
+    for block in list(model)[:8]:
+        block.bn.weight.data.normal_()
+    small = sliced(model, plan(gates_of(model), 0.4), lambda cfg: models.build("nin", cfg))
+    widths = [3, *small.cfg, 10]
+    assert widths != [3, *[8] * 8, 10]
+    weights = [a * b * k * k for a, b, k in zip(widths, widths[1:], (5, 1, 1, 5, 1, 1, 3, 1, 1), strict=False)]
+    filters = sum(widths[1:])
+    assert bits(small) == 32 * (sum(weights) + 5 * filters)
+    whole = prepare(small, affine(8, 8, 1, False).at_ends(*small.ends))
+    assert bits(whole) == 8 * sum(weights) + 32 * (3 * filters + 4 * filters + 16)
+    assert bits(merge(whole)) == 8 * sum(weights) + 32 * (3 * filters + 16)
+    four = prepare(small, dorefa(4, 4).at_ends(*small.ends))
+    inner, ends = sum(weights[1:-1]), weights[0] + weights[-1]
+    assert bits(merge(four)) == 4 * inner + 32 * (ends + filters + filters - widths[1] - 10)
+
+
+def test_linear_layers_count_like_convolutions() -> None:
+    model = models.build("slimming", [4, 6, 8])  # no biases but the linear layer's
+    weights, filters = 3 * 4 * 49 + 4 * 6 * 9 + 6 * 8 * 9, 4 + 6 + 8
+    assert bits(model) == 32 * (weights + 4 * filters + 8 * 10 + 10)
+    spec = affine(8, 8, 0, False)
+    small = prepare(model, spec.at_ends(*model.ends))
+    # three inputs of eight bits: two convolutions and the linear layer
+    assert bits(small) == 8 * (weights + 80) + 32 * (filters + 10 + 4 * filters + 10 + 3)
+    assert bits(merge(small)) == 8 * (weights + 80) + 32 * (2 * filters + 2 * 10 + 3)
+    last = next(row for row in profile.layers(small, 32) if row.name == "linear")
+    assert (last.macs, last.params, last.shape) == (80, 90, (10,))
+
+
+@pytest.mark.parametrize("arch", [*models.names(), ARCH])
+def test_merging_changes_no_multiplication(arch: str) -> None:
+    model = models.build(arch)
+    assert profile.total(profile.layers(merge(model)), "macs") == profile.total(profile.layers(model), "macs")
+
+
+class Twice(nn.Module):
+    """One convolution run two times, one part that stays in evaluation, and one that never runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+        self.frozen = nn.BatchNorm2d(3).eval()
+        self.idle = nn.Conv2d(3, 99, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.frozen(self.conv(self.conv(x)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_shared_layers_store_once_and_run_twice(dtype: torch.dtype) -> None:
+    model = Twice().to(dtype)
+    model.frozen.eval()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    rows = profile.layers(model, 4)
+    assert [(row.name, row.params, row.macs) for row in rows] == [
+        ("conv", 84, 81 * 16), ("conv", 0, 81 * 16), ("frozen", 6, 0),
+    ]  # fmt: skip
+    assert profile.total(rows, "bits") == 32 * (84 + 12)
+    assert profile.total(rows, "output_bytes") == 4 * 3 * prod((3, 4, 4))
+    assert (model.training, model.conv.training, model.frozen.training) == (True, True, False)
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())

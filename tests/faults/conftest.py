@@ -1,0 +1,66 @@
+"""What the tests of faults share: few small pictures, and a server that starts commands in a moment."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import NARROW
+from tests.faults.children import Server
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image folder of two classes: 28 pictures to train on, 3 steps of 8 and one of 4 an epoch; 8 to judge on."""
+    root, draws = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    for part, count in (("train", 14), ("test", 4)):
+        for label in ("ant", "bee"):
+            (root / part / label).mkdir(parents=True)
+            for n in range(count):
+                noise = draws.integers(0, 256, (8, 8, 3), np.uint8)
+                Image.fromarray(noise).save(root / part / label / f"{n}.png")
+    return root
+
+
+@pytest.fixture
+def flags(pictures: Path, workplace: Path) -> tuple[str, ...]:
+    """Flags for a training command on these pictures: 4 epochs of 4 steps, judged in batches of 4. The folder is empty."""
+    return (
+        "--dataset", "imagefolder", "--data", str(pictures), "--image_size", "8", "--epochs", "4",
+        "--train_batch_size", "8", "--eval_batch_size", "4", "--quiet", "--cpu", "--precision", "fp32",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """See children.Server."""
+    server = Server(tmp_path_factory.mktemp("log"))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def line(flags: tuple[str, ...]) -> tuple[str, ...]:
+    """A training command of a narrow network."""
+    return ("prune.train", "--cfg", NARROW, *flags)
+
+
+@pytest.fixture
+def whole(line: tuple[str, ...], command: Callable) -> tuple[bytes, bytes]:
+    """What the uninterrupted run leaves."""
+    assert command(*line).code == 0
+    return taken()
+
+
+def taken() -> tuple[bytes, bytes]:
+    """The file and the metrics of a finished run, which are then removed."""
+    assert not list(Path().rglob(".*"))  # no temporary files, no lock
+    found = Path("models_save/nin.pth").read_bytes(), Path("runs/nin/metrics.csv").read_bytes()
+    shutil.rmtree("models_save")
+    shutil.rmtree("runs")
+    return found

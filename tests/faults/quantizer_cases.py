@@ -1,0 +1,58 @@
+"""Every quantizer with every width it has, for the tests of what all of them promise; and how to read what they give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+from torch import Tensor
+
+from models.layers import functional as F
+from models.layers import quantizers as q
+from models.layers.functional import Quantized
+
+
+class Case(NamedTuple):
+    """A weight quantizer; `levels` is of a filter if `own` (each has its own grid), else of the whole tensor."""
+
+    quantize: Callable[[Tensor], Quantized]
+    levels: int
+    own: bool = True
+
+
+BITS = range(2, 9)
+CASES: dict[str, Case] = {
+    **{f"dorefa {k}": Case(partial(F.dorefa_weight, bits=k), 2**k, False) for k in BITS},
+    "ternary": Case(F.ternary_weight, 3),
+    "ternary without scale": Case(partial(F.ternary_weight, scale=False), 3),
+    "binary": Case(F.binary_weight, 2),
+    "binary without scale": Case(partial(F.binary_weight, scale=False), 2),
+}
+for _k in BITS:
+    for _each in (True, False):
+        _name = f"affine {_k} {'per channel' if _each else 'per tensor'}"
+        CASES[f"{_name} symmetric"] = Case(
+            partial(F.affine_weight, bits=_k, symmetric=True, per_channel=_each), 2**_k - 1, _each
+        )
+        CASES[f"{_name} asymmetric"] = Case(
+            partial(F.affine_weight, bits=_k, symmetric=False, per_channel=_each), 2**_k, _each
+        )
+
+
+def named(*words: str) -> list[str]:
+    """Cases whose names have all of these words."""
+    return [name for name in CASES if set(words) <= set(name.split())]
+
+
+def value(found: Quantized) -> Tensor:
+    return found.codes if found.scale is None else found.codes * found.scale
+
+
+ACTIVATIONS: dict[str, Callable[[], q.Quantizer]] = {
+    **{f"dorefa {k}": partial(q.DorefaActivation, k) for k in BITS},
+    **{f"affine {k} {word}": partial(q.AffineActivation, k, word == "symmetric")
+       for k in BITS for word in ("symmetric", "asymmetric")},
+    **{f"{word} {kind}": partial(make, kind) for kind in ("ste", "saturate", "soft")
+       for word, make in (("binary", q.BinaryActivation), ("ternary", q.TernaryActivation))},
+}  # fmt: skip

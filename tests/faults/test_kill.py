@@ -1,0 +1,94 @@
+"""kill -9 at random moments: the next run goes on, and ends with the bytes of the one that was never killed."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import storage
+from tests.faults.children import Server
+from tests.faults.test_resume import MODES, same
+
+FILES = ("out.pth", "state.pth", "state.prev.pth", "metrics.csv", "flags.json", "versions.json", "result.json")
+
+
+def outcome(where: Path) -> tuple[bytes, bytes, Any]:
+    """The file that came out, the metrics, and the last state with every tensor in it."""
+    assert not [path for path in where.rglob(".*") if path.is_file()]  # no temporary file is left at the end
+    return (
+        (where / "out.pth").read_bytes(),
+        (where / "run/metrics.csv").read_bytes(),
+        storage.load(where / "run/state.pth")[0],
+    )
+
+
+def leftovers(where: Path) -> None:
+    """At most one temporary file for each, however often it was killed."""
+    names = [path.name for path in where.rglob("*.tmp")]
+    assert all(sum(name.startswith(f".{file}.") for name in names) <= 1 for file in FILES), names
+
+
+def train(server: Server, where: Path, line: Sequence[str]) -> tuple[Any, float]:
+    """What the uninterrupted run leaves, and its seconds."""
+    server.run(where, *line)  # the first in a process imports this and that
+    shutil.rmtree(where / "run")
+    started = time.monotonic()
+    assert server.run(where, *line).status == 0
+    seconds = time.monotonic() - started
+    found = outcome(where)
+    forget(where)
+    return found, seconds
+
+
+def forget(where: Path) -> None:
+    shutil.rmtree(where / "run", ignore_errors=True)
+    (where / "out.pth").unlink(missing_ok=True)
+
+
+def kill_until(count: int, server: Server, where: Path, line: Sequence[str], seed: int) -> tuple[int, int]:
+    """Kill it so often, going on each time; compare whenever it comes to its end. Returns kills and ends."""
+    whole, seconds = train(server, where, line)
+    draws, kills, ends = random.Random(seed), 0, 0
+    while kills < count or (where / "run").exists():
+        if kills < count:
+            done = server.struck(signal.SIGKILL, draws.uniform(0, 1.1 * seconds), where, *line, "--resume")
+        else:
+            done = server.run(where, *line, "--resume")
+        assert done.status in (0, -signal.SIGKILL), done.err
+        leftovers(where)
+        if done.status:
+            kills += 1
+        else:
+            assert same(outcome(where), whole)
+            ends += 1
+            forget(where)
+    return kills, ends
+
+
+def test_five_kills(server: Server, workplace: Path, flags: tuple[str, ...]) -> None:
+    line = (*MODES["sparse"], *flags, "--save", "out.pth", "--run_dir", "run")
+    kills, ends = kill_until(5, server, workplace, line, seed=11)
+    assert kills == 5
+    assert ends >= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", MODES)
+def test_two_hundred_kills(mode: str, server: Server, workplace: Path, flags: tuple[str, ...]) -> None:
+    """29 for each of the seven modes: 203."""
+    if mode == "refine":
+        server.run(workplace, *MODES["sparse"], *flags, "--save", "sparse.pth")
+        pruned = server.run(workplace, "prune.normal_regular", "--percent", "0.3", "--model", "sparse.pth", "--save",
+                            "pruned.pth", "--data", flags[3], "--cpu")  # fmt: skip
+        assert pruned.status == 0, pruned.err
+    line = (*MODES[mode], *flags, "--save", "out.pth", "--run_dir", "run")
+    kills, ends = kill_until(29, server, workplace, line, seed=len(mode))
+    print(f"{mode}: {kills} kills, {ends} runs to the end")
+    assert ends >= 1

@@ -1,0 +1,118 @@
+"""Signals and kill -9 again and again, at random times: the run goes on each time, and ends as if nothing had been."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.errors import INTERRUPTED, TERMINATED
+from tests.faults.children import ROOT, Done, Server
+from tests.faults.conftest import taken
+
+TERM, INT, HUP = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
+
+
+def shell(status: int) -> int:
+    """Exit status as a shell gives it."""
+    return 128 - status if status < 0 else status
+
+
+def finished(server: Server, line: Sequence[str]) -> Done:
+    done = server.run(Path.cwd(), *line, "--resume")
+    assert done.status == 0, done.err
+    return done
+
+
+def struck_and_resumed(server: Server, number: int, line: Sequence[str], whole: Any, seconds: list[float]) -> None:
+    """Train, with a signal at one of these times, and go on to the same end."""
+    pid = server.start(Path.cwd(), *line)
+    for pause in seconds:
+        time.sleep(pause)
+        os.kill(pid, number)
+    started = time.monotonic()
+    done = server.wait(pid)
+    assert time.monotonic() - started < 2
+    if done.status == -number:
+        assert not Path("runs").exists()  # before the first line of the program, it ends it as ever
+    else:
+        assert done.status in (INTERRUPTED if number == INT else TERMINATED, 0), done.err
+    finished(server, line)
+    assert taken() == whole
+
+
+@pytest.mark.parametrize(
+    ("number", "times", "count"),
+    [
+        (TERM, 1, 5),
+        (INT, 1, 2),
+        (INT, 2, 3),
+        pytest.param(TERM, 1, 50, marks=pytest.mark.slow),
+        pytest.param(INT, 1, 20, marks=pytest.mark.slow),
+        pytest.param(INT, 2, 20, marks=pytest.mark.slow),
+        pytest.param(HUP, 1, 5, marks=pytest.mark.slow),
+    ],
+)
+def test_signals_at_random_times(
+    number: int, times: int, count: int, line: tuple, whole: tuple, server: Server
+) -> None:
+    draws = random.Random(number + times)
+    for _ in range(count):
+        seconds = [draws.uniform(0, 0.25), draws.uniform(0, 0.03)][:times]
+        struck_and_resumed(server, number, line, whole, seconds)
+
+
+def test_a_requeued_run_comes_to_its_end(line: tuple, whole: tuple, server: Server) -> None:
+    """until COMMAND --resume; do :; done"""
+    draws, kinds = random.Random(7), []
+    for n in range(100):
+        seconds = draws.uniform(0.05, 0.15) + n / 50  # longer and longer: it has to get somewhere
+        done = server.struck(draws.choice((TERM, signal.SIGKILL)), seconds, Path.cwd(), *line, "--resume")
+        kinds.append(shell(done.status))
+        if not done.status:
+            break
+    assert set(kinds) <= {TERMINATED, 137, 0}
+    assert kinds[-1] == 0
+    for hidden in Path().rglob(".*"):  # what kill -9 leaves: the next start takes it away
+        assert hidden.name == ".lock" or hidden.suffix == ".tmp"
+    assert server.run(Path.cwd(), *line, "--resume").err == "already complete: models_save/nin.pth\n"
+    assert taken() == whole
+
+
+def started() -> list[int]:
+    """The processes that the shell has started so far."""
+    return [int(pid) for pid in Path("pids").read_text().split()] if Path("pids").exists() else []
+
+
+REQUEUE = """
+until {python} -m {line} --resume auto & echo $! >> pids; wait $!; do :; done
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("run", range(5))
+def test_a_shell_that_requeues(run: int, line: tuple, whole: tuple) -> None:
+    draws = random.Random(run)
+    script = REQUEUE.format(python=sys.executable, line=shlex.join(line))
+    loop = subprocess.Popen(["bash", "-c", script], env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE)
+    for strike in range(1, 5):
+        while loop.poll() is None and len(pids := started()) < strike:
+            time.sleep(0.05)
+        time.sleep(draws.uniform(0, 6))
+        if loop.poll() is None:
+            with contextlib.suppress(ProcessLookupError):  # it may have come to its end
+                os.kill(pids[strike - 1], draws.choice((TERM, signal.SIGKILL)))
+    err = loop.communicate(timeout=60)[1].decode()
+    assert loop.returncode == 0
+    assert "Traceback" not in err
+    assert taken() == whole

@@ -1,0 +1,299 @@
+"""Going on: wherever a run stops, the resumed one writes the bytes of the one that never stopped, or is refused by name."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from engine import storage
+from engine.data import TensorSplit
+from engine.errors import BAD_CHECKPOINT, TERMINATED
+from engine.folder import RunFolder
+from engine.loop import FitConfig
+from engine.recipe import SEED
+from tests.conftest import NARROW, assert_refused
+
+CFG = ("--cfg", NARROW)
+MODES = {
+    "plain": ("prune.train", *CFG),
+    "sparse": ("prune.train", "-sr", "--s", "0.01", *CFG),
+    "adam": ("prune.train", "--recipe", "seed", *CFG),
+    "refine": ("prune.train", "--refine", "pruned.pth"),
+    "wqaq": ("quant.wqaq", "--Wbits", "4", "--Abits", "4", *CFG),
+    "gap": ("quant.wbwtab", "--W", "3", "--A", "2", "--gap", *CFG),
+    "int8": ("quant.wqaq", "--q_type", "1", "--bn_fold", "1", *CFG),
+}
+STEPS, EPOCHS = 4, 4
+BATCHES = STEPS + 2  # of an epoch, with the two that are judged
+
+
+@pytest.fixture(autouse=True)
+def _no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda handle: None)  # a third of the time, and no power is cut here
+
+
+@contextmanager
+def stop(at: int, *numbers: int) -> Iterator[None]:
+    """This process sends itself signals (SIGTERM) when it gets the n-th batch, of training or of judging."""
+    left = iter(range(at - 1, -1, -1))
+
+    def counted(batches: Callable) -> Callable:
+        def yielding(*arguments: Any, **more: Any) -> Iterator:
+            for batch in batches(*arguments, **more):
+                if next(left, None) == 0:
+                    for number in numbers or (signal.SIGTERM,):
+                        os.kill(os.getpid(), number)
+                yield batch
+
+        return yielding
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("training_batches", "batches"):
+            patch.setattr(TensorSplit, name, counted(getattr(TensorSplit, name)))
+        yield
+
+
+@pytest.fixture
+def ready(command: Callable, flags: tuple[str, ...]) -> Callable:
+    """`ready(mode)`: the command line of a mode, its input made."""
+
+    def make(mode: str) -> tuple[str, ...]:
+        if mode == "refine":
+            sparse = command("prune.train", "-sr", *CFG, *flags, "--epochs", 1, "--save", "sparse.pth")
+            assert sparse.code == 0
+            pruned = command("prune.normal_regular", "--percent", 0.3, "--model", "sparse.pth", "--save", "pruned.pth",
+                             "--data", flags[3], "--cpu")  # fmt: skip
+            assert pruned.code == 0, pruned.err
+        return (*MODES[mode], *flags, "--save", "out.pth", "--run_dir", "run")
+
+    return make
+
+
+def outcome() -> tuple[bytes, bytes, dict]:
+    """What a finished run leaves, and forgets: its file, its metrics, its last state."""
+    found = Path("out.pth").read_bytes(), Path("run/metrics.csv").read_bytes(), storage.load(Path("run/state.pth"))[0]
+    shutil.rmtree("run")
+    Path("out.pth").unlink()
+    return found
+
+
+def same(one: Any, other: Any) -> bool:
+    """To the last bit, through dicts and lists."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[k], other[k]) for k in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(same, one, other))
+    return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_stopped_in_every_epoch(mode: str, ready: Callable, command: Callable) -> None:
+    """After its last step, in its middle, while it is judged; int8 freezes its ranges in the last one."""
+    line = ready(mode)
+    assert command(*line).code == 0
+    whole = outcome()
+    for batch in (4, 9, 17, 24):
+        with stop(batch):
+            done = command(*line)
+        assert done.code == TERMINATED, (batch, done.err)
+        left = storage.load(Path("run/state.pth"))[0]
+        epoch, place = divmod(batch - 1, BATCHES)
+        assert (left["epoch"], left["step"]) == (epoch, min(place + 1, STEPS)), batch
+        assert command(*line, "--resume").code == 0
+        assert same(outcome(), whole), batch
+
+
+@pytest.mark.slow
+def test_stopped_at_every_batch(ready: Callable, command: Callable) -> None:
+    line = ready("plain")
+    assert command(*line).code == 0
+    whole = outcome()
+    for batch in range(1, EPOCHS * BATCHES + 1):
+        with stop(batch):
+            assert command(*line).code == TERMINATED
+        assert command(*line, "--resume", "auto").code == 0
+        assert same(outcome(), whole), batch
+
+
+def test_stopped_again_and_again(ready: Callable, command: Callable) -> None:
+    line = ready("adam")
+    assert command(*line).code == 0
+    whole = outcome()
+    for _ in range(EPOCHS * BATCHES):
+        with stop(3):  # enough to judge and take one step
+            code = command(*line, "--resume").code
+        if code == 0:
+            break
+        assert code == TERMINATED
+    assert same(outcome(), whole)
+
+
+def test_stopped_where_it_must_be_noticed(ready: Callable, command: Callable) -> None:
+    """Each part of the state counts: without it, or with another value, the run ends elsewhere or is refused."""
+    line = ready("gap")
+    assert command(*line).code == 0
+    whole = outcome()
+    with stop(9):
+        assert command(*line).code == TERMINATED
+    state = storage.load(Path("run/state.pth"))[0]
+    shutil.copytree("run", "stopped")
+
+    def resumed(**changes: Any) -> bool:
+        shutil.rmtree("run", ignore_errors=True)
+        shutil.copytree("stopped", "run")
+        Path("run/state.prev.pth").unlink()
+        storage.save(Path("run/state.pth"), {k: v for k, v in {**state, **changes}.items() if v is not None})
+        done = command(*line, "--resume")
+        if done.code:
+            assert_refused(done, BAD_CHECKPOINT, "state")
+            return False
+        return same(outcome(), whole)
+
+    def model(part: str, change: Callable) -> dict:
+        return {key: change(value) if key.endswith(part) else value for key, value in state["model"].items()}
+
+    assert resumed()
+    for part in state:  # each of them removed: refused
+        assert not resumed(**{part: None}), part
+    fresh = {"state": {}, "param_groups": state["optimizer"]["param_groups"]}
+    assert not resumed(optimizer=fresh)
+    assert not resumed(optimizer={})
+    assert not resumed(schedule={})
+    assert not resumed(epoch=0)
+    assert not resumed(step=state["step"] - 1)
+    assert not resumed(loss=state["loss"] + 1)
+    assert not resumed(right=state["right"] + 1)
+    assert not resumed(rows=[])
+    assert not resumed(rng=[state["rng"][0].roll(1)])
+    assert not resumed(model=model("running_mean", torch.zeros_like))
+    assert not resumed(model=model("running_var", lambda v: v * 1.01))
+    assert not resumed(model=model("previous", torch.zeros_like))  # ternary codes of the step before
+    assert not resumed(model=model("block3.conv.weight", torch.sign))  # latent weights
+
+
+def test_the_ranges_of_observers_count(ready: Callable, command: Callable) -> None:
+    line = ready("int8")
+    assert command(*line).code == 0
+    whole = outcome()
+    with stop(9):
+        assert command(*line).code == TERMINATED
+    state = storage.load(Path("run/state.pth"))[0]
+    for part in (".low", ".high", ".seen"):
+        lost = {k: v - 1 if k.endswith(part) else v for k, v in state["model"].items()}
+        assert lost.keys() == state["model"].keys()
+        storage.save(Path("run/state.pth"), {**state, "model": lost})
+        assert command(*line, "--resume").code == 0
+        Path("run/state.pth").unlink()
+        assert Path("out.pth").read_bytes() != whole[0], part
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (("--lr", 0.07), "lr 0.05 -> 0.07"),
+        (("--train_batch_size", 7), "batch_size 8 -> 7"),
+        (("--arch", "nin_3x3"), "arch nin -> nin_3x3"),
+        (("--seed", 2), "seed 1 -> 2"),
+        (("--Wbits", 3), "spec.weight.bits 4 -> 3"),
+        (("--epochs", 5), "epochs 4 -> 5"),
+        (("--wd", 0), "weight_decay "),
+    ],
+)
+def test_other_flags_are_refused_by_name(change: tuple, name: str, ready: Callable, command: Callable) -> None:
+    line = (*ready("wqaq"), "--lr", 0.05)
+    assert command(*line).code == 0
+    before = snapshot()
+    assert_refused(command(*line, "--resume", *change), 2, "belongs to a run with other settings", name)
+    assert snapshot() == before
+
+
+def snapshot() -> dict[str, tuple[int, bytes]]:
+    return {str(p): (p.stat().st_mtime_ns, p.read_bytes()) for p in Path().rglob("*") if p.is_file()}
+
+
+def test_a_run_that_is_complete_touches_nothing(
+    ready: Callable, command: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = ready("int8")
+    first = command(*line)
+    before, whole = snapshot(), Path("out.pth").read_bytes()
+    for more in (("--resume",), ("--resume", "auto"), ("--resume", "--json")):
+        done = command(*line, *more)
+        assert (done.code, done.err) == (0, "already complete: out.pth\n")
+        assert "--json" in more or done.out == first.out
+        assert snapshot() == before
+    with monkeypatch.context() as patch:  # the file is made again, without a step of training
+        patch.setattr(TensorSplit, "training_batches", None)
+        for damage in (Path.unlink, lambda path: path.write_bytes(b"another")):
+            damage(Path("out.pth"))
+            done = command(*line, "--resume")
+            assert (done.code, done.out) == (0, first.out)
+            assert "already complete" not in done.err
+            assert Path("out.pth").read_bytes() == whole
+    assert "already complete" in command(*line, "--resume").err
+    assert "already complete" not in command(*line).err  # without --resume, it runs again
+    assert Path("out.pth").read_bytes() == whole
+
+
+def test_a_result_of_the_run_before_does_not_count(ready: Callable, command: Callable) -> None:
+    line = ready("plain")
+    assert command(*line, "--lr", 0.3).code == 0
+    with stop(EPOCHS * BATCHES + 1):  # trained with another rate, but not written
+        assert command(*line).code == TERMINATED
+    old = Path("out.pth").read_bytes()
+    done = command(*line, "--resume")
+    assert "already complete" not in done.err
+    assert Path("out.pth").read_bytes() != old
+
+
+def test_nothing_there_starts_afresh_and_says_so(ready: Callable, command: Callable) -> None:
+    line = ready("plain")
+    done = command(*line, "--resume", "auto")
+    assert (done.code, done.err) == (0, "--resume: nothing in run yet, starting afresh\n")
+    resumed = outcome()
+    assert command(*line).code == 0
+    assert same(resumed, outcome())  # and --resume leaves no trace in the file
+
+
+def test_metrics_are_what_the_state_says(tmp_path: Path) -> None:
+    """Rows later than the state, torn or doubled: gone when the run goes on."""
+    folder, draws = RunFolder(tmp_path), random.Random(3)
+    rows = [{"epoch": float(n), "test_loss": draws.random()} for n in range(1, 6)]
+    for n in range(50):
+        folder.write_metrics(rows)
+        text = (tmp_path / "metrics.csv").read_text()
+        (tmp_path / "metrics.csv").write_text(text[: draws.randrange(len(text))] if n % 2 else text + text)
+        done = draws.randrange(6)
+        folder.describe({}, FitConfig(SEED), rows[:done])
+        expected = "".join(text.splitlines(keepends=True)[: done + 1])
+        assert (tmp_path / "metrics.csv").read_text() == expected if done else not (tmp_path / "metrics.csv").exists()
+
+
+@pytest.mark.parametrize("epoch", range(1, EPOCHS + 1))
+def test_stopped_between_metrics_and_state(
+    epoch: int, ready: Callable, command: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line, left = ready("plain"), iter(range(EPOCHS))
+    assert command(*line).code == 0
+    whole, real = outcome(), storage.to_bytes
+
+    def mortal(value: dict) -> bytes:
+        if next(left) == epoch - 1:
+            raise KeyboardInterrupt
+        return real(value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "to_bytes", mortal)
+        assert command(*line).code == 130
+    assert len(Path("run/metrics.csv").read_text().splitlines()) == epoch + 1
+    assert command(*line, "--resume").code == 0
+    assert same(outcome(), whole)

@@ -1,0 +1,270 @@
+"""Signals: a training saves at the step it is in and says how to go on; nothing is torn, and the exit status is right."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import shlex
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import checkpoint, datasets, signals, storage
+from engine.errors import INTERRUPTED, TERMINATED
+from engine.signals import Stopped, without_resume
+from prune import train
+from tests.faults.children import Server, in_child
+from tests.faults.conftest import taken
+from tests.faults.test_resume import BATCHES, EPOCHS, stop
+
+TERM, INT, HUP, USR1 = signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1
+CATCHABLE = (TERM, INT, HUP, USR1)
+
+
+@pytest.mark.parametrize(("number", "code"), [(TERM, TERMINATED), (HUP, TERMINATED), (INT, INTERRUPTED)])
+def test_what_is_said(number: int, code: int, line: tuple, whole: tuple, command: Callable) -> None:
+    """The command to go on with is the one that was given, to the letter, and it works."""
+    line = (*line, "--run_dir", "it's a run")
+    for batch in (1, 8, 12, 13, 24):
+        with stop(batch, number):
+            done = command(*line, "--resume")
+        assert done.code == code
+        error, hint = [text for text in done.err.splitlines() if "afresh" not in text]
+        assert error == f"error: stopped by {signal.Signals(number).name}, everything up to here is saved"
+        words = shlex.split(hint.removeprefix("hint: go on with: "))
+        assert words == ["python", "-m", *line, "--resume"]
+        assert command(*words[2:]).code == 0
+        assert Path("it's a run/metrics.csv").read_bytes() == whole[1]
+        shutil.rmtree("it's a run")
+
+
+def test_a_second_interrupt_ends_at_once(line: tuple, whole: tuple, command: Callable) -> None:
+    with stop(8, INT, INT):
+        done = command(*line)
+    assert done.code == INTERRUPTED
+    assert done.err.startswith("error: interrupted\nhint: go on with: ")
+    assert storage.load(Path("runs/nin/state.pth"))[0]["step"] == 0  # the last save, of a whole epoch
+    assert command(*line, "--resume").code == 0
+    assert taken() == whole
+
+
+def test_usr1_saves_and_goes_on(line: tuple, whole: tuple, command: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    from engine.folder import RunFolder
+
+    places, keep = [], RunFolder.keep
+
+    def noting(self: RunFolder, progress: Any, identity: Any) -> None:
+        places.append((progress.epoch, progress.step))
+        keep(self, progress, identity)
+
+    monkeypatch.setattr(RunFolder, "keep", noting)
+    for batch in (1, 3, 4, 5, 6, 7, 12, 19, 23, 24):
+        places.clear()
+        with stop(batch, USR1):
+            assert command(*line).code == 0
+        epoch, place = divmod(batch - 1, BATCHES)
+        saved = (epoch, min(place + 1, 4))
+        assert places == sorted([*((n, 0) for n in range(1, EPOCHS + 1)), saved]), batch
+        assert taken() == whole
+
+
+def send(number: int, real: Callable) -> Callable:
+    """A function that is interrupted by a signal when it is called first, and does its work."""
+    left = iter([number])
+
+    def call(*arguments: Any, **more: Any) -> Any:
+        for n in left:
+            os.kill(os.getpid(), n)
+        return real(*arguments, **more)
+
+    return call
+
+
+@pytest.mark.parametrize("place", ["the data are read", "a state is saved", "it is judged", "the file is written"])
+@pytest.mark.parametrize("number", [TERM, HUP])
+def test_a_signal_while(
+    place: str, number: int, line: tuple, whole: tuple, command: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if place == "it is judged":  # for the last time
+        patch: Any = stop(EPOCHS * BATCHES + 1, number)
+    else:
+        patch = monkeypatch.context()
+    with patch as attributes:
+        if place == "the data are read":  # or downloaded
+            attributes.setattr(datasets, "load", send(number, datasets.load))
+        elif place == "a state is saved":
+            attributes.setattr(os, "link", send(number, os.link))  # the second one: the first has nothing to keep
+        elif place == "the file is written":
+            attributes.setattr(checkpoint, "save", lambda *a: killed_in_replace(number, *a))
+        done = command(*line)
+    assert done.code == TERMINATED
+    assert f"error: stopped by {signal.Signals(number).name}" in done.err
+    assert done.err.splitlines()[-1].endswith(" --resume")
+    assert not Path("models_save/nin.pth").exists()
+    assert not list(Path().rglob("*.tmp"))
+    assert ("saved" in done.err) is (place == "a state is saved")
+    assert command(*line, "--resume").code == 0
+    assert taken() == whole
+
+
+class Dying:
+    """Gets a signal while it is deleted, where Python only prints what is raised."""
+
+    def __del__(self) -> None:
+        os.kill(os.getpid(), TERM)
+
+
+def test_a_signal_that_python_loses_is_obeyed_later(
+    line: tuple, whole: tuple, command: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = datasets.load
+    with monkeypatch.context() as patch:
+        patch.setattr(datasets, "load", lambda *arguments: (Dying(), real(*arguments))[1])
+        done = command(*line)
+    assert done.code == TERMINATED
+    assert done.err.startswith("error: stopped by SIGTERM, everything up to here is saved\nhint: ")
+    assert storage.load(Path("runs/nin/state.pth"))[0]["step"] == 1
+    assert command(*line, "--resume").code == 0
+    assert taken() == whole
+
+
+def killed_in_replace(number: int, *arguments: Any) -> None:
+    real = checkpoint.storage.save
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "replace", send(number, os.replace))
+        real(*arguments)
+
+
+@pytest.mark.parametrize("number", [HUP, INT])
+def test_what_the_parent_ignores_stays_ignored(number: int, line: tuple, server: Server) -> None:
+    """nohup ignores SIGHUP; a shell ignores SIGINT for what it runs in the background."""
+    pid = server.start(Path.cwd(), *line, ignore=(number,))
+    for _ in range(8):
+        time.sleep(0.03)
+        os.kill(pid, number)
+    done = server.wait(pid)
+    assert (done.status, done.err) == (0, "")
+
+
+def test_a_terminal_that_hangs_up(line: tuple, whole: tuple, command: Callable) -> None:
+    """SIGHUP comes, and nothing can be printed any more."""
+    pid, terminal = pty.fork()
+    if not pid:
+        code = 99
+        with contextlib.suppress(BaseException):
+            sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+            code = train.main([word for word in map(str, line[1:]) if word != "--quiet"])
+        os._exit(code)
+    while not Path("runs/nin/state.pth").exists():
+        time.sleep(0.001)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == TERMINATED
+    assert command(*line, "--resume").code == 0
+    assert taken() == whole
+
+
+def test_other_commands_stop_at_once(refined: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "save", send(TERM, checkpoint.save))
+    line = ("prune.normal_regular", "--percent", "0.5", "--cpu", "--save", "out.pth")
+    done = refined(*line)
+    assert done.code == TERMINATED
+    assert done.err.splitlines()[-2:] == [
+        "error: stopped by SIGTERM", f"hint: start again with: python -m {' '.join(line)}",
+    ]  # fmt: skip
+    assert not Path("out.pth").exists()
+
+
+def test_handlers_are_put_back(line: tuple, command: Callable) -> None:
+    before = [signal.getsignal(n) for n in CATCHABLE]
+    inside = []
+    with signals.stopping():
+        inside.append([signal.getsignal(n) for n in CATCHABLE])
+        with signals.watching():
+            inside.append([signal.getsignal(n) for n in CATCHABLE])
+    assert inside[0] != before
+    assert all(one != other for one, other in zip(*inside, strict=True))
+    assert [signal.getsignal(n) for n in CATCHABLE] == before
+    with stop(3):
+        assert command(*line).code == TERMINATED
+    assert [signal.getsignal(n) for n in CATCHABLE] == before
+
+
+def test_other_threads_train_without_handlers() -> None:
+    seen: list[Any] = []
+
+    def body() -> None:
+        with signals.stopping(), signals.watching() as watch:
+            watch.poll(lambda: seen.append("saved"))
+            seen.append(signal.getsignal(TERM))
+
+    thread = threading.Thread(target=body)
+    before = signal.getsignal(TERM)
+    thread.start()
+    thread.join()
+    assert seen == [before]
+
+
+def test_a_signal_after_the_last_poll_counts() -> None:
+    with pytest.raises(Stopped) as stopped, signals.watching():
+        os.kill(os.getpid(), TERM)
+    assert (stopped.value.number, stopped.value.saved) == (TERM, True)
+
+
+def test_usr1_after_term_does_not_hide_it() -> None:
+    with signals.watching() as watch:
+        for number in (TERM, USR1, HUP):
+            os.kill(os.getpid(), number)
+        with pytest.raises(Stopped, match="SIGTERM"):
+            watch.poll(lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("given", "left"),
+    [
+        ("a --resume", "a"), ("a --resume auto -sr", "a -sr"), ("a --resume=F -sr", "a -sr"), ("--resume -sr", "-sr"),
+        ("a --lr 1", "a --lr 1"), ("a --resume F --lr 1", "a --lr 1"),
+    ],
+)  # fmt: skip
+def test_without_resume(given: str, left: str) -> None:
+    assert without_resume(given.split()) == tuple(left.split())
+
+
+def _stream(pictures: Path) -> None:
+    """In a group of its own: a signal for all of it, loader processes included, as a terminal sends it."""
+    import torch
+
+    from engine import stream
+    from tests.engine import test_loop as loop
+
+    os.setpgid(0, 0)
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    data = stream.load(pictures, torch.device("cpu"), 6, 0, workers=2)
+    states: list[dict] = []
+    with signals.watching() as watch:
+
+        def step(progress: Any) -> None:
+            if progress.step == 2:
+                if not (sender := os.fork()):  # a loader process obeys its parent, so it must be another one
+                    os.killpg(0, TERM)
+                    os._exit(0)
+                os.waitpid(sender, 0)
+                time.sleep(0.2)  # for loader processes to die, if they would
+            watch.poll(lambda: states.append(progress.state_dict()))
+
+        try:
+            loop.fit(loop.network(), data, loop.config(), after_step=step)
+        except Stopped:
+            os._exit(42 if states[0]["step"] == 2 else 1)
+
+
+def test_loader_processes_leave_signals_to_their_parent(pictures: Path) -> None:
+    assert in_child(lambda: _stream(pictures)) == 42
