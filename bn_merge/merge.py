@@ -28,10 +28,14 @@ _HINT = "build the network from models.blocks.ConvBNAct, whose batch norm follow
 def merge(model: Network) -> Network:
     """Fold every batch norm of a float, quantized, pruned or grouped network; its arithmetic type is kept.
 
+    What evaluation does is merged, also of a network in training: the copy is in eval mode.
+
     Raises:
-        UserError: exit 3 for a batch norm that follows no convolution of a block, or another pool than
-            a max-pool between the two.
+        UserError: exit 3 for a batch norm that follows no convolution of a block, another pool than
+            a max-pool between the two, or a network that is merged already.
     """
+    if any(isinstance(module, (fold.MergedConv2d, fold.MergedLinear)) for module in model.modules()):
+        raise UserError("the network is merged already", "merge the one it was made from", BAD_CHECKPOINT)
     model = copy.deepcopy(model).eval()
     before_sign = _before_signs(model)
     for name, block in list(model.named_modules()):
@@ -44,7 +48,7 @@ def merge(model: Network) -> Network:
         if isinstance(layer, (QuantConv2d, QuantLinear)):
             codes, scale, bias = _parts(layer)
             replace_child(model, name, _held(layer, codes, scale, bias))
-    return model
+    return model.eval()  # the new layers, too
 
 
 def _before_signs(model: Network) -> set[str]:

@@ -40,8 +40,13 @@ def stored_bits(module: nn.Module) -> int:
 
 @torch.no_grad()
 def layers(model: nn.Module, image_size: int = 32) -> list[LayerCost]:
-    """Run one black picture through a copy in eval mode and list the leaf modules in the order they ran."""
+    """Run one black picture through the network in eval mode and list the leaf modules in the order they ran.
+
+    A module that runs twice has two rows, with all of its MACs in each and what it stores in the first. Every
+    module's training mode is put back.
+    """
     rows: list[LayerCost] = []
+    seen: set[str] = set()
 
     def note(name: str):
         def hook(module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
@@ -54,23 +59,23 @@ def layers(model: nn.Module, image_size: int = 32) -> list[LayerCost]:
                 macs = per_output * prod(output.shape[1:])
             count = getattr(module, "values", None)
             params = count() if count is not None else _own_parameters(module)
-            rows.append(
-                LayerCost(
-                    name, type(module).__name__, tuple(output.shape[1:]), params, macs,
-                    stored_bits(module), getattr(module, "weight_bits", 32),
-                )
-            )  # fmt: skip
+            bits = stored_bits(module)
+            if name in seen:
+                params = bits = 0
+            seen.add(name)
+            width = getattr(module, "weight_bits", 32)
+            rows.append(LayerCost(name, type(module).__name__, tuple(output.shape[1:]), params, macs, bits, width))
 
         return hook
 
     handles = [module.register_forward_hook(note(name)) for name, module in model.named_modules() if _is_layer(module)]
-    parameter = next(model.parameters(), None)
-    device = parameter.device if parameter is not None else next(model.buffers()).device
-    was_training = model.training
+    like = next(t for t in (*model.parameters(), *model.buffers()) if t.is_floating_point())
+    training = [module for module in model.modules() if module.training]
     try:
-        model.eval()(torch.zeros(1, 3, image_size, image_size, device=device))
+        model.eval()(torch.zeros(1, 3, image_size, image_size, device=like.device, dtype=like.dtype))
     finally:
-        model.train(was_training)
+        for module in training:
+            module.training = True
         for handle in handles:
             handle.remove()
     return rows

@@ -67,9 +67,10 @@ def sliced(model: Network, plan: PrunePlan, build: Build) -> Network:
                 )
             else:
                 _take_columns(state, model, consumer.layer, consumer.shuffle, before, kept)
-    small = build(plan.cfg)
+    like = next(model.parameters())
+    small = build(plan.cfg).to(like.device, like.dtype)
     small.load_state_dict(state)
-    return small.to(next(model.parameters()).device).train(model.training)
+    return small.train(model.training)
 
 
 def _take(state: dict[str, Tensor], layer: str, axis: int, kept: Tensor, names: Sequence[str]) -> None:
@@ -126,7 +127,7 @@ def reestimate_bn(model: nn.Module, split: Split, batch: int, seed: int, batches
     """
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
-    was_training = model.training
+    was_training, dtype = model.training, next(model.parameters()).dtype
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # cumulative
@@ -134,7 +135,7 @@ def reestimate_bn(model: nn.Module, split: Split, batch: int, seed: int, batches
     done = epoch = 0
     while done < batches:
         for images, _ in split.training_batches(min(batch, len(split)), seed, epoch):
-            model(images)
+            model(images.to(dtype))
             done += 1
             if done == batches:
                 break

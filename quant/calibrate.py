@@ -160,11 +160,11 @@ def _watch(
         return passing
 
     handles = [m.register_forward_hook(hook(n)) for n, m in enumerate(quantizers)]
-    was_training = model.training
+    was_training, dtype = model.training, quantizers[0].low.dtype
     model.eval()
     try:
         for images, _ in split.batches(batch, order):
-            model(images)
+            model(images.to(dtype))
     finally:
         model.train(was_training)
         for handle in handles:

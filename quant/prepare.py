@@ -51,12 +51,15 @@ def prepare(model: Network, spec: QuantSpec) -> Network:
     Every convolution and linear layer but the exceptions gets two quantizers. Where signed activation
     codes follow, the ReLU before them becomes an identity: sign(relu(x)) would be +1 everywhere.
 
+    Float32 or float64, the arithmetic stays what it was. Sums of codes overflow float16, and bfloat16 rounds them.
+
     Raises:
-        UserError: exit 2 if an exception names no layer, or signed codes have no block to stand in.
+        UserError: exit 2 if an exception names no layer, signed codes have no block to stand in, or the weights to
+            quantize are of another type.
     """
     model = copy.deepcopy(model)
     layers = {n: m for n, m in model.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))}
-    unknown = [name for name in (*spec.exceptions, *spec.float_inputs) if name not in layers]
+    unknown = [name for name in (*spec.exceptions, *spec.float_inputs, *spec.measured_inputs) if name not in layers]
     if unknown:
         raise UserError(f"no layer is called {unknown[0]}", f"the layers are {', '.join(layers)}")
     chosen = {name: layer for name, layer in layers.items() if name not in spec.exceptions}
@@ -64,6 +67,14 @@ def prepare(model: Network, spec: QuantSpec) -> Network:
         for name, layer in chosen.items():
             weight = weight_quantizer(spec.weight, layer.weight.shape)
             activation = q.Identity() if name in spec.float_inputs else input_quantizer(spec.activation)
+            if name in spec.measured_inputs:
+                activation = q.AffineActivation(spec.activation.bits, symmetric=False)
+            if layer.weight.dtype not in (torch.float32, torch.float64):
+                raise UserError(
+                    f"{name} has weights of {layer.weight.dtype}", "convert the network first: model.float()"
+                )
+            for new in (weight, activation):  # new state goes where the weights are, in their arithmetic
+                new.to(layer.weight.device, layer.weight.dtype)
             if isinstance(layer, nn.Conv2d):
                 replace_child(model, name, QuantConv2d.from_float(layer, weight, activation))
             else:
@@ -81,7 +92,12 @@ def prepare(model: Network, spec: QuantSpec) -> Network:
         for norm in model.modules():
             if isinstance(norm, nn.BatchNorm2d):
                 norm.momentum = spec.bn_momentum
-    return model.to(next(model.parameters()).device)  # new state goes where the weights are
+    return model
+
+
+def reads_sums(model: Network) -> list[str]:
+    """Layers whose input no BN has scaled: the second halves of depthwise pairs."""
+    return [c.after for group in model.channel_groups() for c in group.consumers if c.after]
 
 
 def freeze_late(epochs: int) -> Callable[[nn.Module, int], None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -68,12 +69,14 @@ class QuantSpec:
         weight, activation: of every convolution and linear layer but the exceptions.
         exceptions: names of layers that stay float.
         float_inputs: names of layers whose weights alone are quantized.
+        measured_inputs: names of layers whose inputs are coded over a measured range (affine), with the activation's
+            bits: DoReFa's range is fixed and suits what a BN gives, and between a depthwise pair there is none.
         bn_fold: fold each batch norm into its convolution while training (affine weights).
         order: "cbap" (conv, bn, activation codes after the pool) or "bacp" (conv, pool, bn, codes).
         bn_momentum: of every BN while training; None leaves torch's 0.1.
 
     Raises:
-        ValueError: for another order, or a momentum outside (0, 1].
+        ValueError: for another order, a momentum outside (0, 1], or measured inputs without DoReFa activations.
     """
 
     weight: QuantizerSpec = QuantizerSpec()
@@ -83,12 +86,15 @@ class QuantSpec:
     bn_momentum: float | None = None
     float_inputs: tuple[str, ...] = ()
     bn_fold: bool = False
+    measured_inputs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.order not in ("cbap", "bacp"):
             raise ValueError(f"unknown order {self.order!r}: cbap or bacp")
         if self.bn_momentum is not None and not 0 < float(self.bn_momentum) <= 1:
             raise ValueError(f"bn_momentum {self.bn_momentum} is not in (0, 1]")
+        if self.measured_inputs and self.activation.kind != "dorefa":
+            raise ValueError(f"measured inputs are for DoReFa activations, not {self.activation.kind} ones")
 
     @property
     def name(self) -> str:
@@ -114,7 +120,12 @@ class QuantSpec:
         try:
             parts: dict[str, Any] = {k: QuantizerSpec(**values[k]) for k in ("weight", "activation")}
             rest = {k: v for k, v in values.items() if k not in parts}
-            if not all(isinstance(rest.get(k, []), list) for k in _LISTS):
+            plain = {k: type(v) for k, v in asdict(QuantizerSpec()).items()}
+            if any(type(v) is not plain[k] for part in parts.values() for k, v in asdict(part).items()):
+                raise ValueError("a setting of a quantizer is of another kind")
+            if type(rest.get("bn_fold", False)) is not bool:
+                raise ValueError("bn_fold is neither true nor false")
+            if not all(isinstance(v := rest.get(k, []), list) and all(isinstance(n, str) for n in v) for k in _LISTS):
                 raise ValueError(f"{' and '.join(_LISTS)} are lists of names")
             lists = {k: tuple(rest.get(k, ())) for k in _LISTS}
             spec = cls(**parts, **{**rest, **lists})
@@ -124,14 +135,19 @@ class QuantSpec:
             ) from fault
         return spec
 
-    def at_ends(self, first: str, last: str) -> QuantSpec:
-        """A copy that spares a network's two ends as its family does: affine spares the picture alone."""
+    def at_ends(self, first: str, last: str, sums: Iterable[str] = ()) -> QuantSpec:
+        """A copy that spares a network's two ends as its family does: affine spares the picture alone.
+
+        Args:
+            sums: names of layers that read the plain sums of a convolution; see quant.prepare.reads_sums.
+        """
         if self.weight.kind == "affine" or self.activation.kind == "affine":
             return replace(self, float_inputs=(*self.float_inputs, first))
-        return replace(self, exceptions=(*self.exceptions, first, last))
+        found = replace(self, exceptions=(*self.exceptions, first, last))
+        return replace(found, measured_inputs=tuple(sums)) if self.activation.kind == "dorefa" else found
 
 
-_LISTS = ("exceptions", "float_inputs")
+_LISTS = ("exceptions", "float_inputs", "measured_inputs")
 
 
 def affine(w_bits: int, a_bits: int, q_type: int, bn_fold: bool, per_channel: bool = True) -> QuantSpec:

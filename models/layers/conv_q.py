@@ -53,10 +53,11 @@ class _Codes:
         return self.weight_quantizer.bits
 
     def stored_bits(self) -> int:
-        """Codes at their width; scales and bias at 32."""
+        """Codes at their width; scales, zero points and bias at 32, the input's included."""
         quantizer = self.weight_quantizer
         extra = len(self.bias) if self.bias is not None else 0
-        return quantizer.bits * self.weight.numel() + 32 * (extra + quantizer.scales * len(self.weight))
+        extra += quantizer.scales * len(self.weight) + quantizer.constants + self.input_quantizer.constants
+        return quantizer.bits * self.weight.numel() + 32 * extra
 
 
 class QuantConv2d(_Codes, nn.Conv2d):

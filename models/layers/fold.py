@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.layers.conv_q import convolve, scaled
-from models.layers.quantizers import Identity, Quantizer
+from models.layers.quantizers import AffineWeight, Identity, Quantizer
 
 
 class Affine(NamedTuple):
@@ -62,7 +62,8 @@ def threshold(bn: Affine, scale: Tensor, bias: Tensor, reach: Tensor) -> Thresho
     moving = slope > 0
     flip = torch.where(moving & (bn.multiplier < 0), -1.0, 1.0).to(scale.dtype)
     beyond = torch.where(constant >= 0, reach + 1, -reach - 1)
-    return Threshold(flip, torch.where(moving, constant / torch.where(moving, slope, 1.0), beyond))
+    bias = constant / torch.where(moving, slope, 1.0)
+    return Threshold(flip, torch.where(moving, bias.nan_to_num(), beyond))  # a tiny slope overflows: keep it finite
 
 
 class Flip(nn.Module):
@@ -98,8 +99,14 @@ class _Merged(nn.Module):
     scale: Tensor | None
     bias: Tensor
 
-    def hold(self, codes: Tensor, scale: Tensor | None, bias: Tensor, bits: int, quantizer: Quantizer) -> None:
+    def hold(
+        self, like: nn.Module, codes: Tensor, scale: Tensor | None, bias: Tensor, bits: int, quantizer: Quantizer
+    ) -> None:
         """Replace the parameters by these."""
+        weights = getattr(like, "weight_quantizer", None)
+        self._zero_points = 0
+        if isinstance(weights, AffineWeight) and not weights.symmetric:
+            self._zero_points = len(codes) if weights.per_channel else 1
         del self.weight, self.bias
         self.register_buffer("codes", codes)
         self.register_buffer("scale", scale)
@@ -115,9 +122,13 @@ class _Merged(nn.Module):
         return self.codes.numel() + self.bias.numel() + (0 if self.scale is None else self.scale.numel())
 
     def stored_bits(self) -> int:
-        """Codes at their width; scales and biases at 32."""
+        """Codes at their width; scales, biases and zero points at 32, the input's included.
+
+        Asymmetric codes are held here with their zero point taken off, which makes them a bit wider.
+        """
         count = self.codes.numel()
-        return self.weight_bits * count + 32 * (self.values() - count)
+        numbers = self.values() - count + self._zero_points + self.input_quantizer.constants
+        return self.weight_bits * count + 32 * numbers
 
 
 class MergedConv2d(_Merged, nn.Conv2d):
@@ -133,7 +144,7 @@ class MergedConv2d(_Merged, nn.Conv2d):
             like.in_channels, like.out_channels, like.kernel_size, like.stride, like.padding,  # type: ignore[arg-type]
             like.dilation, like.groups, True, like.padding_mode, device="meta",  # type: ignore[arg-type]
         )  # fmt: skip
-        self.hold(codes, scale, bias, bits, quantizer or Identity())
+        self.hold(like, codes, scale, bias, bits, quantizer or Identity())
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.input_quantizer(x).codes
@@ -150,7 +161,7 @@ class MergedLinear(_Merged, nn.Linear):
         quantizer: Quantizer | None = None,
     ) -> None:  # fmt: skip
         super().__init__(like.in_features, like.out_features, True, device="meta")
-        self.hold(codes, scale, bias, bits, quantizer or Identity())
+        self.hold(like, codes, scale, bias, bits, quantizer or Identity())
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.input_quantizer(x).codes

@@ -17,13 +17,15 @@ class Quantizer(nn.Module):
 
     Attributes:
         bits: of a stored code.
-        scales: how many stored scales there are a filter (0: the scale is a constant of the formula, or 1).
+        scales: how many numbers a filter are stored: scales and zero points (0: the scale is a constant of the formula, or 1).
+        constants: the same for the whole layer.
         signed: whether the activation codes may be negative, so that no ReLU may stand before it.
     """
 
     part_of_layer = True
     bits = 32
     scales = 0
+    constants = 0
     signed = False
 
     def extra_repr(self) -> str:
@@ -130,8 +132,8 @@ class AffineWeight(Quantizer):
     def __init__(self, bits: int, symmetric: bool, per_channel: bool) -> None:
         super().__init__()
         self.bits, self.symmetric, self.per_channel = bits, symmetric, per_channel
-        # One scale a filter, or one for all (counted with the filters as none); asymmetric: a zero point, too.
-        self.scales = int(per_channel) * (1 if symmetric else 2)
+        numbers = 1 if symmetric else 2  # a scale; asymmetric: a zero point, too
+        self.scales, self.constants = (numbers, 0) if per_channel else (0, numbers)
 
     def forward(self, weight: Tensor) -> Quantized:
         return F.affine_weight(weight, self.bits, self.symmetric, self.per_channel)
@@ -148,6 +150,7 @@ class AffineActivation(Quantizer):
     def __init__(self, bits: int, symmetric: bool) -> None:
         super().__init__()
         self.bits, self.symmetric, self.frozen = bits, symmetric, False
+        self.constants = 1 if symmetric else 2  # a scale, and a zero point
         self.low: Tensor
         self.high: Tensor
         self.seen: Tensor
@@ -169,8 +172,8 @@ class AffineActivation(Quantizer):
     @torch.no_grad()
     def _observe(self, x: Tensor) -> None:
         share = torch.where(self.seen > 0, self.MOMENTUM, 1.0)  # the first batch sets the range
-        self.low.lerp_(x.min().clamp_max(0).to(self.low.dtype), share.to(self.low.dtype))
-        self.high.lerp_(x.max().clamp_min(0).to(self.high.dtype), share.to(self.high.dtype))
+        self.low.lerp_(x.amin().clamp_max(0).to(self.low.dtype), share.to(self.low.dtype))
+        self.high.lerp_(x.amax().clamp_min(0).to(self.high.dtype), share.to(self.high.dtype))
         self.seen.fill_(1)
 
     def forward(self, x: Tensor) -> Quantized:

@@ -187,6 +187,16 @@ def test_minmax_is_the_range_of_the_drawn_pictures_before_any_rounding(pictures:
         torch.testing.assert_close(quantizer.high, expected[name].max().clamp_min(0))
 
 
+@pytest.mark.parametrize("bn_fold", [False, True])
+def test_float64_networks_are_calibrated_in_float64(bn_fold: bool) -> None:
+    single, double = prepared(bn_fold), prepared(bn_fold).double()
+    for model in (single, double):
+        calibrate(model, split(), "percentile", 40)
+    for name, quantizer in quantizers(double).items():
+        assert quantizer.high.dtype == torch.float64
+        torch.testing.assert_close(quantizer.high.float(), quantizers(single)[name].high, rtol=2e-3, atol=0)
+
+
 def test_pictures_are_drawn_from_every_class_of_an_ordered_set() -> None:
     part, seen = split(400), list[Tensor]()
     part.labels = torch.arange(400) // 40  # class after class, as folders are read

@@ -10,11 +10,16 @@ import torch
 from torch import nn
 
 import models
-from engine.errors import USAGE, UserError
+from engine import checkpoint
+from engine.checkpoint import Origin
+from engine.data import DataInfo
+from engine.errors import BAD_CHECKPOINT, USAGE, UserError
 from models.channels import ChannelGroup, Consumer
+from models.layers import quantizers as q
 from models.layers.conv_q import QuantConv2d, QuantLinear
-from quant.prepare import clip_latent, prepare
-from quant.spec import QuantSpec, quantizer
+from quant.prepare import clip_latent, input_quantizer, prepare, reads_sums
+from quant.restore import restore
+from quant.spec import QuantSpec, affine, quantizer
 
 CFGS = {"nin": [8] * 8, "nin_gc": [2, 2, 16, 16, 4, 32, 32, 8]}
 BITS = (32, 8, 4, 2, "t", "b")
@@ -157,9 +162,93 @@ def test_order_and_bn_momentum(order: str, pool_first: bool) -> None:
 
 
 def test_an_unknown_exception_is_refused() -> None:
-    with pytest.raises(UserError, match=r"no layer is called block10\.conv") as fault:
-        prepare(network(), QuantSpec(quantizer(8), quantizer(8), ("block1.conv", "block10.conv")))
+    spec = QuantSpec(quantizer(8), quantizer(8), ("block1.conv", "block10.conv"))
+    for unknown in (
+        spec,
+        replace(spec, exceptions=(), float_inputs=("block10.conv",)),
+        replace(spec, exceptions=(), measured_inputs=("block10.conv",)),
+    ):
+        with pytest.raises(UserError, match=r"no layer is called block10\.conv") as fault:
+            prepare(network(), unknown)
+        assert fault.value.code == USAGE
+        assert "block9.conv" in fault.value.hint
+
+
+@pytest.mark.parametrize("field", ["exceptions", "float_inputs", "measured_inputs"])
+def test_a_file_that_names_an_unknown_layer_is_refused(field: str) -> None:
+    model = network()
+    spec = replace(spec_for(model, 4, 4), **{field: ("block10.conv",)})
+    info = DataInfo("digits", "digits", 10, 8, (0.5,) * 3, (0.25,) * 3)
+    stages = [{"stage": "quantize", "spec": spec.to_dict()}]
+    content = checkpoint.make(model, "nin", {"classes": 10}, info, {"accuracy": 1}, stages, Origin(("x",), 1))
+    with pytest.raises(UserError, match=r"does not fit its network: no layer is called block10\.conv") as fault:
+        restore(content)
+    assert fault.value.code == BAD_CHECKPOINT
+
+
+PAIRS = tuple(f"block{n}.conv" for n in range(2, 9))
+
+
+@pytest.mark.parametrize(("activation", "highest"), [(8, 255), (4, 15), (2, 3), ("t", None), ("b", None), (32, None)])
+def test_between_the_halves_of_a_depthwise_pair_the_range_is_measured(
+    activation: int | str, highest: int | None
+) -> None:
+    """DoReFa would cut off all below 0 there, and call the rest 0: nothing has brought it to the size it expects."""
+    torch.manual_seed(0)
+    model = models.build("separable", [4, 4, 8, 8, 8, 16, 16, 16])
+    assert tuple(reads_sums(model)) == PAIRS
+    spec = QuantSpec(quantizer(4), quantizer(activation)).at_ends(*model.ends, reads_sums(model))
+    assert spec.measured_inputs == (PAIRS if activation in (8, 4, 2) else ())
+    assert QuantSpec.from_dict(spec.to_dict()) == spec
+    prepared = prepare(model, spec)
+    layers = {name: prepared.get_submodule(name) for name in PAIRS}
+    seen = input_codes(layers)
+    prepared(pictures())
+    for name, layer in layers.items():
+        assert isinstance(layer.input_quantizer, q.AffineActivation) == bool(spec.measured_inputs)
+        if not spec.measured_inputs:
+            continue
+        codes = seen[name]
+        assert codes.min() < 0 < codes.max()  # both signs come through
+        assert codes.max() - codes.min() <= highest
+        first = prepared.get_submodule(f"{name}1").input_quantizer
+        assert type(first) is type(input_quantizer(spec.activation))  # a BN and a ReLU stand before it
+
+
+def test_networks_without_pairs_measure_nothing() -> None:
+    for arch in CFGS:
+        assert reads_sums(network(arch)) == []
+    assert affine(8, 8, 1, False).at_ends("a", "b", ["c"]).measured_inputs == ()
+
+
+TYPED = [QuantSpec(quantizer(4), quantizer(4)), QuantSpec(quantizer("t", gap=True), quantizer("b")),
+         affine(8, 8, 1, False), affine(8, 8, 0, True)]  # fmt: skip
+
+
+@pytest.mark.parametrize("spec", TYPED, ids=lambda spec: spec.name)
+def test_float64_networks_are_prepared_as_float32_ones_converted_afterwards(spec: QuantSpec) -> None:
+    model = network()
+    late = prepare(model, spec.at_ends(*model.ends)).double()
+    early = prepare(model.double(), spec.at_ends(*model.ends))
+    assert {t.dtype for t in early.state_dict().values() if t.is_floating_point()} == {torch.float64}
+    for training in (True, False):
+        outputs = [m.train(training)(pictures().double()) for m in (early, late)]
+        assert outputs[0].dtype == torch.float64
+        assert torch.equal(*outputs)
+    for (name, one), other in zip(early.state_dict().items(), late.state_dict().values(), strict=True):
+        assert (one.dtype, one.tolist()) == (other.dtype, other.tolist()), name
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("spec", TYPED, ids=lambda spec: spec.name)
+def test_networks_of_half_precision_are_refused(spec: QuantSpec, dtype: torch.dtype) -> None:
+    """Whole sums of codes would overflow or be rounded in silence."""
+    model = network().to(dtype)
+    with pytest.raises(UserError, match=f"weights of {dtype}") as fault:
+        prepare(model, spec.at_ends(*model.ends))
     assert fault.value.code == USAGE
+    assert "float()" in fault.value.hint
+    assert next(prepare(model, QuantSpec()).parameters()).dtype == dtype  # nothing is quantized
 
 
 def test_linear_layers_are_quantized_too() -> None:

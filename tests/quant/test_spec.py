@@ -29,7 +29,7 @@ def test_a_spec_survives_its_dict(spec: QuantSpec) -> None:
         lambda d: d["weight"].update(gap=True), lambda d: d.pop("weight"), lambda d: d.update(activation=None),
         lambda d: d.update(weight=[8]), lambda d: d.update(exceptions=3),
         lambda d: d.update(colour=1), lambda d: d.update(order="zz"), lambda d: d.update(exceptions="ab"),
-        lambda d: d.update(bn_momentum="q"),
+        lambda d: d.update(bn_momentum="q"), lambda d: d.update(measured_inputs=["a"], activation=SPECS[0].to_dict()["activation"]),
     ],
 )  # fmt: skip
 def test_a_spec_that_this_program_does_not_know_is_refused(damage) -> None:

@@ -71,7 +71,7 @@ def pseudo(x: np.ndarray, kind: str) -> np.ndarray:
     }[kind]
 
 
-@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+@pytest.mark.parametrize("bits", range(2, 9))
 @many
 @given(weight=weights())
 def test_dorefa_weight(bits: int, weight: np.ndarray) -> None:
@@ -88,7 +88,7 @@ def test_dorefa_weight(bits: int, weight: np.ndarray) -> None:
     np.testing.assert_allclose(gradient(up), expected, rtol=1e-9)
 
 
-@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+@pytest.mark.parametrize("bits", range(2, 9))
 @many
 @given(x=inputs)
 def test_dorefa_activation(bits: int, x: np.ndarray) -> None:
