@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from engine import flags, run
+from engine import argtypes, flags, run
 from engine.errors import BAD_CHECKPOINT, UserError
 
 EXAMPLES = (
@@ -23,10 +22,13 @@ LETTER = {2: "b", 3: "t", 32: "32"}
 def parser() -> flags.Parser:
     p = flags.Parser("bn_merge", (__doc__ or "").partition(": ")[2], EXAMPLES)
     p.add_argument(
-        "--model", type=Path, metavar="F", help="the file to merge (default: models_save/ARCH_wWab.pth by --W)"
+        "--model", type=argtypes.path, metavar="F", help="the file to merge (default: models_save/ARCH_wWab.pth by --W)"
     )
     p.add_argument(
-        "--W", type=int, choices=sorted(LETTER), help="2 binary, 3 ternary, 32 float weights: checked against the file"
+        "--W",
+        type=flags.number(int, 0),
+        choices=sorted(LETTER),
+        help="2 binary, 3 ternary, 32 float weights: checked against the file",
     )
     flags.add_network(p)
     flags.add_data(p)
@@ -36,12 +38,12 @@ def parser() -> flags.Parser:
 
 
 def body(args: argparse.Namespace) -> dict[str, Any]:
+    if args.cfg:
+        raise UserError("--cfg: a merged network has the widths of its file", "leave --cfg out")
     from bn_merge.merge import merge
     from engine.experiment import SAVED, Experiment, find, makes
     from quant.restore import load, spec_of
 
-    if args.cfg:
-        raise UserError("--cfg: a merged network has the widths of its file", "leave --cfg out")
     prefix = (args.arch or args.default_arch).rpartition(":")[2]
     default = SAVED / f"{prefix}_w{LETTER[args.W or 2]}ab.pth"
     source = find(args.model, default, makes(f"quant.wbwtab --W {args.W or 2} --A 2", args.arch))

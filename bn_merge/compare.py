@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from engine import flags, run
+from engine import argtypes, flags, run
 from engine.errors import BAD_CHECKPOINT, UserError
 
 EXAMPLES = (
@@ -22,7 +22,7 @@ def parser() -> flags.Parser:
     p = flags.Parser("bn_merge.compare", (__doc__ or "").partition(": ")[2], EXAMPLES)
     p.add_argument(
         "files",
-        type=Path,
+        type=argtypes.path,
         nargs="*",
         metavar="F",
         help="the merged file (default: models_save/nin_wbab_merged.pth), or both, unmerged first",
@@ -37,14 +37,18 @@ def parser() -> flags.Parser:
 
 
 def body(args: argparse.Namespace) -> dict[str, Any]:
-    from bn_merge.merge import merge
-    from engine import device, loop
-    from engine.experiment import SAVED, find, open_data
-    from quant.restore import load
-
     if len(args.files) > 2:
         raise UserError("more than two files", "name the merged file, or the unmerged and the merged one")
-    merged_path = find(args.files[-1] if args.files else None, SAVED / "nin_wbab_merged.pth", "bn_merge")
+    if args.cfg:
+        raise UserError("--cfg: the files have their own", "leave --cfg out")
+    from bn_merge.merge import merge
+    from engine import device, loop
+    from engine.experiment import SAVED, find, makes, open_data
+    from quant.restore import load
+
+    prefix = (args.arch or args.default_arch).rpartition(":")[2]
+    default = SAVED / f"{prefix}_wbab_merged.pth"
+    merged_path = find(args.files[-1] if args.files else None, default, makes("bn_merge", args.arch))
     merged, content = load(merged_path, args.arch)
     if not any(t["stage"] == "merge" for t in content["transforms"]):
         raise UserError(f"{merged_path} is not merged", "make it with: python -m bn_merge", BAD_CHECKPOINT)

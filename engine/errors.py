@@ -1,5 +1,11 @@
 """The one exception for faults that a user can mend, and the exit codes of every command."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 OK = 0
 BUG = 1
 USAGE = 2
@@ -26,3 +32,14 @@ class UserError(Exception):
         super().__init__(message)
         self.hint = hint
         self.code = code
+
+
+@contextmanager
+def about(path: Path | None) -> Iterator[None]:
+    """Let the faults of what a file holds name the file."""
+    try:
+        yield
+    except UserError as fault:
+        if path is None or str(path) in str(fault):
+            raise
+        raise UserError(f"{path}: {fault}", fault.hint, fault.code) from fault

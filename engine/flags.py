@@ -1,20 +1,20 @@
 """Every flag of every command, declared once; needs no torch, so that --help answers at once.
 
-Spellings are the original's (`--Wbits`, `-sr`, `--train_batch_size`); what a flag does lives elsewhere.
+Spellings are the original's (`--Wbits`, `-sr`, `--train_batch_size`); what a value may be is in argtypes.py,
+what a flag does lives elsewhere.
 """
 
 from __future__ import annotations
 
 import argparse
-import difflib
-import math
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from engine.argtypes import ARCHS, arch, nearest, number, path, state, widths
 from engine.errors import UserError
-
-BITS = (2, 3, 4, 5, 6, 7, 8, 32)
+from engine.recipe import Recipe, in_words
 
 
 class Parser(argparse.ArgumentParser):
@@ -33,79 +33,49 @@ class Parser(argparse.ArgumentParser):
         known, unknown = self.parse_known_args(args, namespace)
         if unknown:
             options = [o for action in self._actions for o in action.option_strings]
-            close = difflib.get_close_matches(unknown[0].split("=")[0], options, n=1)
             raise UserError(
                 f"unknown argument {unknown[0]}",
-                f"did you mean {close[0]}?" if close else f"see {self.prog} --help",
+                nearest(unknown[0].split("=")[0], options) or f"see {self.prog} --help",
             )
         return known
 
     def error(self, message: str) -> NoReturn:
-        what, _, hint = message.partition(" | ")
+        what, _, hint = message.partition("\n")
+        if "expected one argument" in what:
+            hint = "give it a value; one that begins with a dash is written like --save=./-x.pth"
         raise UserError(what, hint or f"see {self.prog} --help")
 
+    def print_help(self, file: Any = None) -> None:
+        """argparse itself would swallow a closed pipe."""
+        print(self.format_help(), end="", file=file)
 
-def number(
-    kind: type, low: float, high: float = math.inf, open_low: bool = False, hint: str = ""
-) -> Callable[[str], Any]:
-    """An argparse type: a finite `kind` in [low, high], or (low, high] with `open_low`."""
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """After --help: what is still buffered finds a closed pipe here, not at the interpreter's end."""
+        sys.stdout.flush()
+        super().exit(status, message)
 
-    def parse(text: str) -> Any:
-        try:
-            value = kind(text) if "_" not in text else None  # int("1_6") is 16 in Python
-        except ValueError:
-            value = None
-        # nan and inf fall out here, too; a whole number may be too large for a float
-        if value is None or not low <= value <= high or value == math.inf or (open_low and value == low):
-            name = "a whole number" if kind is int else "a number"
-            span = f"{'above' if open_low else 'of at least'} {low:g}"
-            span += f" and at most {high:g}" if high < math.inf else ""
-            raise argparse.ArgumentTypeError(f"{text!r} is not {name} {span}" + (f" | {hint}" if hint else ""))
-        return value
+    def _get_option_tuples(self, option_string: str) -> list:
+        """No abbreviations of `-sr` either: argparse's allow_abbrev is about `--` alone."""
+        return []
 
-    return parse
-
-
-def percent(text: str) -> float:
-    """An argparse type: the share of channels to drop, in [0, 1)."""
-    try:
-        value = float(text) if "_" not in text else math.nan
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < 1:
-        guess = f"did you mean {value / 100:g}?" if 1 <= value < 100 else "e.g. --percent 0.5"
-        raise argparse.ArgumentTypeError(f"{text!r} is not in [0, 1) | {guess}")
-    return value
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """argparse's own test of `choices`, with a hint: the nearest choice, else what the flag's help says."""
+        if action.choices is None or value in action.choices:
+            return
+        known = [str(choice) for choice in action.choices]
+        hint = nearest(str(value), known) or (action.help or "").replace("%%", "%")
+        raise argparse.ArgumentError(action, f"{value!r} is not one of {', '.join(known)}\n{hint}")
 
 
-def widths(text: str) -> list[int]:
-    """An argparse type: the channels of each layer, `192,160,96`; spaces, brackets and a pool's 'A' may stand."""
-    items = [t.strip(" '\"") for t in text.strip(" []()").split(",")]
-    items = [t for t in items if t and t != "A"]
-    if not items or not all(t.isdecimal() and 0 < int(t) <= 65536 for t in items):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a list of channel counts | e.g. --cfg 192,160,96,192,192,192,192,192"
-        )
-    return [int(t) for t in items]
-
-
-def bits(text: str) -> int | str:
-    """An argparse type: a bit width of the list, `t` for ternary or `b` for binary."""
-    if text in ("t", "b"):
-        return text
-    if not text.isdecimal() or int(text) not in BITS:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a bit width | one of {', '.join(map(str, BITS))}, t, b")
-    return int(text)
-
-
-def add_network(parser: Parser, arch: str = "nin") -> None:
+def add_network(parser: Parser, default: str = "nin") -> None:
     """Which network: --arch, --type, --cfg, --classes."""
     group = parser.add_argument_group("network")
     group.add_argument(
         "--arch",
+        type=arch,
         metavar="NAME",
-        help="nin, nin_3x3, nin_gc, separable, separable_wide, slimming, or package.module:function for a network of your own "
-        f"(default: the input file's, else {arch})",
+        help=f"{', '.join(ARCHS)}, or package.module:function for a network of your own "
+        f"(default: the input file's, else {default})",
     )
     group.add_argument(
         "--type",
@@ -113,11 +83,13 @@ def add_network(parser: Parser, arch: str = "nin") -> None:
         metavar="N",
         help="the original's short names: 0 = nin, 1 = nin_gc, 2 = separable",
     )
-    group.add_argument("--cfg", type=widths, metavar="W,W,...", help="channels of each layer")
+    group.add_argument(
+        "--cfg", type=widths, metavar="W,W,...", help="channels of each layer (default: the network's own)"
+    )
     group.add_argument(
         "--classes", type=number(int, 2, 100_000), metavar="N", help="number of classes (default: the data set's)"
     )
-    parser.set_defaults(default_arch=arch)
+    parser.set_defaults(default_arch=default)
 
 
 def add_data(parser: Parser) -> None:
@@ -129,7 +101,7 @@ def add_data(parser: Parser) -> None:
         help="default auto: CIFAR-10 if it is on disk or can be downloaded, else the embedded digits",
     )
     group.add_argument(
-        "--data", type=Path, default=Path("data"), metavar="DIR", help="where pictures are, or go (default: data)"
+        "--data", type=path, default=Path("data"), metavar="DIR", help="where pictures are, or go (default: data)"
     )
     group.add_argument(
         "--image_size", type=number(int, 8, 1024), metavar="N", help="side of the pictures (default: the data set's)"
@@ -151,13 +123,28 @@ def add_data(parser: Parser) -> None:
     )
 
 
-def add_training(parser: Parser) -> None:
-    """How to train: epochs, rates, recipe, resume, evaluate, precision."""
+def add_training(parser: Parser, **families: Callable[[str, bool], Recipe]) -> None:
+    """How to train: epochs, rates, recipe, resume, evaluate, precision.
+
+    Args:
+        families: what chooses the default recipe of each family, see recipe.in_words.
+    """
     group = parser.add_argument_group("training")
-    group.add_argument("--epochs", type=number(int, 1, 1_000_000), metavar="N", help="default: by data set")
-    group.add_argument("--lr", type=number(float, 0, open_low=True), metavar="X", help="default: by recipe")
-    group.add_argument("--wd", type=number(float, 0), metavar="X", help="weight decay (default: by recipe)")
-    group.add_argument("--train_batch_size", type=number(int, 2, 1_000_000), metavar="N", help="default: by data set")
+    group.add_argument(
+        "--epochs", type=number(int, 1, 1_000_000), metavar="N", help=f"default: {in_words('epochs', **families)}"
+    )
+    group.add_argument(
+        "--lr", type=number(float, 0, open_low=True), metavar="X",
+        help=f"highest learning rate (default: {in_words('lr', **families)})",
+    )  # fmt: skip
+    group.add_argument(
+        "--wd", type=number(float, 0), metavar="X",
+        help=f"weight decay (default: {in_words('weight_decay', **families)})",
+    )  # fmt: skip
+    group.add_argument(
+        "--train_batch_size", type=number(int, 2, 1_000_000), metavar="N",
+        help=f"default: {in_words('batch_size', **families)}",
+    )  # fmt: skip
     group.add_argument(
         "--recipe",
         choices=["default", "seed"],
@@ -168,13 +155,15 @@ def add_training(parser: Parser) -> None:
         "--resume",
         nargs="?",
         const="auto",
+        type=state,
         metavar="auto|F",
         help="go on from the run folder's state (or from F), as if never stopped",
     )
     group.add_argument(
         "--evaluate",
         nargs="?",
-        const="",
+        const=True,
+        type=path,
         metavar="F",
         help="train nothing, judge F (default: the file this command writes)",
     )
@@ -184,7 +173,7 @@ def add_training(parser: Parser) -> None:
         default="auto",
         help="of float training (default: bf16 where the hardware has it)",
     )
-    group.add_argument("--run_dir", type=Path, metavar="DIR", help="run folder (default: runs/NAME)")
+    group.add_argument("--run_dir", type=path, metavar="DIR", help="run folder (default: runs/NAME)")
 
 
 def add_machine(parser: Parser) -> None:
@@ -204,5 +193,5 @@ def add_machine(parser: Parser) -> None:
 def add_output(parser: Parser) -> None:
     """Where to write."""
     group = parser.add_argument_group("output")
-    group.add_argument("--save", type=Path, metavar="F", help="the file to write")
+    group.add_argument("--save", type=path, metavar="F", help="the file to write")
     group.add_argument("--overwrite", action="store_true", help="allow output and input to be one file")

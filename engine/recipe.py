@@ -1,12 +1,17 @@
-"""Recipes: which optimizer, which schedule, how long. The defaults of float training; quant/recipes.py adds its own."""
+"""Recipes: which optimizer, which schedule, how long. The defaults of float training; quant/recipes.py adds its own.
+
+Needs no torch until a recipe is started: --help tells the defaults from here.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,8 @@ class Recipe:
         self, model: nn.Module, total_steps: int
     ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
         """Fresh optimizer and schedule; the schedule counts steps, not epochs."""
+        import torch
+
         parameters = decay_groups(model, self.weight_decay)
         optimizer: torch.optim.Optimizer
         if self.optimizer == "adam":
@@ -77,3 +84,24 @@ def for_float(dataset: str, refine: bool = False) -> Recipe:
         lr=0.02 if refine else 0.05,
         label_smoothing=0.0 if dataset == "digits" else 0.1,
     )
+
+
+def in_words(what: str, **families: Callable[[str, bool], Recipe]) -> str:
+    """A default for --help: `60 (digits 10), refining 20 (digits 6)`, for each family apart where they differ.
+
+    Args:
+        what: a field of Recipe.
+        families: functions of the data set's name and of whether it is refined, like `for_float`.
+    """
+
+    def said(choose: Callable[[str, bool], Recipe], refine: bool) -> str:
+        digits, others = (f"{getattr(choose(name, refine), what):g}" for name in ("digits", "default"))
+        return others if digits == others else f"{others} (digits {digits})"
+
+    words = {}
+    for family, choose in families.items():
+        fresh, refining = said(choose, False), said(choose, True)
+        words[family] = fresh if fresh == refining else f"{fresh}, refining {refining}"
+    if len(set(words.values())) == 1:
+        return words.popitem()[1]
+    return "; ".join(f"{family} {text}" for family, text in words.items())

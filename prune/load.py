@@ -8,6 +8,7 @@ from typing import Any
 
 import models
 from engine import checkpoint
+from engine.errors import about
 from models import legacy
 from models.channels import Network
 
@@ -19,4 +20,5 @@ def load(path: Path, args: argparse.Namespace) -> tuple[Network, dict[str, Any]]
         UserError: exit 3 for a bad, quantized or merged file, exit 2 for a contradicting --arch.
     """
     content = legacy.adopt(checkpoint.load(path), path)
-    return models.restore(content, args.arch), content
+    with about(path):
+        return models.restore(content, args.arch), content

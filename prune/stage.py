@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
-from engine import flags
+from engine import argtypes, flags
 from engine.errors import UserError
 
 
@@ -15,12 +16,15 @@ def parser(prog: str, doc: str, examples: tuple[str, ...], arch: str, percent: f
     """The flags of both commands."""
     p = flags.Parser(prog, doc.partition(": ")[2], examples)
     stage = p.add_argument_group("stage")
-    stage.add_argument("--percent", type=flags.percent, default=percent, metavar="P",
+    stage.add_argument("--percent", type=argtypes.percent, default=percent, metavar="P",
                        help=f"share of channels to drop, over all layers together (default: {percent})")  # fmt: skip
     stage.add_argument("--normal_regular", type=flags.number(int, 1), default=1, metavar="N",
                        help="keep a multiple of N channels in every layer (default: 1)")  # fmt: skip
     stage.add_argument(
-        "--model", type=Path, metavar="F", help=f"sparsely trained file (default: models_save/{arch}_preprune.pth)"
+        "--model",
+        type=argtypes.path,
+        metavar="F",
+        help=f"sparsely trained file (default: models_save/{arch}_preprune.pth)",
     )
     stage.add_argument(
         "--strict", action="store_true", help="refuse, instead of warning, where a layer would be emptied"
@@ -37,6 +41,8 @@ def parser(prog: str, doc: str, examples: tuple[str, ...], arch: str, percent: f
 
 def body(args: argparse.Namespace) -> dict[str, Any]:
     """Prune one file and show what each step did to its accuracy."""
+    if args.cfg:
+        raise UserError("--cfg: a pruned network's widths come from --percent", "leave --cfg out")
     import models
     from engine import profile
     from engine.experiment import SAVED, Experiment, find, makes
@@ -45,14 +51,17 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
     from prune.sparsity import gammas, looks_sparse
     from prune.surgery import gates_of, masked, reestimate_bn, sliced
 
-    if args.cfg:
-        raise UserError("--cfg: a pruned network's widths come from --percent", "leave --cfg out")
     prefix = (args.arch or args.default_arch).rpartition(":")[2]
     maker = makes("prune.train -sr", args.arch or args.default_arch)
     source = find(args.model, SAVED / f"{prefix}_preprune.pth", maker)
     model, checkpoint = load(source, args)
     arch, more = checkpoint["arch"], checkpoint["arch_args"]
     task = Experiment(args, SAVED / f"{arch.rpartition(':')[2]}_prune.pth", source)
+    if args.default_arch == "nin_gc" and all(getattr(m, "groups", 1) == 1 for m in model.modules()):
+        print(
+            f"notice: {arch} has no grouped convolutions: prune.gc treats it as prune.normal_regular does",
+            file=sys.stderr,
+        )
     if not looks_sparse(gammas(model)):
         _warn(f"{source} looks not sparsity-trained: its BN scales hardly differ; train with -sr first")
     plan = make_plan(gates_of(model), args.percent, args.normal_regular)
@@ -90,17 +99,35 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
         f"cfg before  {plan.cfg_before}",
         f"cfg after   {plan.cfg}",
         f"percent     requested {100 * args.percent:.2f} %, achieved {100 * plan.achieved:.2f} %",
+        *_since_the_first(checkpoint["transforms"], plan.cfg),
         f"parameters  {params[0]:,} -> {params[1]:,}",
         f"MACs        {macs[0]:,} -> {macs[1]:,}",
         f"accuracy on {len(data.test):,} {data.judged} pictures of {data.info.label}:",
         f"  before {before.accuracy:.2f} %, masked {silent.accuracy:.2f} %, sliced {cut.accuracy:.2f} %, "
         f"BN re-estimated {after.accuracy:.2f} %",
+        f"stored with the file: {after.accuracy:.2f} %, before any refining; next: python -m "
+        + shlex.join(["prune.train", "--refine", str(path), *_needed(args, arch)]),
     ]
     return {
         "text": "\n".join(lines), "path": path, "cfg_before": plan.cfg_before, "cfg_after": plan.cfg,
         "percent": args.percent, "achieved": plan.achieved, "accuracy": accuracies,
         "params": params, "macs": macs,
     }  # fmt: skip
+
+
+def _needed(args: argparse.Namespace, arch: str) -> list[str]:
+    """Flags that the next stage cannot read from the file: where code and pictures of the user's own are."""
+    words = ["--arch", arch] if ":" in arch else []
+    return words if args.data == Path("data") else [*words, "--data", str(args.data)]
+
+
+def _since_the_first(transforms: list[dict[str, Any]], cfg: list[int]) -> list[str]:
+    """Where a network is pruned again: what has gone since it was whole."""
+    first = next((sum(t["cfg_before"]) for t in transforms if t["stage"] == "prune"), None)
+    if first is None:
+        return []
+    share = 100 * (1 - sum(cfg) / first)
+    return [f"in all      {first} -> {sum(cfg)} channels since the first pruning, {share:.2f} % dropped"]
 
 
 def _surely_moved(masked: Any, sliced: Any) -> int:

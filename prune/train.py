@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from engine import flags, run
+from engine import argtypes, flags, recipe, run
 from engine.errors import UserError
 
 EXAMPLES = (
@@ -28,18 +28,24 @@ def parser() -> flags.Parser:
     stage.add_argument("--s", type=flags.number(float, 0, open_low=True), metavar="X",
                        help="strength of -sr (default: 0.0001, for nin_gc 0.001)")  # fmt: skip
     stage.add_argument(
-        "--refine", nargs="?", const="", metavar="F", help="train a pruned file on (default: the pruned file of --arch)"
+        "--refine",
+        nargs="?",
+        const=True,
+        type=argtypes.path,
+        metavar="F",
+        help="train a pruned file on (default: the pruned file of --arch)",
     )
     stage.add_argument(
         "--from_scratch",
         nargs="?",
-        const="",
+        const=True,
+        type=argtypes.path,
         metavar="F",
         help="a pruned file's widths with fresh weights: the control for --refine",
     )
     flags.add_network(p)
     flags.add_data(p)
-    flags.add_training(p)
+    flags.add_training(p, float=recipe.for_float)
     flags.add_machine(p)
     flags.add_output(p)
     return p
@@ -47,8 +53,9 @@ def parser() -> flags.Parser:
 
 def body(args: argparse.Namespace) -> dict[str, Any]:
     _check(args)
+    import torch
+
     import models
-    from engine import recipe
     from engine.experiment import SAVED, Experiment, find, makes, without_evaluate
     from prune.load import load
     from prune.sparsity import penalty
@@ -67,6 +74,9 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
     if args.evaluate is not None:
         return _evaluate(args, find(args.evaluate, args.save or default, without_evaluate(args.command)))
 
+    if checkpoint is None:
+        with torch.device("meta"):  # a cfg that does not fit is found before any picture is read or fetched
+            models.build(args.arch or args.default_arch, args.cfg)
     task = Experiment(args, default, source)
     data = task.data(checkpoint)
     if model is None or checkpoint is None or args.from_scratch is not None:

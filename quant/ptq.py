@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from engine import flags, run
+from engine import argtypes, flags, run
 from engine.errors import UserError
 
 EXAMPLES = (
@@ -21,7 +20,10 @@ def parser() -> flags.Parser:
     p = flags.Parser("quant.ptq", (__doc__ or "").partition(": ")[2], EXAMPLES)
     group = p.add_argument_group("quantization")
     group.add_argument(
-        "--model", type=Path, metavar="F", help="float, sparse or pruned file (default: models_save/ARCH_refine.pth)"
+        "--model",
+        type=argtypes.path,
+        metavar="F",
+        help="float, sparse or pruned file (default: models_save/ARCH_refine.pth)",
     )
     group.add_argument("--calibrate", choices=["minmax", "percentile", "mse", "kl"], default="mse",
                        help="how activations are clipped (default: mse)")  # fmt: skip
@@ -31,7 +33,8 @@ def parser() -> flags.Parser:
         group.add_argument(
             flag, type=flags.number(int, 2, 8), default=8, metavar="K", help=f"of {what}, 2 to 8 (default: 8)"
         )
-    group.add_argument("--q_type", type=int, choices=[0, 1], default=1, help="0 symmetric, 1 asymmetric (default: 1)")
+    group.add_argument("--q_type", type=flags.number(int, 0), choices=[0, 1], default=1,
+                       help="0 symmetric, 1 asymmetric (default: 1)")  # fmt: skip
     group.add_argument(
         "--per_channel",
         action=argparse.BooleanOptionalAction,
@@ -46,22 +49,24 @@ def parser() -> flags.Parser:
 
 
 def body(args: argparse.Namespace) -> dict[str, Any]:
+    if args.cfg:
+        raise UserError("--cfg: the file has its own", "leave --cfg out")
     from dataclasses import replace
 
     import models
     from engine import checkpoint
+    from engine.errors import about
     from engine.experiment import SAVED, Experiment, find, makes
     from models import legacy
     from quant.calibrate import calibrate
     from quant.prepare import prepare
     from quant.spec import affine
 
-    if args.cfg:
-        raise UserError("--cfg: the file has its own", "leave --cfg out")
     prefix = (args.arch or args.default_arch).rpartition(":")[2]
     source = find(args.model, SAVED / f"{prefix}_refine.pth", makes("prune.train --refine", args.arch))
     content = legacy.adopt(checkpoint.load(source), source)
-    model = models.restore(content, args.arch)
+    with about(source):
+        model = models.restore(content, args.arch)
     prefix = content["arch"].rpartition(":")[2]
     task = Experiment(args, SAVED / f"{prefix}_ptq_{args.calibrate}{_suffix(args)}.pth", source)
     data = task.data(content)

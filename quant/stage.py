@@ -3,41 +3,52 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from functools import partial
 from typing import Any
 
-from engine import flags
+from engine import argtypes, flags
 from engine.errors import UserError
+from quant.recipes import for_spec
+from quant.spec import QuantSpec
 
 
-def add_common(p: flags.Parser) -> None:
-    """The flags that every quantizing command has besides its own."""
-    p.add_argument("--refine", nargs="?", const="", metavar="F",
+def add_common(p: flags.Parser, **specs: QuantSpec) -> None:
+    """The flags that every quantizing command has besides its own.
+
+    Args:
+        specs: a spec of each family that the command has, by the name that --help gives it.
+    """
+    p.add_argument("--refine", nargs="?", const=True, type=argtypes.path, metavar="F",
                    help="start from a float, sparse or pruned file (default: the refined file of --arch)")  # fmt: skip
     flags.add_network(p)
     flags.add_data(p)
-    flags.add_training(p)
+    flags.add_training(p, **{family: partial(for_spec, spec) for family, spec in specs.items()})
     flags.add_machine(p)
     flags.add_output(p)
 
 
-def body(args: argparse.Namespace, spec: Any) -> dict[str, Any]:
+def body(args: argparse.Namespace, spec: QuantSpec) -> dict[str, Any]:
     """Train a quantized network.
 
     Args:
         spec: a QuantSpec that does not know the network's two ends yet; they are spared as its family does.
     """
+    if args.refine is not None and args.cfg:
+        raise UserError("--cfg contradicts --refine: the file has its own", "leave --cfg out")
+    import torch
+
     import models
+    from engine.errors import about
     from engine.experiment import SAVED, Experiment, find, judge_file, makes, without_evaluate
     from models import legacy
     from quant import recipes
-    from quant.prepare import clip_latent, freeze_late, prepare
+    from quant.prepare import clip_latent, freeze_late, prepare, reads_sums
     from quant.restore import load
 
     prefix = (args.arch or args.default_arch).rpartition(":")[2]
     source = content = None
     if args.refine is not None:
-        if args.cfg:
-            raise UserError("--cfg contradicts --refine: the file has its own", "leave --cfg out")
         source = find(args.refine, SAVED / f"{prefix}_refine.pth", makes("prune.train --refine", args.arch))
         content = legacy.adopt(_read(source), source)
         prefix = content["arch"].rpartition(":")[2]
@@ -46,8 +57,16 @@ def body(args: argparse.Namespace, spec: Any) -> dict[str, Any]:
         path = find(args.evaluate, args.save or default, without_evaluate(args.command))
         return judge_file(args, path, *load(path, args.arch))
 
+    if content is None:
+        with torch.device("meta"):  # a cfg that does not fit is found before any picture is read or fetched
+            models.build(args.arch or args.default_arch, args.cfg)
     task = Experiment(args, default, source)
-    model = models.restore(content, args.arch) if content else None
+    model = None
+    if content:
+        with about(source):
+            model = models.restore(content, args.arch)
+    elif not args.quiet:
+        _say_fresh(args)
     data = task.data(content)
     if content and model:
         arch, more = content["arch"], content["arch_args"]
@@ -55,7 +74,7 @@ def body(args: argparse.Namespace, spec: Any) -> dict[str, Any]:
         arch, more = args.arch or args.default_arch, {"classes": task.classes(data)}
         model = models.build(arch, args.cfg, **more)
         more = {**more, **model.arch_args}
-    spec = spec.at_ends(*model.ends)
+    spec = spec.at_ends(*model.ends, reads_sums(model))
     model = prepare(model, spec)
     recipe = recipes.for_spec(spec, data.info.name, refine=source is not None)
     if args.recipe == "seed":
@@ -64,7 +83,7 @@ def body(args: argparse.Namespace, spec: Any) -> dict[str, Any]:
     hooks: dict[str, Any] = {}
     if spec.weight.kind in ("binary", "ternary"):
         hooks["constrain"] = clip_latent
-    if spec.activation.kind == "affine":
+    if spec.activation.kind == "affine" or spec.measured_inputs:
         hooks["on_epoch"] = freeze_late(args.epochs or recipe.epochs)
     identity = {**stage, "arch": arch, "cfg": list(model.cfg), "arch_args": more}
     rows, used = task.train(model, data, recipe, quantized=True, stage=identity, **hooks)
@@ -77,6 +96,15 @@ def body(args: argparse.Namespace, spec: Any) -> dict[str, Any]:
         f"({len(data.test):,} pictures)"
     )
     return {"text": text, "path": path, "spec": spec.to_dict(), "accuracy": judged.accuracy, "epochs": rows}
+
+
+def _say_fresh(args: argparse.Namespace) -> None:
+    arch = args.arch or args.default_arch
+    print(
+        f"notice: without --refine, {arch} starts with fresh weights{'' if args.cfg else ' and its own widths'}; "
+        "--refine [F] starts from a trained file",
+        file=sys.stderr,
+    )
 
 
 def _read(path: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 from engine import flags, run
 from engine.errors import UserError
 from quant import stage
+from quant.spec import QuantSpec, quantizer
 
 EXAMPLES = (
     "quant.wbwtab --W 2 --A 2",
@@ -24,8 +25,8 @@ def parser() -> flags.Parser:
     p = flags.Parser("quant.wbwtab", (__doc__ or "").partition(": ")[2], EXAMPLES)
     group = p.add_argument_group("quantization")
     for flag, what in (("--W", "weights"), ("--A", "activations")):
-        group.add_argument(flag, type=int, choices=sorted(KINDS), default=2,
-                           help=f"{what}: 2 binary, 3 ternary, 32 float (default: 2)")  # fmt: skip
+        group.add_argument(flag, type=flags.number(int, 0), choices=sorted(KINDS), default=2,
+                           help=f"{what}: 2 binary, 3 ternary, 32 float; quant.wqaq has the widths between (default: 2)")  # fmt: skip
     group.add_argument("--scale", action=argparse.BooleanOptionalAction, default=True,
                        help="weights with a scaling factor a filter; without: for hardware that cannot multiply (default: with)")  # fmt: skip
     group.add_argument("--ste", choices=["ste", "saturate", "soft"], default="saturate",
@@ -39,15 +40,13 @@ def parser() -> flags.Parser:
                        help="of batch norm statistics (default: torch's 0.1)")  # fmt: skip
     group.add_argument("--order", choices=["bacp", "cbap"], default="bacp",
                        help="where there is a pool: bacp conv-pool-bn-sign, cbap conv-bn-pool-sign (default: bacp)")  # fmt: skip
-    stage.add_common(p)
+    stage.add_common(p, quantized=QuantSpec(quantizer("b"), quantizer("b")))
     return p
 
 
 def body(args: argparse.Namespace) -> dict[str, Any]:
     if args.gap and args.W != 3:
         raise UserError(f"--gap is for ternary weights, not --W {args.W}", "add --W 3, or leave --gap out")
-    from quant.spec import QuantSpec, quantizer
-
     weight = {} if args.W == 32 else {"scale": args.scale, "ste": args.wste, "gap": args.gap}
     activation = {} if args.A == 32 else {"ste": args.ste}
     spec = QuantSpec(

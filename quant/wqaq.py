@@ -7,9 +7,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from engine import flags, run
+from engine import argtypes, flags, run
 from engine.errors import UserError
 from quant import stage
+from quant.spec import QuantSpec, affine, quantizer
 
 EXAMPLES = (
     "quant.wqaq --Wbits 8 --Abits 8",
@@ -24,23 +25,22 @@ def parser() -> flags.Parser:
     p = flags.Parser("quant.wqaq", (__doc__ or "").partition(": ")[2], EXAMPLES)
     group = p.add_argument_group("quantization")
     for flag, what in (("--Wbits", "weights"), ("--Abits", "activations")):
-        group.add_argument(flag, type=flags.bits, default=8, metavar="K",
-                           help=f"of {what}: {', '.join(map(str, flags.BITS))}, t ternary, b binary (default: 8)")  # fmt: skip
+        group.add_argument(flag, type=argtypes.bits, default=8, metavar="K",
+                           help=f"of {what}: {', '.join(map(str, argtypes.BITS))}, t ternary, b binary (default: 8)")  # fmt: skip
     group.add_argument("--quantizer", choices=["dorefa", "affine"],
                        help="affine: INT8 and its kin, every layer (default: dorefa, or affine where --q_type or --bn_fold is given)")  # fmt: skip
-    group.add_argument("--q_type", type=int, choices=[0, 1], help="affine: 0 symmetric, 1 asymmetric (default: 1)")
-    group.add_argument(
-        "--bn_fold", type=int, choices=[0, 1], help="affine: 1 folds batch norms while training (default: 0)"
-    )
+    group.add_argument("--q_type", type=flags.number(int, 0), choices=[0, 1],
+                       help="affine: 0 symmetric, 1 asymmetric (default: 1)")  # fmt: skip
+    group.add_argument("--bn_fold", type=flags.number(int, 0), choices=[0, 1],
+                       help="affine: 1 folds batch norms while training (default: 0)")  # fmt: skip
     group.add_argument("--per_channel", action=argparse.BooleanOptionalAction, default=None,
                        help="affine: a weight grid for each filter (default), or one for all")  # fmt: skip
-    stage.add_common(p)
+    stage.add_common(p, DoReFa=QuantSpec(quantizer(8), quantizer(8)), affine=affine(8, 8, 1, False),
+                     **{"t or b": QuantSpec(quantizer("t"), quantizer("b"))})  # fmt: skip
     return p
 
 
 def body(args: argparse.Namespace) -> dict[str, Any]:
-    from quant.spec import QuantSpec, affine, quantizer
-
     given = [f"--{name}" for name in ("q_type", "bn_fold", "per_channel") if getattr(args, name) is not None]
     if args.quantizer == "dorefa" and given:
         raise UserError(f"{given[0]} is for --quantizer affine, not dorefa", "give one of them")
@@ -49,7 +49,10 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
         order = "bacp" if args.Abits == "b" else "cbap"  # as quant.wbwtab has them
         return stage.body(args, QuantSpec(quantizer(args.Wbits), activation, order=order))
     if {args.Wbits, args.Abits} & {"t", "b"} or args.Wbits == 32:
-        raise UserError("affine quantization has weights of 2 to 8 bits and activations of 2 to 8 or 32", "see --help")
+        raise UserError(
+            "affine quantization has weights of 2 to 8 bits and activations of 2 to 8 or 32",
+            "leave --q_type, --bn_fold and --per_channel out for other widths",
+        )
     q_type = 1 if args.q_type is None else args.q_type
     return stage.body(args, affine(args.Wbits, args.Abits, q_type, bool(args.bn_fold), args.per_channel is not False))
 

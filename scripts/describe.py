@@ -5,19 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from engine import profile
+from engine import checkpoint, profile
+from engine.errors import about
 from engine.report import ResultRow
-from models import NETWORKS, build
-from quant.restore import load
+from models import NETWORKS, build, legacy
+from quant.restore import restore
 
 
 def row(path: Path, arch: str | None = None) -> ResultRow:
     """Rebuild the network of a file and count it.
 
+    Args:
+        arch: what --arch says, for the files that hold that network; others hold one of their own.
+
     Raises:
         UserError: exit 3 for a file that cannot be used.
     """
-    model, content = load(path, arch)
+    content = legacy.adopt(checkpoint.load(path), path)
+    with about(path):
+        model = restore(content, arch if arch == content["arch"] else None)
     costs = profile.layers(model, content["dataset"]["image_size"])
     return ResultRow(
         type=kind(content),

@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from engine import flags, run
+from engine import argtypes, flags, run
 from engine.errors import UserError
 
 EXAMPLES = (
@@ -21,7 +20,11 @@ EXAMPLES = (
 def parser() -> flags.Parser:
     p = flags.Parser("scripts.summary", (__doc__ or "").partition(": ")[2], EXAMPLES)
     p.add_argument(
-        "file", type=Path, nargs="?", metavar="F", help="a checkpoint; without one, --arch and --cfg say which network"
+        "file",
+        type=argtypes.path,
+        nargs="?",
+        metavar="F",
+        help="a checkpoint; without one, --arch and --cfg say which network",
     )
     flags.add_network(p)
     p.add_argument(
@@ -35,6 +38,10 @@ def parser() -> flags.Parser:
 
 
 def body(args: argparse.Namespace) -> dict[str, Any]:
+    if args.sensitivity and not args.file:
+        raise UserError("--sensitivity needs a file", "name a float checkpoint")
+    if args.file and (args.cfg or args.classes):
+        raise UserError("a file has its own --cfg and --classes", "leave them out")
     from dataclasses import asdict
 
     import models
@@ -44,8 +51,6 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
     if args.sensitivity:
         return _sensitivity(args)
     if args.file:
-        if args.cfg or args.classes:
-            raise UserError("a file has its own --cfg and --classes", "leave them out")
         model, content = load(args.file, args.arch)
         size = args.image_size or content["dataset"]["image_size"]
     else:
@@ -87,8 +92,6 @@ def _sensitivity(args: argparse.Namespace) -> dict[str, Any]:
     from prune.load import load
     from scripts.sensitivity import table
 
-    if not args.file:
-        raise UserError("--sensitivity needs a file", "name a float checkpoint")
     model, content = load(args.file, args)
     where = device.choose(args.device)
     data = open_data(args, where, content)

@@ -1,0 +1,186 @@
+"""Arguments that cannot be meant, for every command: exit 2 with one `error:` and one `hint:` line, before torch is
+imported and before anything is written; --help answers at once. What is understood is in engine/test_flags.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.test_house import commands
+
+ROOT = Path(__file__).parents[1]
+TRAIN, PRUNE, GC, WQAQ, WBWTAB, PTQ = (
+    "prune.train", "prune.normal_regular", "prune.gc", "quant.wqaq", "quant.wbwtab", "quant.ptq",
+)  # fmt: skip
+MERGE, COMPARE, REPORT, SUMMARY = "bn_merge.__main__", "bn_merge.compare", "scripts.report", "scripts.summary"
+LONG = "9" * 5000
+Case = tuple[str, tuple[str, ...]]
+
+
+def each(module: str, *lines: str) -> list[Case]:
+    """A case for each line, split at spaces."""
+    return [(module, tuple(line.split())) for line in lines]
+
+
+def values(module: str, flag: str, *texts: str, more: tuple[str, ...] = ()) -> list[Case]:
+    """A case for each value of a flag, with spaces and all."""
+    return [(module, (flag, text, *more)) for text in texts]
+
+
+NUMBERS = [
+    *values(PRUNE, "--percent", "nan", "inf", "-inf", "1e400", "-0.5", "1.5", "50", "1.0", "half", "-1e-9", "1", "0.2_5", "0_5e-1", "0,5", "50%", ""),
+    *values(GC, "--percent", "nan", "100", "-0.4"),
+    *values(PRUNE, "--normal_regular", "0", "-8", "1.5", "eight", "1e1", "inf", "1_6", LONG),
+    *values(GC, "--normal_regular", "0", "-1"),
+    *values(WQAQ, "--Wbits", "0", "-1", "1.5", "9", "31", "33", "1_6", "1", "16", "x", "²", "nan", "T", "tb", "", " 8", LONG),
+    *values(WQAQ, "--Abits", "0", "1", "64", "2.0"), *values(WQAQ, "--q_type", "2", "-1", "1.0"), *values(WQAQ, "--bn_fold", "2", "yes"),
+    *values(PTQ, "--Wbits", "1", "9", "32", "t", "0_4"), *values(PTQ, "--Abits", "32", "b"), *values(PTQ, "--q_type", "2"),
+    *values(PTQ, "--calibration_pictures", "0", "-1", "1e3"), *values(PTQ, "--calibrate", "entropy", "KL", ""),
+    *values(WBWTAB, "--W", "0", "1", "4", "8", "33", "b", "2.0", "3_2", "-2", ""), *values(WBWTAB, "--A", "1", "4", "t", "32.0"),
+    *values(WBWTAB, "--bn_momentum", "0", "1.1", "nan", "-0.1"), *values(WBWTAB, "--ste", "magic", ""), *values(WBWTAB, "--wste", "soft"),
+    *values(WBWTAB, "--order", "abcp"), *values(MERGE, "--W", "1", "4", "b", "2.0"),
+    *values(TRAIN, "--epochs", "0", "-1", "1.5", "1_0", "nan", "1" + "0" * 400, LONG),
+    *values(TRAIN, "--lr", "nan", "-1", "0", "inf", "1e400", "1e-400", "0_1", "fast", ""),
+    *values(TRAIN, "--wd", "nan", "-1e-4", "inf"), *values(TRAIN, "--train_batch_size", "0", "1", "-5", "32.5"),
+    *values(TRAIN, "--s", "0", "-0.1", "nan", "inf", more=("-sr",)),
+    *values(WQAQ, "--seed", str(2**63), "-1", "0.5", "1e3"), *values(SUMMARY, "--seed", str(2**64)),
+    *values(TRAIN, "--cfg", "1,2,x", "0,1", "8,-8", ",", "8;8", "99999", "", "8, ,x", "nan"), *values(SUMMARY, "--cfg", "8,0"),
+    *values(TRAIN, "--classes", "1", "0", "1e6"), *values(TRAIN, "--image_size", "7", "2000"), *values(TRAIN, "--num_workers", "-1"),
+    *values(TRAIN, "--type", "3", "nin"), *values(TRAIN, "--val", "-1"), *values(TRAIN, "--threads", "0", "-1"),
+    *values(WQAQ, "--eval_batch_size", "0"), *values(COMPARE, "--eval_batch_size", "-1"), *values(PRUNE, "--bn_batches", "0"),
+    *values("scripts.benchmark", "--repeats", "1"), *values("scripts.combinations", "--epochs", "0"),
+]  # fmt: skip
+CHOICES = [
+    *values(TRAIN, "--dataset", "mnist", "digit", "CIFAR10", ""), *values(TRAIN, "--device", "tpu", "gpu", "cuda:0"),
+    *values(TRAIN, "--precision", "fp16"), *values(TRAIN, "--recipe", "best"), *values(WQAQ, "--quantizer", "int8"),
+    *values(TRAIN, "--arch", "nim", "resnet18", "", "NIN", "nin,nin_gc"), *values(REPORT, "--arch", "nni", more=("a.pth",)),
+    *values(REPORT, "--units", "si", more=("a.pth",)), *values("scripts.quickstart", "--precision", "half"),
+]  # fmt: skip
+OPTIONS = [
+    *each(TRAIN, "--save", "--lr", "extra", "-x", "-s", "-s r", "-s 0.1", "--sr", "-srx", "--quiet=1", "--refin F", "-refine", "--epoch 3", "--sa x.pth"),
+    *each(PRUNE, "--perc 0.5", "--normal_regul 8", "--percent=0.5=1", "--Percent 0.5", "—percent 0.5", "--normalregular 8", "in.pth"),
+    *each(WQAQ, "--wbits 8", "--Wbit 8", "--refin F", "--W 2"), *each(GC, "--normal-regular 8", "-percent 0.4", "--layers 9"),
+    *each(WBWTAB, "--w 2", "--Wbits 8", "--noscale"), *each(MERGE, "--models a.pth", "a.pth"), *each(REPORT, "", "--save t.md", "a.pth --csv"),
+    *each(SUMMARY, "a.pth b.pth", "--sensitive a.pth"), *each("scripts.quickstart", "--epochs 3"), *each(COMPARE, "--floats64"),
+]  # fmt: skip
+CONTRADICTIONS = [
+    *each(TRAIN, "--cpu --device cuda", "--s 0.001", "--refine a.pth --from_scratch b.pth", "--refine --from_scratch", "--refine a.pth --cfg 8,8"),
+    *each(TRAIN, "--from_scratch --cfg 8", "--type 0 --arch nin_gc", "--evaluate --resume", "--evaluate a.pth --resume b.pth"),
+    *each(WQAQ, "--device cuda --cpu", "--refine a.pth --cfg 8,8", "--quantizer dorefa --q_type 1", "--quantizer dorefa --no-per_channel"),
+    *each(WQAQ, "--q_type 1 --Wbits t", "--bn_fold 1 --Abits b", "--q_type 0 --Wbits 32", "--type 2 --arch nin"),
+    *each(WBWTAB, "--gap", "--gap --W 32", "--refine --cfg 8"), *each(PRUNE, "--cfg 8,8"), *each(GC, "--cpu --device cuda", "--cfg 8,8"),
+    *each(PTQ, "--cfg 8,8", "--cpu --device cuda"), *each(MERGE, "--cfg 8,8"), *each(COMPARE, "a.pth b.pth c.pth", "--cfg 8,8"),
+    *each(SUMMARY, "a.pth --cfg 8,8", "a.pth --classes 5", "--sensitivity"),
+    *each(REPORT, "a.pth --save a.pth", "a.pth b.json --save b.md", "a.pth --save t.csv", "a.pth --save t.png"),
+]  # fmt: skip
+PATHS = [
+    *((TRAIN, (flag, text)) for flag in ("--refine", "--from_scratch", "--evaluate", "--resume", "--save", "--run_dir", "--data") for text in ("", "a\nb")),
+    *((module, (f"{flag}=",)) for module, flag in ((PRUNE, "--model"), (GC, "--save"), (PTQ, "--model"), (MERGE, "--model"), (WQAQ, "--refine"))),
+    *((module, ("",)) for module in (REPORT, COMPARE, SUMMARY)), (REPORT, ("a.pth", "")), (REPORT, ("a.pth", "--save", "")),
+    (TRAIN, ("--save", "-x.pth")), (PRUNE, ("--model", "-sparse.pth")), (TRAIN, ("--save", "a\r\nb.pth")), (COMPARE, ("a\u2028b.pth",)),
+]  # fmt: skip
+BAD: list[Case] = [*NUMBERS, *CHOICES, *OPTIONS, *CONTRADICTIONS, *PATHS]
+
+ASK = """
+import contextlib, importlib, io, json, os, sys
+module, cases = json.load(sys.stdin)
+main, answers = importlib.import_module(module).main, []
+for argv in cases:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(argv)
+    answers.append([code, out.getvalue(), err.getvalue(), "torch" in sys.modules, os.listdir()])
+print(json.dumps(answers))
+"""
+
+
+@cache
+def answers(module: str, folder: Path) -> dict[tuple[str, ...], list]:
+    """What a command says to each of its cases, asked in one process in an empty folder."""
+    cases = [argv for name, argv in BAD if name == module]
+    place = folder / module
+    place.mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run([sys.executable, "-c", ASK], input=json.dumps([module, cases]), cwd=place, env=environment,
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return dict(zip(cases, json.loads(done.stdout), strict=True))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("arguments")
+
+
+@pytest.mark.parametrize("case", BAD, ids=lambda case: f"{case[0]} {' '.join(case[1])!r:.60}")
+def test_bad_arguments_are_refused(case: Case, folder: Path) -> None:
+    code, out, err, torch, left = answers(case[0], folder)[case[1]]
+    assert (code, out, left) == (2, "", [])
+    assert not torch
+    error, hint = err.split("\n")[:2]
+    assert err == f"{error}\n{hint}\n"
+    assert error.startswith("error: ")
+    assert hint.startswith("hint: ")
+    assert min(len(error), len(hint)) > 12
+
+
+def test_there_are_enough_cases() -> None:
+    assert len(BAD) == len(set(BAD)) >= 120
+    assert {module for module, _ in BAD} >= {TRAIN, PRUNE, GC, WQAQ, WBWTAB, PTQ, MERGE, COMPARE, REPORT, SUMMARY}
+
+
+@pytest.mark.parametrize(
+    ("module", "argv", "error", "hint"),
+    [
+        (PRUNE, ("--percent", "50"), "argument --percent: '50' is not in [0, 1)", "did you mean 0.5?"),
+        (WQAQ, ("--wbits", "8"), "unknown argument --wbits", "did you mean --Wbits?"),
+        (TRAIN, ("-s", "r"), "unknown argument -s", "did you mean -sr?"),
+        (GC, ("-percent", "0.4"), "unknown argument -percent", "did you mean --percent?"),
+        (TRAIN, ("--epochs", "0"), "argument --epochs: '0' is not a whole number of at least 1 and at most 1,000,000",
+         "see python -m prune.train --help"),
+        (TRAIN, ("--s", "0.001"), "--s without -sr has no effect", "add -sr"),
+        (TRAIN, ("--refine", ""), "argument --refine: '' is not a path", "did an earlier command of the pipeline fail?"),
+        (TRAIN, ("--dataset", "digit"), "argument --dataset: 'digit' is not one of auto, cifar10, cifar100, digits, imagefolder",
+         "did you mean digits?"),
+        (TRAIN, ("--arch", "nim"), "argument --arch: unknown network 'nim'", "did you mean nin?"),
+        (WBWTAB, ("--W", "4"), "argument --W: 4 is not one of 2, 3, 32",
+         "weights: 2 binary, 3 ternary, 32 float; quant.wqaq has the widths between (default: 2)"),
+        (TRAIN, ("--save", "-x.pth"), "argument --save: expected one argument",
+         "give it a value; one that begins with a dash is written like --save=./-x.pth"),
+        (TRAIN, ("--save", "a\nb"), r"argument --save: 'a\nb' holds a line break", "rename it: paths are passed on as lines"),
+        (TRAIN, ("--cpu", "--device", "cuda"), "--cpu contradicts --device cuda", "give one of them"),
+        (TRAIN, ("--type", "0", "--arch", "nin_gc"), "--type 0 means nin, --arch says nin_gc", "give one of them"),
+        (TRAIN, ("--refine", "--from_scratch"), "--refine contradicts --from_scratch", "give one of them"),
+    ],
+)  # fmt: skip
+def test_the_lines_say_what_to_do(module: str, argv: tuple[str, ...], error: str, hint: str, folder: Path) -> None:
+    assert answers(module, folder)[argv][2] == f"error: {error}\nhint: {hint}\n"
+
+
+HELP = """
+import importlib, sys, time
+try:
+    importlib.import_module({!r}).main(["--help"])
+except SystemExit as end:
+    heavy = [m for m in ("torch", "torchvision", "numpy", "sklearn", "matplotlib") if m in sys.modules]
+    print(time.process_time(), file=sys.stderr)
+    sys.exit("imports " + ", ".join(heavy) if heavy else end.code)
+"""
+
+
+@pytest.mark.parametrize("module", commands())
+def test_help_answers_at_once(module: str, tmp_path: Path) -> None:
+    """In half a second of processor time, with nothing heavy imported and nothing left behind."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    line = [sys.executable, "-c", HELP.format(module)]
+    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stderr) < 0.5
+    assert done.stdout.startswith("usage: python -m ")
+    assert not list(tmp_path.iterdir())
