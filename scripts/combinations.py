@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from engine import flags, run
+from engine import argtypes, flags, run
 from scripts import chain
 
 EXAMPLES = ("scripts.combinations", "scripts.combinations --epochs 2 --save runs/combinations.md")
@@ -43,7 +43,11 @@ def parser() -> flags.Parser:
         "--epochs", type=flags.number(int, 1, 1000), default=2, metavar="N", help="of every stage (default: 2)"
     )
     p.add_argument(
-        "--save", type=Path, default=Path("runs/combinations.md"), metavar="F", help="default: runs/combinations.md"
+        "--save",
+        type=argtypes.path,
+        default=Path("runs/combinations.md"),
+        metavar="F",
+        help="default: runs/combinations.md",
     )
     p.add_argument("--debug", action="store_true", help="show the traceback of a fault")
     return p

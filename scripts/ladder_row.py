@@ -7,7 +7,6 @@ import os
 import platform
 import re
 import shlex
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ def describe(row: Row, node: Node, command: Callable[[Node], list[str]]) -> dict
         "status": notes[node.step]["status"],
         "commands": [_plain(command(n)) for n in chain],
         "seconds": {step: note.get("seconds") for step, note in notes.items()},
-        "version": {**checkpoint.versions(), "commit": _commit()},
+        "version": {step: note.get("version") for step, note in notes.items()},
     }
     if known["status"] != "done":
         return {**known, "diverged_in": notes[node.step]["diverged_in"]}
@@ -82,18 +81,6 @@ def _precision(node: Node) -> str:
 def _plain(words: list[str]) -> str:
     """A command line without the places of this machine: an absolute path by its last part."""
     return "python -m " + shlex.join(Path(word).name if word.startswith("/") else word for word in words)
-
-
-def _commit() -> str | None:
-    """The commit of the code, with -dirty behind it where files were changed; None outside a clone."""
-    here = Path(__file__).parent
-    try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=here, capture_output=True, text=True
-        )
-    except OSError:
-        return None
-    return done.stdout.strip() or None
 
 
 def machine(name: str) -> str:

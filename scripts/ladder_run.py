@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from engine.checkpoint import sha256
+from engine.checkpoint import sha256, versions
 from engine.errors import DIVERGED
 from engine.files import write_json
 from scripts import ladder
@@ -140,7 +140,8 @@ class Runner:
         note: dict[str, Any] = {"status": "done"} if code == 0 else {"status": "diverged", "diverged_in": node.step}
         if code == 0:
             note |= {"result": json.loads(text), "sha256": sha256(node.model)}
-        write_json(node.note, {**note, "seconds": round(seconds, 1)})
+        version = {**versions(), "commit": _commit()}
+        write_json(node.note, {**note, "seconds": round(seconds, 1), "version": version})
         self._spent_file(node).unlink(missing_ok=True)
 
     def _stop(self, running: dict[Node, _Job]) -> None:
@@ -163,3 +164,15 @@ class Runner:
         """Seconds of earlier, interrupted runs of a step."""
         path = self._spent_file(node)
         return float(path.read_text()) if path.exists() else 0.0
+
+
+def _commit() -> str | None:
+    """The commit of the code, with -dirty behind it where files were changed; None outside a clone."""
+    here = Path(__file__).parent
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=here, capture_output=True, text=True
+        )
+    except OSError:
+        return None
+    return done.stdout.strip() or None

@@ -6,7 +6,6 @@ import argparse
 import json
 import math
 import re
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine import flags, run
-from engine.errors import INTERRUPTED, TERMINATED, UserError
+from engine.errors import UserError
 
 if TYPE_CHECKING:
     from scripts.ladder import Row
@@ -76,19 +75,17 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
         for row, target in wanted.pop(node, ()):
             _write_row(args, row, node, target)
 
-    done, failed = True, {}
+    failed: dict[Node, int] = {}
     if not args.table:
-        previous = signal.signal(signal.SIGTERM, _terminated)
         runner = Runner(lambda node: _command(args, node), args.jobs, deadline)
-        try:
-            done, failed = runner.run(list(nodes), ended), runner.failed
-        except KeyboardInterrupt as fault:
-            raise UserError("interrupted", "the same command goes on from there", INTERRUPTED) from fault
-        finally:
-            signal.signal(signal.SIGTERM, previous)
-        if done:
-            for node in [node for node in wanted if node.ended()]:  # ended in an earlier run, or lost with a parent
-                ended(node)
+        for node in [
+            node for node in wanted if node.ended()
+        ]:  # in an earlier run that was stopped before the row was written
+            ended(node)
+        runner.run(list(nodes), ended)
+        for node in [node for node in wanted if node.ended()]:  # lost together with a parent
+            ended(node)
+        failed = runner.failed
     text = ladder_table.write(folder, rows)
     if failed:
         node, code = next(iter(failed.items()))
@@ -97,10 +94,6 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
     if left and not args.table:
         text += f"\n{left} rows are left: the same command goes on with them"
     return {"text": text, "path": folder / "table.md", "left": left}
-
-
-def _terminated(*_: Any) -> None:
-    raise UserError("terminated", "the same command goes on from there", TERMINATED)
 
 
 def _name(args: argparse.Namespace) -> str:

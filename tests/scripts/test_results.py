@@ -250,10 +250,11 @@ def test_terminating_the_ladder_ends_its_steps(fakes: Callable, workplace: Path)
 
     fakes({})
     code = (
-        "import signal, sys; from pathlib import Path; from scripts import ladder, ladder_run, results\n"
-        "ladder.STEPS = {'a': 'x'}; signal.signal(signal.SIGTERM, results._terminated)\n"
+        "from pathlib import Path; from engine import signals; from scripts import ladder, ladder_run\n"
+        "ladder.STEPS = {'a': 'x'}\n"
         "r = ladder_run.Runner(lambda n: ['fake_step', 'work/a', '0', '60'], 1, float('inf'))\n"
-        "r.run([ladder_run.Node(Path('work'), 1, 'a')], print)"
+        "with signals.stopping():  # as every command has it\n"
+        "    r.run([ladder_run.Node(Path('work'), 1, 'a')], print)"
     )
     home = Path(ladder_run.__file__).parents[1]
     process = subprocess.Popen([sys.executable, "-c", f"import sys; sys.path.insert(0, {str(home)!r})\n{code}"],

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import models
-from engine import checkpoint, datasets, loop
+from engine import checkpoint, cifar, datasets, loop
 from engine.errors import BAD_DATA, UserError
 from models.channels import gates
 from tests.conftest import SMALL
@@ -133,7 +133,7 @@ def test_sensitivity_of_a_file_of_the_original(
     def offline(*_: object) -> None:
         raise UserError("no network here", "none", BAD_DATA)
 
-    monkeypatch.setattr(datasets, "_download", offline)
+    monkeypatch.setattr(cifar, "_download", offline)
     torch.save(models.build("slimming", [8, 8, 8]).state_dict(), "old.pth")
     line = ("scripts.summary", "--sensitivity", "old.pth", "--image_size", 8, "--cpu")
     assert command(*line, "--dataset", "digits").code == 0
