@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from engine import checkpoint, device
 from engine.checkpoint import Checkpoint
 from scripts import describe as files
@@ -49,7 +51,6 @@ def describe(row: Row, node: Node, command: Callable[[Node], list[str]]) -> dict
         "accuracy": _accuracy(row, content),
         "epochs": counted.epochs,
         "precision": {n.step: _precision(n) for n in chain},
-        "device": {n.step: _resolved(n).get("device", "") for n in chain if _resolved(n)},
         "arch": content["arch"],
         "cfg": content["cfg"],
         "cfg_before": next((t["cfg_before"] for t in content["transforms"] if t["stage"] == "prune"), None),
@@ -68,14 +69,10 @@ def _accuracy(row: Row, content: Checkpoint) -> float:
     return content["metrics"]["pruning"][row.figure]
 
 
-def _resolved(node: Node) -> dict[str, Any]:
-    """The settings of a training step, from its run folder."""
-    path = node.model.with_suffix("") / "flags.json"
-    return json.loads(path.read_text())["resolved"] if path.exists() else {}
-
-
 def _precision(node: Node) -> str:
-    return _resolved(node).get("precision", "fp32")  # pruning and calibration train nothing
+    """That of a training step, from its run folder; pruning and calibration train nothing."""
+    path = node.model.with_suffix("") / "flags.json"
+    return json.loads(path.read_text())["resolved"]["precision"] if path.exists() else "fp32"
 
 
 def _plain(words: list[str]) -> str:
@@ -83,12 +80,13 @@ def _plain(words: list[str]) -> str:
     return "python -m " + shlex.join(Path(word).name if word.startswith("/") else word for word in words)
 
 
-def machine(name: str) -> str:
-    """The hardware in words."""
-    if device.choose(name).type == "cuda":
-        import torch
+def hardware(name: str) -> dict[str, str]:
+    """What --device NAME means here: `device` (cpu or cuda), and `machine` in words."""
+    kind = device.choose(name).type
+    return {"device": kind, "machine": torch.cuda.get_device_name() if kind == "cuda" else _processor()}
 
-        return torch.cuda.get_device_name()
+
+def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     found = re.search(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.exists() else None
     return f"{found[1] if found else platform.machine()}, {os.cpu_count()} cores"

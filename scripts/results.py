@@ -164,7 +164,7 @@ def _write_row(args: argparse.Namespace, row: Row, node: Node, target: Path) -> 
     from scripts import ladder_row
 
     known = ladder_row.describe(row, node, lambda n: _command(args, n))
-    write_json(target, {**known, "machine": ladder_row.machine(args.device)})
+    write_json(target, {**known, **ladder_row.hardware(args.device)})
     shown = f"{known['accuracy']:.2f} %" if known["status"] == "done" else known["status"]
     print(f"{row.name}, seed {node.seed}: {shown}", file=sys.stderr, flush=True)
 

@@ -80,6 +80,8 @@ def test_it_fills_the_table_and_goes_on_where_it_was(
     assert row["status"] == "done"
     assert (row["epochs"], row["pictures"], row["dataset"], row["judged_on"]) == ("2", 360, "digits", "test")
     assert row["accuracy"] == row["curve"][-1]["test_accuracy"], "that of the last epoch"
+    assert (row["device"], row["precision"], list(row["version"])) == ("cpu", {"nin": "fp32"}, ["nin"])
+    assert row["version"]["nin"].keys() == {"python", "torch", "torchvision", "model-compression", "commit"}
     assert row["commands"] == [
         f"python -m prune.train --arch nin --cfg {NARROW} --dataset digits --data data --seed 1 --device cpu "
         "--save runs/results/digits/s1/nin.pth --eval_batch_size 500 --image_size 8 "
