@@ -18,8 +18,8 @@ from models.channels import Network
 from models.layers import fold
 from models.layers.bnfold import BNFoldConv2d
 from models.layers.conv_q import QuantConv2d, QuantLinear, combined
-from models.layers.quantizers import BinaryActivation, Identity
-from quant.prepare import replace_child
+from models.layers.quantizers import Identity
+from quant.prepare import read_by_sign, replace_child
 
 _HINT = "build the network from models.blocks.ConvBNAct, whose batch norm follows its convolution"
 
@@ -37,7 +37,7 @@ def merge(model: Network) -> Network:
     if any(isinstance(module, (fold.MergedConv2d, fold.MergedLinear)) for module in model.modules()):
         raise UserError("the network is merged already", "merge the one it was made from", BAD_CHECKPOINT)
     model = copy.deepcopy(model).eval()
-    before_sign = _before_signs(model)
+    before_sign = {group.gate for group in read_by_sign(model)}  # only the sign of such a BN is ever looked at
     for name, block in list(model.named_modules()):
         if isinstance(block, ConvBNAct) and isinstance(block.bn, nn.BatchNorm2d):
             _fold_block(name, block, f"{name}.bn" in before_sign)
@@ -49,16 +49,6 @@ def merge(model: Network) -> Network:
             codes, scale, bias = _parts(layer)
             replace_child(model, name, _held(layer, codes, scale, bias))
     return model.eval()  # the new layers, too
-
-
-def _before_signs(model: Network) -> set[str]:
-    """Gates whose consumers all binarize their input: only the sign of such a BN is ever looked at."""
-    found = set()
-    for group in model.channel_groups():
-        readers = [model.get_submodule(consumer.layer) for consumer in group.consumers]
-        if all(isinstance(getattr(r, "input_quantizer", None), BinaryActivation) for r in readers):
-            found.add(group.gate)
-    return found
 
 
 def _parts(layer: nn.Conv2d | nn.Linear) -> tuple[Tensor, Tensor, Tensor]:

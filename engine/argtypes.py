@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-BITS = (2, 3, 4, 5, 6, 7, 8, 32)
 ARCHS = ("nin", "nin_3x3", "nin_gc", "separable", "separable_wide", "slimming")
 """The names that models/__init__.py knows, which needs torch; a test compares them."""
 
@@ -66,18 +65,6 @@ def state(text: str) -> Path | str:
     return text if text == "auto" else path(text)
 
 
-def percent(text: str) -> float:
-    """An argparse type: the share of channels to drop, in [0, 1)."""
-    try:
-        value = float(text) if "_" not in text else math.nan
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < 1:
-        guess = f"did you mean {value / 100:g}?" if 1 <= value < 100 else "e.g. --percent 0.5"
-        raise argparse.ArgumentTypeError(f"{text!r} is not in [0, 1)\n{guess}")
-    return value
-
-
 def widths(text: str) -> list[int]:
     """An argparse type: the channels of each layer, `192,160,96`; spaces, brackets and a pool's 'A' may stand."""
     items = [t.strip(" '\"") for t in text.strip(" []()").split(",")]
@@ -87,15 +74,6 @@ def widths(text: str) -> list[int]:
             f"{text!r} is not a list of channel counts\ne.g. --cfg 192,160,96,192,192,192,192,192, the widths of nin"
         )
     return [int(t) for t in items]
-
-
-def bits(text: str) -> int | str:
-    """An argparse type: a bit width of the list, `t` for ternary or `b` for binary."""
-    if text in ("t", "b"):
-        return text
-    if not text.isdecimal() or int(text) not in BITS:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a bit width\none of {', '.join(map(str, BITS))}, t, b")
-    return int(text)
 
 
 def arch(text: str) -> str:

@@ -10,9 +10,7 @@ import contextlib
 import fcntl
 import hashlib
 import io
-import os
 import pickle
-import shutil
 import sys
 import tarfile
 import urllib.request
@@ -22,14 +20,17 @@ from typing import Any
 
 import numpy as np
 
-from engine.errors import BAD_DATA, UserError
-from engine.files import write_bytes
+from engine.errors import BAD_DATA, CANNOT_WRITE, UserError
+from engine.files import sweep, write_bytes
 
-TIMEOUT_S = 5  # per attempt; several addresses may be tried within the 10 s allowed
+START_S = 5  # until a download starts, per address; several may be tried within the 10 s allowed
+STALL_S = 60  # of silence in the middle of one: what has come is worth waiting for
+LARGEST = 1 << 30  # bytes; the archives have 170 million
 SCHEMES = ("https",)
 NAMES = {"cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 CLASSES = {"cifar10": 10, "cifar100": 100}
 PICTURES = 60_000
+ELSEWHERE = "point --data at a folder that can be written, or take --dataset digits"
 _ARRAYS = {
     ("numpy", "dtype"),
     ("numpy", "ndarray"),
@@ -53,7 +54,7 @@ def read(kind: str, root: Path) -> tuple[Part, Part]:
     """Both parts of a set: uint8 (N, 32, 32, 3) and labels; fetched first if they are not under `root`.
 
     Raises:
-        UserError: exit 4, naming the file, and both hashes where they differ.
+        UserError: exit 4, naming the file, and both hashes where they differ; exit 6 if there is no room for it.
     """
     import torchvision
 
@@ -61,52 +62,72 @@ def read(kind: str, root: Path) -> tuple[Part, Part]:
     parts = {"train": dict(source.train_list), "test": dict(source.test_list)}
     files = {name: md5 for part in parts.values() for name, md5 in part.items()}
     folder = root / source.base_folder
-    if fault(folder, files):
-        fetch(source, root, files)
-    train, test = (_part([folder / name for name in part], part, CLASSES[kind]) for part in parts.values())
+    contents = _on_disk(folder, files)
+    if isinstance(contents, str):
+        contents = fetch(source, root, files)
+    train, test = (
+        _part({folder / name: contents.pop(name) for name in part}, CLASSES[kind]) for part in parts.values()
+    )
     return train, test
 
 
-def fault(folder: Path, files: dict[str, str]) -> str | None:
-    """What is wrong with a set on disk, in words: the first file that is missing or has another md5."""
+def _on_disk(folder: Path, files: dict[str, str]) -> dict[str, bytes] | str:
+    """The bytes of a set's files by name, or what is wrong with the first that is not whole."""
+    contents = {}
     for name, wanted in files.items():
-        path = folder / name
-        if not path.is_file():
-            return f"{path} is missing"
-        if (found := md5(path)) != wanted:
-            return f"{path} is damaged: md5 {found}, not {wanted}"
-    return None
+        found = _whole(folder / name, wanted)
+        if isinstance(found, str):
+            return found
+        contents[name] = found
+    return contents
 
 
-def md5(path: Path) -> str:
-    """Of a file's bytes. It tells damage, not intent: what is read is checked again."""
-    digest = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
-
-
-def fetch(source: Any, root: Path, files: dict[str, str]) -> None:
-    """Unpack the archive under `root`, downloading it first where it is missing or damaged; one process at a time.
+def _whole(path: Path, wanted: str) -> bytes | str:
+    """A file's bytes, or, in words, that it is missing or has another md5 (which tells damage, not intent).
 
     Raises:
-        UserError: exit 4.
+        UserError: exit 4 if it is there and cannot be read.
+    """
+    try:
+        content = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return f"{path} is missing"
+    except OSError as problem:
+        hint = "make it readable, point --data at another folder, or take --dataset digits"
+        raise UserError(f"{path} cannot be read ({problem.strerror or problem})", hint, BAD_DATA) from problem
+    found = md5(content)
+    return content if found == wanted else f"{path} is damaged: md5 {found}, not {wanted}"
+
+
+def md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def fetch(source: Any, root: Path, files: dict[str, str]) -> dict[str, bytes]:
+    """Unpack the archive under `root`, downloading it first where it is missing or damaged; one process at a time.
+
+    Returns:
+        the bytes of `files`, by name.
+
+    Raises:
+        UserError: exit 4; exit 6 if there is no room for it.
     """
     folder, archive = root / source.base_folder, root / source.filename
     try:
         root.mkdir(parents=True, exist_ok=True)
         with _alone(root / f".{source.filename}.lock"):
-            before = fault(folder, files)
-            if not before:
-                return  # another process has fetched it while this one waited
-            if not archive.is_file():
-                _download(source.url, archive, source.tgz_md5, before)
-            elif (found := md5(archive)) != source.tgz_md5:
-                damaged = f"{archive} is damaged: md5 {found}, not {source.tgz_md5}"
-                _download(source.url, archive, source.tgz_md5, damaged)
-            _unpack(archive, folder, source.base_folder, files)
+            contents = _on_disk(folder, files)
+            if not isinstance(contents, str):
+                return contents  # another process has fetched it while this one waited
+            for path in (archive, *(folder / name for name in files)):
+                sweep(path)
+            packed = _whole(archive, source.tgz_md5)
+            if isinstance(packed, str):
+                packed = _download(source.url, archive, source.tgz_md5, packed if archive.exists() else contents)
+            return _unpack(packed, archive, folder, source.base_folder, files)
     except UserError as problem:
+        if problem.code == CANNOT_WRITE:
+            raise
         raise UserError(str(problem), _ways_out(source, root), BAD_DATA) from problem
     except OSError as problem:
         raise UserError(f"{root}: {problem.strerror or problem}", _ways_out(source, root), BAD_DATA) from problem
@@ -139,51 +160,48 @@ class _SameScheme(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _download(url: str, archive: Path, wanted: str, why: str) -> None:
-    """To a sibling file, then compared, then renamed: a killed download leaves nothing that looks whole."""
-    partial = archive.with_name(f".{archive.name}.part")
+def _download(url: str, archive: Path, wanted: str, why: str) -> bytes:
+    """To memory, then compared, then written whole: a killed download leaves nothing that looks whole."""
     if url.partition(":")[0] not in SCHEMES:
         raise UserError(f"{url} is not https", "", BAD_DATA)
     print(f"downloading {url}", file=sys.stderr)
     try:
         opener = urllib.request.build_opener(_SameScheme)
-        with opener.open(url, timeout=TIMEOUT_S) as response, partial.open("wb") as file:
-            shutil.copyfileobj(response, file, 1 << 20)
-        if (found := md5(partial)) != wanted:
-            with partial.open("rb") as file:
-                page = file.read(64).lstrip()[:1] == b"<"
-            looks = " (it looks like an HTML page)" if page else ""
-            raise UserError(f"{why}; {url} gave md5 {found}, not {wanted}{looks}", "", BAD_DATA)
-        os.replace(partial, archive)
+        with opener.open(url, timeout=START_S) as response:
+            response.fp.raw._sock.settimeout(STALL_S)  # urllib knows one timeout for all, and shows no socket
+            content = response.read(LARGEST)
     except UserError:
         raise
     except Exception as problem:  # urllib, http.client, socket and ssl raise many kinds; all mean: no pictures
         reason = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
         raise UserError(f"{why}; and {url} could not be downloaded ({reason})", "", BAD_DATA) from problem
-    finally:
-        partial.unlink(missing_ok=True)
+    if (found := md5(content)) != wanted:
+        looks = " (it looks like an HTML page)" if content[:64].lstrip()[:1] == b"<" else ""
+        raise UserError(f"{why}; {url} gave md5 {found}, not {wanted}{looks}", "", BAD_DATA)
+    write_bytes(archive, content, remedy=ELSEWHERE)
+    return content
 
 
-def _unpack(archive: Path, folder: Path, inside: str, files: dict[str, str]) -> None:
+def _unpack(packed: bytes, archive: Path, folder: Path, inside: str, files: dict[str, str]) -> dict[str, bytes]:
     """Only the files that are read, each compared and written whole: no other name in the archive counts."""
+    contents = {}
     try:
-        with tarfile.open(archive) as tar:
+        with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
             for name, wanted in files.items():
                 member = tar.extractfile(f"{inside}/{name}")
                 content = member.read() if member else b""
-                if (found := hashlib.md5(content, usedforsecurity=False).hexdigest()) != wanted:
+                if (found := md5(content)) != wanted:
                     raise UserError(f"{archive}: {name} in it has md5 {found}, not {wanted}", "", BAD_DATA)
-                write_bytes(folder / name, content)
+                write_bytes(folder / name, content, remedy=ELSEWHERE)
+                contents[name] = content
     except (tarfile.TarError, KeyError, EOFError) as problem:
         raise UserError(f"{archive} cannot be unpacked ({problem})", "", BAD_DATA) from problem
+    return contents
 
 
-def _part(paths: list[Path], wanted: dict[str, str], classes: int) -> Part:
+def _part(contents: dict[Path, bytes], classes: int) -> Part:
     images, labels = [], []
-    for path in paths:
-        content = path.read_bytes()
-        if hashlib.md5(content, usedforsecurity=False).hexdigest() != wanted[path.name]:
-            raise UserError(f"{path} has changed while it was read", "try again", BAD_DATA)
+    for path, content in contents.items():
         pixels, numbers = batch(path, content, classes)
         images.append(pixels)
         labels += numbers

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+Channels = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,8 @@ class DataInfo:
     label: str
     classes: int
     image_size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: Channels
+    std: Channels
     pad: int = 4
     flip: bool = True
 
@@ -107,9 +110,14 @@ def generator(seed: int, epoch: int, step: int = 0) -> torch.Generator:
 
 def normalise(pictures: Tensor, info: DataInfo) -> Tensor:
     """uint8 (B, H, W, 3) -> float32 (B, 3, H, W) in channels_last memory, mean 0 and std 1 per channel."""
-    mean = torch.tensor(info.mean, device=pictures.device)
-    std = torch.tensor(info.std, device=pictures.device)
+    mean, std = _constants(info.mean, info.std, pictures.device)
     return ((pictures / 255 - mean) / std).permute(0, 3, 1, 2)
+
+
+@cache
+def _constants(mean: Channels, std: Channels, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Kept on the device: copied for each batch, they would make a GPU wait."""
+    return torch.tensor(mean, device=device), torch.tensor(std, device=device)
 
 
 def augment(pictures: Tensor, info: DataInfo, source: torch.Generator) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.data import Data, DataInfo, TensorSplit, held_out
+from engine.data import Channels, Data, DataInfo, TensorSplit, held_out
 from engine.errors import BAD_DATA, UserError
 
 DIGITS_SHA256 = "0b7e9c3202d7bcd255d6a19a238d3743bf5e320ba74812a6679958a017c55382"
@@ -27,7 +28,6 @@ RESIZED_BYTES = 4 * 10**9  # what a set that cannot be streamed may grow to
 
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
 
-Channels = tuple[float, float, float]
 CIFAR: dict[str, tuple[str, Channels, Channels]] = {
     "cifar10": ("CIFAR-10", (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
     "cifar100": ("CIFAR-100", (0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
@@ -81,7 +81,7 @@ def _auto(root: Path, device: torch.device, image_size: int | None, val: int, wo
     try:
         return load("cifar10", root, device, image_size, val, workers)
     except UserError as fault:
-        if fault.code != BAD_DATA or any((root / name).exists() for name in CIFAR10_PLACES):
+        if fault.code != BAD_DATA or any(os.path.exists(root / name) for name in CIFAR10_PLACES):
             raise  # damaged pictures are a fault, not a reason to train on others
         rule = "=" * 78
         print(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -19,6 +18,7 @@ from engine.checkpoint import Checkpoint, Origin
 from engine.data import Data
 from engine.errors import BAD_CHECKPOINT, USAGE, UserError
 from engine.files import check_writable
+from engine.flags import without
 from engine.folder import RunFolder
 from engine.recipe import Recipe
 
@@ -87,6 +87,8 @@ class Experiment:
             if self._complete:
                 print(f"already complete: {self.save}", file=sys.stderr)
                 return loop.fit(model, data, config, resume=resume), recipe  # no step is left
+            if resume is None:
+                folder.forget()
             flags = {k: v for k, v in vars(args).items() if k not in ("command", "default_arch")}
             flags = {k: str(v) if isinstance(v, Path) else v for k, v in flags.items()}
             folder.describe(flags, config, resume["rows"] if resume else [])
@@ -123,6 +125,7 @@ class Experiment:
             "precision": precision,
             **{f"data_{k}": list(v) if isinstance(v, tuple) else v for k, v in asdict(data.info).items()},
             "device": self.device.type,
+            "torch": str(torch.__version__),
             "val": self.args.val,
             "source_sha256": self.source_sha256,
             **stage,
@@ -132,7 +135,8 @@ class Experiment:
         if not self.args.resume:
             return None
         if self.args.resume != "auto":
-            return folder.state(Path(self.args.resume), identity)
+            path = Path(self.args.resume)
+            return folder.state(path / folder.state_path.name if path.is_dir() else path, identity)
         if not folder.state_path.exists() and not folder.previous_path.exists():
             print(f"--resume: nothing in {folder.path} yet, starting afresh", file=sys.stderr)
             return None
@@ -171,7 +175,7 @@ class Experiment:
         with contextlib.closing(self._folder) if self._folder else contextlib.nullcontext():
             if self._complete:
                 return self.save
-            command = signals.without_resume(self.args.command)
+            command = without(self.args.command, "--resume")  # the one whose result a resumed run gives
             origin = Origin(command, self.args.seed, self.source, self.source_sha256)
             checkpoint.save(
                 self.save,
@@ -241,6 +245,9 @@ def judge_file(args: argparse.Namespace, path: Path, model: nn.Module, content: 
     """--evaluate: the accuracy of a file's network, nothing trained and nothing written."""
     where = device.choose(args.device)
     data = open_data(args, where, content)
+    known, size = content["dataset"]["image_size"], data.info.image_size
+    if known != size:
+        print(f"notice: judged on pictures of {size}x{size}, the file is for {known}x{known}", file=sys.stderr)
     judged = loop.evaluate(model.to(where), data.test, args.eval_batch_size)
     text = f"{data.judged} accuracy {judged.accuracy:.2f} % on {data.info.label} ({len(data.test):,} pictures)"
     return {"text": text, "path": path, "accuracy": judged.accuracy, "loss": judged.loss}
@@ -249,15 +256,6 @@ def judge_file(args: argparse.Namespace, path: Path, model: nn.Module, content: 
 def makes(command: str, arch: str | None) -> str:
     """A command as a hint, for the network in question."""
     return command if arch in (None, "nin") else f"{command} --arch {arch}"
-
-
-def without_evaluate(command: tuple[str, ...]) -> str:
-    """The command line that makes the file which this one would judge."""
-    words = list(command[2:])
-    place = next(n for n, word in enumerate(words) if word.startswith("--evaluate"))
-    value = words[place] == "--evaluate" and place + 1 < len(words) and not words[place + 1].startswith("-")
-    del words[place : place + 1 + value]
-    return shlex.join(words)
 
 
 def find(given: Path | bool | None, default: Path, maker: str) -> Path:

@@ -195,3 +195,14 @@ def add_output(parser: Parser) -> None:
     group = parser.add_argument_group("output")
     group.add_argument("--save", type=path, metavar="F", help="the file to write")
     group.add_argument("--overwrite", action="store_true", help="allow output and input to be one file")
+
+
+def without(words: Sequence[str], flag: str) -> tuple[str, ...]:
+    """A command line without a flag whose value, if it has one, is the next word or behind a `=`."""
+    kept: list[str] = []
+    value = False  # whether this word may be the flag's value
+    for word in words:
+        if word != flag and not word.startswith(f"{flag}=") and not (value and not word.startswith("-")):
+            kept.append(word)
+        value = word == flag
+    return tuple(kept)

@@ -5,20 +5,23 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from engine import checkpoint, storage
-from engine.errors import BAD_CHECKPOINT, UserError
+from engine.errors import BAD_CHECKPOINT, CANNOT_WRITE, UserError
 from engine.files import check_writable, sweep, write_bytes, write_json, write_text
 from engine.lock import Lock
 from engine.loop import FitConfig, Progress, Row
 
 WANTED = {"identity", "rows", "model", "optimizer", "schedule", "rng", *Progress.COUNTS}
 REMEDY = "name another folder with --run_dir; what was saved before is whole, and --resume goes on from it"
+AFRESH = "start again without --resume"
 
 
 class RunFolder:
@@ -51,9 +54,28 @@ class RunFolder:
     def previous_path(self) -> Path:
         return self.path / "state.prev.pth"
 
+    def forget(self) -> None:
+        """Before a run that starts afresh: nothing here is of the run before, so --resume cannot go on from that one.
+
+        state.pth goes after state.prev.pth, which would stand in for it, and before result.json, which says it is complete.
+        That of a run that was not complete is put aside, and it is said where.
+
+        Raises:
+            UserError: exit 6.
+        """
+        if self.state_path.exists() and not (self.path / "result.json").exists():
+            aside = self.path / "state.abandoned.pth"
+            with _changing(aside):
+                os.replace(self.state_path, aside)
+            print(f"notice: {self.path} held an unfinished run; to go on with it: --resume {aside}", file=sys.stderr)
+        for path in (self.previous_path, self.state_path, self.path / "result.json", self.path / "curve.png"):
+            with _changing(path):
+                path.unlink(missing_ok=True)
+
     def describe(self, flags: dict[str, Any], config: FitConfig, rows: list[Row]) -> None:
         """Before the first step: the flags as given, the settings as resolved, the metrics that the state vouches for."""
-        (self.path / "result.json").unlink(missing_ok=True)  # of the run before
+        with _changing(self.path / "result.json"):
+            (self.path / "result.json").unlink(missing_ok=True)  # it is of the run before
         write_json(self.path / "flags.json", {"flags": flags, "resolved": asdict(config)}, REMEDY)
         write_json(self.path / "versions.json", checkpoint.versions(), REMEDY)
         self.write_metrics(rows)
@@ -91,8 +113,11 @@ class RunFolder:
     def state(self, path: Path, identity: dict[str, Any]) -> dict[str, Any]:
         """Read a state to go on from; where this folder's own is damaged, the save before it, with a warning.
 
+        That save takes the place of the damaged one, which the next save would else keep in its stead.
+
         Raises:
-            UserError: exit 3 for a damaged file, exit 2 if it belongs to a run with other flags, named one by one.
+            UserError: exit 3 for a damaged file, exit 2 if it belongs to a run with other flags, named one by one;
+                exit 6 where the damaged one cannot be replaced.
         """
         try:
             return _read(path, identity)
@@ -104,6 +129,8 @@ class RunFolder:
             except UserError:
                 raise fault from None  # neither helps
             print(f"warning: {fault}; going on from {self.previous_path}, the save before it", file=sys.stderr)
+            with _changing(self.state_path):
+                os.replace(self.previous_path, self.state_path)
             return state
 
     def draw(self, rows: list[Row]) -> None:
@@ -130,10 +157,21 @@ class RunFolder:
         write_bytes(self.path / "curve.png", buffer.getvalue(), remedy=REMEDY)
 
 
+@contextmanager
+def _changing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as fault:
+        raise UserError(f"cannot write {path}: {fault.strerror}", REMEDY, CANNOT_WRITE) from fault
+
+
 def _read(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
-    state, checked = storage.load(path)
+    try:
+        state, checked = storage.load(path)
+    except UserError as fault:  # what storage says of other files, to save them anew, is no help with this one
+        raise UserError(str(fault), AFRESH if os.path.exists(path) else fault.hint, fault.code) from fault
     if not checked or not isinstance(state, dict) or not state.keys() >= WANTED:
-        raise storage.bad(path, "not the state of a run", "start again without --resume")
+        raise storage.bad(path, "not the state of a run", AFRESH)
     if differing := ", ".join(_differences(state["identity"], identity)):
         raise UserError(
             f"{path} belongs to a run with other settings: {differing}",

@@ -69,7 +69,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
     lines = [
         f"file        {found['file']}, {found['bytes']:,} bytes",
         f"sha256      {found['sha256']}",
-        f"checksums   {'all match' if found['checksums'] else 'none: damage could not be noticed'}",
+        f"checksums   {'all match: no damage since it was written' if found['checksums'] else 'none: damage could not be noticed'}",
         f"tensors     {found['tensors']:,}, with {found['numbers']:,} numbers, all finite",
     ]
     if not found["format"]:

@@ -59,12 +59,12 @@ def evaluate(
     dtype = next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
     outputs, answers = [], []
     for images, labels in split.batches(batch):
-        outputs.append(model(images.to(dtype)).cpu())
-        answers.append(labels.cpu())
+        outputs.append(model(images.to(dtype)))
+        answers.append(labels)
         if after_batch:
             after_batch()
     model.train(was_training)
-    logits, labels = torch.cat(outputs), torch.cat(answers)
+    logits, labels = torch.cat(outputs).cpu(), torch.cat(answers).cpu()
     right = (logits.argmax(1) == labels).double().mean().item()
     return Judgement(100 * right, F.cross_entropy(logits, labels).item(), logits)
 
@@ -183,16 +183,17 @@ def fit(
             loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
             if penalty:
                 loss = loss + penalty(model)
-            value = loss.item()
-            if not math.isfinite(value):
-                raise _diverged(value, epoch, progress.schedule)
             progress.optimizer.zero_grad(set_to_none=True)
             loss.backward()
+            right = (logits.detach().argmax(1) == labels).sum()
+            value, hits = torch.stack((loss.detach().double(), right.double())).tolist()  # one wait for a GPU, not two
+            if not math.isfinite(value):
+                raise _diverged(value, epoch, progress.schedule)
             progress.optimizer.step()
             progress.schedule.step()
             if constrain:
                 constrain(model)
-            progress.count(value * len(labels), int((logits.argmax(1) == labels).sum()), len(labels))
+            progress.count(value * len(labels), int(hits), len(labels))
             if after_step:
                 after_step(progress)
         between = partial(after_step, progress) if after_step else None

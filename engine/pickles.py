@@ -34,8 +34,8 @@ def foreign(content: bytes, pickles: int = 1) -> str | None:
         for operation, argument, _place in pickletools.genops(stream):
             if operation.name in ("GLOBAL", "INST"):
                 name = str(argument).replace(" ", ".")
-            elif operation.name == "STACK_GLOBAL":  # takes the two strings before it, as far as can be told
-                name = ".".join(strings)
+            elif operation.name == "STACK_GLOBAL":  # takes its name from anywhere; torch has no such operation
+                return ".".join(strings)  # the last ones seen: the likely name, no more
             elif operation.name.startswith("EXT"):
                 name = f"registered extension {argument}"
             else:

@@ -19,8 +19,8 @@ from typing import Any
 from engine import errors, signals, terminal
 from engine.device import keep_memory
 from engine.errors import UserError
-from engine.flags import Parser
-from engine.signals import Stopped, without_resume
+from engine.flags import Parser, without
+from engine.signals import Stopped
 
 _CORE = "activate the environment that the toolkit is installed in (. .venv/bin/activate), or: pip install ."
 INSTALL = {
@@ -94,7 +94,7 @@ def _stopped(stop: BaseException, words: Sequence[str], parser: Parser) -> int:
         code = errors.INTERRUPTED if stop.number == SIGINT else errors.TERMINATED
     trains = any("--resume" in action.option_strings for action in parser._actions)
     if trains and not any(word.startswith("--evaluate") for word in words):
-        return _complain(what, f"go on with: {shlex.join((*without_resume(words), '--resume'))}", code)
+        return _complain(what, f"go on with: {shlex.join((*without(words, '--resume'), '--resume'))}", code)
     return _complain(what, f"start again with: {shlex.join(words)}", code)
 
 
@@ -106,6 +106,8 @@ def _check(args: argparse.Namespace) -> None:
         args.device = "cpu"
     if getattr(args, "evaluate", None) is not None and args.resume is not None:
         raise UserError("--evaluate trains nothing, so there is nothing to --resume", "give one of them")
+    if getattr(args, "evaluate", None) is not None and args.cfg:
+        raise UserError("--cfg contradicts --evaluate: the file has its own", "leave --cfg out")
     if getattr(args, "type", None) is not None:
         arch = ("nin", "nin_gc", "separable")[args.type]
         if args.arch not in (None, arch):

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)
@@ -37,13 +37,15 @@ class Watch:
 
     def __init__(self) -> None:
         self.pending = False
+        self.interrupted = False
         self.stop: int | None = None
 
     def catch(self, number: int, _: Any) -> None:
         """The handler: only takes a note, but for a user who asks twice."""
         if number == signal.SIGINT:
-            if self.stop:
+            if self.interrupted:
                 raise KeyboardInterrupt
+            self.interrupted = True
             with contextlib.suppress(OSError):  # print is not safe in a handler
                 os.write(2, b"\nsaving after this step; a second interrupt ends at once\n")
         self.pending = True
@@ -129,14 +131,3 @@ def _handled(handlers: Mapping[int, Any]) -> Iterator[None]:
     finally:
         for number, old in before.items():
             signal.signal(number, old)
-
-
-def without_resume(words: Sequence[str]) -> tuple[str, ...]:
-    """A command line as it was before anything went wrong: the one whose result a resumed run gives."""
-    kept: list[str] = []
-    value = False  # whether the word before was --resume
-    for word in words:
-        if word != "--resume" and not word.startswith("--resume=") and not (value and not word.startswith("-")):
-            kept.append(word)
-        value = word == "--resume"
-    return tuple(kept)

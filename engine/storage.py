@@ -51,6 +51,7 @@ def load(path: Path) -> tuple[Any, bool]:
 
     Checks, before torch sees the bytes: a regular file, a zip whose members are stored uncompressed,
     within the file's size and with matching checksums, and pickles that name nothing but what tensors need.
+    torch is then given an archive of the checked members alone, as two readers may see two archives in one file.
     After it: values of plain kinds, nested no deeper than `MAX_DEPTH`. No code from the file is ever run.
 
     Returns:
@@ -60,16 +61,15 @@ def load(path: Path) -> tuple[Any, bool]:
         UserError: exit 3, saying what the file looks like.
     """
     content = _read(path)
-    if content[:4] == b"PK\x03\x04":
-        checked, inside = _check_zip(path, content)
-    else:
-        checked, inside = _check_legacy(path, content)
+    check = _check_zip if content[:4] == b"PK\x03\x04" else _check_legacy
+    believed, checked, inside = check(path, content)
+    del content  # large, and torch is to see nothing but what was checked
     for pickled, count in inside:
         _refuse_foreign(path, pickled, count)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's notices on old storages: not the user's concern
-            value = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            value = torch.load(believed, map_location="cpu", weights_only=True)
     except Exception as fault:  # a damaged or hostile pickle can make torch raise nearly anything
         raise _explain(path, fault) from fault
     _check_plain(path, value)
@@ -89,12 +89,17 @@ def _read(path: Path) -> bytes:
         raise bad(path, f"cannot be read ({fault.strerror})", "check its permissions") from fault
 
 
-def _check_zip(path: Path, content: bytes) -> tuple[bool, list[tuple[bytes, int]]]:
-    """Whether every member was compared with its checksum (torch can save without any), and the pickles inside."""
+Checked = tuple[io.BytesIO, bool, list[tuple[bytes, int]]]
+"""What torch may read, whether checksums vouch for it, and the pickles in it, with how many are in each stream."""
+
+
+def _check_zip(path: Path, content: bytes) -> Checked:
+    """Copy every member, compared with its checksum where it has one (torch can save without any)."""
+    copied, filled, unchecked, inside = io.BytesIO(), 0, [], []
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive, zipfile.ZipFile(copied, "w") as copy:
             members = archive.infolist()
-            names = [member.filename for member in members]
+            names = [member.filename.lower() for member in members]  # torch does not tell A from a
             if len(members) > MAX_MEMBERS or len(set(names)) != len(names):
                 raise bad(path, "a zip archive with too many or doubled members")
             if any(member.external_attr & 0x10 or member.is_dir() for member in members):
@@ -105,15 +110,18 @@ def _check_zip(path: Path, content: bytes) -> tuple[bool, list[tuple[bytes, int]
                 raise bad(path, "a zip archive with paths that lead out of it")
             if sum(member.file_size for member in members) > len(content):
                 raise bad(path, "a zip archive that claims to be larger than its file")
-            filled = [member for member in members if member.file_size]
-            unchecked = [member for member in filled if member.CRC == 0]
-            if unchecked and len(unchecked) < len(filled):
-                raise bad(path, f"damaged: {unchecked[0].filename} has no checksum")
-            if not unchecked:
-                for member in filled:
-                    archive.read(member)  # raises where a checksum does not match
-            inside = [(_stored(content, member), 1) for member in members if member.filename.endswith(".pkl")]
-            return not unchecked, inside
+            for member, name in zip(members, names, strict=True):
+                stored, found = _stored(content, member), zipfile.ZipInfo(member.filename)
+                copy.writestr(found, stored)  # and takes its checksum
+                filled += bool(stored)
+                if found.CRC != member.CRC:
+                    if member.CRC:
+                        raise bad(path, f"damaged: {member.filename} does not match its checksum")
+                    unchecked.append(member.filename)
+                if name.endswith(".pkl"):
+                    inside.append((bytes(stored), 1))
+            if unchecked and len(unchecked) < filled:
+                raise bad(path, f"damaged: {unchecked[0]} has no checksum")
     except (
         zipfile.BadZipFile,
         EOFError,
@@ -124,16 +132,21 @@ def _check_zip(path: Path, content: bytes) -> tuple[bool, list[tuple[bytes, int]
         struct.error,
     ) as fault:
         raise bad(path, f"damaged ({fault})", "copy or make the file again") from fault
+    copied.seek(0)
+    return copied, not unchecked, inside
 
 
-def _stored(content: bytes, member: zipfile.ZipInfo) -> bytes:
+def _stored(content: bytes, member: zipfile.ZipInfo) -> memoryview:
     """A member's bytes, with no regard to its checksum: behind its own header, whose two lengths are at byte 26."""
     name, more = struct.unpack_from("<HH", content, member.header_offset + 26)
     start = member.header_offset + 30 + name + more
-    return content[start : start + member.file_size]
+    stored = memoryview(content)[start : start + member.file_size]
+    if len(stored) < member.file_size:
+        raise zipfile.BadZipFile(f"{member.filename} is cut off")
+    return stored
 
 
-def _check_legacy(path: Path, content: bytes) -> tuple[bool, list[tuple[bytes, int]]]:
+def _check_legacy(path: Path, content: bytes) -> Checked:
     """A file of torch before 1.6 (five pickles and bare numbers), or something that is no checkpoint at all."""
     if not content:
         raise bad(path, "an empty file", "copy or make the file again")
@@ -145,7 +158,7 @@ def _check_legacy(path: Path, content: bytes) -> tuple[bool, list[tuple[bytes, i
         raise bad(path, "looks like a picture", "name a .pth file")
     if not content.startswith(b"\x80"):
         raise bad(path, "not a torch file", "name a .pth file")
-    return False, [(content, 5)]
+    return io.BytesIO(content), False, [(content, 5)]
 
 
 def _refuse_foreign(path: Path, pickled: bytes, count: int) -> None:

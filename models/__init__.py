@@ -90,12 +90,25 @@ def restore(checkpoint: dict[str, Any], arch: str | None = None) -> Network:
     if late := [s for s in stages if s in ("quantize", "merge")]:
         raise UserError(
             f"the file holds a network after stage '{late[0]}'; a float one is needed here",
-            "start from the float or pruned file, before quantization",
+            "start from the float or pruned file it was made from; to judge this one: python -m quant.wqaq --evaluate F",
             BAD_CHECKPOINT,
         )
     model = rebuild(checkpoint, arch)
     load_weights(model, checkpoint["state_dict"], checkpoint["arch"])
     return model
+
+
+def size(arch: str, cfg: Sequence[int] | None = None, **more: Any) -> int | None:
+    """How many parameters `build` would make, no memory taken; None where the constructor needs real tensors.
+
+    Raises:
+        UserError: as build.
+    """
+    try:
+        with torch.device("meta"):
+            return sum(p.numel() for p in build(arch, cfg, **more).parameters())
+    except (RuntimeError, NotImplementedError):  # e.g. .item() of a tensor without a value
+        return None
 
 
 def rebuild(checkpoint: dict[str, Any], arch: str | None = None) -> Network:
@@ -112,10 +125,9 @@ def rebuild(checkpoint: dict[str, Any], arch: str | None = None) -> Network:
     if not isinstance(cfg, list) or not all(type(w) is int and 0 < w <= 65536 for w in cfg):
         raise UserError(f"cfg {cfg!r} is not a list of channel counts", "make the file again", BAD_CHECKPOINT)
     try:
-        with torch.device("meta"):  # counted before any memory is taken
-            needed = sum(p.numel() for p in build(own, cfg, **checkpoint["arch_args"]).parameters())
+        needed = size(own, cfg, **checkpoint["arch_args"])
         stored = sum(t.numel() for t in checkpoint["state_dict"].values())
-        if needed > 2 * stored + 1000:
+        if needed is not None and needed > 2 * stored + 1000:
             raise ValueError(f"cfg {cfg} asks for {needed:,} parameters, the file holds {stored:,} numbers")
         return build(own, cfg, **checkpoint["arch_args"])
     except (UserError, TypeError, ValueError, RuntimeError, OverflowError) as fault:
@@ -163,4 +175,4 @@ def _other(state: dict[str, torch.Tensor], arch: str | None) -> str:
     return "was the file made with another --arch or --cfg?"
 
 
-__all__ = ["NETWORKS", "BNFold_Conv2d_Q", "Conv2d_Q", "build", "load_weights", "names", "rebuild", "restore"]
+__all__ = ["NETWORKS", "BNFold_Conv2d_Q", "Conv2d_Q", "build", "load_weights", "names", "rebuild", "restore", "size"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 from engine import run
 from engine.flags import Parser
@@ -20,7 +21,7 @@ def parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run.command(parser(), stage.body, argv)
+    return run.command(parser(), partial(stage.body, grouped=True), argv)
 
 
 if __name__ == "__main__":

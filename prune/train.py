@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,10 +54,8 @@ def parser() -> flags.Parser:
 
 def body(args: argparse.Namespace) -> dict[str, Any]:
     _check(args)
-    import torch
-
     import models
-    from engine.experiment import SAVED, Experiment, find, makes, without_evaluate
+    from engine.experiment import SAVED, Experiment, find, makes
     from prune.load import load
     from prune.sparsity import penalty
 
@@ -72,11 +71,11 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
     suffix = "_refine" if args.refine is not None else "_scratch" if source else "_preprune" if args.sr else ""
     default = SAVED / f"{prefix}{suffix}.pth"
     if args.evaluate is not None:
-        return _evaluate(args, find(args.evaluate, args.save or default, without_evaluate(args.command)))
+        maker = shlex.join(flags.without(args.command[2:], "--evaluate"))
+        return _evaluate(args, find(args.evaluate, args.save or default, maker))
 
     if checkpoint is None:
-        with torch.device("meta"):  # a cfg that does not fit is found before any picture is read or fetched
-            models.build(args.arch or args.default_arch, args.cfg)
+        models.size(args.arch or args.default_arch, args.cfg)  # one that does not fit is found before pictures are read
     task = Experiment(args, default, source)
     data = task.data(checkpoint)
     if model is None or checkpoint is None or args.from_scratch is not None:

@@ -12,7 +12,7 @@ from torch import nn
 
 from engine.errors import UserError
 from models.blocks import ConvBNAct
-from models.channels import Network
+from models.channels import ChannelGroup, Network
 from models.layers import quantizers as q
 from models.layers.bnfold import BNFoldConv2d, FoldedNorm
 from models.layers.conv_q import QuantConv2d, QuantLinear
@@ -98,6 +98,15 @@ def prepare(model: Network, spec: QuantSpec) -> Network:
 def reads_sums(model: Network) -> list[str]:
     """Layers whose input no BN has scaled: the second halves of depthwise pairs."""
     return [c.after for group in model.channel_groups() for c in group.consumers if c.after]
+
+
+def read_by_sign(model: Network) -> list[ChannelGroup]:
+    """Groups whose every reader binarizes its input: of such a BN's output only the sign is ever looked at."""
+
+    def binarizes(layer: str) -> bool:
+        return isinstance(getattr(model.get_submodule(layer), "input_quantizer", None), q.BinaryActivation)
+
+    return [g for g in model.channel_groups() if g.consumers and all(binarizes(c.layer) for c in g.consumers)]
 
 
 def freeze_late(epochs: int) -> Callable[[nn.Module, int], None]:

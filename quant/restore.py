@@ -14,8 +14,8 @@ from engine.errors import BAD_CHECKPOINT, UserError, about
 from models import legacy
 from models.channels import Network
 from models.layers.fold import Flip, MergedConv2d, MergedLinear, merged
-from models.layers.quantizers import AffineActivation, BinaryActivation, TernaryWeight
-from quant.prepare import prepare, replace_child
+from models.layers.quantizers import AffineActivation, TernaryWeight
+from quant.prepare import prepare, read_by_sign, replace_child
 from quant.spec import QuantizerSpec, QuantSpec
 
 
@@ -58,7 +58,7 @@ def merged_shell(model: Network, state: dict[str, Tensor]) -> None:
     Raises:
         UserError: exit 3 for codes, scales or biases of another shape than the layer's.
     """
-    unscaled = _before_signs(model)
+    unscaled = {group.producer for group in read_by_sign(model)}  # a sign needs no scale
     for name, module in list(model.named_modules()):
         if isinstance(module, (nn.Conv2d, nn.Linear)) and f"{name}.codes" in state:
             codes, bias, scale = (state.get(f"{name}.{part}") for part in ("codes", "bias", "scale"))
@@ -77,15 +77,6 @@ def merged_shell(model: Network, state: dict[str, Tensor]) -> None:
         elif isinstance(module, nn.BatchNorm2d) and f"{name}.running_mean" not in state:
             flip = state.get(f"{name}.flip")
             replace_child(model, name, nn.Identity() if flip is None else Flip(flip))
-
-
-def _before_signs(model: Network) -> set[str]:
-    """Layers whose output is read for its sign alone: a merged one needs no scale."""
-    readers = {
-        group.producer: [getattr(model.get_submodule(c.layer), "input_quantizer", None) for c in group.consumers]
-        for group in model.channel_groups()
-    }
-    return {name for name, found in readers.items() if all(isinstance(q, BinaryActivation) for q in found)}
 
 
 def check_codes(model: nn.Module, spec: QuantSpec) -> None:

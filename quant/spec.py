@@ -91,7 +91,9 @@ class QuantSpec:
     def __post_init__(self) -> None:
         if self.order not in ("cbap", "bacp"):
             raise ValueError(f"unknown order {self.order!r}: cbap or bacp")
-        if self.bn_momentum is not None and not 0 < float(self.bn_momentum) <= 1:
+        if self.bn_momentum is not None and (
+            type(self.bn_momentum) not in (int, float) or not 0 < self.bn_momentum <= 1
+        ):
             raise ValueError(f"bn_momentum {self.bn_momentum} is not in (0, 1]")
         if self.measured_inputs and self.activation.kind != "dorefa":
             raise ValueError(f"measured inputs are for DoReFa activations, not {self.activation.kind} ones")
@@ -144,7 +146,11 @@ class QuantSpec:
         if self.weight.kind == "affine" or self.activation.kind == "affine":
             return replace(self, float_inputs=(*self.float_inputs, first))
         found = replace(self, exceptions=(*self.exceptions, first, last))
-        return replace(found, measured_inputs=tuple(sums)) if self.activation.kind == "dorefa" else found
+        return (
+            replace(found, measured_inputs=(*self.measured_inputs, *sums))
+            if self.activation.kind == "dorefa"
+            else found
+        )
 
 
 _LISTS = ("exceptions", "float_inputs", "measured_inputs")

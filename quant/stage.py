@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -36,11 +38,9 @@ def body(args: argparse.Namespace, spec: QuantSpec) -> dict[str, Any]:
     """
     if args.refine is not None and args.cfg:
         raise UserError("--cfg contradicts --refine: the file has its own", "leave --cfg out")
-    import torch
-
     import models
     from engine.errors import about
-    from engine.experiment import SAVED, Experiment, find, judge_file, makes, without_evaluate
+    from engine.experiment import SAVED, Experiment, find, judge_file, makes
     from models import legacy
     from quant import recipes
     from quant.prepare import clip_latent, freeze_late, prepare, reads_sums
@@ -54,12 +54,11 @@ def body(args: argparse.Namespace, spec: QuantSpec) -> dict[str, Any]:
         prefix = content["arch"].rpartition(":")[2]
     default = SAVED / f"{prefix}_{spec.name}.pth"
     if args.evaluate is not None:
-        path = find(args.evaluate, args.save or default, without_evaluate(args.command))
+        path = find(args.evaluate, args.save or default, shlex.join(flags.without(args.command[2:], "--evaluate")))
         return judge_file(args, path, *load(path, args.arch))
 
     if content is None:
-        with torch.device("meta"):  # a cfg that does not fit is found before any picture is read or fetched
-            models.build(args.arch or args.default_arch, args.cfg)
+        models.size(args.arch or args.default_arch, args.cfg)  # one that does not fit is found before pictures are read
     task = Experiment(args, default, source)
     model = None
     if content:
@@ -75,6 +74,10 @@ def body(args: argparse.Namespace, spec: QuantSpec) -> dict[str, Any]:
         model = models.build(arch, args.cfg, **more)
         more = {**more, **model.arch_args}
     spec = spec.at_ends(*model.ends, reads_sums(model))
+    if content is None and args.recipe != "seed" and spec.weight.kind == "affine":
+        spec = replace(
+            spec, bn_momentum=None
+        )  # 0.01 is for statistics that exist: fresh ones would take epochs to arrive
     model = prepare(model, spec)
     recipe = recipes.for_spec(spec, data.info.name, refine=source is not None)
     if args.recipe == "seed":

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from engine import argtypes, flags, run
+from engine import flags, run
 from engine.errors import UserError
 from quant import stage
 from quant.spec import QuantSpec, affine, quantizer
@@ -20,13 +20,24 @@ EXAMPLES = (
     "quant.wqaq --q_type 1 --bn_fold 1 --refine",
 )
 
+BITS = (2, 3, 4, 5, 6, 7, 8, 32)
+
+
+def bits(text: str) -> int | str:
+    """An argparse type: a bit width of the list, `t` for ternary or `b` for binary."""
+    if text in ("t", "b"):
+        return text
+    if not text.isdecimal() or int(text) not in BITS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a bit width\none of {', '.join(map(str, BITS))}, t, b")
+    return int(text)
+
 
 def parser() -> flags.Parser:
     p = flags.Parser("quant.wqaq", (__doc__ or "").partition(": ")[2], EXAMPLES)
     group = p.add_argument_group("quantization")
     for flag, what in (("--Wbits", "weights"), ("--Abits", "activations")):
-        group.add_argument(flag, type=argtypes.bits, default=8, metavar="K",
-                           help=f"of {what}: {', '.join(map(str, argtypes.BITS))}, t ternary, b binary (default: 8)")  # fmt: skip
+        group.add_argument(flag, type=bits, default=8, metavar="K",
+                           help=f"of {what}: {', '.join(map(str, BITS))}, t ternary, b binary (default: 8)")  # fmt: skip
     group.add_argument("--quantizer", choices=["dorefa", "affine"],
                        help="affine: INT8 and its kin, every layer (default: dorefa, or affine where --q_type or --bn_fold is given)")  # fmt: skip
     group.add_argument("--q_type", type=flags.number(int, 0), choices=[0, 1],

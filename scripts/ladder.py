@@ -123,7 +123,7 @@ def choose(names: list[str]) -> list[Row]:
         UserError: exit 2 for a name that matches none.
     """
     wanted: set[str] = set()
-    for name in names:
+    for name in ",".join(names).split(","):
         patterns = GROUPS.get(name, (name,))
         found = {row.name for row in ROWS for pattern in patterns if fnmatch(row.name, pattern)}
         if not found:

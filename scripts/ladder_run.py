@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from engine.checkpoint import sha256, versions
-from engine.errors import DIVERGED
+from engine.errors import DIVERGED, UserError
 from engine.files import write_json
 from scripts import ladder
 
@@ -43,12 +43,14 @@ class Node:
         return [Node(self.folder, self.seed, name) for name in ladder.parents(self.step)]
 
     def ended(self) -> dict[str, Any] | None:
-        """The note, if the step has ended and its file is still the one that it left."""
+        """The note, if the step has ended, its file is still the one that it left, and its parents those that it read."""
         if not self.note.exists():
             return None
         note = json.loads(self.note.read_text())
-        if note["status"] == "done" and (not self.model.exists() or sha256(self.model) != note["sha256"]):
-            return None
+        if note["status"] == "done":
+            read = {self.model: note["sha256"], **{p.model: note["parents"][p.step] for p in self.parents}}
+            if not all(path.exists() and sha256(path) == known for path, known in read.items()):
+                return None
         return note
 
 
@@ -73,7 +75,7 @@ class Runner:
         self.failed: dict[Node, int] = {}
 
     def run(self, nodes: list[Node], ended: Callable[[Node], None]) -> bool:
-        """Run what has not ended yet, and call `ended` after each; gives whether all has been tried."""
+        """Run what has not ended yet, and call `ended` after each; False if the time was over before all was tried."""
         waiting = [node for node in nodes if not node.ended()]
         running: dict[Node, _Job] = {}
         try:
@@ -88,6 +90,8 @@ class Runner:
                 for node in self._ready(waiting)[:free] if free else ():
                     waiting.remove(node)
                     running[node] = self._start(node)
+                if waiting and not running:
+                    raise UserError(f"{waiting[0].step} waits for a file that is gone", "give the same command again")
                 time.sleep(0.1)
         finally:
             self._stop(running)
@@ -121,6 +125,7 @@ class Runner:
         with (node.folder / f"{node.step}.log").open("ab") as log:
             log.write(f"$ {shlex.join(words)}\n".encode())
             log.flush()
+            print(f"{node.step}, seed {node.seed}: running, see {log.name}", file=sys.stderr, flush=True)
             process = subprocess.Popen([sys.executable, "-m", *words], stdout=output, stderr=log, env=environment)
         return _Job(process, output, time.monotonic())
 
@@ -139,7 +144,8 @@ class Runner:
             return
         note: dict[str, Any] = {"status": "done"} if code == 0 else {"status": "diverged", "diverged_in": node.step}
         if code == 0:
-            note |= {"result": json.loads(text), "sha256": sha256(node.model)}
+            parents = {parent.step: sha256(parent.model) for parent in node.parents}
+            note |= {"result": json.loads(text), "sha256": sha256(node.model), "parents": parents}
         version = {**versions(), "commit": _commit()}
         write_json(node.note, {**note, "seconds": round(seconds, 1), "version": version})
         self._spent_file(node).unlink(missing_ok=True)

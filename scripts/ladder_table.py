@@ -6,13 +6,14 @@ import io
 import json
 import re
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from engine.errors import UserError
 from engine.files import write_bytes, write_text
 from scripts.ladder import ROWS, Row
 
-READMES = ("README.md", "README.zh-CN.md")
 HEADER = (
     "row", "epochs", "n", "accuracy", "MACs", "parameters", "size, MB (stored bits / 8e6)", "compression", "loss",
 )  # fmt: skip
@@ -27,13 +28,14 @@ def read(folder: Path) -> dict[str, list[dict[str, Any]]]:
     return {name: sorted(results, key=lambda r: r["seed"]) for name, results in found.items()}
 
 
-def write(folder: Path, rows: list[Row]) -> str:
-    """Write table.md, the pictures and the READMEs' part between its markers; gives the table of `rows`."""
+def write(folder: Path, rows: list[Row], readmes: Sequence[Path] = ()) -> str:
+    """Write table.md, the pictures, and the part of each of `readmes` between its markers; gives the table of `rows`."""
     results = read(folder)
     text = markdown(results, list(ROWS))
     write_text(folder / "table.md", text)
-    for name in READMES:
-        _into_readme(Path(name), folder.name, text)
+    for path in readmes:
+        was = path.read_text(encoding="utf-8")
+        write_text(path, _marked(folder.name).sub(lambda found: found[1] + text + found[2], was))
     for name, picture in pictures(results).items():
         write_bytes(folder / name, picture)
     return markdown(results, rows)
@@ -83,15 +85,20 @@ def _cells(row: Row, found: list[dict[str, Any]], base: list[dict[str, Any]]) ->
     ]  # fmt: skip
 
 
-def _into_readme(path: Path, name: str, text: str) -> None:
-    """Replace what stands between the markers of this data set; a README without them is left alone."""
-    if not path.exists():
-        return
-    was = path.read_text(encoding="utf-8")
-    marked = re.compile(rf"(<!-- results:{re.escape(name)} -->\n).*?(<!-- /results:{re.escape(name)} -->)", re.S)
-    now = marked.sub(lambda found: found[1] + text + found[2], was)
-    if now != was:
-        write_text(path, now)
+def check_markers(path: Path, name: str) -> None:
+    """Find out before hours of work whether a file has the place for the table of a data set.
+
+    Raises:
+        UserError: exit 2 if it has not.
+    """
+    if not path.is_file() or not _marked(name).search(path.read_text(encoding="utf-8")):
+        raise UserError(
+            f"{path} has no place for the table", f"write <!-- results:{name} --> and <!-- /results:{name} --> into it"
+        )
+
+
+def _marked(name: str) -> re.Pattern[str]:
+    return re.compile(rf"(<!-- results:{re.escape(name)} -->\n).*?(<!-- /results:{re.escape(name)} -->)", re.S)
 
 
 def pictures(results: dict[str, list[dict[str, Any]]]) -> dict[str, bytes]:

@@ -45,6 +45,8 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
     from scripts import describe
 
     rows = [describe.row(path, args.arch) for path in args.files]
+    if args.save.exists():
+        print(f"replaced {args.save}", file=sys.stderr)
     written = report.write(rows, args.save, args.units)
     if args.save.with_suffix(".png") not in written:
         print("notice: no picture without matplotlib: pip install '.[report]'", file=sys.stderr)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine import flags, run
+from engine import argtypes, flags, run
 from engine.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,16 +31,18 @@ def parser() -> flags.Parser:
     group = p.add_argument_group("ladder")
     group.add_argument("--rows", nargs="+", default=["all"], metavar="ROW",
                        help="names, patterns like 'int8*', headline, or all (default: all)")  # fmt: skip
-    group.add_argument("--epochs", type=flags.number(int, 1, 100_000), metavar="N",
+    group.add_argument("--epochs", type=argtypes.number(int, 1, 100_000), metavar="N",
                        help="of a float training; refining and quantizing take half (default: as each recipe says)")  # fmt: skip
-    group.add_argument("--seeds", type=flags.number(int, 1, 1000), default=1, metavar="K", help="seeds 1 to K")
-    group.add_argument("--minutes", type=flags.number(float, 0, open_low=True), metavar="M",
+    group.add_argument("--seeds", type=argtypes.number(int, 1, 1000), default=1, metavar="K", help="seeds 1 to K")
+    group.add_argument("--minutes", type=argtypes.number(float, 0, open_low=True), metavar="M",
                        help="stop cleanly after M minutes; the same command goes on from there")  # fmt: skip
-    group.add_argument("--jobs", type=flags.number(int, 1, 64), default=1, metavar="J",
+    group.add_argument("--jobs", type=argtypes.number(int, 1, 64), default=1, metavar="J",
                        help="rows at once, for a GPU that one row does not fill (default: 1)")  # fmt: skip
     group.add_argument("--recipe", choices=["default", "seed"], default="default", help="seed: the original's")
     group.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto", help="of float training")
     group.add_argument("--table", action="store_true", help="run nothing, write table and pictures from what is there")
+    group.add_argument("--readme", type=argtypes.path, nargs="+", default=[], metavar="F",
+                       help="also put the table between the markers <!-- results:NAME --> of these files")  # fmt: skip
     flags.add_data(p)
     group = p.add_argument_group("machine")
     group.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
@@ -59,6 +61,9 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
     rows, name = ladder.choose(args.rows), _name(args)
     folder, work = Path("results") / name, Path("runs/results") / name
     check_writable(folder / "ladder.json")
+    for readme in args.readme:
+        ladder_table.check_markers(readme, name)
+        check_writable(readme)
     _same_ladder(args, folder / "ladder.json")
     deadline = time.monotonic() + 60 * args.minutes if args.minutes else math.inf
     nodes: dict[Node, None] = {}
@@ -75,18 +80,19 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
         for row, target in wanted.pop(node, ()):
             _write_row(args, row, node, target)
 
+    def catch_up() -> None:
+        for node in [node for node in wanted if node.ended()]:
+            ended(node)
+
     failed: dict[Node, int] = {}
     if not args.table:
         runner = Runner(lambda node: _command(args, node), args.jobs, deadline)
-        for node in [
-            node for node in wanted if node.ended()
-        ]:  # in an earlier run that was stopped before the row was written
-            ended(node)
-        runner.run(list(nodes), ended)
-        for node in [node for node in wanted if node.ended()]:  # lost together with a parent
-            ended(node)
+        catch_up()  # with an earlier run that was stopped before it wrote a row
+        if not runner.run(list(nodes), ended):
+            print("the time is over", file=sys.stderr)
+        catch_up()  # with rows that were lost together with a parent
         failed = runner.failed
-    text = ladder_table.write(folder, rows)
+    text = ladder_table.write(folder, rows, args.readme)
     if failed:
         node, code = next(iter(failed.items()))
         raise UserError(f"{len(failed)} steps failed, the first one {node.step}", f"see {node.folder}/*.log", code)
@@ -126,7 +132,7 @@ def _same_ladder(args: argparse.Namespace, path: Path) -> None:
         **{f"step {name}": line for name, line in ladder.STEPS.items()},
     }
     was = json.loads(path.read_text()) if path.exists() else {}
-    changed = [f"{key}: {was[key]} -> {now.get(key)}" for key in was if was[key] != now.get(key)]
+    changed = [f"{key}: {_said(was[key])} -> {_said(now.get(key))}" for key in was if was[key] != now.get(key)]
     if changed:
         raise UserError(
             f"{path.parent}/ holds another ladder: {'; '.join(changed[:3])}",
@@ -134,6 +140,10 @@ def _same_ladder(args: argparse.Namespace, path: Path) -> None:
         )
     if not args.table and was != now:
         write_json(path, now)
+
+
+def _said(value: Any) -> str:
+    return "default" if value is None else str(value)
 
 
 def _command(args: argparse.Namespace, node: Node) -> list[str]:

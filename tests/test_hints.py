@@ -237,9 +237,11 @@ def test_odd_names_of_files_work_through_the_chain(refined: Command) -> None:
 
 
 def test_a_folder_given_for_a_file(refined: Command) -> None:
-    for module, flag in (("prune.normal_regular", "--model"), ("quant.wqaq", "--refine"), ("prune.train", "--resume")):
+    for module, flag in (("prune.normal_regular", "--model"), ("quant.wqaq", "--refine")):
         result = refined(module, flag, "models_save", "--dataset", "digits", *QUIET)
         assert_refused(result, 3, "models_save: not a regular file")
+    result = refined("prune.train", "--resume", "models_save", "--dataset", "digits", *QUIET)  # a run folder would do
+    assert_refused(result, 3, "models_save/state.pth: no such file")
 
 
 @pytest.mark.parametrize("flag", ["--model", "--save", "--data"])

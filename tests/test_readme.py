@@ -83,7 +83,7 @@ def shortened(module: str, argv: list[str]) -> list[str]:
     if "--epochs" not in known:
         return [*argv, *(flag for flag in ("--cpu", "--quiet") if flag in known)]
     arch = argv[argv.index("--arch") + 1] if "--arch" in argv else "nin"
-    fresh = arch in FRESH and not {"--refine", "--from_scratch"} & set(argv)
+    fresh = arch in FRESH and not {"--refine", "--from_scratch", "--evaluate"} & set(argv)
     return [*argv, *SMALL, *(("--cfg", FRESH[arch]) if fresh else ())]
 
 

@@ -122,7 +122,7 @@ def dorefa_weight(weight: Tensor, bits: int) -> Quantized:
     least = torch.finfo(weight.dtype).tiny * 2**bits
     t = squashed / (2 * torch.where(peak > least, peak, torch.ones_like(peak))) + 0.5
     codes = 2 * round_ste(t * levels) - levels
-    return Quantized(codes, weight.new_tensor(1 / levels))
+    return Quantized(codes, weight.new_full((), 1 / levels))
 
 
 def dorefa_activation(x: Tensor, bits: int) -> Quantized:
@@ -132,7 +132,7 @@ def dorefa_activation(x: Tensor, bits: int) -> Quantized:
     """
     levels = 2**bits - 1
     codes = round_ste(clip(x * ACTIVATION_PRESCALE, 0, 1) * levels)
-    return Quantized(codes, x.new_tensor(1 / levels))
+    return Quantized(codes, x.new_full((), 1 / levels))
 
 
 def centred(weight: Tensor) -> Tensor:

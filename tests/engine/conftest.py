@@ -44,7 +44,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 @pytest.fixture
 def server(source: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
     """A server on this machine that gives the archive, by plain http, which is allowed here alone."""
-    known = SimpleNamespace(body=source.archive, asked=0, to=None, cut=None, slow=0.0)
+    known = SimpleNamespace(body=source.archive, asked=0, to=None, cut=None, slow=0.0, stall=0.0)
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -55,7 +55,10 @@ def server(source: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> Iterator
                 self.send_header("Location", known.to)
             self.send_header("Content-Length", str(len(known.body)))
             self.end_headers()
-            self.wfile.write(known.body[: known.cut])
+            content = known.body[: known.cut]
+            self.wfile.write(content[:500])
+            time.sleep(known.stall)
+            self.wfile.write(content[500:])
 
         def log_message(self, *args: Any) -> None: ...
 

@@ -14,7 +14,7 @@ import torch
 import torchvision
 
 from engine import cifar, datasets
-from engine.errors import USAGE, UserError
+from engine.errors import BAD_DATA, USAGE, UserError
 from tests.engine.small_cifar import assert_whole, batch, md5, pickled, refused, unpacked
 from tests.faults.forge import Call
 
@@ -78,6 +78,37 @@ def test_damage_that_cannot_be_mended_is_named(kind: str, source: SimpleNamespac
         refused(source, str(path), "is missing")
     else:
         refused(source, str(path), md5(damaged), md5(raw))
+
+
+@pytest.mark.parametrize("name", ["cifar10", "auto"])
+@pytest.mark.parametrize("closed", ["data_batch_2", "cifar-10-batches-py", "cifar-10-python.tar.gz"])
+def test_what_may_not_be_read_is_named(
+    closed: str, name: str, source: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unpacked(source)
+    if closed.endswith("gz"):
+        shutil.rmtree(source.folder)
+        source.tar.write_bytes(source.archive)
+    real = Path.read_bytes
+
+    def read_bytes(path: Path) -> bytes:  # mode bits do not stop root, who may run this
+        if closed in path.parts:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    with pytest.raises(UserError, match=f"{closed}.* cannot be read .Permission denied.") as fault:
+        datasets.load(name, source.root)
+    assert fault.value.code == BAD_DATA
+    assert "--dataset digits" in fault.value.hint
+
+
+def test_each_file_is_read_once(source: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    unpacked(source)
+    real, seen = Path.read_bytes, []
+    monkeypatch.setattr(Path, "read_bytes", lambda path: seen.append(path.name) or real(path))
+    assert_whole(source)
+    assert sorted(seen) == sorted(source.files)
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import io
+import errno
 import os
-import shutil
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torchvision
 
-from engine import cifar
+from engine import cifar, datasets, files
+from engine.errors import CANNOT_WRITE, UserError
 from tests.engine.small_cifar import assert_whole, leftovers, md5, refused
 from tests.faults.forge import in_child
 
@@ -44,7 +43,7 @@ def test_a_broken_download_leaves_nothing_and_the_next_one_works(
 
 def test_a_download_that_was_killed_is_begun_again(source: SimpleNamespace, server: SimpleNamespace) -> None:
     in_child(lambda: killed_in_the_middle(source))
-    assert [path.name for path in source.root.iterdir() if path.name.endswith(".part")]
+    assert leftovers(source)
     assert not source.tar.exists()
     assert_whole(source)
     assert not leftovers(source)
@@ -54,16 +53,54 @@ def killed_in_the_middle(source: SimpleNamespace) -> int:
     """Status of a process that dies while it writes what it has fetched."""
     if child := os.fork():
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    copy = shutil.copyfileobj
+    write = os.write
 
-    def dies(response: Any, file: Any, size: int) -> None:
-        copy(io.BytesIO(response.read(500)), file, size)
-        file.flush()
+    def dies(handle: int, content: bytes) -> int:
+        write(handle, content[:500])
         os._exit(137)
 
-    shutil.copyfileobj = dies
+    os.write = dies
     cifar.read("cifar10", source.root)
     os._exit(0)
+
+
+def test_a_server_may_fall_silent_longer_in_the_middle_than_before(
+    source: SimpleNamespace, server: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cifar, "START_S", 0.3)
+    monkeypatch.setattr(cifar, "STALL_S", 0.5)
+    server.stall = 0.7
+    refused(source, "timed out")
+    monkeypatch.setattr(cifar, "STALL_S", 60)
+    server.slow, server.stall = 0.7, 0.0
+    refused(source, "timed out")
+    server.slow, server.stall = 0.0, 0.7
+    assert_whole(source)
+
+
+@pytest.mark.parametrize("full", ["archive", "batch"])
+def test_a_full_disk_is_not_called_a_bad_download(
+    full: str, source: SimpleNamespace, server: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, left = os.write, [1000 if full == "archive" else len(source.archive) + 1000]
+
+    def fills(handle: int, content: bytes) -> int:
+        if not left[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        done = write(handle, content[: left[0]])
+        left[0] -= done
+        return done
+
+    monkeypatch.setattr(files.os, "write", fills)
+    for name in ("cifar10", "auto"):
+        with pytest.raises(UserError, match="disk full") as fault:
+            datasets.load(name, source.root)
+        assert fault.value.code == CANNOT_WRITE
+        assert str(source.tar if full == "archive" else source.folder / "data_batch_1") in str(fault.value)
+        assert "free some space, or point --data" in fault.value.hint
+        assert not leftovers(source)
+    monkeypatch.setattr(files.os, "write", write)
+    assert_whole(source)
 
 
 def test_ten_processes_fetch_once(source: SimpleNamespace, server: SimpleNamespace) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 import models
-from engine import argtypes, recipe
+from engine import argtypes, flags, recipe
 from engine.recipe import Recipe
+from quant import wqaq
 
 TRAIN, PRUNE, GC, WQAQ, WBWTAB = "prune.train", "prune.normal_regular", "prune.gc", "quant.wqaq", "quant.wbwtab"
 
@@ -32,7 +33,7 @@ def test_what_people_write_is_understood() -> None:
     assert parsed(WQAQ, "--q_type", "0").q_type == 0
     for text in ("192,160,96", "[192, 160, 96]", "192, 160, 'A', 96,", "(192,160,96)"):
         assert argtypes.widths(text) == [192, 160, 96]
-    assert [argtypes.bits(str(k)) for k in argtypes.BITS] == list(argtypes.BITS)
+    assert [wqaq.bits(str(k)) for k in wqaq.BITS] == list(wqaq.BITS)
 
 
 @pytest.mark.parametrize("flag", ["refine", "from_scratch", "evaluate"])
@@ -46,6 +47,20 @@ def test_resume_takes_auto_or_a_file() -> None:
     assert parsed(TRAIN).resume is None
     assert parsed(TRAIN, "--resume").resume == parsed(TRAIN, "--resume", "auto").resume == "auto"
     assert parsed(TRAIN, "--resume", "runs/nin/state.pth").resume == Path("runs/nin/state.pth")
+
+
+@pytest.mark.parametrize(
+    ("given", "left"),
+    [
+        ("a --resume", "a"), ("a --resume auto -sr", "a -sr"), ("a --resume=F -sr", "a -sr"), ("--resume -sr", "-sr"),
+        ("a --lr 1", "a --lr 1"), ("a --resume F --lr 1", "a --lr 1"), ("a --resume F --resume G b", "a b"),
+        ("a --resume --resume=F b", "a b"), ("a --resumed F", "a --resumed F"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("flag", ["--resume", "--evaluate"])
+def test_a_command_line_without_a_flag(given: str, left: str, flag: str) -> None:
+    words = given.replace("--resume", flag).split()
+    assert flags.without(words, flag) == tuple(left.replace("--resume", flag).split())
 
 
 def test_paths_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

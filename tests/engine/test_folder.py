@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from engine import storage
-from engine.errors import BAD_CHECKPOINT, LOCKED, USAGE, UserError
+from engine.errors import BAD_CHECKPOINT, CANNOT_WRITE, LOCKED, USAGE, UserError
+from engine.files import write_bytes
 from engine.folder import RunFolder
 from engine.loop import FitConfig
 from engine.recipe import SEED
@@ -117,6 +119,71 @@ def test_what_is_no_state_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file") as fault:
         folder.state(tmp_path / "other.pth", IDENTITY)
     assert fault.value.code == BAD_CHECKPOINT
+
+
+@pytest.mark.parametrize("name", ["state.pth", "other.pth"])
+def test_a_hint_on_a_state_is_about_resuming(name: str, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    with pytest.raises(UserError) as fault:
+        folder.state(tmp_path / name, IDENTITY)
+    assert fault.value.hint == "check the path, or run the command that makes it"
+    whole = storage.to_bytes({"identity": IDENTITY, **STATE})
+    foreign = pickle.dumps(os.system)
+    for content in (
+        b"",
+        b"no state",
+        foreign,
+        whole[:-9],
+        whole.replace(b"stage", b"stahe"),
+        storage.to_bytes({"a": 1}),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError) as fault:
+            folder.state(tmp_path / name, IDENTITY)
+        assert (fault.value.code, fault.value.hint) == (BAD_CHECKPOINT, "start again without --resume")
+
+
+def test_too_long_a_name_of_a_state_is_a_fault(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be read") as fault:
+        RunFolder(tmp_path).state(tmp_path / ("x" * 300), IDENTITY)
+    assert (fault.value.code, fault.value.hint) == (BAD_CHECKPOINT, "check its permissions")
+
+
+def test_forgetting_leaves_the_flags_and_the_lock(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.forget()  # where nothing is there
+    for name in ("state.pth", "state.prev.pth", "result.json", "curve.png", "flags.json"):
+        (tmp_path / name).write_bytes(b"of the run before")
+    folder.forget()
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".lock", "flags.json"]
+
+
+def test_what_cannot_be_forgotten_is_a_fault(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    (tmp_path / "state.pth").mkdir()
+    (tmp_path / "result.json").touch()
+    with pytest.raises(UserError, match=r"cannot write .*state\.pth") as fault:
+        folder.forget()
+    assert fault.value.code == CANNOT_WRITE
+
+
+@pytest.mark.parametrize("call", ["unlink", "link", "replace"])
+def test_a_save_after_a_fall_back_keeps_the_good_state(
+    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Wherever that save ends: the damaged state must not take the place of the only whole one."""
+    folder = RunFolder(tmp_path)
+    whole = {"identity": IDENTITY, **STATE}
+    storage.save(folder.previous_path, whole)
+    folder.state_path.write_bytes(b"damaged")
+    assert folder.state(folder.state_path, IDENTITY) == whole
+    assert "going on from" in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, lambda *_, **__: sys.exit("killed"))
+        with pytest.raises(SystemExit):
+            write_bytes(folder.state_path, b"the next", folder.previous_path)
+    assert folder.state(folder.state_path, IDENTITY) == whole
+    assert capsys.readouterr().err == ""
 
 
 def test_the_curve_is_a_picture_and_needs_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

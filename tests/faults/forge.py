@@ -13,6 +13,7 @@ import pickle
 import resource
 import runpy
 import shutil
+import struct
 import subprocess
 import sys
 import traceback
@@ -105,6 +106,38 @@ def rezipped(
         for member in old.infolist():
             new.writestr(zipfile.ZipInfo(member.filename), change(member.filename, old.read(member)), kind)
     return buffer.getvalue()
+
+
+def two_archives(shown: bytes, loaded: bytes) -> bytes:
+    """One file with two directories of members: zipfile takes `shown`, a reader that goes by the written place `loaded`.
+
+    Both archives are small ones as `rezipped` makes them, with directories of the same length.
+    """
+    last = struct.Struct("<4s4H2IH")  # end record: ..., length and place of the directory, length of the comment
+    parts = []
+    for raw in (loaded, shown):
+        *begin, length, place, comment = last.unpack(raw[-last.size :])
+        parts.append((raw[:place], bytearray(raw[place : place + length]), begin, place, comment))
+    (true, its_directory, _, place, _), (other, directory, begin, _, comment) = parts
+    assert len(directory) == len(its_directory)
+    at, shift = 0, place - len(other)  # zipfile adds len(true + its_directory + other) - place to every place it reads
+    while at < len(directory):
+        name, extra, words = struct.unpack_from("<3H", directory, at + 28)
+        (start,) = struct.unpack_from("<I", directory, at + 42)
+        struct.pack_into("<I", directory, at + 42, start + shift)
+        at += 46 + name + extra + words
+    return true + its_directory + other + directory + last.pack(*begin, len(directory), place, comment)
+
+
+def from_memo(function: str, argument: str) -> bytes:
+    """A pickle that calls e.g. "os.system", where the last strings before STACK_GLOBAL are harmless ones."""
+    known = [*function.split("."), "torch", "Size"]
+    stored = b"".join(_text(word) + b"q" + bytes([number]) + b"0" for number, word in enumerate(known))
+    return b"\x80\x04" + stored + b"h\0h\1\x93(" + _text(argument) + b"tR."
+
+
+def _text(word: str) -> bytes:
+    return b"X" + struct.pack("<I", len(word)) + word.encode()
 
 
 def in_child(work: Callable[[], Any], memory: int | None = None) -> Any:

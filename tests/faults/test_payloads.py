@@ -13,7 +13,19 @@ import torch
 
 from engine import storage
 from engine.errors import BAD_CHECKPOINT, UserError
-from tests.faults.forge import CONTAINERS, PLACES, Call, hidden, in_child, packed, payloads, run_watched, tiny
+from tests.faults.forge import (
+    CONTAINERS,
+    PLACES,
+    Call,
+    from_memo,
+    hidden,
+    in_child,
+    packed,
+    payloads,
+    rezipped,
+    run_watched,
+    tiny,
+)
 from tests.test_house import commands, sources, tree
 
 READS = {
@@ -119,6 +131,31 @@ def test_the_first_look_refuses_before_torch_sees_a_byte(evil: Path, monkeypatch
     for file in evil.glob("*.pth"):
         with pytest.raises(UserError, match="could run code"):
             storage.load(file)
+
+
+def test_a_name_that_comes_from_the_memo_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The strings before it say torch.Size; what is called is os.mkdir."""
+    monkeypatch.setattr(torch, "load", lambda *args, **kwargs: pytest.fail("torch has seen it"))
+    sentinel, path = tmp_path / "sentinel", tmp_path / "a.pth"
+    raw = from_memo("posix.mkdir", str(sentinel))
+    in_child(lambda: pickle.loads(raw) is None)
+    assert sentinel.is_dir()
+    sentinel.rmdir()
+    for file in (raw, rezipped(packed(tiny(), "zip"), lambda name, data: raw if name.endswith("data.pkl") else data)):
+        path.write_bytes(file)
+        with pytest.raises(UserError, match=r"holds torch\.Size") as fault:
+            storage.load(path)
+        assert fault.value.code == BAD_CHECKPOINT
+    assert not sentinel.exists()
+
+
+def test_a_pickle_in_capitals_is_looked_at_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch finds archive/DATA.PKL when it asks for archive/data.pkl."""
+    evil = packed({"state_dict": Call(os.mkdir, str(tmp_path / "sentinel"))}, "zip").replace(b"data.pkl", b"DATA.PKL")
+    (tmp_path / "a.pth").write_bytes(evil)
+    monkeypatch.setattr(torch, "load", lambda *args, **kwargs: pytest.fail("torch has seen it"))
+    with pytest.raises(UserError, match="could run code"):
+        storage.load(tmp_path / "a.pth")
 
 
 def test_unpicklers_live_in_one_place() -> None:

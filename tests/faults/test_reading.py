@@ -15,7 +15,7 @@ import torch
 
 from engine import checkpoint, storage
 from engine.errors import BAD_CHECKPOINT, UserError
-from tests.faults.forge import in_child, packed, rezipped, same_arrays, tiny
+from tests.faults.forge import in_child, packed, rezipped, same_arrays, tiny, two_archives
 
 
 def refused(path: Path, *words: str) -> UserError:
@@ -109,6 +109,25 @@ def test_nine_things_that_are_no_checkpoint(kind: str, tmp_path: Path) -> None:
         refused(path, "a link to a file that is not there")
     else:
         refused(Path("/dev/null"), "not a regular file")
+
+
+def test_torch_reads_the_archive_that_was_checked(tmp_path: Path) -> None:
+    """Two in one file: zipfile sees the zeros, torch by itself the ones."""
+    path = tmp_path / "a.pth"
+    zeros, ones = (rezipped(storage.to_bytes({"w": torch.full((1000,), value)})) for value in (0.0, 1.0))
+    path.write_bytes(two_archives(zeros, ones))
+    assert torch.load(path, weights_only=True)["w"].tolist() == [1.0] * 1000
+    found, checked = storage.load(path)
+    assert found["w"].tolist() == [0.0] * 1000
+    assert checked
+
+
+def test_names_that_torch_takes_for_one_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    path.write_bytes(storage.to_bytes(tiny()))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("archive/DATA/0", b"again")
+    refused(path, "doubled")
 
 
 def many_members(path: Path) -> None:

@@ -73,7 +73,7 @@ def test_signals_at_random_times(
 
 
 def test_a_requeued_run_comes_to_its_end(line: tuple, whole: tuple, server: Server) -> None:
-    """until COMMAND --resume; do :; done"""
+    """The loop of the README: again after a kill or a SIGTERM, until it comes to its end."""
     draws, kinds = random.Random(7), []
     for n in range(100):
         seconds = draws.uniform(0.05, 0.15) + n / 50  # longer and longer: it has to get somewhere
@@ -95,15 +95,27 @@ def started() -> list[int]:
 
 
 REQUEUE = """
-until {python} -m {line} --resume auto & echo $! >> pids; wait $!; do :; done
+until {command} & echo $! >> pids; wait $!; do [ $? -ge 137 ] || break; done
 """
+
+
+@pytest.mark.parametrize(
+    ("statuses", "taken"),
+    [((0,), 1), ((137, 143, 137, 0, 137), 4), ((143, 2, 0), 2), ((INTERRUPTED, 0), 1), ((3, 0), 1), ((137, 6, 0), 2)],
+)
+def test_the_loop_goes_on_after_a_kill_alone(statuses: tuple[int, ...], taken: int, workplace: Path) -> None:
+    """A wrong flag, a fault or Ctrl-C ends it."""
+    Path("left").write_text("".join(f"{status}\n" for status in statuses))
+    command = "sh -c 'read s < left; sed -i 1d left; exit $s'"
+    subprocess.run(["bash", "-c", REQUEUE.format(command=command)], check=True, timeout=60)
+    assert len(started()) == taken
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("run", range(5))
 def test_a_shell_that_requeues(run: int, line: tuple, whole: tuple) -> None:
     draws = random.Random(run)
-    script = REQUEUE.format(python=sys.executable, line=shlex.join(line))
+    script = REQUEUE.format(command=shlex.join((sys.executable, "-m", *line, "--resume", "auto")))
     loop = subprocess.Popen(["bash", "-c", script], env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE)
     for strike in range(1, 5):
         while loop.poll() is None and len(pids := started()) < strike:

@@ -255,15 +255,6 @@ def test_a_result_of_the_run_before_does_not_count(ready: Callable, command: Cal
     assert Path("out.pth").read_bytes() != old
 
 
-def test_nothing_there_starts_afresh_and_says_so(ready: Callable, command: Callable) -> None:
-    line = ready("plain")
-    done = command(*line, "--resume", "auto")
-    assert (done.code, done.err) == (0, "--resume: nothing in run yet, starting afresh\n")
-    resumed = outcome()
-    assert command(*line).code == 0
-    assert same(resumed, outcome())  # and --resume leaves no trace in the file
-
-
 def test_metrics_are_what_the_state_says(tmp_path: Path) -> None:
     """Rows later than the state, torn or doubled: gone when the run goes on."""
     folder, draws = RunFolder(tmp_path), random.Random(3)

@@ -259,7 +259,7 @@ def test_a_damaged_state_falls_back_to_the_save_before(tmp_path: Path, capsys: p
     folder, draws = RunFolder(tmp_path), random.Random(2)
     for tag in (1, 2):
         folder.keep(state(tag, 500), {"lr": 1})
-    whole = folder.state_path.read_bytes()
+    whole, before = folder.state_path.read_bytes(), folder.previous_path.read_bytes()
     assert folder.state(folder.state_path, {"lr": 1})["epoch"] == 2
     for n in range(100):
         place = draws.randrange(len(whole))
@@ -273,7 +273,10 @@ def test_a_damaged_state_falls_back_to_the_save_before(tmp_path: Path, capsys: p
         warned = f"warning: {folder.state_path}" in (err := capsys.readouterr().err)
         assert (found["epoch"], err.count("\n")) == ((1, 1) if warned else (2, 0))
         assert warned or torch.equal(found["model"]["w"], torch.full((500,), 2.0))
-    folder.previous_path.write_bytes(whole[:-9])
+        assert not warned or folder.state_path.read_bytes() == before  # it has taken the damaged one's place
+        folder.previous_path.write_bytes(before)
+    for path in (folder.state_path, folder.previous_path):
+        path.write_bytes(whole[:-9])
     with pytest.raises(UserError, match=r"state\.pth") as fault:
         folder.state(folder.state_path, {"lr": 1})
     assert fault.value.code == BAD_CHECKPOINT

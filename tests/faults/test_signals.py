@@ -19,7 +19,7 @@ import pytest
 
 from engine import checkpoint, datasets, signals, storage
 from engine.errors import INTERRUPTED, TERMINATED
-from engine.signals import Stopped, without_resume
+from engine.signals import Stopped
 from prune import train
 from tests.faults.children import Server, in_child
 from tests.faults.conftest import taken
@@ -27,6 +27,18 @@ from tests.faults.test_resume import BATCHES, EPOCHS, stop
 
 TERM, INT, HUP, USR1 = signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1
 CATCHABLE = (TERM, INT, HUP, USR1)
+
+
+def test_an_interrupt_after_another_signal_is_the_first(capfd: pytest.CaptureFixture[str]) -> None:
+    """The second chance that is announced is given, whatever came before."""
+    with signals.watching() as watch:
+        for number in (TERM, INT):
+            os.kill(os.getpid(), number)
+        assert "a second interrupt ends at once" in capfd.readouterr().err
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), INT)
+        with pytest.raises(Stopped, match="SIGTERM"):
+            watch.poll(lambda: None)
 
 
 @pytest.mark.parametrize(("number", "code"), [(TERM, TERMINATED), (HUP, TERMINATED), (INT, INTERRUPTED)])
@@ -224,17 +236,6 @@ def test_usr1_after_term_does_not_hide_it() -> None:
             os.kill(os.getpid(), number)
         with pytest.raises(Stopped, match="SIGTERM"):
             watch.poll(lambda: None)
-
-
-@pytest.mark.parametrize(
-    ("given", "left"),
-    [
-        ("a --resume", "a"), ("a --resume auto -sr", "a -sr"), ("a --resume=F -sr", "a -sr"), ("--resume -sr", "-sr"),
-        ("a --lr 1", "a --lr 1"), ("a --resume F --lr 1", "a --lr 1"),
-    ],
-)  # fmt: skip
-def test_without_resume(given: str, left: str) -> None:
-    assert without_resume(given.split()) == tuple(left.split())
 
 
 def _stream(pictures: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import models
@@ -152,3 +153,17 @@ def test_a_users_network_is_imported_only_if_the_command_line_names_it(monkeypat
         with pytest.raises(UserError, match="the file holds") as fault:
             models.restore(content, arch)
         assert fault.value.code == USAGE
+
+
+def test_a_network_is_counted_without_memory_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert models.size("nin") == 969_822
+
+    def rates(cfg: list[int] | None = None, classes: int = 10) -> nn.Module:
+        [rate.item() for rate in torch.linspace(0, 0.1, 4)]  # as networks with stochastic depth do
+        return models.build("nin", cfg, classes)
+
+    monkeypatch.setitem(models.NETWORKS, "rates", rates)
+    assert models.size("rates") is None
+    assert (
+        models.rebuild({"arch": "rates", "cfg": [8] * 8, "arch_args": {"classes": 10}, "state_dict": {}}).cfg == [8] * 8
+    )

@@ -188,3 +188,17 @@ def test_quantized_files_are_not_pruned_or_refined(refined: Command) -> None:
         assert_refused(refined(module, flag, path, "--cpu", "--save", "x.pth"), 3, "after stage 'quantize'")
     assert not Path("x.pth").exists()
     assert Path(path).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "momentum"),
+    [((), None), (("--recipe", "seed"), 0.01), (("--refine",), 0.01)],
+    ids=["fresh", "seed", "refine"],
+)
+def test_int8_statistics_that_start_from_nothing_move_faster(
+    refined, flags: tuple[str, ...], momentum: float | None
+) -> None:
+    fresh = () if flags == ("--refine",) else ("--cfg", NARROW)
+    done = refined("quant.wqaq", "--q_type", 1, *flags, *fresh, *SMALL)
+    assert done.code == 0, done.err
+    assert checkpoint.load(Path(done.path))["transforms"][-1]["spec"]["bn_momentum"] == momentum

@@ -17,7 +17,7 @@ from engine.errors import BAD_CHECKPOINT, USAGE, UserError
 from models.channels import ChannelGroup, Consumer
 from models.layers import quantizers as q
 from models.layers.conv_q import QuantConv2d, QuantLinear
-from quant.prepare import clip_latent, input_quantizer, prepare, reads_sums
+from quant.prepare import clip_latent, input_quantizer, prepare, read_by_sign, reads_sums
 from quant.restore import restore
 from quant.spec import QuantSpec, affine, quantizer
 
@@ -272,3 +272,14 @@ def test_clipping_touches_the_latent_weights_of_binary_and_ternary_layers_alone(
         low = weight in ("t", "b") and name.endswith("conv.weight") and name.split(".")[0] in INNER
         assert torch.equal(new, old.clamp(-1, 1) if low else old), name
     assert model.block2.conv.weight.abs().max() > 1  # so clipping was needed
+
+
+def test_only_groups_with_binary_readers_are_read_by_sign(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = models.build("nin", [8] * 8)
+    binary = prepare(model, QuantSpec(quantizer("b"), quantizer("b"), order="bacp").at_ends(*model.ends))
+    names = [group.gate for group in binary.channel_groups()]
+    assert [group.gate for group in read_by_sign(binary)] == names[:-1], "the last one is read by a float layer"
+    assert read_by_sign(prepare(model, QuantSpec(quantizer("b"), quantizer(8)).at_ends(*model.ends))) == []
+    unread = [ChannelGroup("block1.bn", "block1.conv", ())]
+    monkeypatch.setattr(binary, "channel_groups", lambda: unread)
+    assert read_by_sign(binary) == [], "nobody says that only its sign is read"

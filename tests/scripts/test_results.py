@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from engine.errors import UserError
 from scripts import ladder, ladder_run, ladder_table
 from scripts.ladder_run import Node, Runner
 from tests.conftest import NARROW, assert_refused
@@ -64,11 +65,14 @@ def test_it_fills_the_table_and_goes_on_where_it_was(
 ) -> None:
     monkeypatch.setattr(ladder, "STEPS", IN_SMALL)
     Path("README.md").write_text("before\n<!-- results:digits -->\nold\n<!-- /results:digits -->\nafter\n")
-    Path("README.zh-CN.md").write_text("no markers\n")
+    Path("other.md").write_text("no markers\n")
+    assert_refused(
+        command("scripts.results", *RESULTS, "--readme", "README.md", "other.md"), 2, "other.md has no place"
+    )
     monkeypatch.setattr(ladder, "ROWS", tuple(row for row in ladder.ROWS if row.step in IN_SMALL))
     monkeypatch.setattr(ladder_table, "ROWS", ladder.ROWS)
 
-    first = command("scripts.results", *RESULTS, "--rows", "nin", "prune50*")
+    first = command("scripts.results", *RESULTS, "--rows", "nin", "prune50*", "--readme", "README.md")
     assert first.code == 0, first.err
     assert first.path == "results/digits/table.md"
     found = {p.name: json.loads(p.read_text()) for p in Path("results/digits").glob("*-s1.json")}
@@ -92,7 +96,6 @@ def test_it_fills_the_table_and_goes_on_where_it_was(
     assert readme.endswith("<!-- /results:digits -->\nafter\n")
     assert f"| NIN, 5x5 second stage | 2 | 1 | {row['accuracy']:.2f} % |" in readme
     assert "| W1A1 |  |  | not run |" in readme
-    assert Path("README.zh-CN.md").read_text() == "no markers\n"
     assert {p.name for p in Path("results/digits").glob("*.png")} == {"curves.png", "size.png", "kept.png"}
 
     stamps = {p: p.stat().st_mtime_ns for p in Path("results/digits").glob("*.json")}
@@ -105,6 +108,7 @@ def test_it_fills_the_table_and_goes_on_where_it_was(
     assert "not run" not in Path("results/digits/table.md").read_text()
 
     assert_refused(command("scripts.results", *RESULTS, "--epochs", "3"), 2, "another ladder", "--epochs: 2 -> 3")
+    assert_refused(command("scripts.results", *RESULTS, "--val", "0", "--image_size", "9"), 2, "--image_size: 8 -> 9")
     assert_refused(command("scripts.results", *RESULTS, "--recipe", "seed"), 2, "--recipe: default -> seed")
     monkeypatch.setattr("quant.recipes._DIGITS_EPOCHS", {"refine": 7, "scratch": 12})
     assert_refused(command("scripts.results", *RESULTS), 2, "recipe of dorefa")
@@ -189,6 +193,23 @@ def test_a_lost_file_is_made_again(fakes: Callable) -> None:
     assert nodes[3].ended() is None
     runner.run(nodes, lambda node: order.append(node.step))
     assert order == ["d"]
+
+
+def test_children_of_a_file_that_was_made_again_are_made_again(fakes: Callable) -> None:
+    runner, nodes, order = fakes({})
+    runner.run(nodes, lambda node: None)
+    nodes[0].model.write_text("another a")
+    nodes[0].note.write_text(
+        json.dumps({**json.loads(nodes[0].note.read_text()), "sha256": ladder_run.sha256(nodes[0].model)})
+    )
+    runner.run(nodes, lambda node: order.append(node.step))
+    assert order == ["b"], "c reads b, which came out the same"
+
+
+def test_a_file_that_goes_while_others_run_is_no_endless_wait(fakes: Callable) -> None:
+    runner, nodes, _ = fakes({})
+    with pytest.raises(UserError, match="waits for a file that is gone"):
+        runner.run(nodes[:2], lambda node: node.model.unlink())
 
 
 def test_a_step_that_diverges_takes_its_children_along_and_the_ladder_goes_on(fakes: Callable) -> None:

@@ -1,0 +1,77 @@
+"""Starting afresh: --resume never passes what another run left off as this one's. Going on is in test_resume.py."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import assert_refused
+from tests.faults.children import in_child
+from tests.faults.conftest import taken
+from tests.faults.test_resume import snapshot, stop
+
+AFRESH = "--resume: nothing in runs/nin yet, starting afresh\n"
+
+
+def test_nothing_there_starts_afresh_and_says_so(line: tuple, whole: tuple, command: Callable) -> None:
+    done = command(*line, "--resume", "auto")
+    assert (done.code, done.err) == (0, AFRESH)
+    assert taken() == whole  # and --resume leaves no trace in the file
+
+
+def test_a_fresh_run_forgets_the_one_before(line: tuple, command: Callable) -> None:
+    """Killed before its first save, it has nothing to go on from: the weights of the run before are none of its own."""
+    assert command(*line).code == 0
+    shutil.copytree("runs", "before")
+    whole = taken()
+    Path("before").rename("runs")
+    with stop(1, signal.SIGKILL):
+        assert in_child(lambda: command(*line)) == -signal.SIGKILL
+    assert {path.name for path in Path("runs/nin").iterdir()} == {".lock", "flags.json", "versions.json"}
+    done = command(*line, "--resume")
+    assert (done.code, done.err) == (0, AFRESH)
+    assert taken() == whole
+
+
+def test_another_torch_is_refused_by_name(line: tuple, command: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = str(torch.__version__)
+    assert command(*line).code == 0
+    before = snapshot()
+    monkeypatch.setattr(torch, "__version__", "9.9.0")
+    assert_refused(command(*line, "--resume"), 2, f"belongs to a run with other settings: torch {mine} -> 9.9.0")
+    assert snapshot() == before
+
+
+def test_an_unfinished_run_is_put_aside_and_can_be_gone_on_with(line: tuple, whole: tuple, command: Callable) -> None:
+    with stop(3, signal.SIGTERM):
+        assert command(*line).code == 143
+    with stop(1, signal.SIGKILL):
+        assert in_child(lambda: command(*line)) == -signal.SIGKILL  # --resume was forgotten
+    aside = "runs/nin/state.abandoned.pth"
+    assert Path(aside).exists()
+    assert not Path("runs/nin/state.pth").exists()
+    assert command(*line, "--resume", aside).code == 0
+    assert taken() == whole
+
+
+def test_what_was_put_aside_is_said(line: tuple, command: Callable) -> None:
+    with stop(3, signal.SIGTERM):
+        assert command(*line).code == 143
+    done = command(*line)
+    assert (
+        done.err == "notice: runs/nin held an unfinished run; to go on with it: --resume runs/nin/state.abandoned.pth\n"
+    )
+    again = command(*line)
+    assert "unfinished" not in again.err, "the second one was complete"
+
+
+def test_a_run_folder_may_be_named(line: tuple, whole: tuple, command: Callable) -> None:
+    with stop(3, signal.SIGTERM):
+        assert command(*line).code == 143
+    assert command(*line, "--resume", "runs/nin").code == 0
+    assert taken() == whole
