@@ -30,9 +30,7 @@ def curves(rows: Rows) -> Figure | None:
     if not rows:
         return None
     titles = [title for title in FAMILIES if any(family(r["row"]) == title for r in rows)]
-    figure, axes = pyplot.subplots(
-        len(titles), 1, figsize=(9, 2.8 * len(titles)), layout="constrained", squeeze=False, sharey=True
-    )
+    figure, axes = pyplot.subplots(len(titles), 1, figsize=(9, 2.8 * len(titles)), layout="constrained", squeeze=False)
     for axis, title in zip(axes[:, 0], titles, strict=True):
         for row in (r for r in rows if family(r["row"]) == title):
             key = next(k for k in row["curve"][0] if k.endswith("_accuracy") and not k.startswith("train"))
