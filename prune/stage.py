@@ -60,6 +60,7 @@ def body(args: argparse.Namespace, grouped: bool = False) -> dict[str, Any]:
     import models
     from engine import profile
     from engine.experiment import SAVED, Experiment, find, makes
+    from engine.report import columns
     from prune.load import load
     from prune.plan import plan as make_plan
     from prune.sparsity import gammas, looks_sparse
@@ -107,11 +108,9 @@ def body(args: argparse.Namespace, grouped: bool = False) -> dict[str, Any]:
     }  # fmt: skip
     path = task.write(small, arch, {**more, **small.arch_args}, data,
                       task.metrics(after, data, pruning=accuracies), [*checkpoint["transforms"], stage])  # fmt: skip
-    lines = [f"{'gate':<14} {'before':>6} {'kept':>6}"]
-    lines += [
-        f"{name:<14} {was:>6} {now:>6}" for name, was, now in zip(plan.names, plan.before, plan.widths, strict=True)
-    ]
-    lines += [
+    gates = zip(plan.names, map(str, plan.before), map(str, plan.widths), strict=True)
+    lines = [
+        *columns([["gate", "before", "kept"], *map(list, gates)]),
         f"cfg before  {plan.cfg_before}",
         f"cfg after   {plan.cfg}",
         f"percent     requested {100 * args.percent:.2f} %, achieved {100 * plan.achieved:.2f} %",

@@ -29,15 +29,14 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     import models
+    from engine.report import columns
     from models.layers import functional as F
 
     torch.manual_seed(1)
     network = models.build("nin")
     weights = [m.weight for m in network.modules() if isinstance(m, torch.nn.Conv2d)][1:-1]  # the two ends stay float
-    rows, lines = (
-        {},
-        [f"{'quantizer':<10} {'whole, ms':>10} {'loop, ms':>10} {'ratio: median':>14} {'min':>7} {'max':>7}"],
-    )
+    rows: dict[str, dict[str, float]] = {}
+    table = [["quantizer", "whole, ms", "loop, ms", "ratio: median", "min", "max"]]
     for name, quantize in (("ternary", F.ternary_weight), ("binary", F.binary_weight)):
         _check_equal(weights, quantize)
         pairs = [
@@ -48,11 +47,9 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
             "whole_ms": 1000 * statistics.median(a for a, _ in pairs), "loop_ms": 1000 * statistics.median(b for _, b in pairs),
             "ratio": statistics.median(ratios), "ratio_min": ratios[0], "ratio_max": ratios[-1],
         }  # fmt: skip
-        r = rows[name]
-        lines.append(
-            f"{name:<10} {r['whole_ms']:>10.2f} {r['loop_ms']:>10.2f} {r['ratio']:>14.3f} {r['ratio_min']:>7.3f} {r['ratio_max']:>7.3f}"
-        )
+        table.append([name, *(f"{value:.{2 if what.endswith('ms') else 3}f}" for what, value in rows[name].items())])
     filters = sum(len(w) for w in weights)
+    lines = columns(table)
     lines.append(
         f"forward and backward over {filters:,} filters of nin, {torch.get_num_threads()} threads, {args.repeats} alternating pairs"
     )

@@ -46,6 +46,7 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
 
     import models
     from engine import profile
+    from engine.report import columns
     from quant.restore import load
 
     if args.sensitivity:
@@ -58,14 +59,17 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
         size = args.image_size or 32
     rows = profile.layers(model, size)
     params, macs, bits, outputs = (profile.total(rows, what) for what in ("params", "macs", "bits", "output_bytes"))
-    lines = [
-        f"{'layer':<18} {'kind':<16} {'output':>16} {'parameters':>12} {'MACs':>14} {'weight bits':>12} {'stored bits':>12}"
-    ]
-    lines += [
-        f"{r.name:<18} {r.kind:<16} {'x'.join(map(str, r.shape)):>16} {r.params:>12,} {r.macs:>14,} "
-        f"{r.weight_bits if r.macs else '':>12} {r.bits:>12,}"
-        for r in rows
-    ]
+    lines = columns(
+        [
+            ["layer", "kind", "output", "parameters", "MACs", "weight bits", "stored bits"],
+            *(
+                [r.name, r.kind, "x".join(map(str, r.shape)), f"{r.params:,}", f"{r.macs:,}",
+                 str(r.weight_bits) if r.macs else "", f"{r.bits:,}"]
+                for r in rows
+            ),
+        ],
+        left=2,
+    )  # fmt: skip
     memory = {
         "input": 3 * size * size * 4,
         "forward": outputs,
@@ -89,6 +93,7 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
 def _sensitivity(args: argparse.Namespace) -> dict[str, Any]:
     from engine import device, loop
     from engine.experiment import open_data
+    from engine.report import columns
     from prune.load import load
     from scripts.sensitivity import table
 
@@ -104,8 +109,9 @@ def _sensitivity(args: argparse.Namespace) -> dict[str, Any]:
         f"{data.judged} accuracy in % on {len(data.test):,} pictures of {data.info.label}; whole network {whole:.2f}"
     ]
     for rows in ([n for n in found if "8 bit" in found[n]], [n for n in found if "8 bit" not in found[n]]):
-        lines.append(f"{'layer':<16}" + "".join(f"{change:>10}" for change in found[rows[0]]))
-        lines += [f"{name:<16}" + "".join(f"{a:>10.2f}" for a in found[name].values()) for name in rows]
+        lines += columns(
+            [["layer", *found[rows[0]]], *([name, *(f"{a:.2f}" for a in found[name].values())] for name in rows)]
+        )
     return {"text": "\n".join(lines), "accuracy": whole, "judged_on": data.judged, "sensitivity": found}
 
 

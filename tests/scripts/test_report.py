@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from engine import checkpoint, report
-from engine.report import ResultRow
+from engine.report import ResultRow, columns
 from models import build
 from tests.conftest import NARROW, SMALL
 from tests.prune.test_commands import refused, snapshot
@@ -121,6 +121,14 @@ def test_formulas_and_the_units_of_the_original() -> None:
     assert "GFLOPs (MACs / 2^30)" in lines[0]
     assert len({len(line) for line in lines}) == 1
     assert "b\\|c" in lines[2]  # or the table would have one more column
+
+
+def test_columns_are_as_wide_as_their_widest_cell() -> None:
+    assert columns([["layer", "MACs"], ["a.name.longer.than.all.others.conv", "12,345,678,901"], ["b", ""]]) == [
+        "layer                                         MACs",
+        "a.name.longer.than.all.others.conv  12,345,678,901",
+        "b                                                 ",
+    ]
 
 
 def test_pictures_need_matplotlib_and_nothing_else_does(
