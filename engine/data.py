@@ -21,7 +21,8 @@ class DataInfo:
     """What a checkpoint and a table must say about the pictures a network was trained on.
 
     `name` is the value of --dataset, `label` what tables print; `mean` and `std` are per channel,
-    of pixels in [0, 1]; `pad` is the widest random shift, `flip` whether pictures are mirrored.
+    of pixels in [0, 1]; `pad` is the widest random shift, `flip` whether pictures are mirrored;
+    `names` are those of the classes, where folders tell them.
     """
 
     name: str
@@ -32,6 +33,7 @@ class DataInfo:
     std: Channels
     pad: int = 4
     flip: bool = True
+    names: tuple[str, ...] = ()
 
 
 class Split(Protocol):

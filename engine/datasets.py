@@ -250,10 +250,11 @@ def folder_parts(root: Path) -> tuple[list[tuple[Path, int]], list[tuple[Path, i
     return train, test, names
 
 
-def folder_info(root: Path, classes: int, size: int) -> DataInfo:
+def folder_info(root: Path, names: list[str], size: int) -> DataInfo:
     """DataInfo without statistics; the known JPEG copy of CIFAR-10 is labelled as what it is."""
     label = {"cifar10-jpeg": "CIFAR-10 (JPEG copy)"}.get(root.resolve().name, root.resolve().name)
-    return DataInfo("imagefolder", label, classes, size, (0.0,) * 3, (1.0,) * 3, pad=size // 8)
+    zero, one = (0.0,) * 3, (1.0,) * 3
+    return DataInfo("imagefolder", label, len(names), size, zero, one, pad=size // 8, names=tuple(names))
 
 
 def read_folder(root: Path, size: int) -> Read:
@@ -265,6 +266,6 @@ def read_folder(root: Path, size: int) -> Read:
         for place, (path, _) in enumerate(part):
             pictures[place] = read_picture(path, size)
         parts.append((torch.from_numpy(pictures), torch.tensor([number for _, number in part])))
-    info = folder_info(root, len(names), size)
+    info = folder_info(root, names, size)
     mean, std = statistics(parts[0][0])
     return parts[0], parts[1], replace(info, mean=mean, std=std)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,8 @@ class Experiment:
         config = loop.FitConfig(recipe, args.seed, precision, args.eval_batch_size, args.quiet)
         self._folder = folder = RunFolder(args.run_dir or Path("runs") / self.save.stem)
         try:
+            if folder.owns(self.save):
+                raise UserError(f"{self.save} is where the run keeps its own {self.save.name}", "name another --save")
             identity = self._identity(recipe, precision, data, stage or {})
             resume = self._resume(folder, identity)
             done = resume["epoch"] if resume else 0
@@ -125,6 +127,7 @@ class Experiment:
             "precision": precision,
             **{f"data_{k}": list(v) if isinstance(v, tuple) else v for k, v in asdict(data.info).items()},
             "device": self.device.type,
+            **({"threads": torch.get_num_threads()} if self.device.type == "cpu" else {}),  # they share out the sums
             "torch": str(torch.__version__),
             "val": self.args.val,
             "source_sha256": self.source_sha256,
@@ -220,6 +223,7 @@ def open_data(args: argparse.Namespace, where: torch.device, content: Checkpoint
             "name the data set that the network was made for with --dataset and --data",
             BAD_CHECKPOINT,
         )
+    _check_names(known.get("names", []), data.info.names, asked_for=args.dataset is not None)
     asked = getattr(args, "classes", None)
     if content and asked not in (None, content["arch_args"]["classes"]):
         raise UserError(f"--classes {asked}, but the file has {content['arch_args']['classes']}", "leave --classes out")
@@ -231,6 +235,17 @@ def open_data(args: argparse.Namespace, where: torch.device, content: Checkpoint
             BAD_CHECKPOINT if content else USAGE,
         )
     return data
+
+
+def _check_names(was: Sequence[str], now: Sequence[str], asked_for: bool) -> None:
+    """As many classes, but others: training on with them may be meant, where --dataset says so."""
+    if not was or not now or list(was) == list(now):
+        return
+    changed = next((old, new) for old, new in zip(was, now, strict=True) if old != new)
+    text = f"the file was made for other classes: {changed[0]}, here {changed[1]}"
+    if not asked_for:
+        raise UserError(text, "give --data DIR of the data set it was made for", BAD_CHECKPOINT)
+    print(f"warning: {text}", file=sys.stderr)
 
 
 def _has_folders(root: Path) -> bool:

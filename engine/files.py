@@ -74,12 +74,11 @@ def write_bytes(path: Path, content: bytes, previous: Path | None = None, remedy
         temporary = None
         _sync_folder(target.parent)
     except OSError as fault:
+        _discard(handle, temporary)  # before the free space is measured
+        handle = temporary = None
         raise _cannot_write(path, len(content), fault, remedy) from fault
     finally:  # also where the user is impatient
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
-        if handle is not None:
-            os.close(handle)
+        _discard(handle, temporary)
 
 
 def write_text(path: Path, text: str, remedy: str = SAVE) -> None:
@@ -115,6 +114,13 @@ def _temporary(path: Path) -> tuple[int, str]:
         if os.fstat(handle).st_nlink:
             return handle, name
         os.close(handle)  # swept before it was locked
+
+
+def _discard(handle: int | None, temporary: str | None) -> None:
+    if temporary:
+        Path(temporary).unlink(missing_ok=True)
+    if handle is not None:
+        os.close(handle)
 
 
 def _keep(path: Path, previous: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import os
 import sys
@@ -34,13 +35,19 @@ class RunFolder:
         UserError: exit 6 if it cannot be written, exit 7 if another run is in it.
     """
 
+    FILES = ("flags.json", "versions.json", "metrics.csv", "curve.png", "state.pth", "state.prev.pth", "result.json")
+
     def __init__(self, path: Path) -> None:
         self.path = path
         check_writable(path / "flags.json", REMEDY)
         path.mkdir(parents=True, exist_ok=True)
         self._lock = Lock(path)
-        for name in ("state.pth", "metrics.csv", "versions.json", "curve.png", "result.json"):
+        for name in self.FILES:
             sweep(path / name)
+
+    def owns(self, path: Path) -> bool:
+        """Whether `path` is one of the files that are kept here."""
+        return path.resolve() in [(self.path / name).resolve() for name in self.FILES]
 
     def close(self) -> None:
         """Let another run in."""
@@ -58,13 +65,15 @@ class RunFolder:
         """Before a run that starts afresh: nothing here is of the run before, so --resume cannot go on from that one.
 
         state.pth goes after state.prev.pth, which would stand in for it, and before result.json, which says it is complete.
-        That of a run that was not complete is put aside, and it is said where.
+        That of a run that was not complete is put aside, beside any put aside before, and it is said where.
 
         Raises:
             UserError: exit 6.
         """
         if self.state_path.exists() and not (self.path / "result.json").exists():
-            aside = self.path / "state.abandoned.pth"
+            later = (f"state.abandoned.{number}.pth" for number in itertools.count(2))
+            names = itertools.chain(["state.abandoned.pth"], later)
+            aside = next(path for path in map(self.path.joinpath, names) if not path.exists())
             with _changing(aside):
                 os.replace(self.state_path, aside)
             print(f"notice: {self.path} held an unfinished run; to go on with it: --resume {aside}", file=sys.stderr)

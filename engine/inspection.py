@@ -83,7 +83,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
         f"network     {found['arch']}, cfg {_flat(found['cfg'])}",
         f"arguments   {_flat(found['arch_args'])}",
         *(f"{'stages' if not n else '':<11} {n + 1}. {text}" for n, text in enumerate(found["stages"])),
-        f"data set    {data['label']} ({data['name']}): {data['classes']} classes, {data['image_size']} x "
+        f"data set    {data['label']} ({data['name']}): {data['classes']} classes{_names(data)}, {data['image_size']} x "
         f"{data['image_size']}, mean {_flat(data['mean'])}, std {_flat(data['std'])}",
         f"accuracy    {found['best_acc']:.2f} %, judged on {metrics.get('judged_on', 'unknown')}, "
         f"{metrics.get('pictures', 'unknown')} pictures",
@@ -91,6 +91,11 @@ def _lines(found: dict[str, Any]) -> list[str]:
         f"            seed {made.get('seed')}; {_flat(versions)}",
         f"parent      {parent}",
     ]
+
+
+def _names(data: dict[str, Any]) -> str:
+    names = data.get("names") or []
+    return f" ({', '.join(names[:10])}{', ...' if len(names) > 10 else ''})" if names else ""
 
 
 def _flat(value: Any) -> str:

@@ -188,7 +188,7 @@ def fit(
             right = (logits.detach().argmax(1) == labels).sum()
             value, hits = torch.stack((loss.detach().double(), right.double())).tolist()  # one wait for a GPU, not two
             if not math.isfinite(value):
-                raise _diverged(value, epoch, progress.schedule)
+                raise _diverged(value, progress)
             progress.optimizer.step()
             progress.schedule.step()
             if constrain:
@@ -199,7 +199,7 @@ def fit(
         between = partial(after_step, progress) if after_step else None
         judged = evaluate(model, data.test, config.eval_batch_size, between)
         if not math.isfinite(judged.loss):
-            raise _diverged(judged.loss, epoch, progress.schedule)
+            raise _diverged(judged.loss, progress)
         row = {
             "epoch": epoch + 1,
             "lr": progress.optimizer.param_groups[0]["lr"],
@@ -224,9 +224,12 @@ def _say(row: Row, epochs: int, judged: str, seconds: float) -> None:
     )
 
 
-def _diverged(value: float, epoch: int, schedule: Any) -> UserError:
+def _diverged(value: float, progress: Progress) -> UserError:
+    gradients = [p.grad[p.grad.isfinite()].abs() for p in progress.model.parameters() if p.grad is not None]
+    largest = max((g.max().item() for g in gradients if g.numel()), default=math.nan)
     return UserError(
-        f"the loss became {value} in epoch {epoch + 1} at lr {schedule.get_last_lr()[0]:.3g}",
-        "take a smaller --lr" + ("; the last whole epoch is kept in the run folder" if epoch else ""),
+        f"the loss became {value} in epoch {progress.epoch + 1}, step {min(progress.step + 1, progress.per_epoch)}, "
+        f"at lr {progress.schedule.get_last_lr()[0]:.3g}; largest finite gradient {largest:.3g}",
+        "start again with a smaller --lr",
         DIVERGED,
     )

@@ -36,6 +36,13 @@ def check_fields(path: Path, content: dict[str, Any]) -> None:
         raise bad(path, "its dataset is not described")
     if not all(_numbers(dataset.get(key), 3) for key in ("mean", "std")) or min(dataset["std"]) <= 0:
         raise bad(path, "its dataset has no mean and std of three channels")
+    names = dataset.get("names", [])  # of classes; older files have none
+    if (
+        not isinstance(names, list)
+        or not all(isinstance(name, str) for name in names)
+        or len(names) not in (0, dataset["classes"])
+    ):
+        raise bad(path, "its dataset does not name each of its classes")
     if not 1 <= dataset["image_size"] <= 1024:
         raise bad(path, f"its image size {dataset['image_size']} is out of range")
     if not isinstance(arguments, dict) or type(arguments.get("classes")) is not int:

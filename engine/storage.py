@@ -21,6 +21,7 @@ from engine.files import write_bytes
 
 MAX_MEMBERS = 10_000
 MAX_DEPTH, MAX_VALUES, MAX_BITS = 64, 1_000_000, 1024
+_AGAIN = "copy or make the file again"
 _RESAVE = "make the file again, or save a plain state_dict: torch.save(model.state_dict(), PATH)"
 _PLAINLY = "in the program that wrote it: torch.save(model.state_dict(), PATH), with plain Python numbers beside it"
 
@@ -103,7 +104,7 @@ def _check_zip(path: Path, content: bytes) -> Checked:
             if len(members) > MAX_MEMBERS or len(set(names)) != len(names):
                 raise bad(path, "a zip archive with too many or doubled members")
             if any(member.external_attr & 0x10 or member.is_dir() for member in members):
-                raise bad(path, "damaged: a member of it claims to be a folder")
+                raise bad(path, "damaged: a member of it claims to be a folder", _AGAIN)
             if any(member.compress_type != zipfile.ZIP_STORED for member in members):
                 raise bad(path, "a compressed zip archive; torch stores its members as they are")
             if any(".." in name.split("/") or name.startswith("/") for name in names):
@@ -116,12 +117,12 @@ def _check_zip(path: Path, content: bytes) -> Checked:
                 filled += bool(stored)
                 if found.CRC != member.CRC:
                     if member.CRC:
-                        raise bad(path, f"damaged: {member.filename} does not match its checksum")
+                        raise bad(path, f"damaged: {member.filename} does not match its checksum", _AGAIN)
                     unchecked.append(member.filename)
                 if name.endswith(".pkl"):
                     inside.append((bytes(stored), 1))
             if unchecked and len(unchecked) < filled:
-                raise bad(path, f"damaged: {unchecked[0]} has no checksum")
+                raise bad(path, f"damaged: {unchecked[0]} has no checksum", _AGAIN)
     except (
         zipfile.BadZipFile,
         EOFError,
@@ -131,7 +132,7 @@ def _check_zip(path: Path, content: bytes) -> Checked:
         RuntimeError,
         struct.error,
     ) as fault:
-        raise bad(path, f"damaged ({fault})", "copy or make the file again") from fault
+        raise bad(path, f"damaged ({fault})", _AGAIN) from fault
     copied.seek(0)
     return copied, not unchecked, inside
 
@@ -149,7 +150,7 @@ def _stored(content: bytes, member: zipfile.ZipInfo) -> memoryview:
 def _check_legacy(path: Path, content: bytes) -> Checked:
     """A file of torch before 1.6 (five pickles and bare numbers), or something that is no checkpoint at all."""
     if not content:
-        raise bad(path, "an empty file", "copy or make the file again")
+        raise bad(path, "an empty file", _AGAIN)
     if content.startswith(b"version https://git-lfs"):
         raise bad(path, "a git-LFS pointer, not the file itself", "run git lfs pull")
     if content.lstrip()[:1] == b"<":

@@ -90,7 +90,7 @@ def load(root: Path, device: torch.device, size: int, val: int, workers: int) ->
         check_val(val, len(train))
         test, train = ([train[i] for i in part.tolist()] for part in reversed(held_out(len(train), val)))
         judged = "val"
-    info = replace(folder_info(root, len(names), size), mean=mean, std=std)
+    info = replace(folder_info(root, names, size), mean=mean, std=std)
     return Data(
         info,
         StreamSplit(train, info, device, workers),

@@ -93,7 +93,8 @@ def body(args: argparse.Namespace, grouped: bool = False) -> dict[str, Any]:
         exact = [task.judge(network.double(), data).logits for network in (silenced, copy.deepcopy(small))]
         if moved := _surely_moved(*exact):
             raise AssertionError(f"surgery changed {moved} answers that rounding cannot explain")
-    reestimate_bn(small, data.train, args.train_batch_size, args.seed, args.bn_batches)
+    if plan.cfg != plan.cfg_before:  # nothing dropped: nothing to mend
+        reestimate_bn(small, data.train, args.train_batch_size, args.seed, args.bn_batches)
     after = task.judge(small, data)
 
     costs = [profile.layers(network, size) for network in (model, small)]

@@ -33,12 +33,12 @@ def parser() -> flags.Parser:
 
 
 def body(args: argparse.Namespace) -> dict[str, Any]:
+    if args.new.resolve() == args.old.resolve() and not args.overwrite:
+        raise UserError(f"{args.new} is both input and output", "name another NEW, or add --overwrite")
     from engine import checkpoint
     from engine.files import check_writable
     from quant.restore import restore
 
-    if args.new.resolve() == args.old.resolve() and not args.overwrite:
-        raise UserError(f"{args.new} is both input and output", "name another NEW, or add --overwrite")
     check_writable(args.new)
     content = checkpoint.load(args.old)
     if "format" in content:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
-from tests.conftest import NARROW, SMALL
+from engine import checkpoint
+from tests.conftest import NARROW, SMALL, assert_refused
 
 FLAGS = ("--cfg", NARROW, *SMALL)
 
@@ -42,6 +45,31 @@ def test_paths_that_are_no_files(command) -> None:
         assert (done.code, done.err.count("\n")) == (code, 2), done.err
     done = command("prune.normal_regular", "--model", "x" * 300)
     assert (done.code, done.err.count("\n")) == (3, 2)
+
+
+@pytest.mark.parametrize("name", ["state.pth", "state.prev.pth", "metrics.csv"])
+def test_what_the_run_keeps_for_itself_is_not_replaced(name: str, command) -> None:
+    done = command("prune.train", *FLAGS, "--run_dir", "here", "--save", f"here/{name}")
+    assert_refused(done, 2, f"here/{name} is where the run keeps its own")
+    assert os.listdir("here") == []
+
+
+def test_other_classes_than_those_of_the_file(command) -> None:
+    """As many, and the same pictures: only the names of the folders tell."""
+    for names in (("ant", "bee"), ("ant", "wasp")):
+        for part, name in itertools.product(("train", "test"), names):
+            place = Path(names[1], part, name)
+            place.mkdir(parents=True)
+            for number in range(4):
+                Image.new("RGB", (8, 8), (number * 60, 0, 0)).save(place / f"{number}.png")
+    folder = ("--dataset", "imagefolder", *SMALL[2:], "--data")
+    assert command("prune.train", "--cfg", NARROW, *folder, "bee").code == 0
+    assert checkpoint.load(Path("models_save/nin.pth"))["dataset"]["names"] == ["ant", "bee"]
+    assert command("prune.train", "--evaluate", "--data", "bee").code == 0
+    done = command("prune.train", "--evaluate", "--data", "wasp")
+    assert_refused(done, 3, "the file was made for other classes: bee, here wasp")
+    done = command("prune.train", "--refine", "models_save/nin.pth", *folder, "wasp")  # said to be meant
+    assert (done.code, done.err.splitlines()[0]) == (0, "warning: the file was made for other classes: bee, here wasp")
 
 
 def test_a_link_stays_a_link(command) -> None:

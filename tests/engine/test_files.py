@@ -5,7 +5,9 @@ from __future__ import annotations
 import fcntl
 import os
 import resource
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -33,8 +35,12 @@ def test_a_write_that_fails_leaves_the_old_file(call: str, tmp_path: Path, monke
     def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
+    def usage(folder: Path) -> SimpleNamespace:
+        return SimpleNamespace(free=1000 - len(os.listdir(folder)))  # what our own file took is free again
+
     monkeypatch.setattr(os, call, fail)
-    with pytest.raises(UserError, match="disk full") as fault:
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    with pytest.raises(UserError, match=r"disk full: .* needs 3 bytes, 999 are free") as fault:
         files.write_bytes(path, b"new")
     monkeypatch.undo()
     assert fault.value.code == CANNOT_WRITE

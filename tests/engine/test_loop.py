@@ -208,7 +208,7 @@ def test_slimming_adds_s_times_the_sign_of_gamma() -> None:
 def test_a_loss_that_is_not_finite_stops_before_the_step(value: float) -> None:
     model = network()
     before = {k: v.clone() for k, v in model.named_parameters()}
-    with pytest.raises(UserError, match=r"in epoch 1 at lr 0\.05") as fault:
+    with pytest.raises(UserError, match=r"in epoch 1, step 1, at lr 0\.05; largest finite") as fault:
         fit(model, pictures(), config(replace(RECIPE, schedule="steps")), penalty=lambda m: torch.tensor(value))
     assert fault.value.code == DIVERGED
     assert same(before, dict(model.named_parameters()))

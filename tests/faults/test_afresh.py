@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine import storage
 from tests.conftest import assert_refused
 from tests.faults.children import in_child
 from tests.faults.conftest import taken
@@ -57,6 +58,28 @@ def test_an_unfinished_run_is_put_aside_and_can_be_gone_on_with(line: tuple, who
     assert not Path("runs/nin/state.pth").exists()
     assert command(*line, "--resume", aside).code == 0
     assert taken() == whole
+
+
+def test_nothing_put_aside_is_lost(line: tuple, whole: tuple, command: Callable) -> None:
+    """The long run is the one put aside first."""
+    for batch in (9, 1):
+        with stop(batch, signal.SIGTERM):
+            assert command(*line).code == 143
+    assert "--resume runs/nin/state.abandoned.2.pth" in command(*line).err
+    assert storage.load(Path("runs/nin/state.abandoned.pth"))[0]["epoch"] == 1
+    assert storage.load(Path("runs/nin/state.abandoned.2.pth"))[0]["epoch"] == 0
+    assert command(*line, "--resume", "runs/nin/state.abandoned.pth").code == 0
+    assert taken() == whole
+
+
+def test_another_number_of_threads_is_refused_by_name(line: tuple, command: Callable) -> None:
+    mine = torch.get_num_threads()
+    assert command(*line).code == 0
+    before = snapshot()
+    done = command(*line, "--resume", "--threads", mine + 1)
+    torch.set_num_threads(mine)
+    assert_refused(done, 2, f"belongs to a run with other settings: threads {mine} -> {mine + 1}")
+    assert snapshot() == before
 
 
 def test_what_was_put_aside_is_said(line: tuple, command: Callable) -> None:

@@ -136,6 +136,13 @@ def test_sparse_training_pushes_the_scales_down(saved: Path) -> None:
     assert read(PREPRUNE)["transforms"] == [{"stage": "train", "s": 0.01, "epochs": 1}]
 
 
+def test_nothing_to_drop_changes_nothing(saved: Path, command: Command) -> None:
+    done = command("prune.normal_regular", "--percent", 0)
+    was, now = read(PREPRUNE), read(done.path)
+    assert (now["cfg"], now["best_acc"]) == (was["cfg"], was["best_acc"])
+    assert all(torch.equal(now["state_dict"][key], value) for key, value in was["state_dict"].items())
+
+
 def test_pruning_prints_and_writes_what_a_count_by_hand_gives(saved: Path, command: Command) -> None:
     source = read(PREPRUNE)
     scales = {name: bn.weight.detach().abs() for name, bn in gates(models.restore(source))}
