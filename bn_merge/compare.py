@@ -42,8 +42,9 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
     if args.cfg:
         raise UserError("--cfg: the files have their own", "leave --cfg out")
     from bn_merge.merge import merge
-    from engine import device, loop
-    from engine.experiment import SAVED, find, makes, open_data
+    from engine import device
+    from engine.experiment import SAVED, find, judged, makes
+    from engine.matching import open_data
     from quant.restore import load
 
     prefix = (args.arch or args.default_arch).rpartition(":")[2]
@@ -59,7 +60,8 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
         merged = merge(model)
     where = device.choose(args.device)
     data = open_data(args, where, content)
-    before, after = (loop.evaluate(m.to(where), data.test, args.eval_batch_size) for m in (model, merged))
+    before = judged(args, model.to(where), data, "unmerged")
+    after = judged(args, merged.to(where), data, "merged")
     gap = (before.logits - after.logits).abs().max().item()
     differ = (before.logits.argmax(1) != after.logits.argmax(1)).nonzero().flatten()
     top = before.logits.topk(2, 1).values

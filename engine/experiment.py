@@ -5,21 +5,23 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from tqdm import tqdm
 
-from engine import checkpoint, datasets, device, loop, signals
+from engine import checkpoint, device, loop, signals, terminal
 from engine.checkpoint import Checkpoint, Origin
 from engine.data import Data
-from engine.errors import BAD_CHECKPOINT, USAGE, UserError
+from engine.errors import BAD_CHECKPOINT, UserError
 from engine.files import check_writable
 from engine.flags import without
 from engine.folder import RunFolder
+from engine.matching import open_data
 from engine.recipe import Recipe
 
 SAVED = Path("models_save")
@@ -50,7 +52,7 @@ class Experiment:
         torch.manual_seed(args.seed)
 
     def data(self, parent: Checkpoint | None = None) -> Data:
-        """The data set of the flags, else that of the input file; see open_data."""
+        """The data set of the flags, else that of the input file; see matching.open_data."""
         return open_data(self.args, self.device, parent)
 
     def classes(self, data: Data) -> int:
@@ -90,7 +92,7 @@ class Experiment:
                 print(f"already complete: {self.save}", file=sys.stderr)
                 return loop.fit(model, data, config, resume=resume), recipe  # no step is left
             if resume is None:
-                folder.forget()
+                folder.forget(self.save)
             flags = {k: v for k, v in vars(args).items() if k not in ("command", "default_arch")}
             flags = {k: str(v) if isinstance(v, Path) else v for k, v in flags.items()}
             folder.describe(flags, config, resume["rows"] if resume else [])
@@ -157,8 +159,9 @@ class Experiment:
             file=sys.stderr,
         )
 
-    def judge(self, model: nn.Module, data: Data) -> loop.Judgement:
-        return loop.evaluate(model.to(self.device), data.test, self.args.eval_batch_size)
+    def judge(self, model: nn.Module, data: Data, what: str = "") -> loop.Judgement:
+        """Accuracy of a network; `what` is said while it is measured."""
+        return judged(self.args, model.to(self.device), data, what)
 
     def metrics(self, judged: loop.Judgement, data: Data, **more: Any) -> dict[str, Any]:
         """The entry of a checkpoint that says how good exactly these weights are, and on what."""
@@ -179,6 +182,8 @@ class Experiment:
             if self._complete:
                 return self.save
             command = without(self.args.command, "--resume")  # the one whose result a resumed run gives
+            if self.args.val and "epochs" in transforms[-1]:  # what --val may hold out of later stages
+                transforms = [*transforms[:-1], {**transforms[-1], "val": self.args.val}]
             origin = Origin(command, self.args.seed, self.source, self.source_sha256)
             checkpoint.save(
                 self.save,
@@ -189,73 +194,6 @@ class Experiment:
         return self.save
 
 
-def open_data(args: argparse.Namespace, where: torch.device, content: Checkpoint | None = None) -> Data:
-    """The data set of the flags, else that of a checkpoint, else `auto`.
-
-    Args:
-        content: the checkpoint whose network will see the pictures.
-
-    Raises:
-        UserError: exit 3 if that network has too few classes, exit 2 if --classes says too few.
-    """
-    known = (content or {}).get("dataset", {})
-    if known.get("name") == "unknown":  # a file of the original's
-        known = {}
-    name = args.dataset or known.get("name", "auto")
-    if name == "auto" and _has_folders(args.data):
-        print(
-            f"notice: {args.data} holds train/ and test/ folders; to take their pictures, add --dataset imagefolder",
-            file=sys.stderr,
-        )
-    data = datasets.load(
-        name,
-        args.data,
-        where,
-        args.image_size or (known.get("image_size") if args.dataset in (None, known.get("name")) else None),
-        args.val,
-        args.num_workers,
-    )
-    if known.get("name") == data.info.name:
-        data = data.normalised(known["mean"], known["std"])
-    if known and known["classes"] != data.info.classes:
-        raise UserError(
-            f"{data.info.label} has {data.info.classes} classes, the file was made for {known['classes']}",
-            "name the data set that the network was made for with --dataset and --data",
-            BAD_CHECKPOINT,
-        )
-    _check_names(known.get("names", []), data.info.names, asked_for=args.dataset is not None)
-    asked = getattr(args, "classes", None)
-    if content and asked not in (None, content["arch_args"]["classes"]):
-        raise UserError(f"--classes {asked}, but the file has {content['arch_args']['classes']}", "leave --classes out")
-    classes = content["arch_args"]["classes"] if content else asked or data.info.classes
-    if classes < data.info.classes:
-        raise UserError(
-            f"{data.info.label} has {data.info.classes} classes, the network {classes}",
-            "name the data set that the network was made for with --dataset and --data",
-            BAD_CHECKPOINT if content else USAGE,
-        )
-    return data
-
-
-def _check_names(was: Sequence[str], now: Sequence[str], asked_for: bool) -> None:
-    """As many classes, but others: training on with them may be meant, where --dataset says so."""
-    if not was or not now or list(was) == list(now):
-        return
-    changed = next((old, new) for old, new in zip(was, now, strict=True) if old != new)
-    text = f"the file was made for other classes: {changed[0]}, here {changed[1]}"
-    if not asked_for:
-        raise UserError(text, "give --data DIR of the data set it was made for", BAD_CHECKPOINT)
-    print(f"warning: {text}", file=sys.stderr)
-
-
-def _has_folders(root: Path) -> bool:
-    """Whether it looks like a folder of the user's pictures: train/<class>/ and test/<class>/."""
-    try:
-        return all(any(p.is_dir() for p in (root / part).iterdir()) for part in ("train", "test"))
-    except OSError:
-        return False
-
-
 def judge_file(args: argparse.Namespace, path: Path, model: nn.Module, content: Checkpoint) -> dict[str, Any]:
     """--evaluate: the accuracy of a file's network, nothing trained and nothing written."""
     where = device.choose(args.device)
@@ -263,9 +201,19 @@ def judge_file(args: argparse.Namespace, path: Path, model: nn.Module, content: 
     known, size = content["dataset"]["image_size"], data.info.image_size
     if known != size:
         print(f"notice: judged on pictures of {size}x{size}, the file is for {known}x{known}", file=sys.stderr)
-    judged = loop.evaluate(model.to(where), data.test, args.eval_batch_size)
-    text = f"{data.judged} accuracy {judged.accuracy:.2f} % on {data.info.label} ({len(data.test):,} pictures)"
-    return {"text": text, "path": path, "accuracy": judged.accuracy, "loss": judged.loss}
+    found = judged(args, model.to(where), data, "the file")
+    text = f"{data.judged} accuracy {found.accuracy:.2f} % on {data.info.label} ({len(data.test):,} pictures)"
+    return {"text": text, "path": path, "accuracy": found.accuracy, "loss": found.loss}
+
+
+def judged(args: argparse.Namespace, model: nn.Module, data: Data, what: str = "") -> loop.Judgement:
+    """Accuracy of a network where it is; `what`, if anything, is said while it is measured: on a CPU it takes a while."""
+    said = bool(what) and not getattr(args, "quiet", False)
+    if said and not terminal.moves():
+        print(f"judging {what}", file=sys.stderr)
+    with tqdm(total=len(data.test), desc=f"judging {what}", leave=False, file=sys.stderr,
+              disable=not said or not terminal.moves()) as bar:  # fmt: skip
+        return loop.evaluate(model, data.test, args.eval_batch_size, lambda: bar.update(args.eval_batch_size))
 
 
 def makes(command: str, arch: str | None) -> str:

@@ -61,15 +61,23 @@ class RunFolder:
     def previous_path(self) -> Path:
         return self.path / "state.prev.pth"
 
-    def forget(self) -> None:
+    def forget(self, save: Path) -> None:
         """Before a run that starts afresh: nothing here is of the run before, so --resume cannot go on from that one.
 
         state.pth goes after state.prev.pth, which would stand in for it, and before result.json, which says it is complete.
         That of a run that was not complete is put aside, beside any put aside before, and it is said where.
 
+        Args:
+            save: the file that will come out.
+
         Raises:
             UserError: exit 6.
         """
+        if (other := self._result().get("path")) not in (None, str(save)):
+            print(
+                f"notice: {self.path} was of {other}; its metrics and state make room for those of {save} (--run_dir DIR keeps both)",
+                file=sys.stderr,
+            )
         if self.state_path.exists() and not (self.path / "result.json").exists():
             later = (f"state.abandoned.{number}.pth" for number in itertools.count(2))
             names = itertools.chain(["state.abandoned.pth"], later)
@@ -111,12 +119,18 @@ class RunFolder:
         """The very last: which file came out."""
         write_json(self.path / "result.json", {"path": str(path), "sha256": checkpoint.sha256(path)}, REMEDY)
 
+    def _result(self) -> dict[str, Any]:
+        try:
+            recorded = json.loads((self.path / "result.json").read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return recorded if isinstance(recorded, dict) else {}
+
     def has_result(self, path: Path) -> bool:
         """Whether `path` is still the file that came out of this run."""
         try:
-            recorded = json.loads((self.path / "result.json").read_bytes())
-            return recorded["sha256"] == checkpoint.sha256(path)
-        except (OSError, ValueError, KeyError, TypeError):
+            return self._result().get("sha256") == checkpoint.sha256(path)
+        except OSError:
             return False
 
     def state(self, path: Path, identity: dict[str, Any]) -> dict[str, Any]:
@@ -158,6 +172,7 @@ class RunFolder:
                 if key.endswith(what):
                     axis.plot(epochs, [row[key] for row in rows], marker=".", label=key.removesuffix(f"_{what}"))
             axis.set(xlabel="epoch", ylabel=f"{what} ({unit})")
+            axis.xaxis.get_major_locator().set_params(integer=True)
             axis.grid(alpha=0.3)
             axis.legend()
         buffer = io.BytesIO()

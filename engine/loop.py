@@ -74,28 +74,35 @@ class Progress:
 
     Attributes:
         epoch, step: whole epochs, and steps of the one under way.
-        loss, right, seen: sums over those steps: of the loss of each picture, of right answers, of pictures.
+        loss, penalty, right, seen: sums over those steps: of the cross-entropy of each picture, of what the penalty
+            added to it, of right answers, of pictures.
         rows: the metrics of whole epochs.
     """
 
-    COUNTS = ("epoch", "step", "loss", "right", "seen")
+    COUNTS = ("epoch", "step", "loss", "penalty", "right", "seen")
 
     def __init__(self, model: nn.Module, config: FitConfig, per_epoch: int) -> None:
         self.model, self.rows, self.per_epoch = model, list[Row](), per_epoch
-        self.epoch, self.step, self.loss, self.right, self.seen = 0, 0, 0.0, 0, 0
+        self.epoch = 0
+        self._start_epoch()
         self.optimizer, self.schedule = config.recipe.start(model, config.recipe.epochs * per_epoch)
 
-    def count(self, loss: float, right: int, seen: int) -> None:
+    def _start_epoch(self) -> None:
+        self.step, self.loss, self.penalty, self.right, self.seen = 0, 0.0, 0.0, 0, 0
+
+    def count(self, loss: float, penalty: float, right: int, seen: int) -> None:
         """One step more."""
         self.step += 1
         self.loss += loss
+        self.penalty += penalty
         self.right += right
         self.seen += seen
 
     def close_epoch(self, row: Row) -> None:
         """One epoch more."""
         self.rows.append(row)
-        self.epoch, self.step, self.loss, self.right, self.seen = self.epoch + 1, 0, 0.0, 0, 0
+        self.epoch += 1
+        self._start_epoch()
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -181,19 +188,19 @@ def fit(
             with devices.autocast(config.precision, device):
                 logits = model(images)
             loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
-            if penalty:
-                loss = loss + penalty(model)
+            added = penalty(model) if penalty else loss.new_zeros(())
             progress.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            (loss + added).backward()
             right = (logits.detach().argmax(1) == labels).sum()
-            value, hits = torch.stack((loss.detach().double(), right.double())).tolist()  # one wait for a GPU, not two
-            if not math.isfinite(value):
-                raise _diverged(value, progress)
+            shown = torch.stack([value.detach().double() for value in (loss, added, right)])
+            value, extra, hits = shown.tolist()  # one wait for a GPU, not three
+            if not math.isfinite(value + extra):
+                raise _diverged(value + extra, progress)
             progress.optimizer.step()
             progress.schedule.step()
             if constrain:
                 constrain(model)
-            progress.count(value * len(labels), int(hits), len(labels))
+            progress.count(value * len(labels), extra * len(labels), int(hits), len(labels))
             if after_step:
                 after_step(progress)
         between = partial(after_step, progress) if after_step else None
@@ -204,6 +211,7 @@ def fit(
             "epoch": epoch + 1,
             "lr": progress.optimizer.param_groups[0]["lr"],
             "train_loss": progress.loss / progress.seen,
+            **({"train_penalty": progress.penalty / progress.seen} if penalty else {}),
             "train_accuracy": 100 * progress.right / progress.seen,
             f"{data.judged}_loss": judged.loss,
             f"{data.judged}_accuracy": judged.accuracy,
@@ -217,8 +225,9 @@ def fit(
 
 
 def _say(row: Row, epochs: int, judged: str, seconds: float) -> None:
+    penalty = f"penalty {row['train_penalty']:.4f}  " if "train_penalty" in row else ""
     tqdm.write(
-        f"epoch {row['epoch']:>3}/{epochs}  loss {row['train_loss']:.4f}  "
+        f"epoch {row['epoch']:>3}/{epochs}  loss {row['train_loss']:.4f}  {penalty}"
         f"train {row['train_accuracy']:6.2f} %  {judged} {row[f'{judged}_accuracy']:6.2f} %  {seconds:.1f} s",
         file=sys.stderr,
     )

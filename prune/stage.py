@@ -85,17 +85,17 @@ def body(args: argparse.Namespace, grouped: bool = False) -> dict[str, Any]:
 
     size = data.info.image_size
     small = sliced(model, plan, lambda cfg: models.build(arch, cfg, **more))
-    before = task.judge(model, data)
+    before = task.judge(model, data, "before pruning")
     silenced = masked(model, plan)
-    silent = task.judge(silenced, data)
-    cut = task.judge(small, data)
+    silent = task.judge(silenced, data, "masked")
+    cut = task.judge(small, data, "sliced")
     if _surely_moved(silent.logits, cut.logits):  # fp32 sums in another order, or a fault: float64 can tell
         exact = [task.judge(network.double(), data).logits for network in (silenced, copy.deepcopy(small))]
         if moved := _surely_moved(*exact):
             raise AssertionError(f"surgery changed {moved} answers that rounding cannot explain")
     if plan.cfg != plan.cfg_before:  # nothing dropped: nothing to mend
         reestimate_bn(small, data.train, args.train_batch_size, args.seed, args.bn_batches)
-    after = task.judge(small, data)
+    after = task.judge(small, data, "with BN re-estimated")
 
     costs = [profile.layers(network, size) for network in (model, small)]
     macs, params = ([profile.total(c, what) for c in costs] for what in ("macs", "params"))

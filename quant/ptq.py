@@ -72,9 +72,9 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
     data = task.data(content)
     spec = affine(args.Wbits, args.Abits, args.q_type, True, args.per_channel).at_ends(*model.ends)
     quantized = prepare(model, replace(spec, bn_momentum=None)).to(task.device)
-    before = task.judge(model, data)
+    before = task.judge(model, data, "before")
     calibrate(quantized, data.train, args.calibrate, args.calibration_pictures, args.seed)
-    after = task.judge(quantized, data)
+    after = task.judge(quantized, data, "after")
     stage = {
         "stage": "quantize", "spec": spec.to_dict(),
         "calibrate": args.calibrate, "pictures": min(args.calibration_pictures, len(data.train)),

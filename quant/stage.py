@@ -7,12 +7,16 @@ import shlex
 import sys
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from engine import argtypes, flags
 from engine.errors import UserError
 from quant.recipes import for_spec
 from quant.spec import QuantSpec
+
+SPELT = ("--Wbits", "--Abits", "--W", "--A", "--q_type", "--bn_fold", "--quantizer")
+"""Flags that say which quantizers: not needed, or to be checked, where a file is only judged."""
 
 
 def add_common(p: flags.Parser, **specs: QuantSpec) -> None:
@@ -40,11 +44,10 @@ def body(args: argparse.Namespace, spec: QuantSpec) -> dict[str, Any]:
         raise UserError("--cfg contradicts --refine: the file has its own", "leave --cfg out")
     import models
     from engine.errors import about
-    from engine.experiment import SAVED, Experiment, find, judge_file, makes
+    from engine.experiment import SAVED, Experiment, find, makes
     from models import legacy
     from quant import recipes
     from quant.prepare import clip_latent, freeze_late, prepare, reads_sums
-    from quant.restore import load
 
     prefix = (args.arch or args.default_arch).rpartition(":")[2]
     source = content = None
@@ -55,7 +58,7 @@ def body(args: argparse.Namespace, spec: QuantSpec) -> dict[str, Any]:
     default = SAVED / f"{prefix}_{spec.name}.pth"
     if args.evaluate is not None:
         path = find(args.evaluate, args.save or default, shlex.join(flags.without(args.command[2:], "--evaluate")))
-        return judge_file(args, path, *load(path, args.arch))
+        return _evaluate(args, path, spec)
 
     if content is None:
         models.size(args.arch or args.default_arch, args.cfg)  # one that does not fit is found before pictures are read
@@ -99,6 +102,20 @@ def body(args: argparse.Namespace, spec: QuantSpec) -> dict[str, Any]:
         f"({len(data.test):,} pictures)"
     )
     return {"text": text, "path": path, "spec": spec.to_dict(), "accuracy": judged.accuracy, "epochs": rows}
+
+
+def _evaluate(args: argparse.Namespace, path: Path, spec: QuantSpec) -> dict[str, Any]:
+    """Judge a file as what it is; flags that say otherwise are refused."""
+    from engine.experiment import judge_file
+    from quant.restore import load
+
+    model, content = load(path, args.arch)
+    specs = [t["spec"] for t in content["transforms"] if t["stage"] == "quantize"]
+    made = QuantSpec.from_dict(specs[-1]).name if specs else "float"
+    if made != spec.name and (args.evaluate is True or any(word.partition("=")[0] in SPELT for word in args.command)):
+        raise UserError(f"{path} is {made}, the flags say {spec.name}", "leave the flags of quantization out")
+    found = judge_file(args, path, model, content)
+    return {**found, "text": f"{made}: {found['text']}"}
 
 
 def _say_fresh(args: argparse.Namespace) -> None:

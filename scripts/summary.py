@@ -91,8 +91,10 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _sensitivity(args: argparse.Namespace) -> dict[str, Any]:
-    from engine import device, loop
-    from engine.experiment import open_data
+    from tqdm import tqdm
+
+    from engine import device, loop, terminal
+    from engine.matching import open_data
     from engine.report import columns
     from prune.load import load
     from scripts.sensitivity import table
@@ -103,7 +105,8 @@ def _sensitivity(args: argparse.Namespace) -> dict[str, Any]:
     model.to(where)
     whole = loop.evaluate(model, data.test, args.eval_batch_size).accuracy
     found: dict[str, dict[str, float]] = {}
-    for layer, change, accuracy in table(model, data, args.eval_batch_size):
+    steps = tqdm(table(model, data, args.eval_batch_size), "judging", leave=False, disable=not terminal.moves())
+    for layer, change, accuracy in steps:
         found.setdefault(layer, {})[change] = accuracy
     lines = [
         f"{data.judged} accuracy in % on {len(data.test):,} pictures of {data.info.label}; whole network {whole:.2f}"

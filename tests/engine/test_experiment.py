@@ -47,6 +47,27 @@ def test_paths_that_are_no_files(command) -> None:
     assert (done.code, done.err.count("\n")) == (3, 2)
 
 
+def test_pictures_that_were_trained_on_are_not_held_out(command) -> None:
+    """A smaller --val holds out part of what a larger one does."""
+    assert command("prune.train", *FLAGS, "--save", "all.pth").code == 0
+    assert command("prune.train", *FLAGS, "--save", "most.pth", "--val", 400).code == 0
+    assert checkpoint.load(Path("most.pth"))["transforms"] == [{"stage": "train", "epochs": 1, "val": 400}]
+    assert_refused(
+        command("prune.train", "--evaluate", "all.pth", "--val", 1), 2, "was trained on pictures that this holds out"
+    )
+    assert_refused(command("prune.normal_regular", "--model", "most.pth", "--val", 401), 2, "--val 401")
+    for val in (0, 399, 400):
+        done = command("prune.train", "--evaluate", "most.pth", "--val", val)
+        assert f"({val or 360} pictures)" in done.out, done.err
+
+
+def test_two_files_of_one_name_share_a_folder_and_it_is_said(command) -> None:
+    notice = "notice: runs/n was of one/n.pth; its metrics and state make room for those of two/n.pth"
+    for folder in ("one", "two"):
+        done = command("prune.train", *FLAGS, "--save", f"{folder}/n.pth")
+        assert (done.code, notice in done.err) == (0, folder == "two")
+
+
 @pytest.mark.parametrize("name", ["state.pth", "state.prev.pth", "metrics.csv"])
 def test_what_the_run_keeps_for_itself_is_not_replaced(name: str, command) -> None:
     done = command("prune.train", *FLAGS, "--run_dir", "here", "--save", f"here/{name}")
@@ -83,12 +104,12 @@ def test_a_link_stays_a_link(command) -> None:
 def test_pictures_are_normalised_as_those_the_network_was_trained_on() -> None:
     from types import SimpleNamespace
 
-    from engine.experiment import open_data
+    from engine.matching import open_data
 
     args = SimpleNamespace(dataset="digits", data=Path("data"), image_size=8, val=0, num_workers=0)
     plain = open_data(args, torch.device("cpu"))
     stored = {"name": "digits", "classes": 10, "image_size": 8, "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 2.0]}
-    data = open_data(args, torch.device("cpu"), {"dataset": stored, "arch_args": {"classes": 10}})
+    data = open_data(args, torch.device("cpu"), {"dataset": stored, "arch_args": {"classes": 10}, "transforms": []})
     assert (data.info.mean, data.info.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 2.0))
     for ours, theirs in ((data.train, plain.train), (data.test, plain.test)):
         (picture, _), (other, _) = next(ours.batches(2)), next(theirs.batches(2))

@@ -20,7 +20,7 @@ from engine.loop import FitConfig
 from engine.recipe import SEED
 
 IDENTITY = {"epochs": 3, "lr": 0.1, "steps": [80, 130], "stage": "train", "source_sha256": None}
-STATE = {"epoch": 1, "step": 0, "loss": 0.0, "right": 0, "seen": 0, "rows": [{"epoch": 1}], "model": {}, "optimizer": {},
+STATE = {"epoch": 1, "step": 0, "loss": 0.0, "penalty": 0.0, "right": 0, "seen": 0, "rows": [{"epoch": 1}], "model": {}, "optimizer": {},
          "schedule": {}, "rng": []}  # fmt: skip
 
 SECOND = """
@@ -151,10 +151,10 @@ def test_too_long_a_name_of_a_state_is_a_fault(tmp_path: Path) -> None:
 
 def test_forgetting_leaves_the_flags_and_the_lock(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    folder.forget()  # where nothing is there
+    folder.forget(Path("a.pth"))  # where nothing is there
     for name in ("state.pth", "state.prev.pth", "result.json", "curve.png", "flags.json"):
         (tmp_path / name).write_bytes(b"of the run before")
-    folder.forget()
+    folder.forget(Path("a.pth"))
     assert sorted(p.name for p in tmp_path.iterdir()) == [".lock", "flags.json"]
 
 
@@ -163,7 +163,7 @@ def test_what_cannot_be_forgotten_is_a_fault(tmp_path: Path) -> None:
     (tmp_path / "state.pth").mkdir()
     (tmp_path / "result.json").touch()
     with pytest.raises(UserError, match=r"cannot write .*state\.pth") as fault:
-        folder.forget()
+        folder.forget(Path("a.pth"))
     assert fault.value.code == CANNOT_WRITE
 
 

@@ -108,7 +108,7 @@ def _child(question: dict[str, Any]) -> int:
 
 def _within_command(fault: BaseException) -> bool:
     frames = (frame.f_code for frame, _ in traceback.walk_tb(fault.__traceback__))
-    return any(code.co_name == "command" and code.co_filename.endswith("run.py") for code in frames)
+    return any(code.co_name == "_command" and code.co_filename.endswith("run.py") for code in frames)
 
 
 def _serve() -> None:

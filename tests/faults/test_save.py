@@ -53,7 +53,7 @@ POINTS = ("before_write", "mid_write", "before_fsync", "before_replace", "after_
 def state(tag: int, size: int) -> Any:
     """What RunFolder.keep takes, with a network of so many numbers."""
     content = {
-        "epoch": tag, "step": 1, "loss": 0.5, "right": 1, "seen": 2, "rows": [], "optimizer": {}, "schedule": {},
+        "epoch": tag, "step": 1, "loss": 0.5, "penalty": 0.0, "right": 1, "seen": 2, "rows": [], "optimizer": {}, "schedule": {},
         "rng": [], "model": {"w": torch.full((size,), float(tag))},
     }  # fmt: skip
     return SimpleNamespace(step=1, rows=[], state_dict=lambda: content)

@@ -181,6 +181,22 @@ def test_a_missing_file_names_the_command_that_makes_it(command: Command) -> Non
     assert_refused(command("quant.wbwtab", "--evaluate"), 3, "models_save/nin_wbab.pth: no such file")
 
 
+def test_a_file_is_judged_as_what_it_is(refined: Command) -> None:
+    """Asked for 2 bits, the accuracy of a float file would be no answer."""
+    path = refined("quant.wqaq", "--Wbits", 8, "--Abits", 8, "--refine", *SMALL).path
+    command = refined
+    assert command("quant.wqaq", "--evaluate", path, "--cpu").out.startswith("w8a8: test accuracy")
+    assert command("quant.wbwtab", "--evaluate", "models_save/nin_refine.pth", "--cpu").out.startswith(
+        "float: test accuracy"
+    )
+    assert command("quant.wqaq", "--Wbits=8", "--Abits", 8, "--evaluate", "--cpu").code == 0
+    for line, made, asked in (
+        (("--Wbits", 2), "models_save/nin_refine.pth", "float, the flags say w2a8"),
+        (("--Abits=4",), path, "w8a8, the flags say w8a4"),
+    ):
+        assert_refused(command("quant.wqaq", *line, "--evaluate", made), 2, f"{made} is {asked}")
+
+
 def test_quantized_files_are_not_pruned_or_refined(refined: Command) -> None:
     path = refined("quant.ptq", "--cpu").path
     before = Path(path).read_bytes()
