@@ -67,7 +67,10 @@ def _stages(stages: Any) -> bool:
     if not isinstance(stages, list) or not all(isinstance(t, dict) and isinstance(t.get("stage"), str) for t in stages):
         return False
     specs = [t.get("spec") for t in stages if t["stage"] == "quantize"]
-    pruned = [t for t in stages if t["stage"] == "prune"]
+    copied = [t.get("pruned", []) for t in stages]  # a control from scratch says what it is the control of
+    if not all(isinstance(part, list) and all(isinstance(t, dict) for t in part) for part in copied):
+        return False
+    pruned = [t for t in stages if t["stage"] == "prune"] + [t for part in copied for t in part]
     return all(isinstance(spec, dict) for spec in specs) and all(
         _numbers([t.get("percent")], 1) and type(t.get("base")) is int and is_cfg(t.get("cfg_before")) for t in pruned
     )

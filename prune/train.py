@@ -97,6 +97,8 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
     rows, used = task.train(model, data, chosen, stage=identity, **hooks)
     judged = task.judge(model, data)
     before = checkpoint["transforms"] if checkpoint and args.refine is not None else []
+    if checkpoint and args.from_scratch is not None:  # what it is the control of
+        stage["pruned"] = [t for t in checkpoint["transforms"] if t["stage"] == "prune"]
     more = {**more, **model.arch_args}
     path = task.write(model, arch, more, data, task.metrics(judged, data),
                       [*before, {**stage, "epochs": used.epochs}])  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,18 @@ from models import NETWORKS, build, legacy
 from quant.restore import restore
 
 
-def row(path: Path, arch: str | None = None) -> ResultRow:
+def row(path: Path, archs: Sequence[str] = ()) -> ResultRow:
     """Rebuild the network of a file and count it.
 
     Args:
-        arch: what --arch says, for the files that hold that network; others hold one of their own.
+        archs: what each --arch says, for the files that hold that network; others hold one of their own.
 
     Raises:
-        UserError: exit 3 for a file that cannot be used.
+        UserError: exit 3 for a file that cannot be used, exit 2 for a network of the user's that `archs` lacks.
     """
     content = legacy.adopt(checkpoint.load(path), path)
     with about(path):
-        model = restore(content, arch if arch == content["arch"] else None)
+        model = restore(content, content["arch"] if content["arch"] in archs else None)
     costs = profile.layers(model, content["dataset"]["image_size"])
     return ResultRow(
         type=kind(content),
@@ -34,22 +35,25 @@ def row(path: Path, arch: str | None = None) -> ResultRow:
         params=profile.total(costs, "params"),
         size_bits=profile.total(costs, "bits"),
         remarks=remarks(content),
-        judged_on=content["metrics"].get("judged_on", "unknown"),
+        judged_on=str(content["metrics"].get("judged_on", "unknown")),
         file=str(path),
     )
 
 
 def kind(content: dict[str, Any]) -> str:
     """The stages that a network has been through: `nin (1/2 width) sparse, pruned 50 %, refined, w8a8`."""
-    words = [_stage(t) for t in content["transforms"]]
-    words = [word for word in words if word]
-    return f"{content['arch']}{_width(content)} {', '.join(words) or 'float'}"
+    words = _listed(*map(_stage, content["transforms"]))
+    return f"{content['arch']}{_width(content)} {words or 'float'}"
 
 
 def _stage(transform: dict[str, Any]) -> str:
     stage = transform["stage"]
     if stage == "train":
-        return "from scratch" if transform.get("from_scratch") else "sparse" if transform.get("s") else ""
+        widths = " and ".join(map(_stage, prunings([transform])))
+        words = [f"widths of {widths}" if widths else "", "from scratch" if transform.get("from_scratch") else ""]
+        return _listed(*words, "sparse" if transform.get("s") else "")
+    if stage == "refine":
+        return _listed("refined", "sparse" if transform.get("s") else "")
     if stage == "prune":
         base = f" to multiples of {transform['base']}" if transform["base"] > 1 else ""
         return f"pruned {100 * transform['percent']:g} %{base}"
@@ -58,12 +62,21 @@ def _stage(transform: dict[str, Any]) -> str:
 
         name = QuantSpec.from_dict(transform["spec"]).name
         return f"{name} ptq {transform['calibrate']}" if "calibrate" in transform else name
-    return {"refine": "refined", "merge": "merged", "original": "original file"}.get(stage, stage)
+    return {"merge": "merged", "original": "original file"}.get(stage, stage)
+
+
+def prunings(transforms: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Every pruning that the widths come from: a control from scratch holds those of its model as `pruned`."""
+    return [p for t in transforms for p in ([t] if t["stage"] == "prune" else t.get("pruned", []))]
+
+
+def _listed(*words: str) -> str:
+    return ", ".join(filter(None, words))
 
 
 def _width(content: dict[str, Any]) -> str:
     """How the widths before any pruning compare with the network's own."""
-    cfg = next((t["cfg_before"] for t in content["transforms"] if t["stage"] == "prune"), content["cfg"])
+    cfg = next((t["cfg_before"] for t in prunings(content["transforms"])), content["cfg"])
     if content["arch"] not in NETWORKS:
         return ""
     own = build(content["arch"]).cfg
@@ -84,8 +97,8 @@ def remarks(content: dict[str, Any]) -> str:
                 words.append(f"W {'with' if spec['weight']['scale'] else 'without'} scale")
             affine = "affine" in (spec["weight"]["kind"], spec["activation"]["kind"])
             words.append("every layer quantized, the picture not" if affine else "first and last layer float")
-        if transform["stage"] == "prune":
+        if prunings([transform]):
             words.append(f"cfg {','.join(map(str, content['cfg']))}")
     if content["metrics"].get("judged_on") == "val":
         words.append("judged on held-out training pictures")
-    return "; ".join(words) or "full precision"
+    return "; ".join(dict.fromkeys(words)) or "full precision"  # pruned twice, it still has one cfg

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import string
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
 
-from engine.errors import UserError
+from engine.argtypes import nearest
+from engine.errors import BAD_CHECKPOINT, UserError
 
 _GC_PLAIN = "192,160,96,192,192,192,192,192"
 _DEPTHWISE = "32,64,128,256,256,256,512,1024"
@@ -127,7 +131,8 @@ def choose(names: list[str]) -> list[Row]:
         patterns = GROUPS.get(name, (name,))
         found = {row.name for row in ROWS for pattern in patterns if fnmatch(row.name, pattern)}
         if not found:
-            raise UserError(f"no row {name!r} in the ladder", f"one of {', '.join([*GROUPS, *(r.name for r in ROWS)])}")
+            known = [*GROUPS, *(row.name for row in ROWS)]
+            raise UserError(f"no row {name!r} in the ladder", nearest(name, known) or f"one of {', '.join(known)}")
         wanted |= found
     return [row for row in ROWS if row.name in wanted]
 
@@ -148,3 +153,18 @@ def epochs(step: str, total: int | None) -> int | None:
     if total is None or module not in ("prune.train", "quant.wqaq", "quant.wbwtab"):
         return None
     return max(1, total // 2) if "--refine" in STEPS[step] else total
+
+
+def load(path: Path, *keys: str, hint: str = "delete it: its row is made again") -> dict[str, Any]:
+    """A JSON file of the ladder's own: of a row, of a step, or of the ladder itself.
+
+    Raises:
+        UserError: exit 3 naming the file if it is damaged or lacks one of `keys`.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as fault:
+        raise UserError(f"{path} is damaged: {fault}", hint, BAD_CHECKPOINT) from fault
+    if not isinstance(content, dict) or not content.keys() >= set(keys):
+        raise UserError(f"{path} is damaged: it lacks {', '.join(keys) or 'everything'}", hint, BAD_CHECKPOINT)
+    return content

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import re
-import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +16,33 @@ from engine.checkpoint import Checkpoint
 from scripts import describe as files
 from scripts import ladder
 from scripts.ladder import Row
-from scripts.ladder_run import Node
+from scripts.ladder_run import Node, plain
 
 
-def describe(row: Row, node: Node, command: Callable[[Node], list[str]]) -> dict[str, Any]:
+def describe(row: Row, node: Node, command: Callable[[Node], list[str]], now: Mapping[str, Any]) -> dict[str, Any]:
     """What is known of a row whose last step has ended.
+
+    Args:
+        command, now: what stands in for what old notes do not tell: a step's command, and what it ran on.
 
     Returns:
         status ("done", "diverged"), accuracy in percent (of the last epoch, on all test pictures), epochs of each stage,
         seconds of each step, MACs, parameters, counted bits, the commands, and the hashes of all files on the way.
     """
-    chain = [Node(node.folder, node.seed, step) for step in ladder.chain(row.step)]
+    chain = node.chain
     notes = {n.step: n.ended() or {} for n in chain}
     known: dict[str, Any] = {
         "row": row.name,
         "label": row.label,
         "seed": node.seed,
         "status": notes[node.step]["status"],
-        "commands": [_plain(command(n)) for n in chain],
+        "commands": [notes[n.step].get("command") or plain(command(n)) for n in chain],
+        "device": _on_the_way(notes.values(), "device", now),
+        "machine": _on_the_way(notes.values(), "machine", now),
+        "threads": {step: note.get("threads") for step, note in notes.items()},
         "seconds": {step: note.get("seconds") for step, note in notes.items()},
         "version": {step: note.get("version") for step, note in notes.items()},
+        "sha256": {step: note["sha256"] for step, note in notes.items() if "sha256" in note},
     }
     if known["status"] != "done":
         return {**known, "diverged_in": notes[node.step]["diverged_in"]}
@@ -58,7 +63,6 @@ def describe(row: Row, node: Node, command: Callable[[Node], list[str]]) -> dict
         "params": counted.params,
         "size_bits": counted.size_bits,
         "bytes_counted": (counted.size_bits + 7) // 8,
-        "sha256": {step: note["sha256"] for step, note in notes.items()},
         "curve": said.get("epochs", []),
     }
 
@@ -72,15 +76,17 @@ def _accuracy(row: Row, content: Checkpoint) -> float:
 def _precision(node: Node) -> str:
     """That of a training step, from its run folder; pruning and calibration train nothing."""
     path = node.model.with_suffix("") / "flags.json"
-    return json.loads(path.read_text())["resolved"]["precision"] if path.exists() else "fp32"
+    if not path.exists():
+        return "fp32"
+    return ladder.load(path, "resolved", hint=f"delete {node.note}: the step is made again")["resolved"]["precision"]
 
 
-def _plain(words: list[str]) -> str:
-    """A command line without the places of this machine: an absolute path by its last part."""
-    return "python -m " + shlex.join(Path(word).name if word.startswith("/") else word for word in words)
+def _on_the_way(notes: Iterable[Mapping[str, Any]], key: str, now: Mapping[str, Any]) -> str:
+    """What all steps ran on, each named once; a note from before this was written down: what there is now."""
+    return "; ".join(dict.fromkeys(str(note.get(key, now[key])) for note in notes))
 
 
-def hardware(name: str) -> dict[str, str]:
+def hardware(name: str) -> dict[str, Any]:
     """What --device NAME means here: `device` (cpu or cuda), and `machine` in words."""
     kind = device.choose(name).type
     return {"device": kind, "machine": torch.cuda.get_device_name() if kind == "cuda" else _processor()}

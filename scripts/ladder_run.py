@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from engine.checkpoint import sha256, versions
-from engine.errors import DIVERGED, UserError
+from engine.errors import DIVERGED, LOCKED, UserError
 from engine.files import write_json
 from scripts import ladder
 
 STOP_SECONDS = 60  # for a step to save its state once the time is over
+KEEP_SECONDS = 10  # how often the time that running steps have taken is written down
+CODE = ("engine", "models", "prune", "quant", "bn_merge", "scripts", "setup.py")  # what can change a figure
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_libc = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
 
 
 @dataclass(frozen=True)
@@ -42,15 +49,24 @@ class Node:
     def parents(self) -> list[Node]:
         return [Node(self.folder, self.seed, name) for name in ladder.parents(self.step)]
 
+    @property
+    def chain(self) -> list[Node]:
+        """This step and all before it, in order."""
+        return [Node(self.folder, self.seed, name) for name in ladder.chain(self.step)]
+
     def ended(self) -> dict[str, Any] | None:
         """The note, if the step has ended, its file is still the one that it left, and its parents those that it read."""
         if not self.note.exists():
             return None
-        note = json.loads(self.note.read_text())
+        note = ladder.load(self.note, "status", hint="delete it: the step is made again")
+        read = {parent.model: note.get("parents", {}).get(parent.step) for parent in self.parents}
         if note["status"] == "done":
-            read = {self.model: note["sha256"], **{p.model: note["parents"][p.step] for p in self.parents}}
-            if not all(path.exists() and sha256(path) == known for path, known in read.items()):
-                return None
+            ladder.load(self.note, "sha256", "parents", "result", hint="delete it: the step is made again")
+            read[self.model] = note["sha256"]
+        elif note.get("diverged_in") != self.step or "parents" not in note:
+            read = {}  # lost together with a parent, which has no file
+        if not all(path.exists() and sha256(path) == known for path, known in read.items()):
+            return None
         return note
 
 
@@ -59,6 +75,11 @@ class _Job:
     process: subprocess.Popen
     output: IO[bytes]
     started: float
+    before: float
+
+    def seconds(self) -> float:
+        """Those of earlier, interrupted runs of the step, too."""
+        return self.before + time.monotonic() - self.started
 
 
 class Runner:
@@ -68,22 +89,36 @@ class Runner:
         command: gives the words of a node's command, without those for its files.
         jobs: how many at once.
         deadline: of time.monotonic; no step starts after it, and running ones are asked to save and stop.
+        hardware: what steps run on, for their notes: `device`, `machine`, and the `threads` of each.
     """
 
-    def __init__(self, command: Callable[[Node], list[str]], jobs: int, deadline: float) -> None:
-        self.command, self.jobs, self.deadline = command, jobs, deadline
-        self.failed: dict[Node, int] = {}
+    def __init__(
+        self,
+        command: Callable[[Node], list[str]],
+        jobs: int,
+        deadline: float,
+        hardware: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.command, self.jobs, self.deadline, self.hardware = command, jobs, deadline, hardware or {}
+        self.failed: dict[Node, UserError] = {}
+        self._patience = time.monotonic() + STOP_SECONDS  # with what a killed ladder left, which is saving its state
 
     def run(self, nodes: list[Node], ended: Callable[[Node], None]) -> bool:
         """Run what has not ended yet, and call `ended` after each; False if the time was over before all was tried."""
         waiting = [node for node in nodes if not node.ended()]
         running: dict[Node, _Job] = {}
+        kept = time.monotonic()
         try:
             while waiting or running:
                 for node in [node for node, job in running.items() if job.process.poll() is not None]:
-                    self._settle(node, running.pop(node))
-                    if node not in self.failed:
+                    if self._settle(node, running.pop(node)):
                         ended(node)
+                    elif node not in self.failed:
+                        waiting.append(node)
+                if time.monotonic() >= kept + KEEP_SECONDS:  # kill -9 takes this process without a word
+                    kept = time.monotonic()
+                    for node, job in running.items():
+                        write_json(self._spent_file(node), job.seconds())
                 if time.monotonic() >= self.deadline:
                     return False
                 free = self.jobs - len(running)
@@ -119,36 +154,38 @@ class Runner:
             words.append("--resume")
         node.folder.mkdir(parents=True, exist_ok=True)
         environment = dict(os.environ)
-        if self.jobs > 1:  # else each process would start as many threads as there are cores
-            environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self.jobs)))
+        if "threads" in self.hardware:  # else each process would start as many as there are cores
+            environment["OMP_NUM_THREADS"] = str(self.hardware["threads"])
         output = (node.folder / f"{node.step}.out").open("w+b")
         with (node.folder / f"{node.step}.log").open("ab") as log:
             log.write(f"$ {shlex.join(words)}\n".encode())
             log.flush()
             print(f"{node.step}, seed {node.seed}: running, see {log.name}", file=sys.stderr, flush=True)
-            process = subprocess.Popen([sys.executable, "-m", *words], stdout=output, stderr=log, env=environment)
-        return _Job(process, output, time.monotonic())
+            process = subprocess.Popen(
+                [sys.executable, "-m", *words], stdout=output, stderr=log, env=environment, preexec_fn=_end_with_parent
+            )
+        return _Job(process, output, time.monotonic(), self._spent(node))
 
-    def _settle(self, node: Node, job: _Job) -> None:
-        """Write the note of an ended step, or report its failure."""
-        seconds = self._spent(node) + time.monotonic() - job.started
+    def _settle(self, node: Node, job: _Job) -> bool:
+        """Write the note of an ended step, or report its failure; False if it left nothing, failed or to be tried again."""
         job.output.seek(0)
         text, code = job.output.read().decode(), job.process.returncode
         job.output.close()
         Path(job.output.name).unlink()
+        if code == LOCKED and time.monotonic() < self._patience:
+            return False
         if code not in (0, DIVERGED):
-            lines = (node.folder / f"{node.step}.log").read_text(errors="replace").splitlines()
-            said = [line for line in lines if line.startswith(("error:", "hint:"))][-2:] or lines[-3:]
-            print(f"failed: {node.step}, seed {node.seed}, exit code {code}: {'; '.join(said)}", file=sys.stderr)
-            self.failed[node] = code
-            return
+            self.failed[node] = fault = _fault(node, code)
+            print(f"failed: {node.step}, seed {node.seed}, exit code {code}: {fault}", file=sys.stderr, flush=True)
+            return False
         note: dict[str, Any] = {"status": "done"} if code == 0 else {"status": "diverged", "diverged_in": node.step}
+        note["parents"] = {parent.step: sha256(parent.model) for parent in node.parents}
         if code == 0:
-            parents = {parent.step: sha256(parent.model) for parent in node.parents}
-            note |= {"result": json.loads(text), "sha256": sha256(node.model), "parents": parents}
-        version = {**versions(), "commit": _commit()}
-        write_json(node.note, {**note, "seconds": round(seconds, 1), "version": version})
+            note |= {"result": json.loads(text), "sha256": sha256(node.model)}
+        note |= {"seconds": round(job.seconds(), 1), "version": {**versions(), "commit": _commit()}}
+        write_json(node.note, {**note, "command": plain(self.command(node)), **self.hardware})
         self._spent_file(node).unlink(missing_ok=True)
+        return True
 
     def _stop(self, running: dict[Node, _Job]) -> None:
         """Ask what still runs to save its state; it goes on from there next time."""
@@ -161,24 +198,47 @@ class Runner:
                 job.process.kill()
                 job.process.wait()
             job.output.close()
-            write_json(self._spent_file(node), self._spent(node) + time.monotonic() - job.started)
+            write_json(self._spent_file(node), job.seconds())
 
     def _spent_file(self, node: Node) -> Path:
         return node.folder / f"{node.step}.spent"
 
     def _spent(self, node: Node) -> float:
-        """Seconds of earlier, interrupted runs of a step."""
-        path = self._spent_file(node)
-        return float(path.read_text()) if path.exists() else 0.0
+        with contextlib.suppress(OSError, ValueError):  # none, or damaged: seconds are not worth a refusal
+            return float(self._spent_file(node).read_text())
+        return 0.0
+
+
+def plain(words: list[str]) -> str:
+    """A command line without the places of this machine: an absolute path by its last part."""
+    return "python -m " + shlex.join(Path(word).name if word.startswith("/") else word for word in words)
+
+
+def _end_with_parent() -> None:
+    """In the new process: should the ladder be killed, the system asks it to save and stop. Linux alone has this."""
+    if _libc:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _fault(node: Node, code: int) -> UserError:
+    """What a failed step said last: its two lines, or what there is."""
+    log = node.folder / f"{node.step}.log"
+    lines = log.read_text(errors="replace").splitlines()
+    errors = [number for number, line in enumerate(lines) if line.startswith("error: ")]
+    if errors and lines[errors[-1] + 1 :][:1] and lines[errors[-1] + 1].startswith("hint: "):
+        error, hint = lines[errors[-1] :][:2]
+        return UserError(error.removeprefix("error: "), hint.removeprefix("hint: "), code)
+    return UserError("; ".join(lines[-1:]), f"see {log}", code)
 
 
 def _commit() -> str | None:
-    """The commit of the code, with -dirty behind it where files were changed; None outside a clone."""
-    here = Path(__file__).parent
+    """The commit of the code, with -dirty behind it where code was changed; None outside a clone."""
+    home = Path(__file__).parents[1]
     try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=here, capture_output=True, text=True
-        )
+        said = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=12"], cwd=home, capture_output=True, text=True
+        ).stdout.strip()
+        changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", *CODE], cwd=home, capture_output=True)
     except OSError:
         return None
-    return done.stdout.strip() or None
+    return f"{said}-dirty" if said and changed.returncode == 1 else said or None

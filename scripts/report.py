@@ -6,10 +6,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine import argtypes, flags, run
 from engine.errors import UserError
+
+if TYPE_CHECKING:
+    from engine.report import ResultRow
 
 EXAMPLES = (
     "scripts.report models_save/nin.pth models_save/nin_refine.pth models_save/nin_w8a8.pth",
@@ -21,19 +24,18 @@ def parser() -> flags.Parser:
     p = flags.Parser("scripts.report", (__doc__ or "").partition(": ")[2], EXAMPLES)
     p.add_argument("files", type=argtypes.path, nargs="+", metavar="F", help="checkpoints; the first is the baseline")
     p.add_argument("--save", type=argtypes.path, default=Path("runs/report.md"), metavar="F",
-                   help="the Markdown file; .csv, .json, .png go beside it (default: runs/report.md)")  # fmt: skip
+                   help="the Markdown file; .csv, .json, .png go beside it: t.md has t.csv, v1.2 has v1.2.csv "
+                   "(default: runs/report.md)")  # fmt: skip
     p.add_argument("--units", choices=["plain", "seed"], default="plain",
-                   help="seed: MACs / 2^30 and parameters / 2^20, as in the original's tables")  # fmt: skip
-    p.add_argument("--arch", type=argtypes.arch, metavar="M:F",
-                   help="the network of your own that some of the files hold")  # fmt: skip
+                   help="of the table; seed: MACs / 2^30 and parameters / 2^20, as in the original's")  # fmt: skip
+    p.add_argument("--arch", type=argtypes.arch, action="append", default=[], metavar="M:F",
+                   help="a network of your own that some of the files hold; may be given once for each")  # fmt: skip
     p.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     p.add_argument("--debug", action="store_true", help="show the traceback of a fault")
     return p
 
 
 def body(args: argparse.Namespace) -> dict[str, Any]:
-    from dataclasses import asdict
-
     from engine import report
     from engine.files import check_writable
 
@@ -45,13 +47,30 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
     from scripts import describe
 
     rows = [describe.row(path, args.arch) for path in args.files]
-    if args.save.exists():
-        print(f"replaced {args.save}", file=sys.stderr)
+    _say_what_is_not_compared(rows)
+    old = [path for path in outputs if path.exists()]
     written = report.write(rows, args.save, args.units)
-    if args.save.with_suffix(".png") not in written:
-        print("notice: no picture without matplotlib: pip install '.[report]'", file=sys.stderr)
+    if replaced := [str(path) for path in old if path in written]:
+        print(f"replaced {', '.join(replaced)}", file=sys.stderr)
+    for picture in set(outputs) - set(written):
+        stale = f"; {picture} is that of an earlier table" if picture in old else ""
+        print(f"notice: no picture without matplotlib: pip install '.[report]'{stale}", file=sys.stderr)
     text = f"{report.markdown(rows, args.units)}\n{report.NOTE}\nwritten: {', '.join(map(str, written))}"
-    return {"text": text, "path": args.save, "rows": [asdict(row) for row in rows]}
+    return {"text": text, "path": args.save, "rows": report.records(rows)}
+
+
+def _say_what_is_not_compared(rows: list[ResultRow]) -> None:
+    """Losses across data sets, or of held-out against test pictures, would be numbers without a meaning."""
+    from engine import report
+
+    others = [row for row in rows if report.loss(row, rows[0]) is None]
+    if others:
+        judged = [f"{row.dataset} ({row.judged_on})" for row in (rows[0], *others)]
+        where = ", ".join(dict.fromkeys(judged[1:]))
+        print(
+            f"notice: no loss for {len(others)} of {len(rows)} rows: judged on {where}, the baseline on {judged[0]}",
+            file=sys.stderr,
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

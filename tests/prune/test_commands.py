@@ -136,13 +136,6 @@ def test_sparse_training_pushes_the_scales_down(saved: Path) -> None:
     assert read(PREPRUNE)["transforms"] == [{"stage": "train", "s": 0.01, "epochs": 1}]
 
 
-def test_nothing_to_drop_changes_nothing(saved: Path, command: Command) -> None:
-    done = command("prune.normal_regular", "--percent", 0)
-    was, now = read(PREPRUNE), read(done.path)
-    assert (now["cfg"], now["best_acc"]) == (was["cfg"], was["best_acc"])
-    assert all(torch.equal(now["state_dict"][key], value) for key, value in was["state_dict"].items())
-
-
 def test_pruning_prints_and_writes_what_a_count_by_hand_gives(saved: Path, command: Command) -> None:
     source = read(PREPRUNE)
     scales = {name: bn.weight.detach().abs() for name, bn in gates(models.restore(source))}
@@ -192,7 +185,8 @@ def test_refining_goes_on_and_the_control_starts_anew(saved: Path, command: Comm
     assert torch.equal(fine["state_dict"][key], start["state_dict"][key])
     assert not torch.equal(fresh["state_dict"][key], start["state_dict"][key])
     assert fine["transforms"] == [*start["transforms"], {"stage": "refine", "epochs": 1}]
-    assert fresh["transforms"] == [{"stage": "train", "from_scratch": True, "epochs": 1}]
+    done = {"stage": "train", "from_scratch": True, "pruned": start["transforms"][-1:], "epochs": 1}
+    assert fresh["transforms"] == [done]
 
 
 def test_resumed_is_uninterrupted(workplace: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

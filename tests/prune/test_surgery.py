@@ -192,3 +192,10 @@ def test_bn_statistics_become_the_mean_over_batches(training):
         torch.testing.assert_close(norm.running_var, var, rtol=1e-10, atol=1e-12)
         assert (norm.momentum, norm.training) == (0.1, training)
     assert all(map(torch.equal, model.parameters(), twin.parameters()))
+
+
+def test_nothing_to_drop_changes_no_file(refined) -> None:
+    done = refined("prune.normal_regular", "--percent", 0)
+    was, now = (torch.load(path, weights_only=True) for path in ("models_save/nin_preprune.pth", done.path))
+    assert (now["cfg"], now["best_acc"]) == (was["cfg"], was["best_acc"])
+    assert all(torch.equal(now["state_dict"][key], value) for key, value in was["state_dict"].items())

@@ -7,16 +7,18 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from engine import checkpoint, report
+from engine import checkpoint, report, storage
 from engine.report import ResultRow, columns
 from models import build
 from tests.conftest import NARROW, SMALL
+from tests.models.residual import residual
 from tests.prune.test_commands import refused, snapshot
 
 FILES = [f"models_save/nin{name}.pth" for name in ("", "_w2a2", "_w2a2_merged")]
@@ -34,6 +36,7 @@ MACS = 64 * (600 + 2 * 64) + 16 * (1600 + 2 * 64) + 4 * (576 + 64 + 80)  # 8x8, 
 PARAMS = [FIRST + INNER + BIASES + LAST + 2 * CHANNELS] * 2 + [FIRST + INNER + BIASES + LAST + 7 * 8]
 
 Command = Callable[..., SimpleNamespace]
+another = residual
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +67,7 @@ def test_the_numbers_of_real_files(saved: Path, command: Command) -> None:
     assert [row["size_bits"] for row in rows] == BITS == [113_472, 38_592, 30_912]
     assert [row["params"] for row in rows] == PARAMS
     assert [row["macs"] for row in rows] == [MACS] * 3 == [77_120] * 3
-    assert [row["accuracy"] for row in rows] == [checkpoint.load(Path(path))["best_acc"] for path in FILES]
+    assert [row["accuracy"] for row in rows] == [round(checkpoint.load(Path(path))["best_acc"], 4) for path in FILES]
     assert [row["epochs"] for row in rows] == ["1", "1+2", "1+2"]
     assert [row["type"].partition(") ")[2] for row in rows] == ["float", "w2a2", "w2a2, merged"]
     assert [row["remarks"] for row in rows] == ["full precision", *["first and last layer float"] * 2]
@@ -84,13 +87,18 @@ def test_all_four_forms_say_the_same(saved: Path, command: Command) -> None:
     assert table in done.out
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
     assert rows[0] == list(report.HEADER)
-    with open("out/table.csv", newline="") as file:
-        assert list(csv.reader(file)) == [rows[0], *rows[2:]]
     plain = json.loads(Path("out/table.json").read_text())
     assert [(f"{row['accuracy']:.2f} %", f"{row['macs']:,}", f"{row['params']:,}") for row in plain] == [
         tuple(row[3:6]) for row in rows[2:]
     ]
-    accuracies = [row["accuracy"] for row in plain]
+    with open("out/table.csv", newline="") as file:
+        for line, row in zip(csv.DictReader(file), plain, strict=True):
+            line["accuracy"] = line.pop("accuracy_percent")
+            assert float(line.pop("size_MB")) == row["size_bits"] / 8e6
+            assert line == {name: "" if value is None else str(value) for name, value in row.items()}
+    assert [row["compression_percent"] for row in plain] == [None, 65.9898, 72.758]
+    accuracies = [checkpoint.load(Path(path))["best_acc"] for path in FILES]
+    assert [row["loss_points"] for row in plain] == [None, *(round(accuracies[0] - a, 4) for a in accuracies[1:])]
     assert [row[6] for row in rows[2:]] == ["0.0142", "0.0048", "0.0039"]  # 113,472 bits are 14,184 bytes
     assert [row[7] for row in rows[2:]] == ["-", "65.99 %", "72.76 %"]  # 1 - 38,592 / 113,472, 1 - 30,912 / 113,472
     assert [row[8] for row in rows[2:]] == ["-", *(f"{accuracies[0] - a:+.2f}" for a in accuracies[1:])]
@@ -100,9 +108,8 @@ def test_all_four_forms_say_the_same(saved: Path, command: Command) -> None:
 
 
 def test_the_first_file_is_the_baseline(saved: Path, command: Command) -> None:
-    merged, whole = json.loads(command("scripts.report", FILES[2], FILES[0], "--json").out)["rows"]
-    cells = report.cells([ResultRow(**merged), ResultRow(**whole)])
-    assert [row[7] for row in cells] == ["-", "-267.08 %"]  # 1 - 113,472 / 30,912
+    rows = json.loads(command("scripts.report", FILES[2], FILES[0], "--json").out)["rows"]
+    assert [row["compression_percent"] for row in rows] == [None, -267.0807]  # 1 - 113,472 / 30,912
 
 
 ROW = ResultRow("a", "digits", "1", 90.0, 222_486_528, 969_822, 8_000_000, "b|c", "test", "f")
@@ -121,6 +128,36 @@ def test_formulas_and_the_units_of_the_original() -> None:
     assert "GFLOPs (MACs / 2^30)" in lines[0]
     assert len({len(line) for line in lines}) == 1
     assert "b\\|c" in lines[2]  # or the table would have one more column
+
+
+def test_what_is_too_small_for_two_decimals_has_three_digits() -> None:
+    tiny = replace(ROW, macs=77_120, params=3_546)
+    table = report.cells([tiny, replace(ROW, macs=46_792_704, params=87_390)], "seed")
+    assert [row[4:6] for row in table] == [["0.0000718", "0.00338"], ["0.0436", "0.08"]]
+
+
+def test_numbers_are_rounded_where_they_are_shown() -> None:
+    rows = [replace(ROW, accuracy=10.28), replace(ROW, accuracy=10.280000000000001)]
+    assert report.cells(rows)[1][8] == "+0.00"  # not -0.00
+    record = report.records(rows)[1]
+    assert json.dumps([record["accuracy"], record["loss_points"]]) == "[10.28, 0.0]"
+
+
+def test_losses_are_of_the_same_pictures_or_not_shown(
+    saved: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [ROW, OTHER, replace(OTHER, dataset="CIFAR-10"), replace(OTHER, judged_on="val")]
+    assert [row[8] for row in report.cells(rows)] == ["-", "+1.25", "-", "-"]
+    assert [row[7] for row in report.cells(rows)] == ["-", *["81.25 %"] * 3]  # sizes can be compared
+    assert [row["loss_points"] for row in report.records(rows)] == [None, 1.245, None, None]
+    made = iter(rows)
+    monkeypatch.setattr("scripts.describe.row", lambda *_: next(made))
+    monkeypatch.setattr(report, "draw", lambda rows: b"")
+    notices = [line for line in command("scripts.report", *[FILES[0]] * 4).err.splitlines() if "no loss" in line]
+    where = "judged on CIFAR-10 (test), digits (val), the baseline on digits (test)"
+    assert notices == [f"notice: no loss for 2 of 4 rows: {where}"]
+    made = iter(rows[:2])
+    assert "no loss" not in command("scripts.report", *FILES[:2]).err
 
 
 def test_columns_are_as_wide_as_their_widest_cell() -> None:
@@ -167,6 +204,42 @@ def test_a_sibling_that_cannot_be_written_leaves_nothing_behind(saved: Path, com
     assert [p.name for p in Path("out").iterdir()] == ["table.json"]
 
 
+def test_what_is_replaced_is_named(saved: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "draw", lambda rows: b"x")
+    assert "replaced" not in command("scripts.report", *FILES).err
+    Path("runs/report.csv").unlink()
+    done = command("scripts.report", *FILES)
+    assert "replaced runs/report.md, runs/report.json, runs/report.png" in done.err.splitlines()
+    monkeypatch.setattr(report, "draw", lambda rows: None)
+    done = command("scripts.report", *FILES)
+    assert "replaced runs/report.md, runs/report.csv, runs/report.json" in done.err.splitlines()
+    assert done.err.splitlines()[-1].endswith("'.[report]'; runs/report.png is that of an earlier table")
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"), [("v1.2", "v1.2"), ("t.md", "t"), ("t.TXT", "t"), ("a", "a"), (".md", ".md")]
+)
+def test_siblings_are_named_after_the_whole_name(name: str, stem: str) -> None:
+    assert [str(p) for p in report.outputs(Path("o", name))] == [
+        f"o/{n}" for n in (name, f"{stem}.csv", f"{stem}.json", f"{stem}.png")
+    ]
+
+
+def test_arch_is_named_once_for_each_network_of_the_users(saved: Path, command: Command) -> None:
+    """One network under two names will do."""
+    content = checkpoint.load(Path(FILES[0]))
+    own = ["tests.models.residual:residual", "tests.scripts.test_report:another"]
+    for name, arch in zip("ab", own, strict=True):
+        fields = {"arch": arch, "cfg": residual().cfg, "state_dict": residual().state_dict()}
+        storage.save(Path(f"{name}.pth"), {**content, **fields})
+    files, trust = (FILES[0], "a.pth", "b.pth"), "if you trust that module, add --arch "
+    for given in ((), ("--arch", "nin"), ("--arch", own[1])):
+        done = command("scripts.report", *files, *given)
+        assert (done.code, done.err.splitlines()[-1]) == (2, f"hint: {trust}{own[0]}")
+    done = command("scripts.report", *files, "--arch", own[0], "--arch", own[1], "--json")
+    assert [row["type"].partition(" ")[0] for row in json.loads(done.out)["rows"]] == ["nin", *own]
+
+
 def test_a_checkpoint_is_not_overwritten_by_its_report(saved: Path, command: Command) -> None:
     before = Path(FILES[0]).read_bytes()
     command("scripts.report", *FILES, "--save", FILES[0])
@@ -174,6 +247,6 @@ def test_a_checkpoint_is_not_overwritten_by_its_report(saved: Path, command: Com
 
 
 def test_every_form_has_a_file_of_its_own(saved: Path, command: Command) -> None:
-    for suffix in (".csv", ".json", ".png"):
+    for suffix in (".csv", ".json", ".png", ".PNG"):
         done = command("scripts.report", FILES[0], "--save", f"table{suffix}")
         assert done.code == 2 or Path(done.path).read_text().startswith("| type")
