@@ -10,13 +10,14 @@ import contextlib
 import fcntl
 import hashlib
 import io
+import os
 import pickle
 import sys
 import tarfile
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -114,8 +115,7 @@ def fetch(source: Any, root: Path, files: dict[str, str]) -> dict[str, bytes]:
     """
     folder, archive = root / source.base_folder, root / source.filename
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        with _alone(root / f".{source.filename}.lock"):
+        with _alone(root, f".{source.filename}.lock"):
             contents = _on_disk(folder, files)
             if not isinstance(contents, str):
                 return contents  # another process has fetched it while this one waited
@@ -138,17 +138,48 @@ def _ways_out(source: Any, root: Path) -> str:
 
 
 @contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Wait for the lock; the kernel lets go of it when a process ends, however it ends."""
-    with path.open("a") as lock:
+def _alone(root: Path, name: str) -> Iterator[None]:
+    """Wait for the lock of a folder, made if it is missing; the kernel lets go of it however a process ends.
+
+    Afterwards the lock is gone, and so is the folder where it was made here and nothing, and nobody, came into it.
+    """
+    made, waited = list[Path](), False
+    while True:
+        lock = _lock_file(root, name, made)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print("notice: another process is fetching these pictures; waiting for it", file=sys.stderr)
+            if not waited:
+                print("notice: another process is fetching these pictures; waiting for it", file=sys.stderr)
+            waited = True
             fcntl.flock(lock, fcntl.LOCK_EX)
         except OSError:
             pass  # a file system without locks: two downloads at once then spoil each other, which the md5 tells
+        if os.fstat(lock.fileno()).st_nlink:
+            break
+        lock.close()  # its holder took it away: who comes now locks another file of that name
+    try:
         yield
+    finally:
+        with lock, contextlib.suppress(OSError):
+            (root / name).unlink()  # while it is still ours
+        for folder in made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # refused where anything is in it
+
+
+def _lock_file(root: Path, name: str, made: list[Path]) -> TextIO:
+    """Open; again, where another process takes away just now the folder that it had made. Adds to `made` what is."""
+    tries = 100
+    while True:
+        try:
+            made += [folder for folder in (root, *root.parents) if not folder.exists()]
+            root.mkdir(parents=True, exist_ok=True)
+            return (root / name).open("a")
+        except (FileNotFoundError, FileExistsError):
+            tries -= 1
+            if not tries:
+                raise
 
 
 class _SameScheme(urllib.request.HTTPRedirectHandler):

@@ -1,5 +1,6 @@
 """Where pictures come from: CIFAR, the embedded digits, folders of the user's own.
 
+One picture's file, and folders too large for memory, are stream.py's.
 Each reader returns ((train images, labels), (test images, labels), DataInfo); images are uint8 (N, H, W, 3), so that no
 pixel can be NaN or out of range, and labels are numbered by the reader (CIFAR's are checked, see cifar.py).
 """
@@ -7,7 +8,6 @@ pixel can be NaN or out of range, and labels are numbered by the reader (CIFAR's
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import sys
 from dataclasses import replace
@@ -44,24 +44,30 @@ def load(
     image_size: int | None = None,
     val: int = 0,
     workers: int = 2,
+    flip: bool | None = None,
 ) -> Data:
     """Read a data set (the values of --dataset) and put it on the device.
+
+    Args:
+        flip: whether training mirrors pictures; None is the set's own choice: yes, digits no.
 
     Raises:
         UserError: exit 4 if pictures are missing or damaged, exit 2 if --val leaves none to train on.
     """
     device = device or torch.device("cpu")
     if name == "auto":
-        return _auto(root, device, image_size, val, workers)
+        return _auto(root, device, image_size, val, workers, flip)
     if name == "imagefolder":
         from engine import stream
 
         size = image_size or native_size(root)
         if stream.bytes_needed(root, size) > IN_MEMORY_BYTES:
-            return stream.load(root, device, size, val, workers)
+            return stream.load(root, device, size, val, workers, flip)
         train, test, info = read_folder(root, size)
     else:
         train, test, info = READERS[name](root, image_size)
+    if flip is not None:
+        info = replace(info, flip=flip)
     judged = "test"
     if val:
         check_val(val, len(train[1]))
@@ -76,12 +82,22 @@ def check_val(val: int, pictures: int) -> None:
         raise UserError(f"--val {val}: there are only {pictures} training pictures", "hold out fewer pictures")
 
 
-def _auto(root: Path, device: torch.device, image_size: int | None, val: int, workers: int) -> Data:
-    """CIFAR-10, else the digits with a notice that cannot be overlooked."""
+def _auto(root: Path, *how: Any) -> Data:
+    """CIFAR-10, else the digits with a notice that cannot be overlooked.
+
+    Raises:
+        UserError: exit 2 for a folder of other pictures: nothing is downloaded into it, nothing else trained on.
+    """
+    there = any(os.path.exists(root / name) for name in CIFAR10_PLACES)
+    if not there and has_folders(root):
+        raise UserError(
+            f"{root} holds train/ and test/ folders, and no CIFAR-10",
+            "say which pictures: --dataset imagefolder (those of the folders), cifar10 or digits",
+        )
     try:
-        return load("cifar10", root, device, image_size, val, workers)
+        return load("cifar10", root, *how)
     except UserError as fault:
-        if fault.code != BAD_DATA or any(os.path.exists(root / name) for name in CIFAR10_PLACES):
+        if fault.code != BAD_DATA or there:
             raise  # damaged pictures are a fault, not a reason to train on others
         rule = "=" * 78
         print(
@@ -90,7 +106,7 @@ def _auto(root: Path, device: torch.device, image_size: int | None, val: int, wo
             f"DIGITS and say so. Insist on CIFAR-10 with --dataset cifar10.\n{rule}",
             file=sys.stderr,
         )
-        return load("digits", root, device, image_size, val, workers)
+        return load("digits", root, *how)
 
 
 def _cifar(kind: str, root: Path, image_size: int | None) -> Read:
@@ -111,7 +127,12 @@ def describe(name: str, image_size: int) -> DataInfo:
     from engine.cifar import CLASSES
 
     label, mean, std = CIFAR[name]
-    return DataInfo(name, label, CLASSES[name], image_size, mean, std)
+    return DataInfo(name, label, CLASSES[name], image_size, mean, std, widest_shift(image_size))
+
+
+def widest_shift(size: int) -> int:
+    """Pixels that training shifts a picture by at most: 4 of 32."""
+    return max(1, size // 8)
 
 
 def _digits(root: Path, image_size: int | None) -> Read:
@@ -131,7 +152,8 @@ def _digits(root: Path, image_size: int | None) -> Read:
     labels = torch.from_numpy(digits.target.astype(np.int64))
     testing = torch.arange(len(labels)) % 5 == 0
     train, test = (images[~testing], labels[~testing]), (images[testing], labels[testing])
-    info = DataInfo("digits", "digits", 10, images.shape[1], *statistics(train[0]), flip=False)
+    side = images.shape[1]
+    info = DataInfo("digits", "digits", 10, side, *statistics(train[0]), widest_shift(side), flip=False)
     return train, test, info
 
 
@@ -184,16 +206,18 @@ def _rounded(values: list[float]) -> Channels:
 def folder_files(root: Path, part: str) -> tuple[list[tuple[Path, int]], list[str]]:
     """The pictures of `root/part/<class>/*` with their class numbers, and the class names.
 
+    Names that begin with a dot are not the user's, but some program's: .ipynb_checkpoints, ._1.png.
+
     Raises:
         UserError: exit 4, naming the folder that is missing or empty.
     """
     folder = root / part
-    names = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+    names = sorted(p.name for p in folder.iterdir() if _is_class(p)) if folder.is_dir() else []
     files = [
         (path, number)
         for number, name in enumerate(names)
         for path in sorted((folder / name).iterdir())
-        if path.suffix.lower() in PICTURE_SUFFIXES
+        if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
     ]
     if not files:
         raise UserError(
@@ -201,52 +225,48 @@ def folder_files(root: Path, part: str) -> tuple[list[tuple[Path, int]], list[st
             "--dataset imagefolder wants DIR/train/<class>/* and DIR/test/<class>/*, DIR given by --data",
             BAD_DATA,
         )
+    for number in sorted(set(range(len(names))) - {number for _, number in files}):
+        raise UserError(
+            f"no pictures under {folder / names[number]}/",
+            f"put some there ({' '.join(sorted(PICTURE_SUFFIXES))}), or take its class out of train/ and test/",
+            BAD_DATA,
+        )
     return files, names
+
+
+def _is_class(path: Path) -> bool:
+    return path.is_dir() and not path.name.startswith(".")
+
+
+def has_folders(root: Path) -> bool:
+    """Whether it looks like a folder of the user's pictures: train/<class>/ and test/<class>/."""
+    try:
+        return all(any(map(_is_class, (root / part).iterdir())) for part in ("train", "test"))
+    except OSError:
+        return False
 
 
 def native_size(root: Path) -> int:
     """The side that pictures of a folder get without --image_size: the first one's, at most 224."""
+    from engine.stream import decode
+
     files, _ = folder_files(root, "train")
-    return min(*_open(files[0][0]).size, 224)
-
-
-def read_picture(path: Path, size: int) -> np.ndarray:
-    """Decode, scale the short side to `size` and cut the middle square: uint8 (size, size, 3).
-
-    Raises:
-        UserError: exit 4, naming the file.
-    """
-    from PIL.Image import Resampling
-
-    rgb = _open(path)
-    if rgb.size != (size, size):
-        scale = size / min(rgb.size)
-        width, height = (max(size, round(side * scale)) for side in rgb.size)
-        left, top = (width - size) // 2, (height - size) // 2
-        rgb = rgb.resize((width, height), Resampling.BILINEAR)
-        rgb = rgb.crop((left, top, left + size, top + size))
-    return np.asarray(rgb)
-
-
-def _open(path: Path) -> Any:
-    from PIL import Image
-
-    try:
-        # small files: reading them whole is faster than by handle
-        return Image.open(io.BytesIO(path.read_bytes())).convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as fault:  # PIL raises all of these
-        raise UserError(f"cannot read {path}: {fault}", "remove or replace the picture", BAD_DATA) from fault
+    return min(*decode(files[0][0]).size, 224)
 
 
 def folder_parts(root: Path) -> tuple[list[tuple[Path, int]], list[tuple[Path, int]], list[str]]:
     """The files of both parts and the names of their classes.
 
     Raises:
-        UserError: exit 4 if a part is missing or their classes differ.
+        UserError: exit 4 if a part is missing, their classes differ, or there is only one.
     """
     (train, names), (test, found) = folder_files(root, "train"), folder_files(root, "test")
-    if names != found:
-        raise UserError(f"{root}/train and {root}/test hold different classes", "make their folders agree", BAD_DATA)
+    for odd in sorted({*names} ^ {*found}):
+        text = f"{root}/train and {root}/test hold different classes: {odd} is in {'train' if odd in names else 'test'}"
+        raise UserError(f"{text} alone", "make their folders agree", BAD_DATA)
+    if len(names) < 2:
+        text = f"{root} holds pictures of one class, {names[0]}: training needs at least two classes"
+        raise UserError(text, "make a folder for each class: DIR/train/<class>/* and DIR/test/<class>/*", BAD_DATA)
     return train, test, names
 
 
@@ -254,18 +274,18 @@ def folder_info(root: Path, names: list[str], size: int) -> DataInfo:
     """DataInfo without statistics; the known JPEG copy of CIFAR-10 is labelled as what it is."""
     label = {"cifar10-jpeg": "CIFAR-10 (JPEG copy)"}.get(root.resolve().name, root.resolve().name)
     zero, one = (0.0,) * 3, (1.0,) * 3
-    return DataInfo("imagefolder", label, len(names), size, zero, one, pad=size // 8, names=tuple(names))
+    return DataInfo("imagefolder", label, len(names), size, zero, one, widest_shift(size), names=tuple(names))
 
 
 def read_folder(root: Path, size: int) -> Read:
     """All pictures of a folder in memory; mean and std come from its training part."""
-    *files, names = folder_parts(root)
-    parts: list[Part] = []
-    for part in files:
-        pictures = np.empty((len(part), size, size, 3), np.uint8)
-        for place, (path, _) in enumerate(part):
-            pictures[place] = read_picture(path, size)
-        parts.append((torch.from_numpy(pictures), torch.tensor([number for _, number in part])))
+    from engine.stream import read_all
+
+    train, test, names = folder_parts(root)
     info = folder_info(root, names, size)
-    mean, std = statistics(parts[0][0])
-    return parts[0], parts[1], replace(info, mean=mean, std=std)
+    pictures = read_all([*train, *test], size, info.label)
+    labels = torch.tensor([number for _, number in (*train, *test)])
+    count = len(train)
+    mean, std = statistics(pictures[:count])
+    info = replace(info, mean=mean, std=std)
+    return (pictures[:count], labels[:count]), (pictures[count:], labels[count:]), info

@@ -153,7 +153,8 @@ class Experiment:
         count = sum(p.numel() for p in model.parameters())
         place = f"; resumed after epoch {resume['epoch']}, step {resume['step']}" if resume else ""
         print(
-            f"{data.info.label}: {len(data.train):,} training and {len(data.test):,} {data.judged} pictures; "
+            f"{data.info.label}: {len(data.train):,} training and {len(data.test):,} {data.judged} pictures, "
+            f"{'mirrored in training' if data.info.flip else 'not mirrored'}; "
             f"{count:,} parameters; {recipe.epochs} epochs of batch {recipe.batch_size}, {recipe.optimizer} "
             f"lr {recipe.lr:g}; {self.device.type} {precision}{place}",
             file=sys.stderr,

@@ -93,7 +93,7 @@ def add_network(parser: Parser, default: str = "nin") -> None:
 
 
 def add_data(parser: Parser) -> None:
-    """Which pictures: --dataset, --data, --image_size, --val and how they are read."""
+    """Which pictures: --dataset, --data, --image_size, --flip, --val and how they are read."""
     group = parser.add_argument_group("data")
     group.add_argument(
         "--dataset",
@@ -105,6 +105,11 @@ def add_data(parser: Parser) -> None:
     )
     group.add_argument(
         "--image_size", type=number(int, 8, 1024), metavar="N", help="side of the pictures (default: the data set's)"
+    )
+    group.add_argument(
+        "--flip",
+        action=argparse.BooleanOptionalAction,
+        help="mirror half of the pictures in training (default: as the input file's were, else yes, digits no)",
     )
     group.add_argument(
         "--val",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ import torch
 from engine import datasets
 from engine.checkpoint import Checkpoint
 from engine.data import Data
-from engine.errors import BAD_CHECKPOINT, USAGE, UserError
+from engine.errors import BAD_CHECKPOINT, BAD_DATA, USAGE, UserError
 
 
 def open_data(args: argparse.Namespace, where: torch.device, content: Checkpoint | None = None) -> Data:
@@ -30,19 +29,20 @@ def open_data(args: argparse.Namespace, where: torch.device, content: Checkpoint
     if known.get("name") == "unknown":  # a file of the original's
         known = {}
     name = args.dataset or known.get("name", "auto")
-    if name == "auto" and _has_folders(args.data):
+    if name == "auto" and datasets.has_folders(args.data):
         print(
             f"notice: {args.data} holds train/ and test/ folders; to take their pictures, add --dataset imagefolder",
             file=sys.stderr,
         )
-    data = datasets.load(
-        name,
-        args.data,
-        where,
-        args.image_size or (known.get("image_size") if args.dataset in (None, known.get("name")) else None),
-        args.val,
-        args.num_workers,
-    )
+    same = known if args.dataset in (None, known.get("name")) else {}
+    size, flip = args.image_size or same.get("image_size"), same.get("flip") if args.flip is None else args.flip
+    try:
+        data = datasets.load(name, args.data, where, size, args.val, args.num_workers, flip)
+    except UserError as fault:
+        if args.dataset or name != "imagefolder" or fault.code != BAD_DATA or datasets.has_folders(args.data):
+            raise
+        hint = f"the file was trained on a folder of pictures called {known['label']}: add --data DIR"
+        raise UserError(str(fault), hint, BAD_DATA) from fault
     if known.get("name") == data.info.name:
         data = data.normalised(known["mean"], known["std"])
     if known and known["classes"] != data.info.classes:
@@ -76,14 +76,6 @@ def _check_names(was: Sequence[str], now: Sequence[str], asked_for: bool) -> Non
     if not asked_for:
         raise UserError(text, "give --data DIR of the data set it was made for", BAD_CHECKPOINT)
     print(f"warning: {text}", file=sys.stderr)
-
-
-def _has_folders(root: Path) -> bool:
-    """Whether it looks like a folder of the user's pictures: train/<class>/ and test/<class>/."""
-    try:
-        return all(any(p.is_dir() for p in (root / part).iterdir()) for part in ("train", "test"))
-    except OSError:
-        return False
 
 
 def _check_held_out(val: int, transforms: list[dict[str, Any]]) -> None:

@@ -42,8 +42,9 @@ def stored_bits(module: nn.Module) -> int:
 def layers(model: nn.Module, image_size: int = 32) -> list[LayerCost]:
     """Run one black picture through the network in eval mode and list the leaf modules in the order they ran.
 
-    A module that runs twice has two rows, with all of its MACs in each and what it stores in the first. Every
-    module's training mode is put back.
+    A module that runs twice has two rows, with all of its MACs in each and what it stores in the first. What else
+    holds tensors follows without MACs or output: layers that did not run ("not run") and modules around others.
+    Every module's training mode is put back.
     """
     rows: list[LayerCost] = []
     seen: set[str] = set()
@@ -57,8 +58,7 @@ def layers(model: nn.Module, image_size: int = 32) -> list[LayerCost]:
                     weight = module.get_buffer("codes")
                 per_output = prod(weight.shape[1:])
                 macs = per_output * prod(output.shape[1:])
-            count = getattr(module, "values", None)
-            params = count() if count is not None else _own_parameters(module)
+            params = _parameters(module)
             bits = stored_bits(module)
             if name in seen:
                 params = bits = 0
@@ -78,11 +78,19 @@ def layers(model: nn.Module, image_size: int = 32) -> list[LayerCost]:
             module.training = True
         for handle in handles:
             handle.remove()
+    for name, module in model.named_modules():
+        bits = stored_bits(module) if name not in seen and not getattr(module, "part_of_layer", False) else 0
+        if bits:
+            kind = "not run" if _is_layer(module) else type(module).__name__
+            width = getattr(module, "weight_bits", 32)
+            rows.append(LayerCost(name or "(itself)", kind, (0,), _parameters(module), 0, bits, width))
     return rows
 
 
-def _own_parameters(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters(recurse=False))
+def _parameters(module: nn.Module) -> int:
+    """How many numbers a module itself holds: its parameters, or what it says."""
+    count = getattr(module, "values", None)
+    return count() if count is not None else sum(p.numel() for p in module.parameters(recurse=False))
 
 
 def _is_layer(module: nn.Module) -> bool:

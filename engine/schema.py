@@ -36,6 +36,8 @@ def check_fields(path: Path, content: dict[str, Any]) -> None:
         raise bad(path, "its dataset is not described")
     if not all(_numbers(dataset.get(key), 3) for key in ("mean", "std")) or min(dataset["std"]) <= 0:
         raise bad(path, "its dataset has no mean and std of three channels")
+    if type(dataset.get("flip", True)) is not bool:  # older files may lack it
+        raise bad(path, "its dataset does not say whether pictures are mirrored")
     names = dataset.get("names", [])  # of classes; older files have none
     if (
         not isinstance(names, list)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -10,8 +11,9 @@ import torch
 from torch import nn
 
 from engine.errors import BAD_CHECKPOINT, UserError
-from models import legacy
+from models import check, legacy
 from models.channels import Network
+from models.check import Misdeclared
 from models.layers.bnfold import BNFold_Conv2d_Q, Conv2d_Q
 from models.nin import nin, nin_3x3
 from models.nin_gc import nin_gc
@@ -41,39 +43,60 @@ def build(arch: str, cfg: Sequence[int] | None = None, classes: int = 10, **more
         cfg: widths, None for the network's own.
 
     Raises:
-        UserError: exit 2 for an unknown name or a cfg that does not fit.
+        UserError: exit 2 for an unknown name or a cfg that does not fit; for a network of the user's also where it
+            does not follow models.channels.Network, see models.check.
     """
-    if cfg is not None and (not cfg or min(cfg) < 1):
+    if ":" not in arch:
+        return _made(arch, cfg, classes, **more)
+    with check.theirs(arch, f"it is called with cfg={cfg and list(cfg)}, classes={classes}; {check.SEE}"):
+        network = _made(arch, cfg, classes, **more)
+    check.answers(network, arch, classes)
+    return network
+
+
+def _made(arch: str, cfg: Sequence[int] | None, classes: int = 10, **more: Any) -> Network:
+    """The network, its declarations compared; what the user's own code raises is let through."""
+    if cfg is not None and ((not cfg and ":" not in arch) or min(cfg, default=1) < 1):
         raise UserError(f"cfg {list(cfg)} has widths below 1, or none", "every layer needs a channel")
     function = _imported(arch) if ":" in arch else NETWORKS.get(arch)
     if function is None:
         raise UserError(f"unknown network {arch!r}", f"one of {', '.join(NETWORKS)}, or package.module:function")
+    if ":" in arch:
+        _check_call(arch, function, {"cfg": cfg, "classes": classes, **more})
     try:
-        model = function(cfg=cfg, classes=classes, **more)
+        network = cast(Network, function(cfg=cfg, classes=classes, **more))  # by what it has, not by what it inherits
     except ValueError as fault:
         own = f"its own widths: --cfg {','.join(map(str, NETWORKS[arch]().cfg))}" if arch in NETWORKS else "see --help"
         raise UserError(f"--cfg does not fit {arch}: {fault}", own) from fault
-    missing = [name for name in ("cfg", "ends", "channel_groups") if not hasattr(model, name)]
-    if missing:
-        raise UserError(
-            f"{arch}: the network has no {', '.join(missing)}",
-            "see README, 'A network of your own'",
-        )
-    network = cast(Network, model)  # by what it has, not by what it inherits
+    if ":" in arch:
+        check.declarations(network, arch, cfg)
     if not hasattr(network, "arch_args"):
         network.arch_args = {}
     return network
 
 
+def _check_call(arch: str, function: Callable[..., nn.Module], words: dict[str, Any]) -> None:
+    """Whether a function takes these words: a TypeError of the call itself would look like one of its body."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # written in C
+        return
+    try:
+        signature.bind(**words)
+    except TypeError as fault:
+        raise Misdeclared(
+            f"--arch {arch}: it cannot be called with {', '.join(words)}: {fault}",
+            "begin it with: def function(cfg=None, classes=10):",
+        ) from fault
+
+
 def _imported(arch: str) -> Callable[..., nn.Module]:
     module, _, name = arch.partition(":")
     hint = "name an importable module and a function in it: package.module:function"
-    try:
+    with check.theirs(arch, hint):
         function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError, TypeError) as fault:
-        raise UserError(f"--arch {arch}: {fault}", hint) from fault
     if not callable(function):
-        raise UserError(f"--arch {arch}: {name} is not a function", hint)
+        raise Misdeclared(f"--arch {arch}: {name} is not a function", hint)
     return function
 
 
@@ -106,8 +129,12 @@ def size(arch: str, cfg: Sequence[int] | None = None, **more: Any) -> int | None
     """
     try:
         with torch.device("meta"):
-            return sum(p.numel() for p in build(arch, cfg, **more).parameters())
-    except (RuntimeError, NotImplementedError):  # e.g. .item() of a tensor without a value
+            return sum(p.numel() for p in _made(arch, cfg, **more).parameters())
+    except UserError:
+        raise
+    except Exception as fault:  # e.g. .item() of a tensor without a value; if it is a fault, build meets it again
+        if ":" not in arch and not isinstance(fault, RuntimeError):
+            raise
         return None
 
 
@@ -115,7 +142,8 @@ def rebuild(checkpoint: dict[str, Any], arch: str | None = None) -> Network:
     """The network of a checkpoint with fresh weights."""
     own = checkpoint["arch"]
     if arch not in (None, own):
-        raise UserError(f"the file holds {own}, --arch says {arch}", "leave --arch out")
+        hint = f"if you trust that module, say --arch {own}" if ":" in own else "leave --arch out"
+        raise UserError(f"the file holds {own}, --arch says {arch}", hint)
     if ":" in own and arch is None:
         raise UserError(
             f"the file holds a network of {own}, which is code outside this toolkit",
@@ -130,6 +158,8 @@ def rebuild(checkpoint: dict[str, Any], arch: str | None = None) -> Network:
         if needed is not None and needed > 2 * stored + 1000:
             raise ValueError(f"cfg {cfg} asks for {needed:,} parameters, the file holds {stored:,} numbers")
         return build(own, cfg, **checkpoint["arch_args"])
+    except Misdeclared:  # the code is at fault, not the file
+        raise
     except (UserError, TypeError, ValueError, RuntimeError, OverflowError) as fault:
         raise UserError(f"the network cannot be built: {fault}", "make the file again", BAD_CHECKPOINT) from fault
 

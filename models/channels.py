@@ -9,6 +9,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from engine.errors import UserError
+
 
 @dataclass(frozen=True)
 class Consumer:
@@ -62,6 +64,15 @@ def shuffled(width: int, groups: int) -> Tensor:
 
 
 def gates(model: Network) -> list[tuple[str, nn.BatchNorm2d]]:
-    """Every gate BN by name, in order; never the output's."""
+    """Every gate BN by name, in order; never the output's.
+
+    Raises:
+        UserError: exit 2 for a network without any.
+    """
     names = [group.gate for group in model.channel_groups()]
+    if not names:
+        raise UserError(
+            "the network declares no channel groups: there is nothing to make sparse or to prune",
+            "see channel_groups() in README, 'A network of your own'",
+        )
     return [(name, cast(nn.BatchNorm2d, model.get_submodule(name))) for name in names]

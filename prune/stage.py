@@ -13,6 +13,8 @@ from typing import Any
 from engine import argtypes, flags
 from engine.errors import UserError
 
+PROOF_PICTURES = 16
+
 
 def _share(text: str) -> float:
     """An argparse type: the share of channels to drop, in [0, 1)."""
@@ -57,11 +59,13 @@ def body(args: argparse.Namespace, grouped: bool = False) -> dict[str, Any]:
     """Prune one file and show what each step did to its accuracy."""
     if args.cfg:
         raise UserError("--cfg: a pruned network's widths come from --percent", "leave --cfg out")
+    import torch
+
     import models
     from engine import profile
     from engine.experiment import SAVED, Experiment, find, makes
     from engine.report import columns
-    from prune.load import load
+    from prune.load import examine, load
     from prune.plan import plan as make_plan
     from prune.sparsity import gammas, looks_sparse
     from prune.surgery import gates_of, masked, reestimate_bn, sliced
@@ -71,6 +75,7 @@ def body(args: argparse.Namespace, grouped: bool = False) -> dict[str, Any]:
     source = find(args.model, SAVED / f"{prefix}_preprune.pth", maker)
     model, checkpoint = load(source, args)
     arch, more = checkpoint["arch"], checkpoint["arch_args"]
+    examine(model, arch, more, checkpoint["dataset"]["image_size"] or 32, sparse=True)
     task = Experiment(args, SAVED / f"{arch.rpartition(':')[2]}_prune.pth", source)
     if grouped and all(getattr(m, "groups", 1) == 1 for m in model.modules()):
         print(
@@ -89,10 +94,10 @@ def body(args: argparse.Namespace, grouped: bool = False) -> dict[str, Any]:
     silenced = masked(model, plan)
     silent = task.judge(silenced, data, "masked")
     cut = task.judge(small, data, "sliced")
-    if _surely_moved(silent.logits, cut.logits):  # fp32 sums in another order, or a fault: float64 can tell
-        exact = [task.judge(network.double(), data).logits for network in (silenced, copy.deepcopy(small))]
-        if moved := _surely_moved(*exact):
-            raise AssertionError(f"surgery changed {moved} answers that rounding cannot explain")
+    with torch.random.fork_rng(devices=[]):  # what it builds may draw weights
+        whole = copy.deepcopy(model).double()  # cut in float64: what surgery adds up, fp32 would round
+        exact = [masked(whole, plan), sliced(whole, plan, lambda cfg: models.build(arch, cfg, **more))]
+    _prove(task, data, exact, _surely_moved(silent.logits, cut.logits), own=":" in arch)
     if plan.cfg != plan.cfg_before:  # nothing dropped: nothing to mend
         reestimate_bn(small, data.train, args.train_batch_size, args.seed, args.bn_batches)
     after = task.judge(small, data, "with BN re-estimated")
@@ -144,6 +149,32 @@ def _since_the_first(transforms: list[dict[str, Any]], cfg: list[int]) -> list[s
         return []
     share = 100 * (1 - sum(cfg) / first)
     return [f"in all      {first} -> {sum(cfg)} channels since the first pruning, {share:.2f} % dropped"]
+
+
+def _prove(task: Any, data: Any, exact: list[Any], moved: int, own: bool) -> None:
+    """Compare the masked and the sliced network in float64: the logits of a few pictures, which say more than answers do
+    where a network gives one class to all, and the answers to all pictures where some have moved.
+
+    Args:
+        exact: both networks.
+        moved: pictures whose answer seems to have moved: by fp32 sums in another order, or by a fault.
+
+    Raises:
+        UserError: exit 2 where the network is the user's own; another that differs is a bug of ours.
+    """
+    import torch
+
+    from prune.surgery import misdescribed, same
+
+    pictures = next(iter(data.test.batches(PROOF_PICTURES)))[0].double()
+    with torch.no_grad():
+        fault = "" if same(*(network.eval()(pictures) for network in exact)) else "logits"
+    if moved and not fault and (surely := _surely_moved(*(task.judge(network, data).logits for network in exact))):
+        fault = f"{surely} answers"
+    if fault and own:
+        raise misdescribed(f"surgery changed its {fault}")
+    if fault:
+        raise AssertionError(f"surgery changed {fault} more than rounding can")
 
 
 def _surely_moved(masked: Any, sliced: Any) -> int:

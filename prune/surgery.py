@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from engine.data import Split
-from models.channels import Network, shuffled
+from engine.errors import UserError
+from models import check
+from models.channels import ChannelGroup, Network, shuffled
 from prune.plan import Gate, PrunePlan
 from prune.sparsity import gammas
 
@@ -54,6 +56,9 @@ def sliced(model: Network, plan: PrunePlan, build: Build) -> Network:
 
     Args:
         build: makes a fresh network of the same architecture with the given widths.
+
+    Raises:
+        UserError: exit 2 if what is left of some layer is not what the narrower network has there.
     """
     state = {key: value.clone() for key, value in model.state_dict().items()}
     groups = model.channel_groups()
@@ -69,8 +74,38 @@ def sliced(model: Network, plan: PrunePlan, build: Build) -> Network:
                 _take_columns(state, model, consumer.layer, consumer.shuffle, before, kept)
     like = next(model.parameters())
     small = build(plan.cfg).to(like.device, like.dtype)
+    wanted = {key: tuple(value.shape) for key, value in small.state_dict().items()}
+    left = {key: tuple(value.shape) for key, value in state.items()}
+    for key in {**wanted, **left}:
+        if wanted.get(key) != left.get(key):
+            raise _unlike(groups, key, wanted.get(key), left.get(key))
     small.load_state_dict(state)
     return small.train(model.training)
+
+
+def _unlike(
+    groups: list[ChannelGroup], key: str, wanted: tuple[int, ...] | None, left: tuple[int, ...] | None
+) -> UserError:
+    """The fault of a tensor that the groups have not brought to the shape of the narrower network."""
+    layer = key.rpartition(".")[0]
+    shapes = f"{key} is {wanted} in the narrower network, {left} is left"
+    known = {n for g in groups for n in (g.gate, g.producer, *(c.layer for c in g.consumers))}
+    return misdescribed(shapes if layer in known else f"no group names {layer} as a consumer; {shapes}")
+
+
+def misdescribed(what: str) -> UserError:
+    """The fault of channel groups that are not those of the network."""
+    return UserError(
+        f"the declared channel groups do not describe the network: {what}",
+        "name every layer that reads the channels, and activate by a function that keeps 0 (ReLU, SiLU, no Sigmoid); "
+        + check.SEE,
+    )
+
+
+def same(masked: Tensor, sliced: Tensor) -> bool:
+    """The proof of surgery, on float64 logits (B, classes): equal within 1e-10 of the largest. Of infinite ones: no proof."""
+    largest = masked.abs().max()
+    return not largest.isfinite() or bool((masked - sliced).abs().max() <= 1e-10 * largest)
 
 
 def _take(state: dict[str, Tensor], layer: str, axis: int, kept: Tensor, names: Sequence[str]) -> None:

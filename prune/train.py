@@ -56,7 +56,7 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
     _check(args)
     import models
     from engine.experiment import SAVED, Experiment, find, makes
-    from prune.load import load
+    from prune.load import examine, load
     from prune.sparsity import penalty
 
     prefix = (args.arch or args.default_arch).rpartition(":")[2]
@@ -85,6 +85,7 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
         model = models.build(arch, cfg, **more)
     else:
         arch, more = checkpoint["arch"], checkpoint["arch_args"]
+    examine(model, arch, more, data.info.image_size, sparse=args.sr)
     s = (args.s or (1e-3 if arch == "nin_gc" else 1e-4)) if args.sr else None
     stage: dict[str, Any] = {"stage": "refine" if args.refine is not None else "train"}
     if s:

@@ -54,8 +54,8 @@ def prepare(model: Network, spec: QuantSpec) -> Network:
     Float32 or float64, the arithmetic stays what it was. Sums of codes overflow float16, and bfloat16 rounds them.
 
     Raises:
-        UserError: exit 2 if an exception names no layer, signed codes have no block to stand in, or the weights to
-            quantize are of another type.
+        UserError: exit 2 if an exception names no layer, signed codes have no block to stand in, the weights to
+            quantize are of another type, or a batch norm cannot be folded or moved as the spec says.
     """
     model = copy.deepcopy(model)
     layers = {n: m for n, m in model.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))}
@@ -82,10 +82,7 @@ def prepare(model: Network, spec: QuantSpec) -> Network:
     if input_quantizer(spec.activation).signed:
         _signed_inputs(model, set(chosen))
     if spec.order == "bacp":
-        block: Any  # it may be of the user's: what counts is that it has the switch
-        for block in model.modules():
-            if hasattr(block, "pool_first"):
-                block.pool_first = True
+        _pool_first(model)
     if spec.bn_fold:
         _fold_in_training(model)
     if spec.bn_momentum is not None:
@@ -135,15 +132,34 @@ def replace_child(model: nn.Module, name: str, new: nn.Module) -> None:
     setattr(model.get_submodule(parent), child, new)
 
 
+def _pool_first(model: nn.Module) -> None:
+    """Put each block's pool before its batch norm; which of them have one, the block knows."""
+    for name, parent in _with_norm(model):
+        block: Any = parent  # it may be of the user's: what counts is that it has the switch
+        if not hasattr(block, "pool_first"):
+            raise UserError(
+                f"{name} stands in no block with a switch `pool_first`: the order bacp cannot be had",
+                "build on models.blocks.ConvBNAct, or take --order cbap",
+            )
+        block.pool_first = True
+
+
+def _with_norm(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The name of every batch norm, and the module that it is a child of."""
+    found = [name for name, module in model.named_modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    return [(name, model.get_submodule(name.rpartition(".")[0])) for name in found]
+
+
 def _fold_in_training(model: nn.Module) -> None:
-    """Let each block's convolution do the work of its batch norm."""
-    for block in model.modules():
-        if (
-            isinstance(block, ConvBNAct)
-            and isinstance(block.conv, QuantConv2d)
-            and isinstance(block.bn, nn.BatchNorm2d)
-        ):
-            conv = block.conv
+    """Let each block's convolution do the work of its batch norm; that of a float convolution keeps its own."""
+    for name, block in _with_norm(model):
+        if not isinstance(block, ConvBNAct) or name.rpartition(".")[2] != "bn":
+            raise UserError(
+                f"{name} follows no convolution of a block and cannot be folded",
+                "build the network from models.blocks.ConvBNAct, or take --bn_fold 0",
+            )
+        conv = block.conv
+        if isinstance(conv, QuantConv2d) and isinstance(block.bn, nn.BatchNorm2d):
             folding = BNFoldConv2d.from_float(conv, conv.weight_quantizer, conv.input_quantizer)
             block.bn = FoldedNorm.from_norm(block.bn)
             block.conv = folding.attach(block.bn)

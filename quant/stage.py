@@ -45,7 +45,7 @@ def body(args: argparse.Namespace, spec: QuantSpec) -> dict[str, Any]:
     import models
     from engine.errors import about
     from engine.experiment import SAVED, Experiment, find, makes
-    from models import legacy
+    from models import check, legacy
     from quant import recipes
     from quant.prepare import clip_latent, freeze_late, prepare, reads_sums
 
@@ -75,6 +75,8 @@ def body(args: argparse.Namespace, spec: QuantSpec) -> dict[str, Any]:
     else:
         arch, more = args.arch or args.default_arch, {"classes": task.classes(data)}
         model = models.build(arch, args.cfg, **more)
+        if ":" in arch:
+            check.answers(model, arch, more["classes"], data.info.image_size)
         more = {**more, **model.arch_args}
     spec = spec.at_ends(*model.ends, reads_sums(model))
     if content is None and args.recipe != "seed" and spec.weight.kind == "affine":

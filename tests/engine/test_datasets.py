@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -68,9 +70,9 @@ def test_pictures_of_other_sizes_are_scaled_and_cut_in_the_middle(tmp_path: Path
     wide = np.zeros((8, 12, 3), np.uint8)
     wide[:, 2:10] = noise(1)[0]
     Image.fromarray(wide).save(tmp_path / "wide.png")
-    assert np.array_equal(datasets.read_picture(tmp_path / "wide.png", 8), noise(1)[0])
+    assert np.array_equal(stream.read_picture(tmp_path / "wide.png", 8), noise(1)[0])
     Image.new("L", (20, 40), 77).save(tmp_path / "grey.png")
-    assert np.array_equal(datasets.read_picture(tmp_path / "grey.png", 8), np.full((8, 8, 3), 77))
+    assert np.array_equal(stream.read_picture(tmp_path / "grey.png", 8), np.full((8, 8, 3), 77))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -95,7 +97,12 @@ def assert_bad_data(root: Path, name: str = "imagefolder", **more) -> UserError:
 def test_faults_of_a_folder_are_named(folder: Path, tmp_path: Path) -> None:
     assert "nowhere/train" in str(assert_bad_data(tmp_path / "nowhere"))
     (folder / "test/bee").rename(folder / "test/cat")
-    assert "different classes" in str(assert_bad_data(folder))
+    assert "different classes: bee is in train alone" in str(assert_bad_data(folder))
+    (folder / "train/bee").rename(folder / "train/cat")
+    (folder / "test/ant").rename(folder / "test/aa")
+    assert "different classes: aa is in test alone" in str(assert_bad_data(folder))
+    (folder / "test/aa").rename(folder / "test/ant")
+    (folder / "train/cat").rename(folder / "train/bee")
     (folder / "test/cat").rename(folder / "test/bee")
     picture = folder / "test/bee/0.png"
     picture.write_bytes(picture.read_bytes()[:90])
@@ -104,6 +111,60 @@ def test_faults_of_a_folder_are_named(folder: Path, tmp_path: Path) -> None:
     assert str(picture) in str(assert_bad_data(folder))
     (folder / "train/ant/0.png").write_text("no picture")  # the first one, which gives the size
     assert "ant/0.png" in str(assert_bad_data(folder))
+
+
+def test_too_few_classes_or_pictures_are_named(folder: Path) -> None:
+    (folder / "test/dog").mkdir()
+    (folder / "train/dog").mkdir()
+    (folder / "train/dog/a.gif").write_bytes(b"GIF89a")
+    fault = assert_bad_data(folder)
+    assert str(fault) == f"no pictures under {folder}/train/dog/"
+    assert ".png" in fault.hint
+    shutil.copy(folder / "train/bee/0.png", folder / "train/dog")
+    assert str(assert_bad_data(folder)) == f"no pictures under {folder}/test/dog/"
+    for part, name in itertools.product(("train", "test"), ("bee", "dog")):
+        shutil.rmtree(folder / part / name)
+    assert "one class, ant: training needs at least two" in str(assert_bad_data(folder))
+
+
+def test_what_programs_leave_in_folders_is_no_class_and_no_picture(folder: Path) -> None:
+    (folder / "train/.ipynb_checkpoints").mkdir()
+    (folder / "train/.ipynb_checkpoints/0-checkpoint.png").write_text("no class")
+    (folder / "test/bee/._0.png").write_text("no picture")
+    known = datasets.load("imagefolder", folder)
+    assert (known.info.names, len(known.train), len(known.test)) == (("ant", "bee"), 9, 3)
+
+
+def test_a_long_reading_is_announced(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bars = list[bool]()
+    monkeypatch.setattr(stream, "tqdm", lambda files, *_, disable, **__: bars.append(disable) or files)
+    datasets.load("imagefolder", folder)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(stream, "MANY", 8)
+    monkeypatch.setattr(stream.terminal, "moves", lambda: True)
+    datasets.load("imagefolder", folder)
+    stream.load(folder, CPU, 8, 0, 0)
+    assert capsys.readouterr().err == "reading 12 pictures of set\nreading 9 pictures of set\n"
+    assert bars == [True, False, False]
+
+
+def test_mirroring_can_be_chosen(folder: Path) -> None:
+    for name, own in (("imagefolder", True), ("digits", False)):
+        for flip, found in ((None, own), (True, True), (False, False)):
+            known = datasets.load(name, folder, image_size=8, flip=flip)
+            assert {part.info.flip for part in (known, known.train, known.test)} == {found}
+    for flip, found in ((None, True), (True, True), (False, False)):
+        streamed = stream.load(folder, CPU, 8, 0, 0, flip)
+        assert {part.info.flip for part in (streamed, streamed.train, streamed.test)} == {found}
+
+
+@pytest.mark.parametrize("size", [8, 12, 32, 40])
+def test_shifts_grow_with_the_pictures(size: int, folder: Path) -> None:
+    known = [datasets.load("digits", image_size=size).info, datasets.describe("cifar10", size)]
+    known.append(datasets.load("imagefolder", folder, image_size=size).info)
+    assert [info.pad for info in known] == [{8: 1, 12: 1, 32: 4, 40: 5}[size]] * 3
 
 
 @pytest.mark.parametrize("kind", ["bomb", "header", "chunk"])
@@ -119,7 +180,7 @@ def test_every_kind_of_damage_to_a_picture_is_exit_4(kind: str, tmp_path: Path) 
         raw[12:16], raw[8:12] = b"IHDR", (5).to_bytes(4, "big")  # a header cut short
     path.write_bytes(bytes(raw))
     with pytest.raises(UserError, match=str(path)) as fault:
-        datasets.read_picture(path, 8)
+        stream.read_picture(path, 8)
     assert fault.value.code == BAD_DATA
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,8 +13,8 @@ import pytest
 import torchvision
 
 from engine import cifar, datasets, files
-from engine.errors import CANNOT_WRITE, UserError
-from tests.engine.small_cifar import assert_whole, leftovers, md5, refused
+from engine.errors import CANNOT_WRITE, USAGE, UserError
+from tests.engine.small_cifar import assert_whole, leftovers, md5, refused, unpacked
 from tests.faults.forge import in_child
 
 
@@ -24,7 +25,7 @@ def test_a_missing_set_is_downloaded_once(
     assert_whole(source)
     assert server.asked == 1
     assert capsys.readouterr().err == f"downloading {server.url}\n"
-    assert not leftovers(source)
+    assert sorted(source.root.iterdir()) == [source.folder, source.tar]
 
 
 def test_a_broken_download_leaves_nothing_and_the_next_one_works(
@@ -34,9 +35,9 @@ def test_a_broken_download_leaves_nothing_and_the_next_one_works(
     refused(source, md5(source.archive[:1000]), md5(source.archive))
     server.cut, server.body = None, b"<!DOCTYPE html><title>log in</title>"
     refused(source, md5(server.body), md5(source.archive), "HTML page")
-    assert not source.tar.exists()
-    assert not leftovers(source)
+    assert not source.root.exists()
     server.body = source.archive
+    source.root.mkdir()
     source.tar.write_bytes(b"half an archive")
     assert_whole(source)
 
@@ -82,6 +83,7 @@ def test_a_server_may_fall_silent_longer_in_the_middle_than_before(
 def test_a_full_disk_is_not_called_a_bad_download(
     full: str, source: SimpleNamespace, server: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    source.root.mkdir()
     write, left = os.write, [1000 if full == "archive" else len(source.archive) + 1000]
 
     def fills(handle: int, content: bytes) -> int:
@@ -105,19 +107,43 @@ def test_a_full_disk_is_not_called_a_bad_download(
 
 def test_ten_processes_fetch_once(source: SimpleNamespace, server: SimpleNamespace) -> None:
     server.slow = 0.1
+
+    def whole() -> bool:
+        return cifar.read("cifar10", source.root)[0][1] == [1, 1, 2, 3, 2, 1, 2, 3]
+
+    assert all_true(whole, 10)
+    assert server.asked == 1
+    assert sorted(source.root.iterdir()) == [source.folder, source.tar]
+
+
+def test_the_lock_lets_in_one_at_a_time_though_it_is_taken_away(source: SimpleNamespace, tmp_path: Path) -> None:
+    """And the folder with it, while others are about to lock it."""
+
+    def alone() -> bool:
+        for _ in range(100):
+            with cifar._alone(source.root, ".lock"):
+                (tmp_path / "busy").touch(exist_ok=False)
+                (tmp_path / "busy").unlink()
+        return True
+
+    assert all_true(alone, 4)
+    assert not source.root.exists() or not list(source.root.iterdir())  # the last one may not have made it
+
+
+def all_true(what: Callable[[], bool], processes: int) -> bool:
+    """Whether a function is true in each of some processes at once."""
     children = []
-    for _ in range(10):
+    for _ in range(processes):
         child = os.fork()
         if not child:
             status = 1
             try:
-                train, _ = cifar.read("cifar10", source.root)
-                status = int(train[1] != [1, 1, 2, 3, 2, 1, 2, 3])
+                status = int(not what())
             finally:
                 os._exit(status)
         children.append(child)
-    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 10
-    assert server.asked == 1
+    statuses = [os.waitpid(child, 0)[1] for child in children]  # of all: none is left behind
+    return not any(statuses)
 
 
 def test_https_is_never_left(source: SimpleNamespace, server: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,6 +161,28 @@ def test_a_folder_that_cannot_be_made_is_exit_4(source: SimpleNamespace, tmp_pat
     (tmp_path / "file").write_text("")
     fault = refused(source, str(tmp_path / "file/data"), root=tmp_path / "file/data")
     assert "--dataset digits" in fault.hint
+
+
+def test_a_failed_download_leaves_no_trace(source: SimpleNamespace, tmp_path: Path) -> None:
+    refused(source, "could not be downloaded", root=tmp_path / "new/folders")
+    assert not (tmp_path / "new").exists()
+    source.root.mkdir()
+    refused(source, "could not be downloaded")
+    assert list(source.root.iterdir()) == []  # it was there before
+
+
+def test_nothing_is_downloaded_into_a_folder_of_other_pictures(
+    source: SimpleNamespace, server: SimpleNamespace
+) -> None:
+    for part in ("train", "test"):
+        (source.root / part / "cat").mkdir(parents=True)
+    with pytest.raises(UserError, match="holds train/ and test/ folders") as fault:
+        datasets.load("auto", source.root)
+    assert fault.value.code == USAGE
+    assert "--dataset imagefolder" in fault.value.hint
+    assert (server.asked, sorted(os.listdir(source.root))) == (0, ["test", "train"])
+    unpacked(source)
+    assert datasets.load("auto", source.root).info.name == "cifar10"  # it is there
 
 
 def test_a_dead_address_gives_up_soon_with_three_ways_out(source: SimpleNamespace) -> None:

@@ -43,6 +43,10 @@ def test_a_flag_without_a_value_is_told_from_one_that_is_absent(flag: str) -> No
     assert getattr(parsed(TRAIN, f"--{flag}", "a.pth"), flag) == Path("a.pth")
 
 
+def test_mirroring_is_asked_for_refused_or_left_to_the_data() -> None:
+    assert [parsed(TRAIN, *words).flip for words in ((), ("--flip",), ("--no-flip",))] == [None, True, False]
+
+
 def test_resume_takes_auto_or_a_file() -> None:
     assert parsed(TRAIN).resume is None
     assert parsed(TRAIN, "--resume").resume == parsed(TRAIN, "--resume", "auto").resume == "auto"

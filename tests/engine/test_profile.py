@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from math import prod
 
@@ -195,9 +196,42 @@ def test_shared_layers_store_once_and_run_twice(dtype: torch.dtype) -> None:
     before = {key: value.clone() for key, value in model.state_dict().items()}
     rows = profile.layers(model, 4)
     assert [(row.name, row.params, row.macs) for row in rows] == [
-        ("conv", 84, 81 * 16), ("conv", 0, 81 * 16), ("frozen", 6, 0),
+        ("conv", 84, 81 * 16), ("conv", 0, 81 * 16), ("frozen", 6, 0), ("idle", 396, 0),
     ]  # fmt: skip
-    assert profile.total(rows, "bits") == 32 * (84 + 12)
+    assert profile.total(rows, "bits") == 32 * (84 + 12 + 396)
     assert profile.total(rows, "output_bytes") == 4 * 3 * prod((3, 4, 4))
     assert (model.training, model.conv.training, model.frozen.training) == (True, True, False)
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+
+
+class Gained(nn.Module):
+    """Tensors that no leaf holds, or that no leaf uses: of the network itself, of a block, of a layer that is spare."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(1000))
+        self.register_buffer("offset", torch.zeros(7))
+        self.block = nn.Sequential(nn.Conv2d(3, 4, 1))
+        self.block.scale = nn.Parameter(torch.ones(4))
+        self.spare = nn.Linear(50, 50)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block(x).mean((2, 3)) * self.block.scale * self.gain.mean()
+
+
+@pytest.mark.parametrize("make", [Gained, Twice, *(lambda a=a: models.build(a) for a in (*models.names(), ARCH))])
+def test_every_tensor_of_a_float_network_is_counted(make: Callable[[], nn.Module]) -> None:
+    model = make()
+    rows = profile.layers(model, 8)
+    assert profile.total(rows, "params") == sum(p.numel() for p in model.parameters())
+    held = sum(t.numel() for name, t in model.state_dict().items() if not name.endswith("num_batches_tracked"))
+    assert profile.total(rows, "bits") == 32 * held
+
+
+def test_what_does_not_run_says_so() -> None:
+    rows = profile.layers(Gained(), 8)
+    assert [(r.name, r.kind, r.params, r.macs) for r in rows] == [
+        ("block.0", "Conv2d", 16, 12 * 64), ("(itself)", "Gained", 1000, 0), ("block", "Sequential", 4, 0),
+        ("spare", "not run", 2550, 0),
+    ]  # fmt: skip
+    assert [r.output_bytes for r in rows] == [4 * 4 * 64, 0, 0, 0]

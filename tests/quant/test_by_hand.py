@@ -1,0 +1,50 @@
+"""Preparation refuses what it cannot do to a network whose batch norms stand in no block of ours."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+import models
+from engine.errors import USAGE, UserError
+from models.blocks import ConvBNAct
+from models.channels import ChannelGroup
+from quant.prepare import prepare
+from quant.spec import QuantSpec, affine, quantizer
+
+
+class ByHand(nn.Module):
+    """A convolution and batch norm that stand in no block, after one that do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = ConvBNAct(3, 4, 3)
+        self.conv, self.norm = nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.conv(self.block(x)))
+
+    def channel_groups(self) -> list[ChannelGroup]:
+        return []
+
+
+def test_batch_norms_that_cannot_be_folded_are_refused() -> None:
+    """The file and the report would say that all are."""
+    with pytest.raises(UserError, match=r"^norm follows no convolution of a block") as fault:
+        prepare(ByHand(), affine(8, 8, 1, True))
+    assert (fault.value.code, "--bn_fold 0" in fault.value.hint) == (USAGE, True)
+    prepare(ByHand(), affine(8, 8, 1, False))
+    apart = prepare(models.build("nin", [8] * 8), replace(affine(8, 8, 1, True), exceptions=("block4.conv",)))
+    left = [name for name, m in apart.named_modules() if type(m) is nn.BatchNorm2d]
+    assert left == ["block4.bn"], "a float convolution keeps its own"
+
+
+def test_an_order_that_cannot_be_had_is_refused() -> None:
+    spec = QuantSpec(quantizer("b"), quantizer("b"))
+    with pytest.raises(UserError, match=r"^norm stands in no block with a switch `pool_first`") as fault:
+        prepare(ByHand(), replace(spec, order="bacp"))
+    assert (fault.value.code, "--order cbap" in fault.value.hint) == (USAGE, True)
+    prepare(ByHand(), spec)
