@@ -104,7 +104,8 @@ class QuantSpec:
         if self.weight.kind == "affine":
             w, a = self.weight.bits, self.activation.bits
             bits = f"int{w}" if w == a else f"intw{w}a{a}"
-            return f"{bits}_q{int(not self.weight.symmetric)}_fold{int(self.bn_fold)}"
+            whole = "" if self.weight.per_channel else "_tensor"  # one grid for all filters
+            return f"{bits}_q{int(not self.weight.symmetric)}_fold{int(self.bn_fold)}{whole}"
         return f"w{self.weight.letter}a{self.activation.letter}"
 
     def to_dict(self) -> dict[str, Any]:

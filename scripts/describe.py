@@ -88,6 +88,18 @@ def _width(content: dict[str, Any]) -> str:
     return f" (cfg {','.join(map(str, cfg))})"
 
 
+def _tricks(spec: dict[str, Any]) -> list[str]:
+    """Settings of ternary and binary training that are not the default."""
+    weight, activation = spec["weight"], spec["activation"]
+    low = {"binary", "ternary"}
+    return [
+        *(["gap"] if weight.get("gap") else []),
+        *([f"wste {weight['ste']}"] if weight["kind"] in low and weight.get("ste", "ste") != "ste" else []),
+        *([f"ste {activation['ste']}"] if activation["kind"] in low and activation.get("ste", "saturate") != "saturate" else []),
+        *([spec["order"]] if activation["kind"] == "binary" and spec.get("order", "bacp") != "bacp" else []),
+    ]  # fmt: skip
+
+
 def remarks(content: dict[str, Any]) -> str:
     words = []
     for transform in content["transforms"]:
@@ -95,6 +107,7 @@ def remarks(content: dict[str, Any]) -> str:
             spec = transform["spec"]
             if spec["weight"]["kind"] in ("binary", "ternary"):
                 words.append(f"W {'with' if spec['weight']['scale'] else 'without'} scale")
+            words += _tricks(spec)
             affine = "affine" in (spec["weight"]["kind"], spec["activation"]["kind"])
             words.append("every layer quantized, the picture not" if affine else "first and last layer float")
         if prunings([transform]):

@@ -44,6 +44,7 @@ NUMBERS = [
     *values(PTQ, "--calibration_pictures", "0", "-1", "1e3"), *values(PTQ, "--calibrate", "entropy", "KL", ""),
     *values(WBWTAB, "--W", "0", "1", "4", "8", "33", "b", "2.0", "3_2", "-2", ""), *values(WBWTAB, "--A", "1", "4", "t", "32.0"),
     *values(WBWTAB, "--bn_momentum", "0", "1.1", "nan", "-0.1"), *values(WBWTAB, "--ste", "magic", ""), *values(WBWTAB, "--wste", "soft"),
+    *each(WBWTAB, "--W 32 --scale", "--W 32 --no-scale", "--W 32 --wste ste", "--A 32 --ste soft", "--A 3 --order bacp", "--A 32 --order cbap"),
     *values(WBWTAB, "--order", "abcp"), *values(MERGE, "--W", "1", "4", "b", "2.0"),
     *values(TRAIN, "--epochs", "0", "-1", "1.5", "1_0", "nan", "1" + "0" * 400, LONG),
     *values(TRAIN, "--lr", "nan", "-1", "0", "inf", "1e400", "1e-400", "0_1", "fast", ""),

@@ -101,7 +101,16 @@ def run_all(block: Block, command: Command) -> None:
 
 def test_the_readme_has_the_blocks_that_are_tested() -> None:
     markers = [block.marker for block in blocks(README)]
-    assert markers == ["", "chain", "chain", "pipeline", "ladder", "own-network: my_net.py", "own-network"]
+    assert markers == [
+        "",
+        "chain",
+        "chain",
+        "pipeline",
+        "ladder",
+        "own-network: my_net.py",
+        "own-network",
+        "int8-layers",
+    ]
     assert sum(line.leaves is not None for block in marked("chain") for line in lines(block)) >= 12
 
 
@@ -118,6 +127,11 @@ def test_the_ladder_command(workplace: Path, command: Command) -> None:
     assert done.code == 0, done.err
     assert len(re.findall(r"\d %  +[\d,]{9,} ", done.out)) == 7  # accuracy, MACs
     assert "not run" not in done.out
+
+
+def test_the_int8_layers_by_themselves() -> None:
+    (block,) = marked("int8-layers")
+    exec(block.text, {})
 
 
 def test_a_network_of_ones_own(workplace: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,41 +268,3 @@ def test_commands_of_the_readme_can_be_parsed_as_they_stand() -> None:
     for block in (*marked("chain"), *marked("own-network")):
         for module, argv, _ in lines(block):
             parser(module).parse_args(argv)
-
-
-def bare(block: Block) -> Block:
-    """A block without its comments."""
-    return block._replace(text="\n".join(re.sub(r"\s*#.*$", "", line).rstrip() for line in block.text.splitlines()))
-
-
-def test_both_languages_show_the_same_code() -> None:
-    assert [bare(block) for block in blocks(CHINESE)] == [bare(block) for block in blocks(README)]
-    leaves = [[line.leaves for line in lines(b)] for b in blocks(CHINESE) if b.marker == "chain"]
-    assert leaves == [[line.leaves for line in lines(b)] for b in marked("chain")]
-
-
-def outline(path: Path) -> dict[str, list[str]]:
-    """What a translation must leave as it is: markers, levels of headings, shapes of tables, links, literals, numbers."""
-    text = path.read_text(encoding="utf-8")
-    prose = re.sub(r"^```.*?^```$", "", text, flags=re.S | re.M)
-    found = {
-        "markers": re.findall(r"<!--.*?-->", text),
-        "headings": re.findall(r"^#+(?= )", prose, re.M),
-        "tables": [str(line.count("|")) for line in prose.splitlines() if line.startswith("|")],
-        "links": sorted(re.findall(r"\]\((http[^)]+)\)", prose)),
-        "code": sorted(re.findall(r"`([^`\n]+)`", prose)),
-        "counts": sorted(re.findall(r"\d{1,3}(?:,\d{3})+", prose)),
-        "results": [m[0] for m in re.finditer(r"<!-- (quickstart-table|results:\S+) -->.*?<!-- /\1 -->", text, re.S)],
-    }
-    assert all(found[what] for what in found)
-    return found
-
-
-@pytest.mark.parametrize("what", ["markers", "headings", "tables", "links", "code", "counts", "results"])
-def test_both_languages_say_the_same(what: str) -> None:
-    assert outline(CHINESE)[what] == outline(README)[what]
-
-
-def test_each_language_leads_to_the_other() -> None:
-    assert "(README.zh-CN.md)" in README.read_text(encoding="utf-8")
-    assert "(README.md)" in CHINESE.read_text(encoding="utf-8")

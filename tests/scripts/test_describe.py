@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from quant.spec import QuantSpec, affine, quantizer
 from scripts import describe
 from tests.conftest import NARROW
 
@@ -39,3 +40,29 @@ REFINE, SCRATCH = {"stage": "refine", "epochs": 1}, {**TRAIN, "from_scratch": Tr
 def test_a_row_says_what_was_done(transforms: list[dict], kind: str, remarks: str) -> None:
     content = {"arch": "nin", "cfg": [8] * 8, "transforms": transforms, "metrics": {}}
     assert (describe.kind(content), describe.remarks(content)) == (kind, remarks)
+
+
+def quantized(spec: QuantSpec) -> dict:
+    return {"stage": "quantize", "epochs": 1, "spec": spec.to_dict()}
+
+
+@pytest.mark.parametrize(
+    ("spec", "kind", "remarks"),
+    [
+        (affine(8, 8, 1, False), "int8_q1_fold0", "every layer quantized, the picture not"),
+        (affine(8, 8, 1, False, per_channel=False), "int8_q1_fold0_tensor", "every layer quantized, the picture not"),
+        (QuantSpec(quantizer("b"), quantizer("b", ste="saturate"), order="bacp"), "wbab", "W with scale; first and last layer float"),
+        (
+            QuantSpec(quantizer("t", scale=False, ste="saturate", gap=True), quantizer("b", ste="soft")),
+            "wtab", "W without scale; gap; wste saturate; ste soft; cbap; first and last layer float",
+        ),
+    ],
+)  # fmt: skip
+def test_a_row_says_how_it_was_quantized(spec: QuantSpec, kind: str, remarks: str) -> None:
+    content = {
+        "arch": "nin",
+        "cfg": [192, 160, 96, 192, 192, 192, 192, 192],
+        "transforms": [quantized(spec)],
+        "metrics": {},
+    }
+    assert (describe.kind(content), describe.remarks(content)) == (f"nin {kind}", remarks)
