@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from bn_merge import defaults
 from engine import argtypes, flags, run
 from engine.errors import BAD_CHECKPOINT, UserError
 
@@ -16,20 +17,13 @@ EXAMPLES = (
     "bn_merge --model models_save/nin_refine.pth",
 )
 
-LETTER = {2: "b", 3: "t", 32: "32"}
-
 
 def parser() -> flags.Parser:
     p = flags.Parser("bn_merge", (__doc__ or "").partition(": ")[2], EXAMPLES)
     p.add_argument(
         "--model", type=argtypes.path, metavar="F", help="the file to merge (default: models_save/ARCH_wWab.pth by --W)"
     )
-    p.add_argument(
-        "--W",
-        type=flags.number(int, 0),
-        choices=sorted(LETTER),
-        help="2 binary, 3 ternary, 32 float weights: checked against the file",
-    )
+    defaults.add_weights(p)
     flags.add_network(p)
     flags.add_data(p)
     flags.add_machine(p)
@@ -40,28 +34,25 @@ def parser() -> flags.Parser:
 def body(args: argparse.Namespace) -> dict[str, Any]:
     if args.cfg:
         raise UserError("--cfg: a merged network has the widths of its file", "leave --cfg out")
+    from bn_merge import proof
     from bn_merge.merge import merge
     from engine.experiment import SAVED, Experiment, find, makes
     from quant.restore import load, spec_of
 
-    prefix = (args.arch or args.default_arch).rpartition(":")[2]
-    default = SAVED / f"{prefix}_w{LETTER[args.W or 2]}ab.pth"
+    default = SAVED / f"{defaults.stem(args)}.pth"
     source = find(args.model, default, makes(f"quant.wbwtab --W {args.W or 2} --A 2", args.arch))
     model, content = load(source, args.arch)
     if any(t["stage"] == "merge" for t in content["transforms"]):
         raise UserError(f"{source} is merged already", "merge the file it was made from", BAD_CHECKPOINT)
     spec = spec_of(content)
-    letter = spec.weight.letter if spec else "32"
-    if args.W and letter != LETTER[args.W]:
-        raise UserError(
-            f"--W {args.W}, but the weights of {source} are of kind {letter}", "leave --W out", BAD_CHECKPOINT
-        )
+    defaults.check_weights(args, source, spec.weight.letter if spec else "32")
 
     task = Experiment(args, source.with_name(f"{source.stem}_merged.pth"), source)
     data = task.data(content)
     merged = merge(model)
+    proof.prove(model, content["arch"], next(iter(data.test.batches(proof.PICTURES)))[0])
     before, after = task.judge(model, data), task.judge(merged, data)
-    agree = int((before.logits.argmax(1) == after.logits.argmax(1)).sum())
+    agree = proof.agreement(before.logits, after.logits).agree
     metrics = task.metrics(after, data, before_merge=before.accuracy, agreement=agree / len(data.test))
     path = task.write(merged, content["arch"], content["arch_args"], data, metrics,
                       [*content["transforms"], {"stage": "merge"}])  # fmt: skip

@@ -19,7 +19,7 @@ from models.layers import fold
 from models.layers.bnfold import BNFoldConv2d
 from models.layers.conv_q import QuantConv2d, QuantLinear, combined
 from models.layers.quantizers import Identity
-from quant.prepare import read_by_sign, replace_child
+from quant.prepare import PLAIN_BLOCK, folds, read_by_sign, replace_child
 
 _HINT = "build the network from models.blocks.ConvBNAct, whose batch norm follows its convolution"
 
@@ -31,8 +31,8 @@ def merge(model: Network) -> Network:
     What evaluation does is merged, also of a network in training: the copy is in eval mode.
 
     Raises:
-        UserError: exit 3 for a batch norm that follows no convolution of a block, another pool than
-            a max-pool between the two, or a network that is merged already.
+        UserError: exit 3 for a batch norm that follows no convolution of a block, a block with a forward of its own,
+            another pool than a max-pool between the two, or a network that is merged already.
     """
     if any(isinstance(module, (fold.MergedConv2d, fold.MergedLinear)) for module in model.modules()):
         raise UserError("the network is merged already", "merge the one it was made from", BAD_CHECKPOINT)
@@ -84,6 +84,12 @@ def _held(layer: nn.Conv2d | nn.Linear, codes: Tensor, scale: Tensor | None, bia
 
 
 def _fold_block(name: str, block: ConvBNAct, before_sign: bool) -> None:
+    if not folds(block):  # its batch norm may stand anywhere: before the convolution, behind a sum
+        raise UserError(
+            f"{name} is a {type(block).__name__} with a forward of its own: its batch norm cannot be folded",
+            PLAIN_BLOCK,
+            BAD_CHECKPOINT,
+        )
     if isinstance(block.conv, BNFoldConv2d):  # folded while it trained: nothing is left to compute
         block.conv, block.bn = _held(block.conv, *_parts(block.conv)), nn.Identity()
         return

@@ -1,6 +1,6 @@
 """Where pictures come from: CIFAR, the embedded digits, folders of the user's own.
 
-One picture's file, and folders too large for memory, are stream.py's.
+One picture's file is pictures.py's, folders too large for memory are stream.py's.
 Each reader returns ((train images, labels), (test images, labels), DataInfo); images are uint8 (N, H, W, 3), so that no
 pixel can be NaN or out of range, and labels are numbered by the reader (CIFAR's are checked, see cifar.py).
 """
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from engine.data import Channels, Data, DataInfo, TensorSplit, held_out
 from engine.errors import BAD_DATA, UserError
+from engine.pictures import decode, read_all
 
 DIGITS_SHA256 = "0b7e9c3202d7bcd255d6a19a238d3743bf5e320ba74812a6679958a017c55382"
 CIFAR10_PLACES = ("cifar-10-batches-py", "cifar-10-python.tar.gz")
@@ -248,8 +249,6 @@ def has_folders(root: Path) -> bool:
 
 def native_size(root: Path) -> int:
     """The side that pictures of a folder get without --image_size: the first one's, at most 224."""
-    from engine.stream import decode
-
     files, _ = folder_files(root, "train")
     return min(*decode(files[0][0]).size, 224)
 
@@ -279,8 +278,6 @@ def folder_info(root: Path, names: list[str], size: int) -> DataInfo:
 
 def read_folder(root: Path, size: int) -> Read:
     """All pictures of a folder in memory; mean and std come from its training part."""
-    from engine.stream import read_all
-
     train, test, names = folder_parts(root)
     info = folder_info(root, names, size)
     pictures = read_all([*train, *test], size, info.label)

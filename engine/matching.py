@@ -26,7 +26,8 @@ def open_data(args: argparse.Namespace, where: torch.device, content: Checkpoint
             trained on what --val holds out.
     """
     known = (content or {}).get("dataset", {})
-    if known.get("name") == "unknown":  # a file of the original's
+    unknown = known.get("name") == "unknown"  # a file of the original's
+    if unknown:
         known = {}
     name = args.dataset or known.get("name", "auto")
     if name == "auto" and datasets.has_folders(args.data):
@@ -51,8 +52,9 @@ def open_data(args: argparse.Namespace, where: torch.device, content: Checkpoint
             "name the data set that the network was made for with --dataset and --data",
             BAD_CHECKPOINT,
         )
-    if known and known.get("name") == data.info.name:
-        _check_held_out(args.val, content["transforms"] if content else [])
+    fresh = getattr(args, "from_scratch", None) is not None  # takes widths from the file, and no weights
+    if content and not fresh and (unknown or known["name"] == data.info.name):
+        _check_held_out(args.val, content["transforms"])
     _check_names(known.get("names", []), data.info.names, asked_for=args.dataset is not None)
     asked = getattr(args, "classes", None)
     if content and asked not in (None, content["arch_args"]["classes"]):

@@ -132,17 +132,6 @@ def markdown(rows: list[ResultRow], units: str = "plain") -> str:
     return "\n".join(text) + "\n"
 
 
-def columns(rows: list[list[str]], left: int = 1) -> list[str]:
-    """Lines of a terminal table as wide as its cells: the first `left` columns flush left, the others right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(w) if n < left else cell.rjust(w) for n, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
-
-
 def outputs(path: Path) -> list[Path]:
     """The files that `write` makes: Markdown, CSV, JSON, PNG: `t.md` has `t.csv` beside it, `v1.2` has `v1.2.csv`.
 

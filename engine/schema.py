@@ -73,6 +73,8 @@ def _stages(stages: Any) -> bool:
     if not all(isinstance(part, list) and all(isinstance(t, dict) for t in part) for part in copied):
         return False
     pruned = [t for t in stages if t["stage"] == "prune"] + [t for part in copied for t in part]
+    if not all(type(held := t.get("val", 0)) is int and held >= 0 for t in stages):
+        return False
     return all(isinstance(spec, dict) for spec in specs) and all(
         _numbers([t.get("percent")], 1) and type(t.get("base")) is int and is_cfg(t.get("cfg_before")) for t in pruned
     )

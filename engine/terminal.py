@@ -85,3 +85,14 @@ def shown(text: str) -> str:
 def moves() -> bool:
     """Whether stderr is a terminal on which a progress bar can be redrawn."""
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def columns(rows: list[list[str]], left: int = 1) -> list[str]:
+    """Lines of a terminal table as wide as its cells: the first `left` columns flush left, the others right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(w) if n < left else cell.rjust(w) for n, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]

@@ -127,6 +127,8 @@ def size(arch: str, cfg: Sequence[int] | None = None, **more: Any) -> int | None
     Raises:
         UserError: as build.
     """
+    if ":" in arch:
+        _imported(arch)  # tensors that the module itself makes are to be real
     try:
         with torch.device("meta"):
             return sum(p.numel() for p in _made(arch, cfg, **more).parameters())

@@ -1,6 +1,6 @@
 """Whether a network of the user's is what it says: its declarations, and what it answers. Ours are held to it by the tests.
 
-What pruning would do to it is tried in prune/surgery.py.
+What pruning would do to it is tried in prune/rehearsal.py.
 """
 
 from __future__ import annotations

@@ -64,9 +64,10 @@ def body(args: argparse.Namespace, grouped: bool = False) -> dict[str, Any]:
     import models
     from engine import profile
     from engine.experiment import SAVED, Experiment, find, makes
-    from engine.report import columns
-    from prune.load import examine, load
+    from engine.terminal import columns
+    from prune.load import load
     from prune.plan import plan as make_plan
+    from prune.rehearsal import examine
     from prune.sparsity import gammas, looks_sparse
     from prune.surgery import gates_of, masked, reestimate_bn, sliced
 
@@ -98,9 +99,11 @@ def body(args: argparse.Namespace, grouped: bool = False) -> dict[str, Any]:
         whole = copy.deepcopy(model).double()  # cut in float64: what surgery adds up, fp32 would round
         exact = [masked(whole, plan), sliced(whole, plan, lambda cfg: models.build(arch, cfg, **more))]
     _prove(task, data, exact, _surely_moved(silent.logits, cut.logits), own=":" in arch)
-    if plan.cfg != plan.cfg_before:  # nothing dropped: nothing to mend
+    after, mended = cut, {}
+    if plan.cfg != plan.cfg_before:  # else there is nothing to mend
         reestimate_bn(small, data.train, args.train_batch_size, args.seed, args.bn_batches)
-    after = task.judge(small, data, "with BN re-estimated")
+        after = task.judge(small, data, "with BN re-estimated")
+        mended = {"bn_reestimated": after.accuracy}
 
     costs = [profile.layers(network, size) for network in (model, small)]
     macs, params = ([profile.total(c, what) for c in costs] for what in ("macs", "params"))
@@ -110,7 +113,7 @@ def body(args: argparse.Namespace, grouped: bool = False) -> dict[str, Any]:
     }  # fmt: skip
     accuracies = {
         "before": before.accuracy, "masked": silent.accuracy,
-        "sliced": cut.accuracy, "bn_reestimated": after.accuracy,
+        "sliced": cut.accuracy, **mended,
     }  # fmt: skip
     path = task.write(small, arch, {**more, **small.arch_args}, data,
                       task.metrics(after, data, pruning=accuracies), [*checkpoint["transforms"], stage])  # fmt: skip
@@ -125,7 +128,7 @@ def body(args: argparse.Namespace, grouped: bool = False) -> dict[str, Any]:
         f"MACs        {macs[0]:,} -> {macs[1]:,}",
         f"accuracy on {len(data.test):,} {data.judged} pictures of {data.info.label}:",
         f"  before {before.accuracy:.2f} %, masked {silent.accuracy:.2f} %, sliced {cut.accuracy:.2f} %, "
-        f"BN re-estimated {after.accuracy:.2f} %",
+        + (f"BN re-estimated {after.accuracy:.2f} %" if mended else "nothing dropped: BN left as it was"),
         f"stored with the file: {after.accuracy:.2f} %, before any refining; next: python -m "
         + shlex.join(["prune.train", "--refine", str(path), *_needed(args, arch)]),
     ]

@@ -56,7 +56,8 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
     _check(args)
     import models
     from engine.experiment import SAVED, Experiment, find, makes
-    from prune.load import examine, load
+    from prune.load import load
+    from prune.rehearsal import examine
     from prune.sparsity import penalty
 
     prefix = (args.arch or args.default_arch).rpartition(":")[2]

@@ -5,18 +5,21 @@ How a histogram becomes a range is in `METHODS`; everything else is the same for
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor, nn
 
 from engine.data import Split, generator
-from engine.errors import BAD_DATA, UserError
+from engine.errors import BAD_CHECKPOINT, BAD_DATA, UserError
 from models.layers.functional import affine, affine_range
 from models.layers.quantizers import AffineActivation, Quantized
 
 BINS = 2048
 PERCENTILE = 0.9999
+CHUNK = 2**22
+"""Values that are counted at a time: torch counts in float32, where a bin stops at 2^24."""
 
 
 class Histogram:
@@ -29,7 +32,8 @@ class Histogram:
         self.counts = torch.zeros(BINS, dtype=torch.float64)
 
     def add(self, x: Tensor) -> None:
-        self.counts += torch.histc(x.float().cpu(), BINS, self.low, self.high).double()
+        for part in x.float().cpu().flatten().split(CHUNK):
+            self.counts += torch.histc(part, BINS, self.low, self.high).double()
 
     @property
     def centres(self) -> Tensor:
@@ -75,23 +79,21 @@ def kl(h: Histogram, bits: int, symmetric: bool) -> tuple[float, float]:
     """Entropy calibration as in TensorRT (Migacz, GTC 2017): the clip whose 2^k-level version of the histogram
     diverges least from the clipped original. Values beyond a clip count at its edge, as they will in use.
 
-    Both sides are clipped by the same share. Symmetric ranges are judged on |x|, with half the levels.
+    Both sides are clipped by the same share. Signed values are judged on |x|, with the levels that the wider side has.
     """
-    counts = h.counts.clone()
+    counts, reach = h.counts.clone(), max(-h.low, h.high)
     if symmetric or h.low < 0:
-        reach = max(-h.low, h.high)
         place = (h.centres.abs() / reach * BINS).long().clamp_max(BINS - 1)
         counts = torch.zeros_like(counts).index_add_(0, place, h.counts)
     zero = counts[0].item()
     counts[0] = counts[1]  # zeros (of a ReLU) are exact at any scale; left in, they would drown the rest
-    levels = 2 ** (bits - 1) if symmetric else 2**bits
+    levels = 2 ** (bits - 1) if symmetric else round(2**bits * reach / (h.high - h.low))
     best = (float("inf"), BINS)
     if zero + counts.sum() > 0:
         for bins in (*range(levels, BINS, BINS // 256), BINS):  # all of it is a choice at any number of levels
             best = min(best, (_divergence(counts, bins, levels), bins), key=lambda item: item[0])
     share = best[1] / BINS
     if symmetric:
-        reach = max(-h.low, h.high)
         return -reach * share, reach * share
     return h.low * share, h.high * share
 
@@ -117,32 +119,49 @@ METHODS: dict[str, Callable[[Histogram, int, bool], tuple[float, float]]] = {
 
 
 @torch.no_grad()
-def calibrate(model: nn.Module, split: Split, method: str, pictures: int, seed: int = 1, batch: int = 128) -> None:
+def calibrate(
+    model: nn.Module, split: Split, method: str, pictures: int, seed: int = 1, batch: int = 128, sums: Collection[str] = (),
+) -> None:  # fmt: skip
     """Set every AffineActivation range of `model` from `pictures` of `split`, drawn by `seed`, two passes in eval mode.
 
     The ranges are those of the float activations: quantizers pass their input on while they are looked at.
 
+    Args:
+        sums: names of layers that read the plain sums of a convolution, see quant.prepare.reads_sums. What has no ReLU
+            before it is dense about 0 and thin in the tails that matter: kl clips it too hard, and mse is taken.
+
     Raises:
-        UserError: exit 4 for no pictures.
+        UserError: exit 4 for no pictures, exit 3 for activations that are not finite.
     """
-    quantizers = [m for m in model.modules() if isinstance(m, AffineActivation)]
+    named = {n.rpartition(".")[0]: m for n, m in model.named_modules() if isinstance(m, AffineActivation)}
+    layers, quantizers = list(named), list(named.values())
     if not len(split) or pictures < 1:
         raise UserError("calibration needs at least one picture", "give more with --calibration_pictures", BAD_DATA)
     if not quantizers:
         return
     # drawn, not the first ones: folders are read class by class
     order = torch.randperm(len(split), generator=generator(seed, 0))[:pictures]
-    ranges: dict[int, tuple[float, float]] = {}
+    ranges = [(0.0, 0.0)] * len(quantizers)
 
     def widen(number: int, x: Tensor) -> None:
-        low, high = ranges.get(number, (0.0, 0.0))
-        ranges[number] = (min(low, x.min().item()), max(high, x.max().item()))
+        low, high = (edge.item() for edge in x.aminmax())
+        low, high = min(low, ranges[number][0]), max(high, ranges[number][1])  # in this order a NaN stays one,
+        if not high - low <= torch.finfo(torch.float32).max:  # and is caught here
+            raise UserError(
+                f"the network's activations are not finite at {layers[number]}",
+                "take another checkpoint",
+                BAD_CHECKPOINT,
+            )
+        ranges[number] = low, high
 
     _watch(model, quantizers, split, order, batch, widen)
-    histograms = [Histogram(*ranges[number]) for number in range(len(quantizers))]
+    histograms = [Histogram(*edges) for edges in ranges]
     _watch(model, quantizers, split, order, batch, lambda number, x: histograms[number].add(x))
-    for quantizer, histogram in zip(quantizers, histograms, strict=True):
-        low, high = METHODS[method](histogram, quantizer.bits, quantizer.symmetric)
+    by_mse = [layer for layer in layers if method == "kl" and layer in sums]
+    if by_mse:
+        print(f"note: inputs without a ReLU before them are clipped by mse: {', '.join(by_mse)}", file=sys.stderr)
+    for layer, quantizer, histogram in zip(layers, quantizers, histograms, strict=True):
+        low, high = METHODS["mse" if layer in by_mse else method](histogram, quantizer.bits, quantizer.symmetric)
         quantizer.set_range(torch.tensor(low), torch.tensor(high))
 
 

@@ -16,7 +16,11 @@ from models.channels import ChannelGroup, Network
 from models.layers import quantizers as q
 from models.layers.bnfold import BNFoldConv2d, FoldedNorm
 from models.layers.conv_q import QuantConv2d, QuantLinear
+from models.separable import SeparableBlock
 from quant.spec import QuantizerSpec, QuantSpec
+
+PLAIN_BLOCK = "let a module around the ConvBNAct do what comes before or after it, and leave its forward as it is"
+"""What to do about a block that does not fold."""
 
 
 def weight_quantizer(spec: QuantizerSpec, shape: torch.Size) -> q.Quantizer:
@@ -126,6 +130,12 @@ def clip_latent(model: nn.Module) -> None:
             cast(nn.Parameter, layer.weight).clamp_(-1, 1)
 
 
+def folds(block: ConvBNAct) -> bool:
+    """Whether a block's batch norm is known to follow its `conv`; a forward of the user's may do anything with them."""
+    known = (ConvBNAct.forward, SeparableBlock.forward)
+    return type(block).forward in known and "forward" not in vars(block)
+
+
 def replace_child(model: nn.Module, name: str, new: nn.Module) -> None:
     """Put `new` where the module `name` is."""
     parent, _, child = name.rpartition(".")
@@ -157,6 +167,12 @@ def _fold_in_training(model: nn.Module) -> None:
             raise UserError(
                 f"{name} follows no convolution of a block and cannot be folded",
                 "build the network from models.blocks.ConvBNAct, or take --bn_fold 0",
+            )
+        if not folds(block):
+            raise UserError(
+                f"{name.rpartition('.')[0]} is a {type(block).__name__} with a forward of its own: "
+                "its batch norm cannot be folded",
+                f"{PLAIN_BLOCK}; or take --bn_fold 0",
             )
         conv = block.conv
         if isinstance(conv, QuantConv2d) and isinstance(block.bn, nn.BatchNorm2d):

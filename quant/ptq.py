@@ -15,6 +15,9 @@ EXAMPLES = (
     "quant.ptq --model models_save/nin_refine.pth --calibrate mse --Wbits 4 --Abits 8 --q_type 0",
 )
 
+LOST = 10
+"""Points of accuracy whose loss says that this network has to be trained at these bits."""
+
 
 def parser() -> flags.Parser:
     p = flags.Parser("quant.ptq", (__doc__ or "").partition(": ")[2], EXAMPLES)
@@ -59,7 +62,7 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
     from engine.experiment import SAVED, Experiment, find, makes
     from models import legacy
     from quant.calibrate import calibrate
-    from quant.prepare import prepare
+    from quant.prepare import prepare, reads_sums
     from quant.spec import affine
 
     prefix = (args.arch or args.default_arch).rpartition(":")[2]
@@ -73,8 +76,16 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
     spec = affine(args.Wbits, args.Abits, args.q_type, True, args.per_channel).at_ends(*model.ends)
     quantized = prepare(model, replace(spec, bn_momentum=None)).to(task.device)
     before = task.judge(model, data, "before")
-    calibrate(quantized, data.train, args.calibrate, args.calibration_pictures, args.seed)
+    with about(source):
+        calibrate(quantized, data.train, args.calibrate, args.calibration_pictures, args.seed, sums=reads_sums(model))
     after = task.judge(quantized, data, "after")
+    if (lost := before.accuracy - after.accuracy) > LOST:
+        other = "" if args.calibrate == "mse" else "try --calibrate mse, or "
+        print(
+            f"warning: calibration lost {lost:.1f} points; {other}train: "
+            f"python -m quant.wqaq --q_type {args.q_type} --refine {source}",
+            file=sys.stderr,
+        )
     stage = {
         "stage": "quantize", "spec": spec.to_dict(),
         "calibrate": args.calibrate, "pictures": min(args.calibration_pictures, len(data.train)),

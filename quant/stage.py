@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,8 +16,17 @@ from engine.errors import UserError
 from quant.recipes import for_spec
 from quant.spec import QuantSpec
 
-SPELT = ("--Wbits", "--Abits", "--W", "--A", "--q_type", "--bn_fold", "--quantizer")
-"""Flags that say which quantizers: not needed, or to be checked, where a file is only judged."""
+SAYS: dict[str, Callable[[QuantSpec], Any]] = {
+    **dict.fromkeys(("--Wbits", "--W"), lambda spec: spec.weight.letter),
+    **dict.fromkeys(("--Abits", "--A"), lambda spec: spec.activation.letter),
+    **dict.fromkeys(("--per_channel", "--no-per_channel"), lambda spec: spec.weight.per_channel),
+    **dict.fromkeys(("--scale", "--no-scale"), lambda spec: spec.weight.scale),
+    "--quantizer": lambda spec: spec.weight.kind, "--q_type": lambda spec: spec.weight.symmetric,
+    "--bn_fold": lambda spec: spec.bn_fold, "--order": lambda spec: spec.order, "--gap": lambda spec: spec.weight.gap,
+    "--ste": lambda spec: spec.activation.ste, "--wste": lambda spec: spec.weight.ste,
+    "--bn_momentum": lambda spec: spec.bn_momentum,
+}  # fmt: skip
+"""What each flag says of a spec: not needed where a file is only judged, and refused where the file is something else."""
 
 
 def add_common(p: flags.Parser, **specs: QuantSpec) -> None:
@@ -113,8 +123,12 @@ def _evaluate(args: argparse.Namespace, path: Path, spec: QuantSpec) -> dict[str
 
     model, content = load(path, args.arch)
     specs = [t["spec"] for t in content["transforms"] if t["stage"] == "quantize"]
-    made = QuantSpec.from_dict(specs[-1]).name if specs else "float"
-    if made != spec.name and (args.evaluate is True or any(word.partition("=")[0] in SPELT for word in args.command)):
+    was = QuantSpec.from_dict(specs[-1]) if specs else QuantSpec()
+    made = was.name if specs else "float"
+    given = [flag for flag in (word.partition("=")[0] for word in args.command) if flag in SAYS]
+    if wrong := [flag for flag in given if SAYS[flag](was) != SAYS[flag](spec)]:
+        raise UserError(f"{path} is {made}, and not what {wrong[0]} says", "leave the flags of quantization out")
+    if args.evaluate is True and made != spec.name:
         raise UserError(f"{path} is {made}, the flags say {spec.name}", "leave the flags of quantization out")
     found = judge_file(args, path, model, content)
     return {**found, "text": f"{made}: {found['text']}"}

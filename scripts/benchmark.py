@@ -29,7 +29,7 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     import models
-    from engine.report import columns
+    from engine.terminal import columns
     from models.layers import functional as F
 
     torch.manual_seed(1)

@@ -140,7 +140,7 @@ def command(args: argparse.Namespace, node: Node) -> list[str]:
     for flag in ("image_size", "val"):
         if value := getattr(args, flag):
             words += [f"--{flag}", str(value)]
-    if (flip := getattr(args, "flip", None)) is not None:
+    if (flip := args.flip) is not None:
         words.append("--flip" if flip else "--no-flip")
     if words[0] in ("prune.train", "quant.wqaq", "quant.wbwtab"):
         words += ["--run_dir", str(node.model.with_suffix(""))]

@@ -37,8 +37,8 @@ def describe(row: Row, node: Node, command: Callable[[Node], list[str]], now: Ma
         "seed": node.seed,
         "status": notes[node.step]["status"],
         "commands": [notes[n.step].get("command") or plain(command(n)) for n in chain],
-        "device": _on_the_way(notes.values(), "device", now),
-        "machine": _on_the_way(notes.values(), "machine", now),
+        "device": _on_the_way(notes.values(), "device"),
+        "machine": _on_the_way(notes.values(), "machine"),
         "threads": {step: note.get("threads") for step, note in notes.items()},
         "seconds": {step: note.get("seconds") for step, note in notes.items()},
         "version": {step: note.get("version") for step, note in notes.items()},
@@ -81,9 +81,9 @@ def _precision(node: Node) -> str:
     return ladder.load(path, "resolved", hint=f"delete {node.note}: the step is made again")["resolved"]["precision"]
 
 
-def _on_the_way(notes: Iterable[Mapping[str, Any]], key: str, now: Mapping[str, Any]) -> str:
-    """What all steps ran on, each named once; a note from before this was written down: what there is now."""
-    return "; ".join(dict.fromkeys(str(note.get(key, now[key])) for note in notes))
+def _on_the_way(notes: Iterable[Mapping[str, Any]], key: str) -> str:
+    """What all steps ran on, each named once; notes from before this was written down do not say."""
+    return "; ".join(dict.fromkeys(str(note.get(key, "unknown")) for note in notes))
 
 
 def hardware(name: str) -> dict[str, Any]:

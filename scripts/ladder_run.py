@@ -63,8 +63,14 @@ class Node:
         if note["status"] == "done":
             ladder.load(self.note, "sha256", "parents", "result", hint="delete it: the step is made again")
             read[self.model] = note["sha256"]
-        elif note.get("diverged_in") != self.step or "parents" not in note:
-            read = {}  # lost together with a parent, which has no file
+        elif note.get("diverged_in") != self.step:  # lost together with a parent, as long as that is
+            if not any(
+                found and found.get("diverged_in") == note["diverged_in"] for found in map(Node.ended, self.parents)
+            ):
+                return None
+            read = {}
+        elif "parents" not in note:  # of an older version
+            read = {}
         if not all(path.exists() and sha256(path) == known for path, known in read.items()):
             return None
         return note
@@ -76,6 +82,7 @@ class _Job:
     output: IO[bytes]
     started: float
     before: float
+    threads: int | None = None
 
     def seconds(self) -> float:
         """Those of earlier, interrupted runs of the step, too."""
@@ -118,7 +125,7 @@ class Runner:
                 if time.monotonic() >= kept + KEEP_SECONDS:  # kill -9 takes this process without a word
                     kept = time.monotonic()
                     for node, job in running.items():
-                        write_json(self._spent_file(node), job.seconds())
+                        self._keep(node, job)
                 if time.monotonic() >= self.deadline:
                     return False
                 free = self.jobs - len(running)
@@ -153,9 +160,10 @@ class Runner:
         if "--run_dir" in words:
             words.append("--resume")
         node.folder.mkdir(parents=True, exist_ok=True)
-        environment = dict(os.environ)
-        if "threads" in self.hardware:  # else each process would start as many as there are cores
-            environment["OMP_NUM_THREADS"] = str(self.hardware["threads"])
+        environment, earlier = dict(os.environ), self._spent(node)
+        threads = earlier.get("threads", self.hardware.get("threads"))
+        if threads:  # else each process would start as many as there are cores
+            environment["OMP_NUM_THREADS"] = str(threads)
         output = (node.folder / f"{node.step}.out").open("w+b")
         with (node.folder / f"{node.step}.log").open("ab") as log:
             log.write(f"$ {shlex.join(words)}\n".encode())
@@ -164,7 +172,9 @@ class Runner:
             process = subprocess.Popen(
                 [sys.executable, "-m", *words], stdout=output, stderr=log, env=environment, preexec_fn=_end_with_parent
             )
-        return _Job(process, output, time.monotonic(), self._spent(node))
+        job = _Job(process, output, time.monotonic(), earlier.get("seconds", 0.0), threads)
+        self._keep(node, job)
+        return job
 
     def _settle(self, node: Node, job: _Job) -> bool:
         """Write the note of an ended step, or report its failure; False if it left nothing, failed or to be tried again."""
@@ -183,7 +193,8 @@ class Runner:
         if code == 0:
             note |= {"result": json.loads(text), "sha256": sha256(node.model)}
         note |= {"seconds": round(job.seconds(), 1), "version": {**versions(), "commit": _commit()}}
-        write_json(node.note, {**note, "command": plain(self.command(node)), **self.hardware})
+        ran_on = {**self.hardware, **({"threads": job.threads} if job.threads else {})}
+        write_json(node.note, {**note, "command": plain(self.command(node)), **ran_on})
         self._spent_file(node).unlink(missing_ok=True)
         return True
 
@@ -198,15 +209,20 @@ class Runner:
                 job.process.kill()
                 job.process.wait()
             job.output.close()
-            write_json(self._spent_file(node), job.seconds())
+            self._keep(node, job)
+
+    def _keep(self, node: Node, job: _Job) -> None:
+        """Of a step under way: how long it has run, and with how many threads, as it goes on with no other number."""
+        write_json(self._spent_file(node), {"seconds": job.seconds(), "threads": job.threads})
 
     def _spent_file(self, node: Node) -> Path:
         return node.folder / f"{node.step}.spent"
 
-    def _spent(self, node: Node) -> float:
+    def _spent(self, node: Node) -> dict[str, Any]:
         with contextlib.suppress(OSError, ValueError):  # none, or damaged: seconds are not worth a refusal
-            return float(self._spent_file(node).read_text())
-        return 0.0
+            found = json.loads(self._spent_file(node).read_text())
+            return found if isinstance(found, dict) else {"seconds": float(found)}
+        return {}
 
 
 def plain(words: list[str]) -> str:
@@ -224,6 +240,8 @@ def _fault(node: Node, code: int) -> UserError:
     """What a failed step said last: its two lines, or what there is."""
     log = node.folder / f"{node.step}.log"
     lines = log.read_text(errors="replace").splitlines()
+    begun = max((number for number, line in enumerate(lines) if line.startswith("$ ")), default=-1)
+    lines = lines[begun + 1 :]  # the runs before had faults of their own
     errors = [number for number, line in enumerate(lines) if line.startswith("error: ")]
     if errors and lines[errors[-1] + 1 :][:1] and lines[errors[-1] + 1].startswith("hint: "):
         error, hint = lines[errors[-1] :][:2]

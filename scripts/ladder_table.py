@@ -12,7 +12,7 @@ from typing import Any
 
 from engine.errors import BAD_CHECKPOINT, UserError
 from engine.files import write_bytes, write_text
-from engine.report import columns
+from engine.terminal import columns
 from scripts import ladder
 from scripts.ladder import ROWS, Row
 
@@ -120,7 +120,8 @@ def _cells(row: Row, found: list[dict[str, Any]], base: list[dict[str, Any]]) ->
     if base and row.name != "nin":
         whole = statistics.mean(r["size_bits"] for r in base)
         ratio = f"{100 * (1 - sizes / whole):.2f} %"
-        loss = f"{statistics.mean(r['accuracy'] for r in base) - statistics.mean(values):+.2f}"
+        lost_points = statistics.mean(r["accuracy"] for r in base) - statistics.mean(values)
+        loss = f"{round(lost_points, 2) + 0.0:+.2f}"  # never -0.00
     return [
         row.label, "/".join(dict.fromkeys(r["epochs"] for r in done)), str(len(done)), "; ".join([accuracy, *lost]),
         f"{round(macs):,}", f"{round(params):,}", f"{sizes / 8e6:.4f}", ratio, loss,

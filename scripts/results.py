@@ -63,13 +63,21 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
     readmes = ladder_table.readmes(args.readme, name)
     for path in (folder / "table.md", *readmes):
         check_writable(path, "work in a folder that can be written")
-    if not ladder_table.read(folder) and args.table:
+    before = ladder_table.read(folder)
+    if not before and args.table:
         raise UserError(f"no results in {folder}/", "run the ladder there first, without --table")
     left, failed = 0, None
     if not args.table:
         from scripts import ladder_fill  # needs torch
 
         left, failed = ladder_fill.fill(args, rows, folder, Path("runs/results") / name)
+        if ladder_table.read(folder) == before:
+            there = sum(len(before.get(row.name, ())) for row in rows)
+            print(
+                f"nothing new: {there} results of these rows were in {folder}/ before, and none was added",
+                file=sys.stderr,
+            )
+            readmes = readmes if args.readme else []
     results = ladder_table.write(folder, readmes)
     if failed:
         node, fault = next(iter(failed.items()))

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from torch import nn
 
-from engine import loop
+from engine import loop, profile
 from engine.data import Data
 from models.channels import Network
 from prune.plan import PrunePlan
@@ -27,7 +27,8 @@ def table(model: Network, data: Data, batch: int) -> Iterator[tuple[str, str, fl
     Bits: weights (a grid a filter) and input of one convolution or linear layer, asymmetric, BN folded, clipped by mse on 256
     training pictures; the picture itself is left alone. Pruning: the channels with the smallest BN scales of one gate, silenced.
     """
-    layers = [name for name, module in model.named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
+    ran = dict.fromkeys(row.name for row in profile.layers(model, data.info.image_size))  # in that order
+    layers = [name for name in ran if isinstance(model.get_submodule(name), (nn.Conv2d, nn.Linear))]
     for name in layers:
         others = tuple(other for other in layers if other != name)
         for bits in BITS:

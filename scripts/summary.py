@@ -46,7 +46,7 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
 
     import models
     from engine import profile
-    from engine.report import columns
+    from engine.terminal import columns
     from quant.restore import load
 
     if args.sensitivity:
@@ -95,7 +95,7 @@ def _sensitivity(args: argparse.Namespace) -> dict[str, Any]:
 
     from engine import device, loop, terminal
     from engine.matching import open_data
-    from engine.report import columns
+    from engine.terminal import columns
     from prune.load import load
     from scripts.sensitivity import table
 

@@ -94,6 +94,11 @@ class BNFoldConv2d(QuantConv2d):
 def _quantizers(a_bits: int, w_bits: int, q_type: int, first_layer: int) -> tuple[Quantizer, Quantizer]:
     if q_type not in (0, 1):
         raise ValueError(f"q_type {q_type} is neither 0 (symmetric) nor 1 (asymmetric)")
+    if first_layer not in (0, 1):
+        raise ValueError(f"first_layer {first_layer} is neither 0 nor 1")
+    for name, bits in (("a_bits", a_bits), ("w_bits", w_bits)):
+        if type(bits) is not int or bits not in (*range(2, 9), 32):
+            raise ValueError(f"{name} {bits!r} is neither a whole number from 2 to 8 nor 32 (float)")
     weight = Identity() if w_bits == 32 else AffineWeight(w_bits, q_type == 0, per_channel=True)
     activation = Identity() if first_layer or a_bits == 32 else AffineActivation(a_bits, q_type == 0)
     return weight, activation
@@ -103,12 +108,14 @@ class Conv2d_Q(QuantConv2d):
     """An INT8 convolution under the original's name and keyword arguments.
 
     Args:
-        a_bits, w_bits: of the input and the weight.
+        a_bits, w_bits: of the input and the weight, 2 to 8 each, or 32: float.
         q_type: 0 symmetric, 1 asymmetric.
-        first_layer: 1 leaves the input (the picture) as it is.
+        first_layer: 1 leaves the input (the picture) as it is, 0 codes it.
+
+    The input's range is measured while training; until then, evaluation leaves the input as it is.
 
     Raises:
-        ValueError: for another q_type.
+        ValueError: for other bits, another q_type or another first_layer.
     """
 
     def __init__(
@@ -127,7 +134,7 @@ class BNFold_Conv2d_Q(BNFoldConv2d):
         momentum: of the batch norm's statistics.
 
     Raises:
-        ValueError: for another q_type.
+        ValueError: as Conv2d_Q.
     """
 
     def __init__(

@@ -143,6 +143,8 @@ class AffineActivation(Quantizer):
     """See functional.affine. The range is a moving average over training batches, until it is frozen.
 
     Buffers: low, high, the range; seen, whether there is one yet.
+
+    Until a training batch or `set_range` has given it a range, eval mode passes the input on as it is, unquantized.
     """
 
     MOMENTUM = 0.01
@@ -179,4 +181,6 @@ class AffineActivation(Quantizer):
     def forward(self, x: Tensor) -> Quantized:
         if self.training and not self.frozen:
             self._observe(x.detach())
+        elif not self.training and not self.seen:  # not asked in training: a GPU would have to wait for the answer
+            return Quantized(x, None)
         return F.affine(x, *self.grid(), self.bits, self.symmetric)

@@ -12,8 +12,9 @@ import torch
 import torchvision
 from PIL import Image
 
-from engine import datasets, stream
+from engine import datasets, pictures, stream
 from engine.errors import BAD_DATA, UserError
+from engine.pictures import read_picture
 from tests.engine.test_data import equal_batches, noise
 
 CPU = torch.device("cpu")
@@ -70,9 +71,9 @@ def test_pictures_of_other_sizes_are_scaled_and_cut_in_the_middle(tmp_path: Path
     wide = np.zeros((8, 12, 3), np.uint8)
     wide[:, 2:10] = noise(1)[0]
     Image.fromarray(wide).save(tmp_path / "wide.png")
-    assert np.array_equal(stream.read_picture(tmp_path / "wide.png", 8), noise(1)[0])
+    assert np.array_equal(read_picture(tmp_path / "wide.png", 8), noise(1)[0])
     Image.new("L", (20, 40), 77).save(tmp_path / "grey.png")
-    assert np.array_equal(stream.read_picture(tmp_path / "grey.png", 8), np.full((8, 8, 3), 77))
+    assert np.array_equal(read_picture(tmp_path / "grey.png", 8), np.full((8, 8, 3), 77))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -139,11 +140,11 @@ def test_a_long_reading_is_announced(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bars = list[bool]()
-    monkeypatch.setattr(stream, "tqdm", lambda files, *_, disable, **__: bars.append(disable) or files)
+    monkeypatch.setattr(pictures, "tqdm", lambda files, *_, disable, **__: bars.append(disable) or files)
     datasets.load("imagefolder", folder)
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(stream, "MANY", 8)
-    monkeypatch.setattr(stream.terminal, "moves", lambda: True)
+    monkeypatch.setattr(pictures, "MANY", 8)
+    monkeypatch.setattr(pictures.terminal, "moves", lambda: True)
     datasets.load("imagefolder", folder)
     stream.load(folder, CPU, 8, 0, 0)
     assert capsys.readouterr().err == "reading 12 pictures of set\nreading 9 pictures of set\n"
@@ -180,7 +181,7 @@ def test_every_kind_of_damage_to_a_picture_is_exit_4(kind: str, tmp_path: Path) 
         raw[12:16], raw[8:12] = b"IHDR", (5).to_bytes(4, "big")  # a header cut short
     path.write_bytes(bytes(raw))
     with pytest.raises(UserError, match=str(path)) as fault:
-        stream.read_picture(path, 8)
+        read_picture(path, 8)
     assert fault.value.code == BAD_DATA
 
 

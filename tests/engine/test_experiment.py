@@ -61,6 +61,17 @@ def test_pictures_that_were_trained_on_are_not_held_out(command) -> None:
         assert f"({val or 360} pictures)" in done.out, done.err
 
 
+def test_what_may_be_held_out_of_other_files(command) -> None:
+    """A file of the original's may have seen every picture; a control takes widths alone from the file that has."""
+    assert command("prune.train", "-sr", *FLAGS).code == 0
+    assert command("prune.normal_regular").code == 0
+    content = checkpoint.load(Path("models_save/nin_preprune.pth"))
+    torch.save({"cfg": content["cfg"], "state_dict": content["state_dict"]}, "old.pth")
+    done = command("prune.train", "--refine", "old.pth", *SMALL, "--val", 9)
+    assert "error: --val 9: the file was trained on pictures that this holds out" in done.err
+    assert command("prune.train", "--from_scratch", *SMALL, "--val", 9).code == 0
+
+
 def test_two_files_of_one_name_share_a_folder_and_it_is_said(command) -> None:
     notice = "notice: runs/n was of one/n.pth; its metrics and state make room for those of two/n.pth"
     for folder in ("one", "two"):

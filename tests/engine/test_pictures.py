@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine import stream
 from engine.errors import BAD_DATA, UserError
+from engine.pictures import read_picture
 from tests.engine.test_data import noise
 
 DEEP = np.linspace(0, 65535, 64).round().astype(np.uint16).reshape(8, 8)
@@ -33,7 +33,7 @@ def test_sixteen_bits_become_eight(name: str, tmp_path: Path) -> None:
     else:
         Image.fromarray(DEEP).save(path)
     grey = (DEEP / 257).round().astype(np.uint8)
-    assert np.array_equal(stream.read_picture(path, 8), np.repeat(grey[..., None], 3, 2))
+    assert np.array_equal(read_picture(path, 8), np.repeat(grey[..., None], 3, 2))
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.int32])
@@ -41,7 +41,7 @@ def test_numbers_without_a_known_white_are_refused_by_name(kind: type, tmp_path:
     path = tmp_path / "a.tif"
     Image.fromarray(DEEP.astype(kind)).save(path)
     with pytest.raises(UserError, match=f"{path}.* 8 or 16 bits") as fault:
-        stream.read_picture(path, 8)
+        read_picture(path, 8)
     assert fault.value.code == BAD_DATA
 
 
@@ -50,7 +50,7 @@ def test_pictures_stand_as_their_camera_was_held(number: int, tmp_path: Path) ->
     pixels, exif = noise(1)[0].numpy(), Image.Exif()
     exif[0x0112] = number
     Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
-    assert np.array_equal(stream.read_picture(tmp_path / "a.png", 8), UPRIGHT[number](pixels))
+    assert np.array_equal(read_picture(tmp_path / "a.png", 8), UPRIGHT[number](pixels))
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
@@ -58,7 +58,7 @@ def test_broken_notes_of_a_camera_spoil_no_picture(tmp_path: Path) -> None:
     pixels = noise(1)[0].numpy()
     for notes in (b"Exif\0\0nonsense", b"Exif\0\0II*\0\x08\0\0\0\xff\xff"):
         Image.fromarray(pixels).save(tmp_path / "a.png", exif=notes)
-        assert np.array_equal(stream.read_picture(tmp_path / "a.png", 8), pixels)
+        assert np.array_equal(read_picture(tmp_path / "a.png", 8), pixels)
 
 
 def test_transparent_pictures_are_seen_on_white(tmp_path: Path) -> None:
@@ -74,4 +74,4 @@ def test_transparent_pictures_are_seen_on_white(tmp_path: Path) -> None:
     ):
         path = tmp_path / f"{number}.png"
         picture.save(path, **({"transparency": bytes([0, 255])} if picture is palette else {}))
-        assert np.array_equal(stream.read_picture(path, 8), seen), picture.mode
+        assert np.array_equal(read_picture(path, 8), seen), picture.mode

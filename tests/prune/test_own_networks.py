@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from engine.errors import USAGE, UserError
 from models.blocks import ConvBNAct, GlobalMean
 from models.channels import ChannelGroup, Consumer
 from prune import stage
-from prune.load import examine
+from prune.rehearsal import examine
 from tests.conftest import SMALL, assert_refused
 from tests.models import residual
 
@@ -230,7 +231,7 @@ def test_pruning_compares_logits_not_answers_alone(
     with monkeypatch.context() as patch:
         words = command("prune.normal_regular", *flags, arch("sigmoid")).err
         assert "without some channels of a.bn it computes something else" in words
-        patch.setattr("prune.load.rehearse", lambda *_: None)  # what a trial with random scales lets pass
+        patch.setattr("prune.rehearsal.rehearse", lambda *_: None)  # what a trial with random scales lets pass
         result = command("prune.normal_regular", *flags, arch("sigmoid"))
     words = result.err.splitlines()[-2:]
     assert (result.code, result.out) == (USAGE, "")
@@ -247,3 +248,12 @@ def test_surgery_that_goes_wrong_on_a_network_of_ours_is_a_bug() -> None:
     with pytest.raises(AssertionError, match="surgery changed logits"):
         stage._prove(None, data, pair, 0, own=False)
     stage._prove(None, data, [pair[0], pair[0]], 0, own=False)
+
+
+def test_tensors_of_the_module_are_real(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counting parameters imports the module first; on the meta device its own tensors would stay without values."""
+    text = "import torch\nfrom tests.prune.test_own_networks import true as net\nSCALE = torch.tensor([2.0])\n"
+    Path("with_scale.py").write_text(text)
+    monkeypatch.syspath_prepend(workplace)
+    assert models.size("with_scale:net") == sum(p.numel() for p in true().parameters())
+    assert sys.modules["with_scale"].SCALE.item() == 2

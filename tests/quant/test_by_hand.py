@@ -42,6 +42,24 @@ def test_batch_norms_that_cannot_be_folded_are_refused() -> None:
     assert left == ["block4.bn"], "a float convolution keeps its own"
 
 
+class Before(ConvBNAct):
+    """Pre-activation."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(self.act(self.bn(x)))
+
+
+def test_a_block_with_a_forward_of_its_own_is_not_folded() -> None:
+    """Its batch norm may stand anywhere."""
+    model = ByHand()
+    model.block, model.norm = Before(3, 3), nn.Identity()
+    with pytest.raises(UserError, match=r"^block is a Before with a forward of its own") as fault:
+        prepare(model, affine(8, 8, 1, True))
+    assert (fault.value.code, "--bn_fold 0" in fault.value.hint) == (USAGE, True)
+    prepare(model, affine(8, 8, 1, False))
+    prepare(models.build("separable", [8] * 8), affine(8, 8, 1, True))
+
+
 def test_an_order_that_cannot_be_had_is_refused() -> None:
     spec = QuantSpec(quantizer("b"), quantizer("b"))
     with pytest.raises(UserError, match=r"^norm stands in no block with a switch `pool_first`") as fault:

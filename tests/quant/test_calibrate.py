@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 import models
+import quant.calibrate
 from engine.data import DataInfo, TensorSplit, generator
-from engine.errors import BAD_DATA, UserError
+from engine.errors import BAD_CHECKPOINT, BAD_DATA, UserError
 from models.layers.quantizers import AffineActivation
 from quant.calibrate import BINS, METHODS, Histogram, calibrate
 from quant.prepare import prepare
@@ -120,6 +121,27 @@ def test_zeros_of_a_relu_do_not_draw_kl_towards_them() -> None:
     assert clipped("kl", more, 8, False) == clipped("kl", x, 8, False)
 
 
+@pytest.mark.parametrize(("low", "expected"), [(0, 256), (-1, 128), (-0.5, 171), (-3, 192)])
+def test_kl_judges_signed_values_with_the_levels_that_they_have(
+    low: float, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = set[int]()
+    monkeypatch.setattr(quant.calibrate, "_divergence", lambda counts, bins, levels: asked.add(levels) or 1.0)
+    clipped("kl", np.linspace(low, 1, 1000, dtype=np.float32), 8, False)
+    assert asked == {expected}  # 256 levels from low to 1: so many of them are on the wider side
+
+
+def test_more_values_than_a_float32_can_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quant.calibrate, "CHUNK", 1000)
+    histc, sizes = torch.histc, list[int]()
+    monkeypatch.setattr(torch, "histc", lambda x, *more: (sizes.append(x.numel()), histc(x, *more))[1])
+    histogram = Histogram(0, 1)
+    histogram.counts[0] = 2**24  # one more in float32 would be lost
+    histogram.add(torch.zeros(2, 1250))
+    assert histogram.counts[0] == 2**24 + 2500
+    assert sizes == [1000, 1000, 500]
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_an_input_of_one_value_has_a_range(method: str) -> None:
     for value, symmetric in product((0.0, 2.0, -3.0), (True, False)):
@@ -213,6 +235,31 @@ def test_each_form_is_set_as_its_own_bits_and_symmetry_ask() -> None:
         calibrate(model, split(), "percentile", 40)
         for quantizer in quantizers(model).values():
             assert quantizer.low == (-quantizer.high if q_type == 0 else 0)
+
+
+@pytest.mark.parametrize("sums", [(), ("block4.conv",)])
+def test_sums_are_clipped_by_mse_where_kl_is_asked_for(sums: tuple[str, ...], capsys: pytest.CaptureFixture) -> None:
+    found = {}
+    for method in ("kl", "mse", "minmax"):
+        model = prepared(a_bits=4)
+        calibrate(model, split(), method, 40, sums=sums)
+        found[method] = {name: q.high.item() for name, q in quantizers(model).items()}
+    alike = {name.removesuffix(".input_quantizer") for name in found["kl"] if found["kl"][name] == found["mse"][name]}
+    assert alike == set(sums)
+    assert capsys.readouterr().err == "".join(
+        f"note: inputs without a ReLU before them are clipped by mse: {s}\n" for s in sums
+    )
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e38])
+def test_activations_that_overflow_are_named(value: float) -> None:
+    model = prepared()
+    with torch.no_grad():
+        model.block3.bn.weight[2] = value
+        model.block3.bn.bias[2] = value
+    with pytest.raises(UserError, match=r"not finite at block[45]\.conv$") as fault:
+        calibrate(model, split(), "mse", 40)
+    assert fault.value.code == BAD_CHECKPOINT
 
 
 def test_calibration_without_pictures_is_refused() -> None:

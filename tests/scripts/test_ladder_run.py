@@ -100,6 +100,11 @@ def test_a_step_that_diverges_takes_its_children_along_and_the_ladder_goes_on(fa
     assert [note["status"] for note in notes] == ["done", "diverged", "diverged", "done"]
     assert notes[2]["diverged_in"] == "b"
     assert not runner.failed
+    nodes[1].note.unlink()  # made again, with more luck
+    runner, nodes, order = fakes({})
+    assert runner.run(nodes, lambda node: order.append(node.step)) is True
+    assert order == ["b", "c"]
+    assert [node.ended()["status"] for node in nodes] == ["done"] * 4
 
 
 def test_a_step_that_fails_is_no_result(fakes: Callable, capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,6 +113,9 @@ def test_a_step_that_fails_is_no_result(fakes: Callable, capsys: pytest.CaptureF
     assert [bool(node.ended()) for node in nodes] == [True, False, False, True]
     assert {node.step: fault.code for node, fault in runner.failed.items()} == {"b": 3, "c": 3}
     assert "failed: b, seed 1, exit code 3: error: no luck" in capsys.readouterr().err
+    with Path("work/b.log").open("a") as log:
+        log.write("$ prune.train\nKilled\n")
+    assert str(ladder_run._fault(nodes[1], 137)) == "Killed", "the fault of the run before is not that of this one"
 
 
 def test_when_the_time_is_over_running_steps_are_asked_to_stop(fakes: Callable) -> None:
@@ -119,8 +127,15 @@ def test_when_the_time_is_over_running_steps_are_asked_to_stop(fakes: Callable) 
     assert sorted(p.name for p in Path("work").glob("*.stopped")) == ["a.stopped", "d.stopped"]
     assert not list(Path("work").glob("*.json"))
     assert not Path("work/b.started").exists()
-    spent = float(Path("work/a.spent").read_text())
+    spent = json.loads(Path("work/a.spent").read_text())["seconds"]
     assert 0.5 < spent < 15, "the next run counts these seconds, too"
+    runner.hardware, environments = {"threads": 3}, []
+    Path("work/a.spent").write_text('{"seconds": 1.5, "threads": 2}')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess, "Popen", lambda *_, env, **__: environments.append(env["OMP_NUM_THREADS"]))
+        jobs = [runner._start(node) for node in (nodes[0], nodes[3])]
+    assert environments == ["2", "3"], "what was begun goes on with as many threads"
+    assert [(job.before, job.threads) for job in jobs] == [(1.5, 2), (pytest.approx(spent, abs=5), 3)]
 
 
 def test_no_step_starts_after_the_deadline(fakes: Callable) -> None:
@@ -197,4 +212,4 @@ def test_however_the_ladder_ends_its_steps_end(number: int, fakes: Callable, wor
         time.sleep(0.05)
     assert Path("work/a.stopped").exists()
     assert not Path("work/a.json").exists()
-    assert float(Path("work/a.spent").read_text()) > 0
+    assert json.loads(Path("work/a.spent").read_text())["seconds"] > 0

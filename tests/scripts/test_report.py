@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from engine import checkpoint, report, storage
-from engine.report import ResultRow, columns
+from engine.report import ResultRow
+from engine.terminal import columns
 from models import build
 from tests.conftest import NARROW, SMALL
 from tests.models.residual import residual

@@ -16,6 +16,7 @@ import models
 from engine import checkpoint, cifar, datasets, loop
 from engine.errors import BAD_DATA, UserError
 from models.channels import gates
+from scripts import sensitivity
 from tests.conftest import SMALL
 
 # "Network Slimming" article, HySmiley: its two torchsummary listings of pictures 3x20x20 with 2 classes
@@ -117,6 +118,19 @@ def test_sensitivity(trained: Path, command: Command) -> None:
     same = json.loads(command("scripts.summary", "--sensitivity", trained, "--cpu", "--json").out)
     assert same["accuracy"] == content["best_acc"]
     assert {name: [round(v, 2) for v in row.values()] for name, row in same["sensitivity"].items()} == found
+
+
+def test_sensitivity_is_listed_in_the_order_of_the_layers(
+    workplace: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sensitivity, "BITS", (8,))
+    monkeypatch.setattr(sensitivity, "SHARES", (0.5,))
+    monkeypatch.setattr(sensitivity, "CALIBRATION_PICTURES", 8)
+    torch.save(models.build("separable", [8] * 8).state_dict(), "pairs.pth")
+    line = ("--arch", "separable", "--dataset", "digits", "--image_size", 8, "--cpu", "--json")
+    found = json.loads(command("scripts.summary", "--sensitivity", "pairs.pth", *line).out)["sensitivity"]
+    pairs = [f"block{n}.{conv}" for n in range(2, 9) for conv in ("conv1", "conv")]  # a pair's `conv` reads its `conv1`
+    assert [name for name in found if "8 bit" in found[name]] == ["block1.conv", *pairs, "block9.conv"]
 
 
 def test_sensitivity_of_what_has_none(trained: Path, command: Command) -> None:

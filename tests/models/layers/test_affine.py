@@ -170,6 +170,14 @@ def test_evaluation_and_freezing_hold_the_range() -> None:
     assert observed(quantizer) == (-4, 0.5)
 
 
+def test_evaluation_without_a_range_leaves_the_input_as_it_is() -> None:
+    quantizer, x = AffineActivation(8, False).double().eval(), batch(-1, 3)
+    assert quantizer(x) == (x, None)
+    assert not quantizer.seen
+    quantizer.set_range(torch.tensor(-1.0), torch.tensor(3.0))
+    assert quantizer(x).scale > 0
+
+
 def test_the_range_is_saved() -> None:
     trained, fresh = (AffineActivation(8, False).double() for _ in range(2))
     trained(batch(-1, 2))

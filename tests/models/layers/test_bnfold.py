@@ -172,6 +172,28 @@ def test_the_originals_names_and_arguments() -> None:
             kind(3, 2, 1, q_type=2)
 
 
+@pytest.mark.parametrize("kind", [Conv2d_Q, BNFold_Conv2d_Q])
+def test_bits_that_there_are_not(kind: type) -> None:
+    for flag in ("a_bits", "w_bits"):
+        for bits in (1, 0, -3, 9, 16, 33, 64, 8.0, True, "8"):
+            with pytest.raises(ValueError, match=f"{flag} {bits!r} is neither"):
+                kind(3, 2, 1, **{flag: bits})
+        for bits in (*range(2, 9), 32):
+            assert torch.isfinite(kind(3, 2, 1, **{flag: bits})(torch.randn(2, 3, 4, 4))).all()
+    for first_layer in (2, -1):
+        with pytest.raises(ValueError, match=f"first_layer {first_layer}"):
+            kind(3, 2, 1, first_layer=first_layer)
+
+
+def test_float_weights_can_be_judged_before_any_training() -> None:
+    torch.manual_seed(0)
+    float_, quantized = nn.Conv2d(3, 4, 3), Conv2d_Q(3, 4, 3).eval()
+    quantized.load_state_dict(float_.state_dict(), strict=False)
+    x = torch.randn(2, 3, 8, 8)
+    expected = float_(x)
+    assert (quantized(x) - expected).norm() < 0.02 * expected.norm()  # the weights are rounded, the input is not
+
+
 @pytest.mark.skipif(not ORIGINAL.exists(), reason="the original's page is not here")
 @pytest.mark.parametrize(("q_type", "bn_fold"), list(product((0, 1), (0, 1))))
 def test_the_network_printed_by_the_original_trains(q_type: int, bn_fold: int) -> None:

@@ -1,0 +1,70 @@
+"""quant.ptq where quantizing goes badly: what it says of a great loss, of depthwise pairs, and of activations that overflow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import models
+import quant.ptq
+from engine import checkpoint, storage
+from tests.conftest import assert_refused
+
+Command = Callable[..., SimpleNamespace]
+SOURCE = "models_save/nin_refine.pth"
+
+
+@pytest.mark.parametrize("method", ["kl", "mse"])
+def test_a_great_loss_is_said_with_its_remedy(refined: Command, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = ("quant.ptq", "--calibrate", method, "--q_type", 0, "--cpu", "--quiet")
+    assert "warning" not in refined(*line).err
+    monkeypatch.setattr(quant.ptq, "LOST", -101)
+    done = refined(*line)
+    assert done.code == 0
+    (warning,) = [text for text in done.err.splitlines() if text.startswith("warning: calibration lost ")]
+    assert ("try --calibrate mse, or train: " in warning) == (method == "kl")
+    assert warning.endswith(f"train: python -m quant.wqaq --q_type 0 --refine {SOURCE}")
+
+
+def test_the_sums_within_depthwise_pairs_are_clipped_by_mse(command: Command, workplace: Path) -> None:
+    torch.manual_seed(0)
+    torch.save(models.build("separable", [8] * 8).state_dict(), "pairs.pth")
+    line = (
+        "quant.ptq",
+        "--arch",
+        "separable",
+        "--model",
+        "pairs.pth",
+        "--dataset",
+        "digits",
+        "--image_size",
+        8,
+        "--cpu",
+    )
+    files = {method: command(*line, "--calibrate", method, "--save", f"{method}.pth") for method in ("kl", "mse")}
+    assert ("clipped by mse: block2.conv, block3.conv," in files["kl"].err, "clipped" in files["mse"].err) == (
+        True,
+        False,
+    )
+    kl, mse = (torch.load(f"{method}.pth", weights_only=True)["state_dict"] for method in files)
+    for number in range(2, 9):
+        key = f"block{number}.conv.input_quantizer.high"
+        assert torch.equal(kl[key], mse[key]), key
+
+
+@pytest.mark.parametrize("module", ["quant.ptq", "scripts.summary"])
+def test_activations_that_overflow_are_no_bug(refined: Command, module: str) -> None:
+    content = checkpoint.load(Path(SOURCE))
+    content["state_dict"]["block3.bn.weight"] *= 1e38
+    storage.save(Path("big.pth"), content)
+    if module == "quant.ptq":
+        done = refined(module, "--model", "big.pth", "--cpu", "--save", "out.pth")
+    else:
+        done = refined(module, "--sensitivity", "big.pth", "--cpu")
+    done.err = done.err.removeprefix("judging before\n")
+    assert_refused(done, 3, "the network's activations are not finite at block")
+    assert not Path("out.pth").exists()
