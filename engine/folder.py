@@ -196,9 +196,14 @@ def _read(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
         raise UserError(str(fault), AFRESH if os.path.exists(path) else fault.hint, fault.code) from fault
     if not checked or not isinstance(state, dict) or not state.keys() >= WANTED:
         raise storage.bad(path, "not the state of a run", AFRESH)
-    if differing := ", ".join(_differences(state["identity"], identity)):
+    differing = list(_differences(state["identity"], identity))
+    if any(
+        text.startswith("data_label ") for text in differing
+    ):  # another data set: its mean and the like go without saying
+        differing = [text for text in differing if not text.startswith("data_") or text.startswith("data_label ")]
+    if differing:
         raise UserError(
-            f"{path} belongs to a run with other settings: {differing}",
+            f"{path} belongs to a run with other settings: {', '.join(differing)}",
             "repeat the flags of that run, or start anew without --resume",
         )
     return state

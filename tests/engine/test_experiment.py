@@ -97,6 +97,8 @@ def test_other_classes_than_those_of_the_file(command) -> None:
     folder = ("--dataset", "imagefolder", *SMALL[2:], "--data")
     assert command("prune.train", "--cfg", NARROW, *folder, "bee").code == 0
     assert checkpoint.load(Path("models_save/nin.pth"))["dataset"]["names"] == ["ant", "bee"]
+    done = command("prune.train", "--cfg", NARROW, *folder, "wasp", "--resume")
+    assert done.err.splitlines()[0].endswith("other settings: data_label bee -> wasp"), "its mean goes without saying"
     assert command("prune.train", "--evaluate", "--data", "bee").code == 0
     done = command("prune.train", "--evaluate", "--data", "wasp")
     assert_refused(done, 3, "the file was made for other classes: bee, here wasp")

@@ -107,6 +107,13 @@ def test_it_fills_the_table_and_goes_on_where_it_was(
     assert Path("results/digits/wbab-s1.json").exists()
     assert "not run" not in Path("results/digits/table.md").read_text()
 
+    table = Path("README.md").read_text()
+    Path("README.md").write_text(table.replace("| W1A1 |", "| mine |"))
+    nothing = command("scripts.results", *RESULTS, "--rows", "nin")
+    assert "nothing new: 1 results of these rows were in results/digits/ before, and none was added" in nothing.err
+    assert "| mine |" in Path("README.md").read_text(), "a call that adds nothing leaves the READMEs alone"
+    Path("README.md").write_text(table)
+
     shown = command("scripts.results", "--dataset", "digits", "--table", "--json", "--rows", "nin")
     assert json.loads(shown.out)["rows"] == [{"row": "nin", "seed": 1, "status": "done", "accuracy": row["accuracy"]}]
 
