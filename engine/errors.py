@@ -43,3 +43,8 @@ def about(path: Path | None) -> Iterator[None]:
         if path is None or str(path) in str(fault):
             raise
         raise UserError(f"{path}: {fault}", fault.hint, fault.code) from fault
+
+
+def no_memory(fault: BaseException) -> bool:
+    """Whether there was no memory left; torch says so in words."""
+    return isinstance(fault, MemoryError) or any(w in str(fault).lower() for w in ("out of memory", "allocate memory"))

@@ -92,13 +92,19 @@ def add_network(parser: Parser, default: str = "nin") -> None:
     parser.set_defaults(default_arch=default)
 
 
-def add_data(parser: Parser) -> None:
-    """Which pictures: --dataset, --data, --image_size, --flip, --val and how they are read."""
+def add_data(parser: Parser, auto: bool = True) -> None:
+    """Which pictures: --dataset, --data, --image_size, --flip, --val and how they are read.
+
+    Args:
+        auto: whether a data set may be chosen by what is there; else it has to be named.
+    """
     group = parser.add_argument_group("data")
     group.add_argument(
         "--dataset",
-        choices=["auto", "cifar10", "cifar100", "digits", "imagefolder"],
-        help="default auto: CIFAR-10 if it is on disk or can be downloaded, else the embedded digits",
+        choices=[*(["auto"] if auto else []), "cifar10", "cifar100", "digits", "imagefolder"],
+        help="default auto: CIFAR-10 if it is on disk or can be downloaded, else the embedded digits"
+        if auto
+        else "results belong to one: name it",
     )
     group.add_argument(
         "--data", type=path, default=Path("data"), metavar="DIR", help="where pictures are, or go (default: data)"

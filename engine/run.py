@@ -81,7 +81,7 @@ def _command(parser: Parser, body: Body, argv: Sequence[str] | None) -> int:
             raise
         return _complain(f"{package} is not installed", INSTALL[package], errors.USAGE)
     except Exception as fault:
-        if isinstance(fault, MemoryError) or any(w in str(fault).lower() for w in ("out of memory", "allocate memory")):
+        if errors.no_memory(fault):
             return _complain("out of memory", "take a smaller --train_batch_size, or --cpu", errors.USAGE)
         raise
 

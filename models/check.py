@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from engine.errors import UserError
+from engine.errors import UserError, no_memory
 from models.channels import ChannelGroup, Consumer
 
 SEE = "see README, 'A network of your own'"
@@ -56,7 +56,7 @@ def theirs(arch: str, hint: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as fault:
-        if isinstance(fault, MemoryError) or any(w in str(fault).lower() for w in ("out of memory", "allocate memory")):
+        if no_memory(fault):
             raise
         raise Misdeclared(f"--arch {arch}: {said(fault)}", hint) from fault
 

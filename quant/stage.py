@@ -53,6 +53,7 @@ def body(args: argparse.Namespace, spec: QuantSpec) -> dict[str, Any]:
     if args.refine is not None and args.cfg:
         raise UserError("--cfg contradicts --refine: the file has its own", "leave --cfg out")
     import models
+    from engine import checkpoint
     from engine.errors import about
     from engine.experiment import SAVED, Experiment, find, makes
     from models import check, legacy
@@ -63,7 +64,7 @@ def body(args: argparse.Namespace, spec: QuantSpec) -> dict[str, Any]:
     source = content = None
     if args.refine is not None:
         source = find(args.refine, SAVED / f"{prefix}_refine.pth", makes("prune.train --refine", args.arch))
-        content = legacy.adopt(_read(source), source)
+        content = legacy.adopt(checkpoint.load(source), source)
         prefix = content["arch"].rpartition(":")[2]
     default = SAVED / f"{prefix}_{spec.name}.pth"
     if args.evaluate is not None:
@@ -119,12 +120,11 @@ def body(args: argparse.Namespace, spec: QuantSpec) -> dict[str, Any]:
 def _evaluate(args: argparse.Namespace, path: Path, spec: QuantSpec) -> dict[str, Any]:
     """Judge a file as what it is; flags that say otherwise are refused."""
     from engine.experiment import judge_file
-    from quant.restore import load
+    from quant.restore import load, spec_of
 
     model, content = load(path, args.arch)
-    specs = [t["spec"] for t in content["transforms"] if t["stage"] == "quantize"]
-    was = QuantSpec.from_dict(specs[-1]) if specs else QuantSpec()
-    made = was.name if specs else "float"
+    spec_made = spec_of(content)
+    was, made = spec_made or QuantSpec(), spec_made.name if spec_made else "float"
     given = [flag for flag in (word.partition("=")[0] for word in args.command) if flag in SAYS]
     if wrong := [flag for flag in given if SAYS[flag](was) != SAYS[flag](spec)]:
         raise UserError(f"{path} is {made}, and not what {wrong[0]} says", "leave the flags of quantization out")
@@ -141,9 +141,3 @@ def _say_fresh(args: argparse.Namespace) -> None:
         "--refine [F] starts from a trained file",
         file=sys.stderr,
     )
-
-
-def _read(path: Any) -> dict[str, Any]:
-    from engine import checkpoint
-
-    return checkpoint.load(path)

@@ -39,9 +39,7 @@ def parser() -> flags.Parser:
     group.add_argument("--readme", type=argtypes.path, nargs="+", default=[], metavar="F",
                        help="put the table between the markers <!-- results:NAME --> of these files (default: "
                        "README.md and README.zh-CN.md, where they have them)")  # fmt: skip
-    flags.add_data(p)
-    dataset = next(action for action in p._actions if action.dest == "dataset")
-    dataset.choices, dataset.help = ["cifar10", "cifar100", "digits", "imagefolder"], "results belong to one: name it"
+    flags.add_data(p, auto=False)
     group = p.add_argument_group("machine")
     group.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     group.add_argument("--cpu", action="store_true", help="same as --device cpu")

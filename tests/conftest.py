@@ -14,6 +14,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from engine import checkpoint
+from engine.errors import BAD_CHECKPOINT, UserError
 from engine.folder import RunFolder
 
 NARROW = "8,8,8,8,8,8,8,8"
@@ -87,3 +89,14 @@ def assert_refused(result: SimpleNamespace, code: int, *words: str) -> None:
     assert hint.startswith("hint: ")
     for word in words:
         assert word in error
+
+
+def refused(path: Path, *words: str) -> UserError:
+    """The fault of a checkpoint that is refused with exit 3, a hint, and these words beside its path."""
+    with pytest.raises(UserError) as fault:
+        checkpoint.load(path)
+    assert fault.value.code == BAD_CHECKPOINT
+    assert fault.value.hint
+    for word in (str(path), *words):
+        assert word in str(fault.value)
+    return fault.value

@@ -12,8 +12,9 @@ import torch
 from engine import checkpoint, storage
 from engine.checkpoint import Origin
 from engine.data import DataInfo
-from engine.errors import BAD_CHECKPOINT, UserError
+from engine.errors import UserError
 from models.nin import nin
+from tests.conftest import refused
 from tests.engine.test_loop import same
 
 INFO = DataInfo("digits", "digits", 10, 8, (0.5,) * 3, (0.25,) * 3)
@@ -30,15 +31,6 @@ def made() -> checkpoint.Checkpoint:
         [{"stage": "train"}],
         Origin(("prune.train",), 1),
     )
-
-
-def refused(path: Path, *words: str) -> None:
-    with pytest.raises(UserError) as fault:
-        checkpoint.load(path)
-    assert fault.value.code == BAD_CHECKPOINT
-    assert fault.value.hint
-    for word in (str(path), *words):
-        assert word in str(fault.value)
 
 
 def test_round_trip(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,18 +17,8 @@ import models
 from engine import checkpoint, schema, storage
 from engine.errors import BAD_CHECKPOINT, UserError
 from models import legacy
+from tests.conftest import refused
 from tests.faults.forge import in_child, packed, rezipped, same_arrays, tiny
-
-
-def refused(path: Path, *words: str) -> UserError:
-    with pytest.raises(UserError) as fault:
-        checkpoint.load(path)
-    assert fault.value.code == BAD_CHECKPOINT
-    assert fault.value.hint
-    for word in (str(path), *words):
-        assert word in str(fault.value)
-    return fault.value
-
 
 CFGS: dict[str, Callable[[list[int]], Any]] = {
     "10**9": lambda cfg: [10**9, *cfg[1:]],

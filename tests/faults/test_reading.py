@@ -15,17 +15,8 @@ import torch
 
 from engine import checkpoint, storage
 from engine.errors import BAD_CHECKPOINT, UserError
+from tests.conftest import refused
 from tests.faults.forge import in_child, packed, rezipped, same_arrays, tiny, two_archives
-
-
-def refused(path: Path, *words: str) -> UserError:
-    with pytest.raises(UserError) as fault:
-        checkpoint.load(path)
-    assert fault.value.code == BAD_CHECKPOINT
-    assert fault.value.hint
-    for word in (str(path), *words):
-        assert word in str(fault.value)
-    return fault.value
 
 
 def outcome(path: Path) -> Any:
