@@ -7,6 +7,7 @@ import importlib
 import io
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -89,6 +90,13 @@ def assert_refused(result: SimpleNamespace, code: int, *words: str) -> None:
     assert hint.startswith("hint: ")
     for word in words:
         assert word in error
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interrupts() -> None:
+    """A shell without job control starts what is in its background deaf to Ctrl-C; what tests start must hear it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def refused(path: Path, *words: str) -> UserError:
