@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from bn_merge import defaults
-from engine import argtypes, flags, run
+from bn_merge import names
+from engine.cli import argtypes, command, flags
 from engine.errors import BAD_CHECKPOINT, UserError
 
 EXAMPLES = (
@@ -23,7 +23,7 @@ def parser() -> flags.Parser:
     p.add_argument(
         "--model", type=argtypes.path, metavar="F", help="the file to merge (default: models_save/ARCH_wWab.pth by --W)"
     )
-    defaults.add_weights(p)
+    names.add_weights(p)
     flags.add_network(p)
     flags.add_data(p)
     flags.add_machine(p)
@@ -36,16 +36,17 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
         raise UserError("--cfg: a merged network has the widths of its file", "leave --cfg out")
     from bn_merge import proof
     from bn_merge.merge import merge
-    from engine.experiment import SAVED, Experiment, find, makes
+    from engine.cli.naming import SAVED, find, makes
+    from engine.training.experiment import Experiment
     from quant.restore import load, spec_of
 
-    default = SAVED / f"{defaults.stem(args)}.pth"
+    default = SAVED / f"{names.stem(args)}.pth"
     source = find(args.model, default, makes(f"quant.wbwtab --W {args.W or 2} --A 2", args.arch))
     model, content = load(source, args.arch)
     if any(t["stage"] == "merge" for t in content["transforms"]):
         raise UserError(f"{source} is merged already", "merge the file it was made from", BAD_CHECKPOINT)
     spec = spec_of(content)
-    defaults.check_weights(args, source, spec.weight.letter if spec else "32")
+    names.check_weights(args, source, spec.weight.letter if spec else "32")
 
     task = Experiment(args, source.with_name(f"{source.stem}_merged.pth"), source)
     data = task.data(content)
@@ -64,7 +65,7 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run.command(parser(), body, argv)
+    return command.run(parser(), body, argv)
 
 
 if __name__ == "__main__":

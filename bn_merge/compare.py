@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bn_merge import defaults
-from engine import argtypes, flags, run
+from bn_merge import names
+from engine.cli import argtypes, command, flags
 from engine.errors import BAD_CHECKPOINT, UserError
 
 EXAMPLES = (
@@ -34,7 +34,7 @@ def parser() -> flags.Parser:
         action="store_true",
         help="compute in float64; also with a fresh fold, which is not rounded to a file's fp32",
     )
-    defaults.add_weights(p)
+    names.add_weights(p)
     flags.add_network(p)
     flags.add_data(p)
     flags.add_machine(p)
@@ -48,12 +48,13 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
         raise UserError("--cfg: the files have their own", "leave --cfg out")
     from bn_merge.merge import merge
     from bn_merge.proof import agreement
-    from engine import checkpoint, device
-    from engine.experiment import SAVED, find, judged, makes
-    from engine.matching import open_data
+    from engine.cli.naming import SAVED, find, makes
+    from engine.system import device, files
+    from engine.training.choose_data import open_data
+    from engine.training.judging import judged
     from quant.restore import load, spec_of
 
-    default = SAVED / f"{defaults.stem(args)}_merged.pth"
+    default = SAVED / f"{names.stem(args)}_merged.pth"
     maker = makes(f"bn_merge --W {args.W}" if args.W else "bn_merge", args.arch)
     merged_path = find(args.files[-1] if args.files else None, default, maker)
     merged, content = load(merged_path, args.arch)
@@ -63,7 +64,7 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
             hint = "name the unmerged one first"
         raise UserError(f"{merged_path} is not merged", hint, BAD_CHECKPOINT)
     spec = spec_of(content)
-    defaults.check_weights(args, merged_path, spec.weight.letter if spec else "32")
+    names.check_weights(args, merged_path, spec.weight.letter if spec else "32")
     path = args.files[0] if len(args.files) == 2 else _parent(merged_path, content, args.arch)
     model, unmerged = load(path, args.arch)
     if _is_merged(unmerged):
@@ -75,7 +76,7 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
             "name the file that was merged",
             BAD_CHECKPOINT,
         )
-    if checkpoint.sha256(path) != content["provenance"]["parent_sha256"]:
+    if files.sha256(path) != content["provenance"]["parent_sha256"]:
         print(f"warning: {path} is not the file that {merged_path} was merged from", file=sys.stderr)
     if args.float64:
         model, merged = model.double(), merged.double()
@@ -118,14 +119,14 @@ def _shown(value: float | None) -> str:
 
 
 def _merging(path: Path, arch: str | None) -> str:
-    from engine.experiment import makes
+    from engine.cli.naming import makes
 
     return f"python -m {makes(f'bn_merge --model {shlex.quote(str(path))}', arch)}"
 
 
 def _parent(path: Path, content: dict[str, Any], arch: str | None) -> Path:
     """The unmerged file, known by its hash, wherever in the folder it is now."""
-    from engine.checkpoint import sha256
+    from engine.system.files import sha256
 
     wanted = content["provenance"]["parent_sha256"]
     recorded = Path(content["provenance"]["parent"] or "")
@@ -140,7 +141,7 @@ def _parent(path: Path, content: dict[str, Any], arch: str | None) -> Path:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run.command(parser(), body, argv)
+    return command.run(parser(), body, argv)
 
 
 if __name__ == "__main__":

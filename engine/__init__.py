@@ -1,4 +1,4 @@
-"""What every experiment runs on: data, flags, device, loop, checkpoints, reports.
+"""What every experiment runs on. Nothing here knows a bit width, a mask or a layer, or imports another folder.
 
-Nothing here knows a bit width or a mask, and nothing here imports another folder of the project.
+Arrows between its folders go one way: errors < system < cli < data < checkpoint < tasks < training.
 """

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from engine import run
-from engine.flags import Parser
-from prune import stage
+from engine.cli import command
+from engine.cli.flags import Parser
+from prune import apply
 
 EXAMPLES = (
     "prune.gc --percent 0.4",
@@ -17,11 +17,11 @@ EXAMPLES = (
 
 
 def parser() -> Parser:
-    return stage.parser("prune.gc", __doc__ or "", EXAMPLES, arch="nin_gc", percent=0.4)
+    return apply.parser("prune.gc", __doc__ or "", EXAMPLES, arch="nin_gc", percent=0.4)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run.command(parser(), partial(stage.body, grouped=True), argv)
+    return command.run(parser(), partial(apply.body, grouped=True), argv)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import models
-from engine import checkpoint
+from engine.checkpoint import format as checkpoint
 from engine.errors import about
 from models import legacy
 from models.channels import Network

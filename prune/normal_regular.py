@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from engine import run
-from engine.flags import Parser
-from prune import stage
+from engine.cli import command
+from engine.cli.flags import Parser
+from prune import apply
 
 EXAMPLES = (
     "prune.normal_regular --percent 0.5",
@@ -17,11 +17,11 @@ EXAMPLES = (
 
 
 def parser() -> Parser:
-    return stage.parser("prune.normal_regular", __doc__ or "", EXAMPLES, arch="nin", percent=0.5)
+    return apply.parser("prune.normal_regular", __doc__ or "", EXAMPLES, arch="nin", percent=0.5)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run.command(parser(), stage.body, argv)
+    return command.run(parser(), apply.body, argv)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from engine.data import Split
 from engine.errors import UserError
 from models import check
 from models.channels import ChannelGroup, Network, shuffled
@@ -151,30 +150,3 @@ def _conv(model: nn.Module, name: str) -> nn.Conv2d:
 
 def _groups(model: nn.Module, name: str) -> int:
     return getattr(model.get_submodule(name), "groups", 1)  # a linear layer has none
-
-
-@torch.no_grad()
-def reestimate_bn(model: nn.Module, split: Split, batch: int, seed: int, batches: int = 50) -> None:
-    """Measure BN statistics anew as the cumulative mean over training batches: surgery has made the old ones stale.
-
-    Args:
-        batches: how many; small sets are gone through more than once.
-    """
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    was_training, dtype = model.training, next(model.parameters()).dtype
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # cumulative
-    model.train()
-    done = epoch = 0
-    while done < batches:
-        for images, _ in split.training_batches(min(batch, len(split)), seed, epoch):
-            model(images.to(dtype))
-            done += 1
-            if done == batches:
-                break
-        epoch += 1
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    model.train(was_training)

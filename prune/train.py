@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from engine import argtypes, flags, recipe, run
+from engine.cli import argtypes, command, flags
 from engine.errors import UserError
+from engine.training import recipe
 
 EXAMPLES = (
     "prune.train",
@@ -55,10 +56,11 @@ def parser() -> flags.Parser:
 def body(args: argparse.Namespace) -> dict[str, Any]:
     _check(args)
     import models
-    from engine.experiment import SAVED, Experiment, find, makes
+    from engine.cli.naming import SAVED, find, makes
+    from engine.training.experiment import Experiment
     from prune.load import load
-    from prune.rehearsal import examine
     from prune.sparsity import penalty
+    from prune.trial import examine
 
     prefix = (args.arch or args.default_arch).rpartition(":")[2]
     given = args.refine if args.refine is not None else args.from_scratch
@@ -118,7 +120,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _evaluate(args: argparse.Namespace, path: Path) -> dict[str, Any]:
-    from engine.experiment import judge_file
+    from engine.training.judging import judge_file
     from prune.load import load
 
     model, checkpoint = load(path, args)
@@ -126,7 +128,7 @@ def _evaluate(args: argparse.Namespace, path: Path) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run.command(parser(), body, argv)
+    return command.run(parser(), body, argv)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ from collections.abc import Callable, Collection
 import torch
 from torch import Tensor, nn
 
-from engine.data import Split, generator
+from engine.data.augment import generator
+from engine.data.info import Split
 from engine.errors import BAD_CHECKPOINT, BAD_DATA, UserError
 from models.layers.functional import affine, affine_range
 from models.layers.quantizers import AffineActivation, Quantized

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,10 +15,12 @@ from models.channels import ChannelGroup, Network
 from models.layers import quantizers as q
 from models.layers.bnfold import BNFoldConv2d, FoldedNorm
 from models.layers.conv_q import QuantConv2d, QuantLinear
-from models.separable import SeparableBlock
+from models.networks.separable import SeparableBlock
 from quant.spec import QuantizerSpec, QuantSpec
 
 PLAIN_BLOCK = "let a module around the ConvBNAct do what comes before or after it, and leave its forward as it is"
+
+
 """What to do about a block that does not fold."""
 
 
@@ -108,26 +109,6 @@ def read_by_sign(model: Network) -> list[ChannelGroup]:
         return isinstance(getattr(model.get_submodule(layer), "input_quantizer", None), q.BinaryActivation)
 
     return [g for g in model.channel_groups() if g.consumers and all(binarizes(c.layer) for c in g.consumers)]
-
-
-def freeze_late(epochs: int) -> Callable[[nn.Module, int], None]:
-    """An on_epoch function: in the last quarter, activation ranges stand still and the rest settles around them."""
-
-    def on_epoch(model: nn.Module, epoch: int) -> None:
-        for module in model.modules():
-            if isinstance(module, q.AffineActivation):
-                module.frozen = epoch >= max(1, (3 * epochs) // 4)
-
-    return on_epoch
-
-
-@torch.no_grad()
-def clip_latent(model: nn.Module) -> None:
-    """Constraint after each step: latent weights of ternary and binary layers stay in [-1, 1] (arXiv 1602.02830)."""
-    for layer in model.modules():
-        quantizer = getattr(layer, "weight_quantizer", None)
-        if isinstance(quantizer, (q.BinaryWeight, q.TernaryWeight)):
-            cast(nn.Parameter, layer.weight).clamp_(-1, 1)
 
 
 def folds(block: ConvBNAct) -> bool:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from engine import argtypes, flags, run
+from engine.cli import argtypes, command, flags
 from engine.errors import UserError
 
 EXAMPLES = (
@@ -57,9 +57,10 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
     from dataclasses import replace
 
     import models
-    from engine import checkpoint
+    from engine.checkpoint import format as checkpoint
+    from engine.cli.naming import SAVED, find, makes
     from engine.errors import about
-    from engine.experiment import SAVED, Experiment, find, makes
+    from engine.training.experiment import Experiment
     from models import legacy
     from quant.calibrate import calibrate
     from quant.prepare import prepare, reads_sums
@@ -106,7 +107,7 @@ def _suffix(args: argparse.Namespace) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run.command(parser(), body, argv)
+    return command.run(parser(), body, argv)
 
 
 if __name__ == "__main__":

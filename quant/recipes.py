@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from engine.recipe import SEED, Recipe
+from engine.training.recipe import SEED, Recipe
 from quant.spec import QuantSpec
 
 _DIGITS_EPOCHS = {"refine": 6, "scratch": 12}
@@ -37,7 +37,7 @@ def seed(spec: QuantSpec, arch: str) -> Recipe:
 
 def table(dataset: str, original: bool = False) -> dict[str, str]:
     """Every recipe in words, by family: what results must be told apart by."""
-    from engine.recipe import for_float
+    from engine.training.recipe import for_float
     from quant.spec import affine, quantizer
 
     specs = {

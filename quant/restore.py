@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import models
-from engine import checkpoint
+from engine.checkpoint import format as checkpoint
 from engine.errors import BAD_CHECKPOINT, UserError, about
 from models import legacy
 from models.channels import Network

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from engine import flags, run
+from engine.cli import command, flags
 from engine.errors import UserError
-from quant import stage
+from quant import qat
 from quant.spec import QuantSpec, quantizer
 
 EXAMPLES = (
@@ -40,7 +40,7 @@ def parser() -> flags.Parser:
                        help="of batch norm statistics (default: torch's 0.1)")  # fmt: skip
     group.add_argument("--order", choices=["bacp", "cbap"],
                        help="where there is a pool: bacp conv-pool-bn-sign, cbap conv-bn-pool-sign (default: bacp)")  # fmt: skip
-    stage.add_common(p, quantized=QuantSpec(quantizer("b"), quantizer("b")))
+    qat.add_common(p, quantized=QuantSpec(quantizer("b"), quantizer("b")))
     return p
 
 
@@ -54,7 +54,7 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
         order=args.order or ("bacp" if args.A == 2 else "cbap"),
         bn_momentum=args.bn_momentum,
     )
-    return stage.body(args, spec)
+    return qat.body(args, spec)
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -72,7 +72,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run.command(parser(), body, argv)
+    return command.run(parser(), body, argv)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from engine import flags, run
+from engine.cli import command, flags
 from engine.errors import UserError
-from quant import stage
+from quant import qat
 from quant.spec import QuantSpec, affine, quantizer
 
 EXAMPLES = (
@@ -46,7 +46,7 @@ def parser() -> flags.Parser:
                        help="affine: 1 folds batch norms while training (default: 0)")  # fmt: skip
     group.add_argument("--per_channel", action=argparse.BooleanOptionalAction, default=None,
                        help="affine: a weight grid for each filter (default), or one for all")  # fmt: skip
-    stage.add_common(p, DoReFa=QuantSpec(quantizer(8), quantizer(8)), affine=affine(8, 8, 1, False),
+    qat.add_common(p, DoReFa=QuantSpec(quantizer(8), quantizer(8)), affine=affine(8, 8, 1, False),
                      **{"t or b": QuantSpec(quantizer("t"), quantizer("b"))})  # fmt: skip
     return p
 
@@ -58,18 +58,18 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
     if args.quantizer != "affine" and not given:
         activation = quantizer(args.Abits, **({"ste": "saturate"} if args.Abits in ("t", "b") else {}))
         order = "bacp" if args.Abits == "b" else "cbap"  # as quant.wbwtab has them
-        return stage.body(args, QuantSpec(quantizer(args.Wbits), activation, order=order))
+        return qat.body(args, QuantSpec(quantizer(args.Wbits), activation, order=order))
     if {args.Wbits, args.Abits} & {"t", "b"} or args.Wbits == 32:
         raise UserError(
             "affine quantization has weights of 2 to 8 bits and activations of 2 to 8 or 32",
             "leave --q_type, --bn_fold and --per_channel out for other widths",
         )
     q_type = 1 if args.q_type is None else args.q_type
-    return stage.body(args, affine(args.Wbits, args.Abits, q_type, bool(args.bn_fold), args.per_channel is not False))
+    return qat.body(args, affine(args.Wbits, args.Abits, q_type, bool(args.bn_fold), args.per_channel is not False))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run.command(parser(), body, argv)
+    return command.run(parser(), body, argv)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from engine import flags, run
+from engine.cli import command, flags
 
 EXAMPLES = ("scripts.benchmark", "scripts.benchmark --repeats 30 --threads 1")
 
@@ -29,7 +29,7 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     import models
-    from engine.terminal import columns
+    from engine.system.terminal import columns
     from models.layers import functional as F
 
     torch.manual_seed(1)
@@ -86,7 +86,7 @@ def _check_equal(weights: list, quantize: Callable) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run.command(parser(), body, argv)
+    return command.run(parser(), body, argv)
 
 
 if __name__ == "__main__":

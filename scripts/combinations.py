@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from engine import argtypes, flags, run
+from engine.cli import argtypes, command, flags
 from scripts import chain
 
 EXAMPLES = ("scripts.combinations", "scripts.combinations --epochs 2 --save runs/combinations.md")
@@ -54,7 +54,7 @@ def parser() -> flags.Parser:
 
 
 def body(args: argparse.Namespace) -> dict[str, Any]:
-    from engine.files import check_writable, write_text
+    from engine.system.files import check_writable, write_text
 
     check_writable(args.save)
     save, place = args.save.resolve(), Path("runs/combinations")
@@ -95,7 +95,7 @@ def _merged(label: str, made: dict[str, Any]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run.command(parser(), body, argv)
+    return command.run(parser(), body, argv)
 
 
 if __name__ == "__main__":

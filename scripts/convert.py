@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from engine import argtypes, flags, run
+from engine.cli import argtypes, command, flags
 from engine.errors import BAD_CHECKPOINT, UserError
 
 EXAMPLES = (
@@ -35,8 +35,8 @@ def parser() -> flags.Parser:
 def body(args: argparse.Namespace) -> dict[str, Any]:
     if args.new.resolve() == args.old.resolve() and not args.overwrite:
         raise UserError(f"{args.new} is both input and output", "name another NEW, or add --overwrite")
-    from engine import checkpoint
-    from engine.files import check_writable
+    from engine.checkpoint import format as checkpoint
+    from engine.system.files import check_writable
     from quant.restore import restore
 
     check_writable(args.new)
@@ -56,7 +56,8 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
 def _described(args: argparse.Namespace, content: dict[str, Any]) -> dict[str, Any]:
     """A checkpoint for weights that come without a description."""
     import models
-    from engine import checkpoint
+    from engine.checkpoint import format as checkpoint, provenance
+    from engine.system import files
     from models import legacy
 
     try:
@@ -80,25 +81,25 @@ def _described(args: argparse.Namespace, content: dict[str, Any]) -> dict[str, A
         _data_set(args, arch_args["classes"]),
         {"accuracy": accuracy, "judged_on": "unknown"},
         [{"stage": "original"}],
-        checkpoint.Origin(args.command, 0, args.old, checkpoint.sha256(args.old)),  # nothing here is drawn by chance
+        provenance.Origin(args.command, 0, args.old, files.sha256(args.old)),  # nothing here is drawn by chance
     )
 
 
 def _data_set(args: argparse.Namespace, classes: int) -> Any:
-    from engine import datasets
-    from engine.data import DataInfo
+    from engine.data import catalogue
+    from engine.data.info import DataInfo
 
     size = args.image_size or 32
     if args.dataset is None:
         return DataInfo("unknown", "unknown", classes, size, (0.0,) * 3, (1.0,) * 3)
-    info = datasets.describe(args.dataset, size)
+    info = catalogue.describe(args.dataset, size)
     if classes < info.classes:
         raise UserError(f"{info.label} has {info.classes} classes, the network {classes}", "name another --dataset")
     return info
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run.command(parser(), body, argv)
+    return command.run(parser(), body, argv)
 
 
 if __name__ == "__main__":

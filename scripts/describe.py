@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from engine import checkpoint, profile
+from engine.checkpoint import format as checkpoint
 from engine.errors import about
-from engine.report import ResultRow
-from models import NETWORKS, build, legacy
+from models import cost, legacy
+from models.registry import NETWORKS, build
 from quant.restore import restore
+from scripts.table import ResultRow
 
 
 def row(path: Path, archs: Sequence[str] = ()) -> ResultRow:
@@ -25,15 +26,15 @@ def row(path: Path, archs: Sequence[str] = ()) -> ResultRow:
     content = legacy.adopt(checkpoint.load(path), path)
     with about(path):
         model = restore(content, content["arch"] if content["arch"] in archs else None)
-    costs = profile.layers(model, content["dataset"]["image_size"])
+    costs = cost.layers(model, content["dataset"]["image_size"])
     return ResultRow(
         type=kind(content),
         dataset=content["dataset"]["label"],
         epochs="+".join(str(t["epochs"]) for t in content["transforms"] if "epochs" in t) or "?",
         accuracy=content["best_acc"],
-        macs=profile.total(costs, "macs"),
-        params=profile.total(costs, "params"),
-        size_bits=profile.total(costs, "bits"),
+        macs=cost.total(costs, "macs"),
+        params=cost.total(costs, "params"),
+        size_bits=cost.total(costs, "bits"),
         remarks=remarks(content),
         judged_on=str(content["metrics"].get("judged_on", "unknown")),
         file=str(path),

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from engine import flags, run
+from engine.cli import command, flags
 from scripts import chain
 
 EXAMPLES = ("scripts.quickstart", "scripts.quickstart --precision fp32")
@@ -74,7 +74,7 @@ def _chain(args: argparse.Namespace, count: int) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run.command(parser(), body, argv)
+    return command.run(parser(), body, argv)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine import argtypes, flags, run
+from engine.cli import argtypes, command, flags
 from engine.errors import UserError
 
 if TYPE_CHECKING:
-    from engine.report import ResultRow
+    from scripts.table import ResultRow
 
 EXAMPLES = (
     "scripts.report models_save/nin.pth models_save/nin_refine.pth models_save/nin_w8a8.pth",
@@ -36,10 +36,10 @@ def parser() -> flags.Parser:
 
 
 def body(args: argparse.Namespace) -> dict[str, Any]:
-    from engine import report
-    from engine.files import check_writable
+    from engine.system.files import check_writable
+    from scripts import table
 
-    outputs = report.outputs(args.save)
+    outputs = table.outputs(args.save)
     if clash := {path.resolve() for path in args.files} & {path.resolve() for path in outputs}:
         raise UserError(f"{clash.pop()} is both input and output", "name another --save")
     for path in outputs:
@@ -49,21 +49,21 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
     rows = [describe.row(path, args.arch) for path in args.files]
     _say_what_is_not_compared(rows)
     old = [path for path in outputs if path.exists()]
-    written = report.write(rows, args.save, args.units)
+    written = table.write(rows, args.save, args.units)
     if replaced := [str(path) for path in old if path in written]:
         print(f"replaced {', '.join(replaced)}", file=sys.stderr)
     for picture in set(outputs) - set(written):
         stale = f"; {picture} is that of an earlier table" if picture in old else ""
         print(f"notice: no picture without matplotlib: pip install '.[report]'{stale}", file=sys.stderr)
-    text = f"{report.markdown(rows, args.units)}\n{report.NOTE}\nwritten: {', '.join(map(str, written))}"
-    return {"text": text, "path": args.save, "rows": report.records(rows)}
+    text = f"{table.markdown(rows, args.units)}\n{table.NOTE}\nwritten: {', '.join(map(str, written))}"
+    return {"text": text, "path": args.save, "rows": table.records(rows)}
 
 
 def _say_what_is_not_compared(rows: list[ResultRow]) -> None:
     """Losses across data sets, or of held-out against test pictures, would be numbers without a meaning."""
-    from engine import report
+    from scripts import table
 
-    others = [row for row in rows if report.loss(row, rows[0]) is None]
+    others = [row for row in rows if table.loss(row, rows[0]) is None]
     if others:
         judged = [f"{row.dataset} ({row.judged_on})" for row in (rows[0], *others)]
         where = ", ".join(dict.fromkeys(judged[1:]))
@@ -74,7 +74,7 @@ def _say_what_is_not_compared(rows: list[ResultRow]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run.command(parser(), body, argv)
+    return command.run(parser(), body, argv)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from engine import argtypes, flags, run
+from engine.cli import argtypes, command, flags
 from engine.errors import UserError
 
 EXAMPLES = (
@@ -51,32 +51,33 @@ def parser() -> flags.Parser:
 
 
 def body(args: argparse.Namespace) -> dict[str, Any]:
-    from engine.files import check_writable
-    from scripts import ladder, ladder_table
+    from engine.system.files import check_writable
+    from scripts.ladder import table
+    from scripts.ladder.rows import choose
 
     if args.dataset is None:
         raise UserError("results belong to one data set", "name it: --dataset digits, cifar10, cifar100 or imagefolder")
-    rows, name = ladder.choose(args.rows), _name(args)
+    rows, name = choose(args.rows), _name(args)
     folder = Path("results") / name
-    readmes = ladder_table.readmes(args.readme, name)
+    readmes = table.readmes(args.readme, name)
     for path in (folder / "table.md", *readmes):
         check_writable(path, "work in a folder that can be written")
-    before = ladder_table.read(folder)
+    before = table.read(folder)
     if not before and args.table:
         raise UserError(f"no results in {folder}/", "run the ladder there first, without --table")
     left, failed = 0, None
     if not args.table:
-        from scripts import ladder_fill  # needs torch
+        from scripts.ladder import fill  # needs torch
 
-        left, failed = ladder_fill.fill(args, rows, folder, Path("runs/results") / name)
-        if ladder_table.read(folder) == before:
+        left, failed = fill.fill(args, rows, folder, Path("runs/results") / name)
+        if table.read(folder) == before:
             there = sum(len(before.get(row.name, ())) for row in rows)
             print(
                 f"nothing new: {there} results of these rows were in {folder}/ before, and none was added",
                 file=sys.stderr,
             )
             readmes = readmes if args.readme else []
-    results = ladder_table.write(folder, readmes)
+    results = table.write(folder, readmes)
     if failed:
         node, fault = next(iter(failed.items()))
         if len({(str(f), f.hint, f.code) for f in failed.values()}) == 1:
@@ -84,7 +85,7 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
         raise UserError(
             f"{len(failed)} steps failed, the first one {node.step}: {fault}", f"see {node.folder}/*.log", fault.code
         )
-    text = ladder_table.plain(results, rows)
+    text = table.plain(results, rows)
     if left:
         text += f"\nrows left: {left}; the same command goes on with them"
     shown = [
@@ -102,7 +103,7 @@ def _name(args: argparse.Namespace) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run.command(parser(), body, argv)
+    return command.run(parser(), body, argv)
 
 
 if __name__ == "__main__":

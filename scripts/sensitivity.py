@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from torch import nn
 
-from engine import loop, profile
-from engine.data import Data
+from engine.data.splits import Data
+from engine.tasks import classification
+from models import cost
 from models.channels import Network
 from prune.plan import PrunePlan
 from prune.surgery import gates_of, masked
@@ -27,7 +28,7 @@ def table(model: Network, data: Data, batch: int) -> Iterator[tuple[str, str, fl
     Bits: weights (a grid a filter) and input of one convolution or linear layer, asymmetric, BN folded, clipped by mse on 256
     training pictures; the picture itself is left alone. Pruning: the channels with the smallest BN scales of one gate, silenced.
     """
-    ran = dict.fromkeys(row.name for row in profile.layers(model, data.info.image_size))  # in that order
+    ran = dict.fromkeys(row.name for row in cost.layers(model, data.info.image_size))  # in that order
     layers = [name for name in ran if isinstance(model.get_submodule(name), (nn.Conv2d, nn.Linear))]
     for name in layers:
         others = tuple(other for other in layers if other != name)
@@ -37,7 +38,7 @@ def table(model: Network, data: Data, batch: int) -> Iterator[tuple[str, str, fl
                 spec = replace(spec, float_inputs=(name,))
             quantized = prepare(model, spec)
             calibrate(quantized, data.train, "mse", CALIBRATION_PICTURES)
-            yield name, f"{bits} bit", loop.evaluate(quantized, data.test, batch).accuracy
+            yield name, f"{bits} bit", classification.evaluate(quantized, data.test, batch).accuracy
     gates = gates_of(model)
     for number, gate in enumerate(gates):
         for share in SHARES:
@@ -49,4 +50,8 @@ def table(model: Network, data: Data, batch: int) -> Iterator[tuple[str, str, fl
                 tuple(g.name for g in gates), tuple(g.width for g in gates), tuple(kept),
                 tuple(g.unit for g in gates), share, 1,
             )  # fmt: skip
-            yield gate.name, f"-{100 * share:g} %", loop.evaluate(masked(model, plan), data.test, batch).accuracy
+            yield (
+                gate.name,
+                f"-{100 * share:g} %",
+                classification.evaluate(masked(model, plan), data.test, batch).accuracy,
+            )

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from engine import argtypes, flags, run
+from engine.cli import argtypes, command, flags
 from engine.errors import UserError
 
 EXAMPLES = (
@@ -45,8 +45,8 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
     from dataclasses import asdict
 
     import models
-    from engine import profile
-    from engine.terminal import columns
+    from engine.system.terminal import columns
+    from models import cost
     from quant.restore import load
 
     if args.sensitivity:
@@ -57,8 +57,8 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
     else:
         model = models.build(args.arch or args.default_arch, args.cfg, args.classes or 10)
         size = args.image_size or 32
-    rows = profile.layers(model, size)
-    params, macs, bits, outputs = (profile.total(rows, what) for what in ("params", "macs", "bits", "output_bytes"))
+    rows = cost.layers(model, size)
+    params, macs, bits, outputs = (cost.total(rows, what) for what in ("params", "macs", "bits", "output_bytes"))
     lines = columns(
         [
             ["layer", "kind", "output", "parameters", "MACs", "weight bits", "stored bits"],
@@ -93,9 +93,10 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
 def _sensitivity(args: argparse.Namespace) -> dict[str, Any]:
     from tqdm import tqdm
 
-    from engine import device, loop, terminal
-    from engine.matching import open_data
-    from engine.terminal import columns
+    from engine.system import device, terminal
+    from engine.system.terminal import columns
+    from engine.tasks import classification
+    from engine.training.choose_data import open_data
     from prune.load import load
     from scripts.sensitivity import table
 
@@ -103,7 +104,7 @@ def _sensitivity(args: argparse.Namespace) -> dict[str, Any]:
     where = device.choose(args.device)
     data = open_data(args, where, content)
     model.to(where)
-    whole = loop.evaluate(model, data.test, args.eval_batch_size).accuracy
+    whole = classification.evaluate(model, data.test, args.eval_batch_size).accuracy
     found: dict[str, dict[str, float]] = {}
     steps = tqdm(table(model, data, args.eval_batch_size), "judging", leave=False, disable=not terminal.moves())
     for layer, change, accuracy in steps:
@@ -119,7 +120,7 @@ def _sensitivity(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run.command(parser(), body, argv)
+    return command.run(parser(), body, argv)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from engine import checkpoint
+from engine.checkpoint import format as checkpoint
 from engine.errors import BAD_CHECKPOINT, UserError
-from engine.folder import RunFolder
+from engine.training.run_folder import RunFolder
 
 NARROW = "8,8,8,8,8,8,8,8"
 SMALL = ("--dataset", "digits", "--image_size", "8", "--epochs", "1", "--quiet", "--cpu", "--precision", "fp32")

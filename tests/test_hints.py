@@ -12,9 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from engine import checkpoint, storage
+from engine.checkpoint import archive, format as checkpoint
+from engine.cli.naming import find
+from engine.data import catalogue
 from engine.errors import UserError, about
-from engine.experiment import find
 from tests.conftest import NARROW, SMALL, assert_refused
 from tests.models.residual import residual
 
@@ -83,7 +84,7 @@ def own_network(path: str, arch: str = "tests.models.residual:residual") -> None
         "state_dict": network.state_dict(),
         "transforms": [{"stage": "train"}],
     }
-    storage.save(Path(path), content)
+    archive.save(Path(path), content)
 
 
 def test_a_report_of_several_networks_needs_arch_for_the_users_own(refined: Command) -> None:
@@ -157,7 +158,7 @@ def test_quantizing_from_scratch_says_so(refined: Command) -> None:
 def test_a_cfg_that_does_not_fit_is_found_before_pictures_are_read(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.datasets.load", lambda *_: pytest.fail("pictures were read"))
+    monkeypatch.setattr("engine.data.catalogue.load", lambda *_: pytest.fail("pictures were read"))
     for module in ("prune.train", "quant.wqaq", "quant.wbwtab"):
         result = command(module, "--arch", "nin_gc", "--cfg", "9,9,9,9,9,9,9,9")
         assert_refused(result, 2, "--cfg does not fit nin_gc")
@@ -170,8 +171,8 @@ def test_folders_of_pictures_are_noticed(command: Command, monkeypatch: pytest.M
         place = Path("pets", part, "cat")
         place.mkdir(parents=True)
         Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(place / "a.png")
-    real = __import__("engine.datasets").datasets.load
-    monkeypatch.setattr("engine.datasets.load", lambda name, *more: real("digits", *more))
+    real = catalogue.load
+    monkeypatch.setattr("engine.data.catalogue.load", lambda name, *more: real("digits", *more))
     told = "notice: pets holds train/ and test/ folders; to take their pictures, add --dataset imagefolder"
     small = ("--cfg", NARROW, "--image_size", 8, "--epochs", 1, "--train_batch_size", 500, "--cpu", "--quiet")
     assert told in command("prune.train", "--data", "pets", *small).err

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import ast
-import importlib
-import inspect
 import os
 import subprocess
 import sys
-import textwrap
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -30,7 +26,6 @@ KNOWN_COMMANDS = {
     "prune.train", "prune.normal_regular", "prune.gc", "quant.wqaq", "quant.wbwtab", "quant.ptq",
     "bn_merge.__main__", "bn_merge.compare", "scripts.report", "scripts.summary", "scripts.quickstart",
 }  # fmt: skip
-FRAME = {"parser", "body", "main"}  # of every command; engine.run.command says what they are
 MOST_LINES = 300
 
 
@@ -94,14 +89,63 @@ def test_imports_go_one_way() -> None:
     assert not wrong, "\n".join(sorted(wrong))
 
 
-def test_models_need_no_more_of_engine_than_its_errors() -> None:
+ENGINE = ("errors", "system", "cli", "data", "checkpoint", "tasks", "training")
+LADDER = ("notes", "steps", "rows", "runner", "pictures", "fingerprint", "record", "table", "fill")
+MODELS = ("blocks", "channels", "check", "cost", "layers", "legacy", "networks", "registry", "files")
+"""Floors from the ground up: a file imports from its own floor or from those before it."""
+
+
+@pytest.mark.parametrize(
+    ("folder", "floors"), [("engine", ENGINE), ("models", MODELS), ("scripts.ladder", LADDER)], ids=str
+)
+def test_imports_inside_a_folder_go_one_way(folder: str, floors: tuple[str, ...]) -> None:
+    inside = {
+        name: name.removeprefix(f"{folder}.").split(".")[0] for name in sources() if name.startswith(f"{folder}.")
+    }
+    assert set(inside.values()) == set(floors)
+    wrong = {
+        f"{name} imports {target}"
+        for name, floor in inside.items()
+        for target in imported(name)
+        if target in inside and floors.index(inside[target]) > floors.index(floor)
+    }
+    assert not wrong, "\n".join(sorted(wrong))
+
+
+def circles(arrows: dict[str, set[str]]) -> list[list[str]]:
+    """Groups of modules that import each other, directly or by way of others."""
+    reach = {name: set(targets) for name, targets in arrows.items()}
+    for middle in reach:
+        for targets in reach.values():
+            if middle in targets:
+                targets |= reach[middle]
+    return sorted({tuple(sorted(o for o in reach[n] if n in reach[o])) for n in reach if n in reach[n]})
+
+
+def test_no_imports_go_in_a_circle() -> None:
+    """Imports inside functions count. A package's own __init__ is loaded with each of its modules and says nothing new."""
+    arrows = {
+        name: {t for t in imported(name) if t != name and not name.startswith(f"{t}.") and not _is_face(t)}
+        for name in sources()
+    }
+    assert not circles(arrows)
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [("a", "b", "c")]
+
+
+def _is_face(name: str) -> bool:
+    """Whether a module is a package that defines nothing."""
+    defines = (ast.FunctionDef, ast.ClassDef)
+    return sources()[name].name == "__init__.py" and not any(isinstance(n, defines) for n in tree(name).body)
+
+
+def test_models_take_of_engine_its_errors_and_what_opens_files() -> None:
     used = {target for name in sources() if name.startswith("models") for target in imported(name)}
-    assert {target for target in used if target.startswith("engine")} == {"engine", "engine.errors"}
+    allowed = {"engine", "engine.errors", "engine.checkpoint", "engine.checkpoint.format"}
+    assert {target for target in used if target.startswith("engine")} <= allowed
 
 
 def test_nobody_imports_a_command() -> None:
     wrong = {f"{name} imports {target}" for name in sources() for target in set(imported(name)) & set(commands())}
-    wrong -= {"engine.checkpoint imports engine.inspection"}  # in its __main__ part alone: python -m engine.checkpoint
     assert not wrong, "\n".join(sorted(wrong))
 
 
@@ -110,17 +154,17 @@ def test_modules_are_imported_by_name_in_few_places() -> None:
     places = {
         name for name in sources() for called, _ in calls(name) if called.endswith(("import_module", "__import__"))
     }
-    assert places <= {"models", "scripts.chain"}
+    assert places <= {"models.registry", "scripts.chain"}
 
 
 def test_the_walk_sees_imports_wherever_they_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests above can fail: an arrow the wrong way is noticed at the top, in a function and for types alone."""
     path = tmp_path / "bad.py"
     path.write_text(
-        "from quant import wqaq\ndef f():\n    import prune.plan as p\nif TYPE_CHECKING:\n    from models.nin import nin\n"
+        "from quant import wqaq\ndef f():\n    import prune.plan as p\nif TYPE_CHECKING:\n    from models.blocks import ConvBNAct\n"
     )
     monkeypatch.setitem(sources(), "engine.bad", path)
-    assert set(imported("engine.bad")) == {"quant", "quant.wqaq", "prune", "prune.plan", "models", "models.nin"}
+    assert set(imported("engine.bad")) == {"quant", "quant.wqaq", "prune", "prune.plan", "models", "models.blocks"}
 
 
 def test_no_file_is_long() -> None:
@@ -148,7 +192,7 @@ def test_files_are_opened_by_torch_in_one_place_and_safely() -> None:
     loads = [
         (name, call) for name in sources() for called, call in calls(name) if called in ("torch.load", "load_file")
     ]
-    assert [name for name, _ in loads] == ["engine.storage"]
+    assert [name for name, _ in loads] == ["engine.checkpoint.archive"]
     keywords = {keyword.arg: keyword.value for keyword in loads[0][1].keywords}
     assert isinstance(keywords["weights_only"], ast.Constant)
     assert keywords["weights_only"].value is True
@@ -214,53 +258,14 @@ def test_importing_a_command_has_no_effect_and_help_needs_no_torch(tmp_path: Pat
     assert done.returncode == 0, done.stderr
 
 
-def public(owner: Any, module: str) -> Iterator[tuple[str, Any]]:
-    """The functions and classes that a module or class defines itself, without those whose names begin with `_`."""
-    for name, value in vars(owner).items():
-        value = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
-        if (
-            not name.startswith("_")
-            and (inspect.isfunction(value) or inspect.isclass(value))
-            and value.__module__ == module
-        ):
-            yield name, value
-
-
-def speaks(value: Any) -> bool:
-    """Whether it has words of its own: the ones that dataclass and Protocol make up do not count."""
-    text = value.__doc__ or ""
-    return bool(text.strip()) and not (inspect.isclass(value) and text.startswith(f"{value.__name__}("))
-
-
-def as_short_as_a_sentence(function: Any) -> bool:
-    """One statement: what it does is read as quickly as what could be said about it."""
-    definition = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(function)))).body[0]
-    return isinstance(definition, ast.FunctionDef) and len(definition.body) == 1
-
-
-def overrides(owner: type, name: str, promises: set[str]) -> bool:
-    """Whether a base class has or declares this method, or a Protocol of the project speaks of it."""
-    bases = [vars(base) for base in owner.__mro__[1:]]
-    return any(name in base or name in base.get("__annotations__", {}) for base in bases) or name in promises
-
-
-@pytest.mark.parametrize("folder", ["engine", "models", "prune", "quant", "bn_merge"])
-def test_what_is_public_says_what_it_does(folder: str) -> None:
-    """Every public class and function has a docstring, but for the frame of a command, overrides, and bodies of one statement."""
-    modules = {name: importlib.import_module(name) for name in sources() if name.split(".")[0] == folder}
-    classes = [(name, value) for name, m in modules.items() for _, value in public(m, name) if inspect.isclass(value)]
-    promises = {
-        method for name, value in classes if getattr(value, "_is_protocol", False)
-        for method, function in public(value, name) if function.__doc__
-    }  # fmt: skip
-    silent = []
-    for name, module in modules.items():
-        for what, value in public(module, name):
-            exempt = name in commands() and what in FRAME
-            if not speaks(value) and not exempt and (inspect.isclass(value) or not as_short_as_a_sentence(value)):
-                silent.append(f"{name}.{what}")
-    for name, owner in classes:
-        for method, value in public(owner, name):
-            if not speaks(value) and not overrides(owner, method, promises) and not as_short_as_a_sentence(value):
-                silent.append(f"{name}.{owner.__name__}.{method}")
-    assert not silent, "\n".join(silent)
+@pytest.mark.parametrize("folder", ["engine", "models", "prune", "quant", "bn_merge", "scripts"])
+def test_public_classes_have_a_docstring(folder: str) -> None:
+    """Functions are left to reviewers: a rule for all of them made sentences that say nothing."""
+    silent = [
+        f"{name}.{node.name}"
+        for name in sources()
+        if name.split(".")[0] == folder
+        for node in ast.walk(tree(name))
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_") and not ast.get_docstring(node)
+    ]
+    assert not silent

@@ -17,8 +17,9 @@ from typing import NamedTuple
 import pytest
 
 import models
-from engine import errors, profile
-from engine.flags import Parser
+from engine import errors
+from engine.cli.flags import Parser
+from models import cost
 from tests.conftest import NARROW, SMALL
 from tests.test_house import commands
 
@@ -37,7 +38,7 @@ class Block(NamedTuple):
     text: str
 
 
-MODULES = {"bn_merge": "bn_merge.__main__", "engine.checkpoint": "engine.inspection"}
+MODULES = {"bn_merge": "bn_merge.__main__", "engine.checkpoint": "engine.checkpoint.__main__"}
 """Where `python -m` finds another module than the one it names."""
 
 
@@ -210,8 +211,8 @@ def test_counts_of_the_networks(path: Path) -> None:
     assert list(rows) == models.names()
     for name, (params, macs) in rows.items():
         count, size = re.fullmatch(r"([\d,]+)(?: \((\d+)x\2\))?", macs).groups()  # type: ignore[union-attr]
-        costs = profile.layers(models.build(name), int(size or 32))
-        assert (f"{profile.total(costs, 'params'):,}", f"{profile.total(costs, 'macs'):,}") == (params, count), name
+        costs = cost.layers(models.build(name), int(size or 32))
+        assert (f"{cost.total(costs, 'params'):,}", f"{cost.total(costs, 'macs'):,}") == (params, count), name
 
 
 def flag_words(text: str) -> list[str]:

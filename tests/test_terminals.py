@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from engine import terminal
+from engine.system import terminal
 from tests.conftest import NARROW, SMALL
 from tests.test_house import ROOT, sources
 

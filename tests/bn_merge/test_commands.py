@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from engine import checkpoint, storage
+from engine.checkpoint import archive, format as checkpoint
+from engine.system import files
 from tests.conftest import NARROW, SMALL, assert_refused
 from tests.quant.test_commands import FAST, assert_judged_right, contract
 
@@ -54,7 +55,7 @@ def test_any_file_is_merged_and_compared(refined: Command, make: Callable, stem:
     assert result.path == f"models_save/{stem}_merged.pth"
     stages = ["train", "prune", "refine", *["quantize"] * (stem != "nin_refine"), "merge"]
     content = contract(result.path, *stages)
-    assert content["provenance"]["parent_sha256"] == checkpoint.sha256(Path(source))
+    assert content["provenance"]["parent_sha256"] == files.sha256(Path(source))
     assert not [key for key in content["state_dict"] if "running" in key or key.endswith("conv.weight")]
     kept = content["state_dict"]["block2.conv.codes"].dtype
     assert kept in ([torch.float32] if stem in ("nin_refine", "nin_w32ab") else [torch.int8, torch.int16])
@@ -88,7 +89,7 @@ def test_the_whole_chain_by_default_paths(command: Command) -> None:
         assert result.path == f"models_save/nin_{stem}.pth"
         assert result.out.endswith(result.path + "\n")
         found = torch.load(result.path, weights_only=True)["provenance"]
-        assert (found["parent"], found["parent_sha256"]) == (parent, parent and checkpoint.sha256(Path(parent)))
+        assert (found["parent"], found["parent_sha256"]) == (parent, parent and files.sha256(Path(parent)))
         parent = result.path
     result = command(COMPARE, "--cpu")
     assert result.code == 0
@@ -150,7 +151,7 @@ def test_another_file_than_the_one_merged_is_named(refined: Command, arithmetic:
 def changed(path: str, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
     content = checkpoint.load(Path(path))
     change(content["state_dict"])
-    storage.save(Path(path), content)
+    archive.save(Path(path), content)
 
 
 def test_float64_judges_the_file_itself(refined: Command) -> None:
@@ -209,7 +210,7 @@ def test_a_merged_file_is_merged_quantized_and_pruned_no_further(refined: Comman
 def damaged(change: Callable[[dict[str, Any]], Any]) -> Path:
     content = checkpoint.load(Path("models_save/nin_wbab.pth"))
     change(content)
-    storage.save(Path("bad.pth"), content)
+    archive.save(Path("bad.pth"), content)
     return Path("bad.pth")
 
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 import models
 from bn_merge.merge import merge
-from engine import checkpoint
-from engine.checkpoint import Origin
-from engine.data import DataInfo
+from engine.checkpoint import format as checkpoint
+from engine.checkpoint.provenance import Origin
+from engine.data.info import DataInfo
 from engine.errors import BAD_CHECKPOINT, UserError
 from models.layers.conv_q import QuantConv2d, QuantLinear
 from models.layers.fold import MergedConv2d, MergedLinear

@@ -14,8 +14,9 @@ import models
 from bn_merge import proof
 from bn_merge.merge import merge
 from bn_merge.proof import agreement, prove
-from engine.checkpoint import Origin, make, save
-from engine.data import DataInfo
+from engine.checkpoint.format import make, save
+from engine.checkpoint.provenance import Origin
+from engine.data.info import DataInfo
 from engine.errors import BAD_CHECKPOINT, UserError
 from models.blocks import ConvBNAct, GlobalMean
 from models.channels import ChannelGroup

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torchvision
 
-from engine import cifar
+from engine.data import cifar
 from tests.engine.small_cifar import batch, md5, pickled
 
 

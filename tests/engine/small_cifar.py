@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine import datasets
+from engine.data import catalogue
 from engine.errors import BAD_DATA, UserError
 
 
@@ -50,7 +50,7 @@ def unpacked(source: SimpleNamespace) -> None:
 
 
 def assert_whole(source: SimpleNamespace, root: Path | None = None) -> None:
-    known = datasets.load("cifar10", root or source.root)
+    known = catalogue.load("cifar10", root or source.root)
     pixels = np.concatenate([batch(n)["data"] for n in (1, 2)]).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     assert torch.equal(known.train.images, torch.from_numpy(pixels.copy()))
     assert known.train.labels.tolist() == [1, 1, 2, 3, 2, 1, 2, 3]
@@ -60,7 +60,7 @@ def assert_whole(source: SimpleNamespace, root: Path | None = None) -> None:
 
 def refused(source: SimpleNamespace, *words: str, root: Path | None = None) -> UserError:
     with pytest.raises(UserError) as fault:
-        datasets.load("cifar10", root or source.root)
+        catalogue.load("cifar10", root or source.root)
     assert fault.value.code == BAD_DATA
     assert fault.value.hint
     for word in words:

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine import checkpoint, storage
-from engine.checkpoint import Origin
-from engine.data import DataInfo
+from engine.checkpoint import archive, format as checkpoint, provenance
+from engine.checkpoint.provenance import Origin
+from engine.data.info import DataInfo
 from engine.errors import UserError
-from models.nin import nin
+from engine.system import files
+from models.networks.nin import nin
 from tests.conftest import refused
 from tests.engine.test_loop import same
 
@@ -55,17 +56,15 @@ def test_equal_content_makes_equal_bytes_under_any_name(tmp_path: Path) -> None:
 def test_provenance_names_the_parent_and_no_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     parent = tmp_path / "models_save" / "nin.pth"
-    storage.save(parent, {"x": 1})
-    found = checkpoint.provenance(
-        Origin(
-            ("python", "--model", str(parent), "--data", "/elsewhere/pictures"), 3, parent, checkpoint.sha256(parent)
-        )
+    archive.save(parent, {"x": 1})
+    found = provenance.provenance(
+        Origin(("python", "--model", str(parent), "--data", "/elsewhere/pictures"), 3, parent, files.sha256(parent))
     )
     assert found["command"] == "python --model models_save/nin.pth --data pictures"
     assert found["parent"] == "models_save/nin.pth"
-    assert found["parent_sha256"] == checkpoint.sha256(parent)
+    assert found["parent_sha256"] == files.sha256(parent)
     assert found["seed"] == 3
-    assert "/home" not in checkpoint.provenance(Origin(("prune.train", "--save=/home/u/x.pth"), 1))["command"]
+    assert "/home" not in provenance.provenance(Origin(("prune.train", "--save=/home/u/x.pth"), 1))["command"]
 
 
 FOREIGN = {
@@ -89,13 +88,13 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
 
 def test_every_bit_of_a_directory_of_members_is_checked(tmp_path: Path) -> None:
     path, content = tmp_path / "a.pth", {"state_dict": {"w": torch.randn(3, 2)}}
-    whole = storage.to_bytes(content)
+    whole = archive.to_bytes(content)
     path.write_bytes(whole)
     with path.open("r+b", buffering=0) as file:
         for place in range(8 * whole.index(b"PK\x01\x02"), 8 * len(whole)):
             os.pwrite(file.fileno(), bytes([whole[place // 8] ^ 1 << place % 8]), place // 8)
             try:
-                found, _ = storage.load(path)
+                found, _ = archive.load(path)
                 assert same(found, content), f"bit {place} changed the content unnoticed"
             except UserError:
                 pass
@@ -129,5 +128,5 @@ def test_files_of_the_originals_kind_load(wrapped: bool, tmp_path: Path) -> None
 def test_content_that_cannot_be_used_is_named(change, words: list[str], tmp_path: Path) -> None:
     content = made()
     change(content)
-    storage.save(tmp_path / "a.pth", content)
+    archive.save(tmp_path / "a.pth", content)
     refused(tmp_path / "a.pth", *words)

@@ -13,7 +13,7 @@ import pytest
 import torch
 import torchvision
 
-from engine import cifar, datasets
+from engine.data import catalogue, cifar, pixels
 from engine.errors import BAD_DATA, USAGE, UserError
 from tests.engine.small_cifar import assert_whole, batch, md5, pickled, refused, unpacked
 from tests.faults.forge import Call
@@ -67,7 +67,7 @@ def test_damage_that_cannot_be_mended_is_named(kind: str, source: SimpleNamespac
         source.tar.write_bytes(source.archive[:-100])
         refused(source, str(source.tar), md5(source.archive[:-100]), md5(source.archive), "could not be downloaded")
         with pytest.raises(UserError, match="could not be downloaded"):
-            datasets.load("auto", source.root)  # somebody wants CIFAR-10: the digits would be another set
+            catalogue.load("auto", source.root)  # somebody wants CIFAR-10: the digits would be another set
         return
     unpacked(source)
     path, raw = source.folder / "data_batch_2", source.files["data_batch_2"]
@@ -98,7 +98,7 @@ def test_what_may_not_be_read_is_named(
 
     monkeypatch.setattr(Path, "read_bytes", read_bytes)
     with pytest.raises(UserError, match=f"{closed}.* cannot be read .Permission denied.") as fault:
-        datasets.load(name, source.root)
+        catalogue.load(name, source.root)
     assert fault.value.code == BAD_DATA
     assert "--dataset digits" in fault.value.hint
 
@@ -144,7 +144,7 @@ def test_a_forged_batch_with_the_right_md5_is_still_refused(
 def test_sizes_that_would_fill_the_memory_are_refused_before_anything_is_read() -> None:
     for name, size, largest in (("cifar10", 224, 149), ("cifar100", 224, 149), ("digits", 1024, 861)):
         with pytest.raises(UserError, match=f"--image_size {size}") as fault:
-            datasets.load(name, Path("nowhere"), image_size=size)
+            catalogue.load(name, Path("nowhere"), image_size=size)
         assert fault.value.code == USAGE
         assert f"at most --image_size {largest} " in fault.value.hint
 
@@ -154,5 +154,5 @@ def test_resizing_in_pieces_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     whole = torch.nn.functional.interpolate(
         images.permute(0, 3, 1, 2).float(), (12, 12), mode="bilinear", antialias=True
     )
-    assert torch.equal(datasets.resize(images, 12), whole.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1))
-    assert datasets.resize(images, 8).equal(images)
+    assert torch.equal(pixels.resize(images, 12), whole.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1))
+    assert pixels.resize(images, 8).equal(images)

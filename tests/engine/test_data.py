@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from engine import data, datasets
-from engine.data import DataInfo, TensorSplit
+from engine.data import augment, catalogue, splits
+from engine.data.info import DataInfo
+from engine.data.splits import TensorSplit
 from engine.errors import USAGE, UserError
 
 CPU = torch.device("cpu")
@@ -44,8 +45,8 @@ def test_batches_are_in_order_and_normalised() -> None:
 @pytest.mark.parametrize("flip", [True, False])
 def test_shifts_and_mirrors_equal_a_loop_over_pictures(flip: bool) -> None:
     info, pictures, pad = replace(INFO, flip=flip), noise(9), INFO.pad
-    found = data.augment(pictures, info, data.generator(3, 5, 7))
-    draws = data.generator(3, 5, 7)
+    found = augment.augment(pictures, info, augment.generator(3, 5, 7))
+    draws = augment.generator(3, 5, 7)
     shift = torch.randint(0, 2 * pad + 1, (2, 9, 1), generator=draws)
     mirrored = torch.rand(9, 1, generator=draws) < 0.5 if flip else torch.zeros(9, 1)
     for n, picture in enumerate(pictures):
@@ -55,7 +56,7 @@ def test_shifts_and_mirrors_equal_a_loop_over_pictures(flip: bool) -> None:
         cut = wide[top : top + 8, left : left + 8]
         if mirrored[n]:
             cut = torch.flip(cut, (1,))
-        assert torch.equal(found[n], data.normalise(cut[None], info)[0])
+        assert torch.equal(found[n], augment.normalise(cut[None], info)[0])
     assert len({tuple(s) for s in shift[:, :, 0].T.tolist()}) > 3  # they do differ
     assert not flip or 0 < mirrored.sum() < 9
 
@@ -70,8 +71,8 @@ def test_training_batches_depend_on_seed_and_epoch_alone() -> None:
     for seed, epoch in ((2, 0), (1, 1)):
         assert not equal_batches(first, part.training_batches(16, seed, epoch))
     images, _ = first[2]  # any step can be redone alone
-    order = torch.randperm(64, generator=data.generator(1, 0))
-    assert torch.equal(images, data.augment(part.images[order[32:48]], INFO, data.generator(1, 0, 3)))
+    order = torch.randperm(64, generator=augment.generator(1, 0))
+    assert torch.equal(images, augment.augment(part.images[order[32:48]], INFO, augment.generator(1, 0, 3)))
 
 
 def test_an_epoch_may_begin_at_any_step() -> None:
@@ -89,23 +90,23 @@ def test_an_epoch_may_begin_at_any_step() -> None:
 )
 def test_a_remainder_too_small_for_statistics_is_left_out(pictures: int, size: int, sizes: list[int]) -> None:
     assert [len(labels) for _, labels in split(pictures).training_batches(size, 1, 0)] == sizes
-    assert data.steps(pictures, size) == len(sizes)
+    assert splits.steps(pictures, size) == len(sizes)
 
 
 def test_held_out_pictures_are_apart_and_always_the_same() -> None:
     results = []
     for seed in (1, 2):
         torch.manual_seed(seed)
-        kept, held = (part.tolist() for part in data.held_out(50, 10))
+        kept, held = (part.tolist() for part in splits.held_out(50, 10))
         assert sorted([*kept, *held]) == list(range(50))
         results.append(held)
     assert results[0] == results[1]
     assert len(results[0]) == 10
-    whole, known = datasets.load("digits", image_size=8), datasets.load("digits", image_size=8, val=100)
-    for part, index in zip((known.train, known.test), data.held_out(1437, 100), strict=True):
+    whole, known = catalogue.load("digits", image_size=8), catalogue.load("digits", image_size=8, val=100)
+    for part, index in zip((known.train, known.test), splits.held_out(1437, 100), strict=True):
         assert torch.equal(part.images, whole.train.images[index])
         assert torch.equal(part.labels, whole.train.labels[index])
     assert (len(known.train), len(known.test), known.judged) == (1337, 100, "val")
     with pytest.raises(UserError) as fault:
-        datasets.load("digits", image_size=8, val=1437)
+        catalogue.load("digits", image_size=8, val=1437)
     assert fault.value.code == USAGE

@@ -12,9 +12,9 @@ import torch
 import torchvision
 from PIL import Image
 
-from engine import datasets, pictures, stream
+from engine.data import catalogue, pictures, stream
+from engine.data.pictures import read_picture
 from engine.errors import BAD_DATA, UserError
-from engine.pictures import read_picture
 from tests.engine.test_data import equal_batches, noise
 
 CPU = torch.device("cpu")
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 def test_the_digits() -> None:
     from sklearn.datasets import load_digits
 
-    known = datasets.load("digits")
+    known = catalogue.load("digits")
     train, test = known.train, known.test
     assert (len(train), len(test), known.judged) == (1437, 360, "test")
     assert train.images.shape == (1437, 32, 32, 3)
@@ -36,7 +36,7 @@ def test_the_digits() -> None:
     pixels = train.images[..., 0].double() / 255
     np.testing.assert_allclose(known.info.mean, [pixels.mean()] * 3, atol=5e-5)
     np.testing.assert_allclose(known.info.std, [pixels.std(correction=0)] * 3, atol=5e-5)
-    small = datasets.load("digits", image_size=8)
+    small = catalogue.load("digits", image_size=8)
     raw = torch.from_numpy(np.round(load_digits().images * 255 / 16)).to(torch.uint8)
     assert torch.equal(small.test.images[..., 1], raw[::5])  # their own size: nothing is interpolated
 
@@ -56,7 +56,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_folder_of_pictures(folder: Path) -> None:
-    known = datasets.load("imagefolder", folder)
+    known = catalogue.load("imagefolder", folder)
     assert (known.info.classes, known.info.image_size, known.info.label) == (2, 8, "set")
     assert torch.equal(known.train.images, noise(12)[:9])
     assert torch.equal(known.test.images, noise(12)[9:])
@@ -78,7 +78,7 @@ def test_pictures_of_other_sizes_are_scaled_and_cut_in_the_middle(tmp_path: Path
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_streamed_pictures_give_the_same_batches(folder: Path, workers: int) -> None:
-    known = datasets.load("imagefolder", folder)
+    known = catalogue.load("imagefolder", folder)
     streamed = stream.load(folder, CPU, 8, 0, workers)
     assert streamed.info == known.info
     assert (len(streamed.train), len(streamed.test)) == (9, 3)
@@ -89,7 +89,7 @@ def test_streamed_pictures_give_the_same_batches(folder: Path, workers: int) -> 
 
 def assert_bad_data(root: Path, name: str = "imagefolder", **more) -> UserError:
     with pytest.raises(UserError) as fault:
-        datasets.load(name, root, **more)
+        catalogue.load(name, root, **more)
     assert fault.value.code == BAD_DATA
     assert fault.value.hint
     return fault.value
@@ -132,7 +132,7 @@ def test_what_programs_leave_in_folders_is_no_class_and_no_picture(folder: Path)
     (folder / "train/.ipynb_checkpoints").mkdir()
     (folder / "train/.ipynb_checkpoints/0-checkpoint.png").write_text("no class")
     (folder / "test/bee/._0.png").write_text("no picture")
-    known = datasets.load("imagefolder", folder)
+    known = catalogue.load("imagefolder", folder)
     assert (known.info.names, len(known.train), len(known.test)) == (("ant", "bee"), 9, 3)
 
 
@@ -141,11 +141,11 @@ def test_a_long_reading_is_announced(
 ) -> None:
     bars = list[bool]()
     monkeypatch.setattr(pictures, "tqdm", lambda files, *_, disable, **__: bars.append(disable) or files)
-    datasets.load("imagefolder", folder)
+    catalogue.load("imagefolder", folder)
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(pictures, "MANY", 8)
     monkeypatch.setattr(pictures.terminal, "moves", lambda: True)
-    datasets.load("imagefolder", folder)
+    catalogue.load("imagefolder", folder)
     stream.load(folder, CPU, 8, 0, 0)
     assert capsys.readouterr().err == "reading 12 pictures of set\nreading 9 pictures of set\n"
     assert bars == [True, False, False]
@@ -154,7 +154,7 @@ def test_a_long_reading_is_announced(
 def test_mirroring_can_be_chosen(folder: Path) -> None:
     for name, own in (("imagefolder", True), ("digits", False)):
         for flip, found in ((None, own), (True, True), (False, False)):
-            known = datasets.load(name, folder, image_size=8, flip=flip)
+            known = catalogue.load(name, folder, image_size=8, flip=flip)
             assert {part.info.flip for part in (known, known.train, known.test)} == {found}
     for flip, found in ((None, True), (True, True), (False, False)):
         streamed = stream.load(folder, CPU, 8, 0, 0, flip)
@@ -163,8 +163,8 @@ def test_mirroring_can_be_chosen(folder: Path) -> None:
 
 @pytest.mark.parametrize("size", [8, 12, 32, 40])
 def test_shifts_grow_with_the_pictures(size: int, folder: Path) -> None:
-    known = [datasets.load("digits", image_size=size).info, datasets.describe("cifar10", size)]
-    known.append(datasets.load("imagefolder", folder, image_size=size).info)
+    known = [catalogue.load("digits", image_size=size).info, catalogue.describe("cifar10", size)]
+    known.append(catalogue.load("imagefolder", folder, image_size=size).info)
     assert [info.pad for info in known] == [{8: 1, 12: 1, 32: 4, 40: 5}[size]] * 3
 
 
@@ -197,7 +197,7 @@ def test_faults_of_a_streamed_folder_are_named(folder: Path) -> None:
 
 
 def test_streamed_and_whole_folders_hold_out_alike(folder: Path) -> None:
-    known, streamed = datasets.load("imagefolder", folder, val=3), stream.load(folder, CPU, 8, 3, 0)
+    known, streamed = catalogue.load("imagefolder", folder, val=3), stream.load(folder, CPU, 8, 3, 0)
     assert streamed.info == known.info
     assert equal_batches(streamed.test.batches(4), known.test.batches(4))
     assert equal_batches(streamed.train.training_batches(4, 1, 0), known.train.training_batches(4, 1, 0))
@@ -209,7 +209,7 @@ def test_cifar10_never_falls_back_and_auto_does_with_a_notice(
     monkeypatch.setattr(torchvision.datasets.CIFAR10, "url", "https://127.0.0.1:9/cifar.tar.gz")  # nobody listens there
     assert "could not be downloaded" in str(assert_bad_data(tmp_path, "cifar10"))
     assert "NOTICE" not in capsys.readouterr().err
-    known = datasets.load("auto", tmp_path, image_size=8)
+    known = catalogue.load("auto", tmp_path, image_size=8)
     assert known.info.name == "digits"
     assert "\nNOTICE: CIFAR-10 is not on disk" in capsys.readouterr().err
     (tmp_path / "cifar-10-batches-py").mkdir()  # damaged pictures are no reason to train on others
@@ -226,5 +226,5 @@ def test_other_digits_than_the_known_ones_are_refused(monkeypatch: pytest.Monkey
 
 
 def test_what_is_known_without_reading_is_what_reading_finds() -> None:
-    assert datasets.describe("digits", 8) == datasets.load("digits", image_size=8).info
-    assert (datasets.describe("cifar100", 32).label, datasets.describe("cifar100", 32).classes) == ("CIFAR-100", 100)
+    assert catalogue.describe("digits", 8) == catalogue.load("digits", image_size=8).info
+    assert (catalogue.describe("cifar100", 32).label, catalogue.describe("cifar100", 32).classes) == ("CIFAR-100", 100)

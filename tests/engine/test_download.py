@@ -12,8 +12,9 @@ from types import SimpleNamespace
 import pytest
 import torchvision
 
-from engine import cifar, datasets, files
+from engine.data import catalogue, cifar
 from engine.errors import CANNOT_WRITE, USAGE, UserError
+from engine.system import files
 from tests.engine.small_cifar import assert_whole, leftovers, md5, refused, unpacked
 from tests.faults.forge import in_child
 
@@ -96,7 +97,7 @@ def test_a_full_disk_is_not_called_a_bad_download(
     monkeypatch.setattr(files.os, "write", fills)
     for name in ("cifar10", "auto"):
         with pytest.raises(UserError, match="disk full") as fault:
-            datasets.load(name, source.root)
+            catalogue.load(name, source.root)
         assert fault.value.code == CANNOT_WRITE
         assert str(source.tar if full == "archive" else source.folder / "data_batch_1") in str(fault.value)
         assert "free some space, or point --data" in fault.value.hint
@@ -177,12 +178,12 @@ def test_nothing_is_downloaded_into_a_folder_of_other_pictures(
     for part in ("train", "test"):
         (source.root / part / "cat").mkdir(parents=True)
     with pytest.raises(UserError, match="holds train/ and test/ folders") as fault:
-        datasets.load("auto", source.root)
+        catalogue.load("auto", source.root)
     assert fault.value.code == USAGE
     assert "--dataset imagefolder" in fault.value.hint
     assert (server.asked, sorted(os.listdir(source.root))) == (0, ["test", "train"])
     unpacked(source)
-    assert datasets.load("auto", source.root).info.name == "cifar10"  # it is there
+    assert catalogue.load("auto", source.root).info.name == "cifar10"  # it is there
 
 
 def test_a_dead_address_gives_up_soon_with_three_ways_out(source: SimpleNamespace) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from engine import checkpoint
+from engine.checkpoint import format as checkpoint
 from tests.conftest import NARROW, SMALL, assert_refused
 
 FLAGS = ("--cfg", NARROW, *SMALL)
@@ -32,7 +32,7 @@ def test_the_seed_recipe_freezes_ranges_in_its_own_last_quarter(command, monkeyp
     asked = []
     real = quant.prepare.freeze_late
     monkeypatch.setattr(quant.prepare, "freeze_late", lambda epochs: (asked.append(epochs), real(epochs))[1])
-    monkeypatch.setattr("engine.loop.fit", lambda *_, **__: [{"epoch": 1}])
+    monkeypatch.setattr("engine.training.loop.fit", lambda *_, **__: [{"epoch": 1}])
     flags = [f for f in FLAGS if f not in ("--epochs", "1")]
     assert command("quant.wqaq", "--q_type", 1, "--recipe", "seed", *flags).code == 0
     assert asked == [30]
@@ -117,7 +117,7 @@ def test_a_link_stays_a_link(command) -> None:
 def test_pictures_are_normalised_as_those_the_network_was_trained_on() -> None:
     from types import SimpleNamespace
 
-    from engine.matching import open_data
+    from engine.training.choose_data import open_data
 
     args = SimpleNamespace(dataset="digits", data=Path("data"), image_size=8, flip=None, val=0, num_workers=0)
     plain = open_data(args, torch.device("cpu"))

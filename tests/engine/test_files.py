@@ -11,8 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from engine import files
 from engine.errors import CANNOT_WRITE, UserError
+from engine.system import files
 
 
 def test_content_and_mode(tmp_path: Path) -> None:

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from engine import storage
+from engine.checkpoint import archive
 from engine.errors import BAD_CHECKPOINT, CANNOT_WRITE, LOCKED, USAGE, UserError
-from engine.files import write_bytes
-from engine.folder import RunFolder
-from engine.loop import FitConfig
-from engine.recipe import SEED
+from engine.system.files import write_bytes
+from engine.training.progress import FitConfig
+from engine.training.recipe import SEED
+from engine.training.run_folder import RunFolder
 
 IDENTITY = {"epochs": 3, "lr": 0.1, "steps": [80, 130], "stage": "train", "source_sha256": None}
 STATE = {"epoch": 1, "step": 0, "loss": 0.0, "penalty": 0.0, "right": 0, "seen": 0, "rows": [{"epoch": 1}], "model": {}, "optimizer": {},
@@ -27,7 +27,7 @@ SECOND = """
 import sys
 from pathlib import Path
 from engine.errors import UserError
-from engine.folder import RunFolder
+from engine.training.run_folder import RunFolder
 try:
     RunFolder(Path(sys.argv[1]))
 except UserError as fault:
@@ -94,7 +94,7 @@ def test_it_explains_itself(tmp_path: Path) -> None:
 )
 def test_the_state_of_a_run_with_other_flags_is_refused_by_name(name: str, value: object, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    storage.save(folder.state_path, {"identity": IDENTITY, **STATE})
+    archive.save(folder.state_path, {"identity": IDENTITY, **STATE})
     assert folder.state(folder.state_path, IDENTITY) == {"identity": IDENTITY, **STATE}
     with pytest.raises(UserError) as fault:
         folder.state(folder.state_path, {**IDENTITY, name: value})
@@ -104,7 +104,7 @@ def test_the_state_of_a_run_with_other_flags_is_refused_by_name(name: str, value
 
 def test_a_setting_that_is_gone_is_refused_by_name(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    storage.save(folder.state_path, {"identity": {**IDENTITY, "s": 0.1}, **STATE})  # -sr --s 0.1, resumed without
+    archive.save(folder.state_path, {"identity": {**IDENTITY, "s": 0.1}, **STATE})  # -sr --s 0.1, resumed without
     with pytest.raises(UserError, match=r"s 0\.1 -> None"):
         folder.state(folder.state_path, IDENTITY)
 
@@ -112,7 +112,7 @@ def test_a_setting_that_is_gone_is_refused_by_name(tmp_path: Path) -> None:
 def test_what_is_no_state_is_refused(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     for content in ({"identity": IDENTITY}, {"state_dict": {}}):
-        storage.save(folder.state_path, content)
+        archive.save(folder.state_path, content)
         with pytest.raises(UserError, match="not the state of a run") as fault:
             folder.state(folder.state_path, IDENTITY)
         assert fault.value.code == BAD_CHECKPOINT
@@ -127,7 +127,7 @@ def test_a_hint_on_a_state_is_about_resuming(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as fault:
         folder.state(tmp_path / name, IDENTITY)
     assert fault.value.hint == "check the path, or run the command that makes it"
-    whole = storage.to_bytes({"identity": IDENTITY, **STATE})
+    whole = archive.to_bytes({"identity": IDENTITY, **STATE})
     foreign = pickle.dumps(os.system)
     for content in (
         b"",
@@ -135,7 +135,7 @@ def test_a_hint_on_a_state_is_about_resuming(name: str, tmp_path: Path) -> None:
         foreign,
         whole[:-9],
         whole.replace(b"stage", b"stahe"),
-        storage.to_bytes({"a": 1}),
+        archive.to_bytes({"a": 1}),
     ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError) as fault:
@@ -174,7 +174,7 @@ def test_a_save_after_a_fall_back_keeps_the_good_state(
     """Wherever that save ends: the damaged state must not take the place of the only whole one."""
     folder = RunFolder(tmp_path)
     whole = {"identity": IDENTITY, **STATE}
-    storage.save(folder.previous_path, whole)
+    archive.save(folder.previous_path, whole)
     folder.state_path.write_bytes(b"damaged")
     assert folder.state(folder.state_path, IDENTITY) == whole
     assert "going on from" in capsys.readouterr().err

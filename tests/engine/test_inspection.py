@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine import storage
-from engine.inspection import in_words
+from engine.checkpoint import archive
+from engine.checkpoint.__main__ import in_words
 from tests.conftest import assert_refused
 from tests.faults.forge import packed, tiny
 
@@ -21,23 +21,23 @@ ROOT = Path(__file__).parents[2]
 
 def test_a_file_of_the_originals_kind(command, workplace: Path) -> None:
     Path("a.pth").write_bytes(packed({"best_acc": 80.0, "state_dict": {"w": torch.ones(2, 3)}}, "legacy"))
-    result = command("engine.inspection", "inspect", "a.pth")
+    result = command("engine.checkpoint.__main__", "inspect", "a.pth")
     assert result.code == 0
     for words in ("1, with 6 numbers, all finite", "none: damage could not be noticed", "not of this toolkit"):
         assert words in result.out
-    seen = json.loads(command("engine.inspection", "inspect", "a.pth", "--json").out)
+    seen = json.loads(command("engine.checkpoint.__main__", "inspect", "a.pth", "--json").out)
     assert (seen["format"], seen["checksums"], seen["tensors"], seen["numbers"]) == (None, False, 1, 6)
 
 
 def test_a_damaged_file_is_exit_3(command, workplace: Path) -> None:
-    whole = storage.to_bytes(tiny())
+    whole = archive.to_bytes(tiny())
     Path("a.pth").write_bytes(whole[:1000] + bytes([whole[1000] ^ 1]) + whole[1001:])
-    assert_refused(command("engine.inspection", "inspect", "a.pth"), 3, "a.pth: damaged")
-    assert_refused(command("engine.inspection", "inspect", "b.pth"), 3, "b.pth: no such file")
+    assert_refused(command("engine.checkpoint.__main__", "inspect", "a.pth"), 3, "a.pth: damaged")
+    assert_refused(command("engine.checkpoint.__main__", "inspect", "b.pth"), 3, "b.pth: no such file")
     content = tiny()
     content["state_dict"]["linear.bias"][3] = torch.nan
-    storage.save(Path("a.pth"), content)
-    assert_refused(command("engine.inspection", "inspect", "a.pth"), 3, "linear.bias", "not finite", "[3]")
+    archive.save(Path("a.pth"), content)
+    assert_refused(command("engine.checkpoint.__main__", "inspect", "a.pth"), 3, "linear.bias", "not finite", "[3]")
 
 
 @pytest.mark.parametrize(
@@ -59,8 +59,8 @@ def test_stages_in_words(stage: dict, words: str) -> None:
 def test_words_of_a_file_cannot_move_the_cursor(command, workplace: Path) -> None:
     content = tiny()
     content["dataset"]["label"] = "digits\x1b[2J\x9b1A"
-    storage.save(Path("a.pth"), content)
-    result = command("engine.inspection", "inspect", "a.pth")
+    archive.save(Path("a.pth"), content)
+    result = command("engine.checkpoint.__main__", "inspect", "a.pth")
     assert result.code == 0
     assert "digits\\x1b[2J\\x9b1A" in result.out
 

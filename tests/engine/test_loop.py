@@ -11,13 +11,16 @@ import pytest
 import torch
 from torch import nn
 
-from engine import storage
-from engine.data import Data, DataInfo, TensorSplit
+from engine.checkpoint import archive
+from engine.data.info import DataInfo
+from engine.data.splits import Data, TensorSplit
 from engine.errors import BAD_CHECKPOINT, DIVERGED, UserError
-from engine.folder import RunFolder
-from engine.loop import FitConfig, Progress, evaluate, fit
-from engine.recipe import Recipe
-from models.nin import nin
+from engine.tasks.classification import evaluate
+from engine.training.loop import fit
+from engine.training.progress import FitConfig, Progress
+from engine.training.recipe import Recipe
+from engine.training.run_folder import RunFolder
+from models.networks.nin import nin
 from prune.sparsity import penalty
 
 INFO = DataInfo("digits", "noise", 4, 6, (0.5,) * 3, (0.25,) * 3, pad=1)
@@ -108,7 +111,7 @@ def test_a_run_may_stop_after_any_step_and_any_batch_that_is_judged(recipe: Reci
 
         def stop(progress: Progress, left=left, states=states, place=place) -> None:
             if next(left) == place - 1:
-                states.append(storage.to_bytes(progress.state_dict()))
+                states.append(archive.to_bytes(progress.state_dict()))
                 raise Stop
 
         with pytest.raises(Stop):
@@ -126,7 +129,7 @@ def test_a_state_saved_on_the_way_changes_nothing() -> None:
     whole: list[Progress] = []
     fit(network(), pictures(), config(), after_epoch=whole.append)
     saved: list[Progress] = []
-    fit(network(), pictures(), config(), after_step=lambda p: storage.to_bytes(p.state_dict()) and None,
+    fit(network(), pictures(), config(), after_step=lambda p: archive.to_bytes(p.state_dict()) and None,
         after_epoch=saved.append)  # fmt: skip
     assert same(saved[-1].state_dict(), whole[-1].state_dict())
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from engine import checkpoint
+from engine.checkpoint import format as checkpoint
 from tests.conftest import assert_refused
 
 SMALL = ("--cfg", "8,8,8,8,8,8,8,8", "--image_size", "8", "--epochs", "1", "--train_batch_size", "4", "--cpu")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from engine.data.pictures import read_picture
 from engine.errors import BAD_DATA, UserError
-from engine.pictures import read_picture
 from tests.engine.test_data import noise
 
 DEEP = np.linspace(0, 65535, 64).round().astype(np.uint16).reshape(8, 8)

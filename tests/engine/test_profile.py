@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import models
 from bn_merge.merge import merge
-from engine import profile
+from models import cost
 from models.layers.fold import Flip
 from prune.plan import plan
 from prune.surgery import gates_of, sliced
@@ -31,7 +31,7 @@ MACS = (
 
 
 def bits(model: nn.Module) -> int:
-    return profile.total(profile.layers(model, 8), "bits")
+    return cost.total(cost.layers(model, 8), "bits")
 
 
 def nin(spec: QuantSpec | None = None) -> nn.Module:
@@ -88,11 +88,11 @@ def test_sizes_of_every_family(family: str) -> None:
     merged = merge(model)
     assert bits(model) == before
     assert bits(merged) == after
-    widths = {row.name: row.weight_bits for row in profile.layers(merged, 8) if row.macs}
+    widths = {row.name: row.weight_bits for row in cost.layers(merged, 8) if row.macs}
     assert {widths[f"block{n}.conv"] for n in range(2, 9)} == {spec.weight.bits if spec else 32}
     assert widths["block1.conv"] == (spec.weight.bits if spec and spec.weight.kind == "affine" else 32)
     for network in (model, merged):
-        assert profile.total(profile.layers(network, 8), "macs") == MACS
+        assert cost.total(cost.layers(network, 8), "macs") == MACS
 
 
 def test_a_turned_sign_behind_a_pool_takes_a_bit_a_channel() -> None:
@@ -108,9 +108,9 @@ def test_groups_hold_and_multiply_less() -> None:
     inner = 4 * 1 + 16 * 2 + 32 * 9 + 8 * 8 + 32 * 2 + 32 * 9 + 8 * 4
     filters, weights = sum(cfg) + 10, 2 * 75 + inner + 10 * 8
     model = models.build("nin_gc", cfg)
-    rows = profile.layers(model, 8)
-    assert profile.total(rows, "params") == weights + 3 * filters  # bias, gamma, beta
-    assert profile.total(rows, "macs") == 64 * (150 + 4 + 32) + 16 * (288 + 64 + 64) + 4 * (288 + 32 + 80)
+    rows = cost.layers(model, 8)
+    assert cost.total(rows, "params") == weights + 3 * filters  # bias, gamma, beta
+    assert cost.total(rows, "macs") == 64 * (150 + 4 + 32) + 16 * (288 + 64 + 64) + 4 * (288 + 32 + 80)
     assert bits(model) == 32 * (weights + filters + 4 * filters)
     ternary = prepare(model, dorefa("t", 4).at_ends(*model.ends))
     assert bits(ternary) == 2 * inner + 32 * (150 + 80 + filters + 4 * filters + sum(cfg[1:]))
@@ -130,7 +130,7 @@ def test_depthwise_pairs_keep_a_scale_even_for_a_filter_of_one_weight(weight: st
     ends, pairs, filters, normed = depthwise(cfg)
     model = models.build("separable", cfg)
     biases = cfg[0] + 10 + filters
-    assert profile.total(profile.layers(model, 8), "params") == ends + pairs + biases + 2 * normed
+    assert cost.total(cost.layers(model, 8), "params") == ends + pairs + biases + 2 * normed
     assert bits(model) == 32 * (ends + pairs + biases + 4 * normed)
     small = prepare(model, dorefa(weight, "b").at_ends(*model.ends))
     assert bits(small) == width * pairs + 32 * (ends + biases + filters + 4 * normed)
@@ -166,14 +166,14 @@ def test_linear_layers_count_like_convolutions() -> None:
     # three inputs of eight bits: two convolutions and the linear layer
     assert bits(small) == 8 * (weights + 80) + 32 * (filters + 10 + 4 * filters + 10 + 3)
     assert bits(merge(small)) == 8 * (weights + 80) + 32 * (2 * filters + 2 * 10 + 3)
-    last = next(row for row in profile.layers(small, 32) if row.name == "linear")
+    last = next(row for row in cost.layers(small, 32) if row.name == "linear")
     assert (last.macs, last.params, last.shape) == (80, 90, (10,))
 
 
 @pytest.mark.parametrize("arch", [*models.names(), ARCH])
 def test_merging_changes_no_multiplication(arch: str) -> None:
     model = models.build(arch)
-    assert profile.total(profile.layers(merge(model)), "macs") == profile.total(profile.layers(model), "macs")
+    assert cost.total(cost.layers(merge(model)), "macs") == cost.total(cost.layers(model), "macs")
 
 
 class Twice(nn.Module):
@@ -194,12 +194,12 @@ def test_shared_layers_store_once_and_run_twice(dtype: torch.dtype) -> None:
     model = Twice().to(dtype)
     model.frozen.eval()
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    rows = profile.layers(model, 4)
+    rows = cost.layers(model, 4)
     assert [(row.name, row.params, row.macs) for row in rows] == [
         ("conv", 84, 81 * 16), ("conv", 0, 81 * 16), ("frozen", 6, 0), ("idle", 396, 0),
     ]  # fmt: skip
-    assert profile.total(rows, "bits") == 32 * (84 + 12 + 396)
-    assert profile.total(rows, "output_bytes") == 4 * 3 * prod((3, 4, 4))
+    assert cost.total(rows, "bits") == 32 * (84 + 12 + 396)
+    assert cost.total(rows, "output_bytes") == 4 * 3 * prod((3, 4, 4))
     assert (model.training, model.conv.training, model.frozen.training) == (True, True, False)
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
 
@@ -222,14 +222,14 @@ class Gained(nn.Module):
 @pytest.mark.parametrize("make", [Gained, Twice, *(lambda a=a: models.build(a) for a in (*models.names(), ARCH))])
 def test_every_tensor_of_a_float_network_is_counted(make: Callable[[], nn.Module]) -> None:
     model = make()
-    rows = profile.layers(model, 8)
-    assert profile.total(rows, "params") == sum(p.numel() for p in model.parameters())
+    rows = cost.layers(model, 8)
+    assert cost.total(rows, "params") == sum(p.numel() for p in model.parameters())
     held = sum(t.numel() for name, t in model.state_dict().items() if not name.endswith("num_batches_tracked"))
-    assert profile.total(rows, "bits") == 32 * held
+    assert cost.total(rows, "bits") == 32 * held
 
 
 def test_what_does_not_run_says_so() -> None:
-    rows = profile.layers(Gained(), 8)
+    rows = cost.layers(Gained(), 8)
     assert [(r.name, r.kind, r.params, r.macs) for r in rows] == [
         ("block.0", "Conv2d", 16, 12 * 64), ("(itself)", "Gained", 1000, 0), ("block", "Sequential", 4, 0),
         ("spare", "not run", 2550, 0),

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 import torch
 from torch import nn
 
-from engine.recipe import SEED, Recipe, decay_groups, for_float
+from engine.training.recipe import SEED, Recipe, decay_groups, for_float
 
 RECIPE = Recipe(epochs=3, batch_size=8, lr=0.05)
 

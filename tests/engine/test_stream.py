@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from engine import storage, stream
+from engine.checkpoint import archive
+from engine.data import stream
 from tests.engine import test_loop as loop
 from tests.engine.test_data import equal_batches
 
@@ -44,7 +45,7 @@ def test_a_run_may_stop_in_the_middle_whatever_reads_the_pictures(folder: Path) 
 
     def stop(progress: loop.Progress) -> None:
         if progress.epoch == 1 and progress.step == 2:
-            states.append(storage.to_bytes(progress.state_dict()))
+            states.append(archive.to_bytes(progress.state_dict()))
             raise loop.Stop
 
     loop.fit(loop.network(), data[0], config, after_epoch=whole.append)

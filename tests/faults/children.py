@@ -115,7 +115,7 @@ def _serve() -> None:
     import torch
     import torch._dynamo  # the first optimizer would
 
-    from engine.folder import RunFolder
+    from engine.training.run_folder import RunFolder
 
     RunFolder.draw = lambda self, rows: None  # type: ignore[method-assign]
     torch.set_num_threads(1)

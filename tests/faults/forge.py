@@ -26,9 +26,10 @@ import numpy as np
 import torch
 
 import models
-from engine import checkpoint
-from engine.checkpoint import Checkpoint, Origin
-from engine.data import DataInfo
+from engine.checkpoint import format as checkpoint
+from engine.checkpoint.format import Checkpoint
+from engine.checkpoint.provenance import Origin
+from engine.data.info import DataInfo
 
 INFO = DataInfo("digits", "digits", 10, 8, (0.5,) * 3, (0.25,) * 3)
 

@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from models.layers import functional as F
-from models.layers import quantizers as q
+from models.layers import functional as F, quantizers as q
 from models.layers.functional import Quantized
 
 

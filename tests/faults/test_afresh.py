@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine import storage
+from engine.checkpoint import archive
 from tests.conftest import assert_refused
 from tests.faults.children import in_child
 from tests.faults.conftest import taken
@@ -66,8 +66,8 @@ def test_nothing_put_aside_is_lost(line: tuple, whole: tuple, command: Callable)
         with stop(batch, signal.SIGTERM):
             assert command(*line).code == 143
     assert "--resume runs/nin/state.abandoned.2.pth" in command(*line).err
-    assert storage.load(Path("runs/nin/state.abandoned.pth"))[0]["epoch"] == 1
-    assert storage.load(Path("runs/nin/state.abandoned.2.pth"))[0]["epoch"] == 0
+    assert archive.load(Path("runs/nin/state.abandoned.pth"))[0]["epoch"] == 1
+    assert archive.load(Path("runs/nin/state.abandoned.2.pth"))[0]["epoch"] == 0
     assert command(*line, "--resume", "runs/nin/state.abandoned.pth").code == 0
     assert taken() == whole
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import models
-from engine import checkpoint, schema, storage
+from engine.checkpoint import archive, format as checkpoint, schema
 from engine.errors import BAD_CHECKPOINT, UserError
 from models import legacy
 from tests.conftest import refused
@@ -42,7 +42,7 @@ def test_twelve_hostile_cfgs(kind: str, tmp_path: Path, monkeypatch: pytest.Monk
     assert len(CFGS) == 12
     content = tiny("nin", (8,) * 8)
     content["cfg"] = CFGS[kind](content["cfg"])
-    storage.save(tmp_path / "a.pth", content)
+    archive.save(tmp_path / "a.pth", content)
     built = []
     monkeypatch.setitem(models.NETWORKS, "nin", lambda **k: built.append(torch.empty(0).device.type) or models.nin(**k))
 
@@ -76,7 +76,7 @@ def test_kinds_of_tensors(kind: str, tmp_path: Path, capsys: pytest.CaptureFixtu
     content, key = tiny(), "block2.conv.weight"
     was = content["state_dict"][key]
     content["state_dict"][key] = KINDS[kind](was)
-    storage.save(tmp_path / "a.pth", content)
+    archive.save(tmp_path / "a.pth", content)
     if kind in ("bfloat16", "float16", "float64"):
         found = checkpoint.load(tmp_path / "a.pth")
         assert found["state_dict"][key].dtype == torch.float32
@@ -159,7 +159,7 @@ def test_a_prefix_counts_only_if_all_keys_have_it() -> None:
 
 def test_a_whole_pickled_network_is_refused_with_the_way_out(tmp_path: Path) -> None:
     torch.save(models.build("slimming"), tmp_path / "a.pth")
-    fault = refused(tmp_path / "a.pth", "models.slimming.Slimming")
+    fault = refused(tmp_path / "a.pth", "models.networks.slimming.Slimming")
     assert "torch.save(model.state_dict(), PATH)" in fault.hint
     assert "weights_only" not in fault.hint
 
@@ -185,8 +185,8 @@ def test_files_saved_without_checksums(tmp_path: Path, capsys: pytest.CaptureFix
     path, state = tmp_path / "a.pth", {"state_dict": tiny()["state_dict"]}
     try:
         torch.serialization.set_crc32_options(False)
-        path.write_bytes(storage.to_bytes(state))
-        ours = storage.to_bytes(tiny())
+        path.write_bytes(archive.to_bytes(state))
+        ours = archive.to_bytes(tiny())
     finally:
         torch.serialization.set_crc32_options(True)
     assert same_arrays(checkpoint.load(path)["state_dict"], state["state_dict"])
@@ -197,12 +197,12 @@ def test_files_saved_without_checksums(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_files_of_later_programs(tmp_path: Path) -> None:
     path, content = tmp_path / "a.pth", tiny()
-    storage.save(path, {**content, "format_version": 2})
+    archive.save(path, {**content, "format_version": 2})
     assert "upgrade" in refused(path, "format version 2; this program reads 1").hint
     for odd in (0, -1, "1", 1.0, True, None, [1]):
-        storage.save(path, {**content, "format_version": odd})
+        archive.save(path, {**content, "format_version": odd})
         refused(path, "its format version is not 1")
-    storage.save(path, {**content, "notes": {"by": [1, 2.5, None, "x"]}, "arch_hash": "0" * 64})
+    archive.save(path, {**content, "notes": {"by": [1, 2.5, None, "x"]}, "arch_hash": "0" * 64})
     assert checkpoint.load(path)["notes"] == {"by": [1, 2.5, None, "x"]}
     models.restore(checkpoint.load(path))
 
@@ -213,7 +213,7 @@ def nested(opening: bytes, closing: bytes, depth: int) -> bytes:
 
 @pytest.mark.parametrize("body", [nested(b"]", b"a", 5000), b"]" + b"\x85" * 5000], ids=["lists", "tuples"])
 def test_5000_values_in_each_other(body: bytes, tmp_path: Path) -> None:
-    raw = rezipped(storage.to_bytes(tiny()), lambda name, data: b"\x80\x02" + body + b"." if "pkl" in name else data)
+    raw = rezipped(archive.to_bytes(tiny()), lambda name, data: b"\x80\x02" + body + b"." if "pkl" in name else data)
     (tmp_path / "a.pth").write_bytes(raw)
     assert in_child(lambda: bool(refused(tmp_path / "a.pth")), memory=500 * 2**20)
 
@@ -231,7 +231,7 @@ def endless(kind: str) -> Any:
 
 @pytest.mark.parametrize("kind", ["deep", "itself", "laughs", "number"])
 def test_values_without_end_in_a_file_that_is_well_otherwise(kind: str, tmp_path: Path) -> None:
-    (tmp_path / "a.pth").write_bytes(storage.to_bytes({**tiny(), "notes": endless(kind)}))
+    (tmp_path / "a.pth").write_bytes(archive.to_bytes({**tiny(), "notes": endless(kind)}))
     assert in_child(lambda: bool(refused(tmp_path / "a.pth")), memory=500 * 2**20)
 
 
@@ -261,7 +261,7 @@ def test_fields_of_another_form_are_named(number: int, tmp_path: Path) -> None:
     change, words = FIELD_FAULTS[number]
     content = tiny()
     change(content)
-    storage.save(tmp_path / "a.pth", content)
+    archive.save(tmp_path / "a.pth", content)
     refused(tmp_path / "a.pth", words)
 
 

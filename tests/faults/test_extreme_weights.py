@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.layers import functional as F
-from models.layers import quantizers as q
+from models.layers import functional as F, quantizers as q
 from tests.faults.quantizer_cases import ACTIVATIONS, CASES, named, value
 
 every = pytest.mark.parametrize("name", CASES)

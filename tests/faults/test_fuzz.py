@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from engine import checkpoint, storage
+from engine.checkpoint import archive, format as checkpoint
 from engine.errors import UserError
 from tests.faults.forge import in_child, packed, rezipped, tiny
 
@@ -51,9 +51,9 @@ def noise(genuine: bytes, draws: random.Random) -> bytes:
 def fuzzed(path: Path, count: int, seed: int) -> dict[str, float]:
     """Load so many; how many were believed, and the longest time that one took."""
     draws, believed, longest = random.Random(seed), 0, 0.0
-    zipped, legacy = storage.to_bytes(tiny()), packed(tiny(), "legacy")
-    with zipfile.ZipFile(io.BytesIO(zipped)) as archive:
-        genuine = archive.read("archive/data.pkl")
+    zipped, legacy = archive.to_bytes(tiny()), packed(tiny(), "legacy")
+    with zipfile.ZipFile(io.BytesIO(zipped)) as zipped_file:
+        genuine = zipped_file.read("archive/data.pkl")
     for number in range(count):
         if number % 4 == 3:
             raw = noise(legacy[:4000], draws) + legacy[4000:]

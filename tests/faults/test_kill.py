@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from engine import storage
+from engine.checkpoint import archive
 from tests.faults.children import Server
 from tests.faults.test_resume import MODES, same
 
@@ -25,7 +25,7 @@ def outcome(where: Path) -> tuple[bytes, bytes, Any]:
     return (
         (where / "out.pth").read_bytes(),
         (where / "run/metrics.csv").read_bytes(),
-        storage.load(where / "run/state.pth")[0],
+        archive.load(where / "run/state.pth")[0],
     )
 
 

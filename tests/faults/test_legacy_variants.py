@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import models
-from engine import checkpoint
+from engine.checkpoint import format as checkpoint
 from models.legacy import adopt
 from tests.faults.forge import packed
 from tests.models.test_legacy import SMALL, Original, prefixed, without_counters

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from engine import files
 from engine.errors import CANNOT_WRITE, LOCKED, UserError
-from engine.folder import RunFolder
-from engine.lock import Lock
+from engine.system import files
+from engine.system.lock import Lock
+from engine.training.run_folder import RunFolder
 from tests.conftest import NARROW, assert_refused
 from tests.faults.children import Server
 

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 import models
 from bn_merge.merge import merge
-from engine import checkpoint
-from engine.checkpoint import Origin
-from engine.data import DataInfo
+from engine.checkpoint import format as checkpoint
+from engine.checkpoint.provenance import Origin
+from engine.data.info import DataInfo
 from engine.errors import BAD_CHECKPOINT, UserError
 from models.layers.quantizers import BinaryActivation, Quantizer
 from quant.prepare import prepare, reads_sums

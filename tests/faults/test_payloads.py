@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine import storage
+from engine.checkpoint import archive
 from engine.errors import BAD_CHECKPOINT, UserError
 from tests.faults.forge import (
     CONTAINERS,
@@ -40,7 +40,7 @@ READS = {
     "scripts.report": ["F"],
     "scripts.summary": ["F"],
     "scripts.convert": ["F", "new.pth"],
-    "engine.inspection": ["inspect", "F"],
+    "engine.checkpoint.__main__": ["inspect", "F"],
 }
 READ_NONE = {"scripts.quickstart", "scripts.benchmark", "scripts.combinations", "scripts.results"}
 ALSO = [
@@ -117,11 +117,11 @@ def test_a_state_to_resume_from_runs_nothing(module: str, evil: Path, workplace:
 
 def test_torch_itself_still_refuses_what_the_first_look_would_miss(evil: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two fences: with the list of names out of the way, weights_only holds."""
-    monkeypatch.setattr(storage.pickles, "foreign", lambda content, count: None)
+    monkeypatch.setattr(archive.pickles, "foreign", lambda content, count: None)
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     for file in evil.glob("*.pth"):
         with pytest.raises(UserError) as fault:
-            storage.load(file)
+            archive.load(file)
         assert fault.value.code == BAD_CHECKPOINT
     assert not (evil / "sentinel").exists()
 
@@ -130,7 +130,7 @@ def test_the_first_look_refuses_before_torch_sees_a_byte(evil: Path, monkeypatch
     monkeypatch.setattr(torch, "load", lambda *args, **kwargs: pytest.fail("torch has seen it"))
     for file in evil.glob("*.pth"):
         with pytest.raises(UserError, match="could run code"):
-            storage.load(file)
+            archive.load(file)
 
 
 def test_a_name_that_comes_from_the_memo_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +144,7 @@ def test_a_name_that_comes_from_the_memo_is_not_believed(tmp_path: Path, monkeyp
     for file in (raw, rezipped(packed(tiny(), "zip"), lambda name, data: raw if name.endswith("data.pkl") else data)):
         path.write_bytes(file)
         with pytest.raises(UserError, match=r"holds torch\.Size") as fault:
-            storage.load(path)
+            archive.load(path)
         assert fault.value.code == BAD_CHECKPOINT
     assert not sentinel.exists()
 
@@ -155,7 +155,7 @@ def test_a_pickle_in_capitals_is_looked_at_too(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "a.pth").write_bytes(evil)
     monkeypatch.setattr(torch, "load", lambda *args, **kwargs: pytest.fail("torch has seen it"))
     with pytest.raises(UserError, match="could run code"):
-        storage.load(tmp_path / "a.pth")
+        archive.load(tmp_path / "a.pth")
 
 
 def test_unpicklers_live_in_one_place() -> None:
@@ -166,7 +166,7 @@ def test_unpicklers_live_in_one_place() -> None:
         for node in ast.walk(tree(name))
         if isinstance(node, ast.ClassDef) and any("Unpickler" in ast.unparse(base) for base in node.bases)
     ]
-    assert found == ["engine.cifar"]
+    assert found == ["engine.data.cifar"]
 
 
 @pytest.mark.slow
@@ -183,7 +183,7 @@ def test_500_generated_payloads(tmp_path: Path) -> None:
         path.write_bytes(packed(hidden(tiny(), draws.choice(PLACES), evil), container, protocol))
         before = set(os.listdir(tmp_path))
         with pytest.raises(UserError) as fault:
-            storage.load(path)
+            archive.load(path)
         refused += fault.value.code == BAD_CHECKPOINT
         assert set(os.listdir(tmp_path)) == before
     assert refused == 500

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 import models
-from engine import checkpoint
-from engine.checkpoint import Origin
-from engine.data import DataInfo
+from engine.checkpoint import format as checkpoint
+from engine.checkpoint.provenance import Origin
+from engine.data.info import DataInfo
 from engine.errors import BAD_CHECKPOINT, UserError
 from models.blocks import ChannelShuffle
 from models.channels import gates

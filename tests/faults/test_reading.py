@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from engine import checkpoint, storage
+from engine.checkpoint import archive, format as checkpoint
 from engine.errors import BAD_CHECKPOINT, UserError
 from tests.conftest import refused
 from tests.faults.forge import in_child, packed, rezipped, same_arrays, tiny, two_archives
@@ -32,7 +32,7 @@ def outcome(path: Path) -> Any:
 def silently_wrong(path: Path, flips: int, seed: int) -> tuple[int, int]:
     """Of so many files with one bit flipped: how many are believed and differ, and how many are refused."""
     content = {**tiny(), "state_dict": {"a": torch.randn(8, 8), "b": torch.randn(10)}}  # few tensors: quick to load
-    whole, draws, wrong, refusals = storage.to_bytes(content), random.Random(seed), 0, 0
+    whole, draws, wrong, refusals = archive.to_bytes(content), random.Random(seed), 0, 0
     plain = {key: value for key, value in content.items() if key != "state_dict"}
     path.write_bytes(whole)
     with path.open("r+b", buffering=0) as file:
@@ -62,7 +62,7 @@ def test_20000_flipped_bits(tmp_path: Path) -> None:
 
 def test_300_truncations_and_300_blocks_of_zeros(tmp_path: Path) -> None:
     path, content = tmp_path / "a.pth", tiny()
-    whole = storage.to_bytes(content)
+    whole = archive.to_bytes(content)
     places = [place * len(whole) // 300 for place in range(300)]
     for place in places:
         path.write_bytes(whole[:place])
@@ -105,48 +105,48 @@ def test_nine_things_that_are_no_checkpoint(kind: str, tmp_path: Path) -> None:
 def test_torch_reads_the_archive_that_was_checked(tmp_path: Path) -> None:
     """Two in one file: zipfile sees the zeros, torch by itself the ones."""
     path = tmp_path / "a.pth"
-    zeros, ones = (rezipped(storage.to_bytes({"w": torch.full((1000,), value)})) for value in (0.0, 1.0))
+    zeros, ones = (rezipped(archive.to_bytes({"w": torch.full((1000,), value)})) for value in (0.0, 1.0))
     path.write_bytes(two_archives(zeros, ones))
     assert torch.load(path, weights_only=True)["w"].tolist() == [1.0] * 1000
-    found, checked = storage.load(path)
+    found, checked = archive.load(path)
     assert found["w"].tolist() == [0.0] * 1000
     assert checked
 
 
 def test_names_that_torch_takes_for_one_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
-    path.write_bytes(storage.to_bytes(tiny()))
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr("archive/DATA/0", b"again")
+    path.write_bytes(archive.to_bytes(tiny()))
+    with zipfile.ZipFile(path, "a") as added:
+        added.writestr("archive/DATA/0", b"again")
     refused(path, "doubled")
 
 
 def many_members(path: Path) -> None:
-    with zipfile.ZipFile(path, "a") as archive:
+    with zipfile.ZipFile(path, "a") as added:
         for number in range(10_001):
-            archive.writestr(f"archive/more/{number}", b"")
+            added.writestr(f"archive/more/{number}", b"")
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("kind", ["deflated", "bomb", "members", "double", "leads out", "claims"])
 def test_six_archives_that_torch_never_sees(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "load", lambda *args, **kwargs: pytest.fail("torch has seen it"))
-    path, whole = tmp_path / "a.pth", storage.to_bytes(tiny())
+    path, whole = tmp_path / "a.pth", archive.to_bytes(tiny())
     path.write_bytes(whole)
     word = "compressed"
     if kind == "deflated":
         path.write_bytes(rezipped(whole, kind=zipfile.ZIP_DEFLATED))
     elif kind == "bomb":  # 64 MiB of zeros in 64 kB
         zeros = bytes(2**20)
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a/data/0", "w") as member:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as added, added.open("a/data/0", "w") as member:
             for _ in range(64):
                 member.write(zeros)
     elif kind == "members":
         many_members(path)
         word = "too many"
     elif kind in ("double", "leads out"):
-        with zipfile.ZipFile(path, "a") as archive:
-            archive.writestr("archive/data/0" if kind == "double" else "archive/../../x", b"again")
+        with zipfile.ZipFile(path, "a") as added:
+            added.writestr("archive/data/0" if kind == "double" else "archive/../../x", b"again")
         word = "doubled" if kind == "double" else "lead out"
     else:  # the directory says that a member is larger than the whole file
         raw = bytearray(whole)

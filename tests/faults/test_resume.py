@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 import torch
 
-from engine import storage
-from engine.data import TensorSplit
+from engine.checkpoint import archive
+from engine.data.splits import TensorSplit
 from engine.errors import BAD_CHECKPOINT, TERMINATED
-from engine.folder import RunFolder
-from engine.loop import FitConfig
-from engine.recipe import SEED
+from engine.training.progress import FitConfig
+from engine.training.recipe import SEED
+from engine.training.run_folder import RunFolder
 from tests.conftest import NARROW, assert_refused
 
 CFG = ("--cfg", NARROW)
@@ -80,7 +80,7 @@ def ready(command: Callable, flags: tuple[str, ...]) -> Callable:
 
 def outcome() -> tuple[bytes, bytes, dict]:
     """What a finished run leaves, and forgets: its file, its metrics, its last state."""
-    found = Path("out.pth").read_bytes(), Path("run/metrics.csv").read_bytes(), storage.load(Path("run/state.pth"))[0]
+    found = Path("out.pth").read_bytes(), Path("run/metrics.csv").read_bytes(), archive.load(Path("run/state.pth"))[0]
     shutil.rmtree("run")
     Path("out.pth").unlink()
     return found
@@ -105,7 +105,7 @@ def test_stopped_in_every_epoch(mode: str, ready: Callable, command: Callable) -
         with stop(batch):
             done = command(*line)
         assert done.code == TERMINATED, (batch, done.err)
-        left = storage.load(Path("run/state.pth"))[0]
+        left = archive.load(Path("run/state.pth"))[0]
         epoch, place = divmod(batch - 1, BATCHES)
         assert (left["epoch"], left["step"]) == (epoch, min(place + 1, STEPS)), batch
         assert command(*line, "--resume").code == 0
@@ -144,14 +144,14 @@ def test_stopped_where_it_must_be_noticed(ready: Callable, command: Callable) ->
     whole = outcome()
     with stop(9):
         assert command(*line).code == TERMINATED
-    state = storage.load(Path("run/state.pth"))[0]
+    state = archive.load(Path("run/state.pth"))[0]
     shutil.copytree("run", "stopped")
 
     def resumed(**changes: Any) -> bool:
         shutil.rmtree("run", ignore_errors=True)
         shutil.copytree("stopped", "run")
         Path("run/state.prev.pth").unlink()
-        storage.save(Path("run/state.pth"), {k: v for k, v in {**state, **changes}.items() if v is not None})
+        archive.save(Path("run/state.pth"), {k: v for k, v in {**state, **changes}.items() if v is not None})
         done = command(*line, "--resume")
         if done.code:
             assert_refused(done, BAD_CHECKPOINT, "state")
@@ -186,11 +186,11 @@ def test_the_ranges_of_observers_count(ready: Callable, command: Callable) -> No
     whole = outcome()
     with stop(9):
         assert command(*line).code == TERMINATED
-    state = storage.load(Path("run/state.pth"))[0]
+    state = archive.load(Path("run/state.pth"))[0]
     for part in (".low", ".high", ".seen"):
         lost = {k: v - 1 if k.endswith(part) else v for k, v in state["model"].items()}
         assert lost.keys() == state["model"].keys()
-        storage.save(Path("run/state.pth"), {**state, "model": lost})
+        archive.save(Path("run/state.pth"), {**state, "model": lost})
         assert command(*line, "--resume").code == 0
         Path("run/state.pth").unlink()
         assert Path("out.pth").read_bytes() != whole[0], part
@@ -275,7 +275,7 @@ def test_stopped_between_metrics_and_state(
 ) -> None:
     line, left = ready("plain"), iter(range(EPOCHS))
     assert command(*line).code == 0
-    whole, real = outcome(), storage.to_bytes
+    whole, real = outcome(), archive.to_bytes
 
     def mortal(value: dict) -> bytes:
         if next(left) == epoch - 1:
@@ -283,7 +283,7 @@ def test_stopped_between_metrics_and_state(
         return real(value)
 
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "to_bytes", mortal)
+        patch.setattr(archive, "to_bytes", mortal)
         assert command(*line).code == 130
     assert len(Path("run/metrics.csv").read_text().splitlines()) == epoch + 1
     assert command(*line, "--resume").code == 0

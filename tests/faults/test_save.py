@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 import torch
 
-from engine import checkpoint, files, storage
+from engine.checkpoint import archive, format as checkpoint
 from engine.errors import BAD_CHECKPOINT, CANNOT_WRITE, UserError
-from engine.folder import RunFolder
+from engine.system import files
+from engine.training.run_folder import RunFolder
 from tests.conftest import NARROW, assert_refused
 from tests.faults.children import KILLED, in_child
 
@@ -31,7 +32,7 @@ def die(*_: object, **__: object) -> None:
 
 
 def at(point: str) -> None:
-    """Let this process die at a point of engine.files.write_bytes."""
+    """Let this process die at a point of engine.system.files.write_bytes."""
     write, replace, syncs = os.write, os.replace, iter(range(9))
     if point == "before_write":
         os.write = die  # type: ignore[assignment]
@@ -118,7 +119,7 @@ def test_killed_while_the_old_state_is_kept(
 
 def test_a_hundred_blind_kills(tmp_path: Path) -> None:
     path, draws, delays = tmp_path / "a.pth", random.Random(1), []
-    wholes = [storage.to_bytes({"w": torch.full((20_000,), tag)}) for tag in (0, 1)]
+    wholes = [archive.to_bytes({"w": torch.full((20_000,), tag)}) for tag in (0, 1)]
 
     def forever() -> None:
         while True:
@@ -170,15 +171,15 @@ def disk_of(count: int) -> Iterator[None]:
 @pytest.mark.parametrize("full", [room_for, disk_of])
 def test_disks_full_at_forty_sizes(full: Callable, tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
-    storage.save(path, {"w": torch.zeros(2000)})
+    archive.save(path, {"w": torch.zeros(2000)})
     old, new = path.read_bytes(), {"w": torch.ones(2000)}
-    length = len(storage.to_bytes(new))
+    length = len(archive.to_bytes(new))
     for size in range(0, length, -(-length // 40)):
         with full(size), pytest.raises(UserError, match=rf"disk full: .*a\.pth needs {length:,} bytes") as fault:
-            storage.save(path, new)
+            archive.save(path, new)
         assert (fault.value.code, path.read_bytes(), os.listdir(tmp_path)) == (CANNOT_WRITE, old, ["a.pth"])
     with full(length):
-        storage.save(path, new)
+        archive.save(path, new)
     assert path.read_bytes() != old
 
 

@@ -17,9 +17,11 @@ from typing import Any
 
 import pytest
 
-from engine import checkpoint, datasets, signals, storage
+from engine.checkpoint import archive, format as checkpoint
+from engine.data import catalogue
 from engine.errors import INTERRUPTED, TERMINATED
-from engine.signals import Stopped
+from engine.system import signals
+from engine.system.signals import Stopped
 from prune import train
 from tests.faults.children import Server, in_child
 from tests.faults.conftest import taken
@@ -63,13 +65,13 @@ def test_a_second_interrupt_ends_at_once(line: tuple, whole: tuple, command: Cal
         done = command(*line)
     assert done.code == INTERRUPTED
     assert done.err.startswith("error: interrupted\nhint: go on with: ")
-    assert storage.load(Path("runs/nin/state.pth"))[0]["step"] == 0  # the last save, of a whole epoch
+    assert archive.load(Path("runs/nin/state.pth"))[0]["step"] == 0  # the last save, of a whole epoch
     assert command(*line, "--resume").code == 0
     assert taken() == whole
 
 
 def test_usr1_saves_and_goes_on(line: tuple, whole: tuple, command: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    from engine.folder import RunFolder
+    from engine.training.run_folder import RunFolder
 
     places, keep = [], RunFolder.keep
 
@@ -111,7 +113,7 @@ def test_a_signal_while(
         patch = monkeypatch.context()
     with patch as attributes:
         if place == "the data are read":  # or downloaded
-            attributes.setattr(datasets, "load", send(number, datasets.load))
+            attributes.setattr(catalogue, "load", send(number, catalogue.load))
         elif place == "a state is saved":
             attributes.setattr(os, "link", send(number, os.link))  # the second one: the first has nothing to keep
         elif place == "the file is written":
@@ -137,13 +139,13 @@ class Dying:
 def test_a_signal_that_python_loses_is_obeyed_later(
     line: tuple, whole: tuple, command: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = datasets.load
+    real = catalogue.load
     with monkeypatch.context() as patch:
-        patch.setattr(datasets, "load", lambda *arguments: (Dying(), real(*arguments))[1])
+        patch.setattr(catalogue, "load", lambda *arguments: (Dying(), real(*arguments))[1])
         done = command(*line)
     assert done.code == TERMINATED
     assert done.err.startswith("error: stopped by SIGTERM, everything up to here is saved\nhint: ")
-    assert storage.load(Path("runs/nin/state.pth"))[0]["step"] == 1
+    assert archive.load(Path("runs/nin/state.pth"))[0]["step"] == 1
     assert command(*line, "--resume").code == 0
     assert taken() == whole
 
@@ -242,7 +244,7 @@ def _stream(pictures: Path) -> None:
     """In a group of its own: a signal for all of it, loader processes included, as a terminal sends it."""
     import torch
 
-    from engine import stream
+    from engine.data import stream
     from tests.engine import test_loop as loop
 
     os.setpgid(0, 0)

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from engine import checkpoint, report, storage
+from engine.checkpoint import archive, format as checkpoint
 from engine.errors import BAD_CHECKPOINT, UserError
 from quant.restore import restore
+from scripts import table
 from tests.golden.make import HERE, STAGES
 
 GOLDEN = HERE / f"format_{checkpoint.FORMAT_VERSION}"
@@ -25,7 +26,7 @@ def content_of(stage: str) -> dict[str, Any]:
 
 def refused(content: dict[str, Any], path: Path) -> str:
     """The error of a file with this content, read and rebuilt."""
-    storage.save(path, content)
+    archive.save(path, content)
     with pytest.raises(UserError) as fault:
         restore(checkpoint.load(path))
     assert fault.value.code == BAD_CHECKPOINT
@@ -149,7 +150,7 @@ def attempt(
     request: pytest.FixtureRequest, command, workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[int], None]:
     """Call with a seed: a file of a stage with one field replaced or gone is refused in two lines, or was not that odd."""
-    monkeypatch.setattr(report, "draw", lambda rows: None)  # a picture takes longer than all the rest
+    monkeypatch.setattr(table, "draw", lambda rows: None)  # a picture takes longer than all the rest
     content = content_of(request.param)
     places = paths(content)
 
@@ -163,12 +164,12 @@ def attempt(
             del inner[where[-1]]
         else:
             inner[where[-1]] = draws.choice(STRANGE)
-        (workplace / "a.pth").write_bytes(storage.to_bytes(broken))
+        (workplace / "a.pth").write_bytes(archive.to_bytes(broken))
         module, *line = (
             ("scripts.summary", "a.pth"),
             ("scripts.report", "a.pth", "--save", "r.md"),
             ("scripts.convert", "a.pth", "b.pth"),
-            ("engine.inspection", "inspect", "a.pth"),
+            ("engine.checkpoint.__main__", "inspect", "a.pth"),
         )[seed % 4]
         result = command(module, *line)
         assert result.code in (0, 2, 3), (where, result.err)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine import checkpoint
+from engine.checkpoint import format as checkpoint
+from engine.system import files
 from tests.golden.make import HERE, STAGES, answers
 
 FILES = sorted(HERE.glob("format_*/*.pth"))
@@ -47,16 +48,16 @@ def test_a_merged_file_answers_as_the_one_it_was_made_from() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_what_inspect_says(path: Path, command) -> None:
-    result = command("engine.inspection", "inspect", path)
+    result = command("engine.checkpoint.__main__", "inspect", path)
     assert result.code == 0
     content = checkpoint.load(path)
     for words in (
-        checkpoint.sha256(path), "all match", "all finite", f"cfg {','.join(map(str, content['cfg']))}",
+        files.sha256(path), "all match", "all finite", f"cfg {','.join(map(str, content['cfg']))}",
         f"{content['best_acc']:.2f} %", content["provenance"]["command"], "digits",
     ):  # fmt: skip
         assert words in result.out
     assert all(f" {n + 1}. {t['stage']}" in result.out for n, t in enumerate(content["transforms"]))
-    seen = json.loads(command("engine.inspection", "inspect", path, "--json").out)
-    assert (seen["sha256"], seen["checksums"], seen["finite"]) == (checkpoint.sha256(path), True, True)
+    seen = json.loads(command("engine.checkpoint.__main__", "inspect", path, "--json").out)
+    assert (seen["sha256"], seen["checksums"], seen["finite"]) == (files.sha256(path), True, True)
     assert seen["transforms"] == content["transforms"]
     assert seen["numbers"] == sum(t.numel() for t in content["state_dict"].values())

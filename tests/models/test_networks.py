@@ -8,9 +8,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import models
-from engine import checkpoint, profile
-from engine.data import DataInfo
+from engine.checkpoint import format as checkpoint, provenance
+from engine.data.info import DataInfo
 from engine.errors import BAD_CHECKPOINT, USAGE, UserError
+from models import cost
 from models.blocks import ChannelShuffle
 from models.channels import gates, shuffled
 from prune.plan import plan
@@ -36,15 +37,15 @@ def made(arch: str, cfg: list[int] | None = None, classes: int = 10) -> dict:
     """A checkpoint of a fresh network, as a command would write it."""
     info = DataInfo("digits", "digits", classes, 8, (0.5,) * 3, (0.5,) * 3)
     model = models.build(arch, cfg, classes)
-    origin = checkpoint.Origin(("prune.train",), 0)
+    origin = provenance.Origin(("prune.train",), 0)
     return checkpoint.make(model, arch, {"classes": classes}, info, {"accuracy": 0.0}, [{"stage": "train"}], origin)
 
 
 @pytest.mark.parametrize(("arch", "cfg", "params", "macs", "mega", "giga"), COSTS)
 def test_costs_are_the_agreed_ones(arch, cfg, params, macs, mega, giga):
-    rows = profile.layers(models.build(arch, cfg))
-    assert profile.total(rows, "params") == params
-    assert profile.total(rows, "macs") == macs
+    rows = cost.layers(models.build(arch, cfg))
+    assert cost.total(rows, "params") == params
+    assert cost.total(rows, "macs") == macs
     assert (round(params / 2**20, 2), round(macs / 2**30, 2)) == (mega, giga)
 
 
@@ -52,11 +53,11 @@ def test_costs_are_the_agreed_ones(arch, cfg, params, macs, mega, giga):
 @pytest.mark.parametrize("size", [32, 40])
 def test_costs_agree_with_torch(arch, cfg, size):
     model = models.build(arch, cfg).eval()
-    rows = profile.layers(model, size)
+    rows = cost.layers(model, size)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(torch.zeros(1, 3, size, size))
-    assert counter.get_total_flops() == 2 * profile.total(rows, "macs")
-    assert profile.total(rows, "params") == sum(p.numel() for p in model.parameters())
+    assert counter.get_total_flops() == 2 * cost.total(rows, "macs")
+    assert cost.total(rows, "params") == sum(p.numel() for p in model.parameters())
 
 
 @pytest.mark.parametrize("arch", [*models.names(), residual.ARCH])

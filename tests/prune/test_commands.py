@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 
 import models
-from engine import checkpoint, datasets, storage
+from engine.checkpoint import archive, format as checkpoint
+from engine.data import catalogue
+from engine.system import files
 from models.channels import gates
 from prune import sparsity
 from tests.conftest import NARROW, SMALL
@@ -67,7 +69,7 @@ def rewrite(path: str, **changed: Tensor) -> None:
     """Write nin_preprune.pth with other BN scales: `block3` names those of block3.bn."""
     content = read(PREPRUNE)
     content["state_dict"].update({f"{block}.bn.weight": value for block, value in changed.items()})
-    storage.save(Path(path), content)
+    archive.save(Path(path), content)
 
 
 def flat(**others: float) -> dict[str, Tensor]:
@@ -81,7 +83,7 @@ def accuracy(state: dict[str, Tensor], silent: dict[str, Tensor] | None = None) 
     for name, dropped in (silent or {}).items():
         network.get_submodule(name).weight.data[dropped] = 0
         network.get_submodule(name).bias.data[dropped] = 0
-    ((images, labels),) = datasets.load("digits", image_size=8).test.batches(1000)
+    ((images, labels),) = catalogue.load("digits", image_size=8).test.batches(1000)
     with torch.no_grad():
         return 100 * (network.eval()(images).argmax(1) == labels).double().mean().item()
 
@@ -161,7 +163,7 @@ def test_pruning_prints_and_writes_what_a_count_by_hand_gives(saved: Path, comma
     assert content["best_acc"] == pytest.approx(accuracy(content["state_dict"]), abs=1e-9)
     means = [c["state_dict"]["block1.bn.running_mean"] for c in (source, content)]
     assert not torch.allclose(means[0][~silent["block1.bn"]], means[1], rtol=1e-3)  # measured anew
-    assert content["provenance"]["parent_sha256"] == checkpoint.sha256(PREPRUNE)
+    assert content["provenance"]["parent_sha256"] == files.sha256(PREPRUNE)
     stage = {"stage": "prune", "percent": 0.5, "base": 1, "achieved": 0.5, "cfg_before": [8] * 8}
     assert content["transforms"] == [*source["transforms"], stage]
 
@@ -202,7 +204,7 @@ def test_resumed_is_uninterrupted(workplace: Path, command: Command, monkeypatch
         patch.setattr(sparsity, "penalty", mortal)
         refused(command(*line, "--save", "half.pth"), 130, "interrupted", "--resume")
     assert not Path("half.pth").exists()
-    assert storage.load(Path("runs/half/state.pth"))[0]["epoch"] == 1
+    assert archive.load(Path("runs/half/state.pth"))[0]["epoch"] == 1
     for more, code in ((("--lr", 0.5), 2), ((), 0)):  # with another setting it would not be the same run
         gc.collect()
         assert command(*line, "--save", "half.pth", "--resume", *more).code == code

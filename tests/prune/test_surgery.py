@@ -14,8 +14,9 @@ from torch import Tensor, nn
 import models
 from models.blocks import ChannelShuffle
 from models.channels import gates
+from prune.bn_statistics import reestimate_bn
 from prune.plan import PrunePlan, plan
-from prune.surgery import gates_of, masked, reestimate_bn, same, sliced
+from prune.surgery import gates_of, masked, same, sliced
 from tests.models import residual
 
 BOUND = 1e-10  # of the largest output, in float64

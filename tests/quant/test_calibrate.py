@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 import models
 import quant.calibrate
-from engine.data import DataInfo, TensorSplit, generator
+from engine.data.augment import generator
+from engine.data.info import DataInfo
+from engine.data.splits import TensorSplit
 from engine.errors import BAD_CHECKPOINT, BAD_DATA, UserError
 from models.layers.quantizers import AffineActivation
 from quant.calibrate import BINS, METHODS, Histogram, calibrate

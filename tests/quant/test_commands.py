@@ -13,8 +13,9 @@ import pytest
 import torch
 
 import models
-from engine import checkpoint, storage
-from engine.checkpoint import Checkpoint
+from engine.checkpoint import archive, format as checkpoint
+from engine.checkpoint.format import Checkpoint
+from engine.system import files
 from quant.spec import QuantSpec, quantizer
 from tests.conftest import NARROW, SMALL, assert_refused
 
@@ -62,7 +63,7 @@ def test_training_from_a_refined_file(refined: Command, module: str, line: str, 
     assert result.err == ""
     assert result.path == f"models_save/nin_{name}.pth"
     content = contract(result.path, "train", "prune", "refine", "quantize")
-    assert content["provenance"]["parent_sha256"] == checkpoint.sha256(Path("models_save/nin_refine.pth"))
+    assert content["provenance"]["parent_sha256"] == files.sha256(Path("models_save/nin_refine.pth"))
     assert content["cfg"] == torch.load("models_save/nin_refine.pth", weights_only=True)["cfg"]
     assert_judged_right(refined, result.path)
 
@@ -163,7 +164,7 @@ DAMAGE: list[tuple[Callable[[Any], None], str]] = [
 def test_files_that_cannot_be_quantized(refined: Command, damage: Callable, words: str) -> None:
     content = checkpoint.load(Path("models_save/nin_refine.pth"))
     damage(content)
-    storage.save(Path("bad.pth"), content)
+    archive.save(Path("bad.pth"), content)
     Path("out.pth").write_bytes(b"what was there before")
     save = ("--save", "out.pth")
     assert_refused(refined("quant.wqaq", "--refine", "bad.pth", *FAST, *save), 3, words)

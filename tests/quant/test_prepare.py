@@ -10,14 +10,15 @@ import torch
 from torch import nn
 
 import models
-from engine import checkpoint
-from engine.checkpoint import Origin
-from engine.data import DataInfo
+from engine.checkpoint import format as checkpoint
+from engine.checkpoint.provenance import Origin
+from engine.data.info import DataInfo
 from engine.errors import BAD_CHECKPOINT, USAGE, UserError
 from models.channels import ChannelGroup, Consumer
 from models.layers import quantizers as q
 from models.layers.conv_q import QuantConv2d, QuantLinear
-from quant.prepare import clip_latent, input_quantizer, prepare, read_by_sign, reads_sums
+from quant.hooks import clip_latent
+from quant.prepare import input_quantizer, prepare, read_by_sign, reads_sums
 from quant.restore import restore
 from quant.spec import QuantSpec, affine, quantizer
 

@@ -11,7 +11,7 @@ import torch
 
 import models
 import quant.ptq
-from engine import checkpoint, storage
+from engine.checkpoint import archive, format as checkpoint
 from tests.conftest import assert_refused
 
 Command = Callable[..., SimpleNamespace]
@@ -60,7 +60,7 @@ def test_the_sums_within_depthwise_pairs_are_clipped_by_mse(command: Command, wo
 def test_activations_that_overflow_are_no_bug(refined: Command, module: str) -> None:
     content = checkpoint.load(Path(SOURCE))
     content["state_dict"]["block3.bn.weight"] *= 1e38
-    storage.save(Path("big.pth"), content)
+    archive.save(Path("big.pth"), content)
     if module == "quant.ptq":
         done = refined(module, "--model", "big.pth", "--cpu", "--save", "out.pth")
     else:

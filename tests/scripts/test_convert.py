@@ -8,7 +8,9 @@ import pytest
 import torch
 
 import models
-from engine import checkpoint, datasets, storage
+from engine.checkpoint import archive, format as checkpoint
+from engine.data import catalogue
+from engine.system import files
 from tests.conftest import NARROW, assert_refused
 from tests.faults.forge import packed, tiny
 from tests.models.residual import ARCH, residual
@@ -33,7 +35,7 @@ def test_a_file_of_the_original(command, workplace: Path) -> None:
     assert (content["arch"], content["cfg"], content["arch_args"]) == ("nin", SMALL, {"classes": 4})
     assert (content["best_acc"], content["transforms"]) == (81.5, [{"stage": "original"}])
     assert content["dataset"]["name"] == "unknown"
-    assert content["provenance"]["parent_sha256"] == checkpoint.sha256(old)
+    assert content["provenance"]["parent_sha256"] == files.sha256(old)
     assert content["provenance"]["command"] == "python -m scripts.convert old.pth new/nin.pth"
     assert checkpoint.has_checksums(workplace / "new/nin.pth")
     x = torch.randn(2, 3, 16, 16)
@@ -47,7 +49,7 @@ def test_the_data_set_is_recorded_and_used(command, workplace: Path) -> None:
     result = command("scripts.convert", "old.pth", "new.pth", "--dataset", "digits", "--image_size", "8")
     assert result.code == 0
     content = checkpoint.load(workplace / "new.pth")
-    assert content["dataset"] == checkpoint._plain(vars(datasets.load("digits", image_size=8).info))
+    assert content["dataset"] == checkpoint._plain(vars(catalogue.load("digits", image_size=8).info))
     result = command("prune.train", "--evaluate", "new.pth", "--cpu")
     assert result.code == 0
     assert "on digits (360 pictures)" in result.out
@@ -90,12 +92,12 @@ def test_flags_that_contradict_the_weights(
 
 def test_ours_pass_unchanged_and_say_everything_themselves(command, workplace: Path) -> None:
     content = tiny()
-    storage.save(workplace / "a.pth", content)
+    archive.save(workplace / "a.pth", content)
     assert_refused(command("scripts.convert", "a.pth", "b.pth", "--dataset", "digits"), 2, "its own dataset")
     assert command("scripts.convert", "a.pth", "b.pth").code == 0
     assert (workplace / "b.pth").read_bytes() == (workplace / "a.pth").read_bytes()
     content["state_dict"] = {k: v.double() if v.is_floating_point() else v for k, v in content["state_dict"].items()}
-    storage.save(workplace / "double.pth", content)
+    archive.save(workplace / "double.pth", content)
     assert command("scripts.convert", "double.pth", "b.pth").code == 0
     assert (workplace / "b.pth").read_bytes() == (workplace / "a.pth").read_bytes()
 

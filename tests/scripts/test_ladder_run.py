@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from engine.errors import UserError
-from scripts import ladder, ladder_fill, ladder_run
-from scripts.ladder_run import Node, Runner
+from scripts.ladder import fill, runner as runners, steps
+from scripts.ladder.runner import Node, Runner
 
 STEP = """
 import json, os, signal, sys, time
@@ -39,7 +39,7 @@ def fakes(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tup
     """A ladder a -> b -> c and d alone, of a script that only sleeps; gives runner, nodes and what ended in order."""
     Path("fake_step.py").write_text(STEP)
     monkeypatch.setenv("PYTHONPATH", str(workplace))
-    monkeypatch.setattr(ladder, "STEPS", {"a": "x", "b": "x {a}", "c": "x {b}", "d": "x"})
+    monkeypatch.setattr(steps, "STEPS", {"a": "x", "b": "x {a}", "c": "x {b}", "d": "x"})
 
     def make(codes: dict[str, int], seconds: float = 0.0, jobs: int = 1, deadline: float = float("inf")):  # type: ignore[no-untyped-def]
         def words(node: Node) -> list[str]:
@@ -81,7 +81,7 @@ def test_children_of_a_file_that_was_made_again_are_made_again(fakes: Callable) 
     runner.run(nodes, lambda node: None)
     nodes[0].model.write_text("another a")
     nodes[0].note.write_text(
-        json.dumps({**json.loads(nodes[0].note.read_text()), "sha256": ladder_run.sha256(nodes[0].model)})
+        json.dumps({**json.loads(nodes[0].note.read_text()), "sha256": runners.sha256(nodes[0].model)})
     )
     runner.run(nodes, lambda node: order.append(node.step))
     assert order == ["b"], "c reads b, which came out the same"
@@ -115,7 +115,7 @@ def test_a_step_that_fails_is_no_result(fakes: Callable, capsys: pytest.CaptureF
     assert "failed: b, seed 1, exit code 3: error: no luck" in capsys.readouterr().err
     with Path("work/b.log").open("a") as log:
         log.write("$ prune.train\nKilled\n")
-    assert str(ladder_run._fault(nodes[1], 137)) == "Killed", "the fault of the run before is not that of this one"
+    assert str(runners._fault(nodes[1], 137)) == "Killed", "the fault of the run before is not that of this one"
 
 
 def test_when_the_time_is_over_running_steps_are_asked_to_stop(fakes: Callable) -> None:
@@ -164,10 +164,10 @@ def test_a_folder_that_a_killed_ladder_still_uses_is_waited_for(
 def test_rows_at_once_share_the_threads_that_were_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.get_num_threads", lambda: 8)
     monkeypatch.setenv("OMP_NUM_THREADS", "8")
-    assert ladder_fill._threads(Namespace(threads=8, jobs=3)) == 2
-    assert ladder_fill._threads(Namespace(threads=None, jobs=3)) == 8, "said of each process"
+    assert fill._threads(Namespace(threads=8, jobs=3)) == 2
+    assert fill._threads(Namespace(threads=None, jobs=3)) == 8, "said of each process"
     monkeypatch.delenv("OMP_NUM_THREADS")
-    assert ladder_fill._threads(Namespace(threads=None, jobs=3)) == 2
+    assert fill._threads(Namespace(threads=None, jobs=3)) == 2
 
 
 def test_commits_are_dirty_where_code_is_changed(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,18 +175,18 @@ def test_commits_are_dirty_where_code_is_changed(workplace: Path, monkeypatch: p
         subprocess.run(["git", "-c", "user.name=n", "-c", "user.email=e", *words], check=True, capture_output=True)
 
     Path("scripts").mkdir()
-    monkeypatch.setattr(ladder_run, "__file__", str(workplace / "scripts" / "ladder_run.py"))
+    monkeypatch.setattr(runners, "__file__", str(workplace / "scripts" / "ladder" / "runner.py"))
     for path in ("scripts/a.py", "README.md", "setup.py"):
         Path(path).write_text("old")
     git("init")
     git("add", ".")
     git("commit", "-m", "m")
     Path("README.md").write_text("new")
-    clean = ladder_run._commit()
+    clean = runners._commit()
     assert clean
     assert "dirty" not in clean
     Path("setup.py").write_text("new")
-    assert ladder_run._commit() == f"{clean}-dirty"
+    assert runners._commit() == f"{clean}-dirty"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
@@ -194,13 +194,13 @@ def test_however_the_ladder_ends_its_steps_end(number: int, fakes: Callable, wor
     """No orphan goes on training; what was begun is kept, and so are its seconds."""
     fakes({})
     code = (
-        "from pathlib import Path; from engine import signals; from scripts import ladder, ladder_run\n"
-        "ladder.STEPS, ladder_run.KEEP_SECONDS = {'a': 'x'}, 0.1\n"
-        "r = ladder_run.Runner(lambda n: ['fake_step', 'work/a', '0', '60'], 1, float('inf'))\n"
+        "from pathlib import Path; from engine import signals; from scripts.ladder import runner, steps\n"
+        "steps.STEPS, runner.KEEP_SECONDS = {'a': 'x'}, 0.1\n"
+        "r = runner.Runner(lambda n: ['fake_step', 'work/a', '0', '60'], 1, float('inf'))\n"
         "with signals.stopping():  # as every command has it\n"
-        "    r.run([ladder_run.Node(Path('work'), 1, 'a')], print)"
+        "    r.run([runner.Node(Path('work'), 1, 'a')], print)"
     )
-    home = Path(ladder_run.__file__).parents[1]
+    home = Path(runners.__file__).parents[2]
     process = subprocess.Popen([sys.executable, "-c", f"import sys; sys.path.insert(0, {str(home)!r})\n{code}"],
                                stderr=subprocess.DEVNULL)  # fmt: skip
     until = time.monotonic() + 60

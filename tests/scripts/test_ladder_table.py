@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from scripts import ladder, ladder_table
+from scripts.ladder import rows, table
 
 
 def test_rows_with_several_seeds_show_their_spread() -> None:
@@ -21,13 +21,13 @@ def test_rows_with_several_seeds_show_their_spread() -> None:
         "wbab": [result("wbab", 1, 80.0), result("wbab", 2, 83.0, 16), {"row": "wbab", "seed": 3, "status": "diverged", "diverged_in": "wbab"},
                  {"row": "wbab", "seed": 4, "status": "stale"}],
     }  # fmt: skip
-    lines = ladder_table.markdown(found, list(ladder.choose(["nin", "wbab", "wtab"]))).splitlines()
+    lines = table.markdown(found, list(rows.choose(["nin", "wbab", "wtab"]))).splitlines()
     assert lines[2] == "| NIN, 5x5 second stage | 2 | 1 | 90.00 % | 10 | 5 | 2.0000 | - | - |"
     assert (
         lines[3]
         == "| W1A1 | 2 | 2 | 81.50 % +- 2.12; diverged (seed 3, in wbab); to be run again (seed 4) | 13 | 5 | 0.5000 | 75.00 % | +8.50 |"
     )
-    plain = ladder_table.plain(found, list(ladder.choose(["nin", "wbab", "wtab"]))).splitlines()
+    plain = table.plain(found, list(rows.choose(["nin", "wbab", "wtab"]))).splitlines()
     assert len({len(line) for line in plain[:4]}) == 1, "aligned"
     assert lines[4] == "| WtA1 |  |  | not run |  |  |  |  |  |"
 
@@ -36,27 +36,27 @@ def test_pictures_need_matplotlib_and_say_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert ladder_table.pictures({}) == {}
+    assert table.pictures({}) == {}
     assert capsys.readouterr().err == "notice: no pictures without matplotlib: pip install '.[report]'\n"
 
 
 def test_points_that_lie_together_share_a_label() -> None:
     pytest.importorskip("matplotlib")
-    from scripts import ladder_pictures
+    from scripts.ladder import pictures
 
-    assert ladder_pictures.spans([7, 15, 16, 20, 21, 22]) == "7, 15, 16, 20-22"
-    assert ladder_pictures.clusters([(0, 0), (100, 0), (10, 2), (20, 0), (0, 50)]) == [[1], [0, 2, 3], [4]]
+    assert pictures.spans([7, 15, 16, 20, 21, 22]) == "7, 15, 16, 20-22"
+    assert pictures.clusters([(0, 0), (100, 0), (10, 2), (20, 0), (0, 50)]) == [[1], [0, 2, 3], [4]]
 
 
 def test_curves_count_whole_epochs_and_share_their_axes() -> None:
     pytest.importorskip("matplotlib")
-    from scripts import ladder_pictures
+    from scripts.ladder import pictures
 
     def row(name: str, accuracies: list[float]) -> dict[str, object]:
         curve = [{"epoch": n, "test_accuracy": value} for n, value in enumerate(accuracies, 1)]
         return {"row": name, "label": name, "dataset": "x", "curve": curve}
 
-    figure = ladder_pictures.curves([row("nin", [50.0, 90.0]), row("wbab", [80.0, 85.0, 88.0])])
+    figure = pictures.curves([row("nin", [50.0, 90.0]), row("wbab", [80.0, 85.0, 88.0])])
     assert figure
     figure.draw_without_rendering()
     assert len({(axis.get_xlim(), axis.get_ylim()) for axis in figure.axes}) == 1

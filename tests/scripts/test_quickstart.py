@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from engine import checkpoint
+from engine.checkpoint import format as checkpoint
 from scripts import quickstart
 from tests.test_readme import options, parser, shortened
 

@@ -14,10 +14,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from engine import checkpoint, report, storage
-from engine.report import ResultRow
-from engine.terminal import columns
-from models import build
+from engine.checkpoint import archive, format as checkpoint
+from engine.system.terminal import columns
+from models.registry import build
+from scripts import table
+from scripts.table import ResultRow
 from tests.conftest import NARROW, SMALL
 from tests.models.residual import residual
 from tests.prune.test_commands import refused, snapshot
@@ -83,11 +84,11 @@ def test_all_four_forms_say_the_same(saved: Path, command: Command) -> None:
     done = command("scripts.report", *FILES, "--save", "out/table.md")
     assert (done.code, done.path) == (0, "out/table.md"), done.err
     text = Path("out/table.md").read_text()
-    table, _, note = text.partition("\n\n")
-    assert note.strip() == report.NOTE
-    assert table in done.out
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
-    assert rows[0] == list(report.HEADER)
+    shown, _, note = text.partition("\n\n")
+    assert note.strip() == table.NOTE
+    assert shown in done.out
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in shown.splitlines()]
+    assert rows[0] == list(table.HEADER)
     plain = json.loads(Path("out/table.json").read_text())
     assert [(f"{row['accuracy']:.2f} %", f"{row['macs']:,}", f"{row['params']:,}") for row in plain] == [
         tuple(row[3:6]) for row in rows[2:]
@@ -118,14 +119,14 @@ OTHER = ResultRow("d", "digits", "1+2", 88.755, 61_608_640, 276_943, 1_500_000, 
 
 
 def test_formulas_and_the_units_of_the_original() -> None:
-    first, second = report.cells([ROW, OTHER])
+    first, second = table.cells([ROW, OTHER])
     assert first == ["a", "digits", "1", "90.00 %", "222,486,528", "969,822", "1.0000", "-", "-", "b|c"]
     assert second[6:9] == ["0.1875", "81.25 %", "+1.25"]
-    seed = report.cells([ROW, OTHER], "seed")
+    seed = table.cells([ROW, OTHER], "seed")
     assert [row[4:6] for row in seed] == [["0.21", "0.92"], ["0.06", "0.26"]]  # as in the original's first table
-    better = report.cells([OTHER, ROW])[1]
+    better = table.cells([OTHER, ROW])[1]
     assert better[7:9] == ["-433.33 %", "-1.25"]
-    lines = report.markdown([ROW, OTHER], "seed").splitlines()
+    lines = table.markdown([ROW, OTHER], "seed").splitlines()
     assert "GFLOPs (MACs / 2^30)" in lines[0]
     assert len({len(line) for line in lines}) == 1
     assert "b\\|c" in lines[2]  # or the table would have one more column
@@ -133,14 +134,14 @@ def test_formulas_and_the_units_of_the_original() -> None:
 
 def test_what_is_too_small_for_two_decimals_has_three_digits() -> None:
     tiny = replace(ROW, macs=77_120, params=3_546)
-    table = report.cells([tiny, replace(ROW, macs=46_792_704, params=87_390)], "seed")
-    assert [row[4:6] for row in table] == [["0.0000718", "0.00338"], ["0.0436", "0.08"]]
+    shown = table.cells([tiny, replace(ROW, macs=46_792_704, params=87_390)], "seed")
+    assert [row[4:6] for row in shown] == [["0.0000718", "0.00338"], ["0.0436", "0.08"]]
 
 
 def test_numbers_are_rounded_where_they_are_shown() -> None:
     rows = [replace(ROW, accuracy=10.28), replace(ROW, accuracy=10.280000000000001)]
-    assert report.cells(rows)[1][8] == "+0.00"  # not -0.00
-    record = report.records(rows)[1]
+    assert table.cells(rows)[1][8] == "+0.00"  # not -0.00
+    record = table.records(rows)[1]
     assert json.dumps([record["accuracy"], record["loss_points"]]) == "[10.28, 0.0]"
 
 
@@ -148,12 +149,12 @@ def test_losses_are_of_the_same_pictures_or_not_shown(
     saved: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [ROW, OTHER, replace(OTHER, dataset="CIFAR-10"), replace(OTHER, judged_on="val")]
-    assert [row[8] for row in report.cells(rows)] == ["-", "+1.25", "-", "-"]
-    assert [row[7] for row in report.cells(rows)] == ["-", *["81.25 %"] * 3]  # sizes can be compared
-    assert [row["loss_points"] for row in report.records(rows)] == [None, 1.245, None, None]
+    assert [row[8] for row in table.cells(rows)] == ["-", "+1.25", "-", "-"]
+    assert [row[7] for row in table.cells(rows)] == ["-", *["81.25 %"] * 3]  # sizes can be compared
+    assert [row["loss_points"] for row in table.records(rows)] == [None, 1.245, None, None]
     made = iter(rows)
     monkeypatch.setattr("scripts.describe.row", lambda *_: next(made))
-    monkeypatch.setattr(report, "draw", lambda rows: b"")
+    monkeypatch.setattr(table, "draw", lambda rows: b"")
     notices = [line for line in command("scripts.report", *[FILES[0]] * 4).err.splitlines() if "no loss" in line]
     where = "judged on CIFAR-10 (test), digits (val), the baseline on digits (test)"
     assert notices == [f"notice: no loss for 2 of 4 rows: {where}"]
@@ -206,12 +207,12 @@ def test_a_sibling_that_cannot_be_written_leaves_nothing_behind(saved: Path, com
 
 
 def test_what_is_replaced_is_named(saved: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "draw", lambda rows: b"x")
+    monkeypatch.setattr(table, "draw", lambda rows: b"x")
     assert "replaced" not in command("scripts.report", *FILES).err
     Path("runs/report.csv").unlink()
     done = command("scripts.report", *FILES)
     assert "replaced runs/report.md, runs/report.json, runs/report.png" in done.err.splitlines()
-    monkeypatch.setattr(report, "draw", lambda rows: None)
+    monkeypatch.setattr(table, "draw", lambda rows: None)
     done = command("scripts.report", *FILES)
     assert "replaced runs/report.md, runs/report.csv, runs/report.json" in done.err.splitlines()
     assert done.err.splitlines()[-1].endswith("'.[report]'; runs/report.png is that of an earlier table")
@@ -221,7 +222,7 @@ def test_what_is_replaced_is_named(saved: Path, command: Command, monkeypatch: p
     ("name", "stem"), [("v1.2", "v1.2"), ("t.md", "t"), ("t.TXT", "t"), ("a", "a"), (".md", ".md")]
 )
 def test_siblings_are_named_after_the_whole_name(name: str, stem: str) -> None:
-    assert [str(p) for p in report.outputs(Path("o", name))] == [
+    assert [str(p) for p in table.outputs(Path("o", name))] == [
         f"o/{n}" for n in (name, f"{stem}.csv", f"{stem}.json", f"{stem}.png")
     ]
 
@@ -232,7 +233,7 @@ def test_arch_is_named_once_for_each_network_of_the_users(saved: Path, command: 
     own = ["tests.models.residual:residual", "tests.scripts.test_report:another"]
     for name, arch in zip("ab", own, strict=True):
         fields = {"arch": arch, "cfg": residual().cfg, "state_dict": residual().state_dict()}
-        storage.save(Path(f"{name}.pth"), {**content, **fields})
+        archive.save(Path(f"{name}.pth"), {**content, **fields})
     files, trust = (FILES[0], "a.pth", "b.pth"), "if you trust that module, add --arch "
     for given in ((), ("--arch", "nin"), ("--arch", own[1])):
         done = command("scripts.report", *files, *given)

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from engine import report
-from engine.report import ResultRow
+from scripts import table
+from scripts.table import ResultRow
 
 ROW = ResultRow("a", "digits", "1", 90.0, 222_486_528, 969_822, 8_000_000, "", "test", "f")
 
@@ -17,7 +17,7 @@ def test_points_that_lie_together_share_a_label_and_no_label_hides_another(monke
     pyplot = pytest.importorskip("matplotlib.pyplot")
     monkeypatch.setattr(pyplot, "close", lambda figure: None)
     rows = [replace(ROW, type=f"$row {n}", size_bits=10**4 * 2 ** (n % 12), accuracy=90 + n % 4) for n in range(30)]
-    assert report.draw([*rows, ROW, ROW]) is not None
+    assert table.draw([*rows, ROW, ROW]) is not None
     figure = pyplot.gcf()
     monkeypatch.undo()
     (axis,) = figure.axes

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from engine.lock import Lock
-from scripts import ladder, ladder_table
+from engine.system.lock import Lock
+from scripts.ladder import fill, rows, steps, table
 from tests.conftest import NARROW, assert_refused
 from tests.test_readme import parser
 
@@ -27,46 +27,47 @@ RESULTS = ("--dataset", "digits", "--epochs", "2", "--image_size", "8", "--preci
 
 
 def test_the_rows_are_those_of_the_tables() -> None:
-    names = [row.name for row in ladder.ROWS]
+    names = [row.name for row in rows.ROWS]
     assert len(names) == len(set(names)) == 39
-    assert {row.step for row in ladder.ROWS} == set(ladder.STEPS)
-    assert [row.name for row in ladder.choose(["headline"])] == [
+    assert {row.step for row in rows.ROWS} == set(steps.STEPS)
+    assert [row.name for row in rows.choose(["headline"])] == [
         "nin", "prune50_refine", "w8a8", "w4a4", "int8_q1_fold0", "wbab", "wtab",
     ]  # fmt: skip
-    assert ladder.choose(["all"]) == list(ladder.ROWS)
+    assert rows.choose(["all"]) == list(rows.ROWS)
 
 
-@pytest.mark.parametrize("step", ladder.STEPS)
+@pytest.mark.parametrize("step", steps.STEPS)
 def test_every_step_is_a_command_a_user_could_type(step: str) -> None:
-    module, *argv = shlex.split(ladder.STEPS[step].format_map({name: f"{name}.pth" for name in ladder.STEPS}))
+    module, *argv = shlex.split(steps.STEPS[step].format_map({name: f"{name}.pth" for name in steps.STEPS}))
     parser(module).parse_args(argv)
-    assert ladder.chain(step)[-1] == step
+    assert steps.chain(step)[-1] == step
 
 
 def test_refining_takes_half_the_epochs_and_pruning_none() -> None:
-    assert [ladder.epochs(step, 41) for step in ("nin", "prune50_refine", "w8a8", "prune50", "ptq_kl")] == [
+    assert [steps.epochs(step, 41) for step in ("nin", "prune50_refine", "w8a8", "prune50", "ptq_kl")] == [
         41,
         20,
         20,
         None,
         None,
     ]
-    assert ladder.epochs("prune50_scratch", 41) == 41
-    assert ladder.epochs("w8a8", 1) == 1
-    assert ladder.epochs("nin", None) is None
+    assert steps.epochs("prune50_scratch", 41) == 41
+    assert steps.epochs("w8a8", 1) == 1
+    assert steps.epochs("nin", None) is None
 
 
 def test_it_fills_the_table_and_goes_on_where_it_was(
     workplace: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ladder, "STEPS", IN_SMALL)
+    monkeypatch.setattr(steps, "STEPS", IN_SMALL)
     Path("README.md").write_text("before\n<!-- results:digits -->\nold\n<!-- /results:digits -->\nafter\n")
     Path("other.md").write_text("no markers\n")
     assert_refused(
         command("scripts.results", *RESULTS, "--readme", "README.md", "other.md"), 2, "other.md has no place"
     )
-    monkeypatch.setattr(ladder, "ROWS", tuple(row for row in ladder.ROWS if row.step in IN_SMALL))
-    monkeypatch.setattr(ladder_table, "ROWS", ladder.ROWS)
+    monkeypatch.setattr(rows, "ROWS", tuple(row for row in rows.ROWS if row.step in IN_SMALL))
+    monkeypatch.setattr(fill, "ROWS", rows.ROWS)
+    monkeypatch.setattr(table, "ROWS", rows.ROWS)
 
     assert_refused(command("scripts.results", "--dataset", "digits", "--table"), 2, "no results in results/digits/")
     with_threads = (*RESULTS, "--num_workers", "0", "--threads", "1")
@@ -107,12 +108,12 @@ def test_it_fills_the_table_and_goes_on_where_it_was(
     assert Path("results/digits/wbab-s1.json").exists()
     assert "not run" not in Path("results/digits/table.md").read_text()
 
-    table = Path("README.md").read_text()
-    Path("README.md").write_text(table.replace("| W1A1 |", "| mine |"))
+    readme = Path("README.md").read_text()
+    Path("README.md").write_text(readme.replace("| W1A1 |", "| mine |"))
     nothing = command("scripts.results", *RESULTS, "--rows", "nin")
     assert "nothing new: 1 results of these rows were in results/digits/ before, and none was added" in nothing.err
     assert "| mine |" in Path("README.md").read_text(), "a call that adds nothing leaves the READMEs alone"
-    Path("README.md").write_text(table)
+    Path("README.md").write_text(readme)
 
     shown = command("scripts.results", "--dataset", "digits", "--table", "--json", "--rows", "nin")
     assert json.loads(shown.out)["rows"] == [{"row": "nin", "seed": 1, "status": "done", "accuracy": row["accuracy"]}]
@@ -210,7 +211,7 @@ def test_a_misspelt_row_gets_the_nearest_name(command: Command) -> None:
 def test_one_fault_of_all_steps_is_said_last_and_hinders_no_corrected_call(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ladder, "STEPS", {**IN_SMALL, "nin": "prune.train --arch nin --cfg 8,8"})
+    monkeypatch.setattr(steps, "STEPS", {**IN_SMALL, "nin": "prune.train --arch nin --cfg 8,8"})
     failed = command("scripts.results", *RESULTS, "--rows", "nin", "wbab")
     assert (failed.code, failed.out) == (2, "")
     error, hint = failed.err.splitlines()[-2:]

@@ -13,8 +13,10 @@ import pytest
 import torch
 
 import models
-from engine import checkpoint, cifar, datasets, loop
+from engine.checkpoint import format as checkpoint
+from engine.data import catalogue, cifar
 from engine.errors import BAD_DATA, UserError
+from engine.tasks import classification
 from models.channels import gates
 from scripts import sensitivity
 from tests.conftest import SMALL
@@ -104,7 +106,7 @@ def test_sensitivity(trained: Path, command: Command) -> None:
     found = {line.split()[0]: [float(v) for v in line.split()[1:]] for line in lines if not line.startswith("layer")}
     assert all(abs(found[name][0] - content["best_acc"]) < 3 for name in found if not name.endswith("bn"))  # 8 bit
 
-    data = datasets.load("digits", image_size=8)
+    data = catalogue.load("digits", image_size=8)
     for gate, values in found.items():
         for share, shown in zip((0.25, 0.5, 0.75), values, strict=True):
             if gate.endswith("bn"):  # again by hand: the channels with the smallest scales, silenced
@@ -112,7 +114,7 @@ def test_sensitivity(trained: Path, command: Command) -> None:
                 bn = dict(gates(network))[gate]
                 dropped = bn.weight.abs().argsort(stable=True)[: round(share * len(bn.weight))]
                 bn.weight.data[dropped] = bn.bias.data[dropped] = 0
-                assert shown == round(loop.evaluate(network, data.test).accuracy, 2), (gate, share)
+                assert shown == round(classification.evaluate(network, data.test).accuracy, 2), (gate, share)
     assert {p: p.read_bytes() for p in Path().rglob("*") if p.is_file()} == before
 
     same = json.loads(command("scripts.summary", "--sensitivity", trained, "--cpu", "--json").out)

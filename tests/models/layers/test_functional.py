@@ -11,12 +11,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, given, settings, strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from models.layers import functional as F
-from models.layers import quantizers as q
+from models.layers import functional as F, quantizers as q
 
 many = settings(max_examples=200, deadline=None)
 EDGES = (0.0, -0.0, 0.5, -0.5, 1.0, -1.0, 5.0, 10.0, -10.0, 1e-300, 1e300)

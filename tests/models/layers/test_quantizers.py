@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.layers import functional as F
-from models.layers import quantizers as q
+from models.layers import functional as F, quantizers as q
 
 TABLE = [
     (q.DorefaWeight(4), lambda x: F.dorefa_weight(x, 4), 4, 0, False),

@@ -1,0 +1,214 @@
+"""Bytes of a .pth file: written whole, and believed only after every check that needs no knowledge of networks.
+
+What the fields of a checkpoint mean is in format.py. The one call of torch.load in this project is here.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.checkpoint import pickles
+from engine.errors import BAD_CHECKPOINT, UserError
+from engine.system.files import write_bytes
+
+MAX_MEMBERS = 10_000
+
+
+MAX_DEPTH, MAX_VALUES, MAX_BITS = 64, 1_000_000, 1024
+
+
+_AGAIN = "copy or make the file again"
+
+
+_RESAVE = "make the file again, or save a plain state_dict: torch.save(model.state_dict(), PATH)"
+
+
+_PLAINLY = "in the program that wrote it: torch.save(model.state_dict(), PATH), with plain Python numbers beside it"
+
+
+def bad(path: Path | str, what: str, hint: str = _RESAVE) -> UserError:
+    """The error of every file that cannot be used: exit 3."""
+    return UserError(f"{path}: {what}", hint, BAD_CHECKPOINT)
+
+
+def to_bytes(value: dict[str, Any]) -> bytes:
+    """Serialise to memory: the bytes then depend on the content alone, not on the file's name."""
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+def save(path: Path, value: dict[str, Any]) -> None:
+    """Write a dict of tensors and plain Python values; the old file stays whole if that fails.
+
+    Raises:
+        UserError: exit 6.
+    """
+    write_bytes(path, to_bytes(value))
+
+
+def load(path: Path) -> tuple[Any, bool]:
+    """Read what `save` wrote, or another torch file of tensors and plain values, onto the CPU.
+
+    Checks, before torch sees the bytes: a regular file, a zip whose members are stored uncompressed,
+    within the file's size and with matching checksums, and pickles that name nothing but what tensors need.
+    torch is then given an archive of the checked members alone, as two readers may see two archives in one file.
+    After it: values of plain kinds, nested no deeper than `MAX_DEPTH`. No code from the file is ever run.
+
+    Returns:
+        the content, and whether checksums vouch for it (old files may have none).
+
+    Raises:
+        UserError: exit 3, saying what the file looks like.
+    """
+    content = _read(path)
+    check = _check_zip if content[:4] == b"PK\x03\x04" else _check_legacy
+    believed, checked, inside = check(path, content)
+    del content  # large, and torch is to see nothing but what was checked
+    for pickled, count in inside:
+        _refuse_foreign(path, pickled, count)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's notices on old storages: not the user's concern
+            value = torch.load(believed, map_location="cpu", weights_only=True)
+    except Exception as fault:  # a damaged or hostile pickle can make torch raise nearly anything
+        raise _explain(path, fault) from fault
+    _check_plain(path, value)
+    return value, checked
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if not path.exists():
+            if path.is_symlink():
+                raise bad(path, "a link to a file that is not there", "check where it points to")
+            raise bad(path, "no such file", "check the path, or run the command that makes it")
+        if not path.is_file():
+            raise bad(path, "not a regular file", "name a .pth file")
+        return path.read_bytes()
+    except OSError as fault:
+        raise bad(path, f"cannot be read ({fault.strerror})", "check its permissions") from fault
+
+
+Checked = tuple[io.BytesIO, bool, list[tuple[bytes, int]]]
+
+
+"""What torch may read, whether checksums vouch for it, and the pickles in it, with how many are in each stream."""
+
+
+def _check_zip(path: Path, content: bytes) -> Checked:
+    """Copy every member, compared with its checksum where it has one (torch can save without any)."""
+    copied, filled, unchecked, inside = io.BytesIO(), 0, [], []
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive, zipfile.ZipFile(copied, "w") as copy:
+            members = archive.infolist()
+            names = [member.filename.lower() for member in members]  # torch does not tell A from a
+            if len(members) > MAX_MEMBERS or len(set(names)) != len(names):
+                raise bad(path, "a zip archive with too many or doubled members")
+            if any(member.external_attr & 0x10 or member.is_dir() for member in members):
+                raise bad(path, "damaged: a member of it claims to be a folder", _AGAIN)
+            if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+                raise bad(path, "a compressed zip archive; torch stores its members as they are")
+            if any(".." in name.split("/") or name.startswith("/") for name in names):
+                raise bad(path, "a zip archive with paths that lead out of it")
+            if sum(member.file_size for member in members) > len(content):
+                raise bad(path, "a zip archive that claims to be larger than its file")
+            for member, name in zip(members, names, strict=True):
+                stored, found = _stored(content, member), zipfile.ZipInfo(member.filename)
+                copy.writestr(found, stored)  # and takes its checksum
+                filled += bool(stored)
+                if found.CRC != member.CRC:
+                    if member.CRC:
+                        raise bad(path, f"damaged: {member.filename} does not match its checksum", _AGAIN)
+                    unchecked.append(member.filename)
+                if name.endswith(".pkl"):
+                    inside.append((bytes(stored), 1))
+            if unchecked and len(unchecked) < filled:
+                raise bad(path, f"damaged: {unchecked[0]} has no checksum", _AGAIN)
+    except (
+        zipfile.BadZipFile,
+        EOFError,
+        NotImplementedError,
+        ValueError,
+        OSError,
+        RuntimeError,
+        struct.error,
+    ) as fault:
+        raise bad(path, f"damaged ({fault})", _AGAIN) from fault
+    copied.seek(0)
+    return copied, not unchecked, inside
+
+
+def _stored(content: bytes, member: zipfile.ZipInfo) -> memoryview:
+    """A member's bytes, with no regard to its checksum: behind its own header, whose two lengths are at byte 26."""
+    name, more = struct.unpack_from("<HH", content, member.header_offset + 26)
+    start = member.header_offset + 30 + name + more
+    stored = memoryview(content)[start : start + member.file_size]
+    if len(stored) < member.file_size:
+        raise zipfile.BadZipFile(f"{member.filename} is cut off")
+    return stored
+
+
+def _check_legacy(path: Path, content: bytes) -> Checked:
+    """A file of torch before 1.6 (five pickles and bare numbers), or something that is no checkpoint at all."""
+    if not content:
+        raise bad(path, "an empty file", _AGAIN)
+    if content.startswith(b"version https://git-lfs"):
+        raise bad(path, "a git-LFS pointer, not the file itself", "run git lfs pull")
+    if content.lstrip()[:1] == b"<":
+        raise bad(path, "looks like an HTML page", "download the file itself")
+    if content.startswith((b"\xff\xd8", b"\x89PNG")):
+        raise bad(path, "looks like a picture", "name a .pth file")
+    if not content.startswith(b"\x80"):
+        raise bad(path, "not a torch file", "name a .pth file")
+    return io.BytesIO(content), False, [(content, 5)]
+
+
+def _refuse_foreign(path: Path, pickled: bytes, count: int) -> None:
+    try:
+        name = pickles.foreign(pickled, count)
+    except ValueError as fault:
+        raise bad(path, f"not a torch file, or damaged ({_first_line(fault)})") from fault
+    if name and name.startswith("torch._"):
+        raise bad(path, f"holds {name}, but only dense tensors and plain values can be read")
+    if name:
+        raise bad(path, f"holds {name[:200]}, not just tensors and plain values; opening it could run code", _PLAINLY)
+
+
+def _check_plain(path: Path, value: Any) -> None:
+    """Refuse what would trouble those who read on: deep or endless nesting, other types, numbers without end."""
+    todo, met = [(value, 0)], 0
+    while todo:
+        item, depth = todo.pop()
+        met += 1
+        if depth > MAX_DEPTH or met > MAX_VALUES:
+            raise bad(path, "its values are nested too deep, or too many")
+        if isinstance(item, dict):
+            todo += [(part, depth + 1) for pair in item.items() for part in pair]
+        elif isinstance(item, (list, tuple, set)):
+            todo += [(part, depth + 1) for part in item]
+        elif isinstance(item, int):
+            if item.bit_length() > MAX_BITS:
+                raise bad(path, "holds a whole number of more digits than anything here has")
+        elif item is not None and not isinstance(item, (torch.Tensor, str, bytes, float)):
+            raise bad(path, f"holds a {type(item).__name__}, not just tensors and plain values", _PLAINLY)
+
+
+def _explain(path: Path, fault: Exception) -> UserError:
+    """What torch has against a file, in one line."""
+    blocked = re.search(r"(?:GLOBAL|global:?) ([\w.]+)", str(fault))
+    if blocked:
+        return bad(path, f"holds {blocked[1]}, not just tensors and plain values; opening it could run code", _PLAINLY)
+    return bad(path, f"cannot be read as tensors and plain values ({_first_line(fault)})")
+
+
+def _first_line(fault: Exception) -> str:
+    return (str(fault).splitlines() or [type(fault).__name__])[0][:200]

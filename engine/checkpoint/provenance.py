@@ -1,0 +1,62 @@
+"""Where a checkpoint comes from: the command, the versions, the seed and the file it started from."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a checkpoint comes from: the command line, its seed, and the file it started from, if any."""
+
+    command: tuple[str, ...]
+    seed: int
+    parent: Path | None = None
+    parent_sha256: str | None = None
+
+
+def provenance(origin: Origin) -> dict[str, Any]:
+    """Command, versions, seed and the parent's hash; no clock times, so equal runs write equal bytes."""
+    return {
+        "command": shlex.join(map(_relative, origin.command)),
+        "versions": versions(),
+        "seed": origin.seed,
+        "parent": _relative(str(origin.parent)) if origin.parent else None,
+        "parent_sha256": origin.parent_sha256,
+    }
+
+
+def versions() -> dict[str, str]:
+    """What the numbers of a run depend on besides its flags."""
+    return {
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "torchvision": _installed("torchvision"),
+        "model-compression": _installed("model-compression"),
+    }
+
+
+def _installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _relative(text: str) -> str:
+    """A path inside the working folder as seen from it; other absolute paths by their last part alone."""
+    flag, equals, value = text.partition("=")
+    if flag.startswith("-") and equals:
+        return f"{flag}={_relative(value)}"
+    if not text.startswith("/"):
+        return text
+    relative = os.path.relpath(text)
+    return Path(text).name if relative.startswith("..") else relative

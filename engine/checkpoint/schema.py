@@ -1,0 +1,148 @@
+"""What a checkpoint must look like before anything is built from it: its fields, and its tensors one by one.
+
+How the bytes are read is in archive.py, what the fields mean in format.py.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.checkpoint.archive import bad
+
+FIELDS = ("arch", "arch_args", "cfg", "transforms", "dataset", "metrics", "provenance")
+
+
+MAX_WIDTH, MAX_LAYERS = 65_536, 10_000
+
+
+def check_fields(path: Path, content: dict[str, Any]) -> None:
+    """Refuse fields of another form; those that nobody here knows are left alone.
+
+    Raises:
+        UserError: exit 3, naming the field.
+    """
+    if missing := [key for key in FIELDS if key not in content]:
+        raise bad(path, f"lacks {', '.join(missing)}")
+    dataset, arguments, metrics = content["dataset"], content["arch_args"], content["metrics"]
+    if not _stages(content["transforms"]):
+        raise bad(path, "its transforms are no list of stages, or one lacks its settings")
+    wanted = {"name": str, "label": str, "classes": int, "image_size": int}
+    if not isinstance(dataset, dict) or any(type(dataset.get(key)) is not kind for key, kind in wanted.items()):
+        raise bad(path, "its dataset is not described")
+    if not all(_numbers(dataset.get(key), 3) for key in ("mean", "std")) or min(dataset["std"]) <= 0:
+        raise bad(path, "its dataset has no mean and std of three channels")
+    if type(dataset.get("flip", True)) is not bool:  # older files may lack it
+        raise bad(path, "its dataset does not say whether pictures are mirrored")
+    names = dataset.get("names", [])  # of classes; older files have none
+    if (
+        not isinstance(names, list)
+        or not all(isinstance(name, str) for name in names)
+        or len(names) not in (0, dataset["classes"])
+    ):
+        raise bad(path, "its dataset does not name each of its classes")
+    if not 1 <= dataset["image_size"] <= 1024:
+        raise bad(path, f"its image size {dataset['image_size']} is out of range")
+    if not isinstance(arguments, dict) or type(arguments.get("classes")) is not int:
+        raise bad(path, "its arch_args name no number of classes")
+    if not is_cfg(content["cfg"]):
+        raise bad(path, "its cfg is not a list of channel counts")
+    if not isinstance(content["arch"], str) or not isinstance(metrics, dict):
+        raise bad(path, "its arch or metrics have another form")
+    if not isinstance(content.get("best_acc"), float) or not math.isfinite(content["best_acc"]):
+        raise bad(path, "its best_acc is no number")
+    if not _provenance(content["provenance"]):
+        raise bad(path, "its provenance has another form")
+
+
+def is_cfg(cfg: Any) -> bool:
+    """Whether it is a list of channel counts that a network could have."""
+    return isinstance(cfg, list) and len(cfg) <= MAX_LAYERS and all(type(w) is int and 0 < w <= MAX_WIDTH for w in cfg)
+
+
+def _stages(stages: Any) -> bool:
+    """What a stage says of itself; commands and reports rely on it."""
+    if not isinstance(stages, list) or not all(isinstance(t, dict) and isinstance(t.get("stage"), str) for t in stages):
+        return False
+    specs = [t.get("spec") for t in stages if t["stage"] == "quantize"]
+    copied = [t.get("pruned", []) for t in stages]  # a control from scratch says what it is the control of
+    if not all(isinstance(part, list) and all(isinstance(t, dict) for t in part) for part in copied):
+        return False
+    pruned = [t for t in stages if t["stage"] == "prune"] + [t for part in copied for t in part]
+    if not all(type(held := t.get("val", 0)) is int and held >= 0 for t in stages):
+        return False
+    return all(isinstance(spec, dict) for spec in specs) and all(
+        _numbers([t.get("percent")], 1) and type(t.get("base")) is int and is_cfg(t.get("cfg_before")) for t in pruned
+    )
+
+
+def _provenance(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("command"), str)
+        and all(isinstance(value.get(key, 0), (str, type(None))) for key in ("parent", "parent_sha256"))
+    )
+
+
+def _numbers(value: Any, count: int) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == count
+        and all(type(v) in (int, float) and math.isfinite(v) for v in value)
+    )
+
+
+def tensors(path: Path, state: dict[Any, Any], size: int) -> dict[str, Tensor]:
+    """The tensors of a state_dict, checked; half, bfloat16 and float64 become float32, with a note on stderr.
+
+    Args:
+        size: bytes of the file: what all tensors together may take.
+
+    Raises:
+        UserError: exit 3 for what is no dense finite tensor of numbers, by name.
+    """
+    for key, value in state.items():
+        _check_kind(path, key, value)
+    if sum(value.numel() * value.element_size() for value in state.values()) > size:
+        raise bad(path, "its tensors claim more numbers than the file has room for")
+    kinds = Counter(str(v.dtype)[6:] for v in state.values() if v.is_floating_point() and v.dtype != torch.float32)
+    if kinds:
+        listing = ", ".join(f"{count} of {kind}" for kind, count in sorted(kinds.items()))
+        print(f"notice: {path}: tensors read as float32: {listing}", file=sys.stderr)
+    return {key: _finite(path, key, value.detach()) for key, value in state.items()}
+
+
+def _check_kind(path: Path, key: Any, value: Any) -> None:
+    if not isinstance(key, str) or not isinstance(value, Tensor):
+        raise bad(path, f"state_dict[{str(key)[:80]!r}] is a {type(value).__name__}, not a tensor")
+    odd = value.is_quantized or value.is_complex() or value.dtype == torch.bool
+    if odd or value.layout != torch.strided or value.device.type != "cpu":
+        raise bad(path, f"{key} is not a dense tensor of real numbers, but of {str(value.dtype)[6:]}")
+    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        raise bad(path, f"{key} claims shape {tuple(value.shape)} but stores fewer numbers")
+
+
+def _finite(path: Path, key: str, value: Tensor) -> Tensor:
+    """Numbers as they are computed with: whole ones unchanged, others float32 and finite."""
+    if not value.is_floating_point():
+        return value
+    value = value.float()
+    wrong = ~torch.isfinite(value)
+    if wrong.any():
+        raise bad(
+            path,
+            f"{key} holds {int(wrong.sum())} value(s) that are not finite, the first at {wrong.nonzero()[0].tolist()}",
+            "take the checkpoint from before the run diverged",
+        )
+    if key.endswith("running_var") and (value < 0).any():
+        count, first = int((value < 0).sum()), (value < 0).nonzero()[0].tolist()
+        raise bad(
+            path, f"{key} holds a negative variance, {count} in all, the first at {first}", "take another checkpoint"
+        )
+    return value

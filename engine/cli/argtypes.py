@@ -1,0 +1,86 @@
+"""What the value of a flag may be: argparse types that refuse what cannot be meant, each with a hint.
+
+A type raises ArgumentTypeError with two lines, what is wrong and what to do (values are shown by repr, which writes
+no line break); flags.py takes them apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+ARCHS = ("nin", "nin_3x3", "nin_gc", "separable", "separable_wide", "slimming")
+
+
+"""The names that models/__init__.py knows, which needs torch; a test compares them."""
+
+
+def nearest(text: str, known: Sequence[str]) -> str:
+    """The hint for a misspelt word, empty if nothing is near."""
+    close = difflib.get_close_matches(text, known, n=1)
+    return f"did you mean {close[0]}?" if close else ""
+
+
+def number(
+    kind: type, low: float, high: float = math.inf, open_low: bool = False, hint: str = ""
+) -> Callable[[str], Any]:
+    """An argparse type: a finite `kind` in [low, high], or (low, high] with `open_low`."""
+
+    def parse(text: str) -> Any:
+        try:
+            value = kind(text) if "_" not in text else None  # int("1_6") is 16 in Python
+        except ValueError:
+            value = None
+        # nan and inf fall out here, too; a whole number may be too large for a float
+        if value is None or not low <= value <= high or value == math.inf or (open_low and value == low):
+            name = "a whole number" if kind is int else "a number"
+            span = f"{'above' if open_low else 'of at least'} {_shown(low)}"
+            span += f" and at most {_shown(high)}" if high < math.inf else ""
+            raise argparse.ArgumentTypeError(f"{text!r} is not {name} {span}" + (f"\n{hint}" if hint else ""))
+        return value
+
+    return parse
+
+
+def _shown(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
+def path(text: str) -> Path:
+    """An argparse type: a path that commands can hand on, one to a line; `~/` is the home folder.
+
+    An empty one is what an unset shell variable leaves, most likely that of a command that has failed.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("'' is not a path\ndid an earlier command of the pipeline fail?")
+    if text.splitlines() != [text]:
+        raise argparse.ArgumentTypeError(f"{text!r} holds a line break\nrename it: paths are passed on as lines")
+    return Path(text).expanduser() if text == "~" or text.startswith("~/") else Path(text)
+
+
+def state(text: str) -> Path | str:
+    """An argparse type: the state of a run, or `auto` for that of the run folder."""
+    return text if text == "auto" else path(text)
+
+
+def widths(text: str) -> list[int]:
+    """An argparse type: the channels of each layer, `192,160,96`; spaces, brackets and a pool's 'A' may stand."""
+    items = [t.strip(" '\"") for t in text.strip(" []()").split(",")]
+    items = [t for t in items if t and t != "A"]
+    if not items or not all(t.isdecimal() and 0 < int(t) <= 65536 for t in items):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a list of channel counts\ne.g. --cfg 192,160,96,192,192,192,192,192, the widths of nin"
+        )
+    return [int(t) for t in items]
+
+
+def arch(text: str) -> str:
+    """An argparse type: a network of ARCHS, or `package.module:function`, which is imported later."""
+    if text not in ARCHS and ":" not in text:
+        hint = nearest(text, ARCHS) or f"one of {', '.join(ARCHS)}, or package.module:function"
+        raise argparse.ArgumentTypeError(f"unknown network {text!r}\n{hint}")
+    return text

@@ -1,0 +1,138 @@
+"""The frame around every command: parse, run, report faults in two lines, leave with the right exit code.
+
+Needs no torch itself, so usage errors and --help answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from signal import SIGINT
+from typing import Any
+
+from engine import errors
+from engine.cli.flags import Parser, without
+from engine.errors import UserError
+from engine.system import signals, terminal
+from engine.system.device import keep_memory
+from engine.system.signals import Stopped
+
+_CORE = "activate the environment that the toolkit is installed in (. .venv/bin/activate), or: pip install ."
+
+
+INSTALL = {
+    "matplotlib": "pip install '.[report]'",
+    "onnx": "pip install '.[onnx]'",
+    "onnxruntime": "pip install '.[onnx]'",
+    **dict.fromkeys(("torch", "torchvision", "numpy", "tqdm", "sklearn", "PIL"), _CORE),
+}
+
+
+"""What to do where a package is missing."""
+
+
+Body = Callable[[argparse.Namespace], dict[str, Any]]
+
+
+def run(parser: Parser, body: Body, argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status.
+
+    Args:
+        body: does the work and returns its result: `text` to print, `path` written (the last line of
+            stdout, so that commands chain in a shell), and whatever else --json should show.
+    """
+    with terminal.prepared(), signals.stopping():
+        code = _run(parser, body, argv)
+    if argv is None and code in (errors.INTERRUPTED, errors.TERMINATED):
+        signals.ignore()  # the process ends here
+    return code
+
+
+def _run(parser: Parser, body: Body, argv: Sequence[str] | None) -> int:
+    argv = list(sys.argv[1:] if argv is None else argv)
+    debug = bool(os.environ.get("MC_DEBUG")) or "--debug" in argv
+    try:
+        args = parser.parse_args(argv)
+        args.command = (*parser.prog.split(), *argv)
+        _check(args)
+        keep_memory()
+        if threads := getattr(args, "threads", None):
+            import torch
+
+            torch.set_num_threads(threads)
+        as_json = getattr(args, "json", False)
+        with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+            result = body(args)
+        _print(result, as_json)
+        return errors.OK
+    except UserError as fault:
+        if debug:
+            traceback.print_exc()
+        return _complain(str(fault), fault.hint, fault.code)
+    except BrokenPipeError:
+        terminal.to_null(sys.stdout)
+        return errors.PIPE_CLOSED
+    except (KeyboardInterrupt, Stopped) as stop:
+        with signals.ignoring():
+            return _stopped(stop, (*parser.prog.split(), *argv), parser)
+    except ModuleNotFoundError as fault:
+        package = (fault.name or "").partition(".")[0]
+        if package not in INSTALL:
+            raise
+        return _complain(f"{package} is not installed", INSTALL[package], errors.USAGE)
+    except Exception as fault:
+        if errors.no_memory(fault):
+            return _complain("out of memory", "take a smaller --train_batch_size, or --cpu", errors.USAGE)
+        raise
+
+
+def _stopped(stop: BaseException, words: Sequence[str], parser: Parser) -> int:
+    """Say how to go on; the command is repeated as it was given."""
+    what, code = "interrupted", errors.INTERRUPTED
+    if isinstance(stop, Stopped):
+        what = f"stopped by {stop}" + (", everything up to here is saved" if stop.saved else "")
+        code = errors.INTERRUPTED if stop.number == SIGINT else errors.TERMINATED
+    trains = any("--resume" in action.option_strings for action in parser._actions)
+    if trains and not any(word.startswith("--evaluate") for word in words):
+        return _complain(what, f"go on with: {shlex.join((*without(words, '--resume'), '--resume'))}", code)
+    return _complain(what, f"start again with: {shlex.join(words)}", code)
+
+
+def _check(args: argparse.Namespace) -> None:
+    """What flags say of each other."""
+    if getattr(args, "cpu", False):
+        if args.device == "cuda":
+            raise UserError("--cpu contradicts --device cuda", "give one of them")
+        args.device = "cpu"
+    if getattr(args, "evaluate", None) is not None and args.resume is not None:
+        raise UserError("--evaluate trains nothing, so there is nothing to --resume", "give one of them")
+    if getattr(args, "evaluate", None) is not None and args.cfg:
+        raise UserError("--cfg contradicts --evaluate: the file has its own", "leave --cfg out")
+    if getattr(args, "type", None) is not None:
+        arch = ("nin", "nin_gc", "separable")[args.type]
+        if args.arch not in (None, arch):
+            raise UserError(f"--type {args.type} means {arch}, --arch says {args.arch}", "give one of them")
+        args.arch = arch
+
+
+def _print(result: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        shown = {k: v for k, v in result.items() if k != "text"}
+        print(json.dumps(shown, indent=2, ensure_ascii=False, default=str))
+    else:
+        if text := result.get("text"):
+            print(terminal.shown(text))
+        if path := result.get("path"):
+            terminal.print_path(path)
+    sys.stdout.flush()
+
+
+def _complain(what: str, hint: str, code: int) -> int:
+    print(f"error: {terminal.one_line(what)}\nhint: {terminal.one_line(hint)}", file=sys.stderr)
+    return code

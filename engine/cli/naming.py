@@ -1,0 +1,32 @@
+"""Default file names of the stages, and the hint that names the command which makes a missing one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engine.errors import BAD_CHECKPOINT, UserError
+
+SAVED = Path("models_save")
+
+
+def makes(command: str, arch: str | None) -> str:
+    """A command as a hint, for the network in question."""
+    return command if arch in (None, "nin") else f"{command} --arch {arch}"
+
+
+def find(given: Path | bool | None, default: Path, maker: str) -> Path:
+    """The input file of a stage: as given, else (None, or True for a flag without a value) that of the stage before.
+
+    Raises:
+        UserError: exit 3, naming the command that makes the default file if that is the one that is missing.
+    """
+    path = given if isinstance(given, Path) else default
+    try:
+        there = path.exists()
+    except OSError as fault:  # too long, or in a folder that may not be read
+        raise UserError(f"{path}: {fault.strerror}", "check the path", BAD_CHECKPOINT) from fault
+    if not there:
+        words = ["check the path"] if path is given else []
+        words += [f"make it with: python -m {maker}"] if path == default else []
+        raise UserError(f"{path}: no such file", ", or ".join(words), BAD_CHECKPOINT)
+    return path

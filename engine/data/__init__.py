@@ -1,0 +1,1 @@
+"""Pictures: which data sets there are, how each is read, and how a batch is made of them."""

@@ -1,0 +1,132 @@
+"""Where pictures come from: CIFAR, the embedded digits, folders of the user's own.
+
+One picture's file is pictures.py's, folders too large for memory are stream.py's.
+Each reader returns ((train images, labels), (test images, labels), DataInfo); images are uint8 (N, H, W, 3), so that no
+pixel can be NaN or out of range, and labels are numbered by the reader (CIFAR's are checked, see cifar.py).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from engine.data.digits import _digits
+from engine.data.image_folder import has_folders, native_size, read_folder
+from engine.data.info import Channels, DataInfo, Read
+from engine.data.pixels import check_size, resize, widest_shift
+from engine.data.splits import Data, TensorSplit, check_val, held_out
+from engine.errors import BAD_DATA, UserError
+
+CIFAR10_PLACES = ("cifar-10-batches-py", "cifar-10-python.tar.gz")
+
+
+IN_MEMORY_BYTES = 10**9
+
+
+CIFAR: dict[str, tuple[str, Channels, Channels]] = {
+    "cifar10": ("CIFAR-10", (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar100": ("CIFAR-100", (0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
+}
+
+
+"""What each is called, and the mean and standard deviation of its channels."""
+
+
+def load(
+    name: str = "auto",
+    root: Path = Path("data"),
+    device: torch.device | None = None,
+    image_size: int | None = None,
+    val: int = 0,
+    workers: int = 2,
+    flip: bool | None = None,
+) -> Data:
+    """Read a data set (the values of --dataset) and put it on the device.
+
+    Args:
+        flip: whether training mirrors pictures; None is the set's own choice: yes, digits no.
+
+    Raises:
+        UserError: exit 4 if pictures are missing or damaged, exit 2 if --val leaves none to train on.
+    """
+    device = device or torch.device("cpu")
+    if name == "auto":
+        return _auto(root, device, image_size, val, workers, flip)
+    if name == "imagefolder":
+        from engine.data import stream
+
+        size = image_size or native_size(root)
+        if stream.bytes_needed(root, size) > IN_MEMORY_BYTES:
+            return stream.load(root, device, size, val, workers, flip)
+        train, test, info = read_folder(root, size)
+    else:
+        train, test, info = READERS[name](root, image_size)
+    if flip is not None:
+        info = replace(info, flip=flip)
+    judged = "test"
+    if val:
+        check_val(val, len(train[1]))
+        test, train = ((train[0][i], train[1][i]) for i in reversed(held_out(len(train[1]), val)))
+        judged = "val"
+    return Data(info, TensorSplit(*train, info, device), TensorSplit(*test, info, device), judged)
+
+
+def _auto(root: Path, *how: Any) -> Data:
+    """CIFAR-10, else the digits with a notice that cannot be overlooked.
+
+    Raises:
+        UserError: exit 2 for a folder of other pictures: nothing is downloaded into it, nothing else trained on.
+    """
+    there = any(os.path.exists(root / name) for name in CIFAR10_PLACES)
+    if not there and has_folders(root):
+        raise UserError(
+            f"{root} holds train/ and test/ folders, and no CIFAR-10",
+            "say which pictures: --dataset imagefolder (those of the folders), cifar10 or digits",
+        )
+    try:
+        return load("cifar10", root, *how)
+    except UserError as fault:
+        if fault.code != BAD_DATA or there:
+            raise  # damaged pictures are a fault, not a reason to train on others
+        rule = "=" * 78
+        print(
+            f"{rule}\nNOTICE: CIFAR-10 is not on disk under {root}/ and could not be downloaded.\n"
+            "Using the embedded handwritten digits (scikit-learn) instead: results are for\n"
+            f"DIGITS and say so. Insist on CIFAR-10 with --dataset cifar10.\n{rule}",
+            file=sys.stderr,
+        )
+        return load("digits", root, *how)
+
+
+def _cifar(kind: str, root: Path, image_size: int | None) -> Read:
+    from engine.data import cifar
+
+    check_size(cifar.PICTURES, image_size)
+    train, test = (
+        (resize(torch.from_numpy(np.ascontiguousarray(images)), image_size), torch.tensor(labels))
+        for images, labels in cifar.read(kind, root)
+    )
+    return train, test, describe(kind, train[0].shape[1])
+
+
+def describe(name: str, image_size: int) -> DataInfo:
+    """What is known of CIFAR or the digits without reading pictures from disk."""
+    if name == "digits":
+        return load("digits", image_size=image_size).info
+    from engine.data.cifar import CLASSES
+
+    label, mean, std = CIFAR[name]
+    return DataInfo(name, label, CLASSES[name], image_size, mean, std, widest_shift(image_size))
+
+
+READERS = {
+    "cifar10": lambda root, size: _cifar("cifar10", root, size),
+    "cifar100": lambda root, size: _cifar("cifar100", root, size),
+    "digits": _digits,
+}

@@ -1,0 +1,55 @@
+"""What a data set is: its description, and the interface of its parts. How each one is read: catalogue.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+Channels = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """What a checkpoint and a table must say about the pictures a network was trained on.
+
+    `name` is the value of --dataset, `label` what tables print; `mean` and `std` are per channel,
+    of pixels in [0, 1]; `pad` is the widest random shift, `flip` whether pictures are mirrored;
+    `names` are those of the classes, where folders tell them.
+    """
+
+    name: str
+    label: str
+    classes: int
+    image_size: int
+    mean: Channels
+    std: Channels
+    pad: int = 4
+    flip: bool = True
+    names: tuple[str, ...] = ()
+
+
+class Split(Protocol):
+    """One part of a data set, wherever it is kept."""
+
+    info: DataInfo
+
+    def __len__(self) -> int: ...
+
+    def batches(self, size: int, order: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """The pictures in order (or those of `order`, numbers), unaltered: (B, 3, H, W) float, and their labels (B,)."""
+
+    def training_batches(self, size: int, seed: int, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """One epoch, shuffled, shifted and mirrored; a pure function of (seed, epoch), on any device.
+
+        Args:
+            start: the step to begin with; those before it cost nothing.
+        """
+
+
+Part = tuple[Tensor, Tensor]
+
+
+Read = tuple[Part, Part, DataInfo]

@@ -1,0 +1,85 @@
+"""Pictures in files, decoded: upright, with 8 bits a channel, square. Which files there are: image_folder.py."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from engine.errors import BAD_DATA, UserError
+from engine.system import terminal
+
+MANY = 5_000  # pictures, whose reading takes seconds
+
+
+def decode(path: Path) -> Any:
+    """A picture's file as an RGB picture of PIL's, as its camera says it was held, 8 bits a channel.
+
+    Raises:
+        UserError: exit 4, naming the file.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        image = Image.open(io.BytesIO(path.read_bytes()))  # small files: reading them whole is faster than by handle
+        image.load()
+        with contextlib.suppress(Exception):  # what a camera noted in a wrong form (many errors) spoils no picture
+            ImageOps.exif_transpose(image, in_place=True)
+        return _rgb(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as fault:  # PIL raises all of these
+        raise UserError(f"cannot read {path}: {fault}", "remove or replace the picture", BAD_DATA) from fault
+
+
+def _rgb(image: Any) -> Any:
+    """PIL's own conversion takes what exceeds 255 for white, and shows the colours that nobody sees behind glass."""
+    from PIL import Image
+
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        grey = (np.asarray(image).astype(np.uint32) + 128) // 257  # 65535 is white
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ValueError("nothing says which of its numbers is white; save it with 8 or 16 bits a channel")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        paper = Image.new("RGBA", image.size, "white")  # as it is seen on a page
+        image = Image.alpha_composite(paper, image.convert("RGBA"))
+    return image.convert("RGB")
+
+
+def read_picture(path: Path, size: int) -> np.ndarray:
+    """Decode, scale the short side to `size` and cut the middle square: uint8 (size, size, 3).
+
+    Raises:
+        UserError: exit 4, naming the file.
+    """
+    from PIL.Image import Resampling
+
+    rgb = decode(path)
+    if rgb.size != (size, size):
+        scale = size / min(rgb.size)
+        width, height = (max(size, round(side * scale)) for side in rgb.size)
+        left, top = (width - size) // 2, (height - size) // 2
+        rgb = rgb.resize((width, height), Resampling.BILINEAR)
+        rgb = rgb.crop((left, top, left + size, top + size))
+    return np.asarray(rgb)
+
+
+def read_all(files: list[tuple[Path, int]], size: int, label: str) -> Tensor:
+    """The pictures of `files`, uint8 (N, size, size, 3); many are announced, and counted on a terminal.
+
+    Raises:
+        UserError: exit 4, naming the file.
+    """
+    if len(files) > MANY:
+        print(f"reading {len(files):,} pictures of {label}", file=sys.stderr)
+    pictures = np.empty((len(files), size, size, 3), np.uint8)
+    counted = tqdm(files, "reading", unit="picture", delay=1, leave=False, disable=not terminal.moves())
+    for place, (path, _) in enumerate(counted):
+        pictures[place] = read_picture(path, size)
+    return torch.from_numpy(pictures)

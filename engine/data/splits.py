@@ -1,0 +1,78 @@
+"""Pictures as one uint8 tensor on the device, cropped and flipped a batch at a time.
+
+Which data sets there are and how each is read: catalogue.py. Sets too large for memory: stream.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from engine.data.augment import augment, generator, normalise
+from engine.data.info import DataInfo, Split
+from engine.errors import UserError
+
+
+class TensorSplit:
+    """One part of a data set, whole in memory.
+
+    Args:
+        images: uint8, (N, H, W, 3): channels last, so that a batch is one gather.
+        labels: int64, (N,).
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor, info: DataInfo, device: torch.device) -> None:
+        self.images, self.labels = images.to(device), labels.to(device)
+        self.info, self.device = info, device
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batches(self, size: int, order: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        for start in range(0, len(self) if order is None else len(order), size):
+            part = slice(start, start + size) if order is None else order[start : start + size].to(self.device)
+            yield normalise(self.images[part], self.info), self.labels[part]
+
+    def training_batches(self, size: int, seed: int, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        order = torch.randperm(len(self), generator=generator(seed, epoch)).to(self.device)
+        for step in range(start, steps(len(self), size)):
+            part = order[step * size : (step + 1) * size]
+            source = generator(seed, epoch, step + 1)
+            yield augment(self.images[part], self.info, source), self.labels[part]
+
+
+@dataclass
+class Data:
+    """A training part and the part that accuracy is measured on (`judged`: "test", or "val")."""
+
+    info: DataInfo
+    train: Split
+    test: Split
+    judged: str = "test"
+
+    def normalised(self, mean: Sequence[float], std: Sequence[float]) -> Data:
+        """The same pictures, with the mean and std (of 3 channels) that a network was trained with."""
+        red, green, blue = mean
+        info = replace(self.info, mean=(red, green, blue), std=(std[0], std[1], std[2]))
+        self.info = self.train.info = self.test.info = info
+        return self
+
+
+def steps(pictures: int, size: int) -> int:
+    """Training batches in an epoch; a remainder too small for BN statistics is left out of it."""
+    return max(1, pictures // size + (pictures % size >= max(2, size // 2)))
+
+
+def held_out(total: int, count: int) -> tuple[Tensor, Tensor]:
+    """Numbers of the pictures to train on and of those held out for --val: always the same, so choices made on them agree."""
+    order = torch.randperm(total, generator=torch.Generator().manual_seed(20_090_408))
+    return order[count:].sort().values, order[:count].sort().values
+
+
+def check_val(val: int, pictures: int) -> None:
+    """Refuse to hold out every training picture: exit 2."""
+    if val >= pictures:
+        raise UserError(f"--val {val}: there are only {pictures} training pictures", "hold out fewer pictures")

@@ -1,0 +1,107 @@
+"""Where and in which arithmetic a network runs: device, precision, threads, memory allocator."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
+
+from engine.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's malloc.h
+
+
+def keep_memory() -> None:
+    """Let malloc keep what it has, on Linux; must run before torch is imported.
+
+    By default glibc maps and unmaps every large tensor, and the kernel zeroes its pages each time:
+    half of a training step on a CPU was spent there (182 -> 304 pictures a second on one network).
+    """
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    if not sys.platform.startswith("linux"):
+        return
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(_M_MMAP_MAX, 0)
+        libc.mallopt(_M_TRIM_THRESHOLD, -1)  # never
+    except (OSError, AttributeError):
+        pass  # another C library (musl): slower, not wrong
+
+
+def choose(name: str = "auto") -> torch.device:
+    """The device of `--device`: `auto` takes a GPU where there is one.
+
+    Raises:
+        UserError: exit 2 if `cuda` is asked for by name and there is none.
+    """
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: no GPU that torch can use", "leave --device at auto, or use --cpu")
+    if name == "cuda":
+        torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32: TF32 keeps 10 bits of a mantissa
+        torch.backends.cuda.matmul.allow_tf32 = False
+    return torch.device(name)
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 arithmetic is done by the hardware, not emulated."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if not torch.backends.mkldnn.is_available():
+        return False
+    checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(check() for check in checks if check)
+
+
+def precision(name: str, device: torch.device, quantized: bool = False) -> str:
+    """Resolve `--precision auto` to `bf16` or `fp32`; quantized arithmetic stays fp32.
+
+    Raises:
+        UserError: exit 2 if bf16 is asked for by name for quantized arithmetic.
+    """
+    if quantized:
+        if name == "bf16":
+            raise UserError(
+                "--precision bf16: quantized networks are trained in fp32",
+                "leave --precision at auto",
+            )
+        return "fp32"
+    if name == "auto":
+        return "bf16" if has_bf16(device) else "fp32"
+    return name
+
+
+def rng_state(device: torch.device) -> list[torch.Tensor]:
+    """Torch's own random state, which dropout draws from: of the CPU, then of the GPU in use."""
+    import torch
+
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+
+
+def set_rng_state(states: list[torch.Tensor]) -> None:
+    """Put back what `rng_state` gave."""
+    import torch
+
+    torch.set_rng_state(states[0])
+    for state in states[1:]:
+        torch.cuda.set_rng_state(state)
+
+
+def autocast(kind: str, device: torch.device) -> AbstractContextManager:
+    """The context in which a training step runs."""
+    import torch
+
+    if kind == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)

@@ -1,0 +1,1 @@
+"""The training loop, its recipe, its run folder, and what training commands share."""

@@ -1,0 +1,93 @@
+"""How a training is configured, and how far it has come: everything that a resumed run needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from engine.errors import BAD_CHECKPOINT, UserError
+from engine.system import device
+from engine.training.recipe import Recipe
+
+Row = dict[str, float]
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How one stage is trained; all of it goes into the run folder."""
+
+    recipe: Recipe
+    seed: int = 1
+    precision: str = "fp32"  # or "bf16", of the training steps; judging is always fp32
+    eval_batch_size: int = 500
+    quiet: bool = False
+
+
+class Progress:
+    """What a fit has done so far; everything needed to go on as if it had never stopped.
+
+    Attributes:
+        epoch, step: whole epochs, and steps of the one under way.
+        loss, penalty, right, seen: sums over those steps: of the cross-entropy of each picture, of what the penalty
+            added to it, of right answers, of pictures.
+        rows: the metrics of whole epochs.
+    """
+
+    COUNTS = ("epoch", "step", "loss", "penalty", "right", "seen")
+
+    def __init__(self, model: nn.Module, config: FitConfig, per_epoch: int) -> None:
+        self.model, self.rows, self.per_epoch = model, list[Row](), per_epoch
+        self.epoch = 0
+        self._start_epoch()
+        self.optimizer, self.schedule = config.recipe.start(model, config.recipe.epochs * per_epoch)
+
+    def _start_epoch(self) -> None:
+        self.step, self.loss, self.penalty, self.right, self.seen = 0, 0.0, 0.0, 0, 0
+
+    def count(self, loss: float, penalty: float, right: int, seen: int) -> None:
+        """One step more."""
+        self.step += 1
+        self.loss += loss
+        self.penalty += penalty
+        self.right += right
+        self.seen += seen
+
+    def close_epoch(self, row: Row) -> None:
+        """One epoch more."""
+        self.rows.append(row)
+        self.epoch += 1
+        self._start_epoch()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            **{name: getattr(self, name) for name in self.COUNTS},
+            "rows": self.rows,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "rng": device.rng_state(next(self.model.parameters()).device),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put everything back as `state_dict` found it.
+
+        Raises:
+            UserError: exit 3 if it is of another network or optimizer, or a part of it is missing.
+        """
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.schedule.load_state_dict(state["schedule"])
+            device.set_rng_state(state["rng"])
+            self.rows = list(state["rows"])
+            for name in self.COUNTS:
+                setattr(self, name, state[name])
+            if self.schedule.last_epoch != self.epoch * self.per_epoch + self.step:
+                raise ValueError(f"its schedule is at step {self.schedule.last_epoch}")
+        except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as fault:
+            what = (str(fault).splitlines() or [type(fault).__name__])[0]
+            raise UserError(
+                f"the state to resume does not fit this run ({what})", "start again without --resume", BAD_CHECKPOINT
+            ) from fault

@@ -1,0 +1,92 @@
+"""Recipes: which optimizer, which schedule, how long. The defaults of float training; quant/recipes.py adds its own.
+
+Needs no torch until a recipe is started: --help tells the defaults from here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides how a network is trained, besides the data.
+
+    Args:
+        optimizer: "sgd" (Nesterov, momentum 0.9) or "adam".
+        schedule: "onecycle" (cosine from lr / 25 up to lr in 30 % of the steps, then down to almost 0) or "steps" (x 0.1 at `steps`).
+        steps: epochs at whose start the learning rate falls.
+    """
+
+    epochs: int
+    batch_size: int
+    optimizer: str = "sgd"
+    lr: float = 0.1
+    weight_decay: float = 5e-4
+    schedule: str = "onecycle"
+    steps: tuple[int, ...] = ()
+    label_smoothing: float = 0.0
+
+    def start(
+        self, model: nn.Module, total_steps: int
+    ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+        """Fresh optimizer and schedule; the schedule counts steps, not epochs."""
+        import torch
+
+        parameters = decay_groups(model, self.weight_decay)
+        optimizer: torch.optim.Optimizer
+        if self.optimizer == "adam":
+            optimizer = torch.optim.Adam(parameters, self.lr)
+        else:
+            optimizer = torch.optim.SGD(parameters, self.lr, momentum=0.9, nesterov=True)
+        if self.schedule == "onecycle":
+            return optimizer, torch.optim.lr_scheduler.OneCycleLR(
+                optimizer, self.lr, total_steps + 1, cycle_momentum=False
+            )
+        per_epoch = total_steps // self.epochs
+        return optimizer, torch.optim.lr_scheduler.MultiStepLR(optimizer, [epoch * per_epoch for epoch in self.steps])
+
+    def changed(self, **values: Any) -> Recipe:
+        """A copy with the values that are not None."""
+        return replace(self, **{k: v for k, v in values.items() if v is not None})
+
+
+def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Decay acts on the weights of convolutions and linear layers alone: on a BN scale it would be a second penalty."""
+    decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
+    others = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+
+
+SEED = Recipe(300, 50, "adam", 0.01, 0.0, "steps", (80, 130, 180, 230, 280))
+
+
+"""The original's own: Adam, lr 0.01, batch 50, x 0.1 at epochs 80, 130, 180, 230, 280."""
+
+
+_EPOCHS = {"digits": 10, "default": 60}
+
+
+_REFINE_EPOCHS = {"digits": 6, "default": 20}
+
+
+_BATCH = {"digits": 32, "default": 128}
+
+
+def for_float(dataset: str, refine: bool = False) -> Recipe:
+    """The default recipe of float networks on a data set; refining is shorter and gentler."""
+    epochs = _REFINE_EPOCHS if refine else _EPOCHS
+    return Recipe(
+        epochs=epochs.get(dataset, epochs["default"]),
+        batch_size=_BATCH.get(dataset, _BATCH["default"]),
+        lr=0.02 if refine else 0.05,
+        label_smoothing=0.0 if dataset == "digits" else 0.1,
+    )

@@ -1,0 +1,224 @@
+"""The run folder: what a training run was told, what it runs on, how it went, and how to go on from there."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from engine.checkpoint import archive
+from engine.checkpoint.provenance import versions
+from engine.errors import BAD_CHECKPOINT, CANNOT_WRITE, UserError
+from engine.system.files import check_writable, sha256, sweep, write_bytes, write_json, write_text
+from engine.system.lock import Lock
+from engine.training.progress import FitConfig, Progress, Row
+
+WANTED = {"identity", "rows", "model", "optimizer", "schedule", "rng", *Progress.COUNTS}
+
+
+REMEDY = "name another folder with --run_dir; what was saved before is whole, and --resume goes on from it"
+
+
+AFRESH = "start again without --resume"
+
+
+class RunFolder:
+    """Holds flags.json, versions.json, metrics.csv, curve.png (with matplotlib), state.pth and result.json.
+
+    One run at a time: the folder is locked until the process ends, however it ends. state.prev.pth is the save
+    before the last: should a disk damage state.pth, a run goes on from there.
+
+    Raises:
+        UserError: exit 6 if it cannot be written, exit 7 if another run is in it.
+    """
+
+    FILES = ("flags.json", "versions.json", "metrics.csv", "curve.png", "state.pth", "state.prev.pth", "result.json")
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        check_writable(path / "flags.json", REMEDY)
+        path.mkdir(parents=True, exist_ok=True)
+        self._lock = Lock(path)
+        for name in self.FILES:
+            sweep(path / name)
+
+    def owns(self, path: Path) -> bool:
+        """Whether `path` is one of the files that are kept here."""
+        return path.resolve() in [(self.path / name).resolve() for name in self.FILES]
+
+    def close(self) -> None:
+        """Let another run in."""
+        self._lock.release()
+
+    @property
+    def state_path(self) -> Path:
+        return self.path / "state.pth"
+
+    @property
+    def previous_path(self) -> Path:
+        return self.path / "state.prev.pth"
+
+    def forget(self, save: Path) -> None:
+        """Before a run that starts afresh: nothing here is of the run before, so --resume cannot go on from that one.
+
+        state.pth goes after state.prev.pth, which would stand in for it, and before result.json, which says it is complete.
+        That of a run that was not complete is put aside, beside any put aside before, and it is said where.
+
+        Args:
+            save: the file that will come out.
+
+        Raises:
+            UserError: exit 6.
+        """
+        if (other := self._result().get("path")) not in (None, str(save)):
+            print(
+                f"notice: {self.path} was of {other}; its metrics and state make room for those of {save} (--run_dir DIR keeps both)",
+                file=sys.stderr,
+            )
+        if self.state_path.exists() and not (self.path / "result.json").exists():
+            later = (f"state.abandoned.{number}.pth" for number in itertools.count(2))
+            names = itertools.chain(["state.abandoned.pth"], later)
+            aside = next(path for path in map(self.path.joinpath, names) if not path.exists())
+            with _changing(aside):
+                os.replace(self.state_path, aside)
+            print(f"notice: {self.path} held an unfinished run; to go on with it: --resume {aside}", file=sys.stderr)
+        for path in (self.previous_path, self.state_path, self.path / "result.json", self.path / "curve.png"):
+            with _changing(path):
+                path.unlink(missing_ok=True)
+
+    def describe(self, flags: dict[str, Any], config: FitConfig, rows: list[Row]) -> None:
+        """Before the first step: the flags as given, the settings as resolved, the metrics that the state vouches for."""
+        with _changing(self.path / "result.json"):
+            (self.path / "result.json").unlink(missing_ok=True)  # it is of the run before
+        write_json(self.path / "flags.json", {"flags": flags, "resolved": asdict(config)}, REMEDY)
+        write_json(self.path / "versions.json", versions(), REMEDY)
+        self.write_metrics(rows)
+
+    def keep(self, progress: Progress, identity: dict[str, Any]) -> None:
+        """Save where a run is: metrics first, then the state, which is what a resumed run believes."""
+        if not progress.step:
+            self.write_metrics(progress.rows)
+        state = archive.to_bytes({"identity": identity, **progress.state_dict()})
+        write_bytes(self.state_path, state, self.previous_path, REMEDY)
+
+    def write_metrics(self, rows: list[Row]) -> None:
+        """metrics.csv: one line an epoch; no file where there are none."""
+        if not rows:
+            (self.path / "metrics.csv").unlink(missing_ok=True)
+            return
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(self.path / "metrics.csv", text.getvalue(), REMEDY)
+
+    def write_result(self, path: Path) -> None:
+        """The very last: which file came out."""
+        write_json(self.path / "result.json", {"path": str(path), "sha256": sha256(path)}, REMEDY)
+
+    def _result(self) -> dict[str, Any]:
+        try:
+            recorded = json.loads((self.path / "result.json").read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return recorded if isinstance(recorded, dict) else {}
+
+    def has_result(self, path: Path) -> bool:
+        """Whether `path` is still the file that came out of this run."""
+        try:
+            return self._result().get("sha256") == sha256(path)
+        except OSError:
+            return False
+
+    def state(self, path: Path, identity: dict[str, Any]) -> dict[str, Any]:
+        """Read a state to go on from; where this folder's own is damaged, the save before it, with a warning.
+
+        That save takes the place of the damaged one, which the next save would else keep in its stead.
+
+        Raises:
+            UserError: exit 3 for a damaged file, exit 2 if it belongs to a run with other flags, named one by one;
+                exit 6 where the damaged one cannot be replaced.
+        """
+        try:
+            return _read(path, identity)
+        except UserError as fault:
+            if path != self.state_path or fault.code != BAD_CHECKPOINT or not self.previous_path.exists():
+                raise
+            try:
+                state = _read(self.previous_path, identity)
+            except UserError:
+                raise fault from None  # neither helps
+            print(f"warning: {fault}; going on from {self.previous_path}, the save before it", file=sys.stderr)
+            with _changing(self.state_path):
+                os.replace(self.previous_path, self.state_path)
+            return state
+
+    def draw(self, rows: list[Row]) -> None:
+        """Learning curve; without matplotlib there is none, and metrics.csv has the numbers."""
+        try:
+            import matplotlib
+        except ModuleNotFoundError:
+            return
+        matplotlib.use("Agg")
+        from matplotlib import pyplot
+
+        figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+        epochs = [row["epoch"] for row in rows]
+        for axis, what, unit in zip(axes, ("loss", "accuracy"), ("cross-entropy", "%"), strict=True):
+            for key in rows[0]:
+                if key.endswith(what):
+                    axis.plot(epochs, [row[key] for row in rows], marker=".", label=key.removesuffix(f"_{what}"))
+            axis.set(xlabel="epoch", ylabel=f"{what} ({unit})")
+            axis.xaxis.get_major_locator().set_params(integer=True)
+            axis.grid(alpha=0.3)
+            axis.legend()
+        buffer = io.BytesIO()
+        figure.savefig(buffer, dpi=120)
+        pyplot.close(figure)
+        write_bytes(self.path / "curve.png", buffer.getvalue(), remedy=REMEDY)
+
+
+@contextmanager
+def _changing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as fault:
+        raise UserError(f"cannot write {path}: {fault.strerror}", REMEDY, CANNOT_WRITE) from fault
+
+
+def _read(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
+    try:
+        state, checked = archive.load(path)
+    except UserError as fault:  # what storage says of other files, to save them anew, is no help with this one
+        raise UserError(str(fault), AFRESH if os.path.exists(path) else fault.hint, fault.code) from fault
+    if not checked or not isinstance(state, dict) or not state.keys() >= WANTED:
+        raise archive.bad(path, "not the state of a run", AFRESH)
+    differing = list(_differences(state["identity"], identity))
+    if any(
+        text.startswith("data_label ") for text in differing
+    ):  # another data set: its mean and the like go without saying
+        differing = [text for text in differing if not text.startswith("data_") or text.startswith("data_label ")]
+    if differing:
+        raise UserError(
+            f"{path} belongs to a run with other settings: {', '.join(differing)}",
+            "repeat the flags of that run, or start anew without --resume",
+        )
+    return state
+
+
+def _differences(was: dict[str, Any], now: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """`lr 0.1 -> 0.2`, `spec.weight.bits 8 -> 4`: each setting that is not the same."""
+    for key in {**was, **now}:
+        old, new = was.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _differences(old, new, f"{prefix}{key}.")
+        elif old != new:
+            yield f"{prefix}{key} {old} -> {new}"

@@ -1,0 +1,110 @@
+"""The original's depthwise experiment: NIN with each inner convolution split into a k x k and a 1 x 1 one."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from models.blocks import ConvBNAct, GlobalMean
+from models.channels import ChannelGroup, Consumer, Network
+
+CFG = (32, 64, 128, 256, 256, 256, 512, 1024)
+
+
+KERNELS = (1, 1, 3, 1, 1, 3, 1)
+
+
+class SeparableBlock(ConvBNAct):
+    """`conv1` (k x k, `groups` groups, to `middle` channels), then `conv` (1 x 1), one BN and activation after the pair.
+
+    Shapes: (B, in_channels, H, W) -> (B, out_channels, H', W').
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        middle: int,
+        out_channels: int,
+        kernel: int,
+        groups: int,
+        pool: nn.Module | None,
+    ) -> None:
+        super().__init__(middle, out_channels, pool=pool)
+        self.conv1: nn.Module = nn.Conv2d(in_channels, middle, kernel, padding=kernel // 2, groups=groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(self.conv1(x))
+
+
+class SeparableNIN(Network, nn.Sequential):
+    """Blocks `block1` (an ordinary one) to `block9` (the classes); blocks 2 to 8 are separable.
+
+    Args:
+        cfg: widths of blocks 1 to 8, before doubling.
+        doubled: the 1 x 1 convolutions give twice as many channels; conv1 then reads them in pairs.
+        multipliers: for blocks 2 to 8, outputs of conv1 for each of its groups; None: cfg[i] / cfg[i - 1], as long as
+            the network is not pruned. A pruned network keeps those of the whole one.
+
+    Raises:
+        ValueError: if `cfg` has another length, or no multiplier makes it.
+    """
+
+    def __init__(
+        self, cfg: Sequence[int], classes: int, doubled: bool, multipliers: Sequence[int] | None = None
+    ) -> None:
+        if len(cfg) != 8:
+            raise ValueError(f"cfg has {len(cfg)} widths, this network 8")
+        if multipliers is None:
+            if any(after % before for before, after in itertools.pairwise(cfg)):
+                raise ValueError("each width must be a multiple of the one before it")
+            multipliers = [after // before for before, after in itertools.pairwise(cfg)]
+        if len(multipliers) != 7 or any(type(m) is not int or m < 1 for m in multipliers):
+            raise ValueError(f"multipliers {multipliers!r} are not 7 whole numbers")
+        super().__init__()
+        self.cfg, self.ends = list(cfg), ("block1.conv", "block9.conv")
+        self.arch_args = {"multipliers": list(multipliers)}
+        self._unit = [1] + [2 if doubled else 1] * 7  # channels that stand and fall together, of each block
+        self.add_module("block1", ConvBNAct(3, cfg[0], 5))
+        for number in range(2, 9):
+            groups, unit = cfg[number - 2], self._unit[number - 1]
+            self.add_module(
+                f"block{number}",
+                SeparableBlock(
+                    groups * self._unit[number - 2],
+                    groups * multipliers[number - 2],
+                    cfg[number - 1] * unit,
+                    KERNELS[number - 2],
+                    groups,
+                    nn.MaxPool2d(2, 2) if number in (3, 6) else None,
+                ),
+            )
+        self.add_module("block9", ConvBNAct(cfg[7] * self._unit[7], classes))
+        self.add_module("mean", GlobalMean())
+
+    def channel_groups(self) -> list[ChannelGroup]:
+        groups = [
+            ChannelGroup(
+                f"block{n}.bn",
+                f"block{n}.conv",
+                (Consumer(f"block{n + 1}.conv1", after=f"block{n + 1}.conv"),),
+                self._unit[n - 1],
+            )
+            for n in range(1, 8)
+        ]
+        return [*groups, ChannelGroup("block8.bn", "block8.conv", (Consumer("block9.conv"),), self._unit[7])]
+
+
+def separable(
+    cfg: Sequence[int] | None = None, classes: int = 10, multipliers: Sequence[int] | None = None
+) -> SeparableNIN:
+    """Depthwise and 1 x 1: 1,559,198 parameters, 159,580,160 MACs."""
+    return SeparableNIN(CFG if cfg is None else cfg, classes, False, multipliers)
+
+
+def separable_wide(
+    cfg: Sequence[int] | None = None, classes: int = 10, multipliers: Sequence[int] | None = None
+) -> SeparableNIN:
+    """With twice the 1 x 1 channels: 3,113,310 parameters, 316,637,184 MACs."""
+    return SeparableNIN(CFG if cfg is None else cfg, classes, True, multipliers)

@@ -1,0 +1,35 @@
+"""Batch norm statistics measured anew after surgery."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from engine.data.info import Split
+
+
+@torch.no_grad()
+def reestimate_bn(model: nn.Module, split: Split, batch: int, seed: int, batches: int = 50) -> None:
+    """Measure BN statistics anew as the cumulative mean over training batches: surgery has made the old ones stale.
+
+    Args:
+        batches: how many; small sets are gone through more than once.
+    """
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    was_training, dtype = model.training, next(model.parameters()).dtype
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # cumulative
+    model.train()
+    done = epoch = 0
+    while done < batches:
+        for images, _ in split.training_batches(min(batch, len(split)), seed, epoch):
+            model(images.to(dtype))
+            done += 1
+            if done == batches:
+                break
+        epoch += 1
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    model.train(was_training)

@@ -1,0 +1,96 @@
+"""What a ladder is, as its ladder.json says it: data, flags, recipes and steps. Rows of another one are not mixed in."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.data import catalogue, image_folder
+from engine.data.splits import Data
+from engine.errors import UserError
+from engine.system.files import write_json
+from quant import recipes
+from scripts.ladder import notes, steps
+
+SAME = 1e-6  # of mean and std: other rounding on another machine is less, another picture in 50,000 more
+
+
+def of(args: argparse.Namespace) -> dict[str, Any]:
+    """The ladder that the flags ask for; reads its pictures once, so that what is wrong with them is said at once.
+
+    Raises:
+        UserError: as catalogue.load.
+    """
+    data = catalogue.load(args.dataset, args.data, None, args.image_size, args.val, args.num_workers)
+    pictures = ""
+    if args.dataset == "imagefolder":
+        train, test, names = image_folder.folder_parts(args.data)
+        pictures = f"{len(train)} + {len(test)} pictures of {len(names)} classes"
+    mean, std = _statistics(data)
+    short = "digits" if args.dataset == "digits" else "other"
+    return {
+        "data set": f"{args.dataset} {pictures}".strip(),
+        "pictures": f"{len(data.train)} to train on, {len(data.test)} to judge on",
+        "mean": mean,
+        "std": std,
+        **({"classes": list(data.info.names)} if data.info.names else {}),
+        "--image_size": args.image_size,
+        "--flip": args.flip,
+        "--val": args.val,
+        "--epochs": args.epochs,
+        "--recipe": args.recipe,
+        "--precision": args.precision,
+        **{f"recipe of {family}": text for family, text in recipes.table(short, args.recipe == "seed").items()},
+        **{f"step {name}": line for name, line in steps.STEPS.items()},
+    }
+
+
+def settle(path: Path, now: dict[str, Any], begun: bool) -> None:
+    """Write down what a ladder is, or refuse to mix it with another one; what an older file does not tell is no difference.
+
+    Args:
+        path: its ladder.json.
+        begun: whether anything has come of the ladder that is there; else it may be replaced.
+
+    Raises:
+        UserError: exit 2 for another ladder, exit 3 if the file is damaged.
+    """
+    was = notes.load(path, hint="delete it: the next run writes it again") if path.exists() else {}
+    if was:
+        was.setdefault("--flip", None)  # the file may be older than the flag
+    changed = [f"{key}: {_said(was[key])} -> {_said(now.get(key))}" for key in was if not _same(was[key], now.get(key))]
+    if changed and begun:
+        raise UserError(
+            f"{path.parent}/ holds another ladder: {'; '.join(changed[:3])}",
+            f"repeat its flags, or move {path.parent}/ and {Path('runs') / path.parent}/ away",
+        )
+    said = now if changed else {**now, **was}
+    if said != was:
+        write_json(path, said)
+
+
+def _same(was: Any, now: Any) -> bool:
+    if isinstance(was, list) and isinstance(now, list) and all(isinstance(x, float) for x in [*was, *now]):
+        return len(was) == len(now) and all(abs(a - b) < SAME for a, b in zip(was, now, strict=True))
+    return was == now
+
+
+def _said(value: Any) -> str:
+    return "default" if value is None else str(value)
+
+
+def _statistics(data: Data) -> tuple[list[float], list[float]]:
+    """Mean and std of the training pictures, finer than networks need them; what is streamed has those of its sample."""
+    images = getattr(data.train, "images", None)
+    if images is None:
+        return list(data.info.mean), list(data.info.std)
+    levels, mean, std = torch.arange(256, dtype=torch.float64) / 255, [], []
+    for channel in images.reshape(-1, 3).unbind(1):
+        share = torch.bincount(channel, minlength=256).double() / len(channel)
+        middle = float(share @ levels)
+        mean.append(round(middle, 10))
+        std.append(round(float(share @ (levels - middle) ** 2) ** 0.5, 10))
+    return mean, std

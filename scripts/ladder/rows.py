@@ -1,0 +1,89 @@
+"""The rows of the results ladder: which commands each one is made of. How they are run: results.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatch
+
+from engine.cli.argtypes import nearest
+from engine.errors import UserError
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table: the step that makes its file, and which of that command's accuracies it shows."""
+
+    name: str
+    label: str
+    step: str
+    figure: str = "final"
+
+
+def _same(name: str, label: str) -> Row:
+    return Row(name, label, name)
+
+
+ROWS = (
+    _same("nin", "NIN, 5x5 second stage"),
+    _same("nin_3x3", "NIN, 3x3 second stage"),
+    _same("nin_gc_plain", "grouped NIN, plain widths"),
+    _same("nin_gc", "grouped NIN, wide"),
+    _same("sparse", "NIN sparse"),
+    Row("prune50_raw", "pruned 50 %, before BN re-estimation", "prune50", "sliced"),
+    _same("prune50", "pruned 50 %, BN re-estimated"),
+    _same("prune50_refine", "pruned 50 %, refined"),
+    _same("prune50_x8", "pruned 50 % to multiples of 8"),
+    _same("prune50_x8_refine", "pruned 50 % to multiples of 8, refined"),
+    _same("prune50_x16", "pruned 50 % to multiples of 16"),
+    _same("prune50_x16_refine", "pruned 50 % to multiples of 16, refined"),
+    _same("prune50_scratch", "pruned widths from scratch (control)"),
+    _same("gc_sparse", "grouped NIN sparse"),
+    _same("gc_prune40", "grouped, pruned 40 %"),
+    _same("gc_prune40_refine", "grouped, pruned 40 %, refined"),
+    _same("w8a8", "DoReFa W8A8"),
+    _same("w4a8", "DoReFa W4A8"),
+    _same("w4a4", "DoReFa W4A4"),
+    _same("w2a2", "DoReFa W2A2"),
+    _same("int8_q0_fold0", "INT8 symmetric"),
+    _same("int8_q0_fold1", "INT8 symmetric, BN folded in training"),
+    _same("int8_q1_fold0", "INT8 asymmetric"),
+    _same("int8_q1_fold1", "INT8 asymmetric, BN folded in training"),
+    _same("ptq_minmax", "INT8 without training, minmax"),
+    _same("ptq_percentile", "INT8 without training, percentile"),
+    _same("ptq_mse", "INT8 without training, mse"),
+    _same("ptq_kl", "INT8 without training, kl"),
+    _same("wba32", "W1A32"),
+    _same("wta32", "WtA32"),
+    _same("wbab", "W1A1"),
+    _same("wbab_no_scale", "W1A1 without scale"),
+    _same("wtab", "WtA1"),
+    _same("wtab_no_scale", "WtA1 without scale"),
+    _same("prune50_wtab", "pruned 50 % + WtA1"),
+    _same("gc_prune40_wtab", "grouped + pruned 40 % + WtA1"),
+    _same("depthwise_standard", "depthwise experiment: standard"),
+    _same("depthwise_separable", "depthwise experiment: separable"),
+    _same("depthwise_separable_wide", "depthwise experiment: separable, doubled 1x1"),
+)
+
+
+GROUPS = {
+    "all": ("*",),
+    "headline": ("nin", "prune50_refine", "w8a8", "w4a4", "int8_q1_fold0", "wbab", "wtab"),
+}
+
+
+def choose(names: list[str]) -> list[Row]:
+    """Rows by name, by pattern (`int8*`) or by group (`all`, `headline`), in the order of the ladder.
+
+    Raises:
+        UserError: exit 2 for a name that matches none.
+    """
+    wanted: set[str] = set()
+    for name in ",".join(names).split(","):
+        patterns = GROUPS.get(name, (name,))
+        found = {row.name for row in ROWS for pattern in patterns if fnmatch(row.name, pattern)}
+        if not found:
+            known = [*GROUPS, *(row.name for row in ROWS)]
+            raise UserError(f"no row {name!r} in the ladder", nearest(name, known) or f"one of {', '.join(known)}")
+        wanted |= found
+    return [row for row in ROWS if row.name in wanted]

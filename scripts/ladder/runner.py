@@ -1,0 +1,270 @@
+"""Run the steps of the ladder: several at once, parents first, until all are done or the time is over."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from engine.checkpoint.provenance import versions
+from engine.errors import DIVERGED, LOCKED, UserError
+from engine.system.files import sha256, write_json
+from scripts.ladder import notes, steps
+
+STOP_SECONDS = 60  # for a step to save its state once the time is over
+
+
+KEEP_SECONDS = 10  # how often the time that running steps have taken is written down
+
+
+CODE = ("engine", "models", "prune", "quant", "bn_merge", "scripts", "setup.py")  # what can change a figure
+
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+_libc = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
+
+
+@dataclass(frozen=True)
+class Node:
+    """One step with one seed; its files lie in `folder`."""
+
+    folder: Path
+    seed: int
+    step: str
+
+    @property
+    def model(self) -> Path:
+        return self.folder / f"{self.step}.pth"
+
+    @property
+    def note(self) -> Path:
+        """What is known of the step once it has ended; written last, so its presence means done."""
+        return self.folder / f"{self.step}.json"
+
+    @property
+    def parents(self) -> list[Node]:
+        return [Node(self.folder, self.seed, name) for name in steps.parents(self.step)]
+
+    @property
+    def chain(self) -> list[Node]:
+        """This step and all before it, in order."""
+        return [Node(self.folder, self.seed, name) for name in steps.chain(self.step)]
+
+    def ended(self) -> dict[str, Any] | None:
+        """The note, if the step has ended, its file is still the one that it left, and its parents those that it read."""
+        if not self.note.exists():
+            return None
+        note = notes.load(self.note, "status", hint="delete it: the step is made again")
+        read = {parent.model: note.get("parents", {}).get(parent.step) for parent in self.parents}
+        if note["status"] == "done":
+            notes.load(self.note, "sha256", "parents", "result", hint="delete it: the step is made again")
+            read[self.model] = note["sha256"]
+        elif note.get("diverged_in") != self.step:  # lost together with a parent, as long as that is
+            if not any(
+                found and found.get("diverged_in") == note["diverged_in"] for found in map(Node.ended, self.parents)
+            ):
+                return None
+            read = {}
+        elif "parents" not in note:  # of an older version
+            read = {}
+        if not all(path.exists() and sha256(path) == known for path, known in read.items()):
+            return None
+        return note
+
+
+@dataclass
+class _Job:
+    process: subprocess.Popen
+    output: IO[bytes]
+    started: float
+    before: float
+    threads: int | None = None
+
+    def seconds(self) -> float:
+        """Those of earlier, interrupted runs of the step, too."""
+        return self.before + time.monotonic() - self.started
+
+
+class Runner:
+    """Runs nodes as commands of their own processes.
+
+    Args:
+        command: gives the words of a node's command, without those for its files.
+        jobs: how many at once.
+        deadline: of time.monotonic; no step starts after it, and running ones are asked to save and stop.
+        hardware: what steps run on, for their notes: `device`, `machine`, and the `threads` of each.
+    """
+
+    def __init__(
+        self,
+        command: Callable[[Node], list[str]],
+        jobs: int,
+        deadline: float,
+        hardware: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.command, self.jobs, self.deadline, self.hardware = command, jobs, deadline, hardware or {}
+        self.failed: dict[Node, UserError] = {}
+        self._patience = time.monotonic() + STOP_SECONDS  # with what a killed ladder left, which is saving its state
+
+    def run(self, nodes: list[Node], ended: Callable[[Node], None]) -> bool:
+        """Run what has not ended yet, and call `ended` after each; False if the time was over before all was tried."""
+        waiting = [node for node in nodes if not node.ended()]
+        running: dict[Node, _Job] = {}
+        kept = time.monotonic()
+        try:
+            while waiting or running:
+                for node in [node for node, job in running.items() if job.process.poll() is not None]:
+                    if self._settle(node, running.pop(node)):
+                        ended(node)
+                    elif node not in self.failed:
+                        waiting.append(node)
+                if time.monotonic() >= kept + KEEP_SECONDS:  # kill -9 takes this process without a word
+                    kept = time.monotonic()
+                    for node, job in running.items():
+                        self._keep(node, job)
+                if time.monotonic() >= self.deadline:
+                    return False
+                free = self.jobs - len(running)
+                for node in self._ready(waiting)[:free] if free else ():
+                    waiting.remove(node)
+                    running[node] = self._start(node)
+                if waiting and not running:
+                    raise UserError(f"{waiting[0].step} waits for a file that is gone", "give the same command again")
+                time.sleep(0.1)
+        finally:
+            self._stop(running)
+        return True
+
+    def _ready(self, waiting: list[Node]) -> list[Node]:
+        """Those whose parents are done; those with a lost parent are taken off the list."""
+        ready = []
+        for node in list(waiting):
+            known = [parent.ended() for parent in node.parents]
+            lost = next((note for note in known if note and note["status"] == "diverged"), None)
+            if lost:
+                write_json(node.note, {"status": "diverged", "diverged_in": lost["diverged_in"]})
+                waiting.remove(node)
+            elif any(parent in self.failed for parent in node.parents):
+                self.failed[node] = self.failed[next(p for p in node.parents if p in self.failed)]
+                waiting.remove(node)
+            elif all(known):
+                ready.append(node)
+        return ready
+
+    def _start(self, node: Node) -> _Job:
+        words = [*self.command(node), "--json"]
+        if "--run_dir" in words:
+            words.append("--resume")
+        node.folder.mkdir(parents=True, exist_ok=True)
+        environment, earlier = dict(os.environ), self._spent(node)
+        threads = earlier.get("threads", self.hardware.get("threads"))
+        if threads:  # else each process would start as many as there are cores
+            environment["OMP_NUM_THREADS"] = str(threads)
+        output = (node.folder / f"{node.step}.out").open("w+b")
+        with (node.folder / f"{node.step}.log").open("ab") as log:
+            log.write(f"$ {shlex.join(words)}\n".encode())
+            log.flush()
+            print(f"{node.step}, seed {node.seed}: running, see {log.name}", file=sys.stderr, flush=True)
+            process = subprocess.Popen(
+                [sys.executable, "-m", *words], stdout=output, stderr=log, env=environment, preexec_fn=_end_with_parent
+            )
+        job = _Job(process, output, time.monotonic(), earlier.get("seconds", 0.0), threads)
+        self._keep(node, job)
+        return job
+
+    def _settle(self, node: Node, job: _Job) -> bool:
+        """Write the note of an ended step, or report its failure; False if it left nothing, failed or to be tried again."""
+        job.output.seek(0)
+        text, code = job.output.read().decode(), job.process.returncode
+        job.output.close()
+        Path(job.output.name).unlink()
+        if code == LOCKED and time.monotonic() < self._patience:
+            return False
+        if code not in (0, DIVERGED):
+            self.failed[node] = fault = _fault(node, code)
+            print(f"failed: {node.step}, seed {node.seed}, exit code {code}: {fault}", file=sys.stderr, flush=True)
+            return False
+        note: dict[str, Any] = {"status": "done"} if code == 0 else {"status": "diverged", "diverged_in": node.step}
+        note["parents"] = {parent.step: sha256(parent.model) for parent in node.parents}
+        if code == 0:
+            note |= {"result": json.loads(text), "sha256": sha256(node.model)}
+        note |= {"seconds": round(job.seconds(), 1), "version": {**versions(), "commit": _commit()}}
+        ran_on = {**self.hardware, **({"threads": job.threads} if job.threads else {})}
+        write_json(node.note, {**note, "command": plain(self.command(node)), **ran_on})
+        self._spent_file(node).unlink(missing_ok=True)
+        return True
+
+    def _stop(self, running: dict[Node, _Job]) -> None:
+        """Ask what still runs to save its state; it goes on from there next time."""
+        for job in running.values():
+            job.process.terminate()
+        for node, job in running.items():
+            try:
+                job.process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                job.process.kill()
+                job.process.wait()
+            job.output.close()
+            self._keep(node, job)
+
+    def _keep(self, node: Node, job: _Job) -> None:
+        """Of a step under way: how long it has run, and with how many threads, as it goes on with no other number."""
+        write_json(self._spent_file(node), {"seconds": job.seconds(), "threads": job.threads})
+
+    def _spent_file(self, node: Node) -> Path:
+        return node.folder / f"{node.step}.spent"
+
+    def _spent(self, node: Node) -> dict[str, Any]:
+        with contextlib.suppress(OSError, ValueError):  # none, or damaged: seconds are not worth a refusal
+            found = json.loads(self._spent_file(node).read_text())
+            return found if isinstance(found, dict) else {"seconds": float(found)}
+        return {}
+
+
+def plain(words: list[str]) -> str:
+    """A command line without the places of this machine: an absolute path by its last part."""
+    return "python -m " + shlex.join(Path(word).name if word.startswith("/") else word for word in words)
+
+
+def _end_with_parent() -> None:
+    """In the new process: should the ladder be killed, the system asks it to save and stop. Linux alone has this."""
+    if _libc:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _fault(node: Node, code: int) -> UserError:
+    """What a failed step said last: its two lines, or what there is."""
+    log = node.folder / f"{node.step}.log"
+    lines = log.read_text(errors="replace").splitlines()
+    begun = max((number for number, line in enumerate(lines) if line.startswith("$ ")), default=-1)
+    lines = lines[begun + 1 :]  # the runs before had faults of their own
+    errors = [number for number, line in enumerate(lines) if line.startswith("error: ")]
+    if errors and lines[errors[-1] + 1 :][:1] and lines[errors[-1] + 1].startswith("hint: "):
+        error, hint = lines[errors[-1] :][:2]
+        return UserError(error.removeprefix("error: "), hint.removeprefix("hint: "), code)
+    return UserError("; ".join(lines[-1:]), f"see {log}", code)
+
+
+def _commit() -> str | None:
+    """The commit of the code, with -dirty behind it where code was changed; None outside a clone."""
+    home = Path(__file__).parents[2]
+    try:
+        said = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=12"], cwd=home, capture_output=True, text=True
+        ).stdout.strip()
+        changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", *CODE], cwd=home, capture_output=True)
+    except OSError:
+        return None
+    return f"{said}-dirty" if said and changed.returncode == 1 else said or None
