@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from bn_merge import names
-from engine.cli import argtypes, command, flags
+from bn_merge.names import Weights
+from engine.cli import argtypes, command
+from engine.cli.flags import Parser, flag, part
+from engine.cli.naming import SAVED, command_hint, find
+from engine.cli.options import Writes
 from engine.errors import BAD_CHECKPOINT, UserError
 
 EXAMPLES = (
@@ -18,45 +22,48 @@ EXAMPLES = (
 )
 
 
-def parser() -> flags.Parser:
-    p = flags.Parser("bn_merge", (__doc__ or "").partition(": ")[2], EXAMPLES)
-    p.add_argument(
+@dataclass(frozen=True, kw_only=True)
+class Options(Writes):
+    """Which file."""
+
+    model: Path | None = flag(
         "--model", type=argtypes.path, metavar="F", help="the file to merge (default: models_save/ARCH_wWab.pth by --W)"
     )
-    names.add_weights(p)
-    flags.add_network(p)
-    flags.add_data(p)
-    flags.add_machine(p)
-    flags.add_output(p)
-    return p
+    weights: Weights = part(Weights)
+
+    def __post_init__(self) -> None:
+        if self.network.cfg:
+            raise UserError("--cfg: a merged network has the widths of its file", "leave --cfg out")
 
 
-def body(args: argparse.Namespace) -> dict[str, Any]:
-    if args.cfg:
-        raise UserError("--cfg: a merged network has the widths of its file", "leave --cfg out")
+def parser() -> Parser:
+    return Parser("bn_merge", __doc__, EXAMPLES, Options)
+
+
+def body(options: Options) -> dict[str, Any]:
     from bn_merge import proof
     from bn_merge.merge import merge
-    from engine.cli.naming import SAVED, find, makes
+    from engine.checkpoint.history import Merge
     from engine.training.experiment import Experiment
-    from quant.restore import load, spec_of
+    from quant import restore
 
-    default = SAVED / f"{names.stem(args)}.pth"
-    source = find(args.model, default, makes(f"quant.wbwtab --W {args.W or 2} --A 2", args.arch))
-    model, content = load(source, args.arch)
-    if any(t["stage"] == "merge" for t in content["transforms"]):
+    weights, network = options.weights, options.network
+    maker = command_hint(f"quant.wbwtab --W {weights.bits or 2} --A 2", network.arch)
+    source = find(options.model, SAVED / f"{weights.stem(network.prefix)}.pth", maker)
+    opened = restore.open(source, network.arch)
+    model, parent = opened.network, opened.checkpoint
+    if restore.is_merged(parent):
         raise UserError(f"{source} is merged already", "merge the file it was made from", BAD_CHECKPOINT)
-    spec = spec_of(content)
-    names.check_weights(args, source, spec.weight.letter if spec else "32")
+    weights.check(source, restore.letter_of(parent))
 
-    task = Experiment(args, source.with_name(f"{source.stem}_merged.pth"), source)
-    data = task.data(content)
+    task = Experiment(options, source.with_name(f"{source.stem}_merged.pth"), source, parent)
+    data = task.data()
     merged = merge(model)
-    proof.prove(model, content["arch"], next(iter(data.test.batches(proof.PICTURES)))[0])
+    proof.prove(model, parent.arch, next(iter(data.test.batches(proof.PICTURES)))[0])
     before, after = task.judge(model, data), task.judge(merged, data)
     agree = proof.agreement(before.logits, after.logits).agree
     metrics = task.metrics(after, data, before_merge=before.accuracy, agreement=agree / len(data.test))
-    path = task.write(merged, content["arch"], content["arch_args"], data, metrics,
-                      [*content["transforms"], {"stage": "merge"}])  # fmt: skip
+    path = task.write(merged, parent.arch, parent.arch_args, data, metrics, Merge())
     text = (
         f"{data.judged} accuracy {before.accuracy:.2f} % -> {after.accuracy:.2f} % on {data.info.label}; "
         f"the same answer on {agree:,} of {len(data.test):,} pictures"

@@ -2,20 +2,52 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
 
-from engine.errors import BAD_CHECKPOINT, UserError
+from engine.checkpoint.format import Checkpoint, load
+from engine.checkpoint.history import Calibrate, Merge, Quantize
+from engine.errors import BAD_CHECKPOINT, UserError, about
 from models import legacy
 from models.channels import Network
 from models.check import Misdeclared
 from models.registry import build, size
 
 
-def restore(checkpoint: dict[str, Any], arch: str | None = None) -> Network:
-    """Rebuild a float or pruned network from a checkpoint (see engine.checkpoint).
+@dataclass(frozen=True)
+class Opened:
+    """A file and the network in it."""
+
+    path: Path
+    checkpoint: Checkpoint
+    network: Network
+
+
+def read(path: Path) -> Checkpoint:
+    """The checkpoint of a file, of this toolkit or of the original; its bytes are read once.
+
+    Raises:
+        UserError: exit 3 for a file that cannot be used.
+    """
+    return legacy.adopt(load(path), path)
+
+
+def open(path: Path, arch: str | None = None) -> Opened:
+    """Read a float or pruned file and rebuild its network. Files of every kind: quant.restore.open.
+
+    Raises:
+        UserError: as `read` and `restore`, naming the file.
+    """
+    checkpoint = read(path)
+    with about(path):
+        return Opened(path, checkpoint, restore(checkpoint, arch))
+
+
+def restore(checkpoint: Checkpoint, arch: str | None = None) -> Network:
+    """Rebuild a float or pruned network.
 
     Args:
         arch: what --arch says. Must be given for a network of the user's: a file alone never causes an import.
@@ -23,21 +55,20 @@ def restore(checkpoint: dict[str, Any], arch: str | None = None) -> Network:
     Raises:
         UserError: exit 3 for quantized or merged files, other names or shapes, exit 2 for another --arch.
     """
-    stages = [t["stage"] for t in checkpoint["transforms"]]
-    if late := [s for s in stages if s in ("quantize", "merge")]:
+    if late := [stage.name for stage in checkpoint.history if isinstance(stage, (Quantize, Calibrate, Merge))]:
         raise UserError(
             f"the file holds a network after stage '{late[0]}'; a float one is needed here",
             "start from the float or pruned file it was made from; to judge this one: python -m quant.wqaq --evaluate F",
             BAD_CHECKPOINT,
         )
     model = rebuild(checkpoint, arch)
-    load_weights(model, checkpoint["state_dict"], checkpoint["arch"])
+    load_weights(model, checkpoint.state_dict, checkpoint.arch)
     return model
 
 
-def rebuild(checkpoint: dict[str, Any], arch: str | None = None) -> Network:
+def rebuild(checkpoint: Checkpoint, arch: str | None = None) -> Network:
     """The network of a checkpoint with fresh weights."""
-    own = checkpoint["arch"]
+    own, cfg = checkpoint.arch, checkpoint.cfg
     if arch not in (None, own):
         hint = f"if you trust that module, say --arch {own}" if ":" in own else "leave --arch out"
         raise UserError(f"the file holds {own}, --arch says {arch}", hint)
@@ -46,15 +77,12 @@ def rebuild(checkpoint: dict[str, Any], arch: str | None = None) -> Network:
             f"the file holds a network of {own}, which is code outside this toolkit",
             f"if you trust that module, add --arch {own}",
         )
-    cfg = checkpoint["cfg"]
-    if not isinstance(cfg, list) or not all(type(w) is int and 0 < w <= 65536 for w in cfg):
-        raise UserError(f"cfg {cfg!r} is not a list of channel counts", "make the file again", BAD_CHECKPOINT)
     try:
-        needed = size(own, cfg, **checkpoint["arch_args"])
-        stored = sum(t.numel() for t in checkpoint["state_dict"].values())
+        needed = size(own, cfg, **checkpoint.arch_args)
+        stored = sum(t.numel() for t in checkpoint.state_dict.values())
         if needed is not None and needed > 2 * stored + 1000:
             raise ValueError(f"cfg {cfg} asks for {needed:,} parameters, the file holds {stored:,} numbers")
-        return build(own, cfg, **checkpoint["arch_args"])
+        return build(own, cfg, **checkpoint.arch_args)
     except Misdeclared:  # the code is at fault, not the file
         raise
     except (UserError, TypeError, ValueError, RuntimeError, OverflowError) as fault:

@@ -12,6 +12,10 @@ from typing import Any
 
 import torch
 
+from engine.checkpoint.format import Checkpoint, Foreign, Metrics
+from engine.checkpoint.history import Original
+from engine.checkpoint.provenance import Provenance
+from engine.data.info import DataInfo
 from engine.errors import BAD_CHECKPOINT, UserError
 
 # Children of the original's Sequential: 0 and 1 are the first conv and BN, 4 and 8 are pools.
@@ -19,27 +23,26 @@ _BLOCK = {0: 1, 1: 1, 2: 2, 3: 3, 5: 4, 6: 5, 7: 6, 9: 7, 10: 8, 11: 9, 12: 9}
 _BARE = {0: "conv", 1: "bn", 11: "conv", 12: "bn"}
 _ARTICLE = {0: "block1.conv", 1: "block1.bn", 3: "block2.conv", 4: "block2.bn", 6: "block3.conv", 7: "block3.bn"}
 _KEY = re.compile(r"(?:tnn_bin|dorefa|quan_model|model)\.(\d+)\.(.+)")
-UNKNOWN = {"name": "unknown", "label": "unknown", "mean": [0.0] * 3, "std": [1.0] * 3, "image_size": 32}
 
 
-def adopt(content: dict[str, Any], path: Path | str) -> dict[str, Any]:
-    """Turn {state_dict[, cfg][, best_acc]} of the original into a checkpoint of ours; ours pass unchanged.
+def adopt(found: Checkpoint | Foreign, path: Path | str) -> Checkpoint:
+    """Turn a file of the original into a checkpoint of ours; ours pass unchanged.
 
     Raises:
         UserError: exit 3 if the keys are those of no network known here.
     """
-    if "format" in content:
-        return content
+    if isinstance(found, Checkpoint):
+        return found
     try:
-        return _adopted(content, path)
+        return _adopted(found, path)
     except (TypeError, ValueError, KeyError, IndexError, RuntimeError, OverflowError) as fault:
         raise UserError(
             f"{path}: not a file of the original's kind ({fault})", "name another file", BAD_CHECKPOINT
         ) from fault
 
 
-def _adopted(content: dict[str, Any], path: Path | str) -> dict[str, Any]:
-    state = renamed(content["state_dict"])
+def _adopted(found: Foreign, path: Path | str) -> Checkpoint:
+    state = renamed(found.state_dict)
     known = recognise(state)
     if known is None:
         raise UserError(
@@ -49,28 +52,27 @@ def _adopted(content: dict[str, Any], path: Path | str) -> dict[str, Any]:
             BAD_CHECKPOINT,
         )
     arch, cfg, more = known
-    given = content.get("cfg")
-    if given is not None and _widths(given) != cfg:
+    if found.cfg is not None and _widths(found.cfg) != cfg:
         raise UserError(
-            f"{path}: its cfg {str(given)[:80]} is not that of its weights, {cfg}",
+            f"{path}: its cfg {str(found.cfg)[:80]} is not that of its weights, {cfg}",
             "make the file again",
             BAD_CHECKPOINT,
         )
     classes = len(state["linear.weight" if arch == "slimming" else "block9.conv.weight"])
     print(f"notice: {path} is a file of the original's kind; read as {arch} {cfg}", file=sys.stderr)
-    accuracy = stored_accuracy(content)
-    return {
-        "format": "original",
-        "arch": arch,
-        "arch_args": {"classes": classes, **more},
-        "cfg": cfg,
-        "best_acc": accuracy,
-        "state_dict": state,
-        "transforms": [{"stage": "original"}],
-        "dataset": {**UNKNOWN, "classes": classes},
-        "metrics": {"accuracy": accuracy, "judged_on": "unknown"},
-        "provenance": {"command": "unknown", "versions": {}, "seed": None, "parent": None, "parent_sha256": None},
-    }
+    return Checkpoint(
+        arch=arch,
+        arch_args={"classes": classes, **more},
+        cfg=cfg,
+        state_dict=state,
+        history=(Original(),),
+        dataset=DataInfo.unknown(classes),
+        metrics=Metrics(stored_accuracy(found)),
+        provenance=Provenance(),
+        format="original",
+        sha256=found.sha256,
+        checksums=found.checksums,
+    )
 
 
 def renamed(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -88,13 +90,13 @@ def renamed(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return state
 
 
-def stored_accuracy(content: dict[str, Any]) -> float:
+def stored_accuracy(found: Foreign) -> float:
     """best_acc of an old file in percent, a number or a tensor of one; 0 where there is none.
 
     Raises:
         ValueError: for anything else.
     """
-    accuracy = float(content.get("best_acc") or 0.0)
+    accuracy = float(found.best_acc or 0.0)
     if not 0 <= accuracy <= 100:
         raise ValueError(f"its best_acc is {accuracy:g}")
     return accuracy

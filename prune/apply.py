@@ -1,162 +1,139 @@
-"""What both pruning commands do: plan, mask, cut, re-estimate BN, and show every step. Their defaults differ."""
+"""What both pruning commands do: plan, mask, cut, re-estimate BN, and show every step. Their flags: options.py."""
 
 from __future__ import annotations
 
-import argparse
 import copy
-import math
 import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
-from engine.cli import argtypes, flags
+import torch
+from torch import Tensor
+
+import models
+from engine.checkpoint.history import History, Prune
+from engine.cli.naming import SAVED, command_hint, find
+from engine.data.splits import Data
 from engine.errors import UserError
+from engine.system.terminal import columns
+from engine.tasks.classification import Judgement
+from engine.training.experiment import Experiment
+from models import cost, files
+from models.channels import Network
+from models.files import Opened
+from prune.bn_statistics import reestimate_bn
+from prune.options import Options
+from prune.plan import PrunePlan, plan
+from prune.sparsity import gammas, looks_sparse
+from prune.surgery import gates_of, masked, misdescribed, same, sliced
+from prune.trial import examine
 
 PROOF_PICTURES = 16
 
 
-def _share(text: str) -> float:
-    """An argparse type: the share of channels to drop, in [0, 1)."""
-    try:
-        value = float(text) if "_" not in text else math.nan
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < 1:
-        guess = f"did you mean {value / 100:g}?" if 1 < value < 100 else "e.g. --percent 0.5"
-        raise argparse.ArgumentTypeError(f"{text!r} is not in [0, 1)\n{guess}")
-    return value
-
-
-def parser(prog: str, doc: str, examples: tuple[str, ...], arch: str, percent: float) -> flags.Parser:
-    """The flags of both commands."""
-    p = flags.Parser(prog, doc.partition(": ")[2], examples)
-    stage = p.add_argument_group("stage")
-    stage.add_argument("--percent", type=_share, default=percent, metavar="P",
-                       help=f"share of channels to drop, over all layers together (default: {percent})")  # fmt: skip
-    stage.add_argument("--normal_regular", type=flags.number(int, 1), default=1, metavar="N",
-                       help="keep a multiple of N channels in every layer (default: 1)")  # fmt: skip
-    stage.add_argument(
-        "--model",
-        type=argtypes.path,
-        metavar="F",
-        help=f"sparsely trained file (default: models_save/{arch}_preprune.pth)",
-    )
-    stage.add_argument(
-        "--strict", action="store_true", help="refuse, instead of warning, where a layer would be emptied"
-    )
-    stage.add_argument("--bn_batches", type=flags.number(int, 1), default=50, metavar="N",
-                       help="training batches to re-estimate BN statistics over (default: 50)")  # fmt: skip
-    stage.add_argument("--train_batch_size", type=flags.number(int, 2), default=128, metavar="N")
-    flags.add_network(p, arch)
-    flags.add_data(p)
-    flags.add_machine(p)
-    flags.add_output(p)
-    return p
-
-
-def body(args: argparse.Namespace, grouped: bool = False) -> dict[str, Any]:
+def apply(options: Options, grouped: bool = False) -> dict[str, Any]:
     """Prune one file and show what each step did to its accuracy."""
-    if args.cfg:
-        raise UserError("--cfg: a pruned network's widths come from --percent", "leave --cfg out")
-    import torch
+    opened = _opened(options, grouped)
+    model, parent = opened.network, opened.checkpoint
+    task = Experiment(options, SAVED / f"{parent.prefix}_prune.pth", opened.path, parent)
+    chosen = plan(gates_of(model), options.percent, options.base)
+    _report_floors(chosen, options.strict)
+    data = task.data()
 
-    import models
-    from engine.cli.naming import SAVED, find, makes
-    from engine.system.terminal import columns
-    from engine.training.experiment import Experiment
-    from models import cost
-    from prune.bn_statistics import reestimate_bn
-    from prune.load import load
-    from prune.plan import plan as make_plan
-    from prune.sparsity import gammas, looks_sparse
-    from prune.surgery import gates_of, masked, sliced
-    from prune.trial import examine
+    def build(cfg: list[int]) -> Network:
+        return models.build(parent.arch, cfg, **parent.arch_args)
 
-    prefix = (args.arch or args.default_arch).rpartition(":")[2]
-    maker = makes("prune.train -sr", args.arch or args.default_arch)
-    source = find(args.model, SAVED / f"{prefix}_preprune.pth", maker)
-    model, checkpoint = load(source, args)
-    arch, more = checkpoint["arch"], checkpoint["arch_args"]
-    examine(model, arch, more, checkpoint["dataset"]["image_size"] or 32, sparse=True)
-    task = Experiment(args, SAVED / f"{arch.rpartition(':')[2]}_prune.pth", source)
-    if grouped and all(getattr(m, "groups", 1) == 1 for m in model.modules()):
-        print(
-            f"notice: {arch} has no grouped convolutions: prune.gc treats it as prune.normal_regular does",
-            file=sys.stderr,
-        )
-    if not looks_sparse(gammas(model)):
-        _warn(f"{source} looks not sparsity-trained: its BN scales hardly differ; train with -sr first")
-    plan = make_plan(gates_of(model), args.percent, args.normal_regular)
-    _report_floors(plan, args.strict)
-    data = task.data(checkpoint)
-
-    size = data.info.image_size
-    small = sliced(model, plan, lambda cfg: models.build(arch, cfg, **more))
-    before = task.judge(model, data, "before pruning")
-    silenced = masked(model, plan)
-    silent = task.judge(silenced, data, "masked")
-    cut = task.judge(small, data, "sliced")
+    small = sliced(model, chosen, build)
+    silenced = masked(model, chosen)
+    judged = {
+        "before": task.judge(model, data, "before pruning"),
+        "masked": task.judge(silenced, data, "masked"),
+        "sliced": task.judge(small, data, "sliced"),
+    }
     with torch.random.fork_rng(devices=[]):  # what it builds may draw weights
         whole = copy.deepcopy(model).double()  # cut in float64: what surgery adds up, fp32 would round
-        exact = [masked(whole, plan), sliced(whole, plan, lambda cfg: models.build(arch, cfg, **more))]
-    _prove(task, data, exact, _surely_moved(silent.logits, cut.logits), own=":" in arch)
-    after, mended = cut, {}
-    if plan.cfg != plan.cfg_before:  # else there is nothing to mend
-        reestimate_bn(small, data.train, args.train_batch_size, args.seed, args.bn_batches)
-        after = task.judge(small, data, "with BN re-estimated")
-        mended = {"bn_reestimated": after.accuracy}
-
-    costs = [cost.layers(network, size) for network in (model, small)]
+        exact = [masked(whole, chosen), sliced(whole, chosen, build)]
+    _prove(task, data, exact, _surely_moved(judged["masked"].logits, judged["sliced"].logits), own=":" in parent.arch)
+    after = judged["sliced"]
+    if chosen.cfg != chosen.cfg_before:  # else there is nothing to mend
+        reestimate_bn(small, data.train, options.batch_size, options.machine.seed, options.bn_batches)
+        after = judged["bn_reestimated"] = task.judge(small, data, "with BN re-estimated")
+    accuracies = {name: found.accuracy for name, found in judged.items()}
+    stage = Prune(
+        percent=options.percent, base=options.base, achieved=chosen.achieved, cfg_before=chosen.cfg_before
+    )  # fmt: skip
+    path = task.write(
+        small, parent.arch, {**parent.arch_args, **small.arch_args}, data,
+        task.metrics(after, data, pruning=accuracies), stage,
+    )  # fmt: skip
+    costs = [cost.layers(network, data.info.image_size) for network in (model, small)]
     macs, params = ([cost.total(c, what) for c in costs] for what in ("macs", "params"))
-    stage = {
-        "stage": "prune", "percent": args.percent, "base": args.normal_regular,
-        "achieved": plan.achieved, "cfg_before": plan.cfg_before,
-    }  # fmt: skip
-    accuracies = {
-        "before": before.accuracy, "masked": silent.accuracy,
-        "sliced": cut.accuracy, **mended,
-    }  # fmt: skip
-    path = task.write(small, arch, {**more, **small.arch_args}, data,
-                      task.metrics(after, data, pruning=accuracies), [*checkpoint["transforms"], stage])  # fmt: skip
-    gates = zip(plan.names, map(str, plan.before), map(str, plan.widths), strict=True)
     lines = [
-        *columns([["gate", "before", "kept"], *map(list, gates)]),
-        f"cfg before  {plan.cfg_before}",
-        f"cfg after   {plan.cfg}",
-        f"percent     requested {100 * args.percent:.2f} %, achieved {100 * plan.achieved:.2f} %",
-        *_since_the_first(checkpoint["transforms"], plan.cfg),
+        *_widths(options, chosen, parent.history),
         f"parameters  {params[0]:,} -> {params[1]:,}",
         f"MACs        {macs[0]:,} -> {macs[1]:,}",
-        f"accuracy on {len(data.test):,} {data.judged} pictures of {data.info.label}:",
-        f"  before {before.accuracy:.2f} %, masked {silent.accuracy:.2f} %, sliced {cut.accuracy:.2f} %, "
-        + (f"BN re-estimated {after.accuracy:.2f} %" if mended else "nothing dropped: BN left as it was"),
+        *_accuracies(judged, data),
         f"stored with the file: {after.accuracy:.2f} %, before any refining; next: python -m "
-        + shlex.join(["prune.train", "--refine", str(path), *_needed(args, arch)]),
+        + shlex.join(["prune.train", "--refine", str(path), *_needed(options, parent.arch)]),
     ]
     return {
-        "text": "\n".join(lines), "path": path, "cfg_before": plan.cfg_before, "cfg_after": plan.cfg,
-        "percent": args.percent, "achieved": plan.achieved, "accuracy": accuracies,
+        "text": "\n".join(lines), "path": path, "cfg_before": chosen.cfg_before, "cfg_after": chosen.cfg,
+        "percent": options.percent, "achieved": chosen.achieved, "accuracy": accuracies,
         "params": params, "macs": macs,
     }  # fmt: skip
 
 
-def _needed(args: argparse.Namespace, arch: str) -> list[str]:
+def _opened(options: Options, grouped: bool) -> Opened:
+    """The sparsely trained file, looked at before work begins: whether it can be pruned, and whether it makes sense."""
+    maker = command_hint("prune.train -sr", options.network.name)
+    source = find(options.model, SAVED / f"{options.network.prefix}_preprune.pth", maker)
+    opened = files.open(source, options.network.arch)
+    model, parent = opened.network, opened.checkpoint
+    examine(model, parent.arch, parent.arch_args, parent.dataset.image_size, sparse=True)
+    if grouped and all(getattr(m, "groups", 1) == 1 for m in model.modules()):
+        print(
+            f"notice: {parent.arch} has no grouped convolutions: prune.gc treats it as prune.normal_regular does",
+            file=sys.stderr,
+        )
+    if not looks_sparse(gammas(model)):
+        _warn(f"{source} looks not sparsity-trained: its BN scales hardly differ; train with -sr first")
+    return opened
+
+
+def _widths(options: Options, chosen: PrunePlan, history: History) -> list[str]:
+    """The widths before and after, gate by gate, and the shares that went."""
+    gates = zip(chosen.names, map(str, chosen.before), map(str, chosen.widths), strict=True)
+    first = next((sum(stage.cfg_before) for stage in history if isinstance(stage, Prune)), None)
+    again = []
+    if first is not None:  # pruned again: what has gone since the network was whole
+        share = 100 * (1 - sum(chosen.cfg) / first)
+        again = [f"in all      {first} -> {sum(chosen.cfg)} channels since the first pruning, {share:.2f} % dropped"]
+    return [
+        *columns([["gate", "before", "kept"], *map(list, gates)]),
+        f"cfg before  {chosen.cfg_before}",
+        f"cfg after   {chosen.cfg}",
+        f"percent     requested {100 * options.percent:.2f} %, achieved {100 * chosen.achieved:.2f} %",
+        *again,
+    ]
+
+
+def _accuracies(judged: dict[str, Judgement], data: Data) -> list[str]:
+    mended = judged.get("bn_reestimated")
+    return [
+        f"accuracy on {len(data.test):,} {data.judged} pictures of {data.info.label}:",
+        "  " + ", ".join(f"{name} {judged[name].accuracy:.2f} %" for name in ("before", "masked", "sliced"))
+        + (f", BN re-estimated {mended.accuracy:.2f} %" if mended else ", nothing dropped: BN left as it was"),
+    ]  # fmt: skip
+
+
+def _needed(options: Options, arch: str) -> list[str]:
     """Flags that the next stage cannot read from the file: where code and pictures of the user's own are."""
     words = ["--arch", arch] if ":" in arch else []
-    return words if args.data == Path("data") else [*words, "--data", str(args.data)]
+    return words if options.data.root == Path("data") else [*words, "--data", str(options.data.root)]
 
 
-def _since_the_first(transforms: list[dict[str, Any]], cfg: list[int]) -> list[str]:
-    """Where a network is pruned again: what has gone since it was whole."""
-    first = next((sum(t["cfg_before"]) for t in transforms if t["stage"] == "prune"), None)
-    if first is None:
-        return []
-    share = 100 * (1 - sum(cfg) / first)
-    return [f"in all      {first} -> {sum(cfg)} channels since the first pruning, {share:.2f} % dropped"]
-
-
-def _prove(task: Any, data: Any, exact: list[Any], moved: int, own: bool) -> None:
+def _prove(task: Experiment, data: Data, exact: list[Network], moved: int, own: bool) -> None:
     """Compare the masked and the sliced network in float64: the logits of a few pictures, which say more than answers do
     where a network gives one class to all, and the answers to all pictures where some have moved.
 
@@ -167,10 +144,6 @@ def _prove(task: Any, data: Any, exact: list[Any], moved: int, own: bool) -> Non
     Raises:
         UserError: exit 2 where the network is the user's own; another that differs is a bug of ours.
     """
-    import torch
-
-    from prune.surgery import misdescribed, same
-
     pictures = next(iter(data.test.batches(PROOF_PICTURES)))[0].double()
     with torch.no_grad():
         fault = "" if same(*(network.eval()(pictures) for network in exact)) else "logits"
@@ -182,21 +155,21 @@ def _prove(task: Any, data: Any, exact: list[Any], moved: int, own: bool) -> Non
         raise AssertionError(f"surgery changed {fault} more than rounding can")
 
 
-def _surely_moved(masked: Any, sliced: Any) -> int:
+def _surely_moved(masked: Tensor, sliced: Tensor) -> int:
     """Pictures whose answer differs though their two best logits are at least 1e-5 (of the largest logit) apart."""
     best = masked.topk(2, dim=1).values
     apart = best[:, 0] - best[:, 1] >= 1e-5 * masked.abs().max().clamp_min(1)
     return int(((masked.argmax(1) != sliced.argmax(1)) & apart).sum())
 
 
-def _report_floors(plan: Any, strict: bool) -> None:
-    if plan.raised:
-        text = f"percent {plan.percent:g} would empty {', '.join(plan.raised)}"
+def _report_floors(chosen: PrunePlan, strict: bool) -> None:
+    if chosen.raised:
+        text = f"percent {chosen.percent:g} would empty {', '.join(chosen.raised)}"
         if strict:
             raise UserError(text, "take a smaller --percent, or leave --strict out")
         _warn(f"{text}: the smallest legal width is kept there; lower --percent, or --s in training")
-    if plan.whole:
-        _warn(f"no multiple of {plan.base} is legal for {', '.join(plan.whole)}: left whole")
+    if chosen.whole:
+        _warn(f"no multiple of {chosen.base} is legal for {', '.join(chosen.whole)}: left whole")
 
 
 def _warn(text: str) -> None:

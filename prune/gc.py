@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from functools import partial
+from typing import Any
 
 from engine.cli import command
 from engine.cli.flags import Parser
-from prune import apply
+from prune.options import Grouped
 
 EXAMPLES = (
     "prune.gc --percent 0.4",
@@ -17,11 +17,17 @@ EXAMPLES = (
 
 
 def parser() -> Parser:
-    return apply.parser("prune.gc", __doc__ or "", EXAMPLES, arch="nin_gc", percent=0.4)
+    return Parser("prune.gc", __doc__, EXAMPLES, Grouped)
+
+
+def body(options: Grouped) -> dict[str, Any]:
+    from prune.apply import apply
+
+    return apply(options, grouped=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return command.run(parser(), partial(apply.body, grouped=True), argv)
+    return command.run(parser(), body, argv)
 
 
 if __name__ == "__main__":

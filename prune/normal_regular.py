@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from engine.cli import command
 from engine.cli.flags import Parser
-from prune import apply
+from prune.options import Options
 
 EXAMPLES = (
     "prune.normal_regular --percent 0.5",
@@ -17,11 +18,17 @@ EXAMPLES = (
 
 
 def parser() -> Parser:
-    return apply.parser("prune.normal_regular", __doc__ or "", EXAMPLES, arch="nin", percent=0.5)
+    return Parser("prune.normal_regular", __doc__, EXAMPLES, Options)
+
+
+def body(options: Options) -> dict[str, Any]:
+    from prune.apply import apply
+
+    return apply(options)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return command.run(parser(), apply.body, argv)
+    return command.run(parser(), body, argv)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from models.layers import quantizers as q
+from quant.spec import QuantSpec
 
 
 def freeze_late(epochs: int) -> Callable[[nn.Module, int], None]:
@@ -29,3 +30,17 @@ def clip_latent(model: nn.Module) -> None:
         quantizer = getattr(layer, "weight_quantizer", None)
         if isinstance(quantizer, (q.BinaryWeight, q.TernaryWeight)):
             cast(nn.Parameter, layer.weight).clamp_(-1, 1)
+
+
+def of(spec: QuantSpec, epochs: int) -> dict[str, Callable]:
+    """What the loop is to call for this spec, see engine.training.loop.fit.
+
+    Args:
+        epochs: of the training.
+    """
+    found: dict[str, Callable] = {}
+    if spec.weight.kind in ("binary", "ternary"):
+        found["constrain"] = clip_latent
+    if spec.activation.kind == "affine" or spec.measured_inputs:
+        found["on_epoch"] = freeze_late(epochs)
+    return found

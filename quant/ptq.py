@@ -5,9 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from engine.cli import argtypes, command, flags
+from engine.cli import argtypes, command
+from engine.cli.flags import Parser, flag
+from engine.cli.naming import SAVED, command_hint, find
+from engine.cli.options import Writes
 from engine.errors import UserError
 
 EXAMPLES = (
@@ -19,91 +24,95 @@ LOST = 10
 """Points of accuracy whose loss says that this network has to be trained at these bits."""
 
 
-def parser() -> flags.Parser:
-    p = flags.Parser("quant.ptq", (__doc__ or "").partition(": ")[2], EXAMPLES)
-    group = p.add_argument_group("quantization")
-    group.add_argument(
-        "--model",
-        type=argtypes.path,
-        metavar="F",
+@dataclass(frozen=True, kw_only=True)
+class Options(Writes):
+    """Which grid, and how ranges are found."""
+
+    model: Path | None = flag(
+        "--model", type=argtypes.path, metavar="F",
         help="float, sparse or pruned file (default: models_save/ARCH_refine.pth)",
+    )  # fmt: skip
+    calibrate: str = flag(
+        "--calibrate", choices=["minmax", "percentile", "mse", "kl"], default="mse",
+        help="how activations are clipped (default: mse)",
+    )  # fmt: skip
+    pictures: int = flag(
+        "--calibration_pictures", type=argtypes.number(int, 1), default=512, metavar="N",
+        help="training pictures to look at (default: 512)",
+    )  # fmt: skip
+    w_bits: int = flag(
+        "--Wbits", type=argtypes.number(int, 2, 8), default=8, metavar="K", help="of weights, 2 to 8 (default: 8)"
     )
-    group.add_argument("--calibrate", choices=["minmax", "percentile", "mse", "kl"], default="mse",
-                       help="how activations are clipped (default: mse)")  # fmt: skip
-    group.add_argument("--calibration_pictures", type=flags.number(int, 1), default=512, metavar="N",
-                       help="training pictures to look at (default: 512)")  # fmt: skip
-    for flag, what in (("--Wbits", "weights"), ("--Abits", "activations")):
-        group.add_argument(
-            flag, type=flags.number(int, 2, 8), default=8, metavar="K", help=f"of {what}, 2 to 8 (default: 8)"
-        )
-    group.add_argument("--q_type", type=flags.number(int, 0), choices=[0, 1], default=1,
-                       help="0 symmetric, 1 asymmetric (default: 1)")  # fmt: skip
-    group.add_argument(
-        "--per_channel",
-        action=argparse.BooleanOptionalAction,
-        default=True,
+    a_bits: int = flag(
+        "--Abits", type=argtypes.number(int, 2, 8), default=8, metavar="K", help="of activations, 2 to 8 (default: 8)"
+    )
+    q_type: int = flag(
+        "--q_type", type=argtypes.number(int, 0), choices=[0, 1], default=1,
+        help="0 symmetric, 1 asymmetric (default: 1)",
+    )  # fmt: skip
+    per_channel: bool = flag(
+        "--per_channel", action=argparse.BooleanOptionalAction, default=True,
         help="a weight grid for each filter (default), or one for all",
-    )
-    flags.add_network(p)
-    flags.add_data(p)
-    flags.add_machine(p)
-    flags.add_output(p)
-    return p
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        if self.network.cfg:
+            raise UserError("--cfg: the file has its own", "leave --cfg out")
+
+    @property
+    def suffix(self) -> str:
+        """Of the default output file: what is not the default."""
+        bits = "" if (self.w_bits, self.a_bits) == (8, 8) else f"_w{self.w_bits}a{self.a_bits}"
+        return f"_ptq_{self.calibrate}{bits}{'' if self.q_type == 1 else '_q0'}{'' if self.per_channel else '_tensor'}"
 
 
-def body(args: argparse.Namespace) -> dict[str, Any]:
-    if args.cfg:
-        raise UserError("--cfg: the file has its own", "leave --cfg out")
-    from dataclasses import replace
+def parser() -> Parser:
+    return Parser("quant.ptq", __doc__, EXAMPLES, Options)
 
-    import models
-    from engine.checkpoint import format as checkpoint
-    from engine.cli.naming import SAVED, find, makes
+
+def body(options: Options) -> dict[str, Any]:
+    from engine.checkpoint.history import Calibrate
     from engine.errors import about
     from engine.training.experiment import Experiment
-    from models import legacy
+    from models import files
     from quant.calibrate import calibrate
     from quant.prepare import prepare, reads_sums
     from quant.spec import affine
 
-    prefix = (args.arch or args.default_arch).rpartition(":")[2]
-    source = find(args.model, SAVED / f"{prefix}_refine.pth", makes("prune.train --refine", args.arch))
-    content = legacy.adopt(checkpoint.load(source), source)
-    with about(source):
-        model = models.restore(content, args.arch)
-    prefix = content["arch"].rpartition(":")[2]
-    task = Experiment(args, SAVED / f"{prefix}_ptq_{args.calibrate}{_suffix(args)}.pth", source)
-    data = task.data(content)
-    spec = affine(args.Wbits, args.Abits, args.q_type, True, args.per_channel).at_ends(*model.ends)
+    maker = command_hint("prune.train --refine", options.network.arch)
+    source = find(options.model, SAVED / f"{options.network.prefix}_refine.pth", maker)
+    opened = files.open(source, options.network.arch)
+    model, parent = opened.network, opened.checkpoint
+    task = Experiment(options, SAVED / f"{parent.prefix}{options.suffix}.pth", source, parent)
+    data = task.data()
+    spec = affine(options.w_bits, options.a_bits, options.q_type, True, options.per_channel).at_ends(*model.ends)
     quantized = prepare(model, replace(spec, bn_momentum=None)).to(task.device)
     before = task.judge(model, data, "before")
     with about(source):
-        calibrate(quantized, data.train, args.calibrate, args.calibration_pictures, args.seed, sums=reads_sums(model))
+        seed = options.machine.seed
+        calibrate(quantized, data.train, options.calibrate, options.pictures, seed, sums=reads_sums(model))
     after = task.judge(quantized, data, "after")
-    if (lost := before.accuracy - after.accuracy) > LOST:
-        other = "" if args.calibrate == "mse" else "try --calibrate mse, or "
-        print(
-            f"warning: calibration lost {lost:.1f} points; {other}train: "
-            f"python -m quant.wqaq --q_type {args.q_type} --refine {source}",
-            file=sys.stderr,
-        )
-    stage = {
-        "stage": "quantize", "spec": spec.to_dict(),
-        "calibrate": args.calibrate, "pictures": min(args.calibration_pictures, len(data.train)),
-    }  # fmt: skip
-    path = task.write(quantized, content["arch"], content["arch_args"], data,
-                      task.metrics(after, data, before=before.accuracy), [*content["transforms"], stage])  # fmt: skip
+    _warn_of_loss(options, source, before.accuracy - after.accuracy)
+    looked_at = min(options.pictures, len(data.train))
+    stage = Calibrate(spec=spec.to_dict(), method=options.calibrate, pictures=looked_at)
+    metrics = task.metrics(after, data, before=before.accuracy)
+    path = task.write(quantized, parent.arch, parent.arch_args, data, metrics, stage)
     text = (
-        f"{spec.name} by {args.calibrate}: {data.judged} accuracy {before.accuracy:.2f} % -> {after.accuracy:.2f} % "
-        f"on {data.info.label} ({len(data.test):,} pictures), {stage['pictures']} pictures looked at, nothing trained"
+        f"{spec.name} by {options.calibrate}: {data.judged} accuracy {before.accuracy:.2f} % -> {after.accuracy:.2f} % "
+        f"on {data.info.label} ({len(data.test):,} pictures), {looked_at} pictures looked at, nothing trained"
     )
     return {"text": text, "path": path, "accuracy_before": before.accuracy, "accuracy": after.accuracy}
 
 
-def _suffix(args: argparse.Namespace) -> str:
-    """What of the settings is not the default, for the file's name."""
-    bits = "" if (args.Wbits, args.Abits) == (8, 8) else f"_w{args.Wbits}a{args.Abits}"
-    return bits + ("" if args.q_type == 1 else "_q0") + ("" if args.per_channel else "_tensor")
+def _warn_of_loss(options: Options, source: Path, lost: float) -> None:
+    """Where calibration is not enough, training at these bits is the way."""
+    if lost > LOST:
+        other = "" if options.calibrate == "mse" else "try --calibrate mse, or "
+        print(
+            f"warning: calibration lost {lost:.1f} points; {other}train: "
+            f"python -m quant.wqaq --q_type {options.q_type} --refine {source}",
+            file=sys.stderr,
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

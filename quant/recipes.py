@@ -25,8 +25,8 @@ def for_spec(spec: QuantSpec, dataset: str, refine: bool) -> Recipe:
     return Recipe(epochs, batch, "sgd", rate if refine else 0.05, label_smoothing=smoothing)
 
 
-def seed(spec: QuantSpec, arch: str) -> Recipe:
-    """--recipe seed: the original's own; for INT8 its 30 epochs, with steps that depend on fold and network."""
+def original(spec: QuantSpec, arch: str) -> Recipe:
+    """--recipe original: that repository's own; for INT8 its 30 epochs, with steps that depend on fold and network."""
     if spec.weight.kind != "affine":
         return SEED
     steps: tuple[int, ...] = (15, 17, 20)
@@ -35,7 +35,7 @@ def seed(spec: QuantSpec, arch: str) -> Recipe:
     return replace(SEED, epochs=30, steps=steps)
 
 
-def table(dataset: str, original: bool = False) -> dict[str, str]:
+def table(dataset: str, of_original: bool = False) -> dict[str, str]:
     """Every recipe in words, by family: what results must be told apart by."""
     from engine.training.recipe import for_float
     from quant.spec import affine, quantizer
@@ -45,8 +45,8 @@ def table(dataset: str, original: bool = False) -> dict[str, str]:
         "ternary and binary": QuantSpec(quantizer("b"), quantizer("b")),
     }
     folds = {f"affine{', BN folded' * fold}": affine(8, 8, 1, fold) for fold in (False, True)}
-    if original:
-        return {"float": str(SEED), **{name: str(seed(spec, "nin")) for name, spec in {**specs, **folds}.items()}}
+    if of_original:
+        return {"float": str(SEED), **{name: str(original(spec, "nin")) for name, spec in {**specs, **folds}.items()}}
     found = {"float": for_float(dataset), "refining": for_float(dataset, refine=True)}
     for name, spec in {**specs, **folds}.items():
         found |= {name: for_spec(spec, dataset, False), f"{name}, refining": for_spec(spec, dataset, True)}

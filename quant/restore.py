@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import models
-from engine.checkpoint import format as checkpoint
+from engine.checkpoint.format import Checkpoint
+from engine.checkpoint.history import Calibrate, Merge, Quantize
 from engine.errors import BAD_CHECKPOINT, UserError, about
-from models import legacy
+from models import files
 from models.channels import Network
+from models.files import Opened
 from models.layers.fold import Flip, MergedConv2d, MergedLinear, merged
 from models.layers.quantizers import AffineActivation, TernaryWeight
 from quant.prepare import prepare, read_by_sign, replace_child
 from quant.spec import QuantizerSpec, QuantSpec
 
 
-def spec_of(content: dict[str, Any]) -> QuantSpec | None:
+def spec_of(checkpoint: Checkpoint) -> QuantSpec | None:
     """The quantization of a checkpoint, None for a float network."""
-    specs = [QuantSpec.from_dict(t["spec"]) for t in content["transforms"] if t["stage"] == "quantize"]
-    return specs[-1] if specs else None
+    stages = [stage for stage in checkpoint.history if isinstance(stage, (Quantize, Calibrate))]
+    return QuantSpec.from_dict(dict(stages[-1].spec)) if stages else None
 
 
-def restore(content: dict[str, Any], arch: str | None = None) -> Network:
+def letter_of(checkpoint: Checkpoint) -> str:
+    """How file names write its weights: 8, 4, 32, b, t."""
+    spec = spec_of(checkpoint)
+    return spec.weight.letter if spec else "32"
+
+
+def is_merged(checkpoint: Checkpoint) -> bool:
+    """Whether its batch norms are folded."""
+    return any(isinstance(stage, Merge) for stage in checkpoint.history)
+
+
+def restore(checkpoint: Checkpoint, arch: str | None = None) -> Network:
     """Rebuild the network of a checkpoint.
 
     Args:
@@ -34,8 +46,8 @@ def restore(content: dict[str, Any], arch: str | None = None) -> Network:
     Raises:
         UserError: exit 3 for weights that do not fit, exit 2 for another --arch.
     """
-    spec = spec_of(content)
-    model = models.rebuild(content, arch)
+    spec = spec_of(checkpoint)
+    model = models.rebuild(checkpoint, arch)
     if spec:
         try:
             model = prepare(model, spec)
@@ -43,9 +55,9 @@ def restore(content: dict[str, Any], arch: str | None = None) -> Network:
             raise UserError(
                 f"the file's quantization does not fit its network: {fault}", fault.hint, BAD_CHECKPOINT
             ) from fault
-    if any(t["stage"] == "merge" for t in content["transforms"]):
-        merged_shell(model, content["state_dict"])
-    models.load_weights(model, content["state_dict"], content["arch"])
+    if is_merged(checkpoint):
+        merged_shell(model, checkpoint.state_dict)
+    models.load_weights(model, checkpoint.state_dict, checkpoint.arch)
     check_codes(model, spec or QuantSpec())
     return model
 
@@ -120,8 +132,12 @@ def _bad(what: str) -> UserError:
     return UserError(f"the file cannot be believed: {what}", "make the file again", BAD_CHECKPOINT)
 
 
-def load(path: Path, arch: str | None = None) -> tuple[Network, dict[str, Any]]:
-    """Read, check and rebuild a file; returns the network and its checkpoint."""
-    content = legacy.adopt(checkpoint.load(path), path)
+def open(path: Path, arch: str | None = None) -> Opened:
+    """Read a file of any kind and rebuild its network.
+
+    Raises:
+        UserError: as models.files.read and `restore`, naming the file.
+    """
+    checkpoint = files.read(path)
     with about(path):
-        return restore(content, arch), content
+        return Opened(path, checkpoint, restore(checkpoint, arch))

@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from engine.cli import command, flags
+from engine.cli import argtypes, command
+from engine.cli.flags import Parser, flag, part
+from engine.cli.options import Command, Printing, Threads
 
 EXAMPLES = ("scripts.benchmark", "scripts.benchmark --repeats 30 --threads 1")
 
 
-def parser() -> flags.Parser:
-    p = flags.Parser("scripts.benchmark", (__doc__ or "").partition(": ")[2], EXAMPLES)
-    p.add_argument(
-        "--repeats", type=flags.number(int, 3, 10_000), default=15, metavar="N", help="timed pairs (default: 15)"
+@dataclass(frozen=True, kw_only=True)
+class Machine(Printing, Threads):
+    """What to run on and what to print."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Command):
+    """How often."""
+
+    repeats: int = flag(
+        "--repeats", type=argtypes.number(int, 3, 10_000), default=15, metavar="N", help="timed pairs (default: 15)"
     )
-    p.add_argument("--threads", type=flags.number(int, 1, 1024), metavar="N", help="CPU threads (default: all)")
-    p.add_argument("--json", action="store_true", help="print one JSON object instead of text")
-    p.add_argument("--debug", action="store_true", help="show the traceback of a fault")
-    return p
+    machine: Machine = part(Machine)
 
 
-def body(args: argparse.Namespace) -> dict[str, Any]:
+def parser() -> Parser:
+    return Parser("scripts.benchmark", __doc__, EXAMPLES, Options)
+
+
+def body(options: Options) -> dict[str, Any]:
     import torch
 
     import models
@@ -40,7 +50,7 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
     for name, quantize in (("ternary", F.ternary_weight), ("binary", F.binary_weight)):
         _check_equal(weights, quantize)
         pairs = [
-            (_seconds(weights, quantize, whole), _seconds(weights, quantize, loop)) for _ in range(args.repeats + 1)
+            (_seconds(weights, quantize, whole), _seconds(weights, quantize, loop)) for _ in range(options.repeats + 1)
         ][1:]
         ratios = sorted(a / b for a, b in pairs)
         rows[name] = {
@@ -51,7 +61,7 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
     filters = sum(len(w) for w in weights)
     lines = columns(table)
     lines.append(
-        f"forward and backward over {filters:,} filters of nin, {torch.get_num_threads()} threads, {args.repeats} alternating pairs"
+        f"forward and backward over {filters:,} filters of nin, {torch.get_num_threads()} threads, {options.repeats} alternating pairs"
     )
     return {"text": "\n".join(lines), "filters": filters, **rows}
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.cli import argtypes, command, flags
+from engine.cli import argtypes, command
+from engine.cli.flags import Parser, flag, part
+from engine.cli.options import Command, Debugging
 from scripts import chain
 
 EXAMPLES = ("scripts.combinations", "scripts.combinations --epochs 2 --save runs/combinations.md")
@@ -37,27 +39,29 @@ FAMILIES = (
 )  # fmt: skip
 
 
-def parser() -> flags.Parser:
-    p = flags.Parser("scripts.combinations", (__doc__ or "").partition(": ")[2], EXAMPLES)
-    p.add_argument(
-        "--epochs", type=flags.number(int, 1, 1000), default=2, metavar="N", help="of every stage (default: 2)"
+@dataclass(frozen=True, kw_only=True)
+class Options(Command):
+    """How long, and where to."""
+
+    epochs: int = flag(
+        "--epochs", type=argtypes.number(int, 1, 1000), default=2, metavar="N", help="of every stage (default: 2)"
     )
-    p.add_argument(
-        "--save",
-        type=argtypes.path,
-        default=Path("runs/combinations.md"),
-        metavar="F",
+    save: Path = flag(
+        "--save", type=argtypes.path, default=Path("runs/combinations.md"), metavar="F",
         help="default: runs/combinations.md",
-    )
-    p.add_argument("--debug", action="store_true", help="show the traceback of a fault")
-    return p
+    )  # fmt: skip
+    machine: Debugging = part(Debugging)
 
 
-def body(args: argparse.Namespace) -> dict[str, Any]:
+def parser() -> Parser:
+    return Parser("scripts.combinations", __doc__, EXAMPLES, Options)
+
+
+def body(options: Options) -> dict[str, Any]:
     from engine.system.files import check_writable, write_text
 
-    check_writable(args.save)
-    save, place = args.save.resolve(), Path("runs/combinations")
+    check_writable(options.save)
+    save, place = options.save.resolve(), Path("runs/combinations")
     place.mkdir(parents=True, exist_ok=True)
     os.chdir(place)  # a folder of its own: the user's models_save/ is left alone
     lines = [
@@ -66,19 +70,19 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
     ]
     for w, a in itertools.product(KINDS, repeat=2):
         made = chain.result(
-            f"quant.wqaq --Wbits {w} --Abits {a} --dataset digits --cfg {CFG['nin']} --epochs {args.epochs} --seed 1"
+            f"quant.wqaq --Wbits {w} --Abits {a} --dataset digits --cfg {CFG['nin']} --epochs {options.epochs} --seed 1"
         )
         lines.append(_merged(f"nin 1/4 width | w{w}a{a}", made))
         print(lines[-1], file=sys.stderr, flush=True)
     for arch, cfg in CFG.items():
-        chain.result(f"prune.train --arch {arch} -sr --dataset digits --cfg {cfg} --epochs {3 * args.epochs}")
+        chain.result(f"prune.train --arch {arch} -sr --dataset digits --cfg {cfg} --epochs {3 * options.epochs}")
         chain.result("prune.normal_regular --percent 0.5" if arch == "nin" else "prune.gc --percent 0.4")
-        refined = chain.result(f"prune.train --arch {arch} --refine --epochs {2 * args.epochs}")
-        whole = chain.result(f"prune.train --arch {arch} --dataset digits --cfg {cfg} --epochs {3 * args.epochs}")
+        refined = chain.result(f"prune.train --arch {arch} --refine --epochs {2 * options.epochs}")
+        whole = chain.result(f"prune.train --arch {arch} --dataset digits --cfg {cfg} --epochs {3 * options.epochs}")
         for label, base in ((f"{arch} 1/4 width, pruned, refined", refined), (f"{arch} 1/4 width", whole)):
             lines.append(_merged(f"{label} | float", base))
             for name, line in FAMILIES:
-                flag = "--model" if line.startswith("quant.ptq") else f"--epochs {args.epochs} --refine"
+                flag = "--model" if line.startswith("quant.ptq") else f"--epochs {options.epochs} --refine"
                 lines.append(_merged(f"{label} | {name}", chain.result(f"{line} {flag} {base['path']}")))
                 print(lines[-1], file=sys.stderr, flush=True)
     write_text(save, "\n".join(lines) + "\n")

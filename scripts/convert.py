@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from engine.cli import argtypes, command, flags
+from engine.cli import argtypes, command
+from engine.cli.flags import Parser, flag, part
+from engine.cli.options import Command, Network
 from engine.errors import BAD_CHECKPOINT, UserError
+
+if TYPE_CHECKING:
+    from engine.checkpoint.format import Checkpoint, Foreign
+    from engine.data.info import DataInfo
 
 EXAMPLES = (
     "scripts.convert original/nin.pth models_save/nin.pth",
@@ -17,82 +24,96 @@ EXAMPLES = (
 )
 
 
-def parser() -> flags.Parser:
-    p = flags.Parser("scripts.convert", (__doc__ or "").partition(": ")[2], EXAMPLES)
-    p.add_argument("old", type=argtypes.path, metavar="OLD", help="any file that the commands can read, or a state_dict of your own network")  # fmt: skip
-    p.add_argument("new", type=argtypes.path, metavar="NEW", help="the file to write")
-    flags.add_network(p)
-    p.add_argument("--dataset", choices=["cifar10", "cifar100", "digits"],
-                   help="what it was trained on, where the file cannot say")  # fmt: skip
-    p.add_argument("--image_size", type=argtypes.number(int, 8, 1024), metavar="N",
-                   help="side of those pictures (default: 32)")  # fmt: skip
-    p.add_argument("--overwrite", action="store_true", help="allow OLD and NEW to be one file")
-    p.add_argument("--json", action="store_true", help="print one JSON object instead of text")
-    p.add_argument("--debug", action="store_true", help="show the traceback of a fault")
-    return p
+@dataclass(frozen=True, kw_only=True)
+class Options(Command):
+    """Which file, and what it cannot say of itself."""
+
+    old: Path = flag(
+        "old", type=argtypes.path, metavar="OLD",
+        help="any file that the commands can read, or a state_dict of your own network",
+    )  # fmt: skip
+    new: Path = flag("new", type=argtypes.path, metavar="NEW", help="the file to write")
+    dataset: str | None = flag(
+        "--dataset", choices=["cifar10", "cifar100", "digits"], help="what it was trained on, where the file cannot say"
+    )
+    image_size: int | None = flag(
+        "--image_size", type=argtypes.number(int, 8, 1024), metavar="N", help="side of those pictures (default: 32)"
+    )
+    overwrite: bool = flag("--overwrite", action="store_true", help="allow OLD and NEW to be one file")
+    network: Network = part(Network)
+
+    def __post_init__(self) -> None:
+        if self.new.resolve() == self.old.resolve() and not self.overwrite:
+            raise UserError(f"{self.new} is both input and output", "name another NEW, or add --overwrite")
+
+    def described(self) -> dict[str, Any]:
+        """What was said of the file, by flag."""
+        said = {
+            "cfg": self.network.cfg,
+            "classes": self.network.classes,
+            "dataset": self.dataset,
+            "image_size": self.image_size,
+        }
+        return {name: value for name, value in said.items() if value is not None}
 
 
-def body(args: argparse.Namespace) -> dict[str, Any]:
-    if args.new.resolve() == args.old.resolve() and not args.overwrite:
-        raise UserError(f"{args.new} is both input and output", "name another NEW, or add --overwrite")
-    from engine.checkpoint import format as checkpoint
+def parser() -> Parser:
+    return Parser("scripts.convert", __doc__, EXAMPLES, Options)
+
+
+def body(options: Options) -> dict[str, Any]:
+    from engine.checkpoint.format import Foreign, load, save
     from engine.system.files import check_writable
     from quant.restore import restore
 
-    check_writable(args.new)
-    content = checkpoint.load(args.old)
-    if "format" in content:
-        given = [name for name in ("cfg", "classes", "dataset", "image_size") if getattr(args, name) is not None]
-        if given:
-            raise UserError(f"{args.old} says its own {given[0]}", f"leave --{given[0]} out")
-        content["state_dict"] = dict(restore(content, args.arch).state_dict())  # checked by building it
+    check_writable(options.new)
+    found = load(options.old)
+    if isinstance(found, Foreign):
+        made = _described(options, found)
     else:
-        content = _described(args, content)
-    checkpoint.save(args.new, content)
-    words = f"{content['arch']} {','.join(map(str, content['cfg']))} for {content['arch_args']['classes']} classes"
-    return {"text": f"{args.old}: {words}", "path": args.new, "arch": content["arch"], "cfg": content["cfg"]}
+        if given := next(iter(options.described()), None):
+            raise UserError(f"{options.old} says its own {given}", f"leave --{given} out")
+        made = replace(found, state_dict=dict(restore(found, options.network.arch).state_dict()))  # checked by building
+    save(options.new, made)
+    words = f"{made.arch} {','.join(map(str, made.cfg))} for {made.classes} classes"
+    return {"text": f"{options.old}: {words}", "path": options.new, "arch": made.arch, "cfg": made.cfg}
 
 
-def _described(args: argparse.Namespace, content: dict[str, Any]) -> dict[str, Any]:
+def _described(options: Options, found: Foreign) -> Checkpoint:
     """A checkpoint for weights that come without a description."""
     import models
-    from engine.checkpoint import format as checkpoint, provenance
-    from engine.system import files
+    from engine.checkpoint.format import Metrics, make
+    from engine.checkpoint.history import Original
+    from engine.checkpoint.provenance import Origin
     from models import legacy
 
+    asked, old = options.network, options.old
     try:
-        accuracy = legacy.stored_accuracy(content)
+        accuracy = legacy.stored_accuracy(found)
     except (ValueError, TypeError, RuntimeError) as fault:
-        raise UserError(f"{args.old}: {fault}", "make the file again", BAD_CHECKPOINT) from fault
-    if args.arch and ":" in args.arch:
-        model = models.build(args.arch, args.cfg, args.classes or 10)
-        models.load_weights(model, legacy.unwrapped(content["state_dict"], set(model.state_dict())))
-        arch, arch_args = args.arch, {"classes": args.classes or 10, **model.arch_args}
+        raise UserError(f"{old}: {fault}", "make the file again", BAD_CHECKPOINT) from fault
+    if asked.arch and ":" in asked.arch:
+        model = models.build(asked.arch, asked.cfg, asked.classes or 10)
+        models.load_weights(model, legacy.unwrapped(found.state_dict, set(model.state_dict())))
+        arch, arch_args = asked.arch, {"classes": asked.classes or 10, **model.arch_args}
     else:
-        content = legacy.adopt(content, args.old)
-        model, arch, arch_args = models.restore(content, args.arch), content["arch"], content["arch_args"]
-        for name, found in (("cfg", content["cfg"]), ("classes", arch_args["classes"])):
-            if getattr(args, name) not in (None, found):
-                raise UserError(f"{args.old} has {name} {found}, not {getattr(args, name)}", f"leave --{name} out")
-    return checkpoint.make(
-        model,
-        arch,
-        arch_args,
-        _data_set(args, arch_args["classes"]),
-        {"accuracy": accuracy, "judged_on": "unknown"},
-        [{"stage": "original"}],
-        provenance.Origin(args.command, 0, args.old, files.sha256(args.old)),  # nothing here is drawn by chance
-    )
+        adopted = legacy.adopt(found, old)
+        model, arch, arch_args = models.restore(adopted, asked.arch), adopted.arch, adopted.arch_args
+        for name, given, own in (("cfg", asked.cfg, adopted.cfg), ("classes", asked.classes, adopted.classes)):
+            if given not in (None, own):
+                raise UserError(f"{old} has {name} {own}, not {given}", f"leave --{name} out")
+    info, origin = _data_set(options, arch_args["classes"]), Origin(options.words, 0, old, found.sha256)
+    return make(model, arch, arch_args, info, Metrics(accuracy), (Original(),), origin)  # no seed: nothing is drawn
 
 
-def _data_set(args: argparse.Namespace, classes: int) -> Any:
+def _data_set(options: Options, classes: int) -> DataInfo:
     from engine.data import catalogue
     from engine.data.info import DataInfo
 
-    size = args.image_size or 32
-    if args.dataset is None:
-        return DataInfo("unknown", "unknown", classes, size, (0.0,) * 3, (1.0,) * 3)
-    info = catalogue.describe(args.dataset, size)
+    size = options.image_size or 32
+    if options.dataset is None:
+        return DataInfo.unknown(classes, size)
+    info = catalogue.describe(options.dataset, size)
     if classes < info.classes:
         raise UserError(f"{info.label} has {info.classes} classes, the network {classes}", "name another --dataset")
     return info

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.checkpoint import format as checkpoint
+from engine.checkpoint.format import Checkpoint
+from engine.checkpoint.history import Calibrate, Original, Quantize, Stage, Trained, listed, prunings
 from engine.errors import about
-from models import cost, legacy
+from models import cost, files
 from models.registry import NETWORKS, build
 from quant.restore import restore
+from quant.spec import QuantSpec
 from scripts.table import ResultRow
 
 
@@ -23,65 +25,45 @@ def row(path: Path, archs: Sequence[str] = ()) -> ResultRow:
     Raises:
         UserError: exit 3 for a file that cannot be used, exit 2 for a network of the user's that `archs` lacks.
     """
-    content = legacy.adopt(checkpoint.load(path), path)
+    checkpoint = files.read(path)
     with about(path):
-        model = restore(content, content["arch"] if content["arch"] in archs else None)
-    costs = cost.layers(model, content["dataset"]["image_size"])
+        model = restore(checkpoint, checkpoint.arch if checkpoint.arch in archs else None)
+    costs = cost.layers(model, checkpoint.dataset.image_size)
+    trained = [stage.epochs for stage in checkpoint.history if isinstance(stage, Trained) and stage.epochs is not None]
     return ResultRow(
-        type=kind(content),
-        dataset=content["dataset"]["label"],
-        epochs="+".join(str(t["epochs"]) for t in content["transforms"] if "epochs" in t) or "?",
-        accuracy=content["best_acc"],
+        type=kind(checkpoint),
+        dataset=checkpoint.dataset.label,
+        epochs="+".join(map(str, trained)) or "?",
+        accuracy=checkpoint.metrics.accuracy,
         macs=cost.total(costs, "macs"),
         params=cost.total(costs, "params"),
         size_bits=cost.total(costs, "bits"),
-        remarks=remarks(content),
-        judged_on=str(content["metrics"].get("judged_on", "unknown")),
+        remarks=remarks(checkpoint),
+        judged_on=str(checkpoint.metrics.judged_on),
         file=str(path),
     )
 
 
-def kind(content: dict[str, Any]) -> str:
+def kind(checkpoint: Checkpoint) -> str:
     """The stages that a network has been through: `nin (1/2 width) sparse, pruned 50 %, refined, w8a8`."""
-    words = _listed(*map(_stage, content["transforms"]))
-    return f"{content['arch']}{_width(content)} {words or 'float'}"
+    words = listed(*map(_words, checkpoint.history))
+    return f"{checkpoint.arch}{_width(checkpoint)} {words or 'float'}"
 
 
-def _stage(transform: dict[str, Any]) -> str:
-    stage = transform["stage"]
-    if stage == "train":
-        widths = " and ".join(map(_stage, prunings([transform])))
-        words = [f"widths of {widths}" if widths else "", "from scratch" if transform.get("from_scratch") else ""]
-        return _listed(*words, "sparse" if transform.get("s") else "")
-    if stage == "refine":
-        return _listed("refined", "sparse" if transform.get("s") else "")
-    if stage == "prune":
-        base = f" to multiples of {transform['base']}" if transform["base"] > 1 else ""
-        return f"pruned {100 * transform['percent']:g} %{base}"
-    if stage == "quantize":
-        from quant.spec import QuantSpec
-
-        name = QuantSpec.from_dict(transform["spec"]).name
-        return f"{name} ptq {transform['calibrate']}" if "calibrate" in transform else name
-    return {"merge": "merged", "original": "original file"}.get(stage, stage)
+def _words(stage: Stage) -> str:
+    if isinstance(stage, (Quantize, Calibrate)):
+        name = QuantSpec.from_dict(dict(stage.spec)).name
+        return f"{name} ptq {stage.method}" if isinstance(stage, Calibrate) else name
+    return stage.words()
 
 
-def prunings(transforms: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Every pruning that the widths come from: a control from scratch holds those of its model as `pruned`."""
-    return [p for t in transforms for p in ([t] if t["stage"] == "prune" else t.get("pruned", []))]
-
-
-def _listed(*words: str) -> str:
-    return ", ".join(filter(None, words))
-
-
-def _width(content: dict[str, Any]) -> str:
+def _width(checkpoint: Checkpoint) -> str:
     """How the widths before any pruning compare with the network's own."""
-    cfg = next((t["cfg_before"] for t in prunings(content["transforms"])), content["cfg"])
-    if content["arch"] not in NETWORKS:
+    cfg = next((list(stage.cfg_before) for stage in prunings(checkpoint.history)), checkpoint.cfg)
+    if checkpoint.arch not in NETWORKS:
         return ""
-    own = build(content["arch"]).cfg
-    if list(own) == cfg or content["transforms"][:1] == [{"stage": "original"}]:
+    own = build(checkpoint.arch).cfg
+    if list(own) == cfg or isinstance(next(iter(checkpoint.history), None), Original):
         return ""
     for share in (2, 4, 8):
         if [width // share for width in own] == cfg:
@@ -101,18 +83,19 @@ def _tricks(spec: dict[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
-def remarks(content: dict[str, Any]) -> str:
+def remarks(checkpoint: Checkpoint) -> str:
+    """What a table says besides: settings of the quantizers, widths, held-out pictures."""
     words = []
-    for transform in content["transforms"]:
-        if transform["stage"] == "quantize":
-            spec = transform["spec"]
+    for stage in checkpoint.history:
+        if isinstance(stage, (Quantize, Calibrate)):
+            spec = dict(stage.spec)
             if spec["weight"]["kind"] in ("binary", "ternary"):
                 words.append(f"W {'with' if spec['weight']['scale'] else 'without'} scale")
             words += _tricks(spec)
             affine = "affine" in (spec["weight"]["kind"], spec["activation"]["kind"])
             words.append("every layer quantized, the picture not" if affine else "first and last layer float")
-        if prunings([transform]):
-            words.append(f"cfg {','.join(map(str, content['cfg']))}")
-    if content["metrics"].get("judged_on") == "val":
+        if prunings([stage]):
+            words.append(f"cfg {','.join(map(str, checkpoint.cfg))}")
+    if checkpoint.metrics.judged_on == "val":
         words.append("judged on held-out training pictures")
     return "; ".join(dict.fromkeys(words)) or "full precision"  # pruned twice, it still has one cfg

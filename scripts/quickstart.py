@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.cli import command, flags
+from engine.cli import command
+from engine.cli.flags import Parser, flag, part
+from engine.cli.options import Command, Debugging
 from scripts import chain
 
 EXAMPLES = ("scripts.quickstart", "scripts.quickstart --precision fp32")
@@ -41,31 +43,36 @@ STEPS = (
 """What is done, the command that does it, and the file it leaves in models_save/."""
 
 
-def parser() -> flags.Parser:
-    p = flags.Parser("scripts.quickstart", (__doc__ or "").partition(": ")[2], EXAMPLES)
-    p.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto", help="of float training")
-    p.add_argument("--debug", action="store_true", help="show the traceback of a fault")
-    return p
+@dataclass(frozen=True, kw_only=True)
+class Options(Command):
+    """How to compute."""
+
+    precision: str = flag("--precision", choices=["auto", "fp32", "bf16"], default="auto", help="of float training")
+    machine: Debugging = part(Debugging)
 
 
-def body(args: argparse.Namespace) -> dict[str, Any]:
+def parser() -> Parser:
+    return Parser("scripts.quickstart", __doc__, EXAMPLES, Options)
+
+
+def body(options: Options) -> dict[str, Any]:
     started, count = time.monotonic(), len(STEPS) + 1
     home, place = Path.cwd(), Path("runs/quickstart")
     place.mkdir(parents=True, exist_ok=True)
     print(f"$ cd {place}      # a folder of its own: your models_save/ is left alone", flush=True)
     os.chdir(place)
     try:
-        _chain(args, count)
+        _chain(options, count)
     finally:
         os.chdir(home)
     text = f"\ndone in {time.monotonic() - started:.0f} s; every command above can be run alone"
     return {"text": text, "path": place / "report.md"}
 
 
-def _chain(args: argparse.Namespace, count: int) -> None:
+def _chain(options: Options, count: int) -> None:
     for number, (what, line, _) in enumerate(STEPS, 1):
         if line.startswith("prune.train"):
-            line += f" --precision {args.precision}"
+            line += f" --precision {options.precision}"
         print(f"\n[{number}/{count}] {what}\n$ python -m {line}", flush=True)
         chain.call(line)
     files = " ".join(f"models_save/{name}.pth" for *_, name in STEPS)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.cli import argtypes, command, flags
+from engine.cli import argtypes, command
+from engine.cli.flags import Parser, flag
+from engine.cli.options import Command
 from engine.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,43 +22,54 @@ EXAMPLES = (
 )
 
 
-def parser() -> flags.Parser:
-    p = flags.Parser("scripts.report", (__doc__ or "").partition(": ")[2], EXAMPLES)
-    p.add_argument("files", type=argtypes.path, nargs="+", metavar="F", help="checkpoints; the first is the baseline")
-    p.add_argument("--save", type=argtypes.path, default=Path("runs/report.md"), metavar="F",
-                   help="the Markdown file; .csv, .json, .png go beside it: t.md has t.csv, v1.2 has v1.2.csv "
-                   "(default: runs/report.md)")  # fmt: skip
-    p.add_argument("--units", choices=["plain", "seed"], default="plain",
-                   help="of the table; seed: MACs / 2^30 and parameters / 2^20, as in the original's")  # fmt: skip
-    p.add_argument("--arch", type=argtypes.arch, action="append", default=[], metavar="M:F",
-                   help="a network of your own that some of the files hold; may be given once for each")  # fmt: skip
-    p.add_argument("--json", action="store_true", help="print one JSON object instead of text")
-    p.add_argument("--debug", action="store_true", help="show the traceback of a fault")
-    return p
+@dataclass(frozen=True, kw_only=True)
+class Options(Command):
+    """Which files, and what the table looks like."""
+
+    files: list[Path] = flag(
+        "files", type=argtypes.path, nargs="+", metavar="F", help="checkpoints; the first is the baseline"
+    )
+    save: Path = flag(
+        "--save", type=argtypes.path, default=Path("runs/report.md"), metavar="F",
+        help="the Markdown file; .csv, .json, .png go beside it: t.md has t.csv, v1.2 has v1.2.csv "
+        "(default: runs/report.md)",
+    )  # fmt: skip
+    units: str = flag(
+        "--units", choices=["plain", "original", "seed"], default="plain",
+        help="of the table; original (or seed): MACs / 2^30 and parameters / 2^20, as in that repository's",
+    )  # fmt: skip
+    archs: list[str] = flag(
+        "--arch", type=argtypes.arch, action="append", default=[], metavar="M:F",
+        help="a network of your own that some of the files hold; may be given once for each",
+    )  # fmt: skip
 
 
-def body(args: argparse.Namespace) -> dict[str, Any]:
+def parser() -> Parser:
+    return Parser("scripts.report", __doc__, EXAMPLES, Options)
+
+
+def body(options: Options) -> dict[str, Any]:
     from engine.system.files import check_writable
     from scripts import table
 
-    outputs = table.outputs(args.save)
-    if clash := {path.resolve() for path in args.files} & {path.resolve() for path in outputs}:
+    outputs = table.outputs(options.save)
+    if clash := {path.resolve() for path in options.files} & {path.resolve() for path in outputs}:
         raise UserError(f"{clash.pop()} is both input and output", "name another --save")
     for path in outputs:
         check_writable(path)
     from scripts import describe
 
-    rows = [describe.row(path, args.arch) for path in args.files]
+    rows = [describe.row(path, options.archs) for path in options.files]
     _say_what_is_not_compared(rows)
     old = [path for path in outputs if path.exists()]
-    written = table.write(rows, args.save, args.units)
+    written = table.write(rows, options.save, options.units)
     if replaced := [str(path) for path in old if path in written]:
         print(f"replaced {', '.join(replaced)}", file=sys.stderr)
     for picture in set(outputs) - set(written):
         stale = f"; {picture} is that of an earlier table" if picture in old else ""
         print(f"notice: no picture without matplotlib: pip install '.[report]'{stale}", file=sys.stderr)
-    text = f"{table.markdown(rows, args.units)}\n{table.NOTE}\nwritten: {', '.join(map(str, written))}"
-    return {"text": text, "path": args.save, "rows": table.records(rows)}
+    text = f"{table.markdown(rows, options.units)}\n{table.NOTE}\nwritten: {', '.join(map(str, written))}"
+    return {"text": text, "path": options.save, "rows": table.records(rows)}
 
 
 def _say_what_is_not_compared(rows: list[ResultRow]) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from engine.cli import argtypes, command, flags
+from engine.cli import argtypes, command
+from engine.cli.flags import Parser, flag
+from engine.cli.options import Works
 from engine.errors import UserError
 
 EXAMPLES = (
@@ -17,46 +20,46 @@ EXAMPLES = (
 )
 
 
-def parser() -> flags.Parser:
-    p = flags.Parser("scripts.summary", (__doc__ or "").partition(": ")[2], EXAMPLES)
-    p.add_argument(
-        "file",
-        type=argtypes.path,
-        nargs="?",
-        metavar="F",
+@dataclass(frozen=True, kw_only=True)
+class Options(Works):
+    """Which network, and whether its layers are tried one by one."""
+
+    file: Path | None = flag(
+        "file", type=argtypes.path, nargs="?", metavar="F",
         help="a checkpoint; without one, --arch and --cfg say which network",
-    )
-    flags.add_network(p)
-    p.add_argument(
-        "--sensitivity",
-        action="store_true",
+    )  # fmt: skip
+    sensitivity: bool = flag(
+        "--sensitivity", action="store_true",
         help="of a float file: accuracy with one layer at a time at 8, 4, 2 bit or pruned by 25, 50, 75 %%",
-    )
-    flags.add_data(p)
-    flags.add_machine(p)
-    return p
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        if self.sensitivity and not self.file:
+            raise UserError("--sensitivity needs a file", "name a float checkpoint")
+        if self.file and (self.network.cfg or self.network.classes):
+            raise UserError("a file has its own --cfg and --classes", "leave them out")
 
 
-def body(args: argparse.Namespace) -> dict[str, Any]:
-    if args.sensitivity and not args.file:
-        raise UserError("--sensitivity needs a file", "name a float checkpoint")
-    if args.file and (args.cfg or args.classes):
-        raise UserError("a file has its own --cfg and --classes", "leave them out")
+def parser() -> Parser:
+    return Parser("scripts.summary", __doc__, EXAMPLES, Options)
+
+
+def body(options: Options) -> dict[str, Any]:
     from dataclasses import asdict
 
     import models
     from engine.system.terminal import columns
     from models import cost
-    from quant.restore import load
+    from quant import restore
 
-    if args.sensitivity:
-        return _sensitivity(args)
-    if args.file:
-        model, content = load(args.file, args.arch)
-        size = args.image_size or content["dataset"]["image_size"]
+    if options.sensitivity:
+        return _sensitivity(options)
+    network, asked = options.network, options.data.image_size
+    if options.file:
+        opened = restore.open(options.file, network.arch)
+        model, size = opened.network, asked or opened.checkpoint.dataset.image_size
     else:
-        model = models.build(args.arch or args.default_arch, args.cfg, args.classes or 10)
-        size = args.image_size or 32
+        model, size = models.build(network.name, network.cfg, network.classes or 10), asked or 32
     rows = cost.layers(model, size)
     params, macs, bits, outputs = (cost.total(rows, what) for what in ("params", "macs", "bits", "output_bytes"))
     lines = columns(
@@ -90,23 +93,24 @@ def body(args: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _sensitivity(args: argparse.Namespace) -> dict[str, Any]:
+def _sensitivity(options: Options) -> dict[str, Any]:
     from tqdm import tqdm
 
     from engine.system import device, terminal
     from engine.system.terminal import columns
     from engine.tasks import classification
     from engine.training.choose_data import open_data
-    from prune.load import load
+    from models import files
     from scripts.sensitivity import table
 
-    model, content = load(args.file, args)
-    where = device.choose(args.device)
-    data = open_data(args, where, content)
+    opened = files.open(options.file or Path(), options.network.arch)
+    model, batch = opened.network, options.data.eval_batch_size
+    where = device.choose(options.machine.device)
+    data = open_data(options, where, opened.checkpoint)
     model.to(where)
-    whole = classification.evaluate(model, data.test, args.eval_batch_size).accuracy
+    whole = classification.evaluate(model, data.test, batch).accuracy
     found: dict[str, dict[str, float]] = {}
-    steps = tqdm(table(model, data, args.eval_batch_size), "judging", leave=False, disable=not terminal.moves())
+    steps = tqdm(table(model, data, batch), "judging", leave=False, disable=not terminal.moves())
     for layer, change, accuracy in steps:
         found.setdefault(layer, {})[change] = accuracy
     lines = [

@@ -45,9 +45,10 @@ HEADER = (
 )  # fmt: skip
 
 
-SEED_HEADER = (*HEADER[:4], "GFLOPs (MACs / 2^30)", "Para(M) (/ 2^20)", *HEADER[6:])
+ORIGINAL_HEADER = (*HEADER[:4], "GFLOPs (MACs / 2^30)", "Para(M) (/ 2^20)", *HEADER[6:])
 
 
+ORIGINAL_UNITS = ("original", "seed")
 NOTE = (
     "The first row is the baseline: compression is 1 - size / its size, loss is its accuracy minus the row's, in points, "
     "and - where the row was judged on other pictures. "
@@ -72,12 +73,12 @@ def cells(rows: list[ResultRow], units: str = "plain") -> list[list[str]]:
     """The table as text, a list a row.
 
     Args:
-        units: "plain" for counts, "seed" for the original's (MACs / 2^30 called GFLOPs, parameters / 2^20).
+        units: "plain" for counts, "original" (or "seed") for that repository's (MACs / 2^30 called GFLOPs, parameters / 2^20).
     """
     table = []
     for number, row in enumerate(rows):
         macs, params = f"{row.macs:,}", f"{row.params:,}"
-        if units == "seed":
+        if units in ORIGINAL_UNITS:
             macs, params = _short(row.macs / 2**30), _short(row.params / 2**20)
         lost = loss(row, rows[0]) if number else None
         table.append([
@@ -128,7 +129,7 @@ def comma_separated(rows: list[ResultRow]) -> str:
 
 def markdown(rows: list[ResultRow], units: str = "plain") -> str:
     """A Markdown table, padded so that it also reads well in a terminal."""
-    lines = [list(SEED_HEADER if units == "seed" else HEADER), *cells(rows, units)]
+    lines = [list(ORIGINAL_HEADER if units in ORIGINAL_UNITS else HEADER), *cells(rows, units)]
     lines = [[cell.replace("|", "\\|") for cell in line] for line in lines]
     widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
     text = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in lines]

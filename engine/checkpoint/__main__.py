@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from engine.cli import argtypes, command, flags
+from engine.cli import argtypes, command
+from engine.cli.flags import Parser, flag
+from engine.cli.options import Command
+
+if TYPE_CHECKING:
+    from engine.checkpoint.format import Checkpoint
 
 EXAMPLES = (
     "engine.checkpoint inspect models_save/nin_w4a4.pth",
@@ -15,38 +21,72 @@ EXAMPLES = (
 )
 
 
-def parser() -> flags.Parser:
-    p = flags.Parser("engine.checkpoint", (__doc__ or "").partition(": ")[2], EXAMPLES)
-    p.add_argument("what", choices=["inspect"], help="read everything and say what it is; nothing is built or run")
-    p.add_argument(
+@dataclass(frozen=True, kw_only=True)
+class Options(Command):
+    """Which file."""
+
+    what: str = flag("what", choices=["inspect"], help="read everything and say what it is; nothing is built or run")
+    file: Path = flag(
         "file", type=argtypes.path, metavar="F", help="a checkpoint, of this toolkit or of the original's kind"
     )
-    p.add_argument("--json", action="store_true", help="print one JSON object instead of text")
-    p.add_argument("--debug", action="store_true", help="show the traceback of a fault")
-    return p
 
 
-def body(args: argparse.Namespace) -> dict[str, Any]:
-    from engine.checkpoint import format as checkpoint
-    from engine.system import files
+def parser() -> Parser:
+    return Parser("engine.checkpoint", __doc__, EXAMPLES, Options)
 
-    content = checkpoint.load(args.file)
-    state = content["state_dict"]
+
+def body(options: Options) -> dict[str, Any]:
+    from engine.checkpoint.format import Checkpoint, load
+
+    checkpoint = load(options.file)
     found: dict[str, Any] = {
-        "file": str(args.file),
-        "bytes": args.file.stat().st_size,
-        "sha256": files.sha256(args.file),
-        "format": content.get("format"),
-        "format_version": content.get("format_version"),
-        "checksums": checkpoint.has_checksums(args.file),
-        "tensors": len(state),
-        "numbers": sum(tensor.numel() for tensor in state.values()),
-        "finite": True,  # checkpoint.load refuses anything else
+        "file": str(options.file),
+        "bytes": options.file.stat().st_size,
+        "sha256": checkpoint.sha256,
+        "format": None,
+        "format_version": None,
+        "checksums": checkpoint.checksums,
+        "tensors": len(checkpoint.state_dict),
+        "numbers": sum(tensor.numel() for tensor in checkpoint.state_dict.values()),
+        "finite": True,  # load refuses anything else
     }
-    if found["format"]:
-        found |= {key: content[key] for key in (*checkpoint.schema.FIELDS, "best_acc")}
-        found["stages"] = [in_words(stage) for stage in content["transforms"]]
-    return {"text": "\n".join(_lines(found)), **found}
+    if not isinstance(checkpoint, Checkpoint):
+        plain = "format      not of this toolkit: a state_dict, bare or wrapped, as the original writes it"
+        return {"text": "\n".join([*_lines(found), plain]), **found}
+    described = checkpoint.to_dict()
+    del described["state_dict"]
+    stages = [in_words(stage.to_dict()) for stage in checkpoint.history]
+    found |= {**described, "stages": stages}
+    return {"text": "\n".join([*_lines(found), *_described(checkpoint, stages)]), **found}
+
+
+def _lines(found: dict[str, Any]) -> list[str]:
+    whole = "all match: no damage since it was written" if found["checksums"] else "none: damage could not be noticed"
+    return [
+        f"file        {found['file']}, {found['bytes']:,} bytes",
+        f"sha256      {found['sha256']}",
+        f"checksums   {whole}",
+        f"tensors     {found['tensors']:,}, with {found['numbers']:,} numbers, all finite",
+    ]
+
+
+def _described(checkpoint: Checkpoint, stages: list[str]) -> list[str]:
+    data, made, metrics = checkpoint.dataset, checkpoint.provenance, checkpoint.metrics
+    parent = f"{made.parent}, sha256 {made.parent_sha256}" if made.parent else "none"
+    names = f" ({', '.join(data.names[:10])}{', ...' if len(data.names) > 10 else ''})" if data.names else ""
+    return [
+        f"format      {checkpoint.format} {checkpoint.to_dict()['format_version']}",
+        f"network     {checkpoint.arch}, cfg {_flat(checkpoint.cfg)}",
+        f"arguments   {_flat(checkpoint.arch_args)}",
+        *(f"{'stages' if not n else '':<11} {n + 1}. {text}" for n, text in enumerate(stages)),
+        f"data set    {data.label} ({data.name}): {data.classes} classes{names}, {data.image_size} x "
+        f"{data.image_size}, mean {_flat(data.mean)}, std {_flat(data.std)}",
+        f"accuracy    {metrics.accuracy:.2f} %, judged on {metrics.judged_on}, "
+        f"{'unknown' if metrics.pictures is None else metrics.pictures} pictures",
+        f"made by     {made.command}",
+        f"            seed {made.seed}; {_flat(made.versions)}",
+        f"parent      {parent}",
+    ]
 
 
 def in_words(stage: dict[str, Any]) -> str:
@@ -67,41 +107,8 @@ def in_words(stage: dict[str, Any]) -> str:
     return f"{stage['stage']}: {', '.join(words)}" if words else stage["stage"]
 
 
-def _lines(found: dict[str, Any]) -> list[str]:
-    lines = [
-        f"file        {found['file']}, {found['bytes']:,} bytes",
-        f"sha256      {found['sha256']}",
-        f"checksums   {'all match: no damage since it was written' if found['checksums'] else 'none: damage could not be noticed'}",
-        f"tensors     {found['tensors']:,}, with {found['numbers']:,} numbers, all finite",
-    ]
-    if not found["format"]:
-        return [*lines, "format      not of this toolkit: a state_dict, bare or wrapped, as the original writes it"]
-    data, made, metrics = found["dataset"], found["provenance"], found["metrics"]
-    versions = made.get("versions") or {}
-    parent = f"{made['parent']}, sha256 {made['parent_sha256']}" if made["parent"] else "none"
-    return [
-        *lines,
-        f"format      {found['format']} {found['format_version']}",
-        f"network     {found['arch']}, cfg {_flat(found['cfg'])}",
-        f"arguments   {_flat(found['arch_args'])}",
-        *(f"{'stages' if not n else '':<11} {n + 1}. {text}" for n, text in enumerate(found["stages"])),
-        f"data set    {data['label']} ({data['name']}): {data['classes']} classes{_names(data)}, {data['image_size']} x "
-        f"{data['image_size']}, mean {_flat(data['mean'])}, std {_flat(data['std'])}",
-        f"accuracy    {found['best_acc']:.2f} %, judged on {metrics.get('judged_on', 'unknown')}, "
-        f"{metrics.get('pictures', 'unknown')} pictures",
-        f"made by     {made['command']}",
-        f"            seed {made.get('seed')}; {_flat(versions)}",
-        f"parent      {parent}",
-    ]
-
-
-def _names(data: dict[str, Any]) -> str:
-    names = data.get("names") or []
-    return f" ({', '.join(names[:10])}{', ...' if len(names) > 10 else ''})" if names else ""
-
-
 def _flat(value: Any) -> str:
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return ", ".join(f"{key} {_flat(part)}" for key, part in value.items())
     if isinstance(value, (list, tuple)):
         return ",".join(map(_flat, value))

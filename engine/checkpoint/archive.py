@@ -5,13 +5,14 @@ What the fields of a checkpoint mean is in format.py. The one call of torch.load
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 import struct
 import warnings
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -55,7 +56,16 @@ def save(path: Path, value: dict[str, Any]) -> None:
     write_bytes(path, to_bytes(value))
 
 
-def load(path: Path) -> tuple[Any, bool]:
+class Loaded(NamedTuple):
+    """What a file holds, whether checksums vouch for it (old files may have none), and the hash and size of its bytes."""
+
+    value: Any
+    checksums: bool
+    sha256: str
+    size: int
+
+
+def load(path: Path) -> Loaded:
     """Read what `save` wrote, or another torch file of tensors and plain values, onto the CPU.
 
     Checks, before torch sees the bytes: a regular file, a zip whose members are stored uncompressed,
@@ -63,15 +73,13 @@ def load(path: Path) -> tuple[Any, bool]:
     torch is then given an archive of the checked members alone, as two readers may see two archives in one file.
     After it: values of plain kinds, nested no deeper than `MAX_DEPTH`. No code from the file is ever run.
 
-    Returns:
-        the content, and whether checksums vouch for it (old files may have none).
-
     Raises:
         UserError: exit 3, saying what the file looks like.
     """
     content = _read(path)
     check = _check_zip if content[:4] == b"PK\x03\x04" else _check_legacy
     believed, checked, inside = check(path, content)
+    digest, size = hashlib.sha256(content).hexdigest(), len(content)
     del content  # large, and torch is to see nothing but what was checked
     for pickled, count in inside:
         _refuse_foreign(path, pickled, count)
@@ -82,7 +90,7 @@ def load(path: Path) -> tuple[Any, bool]:
     except Exception as fault:  # a damaged or hostile pickle can make torch raise nearly anything
         raise _explain(path, fault) from fault
     _check_plain(path, value)
-    return value, checked
+    return Loaded(value, checked, digest, size)
 
 
 def _read(path: Path) -> bytes:

@@ -1,102 +1,197 @@
-"""The checkpoint that passes between commands: a plain dict that says what it is.
+"""The checkpoint that passes between commands, as a value in memory and as a dict on disk.
 
-A superset of the original's {cfg, best_acc, state_dict}. How its bytes are kept safe is in archive.py,
-how a network is rebuilt from it in models and quant.
+The dict, a superset of the original's {cfg, best_acc, state_dict}, is known in this folder alone. How its bytes are
+kept safe: archive.py. How a network is rebuilt from it: models and quant.
 """
 
 from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
-from engine.checkpoint import archive, schema
+from engine.checkpoint import archive, history, schema
 from engine.checkpoint.archive import bad
-from engine.checkpoint.provenance import Origin, provenance
+from engine.checkpoint.history import History
+from engine.checkpoint.provenance import PACKAGE, Origin, Provenance, provenance
 from engine.data.info import DataInfo
 
-FORMAT, FORMAT_VERSION = "model-compression", 1
+FORMAT, FORMAT_VERSION = PACKAGE, 1
 
 
-Checkpoint = dict[str, Any]
+@dataclass(frozen=True)
+class Metrics:
+    """How good exactly these weights are.
+
+    Args:
+        accuracy: percent.
+        loss: mean over the pictures.
+        pictures: how many it was measured on.
+        judged_on: "test", "val", or "unknown".
+        more: what a stage adds, e.g. the accuracies before and after each step of pruning.
+    """
+
+    accuracy: float
+    loss: float | None = None
+    pictures: int | None = None
+    judged_on: str = "unknown"
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The form on disk; what is None is left out."""
+        own = {"accuracy": self.accuracy, "loss": self.loss, "pictures": self.pictures, "judged_on": self.judged_on}
+        return {**{key: value for key, value in own.items() if value is not None}, **self.more}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network, described completely.
+
+    Args:
+        arch: registry name, or package.module:function.
+        arch_args: what the registry needs besides cfg, `classes` among them.
+        cfg: the widths.
+        metrics: of these very weights.
+        history: every stage so far.
+        dataset: what it was trained on; `dataset.known` is False for files of the original.
+        sha256, checksums: of the bytes that it was read from, and whether damage to them would have been noticed.
+    """
+
+    arch: str
+    arch_args: dict[str, Any]
+    cfg: list[int]
+    state_dict: dict[str, Tensor]
+    history: History
+    dataset: DataInfo
+    metrics: Metrics
+    provenance: Provenance
+    format: str = FORMAT
+    sha256: str | None = None
+    checksums: bool = False
+
+    @property
+    def classes(self) -> int:
+        """How many classes the network gives."""
+        return self.arch_args["classes"]
+
+    @property
+    def prefix(self) -> str:
+        """What default file names begin with: `nin`, or the function's name of a network of the user's."""
+        return self.arch.rpartition(":")[2]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The form on disk."""
+        return {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "arch": self.arch,
+            "arch_args": self.arch_args,
+            "cfg": self.cfg,
+            "best_acc": float(self.metrics.accuracy),
+            "state_dict": self.state_dict,
+            "transforms": [stage.to_dict() for stage in self.history],
+            "dataset": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.dataset).items()},
+            "metrics": self.metrics.to_dict(),
+            "provenance": asdict(self.provenance),
+        }
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A file that does not describe itself: a state_dict, bare or wrapped, as the original writes it.
+
+    Args:
+        cfg, best_acc: as the file has them, not checked; None where it has none.
+    """
+
+    state_dict: dict[str, Tensor]
+    cfg: Any = None
+    best_acc: Any = None
+    sha256: str | None = None
+    checksums: bool = False
 
 
 def make(
-    model: nn.Module,
-    arch: str,
-    arch_args: dict[str, Any],
-    info: DataInfo,
-    metrics: dict[str, Any],
-    transforms: list[dict[str, Any]],
-    origin: Origin,
-) -> Checkpoint:
-    """Describe a network completely.
-
-    Args:
-        model: the network; its `cfg` attribute gives the widths.
-        arch: registry name, or package.module:function.
-        arch_args: what the registry needs besides cfg (classes and the like).
-        metrics: `accuracy` in percent, of these very weights, and the pictures it was measured on.
-        transforms: every stage so far, each a dict with its `stage` and settings.
-        origin: the command that made it.
-    """
-    return {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "arch": arch,
-        "arch_args": arch_args,
-        "cfg": list(cast(list[int], model.cfg)),
-        "best_acc": float(metrics["accuracy"]),
-        "state_dict": {key: value.detach().cpu().clone() for key, value in model.state_dict().items()},
-        "transforms": transforms,
-        "dataset": _plain(asdict(info)),
-        "metrics": metrics,
-        "provenance": provenance(origin),
-    }
+    model: nn.Module, arch: str, arch_args: dict[str, Any], info: DataInfo, metrics: Metrics, stages: History, origin: Origin
+) -> Checkpoint:  # fmt: skip
+    """Describe a network; its `cfg` attribute gives the widths, its tensors are copied to the CPU."""
+    return Checkpoint(
+        arch=arch,
+        arch_args=arch_args,
+        cfg=list(cast(list[int], model.cfg)),
+        state_dict={key: value.detach().cpu().clone() for key, value in model.state_dict().items()},
+        history=stages,
+        dataset=info,
+        metrics=metrics,
+        provenance=provenance(origin),
+    )
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint; see archive.save for what is promised. Says on stderr when a file is replaced."""
     if path.exists():
         print(f"replaced {path}", file=sys.stderr)
-    archive.save(path, checkpoint)
+    archive.save(path, checkpoint.to_dict())
 
 
-def load(path: Path) -> Checkpoint:
-    """Read and check a checkpoint of ours or a file of the original's kind (a state_dict, bare or wrapped).
+def load(path: Path) -> Checkpoint | Foreign:
+    """Read and check a checkpoint of ours, or a state_dict, bare or wrapped; the bytes are read once.
 
     Unknown fields are ignored, so that later programs may add some.
 
     Raises:
         UserError: exit 3 for a missing, damaged, unsafe or non-finite file, or one of a newer format.
     """
-    content, checked = archive.load(path)
-    if isinstance(content, dict) and content and all(isinstance(v, torch.Tensor) for v in content.values()):
+    content, checked, sha256, size = archive.load(path)
+    if isinstance(content, dict) and content and all(isinstance(v, Tensor) for v in content.values()):
         content = {"state_dict": content}  # a bare state_dict
     if isinstance(content, dict) and content.keys() >= {"identity", "optimizer", "model"}:
         raise bad(path, "the state of a run, not a checkpoint", "name the file that the run wrote")
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         raise bad(path, "no state_dict in it; not a checkpoint")
-    ours = content.get("format") is not None
-    if ours:
+    if content.get("format") is not None:
         _check_format(path, content, checked)
         schema.check_fields(path, content)
-    elif not checked:
+        state = schema.tensors(path, content["state_dict"], size)
+        return _described(path, content, state, sha256, checked)
+    if not checked:
         print(
             f"notice: {path}: no checksum in this format, damage to it could not be noticed; "
             f"re-save with: python -m scripts.convert {shlex.quote(str(path))} NEW.pth",
             file=sys.stderr,
         )
-    content["state_dict"] = schema.tensors(path, content["state_dict"], path.stat().st_size)
-    return content
+    state = schema.tensors(path, content["state_dict"], size)
+    return Foreign(state, content.get("cfg"), content.get("best_acc"), sha256, checked)
 
 
-def _check_format(path: Path, content: Checkpoint, checked: bool) -> None:
+def _described(path: Path, content: dict[str, Any], state: dict[str, Tensor], sha256: str, checked: bool) -> Checkpoint:
+    try:
+        stages = history.read(content["transforms"])
+    except ValueError as fault:
+        raise bad(path, str(fault)) from fault
+    data, metrics, made = content["dataset"], dict(content["metrics"]), content["provenance"]
+    own = {key: metrics.pop(key) for key in ("loss", "pictures", "judged_on") if key in metrics}
+    metrics.pop("accuracy", None)
+    return Checkpoint(
+        arch=content["arch"],
+        arch_args=content["arch_args"],
+        cfg=content["cfg"],
+        state_dict=state,
+        history=stages,
+        dataset=DataInfo.read(data),
+        metrics=Metrics(content["best_acc"], **own, more=metrics),
+        provenance=Provenance(**{key: made[key] for key in Provenance.KEYS if key in made}),
+        sha256=sha256,
+        checksums=checked,
+    )
+
+
+def _check_format(path: Path, content: dict[str, Any], checked: bool) -> None:
     """Refuse a file of another program, of a later version, or one that has lost what guards it."""
     name, number = content["format"], content.get("format_version")
     if name != FORMAT:
@@ -109,12 +204,3 @@ def _check_format(path: Path, content: Checkpoint, checked: bool) -> None:
         )
     if type(number) is not int or number != FORMAT_VERSION:
         raise bad(path, f"its format version is not {FORMAT_VERSION}")
-
-
-def has_checksums(path: Path) -> bool:
-    """Whether damage to this file would be noticed."""
-    return archive.load(path)[1]
-
-
-def _plain(value: dict[str, Any]) -> dict[str, Any]:
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in value.items()}

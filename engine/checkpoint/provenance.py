@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import platform
 import shlex
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import torch
+
+
+PACKAGE = "model-compression"
 
 
 @dataclass(frozen=True)
@@ -23,15 +27,28 @@ class Origin:
     parent_sha256: str | None = None
 
 
-def provenance(origin: Origin) -> dict[str, Any]:
-    """Command, versions, seed and the parent's hash; no clock times, so equal runs write equal bytes."""
-    return {
-        "command": shlex.join(map(_relative, origin.command)),
-        "versions": versions(),
-        "seed": origin.seed,
-        "parent": _relative(str(origin.parent)) if origin.parent else None,
-        "parent_sha256": origin.parent_sha256,
-    }
+@dataclass(frozen=True)
+class Provenance:
+    """An origin as a file tells it: no absolute paths and no clock times, so equal runs write equal bytes."""
+
+    KEYS: ClassVar = ("command", "versions", "seed", "parent", "parent_sha256")
+
+    command: str = "unknown"
+    versions: Mapping[str, str] = field(default_factory=dict)
+    seed: int | None = None
+    parent: str | None = None
+    parent_sha256: str | None = None
+
+
+def provenance(origin: Origin) -> Provenance:
+    """The origin of a file that is written now, by the versions that are installed."""
+    return Provenance(
+        command=shlex.join(map(_relative, origin.command)),
+        versions=versions(),
+        seed=origin.seed,
+        parent=_relative(str(origin.parent)) if origin.parent else None,
+        parent_sha256=origin.parent_sha256,
+    )
 
 
 def versions() -> dict[str, str]:
@@ -40,7 +57,7 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "torchvision": _installed("torchvision"),
-        "model-compression": _installed("model-compression"),
+        PACKAGE: _installed(PACKAGE),
     }
 
 

@@ -15,11 +15,9 @@ import torch
 from torch import Tensor
 
 from engine.checkpoint.archive import bad
+from engine.checkpoint.history import is_cfg
 
 FIELDS = ("arch", "arch_args", "cfg", "transforms", "dataset", "metrics", "provenance")
-
-
-MAX_WIDTH, MAX_LAYERS = 65_536, 10_000
 
 
 def check_fields(path: Path, content: dict[str, Any]) -> None:
@@ -31,8 +29,6 @@ def check_fields(path: Path, content: dict[str, Any]) -> None:
     if missing := [key for key in FIELDS if key not in content]:
         raise bad(path, f"lacks {', '.join(missing)}")
     dataset, arguments, metrics = content["dataset"], content["arch_args"], content["metrics"]
-    if not _stages(content["transforms"]):
-        raise bad(path, "its transforms are no list of stages, or one lacks its settings")
     wanted = {"name": str, "label": str, "classes": int, "image_size": int}
     if not isinstance(dataset, dict) or any(type(dataset.get(key)) is not kind for key, kind in wanted.items()):
         raise bad(path, "its dataset is not described")
@@ -59,27 +55,6 @@ def check_fields(path: Path, content: dict[str, Any]) -> None:
         raise bad(path, "its best_acc is no number")
     if not _provenance(content["provenance"]):
         raise bad(path, "its provenance has another form")
-
-
-def is_cfg(cfg: Any) -> bool:
-    """Whether it is a list of channel counts that a network could have."""
-    return isinstance(cfg, list) and len(cfg) <= MAX_LAYERS and all(type(w) is int and 0 < w <= MAX_WIDTH for w in cfg)
-
-
-def _stages(stages: Any) -> bool:
-    """What a stage says of itself; commands and reports rely on it."""
-    if not isinstance(stages, list) or not all(isinstance(t, dict) and isinstance(t.get("stage"), str) for t in stages):
-        return False
-    specs = [t.get("spec") for t in stages if t["stage"] == "quantize"]
-    copied = [t.get("pruned", []) for t in stages]  # a control from scratch says what it is the control of
-    if not all(isinstance(part, list) and all(isinstance(t, dict) for t in part) for part in copied):
-        return False
-    pruned = [t for t in stages if t["stage"] == "prune"] + [t for part in copied for t in part]
-    if not all(type(held := t.get("val", 0)) is int and held >= 0 for t in stages):
-        return False
-    return all(isinstance(spec, dict) for spec in specs) and all(
-        _numbers([t.get("percent")], 1) and type(t.get("base")) is int and is_cfg(t.get("cfg_before")) for t in pruned
-    )
 
 
 def _provenance(value: Any) -> bool:

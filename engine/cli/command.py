@@ -5,7 +5,6 @@ Needs no torch itself, so usage errors and --help answer at once.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
@@ -18,6 +17,7 @@ from typing import Any
 
 from engine import errors
 from engine.cli.flags import Parser, without
+from engine.cli.options import Threads, Trains
 from engine.errors import UserError
 from engine.system import signals, terminal
 from engine.system.device import keep_memory
@@ -37,7 +37,8 @@ INSTALL = {
 """What to do where a package is missing."""
 
 
-Body = Callable[[argparse.Namespace], dict[str, Any]]
+Body = Callable[[Any], dict[str, Any]]
+"""What a command does: takes the options of its parser and gives its result."""
 
 
 def run(parser: Parser, body: Body, argv: Sequence[str] | None = None) -> int:
@@ -58,18 +59,15 @@ def _run(parser: Parser, body: Body, argv: Sequence[str] | None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = bool(os.environ.get("MC_DEBUG")) or "--debug" in argv
     try:
-        args = parser.parse_args(argv)
-        args.command = (*parser.prog.split(), *argv)
-        _check(args)
+        options = parser.options_of(argv)
         keep_memory()
-        if threads := getattr(args, "threads", None):
+        if isinstance(options.machine, Threads) and options.machine.threads:
             import torch
 
-            torch.set_num_threads(threads)
-        as_json = getattr(args, "json", False)
-        with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-            result = body(args)
-        _print(result, as_json)
+            torch.set_num_threads(options.machine.threads)
+        with contextlib.redirect_stdout(sys.stderr) if options.machine.json else contextlib.nullcontext():
+            result = body(options)
+        _print(result, options.machine.json)
         return errors.OK
     except UserError as fault:
         if debug:
@@ -98,27 +96,9 @@ def _stopped(stop: BaseException, words: Sequence[str], parser: Parser) -> int:
     if isinstance(stop, Stopped):
         what = f"stopped by {stop}" + (", everything up to here is saved" if stop.saved else "")
         code = errors.INTERRUPTED if stop.number == SIGINT else errors.TERMINATED
-    trains = any("--resume" in action.option_strings for action in parser._actions)
-    if trains and not any(word.startswith("--evaluate") for word in words):
+    if issubclass(parser.options, Trains) and not any(word.startswith("--evaluate") for word in words):
         return _complain(what, f"go on with: {shlex.join((*without(words, '--resume'), '--resume'))}", code)
     return _complain(what, f"start again with: {shlex.join(words)}", code)
-
-
-def _check(args: argparse.Namespace) -> None:
-    """What flags say of each other."""
-    if getattr(args, "cpu", False):
-        if args.device == "cuda":
-            raise UserError("--cpu contradicts --device cuda", "give one of them")
-        args.device = "cpu"
-    if getattr(args, "evaluate", None) is not None and args.resume is not None:
-        raise UserError("--evaluate trains nothing, so there is nothing to --resume", "give one of them")
-    if getattr(args, "evaluate", None) is not None and args.cfg:
-        raise UserError("--cfg contradicts --evaluate: the file has its own", "leave --cfg out")
-    if getattr(args, "type", None) is not None:
-        arch = ("nin", "nin_gc", "separable")[args.type]
-        if args.arch not in (None, arch):
-            raise UserError(f"--type {args.type} means {arch}, --arch says {args.arch}", "give one of them")
-        args.arch = arch
 
 
 def _print(result: dict[str, Any], as_json: bool) -> None:

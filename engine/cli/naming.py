@@ -9,8 +9,8 @@ from engine.errors import BAD_CHECKPOINT, UserError
 SAVED = Path("models_save")
 
 
-def makes(command: str, arch: str | None) -> str:
-    """A command as a hint, for the network in question."""
+def command_hint(command: str, arch: str | None) -> str:
+    """A command for the network in question, behind `python -m`."""
     return command if arch in (None, "nin") else f"{command} --arch {arch}"
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -27,8 +27,26 @@ class DataInfo:
     mean: Channels
     std: Channels
     pad: int = 4
-    flip: bool = True
+    flip: bool | None = True  # None: an old file does not say
     names: tuple[str, ...] = ()
+
+    @classmethod
+    def unknown(cls, classes: int, image_size: int = 32) -> DataInfo:
+        """That of a file that cannot say what it was trained on."""
+        return cls("unknown", "unknown", classes, image_size, (0.0,) * 3, (1.0,) * 3)
+
+    @classmethod
+    def read(cls, values: dict[str, Any]) -> DataInfo:
+        """What a file says of its data set, checked before; older ones leave out `pad`, `flip` and `names`."""
+        known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
+        lists: dict[str, Any] = {key: tuple(known[key]) for key in ("mean", "std", "names") if key in known}
+        values = {"flip": None, **known, **lists}
+        return cls(**values)
+
+    @property
+    def known(self) -> bool:
+        """Whether it says what the pictures were."""
+        return self.name != "unknown"
 
 
 class Split(Protocol):

@@ -2,75 +2,71 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
 from engine.checkpoint.format import Checkpoint
+from engine.checkpoint.history import History, Original, Trained
+from engine.cli.options import Works
 from engine.data import catalogue, image_folder
 from engine.data.splits import Data
 from engine.errors import BAD_CHECKPOINT, BAD_DATA, USAGE, UserError
 
+_OTHER = "name the data set that the network was made for with --dataset and --data"
 
-def open_data(args: argparse.Namespace, where: torch.device, content: Checkpoint | None = None) -> Data:
+
+def open_data(options: Works, where: torch.device, parent: Checkpoint | None = None, fresh: bool = False) -> Data:
     """The data set of the flags, else that of a checkpoint, else `auto`.
 
     Args:
-        content: the checkpoint whose network will see the pictures.
+        parent: the checkpoint whose network will see the pictures.
+        fresh: whether its widths alone are taken, and no weights.
 
     Raises:
         UserError: exit 3 if that network has too few classes or others, exit 2 if --classes says too few or it was
             trained on what --val holds out.
     """
-    known = (content or {}).get("dataset", {})
-    unknown = known.get("name") == "unknown"  # a file of the original's
-    if unknown:
-        known = {}
-    name = args.dataset or known.get("name", "auto")
-    if name == "auto" and image_folder.has_folders(args.data):
+    chosen, asked = options.data, options.network.classes
+    known = parent.dataset if parent and parent.dataset.known else None
+    name = chosen.dataset or (known.name if known else "auto")
+    if name == "auto" and image_folder.has_folders(chosen.root):
         print(
-            f"notice: {args.data} holds train/ and test/ folders; to take their pictures, add --dataset imagefolder",
+            f"notice: {chosen.root} holds train/ and test/ folders; to take their pictures, add --dataset imagefolder",
             file=sys.stderr,
         )
-    same = known if args.dataset in (None, known.get("name")) else {}
-    size, flip = args.image_size or same.get("image_size"), same.get("flip") if args.flip is None else args.flip
+    same = known if known and chosen.dataset in (None, known.name) else None
+    size = chosen.image_size or (same.image_size if same else None)
+    flip = same.flip if same and chosen.flip is None else chosen.flip
     try:
-        data = catalogue.load(name, args.data, where, size, args.val, args.num_workers, flip)
+        data = catalogue.load(name, chosen.root, where, size, chosen.val, chosen.num_workers, flip)
     except UserError as fault:
-        if args.dataset or name != "imagefolder" or fault.code != BAD_DATA or image_folder.has_folders(args.data):
+        if chosen.dataset or name != "imagefolder" or fault.code != BAD_DATA or image_folder.has_folders(chosen.root):
             raise
-        hint = f"the file was trained on a folder of pictures called {known['label']}: add --data DIR"
+        label = known.label if known else ""
+        hint = f"the file was trained on a folder of pictures called {label}: add --data DIR"
         raise UserError(str(fault), hint, BAD_DATA) from fault
-    if known.get("name") == data.info.name:
-        data = data.normalised(known["mean"], known["std"])
-    if known and known["classes"] != data.info.classes:
-        raise UserError(
-            f"{data.info.label} has {data.info.classes} classes, the file was made for {known['classes']}",
-            "name the data set that the network was made for with --dataset and --data",
-            BAD_CHECKPOINT,
-        )
-    fresh = getattr(args, "from_scratch", None) is not None  # takes widths from the file, and no weights
-    if content and not fresh and (unknown or known["name"] == data.info.name):
-        _check_held_out(args.val, content["transforms"])
-    _check_names(known.get("names", []), data.info.names, asked_for=args.dataset is not None)
-    asked = getattr(args, "classes", None)
-    if content and asked not in (None, content["arch_args"]["classes"]):
-        raise UserError(f"--classes {asked}, but the file has {content['arch_args']['classes']}", "leave --classes out")
-    classes = content["arch_args"]["classes"] if content else asked or data.info.classes
+    if known and known.name == data.info.name:
+        data = data.normalised(known.mean, known.std)
+    if known and known.classes != data.info.classes:
+        text = f"{data.info.label} has {data.info.classes} classes, the file was made for {known.classes}"
+        raise UserError(text, _OTHER, BAD_CHECKPOINT)
+    if parent and not fresh and (known is None or known.name == data.info.name):
+        _check_held_out(chosen.val, parent.history)
+    if known:
+        _check_names(known.names, data.info.names, asked_for=chosen.dataset is not None)
+    if parent and asked not in (None, parent.classes):
+        raise UserError(f"--classes {asked}, but the file has {parent.classes}", "leave --classes out")
+    classes = parent.classes if parent else asked or data.info.classes
     if classes < data.info.classes:
-        raise UserError(
-            f"{data.info.label} has {data.info.classes} classes, the network {classes}",
-            "name the data set that the network was made for with --dataset and --data",
-            BAD_CHECKPOINT if content else USAGE,
-        )
+        text = f"{data.info.label} has {data.info.classes} classes, the network {classes}"
+        raise UserError(text, _OTHER, BAD_CHECKPOINT if parent else USAGE)
     return data
 
 
 def _check_names(was: Sequence[str], now: Sequence[str], asked_for: bool) -> None:
-    """As many classes, but others: training on with them may be meant, where --dataset says so."""
+    """Same number of classes, different names: an error, unless --dataset was given explicitly."""
     if not was or not now or list(was) == list(now):
         return
     changed = next((old, new) for old, new in zip(was, now, strict=True) if old != new)
@@ -80,9 +76,9 @@ def _check_names(was: Sequence[str], now: Sequence[str], asked_for: bool) -> Non
     print(f"warning: {text}", file=sys.stderr)
 
 
-def _check_held_out(val: int, transforms: list[dict[str, Any]]) -> None:
+def _check_held_out(val: int, history: History) -> None:
     """--val judges on pictures that no stage before has seen. Those of a smaller --val are among those of a larger one."""
-    trained = [t.get("val", 0) for t in transforms if "epochs" in t or t["stage"] == "original"]
+    trained = [stage.val if isinstance(stage, Trained) else 0 for stage in history if _saw_pictures(stage)]
     least = min(trained, default=val)
     if val > least:
         remedy = f"take --val {least}" if least else "leave --val out"
@@ -90,3 +86,8 @@ def _check_held_out(val: int, transforms: list[dict[str, Any]]) -> None:
             f"--val {val}: the file was trained on pictures that this holds out",
             f"{remedy}, or give --val {val} to every stage from the first training on",
         )
+
+
+def _saw_pictures(stage: object) -> bool:
+    """Whether a stage has learnt from training pictures; one of an unknown length did not happen here."""
+    return isinstance(stage, Original) or (isinstance(stage, Trained) and stage.epochs is not None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,29 +10,30 @@ from torch import nn
 from tqdm import tqdm
 
 from engine.checkpoint.format import Checkpoint
+from engine.cli.options import Works
 from engine.data.splits import Data
 from engine.system import device, terminal
 from engine.tasks.classification import Judgement, evaluate
 from engine.training.choose_data import open_data
 
 
-def judge_file(args: argparse.Namespace, path: Path, model: nn.Module, content: Checkpoint) -> dict[str, Any]:
+def judge_file(options: Works, path: Path, model: nn.Module, checkpoint: Checkpoint) -> dict[str, Any]:
     """--evaluate: the accuracy of a file's network, nothing trained and nothing written."""
-    where = device.choose(args.device)
-    data = open_data(args, where, content)
-    known, size = content["dataset"]["image_size"], data.info.image_size
+    where = device.choose(options.machine.device)
+    data = open_data(options, where, checkpoint)
+    known, size = checkpoint.dataset.image_size, data.info.image_size
     if known != size:
         print(f"notice: judged on pictures of {size}x{size}, the file is for {known}x{known}", file=sys.stderr)
-    found = judged(args, model.to(where), data, "the file")
+    found = judged(options, model.to(where), data, "the file")
     text = f"{data.judged} accuracy {found.accuracy:.2f} % on {data.info.label} ({len(data.test):,} pictures)"
     return {"text": text, "path": path, "accuracy": found.accuracy, "loss": found.loss}
 
 
-def judged(args: argparse.Namespace, model: nn.Module, data: Data, what: str = "") -> Judgement:
-    """Accuracy of a network where it is; `what`, if anything, is said while it is measured: on a CPU it takes a while."""
-    said = bool(what) and not getattr(args, "quiet", False)
-    if said and not terminal.moves():
+def judged(options: Works, model: nn.Module, data: Data, what: str = "") -> Judgement:
+    """Accuracy of a network where it is; `what`, if anything, is printed while it is measured: on a CPU it takes a while."""
+    batch, announced = options.data.eval_batch_size, bool(what) and not options.machine.quiet
+    if announced and not terminal.moves():
         print(f"judging {what}", file=sys.stderr)
     with tqdm(total=len(data.test), desc=f"judging {what}", leave=False, file=sys.stderr,
-              disable=not said or not terminal.moves()) as bar:  # fmt: skip
-        return evaluate(model, data.test, args.eval_batch_size, lambda: bar.update(args.eval_batch_size))
+              disable=not announced or not terminal.moves()) as bar:  # fmt: skip
+        return evaluate(model, data.test, batch, lambda: bar.update(batch))

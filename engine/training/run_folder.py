@@ -196,7 +196,7 @@ def _changing(path: Path) -> Iterator[None]:
 
 def _read(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
     try:
-        state, checked = archive.load(path)
+        state, checked, *_ = archive.load(path)
     except UserError as fault:  # what storage says of other files, to save them anew, is no help with this one
         raise UserError(str(fault), AFRESH if os.path.exists(path) else fault.hint, fault.code) from fault
     if not checked or not isinstance(state, dict) or not state.keys() >= WANTED:

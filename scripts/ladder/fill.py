@@ -146,7 +146,7 @@ def command(args: argparse.Namespace, node: Node) -> list[str]:
         words += ["--run_dir", str(node.model.with_suffix(""))]
         if epochs := steps.epochs(node.step, args.epochs):
             words += ["--epochs", str(epochs)]
-        if args.recipe == "seed":
+        if args.recipe in ("original", "seed"):
             words += ["--recipe", "seed"]
         if words[0] == "prune.train":
             words += ["--precision", args.precision]

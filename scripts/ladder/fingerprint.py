@@ -43,7 +43,10 @@ def of(args: argparse.Namespace) -> dict[str, Any]:
         "--epochs": args.epochs,
         "--recipe": args.recipe,
         "--precision": args.precision,
-        **{f"recipe of {family}": text for family, text in recipes.table(short, args.recipe == "seed").items()},
+        **{
+            f"recipe of {family}": text
+            for family, text in recipes.table(short, args.recipe in ("original", "seed")).items()
+        },
         **{f"step {name}": line for name, line in steps.STEPS.items()},
     }
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 
-from engine.checkpoint import format as checkpoint
 from engine.checkpoint.format import Checkpoint
+from engine.checkpoint.history import Prune
 from engine.system import device
+from models import files as models
 from scripts import describe as files
 from scripts.ladder.notes import load
 from scripts.ladder.rows import Row
@@ -47,19 +48,19 @@ def describe(row: Row, node: Node, command: Callable[[Node], list[str]], now: Ma
     }
     if known["status"] != "done":
         return {**known, "diverged_in": notes[node.step]["diverged_in"]}
-    content = checkpoint.load(node.model)
+    checkpoint = models.read(node.model)
     counted, said = files.row(node.model), notes[node.step]["result"]
     return {
         **known,
-        "dataset": content["dataset"]["label"],
-        "pictures": content["metrics"]["pictures"],
-        "judged_on": content["metrics"]["judged_on"],
-        "accuracy": _accuracy(row, content),
+        "dataset": checkpoint.dataset.label,
+        "pictures": checkpoint.metrics.pictures,
+        "judged_on": checkpoint.metrics.judged_on,
+        "accuracy": _accuracy(row, checkpoint),
         "epochs": counted.epochs,
         "precision": {n.step: _precision(n) for n in chain},
-        "arch": content["arch"],
-        "cfg": content["cfg"],
-        "cfg_before": next((t["cfg_before"] for t in content["transforms"] if t["stage"] == "prune"), None),
+        "arch": checkpoint.arch,
+        "cfg": checkpoint.cfg,
+        "cfg_before": next((list(s.cfg_before) for s in checkpoint.history if isinstance(s, Prune)), None),
         "macs": counted.macs,
         "params": counted.params,
         "size_bits": counted.size_bits,
@@ -68,10 +69,10 @@ def describe(row: Row, node: Node, command: Callable[[Node], list[str]], now: Ma
     }
 
 
-def _accuracy(row: Row, content: Checkpoint) -> float:
+def _accuracy(row: Row, checkpoint: Checkpoint) -> float:
     if row.figure == "final":
-        return content["best_acc"]
-    return content["metrics"]["pruning"][row.figure]
+        return checkpoint.metrics.accuracy
+    return checkpoint.metrics.more["pruning"][row.figure]
 
 
 def _precision(node: Node) -> str:

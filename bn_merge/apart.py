@@ -1,0 +1,114 @@
+"""How far a network and its merged form are apart, over the whole test set."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from bn_merge.merge import merge
+from bn_merge.names import Comparing
+from bn_merge.proof import Agreement, agreement
+from engine.cli.naming import SAVED, command_hint, find
+from engine.errors import BAD_CHECKPOINT, UserError
+from engine.system import device
+from engine.system.files import sha256
+from engine.training.choose_data import open_data
+from engine.training.judging import judged
+from models.files import Opened
+from quant import restore
+
+
+def compare(options: Comparing) -> dict[str, Any]:
+    """Judge both networks and compare their answers; with --float64 also those of a fresh fold.
+
+    Raises:
+        UserError: exit 3 for files that are not a network and its merged form.
+    """
+    one, other = _pair(options)
+    model, merged, spec = one.network, other.network, restore.spec_of(other.checkpoint)
+    if options.float64:
+        model, merged = model.double(), merged.double()
+    fresh = merge(model) if options.float64 else None
+    where = device.choose(options.machine.device)
+    data = open_data(options, where, other.checkpoint)
+    before = judged(options, model.to(where), data, "unmerged")
+    after = judged(options, merged.to(where), data, "merged")
+    found = agreement(before.logits, after.logits)
+    # seen: 23 of 440,640 int8 codes turned over, and the logits of one picture of 360 moved by 0.006
+    turning = "; a code on an edge may turn over" if spec and spec.activation.kind != "float" else ""
+    rounded = f" (the file's numbers are fp32{turning})" if options.float64 else ""
+    arithmetic = "float64" if options.float64 else "fp32"
+    lines = [
+        f"{one.path} against {other.path}, {arithmetic}, {found.pictures:,} {data.judged} pictures of {data.info.label}",
+        f"accuracy      {before.accuracy:.2f} % -> {after.accuracy:.2f} %",
+        f"same answer   {_share(found)} ({100 * found.agree / found.pictures:.2f} %)",
+        f"largest logit difference {_number(found.gap)}{rounded}",
+        *(f"  picture {i}: its two best logits were {_number(gap)} apart" for i, gap in found.differ.items()),
+    ]
+    result = {
+        "accuracy_before": before.accuracy, "accuracy": after.accuracy, "pictures": found.pictures,
+        "agree": found.agree, "largest_logit_difference": found.gap, "top2_gaps": found.differ,
+    }  # fmt: skip
+    if fresh:
+        exact = agreement(before.logits, judged(options, fresh.to(where), data, "a fresh fold").logits)
+        result |= {"fresh_agree": exact.agree, "fresh_largest_logit_difference": exact.gap}
+        lines.append(
+            f"a fresh fold of {one.path}, float64: same answer {_share(exact)}, "
+            f"largest logit difference {_number(exact.gap)}"
+        )
+    return {"text": "\n".join(lines), **result}
+
+
+def _pair(options: Comparing) -> tuple[Opened, Opened]:
+    """The unmerged and the merged file: both as named, or the merged one and its parent, known by its hash."""
+    named, arch, weights = options.files, options.network.arch, options.weights
+    default = SAVED / f"{weights.stem(options.network.prefix)}_merged.pth"
+    maker = command_hint(f"bn_merge --W {weights.bits}" if weights.bits else "bn_merge", arch)
+    merged = restore.open(find(named[-1] if named else None, default, maker), arch)
+    if not restore.is_merged(merged.checkpoint):
+        hint = f"make the merged file with: {_merging(merged.path, arch)}"
+        if len(named) == 2 and restore.is_merged(restore.open(named[0], arch).checkpoint):
+            hint = "name the unmerged one first"
+        raise UserError(f"{merged.path} is not merged", hint, BAD_CHECKPOINT)
+    weights.check(merged.path, restore.letter_of(merged.checkpoint))
+    unmerged = restore.open(named[0] if len(named) == 2 else _parent(merged, arch), arch)
+    if restore.is_merged(unmerged.checkpoint):
+        raise UserError(f"{unmerged.path} is merged, too", "name the unmerged one first", BAD_CHECKPOINT)
+    classes = [opened.checkpoint.classes for opened in (unmerged, merged)]
+    if classes[0] != classes[1]:
+        raise UserError(
+            f"{unmerged.path} tells {classes[0]} classes apart, {merged.path} {classes[1]}",
+            "name the file that was merged",
+            BAD_CHECKPOINT,
+        )
+    if unmerged.checkpoint.sha256 != merged.checkpoint.provenance.parent_sha256:
+        print(f"warning: {unmerged.path} is not the file that {merged.path} was merged from", file=sys.stderr)
+    return unmerged, merged
+
+
+def _share(found: Agreement) -> str:
+    return f"{found.agree:,} of {found.pictures:,}"
+
+
+def _number(value: float | None) -> str:
+    return "not a finite number" if value is None else f"{value:.3g}"
+
+
+def _merging(path: Path, arch: str | None) -> str:
+    return f"python -m {command_hint(f'bn_merge --model {shlex.quote(str(path))}', arch)}"
+
+
+def _parent(merged: Opened, arch: str | None) -> Path:
+    """The unmerged file, wherever in the folder it is now."""
+    path, made = merged.path, merged.checkpoint.provenance
+    recorded = Path(made.parent or "")
+    named = [recorded, path.with_name(recorded.name)] if recorded.name else []
+    for candidate in [*named, *sorted(path.parent.glob("*.pth"))]:
+        if candidate.is_file() and sha256(candidate) == made.parent_sha256:
+            return candidate
+    hint = "name it: python -m bn_merge.compare UNMERGED MERGED"
+    if again := next((c for c in named if c.is_file() and c.resolve() != path.resolve()), None):
+        hint += f", or merge again: {_merging(again, arch)}"  # there it is, with other weights
+    raise UserError(f"the file that {path} was merged from is not in {path.parent}/", hint, BAD_CHECKPOINT)

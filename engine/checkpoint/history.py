@@ -1,0 +1,260 @@
+"""The stages that a network has been through, as values that check and word themselves.
+
+A stage carries bits and masks as plain values and never interprets them: quant and prune do. The dict form, on disk
+under `transforms`, is read and written here alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+MAX_WIDTH, MAX_LAYERS = 65_536, 10_000
+History = tuple["Stage", ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One stage. `stored` is its dict as a file had it, written again as it was, with fields of later programs.
+
+    Raises:
+        ValueError: for a setting of another kind or out of range.
+    """
+
+    name: ClassVar[str]
+    stored: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+
+    def settings(self) -> dict[str, Any]:
+        """What the dict form holds besides the name, in the order of old files; nothing that is not set."""
+        return {}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The form on disk."""
+        return dict(self.stored) if self.stored is not None else {"stage": self.name, **self.settings()}
+
+    def words(self) -> str:
+        """What a report says of the stage; empty where it says nothing."""
+        return self.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained(Stage):
+    """A stage that trains.
+
+    Args:
+        epochs: how long; None before the training.
+        val: training pictures that were held out.
+    """
+
+    epochs: int | None = None
+    val: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs is not None and (type(self.epochs) is not int or self.epochs < 1):
+            raise ValueError(f"epochs {self.epochs!r} is not a whole number of at least 1")
+        if type(self.val) is not int or self.val < 0:
+            raise ValueError(f"val {self.val!r} is not a whole number of at least 0")
+
+    def duration(self) -> dict[str, Any]:
+        """The part of the dict form that all trained stages share."""
+        return {**({} if self.epochs is None else {"epochs": self.epochs}), **({"val": self.val} if self.val else {})}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prune(Stage):
+    """Channels dropped.
+
+    Args:
+        percent: the share that was asked for, of all gates, in [0, 1).
+        base: the count that widths are multiples of.
+        achieved: the share that went.
+        cfg_before: the widths before.
+    """
+
+    name = "prune"
+    percent: float
+    base: int
+    cfg_before: Sequence[int]
+    achieved: float | None = None
+
+    def __post_init__(self) -> None:
+        if type(self.percent) not in (int, float) or not math.isfinite(self.percent):
+            raise ValueError(f"percent {self.percent!r} is no number")
+        if type(self.base) is not int:
+            raise ValueError(f"base {self.base!r} is no whole number")
+        if not is_cfg(self.cfg_before):
+            raise ValueError("cfg_before is not a list of channel counts")
+
+    def settings(self) -> dict[str, Any]:
+        reached = {} if self.achieved is None else {"achieved": self.achieved}
+        return {"percent": self.percent, "base": self.base, **reached, "cfg_before": self.cfg_before}
+
+    def words(self) -> str:
+        base = f" to multiples of {self.base}" if self.base > 1 else ""
+        return f"pruned {100 * self.percent:g} %{base}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Trained):
+    """Float training from fresh weights.
+
+    Args:
+        s: strength of the sparsity penalty, None without.
+        from_scratch: whether it is the control of a pruned file: its widths, fresh weights.
+        pruned: the prunings of that file.
+    """
+
+    name = "train"
+    s: float | None = None
+    from_scratch: bool = False
+    pruned: tuple[Prune, ...] = ()
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            **({"s": self.s} if self.s else {}),
+            **({"from_scratch": True} if self.from_scratch else {}),
+            **({"pruned": [stage.to_dict() for stage in self.pruned]} if self.from_scratch and self.pruned else {}),
+            **self.duration(),
+        }
+
+    def words(self) -> str:
+        widths = " and ".join(stage.words() for stage in self.pruned)
+        return listed(
+            f"widths of {widths}" if widths else "",
+            "from scratch" if self.from_scratch else "",
+            "sparse" if self.s else "",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refine(Trained):
+    """A float file trained on; `s` as in Train."""
+
+    name = "refine"
+    s: float | None = None
+
+    def settings(self) -> dict[str, Any]:
+        return {**({"s": self.s} if self.s else {}), **self.duration()}
+
+    def words(self) -> str:
+        return listed("refined", "sparse" if self.s else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantize(Trained):
+    """Training with quantizers; `spec` is the dict of a quant.spec.QuantSpec, which alone knows what it means."""
+
+    name = "quantize"
+    spec: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_spec(self.spec)
+
+    def settings(self) -> dict[str, Any]:
+        return {"spec": self.spec, **self.duration()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibrate(Stage):
+    """Quantizers with ranges measured on `pictures` training pictures by `method`, nothing trained; `spec` as in Quantize."""
+
+    name = "quantize"  # what old files call it; `calibrate` tells it apart
+    spec: Mapping[str, Any]
+    method: str
+    pictures: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_spec(self.spec)
+        if not isinstance(self.method, str):
+            raise ValueError("its method of calibration is no word")
+
+    def settings(self) -> dict[str, Any]:
+        return {"spec": self.spec, "calibrate": self.method, "pictures": self.pictures}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merge(Stage):
+    """Batch norms folded."""
+
+    name = "merge"
+
+    def words(self) -> str:
+        return "merged"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Original(Stage):
+    """A file of the original repository, which may have seen every training picture."""
+
+    name = "original"
+
+    def words(self) -> str:
+        return "original file"
+
+
+def listed(*words: str) -> str:
+    """The words that are there, with commas between."""
+    return ", ".join(filter(None, words))
+
+
+def is_cfg(cfg: Any) -> bool:
+    """Whether it is a list of channel counts that a network could have."""
+    return isinstance(cfg, list) and len(cfg) <= MAX_LAYERS and all(type(w) is int and 0 < w <= MAX_WIDTH for w in cfg)
+
+
+def prunings(history: Sequence[Stage]) -> list[Prune]:
+    """Every pruning that the widths come from; a control from scratch has those of the file it is the control of."""
+    return list(_prunings(history))
+
+
+def _prunings(history: Sequence[Stage]) -> Iterator[Prune]:
+    for stage in history:
+        if isinstance(stage, Prune):
+            yield stage
+        elif isinstance(stage, Train):
+            yield from stage.pruned
+
+
+def _check_spec(spec: Any) -> None:
+    if not isinstance(spec, Mapping):
+        raise ValueError("its quantization is no dict of settings")
+
+
+def read(stages: Any) -> History:
+    """The history of a file's `transforms`.
+
+    Raises:
+        ValueError: if it is no list of known stages with their settings.
+    """
+    if not isinstance(stages, list):
+        raise ValueError("its transforms are no list of stages")
+    return tuple(_read(stage) for stage in stages)
+
+
+def _read(stage: Any) -> Stage:
+    if not isinstance(stage, dict) or not isinstance(stage.get("stage"), str):
+        raise ValueError("its transforms are no list of stages")
+    kind = Calibrate if "calibrate" in stage and stage["stage"] == "quantize" else _KINDS.get(stage["stage"])
+    if kind is None:
+        raise ValueError(f"its transforms hold a stage that this program does not know: {stage['stage'][:40]!r}")
+    known: dict[str, Any] = {key: stage[key] for key in _fields(kind) if key in stage}
+    if kind is Calibrate:
+        known["method"] = stage["calibrate"]
+    if kind is Train and not isinstance(known.get("pruned", []), list):
+        raise ValueError("its transforms hold a control without a list of prunings")
+    if kind is Train:
+        known["pruned"] = tuple(part for part in map(_read, known.get("pruned", ())) if isinstance(part, Prune))
+    try:
+        return kind(**known, stored=stage)
+    except TypeError as fault:
+        raise ValueError(f"its stage {stage['stage']} lacks a setting") from fault
+
+
+def _fields(kind: type[Stage]) -> set[str]:
+    return set(kind.__dataclass_fields__) - {"stored", "method"}
+
+
+_KINDS: dict[str, type[Stage]] = {kind.name: kind for kind in (Train, Refine, Prune, Quantize, Merge, Original)}

@@ -1,0 +1,260 @@
+"""The groups of flags that commands share: network, data, training, machine, output, each flag declared once.
+
+Spellings are the original's (`--train_batch_size`, `--eval_batch_size`). A command's own flags are declared in its file.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.cli.argtypes import ARCHS, arch, number, path, state, widths
+from engine.cli.flags import Options, flag, part, without
+from engine.errors import UserError
+
+SHORT = ("nin", "nin_gc", "separable")
+"""The networks of --type 0, 1 and 2."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network(Options):
+    """Which network; `default_arch` is the command's own."""
+
+    title = "network"
+    arch: str | None = flag(
+        "--arch", type=arch, metavar="NAME",
+        help=f"{', '.join(ARCHS)}, or package.module:function for a network of your own (default: the input file's, "
+        "else the command's own)",
+    )  # fmt: skip
+    type: int | None = flag(
+        "--type", type=number(int, 0, 2, hint="0: nin, 1: nin_gc, 2: separable"), metavar="N",
+        help="the original's short names: 0 = nin, 1 = nin_gc, 2 = separable",
+    )  # fmt: skip
+    cfg: list[int] | None = flag(
+        "--cfg", type=widths, metavar="W,W,...", help="channels of each layer (default: the network's own)"
+    )
+    classes: int | None = flag(
+        "--classes", type=number(int, 2, 100_000), metavar="N", help="number of classes (default: the data set's)"
+    )
+    default_arch: str = "nin"
+
+    def __post_init__(self) -> None:
+        if self.type is None:
+            return
+        meant = SHORT[self.type]
+        if self.arch not in (None, meant):
+            raise UserError(f"--type {self.type} means {meant}, --arch says {self.arch}", "give one of them")
+        object.__setattr__(self, "arch", meant)
+
+    @property
+    def name(self) -> str:
+        """The network, where no file says it."""
+        return self.arch or self.default_arch
+
+    @property
+    def prefix(self) -> str:
+        """What default file names begin with, where no file says it."""
+        return self.name.rpartition(":")[2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data(Options):
+    """Which pictures, and how they are read."""
+
+    title = "data"
+    dataset: str | None = flag(
+        "--dataset", choices=["auto", "cifar10", "cifar100", "digits", "imagefolder"],
+        help="default auto: CIFAR-10 if it is on disk or can be downloaded, else the embedded digits",
+    )  # fmt: skip
+    root: Path = flag(
+        "--data", type=path, default=Path("data"), metavar="DIR", help="where pictures are, or go (default: data)"
+    )
+    image_size: int | None = flag(
+        "--image_size", type=number(int, 8, 1024), metavar="N", help="side of the pictures (default: the data set's)"
+    )
+    flip: bool | None = flag(
+        "--flip", action=argparse.BooleanOptionalAction,
+        help="mirror half of the pictures in training (default: as the input file's were, else yes, digits no)",
+    )  # fmt: skip
+    val: int = flag(
+        "--val", type=number(int, 0, 10**9), default=0, metavar="N",
+        help="hold out N training pictures and judge on them, not on the test set",
+    )  # fmt: skip
+    eval_batch_size: int = flag("--eval_batch_size", type=number(int, 1, 1_000_000), default=500, metavar="N")
+    num_workers: int = flag(
+        "--num_workers", type=number(int, 0, 1024), default=2, metavar="N",
+        help="loader processes, for sets too large for memory",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Options):
+    """How to train; None leaves a setting to the recipe."""
+
+    title = "training"
+    epochs: int | None = flag("--epochs", type=number(int, 1, 1_000_000), metavar="N")
+    lr: float | None = flag("--lr", type=number(float, 0, open_low=True), metavar="X")
+    wd: float | None = flag("--wd", type=number(float, 0), metavar="X")
+    batch_size: int | None = flag("--train_batch_size", type=number(int, 2, 1_000_000), metavar="N")
+    recipe: str = flag(
+        "--recipe", choices=["default", "original", "seed"], default="default",
+        help="original (or seed): that repository's Adam, lr 0.01, batch 50, 300 epochs in steps (INT8: 30, in steps of its own)",
+    )  # fmt: skip
+    resume: Path | str | None = flag(
+        "--resume", nargs="?", const="auto", type=state, metavar="auto|F",
+        help="go on from the run folder's state (or from F), as if never stopped",
+    )  # fmt: skip
+    evaluate: Path | bool | None = flag(
+        "--evaluate", nargs="?", const=True, type=path, metavar="F",
+        help="train nothing, judge F (default: the file this command writes)",
+    )  # fmt: skip
+    precision: str = flag(
+        "--precision", choices=["auto", "fp32", "bf16"], default="auto",
+        help="of float training (default: bf16 where the hardware has it)",
+    )  # fmt: skip
+    run_dir: Path | None = flag("--run_dir", type=path, metavar="DIR", help="run folder (default: runs/NAME)")
+
+    def __post_init__(self) -> None:
+        if self.evaluate is not None and self.resume is not None:
+            raise UserError("--evaluate trains nothing, so there is nothing to --resume", "give one of them")
+
+    @property
+    def original(self) -> bool:
+        """Whether the original's own recipe is asked for."""
+        return self.recipe in ("original", "seed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Printing(Options):
+    """What to print."""
+
+    json: bool = flag("--json", action="store_true", help="print one JSON object instead of text")
+    debug: bool = flag("--debug", action="store_true", help="show the traceback of a fault")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Debugging(Options):
+    """That of commands whose result is text alone."""
+
+    json = False
+    debug: bool = flag("--debug", action="store_true", help="show the traceback of a fault")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Threads(Options):
+    """How many CPU threads."""
+
+    threads: int | None = flag(
+        "--threads", type=number(int, 1, 1024), metavar="N", help="CPU threads (default: OMP_NUM_THREADS, else all)"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device(Threads):
+    """Where to run."""
+
+    title = "machine"
+    device: str = flag("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    cpu: bool = flag("--cpu", action="store_true", help="same as --device cpu")
+
+    def __post_init__(self) -> None:
+        if self.cpu and self.device == "cuda":
+            raise UserError("--cpu contradicts --device cuda", "give one of them")
+        if self.cpu:
+            object.__setattr__(self, "device", "cpu")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine(Printing, Device):
+    """Where to run and what to print."""
+
+    title = "machine"
+    seed: int = flag("--seed", type=number(int, 0, 2**63 - 1), default=1, metavar="N")
+    quiet: bool = flag("--quiet", action="store_true", help="no progress on stderr")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output(Options):
+    """Where to write."""
+
+    title = "output"
+    save: Path | None = flag("--save", type=path, metavar="F", help="the file to write")
+    overwrite: bool = flag("--overwrite", action="store_true", help="allow output and input to be one file")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command(Options):
+    """What every command has; `words` is the command line as it was given."""
+
+    machine: Any = part(Printing)
+    words: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Works(Command):
+    """A command that shows pictures to a network."""
+
+    network: Network = part(Network)
+    data: Data = part(Data)
+    machine: Machine = part(Machine)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writes(Works):
+    """One that writes a checkpoint, too."""
+
+    output: Output = part(Output)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trains(Writes):
+    """One that trains. `flag_of_parent` names the flags that start it from a file."""
+
+    training: Training = part(Training)
+
+    def __post_init__(self) -> None:
+        if self.training.evaluate is not None and self.network.cfg:
+            raise UserError("--cfg contradicts --evaluate: the file has its own", "leave --cfg out")
+
+    def words_without(self, flag: str) -> tuple[str, ...]:
+        """The command line behind `python -m`, without a flag."""
+        return without(self.words[2:], flag)
+
+
+def recipe_help(**families: Callable[[str, bool], Any]) -> dict[str, dict[str, str]]:
+    """The help of --epochs, --lr, --wd and --train_batch_size, for `part(Training, ...)`.
+
+    Args:
+        families: what chooses the default recipe of each family: a function of the data set's name and of whether it
+            is refined, like recipe.for_float.
+    """
+    return {
+        "epochs": {"help": f"default: {in_words('epochs', **families)}"},
+        "lr": {"help": f"highest learning rate (default: {in_words('lr', **families)})"},
+        "wd": {"help": f"weight decay (default: {in_words('weight_decay', **families)})"},
+        "batch_size": {"help": f"default: {in_words('batch_size', **families)}"},
+    }
+
+
+def in_words(what: str, **families: Callable[[str, bool], Any]) -> str:
+    """A default for --help: `60 (digits 10), refining 20 (digits 6)`, for each family apart where they differ.
+
+    Args:
+        what: a field of Recipe.
+        families: as in recipe_help.
+    """
+
+    def said(choose: Callable[[str, bool], Any], refine: bool) -> str:
+        digits, others = (f"{getattr(choose(name, refine), what):g}" for name in ("digits", "default"))
+        return others if digits == others else f"{others} (digits {digits})"
+
+    words = {}
+    for family, choose in families.items():
+        fresh, refining = said(choose, False), said(choose, True)
+        words[family] = fresh if fresh == refining else f"{fresh}, refining {refining}"
+    if len(set(words.values())) == 1:
+        return words.popitem()[1]
+    return "; ".join(f"{family} {text}" for family, text in words.items())

@@ -1,0 +1,66 @@
+"""The flags of both pruning commands; their defaults differ."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.cli import argtypes
+from engine.cli.flags import flag, part
+from engine.cli.options import Network, Writes
+from engine.errors import UserError
+
+
+def share(text: str) -> float:
+    """An argparse type: the share of channels to drop, in [0, 1)."""
+    try:
+        value = float(text) if "_" not in text else math.nan
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < 1:
+        guess = f"did you mean {value / 100:g}?" if 1 < value < 100 else "e.g. --percent 0.5"
+        raise argparse.ArgumentTypeError(f"{text!r} is not in [0, 1)\n{guess}")
+    return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Writes):
+    """How much goes, and where from."""
+
+    percent: float = flag(
+        "--percent", type=share, default=0.5, metavar="P",
+        help="share of channels to drop, over all layers together (default: %(default)s)",
+    )  # fmt: skip
+    base: int = flag(
+        "--normal_regular", type=argtypes.number(int, 1), default=1, metavar="N",
+        help="keep a multiple of N channels in every layer (default: 1)",
+    )  # fmt: skip
+    model: Path | None = flag(
+        "--model", type=argtypes.path, metavar="F",
+        help="sparsely trained file (default: models_save/ARCH_preprune.pth)",
+    )  # fmt: skip
+    strict: bool = flag(
+        "--strict", action="store_true", help="refuse, instead of warning, where a layer would be emptied"
+    )
+    bn_batches: int = flag(
+        "--bn_batches", type=argtypes.number(int, 1), default=50, metavar="N",
+        help="training batches to re-estimate BN statistics over (default: 50)",
+    )  # fmt: skip
+    batch_size: int = flag("--train_batch_size", type=argtypes.number(int, 2), default=128, metavar="N")
+
+    def __post_init__(self) -> None:
+        if self.network.cfg:
+            raise UserError("--cfg: a pruned network's widths come from --percent", "leave --cfg out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grouped(Options):
+    """The defaults of prune.gc."""
+
+    percent: float = flag(
+        "--percent", type=share, default=0.4, metavar="P",
+        help="share of channels to drop, over all layers together (default: %(default)s)",
+    )  # fmt: skip
+    network: Network = part(Network, default_arch="nin_gc")
