@@ -13,7 +13,6 @@ from typing import ClassVar
 
 import torch
 
-
 PACKAGE = "model-compression"
 
 
