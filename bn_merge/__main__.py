@@ -60,15 +60,15 @@ def body(options: Options) -> dict[str, Any]:
     data = task.data()
     merged = merge(model)
     proof.prove(model, parent.arch, next(iter(data.test.batches(proof.PICTURES)))[0])
-    before, after = task.judge(model, data), task.judge(merged, data)
-    agree = proof.agreement(before.logits, after.logits).agree
-    metrics = task.metrics(after, data, before_merge=before.accuracy, agreement=agree / len(data.test))
+    before, after = task.evaluate(model, data), task.evaluate(merged, data)
+    agree = task.task.agreement(before.output, after.output).agree
+    metrics = task.metrics(after, data, before_merge=before.score, agreement=agree / len(data.test))
     path = task.write(merged, parent.arch, parent.arch_args, data, metrics, Merge())
     text = (
-        f"{data.judged} accuracy {before.accuracy:.2f} % -> {after.accuracy:.2f} % on {data.info.label}; "
+        f"{data.part} accuracy {before.score:.2f} % -> {after.score:.2f} % on {data.info.label}; "
         f"the same answer on {agree:,} of {len(data.test):,} pictures"
     )
-    return {"text": text, "path": path, "accuracy_before": before.accuracy, "accuracy": after.accuracy, "agree": agree}
+    return {"text": text, "path": path, "accuracy_before": before.score, "accuracy": after.score, "agree": agree}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,13 +9,14 @@ from typing import Any
 
 from bn_merge.merge import merge
 from bn_merge.names import Comparing
-from bn_merge.proof import Agreement, agreement
 from engine.cli.naming import SAVED, command_hint, find
 from engine.errors import BAD_CHECKPOINT, UserError
 from engine.system import device
 from engine.system.files import sha256
+from engine.tasks.base import Agreement
+from engine.tasks.classification import CLASSIFICATION as task
 from engine.training.choose_data import open_data
-from engine.training.judging import judged
+from engine.training.judging import evaluate
 from models.files import Opened
 from quant import restore
 
@@ -33,30 +34,29 @@ def compare(options: Comparing) -> dict[str, Any]:
     fresh = merge(model) if options.float64 else None
     where = device.choose(options.machine.device)
     data = open_data(options, where, other.checkpoint)
-    before = judged(options, model.to(where), data, "unmerged")
-    after = judged(options, merged.to(where), data, "merged")
-    found = agreement(before.logits, after.logits)
+    before = evaluate(options, model.to(where), data, task, "unmerged")
+    after = evaluate(options, merged.to(where), data, task, "merged")
+    found = task.agreement(before.output, after.output)
     # seen: 23 of 440,640 int8 codes turned over, and the logits of one picture of 360 moved by 0.006
     turning = "; a code on an edge may turn over" if spec and spec.activation.kind != "float" else ""
     rounded = f" (the file's numbers are fp32{turning})" if options.float64 else ""
     arithmetic = "float64" if options.float64 else "fp32"
     lines = [
-        f"{one.path} against {other.path}, {arithmetic}, {found.pictures:,} {data.judged} pictures of {data.info.label}",
-        f"accuracy      {before.accuracy:.2f} % -> {after.accuracy:.2f} %",
+        f"{one.path} against {other.path}, {arithmetic}, {found.pictures:,} {data.part} pictures of {data.info.label}",
+        f"accuracy      {before.score:.2f} % -> {after.score:.2f} %",
         f"same answer   {_share(found)} ({100 * found.agree / found.pictures:.2f} %)",
-        f"largest logit difference {_number(found.gap)}{rounded}",
-        *(f"  picture {i}: its two best logits were {_number(gap)} apart" for i, gap in found.differ.items()),
+        f"{task.gap_name} {_number(found.gap)}{rounded}",
+        *(f"  picture {i}: {task.margin_words.format(_number(gap))}" for i, gap in found.differ.items()),
     ]
     result = {
-        "accuracy_before": before.accuracy, "accuracy": after.accuracy, "pictures": found.pictures,
+        "accuracy_before": before.score, "accuracy": after.score, "pictures": found.pictures,
         "agree": found.agree, "largest_logit_difference": found.gap, "top2_gaps": found.differ,
     }  # fmt: skip
     if fresh:
-        exact = agreement(before.logits, judged(options, fresh.to(where), data, "a fresh fold").logits)
+        exact = task.agreement(before.output, evaluate(options, fresh.to(where), data, task, "a fresh fold").output)
         result |= {"fresh_agree": exact.agree, "fresh_largest_logit_difference": exact.gap}
         lines.append(
-            f"a fresh fold of {one.path}, float64: same answer {_share(exact)}, "
-            f"largest logit difference {_number(exact.gap)}"
+            f"a fresh fold of {one.path}, float64: same answer {_share(exact)}, {task.gap_name} {_number(exact.gap)}"
         )
     return {"text": "\n".join(lines), **result}
 

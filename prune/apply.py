@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 import models
 from engine.checkpoint.history import History, Prune
@@ -17,7 +16,8 @@ from engine.cli.naming import SAVED, command_hint, find
 from engine.data.splits import Data
 from engine.errors import UserError
 from engine.system.terminal import columns
-from engine.tasks.classification import Judgement
+from engine.tasks.base import Evaluation
+from engine.tasks.classification import CLASSIFICATION
 from engine.training.experiment import Experiment
 from models import cost, files
 from models.channels import Network
@@ -26,7 +26,7 @@ from prune.bn_statistics import reestimate_bn
 from prune.options import Options
 from prune.plan import PrunePlan, plan
 from prune.sparsity import gammas, looks_sparse
-from prune.surgery import gates_of, masked, misdescribed, same, sliced
+from prune.surgery import gates_of, masked, misdescribed, sliced
 from prune.trial import examine
 
 PROOF_PICTURES = 16
@@ -47,19 +47,25 @@ def apply(options: Options, grouped: bool = False) -> dict[str, Any]:
     small = sliced(model, chosen, build)
     silenced = masked(model, chosen)
     judged = {
-        "before": task.judge(model, data, "before pruning"),
-        "masked": task.judge(silenced, data, "masked"),
-        "sliced": task.judge(small, data, "sliced"),
+        "before": task.evaluate(model, data, "before pruning"),
+        "masked": task.evaluate(silenced, data, "masked"),
+        "sliced": task.evaluate(small, data, "sliced"),
     }
     with torch.random.fork_rng(devices=[]):  # what it builds may draw weights
         whole = copy.deepcopy(model).double()  # cut in float64: what surgery adds up, fp32 would round
         exact = [masked(whole, chosen), sliced(whole, chosen, build)]
-    _prove(task, data, exact, _surely_moved(judged["masked"].logits, judged["sliced"].logits), own=":" in parent.arch)
+    _prove(
+        task,
+        data,
+        exact,
+        CLASSIFICATION.surely_moved(judged["masked"].output, judged["sliced"].output),
+        own=":" in parent.arch,
+    )
     after = judged["sliced"]
     if chosen.cfg != chosen.cfg_before:  # else there is nothing to mend
         reestimate_bn(small, data.train, options.batch_size, options.machine.seed, options.bn_batches)
-        after = judged["bn_reestimated"] = task.judge(small, data, "with BN re-estimated")
-    accuracies = {name: found.accuracy for name, found in judged.items()}
+        after = judged["bn_reestimated"] = task.evaluate(small, data, "with BN re-estimated")
+    accuracies = {name: found.score for name, found in judged.items()}
     stage = Prune(
         percent=options.percent, base=options.base, achieved=chosen.achieved, cfg_before=chosen.cfg_before
     )  # fmt: skip
@@ -74,7 +80,7 @@ def apply(options: Options, grouped: bool = False) -> dict[str, Any]:
         f"parameters  {params[0]:,} -> {params[1]:,}",
         f"MACs        {macs[0]:,} -> {macs[1]:,}",
         *_accuracies(judged, data),
-        f"stored with the file: {after.accuracy:.2f} %, before any refining; next: python -m "
+        f"stored with the file: {after.score:.2f} %, before any refining; next: python -m "
         + shlex.join(["prune.train", "--refine", str(path), *_needed(options, parent.arch)]),
     ]
     return {
@@ -118,12 +124,12 @@ def _widths(options: Options, chosen: PrunePlan, history: History) -> list[str]:
     ]
 
 
-def _accuracies(judged: dict[str, Judgement], data: Data) -> list[str]:
+def _accuracies(judged: dict[str, Evaluation], data: Data) -> list[str]:
     mended = judged.get("bn_reestimated")
     return [
-        f"accuracy on {len(data.test):,} {data.judged} pictures of {data.info.label}:",
-        "  " + ", ".join(f"{name} {judged[name].accuracy:.2f} %" for name in ("before", "masked", "sliced"))
-        + (f", BN re-estimated {mended.accuracy:.2f} %" if mended else ", nothing dropped: BN left as it was"),
+        f"accuracy on {len(data.test):,} {data.part} pictures of {data.info.label}:",
+        "  " + ", ".join(f"{name} {judged[name].score:.2f} %" for name in ("before", "masked", "sliced"))
+        + (f", BN re-estimated {mended.score:.2f} %" if mended else ", nothing dropped: BN left as it was"),
     ]  # fmt: skip
 
 
@@ -146,20 +152,15 @@ def _prove(task: Experiment, data: Data, exact: list[Network], moved: int, own: 
     """
     pictures = next(iter(data.test.batches(PROOF_PICTURES)))[0].double()
     with torch.no_grad():
-        fault = "" if same(*(network.eval()(pictures) for network in exact)) else "logits"
-    if moved and not fault and (surely := _surely_moved(*(task.judge(network, data).logits for network in exact))):
-        fault = f"{surely} answers"
+        expected, found = (network.eval()(pictures) for network in exact)
+    fault = "" if CLASSIFICATION.same(expected, found) else CLASSIFICATION.output_name
+    if moved and not fault:
+        surely = CLASSIFICATION.surely_moved(*(task.evaluate(network, data).output for network in exact))
+        fault = f"{surely} answers" if surely else ""
     if fault and own:
         raise misdescribed(f"surgery changed its {fault}")
     if fault:
         raise AssertionError(f"surgery changed {fault} more than rounding can")
-
-
-def _surely_moved(masked: Tensor, sliced: Tensor) -> int:
-    """Pictures whose answer differs though their two best logits are at least 1e-5 (of the largest logit) apart."""
-    best = masked.topk(2, dim=1).values
-    apart = best[:, 0] - best[:, 1] >= 1e-5 * masked.abs().max().clamp_min(1)
-    return int(((masked.argmax(1) != sliced.argmax(1)) & apart).sum())
 
 
 def _report_floors(chosen: PrunePlan, strict: bool) -> None:

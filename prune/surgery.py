@@ -101,12 +101,6 @@ def misdescribed(what: str) -> UserError:
     )
 
 
-def same(masked: Tensor, sliced: Tensor) -> bool:
-    """The proof of surgery, on float64 logits (B, classes): equal within 1e-10 of the largest; what overflows, in both."""
-    largest = masked[masked.isfinite()].abs().amax().item() if masked.isfinite().any() else 0.0
-    return torch.allclose(sliced, masked, rtol=0, atol=1e-10 * largest, equal_nan=True)
-
-
 def _take(state: dict[str, Tensor], layer: str, axis: int, kept: Tensor, names: Sequence[str]) -> None:
     for name in names:
         key = f"{layer}.{name}"

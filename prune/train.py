@@ -84,7 +84,7 @@ def parser() -> Parser:
 
 def body(options: Options) -> dict[str, Any]:
     from engine.checkpoint.history import Refine, Train, prunings
-    from engine.training.judging import judge_file
+    from engine.training.judging import evaluate_file
     from engine.training.start import Start
     from models import files
     from prune.sparsity import penalty
@@ -94,7 +94,7 @@ def body(options: Options) -> dict[str, Any]:
     start = Start(options, files, options.suffix, options.source(), fresh)
     if options.training.evaluate is not None:
         opened = files.open(start.judged_file(), options.network.arch)
-        return judge_file(options, opened.path, opened.network, opened.checkpoint)
+        return evaluate_file(options, opened.path, opened.network, opened.checkpoint)
     with start as run:
         examine(run.network, run.arch, run.arch_args, run.data.info.image_size, sparse=options.sparse)
         s = (options.s or (1e-3 if run.arch == "nin_gc" else 1e-4)) if options.sparse else None
@@ -105,12 +105,11 @@ def body(options: Options) -> dict[str, Any]:
         rows, used = run.train(run.network, chosen, stage, arch_args=run.arch_args, **hooks)
         if isinstance(stage, Train) and run.parent:  # what it is the control of
             stage = replace(stage, pruned=tuple(prunings(run.parent.history)))
-        judged, path = run.finish(run.network, replace(stage, epochs=used.epochs))
+        found, path = run.finish(run.network, replace(stage, epochs=used.epochs))
         text = (
-            f"{run.data.judged} accuracy {judged.accuracy:.2f} % on {run.data.info.label} "
-            f"({len(run.data.test):,} pictures)"
+            f"{run.data.part} accuracy {found.score:.2f} % on {run.data.info.label} ({len(run.data.test):,} pictures)"
         )
-        return {"text": text, "path": path, "accuracy": judged.accuracy, "epochs": rows}
+        return {"text": text, "path": path, "accuracy": found.score, "epochs": rows}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,10 +10,11 @@ from torch import Tensor
 
 import models
 from engine.errors import UserError
+from engine.tasks.classification import CLASSIFICATION
 from models import check
 from models.channels import Network, gates
 from prune.plan import Gate, PrunePlan, nearest
-from prune.surgery import Build, gates_of, masked, misdescribed, same, sliced
+from prune.surgery import Build, gates_of, masked, misdescribed, sliced
 
 
 def examine(model: Network, arch: str, arch_args: dict[str, Any], size: int, sparse: bool) -> None:
@@ -94,4 +95,4 @@ def _holds(trial: Network, plan: PrunePlan, build: Build, pictures: Tensor) -> b
         answers = small(pictures)
     except Exception as fault:
         raise misdescribed(f"the narrower network fails: {check.said(fault)}") from fault
-    return same(masked(trial, plan)(pictures), answers)
+    return CLASSIFICATION.same(masked(trial, plan)(pictures), answers)

@@ -87,21 +87,21 @@ def body(options: Options) -> dict[str, Any]:
     data = task.data()
     spec = affine(options.w_bits, options.a_bits, options.q_type, True, options.per_channel).at_ends(*model.ends)
     quantized = prepare(model, replace(spec, bn_momentum=None)).to(task.device)
-    before = task.judge(model, data, "before")
+    before = task.evaluate(model, data, "before")
     with about(source):
         seed = options.machine.seed
         calibrate(quantized, data.train, options.calibrate, options.pictures, seed, sums=reads_sums(model))
-    after = task.judge(quantized, data, "after")
-    _warn_of_loss(options, source, before.accuracy - after.accuracy)
+    after = task.evaluate(quantized, data, "after")
+    _warn_of_loss(options, source, before.score - after.score)
     looked_at = min(options.pictures, len(data.train))
     stage = Calibrate(spec=spec.to_dict(), method=options.calibrate, pictures=looked_at)
-    metrics = task.metrics(after, data, before=before.accuracy)
+    metrics = task.metrics(after, data, before=before.score)
     path = task.write(quantized, parent.arch, parent.arch_args, data, metrics, stage)
     text = (
-        f"{spec.name} by {options.calibrate}: {data.judged} accuracy {before.accuracy:.2f} % -> {after.accuracy:.2f} % "
+        f"{spec.name} by {options.calibrate}: {data.part} accuracy {before.score:.2f} % -> {after.score:.2f} % "
         f"on {data.info.label} ({len(data.test):,} pictures), {looked_at} pictures looked at, nothing trained"
     )
-    return {"text": text, "path": path, "accuracy_before": before.accuracy, "accuracy": after.accuracy}
+    return {"text": text, "path": path, "accuracy_before": before.score, "accuracy": after.score}
 
 
 def _warn_of_loss(options: Options, source: Path, lost: float) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.checkpoint.history import Quantize
 from engine.errors import UserError
-from engine.training.judging import judge_file
+from engine.training.judging import evaluate_file
 from engine.training.start import Start
 from models import check, files
 from quant import hooks, recipes, restore
@@ -48,12 +48,12 @@ def train(options: Quantizing, spec: QuantSpec) -> dict[str, Any]:
         rows, used = run.train(
             model, recipe, stage, arch_args, quantized=True, **hooks.of(spec, options.training.epochs or recipe.epochs)
         )
-        judged, path = run.finish(model, replace(stage, epochs=used.epochs), arch_args)
+        evaluated, path = run.finish(model, replace(stage, epochs=used.epochs), arch_args)
         text = (
-            f"{spec.name}: {run.data.judged} accuracy {judged.accuracy:.2f} % on {run.data.info.label} "
+            f"{spec.name}: {run.data.part} accuracy {evaluated.score:.2f} % on {run.data.info.label} "
             f"({len(run.data.test):,} pictures)"
         )
-        return {"text": text, "path": path, "spec": spec.to_dict(), "accuracy": judged.accuracy, "epochs": rows}
+        return {"text": text, "path": path, "spec": spec.to_dict(), "accuracy": evaluated.score, "epochs": rows}
 
 
 def _evaluate(options: Quantizing, path: Path, spec: QuantSpec) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def _evaluate(options: Quantizing, path: Path, spec: QuantSpec) -> dict[str, Any
         raise UserError(f"{path} is {made}, and not what {wrong[0]} says", "leave the flags of quantization out")
     if options.training.evaluate is True and made != spec.name:
         raise UserError(f"{path} is {made}, the flags say {spec.name}", "leave the flags of quantization out")
-    found = judge_file(options, path, opened.network, opened.checkpoint)
+    found = evaluate_file(options, path, opened.network, opened.checkpoint)
     return {**found, "text": f"{made}: {found['text']}"}
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from torch import nn
 
 from engine.data.splits import Data
-from engine.tasks import classification
+from engine.tasks.classification import CLASSIFICATION
 from models import cost
 from models.channels import Network
 from prune.plan import PrunePlan
@@ -38,7 +38,7 @@ def table(model: Network, data: Data, batch: int) -> Iterator[tuple[str, str, fl
                 spec = replace(spec, float_inputs=(name,))
             quantized = prepare(model, spec)
             calibrate(quantized, data.train, "mse", CALIBRATION_PICTURES)
-            yield name, f"{bits} bit", classification.evaluate(quantized, data.test, batch).accuracy
+            yield name, f"{bits} bit", CLASSIFICATION.evaluate(quantized, data.test, batch).score
     gates = gates_of(model)
     for number, gate in enumerate(gates):
         for share in SHARES:
@@ -53,5 +53,5 @@ def table(model: Network, data: Data, batch: int) -> Iterator[tuple[str, str, fl
             yield (
                 gate.name,
                 f"-{100 * share:g} %",
-                classification.evaluate(masked(model, plan), data.test, batch).accuracy,
+                CLASSIFICATION.evaluate(masked(model, plan), data.test, batch).score,
             )

@@ -98,7 +98,7 @@ def _sensitivity(options: Options) -> dict[str, Any]:
 
     from engine.system import device, terminal
     from engine.system.terminal import columns
-    from engine.tasks import classification
+    from engine.tasks.classification import CLASSIFICATION
     from engine.training.choose_data import open_data
     from models import files
     from scripts.sensitivity import table
@@ -108,19 +108,19 @@ def _sensitivity(options: Options) -> dict[str, Any]:
     where = device.choose(options.machine.device)
     data = open_data(options, where, opened.checkpoint)
     model.to(where)
-    whole = classification.evaluate(model, data.test, batch).accuracy
+    whole = CLASSIFICATION.evaluate(model, data.test, batch).score
     found: dict[str, dict[str, float]] = {}
     steps = tqdm(table(model, data, batch), "judging", leave=False, disable=not terminal.moves())
     for layer, change, accuracy in steps:
         found.setdefault(layer, {})[change] = accuracy
     lines = [
-        f"{data.judged} accuracy in % on {len(data.test):,} pictures of {data.info.label}; whole network {whole:.2f}"
+        f"{data.part} {CLASSIFICATION.score.label} on {len(data.test):,} pictures of {data.info.label}; whole network {whole:.2f}"
     ]
     for rows in ([n for n in found if "8 bit" in found[n]], [n for n in found if "8 bit" not in found[n]]):
         lines += columns(
             [["layer", *found[rows[0]]], *([name, *(f"{a:.2f}" for a in found[name].values())] for name in rows)]
         )
-    return {"text": "\n".join(lines), "accuracy": whole, "judged_on": data.judged, "sensitivity": found}
+    return {"text": "\n".join(lines), "accuracy": whole, "judged_on": data.part, "sensitivity": found}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

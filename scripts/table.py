@@ -14,6 +14,7 @@ from typing import Any
 
 from engine.errors import UserError
 from engine.system.files import write_bytes, write_json, write_text
+from engine.tasks.score import ACCURACY as SCORE
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class ResultRow:
 
 
 HEADER = (
-    "type", "data set", "epochs", "accuracy", "MACs", "parameters",
+    "type", "data set", "epochs", SCORE.name, "MACs", "parameters",
     "size, MB (stored bits / 8e6)", "compression", "loss", "remarks",
 )  # fmt: skip
 
@@ -82,7 +83,7 @@ def cells(rows: list[ResultRow], units: str = "plain") -> list[list[str]]:
             macs, params = _short(row.macs / 2**30), _short(row.params / 2**20)
         lost = loss(row, rows[0]) if number else None
         table.append([
-            row.type, row.dataset, row.epochs, f"{row.accuracy:.2f} %", macs, params, f"{row.size_bits / 8e6:.4f}",
+            row.type, row.dataset, row.epochs, f"{row.accuracy:.2f} {SCORE.unit}", macs, params, f"{row.size_bits / 8e6:.4f}",
             f"{compression(row, rows[0]):.2f} %" if number else "-",
             "-" if lost is None else f"{round(lost, 2) + 0.0:+.2f}",  # + 0.0: no "-0.00"
             row.remarks,
@@ -112,7 +113,7 @@ def records(rows: list[ResultRow]) -> list[dict[str, Any]]:
 
 
 CSV_HEADER = (
-    "type", "dataset", "judged_on", "epochs", "accuracy_percent", "macs", "params", "size_bits", "size_MB",
+    "type", "dataset", "judged_on", "epochs", SCORE.column, "macs", "params", "size_bits", "size_MB",
     "compression_percent", "loss_points", "remarks", "file",
 )  # fmt: skip
 
@@ -123,7 +124,7 @@ def comma_separated(rows: list[ResultRow]) -> str:
     writer = csv.DictWriter(text, CSV_HEADER, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for record in records(rows):
-        writer.writerow({**record, "accuracy_percent": record["accuracy"], "size_MB": record["size_bits"] / 8e6})
+        writer.writerow({**record, SCORE.column: record["accuracy"], "size_MB": record["size_bits"] / 8e6})
     return text.getvalue()
 
 
@@ -197,9 +198,9 @@ def draw(rows: list[ResultRow]) -> bytes | None:
         axis.xaxis.set_minor_locator(ticker.NullLocator())
     axis.xaxis.set_major_formatter(lambda size, _: f"{size:.6f}".rstrip("0").rstrip("."))
     axis.margins(0.07)
-    axis.set(xlabel=f"size in MB (stored bits / 8e6{', log scale' if wide else ''})", ylabel="accuracy in %")
+    axis.set(xlabel=f"size in MB (stored bits / 8e6{', log scale' if wide else ''})", ylabel=SCORE.label)
     axis.yaxis.get_major_formatter().set_useOffset(False)  # type: ignore[attr-defined]
-    axis.set_title("accuracy against size: " + ", ".join(sorted({row.dataset for row in rows})), parse_math=False)
+    axis.set_title(f"{SCORE.name} against size: " + ", ".join(sorted({row.dataset for row in rows})), parse_math=False)
     axis.grid(alpha=0.3)
     legend = figure.legend(
         axis.lines, names, loc="outside lower center", ncols=columns, fontsize=8, frameon=False, labelspacing=0.35

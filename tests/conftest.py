@@ -41,7 +41,7 @@ def command(
     workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., SimpleNamespace]:
     """Run `python -m MODULE ARGS` in this process; gives code, out, err and the last line of stdout as `path`."""
-    monkeypatch.setattr(RunFolder, "draw", lambda self, rows: None)  # longer than such a run; test_folder draws
+    monkeypatch.setattr(RunFolder, "draw", lambda *_: None)  # longer than such a run; test_folder draws
 
     def call(module: str, *args: object) -> SimpleNamespace:
         capsys.readouterr()

@@ -69,12 +69,12 @@ def load(
         train, test, info = READERS[name](root, image_size)
     if flip is not None:
         info = replace(info, flip=flip)
-    judged = "test"
+    part = "test"
     if val:
         check_val(val, len(train[1]))
         test, train = ((train[0][i], train[1][i]) for i in reversed(held_out(len(train[1]), val)))
-        judged = "val"
-    return Data(info, TensorSplit(*train, info, device), TensorSplit(*test, info, device), judged)
+        part = "val"
+    return Data(info, TensorSplit(*train, info, device), TensorSplit(*test, info, device), part)
 
 
 def _auto(root: Path, *how: Any) -> Data:

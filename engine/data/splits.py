@@ -46,12 +46,12 @@ class TensorSplit:
 
 @dataclass
 class Data:
-    """A training part and the part that accuracy is measured on (`judged`: "test", or "val")."""
+    """A training part and the part that the score is measured on (`part`: "test", or "val")."""
 
     info: DataInfo
     train: Split
     test: Split
-    judged: str = "test"
+    part: str = "test"
 
     def normalised(self, mean: Sequence[float], std: Sequence[float]) -> Data:
         """The same pictures, with the mean and std (of 3 channels) that a network was trained with."""

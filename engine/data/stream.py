@@ -94,14 +94,14 @@ def load(root: Path, device: torch.device, size: int, val: int, workers: int, fl
     sample = [train[i] for i in every[:STATISTICS_PICTURES].tolist()]
     mean, std = statistics(read_all(sample, size, info.label))
     info = replace(info, mean=mean, std=std, flip=info.flip if flip is None else flip)
-    judged = "test"
+    part = "test"
     if val:
         check_val(val, len(train))
         test, train = ([train[i] for i in part.tolist()] for part in reversed(held_out(len(train), val)))
-        judged = "val"
+        part = "val"
     return Data(
         info,
         StreamSplit(train, info, device, workers),
         StreamSplit(test, info, device, workers),
-        judged,
+        part,
     )

@@ -1,42 +1,58 @@
-"""Classification: accuracy and cross-entropy of a network over a split."""
+"""Classification: one class a picture. The loss is cross-entropy, the score accuracy, and the answer the largest logit."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from engine.data.info import Split
+from engine.tasks.base import Agreement, Evaluation, LossSettings, Task, finite
+from engine.tasks.score import ACCURACY
+
+MARGIN = 1e-5
+"""Of the largest logit: fp32 sums in another order do not move an answer whose lead is as large as that."""
 
 
-@dataclass
-class Judgement:
-    """Accuracy in percent and mean cross-entropy over all pictures of a split; logits (N, classes) on the CPU."""
+class Classification(Task):
+    """An output is logits, (B, classes); a target is labels, int64 (B,)."""
 
-    accuracy: float
-    loss: float
-    logits: Tensor
+    score = ACCURACY
+    loss_name = "cross-entropy"
+    output_name = "logits"
+    gap_name = "largest logit difference"
+    margin_words = "its two best logits were {} apart"
+
+    def loss(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
+        return F.cross_entropy(output.float(), target, label_smoothing=settings.label_smoothing)
+
+    def right(self, output: Tensor, target: Tensor) -> Tensor:
+        return (output.detach().argmax(1) == target).sum()
+
+    def training_score(self, right: int, seen: int) -> float:
+        return 100 * right / seen
+
+    def measure(self, outputs: list[Tensor], targets: list[Tensor]) -> Evaluation:
+        logits, labels = torch.cat(outputs).cpu(), torch.cat(targets).cpu()
+        right = (logits.argmax(1) == labels).double().mean().item()
+        return Evaluation(100 * right, F.cross_entropy(logits, labels).item(), logits)
+
+    def agreement(self, before: Tensor, after: Tensor) -> Agreement:
+        both_finite = before.isfinite().all(1) & after.isfinite().all(1)
+        same = both_finite & (before.argmax(1) == after.argmax(1))
+        top = before.topk(2, 1).values if before.shape[1] > 1 else before.new_zeros(len(before), 2)
+        apart = {int(i): finite(top[i, 0] - top[i, 1]) for i in (~same).nonzero().flatten()}
+        gap = (before.double() - after.double()).abs().max() if len(before) else before.new_zeros(())
+        return Agreement(len(before), int(same.sum()), finite(gap), apart)
+
+    def surely_moved(self, before: Tensor, after: Tensor) -> int:
+        """Of another class, though the two best logits of `before` are at least 1e-5 (of the largest logit) apart."""
+        best = before.topk(2, dim=1).values
+        apart = best[:, 0] - best[:, 1] >= MARGIN * before.abs().max().clamp_min(1)
+        return int(((before.argmax(1) != after.argmax(1)) & apart).sum())
+
+    def numbers(self, output: Tensor) -> Tensor:
+        return output
 
 
-@torch.no_grad()
-def evaluate(
-    model: nn.Module, split: Split, batch: int = 500, after_batch: Callable[[], None] | None = None
-) -> Judgement:
-    """Judge a network in eval mode, in its own arithmetic (fp32 or fp64); its training mode is put back."""
-    was_training = model.training
-    model.eval()
-    tensors = [*model.parameters(), *model.buffers()]
-    dtype = next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
-    outputs, answers = [], []
-    for images, labels in split.batches(batch):
-        outputs.append(model(images.to(dtype)))
-        answers.append(labels)
-        if after_batch:
-            after_batch()
-    model.train(was_training)
-    logits, labels = torch.cat(outputs).cpu(), torch.cat(answers).cpu()
-    right = (logits.argmax(1) == labels).double().mean().item()
-    return Judgement(100 * right, F.cross_entropy(logits, labels).item(), logits)
+CLASSIFICATION = Classification()
+"""The task of every command."""

@@ -22,9 +22,10 @@ from engine.data.splits import Data
 from engine.errors import UserError
 from engine.system import device
 from engine.system.files import check_writable
-from engine.tasks.classification import Judgement
+from engine.tasks.base import Evaluation, Task
+from engine.tasks.classification import CLASSIFICATION
+from engine.training import judging
 from engine.training.choose_data import open_data
-from engine.training.judging import judged
 
 
 class Experiment:
@@ -43,6 +44,7 @@ class Experiment:
         self, options: Writes, save: Path, source: Path | None = None, parent: Checkpoint | None = None
     ) -> None:
         self.options, self.source, self.parent = options, source, parent
+        self.task: Task = CLASSIFICATION
         self.save = options.output.save or save
         if source and self.save.resolve() == source.resolve() and not options.output.overwrite:
             raise UserError(f"{self.save} is both input and output", "name another --save, or add --overwrite")
@@ -54,13 +56,13 @@ class Experiment:
         """The data set of the flags, else that of the input file; see choose_data.open_data."""
         return open_data(self.options, self.device, self.parent, fresh)
 
-    def judge(self, model: nn.Module, data: Data, what: str = "") -> Judgement:
-        """Accuracy of a network; `what` is printed while it is measured."""
-        return judged(self.options, model.to(self.device), data, what)
+    def evaluate(self, model: nn.Module, data: Data, what: str = "") -> Evaluation:
+        """Evaluate a network on the device of the flags; `what`, if given, is named on stderr meanwhile."""
+        return judging.evaluate(self.options, model.to(self.device), data, self.task, what)
 
-    def metrics(self, judged: Judgement, data: Data, **more: Any) -> Metrics:
+    def metrics(self, found: Evaluation, data: Data, **more: Any) -> Metrics:
         """How good exactly these weights are, and on what."""
-        return Metrics(judged.accuracy, judged.loss, len(data.test), data.judged, more)
+        return Metrics(found.score, found.loss, len(data.test), data.part, more)
 
     def write(
         self, model: nn.Module, arch: str, arch_args: dict[str, Any], data: Data, metrics: Metrics, *stages: Stage,

@@ -1,6 +1,7 @@
-"""The one training loop of every command, and the one way to measure accuracy.
+"""The one training loop of every command.
 
-Recipes (which optimizer, how long) are in recipe.py; what a penalty or a constraint means, in prune and quant.
+Recipes (which optimizer, how long) are in recipe.py; loss and score, in engine/tasks; what a penalty or a constraint
+means, in prune and quant.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from engine.data.splits import Data, steps
 from engine.errors import DIVERGED, UserError
 from engine.system import device as devices, terminal
-from engine.tasks.classification import evaluate
-from engine.training.progress import FitConfig, Progress, Row
+from engine.tasks.base import Task
+from engine.tasks.score import Score
+from engine.training.progress import EpochMetrics, FitConfig, Progress
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -30,6 +31,7 @@ def fit(
     model: Model,
     data: Data,
     config: FitConfig,
+    task: Task,
     *,
     penalty: Callable[[Model], Tensor] | None = None,
     constrain: Callable[[Model], None] | None = None,
@@ -37,23 +39,24 @@ def fit(
     after_step: Callable[[Progress], None] | None = None,
     after_epoch: Callable[[Progress], None] | None = None,
     resume: dict[str, Any] | None = None,
-) -> list[Row]:
-    """Train `model` in place and return one row of metrics an epoch.
+) -> list[EpochMetrics]:
+    """Train `model` in place and return the metrics of each epoch.
 
     ::
 
         for epoch:
             on_epoch(model, epoch)                      # e.g. freeze BN statistics late
             for batch:
-                loss = cross_entropy(model(x), y) + penalty(model)     # slimming: s * sum|gamma|
+                loss = task.loss(model(x), y) + penalty(model)         # slimming: s * sum|gamma|
                 loss.backward(); optimizer.step(); schedule.step()
                 constrain(model)                        # BNN: clip latent weights to [-1, 1]
                 after_step(progress)                    # a signal: save, and stop
-            judge on data.test; after_epoch(progress)   # the run folder keeps state and metrics
+            task.evaluate(model, data.test)             # accuracy, for classification
+            after_epoch(progress)                       # the run folder keeps state and metrics
 
     Args:
         on_epoch: is called again, for the same epoch, where a run goes on in the middle of it.
-        after_step: is also called between two batches of judging; what it raises ends the training.
+        after_step: is also called between two batches of evaluation; what it raises ends the training.
         resume: what Progress.state_dict gave; training goes on from there, bit for bit.
 
     Raises:
@@ -73,14 +76,14 @@ def fit(
         batches = data.train.training_batches(batch, config.seed, epoch, progress.step)
         bar = tqdm(batches, f"epoch {epoch + 1}/{recipe.epochs}", per_epoch, leave=False, file=sys.stderr,
                    initial=progress.step, disable=config.quiet or not terminal.moves())  # fmt: skip
-        for images, labels in bar:
+        for images, target in bar:
             with devices.autocast(config.precision, device):
-                logits = model(images)
-            loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
+                output = model(images)
+            loss = task.loss(output, target, recipe)
             added = penalty(model) if penalty else loss.new_zeros(())
             progress.optimizer.zero_grad(set_to_none=True)
             (loss + added).backward()
-            right = (logits.detach().argmax(1) == labels).sum()
+            right = task.right(output, target)
             shown = torch.stack([value.detach().double() for value in (loss, added, right)])
             value, extra, hits = shown.tolist()  # one wait for a GPU, not three
             if not math.isfinite(value + extra):
@@ -89,35 +92,37 @@ def fit(
             progress.schedule.step()
             if constrain:
                 constrain(model)
-            progress.count(value * len(labels), extra * len(labels), int(hits), len(labels))
+            progress.count(value * len(images), extra * len(images), int(hits), len(images))
             if after_step:
                 after_step(progress)
         between = partial(after_step, progress) if after_step else None
-        judged = evaluate(model, data.test, config.eval_batch_size, between)
-        if not math.isfinite(judged.loss):
-            raise _diverged(judged.loss, progress)
+        found = task.evaluate(model, data.test, config.eval_batch_size, between)
+        if not math.isfinite(found.loss):
+            raise _diverged(found.loss, progress)
+        in_training = task.training_score(progress.right, progress.seen)
         row = {
             "epoch": epoch + 1,
             "lr": progress.optimizer.param_groups[0]["lr"],
             "train_loss": progress.loss / progress.seen,
             **({"train_penalty": progress.penalty / progress.seen} if penalty else {}),
-            "train_accuracy": 100 * progress.right / progress.seen,
-            f"{data.judged}_loss": judged.loss,
-            f"{data.judged}_accuracy": judged.accuracy,
+            **({} if in_training is None else {f"train_{task.score.name}": in_training}),
+            f"{data.part}_loss": found.loss,
+            f"{data.part}_{task.score.name}": found.score,
         }
         progress.close_epoch(row)
         if after_epoch:
             after_epoch(progress)
         if not config.quiet:
-            _say(row, recipe.epochs, data.judged, time.monotonic() - started)
+            _say(row, recipe.epochs, task.score, data.part, time.monotonic() - started)
     return progress.rows
 
 
-def _say(row: Row, epochs: int, judged: str, seconds: float) -> None:
+def _say(row: EpochMetrics, epochs: int, score: Score, part: str, seconds: float) -> None:
     penalty = f"penalty {row['train_penalty']:.4f}  " if "train_penalty" in row else ""
+    scores = {name: row.get(f"{name}_{score.name}") for name in ("train", part)}
+    shown = "".join(f"{name} {value:6.2f} {score.unit}  " for name, value in scores.items() if value is not None)
     tqdm.write(
-        f"epoch {row['epoch']:>3}/{epochs}  loss {row['train_loss']:.4f}  {penalty}"
-        f"train {row['train_accuracy']:6.2f} %  {judged} {row[f'{judged}_accuracy']:6.2f} %  {seconds:.1f} s",
+        f"epoch {row['epoch']:>3}/{epochs}  loss {row['train_loss']:.4f}  {penalty}{shown}{seconds:.1f} s",
         file=sys.stderr,
     )
 

@@ -11,7 +11,8 @@ from engine.errors import BAD_CHECKPOINT, UserError
 from engine.system import device
 from engine.training.recipe import Recipe
 
-Row = dict[str, float]
+EpochMetrics = dict[str, float]
+"""One line of metrics.csv: epoch, lr, and the loss and score of both parts."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class FitConfig:
 
     recipe: Recipe
     seed: int = 1
-    precision: str = "fp32"  # or "bf16", of the training steps; judging is always fp32
+    precision: str = "fp32"  # or "bf16", of the training steps; evaluation is always fp32
     eval_batch_size: int = 500
     quiet: bool = False
 
@@ -30,15 +31,15 @@ class Progress:
 
     Attributes:
         epoch, step: whole epochs, and steps of the one under way.
-        loss, penalty, right, seen: sums over those steps: of the cross-entropy of each picture, of what the penalty
-            added to it, of right answers, of pictures.
+        loss, penalty, right, seen: sums over those steps: of the task's loss of each picture, of what the penalty added
+            to it, of right answers, of pictures.
         rows: the metrics of whole epochs.
     """
 
     COUNTS = ("epoch", "step", "loss", "penalty", "right", "seen")
 
     def __init__(self, model: nn.Module, config: FitConfig, per_epoch: int) -> None:
-        self.model, self.rows, self.per_epoch = model, list[Row](), per_epoch
+        self.model, self.rows, self.per_epoch = model, list[EpochMetrics](), per_epoch
         self.epoch = 0
         self._start_epoch()
         self.optimizer, self.schedule = config.recipe.start(model, config.recipe.epochs * per_epoch)
@@ -54,7 +55,7 @@ class Progress:
         self.right += right
         self.seen += seen
 
-    def close_epoch(self, row: Row) -> None:
+    def close_epoch(self, row: EpochMetrics) -> None:
         """One epoch more."""
         self.rows.append(row)
         self.epoch += 1

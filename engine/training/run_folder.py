@@ -19,7 +19,8 @@ from engine.checkpoint.provenance import versions
 from engine.errors import BAD_CHECKPOINT, CANNOT_WRITE, UserError
 from engine.system.files import check_writable, sha256, sweep, write_bytes, write_json, write_text
 from engine.system.lock import Lock
-from engine.training.progress import FitConfig, Progress, Row
+from engine.tasks.base import Task
+from engine.training.progress import EpochMetrics, FitConfig, Progress
 
 WANTED = {"identity", "rows", "model", "optimizer", "schedule", "rng", *Progress.COUNTS}
 
@@ -94,7 +95,7 @@ class RunFolder:
             with _changing(path):
                 path.unlink(missing_ok=True)
 
-    def describe(self, flags: dict[str, Any], config: FitConfig, rows: list[Row]) -> None:
+    def describe(self, flags: dict[str, Any], config: FitConfig, rows: list[EpochMetrics]) -> None:
         """Before the first step: the flags as given, the settings as resolved, the metrics that the state vouches for."""
         with _changing(self.path / "result.json"):
             (self.path / "result.json").unlink(missing_ok=True)  # it is of the run before
@@ -109,7 +110,7 @@ class RunFolder:
         state = archive.to_bytes({"identity": identity, **progress.state_dict()})
         write_bytes(self.state_path, state, self.previous_path, REMEDY)
 
-    def write_metrics(self, rows: list[Row]) -> None:
+    def write_metrics(self, rows: list[EpochMetrics]) -> None:
         """metrics.csv: one line an epoch; no file where there are none."""
         if not rows:
             (self.path / "metrics.csv").unlink(missing_ok=True)
@@ -161,7 +162,7 @@ class RunFolder:
                 os.replace(self.previous_path, self.state_path)
             return state
 
-    def draw(self, rows: list[Row]) -> None:
+    def draw(self, rows: list[EpochMetrics], task: Task) -> None:
         """Learning curve; without matplotlib there is none, and metrics.csv has the numbers."""
         try:
             import matplotlib
@@ -172,7 +173,8 @@ class RunFolder:
 
         figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
         epochs = [row["epoch"] for row in rows]
-        for axis, what, unit in zip(axes, ("loss", "accuracy"), ("cross-entropy", "%"), strict=True):
+        named = (("loss", task.loss_name), (task.score.name, task.score.unit))
+        for axis, (what, unit) in zip(axes, named, strict=True):
             for key in rows[0]:
                 if key.endswith(what):
                     axis.plot(epochs, [row[key] for row in rows], marker=".", label=key.removesuffix(f"_{what}"))

@@ -25,9 +25,10 @@ from engine.cli.options import Trains
 from engine.data.splits import Data
 from engine.errors import UserError
 from engine.system import device, signals
+from engine.tasks.base import Evaluation
 from engine.training import loop
 from engine.training.experiment import Experiment
-from engine.training.progress import FitConfig, Progress, Row
+from engine.training.progress import EpochMetrics, FitConfig, Progress
 from engine.training.recipe import Recipe
 from engine.training.run_folder import RunFolder
 
@@ -98,8 +99,8 @@ class Start:
         chosen = self.options.network
         if self.parent is None:
             self.library.size(chosen.name, chosen.cfg)  # one that does not fit is found before pictures are read
-        self.task = Experiment(self.options, self.default, self.source, self.parent)
-        self.data: Data = self.task.data(self.fresh)
+        self.experiment = Experiment(self.options, self.default, self.source, self.parent)
+        self.data: Data = self.experiment.data(self.fresh)
         if self.opened and self.parent:
             self.arch, self.arch_args = self.parent.arch, self.parent.arch_args
         else:
@@ -123,7 +124,7 @@ class Start:
     def train(
         self, model: Any, recipe: Recipe, stage: Stage, arch_args: dict[str, Any] | None = None, quantized: bool = False,
         **hooks: Callable,
-    ) -> tuple[list[Row], Recipe]:  # fmt: skip
+    ) -> tuple[list[EpochMetrics], Recipe]:  # fmt: skip
         """Fit with the flags' changes to `recipe`, in the run folder; gives the metrics of each epoch and the recipe.
 
         The folder stays locked until the `with` ends. A run that is complete is not trained and touches no file.
@@ -140,49 +141,50 @@ class Start:
         recipe = recipe.changed(
             epochs=chosen.epochs, lr=chosen.lr, weight_decay=chosen.wd, batch_size=chosen.batch_size
         )
-        precision = device.precision(chosen.precision, self.task.device, quantized)
+        precision = device.precision(chosen.precision, self.experiment.device, quantized)
         machine = self.options.machine
         config = FitConfig(recipe, machine.seed, precision, self.options.data.eval_batch_size, machine.quiet)
-        self._folder = folder = RunFolder(chosen.run_dir or Path("runs") / self.task.save.stem)
-        if folder.owns(self.task.save):
+        self._folder = folder = RunFolder(chosen.run_dir or Path("runs") / self.experiment.save.stem)
+        if folder.owns(self.experiment.save):
             raise UserError(
-                f"{self.task.save} is where the run keeps its own {self.task.save.name}", "name another --save"
+                f"{self.experiment.save} is where the run keeps its own {self.experiment.save.name}",
+                "name another --save",
             )
         described = {"arch": self.arch, "cfg": list(model.cfg), "arch_args": arch_args or self.full_args}
         fingerprint = {**self._fingerprint(recipe, precision), **stage.to_dict(), **described}
         resume = self._resume(folder, fingerprint)
         done = resume["epoch"] if resume else 0
-        self._complete = done == recipe.epochs and folder.has_result(self.task.save)
-        model.to(self.task.device).to(memory_format=torch.channels_last)
+        self._complete = done == recipe.epochs and folder.has_result(self.experiment.save)
+        model.to(self.experiment.device).to(memory_format=torch.channels_last)
         if self._complete:
-            print(f"already complete: {self.task.save}", file=sys.stderr)
-            return loop.fit(model, self.data, config, resume=resume), recipe  # no step is left
+            print(f"already complete: {self.experiment.save}", file=sys.stderr)
+            return loop.fit(model, self.data, config, self.experiment.task, resume=resume), recipe  # no step is left
         if resume is None:
-            folder.forget(self.task.save)
+            folder.forget(self.experiment.save)
         flags = {k: str(v) if isinstance(v, Path) else v for k, v in self.options.flat().items()}
         folder.describe(flags, config, resume["rows"] if resume else [])
         if not machine.quiet:
             self._announce(model, recipe, precision, resume)
         rows = self._fit(model, config, folder, fingerprint, resume=resume, **hooks)
-        folder.draw(rows)
+        folder.draw(rows, self.experiment.task)
         return rows, recipe
 
-    def finish(self, model: Any, stage: Stage, arch_args: dict[str, Any] | None = None) -> tuple[Any, Path]:
-        """Judge the network and write its file; gives the judgement and the path."""
-        judged = self.task.judge(model, self.data)
+    def finish(self, model: Any, stage: Stage, arch_args: dict[str, Any] | None = None) -> tuple[Evaluation, Path]:
+        """Judge the network and write its file; gives the evaluation and the path."""
+        found = self.experiment.evaluate(model, self.data)
         if self._complete:
-            return judged, self.task.save
-        metrics = self.task.metrics(judged, self.data)
-        path = self.task.write(
+            return found, self.experiment.save
+        metrics = self.experiment.metrics(found, self.data)
+        path = self.experiment.write(
             model, self.arch, arch_args or self.full_args, self.data, metrics, stage, fresh=self.fresh
         )
         if self._folder:
             self._folder.write_result(path)
-        return judged, path
+        return found, path
 
     def _fit(
         self, model: nn.Module, config: FitConfig, folder: RunFolder, fingerprint: dict[str, Any], **more: Any
-    ) -> list[Row]:
+    ) -> list[EpochMetrics]:
         """The loop, with the run folder behind it: saved after each epoch, and wherever a signal asks for it."""
         with signals.watching() as watch:
 
@@ -193,11 +195,13 @@ class Start:
             def after_step(progress: Progress) -> None:
                 watch.poll(lambda: folder.keep(progress, fingerprint))
 
-            return loop.fit(model, self.data, config, after_step=after_step, after_epoch=after_epoch, **more)
+            return loop.fit(
+                model, self.data, config, self.experiment.task, after_step=after_step, after_epoch=after_epoch, **more
+            )
 
     def _fingerprint(self, recipe: Recipe, precision: str) -> dict[str, Any]:
         """What has to be the same for a resumed run to be the same run, besides its stage and network."""
-        where = self.task.device.type
+        where = self.experiment.device.type
         return {
             **_plain(asdict(recipe)),
             "seed": self.options.machine.seed,
@@ -226,10 +230,10 @@ class Start:
         data, count = self.data, sum(p.numel() for p in model.parameters())
         place = f"; resumed after epoch {resume['epoch']}, step {resume['step']}" if resume else ""
         print(
-            f"{data.info.label}: {len(data.train):,} training and {len(data.test):,} {data.judged} pictures, "
+            f"{data.info.label}: {len(data.train):,} training and {len(data.test):,} {data.part} pictures, "
             f"{'mirrored in training' if data.info.flip else 'not mirrored'}; "
             f"{count:,} parameters; {recipe.epochs} epochs of batch {recipe.batch_size}, {recipe.optimizer} "
-            f"lr {recipe.lr:g}; {self.task.device.type} {precision}{place}",
+            f"lr {recipe.lr:g}; {self.experiment.device.type} {precision}{place}",
             file=sys.stderr,
         )
 

@@ -8,6 +8,8 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from engine.tasks.score import ACCURACY as SCORE
+
 Rows = list[dict[str, Any]]
 
 
@@ -34,7 +36,7 @@ def curves(rows: Rows) -> Figure | None:
     """
     if not rows:
         return None
-    lines = [[(e["epoch"], e[_judged(row)]) for e in row["curve"]] for row in rows]
+    lines = [[(e["epoch"], e[_evaluated(row)]) for e in row["curve"]] for row in rows]
     values = sorted(accuracy for line in lines for _, accuracy in line)
     low = values[len(values) // 20]
     titles = [title for title in FAMILIES if any(family(r["row"]) == title for r in rows)]
@@ -45,7 +47,7 @@ def curves(rows: Rows) -> Figure | None:
         for row, line in zip(rows, lines, strict=True):
             if family(row["row"]) == title:
                 axis.plot(*zip(*line, strict=True), marker=".", label=row["label"])
-        axis.set(title=title, ylabel="accuracy in %")
+        axis.set(title=title, ylabel=SCORE.label)
         axis.grid(alpha=0.3)
         axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
         axis.tick_params(labelbottom=True)
@@ -57,9 +59,9 @@ def curves(rows: Rows) -> Figure | None:
     return figure
 
 
-def _judged(row: dict[str, Any]) -> str:
-    """Which accuracy of an epoch is not that of training: test_accuracy, or val_accuracy."""
-    return next(key for key in row["curve"][0] if key.endswith("_accuracy") and not key.startswith("train"))
+def _evaluated(row: dict[str, Any]) -> str:
+    """Which score of an epoch is not that of training: test_accuracy, or val_accuracy."""
+    return next(key for key in row["curve"][0] if key.endswith(f"_{SCORE.name}") and not key.startswith("train"))
 
 
 def size(rows: Rows) -> Figure | None:
@@ -75,8 +77,8 @@ def size(rows: Rows) -> Figure | None:
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.xaxis.set_minor_formatter(NullFormatter())
-    axis.set(xlabel="size in MB (stored bits / 8e6, log scale)", ylabel="accuracy in %",
-             title=f"accuracy against size: {rows[0]['dataset']}")  # fmt: skip
+    axis.set(xlabel="size in MB (stored bits / 8e6, log scale)", ylabel=SCORE.label,
+             title=f"{SCORE.name} against size: {rows[0]['dataset']}")  # fmt: skip
     axis.grid(alpha=0.3, which="both")
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, frameon=False)
     figure.draw_without_rendering()  # now it is known where points come to lie

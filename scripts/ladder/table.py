@@ -13,11 +13,12 @@ from typing import Any
 from engine.errors import BAD_CHECKPOINT, UserError
 from engine.system.files import write_bytes, write_text
 from engine.system.terminal import columns
+from engine.tasks.score import ACCURACY as SCORE
 from scripts.ladder import notes
 from scripts.ladder.rows import ROWS, Row
 
 HEADER = (
-    "row", "epochs", "n", "accuracy", "MACs", "parameters", "size, MB (stored bits / 8e6)", "compression", "loss",
+    "row", "epochs", "n", SCORE.name, "MACs", "parameters", "size, MB (stored bits / 8e6)", "compression", "loss",
 )  # fmt: skip
 
 
@@ -101,7 +102,7 @@ def _note(results: dict[str, list[dict[str, Any]]]) -> list[str]:
     where = "; ".join(sorted({machine for r in done for machine in r["machine"].split("; ")}))
     return [
         "",
-        f"{what}; accuracy of the last epoch, +- the standard deviation over n seeds; {where}. "
+        f"{what}; {SCORE.name} of the last epoch, +- the standard deviation over n seeds; {where}. "
         "Compression and loss (points) are against NIN with its 5x5 second stage. Size counts stored bits, not a file.",
     ]
 
@@ -117,7 +118,7 @@ def _cells(row: Row, found: list[dict[str, Any]], base: list[dict[str, Any]]) ->
     if not done:
         return [row.label, "", "", "; ".join(lost) or "not run", "", "", "", "", ""]
     values = [result["accuracy"] for result in done]
-    accuracy = f"{statistics.mean(values):.2f} %"
+    accuracy = f"{statistics.mean(values):.2f} {SCORE.unit}"
     if len(values) > 1:
         accuracy += f" +- {statistics.stdev(values):.2f}"
     macs, params, sizes = (statistics.mean(r[key] for r in done) for key in ("macs", "params", "size_bits"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 import models
 from bn_merge import proof
 from bn_merge.merge import merge
-from bn_merge.proof import agreement, prove
+from bn_merge.proof import prove
 from engine.checkpoint.format import make, save
 from engine.checkpoint.provenance import Origin
 from engine.data.info import DataInfo
@@ -135,12 +134,3 @@ def test_the_command_writes_nothing(command: Callable, name: str, words: str) ->
     flags = ("--model", "own.pth", "--arch", arch, "--dataset", "digits", "--image_size", "8", "--cpu")
     assert_refused(command("bn_merge.__main__", *flags), 3, words)
     assert not Path("own_merged.pth").exists()
-
-
-def test_agreement_counts_numbers_alone() -> None:
-    one = torch.tensor([[1.0, 2.0], [3.0, 1.0], [float("nan"), 0.0], [1.0, float("inf")]])
-    found = agreement(one, one)
-    assert (found.pictures, found.agree, found.gap, list(found.differ)) == (4, 2, None, [2, 3])
-    json.dumps(found.differ, allow_nan=False)
-    other = agreement(one[:2], one[:2].flip(1))
-    assert (other.agree, other.gap, other.differ) == (0, 2.0, {0: 1.0, 1: 2.0})

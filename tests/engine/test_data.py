@@ -106,7 +106,7 @@ def test_held_out_pictures_are_apart_and_always_the_same() -> None:
     for part, index in zip((known.train, known.test), splits.held_out(1437, 100), strict=True):
         assert torch.equal(part.images, whole.train.images[index])
         assert torch.equal(part.labels, whole.train.labels[index])
-    assert (len(known.train), len(known.test), known.judged) == (1337, 100, "val")
+    assert (len(known.train), len(known.test), known.part) == (1337, 100, "val")
     with pytest.raises(UserError) as fault:
         catalogue.load("digits", image_size=8, val=1437)
     assert fault.value.code == USAGE

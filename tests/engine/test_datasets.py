@@ -25,7 +25,7 @@ def test_the_digits() -> None:
 
     known = catalogue.load("digits")
     train, test = known.train, known.test
-    assert (len(train), len(test), known.judged) == (1437, 360, "test")
+    assert (len(train), len(test), known.part) == (1437, 360, "test")
     assert train.images.shape == (1437, 32, 32, 3)
     assert test.images.shape == (360, 32, 32, 3)
     target = torch.from_numpy(load_digits().target)

@@ -15,6 +15,7 @@ import pytest
 from engine.checkpoint import archive
 from engine.errors import BAD_CHECKPOINT, CANNOT_WRITE, LOCKED, USAGE, UserError
 from engine.system.files import write_bytes
+from engine.tasks.classification import CLASSIFICATION
 from engine.training.progress import FitConfig
 from engine.training.recipe import SEED
 from engine.training.run_folder import RunFolder
@@ -190,9 +191,9 @@ def test_the_curve_is_a_picture_and_needs_matplotlib(tmp_path: Path, monkeypatch
     pytest.importorskip("matplotlib")
     run = RunFolder(tmp_path)
     rows = [{"epoch": n, "train_loss": 1 / n, "train_accuracy": 50.0, "test_accuracy": 40.0} for n in (1, 2)]
-    run.draw(rows)
+    run.draw(rows, CLASSIFICATION)
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
     (tmp_path / "curve.png").unlink()
     monkeypatch.setitem(sys.modules, "matplotlib", None)  # as if it were not installed
-    run.draw(rows)
+    run.draw(rows, CLASSIFICATION)
     assert not (tmp_path / "curve.png").exists()

@@ -15,7 +15,7 @@ from engine.checkpoint import archive
 from engine.data.info import DataInfo
 from engine.data.splits import Data, TensorSplit
 from engine.errors import BAD_CHECKPOINT, DIVERGED, UserError
-from engine.tasks.classification import evaluate
+from engine.tasks.classification import CLASSIFICATION
 from engine.training.loop import fit
 from engine.training.progress import FitConfig, Progress
 from engine.training.recipe import Recipe
@@ -62,7 +62,7 @@ def test_the_same_seed_gives_the_same_weights(recipe: Recipe) -> None:
     models, rows = [], []
     for seed in (1, 1, 2):
         models.append(network())
-        rows.append(fit(models[-1], pictures(), config(recipe, seed=seed)))
+        rows.append(fit(models[-1], pictures(), config(recipe, seed=seed), CLASSIFICATION))
     assert same(models[0].state_dict(), models[1].state_dict())
     assert rows[0] == rows[1]
     assert not same(models[0].state_dict(), models[2].state_dict())  # another seed shuffles otherwise
@@ -79,7 +79,7 @@ class Stop(Exception):
 def test_three_epochs_are_one_and_two_more_bit_for_bit(recipe: Recipe, tmp_path: Path) -> None:
     whole: list[Progress] = []
     straight = network()
-    fit(straight, pictures(), config(recipe), after_epoch=whole.append)
+    fit(straight, pictures(), config(recipe), CLASSIFICATION, after_epoch=whole.append)
 
     folder, identity = RunFolder(tmp_path / "run"), {"lr": recipe.lr}
 
@@ -88,13 +88,13 @@ def test_three_epochs_are_one_and_two_more_bit_for_bit(recipe: Recipe, tmp_path:
         raise Stop
 
     with pytest.raises(Stop):
-        fit(network(), pictures(), config(recipe), after_epoch=stop)
+        fit(network(), pictures(), config(recipe), CLASSIFICATION, after_epoch=stop)
     resumed: list[Progress] = []
     fresh = network()
     torch.manual_seed(99)  # whatever happens between the runs
     state = folder.state(folder.state_path, identity)
     assert state["epoch"] == 1
-    fit(fresh, pictures(), config(recipe), resume=state, after_epoch=resumed.append)
+    fit(fresh, pictures(), config(recipe), CLASSIFICATION, resume=state, after_epoch=resumed.append)
     assert len(resumed) == 2
     assert same(resumed[-1].state_dict(), whole[-1].state_dict())  # weights, optimizer, schedule, rows, random state
     assert same(fresh.state_dict(), straight.state_dict())
@@ -105,7 +105,7 @@ def test_three_epochs_are_one_and_two_more_bit_for_bit(recipe: Recipe, tmp_path:
 def test_a_run_may_stop_after_any_step_and_any_batch_that_is_judged(recipe: Recipe) -> None:
     """3 epochs of 5 steps and 3 batches to judge: 24 places, each resumed to the last bit."""
     whole: list[Progress] = []
-    fit(network(), pictures(), config(recipe, eval_batch_size=4), after_epoch=whole.append)
+    fit(network(), pictures(), config(recipe, eval_batch_size=4), CLASSIFICATION, after_epoch=whole.append)
     for place in range(1, 25):
         left, states = iter(range(place)), []
 
@@ -115,32 +115,39 @@ def test_a_run_may_stop_after_any_step_and_any_batch_that_is_judged(recipe: Reci
                 raise Stop
 
         with pytest.raises(Stop):
-            fit(network(), pictures(), config(recipe, eval_batch_size=4), after_step=stop)
+            fit(network(), pictures(), config(recipe, eval_batch_size=4), CLASSIFICATION, after_step=stop)
         state = torch.load(io.BytesIO(states[0]), weights_only=True)
         epoch, batch = divmod(place - 1, 8)
         assert (state["epoch"], state["step"], len(state["rows"])) == (epoch, min(batch + 1, 5), epoch)
         torch.manual_seed(99)
         resumed: list[Progress] = []
-        fit(network(), pictures(), config(recipe, eval_batch_size=4), resume=state, after_epoch=resumed.append)
+        fit(
+            network(),
+            pictures(),
+            config(recipe, eval_batch_size=4),
+            CLASSIFICATION,
+            resume=state,
+            after_epoch=resumed.append,
+        )
         assert same(resumed[-1].state_dict(), whole[-1].state_dict()), place
 
 
 def test_a_state_saved_on_the_way_changes_nothing() -> None:
     whole: list[Progress] = []
-    fit(network(), pictures(), config(), after_epoch=whole.append)
+    fit(network(), pictures(), config(), CLASSIFICATION, after_epoch=whole.append)
     saved: list[Progress] = []
-    fit(network(), pictures(), config(), after_step=lambda p: archive.to_bytes(p.state_dict()) and None,
+    fit(network(), pictures(), config(), CLASSIFICATION, after_step=lambda p: archive.to_bytes(p.state_dict()) and None,
         after_epoch=saved.append)  # fmt: skip
     assert same(saved[-1].state_dict(), whole[-1].state_dict())
 
 
 def test_a_state_of_another_network_or_another_step_is_refused() -> None:
     states: list[dict] = []
-    fit(network(), pictures(), config(), after_epoch=lambda p: states.append(p.state_dict()))
+    fit(network(), pictures(), config(), CLASSIFICATION, after_epoch=lambda p: states.append(p.state_dict()))
     other = nn.Sequential(nn.Flatten(), nn.Linear(108, 4))
     for model, state in ((other, states[0]), (network(), {**states[0], "step": 1}), (network(), {})):
         with pytest.raises(UserError, match="does not fit this run") as fault:
-            fit(model, pictures(), config(), resume={**state, "epoch": 1})
+            fit(model, pictures(), config(), CLASSIFICATION, resume={**state, "epoch": 1})
         assert fault.value.code == BAD_CHECKPOINT
 
 
@@ -172,6 +179,7 @@ def test_hooks_are_called_where_the_docstring_says() -> None:
         model,
         pictures(),
         config(replace(RECIPE, epochs=2)),
+        CLASSIFICATION,
         penalty=term,
         constrain=constrain,
         on_epoch=on_epoch,
@@ -189,7 +197,7 @@ def test_hooks_are_called_where_the_docstring_says() -> None:
 
 
 def test_the_penalty_is_shown_beside_the_cross_entropy() -> None:
-    plain, pushed = (fit(network(), pictures(), config(replace(RECIPE, epochs=1, lr=1e-12)), penalty=p)[0]
+    plain, pushed = (fit(network(), pictures(), config(replace(RECIPE, epochs=1, lr=1e-12)), CLASSIFICATION, penalty=p)[0]
                      for p in (None, lambda m: torch.tensor(2.0)))  # fmt: skip
     assert pushed["train_loss"] == plain["train_loss"]
     assert (pushed["train_penalty"], "train_penalty" in plain) == (2, False)
@@ -213,28 +221,34 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(value: float) -> None:
     model = network()
     before = {k: v.clone() for k, v in model.named_parameters()}
     with pytest.raises(UserError, match=r"in epoch 1, step 1, at lr 0\.05; largest finite") as fault:
-        fit(model, pictures(), config(replace(RECIPE, schedule="steps")), penalty=lambda m: torch.tensor(value))
+        fit(
+            model,
+            pictures(),
+            config(replace(RECIPE, schedule="steps")),
+            CLASSIFICATION,
+            penalty=lambda m: torch.tensor(value),
+        )
     assert fault.value.code == DIVERGED
     assert same(before, dict(model.named_parameters()))
 
 
 def test_diverging_is_noticed() -> None:
     with pytest.raises(UserError, match="the loss became") as fault:
-        fit(network(), pictures(), config(replace(RECIPE, lr=1e30)))
+        fit(network(), pictures(), config(replace(RECIPE, lr=1e30)), CLASSIFICATION)
     assert fault.value.code == DIVERGED
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_judging_changes_nothing_and_is_right(training: bool) -> None:
+def test_evaluation_changes_nothing_and_is_right(training: bool) -> None:
     model, data = network().train(training), pictures()
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    judged = evaluate(model, data.test, batch=4)
+    found = CLASSIFICATION.evaluate(model, data.test, batch=4)
     assert model.training is training
     assert same(before, model.state_dict())
     model.eval()
     logits = torch.cat([model(images) for images, _ in data.test.batches(11)]).detach()
-    torch.testing.assert_close(judged.logits, logits)
+    torch.testing.assert_close(found.output, logits)
     right = sum(int(row.argmax() == label) for row, label in zip(logits, data.test.labels, strict=True))
-    assert judged.accuracy == 100 * right / 11
+    assert found.score == 100 * right / 11
     loss = -logits.double().log_softmax(1)[torch.arange(11), data.test.labels].mean()
-    assert math.isclose(judged.loss, loss, rel_tol=1e-5)
+    assert math.isclose(found.loss, loss, rel_tol=1e-5)

@@ -48,9 +48,9 @@ def test_a_run_may_stop_in_the_middle_whatever_reads_the_pictures(folder: Path) 
             states.append(archive.to_bytes(progress.state_dict()))
             raise loop.Stop
 
-    loop.fit(loop.network(), data[0], config, after_epoch=whole.append)
+    loop.fit(loop.network(), data[0], config, loop.CLASSIFICATION, after_epoch=whole.append)
     with pytest.raises(loop.Stop):
-        loop.fit(loop.network(), data[2], config, after_step=stop)
+        loop.fit(loop.network(), data[2], config, loop.CLASSIFICATION, after_step=stop)
     state = torch.load(io.BytesIO(states[0]), weights_only=True)
-    loop.fit(loop.network(), data[0], config, resume=state, after_epoch=resumed.append)
+    loop.fit(loop.network(), data[0], config, loop.CLASSIFICATION, resume=state, after_epoch=resumed.append)
     assert loop.same(whole[-1].state_dict(), resumed[-1].state_dict())

@@ -117,7 +117,7 @@ def _serve() -> None:
 
     from engine.training.run_folder import RunFolder
 
-    RunFolder.draw = lambda self, rows: None  # type: ignore[method-assign]
+    RunFolder.draw = lambda *_: None  # type: ignore[method-assign]
     torch.set_num_threads(1)
     for line in sys.stdin:
         question = json.loads(line)

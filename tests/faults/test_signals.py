@@ -264,7 +264,7 @@ def _stream(pictures: Path) -> None:
             watch.poll(lambda: states.append(progress.state_dict()))
 
         try:
-            loop.fit(loop.network(), data, loop.config(), after_step=step)
+            loop.fit(loop.network(), data, loop.config(), loop.CLASSIFICATION, after_step=step)
         except Stopped:
             os._exit(42 if states[0]["step"] == 2 else 1)
 

@@ -16,7 +16,7 @@ import models
 from engine.checkpoint import format as checkpoint
 from engine.data import catalogue, cifar
 from engine.errors import BAD_DATA, UserError
-from engine.tasks import classification
+from engine.tasks.classification import CLASSIFICATION
 from models.channels import gates
 from scripts import sensitivity
 from tests.conftest import SMALL
@@ -114,7 +114,7 @@ def test_sensitivity(trained: Path, command: Command) -> None:
                 bn = dict(gates(network))[gate]
                 dropped = bn.weight.abs().argsort(stable=True)[: round(share * len(bn.weight))]
                 bn.weight.data[dropped] = bn.bias.data[dropped] = 0
-                assert shown == round(classification.evaluate(network, data.test).accuracy, 2), (gate, share)
+                assert shown == round(CLASSIFICATION.evaluate(network, data.test).score, 2), (gate, share)
     assert {p: p.read_bytes() for p in Path().rglob("*") if p.is_file()} == before
 
     same = json.loads(command("scripts.summary", "--sensitivity", trained, "--cpu", "--json").out)

@@ -1,0 +1,153 @@
+"""What a network is trained for, as the loop and the proofs see it: loss, score, counts and agreement.
+
+One file beside this one holds one task. How a network is trained: engine/training.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from engine.data.info import Split
+from engine.tasks.score import Score
+
+BOUND = 1e-10
+"""Of the largest number of an output: float64 rounds some thousand times finer."""
+
+
+class LossSettings(Protocol):
+    """What a loss reads of a recipe. A task takes what it needs."""
+
+    @property
+    def label_smoothing(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How good a network is on a split.
+
+    Attributes:
+        score: in the unit of the task's score.
+        loss: mean over the pictures.
+        output: what the network gave for all pictures, on the CPU; see `Task.agreement`.
+    """
+
+    score: float
+    loss: float
+    output: Any
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far the answers of two networks are the same.
+
+    Attributes:
+        pictures, agree: how many there are, and on how many both networks give the same finite answer.
+        gap: largest difference between their outputs; None where a number is not finite.
+        differ: for each other picture, by its index, how far the first network's answer is from its second best;
+            None where that is not finite.
+    """
+
+    pictures: int
+    agree: int
+    gap: float | None
+    differ: dict[int, float | None]
+
+
+class Task(ABC):
+    """Loss, score, counts and agreement of one kind of answer.
+
+    An output is what a network returns for a batch, and a target what a split gives beside the pictures; only the task
+    knows what they are made of.
+
+    Attributes:
+        score: the name and unit of the score.
+        loss_name: of the loss, for the axis of a picture.
+        output_name: of the numbers in an output ("logits"), for the faults of a proof.
+        gap_name, margin_words: how `Agreement.gap` and one value of `Agreement.differ` are worded; {} is the value.
+    """
+
+    score: Score
+    loss_name: str
+    output_name: str
+    gap_name: str
+    margin_words: str
+
+    @abstractmethod
+    def loss(self, output: Any, target: Any, settings: LossSettings) -> Tensor:
+        """The mean loss of a training batch, in fp32: a tensor of no dimension that has a gradient."""
+
+    @abstractmethod
+    def right(self, output: Any, target: Any) -> Tensor:
+        """The number of right answers in a training batch.
+
+        It has no dimension and stays on the device: the loop fetches it together with the loss.
+        """
+
+    @abstractmethod
+    def training_score(self, right: int, seen: int) -> float | None:
+        """The score of an epoch's training batches, from sums of `right` and of pictures; None if these give none."""
+
+    @abstractmethod
+    def measure(self, outputs: list[Any], targets: list[Any]) -> Evaluation:
+        """The score of a split, from the output and the target of each of its batches."""
+
+    @abstractmethod
+    def agreement(self, before: Any, after: Any) -> Agreement:
+        """Compare the answers of two networks to the same pictures. An answer that is not finite agrees with none."""
+
+    @abstractmethod
+    def surely_moved(self, before: Any, after: Any) -> int:
+        """Pictures whose answer differs by more than fp32 sums in another order can explain."""
+
+    @abstractmethod
+    def numbers(self, output: Any) -> Tensor:
+        """All numbers of an output as one tensor, (B, ...), for the proofs that two networks compute the same."""
+
+    def same(self, expected: Any, found: Any) -> bool:
+        """Whether float64 outputs are equal within 1e-10 of the largest finite number; what overflows, in both."""
+        wanted = self.numbers(expected)
+        largest = wanted[wanted.isfinite()].abs().amax().item() if wanted.isfinite().any() else 0.0
+        return torch.allclose(self.numbers(found), wanted, rtol=0, atol=BOUND * largest, equal_nan=True)
+
+    def changed(self, expected: Any, found: Any) -> int:
+        """Pictures with a number that is off by more than 1e-10 of the largest; all numbers have to be finite."""
+        wanted = self.numbers(expected)
+        off = (wanted - self.numbers(found)).abs().flatten(1).amax(1)
+        return int((off > BOUND * wanted.abs().max()).sum())
+
+    def is_finite(self, output: Any) -> bool:
+        return bool(self.numbers(output).isfinite().all())
+
+    @torch.no_grad()
+    def evaluate(
+        self, model: nn.Module, split: Split, batch: int = 500, after_batch: Callable[[], None] | None = None
+    ) -> Evaluation:
+        """Evaluate a network in eval mode, in its own arithmetic (fp32 or fp64); its training mode is put back."""
+        was_training = model.training
+        model.eval()
+        dtype = _dtype([*model.parameters(), *model.buffers()])
+        outputs, targets = [], []
+        for images, target in split.batches(batch):
+            outputs.append(model(images.to(dtype)))
+            targets.append(target)
+            if after_batch:
+                after_batch()
+        model.train(was_training)
+        return self.measure(outputs, targets)
+
+
+def finite(value: Tensor) -> float | None:
+    """A number, or None for what JSON has no word for."""
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def _dtype(tensors: Iterable[Tensor]) -> torch.dtype:
+    return next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
