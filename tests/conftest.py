@@ -19,6 +19,8 @@ from engine.checkpoint import format as checkpoint
 from engine.errors import BAD_CHECKPOINT, UserError
 from engine.training.run_folder import RunFolder
 
+pytest.register_assert_rewrite("tests.tools")  # their asserts, too, say what they compared
+
 NARROW = "8,8,8,8,8,8,8,8"
 SMALL = ("--dataset", "digits", "--image_size", "8", "--epochs", "1", "--quiet", "--cpu", "--precision", "fp32")
 """Flags that make any training command take about a second."""
@@ -41,7 +43,7 @@ def command(
     workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., SimpleNamespace]:
     """Run `python -m MODULE ARGS` in this process; gives code, out, err and the last line of stdout as `path`."""
-    monkeypatch.setattr(RunFolder, "draw", lambda *_: None)  # longer than such a run; test_folder draws
+    monkeypatch.setattr(RunFolder, "draw", lambda *_: None)  # longer than such a run; test_run_folder draws
 
     def call(module: str, *args: object) -> SimpleNamespace:
         capsys.readouterr()

@@ -1,5 +1,5 @@
 """Arguments that cannot be meant, for every command: exit 2 with one `error:` and one `hint:` line, before torch is
-imported and before anything is written; --help answers at once. What is understood is in engine/test_flags.py."""
+imported and before anything is written; --help answers at once. What is understood is in engine/cli/test_flags.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_house import commands
+from tests.tools.house import commands
 
 ROOT = Path(__file__).parents[1]
 TRAIN, PRUNE, GC, WQAQ, WBWTAB, PTQ = (

@@ -17,7 +17,7 @@ from engine.cli.naming import find
 from engine.data import catalogue
 from engine.errors import UserError, about
 from tests.conftest import NARROW, SMALL, assert_refused
-from tests.models.residual import residual
+from tests.tools.residual import residual
 
 Command = Callable[..., SimpleNamespace]
 QUIET = ("--cpu", "--quiet")
@@ -74,7 +74,7 @@ def test_what_failed_in_a_file_is_named_once() -> None:
         raise UserError("b", "help")
 
 
-def own_network(path: str, arch: str = "tests.models.residual:residual") -> None:
+def own_network(path: str, arch: str = "tests.tools.residual:residual") -> None:
     """A file that holds a network of the user's."""
     content = checkpoint.load(Path("models_save/nin_refine.pth"))
     network = residual()
@@ -91,9 +91,9 @@ def test_a_report_of_several_networks_needs_arch_for_the_users_own(refined: Comm
     own_network("own.pth")
     files = ("models_save/nin_refine.pth", "own.pth", PRUNED)
     result = refined("scripts.report", *files)
-    assert_refused(result, 2, "own.pth: the file holds a network of tests.models.residual:residual")
-    assert hint(result) == "hint: if you trust that module, add --arch tests.models.residual:residual"
-    result = refined("scripts.report", *files, "--arch", "tests.models.residual:residual", "--json")
+    assert_refused(result, 2, "own.pth: the file holds a network of tests.tools.residual:residual")
+    assert hint(result) == "hint: if you trust that module, add --arch tests.tools.residual:residual"
+    result = refined("scripts.report", *files, "--arch", "tests.tools.residual:residual", "--json")
     assert [row["file"] for row in json.loads(result.out)["rows"]] == list(files)
 
 
@@ -106,7 +106,7 @@ def test_a_report_of_several_networks_needs_arch_for_the_users_own(refined: Comm
 )  # fmt: skip
 def test_what_does_not_fit_names_the_file(refined: Command, module: str, argv: tuple[str, ...]) -> None:
     own_network("own.pth")
-    assert_refused(refined(module, *argv, "own.pth"), 2, "own.pth: the file holds a network of tests.models.residual")
+    assert_refused(refined(module, *argv, "own.pth"), 2, "own.pth: the file holds a network of tests.tools.residual")
 
 
 def test_flags_without_a_value_reach_the_run_folder_as_such(refined: Command) -> None:

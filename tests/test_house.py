@@ -6,73 +6,17 @@ import ast
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-MAY_IMPORT = {
-    "engine": set[str](),
-    "models": {"engine"},
-    "prune": {"engine", "models"},
-    "quant": {"engine", "models"},
-    "bn_merge": {"engine", "models", "quant"},
-    "deploy": {"engine", "models", "quant", "bn_merge"},
-    "scripts": {"engine", "models", "prune", "quant", "bn_merge", "deploy"},
-}
+from tests.tools.house import MAY_IMPORT, ROOT, calls, commands, imported, sources, tree
+
 KNOWN_COMMANDS = {
     "prune.train", "prune.normal_regular", "prune.gc", "quant.wqaq", "quant.wbwtab", "quant.ptq",
     "bn_merge.__main__", "bn_merge.compare", "scripts.report", "scripts.summary", "scripts.quickstart",
 }  # fmt: skip
 MOST_LINES = 300
-
-
-@cache
-def sources() -> dict[str, Path]:
-    """Every module of the toolkit by its dotted name; packages by the name of their folder."""
-    found = {}
-    for folder in MAY_IMPORT:
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            parts = path.relative_to(ROOT).with_suffix("").parts
-            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
-
-
-@cache
-def tree(name: str) -> ast.Module:
-    return ast.parse(sources()[name].read_text(encoding="utf-8"))
-
-
-@cache
-def commands() -> tuple[str, ...]:
-    """Modules with a `main` of their own, by their dotted name (`bn_merge.__main__`, which runs as `bn_merge`)."""
-    return tuple(
-        name
-        for name in sources()
-        if any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree(name).body)
-    )
-
-
-def imported(name: str) -> Iterator[str]:
-    """The modules of this project that a module imports anywhere in it: at its top, in functions, for types alone."""
-    for node in ast.walk(tree(name)):
-        targets = []
-        if isinstance(node, ast.Import):
-            targets = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{name}:{node.lineno}: relative imports hide where they lead"
-            targets = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
-        for target in targets:
-            yield from (known for known in sources() if target == known or target.startswith(f"{known}."))
-
-
-def calls(name: str) -> Iterator[tuple[str, ast.Call]]:
-    """Every call in a module, with what is called as it is written: `torch.load`, `eval`."""
-    for node in ast.walk(tree(name)):
-        if isinstance(node, ast.Call):
-            yield ast.unparse(node.func), node
 
 
 def test_all_commands_are_found() -> None:
@@ -165,6 +109,27 @@ def test_the_walk_sees_imports_wherever_they_stand(tmp_path: Path, monkeypatch: 
     )
     monkeypatch.setitem(sources(), "engine.bad", path)
     assert set(imported("engine.bad")) == {"quant", "quant.wqaq", "prune", "prune.plan", "models", "models.blocks"}
+
+
+def importers_of_tests(folder: Path) -> list[str]:
+    """Files test_*.py that import a file test_*.py; what they share belongs into tests/tools."""
+    return [
+        str(path.relative_to(folder))
+        for path in sorted(folder.rglob("test_*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for names in [[getattr(node, "module", None) or "", *(alias.name for alias in node.names)]]
+        if any(part.startswith("test_") for name in names for part in name.split("."))
+    ]
+
+
+def test_no_test_imports_another(tmp_path: Path) -> None:
+    assert not importers_of_tests(ROOT / "tests")
+    for number, line in enumerate(
+        ("import tests.a.test_b", "from tests.test_a import b", "from tests.a import test_b")
+    ):
+        (tmp_path / f"test_{number}.py").write_text(f"def f():\n    {line}\n")
+    assert importers_of_tests(tmp_path) == ["test_0.py", "test_1.py", "test_2.py"]
 
 
 def test_no_file_is_long() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import shlex
@@ -12,81 +11,28 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 import models
 from engine import errors
-from engine.cli.flags import Parser
 from models import cost
-from tests.conftest import NARROW, SMALL
-from tests.test_house import commands
-
-ROOT = Path(__file__).parents[1]
-README, CHINESE = (ROOT / name for name in ("README.md", "README.zh-CN.md"))
-FRESH = {"nin": NARROW, "nin_gc": "32,32,32,64,64,64,64,64"}  # widths that groups 1,2,2,16,4,4,32,8,1 allow
+from tests.tools.house import commands
+from tests.tools.readme import (
+    CHINESE,
+    MODULES,
+    README,
+    ROOT,
+    Block,
+    blocks,
+    lines,
+    marked,
+    options,
+    parser,
+    shortened,
+)
 
 Command = Callable[..., object]
-
-
-class Block(NamedTuple):
-    """A fenced block: the HTML comment right before it ("" for none), its language, its text."""
-
-    marker: str
-    language: str
-    text: str
-
-
-MODULES = {"bn_merge": "bn_merge.__main__", "engine.checkpoint": "engine.checkpoint.__main__"}
-"""Where `python -m` finds another module than the one it names."""
-
-
-class Line(NamedTuple):
-    """A command of a block: `python -m MODULE ARGV`, and the file that its comment says it writes, if any."""
-
-    module: str
-    argv: list[str]
-    leaves: str | None
-
-
-def blocks(path: Path) -> list[Block]:
-    found = re.findall(r"(?:<!-- ([^\n]+) -->\n)?^```(\w*)\n(.*?)^```$", path.read_text(encoding="utf-8"), re.S | re.M)
-    return [Block(*groups) for groups in found]
-
-
-def marked(marker: str) -> list[Block]:
-    return [block for block in blocks(README) if block.marker == marker]
-
-
-def lines(block: Block) -> list[Line]:
-    """The commands of a block; a line that is anything else is a mistake."""
-    found = []
-    for text in filter(None, block.text.splitlines()):
-        words = shlex.split(text, comments=True)
-        assert words[:2] == ["python", "-m"], text
-        leaves = re.search(r"#.*-> (?:models_save/)?(\S+\.pth)$", text)
-        found.append(Line(words[2], words[3:], leaves[1] if leaves else None))
-    return found
-
-
-def parser(module: str) -> Parser:
-    return importlib.import_module(MODULES.get(module, module)).parser()
-
-
-def options(module: str) -> dict[str, object]:
-    """Every flag of a command with its argparse action."""
-    return {flag: action for action in parser(module)._actions for flag in action.option_strings}
-
-
-def shortened(module: str, argv: list[str]) -> list[str]:
-    """The same command with flags that make it quick: few small pictures, one epoch, narrow widths for a fresh network."""
-    known = options(module)
-    if "--epochs" not in known:
-        return [*argv, *(flag for flag in ("--cpu", "--quiet") if flag in known)]
-    arch = argv[argv.index("--arch") + 1] if "--arch" in argv else "nin"
-    fresh = arch in FRESH and not {"--refine", "--from_scratch", "--evaluate"} & set(argv)
-    return [*argv, *SMALL, *(("--cfg", FRESH[arch]) if fresh else ())]
 
 
 def run_all(block: Block, command: Command) -> None:
@@ -149,7 +95,7 @@ def test_a_network_of_ones_own(workplace: Path, command: Command, monkeypatch: p
 
 SHIM = """#!{python}
 import runpy, sys
-from tests.test_readme import shortened
+from tests.tools.readme import shortened
 sys.modules["matplotlib"] = None  # no curves: a second for each process
 assert sys.argv[1] == "-m", sys.argv
 module, argv = sys.argv[2], sys.argv[3:]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_readme import CHINESE, README, Block, blocks, lines, marked
+from tests.tools.readme import CHINESE, README, Block, blocks, lines, marked
 
 
 def bare(block: Block) -> Block:

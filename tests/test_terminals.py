@@ -16,7 +16,7 @@ import pytest
 
 from engine.system import terminal
 from tests.conftest import NARROW, SMALL
-from tests.test_house import ROOT, sources
+from tests.tools.house import ROOT, sources
 
 Command = Callable[..., SimpleNamespace]
 LOUD = tuple(flag for flag in SMALL if flag != "--quiet")

@@ -14,7 +14,7 @@ import torch
 from engine.checkpoint import archive, format as checkpoint
 from engine.system import files
 from tests.conftest import NARROW, SMALL, assert_refused
-from tests.quant.test_commands import FAST, assert_judged_right, contract
+from tests.tools.contract import FAST, assert_judged_right, contract
 
 Command = Callable[..., SimpleNamespace]
 MERGE, COMPARE = "bn_merge.__main__", "bn_merge.compare"

@@ -21,7 +21,7 @@ from models.layers.fold import MergedConv2d, MergedLinear
 from quant.prepare import prepare
 from quant.restore import restore
 from quant.spec import QuantSpec, affine, quantizer
-from tests.models.residual import ARCH, residual
+from tests.tools.residual import ARCH, residual
 
 CFGS = {"nin": [12] * 8, "nin_gc": [8, 8, 16, 16, 8, 32, 32, 16]}
 BITS = (32, 8, 4, 2, "t", "b")

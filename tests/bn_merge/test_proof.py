@@ -22,7 +22,7 @@ from models.channels import ChannelGroup
 from quant.prepare import prepare
 from quant.spec import QuantSpec, affine, quantizer
 from tests.conftest import assert_refused
-from tests.models.residual import residual
+from tests.tools.residual import residual
 
 
 class Before(ConvBNAct):

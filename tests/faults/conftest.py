@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import NARROW
-from tests.faults.children import Server
+from tests.tools.children import Server
 
 
 @pytest.fixture(scope="session")

@@ -12,9 +12,9 @@ import torch
 
 from engine.checkpoint import archive
 from tests.conftest import assert_refused
-from tests.faults.children import in_child
 from tests.faults.conftest import taken
-from tests.faults.test_resume import snapshot, stop
+from tests.tools.children import in_child
+from tests.tools.stops import snapshot, stop
 
 AFRESH = "--resume: nothing in runs/nin yet, starting afresh\n"
 

@@ -18,7 +18,7 @@ from engine.checkpoint import archive, format as checkpoint, schema
 from engine.errors import BAD_CHECKPOINT, UserError
 from models import legacy
 from tests.conftest import refused
-from tests.faults.forge import in_child, packed, rezipped, same_arrays, tiny
+from tests.tools.forge import in_child, packed, rezipped, same_arrays, tiny
 
 CFGS: dict[str, Callable[[list[int]], Any]] = {
     "10**9": lambda cfg: [10**9, *cfg[1:]],

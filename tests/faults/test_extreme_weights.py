@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models.layers import functional as F, quantizers as q
-from tests.faults.quantizer_cases import ACTIVATIONS, CASES, named, value
+from tests.tools.quantizer_cases import ACTIVATIONS, CASES, named, value
 
 every = pytest.mark.parametrize("name", CASES)
 

@@ -13,7 +13,7 @@ import pytest
 
 from engine.checkpoint import archive, format as checkpoint
 from engine.errors import UserError
-from tests.faults.forge import in_child, packed, rezipped, tiny
+from tests.tools.forge import in_child, packed, rezipped, tiny
 
 OPCODES = b"(.012FIJKLMNPQRSTUVXabcdeghijlopqrst}])u\x80\x81\x82\x83\x84\x85\x86\x87\x88\x89\x8a\x8b\x8c\x8d\x8e\x90\x93\x94\x95"
 WORDS = (

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from engine.checkpoint import archive
-from tests.faults.children import Server
-from tests.faults.test_resume import MODES, same
+from tests.tools.children import Server
+from tests.tools.equality import same
+from tests.tools.stops import MODES
 
 FILES = ("out.pth", "state.pth", "state.prev.pth", "metrics.csv", "flags.json", "versions.json", "result.json")
 

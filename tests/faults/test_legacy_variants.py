@@ -13,8 +13,8 @@ from torch import Tensor, nn
 import models
 from engine.checkpoint import format as checkpoint
 from models.legacy import adopt
-from tests.faults.forge import packed
-from tests.models.test_legacy import SMALL, Original, prefixed, without_counters
+from tests.tools.forge import packed
+from tests.tools.original import SMALL, Original, prefixed, without_counters
 
 ACCURACY = 81.5
 WRAPPED: dict[str, Callable[[dict], Any]] = {

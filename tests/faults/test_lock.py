@@ -18,7 +18,7 @@ from engine.system import files
 from engine.system.lock import Lock
 from engine.training.run_folder import RunFolder
 from tests.conftest import NARROW, assert_refused
-from tests.faults.children import Server
+from tests.tools.children import Server
 
 
 def contend(path: Path, start: int, result: int, end: int) -> None:

@@ -23,7 +23,7 @@ from models.layers.quantizers import BinaryActivation, Quantizer
 from quant.prepare import prepare, reads_sums
 from quant.restore import restore
 from quant.spec import QuantSpec, affine, quantizer
-from tests.models.residual import ARCH
+from tests.tools.residual import ARCH
 
 CFGS = {
     "nin": [8] * 8,

@@ -13,7 +13,7 @@ import torch
 
 from engine.checkpoint import archive
 from engine.errors import BAD_CHECKPOINT, UserError
-from tests.faults.forge import (
+from tests.tools.forge import (
     CONTAINERS,
     PLACES,
     Call,
@@ -26,7 +26,7 @@ from tests.faults.forge import (
     run_watched,
     tiny,
 )
-from tests.test_house import commands, sources, tree
+from tests.tools.house import commands, sources, tree
 
 READS = {
     "prune.train": ["--refine", "F"],

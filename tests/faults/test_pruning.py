@@ -27,8 +27,8 @@ from models.channels import gates
 from prune.plan import Gate, PrunePlan, plan
 from prune.sparsity import gammas, looks_sparse
 from prune.surgery import gates_of, masked, sliced
-from tests.models import residual
-from tests.prune.test_surgery import BOUND, error, network, same_kind
+from tests.tools import residual
+from tests.tools.surgery import BOUND, error, network, same_kind
 
 ARCHS = [*models.names(), residual.ARCH]
 MULTIPLES = (2, 2, 16, 16, 4, 32, 32, 8)  # what the groups of nin_gc's blocks ask of its widths

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from models.layers import functional as F
 from models.layers.functional import Quantized
-from tests.faults.quantizer_cases import ACTIVATIONS, CASES, named, value
+from tests.tools.quantizer_cases import ACTIVATIONS, CASES, named, value
 
 many = settings(max_examples=200, deadline=None)
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]

@@ -16,7 +16,7 @@ import torch
 from engine.checkpoint import archive, format as checkpoint
 from engine.errors import BAD_CHECKPOINT, UserError
 from tests.conftest import refused
-from tests.faults.forge import in_child, packed, rezipped, same_arrays, tiny, two_archives
+from tests.tools.forge import in_child, packed, rezipped, same_arrays, tiny, two_archives
 
 
 def outcome(path: Path) -> Any:

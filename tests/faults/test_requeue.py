@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from engine.errors import INTERRUPTED, TERMINATED
-from tests.faults.children import ROOT, Done, Server
 from tests.faults.conftest import taken
+from tests.tools.children import ROOT, Done, Server
 
 TERM, INT, HUP = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,46 +18,14 @@ from engine.errors import BAD_CHECKPOINT, TERMINATED
 from engine.training.progress import FitConfig
 from engine.training.recipe import SEED
 from engine.training.run_folder import RunFolder
-from tests.conftest import NARROW, assert_refused
-
-CFG = ("--cfg", NARROW)
-MODES = {
-    "plain": ("prune.train", *CFG),
-    "sparse": ("prune.train", "-sr", "--s", "0.01", *CFG),
-    "adam": ("prune.train", "--recipe", "seed", *CFG),
-    "refine": ("prune.train", "--refine", "pruned.pth"),
-    "wqaq": ("quant.wqaq", "--Wbits", "4", "--Abits", "4", *CFG),
-    "gap": ("quant.wbwtab", "--W", "3", "--A", "2", "--gap", *CFG),
-    "int8": ("quant.wqaq", "--q_type", "1", "--bn_fold", "1", *CFG),
-}
-STEPS, EPOCHS = 4, 4
-BATCHES = STEPS + 2  # of an epoch, with the two that are judged
+from tests.conftest import assert_refused
+from tests.tools.equality import same
+from tests.tools.stops import BATCHES, CFG, EPOCHS, MODES, STEPS, snapshot, stop
 
 
 @pytest.fixture(autouse=True)
 def _no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda handle: None)  # a third of the time, and no power is cut here
-
-
-@contextmanager
-def stop(at: int, *numbers: int) -> Iterator[None]:
-    """This process sends itself signals (SIGTERM) when it gets the n-th batch, of training or of judging."""
-    left = iter(range(at - 1, -1, -1))
-
-    def counted(batches: Callable) -> Callable:
-        def yielding(*arguments: Any, **more: Any) -> Iterator:
-            for batch in batches(*arguments, **more):
-                if next(left, None) == 0:
-                    for number in numbers or (signal.SIGTERM,):
-                        os.kill(os.getpid(), number)
-                yield batch
-
-        return yielding
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("training_batches", "batches"):
-            patch.setattr(TensorSplit, name, counted(getattr(TensorSplit, name)))
-        yield
 
 
 @pytest.fixture
@@ -84,15 +50,6 @@ def outcome() -> tuple[bytes, bytes, dict]:
     shutil.rmtree("run")
     Path("out.pth").unlink()
     return found
-
-
-def same(one: Any, other: Any) -> bool:
-    """To the last bit, through dicts and lists."""
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[k], other[k]) for k in one)
-    if isinstance(one, (list, tuple)):
-        return len(one) == len(other) and all(map(same, one, other))
-    return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -214,10 +171,6 @@ def test_other_flags_are_refused_by_name(change: tuple, name: str, ready: Callab
     before = snapshot()
     assert_refused(command(*line, "--resume", *change), 2, "belongs to a run with other settings", name)
     assert snapshot() == before
-
-
-def snapshot() -> dict[str, tuple[int, bytes]]:
-    return {str(p): (p.stat().st_mtime_ns, p.read_bytes()) for p in Path().rglob("*") if p.is_file()}
 
 
 def test_a_run_that_is_complete_touches_nothing(

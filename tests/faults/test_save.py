@@ -22,7 +22,7 @@ from engine.errors import BAD_CHECKPOINT, CANNOT_WRITE, UserError
 from engine.system import files
 from engine.training.run_folder import RunFolder
 from tests.conftest import NARROW, assert_refused
-from tests.faults.children import KILLED, in_child
+from tests.tools.children import KILLED, in_child
 
 SIZES = (1, 300, 5_000, 70_000, 400_000)  # numbers in a tensor
 

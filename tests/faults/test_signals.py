@@ -23,9 +23,9 @@ from engine.errors import INTERRUPTED, TERMINATED
 from engine.system import signals
 from engine.system.signals import Stopped
 from prune import train
-from tests.faults.children import Server, in_child
 from tests.faults.conftest import taken
-from tests.faults.test_resume import BATCHES, EPOCHS, stop
+from tests.tools.children import Server, in_child
+from tests.tools.stops import BATCHES, EPOCHS, stop
 
 TERM, INT, HUP, USR1 = signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1
 CATCHABLE = (TERM, INT, HUP, USR1)
@@ -245,7 +245,9 @@ def _stream(pictures: Path) -> None:
     import torch
 
     from engine.data import stream
-    from tests.engine import test_loop as loop
+    from engine.tasks.classification import CLASSIFICATION
+    from engine.training.loop import fit
+    from tests.tools import training
 
     os.setpgid(0, 0)
     torch.set_num_threads(1)
@@ -264,7 +266,7 @@ def _stream(pictures: Path) -> None:
             watch.poll(lambda: states.append(progress.state_dict()))
 
         try:
-            loop.fit(loop.network(), data, loop.config(), loop.CLASSIFICATION, after_step=step)
+            fit(training.network(), data, training.config(), CLASSIFICATION, after_step=step)
         except Stopped:
             os._exit(42 if states[0]["step"] == 2 else 1)
 

@@ -16,7 +16,7 @@ from models.blocks import ChannelShuffle
 from models.channels import gates, shuffled
 from prune.plan import plan
 from prune.surgery import gates_of, masked, sliced
-from tests.models import residual
+from tests.tools import residual
 
 PLAIN = (192, 160, 96, 192, 192, 192, 192, 192)
 PRUNED = (47, 93, 47, 122, 116, 90, 105, 83)
@@ -88,8 +88,8 @@ def test_a_network_declares_one_gate_per_width(arch):
         ("nin_gc", (*PLAIN[:5], 16, *PLAIN[6:]), "block 7 has 32 groups"),
         ("nin_5x5", None, "unknown network"),
         ("tests.models.nowhere:residual", None, "nowhere"),
-        ("tests.models.residual:nowhere", None, "nowhere"),
-        ("tests.models.residual:bare", None, "cfg, ends, channel_groups"),
+        ("tests.tools.residual:nowhere", None, "nowhere"),
+        ("tests.tools.residual:bare", None, "cfg, ends, channel_groups"),
     ],
 )
 def test_what_cannot_be_built_is_a_usage_error(arch, cfg, text):

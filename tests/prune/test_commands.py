@@ -23,6 +23,7 @@ from engine.system import files
 from models.channels import gates
 from prune import sparsity
 from tests.conftest import NARROW, SMALL
+from tests.tools.refusals import refused, snapshot
 
 CFGS = {
     "nin_gc": "32,32,32,64,64,64,64,64",
@@ -90,23 +91,6 @@ def accuracy(state: dict[str, Tensor], silent: dict[str, Tensor] | None = None) 
 
 def number(text: str, before: str) -> float:
     return float(re.search(re.escape(before) + r"\s+(-?[\d.]+)", text)[1])
-
-
-def snapshot(folder: Path) -> dict[str, bytes]:
-    """All files but those of run folders."""
-    files = (p for p in folder.rglob("*") if p.is_file() and "runs" not in p.relative_to(folder).parts)
-    return {str(p.relative_to(folder)): p.read_bytes() for p in files}
-
-
-def refused(done: SimpleNamespace, code: int, *words: str) -> None:
-    """One error line, then one hint line, nothing on stdout."""
-    assert done.code == code, done.err
-    starts = [line.split(" ")[0] for line in done.err.splitlines()]
-    assert starts[-2:] == ["error:", "hint:"], done.err
-    assert starts.count("error:") == starts.count("hint:") == 1, done.err
-    assert "Traceback" not in done.err
-    assert done.out == ""
-    assert all(word in done.err for word in words), done.err
 
 
 def test_plain_training_writes_what_it_says(saved: Path, command: Command) -> None:

@@ -22,7 +22,7 @@ from models.channels import ChannelGroup, Consumer
 from prune import apply
 from prune.trial import examine
 from tests.conftest import SMALL, assert_refused
-from tests.models import residual
+from tests.tools import residual
 
 A, B = ChannelGroup("a.bn", "a.conv", (Consumer("b.conv"),)), ChannelGroup("b.bn", "b.conv", (Consumer("head"),))
 

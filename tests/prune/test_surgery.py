@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
@@ -16,9 +14,9 @@ from models.channels import gates
 from prune.bn_statistics import reestimate_bn
 from prune.plan import PrunePlan, plan
 from prune.surgery import gates_of, masked, sliced
-from tests.models import residual
+from tests.tools import residual
+from tests.tools.surgery import BOUND, error, network, same_kind
 
-BOUND = 1e-10  # of the largest output, in float64
 CASES = [
     ("nin", [24, 20, 12, 24, 24, 24, 24, 24]),
     ("nin_3x3", [17, 9, 30, 5, 40, 8, 16, 23]),
@@ -31,51 +29,11 @@ CASES = [
 ]
 
 
-def fresh(arch: str, cfg: list[int], **more) -> nn.Module:
-    return models.build(arch, cfg, **more).double()
-
-
-def network(arch: str, cfg: list[int], seed: int, exact: bool = False, **more) -> nn.Module:
-    """A float64 network in eval mode whose BNs are nothing like fresh ones: gammas of both signs, any statistics.
-
-    With `exact`, weights are integers and scales powers of two, so small that no sum is ever rounded, in any order.
-    """
-    torch.manual_seed(seed)
-    model = fresh(arch, cfg, **more).eval()
-    for module in model.modules():
-        if exact and isinstance(module, (nn.Conv2d, nn.Linear)):
-            for tensor in module.parameters():
-                tensor.data.copy_(torch.randint(-2, 3, tensor.shape))
-        elif isinstance(module, nn.BatchNorm2d):
-            gamma, beta, mean, var = module.weight.data, module.bias.data, module.running_mean, module.running_var
-            if exact:
-                var.copy_(4.0 ** torch.randint(0, 2, var.shape).double() - module.eps)
-                assert set((var + module.eps).tolist()) <= {1.0, 4.0}  # so that the deviation is exactly 1 or 2
-                gamma.copy_(2.0 ** torch.randint(0, 2, gamma.shape) * (1 - 2 * torch.randint(0, 2, gamma.shape)))
-                beta.copy_(torch.randint(-2, 4, beta.shape))
-                mean.copy_(torch.randint(-2, 3, mean.shape))
-            else:
-                gamma.normal_()
-                beta.normal_(0.3)  # keeps most ReLUs alive
-                mean.normal_(0, 0.3)
-                var.uniform_(0.3, 2)
-    return model
-
-
-def same_kind(model: nn.Module, arch: str) -> Callable[[list[int]], nn.Module]:
-    """Builds narrower ones."""
-    return partial(fresh, arch, **model.arch_args)
-
-
 @torch.no_grad()
 def both(model: nn.Module, arch: str, chosen: PrunePlan) -> tuple[Tensor, Tensor]:
     """Outputs of the masked and of the sliced network, for two pictures of small integers."""
     x = torch.randint(-2, 3, (2, 3, 8, 8)).double()
     return masked(model, chosen)(x), sliced(model, chosen, same_kind(model, arch))(x)
-
-
-def error(a: Tensor, b: Tensor) -> float:
-    return float((a - b).abs().max() / a.abs().max().clamp(min=1e-30))  # as a share of the largest value
 
 
 @pytest.mark.parametrize(("arch", "cfg"), CASES)

@@ -18,11 +18,9 @@ from engine.checkpoint.format import Checkpoint
 from engine.system import files
 from quant.spec import QuantSpec, quantizer
 from tests.conftest import NARROW, SMALL, assert_refused
+from tests.tools.contract import FAST, assert_judged_right, contract
 
 Command = Callable[..., SimpleNamespace]
-FAST = (*SMALL, "--train_batch_size", "128")
-CONTRACT = {"cfg", "best_acc", "state_dict", "format", "format_version", "arch", "arch_args", "transforms", "dataset",
-            "metrics", "provenance"}  # fmt: skip
 LETTER = {2: "b", 3: "t", 32: "32"}
 
 TRAINED = [
@@ -35,25 +33,6 @@ TRAINED = [
 ]
 TRICKS = "--W 3 --A 2 --gap --no-scale --ste soft --wste saturate --order cbap --bn_momentum 0.01"
 PTQ = [f"--calibrate {method}" for method in ("minmax", "percentile", "mse", "kl")]
-
-
-def contract(path: str, *stages: str) -> Checkpoint:
-    """The content of a file that keeps the contract and went through these stages."""
-    content = torch.load(path, weights_only=True)
-    assert content.keys() >= CONTRACT
-    assert [t["stage"] for t in content["transforms"]] == list(stages)
-    assert content["best_acc"] == content["metrics"]["accuracy"]
-    assert (content["dataset"]["name"], content["metrics"]["pictures"]) == ("digits", 360)
-    return content
-
-
-def assert_judged_right(command: Command, path: str) -> None:
-    """--evaluate rebuilds the network from the file alone, and finds the accuracy that is in it."""
-    before = Path(path).read_bytes()
-    result = command("quant.wqaq", "--evaluate", path, "--cpu", "--json")
-    assert result.code == 0, result.err
-    assert json.loads(result.out)["accuracy"] == torch.load(path, weights_only=True)["best_acc"]
-    assert Path(path).read_bytes() == before
 
 
 @pytest.mark.parametrize(("module", "line", "name"), TRAINED, ids=lambda v: v.removeprefix("quant."))

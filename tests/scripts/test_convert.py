@@ -12,9 +12,9 @@ from engine.checkpoint import archive, format as checkpoint
 from engine.data import catalogue
 from engine.system import files
 from tests.conftest import NARROW, assert_refused
-from tests.faults.forge import packed, tiny
-from tests.models.residual import ARCH, residual
-from tests.models.test_legacy import SMALL, Original, prefixed
+from tests.tools.forge import packed, tiny
+from tests.tools.original import SMALL, Original, prefixed
+from tests.tools.residual import ARCH, residual
 
 
 def old_file(path: Path, **more) -> Path:

@@ -14,7 +14,7 @@ import pytest
 
 from engine.checkpoint import format as checkpoint
 from scripts import quickstart
-from tests.test_readme import options, parser, shortened
+from tests.tools.readme import options, parser, shortened
 
 Command = Callable[..., SimpleNamespace]
 

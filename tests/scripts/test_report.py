@@ -20,8 +20,8 @@ from models.registry import build
 from scripts import table
 from scripts.table import ResultRow
 from tests.conftest import NARROW, SMALL
-from tests.models.residual import residual
-from tests.prune.test_commands import refused, snapshot
+from tests.tools.refusals import refused, snapshot
+from tests.tools.residual import residual
 
 FILES = [f"models_save/nin{name}.pth" for name in ("", "_w2a2", "_w2a2_merged")]
 
@@ -230,7 +230,7 @@ def test_siblings_are_named_after_the_whole_name(name: str, stem: str) -> None:
 def test_arch_is_named_once_for_each_network_of_the_users(saved: Path, command: Command) -> None:
     """One network under two names will do."""
     content = checkpoint.load(Path(FILES[0]))
-    own = ["tests.models.residual:residual", "tests.scripts.test_report:another"]
+    own = ["tests.tools.residual:residual", "tests.scripts.test_report:another"]
     for name, arch in zip("ab", own, strict=True):
         fields = {"arch": arch, "cfg": residual().cfg, "state_dict": residual().state_dict()}
         archive.save(Path(f"{name}.pth"), {**content, **fields})

@@ -13,7 +13,7 @@ import pytest
 from engine.system.lock import Lock
 from scripts.ladder import fill, rows, steps, table
 from tests.conftest import NARROW, assert_refused
-from tests.test_readme import parser
+from tests.tools.readme import parser
 
 Command = Callable[..., SimpleNamespace]
 

@@ -11,7 +11,7 @@ from engine.data.splits import Data, TensorSplit
 from engine.tasks.base import Agreement, Evaluation, LossSettings, Task
 from engine.tasks.score import Score
 from engine.training.loop import fit
-from tests.engine.test_loop import RECIPE, config, pictures
+from tests.tools.training import RECIPE, config, pictures
 
 
 class Brightness(Task):

@@ -15,8 +15,8 @@ import torchvision
 
 from engine.data import catalogue, cifar, pixels
 from engine.errors import BAD_DATA, USAGE, UserError
-from tests.engine.small_cifar import assert_whole, batch, md5, pickled, refused, unpacked
-from tests.faults.forge import Call
+from tests.tools.forge import Call
+from tests.tools.small_cifar import assert_whole, batch, md5, pickled, refused, unpacked
 
 
 def test_a_set_on_disk_is_read_as_torchvision_reads_it(source: SimpleNamespace) -> None:

@@ -14,9 +14,9 @@ import torch
 from engine.checkpoint import archive
 from engine.checkpoint.__main__ import in_words
 from tests.conftest import assert_refused
-from tests.faults.forge import packed, tiny
+from tests.tools.forge import packed, tiny
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_a_file_of_the_originals_kind(command, workplace: Path) -> None:

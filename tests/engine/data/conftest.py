@@ -16,7 +16,7 @@ import pytest
 import torchvision
 
 from engine.data import cifar
-from tests.engine.small_cifar import batch, md5, pickled
+from tests.tools.small_cifar import batch, md5, pickled
 
 
 @pytest.fixture

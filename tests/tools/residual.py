@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from models.blocks import ConvBNAct, GlobalMean
 from models.channels import ChannelGroup, Consumer
 
-ARCH = "tests.models.residual:residual"
+ARCH = "tests.tools.residual:residual"
 STEM = 12
 """The width that the additions tie together; it is in no group, so it never changes."""
 

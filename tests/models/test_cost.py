@@ -18,7 +18,7 @@ from prune.plan import plan
 from prune.surgery import gates_of, sliced
 from quant.prepare import prepare
 from quant.spec import QuantSpec, affine, quantizer
-from tests.models.residual import ARCH
+from tests.tools.residual import ARCH
 
 # nin with 8 channels everywhere: 5x5x3x8 + 2 (8x8) + 5x5x8x8 + 2 (8x8) + 3x3x8x8 + 8x8 + 8x10 weights
 ENDS = 600 + 80

@@ -16,7 +16,7 @@ from engine.errors import UserError
 from engine.system import files
 from models.networks.nin import nin
 from tests.conftest import refused
-from tests.engine.test_loop import same
+from tests.tools.equality import same
 
 INFO = DataInfo("digits", "digits", 10, 8, (0.5,) * 3, (0.25,) * 3)
 

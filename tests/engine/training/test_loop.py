@@ -12,49 +12,16 @@ import torch
 from torch import nn
 
 from engine.checkpoint import archive
-from engine.data.info import DataInfo
-from engine.data.splits import Data, TensorSplit
 from engine.errors import BAD_CHECKPOINT, DIVERGED, UserError
 from engine.tasks.classification import CLASSIFICATION
 from engine.training.loop import fit
-from engine.training.progress import FitConfig, Progress
+from engine.training.progress import Progress
 from engine.training.recipe import Recipe
 from engine.training.run_folder import RunFolder
 from models.networks.nin import nin
 from prune.sparsity import penalty
-
-INFO = DataInfo("digits", "noise", 4, 6, (0.5,) * 3, (0.25,) * 3, pad=1)
-RECIPE = Recipe(epochs=3, batch_size=8, lr=0.05)
-ADAM = Recipe(3, 8, "adam", 0.01, 0.0, "steps", (1, 2), 0.1)
-
-
-def pictures() -> Data:
-    draws = torch.Generator().manual_seed(0)
-    parts = []
-    for count in (37, 11):
-        images = torch.randint(0, 256, (count, 6, 6, 3), dtype=torch.uint8, generator=draws)
-        parts.append(TensorSplit(images, torch.randint(0, 4, (count,), generator=draws), INFO, torch.device("cpu")))
-    return Data(INFO, *parts)
-
-
-def network() -> nn.Module:
-    """With dropout, which draws from torch's own state."""
-    torch.manual_seed(0)
-    layers = (nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(0.3), nn.Flatten(), nn.Linear(96, 4))
-    return nn.Sequential(*layers)
-
-
-def config(recipe: Recipe = RECIPE, **more) -> FitConfig:
-    return FitConfig(recipe, quiet=True, **more)
-
-
-def same(one, other) -> bool:
-    """To the last bit, through dicts and lists."""
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[k], other[k]) for k in one)
-    if isinstance(one, (list, tuple)):
-        return len(one) == len(other) and all(map(same, one, other))
-    return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+from tests.tools.equality import same
+from tests.tools.training import ADAM, RECIPE, Stop, config, network, pictures
 
 
 @pytest.mark.parametrize("recipe", [RECIPE, ADAM], ids=lambda r: r.optimizer)
@@ -69,10 +36,6 @@ def test_the_same_seed_gives_the_same_weights(recipe: Recipe) -> None:
     assert [set(row) for row in rows[0]] == 3 * [
         {"epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy"}
     ]
-
-
-class Stop(Exception):
-    pass
 
 
 @pytest.mark.parametrize("recipe", [RECIPE, ADAM], ids=lambda r: r.optimizer)

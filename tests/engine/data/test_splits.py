@@ -12,24 +12,14 @@ from engine.data import augment, catalogue, splits
 from engine.data.info import DataInfo
 from engine.data.splits import TensorSplit
 from engine.errors import USAGE, UserError
+from tests.tools.noise import equal_batches, noise
 
 CPU = torch.device("cpu")
 INFO = DataInfo("imagefolder", "noise", 3, 8, (0.1, 0.2, 0.3), (0.5, 0.6, 0.7), pad=2)
 
 
-def noise(count: int, size: int = 8, seed: int = 0) -> torch.Tensor:
-    return torch.randint(
-        0, 256, (count, size, size, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)
-    )
-
-
 def split(count: int = 11) -> TensorSplit:
     return TensorSplit(noise(count), torch.arange(count) % 3, INFO, CPU)
-
-
-def equal_batches(one, other) -> bool:
-    pairs = list(zip(one, other, strict=True))
-    return bool(pairs) and all(torch.equal(a, b) for left, right in pairs for a, b in zip(left, right, strict=True))
 
 
 def test_batches_are_in_order_and_normalised() -> None:

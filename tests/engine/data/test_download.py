@@ -15,8 +15,8 @@ import torchvision
 from engine.data import catalogue, cifar
 from engine.errors import CANNOT_WRITE, USAGE, UserError
 from engine.system import files
-from tests.engine.small_cifar import assert_whole, leftovers, md5, refused, unpacked
-from tests.faults.forge import in_child
+from tests.tools.forge import in_child
+from tests.tools.small_cifar import assert_whole, leftovers, md5, refused, unpacked
 
 
 def test_a_missing_set_is_downloaded_once(

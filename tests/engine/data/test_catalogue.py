@@ -15,7 +15,7 @@ from PIL import Image
 from engine.data import catalogue, pictures, stream
 from engine.data.pictures import read_picture
 from engine.errors import BAD_DATA, UserError
-from tests.engine.test_data import equal_batches, noise
+from tests.tools.noise import equal_batches, noise
 
 CPU = torch.device("cpu")
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from engine.data.pictures import read_picture
 from engine.errors import BAD_DATA, UserError
-from tests.engine.test_data import noise
+from tests.tools.noise import noise
 
 DEEP = np.linspace(0, 65535, 64).round().astype(np.uint16).reshape(8, 8)
 UPRIGHT = {  # the EXIF orientations, as NumPy turns what is stored

@@ -13,8 +13,12 @@ from PIL import Image
 
 from engine.checkpoint import archive
 from engine.data import stream
-from tests.engine import test_loop as loop
-from tests.engine.test_data import equal_batches
+from engine.tasks.classification import CLASSIFICATION
+from engine.training.loop import fit
+from engine.training.progress import Progress
+from tests.tools import training
+from tests.tools.equality import same
+from tests.tools.noise import equal_batches
 
 
 @pytest.fixture
@@ -39,18 +43,18 @@ def test_an_epoch_may_begin_at_any_step(workers: int, folder: Path) -> None:
 
 def test_a_run_may_stop_in_the_middle_whatever_reads_the_pictures(folder: Path) -> None:
     """The network draws from torch's own state (dropout); the loaders must not, or a resumed run would draw otherwise."""
-    config = loop.config(replace(loop.RECIPE, epochs=2, batch_size=16))
+    config = training.config(replace(training.RECIPE, epochs=2, batch_size=16))
     data = {workers: stream.load(folder, torch.device("cpu"), 6, 0, workers) for workers in (0, 2)}
-    whole, resumed, states = list[loop.Progress](), list[loop.Progress](), list[bytes]()
+    whole, resumed, states = list[Progress](), list[Progress](), list[bytes]()
 
-    def stop(progress: loop.Progress) -> None:
+    def stop(progress: Progress) -> None:
         if progress.epoch == 1 and progress.step == 2:
             states.append(archive.to_bytes(progress.state_dict()))
-            raise loop.Stop
+            raise training.Stop
 
-    loop.fit(loop.network(), data[0], config, loop.CLASSIFICATION, after_epoch=whole.append)
-    with pytest.raises(loop.Stop):
-        loop.fit(loop.network(), data[2], config, loop.CLASSIFICATION, after_step=stop)
+    fit(training.network(), data[0], config, CLASSIFICATION, after_epoch=whole.append)
+    with pytest.raises(training.Stop):
+        fit(training.network(), data[2], config, CLASSIFICATION, after_step=stop)
     state = torch.load(io.BytesIO(states[0]), weights_only=True)
-    loop.fit(loop.network(), data[0], config, loop.CLASSIFICATION, resume=state, after_epoch=resumed.append)
-    assert loop.same(whole[-1].state_dict(), resumed[-1].state_dict())
+    fit(training.network(), data[0], config, CLASSIFICATION, resume=state, after_epoch=resumed.append)
+    assert same(whole[-1].state_dict(), resumed[-1].state_dict())

@@ -1,0 +1,36 @@
+"""What every written checkpoint has to hold, and that --evaluate finds its accuracy again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+
+from engine.checkpoint.format import Checkpoint
+from tests.conftest import SMALL
+
+FAST = (*SMALL, "--train_batch_size", "128")
+CONTRACT = {"cfg", "best_acc", "state_dict", "format", "format_version", "arch", "arch_args", "transforms", "dataset",
+            "metrics", "provenance"}  # fmt: skip
+
+
+def contract(path: str, *stages: str) -> Checkpoint:
+    """The content of a file that keeps the contract and went through these stages."""
+    content = torch.load(path, weights_only=True)
+    assert content.keys() >= CONTRACT
+    assert [t["stage"] for t in content["transforms"]] == list(stages)
+    assert content["best_acc"] == content["metrics"]["accuracy"]
+    assert (content["dataset"]["name"], content["metrics"]["pictures"]) == ("digits", 360)
+    return content
+
+
+def assert_judged_right(command: Callable[..., SimpleNamespace], path: str) -> None:
+    """--evaluate rebuilds the network from the file alone, and finds the accuracy that is in it."""
+    before = Path(path).read_bytes()
+    result = command("quant.wqaq", "--evaluate", path, "--cpu", "--json")
+    assert result.code == 0, result.err
+    assert json.loads(result.out)["accuracy"] == torch.load(path, weights_only=True)["best_acc"]
+    assert Path(path).read_bytes() == before

@@ -1,0 +1,75 @@
+"""The READMEs as tests read them: fenced blocks, the commands in them, and the same commands made quick."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+from pathlib import Path
+from typing import NamedTuple
+
+from engine.cli.flags import Parser
+from tests.conftest import NARROW, SMALL
+
+ROOT = Path(__file__).parents[2]
+README, CHINESE = (ROOT / name for name in ("README.md", "README.zh-CN.md"))
+FRESH = {"nin": NARROW, "nin_gc": "32,32,32,64,64,64,64,64"}  # widths that groups 1,2,2,16,4,4,32,8,1 allow
+
+
+class Block(NamedTuple):
+    """A fenced block: the HTML comment right before it ("" for none), its language, its text."""
+
+    marker: str
+    language: str
+    text: str
+
+
+MODULES = {"bn_merge": "bn_merge.__main__", "engine.checkpoint": "engine.checkpoint.__main__"}
+"""Where `python -m` finds another module than the one it names."""
+
+
+class Line(NamedTuple):
+    """A command of a block: `python -m MODULE ARGV`, and the file that its comment says it writes, if any."""
+
+    module: str
+    argv: list[str]
+    leaves: str | None
+
+
+def blocks(path: Path) -> list[Block]:
+    found = re.findall(r"(?:<!-- ([^\n]+) -->\n)?^```(\w*)\n(.*?)^```$", path.read_text(encoding="utf-8"), re.S | re.M)
+    return [Block(*groups) for groups in found]
+
+
+def marked(marker: str) -> list[Block]:
+    return [block for block in blocks(README) if block.marker == marker]
+
+
+def lines(block: Block) -> list[Line]:
+    """The commands of a block; a line that is anything else is a mistake."""
+    found = []
+    for text in filter(None, block.text.splitlines()):
+        words = shlex.split(text, comments=True)
+        assert words[:2] == ["python", "-m"], text
+        leaves = re.search(r"#.*-> (?:models_save/)?(\S+\.pth)$", text)
+        found.append(Line(words[2], words[3:], leaves[1] if leaves else None))
+    return found
+
+
+def parser(module: str) -> Parser:
+    return importlib.import_module(MODULES.get(module, module)).parser()
+
+
+def options(module: str) -> dict[str, object]:
+    """Every flag of a command with its argparse action."""
+    return {flag: action for action in parser(module)._actions for flag in action.option_strings}
+
+
+def shortened(module: str, argv: list[str]) -> list[str]:
+    """The same command with flags that make it quick: few small pictures, one epoch, narrow widths for a fresh network."""
+    known = options(module)
+    if "--epochs" not in known:
+        return [*argv, *(flag for flag in ("--cpu", "--quiet") if flag in known)]
+    arch = argv[argv.index("--arch") + 1] if "--arch" in argv else "nin"
+    fresh = arch in FRESH and not {"--refine", "--from_scratch", "--evaluate"} & set(argv)
+    return [*argv, *SMALL, *(("--cfg", FRESH[arch]) if fresh else ())]
