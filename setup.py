@@ -1,4 +1,4 @@
-"""Packaging: the top-level folders are the packages; the commands run as `python -m FOLDER.NAME`."""
+"""Packaging: the top-level folders are the packages. Commands run as `python -m FOLDER.NAME`, or by the console script."""
 
 from setuptools import find_packages, setup
 
@@ -11,6 +11,8 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["engine*", "models*", "quant*", "prune*", "bn_merge*", "scripts*"]),
+    py_modules=["model_compression"],
+    entry_points={"console_scripts": ["model-compression = model_compression:console"]},
     package_data={"scripts": ["*.sh"]},
     install_requires=[
         "torch>=2.10",  # weights_only of older ones could be bypassed: CVE-2026-24747

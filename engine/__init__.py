@@ -2,3 +2,5 @@
 
 Arrows between its folders go one way: errors < system < cli < data < checkpoint < tasks < training.
 """
+
+import model_compression  # noqa: F401  our packages are found where they lie

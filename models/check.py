@@ -1,6 +1,6 @@
 """Whether a network of the user's is what it says: its declarations, and what it answers. Ours are held to it by the tests.
 
-What pruning would do to it is tried in prune/rehearsal.py.
+Where its code is imported from: user_code.py. What pruning would do to it is tried in prune/trial.py.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from engine.errors import UserError, no_memory
+from model_compression import HOME, PACKAGES
 from models.channels import ChannelGroup, Consumer
 
 SEE = "see README, 'A network of your own'"
-_HERE = Path(__file__).parent
 _NOT_THEIRS = (
     "<frozen",
     *(str(Path(module.__file__ or "").parent) + os.sep for module in (torch, importlib)),
-    *(str(_HERE.parent / folder) + os.sep for folder in ("engine", "models", "prune", "quant")),
+    *(str(HOME / package) + os.sep for package in PACKAGES),
 )
 
 
@@ -50,12 +50,12 @@ def said(fault: BaseException) -> str:
 
 @contextmanager
 def theirs(arch: str, hint: str) -> Iterator[None]:
-    """Let what the user's code raises end a command in two lines. No memory left is nobody's fault."""
+    """Let what the user's code raises, a sys.exit() included, end a command in two lines. No memory left is nobody's fault."""
     try:
         yield
     except UserError:
         raise
-    except Exception as fault:
+    except (Exception, SystemExit) as fault:
         if no_memory(fault):
             raise
         raise Misdeclared(f"--arch {arch}: {said(fault)}", hint) from fault

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -11,7 +10,7 @@ import torch
 from torch import nn
 
 from engine.errors import UserError
-from models import check
+from models import check, user_code
 from models.channels import Network
 from models.check import Misdeclared
 from models.networks.nin import nin, nin_3x3
@@ -37,8 +36,8 @@ def build(arch: str, cfg: Sequence[int] | None = None, classes: int = 10, **more
     """Make a network with fresh weights.
 
     Args:
-        arch: a registered name, or `package.module:function` for a function of the user's, called with
-            `cfg` and `classes` and returning a module that follows models.channels.Network.
+        arch: a registered name, or `package.module:function` or `path/file.py:function` for a function of the user's,
+            called with `cfg` and `classes` and returning a module that follows models.channels.Network.
         cfg: widths, None for the network's own.
 
     Raises:
@@ -49,6 +48,7 @@ def build(arch: str, cfg: Sequence[int] | None = None, classes: int = 10, **more
         return _made(arch, cfg, classes, **more)
     with check.theirs(arch, f"it is called with cfg={cfg and list(cfg)}, classes={classes}; {check.SEE}"):
         network = _made(arch, cfg, classes, **more)
+    user_code.keep(network, arch)
     check.answers(network, arch, classes)
     return network
 
@@ -57,18 +57,20 @@ def _made(arch: str, cfg: Sequence[int] | None, classes: int = 10, **more: Any) 
     """The network, its declarations compared; what the user's own code raises is let through."""
     if cfg is not None and ((not cfg and ":" not in arch) or min(cfg, default=1) < 1):
         raise UserError(f"cfg {list(cfg)} has widths below 1, or none", "every layer needs a channel")
-    function = _imported(arch) if ":" in arch else NETWORKS.get(arch)
+    function = user_code.imported(arch) if ":" in arch else NETWORKS.get(arch)
     if function is None:
-        raise UserError(f"unknown network {arch!r}", f"one of {', '.join(NETWORKS)}, or package.module:function")
+        raise UserError(f"unknown network {arch!r}", f"one of {', '.join(NETWORKS)}, or {user_code.FORMS}")
     if ":" in arch:
         _check_call(arch, function, {"cfg": cfg, "classes": classes, **more})
     try:
-        network = cast(Network, function(cfg=cfg, classes=classes, **more))  # by what it has, not by what it inherits
+        with user_code.running(arch):
+            network = cast(Network, function(cfg=cfg, classes=classes, **more))  # by what it has, not what it inherits
     except ValueError as fault:
         own = f"its own widths: --cfg {','.join(map(str, NETWORKS[arch]().cfg))}" if arch in NETWORKS else "see --help"
         raise UserError(f"--cfg does not fit {arch}: {fault}", own) from fault
     if ":" in arch:
-        check.declarations(network, arch, cfg)
+        with user_code.running(arch):
+            check.declarations(network, arch, cfg)
     if not hasattr(network, "arch_args"):
         network.arch_args = {}
     return network
@@ -89,16 +91,6 @@ def _check_call(arch: str, function: Callable[..., nn.Module], words: dict[str, 
         ) from fault
 
 
-def _imported(arch: str) -> Callable[..., nn.Module]:
-    module, _, name = arch.partition(":")
-    hint = "name an importable module and a function in it: package.module:function"
-    with check.theirs(arch, hint):
-        function = getattr(importlib.import_module(module), name)
-    if not callable(function):
-        raise Misdeclared(f"--arch {arch}: {name} is not a function", hint)
-    return function
-
-
 def size(arch: str, cfg: Sequence[int] | None = None, **more: Any) -> int | None:
     """How many parameters `build` would make, no memory taken; None where the constructor needs real tensors.
 
@@ -106,7 +98,7 @@ def size(arch: str, cfg: Sequence[int] | None = None, **more: Any) -> int | None
         UserError: as build.
     """
     if ":" in arch:
-        _imported(arch)  # tensors that the module itself makes are to be real
+        user_code.imported(arch)  # tensors that the module itself makes are to be real
     try:
         with torch.device("meta"):
             return sum(p.numel() for p in _made(arch, cfg, **more).parameters())

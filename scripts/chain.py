@@ -7,9 +7,15 @@ import importlib
 import io
 import json
 import shlex
+from types import ModuleType
 from typing import Any
 
 from engine.errors import UserError
+
+
+def module(name: str) -> ModuleType:
+    """The module that `python -m NAME` runs."""
+    return importlib.import_module(f"{name}.__main__" if name in ("bn_merge", "engine.checkpoint") else name)
 
 
 def call(line: str) -> None:
@@ -18,9 +24,8 @@ def call(line: str) -> None:
     Raises:
         UserError: with the command's own exit code, if it fails.
     """
-    module, *argv = shlex.split(line)
-    command = importlib.import_module("bn_merge.__main__" if module == "bn_merge" else module)
-    if code := command.main(argv):
+    name, *argv = shlex.split(line)
+    if code := module(name).main(argv):
         raise UserError(f"python -m {line} ended with exit code {code}", "see its error above", code)
 
 

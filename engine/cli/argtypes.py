@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import math
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -79,8 +80,17 @@ def widths(text: str) -> list[int]:
 
 
 def arch(text: str) -> str:
-    """An argparse type: a network of ARCHS, or `package.module:function`, which is imported later."""
-    if text not in ARCHS and ":" not in text:
-        hint = nearest(text, ARCHS) or f"one of {', '.join(ARCHS)}, or package.module:function"
-        raise argparse.ArgumentTypeError(f"unknown network {text!r}\n{hint}")
-    return text
+    """An argparse type: a network of ARCHS, or `package.module:function` or `file.py:function`, imported later.
+
+    A file is named as seen from the working folder, so that one file has one name: `./net.py:Net` is `net.py:Net`.
+    """
+    place, colon, function = text.rpartition(":")
+    if place.endswith(".py") and function:
+        return f"{Path(os.path.relpath(path(place))).as_posix()}:{function}"
+    if text in ARCHS or (place and function):
+        return text
+    own = "package.module:function, or file.py:function"
+    if colon or text.endswith(".py"):
+        raise argparse.ArgumentTypeError(f"{text!r} names no {'function' if place or not colon else 'module'}\n{own}")
+    hint = nearest(text, ARCHS) or f"one of {', '.join(ARCHS)}, or {own}"
+    raise argparse.ArgumentTypeError(f"unknown network {text!r}\n{hint}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from engine.errors import BAD_CHECKPOINT, UserError
@@ -11,7 +12,7 @@ SAVED = Path("models_save")
 
 def command_hint(command: str, arch: str | None) -> str:
     """A command for the network in question, behind `python -m`."""
-    return command if arch in (None, "nin") else f"{command} --arch {arch}"
+    return command if arch in (None, "nin") else f"{command} --arch {shlex.quote(arch)}"
 
 
 def find(given: Path | bool | None, default: Path, maker: str) -> Path:

@@ -26,8 +26,8 @@ class Network(Options):
     title = "network"
     arch: str | None = flag(
         "--arch", type=arch, metavar="NAME",
-        help=f"{', '.join(ARCHS)}, or package.module:function for a network of your own (default: the input file's, "
-        "else the command's own)",
+        help=f"{', '.join(ARCHS)}, or package.module:function or file.py:function for your own (default: the input "
+        "file's, else the command's own)",
     )  # fmt: skip
     type: int | None = flag(
         "--type", type=number(int, 0, 2, hint="0: nin, 1: nin_gc, 2: separable"), metavar="N",

@@ -1,0 +1,61 @@
+"""model-compression COMMAND ...: every command by its name, in any folder; without one, the list of them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from engine.cli import argtypes, command
+from engine.cli.flags import Parser, flag, part
+from engine.cli.options import Command, Debugging
+from engine.errors import UserError
+from engine.system import terminal
+from scripts import chain
+
+COMMANDS = (
+    "prune.train", "prune.normal_regular", "prune.gc",
+    "quant.wqaq", "quant.wbwtab", "quant.ptq",
+    "bn_merge", "bn_merge.compare",
+    "scripts.report", "scripts.summary", "scripts.convert", "engine.checkpoint",
+    "scripts.quickstart", "scripts.results", "scripts.combinations", "scripts.benchmark",
+)  # fmt: skip
+"""In the order in which a network meets them."""
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """Run one command as `python -m` would; gives its exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and words[0] in COMMANDS:
+        sys.argv[:] = words
+        return chain.module(words[0]).main()
+    return command.run(parser(), body, words[:1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Command):
+    """Which command; its own flags are not read here."""
+
+    name: str | None = flag("name", nargs="?", metavar="COMMAND", help="its own flags follow it")
+    machine: Debugging = part(Debugging)
+
+
+def parser() -> Parser:
+    p = Parser("", None, (), Options)
+    p.prog, p.usage, p.description = "model-compression", "model-compression COMMAND ...", listing()
+    p.epilog = "examples:\n  model-compression prune.train --help\n  model-compression prune.train -sr --s 0.0001"
+    return p
+
+
+def listing() -> str:
+    """Every command in a line: its name, and what its module says first of itself."""
+    about = [(chain.module(name).__doc__ or "").partition("\n")[0].partition(": ")[2] for name in COMMANDS]
+    return "\n".join(terminal.columns([[*row] for row in zip(COMMANDS, about, strict=True)], left=2))
+
+
+def body(options: Options) -> dict[str, Any]:
+    if options.name is not None:
+        hint = argtypes.nearest(options.name, COMMANDS) or "see them all: model-compression --help"
+        raise UserError(f"unknown command {options.name!r}", hint)
+    return {"text": parser().format_help().rstrip()}
