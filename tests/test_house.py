@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tools.house import MAY_IMPORT, ROOT, calls, commands, imported, sources, tree
+from tests.tools.house import MAY_IMPORT, ROOT, arrows, calls, circles, commands, imported, sources, tree
 
 KNOWN_COMMANDS = {
     "prune.train", "prune.normal_regular", "prune.gc", "quant.wqaq", "quant.wbwtab", "quant.ptq",
@@ -56,30 +56,10 @@ def test_imports_inside_a_folder_go_one_way(folder: str, floors: tuple[str, ...]
     assert not wrong, "\n".join(sorted(wrong))
 
 
-def circles(arrows: dict[str, set[str]]) -> list[list[str]]:
-    """Groups of modules that import each other, directly or by way of others."""
-    reach = {name: set(targets) for name, targets in arrows.items()}
-    for middle in reach:
-        for targets in reach.values():
-            if middle in targets:
-                targets |= reach[middle]
-    return sorted({tuple(sorted(o for o in reach[n] if n in reach[o])) for n in reach if n in reach[n]})
-
-
 def test_no_imports_go_in_a_circle() -> None:
     """Imports inside functions count. A package's own __init__ is loaded with each of its modules and says nothing new."""
-    arrows = {
-        name: {t for t in imported(name) if t != name and not name.startswith(f"{t}.") and not _is_face(t)}
-        for name in sources()
-    }
-    assert not circles(arrows)
+    assert not circles(arrows(sources()))
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [("a", "b", "c")]
-
-
-def _is_face(name: str) -> bool:
-    """Whether a module is a package that defines nothing."""
-    defines = (ast.FunctionDef, ast.ClassDef)
-    return sources()[name].name == "__init__.py" and not any(isinstance(n, defines) for n in tree(name).body)
 
 
 def test_models_take_of_engine_its_errors_and_what_opens_files() -> None:

@@ -17,6 +17,10 @@ from torch import Tensor, nn
 from engine.data.info import Split
 from engine.tasks.score import Score
 
+Output = Any
+"""What a network gives for a batch; only the task knows what it is made of."""
+Target = Any
+"""What a split gives beside the pictures of a batch."""
 BOUND = 1e-10
 """Of the largest number of an output: float64 rounds some thousand times finer."""
 
@@ -40,7 +44,7 @@ class Evaluation:
 
     score: float
     loss: float
-    output: Any
+    output: Output
 
 
 @dataclass(frozen=True)
@@ -63,9 +67,6 @@ class Agreement:
 class Task(ABC):
     """Loss, score, counts and agreement of one kind of answer.
 
-    An output is what a network returns for a batch, and a target what a split gives beside the pictures; only the task
-    knows what they are made of.
-
     Attributes:
         score: the name and unit of the score.
         loss_name: of the loss, for the axis of a picture.
@@ -80,11 +81,11 @@ class Task(ABC):
     margin_words: str
 
     @abstractmethod
-    def loss(self, output: Any, target: Any, settings: LossSettings) -> Tensor:
+    def loss(self, output: Output, target: Target, settings: LossSettings) -> Tensor:
         """The mean loss of a training batch, in fp32: a tensor of no dimension that has a gradient."""
 
     @abstractmethod
-    def right(self, output: Any, target: Any) -> Tensor:
+    def right(self, output: Output, target: Target) -> Tensor:
         """The number of right answers in a training batch.
 
         It has no dimension and stays on the device: the loop fetches it together with the loss.
@@ -95,34 +96,34 @@ class Task(ABC):
         """The score of an epoch's training batches, from sums of `right` and of pictures; None if these give none."""
 
     @abstractmethod
-    def measure(self, outputs: list[Any], targets: list[Any]) -> Evaluation:
+    def measure(self, outputs: list[Output], targets: list[Target]) -> Evaluation:
         """The score of a split, from the output and the target of each of its batches."""
 
     @abstractmethod
-    def agreement(self, before: Any, after: Any) -> Agreement:
+    def agreement(self, before: Output, after: Output) -> Agreement:
         """Compare the answers of two networks to the same pictures. An answer that is not finite agrees with none."""
 
     @abstractmethod
-    def surely_moved(self, before: Any, after: Any) -> int:
+    def surely_moved(self, before: Output, after: Output) -> int:
         """Pictures whose answer differs by more than fp32 sums in another order can explain."""
 
     @abstractmethod
-    def numbers(self, output: Any) -> Tensor:
+    def numbers(self, output: Output) -> Tensor:
         """All numbers of an output as one tensor, (B, ...), for the proofs that two networks compute the same."""
 
-    def same(self, expected: Any, found: Any) -> bool:
+    def same(self, expected: Output, found: Output) -> bool:
         """Whether float64 outputs are equal within 1e-10 of the largest finite number; what overflows, in both."""
         wanted = self.numbers(expected)
         largest = wanted[wanted.isfinite()].abs().amax().item() if wanted.isfinite().any() else 0.0
         return torch.allclose(self.numbers(found), wanted, rtol=0, atol=BOUND * largest, equal_nan=True)
 
-    def changed(self, expected: Any, found: Any) -> int:
+    def changed(self, expected: Output, found: Output) -> int:
         """Pictures with a number that is off by more than 1e-10 of the largest; all numbers have to be finite."""
         wanted = self.numbers(expected)
         off = (wanted - self.numbers(found)).abs().flatten(1).amax(1)
         return int((off > BOUND * wanted.abs().max()).sum())
 
-    def is_finite(self, output: Any) -> bool:
+    def is_finite(self, output: Output) -> bool:
         return bool(self.numbers(output).isfinite().all())
 
     @torch.no_grad()

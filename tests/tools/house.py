@@ -1,9 +1,9 @@
-"""The modules of the toolkit as the tests of the house see them: their sources, imports and calls, by the syntax tree."""
+"""The modules of the toolkit as the tests of the house see them: sources, imports and calls, by the syntax tree alone."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -19,20 +19,66 @@ MAY_IMPORT = {
 }
 
 
-@cache
-def sources() -> dict[str, Path]:
-    """Every module of the toolkit by its dotted name; packages by the name of their folder."""
+def modules(root: Path) -> dict[str, Path]:
+    """Every module of the toolkit in a checkout by its dotted name; packages by the name of their folder."""
     found = {}
     for folder in MAY_IMPORT:
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            parts = path.relative_to(ROOT).with_suffix("").parts
+        for path in sorted((root / folder).rglob("*.py")):
+            parts = path.relative_to(root).with_suffix("").parts
             found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
 
 
 @cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imports(path: Path, known: Iterable[str]) -> Iterator[str]:
+    """Those of the `known` modules that a file imports anywhere in it: at its top, in functions, for types alone."""
+    for node in ast.walk(parsed(path)):
+        targets = []
+        if isinstance(node, ast.Import):
+            targets = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative imports hide where they lead"
+            targets = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for target in targets:
+            yield from (name for name in known if target == name or target.startswith(f"{name}."))
+
+
+def is_face(path: Path) -> bool:
+    """Whether a module is a package that defines nothing."""
+    defines = (ast.FunctionDef, ast.ClassDef)
+    return path.name == "__init__.py" and not any(isinstance(node, defines) for node in parsed(path).body)
+
+
+def arrows(found: dict[str, Path]) -> dict[str, set[str]]:
+    """Who imports whom. A package's own __init__ is loaded with each of its modules, and a face says nothing new."""
+    return {
+        name: {t for t in imports(path, found) if t != name and not name.startswith(f"{t}.") and not is_face(found[t])}
+        for name, path in found.items()
+    }
+
+
+def circles(arrows: dict[str, set[str]]) -> list[tuple[str, ...]]:
+    """Groups of modules that import each other, directly or by way of others."""
+    reach = {name: set(targets) for name, targets in arrows.items()}
+    for middle in reach:
+        for targets in reach.values():
+            if middle in targets:
+                targets |= reach[middle]
+    return sorted({tuple(sorted(o for o in reach[n] if n in reach[o])) for n in reach if n in reach[n]})
+
+
+@cache
+def sources() -> dict[str, Path]:
+    """The modules of this checkout."""
+    return modules(ROOT)
+
+
 def tree(name: str) -> ast.Module:
-    return ast.parse(sources()[name].read_text(encoding="utf-8"))
+    return parsed(sources()[name])
 
 
 @cache
@@ -46,16 +92,8 @@ def commands() -> tuple[str, ...]:
 
 
 def imported(name: str) -> Iterator[str]:
-    """The modules of this project that a module imports anywhere in it: at its top, in functions, for types alone."""
-    for node in ast.walk(tree(name)):
-        targets = []
-        if isinstance(node, ast.Import):
-            targets = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{name}:{node.lineno}: relative imports hide where they lead"
-            targets = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
-        for target in targets:
-            yield from (known for known in sources() if target == known or target.startswith(f"{known}."))
+    """The modules of this project that a module imports."""
+    return imports(sources()[name], sources())
 
 
 def calls(name: str) -> Iterator[tuple[str, ast.Call]]:

@@ -27,11 +27,11 @@ def test_resume_refuses_another_run(flag: str, value: int, command) -> None:
 
 
 def test_the_seed_recipe_freezes_ranges_in_its_own_last_quarter(command, monkeypatch: pytest.MonkeyPatch) -> None:
-    import quant.prepare
+    import quant.hooks
 
     asked = []
-    real = quant.prepare.freeze_late
-    monkeypatch.setattr(quant.prepare, "freeze_late", lambda epochs: (asked.append(epochs), real(epochs))[1])
+    real = quant.hooks.freeze_late
+    monkeypatch.setattr(quant.hooks, "freeze_late", lambda epochs: (asked.append(epochs), real(epochs))[1])
     monkeypatch.setattr("engine.training.loop.fit", lambda *_, **__: [{"epoch": 1}])
     flags = [f for f in FLAGS if f not in ("--epochs", "1")]
     assert command("quant.wqaq", "--q_type", 1, "--recipe", "seed", *flags).code == 0
