@@ -18,7 +18,7 @@ from models.channels import Network
 from models.layers import fold
 from models.layers.bnfold import BNFoldConv2d
 from models.layers.conv_q import QuantConv2d, QuantLinear, combined
-from models.layers.quantizers import Identity
+from models.layers.quantizers.identity import Identity
 from quant.prepare import PLAIN_BLOCK, folds, read_by_sign, replace_child
 
 _HINT = "build the network from models.blocks.ConvBNAct, whose batch norm follows its convolution"

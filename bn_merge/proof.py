@@ -13,7 +13,7 @@ from engine.errors import BAD_CHECKPOINT, UserError
 from engine.tasks.classification import CLASSIFICATION as task
 from models import check
 from models.channels import Network
-from models.layers.quantizers import Identity
+from models.layers.quantizers.identity import Identity
 
 PICTURES = 16
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from engine.data.augment import generator
 from engine.data.info import Split
 from engine.errors import BAD_CHECKPOINT, BAD_DATA, UserError
-from models.layers.functional import affine, affine_range
-from models.layers.quantizers import AffineActivation, Quantized
+from models.layers.quantizers.affine import AffineActivation, affine, affine_range
+from models.layers.quantizers.base import Quantized
 
 BINS = 2048
 PERCENTILE = 0.9999

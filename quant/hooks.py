@@ -1,46 +1,39 @@
-"""What quantized training adds to the loop: activation ranges that freeze late, latent weights that are clipped."""
+"""What quantized training adds to the loop: ranges that freeze late, latent weights that are clipped."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
 
-from models.layers import quantizers as q
-from quant.spec import QuantSpec
+from models.layers.quantizers.base import Quantizer
 
 
-def freeze_late(epochs: int) -> Callable[[nn.Module, int], None]:
-    """An on_epoch function: in the last quarter, activation ranges stand still and the rest settles around them."""
+def of(model: nn.Module, epochs: int) -> dict[str, Any]:
+    """What fit is given for this network, as its quantizers ask for it: `constrain`, `on_epoch`."""
+    found = [module for module in model.modules() if isinstance(module, Quantizer)]
+    return {
+        **({"constrain": clip_latent} if any(quantizer.latent for quantizer in found) else {}),
+        "on_epoch": each_epoch(epochs),
+    }
+
+
+def each_epoch(epochs: int) -> Callable[[nn.Module, int], None]:
+    """An on_epoch function that tells every quantizer the epoch, counted from 0, of so many."""
 
     def on_epoch(model: nn.Module, epoch: int) -> None:
         for module in model.modules():
-            if isinstance(module, q.AffineActivation):
-                module.frozen = epoch >= max(1, (3 * epochs) // 4)
+            if isinstance(module, Quantizer):
+                module.on_epoch(epoch, epochs)
 
     return on_epoch
 
 
 @torch.no_grad()
 def clip_latent(model: nn.Module) -> None:
-    """Constraint after each step: latent weights of ternary and binary layers stay in [-1, 1] (arXiv 1602.02830)."""
+    """Constraint after each step: latent weights stay in the interval that their quantizer names."""
     for layer in model.modules():
-        quantizer = getattr(layer, "weight_quantizer", None)
-        if isinstance(quantizer, (q.BinaryWeight, q.TernaryWeight)):
-            cast(nn.Parameter, layer.weight).clamp_(-1, 1)
-
-
-def of(spec: QuantSpec, epochs: int) -> dict[str, Callable]:
-    """What the loop is to call for this spec, see engine.training.loop.fit.
-
-    Args:
-        epochs: of the training.
-    """
-    found: dict[str, Callable] = {}
-    if spec.weight.kind in ("binary", "ternary"):
-        found["constrain"] = clip_latent
-    if spec.activation.kind == "affine" or spec.measured_inputs:
-        found["on_epoch"] = freeze_late(epochs)
-    return found
+        if interval := getattr(getattr(layer, "weight_quantizer", None), "latent", None):
+            cast(nn.Parameter, layer.weight).clamp_(*interval)

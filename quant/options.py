@@ -1,49 +1,53 @@
-"""The flags that every command of this folder has which trains, besides its own."""
+"""The flags that the commands of this folder share. Those of quantizers are declared with the fields of a spec: settings.py."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import argparse
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from engine.cli import argtypes
-from engine.cli.flags import flag
+from engine.cli.flags import Options, flag
 from engine.cli.naming import SAVED, command_hint, find
-from engine.cli.options import Trains, recipe_help
+from engine.cli.options import Trains
 from engine.errors import UserError
-from quant.recipes import for_spec
+from quant import settings
+from quant.settings import Flag
 from quant.spec import QuantSpec
 
-SAYS: dict[str, Callable[[QuantSpec], Any]] = {
-    **dict.fromkeys(("--Wbits", "--W"), lambda spec: spec.weight.letter),
-    **dict.fromkeys(("--Abits", "--A"), lambda spec: spec.activation.letter),
-    **dict.fromkeys(("--per_channel", "--no-per_channel"), lambda spec: spec.weight.per_channel),
-    **dict.fromkeys(("--scale", "--no-scale"), lambda spec: spec.weight.scale),
-    "--quantizer": lambda spec: spec.weight.kind, "--q_type": lambda spec: spec.weight.symmetric,
-    "--bn_fold": lambda spec: spec.bn_fold, "--order": lambda spec: spec.order, "--gap": lambda spec: spec.weight.gap,
-    "--ste": lambda spec: spec.activation.ste, "--wste": lambda spec: spec.weight.ste,
-    "--bn_momentum": lambda spec: spec.bn_momentum,
-}  # fmt: skip
 
+@dataclass(frozen=True, kw_only=True)
+class Settings(Options):
+    """The flags of quantizers that a command has, as they were given; None where one was not."""
 
-"""What each flag says of a spec: not needed where a file is only judged, and refused where the file is something else."""
+    flags: ClassVar[tuple[Flag, ...]] = ()
+    values: Mapping[str, Any]
 
+    @classmethod
+    def add(cls, parser: argparse.ArgumentParser, changes: Mapping[str, Any] | None = None) -> None:
+        settings.add(parser.add_argument_group("quantization"), cls.flags, **(changes or {}))
 
-def helped(**specs: QuantSpec) -> dict[str, dict[str, str]]:
-    """The help of the training flags.
+    @classmethod
+    def read(cls, found: argparse.Namespace) -> Settings:
+        return cls(values={flag.name: getattr(found, flag.name) for flag in cls.flags})
 
-    Args:
-        specs: a spec of each family that the command has, by the name that --help gives it.
-    """
-    return recipe_help(**{family: partial(for_spec, spec) for family, spec in specs.items()})
+    def flat(self) -> dict[str, Any]:
+        return dict(self.values)
+
+    def contradiction(self, words: tuple[str, ...], was: QuantSpec, asked: QuantSpec) -> str | None:
+        """The first flag that was typed and asks for something else than a file has."""
+        typed = {word.partition("=")[0] for word in words}
+        wrong = (flag.word for flag in self.flags if typed & {*flag.words} and flag.of(was) != flag.of(asked))
+        return next(wrong, None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quantizing(Trains):
     """What it starts from."""
 
+    settings: Any
     refine: Path | bool | None = flag(
         "--refine", nargs="?", const=True, type=argtypes.path, metavar="F",
         help="start from a float, sparse or pruned file (default: the refined file of --arch)",

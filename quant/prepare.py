@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import copy
 import sys
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from engine.errors import UserError
 from models.blocks import ConvBNAct
 from models.channels import ChannelGroup, Network
-from models.layers import quantizers as q
 from models.layers.bnfold import BNFoldConv2d, FoldedNorm
 from models.layers.conv_q import QuantConv2d, QuantLinear
+from models.layers.quantizers import kinds
+from models.layers.quantizers.affine import AffineActivation
+from models.layers.quantizers.base import Quantizer
+from models.layers.quantizers.identity import Identity
 from models.networks.separable import SeparableBlock
 from quant.spec import QuantizerSpec, QuantSpec
 
@@ -24,30 +28,18 @@ PLAIN_BLOCK = "let a module around the ConvBNAct do what comes before or after i
 """What to do about a block that does not fold."""
 
 
-def weight_quantizer(spec: QuantizerSpec, shape: torch.Size) -> q.Quantizer:
-    """The module for a weight of this shape."""
-    if spec.kind == "dorefa":
-        return q.DorefaWeight(spec.bits)
-    if spec.kind == "binary":
-        return q.BinaryWeight(spec.scale, spec.ste)
-    if spec.kind == "ternary":
-        return q.TernaryWeight(spec.scale, spec.ste, spec.gap, shape)
-    if spec.kind == "affine":
-        return q.AffineWeight(spec.bits, spec.symmetric, spec.per_channel)
-    return q.Identity()
+def weight_quantizer(spec: QuantizerSpec, weight: Tensor) -> Quantizer:
+    """The module for this weight."""
+    return kinds.lookup(spec.kind).weight(spec, weight)
 
 
-def input_quantizer(spec: QuantizerSpec) -> q.Quantizer:
-    """The module for a layer's input."""
-    if spec.kind == "dorefa":
-        return q.DorefaActivation(spec.bits)
-    if spec.kind == "binary":
-        return q.BinaryActivation(spec.ste)
-    if spec.kind == "ternary":
-        return q.TernaryActivation(spec.ste)
-    if spec.kind == "affine":
-        return q.AffineActivation(spec.bits, spec.symmetric)
-    return q.Identity()
+def input_quantizer(spec: QuantizerSpec, signed: bool = False) -> Quantizer:
+    """The module for a layer's input.
+
+    Args:
+        signed: whether the input may be negative.
+    """
+    return kinds.lookup(spec.kind).activation(spec, signed)
 
 
 def prepare(model: Network, spec: QuantSpec) -> Network:
@@ -68,12 +60,18 @@ def prepare(model: Network, spec: QuantSpec) -> Network:
     if unknown:
         raise UserError(f"no layer is called {unknown[0]}", f"the layers are {', '.join(layers)}")
     chosen = {name: layer for name, layer in layers.items() if name not in spec.exceptions}
-    if spec.weight.kind != "float" or spec.activation.kind != "float":
+    if spec.weight.bits < 32 or spec.activation.bits < 32:
+        inner, outer = (spec.weight, spec.activation), (_at_end(spec.weight), _at_end(spec.activation))
+        ends = model.ends if outer != inner else ()
+        rectified = _rectified(model) if spec.activation.about.follows_sign else set()
         for name, layer in chosen.items():
-            weight = weight_quantizer(spec.weight, layer.weight.shape)
-            activation = q.Identity() if name in spec.float_inputs else input_quantizer(spec.activation)
+            weights, inputs = outer if name in ends else inner
+            weight = weight_quantizer(weights, layer.weight.detach())
+            activation = input_quantizer(inputs, signed=name not in rectified)
+            if name in spec.float_inputs:
+                activation = Identity()
             if name in spec.measured_inputs:
-                activation = q.AffineActivation(spec.activation.bits, symmetric=False)
+                activation = AffineActivation(spec.activation.bits, symmetric=False)
             if layer.weight.dtype not in (torch.float32, torch.float64):
                 raise UserError(
                     f"{name} has weights of {layer.weight.dtype}", "convert the network first: model.float()"
@@ -85,7 +83,7 @@ def prepare(model: Network, spec: QuantSpec) -> Network:
             else:
                 replace_child(model, name, QuantLinear.from_float(layer, weight, activation))
     if input_quantizer(spec.activation).signed:
-        _signed_inputs(model, set(chosen))
+        _signed_inputs(model, set(chosen), spec.activation)
     if spec.order == "bacp":
         _pool_first(model)
     if spec.bn_fold:
@@ -97,16 +95,31 @@ def prepare(model: Network, spec: QuantSpec) -> Network:
     return model
 
 
+def _at_end(part: QuantizerSpec) -> QuantizerSpec:
+    """The quantizer of the first and the last layer, if they are quantized."""
+    return replace(part, bits=part.about.ends) if part.about.ends in part.about.bits else part
+
+
+def _rectified(model: Network) -> set[str]:
+    """Layers that read what a ReLU gives: their input is never negative."""
+    found = set()
+    for group in model.channel_groups():
+        block = model.get_submodule(group.gate.rpartition(".")[0])
+        if isinstance(getattr(block, "act", None), (nn.ReLU, nn.ReLU6)):
+            found |= {consumer.layer for consumer in group.consumers}
+    return found
+
+
 def reads_sums(model: Network) -> list[str]:
     """Layers whose input no BN has scaled: the second halves of depthwise pairs."""
     return [c.after for group in model.channel_groups() for c in group.consumers if c.after]
 
 
 def read_by_sign(model: Network) -> list[ChannelGroup]:
-    """Groups whose every reader binarizes its input: of such a BN's output only the sign is ever looked at."""
+    """Groups of whose output every reader looks at the sign alone: it binarizes its input."""
 
     def binarizes(layer: str) -> bool:
-        return isinstance(getattr(model.get_submodule(layer), "input_quantizer", None), q.BinaryActivation)
+        return getattr(getattr(model.get_submodule(layer), "input_quantizer", None), "sign_alone", False)
 
     return [g for g in model.channel_groups() if g.consumers and all(binarizes(c.layer) for c in g.consumers)]
 
@@ -162,7 +175,7 @@ def _fold_in_training(model: nn.Module) -> None:
             block.conv = folding.attach(block.bn)
 
 
-def _signed_inputs(model: Network, quantized: set[str]) -> None:
+def _signed_inputs(model: Network, quantized: set[str], inputs: QuantizerSpec) -> None:
     """Take the ReLU away between a gate and consumers that all read signed codes."""
     fed = set()
     for group in model.channel_groups():
@@ -172,7 +185,7 @@ def _signed_inputs(model: Network, quantized: set[str]) -> None:
         block = model.get_submodule(group.gate.rpartition(".")[0])
         if not names <= quantized or not hasattr(block, "act"):
             raise UserError(
-                f"{group.gate}: binary and ternary activations need a block with a child `act`, read by quantized layers alone",
+                f"{group.gate}: {inputs.kind} activations need a block with a child `act`, read by quantized layers alone",
                 "build on models.blocks.ConvBNAct, or quantize activations to 2 to 8 bits",
             )
         block.act = nn.Identity()
@@ -180,6 +193,6 @@ def _signed_inputs(model: Network, quantized: set[str]) -> None:
     if left := sorted(quantized - fed):
         print(
             f"warning: the inputs of {', '.join(left)} come from no declared group; if a ReLU stands before "
-            "them, their binary or ternary codes say little",
+            f"them, their {inputs.kind} codes say little",
             file=sys.stderr,
         )

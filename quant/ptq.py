@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from engine.cli import argtypes, command
-from engine.cli.flags import Parser, flag
+from engine.cli.flags import Parser, flag, part
 from engine.cli.naming import SAVED, command_hint, find
 from engine.cli.options import Writes
 from engine.errors import UserError
+from quant import settings
+from quant.options import Settings
+from quant.spec import QuantizerSpec
 
 EXAMPLES = (
     "quant.ptq --calibrate kl",
@@ -22,6 +24,23 @@ EXAMPLES = (
 
 LOST = 10
 """Points of accuracy whose loss says that this network has to be trained at these bits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid(Settings):
+    """Which grid the codes lie on."""
+
+    flags = tuple(settings.flags_of("ptq", QuantizerSpec))
+
+    @property
+    def q_type(self) -> int:
+        """0 symmetric, 1 asymmetric."""
+        return self.values["q_type"]
+
+    @property
+    def per_channel(self) -> bool:
+        """A weight grid for each filter, or one for all."""
+        return self.values["per_channel"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,14 +65,7 @@ class Options(Writes):
     a_bits: int = flag(
         "--Abits", type=argtypes.number(int, 2, 8), default=8, metavar="K", help="of activations, 2 to 8 (default: 8)"
     )
-    q_type: int = flag(
-        "--q_type", type=argtypes.number(int, 0), choices=[0, 1], default=1,
-        help="0 symmetric, 1 asymmetric (default: 1)",
-    )  # fmt: skip
-    per_channel: bool = flag(
-        "--per_channel", action=argparse.BooleanOptionalAction, default=True,
-        help="a weight grid for each filter (default), or one for all",
-    )  # fmt: skip
+    settings: Grid = part(Grid, q_type={"default": 1}, per_channel={"default": True})
 
     def __post_init__(self) -> None:
         if self.network.cfg:
@@ -63,7 +75,8 @@ class Options(Writes):
     def suffix(self) -> str:
         """Of the default output file: what is not the default."""
         bits = "" if (self.w_bits, self.a_bits) == (8, 8) else f"_w{self.w_bits}a{self.a_bits}"
-        return f"_ptq_{self.calibrate}{bits}{'' if self.q_type == 1 else '_q0'}{'' if self.per_channel else '_tensor'}"
+        q_type, per_channel = self.settings.q_type, self.settings.per_channel
+        return f"_ptq_{self.calibrate}{bits}{'' if q_type == 1 else '_q0'}{'' if per_channel else '_tensor'}"
 
 
 def parser() -> Parser:
@@ -85,7 +98,9 @@ def body(options: Options) -> dict[str, Any]:
     model, parent = opened.network, opened.checkpoint
     task = Experiment(options, SAVED / f"{parent.prefix}{options.suffix}.pth", source, parent)
     data = task.data()
-    spec = affine(options.w_bits, options.a_bits, options.q_type, True, options.per_channel).at_ends(*model.ends)
+    spec = affine(options.w_bits, options.a_bits, options.settings.q_type, True, options.settings.per_channel).at_ends(
+        *model.ends
+    )
     quantized = prepare(model, replace(spec, bn_momentum=None)).to(task.device)
     before = task.evaluate(model, data, "before")
     with about(source):
@@ -110,7 +125,7 @@ def _warn_of_loss(options: Options, source: Path, lost: float) -> None:
         other = "" if options.calibrate == "mse" else "try --calibrate mse, or "
         print(
             f"warning: calibration lost {lost:.1f} points; {other}train: "
-            f"python -m quant.wqaq --q_type {options.q_type} --refine {source}",
+            f"python -m quant.wqaq --q_type {options.settings.q_type} --refine {source}",
             file=sys.stderr,
         )
 

@@ -13,7 +13,7 @@ from engine.training.judging import evaluate_file
 from engine.training.start import Start
 from models import check, files
 from quant import hooks, recipes, restore
-from quant.options import SAYS, Quantizing
+from quant.options import Quantizing
 from quant.prepare import prepare, reads_sums
 from quant.spec import QuantSpec
 
@@ -36,8 +36,8 @@ def train(options: Quantizing, spec: QuantSpec) -> dict[str, Any]:
             check.answers(network, run.arch, run.arch_args["classes"], run.data.info.image_size)
         first, last = network.ends
         spec = spec.at_ends(first, last, reads_sums(network))
-        if not refine and not options.training.original and spec.weight.kind == "affine":
-            # 0.01 is for statistics that exist: fresh ones would take epochs to arrive
+        if not refine and not options.training.original and spec.weight.about.bn_momentum:
+            # it is for statistics that exist: fresh ones would take epochs to arrive
             spec = replace(spec, bn_momentum=None)
         arch_args = run.full_args
         model = prepare(network, spec)
@@ -46,7 +46,7 @@ def train(options: Quantizing, spec: QuantSpec) -> dict[str, Any]:
             recipe = recipes.original(spec, run.arch)
         stage = Quantize(spec=spec.to_dict())
         rows, used = run.train(
-            model, recipe, stage, arch_args, quantized=True, **hooks.of(spec, options.training.epochs or recipe.epochs)
+            model, recipe, stage, arch_args, quantized=True, **hooks.of(model, options.training.epochs or recipe.epochs)
         )
         evaluated, path = run.finish(model, replace(stage, epochs=used.epochs), arch_args)
         text = (
@@ -61,9 +61,8 @@ def _evaluate(options: Quantizing, path: Path, spec: QuantSpec) -> dict[str, Any
     opened = restore.open(path, options.network.arch)
     known = restore.spec_of(opened.checkpoint)
     was, made = known or QuantSpec(), known.name if known else "float"
-    given = [flag for flag in (word.partition("=")[0] for word in options.words) if flag in SAYS]
-    if wrong := [flag for flag in given if SAYS[flag](was) != SAYS[flag](spec)]:
-        raise UserError(f"{path} is {made}, and not what {wrong[0]} says", "leave the flags of quantization out")
+    if wrong := options.settings.contradiction(options.words, was, spec):
+        raise UserError(f"{path} is {made}, and not what {wrong} says", "leave the flags of quantization out")
     if options.training.evaluate is True and made != spec.name:
         raise UserError(f"{path} is {made}, the flags say {spec.name}", "leave the flags of quantization out")
     found = evaluate_file(options, path, opened.network, opened.checkpoint)

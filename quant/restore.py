@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,7 +16,8 @@ from models import files
 from models.channels import Network
 from models.files import Opened
 from models.layers.fold import Flip, MergedConv2d, MergedLinear, merged
-from models.layers.quantizers import AffineActivation, TernaryWeight
+from models.layers.quantizers import kinds
+from models.layers.quantizers.base import Quantizer
 from quant.prepare import prepare, read_by_sign, replace_child
 from quant.spec import QuantizerSpec, QuantSpec
 
@@ -99,33 +101,20 @@ def check_codes(model: nn.Module, spec: QuantSpec) -> None:
     """
     for name, module in model.named_modules():
         if isinstance(module, (MergedConv2d, MergedLinear)):
-            kind = spec.weight if module.weight_bits < 32 else QuantizerSpec()
-            if not _possible(module.codes, kind):
-                raise _bad(f"{name}.codes are not all codes of {kind.bits} bit {kind.kind} weights")
+            part = replace(spec.weight, bits=module.weight_bits) if module.weight_bits < 32 else QuantizerSpec()
+            if not _possible(module.codes, part):
+                raise _bad(f"{name}.codes are not all codes of {part.bits} bit {part.kind} weights")
         elif isinstance(module, Flip) and not (module.flip.abs() == 1).all():
             raise _bad(f"{name}.flip holds other values than -1 and 1")
-        elif isinstance(module, AffineActivation) and not (module.low <= 0 <= module.high):
-            raise _bad(f"{name} has a range without 0, {module.low:g} to {module.high:g}")
-        elif isinstance(module, TernaryWeight) and module.previous is not None and (module.previous.abs() > 1).any():
-            raise _bad(f"{name}.previous holds codes beyond -1, 0 and 1")
+        elif isinstance(module, Quantizer) and (fault := module.fault()):
+            raise _bad(f"{name}{fault}")
 
 
-def _possible(codes: Tensor, kind: QuantizerSpec) -> bool:
-    """Whether a weight quantizer can give these codes, (out, ...); see models.layers.functional."""
-    if kind.kind == "float":
+def _possible(codes: Tensor, part: QuantizerSpec) -> bool:
+    """Whether a weight quantizer can give these codes, (out, ...); float weights are held as they are."""
+    if part.bits == 32:
         return codes.is_floating_point()
-    if codes.dtype not in (torch.int8, torch.int16):
-        return False
-    codes, levels = codes.flatten(1).int(), 2**kind.bits - 1
-    if kind.kind == "binary":
-        return bool((codes.abs() == 1).all())
-    if kind.kind == "ternary":
-        return bool((codes.abs() <= 1).all())
-    if kind.kind == "dorefa":
-        return bool((codes.abs() <= levels).all() and (codes % 2 == 1).all())
-    if kind.symmetric:
-        return bool((codes.abs() <= levels // 2).all())
-    return bool((codes.amax(1).clamp_min(0) - codes.amin(1).clamp_max(0) <= levels).all())
+    return codes.dtype in (torch.int8, torch.int16) and kinds.lookup(part.kind).gives(codes, part)
 
 
 def _bad(what: str) -> UserError:

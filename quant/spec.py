@@ -1,15 +1,31 @@
-"""Which bits go where, as data: frozen, printable, and stored in every quantized checkpoint."""
+"""Which bits go where, as data: frozen, printable, and stored in every quantized checkpoint.
+
+A field is declared with the flags that set it. Which quantizers there are stands in models/layers/quantizers/.
+"""
 
 from __future__ import annotations
 
+from argparse import BooleanOptionalAction as YesNo
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from engine.cli.argtypes import number
 from engine.errors import BAD_CHECKPOINT, UserError
+from models.layers.quantizers import kinds
+from quant.settings import Flag, as_it_is, flagged, offered, width, widths
 
-KINDS = ("float", "dorefa", "binary", "ternary", "affine")
 STE = ("ste", "saturate", "soft")
+DEFAULT = "dorefa"
+"""The quantizer that a number of bits means where none is named."""
+
+_WIDTHS = f"{', '.join(map(str, widths()[0]))}, t ternary, b binary (default: 8)"
+_THREE = "2 binary, 3 ternary, 32 float; quant.wqaq has the widths between (default: 2)"
+
+
+def _letter(command: str, word: str, part: str, **options: Any) -> Flag:
+    """A flag that says the bits of a part, and with them its quantizer."""
+    return Flag(word, (command,), options, part, part, None, "letter")
 
 
 @dataclass(frozen=True)
@@ -17,48 +33,95 @@ class QuantizerSpec:
     """One quantizer.
 
     Args:
-        kind: "float" (32 bits, identity), "dorefa" (2 to 8 bits), "binary", "ternary" or "affine" (2 to 8).
-        bits: of a code; fixed by the kind except for dorefa and affine.
+        kind: its name in the table of quantizers; "float" is 32 bits, the identity.
+        bits: of a code, one of those that the kind has.
         scale: binary and ternary weights: with a scale for each filter.
         ste: pseudo-gradient of binary and ternary codes.
         gap: ternary weights: hold the value just below a threshold.
         symmetric, per_channel: affine: a grid about 0; for weights, one grid a filter.
 
     Raises:
-        ValueError: for a combination that makes no sense.
+        ValueError: for a combination that makes no sense, or a value of another type.
     """
 
-    kind: str = "float"
-    bits: int = 32
-    scale: bool = True
-    ste: str = "ste"
-    gap: bool = False
-    symmetric: bool = False
-    per_channel: bool = True
+    kind: str = flagged(
+        "float",
+        Flag("--quantizer", ("wqaq",), {"metavar": "NAME", "help": f"{offered()} (default: {DEFAULT}, or the one that "
+             "the flags below are for)"}),
+    )  # fmt: skip
+    bits: int = flagged(
+        32,
+        _letter("wqaq", "--Wbits", "weight", type=width, default=8, metavar="K", help=f"of weights: {_WIDTHS}"),
+        _letter("wqaq", "--Abits", "activation", type=width, default=8, metavar="K", help=f"of activations: {_WIDTHS}"),
+        _letter("wbwtab", "--W", "weight", type=number(int, 0), choices=[2, 3, 32], default=2, help=f"weights: {_THREE}"),
+        _letter("wbwtab", "--A", "activation", type=number(int, 0), choices=[2, 3, 32], default=2,
+                help=f"activations: {_THREE}"),
+    )  # fmt: skip
+    scale: bool = flagged(
+        True,
+        Flag("--scale", ("wbwtab",), {"action": YesNo, "help": "weights with a scaling factor a filter; without: for "
+             "hardware that cannot multiply (default: with)"}, reads=as_it_is),
+    )  # fmt: skip
+    ste: str = flagged(
+        "ste",
+        Flag("--ste", ("wbwtab",), {"choices": STE, "help": "gradient through activation codes: 1, cut outside "
+             "[-1, 1], or max(0, 1-|x|) (default: saturate)"}, "activation", "activation", as_it_is),
+        Flag("--wste", ("wbwtab",), {"choices": STE[:2], "help": "gradient through weight codes (default: ste; latent "
+             "weights are clipped to [-1, 1] anyway)"}, reads=as_it_is),
+    )  # fmt: skip
+    gap: bool = flagged(
+        False,
+        Flag("--gap", ("wbwtab",), {"action": "store_true", "default": None, "help": "ternary weights just below a "
+             "threshold keep their value: no flicker"}, reads=as_it_is),
+    )  # fmt: skip
+    symmetric: bool = flagged(
+        False,
+        Flag("--q_type", ("wqaq", "ptq"), {"type": number(int, 0), "choices": [0, 1], "help": "affine: 0 symmetric, "
+             "1 asymmetric (default: 1)"}, reads=lambda value: value == 0),
+    )  # fmt: skip
+    per_channel: bool = flagged(
+        True,
+        Flag("--per_channel", ("wqaq", "ptq"), {"action": YesNo, "default": None, "help": "affine: a weight grid for "
+             "each filter (default), or one for all"}, reads=as_it_is),
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
-        allowed = {"float": (32,), "dorefa": range(2, 9), "binary": (1,), "ternary": (2,), "affine": range(2, 9)}
-        if self.kind not in allowed:
-            raise ValueError(f"unknown quantizer {self.kind!r}: one of {', '.join(KINDS)}")
-        if self.bits not in allowed[self.kind]:
+        for each in fields(self):
+            if type(getattr(self, each.name)) is not type(each.default):
+                raise ValueError(f"{each.name} of a quantizer is {getattr(self, each.name)!r}")
+        about = self.about
+        if self.bits not in about.bits:
             raise ValueError(f"{self.kind} has no {self.bits} bit form")
         if self.ste not in STE:
             raise ValueError(f"unknown straight-through estimator {self.ste!r}: one of {', '.join(STE)}")
-        if self.gap and self.kind != "ternary":
-            raise ValueError("a gap needs ternary weights")
+        if self.gap and "gap" not in about.settings:
+            raise ValueError(f"{self.kind} has no gap")
+
+    @property
+    def about(self) -> kinds.About:
+        """What is known of its kind."""
+        return kinds.about(self.kind)
 
     @property
     def letter(self) -> str:
         """How file names write it: 8, 4, 32, b, t."""
-        return {"binary": "b", "ternary": "t"}.get(self.kind, str(self.bits))
+        return self.about.letter or str(self.bits)
 
 
 def quantizer(bits: int | str, **options: Any) -> QuantizerSpec:
     """The quantizer of a flag's value: 2 to 8 is DoReFa, 32 float, `t` ternary, `b` binary."""
-    if bits in ("t", "b"):
-        kind, width = ("ternary", 2) if bits == "t" else ("binary", 1)
-        return QuantizerSpec(kind, width, **options)
-    return QuantizerSpec("float") if bits == 32 else QuantizerSpec("dorefa", int(bits))
+    for about in kinds.abouts().values():
+        if about.letter and about.letter == bits:
+            return QuantizerSpec(about.name, about.bits[0], **options)
+    return QuantizerSpec() if bits == 32 else QuantizerSpec(DEFAULT, int(bits))
+
+
+def for_inputs(bits: int | str, **options: Any) -> QuantizerSpec:
+    """The same for activations, with their kind's default estimator."""
+    return replace(quantizer(bits), **{"ste": quantizer(bits).about.input_ste, **options})
+
+
+_LISTS = ("exceptions", "float_inputs", "measured_inputs")
 
 
 @dataclass(frozen=True)
@@ -76,37 +139,62 @@ class QuantSpec:
         bn_momentum: of every BN while training; None leaves torch's 0.1.
 
     Raises:
-        ValueError: for another order, a momentum outside (0, 1], or measured inputs without DoReFa activations.
+        ValueError: for another order, a momentum outside (0, 1], measured inputs beside activations without a fixed
+            range, or a value of another type.
     """
 
     weight: QuantizerSpec = QuantizerSpec()
     activation: QuantizerSpec = QuantizerSpec()
     exceptions: tuple[str, ...] = ()
-    order: str = "cbap"
-    bn_momentum: float | None = None
+    order: str = flagged(
+        "cbap",
+        Flag("--order", ("wbwtab",), {"choices": ["bacp", "cbap"], "help": "where there is a pool: bacp "
+             "conv-pool-bn-sign, cbap conv-bn-pool-sign (default: bacp)"}, "", "activation", as_it_is),
+    )  # fmt: skip
+    bn_momentum: float | None = flagged(
+        None,
+        Flag("--bn_momentum", ("wbwtab",), {"type": number(float, 0, 1, open_low=True), "metavar": "X",
+             "help": "of batch norm statistics (default: torch's 0.1)"}, "", reads=as_it_is),
+    )  # fmt: skip
     float_inputs: tuple[str, ...] = ()
-    bn_fold: bool = False
+    bn_fold: bool = flagged(
+        False,
+        Flag("--bn_fold", ("wqaq",), {"type": number(int, 0), "choices": [0, 1], "help": "affine: 1 folds batch norms "
+             "while training (default: 0)"}, "", "weight", bool),
+    )  # fmt: skip
     measured_inputs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if not all(isinstance(part, QuantizerSpec) for part in (self.weight, self.activation)):
+            raise ValueError("weight and activation are quantizers")
+        for names in (getattr(self, k) for k in _LISTS):
+            if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
+                raise ValueError(f"{' and '.join(_LISTS)} are lists of names")
+        if type(self.bn_fold) is not bool:
+            raise ValueError("bn_fold is neither true nor false")
         if self.order not in ("cbap", "bacp"):
             raise ValueError(f"unknown order {self.order!r}: cbap or bacp")
         if self.bn_momentum is not None and (
             type(self.bn_momentum) not in (int, float) or not 0 < self.bn_momentum <= 1
         ):
             raise ValueError(f"bn_momentum {self.bn_momentum} is not in (0, 1]")
-        if self.measured_inputs and self.activation.kind != "dorefa":
-            raise ValueError(f"measured inputs are for DoReFa activations, not {self.activation.kind} ones")
+        if self.measured_inputs and not self.activation.about.fixed_range:
+            raise ValueError(f"measured inputs are for activations of a fixed range, not {self.activation.kind} ones")
+
+    @property
+    def abouts(self) -> list[kinds.About]:
+        """Of the weights' and the activations' quantizer; of float ones only where both are."""
+        parts = [part.about for part in (self.weight, self.activation) if part.bits < 32]
+        return parts or [self.weight.about]
 
     @property
     def name(self) -> str:
         """How file names write it: w8a8, wbab, int8_q1_fold0."""
-        if self.weight.kind == "affine":
-            w, a = self.weight.bits, self.activation.bits
-            bits = f"int{w}" if w == a else f"intw{w}a{a}"
-            whole = "" if self.weight.per_channel else "_tensor"  # one grid for all filters
-            return f"{bits}_q{int(not self.weight.symmetric)}_fold{int(self.bn_fold)}{whole}"
-        return f"w{self.weight.letter}a{self.activation.letter}"
+        about = self.abouts[0]
+        if own := kinds.lookup(about.name).file_name:
+            return own(self)
+        prefix = f"{about.name}_" if about.prefix is None else about.prefix
+        return f"{prefix}w{self.weight.letter}a{self.activation.letter}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for checkpoints and JSON."""
@@ -121,40 +209,41 @@ class QuantSpec:
             UserError: exit 3 for fields or values that this program does not know.
         """
         try:
-            parts: dict[str, Any] = {k: QuantizerSpec(**values[k]) for k in ("weight", "activation")}
-            rest = {k: v for k, v in values.items() if k not in parts}
-            plain = {k: type(v) for k, v in asdict(QuantizerSpec()).items()}
-            if any(type(v) is not plain[k] for part in parts.values() for k, v in asdict(part).items()):
-                raise ValueError("a setting of a quantizer is of another kind")
-            if type(rest.get("bn_fold", False)) is not bool:
-                raise ValueError("bn_fold is neither true nor false")
-            if not all(isinstance(v := rest.get(k, []), list) and all(isinstance(n, str) for n in v) for k in _LISTS):
-                raise ValueError(f"{' and '.join(_LISTS)} are lists of names")
-            lists = {k: tuple(rest.get(k, ())) for k in _LISTS}
-            spec = cls(**parts, **{**rest, **lists})
+            parts = {k: QuantizerSpec(**values[k]) for k in ("weight", "activation")}
+            lists = {k: tuple(v) if isinstance(v := values[k], list) else v for k in _LISTS if k in values}
+            return cls(**{**values, **parts, **lists})
         except (TypeError, KeyError, ValueError, AttributeError) as fault:
             raise UserError(
                 f"the file's quantization cannot be understood: {fault}", "make it again", BAD_CHECKPOINT
             ) from fault
-        return spec
 
     def at_ends(self, first: str, last: str, sums: Iterable[str] = ()) -> QuantSpec:
-        """A copy that spares a network's two ends as its family does: affine spares the picture alone.
+        """A copy that names what a network's two ends are spared, as its kind does: affine spares the picture alone.
 
         Args:
             sums: names of layers that read the plain sums of a convolution; see quant.prepare.reads_sums.
         """
-        if self.weight.kind == "affine" or self.activation.kind == "affine":
+        measured = (*self.measured_inputs, *sums) if self.activation.about.fixed_range else self.measured_inputs
+        spared = min(about.ends for about in self.abouts)
+        if spared == 0:
             return replace(self, float_inputs=(*self.float_inputs, first))
-        found = replace(self, exceptions=(*self.exceptions, first, last))
-        return (
-            replace(found, measured_inputs=(*self.measured_inputs, *sums))
-            if self.activation.kind == "dorefa"
-            else found
-        )
+        ends = (first, last) if spared == 32 else ()
+        return replace(self, exceptions=(*self.exceptions, *ends), measured_inputs=measured)
 
 
-_LISTS = ("exceptions", "float_inputs", "measured_inputs")
+def uniform(kind: str, w_bits: int, a_bits: int, settings: dict[str, Any] | None = None, **more: Any) -> QuantSpec:
+    """One kind for weights and activations, 32 bits of either excepted.
+
+    Args:
+        settings: fields of both quantizers.
+        more: fields of the QuantSpec.
+    """
+
+    def part(bits: int) -> QuantizerSpec:
+        return QuantizerSpec() if bits == 32 else QuantizerSpec(kind, bits, **(settings or {}))
+
+    about = kinds.about(kind)
+    return QuantSpec(part(w_bits), part(a_bits), **{"bn_momentum": about.bn_momentum, "order": about.order, **more})
 
 
 def affine(w_bits: int, a_bits: int, q_type: int, bn_fold: bool, per_channel: bool = True) -> QuantSpec:
@@ -163,10 +252,5 @@ def affine(w_bits: int, a_bits: int, q_type: int, bn_fold: bool, per_channel: bo
     Args:
         q_type: 0 symmetric, 1 asymmetric.
     """
-
-    def part(bits: int) -> QuantizerSpec:
-        if bits == 32:
-            return QuantizerSpec()
-        return QuantizerSpec("affine", bits, symmetric=q_type == 0, per_channel=per_channel)
-
-    return QuantSpec(part(w_bits), part(a_bits), bn_momentum=0.01, bn_fold=bn_fold)
+    settings = {"symmetric": q_type == 0, "per_channel": per_channel}
+    return uniform("affine", w_bits, a_bits, settings, bn_fold=bn_fold)

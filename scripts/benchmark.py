@@ -40,14 +40,15 @@ def body(options: Options) -> dict[str, Any]:
 
     import models
     from engine.system.terminal import columns
-    from models.layers import functional as F
+    from models.layers.quantizers.binary import binary_weight
+    from models.layers.quantizers.ternary import ternary_weight
 
     torch.manual_seed(1)
     network = models.build("nin")
     weights = [m.weight for m in network.modules() if isinstance(m, torch.nn.Conv2d)][1:-1]  # the two ends stay float
     rows: dict[str, dict[str, float]] = {}
     table = [["quantizer", "whole, ms", "loop, ms", "ratio: median", "min", "max"]]
-    for name, quantize in (("ternary", F.ternary_weight), ("binary", F.binary_weight)):
+    for name, quantize in (("ternary", ternary_weight), ("binary", binary_weight)):
         _check_equal(weights, quantize)
         pairs = [
             (_seconds(weights, quantize, whole), _seconds(weights, quantize, loop)) for _ in range(options.repeats + 1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from engine.checkpoint.format import Checkpoint
 from engine.checkpoint.history import Calibrate, Original, Quantize, Stage, Trained, listed, prunings
@@ -71,16 +70,19 @@ def _width(checkpoint: Checkpoint) -> str:
     return f" (cfg {','.join(map(str, cfg))})"
 
 
-def _tricks(spec: dict[str, Any]) -> list[str]:
-    """Settings of ternary and binary training that are not the default."""
-    weight, activation = spec["weight"], spec["activation"]
-    low = {"binary", "ternary"}
+def _tricks(spec: QuantSpec) -> list[str]:
+    """Settings that are not the default of the quantizers that have them."""
+    weight, activation = spec.weight, spec.activation
+    has, takes = weight.about.settings, activation.about.settings
     return [
-        *(["gap"] if weight.get("gap") else []),
-        *([f"wste {weight['ste']}"] if weight["kind"] in low and weight.get("ste", "ste") != "ste" else []),
-        *([f"ste {activation['ste']}"] if activation["kind"] in low and activation.get("ste", "saturate") != "saturate" else []),
-        *([spec["order"]] if activation["kind"] == "binary" and spec.get("order", "bacp") != "bacp" else []),
-    ]  # fmt: skip
+        *(["gap"] if weight.gap else []),
+        *([f"wste {weight.ste}"] if "ste" in has and weight.ste != "ste" else []),
+        *([f"ste {activation.ste}"] if "ste" in takes and activation.ste != activation.about.input_ste else []),
+        *([spec.order] if "order" in takes and spec.order != activation.about.order else []),
+    ]
+
+
+_ENDS = {0: "every layer quantized, the picture not", 32: "first and last layer float"}
 
 
 def remarks(checkpoint: Checkpoint) -> str:
@@ -88,12 +90,12 @@ def remarks(checkpoint: Checkpoint) -> str:
     words = []
     for stage in checkpoint.history:
         if isinstance(stage, (Quantize, Calibrate)):
-            spec = dict(stage.spec)
-            if spec["weight"]["kind"] in ("binary", "ternary"):
-                words.append(f"W {'with' if spec['weight']['scale'] else 'without'} scale")
+            spec = QuantSpec.from_dict(dict(stage.spec))
+            if "scale" in spec.weight.about.settings:
+                words.append(f"W {'with' if spec.weight.scale else 'without'} scale")
             words += _tricks(spec)
-            affine = "affine" in (spec["weight"]["kind"], spec["activation"]["kind"])
-            words.append("every layer quantized, the picture not" if affine else "first and last layer float")
+            ends = min(about.ends for about in spec.abouts)
+            words.append(_ENDS.get(ends, f"first and last layer {ends} bit"))
         if prunings([stage]):
             words.append(f"cfg {','.join(map(str, checkpoint.cfg))}")
     if checkpoint.metrics.judged_on == "val":

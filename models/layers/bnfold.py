@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models.layers.conv_q import QuantConv2d, combined, convolve, scaled
+from models.layers.fold import normalizing
 
 
 class FoldedNorm(nn.BatchNorm2d):
@@ -47,11 +48,7 @@ class BNFoldConv2d(QuantConv2d):
 
     def folded(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
         """Weight and bias with a BN of these statistics in them."""
-        norm = self._norm[0]
-        factor = (var + norm.eps).rsqrt()
-        if norm.weight is not None:
-            factor = norm.weight * factor
-        bias = -mean * factor if norm.bias is None else norm.bias - mean * factor
+        factor, bias = normalizing(self._norm[0], mean, var)
         if self.bias is not None:
             bias = bias + self.bias * factor
         return self.weight * factor.reshape(-1, 1, 1, 1), bias

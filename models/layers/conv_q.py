@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers.quantizers import Quantizer
+from models.layers.quantizers.base import Quantizer
 
 if TYPE_CHECKING:
     from typing_extensions import Self

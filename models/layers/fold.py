@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.layers.conv_q import convolve, scaled
-from models.layers.quantizers import AffineWeight, Identity, Quantizer
+from models.layers.quantizers.base import Quantizer
+from models.layers.quantizers.identity import Identity
 
 
 class Affine(NamedTuple):
@@ -29,21 +30,27 @@ class Threshold(NamedTuple):
     bias: Tensor
 
 
+def normalizing(norm: nn.BatchNorm2d, mean: Tensor, var: Tensor) -> Affine:
+    """What a BN does with these statistics: gamma (z - mean) / sigma + beta. A missing gamma is 1, a missing beta 0.
+
+    Has a gradient in all four. Shapes: (C,) each.
+    """
+    multiplier = (var + norm.eps).rsqrt()
+    if norm.weight is not None:
+        multiplier = norm.weight * multiplier
+    return Affine(multiplier, -mean * multiplier if norm.bias is None else norm.bias - mean * multiplier)
+
+
 def affine(norm: nn.BatchNorm2d) -> Affine:
-    """What a BN computes in eval mode: gamma (z - mean) / sigma + beta. A missing gamma is 1, a missing beta 0.
+    """What a BN computes in eval mode, without a gradient.
 
     Raises:
         ValueError: if it keeps no running statistics.
     """
     if norm.running_mean is None or norm.running_var is None:
         raise ValueError("a batch norm without running statistics cannot be folded")
-    multiplier = (norm.running_var + norm.eps).rsqrt()
-    if norm.weight is not None:
-        multiplier = multiplier * norm.weight.detach()
-    shift = -norm.running_mean * multiplier
-    if norm.bias is not None:
-        shift = shift + norm.bias.detach()
-    return Affine(multiplier, shift)
+    with torch.no_grad():
+        return normalizing(norm, norm.running_mean, norm.running_var)
 
 
 def threshold(bn: Affine, scale: Tensor, bias: Tensor, reach: Tensor) -> Threshold:
@@ -103,10 +110,8 @@ class _Merged(nn.Module):
         self, like: nn.Module, codes: Tensor, scale: Tensor | None, bias: Tensor, bits: int, quantizer: Quantizer
     ) -> None:
         """Replace the parameters by these."""
-        weights = getattr(like, "weight_quantizer", None)
-        self._zero_points = 0
-        if isinstance(weights, AffineWeight) and not weights.symmetric:
-            self._zero_points = len(codes) if weights.per_channel else 1
+        weights = getattr(like, "weight_quantizer", None) or Identity()
+        self._zero_points = weights.zero_points * (len(codes) if weights.scales else 1)
         del self.weight, self.bias
         self.register_buffer("codes", codes)
         self.register_buffer("scale", scale)

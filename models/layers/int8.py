@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from models.layers.bnfold import BNFoldConv2d, FoldedNorm
 from models.layers.conv_q import QuantConv2d
-from models.layers.quantizers import AffineActivation, AffineWeight, Identity, Quantizer
+from models.layers.quantizers.affine import AffineActivation, AffineWeight
+from models.layers.quantizers.base import Quantizer
+from models.layers.quantizers.identity import Identity
 
 
 def _quantizers(a_bits: int, w_bits: int, q_type: int, first_layer: int) -> tuple[Quantizer, Quantizer]:

@@ -23,10 +23,15 @@ FAMILIES = {
 
 
 def family(name: str) -> str:
-    """The family of a row: the one that its name agrees with longest."""
-    return max(
-        ((len(start), title) for title, starts in FAMILIES.items() for start in starts if name.startswith(start))
-    )[1]
+    """The family of a row: the one that its name agrees with longest; else what stands before its first `_`."""
+    known = [(len(start), title) for title, starts in FAMILIES.items() for start in starts if name.startswith(start)]
+    return max(known)[1] if known else name.partition("_")[0]
+
+
+def _titles(rows: Rows) -> list[str]:
+    """The families of rows, in order: those of FAMILIES first."""
+    found = dict.fromkeys(family(row["row"]) for row in rows)
+    return [title for title in FAMILIES if title in found] + [title for title in found if title not in FAMILIES]
 
 
 def curves(rows: Rows) -> Figure | None:
@@ -39,7 +44,7 @@ def curves(rows: Rows) -> Figure | None:
     lines = [[(e["epoch"], e[_evaluated(row)]) for e in row["curve"]] for row in rows]
     values = sorted(accuracy for line in lines for _, accuracy in line)
     low = values[len(values) // 20]
-    titles = [title for title in FAMILIES if any(family(r["row"]) == title for r in rows)]
+    titles = _titles(rows)
     figure, axes = pyplot.subplots(
         len(titles), 1, figsize=(10, 2.8 * len(titles)), layout="constrained", squeeze=False, sharex=True, sharey=True
     )
@@ -69,7 +74,7 @@ def size(rows: Rows) -> Figure | None:
     if not rows:
         return None
     figure, axis = pyplot.subplots(figsize=(12, 7.5), layout="constrained")
-    colours = {title: f"C{number}" for number, title in enumerate(FAMILIES)}
+    colours = {title: f"C{number}" for number, title in enumerate(dict.fromkeys((*FAMILIES, *_titles(rows))))}
     places = [(row["bytes_counted"] / 1e6, row["accuracy"]) for row in rows]
     for number, (row, place) in enumerate(zip(rows, places, strict=True), 1):
         axis.plot(*place, "o", color=colours[family(row["row"])], label=f"{number}  {row['label']}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.layers import functional as F, quantizers as q
+from models.layers.quantizers.binary import sign_ste
+from models.layers.quantizers.identity import Identity
 from tests.tools.quantizer_cases import ACTIVATIONS, CASES, named, value
 
 every = pytest.mark.parametrize("name", CASES)
@@ -69,7 +70,7 @@ def test_binary_codes_of_zeros_are_plus_one(name: str) -> None:
     weight = torch.tensor([0.0, -0.0, 1e-45, -1e-45, 1.0, -1.0]).reshape(6, 1, 1, 1)
     assert CASES[name].quantize(weight).codes.flatten().tolist() == [1, 1, 1, -1, 1, -1]
     for kind in ("ste", "saturate", "soft"):
-        assert F.sign_ste(weight, kind).flatten().tolist() == [1, 1, 1, -1, 1, -1]
+        assert sign_ste(weight, kind).flatten().tolist() == [1, 1, 1, -1, 1, -1]
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -87,6 +88,6 @@ def test_extreme_activations_give_finite_numbers_and_gradients(name: str) -> Non
 
 def test_32_bits_are_exact() -> None:
     for weight in EXTREMES.values():
-        codes, scale = q.Identity()(weight)
+        codes, scale = Identity()(weight)
         assert codes is weight
         assert scale is None

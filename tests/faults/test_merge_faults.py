@@ -19,7 +19,8 @@ from engine.checkpoint import format as checkpoint
 from engine.checkpoint.provenance import Origin
 from engine.data.info import DataInfo
 from engine.errors import BAD_CHECKPOINT, UserError
-from models.layers.quantizers import BinaryActivation, Quantizer
+from models.layers.quantizers.base import Quantizer
+from models.layers.quantizers.binary import BinaryActivation
 from quant.prepare import prepare, reads_sums
 from quant.restore import restore
 from quant.spec import QuantSpec, affine, quantizer

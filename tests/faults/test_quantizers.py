@@ -12,8 +12,8 @@ import torch
 from hypothesis import assume, given, settings, strategies as st
 from torch import Tensor
 
-from models.layers import functional as F
-from models.layers.functional import Quantized
+from models.layers.quantizers.base import Quantized
+from models.layers.quantizers.binary import binary_weight, centred
 from tests.tools.quantizer_cases import ACTIVATIONS, CASES, named, value
 
 many = settings(max_examples=200, deadline=None)
@@ -72,7 +72,7 @@ def test_odd_symmetric(words: tuple[str, ...], data: st.DataObject, weight: Tens
         steps = (squashed / (2 * squashed.abs().max().clamp_min(1e-300)) + 0.5) * levels
         clear = (steps - steps.floor() - 0.5).abs() > 1e-4
     if words == ("binary",):
-        clear = F.centred(weight) != 0
+        clear = centred(weight) != 0
     assert torch.equal(plus.codes[clear], -minus.codes[clear])
     assert plus.scale is None or torch.equal(plus.scale, minus.scale)
 
@@ -83,7 +83,7 @@ def test_odd_symmetric(words: tuple[str, ...], data: st.DataObject, weight: Tens
 def test_monotone(family: str, data: st.DataObject, weight: Tensor) -> None:
     """A larger weight never has a smaller code; binary: a larger centred weight."""
     case = CASES[data.draw(any_of(family))]
-    raw = F.centred(weight) if family == "binary" else weight
+    raw = centred(weight) if family == "binary" else weight
     for sizes, codes in (
         zip(raw, case.quantize(weight).codes, strict=True) if case.own else [(raw, case.quantize(weight).codes)]
     ):
@@ -140,8 +140,8 @@ def test_idempotent(words: tuple[str, ...], data: st.DataObject, weight: Tensor)
 @many
 @given(weight=weights())
 def test_binary_weights_of_one_input_channel_are_idempotent(weight: Tensor) -> None:
-    once = F.binary_weight(weight[:, :1].double())
-    torch.testing.assert_close(value(F.binary_weight(value(once))), value(once), rtol=1e-12, atol=0)
+    once = binary_weight(weight[:, :1].double())
+    torch.testing.assert_close(value(binary_weight(value(once))), value(once), rtol=1e-12, atol=0)
 
 
 def eighths(*shape: int) -> Tensor:

@@ -18,7 +18,7 @@ from engine.data.augment import generator
 from engine.data.info import DataInfo
 from engine.data.splits import TensorSplit
 from engine.errors import BAD_CHECKPOINT, BAD_DATA, UserError
-from models.layers.quantizers import AffineActivation
+from models.layers.quantizers.affine import AffineActivation
 from quant.calibrate import BINS, METHODS, Histogram, calibrate
 from quant.prepare import prepare
 from quant.spec import affine

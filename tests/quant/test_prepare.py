@@ -15,8 +15,8 @@ from engine.checkpoint.provenance import Origin
 from engine.data.info import DataInfo
 from engine.errors import BAD_CHECKPOINT, USAGE, UserError
 from models.channels import ChannelGroup, Consumer
-from models.layers import quantizers as q
 from models.layers.conv_q import QuantConv2d, QuantLinear
+from models.layers.quantizers.affine import AffineActivation
 from quant.hooks import clip_latent
 from quant.prepare import input_quantizer, prepare, read_by_sign, reads_sums
 from quant.restore import restore
@@ -148,7 +148,7 @@ def test_signed_codes_are_refused_where_the_relu_cannot_go() -> None:
     del bare.block1.act
     spec = spec_for(model, "b", "b")
     for refused, wanted in ((model, replace(spec, exceptions=(*model.ends, "block3.conv"))), (bare, spec)):
-        with pytest.raises(UserError, match=r"block1\.bn: binary and ternary activations need a block") as fault:
+        with pytest.raises(UserError, match=r"block1\.bn: binary activations need a block") as fault:
             prepare(refused, wanted)  # a float reader needs the ReLU; without `act` there is none to take away
         assert fault.value.code == USAGE
     prepare(bare, spec_for(bare, "b", 8))
@@ -206,7 +206,7 @@ def test_between_the_halves_of_a_depthwise_pair_the_range_is_measured(
     seen = input_codes(layers)
     prepared(pictures())
     for name, layer in layers.items():
-        assert isinstance(layer.input_quantizer, q.AffineActivation) == bool(spec.measured_inputs)
+        assert isinstance(layer.input_quantizer, AffineActivation) == bool(spec.measured_inputs)
         if not spec.measured_inputs:
             continue
         codes = seen[name]

@@ -12,7 +12,7 @@ import models
 from engine.cli import argtypes, flags
 from engine.training import recipe
 from engine.training.recipe import Recipe
-from quant import wqaq
+from quant import settings
 
 TRAIN, PRUNE, GC, WQAQ, WBWTAB = "prune.train", "prune.normal_regular", "prune.gc", "quant.wqaq", "quant.wbwtab"
 
@@ -34,7 +34,8 @@ def test_what_people_write_is_understood() -> None:
     assert parsed(WQAQ, "--q_type", "0").q_type == 0
     for text in ("192,160,96", "[192, 160, 96]", "192, 160, 'A', 96,", "(192,160,96)"):
         assert argtypes.widths(text) == [192, 160, 96]
-    assert [wqaq.bits(str(k)) for k in wqaq.BITS] == list(wqaq.BITS)
+    assert [settings.width(str(k)) for k in (*range(2, 9), 32)] == [*range(2, 9), 32]
+    assert [settings.width(k) for k in ("t", "b")] == ["t", "b"]
 
 
 @pytest.mark.parametrize("flag", ["refine", "from_scratch", "evaluate"])

@@ -30,8 +30,8 @@ def test_the_seed_recipe_freezes_ranges_in_its_own_last_quarter(command, monkeyp
     import quant.hooks
 
     asked = []
-    real = quant.hooks.freeze_late
-    monkeypatch.setattr(quant.hooks, "freeze_late", lambda epochs: (asked.append(epochs), real(epochs))[1])
+    real = quant.hooks.each_epoch
+    monkeypatch.setattr(quant.hooks, "each_epoch", lambda epochs: (asked.append(epochs), real(epochs))[1])
     monkeypatch.setattr("engine.training.loop.fit", lambda *_, **__: [{"epoch": 1}])
     flags = [f for f in FLAGS if f not in ("--epochs", "1")]
     assert command("quant.wqaq", "--q_type", 1, "--recipe", "seed", *flags).code == 0

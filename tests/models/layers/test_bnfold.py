@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 import models
 from models import BNFold_Conv2d_Q, Conv2d_Q
-from models.layers import functional as F
 from models.layers.bnfold import BNFoldConv2d, FoldedNorm
-from models.layers.quantizers import AffineActivation, AffineWeight, Identity, Quantizer
+from models.layers.quantizers.affine import AffineActivation, AffineWeight, affine_weight
+from models.layers.quantizers.base import Quantizer
+from models.layers.quantizers.identity import Identity
 from quant.prepare import prepare
 from quant.spec import affine
 
@@ -95,7 +96,7 @@ def test_evaluation_quantizes_the_folded_weight(symmetric: bool, per_channel: bo
     conv.load_state_dict({k: v for k, v in folded[0].state_dict().items() if k in conv.state_dict()})
     bn.load_state_dict(folded[1].state_dict())
     factor = bn.weight / (bn.running_var + bn.eps).sqrt()
-    codes, scale = F.affine_weight(conv.weight * factor.reshape(-1, 1, 1, 1), 4, symmetric, per_channel)
+    codes, scale = affine_weight(conv.weight * factor.reshape(-1, 1, 1, 1), 4, symmetric, per_channel)
     shift = bn.bias + ((conv.bias if bias else 0) - bn.running_mean) * factor
     x = folded[0].input_quantizer(pictures(9))
     conv.weight.data, conv.bias = codes * scale, None

@@ -9,8 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.layers import quantizers as q
 from models.layers.conv_q import QuantConv2d, QuantLinear
+from models.layers.quantizers.base import Quantizer
+from models.layers.quantizers.binary import BinaryActivation, BinaryWeight
+from models.layers.quantizers.dorefa import DorefaActivation, DorefaWeight
+from models.layers.quantizers.identity import Identity
+from models.layers.quantizers.ternary import TernaryActivation, TernaryWeight
 
 GEOMETRIES = {
     "plain": {},
@@ -26,17 +30,17 @@ GEOMETRIES = {
 }
 PADDINGS = ["zeros", "reflect", "circular", "replicate"]
 PAIRS = {
-    "dorefa": (lambda: q.DorefaWeight(3), lambda: q.DorefaActivation(3)),
-    "binary": (q.BinaryWeight, q.BinaryActivation),
-    "ternary": (q.TernaryWeight, q.TernaryActivation),
-    "no_scale": (lambda: q.TernaryWeight(scale=False), q.BinaryActivation),
-    "weight_only": (lambda: q.DorefaWeight(8), q.Identity),
-    "input_only": (q.Identity, lambda: q.DorefaActivation(2)),
-    "identity": (q.Identity, q.Identity),
+    "dorefa": (lambda: DorefaWeight(3), lambda: DorefaActivation(3)),
+    "binary": (BinaryWeight, BinaryActivation),
+    "ternary": (TernaryWeight, TernaryActivation),
+    "no_scale": (lambda: TernaryWeight(scale=False), BinaryActivation),
+    "weight_only": (lambda: DorefaWeight(8), Identity),
+    "input_only": (Identity, lambda: DorefaActivation(2)),
+    "identity": (Identity, Identity),
 }
 
 
-def dequantized(quantizer: q.Quantizer, x: Tensor) -> Tensor:
+def dequantized(quantizer: Quantizer, x: Tensor) -> Tensor:
     codes, scale = quantizer(x)
     return codes if scale is None else codes * scale
 
@@ -102,7 +106,7 @@ def test_identity_quantizers_give_the_float_layer_bit_for_bit() -> None:
     torch.manual_seed(0)
     for geometry, mode in product(GEOMETRIES, PADDINGS):
         plain = conv(geometry, mode, bias=False)
-        layer = QuantConv2d.from_float(plain, q.Identity(), q.Identity())
+        layer = QuantConv2d.from_float(plain, Identity(), Identity())
         x = torch.randn(2, 4, 7, 6)
         assert torch.equal(layer(x), plain(x))
 
@@ -110,7 +114,7 @@ def test_identity_quantizers_give_the_float_layer_bit_for_bit() -> None:
 def test_zero_padding_adds_the_code_0() -> None:
     """A padded 0 stays 0: it is no +1, though sign(0) is."""
     layer = QuantConv2d.from_float(
-        nn.Conv2d(1, 1, 3, padding=1, bias=False), q.BinaryWeight(scale=False), q.BinaryActivation()
+        nn.Conv2d(1, 1, 3, padding=1, bias=False), BinaryWeight(scale=False), BinaryActivation()
     )
     layer.weight.data.fill_(1.0)
     assert layer(torch.ones(1, 1, 3, 3)).tolist() == [[[[4, 6, 4], [6, 9, 6], [4, 6, 4]]]]
@@ -118,7 +122,7 @@ def test_zero_padding_adds_the_code_0() -> None:
 
 def test_the_geometry_and_training_mode_are_taken_over() -> None:
     plain = conv("strided", "reflect").eval()
-    layer = QuantConv2d.from_float(plain, q.BinaryWeight(), q.BinaryActivation())
+    layer = QuantConv2d.from_float(plain, BinaryWeight(), BinaryActivation())
     for name in (
         "in_channels",
         "out_channels",

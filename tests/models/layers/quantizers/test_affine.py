@@ -12,8 +12,8 @@ import torch
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from models.layers import functional as F
-from models.layers.quantizers import AffineActivation, AffineWeight
+from models.layers.quantizers.affine import AffineActivation, AffineWeight, affine, affine_range, affine_weight
+from models.layers.quantizers.base import Quantized
 
 many = settings(max_examples=200, deadline=None)
 BITS = range(2, 9)
@@ -46,7 +46,7 @@ def oracle_grid(low: float, high: float, bits: int, symmetric: bool) -> tuple[fl
 
 
 def check(
-    x: np.ndarray, low: float, high: float, bits: int, symmetric: bool, found: F.Quantized, grad: np.ndarray
+    x: np.ndarray, low: float, high: float, bits: int, symmetric: bool, found: Quantized, grad: np.ndarray
 ) -> None:
     """Codes, scale, and the gradient of the sum of the values, against the oracle on [low, high]."""
     scale, zero, q_low, q_high = oracle_grid(low, high, bits, symmetric)
@@ -71,16 +71,16 @@ def check(
 @given(x=inputs, edges=st.tuples(values, values))
 def test_values_on_a_given_range(bits: int, symmetric: bool, x: np.ndarray, edges: tuple[float, float]) -> None:
     low, high = min(edges), max(edges)
-    scale, zero = F.affine_range(*torch.tensor([low, high], dtype=torch.float64), bits, symmetric)
+    scale, zero = affine_range(*torch.tensor([low, high], dtype=torch.float64), bits, symmetric)
     _, expected, q_low, q_high = oracle_grid(low, high, bits, symmetric)
     assert int(zero) == zero == expected
     assert q_low <= zero <= q_high
     tensor = torch.tensor(x, requires_grad=True)
-    found = F.affine(tensor, scale, zero, bits, symmetric)
+    found = affine(tensor, scale, zero, bits, symmetric)
     (found.codes * found.scale).sum().backward()
     check(x, low, high, bits, symmetric, found, tensor.grad.numpy())
     assert np.array_equal(tensor.detach().numpy(), x)
-    again = F.affine(found.codes.detach() * scale, scale, zero, bits, symmetric)
+    again = affine(found.codes.detach() * scale, scale, zero, bits, symmetric)
     assert torch.equal(again.codes, found.codes)
 
 
@@ -90,12 +90,12 @@ def test_values_on_a_given_range(bits: int, symmetric: bool, x: np.ndarray, edge
 @given(weight=weights(), bits=st.sampled_from(BITS))
 def test_weights_on_their_own_range(per_channel: bool, symmetric: bool, weight: np.ndarray, bits: int) -> None:
     tensor = torch.tensor(weight, requires_grad=True)
-    codes, scale = F.affine_weight(tensor, bits, symmetric, per_channel)
+    codes, scale = affine_weight(tensor, bits, symmetric, per_channel)
     assert scale.shape == ((len(weight), 1, 1, 1) if per_channel else ())
     (codes * scale).sum().backward()
     for n in range(len(weight)) if per_channel else [...]:
         part = weight[n]
-        one = F.Quantized(codes[n], scale[n] if per_channel else scale)
+        one = Quantized(codes[n], scale[n] if per_channel else scale)
         check(part, part.min(), part.max(), bits, symmetric, one, tensor.grad[n].numpy())
     assert (codes.detach().numpy()[weight == 0] == 0).all()
     module = AffineWeight(bits, symmetric, per_channel)
@@ -107,7 +107,7 @@ def test_weights_on_their_own_range(per_channel: bool, symmetric: bool, weight: 
 @FORMS
 @pytest.mark.parametrize("per_channel", [True, False])
 def test_all_zero_weights(per_channel: bool, symmetric: bool) -> None:
-    codes, scale = F.affine_weight(torch.zeros(3, 2, 1, 1), 8, symmetric, per_channel)
+    codes, scale = affine_weight(torch.zeros(3, 2, 1, 1), 8, symmetric, per_channel)
     assert (codes == 0).all()
     assert (scale == 1).all()
 

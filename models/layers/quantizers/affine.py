@@ -1,0 +1,166 @@
+"""Affine grids, INT8 and its narrower kin (Jacob et al., arXiv 1712.05877): symmetric or with a zero point."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.layers.quantizers.base import Quantized, Quantizer, filters, straight_through
+from models.layers.quantizers.kinds import About, register
+
+ABOUT = About(
+    name="affine",
+    bits=(2, 3, 4, 5, 6, 7, 8),
+    words="INT8 and its kin, every layer",
+    settings=("symmetric", "per_channel", "bn_fold"),
+    ends=0,
+    bn_momentum=0.01,
+    lr=0.05,
+    refining_lr=0.01,
+)
+
+
+def affine_range(low: Tensor, high: Tensor, bits: int, symmetric: bool) -> tuple[Tensor, Tensor]:
+    """Scale and zero point that cover [low, high], widened to hold 0 (Jacob et al., arXiv 1712.05877, section 3).
+
+    Symmetric: codes -(2^(k-1) - 1) .. 2^(k-1) - 1, zero point 0. Asymmetric: 0 .. 2^k - 1, the zero point an
+    integer, so that the real 0 is exact. A range of zero width (constant 0): scale 1. The ends of one wider than
+    the largest number are cut off.
+    """
+    low, high = low.clamp_max(0), high.clamp_min(0)
+    largest = 0.999 * torch.finfo(low.dtype).max  # the outermost code times the scale has to fit, rounded as it is
+    if symmetric:
+        scale = torch.maximum(-low, high).clamp_max(largest) / (2 ** (bits - 1) - 1)
+    else:
+        scale = (high - low).clamp_max(largest) / (2**bits - 1)
+    scale = torch.where(scale > torch.finfo(scale.dtype).tiny, scale, torch.ones_like(scale))
+    zero = torch.zeros_like(scale) if symmetric else (-low / scale).round().clamp(0, 2**bits - 1)
+    return scale, zero
+
+
+def affine(x: Tensor, scale: Tensor, zero: Tensor, bits: int, symmetric: bool) -> Quantized:
+    """Quantize with a given grid: clamp(round(x / scale) + zero, lowest, highest) - zero, so code 0 is the real 0.
+
+    Gradient: 1 inside the range, 0 outside; the scale is a constant.
+    """
+    lowest, highest = (-(2 ** (bits - 1) - 1), 2 ** (bits - 1) - 1) if symmetric else (0, 2**bits - 1)
+    steps = x / scale
+    nearest = steps.detach().round()
+    codes = torch.minimum(torch.maximum(nearest, lowest - zero), highest - zero)
+    return Quantized(straight_through(steps, codes, nearest.eq_(codes)), scale)
+
+
+def affine_weight(weight: Tensor, bits: int, symmetric: bool, per_channel: bool) -> Quantized:
+    """Quantize a weight over its own range, one a filter or one for all. Scale: (out, 1, ...) or a scalar."""
+    raw, dims = weight.detach(), filters(weight) if per_channel else tuple(range(weight.ndim))
+    scale, zero = affine_range(
+        raw.amin(dims, keepdim=per_channel), raw.amax(dims, keepdim=per_channel), bits, symmetric
+    )
+    return affine(weight, scale, zero, bits, symmetric)
+
+
+class AffineWeight(Quantizer):
+    """See affine_weight."""
+
+    def __init__(self, bits: int, symmetric: bool, per_channel: bool) -> None:
+        super().__init__()
+        self.bits, self.symmetric, self.per_channel = bits, symmetric, per_channel
+        numbers = 1 if symmetric else 2  # a scale; asymmetric: a zero point, too
+        self.scales, self.constants = (numbers, 0) if per_channel else (0, numbers)
+        self.zero_points = numbers - 1
+
+    def forward(self, weight: Tensor) -> Quantized:
+        return affine_weight(weight, self.bits, self.symmetric, self.per_channel)
+
+
+class AffineActivation(Quantizer):
+    """See affine. The range is a moving average over training batches, until it is frozen.
+
+    Buffers: low, high, the range; seen, whether there is one yet.
+
+    Until a training batch or `set_range` has given it a range, eval mode passes the input on as it is, unquantized.
+    """
+
+    MOMENTUM = 0.01
+
+    def __init__(self, bits: int, symmetric: bool) -> None:
+        super().__init__()
+        self.bits, self.symmetric, self.frozen = bits, symmetric, False
+        self.constants = 1 if symmetric else 2  # a scale, and a zero point
+        self.low: Tensor
+        self.high: Tensor
+        self.seen: Tensor
+        self.register_buffer("low", torch.zeros(()))
+        self.register_buffer("high", torch.zeros(()))
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int8))
+
+    def grid(self) -> tuple[Tensor, Tensor]:
+        """Scale and zero point."""
+        return affine_range(self.low, self.high, self.bits, self.symmetric)
+
+    def on_epoch(self, epoch: int, epochs: int) -> None:
+        """In the last quarter the range stands still, and the rest settles around it."""
+        self.frozen = epoch >= max(1, (3 * epochs) // 4)
+
+    def fault(self) -> str:
+        if self.low <= 0 <= self.high:
+            return ""
+        return f" has a range without 0, {self.low:g} to {self.high:g}"
+
+    @torch.no_grad()
+    def set_range(self, low: Tensor, high: Tensor) -> None:
+        """Fix the range, as calibration does."""
+        self.low.copy_(low)
+        self.high.copy_(high)
+        self.seen.fill_(1)
+
+    @torch.no_grad()
+    def _observe(self, x: Tensor) -> None:
+        share = torch.where(self.seen > 0, self.MOMENTUM, 1.0)  # the first batch sets the range
+        self.low.lerp_(x.amin().clamp_max(0).to(self.low.dtype), share.to(self.low.dtype))
+        self.high.lerp_(x.amax().clamp_min(0).to(self.high.dtype), share.to(self.high.dtype))
+        self.seen.fill_(1)
+
+    def forward(self, x: Tensor) -> Quantized:
+        if self.training and not self.frozen:
+            self._observe(x.detach())
+        elif not self.training and not self.seen:  # not asked in training: a GPU would have to wait for the answer
+            return Quantized(x, None)
+        return affine(x, *self.grid(), self.bits, self.symmetric)
+
+
+def possible(codes: Tensor, spec: Any) -> bool:
+    """Whether a weight can have these codes, (out, n): with a zero point, a filter's may lie anywhere about 0."""
+    levels = 2**spec.bits - 1
+    if spec.symmetric:
+        return bool((codes.abs() <= levels // 2).all())
+    return bool((codes.amax(1).clamp_min(0) - codes.amin(1).clamp_max(0) <= levels).all())
+
+
+def file_name(spec: Any) -> str:
+    """How file names write a whole spec: int8_q1_fold0, intw4a8_q0_fold1_tensor."""
+    w, a = spec.weight.bits, spec.activation.bits
+    bits = f"int{w}" if w == a else f"intw{w}a{a}"
+    whole = "" if spec.weight.per_channel else "_tensor"  # one grid for all filters
+    return f"{bits}_q{int(not spec.weight.symmetric)}_fold{int(spec.bn_fold)}{whole}"
+
+
+def original(bn_fold: bool, arch: str) -> dict[str, Any]:
+    """What the original's recipe is for INT8: 30 epochs, with steps that depend on fold and network."""
+    steps = (15, 17, 20)
+    if bn_fold:
+        return {"epochs": 30, "steps": (8, 12, 20, 25) if arch == "nin_gc" else (12, 15, 25)}
+    return {"epochs": 30, "steps": steps}
+
+
+register(
+    ABOUT,
+    weight=lambda spec, weight: AffineWeight(spec.bits, spec.symmetric, spec.per_channel),
+    activation=lambda spec, signed: AffineActivation(spec.bits, spec.symmetric),
+    codes=lambda bits: range(2**bits),
+    possible=possible,
+    file_name=file_name,
+    original=original,
+)

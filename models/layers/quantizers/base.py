@@ -1,0 +1,113 @@
+"""What quantizers share: the pair of codes and scale, pseudo-gradients where rounding has none, the module's base class.
+
+A quantized tensor is codes * scale. Formulas have no state, and nothing edits its argument.
+
+Activations are large and memory is slow, so comparisons are made in place on a copy (1 or 0 in its own type): a
+mask of bools, turned into numbers, takes 3 to 8 times as long on a CPU.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class Quantized(NamedTuple):
+    """codes: integers kept as floats, 0 meaning 0. scale: None for 1, or broadcastable to the codes."""
+
+    codes: Tensor
+    scale: Tensor | None
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, value: Tensor, slope: Tensor | None) -> Tensor:
+        ctx.slope = slope
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        return grads[0] if ctx.slope is None else grads[0] * ctx.slope, None, None
+
+
+def straight_through(x: Tensor, value: Tensor, slope: Tensor | None = None) -> Tensor:
+    """`value`, exactly, with d value / d x = `slope` (None: 1) (arXiv 1308.3432). Shapes: all alike."""
+    return _StraightThrough.apply(x, value, slope)
+
+
+def round_ste(x: Tensor) -> Tensor:
+    """Round half to even; gradient 1.
+
+    >>> x = torch.tensor([0.4, 1.5, -2.5], requires_grad=True)
+    >>> y = round_ste(x); y.sum().backward(); y.tolist(), x.grad.tolist()
+    ([0.0, 2.0, -2.0], [1.0, 1.0, 1.0])
+    """
+    return straight_through(x, x.detach().round())
+
+
+def clip(x: Tensor, low: float, high: float) -> Tensor:
+    """Clamp, with gradient 1 on the edges, too: torch.clamp's differs there between versions."""
+    raw = x.detach()
+    value = raw.clamp(low, high)
+    return straight_through(x, value, value.clone().eq_(raw))
+
+
+def slope(x: Tensor, kind: str) -> Tensor | None:
+    """Pseudo-derivative of sign: `ste` 1, `saturate` 1 inside [-1, 1] and 0 outside, `soft` max(0, 1 - |x|).
+
+    Raises:
+        ValueError: for another kind.
+    """
+    x = x.detach()
+    if kind == "ste":
+        return None
+    if kind == "saturate":
+        return x.abs().le_(1)
+    if kind == "soft":
+        return (1 - x.abs()).clamp_min(0)
+    raise ValueError(f"unknown straight-through estimator {kind!r}: ste, saturate or soft")
+
+
+def sign(x: Tensor) -> Tensor:
+    """+1 or -1; sign(0) = +1, so that one bit is enough."""
+    return x.detach().clone().ge_(0).mul_(2).sub_(1)
+
+
+def filters(weight: Tensor) -> tuple[int, ...]:
+    """The axes that a filter of a weight (out, ...) takes."""
+    return tuple(range(1, weight.ndim))
+
+
+class Quantizer(nn.Module):
+    """The base: what every quantizer says of itself. A call gives `Quantized`.
+
+    Attributes:
+        bits: of a stored code.
+        scales: how many numbers a filter are stored: scales and zero points (0: the scale is a constant of the formula, or 1).
+        constants: the same for the whole layer.
+        zero_points: how many of these numbers are zero points (a filter, if `scales`; else for the whole layer).
+        signed: whether the activation codes may be negative wherever it stands, so that no ReLU may stand before it.
+        sign_alone: whether the sign of its input is all that it looks at.
+        latent: the interval that the layer's weights are clipped to after each step, None for none.
+    """
+
+    part_of_layer = True
+    bits = 32
+    scales = 0
+    constants = 0
+    zero_points = 0
+    signed = False
+    sign_alone = False
+    latent: tuple[float, float] | None = None
+
+    def on_epoch(self, epoch: int, epochs: int) -> None:
+        """Called before each epoch of training, counted from 0."""
+
+    def fault(self) -> str:
+        """What of the state that a file gave it cannot be, in words; empty if nothing."""
+        return ""
+
+    def extra_repr(self) -> str:
+        return f"bits={self.bits}"

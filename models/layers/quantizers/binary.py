@@ -1,0 +1,93 @@
+"""Binary weights and activations (XNOR-Net, arXiv 1603.05279; BNN, arXiv 1602.02830): signs."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from models.layers.quantizers.base import Quantized, Quantizer, clip, filters, sign, slope, straight_through
+from models.layers.quantizers.kinds import About, register
+
+ABOUT = About(
+    name="binary",
+    bits=(1,),
+    letter="b",
+    prefix="",
+    family="ternary and binary",
+    settings=("scale", "ste", "order"),
+    input_ste="saturate",
+    order="bacp",
+    optimizer="adam",
+    lr=5e-3,
+    refining_lr=5e-3,
+    weight_decay=0.0,
+)
+
+
+def sign_ste(x: Tensor, kind: str = "saturate") -> Tensor:
+    """Binary codes of `x`, sign(0) = +1 (arXiv 1602.02830); gradient by `kind`, see `slope`.
+
+    >>> x = torch.tensor([-2.0, 0.0, 0.5], requires_grad=True)
+    >>> y = sign_ste(x, "saturate"); y.sum().backward(); y.tolist(), x.grad.tolist()
+    ([-1.0, 1.0, 1.0], [0.0, 1.0, 1.0])
+    """
+    return straight_through(x, sign(x.detach()), slope(x, kind))
+
+
+def centred(weight: Tensor) -> Tensor:
+    """Each filter minus its mean over the input channels; left alone where there is one: nothing would remain.
+
+    A mean whose sum overflows is taken as the largest number, or 0 where both signs do.
+    """
+    return weight if weight.shape[1] == 1 else weight - weight.mean(1, keepdim=True).nan_to_num()
+
+
+def binary_weight(weight: Tensor, scale: bool = True, kind: str = "ste") -> Quantized:
+    """Binary weights (XNOR-Net, arXiv 1603.05279): the sign of each centred weight, times the mean |w| of its filter.
+
+    Gradient: through the codes by `kind`, and through the scale. All-zero filter: codes +1, scale 0.
+
+    Args:
+        weight: (out, in / groups, ...).
+        scale: False leaves the codes alone (scale 1), for hardware that cannot multiply.
+    """
+    middle = centred(weight)
+    codes = sign_ste(middle, kind)
+    factor = clip(middle, -1, 1).abs().mean(filters(weight), keepdim=True) if scale else None
+    return Quantized(codes, factor)
+
+
+class BinaryWeight(Quantizer):
+    """See binary_weight."""
+
+    bits = 1
+    latent = (-1, 1)  # arXiv 1602.02830
+
+    def __init__(self, scale: bool = True, ste: str = "ste") -> None:
+        super().__init__()
+        self.scale, self.ste, self.scales = scale, ste, int(scale)
+
+    def forward(self, weight: Tensor) -> Quantized:
+        return binary_weight(weight, self.scale, self.ste)
+
+
+class BinaryActivation(Quantizer):
+    """See sign_ste."""
+
+    bits = 1
+    signed = True
+    sign_alone = True
+
+    def __init__(self, ste: str = "saturate") -> None:
+        super().__init__()
+        self.ste = ste
+
+    def forward(self, x: Tensor) -> Quantized:
+        return Quantized(sign_ste(x, self.ste), None)
+
+
+register(
+    ABOUT,
+    weight=lambda spec, weight: BinaryWeight(spec.scale, spec.ste),
+    activation=lambda spec, signed: BinaryActivation(spec.ste),
+    codes=lambda bits: (-1, 1),
+)

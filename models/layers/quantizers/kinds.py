@@ -1,0 +1,165 @@
+"""The one table of quantizers: what is known of each, and its registration. Needs no torch until one is used.
+
+A quantizer is a file of this folder that holds its formula, its modules, `ABOUT = About(...)` and one call of
+`register`. --help and the checks of flags must not wait for torch, so they read `ABOUT` without running the file.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from models.layers.quantizers.base import Quantizer
+
+
+@dataclass(frozen=True)
+class About:
+    """What a quantizer says of itself in plain values.
+
+    Args:
+        name: in specs, files and after --quantizer.
+        bits: the widths that it has. One with several is what --quantizer chooses from.
+        words: for --help.
+        letter: how flags and file names write its width; empty: the number.
+        prefix: of file names, before w4a4; None: the name and `_`.
+        family: those that share a recipe; empty: the name.
+        mixes: whether a layer's other quantizer may be of another kind (that mixes, too).
+        settings: the fields of QuantizerSpec and QuantSpec that mean something to it.
+        input_ste: the default estimator of its activations.
+        order: the default order of pool and batch norm where it codes activations.
+        ends: bits of the first and last layer: 32 leaves them float, 0 spares the picture alone.
+        fixed_range: whether its activations suit what a batch norm gives, so that other inputs are measured (affine).
+        follows_sign: whether its activations are signed where no ReLU stands before.
+        bn_momentum: of every BN in refining.
+        optimizer, lr, refining_lr, weight_decay: of its recipe.
+    """
+
+    name: str
+    bits: tuple[int, ...]
+    words: str = ""
+    letter: str = ""
+    prefix: str | None = None
+    family: str = ""
+    mixes: bool = False
+    settings: tuple[str, ...] = ()
+    input_ste: str = "ste"
+    order: str = "cbap"
+    ends: int = 32
+    fixed_range: bool = False
+    follows_sign: bool = False
+    bn_momentum: float | None = None
+    optimizer: str = "sgd"
+    lr: float = 0.05
+    refining_lr: float = 0.02
+    weight_decay: float = 5e-4
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A quantizer of the table. Its functions are given a spec, anything with the fields of quant.spec.QuantizerSpec.
+
+    Args:
+        weight: of a spec and the layer's weight, the module for it.
+        activation: of a spec and whether the input may be negative, the module for a layer's input.
+        codes: of its bits, all codes that a weight can have as they are stored; None: real numbers.
+        possible: of codes, int (out, n), and a spec, whether a weight can have them; None: each is one of `codes`.
+        file_name: of a QuantSpec, how file names write it; None: prefix and widths, lsq_w4a4.
+        original: of bn_fold and arch, what differs from the original's recipe for float networks.
+    """
+
+    about: About
+    weight: Callable[[Any, Tensor], Quantizer]
+    activation: Callable[[Any, bool], Quantizer]
+    codes: Callable[[int], Collection[int]] | None
+    possible: Callable[[Tensor, Any], bool] | None = None
+    file_name: Callable[[Any], str] | None = None
+    original: Callable[[bool, str], dict[str, Any]] | None = None
+
+    def gives(self, codes: Tensor, spec: Any) -> bool:
+        """Whether a weight quantized by `spec` can have these stored codes, int (out, ...)."""
+        codes = codes.flatten(1).int()
+        if self.possible:
+            return self.possible(codes, spec)
+        return self.codes is not None and set(codes.unique().tolist()) <= set(self.codes(spec.bits))
+
+
+TABLE: dict[str, Kind] = {}
+"""The quantizers that have been loaded: read it by `lookup`."""
+
+
+def register(about: About, **functions: Any) -> None:
+    """Enter a quantizer into the table.
+
+    Args:
+        functions: the other fields of Kind.
+
+    Raises:
+        ValueError: for a name or a letter that is taken, no width, or more codes than a width can hold.
+    """
+    known = abouts()
+    if about.name in TABLE or known.get(about.name, about) != about:
+        raise ValueError(f"a quantizer {about.name!r} is registered already")
+    if any(about.letter and other.letter == about.letter for name, other in known.items() if name != about.name):
+        raise ValueError(f"{about.name}: the letter {about.letter!r} is taken")
+    kind = Kind(about, **functions)
+    if not about.bits or (kind.codes and not all(1 <= bits <= 8 for bits in about.bits)):
+        raise ValueError(f"{about.name}: bits are numbers from 1 to 8, not {about.bits}")
+    for bits in about.bits if kind.codes else ():
+        count = len(set((kind.codes or range)(bits)))
+        if not 0 < count <= 2**bits:
+            raise ValueError(f"{about.name}: {count} codes do not fit {bits} bit")
+    TABLE[about.name] = kind
+
+
+def abouts() -> dict[str, About]:
+    """What is known of every quantizer, by name: those of this folder, and those registered from elsewhere."""
+    return {**{name: about for name, (about, _) in _own().items()}, **{n: kind.about for n, kind in TABLE.items()}}
+
+
+def about(name: str) -> About:
+    """What is known of a quantizer.
+
+    Raises:
+        ValueError: for a name that none has; its message names the nearest, or all.
+    """
+    known = abouts()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        raise ValueError(
+            f"unknown quantizer {name!r}: " + (f"did you mean {near[0]}?" if near else f"one of {', '.join(known)}")
+        )
+    return known[name]
+
+
+def lookup(name: str) -> Kind:
+    """A quantizer by its name; its file is loaded if need be, and torch with it.
+
+    Raises:
+        ValueError: for a name that none has.
+    """
+    if name not in TABLE:
+        about(name)
+        import_module(f"{__package__}.{_own()[name][1]}")
+    return TABLE[name]
+
+
+@cache
+def _own() -> dict[str, tuple[About, str]]:
+    """`ABOUT` of every file of this folder, with the file's name; read, not run."""
+    found = {}
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "ABOUT":
+                assert isinstance(node.value, ast.Call)
+                values = {str(word.arg): ast.literal_eval(word.value) for word in node.value.keywords}
+                found[values["name"]] = About(**values), path.stem
+    return found

@@ -1,0 +1,94 @@
+"""The table of quantizers: what it refuses, and that what is read of a file is what the file registers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from models.layers.quantizers import kinds
+from models.layers.quantizers.identity import Identity
+from models.layers.quantizers.kinds import About, Kind
+from quant.spec import QuantizerSpec
+
+
+@pytest.fixture
+def table(monkeypatch: pytest.MonkeyPatch) -> dict[str, Kind]:
+    """A copy of the table, which a test may write into."""
+    monkeypatch.setattr(kinds, "TABLE", dict(kinds.TABLE))
+    return kinds.TABLE
+
+
+def register(about: About, codes: Any = lambda bits: range(2**bits)) -> None:
+    kinds.register(about, weight=lambda *_: Identity(), activation=lambda *_: Identity(), codes=codes)
+
+
+def test_what_is_read_of_a_file_is_what_it_registers() -> None:
+    for name, about in kinds.abouts().items():
+        assert kinds.lookup(name).about == about
+        assert about.name == name
+
+
+@pytest.mark.parametrize("name", ["dorefa", "binary", "float", "toy"])
+def test_a_name_is_registered_once(name: str, table: dict[str, Kind]) -> None:
+    """Also that of a quantizer of ours whose file has not been loaded yet."""
+    table.pop(name, None)
+    if name == "toy":
+        register(About("toy", (2,)))
+    with pytest.raises(ValueError, match=f"'{name}' is registered already"):
+        register(About(name, (3,)))
+    assert table.keys() == {*kinds.TABLE}
+
+
+def test_a_letter_is_taken_once(table: dict[str, Kind]) -> None:
+    with pytest.raises(ValueError, match="letter 't' is taken"):
+        register(About("toy", (2,), letter="t"))
+    assert "toy" not in table
+
+
+@pytest.mark.parametrize(
+    ("bits", "codes", "words"),
+    [
+        ((2,), range(5), "5 codes do not fit 2 bit"),
+        ((1,), (-1, 0, 1), "3 codes do not fit 1 bit"),
+        ((2, 3), range(5), "5 codes do not fit 2 bit"),
+        ((2,), (), "0 codes do not fit 2 bit"),
+        ((), range(2), "bits are numbers from 1 to 8"),
+        ((9,), range(2), "bits are numbers from 1 to 8"),
+        ((0,), range(1), "bits are numbers from 1 to 8"),
+    ],
+)
+def test_codes_have_to_fit_their_bits(bits: tuple[int, ...], codes: Any, words: str, table: dict[str, Kind]) -> None:
+    with pytest.raises(ValueError, match=words):
+        register(About("toy", bits), lambda _: codes)
+    assert "toy" not in table
+    register(About("toy", (3,)), lambda _: range(8))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("terary", "unknown quantizer 'terary': did you mean ternary?"), ("xyz", "one of affine, binary, dorefa")],
+)
+def test_an_unknown_name_is_refused(name: str, words: str) -> None:
+    for ask in (kinds.about, kinds.lookup, lambda name: QuantizerSpec(name, 2)):
+        with pytest.raises(ValueError, match="unknown quantizer") as fault:
+            ask(name)
+        assert words in str(fault.value)
+
+
+@pytest.mark.parametrize(
+    ("spec", "right", "wrong"),
+    [
+        (QuantizerSpec("dorefa", 2), [[-3, -1, 1, 3]], [[-3, 0]]),
+        (QuantizerSpec("binary", 1), [[-1, 1]], [[0, 1]]),
+        (QuantizerSpec("ternary", 2), [[-1, 0, 1]], [[2, 0]]),
+        (QuantizerSpec("affine", 2, symmetric=True), [[-1, 1]], [[-2, 1]]),
+        (QuantizerSpec("affine", 2), [[-3, 0], [0, 3]], [[-1, 3], [0, 0]]),  # each filter has a zero point of its own
+    ],
+    ids=lambda value: getattr(value, "kind", ""),
+)
+def test_which_codes_a_weight_can_have(spec: QuantizerSpec, right: list, wrong: list) -> None:
+    kind = kinds.lookup(spec.kind)
+    assert kind.gives(torch.tensor(right, dtype=torch.int8), spec)
+    assert not kind.gives(torch.tensor(wrong, dtype=torch.int8), spec)

@@ -1,0 +1,103 @@
+"""A quantizer from outside: what it takes to add one, and that every stage then knows it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import models
+from bn_merge.merge import merge
+from engine.checkpoint import format as checkpoint
+from engine.checkpoint.provenance import Origin
+from engine.data.info import DataInfo
+from engine.data.splits import Data, TensorSplit
+from engine.training.loop import fit
+from engine.training.progress import FitConfig
+from models.layers.quantizers import kinds
+from quant import recipes
+from quant.hooks import hooks
+from quant.prepare import prepare
+from quant.restore import restore
+from quant.spec import uniform
+from scripts import describe
+from tests.conftest import NARROW, SMALL, assert_refused
+
+INFO = DataInfo("digits", "noise", 10, 8, (0.5,) * 3, (0.25,) * 3, pad=1)
+
+
+@pytest.fixture
+def _toy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ten lines that a quantizer takes: a module, and its registration."""
+    monkeypatch.setattr(kinds, "TABLE", dict(kinds.TABLE))
+    from models.layers.quantizers.base import Quantized, Quantizer, clip, round_ste
+
+    class Toy(Quantizer):
+        """Rounds to -1, 0, 1."""
+
+        bits = 2
+
+        def forward(self, x: Tensor) -> Quantized:
+            return Quantized(round_ste(clip(x, -1, 1)), None)
+
+    kinds.register(
+        kinds.About("toy", (2,)), weight=lambda *_: Toy(), activation=lambda *_: Toy(), codes=lambda _: (-1, 0, 1)
+    )
+
+
+def noise() -> Data:
+    draws = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (40, 8, 8, 3), dtype=torch.uint8, generator=draws)
+    split = TensorSplit(images, torch.randint(0, 10, (40,), generator=draws), INFO, torch.device("cpu"))
+    return Data(INFO, split, split)
+
+
+@pytest.mark.usefixtures("_toy")
+def test_a_quantizer_from_outside_goes_through_every_stage(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = models.build("nin", [8] * 8)
+    for parameter in model.parameters():
+        parameter.data.mul_(3)
+    spec = uniform("toy", 2, 2).at_ends(*model.ends)
+    assert spec.name == "toy_w2a2"
+    trained = prepare(model, spec)
+    recipe = replace(recipes.for_spec(spec, "digits", refine=True), epochs=1)
+    before = trained.block2.conv.weight.clone()
+    assert len(fit(trained, noise(), FitConfig(recipe, quiet=True), **hooks(trained, 1))) == 1
+    assert not torch.equal(trained.block2.conv.weight, before)
+
+    folded = merge(trained)
+    stage, x = {"stage": "quantize", "spec": spec.to_dict(), "epochs": 1}, torch.randn(4, 3, 8, 8)
+    for network, stages, words in (
+        (trained, [stage], "nin (cfg 8,8,8,8,8,8,8,8) toy_w2a2"),
+        (folded, [stage, {"stage": "merge"}], "nin (cfg 8,8,8,8,8,8,8,8) toy_w2a2, merged"),
+    ):
+        path = tmp_path / "a.pth"
+        content = checkpoint.make(network, "nin", {"classes": 10}, INFO, {"accuracy": 1.0}, stages, Origin(("x",), 1))
+        checkpoint.save(path, content)
+        again = restore(checkpoint.load(path)).eval()
+        assert torch.equal(again(x), network.eval()(x))
+        row = describe.row(path)
+        assert (row.type, row.remarks) == (words, "first and last layer float")
+    assert set(folded.block2.conv.codes.unique().tolist()) == {-1, 0, 1}
+    exact = trained.double()
+    torch.testing.assert_close(merge(exact)(x.double()), exact(x.double()), rtol=0, atol=1e-9)
+
+
+@pytest.mark.usefixtures("_toy")
+def test_commands_know_it_once_it_is_registered(command, monkeypatch: pytest.MonkeyPatch) -> None:
+    wider = kinds.TABLE["toy"]
+    monkeypatch.setitem(kinds.TABLE, "toy", replace(wider, about=replace(wider.about, bits=(2, 3))))
+    done = command("quant.wqaq", "--quantizer", "toy", "--Wbits", 2, "--Abits", 2, "--cfg", NARROW, *SMALL)
+    assert (done.code, done.path) == (0, "models_save/nin_toy_w2a2.pth"), done.err
+    assert_refused(command("quant.wqaq", "--quantizer", "toy", "--Wbits", 4, *SMALL), 2, "weights of 2 to 3 bits")
+
+
+def test_commands_refuse_a_quantizer_that_nobody_registered(command) -> None:
+    done = command("quant.wqaq", "--quantizer", "toy", *SMALL)
+    assert_refused(done, 2, "unknown quantizer 'toy'")
+    assert "one of affine, dorefa" in done.err
+    assert "did you mean dorefa?" in command("quant.wqaq", "--quantizer", "dorefo", *SMALL).err
