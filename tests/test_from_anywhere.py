@@ -23,7 +23,7 @@ from quant.prepare import prepare
 from quant.spec import QuantSpec
 from scripts import console
 from tests.conftest import assert_refused
-from tests.test_house import commands
+from tests.tools.house import commands
 
 ROOT = Path(__file__).parents[1]
 TRAIN = ("--dataset", "digits", "--image_size", "8", "--epochs", "1", "--cfg", "8,8", "--cpu", "--quiet")
