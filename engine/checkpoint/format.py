@@ -95,10 +95,15 @@ class Checkpoint:
             "best_acc": float(self.metrics.accuracy),
             "state_dict": self.state_dict,
             "transforms": [stage.to_dict() for stage in self.history],
-            "dataset": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.dataset).items()},
+            "dataset": _plain(asdict(self.dataset)),
             "metrics": self.metrics.to_dict(),
             "provenance": asdict(self.provenance),
         }
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """The form on disk; what is None, as an old file does not say it, is left out."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if v is not None}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 MAX_WIDTH, MAX_LAYERS = 65_536, 10_000
@@ -240,21 +240,28 @@ def _read(stage: Any) -> Stage:
     kind = Calibrate if "calibrate" in stage and stage["stage"] == "quantize" else _KINDS.get(stage["stage"])
     if kind is None:
         raise ValueError(f"its transforms hold a stage that this program does not know: {stage['stage'][:40]!r}")
-    known: dict[str, Any] = {key: stage[key] for key in _fields(kind) if key in stage}
-    if kind is Calibrate:
-        known["method"] = stage["calibrate"]
-    if kind is Train and not isinstance(known.get("pruned", []), list):
-        raise ValueError("its transforms hold a control without a list of prunings")
-    if kind is Train:
-        known["pruned"] = tuple(part for part in map(_read, known.get("pruned", ())) if isinstance(part, Prune))
+    known: dict[str, Any] = {key: stage[key] for key in _settings(kind) if key in stage}
     try:
+        if kind is Calibrate:
+            known["method"] = stage["calibrate"]
+        if "pruned" in known:
+            known["pruned"] = _pruned(known["pruned"])
         return kind(**known, stored=stage)
     except TypeError as fault:
-        raise ValueError(f"its stage {stage['stage']} lacks a setting") from fault
+        raise ValueError(f"its stage {stage['stage']} lacks its settings") from fault
+    except ValueError as fault:
+        raise ValueError(f"its stage {stage['stage']} lacks its settings: {fault}") from fault
 
 
-def _fields(kind: type[Stage]) -> set[str]:
-    return set(kind.__dataclass_fields__) - {"stored", "method"}
+def _pruned(stages: Any) -> tuple[Prune, ...]:
+    found = read(stages)
+    if not all(isinstance(stage, Prune) for stage in found):
+        raise ValueError("it is the control of other stages than prunings")
+    return tuple(stage for stage in found if isinstance(stage, Prune))
+
+
+def _settings(kind: type[Stage]) -> set[str]:
+    return {option.name for option in fields(kind)} - {"stored", "method"}
 
 
 _KINDS: dict[str, type[Stage]] = {kind.name: kind for kind in (Train, Refine, Prune, Quantize, Merge, Original)}

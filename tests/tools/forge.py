@@ -27,21 +27,21 @@ import torch
 
 import models
 from engine.checkpoint import format as checkpoint
-from engine.checkpoint.format import Checkpoint
+from engine.checkpoint.format import Metrics
+from engine.checkpoint.history import Train
 from engine.checkpoint.provenance import Origin
 from engine.data.info import DataInfo
 
 INFO = DataInfo("digits", "digits", 10, 8, (0.5,) * 3, (0.25,) * 3)
 
 
-def tiny(arch: str = "slimming", cfg: tuple[int, ...] = (2, 2, 2)) -> Checkpoint:
-    """A whole checkpoint of a few kilobytes."""
+def tiny(arch: str = "slimming", cfg: tuple[int, ...] = (2, 2, 2)) -> dict[str, Any]:
+    """What is in a whole checkpoint of a few kilobytes."""
     torch.manual_seed(0)
     network = models.build(arch, list(cfg))
-    metrics = {"accuracy": 12.5, "judged_on": "test", "pictures": 360}
-    stages = [{"stage": "train", "epochs": 1}]
+    metrics, stages = Metrics(12.5, pictures=360, judged_on="test"), (Train(epochs=1),)
     more = {"classes": 10, **network.arch_args}
-    return checkpoint.make(network, arch, more, INFO, metrics, stages, Origin(("prune.train",), 1))
+    return checkpoint.make(network, arch, more, INFO, metrics, stages, Origin(("prune.train",), 1)).to_dict()
 
 
 class Call:
@@ -80,7 +80,7 @@ PLACES = ("cfg", "state_dict", "best_acc", "optimizer", "rng", "transforms")
 CONTAINERS = ("zip", "legacy", "pickle")
 
 
-def hidden(content: Checkpoint, place: str, evil: Any) -> dict[str, Any]:
+def hidden(content: dict[str, Any], place: str, evil: Any) -> dict[str, Any]:
     """A copy of a checkpoint with something in one of its fields."""
     if place == "state_dict":
         return {**content, place: {**content[place], "evil": evil}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 from pathlib import Path
@@ -10,26 +11,29 @@ import pytest
 import torch
 
 from engine.checkpoint import archive, format as checkpoint, provenance
+from engine.checkpoint.format import Checkpoint, Foreign, Metrics
+from engine.checkpoint.history import Train
 from engine.checkpoint.provenance import Origin
 from engine.data.info import DataInfo
 from engine.errors import UserError
 from engine.system import files
 from models.networks.nin import nin
 from tests.conftest import refused
+from tests.tools.contents import raw, typed
 from tests.tools.equality import same
 
 INFO = DataInfo("digits", "digits", 10, 8, (0.5,) * 3, (0.25,) * 3)
 
 
-def made() -> checkpoint.Checkpoint:
+def made() -> Checkpoint:
     torch.manual_seed(0)
     return checkpoint.make(
         nin([8] * 8),
         "nin",
         {"classes": 10},
         INFO,
-        {"accuracy": 12.5},
-        [{"stage": "train"}],
+        Metrics(12.5),
+        (Train(),),
         Origin(("prune.train",), 1),
     )
 
@@ -37,14 +41,51 @@ def made() -> checkpoint.Checkpoint:
 def test_round_trip(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, content = tmp_path / "a.pth", made()
     checkpoint.save(path, content)
-    assert same(checkpoint.load(path), content)
-    assert content["best_acc"] == 12.5
-    assert content["dataset"]["mean"] == [0.5] * 3
-    assert content["provenance"]["parent"] is None
+    again = checkpoint.load(path)
+    assert isinstance(again, Checkpoint)
+    assert same(again.to_dict(), content.to_dict())
+    assert (again.dataset, again.metrics, again.history) == (content.dataset, content.metrics, content.history)
+    on_disk = raw(path)
+    assert same(on_disk, content.to_dict())
+    assert on_disk["best_acc"] == 12.5
+    assert on_disk["dataset"]["mean"] == [0.5] * 3
+    assert on_disk["provenance"]["parent"] is None
     assert capsys.readouterr().err == ""
     checkpoint.save(path, content)
     assert capsys.readouterr().err == f"replaced {path}\n"
     torch.load(path, weights_only=True)
+
+
+def test_what_is_said_of_a_file_is_of_the_bytes_that_were_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are read once: a file that is replaced meanwhile gives no hash of the one and weights of the other."""
+    path, other = tmp_path / "a.pth", archive.to_bytes({"w": torch.zeros(3)})
+    checkpoint.save(path, made())
+    digest, size, reads, read = files.sha256(path), path.stat().st_size, [], Path.read_bytes
+
+    def replaced(self: Path) -> bytes:
+        reads.append(self)
+        content = read(self)
+        self.write_bytes(other)
+        return content
+
+    monkeypatch.setattr(Path, "read_bytes", replaced)
+    found = checkpoint.load(path)
+    assert reads == [path]
+    assert (found.sha256, found.checksums) == (digest, True)
+    assert same(found.state_dict, made().state_dict)
+    loaded = archive.load(path)
+    assert reads == [path, path]
+    assert (loaded.sha256, loaded.size) == (hashlib.sha256(other).hexdigest(), len(other)) != (digest, size)
+
+
+@pytest.mark.parametrize("missing", ["flip", "pad", "names"])
+def test_what_older_files_do_not_say_of_their_pictures_stays_unsaid(missing: str, tmp_path: Path) -> None:
+    content = made().to_dict()
+    del content["dataset"][missing]
+    again = typed(content)
+    checkpoint.save(tmp_path / "a.pth", again)
+    assert checkpoint.load(tmp_path / "a.pth").dataset == again.dataset
+    assert (again.dataset.flip is None) == (missing == "flip")
 
 
 def test_equal_content_makes_equal_bytes_under_any_name(tmp_path: Path) -> None:
@@ -60,11 +101,11 @@ def test_provenance_names_the_parent_and_no_absolute_path(tmp_path: Path, monkey
     found = provenance.provenance(
         Origin(("python", "--model", str(parent), "--data", "/elsewhere/pictures"), 3, parent, files.sha256(parent))
     )
-    assert found["command"] == "python --model models_save/nin.pth --data pictures"
-    assert found["parent"] == "models_save/nin.pth"
-    assert found["parent_sha256"] == files.sha256(parent)
-    assert found["seed"] == 3
-    assert "/home" not in provenance.provenance(Origin(("prune.train", "--save=/home/u/x.pth"), 1))["command"]
+    assert found.command == "python --model models_save/nin.pth --data pictures"
+    assert found.parent == "models_save/nin.pth"
+    assert found.parent_sha256 == files.sha256(parent)
+    assert found.seed == 3
+    assert "/home" not in provenance.provenance(Origin(("prune.train", "--save=/home/u/x.pth"), 1)).command
 
 
 FOREIGN = {
@@ -94,7 +135,7 @@ def test_every_bit_of_a_directory_of_members_is_checked(tmp_path: Path) -> None:
         for place in range(8 * whole.index(b"PK\x01\x02"), 8 * len(whole)):
             os.pwrite(file.fileno(), bytes([whole[place // 8] ^ 1 << place % 8]), place // 8)
             try:
-                found, _ = archive.load(path)
+                found = archive.load(path).value
                 assert same(found, content), f"bit {place} changed the content unnoticed"
             except UserError:
                 pass
@@ -106,9 +147,11 @@ def test_files_of_the_originals_kind_load(wrapped: bool, tmp_path: Path) -> None
     state = {"module.w": torch.randn(3, 2).double(), "n": torch.tensor(7)}
     torch.save({"best_acc": 80.5, "state_dict": state} if wrapped else state, tmp_path / "a.pth")
     found = checkpoint.load(tmp_path / "a.pth")
-    assert set(found) == ({"best_acc", "state_dict"} if wrapped else {"state_dict"})
-    assert torch.equal(found["state_dict"]["module.w"], state["module.w"].float())
-    assert found["state_dict"]["n"] == 7
+    assert isinstance(found, Foreign)
+    assert (found.cfg, found.best_acc) == (None, 80.5 if wrapped else None)
+    assert set(found.state_dict) == set(state)
+    assert torch.equal(found.state_dict["module.w"], state["module.w"].float())
+    assert found.state_dict["n"] == 7
 
 
 @pytest.mark.parametrize(
@@ -126,7 +169,7 @@ def test_files_of_the_originals_kind_load(wrapped: bool, tmp_path: Path) -> None
     ],
 )  # fmt: skip
 def test_content_that_cannot_be_used_is_named(change, words: list[str], tmp_path: Path) -> None:
-    content = made()
+    content = made().to_dict()
     change(content)
     archive.save(tmp_path / "a.pth", content)
     refused(tmp_path / "a.pth", *words)
