@@ -4,7 +4,7 @@ Users run the commands from their own projects, and `python -m` looks into the w
 `models/` or an `engine/` of its own would take the place of ours. So every package of the toolkit imports this module,
 and importing it has one effect: a finder for the names in PACKAGES, and for no others, stands before Python's own.
 
-`python -m prune.train` needs a working folder without a `prune`. The console script, `model-compression prune.train`,
+`python -m prune.train` needs a working folder without a `prune` and without a `model_compression`. The console script, `model-compression prune.train`,
 needs nothing: it starts here. What a user's code finds under these names: models/user_code.py.
 """
 

@@ -48,7 +48,7 @@ def build(arch: str, cfg: Sequence[int] | None = None, classes: int = 10, **more
         return _made(arch, cfg, classes, **more)
     with check.theirs(arch, f"it is called with cfg={cfg and list(cfg)}, classes={classes}; {check.SEE}"):
         network = _made(arch, cfg, classes, **more)
-    user_code.keep(network, arch)
+    user_code.attach(network, arch)
     check.answers(network, arch, classes)
     return network
 

@@ -137,7 +137,7 @@ def _from_file(arch: str, file: Path) -> ModuleType:
     return module
 
 
-def keep(network: Network, arch: str) -> None:
+def attach(network: Network, arch: str) -> None:
     """Let a network find its project's packages wherever it is called: what it imports in `forward`, for example."""
     project = running(arch)
     if isinstance(project, Project) and project.finder.names:

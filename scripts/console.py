@@ -51,7 +51,7 @@ def parser() -> Parser:
 def listing() -> str:
     """Every command in a line: its name, and what its module says first of itself."""
     about = [(chain.module(name).__doc__ or "").partition("\n")[0].partition(": ")[2] for name in COMMANDS]
-    return "\n".join(terminal.columns([[*row] for row in zip(COMMANDS, about, strict=True)], left=2))
+    return "\n".join(map(str.rstrip, terminal.columns([*map(list, zip(COMMANDS, about, strict=True))], left=2)))
 
 
 def body(options: Options) -> dict[str, Any]:

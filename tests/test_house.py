@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from model_compression import PACKAGES
 from tests.tools.house import MAY_IMPORT, ROOT, arrows, calls, circles, commands, imported, sources, tree
 
 KNOWN_COMMANDS = {
@@ -62,6 +63,15 @@ def test_no_imports_go_in_a_circle() -> None:
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [("a", "b", "c")]
 
 
+def test_every_package_is_imported_from_where_the_toolkit_lies() -> None:
+    """Whichever of them `python -m` imports first, the others are not those of the working folder; see model_compression."""
+    assert set(PACKAGES) == set(MAY_IMPORT)
+    for package in set(PACKAGES) & set(sources()):
+        imports = [ast.unparse(node) for node in tree(package).body if isinstance(node, (ast.Import, ast.ImportFrom))]
+        first = next(line for line in imports if not line.startswith(("from __future__", "from typing")))
+        assert first == "import model_compression", package
+
+
 def test_models_take_of_engine_its_errors_and_what_opens_files() -> None:
     used = {target for name in sources() if name.startswith("models") for target in imported(name)}
     inside = {target for target in used if target.startswith("engine.") and not target.startswith("engine.checkpoint")}
@@ -112,21 +122,23 @@ def test_no_test_imports_another(tmp_path: Path) -> None:
     assert importers_of_tests(tmp_path) == ["test_0.py", "test_1.py", "test_2.py"]
 
 
+def files() -> list[Path]:
+    return [*sources().values(), *(ROOT / "tests").rglob("*.py"), ROOT / "setup.py", ROOT / "model_compression.py"]
+
+
 def test_no_file_is_long() -> None:
-    files = [*sources().values(), *(ROOT / "tests").rglob("*.py"), ROOT / "setup.py"]
     long = {
         str(p.relative_to(ROOT)): n
-        for p in files
+        for p in files()
         if (n := len(p.read_text(encoding="utf-8").splitlines())) > MOST_LINES
     }
     assert not long
 
 
 def test_every_module_says_what_lives_there() -> None:
-    files = [*sources().values(), *(ROOT / "tests").rglob("*.py"), ROOT / "setup.py"]
     silent = [
         str(path.relative_to(ROOT))
-        for path in files
+        for path in files()
         if (text := path.read_text(encoding="utf-8").strip()) and not ast.get_docstring(ast.parse(text))
     ]
     assert not silent
