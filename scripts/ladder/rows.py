@@ -44,6 +44,8 @@ ROWS = (
     _same("w4a8", "DoReFa W4A8"),
     _same("w4a4", "DoReFa W4A4"),
     _same("w2a2", "DoReFa W2A2"),
+    _same("lsq_w4a4", "LSQ W4A4"),
+    _same("lsq_w2a2", "LSQ W2A2"),
     _same("int8_q0_fold0", "INT8 symmetric"),
     _same("int8_q0_fold1", "INT8 symmetric, BN folded in training"),
     _same("int8_q1_fold0", "INT8 asymmetric"),

@@ -30,6 +30,8 @@ STEPS = {
     "w4a8": "quant.wqaq --Wbits 4 --Abits 8 --refine {nin}",
     "w4a4": "quant.wqaq --Wbits 4 --Abits 4 --refine {nin}",
     "w2a2": "quant.wqaq --Wbits 2 --Abits 2 --refine {nin}",
+    "lsq_w4a4": "quant.wqaq --quantizer lsq --Wbits 4 --Abits 4 --refine {nin}",
+    "lsq_w2a2": "quant.wqaq --quantizer lsq --Wbits 2 --Abits 2 --refine {nin}",
     "int8_q0_fold0": "quant.wqaq --q_type 0 --bn_fold 0 --refine {nin}",
     "int8_q0_fold1": "quant.wqaq --q_type 0 --bn_fold 1 --refine {nin}",
     "int8_q1_fold0": "quant.wqaq --q_type 1 --bn_fold 0 --refine {nin}",
