@@ -20,6 +20,7 @@ from engine.checkpoint.archive import bad
 from engine.checkpoint.history import History
 from engine.checkpoint.provenance import PACKAGE, Origin, Provenance, provenance
 from engine.data.info import DataInfo
+from engine.errors import DIVERGED, UserError
 
 FORMAT, FORMAT_VERSION = PACKAGE, 1
 
@@ -138,7 +139,18 @@ def make(
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint; see archive.save for what is promised. Says on stderr when a file is replaced."""
+    """Write a checkpoint that `load` will take; see archive.save for what is promised. Says when a file is replaced.
+
+    Raises:
+        UserError: exit 5 for numbers that are not finite, exit 2 for tensors that are no numbers; the old file stays.
+    """
+    schema.check_fields(path, checkpoint)
+    state = checkpoint["state_dict"]
+    if odd := next(filter(None, (schema.odd_kind(key, value) for key, value in state.items())), None):
+        raise UserError(f"{path} is not written: {odd}", "register that buffer with persistent=False")
+    if wrong := schema.unsound(state):
+        hint = "start from another file: what this one computes grows beyond the largest number"
+        raise UserError(f"{path} is not written: {wrong}", hint, DIVERGED)
     if path.exists():
         print(f"replaced {path}", file=sys.stderr)
     archive.save(path, checkpoint.to_dict())

@@ -83,41 +83,59 @@ def tensors(path: Path, state: dict[Any, Any], size: int) -> dict[str, Tensor]:
         UserError: exit 3 for what is no dense finite tensor of numbers, by name.
     """
     for key, value in state.items():
-        _check_kind(path, key, value)
+        if wrong := odd_kind(key, value):
+            raise bad(path, wrong)
     if sum(value.numel() * value.element_size() for value in state.values()) > size:
         raise bad(path, "its tensors claim more numbers than the file has room for")
     kinds = Counter(str(v.dtype)[6:] for v in state.values() if v.is_floating_point() and v.dtype != torch.float32)
     if kinds:
         listing = ", ".join(f"{count} of {kind}" for kind, count in sorted(kinds.items()))
         print(f"notice: {path}: tensors read as float32: {listing}", file=sys.stderr)
-    return {key: _finite(path, key, value.detach()) for key, value in state.items()}
+    # whole numbers stay as they are
+    found = {k: v.detach().float() if v.is_floating_point() else v.detach() for k, v in state.items()}
+    if wrong := unsound(found):
+        raise bad(path, wrong, "take the checkpoint from before the run diverged")
+    return found
 
 
-def _check_kind(path: Path, key: Any, value: Any) -> None:
+def odd_kind(key: Any, value: Any) -> str | None:
+    """What an entry of a state_dict is, where it is no dense tensor of real numbers on the CPU under a name."""
     if not isinstance(key, str) or not isinstance(value, Tensor):
-        raise bad(path, f"state_dict[{str(key)[:80]!r}] is a {type(value).__name__}, not a tensor")
+        return f"state_dict[{str(key)[:80]!r}] is a {type(value).__name__}, not a tensor"
     odd = value.is_quantized or value.is_complex() or value.dtype == torch.bool
     if odd or value.layout != torch.strided or value.device.type != "cpu":
-        raise bad(path, f"{key} is not a dense tensor of real numbers, but of {str(value.dtype)[6:]}")
+        return f"{key} is not a dense tensor of real numbers, but of {str(value.dtype)[6:]}"
     if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-        raise bad(path, f"{key} claims shape {tuple(value.shape)} but stores fewer numbers")
+        return f"{key} claims shape {tuple(value.shape)} but stores fewer numbers"
+    return None
 
 
-def _finite(path: Path, key: str, value: Tensor) -> Tensor:
-    """Numbers as they are computed with: whole ones unchanged, others float32 and finite."""
-    if not value.is_floating_point():
-        return value
-    value = value.float()
-    wrong = ~torch.isfinite(value)
+def unsound(state: dict[str, Tensor]) -> str | None:
+    """The first tensor of a state_dict with a number that is not finite, as float32, or with a negative variance.
+
+    All tensors are on one device; where all are sound, this waits for it once.
+    """
+    floats = {k: v.detach() for k, v in state.items() if v.is_floating_point() and v.layout == torch.strided}
+    if not floats:
+        return None
+    sound = torch.stack([_is_sound(key, value) for key, value in floats.items()]).tolist()
+    return next((_unsound(key, floats[key]) for key, well in zip(floats, sound, strict=True) if not well), None)
+
+
+def _is_sound(key: str, value: Tensor) -> Tensor:
+    sound = torch.isfinite(value.float())
+    return (sound & (value >= 0) if _is_variance(key) else sound).all()
+
+
+def _is_variance(key: str) -> bool:
+    return key.endswith("running_var")
+
+
+def _unsound(key: str, value: Tensor) -> str:
+    wrong = ~torch.isfinite(value.float())
     if wrong.any():
-        raise bad(
-            path,
-            f"{key} holds {int(wrong.sum())} value(s) that are not finite, the first at {wrong.nonzero()[0].tolist()}",
-            "take the checkpoint from before the run diverged",
+        return (
+            f"{key} holds {int(wrong.sum())} value(s) that are not finite, the first at {wrong.nonzero()[0].tolist()}"
         )
-    if key.endswith("running_var") and (value < 0).any():
-        count, first = int((value < 0).sum()), (value < 0).nonzero()[0].tolist()
-        raise bad(
-            path, f"{key} holds a negative variance, {count} in all, the first at {first}", "take another checkpoint"
-        )
-    return value
+    wrong = value < 0
+    return f"{key} holds a negative variance, {int(wrong.sum())} in all, the first at {wrong.nonzero()[0].tolist()}"

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from engine.checkpoint.schema import unsound
 from engine.data.splits import Data, steps
 from engine.errors import DIVERGED, UserError
 from engine.system import device as devices, terminal
@@ -60,7 +61,8 @@ def fit(
         resume: what Progress.state_dict gave; training goes on from there, bit for bit.
 
     Raises:
-        UserError: exit 5 at the first loss that is not finite, exit 3 for a state of something else.
+        UserError: exit 5 at the first loss that is not finite, and after an epoch that has left a weight or a running
+            statistic so (the codes of a quantized network hide it from the loss); exit 3 for a state of something else.
     """
     recipe, device = config.recipe, next(model.parameters()).device
     batch = min(recipe.batch_size, len(data.train))
@@ -87,7 +89,7 @@ def fit(
             shown = torch.stack([value.detach().double() for value in (loss, added, right)])
             value, extra, hits = shown.tolist()  # one wait for a GPU, not three
             if not math.isfinite(value + extra):
-                raise _diverged(value + extra, progress)
+                raise _diverged(f"the loss became {value + extra}", progress)
             progress.optimizer.step()
             progress.schedule.step()
             if constrain:
@@ -95,10 +97,12 @@ def fit(
             progress.count(value * len(images), extra * len(images), int(hits), len(images))
             if after_step:
                 after_step(progress)
+        if wrong := unsound(model.state_dict()):
+            raise _diverged(wrong, progress)
         between = partial(after_step, progress) if after_step else None
         found = task.evaluate(model, data.test, config.eval_batch_size, between)
         if not math.isfinite(found.loss):
-            raise _diverged(found.loss, progress)
+            raise _diverged(f"the loss became {found.loss}", progress)
         in_training = task.training_score(progress.right, progress.seen)
         row = {
             "epoch": epoch + 1,
@@ -127,11 +131,11 @@ def _say(row: EpochMetrics, epochs: int, score: Score, part: str, seconds: float
     )
 
 
-def _diverged(value: float, progress: Progress) -> UserError:
+def _diverged(what: str, progress: Progress) -> UserError:
     gradients = [p.grad[p.grad.isfinite()].abs() for p in progress.model.parameters() if p.grad is not None]
     largest = max((g.max().item() for g in gradients if g.numel()), default=math.nan)
     return UserError(
-        f"the loss became {value} in epoch {progress.epoch + 1}, step {min(progress.step + 1, progress.per_epoch)}, "
+        f"{what} in epoch {progress.epoch + 1}, step {min(progress.step + 1, progress.per_epoch)}, "
         f"at lr {progress.schedule.get_last_lr()[0]:.3g}; largest finite gradient {largest:.3g}",
         "start again with a smaller --lr",
         DIVERGED,
