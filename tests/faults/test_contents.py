@@ -17,6 +17,7 @@ import models
 from engine.checkpoint import archive, format as checkpoint, schema
 from engine.errors import BAD_CHECKPOINT, UserError
 from models import legacy
+from models.networks.nin import nin
 from tests.conftest import refused
 from tests.tools.forge import in_child, packed, rezipped, same_arrays, tiny
 
@@ -44,7 +45,7 @@ def test_twelve_hostile_cfgs(kind: str, tmp_path: Path, monkeypatch: pytest.Monk
     content["cfg"] = CFGS[kind](content["cfg"])
     archive.save(tmp_path / "a.pth", content)
     built = []
-    monkeypatch.setitem(models.NETWORKS, "nin", lambda **k: built.append(torch.empty(0).device.type) or models.nin(**k))
+    monkeypatch.setitem(models.NETWORKS, "nin", lambda **k: built.append(torch.empty(0).device.type) or nin(**k))
 
     def restored() -> tuple[int, list[str]]:
         with pytest.raises(UserError) as fault:
