@@ -25,7 +25,7 @@ from models.files import Opened
 from prune.bn_statistics import reestimate_bn
 from prune.options import Options
 from prune.plan import PrunePlan, plan
-from prune.sparsity import gammas, looks_sparse
+from prune.sparsity import alike, gammas, looks_sparse
 from prune.surgery import gates_of, masked, misdescribed, sliced
 from prune.trial import examine
 
@@ -103,7 +103,7 @@ def _opened(options: Options, grouped: bool) -> Opened:
             file=sys.stderr,
         )
     if not looks_sparse(gammas(model)):
-        _warn(f"{source} looks not sparsity-trained: its BN scales hardly differ; train with -sr first")
+        _warn(f"{source} {alike(parent.history)}")
     return opened
 
 

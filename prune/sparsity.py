@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from engine.checkpoint.history import History, Refine, Train
 from models.channels import Network, gates
 
 
@@ -28,6 +29,17 @@ def gammas(model: Network) -> list[Tensor]:
 
 
 def looks_sparse(scales: list[Tensor]) -> bool:
-    """Whether scales differ enough to tell channels apart; fresh or plainly trained networks often do not."""
+    """Whether scales differ enough to tell channels apart: by more than 1e-3, and than 1e-3 of the largest.
+
+    Those of fresh or plainly trained networks often do not, nor those that a large s has moved in step.
+    """
     every = torch.cat([g.abs() for g in scales])
-    return bool(every.max() - every.min() > 1e-3)
+    return bool(every.max() - every.min() > 1e-3 * every.max().clamp_min(1))
+
+
+def alike(history: History) -> str:
+    """Why the scales of a network with this history may all be alike, and what to do about it."""
+    strengths = [stage.s for stage in history if isinstance(stage, (Train, Refine)) and stage.s]
+    if not strengths:
+        return "looks not sparsity-trained: its BN scales hardly differ; train with -sr first"
+    return f"has BN scales that hardly differ: --s {strengths[-1]:g} was too large; train with -sr and a smaller --s"
