@@ -25,7 +25,7 @@ def decode(path: Path) -> Any:
     Raises:
         UserError: exit 4, naming the file.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         image = Image.open(io.BytesIO(path.read_bytes()))  # small files: reading them whole is faster than by handle
@@ -33,6 +33,9 @@ def decode(path: Path) -> Any:
         with contextlib.suppress(Exception):  # what a camera noted in a wrong form (many errors) spoils no picture
             ImageOps.exif_transpose(image, in_place=True)
         return _rgb(image)
+    except UnidentifiedImageError as fault:  # its own words name the bytes by their address in memory
+        what = "no kind of picture known here, or damaged at its beginning" if path.stat().st_size else "an empty file"
+        raise UserError(f"cannot read {path}: {what}", "remove or replace the picture", BAD_DATA) from fault
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as fault:  # PIL raises all of these
         raise UserError(f"cannot read {path}: {fault}", "remove or replace the picture", BAD_DATA) from fault
 

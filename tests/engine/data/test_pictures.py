@@ -45,6 +45,18 @@ def test_numbers_without_a_known_white_are_refused_by_name(kind: type, tmp_path:
     assert fault.value.code == BAD_DATA
 
 
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [(b"no picture", "no kind of picture known here, or damaged at its beginning"), (b"", "an empty file")],
+)
+def test_a_file_that_is_no_picture_is_named_and_no_address_in_memory(content: bytes, what: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as fault:
+        read_picture(path, 8)
+    assert (str(fault.value), fault.value.code) == (f"cannot read {path}: {what}", BAD_DATA)
+
+
 @pytest.mark.parametrize("number", UPRIGHT)
 def test_pictures_stand_as_their_camera_was_held(number: int, tmp_path: Path) -> None:
     pixels, exif = noise(1)[0].numpy(), Image.Exif()
