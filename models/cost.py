@@ -38,16 +38,33 @@ def stored_bits(module: nn.Module) -> int:
     return sum(32 * tensor.numel() for name, tensor in own if name != "num_batches_tracked")
 
 
+def _stored(module: nn.Module, met: dict[nn.Parameter, int]) -> tuple[int, int]:
+    """How many numbers a module holds and their bits, without what modules before it hold of the same parameters.
+
+    Args:
+        met: the parameters of the modules before and the bits of each number; this one's are added.
+    """
+    params, bits = _parameters(module), stored_bits(module)
+    for name, parameter in module.named_parameters(recurse=False):
+        width = getattr(module, "weight_bits", 32) if name == "weight" else 32
+        before = met.get(parameter, 0)
+        params -= parameter.numel() if before else 0
+        bits -= min(before, width) * parameter.numel()
+        met[parameter] = max(before, width)
+    return params, bits
+
+
 @torch.no_grad()
 def layers(model: nn.Module, image_size: int = 32) -> list[LayerCost]:
     """Run one black picture through the network in eval mode and list the leaf modules in the order they ran.
 
-    A module that runs twice has two rows, with all of its MACs in each and what it stores in the first. What else
-    holds tensors follows without MACs or output: layers that did not run ("not run") and modules around others.
-    Every module's training mode is put back.
+    A module that runs twice has two rows, with all of its MACs in each and what it stores in the first; so have two
+    modules that share a parameter. What else holds tensors follows without MACs or output: layers that did not run
+    ("not run") and modules around others. Every module's training mode is put back.
     """
     rows: list[LayerCost] = []
     seen: set[str] = set()
+    met: dict[nn.Parameter, int] = {}
 
     def note(name: str):
         def hook(module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
@@ -58,10 +75,7 @@ def layers(model: nn.Module, image_size: int = 32) -> list[LayerCost]:
                     weight = module.get_buffer("codes")
                 per_output = prod(weight.shape[1:])
                 macs = per_output * prod(output.shape[1:])
-            params = _parameters(module)
-            bits = stored_bits(module)
-            if name in seen:
-                params = bits = 0
+            params, bits = (0, 0) if name in seen else _stored(module, met)
             seen.add(name)
             width = getattr(module, "weight_bits", 32)
             rows.append(LayerCost(name, type(module).__name__, tuple(output.shape[1:]), params, macs, bits, width))
@@ -79,11 +93,13 @@ def layers(model: nn.Module, image_size: int = 32) -> list[LayerCost]:
         for handle in handles:
             handle.remove()
     for name, module in model.named_modules():
-        bits = stored_bits(module) if name not in seen and not getattr(module, "part_of_layer", False) else 0
+        if name in seen or getattr(module, "part_of_layer", False):
+            continue
+        params, bits = _stored(module, met)
         if bits:
             kind = "not run" if _is_layer(module) else type(module).__name__
             width = getattr(module, "weight_bits", 32)
-            rows.append(LayerCost(name or "(itself)", kind, (0,), _parameters(module), 0, bits, width))
+            rows.append(LayerCost(name or "(itself)", kind, (0,), params, 0, bits, width))
     return rows
 
 

@@ -235,3 +235,34 @@ def test_what_does_not_run_says_so() -> None:
         ("spare", "not run", 2550, 0),
     ]  # fmt: skip
     assert [r.output_bytes for r in rows] == [4 * 4 * 64, 0, 0, 0]
+
+
+class Tied(nn.Module):
+    """One weight of 4 x 4 numbers at two layers, on 8 x 8 pictures."""
+
+    ends = ("first", "last")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 1, bias=False)
+        self.one, self.two = nn.Conv2d(4, 4, 1, bias=False), nn.Conv2d(4, 4, 1)
+        self.two.weight = self.one.weight
+        self.last = nn.Linear(4, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.two(self.one(self.first(x))).mean((2, 3)))
+
+    def channel_groups(self) -> list:
+        return []
+
+
+def test_tied_weights_are_counted_once_and_computed_with_twice() -> None:
+    model = Tied()
+    rows = cost.layers(model, 8)
+    params = 12 + 16 + 4 + 50
+    assert cost.total(rows, "params") == sum(p.numel() for p in model.parameters()) == params
+    assert cost.total(rows, "bits") == 32 * params
+    assert cost.total(rows, "macs") == 64 * (12 + 16 + 16) + 40
+    for spared, width in (((), 4), (("one",), 32), (("two",), 32)):  # where both are needed, the wider one is kept
+        spec = QuantSpec(quantizer(4), quantizer(4), exceptions=("first", "last", *spared))
+        assert bits(prepare(model, spec)) == 32 * (params - 16) + width * 16
