@@ -144,8 +144,8 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     Raises:
         UserError: exit 5 for numbers that are not finite, exit 2 for tensors that are no numbers; the old file stays.
     """
-    schema.check_fields(path, checkpoint)
-    state = checkpoint["state_dict"]
+    content, state = checkpoint.to_dict(), checkpoint.state_dict
+    schema.check_fields(path, content)
     if odd := next(filter(None, (schema.odd_kind(key, value) for key, value in state.items())), None):
         raise UserError(f"{path} is not written: {odd}", "register that buffer with persistent=False")
     if wrong := schema.unsound(state):
@@ -153,7 +153,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         raise UserError(f"{path} is not written: {wrong}", hint, DIVERGED)
     if path.exists():
         print(f"replaced {path}", file=sys.stderr)
-    archive.save(path, checkpoint.to_dict())
+    archive.save(path, content)
 
 
 def load(path: Path) -> Checkpoint | Foreign:

@@ -9,9 +9,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from engine.checkpoint import archive, format as checkpoint
+from engine.checkpoint import archive
 from prune.sparsity import looks_sparse
 from tests.conftest import NARROW, SMALL
+from tests.tools.contents import raw
 
 
 @pytest.mark.parametrize("size", [2.0**-10, 1.0, 2.0**20])
@@ -25,7 +26,7 @@ def test_the_cause_of_scales_that_are_alike_is_named(command: Callable[..., Simp
     """A strong penalty moves all scales in step; -sr, which gave them, is no help then."""
     strong = ("prune.train", "-sr", "--s", 1e6, "--cfg", NARROW, *SMALL, "--epochs", 2, "--save", "strong.pth")
     assert command(*strong).code == 0
-    content = checkpoint.load(workplace / "strong.pth")
+    content = raw(workplace / "strong.pth")
     del content["transforms"][0]["s"]
     archive.save(workplace / "plain.pth", content)
     for name, cause in (
