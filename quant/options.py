@@ -36,6 +36,11 @@ class Settings(Options):
     def flat(self) -> dict[str, Any]:
         return dict(self.values)
 
+    @property
+    def keep_float(self) -> list[str]:
+        """Names or patterns of layers that stay float."""
+        return self.values["keep_float"] or []
+
     def contradiction(self, words: tuple[str, ...], was: QuantSpec, asked: QuantSpec) -> str | None:
         """The first flag that was typed and asks for something else than a file has."""
         typed = {word.partition("=")[0] for word in words}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from engine.cli.argtypes import nearest
 from engine.errors import UserError
 from models.blocks import ConvBNAct
 from models.channels import ChannelGroup, Network
@@ -108,6 +111,32 @@ def _rectified(model: Network) -> set[str]:
         if isinstance(getattr(block, "act", None), (nn.ReLU, nn.ReLU6)):
             found |= {consumer.layer for consumer in group.consumers}
     return found
+
+
+def meet(spec: QuantSpec, model: Network, keep_float: Sequence[str] = ()) -> QuantSpec:
+    """The spec as this network takes it: its ends are spared, and the layers that are to stay float are named.
+
+    Args:
+        keep_float: names of convolutions and linear layers, or patterns of them (fnmatch).
+
+    Raises:
+        UserError: exit 2 for a pattern that matches none, and if nothing is left to quantize.
+    """
+    layers = [name for name, layer in model.named_modules() if isinstance(layer, (nn.Conv2d, nn.Linear))]
+    kept: list[str] = []
+    for pattern in keep_float:
+        found = [name for name in layers if name == pattern or fnmatchcase(name, pattern)]
+        if not found:
+            raise UserError(
+                f"--keep_float {pattern!r} matches no convolution or linear layer",
+                nearest(pattern, layers) or f"the layers are {', '.join(layers)}",
+            )
+        kept += found
+    spec = spec.at_ends(*model.ends, reads_sums(model))
+    spec = replace(spec, exceptions=tuple(dict.fromkeys((*spec.exceptions, *kept))))
+    if kept and spec.kept >= {*layers}:
+        raise UserError("--keep_float leaves no layer to quantize", "name fewer layers")
+    return spec
 
 
 def reads_sums(model: Network) -> list[str]:

@@ -15,7 +15,7 @@ from engine.cli.options import Writes
 from engine.errors import UserError
 from quant import settings
 from quant.options import Settings
-from quant.spec import QuantizerSpec
+from quant.spec import QuantizerSpec, QuantSpec
 
 EXAMPLES = (
     "quant.ptq --calibrate kl",
@@ -30,7 +30,7 @@ LOST = 10
 class Grid(Settings):
     """Which grid the codes lie on."""
 
-    flags = tuple(settings.flags_of("ptq", QuantizerSpec))
+    flags = tuple(settings.flags_of("ptq", QuantizerSpec, QuantSpec))
 
     @property
     def q_type(self) -> int:
@@ -89,7 +89,7 @@ def body(options: Options) -> dict[str, Any]:
     from engine.training.experiment import Experiment
     from models import files
     from quant.calibrate import calibrate
-    from quant.prepare import prepare, reads_sums
+    from quant.prepare import meet, prepare, reads_sums
     from quant.spec import affine
 
     maker = command_hint("prune.train --refine", options.network.arch)
@@ -98,9 +98,9 @@ def body(options: Options) -> dict[str, Any]:
     model, parent = opened.network, opened.checkpoint
     task = Experiment(options, SAVED / f"{parent.prefix}{options.suffix}.pth", source, parent)
     data = task.data()
-    spec = affine(options.w_bits, options.a_bits, options.settings.q_type, True, options.settings.per_channel).at_ends(
-        *model.ends
-    )
+    grid = options.settings
+    spec = affine(options.w_bits, options.a_bits, grid.q_type, True, grid.per_channel)
+    spec = meet(spec, model, grid.keep_float)
     quantized = prepare(model, replace(spec, bn_momentum=None)).to(task.device)
     before = task.evaluate(model, data, "before")
     with about(source):

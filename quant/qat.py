@@ -14,7 +14,7 @@ from engine.training.start import Start
 from models import check, files
 from quant import hooks, recipes, restore
 from quant.options import Quantizing
-from quant.prepare import prepare, reads_sums
+from quant.prepare import meet, prepare
 from quant.spec import QuantSpec
 
 
@@ -34,8 +34,7 @@ def train(options: Quantizing, spec: QuantSpec) -> dict[str, Any]:
         network, refine = run.network, source is not None
         if not refine and ":" in run.arch:
             check.answers(network, run.arch, run.arch_args["classes"], run.data.info.image_size)
-        first, last = network.ends
-        spec = spec.at_ends(first, last, reads_sums(network))
+        spec = meet(spec, network, options.settings.keep_float)
         if not refine and not options.training.original and spec.weight.about.bn_momentum:
             # it is for statistics that exist: fresh ones would take epochs to arrive
             spec = replace(spec, bn_momentum=None)
@@ -60,6 +59,7 @@ def _evaluate(options: Quantizing, path: Path, spec: QuantSpec) -> dict[str, Any
     """Judge a file as what it is. With --evaluate, a flag that contradicts the file is refused."""
     opened = restore.open(path, options.network.arch)
     known = restore.spec_of(opened.checkpoint)
+    spec = meet(spec, opened.network, options.settings.keep_float)
     was, made = known or QuantSpec(), known.name if known else "float"
     if wrong := options.settings.contradiction(options.words, was, spec):
         raise UserError(f"{path} is {made}, and not what {wrong} says", "leave the flags of quantization out")

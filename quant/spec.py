@@ -145,7 +145,11 @@ class QuantSpec:
 
     weight: QuantizerSpec = QuantizerSpec()
     activation: QuantizerSpec = QuantizerSpec()
-    exceptions: tuple[str, ...] = ()
+    exceptions: tuple[str, ...] = flagged(
+        (),
+        Flag("--keep_float", ("wqaq", "wbwtab", "ptq"), {"action": "append", "metavar": "PATTERN", "help": "a layer that "
+             "stays float, by its name or a pattern like block8.*; may be given several times"}, "", field="kept"),
+    )  # fmt: skip
     order: str = flagged(
         "cbap",
         Flag("--order", ("wbwtab",), {"choices": ["bacp", "cbap"], "help": "where there is a pool: bacp "
@@ -186,6 +190,11 @@ class QuantSpec:
         """Of the weights' and the activations' quantizer; of float ones only where both are."""
         parts = [part.about for part in (self.weight, self.activation) if part.bits < 32]
         return parts or [self.weight.about]
+
+    @property
+    def kept(self) -> frozenset[str]:
+        """The layers that stay float."""
+        return frozenset(self.exceptions)
 
     @property
     def name(self) -> str:

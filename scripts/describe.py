@@ -96,6 +96,8 @@ def remarks(checkpoint: Checkpoint) -> str:
             words += _tricks(spec)
             ends = min(about.ends for about in spec.abouts)
             words.append(_ENDS.get(ends, f"first and last layer {ends} bit"))
+            if (kept := len(spec.kept) - (2 if ends == 32 else 0)) > 0:
+                words.append(f"{kept} more kept float" if ends == 32 else f"{kept} kept float")
         if prunings([stage]):
             words.append(f"cfg {','.join(map(str, checkpoint.cfg))}")
     if checkpoint.metrics.judged_on == "val":
