@@ -1,4 +1,4 @@
-"""Files of the original: its key names, its missing cfg, its `module.` prefixes, read as checkpoints of ours.
+"""Files of the original: its key names, its missing cfg, its prefixes, read as checkpoints of ours.
 
 Its quantized files hold latent float weights, and load as the float network that they are.
 """
@@ -115,13 +115,20 @@ def _widths(cfg: Any) -> list[int]:
 
 
 def unwrapped(state: dict[str, torch.Tensor], wanted: set[str] | None = None) -> dict[str, torch.Tensor]:
-    """DataParallel puts `module.` before every key; before some alone, it is a name like any other.
+    """Keys without the `module.` of DataParallel and the `_orig_mod.` of torch.compile, in either order.
+
+    Both stand before every key; before some alone, each is a name like any other.
 
     Args:
         wanted: the keys of the network, if it is known: its own child may be called `module`.
     """
-    if all(key.startswith("module.") for key in state) and not set(state) <= (wanted or set()):
-        return {key.removeprefix("module."): value for key, value in state.items()}
+    left = {"module.", "_orig_mod."}
+    while state and not set(state) <= (wanted or set()):
+        prefix = next((p for p in left if all(key.startswith(p) for key in state)), None)
+        if prefix is None:
+            break
+        left.remove(prefix)
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
     return state
 
 

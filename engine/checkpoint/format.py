@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +23,8 @@ from engine.data.info import DataInfo
 from engine.errors import DIVERGED, UserError
 
 FORMAT, FORMAT_VERSION = PACKAGE, 1
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
+"""Where other programs keep the weights in their files."""
 
 
 @dataclass(frozen=True)
@@ -169,9 +171,11 @@ def load(path: Path) -> Checkpoint | Foreign:
         content = {"state_dict": content}  # a bare state_dict
     if isinstance(content, dict) and content.keys() >= {"identity", "optimizer", "model"}:
         raise bad(path, "the state of a run, not a checkpoint", "name the file that the run wrote")
-    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
+    if not isinstance(content, dict):
         raise bad(path, "no state_dict in it; not a checkpoint")
-    if content.get("format") is not None:
+    described = content.get("format") is not None
+    content["state_dict"] = content.pop(_weights(path, content, ("state_dict",) if described else WRAPPERS))
+    if described:
         _check_format(path, content, checked)
         schema.check_fields(path, content)
         state = schema.tensors(path, content["state_dict"], size)
@@ -206,6 +210,29 @@ def _described(path: Path, content: dict[str, Any], state: dict[str, Tensor], sh
         sha256=sha256,
         checksums=checked,
     )
+
+
+def _weights(path: Path, content: dict[Any, Any], keys: Sequence[str]) -> str:
+    """The key of a file's weights: a state_dict as such, another entry only where it holds tensors.
+
+    Raises:
+        UserError: exit 3 where there is none, or more than one.
+    """
+    found = [
+        key
+        for key in keys
+        if isinstance(part := content.get(key), dict)
+        and (key == "state_dict" or any(isinstance(value, Tensor) for value in part.values()))
+    ]
+    if not found:
+        raise bad(path, "no state_dict in it; not a checkpoint")
+    if len(found) > 1:
+        raise bad(
+            path,
+            f"{' and '.join(found)} may each be its weights",
+            "save the right ones alone: torch.save(model.state_dict(), PATH)",
+        )
+    return found[0]
 
 
 def _check_format(path: Path, content: dict[str, Any], checked: bool) -> None:

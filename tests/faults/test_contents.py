@@ -154,6 +154,15 @@ def test_a_prefix_counts_only_if_all_keys_have_it() -> None:
     everywhere = {f"module.{key}": value for key, value in state.items()}
     assert legacy.unwrapped(everywhere) == state
     assert legacy.unwrapped(everywhere, set(everywhere)) == everywhere  # a child that is called so
+    for prefix in (
+        "_orig_mod.",
+        "module._orig_mod.",
+        "_orig_mod.module.",
+    ):  # torch.compile, alone and with DataParallel
+        assert legacy.unwrapped({f"{prefix}{key}": value for key, value in state.items()}) == state
+    compiled = {f"_orig_mod.{key}": value for key, value in everywhere.items()}
+    assert legacy.unwrapped(compiled, set(everywhere)) == everywhere
+    assert legacy.unwrapped({}) == {}
     mixed = {"module.conv.weight": 1, "bn.weight": 2}
     assert legacy.unwrapped(mixed) == mixed
 

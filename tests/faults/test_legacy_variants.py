@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import models
 from engine.checkpoint import format as checkpoint
 from models.legacy import adopt
+from tests.conftest import refused
 from tests.tools.forge import packed
 from tests.tools.original import SMALL, Original, prefixed, without_counters
 
@@ -143,3 +144,21 @@ def test_two_keys_for_one_tensor_are_refused(command, workplace: Path) -> None:
     result = command("scripts.summary", workplace / "a.pth")
     assert result.code == 3
     assert "mean the same tensor" in result.err
+
+
+@pytest.mark.parametrize("key", checkpoint.WRAPPERS)
+def test_the_weights_lie_where_other_programs_put_them(key: str, workplace: Path) -> None:
+    network, state = made("tnn_bin")
+    compiled = {f"module._orig_mod.{name}": value for name, value in state.items()}
+    torch.save({"epoch": 3, key: compiled, "optimizer": {"lr": 0.1}, "network" * (key == "net"): "nin"}, "a.pth")
+    content = checkpoint.load(Path("a.pth"))
+    x = torch.randn(2, 3, 16, 16)
+    assert torch.equal(models.restore(adopt(content, "a.pth")).eval()(x), network(x))
+
+
+def test_two_entries_that_may_be_the_weights_are_refused_by_name(workplace: Path) -> None:
+    state = made("tnn_bin")[1]
+    torch.save({"net": state, "state_dict": state}, "a.pth")
+    assert "alone" in refused(Path("a.pth"), "state_dict and net may each be its weights").hint
+    torch.save({"model": {"width": 3}, "net": {}}, "a.pth")
+    refused(Path("a.pth"), "no state_dict in it")
