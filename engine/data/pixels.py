@@ -39,17 +39,21 @@ def resize(images: Tensor, size: int | None) -> Tensor:
     return scaled
 
 
-def statistics(images: Tensor) -> tuple[Channels, Channels]:
-    """Mean and standard deviation per channel of uint8 (N, H, W, 3), as fractions of 255, to 4 digits."""
+def statistics(images: Tensor, digits: int = 4) -> tuple[Channels, Channels]:
+    """Mean and standard deviation per channel of uint8 (N, H, W, 3), as fractions of 255.
+
+    Args:
+        digits: decimals of both. The standard deviation of a plain channel is one of the last digit: it divides.
+    """
     levels = torch.arange(256, dtype=torch.float64) / 255
     mean, std = [], []
     for channel in images.reshape(-1, 3).unbind(1):
         share = torch.bincount(channel, minlength=256).double() / len(channel)  # exact, and no copy as floats
         mean.append(float(share @ levels))
-        std.append(max(float(share @ (levels - mean[-1]) ** 2) ** 0.5, 1e-4))
-    return _rounded(mean), _rounded(std)
+        std.append(max(float(share @ (levels - mean[-1]) ** 2) ** 0.5, 10**-digits))
+    return _rounded(mean, digits), _rounded(std, digits)
 
 
-def _rounded(values: list[float]) -> Channels:
-    red, green, blue = (round(v, 4) for v in values)
+def _rounded(values: list[float], digits: int) -> Channels:
+    red, green, blue = (round(v, digits) for v in values)
     return red, green, blue

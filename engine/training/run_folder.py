@@ -17,6 +17,7 @@ from typing import Any
 from engine.checkpoint import archive
 from engine.checkpoint.provenance import versions
 from engine.errors import BAD_CHECKPOINT, CANNOT_WRITE, UserError
+from engine.system import figures
 from engine.system.files import check_writable, sha256, sweep, write_bytes, write_json, write_text
 from engine.system.lock import Lock
 from engine.tasks.base import Task
@@ -164,13 +165,9 @@ class RunFolder:
 
     def draw(self, rows: list[EpochMetrics], task: Task) -> None:
         """Learning curve; without matplotlib there is none, and metrics.csv has the numbers."""
-        try:
-            import matplotlib
-        except ModuleNotFoundError:
+        pyplot = figures.pyplot()
+        if pyplot is None:
             return
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
-
         figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
         epochs = [row["epoch"] for row in rows]
         named = (("loss", task.loss_name), (task.score.name, task.score.unit))
@@ -182,10 +179,7 @@ class RunFolder:
             axis.xaxis.get_major_locator().set_params(integer=True)
             axis.grid(alpha=0.3)
             axis.legend()
-        buffer = io.BytesIO()
-        figure.savefig(buffer, dpi=120)
-        pyplot.close(figure)
-        write_bytes(self.path / "curve.png", buffer.getvalue(), remedy=REMEDY)
+        write_bytes(self.path / "curve.png", figures.png(figure, dpi=120), remedy=REMEDY)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import torch
 import torchvision
 from PIL import Image
 
-from engine.data import catalogue, pictures, stream
+from engine.data import catalogue, pictures, pixels as arithmetic, stream
 from engine.data.pictures import read_picture
 from engine.errors import BAD_DATA, UserError
 from tests.tools.noise import equal_batches, noise
@@ -39,6 +39,18 @@ def test_the_digits() -> None:
     small = catalogue.load("digits", image_size=8)
     raw = torch.from_numpy(np.round(load_digits().images * 255 / 16)).to(torch.uint8)
     assert torch.equal(small.test.images[..., 1], raw[::5])  # their own size: nothing is interpolated
+
+
+@pytest.mark.parametrize("digits", [4, 10])
+def test_mean_and_deviation_have_as_many_decimals_as_asked_for(digits: int) -> None:
+    images = torch.randint(0, 256, (5, 7, 6, 3), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
+    images[..., 2] = 255  # a plain channel: its deviation divides, so it is not 0
+    mean, std = arithmetic.statistics(images, digits)
+    values = images.reshape(-1, 3).numpy() / 255
+    np.testing.assert_allclose(mean, values.mean(0), rtol=0, atol=0.51 * 10**-digits)
+    np.testing.assert_allclose(std[:2], values.std(0)[:2], rtol=0, atol=0.51 * 10**-digits)
+    assert std[2] == 10**-digits
+    assert [round(value, digits) for value in (*mean, *std)] == [*mean, *std]
 
 
 @pytest.fixture
