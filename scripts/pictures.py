@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from engine.system import figures
+from engine.tasks.score import ACCURACY as SCORE
 
 DPI = 130  # where labels have room, and as it is saved: text does not scale exactly
 LEGEND = 120  # characters of a name; longer ones are cut
@@ -50,9 +51,9 @@ def _draw(pyplot: Any, points: Sequence[Point], title: str) -> Any:
         )
     _scale(axis, [point.size for point in points])
     axis.margins(0.07)
-    axis.set_ylabel("accuracy in %")
+    axis.set_ylabel(SCORE.label)
     axis.yaxis.get_major_formatter().set_useOffset(False)
-    axis.set_title(f"accuracy against size: {title}", parse_math=False)
+    axis.set_title(f"{SCORE.name} against size: {title}", parse_math=False)
     axis.grid(alpha=0.3)
     legend = figure.legend(
         axis.lines, names, loc="outside lower center", ncols=columns, fontsize=8, frameon=False, labelspacing=0.35

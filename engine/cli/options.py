@@ -211,7 +211,7 @@ class Writes(Works):
 
 @dataclass(frozen=True, kw_only=True)
 class Trains(Writes):
-    """One that trains. `flag_of_parent` names the flags that start it from a file."""
+    """One that trains."""
 
     training: Training = part(Training)
 
@@ -219,9 +219,9 @@ class Trains(Writes):
         if self.training.evaluate is not None and self.network.cfg:
             raise UserError("--cfg contradicts --evaluate: the file has its own", "leave --cfg out")
 
-    def words_without(self, flag: str) -> tuple[str, ...]:
+    def words_without(self, word: str) -> tuple[str, ...]:
         """The command line behind `python -m`, without a flag."""
-        return without(self.words[2:], flag)
+        return without(self.words[2:], word)
 
 
 def recipe_help(**families: Callable[[str, bool], Any]) -> dict[str, dict[str, str]]:
