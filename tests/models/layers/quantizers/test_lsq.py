@@ -54,9 +54,10 @@ def test_codes_and_gradients(bits: int, signed: bool, x: np.ndarray, step: float
     )
 
 
-def test_the_gradient_of_the_step_is_that_of_finite_differences_where_nothing_is_rounded_over() -> None:
-    """Values that stay on their code: value = code * step, so the derivative by the step is the code; STE adds -x / s."""
-    x, s = torch.tensor([0.1, 1.2, 9.0, -9.0]).double(), torch.tensor(1.0).double().requires_grad_()
+def test_the_gradient_of_the_step_by_hand() -> None:
+    """Inside, the code minus x / s; outside, the outermost code."""
+    x = torch.tensor([0.1, 1.2, 9.0, -9.0], dtype=torch.float64)
+    s = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
     codes, scale = lsq(x, s, -4, 3, 1)
     (codes * scale).sum().backward()
     expected = (0 - 0.1) + (1 - 1.2) + 3 - 4
@@ -91,7 +92,7 @@ def test_the_first_training_batch_sets_the_step_of_activations(negative: bool) -
     module(10 * x)
     assert float(module.step) == pytest.approx(first, rel=1e-6)
     codes = module.eval()(x).codes
-    assert (float(codes.min()), float(codes.max()) <= high) == (-3.0 if negative else 0.0, True)
+    assert torch.equal(codes, (x / first).round().clamp(-8 if negative else 0, high))
     again = LsqActivation(4, negative)
     again.load_state_dict(module.state_dict())
     again.train()(10 * x)  # a run that goes on
@@ -118,6 +119,8 @@ def test_a_step_that_is_no_positive_number_is_never_used(step: float) -> None:
     for module in (LsqWeight(4, torch.ones(2, 2)), LsqActivation(4, False)):
         assert module.fault() == ""
         module.step.data.fill_(step)
+        if isinstance(module, LsqActivation):
+            module.seen.fill_(1)
         assert module(torch.ones(2, 2)).codes.isnan().all()
         assert module.fault().startswith(".step is ")
 
@@ -172,7 +175,7 @@ def test_from_training_to_a_merged_file(command, workplace: Path) -> None:
     state = checkpoint.load(workplace / done.path)["state_dict"]
     assert {"block1.conv.weight_quantizer.step", "block9.conv.input_quantizer.step"} <= state.keys()
     first = command(*LSQ, "--evaluate").out
-    assert command("bn_merge", "--model", done.path, "--cpu").path == "models_save/nin_lsq_w4a4_merged.pth"
+    assert command("bn_merge.__main__", "--model", done.path, "--cpu").path == "models_save/nin_lsq_w4a4_merged.pth"
     told = command("bn_merge.compare", "models_save/nin_lsq_w4a4_merged.pth", "--float64", "--cpu")
     assert "same answer   360 of 360" in told.out, told.err
     assert "lsq_w4a4" in first
