@@ -5,14 +5,13 @@ from __future__ import annotations
 import copy
 import shlex
 import sys
-from pathlib import Path
 from typing import Any
 
 import torch
 
 import models
 from engine.checkpoint.history import History, Prune
-from engine.cli.naming import SAVED, command_hint, find
+from engine.cli.naming import SAVED, command_hint, find, repeated
 from engine.data.splits import Data
 from engine.errors import UserError
 from engine.system.terminal import columns
@@ -81,7 +80,7 @@ def apply(options: Options, grouped: bool = False) -> dict[str, Any]:
         f"MACs        {macs[0]:,} -> {macs[1]:,}",
         *_accuracies(judged, data),
         f"stored with the file: {after.score:.2f} %, before any refining; next: python -m "
-        + shlex.join(["prune.train", "--refine", str(path), *_needed(options, parent.arch)]),
+        + shlex.join(["prune.train", "--refine", str(path), *repeated(parent.arch, options.data.root)]),
     ]
     return {
         "text": "\n".join(lines), "path": path, "cfg_before": chosen.cfg_before, "cfg_after": chosen.cfg,
@@ -131,12 +130,6 @@ def _accuracies(judged: dict[str, Evaluation], data: Data) -> list[str]:
         "  " + ", ".join(f"{name} {judged[name].score:.2f} %" for name in ("before", "masked", "sliced"))
         + (f", BN re-estimated {mended.score:.2f} %" if mended else ", nothing dropped: BN left as it was"),
     ]  # fmt: skip
-
-
-def _needed(options: Options, arch: str) -> list[str]:
-    """Flags that the next stage cannot read from the file: where code and pictures of the user's own are."""
-    words = ["--arch", arch] if ":" in arch else []
-    return words if options.data.root == Path("data") else [*words, "--data", str(options.data.root)]
 
 
 def _prove(task: Experiment, data: Data, exact: list[Network], moved: int, own: bool) -> None:

@@ -30,6 +30,9 @@ PLAIN_BLOCK = "let a module around the ConvBNAct do what comes before or after i
 
 """What to do about a block that does not fold."""
 
+UNFOLDED = "quantize without a fold: python -m quant.wqaq --bn_fold 0"
+"""The other way: in full, as this is said in commands that have no such flag."""
+
 
 def weight_quantizer(spec: QuantizerSpec, weight: Tensor) -> Quantizer:
     """The module for this weight."""
@@ -172,7 +175,7 @@ def _pool_first(model: nn.Module) -> None:
         if not hasattr(block, "pool_first"):
             raise UserError(
                 f"{name} stands in no block with a switch `pool_first`: the order bacp cannot be had",
-                "build on models.blocks.ConvBNAct, or take --order cbap",
+                "build on models.blocks.ConvBNAct, or take the other order: python -m quant.wbwtab --order cbap",
             )
         block.pool_first = True
 
@@ -189,13 +192,13 @@ def _fold_in_training(model: nn.Module) -> None:
         if not isinstance(block, ConvBNAct) or name.rpartition(".")[2] != "bn":
             raise UserError(
                 f"{name} follows no convolution of a block and cannot be folded",
-                "build the network from models.blocks.ConvBNAct, or take --bn_fold 0",
+                f"build the network from models.blocks.ConvBNAct, or {UNFOLDED}",
             )
         if not folds(block):
             raise UserError(
                 f"{name.rpartition('.')[0]} is a {type(block).__name__} with a forward of its own: "
                 "its batch norm cannot be folded",
-                f"{PLAIN_BLOCK}; or take --bn_fold 0",
+                f"{PLAIN_BLOCK}; or {UNFOLDED}",
             )
         conv = block.conv
         if isinstance(conv, QuantConv2d) and isinstance(block.bn, nn.BatchNorm2d):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from typing import Any
 
 from engine.cli import argtypes, command
 from engine.cli.flags import Parser, flag, part
-from engine.cli.naming import SAVED, command_hint, find
+from engine.cli.naming import SAVED, command_hint, find, repeated
 from engine.cli.options import Writes
 from engine.errors import UserError
 from quant import settings
@@ -107,7 +108,7 @@ def body(options: Options) -> dict[str, Any]:
         seed = options.machine.seed
         calibrate(quantized, data.train, options.calibrate, options.pictures, seed, sums=reads_sums(model))
     after = task.evaluate(quantized, data, "after")
-    _warn_of_loss(options, source, before.score - after.score)
+    _warn_of_loss(options, parent.arch, source, before.score - after.score)
     looked_at = min(options.pictures, len(data.train))
     stage = Calibrate(spec=spec.to_dict(), method=options.calibrate, pictures=looked_at)
     metrics = task.metrics(after, data, before=before.score)
@@ -119,15 +120,17 @@ def body(options: Options) -> dict[str, Any]:
     return {"text": text, "path": path, "accuracy_before": before.score, "accuracy": after.score}
 
 
-def _warn_of_loss(options: Options, source: Path, lost: float) -> None:
-    """Where calibration is not enough, training at these bits is the way."""
-    if lost > LOST:
-        other = "" if options.calibrate == "mse" else "try --calibrate mse, or "
-        print(
-            f"warning: calibration lost {lost:.1f} points; {other}train: "
-            f"python -m quant.wqaq --q_type {options.settings.q_type} --refine {source}",
-            file=sys.stderr,
-        )
+def _warn_of_loss(options: Options, arch: str, source: Path, lost: float) -> None:
+    """Where calibration is not enough, training is the way: at these bits, on these pictures, with the network's code."""
+    if lost <= LOST:
+        return
+    other = "" if options.calibrate == "mse" else "try --calibrate mse, or "
+    data, settings = options.data, options.settings
+    bits = ["--Wbits", str(options.w_bits), "--Abits", str(options.a_bits), "--q_type", str(settings.q_type)]
+    same = repeated(arch, data.root, dataset=data.dataset, image_size=data.image_size, val=data.val or None)
+    grids = [] if settings.per_channel else ["--no-per_channel"]
+    remedy = shlex.join(["quant.wqaq", *bits, *grids, *same, "--refine", str(source)])
+    print(f"warning: calibration lost {lost:.1f} points; {other}train: python -m {remedy}", file=sys.stderr)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -203,7 +203,7 @@ def test_too_little_memory_is_a_hint(fault: Exception, command: Command, monkeyp
     monkeypatch.setattr("scripts.summary.body", body)
     result = command("scripts.summary")
     assert_refused(result, 2, "out of memory")
-    assert hint(result) == "hint: take a smaller --train_batch_size, or --cpu"
+    assert hint(result) == "hint: take a smaller --eval_batch_size, or --cpu"  # it trains nothing
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -86,8 +86,19 @@ def _run(parser: Parser, body: Body, argv: Sequence[str] | None) -> int:
         return _complain(f"{package} is not installed", INSTALL[package], errors.USAGE)
     except Exception as fault:
         if errors.no_memory(fault):
-            return _complain("out of memory", "take a smaller --train_batch_size, or --cpu", errors.USAGE)
+            return _complain("out of memory", _smaller(parser), errors.USAGE)
         raise
+
+
+def _smaller(parser: Parser) -> str:
+    """What takes less memory, by flags that the command has."""
+    remedies = {
+        "--train_batch_size": "a smaller --train_batch_size",
+        "--eval_batch_size": "a smaller --eval_batch_size",
+        "--cpu": "--cpu",
+    }
+    found = [text for flag, text in remedies.items() if parser.has(flag)]
+    return f"take {', or '.join(found)}" if found else "free some memory, or take a machine that has more"
 
 
 def _stopped(stop: BaseException, words: Sequence[str], parser: Parser) -> int:

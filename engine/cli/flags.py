@@ -124,6 +124,10 @@ class Parser(argparse.ArgumentParser):
         found.words = (*self.prog.split(), *argv)
         return self.options.read(found)
 
+    def has(self, flag: str) -> bool:
+        """Whether the command has a flag."""
+        return flag in self._option_string_actions
+
     def parse_args(self, args=None, namespace=None):
         known, unknown = self.parse_known_args(args, namespace)
         if unknown:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 from engine.errors import BAD_CHECKPOINT, UserError
 
@@ -13,6 +14,20 @@ SAVED = Path("models_save")
 def command_hint(command: str, arch: str | None) -> str:
     """A command for the network in question, behind `python -m`."""
     return command if arch in (None, "nin") else f"{command} --arch {shlex.quote(arch)}"
+
+
+def repeated(arch: str, data: Path = Path("data"), **flags: Any) -> list[str]:
+    """Flags that another command needs, too, as words: a network of the user's, where the pictures are, and what was given.
+
+    Args:
+        flags: values of further flags by their names; None is left out, several numbers are joined by commas.
+    """
+    words = ["--arch", arch] if ":" in arch else []
+    words += [] if data == Path("data") else ["--data", str(data)]
+    for name, value in flags.items():
+        if value is not None:
+            words += [f"--{name}", ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)]
+    return words
 
 
 def find(given: Path | bool | None, default: Path, maker: str) -> Path:

@@ -11,24 +11,9 @@ from torch import nn
 import models
 from engine.errors import USAGE, UserError
 from models.blocks import ConvBNAct
-from models.channels import ChannelGroup
 from quant.prepare import prepare
 from quant.spec import QuantSpec, affine, quantizer
-
-
-class ByHand(nn.Module):
-    """A convolution and batch norm that stand in no block, after one that do."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.block = ConvBNAct(3, 4, 3)
-        self.conv, self.norm = nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.norm(self.conv(self.block(x)))
-
-    def channel_groups(self) -> list[ChannelGroup]:
-        return []
+from tests.tools.by_hand import ByHand
 
 
 def test_batch_norms_that_cannot_be_folded_are_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,8 +12,15 @@ import torch
 
 import models
 import quant.ptq
+import quant.wqaq
 from engine.checkpoint import archive, format as checkpoint
+from engine.errors import UserError
+from quant.prepare import prepare
+from quant.spec import affine
 from tests.conftest import assert_refused
+from tests.tools.by_hand import ByHand
+from tests.tools.contents import raw
+from tests.tools.residual import residual
 
 Command = Callable[..., SimpleNamespace]
 SOURCE = "models_save/nin_refine.pth"
@@ -27,7 +35,33 @@ def test_a_great_loss_is_said_with_its_remedy(refined: Command, method: str, mon
     assert done.code == 0
     (warning,) = [text for text in done.err.splitlines() if text.startswith("warning: calibration lost ")]
     assert ("try --calibrate mse, or train: " in warning) == (method == "kl")
-    assert warning.endswith(f"train: python -m quant.wqaq --q_type 0 --refine {SOURCE}")
+    assert warning.endswith(f"train: python -m quant.wqaq --Wbits 8 --Abits 8 --q_type 0 --refine {SOURCE}")
+
+
+def test_the_remedy_trains_what_was_asked_for(refined: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At these bits, on these pictures, with the network's code, however its file is called."""
+    own, arch = "my net.pth", "tests.tools.residual:residual"
+    content = raw(Path(SOURCE))
+    network = residual()
+    archive.save(Path(own), content | {"arch": arch, "cfg": network.cfg, "state_dict": network.state_dict()})
+    monkeypatch.setattr(quant.ptq, "LOST", -101)
+    line = ("--Wbits", 2, "--Abits", 4, "--no-per_channel", "--arch", arch, "--dataset", "digits", "--image_size", 8)
+    done = refined("quant.ptq", "--model", own, *line, "--cpu", "--quiet")
+    assert done.code == 0, done.err
+    remedy = shlex.split(done.err.partition("train: python -m quant.wqaq ")[2].splitlines()[0])
+    expected = [str(word) for word in (*line[:4], "--q_type", 1, *line[4:], "--refine", own)]
+    assert remedy == expected
+    assert quant.wqaq.parser().parse_args(remedy).Abits == 4
+
+
+def test_ptq_hints_at_no_flag_that_it_lacks() -> None:
+    """It always folds; what does not is another command, and is named."""
+    with pytest.raises(UserError) as fault:
+        prepare(ByHand(), affine(8, 8, 1, True))
+    known = {option for action in quant.ptq.parser()._actions for option in action.option_strings}
+    flags = [word for word in fault.value.hint.partition("python -m")[0].split() if word.startswith("--")]
+    assert set(flags) <= known
+    assert fault.value.hint.endswith("python -m quant.wqaq --bn_fold 0")
 
 
 def test_the_sums_within_depthwise_pairs_are_clipped_by_mse(command: Command, workplace: Path) -> None:
