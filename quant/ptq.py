@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -100,9 +100,10 @@ def body(options: Options) -> dict[str, Any]:
     task = Experiment(options, SAVED / f"{parent.prefix}{options.suffix}.pth", source, parent)
     data = task.data()
     grid = options.settings
+    # its bn_momentum is without effect here, where statistics stand still, and says how to train on from this file
     spec = affine(options.w_bits, options.a_bits, grid.q_type, True, grid.per_channel)
     spec = meet(spec, model, grid.keep_float)
-    quantized = prepare(model, replace(spec, bn_momentum=None)).to(task.device)
+    quantized = prepare(model, spec).to(task.device)
     before = task.evaluate(model, data, "before")
     with about(source):
         seed = options.machine.seed
