@@ -194,7 +194,7 @@ def test_however_the_ladder_ends_its_steps_end(number: int, fakes: Callable, wor
     """No orphan goes on training; what was begun is kept, and so are its seconds."""
     fakes({})
     code = (
-        "from pathlib import Path; from engine import signals; from scripts.ladder import runner, steps\n"
+        "from pathlib import Path; from engine.system import signals; from scripts.ladder import runner, steps\n"
         "steps.STEPS, runner.KEEP_SECONDS = {'a': 'x'}, 0.1\n"
         "r = runner.Runner(lambda n: ['fake_step', 'work/a', '0', '60'], 1, float('inf'))\n"
         "with signals.stopping():  # as every command has it\n"
