@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from engine.data.digits import _digits
-from engine.data.image_folder import has_folders, native_size, read_folder
+from engine.data.image_folder import has_folders, listed, read_folder
 from engine.data.info import Channels, DataInfo, Read
 from engine.data.pixels import check_size, resize, widest_shift
 from engine.data.splits import Data, TensorSplit, check_val, held_out
@@ -61,10 +61,11 @@ def load(
     if name == "imagefolder":
         from engine.data import stream
 
-        size = image_size or native_size(root)
-        if stream.bytes_needed(root, size) > IN_MEMORY_BYTES:
-            return stream.load(root, device, size, val, workers, flip)
-        train, test, info = read_folder(root, size)
+        folder = listed(root)
+        size = image_size or folder.native_size()
+        if folder.bytes_needed(size) > IN_MEMORY_BYTES:
+            return stream.load(folder, device, size, val, workers, flip)
+        train, test, info = read_folder(folder, size)
     else:
         train, test, info = READERS[name](root, image_size)
     if flip is not None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -11,6 +12,16 @@ from engine.data.info import DataInfo, Read
 from engine.data.pictures import decode, read_all
 from engine.data.pixels import statistics, widest_shift
 from engine.errors import BAD_DATA, UserError
+
+CIFAR10_COPY = "CIFAR-10 (JPEG copy)"
+
+
+KNOWN = {"cifar10-jpeg": CIFAR10_COPY}
+"""Labels of folders that may lie without a dataset.json, by their names."""
+
+
+DESCRIPTION_BYTES, LABEL_LENGTH = 10_000, 100
+
 
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
 
@@ -58,17 +69,35 @@ def has_folders(root: Path) -> bool:
         return False
 
 
-def native_size(root: Path) -> int:
-    """The side that pictures of a folder get without --image_size: the first one's, at most 224."""
-    files, _ = folder_files(root, "train")
-    return min(*decode(files[0][0]).size, 224)
+@dataclass(frozen=True)
+class Folder:
+    """What lies in a folder of pictures, listed once: the files of both parts with their class numbers, the classes."""
+
+    label: str
+    train: list[tuple[Path, int]]
+    test: list[tuple[Path, int]]
+    names: list[str]
+
+    def native_size(self) -> int:
+        """The side that pictures get without --image_size: the first one's, at most 224."""
+        return min(*decode(self.train[0][0]).size, 224)
+
+    def bytes_needed(self, size: int) -> int:
+        """Memory that all pictures would take at side `size`."""
+        return (len(self.train) + len(self.test)) * size * size * 3
+
+    def info(self, size: int) -> DataInfo:
+        """DataInfo without statistics."""
+        zero, one = (0.0,) * 3, (1.0,) * 3
+        names = tuple(self.names)
+        return DataInfo("imagefolder", self.label, len(names), size, zero, one, widest_shift(size), names=names)
 
 
-def folder_parts(root: Path) -> tuple[list[tuple[Path, int]], list[tuple[Path, int]], list[str]]:
-    """The files of both parts and the names of their classes.
+def listed(root: Path) -> Folder:
+    """List a folder of pictures.
 
     Raises:
-        UserError: exit 4 if a part is missing, their classes differ, or there is only one.
+        UserError: exit 4 if a part is missing, their classes differ, or there is only one; as `label`.
     """
     (train, names), (test, found) = folder_files(root, "train"), folder_files(root, "test")
     for odd in sorted({*names} ^ {*found}):
@@ -77,23 +106,41 @@ def folder_parts(root: Path) -> tuple[list[tuple[Path, int]], list[tuple[Path, i
     if len(names) < 2:
         text = f"{root} holds pictures of one class, {names[0]}: training needs at least two classes"
         raise UserError(text, "make a folder for each class: DIR/train/<class>/* and DIR/test/<class>/*", BAD_DATA)
-    return train, test, names
+    return Folder(label(root), train, test, names)
 
 
-def folder_info(root: Path, names: list[str], size: int) -> DataInfo:
-    """DataInfo without statistics; the known JPEG copy of CIFAR-10 is labelled as what it is."""
-    label = {"cifar10-jpeg": "CIFAR-10 (JPEG copy)"}.get(root.resolve().name, root.resolve().name)
-    zero, one = (0.0,) * 3, (1.0,) * 3
-    return DataInfo("imagefolder", label, len(names), size, zero, one, widest_shift(size), names=tuple(names))
+def label(root: Path) -> str:
+    """What tables call a folder of pictures: the label of its dataset.json, else its own name.
+
+    Raises:
+        UserError: exit 4 for a dataset.json of another form.
+    """
+    path, name = root / "dataset.json", root.resolve().name
+    if not path.exists():
+        return KNOWN.get(name, name)
+    try:
+        with path.open("rb") as file:
+            content = file.read(DESCRIPTION_BYTES + 1)
+        if len(content) > DESCRIPTION_BYTES:
+            raise ValueError(f"it has more than {DESCRIPTION_BYTES:,} bytes")
+        said = json.loads(content)
+        found = said.get("label") if isinstance(said, dict) else None
+        if not isinstance(found, str) or not found.strip() or not found.isprintable() or len(found) > LABEL_LENGTH:
+            raise ValueError(f"it has no label, a line of at most {LABEL_LENGTH} characters")
+    except (OSError, ValueError, RecursionError) as fault:
+        what = fault.strerror if isinstance(fault, OSError) else fault
+        raise UserError(
+            f"cannot read {path}: {what}", 'write {"label": "NAME"} in it, or remove it', BAD_DATA
+        ) from fault
+    return found.strip()
 
 
-def read_folder(root: Path, size: int) -> Read:
+def read_folder(folder: Folder, size: int) -> Read:
     """All pictures of a folder in memory; mean and std come from its training part."""
-    train, test, names = folder_parts(root)
-    info = folder_info(root, names, size)
-    pictures = read_all([*train, *test], size, info.label)
-    labels = torch.tensor([number for _, number in (*train, *test)])
-    count = len(train)
+    info = folder.info(size)
+    pictures = read_all([*folder.train, *folder.test], size, info.label)
+    labels = torch.tensor([number for _, number in (*folder.train, *folder.test)])
+    count = len(folder.train)
     mean, std = statistics(pictures[:count])
     info = replace(info, mean=mean, std=std)
     return (pictures[:count], labels[:count]), (pictures[count:], labels[count:]), info

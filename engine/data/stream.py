@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from engine.data.augment import augment, generator, normalise
-from engine.data.image_folder import folder_info, folder_parts
+from engine.data.image_folder import Folder
 from engine.data.info import DataInfo
 from engine.data.pictures import read_all, read_picture
 from engine.data.pixels import statistics
@@ -19,12 +19,6 @@ from engine.data.splits import Data, check_val, held_out, steps
 from engine.system.signals import ignore
 
 STATISTICS_PICTURES = 10_000
-
-
-def bytes_needed(root: Path, size: int) -> int:
-    """Memory that all pictures of a folder would take at side `size`."""
-    train, test, _ = folder_parts(root)
-    return (len(train) + len(test)) * size * size * 3
 
 
 class _Pictures(Dataset):
@@ -79,17 +73,16 @@ class StreamSplit:
             yield augment(images, self.info, generator(seed, epoch, step + 1)), labels
 
 
-def load(root: Path, device: torch.device, size: int, val: int, workers: int, flip: bool | None = None) -> Data:
+def load(folder: Folder, device: torch.device, size: int, val: int, workers: int, flip: bool | None = None) -> Data:
     """A folder as Data; mean and std come from up to 10,000 of its training pictures.
 
     Args:
         flip: as in catalogue.load.
 
     Raises:
-        UserError: exit 2 if --val leaves no training pictures, exit 4 for missing ones.
+        UserError: exit 2 if --val leaves no training pictures, exit 4 for damaged ones.
     """
-    train, test, names = folder_parts(root)
-    info = folder_info(root, names, size)
+    train, test, info = folder.train, folder.test, folder.info(size)
     every = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
     sample = [train[i] for i in every[:STATISTICS_PICTURES].tolist()]
     mean, std = statistics(read_all(sample, size, info.label))

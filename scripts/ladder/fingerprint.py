@@ -27,8 +27,8 @@ def of(args: argparse.Namespace) -> dict[str, Any]:
     data = catalogue.load(args.dataset, args.data, None, args.image_size, args.val, args.num_workers)
     pictures = ""
     if args.dataset == "imagefolder":
-        train, test, names = image_folder.folder_parts(args.data)
-        pictures = f"{len(train)} + {len(test)} pictures of {len(names)} classes"
+        folder = image_folder.listed(args.data)
+        pictures = f"{len(folder.train)} + {len(folder.test)} pictures of {len(folder.names)} classes"
     mean, std = _statistics(data)
     short = "digits" if args.dataset == "digits" else "other"
     return {

@@ -19,6 +19,7 @@ import pytest
 
 from engine.checkpoint import archive, format as checkpoint
 from engine.data import catalogue
+from engine.data.image_folder import listed
 from engine.errors import INTERRUPTED, TERMINATED
 from engine.system import signals
 from engine.system.signals import Stopped
@@ -252,7 +253,7 @@ def _stream(pictures: Path) -> None:
     os.setpgid(0, 0)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    data = stream.load(pictures, torch.device("cpu"), 6, 0, workers=2)
+    data = stream.load(listed(pictures), torch.device("cpu"), 6, 0, workers=2)
     states: list[dict] = []
     with signals.watching() as watch:
 

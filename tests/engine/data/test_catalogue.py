@@ -13,6 +13,7 @@ import torchvision
 from PIL import Image
 
 from engine.data import catalogue, pictures, pixels as arithmetic, stream
+from engine.data.image_folder import listed
 from engine.data.pictures import read_picture
 from engine.errors import BAD_DATA, UserError
 from tests.tools.noise import equal_batches, noise
@@ -91,7 +92,7 @@ def test_pictures_of_other_sizes_are_scaled_and_cut_in_the_middle(tmp_path: Path
 @pytest.mark.parametrize("workers", [0, 2])
 def test_streamed_pictures_give_the_same_batches(folder: Path, workers: int) -> None:
     known = catalogue.load("imagefolder", folder)
-    streamed = stream.load(folder, CPU, 8, 0, workers)
+    streamed = stream.load(listed(folder), CPU, 8, 0, workers)
     assert streamed.info == known.info
     assert (len(streamed.train), len(streamed.test)) == (9, 3)
     assert equal_batches(streamed.test.batches(2), known.test.batches(2))
@@ -158,7 +159,7 @@ def test_a_long_reading_is_announced(
     monkeypatch.setattr(pictures, "MANY", 8)
     monkeypatch.setattr(pictures.terminal, "moves", lambda: True)
     catalogue.load("imagefolder", folder)
-    stream.load(folder, CPU, 8, 0, 0)
+    stream.load(listed(folder), CPU, 8, 0, 0)
     assert capsys.readouterr().err == "reading 12 pictures of set\nreading 9 pictures of set\n"
     assert bars == [True, False, False]
 
@@ -169,7 +170,7 @@ def test_mirroring_can_be_chosen(folder: Path) -> None:
             known = catalogue.load(name, folder, image_size=8, flip=flip)
             assert {part.info.flip for part in (known, known.train, known.test)} == {found}
     for flip, found in ((None, True), (True, True), (False, False)):
-        streamed = stream.load(folder, CPU, 8, 0, 0, flip)
+        streamed = stream.load(listed(folder), CPU, 8, 0, 0, flip)
         assert {part.info.flip for part in (streamed, streamed.train, streamed.test)} == {found}
 
 
@@ -200,16 +201,16 @@ def test_every_kind_of_damage_to_a_picture_is_exit_4(kind: str, tmp_path: Path) 
 def test_faults_of_a_streamed_folder_are_named(folder: Path) -> None:
     (folder / "test/bee/0.png").write_text("no picture")
     with pytest.raises(UserError, match=r"bee/0\.png") as fault:  # met by a worker process
-        list(stream.load(folder, CPU, 8, 0, 2).test.batches(2))
+        list(stream.load(listed(folder), CPU, 8, 0, 2).test.batches(2))
     assert fault.value.code == BAD_DATA
     (folder / "test/bee").rename(folder / "test/cat")
     with pytest.raises(UserError, match="different classes") as fault:
-        stream.load(folder, CPU, 8, 0, 0)
+        stream.load(listed(folder), CPU, 8, 0, 0)
     assert fault.value.code == BAD_DATA
 
 
 def test_streamed_and_whole_folders_hold_out_alike(folder: Path) -> None:
-    known, streamed = catalogue.load("imagefolder", folder, val=3), stream.load(folder, CPU, 8, 3, 0)
+    known, streamed = catalogue.load("imagefolder", folder, val=3), stream.load(listed(folder), CPU, 8, 3, 0)
     assert streamed.info == known.info
     assert equal_batches(streamed.test.batches(4), known.test.batches(4))
     assert equal_batches(streamed.train.training_batches(4, 1, 0), known.train.training_batches(4, 1, 0))

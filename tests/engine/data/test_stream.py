@@ -13,6 +13,7 @@ from PIL import Image
 
 from engine.checkpoint import archive
 from engine.data import stream
+from engine.data.image_folder import listed
 from engine.tasks.classification import CLASSIFICATION
 from engine.training.loop import fit
 from engine.training.progress import Progress
@@ -34,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_epoch_may_begin_at_any_step(workers: int, folder: Path) -> None:
-    part = stream.load(folder, torch.device("cpu"), 6, 0, workers).train
+    part = stream.load(listed(folder), torch.device("cpu"), 6, 0, workers).train
     whole = list(part.training_batches(16, 1, 0))
     assert len(whole) == 3
     assert equal_batches(whole[2:], part.training_batches(16, 1, 0, 2))
@@ -44,7 +45,7 @@ def test_an_epoch_may_begin_at_any_step(workers: int, folder: Path) -> None:
 def test_a_run_may_stop_in_the_middle_whatever_reads_the_pictures(folder: Path) -> None:
     """The network draws from torch's own state (dropout); the loaders must not, or a resumed run would draw otherwise."""
     config = training.config(replace(training.RECIPE, epochs=2, batch_size=16))
-    data = {workers: stream.load(folder, torch.device("cpu"), 6, 0, workers) for workers in (0, 2)}
+    data = {workers: stream.load(listed(folder), torch.device("cpu"), 6, 0, workers) for workers in (0, 2)}
     whole, resumed, states = list[Progress](), list[Progress](), list[bytes]()
 
     def stop(progress: Progress) -> None:
