@@ -11,7 +11,7 @@ from torch import nn
 from models.layers.quantizers.base import Quantizer
 
 
-def of(model: nn.Module, epochs: int) -> dict[str, Any]:
+def hooks(model: nn.Module, epochs: int) -> dict[str, Any]:
     """What fit is given for this network, as its quantizers ask for it: `constrain`, `on_epoch`."""
     found = [module for module in model.modules() if isinstance(module, Quantizer)]
     return {

@@ -12,7 +12,8 @@ from engine.errors import UserError
 from engine.training.judging import evaluate_file
 from engine.training.start import Start
 from models import check, files
-from quant import hooks, recipes, restore
+from quant import recipes, restore
+from quant.hooks import hooks
 from quant.options import Quantizing
 from quant.prepare import meet, prepare
 from quant.spec import QuantSpec
@@ -45,7 +46,7 @@ def train(options: Quantizing, spec: QuantSpec) -> dict[str, Any]:
             recipe = recipes.original(spec, run.arch)
         stage = Quantize(spec=spec.to_dict())
         rows, used = run.train(
-            model, recipe, stage, arch_args, quantized=True, **hooks.of(model, options.training.epochs or recipe.epochs)
+            model, recipe, stage, arch_args, quantized=True, **hooks(model, options.training.epochs or recipe.epochs)
         )
         evaluated, path = run.finish(model, replace(stage, epochs=used.epochs), arch_args)
         text = (

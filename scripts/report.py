@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     "scripts.report models_save/nin.pth models_save/nin_refine.pth models_save/nin_w8a8.pth",
-    "scripts.report models_save/*.pth --save runs/report.md --units seed",
+    "scripts.report models_save/*.pth --save runs/report.md --units original",
 )
 
 
