@@ -253,7 +253,7 @@ def test_the_commands_prune_again_and_say_what_has_gone_in_all(refined: Callable
 
 READ_BACK = """
 import sys, torch, models
-from engine import checkpoint
+from engine.checkpoint import format as checkpoint
 from pathlib import Path
 torch.set_num_threads(1)
 for path in map(Path, sys.argv[1:]):
