@@ -13,9 +13,13 @@ from torch import nn
 
 from engine.checkpoint import archive, format as checkpoint
 from engine.errors import DIVERGED, USAGE, UserError
+from engine.tasks.classification import CLASSIFICATION
+from engine.training.loop import fit
+from engine.training.recipe import Recipe
 from tests.conftest import SMALL
-from tests.engine import test_loop as loop
-from tests.faults.forge import tiny
+from tests.tools import training
+from tests.tools.contents import raw, typed
+from tests.tools.forge import tiny
 
 Command = Callable[..., SimpleNamespace]
 WRONG = {
@@ -34,17 +38,17 @@ def spoiled(key: str, value: float) -> Callable[[nn.Module], None]:
 @pytest.mark.parametrize(("key", "value", "words"), CASES)
 def test_training_ends_at_a_tensor_that_is_not_finite(key: str, value: float, words: str) -> None:
     """One step an epoch: no loss of a later step can tell."""
-    one_step = loop.config(loop.Recipe(1, 37, lr=0.05))
+    one_step = training.config(Recipe(1, 37, lr=0.05))
     with pytest.raises(UserError, match=rf"^{key} holds .*{words}.* in epoch 1, step 1, at lr") as fault:
-        loop.fit(loop.network(), loop.pictures(), one_step, constrain=spoiled(key, value))
+        fit(training.network(), training.pictures(), one_step, CLASSIFICATION, constrain=spoiled(key, value))
     assert (fault.value.code, fault.value.hint) == (DIVERGED, "start again with a smaller --lr")
-    loop.fit(loop.network(), loop.pictures(), one_step, constrain=spoiled(key, 0.5))
+    fit(training.network(), training.pictures(), one_step, CLASSIFICATION, constrain=spoiled(key, 0.5))
 
 
 @pytest.fixture
 def large(refined: Command) -> Command:
     """`refined`, and large.pth: finite, but the variance of its first layer exceeds the largest float32."""
-    content = checkpoint.load(Path("models_save/nin_preprune.pth"))
+    content = raw("models_save/nin_preprune.pth")
     content["state_dict"]["block1.conv.weight"] *= 1e30
     archive.save(Path("large.pth"), content)
     Path("old.pth").write_bytes(b"old")
@@ -68,14 +72,14 @@ def test_codes_and_norms_hide_what_tensors_show(large: Command, module: str, arg
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_no_file_is_written_that_none_could_open(value: float, tmp_path: Path) -> None:
-    path, content = tmp_path / "a.pth", tiny()
+    path, content = tmp_path / "a.pth", typed(tiny())
     checkpoint.save(path, content)
     old = path.read_bytes()
-    content["state_dict"]["block2.bn.weight"][1] = value
+    content.state_dict["block2.bn.weight"][1] = value
     with pytest.raises(UserError, match=r"a\.pth is not written: block2\.bn\.weight holds 1 .* at \[1\]$") as fault:
         checkpoint.save(path, content)
     assert (fault.value.code, path.read_bytes()) == (DIVERGED, old)
-    content["state_dict"]["block2.bn.weight"] = torch.ones(2, dtype=torch.bool)
+    content.state_dict["block2.bn.weight"] = torch.ones(2, dtype=torch.bool)
     with pytest.raises(UserError, match=r"is not written: block2\.bn\.weight is not a dense tensor") as fault:
         checkpoint.save(path, content)
     assert (fault.value.code, path.read_bytes()) == (USAGE, old)
@@ -83,8 +87,8 @@ def test_no_file_is_written_that_none_could_open(value: float, tmp_path: Path) -
 
 def test_float64_beyond_float32_is_not_written(tmp_path: Path) -> None:
     """A file is read as float32."""
-    content = tiny()
-    content["state_dict"]["block2.bn.weight"] = torch.tensor([1.0, 1e39], dtype=torch.float64)
+    content = typed(tiny())
+    content.state_dict["block2.bn.weight"] = torch.tensor([1.0, 1e39], dtype=torch.float64)
     with pytest.raises(UserError, match="holds 1 value"):
         checkpoint.save(tmp_path / "a.pth", content)
     assert not (tmp_path / "a.pth").exists()

@@ -12,7 +12,7 @@ import models
 from engine.errors import UserError
 from models.layers.conv_q import QuantConv2d
 from quant.prepare import meet, prepare
-from quant.restore import load, spec_of
+from quant.restore import open as opened, spec_of
 from quant.spec import QuantSpec, affine, quantizer, uniform
 from tests.conftest import NARROW, SMALL, assert_refused
 
@@ -83,8 +83,8 @@ def test_a_pattern_that_keeps_nothing_or_everything_is_refused(pattern: str, wor
 def test_every_command_has_it_and_its_file_says_so(refined, module: str) -> None:
     done = refined(module, *COMMANDS[module], "--keep_float", "block3.*", "--keep_float", "block5.conv")
     assert done.code == 0, done.err
-    model, content = load(Path(done.path))
-    spec = spec_of(content)
+    file = opened(Path(done.path))
+    model, spec = file.network, spec_of(file.checkpoint)
     assert spec is not None
     assert spec.kept - {*ENDS} == {"block3.conv", "block5.conv"}
     assert not hasattr(model.block3.conv, "weight_quantizer")

@@ -12,16 +12,19 @@ from torch import Tensor
 import models
 from bn_merge.merge import merge
 from engine.checkpoint import format as checkpoint
+from engine.checkpoint.format import Metrics
+from engine.checkpoint.history import Merge, Quantize
 from engine.checkpoint.provenance import Origin
 from engine.data.info import DataInfo
 from engine.data.splits import Data, TensorSplit
+from engine.tasks.classification import CLASSIFICATION
 from engine.training.loop import fit
 from engine.training.progress import FitConfig
 from models.layers.quantizers import kinds
 from quant import recipes
 from quant.hooks import hooks
 from quant.prepare import prepare
-from quant.restore import restore
+from quant.restore import open as opened
 from quant.spec import uniform
 from scripts import describe
 from tests.conftest import NARROW, SMALL, assert_refused
@@ -66,19 +69,19 @@ def test_a_quantizer_from_outside_goes_through_every_stage(tmp_path: Path) -> No
     trained = prepare(model, spec)
     recipe = replace(recipes.for_spec(spec, "digits", refine=True), epochs=1)
     before = trained.block2.conv.weight.clone()
-    assert len(fit(trained, noise(), FitConfig(recipe, quiet=True), **hooks(trained, 1))) == 1
+    assert len(fit(trained, noise(), FitConfig(recipe, quiet=True), CLASSIFICATION, **hooks(trained, 1))) == 1
     assert not torch.equal(trained.block2.conv.weight, before)
 
     folded = merge(trained)
-    stage, x = {"stage": "quantize", "spec": spec.to_dict(), "epochs": 1}, torch.randn(4, 3, 8, 8)
+    stage, x = Quantize(spec=spec.to_dict(), epochs=1), torch.randn(4, 3, 8, 8)
     for network, stages, words in (
-        (trained, [stage], "nin (cfg 8,8,8,8,8,8,8,8) toy_w2a2"),
-        (folded, [stage, {"stage": "merge"}], "nin (cfg 8,8,8,8,8,8,8,8) toy_w2a2, merged"),
+        (trained, (stage,), "nin (cfg 8,8,8,8,8,8,8,8) toy_w2a2"),
+        (folded, (stage, Merge()), "nin (cfg 8,8,8,8,8,8,8,8) toy_w2a2, merged"),
     ):
         path = tmp_path / "a.pth"
-        content = checkpoint.make(network, "nin", {"classes": 10}, INFO, {"accuracy": 1.0}, stages, Origin(("x",), 1))
+        content = checkpoint.make(network, "nin", {"classes": 10}, INFO, Metrics(1.0), stages, Origin(("x",), 1))
         checkpoint.save(path, content)
-        again = restore(checkpoint.load(path)).eval()
+        again = opened(path).network.eval()
         assert torch.equal(again(x), network.eval()(x))
         row = describe.row(path)
         assert (row.type, row.remarks) == (words, "first and last layer float")

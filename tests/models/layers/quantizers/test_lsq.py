@@ -12,15 +12,16 @@ from torch import nn
 
 import models
 from bn_merge.merge import merge
-from engine.checkpoint import format as checkpoint
+from engine.checkpoint import archive
 from engine.errors import BAD_CHECKPOINT, DIVERGED, UserError
 from engine.training.recipe import decay_groups
 from models.layers.quantizers.lsq import LsqActivation, LsqWeight, lsq
 from quant.prepare import prepare, reads_sums
-from quant.restore import load
+from quant.restore import open as opened
 from quant.spec import QuantSpec, uniform
 from tests.conftest import NARROW, SMALL, assert_refused
 from tests.models.layers.quantizers.oracle import inputs, many, off_tie, upstream, weights
+from tests.tools.contents import raw
 
 LSQ = ("quant.wqaq", "--quantizer", "lsq", "--Wbits", 4, "--Abits", 4, *SMALL)
 
@@ -172,7 +173,7 @@ def test_a_merged_network_computes_the_same(arch: str, bits: tuple[int, int]) ->
 def test_from_training_to_a_merged_file(command, workplace: Path) -> None:
     done = command(*LSQ, "--cfg", NARROW)
     assert (done.code, done.path) == (0, "models_save/nin_lsq_w4a4.pth"), done.err
-    state = checkpoint.load(workplace / done.path)["state_dict"]
+    state = raw(workplace / done.path)["state_dict"]
     assert {"block1.conv.weight_quantizer.step", "block9.conv.input_quantizer.step"} <= state.keys()
     first = command(*LSQ, "--evaluate").out
     assert command("bn_merge.__main__", "--model", done.path, "--cpu").path == "models_save/nin_lsq_w4a4_merged.pth"
@@ -182,7 +183,7 @@ def test_from_training_to_a_merged_file(command, workplace: Path) -> None:
     row = command("scripts.report", done.path, "models_save/nin_lsq_w4a4_merged.pth").out
     assert row.count("lsq_w4a4") >= 2
     assert row.count("first and last layer 8 bit") == 2
-    folded, _ = load(workplace / "models_save/nin_lsq_w4a4_merged.pth")
+    folded = opened(workplace / "models_save/nin_lsq_w4a4_merged.pth").network
     assert {name for name, layer in folded.named_modules() if getattr(layer, "weight_bits", 0) == 8} == {
         "block1.conv", "block9.conv",
     }  # fmt: skip
@@ -193,11 +194,11 @@ def test_from_training_to_a_merged_file(command, workplace: Path) -> None:
 
 def test_a_file_with_a_step_that_is_none_is_refused(command, workplace: Path) -> None:
     path = workplace / command(*LSQ, "--cfg", NARROW).path
-    content = checkpoint.load(path)
+    content = raw(path)
     content["state_dict"]["block2.conv.input_quantizer.step"].fill_(-1)
-    checkpoint.save(path, content)
+    archive.save(path, content)
     with pytest.raises(UserError, match=r"block2\.conv\.input_quantizer\.step is -1, not a positive number") as fault:
-        load(path)
+        opened(path)
     assert fault.value.code == BAD_CHECKPOINT
 
 
