@@ -11,6 +11,7 @@ from torch import nn
 import models
 from engine.errors import UserError
 from models.layers.conv_q import QuantConv2d
+from models.layers.quantizers import kinds
 from quant.prepare import meet, prepare
 from quant.restore import open as opened, spec_of
 from quant.spec import QuantSpec, affine, quantizer, uniform
@@ -47,10 +48,16 @@ def test_patterns_become_names(patterns: tuple[str, ...], kept: list[str]) -> No
     assert float_layers == sorted(ENDS + kept)
 
 
+OFFERED = [
+    uniform(about.name, about.bits[-1], about.bits[-1]) for about in kinds.abouts().values() if len(about.bits) > 1
+]
+
+
 @pytest.mark.parametrize(
-    "spec", [affine(8, 8, 1, True), uniform("lsq", 4, 4), QuantSpec(quantizer("b"), quantizer("b"), order="bacp")],
+    "spec",
+    [*OFFERED, affine(8, 8, 1, True), QuantSpec(quantizer("b"), quantizer("b"), order="bacp")],
     ids=lambda spec: spec.name,
-)  # fmt: skip
+)
 def test_every_quantizer_spares_them(spec: QuantSpec) -> None:
     model = network()
     plain, kept = (prepare(model, meet(spec, model, names)) for names in ((), ("block4.conv", "block1.conv")))

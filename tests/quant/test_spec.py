@@ -24,7 +24,7 @@ def test_a_spec_survives_its_dict(spec: QuantSpec) -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda d: d["weight"].update(colour=1), lambda d: d["activation"].update(kind="lsq"),
+        lambda d: d["weight"].update(colour=1), lambda d: d["activation"].update(kind="magic"),
         lambda d: d["weight"].update(bits=9), lambda d: d["weight"].update(ste="magic"),
         lambda d: d["weight"].update(gap=True), lambda d: d.pop("weight"), lambda d: d.update(activation=None),
         lambda d: d.update(weight=[8]), lambda d: d.update(exceptions=3),

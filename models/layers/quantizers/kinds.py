@@ -1,7 +1,8 @@
 """The one table of quantizers: what is known of each, and its registration. Needs no torch until one is used.
 
-A quantizer is a file of this folder that holds its formula, its modules, `ABOUT = About(...)` and one call of
-`register`. --help and the checks of flags must not wait for torch, so they read `ABOUT` without running the file.
+A quantizer is a file of this folder that holds its formula, its modules, `ABOUT = About(...)`, keywords with plain
+values, and one call of `register`. --help and the checks of flags must not wait for torch, so they read `ABOUT` without
+running the file.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,13 @@ from torch import nn
 import models
 from bn_merge.merge import merge
 from engine.checkpoint import archive
+from engine.data.info import DataInfo
+from engine.data.splits import Data, TensorSplit
 from engine.errors import BAD_CHECKPOINT, DIVERGED, UserError
-from engine.training.recipe import decay_groups
+from engine.tasks.classification import CLASSIFICATION
+from engine.training.loop import fit
+from engine.training.progress import FitConfig
+from engine.training.recipe import Recipe, decay_groups
 from models.layers.quantizers.lsq import LsqActivation, LsqWeight, lsq
 from quant.prepare import prepare, reads_sums
 from quant.restore import open as opened
@@ -168,6 +174,28 @@ def test_a_merged_network_computes_the_same(arch: str, bits: tuple[int, int]) ->
         assert parameter.grad.isfinite().all(), name
     folded = merge(prepared)
     torch.testing.assert_close(folded(x), prepared.eval()(x), rtol=0, atol=1e-9)
+
+
+def test_a_run_that_goes_on_ends_as_one_that_was_never_stopped() -> None:
+    draws = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (40, 8, 8, 3), dtype=torch.uint8, generator=draws)
+    info = DataInfo("digits", "noise", 10, 8, (0.5,) * 3, (0.25,) * 3, pad=1)
+    split = TensorSplit(images, torch.randint(0, 10, (40,), generator=draws), info, torch.device("cpu"))
+    data, config = Data(info, split, split), FitConfig(Recipe(2, 8), quiet=True)
+
+    def network() -> nn.Module:
+        torch.manual_seed(0)
+        model = models.build("nin", [8] * 8)
+        return prepare(model, spec_of(model))
+
+    whole, kept = network(), []
+    fit(whole, data, config, CLASSIFICATION, after_epoch=lambda p: kept.append(copy.deepcopy(p.state_dict())))
+    again = network()
+    again.block2.conv.weight_quantizer.step.data.fill_(7)  # what a fresh network starts from is forgotten
+    fit(again, data, config, CLASSIFICATION, resume=kept[0])
+    for (name, one), other in zip(whole.state_dict().items(), again.state_dict().values(), strict=True):
+        assert torch.equal(one, other), name
+    assert whole.block2.conv.weight_quantizer.step != network().block2.conv.weight_quantizer.step
 
 
 def test_from_training_to_a_merged_file(command, workplace: Path) -> None:
