@@ -80,7 +80,7 @@ def _scale(axis: Any, sizes: list[float]) -> None:
 
 
 def _number(axis: Any, points: Sequence[Point]) -> None:
-    """Number the points from 1. No label lies on another or on a point: where there is no room, neighbours share one."""
+    """Number the points from 1. No label lies on another or on a point: without room, neighbours share one."""
     from matplotlib.transforms import Bbox
 
     radius = RADIUS * axis.figure.dpi / 72  # pixels, as all that follows

@@ -1,53 +1,56 @@
-"""What a ladder is, as its ladder.json says it: data, flags, recipes and steps. Rows of another one are not mixed in."""
+"""What a ladder is, as its ladder.json says it: data, flags, recipes, steps. Rows of another one are not mixed in."""
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from engine.data import catalogue, image_folder
+from engine.data import catalogue, image_folder, pixels
 from engine.data.splits import Data
 from engine.errors import UserError
 from engine.system.files import write_json
 from quant import recipes
 from scripts.ladder import notes, steps
+from scripts.ladder.options import Options
 
-SAME = 1e-6  # of mean and std: other rounding on another machine is less, another picture in 50,000 more
+SAME = 1e-6  # of mean and std: larger than rounding differences, smaller than one changed picture in 50,000
+DIGITS = 10  # of mean and std
 
 
-def of(args: argparse.Namespace) -> dict[str, Any]:
+def of(options: Options) -> dict[str, Any]:
     """The ladder that the flags ask for; reads its pictures once, so that what is wrong with them is said at once.
 
     Raises:
         UserError: as catalogue.load.
     """
-    data = catalogue.load(args.dataset, args.data, None, args.image_size, args.val, args.num_workers)
+    data = catalogue.load(
+        options.dataset,
+        options.data.root,
+        None,
+        options.data.image_size,
+        options.data.val,
+        options.data.num_workers,
+    )
     pictures = ""
-    if args.dataset == "imagefolder":
-        folder = image_folder.listed(args.data)
+    if options.dataset == "imagefolder":
+        folder = image_folder.listed(options.data.root)
         pictures = f"{len(folder.train)} + {len(folder.test)} pictures of {len(folder.names)} classes"
     mean, std = _statistics(data)
-    short = "digits" if args.dataset == "digits" else "other"
+    short = "digits" if options.dataset == "digits" else "other"
     return {
-        "data set": f"{args.dataset} {pictures}".strip(),
+        "data set": f"{options.dataset} {pictures}".strip(),
         "pictures": f"{len(data.train)} to train on, {len(data.test)} to judge on",
         "mean": mean,
         "std": std,
         **({"classes": list(data.info.names)} if data.info.names else {}),
-        "--image_size": args.image_size,
-        "--flip": args.flip,
-        "--val": args.val,
-        "--epochs": args.epochs,
-        "--recipe": args.recipe,
-        "--precision": args.precision,
-        **{
-            f"recipe of {family}": text
-            for family, text in recipes.table(short, args.recipe in ("original", "seed")).items()
-        },
-        **{f"step {name}": line for name, line in steps.STEPS.items()},
+        "--image_size": options.data.image_size,
+        "--flip": options.data.flip,
+        "--val": options.data.val,
+        "--epochs": options.epochs,
+        "--recipe": "seed" if options.original else "default",  # as ladders that were begun before say it
+        "--precision": options.precision,
+        **{f"recipe of {family}": text for family, text in recipes.table(short, options.original).items()},
+        **{f"step {name}": step.line for name, step in steps.STEPS.items()},
     }
 
 
@@ -90,10 +93,5 @@ def _statistics(data: Data) -> tuple[list[float], list[float]]:
     images = getattr(data.train, "images", None)
     if images is None:
         return list(data.info.mean), list(data.info.std)
-    levels, mean, std = torch.arange(256, dtype=torch.float64) / 255, [], []
-    for channel in images.reshape(-1, 3).unbind(1):
-        share = torch.bincount(channel, minlength=256).double() / len(channel)
-        middle = float(share @ levels)
-        mean.append(round(middle, 10))
-        std.append(round(float(share @ (levels - middle) ** 2) ** 0.5, 10))
-    return mean, std
+    mean, std = pixels.statistics(images, DIGITS)
+    return list(mean), list(std)

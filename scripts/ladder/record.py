@@ -5,68 +5,75 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from engine.checkpoint.format import Checkpoint
 from engine.checkpoint.history import Prune
 from engine.system import device
-from models import files as models
+from models.files import read
 from scripts import describe as files
-from scripts.ladder.notes import load
+from scripts.ladder.notes import Hardware, Note, load
+from scripts.ladder.result import Diverged, Done
 from scripts.ladder.rows import Row
 from scripts.ladder.runner import Node, plain
 
+NOT_KNOWN = Note("unknown")
 
-def describe(row: Row, node: Node, command: Callable[[Node], list[str]], now: Mapping[str, Any]) -> dict[str, Any]:
+
+def describe(row: Row, node: Node, command: Callable[[Node], list[str]]) -> Done | Diverged:
     """What is known of a row whose last step has ended.
 
     Args:
-        command, now: what stands in for what old notes do not tell: a step's command, and what it ran on.
+        command: stands in for the command of a step, where an old note does not tell it.
 
-    Returns:
-        status ("done", "diverged"), accuracy in percent (of the last epoch, on all test pictures), epochs of each stage,
-        seconds of each step, MACs, parameters, counted bits, the commands, and the hashes of all files on the way.
+    Raises:
+        UserError: exit 3 for a damaged file of the row.
     """
     chain = node.chain
-    notes = {n.step: n.ended() or {} for n in chain}
-    known: dict[str, Any] = {
-        "row": row.name,
-        "label": row.label,
-        "seed": node.seed,
-        "status": notes[node.step]["status"],
-        "commands": [notes[n.step].get("command") or plain(command(n)) for n in chain],
-        "device": _on_the_way(notes.values(), "device"),
-        "machine": _on_the_way(notes.values(), "machine"),
-        "threads": {step: note.get("threads") for step, note in notes.items()},
-        "seconds": {step: note.get("seconds") for step, note in notes.items()},
-        "version": {step: note.get("version") for step, note in notes.items()},
-        "sha256": {step: note["sha256"] for step, note in notes.items() if "sha256" in note},
-    }
-    if known["status"] != "done":
-        return {**known, "diverged_in": notes[node.step]["diverged_in"]}
-    checkpoint = models.read(node.model)
-    counted, said = files.row(node.model), notes[node.step]["result"]
-    return {
-        **known,
-        "dataset": checkpoint.dataset.label,
-        "pictures": checkpoint.metrics.pictures,
-        "judged_on": checkpoint.metrics.judged_on,
-        "accuracy": _accuracy(row, checkpoint),
-        "epochs": counted.epochs,
-        "precision": {n.step: _precision(n) for n in chain},
-        "arch": checkpoint.arch,
-        "cfg": checkpoint.cfg,
-        "cfg_before": next((list(s.cfg_before) for s in checkpoint.history if isinstance(s, Prune)), None),
-        "macs": counted.macs,
-        "params": counted.params,
-        "size_bits": counted.size_bits,
-        "bytes_counted": (counted.size_bits + 7) // 8,
-        "curve": said.get("epochs", []),
-    }
+    notes = {n.step: n.ended() or NOT_KNOWN for n in chain}
+    commands = [notes[n.step].command or plain(command(n)) for n in chain]
+    device = _on_the_way(note.device for note in notes.values())
+    machine = _on_the_way(note.machine for note in notes.values())
+    threads = {step: note.threads for step, note in notes.items()}
+    seconds = {step: note.seconds for step, note in notes.items()}
+    version = {step: note.version for step, note in notes.items()}
+    sha256 = {step: note.sha256 for step, note in notes.items() if note.sha256 is not None}
+    last = notes[node.step]
+    if last.status != "done":
+        return Diverged(
+            row=row.name, label=row.label, seed=node.seed, commands=commands, device=device, machine=machine,
+            threads=threads, seconds=seconds, version=version, sha256=sha256, diverged_in=last.diverged_in or node.step,
+        )  # fmt: skip
+    checkpoint, counted = read(node.model), files.row(node.model)
+    return Done(
+        row=row.name,
+        label=row.label,
+        seed=node.seed,
+        commands=commands,
+        seconds=seconds,
+        version=version,
+        dataset=checkpoint.dataset.label,
+        pictures=checkpoint.metrics.pictures or 0,
+        judged_on=checkpoint.metrics.judged_on,
+        accuracy=_accuracy(row, checkpoint),
+        epochs=counted.epochs,
+        precision={n.step: _precision(n) for n in chain},
+        arch=checkpoint.arch,
+        cfg=checkpoint.cfg,
+        cfg_before=next((list(s.cfg_before) for s in checkpoint.history if isinstance(s, Prune)), None),
+        macs=counted.macs,
+        params=counted.params,
+        size_bits=counted.size_bits,
+        bytes_counted=(counted.size_bits + 7) // 8,
+        sha256=sha256,
+        curve=(last.result or {}).get("epochs", []),
+        device=device,
+        machine=machine,
+        threads=threads,
+    )
 
 
 def _accuracy(row: Row, checkpoint: Checkpoint) -> float:
@@ -83,15 +90,19 @@ def _precision(node: Node) -> str:
     return load(path, "resolved", hint=f"delete {node.note}: the step is made again")["resolved"]["precision"]
 
 
-def _on_the_way(notes: Iterable[Mapping[str, Any]], key: str) -> str:
+def _on_the_way(said: Iterable[str | None]) -> str:
     """What all steps ran on, each named once; notes from before this was written down do not say."""
-    return "; ".join(dict.fromkeys(str(note.get(key, "unknown")) for note in notes))
+    return "; ".join(dict.fromkeys(name or "unknown" for name in said))
 
 
-def hardware(name: str) -> dict[str, Any]:
-    """What --device NAME means here: `device` (cpu or cuda), and `machine` in words."""
+def hardware(name: str, threads: int) -> Hardware:
+    """What --device NAME means here.
+
+    Args:
+        threads: of each step.
+    """
     kind = device.choose(name).type
-    return {"device": kind, "machine": torch.cuda.get_device_name() if kind == "cuda" else _processor()}
+    return Hardware(kind, torch.cuda.get_device_name() if kind == "cuda" else _processor(), threads)
 
 
 def _processor() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 
@@ -74,7 +75,7 @@ GROUPS = {
 }
 
 
-def choose(names: list[str]) -> list[Row]:
+def choose(names: Sequence[str]) -> list[Row]:
     """Rows by name, by pattern (`int8*`) or by group (`all`, `headline`), in the order of the ladder.
 
     Raises:

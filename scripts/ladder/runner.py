@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import json
 import os
@@ -11,28 +10,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from engine.checkpoint.provenance import versions
 from engine.errors import DIVERGED, LOCKED, UserError
 from engine.system.files import sha256, write_json
 from scripts.ladder import notes, steps
+from scripts.ladder.notes import Hardware, Note, Spent
 
 STOP_SECONDS = 60  # for a step to save its state once the time is over
-
-
 KEEP_SECONDS = 10  # how often the time that running steps have taken is written down
-
-
 CODE = ("engine", "models", "prune", "quant", "bn_merge", "scripts", "setup.py")  # what can change a figure
-
-
+NOT_SAID = Hardware()
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-
-
 _libc = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
 
 
@@ -55,29 +48,32 @@ class Node:
 
     @property
     def parents(self) -> list[Node]:
-        return [Node(self.folder, self.seed, name) for name in steps.parents(self.step)]
+        parent = steps.STEPS[self.step].parent
+        return [Node(self.folder, self.seed, parent)] if parent else []
 
     @property
     def chain(self) -> list[Node]:
         """This step and all before it, in order."""
-        return [Node(self.folder, self.seed, name) for name in steps.chain(self.step)]
+        return [Node(self.folder, self.seed, step.name) for step in steps.chain(self.step)]
 
-    def ended(self) -> dict[str, Any] | None:
+    @property
+    def spent(self) -> Path:
+        """What is known of the step while it is under way."""
+        return self.folder / f"{self.step}.spent"
+
+    def ended(self) -> Note | None:
         """The note, if the step has ended, its file is still the one that it left, and its parents those that it read."""
         if not self.note.exists():
             return None
-        note = notes.load(self.note, "status", hint="delete it: the step is made again")
-        read = {parent.model: note.get("parents", {}).get(parent.step) for parent in self.parents}
-        if note["status"] == "done":
-            notes.load(self.note, "sha256", "parents", "result", hint="delete it: the step is made again")
-            read[self.model] = note["sha256"]
-        elif note.get("diverged_in") != self.step:  # lost together with a parent, as long as that is
-            if not any(
-                found and found.get("diverged_in") == note["diverged_in"] for found in map(Node.ended, self.parents)
-            ):
+        note = Note.load(self.note)
+        read = {parent.model: (note.parents or {}).get(parent.step) for parent in self.parents}
+        if note.status == "done":
+            read[self.model] = note.sha256
+        elif note.diverged_in != self.step:  # a step before it diverged: true as long as the parent's note says so
+            if not any(found and found.diverged_in == note.diverged_in for found in map(Node.ended, self.parents)):
                 return None
             read = {}
-        elif "parents" not in note:  # of an older version
+        elif note.parents is None:  # of an older version
             read = {}
         if not all(path.exists() and sha256(path) == known for path, known in read.items()):
             return None
@@ -104,7 +100,7 @@ class Runner:
         command: gives the words of a node's command, without those for its files.
         jobs: how many at once.
         deadline: of time.monotonic; no step starts after it, and running ones are asked to save and stop.
-        hardware: what steps run on, for their notes: `device`, `machine`, and the `threads` of each.
+        hardware: what steps run on, for their notes.
     """
 
     def __init__(
@@ -112,9 +108,9 @@ class Runner:
         command: Callable[[Node], list[str]],
         jobs: int,
         deadline: float,
-        hardware: Mapping[str, Any] | None = None,
+        hardware: Hardware = NOT_SAID,
     ) -> None:
-        self.command, self.jobs, self.deadline, self.hardware = command, jobs, deadline, hardware or {}
+        self.command, self.jobs, self.deadline, self.hardware = command, jobs, deadline, hardware
         self.failed: dict[Node, UserError] = {}
         self._patience = time.monotonic() + STOP_SECONDS  # with what a killed ladder left, which is saving its state
 
@@ -152,9 +148,9 @@ class Runner:
         ready = []
         for node in list(waiting):
             known = [parent.ended() for parent in node.parents]
-            lost = next((note for note in known if note and note["status"] == "diverged"), None)
+            lost = next((note for note in known if note and note.status == "diverged"), None)
             if lost:
-                write_json(node.note, {"status": "diverged", "diverged_in": lost["diverged_in"]})
+                write_json(node.note, notes.to_json(Note("diverged", lost.diverged_in)))
                 waiting.remove(node)
             elif any(parent in self.failed for parent in node.parents):
                 self.failed[node] = self.failed[next(p for p in node.parents if p in self.failed)]
@@ -168,10 +164,9 @@ class Runner:
         if "--run_dir" in words:
             words.append("--resume")
         node.folder.mkdir(parents=True, exist_ok=True)
-        environment, earlier = dict(os.environ), self._spent(node)
-        threads = earlier.get("threads", self.hardware.get("threads"))
-        if threads:  # else each process would start as many as there are cores
-            environment["OMP_NUM_THREADS"] = str(threads)
+        environment, earlier = dict(os.environ), Spent.load(node.spent, self.hardware.threads)
+        if earlier.threads:  # else each process would start as many as there are cores
+            environment["OMP_NUM_THREADS"] = str(earlier.threads)
         output = (node.folder / f"{node.step}.out").open("w+b")
         with (node.folder / f"{node.step}.log").open("ab") as log:
             log.write(f"$ {shlex.join(words)}\n".encode())
@@ -180,7 +175,7 @@ class Runner:
             process = subprocess.Popen(
                 [sys.executable, "-m", *words], stdout=output, stderr=log, env=environment, preexec_fn=_end_with_parent
             )
-        job = _Job(process, output, time.monotonic(), earlier.get("seconds", 0.0), threads)
+        job = _Job(process, output, time.monotonic(), earlier.seconds, earlier.threads)
         self._keep(node, job)
         return job
 
@@ -196,14 +191,21 @@ class Runner:
             self.failed[node] = fault = _fault(node, code)
             print(f"failed: {node.step}, seed {node.seed}, exit code {code}: {fault}", file=sys.stderr, flush=True)
             return False
-        note: dict[str, Any] = {"status": "done"} if code == 0 else {"status": "diverged", "diverged_in": node.step}
-        note["parents"] = {parent.step: sha256(parent.model) for parent in node.parents}
+        note = Note(
+            "done" if code == 0 else "diverged",
+            diverged_in=None if code == 0 else node.step,
+            parents={parent.step: sha256(parent.model) for parent in node.parents},
+            seconds=round(job.seconds(), 1),
+            version={**versions(), "commit": _commit()},
+            command=plain(self.command(node)),
+            device=self.hardware.device,
+            machine=self.hardware.machine,
+            threads=job.threads or self.hardware.threads,
+        )
         if code == 0:
-            note |= {"result": json.loads(text), "sha256": sha256(node.model)}
-        note |= {"seconds": round(job.seconds(), 1), "version": {**versions(), "commit": _commit()}}
-        ran_on = {**self.hardware, **({"threads": job.threads} if job.threads else {})}
-        write_json(node.note, {**note, "command": plain(self.command(node)), **ran_on})
-        self._spent_file(node).unlink(missing_ok=True)
+            note = replace(note, result=json.loads(text), sha256=sha256(node.model))
+        write_json(node.note, notes.to_json(note))
+        node.spent.unlink(missing_ok=True)
         return True
 
     def _stop(self, running: dict[Node, _Job]) -> None:
@@ -220,17 +222,8 @@ class Runner:
             self._keep(node, job)
 
     def _keep(self, node: Node, job: _Job) -> None:
-        """Of a step under way: how long it has run, and with how many threads, as it goes on with no other number."""
-        write_json(self._spent_file(node), {"seconds": job.seconds(), "threads": job.threads})
-
-    def _spent_file(self, node: Node) -> Path:
-        return node.folder / f"{node.step}.spent"
-
-    def _spent(self, node: Node) -> dict[str, Any]:
-        with contextlib.suppress(OSError, ValueError):  # none, or damaged: seconds are not worth a refusal
-            found = json.loads(self._spent_file(node).read_text())
-            return found if isinstance(found, dict) else {"seconds": float(found)}
-        return {}
+        """Write down what a step under way has taken, for the next run to count."""
+        write_json(node.spent, asdict(Spent(job.seconds(), job.threads)))
 
 
 def plain(words: list[str]) -> str:

@@ -2,65 +2,55 @@
 
 from __future__ import annotations
 
-import io
 import re
 import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from engine.errors import BAD_CHECKPOINT, UserError
+from engine.system import figures
 from engine.system.files import write_bytes, write_text
 from engine.system.terminal import columns
 from engine.tasks.score import ACCURACY as SCORE
-from scripts.ladder import notes
+from scripts.ladder import result as stored
+from scripts.ladder.result import Diverged, Done, Result, Stale
 from scripts.ladder.rows import ROWS, Row
+from scripts.table import SIZE, ResultRow, grid, shown
 
-HEADER = (
-    "row", "epochs", "n", SCORE.name, "MACs", "parameters", "size, MB (stored bits / 8e6)", "compression", "loss",
-)  # fmt: skip
+Results = dict[str, list[Result]]
+"""The results of each row, by its name, in the order of their seeds."""
 
-
+HEADER = ("row", "epochs", "n", SCORE.name, "MACs", "parameters", SIZE, "compression", "loss")
 READMES = (Path("README.md"), Path("README.zh-CN.md"))
 
-
-NEEDED = {
-    "done": (
-        "label", "accuracy", "epochs", "macs", "params", "size_bits", "bytes_counted", "pictures", "judged_on", "dataset",
-        "machine", "cfg", "cfg_before", "curve",
-    ),
-    "diverged": ("diverged_in",),
-}  # fmt: skip
+BASE = "nin"  # the row that the others are compared with
+PRUNED = ("prune50", "prune50_x8", "prune50_x16", "gc_prune40")  # the rows whose widths are shown
 
 
-"""What the table and the pictures read of a result, by its status."""
-
-
-def read(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """All results of a folder by row name, in the order of their seeds.
+def read(folder: Path) -> Results:
+    """All results of a folder.
 
     Raises:
         UserError: exit 3 for a damaged file, or two of one seed that are made from different files of a step.
     """
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: Results = {}
     first: dict[tuple[int, str], tuple[str, Path]] = {}
     for path in sorted(folder.glob("*-s*.json")):
-        result = notes.load(path, "row", "seed", "status")
-        notes.load(path, *NEEDED.get(result["status"], ()))
-        for step, made in result.get("sha256", {}).items():
-            known, other = first.setdefault((result["seed"], step), (made, path))
+        result = stored.load(path)
+        for step, made in result.made_from.items():
+            known, other = first.setdefault((result.seed, step), (made, path))
             if known != made:
                 raise UserError(
                     f"{other} and {path} are made from different files of the step {step}",
                     "delete the one that does not belong here: its row is made again",
                     BAD_CHECKPOINT,
                 )
-        found.setdefault(result["row"], []).append(result)
-    return {name: sorted(results, key=lambda r: r["seed"]) for name, results in found.items()}
+        found.setdefault(result.row, []).append(result)
+    return {name: sorted(results, key=lambda r: r.seed) for name, results in found.items()}
 
 
-def write(folder: Path, readmes: Sequence[Path] = ()) -> dict[str, list[dict[str, Any]]]:
+def write(folder: Path, readmes: Sequence[Path] = ()) -> Results:
     """Write table.md, the pictures, and the part of each of `readmes` between its markers; gives the results."""
     results = read(folder)
     text = markdown(results, list(ROWS))
@@ -76,30 +66,28 @@ def write(folder: Path, readmes: Sequence[Path] = ()) -> dict[str, list[dict[str
     return results
 
 
-def markdown(results: dict[str, list[dict[str, Any]]], rows: list[Row]) -> str:
+def markdown(results: Results, rows: list[Row]) -> str:
     """One line a row: mean over seeds, +- the sample standard deviation where there are two or more."""
-    lines = ["| " + " | ".join(cells) + " |" for cells in _table(results, rows)]
-    lines.insert(1, "|" + "---|" * len(HEADER))
-    return "\n".join([*lines, *_note(results)]) + "\n"
+    return "\n".join([grid(_table(results, rows), padded=False).rstrip("\n"), *_note(results)]) + "\n"
 
 
-def plain(results: dict[str, list[dict[str, Any]]], rows: list[Row]) -> str:
+def plain(results: Results, rows: list[Row]) -> str:
     """The same for a terminal."""
     return "\n".join([*columns(_table(results, rows)), *_note(results)]) + "\n"
 
 
-def _table(results: dict[str, list[dict[str, Any]]], rows: list[Row]) -> list[list[str]]:
-    base = _done(results.get("nin", []))
+def _table(results: Results, rows: list[Row]) -> list[list[str]]:
+    base = mean(done(results.get(BASE, [])))
     return [list(HEADER), *(_cells(row, results.get(row.name, []), base) for row in rows)]
 
 
-def _note(results: dict[str, list[dict[str, Any]]]) -> list[str]:
+def _note(results: Results) -> list[str]:
     """What the figures are of and where they were made, below an empty line."""
-    done = [result for found in results.values() for result in _done(found)]
-    if not done:
+    ended = [result for found in results.values() for result in done(found)]
+    if not ended:
         return []
-    what = "; ".join(sorted({f"{r['pictures']:,} {r['judged_on']} pictures of {r['dataset']}" for r in done}))
-    where = "; ".join(sorted({machine for r in done for machine in r["machine"].split("; ")}))
+    what = "; ".join(sorted({f"{r.pictures:,} {r.judged_on} pictures of {r.dataset}" for r in ended}))
+    where = "; ".join(sorted({machine for r in ended for machine in r.machine.split("; ")}))
     return [
         "",
         f"{what}; {SCORE.name} of the last epoch, +- the standard deviation over n seeds; {where}. "
@@ -107,31 +95,42 @@ def _note(results: dict[str, list[dict[str, Any]]]) -> list[str]:
     ]
 
 
-def _done(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [result for result in found if result["status"] == "done"]
+def done(found: list[Result]) -> list[Done]:
+    return [result for result in found if isinstance(result, Done)]
 
 
-def _cells(row: Row, found: list[dict[str, Any]], base: list[dict[str, Any]]) -> list[str]:
-    done = _done(found)
-    lost = [f"diverged (seed {r['seed']}, in {r['diverged_in']})" for r in found if r["status"] == "diverged"]
-    lost += [f"to be run again (seed {r['seed']})" for r in found if r["status"] == "stale"]
-    if not done:
-        return [row.label, "", "", "; ".join(lost) or "not run", "", "", "", "", ""]
-    values = [result["accuracy"] for result in done]
-    accuracy = f"{statistics.mean(values):.2f} {SCORE.unit}"
-    if len(values) > 1:
-        accuracy += f" +- {statistics.stdev(values):.2f}"
-    macs, params, sizes = (statistics.mean(r[key] for r in done) for key in ("macs", "params", "size_bits"))
-    ratio = loss = "-"
-    if base and row.name != "nin":
-        whole = statistics.mean(r["size_bits"] for r in base)
-        ratio = f"{100 * (1 - sizes / whole):.2f} %"
-        lost_points = statistics.mean(r["accuracy"] for r in base) - statistics.mean(values)
-        loss = f"{round(lost_points, 2) + 0.0:+.2f}"  # never -0.00
-    return [
-        row.label, "/".join(dict.fromkeys(r["epochs"] for r in done)), str(len(done)), "; ".join([accuracy, *lost]),
-        f"{round(macs):,}", f"{round(params):,}", f"{sizes / 8e6:.4f}", ratio, loss,
-    ]  # fmt: skip
+def mean(seeds: list[Done]) -> ResultRow | None:
+    """The results of one row as a row of the table; None if there are none."""
+    if not seeds:
+        return None
+    values = [result.accuracy for result in seeds]
+    return ResultRow(
+        type=seeds[0].label,
+        dataset=seeds[0].dataset,
+        epochs="/".join(dict.fromkeys(result.epochs for result in seeds)),
+        accuracy=statistics.mean(values),
+        macs=round(statistics.mean(result.macs for result in seeds)),
+        params=round(statistics.mean(result.params for result in seeds)),
+        size_bits=round(statistics.mean(result.size_bits for result in seeds)),
+        remarks="",
+        judged_on=seeds[0].judged_on,
+        file="",
+        n=len(seeds),
+        std=statistics.stdev(values) if len(values) > 1 else None,
+    )
+
+
+def _cells(row: Row, found: list[Result], base: ResultRow | None) -> list[str]:
+    lost = [f"diverged (seed {r.seed}, in {r.diverged_in})" for r in found if isinstance(r, Diverged)]
+    lost += [f"to be run again (seed {r.seed})" for r in found if isinstance(r, Stale)]
+    known = mean(done(found))
+    if known is None:
+        cells = {SCORE.name: "; ".join(lost) or "not run"}
+    else:
+        cells = shown(known, base if row.name != BASE else None)
+        cells[SCORE.name] = "; ".join([cells[SCORE.name], *lost])
+    cells["row"] = row.label
+    return [cells.get(column, "") for column in HEADER]
 
 
 def readmes(given: Sequence[Path], name: str) -> list[Path]:
@@ -160,29 +159,20 @@ def _marked(name: str) -> re.Pattern[str]:
     return re.compile(rf"(<!-- results:{re.escape(name)} -->\n).*?(<!-- /results:{re.escape(name)} -->)", re.S)
 
 
-def pictures(results: dict[str, list[dict[str, Any]]]) -> dict[str, bytes]:
-    """curves.png, size.png and kept.png of the lowest seed of each row; nothing without matplotlib."""
-    try:
-        import matplotlib
-    except ModuleNotFoundError:
+def pictures(results: Results) -> dict[str, bytes]:
+    """curves.png and kept.png of the lowest seed of each row, and size.png of the means; nothing without matplotlib."""
+    if figures.pyplot() is None:
         print("notice: no pictures without matplotlib: pip install '.[report]'", file=sys.stderr)
         return {}
-    matplotlib.use("Agg")
     from scripts.ladder import pictures
 
-    firsts = [_done(results[row.name])[0] for row in ROWS if _done(results.get(row.name, []))]
-    drawn = {
-        "curves.png": pictures.curves([r for r in firsts if r["curve"]]),
-        "size.png": pictures.size([r for r in firsts if r["row"] != "prune50_raw"]),
-        "kept.png": pictures.kept(
-            [r for r in firsts if r["row"] in ("prune50", "prune50_x8", "prune50_x16", "gc_prune40")]
-        ),
+    firsts = [seeds[0] for row in ROWS if (seeds := done(results.get(row.name, [])))]
+    means = {
+        row.name: known for row in ROWS if row.figure == "final" and (known := mean(done(results.get(row.name, []))))
     }
-    found = {}
-    for name, figure in drawn.items():
-        if figure is not None:
-            buffer = io.BytesIO()
-            figure.savefig(buffer, dpi=120)
-            found[name] = buffer.getvalue()
-    matplotlib.pyplot.close("all")  # type: ignore[attr-defined]
-    return found
+    drawn = {
+        "curves.png": pictures.curves([result for result in firsts if result.curve]),
+        "size.png": pictures.size(means),
+        "kept.png": pictures.kept([result for result in firsts if result.row in PRUNED]),
+    }
+    return {name: picture for name, picture in drawn.items() if picture is not None}

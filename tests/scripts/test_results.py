@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,17 +11,17 @@ import pytest
 
 from engine.system.lock import Lock
 from scripts.ladder import fill, rows, steps, table
+from scripts.ladder.steps import Step
 from tests.conftest import NARROW, assert_refused
-from tests.tools.readme import parser
 
 Command = Callable[..., SimpleNamespace]
 
 IN_SMALL = {
-    "nin": f"prune.train --arch nin --cfg {NARROW}",
-    "sparse": f"prune.train --arch nin -sr --s 0.0001 --cfg {NARROW}",
-    "prune50": "prune.normal_regular --percent 0.5 --model {sparse}",
-    "wbab": "quant.wbwtab --W 2 --A 2 --refine {nin}",
+    **steps.STEPS,
+    "nin": Step("nin", "prune.train", ("--arch", "nin", "--cfg", NARROW)),
+    "sparse": Step("sparse", "prune.train", ("--arch", "nin", "-sr", "--s", "0.0001", "--cfg", NARROW)),
 }
+SMALL_ROWS = tuple(row for row in rows.ROWS if row.step in ("nin", "sparse", "prune50", "wbab"))
 RESULTS = ("--dataset", "digits", "--epochs", "2", "--image_size", "8", "--precision", "fp32", "--device", "cpu")
 
 
@@ -36,26 +35,6 @@ def test_the_rows_are_those_of_the_tables() -> None:
     assert rows.choose(["all"]) == list(rows.ROWS)
 
 
-@pytest.mark.parametrize("step", steps.STEPS)
-def test_every_step_is_a_command_a_user_could_type(step: str) -> None:
-    module, *argv = shlex.split(steps.STEPS[step].format_map({name: f"{name}.pth" for name in steps.STEPS}))
-    parser(module).parse_args(argv)
-    assert steps.chain(step)[-1] == step
-
-
-def test_refining_takes_half_the_epochs_and_pruning_none() -> None:
-    assert [steps.epochs(step, 41) for step in ("nin", "prune50_refine", "w8a8", "prune50", "ptq_kl")] == [
-        41,
-        20,
-        20,
-        None,
-        None,
-    ]
-    assert steps.epochs("prune50_scratch", 41) == 41
-    assert steps.epochs("w8a8", 1) == 1
-    assert steps.epochs("nin", None) is None
-
-
 def test_it_fills_the_table_and_goes_on_where_it_was(
     workplace: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -65,9 +44,8 @@ def test_it_fills_the_table_and_goes_on_where_it_was(
     assert_refused(
         command("scripts.results", *RESULTS, "--readme", "README.md", "other.md"), 2, "other.md has no place"
     )
-    monkeypatch.setattr(rows, "ROWS", tuple(row for row in rows.ROWS if row.step in IN_SMALL))
-    monkeypatch.setattr(fill, "ROWS", rows.ROWS)
-    monkeypatch.setattr(table, "ROWS", rows.ROWS)
+    for module in (rows, fill, table):
+        monkeypatch.setattr(module, "ROWS", SMALL_ROWS)
 
     assert_refused(command("scripts.results", "--dataset", "digits", "--table"), 2, "no results in results/digits/")
     with_threads = (*RESULTS, "--num_workers", "0", "--threads", "1")
@@ -211,7 +189,7 @@ def test_a_misspelt_row_gets_the_nearest_name(command: Command) -> None:
 def test_one_fault_of_all_steps_is_said_last_and_hinders_no_corrected_call(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(steps, "STEPS", {**IN_SMALL, "nin": "prune.train --arch nin --cfg 8,8"})
+    monkeypatch.setattr(steps, "STEPS", {**IN_SMALL, "nin": Step("nin", "prune.train", ("--cfg", "8,8"))})
     failed = command("scripts.results", *RESULTS, "--rows", "nin", "wbab")
     assert (failed.code, failed.out) == (2, "")
     error, hint = failed.err.splitlines()[-2:]

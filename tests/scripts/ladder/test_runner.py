@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +14,10 @@ import pytest
 
 from engine.errors import UserError
 from scripts.ladder import fill, runner as runners, steps
+from scripts.ladder.notes import Hardware
 from scripts.ladder.runner import Node, Runner
+from scripts.ladder.steps import Step
+from tests.scripts.ladder import options
 
 STEP = """
 import json, os, signal, sys, time
@@ -33,20 +35,27 @@ open(name + ".pth", "w").write(name)
 print(json.dumps({"path": name, "threads": os.environ["OMP_NUM_THREADS"]}))
 """
 
+FAKES = {
+    "a": Step("a", "x"),
+    "b": Step("b", "x", reads="--model", parent="a"),
+    "c": Step("c", "x", reads="--model", parent="b"),
+    "d": Step("d", "x"),
+}
+
 
 @pytest.fixture
 def fakes(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Runner, list[Node], list[str]]]:
     """A ladder a -> b -> c and d alone, of a script that only sleeps; gives runner, nodes and what ended in order."""
     Path("fake_step.py").write_text(STEP)
     monkeypatch.setenv("PYTHONPATH", str(workplace))
-    monkeypatch.setattr(steps, "STEPS", {"a": "x", "b": "x {a}", "c": "x {b}", "d": "x"})
+    monkeypatch.setattr(steps, "STEPS", FAKES)
 
     def make(codes: dict[str, int], seconds: float = 0.0, jobs: int = 1, deadline: float = float("inf")):  # type: ignore[no-untyped-def]
         def words(node: Node) -> list[str]:
             return ["fake_step", str(node.model.with_suffix("")), str(codes.get(node.step, 0)), str(seconds)]
 
         return (
-            Runner(words, jobs, deadline, {"device": "cpu", "threads": 3}),
+            Runner(words, jobs, deadline, Hardware("cpu", threads=3)),
             [Node(Path("work"), 1, step) for step in "abcd"],
             [],
         )
@@ -97,14 +106,14 @@ def test_a_step_that_diverges_takes_its_children_along_and_the_ladder_goes_on(fa
     runner, nodes, order = fakes({"b": 5})
     assert runner.run(nodes, lambda node: order.append(node.step)) is True
     notes = [node.ended() for node in nodes]
-    assert [note["status"] for note in notes] == ["done", "diverged", "diverged", "done"]
-    assert notes[2]["diverged_in"] == "b"
+    assert [note and note.status for note in notes] == ["done", "diverged", "diverged", "done"]
+    assert json.loads(nodes[2].note.read_text()) == {"status": "diverged", "diverged_in": "b"}
     assert not runner.failed
     nodes[1].note.unlink()  # made again, with more luck
     runner, nodes, order = fakes({})
     assert runner.run(nodes, lambda node: order.append(node.step)) is True
     assert order == ["b", "c"]
-    assert [node.ended()["status"] for node in nodes] == ["done"] * 4
+    assert [note and note.status for note in map(Node.ended, nodes)] == ["done"] * 4
 
 
 def test_a_step_that_fails_is_no_result(fakes: Callable, capsys: pytest.CaptureFixture[str]) -> None:
@@ -129,7 +138,7 @@ def test_when_the_time_is_over_running_steps_are_asked_to_stop(fakes: Callable) 
     assert not Path("work/b.started").exists()
     spent = json.loads(Path("work/a.spent").read_text())["seconds"]
     assert 0.5 < spent < 15, "the next run counts these seconds, too"
-    runner.hardware, environments = {"threads": 3}, []
+    runner.hardware, environments = Hardware(threads=3), []
     Path("work/a.spent").write_text('{"seconds": 1.5, "threads": 2}')
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(subprocess, "Popen", lambda *_, env, **__: environments.append(env["OMP_NUM_THREADS"]))
@@ -164,10 +173,10 @@ def test_a_folder_that_a_killed_ladder_still_uses_is_waited_for(
 def test_rows_at_once_share_the_threads_that_were_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.get_num_threads", lambda: 8)
     monkeypatch.setenv("OMP_NUM_THREADS", "8")
-    assert fill._threads(Namespace(threads=8, jobs=3)) == 2
-    assert fill._threads(Namespace(threads=None, jobs=3)) == 8, "said of each process"
+    assert fill._threads(options(threads=8, jobs=3)) == 2
+    assert fill._threads(options(threads=None, jobs=3)) == 8, "said of each process"
     monkeypatch.delenv("OMP_NUM_THREADS")
-    assert fill._threads(Namespace(threads=None, jobs=3)) == 2
+    assert fill._threads(options(threads=None, jobs=3)) == 2
 
 
 def test_commits_are_dirty_where_code_is_changed(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +204,7 @@ def test_however_the_ladder_ends_its_steps_end(number: int, fakes: Callable, wor
     fakes({})
     code = (
         "from pathlib import Path; from engine.system import signals; from scripts.ladder import runner, steps\n"
-        "steps.STEPS, runner.KEEP_SECONDS = {'a': 'x'}, 0.1\n"
+        "steps.STEPS, runner.KEEP_SECONDS = {'a': steps.Step('a', 'x')}, 0.1\n"
         "r = runner.Runner(lambda n: ['fake_step', 'work/a', '0', '60'], 1, float('inf'))\n"
         "with signals.stopping():  # as every command has it\n"
         "    r.run([runner.Node(Path('work'), 1, 'a')], print)"

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from scripts.ladder import rows, table
+from scripts.ladder.result import Diverged, Done, Stale
+
+
+def done(row: str, seed: int, accuracy: float, **more: Any) -> Done:
+    plain = Done(
+        row=row, label=row, seed=seed, accuracy=accuracy, epochs="2", macs=10, params=5, size_bits=4_000_000,
+        bytes_counted=500_000, pictures=9, judged_on="test", dataset="x", machine="m", cfg=[1], cfg_before=None,
+        curve=[],
+    )  # fmt: skip
+    return replace(plain, **more)
 
 
 def test_rows_with_several_seeds_show_their_spread() -> None:
-    def result(row: str, seed: int, accuracy: float, macs: int = 10) -> dict[str, object]:
-        return {
-            "row": row, "seed": seed, "status": "done", "accuracy": accuracy, "epochs": "2", "macs": macs, "params": 5,
-            "size_bits": 16_000_000 if row == "nin" else 4_000_000, "pictures": 9, "judged_on": "test", "dataset": "x", "machine": "m",
-        }  # fmt: skip
-
-    found = {
-        "nin": [result("nin", 1, 90.0)],
-        "wbab": [result("wbab", 1, 80.0), result("wbab", 2, 83.0, 16), {"row": "wbab", "seed": 3, "status": "diverged", "diverged_in": "wbab"},
-                 {"row": "wbab", "seed": 4, "status": "stale"}],
-    }  # fmt: skip
+    found: table.Results = {
+        "nin": [done("nin", 1, 90.0, size_bits=16_000_000)],
+        "wbab": [
+            done("wbab", 1, 80.0),
+            done("wbab", 2, 83.0, macs=16),
+            Diverged(row="wbab", seed=3, diverged_in="wbab"),
+            Stale(row="wbab", seed=4),
+        ],
+    }
     lines = table.markdown(found, list(rows.choose(["nin", "wbab", "wtab"]))).splitlines()
     assert lines[2] == "| NIN, 5x5 second stage | 2 | 1 | 90.00 % | 10 | 5 | 2.0000 | - | - |"
     assert (
@@ -40,24 +50,30 @@ def test_pictures_need_matplotlib_and_say_so(
     assert capsys.readouterr().err == "notice: no pictures without matplotlib: pip install '.[report]'\n"
 
 
-def test_points_that_lie_together_share_a_label() -> None:
+def test_the_picture_of_sizes_shows_means_and_a_colour_a_family(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
     from scripts.ladder import pictures
 
-    assert pictures.spans([7, 15, 16, 20, 21, 22]) == "7, 15, 16, 20-22"
-    assert pictures.clusters([(0, 0), (100, 0), (10, 2), (20, 0), (0, 50)]) == [[1], [0, 2, 3], [4]]
+    known = table.mean([done("wbab", 1, 80.0), done("wbab", 2, 83.0)])
+    assert known
+    drawn: list[Any] = []
+    monkeypatch.setattr("scripts.pictures.size", lambda *said: drawn.append(said))
+    pictures.size({"nin": replace(known, type="whole"), "w4a4": known, "wbab": known})
+    ((points, title),) = drawn
+    assert [(p.name, p.size, p.accuracy) for p in points] == [(n, 0.5, 81.5) for n in ("whole", "wbab", "wbab")]
+    assert len({p.colour for p in points}) == 3
+    assert title == "x"
 
 
 def test_curves_count_whole_epochs_and_share_their_axes() -> None:
     pytest.importorskip("matplotlib")
     from scripts.ladder import pictures
 
-    def row(name: str, accuracies: list[float]) -> dict[str, object]:
+    def row(name: str, accuracies: list[float]) -> Done:
         curve = [{"epoch": n, "test_accuracy": value} for n, value in enumerate(accuracies, 1)]
-        return {"row": name, "label": name, "dataset": "x", "curve": curve}
+        return done(name, 1, accuracies[-1], curve=curve)
 
-    figure = pictures.curves([row("nin", [50.0, 90.0]), row("wbab", [80.0, 85.0, 88.0])])
-    assert figure
+    figure = pictures.curves_figure([row("nin", [50.0, 90.0]), row("wbab", [80.0, 85.0, 88.0])])
     figure.draw_without_rendering()
     assert len({(axis.get_xlim(), axis.get_ylim()) for axis in figure.axes}) == 1
     assert all(tick == int(tick) for axis in figure.axes for tick in axis.get_xticks())

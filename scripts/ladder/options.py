@@ -1,0 +1,86 @@
+"""The flags of scripts.results: which rows, how long, on which pictures, and where the table goes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.cli import argtypes
+from engine.cli.flags import flag, part
+from engine.cli.options import Command, Data, Device, Printing
+from engine.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine(Printing, Device):
+    """Where to run and what to print."""
+
+    title = "machine"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Command):
+    """Which rows, how long, and where the table goes."""
+
+    rows: list[str] = flag(
+        "--rows", nargs="+", default=["all"], metavar="ROW",
+        help="names, patterns like 'int8*', headline, or all (default: all)",
+    )  # fmt: skip
+    epochs: int | None = flag(
+        "--epochs", type=argtypes.number(int, 1, 100_000), metavar="N",
+        help="of a float training; refining and quantizing take half (default: as each recipe says)",
+    )  # fmt: skip
+    seeds: int = flag("--seeds", type=argtypes.number(int, 1, 1000), default=1, metavar="K", help="seeds 1 to K")
+    minutes: float | None = flag(
+        "--minutes", type=argtypes.number(float, 0, open_low=True), metavar="M",
+        help="stop cleanly after M minutes; the same command goes on from there",
+    )  # fmt: skip
+    jobs: int = flag(
+        "--jobs", type=argtypes.number(int, 1, 64), default=1, metavar="J",
+        help="rows at once, for a GPU that one row does not fill (default: 1)",
+    )  # fmt: skip
+    recipe: str = flag(
+        "--recipe", choices=["default", "original", "seed"], default="default",
+        help="original (or seed): that repository's",
+    )  # fmt: skip
+    precision: str = flag("--precision", choices=["auto", "fp32", "bf16"], default="auto", help="of float training")
+    table: bool = flag(
+        "--table", action="store_true",
+        help="run nothing, write table and pictures from what is there; needs --dataset (and --data, --val) alone",
+    )  # fmt: skip
+    readme: list[Path] = flag(
+        "--readme", type=argtypes.path, nargs="+", default=[], metavar="F",
+        help="put the table between the markers <!-- results:NAME --> of these files (default: README.md and "
+        "README.zh-CN.md, where they have them)",
+    )  # fmt: skip
+    data: Data = part(
+        Data,
+        dataset={"choices": ["cifar10", "cifar100", "digits", "imagefolder"], "help": "results belong to one: name it"},
+    )
+    machine: Machine = part(
+        Machine, threads={"help": "CPU threads, shared by the --jobs (default: OMP_NUM_THREADS for each, else all)"}
+    )
+
+    def __post_init__(self) -> None:
+        if self.data.dataset is None:
+            raise UserError(
+                "results belong to one data set", "name it: --dataset digits, cifar10, cifar100 or imagefolder"
+            )
+
+    @property
+    def dataset(self) -> str:
+        """Which data set; there always is one."""
+        return str(self.data.dataset)
+
+    @property
+    def original(self) -> bool:
+        """Whether the original's own recipes are asked for."""
+        return self.recipe in ("original", "seed")
+
+    @property
+    def name(self) -> str:
+        """The folder of the data set's results."""
+        name = self.data.root.resolve().name if self.data.dataset == "imagefolder" else self.dataset
+        name = re.sub(r"[^\w.-]+", "-", name)
+        return f"{name}-val{self.data.val}" if self.data.val else name
