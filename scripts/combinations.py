@@ -14,6 +14,7 @@ from engine.cli import argtypes, command
 from engine.cli.flags import Parser, flag, part
 from engine.cli.options import Command, Debugging
 from scripts import chain
+from scripts.ladder.steps import STEPS, Step
 
 EXAMPLES = ("scripts.combinations", "scripts.combinations --epochs 2 --save runs/combinations.md")
 
@@ -23,20 +24,18 @@ CFG = {
     "nin_gc": "64,64,64,128,128,128,256,256",
 }
 FAMILIES = (
-    ("dorefa 8", "quant.wqaq --Wbits 8 --Abits 8"),
-    ("dorefa 4", "quant.wqaq --Wbits 4 --Abits 4"),
-    ("dorefa 2", "quant.wqaq --Wbits 2 --Abits 2"),
-    ("ternary W", "quant.wbwtab --W 3 --A 32"),
-    ("ternary W, binary A", "quant.wbwtab --W 3 --A 2"),
-    ("ternary W no scale, binary A", "quant.wbwtab --W 3 --A 2 --no-scale"),
-    ("binary W", "quant.wbwtab --W 2 --A 32"),
-    ("binary W, binary A", "quant.wbwtab --W 2 --A 2"),
-    *(
-        (f"INT8 q{q} fold{f}", f"quant.wqaq --q_type {q} --bn_fold {f}")
-        for q, f in itertools.product((0, 1), repeat=2)
-    ),
-    *((f"PTQ {m}", f"quant.ptq --calibrate {m}") for m in ("minmax", "percentile", "mse", "kl")),
-)  # fmt: skip
+    ("dorefa 8", "w8a8"),
+    ("dorefa 4", "w4a4"),
+    ("dorefa 2", "w2a2"),
+    ("ternary W", "wta32"),
+    ("ternary W, binary A", "wtab"),
+    ("ternary W no scale, binary A", "wtab_no_scale"),
+    ("binary W", "wba32"),
+    ("binary W, binary A", "wbab"),
+    *((f"INT8 q{q} fold{f}", f"int8_q{q}_fold{f}") for q, f in itertools.product((0, 1), repeat=2)),
+    *((f"PTQ {m}", f"ptq_{m}") for m in ("minmax", "percentile", "mse", "kl")),
+)
+"""The label of each row, and the step of the ladder that is its command."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,12 +80,18 @@ def body(options: Options) -> dict[str, Any]:
         whole = chain.result(f"prune.train --arch {arch} --dataset digits --cfg {cfg} --epochs {3 * options.epochs}")
         for label, base in ((f"{arch} 1/4 width, pruned, refined", refined), (f"{arch} 1/4 width", whole)):
             lines.append(_merged(f"{label} | float", base))
-            for name, line in FAMILIES:
-                flag = "--model" if line.startswith("quant.ptq") else f"--epochs {options.epochs} --refine"
-                lines.append(_merged(f"{label} | {name}", chain.result(f"{line} {flag} {base['path']}")))
+            for name, step in FAMILIES:
+                line = _line(STEPS[step], options.epochs, base["path"])
+                lines.append(_merged(f"{label} | {name}", chain.result(line)))
                 print(lines[-1], file=sys.stderr, flush=True)
     write_text(save, "\n".join(lines) + "\n")
     return {"text": "\n".join(lines), "path": save}
+
+
+def _line(step: Step, epochs: int, path: str) -> str:
+    """The command of a step that reads a file."""
+    length = f" --epochs {epochs}" if step.trains else ""
+    return f"{step.command}{length} {step.reads} {path}"
 
 
 def _merged(label: str, made: dict[str, Any]) -> str:

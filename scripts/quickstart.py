@@ -14,30 +14,33 @@ from engine.cli import command
 from engine.cli.flags import Parser, flag, part
 from engine.cli.options import Command, Debugging
 from scripts import chain
+from scripts.ladder.steps import STEPS as LADDER
 
 EXAMPLES = ("scripts.quickstart", "scripts.quickstart --precision fp32")
 
 NIN = "--dataset digits --cfg 96,80,48,96,96,96,96,96"  # half of its own widths, as the table says
 NIN_GC = "--dataset digits --arch nin_gc --cfg 128,128,128,256,256,256,512,512"
 
+
+def _refine(step: str, epochs: int) -> str:
+    """A step of the ladder that trains on from the stage before."""
+    return f"{LADDER[step].command} --refine --epochs {epochs}"
+
+
 STEPS = (
     ("a float network, half width", f"prune.train {NIN} --epochs 6", "nin"),
     ("sparse training: BN scales are pushed towards 0", f"prune.train {NIN} -sr --s 0.0001 --epochs 6", "nin_preprune"),
-    ("half of all channels go, those with the smallest BN scales", "prune.normal_regular --percent 0.5", "nin_prune"),
-    ("refining: training what is left", "prune.train --refine --epochs 5", "nin_refine"),
-    ("8 bit weights and activations (DoReFa)", "quant.wqaq --Wbits 8 --Abits 8 --refine --epochs 3", "nin_w8a8"),
-    ("4 bit weights and activations", "quant.wqaq --Wbits 4 --Abits 4 --refine --epochs 4", "nin_w4a4"),
-    ("ternary weights", "quant.wbwtab --W 3 --A 32 --refine --epochs 4", "nin_wta32"),
-    ("binary weights, binary activations", "quant.wbwtab --W 2 --A 2 --refine --epochs 8", "nin_wbab"),
+    ("half of all channels go, those with the smallest BN scales", LADDER["prune50"].command, "nin_prune"),
+    ("refining: training what is left", _refine("prune50_refine", 5), "nin_refine"),
+    ("8 bit weights and activations (DoReFa)", _refine("w8a8", 3), "nin_w8a8"),
+    ("4 bit weights and activations", _refine("w4a4", 4), "nin_w4a4"),
+    ("ternary weights", _refine("wta32", 4), "nin_wta32"),
+    ("binary weights, binary activations", _refine("wbab", 8), "nin_wbab"),
     ("batch norm folded into binary weights", "bn_merge --W 2", "nin_wbab_merged"),
-    (
-        "INT8, batch norm folded while training",
-        "quant.wqaq --q_type 1 --bn_fold 1 --refine --epochs 3",
-        "nin_int8_q1_fold1",
-    ),
-    ("INT8 without training", "quant.ptq --calibrate kl", "nin_ptq_kl"),
+    ("INT8, batch norm folded while training", _refine("int8_q1_fold1", 3), "nin_int8_q1_fold1"),
+    ("INT8 without training", LADDER["ptq_kl"].command, "nin_ptq_kl"),
     ("grouped convolutions, sparse", f"prune.train {NIN_GC} -sr --s 0.001 --epochs 6", "nin_gc_preprune"),
-    ("grouped pruning: groups and shuffles stay", "prune.gc --percent 0.4", "nin_gc_prune"),
+    ("grouped pruning: groups and shuffles stay", LADDER["gc_prune40"].command, "nin_gc_prune"),
     ("refining the grouped network", "prune.train --arch nin_gc --refine --epochs 5", "nin_gc_refine"),
 )
 """What is done, the command that does it, and the file it leaves in models_save/."""

@@ -17,7 +17,7 @@ from scripts.ladder import fill, runner as runners, steps
 from scripts.ladder.notes import Hardware
 from scripts.ladder.runner import Node, Runner
 from scripts.ladder.steps import Step
-from tests.scripts.ladder import options
+from tests.tools.ladder import options
 
 STEP = """
 import json, os, signal, sys, time

@@ -14,8 +14,8 @@ from scripts import results
 from scripts.ladder import fingerprint, notes, result
 from scripts.ladder.notes import Note, Spent
 from scripts.ladder.result import Diverged, Done, Stale
-from tests.scripts.ladder import options
 from tests.test_readme import ROOT
+from tests.tools.ladder import options
 
 PUBLISHED = sorted((ROOT / "results").glob("*/*-s*.json"))
 

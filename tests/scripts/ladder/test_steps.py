@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from scripts import combinations
 from scripts.ladder import fill, steps
 from scripts.ladder.runner import Node
 from scripts.ladder.steps import STEPS
-from tests.scripts.ladder import options
 from tests.test_readme import ROOT, parser
+from tests.tools.ladder import options
 
 LINES = {
     "nin": "prune.train --arch nin",
@@ -109,3 +110,12 @@ def test_a_step_is_told_what_the_ladder_is_told() -> None:
     said = [" ".join(fill.command(more, Node(folder, 2, name))) for name in ("nin", "w8a8")]
     assert said[0].endswith(tail.format(folder, "nin", 9, " --precision bf16"))
     assert said[1].endswith(tail.format(folder, "w8a8", 4, ""))
+
+
+def test_the_combinations_are_steps_of_the_ladder_on_another_file() -> None:
+    lines = {label: combinations._line(STEPS[step], 2, "F.pth") for label, step in combinations.FAMILIES}
+    assert len(lines) == 16
+    assert lines["dorefa 4"] == "quant.wqaq --Wbits 4 --Abits 4 --epochs 2 --refine F.pth"
+    assert lines["ternary W no scale, binary A"] == "quant.wbwtab --W 3 --A 2 --no-scale --epochs 2 --refine F.pth"
+    assert lines["INT8 q0 fold1"] == "quant.wqaq --q_type 0 --bn_fold 1 --epochs 2 --refine F.pth"
+    assert lines["PTQ mse"] == "quant.ptq --calibrate mse --model F.pth"
