@@ -10,11 +10,10 @@ import torch
 
 from engine.data import pixels
 from engine.errors import BAD_CHECKPOINT, UserError
-from scripts import results
 from scripts.ladder import fingerprint, notes, result
 from scripts.ladder.notes import Note, Spent
 from scripts.ladder.result import Diverged, Done, Stale
-from tests.test_readme import ROOT
+from tests.tools.house import ROOT
 from tests.tools.ladder import options
 
 PUBLISHED = sorted((ROOT / "results").glob("*/*-s*.json"))
@@ -107,8 +106,7 @@ def test_a_ladder_begun_earlier_is_accepted(tmp_path: Path) -> None:
         fingerprint.settle(path, {"mean": list(mean), "std": [0.1] * 3}, begun=True)
 
 
-def test_options_are_the_flags() -> None:
-    args = results.parser().parse_args(["--dataset", "digits", "--device", "cpu"])
-    assert results._options(args) == options()
+def test_a_data_set_has_a_folder_of_results() -> None:
+    assert options().name == "digits"
     assert options(val=100).name == "digits-val100"
-    assert options(dataset="imagefolder", data=Path("some/my pictures")).name == "my-pictures"
+    assert options(dataset="imagefolder", root=Path("some/my pictures")).name == "my-pictures"

@@ -11,8 +11,9 @@ from scripts import combinations
 from scripts.ladder import fill, steps
 from scripts.ladder.runner import Node
 from scripts.ladder.steps import STEPS
-from tests.test_readme import ROOT, parser
+from tests.tools.house import ROOT
 from tests.tools.ladder import options
+from tests.tools.readme import parser
 
 LINES = {
     "nin": "prune.train --arch nin",
@@ -58,7 +59,7 @@ LINES = {
 
 
 def test_the_lines_are_those_that_ladders_have_stored() -> None:
-    assert {name: step.line for name, step in STEPS.items()} == LINES
+    assert {name: STEPS[name].line for name in LINES} == LINES
     for path in (ROOT / "results").glob("*/ladder.json"):
         stored = json.loads(path.read_text()).items()
         assert {key: said for key, said in stored if key.startswith("step ")} == {
@@ -70,7 +71,7 @@ def test_the_lines_are_those_that_ladders_have_stored() -> None:
 def test_every_step_is_a_command_a_user_could_type(name: str) -> None:
     files = {step: f"{step}.pth" for step in STEPS}
     module, *argv = STEPS[name].words(files)
-    assert [module, *argv] == LINES[name].format_map(files).split()
+    assert [module, *argv] == STEPS[name].line.format_map(files).split()
     parser(module).parse_args(argv)
     assert STEPS[name].name == name
 
