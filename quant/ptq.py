@@ -128,7 +128,10 @@ def _warn_of_loss(options: Options, arch: str, source: Path, lost: float) -> Non
     other = "" if options.calibrate == "mse" else "try --calibrate mse, or "
     data, settings = options.data, options.settings
     bits = ["--Wbits", str(options.w_bits), "--Abits", str(options.a_bits), "--q_type", str(settings.q_type)]
-    same = repeated(arch, data.root, dataset=data.dataset, image_size=data.image_size, val=data.val or None)
+    same = repeated(
+        arch, data.root, dataset=data.dataset, image_size=data.image_size, mean=data.mean, std=data.std,
+        val=data.val or None,
+    )  # fmt: skip
     grids = [] if settings.per_channel else ["--no-per_channel"]
     remedy = shlex.join(["quant.wqaq", *bits, *grids, *same, "--refine", str(source)])
     print(f"warning: calibration lost {lost:.1f} points; {other}train: python -m {remedy}", file=sys.stderr)

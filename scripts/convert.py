@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.cli import argtypes, command
 from engine.cli.flags import Parser, flag, part
-from engine.cli.options import Command, Network
+from engine.cli.options import Command, Network, Normalisation
 from engine.errors import BAD_CHECKPOINT, UserError
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class Options(Command):
     image_size: int | None = flag(
         "--image_size", type=argtypes.number(int, 8, 1024), metavar="N", help="side of those pictures (default: 32)"
     )
+    pixels: Normalisation = part(Normalisation)
     overwrite: bool = flag("--overwrite", action="store_true", help="allow OLD and NEW to be one file")
     network: Network = part(Network)
 
@@ -53,6 +54,8 @@ class Options(Command):
             "classes": self.network.classes,
             "dataset": self.dataset,
             "image_size": self.image_size,
+            "mean": self.pixels.mean,
+            "std": self.pixels.std,
         }
         return {name: value for name, value in said.items() if value is not None}
 
@@ -102,21 +105,27 @@ def _described(options: Options, found: Foreign) -> Checkpoint:
         for name, given, own in (("cfg", asked.cfg, adopted.cfg), ("classes", asked.classes, adopted.classes)):
             if given not in (None, own):
                 raise UserError(f"{old} has {name} {own}, not {given}", f"leave --{name} out")
-    info, origin = _data_set(options, arch_args["classes"]), Origin(options.words, 0, old, found.sha256)
+    info, origin = _data_set(options, arch, arch_args["classes"]), Origin(options.words, 0, old, found.sha256)
     return make(model, arch, arch_args, info, Metrics(accuracy), (Original(),), origin)  # no seed: nothing is drawn
 
 
-def _data_set(options: Options, classes: int) -> DataInfo:
+def _data_set(options: Options, arch: str, classes: int) -> DataInfo:
     from engine.data import catalogue
     from engine.data.info import DataInfo
 
     size = options.image_size or 32
+    mean, std = options.pixels.mean, options.pixels.std
     if options.dataset is None:
+        if given := "mean" if mean else "std" if std else None:
+            raise UserError(f"--{given} without --dataset has no effect", "add --dataset")
         return DataInfo.unknown(classes, size)
     info = catalogue.describe(options.dataset, size)
     if classes < info.classes:
         raise UserError(f"{info.label} has {info.classes} classes, the network {classes}", "name another --dataset")
-    return info
+    own = (info.mean, info.std)
+    if options.dataset == "cifar10" and ":" not in arch:  # a file of the original's kind
+        own = catalogue.ORIGINAL
+    return info.normalised(mean or own[0], std or own[1])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -79,6 +79,26 @@ def widths(text: str) -> list[int]:
     return [int(t) for t in items]
 
 
+def channels(example: str, open_low: bool = False) -> Callable[[str], tuple[float, ...]]:
+    """An argparse type: a number in [0, 1] (or (0, 1] with `open_low`) for each of three channels, `R,G,B`."""
+    one = number(float, 0, 1, open_low)
+
+    def parse(text: str) -> tuple[float, ...]:
+        items = text.split(",")
+        try:
+            values = tuple(one(item.strip()) for item in items)
+        except argparse.ArgumentTypeError:
+            values = ()
+        if len(values) != 3:
+            span = "above 0 and at most 1" if open_low else "in [0, 1]"
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not three numbers {span}\none for each channel of pixels from 0 to 1, e.g. {example}"
+            )
+        return values
+
+    return parse
+
+
 def arch(text: str) -> str:
     """An argparse type: a network of ARCHS, or `package.module:function` or `file.py:function`, imported later.
 

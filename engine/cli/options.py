@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.cli.argtypes import ARCHS, arch, number, path, state, widths
+from engine.cli.argtypes import ARCHS, arch, channels, number, path, state, widths
 from engine.cli.flags import Options, flag, part, without
 from engine.errors import UserError
 
@@ -61,7 +61,7 @@ class Network(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Data(Options):
+class Pictures(Options):
     """Which pictures, and how they are read."""
 
     title = "data"
@@ -88,6 +88,27 @@ class Data(Options):
         "--num_workers", type=number(int, 0, 1024), default=2, metavar="N",
         help="loader processes, for sets too large for memory",
     )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Normalisation(Options):
+    """What pixels are normalised with; None leaves it to the file, else to the data set."""
+
+    mean: tuple[float, ...] | None = flag(
+        "--mean", type=channels("--mean 0.485,0.456,0.406"), metavar="R,G,B",
+        help="subtracted from pixels in [0, 1] (default: the input file's, else the data set's)",
+    )  # fmt: skip
+    std: tuple[float, ...] | None = flag(
+        "--std", type=channels("--std 0.229,0.224,0.225", open_low=True), metavar="R,G,B",
+        help="which they are divided by then (default: the input file's, else the data set's)",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data(Normalisation, Pictures):
+    """Pictures, normalised as a network wants them."""
+
+    title = "data"
 
 
 @dataclass(frozen=True, kw_only=True)

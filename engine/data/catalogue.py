@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from engine.data.digits import _digits
-from engine.data.image_folder import has_folders, listed, read_folder
+from engine.data.image_folder import CIFAR10_COPY, has_folders, listed, read_folder
 from engine.data.info import Channels, DataInfo, Read
 from engine.data.pixels import check_size, resize, widest_shift
 from engine.data.splits import Data, TensorSplit, check_val, held_out
@@ -36,6 +36,15 @@ CIFAR: dict[str, tuple[str, Channels, Channels]] = {
 
 
 """What each is called, and the mean and standard deviation of its channels."""
+
+
+ORIGINAL: tuple[Channels, Channels] = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+"""What the original's networks were trained with on CIFAR-10: its mean, and another standard deviation."""
+
+
+def is_cifar10(info: DataInfo) -> bool:
+    """Whether these are the pictures of CIFAR-10, in its own files or as JPEG files in a folder."""
+    return info.name == "cifar10" or (info.name == "imagefolder" and info.label == CIFAR10_COPY)
 
 
 def load(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -42,6 +42,11 @@ class DataInfo:
         lists: dict[str, Any] = {key: tuple(known[key]) for key in ("mean", "std", "names") if key in known}
         values = {"flip": None, **known, **lists}
         return cls(**values)
+
+    def normalised(self, mean: Sequence[float], std: Sequence[float]) -> DataInfo:
+        """The same data set with another mean and std, of 3 channels each."""
+        (red, green, blue), (r, g, b) = mean, std
+        return replace(self, mean=(red, green, blue), std=(r, g, b))
 
     @property
     def known(self) -> bool:

@@ -6,7 +6,7 @@ Which data sets there are and how each is read: catalogue.py. Sets too large for
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -55,9 +55,7 @@ class Data:
 
     def normalised(self, mean: Sequence[float], std: Sequence[float]) -> Data:
         """The same pictures, with the mean and std (of 3 channels) that a network was trained with."""
-        red, green, blue = mean
-        info = replace(self.info, mean=(red, green, blue), std=(std[0], std[1], std[2]))
-        self.info = self.train.info = self.test.info = info
+        self.info = self.train.info = self.test.info = self.info.normalised(mean, std)
         return self
 
 

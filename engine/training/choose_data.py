@@ -20,6 +20,8 @@ _OTHER = "name the data set that the network was made for with --dataset and --d
 def open_data(options: Works, where: torch.device, parent: Checkpoint | None = None, fresh: bool = False) -> Data:
     """The data set of the flags, else that of a checkpoint, else `auto`.
 
+    Its mean and std are those of the flags, else those that the checkpoint was trained with, else its own.
+
     Args:
         parent: the checkpoint whose network will see the pictures.
         fresh: whether its widths alone are taken, and no weights.
@@ -49,6 +51,16 @@ def open_data(options: Works, where: torch.device, parent: Checkpoint | None = N
         raise UserError(str(fault), hint, BAD_DATA) from fault
     if known and known.name == data.info.name:
         data = data.normalised(known.mean, known.std)
+    elif parent and not fresh and _is_originals(parent) and catalogue.is_cifar10(data.info):
+        data = data.normalised(*catalogue.ORIGINAL)
+        if not (chosen.mean and chosen.std):
+            mean, std = (",".join(f"{value:g}" for value in values) for values in catalogue.ORIGINAL)
+            print(
+                "notice: the file is of the original's kind: pictures are normalised as it was trained, "
+                f"mean {mean}, std {std} (--mean and --std say otherwise)",
+                file=sys.stderr,
+            )
+    data = data.normalised(chosen.mean or data.info.mean, chosen.std or data.info.std)
     if known and known.classes != data.info.classes:
         text = f"{data.info.label} has {data.info.classes} classes, the file was made for {known.classes}"
         raise UserError(text, _OTHER, BAD_CHECKPOINT)
@@ -63,6 +75,12 @@ def open_data(options: Works, where: torch.device, parent: Checkpoint | None = N
         text = f"{data.info.label} has {data.info.classes} classes, the network {classes}"
         raise UserError(text, _OTHER, BAD_CHECKPOINT if parent else USAGE)
     return data
+
+
+def _is_originals(parent: Checkpoint) -> bool:
+    """Whether a file holds weights as the original trained them, on CIFAR-10, which its own files leave unsaid."""
+    alone = len(parent.history) == 1 and isinstance(parent.history[0], Original)
+    return alone and ":" not in parent.arch and parent.dataset.name in ("unknown", "cifar10")
 
 
 def _check_names(was: Sequence[str], now: Sequence[str], asked_for: bool) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from engine.cli import argtypes
 from engine.cli.flags import flag, part
-from engine.cli.options import Command, Data, Device, Printing
+from engine.cli.options import Command, Device, Pictures, Printing
 from engine.errors import UserError
 
 
@@ -54,8 +54,8 @@ class Options(Command):
         help="put the table between the markers <!-- results:NAME --> of these files (default: README.md and "
         "README.zh-CN.md, where they have them)",
     )  # fmt: skip
-    data: Data = part(
-        Data,
+    data: Pictures = part(
+        Pictures,
         dataset={"choices": ["cifar10", "cifar100", "digits", "imagefolder"], "help": "results belong to one: name it"},
     )
     machine: Machine = part(

@@ -119,7 +119,8 @@ def test_pictures_are_normalised_as_those_the_network_was_trained_on() -> None:
 
     from engine.training.choose_data import open_data
 
-    args = SimpleNamespace(dataset="digits", data=Path("data"), image_size=8, flip=None, val=0, num_workers=0)
+    args = SimpleNamespace(dataset="digits", data=Path("data"), image_size=8, flip=None, val=0, num_workers=0,
+                           mean=None, std=None)  # fmt: skip
     plain = open_data(args, torch.device("cpu"))
     stored = {"name": "digits", "classes": 10, "image_size": 8, "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 2.0]}
     data = open_data(args, torch.device("cpu"), {"dataset": stored, "arch_args": {"classes": 10}, "transforms": []})

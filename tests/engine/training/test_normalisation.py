@@ -1,0 +1,107 @@
+"""What pixels are normalised with: the flags' mean and std, else the file's, else the data set's; the original's for its files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import models
+from engine.checkpoint import format as checkpoint
+from engine.data import catalogue
+from engine.training.choose_data import open_data
+from tests.conftest import NARROW, SMALL, assert_refused
+
+Command = Callable[..., SimpleNamespace]
+MEAN, STD = catalogue.ORIGINAL
+OWN = ("--mean", "0.1,0.2,0.3", "--std", "0.4,0.5,1")
+HERE = ("--image_size", 8, "--epochs", 1, "--train_batch_size", 20, "--quiet", "--cpu", "--precision", "fp32")
+
+
+@pytest.fixture
+def copy(workplace: Path) -> tuple[str, ...]:
+    """old.pth as the original saves it, a folder of pictures that says it is CIFAR-10's copy; the flags that take it."""
+    draws = np.random.default_rng(0)
+    for part in ("train", "test"):
+        for number in range(10):
+            place = workplace / "pictures" / part / str(number)
+            place.mkdir(parents=True)
+            for name in "ab":
+                Image.fromarray(draws.integers(0, 256, (8, 8, 3), np.uint8)).save(place / f"{name}.png")
+    Path("pictures/dataset.json").write_text(json.dumps({"label": "CIFAR-10 (JPEG copy)"}))
+    torch.save(models.build("nin", [8] * 8).state_dict(), "old.pth")
+    return ("--dataset", "imagefolder", "--data", "pictures")
+
+
+def normalised(path: str | Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    dataset = checkpoint.load(Path(path))["dataset"]
+    return tuple(dataset["mean"]), tuple(dataset["std"])
+
+
+def test_files_of_the_original_are_refined_as_they_were_trained(command: Command, copy: tuple[str, ...]) -> None:
+    told = (
+        "notice: the file is of the original's kind: pictures are normalised as it was trained, "
+        "mean 0.4914,0.4822,0.4465, std 0.2023,0.1994,0.201 (--mean and --std say otherwise)\n"
+    )
+    done = command("prune.train", "--refine", "old.pth", *copy, *HERE, "--save", "new.pth")
+    assert (done.code, told in done.err, normalised("new.pth")) == (0, True, (MEAN, STD))
+    done = command("quant.wqaq", "--refine", "new.pth", *copy[2:], *HERE, "--save", "next.pth")  # the file says it now
+    assert (done.code, told in done.err, normalised("next.pth")) == (0, False, (MEAN, STD))
+    done = command("prune.train", "--refine", "old.pth", *copy, *HERE, *OWN, "--save", "new.pth")
+    assert (done.code, told in done.err) == (0, False)
+    assert normalised("new.pth") == ((0.1, 0.2, 0.3), (0.4, 0.5, 1))
+
+
+def opened(content: checkpoint.Checkpoint, copy: tuple[str, ...], **more: object) -> tuple:
+    args = {"dataset": "imagefolder", "data": Path(copy[3]), "image_size": 8, "flip": None, "val": 0, "num_workers": 0}
+    info = open_data(SimpleNamespace(**{**args, "mean": None, "std": None, **more}), torch.device("cpu"), content).info
+    return info.mean, info.std
+
+
+def test_whose_mean_and_std_are_taken(command: Command, copy: tuple[str, ...]) -> None:
+    original = {"arch": "nin", "arch_args": {"classes": 10}, "transforms": [{"stage": "original"}],
+                "dataset": {"name": "unknown", "classes": 10}}  # fmt: skip
+    pictures = catalogue.load("imagefolder", Path("pictures"), image_size=8).info
+    own = pictures.mean, pictures.std
+    assert own != (MEAN, STD)
+    assert opened(original, copy) == (MEAN, STD)
+    assert opened({**original, "dataset": {"name": "cifar10", "classes": 10}}, copy) == (MEAN, STD)  # as converted
+    assert opened(original, copy, std=(1, 1, 1)) == (MEAN, (1, 1, 1))
+    for other in (
+        {"arch": "my:net"},
+        {"transforms": [{"stage": "train"}]},
+        {"dataset": {"name": "digits", "classes": 10}},
+    ):
+        assert opened({**original, **other}, copy) == own
+    assert opened(original, copy, from_scratch=True) == own  # widths alone
+    Path("pictures/dataset.json").unlink()
+    assert opened(original, copy) == own  # who knows what these are
+
+
+def test_flags_override_the_file_and_the_data_set(command: Command, workplace: Path) -> None:
+    line = ("prune.train", "--cfg", NARROW, *SMALL)
+    assert command(*line, *OWN).code == 0
+    assert normalised("models_save/nin.pth") == ((0.1, 0.2, 0.3), (0.4, 0.5, 1))
+    assert (
+        command("quant.ptq", "--model", "models_save/nin.pth", "--cpu", "--std", "1,1,1", "--save", "q.pth").code == 0
+    )
+    assert normalised("q.pth") == ((0.1, 0.2, 0.3), (1, 1, 1))
+    done = command(*line, "--resume")
+    assert_refused(done, 2, "data_mean [0.1, 0.2, 0.3] -> ")
+    assert command(*line, *OWN, "--resume").code == 0
+
+
+def test_a_converted_file_says_how_it_was_trained(command: Command, copy: tuple[str, ...]) -> None:
+    line = ("scripts.convert", "old.pth", "new.pth")
+    assert command(*line, "--dataset", "cifar10").code == 0
+    assert normalised("new.pth") == (MEAN, STD)
+    assert command(*line, "--dataset", "digits", "--mean", "0,0.5,1").code == 0
+    assert normalised("new.pth") == ((0, 0.5, 1), catalogue.describe("digits", 32).std)
+    assert_refused(command(*line, "--std", "1,1,1"), 2, "--std without --dataset has no effect")
+    assert_refused(command("scripts.convert", "new.pth", "x.pth", "--mean", "0,0,0"), 2, "new.pth says its own mean")
