@@ -1,6 +1,6 @@
 PYTHON ?= .venv/bin/python
 
-.PHONY: style check test slow
+.PHONY: style check smoke test slow
 
 style:  ## format and sort imports
 	$(PYTHON) -m ruff check --fix .
@@ -11,6 +11,9 @@ check:  ## what CI asks for besides the tests
 	$(PYTHON) -m ruff check --isolated --select F821,F823 .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
+
+smoke:  ## the whole chain on a tiny network, about ten seconds
+	$(PYTHON) -m pytest tests/test_smoke.py
 
 test:  ## the fast tests
 	$(PYTHON) -m pytest -m "not slow"
