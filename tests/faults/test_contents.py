@@ -15,10 +15,11 @@ import torch
 
 import models
 from engine.checkpoint import archive, format as checkpoint, schema
+from engine.checkpoint.format import Checkpoint
 from engine.errors import BAD_CHECKPOINT, UserError
 from models import legacy
-from models.networks.nin import nin
 from tests.conftest import refused
+from tests.tools.contents import raw, typed
 from tests.tools.forge import in_child, packed, rezipped, same_arrays, tiny
 
 CFGS: dict[str, Callable[[list[int]], Any]] = {
@@ -44,7 +45,8 @@ def test_twelve_hostile_cfgs(kind: str, tmp_path: Path, monkeypatch: pytest.Monk
     content = tiny("nin", (8,) * 8)
     content["cfg"] = CFGS[kind](content["cfg"])
     archive.save(tmp_path / "a.pth", content)
-    built = []
+    built: list[str] = []
+    nin = models.NETWORKS["nin"]
     monkeypatch.setitem(models.NETWORKS, "nin", lambda **k: built.append(torch.empty(0).device.type) or nin(**k))
 
     def restored() -> tuple[int, list[str]]:
@@ -80,8 +82,8 @@ def test_kinds_of_tensors(kind: str, tmp_path: Path, capsys: pytest.CaptureFixtu
     archive.save(tmp_path / "a.pth", content)
     if kind in ("bfloat16", "float16", "float64"):
         found = checkpoint.load(tmp_path / "a.pth")
-        assert found["state_dict"][key].dtype == torch.float32
-        assert torch.equal(found["state_dict"][key], KINDS[kind](was).float())
+        assert found.state_dict[key].dtype == torch.float32
+        assert torch.equal(found.state_dict[key], KINDS[kind](was).float())
         assert capsys.readouterr().err == f"notice: {tmp_path}/a.pth: tensors read as float32: 1 of {kind}\n"
         models.restore(found)
     elif kind == "int64":  # it may stand for a counter; that a float belongs there, the network knows
@@ -117,7 +119,7 @@ def test_weights_of_another_network_are_named(kind: str) -> None:
     content = tiny()
     KEYS[kind][0](content["state_dict"])
     with pytest.raises(UserError) as fault:
-        models.restore(content)
+        models.restore(typed(content))
     assert fault.value.code == BAD_CHECKPOINT
     for word in KEYS[kind][1]:
         assert word in str(fault.value)
@@ -140,7 +142,7 @@ def test_the_network_that_weights_look_like_is_suggested(arch: str, cfg: list[in
     content = {**tiny("slimming"), "cfg": cfg, "state_dict": state}
     for said in {"nin", "nin_3x3", "nin_gc", "separable", "separable_wide"} - {arch}:
         with pytest.raises(UserError) as fault:
-            models.restore({**content, "arch": said, "arch_args": {"classes": 10}})
+            models.restore(typed({**content, "arch": said, "arch_args": {"classes": 10}}))
         if "do not fit" in str(fault.value):
             assert fault.value.hint == f"they look like those of {arch}: --arch {arch}?"
     known = legacy.recognise(legacy.renamed(state))
@@ -199,7 +201,7 @@ def test_files_saved_without_checksums(tmp_path: Path, capsys: pytest.CaptureFix
         ours = archive.to_bytes(tiny())
     finally:
         torch.serialization.set_crc32_options(True)
-    assert same_arrays(checkpoint.load(path)["state_dict"], state["state_dict"])
+    assert same_arrays(checkpoint.load(path).state_dict, state["state_dict"])
     assert "no checksum in this format" in capsys.readouterr().err
     path.write_bytes(ours)
     refused(path, "lost its checksums")
@@ -213,8 +215,10 @@ def test_files_of_later_programs(tmp_path: Path) -> None:
         archive.save(path, {**content, "format_version": odd})
         refused(path, "its format version is not 1")
     archive.save(path, {**content, "notes": {"by": [1, 2.5, None, "x"]}, "arch_hash": "0" * 64})
-    assert checkpoint.load(path)["notes"] == {"by": [1, 2.5, None, "x"]}
-    models.restore(checkpoint.load(path))
+    assert raw(path)["notes"] == {"by": [1, 2.5, None, "x"]}
+    found = checkpoint.load(path)
+    assert isinstance(found, Checkpoint)
+    models.restore(found)
 
 
 def nested(opening: bytes, closing: bytes, depth: int) -> bytes:
@@ -277,7 +281,7 @@ def test_fields_of_another_form_are_named(number: int, tmp_path: Path) -> None:
 
 def test_ours_are_files_of_the_originals_kind(tmp_path: Path) -> None:
     """The original reads checkpoint['state_dict'], ['cfg'] and ['best_acc'], in any torch: forward compatibility."""
-    checkpoint.save(tmp_path / "a.pth", tiny())
+    checkpoint.save(tmp_path / "a.pth", typed(tiny()))
     found = torch.load(tmp_path / "a.pth", weights_only=True)
     assert all(isinstance(value, torch.Tensor) for value in found["state_dict"].values())
     assert all(type(width) is int for width in found["cfg"])

@@ -94,7 +94,7 @@ def test_24_variants(
     assert len(notes) == (2 if "legacy" in container else 1)  # each said once
     assert ("re-save with: python -m scripts.convert" in notes[0]) == ("legacy" in container)
     assert f"read as {'nin_gc' if kind == 'nin_gc' else 'nin'} " in notes[-1]
-    assert content["best_acc"] == (ACCURACY if "best_acc" in wrap(state) else 0)
+    assert content.metrics.accuracy == (ACCURACY if "best_acc" in wrap(state) else 0)
     x = 10 * torch.randn(3, 3, 16, 16)
     expected = network(x)
     assert not torch.equal(expected[0], expected[1])
@@ -108,7 +108,7 @@ def test_24_variants(
     capsys.readouterr()
     again = checkpoint.load(workplace / "new.pth")
     assert capsys.readouterr().err == ""
-    assert again["cfg"] == content["cfg"]
+    assert again.cfg == content.cfg
     assert torch.equal(models.restore(again).eval()(x), expected)
 
 

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 import models
 from bn_merge.merge import merge
 from engine.checkpoint import format as checkpoint
+from engine.checkpoint.format import Metrics
+from engine.checkpoint.history import Merge, Quantize
 from engine.checkpoint.provenance import Origin
 from engine.data.info import DataInfo
 from engine.errors import BAD_CHECKPOINT, UserError
@@ -188,9 +190,9 @@ def test_a_file_of_it_is_finite_and_reads_back(what: str, tmp_path: Path) -> Non
     for arch, spec in (("nin", SPECS["wbab"]), ("nin", SPECS["wta4"]), ("separable", SPECS["w8a8"])):
         merged = merge(prepared(arch, spec, NORMS[what]).float())
         spec = spec.at_ends(*merged.ends, reads_sums(merged))
-        stages = [{"stage": "quantize", "spec": spec.to_dict()}, {"stage": "merge"}]
+        stages = (Quantize(spec=spec.to_dict()), Merge())
         more = {"classes": 10, **merged.arch_args}
-        content = checkpoint.make(merged, arch, more, info, {"accuracy": 1.0}, stages, Origin(("x",), 1))
+        content = checkpoint.make(merged, arch, more, info, Metrics(1.0), stages, Origin(("x",), 1))
         path = tmp_path / f"{spec.name}.pth"
         checkpoint.save(path, content)
         again = restore(checkpoint.load(path)).eval()

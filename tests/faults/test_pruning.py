@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 import models
 from engine.checkpoint import format as checkpoint
+from engine.checkpoint.format import Checkpoint, Metrics
+from engine.checkpoint.history import Train, prunings
 from engine.checkpoint.provenance import Origin
 from engine.data.info import DataInfo
 from engine.errors import BAD_CHECKPOINT, UserError
@@ -244,9 +246,10 @@ def test_the_commands_prune_again_and_say_what_has_gone_in_all(refined: Callable
         "prune.normal_regular", "--model", "models_save/nin_refine.pth", "--percent", 0.25, "--save", "b.pth", "--cpu"
     )
     assert done.code == 0, done.err
-    stages = [t for t in checkpoint.load(Path("b.pth"))["transforms"] if t["stage"] == "prune"]
-    cfg = checkpoint.load(Path("b.pth"))["cfg"]
-    assert [sum(stage["cfg_before"]) for stage in stages] == [64, 64 - floor(0.3 * 64)]
+    pruned = checkpoint.load(Path("b.pth"))
+    assert isinstance(pruned, Checkpoint)
+    cfg = pruned.cfg
+    assert [sum(stage.cfg_before) for stage in prunings(pruned.history)] == [64, 64 - floor(0.3 * 64)]
     assert f"64 -> {sum(cfg)} channels" in done.out
     assert f"{100 * (1 - sum(cfg) / 64):.2f} %" in done.out
 
@@ -258,8 +261,8 @@ from pathlib import Path
 torch.set_num_threads(1)
 for path in map(Path, sys.argv[1:]):
     content = checkpoint.load(path)
-    model = models.restore(content, content["arch"]).eval()
-    assert model.cfg == content["cfg"]
+    model = models.restore(content, content.arch).eval()
+    assert model.cfg == content.cfg
     x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         print(path.name, model(x).flatten().tolist())
@@ -279,7 +282,7 @@ def test_a_fresh_process_reads_back_the_pruned_network_bit_for_bit(tmp_path: Pat
         arguments = {"classes": 10, **small.arch_args}
         checkpoint.save(
             path,
-            checkpoint.make(small, arch, arguments, info, {"accuracy": 1.0}, [{"stage": "train"}], Origin(("x",), 1)),
+            checkpoint.make(small, arch, arguments, info, Metrics(1.0), (Train(),), Origin(("x",), 1)),
         )
         x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():

@@ -16,12 +16,13 @@ from engine.errors import BAD_CHECKPOINT, UserError
 from quant.restore import restore
 from scripts import table
 from tests.golden.make import HERE, STAGES
+from tests.tools.contents import raw, typed
 
 GOLDEN = HERE / f"format_{checkpoint.FORMAT_VERSION}"
 
 
 def content_of(stage: str) -> dict[str, Any]:
-    return checkpoint.load(GOLDEN / f"{stage}.pth")
+    return raw(GOLDEN / f"{stage}.pth")
 
 
 def refused(content: dict[str, Any], path: Path) -> str:
@@ -106,7 +107,7 @@ def test_codes_beyond_their_bits_are_refused_and_all_others_are_not(
         **content_of("float"), "arch": "slimming", "cfg": [4, 6, 8], "state_dict": merged.state_dict(),
         "transforms": [{"stage": "quantize", "spec": spec.to_dict()}, {"stage": "merge"}],
     }  # fmt: skip
-    restore(content)
+    restore(typed(content))
     for code in beyond:
         broken = copy.deepcopy(content)
         key = "block2.conv.codes"

@@ -35,9 +35,9 @@ def pictures() -> torch.Tensor:
 
 def answers(path: Path) -> list[list[float]]:
     """Logits of a file's network on `pictures`, in float64: rounding then differs by far less than a code between CPUs."""
-    from quant.restore import load
+    from quant import restore
 
-    model, _ = load(path)
+    model = restore.open(path).network
     with torch.no_grad():
         return model.double().eval()(pictures()).tolist()
 

@@ -11,6 +11,7 @@ import torch
 from engine.checkpoint import format as checkpoint
 from engine.system import files
 from tests.golden.make import HERE, STAGES, answers
+from tests.tools.contents import raw
 
 FILES = sorted(HERE.glob("format_*/*.pth"))
 
@@ -36,7 +37,7 @@ def test_a_file_saved_again_gives_the_same_answers(path: Path, command, workplac
     result = command("scripts.convert", path, "new.pth")
     assert result.code == 0, result.err
     assert answers(workplace / "new.pth") == answers(path)
-    ours, again = checkpoint.load(path), checkpoint.load(workplace / "new.pth")
+    ours, again = raw(path), raw(workplace / "new.pth")
     assert {k: v for k, v in ours.items() if k != "state_dict"} == {k: v for k, v in again.items() if k != "state_dict"}
 
 
@@ -50,7 +51,7 @@ def test_a_merged_file_answers_as_the_one_it_was_made_from() -> None:
 def test_what_inspect_says(path: Path, command) -> None:
     result = command("engine.checkpoint.__main__", "inspect", path)
     assert result.code == 0
-    content = checkpoint.load(path)
+    content = raw(path)
     for words in (
         files.sha256(path), "all match", "all finite", f"cfg {','.join(map(str, content['cfg']))}",
         f"{content['best_acc']:.2f} %", content["provenance"]["command"], "digits",

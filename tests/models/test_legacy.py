@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import models
+from engine.checkpoint.format import Foreign
 from engine.errors import BAD_CHECKPOINT, UserError
 from models.legacy import adopt
 from tests.tools.original import SMALL, Original, prefixed, without_counters
@@ -21,7 +22,7 @@ DEFAULT = {"nin": [192, 160, 96, 192, 192, 192, 192, 192], "nin_gc": [256, 256, 
 
 
 def loaded(content: dict) -> nn.Module:
-    return models.restore(adopt(content, "original.pth")).eval()
+    return models.restore(adopt(Foreign(**content), "original.pth")).eval()
 
 
 def refused(content: dict) -> UserError:
@@ -45,20 +46,20 @@ def test_the_loaded_network_computes_what_the_original_did(child, kernel):
         {"state_dict": without_counters(state)},
         {"state_dict": prefixed(without_counters(state)), "cfg": SMALL},
     ):
-        adopted = adopt(content, "original.pth")
-        assert (adopted["arch"], adopted["cfg"]) == ("nin" if kernel == 5 else "nin_3x3", SMALL)
-        assert adopted["arch_args"] == {"classes": 4}
-        assert adopted["best_acc"] == adopted["metrics"]["accuracy"] == (81.5 if "best_acc" in content else 0)
+        adopted = adopt(Foreign(**content), "original.pth")
+        assert (adopted.arch, adopted.cfg) == ("nin" if kernel == 5 else "nin_3x3", SMALL)
+        assert adopted.arch_args == {"classes": 4}
+        assert adopted.metrics.accuracy == (81.5 if "best_acc" in content else 0)
         assert torch.equal(loaded(content)(x), expected)
 
 
 def test_adopting_says_so_and_changes_neither_the_file_nor_a_checkpoint_of_ours(capsys):
     state = Original("tnn_bin").state_dict()
-    content = {"state_dict": prefixed(without_counters(state))}
-    keys = list(content["state_dict"])
+    content = Foreign(prefixed(without_counters(state)))
+    keys = list(content.state_dict)
     adopted = adopt(content, "old.pth")
     assert "old.pth" in capsys.readouterr().err
-    assert (list(content), list(content["state_dict"])) == (["state_dict"], keys)
+    assert (content.cfg, content.best_acc, list(content.state_dict)) == (None, None, keys)
     assert adopt(adopted, "old.pth") is adopted
     assert capsys.readouterr() == ("", "")
 
@@ -107,8 +108,8 @@ def published(name: str) -> dict[str, Tensor]:
 def test_the_originals_own_files_are_recognised(folder, arch):
     state = published(f"{folder}/{arch}")
     for given in (state, prefixed(state)):
-        adopted = adopt({"state_dict": given, "best_acc": 90}, "original.pth")
-        assert (adopted["arch"], adopted["cfg"], adopted["arch_args"]) == (arch, DEFAULT[arch], {"classes": 10})
+        adopted = adopt(Foreign(given, best_acc=90), "original.pth")
+        assert (adopted.arch, adopted.cfg, adopted.arch_args) == (arch, DEFAULT[arch], {"classes": 10})
         model = models.restore(adopted, arch)
         assert model.cfg == DEFAULT[arch]
         # keys are renamed and never reordered, so that both dicts can be walked side by side
@@ -118,10 +119,10 @@ def test_the_originals_own_files_are_recognised(folder, arch):
 
 
 def test_the_originals_separable_network_loads():
-    content = adopt({"state_dict": published("prune/standard_dw")}, "f.pth")
-    assert content["arch"] == "separable"
-    assert content["cfg"] == [32, 64, 128, 256, 256, 256, 512, 1024]
-    assert content["arch_args"]["multipliers"] == [2, 2, 2, 1, 1, 2, 2]
+    content = adopt(Foreign(published("prune/standard_dw")), "f.pth")
+    assert content.arch == "separable"
+    assert content.cfg == [32, 64, 128, 256, 256, 256, 512, 1024]
+    assert content.arch_args["multipliers"] == [2, 2, 2, 1, 1, 2, 2]
     models.restore(content)
 
 
@@ -132,8 +133,8 @@ def test_the_articles_bare_state_dict_loads():
     for before, after, kernel in ((3, 29, 7), (29, 56, 3), (56, 75, 3)):
         features += [nn.Conv2d(before, after, kernel, 2, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
     article = nn.Sequential(OrderedDict(features=nn.Sequential(*features, nn.AvgPool2d(2)), linear=nn.Linear(75, 2)))
-    content = adopt({"state_dict": article.state_dict()}, "net.pth")
-    assert (content["arch"], content["cfg"], content["arch_args"]) == ("slimming", [29, 56, 75], {"classes": 2})
+    content = adopt(Foreign(article.state_dict()), "net.pth")
+    assert (content.arch, content.cfg, content.arch_args) == ("slimming", [29, 56, 75], {"classes": 2})
     model = models.restore(content).eval()
     assert sum(p.numel() for p in model.parameters()) == 57_151
     x = torch.rand(2, 3, 20, 20)

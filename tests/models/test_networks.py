@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -9,6 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import models
 from engine.checkpoint import format as checkpoint, provenance
+from engine.checkpoint.format import Checkpoint, Metrics
+from engine.checkpoint.history import Calibrate, Merge, Quantize, Train
 from engine.data.info import DataInfo
 from engine.errors import BAD_CHECKPOINT, USAGE, UserError
 from models import cost
@@ -33,12 +37,12 @@ COSTS = [
 ]
 
 
-def made(arch: str, cfg: list[int] | None = None, classes: int = 10) -> dict:
+def made(arch: str, cfg: list[int] | None = None, classes: int = 10) -> Checkpoint:
     """A checkpoint of a fresh network, as a command would write it."""
     info = DataInfo("digits", "digits", classes, 8, (0.5,) * 3, (0.5,) * 3)
     model = models.build(arch, cfg, classes)
     origin = provenance.Origin(("prune.train",), 0)
-    return checkpoint.make(model, arch, {"classes": classes}, info, {"accuracy": 0.0}, [{"stage": "train"}], origin)
+    return checkpoint.make(model, arch, {"classes": classes}, info, Metrics(0.0), (Train(),), origin)
 
 
 @pytest.mark.parametrize(("arch", "cfg", "params", "macs", "mega", "giga"), COSTS)
@@ -110,22 +114,22 @@ def test_the_shuffle_of_pictures_is_the_shuffle_of_indices(width, groups):
 def test_a_checkpoint_gives_the_same_network_back(arch):
     content = made(arch, classes=7)
     again = models.restore(content).state_dict()
-    assert list(again) == list(content["state_dict"])
-    assert all(torch.equal(again[key], value) for key, value in content["state_dict"].items())
+    assert list(again) == list(content.state_dict)
+    assert all(torch.equal(again[key], value) for key, value in content.state_dict.items())
 
 
-@pytest.mark.parametrize("stage", ["quantize", "merge"])
+@pytest.mark.parametrize("stage", [Quantize(spec={}), Calibrate(spec={}, method="kl"), Merge()])
 def test_quantized_and_merged_files_are_refused_by_name(stage):
-    content = made("nin", [8] * 8)
-    content["transforms"].append({"stage": stage})
-    with pytest.raises(UserError, match=stage) as fault:
+    content = replace(made("nin", [8] * 8), history=(Train(), stage))
+    with pytest.raises(
+        UserError, match=f"after stage '{'merge' if isinstance(stage, Merge) else 'quantize'}'"
+    ) as fault:
         models.restore(content)
     assert fault.value.code == BAD_CHECKPOINT
 
 
 def test_weights_of_other_widths_are_refused():
-    content = made("nin", [8] * 8)
-    content["cfg"] = [8] * 7 + [16]
+    content = replace(made("nin", [8] * 8), cfg=[8] * 7 + [16])
     with pytest.raises(UserError, match=r"block8\.conv\.weight has shape") as fault:
         models.restore(content)
     assert fault.value.code == BAD_CHECKPOINT
@@ -147,7 +151,7 @@ def test_a_users_network_is_imported_only_if_the_command_line_names_it(monkeypat
     content = made(residual.ARCH, [4, 8, 6])
     restored = models.restore(content, residual.ARCH)
     assert restored.cfg == [4, 8, 6]
-    assert torch.equal(restored.classify.weight, content["state_dict"]["classify.weight"])
+    assert torch.equal(restored.classify.weight, content.state_dict["classify.weight"])
 
     monkeypatch.setattr("importlib.import_module", lambda name: pytest.fail(f"a file alone made {name} be imported"))
     for arch in (None, "nin"):
@@ -165,6 +169,5 @@ def test_a_network_is_counted_without_memory_or_not_at_all(monkeypatch: pytest.M
 
     monkeypatch.setitem(models.NETWORKS, "rates", rates)
     assert models.size("rates") is None
-    assert (
-        models.rebuild({"arch": "rates", "cfg": [8] * 8, "arch_args": {"classes": 10}, "state_dict": {}}).cfg == [8] * 8
-    )
+    content = replace(made("nin", [8] * 8), arch="rates", state_dict={})
+    assert models.rebuild(content).cfg == [8] * 8
