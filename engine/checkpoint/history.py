@@ -103,24 +103,24 @@ class Train(Trained):
     Args:
         s: strength of the sparsity penalty, None without.
         from_scratch: whether it is the control of a pruned file: its widths, fresh weights.
-        pruned: the prunings of that file.
+        pruned: the prunings of that file; None where it is the control of none.
     """
 
     name = "train"
     s: float | None = None
     from_scratch: bool = False
-    pruned: tuple[Prune, ...] = ()
+    pruned: tuple[Prune, ...] | None = None
 
     def settings(self) -> dict[str, Any]:
         return {
             **({"s": self.s} if self.s else {}),
             **({"from_scratch": True} if self.from_scratch else {}),
-            **({"pruned": [stage.to_dict() for stage in self.pruned]} if self.from_scratch and self.pruned else {}),
+            **({} if self.pruned is None else {"pruned": [stage.to_dict() for stage in self.pruned]}),
             **self.duration(),
         }
 
     def words(self) -> str:
-        widths = " and ".join(stage.words() for stage in self.pruned)
+        widths = " and ".join(stage.words() for stage in self.pruned or ())
         return listed(
             f"widths of {widths}" if widths else "",
             "from scratch" if self.from_scratch else "",
@@ -215,7 +215,7 @@ def _prunings(history: Sequence[Stage]) -> Iterator[Prune]:
         if isinstance(stage, Prune):
             yield stage
         elif isinstance(stage, Train):
-            yield from stage.pruned
+            yield from stage.pruned or ()
 
 
 def _check_spec(spec: Any) -> None:

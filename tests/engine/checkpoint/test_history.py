@@ -1,0 +1,78 @@
+"""Stages of a history: what they refuse, what they say, and that a dict of a file comes back as it was."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from engine.checkpoint import history
+from engine.checkpoint.history import Calibrate, Merge, Original, Prune, Quantize, Refine, Stage, Train
+
+PRUNED = {"stage": "prune", "percent": 0.5, "base": 8, "achieved": 0.48, "cfg_before": [8, 8]}
+DICTS: list[tuple[dict[str, Any], Stage, str]] = [
+    ({"stage": "train", "epochs": 2}, Train(epochs=2), ""),
+    ({"stage": "train", "s": 1e-4, "epochs": 2, "val": 9}, Train(s=1e-4, epochs=2, val=9), "sparse"),
+    (
+        {"stage": "train", "from_scratch": True, "pruned": [PRUNED], "epochs": 1},
+        Train(from_scratch=True, pruned=(Prune(percent=0.5, base=8, achieved=0.48, cfg_before=[8, 8]),), epochs=1),
+        "widths of pruned 50 % to multiples of 8, from scratch",
+    ),
+    ({"stage": "refine", "epochs": 1}, Refine(epochs=1), "refined"),
+    (PRUNED, Prune(percent=0.5, base=8, achieved=0.48, cfg_before=[8, 8]), "pruned 50 % to multiples of 8"),
+    ({"stage": "quantize", "spec": {"a": 1}, "epochs": 3}, Quantize(spec={"a": 1}, epochs=3), "quantize"),
+    (
+        {"stage": "quantize", "spec": {}, "calibrate": "kl", "pictures": 7},
+        Calibrate(spec={}, method="kl", pictures=7),
+        "quantize",
+    ),
+    ({"stage": "merge"}, Merge(), "merged"),
+    ({"stage": "original"}, Original(), "original file"),
+]
+
+
+@pytest.mark.parametrize(("content", "stage", "words"), DICTS, ids=lambda value: str(value)[:30])
+def test_a_stage_and_its_dict_say_the_same(content: dict[str, Any], stage: Stage, words: str) -> None:
+    (found,) = history.read([content])
+    assert found == stage
+    assert list(stage.to_dict().items()) == list(content.items()), "old files have this order"
+    assert stage.words() == words
+
+
+def test_what_later_programs_add_is_written_again() -> None:
+    content = {"by": "a later program", "stage": "refine", "epochs": 1, "rate": [1, 2]}
+    (found,) = history.read([content])
+    assert list(found.to_dict().items()) == list(content.items())
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"stage": "prune", "percent": "half", "base": 1, "cfg_before": [8]}, "percent 'half' is no number"),
+        ({"stage": "prune", "percent": 0.5, "base": 1.5, "cfg_before": [8]}, "base 1.5 is no whole number"),
+        (
+            {"stage": "prune", "percent": 0.5, "base": 1, "cfg_before": [0]},
+            "cfg_before is not a list of channel counts",
+        ),
+        ({"stage": "prune", "percent": 0.5}, "its stage prune lacks its settings"),
+        ({"stage": "train", "epochs": 0}, "epochs 0 is not a whole number of at least 1"),
+        ({"stage": "train", "epochs": 1, "val": -1}, "val -1 is not a whole number of at least 0"),
+        ({"stage": "train", "pruned": [{"stage": "merge"}]}, "the control of other stages than prunings"),
+        ({"stage": "quantize", "spec": "w4a4"}, "no dict of settings"),
+        ({"stage": "quantize"}, "its stage quantize lacks its settings"),
+        ({"stage": "distil"}, "a stage that this program does not know: 'distil'"),
+        ("merge", "no list of stages"),
+    ],
+    ids=str,
+)
+def test_what_no_stage_says_is_refused(content: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        history.read([content])
+    with pytest.raises(ValueError, match="no list of stages"):
+        history.read(content)
+
+
+def test_widths_come_from_every_pruning() -> None:
+    first, second = (Prune(percent=p, base=1, cfg_before=[8, 8]) for p in (0.5, 0.25))
+    control = Train(from_scratch=True, pruned=(first,), epochs=1)
+    assert history.prunings((control, Refine(epochs=1), second)) == [first, second]
