@@ -27,8 +27,8 @@ class DataInfo:
     mean: Channels
     std: Channels
     pad: int = 4
-    flip: bool | None = True  # None: an old file does not say
-    names: tuple[str, ...] = ()
+    flip: bool | None = True  # None: an old file does not say; of names, too
+    names: tuple[str, ...] | None = ()
 
     @classmethod
     def unknown(cls, classes: int, image_size: int = 32) -> DataInfo:
@@ -40,7 +40,7 @@ class DataInfo:
         """What a file says of its data set, checked before; older ones leave out `pad`, `flip` and `names`."""
         known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
         lists: dict[str, Any] = {key: tuple(known[key]) for key in ("mean", "std", "names") if key in known}
-        values = {"flip": None, **known, **lists}
+        values = {"flip": None, "names": None, **known, **lists}
         return cls(**values)
 
     def normalised(self, mean: Sequence[float], std: Sequence[float]) -> DataInfo:

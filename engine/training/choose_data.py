@@ -83,7 +83,7 @@ def _is_originals(parent: Checkpoint) -> bool:
     return alone and ":" not in parent.arch and parent.dataset.name in ("unknown", "cifar10")
 
 
-def _check_names(was: Sequence[str], now: Sequence[str], asked_for: bool) -> None:
+def _check_names(was: Sequence[str] | None, now: Sequence[str] | None, asked_for: bool) -> None:
     """Same number of classes, different names: an error, unless --dataset was given explicitly."""
     if not was or not now or list(was) == list(now):
         return

@@ -70,7 +70,7 @@ def test_killed_inside_a_save(point: str, kind: str, size: int, tmp_path: Path) 
         if kind == "state":
             folder.keep(state(tag, size), {})
         else:
-            checkpoint.save(path, {"tag": torch.full((size,), tag)})
+            archive.save(path, {"tag": torch.full((size,), tag)})
 
     folder = RunFolder(tmp_path)
     wholes = []

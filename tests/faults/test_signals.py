@@ -152,7 +152,7 @@ def test_a_signal_that_python_loses_is_obeyed_later(
 
 
 def killed_in_replace(number: int, *arguments: Any) -> None:
-    real = checkpoint.storage.save
+    real = archive.save
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "replace", send(number, os.replace))
         real(*arguments)
