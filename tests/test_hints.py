@@ -12,11 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
-from engine.checkpoint import archive, format as checkpoint
+from engine.checkpoint import archive
 from engine.cli.naming import find
 from engine.data import catalogue
 from engine.errors import UserError, about
 from tests.conftest import NARROW, SMALL, assert_refused
+from tests.tools.contents import raw
 from tests.tools.residual import residual
 
 Command = Callable[..., SimpleNamespace]
@@ -76,7 +77,7 @@ def test_what_failed_in_a_file_is_named_once() -> None:
 
 def own_network(path: str, arch: str = "tests.tools.residual:residual") -> None:
     """A file that holds a network of the user's."""
-    content = checkpoint.load(Path("models_save/nin_refine.pth"))
+    content = raw(Path("models_save/nin_refine.pth"))
     network = residual()
     content |= {
         "arch": arch,
@@ -119,7 +120,7 @@ def test_flags_without_a_value_reach_the_run_folder_as_such(refined: Command) ->
 
 def test_pruning_says_what_is_stored_and_what_comes_next(refined: Command) -> None:
     result = refined("prune.normal_regular", "--percent", 0.25, "--save", "a b.pth", *QUIET)
-    stored = checkpoint.load(Path("a b.pth"))["best_acc"]
+    stored = raw(Path("a b.pth"))["best_acc"]
     assert "--data" not in result.out
     line = f"stored with the file: {stored:.2f} %, before any refining; next: python -m prune.train --refine 'a b.pth'"
     assert result.out.splitlines()[-2:] == [line, "a b.pth"]
@@ -133,7 +134,7 @@ def test_pruning_twice_counts_from_the_first_network(refined: Command) -> None:
     first = refined("prune.normal_regular", "--percent", 0.25, *QUIET)
     assert "in all" not in first.out
     again = refined("prune.normal_regular", "--percent", 0.25, "--model", PRUNED, "--save", "x.pth", *QUIET)
-    left = sum(checkpoint.load(Path("x.pth"))["cfg"])
+    left = sum(raw(Path("x.pth"))["cfg"])
     assert (
         f"in all      64 -> {left} channels since the first pruning, {100 * (1 - left / 64):.2f} % dropped\n"
         in again.out

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
-from engine.checkpoint import format as checkpoint
 from tests.conftest import NARROW, SMALL
+from tests.tools.contents import raw
 
 FAST = (*SMALL, "--train_batch_size", "128")
 CHAIN = (
@@ -29,7 +29,7 @@ def test_the_chain(command: Callable[..., SimpleNamespace]) -> None:
         paths.append(done.path)
     names = ("nin_preprune", "nin_prune", "nin_refine", "nin_wbab", "nin_wbab_merged")
     assert paths == [f"models_save/{name}.pth" for name in names]
-    merged = checkpoint.load(Path(paths[-1]))
+    merged = raw(Path(paths[-1]))
     assert [stage["stage"] for stage in merged["transforms"]] == ["train", "prune", "refine", "quantize", "merge"]
     assert sum(merged["cfg"]) == 64 - 19  # floor(0.3 * 64) channels have gone
     done = command("bn_merge.compare", "--W", "2", "--cpu", "--json")

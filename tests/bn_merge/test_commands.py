@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from engine.checkpoint import archive, format as checkpoint
+from engine.checkpoint import archive
 from engine.system import files
 from tests.conftest import NARROW, SMALL, assert_refused
+from tests.tools.contents import raw
 from tests.tools.contract import FAST, assert_judged_right, contract
 
 Command = Callable[..., SimpleNamespace]
@@ -149,7 +150,7 @@ def test_another_file_than_the_one_merged_is_named(refined: Command, arithmetic:
 
 
 def changed(path: str, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
-    content = checkpoint.load(Path(path))
+    content = raw(Path(path))
     change(content["state_dict"])
     archive.save(Path(path), content)
 
@@ -208,7 +209,7 @@ def test_a_merged_file_is_merged_quantized_and_pruned_no_further(refined: Comman
 
 
 def damaged(change: Callable[[dict[str, Any]], Any]) -> Path:
-    content = checkpoint.load(Path("models_save/nin_wbab.pth"))
+    content = raw(Path("models_save/nin_wbab.pth"))
     change(content)
     archive.save(Path("bad.pth"), content)
     return Path("bad.pth")

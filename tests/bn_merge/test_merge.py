@@ -13,13 +13,15 @@ from torch import Tensor, nn
 import models
 from bn_merge.merge import merge
 from engine.checkpoint import format as checkpoint
+from engine.checkpoint.format import Metrics
+from engine.checkpoint.history import Merge, Quantize
 from engine.checkpoint.provenance import Origin
 from engine.data.info import DataInfo
 from engine.errors import BAD_CHECKPOINT, UserError
 from models.layers.conv_q import QuantConv2d, QuantLinear
 from models.layers.fold import MergedConv2d, MergedLinear
 from quant.prepare import prepare
-from quant.restore import restore
+from quant.restore import open as restored
 from quant.spec import QuantSpec, affine, quantizer
 from tests.tools.residual import ARCH, residual
 
@@ -145,10 +147,10 @@ SPECS = [
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{spec.name}-{spec.order}")
 def test_a_merged_file_is_that_network_bit_for_bit(spec: QuantSpec, arch: str, tmp_path: Path) -> None:
     merged = merge(prepared(arch, spec))
-    stages = [{"stage": "quantize", "spec": spec.at_ends(*merged.ends).to_dict()}, {"stage": "merge"}]
-    content = checkpoint.make(merged, arch, {"classes": 10}, INFO, {"accuracy": 1}, stages, Origin(("x",), 1))
+    stages = (Quantize(spec=spec.at_ends(*merged.ends).to_dict()), Merge())
+    content = checkpoint.make(merged, arch, {"classes": 10}, INFO, Metrics(1.0), stages, Origin(("x",), 1))
     checkpoint.save(tmp_path / "a.pth", content)
-    again = restore(checkpoint.load(tmp_path / "a.pth"), arch).eval()
+    again = restored(tmp_path / "a.pth", arch).network.eval()
     assert torch.equal(again(pictures(64)), merged(pictures(64)))
     assert [type(m) for m in again.modules()] == [type(m) for m in merged.modules()]
     for (key, one), (name, other) in zip(again.state_dict().items(), merged.state_dict().items(), strict=True):

@@ -13,7 +13,8 @@ import models
 from bn_merge import proof
 from bn_merge.merge import merge
 from bn_merge.proof import prove
-from engine.checkpoint.format import make, save
+from engine.checkpoint.format import Metrics, make, save
+from engine.checkpoint.history import Train
 from engine.checkpoint.provenance import Origin
 from engine.data.info import DataInfo
 from engine.errors import BAD_CHECKPOINT, UserError
@@ -129,8 +130,8 @@ def test_a_network_without_finite_logits_is_refused() -> None:
 def test_the_command_writes_nothing(command: Callable, name: str, words: str) -> None:
     info, arch = DataInfo("digits", "digits", 10, 8, (0.5,) * 3, (0.25,) * 3), f"{__name__}:{name}"
     model = models.build(arch)
-    stages = [{"stage": "train"}]
-    save(Path("own.pth"), make(model, arch, {"classes": 10}, info, {"accuracy": 1.0}, stages, Origin(("x",), 1)))
+    stages = (Train(),)
+    save(Path("own.pth"), make(model, arch, {"classes": 10}, info, Metrics(1.0), stages, Origin(("x",), 1)))
     flags = ("--model", "own.pth", "--arch", arch, "--dataset", "digits", "--image_size", "8", "--cpu")
     assert_refused(command("bn_merge.__main__", *flags), 3, words)
     assert not Path("own_merged.pth").exists()

@@ -17,12 +17,13 @@ import torch
 from torch import Tensor
 
 import models
-from engine.checkpoint import archive, format as checkpoint
+from engine.checkpoint import archive
 from engine.data import catalogue
 from engine.system import files
 from models.channels import gates
 from prune import sparsity
 from tests.conftest import NARROW, SMALL
+from tests.tools.contents import raw, typed
 from tests.tools.refusals import refused, snapshot
 
 CFGS = {
@@ -63,7 +64,7 @@ def saved(workplace: Path, made: Path) -> Path:
 
 
 def read(path: Path | str) -> dict:
-    return checkpoint.load(Path(path))
+    return raw(Path(path))
 
 
 def rewrite(path: str, **changed: Tensor) -> None:
@@ -115,7 +116,7 @@ def test_equal_commands_write_equal_bytes(workplace: Path, command: Command) -> 
 
 def test_sparse_training_pushes_the_scales_down(saved: Path) -> None:
     plain, sparse = (
-        sum(scales.abs().sum().item() for scales in sparsity.gammas(models.restore(read(path))))
+        sum(scales.abs().sum().item() for scales in sparsity.gammas(models.restore(typed(read(path)))))
         for path in ("models_save/nin.pth", PREPRUNE)
     )
     assert sparse < 0.95 * plain
@@ -124,7 +125,7 @@ def test_sparse_training_pushes_the_scales_down(saved: Path) -> None:
 
 def test_pruning_prints_and_writes_what_a_count_by_hand_gives(saved: Path, command: Command) -> None:
     source = read(PREPRUNE)
-    scales = {name: bn.weight.detach().abs() for name, bn in gates(models.restore(source))}
+    scales = {name: bn.weight.detach().abs() for name, bn in gates(models.restore(typed(source)))}
     ranked = sorted((s.item(), layer, i) for layer, g in enumerate(scales.values()) for i, s in enumerate(g))
     silent = {name: torch.zeros(8, dtype=torch.bool) for name in scales}
     for _, layer, i in ranked[:32]:
@@ -139,7 +140,7 @@ def test_pruning_prints_and_writes_what_a_count_by_hand_gives(saved: Path, comma
     assert f"cfg before  {[8] * 8}\ncfg after   {cfg}\npercent     requested 50.00 %, achieved 50.00 %\n" in done.out
     for gate, kept in zip(scales, cfg, strict=True):
         assert re.search(rf"^{re.escape(gate)}\s+8\s+{kept}$", done.out, re.M)
-    learnt = [sum(p.numel() for p in models.restore(c).parameters()) for c in (source, content)]
+    learnt = [sum(p.numel() for p in models.restore(typed(c)).parameters()) for c in (source, content)]
     assert f"parameters  {learnt[0]:,} -> {learnt[1]:,}\n" in done.out
     found = [number(done.out, what) for what in ("  before", "masked", "sliced", "BN re-estimated")]
     masked = accuracy(source["state_dict"], silent)
@@ -213,7 +214,7 @@ def test_every_network_is_trained_pruned_and_refined(arch: str, workplace: Path,
     before, content, after = map(read, names)
     assert before["transforms"] == [{"stage": "train", "s": 1e-3 if arch == "nin_gc" else 1e-4, "epochs": 1}]
     assert sum(content["cfg"]) < sum(before["cfg"])
-    assert models.restore(after).cfg == content["cfg"]
+    assert models.restore(typed(after)).cfg == content["cfg"]
     assert number(pruned.out, "masked") == number(pruned.out, "sliced")  # and see test_surgery.py
     assert "requested 40.00 %" in pruned.out
     assert [t["stage"] for t in after["transforms"]] == ["train", "prune", "refine"]

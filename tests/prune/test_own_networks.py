@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 import models
 from engine.checkpoint import format as checkpoint
+from engine.checkpoint.format import Metrics
+from engine.checkpoint.history import Train
 from engine.checkpoint.provenance import Origin
 from engine.data.info import DataInfo
 from engine.errors import USAGE, UserError
@@ -219,7 +221,7 @@ def saved(name: str, path: str) -> None:
     net.head.bias.data[3] = 9
     info = DataInfo("digits", "digits", 10, 8, (0.5,) * 3, (0.25,) * 3)
     origin = Origin(("prune.train", "-sr"), 1)
-    content = checkpoint.make(net, arch(name), {"classes": 10}, info, {"accuracy": 1.0}, [{"stage": "train"}], origin)
+    content = checkpoint.make(net, arch(name), {"classes": 10}, info, Metrics(1.0), (Train(),), origin)
     checkpoint.save(Path(path), content)
 
 

@@ -13,11 +13,12 @@ import pytest
 import torch
 
 import models
-from engine.checkpoint import archive, format as checkpoint
+from engine.checkpoint import archive
 from engine.checkpoint.format import Checkpoint
 from engine.system import files
 from quant.spec import QuantSpec, quantizer
 from tests.conftest import NARROW, SMALL, assert_refused
+from tests.tools.contents import raw
 from tests.tools.contract import FAST, assert_judged_right, contract
 
 Command = Callable[..., SimpleNamespace]
@@ -141,7 +142,7 @@ DAMAGE: list[tuple[Callable[[Any], None], str]] = [
 
 @pytest.mark.parametrize(("damage", "words"), DAMAGE, ids=lambda v: getattr(v, "__name__", ""))
 def test_files_that_cannot_be_quantized(refined: Command, damage: Callable, words: str) -> None:
-    content = checkpoint.load(Path("models_save/nin_refine.pth"))
+    content = raw(Path("models_save/nin_refine.pth"))
     damage(content)
     archive.save(Path("bad.pth"), content)
     Path("out.pth").write_bytes(b"what was there before")
@@ -197,4 +198,4 @@ def test_int8_statistics_that_start_from_nothing_move_faster(
     fresh = () if flags == ("--refine",) else ("--cfg", NARROW)
     done = refined("quant.wqaq", "--q_type", 1, *flags, *fresh, *SMALL)
     assert done.code == 0, done.err
-    assert checkpoint.load(Path(done.path))["transforms"][-1]["spec"]["bn_momentum"] == momentum
+    assert raw(Path(done.path))["transforms"][-1]["spec"]["bn_momentum"] == momentum

@@ -11,6 +11,8 @@ from torch import nn
 
 import models
 from engine.checkpoint import format as checkpoint
+from engine.checkpoint.format import Metrics
+from engine.checkpoint.history import Quantize
 from engine.checkpoint.provenance import Origin
 from engine.data.info import DataInfo
 from engine.errors import BAD_CHECKPOINT, USAGE, UserError
@@ -180,8 +182,8 @@ def test_a_file_that_names_an_unknown_layer_is_refused(field: str) -> None:
     model = network()
     spec = replace(spec_for(model, 4, 4), **{field: ("block10.conv",)})
     info = DataInfo("digits", "digits", 10, 8, (0.5,) * 3, (0.25,) * 3)
-    stages = [{"stage": "quantize", "spec": spec.to_dict()}]
-    content = checkpoint.make(model, "nin", {"classes": 10}, info, {"accuracy": 1}, stages, Origin(("x",), 1))
+    stages = (Quantize(spec=spec.to_dict()),)
+    content = checkpoint.make(model, "nin", {"classes": 10}, info, Metrics(1.0), stages, Origin(("x",), 1))
     with pytest.raises(UserError, match=r"does not fit its network: no layer is called block10\.conv") as fault:
         restore(content)
     assert fault.value.code == BAD_CHECKPOINT

@@ -13,7 +13,7 @@ import torch
 import models
 import quant.ptq
 import quant.wqaq
-from engine.checkpoint import archive, format as checkpoint
+from engine.checkpoint import archive
 from engine.errors import UserError
 from quant.prepare import prepare
 from quant.spec import affine
@@ -92,7 +92,7 @@ def test_the_sums_within_depthwise_pairs_are_clipped_by_mse(command: Command, wo
 
 @pytest.mark.parametrize("module", ["quant.ptq", "scripts.summary"])
 def test_activations_that_overflow_are_no_bug(refined: Command, module: str) -> None:
-    content = checkpoint.load(Path(SOURCE))
+    content = raw(Path(SOURCE))
     content["state_dict"]["block3.bn.weight"] *= 1e38
     archive.save(Path("big.pth"), content)
     if module == "quant.ptq":

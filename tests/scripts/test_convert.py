@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from engine.checkpoint import archive, format as checkpoint
 from engine.data import catalogue
 from engine.system import files
 from tests.conftest import NARROW, assert_refused
+from tests.tools.contents import raw, typed
 from tests.tools.forge import packed, tiny
 from tests.tools.original import SMALL, Original, prefixed
 from tests.tools.residual import ARCH, residual
@@ -31,25 +33,25 @@ def test_a_file_of_the_original(command, workplace: Path) -> None:
     assert not (workplace / "new").exists()
     result = command("scripts.convert", "old.pth", "new/nin.pth")
     assert (result.code, result.path) == (0, "new/nin.pth")
-    content = checkpoint.load(workplace / "new/nin.pth")
+    content = raw(workplace / "new/nin.pth")
     assert (content["arch"], content["cfg"], content["arch_args"]) == ("nin", SMALL, {"classes": 4})
     assert (content["best_acc"], content["transforms"]) == (81.5, [{"stage": "original"}])
     assert content["dataset"]["name"] == "unknown"
     assert content["provenance"]["parent_sha256"] == files.sha256(old)
     assert content["provenance"]["command"] == "python -m scripts.convert old.pth new/nin.pth"
-    assert checkpoint.has_checksums(workplace / "new/nin.pth")
+    assert checkpoint.load(workplace / "new/nin.pth").checksums
     x = torch.randn(2, 3, 16, 16)
     torch.manual_seed(0)
     expected = Original("tnn_bin").eval()(x)
-    assert torch.equal(models.restore(content).eval()(x), expected)
+    assert torch.equal(models.restore(typed(content)).eval()(x), expected)
 
 
 def test_the_data_set_is_recorded_and_used(command, workplace: Path) -> None:
     torch.save(models.build("nin", [8] * 8).state_dict(), workplace / "old.pth")
     result = command("scripts.convert", "old.pth", "new.pth", "--dataset", "digits", "--image_size", "8")
     assert result.code == 0
-    content = checkpoint.load(workplace / "new.pth")
-    assert content["dataset"] == checkpoint._plain(vars(catalogue.load("digits", image_size=8).info))
+    content = raw(workplace / "new.pth")
+    assert content["dataset"] == json.loads(json.dumps(vars(catalogue.load("digits", image_size=8).info)))
     result = command("prune.train", "--evaluate", "new.pth", "--cpu")
     assert result.code == 0
     assert "on digits (360 pictures)" in result.out
@@ -66,9 +68,9 @@ def test_weights_of_ones_own_network(command, workplace: Path, monkeypatch: pyte
     assert "has shape" in command(*line).err  # its default widths are others
     assert not (workplace / "new.pth").exists()
     assert command(*line, "--cfg", "6,4,8").code == 0
-    content = checkpoint.load(workplace / "new.pth")
+    content = raw(workplace / "new.pth")
     x = torch.randn(2, 3, 8, 8)
-    assert torch.equal(models.restore(content, ARCH).eval()(x), network.eval()(x))
+    assert torch.equal(models.restore(typed(content), ARCH).eval()(x), network.eval()(x))
 
 
 @pytest.mark.parametrize(
@@ -110,7 +112,7 @@ def test_input_and_output_may_be_one_file_only_if_told_so(command, workplace: Pa
         assert_refused(command("scripts.convert", "old.pth", new), 2, "both input and output")
     assert old.read_bytes() == before
     assert command("scripts.convert", "old.pth", "old.pth", "--overwrite").code == 0
-    assert checkpoint.load(old)["format"] == checkpoint.FORMAT
+    assert raw(old)["format"] == checkpoint.FORMAT
 
 
 def test_a_bad_file_leaves_the_output_alone(command, workplace: Path) -> None:

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from engine.checkpoint import format as checkpoint
 from scripts import quickstart
+from tests.tools.contents import raw
 from tests.tools.readme import options, parser, shortened
 
 Command = Callable[..., SimpleNamespace]
@@ -63,7 +63,7 @@ def test_in_small_it_runs_to_the_table(workplace: Path, command: Command, monkey
     assert table.partition("\n\n")[0] in done.out
     rows = json.loads(Path("report.json").read_text())
     assert [row["file"] for row in rows] == files
-    assert [row["accuracy"] for row in rows] == [round(checkpoint.load(Path(path))["best_acc"], 4) for path in files]
+    assert [row["accuracy"] for row in rows] == [round(raw(Path(path))["best_acc"], 4) for path in files]
     assert {row["dataset"] for row in rows} == {"digits"}
     assert Path("report.csv").is_file()
     sizes = dict(zip((name for *_, name in quickstart.STEPS), (row["size_bits"] for row in rows), strict=True))

@@ -14,12 +14,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from engine.checkpoint import archive, format as checkpoint
+from engine.checkpoint import archive
 from engine.system.terminal import columns
 from models.registry import build
 from scripts import table
 from scripts.table import ResultRow
 from tests.conftest import NARROW, SMALL
+from tests.tools.contents import raw
 from tests.tools.refusals import refused, snapshot
 from tests.tools.residual import residual
 
@@ -69,13 +70,13 @@ def test_the_numbers_of_real_files(saved: Path, command: Command) -> None:
     assert [row["size_bits"] for row in rows] == BITS == [113_472, 38_592, 30_912]
     assert [row["params"] for row in rows] == PARAMS
     assert [row["macs"] for row in rows] == [MACS] * 3 == [77_120] * 3
-    assert [row["accuracy"] for row in rows] == [round(checkpoint.load(Path(path))["best_acc"], 4) for path in FILES]
+    assert [row["accuracy"] for row in rows] == [round(raw(Path(path))["best_acc"], 4) for path in FILES]
     assert [row["epochs"] for row in rows] == ["1", "1+2", "1+2"]
     assert [row["type"].partition(") ")[2] for row in rows] == ["float", "w2a2", "w2a2, merged"]
     assert [row["remarks"] for row in rows] == ["full precision", *["first and last layer float"] * 2]
     assert {(row["dataset"], row["judged_on"]) for row in rows} == {("digits", "test")}
     assert [row["file"] for row in rows] == FILES
-    state = checkpoint.load(Path(FILES[2]))["state_dict"]
+    state = raw(Path(FILES[2]))["state_dict"]
     codes = sum(v.numel() for k, v in state.items() if v.dtype == torch.int8 and k.endswith("codes"))
     assert codes == INNER  # what is counted at 2 bits is held as integers
 
@@ -99,7 +100,7 @@ def test_all_four_forms_say_the_same(saved: Path, command: Command) -> None:
             assert float(line.pop("size_MB")) == row["size_bits"] / 8e6
             assert line == {name: "" if value is None else str(value) for name, value in row.items()}
     assert [row["compression_percent"] for row in plain] == [None, 65.9898, 72.758]
-    accuracies = [checkpoint.load(Path(path))["best_acc"] for path in FILES]
+    accuracies = [raw(Path(path))["best_acc"] for path in FILES]
     assert [row["loss_points"] for row in plain] == [None, *(round(accuracies[0] - a, 4) for a in accuracies[1:])]
     assert [row[6] for row in rows[2:]] == ["0.0142", "0.0048", "0.0039"]  # 113,472 bits are 14,184 bytes
     assert [row[7] for row in rows[2:]] == ["-", "65.99 %", "72.76 %"]  # 1 - 38,592 / 113,472, 1 - 30,912 / 113,472
@@ -229,7 +230,7 @@ def test_siblings_are_named_after_the_whole_name(name: str, stem: str) -> None:
 
 def test_arch_is_named_once_for_each_network_of_the_users(saved: Path, command: Command) -> None:
     """One network under two names will do."""
-    content = checkpoint.load(Path(FILES[0]))
+    content = raw(Path(FILES[0]))
     own = ["tests.tools.residual:residual", "tests.scripts.test_report:another"]
     for name, arch in zip("ab", own, strict=True):
         fields = {"arch": arch, "cfg": residual().cfg, "state_dict": residual().state_dict()}

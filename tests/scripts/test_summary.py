@@ -13,13 +13,13 @@ import pytest
 import torch
 
 import models
-from engine.checkpoint import format as checkpoint
 from engine.data import catalogue, cifar
 from engine.errors import BAD_DATA, UserError
 from engine.tasks.classification import CLASSIFICATION
 from models.channels import gates
 from scripts import sensitivity
 from tests.conftest import SMALL
+from tests.tools.contents import raw, typed
 
 # "Network Slimming" article, HySmiley: its two torchsummary listings of pictures 3x20x20 with 2 classes
 ARTICLE = {
@@ -92,7 +92,7 @@ def test_a_file_knows_its_classes_and_pictures(trained: Path, command: Command) 
 
 
 def test_sensitivity(trained: Path, command: Command) -> None:
-    content = checkpoint.load(trained)
+    content = raw(trained)
     before = {p: p.read_bytes() for p in Path().rglob("*") if p.is_file()}
     done = command("scripts.summary", "--sensitivity", trained, "--cpu")
     assert done.code == 0, done.err
@@ -110,7 +110,7 @@ def test_sensitivity(trained: Path, command: Command) -> None:
     for gate, values in found.items():
         for share, shown in zip((0.25, 0.5, 0.75), values, strict=True):
             if gate.endswith("bn"):  # again by hand: the channels with the smallest scales, silenced
-                network = models.restore(content)
+                network = models.restore(typed(content))
                 bn = dict(gates(network))[gate]
                 dropped = bn.weight.abs().argsort(stable=True)[: round(share * len(bn.weight))]
                 bn.weight.data[dropped] = bn.bias.data[dropped] = 0

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from engine.checkpoint import format as checkpoint
 from tests.conftest import assert_refused
+from tests.tools.contents import raw
 
 SMALL = ("--cfg", "8,8,8,8,8,8,8,8", "--image_size", "8", "--epochs", "1", "--train_batch_size", "4", "--cpu")
 
@@ -24,7 +24,7 @@ def pets(workplace: Path) -> Path:
 
 
 def flip(path: str) -> bool:
-    return checkpoint.load(Path(path))["dataset"]["flip"]
+    return raw(Path(path))["dataset"]["flip"]
 
 
 def test_mirroring_is_said_kept_in_the_file_and_taken_from_it(command, pets: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from engine.checkpoint import format as checkpoint
 from tests.conftest import NARROW, SMALL, assert_refused
+from tests.tools.contents import raw
 
 FLAGS = ("--cfg", NARROW, *SMALL)
 
@@ -51,7 +51,7 @@ def test_pictures_that_were_trained_on_are_not_held_out(command) -> None:
     """A smaller --val holds out part of what a larger one does."""
     assert command("prune.train", *FLAGS, "--save", "all.pth").code == 0
     assert command("prune.train", *FLAGS, "--save", "most.pth", "--val", 400).code == 0
-    assert checkpoint.load(Path("most.pth"))["transforms"] == [{"stage": "train", "epochs": 1, "val": 400}]
+    assert raw(Path("most.pth"))["transforms"] == [{"stage": "train", "epochs": 1, "val": 400}]
     assert_refused(
         command("prune.train", "--evaluate", "all.pth", "--val", 1), 2, "was trained on pictures that this holds out"
     )
@@ -65,7 +65,7 @@ def test_what_may_be_held_out_of_other_files(command) -> None:
     """A file of the original's may have seen every picture; a control takes widths alone from the file that has."""
     assert command("prune.train", "-sr", *FLAGS).code == 0
     assert command("prune.normal_regular").code == 0
-    content = checkpoint.load(Path("models_save/nin_preprune.pth"))
+    content = raw(Path("models_save/nin_preprune.pth"))
     torch.save({"cfg": content["cfg"], "state_dict": content["state_dict"]}, "old.pth")
     done = command("prune.train", "--refine", "old.pth", *SMALL, "--val", 9)
     assert "error: --val 9: the file was trained on pictures that this holds out" in done.err
@@ -96,7 +96,7 @@ def test_other_classes_than_those_of_the_file(command) -> None:
                 Image.new("RGB", (8, 8), (number * 60, 0, 0)).save(place / f"{number}.png")
     folder = ("--dataset", "imagefolder", *SMALL[2:], "--data")
     assert command("prune.train", "--cfg", NARROW, *folder, "bee").code == 0
-    assert checkpoint.load(Path("models_save/nin.pth"))["dataset"]["names"] == ["ant", "bee"]
+    assert raw(Path("models_save/nin.pth"))["dataset"]["names"] == ["ant", "bee"]
     done = command("prune.train", "--cfg", NARROW, *folder, "wasp", "--resume")
     assert done.err.splitlines()[0].endswith("other settings: data_label bee -> wasp"), "its mean goes without saying"
     assert command("prune.train", "--evaluate", "--data", "bee").code == 0
@@ -115,15 +115,17 @@ def test_a_link_stays_a_link(command) -> None:
 
 
 def test_pictures_are_normalised_as_those_the_network_was_trained_on() -> None:
-    from types import SimpleNamespace
-
+    from engine.checkpoint.format import Checkpoint, Metrics
+    from engine.checkpoint.provenance import Provenance
     from engine.training.choose_data import open_data
+    from prune import train
 
-    args = SimpleNamespace(dataset="digits", data=Path("data"), image_size=8, flip=None, val=0, num_workers=0,
-                           mean=None, std=None)  # fmt: skip
-    plain = open_data(args, torch.device("cpu"))
-    stored = {"name": "digits", "classes": 10, "image_size": 8, "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 2.0]}
-    data = open_data(args, torch.device("cpu"), {"dataset": stored, "arch_args": {"classes": 10}, "transforms": []})
+    options = train.parser().options_of(("--dataset", "digits", "--image_size", "8"))
+    plain = open_data(options, torch.device("cpu"))
+    stored = plain.info.normalised((0.1, 0.2, 0.3), (0.4, 0.5, 2.0))
+    parent = Checkpoint("nin", {"classes": 10}, [8] * 8, {}, (), stored, Metrics(0.0), Provenance())
+    plain = open_data(options, torch.device("cpu"))
+    data = open_data(options, torch.device("cpu"), parent)
     assert (data.info.mean, data.info.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 2.0))
     for ours, theirs in ((data.train, plain.train), (data.test, plain.test)):
         (picture, _), (other, _) = next(ours.batches(2)), next(theirs.batches(2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,10 +14,15 @@ import torch
 from PIL import Image
 
 import models
-from engine.checkpoint import format as checkpoint
+from engine.checkpoint.format import Checkpoint, Metrics
+from engine.checkpoint.history import Original, Train
+from engine.checkpoint.provenance import Provenance
 from engine.data import catalogue
+from engine.data.info import DataInfo
 from engine.training.choose_data import open_data
+from prune import train
 from tests.conftest import NARROW, SMALL, assert_refused
+from tests.tools.contents import raw
 
 Command = Callable[..., SimpleNamespace]
 MEAN, STD = catalogue.ORIGINAL
@@ -40,7 +46,7 @@ def copy(workplace: Path) -> tuple[str, ...]:
 
 
 def normalised(path: str | Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    dataset = checkpoint.load(Path(path))["dataset"]
+    dataset = raw(Path(path))["dataset"]
     return tuple(dataset["mean"]), tuple(dataset["std"])
 
 
@@ -58,28 +64,30 @@ def test_files_of_the_original_are_refined_as_they_were_trained(command: Command
     assert normalised("new.pth") == ((0.1, 0.2, 0.3), (0.4, 0.5, 1))
 
 
-def opened(content: checkpoint.Checkpoint, copy: tuple[str, ...], **more: object) -> tuple:
-    args = {"dataset": "imagefolder", "data": Path(copy[3]), "image_size": 8, "flip": None, "val": 0, "num_workers": 0}
-    info = open_data(SimpleNamespace(**{**args, "mean": None, "std": None, **more}), torch.device("cpu"), content).info
+def opened(parent: Checkpoint, copy: tuple[str, ...], *flags: str, fresh: bool = False) -> tuple:
+    options = train.parser().options_of((*copy, "--image_size", "8", "--num_workers", "0", *flags))
+    info = open_data(options, torch.device("cpu"), parent, fresh).info
     return info.mean, info.std
 
 
 def test_whose_mean_and_std_are_taken(command: Command, copy: tuple[str, ...]) -> None:
-    original = {"arch": "nin", "arch_args": {"classes": 10}, "transforms": [{"stage": "original"}],
-                "dataset": {"name": "unknown", "classes": 10}}  # fmt: skip
+    original = Checkpoint(
+        "nin", {"classes": 10}, [8] * 8, {}, (Original(),), DataInfo.unknown(10), Metrics(0.0), Provenance()
+    )
+    cifar, digits = (catalogue.describe(name, 8) for name in ("cifar10", "digits"))
     pictures = catalogue.load("imagefolder", Path("pictures"), image_size=8).info
     own = pictures.mean, pictures.std
     assert own != (MEAN, STD)
     assert opened(original, copy) == (MEAN, STD)
-    assert opened({**original, "dataset": {"name": "cifar10", "classes": 10}}, copy) == (MEAN, STD)  # as converted
-    assert opened(original, copy, std=(1, 1, 1)) == (MEAN, (1, 1, 1))
+    assert opened(replace(original, dataset=cifar), copy) == (MEAN, STD)  # as converted
+    assert opened(original, copy, "--std", "1,1,1") == (MEAN, (1, 1, 1))
     for other in (
-        {"arch": "my:net"},
-        {"transforms": [{"stage": "train"}]},
-        {"dataset": {"name": "digits", "classes": 10}},
+        replace(original, arch="my:net"),
+        replace(original, history=(Train(),)),
+        replace(original, dataset=digits),
     ):
-        assert opened({**original, **other}, copy) == own
-    assert opened(original, copy, from_scratch=True) == own  # widths alone
+        assert opened(other, copy) == own
+    assert opened(original, copy, fresh=True) == own  # widths alone
     Path("pictures/dataset.json").unlink()
     assert opened(original, copy) == own  # who knows what these are
 
