@@ -29,9 +29,9 @@ def train(options: Quantizing, spec: QuantSpec) -> dict[str, Any]:
     start = Start(options, files, f"_{spec.name}", source)
     if options.training.evaluate is not None:
         return _evaluate(options, start.judged_file(), spec)
-    if source is None and not options.machine.quiet:
-        _say_fresh(options)
     with start as run:
+        if source is None and not options.machine.quiet:
+            _say_fresh(options)
         network, refine = run.network, source is not None
         if not refine and ":" in run.arch:
             check.answers(network, run.arch, run.arch_args["classes"], run.data.info.image_size)

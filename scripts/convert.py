@@ -90,7 +90,10 @@ def _described(options: Options, found: Foreign) -> Checkpoint:
     from engine.checkpoint.provenance import Origin
     from models import legacy
 
-    asked, old = options.network, options.old
+    asked, old, pixels = options.network, options.old, options.pixels
+    if options.dataset is None and (pixels.mean or pixels.std):
+        given = "mean" if pixels.mean else "std"
+        raise UserError(f"--{given} without --dataset has no effect", "add --dataset")
     try:
         accuracy = legacy.stored_accuracy(found)
     except (ValueError, TypeError, RuntimeError) as fault:
@@ -114,10 +117,7 @@ def _data_set(options: Options, arch: str, classes: int) -> DataInfo:
     from engine.data.info import DataInfo
 
     size = options.image_size or 32
-    mean, std = options.pixels.mean, options.pixels.std
     if options.dataset is None:
-        if given := "mean" if mean else "std" if std else None:
-            raise UserError(f"--{given} without --dataset has no effect", "add --dataset")
         return DataInfo.unknown(classes, size)
     info = catalogue.describe(options.dataset, size)
     if classes < info.classes:
@@ -125,7 +125,7 @@ def _data_set(options: Options, arch: str, classes: int) -> DataInfo:
     own = (info.mean, info.std)
     if options.dataset == "cifar10" and ":" not in arch:  # a file of the original's kind
         own = catalogue.ORIGINAL
-    return info.normalised(mean or own[0], std or own[1])
+    return info.normalised(options.pixels.mean or own[0], options.pixels.std or own[1])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

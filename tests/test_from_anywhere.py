@@ -174,7 +174,7 @@ def test_every_stage_takes_it(project: Path, command: Callable[..., SimpleNamesp
 
 def test_without_packages_of_its_own_a_project_has_ours(clean: Path) -> None:
     """Weights in a folder `models/` make no package of it; and nothing is done to a network of such a project."""
-    written({"models/weights.pth": "", "plain.py": "from tests.models.residual import residual as net\n"}, clean)
+    written({"models/weights.pth": "", "plain.py": "from tests.tools.residual import residual as net\n"}, clean)
     model = models.build("plain.py:net")
     assert type(model.stem) is ConvBNAct
     assert "forward" not in vars(model)

@@ -14,6 +14,7 @@ from engine.data import catalogue
 from engine.system import files
 from tests.conftest import NARROW, assert_refused
 from tests.tools.contents import raw, typed
+from tests.tools.equality import same
 from tests.tools.forge import packed, tiny
 from tests.tools.original import SMALL, Original, prefixed
 from tests.tools.residual import ARCH, residual
@@ -97,11 +98,15 @@ def test_ours_pass_unchanged_and_say_everything_themselves(command, workplace: P
     archive.save(workplace / "a.pth", content)
     assert_refused(command("scripts.convert", "a.pth", "b.pth", "--dataset", "digits"), 2, "its own dataset")
     assert command("scripts.convert", "a.pth", "b.pth").code == 0
-    assert (workplace / "b.pth").read_bytes() == (workplace / "a.pth").read_bytes()
+    assert same(raw(workplace / "b.pth"), content)
+    assert command("scripts.convert", "b.pth", "c.pth").code == 0
+    assert (workplace / "c.pth").read_bytes() == (workplace / "b.pth").read_bytes()
     content["state_dict"] = {k: v.double() if v.is_floating_point() else v for k, v in content["state_dict"].items()}
     archive.save(workplace / "double.pth", content)
     assert command("scripts.convert", "double.pth", "b.pth").code == 0
-    assert (workplace / "b.pth").read_bytes() == (workplace / "a.pth").read_bytes()
+    assert same(raw(workplace / "b.pth"), content)
+    assert command("scripts.convert", "b.pth", "c.pth").code == 0
+    assert (workplace / "c.pth").read_bytes() == (workplace / "b.pth").read_bytes()
 
 
 def test_input_and_output_may_be_one_file_only_if_told_so(command, workplace: Path) -> None:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from engine.checkpoint import history
+from engine.checkpoint.format import Checkpoint, Metrics
+from engine.checkpoint.provenance import Provenance
+from engine.data.info import DataInfo
 from quant.spec import QuantSpec, affine, quantizer
 from scripts import describe
 from tests.conftest import NARROW
@@ -12,6 +16,12 @@ TRAIN, SPARSE = {"stage": "train", "epochs": 1}, {"stage": "train", "epochs": 1,
 HALF = {"stage": "prune", "percent": 0.5, "base": 1, "cfg_before": [96, 80, 48, *[96] * 5]}
 EIGHTS = {"stage": "prune", "percent": 0.3, "base": 8, "cfg_before": [8] * 8}
 REFINE, SCRATCH = {"stage": "refine", "epochs": 1}, {**TRAIN, "from_scratch": True}
+
+
+def nin(cfg: list[int], transforms: list[dict]) -> Checkpoint:
+    """A checkpoint with this history, as a file says it."""
+    data, stages = DataInfo.unknown(10), history.read(transforms)
+    return Checkpoint("nin", {"classes": 10}, cfg, {}, stages, data, Metrics(0.0), Provenance())
 
 
 @pytest.mark.parametrize(
@@ -38,8 +48,8 @@ REFINE, SCRATCH = {"stage": "refine", "epochs": 1}, {**TRAIN, "from_scratch": Tr
     ],
 )
 def test_a_row_says_what_was_done(transforms: list[dict], kind: str, remarks: str) -> None:
-    content = {"arch": "nin", "cfg": [8] * 8, "transforms": transforms, "metrics": {}}
-    assert (describe.kind(content), describe.remarks(content)) == (kind, remarks)
+    checkpoint = nin([8] * 8, transforms)
+    assert (describe.kind(checkpoint), describe.remarks(checkpoint)) == (kind, remarks)
 
 
 def quantized(spec: QuantSpec) -> dict:
@@ -59,10 +69,5 @@ def quantized(spec: QuantSpec) -> dict:
     ],
 )  # fmt: skip
 def test_a_row_says_how_it_was_quantized(spec: QuantSpec, kind: str, remarks: str) -> None:
-    content = {
-        "arch": "nin",
-        "cfg": [192, 160, 96, 192, 192, 192, 192, 192],
-        "transforms": [quantized(spec)],
-        "metrics": {},
-    }
-    assert (describe.kind(content), describe.remarks(content)) == (f"nin {kind}", remarks)
+    checkpoint = nin([192, 160, 96, 192, 192, 192, 192, 192], [quantized(spec)])
+    assert (describe.kind(checkpoint), describe.remarks(checkpoint)) == (f"nin {kind}", remarks)

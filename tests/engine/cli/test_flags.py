@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import models
-from engine.cli import argtypes, flags
+from engine.cli import argtypes, flags, options
 from engine.training import recipe
 from engine.training.recipe import Recipe
 from quant import settings
@@ -109,9 +109,9 @@ def test_the_edges_of_a_number() -> None:
 
 def test_defaults_in_words() -> None:
     other = Recipe(7, 128, lr=0.5)
-    assert flags.in_words("epochs", float=recipe.for_float) == "60 (digits 10), refining 20 (digits 6)"
-    assert flags.in_words("lr", a=recipe.for_float, b=lambda *_: other) == "a 0.05, refining 0.02; b 0.5"
-    assert flags.in_words("lr", a=lambda *_: other, b=lambda *_: other) == "0.5"
+    assert options.in_words("epochs", float=recipe.for_float) == "60 (digits 10), refining 20 (digits 6)"
+    assert options.in_words("lr", a=recipe.for_float, b=lambda *_: other) == "a 0.05, refining 0.02; b 0.5"
+    assert options.in_words("lr", a=lambda *_: other, b=lambda *_: other) == "0.5"
 
 
 def test_help_tells_the_defaults_that_training_takes() -> None:
