@@ -92,8 +92,8 @@ def _described(options: Options, found: Foreign) -> Checkpoint:
 
     asked, old, pixels = options.network, options.old, options.pixels
     if options.dataset is None and (pixels.mean or pixels.std):
-        given = "mean" if pixels.mean else "std"
-        raise UserError(f"--{given} without --dataset has no effect", "add --dataset")
+        unused = "mean" if pixels.mean else "std"
+        raise UserError(f"--{unused} without --dataset has no effect", "add --dataset")
     try:
         accuracy = legacy.stored_accuracy(found)
     except (ValueError, TypeError, RuntimeError) as fault:
