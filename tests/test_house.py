@@ -85,6 +85,28 @@ def test_nobody_imports_a_command() -> None:
     assert not wrong, "\n".join(sorted(wrong))
 
 
+def named(name: str, node: ast.AST) -> bool:
+    """Whether a node is this name, bare or behind a dot."""
+    return (isinstance(node, ast.Attribute) and node.attr == name) or (isinstance(node, ast.Name) and node.id == name)
+
+
+def test_parsed_arguments_are_options_below_the_command_line() -> None:
+    """A Namespace is taken apart where flags are declared; whoever else sees one does not know what is in it."""
+    places = {name for name in sources() if any(named("Namespace", node) for node in ast.walk(tree(name)))}
+    assert places == {"engine.cli.flags", "quant.options"}
+
+
+def test_the_dict_of_a_checkpoint_is_known_in_one_folder() -> None:
+    """By the keys that nothing else has."""
+    keys = {"best_acc", "transforms", "provenance", "format_version"}
+    places = {
+        name
+        for name in sources()
+        if any(isinstance(node, ast.Constant) and node.value in keys for node in ast.walk(tree(name)))
+    }
+    assert places <= {f"engine.checkpoint.{name}" for name in ("format", "history", "schema", "__main__")}
+
+
 def test_modules_are_imported_by_name_in_few_places() -> None:
     """One for networks of the user's, one for quantizers, and the scripts that run commands one after the other."""
     places = {
