@@ -6,6 +6,7 @@ import argparse
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from engine.cli import argtypes
 from engine.cli.flags import flag, part
@@ -25,14 +26,18 @@ def share(text: str) -> float:
     return value
 
 
+PERCENT: dict[str, Any] = {
+    "type": share,
+    "metavar": "P",
+    "help": "share of channels to drop, over all layers together (default: %(default)s)",
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options(Writes):
     """How much goes, and where from."""
 
-    percent: float = flag(
-        "--percent", type=share, default=0.5, metavar="P",
-        help="share of channels to drop, over all layers together (default: %(default)s)",
-    )  # fmt: skip
+    percent: float = flag("--percent", default=0.5, **PERCENT)
     base: int = flag(
         "--normal_regular", type=argtypes.number(int, 1), default=1, metavar="N",
         help="keep a multiple of N channels in every layer (default: 1)",
@@ -59,8 +64,5 @@ class Options(Writes):
 class Grouped(Options):
     """The defaults of prune.gc."""
 
-    percent: float = flag(
-        "--percent", type=share, default=0.4, metavar="P",
-        help="share of channels to drop, over all layers together (default: %(default)s)",
-    )  # fmt: skip
+    percent: float = flag("--percent", default=0.4, **PERCENT)
     network: Network = part(Network, default_arch="nin_gc")
