@@ -6,7 +6,7 @@ under `transforms`, is read and written here alone.
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
@@ -80,7 +80,7 @@ class Prune(Stage):
     achieved: float | None = None
 
     def __post_init__(self) -> None:
-        if type(self.percent) not in (int, float) or not math.isfinite(self.percent):
+        if not is_number(self.percent):
             raise ValueError(f"percent {self.percent!r} is no number")
         if type(self.base) is not int:
             raise ValueError(f"base {self.base!r} is no whole number")
@@ -111,6 +111,12 @@ class Train(Trained):
     from_scratch: bool = False
     pruned: tuple[Prune, ...] | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_strength(self.s)
+        if type(self.from_scratch) is not bool:
+            raise ValueError("from_scratch is neither true nor false")
+
     def settings(self) -> dict[str, Any]:
         return {
             **({"s": self.s} if self.s else {}),
@@ -134,6 +140,10 @@ class Refine(Trained):
 
     name = "refine"
     s: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_strength(self.s)
 
     def settings(self) -> dict[str, Any]:
         return {**({"s": self.s} if self.s else {}), **self.duration()}
@@ -198,6 +208,16 @@ class Original(Stage):
 def listed(*words: str) -> str:
     """The words that are there, with commas between."""
     return ", ".join(filter(None, words))
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a finite number; a whole one of more digits than a float holds is none."""
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
+
+
+def _check_strength(s: Any) -> None:
+    if s is not None and not is_number(s):
+        raise ValueError(f"s {str(s)[:40]!r} is no number")
 
 
 def is_cfg(cfg: Any) -> bool:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from engine.checkpoint.archive import bad
-from engine.checkpoint.history import is_cfg
+from engine.checkpoint.history import is_cfg, is_number
 
 FIELDS = ("arch", "arch_args", "cfg", "transforms", "dataset", "metrics", "provenance")
 
@@ -66,11 +66,7 @@ def _provenance(value: Any) -> bool:
 
 
 def _numbers(value: Any, count: int) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) == count
-        and all(type(v) in (int, float) and math.isfinite(v) for v in value)
-    )
+    return isinstance(value, list) and len(value) == count and all(map(is_number, value))
 
 
 def tensors(path: Path, state: dict[Any, Any], size: int) -> dict[str, Tensor]:
