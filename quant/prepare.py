@@ -26,8 +26,6 @@ from models.networks.separable import SeparableBlock
 from quant.spec import QuantizerSpec, QuantSpec
 
 PLAIN_BLOCK = "let a module around the ConvBNAct do what comes before or after it, and leave its forward as it is"
-
-
 """What to do about a block that does not fold."""
 
 UNFOLDED = "quantize without a fold: python -m quant.wqaq --bn_fold 0"

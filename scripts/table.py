@@ -50,8 +50,6 @@ HEADER = (
     "type", "data set", "epochs", SCORE.name, "MACs", "parameters", SIZE, "compression", "loss", "remarks",
 )  # fmt: skip
 ORIGINAL_HEADER = (*HEADER[:4], "GFLOPs (MACs / 2^30)", "Para(M) (/ 2^20)", *HEADER[6:])
-
-
 ORIGINAL_UNITS = ("original", "seed")
 NOTE = (
     "The first row is the baseline: compression is 1 - size / its size, loss is its accuracy minus the row's, in points, "

@@ -21,17 +21,9 @@ from engine.errors import BAD_CHECKPOINT, UserError
 from engine.system.files import write_bytes
 
 MAX_MEMBERS = 10_000
-
-
 MAX_DEPTH, MAX_VALUES, MAX_BITS = 64, 1_000_000, 1024
-
-
 _AGAIN = "copy or make the file again"
-
-
 _RESAVE = "make the file again, or save a plain state_dict: torch.save(model.state_dict(), PATH)"
-
-
 _PLAINLY = "in the program that wrote it: torch.save(model.state_dict(), PATH), with plain Python numbers beside it"
 
 
@@ -107,8 +99,6 @@ def _read(path: Path) -> bytes:
 
 
 Checked = tuple[io.BytesIO, bool, list[tuple[bytes, int]]]
-
-
 """What torch may read, whether checksums vouch for it, and the pickles in it, with how many are in each stream."""
 
 

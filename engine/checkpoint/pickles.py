@@ -21,7 +21,6 @@ NEEDED = {
     "torch._utils._rebuild_tensor_v2",
 }
 
-
 _STORAGE = re.compile(r"torch(\.storage)?\.[A-Z]\w*Storage")
 
 

@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 ARCHS = ("nin", "nin_3x3", "nin_gc", "separable", "separable_wide", "slimming")
-
-
 """The names that models/__init__.py knows, which needs torch; a test compares them."""
 
 

@@ -25,17 +25,13 @@ from engine.system.signals import Stopped
 
 _CORE = "activate the environment that the toolkit is installed in (. .venv/bin/activate), or: pip install ."
 
-
 INSTALL = {
     "matplotlib": "pip install '.[report]'",
     "onnx": "pip install '.[onnx]'",
     "onnxruntime": "pip install '.[onnx]'",
     **dict.fromkeys(("torch", "torchvision", "numpy", "tqdm", "sklearn", "PIL"), _CORE),
 }
-
-
 """What to do where a package is missing."""
-
 
 Body = Callable[[Any], dict[str, Any]]
 """What a command does: takes the options of its parser and gives its result."""

@@ -16,27 +16,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine.data.digits import _digits
+from engine.data.digits import read_digits
 from engine.data.image_folder import CIFAR10_COPY, has_folders, listed, read_folder
 from engine.data.info import Channels, DataInfo, Read
 from engine.data.pixels import check_size, resize, widest_shift
-from engine.data.splits import Data, TensorSplit, check_val, held_out
+from engine.data.splits import Data, TensorSplit, held_out
 from engine.errors import BAD_DATA, UserError
 
 CIFAR10_PLACES = ("cifar-10-batches-py", "cifar-10-python.tar.gz")
-
-
 IN_MEMORY_BYTES = 10**9
-
 
 CIFAR: dict[str, tuple[str, Channels, Channels]] = {
     "cifar10": ("CIFAR-10", (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
     "cifar100": ("CIFAR-100", (0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
 }
-
-
 """What each is called, and the mean and standard deviation of its channels."""
-
 
 ORIGINAL: tuple[Channels, Channels] = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 """What the original's networks were trained with on CIFAR-10: its mean, and another standard deviation."""
@@ -79,12 +73,10 @@ def load(
         train, test, info = READERS[name](root, image_size)
     if flip is not None:
         info = replace(info, flip=flip)
-    part = "test"
     if val:
-        check_val(val, len(train[1]))
-        test, train = ((train[0][i], train[1][i]) for i in reversed(held_out(len(train[1]), val)))
-        part = "val"
-    return Data(info, TensorSplit(*train, info, device), TensorSplit(*test, info, device), part)
+        train, test = ((train[0][numbers], train[1][numbers]) for numbers in held_out(len(train[1]), val))
+    parts = [TensorSplit(*pictures, info, device) for pictures in (train, test)]
+    return Data(info, parts[0], parts[1], "val" if val else "test")
 
 
 def _auto(root: Path, *how: Any) -> Data:
@@ -138,5 +130,5 @@ def describe(name: str, image_size: int) -> DataInfo:
 READERS = {
     "cifar10": lambda root, size: _cifar("cifar10", root, size),
     "cifar100": lambda root, size: _cifar("cifar100", root, size),
-    "digits": _digits,
+    "digits": read_digits,
 }

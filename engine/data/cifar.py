@@ -25,28 +25,13 @@ from engine.errors import BAD_DATA, CANNOT_WRITE, UserError
 from engine.system.files import sweep, write_bytes
 
 START_S = 5  # until a download starts, per address; several may be tried within the 10 s allowed
-
-
 STALL_S = 60  # of silence in the middle of one: what has come is worth waiting for
-
-
 LARGEST = 1 << 30  # bytes; the archives have 170 million
-
-
 SCHEMES = ("https",)
-
-
 NAMES = {"cifar10": "CIFAR10", "cifar100": "CIFAR100"}
-
-
 CLASSES = {"cifar10": 10, "cifar100": 100}
-
-
 PICTURES = 60_000
-
-
 ELSEWHERE = "point --data at a folder that can be written, or take --dataset digits"
-
 
 _ARRAYS = {
     ("numpy", "dtype"),
@@ -54,7 +39,6 @@ _ARRAYS = {
     ("numpy.core.multiarray", "_reconstruct"),  # as NumPy 1 called it, and so do the files
     ("numpy._core.multiarray", "_reconstruct"),
 }
-
 
 Part = tuple[np.ndarray, list[int]]
 

@@ -15,7 +15,7 @@ from engine.errors import BAD_DATA, UserError
 DIGITS_SHA256 = "0b7e9c3202d7bcd255d6a19a238d3743bf5e320ba74812a6679958a017c55382"
 
 
-def _digits(root: Path, image_size: int | None) -> Read:
+def read_digits(root: Path, image_size: int | None) -> Read:
     """scikit-learn's 1,797 real 8x8 digits, enlarged to 3x32x32; every fifth one is for testing."""
     from sklearn.datasets import load_digits
 

@@ -14,15 +14,10 @@ from engine.data.pixels import statistics, widest_shift
 from engine.errors import BAD_DATA, UserError
 
 CIFAR10_COPY = "CIFAR-10 (JPEG copy)"
-
-
 KNOWN = {"cifar10-jpeg": CIFAR10_COPY}
 """Labels of folders that may lie without a dataset.json, by their names."""
 
-
 DESCRIPTION_BYTES, LABEL_LENGTH = 10_000, 100
-
-
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
 
 

@@ -73,6 +73,4 @@ class Split(Protocol):
 
 
 Part = tuple[Tensor, Tensor]
-
-
 Read = tuple[Part, Part, DataInfo]

@@ -65,12 +65,12 @@ def steps(pictures: int, size: int) -> int:
 
 
 def held_out(total: int, count: int) -> tuple[Tensor, Tensor]:
-    """Numbers of the pictures to train on and of those held out for --val: always the same, so choices made on them agree."""
+    """Numbers of the pictures to train on and of those held out for --val: always the same, so choices made on them agree.
+
+    Raises:
+        UserError: exit 2 if none would be left to train on.
+    """
+    if count >= total:
+        raise UserError(f"--val {count}: there are only {total} training pictures", "hold out fewer pictures")
     order = torch.randperm(total, generator=torch.Generator().manual_seed(20_090_408))
     return order[count:].sort().values, order[:count].sort().values
-
-
-def check_val(val: int, pictures: int) -> None:
-    """Refuse to hold out every training picture: exit 2."""
-    if val >= pictures:
-        raise UserError(f"--val {val}: there are only {pictures} training pictures", "hold out fewer pictures")

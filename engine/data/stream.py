@@ -15,7 +15,7 @@ from engine.data.image_folder import Folder
 from engine.data.info import DataInfo
 from engine.data.pictures import read_all, read_picture
 from engine.data.pixels import statistics
-from engine.data.splits import Data, check_val, held_out, steps
+from engine.data.splits import Data, held_out, steps
 from engine.system.signals import ignore
 
 STATISTICS_PICTURES = 10_000
@@ -87,14 +87,7 @@ def load(folder: Folder, device: torch.device, size: int, val: int, workers: int
     sample = [train[i] for i in every[:STATISTICS_PICTURES].tolist()]
     mean, std = statistics(read_all(sample, size, info.label))
     info = replace(info, mean=mean, std=std, flip=info.flip if flip is None else flip)
-    part = "test"
     if val:
-        check_val(val, len(train))
-        test, train = ([train[i] for i in part.tolist()] for part in reversed(held_out(len(train), val)))
-        part = "val"
-    return Data(
-        info,
-        StreamSplit(train, info, device, workers),
-        StreamSplit(test, info, device, workers),
-        part,
-    )
+        train, test = ([train[i] for i in numbers.tolist()] for numbers in held_out(len(train), val))
+    parts = [StreamSplit(files, info, device, workers) for files in (train, test)]
+    return Data(info, parts[0], parts[1], "val" if val else "test")

@@ -15,11 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)
-
-
 ALL = (*ENDING, signal.SIGINT, signal.SIGUSR1)
-
-
 _lost: list[int] = []  # signals that have ended nothing yet
 
 

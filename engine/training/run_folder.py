@@ -24,11 +24,7 @@ from engine.tasks.base import Task
 from engine.training.progress import EpochMetrics, FitConfig, Progress
 
 WANTED = {"identity", "rows", "model", "optimizer", "schedule", "rng", *Progress.COUNTS}
-
-
 REMEDY = "name another folder with --run_dir; what was saved before is whole, and --resume goes on from it"
-
-
 AFRESH = "start again without --resume"
 
 

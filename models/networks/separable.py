@@ -11,8 +11,6 @@ from models.blocks import ConvBNAct, GlobalMean
 from models.channels import ChannelGroup, Consumer, Network
 
 CFG = (32, 64, 128, 256, 256, 256, 512, 1024)
-
-
 KERNELS = (1, 1, 3, 1, 1, 3, 1)
 
 

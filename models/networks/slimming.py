@@ -10,8 +10,6 @@ from models.blocks import ConvBNAct, GlobalMean
 from models.channels import ChannelGroup, Consumer, Network
 
 CFG = (64, 128, 256)
-
-
 KERNELS = (7, 3, 3)
 
 

@@ -134,9 +134,8 @@ def command(options: Options, node: Node) -> list[str]:
     words += ["--dataset", options.dataset, "--data", str(options.data.root)]
     words += ["--seed", str(node.seed), "--device", options.machine.device]
     words += ["--save", str(node.model), "--eval_batch_size", str(options.data.eval_batch_size)]
-    if (
-        options.data.num_workers != 2
-    ):  # a checkpoint holds its command: the default says nothing, so files stay the same
+    # a checkpoint holds its command: the default says nothing, so files stay the same
+    if options.data.num_workers != 2:
         words += ["--num_workers", str(options.data.num_workers)]
     if options.data.image_size:
         words += ["--image_size", str(options.data.image_size)]

@@ -68,7 +68,6 @@ ROWS = (
     _same("depthwise_separable_wide", "depthwise experiment: separable, doubled 1x1"),
 )
 
-
 GROUPS = {
     "all": ("*",),
     "headline": ("nin", "prune50_refine", "w8a8", "w4a4", "int8_q1_fold0", "wbab", "wtab"),

@@ -45,7 +45,6 @@ SPECS = {
     "int8 folded": affine(8, 8, 0, True),
 }
 
-
 Edit = Callable[[nn.BatchNorm2d], None]
 
 
