@@ -39,16 +39,15 @@ def train(options: Quantizing, spec: QuantSpec) -> dict[str, Any]:
         if not refine and not options.training.original and spec.weight.about.bn_momentum:
             # it is for statistics that exist: fresh ones would take epochs to arrive
             spec = replace(spec, bn_momentum=None)
-        arch_args = run.full_args
         model = prepare(network, spec)
         recipe = recipes.for_spec(spec, run.data.info.name, refine=refine)
         if options.training.original:
             recipe = recipes.original(spec, run.arch)
         stage = Quantize(spec=spec.to_dict())
         rows, used = run.train(
-            model, recipe, stage, arch_args, quantized=True, **hooks(model, options.training.epochs or recipe.epochs)
+            model, recipe, stage, quantized=True, **hooks(model, options.training.epochs or recipe.epochs)
         )
-        evaluated, path = run.finish(model, replace(stage, epochs=used.epochs), arch_args)
+        evaluated, path = run.finish(model, replace(stage, epochs=used.epochs))
         text = (
             f"{spec.name}: {run.data.part} accuracy {evaluated.score:.2f} % on {run.data.info.label} "
             f"({len(run.data.test):,} pictures)"

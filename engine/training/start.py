@@ -169,15 +169,13 @@ class Start:
         folder.draw(rows, self.experiment.task)
         return rows, recipe
 
-    def finish(self, model: Any, stage: Stage, arch_args: dict[str, Any] | None = None) -> tuple[Evaluation, Path]:
+    def finish(self, model: Any, stage: Stage) -> tuple[Evaluation, Path]:
         """Judge the network and write its file; gives the evaluation and the path."""
         found = self.experiment.evaluate(model, self.data)
         if self._complete:
             return found, self.experiment.save
         metrics = self.experiment.metrics(found, self.data)
-        path = self.experiment.write(
-            model, self.arch, arch_args or self.full_args, self.data, metrics, stage, fresh=self.fresh
-        )
+        path = self.experiment.write(model, self.arch, self.full_args, self.data, metrics, stage, fresh=self.fresh)
         if self._folder:
             self._folder.write_result(path)
         return found, path
