@@ -11,7 +11,7 @@ from typing import Any
 from bn_merge.names import Weights
 from engine.cli import argtypes, command
 from engine.cli.flags import Parser, flag, part
-from engine.cli.naming import SAVED, command_hint, find
+from engine.cli.naming import SAVED, command_hint, input_file
 from engine.cli.options import Writes
 from engine.errors import BAD_CHECKPOINT, UserError
 
@@ -49,12 +49,12 @@ def body(options: Options) -> dict[str, Any]:
 
     weights, network = options.weights, options.network
     maker = command_hint(f"quant.wbwtab --W {weights.bits or 2} --A 2", network.arch)
-    source = find(options.model, SAVED / f"{weights.stem(network.prefix)}.pth", maker)
+    source = input_file(options.model, SAVED / f"{weights.stem(network.prefix)}.pth", maker)
     opened = restore.open(source, network.arch)
     model, parent = opened.network, opened.checkpoint
     if restore.is_merged(parent):
         raise UserError(f"{source} is merged already", "merge the file it was made from", BAD_CHECKPOINT)
-    weights.check(source, restore.letter_of(parent))
+    weights.check(source, restore.short_name_of(parent))
 
     task = Experiment(options, source.with_name(f"{source.stem}_merged.pth"), source, parent)
     data = task.data()

@@ -9,7 +9,7 @@ from typing import Any
 
 from bn_merge.merge import merge
 from bn_merge.names import Comparing
-from engine.cli.naming import SAVED, command_hint, find
+from engine.cli.naming import SAVED, command_hint, input_file
 from engine.errors import BAD_CHECKPOINT, UserError
 from engine.system import device
 from engine.system.files import sha256
@@ -66,13 +66,13 @@ def _pair(options: Comparing) -> tuple[Opened, Opened]:
     named, arch, weights = options.files, options.network.arch, options.weights
     default = SAVED / f"{weights.stem(options.network.prefix)}_merged.pth"
     maker = command_hint(f"bn_merge --W {weights.bits}" if weights.bits else "bn_merge", arch)
-    merged = restore.open(find(named[-1] if named else None, default, maker), arch)
+    merged = restore.open(input_file(named[-1] if named else None, default, maker), arch)
     if not restore.is_merged(merged.checkpoint):
         hint = f"make the merged file with: {_merging(merged.path, arch)}"
         if len(named) == 2 and restore.is_merged(restore.open(named[0], arch).checkpoint):
             hint = "name the unmerged one first"
         raise UserError(f"{merged.path} is not merged", hint, BAD_CHECKPOINT)
-    weights.check(merged.path, restore.letter_of(merged.checkpoint))
+    weights.check(merged.path, restore.short_name_of(merged.checkpoint))
     unmerged = restore.open(named[0] if len(named) == 2 else _parent(merged, arch), arch)
     if restore.is_merged(unmerged.checkpoint):
         raise UserError(f"{unmerged.path} is merged, too", "name the unmerged one first", BAD_CHECKPOINT)

@@ -19,7 +19,7 @@ from models.layers import fold
 from models.layers.bnfold import BNFoldConv2d
 from models.layers.conv_q import QuantConv2d, QuantLinear, combined
 from models.layers.quantizers.identity import Identity
-from quant.prepare import PLAIN_BLOCK, folds, read_by_sign, replace_child
+from quant.prepare import USE_A_WRAPPER, folds, read_by_sign, replace_child
 
 _HINT = "build the network from models.blocks.ConvBNAct, whose batch norm follows its convolution"
 
@@ -46,31 +46,31 @@ def merge(model: Network) -> Network:
         raise UserError(f"{left[0]} follows no convolution of a block and cannot be folded", _HINT, BAD_CHECKPOINT)
     for name, layer in list(model.named_modules()):  # quantized layers without a batch norm
         if isinstance(layer, (QuantConv2d, QuantLinear)):
-            codes, scale, bias = _parts(layer)
-            replace_child(model, name, _held(layer, codes, scale, bias))
+            codes, scale, bias = _codes_scale_bias(layer)
+            replace_child(model, name, _merged_layer(layer, codes, scale, bias))
     return model.eval()  # the new layers, too
 
 
-def _parts(layer: nn.Conv2d | nn.Linear) -> tuple[Tensor, Tensor, Tensor]:
+def _codes_scale_bias(layer: nn.Conv2d | nn.Linear) -> tuple[Tensor, Tensor, Tensor]:
     """Codes (out, ...), positive scale (out,) with the input's in it, and bias (out,) of a layer in eval mode."""
     weight = layer.weight.detach()
     if isinstance(layer, BNFoldConv2d):
         codes, scale = layer.weight_codes()
-        return codes, _full(layer, codes, scale), layer.folded_bias()
+        return codes, _output_scale(layer, codes, scale), layer.folded_bias()
     bias = layer.bias.detach() if layer.bias is not None else weight.new_zeros(len(weight))
     if not isinstance(layer, (QuantConv2d, QuantLinear)):
         return weight, weight.new_ones(len(weight)), bias
     codes, scale = layer.weight_codes()
-    return codes, _full(layer, codes, scale), bias
+    return codes, _output_scale(layer, codes, scale), bias
 
 
-def _full(layer: QuantConv2d | QuantLinear, codes: Tensor, scale: Tensor | None) -> Tensor:
+def _output_scale(layer: QuantConv2d | QuantLinear, codes: Tensor, scale: Tensor | None) -> Tensor:
     """The scale of the output, (out,): the weight's times the input's."""
     scale = combined(layer.input_quantizer(codes.new_zeros(1, 1)).scale, scale)
     return codes.new_ones(len(codes)) if scale is None else scale.flatten().expand(len(codes)).clone()
 
 
-def _held(layer: nn.Conv2d | nn.Linear, codes: Tensor, scale: Tensor | None, bias: Tensor) -> nn.Module:
+def _merged_layer(layer: nn.Conv2d | nn.Linear, codes: Tensor, scale: Tensor | None, bias: Tensor) -> nn.Module:
     """The layer that holds the result; float weights take their scale in."""
     quantizer = getattr(layer, "input_quantizer", None)
     bits = getattr(layer, "weight_bits", 32)
@@ -87,11 +87,11 @@ def _fold_block(name: str, block: ConvBNAct, before_sign: bool) -> None:
     if not folds(block):  # its batch norm may stand anywhere: before the convolution, behind a sum
         raise UserError(
             f"{name} is a {type(block).__name__} with a forward of its own: its batch norm cannot be folded",
-            PLAIN_BLOCK,
+            USE_A_WRAPPER,
             BAD_CHECKPOINT,
         )
     if isinstance(block.conv, BNFoldConv2d):  # folded while it trained: nothing is left to compute
-        block.conv, block.bn = _held(block.conv, *_parts(block.conv)), nn.Identity()
+        block.conv, block.bn = _merged_layer(block.conv, *_codes_scale_bias(block.conv)), nn.Identity()
         return
     conv, bn = block.conv, fold.affine(cast(nn.BatchNorm2d, block.bn))
     if not isinstance(conv, nn.Conv2d) or len(bn.multiplier) != conv.out_channels:
@@ -101,10 +101,10 @@ def _fold_block(name: str, block: ConvBNAct, before_sign: bool) -> None:
         raise UserError(
             f"{name}: a batch norm behind {type(block.pool).__name__} cannot be folded", _HINT, BAD_CHECKPOINT
         )
-    codes, scale, bias = _parts(conv)
+    codes, scale, bias = _codes_scale_bias(conv)
     shape = (-1, *(1,) * (codes.ndim - 1))
     if before_sign:
-        kept = fold.threshold(bn, scale, bias, _reach(conv, codes))
+        kept = fold.threshold(bn, scale, bias, _largest_sum(conv, codes))
         flip, scale_out, bias_out = kept.flip, None, kept.bias
     else:
         flip = torch.where(bn.multiplier < 0, -1.0, 1.0).to(scale.dtype) if pooled else torch.ones_like(scale)
@@ -117,10 +117,10 @@ def _fold_block(name: str, block: ConvBNAct, before_sign: bool) -> None:
         block.bn = nn.Identity()
         if before_sign:
             codes = codes * flip.reshape(shape)
-    block.conv = _held(conv, codes, scale_out, bias_out)
+    block.conv = _merged_layer(conv, codes, scale_out, bias_out)
 
 
-def _reach(conv: nn.Conv2d, codes: Tensor) -> Tensor:
+def _largest_sum(conv: nn.Conv2d, codes: Tensor) -> Tensor:
     """The largest |conv(input codes, codes)| of each filter; for float inputs, as good as infinite."""
     quantizer = getattr(conv, "input_quantizer", Identity())
     largest = 2.0**quantizer.bits if quantizer.bits <= 8 else 1e6

@@ -37,7 +37,7 @@ def prove(model: Network, arch: str, pictures: Tensor) -> None:
     exact = copy.deepcopy(model).double().to(pictures.device).eval()
     folded = merge(exact)
     own = ":" in arch
-    with check.theirs(arch, "it has to compute in float64, too") if own else nullcontext():
+    with check.user_code(arch, "it has to compute in float64, too") if own else nullcontext():
         before, after = exact(pictures.double()), folded(pictures.double())
     if not (task.is_finite(before) and task.is_finite(after)):
         raise UserError(f"the network's {task.output_name} are not finite", "take another checkpoint", BAD_CHECKPOINT)

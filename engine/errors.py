@@ -35,7 +35,7 @@ class UserError(Exception):
 
 
 @contextmanager
-def about(path: Path | None) -> Iterator[None]:
+def prefix_path(path: Path | None) -> Iterator[None]:
     """Let the faults of what a file holds name the file."""
     try:
         yield

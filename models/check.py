@@ -35,7 +35,7 @@ class Misdeclared(UserError):
     """A network of the user's, or the module it is in, is not what models.channels.Network asks for: exit 2."""
 
 
-def said(fault: BaseException) -> str:
+def one_line(fault: BaseException) -> str:
     """A fault of the user's code in one line, with the file and line where that code stood."""
     if isinstance(fault, SyntaxError):
         place, text = f"{fault.filename}:{fault.lineno}: ", f"{type(fault).__name__}: {fault.msg}"
@@ -49,7 +49,7 @@ def said(fault: BaseException) -> str:
 
 
 @contextmanager
-def theirs(arch: str, hint: str) -> Iterator[None]:
+def user_code(arch: str, hint: str) -> Iterator[None]:
     """Let what the user's code raises, a sys.exit() included, end a command in two lines. No memory left is nobody's fault."""
     try:
         yield
@@ -58,7 +58,7 @@ def theirs(arch: str, hint: str) -> Iterator[None]:
     except (Exception, SystemExit) as fault:
         if no_memory(fault):
             raise
-        raise Misdeclared(f"--arch {arch}: {said(fault)}", hint) from fault
+        raise Misdeclared(f"--arch {arch}: {one_line(fault)}", hint) from fault
 
 
 def declarations(network: Any, arch: str, cfg: Sequence[int] | None) -> None:
@@ -74,7 +74,7 @@ def declarations(network: Any, arch: str, cfg: Sequence[int] | None) -> None:
         raise Misdeclared(f"--arch {arch}: the function gives a {type(network).__name__}, not a torch.nn.Module", SEE)
     if missing := [name for name in ("cfg", "ends", "channel_groups") if not hasattr(network, name)]:
         raise Misdeclared(f"--arch {arch}: the network has no {', '.join(missing)}", SEE)
-    with theirs(arch, SEE):
+    with user_code(arch, SEE):
         fault = next(_faults(network, cfg), None)
     if fault:
         raise Misdeclared(f"--arch {arch}: {fault}", SEE)
@@ -159,7 +159,7 @@ def _consumer(layers: dict[str, nn.Module], consumer: Consumer, channels: int, u
         yield f"{name}: {consumer.after} needs a bias, which takes up that of dropped channels"
 
 
-def answers(network: nn.Module, arch: str, classes: int, size: int | None = None) -> None:
+def check_output(network: nn.Module, arch: str, classes: int, size: int | None = None) -> None:
     """Show a network two black pictures, in eval mode; neither it nor torch's random state is changed.
 
     Args:
@@ -175,7 +175,7 @@ def answers(network: nn.Module, arch: str, classes: int, size: int | None = None
         with (
             torch.random.fork_rng(devices=[]),
             torch.no_grad(),
-            theirs(arch, f"it is shown pictures of 3x{side}x{side}"),
+            user_code(arch, f"it is shown pictures of 3x{side}x{side}"),
         ):
             found = copy.deepcopy(network).eval()(torch.zeros(2, 3, side, side, device=like.device, dtype=like.dtype))
     except Misdeclared:

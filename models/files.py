@@ -10,7 +10,7 @@ from torch import nn
 
 from engine.checkpoint.format import Checkpoint, load
 from engine.checkpoint.history import Calibrate, Merge, Quantize
-from engine.errors import BAD_CHECKPOINT, UserError, about
+from engine.errors import BAD_CHECKPOINT, UserError, prefix_path
 from models import legacy
 from models.channels import Network
 from models.check import Misdeclared
@@ -42,7 +42,7 @@ def open(path: Path, arch: str | None = None) -> Opened:
         UserError: as `read` and `restore`, naming the file.
     """
     checkpoint = read(path)
-    with about(path):
+    with prefix_path(path):
         return Opened(path, checkpoint, restore(checkpoint, arch))
 
 

@@ -51,7 +51,7 @@ def _adopted(found: Foreign, path: Path | str) -> Checkpoint:
             "package.module:function --cfg W,W,...",
             BAD_CHECKPOINT,
         )
-    arch, cfg, more = known
+    arch, cfg, arch_args = known
     if found.cfg is not None and _widths(found.cfg) != cfg:
         raise UserError(
             f"{path}: its cfg {str(found.cfg)[:80]} is not that of its weights, {cfg}",
@@ -62,7 +62,7 @@ def _adopted(found: Foreign, path: Path | str) -> Checkpoint:
     print(f"notice: {path} is a file of the original's kind; read as {arch} {cfg}", file=sys.stderr)
     return Checkpoint(
         arch=arch,
-        arch_args={"classes": classes, **more},
+        arch_args={"classes": classes, **arch_args},
         cfg=cfg,
         state_dict=state,
         history=(Original(),),

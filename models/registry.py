@@ -32,7 +32,7 @@ def names() -> list[str]:
     return list(NETWORKS)
 
 
-def build(arch: str, cfg: Sequence[int] | None = None, classes: int = 10, **more: Any) -> Network:
+def build(arch: str, cfg: Sequence[int] | None = None, classes: int = 10, **arch_args: Any) -> Network:
     """Make a network with fresh weights.
 
     Args:
@@ -45,15 +45,15 @@ def build(arch: str, cfg: Sequence[int] | None = None, classes: int = 10, **more
             does not follow models.channels.Network, see models.check.
     """
     if ":" not in arch:
-        return _made(arch, cfg, classes, **more)
-    with check.theirs(arch, f"it is called with cfg={cfg and list(cfg)}, classes={classes}; {check.SEE}"):
-        network = _made(arch, cfg, classes, **more)
+        return _made(arch, cfg, classes, **arch_args)
+    with check.user_code(arch, f"it is called with cfg={cfg and list(cfg)}, classes={classes}; {check.SEE}"):
+        network = _made(arch, cfg, classes, **arch_args)
     user_code.attach(network, arch)
-    check.answers(network, arch, classes)
+    check.check_output(network, arch, classes)
     return network
 
 
-def _made(arch: str, cfg: Sequence[int] | None, classes: int = 10, **more: Any) -> Network:
+def _made(arch: str, cfg: Sequence[int] | None, classes: int = 10, **arch_args: Any) -> Network:
     """The network, its declarations compared; what the user's own code raises is let through."""
     if cfg is not None and ((not cfg and ":" not in arch) or min(cfg, default=1) < 1):
         raise UserError(f"cfg {list(cfg)} has widths below 1, or none", "every layer needs a channel")
@@ -61,10 +61,12 @@ def _made(arch: str, cfg: Sequence[int] | None, classes: int = 10, **more: Any) 
     if function is None:
         raise UserError(f"unknown network {arch!r}", f"one of {', '.join(NETWORKS)}, or {user_code.FORMS}")
     if ":" in arch:
-        _check_call(arch, function, {"cfg": cfg, "classes": classes, **more})
+        _check_call(arch, function, {"cfg": cfg, "classes": classes, **arch_args})
     try:
         with user_code.running(arch):
-            network = cast(Network, function(cfg=cfg, classes=classes, **more))  # by what it has, not what it inherits
+            network = cast(
+                Network, function(cfg=cfg, classes=classes, **arch_args)
+            )  # by what it has, not what it inherits
     except ValueError as fault:
         own = f"its own widths: --cfg {','.join(map(str, NETWORKS[arch]().cfg))}" if arch in NETWORKS else "see --help"
         raise UserError(f"--cfg does not fit {arch}: {fault}", own) from fault
@@ -91,7 +93,7 @@ def _check_call(arch: str, function: Callable[..., nn.Module], words: dict[str, 
         ) from fault
 
 
-def size(arch: str, cfg: Sequence[int] | None = None, **more: Any) -> int | None:
+def size(arch: str, cfg: Sequence[int] | None = None, **arch_args: Any) -> int | None:
     """How many parameters `build` would make, no memory taken; None where the constructor needs real tensors.
 
     Raises:
@@ -101,7 +103,7 @@ def size(arch: str, cfg: Sequence[int] | None = None, **more: Any) -> int | None
         user_code.imported(arch)  # tensors that the module itself makes are to be real
     try:
         with torch.device("meta"):
-            return sum(p.numel() for p in _made(arch, cfg, **more).parameters())
+            return sum(p.numel() for p in _made(arch, cfg, **arch_args).parameters())
     except UserError:
         raise
     except Exception as fault:  # e.g. .item() of a tensor without a value; if it is a fault, build meets it again

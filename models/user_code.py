@@ -115,7 +115,7 @@ def imported(arch: str) -> Callable[..., nn.Module]:
         Misdeclared: exit 2 for a missing file, function, or whatever the module raises, with the line where it stands.
     """
     place, _, name = arch.rpartition(":")
-    with check.theirs(arch, HINT), running(arch):
+    with check.user_code(arch, HINT), running(arch):
         module = _from_file(arch, Path(place).resolve()) if place.endswith(".py") else importlib.import_module(place)
         function = getattr(module, name, None)
         functions = [known for known, value in vars(module).items() if callable(value)]

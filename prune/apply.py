@@ -11,7 +11,7 @@ import torch
 
 import models
 from engine.checkpoint.history import History, Prune
-from engine.cli.naming import SAVED, command_hint, find, repeated
+from engine.cli.naming import SAVED, command_hint, input_file, repeated
 from engine.data.splits import Data
 from engine.errors import UserError
 from engine.system.terminal import columns
@@ -26,7 +26,7 @@ from prune.options import Options
 from prune.plan import PrunePlan, plan
 from prune.sparsity import alike, gammas, looks_sparse
 from prune.surgery import gates_of, masked, misdescribed, sliced
-from prune.trial import examine
+from prune.trial import check_for_pruning
 
 PROOF_PICTURES = 16
 
@@ -92,10 +92,10 @@ def apply(options: Options, grouped: bool = False) -> dict[str, Any]:
 def _opened(options: Options, grouped: bool) -> Opened:
     """The sparsely trained file, looked at before work begins: whether it can be pruned, and whether it makes sense."""
     maker = command_hint("prune.train -sr", options.network.name)
-    source = find(options.model, SAVED / f"{options.network.prefix}_preprune.pth", maker)
+    source = input_file(options.model, SAVED / f"{options.network.prefix}_preprune.pth", maker)
     opened = files.open(source, options.network.arch)
     model, parent = opened.network, opened.checkpoint
-    examine(model, parent.arch, parent.arch_args, parent.dataset.image_size, sparse=True)
+    check_for_pruning(model, parent.arch, parent.arch_args, parent.dataset.image_size, sparse=True)
     if grouped and all(getattr(m, "groups", 1) == 1 for m in model.modules()):
         print(
             f"notice: {parent.arch} has no grouped convolutions: prune.gc treats it as prune.normal_regular does",

@@ -38,14 +38,14 @@ class Gate:
     def width(self) -> int:
         return len(self.scales)
 
-    def cells(self, width: int) -> Tensor:
+    def positions(self, width: int) -> Tensor:
         """(width, 1 + readers): the producer's group and each reader's group of every channel, at that width."""
         columns = [torch.arange(width) // (width // self.producer_groups)]
         for groups, shuffle in self.readers:
             columns.append(shuffled(width, shuffle) // (width // groups))
         return torch.stack(columns, 1)
 
-    def legal(self, base: int) -> list[int]:
+    def allowed_widths(self, base: int) -> list[int]:
         """Widths that this gate can shrink to, ascending: multiples of `base` that keep every group equal,
         and for which no cell (producer group, reader groups) needs more channels than it has now.
 
@@ -57,11 +57,11 @@ class Gate:
         if self.producer_groups == 1 and all(reader[0] == 1 for reader in self.readers):
             fits = list(range(step, self.width + 1, step))
         else:
-            have = _count(self.cells(self.width))
+            have = _count(self.positions(self.width))
             fits = [
                 width
                 for width in range(step, self.width + 1, step)
-                if all(need <= have.get(cell, 0) for cell, need in _count(self.cells(width)).items())
+                if all(need <= have.get(cell, 0) for cell, need in _count(self.positions(width)).items())
             ]
         return fits or [self.width]
 
@@ -71,7 +71,7 @@ class Gate:
             units = _ascending(self.scales.abs().reshape(-1, self.unit).sum(1))
             first = units[len(units) - width // self.unit :].sort().values * self.unit
             return (first[:, None] + torch.arange(self.unit)).flatten()
-        places, channels = self.cells(width), self.cells(self.width)
+        places, channels = self.positions(width), self.positions(self.width)
         kept = torch.empty(width, dtype=torch.long)
         order = _ascending(self.scales)
         for cell in places.unique(dim=0):
@@ -148,7 +148,7 @@ def plan(gates: list[Gate], percent: float, base: int = 1) -> PrunePlan:
     wanted = torch.bincount(owner[_ascending(every)[drop:]], minlength=len(gates)).tolist()
     choices, raised, whole = [], [], []
     for gate, count in zip(gates, wanted, strict=True):
-        legal = gate.legal(base)
+        legal = gate.allowed_widths(base)
         width = nearest(count, legal)
         if width % base:
             whole.append(gate.name)

@@ -10,7 +10,7 @@ from typing import Any
 
 from engine.cli import argtypes, command
 from engine.cli.flags import Parser, flag, part
-from engine.cli.naming import SAVED, command_hint, find
+from engine.cli.naming import SAVED, command_hint, input_file
 from engine.cli.options import Training, Trains, recipe_help
 from engine.errors import UserError
 from engine.training import recipe
@@ -68,7 +68,7 @@ class Options(Trains):
             return None
         prefix, pruning = self.network.prefix, "prune.normal_regular --percent 0.5"
         maker = "prune.gc --percent 0.4" if prefix == "nin_gc" else command_hint(pruning, self.network.arch)
-        return find(self.given, SAVED / f"{prefix}_prune.pth", maker)
+        return input_file(self.given, SAVED / f"{prefix}_prune.pth", maker)
 
     @property
     def suffix(self) -> str:
@@ -88,7 +88,7 @@ def body(options: Options) -> dict[str, Any]:
     from engine.training.start import Start
     from models import files
     from prune.sparsity import penalty
-    from prune.trial import examine
+    from prune.trial import check_for_pruning
 
     fresh = options.from_scratch is not None
     start = Start(options, files, options.suffix, options.source(), fresh)
@@ -96,7 +96,7 @@ def body(options: Options) -> dict[str, Any]:
         opened = files.open(start.judged_file(), options.network.arch)
         return evaluate_file(options, opened.path, opened.network, opened.checkpoint)
     with start as run:
-        examine(run.network, run.arch, run.arch_args, run.data.info.image_size, sparse=options.sparse)
+        check_for_pruning(run.network, run.arch, run.arch_args, run.data.info.image_size, sparse=options.sparse)
         s = (options.s or (1e-3 if run.arch == "nin_gc" else 1e-4)) if options.sparse else None
         refine = options.refine is not None
         stage = Refine(s=s) if refine else Train(s=s, from_scratch=fresh)

@@ -17,7 +17,7 @@ from prune.plan import Gate, PrunePlan, nearest
 from prune.surgery import Build, gates_of, masked, misdescribed, sliced
 
 
-def examine(model: Network, arch: str, arch_args: dict[str, Any], size: int, sparse: bool) -> None:
+def check_for_pruning(model: Network, arch: str, arch_args: dict[str, Any], size: int, sparse: bool) -> None:
     """Refuse a network of the user's that could not be trained, or not be pruned after sparse training; ours pass.
 
     Args:
@@ -30,13 +30,13 @@ def examine(model: Network, arch: str, arch_args: dict[str, Any], size: int, spa
     """
     if ":" not in arch:
         return
-    check.answers(model, arch, arch_args["classes"], size)
+    check.check_output(model, arch, arch_args["classes"], size)
     if sparse:
-        rehearse(model, lambda cfg: models.build(arch, cfg, **{**arch_args, **model.arch_args}), size)
+        trial_prune(model, lambda cfg: models.build(arch, cfg, **{**arch_args, **model.arch_args}), size)
 
 
 @torch.no_grad()
-def rehearse(model: Network, build: Build, size: int) -> None:
+def trial_prune(model: Network, build: Build, size: int) -> None:
     """Cut a copy with random scales and look whether the proof of surgery holds, before a network is trained for it.
 
     A narrower network that the user's function itself refuses (ValueError) is left to pruning: it knows which widths fit.
@@ -60,7 +60,7 @@ def rehearse(model: Network, build: Build, size: int) -> None:
             trial(pictures)
         except Exception as fault:
             raise UserError(
-                f"its forward does not work in float64, in which pruning is proven: {check.said(fault)}",
+                f"its forward does not work in float64, in which pruning is proven: {check.one_line(fault)}",
                 "let what forward makes have the dtype of its input",
             ) from fault
         found = gates_of(trial)
@@ -74,7 +74,7 @@ def _trial_plan(found: list[Gate], cut: list[str]) -> PrunePlan:
     """Between a quarter and three quarters of each of these gates; neighbours differ, so that swapped ones show."""
     shares = (0.25 + 0.5 * (place * 0.618 % 1) for place in range(len(found)))
     widths = [
-        nearest(round(g.width * s), g.legal(1)) if g.name in cut else g.width
+        nearest(round(g.width * s), g.allowed_widths(1)) if g.name in cut else g.width
         for g, s in zip(found, shares, strict=False)
     ]
     return PrunePlan(
@@ -94,5 +94,5 @@ def _holds(trial: Network, plan: PrunePlan, build: Build, pictures: Tensor) -> b
     try:
         answers = small(pictures)
     except Exception as fault:
-        raise misdescribed(f"the narrower network fails: {check.said(fault)}") from fault
+        raise misdescribed(f"the narrower network fails: {check.one_line(fault)}") from fault
     return CLASSIFICATION.same(masked(trial, plan)(pictures), answers)

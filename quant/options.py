@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from engine.cli import argtypes
 from engine.cli.flags import Options, flag
-from engine.cli.naming import SAVED, command_hint, find
+from engine.cli.naming import SAVED, command_hint, input_file
 from engine.cli.options import Trains
 from engine.errors import UserError
 from quant import settings
@@ -72,4 +72,4 @@ class Quantizing(Trains):
         if self.refine is None:
             return None
         maker = command_hint("prune.train --refine", self.network.arch)
-        return find(self.refine, SAVED / f"{self.network.prefix}_refine.pth", maker)
+        return input_file(self.refine, SAVED / f"{self.network.prefix}_refine.pth", maker)

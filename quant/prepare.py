@@ -25,7 +25,7 @@ from models.layers.quantizers.identity import Identity
 from models.networks.separable import SeparableBlock
 from quant.spec import QuantizerSpec, QuantSpec
 
-PLAIN_BLOCK = "let a module around the ConvBNAct do what comes before or after it, and leave its forward as it is"
+USE_A_WRAPPER = "let a module around the ConvBNAct do what comes before or after it, and leave its forward as it is"
 """What to do about a block that does not fold."""
 
 UNFOLDED = "quantize without a fold: python -m quant.wqaq --bn_fold 0"
@@ -67,7 +67,7 @@ def prepare(model: Network, spec: QuantSpec) -> Network:
     if spec.weight.bits < 32 or spec.activation.bits < 32:
         inner, outer = (spec.weight, spec.activation), (_at_end(spec.weight), _at_end(spec.activation))
         ends = model.ends if outer != inner else ()
-        rectified = _rectified(model) if spec.activation.about.follows_sign else set()
+        rectified = _rectified(model) if spec.activation.traits.follows_sign else set()
         for name, layer in chosen.items():
             weights, inputs = outer if name in ends else inner
             weight = weight_quantizer(weights, layer.weight.detach())
@@ -101,7 +101,7 @@ def prepare(model: Network, spec: QuantSpec) -> Network:
 
 def _at_end(part: QuantizerSpec) -> QuantizerSpec:
     """The quantizer of the first and the last layer, if they are quantized."""
-    return replace(part, bits=part.about.ends) if part.about.ends in part.about.bits else part
+    return replace(part, bits=part.traits.first_last_bits) if part.traits.first_last_bits in part.traits.bits else part
 
 
 def _rectified(model: Network) -> set[str]:
@@ -196,7 +196,7 @@ def _fold_in_training(model: nn.Module) -> None:
             raise UserError(
                 f"{name.rpartition('.')[0]} is a {type(block).__name__} with a forward of its own: "
                 "its batch norm cannot be folded",
-                f"{PLAIN_BLOCK}; or {UNFOLDED}",
+                f"{USE_A_WRAPPER}; or {UNFOLDED}",
             )
         conv = block.conv
         if isinstance(conv, QuantConv2d) and isinstance(block.bn, nn.BatchNorm2d):

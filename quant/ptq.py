@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.cli import argtypes, command
 from engine.cli.flags import Parser, flag, part
-from engine.cli.naming import SAVED, command_hint, find, repeated
+from engine.cli.naming import SAVED, command_hint, input_file, repeated
 from engine.cli.options import Writes
 from engine.errors import UserError
 from quant import settings
@@ -86,7 +86,7 @@ def parser() -> Parser:
 
 def body(options: Options) -> dict[str, Any]:
     from engine.checkpoint.history import Calibrate
-    from engine.errors import about
+    from engine.errors import prefix_path
     from engine.training.experiment import Experiment
     from models import files
     from quant.calibrate import calibrate
@@ -94,7 +94,7 @@ def body(options: Options) -> dict[str, Any]:
     from quant.spec import affine
 
     maker = command_hint("prune.train --refine", options.network.arch)
-    source = find(options.model, SAVED / f"{options.network.prefix}_refine.pth", maker)
+    source = input_file(options.model, SAVED / f"{options.network.prefix}_refine.pth", maker)
     opened = files.open(source, options.network.arch)
     model, parent = opened.network, opened.checkpoint
     task = Experiment(options, SAVED / f"{parent.prefix}{options.suffix}.pth", source, parent)
@@ -105,7 +105,7 @@ def body(options: Options) -> dict[str, Any]:
     spec = meet(spec, model, grid.keep_float)
     quantized = prepare(model, spec).to(task.device)
     before = task.evaluate(model, data, "before")
-    with about(source):
+    with prefix_path(source):
         seed = options.machine.seed
         calibrate(quantized, data.train, options.calibrate, options.pictures, seed, sums=reads_sums(model))
     after = task.evaluate(quantized, data, "after")

@@ -34,9 +34,9 @@ def train(options: Quantizing, spec: QuantSpec) -> dict[str, Any]:
             _say_fresh(options)
         network, refine = run.network, source is not None
         if not refine and ":" in run.arch:
-            check.answers(network, run.arch, run.arch_args["classes"], run.data.info.image_size)
+            check.check_output(network, run.arch, run.arch_args["classes"], run.data.info.image_size)
         spec = meet(spec, network, options.settings.keep_float)
-        if not refine and not options.training.original and spec.weight.about.bn_momentum:
+        if not refine and not options.training.original and spec.weight.traits.bn_momentum:
             # it is for statistics that exist: fresh ones would take epochs to arrive
             spec = replace(spec, bn_momentum=None)
         model = prepare(network, spec)

@@ -9,7 +9,7 @@ from functools import partial
 
 from engine.training.recipe import SEED, Recipe, for_float
 from models.layers.quantizers import kinds
-from models.layers.quantizers.kinds import About
+from models.layers.quantizers.kinds import Traits
 from quant.spec import QuantizerSpec, QuantSpec
 
 _DIGITS_EPOCHS = {"refine": 6, "scratch": 12}
@@ -18,19 +18,19 @@ _EPOCHS = {"refine": 30, "scratch": 60}
 
 def for_spec(spec: QuantSpec, dataset: str, refine: bool) -> Recipe:
     """The recipe of a spec's weights; where its activations alone ask for Adam, theirs."""
-    asked = [about for about in spec.abouts if about.optimizer == "adam"]
-    return default((asked or spec.abouts)[0], dataset, refine)
+    asked = [traits for traits in spec.all_traits if traits.optimizer == "adam"]
+    return default((asked or spec.all_traits)[0], dataset, refine)
 
 
-def default(about: About, dataset: str, refine: bool) -> Recipe:
+def default(traits: Traits, dataset: str, refine: bool) -> Recipe:
     """DoReFa trains like float networks; ternary and binary ones want Adam, which revives weights that hardly move."""
     digits = dataset == "digits"
     return Recipe(
         epochs=(_DIGITS_EPOCHS if digits else _EPOCHS)["refine" if refine else "scratch"],
         batch_size=32 if digits else 128,
-        optimizer=about.optimizer,
-        lr=about.refining_lr if refine else about.lr,
-        weight_decay=about.weight_decay,
+        optimizer=traits.optimizer,
+        lr=traits.refining_lr if refine else traits.lr,
+        weight_decay=traits.weight_decay,
         label_smoothing=0.0 if digits else 0.1,
     )
 
@@ -38,9 +38,9 @@ def default(about: About, dataset: str, refine: bool) -> Recipe:
 def families(command: str) -> dict[str, Callable[[str, bool], Recipe]]:
     """What chooses the recipe of each family of quantizers, by its name; wbwtab has those with one width, wqaq all."""
     return {
-        about.family or about.name: partial(default, about)
-        for about in kinds.abouts().values()
-        if about.bits != (32,) and (command == "wqaq" or about.letter)
+        traits.family or traits.name: partial(default, traits)
+        for traits in kinds.all_traits().values()
+        if traits.bits != (32,) and (command == "wqaq" or traits.short_name)
     }
 
 
@@ -53,11 +53,11 @@ def original(spec: QuantSpec, arch: str) -> Recipe:
 def table(dataset: str, of_original: bool = False) -> dict[str, str]:
     """Every recipe in words, by family: what results must be told apart by."""
     specs = {}
-    for about in kinds.abouts().values():
-        if about.bits != (32,):
-            part = QuantizerSpec(about.name, about.bits[-1])
-            specs[family := about.family or about.name] = QuantSpec(part, part)
-            if "bn_fold" in about.settings:
+    for traits in kinds.all_traits().values():
+        if traits.bits != (32,):
+            part = QuantizerSpec(traits.name, traits.bits[-1])
+            specs[family := traits.family or traits.name] = QuantSpec(part, part)
+            if "bn_fold" in traits.settings:
                 specs[f"{family}, BN folded"] = QuantSpec(part, part, bn_fold=True)
     if of_original:
         return {"float": str(SEED), **{name: str(original(spec, "nin")) for name, spec in specs.items()}}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import models
 from engine.checkpoint.format import Checkpoint
 from engine.checkpoint.history import Calibrate, Merge, Quantize
-from engine.errors import BAD_CHECKPOINT, UserError, about
+from engine.errors import BAD_CHECKPOINT, UserError, prefix_path
 from models import files
 from models.channels import Network
 from models.files import Opened
@@ -28,10 +28,10 @@ def spec_of(checkpoint: Checkpoint) -> QuantSpec | None:
     return QuantSpec.from_dict(dict(stages[-1].spec)) if stages else None
 
 
-def letter_of(checkpoint: Checkpoint) -> str:
+def short_name_of(checkpoint: Checkpoint) -> str:
     """How file names write its weights: 8, 4, 32, b, t."""
     spec = spec_of(checkpoint)
-    return spec.weight.letter if spec else "32"
+    return spec.weight.short_name if spec else "32"
 
 
 def is_merged(checkpoint: Checkpoint) -> bool:
@@ -128,5 +128,5 @@ def open(path: Path, arch: str | None = None) -> Opened:
         UserError: as models.files.read and `restore`, naming the file.
     """
     checkpoint = files.read(path)
-    with about(path):
+    with prefix_path(path):
         return Opened(path, checkpoint, restore(checkpoint, arch))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from engine.errors import UserError
-from models.layers.quantizers.kinds import About, about, abouts
+from models.layers.quantizers.kinds import Traits, all_traits, traits
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ def flags_of(command: str, *specs: type) -> Iterator[Flag]:
                     yield found if found.field else replace(found, field=each.name)
 
 
-def users(found: Flag) -> list[About]:
+def users(found: Flag) -> list[Traits]:
     """The quantizers that have a use for what a flag sets."""
-    return [about for about in abouts().values() if found.field in about.settings]
+    return [traits for traits in all_traits().values() if found.field in traits.settings]
 
 
 def add(group: Any, flags: Iterable[Flag], **changes: dict[str, Any]) -> None:
@@ -106,7 +106,7 @@ def refuse_idle(values: Mapping[str, Any], flags: Iterable[Flag], **parts: tuple
     for found in flags:
         if values[found.name] is not None and (using := users(found)):
             name, chosen = parts[found.owner]
-            if found.field not in about(name).settings:
+            if found.field not in traits(name).settings:
                 words = " or ".join(user.name for user in using)
                 raise UserError(f"{found.word} is for {words} {found.owner}s, not {chosen}", f"leave {found.word} out")
 
@@ -124,15 +124,15 @@ def width(text: str) -> int | str:
 
 def widths() -> tuple[list[int], list[str]]:
     """The numbers that a bit width may be, and the letters."""
-    known = abouts().values()
-    numbers = sorted({bits for about in known if not about.letter for bits in about.bits})
-    return numbers, [about.letter for about in known if about.letter]
+    known = all_traits().values()
+    numbers = sorted({bits for traits in known if not traits.short_name for bits in traits.bits})
+    return numbers, [traits.short_name for traits in known if traits.short_name]
 
 
 def offered() -> str:
     """The quantizers that --quantizer chooses from, in words."""
-    several = [about for about in abouts().values() if len(about.bits) > 1]
-    return "; ".join(f"{about.name}: {about.words}" if about.words else about.name for about in several)
+    several = [traits for traits in all_traits().values() if len(traits.bits) > 1]
+    return "; ".join(f"{traits.name}: {traits.words}" if traits.words else traits.name for traits in several)
 
 
 def as_it_is(value: Any) -> Any:

@@ -23,9 +23,9 @@ _WIDTHS = f"{', '.join(map(str, widths()[0]))}, t ternary, b binary (default: 8)
 _THREE = "2 binary, 3 ternary, 32 float; quant.wqaq has the widths between (default: 2)"
 
 
-def _letter(command: str, word: str, part: str, **options: Any) -> Flag:
+def _width_flag(command: str, word: str, part: str, **options: Any) -> Flag:
     """A flag that says the bits of a part, and with them its quantizer."""
-    return Flag(word, (command,), options, part, part, None, "letter")
+    return Flag(word, (command,), options, part, part, None, "short_name")
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ class QuantizerSpec:
     )  # fmt: skip
     bits: int = flagged(
         32,
-        _letter("wqaq", "--Wbits", "weight", type=width, default=8, metavar="K", help=f"of weights: {_WIDTHS}"),
-        _letter("wqaq", "--Abits", "activation", type=width, default=8, metavar="K", help=f"of activations: {_WIDTHS}"),
-        _letter("wbwtab", "--W", "weight", type=number(int, 0), choices=[2, 3, 32], default=2, help=f"weights: {_THREE}"),
-        _letter("wbwtab", "--A", "activation", type=number(int, 0), choices=[2, 3, 32], default=2,
+        _width_flag("wqaq", "--Wbits", "weight", type=width, default=8, metavar="K", help=f"of weights: {_WIDTHS}"),
+        _width_flag("wqaq", "--Abits", "activation", type=width, default=8, metavar="K", help=f"of activations: {_WIDTHS}"),
+        _width_flag("wbwtab", "--W", "weight", type=number(int, 0), choices=[2, 3, 32], default=2, help=f"weights: {_THREE}"),
+        _width_flag("wbwtab", "--A", "activation", type=number(int, 0), choices=[2, 3, 32], default=2,
                 help=f"activations: {_THREE}"),
     )  # fmt: skip
     scale: bool = flagged(
@@ -89,36 +89,36 @@ class QuantizerSpec:
         for each in fields(self):
             if type(getattr(self, each.name)) is not type(each.default):
                 raise ValueError(f"{each.name} of a quantizer is {getattr(self, each.name)!r}")
-        about = self.about
-        if self.bits not in about.bits:
+        traits = self.traits
+        if self.bits not in traits.bits:
             raise ValueError(f"{self.kind} has no {self.bits} bit form")
         if self.ste not in STE:
             raise ValueError(f"unknown straight-through estimator {self.ste!r}: one of {', '.join(STE)}")
-        if self.gap and "gap" not in about.settings:
+        if self.gap and "gap" not in traits.settings:
             raise ValueError(f"{self.kind} has no gap")
 
     @property
-    def about(self) -> kinds.About:
+    def traits(self) -> kinds.Traits:
         """What is known of its kind."""
-        return kinds.about(self.kind)
+        return kinds.traits(self.kind)
 
     @property
-    def letter(self) -> str:
+    def short_name(self) -> str:
         """How file names write it: 8, 4, 32, b, t."""
-        return self.about.letter or str(self.bits)
+        return self.traits.short_name or str(self.bits)
 
 
 def quantizer(bits: int | str, **options: Any) -> QuantizerSpec:
     """The quantizer of a flag's value: 2 to 8 is DoReFa, 32 float, `t` ternary, `b` binary."""
-    for about in kinds.abouts().values():
-        if about.letter and about.letter == bits:
-            return QuantizerSpec(about.name, about.bits[0], **options)
+    for traits in kinds.all_traits().values():
+        if traits.short_name and traits.short_name == bits:
+            return QuantizerSpec(traits.name, traits.bits[0], **options)
     return QuantizerSpec() if bits == 32 else QuantizerSpec(DEFAULT, int(bits))
 
 
 def for_inputs(bits: int | str, **options: Any) -> QuantizerSpec:
     """The same for activations, with their kind's default estimator."""
-    return replace(quantizer(bits), **{"ste": quantizer(bits).about.input_ste, **options})
+    return replace(quantizer(bits), **{"ste": quantizer(bits).traits.input_ste, **options})
 
 
 _LISTS = ("exceptions", "float_inputs", "measured_inputs")
@@ -182,14 +182,14 @@ class QuantSpec:
             type(self.bn_momentum) not in (int, float) or not 0 < self.bn_momentum <= 1
         ):
             raise ValueError(f"bn_momentum {self.bn_momentum} is not in (0, 1]")
-        if self.measured_inputs and not self.activation.about.fixed_range:
+        if self.measured_inputs and not self.activation.traits.fixed_range:
             raise ValueError(f"measured inputs are for activations of a fixed range, not {self.activation.kind} ones")
 
     @property
-    def abouts(self) -> list[kinds.About]:
+    def all_traits(self) -> list[kinds.Traits]:
         """Of the weights' and the activations' quantizer; of float ones only where both are."""
-        parts = [part.about for part in (self.weight, self.activation) if part.bits < 32]
-        return parts or [self.weight.about]
+        parts = [part.traits for part in (self.weight, self.activation) if part.bits < 32]
+        return parts or [self.weight.traits]
 
     @property
     def kept(self) -> frozenset[str]:
@@ -199,11 +199,11 @@ class QuantSpec:
     @property
     def name(self) -> str:
         """How file names write it: w8a8, wbab, int8_q1_fold0."""
-        about = self.abouts[0]
-        if own := kinds.lookup(about.name).file_name:
+        traits = self.all_traits[0]
+        if own := kinds.lookup(traits.name).file_name:
             return own(self)
-        prefix = f"{about.name}_" if about.prefix is None else about.prefix
-        return f"{prefix}w{self.weight.letter}a{self.activation.letter}"
+        prefix = f"{traits.name}_" if traits.prefix is None else traits.prefix
+        return f"{prefix}w{self.weight.short_name}a{self.activation.short_name}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for checkpoints and JSON."""
@@ -232,27 +232,27 @@ class QuantSpec:
         Args:
             sums: names of layers that read the plain sums of a convolution; see quant.prepare.reads_sums.
         """
-        measured = (*self.measured_inputs, *sums) if self.activation.about.fixed_range else self.measured_inputs
-        spared = min(about.ends for about in self.abouts)
+        measured = (*self.measured_inputs, *sums) if self.activation.traits.fixed_range else self.measured_inputs
+        spared = min(traits.first_last_bits for traits in self.all_traits)
         if spared == 0:
             return replace(self, float_inputs=(*self.float_inputs, first))
         ends = (first, last) if spared == 32 else ()
         return replace(self, exceptions=(*self.exceptions, *ends), measured_inputs=measured)
 
 
-def uniform(kind: str, w_bits: int, a_bits: int, settings: dict[str, Any] | None = None, **more: Any) -> QuantSpec:
+def uniform(kind: str, w_bits: int, a_bits: int, settings: dict[str, Any] | None = None, **fields: Any) -> QuantSpec:
     """One kind for weights and activations, 32 bits of either excepted.
 
     Args:
         settings: fields of both quantizers.
-        more: fields of the QuantSpec.
+        fields: those of the QuantSpec.
     """
 
     def part(bits: int) -> QuantizerSpec:
         return QuantizerSpec() if bits == 32 else QuantizerSpec(kind, bits, **(settings or {}))
 
-    about = kinds.about(kind)
-    return QuantSpec(part(w_bits), part(a_bits), **{"bn_momentum": about.bn_momentum, "order": about.order, **more})
+    traits = kinds.traits(kind)
+    return QuantSpec(part(w_bits), part(a_bits), **{"bn_momentum": traits.bn_momentum, "order": traits.order, **fields})
 
 
 def affine(w_bits: int, a_bits: int, q_type: int, bn_fold: bool, per_channel: bool = True) -> QuantSpec:

@@ -43,7 +43,7 @@ class Codes(Settings):
         settings.refuse_idle(
             values, OWN, weight=(weight.kind, f"--W {values['W']}"), activation=(activation.kind, f"--A {values['A']}")
         )
-        whole = {"order": activation.about.order, **settings.given(values, OWN, "")}
+        whole = {"order": activation.traits.order, **settings.given(values, OWN, "")}
         return QuantSpec(
             quantizer(LETTERS[values["W"]], **settings.given(values, OWN, "weight")),
             for_inputs(LETTERS[values["A"]], **settings.given(values, OWN, "activation")),

@@ -12,7 +12,7 @@ from engine.cli.argtypes import nearest
 from engine.cli.flags import Parser, part
 from engine.cli.options import Training, recipe_help
 from engine.errors import UserError
-from models.layers.quantizers.kinds import About, abouts
+from models.layers.quantizers.kinds import Traits, all_traits
 from quant import recipes, settings
 from quant.options import Quantizing, Settings
 from quant.spec import DEFAULT, QuantizerSpec, QuantSpec, for_inputs, quantizer, uniform
@@ -44,7 +44,7 @@ class Bits(Settings):
         kind, weights, activations = self._chosen(), values["Wbits"], values["Abits"]
         if kind.mixes:  # then each side may have any other quantizer that does
             activation = for_inputs(activations)
-            return QuantSpec(quantizer(weights), activation, order=activation.about.order)
+            return QuantSpec(quantizer(weights), activation, order=activation.traits.order)
         if weights not in kind.bits or activations not in (*kind.bits, 32):
             span = f"{kind.bits[0]} to {kind.bits[-1]}"
             used = [flag.word for flag in OWN if flag.field in kind.settings] or ["--quantizer"]
@@ -55,15 +55,15 @@ class Bits(Settings):
         both, whole = (settings.given(values, OWN, part) for part in ("weight", ""))
         return uniform(kind.name, weights, activations, both, **whole)
 
-    def _chosen(self) -> About:
+    def _chosen(self) -> Traits:
         """The quantizer that --quantizer names; else the one that the other flags are for, else the default."""
         name = self.values["quantizer"]
-        several = {about.name: about for about in abouts().values() if len(about.bits) > 1}
+        several = {traits.name: traits for traits in all_traits().values() if len(traits.bits) > 1}
         wanted = [flag for flag in OWN if self.values[flag.name] is not None and settings.users(flag)]
         if name is not None and name not in several:
             hint = nearest(name, list(several)) or f"one of {', '.join(several)}"
             raise UserError(f"unknown quantizer {name!r}", hint)
-        using = [name for name, about in several.items() if all(flag.field in about.settings for flag in wanted)]
+        using = [name for name, traits in several.items() if all(flag.field in traits.settings for flag in wanted)]
         if name is None:
             return several[using[0] if wanted else DEFAULT]
         if name not in using:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from engine.checkpoint.format import Checkpoint
 from engine.checkpoint.history import Calibrate, Original, Quantize, Stage, Trained, listed, prunings
-from engine.errors import about
+from engine.errors import prefix_path
 from models import cost, files
 from models.registry import NETWORKS, build
 from quant.restore import restore
@@ -25,7 +25,7 @@ def row(path: Path, archs: Sequence[str] = ()) -> ResultRow:
         UserError: exit 3 for a file that cannot be used, exit 2 for a network of the user's that `archs` lacks.
     """
     checkpoint = files.read(path)
-    with about(path):
+    with prefix_path(path):
         model = restore(checkpoint, checkpoint.arch if checkpoint.arch in archs else None)
     costs = cost.layers(model, checkpoint.dataset.image_size)
     trained = [stage.epochs for stage in checkpoint.history if isinstance(stage, Trained) and stage.epochs is not None]
@@ -73,12 +73,12 @@ def _width(checkpoint: Checkpoint) -> str:
 def _tricks(spec: QuantSpec) -> list[str]:
     """Settings that are not the default of the quantizers that have them."""
     weight, activation = spec.weight, spec.activation
-    has, takes = weight.about.settings, activation.about.settings
+    has, takes = weight.traits.settings, activation.traits.settings
     return [
         *(["gap"] if weight.gap else []),
         *([f"wste {weight.ste}"] if "ste" in has and weight.ste != "ste" else []),
-        *([f"ste {activation.ste}"] if "ste" in takes and activation.ste != activation.about.input_ste else []),
-        *([spec.order] if "order" in takes and spec.order != activation.about.order else []),
+        *([f"ste {activation.ste}"] if "ste" in takes and activation.ste != activation.traits.input_ste else []),
+        *([spec.order] if "order" in takes and spec.order != activation.traits.order else []),
     ]
 
 
@@ -91,10 +91,10 @@ def remarks(checkpoint: Checkpoint) -> str:
     for stage in checkpoint.history:
         if isinstance(stage, (Quantize, Calibrate)):
             spec = QuantSpec.from_dict(dict(stage.spec))
-            if "scale" in spec.weight.about.settings:
+            if "scale" in spec.weight.traits.settings:
                 words.append(f"W {'with' if spec.weight.scale else 'without'} scale")
             words += _tricks(spec)
-            ends = min(about.ends for about in spec.abouts)
+            ends = min(traits.first_last_bits for traits in spec.all_traits)
             words.append(_ENDS.get(ends, f"first and last layer {ends} bit"))
             if (kept := len(spec.kept) - (2 if ends == 32 else 0)) > 0:
                 words.append(f"{kept} more kept float" if ends == 32 else f"{kept} kept float")

@@ -110,7 +110,7 @@ def _sensitivity(options: Options) -> dict[str, Any]:
     model.to(where)
     whole = CLASSIFICATION.evaluate(model, data.test, batch).score
     found: dict[str, dict[str, float]] = {}
-    steps = tqdm(table(model, data, batch), "judging", leave=False, disable=not terminal.moves())
+    steps = tqdm(table(model, data, batch), "judging", leave=False, disable=not terminal.is_interactive())
     for layer, change, accuracy in steps:
         found.setdefault(layer, {})[change] = accuracy
     lines = [

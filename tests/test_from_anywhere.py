@@ -212,7 +212,7 @@ def test_a_line_of_ours_is_not_shown_as_the_users(package: str) -> None:
         eval(compile("1 / 0", str(ROOT / package / "file.py"), "eval"))
     assert fault.value.__traceback__ is not None
     only = fault.value.with_traceback(fault.value.__traceback__.tb_next)  # without the frame of this test
-    assert check.said(only) == "ZeroDivisionError: division by zero"
+    assert check.one_line(only) == "ZeroDivisionError: division by zero"
 
 
 def test_one_file_has_one_name(workplace: Path) -> None:

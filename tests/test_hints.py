@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 from engine.checkpoint import archive
-from engine.cli.naming import find
+from engine.cli.naming import input_file
 from engine.data import catalogue
-from engine.errors import UserError, about
+from engine.errors import UserError, prefix_path
 from tests.conftest import NARROW, SMALL, assert_refused
 from tests.tools.contents import raw
 from tests.tools.residual import residual
@@ -62,16 +62,16 @@ def test_the_file_of_a_stage(workplace: Path) -> None:
     for name in ("given.pth", "default.pth"):
         Path(name).touch()
     default = Path("default.pth")
-    assert find(Path("given.pth"), default, "it") == Path("given.pth")
-    assert find(None, default, "it") == find(True, default, "it") == default
+    assert input_file(Path("given.pth"), default, "it") == Path("given.pth")
+    assert input_file(None, default, "it") == input_file(True, default, "it") == default
 
 
 def test_what_failed_in_a_file_is_named_once() -> None:
     for text in ("no such layer", "a.pth: no such layer"):
-        with pytest.raises(UserError, match=r"^a\.pth: no such layer$") as fault, about(Path("a.pth")):
+        with pytest.raises(UserError, match=r"^a\.pth: no such layer$") as fault, prefix_path(Path("a.pth")):
             raise UserError(text, "help", 5)
         assert (fault.value.hint, fault.value.code) == ("help", 5)
-    with pytest.raises(UserError, match=r"^b$"), about(None):
+    with pytest.raises(UserError, match=r"^b$"), prefix_path(None):
         raise UserError("b", "help")
 
 

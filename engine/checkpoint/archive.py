@@ -22,12 +22,12 @@ from engine.system.files import write_bytes
 
 MAX_MEMBERS = 10_000
 MAX_DEPTH, MAX_VALUES, MAX_BITS = 64, 1_000_000, 1024
-_AGAIN = "copy or make the file again"
+_COPY_AGAIN = "copy or make the file again"
 _RESAVE = "make the file again, or save a plain state_dict: torch.save(model.state_dict(), PATH)"
 _PLAINLY = "in the program that wrote it: torch.save(model.state_dict(), PATH), with plain Python numbers beside it"
 
 
-def bad(path: Path | str, what: str, hint: str = _RESAVE) -> UserError:
+def bad_file(path: Path | str, what: str, hint: str = _RESAVE) -> UserError:
     """The error of every file that cannot be used: exit 3."""
     return UserError(f"{path}: {what}", hint, BAD_CHECKPOINT)
 
@@ -89,13 +89,13 @@ def _read(path: Path) -> bytes:
     try:
         if not path.exists():
             if path.is_symlink():
-                raise bad(path, "a link to a file that is not there", "check where it points to")
-            raise bad(path, "no such file", "check the path, or run the command that makes it")
+                raise bad_file(path, "a link to a file that is not there", "check where it points to")
+            raise bad_file(path, "no such file", "check the path, or run the command that makes it")
         if not path.is_file():
-            raise bad(path, "not a regular file", "name a .pth file")
+            raise bad_file(path, "not a regular file", "name a .pth file")
         return path.read_bytes()
     except OSError as fault:
-        raise bad(path, f"cannot be read ({fault.strerror})", "check its permissions") from fault
+        raise bad_file(path, f"cannot be read ({fault.strerror})", "check its permissions") from fault
 
 
 Checked = tuple[io.BytesIO, bool, list[tuple[bytes, int]]]
@@ -110,27 +110,27 @@ def _check_zip(path: Path, content: bytes) -> Checked:
             members = archive.infolist()
             names = [member.filename.lower() for member in members]  # torch does not tell A from a
             if len(members) > MAX_MEMBERS or len(set(names)) != len(names):
-                raise bad(path, "a zip archive with too many or doubled members")
+                raise bad_file(path, "a zip archive with too many or doubled members")
             if any(member.external_attr & 0x10 or member.is_dir() for member in members):
-                raise bad(path, "damaged: a member of it claims to be a folder", _AGAIN)
+                raise bad_file(path, "damaged: a member of it claims to be a folder", _COPY_AGAIN)
             if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-                raise bad(path, "a compressed zip archive; torch stores its members as they are")
+                raise bad_file(path, "a compressed zip archive; torch stores its members as they are")
             if any(".." in name.split("/") or name.startswith("/") for name in names):
-                raise bad(path, "a zip archive with paths that lead out of it")
+                raise bad_file(path, "a zip archive with paths that lead out of it")
             if sum(member.file_size for member in members) > len(content):
-                raise bad(path, "a zip archive that claims to be larger than its file")
+                raise bad_file(path, "a zip archive that claims to be larger than its file")
             for member, name in zip(members, names, strict=True):
                 stored, found = _stored(content, member), zipfile.ZipInfo(member.filename)
                 copy.writestr(found, stored)  # and takes its checksum
                 filled += bool(stored)
                 if found.CRC != member.CRC:
                     if member.CRC:
-                        raise bad(path, f"damaged: {member.filename} does not match its checksum", _AGAIN)
+                        raise bad_file(path, f"damaged: {member.filename} does not match its checksum", _COPY_AGAIN)
                     unchecked.append(member.filename)
                 if name.endswith(".pkl"):
                     inside.append((bytes(stored), 1))
             if unchecked and len(unchecked) < filled:
-                raise bad(path, f"damaged: {unchecked[0]} has no checksum", _AGAIN)
+                raise bad_file(path, f"damaged: {unchecked[0]} has no checksum", _COPY_AGAIN)
     except (
         zipfile.BadZipFile,
         EOFError,
@@ -140,7 +140,7 @@ def _check_zip(path: Path, content: bytes) -> Checked:
         RuntimeError,
         struct.error,
     ) as fault:
-        raise bad(path, f"damaged ({fault})", _AGAIN) from fault
+        raise bad_file(path, f"damaged ({fault})", _COPY_AGAIN) from fault
     copied.seek(0)
     return copied, not unchecked, inside
 
@@ -158,27 +158,29 @@ def _stored(content: bytes, member: zipfile.ZipInfo) -> memoryview:
 def _check_legacy(path: Path, content: bytes) -> Checked:
     """A file of torch before 1.6 (five pickles and bare numbers), or something that is no checkpoint at all."""
     if not content:
-        raise bad(path, "an empty file", _AGAIN)
+        raise bad_file(path, "an empty file", _COPY_AGAIN)
     if content.startswith(b"version https://git-lfs"):
-        raise bad(path, "a git-LFS pointer, not the file itself", "run git lfs pull")
+        raise bad_file(path, "a git-LFS pointer, not the file itself", "run git lfs pull")
     if content.lstrip()[:1] == b"<":
-        raise bad(path, "looks like an HTML page", "download the file itself")
+        raise bad_file(path, "looks like an HTML page", "download the file itself")
     if content.startswith((b"\xff\xd8", b"\x89PNG")):
-        raise bad(path, "looks like a picture", "name a .pth file")
+        raise bad_file(path, "looks like a picture", "name a .pth file")
     if not content.startswith(b"\x80"):
-        raise bad(path, "not a torch file", "name a .pth file")
+        raise bad_file(path, "not a torch file", "name a .pth file")
     return io.BytesIO(content), False, [(content, 5)]
 
 
 def _refuse_foreign(path: Path, pickled: bytes, count: int) -> None:
     try:
-        name = pickles.foreign(pickled, count)
+        name = pickles.first_forbidden_name(pickled, count)
     except ValueError as fault:
-        raise bad(path, f"not a torch file, or damaged ({_first_line(fault)})") from fault
+        raise bad_file(path, f"not a torch file, or damaged ({_first_line(fault)})") from fault
     if name and name.startswith("torch._"):
-        raise bad(path, f"holds {name}, but only dense tensors and plain values can be read")
+        raise bad_file(path, f"holds {name}, but only dense tensors and plain values can be read")
     if name:
-        raise bad(path, f"holds {name[:200]}, not just tensors and plain values; opening it could run code", _PLAINLY)
+        raise bad_file(
+            path, f"holds {name[:200]}, not just tensors and plain values; opening it could run code", _PLAINLY
+        )
 
 
 def _check_plain(path: Path, value: Any) -> None:
@@ -188,24 +190,26 @@ def _check_plain(path: Path, value: Any) -> None:
         item, depth = todo.pop()
         met += 1
         if depth > MAX_DEPTH or met > MAX_VALUES:
-            raise bad(path, "its values are nested too deep, or too many")
+            raise bad_file(path, "its values are nested too deep, or too many")
         if isinstance(item, dict):
             todo += [(part, depth + 1) for pair in item.items() for part in pair]
         elif isinstance(item, (list, tuple, set)):
             todo += [(part, depth + 1) for part in item]
         elif isinstance(item, int):
             if item.bit_length() > MAX_BITS:
-                raise bad(path, "holds a whole number of more digits than anything here has")
+                raise bad_file(path, "holds a whole number of more digits than anything here has")
         elif item is not None and not isinstance(item, (torch.Tensor, str, bytes, float)):
-            raise bad(path, f"holds a {type(item).__name__}, not just tensors and plain values", _PLAINLY)
+            raise bad_file(path, f"holds a {type(item).__name__}, not just tensors and plain values", _PLAINLY)
 
 
 def _explain(path: Path, fault: Exception) -> UserError:
     """What torch has against a file, in one line."""
     blocked = re.search(r"(?:GLOBAL|global:?) ([\w.]+)", str(fault))
     if blocked:
-        return bad(path, f"holds {blocked[1]}, not just tensors and plain values; opening it could run code", _PLAINLY)
-    return bad(path, f"cannot be read as tensors and plain values ({_first_line(fault)})")
+        return bad_file(
+            path, f"holds {blocked[1]}, not just tensors and plain values; opening it could run code", _PLAINLY
+        )
+    return bad_file(path, f"cannot be read as tensors and plain values ({_first_line(fault)})")
 
 
 def _first_line(fault: Exception) -> str:

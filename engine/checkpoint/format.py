@@ -16,7 +16,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from engine.checkpoint import archive, history, schema
-from engine.checkpoint.archive import bad
+from engine.checkpoint.archive import bad_file
 from engine.checkpoint.history import History
 from engine.checkpoint.provenance import PACKAGE, Origin, Provenance, provenance
 from engine.data.info import DataInfo
@@ -36,19 +36,19 @@ class Metrics:
         loss: mean over the pictures.
         pictures: how many it was measured on.
         judged_on: "test", "val", or "unknown".
-        more: what a stage adds, e.g. the accuracies before and after each step of pruning.
+        extra: what a stage adds, e.g. the accuracies before and after each step of pruning.
     """
 
     accuracy: float
     loss: float | None = None
     pictures: int | None = None
     judged_on: str = "unknown"
-    more: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The form on disk; what is None is left out."""
         own = {"accuracy": self.accuracy, "loss": self.loss, "pictures": self.pictures, "judged_on": self.judged_on}
-        return {**{key: value for key, value in own.items() if value is not None}, **self.more}
+        return {**{key: value for key, value in own.items() if value is not None}, **self.extra}
 
 
 @dataclass(frozen=True)
@@ -170,9 +170,9 @@ def load(path: Path) -> Checkpoint | Foreign:
     if isinstance(content, dict) and content and all(isinstance(v, Tensor) for v in content.values()):
         content = {"state_dict": content}  # a bare state_dict
     if isinstance(content, dict) and content.keys() >= {"identity", "optimizer", "model"}:
-        raise bad(path, "the state of a run, not a checkpoint", "name the file that the run wrote")
+        raise bad_file(path, "the state of a run, not a checkpoint", "name the file that the run wrote")
     if not isinstance(content, dict):
-        raise bad(path, "no state_dict in it; not a checkpoint")
+        raise bad_file(path, "no state_dict in it; not a checkpoint")
     described = content.get("format") is not None
     content["state_dict"] = content.pop(_weights(path, content, ("state_dict",) if described else WRAPPERS))
     if described:
@@ -194,7 +194,7 @@ def _described(path: Path, content: dict[str, Any], state: dict[str, Tensor], sh
     try:
         stages = history.read(content["transforms"])
     except ValueError as fault:
-        raise bad(path, str(fault)) from fault
+        raise bad_file(path, str(fault)) from fault
     data, metrics, made = content["dataset"], dict(content["metrics"]), content["provenance"]
     own = {key: metrics.pop(key) for key in ("loss", "pictures", "judged_on") if key in metrics}
     metrics.pop("accuracy", None)
@@ -205,7 +205,7 @@ def _described(path: Path, content: dict[str, Any], state: dict[str, Tensor], sh
         state_dict=state,
         history=stages,
         dataset=DataInfo.read(data),
-        metrics=Metrics(content["best_acc"], **own, more=metrics),
+        metrics=Metrics(content["best_acc"], **own, extra=metrics),
         provenance=Provenance(**{key: made[key] for key in Provenance.KEYS if key in made}),
         sha256=sha256,
         checksums=checked,
@@ -225,9 +225,9 @@ def _weights(path: Path, content: dict[Any, Any], keys: Sequence[str]) -> str:
         and (key == "state_dict" or any(isinstance(value, Tensor) for value in part.values()))
     ]
     if not found:
-        raise bad(path, "no state_dict in it; not a checkpoint")
+        raise bad_file(path, "no state_dict in it; not a checkpoint")
     if len(found) > 1:
-        raise bad(
+        raise bad_file(
             path,
             f"{' and '.join(found)} may each be its weights",
             "save the right ones alone: torch.save(model.state_dict(), PATH)",
@@ -239,12 +239,12 @@ def _check_format(path: Path, content: dict[str, Any], checked: bool) -> None:
     """Refuse a file of another program, of a later version, or one that has lost what guards it."""
     name, number = content["format"], content.get("format_version")
     if name != FORMAT:
-        raise bad(path, f"format {str(name)[:40]!r} is not {FORMAT!r}")
+        raise bad_file(path, f"format {str(name)[:40]!r} is not {FORMAT!r}")
     if not checked:
-        raise bad(path, "has lost its checksums; damage could not be noticed")
+        raise bad_file(path, "has lost its checksums; damage could not be noticed")
     if type(number) is int and number > FORMAT_VERSION:
-        raise bad(
+        raise bad_file(
             path, f"format version {number}; this program reads {FORMAT_VERSION}", "upgrade this program to read it"
         )
     if type(number) is not int or number != FORMAT_VERSION:
-        raise bad(path, f"its format version is not {FORMAT_VERSION}")
+        raise bad_file(path, f"its format version is not {FORMAT_VERSION}")

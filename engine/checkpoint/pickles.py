@@ -10,7 +10,7 @@ import io
 import pickletools
 import re
 
-NEEDED = {
+ALLOWED_NAMES = {
     "collections.OrderedDict",
     "collections.Counter",  # milestones of a schedule
     "builtins.set",
@@ -24,7 +24,7 @@ NEEDED = {
 _STORAGE = re.compile(r"torch(\.storage)?\.[A-Z]\w*Storage")
 
 
-def foreign(content: bytes, pickles: int = 1) -> str | None:
+def first_forbidden_name(content: bytes, pickles: int = 1) -> str | None:
     """The first name in a stream of pickles that tensors and plain values do not need, None if there is none.
 
     Raises:
@@ -43,6 +43,6 @@ def foreign(content: bytes, pickles: int = 1) -> str | None:
                 if isinstance(argument, str):
                     strings = [strings[1], argument]
                 continue
-            if name not in NEEDED and not _STORAGE.fullmatch(name):
+            if name not in ALLOWED_NAMES and not _STORAGE.fullmatch(name):
                 return name
     return None

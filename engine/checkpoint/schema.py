@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.checkpoint.archive import bad
+from engine.checkpoint.archive import bad_file
 from engine.checkpoint.history import is_cfg, is_number
 
 FIELDS = ("arch", "arch_args", "cfg", "transforms", "dataset", "metrics", "provenance")
@@ -27,34 +27,34 @@ def check_fields(path: Path, content: dict[str, Any]) -> None:
         UserError: exit 3, naming the field.
     """
     if missing := [key for key in FIELDS if key not in content]:
-        raise bad(path, f"lacks {', '.join(missing)}")
+        raise bad_file(path, f"lacks {', '.join(missing)}")
     dataset, arguments, metrics = content["dataset"], content["arch_args"], content["metrics"]
     wanted = {"name": str, "label": str, "classes": int, "image_size": int}
     if not isinstance(dataset, dict) or any(type(dataset.get(key)) is not kind for key, kind in wanted.items()):
-        raise bad(path, "its dataset is not described")
+        raise bad_file(path, "its dataset is not described")
     if not all(_numbers(dataset.get(key), 3) for key in ("mean", "std")) or min(dataset["std"]) <= 0:
-        raise bad(path, "its dataset has no mean and std of three channels")
+        raise bad_file(path, "its dataset has no mean and std of three channels")
     if type(dataset.get("flip", True)) is not bool:  # older files may lack it
-        raise bad(path, "its dataset does not say whether pictures are mirrored")
+        raise bad_file(path, "its dataset does not say whether pictures are mirrored")
     names = dataset.get("names", [])  # of classes; older files have none
     if (
         not isinstance(names, list)
         or not all(isinstance(name, str) for name in names)
         or len(names) not in (0, dataset["classes"])
     ):
-        raise bad(path, "its dataset does not name each of its classes")
+        raise bad_file(path, "its dataset does not name each of its classes")
     if not 1 <= dataset["image_size"] <= 1024:
-        raise bad(path, f"its image size {dataset['image_size']} is out of range")
+        raise bad_file(path, f"its image size {dataset['image_size']} is out of range")
     if not isinstance(arguments, dict) or type(arguments.get("classes")) is not int:
-        raise bad(path, "its arch_args name no number of classes")
+        raise bad_file(path, "its arch_args name no number of classes")
     if not is_cfg(content["cfg"]):
-        raise bad(path, "its cfg is not a list of channel counts")
+        raise bad_file(path, "its cfg is not a list of channel counts")
     if not isinstance(content["arch"], str) or not isinstance(metrics, dict):
-        raise bad(path, "its arch or metrics have another form")
+        raise bad_file(path, "its arch or metrics have another form")
     if not isinstance(content.get("best_acc"), float) or not math.isfinite(content["best_acc"]):
-        raise bad(path, "its best_acc is no number")
+        raise bad_file(path, "its best_acc is no number")
     if not _provenance(content["provenance"]):
-        raise bad(path, "its provenance has another form")
+        raise bad_file(path, "its provenance has another form")
 
 
 def _provenance(value: Any) -> bool:
@@ -80,9 +80,9 @@ def tensors(path: Path, state: dict[Any, Any], size: int) -> dict[str, Tensor]:
     """
     for key, value in state.items():
         if wrong := odd_kind(key, value):
-            raise bad(path, wrong)
+            raise bad_file(path, wrong)
     if sum(value.numel() * value.element_size() for value in state.values()) > size:
-        raise bad(path, "its tensors claim more numbers than the file has room for")
+        raise bad_file(path, "its tensors claim more numbers than the file has room for")
     kinds = Counter(str(v.dtype)[6:] for v in state.values() if v.is_floating_point() and v.dtype != torch.float32)
     if kinds:
         listing = ", ".join(f"{count} of {kind}" for kind, count in sorted(kinds.items()))
@@ -90,7 +90,7 @@ def tensors(path: Path, state: dict[Any, Any], size: int) -> dict[str, Tensor]:
     # whole numbers stay as they are
     found = {k: v.detach().float() if v.is_floating_point() else v.detach() for k, v in state.items()}
     if wrong := unsound(found):
-        raise bad(path, wrong, "take the checkpoint from before the run diverged")
+        raise bad_file(path, wrong, "take the checkpoint from before the run diverged")
     return found
 
 

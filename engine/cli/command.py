@@ -114,7 +114,7 @@ def _print(result: dict[str, Any], as_json: bool) -> None:
         print(json.dumps(shown, indent=2, ensure_ascii=False, default=str))
     else:
         if text := result.get("text"):
-            print(terminal.shown(text))
+            print(terminal.escape(text))
         if path := result.get("path"):
             terminal.print_path(path)
     sys.stdout.flush()

@@ -30,7 +30,7 @@ def repeated(arch: str, data: Path = Path("data"), **flags: Any) -> list[str]:
     return words
 
 
-def find(given: Path | bool | None, default: Path, maker: str) -> Path:
+def input_file(given: Path | bool | None, default: Path, maker: str) -> Path:
     """The input file of a stage: as given, else (None, or True for a flag without a value) that of the stage before.
 
     Raises:

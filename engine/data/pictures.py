@@ -82,7 +82,7 @@ def read_all(files: list[tuple[Path, int]], size: int, label: str) -> Tensor:
     if len(files) > MANY:
         print(f"reading {len(files):,} pictures of {label}", file=sys.stderr)
     pictures = np.empty((len(files), size, size, 3), np.uint8)
-    counted = tqdm(files, "reading", unit="picture", delay=1, leave=False, disable=not terminal.moves())
+    counted = tqdm(files, "reading", unit="picture", delay=1, leave=False, disable=not terminal.is_interactive())
     for place, (path, _) in enumerate(counted):
         pictures[place] = read_picture(path, size)
     return torch.from_numpy(pictures)

@@ -21,10 +21,10 @@ from typing import Any
 
 from engine.errors import CANNOT_WRITE, UserError
 
-SAVE = "name a writable file with --save"
+OTHER_SAVE = "name a writable file with --save"
 
 
-def check_writable(path: Path, remedy: str = SAVE) -> None:
+def check_writable(path: Path, remedy: str = OTHER_SAVE) -> None:
     """Find out before hours of work whether `path` can be written; what killed processes left of it is removed.
 
     Args:
@@ -49,7 +49,7 @@ def check_writable(path: Path, remedy: str = SAVE) -> None:
         raise _cannot_write(path, 0, fault, remedy) from fault
 
 
-def write_bytes(path: Path, content: bytes, previous: Path | None = None, remedy: str = SAVE) -> None:
+def write_bytes(path: Path, content: bytes, previous: Path | None = None, remedy: str = OTHER_SAVE) -> None:
     """Replace `path` by `content`: after a crash it holds the old bytes or the new ones, never a part.
 
     Args:
@@ -82,11 +82,11 @@ def write_bytes(path: Path, content: bytes, previous: Path | None = None, remedy
         _discard(handle, temporary)
 
 
-def write_text(path: Path, text: str, remedy: str = SAVE) -> None:
+def write_text(path: Path, text: str, remedy: str = OTHER_SAVE) -> None:
     write_bytes(path, text.encode("utf-8", "backslashreplace"), remedy=remedy)  # names of files may be no text
 
 
-def write_json(path: Path, value: Any, remedy: str = SAVE) -> None:
+def write_json(path: Path, value: Any, remedy: str = OTHER_SAVE) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n", remedy)
 
 

@@ -77,12 +77,12 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in " ".join(text.split()))
 
 
-def shown(text: str) -> str:
+def escape(text: str) -> str:
     """A command's result with what a terminal would act on spelt out: the words of a file may be anybody's."""
     return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
 
 
-def moves() -> bool:
+def is_interactive() -> bool:
     """Whether stderr is a terminal on which a progress bar can be redrawn."""
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 

@@ -60,9 +60,9 @@ class Experiment:
         """Evaluate a network on the device of the flags; `what`, if given, is named on stderr meanwhile."""
         return judging.evaluate(self.options, model.to(self.device), data, self.task, what)
 
-    def metrics(self, found: Evaluation, data: Data, **more: Any) -> Metrics:
+    def metrics(self, found: Evaluation, data: Data, **extra: Any) -> Metrics:
         """How good exactly these weights are, and on what."""
-        return Metrics(found.score, found.loss, len(data.test), data.part, more)
+        return Metrics(found.score, found.loss, len(data.test), data.part, extra)
 
     def write(
         self, model: nn.Module, arch: str, arch_args: dict[str, Any], data: Data, metrics: Metrics, *stages: Stage,

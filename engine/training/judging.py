@@ -35,8 +35,8 @@ def evaluate_file(options: Works, path: Path, model: nn.Module, checkpoint: Chec
 def evaluate(options: Works, model: nn.Module, data: Data, task: Task, what: str = "") -> Evaluation:
     """Evaluate a network where it is. `what`, if given, is named on stderr meanwhile: on a CPU it takes a while."""
     batch, announced = options.data.eval_batch_size, bool(what) and not options.machine.quiet
-    if announced and not terminal.moves():
+    if announced and not terminal.is_interactive():
         print(f"judging {what}", file=sys.stderr)
     with tqdm(total=len(data.test), desc=f"judging {what}", leave=False, file=sys.stderr,
-              disable=not announced or not terminal.moves()) as bar:  # fmt: skip
+              disable=not announced or not terminal.is_interactive()) as bar:  # fmt: skip
         return task.evaluate(model, data.test, batch, lambda: bar.update(batch))

@@ -77,7 +77,7 @@ def fit(
             on_epoch(model, epoch)
         batches = data.train.training_batches(batch, config.seed, epoch, progress.step)
         bar = tqdm(batches, f"epoch {epoch + 1}/{recipe.epochs}", per_epoch, leave=False, file=sys.stderr,
-                   initial=progress.step, disable=config.quiet or not terminal.moves())  # fmt: skip
+                   initial=progress.step, disable=config.quiet or not terminal.is_interactive())  # fmt: skip
         for images, target in bar:
             with devices.autocast(config.precision, device):
                 output = model(images)

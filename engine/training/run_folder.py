@@ -24,8 +24,8 @@ from engine.tasks.base import Task
 from engine.training.progress import EpochMetrics, FitConfig, Progress
 
 WANTED = {"identity", "rows", "model", "optimizer", "schedule", "rng", *Progress.COUNTS}
-REMEDY = "name another folder with --run_dir; what was saved before is whole, and --resume goes on from it"
-AFRESH = "start again without --resume"
+OTHER_RUN_DIR = "name another folder with --run_dir; what was saved before is whole, and --resume goes on from it"
+WITHOUT_RESUME = "start again without --resume"
 
 
 class RunFolder:
@@ -42,7 +42,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        check_writable(path / "flags.json", REMEDY)
+        check_writable(path / "flags.json", OTHER_RUN_DIR)
         path.mkdir(parents=True, exist_ok=True)
         self._lock = Lock(path)
         for name in self.FILES:
@@ -96,8 +96,8 @@ class RunFolder:
         """Before the first step: the flags as given, the settings as resolved, the metrics that the state vouches for."""
         with _changing(self.path / "result.json"):
             (self.path / "result.json").unlink(missing_ok=True)  # it is of the run before
-        write_json(self.path / "flags.json", {"flags": flags, "resolved": asdict(config)}, REMEDY)
-        write_json(self.path / "versions.json", versions(), REMEDY)
+        write_json(self.path / "flags.json", {"flags": flags, "resolved": asdict(config)}, OTHER_RUN_DIR)
+        write_json(self.path / "versions.json", versions(), OTHER_RUN_DIR)
         self.write_metrics(rows)
 
     def keep(self, progress: Progress, identity: dict[str, Any]) -> None:
@@ -105,7 +105,7 @@ class RunFolder:
         if not progress.step:
             self.write_metrics(progress.rows)
         state = archive.to_bytes({"identity": identity, **progress.state_dict()})
-        write_bytes(self.state_path, state, self.previous_path, REMEDY)
+        write_bytes(self.state_path, state, self.previous_path, OTHER_RUN_DIR)
 
     def write_metrics(self, rows: list[EpochMetrics]) -> None:
         """metrics.csv: one line an epoch; no file where there are none."""
@@ -116,11 +116,11 @@ class RunFolder:
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        write_text(self.path / "metrics.csv", text.getvalue(), REMEDY)
+        write_text(self.path / "metrics.csv", text.getvalue(), OTHER_RUN_DIR)
 
     def write_result(self, path: Path) -> None:
         """The very last: which file came out."""
-        write_json(self.path / "result.json", {"path": str(path), "sha256": sha256(path)}, REMEDY)
+        write_json(self.path / "result.json", {"path": str(path), "sha256": sha256(path)}, OTHER_RUN_DIR)
 
     def _result(self) -> dict[str, Any]:
         try:
@@ -175,7 +175,7 @@ class RunFolder:
             axis.xaxis.get_major_locator().set_params(integer=True)
             axis.grid(alpha=0.3)
             axis.legend()
-        write_bytes(self.path / "curve.png", figures.png(figure, dpi=120), remedy=REMEDY)
+        write_bytes(self.path / "curve.png", figures.png(figure, dpi=120), remedy=OTHER_RUN_DIR)
 
 
 @contextmanager
@@ -183,16 +183,16 @@ def _changing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as fault:
-        raise UserError(f"cannot write {path}: {fault.strerror}", REMEDY, CANNOT_WRITE) from fault
+        raise UserError(f"cannot write {path}: {fault.strerror}", OTHER_RUN_DIR, CANNOT_WRITE) from fault
 
 
 def _read(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
     try:
         state, checked, *_ = archive.load(path)
     except UserError as fault:  # what storage says of other files, to save them anew, is no help with this one
-        raise UserError(str(fault), AFRESH if os.path.exists(path) else fault.hint, fault.code) from fault
+        raise UserError(str(fault), WITHOUT_RESUME if os.path.exists(path) else fault.hint, fault.code) from fault
     if not checked or not isinstance(state, dict) or not state.keys() >= WANTED:
-        raise archive.bad(path, "not the state of a run", AFRESH)
+        raise archive.bad_file(path, "not the state of a run", WITHOUT_RESUME)
     differing = list(_differences(state["identity"], identity))
     if any(
         text.startswith("data_label ") for text in differing

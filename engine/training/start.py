@@ -20,7 +20,7 @@ from torch import nn
 
 from engine.checkpoint.format import Checkpoint
 from engine.checkpoint.history import Stage
-from engine.cli.naming import SAVED, find
+from engine.cli.naming import SAVED, input_file
 from engine.cli.options import Trains
 from engine.data.splits import Data
 from engine.errors import UserError
@@ -54,9 +54,9 @@ class Library(Protocol):
 
     def open(self, path: Path, arch: str | None = None) -> Opened: ...
 
-    def build(self, arch: str, cfg: Any = None, classes: int = 10, **more: Any) -> Any: ...
+    def build(self, arch: str, cfg: Any = None, classes: int = 10, **arch_args: Any) -> Any: ...
 
-    def size(self, arch: str, cfg: Any = None, **more: Any) -> int | None: ...
+    def size(self, arch: str, cfg: Any = None, **arch_args: Any) -> int | None: ...
 
 
 class Start:
@@ -93,7 +93,7 @@ class Start:
             UserError: exit 3 if it is not there.
         """
         maker = shlex.join(self.options.words_without("--evaluate"))
-        return find(self.options.training.evaluate, self.options.output.save or self.default, maker)
+        return input_file(self.options.training.evaluate, self.options.output.save or self.default, maker)
 
     def __enter__(self) -> Self:
         chosen = self.options.network
@@ -181,7 +181,7 @@ class Start:
         return found, path
 
     def _fit(
-        self, model: nn.Module, config: FitConfig, folder: RunFolder, fingerprint: dict[str, Any], **more: Any
+        self, model: nn.Module, config: FitConfig, folder: RunFolder, fingerprint: dict[str, Any], **hooks: Any
     ) -> list[EpochMetrics]:
         """The loop, with the run folder behind it: saved after each epoch, and wherever a signal asks for it."""
         with signals.watching() as watch:
@@ -194,7 +194,7 @@ class Start:
                 watch.poll(lambda: folder.keep(progress, fingerprint))
 
             return loop.fit(
-                model, self.data, config, self.experiment.task, after_step=after_step, after_epoch=after_epoch, **more
+                model, self.data, config, self.experiment.task, after_step=after_step, after_epoch=after_epoch, **hooks
             )
 
     def _fingerprint(self, recipe: Recipe, precision: str) -> dict[str, Any]:

@@ -106,7 +106,7 @@ class _Merged(nn.Module):
     scale: Tensor | None
     bias: Tensor
 
-    def hold(
+    def take_codes(
         self, like: nn.Module, codes: Tensor, scale: Tensor | None, bias: Tensor, bits: int, quantizer: Quantizer
     ) -> None:
         """Replace the parameters by these."""
@@ -149,7 +149,7 @@ class MergedConv2d(_Merged, nn.Conv2d):
             like.in_channels, like.out_channels, like.kernel_size, like.stride, like.padding,  # type: ignore[arg-type]
             like.dilation, like.groups, True, like.padding_mode, device="meta",  # type: ignore[arg-type]
         )  # fmt: skip
-        self.hold(like, codes, scale, bias, bits, quantizer or Identity())
+        self.take_codes(like, codes, scale, bias, bits, quantizer or Identity())
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.input_quantizer(x).codes
@@ -166,7 +166,7 @@ class MergedLinear(_Merged, nn.Linear):
         quantizer: Quantizer | None = None,
     ) -> None:  # fmt: skip
         super().__init__(like.in_features, like.out_features, True, device="meta")
-        self.hold(like, codes, scale, bias, bits, quantizer or Identity())
+        self.take_codes(like, codes, scale, bias, bits, quantizer or Identity())
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.input_quantizer(x).codes

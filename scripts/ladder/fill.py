@@ -18,13 +18,13 @@ from engine.system.lock import Lock
 from scripts.ladder import fingerprint, record, result, steps
 from scripts.ladder.options import Options
 from scripts.ladder.result import Done, Stale
-from scripts.ladder.rows import ROWS, Row
+from scripts.ladder.rows import ROWS, LadderRow
 from scripts.ladder.runner import Node, Runner
 
-REMEDY = "work in a folder that can be written"
+WRITABLE_FOLDER = "work in a folder that can be written"
 
 
-def fill(options: Options, rows: list[Row], folder: Path, work: Path) -> tuple[int, dict[Node, UserError]]:
+def fill(options: Options, rows: list[LadderRow], folder: Path, work: Path) -> tuple[int, dict[Node, UserError]]:
     """Make the rows that are not there yet, seed by seed; gives how many are left, and which steps failed.
 
     Everything that can be known before the first step is found out before anything is written.
@@ -34,12 +34,12 @@ def fill(options: Options, rows: list[Row], folder: Path, work: Path) -> tuple[i
     """
     hardware = record.hardware(options.machine.device, _threads(options))
     for path in (folder / "ladder.json", work / "s1" / "nin.json"):
-        check_writable(path, REMEDY)
+        check_writable(path, WRITABLE_FOLDER)
     now = fingerprint.of(options)
     deadline = time.monotonic() + 60 * options.minutes if options.minutes else math.inf
     with _locked(work):
         begun = (folder.glob("*-s*.json"), work.glob("s*/*.json"), work.glob("s*/*/state.pth"))
-        fingerprint.settle(folder / "ladder.json", now, any(any(found) for found in begun))
+        fingerprint.compare_or_write(folder / "ladder.json", now, any(any(found) for found in begun))
         filling = _Filling(options, folder)
         filling.plan(rows, work)
         runner = Runner(lambda node: command(options, node), options.jobs, deadline, hardware)
@@ -58,12 +58,12 @@ class _Filling:
 
     def __init__(self, options: Options, folder: Path) -> None:
         self.options, self.folder = options, folder
-        self.wanted: dict[Node, list[Row]] = {}
+        self.wanted: dict[Node, list[LadderRow]] = {}
 
-    def _path(self, row: Row, seed: int) -> Path:
+    def _path(self, row: LadderRow, seed: int) -> Path:
         return self.folder / f"{row.name}-s{seed}.json"
 
-    def plan(self, rows: list[Row], work: Path) -> None:
+    def plan(self, rows: list[LadderRow], work: Path) -> None:
         """Want the rows that have no result, and those that have gone stale, whoever asked for them."""
         for seed in range(1, self.options.seeds + 1):
             for row in ROWS:
@@ -113,7 +113,7 @@ def _locked(work: Path) -> Iterator[None]:
     try:
         lock = Lock(work)
     except UserError as fault:
-        hint = "wait for it; its --jobs runs several rows at once" if fault.code == LOCKED else REMEDY
+        hint = "wait for it; its --jobs runs several rows at once" if fault.code == LOCKED else WRITABLE_FOLDER
         raise UserError(str(fault), hint, fault.code) from fault
     try:
         yield

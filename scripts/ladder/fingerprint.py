@@ -54,7 +54,7 @@ def of(options: Options) -> dict[str, Any]:
     }
 
 
-def settle(path: Path, now: dict[str, Any], begun: bool) -> None:
+def compare_or_write(path: Path, now: dict[str, Any], begun: bool) -> None:
     """Write down what a ladder is, or refuse to mix it with another one; what an older file does not tell is no difference.
 
     Args:

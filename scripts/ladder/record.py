@@ -17,13 +17,13 @@ from models.files import read
 from scripts import describe as files
 from scripts.ladder.notes import Hardware, Note, load
 from scripts.ladder.result import Diverged, Done
-from scripts.ladder.rows import Row
+from scripts.ladder.rows import LadderRow
 from scripts.ladder.runner import Node, plain
 
 NOT_KNOWN = Note("unknown")
 
 
-def describe(row: Row, node: Node, command: Callable[[Node], list[str]]) -> Done | Diverged:
+def describe(row: LadderRow, node: Node, command: Callable[[Node], list[str]]) -> Done | Diverged:
     """What is known of a row whose last step has ended.
 
     Args:
@@ -76,10 +76,10 @@ def describe(row: Row, node: Node, command: Callable[[Node], list[str]]) -> Done
     )
 
 
-def _accuracy(row: Row, checkpoint: Checkpoint) -> float:
-    if row.figure == "final":
+def _accuracy(row: LadderRow, checkpoint: Checkpoint) -> float:
+    if row.metric == "final":
         return checkpoint.metrics.accuracy
-    return checkpoint.metrics.more["pruning"][row.figure]
+    return checkpoint.metrics.extra["pruning"][row.metric]
 
 
 def _precision(node: Node) -> str:

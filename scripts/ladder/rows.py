@@ -11,17 +11,17 @@ from engine.errors import UserError
 
 
 @dataclass(frozen=True)
-class Row:
+class LadderRow:
     """One row of the table: the step that makes its file, and which of that command's accuracies it shows."""
 
     name: str
     label: str
     step: str
-    figure: str = "final"
+    metric: str = "final"
 
 
-def _same(name: str, label: str) -> Row:
-    return Row(name, label, name)
+def _same(name: str, label: str) -> LadderRow:
+    return LadderRow(name, label, name)
 
 
 ROWS = (
@@ -30,7 +30,7 @@ ROWS = (
     _same("nin_gc_plain", "grouped NIN, plain widths"),
     _same("nin_gc", "grouped NIN, wide"),
     _same("sparse", "NIN sparse"),
-    Row("prune50_raw", "pruned 50 %, before BN re-estimation", "prune50", "sliced"),
+    LadderRow("prune50_raw", "pruned 50 %, before BN re-estimation", "prune50", "sliced"),
     _same("prune50", "pruned 50 %, BN re-estimated"),
     _same("prune50_refine", "pruned 50 %, refined"),
     _same("prune50_x8", "pruned 50 % to multiples of 8"),
@@ -74,7 +74,7 @@ GROUPS = {
 }
 
 
-def choose(names: Sequence[str]) -> list[Row]:
+def choose(names: Sequence[str]) -> list[LadderRow]:
     """Rows by name, by pattern (`int8*`) or by group (`all`, `headline`), in the order of the ladder.
 
     Raises:

@@ -15,7 +15,7 @@ from engine.system.terminal import columns
 from engine.tasks.score import ACCURACY as SCORE
 from scripts.ladder import result as stored
 from scripts.ladder.result import Diverged, Done, Result, Stale
-from scripts.ladder.rows import ROWS, Row
+from scripts.ladder.rows import ROWS, LadderRow
 from scripts.table import SIZE, ResultRow, grid, shown
 
 Results = dict[str, list[Result]]
@@ -66,17 +66,17 @@ def write(folder: Path, readmes: Sequence[Path] = ()) -> Results:
     return results
 
 
-def markdown(results: Results, rows: list[Row]) -> str:
+def markdown(results: Results, rows: list[LadderRow]) -> str:
     """One line a row: mean over seeds, +- the sample standard deviation where there are two or more."""
     return "\n".join([grid(_table(results, rows), padded=False).rstrip("\n"), *_note(results)]) + "\n"
 
 
-def plain(results: Results, rows: list[Row]) -> str:
+def plain(results: Results, rows: list[LadderRow]) -> str:
     """The same for a terminal."""
     return "\n".join([*columns(_table(results, rows)), *_note(results)]) + "\n"
 
 
-def _table(results: Results, rows: list[Row]) -> list[list[str]]:
+def _table(results: Results, rows: list[LadderRow]) -> list[list[str]]:
     base = mean(done(results.get(BASE, [])))
     return [list(HEADER), *(_cells(row, results.get(row.name, []), base) for row in rows)]
 
@@ -120,7 +120,7 @@ def mean(seeds: list[Done]) -> ResultRow | None:
     )
 
 
-def _cells(row: Row, found: list[Result], base: ResultRow | None) -> list[str]:
+def _cells(row: LadderRow, found: list[Result], base: ResultRow | None) -> list[str]:
     lost = [f"diverged (seed {r.seed}, in {r.diverged_in})" for r in found if isinstance(r, Diverged)]
     lost += [f"to be run again (seed {r.seed})" for r in found if isinstance(r, Stale)]
     known = mean(done(found))
@@ -168,7 +168,7 @@ def pictures(results: Results) -> dict[str, bytes]:
 
     firsts = [seeds[0] for row in ROWS if (seeds := done(results.get(row.name, [])))]
     means = {
-        row.name: known for row in ROWS if row.figure == "final" and (known := mean(done(results.get(row.name, []))))
+        row.name: known for row in ROWS if row.metric == "final" and (known := mean(done(results.get(row.name, []))))
     }
     drawn = {
         "curves.png": pictures.curves([result for result in firsts if result.curve]),

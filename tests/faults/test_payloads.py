@@ -117,7 +117,7 @@ def test_a_state_to_resume_from_runs_nothing(module: str, evil: Path, workplace:
 
 def test_torch_itself_still_refuses_what_the_first_look_would_miss(evil: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two fences: with the list of names out of the way, weights_only holds."""
-    monkeypatch.setattr(archive.pickles, "foreign", lambda content, count: None)
+    monkeypatch.setattr(archive.pickles, "first_forbidden_name", lambda content, count: None)
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     for file in evil.glob("*.pth"):
         with pytest.raises(UserError) as fault:

@@ -22,7 +22,7 @@ from engine.errors import USAGE, UserError
 from models.blocks import ConvBNAct, GlobalMean
 from models.channels import ChannelGroup, Consumer
 from prune import apply
-from prune.trial import examine
+from prune.trial import check_for_pruning
 from tests.conftest import SMALL, assert_refused
 from tests.tools import residual
 
@@ -172,7 +172,7 @@ def test_widths_that_are_not_those_of_cfg_are_refused(name: str) -> None:
 )
 def test_what_only_surgery_shows_is_found_before_training(name: str, text: str) -> None:
     with pytest.raises(UserError, match=text) as fault:
-        examine(models.build(arch(name)), arch(name), {"classes": 10}, 8, sparse=True)
+        check_for_pruning(models.build(arch(name)), arch(name), {"classes": 10}, 8, sparse=True)
     assert fault.value.code == USAGE
 
 
@@ -183,7 +183,7 @@ def test_true_networks_pass_and_no_random_number_is_used(name: str) -> None:
     after = torch.get_rng_state()
     torch.manual_seed(3)
     model = models.build(name).train()
-    examine(model, name, {"classes": 10}, 8, sparse=True)
+    check_for_pruning(model, name, {"classes": 10}, 8, sparse=True)
     assert torch.equal(torch.get_rng_state(), after)
     assert all(m.training for m in model.modules())
     assert all(map(torch.equal, model.state_dict().values(), plain.state_dict().values()))
@@ -191,7 +191,7 @@ def test_true_networks_pass_and_no_random_number_is_used(name: str) -> None:
 
 def test_without_groups_it_may_be_trained_and_quantized() -> None:
     model = models.build(arch("none"))
-    examine(model, arch("none"), {"classes": 10}, 8, sparse=False)
+    check_for_pruning(model, arch("none"), {"classes": 10}, 8, sparse=False)
 
 
 @pytest.mark.parametrize(

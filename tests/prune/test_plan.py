@@ -165,12 +165,12 @@ def test_for_the_wide_cfg_every_multiple_of_both_groups_is_legal():
     pairs = [(1, 2), (2, 2), (2, 16), (16, 4), (4, 4), (4, 32), (32, 8), (8, 1)]  # groups of producer and consumer
     for gate, pair in zip(gates_of(models.build("nin_gc")), pairs, strict=True):
         step = lcm(*pair)
-        assert gate.legal(1) == list(range(step, gate.width + 1, step))
-        assert gate.legal(24) == list(range(lcm(step, 24), gate.width + 1, lcm(step, 24)))
+        assert gate.allowed_widths(1) == list(range(step, gate.width + 1, step))
+        assert gate.allowed_widths(24) == list(range(lcm(step, 24), gate.width + 1, lcm(step, 24)))
 
 
 def test_for_the_plain_cfg_gates_6_and_7_allow_few_widths():
-    found = {gate.name: gate.legal(1) for gate in gates_of(models.build("nin_gc", PLAIN))}
+    found = {gate.name: gate.allowed_widths(1) for gate in gates_of(models.build("nin_gc", PLAIN))}
     assert found["block6.bn"] == [32, 64, 96, 128, 192]
     assert found["block7.bn"] == [64, 192]
 
@@ -183,12 +183,12 @@ def test_legal_widths_and_choices_of_grouped_gates_follow_the_shuffle(cfg):
         gate = Gate(gate.name, scales, gate.producer_groups, gate.readers)
         step, have = lcm(gate.producer_groups, gate.readers[0][0]), sent(gate, gate.width)
         fits = [w for w in range(step, gate.width + 1, step) if (sent(gate, w) <= have).all()]
-        assert gate.legal(1) == fits
+        assert gate.allowed_widths(1) == fits
         for width in fits:
             chosen = gate.choose(width)
             assert len(set(chosen.tolist())) == width
-            cells = gate.cells(gate.width)
-            assert torch.equal(cells[chosen], gate.cells(width))  # every place keeps its pair of groups
+            cells = gate.positions(gate.width)
+            assert torch.equal(cells[chosen], gate.positions(width))  # every place keeps its pair of groups
             left_out = torch.ones(gate.width, dtype=torch.bool)
             left_out[chosen] = False
             for cell in cells.unique(dim=0):

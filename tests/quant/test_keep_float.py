@@ -49,7 +49,9 @@ def test_patterns_become_names(patterns: tuple[str, ...], kept: list[str]) -> No
 
 
 OFFERED = [
-    uniform(about.name, about.bits[-1], about.bits[-1]) for about in kinds.abouts().values() if len(about.bits) > 1
+    uniform(traits.name, traits.bits[-1], traits.bits[-1])
+    for traits in kinds.all_traits().values()
+    if len(traits.bits) > 1
 ]
 
 

@@ -47,7 +47,7 @@ def _toy(monkeypatch: pytest.MonkeyPatch) -> None:
             return Quantized(round_ste(clip(x, -1, 1)), None)
 
     kinds.register(
-        kinds.About("toy", (2,)), weight=lambda *_: Toy(), activation=lambda *_: Toy(), codes=lambda _: (-1, 0, 1)
+        kinds.Traits("toy", (2,)), weight=lambda *_: Toy(), activation=lambda *_: Toy(), codes=lambda _: (-1, 0, 1)
     )
 
 
@@ -93,7 +93,7 @@ def test_a_quantizer_from_outside_goes_through_every_stage(tmp_path: Path) -> No
 @pytest.mark.usefixtures("_toy")
 def test_commands_know_it_once_it_is_registered(command, monkeypatch: pytest.MonkeyPatch) -> None:
     wider = kinds.TABLE["toy"]
-    monkeypatch.setitem(kinds.TABLE, "toy", replace(wider, about=replace(wider.about, bits=(2, 3))))
+    monkeypatch.setitem(kinds.TABLE, "toy", replace(wider, traits=replace(wider.traits, bits=(2, 3))))
     done = command("quant.wqaq", "--quantizer", "toy", "--Wbits", 2, "--Abits", 2, "--cfg", NARROW, *SMALL)
     assert (done.code, done.path) == (0, "models_save/nin_toy_w2a2.pth"), done.err
     assert_refused(command("quant.wqaq", "--quantizer", "toy", "--Wbits", 4, *SMALL), 2, "weights of 2 to 3 bits")

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from models.layers.quantizers.base import Quantized, Quantizer, filters, straight_through
-from models.layers.quantizers.kinds import About, register
+from models.layers.quantizers.kinds import Traits, register
 
-ABOUT = About(
+TRAITS = Traits(
     name="affine",
     bits=(2, 3, 4, 5, 6, 7, 8),
     words="INT8 and its kin, every layer",
     settings=("symmetric", "per_channel", "bn_fold"),
-    ends=0,
+    first_last_bits=0,
     bn_momentum=0.01,
     lr=0.05,
     refining_lr=0.01,
@@ -156,7 +156,7 @@ def original(bn_fold: bool, arch: str) -> dict[str, Any]:
 
 
 register(
-    ABOUT,
+    TRAITS,
     weight=lambda spec, weight: AffineWeight(spec.bits, spec.symmetric, spec.per_channel),
     activation=lambda spec, signed: AffineActivation(spec.bits, spec.symmetric),
     codes=lambda bits: range(2**bits),

@@ -5,12 +5,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from models.layers.quantizers.base import Quantized, Quantizer, clip, filters, sign, slope, straight_through
-from models.layers.quantizers.kinds import About, register
+from models.layers.quantizers.kinds import Traits, register
 
-ABOUT = About(
+TRAITS = Traits(
     name="binary",
     bits=(1,),
-    letter="b",
+    short_name="b",
     prefix="",
     family="ternary and binary",
     settings=("scale", "ste", "order"),
@@ -86,7 +86,7 @@ class BinaryActivation(Quantizer):
 
 
 register(
-    ABOUT,
+    TRAITS,
     weight=lambda spec, weight: BinaryWeight(spec.scale, spec.ste),
     activation=lambda spec, signed: BinaryActivation(spec.ste),
     codes=lambda bits: (-1, 1),

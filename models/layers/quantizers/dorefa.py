@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from models.layers.quantizers.base import Quantized, Quantizer, clip, round_ste
-from models.layers.quantizers.kinds import About, register
+from models.layers.quantizers.kinds import Traits, register
 
 ACTIVATION_PRESCALE = 0.1
 """The original multiplies activations by this before DoReFa clips them to [0, 1]; BN makes up for it."""
 
-ABOUT = About(
+TRAITS = Traits(
     name="dorefa",
     bits=(2, 3, 4, 5, 6, 7, 8),
     prefix="",
@@ -68,7 +68,7 @@ class DorefaActivation(Quantizer):
 
 
 register(
-    ABOUT,
+    TRAITS,
     weight=lambda spec, weight: DorefaWeight(spec.bits),
     activation=lambda spec, signed: DorefaActivation(spec.bits),
     codes=lambda bits: range(1 - 2**bits, 2**bits, 2),

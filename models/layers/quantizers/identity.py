@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from models.layers.quantizers.base import Quantized, Quantizer
-from models.layers.quantizers.kinds import About, register
+from models.layers.quantizers.kinds import Traits, register
 
-ABOUT = About(name="float", bits=(32,), prefix="", mixes=True)
+TRAITS = Traits(name="float", bits=(32,), prefix="", mixes=True)
 
 
 class Identity(Quantizer):
@@ -17,4 +17,4 @@ class Identity(Quantizer):
         return Quantized(x, None)
 
 
-register(ABOUT, weight=lambda spec, weight: Identity(), activation=lambda spec, signed: Identity(), codes=None)
+register(TRAITS, weight=lambda spec, weight: Identity(), activation=lambda spec, signed: Identity(), codes=None)

@@ -1,7 +1,7 @@
 """The one table of quantizers: what is known of each, and its registration. Needs no torch until one is used.
 
-A quantizer is a file of this folder that holds its formula, its modules, `ABOUT = About(...)`, keywords with plain
-values, and one call of `register`. --help and the checks of flags must not wait for torch, so they read `ABOUT` without
+A quantizer is a file of this folder that holds its formula, its modules, `TRAITS = Traits(...)`, keywords with plain
+values, and one call of `register`. --help and the checks of flags must not wait for torch, so they read `TRAITS` without
 running the file.
 """
 
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class About:
+class Traits:
     """What a quantizer says of itself in plain values.
 
     Args:
         name: in specs, files and after --quantizer.
         bits: the widths that it has. One with several is what --quantizer chooses from.
         words: for --help.
-        letter: how flags and file names write its width; empty: the number.
+        short_name: how flags and file names write its width; empty: the number.
         prefix: of file names, before w4a4; None: the name and `_`.
         family: those that share a recipe; empty: the name.
         mixes: whether a layer's other quantizer may be of another kind (that mixes, too).
         settings: the fields of QuantizerSpec and QuantSpec that mean something to it.
         input_ste: the default estimator of its activations.
         order: the default order of pool and batch norm where it codes activations.
-        ends: bits of the first and last layer: 32 leaves them float, 0 spares the picture alone.
+        first_last_bits: bits of the first and last layer: 32 leaves them float, 0 spares the picture alone.
         fixed_range: whether its activations suit what a batch norm gives, so that other inputs are measured (affine).
         follows_sign: whether its activations are signed where no ReLU stands before.
         bn_momentum: of every BN in refining.
@@ -47,14 +47,14 @@ class About:
     name: str
     bits: tuple[int, ...]
     words: str = ""
-    letter: str = ""
+    short_name: str = ""
     prefix: str | None = None
     family: str = ""
     mixes: bool = False
     settings: tuple[str, ...] = ()
     input_ste: str = "ste"
     order: str = "cbap"
-    ends: int = 32
+    first_last_bits: int = 32
     fixed_range: bool = False
     follows_sign: bool = False
     bn_momentum: float | None = None
@@ -77,7 +77,7 @@ class Kind:
         original: of bn_fold and arch, what differs from the original's recipe for float networks.
     """
 
-    about: About
+    traits: Traits
     weight: Callable[[Any, Tensor], Quantizer]
     activation: Callable[[Any, bool], Quantizer]
     codes: Callable[[int], Collection[int]] | None
@@ -97,42 +97,46 @@ TABLE: dict[str, Kind] = {}
 """The quantizers that have been loaded: read it by `lookup`."""
 
 
-def register(about: About, **functions: Any) -> None:
+def register(traits: Traits, **functions: Any) -> None:
     """Enter a quantizer into the table.
 
     Args:
         functions: the other fields of Kind.
 
     Raises:
-        ValueError: for a name or a letter that is taken, no width, or more codes than a width can hold.
+        ValueError: for a name or short name that is taken, no width, or more codes than a width can hold.
     """
-    known = abouts()
-    if about.name in TABLE or known.get(about.name, about) != about:
-        raise ValueError(f"a quantizer {about.name!r} is registered already")
-    if any(about.letter and other.letter == about.letter for name, other in known.items() if name != about.name):
-        raise ValueError(f"{about.name}: the letter {about.letter!r} is taken")
-    kind = Kind(about, **functions)
-    if not about.bits or (kind.codes and not all(1 <= bits <= 8 for bits in about.bits)):
-        raise ValueError(f"{about.name}: bits are numbers from 1 to 8, not {about.bits}")
-    for bits in about.bits if kind.codes else ():
+    known = all_traits()
+    if traits.name in TABLE or known.get(traits.name, traits) != traits:
+        raise ValueError(f"a quantizer {traits.name!r} is registered already")
+    if any(
+        traits.short_name and other.short_name == traits.short_name
+        for name, other in known.items()
+        if name != traits.name
+    ):
+        raise ValueError(f"{traits.name}: the short name {traits.short_name!r} is taken")
+    kind = Kind(traits, **functions)
+    if not traits.bits or (kind.codes and not all(1 <= bits <= 8 for bits in traits.bits)):
+        raise ValueError(f"{traits.name}: bits are numbers from 1 to 8, not {traits.bits}")
+    for bits in traits.bits if kind.codes else ():
         count = len(set((kind.codes or range)(bits)))
         if not 0 < count <= 2**bits:
-            raise ValueError(f"{about.name}: {count} codes do not fit {bits} bit")
-    TABLE[about.name] = kind
+            raise ValueError(f"{traits.name}: {count} codes do not fit {bits} bit")
+    TABLE[traits.name] = kind
 
 
-def abouts() -> dict[str, About]:
+def all_traits() -> dict[str, Traits]:
     """What is known of every quantizer, by name: those of this folder, and those registered from elsewhere."""
-    return {**{name: about for name, (about, _) in _own().items()}, **{n: kind.about for n, kind in TABLE.items()}}
+    return {**{name: traits for name, (traits, _) in _own().items()}, **{n: kind.traits for n, kind in TABLE.items()}}
 
 
-def about(name: str) -> About:
+def traits(name: str) -> Traits:
     """What is known of a quantizer.
 
     Raises:
         ValueError: for a name that none has; its message names the nearest, or all.
     """
-    known = abouts()
+    known = all_traits()
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         raise ValueError(
@@ -148,19 +152,19 @@ def lookup(name: str) -> Kind:
         ValueError: for a name that none has.
     """
     if name not in TABLE:
-        about(name)
+        traits(name)
         import_module(f"{__package__}.{_own()[name][1]}")
     return TABLE[name]
 
 
 @cache
-def _own() -> dict[str, tuple[About, str]]:
-    """`ABOUT` of every file of this folder, with the file's name; read, not run."""
+def _own() -> dict[str, tuple[Traits, str]]:
+    """`TRAITS` of every file of this folder, with the file's name; read, not run."""
     found = {}
     for path in sorted(Path(__file__).parent.glob("*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "ABOUT":
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "TRAITS":
                 assert isinstance(node.value, ast.Call)
                 values = {str(word.arg): ast.literal_eval(word.value) for word in node.value.keywords}
-                found[values["name"]] = About(**values), path.stem
+                found[values["name"]] = Traits(**values), path.stem
     return found

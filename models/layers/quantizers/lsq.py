@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from models.layers.quantizers.base import Quantized, Quantizer, straight_through
-from models.layers.quantizers.kinds import About, register
+from models.layers.quantizers.kinds import Traits, register
 
-ABOUT = About(
+TRAITS = Traits(
     name="lsq",
     bits=(2, 3, 4, 5, 6, 7, 8),
     words="learned steps, first and last layer 8 bit",
-    ends=8,
+    first_last_bits=8,
     follows_sign=True,
 )
 
@@ -110,7 +110,7 @@ class LsqActivation(_Learned):
 
 
 register(
-    ABOUT,
+    TRAITS,
     weight=lambda spec, weight: LsqWeight(spec.bits, weight),
     activation=lambda spec, signed: LsqActivation(spec.bits, signed),
     codes=lambda bits: range(-(2 ** (bits - 1)), 2 ** (bits - 1)),

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from models.layers.quantizers.base import Quantized, Quantizer, filters, slope, straight_through
-from models.layers.quantizers.kinds import About, register
+from models.layers.quantizers.kinds import Traits, register
 
 THRESHOLD = 0.7
 """Times the mean |w| of a filter: the threshold of ternary weight networks (arXiv 1605.04711, eq. 6)."""
@@ -16,10 +16,10 @@ GAP = 0.8
 
 ACTIVATION_THRESHOLD = 0.5
 
-ABOUT = About(
+TRAITS = Traits(
     name="ternary",
     bits=(2,),
-    letter="t",
+    short_name="t",
     prefix="",
     family="ternary and binary",
     settings=("scale", "ste", "gap"),
@@ -115,7 +115,7 @@ class TernaryActivation(Quantizer):
 
 
 register(
-    ABOUT,
+    TRAITS,
     weight=lambda spec, weight: TernaryWeight(spec.scale, spec.ste, spec.gap, weight.shape),
     activation=lambda spec, signed: TernaryActivation(spec.ste),
     codes=lambda bits: (-1, 0, 1),

@@ -157,7 +157,7 @@ def test_a_long_reading_is_announced(
     catalogue.load("imagefolder", folder)
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(pictures, "MANY", 8)
-    monkeypatch.setattr(pictures.terminal, "moves", lambda: True)
+    monkeypatch.setattr(pictures.terminal, "is_interactive", lambda: True)
     catalogue.load("imagefolder", folder)
     stream.load(listed(folder), CPU, 8, 0, 0)
     assert capsys.readouterr().err == "reading 12 pictures of set\nreading 9 pictures of set\n"

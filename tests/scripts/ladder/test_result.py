@@ -97,13 +97,13 @@ def test_a_ladder_begun_earlier_is_accepted(tmp_path: Path) -> None:
     said = json.loads(path.read_text())
     now = fingerprint.of(options())
     assert {key: now[key] for key in said} == said
-    fingerprint.settle(path, now, begun=True)
+    fingerprint.compare_or_write(path, now, begun=True)
     plain = torch.zeros(2, 4, 4, 3, dtype=torch.uint8)
     path.write_text(json.dumps({"mean": [0.0] * 3, "std": [0.0] * 3}))  # it said 0 of plain pictures
     mean, std = pixels.statistics(plain, fingerprint.DIGITS)
-    fingerprint.settle(path, {"mean": list(mean), "std": list(std)}, begun=True)
+    fingerprint.compare_or_write(path, {"mean": list(mean), "std": list(std)}, begun=True)
     with pytest.raises(UserError, match="another ladder: std"):
-        fingerprint.settle(path, {"mean": list(mean), "std": [0.1] * 3}, begun=True)
+        fingerprint.compare_or_write(path, {"mean": list(mean), "std": [0.1] * 3}, begun=True)
 
 
 def test_a_data_set_has_a_folder_of_results() -> None:

@@ -9,7 +9,7 @@ import torch
 
 from models.layers.quantizers import kinds
 from models.layers.quantizers.identity import Identity
-from models.layers.quantizers.kinds import About, Kind
+from models.layers.quantizers.kinds import Kind, Traits
 from quant.spec import QuantizerSpec
 
 
@@ -20,14 +20,14 @@ def table(monkeypatch: pytest.MonkeyPatch) -> dict[str, Kind]:
     return kinds.TABLE
 
 
-def register(about: About, codes: Any = lambda bits: range(2**bits)) -> None:
-    kinds.register(about, weight=lambda *_: Identity(), activation=lambda *_: Identity(), codes=codes)
+def register(traits: Traits, codes: Any = lambda bits: range(2**bits)) -> None:
+    kinds.register(traits, weight=lambda *_: Identity(), activation=lambda *_: Identity(), codes=codes)
 
 
 def test_what_is_read_of_a_file_is_what_it_registers() -> None:
-    for name, about in kinds.abouts().items():
-        assert kinds.lookup(name).about == about
-        assert about.name == name
+    for name, traits in kinds.all_traits().items():
+        assert kinds.lookup(name).traits == traits
+        assert traits.name == name
 
 
 @pytest.mark.parametrize("name", ["dorefa", "binary", "float", "toy"])
@@ -35,15 +35,15 @@ def test_a_name_is_registered_once(name: str, table: dict[str, Kind]) -> None:
     """Also that of a quantizer of ours whose file has not been loaded yet."""
     table.pop(name, None)
     if name == "toy":
-        register(About("toy", (2,)))
+        register(Traits("toy", (2,)))
     with pytest.raises(ValueError, match=f"'{name}' is registered already"):
-        register(About(name, (3,)))
+        register(Traits(name, (3,)))
     assert table.keys() == {*kinds.TABLE}
 
 
 def test_a_letter_is_taken_once(table: dict[str, Kind]) -> None:
-    with pytest.raises(ValueError, match="letter 't' is taken"):
-        register(About("toy", (2,), letter="t"))
+    with pytest.raises(ValueError, match="short name 't' is taken"):
+        register(Traits("toy", (2,), short_name="t"))
     assert "toy" not in table
 
 
@@ -61,9 +61,9 @@ def test_a_letter_is_taken_once(table: dict[str, Kind]) -> None:
 )
 def test_codes_have_to_fit_their_bits(bits: tuple[int, ...], codes: Any, words: str, table: dict[str, Kind]) -> None:
     with pytest.raises(ValueError, match=words):
-        register(About("toy", bits), lambda _: codes)
+        register(Traits("toy", bits), lambda _: codes)
     assert "toy" not in table
-    register(About("toy", (3,)), lambda _: range(8))
+    register(Traits("toy", (3,)), lambda _: range(8))
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_codes_have_to_fit_their_bits(bits: tuple[int, ...], codes: Any, words: 
     [("terary", "unknown quantizer 'terary': did you mean ternary?"), ("xyz", "one of affine, binary, dorefa")],
 )
 def test_an_unknown_name_is_refused(name: str, words: str) -> None:
-    for ask in (kinds.about, kinds.lookup, lambda name: QuantizerSpec(name, 2)):
+    for ask in (kinds.traits, kinds.lookup, lambda name: QuantizerSpec(name, 2)):
         with pytest.raises(ValueError, match="unknown quantizer") as fault:
             ask(name)
         assert words in str(fault.value)
