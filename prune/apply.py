@@ -24,11 +24,10 @@ from models.files import Opened
 from prune.bn_statistics import reestimate_bn
 from prune.options import Options
 from prune.plan import PrunePlan, plan
+from prune.proof import prove
 from prune.sparsity import alike, gammas, looks_sparse
-from prune.surgery import gates_of, masked, misdescribed, sliced
+from prune.surgery import gates_of, masked, sliced
 from prune.trial import check_for_pruning
-
-PROOF_PICTURES = 16
 
 
 def apply(options: Options, grouped: bool = False) -> dict[str, Any]:
@@ -39,32 +38,12 @@ def apply(options: Options, grouped: bool = False) -> dict[str, Any]:
     chosen = plan(gates_of(model), options.percent, options.base)
     _report_floors(chosen, options.strict)
     data = task.data()
-
-    def build(cfg: list[int]) -> Network:
-        return models.build(parent.arch, cfg, **parent.arch_args)
-
-    small = sliced(model, chosen, build)
-    silenced = masked(model, chosen)
-    judged = {
-        "before": task.evaluate(model, data, "before pruning"),
-        "masked": task.evaluate(silenced, data, "masked"),
-        "sliced": task.evaluate(small, data, "sliced"),
-    }
-    with torch.random.fork_rng(devices=[]):  # what it builds may draw weights
-        whole = copy.deepcopy(model).double()  # cut in float64: what surgery adds up, fp32 would round
-        exact = [masked(whole, chosen), sliced(whole, chosen, build)]
-    _prove(
-        task,
-        data,
-        exact,
-        CLASSIFICATION.surely_moved(judged["masked"].output, judged["sliced"].output),
-        own=":" in parent.arch,
-    )
-    after = judged["sliced"]
+    small, evaluations = _cut(task, opened, chosen, data)
     if chosen.cfg != chosen.cfg_before:  # else there is nothing to mend
         reestimate_bn(small, data.train, options.batch_size, options.machine.seed, options.bn_batches)
-        after = judged["bn_reestimated"] = task.evaluate(small, data, "with BN re-estimated")
-    accuracies = {name: found.score for name, found in judged.items()}
+        evaluations["bn_reestimated"] = task.evaluate(small, data, "with BN re-estimated")
+    after = evaluations.get("bn_reestimated", evaluations["sliced"])
+    accuracies = {name: found.score for name, found in evaluations.items()}
     stage = Prune(
         percent=options.percent, base=options.base, achieved=chosen.achieved, cfg_before=chosen.cfg_before
     )  # fmt: skip
@@ -78,7 +57,7 @@ def apply(options: Options, grouped: bool = False) -> dict[str, Any]:
         *_widths(options, chosen, parent.history),
         f"parameters  {params[0]:,} -> {params[1]:,}",
         f"MACs        {macs[0]:,} -> {macs[1]:,}",
-        *_accuracies(judged, data),
+        *_accuracies(evaluations, data),
         f"stored with the file: {after.score:.2f} %, before any refining; next: python -m "
         + shlex.join(["prune.train", "--refine", str(path), *repeated(parent.arch, options.data.root)]),
     ]
@@ -87,6 +66,27 @@ def apply(options: Options, grouped: bool = False) -> dict[str, Any]:
         "percent": options.percent, "achieved": chosen.achieved, "accuracy": accuracies,
         "params": params, "macs": macs,
     }  # fmt: skip
+
+
+def _cut(task: Experiment, opened: Opened, chosen: PrunePlan, data: Data) -> tuple[Network, dict[str, Evaluation]]:
+    """The narrowed network, proven equal to the masked one, and the evaluations before, masked and sliced."""
+    model, arch, arch_args = opened.network, opened.checkpoint.arch, opened.checkpoint.arch_args
+
+    def build(cfg: list[int]) -> Network:
+        return models.build(arch, cfg, **arch_args)
+
+    small, silenced = sliced(model, chosen, build), masked(model, chosen)
+    evaluations = {
+        "before": task.evaluate(model, data, "before pruning"),
+        "masked": task.evaluate(silenced, data, "masked"),
+        "sliced": task.evaluate(small, data, "sliced"),
+    }
+    with torch.random.fork_rng(devices=[]):  # what it builds may draw weights
+        whole = copy.deepcopy(model).double()  # cut in float64: what surgery adds up, fp32 would round
+        exact = [masked(whole, chosen), sliced(whole, chosen, build)]
+    moved = CLASSIFICATION.surely_moved(evaluations["masked"].output, evaluations["sliced"].output)
+    prove(task, data, exact, moved, own=":" in arch)
+    return small, evaluations
 
 
 def _opened(options: Options, grouped: bool) -> Opened:
@@ -123,37 +123,13 @@ def _widths(options: Options, chosen: PrunePlan, history: History) -> list[str]:
     ]
 
 
-def _accuracies(judged: dict[str, Evaluation], data: Data) -> list[str]:
-    mended = judged.get("bn_reestimated")
+def _accuracies(evaluations: dict[str, Evaluation], data: Data) -> list[str]:
+    mended = evaluations.get("bn_reestimated")
     return [
         f"accuracy on {len(data.test):,} {data.part} pictures of {data.info.label}:",
-        "  " + ", ".join(f"{name} {judged[name].score:.2f} %" for name in ("before", "masked", "sliced"))
+        "  " + ", ".join(f"{name} {evaluations[name].score:.2f} %" for name in ("before", "masked", "sliced"))
         + (f", BN re-estimated {mended.score:.2f} %" if mended else ", nothing dropped: BN left as it was"),
     ]  # fmt: skip
-
-
-def _prove(task: Experiment, data: Data, exact: list[Network], moved: int, own: bool) -> None:
-    """Compare the masked and the sliced network in float64: the logits of a few pictures, which say more than answers do
-    where a network gives one class to all, and the answers to all pictures where some have moved.
-
-    Args:
-        exact: both networks.
-        moved: pictures whose answer seems to have moved: by fp32 sums in another order, or by a fault.
-
-    Raises:
-        UserError: exit 2 where the network is the user's own; another that differs is a bug of ours.
-    """
-    pictures = next(iter(data.test.batches(PROOF_PICTURES)))[0].double()
-    with torch.no_grad():
-        expected, found = (network.eval()(pictures) for network in exact)
-    fault = "" if CLASSIFICATION.same(expected, found) else CLASSIFICATION.output_name
-    if moved and not fault:
-        surely = CLASSIFICATION.surely_moved(*(task.evaluate(network, data).output for network in exact))
-        fault = f"{surely} answers" if surely else ""
-    if fault and own:
-        raise misdescribed(f"surgery changed its {fault}")
-    if fault:
-        raise AssertionError(f"surgery changed {fault} more than rounding can")
 
 
 def _report_floors(chosen: PrunePlan, strict: bool) -> None:

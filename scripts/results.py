@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.cli import command
 from engine.cli.flags import Parser
 from engine.errors import UserError
 from scripts.ladder.options import Options
+
+if TYPE_CHECKING:
+    from scripts.ladder.runner import Node
 
 EXAMPLES = (
     "scripts.results --dataset digits",
@@ -50,12 +53,7 @@ def body(options: Options) -> dict[str, Any]:
             readmes = readmes if options.readme else []
     results = table.write(folder, readmes)
     if failed:
-        node, fault = next(iter(failed.items()))
-        if len({(str(f), f.hint, f.code) for f in failed.values()}) == 1:
-            raise UserError(str(fault), fault.hint, fault.code)
-        raise UserError(
-            f"{len(failed)} steps failed, the first one {node.step}: {fault}", f"see {node.folder}/*.log", fault.code
-        )
+        raise _as_one(failed)
     text = table.plain(results, rows)
     if left:
         text += f"\nrows left: {left}; the same command goes on with them"
@@ -70,6 +68,16 @@ def body(options: Options) -> dict[str, Any]:
         for result in results.get(row.name, ())
     ]
     return {"text": text, "path": folder / "table.md", "left": left, "rows": shown}
+
+
+def _as_one(failed: dict[Node, UserError]) -> UserError:
+    """The fault that all failed steps share, else the first one and where the others are told."""
+    node, fault = next(iter(failed.items()))
+    if len({(str(f), f.hint, f.code) for f in failed.values()}) == 1:
+        return UserError(str(fault), fault.hint, fault.code)
+    return UserError(
+        f"{len(failed)} steps failed, the first one {node.step}: {fault}", f"see {node.folder}/*.log", fault.code
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

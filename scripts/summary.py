@@ -6,12 +6,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.cli import argtypes, command
 from engine.cli.flags import Parser, flag
 from engine.cli.options import Works
 from engine.errors import UserError
+from engine.system.terminal import columns
+
+if TYPE_CHECKING:
+    from models.cost import LayerCost
 
 EXAMPLES = (
     "scripts.summary models_save/nin_w8a8.pth",
@@ -48,7 +52,6 @@ def body(options: Options) -> dict[str, Any]:
     from dataclasses import asdict
 
     import models
-    from engine.system.terminal import columns
     from models import cost
     from quant import restore
 
@@ -62,24 +65,14 @@ def body(options: Options) -> dict[str, Any]:
         model, size = models.build(network.name, network.cfg, network.classes or 10), asked or 32
     rows = cost.layers(model, size)
     params, macs, bits, outputs = (cost.total(rows, what) for what in ("params", "macs", "bits", "output_bytes"))
-    lines = columns(
-        [
-            ["layer", "kind", "output", "parameters", "MACs", "weight bits", "stored bits"],
-            *(
-                [r.name, r.kind, "x".join(map(str, r.shape)), f"{r.params:,}", f"{r.macs:,}",
-                 str(r.weight_bits) if r.macs else "", f"{r.bits:,}"]
-                for r in rows
-            ),
-        ],
-        left=2,
-    )  # fmt: skip
     memory = {
         "input": 3 * size * size * 4,
         "forward": outputs,
         "forward_backward": 2 * outputs,
         "parameters": 4 * params,
     }
-    lines += [
+    lines = [
+        *_by_layer(rows),
         f"parameters  {params:,} ({params / 2**20:.2f} x 2^20, the original's M)",
         f"MACs        {macs:,} ({macs / 2**30:.2f} x 2^30, the original's G)",
         f"stored      {bits:,} bits = {bits / 8e6:.4f} MB",
@@ -93,11 +86,19 @@ def body(options: Options) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _by_layer(rows: list[LayerCost]) -> list[str]:
+    heads = ["layer", "kind", "output", "parameters", "MACs", "weight bits", "stored bits"]
+    cells = [
+        [r.name, r.kind, "x".join(map(str, r.shape)), f"{r.params:,}", f"{r.macs:,}", str(r.weight_bits) if r.macs else "",
+         f"{r.bits:,}"] for r in rows
+    ]  # fmt: skip
+    return columns([heads, *cells], left=2)
+
+
 def _sensitivity(options: Options) -> dict[str, Any]:
     from tqdm import tqdm
 
     from engine.system import device, terminal
-    from engine.system.terminal import columns
     from engine.tasks.classification import CLASSIFICATION
     from engine.training.choose_data import open_data
     from models import files

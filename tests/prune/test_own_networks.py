@@ -21,7 +21,7 @@ from engine.data.info import DataInfo
 from engine.errors import USAGE, UserError
 from models.blocks import ConvBNAct, GlobalMean
 from models.channels import ChannelGroup, Consumer
-from prune import apply
+from prune import proof
 from prune.trial import check_for_pruning
 from tests.conftest import SMALL, assert_refused
 from tests.tools import residual
@@ -233,7 +233,7 @@ def test_pruning_compares_logits_not_answers_alone(
     with monkeypatch.context() as patch:
         words = command("prune.normal_regular", *flags, arch("sigmoid")).err
         assert "without some channels of a.bn it computes something else" in words
-        patch.setattr("prune.trial.rehearse", lambda *_: None)  # what a trial with random scales lets pass
+        patch.setattr("prune.trial.trial_prune", lambda *_: None)  # what a trial with random scales lets pass
         result = command("prune.normal_regular", *flags, arch("sigmoid"))
     words = result.err.splitlines()[-2:]
     assert (result.code, result.out) == (USAGE, "")
@@ -248,8 +248,8 @@ def test_surgery_that_goes_wrong_on_a_network_of_ours_is_a_bug() -> None:
     data = SimpleNamespace(test=SimpleNamespace(batches=lambda size: iter([(torch.ones(size, 3), None)])))
     pair = [nn.Linear(3, 2).double(), nn.Linear(3, 2).double()]
     with pytest.raises(AssertionError, match="surgery changed logits"):
-        apply._prove(None, data, pair, 0, own=False)
-    apply._prove(None, data, [pair[0], pair[0]], 0, own=False)
+        proof.prove(None, data, pair, 0, own=False)
+    proof.prove(None, data, [pair[0], pair[0]], 0, own=False)
 
 
 def test_tensors_of_the_module_are_real(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
