@@ -20,6 +20,7 @@ setup(
         "numpy>=1.26",
         "tqdm>=4.60",
         "scikit-learn>=1.3",
+        "scipy>=1.10",
     ],
     extras_require={"report": ["matplotlib>=3.8"], "dev": DEV},
 )

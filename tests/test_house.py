@@ -38,7 +38,19 @@ ENGINE = ("errors", "system", "cli", "data", "checkpoint", "tasks", "training")
 LADDER = (
     "notes", "steps", "options", "result", "rows", "runner", "pictures", "fingerprint", "record", "table", "fill",
 )  # fmt: skip
-MODELS = ("blocks", "channels", "check", "cost", "layers", "legacy", "networks", "user_code", "registry", "files")
+MODELS = (
+    "blocks",
+    "channels",
+    "check",
+    "graph",
+    "cost",
+    "layers",
+    "legacy",
+    "networks",
+    "user_code",
+    "registry",
+    "files",
+)
 """Floors from the ground up: a file imports from its own floor or from those before it."""
 
 

@@ -1,0 +1,228 @@
+"""The normal form from an exported graph: standard modules put in, tensors under the names that they had."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, cast
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind, OutputKind
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from models.check import Misdeclared
+from models.graph import calls, lift
+from models.graph.functional import functional, written
+from models.graph.normal import Form, NormalForm, Size
+
+aten = torch.ops.aten
+
+
+def build(model: nn.Module, program: ExportedProgram, picture: Size, arch: str) -> NormalForm:
+    """The normal form of an exported network, with its parameters and buffers.
+
+    Raises:
+        Misdeclared: for a buffer that evaluation changes.
+    """
+    return _Builder(model, program, picture, arch).normal_form()
+
+
+class _Builder:
+    """One walk over an exported graph."""
+
+    def __init__(self, model: nn.Module, program: ExportedProgram, picture: Size, arch: str) -> None:
+        self.model, self.program, self.picture, self.arch = model, program, picture, arch
+        self.modules = dict(model.named_modules(remove_duplicate=False))
+        self.graph = fx.Graph()
+        self.new: dict[fx.Node, fx.Node] = {}  # of the nodes of the exported graph
+        self.tensors: dict[fx.Node, tuple[str, Tensor]] = {}  # of the nodes that stand for one: its name and itself
+        self.put: dict[str, nn.Module] = {}  # the standard modules, by name
+        self.read: dict[str, Tensor] = {}  # what ATen operations read, by name
+        self.constants: dict[str, Tensor] = dict(program.constants)
+        self.aliases: dict[str, str] = {}
+        self.ran: set[str] = set()
+
+    def normal_form(self) -> NormalForm:
+        self._inputs()
+        functional(self.program.graph)
+        for node in self.program.graph.nodes:
+            if node.op == "call_function":
+                self._call(node)
+            elif node.op == "get_attr":  # the body of an operation that takes one, such as torch.cond
+                self.put[node.target] = getattr(self.program.graph_module, node.target)
+                self.new[node] = self.graph.get_attr(node.target)
+        outputs = self.program.graph.output_node().args[0]
+        kinds = (spec.kind for spec in self.program.graph_signature.output_specs)
+        answers = [node for node, kind in zip(outputs, kinds, strict=True) if kind is OutputKind.USER_OUTPUT]
+        self.graph.output(self.new[next(node for node in answers if isinstance(node, fx.Node))])
+        self.graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output") or calls.changes(node))
+        form = NormalForm(Form(self.graph, self.picture, self.aliases, self._vanished()))
+        self._fill(form)
+        return form
+
+    def _inputs(self) -> None:
+        """Give each input of the exported graph its meaning: the pictures, or a tensor of the network."""
+        signature, changed = self.program.graph_signature, set(written(self.program.graph))
+        known: dict[str, Tensor] = dict(self.model.named_parameters(remove_duplicate=False))
+        known.update(self.model.named_buffers(remove_duplicate=False))
+        specs = {spec.arg.name: spec for spec in signature.input_specs}
+        for node in self.program.graph.find_nodes(op="placeholder"):
+            spec = specs[node.name]
+            if spec.kind is InputKind.USER_INPUT:
+                self.new[node] = self.graph.placeholder("x")
+                self.new[node].meta["shape"] = calls.shape(node)
+            else:
+                name = str(spec.target)
+                self.tensors[node] = name, known[name] if name in known else self.constants[name]
+                if node in changed:
+                    raise Misdeclared(
+                        f"--arch {self.arch}: evaluation changes its {'buffer' if name in known else 'constant'} {name}",
+                        "change it in training alone: if self.training",
+                    )
+
+    def _call(self, node: fx.Node) -> None:
+        if node.target is aten._assert_tensor_metadata.default:
+            return  # it would hold float64 and autocast off
+        if calls.converts_nothing(node):
+            source = calls.source(node)
+            where: dict[fx.Node, Any] = self.tensors if source in self.tensors else self.new
+            where[node] = where[source]
+            return
+        owner = calls.owner(node)
+        self.ran.add(owner)
+        if calls.is_constant(node):  # else a call such as torch.arange would stay on the device of the capture
+            name = self._name(owner, calls.packet(node))
+            self.constants[name] = cast(Any, node.target)(*node.args, **node.kwargs)
+            self.tensors[node] = name, self.constants[name]
+            return
+        if found := self._module(node, owner):
+            name, source = found
+            new = self.graph.call_module(name, (self._argument(source),))
+        else:
+            arguments = fx.node.map_aggregate((node.args, node.kwargs), self._argument)
+            new = self.graph.create_node("call_function", node.target, *arguments)
+        new.meta.update(owner=owner, shape=calls.shape(node), line=calls.line(node))
+        self.new[node] = new
+
+    def _argument(self, value: Any) -> Any:
+        if not isinstance(value, fx.Node):
+            return value
+        if value in self.new:
+            return self.new[value]
+        name, tensor = self.tensors[value]
+        self.read[name] = tensor
+        return self.graph.get_attr(name)
+
+    def _module(self, node: fx.Node, owner: str) -> tuple[str, fx.Node] | None:
+        """The name of the standard module for a call, entered if it is new, and the value that it reads; else None."""
+        packet = calls.packet(node)
+        if packet in lift.WITHOUT_WEIGHT:
+            values = calls.values(node)
+            made = lift.WITHOUT_WEIGHT[packet](values)
+            name = self._enter(owner, packet, made) if made else None
+        elif packet in lift.WITH_WEIGHT:
+            values = calls.values(node)
+            name = self._with_weight(values, lift.WITH_WEIGHT[packet], owner, packet)
+        elif packet is aten.batch_norm:
+            values = calls.values(node)
+            name = self._norm(values, len(calls.shape(node) or ()), owner)
+        else:
+            return None
+        return (name, next(iter(values.values()))) if name else None
+
+    def _enter(self, owner: str, packet: Any, made: nn.Module) -> str:
+        """Put in a module that no module of the network is: under the name of one of its kind that ran this, once."""
+        own = self.modules[owner]
+        alike = isinstance(own, type(made)) or isinstance(made, type(own))
+        name = owner if alike and owner and owner not in self.put else self._name(owner, packet, alike)
+        self.put[name] = made
+        return name
+
+    def _name(self, owner: str, packet: Any, alike: bool = False) -> str:
+        """A free name for what stands for a call: the owner's and the operation's, with a number if it is taken.
+
+        Args:
+            alike: the owner is what the operation does: another place of it is named after it alone.
+        """
+        start = owner if alike and owner else f"{owner}.{packet.__name__.rstrip('_')}".lstrip(".")
+        names = (f"{start}_{number}" if number else start for number in itertools.count())
+        return next(name for name in names if name not in {**self.put, **self.constants} and not self._taken(name))
+
+    def _taken(self, name: str) -> bool:
+        owner, _, leaf = name.rpartition(".")
+        return owner in self.modules and hasattr(self.modules[owner], leaf)
+
+    def _with_weight(self, values: calls.Values, make: Any, owner: str, packet: Any) -> str | None:
+        nodes = {key: values[key] for key in ("weight", "bias") if values.get(key) is not None}
+        if any(node not in self.tensors for node in nodes.values()):
+            return None  # computed: by a parametrization, say
+        names = {key: self.tensors[node][0] for key, node in nodes.items()}
+        tensors = {key: self.tensors[node][1] for key, node in nodes.items()}
+        if not all(isinstance(tensor, nn.Parameter) for tensor in tensors.values()):
+            return None
+        made = make(values, tensors["weight"])
+        made._parameters.update(tensors)
+        owners = (owner, names["weight"].rpartition(".")[0])
+        name = next((o for o in owners if o and self._holds(o, tensors)), None)
+        if name is None:  # no module calls these its weight and bias
+            name = self._enter(owner, packet, made)
+            self.aliases.update({f"{name}.{key}": names[key] for key in names})
+        elif name not in self.put:
+            self.put[name] = made
+        elif str(self.put[name]) != str(made):
+            return None  # the same weight in another place with another stride, say
+        return name
+
+    def _holds(self, name: str, tensors: dict[str, Tensor]) -> bool:
+        """Whether a module of the network has these as its weight and bias, and no others."""
+        module = self.modules[name]
+        return all(getattr(module, key, None) is tensors.get(key) for key in ("weight", "bias"))
+
+    def _norm(self, values: calls.Values, dimensions: int, owner: str) -> str | None:
+        own = self.modules[owner]
+        parts = ("weight", "bias", "running_mean", "running_var")
+        given = {part: self.tensors.get(values[part], (None, None))[1] for part in parts}
+        if not isinstance(own, _BatchNorm) or any(getattr(own, part) is not given[part] for part in parts):
+            return None  # a function of its own: what training would do to its statistics is not known
+        if owner not in self.put:
+            made = lift.norm(values, dimensions, own.num_features, own.momentum)
+            made._parameters.update(own._parameters)
+            made._buffers.update(own._buffers)
+            self.put[owner] = made
+        return owner
+
+    def _vanished(self) -> tuple[str, ...]:
+        """Modules without children that evaluation does not run."""
+        leaves = (name for name, module in self.modules.items() if name and not any(True for _ in module.children()))
+        ran = {*self.ran, *self.put}
+        return tuple(name for name in leaves if name not in ran and not isinstance(self.modules[name], nn.Identity))
+
+    def _fill(self, form: NormalForm) -> None:
+        """Put all modules and tensors into their places, in the order of the network that was captured."""
+        if clash := {name.partition(".")[0] for name in self.modules} & {*vars(form), *dir(NormalForm)} - {""}:
+            raise Misdeclared(f"--arch {self.arch}: a module of it is called {min(clash)}", "give it another name")
+        by_alias = {*self.aliases.values()} - {*self.read}
+        for name, module in self.modules.items():
+            place = _put(form, name, self.put.get(name) or nn.Module()) if name else form
+            for leaf, tensor in (*module._parameters.items(), *module._buffers.items()):
+                key = f"{name}.{leaf}".lstrip(".")
+                if tensor is None or key in by_alias or leaf in {**place._parameters, **place._buffers}:
+                    continue
+                if key in self.read and isinstance(tensor, nn.Parameter):
+                    place.register_parameter(leaf, tensor)
+                elif key in self.read or leaf not in module._non_persistent_buffers_set:  # unused ones stay in the file
+                    place.register_buffer(leaf, tensor.detach(), leaf not in module._non_persistent_buffers_set)
+        for name, module in self.put.items():
+            if name not in self.modules:
+                _put(form, name, module)
+        for name, tensor in self.read.items():
+            if name in self.constants:
+                owner, _, leaf = name.rpartition(".")
+                form.get_submodule(owner).register_buffer(leaf, tensor, persistent=False)
+
+
+def _put(root: nn.Module, name: str, module: nn.Module) -> nn.Module:
+    owner, _, leaf = name.rpartition(".")
+    root.get_submodule(owner).add_module(leaf, module)
+    return module

@@ -1,0 +1,108 @@
+"""Capture: any module becomes its normal form, equal bit for bit and checked to be."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from models.check import SEE, Misdeclared, user_code
+from models.graph.build import build
+from models.graph.export import exported
+from models.graph.normal import NormalForm, Size, pictures
+
+CHECKED = 2
+"""Pictures of the comparisons: not as many as in the export."""
+
+
+def capture(model: nn.Module, picture: Size, arch: str, check: bool = True) -> NormalForm:
+    """The normal form of a network, in evaluation mode, with the same parameters and buffers (not copies).
+
+    Args:
+        picture: size of what it is to read.
+        arch: what messages call it.
+        check: compare training modes, too; a notice names modules that only training runs.
+
+    Raises:
+        Misdeclared: exit 2 for a network that cannot be captured, answers differently each time, gives several
+            outputs or none, or changes a buffer in evaluation.
+    """
+    device = next((t.device for t in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+    x = pictures(picture, CHECKED).to(device, next((p.dtype for p in model.parameters()), torch.float32))
+    model.eval()
+    hint = f"it is shown pictures of {'x'.join(map(str, picture))}"
+    with _buffers_kept(model), user_code(arch, hint):  # with gradients: without, attention takes a path of its own
+        first, second = (_output(model(x.clone()), arch) for _ in range(2))
+    if not _same(first, second):
+        raise Misdeclared(f"--arch {arch}: the network answers differently each time in evaluation", _RANDOM)
+    form = build(model, exported(model, arch, x), picture, arch)
+    own = form.eval()(x.clone()).detach()
+    if not _same(first, own):
+        raise Misdeclared(
+            f"--arch {arch}: its captured graph gives other answers: by {(first - own).abs().max().item():.2g}",
+            "it may change a global state, or depend on something besides pictures and parameters",
+        )
+    if check:
+        _compare_training(model, form, x, arch)
+    return form
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Equal bit for bit, NaN to NaN: made-up pictures and weights may overflow."""
+    return torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
+
+
+_RANDOM = "does it call F.dropout without training=self.training, or draw numbers of its own?"
+
+
+def _output(found: Any, arch: str) -> Tensor:
+    """The one tensor of an output; in evaluation there has to be one."""
+    leaves = [leaf for leaf in tree_leaves(found) if isinstance(leaf, Tensor)]
+    if len(leaves) != 1:
+        raise Misdeclared(
+            f"--arch {arch}: in evaluation it gives {len(leaves)} tensors", "let forward give one: the scores"
+        )
+    return leaves[0].detach()
+
+
+@contextlib.contextmanager
+def _buffers_kept(model: nn.Module) -> Iterator[None]:
+    """Put back what a run of the network has changed of its buffers."""
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    try:
+        yield
+    finally:
+        for name, buffer in model.named_buffers():
+            if name in before:
+                buffer.detach().copy_(before[name])
+
+
+def _compare_training(model: nn.Module, form: NormalForm, x: Tensor, arch: str) -> None:
+    """Say where training the normal form is not training the user's module: what exists in training alone has gone."""
+    answers = []
+    for network in (model, form):
+        with _buffers_kept(network), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network.train()
+            try:
+                with user_code(arch, f"in training mode; {SEE}"):
+                    found = [leaf for leaf in tree_leaves(network(x.clone())) if isinstance(leaf, Tensor)]
+            finally:
+                network.eval()
+        answers.append(found[0].detach() if found else None)
+    theirs, own = answers
+    if theirs is None or own is None or not _same(theirs, own):
+        names = form.captured.vanished
+        shown = (
+            f": {', '.join(names[:5])}{' and others' if len(names) > 5 else ''} run in training alone" if names else ""
+        )
+        print(
+            f"notice: {arch} behaves otherwise in training than in evaluation{shown}; it is trained as it is evaluated "
+            "(dropout and batch norm apart)",
+            file=sys.stderr,
+        )

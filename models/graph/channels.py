@@ -1,0 +1,44 @@
+"""Which channels of a network go together: found by sending labels through its normal form.
+
+A class of channels is what has to be cut at once: rows of convolutions, linear layers and batch norms, slopes and
+scales, and the columns that read them. An operation without a rule fixes the channels that it reads, by name: nothing
+is ever guessed to work on each number apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from models.graph.labels import spread
+from models.graph.normal import NormalForm
+from models.graph.notes import Notes, Place
+from models.graph.walk import BATCH, Walk
+
+
+@dataclass(frozen=True)
+class Channels:
+    """The classes of channels of a network.
+
+    Args:
+        places: all axes that channels lie on, in the order of the graph.
+        fixed: why classes cannot be cut, by class.
+        whole: grouped convolutions that lose whole groups; others lose as many channels in each group.
+        shared: classes that the code shares out together (chunks, shuffles): they lose equal shares.
+    """
+
+    places: list[Place]
+    fixed: dict[int, str]
+    whole: frozenset[str]
+    shared: list[list[int]]
+
+
+def channels(form: NormalForm, whole: frozenset[str] | None = None) -> Channels:
+    """The classes of channels of a network.
+
+    Args:
+        whole: as in the result, where another network's is to be kept to; None: those with one or two inputs a group.
+    """
+    notes = Notes(form, whole)
+    Walk(form, notes).run(spread(notes.fresh(form.captured.picture[0]), (BATCH, *form.captured.picture)))
+    places, fixed, shared = notes.classes()
+    return Channels(places, fixed, frozenset(notes.whole), shared)

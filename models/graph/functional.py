@@ -1,0 +1,65 @@
+"""An exported graph without in-place changes, so that a transform may take out or share what made a value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx
+
+from models.graph.calls import changes, packet, schema, source
+
+
+def functional(graph: fx.Graph) -> None:
+    """Turn `x += y` into a new value, wherever no other value that shares the memory of `x` is read afterwards.
+
+    A change of a part that is read as a whole later (`x[:, 0] = 0`) stays as it is.
+    """
+    order, memory = {node: place for place, node in enumerate(graph.nodes)}, _memory(graph)
+    for node in list(graph.nodes):
+        target = _without_change(node)
+        if target is None:
+            continue
+        changed, here = source(node), order[node]
+        others = [v for v, first in memory.items() if first is memory[changed] and v is not changed and order[v] < here]
+        if any(order[user] > here for value in others for user in value.users):
+            continue
+        changed.replace_all_uses_with(node, delete_user_cb=lambda user, here=here: order[user] > here)
+        node.target = target
+
+
+def written(graph: fx.Graph) -> list[fx.Node]:
+    """Inputs of a graph into which it writes."""
+    memory = _memory(graph)
+    found = [memory[source(node)] for node in graph.nodes if changes(node)]
+    return [node for node in found if node.op == "placeholder"]
+
+
+def _memory(graph: fx.Graph) -> dict[fx.Node, fx.Node]:
+    """Of each value, the first one in the same memory."""
+    found: dict[fx.Node, fx.Node] = {}
+    for node in graph.nodes:
+        shared = _shares_with(node)
+        found[node] = node if shared is None else found[shared]
+    return found
+
+
+def _shares_with(node: fx.Node) -> fx.Node | None:
+    """The argument whose memory the value of a call may lie in: of a view, a change, or a part of a list."""
+    if node.op == "call_function" and getattr(node.target, "__name__", "") == "getitem":
+        return source(node)
+    said = schema(node)
+    if said and any(value.alias_info for value in said.returns):
+        for argument, value in zip(said.arguments, node.args, strict=False):
+            if argument.alias_info and isinstance(value, fx.Node):
+                return value
+    return None
+
+
+def _without_change(node: fx.Node) -> Any:
+    """The operation that gives what this one writes into its first argument, e.g. aten.add for aten.add_; else None."""
+    if not changes(node):
+        return None
+    same = packet(node)
+    other = getattr(torch.ops.aten, same.__name__.removesuffix("_"), None)
+    return None if other is None or other is same else getattr(other, getattr(node.target, "_overloadname", ""), None)

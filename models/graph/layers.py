@@ -1,0 +1,98 @@
+"""What layers do to labels: what they read is theirs to read, what they give is new, or goes on.
+
+Each rule gives the labels of the layer's value, or None where it reads channels in a way that it has no rule for.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from models.graph.labels import along, spread
+from models.graph.notes import Notes
+
+FEW = 2
+"""Inputs of a group up to which a grouped convolution loses whole groups."""
+
+
+def conv(notes: Notes, name: str, module: Any, x: Tensor) -> Tensor | None:
+    """A convolution; one whose groups are small loses whole groups, others as many channels in each."""
+    weight, groups = module.weight, module.groups
+    if groups > 1 and notes.decides and module.in_channels // groups <= FEW:
+        notes.whole.add(name)
+    if groups > 1 and name in notes.whole:
+        return whole(notes, module, x)
+    read, rows = notes.read(x, 1), notes.fresh(module.out_channels)
+    if read is not None:
+        notes.lie(weight, 1, read, groups, rows=False)
+    elif groups > 1:
+        notes.fix(rows, f"mixed with places: {notes.here}")
+    _own(notes, module, 0, rows, groups)
+    return notes.out(rows, x)
+
+
+def whole(notes: Notes, module: Any, x: Tensor) -> Tensor | None:
+    """A grouped convolution that loses whole groups: what each reads and gives goes together."""
+    read = along(x, 1)
+    if read is None:
+        notes.fix(x, f"mixed with places: {notes.here}")
+        return None
+    inputs, outputs = module.in_channels // module.groups, module.out_channels // module.groups
+    rows, read = read.abs(), read.abs().reshape(module.groups, inputs)
+    if (inputs, outputs) != (1, 1):
+        rows = notes.fresh(module.out_channels)
+        notes.tie(read[:, :1], read)
+        notes.tie(read[:, :1], rows.reshape(module.groups, outputs))
+    _own(notes, module, 0, rows, makes=False)
+    return notes.out(rows, x)
+
+
+def transposed(notes: Notes, module: Any, x: Tensor) -> Tensor:
+    """A transposed convolution: its weight is (in, out / groups, ...)."""
+    read, rows = notes.read(x, 1), notes.fresh(module.out_channels)
+    if module.groups > 1 or read is None:
+        for labels in (x, rows):
+            notes.fix(labels, f"a transposed convolution in groups: {notes.here}")
+    else:
+        notes.lie(module.weight, 0, read, rows=False)
+    _own(notes, module, 1, rows)
+    return notes.out(rows, x)
+
+
+def linear(notes: Notes, module: nn.Linear, x: Tensor) -> Tensor:
+    """A linear layer over the last axis."""
+    read, rows = notes.read(x, x.ndim - 1), notes.fresh(module.out_features)
+    if read is not None:
+        notes.lie(module.weight, 1, read, rows=False)
+    _own(notes, module, 0, rows)
+    return spread(rows, (*x.shape[:-1], module.out_features), x.ndim - 1)
+
+
+def norm(notes: Notes, module: _BatchNorm, x: Tensor) -> Tensor | None:
+    """A batch norm: all its tensors go with the channels."""
+    found = along(x, 1)
+    if found is None:
+        return None
+    rows = found.abs()
+    for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
+        if tensor is not None:
+            notes.lie(tensor, 0, rows, norm=tensor is module.weight)
+    out = notes.out(rows, x)
+    return out if module.affine else -out  # without a scale, -mean / std is left of a silent channel
+
+
+def slopes(notes: Notes, tensor: Tensor, x: Tensor) -> Tensor | None:
+    """A slope for each channel (PReLU)."""
+    found = along(x, 1)
+    if found is None:
+        return None
+    notes.lie(tensor, 0, found.abs())
+    return x
+
+
+def _own(notes: Notes, module: Any, axis: int, rows: Tensor, groups: int = 1, makes: bool = True) -> None:
+    notes.lie(module.weight, axis, rows, groups, makes=makes)
+    if module.bias is not None:
+        notes.lie(module.bias, 0, rows, groups)

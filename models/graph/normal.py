@@ -1,0 +1,87 @@
+"""The normal form of a network: standard modules under the network's own names, and the graph that runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from torch import Tensor, fx, nn
+
+Size = tuple[int, int, int]
+"""Of a picture: channels, height, width."""
+
+
+@dataclass
+class Form:
+    """What a normal form knows besides its modules.
+
+    Args:
+        graph: calls of modules and of ATen operations, one input, one output. The `meta` of a node holds `owner`, the
+            module whose forward ran it, `shape`, sizes with None for the number of pictures, and `line`, where the
+            code stands.
+        picture: what it reads; another size is another graph.
+        aliases: keys of parameters whose owner is no module of its own, and those of the network that was captured.
+        vanished: modules that evaluation does not run.
+    """
+
+    graph: fx.Graph
+    picture: Size
+    aliases: dict[str, str] = field(default_factory=dict)
+    vanished: tuple[str, ...] = ()
+
+
+class NormalForm(nn.Module):
+    """A network whose `captured.graph` says what is computed. models.graph.capture.capture makes it.
+
+    Its state_dict has the keys of the network that was captured. Tensors that evaluation does not use stand in it as
+    buffers, so it loads strictly into the user's own class and is trained and counted without them.
+
+    Shapes: (B, *picture) -> that of the network's output.
+    """
+
+    captured: Form
+
+    def __init__(self, form: Form) -> None:
+        super().__init__()
+        self.captured = form
+        self._run: Callable[[nn.Module, Tensor], Tensor] | None = None
+        self.register_state_dict_post_hook(_to_own_keys)
+        self.register_load_state_dict_pre_hook(_from_own_keys)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim != 4 or tuple(x.shape[1:]) != self.captured.picture:
+            raise ValueError(
+                f"the network was captured for pictures of {_by(self.captured.picture)}, not {_by(tuple(x.shape[1:]))}"
+            )
+        if self._run is None:
+            self.update()
+        return cast(Callable, self._run)(self, x)
+
+    def update(self) -> None:
+        """Run what the graph says from now on: to be called after a change of it."""
+        self._run = type(fx.GraphModule(self, self.captured.graph)).forward
+
+
+def _by(sizes: tuple[int, ...]) -> str:
+    return "x".join(map(str, sizes))
+
+
+def _to_own_keys(model: Any, state: dict[str, Any], prefix: str, _: Any) -> None:
+    for key, own in model.captured.aliases.items():
+        state[prefix + own] = state.pop(prefix + key)
+
+
+def _from_own_keys(model: Any, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    for key, own in model.captured.aliases.items():
+        if prefix + own in state:
+            state[prefix + key] = state[prefix + own]
+    held = {name for name, _ in (*model.named_parameters(remove_duplicate=False), *model.named_buffers())}
+    for own in {*model.captured.aliases.values()} - held:
+        state.pop(prefix + own, None)
+
+
+def pictures(picture: Size, count: int) -> Tensor:
+    """A few made-up pictures, (count, *picture), the same each time and without a draw from the global generator."""
+    return torch.randn(count, *picture, generator=torch.Generator().manual_seed(0))

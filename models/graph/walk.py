@@ -1,0 +1,266 @@
+"""One walk through a normal form with labels in place of values: see labels.py and channels.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.utils._pytree import tree_leaves, tree_map
+
+from models.graph import labels as table, layers
+from models.graph.labels import along, compact, stretched, varies
+from models.graph.normal import NormalForm
+from models.graph.notes import Notes
+
+aten = torch.ops.aten
+
+BATCH = 2
+"""Pictures of the label tensors: more than one, so that what mixes pictures is seen."""
+
+PICTURE, ANSWER = "the picture's own", "the network's answer"
+
+ACTIVATIONS = (
+    nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Sigmoid, nn.Tanh, nn.Hardswish,
+    nn.Hardsigmoid, nn.Softplus, nn.PReLU, nn.Dropout, nn.Dropout2d, nn.AlphaDropout, nn.Identity,
+)  # fmt: skip
+POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A tensor of the network, or what is computed of such alone: then `own` is None."""
+
+    own: Tensor | None
+    value: Tensor
+
+
+class Walk(fx.Interpreter):
+    """Runs a graph on labels, and notes what it meets."""
+
+    def __init__(self, form: NormalForm, notes: Notes) -> None:
+        super().__init__(form, graph=form.captured.graph)
+        self.notes = notes
+        self.at: fx.Node  # where the walk is
+
+    def run_node(self, n: fx.Node) -> Any:
+        self.at, self.notes.here, self.notes.shape = n, _place(n), n.meta.get("shape") or ()
+        return super().run_node(n)
+
+    def placeholder(self, target: Any, args: Any, kwargs: Any) -> Any:
+        labels = super().placeholder(target, args, kwargs)
+        self.notes.fix(labels, PICTURE)
+        return labels
+
+    def output(self, target: Any, args: Any, kwargs: Any) -> Any:
+        for leaf in tree_leaves(args):
+            if isinstance(leaf, Tensor):
+                self.notes.fix(leaf, ANSWER)
+
+    def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
+        found = super().get_attr(target, args, kwargs)
+        return (
+            Raw(found if id(found) in self.notes.names else None, found.detach())
+            if isinstance(found, Tensor)
+            else found
+        )
+
+    def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
+        module, x = self.fetch_attr(target), _labels(args[0])
+        found = self._layer(str(target), module, x)
+        return self._unknown([x]) if found is None else found
+
+    def _layer(self, name: str, module: nn.Module, x: Tensor) -> Tensor | None:
+        if isinstance(module, _ConvTransposeNd):
+            return layers.transposed(self.notes, module, x)
+        if isinstance(module, _ConvNd):
+            return layers.conv(self.notes, name, module, x)
+        if isinstance(module, nn.Linear):
+            return layers.linear(self.notes, module, x)
+        if isinstance(module, _BatchNorm):
+            return layers.norm(self.notes, module, x)
+        if isinstance(module, nn.PReLU) and module.num_parameters > 1:
+            return layers.slopes(self.notes, module.weight, x)
+        if isinstance(module, POOLS):
+            return self._spatial(x)
+        return _silent(x, module(torch.zeros(1))) if isinstance(module, ACTIVATIONS) else None
+
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        packet = getattr(target, "overloadpacket", None)
+        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, (Tensor, Raw))]
+        if not any(isinstance(leaf, Tensor) for leaf in given):  # nothing of the pictures but sizes
+            return tree_map(_raw, target(*_values(args), **_values(kwargs)))
+        if packet is None or packet in (aten.sym_size, aten.sym_numel):
+            return super().call_function(target, args, kwargs)
+        if packet in table.SHAPES:
+            return self._unknown([], lambda: _run_empty(target, args, kwargs))
+        if packet in table.MOVES or (packet is aten.index and isinstance(args[0], Tensor)):
+            found = _moved(packet, target, args, kwargs)
+            if isinstance(args[0], Tensor) and packet in table.PARTS and _is_shared_out(args[0], found):
+                self.notes.shared.append(compact(args[0]).abs().unique())
+            return found
+        if len(given) == 1 and packet in table.POINTWISE:
+            return self._function(target, args, kwargs)
+        if len(given) == 2 and packet in (*table.SUMS, *table.PRODUCTS):
+            return self._two(given[0], given[1], product=packet in table.PRODUCTS)
+        if packet is aten.div and isinstance(args[0], Tensor) and isinstance(args[1], Raw):
+            return self._two(args[0], args[1], product=True)
+        if packet in table.REDUCTIONS:
+            return self._reduced(*args, **kwargs)
+        if packet in table.SPATIAL:
+            return self._spatial(args[0])
+        if packet in (aten.pad, aten.constant_pad_nd):
+            return self._padded(*args)
+        if packet in (aten.softmax, aten._softmax) and not varies(args[0], args[1]):
+            return -args[0].abs()
+        return self._unknown(given, lambda: _run_empty(target, args, kwargs))
+
+    def _spatial(self, x: Tensor) -> Tensor:
+        found = along(x, 1)
+        return self._unknown([x]) if found is None else self.notes.out(found, x)
+
+    def _function(self, target: Any, args: Any, kwargs: Any) -> Tensor:
+        """A function of one number at a time, tried on 0."""
+        x = next(leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor))
+        zero, options = tree_map(lambda leaf: torch.zeros(1) if leaf is x else leaf, (args, kwargs))
+        return _silent(x, target(*zero, **options))
+
+    def _two(self, one: Any, other: Any, product: bool) -> Tensor:
+        """A sum or product, element by element."""
+        if isinstance(one, Raw) or isinstance(other, Raw):
+            raw, x = (one, other) if isinstance(one, Raw) else (other, one)
+            return self._with_raw(x, raw, product)
+        for x, kept in ((one, other), (other, one)):
+            if stretched(x, kept):  # one channel laid over several: it stays
+                self.notes.fix(x, f"laid over several channels: {self.notes.here}")
+                if stretched(kept, x):
+                    return self._unknown([one, other])
+                found = kept if product else -kept.abs()
+                return found.expand(torch.broadcast_shapes(one.shape, other.shape))
+        self.notes.unite(one, other)
+        shape = torch.broadcast_shapes(one.shape, other.shape)
+        one, other = (compact(x) for x in (one, other))
+        odd = (one < 0) & (other < 0) if product else (one < 0) | (other < 0)
+        return torch.where(odd, -one.abs(), one.abs()).expand(shape)
+
+    def _with_raw(self, x: Tensor, raw: Raw, product: bool) -> Tensor:
+        """A sum or product with a tensor of the network: its entries along a channel axis are rows."""
+        shape = torch.broadcast_shapes(x.shape, raw.value.shape)
+        wide = x.expand(shape)
+        offset, own = len(shape) - raw.value.ndim, False
+        for axis, size in enumerate(raw.value.shape):
+            if size > 1 and varies(wide, axis + offset):
+                found = along(wide, axis + offset)
+                if found is None or raw.own is None:
+                    self.notes.fix(x, f"meets a value of the code for each channel: {self.notes.here}")
+                    return self._unknown([x])
+                self.notes.lie(raw.own, axis, found.abs())
+                own = True
+        return wide if product or own else -wide.abs()
+
+    def _reduced(self, x: Tensor, dims: Any = None, keepdim: bool = False, **_: Any) -> Tensor:
+        axes = sorted({axis % x.ndim for axis in (dims or range(x.ndim))}, reverse=True)
+        if any(varies(x, axis) for axis in axes):
+            return self._unknown([x])
+        for axis in axes:
+            x = x.narrow(axis, 0, 1) if keepdim else x.select(axis, 0)
+        return x
+
+    def _padded(self, x: Tensor, pads: list[int], mode: Any = "constant", value: float | None = None) -> Tensor:
+        mode, value = (mode, value or 0) if isinstance(mode, str) else ("constant", mode)
+        axes = [x.ndim - 1 - place // 2 for place, pad in enumerate(pads) if pad]
+        if any(varies(x, axis) for axis in axes):
+            return self._unknown([x])
+        shape = list(x.shape)
+        for place, pad in enumerate(pads):
+            shape[x.ndim - 1 - place // 2] += pad
+        for axis in axes:
+            x = x.narrow(axis, 0, 1)
+        out = x.expand(shape)
+        return out if mode != "constant" or value == 0 else -out.abs()
+
+    def _unknown(self, given: list[Any], run: Callable[[], Any] | None = None) -> Any:
+        """What has no rule: what it reads cannot be cut, and what it gives is no channel.
+
+        Args:
+            run: the operation on tensors without contents; None: the value has the shape that the graph says.
+        """
+        for labels in given:
+            if isinstance(labels, Tensor):
+                self.notes.fix(labels, f"read by {self.notes.here}")
+        if run is None:
+            return _nothing((given[0].shape[0], *self.at.meta["shape"][1:]))
+        return tree_map(lambda leaf: _nothing(leaf.shape) if isinstance(leaf, Tensor) else leaf, run())
+
+
+def _place(node: fx.Node) -> str:
+    """What stands at a node, for reasons: a layer's name, or an operation and the module that it belongs to."""
+    if node.op == "call_module":
+        return str(node.target)
+    what, owner = str(node.target).removeprefix("aten.").partition(".")[0], node.meta.get("owner")
+    return f"{what} of {owner}" if owner else what
+
+
+def _nothing(shape: Any) -> Tensor:
+    """Labels of what is no channel."""
+    return torch.zeros((), dtype=torch.int64).expand(shape)
+
+
+def _labels(value: Any) -> Any:
+    return _nothing(value.value.shape) if isinstance(value, Raw) else value
+
+
+def _raw(value: Any) -> Any:
+    return Raw(None, value) if isinstance(value, Tensor) else value
+
+
+def _values(tree: Any) -> Any:
+    return tree_map(lambda leaf: leaf.value if isinstance(leaf, Raw) else leaf, tree)
+
+
+def _without_contents(tree: Any) -> Any:
+    """Arguments as tensors of the meta device: what an operation gives of them has its shape alone."""
+    raw = [leaf.value for leaf in tree_leaves(tree) if isinstance(leaf, Raw)]
+    kind = next((value.dtype for value in raw if value.is_floating_point()), torch.float32)
+
+    def empty(leaf: Any) -> Any:
+        if isinstance(leaf, Raw):
+            return leaf.value.to("meta")
+        return torch.empty(leaf.shape, dtype=kind, device="meta") if isinstance(leaf, Tensor) else leaf
+
+    return tree_map(empty, tree)
+
+
+def _run_empty(target: Any, args: Any, kwargs: Any) -> Any:
+    args, kwargs = _without_contents((args, kwargs))
+    return target(*args, **kwargs)
+
+
+def _silent(x: Tensor, of_zero: Tensor) -> Tensor:
+    """The labels of a function of each number, by what it gives of 0."""
+    return x if bool((of_zero == 0).all()) else -x.abs()
+
+
+def _is_shared_out(labels: Tensor, found: Any) -> bool:
+    """Whether an operation gives some of the channels apart from others, or lays them along one axis more."""
+    parts = [leaf for leaf in tree_leaves(found) if isinstance(leaf, Tensor)]
+    axes = sum(varies(labels, axis) for axis in range(labels.ndim))
+    if any(sum(varies(part, axis) for axis in range(part.ndim)) > axes for part in parts):
+        return True
+    all_of_them = len(compact(labels).unique())
+    return any(len(compact(part).unique()) < all_of_them for part in parts)
+
+
+def _moved(packet: Any, target: Any, args: Any, kwargs: Any) -> Any:
+    """What an operation that computes nothing does to labels."""
+    if packet in (aten.to, aten._to_copy, aten.contiguous, aten.clone):
+        return args[0]
+    if packet is aten.view:  # labels may lie in memory otherwise than the values
+        return args[0].reshape(args[1])
+    if packet is aten.index:
+        return args[0][tuple(slice(None) if at is None else at.value for at in args[1])]
+    return target(*tree_map(_labels, args), **kwargs)

@@ -1,0 +1,112 @@
+"""Families of channels: those whose number one layer's width says, with the classes in them and what they are worth."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from math import gcd, lcm
+from typing import Literal
+
+from torch import Tensor
+
+from models.graph.channels import Channels
+from models.graph.narrow import Signature, signatures
+from models.graph.normal import NormalForm
+
+Importance = Literal["bn", "l1"]
+NO_GATE = "no batch norm scales them: --importance l1"
+
+
+@dataclass(frozen=True)
+class Family:
+    """Classes of channels that one width counts.
+
+    Args:
+        name: the layer that makes them, the first one if several write to one stream.
+        kinds: the classes of each signature, ascending. Those of one kind can take each other's places.
+        step: what a width is a multiple of.
+    """
+
+    name: str
+    kinds: dict[Signature, list[int]]
+    step: int
+
+    @property
+    def classes(self) -> list[int]:
+        return sorted(cls for kind in self.kinds.values() for cls in kind)
+
+    @property
+    def free(self) -> bool:
+        """Whether the network can have any width: no layer shares these channels out."""
+        return len(self.kinds) == 1 and self.step == 1
+
+
+def families(found: Channels, scores: dict[int, float]) -> list[Family]:
+    """The families that can be cut, in the order of the graph: of classes with a score, none of them fixed."""
+    kind_of, number = signatures(found), _numbered(found)
+    classes: dict[int, list[int]] = defaultdict(list)
+    for cls in sorted(number):
+        classes[number[cls]].append(cls)
+    result = []
+    for place in found.places:
+        its = classes.pop(number[int(place.classes[0])], []) if place.makes else []
+        if its and all(cls in scores and cls not in found.fixed for cls in its):
+            kinds: dict[Signature, list[int]] = defaultdict(list)
+            for cls in its:
+                kinds[kind_of[cls]].append(cls)
+            result.append(Family(place.tensor.rpartition(".")[0], dict(kinds), _step(found, set(its))))
+    return result
+
+
+def _numbered(found: Channels) -> dict[int, int]:
+    """Of each class, a number that those of its family share: those that one layer makes, or that are shared out."""
+    number: dict[int, int] = {}
+    members: dict[int, list[int]] = {}
+    for place in found.places:
+        for cls in place.classes.tolist():
+            if cls not in number:
+                number[cls], members[cls] = cls, [cls]
+    for together in (*(place.classes.tolist() for place in found.places if place.makes), *found.shared):
+        into, *others = dict.fromkeys(number[cls] for cls in together if cls in number)
+        for other in others:
+            for cls in members.pop(other):
+                number[cls] = into
+                members[into].append(cls)
+    return number
+
+
+def _step(found: Channels, family: set[int]) -> int:
+    """What a family's width is a multiple of: each place keeps the same share of it, in equal parts for its groups."""
+    step, full = 1, len(family)
+    for place in found.places:
+        if count := sum(cls in family for cls in place.classes.tolist()):
+            parts = full * place.groups
+            step = lcm(step, parts // gcd(count, parts))
+    return step
+
+
+def scores(form: NormalForm, found: Channels, importance: Importance = "bn") -> dict[int, float]:
+    """What each class is worth.
+
+    Args:
+        importance: bn: the mean |gamma| of its gates (arXiv 1708.06519); l1: the mean |w| of its rows (arXiv 1608.08710).
+    """
+    tensors = dict(form.named_parameters())
+    total: dict[int, float] = defaultdict(float)
+    count: dict[int, int] = defaultdict(int)
+    for place in found.places:
+        if place.norm if importance == "bn" else place.makes:
+            size = _sizes(tensors[place.tensor].detach(), place.axis)
+            for cls, value in zip(place.classes.tolist(), size.tolist(), strict=True):
+                total[cls] += value
+                count[cls] += 1
+    return {cls: value / count[cls] for cls, value in total.items()}
+
+
+def _sizes(tensor: Tensor, axis: int) -> Tensor:
+    """The mean absolute value of each entry of an axis, float64 on the CPU."""
+    return (
+        tensor.double().abs().movedim(axis, 0).flatten(1).mean(1).cpu()
+        if tensor.ndim > 1
+        else tensor.double().abs().cpu()
+    )

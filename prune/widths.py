@@ -1,0 +1,111 @@
+"""Which widths a network can have: tried by capturing narrower copies, where its code shares channels out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from math import lcm
+
+from torch import nn
+
+from models.check import Misdeclared
+from models.graph.capture import capture
+from models.graph.channels import Channels, channels
+from models.graph.narrow import NotLegal, Signature, resized, shapes, signatures
+from models.graph.normal import NormalForm
+from prune.families import Family
+
+TRIES = 12
+"""Narrower copies that are captured at most before families that still cannot have their width are left whole."""
+
+Need = dict[Signature, int]
+"""Of each kind of a family, how many classes stay."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """What widths are tried on.
+
+    Args:
+        model: the network as its code makes it; it is copied.
+        form: its normal form.
+        found: its classes of channels.
+    """
+
+    model: nn.Module
+    form: NormalForm
+    found: Channels
+    arch: str
+
+
+def settle(network: Network, chosen: list[Family], counts: list[int], base: int) -> list[Need]:
+    """For each family the nearest width to what is wanted that the network can have, as its kinds need it.
+
+    Args:
+        counts: what is wanted of each.
+        base: widths are multiples of it.
+    """
+    tried = [candidates(family, count, base) for family, count in zip(chosen, counts, strict=True)]
+    widths = [next(its) for its in tried]
+    tied = [place for place, family in enumerate(chosen) if not family.free]
+    for _ in range(TRIES):
+        needs, wrong = _needs(network, chosen, widths, tied)
+        if not wrong:
+            return needs
+        for place in wrong:
+            widths[place] = next(tried[place], len(chosen[place].classes))
+    for place in wrong:
+        widths[place] = len(chosen[place].classes)
+    return _needs(network, chosen, widths, [])[0]
+
+
+def candidates(family: Family, count: int, base: int) -> Iterator[int]:
+    """Widths to try: the nearest to `count` first, of two equally near ones the larger, the family's own last."""
+    full, step = len(family.classes), lcm(base, family.step)
+    yield from sorted(range(step, full + 1, step), key=lambda width: (abs(width - count), -width))
+    yield full
+
+
+def _needs(network: Network, chosen: list[Family], widths: list[int], tied: list[int]) -> tuple[list[Need], list[int]]:
+    """What each family's kinds need at these widths, and the tied families that cannot have them."""
+    whole = [{kind: len(classes) for kind, classes in family.kinds.items()} for family in chosen]
+    needs = [{next(iter(family.kinds)): width} if family.free else whole[n]
+             for n, (family, width) in enumerate(zip(chosen, widths, strict=True))]  # fmt: skip
+    cut = [place for place in tied if widths[place] < len(chosen[place].classes)]
+    if not cut:
+        return needs, []
+    there = _kinds(network, chosen, widths)
+    if there is None:  # one of them, or several, stand in the way of all
+        if len(cut) == 1:
+            return needs, cut
+        alone = [[width if n == place else len(family.classes) for n, (family, width) in
+                  enumerate(zip(chosen, widths, strict=True))] for place in cut]  # fmt: skip
+        wrong = [place for place, these in zip(cut, alone, strict=True) if _kinds(network, chosen, these) is None]
+        return needs, wrong or cut
+    wrong = []
+    for place in cut:
+        needs[place] = {kind: there[kind] for kind in chosen[place].kinds}
+        more = any(needs[place][kind] > len(classes) for kind, classes in chosen[place].kinds.items())
+        if more or sum(needs[place].values()) != widths[place]:
+            wrong.append(place)
+    return needs, wrong
+
+
+def _kinds(network: Network, chosen: list[Family], widths: list[int]) -> Counter[Signature] | None:
+    """How many classes of each signature the network has at these widths; None where it cannot have them."""
+    share = {cls: Fraction(width, len(family.classes))
+             for family, width in zip(chosen, widths, strict=True) for cls in family.classes}  # fmt: skip
+    sizes = {}
+    for place in network.found.places:
+        size = sum(share.get(cls, Fraction(1)) for cls in place.classes.tolist())
+        if size.denominator > 1:
+            return None
+        sizes[place.tensor, place.axis] = int(size)
+    try:
+        small = resized(network.model, shapes(network.form, network.found, sizes), network.found.whole)
+        form = capture(small, network.form.captured.picture, network.arch, check=False)
+    except (NotLegal, Misdeclared):
+        return None
+    return Counter(signatures(channels(form, network.found.whole)).values())

@@ -1,0 +1,226 @@
+"""Capture: the normal form answers, trains, is copied, saved and loaded as the network does that it was made from."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import models
+from models.check import Misdeclared
+from models.graph.calls import changes
+from models.graph.capture import capture
+from models.graph.normal import NormalForm
+from tests.tools import cases
+from tests.tools.cases import NAMES
+from tests.tools.odd_networks import ODD, Bare
+
+STOCHASTIC = "DropoutLeftOn"
+
+
+def network(name: str) -> tuple[nn.Module, NormalForm]:
+    """A network, and the normal form of a copy of it."""
+    torch.manual_seed(0)
+    own = getattr(cases, name)(10) if hasattr(cases, name) else models.build(name, classes=10)
+    return own, capture(copy.deepcopy(own), (1 if name == "gray" else 3, 32, 32), name)
+
+
+def pictures(form: NormalForm, count: int = 5) -> Tensor:
+    return torch.randn(count, *form.captured.picture, generator=torch.Generator().manual_seed(7))
+
+
+@pytest.mark.parametrize("name", [*NAMES, *models.names()])
+def test_it_answers_and_trains_bit_for_bit_as_the_network_does(name: str) -> None:
+    own, form = network(name)
+    x = pictures(form)
+    for count in (1, 5):
+        assert torch.equal(own.eval()(x[:count]), form.eval()(x[:count]))
+    losses = []
+    for model in (own, form):
+        torch.manual_seed(3)
+        found = model.train()(x)
+        loss = F.cross_entropy(found[0] if isinstance(found, tuple) else found, torch.arange(5))
+        loss.backward()
+        losses.append(loss)
+    assert torch.equal(*losses)
+    grads = {n: p.grad for n, p in own.named_parameters()}
+    unused = {n for n in grads if n.startswith("aux.")}
+    assert {n for n, _ in form.named_parameters()} == set(grads) - unused
+    for n, parameter in form.named_parameters():
+        assert torch.equal(parameter.grad, grads[n]), n
+    for n, buffer in own.named_buffers():
+        assert torch.equal(buffer, dict(form.named_buffers())[n]), n
+
+
+@pytest.mark.parametrize("name", [*NAMES, *models.names()])
+def test_its_file_is_the_networks_own(name: str) -> None:
+    """Keys in their order, and each loads the other's strictly; a copy is apart."""
+    own, form = network(name)
+    assert list(form.state_dict()) == list(own.state_dict())
+    with torch.no_grad():
+        for parameter in own.parameters():
+            parameter.add_(0.01)
+    form.load_state_dict(own.state_dict())
+    twin = copy.deepcopy(form)
+    x = pictures(form)
+    expected = own.eval()(x)
+    assert torch.equal(form.eval()(x), expected)
+    with torch.no_grad():
+        for parameter in form.parameters():
+            parameter.zero_()
+    assert torch.equal(twin.eval()(x), expected)
+    own.load_state_dict(twin.state_dict())
+
+
+@pytest.mark.parametrize("name", [*NAMES, *models.names()])
+def test_it_computes_in_float64(name: str) -> None:
+    own, form = network(name)
+    x = pictures(form).double()
+    assert torch.equal(own.double().eval()(x), form.double().eval()(x))
+
+
+def test_modules_and_operations_have_the_names_that_they_had() -> None:
+    _, form = network("nin")
+    called = [node.target for node in form.captured.graph.nodes if node.op == "call_module"]
+    assert called[:8] == [
+        "block1.conv", "block1.bn", "block1.act", "block2.conv", "block2.bn", "block2.act", "block3.conv", "block3.bn",
+    ]  # fmt: skip
+    assert called[8:10] == ["block3.pool", "block3.act"]
+    _, form = network("SharedConv")
+    called = [node.target for node in form.captured.graph.nodes if node.op == "call_module"]
+    assert called == [
+        "stem.0", "stem.1", "stem.2", "max_pool2d", "conv", "bn1", "relu", "conv", "bn2", "relu_1", "head.fc",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_networks_are_captured_exactly(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(0)
+    own = ODD[name]()
+    form = capture(copy.deepcopy(own), (3, 16, 16), name)
+    x = torch.randn(4, 3, 16, 16)
+    given = x.clone()
+    expected = own.eval()(x)
+    assert torch.equal(form(x), expected)
+    assert torch.equal(x, given)  # the pictures are the caller's
+    assert set(form.state_dict()) == set(own.state_dict())
+    form.load_state_dict(own.state_dict())
+    own.load_state_dict(copy.deepcopy(form).state_dict())
+    exact = own.double().eval()(x.double())
+    assert torch.allclose(form.double()(x.double()), exact, rtol=0, atol=1e-6 if name == "converted" else 0)
+    frozen = {n for n, p in own.named_parameters() if not p.requires_grad}
+    assert {n for n, p in form.named_parameters() if not p.requires_grad} == frozen
+    form.train()(x.double()).sum().backward()
+    assert all(p.grad is not None for p in form.parameters() if p.requires_grad)
+
+
+def test_a_raw_kernel_is_a_convolution_under_the_key_that_it_had() -> None:
+    form = capture(ODD["raw kernel"](), (3, 16, 16), "raw")
+    layers = [name for name, module in form.named_modules() if isinstance(module, nn.Conv2d)]
+    assert layers == ["stem", "conv2d", "conv2d_1", "conv2d_2"]
+    assert len({id(form.get_submodule(name).weight) for name in layers[1:]}) == 1
+    assert {"kernel", "shift"} <= set(form.state_dict())
+
+
+def test_tensors_that_evaluation_does_not_use_are_kept_and_not_trained() -> None:
+    own = ODD["unused"]()
+    form = capture(own, (3, 16, 16), "unused")
+    assert "spare.weight" in form.state_dict()
+    assert not [name for name, _ in form.named_parameters() if name.startswith("spare")]
+    assert form.captured.vanished == ("spare",)
+
+
+@pytest.mark.parametrize("name", ["changed and read", "sum in place", "one activation, twice", "view changed"])
+def test_values_are_not_changed_in_place(name: str) -> None:
+    """A transform may then share or drop what made a value. A part that is changed stays so."""
+    kept = 1 if name == "view changed" else 0
+    form = capture(ODD[name](), (3, 16, 16), name)
+    assert sum(map(changes, form.captured.graph.nodes)) == kept
+
+
+def values_decide(net: nn.Module, x: Tensor) -> Tensor:
+    return x if x.sum() > 0 else -x
+
+
+def one_batch(net: nn.Module, x: Tensor) -> Tensor:
+    return x.reshape(x.shape[0] // 3, 3, 6, 16, 16)[:, 0].repeat(3, 1, 1, 1) if x.shape[0] == 3 else x
+
+
+class Outputs(nn.Module):
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count, self.conv = count, nn.Conv2d(3, 4, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return (self.conv(x).mean((2, 3)),) * self.count
+
+
+class Counts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen += 1
+        return self.conv(x).mean((2, 3))
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "hint"),
+    [
+        (lambda: getattr(cases, STOCHASTIC)(10), "answers differently each time", "training=self.training"),
+        (lambda: Bare(values_decide), "test_capture.py:", "must not depend on the values"),
+        (lambda: Bare(one_batch), "one number of pictures alone", "x.shape[0]"),
+        (lambda: Outputs(2), "gives 2 tensors", "give one"),
+        (lambda: Outputs(0), "gives 0 tensors", "give one"),
+        (Counts, "changes its buffer seen", "if self.training"),
+        (lambda: nn.Conv2d(4, 4, 1), "expected input", "pictures of 3x16x16"),
+        (lambda: nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten(), nn.Linear(7, 2)), "mat1 and mat2", "3x16x16"),
+        (lambda: Bare(lambda net, x: net.captured(x), captured=nn.ReLU()), "is called captured", "another name"),
+    ],
+    ids=["random", "values", "batch", "two", "none", "buffer", "channels", "size", "name"],
+)
+def test_what_cannot_be_captured_is_refused_by_name(make: Callable[[], nn.Module], error: str, hint: str) -> None:
+    with pytest.raises(Misdeclared) as refused:
+        capture(make(), (3, 16, 16), "net:Net")
+    assert str(refused.value).startswith("--arch net:Net: ")
+    assert error in str(refused.value)
+    assert hint in refused.value.hint
+    assert "\n" not in str(refused.value)
+
+
+def test_another_picture_size_is_refused() -> None:
+    form = capture(cases.prelu(), (3, 32, 32), "prelu")
+    with pytest.raises(ValueError, match="captured for pictures of 3x32x32, not 3x16x16"):
+        form(torch.randn(1, 3, 16, 16))
+
+
+class Drops(nn.Module):
+    """Stochastic depth: a branch that training leaves out at random."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.bernoulli(torch.full((len(x), 1, 1, 1), 0.5)) if self.training else x
+
+
+def test_what_training_alone_does_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    capture(Bare(lambda net, x: net.drop(x), drop=Drops()), (3, 16, 16), "net:Net")
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert said.startswith("notice: net:Net behaves otherwise in training than in evaluation: drop ")
+    capture(cases.flatten_linear(), (3, 32, 32), "net:Net")  # dropout and batch norm are as they were
+    assert capsys.readouterr().err == ""
+
+
+def test_capture_leaves_no_trace_in_the_network_or_the_generator() -> None:
+    own = cases.flatten_linear()
+    before = {name: tensor.clone() for name, tensor in own.state_dict().items()}
+    torch.manual_seed(5)
+    drawn = torch.get_rng_state()
+    capture(own, (3, 32, 32), "net")
+    assert torch.equal(torch.get_rng_state(), drawn)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in own.state_dict().items())

@@ -1,0 +1,158 @@
+"""Classes of channels: what goes together, what cannot be cut and why, in networks where both can be said by hand."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import models
+from models.graph.capture import capture
+from models.graph.channels import Channels, channels
+from tests.tools import cases
+from tests.tools.odd_networks import Bare
+
+
+def of(model: nn.Module, size: int = 32) -> Channels:
+    return channels(capture(model, (3, size, size), "net"))
+
+
+def classes(found: Channels, tensor: str, axis: int = 0) -> list[int]:
+    return next(p.classes.tolist() for p in found.places if (p.tensor, p.axis) == (tensor, axis))
+
+
+def reasons(found: Channels, tensor: str, axis: int = 0) -> set[str]:
+    return {found.fixed[cls] for cls in classes(found, tensor, axis) if cls in found.fixed}
+
+
+def test_a_plain_chain_has_one_class_for_each_channel() -> None:
+    found = of(models.build("nin"))
+    for number in range(1, 9):
+        rows = classes(found, f"block{number}.conv.weight")
+        assert len(set(rows)) == len(rows) == models.build("nin").cfg[number - 1]
+        for name in ("conv.bias", "bn.weight", "bn.bias", "bn.running_mean", "bn.running_var"):
+            assert classes(found, f"block{number}.{name}") == rows
+        assert classes(found, f"block{number + 1}.conv.weight", 1) == rows
+        assert not reasons(found, f"block{number}.conv.weight")
+    assert reasons(found, "block9.conv.weight") == {"the network's answer"}
+    assert reasons(found, "block1.conv.weight", 1) == {"the picture's own"}
+
+
+def test_a_stream_goes_together() -> None:
+    found = of(cases.Residual())
+    assert classes(found, "stem.0.weight") == classes(found, "c2.weight") == classes(found, "n2.bias")
+    assert classes(found, "c1.weight", 1) == classes(found, "c3.weight", 1) == classes(found, "stem.0.weight")
+    assert classes(found, "short.0.weight") == classes(found, "c3.weight") == classes(found, "head.fc.weight", 1)
+
+
+def test_columns_go_with_what_is_laid_side_by_side() -> None:
+    found = of(cases.Concatenation())
+    both = [*classes(found, "a.0.weight"), *classes(found, "c.0.weight")]
+    assert classes(found, "mix.weight", 1) == classes(found, "pre.weight") == both
+    found = of(cases.flatten_linear())
+    columns = classes(found, "7.weight", 1)
+    assert columns == [cls for cls in classes(found, "4.0.weight") for _ in range(16)]
+    assert classes(found, "8.weight") == classes(found, "7.weight")  # a batch norm behind a linear layer
+
+
+def test_gates_and_slopes_go_with_what_they_scale() -> None:
+    found = of(cases.SqueezeExcite())
+    assert classes(found, "fc2.weight") == classes(found, "a.0.weight") == classes(found, "fc1.weight", 1)
+    found = of(cases.prelu())
+    assert classes(found, "0.2.weight") == classes(found, "0.0.weight")
+
+
+def test_a_depthwise_layer_passes_its_channels_on() -> None:
+    found = of(cases.mobilenet_v1())
+    assert classes(found, "1.0.weight") == classes(found, "0.0.weight") == classes(found, "2.0.weight", 1)
+    wide = of(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 8, 3, groups=4), nn.Flatten(), nn.Linear(72, 2)), 5)
+    assert classes(wide, "1.weight") == [cls for cls in classes(wide, "0.weight") for _ in range(2)]
+    (rows,) = (p.channels.tolist() for p in wide.places if (p.tensor, p.axis) == ("1.weight", 0))
+    assert len(set(rows)) == 8  # two channels of one class are not one channel
+
+
+def test_rows_of_a_transposed_convolution_lie_on_its_second_axis() -> None:
+    found = of(cases.Transposed())
+    assert classes(found, "up.weight", 1) == classes(found, "up.bias") == classes(found, "norm.weight")
+    assert classes(found, "up.weight", 0) == classes(found, "down.0.weight")
+
+
+def test_a_layer_in_two_places_reads_and_writes_the_same_channels() -> None:
+    found = of(cases.SharedConv())
+    assert classes(found, "conv.weight") == classes(found, "conv.weight", 1) == classes(found, "stem.0.weight")
+    assert classes(found, "bn1.weight") == classes(found, "bn2.weight") == classes(found, "conv.weight")
+
+
+def scaled(net: nn.Module, x: Tensor) -> Tensor:
+    return net.next(x * net.scale + net.shift)
+
+
+def test_scales_and_shifts_of_the_network_are_rows() -> None:
+    parts = {"scale": nn.Parameter(torch.rand(6, 1, 1)), "shift": nn.Parameter(torch.rand(1, 6, 1, 1))}
+    found = of(Bare(scaled, next=nn.Conv2d(6, 6, 1), **parts), 16)
+    rows = classes(found, "stem.weight")
+    assert classes(found, "scale") == rows == classes(found, "shift", 1) == classes(found, "next.weight", 1)
+    assert not reasons(found, "stem.weight")
+
+
+@pytest.mark.parametrize(
+    ("run", "why"),
+    [
+        (lambda net, x: net.next(torch.sigmoid(x)), "not 0 where its rows are 0, read by next"),
+        (lambda net, x: net.next(x + 1), "not 0 where its rows are 0, read by next"),
+        (lambda net, x: net.next(F.pad(x, (1, 1, 1, 1), value=2.0)), "not 0 where its rows are 0, read by next"),
+        (lambda net, x: net.next(x.softmax(1)), "read by softmax"),
+        (lambda net, x: net.next(F.layer_norm(x, x.shape[1:])), "read by layer_norm"),
+        (lambda net, x: net.next(x / (1 + x.norm(dim=1, keepdim=True))), "read by linalg_vector_norm"),
+        (lambda net, x: net.next(x + x.sum(1, keepdim=True)), "read by sum"),
+        (lambda net, x: net.next(x * torch.arange(6.0)[:, None, None]), "meets a value of the code for each channel: mul"),
+        (lambda net, x: net.next(x + torch.cat([x[:, :3], torch.zeros_like(x[:, 3:])], 1)), "joined with what is no"),
+        (lambda net, x: net.next(x.reshape(x.shape[0], 16, 6, 16).transpose(1, 2)), "mixed with places: next"),
+        (lambda net, x: net.next(x.cumsum(1)), "read by cumsum"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_cut_says_why(run: object, why: str) -> None:
+    found = of(Bare(run, next=nn.Conv2d(6, 6, 1)), 16)
+    assert len(reasons(found, "stem.weight")) == 1
+    assert next(iter(reasons(found, "stem.weight"))).startswith(why), reasons(found, "stem.weight")
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda net, x: net.next(x * torch.sigmoid(x)),
+        lambda net, x: net.next(F.pad(x, (1, 1, 1, 1), value=0.0)),
+        lambda net, x: net.next(F.pad(x, (1, 1, 1, 1), mode="reflect")),
+        lambda net, x: net.next(x / 2 - 0.5 * x),
+        lambda net, x: net.next(x.flatten(2).softmax(2).view_as(x) * x),
+        lambda net, x: net.next(torch.maximum(x, -x).clamp(0, 1).square()),
+        lambda net, x: net.next(F.interpolate(F.avg_pool2d(x, 2), scale_factor=2.0, mode="bilinear")),
+        lambda net, x: net.next(F.pixel_unshuffle(x[:, :4], 2).repeat(1, 2, 1, 1)[:, :6]) + 0 * x[:, :, :8, :8],
+        lambda net, x: net.next(torch.stack([x, x], 2).flatten(1, 2)[:, ::2]),
+        lambda net, x: net.next(x[:, [0, 1, 2, 3, 4, 5]]),
+    ],
+)
+def test_what_can_be_cut(run: object) -> None:
+    found = of(Bare(run, next=nn.Conv2d(6, 6, 1)), 16)
+    assert not reasons(found, "stem.weight")
+
+
+def test_one_map_laid_over_all_channels_stays() -> None:
+    found = of(
+        Bare(lambda net, x: net.next(x * torch.sigmoid(net.map(x))), map=nn.Conv2d(6, 1, 1), next=nn.Conv2d(6, 6, 1)),
+        16,
+    )
+    assert not reasons(found, "stem.weight")
+    assert reasons(found, "map.weight") == {"laid over several channels: mul"}
+
+
+def test_groups_are_parts_that_stay_equal() -> None:
+    found = of(models.build("nin_gc"))
+    groups = {place.tensor: place.groups for place in found.places if not place.rows}
+    assert groups["block4.conv.weight"] == 16
+    assert Counter(groups.values())[1] == 2  # the first and the last layer
+    assert not found.whole
+    assert of(models.build("separable_wide")).whole == {f"block{number}.conv1" for number in range(2, 9)}

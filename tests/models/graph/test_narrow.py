@@ -1,0 +1,123 @@
+"""Narrowing: the masked and the narrowed network answer alike, or the widths are refused."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections import Counter, defaultdict
+
+import pytest
+import torch
+from torch import nn
+
+import models
+from models.check import Misdeclared
+from models.graph.capture import capture
+from models.graph.channels import Channels, channels
+from models.graph.narrow import NotLegal, masked, narrowed, signatures
+from models.graph.normal import NormalForm
+from tests.tools import cases
+from tests.tools.cases import NAMES
+from tests.tools.random_graphs import SIZE, RandomNetwork
+
+LIMIT = 1e-10
+
+
+def with_noise(model: nn.Module) -> nn.Module:
+    """In float64 and evaluation, with scales of both signs and statistics that are not those of a fresh network."""
+    generator = torch.Generator().manual_seed(1)
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.weight.data = torch.rand(module.weight.shape, generator=generator) + 0.1
+            module.weight.data *= torch.randn(module.weight.shape, generator=generator).sign()
+            module.bias.data = torch.randn(module.bias.shape, generator=generator) * 0.3
+            if module.running_mean is not None:
+                module.running_mean = torch.randn(module.running_mean.shape, generator=generator) * 0.1
+                module.running_var = torch.rand(module.running_var.shape, generator=generator) + 0.5
+    return model.double().eval()
+
+
+def a_share(found: Channels, share: float, seed: int = 0) -> set[int]:
+    """As large a share of each kind of class, at random."""
+    kinds: dict[object, list[int]] = defaultdict(list)
+    for cls, signature in signatures(found).items():
+        if cls not in found.fixed:
+            kinds[signature].append(cls)
+    draw = random.Random(seed)
+    return {cls for kind in kinds.values() for cls in draw.sample(kind, int(share * len(kind)))}
+
+
+def differ(one: nn.Module, other: nn.Module, size: int, channels: int = 3) -> float:
+    """The largest difference of two networks' answers, relative to the largest answer."""
+    x = torch.randn(3, channels, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        a, b = one(x), other(x)
+    return ((a - b).abs().max() / a.abs().max()).item()
+
+
+def cut(model: nn.Module, name: str, size: int, share: float, inputs: int = 3) -> tuple[NormalForm, ...]:
+    """The normal form, the masked and the narrowed network."""
+    form = capture(copy.deepcopy(model), (inputs, size, size), name)
+    found = channels(form)
+    dropped = a_share(found, share)
+    return form, masked(form, found, dropped), narrowed(model, form, found, dropped, name)
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5])
+@pytest.mark.parametrize("name", NAMES)
+def test_masked_is_narrowed(name: str, share: float) -> None:
+    torch.manual_seed(0)
+    model = with_noise(getattr(cases, name)(10))
+    form, silenced, small = cut(model, name, 32, share, 1 if name == "gray" else 3)
+    assert differ(silenced, small, 32, form.captured.picture[0]) < LIMIT
+    assert differ(silenced, form, 32, form.captured.picture[0]) > 1e-3  # something was cut that says something
+    assert sum(p.numel() for p in small.parameters()) < 0.95 * sum(p.numel() for p in form.parameters())
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_masked_is_narrowed_in_the_toolkits_own_networks(name: str) -> None:
+    torch.manual_seed(0)
+    form, silenced, small = cut(with_noise(models.build(name)), name, 32, 0.5)
+    assert differ(silenced, small, 32) < LIMIT
+    assert differ(silenced, form, 32) > 1e-3
+
+
+def test_a_narrowed_network_is_a_network_again() -> None:
+    """It is captured, cut and saved as any other; its own class of the same sizes takes its file."""
+    model = with_noise(cases.Residual())
+    form, _, small = cut(model, "Residual", 32, 0.25)
+    found = channels(small)
+    dropped = a_share(found, 0.5, seed=1)
+    again = narrowed(copy.deepcopy(model), form, channels(form), a_share(channels(form), 0.25), "Residual")
+    assert torch.equal(small.state_dict()["c1.weight"], again.state_dict()["c1.weight"])
+    assert sum(p.numel() for p in masked(small, found, dropped).parameters()) == sum(
+        p.numel() for p in small.parameters()
+    )
+
+
+def outcome(seed: int) -> str:
+    """Of a random network, cut at random: `equal`, or why it was refused.
+
+    Raises:
+        AssertionError: where the masked and the narrowed network differ.
+    """
+    model = RandomNetwork(seed).double().eval()
+    said = f"{seed}: {', '.join(model.said)}"
+    try:
+        _, silenced, small = cut(model, said, SIZE, 0.5)
+    except (NotLegal, Misdeclared) as fault:
+        return type(fault).__name__
+    assert differ(silenced, small, SIZE) < LIMIT, said
+    return "equal"
+
+
+def test_random_graphs_are_cut_exactly_or_refused() -> None:
+    found = Counter(outcome(seed) for seed in range(40))
+    assert found["equal"] >= 36, found
+
+
+@pytest.mark.slow
+def test_two_thousand_random_graphs() -> None:
+    found = Counter(outcome(seed) for seed in range(2000))
+    print(found)
+    assert found["equal"] >= 1800
