@@ -6,12 +6,12 @@ under `transforms`, is read and written here alone.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
-MAX_WIDTH, MAX_LAYERS = 65_536, 10_000
+from engine.checkpoint.values import check_count, check_share, check_spec, check_strength, is_cfg
+
 History = tuple["Stage", ...]
 
 
@@ -52,10 +52,9 @@ class Trained(Stage):
     val: int = 0
 
     def __post_init__(self) -> None:
-        if self.epochs is not None and (type(self.epochs) is not int or self.epochs < 1):
-            raise ValueError(f"epochs {self.epochs!r} is not a whole number of at least 1")
-        if type(self.val) is not int or self.val < 0:
-            raise ValueError(f"val {self.val!r} is not a whole number of at least 0")
+        if self.epochs is not None:
+            check_count("epochs", self.epochs)
+        check_count("val", self.val, least=0)
 
     def duration(self) -> dict[str, Any]:
         """The part of the dict form that all trained stages share."""
@@ -69,7 +68,7 @@ class Prune(Stage):
     Args:
         percent: the share that was asked for, of all gates, in [0, 1).
         base: the count that widths are multiples of.
-        achieved: the share that went.
+        achieved: the share that went, in [0, 1); None where a file does not say.
         cfg_before: the widths before.
     """
 
@@ -80,10 +79,10 @@ class Prune(Stage):
     achieved: float | None = None
 
     def __post_init__(self) -> None:
-        if not is_number(self.percent):
-            raise ValueError(f"percent {self.percent!r} is no number")
-        if type(self.base) is not int:
-            raise ValueError(f"base {self.base!r} is no whole number")
+        check_share("percent", self.percent)
+        check_count("base", self.base)
+        if self.achieved is not None:
+            check_share("achieved", self.achieved)
         if not is_cfg(self.cfg_before):
             raise ValueError("cfg_before is not a list of channel counts")
 
@@ -113,7 +112,7 @@ class Train(Trained):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_strength(self.s)
+        check_strength(self.s)
         if type(self.from_scratch) is not bool:
             raise ValueError("from_scratch is neither true nor false")
 
@@ -143,7 +142,7 @@ class Refine(Trained):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_strength(self.s)
+        check_strength(self.s)
 
     def settings(self) -> dict[str, Any]:
         return {**({"s": self.s} if self.s else {}), **self.duration()}
@@ -161,7 +160,7 @@ class Quantize(Trained):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_spec(self.spec)
+        check_spec(self.spec)
 
     def settings(self) -> dict[str, Any]:
         return {"spec": self.spec, **self.duration()}
@@ -177,9 +176,11 @@ class Calibrate(Stage):
     pictures: int | None = None
 
     def __post_init__(self) -> None:
-        _check_spec(self.spec)
+        check_spec(self.spec)
         if not isinstance(self.method, str):
             raise ValueError("its method of calibration is no word")
+        if self.pictures is not None:
+            check_count("pictures", self.pictures)
 
     def settings(self) -> dict[str, Any]:
         return {"spec": self.spec, "calibrate": self.method, "pictures": self.pictures}
@@ -210,21 +211,6 @@ def listed(*words: str) -> str:
     return ", ".join(filter(None, words))
 
 
-def is_number(value: Any) -> bool:
-    """Whether it is a finite number; a whole one of more digits than a float holds is none."""
-    return type(value) in (int, float) and abs(value) <= sys.float_info.max
-
-
-def _check_strength(s: Any) -> None:
-    if s is not None and not is_number(s):
-        raise ValueError(f"s {str(s)[:40]!r} is no number")
-
-
-def is_cfg(cfg: Any) -> bool:
-    """Whether it is a list of channel counts that a network could have."""
-    return isinstance(cfg, list) and len(cfg) <= MAX_LAYERS and all(type(w) is int and 0 < w <= MAX_WIDTH for w in cfg)
-
-
 def prunings(history: Sequence[Stage]) -> list[Prune]:
     """Every pruning that the widths come from; a control from scratch has those of the file it is the control of."""
     return list(_prunings(history))
@@ -236,11 +222,6 @@ def _prunings(history: Sequence[Stage]) -> Iterator[Prune]:
             yield stage
         elif isinstance(stage, Train):
             yield from stage.pruned or ()
-
-
-def _check_spec(spec: Any) -> None:
-    if not isinstance(spec, Mapping):
-        raise ValueError("its quantization is no dict of settings")
 
 
 def read(stages: Any) -> History:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from engine.checkpoint.archive import bad_file
-from engine.checkpoint.history import is_cfg, is_number
+from engine.checkpoint.values import is_cfg, is_number
 
 FIELDS = ("arch", "arch_args", "cfg", "transforms", "dataset", "metrics", "provenance")
 

@@ -49,13 +49,24 @@ def test_what_later_programs_add_is_written_again() -> None:
     ("content", "words"),
     [
         ({"stage": "prune", "percent": "half", "base": 1, "cfg_before": [8]}, "percent 'half' is no number"),
-        ({"stage": "prune", "percent": 0.5, "base": 1.5, "cfg_before": [8]}, "base 1.5 is no whole number"),
+        ({"stage": "prune", "percent": 0.5, "base": 1.5, "cfg_before": [8]}, "base 1.5 is not a whole number"),
         (
             {"stage": "prune", "percent": 0.5, "base": 1, "cfg_before": [0]},
             "cfg_before is not a list of channel counts",
         ),
         ({"stage": "prune", "percent": 2**1024, "base": 1, "cfg_before": [8]}, "is no number"),
         ({"stage": "prune", "percent": float("nan"), "base": 1, "cfg_before": [8]}, "is no number"),
+        ({"stage": "prune", "percent": 7, "base": 1, "cfg_before": [8]}, r"percent 7 is not in \[0, 1\)"),
+        ({"stage": "prune", "percent": 1.0, "base": 1, "cfg_before": [8]}, r"percent 1.0 is not in \[0, 1\)"),
+        ({"stage": "prune", "percent": -0.1, "base": 1, "cfg_before": [8]}, r"percent -0.1 is not in \[0, 1\)"),
+        (
+            {"stage": "prune", "percent": 0.5, "base": -3, "cfg_before": [8]},
+            "base -3 is not a whole number of at least 1",
+        ),
+        ({**PRUNED, "achieved": "abc"}, "achieved 'abc' is no number"),
+        ({**PRUNED, "achieved": 48.0}, r"achieved 48.0 is not in \[0, 1\)"),
+        ({"stage": "refine", "s": -5, "epochs": 1}, "s -5 is not above 0"),
+        ({"stage": "train", "s": 0.0, "epochs": 1}, "s 0.0 is not above 0"),
         ({"stage": "refine", "s": [1], "epochs": 1}, "is no number"),
         ({"stage": "train", "s": "strong", "epochs": 1}, "s 'strong' is no number"),
         ({"stage": "train", "from_scratch": 1}, "from_scratch is neither true nor false"),
@@ -65,6 +76,11 @@ def test_what_later_programs_add_is_written_again() -> None:
         ({"stage": "train", "pruned": [{"stage": "merge"}]}, "the control of other stages than prunings"),
         ({"stage": "quantize", "spec": "w4a4"}, "no dict of settings"),
         ({"stage": "quantize"}, "its stage quantize lacks its settings"),
+        (
+            {"stage": "quantize", "spec": {}, "calibrate": "kl", "pictures": "many"},
+            "pictures 'many' is not a whole number",
+        ),
+        ({"stage": "quantize", "spec": {}, "calibrate": "kl", "pictures": 0}, "pictures 0 is not a whole number"),
         ({"stage": "distil"}, "a stage that this program does not know: 'distil'"),
         ("merge", "no list of stages"),
     ],
@@ -75,6 +91,23 @@ def test_what_no_stage_says_is_refused(content: Any, words: str) -> None:
         history.read([content])
     with pytest.raises(ValueError, match="no list of stages"):
         history.read(content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"stage": "prune", "percent": 0.0, "base": 1, "achieved": 0.0, "cfg_before": [8]},
+        {"stage": "prune", "percent": 0, "base": 1, "cfg_before": [8]},
+        {"stage": "prune", "percent": 0.999, "base": 16, "achieved": 0.98, "cfg_before": [8]},
+        {"stage": "refine", "s": None, "epochs": 1},
+        {"stage": "quantize", "spec": {}, "calibrate": "kl", "pictures": None},
+        {"stage": "quantize", "spec": {}, "calibrate": "kl", "pictures": 1},
+    ],
+    ids=str,
+)
+def test_what_stands_on_the_edge_is_read(content: dict[str, Any]) -> None:
+    (found,) = history.read([content])
+    assert found.to_dict() == content
 
 
 def test_widths_come_from_every_pruning() -> None:
