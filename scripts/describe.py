@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.checkpoint.format import Checkpoint
-from engine.checkpoint.history import Calibrate, Original, Quantize, Stage, Trained, listed, prunings
+from engine.checkpoint.history import Calibrate, Original, Quantize, Stage, Trained, prunings
+from engine.checkpoint.words import listed
 from engine.errors import prefix_path
 from models import cost, files
 from models.registry import NETWORKS, build
@@ -51,8 +52,7 @@ def kind(checkpoint: Checkpoint) -> str:
 
 def _words(stage: Stage) -> str:
     if isinstance(stage, (Quantize, Calibrate)):
-        name = QuantSpec.from_dict(dict(stage.spec)).name
-        return f"{name} ptq {stage.method}" if isinstance(stage, Calibrate) else name
+        return f"{QuantSpec.from_dict(dict(stage.spec)).name} {stage.words()}".rstrip()
     return stage.words()
 
 

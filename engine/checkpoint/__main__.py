@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.checkpoint.words import flat
 from engine.cli import argtypes, command
 from engine.cli.flags import Parser, flag
 from engine.cli.options import Command
@@ -55,7 +56,7 @@ def body(options: Options) -> dict[str, Any]:
         return {"text": "\n".join([*_lines(found), plain]), **found}
     described = checkpoint.to_dict()
     del described["state_dict"]
-    stages = [in_words(stage.to_dict()) for stage in checkpoint.history]
+    stages = [": ".join(filter(None, (stage.name, stage.settings_words()))) for stage in checkpoint.history]
     found |= {**described, "stages": stages}
     return {"text": "\n".join([*_lines(found), *_described(checkpoint, stages)]), **found}
 
@@ -76,43 +77,17 @@ def _described(checkpoint: Checkpoint, stages: list[str]) -> list[str]:
     names = f" ({', '.join(data.names[:10])}{', ...' if len(data.names) > 10 else ''})" if data.names else ""
     return [
         f"format      {checkpoint.format} {checkpoint.to_dict()['format_version']}",
-        f"network     {checkpoint.arch}, cfg {_flat(checkpoint.cfg)}",
-        f"arguments   {_flat(checkpoint.arch_args)}",
+        f"network     {checkpoint.arch}, cfg {flat(checkpoint.cfg)}",
+        f"arguments   {flat(checkpoint.arch_args)}",
         *(f"{'stages' if not n else '':<11} {n + 1}. {text}" for n, text in enumerate(stages)),
         f"data set    {data.label} ({data.name}): {data.classes} classes{names}, {data.image_size} x "
-        f"{data.image_size}, mean {_flat(data.mean)}, std {_flat(data.std)}",
+        f"{data.image_size}, mean {flat(data.mean)}, std {flat(data.std)}",
         f"accuracy    {metrics.accuracy:.2f} %, judged on {metrics.judged_on}, "
         f"{'unknown' if metrics.pictures is None else metrics.pictures} pictures",
         f"made by     {made.command}",
-        f"            seed {made.seed}; {_flat(made.versions)}",
+        f"            seed {made.seed}; {flat(made.versions)}",
         f"parent      {parent}",
     ]
-
-
-def in_words(stage: dict[str, Any]) -> str:
-    """One stage of a file: `quantize: weights dorefa 4 bit, activations dorefa 4 bit, exceptions block1.conv, epochs 3`."""
-    words = []
-    for key, value in stage.items():
-        if key == "spec":
-            parts = {"weights": value.get("weight"), "activations": value.get("activation")}
-            words += [
-                f"{name} {part.get('kind')} {part.get('bits')} bit"
-                for name, part in parts.items()
-                if isinstance(part, dict)
-            ]
-            rest = {k: v for k, v in value.items() if k not in ("weight", "activation")}
-            words += [f"{k} {_flat(v)}" for k, v in rest.items() if v not in (None, False, [])]
-        elif key != "stage":
-            words.append(f"{key} {_flat(value)}")
-    return f"{stage['stage']}: {', '.join(words)}" if words else stage["stage"]
-
-
-def _flat(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_flat(part)}" for key, part in value.items())
-    if isinstance(value, (list, tuple)):
-        return ",".join(map(_flat, value))
-    return str(value)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 from engine.checkpoint.values import check_count, check_share, check_spec, check_strength, is_cfg
+from engine.checkpoint.words import flat, listed, without_unset
 
 History = tuple["Stage", ...]
 
@@ -37,6 +38,10 @@ class Stage:
     def words(self) -> str:
         """What a report says of the stage; empty where it says nothing."""
         return self.name
+
+    def settings_words(self) -> str:
+        """Every setting that is set, by its key: `s 0.0001, epochs 6`; of a spec, whatever it holds."""
+        return flat(without_unset({key: value for key, value in self.to_dict().items() if key != "stage"}))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +170,10 @@ class Quantize(Trained):
     def settings(self) -> dict[str, Any]:
         return {"spec": self.spec, **self.duration()}
 
+    def words(self) -> str:
+        """Nothing: a report says the name of the spec, which quant knows."""
+        return ""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Calibrate(Stage):
@@ -185,6 +194,10 @@ class Calibrate(Stage):
     def settings(self) -> dict[str, Any]:
         return {"spec": self.spec, "calibrate": self.method, "pictures": self.pictures}
 
+    def words(self) -> str:
+        """What stands behind the name of the spec, which quant knows."""
+        return f"ptq {self.method}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Merge(Stage):
@@ -204,11 +217,6 @@ class Original(Stage):
 
     def words(self) -> str:
         return "original file"
-
-
-def listed(*words: str) -> str:
-    """The words that are there, with commas between."""
-    return ", ".join(filter(None, words))
 
 
 def prunings(history: Sequence[Stage]) -> list[Prune]:

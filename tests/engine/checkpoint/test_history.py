@@ -20,11 +20,11 @@ DICTS: list[tuple[dict[str, Any], Stage, str]] = [
     ),
     ({"stage": "refine", "epochs": 1}, Refine(epochs=1), "refined"),
     (PRUNED, Prune(percent=0.5, base=8, achieved=0.48, cfg_before=[8, 8]), "pruned 50 % to multiples of 8"),
-    ({"stage": "quantize", "spec": {"a": 1}, "epochs": 3}, Quantize(spec={"a": 1}, epochs=3), "quantize"),
+    ({"stage": "quantize", "spec": {"a": 1}, "epochs": 3}, Quantize(spec={"a": 1}, epochs=3), ""),
     (
         {"stage": "quantize", "spec": {}, "calibrate": "kl", "pictures": 7},
         Calibrate(spec={}, method="kl", pictures=7),
-        "quantize",
+        "ptq kl",
     ),
     ({"stage": "merge"}, Merge(), "merged"),
     ({"stage": "original"}, Original(), "original file"),
@@ -37,6 +37,29 @@ def test_a_stage_and_its_dict_say_the_same(content: dict[str, Any], stage: Stage
     assert found == stage
     assert list(stage.to_dict().items()) == list(content.items()), "old files have this order"
     assert stage.words() == words
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"stage": "train", "s": 0.0001, "epochs": 6}, "s 0.0001, epochs 6"),
+        (
+            {"stage": "train", "from_scratch": True, "pruned": [PRUNED], "epochs": 1},
+            "from_scratch True, pruned (stage prune, percent 0.5, base 8, achieved 0.48, cfg_before 8,8), epochs 1",
+        ),
+        ({"stage": "merge"}, ""),
+        (
+            {"stage": "quantize", "spec": {"a": {"kind": "x", "bits": 4, "gap": False}, "b": ["c", "d"], "e": [], "f": None},
+             "epochs": 3, "of": "a later program"},
+            "spec (a (kind x, bits 4), b c,d), epochs 3, of a later program",
+        ),
+        ({**PRUNED, "percent": 0.0, "achieved": 0.0}, "percent 0.0, base 8, achieved 0.0, cfg_before 8,8"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_the_settings_of_a_stage_in_words(content: dict[str, Any], words: str) -> None:
+    (found,) = history.read([content])
+    assert found.settings_words() == words
 
 
 def test_what_later_programs_add_is_written_again() -> None:

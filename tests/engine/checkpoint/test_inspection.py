@@ -8,11 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import torch
 
 from engine.checkpoint import archive
-from engine.checkpoint.__main__ import in_words
 from tests.conftest import assert_refused
 from tests.tools.forge import packed, tiny
 
@@ -38,22 +36,6 @@ def test_a_damaged_file_is_exit_3(command, workplace: Path) -> None:
     content["state_dict"]["linear.bias"][3] = torch.nan
     archive.save(Path("a.pth"), content)
     assert_refused(command("engine.checkpoint.__main__", "inspect", "a.pth"), 3, "linear.bias", "not finite", "[3]")
-
-
-@pytest.mark.parametrize(
-    ("stage", "words"),
-    [
-        ({"stage": "train", "s": 0.0001, "epochs": 6}, "train: s 0.0001, epochs 6"),
-        ({"stage": "merge"}, "merge"),
-        (
-            {"stage": "quantize", "spec": {"weight": {"kind": "dorefa", "bits": 4}, "activation": {"kind": "float", "bits": 32},
-             "exceptions": ["a", "b"], "bn_fold": False}, "epochs": 3},
-            "quantize: weights dorefa 4 bit, activations float 32 bit, exceptions a,b, epochs 3",
-        ),
-    ],
-)  # fmt: skip
-def test_stages_in_words(stage: dict, words: str) -> None:
-    assert in_words(stage) == words
 
 
 def test_words_of_a_file_cannot_move_the_cursor(command, workplace: Path) -> None:

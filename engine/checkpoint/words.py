@@ -1,0 +1,33 @@
+"""Plain values in words, for reports and for `engine.checkpoint inspect`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def listed(*words: str) -> str:
+    """The words that are there, with commas between."""
+    return ", ".join(filter(None, words))
+
+
+def flat(value: Any) -> str:
+    """A value in one line: `classes 10, groups 1,2,4`; a dict inside another value stands in brackets."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_inner(part)}" for key, part in value.items())
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(_inner, value))
+    return str(value)
+
+
+def _inner(value: Any) -> str:
+    return f"({flat(value)})" if isinstance(value, Mapping) else flat(value)
+
+
+def without_unset(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy without what is None, False or an empty list, also in the dicts inside."""
+    return {
+        key: without_unset(value) if isinstance(value, Mapping) else value
+        for key, value in values.items()
+        if not (value is None or value is False or (isinstance(value, (list, tuple)) and not value))
+    }
