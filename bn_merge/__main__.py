@@ -45,6 +45,7 @@ def body(options: Options) -> dict[str, Any]:
     from bn_merge.merge import merge
     from engine.checkpoint.history import Merge
     from engine.training.experiment import Experiment
+    from engine.training.judging import in_words
     from quant import restore
 
     weights, network = options.weights, options.network
@@ -64,10 +65,7 @@ def body(options: Options) -> dict[str, Any]:
     agree = task.task.agreement(before.output, after.output).agree
     metrics = task.metrics(after, data, before_merge=before.score, agreement=agree / len(data.test))
     path = task.write(merged, parent.arch, parent.arch_args, data, metrics, Merge())
-    text = (
-        f"{data.part} accuracy {before.score:.2f} % -> {after.score:.2f} % on {data.info.label}; "
-        f"the same answer on {agree:,} of {len(data.test):,} pictures"
-    )
+    text = f"{in_words(task.task, after.score, data, before.score)}; the same answer on {agree:,} of them"
     return {"text": text, "path": path, "accuracy_before": before.score, "accuracy": after.score, "agree": agree}
 
 

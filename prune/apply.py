@@ -16,7 +16,6 @@ from engine.data.splits import Data
 from engine.errors import UserError
 from engine.system.terminal import columns
 from engine.tasks.base import Evaluation
-from engine.tasks.classification import CLASSIFICATION
 from engine.training.experiment import Experiment
 from models import cost, files
 from models.channels import Network
@@ -84,7 +83,7 @@ def _cut(task: Experiment, opened: Opened, chosen: PrunePlan, data: Data) -> tup
     with torch.random.fork_rng(devices=[]):  # what it builds may draw weights
         whole = copy.deepcopy(model).double()  # cut in float64: what surgery adds up, fp32 would round
         exact = [masked(whole, chosen), sliced(whole, chosen, build)]
-    moved = CLASSIFICATION.surely_moved(evaluations["masked"].output, evaluations["sliced"].output)
+    moved = task.task.surely_moved(evaluations["masked"].output, evaluations["sliced"].output)
     prove(task, data, exact, moved, own=":" in arch)
     return small, evaluations
 

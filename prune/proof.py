@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from engine.data.splits import Data
-from engine.tasks.classification import CLASSIFICATION
 from engine.training.experiment import Experiment
 from models.channels import Network
 from prune.surgery import misdescribed
@@ -27,9 +26,9 @@ def prove(task: Experiment, data: Data, exact: list[Network], moved: int, own: b
     pictures = next(iter(data.test.batches(PROOF_PICTURES)))[0].double()
     with torch.no_grad():
         expected, found = (network.eval()(pictures) for network in exact)
-    fault = "" if CLASSIFICATION.same(expected, found) else CLASSIFICATION.output_name
+    fault = "" if task.task.same(expected, found) else task.task.output_name
     if moved and not fault:
-        surely = CLASSIFICATION.surely_moved(*(task.evaluate(network, data).output for network in exact))
+        surely = task.task.surely_moved(*(task.evaluate(network, data).output for network in exact))
         fault = f"{surely} answers" if surely else ""
     if fault and own:
         raise misdescribed(f"surgery changed its {fault}")

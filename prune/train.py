@@ -84,7 +84,7 @@ def parser() -> Parser:
 
 def body(options: Options) -> dict[str, Any]:
     from engine.checkpoint.history import Refine, Train, prunings
-    from engine.training.judging import evaluate_file
+    from engine.training.judging import evaluate_file, in_words
     from engine.training.start import Start
     from models import files
     from prune.sparsity import penalty
@@ -106,9 +106,7 @@ def body(options: Options) -> dict[str, Any]:
         if isinstance(stage, Train) and run.parent:  # what it is the control of
             stage = replace(stage, pruned=tuple(prunings(run.parent.history)))
         found, path = run.finish(run.network, replace(stage, epochs=used.epochs))
-        text = (
-            f"{run.data.part} accuracy {found.score:.2f} % on {run.data.info.label} ({len(run.data.test):,} pictures)"
-        )
+        text = in_words(run.experiment.task, found.score, run.data)
         return {"text": text, "path": path, "accuracy": found.score, "epochs": rows}
 
 

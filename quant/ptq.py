@@ -88,6 +88,7 @@ def body(options: Options) -> dict[str, Any]:
     from engine.checkpoint.history import Calibrate
     from engine.errors import prefix_path
     from engine.training.experiment import Experiment
+    from engine.training.judging import in_words
     from models import files
     from quant.calibrate import calibrate
     from quant.prepare import meet, prepare, reads_sums
@@ -115,8 +116,8 @@ def body(options: Options) -> dict[str, Any]:
     metrics = task.metrics(after, data, before=before.score)
     path = task.write(quantized, parent.arch, parent.arch_args, data, metrics, stage)
     text = (
-        f"{spec.name} by {options.calibrate}: {data.part} accuracy {before.score:.2f} % -> {after.score:.2f} % "
-        f"on {data.info.label} ({len(data.test):,} pictures), {looked_at} pictures looked at, nothing trained"
+        f"{spec.name} by {options.calibrate}: {in_words(task.task, after.score, data, before.score)}, "
+        f"{looked_at} pictures looked at, nothing trained"
     )
     return {"text": text, "path": path, "accuracy_before": before.score, "accuracy": after.score}
 

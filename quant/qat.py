@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.checkpoint.history import Quantize
 from engine.errors import UserError
-from engine.training.judging import evaluate_file
+from engine.training.judging import evaluate_file, in_words
 from engine.training.start import Start
 from models import check, files
 from quant import recipes, restore
@@ -48,10 +48,7 @@ def train(options: Quantizing, spec: QuantSpec) -> dict[str, Any]:
             model, recipe, stage, quantized=True, **hooks(model, options.training.epochs or recipe.epochs)
         )
         evaluated, path = run.finish(model, replace(stage, epochs=used.epochs))
-        text = (
-            f"{spec.name}: {run.data.part} accuracy {evaluated.score:.2f} % on {run.data.info.label} "
-            f"({len(run.data.test):,} pictures)"
-        )
+        text = f"{spec.name}: {in_words(run.experiment.task, evaluated.score, run.data)}"
         return {"text": text, "path": path, "spec": spec.to_dict(), "accuracy": evaluated.score, "epochs": rows}
 
 

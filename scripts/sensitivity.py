@@ -8,7 +8,7 @@ from dataclasses import replace
 from torch import nn
 
 from engine.data.splits import Data
-from engine.tasks.classification import CLASSIFICATION
+from engine.tasks.base import Task
 from models import cost
 from models.channels import Network
 from prune.plan import PrunePlan
@@ -22,8 +22,8 @@ SHARES = (0.25, 0.5, 0.75)
 CALIBRATION_PICTURES = 256
 
 
-def table(model: Network, data: Data, batch: int) -> Iterator[tuple[str, str, float]]:
-    """Give (layer, change, accuracy in percent) for every layer and change; nothing is trained.
+def table(model: Network, data: Data, batch: int, task: Task) -> Iterator[tuple[str, str, float]]:
+    """Give (layer, change, score) for every layer and change; nothing is trained.
 
     Bits: weights (a grid a filter) and input of one convolution or linear layer, asymmetric, BN folded, clipped by mse on 256
     training pictures; the picture itself is left alone. Pruning: the channels with the smallest BN scales of one gate, silenced.
@@ -38,7 +38,7 @@ def table(model: Network, data: Data, batch: int) -> Iterator[tuple[str, str, fl
                 spec = replace(spec, float_inputs=(name,))
             quantized = prepare(model, spec)
             calibrate(quantized, data.train, "mse", CALIBRATION_PICTURES)
-            yield name, f"{bits} bit", CLASSIFICATION.evaluate(quantized, data.test, batch).score
+            yield name, f"{bits} bit", task.evaluate(quantized, data.test, batch).score
     gates = gates_of(model)
     for number, gate in enumerate(gates):
         for share in SHARES:
@@ -53,5 +53,5 @@ def table(model: Network, data: Data, batch: int) -> Iterator[tuple[str, str, fl
             yield (
                 gate.name,
                 f"-{100 * share:g} %",
-                CLASSIFICATION.evaluate(masked(model, plan), data.test, batch).score,
+                task.evaluate(masked(model, plan), data.test, batch).score,
             )

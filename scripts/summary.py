@@ -99,7 +99,7 @@ def _sensitivity(options: Options) -> dict[str, Any]:
     from tqdm import tqdm
 
     from engine.system import device, terminal
-    from engine.tasks.classification import CLASSIFICATION
+    from engine.tasks.classification import CLASSIFICATION as task
     from engine.training.choose_data import open_data
     from models import files
     from scripts.sensitivity import table
@@ -109,13 +109,13 @@ def _sensitivity(options: Options) -> dict[str, Any]:
     where = device.choose(options.machine.device)
     data = open_data(options, where, opened.checkpoint)
     model.to(where)
-    whole = CLASSIFICATION.evaluate(model, data.test, batch).score
+    whole = task.evaluate(model, data.test, batch).score
     found: dict[str, dict[str, float]] = {}
-    steps = tqdm(table(model, data, batch), "judging", leave=False, disable=not terminal.is_interactive())
+    steps = tqdm(table(model, data, batch, task), "judging", leave=False, disable=not terminal.is_interactive())
     for layer, change, accuracy in steps:
         found.setdefault(layer, {})[change] = accuracy
     lines = [
-        f"{data.part} {CLASSIFICATION.score.label} on {len(data.test):,} pictures of {data.info.label}; whole network {whole:.2f}"
+        f"{data.part} {task.score.label} on {len(data.test):,} pictures of {data.info.label}; whole network {whole:.2f}"
     ]
     for rows in ([n for n in found if "8 bit" in found[n]], [n for n in found if "8 bit" not in found[n]]):
         lines += columns(

@@ -18,18 +18,17 @@ from engine.tasks.classification import CLASSIFICATION
 from engine.training.choose_data import open_data
 
 
-def evaluate_file(options: Works, path: Path, model: nn.Module, checkpoint: Checkpoint) -> dict[str, Any]:
+def evaluate_file(
+    options: Works, path: Path, model: nn.Module, checkpoint: Checkpoint, task: Task = CLASSIFICATION
+) -> dict[str, Any]:
     """--evaluate: the score of a file's network, nothing trained and nothing written."""
     where = device.choose(options.machine.device)
     data = open_data(options, where, checkpoint)
     known, size = checkpoint.dataset.image_size, data.info.image_size
     if known != size:
         print(f"notice: judged on pictures of {size}x{size}, the file is for {known}x{known}", file=sys.stderr)
-    task = CLASSIFICATION
     found = evaluate(options, model.to(where), data, task, "the file")
-    score = f"{task.score.name} {found.score:.2f} {task.score.unit}"
-    text = f"{data.part} {score} on {data.info.label} ({len(data.test):,} pictures)"
-    return {"text": text, "path": path, task.score.name: found.score, "loss": found.loss}
+    return {"text": in_words(task, found.score, data), "path": path, task.score.name: found.score, "loss": found.loss}
 
 
 def evaluate(options: Works, model: nn.Module, data: Data, task: Task, what: str = "") -> Evaluation:
@@ -40,3 +39,9 @@ def evaluate(options: Works, model: nn.Module, data: Data, task: Task, what: str
     with tqdm(total=len(data.test), desc=f"judging {what}", leave=False, file=sys.stderr,
               disable=not announced or not terminal.is_interactive()) as bar:  # fmt: skip
         return task.evaluate(model, data.test, batch, lambda: bar.update(batch))
+
+
+def in_words(task: Task, score: float, data: Data, before: float | None = None) -> str:
+    """`test accuracy 98.30 % on digits (360 pictures)`; with the score before, `test accuracy 98.90 % -> 98.30 % on ...`."""
+    scores = " -> ".join(f"{value:.2f} {task.score.unit}" for value in (before, score) if value is not None)
+    return f"{data.part} {task.score.name} {scores} on {data.info.label} ({len(data.test):,} pictures)"

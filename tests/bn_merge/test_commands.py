@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -98,7 +99,11 @@ def test_the_whole_chain_by_default_paths(command: Command) -> None:
         "models_save/nin_wbab.pth against models_save/nin_wbab_merged.pth, fp32, 360 test pictures of digits\n"
     )
     assert "same answer   360 of 360 (100.00 %)" in result.out
-    assert command(MERGE, "--cpu").out.endswith("models_save/nin_wbab_merged.pth\n")  # --W 2 is the default
+    merged = command(MERGE, "--cpu").out  # --W 2 is the default
+    assert re.match(
+        r"test accuracy (\d+\.\d\d %) -> \1 on digits \(360 pictures\); the same answer on 360 of them\n", merged
+    )
+    assert merged.endswith("models_save/nin_wbab_merged.pth\n")
 
 
 def test_the_default_file_goes_by_W(refined: Command, make: Callable) -> None:

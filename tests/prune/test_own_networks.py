@@ -19,6 +19,7 @@ from engine.checkpoint.history import Train
 from engine.checkpoint.provenance import Origin
 from engine.data.info import DataInfo
 from engine.errors import USAGE, UserError
+from engine.tasks.classification import CLASSIFICATION
 from models.blocks import ConvBNAct, GlobalMean
 from models.channels import ChannelGroup, Consumer
 from prune import proof
@@ -247,9 +248,10 @@ def test_pruning_compares_logits_not_answers_alone(
 def test_surgery_that_goes_wrong_on_a_network_of_ours_is_a_bug() -> None:
     data = SimpleNamespace(test=SimpleNamespace(batches=lambda size: iter([(torch.ones(size, 3), None)])))
     pair = [nn.Linear(3, 2).double(), nn.Linear(3, 2).double()]
+    experiment = SimpleNamespace(task=CLASSIFICATION)
     with pytest.raises(AssertionError, match="surgery changed logits"):
-        proof.prove(None, data, pair, 0, own=False)
-    proof.prove(None, data, [pair[0], pair[0]], 0, own=False)
+        proof.prove(experiment, data, pair, 0, own=False)
+    proof.prove(experiment, data, [pair[0], pair[0]], 0, own=False)
 
 
 def test_tensors_of_the_module_are_real(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,20 @@
+"""How a score is told."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from engine.data.info import DataInfo
+from engine.tasks.classification import CLASSIFICATION
+from engine.training.judging import in_words
+
+
+def test_a_score_in_words() -> None:
+    info = DataInfo("digits", "the digits", 10, 8, (0.5,) * 3, (0.25,) * 3)
+    data: Any = SimpleNamespace(info=info, test=range(1360), part="val")
+    assert in_words(CLASSIFICATION, 98.304, data) == "val accuracy 98.30 % on the digits (1,360 pictures)"
+    assert (
+        in_words(CLASSIFICATION, 0.0, data, before=98.9)
+        == "val accuracy 98.90 % -> 0.00 % on the digits (1,360 pictures)"
+    )
