@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from bn_merge.names import Weights
-from engine.cli import argtypes, command
-from engine.cli.flags import Parser, flag, part
+from bn_merge.options import Merging
+from engine.cli import command
+from engine.cli.flags import Parser
 from engine.cli.naming import SAVED, command_hint, input_file
-from engine.cli.options import Writes
 from engine.errors import BAD_CHECKPOINT, UserError
 
 EXAMPLES = (
@@ -22,25 +19,11 @@ EXAMPLES = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Options(Writes):
-    """Which file."""
-
-    model: Path | None = flag(
-        "--model", type=argtypes.path, metavar="F", help="the file to merge (default: models_save/ARCH_wWab.pth by --W)"
-    )
-    weights: Weights = part(Weights)
-
-    def __post_init__(self) -> None:
-        if self.network.cfg:
-            raise UserError("--cfg: a merged network has the widths of its file", "leave --cfg out")
-
-
 def parser() -> Parser:
-    return Parser("bn_merge", __doc__, EXAMPLES, Options)
+    return Parser("bn_merge", __doc__, EXAMPLES, Merging)
 
 
-def body(options: Options) -> dict[str, Any]:
+def body(options: Merging) -> dict[str, Any]:
     from bn_merge import proof
     from bn_merge.merge import merge
     from engine.checkpoint.history import Merge

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from bn_merge.names import Comparing
+from bn_merge.options import Comparing
 from engine.cli import command
 from engine.cli.flags import Parser
 
@@ -22,7 +22,7 @@ def parser() -> Parser:
 
 
 def body(options: Comparing) -> dict[str, Any]:
-    from bn_merge.apart import compare
+    from bn_merge.comparison import compare
 
     return compare(options)
 

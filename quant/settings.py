@@ -13,6 +13,9 @@ from typing import Any
 from engine.errors import UserError
 from models.layers.quantizers.kinds import Traits, all_traits, traits
 
+VALUES: dict[int, int | str] = {2: "b", 3: "t", 32: 32}
+"""The original's numbers, which count values, and what they are called everywhere else."""
+
 
 @dataclass(frozen=True)
 class Flag:

@@ -12,6 +12,7 @@ from engine.cli.flags import Parser, part
 from engine.cli.options import Training, recipe_help
 from quant import recipes, settings
 from quant.options import Quantizing, Settings
+from quant.settings import VALUES
 from quant.spec import QuantizerSpec, QuantSpec, for_inputs, quantizer
 
 EXAMPLES = (
@@ -19,9 +20,6 @@ EXAMPLES = (
     "quant.wbwtab --W 3 --A 2 --no-scale --refine models_save/nin_refine.pth",
     "quant.wbwtab --W 3 --A 32 --gap",
 )
-
-LETTERS: dict[int, int | str] = {2: "b", 3: "t", 32: 32}
-"""The original's numbers, which count values, and what they are called everywhere else."""
 
 OWN = tuple(settings.flags_of("wbwtab", QuantizerSpec, QuantSpec))
 
@@ -39,14 +37,14 @@ class Codes(Settings):
             UserError: exit 2 for a trick that these codes have no use for.
         """
         values = self.values
-        weight, activation = quantizer(LETTERS[values["W"]]), for_inputs(LETTERS[values["A"]])
+        weight, activation = quantizer(VALUES[values["W"]]), for_inputs(VALUES[values["A"]])
         settings.refuse_idle(
             values, OWN, weight=(weight.kind, f"--W {values['W']}"), activation=(activation.kind, f"--A {values['A']}")
         )
         whole = {"order": activation.traits.order, **settings.given(values, OWN, "")}
         return QuantSpec(
-            quantizer(LETTERS[values["W"]], **settings.given(values, OWN, "weight")),
-            for_inputs(LETTERS[values["A"]], **settings.given(values, OWN, "activation")),
+            quantizer(VALUES[values["W"]], **settings.given(values, OWN, "weight")),
+            for_inputs(VALUES[values["A"]], **settings.given(values, OWN, "activation")),
             **whole,
         )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bn_merge.merge import merge
-from bn_merge.names import Comparing
+from bn_merge.options import Comparing
 from engine.cli.naming import SAVED, command_hint, input_file
 from engine.errors import BAD_CHECKPOINT, UserError
 from engine.system import device

@@ -1,4 +1,4 @@
-"""The flags of bn_merge.compare, and what both commands take where no file is named: --W, and the names that go by it."""
+"""The flags of both commands, and the files that they take by --W where none is named."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from pathlib import Path
 
 from engine.cli import argtypes
 from engine.cli.flags import Options, flag, part
-from engine.cli.options import Works
+from engine.cli.options import Works, Writes
 from engine.errors import BAD_CHECKPOINT, UserError
-
-LETTER = {2: "b", 3: "t", 32: "32"}
-"""How file names write the weights of --W."""
+from quant.settings import VALUES
+from quant.spec import QuantSpec, quantizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,20 +18,34 @@ class Weights(Options):
     """The flag --W."""
 
     bits: int | None = flag(
-        "--W", type=argtypes.number(int, 0), choices=sorted(LETTER),
+        "--W", type=argtypes.number(int, 0), choices=sorted(VALUES),
         help="2 binary, 3 ternary, 32 float weights: checked against the file",
     )  # fmt: skip
 
     def stem(self, prefix: str) -> str:
         """The name of the unmerged file, without folder and ending; --W 2 is the default, as in quant.wbwtab."""
-        return f"{prefix}_w{LETTER[self.bits or 2]}ab"
+        return f"{prefix}_{QuantSpec(quantizer(VALUES[self.bits or 2]), quantizer('b')).name}"
 
     def check(self, path: Path, letter: str) -> None:
         """Refuse, with exit 3, a file whose weights (`letter` as QuantSpec writes them) are not of --W."""
-        if self.bits and letter != LETTER[self.bits]:
+        if self.bits and letter != str(VALUES[self.bits]):
             raise UserError(
                 f"--W {self.bits}, but the weights of {path} are of kind {letter}", "leave --W out", BAD_CHECKPOINT
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merging(Writes):
+    """Which file."""
+
+    model: Path | None = flag(
+        "--model", type=argtypes.path, metavar="F", help="the file to merge (default: models_save/ARCH_wWab.pth by --W)"
+    )
+    weights: Weights = part(Weights)
+
+    def __post_init__(self) -> None:
+        if self.network.cfg:
+            raise UserError("--cfg: a merged network has the widths of its file", "leave --cfg out")
 
 
 @dataclass(frozen=True, kw_only=True)
