@@ -8,6 +8,7 @@ import os
 import socket
 import time
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
@@ -26,6 +27,20 @@ def _let_go() -> None:
 os.register_at_fork(after_in_child=_let_go)
 
 
+def locked(opened: Callable[[], TextIO], take: Callable[[TextIO], None]) -> TextIO:
+    """Open a file and lock it; again, where its holder took it away before it let go of it.
+
+    Args:
+        take: locks an open file, or raises.
+    """
+    while True:
+        file = opened()
+        take(file)
+        if os.fstat(file.fileno()).st_nlink:
+            return file
+        file.close()  # who comes now locks another file of that name
+
+
 class Lock:
     """Taken when made; where the file system has no locks, with a warning instead.
 
@@ -36,7 +51,7 @@ class Lock:
     def __init__(self, folder: Path) -> None:
         self.path = folder / ".lock"
         try:
-            self._file = self._take()
+            self._file = locked(lambda: self.path.open("a+"), self._take)
             self._file.truncate(0)
             self._file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
             self._file.flush()
@@ -46,22 +61,17 @@ class Lock:
             ) from fault
         _held.add(self._file)
 
-    def _take(self) -> TextIO:
-        while True:
-            file = self.path.open("a+")
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as fault:
-                raise UserError(
-                    f"{self.path.parent} is in use by {self._holder()}",
-                    "wait for it, or name another folder with --run_dir",
-                    LOCKED,
-                ) from fault
-            except OSError as fault:
-                warn_once(f"{self.path.parent} cannot be locked ({fault.strerror}): start no second run in it")
-            if os.fstat(file.fileno()).st_nlink:
-                return file
-            file.close()  # another process let go of it, and took it away, just before
+    def _take(self, file: TextIO) -> None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as fault:
+            raise UserError(
+                f"{self.path.parent} is in use by {self._holder()}",
+                "wait for it, or name another folder with --run_dir",
+                LOCKED,
+            ) from fault
+        except OSError as fault:
+            warn_once(f"{self.path.parent} cannot be locked ({fault.strerror}): start no second run in it")
 
     def _holder(self) -> str:
         """Who has it; it may be about to write its name, where this process was as quick."""

@@ -17,10 +17,10 @@ from typing import Any
 from engine.checkpoint import archive
 from engine.checkpoint.provenance import versions
 from engine.errors import BAD_CHECKPOINT, CANNOT_WRITE, UserError
-from engine.system import figures
 from engine.system.files import check_writable, sha256, sweep, write_bytes, write_json, write_text
 from engine.system.lock import Lock
 from engine.tasks.base import Task
+from engine.training import curve
 from engine.training.progress import EpochMetrics, FitConfig, Progress
 
 WANTED = {"identity", "rows", "model", "optimizer", "schedule", "rng", *Progress.COUNTS}
@@ -161,21 +161,9 @@ class RunFolder:
 
     def draw(self, rows: list[EpochMetrics], task: Task) -> None:
         """Learning curve; without matplotlib there is none, and metrics.csv has the numbers."""
-        pyplot = figures.pyplot()
-        if pyplot is None:
-            return
-        figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
-        epochs = [row["epoch"] for row in rows]
-        named = (("loss", task.loss_name), (task.score.name, task.score.unit))
-        for axis, (what, unit) in zip(axes, named, strict=True):
-            for key in rows[0]:
-                if key.endswith(what):
-                    axis.plot(epochs, [row[key] for row in rows], marker=".", label=key.removesuffix(f"_{what}"))
-            axis.set(xlabel="epoch", ylabel=f"{what} ({unit})")
-            axis.xaxis.get_major_locator().set_params(integer=True)
-            axis.grid(alpha=0.3)
-            axis.legend()
-        write_bytes(self.path / "curve.png", figures.png(figure, dpi=120), remedy=OTHER_RUN_DIR)
+        picture = curve.picture(rows, task)
+        if picture:
+            write_bytes(self.path / "curve.png", picture, remedy=OTHER_RUN_DIR)
 
 
 @contextmanager

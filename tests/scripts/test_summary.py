@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import models
-from engine.data import catalogue, cifar
+from engine.data import catalogue, download
 from engine.errors import BAD_DATA, UserError
 from engine.tasks.classification import CLASSIFICATION
 from models.channels import gates
@@ -149,7 +149,7 @@ def test_sensitivity_of_a_file_of_the_original(
     def offline(*_: object) -> None:
         raise UserError("no network here", "none", BAD_DATA)
 
-    monkeypatch.setattr(cifar, "_download", offline)
+    monkeypatch.setattr(download, "_download", offline)
     torch.save(models.build("slimming", [8, 8, 8]).state_dict(), "old.pth")
     line = ("scripts.summary", "--sensitivity", "old.pth", "--image_size", 8, "--cpu")
     assert command(*line, "--dataset", "digits").code == 0

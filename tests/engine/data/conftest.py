@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torchvision
 
-from engine.data import cifar
+from engine.data import download
 from tests.tools.small_cifar import batch, md5, pickled
 
 
@@ -66,7 +66,7 @@ def server(source: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> Iterator
     threading.Thread(target=listening.serve_forever, args=(0.01,), daemon=True).start()
     known.url = f"http://127.0.0.1:{listening.server_port}/cifar.tar.gz"
     monkeypatch.setattr(torchvision.datasets.CIFAR10, "url", known.url)
-    monkeypatch.setattr(cifar, "SCHEMES", ("http",))
+    monkeypatch.setattr(download, "SCHEMES", ("http",))
     yield known
     listening.shutdown()
     listening.server_close()

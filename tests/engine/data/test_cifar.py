@@ -13,7 +13,7 @@ import pytest
 import torch
 import torchvision
 
-from engine.data import catalogue, cifar, pixels
+from engine.data import catalogue, cifar, download, pixels
 from engine.errors import BAD_DATA, USAGE, UserError
 from tests.tools.forge import Call
 from tests.tools.small_cifar import assert_whole, batch, md5, pickled, refused, unpacked
@@ -43,7 +43,7 @@ def test_it_is_read_where_nothing_can_be_written_and_under_any_name(
     for place in (odd, linked):
         assert_whole(source, place)
     monkeypatch.setattr(Path, "mkdir", lambda *args, **kwargs: pytest.fail("it writes"))
-    monkeypatch.setattr(cifar, "fetch", lambda *args: pytest.fail("it fetches"))
+    monkeypatch.setattr(download, "fetch", lambda *args: pytest.fail("it fetches"))
     assert_whole(source, odd)
     assert sorted(odd.rglob("*")) == before
 

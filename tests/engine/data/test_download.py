@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torchvision
 
-from engine.data import catalogue, cifar
+from engine.data import catalogue, cifar, download
 from engine.errors import CANNOT_WRITE, USAGE, UserError
 from engine.system import files
 from tests.tools.forge import in_child
@@ -69,11 +69,11 @@ def killed_in_the_middle(source: SimpleNamespace) -> int:
 def test_a_server_may_fall_silent_longer_in_the_middle_than_before(
     source: SimpleNamespace, server: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cifar, "START_S", 0.3)
-    monkeypatch.setattr(cifar, "STALL_S", 0.5)
+    monkeypatch.setattr(download, "START_S", 0.3)
+    monkeypatch.setattr(download, "STALL_S", 0.5)
     server.stall = 0.7
     refused(source, "timed out")
-    monkeypatch.setattr(cifar, "STALL_S", 60)
+    monkeypatch.setattr(download, "STALL_S", 60)
     server.slow, server.stall = 0.7, 0.0
     refused(source, "timed out")
     server.slow, server.stall = 0.0, 0.7
@@ -122,7 +122,7 @@ def test_the_lock_lets_in_one_at_a_time_though_it_is_taken_away(source: SimpleNa
 
     def alone() -> bool:
         for _ in range(100):
-            with cifar._alone(source.root, ".lock"):
+            with download._alone(source.root, ".lock"):
                 (tmp_path / "busy").touch(exist_ok=False)
                 (tmp_path / "busy").unlink()
         return True
@@ -151,7 +151,7 @@ def test_https_is_never_left(source: SimpleNamespace, server: SimpleNamespace, m
     server.to = "ftp://127.0.0.1/cifar.tar.gz"
     refused(source, "leads to ftp://127.0.0.1/cifar.tar.gz", "not https")
     server.to, server.asked = None, 0
-    monkeypatch.setattr(cifar, "SCHEMES", ("https",))
+    monkeypatch.setattr(download, "SCHEMES", ("https",))
     refused(source, "is not https")
     monkeypatch.setattr(torchvision.datasets.CIFAR10, "url", server.url.replace("http:", "https:"))
     refused(source, "could not be downloaded")  # no TLS there, and torchvision would now ask by http

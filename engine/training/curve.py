@@ -1,0 +1,26 @@
+"""The learning curve of a run as a picture: loss and score of both parts, epoch by epoch. Needs matplotlib."""
+
+from __future__ import annotations
+
+from engine.system import figures
+from engine.tasks.base import Task
+from engine.training.progress import EpochMetrics
+
+
+def picture(rows: list[EpochMetrics], task: Task) -> bytes | None:
+    """A PNG; None without matplotlib."""
+    pyplot = figures.pyplot()
+    if pyplot is None:
+        return None
+    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+    epochs = [row["epoch"] for row in rows]
+    named = (("loss", task.loss_name), (task.score.name, task.score.unit))
+    for axis, (what, unit) in zip(axes, named, strict=True):
+        for key in rows[0]:
+            if key.endswith(what):
+                axis.plot(epochs, [row[key] for row in rows], marker=".", label=key.removesuffix(f"_{what}"))
+        axis.set(xlabel="epoch", ylabel=f"{what} ({unit})")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.grid(alpha=0.3)
+        axis.legend()
+    return figures.png(figure, dpi=120)
