@@ -48,3 +48,8 @@ def prefix_path(path: Path | None) -> Iterator[None]:
 def no_memory(fault: BaseException) -> bool:
     """Whether there was no memory left; torch says so in words."""
     return isinstance(fault, MemoryError) or any(w in str(fault).lower() for w in ("out of memory", "allocate memory"))
+
+
+def first_line(fault: BaseException) -> str:
+    """What an exception says first, in one line; its type where it says nothing."""
+    return (str(fault).splitlines() or [type(fault).__name__])[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -121,12 +122,16 @@ def _bad(what: str) -> UserError:
     return UserError(f"the file cannot be believed: {what}", "make the file again", BAD_CHECKPOINT)
 
 
-def open(path: Path, arch: str | None = None) -> Opened:
+def open(path: Path, arch: str | None = None, trusted: Sequence[str] = ()) -> Opened:
     """Read a file of any kind and rebuild its network.
+
+    Args:
+        arch: as in `restore`.
+        trusted: networks of the user's that may be imported where the file holds one of them.
 
     Raises:
         UserError: as models.files.read and `restore`, naming the file.
     """
     checkpoint = files.read(path)
     with prefix_path(path):
-        return Opened(path, checkpoint, restore(checkpoint, arch))
+        return Opened(path, checkpoint, restore(checkpoint, checkpoint.arch if checkpoint.arch in trusted else arch))

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
 from engine.checkpoint.format import Checkpoint
 from engine.checkpoint.history import Calibrate, Original, Quantize, Stage, Trained, prunings
 from engine.checkpoint.words import listed
-from engine.errors import prefix_path
-from models import cost, files
+from models import cost
+from models.files import Opened
 from models.registry import NETWORKS, build
-from quant.restore import restore
 from quant.spec import QuantSpec
 from scripts.table import ResultRow
 
 
-def row(path: Path, archs: Sequence[str] = ()) -> ResultRow:
-    """Rebuild the network of a file and count it.
-
-    Args:
-        archs: what each --arch says, for the files that hold that network; others hold one of their own.
-
-    Raises:
-        UserError: exit 3 for a file that cannot be used, exit 2 for a network of the user's that `archs` lacks.
-    """
-    checkpoint = files.read(path)
-    with prefix_path(path):
-        model = restore(checkpoint, checkpoint.arch if checkpoint.arch in archs else None)
-    costs = cost.layers(model, checkpoint.dataset.image_size)
+def row(opened: Opened) -> ResultRow:
+    """Count the network of a file."""
+    checkpoint = opened.checkpoint
+    costs = cost.layers(opened.network, checkpoint.dataset.image_size)
     trained = [stage.epochs for stage in checkpoint.history if isinstance(stage, Trained) and stage.epochs is not None]
     return ResultRow(
         type=kind(checkpoint),
@@ -40,7 +27,7 @@ def row(path: Path, archs: Sequence[str] = ()) -> ResultRow:
         size_bits=cost.total(costs, "bits"),
         remarks=remarks(checkpoint),
         judged_on=str(checkpoint.metrics.judged_on),
-        file=str(path),
+        file=str(opened.path),
     )
 
 

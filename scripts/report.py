@@ -57,9 +57,10 @@ def body(options: Options) -> dict[str, Any]:
         raise UserError(f"{clash.pop()} is both input and output", "name another --save")
     for path in outputs:
         check_writable(path)
+    from quant import restore
     from scripts import describe
 
-    rows = [describe.row(path, options.archs) for path in options.files]
+    rows = [describe.row(restore.open(path, trusted=options.archs)) for path in options.files]
     _say_what_is_not_compared(rows)
     old = [path for path in outputs if path.exists()]
     written = table.write(rows, options.save, options.units)

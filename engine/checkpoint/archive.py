@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 
 from engine.checkpoint import pickles
-from engine.errors import BAD_CHECKPOINT, UserError
+from engine.errors import BAD_CHECKPOINT, UserError, first_line
 from engine.system.files import write_bytes
 
 MAX_MEMBERS = 10_000
@@ -174,7 +174,7 @@ def _refuse_foreign(path: Path, pickled: bytes, count: int) -> None:
     try:
         name = pickles.first_forbidden_name(pickled, count)
     except ValueError as fault:
-        raise bad_file(path, f"not a torch file, or damaged ({_first_line(fault)})") from fault
+        raise bad_file(path, f"not a torch file, or damaged ({first_line(fault)[:200]})") from fault
     if name and name.startswith("torch._"):
         raise bad_file(path, f"holds {name}, but only dense tensors and plain values can be read")
     if name:
@@ -209,8 +209,4 @@ def _explain(path: Path, fault: Exception) -> UserError:
         return bad_file(
             path, f"holds {blocked[1]}, not just tensors and plain values; opening it could run code", _PLAINLY
         )
-    return bad_file(path, f"cannot be read as tensors and plain values ({_first_line(fault)})")
-
-
-def _first_line(fault: Exception) -> str:
-    return (str(fault).splitlines() or [type(fault).__name__])[0][:200]
+    return bad_file(path, f"cannot be read as tensors and plain values ({first_line(fault)[:200]})")

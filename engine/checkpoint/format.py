@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -206,7 +206,7 @@ def _described(path: Path, content: dict[str, Any], state: dict[str, Tensor], sh
         history=stages,
         dataset=DataInfo.read(data),
         metrics=Metrics(content["best_acc"], **own, extra=metrics),
-        provenance=Provenance(**{key: made[key] for key in Provenance.KEYS if key in made}),
+        provenance=Provenance(**{part.name: made[part.name] for part in fields(Provenance) if part.name in made}),
         sha256=sha256,
         checksums=checked,
     )

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import ClassVar
 
 import torch
 
@@ -29,8 +28,6 @@ class Origin:
 @dataclass(frozen=True)
 class Provenance:
     """An origin as a file tells it: no absolute paths and no clock times, so equal runs write equal bytes."""
-
-    KEYS: ClassVar = ("command", "versions", "seed", "parent", "parent_sha256")
 
     command: str = "unknown"
     versions: Mapping[str, str] = field(default_factory=dict)

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from engine.errors import BAD_DATA, CANNOT_WRITE, UserError
+from engine.errors import BAD_DATA, CANNOT_WRITE, UserError, first_line
 from engine.system.files import sweep, write_bytes
 from engine.system.lock import locked
 
@@ -170,8 +170,7 @@ def _download(url: str, archive: Path, wanted: str, why: str) -> bytes:
     except UserError:
         raise
     except Exception as problem:  # urllib, http.client, socket and ssl raise many kinds; all mean: no pictures
-        reason = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
-        raise UserError(f"{why}; and {url} could not be downloaded ({reason})", "", BAD_DATA) from problem
+        raise UserError(f"{why}; and {url} could not be downloaded ({first_line(problem)})", "", BAD_DATA) from problem
     if (found := md5(content)) != wanted:
         looks = " (it looks like an HTML page)" if content[:64].lstrip()[:1] == b"<" else ""
         raise UserError(f"{why}; {url} gave md5 {found}, not {wanted}{looks}", "", BAD_DATA)

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from engine.errors import BAD_CHECKPOINT, UserError
+from engine.errors import BAD_CHECKPOINT, UserError, first_line
 from engine.system import device
 from engine.training.recipe import Recipe
 
@@ -88,7 +88,8 @@ class Progress:
             if self.schedule.last_epoch != self.epoch * self.per_epoch + self.step:
                 raise ValueError(f"its schedule is at step {self.schedule.last_epoch}")
         except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as fault:
-            what = (str(fault).splitlines() or [type(fault).__name__])[0]
             raise UserError(
-                f"the state to resume does not fit this run ({what})", "start again without --resume", BAD_CHECKPOINT
+                f"the state to resume does not fit this run ({first_line(fault)})",
+                "start again without --resume",
+                BAD_CHECKPOINT,
             ) from fault

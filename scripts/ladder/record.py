@@ -13,7 +13,7 @@ import torch
 from engine.checkpoint.format import Checkpoint
 from engine.checkpoint.history import Prune
 from engine.system import device
-from models.files import read
+from quant import restore
 from scripts import describe as files
 from scripts.ladder.notes import Hardware, Note, load
 from scripts.ladder.result import Diverged, Done
@@ -47,7 +47,8 @@ def describe(row: LadderRow, node: Node, command: Callable[[Node], list[str]]) -
             row=row.name, label=row.label, seed=node.seed, commands=commands, device=device, machine=machine,
             threads=threads, seconds=seconds, version=version, sha256=sha256, diverged_in=last.diverged_in or node.step,
         )  # fmt: skip
-    checkpoint, counted = read(node.model), files.row(node.model)
+    opened = restore.open(node.model)
+    checkpoint, counted = opened.checkpoint, files.row(opened)
     return Done(
         row=row.name,
         label=row.label,

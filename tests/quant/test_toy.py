@@ -83,7 +83,7 @@ def test_a_quantizer_from_outside_goes_through_every_stage(tmp_path: Path) -> No
         checkpoint.save(path, content)
         again = opened(path).network.eval()
         assert torch.equal(again(x), network.eval()(x))
-        row = describe.row(path)
+        row = describe.row(opened(path))
         assert (row.type, row.remarks) == (words, "first and last layer float")
     assert set(folded.block2.conv.codes.unique().tolist()) == {-1, 0, 1}
     exact = trained.double()
