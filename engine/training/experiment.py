@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from engine.checkpoint import format as files
+from engine.checkpoint import format as checkpoint
 from engine.checkpoint.format import Checkpoint, Metrics
 from engine.checkpoint.history import Stage, Trained
 from engine.checkpoint.provenance import Origin
@@ -81,5 +81,7 @@ class Experiment:
         origin = Origin(
             command, self.options.machine.seed, self.source, self.parent.sha256 if self.parent else None
         )  # as it was read: the file may have been replaced since
-        files.save(self.save, files.make(model, arch, arch_args, data.info, metrics, (*before, *done), origin))
+        checkpoint.save(
+            self.save, checkpoint.make(model, arch, arch_args, data.info, metrics, (*before, *done), origin)
+        )
         return self.save

@@ -81,7 +81,7 @@ class _Filling:
         """Write the rows that a step completes; those that hang on another file of this step have gone stale."""
         self._outdate(node)
         for row in self.wanted.pop(node, ()):
-            known = record.describe(row, node, lambda n: command(self.options, n))
+            known = record.of(row, node, lambda n: command(self.options, n))
             result.save(self._path(row, node.seed), known)
             shown = f"{known.accuracy:.2f} %" if isinstance(known, Done) else known.status
             print(f"{row.name}, seed {node.seed}: {shown}", file=sys.stderr, flush=True)

@@ -14,7 +14,7 @@ from engine.checkpoint.format import Checkpoint
 from engine.checkpoint.history import Prune
 from engine.system import device
 from quant import restore
-from scripts import describe as files
+from scripts import describe
 from scripts.ladder.notes import Hardware, Note, load
 from scripts.ladder.result import Diverged, Done
 from scripts.ladder.rows import LadderRow
@@ -23,7 +23,7 @@ from scripts.ladder.runner import Node, plain
 NOT_KNOWN = Note("unknown")
 
 
-def describe(row: LadderRow, node: Node, command: Callable[[Node], list[str]]) -> Done | Diverged:
+def of(row: LadderRow, node: Node, command: Callable[[Node], list[str]]) -> Done | Diverged:
     """What is known of a row whose last step has ended.
 
     Args:
@@ -35,7 +35,7 @@ def describe(row: LadderRow, node: Node, command: Callable[[Node], list[str]]) -
     chain = node.chain
     notes = {n.step: n.ended() or NOT_KNOWN for n in chain}
     commands = [notes[n.step].command or plain(command(n)) for n in chain]
-    device = _on_the_way(note.device for note in notes.values())
+    ran_on = _on_the_way(note.device for note in notes.values())
     machine = _on_the_way(note.machine for note in notes.values())
     threads = {step: note.threads for step, note in notes.items()}
     seconds = {step: note.seconds for step, note in notes.items()}
@@ -44,11 +44,11 @@ def describe(row: LadderRow, node: Node, command: Callable[[Node], list[str]]) -
     last = notes[node.step]
     if last.status != "done":
         return Diverged(
-            row=row.name, label=row.label, seed=node.seed, commands=commands, device=device, machine=machine,
+            row=row.name, label=row.label, seed=node.seed, commands=commands, device=ran_on, machine=machine,
             threads=threads, seconds=seconds, version=version, sha256=sha256, diverged_in=last.diverged_in or node.step,
         )  # fmt: skip
     opened = restore.open(node.model)
-    checkpoint, counted = opened.checkpoint, files.row(opened)
+    checkpoint, counted = opened.checkpoint, describe.row(opened)
     return Done(
         row=row.name,
         label=row.label,
@@ -71,7 +71,7 @@ def describe(row: LadderRow, node: Node, command: Callable[[Node], list[str]]) -
         bytes_counted=(counted.size_bits + 7) // 8,
         sha256=sha256,
         curve=(last.result or {}).get("epochs", []),
-        device=device,
+        device=ran_on,
         machine=machine,
         threads=threads,
     )
