@@ -53,10 +53,9 @@ class Data:
     test: Split
     part: str = "test"
 
-    def normalised(self, mean: Sequence[float], std: Sequence[float]) -> Data:
-        """The same pictures, with the mean and std (of 3 channels) that a network was trained with."""
+    def set_normalisation(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Give both parts another mean and std (of 3 channels): those that a network was trained with."""
         self.info = self.train.info = self.test.info = self.info.normalised(mean, std)
-        return self
 
 
 def steps(pictures: int, size: int) -> int:

@@ -49,18 +49,19 @@ def open_data(options: Works, where: torch.device, parent: Checkpoint | None = N
         label = known.label if known else ""
         hint = f"the file was trained on a folder of pictures called {label}: add --data DIR"
         raise UserError(str(fault), hint, BAD_DATA) from fault
+    mean, std = data.info.mean, data.info.std
     if known and known.name == data.info.name:
-        data = data.normalised(known.mean, known.std)
+        mean, std = known.mean, known.std
     elif parent and not fresh and _is_originals(parent) and catalogue.is_cifar10(data.info):
-        data = data.normalised(*catalogue.ORIGINAL)
+        mean, std = catalogue.ORIGINAL
         if not (chosen.mean and chosen.std):
-            mean, std = (",".join(f"{value:g}" for value in values) for values in catalogue.ORIGINAL)
+            said = [",".join(f"{value:g}" for value in values) for values in (mean, std)]
             print(
                 "notice: the file is of the original's kind: pictures are normalised as it was trained, "
-                f"mean {mean}, std {std} (--mean and --std say otherwise)",
+                f"mean {said[0]}, std {said[1]} (--mean and --std say otherwise)",
                 file=sys.stderr,
             )
-    data = data.normalised(chosen.mean or data.info.mean, chosen.std or data.info.std)
+    data.set_normalisation(chosen.mean or mean, chosen.std or std)
     if known and known.classes != data.info.classes:
         text = f"{data.info.label} has {data.info.classes} classes, the file was made for {known.classes}"
         raise UserError(text, _OTHER, BAD_CHECKPOINT)

@@ -10,7 +10,7 @@ import torch
 
 from engine.data import augment, catalogue, splits
 from engine.data.info import DataInfo
-from engine.data.splits import TensorSplit
+from engine.data.splits import Data, TensorSplit
 from engine.errors import USAGE, UserError
 from tests.tools.noise import equal_batches, noise
 
@@ -30,6 +30,14 @@ def test_batches_are_in_order_and_normalised() -> None:
     expected = ((part.images.numpy() / 255 - mean) / std).transpose(0, 3, 1, 2)
     np.testing.assert_allclose(images, expected, rtol=1e-5, atol=1e-6)
     assert images.dtype == torch.float32
+
+
+def test_another_normalisation_is_that_of_both_parts() -> None:
+    """It is set in place, so nothing is given back that looks like a copy."""
+    data = Data(INFO, split(), split())
+    assert data.set_normalisation((0.5, 0.6, 0.7), (0.1, 0.2, 0.3)) is None
+    wanted = replace(INFO, mean=(0.5, 0.6, 0.7), std=(0.1, 0.2, 0.3))
+    assert data.info == data.train.info == data.test.info == wanted
 
 
 @pytest.mark.parametrize("flip", [True, False])
