@@ -36,7 +36,7 @@ class UserError(Exception):
 
 @contextmanager
 def prefix_path(path: Path | None) -> Iterator[None]:
-    """Let the faults of what a file holds name the file."""
+    """Prefix errors raised inside with the file's path."""
     try:
         yield
     except UserError as fault:

@@ -146,8 +146,9 @@ def calibrate(
 
     def widen(number: int, x: Tensor) -> None:
         low, high = (edge.item() for edge in x.aminmax())
-        low, high = min(low, ranges[number][0]), max(high, ranges[number][1])  # in this order a NaN stays one,
-        if not high - low <= torch.finfo(torch.float32).max:  # and is caught here
+        # min(NaN, x) keeps the NaN in this argument order; it is caught below
+        low, high = min(low, ranges[number][0]), max(high, ranges[number][1])
+        if not high - low <= torch.finfo(torch.float32).max:
             raise UserError(
                 f"the network's activations are not finite at {layers[number]}",
                 "take another checkpoint",

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 ARCHS = ("nin", "nin_3x3", "nin_gc", "separable", "separable_wide", "slimming")
-"""The names that models/__init__.py knows, which needs torch; a test compares them."""
+"""The names that models/registry.py knows, which needs torch; a test compares them."""
 
 
 def nearest(text: str, known: Sequence[str]) -> str:

@@ -41,7 +41,7 @@ def decode(path: Path) -> Any:
 
 
 def _rgb(image: Any) -> Any:
-    """PIL's own conversion takes what exceeds 255 for white, and shows the colours that nobody sees behind glass."""
+    """PIL's own conversion takes what exceeds 255 for white, and keeps the hidden colours of transparent pixels."""
     from PIL import Image
 
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):

@@ -85,7 +85,8 @@ def watching() -> Iterator[Watch]:
 def stopping() -> Iterator[None]:
     """While any command runs: SIGTERM and SIGHUP raise Stopped; SIGUSR1 has nothing to save yet.
 
-    Raised in a destructor or a weak reference's callback, Stopped is lost; a training that begins later obeys it then.
+    Exceptions raised in destructors and in weak references' callbacks are swallowed: the signal is remembered, and a
+    training that starts later acts on it.
     """
 
     def stop(number: int, _: Any) -> None:

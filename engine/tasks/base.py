@@ -1,6 +1,6 @@
 """What a network is trained for, as the loop and the proofs see it: loss, score, counts and agreement.
 
-One file beside this one holds one task. How a network is trained: engine/training.
+A task has a file beside this one: classification.py. What scores are called: score.py. How a network is trained: engine/training.
 """
 
 from __future__ import annotations

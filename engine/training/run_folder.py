@@ -65,10 +65,10 @@ class RunFolder:
         return self.path / "state.prev.pth"
 
     def forget(self, save: Path) -> None:
-        """Before a run that starts afresh: nothing here is of the run before, so --resume cannot go on from that one.
+        """Clear the folder for a new run so that --resume cannot pick up the old one.
 
         state.pth goes after state.prev.pth, which would stand in for it, and before result.json, which says it is complete.
-        That of a run that was not complete is put aside, beside any put aside before, and it is said where.
+        An unfinished run's state is renamed to state.abandoned[.N].pth; the new name is printed.
 
         Args:
             save: the file that will come out.
@@ -139,7 +139,7 @@ class RunFolder:
     def state(self, path: Path, identity: dict[str, Any]) -> dict[str, Any]:
         """Read a state to go on from; where this folder's own is damaged, the save before it, with a warning.
 
-        That save takes the place of the damaged one, which the next save would else keep in its stead.
+        The save before replaces the damaged state; otherwise the next save would keep the damaged file as its backup.
 
         Raises:
             UserError: exit 3 for a damaged file, exit 2 if it belongs to a run with other flags, named one by one;

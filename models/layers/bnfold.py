@@ -1,4 +1,4 @@
-"""A quantized convolution with its batch norm folded in while it trains, and the INT8 layers under their old names.
+"""A quantized convolution with its batch norm folded in while it trains.
 
 What is quantized is the folded weight, the one that is deployed (Jacob et al., arXiv 1712.05877, section 3.2).
 """

@@ -1,4 +1,4 @@
-"""The rows of the results ladder: which commands each one is made of. How they are run: results.py."""
+"""The rows of the results ladder: which step makes each one's file (steps.py). How steps run: runner.py."""
 
 from __future__ import annotations
 

@@ -6,10 +6,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 
-from engine.checkpoint.format import Checkpoint
 from tests.conftest import SMALL
 
 FAST = (*SMALL, "--train_batch_size", "128")
@@ -17,7 +17,7 @@ CONTRACT = {"cfg", "best_acc", "state_dict", "format", "format_version", "arch",
             "metrics", "provenance"}  # fmt: skip
 
 
-def contract(path: str, *stages: str) -> Checkpoint:
+def contract(path: str, *stages: str) -> dict[str, Any]:
     """The content of a file that keeps the contract and went through these stages."""
     content = torch.load(path, weights_only=True)
     assert content.keys() >= CONTRACT
