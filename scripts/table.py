@@ -15,8 +15,8 @@ from typing import Any
 from engine.errors import UserError
 from engine.system.files import write_bytes, write_json, write_text
 from engine.tasks.score import ACCURACY as SCORE
-from scripts import pictures
-from scripts.pictures import Point
+from scripts import plots
+from scripts.plots import Point
 
 
 @dataclass(frozen=True)
@@ -212,4 +212,4 @@ def draw(rows: list[ResultRow]) -> bytes | None:
         )
         for number, row in enumerate(rows)
     ]
-    return pictures.size(points, ", ".join(sorted({row.dataset for row in rows})))
+    return plots.size(points, ", ".join(sorted({row.dataset for row in rows})))

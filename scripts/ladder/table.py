@@ -61,7 +61,7 @@ def write(folder: Path, readmes: Sequence[Path] = ()) -> Results:
         if now != was:
             write_text(path, now)
             print(f"updated {path}", file=sys.stderr)
-    for name, picture in pictures(results).items():
+    for name, picture in draw(results).items():
         write_bytes(folder / name, picture)
     return results
 
@@ -159,20 +159,20 @@ def _marked(name: str) -> re.Pattern[str]:
     return re.compile(rf"(<!-- results:{re.escape(name)} -->\n).*?(<!-- /results:{re.escape(name)} -->)", re.S)
 
 
-def pictures(results: Results) -> dict[str, bytes]:
+def draw(results: Results) -> dict[str, bytes]:
     """curves.png and kept.png of the lowest seed of each row, and size.png of the means; nothing without matplotlib."""
     if figures.pyplot() is None:
         print("notice: no pictures without matplotlib: pip install '.[report]'", file=sys.stderr)
         return {}
-    from scripts.ladder import pictures
+    from scripts.ladder import plots
 
     firsts = [seeds[0] for row in ROWS if (seeds := done(results.get(row.name, [])))]
     means = {
         row.name: known for row in ROWS if row.metric == "final" and (known := mean(done(results.get(row.name, []))))
     }
     drawn = {
-        "curves.png": pictures.curves([result for result in firsts if result.curve]),
-        "size.png": pictures.size(means),
-        "kept.png": pictures.kept([result for result in firsts if result.row in PRUNED]),
+        "curves.png": plots.curves([result for result in firsts if result.curve]),
+        "size.png": plots.size(means),
+        "kept.png": plots.kept([result for result in firsts if result.row in PRUNED]),
     }
     return {name: picture for name, picture in drawn.items() if picture is not None}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from scripts import pictures, table
+from scripts import plots, table
 from scripts.table import ResultRow
 
 ROW = ResultRow("a", "digits", "1", 90.0, 222_486_528, 969_822, 8_000_000, "", "test", "f")
@@ -72,4 +72,4 @@ def test_one_network_is_a_picture_too(draw: Callable) -> None:
 
 
 def test_numbers_are_said_in_few_words() -> None:
-    assert pictures.spans([7, 15, 16, 20, 21, 22]) == "7, 15, 16, 20-22"
+    assert plots.spans([7, 15, 16, 20, 21, 22]) == "7, 15, 16, 20-22"

@@ -46,19 +46,19 @@ def test_pictures_need_matplotlib_and_say_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert table.pictures({}) == {}
+    assert table.draw({}) == {}
     assert capsys.readouterr().err == "notice: no pictures without matplotlib: pip install '.[report]'\n"
 
 
 def test_the_picture_of_sizes_shows_means_and_a_colour_a_family(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
-    from scripts.ladder import pictures
+    from scripts.ladder import plots
 
     known = table.mean([done("wbab", 1, 80.0), done("wbab", 2, 83.0)])
     assert known
     drawn: list[Any] = []
-    monkeypatch.setattr("scripts.pictures.size", lambda *said: drawn.append(said))
-    pictures.size({"nin": replace(known, type="whole"), "w4a4": known, "wbab": known})
+    monkeypatch.setattr("scripts.plots.size", lambda *said: drawn.append(said))
+    plots.size({"nin": replace(known, type="whole"), "w4a4": known, "wbab": known})
     ((points, title),) = drawn
     assert [(p.name, p.size, p.accuracy) for p in points] == [(n, 0.5, 81.5) for n in ("whole", "wbab", "wbab")]
     assert len({p.colour for p in points}) == 3
@@ -67,13 +67,13 @@ def test_the_picture_of_sizes_shows_means_and_a_colour_a_family(monkeypatch: pyt
 
 def test_curves_count_whole_epochs_and_share_their_axes() -> None:
     pytest.importorskip("matplotlib")
-    from scripts.ladder import pictures
+    from scripts.ladder import plots
 
     def row(name: str, accuracies: list[float]) -> Done:
         curve = [{"epoch": n, "test_accuracy": value} for n, value in enumerate(accuracies, 1)]
         return done(name, 1, accuracies[-1], curve=curve)
 
-    figure = pictures.curves_figure([row("nin", [50.0, 90.0]), row("wbab", [80.0, 85.0, 88.0])])
+    figure = plots.curves_figure([row("nin", [50.0, 90.0]), row("wbab", [80.0, 85.0, 88.0])])
     figure.draw_without_rendering()
     assert len({(axis.get_xlim(), axis.get_ylim()) for axis in figure.axes}) == 1
     assert all(tick == int(tick) for axis in figure.axes for tick in axis.get_xticks())

@@ -1,4 +1,4 @@
-"""The three pictures of the ladder; needs matplotlib. Each is a PNG, or None where there is nothing to show."""
+"""The three plots of the ladder; needs matplotlib. Each is a PNG, or None where there is nothing to show."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from matplotlib.ticker import MaxNLocator
 
 from engine.system import figures
 from engine.tasks.score import ACCURACY as SCORE
-from scripts import pictures
+from scripts import plots
 from scripts.ladder.result import Done
-from scripts.pictures import Point
+from scripts.plots import Point
 from scripts.table import ResultRow
 
 FAMILIES = {
@@ -83,7 +83,7 @@ def size(rows: Mapping[str, ResultRow]) -> bytes | None:
     points = [
         Point(row.type, row.size_bits / 8e6, row.accuracy, "o", colours[family(name)]) for name, row in rows.items()
     ]
-    return pictures.size(points, next(iter(rows.values())).dataset)
+    return plots.size(points, next(iter(rows.values())).dataset)
 
 
 def kept(rows: list[Done]) -> bytes | None:

@@ -1,4 +1,4 @@
-"""The picture of accuracy against size: a numbered point a network, and a legend. Needs matplotlib."""
+"""The plot of accuracy against size: a numbered point a network, and a legend. Needs matplotlib."""
 
 from __future__ import annotations
 
