@@ -45,6 +45,11 @@ class Metrics:
     judged_on: str = "unknown"
     extra: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def pruning(self) -> Mapping[str, float]:
+        """Of a file whose last stage is a pruning: the accuracies before and after each of its steps, by name."""
+        return self.extra.get("pruning", {})
+
     def to_dict(self) -> dict[str, Any]:
         """The form on disk; what is None is left out."""
         own = {"accuracy": self.accuracy, "loss": self.loss, "pictures": self.pictures, "judged_on": self.judged_on}

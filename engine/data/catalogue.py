@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from engine.data.digits import read_digits
-from engine.data.image_folder import CIFAR10_COPY, has_folders, listed, read_folder
+from engine.data.image_folder import CIFAR10_COPY, Folder, has_folders, listed, read_folder
 from engine.data.info import Channels, DataInfo, Read
 from engine.data.pixels import check_size, resize, widest_shift
 from engine.data.splits import Data, TensorSplit, held_out
@@ -49,11 +49,13 @@ def load(
     val: int = 0,
     workers: int = 2,
     flip: bool | None = None,
+    folder: Folder | None = None,
 ) -> Data:
     """Read a data set (the values of --dataset) and put it on the device.
 
     Args:
         flip: whether training mirrors pictures; None is the set's own choice: yes, digits no.
+        folder: what lies under `root`, where an imagefolder has been listed already.
 
     Raises:
         UserError: exit 4 if pictures are missing or damaged, exit 2 if --val leaves none to train on.
@@ -64,7 +66,7 @@ def load(
     if name == "imagefolder":
         from engine.data import stream
 
-        folder = listed(root)
+        folder = folder or listed(root)
         size = image_size or folder.native_size()
         if folder.bytes_needed(size) > IN_MEMORY_BYTES:
             return stream.load(folder, device, size, val, workers, flip)

@@ -21,20 +21,14 @@ def of(options: Options) -> dict[str, Any]:
     """The ladder that the flags ask for; reads its pictures once, so that what is wrong with them is said at once.
 
     Raises:
-        UserError: as catalogue.load.
+        UserError: as image_folder.listed and catalogue.load.
     """
+    asked = options.data
+    folder = image_folder.listed(asked.root) if options.dataset == "imagefolder" else None
     data = catalogue.load(
-        options.dataset,
-        options.data.root,
-        None,
-        options.data.image_size,
-        options.data.val,
-        options.data.num_workers,
+        options.dataset, asked.root, None, asked.image_size, asked.val, asked.num_workers, folder=folder
     )
-    pictures = ""
-    if options.dataset == "imagefolder":
-        folder = image_folder.listed(options.data.root)
-        pictures = f"{len(folder.train)} + {len(folder.test)} pictures of {len(folder.names)} classes"
+    pictures = f"{len(folder.train)} + {len(folder.test)} pictures of {len(folder.names)} classes" if folder else ""
     mean, std = _statistics(data)
     short = "digits" if options.dataset == "digits" else "other"
     return {
@@ -43,9 +37,9 @@ def of(options: Options) -> dict[str, Any]:
         "mean": mean,
         "std": std,
         **({"classes": list(data.info.names)} if data.info.names else {}),
-        "--image_size": options.data.image_size,
-        "--flip": options.data.flip,
-        "--val": options.data.val,
+        "--image_size": asked.image_size,
+        "--flip": asked.flip,
+        "--val": asked.val,
         "--epochs": options.epochs,
         "--recipe": "seed" if options.original else "default",  # as ladders that were begun before say it
         "--precision": options.precision,

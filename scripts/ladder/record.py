@@ -80,7 +80,7 @@ def of(row: LadderRow, node: Node, command: Callable[[Node], list[str]]) -> Done
 def _accuracy(row: LadderRow, checkpoint: Checkpoint) -> float:
     if row.metric == "final":
         return checkpoint.metrics.accuracy
-    return checkpoint.metrics.extra["pruning"][row.metric]
+    return checkpoint.metrics.pruning[row.metric]
 
 
 def _precision(node: Node) -> str:
