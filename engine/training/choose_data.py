@@ -9,8 +9,9 @@ import torch
 
 from engine.checkpoint.format import Checkpoint
 from engine.checkpoint.history import History, Original, Trained
-from engine.cli.options import Works
+from engine.cli.options import Data as DataFlags, Works
 from engine.data import catalogue, image_folder
+from engine.data.info import DataInfo
 from engine.data.splits import Data
 from engine.errors import BAD_CHECKPOINT, BAD_DATA, USAGE, UserError
 
@@ -30,8 +31,16 @@ def open_data(options: Works, where: torch.device, parent: Checkpoint | None = N
         UserError: exit 3 if that network has too few classes or others, exit 2 if --classes says too few or it was
             trained on what --val holds out.
     """
-    chosen, asked = options.data, options.network.classes
     known = parent.dataset if parent and parent.dataset.known else None
+    data = _load(options.data, where, known)
+    originals = parent is not None and not fresh and _is_originals(parent)
+    data.set_normalisation(*_normalisation(options.data, data.info, known, originals))
+    _check_fit(options, data.info, parent, fresh)
+    return data
+
+
+def _load(chosen: DataFlags, where: torch.device, known: DataInfo | None) -> Data:
+    """The data set of the flags, else that of a file (`known`), else `auto`; as a file has it where it is the same."""
     name = chosen.dataset or (known.name if known else "auto")
     if name == "auto" and image_folder.has_folders(chosen.root):
         print(
@@ -42,17 +51,28 @@ def open_data(options: Works, where: torch.device, parent: Checkpoint | None = N
     size = chosen.image_size or (same.image_size if same else None)
     flip = same.flip if same and chosen.flip is None else chosen.flip
     try:
-        data = catalogue.load(name, chosen.root, where, size, chosen.val, chosen.num_workers, flip)
+        return catalogue.load(name, chosen.root, where, size, chosen.val, chosen.num_workers, flip)
     except UserError as fault:
         if chosen.dataset or name != "imagefolder" or fault.code != BAD_DATA or image_folder.has_folders(chosen.root):
             raise
         label = known.label if known else ""
         hint = f"the file was trained on a folder of pictures called {label}: add --data DIR"
         raise UserError(str(fault), hint, BAD_DATA) from fault
-    mean, std = data.info.mean, data.info.std
-    if known and known.name == data.info.name:
+
+
+def _normalisation(
+    chosen: DataFlags, info: DataInfo, known: DataInfo | None, originals: bool
+) -> tuple[Sequence[float], Sequence[float]]:
+    """Mean and std of the flags, else those that a file was trained with, else the data set's own.
+
+    Args:
+        known: the data set of the file.
+        originals: whether the file is of the original's kind, and does not say what its pictures were.
+    """
+    mean, std = info.mean, info.std
+    if known and known.name == info.name:
         mean, std = known.mean, known.std
-    elif parent and not fresh and _is_originals(parent) and catalogue.is_cifar10(data.info):
+    elif originals and catalogue.is_cifar10(info):
         mean, std = catalogue.ORIGINAL
         if not (chosen.mean and chosen.std):
             said = [",".join(f"{value:g}" for value in values) for values in (mean, std)]
@@ -61,21 +81,26 @@ def open_data(options: Works, where: torch.device, parent: Checkpoint | None = N
                 f"mean {said[0]}, std {said[1]} (--mean and --std say otherwise)",
                 file=sys.stderr,
             )
-    data.set_normalisation(chosen.mean or mean, chosen.std or std)
-    if known and known.classes != data.info.classes:
-        text = f"{data.info.label} has {data.info.classes} classes, the file was made for {known.classes}"
+    return chosen.mean or mean, chosen.std or std
+
+
+def _check_fit(options: Works, info: DataInfo, parent: Checkpoint | None, fresh: bool) -> None:
+    """Refuse a network with too few classes or others, and one trained on what --val holds out; as `open_data`."""
+    chosen, asked = options.data, options.network.classes
+    known = parent.dataset if parent and parent.dataset.known else None
+    if known and known.classes != info.classes:
+        text = f"{info.label} has {info.classes} classes, the file was made for {known.classes}"
         raise UserError(text, _OTHER, BAD_CHECKPOINT)
-    if parent and not fresh and (known is None or known.name == data.info.name):
+    if parent and not fresh and (known is None or known.name == info.name):
         _check_held_out(chosen.val, parent.history)
     if known:
-        _check_names(known.names, data.info.names, asked_for=chosen.dataset is not None)
+        _check_names(known.names, info.names, asked_for=chosen.dataset is not None)
     if parent and asked not in (None, parent.classes):
         raise UserError(f"--classes {asked}, but the file has {parent.classes}", "leave --classes out")
-    classes = parent.classes if parent else asked or data.info.classes
-    if classes < data.info.classes:
-        text = f"{data.info.label} has {data.info.classes} classes, the network {classes}"
+    classes = parent.classes if parent else asked or info.classes
+    if classes < info.classes:
+        text = f"{info.label} has {info.classes} classes, the network {classes}"
         raise UserError(text, _OTHER, BAD_CHECKPOINT if parent else USAGE)
-    return data
 
 
 def _is_originals(parent: Checkpoint) -> bool:
