@@ -6,6 +6,7 @@ one that keeps its numbers as buffers counts them with `values()`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 
@@ -68,17 +69,10 @@ def layers(model: nn.Module, image_size: int = 32) -> list[LayerCost]:
 
     def note(name: str):
         def hook(module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
-            macs = 0
-            if isinstance(module, (nn.Conv2d, nn.Linear)):
-                weight: torch.Tensor | None = getattr(module, "weight", None)
-                if weight is None:  # a merged layer holds codes alone
-                    weight = module.get_buffer("codes")
-                per_output = prod(weight.shape[1:])
-                macs = per_output * prod(output.shape[1:])
             params, bits = (0, 0) if name in seen else _stored(module, met)
             seen.add(name)
-            width = getattr(module, "weight_bits", 32)
-            rows.append(LayerCost(name, type(module).__name__, tuple(output.shape[1:]), params, macs, bits, width))
+            kind, shape, width = type(module).__name__, tuple(output.shape[1:]), getattr(module, "weight_bits", 32)
+            rows.append(LayerCost(name, kind, shape, params, _macs(module, output), bits, width))
 
         return hook
 
@@ -92,15 +86,28 @@ def layers(model: nn.Module, image_size: int = 32) -> list[LayerCost]:
             module.training = True
         for handle in handles:
             handle.remove()
+    return [*rows, *_others(model, seen, met)]
+
+
+def _macs(module: nn.Module, output: torch.Tensor) -> int:
+    """Multiply-accumulates on one picture; only convolutions and linear layers have any."""
+    if not isinstance(module, (nn.Conv2d, nn.Linear)):
+        return 0
+    weight: torch.Tensor | None = getattr(module, "weight", None)
+    if weight is None:  # a merged layer holds codes alone
+        weight = module.get_buffer("codes")
+    return prod(weight.shape[1:]) * prod(output.shape[1:])
+
+
+def _others(model: nn.Module, seen: set[str], met: dict[nn.Parameter, int]) -> Iterator[LayerCost]:
+    """What holds tensors besides the modules in `seen`, which ran: layers that did not, and modules around others."""
     for name, module in model.named_modules():
         if name in seen or getattr(module, "part_of_layer", False):
             continue
         params, bits = _stored(module, met)
         if bits:
             kind = "not run" if _is_layer(module) else type(module).__name__
-            width = getattr(module, "weight_bits", 32)
-            rows.append(LayerCost(name or "(itself)", kind, (0,), params, 0, bits, width))
-    return rows
+            yield LayerCost(name or "(itself)", kind, (0,), params, 0, bits, getattr(module, "weight_bits", 32))
 
 
 def _parameters(module: nn.Module) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -119,6 +120,10 @@ METHODS: dict[str, Callable[[Histogram, int, bool], tuple[float, float]]] = {
 }  # fmt: skip
 
 
+Look = Callable[[int, Tensor], None]
+"""Is shown the input of a quantizer, named by its number, a batch at a time."""
+
+
 @torch.no_grad()
 def calibrate(
     model: nn.Module, split: Split, method: str, pictures: int, seed: int = 1, batch: int = 128, sums: Collection[str] = (),
@@ -134,15 +139,27 @@ def calibrate(
     Raises:
         UserError: exit 4 for no pictures, exit 3 for activations that are not finite.
     """
-    named = {n.rpartition(".")[0]: m for n, m in model.named_modules() if isinstance(m, AffineActivation)}
-    layers, quantizers = list(named), list(named.values())
+    quantizers = {n.rpartition(".")[0]: m for n, m in model.named_modules() if isinstance(m, AffineActivation)}
     if not len(split) or pictures < 1:
         raise UserError("calibration needs at least one picture", "give more with --calibration_pictures", BAD_DATA)
     if not quantizers:
         return
     # drawn, not the first ones: folders are read class by class
     order = torch.randperm(len(split), generator=generator(seed, 0))[:pictures]
-    ranges = [(0.0, 0.0)] * len(quantizers)
+    watch = partial(_watch, model, list(quantizers.values()), split, order, batch)
+    histograms = [Histogram(*edges) for edges in _ranges(list(quantizers), watch)]
+    watch(lambda number, x: histograms[number].add(x))
+    by_mse = [layer for layer in quantizers if method == "kl" and layer in sums]
+    if by_mse:
+        print(f"note: inputs without a ReLU before them are clipped by mse: {', '.join(by_mse)}", file=sys.stderr)
+    for (layer, quantizer), histogram in zip(quantizers.items(), histograms, strict=True):
+        low, high = METHODS["mse" if layer in by_mse else method](histogram, quantizer.bits, quantizer.symmetric)
+        quantizer.set_range(torch.tensor(low), torch.tensor(high))
+
+
+def _ranges(layers: list[str], watch: Callable[[Look], None]) -> list[tuple[float, float]]:
+    """The smallest and the largest value that the input of each layer takes, 0 among them."""
+    ranges = [(0.0, 0.0)] * len(layers)
 
     def widen(number: int, x: Tensor) -> None:
         low, high = (edge.item() for edge in x.aminmax())
@@ -156,21 +173,13 @@ def calibrate(
             )
         ranges[number] = low, high
 
-    _watch(model, quantizers, split, order, batch, widen)
-    histograms = [Histogram(*edges) for edges in ranges]
-    _watch(model, quantizers, split, order, batch, lambda number, x: histograms[number].add(x))
-    by_mse = [layer for layer in layers if method == "kl" and layer in sums]
-    if by_mse:
-        print(f"note: inputs without a ReLU before them are clipped by mse: {', '.join(by_mse)}", file=sys.stderr)
-    for layer, quantizer, histogram in zip(layers, quantizers, histograms, strict=True):
-        low, high = METHODS["mse" if layer in by_mse else method](histogram, quantizer.bits, quantizer.symmetric)
-        quantizer.set_range(torch.tensor(low), torch.tensor(high))
+    watch(widen)
+    return ranges
 
 
 def _watch(
-    model: nn.Module, quantizers: list[AffineActivation], split: Split, order: Tensor, batch: int,
-    look: Callable[[int, Tensor], None],
-) -> None:  # fmt: skip
+    model: nn.Module, quantizers: list[AffineActivation], split: Split, order: Tensor, batch: int, look: Look
+) -> None:
     """Run pictures through the network, showing each quantizer's input and leaving it unquantized."""
 
     def hook(number: int) -> Callable:

@@ -7,6 +7,7 @@ import platform
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -32,49 +33,48 @@ def of(row: LadderRow, node: Node, command: Callable[[Node], list[str]]) -> Done
     Raises:
         UserError: exit 3 for a damaged file of the row.
     """
-    chain = node.chain
-    notes = {n.step: n.ended() or NOT_KNOWN for n in chain}
-    commands = [notes[n.step].command or plain(command(n)) for n in chain]
-    ran_on = _on_the_way(note.device for note in notes.values())
-    machine = _on_the_way(note.machine for note in notes.values())
-    threads = {step: note.threads for step, note in notes.items()}
-    seconds = {step: note.seconds for step, note in notes.items()}
-    version = {step: note.version for step, note in notes.items()}
-    sha256 = {step: note.sha256 for step, note in notes.items() if note.sha256 is not None}
-    last = notes[node.step]
+    notes = {n.step: n.ended() or NOT_KNOWN for n in node.chain}
+    made, last = _made(row, node, notes, command), notes[node.step]
     if last.status != "done":
-        return Diverged(
-            row=row.name, label=row.label, seed=node.seed, commands=commands, device=ran_on, machine=machine,
-            threads=threads, seconds=seconds, version=version, sha256=sha256, diverged_in=last.diverged_in or node.step,
-        )  # fmt: skip
+        return Diverged(**made, diverged_in=last.diverged_in or node.step)
+    precision = {n.step: _precision(n) for n in node.chain}
+    return Done(**made, **_measured(row, node), precision=precision, curve=(last.result or {}).get("epochs", []))
+
+
+def _made(row: LadderRow, node: Node, notes: dict[str, Note], command: Callable[[Node], list[str]]) -> dict[str, Any]:
+    """Which row it is, and how it was made: the fields that `Done` and `Diverged` share."""
+    return {
+        "row": row.name,
+        "label": row.label,
+        "seed": node.seed,
+        "commands": [notes[n.step].command or plain(command(n)) for n in node.chain],
+        "device": _on_the_way(note.device for note in notes.values()),
+        "machine": _on_the_way(note.machine for note in notes.values()),
+        "threads": {step: note.threads for step, note in notes.items()},
+        "seconds": {step: note.seconds for step, note in notes.items()},
+        "version": {step: note.version for step, note in notes.items()},
+        "sha256": {step: note.sha256 for step, note in notes.items() if note.sha256 is not None},
+    }
+
+
+def _measured(row: LadderRow, node: Node) -> dict[str, Any]:
+    """What the file of the last step says, and what its network counts: fields of `Done`."""
     opened = restore.open(node.model)
     checkpoint, counted = opened.checkpoint, describe.row(opened)
-    return Done(
-        row=row.name,
-        label=row.label,
-        seed=node.seed,
-        commands=commands,
-        seconds=seconds,
-        version=version,
-        dataset=checkpoint.dataset.label,
-        pictures=checkpoint.metrics.pictures or 0,
-        judged_on=checkpoint.metrics.judged_on,
-        accuracy=_accuracy(row, checkpoint),
-        epochs=counted.epochs,
-        precision={n.step: _precision(n) for n in chain},
-        arch=checkpoint.arch,
-        cfg=checkpoint.cfg,
-        cfg_before=next((list(s.cfg_before) for s in checkpoint.history if isinstance(s, Prune)), None),
-        macs=counted.macs,
-        params=counted.params,
-        size_bits=counted.size_bits,
-        bytes_counted=(counted.size_bits + 7) // 8,
-        sha256=sha256,
-        curve=(last.result or {}).get("epochs", []),
-        device=ran_on,
-        machine=machine,
-        threads=threads,
-    )
+    return {
+        "dataset": checkpoint.dataset.label,
+        "pictures": checkpoint.metrics.pictures or 0,
+        "judged_on": checkpoint.metrics.judged_on,
+        "accuracy": _accuracy(row, checkpoint),
+        "epochs": counted.epochs,
+        "arch": checkpoint.arch,
+        "cfg": checkpoint.cfg,
+        "cfg_before": next((list(s.cfg_before) for s in checkpoint.history if isinstance(s, Prune)), None),
+        "macs": counted.macs,
+        "params": counted.params,
+        "size_bits": counted.size_bits,
+        "bytes_counted": (counted.size_bits + 7) // 8,
+    }
 
 
 def _accuracy(row: LadderRow, checkpoint: Checkpoint) -> float:
