@@ -10,6 +10,7 @@ from torch import nn
 
 from engine.checkpoint.format import Checkpoint, load
 from engine.checkpoint.history import Calibrate, Merge, Quantize
+from engine.cli.naming import called
 from engine.errors import BAD_CHECKPOINT, UserError, prefix_path
 from models import legacy
 from models.channels import Network
@@ -58,7 +59,8 @@ def restore(checkpoint: Checkpoint, arch: str | None = None) -> Network:
     if late := [stage.name for stage in checkpoint.history if isinstance(stage, (Quantize, Calibrate, Merge))]:
         raise UserError(
             f"the file holds a network after stage '{late[0]}'; a float one is needed here",
-            "start from the float or pruned file it was made from; to judge this one: python -m quant.wqaq --evaluate F",
+            "start from the float or pruned file it was made from; to judge this one: "
+            + called("quant.wqaq --evaluate F"),
             BAD_CHECKPOINT,
         )
     model = rebuild(checkpoint, arch)

@@ -15,6 +15,7 @@ import torch
 from engine.checkpoint.format import Checkpoint, Foreign, Metrics
 from engine.checkpoint.history import Original
 from engine.checkpoint.provenance import Provenance
+from engine.cli.naming import called
 from engine.data.info import DataInfo
 from engine.errors import BAD_CHECKPOINT, UserError
 
@@ -47,8 +48,8 @@ def _adopted(found: Foreign, path: Path | str) -> Checkpoint:
     if known is None:
         raise UserError(
             f"{path}: its weights are those of no network known here ({', '.join(map(str, list(state)[:3]))}, ...)",
-            f"if they are those of a network of your own: python -m scripts.convert {path} NEW.pth --arch "
-            "package.module:function --cfg W,W,...",
+            "if they are those of a network of your own: "
+            + called(f"scripts.convert {path} NEW.pth --arch package.module:function --cfg W,W,..."),
             BAD_CHECKPOINT,
         )
     arch, cfg, arch_args = known

@@ -11,7 +11,7 @@ import torch
 
 import models
 from engine.checkpoint.history import History, Prune
-from engine.cli.naming import SAVED, command_hint, input_file, repeated
+from engine.cli.naming import SAVED, called, command_hint, input_file, repeated
 from engine.data.splits import Data
 from engine.errors import UserError
 from engine.system.terminal import columns
@@ -57,8 +57,8 @@ def apply(options: Options, grouped: bool = False) -> dict[str, Any]:
         f"parameters  {params[0]:,} -> {params[1]:,}",
         f"MACs        {macs[0]:,} -> {macs[1]:,}",
         *_accuracies(evaluations, data),
-        f"stored with the file: {after.score:.2f} %, before any refining; next: python -m "
-        + shlex.join(["prune.train", "--refine", str(path), *repeated(parent.arch, options.data.root)]),
+        f"stored with the file: {after.score:.2f} %, before any refining; next: "
+        + called(shlex.join(["prune.train", "--refine", str(path), *repeated(parent.arch, options.data.root)])),
     ]
     return {
         "text": "\n".join(lines), "path": path, "cfg_before": chosen.cfg_before, "cfg_after": chosen.cfg,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.cli.argtypes import nearest
+from engine.cli.naming import called
 from engine.errors import UserError
 from models.blocks import ConvBNAct
 from models.channels import ChannelGroup, Network
@@ -27,9 +28,6 @@ from quant.spec import QuantizerSpec, QuantSpec
 
 USE_A_WRAPPER = "let a module around the ConvBNAct do what comes before or after it, and leave its forward as it is"
 """What to do about a block that does not fold."""
-
-UNFOLDED = "quantize without a fold: python -m quant.wqaq --bn_fold 0"
-"""The other way: in full, as this is said in commands that have no such flag."""
 
 
 def weight_quantizer(spec: QuantizerSpec, weight: Tensor) -> Quantizer:
@@ -173,7 +171,7 @@ def _pool_first(model: nn.Module) -> None:
         if not hasattr(block, "pool_first"):
             raise UserError(
                 f"{name} stands in no block with a switch `pool_first`: the order bacp cannot be had",
-                "build on models.blocks.ConvBNAct, or take the other order: python -m quant.wbwtab --order cbap",
+                "build on models.blocks.ConvBNAct, or take the other order: " + called("quant.wbwtab --order cbap"),
             )
         block.pool_first = True
 
@@ -190,19 +188,24 @@ def _fold_in_training(model: nn.Module) -> None:
         if not isinstance(block, ConvBNAct) or name.rpartition(".")[2] != "bn":
             raise UserError(
                 f"{name} follows no convolution of a block and cannot be folded",
-                f"build the network from models.blocks.ConvBNAct, or {UNFOLDED}",
+                f"build the network from models.blocks.ConvBNAct, or {_unfolded()}",
             )
         if not folds(block):
             raise UserError(
                 f"{name.rpartition('.')[0]} is a {type(block).__name__} with a forward of its own: "
                 "its batch norm cannot be folded",
-                f"{USE_A_WRAPPER}; or {UNFOLDED}",
+                f"{USE_A_WRAPPER}; or {_unfolded()}",
             )
         conv = block.conv
         if isinstance(conv, QuantConv2d) and isinstance(block.bn, nn.BatchNorm2d):
             folding = BNFoldConv2d.from_float(conv, conv.weight_quantizer, conv.input_quantizer)
             block.bn = FoldedNorm.from_norm(block.bn)
             block.conv = folding.attach(block.bn)
+
+
+def _unfolded() -> str:
+    """The other way than a fold: in full, as this is said in commands that have no such flag."""
+    return f"quantize without a fold: {called('quant.wqaq --bn_fold 0')}"
 
 
 def _signed_inputs(model: Network, quantized: set[str], inputs: QuantizerSpec) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.cli import argtypes, command
 from engine.cli.flags import Parser, flag, part
-from engine.cli.naming import SAVED, command_hint, input_file, repeated
+from engine.cli.naming import SAVED, called, command_hint, input_file, repeated
 from engine.cli.options import Writes
 from engine.errors import UserError
 from quant import settings
@@ -135,7 +135,7 @@ def _warn_of_loss(options: Options, arch: str, source: Path, lost: float) -> Non
     )  # fmt: skip
     grids = [] if settings.per_channel else ["--no-per_channel"]
     remedy = shlex.join(["quant.wqaq", *bits, *grids, *same, "--refine", str(source)])
-    print(f"warning: calibration lost {lost:.1f} points; {other}train: python -m {remedy}", file=sys.stderr)
+    print(f"warning: calibration lost {lost:.1f} points; {other}train: {called(remedy)}", file=sys.stderr)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

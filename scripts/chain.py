@@ -10,6 +10,7 @@ import shlex
 from types import ModuleType
 from typing import Any
 
+from engine.cli.naming import called
 from engine.errors import UserError
 
 
@@ -26,7 +27,7 @@ def call(line: str) -> None:
     """
     name, *argv = shlex.split(line)
     if code := module(name).main(argv):
-        raise UserError(f"python -m {line} ended with exit code {code}", "see its error above", code)
+        raise UserError(f"{called(line)} ended with exit code {code}", "see its error above", code)
 
 
 def result(line: str) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     """Run one command as `python -m` would; gives its exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] in COMMANDS:
-        sys.argv[:] = words
+        sys.argv[1:] = words[1:]  # what started us stays: see naming.called
         return chain.module(words[0]).main()
     return command.run(parser(), body, words[:1])
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from engine.cli import command
 from engine.cli.flags import Parser, flag, part
+from engine.cli.naming import called
 from engine.cli.options import Command, Debugging
 from scripts import chain
 from scripts.ladder.steps import STEPS as LADDER
@@ -76,7 +77,7 @@ def _chain(options: Options, count: int) -> None:
     for number, (what, line, _) in enumerate(STEPS, 1):
         if line.startswith("prune.train"):
             line += f" --precision {options.precision}"
-        print(f"\n[{number}/{count}] {what}\n$ python -m {line}", flush=True)
+        print(f"\n[{number}/{count}] {what}\n$ {called(line)}", flush=True)
         chain.call(line)
     files = " ".join(f"models_save/{name}.pth" for *_, name in STEPS)
     print(f"\n[{count}/{count}] the table", flush=True)

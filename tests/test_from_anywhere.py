@@ -17,6 +17,7 @@ import torch
 
 import model_compression
 import models
+from engine.checkpoint import archive
 from engine.cli import argtypes
 from engine.errors import USAGE
 from models import check
@@ -123,6 +124,8 @@ def test_the_console_script_works_whatever_lies_in_the_working_folder(project: P
     assert done.returncode == 0, done.stderr
     *_, path, modules = done.stdout.splitlines()
     assert path == "models_save/Net.pth"
+    recorded = archive.load(project / path).value["provenance"]["command"]
+    assert recorded.startswith("python -m prune.train --arch models/net.py:Net --dataset")
     assert modules == f"{ROOT}/models/__init__.py {ROOT}/prune/__init__.py"
 
 

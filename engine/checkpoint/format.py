@@ -19,6 +19,7 @@ from engine.checkpoint import archive, history, schema
 from engine.checkpoint.archive import bad_file
 from engine.checkpoint.history import History
 from engine.checkpoint.provenance import PACKAGE, Origin, Provenance, provenance
+from engine.cli.naming import called
 from engine.data.info import DataInfo
 from engine.errors import DIVERGED, UserError
 
@@ -188,7 +189,7 @@ def load(path: Path) -> Checkpoint | Foreign:
     if not checked:
         print(
             f"notice: {path}: no checksum in this format, damage to it could not be noticed; "
-            f"re-save with: python -m scripts.convert {shlex.quote(str(path))} NEW.pth",
+            f"re-save with: {called(f'scripts.convert {shlex.quote(str(path))} NEW.pth')}",
             file=sys.stderr,
         )
     state = schema.tensors(path, content["state_dict"], size)

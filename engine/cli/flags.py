@@ -18,6 +18,7 @@ from dataclasses import Field, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from engine.cli.argtypes import nearest
+from engine.cli.naming import called
 from engine.errors import UserError
 
 if TYPE_CHECKING:
@@ -105,23 +106,23 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, prog: str, description: str | None, examples: Sequence[str], options: type[Any]) -> None:
         super().__init__(
-            prog=f"python -m {prog}",
+            prog=called(prog),
             description=(description or "").partition(": ")[2],
-            epilog="examples:\n" + "\n".join(f"  python -m {line}" for line in examples),
+            epilog="examples:\n" + "\n".join(f"  {called(line)}" for line in examples),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        self.options = options
+        self.name, self.options = prog, options
         options.add(self)
 
     def options_of(self, argv: Sequence[str]) -> Any:
-        """Read a command line.
+        """Read a command line; its `words`, which files record, are the same however the command was started.
 
         Raises:
             UserError: exit 2.
         """
         found = self.parse_args(list(argv))
-        found.words = (*self.prog.split(), *argv)
+        found.words = ("python", "-m", self.name, *argv)
         return self.options.read(found)
 
     def has(self, flag: str) -> bool:

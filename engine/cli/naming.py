@@ -1,8 +1,9 @@
-"""Default file names of the stages, and the hint that names the command which makes a missing one."""
+"""Default file names of the stages, and how a hint names a command, such as the one that makes a missing file."""
 
 from __future__ import annotations
 
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,21 @@ from engine.errors import BAD_CHECKPOINT, UserError
 SAVED = Path("models_save")
 
 
+def called(line: str) -> str:
+    """A command line as it is to be typed here: behind what started this command, the console script or `python -m`.
+
+    Beside a `quant/` of the user's, `python -m quant.wqaq` would run that one.
+    """
+    program = Path(sys.argv[0])
+    if program.stem == "model-compression":
+        return f"model-compression {line}"
+    if program.name == "model_compression.py":
+        return f"python {shlex.quote(str(program))} {line}"
+    return f"python -m {line}"
+
+
 def command_hint(command: str, arch: str | None) -> str:
-    """A command for the network in question, behind `python -m`."""
+    """A command for the network in question, for `called`."""
     return command if arch in (None, "nin") else f"{command} --arch {shlex.quote(arch)}"
 
 
@@ -43,6 +57,6 @@ def input_file(given: Path | bool | None, default: Path, maker: str) -> Path:
         raise UserError(f"{path}: {fault.strerror}", "check the path", BAD_CHECKPOINT) from fault
     if not there:
         words = ["check the path"] if path is given else []
-        words += [f"make it with: python -m {maker}"] if path == default else []
+        words += [f"make it with: {called(maker)}"] if path == default else []
         raise UserError(f"{path}: no such file", ", or ".join(words), BAD_CHECKPOINT)
     return path

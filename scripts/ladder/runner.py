@@ -18,12 +18,14 @@ from typing import IO
 from engine.checkpoint.provenance import versions
 from engine.errors import DIVERGED, LOCKED, UserError
 from engine.system.files import sha256, write_json
+from model_compression import HOME
 from scripts.ladder import notes, steps
 from scripts.ladder.notes import Hardware, Note, Spent
 
 STOP_SECONDS = 60  # for a step to save its state once the time is over
 KEEP_SECONDS = 10  # how often the time that running steps have taken is written down
 CODE = ("engine", "models", "prune", "quant", "bn_merge", "scripts", "setup.py")  # what can change a figure
+PROGRAM = (sys.executable, str(HOME / "model_compression.py"))  # what runs a step, whatever the working folder holds
 NOT_SAID = Hardware()
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _libc = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
@@ -173,7 +175,7 @@ class Runner:
             log.flush()
             print(f"{node.step}, seed {node.seed}: running, see {log.name}", file=sys.stderr, flush=True)
             process = subprocess.Popen(
-                [sys.executable, "-m", *words], stdout=output, stderr=log, env=environment, preexec_fn=_end_with_parent
+                [*PROGRAM, *words], stdout=output, stderr=log, env=environment, preexec_fn=_end_with_parent
             )
         job = _Job(process, output, time.monotonic(), earlier.seconds, earlier.threads)
         self._keep(node, job)

@@ -48,6 +48,7 @@ def fakes(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tup
     """A ladder a -> b -> c and d alone, of a script that only sleeps; gives runner, nodes and what ended in order."""
     Path("fake_step.py").write_text(STEP)
     monkeypatch.setenv("PYTHONPATH", str(workplace))
+    monkeypatch.setattr(runners, "PROGRAM", (sys.executable, "-m"))
     monkeypatch.setattr(steps, "STEPS", FAKES)
 
     def make(codes: dict[str, int], seconds: float = 0.0, jobs: int = 1, deadline: float = float("inf")):  # type: ignore[no-untyped-def]
@@ -74,6 +75,23 @@ def test_parents_run_first(jobs: int, fakes: Callable) -> None:
     note = json.loads(nodes[1].note.read_text())
     assert note["command"] == "python -m fake_step work/b 0 0.0"
     assert (note["device"], note["threads"], note["result"]["threads"]) == ("cpu", 3, "3"), "as it ran"
+
+
+def test_a_step_is_a_command_of_ours_beside_a_package_of_the_users(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("scripts").mkdir()
+    Path("scripts/__init__.py").write_text("raise OSError('the user')")
+    monkeypatch.setattr(steps, "STEPS", {"a": Step("a", "x")})
+    node = Node(Path("work"), 1, "a")
+    node.folder.mkdir()
+    node.model.touch()
+    runner = Runner(lambda _: ["scripts.summary", "--cfg", "8,8,8,8,8,8,8,8"], 1, float("inf"))
+    assert runner.run([node], lambda _: None) is True
+    note = node.ended()
+    assert note, node.model.with_suffix(".log").read_text()
+    assert note.command == "python -m scripts.summary --cfg 8,8,8,8,8,8,8,8", "as notes before say it"
+    assert "params" in (note.result or {})
 
 
 def test_a_lost_file_is_made_again(fakes: Callable) -> None:
@@ -205,6 +223,7 @@ def test_however_the_ladder_ends_its_steps_end(number: int, fakes: Callable, wor
     code = (
         "from pathlib import Path; from engine.system import signals; from scripts.ladder import runner, steps\n"
         "steps.STEPS, runner.KEEP_SECONDS = {'a': steps.Step('a', 'x')}, 0.1\n"
+        "runner.PROGRAM = (runner.sys.executable, '-m')\n"
         "r = runner.Runner(lambda n: ['fake_step', 'work/a', '0', '60'], 1, float('inf'))\n"
         "with signals.stopping():  # as every command has it\n"
         "    r.run([runner.Node(Path('work'), 1, 'a')], print)"
