@@ -134,7 +134,8 @@ def _warn_of_loss(options: Options, arch: str, source: Path, lost: float) -> Non
         val=data.val or None,
     )  # fmt: skip
     grids = [] if settings.per_channel else ["--no-per_channel"]
-    remedy = shlex.join(["quant.wqaq", *bits, *grids, *same, "--refine", str(source)])
+    kept = [word for name in settings.keep_float for word in ("--keep_float", name)]
+    remedy = shlex.join(["quant.wqaq", *bits, *grids, *kept, *same, "--refine", str(source)])
     print(f"warning: calibration lost {lost:.1f} points; {other}train: {called(remedy)}", file=sys.stderr)
 
 

@@ -45,7 +45,21 @@ def test_the_remedy_trains_what_was_asked_for(refined: Command, monkeypatch: pyt
     network = residual()
     archive.save(Path(own), content | {"arch": arch, "cfg": network.cfg, "state_dict": network.state_dict()})
     monkeypatch.setattr(quant.ptq, "LOST", -101)
-    line = ("--Wbits", 2, "--Abits", 4, "--no-per_channel", "--arch", arch, "--dataset", "digits", "--image_size", 8)
+    kept = ("--keep_float", "stem.conv", "--keep_float", "class*")
+    line = (
+        "--Wbits",
+        2,
+        "--Abits",
+        4,
+        "--no-per_channel",
+        *kept,
+        "--arch",
+        arch,
+        "--dataset",
+        "digits",
+        "--image_size",
+        8,
+    )
     done = refined("quant.ptq", "--model", own, *line, "--cpu", "--quiet")
     assert done.code == 0, done.err
     remedy = shlex.split(done.err.partition("train: python -m quant.wqaq ")[2].splitlines()[0])
