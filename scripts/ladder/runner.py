@@ -24,7 +24,9 @@ from scripts.ladder.notes import Hardware, Note, Spent
 
 STOP_SECONDS = 60  # for a step to save its state once the time is over
 KEEP_SECONDS = 10  # how often the time that running steps have taken is written down
-CODE = ("engine", "models", "prune", "quant", "bn_merge", "scripts", "setup.py")  # what can change a figure
+CODE = ("engine", "models", "prune", "quant", "bn_merge", "scripts", "setup.py", "model_compression.py")
+"""What can change a figure."""
+
 PROGRAM = (sys.executable, str(HOME / "model_compression.py"))  # what runs a step, whatever the working folder holds
 NOT_SAID = Hardware()
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h

@@ -197,13 +197,14 @@ def test_rows_at_once_share_the_threads_that_were_asked_for(monkeypatch: pytest.
     assert fill._threads(options(threads=None, jobs=3)) == 2
 
 
-def test_commits_are_dirty_where_code_is_changed(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("code", ["setup.py", "model_compression.py"])
+def test_commits_are_dirty_where_code_is_changed(code: str, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def git(*words: str) -> None:
         subprocess.run(["git", "-c", "user.name=n", "-c", "user.email=e", *words], check=True, capture_output=True)
 
     Path("scripts").mkdir()
     monkeypatch.setattr(runners, "__file__", str(workplace / "scripts" / "ladder" / "runner.py"))
-    for path in ("scripts/a.py", "README.md", "setup.py"):
+    for path in ("scripts/a.py", "README.md", code):
         Path(path).write_text("old")
     git("init")
     git("add", ".")
@@ -212,7 +213,7 @@ def test_commits_are_dirty_where_code_is_changed(workplace: Path, monkeypatch: p
     clean = runners._commit()
     assert clean
     assert "dirty" not in clean
-    Path("setup.py").write_text("new")
+    Path(code).write_text("new")
     assert runners._commit() == f"{clean}-dirty"
 
 
