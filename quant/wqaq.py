@@ -64,6 +64,9 @@ class Bits(Settings):
             hint = nearest(name, list(several)) or f"one of {', '.join(several)}"
             raise UserError(f"unknown quantizer {name!r}", hint)
         using = [name for name, traits in several.items() if all(flag.field in traits.settings for flag in wanted)]
+        if wanted and not using:
+            words = " and ".join(flag.word for flag in wanted)
+            raise UserError(f"{words} are for different quantizers", "give one of them")
         if name is None:
             return several[using[0] if wanted else DEFAULT]
         if name not in using:

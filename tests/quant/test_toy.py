@@ -99,6 +99,18 @@ def test_commands_know_it_once_it_is_registered(command, monkeypatch: pytest.Mon
     assert_refused(command("quant.wqaq", "--quantizer", "toy", "--Wbits", 4, *SMALL), 2, "weights of 2 to 3 bits")
 
 
+@pytest.mark.usefixtures("_toy")
+def test_flags_of_different_quantizers_are_refused_together(command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of ours has flags that `affine` lacks; what is registered from outside may."""
+    for name, uses in (("toy", ("bn_fold",)), ("affine", ("symmetric", "per_channel"))):
+        kind = kinds.lookup(name)
+        traits = replace(kind.traits, bits=(2, 3), settings=uses)
+        monkeypatch.setitem(kinds.TABLE, name, replace(kind, traits=traits))
+    for more in ((), ("--quantizer", "affine")):
+        done = command("quant.wqaq", "--q_type", 1, "--bn_fold", 1, *more, *SMALL)
+        assert_refused(done, 2, "--q_type and --bn_fold are for different quantizers")
+
+
 def test_commands_refuse_a_quantizer_that_nobody_registered(command) -> None:
     done = command("quant.wqaq", "--quantizer", "toy", *SMALL)
     assert_refused(done, 2, "unknown quantizer 'toy'")
