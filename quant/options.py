@@ -62,6 +62,8 @@ class Quantizing(Trains):
         super().__post_init__()
         if self.refine is not None and self.network.cfg:
             raise UserError("--cfg contradicts --refine: the file has its own", "leave --cfg out")
+        if self.training.precision == "bf16" and self.training.evaluate is None:
+            raise UserError("--precision bf16: quantized networks are trained in fp32", "leave --precision at auto")
 
     def source(self) -> Path | None:
         """The float file to start from, if any.

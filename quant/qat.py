@@ -45,7 +45,7 @@ def train(options: Quantizing, spec: QuantSpec) -> dict[str, Any]:
             recipe = recipes.original(spec, run.arch)
         stage = Quantize(spec=spec.to_dict())
         rows, used = run.train(
-            model, recipe, stage, quantized=True, **hooks(model, options.training.epochs or recipe.epochs)
+            model, recipe, stage, precision="fp32", **hooks(model, options.training.epochs or recipe.epochs)
         )
         evaluated, path = run.finish(model, replace(stage, epochs=used.epochs))
         text = f"{spec.name}: {in_words(run.experiment.task, evaluated.score, run.data)}"

@@ -64,19 +64,8 @@ def has_bf16(device: torch.device) -> bool:
     return any(check() for check in checks if check)
 
 
-def precision(name: str, device: torch.device, quantized: bool = False) -> str:
-    """Resolve `--precision auto` to `bf16` or `fp32`; quantized arithmetic stays fp32.
-
-    Raises:
-        UserError: exit 2 if bf16 is asked for by name for quantized arithmetic.
-    """
-    if quantized:
-        if name == "bf16":
-            raise UserError(
-                "--precision bf16: quantized networks are trained in fp32",
-                "leave --precision at auto",
-            )
-        return "fp32"
+def precision(name: str, device: torch.device) -> str:
+    """Resolve `--precision auto` to `bf16` or `fp32`."""
     if name == "auto":
         return "bf16" if has_bf16(device) else "fp32"
     return name

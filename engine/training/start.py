@@ -122,7 +122,7 @@ class Start:
         return {**self.arch_args, **self.network.arch_args}
 
     def train(
-        self, model: Any, recipe: Recipe, stage: Stage, arch_args: dict[str, Any] | None = None, quantized: bool = False,
+        self, model: Any, recipe: Recipe, stage: Stage, arch_args: dict[str, Any] | None = None, precision: str | None = None,
         **hooks: Callable,
     ) -> tuple[list[EpochMetrics], Recipe]:  # fmt: skip
         """Fit with the flags' changes to `recipe`, in the run folder; gives the metrics of each epoch and the recipe.
@@ -132,6 +132,7 @@ class Start:
         Args:
             stage: what is done, without its length.
             arch_args: of the fingerprint that --resume compares; default: `full_args`.
+            precision: of the training steps; default: that of --precision.
 
         Raises:
             Stopped: at the first signal that asks for it, the state of that very step saved.
@@ -141,7 +142,7 @@ class Start:
         recipe = recipe.changed(
             epochs=chosen.epochs, lr=chosen.lr, weight_decay=chosen.wd, batch_size=chosen.batch_size
         )
-        precision = device.precision(chosen.precision, self.experiment.device, quantized)
+        precision = device.precision(precision or chosen.precision, self.experiment.device)
         machine = self.options.machine
         config = FitConfig(recipe, machine.seed, precision, self.options.data.eval_batch_size, machine.quiet)
         self._folder = folder = RunFolder(chosen.run_dir or Path("runs") / self.experiment.save.stem)
