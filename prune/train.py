@@ -100,7 +100,7 @@ def body(options: Options) -> dict[str, Any]:
         s = (options.s or (1e-3 if run.arch == "nin_gc" else 1e-4)) if options.sparse else None
         refine = options.refine is not None
         stage = Refine(s=s) if refine else Train(s=s, from_scratch=fresh)
-        chosen = recipe.SEED if options.training.original else recipe.for_float(run.data.info.name, refine=refine)
+        chosen = recipe.ORIGINAL if options.training.original else recipe.for_float(run.data.info.name, refine=refine)
         hooks: dict[str, Any] = {"penalty": penalty(s)} if s else {}
         rows, used = run.train(run.network, chosen, stage, arch_args=run.arch_args, **hooks)
         if isinstance(stage, Train) and run.parent:  # what it is the control of

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from engine.training.recipe import SEED, Recipe, for_float
+from engine.training.recipe import ORIGINAL, Recipe, for_float
 from models.layers.quantizers import kinds
 from models.layers.quantizers.kinds import Traits
 from quant.spec import QuantizerSpec, QuantSpec
@@ -47,7 +47,7 @@ def families(command: str) -> dict[str, Callable[[str, bool], Recipe]]:
 def original(spec: QuantSpec, arch: str) -> Recipe:
     """--recipe original: that repository's own; for INT8 its 30 epochs, with steps that depend on fold and network."""
     differing = kinds.lookup(spec.weight.kind).original
-    return replace(SEED, **differing(spec.bn_fold, arch)) if differing else SEED
+    return replace(ORIGINAL, **differing(spec.bn_fold, arch)) if differing else ORIGINAL
 
 
 def table(dataset: str, of_original: bool = False) -> dict[str, str]:
@@ -60,7 +60,7 @@ def table(dataset: str, of_original: bool = False) -> dict[str, str]:
             if "bn_fold" in traits.settings:
                 specs[f"{family}, BN folded"] = QuantSpec(part, part, bn_fold=True)
     if of_original:
-        return {"float": str(SEED), **{name: str(original(spec, "nin")) for name, spec in specs.items()}}
+        return {"float": str(ORIGINAL), **{name: str(original(spec, "nin")) for name, spec in specs.items()}}
     found = {"float": for_float(dataset), "refining": for_float(dataset, refine=True)}
     for name, spec in specs.items():
         found |= {name: for_spec(spec, dataset, False), f"{name}, refining": for_spec(spec, dataset, True)}

@@ -35,7 +35,7 @@ class Options(Command):
         "(default: runs/report.md)",
     )  # fmt: skip
     units: str = flag(
-        "--units", choices=["plain", "original", "seed"], default="plain",
+        "--units", type=argtypes.original, choices=["plain", "original", "seed"], default="plain",
         help="of the table; original (or seed): MACs / 2^30 and parameters / 2^20, as in that repository's",
     )  # fmt: skip
     archs: list[str] = flag(

@@ -97,6 +97,11 @@ def channels(example: str, open_low: bool = False) -> Callable[[str], tuple[floa
     return parse
 
 
+def original(text: str) -> str:
+    """An argparse type: `seed`, another name of the original, is `original` from here on."""
+    return "original" if text == "seed" else text
+
+
 def arch(text: str) -> str:
     """An argparse type: a network of ARCHS, or `package.module:function` or `file.py:function`, imported later.
 

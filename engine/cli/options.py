@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.cli.argtypes import ARCHS, arch, channels, number, path, state, widths
+from engine.cli.argtypes import ARCHS, arch, channels, number, original, path, state, widths
 from engine.cli.flags import Options, flag, part, without
 from engine.errors import UserError
 
@@ -121,7 +121,7 @@ class Training(Options):
     wd: float | None = flag("--wd", type=number(float, 0), metavar="X")
     batch_size: int | None = flag("--train_batch_size", type=number(int, 2, 1_000_000), metavar="N")
     recipe: str = flag(
-        "--recipe", choices=["default", "original", "seed"], default="default",
+        "--recipe", type=original, choices=["default", "original", "seed"], default="default",
         help="original (or seed): that repository's Adam, lr 0.01, batch 50, 300 epochs in steps (INT8: 30, in steps of its own)",
     )  # fmt: skip
     resume: Path | str | None = flag(
@@ -145,7 +145,7 @@ class Training(Options):
     @property
     def original(self) -> bool:
         """Whether the original's own recipe is asked for."""
-        return self.recipe in ("original", "seed")
+        return self.recipe == "original"
 
 
 @dataclass(frozen=True, kw_only=True)

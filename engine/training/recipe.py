@@ -66,7 +66,7 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     ]
 
 
-SEED = Recipe(300, 50, "adam", 0.01, 0.0, "steps", (80, 130, 180, 230, 280))
+ORIGINAL = Recipe(300, 50, "adam", 0.01, 0.0, "steps", (80, 130, 180, 230, 280))
 """The original's own: Adam, lr 0.01, batch 50, x 0.1 at epochs 80, 130, 180, 230, 280."""
 
 _EPOCHS = {"digits": 10, "default": 60}

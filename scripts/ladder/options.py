@@ -41,7 +41,7 @@ class Options(Command):
         help="rows at once, for a GPU that one row does not fill (default: 1)",
     )  # fmt: skip
     recipe: str = flag(
-        "--recipe", choices=["default", "original", "seed"], default="default",
+        "--recipe", type=argtypes.original, choices=["default", "original", "seed"], default="default",
         help="original (or seed): that repository's",
     )  # fmt: skip
     precision: str = flag("--precision", choices=["auto", "fp32", "bf16"], default="auto", help="of float training")
@@ -76,7 +76,7 @@ class Options(Command):
     @property
     def original(self) -> bool:
         """Whether the original's own recipes are asked for."""
-        return self.recipe in ("original", "seed")
+        return self.recipe == "original"
 
     @property
     def name(self) -> str:

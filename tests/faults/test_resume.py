@@ -16,7 +16,7 @@ from engine.checkpoint import archive
 from engine.data.splits import TensorSplit
 from engine.errors import BAD_CHECKPOINT, TERMINATED
 from engine.training.progress import FitConfig
-from engine.training.recipe import SEED
+from engine.training.recipe import ORIGINAL
 from engine.training.run_folder import RunFolder
 from tests.conftest import assert_refused
 from tests.tools.equality import same
@@ -217,7 +217,7 @@ def test_metrics_are_what_the_state_says(tmp_path: Path) -> None:
         text = (tmp_path / "metrics.csv").read_text()
         (tmp_path / "metrics.csv").write_text(text[: draws.randrange(len(text))] if n % 2 else text + text)
         done = draws.randrange(6)
-        folder.describe({}, FitConfig(SEED), rows[:done])
+        folder.describe({}, FitConfig(ORIGINAL), rows[:done])
         expected = "".join(text.splitlines(keepends=True)[: done + 1])
         assert (tmp_path / "metrics.csv").read_text() == expected if done else not (tmp_path / "metrics.csv").exists()
 

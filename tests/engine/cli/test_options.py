@@ -10,6 +10,7 @@ import pytest
 from engine.cli.flags import Parser, flag, part
 from engine.cli.options import Command, Data, Device, Machine, Network
 from engine.errors import USAGE, UserError
+from prune import train
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,13 @@ def test_values_are_read_once_and_stay() -> None:
     assert found.words == ("python", "-m", "a.command", "--count", "5", "--data", "here", "--arch", "nin", "--cpu")
     with pytest.raises(FrozenInstanceError):
         found.count = 6  # type: ignore[misc]
+
+
+def test_seed_and_original_are_one_recipe() -> None:
+    for name in ("seed", "original"):
+        training = train.parser().options_of(["--recipe", name]).training
+        assert (training.recipe, training.original) == ("original", True)
+    assert train.parser().options_of([]).training.original is False
 
 
 def test_flat_names_each_value_as_its_flag_is_spelt() -> None:

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 import torch
 from torch import nn
 
-from engine.training.recipe import SEED, Recipe, decay_groups, for_float
+from engine.training.recipe import ORIGINAL, Recipe, decay_groups, for_float
 
 RECIPE = Recipe(epochs=3, batch_size=8, lr=0.05)
 
@@ -41,11 +41,11 @@ def test_schedules() -> None:
 
 
 def test_recipes() -> None:
-    assert asdict(SEED) == {
+    assert asdict(ORIGINAL) == {
         "epochs": 300, "batch_size": 50, "optimizer": "adam", "lr": 0.01, "weight_decay": 0.0,
         "schedule": "steps", "steps": (80, 130, 180, 230, 280), "label_smoothing": 0.0,
     }  # fmt: skip
-    adam, _ = SEED.start(network(), 300)
+    adam, _ = ORIGINAL.start(network(), 300)
     sgd, _ = RECIPE.start(network(), 300)
     assert type(adam) is torch.optim.Adam
     assert sgd.defaults["momentum"] == 0.9

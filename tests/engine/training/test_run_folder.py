@@ -17,7 +17,7 @@ from engine.errors import BAD_CHECKPOINT, CANNOT_WRITE, LOCKED, USAGE, UserError
 from engine.system.files import write_bytes
 from engine.tasks.classification import CLASSIFICATION
 from engine.training.progress import FitConfig
-from engine.training.recipe import SEED
+from engine.training.recipe import ORIGINAL
 from engine.training.run_folder import RunFolder
 
 IDENTITY = {"epochs": 3, "lr": 0.1, "steps": [80, 130], "stage": "train", "source_sha256": None}
@@ -72,7 +72,7 @@ def test_a_second_run_does_not_disturb_the_first(tmp_path: Path) -> None:
 
 def test_it_explains_itself(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    folder.describe({"lr": 0.5}, FitConfig(SEED, seed=3), [])
+    folder.describe({"lr": 0.5}, FitConfig(ORIGINAL, seed=3), [])
     assert not (tmp_path / "metrics.csv").exists()
     flags = json.loads((tmp_path / "flags.json").read_text())
     assert flags["flags"] == {"lr": 0.5}
