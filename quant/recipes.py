@@ -24,14 +24,13 @@ def for_spec(spec: QuantSpec, dataset: str, refine: bool) -> Recipe:
 
 def default(traits: Traits, dataset: str, refine: bool) -> Recipe:
     """DoReFa trains like float networks; ternary and binary ones want Adam, which revives weights that hardly move."""
-    digits = dataset == "digits"
-    return Recipe(
-        epochs=(_DIGITS_EPOCHS if digits else _EPOCHS)["refine" if refine else "scratch"],
-        batch_size=32 if digits else 128,
+    epochs = _DIGITS_EPOCHS if dataset == "digits" else _EPOCHS
+    return replace(
+        for_float(dataset),
+        epochs=epochs["refine" if refine else "scratch"],
         optimizer=traits.optimizer,
         lr=traits.refining_lr if refine else traits.lr,
         weight_decay=traits.weight_decay,
-        label_smoothing=0.0 if digits else 0.1,
     )
 
 
