@@ -100,11 +100,15 @@ class RunFolder:
         write_json(self.path / "versions.json", versions(), OTHER_RUN_DIR)
         self.write_metrics(rows)
 
-    def keep(self, progress: Progress, identity: dict[str, Any]) -> None:
-        """Save where a run is: metrics first, then the state, which is what a resumed run believes."""
+    def keep(self, progress: Progress, fingerprint: dict[str, Any]) -> None:
+        """Save where a run is: metrics first, then the state, which is what a resumed run believes.
+
+        Args:
+            fingerprint: what has to be the same for a run to go on from there; `identity` in the file.
+        """
         if not progress.step:
             self.write_metrics(progress.rows)
-        state = archive.to_bytes({"identity": identity, **progress.state_dict()})
+        state = archive.to_bytes({"identity": fingerprint, **progress.state_dict()})
         write_bytes(self.state_path, state, self.previous_path, OTHER_RUN_DIR)
 
     def write_metrics(self, rows: list[EpochMetrics]) -> None:
@@ -136,7 +140,7 @@ class RunFolder:
         except OSError:
             return False
 
-    def state(self, path: Path, identity: dict[str, Any]) -> dict[str, Any]:
+    def state(self, path: Path, fingerprint: dict[str, Any]) -> dict[str, Any]:
         """Read a state to go on from; where this folder's own is damaged, the save before it, with a warning.
 
         The save before replaces the damaged state; otherwise the next save would keep the damaged file as its backup.
@@ -146,12 +150,12 @@ class RunFolder:
                 exit 6 where the damaged one cannot be replaced.
         """
         try:
-            return _read(path, identity)
+            return _read(path, fingerprint)
         except UserError as fault:
             if path != self.state_path or fault.code != BAD_CHECKPOINT or not self.previous_path.exists():
                 raise
             try:
-                state = _read(self.previous_path, identity)
+                state = _read(self.previous_path, fingerprint)
             except UserError:
                 raise fault from None  # neither helps
             print(f"warning: {fault}; going on from {self.previous_path}, the save before it", file=sys.stderr)
@@ -174,14 +178,14 @@ def _changing(path: Path) -> Iterator[None]:
         raise UserError(f"cannot write {path}: {fault.strerror}", OTHER_RUN_DIR, CANNOT_WRITE) from fault
 
 
-def _read(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
+def _read(path: Path, fingerprint: dict[str, Any]) -> dict[str, Any]:
     try:
         state, checked, *_ = archive.load(path)
     except UserError as fault:  # what storage says of other files, to save them anew, is no help with this one
         raise UserError(str(fault), WITHOUT_RESUME if os.path.exists(path) else fault.hint, fault.code) from fault
     if not checked or not isinstance(state, dict) or not state.keys() >= WANTED:
         raise archive.bad_file(path, "not the state of a run", WITHOUT_RESUME)
-    differing = list(_differences(state["identity"], identity))
+    differing = list(_differences(state["identity"], fingerprint))
     if any(
         text.startswith("data_label ") for text in differing
     ):  # another data set: its mean and the like go without saying

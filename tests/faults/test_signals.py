@@ -76,9 +76,9 @@ def test_usr1_saves_and_goes_on(line: tuple, whole: tuple, command: Callable, mo
 
     places, keep = [], RunFolder.keep
 
-    def noting(self: RunFolder, progress: Any, identity: Any) -> None:
+    def noting(self: RunFolder, progress: Any, fingerprint: Any) -> None:
         places.append((progress.epoch, progress.step))
-        keep(self, progress, identity)
+        keep(self, progress, fingerprint)
 
     monkeypatch.setattr(RunFolder, "keep", noting)
     for batch in (1, 3, 4, 5, 6, 7, 12, 19, 23, 24):

@@ -44,10 +44,10 @@ def test_three_epochs_are_one_and_two_more_bit_for_bit(recipe: Recipe, tmp_path:
     straight = network()
     fit(straight, pictures(), config(recipe), CLASSIFICATION, after_epoch=whole.append)
 
-    folder, identity = RunFolder(tmp_path / "run"), {"lr": recipe.lr}
+    folder, fingerprint = RunFolder(tmp_path / "run"), {"lr": recipe.lr}
 
     def stop(progress: Progress) -> None:
-        folder.keep(progress, identity)
+        folder.keep(progress, fingerprint)
         raise Stop
 
     with pytest.raises(Stop):
@@ -55,7 +55,7 @@ def test_three_epochs_are_one_and_two_more_bit_for_bit(recipe: Recipe, tmp_path:
     resumed: list[Progress] = []
     fresh = network()
     torch.manual_seed(99)  # whatever happens between the runs
-    state = folder.state(folder.state_path, identity)
+    state = folder.state(folder.state_path, fingerprint)
     assert state["epoch"] == 1
     fit(fresh, pictures(), config(recipe), CLASSIFICATION, resume=state, after_epoch=resumed.append)
     assert len(resumed) == 2

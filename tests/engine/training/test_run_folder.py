@@ -20,7 +20,7 @@ from engine.training.progress import FitConfig
 from engine.training.recipe import ORIGINAL
 from engine.training.run_folder import RunFolder
 
-IDENTITY = {"epochs": 3, "lr": 0.1, "steps": [80, 130], "stage": "train", "source_sha256": None}
+FINGERPRINT = {"epochs": 3, "lr": 0.1, "steps": [80, 130], "stage": "train", "source_sha256": None}
 STATE = {"epoch": 1, "step": 0, "loss": 0.0, "penalty": 0.0, "right": 0, "seen": 0, "rows": [{"epoch": 1}], "model": {}, "optimizer": {},
          "schedule": {}, "rng": []}  # fmt: skip
 
@@ -95,30 +95,30 @@ def test_it_explains_itself(tmp_path: Path) -> None:
 )
 def test_the_state_of_a_run_with_other_flags_is_refused_by_name(name: str, value: object, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    archive.save(folder.state_path, {"identity": IDENTITY, **STATE})
-    assert folder.state(folder.state_path, IDENTITY) == {"identity": IDENTITY, **STATE}
+    archive.save(folder.state_path, {"identity": FINGERPRINT, **STATE})
+    assert folder.state(folder.state_path, FINGERPRINT) == {"identity": FINGERPRINT, **STATE}
     with pytest.raises(UserError) as fault:
-        folder.state(folder.state_path, {**IDENTITY, name: value})
+        folder.state(folder.state_path, {**FINGERPRINT, name: value})
     assert fault.value.code == USAGE
-    assert f"other settings: {name} {IDENTITY.get(name)} -> {value}" in str(fault.value)
+    assert f"other settings: {name} {FINGERPRINT.get(name)} -> {value}" in str(fault.value)
 
 
 def test_a_setting_that_is_gone_is_refused_by_name(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    archive.save(folder.state_path, {"identity": {**IDENTITY, "s": 0.1}, **STATE})  # -sr --s 0.1, resumed without
+    archive.save(folder.state_path, {"identity": {**FINGERPRINT, "s": 0.1}, **STATE})  # -sr --s 0.1, resumed without
     with pytest.raises(UserError, match=r"s 0\.1 -> None"):
-        folder.state(folder.state_path, IDENTITY)
+        folder.state(folder.state_path, FINGERPRINT)
 
 
 def test_what_is_no_state_is_refused(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    for content in ({"identity": IDENTITY}, {"state_dict": {}}):
+    for content in ({"identity": FINGERPRINT}, {"state_dict": {}}):
         archive.save(folder.state_path, content)
         with pytest.raises(UserError, match="not the state of a run") as fault:
-            folder.state(folder.state_path, IDENTITY)
+            folder.state(folder.state_path, FINGERPRINT)
         assert fault.value.code == BAD_CHECKPOINT
     with pytest.raises(UserError, match="no such file") as fault:
-        folder.state(tmp_path / "other.pth", IDENTITY)
+        folder.state(tmp_path / "other.pth", FINGERPRINT)
     assert fault.value.code == BAD_CHECKPOINT
 
 
@@ -126,9 +126,9 @@ def test_what_is_no_state_is_refused(tmp_path: Path) -> None:
 def test_a_hint_on_a_state_is_about_resuming(name: str, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     with pytest.raises(UserError) as fault:
-        folder.state(tmp_path / name, IDENTITY)
+        folder.state(tmp_path / name, FINGERPRINT)
     assert fault.value.hint == "check the path, or run the command that makes it"
-    whole = archive.to_bytes({"identity": IDENTITY, **STATE})
+    whole = archive.to_bytes({"identity": FINGERPRINT, **STATE})
     foreign = pickle.dumps(os.system)
     for content in (
         b"",
@@ -140,13 +140,13 @@ def test_a_hint_on_a_state_is_about_resuming(name: str, tmp_path: Path) -> None:
     ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError) as fault:
-            folder.state(tmp_path / name, IDENTITY)
+            folder.state(tmp_path / name, FINGERPRINT)
         assert (fault.value.code, fault.value.hint) == (BAD_CHECKPOINT, "start again without --resume")
 
 
 def test_too_long_a_name_of_a_state_is_a_fault(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read") as fault:
-        RunFolder(tmp_path).state(tmp_path / ("x" * 300), IDENTITY)
+        RunFolder(tmp_path).state(tmp_path / ("x" * 300), FINGERPRINT)
     assert (fault.value.code, fault.value.hint) == (BAD_CHECKPOINT, "check its permissions")
 
 
@@ -174,16 +174,16 @@ def test_a_save_after_a_fall_back_keeps_the_good_state(
 ) -> None:
     """Wherever that save ends: the damaged state must not take the place of the only whole one."""
     folder = RunFolder(tmp_path)
-    whole = {"identity": IDENTITY, **STATE}
+    whole = {"identity": FINGERPRINT, **STATE}
     archive.save(folder.previous_path, whole)
     folder.state_path.write_bytes(b"damaged")
-    assert folder.state(folder.state_path, IDENTITY) == whole
+    assert folder.state(folder.state_path, FINGERPRINT) == whole
     assert "going on from" in capsys.readouterr().err
     with monkeypatch.context() as patch:
         patch.setattr(os, call, lambda *_, **__: sys.exit("killed"))
         with pytest.raises(SystemExit):
             write_bytes(folder.state_path, b"the next", folder.previous_path)
-    assert folder.state(folder.state_path, IDENTITY) == whole
+    assert folder.state(folder.state_path, FINGERPRINT) == whole
     assert capsys.readouterr().err == ""
 
 
