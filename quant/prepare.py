@@ -20,9 +20,7 @@ from models.channels import ChannelGroup, Network
 from models.layers.bnfold import BNFoldConv2d, FoldedNorm
 from models.layers.conv_q import QuantConv2d, QuantLinear
 from models.layers.quantizers import kinds
-from models.layers.quantizers.affine import AffineActivation
 from models.layers.quantizers.base import Quantizer
-from models.layers.quantizers.identity import Identity
 from models.networks.separable import SeparableBlock
 from quant.spec import QuantizerSpec, QuantSpec
 
@@ -71,9 +69,9 @@ def prepare(model: Network, spec: QuantSpec) -> Network:
             weight = weight_quantizer(weights, layer.weight.detach())
             activation = input_quantizer(inputs, signed=name not in rectified)
             if name in spec.float_inputs:
-                activation = Identity()
+                activation = input_quantizer(QuantizerSpec())
             if name in spec.measured_inputs:
-                activation = AffineActivation(spec.activation.bits, symmetric=False)
+                activation = input_quantizer(QuantizerSpec("affine", spec.activation.bits))
             if layer.weight.dtype not in (torch.float32, torch.float64):
                 raise UserError(
                     f"{name} has weights of {layer.weight.dtype}", "convert the network first: model.float()"

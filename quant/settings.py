@@ -132,6 +132,14 @@ def widths() -> tuple[list[int], list[str]]:
     return numbers, [traits.short_name for traits in known if traits.short_name]
 
 
+def widths_in_words() -> str:
+    """The same for --help, the widest letter first: `2, 3, 4, 32, t ternary, b binary`."""
+    lettered = sorted(
+        (each for each in all_traits().values() if each.short_name), key=lambda each: each.bits, reverse=True
+    )
+    return ", ".join((*map(str, widths()[0]), *(f"{each.short_name} {each.name}" for each in lettered)))
+
+
 def offered() -> str:
     """The quantizers that --quantizer chooses from, in words."""
     several = [traits for traits in all_traits().values() if len(traits.bits) > 1]

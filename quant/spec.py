@@ -13,13 +13,13 @@ from typing import Any
 from engine.cli.argtypes import number
 from engine.errors import BAD_CHECKPOINT, UserError
 from models.layers.quantizers import kinds
-from quant.settings import Flag, as_it_is, flagged, offered, width, widths
+from quant.settings import Flag, as_it_is, flagged, offered, width, widths_in_words
 
 STE = ("ste", "saturate", "soft")
 DEFAULT = "dorefa"
 """The quantizer that a number of bits means where none is named."""
 
-_WIDTHS = f"{', '.join(map(str, widths()[0]))}, t ternary, b binary (default: 8)"
+_WIDTHS = f"{widths_in_words()} (default: 8)"
 _THREE = "2 binary, 3 ternary, 32 float; quant.wqaq has the widths between (default: 2)"
 
 
