@@ -40,15 +40,15 @@ def body(options: Merging) -> dict[str, Any]:
         raise UserError(f"{source} is merged already", "merge the file it was made from", BAD_CHECKPOINT)
     weights.check(source, restore.short_name_of(parent))
 
-    task = Experiment(options, source.with_name(f"{source.stem}_merged.pth"), source, parent)
-    data = task.data()
+    run = Experiment(options, source.with_name(f"{source.stem}_merged.pth"), source, parent)
+    data = run.data()
     merged = merge(model)
     proof.prove(model, parent.arch, next(iter(data.test.batches(proof.PICTURES)))[0])
-    before, after = task.evaluate(model, data), task.evaluate(merged, data)
-    agree = task.task.agreement(before.output, after.output).agree
-    metrics = task.metrics(after, data, before_merge=before.score, agreement=agree / len(data.test))
-    path = task.write(merged, parent.arch, parent.arch_args, data, metrics, Merge())
-    text = f"{in_words(task.task, after.score, data, before.score)}; the same answer on {agree:,} of them"
+    before, after = run.evaluate(model, data), run.evaluate(merged, data)
+    agree = run.task.agreement(before.output, after.output).agree
+    metrics = run.metrics(after, data, before_merge=before.score, agreement=agree / len(data.test))
+    path = run.write(merged, parent.arch, parent.arch_args, data, metrics, Merge())
+    text = f"{in_words(run.task, after.score, data, before.score)}; the same answer on {agree:,} of them"
     return {"text": text, "path": path, "accuracy_before": before.score, "accuracy": after.score, "agree": agree}
 
 

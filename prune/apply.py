@@ -33,22 +33,22 @@ def apply(options: Options, grouped: bool = False) -> dict[str, Any]:
     """Prune one file and show what each step did to its accuracy."""
     opened = _opened(options, grouped)
     model, parent = opened.network, opened.checkpoint
-    task = Experiment(options, SAVED / f"{parent.prefix}_prune.pth", opened.path, parent)
+    run = Experiment(options, SAVED / f"{parent.prefix}_prune.pth", opened.path, parent)
     chosen = plan(gates_of(model), options.percent, options.base)
     _report_floors(chosen, options.strict)
-    data = task.data()
-    small, evaluations = _cut(task, opened, chosen, data)
+    data = run.data()
+    small, evaluations = _cut(run, opened, chosen, data)
     if chosen.cfg != chosen.cfg_before:  # else there is nothing to mend
         reestimate_bn(small, data.train, options.batch_size, options.machine.seed, options.bn_batches)
-        evaluations["bn_reestimated"] = task.evaluate(small, data, "with BN re-estimated")
+        evaluations["bn_reestimated"] = run.evaluate(small, data, "with BN re-estimated")
     after = evaluations.get("bn_reestimated", evaluations["sliced"])
     accuracies = {name: found.score for name, found in evaluations.items()}
     stage = Prune(
         percent=options.percent, base=options.base, achieved=chosen.achieved, cfg_before=chosen.cfg_before
     )  # fmt: skip
-    path = task.write(
+    path = run.write(
         small, parent.arch, {**parent.arch_args, **small.arch_args}, data,
-        task.metrics(after, data, pruning=accuracies), stage,
+        run.metrics(after, data, pruning=accuracies), stage,
     )  # fmt: skip
     costs = [cost.layers(network, data.info.image_size) for network in (model, small)]
     macs, params = ([cost.total(c, what) for c in costs] for what in ("macs", "params"))
@@ -67,7 +67,7 @@ def apply(options: Options, grouped: bool = False) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _cut(task: Experiment, opened: Opened, chosen: PrunePlan, data: Data) -> tuple[Network, dict[str, Evaluation]]:
+def _cut(run: Experiment, opened: Opened, chosen: PrunePlan, data: Data) -> tuple[Network, dict[str, Evaluation]]:
     """The narrowed network, proven equal to the masked one, and the evaluations before, masked and sliced."""
     model, arch, arch_args = opened.network, opened.checkpoint.arch, opened.checkpoint.arch_args
 
@@ -76,15 +76,15 @@ def _cut(task: Experiment, opened: Opened, chosen: PrunePlan, data: Data) -> tup
 
     small, silenced = sliced(model, chosen, build), masked(model, chosen)
     evaluations = {
-        "before": task.evaluate(model, data, "before pruning"),
-        "masked": task.evaluate(silenced, data, "masked"),
-        "sliced": task.evaluate(small, data, "sliced"),
+        "before": run.evaluate(model, data, "before pruning"),
+        "masked": run.evaluate(silenced, data, "masked"),
+        "sliced": run.evaluate(small, data, "sliced"),
     }
     with torch.random.fork_rng(devices=[]):  # what it builds may draw weights
         whole = copy.deepcopy(model).double()  # cut in float64: what surgery adds up, fp32 would round
         exact = [masked(whole, chosen), sliced(whole, chosen, build)]
-    moved = task.task.surely_moved(evaluations["masked"].output, evaluations["sliced"].output)
-    prove(task, data, exact, moved, own=":" in arch)
+    moved = run.task.surely_moved(evaluations["masked"].output, evaluations["sliced"].output)
+    prove(run, data, exact, moved, own=":" in arch)
     return small, evaluations
 
 

@@ -12,7 +12,7 @@ from prune.surgery import misdescribed
 PROOF_PICTURES = 16
 
 
-def prove(task: Experiment, data: Data, exact: list[Network], moved: int, own: bool) -> None:
+def prove(run: Experiment, data: Data, exact: list[Network], moved: int, own: bool) -> None:
     """Compare the masked and the sliced network in float64: the logits of a few pictures, which say more than answers do
     where a network gives one class to all, and the answers to all pictures where some have moved.
 
@@ -26,9 +26,9 @@ def prove(task: Experiment, data: Data, exact: list[Network], moved: int, own: b
     pictures = next(iter(data.test.batches(PROOF_PICTURES)))[0].double()
     with torch.no_grad():
         expected, found = (network.eval()(pictures) for network in exact)
-    fault = "" if task.task.same(expected, found) else task.task.output_name
+    fault = "" if run.task.same(expected, found) else run.task.output_name
     if moved and not fault:
-        surely = task.task.surely_moved(*(task.evaluate(network, data).output for network in exact))
+        surely = run.task.surely_moved(*(run.evaluate(network, data).output for network in exact))
         fault = f"{surely} answers" if surely else ""
     if fault and own:
         raise misdescribed(f"surgery changed its {fault}")

@@ -98,25 +98,25 @@ def body(options: Options) -> dict[str, Any]:
     source = input_file(options.model, SAVED / f"{options.network.prefix}_refine.pth", maker)
     opened = files.open(source, options.network.arch)
     model, parent = opened.network, opened.checkpoint
-    task = Experiment(options, SAVED / f"{parent.prefix}{options.suffix}.pth", source, parent)
-    data = task.data()
+    run = Experiment(options, SAVED / f"{parent.prefix}{options.suffix}.pth", source, parent)
+    data = run.data()
     grid = options.settings
     # its bn_momentum is without effect here, where statistics stand still, and says how to train on from this file
     spec = affine(options.w_bits, options.a_bits, grid.q_type, True, grid.per_channel)
     spec = meet(spec, model, grid.keep_float)
-    quantized = prepare(model, spec).to(task.device)
-    before = task.evaluate(model, data, "before")
+    quantized = prepare(model, spec).to(run.device)
+    before = run.evaluate(model, data, "before")
     with prefix_path(source):
         seed = options.machine.seed
         calibrate(quantized, data.train, options.calibrate, options.pictures, seed, sums=reads_sums(model))
-    after = task.evaluate(quantized, data, "after")
+    after = run.evaluate(quantized, data, "after")
     _warn_of_loss(options, parent.arch, source, before.score - after.score)
     looked_at = min(options.pictures, len(data.train))
     stage = Calibrate(spec=spec.to_dict(), method=options.calibrate, pictures=looked_at)
-    metrics = task.metrics(after, data, before=before.score)
-    path = task.write(quantized, parent.arch, parent.arch_args, data, metrics, stage)
+    metrics = run.metrics(after, data, before=before.score)
+    path = run.write(quantized, parent.arch, parent.arch_args, data, metrics, stage)
     text = (
-        f"{spec.name} by {options.calibrate}: {in_words(task.task, after.score, data, before.score)}, "
+        f"{spec.name} by {options.calibrate}: {in_words(run.task, after.score, data, before.score)}, "
         f"{looked_at} pictures looked at, nothing trained"
     )
     return {"text": text, "path": path, "accuracy_before": before.score, "accuracy": after.score}
