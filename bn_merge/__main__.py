@@ -9,7 +9,7 @@ from typing import Any
 from bn_merge.options import Merging
 from engine.cli import command
 from engine.cli.flags import Parser
-from engine.cli.naming import SAVED, command_hint, input_file
+from engine.cli.naming import command_hint, input_file, saved
 from engine.errors import BAD_CHECKPOINT, UserError
 
 EXAMPLES = (
@@ -33,7 +33,7 @@ def body(options: Merging) -> dict[str, Any]:
 
     weights, network = options.weights, options.network
     maker = command_hint(f"quant.wbwtab --W {weights.bits or 2} --A 2", network.arch)
-    source = input_file(options.model, SAVED / f"{weights.stem(network.prefix)}.pth", maker)
+    source = input_file(options.model, saved(weights.stem(network.prefix)), maker)
     opened = restore.open(source, network.arch)
     model, parent = opened.network, opened.checkpoint
     if restore.is_merged(parent):

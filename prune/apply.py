@@ -11,7 +11,7 @@ import torch
 
 import models
 from engine.checkpoint.history import History, Prune
-from engine.cli.naming import SAVED, called, command_hint, input_file, repeated
+from engine.cli.naming import called, command_hint, input_file, repeated, saved
 from engine.data.splits import Data
 from engine.errors import UserError
 from engine.system.terminal import columns
@@ -33,7 +33,7 @@ def apply(options: Options, grouped: bool = False) -> dict[str, Any]:
     """Prune one file and show what each step did to its accuracy."""
     opened = _opened(options, grouped)
     model, parent = opened.network, opened.checkpoint
-    run = Experiment(options, SAVED / f"{parent.prefix}_prune.pth", opened.path, parent)
+    run = Experiment(options, saved(parent.prefix, "_prune"), opened.path, parent)
     chosen = plan(gates_of(model), options.percent, options.base)
     _report_floors(chosen, options.strict)
     data = run.data()
@@ -91,7 +91,7 @@ def _cut(run: Experiment, opened: Opened, chosen: PrunePlan, data: Data) -> tupl
 def _opened(options: Options, grouped: bool) -> Opened:
     """The sparsely trained file, looked at before work begins: whether it can be pruned, and whether it makes sense."""
     maker = command_hint("prune.train -sr", options.network.name)
-    source = input_file(options.model, SAVED / f"{options.network.prefix}_preprune.pth", maker)
+    source = input_file(options.model, saved(options.network.prefix, "_preprune"), maker)
     opened = files.open(source, options.network.arch)
     model, parent = opened.network, opened.checkpoint
     check_for_pruning(model, parent.arch, parent.arch_args, parent.dataset.image_size, sparse=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from engine.cli import argtypes, command
 from engine.cli.flags import Parser, flag, part
-from engine.cli.naming import SAVED, command_hint, input_file
+from engine.cli.naming import command_hint, input_file, saved
 from engine.cli.options import Training, Trains, recipe_help
 from engine.errors import UserError
 from engine.training import recipe
@@ -68,7 +68,7 @@ class Options(Trains):
             return None
         prefix, pruning = self.network.prefix, "prune.normal_regular --percent 0.5"
         maker = "prune.gc --percent 0.4" if prefix == "nin_gc" else command_hint(pruning, self.network.arch)
-        return input_file(self.given, SAVED / f"{prefix}_prune.pth", maker)
+        return input_file(self.given, saved(prefix, "_prune"), maker)
 
     @property
     def suffix(self) -> str:

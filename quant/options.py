@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 from engine.cli import argtypes
 from engine.cli.flags import Options, flag
-from engine.cli.naming import SAVED, command_hint, input_file
-from engine.cli.options import Trains
+from engine.cli.naming import command_hint, input_file, saved
+from engine.cli.options import Network, Trains
 from engine.errors import UserError
 from quant import settings
 from quant.settings import Flag
@@ -71,7 +71,14 @@ class Quantizing(Trains):
         Raises:
             UserError: exit 3 if it is not there.
         """
-        if self.refine is None:
-            return None
-        maker = command_hint("prune.train --refine", self.network.arch)
-        return input_file(self.refine, SAVED / f"{self.network.prefix}_refine.pth", maker)
+        return None if self.refine is None else refined_file(self.refine, self.network)
+
+
+def refined_file(given: Path | bool | None, network: Network) -> Path:
+    """A float file to quantize: as given, else the refined file of --arch.
+
+    Raises:
+        UserError: exit 3 if it is not there.
+    """
+    maker = command_hint("prune.train --refine", network.arch)
+    return input_file(given, saved(network.prefix, "_refine"), maker)

@@ -11,11 +11,11 @@ from typing import Any
 
 from engine.cli import argtypes, command
 from engine.cli.flags import Parser, flag, part
-from engine.cli.naming import SAVED, called, command_hint, input_file, repeated
+from engine.cli.naming import called, repeated, saved
 from engine.cli.options import Writes
 from engine.errors import UserError
 from quant import settings
-from quant.options import Settings
+from quant.options import Settings, refined_file
 from quant.spec import QuantizerSpec, QuantSpec
 
 EXAMPLES = (
@@ -94,11 +94,10 @@ def body(options: Options) -> dict[str, Any]:
     from quant.prepare import meet, prepare, reads_sums
     from quant.spec import affine
 
-    maker = command_hint("prune.train --refine", options.network.arch)
-    source = input_file(options.model, SAVED / f"{options.network.prefix}_refine.pth", maker)
+    source = refined_file(options.model, options.network)
     opened = files.open(source, options.network.arch)
     model, parent = opened.network, opened.checkpoint
-    run = Experiment(options, SAVED / f"{parent.prefix}{options.suffix}.pth", source, parent)
+    run = Experiment(options, saved(parent.prefix, options.suffix), source, parent)
     data = run.data()
     grid = options.settings
     # its bn_momentum is without effect here, where statistics stand still, and says how to train on from this file

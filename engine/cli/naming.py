@@ -12,6 +12,11 @@ from engine.errors import BAD_CHECKPOINT, UserError
 SAVED = Path("models_save")
 
 
+def saved(prefix: str, suffix: str = "") -> Path:
+    """The default file of a stage: models_save/nin_refine.pth."""
+    return SAVED / f"{prefix}{suffix}.pth"
+
+
 def called(line: str) -> str:
     """A command line as it is to be typed here: behind what started this command, the console script or `python -m`.
 

@@ -20,7 +20,7 @@ from torch import nn
 
 from engine.checkpoint.format import Checkpoint
 from engine.checkpoint.history import Stage
-from engine.cli.naming import SAVED, input_file
+from engine.cli.naming import input_file, saved
 from engine.cli.options import Trains
 from engine.data.splits import Data
 from engine.errors import UserError
@@ -82,7 +82,7 @@ class Start:
         self.opened = library.open(source, options.network.arch) if source else None
         self.parent = self.opened.checkpoint if self.opened else None
         prefix = self.parent.prefix if self.parent else options.network.prefix
-        self.default = SAVED / f"{prefix}{suffix}.pth"
+        self.default = saved(prefix, suffix)
         self._folder: RunFolder | None = None
         self._complete = False  # whether the run and its file were there before
 
