@@ -97,7 +97,7 @@ def prepare(model: Network, spec: QuantSpec) -> Network:
 
 def _at_end(part: QuantizerSpec) -> QuantizerSpec:
     """The quantizer of the first and the last layer, if they are quantized."""
-    return replace(part, bits=part.traits.first_last_bits) if part.traits.first_last_bits in part.traits.bits else part
+    return replace(part, bits=part.traits.end_bits) if part.traits.end_bits else part
 
 
 def _rectified(model: Network) -> set[str]:

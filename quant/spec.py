@@ -192,6 +192,12 @@ class QuantSpec:
         return parts or [self.weight.traits]
 
     @property
+    def least_sparing(self) -> kinds.Traits:
+        """Of the weights' and the activations' quantizer, the one that both ends follow: it spares them least."""
+        order = ("picture", "bits", "float")
+        return min(self.all_traits, key=lambda traits: (order.index(traits.ends), traits.end_bits or 0))
+
+    @property
     def kept(self) -> frozenset[str]:
         """The layers that stay float."""
         return frozenset(self.exceptions)
@@ -233,10 +239,9 @@ class QuantSpec:
             sums: names of layers that read the plain sums of a convolution; see quant.prepare.reads_sums.
         """
         measured = (*self.measured_inputs, *sums) if self.activation.traits.fixed_range else self.measured_inputs
-        spared = min(traits.first_last_bits for traits in self.all_traits)
-        if spared == 0:
+        if self.least_sparing.ends == "picture":
             return replace(self, float_inputs=(*self.float_inputs, first))
-        ends = (first, last) if spared == 32 else ()
+        ends = (first, last) if self.least_sparing.ends == "float" else ()
         return replace(self, exceptions=(*self.exceptions, *ends), measured_inputs=measured)
 
 

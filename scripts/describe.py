@@ -69,7 +69,7 @@ def _tricks(spec: QuantSpec) -> list[str]:
     ]
 
 
-_ENDS = {0: "every layer quantized, the picture not", 32: "first and last layer float"}
+_ENDS = {"picture": "every layer quantized, the picture not", "float": "first and last layer float"}
 
 
 def remarks(checkpoint: Checkpoint) -> str:
@@ -81,10 +81,11 @@ def remarks(checkpoint: Checkpoint) -> str:
             if "scale" in spec.weight.traits.settings:
                 words.append(f"W {'with' if spec.weight.scale else 'without'} scale")
             words += _tricks(spec)
-            ends = min(traits.first_last_bits for traits in spec.all_traits)
-            words.append(_ENDS.get(ends, f"first and last layer {ends} bit"))
-            if (kept := len(spec.kept) - (2 if ends == 32 else 0)) > 0:
-                words.append(f"{kept} more kept float" if ends == 32 else f"{kept} kept float")
+            followed = spec.least_sparing
+            words.append(_ENDS.get(followed.ends, f"first and last layer {followed.end_bits} bit"))
+            as_ever = 2 if followed.ends == "float" else 0
+            if (kept := len(spec.kept) - as_ever) > 0:
+                words.append(f"{kept} more kept float" if as_ever else f"{kept} kept float")
         if prunings([stage]):
             words.append(f"cfg {','.join(map(str, checkpoint.cfg))}")
     if checkpoint.metrics.judged_on == "val":

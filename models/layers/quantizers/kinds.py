@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,7 +37,8 @@ class Traits:
         settings: the fields of QuantizerSpec and QuantSpec that mean something to it.
         input_ste: the default estimator of its activations.
         order: the default order of pool and batch norm where it codes activations.
-        first_last_bits: bits of the first and last layer: 32 leaves them float, 0 spares the picture alone.
+        ends: what its first and last layer are spared: "float", they stay float; "picture", the picture alone is not
+            quantized; "bits", they have `end_bits`, one of `bits`.
         fixed_range: whether its activations suit what a batch norm gives, so that other inputs are measured (affine).
         follows_sign: whether its activations are signed where no ReLU stands before.
         bn_momentum: of every BN in refining.
@@ -54,7 +55,8 @@ class Traits:
     settings: tuple[str, ...] = ()
     input_ste: str = "ste"
     order: str = "cbap"
-    first_last_bits: int = 32
+    ends: Literal["picture", "bits", "float"] = "float"
+    end_bits: int | None = None
     fixed_range: bool = False
     follows_sign: bool = False
     bn_momentum: float | None = None
@@ -104,7 +106,8 @@ def register(traits: Traits, **functions: Any) -> None:
         functions: the other fields of Kind.
 
     Raises:
-        ValueError: for a name or short name that is taken, no width, or more codes than a width can hold.
+        ValueError: for a name or short name that is taken, no width, a width of the ends that is none of its own, or
+            more codes than a width can hold.
     """
     known = all_traits()
     if traits.name in TABLE or known.get(traits.name, traits) != traits:
@@ -118,6 +121,10 @@ def register(traits: Traits, **functions: Any) -> None:
     kind = Kind(traits, **functions)
     if not traits.bits or (kind.codes and not all(1 <= bits <= 8 for bits in traits.bits)):
         raise ValueError(f"{traits.name}: bits are numbers from 1 to 8, not {traits.bits}")
+    if traits.end_bits not in (traits.bits if traits.ends == "bits" else (None,)):
+        raise ValueError(
+            f"{traits.name}: end_bits {traits.end_bits} do not go with ends {traits.ends!r}, widths {traits.bits}"
+        )
     for bits in traits.bits if kind.codes else ():
         count = len(set((kind.codes or range)(bits)))
         if not 0 < count <= 2**bits:

@@ -17,7 +17,8 @@ TRAITS = Traits(
     name="lsq",
     bits=(2, 3, 4, 5, 6, 7, 8),
     words="learned steps, first and last layer 8 bit",
-    first_last_bits=8,
+    ends="bits",
+    end_bits=8,
     follows_sign=True,
 )
 

@@ -66,6 +66,13 @@ def test_codes_have_to_fit_their_bits(bits: tuple[int, ...], codes: Any, words: 
     register(Traits("toy", (3,)), lambda _: range(8))
 
 
+@pytest.mark.parametrize("traits", [{"ends": "bits"}, {"ends": "bits", "end_bits": 8}, {"end_bits": 2}], ids=str)
+def test_bits_of_the_ends_are_those_of_a_width(traits: dict[str, Any], table: dict[str, Kind]) -> None:
+    with pytest.raises(ValueError, match="do not go with ends"):
+        register(Traits("toy", (2, 3), **traits))
+    register(Traits("toy", (2, 3), ends="bits", end_bits=3))
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [("terary", "unknown quantizer 'terary': did you mean ternary?"), ("xyz", "one of affine, binary, dorefa")],
