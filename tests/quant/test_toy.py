@@ -46,9 +46,8 @@ def _toy(monkeypatch: pytest.MonkeyPatch) -> None:
         def forward(self, x: Tensor) -> Quantized:
             return Quantized(round_ste(clip(x, -1, 1)), None)
 
-    kinds.register(
-        kinds.Traits("toy", (2,)), weight=lambda *_: Toy(), activation=lambda *_: Toy(), codes=lambda _: (-1, 0, 1)
-    )
+    traits = kinds.Traits("toy", (2,))
+    kinds.register(kinds.Kind(traits, weight=lambda *_: Toy(), activation=lambda *_: Toy(), codes=lambda _: (-1, 0, 1)))
 
 
 def noise() -> Data:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from models.layers.quantizers.base import Quantized, Quantizer, filters, straight_through
-from models.layers.quantizers.kinds import Traits, register
+from models.layers.quantizers.kinds import Kind, Traits, register
 
 TRAITS = Traits(
     name="affine",
@@ -156,11 +156,13 @@ def original(bn_fold: bool, arch: str) -> dict[str, Any]:
 
 
 register(
-    TRAITS,
-    weight=lambda spec, weight: AffineWeight(spec.bits, spec.symmetric, spec.per_channel),
-    activation=lambda spec, signed: AffineActivation(spec.bits, spec.symmetric),
-    codes=lambda bits: range(2**bits),
-    possible=possible,
-    file_name=file_name,
-    original=original,
+    Kind(
+        traits=TRAITS,
+        weight=lambda spec, weight: AffineWeight(spec.bits, spec.symmetric, spec.per_channel),
+        activation=lambda spec, signed: AffineActivation(spec.bits, spec.symmetric),
+        codes=lambda bits: range(2**bits),
+        possible=possible,
+        file_name=file_name,
+        original=original,
+    )
 )

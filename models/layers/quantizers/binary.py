@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from models.layers.quantizers.base import Quantized, Quantizer, clip, filters, sign, slope, straight_through
-from models.layers.quantizers.kinds import Traits, register
+from models.layers.quantizers.kinds import Kind, Traits, register
 
 TRAITS = Traits(
     name="binary",
@@ -86,8 +86,10 @@ class BinaryActivation(Quantizer):
 
 
 register(
-    TRAITS,
-    weight=lambda spec, weight: BinaryWeight(spec.scale, spec.ste),
-    activation=lambda spec, signed: BinaryActivation(spec.ste),
-    codes=lambda bits: (-1, 1),
+    Kind(
+        traits=TRAITS,
+        weight=lambda spec, weight: BinaryWeight(spec.scale, spec.ste),
+        activation=lambda spec, signed: BinaryActivation(spec.ste),
+        codes=lambda bits: (-1, 1),
+    )
 )

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from models.layers.quantizers.base import Quantized, Quantizer, clip, round_ste
-from models.layers.quantizers.kinds import Traits, register
+from models.layers.quantizers.kinds import Kind, Traits, register
 
 ACTIVATION_PRESCALE = 0.1
 """The original multiplies activations by this before DoReFa clips them to [0, 1]; BN makes up for it."""
@@ -68,8 +68,10 @@ class DorefaActivation(Quantizer):
 
 
 register(
-    TRAITS,
-    weight=lambda spec, weight: DorefaWeight(spec.bits),
-    activation=lambda spec, signed: DorefaActivation(spec.bits),
-    codes=lambda bits: range(1 - 2**bits, 2**bits, 2),
+    Kind(
+        traits=TRAITS,
+        weight=lambda spec, weight: DorefaWeight(spec.bits),
+        activation=lambda spec, signed: DorefaActivation(spec.bits),
+        codes=lambda bits: range(1 - 2**bits, 2**bits, 2),
+    )
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from models.layers.quantizers.base import Quantized, Quantizer
-from models.layers.quantizers.kinds import Traits, register
+from models.layers.quantizers.kinds import Kind, Traits, register
 
 TRAITS = Traits(name="float", bits=(32,), prefix="", mixes=True)
 
@@ -17,4 +17,4 @@ class Identity(Quantizer):
         return Quantized(x, None)
 
 
-register(TRAITS, weight=lambda spec, weight: Identity(), activation=lambda spec, signed: Identity(), codes=None)
+register(Kind(TRAITS, weight=lambda spec, weight: Identity(), activation=lambda spec, signed: Identity(), codes=None))

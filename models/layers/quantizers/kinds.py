@@ -99,17 +99,14 @@ TABLE: dict[str, Kind] = {}
 """The quantizers that have been loaded: read it by `lookup`."""
 
 
-def register(traits: Traits, **functions: Any) -> None:
+def register(kind: Kind) -> None:
     """Enter a quantizer into the table.
-
-    Args:
-        functions: the other fields of Kind.
 
     Raises:
         ValueError: for a name or short name that is taken, no width, a width of the ends that is none of its own, or
             more codes than a width can hold.
     """
-    known = all_traits()
+    traits, known = kind.traits, all_traits()
     if traits.name in TABLE or known.get(traits.name, traits) != traits:
         raise ValueError(f"a quantizer {traits.name!r} is registered already")
     if any(
@@ -118,7 +115,6 @@ def register(traits: Traits, **functions: Any) -> None:
         if name != traits.name
     ):
         raise ValueError(f"{traits.name}: the short name {traits.short_name!r} is taken")
-    kind = Kind(traits, **functions)
     if not traits.bits or (kind.codes and not all(1 <= bits <= 8 for bits in traits.bits)):
         raise ValueError(f"{traits.name}: bits are numbers from 1 to 8, not {traits.bits}")
     if traits.end_bits not in (traits.bits if traits.ends == "bits" else (None,)):

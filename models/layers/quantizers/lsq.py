@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from models.layers.quantizers.base import Quantized, Quantizer, straight_through
-from models.layers.quantizers.kinds import Traits, register
+from models.layers.quantizers.kinds import Kind, Traits, register
 
 TRAITS = Traits(
     name="lsq",
@@ -111,8 +111,10 @@ class LsqActivation(_Learned):
 
 
 register(
-    TRAITS,
-    weight=lambda spec, weight: LsqWeight(spec.bits, weight),
-    activation=lambda spec, signed: LsqActivation(spec.bits, signed),
-    codes=lambda bits: range(-(2 ** (bits - 1)), 2 ** (bits - 1)),
+    Kind(
+        traits=TRAITS,
+        weight=lambda spec, weight: LsqWeight(spec.bits, weight),
+        activation=lambda spec, signed: LsqActivation(spec.bits, signed),
+        codes=lambda bits: range(-(2 ** (bits - 1)), 2 ** (bits - 1)),
+    )
 )

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from models.layers.quantizers.base import Quantized, Quantizer, filters, slope, straight_through
-from models.layers.quantizers.kinds import Traits, register
+from models.layers.quantizers.kinds import Kind, Traits, register
 
 THRESHOLD = 0.7
 """Times the mean |w| of a filter: the threshold of ternary weight networks (arXiv 1605.04711, eq. 6)."""
@@ -115,8 +115,10 @@ class TernaryActivation(Quantizer):
 
 
 register(
-    TRAITS,
-    weight=lambda spec, weight: TernaryWeight(spec.scale, spec.ste, spec.gap, weight.shape),
-    activation=lambda spec, signed: TernaryActivation(spec.ste),
-    codes=lambda bits: (-1, 0, 1),
+    Kind(
+        traits=TRAITS,
+        weight=lambda spec, weight: TernaryWeight(spec.scale, spec.ste, spec.gap, weight.shape),
+        activation=lambda spec, signed: TernaryActivation(spec.ste),
+        codes=lambda bits: (-1, 0, 1),
+    )
 )

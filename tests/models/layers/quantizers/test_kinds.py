@@ -21,7 +21,7 @@ def table(monkeypatch: pytest.MonkeyPatch) -> dict[str, Kind]:
 
 
 def register(traits: Traits, codes: Any = lambda bits: range(2**bits)) -> None:
-    kinds.register(traits, weight=lambda *_: Identity(), activation=lambda *_: Identity(), codes=codes)
+    kinds.register(Kind(traits, weight=lambda *_: Identity(), activation=lambda *_: Identity(), codes=codes))
 
 
 def test_what_is_read_of_a_file_is_what_it_registers() -> None:
