@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from models.layers.quantizers.base import Quantized, Quantizer, filters, straight_through
-from models.layers.quantizers.kinds import Kind, Traits, register
+from models.layers.quantizers.kinds import Kind, Spec, Traits, WholeSpec, register
 
 TRAITS = Traits(
     name="affine",
@@ -131,7 +131,7 @@ class AffineActivation(Quantizer):
         return affine(x, *self.grid(), self.bits, self.symmetric)
 
 
-def possible(codes: Tensor, spec: Any) -> bool:
+def possible(codes: Tensor, spec: Spec) -> bool:
     """Whether a weight can have these codes, (out, n): with a zero point, a filter's may lie anywhere about 0."""
     levels = 2**spec.bits - 1
     if spec.symmetric:
@@ -139,7 +139,7 @@ def possible(codes: Tensor, spec: Any) -> bool:
     return bool((codes.amax(1).clamp_min(0) - codes.amin(1).clamp_max(0) <= levels).all())
 
 
-def file_name(spec: Any) -> str:
+def file_name(spec: WholeSpec) -> str:
     """How file names write a whole spec: int8_q1_fold0, intw4a8_q0_fold1_tensor."""
     w, a = spec.weight.bits, spec.activation.bits
     bits = f"int{w}" if w == a else f"intw{w}a{a}"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,28 +66,63 @@ class Traits:
     weight_decay: float = 5e-4
 
 
+class Spec(Protocol):
+    """What is asked of one quantizer; what each field means: quant.spec.QuantizerSpec."""
+
+    @property
+    def bits(self) -> int: ...
+
+    @property
+    def scale(self) -> bool: ...
+
+    @property
+    def ste(self) -> str: ...
+
+    @property
+    def gap(self) -> bool: ...
+
+    @property
+    def symmetric(self) -> bool: ...
+
+    @property
+    def per_channel(self) -> bool: ...
+
+
+class WholeSpec(Protocol):
+    """What of a network's spec a file's name may say; quant.spec.QuantSpec has it."""
+
+    @property
+    def weight(self) -> Spec: ...
+
+    @property
+    def activation(self) -> Spec: ...
+
+    @property
+    def bn_fold(self) -> bool: ...
+
+
 @dataclass(frozen=True)
 class Kind:
-    """A quantizer of the table. Its functions are given a spec, anything with the fields of quant.spec.QuantizerSpec.
+    """A quantizer of the table.
 
     Args:
         weight: of a spec and the layer's weight, the module for it.
         activation: of a spec and whether the input may be negative, the module for a layer's input.
         codes: of its bits, all codes that a weight can have as they are stored; None: real numbers.
         possible: of codes, int (out, n), and a spec, whether a weight can have them; None: each is one of `codes`.
-        file_name: of a QuantSpec, how file names write it; None: prefix and widths, lsq_w4a4.
+        file_name: of a whole spec, how file names write it; None: prefix and widths, lsq_w4a4.
         original: of bn_fold and arch, what differs from the original's recipe for float networks.
     """
 
     traits: Traits
-    weight: Callable[[Any, Tensor], Quantizer]
-    activation: Callable[[Any, bool], Quantizer]
+    weight: Callable[[Spec, Tensor], Quantizer]
+    activation: Callable[[Spec, bool], Quantizer]
     codes: Callable[[int], Collection[int]] | None
-    possible: Callable[[Tensor, Any], bool] | None = None
-    file_name: Callable[[Any], str] | None = None
+    possible: Callable[[Tensor, Spec], bool] | None = None
+    file_name: Callable[[WholeSpec], str] | None = None
     original: Callable[[bool, str], dict[str, Any]] | None = None
 
-    def gives(self, codes: Tensor, spec: Any) -> bool:
+    def gives(self, codes: Tensor, spec: Spec) -> bool:
         """Whether a weight quantized by `spec` can have these stored codes, int (out, ...)."""
         codes = codes.flatten(1).int()
         if self.possible:
