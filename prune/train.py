@@ -42,7 +42,7 @@ class Options(Trains):
         "--from_scratch", nargs="?", const=True, type=argtypes.path, metavar="F",
         help="a pruned file's widths with fresh weights: the control for --refine",
     )  # fmt: skip
-    training: Training = part(Training, **recipe_help(float=recipe.for_float))
+    training: Training = part(Training, **recipe_help({"float": recipe.for_float}))
 
     def __post_init__(self) -> None:
         super().__post_init__()

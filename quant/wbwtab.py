@@ -54,7 +54,7 @@ class Options(Quantizing):
     """The flags of quant.wbwtab."""
 
     settings: Codes = part(Codes)
-    training: Training = part(Training, **recipe_help(**recipes.families("wbwtab")))
+    training: Training = part(Training, **recipe_help(recipes.families("wbwtab")))
 
 
 def parser() -> Parser:

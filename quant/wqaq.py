@@ -80,7 +80,7 @@ class Options(Quantizing):
     """The flags of quant.wqaq."""
 
     settings: Bits = part(Bits)
-    training: Training = part(Training, **recipe_help(**recipes.families("wqaq")))
+    training: Training = part(Training, **recipe_help(recipes.families("wqaq")))
 
 
 def parser() -> Parser:

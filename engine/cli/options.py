@@ -6,7 +6,7 @@ Spellings are the original's (`--train_batch_size`, `--eval_batch_size`). A comm
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -245,27 +245,26 @@ class Trains(Writes):
         return without(self.words[2:], word)
 
 
-def recipe_help(**families: Callable[[str, bool], Any]) -> dict[str, dict[str, str]]:
-    """The help of --epochs, --lr, --wd and --train_batch_size, for `part(Training, ...)`.
+Families = Mapping[str, Callable[[str, bool], Any]]
+"""What chooses the default recipe of each family: a function of the data set's name and of whether it is refined, like
+recipe.for_float."""
 
-    Args:
-        families: what chooses the default recipe of each family: a function of the data set's name and of whether it
-            is refined, like recipe.for_float.
-    """
+
+def recipe_help(families: Families) -> dict[str, dict[str, str]]:
+    """The help of --epochs, --lr, --wd and --train_batch_size, for `part(Training, ...)`."""
     return {
-        "epochs": {"help": f"default: {in_words('epochs', **families)}"},
-        "lr": {"help": f"highest learning rate (default: {in_words('lr', **families)})"},
-        "wd": {"help": f"weight decay (default: {in_words('weight_decay', **families)})"},
-        "batch_size": {"help": f"default: {in_words('batch_size', **families)}"},
+        "epochs": {"help": f"default: {in_words('epochs', families)}"},
+        "lr": {"help": f"highest learning rate (default: {in_words('lr', families)})"},
+        "wd": {"help": f"weight decay (default: {in_words('weight_decay', families)})"},
+        "batch_size": {"help": f"default: {in_words('batch_size', families)}"},
     }
 
 
-def in_words(what: str, **families: Callable[[str, bool], Any]) -> str:
+def in_words(what: str, families: Families) -> str:
     """A default for --help: `60 (digits 10), refining 20 (digits 6)`, for each family apart where they differ.
 
     Args:
         what: a field of Recipe.
-        families: as in recipe_help.
     """
 
     def said(choose: Callable[[str, bool], Any], refine: bool) -> str:

@@ -109,9 +109,9 @@ def test_the_edges_of_a_number() -> None:
 
 def test_defaults_in_words() -> None:
     other = Recipe(7, 128, lr=0.5)
-    assert options.in_words("epochs", float=recipe.for_float) == "60 (digits 10), refining 20 (digits 6)"
-    assert options.in_words("lr", a=recipe.for_float, b=lambda *_: other) == "a 0.05, refining 0.02; b 0.5"
-    assert options.in_words("lr", a=lambda *_: other, b=lambda *_: other) == "0.5"
+    assert options.in_words("epochs", {"float": recipe.for_float}) == "60 (digits 10), refining 20 (digits 6)"
+    assert options.in_words("lr", {"a": recipe.for_float, "b": lambda *_: other}) == "a 0.05, refining 0.02; b 0.5"
+    assert options.in_words("lr", {"a": lambda *_: other, "b": lambda *_: other}) == "0.5"
 
 
 def test_help_tells_the_defaults_that_training_takes() -> None:
