@@ -95,18 +95,20 @@ def body(options: Options) -> dict[str, Any]:
     if options.training.evaluate is not None:
         opened = files.open(start.judged_file(), options.network.arch)
         return evaluate_file(options, opened.path, opened.network, opened.checkpoint)
-    with start as run:
-        check_for_pruning(run.network, run.arch, run.arch_args, run.data.info.image_size, sparse=options.sparse)
-        s = (options.s or (1e-3 if run.arch == "nin_gc" else 1e-4)) if options.sparse else None
+    with start:
+        arch, data = start.arch, start.data
+        check_for_pruning(start.network, arch, start.arch_args, data.info.image_size, sparse=options.sparse)
+        s = (options.s or (1e-3 if arch == "nin_gc" else 1e-4)) if options.sparse else None
         refine = options.refine is not None
         stage = Refine(s=s) if refine else Train(s=s, from_scratch=fresh)
-        chosen = recipe.ORIGINAL if options.training.original else recipe.for_float(run.data.info.name, refine=refine)
+        chosen = recipe.ORIGINAL if options.training.original else recipe.for_float(data.info.name, refine=refine)
         hooks: dict[str, Any] = {"penalty": penalty(s)} if s else {}
-        rows, used = run.train(run.network, chosen, stage, arch_args=run.arch_args, **hooks)
-        if isinstance(stage, Train) and run.parent:  # what it is the control of
-            stage = replace(stage, pruned=tuple(prunings(run.parent.history)))
-        found, path = run.finish(run.network, replace(stage, epochs=used.epochs))
-        text = in_words(run.experiment.task, found.score, run.data)
+        run = start.run(start.network)
+        rows, used = run.train(chosen, stage, arch_args=start.arch_args, **hooks)
+        if isinstance(stage, Train) and start.parent:  # what it is the control of
+            stage = replace(stage, pruned=tuple(prunings(start.parent.history)))
+        found, path = run.finish(replace(stage, epochs=used.epochs))
+        text = in_words(run.experiment.task, found.score, data)
         return {"text": text, "path": path, "accuracy": found.score, "epochs": rows}
 
 

@@ -29,25 +29,26 @@ def train(options: Quantizing, spec: QuantSpec) -> dict[str, Any]:
     start = Start(options, files, f"_{spec.name}", source)
     if options.training.evaluate is not None:
         return _evaluate(options, start.judged_file(), spec)
-    with start as run:
+    with start:
         if source is None and not options.machine.quiet:
             _say_fresh(options)
-        network, refine = run.network, source is not None
-        if not refine and ":" in run.arch:
-            check.check_output(network, run.arch, run.arch_args["classes"], run.data.info.image_size)
+        network, refine = start.network, source is not None
+        if not refine and ":" in start.arch:
+            check.check_output(network, start.arch, start.arch_args["classes"], start.data.info.image_size)
         spec = meet(spec, network, options.settings.keep_float)
         if not refine and not options.training.original and spec.weight.traits.bn_momentum:
             # it is for statistics that exist: fresh ones would take epochs to arrive
             spec = replace(spec, bn_momentum=None)
         model = prepare(network, spec)
-        recipe = recipes.for_spec(spec, run.data.info.name, refine=refine)
+        recipe = recipes.for_spec(spec, start.data.info.name, refine=refine)
         if options.training.original:
-            recipe = recipes.original(spec, run.arch)
+            recipe = recipes.original(spec, start.arch)
         stage = Quantize(spec=spec.to_dict())
+        run = start.run(model)
         rows, used = run.train(
-            model, recipe, stage, precision="fp32", **hooks(model, options.training.epochs or recipe.epochs)
+            recipe, stage, precision="fp32", **hooks(model, options.training.epochs or recipe.epochs)
         )
-        evaluated, path = run.finish(model, replace(stage, epochs=used.epochs))
+        evaluated, path = run.finish(replace(stage, epochs=used.epochs))
         text = f"{spec.name}: {in_words(run.experiment.task, evaluated.score, run.data)}"
         return {"text": text, "path": path, "spec": spec.to_dict(), "accuracy": evaluated.score, "epochs": rows}
 

@@ -1,6 +1,6 @@
 """What every command that writes a checkpoint does: check the paths, choose device and data, judge, save.
 
-Commands that train start with start.py, which adds the run folder.
+Commands that train start with start.py; run.py adds the run folder.
 """
 
 from __future__ import annotations

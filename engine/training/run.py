@@ -1,0 +1,174 @@
+"""A training in its run folder: fitted from the start or from where it stopped, judged, and written.
+
+run = start.run(network)
+rows, recipe = run.train(recipe, stage)
+found, path = run.finish(replace(stage, epochs=recipe.epochs))
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from engine.checkpoint.history import Stage
+from engine.cli.options import Trains
+from engine.data.splits import Data
+from engine.system import device, signals
+from engine.tasks.base import Evaluation
+from engine.training import loop
+from engine.training.experiment import Experiment
+from engine.training.progress import EpochMetrics, FitConfig, Progress
+from engine.training.recipe import Recipe
+from engine.training.run_folder import RunFolder
+
+
+@dataclass
+class Run:
+    """One training of one network.
+
+    Args:
+        options: of the command.
+        network: trained in place.
+        arch, arch_args: all that building the network again takes, besides its widths.
+        folder: open; whoever opened it closes it.
+        fresh: whether the input file gave its widths alone, see Experiment.write.
+    """
+
+    options: Trains
+    experiment: Experiment
+    data: Data
+    network: nn.Module
+    arch: str
+    arch_args: dict[str, Any]
+    folder: RunFolder
+    fresh: bool = False
+    _complete: bool = field(default=False, init=False)  # whether the run and its file were there before
+
+    def train(
+        self, recipe: Recipe, stage: Stage, arch_args: dict[str, Any] | None = None, precision: str | None = None,
+        **hooks: Callable,
+    ) -> tuple[list[EpochMetrics], Recipe]:  # fmt: skip
+        """Fit with the flags' changes to `recipe`; gives the metrics of each epoch and the recipe.
+
+        A run that is complete is not trained and touches no file.
+
+        Args:
+            stage: what is done, without its length.
+            arch_args: of the fingerprint that --resume compares; default: those of the network.
+            precision: of the training steps; default: that of --precision.
+
+        Raises:
+            Stopped: at the first signal that asks for it, the state of that very step saved.
+            UserError: as RunFolder.state and loop.fit.
+        """
+        config = self._config(recipe, precision)
+        fingerprint = self._fingerprint(config, stage, arch_args or self.arch_args)
+        resume = self._resume(fingerprint)
+        save, done = self.experiment.save, resume["epoch"] if resume else 0
+        self._complete = done == config.recipe.epochs and self.folder.has_result(save)
+        self.network.to(self.experiment.device).to(memory_format=torch.channels_last)
+        if self._complete:
+            print(f"already complete: {save}", file=sys.stderr)
+            rows = loop.fit(self.network, self.data, config, self.experiment.task, resume=resume)  # no step is left
+            return rows, config.recipe
+        self._begin(config, resume)
+        rows = self._fit(config, fingerprint, resume=resume, **hooks)
+        self.folder.draw(rows, self.experiment.task)
+        return rows, config.recipe
+
+    def finish(self, stage: Stage) -> tuple[Evaluation, Path]:
+        """Judge the network and write its file; gives the evaluation and the path."""
+        found = self.experiment.evaluate(self.network, self.data)
+        if self._complete:
+            return found, self.experiment.save
+        metrics = self.experiment.metrics(found, self.data)
+        path = self.experiment.write(
+            self.network, self.arch, self.arch_args, self.data, metrics, stage, fresh=self.fresh
+        )
+        self.folder.write_result(path)
+        return found, path
+
+    def _config(self, recipe: Recipe, precision: str | None) -> FitConfig:
+        chosen, machine = self.options.training, self.options.machine
+        recipe = recipe.changed(
+            epochs=chosen.epochs, lr=chosen.lr, weight_decay=chosen.wd, batch_size=chosen.batch_size
+        )
+        precision = device.precision(precision or chosen.precision, self.experiment.device)
+        return FitConfig(recipe, machine.seed, precision, self.options.data.eval_batch_size, machine.quiet)
+
+    def _fingerprint(self, config: FitConfig, stage: Stage, arch_args: dict[str, Any]) -> dict[str, Any]:
+        """What has to be the same for a resumed run to be the same run."""
+        where, parent = self.experiment.device.type, self.experiment.parent
+        return {
+            **_plain(asdict(config.recipe)),
+            "seed": config.seed,
+            "precision": config.precision,
+            **{f"data_{key}": value for key, value in _plain(asdict(self.data.info)).items()},
+            "device": where,
+            **({"threads": torch.get_num_threads()} if where == "cpu" else {}),  # they share out the sums
+            "torch": str(torch.__version__),
+            "val": self.options.data.val,
+            "source_sha256": parent.sha256 if parent else None,
+            **stage.to_dict(),
+            "arch": self.arch,
+            "cfg": list(cast(list[int], self.network.cfg)),
+            "arch_args": arch_args,
+        }
+
+    def _resume(self, fingerprint: dict[str, Any]) -> dict[str, Any] | None:
+        asked, folder = self.options.training.resume, self.folder
+        if not asked:
+            return None
+        if asked != "auto":
+            path = Path(asked)
+            return folder.state(path / folder.state_path.name if path.is_dir() else path, fingerprint)
+        if not folder.state_path.exists() and not folder.previous_path.exists():
+            print(f"--resume: nothing in {folder.path} yet, starting afresh", file=sys.stderr)
+            return None
+        return folder.state(folder.state_path, fingerprint)
+
+    def _begin(self, config: FitConfig, resume: dict[str, Any] | None) -> None:
+        """Leave nothing of another run in the folder, and write down and say what this one is."""
+        if resume is None:
+            self.folder.forget(self.experiment.save)
+        flags = {k: str(v) if isinstance(v, Path) else v for k, v in self.options.flat().items()}
+        self.folder.describe(flags, config, resume["rows"] if resume else [])
+        if not config.quiet:
+            self._announce(config, resume)
+
+    def _announce(self, config: FitConfig, resume: dict[str, Any] | None) -> None:
+        data, recipe, count = self.data, config.recipe, sum(p.numel() for p in self.network.parameters())
+        place = f"; resumed after epoch {resume['epoch']}, step {resume['step']}" if resume else ""
+        print(
+            f"{data.info.label}: {len(data.train):,} training and {len(data.test):,} {data.part} pictures, "
+            f"{'mirrored in training' if data.info.flip else 'not mirrored'}; "
+            f"{count:,} parameters; {recipe.epochs} epochs of batch {recipe.batch_size}, {recipe.optimizer} "
+            f"lr {recipe.lr:g}; {self.experiment.device.type} {config.precision}{place}",
+            file=sys.stderr,
+        )
+
+    def _fit(self, config: FitConfig, fingerprint: dict[str, Any], **hooks: Any) -> list[EpochMetrics]:
+        """The loop, with the run folder behind it: saved after each epoch, and wherever a signal asks for it."""
+        with signals.watching() as watch:
+
+            def after_epoch(progress: Progress) -> None:
+                self.folder.keep(progress, fingerprint)
+                watch.poll(lambda: None)
+
+            def after_step(progress: Progress) -> None:
+                watch.poll(lambda: self.folder.keep(progress, fingerprint))
+
+            return loop.fit(
+                self.network, self.data, config, self.experiment.task,
+                after_step=after_step, after_epoch=after_epoch, **hooks,
+            )  # fmt: skip
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
