@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -61,27 +61,7 @@ def prepare(model: Network, spec: QuantSpec) -> Network:
         raise UserError(f"no layer is called {unknown[0]}", f"the layers are {', '.join(layers)}")
     chosen = {name: layer for name, layer in layers.items() if name not in spec.exceptions}
     if spec.weight.bits < 32 or spec.activation.bits < 32:
-        inner, outer = (spec.weight, spec.activation), (_at_end(spec.weight), _at_end(spec.activation))
-        ends = model.ends if outer != inner else ()
-        rectified = _rectified(model) if spec.activation.traits.follows_sign else set()
-        for name, layer in chosen.items():
-            weights, inputs = outer if name in ends else inner
-            weight = weight_quantizer(weights, layer.weight.detach())
-            activation = input_quantizer(inputs, signed=name not in rectified)
-            if name in spec.float_inputs:
-                activation = input_quantizer(QuantizerSpec())
-            if name in spec.measured_inputs:
-                activation = input_quantizer(QuantizerSpec("affine", spec.activation.bits))
-            if layer.weight.dtype not in (torch.float32, torch.float64):
-                raise UserError(
-                    f"{name} has weights of {layer.weight.dtype}", "convert the network first: model.float()"
-                )
-            for new in (weight, activation):  # new state goes where the weights are, in their arithmetic
-                new.to(layer.weight.device, layer.weight.dtype)
-            if isinstance(layer, nn.Conv2d):
-                replace_child(model, name, QuantConv2d.from_float(layer, weight, activation))
-            else:
-                replace_child(model, name, QuantLinear.from_float(layer, weight, activation))
+        _quantize(model, chosen, spec)
     if input_quantizer(spec.activation).signed:
         _signed_inputs(model, set(chosen), spec.activation)
     if spec.order == "bacp":
@@ -93,6 +73,29 @@ def prepare(model: Network, spec: QuantSpec) -> Network:
             if isinstance(norm, nn.BatchNorm2d):
                 norm.momentum = spec.bn_momentum
     return model
+
+
+def _quantize(model: Network, layers: Mapping[str, nn.Conv2d | nn.Linear], spec: QuantSpec) -> None:
+    """Put a quantized layer in the place of each of these, with two quantizers and its very parameters."""
+    inner, outer = (spec.weight, spec.activation), (_at_end(spec.weight), _at_end(spec.activation))
+    ends = model.ends if outer != inner else ()
+    rectified = _rectified(model) if spec.activation.traits.follows_sign else set()
+    for name, layer in layers.items():
+        weights, inputs = outer if name in ends else inner
+        if name in spec.float_inputs:
+            inputs = QuantizerSpec()
+        if name in spec.measured_inputs:
+            inputs = QuantizerSpec("affine", spec.activation.bits)
+        weight = weight_quantizer(weights, layer.weight.detach())
+        activation = input_quantizer(inputs, signed=name not in rectified)
+        if layer.weight.dtype not in (torch.float32, torch.float64):
+            raise UserError(f"{name} has weights of {layer.weight.dtype}", "convert the network first: model.float()")
+        for new in (weight, activation):  # new state goes where the weights are, in their arithmetic
+            new.to(layer.weight.device, layer.weight.dtype)
+        if isinstance(layer, nn.Conv2d):
+            replace_child(model, name, QuantConv2d.from_float(layer, weight, activation))
+        else:
+            replace_child(model, name, QuantLinear.from_float(layer, weight, activation))
 
 
 def _at_end(part: QuantizerSpec) -> QuantizerSpec:
