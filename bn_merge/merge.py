@@ -19,7 +19,7 @@ from models.layers import fold
 from models.layers.bnfold import BNFoldConv2d
 from models.layers.conv_q import QuantConv2d, QuantLinear, combined
 from models.layers.quantizers.identity import Identity
-from quant.prepare import USE_A_WRAPPER, folds, read_by_sign, replace_child
+from quant.prepare import USE_A_WRAPPER, folds, read_by_sign, refuse_captured, replace_child
 
 _HINT = "build the network from models.blocks.ConvBNAct, whose batch norm follows its convolution"
 
@@ -36,6 +36,7 @@ def merge(model: Network) -> Network:
     """
     if any(isinstance(module, (fold.MergedConv2d, fold.MergedLinear)) for module in model.modules()):
         raise UserError("the network is merged already", "merge the one it was made from", BAD_CHECKPOINT)
+    refuse_captured(model)
     model = copy.deepcopy(model).eval()
     before_sign = {group.gate for group in read_by_sign(model)}  # only the sign of such a BN is ever looked at
     for name, block in list(model.named_modules()):

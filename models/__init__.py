@@ -21,4 +21,4 @@ def __getattr__(name: str) -> Any:
     from models import files, registry
     from models.layers import int8
 
-    return next(getattr(module, name) for module in (files, registry, int8) if hasattr(module, name))
+    return next(getattr(module, name) for module in (registry, files, int8) if hasattr(module, name))

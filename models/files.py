@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from engine.checkpoint.format import Checkpoint, load
 from engine.checkpoint.history import Calibrate, Merge, Quantize
+from engine.cli.archs import is_users_code
 from engine.cli.naming import called
 from engine.errors import BAD_CHECKPOINT, UserError, prefix_path
-from models import legacy
+from models import check, legacy, registry, user_code
 from models.channels import Network
 from models.check import Misdeclared
-from models.registry import build, size
+from models.graph import narrow
+from models.graph.capture import capture
+from models.registry import size
 
 
 @dataclass(frozen=True)
@@ -69,26 +74,78 @@ def restore(checkpoint: Checkpoint, arch: str | None = None) -> Network:
 
 
 def rebuild(checkpoint: Checkpoint, arch: str | None = None) -> Network:
-    """The network of a checkpoint with fresh weights."""
+    """The network of a checkpoint with fresh weights: in its normal form, if it does not declare its channels."""
+    return _as_stored(_plain(checkpoint, arch), checkpoint)
+
+
+def _plain(checkpoint: Checkpoint, arch: str | None) -> Network:
     own, cfg = checkpoint.arch, checkpoint.cfg
     if arch not in (None, own):
-        hint = f"if you trust that module, say --arch {own}" if ":" in own else "leave --arch out"
+        hint = f"if you trust that module, say --arch {own}" if is_users_code(own) else "leave --arch out"
         raise UserError(f"the file holds {own}, --arch says {arch}", hint)
-    if ":" in own and arch is None:
+    if is_users_code(own) and arch is None:
         raise UserError(
             f"the file holds a network of {own}, which is code outside this toolkit",
             f"if you trust that module, add --arch {own}",
         )
     try:
-        needed = size(own, cfg, **checkpoint.arch_args)
+        needed = size(own, cfg, **checkpoint.arch_args) if cfg else None
         stored = sum(t.numel() for t in checkpoint.state_dict.values())
         if needed is not None and needed > 2 * stored + 1000:
             raise ValueError(f"cfg {cfg} asks for {needed:,} parameters, the file holds {stored:,} numbers")
-        return build(own, cfg, **checkpoint.arch_args)
+        return registry.build(own, cfg or None, **checkpoint.arch_args)
     except Misdeclared:  # the code is at fault, not the file
         raise
     except (UserError, TypeError, ValueError, RuntimeError, OverflowError) as fault:
         raise UserError(f"the network cannot be built: {fault}", "make the file again", BAD_CHECKPOINT) from fault
+
+
+def build(arch: str, cfg: Sequence[int] | None = None, classes: int = 10, side: int = 32, **arch_args: Any) -> Network:
+    """A network with fresh weights; one that does not declare its channels in its normal form.
+
+    Args:
+        side: of the pictures that it is to read.
+
+    Raises:
+        UserError: as registry.build and models.graph.capture.capture.
+    """
+    network = registry.build(arch, cfg, classes, **arch_args)
+    return network if registry.declares(network) else _captured(network, arch, cfg, classes, side)
+
+
+def _captured(network: nn.Module, arch: str, cfg: Sequence[int] | None, classes: int, side: int) -> Any:
+    with user_code.running(arch):
+        form = capture(network, (3, side, side), arch)
+    form.cfg = list(cfg or [])
+    check.check_output(form, arch, classes, side)
+    return form
+
+
+def plain(checkpoint: Checkpoint, arch: str | None = None) -> nn.Module:
+    """The network of a checkpoint that is captured, as its code makes it, with layers of the file's sizes."""
+    return _narrow(_plain(checkpoint, arch), checkpoint).model
+
+
+def _as_stored(network: Network, checkpoint: Checkpoint) -> Any:
+    """The normal form of a network that does not declare its channels, as narrow as the file's tensors say."""
+    if registry.declares(network):
+        return network
+    small, side = _narrow(network, checkpoint), checkpoint.dataset.image_size
+    form = _captured(small.model, checkpoint.arch, checkpoint.cfg, checkpoint.classes, side)
+    form.captured.whole = small.whole
+    return form
+
+
+def _narrow(network: nn.Module, checkpoint: Checkpoint) -> narrow.Stored:
+    stored = {name: tuple(tensor.shape) for name, tensor in checkpoint.state_dict.items()}
+    side = checkpoint.dataset.image_size
+    try:
+        with user_code.running(checkpoint.arch):
+            return narrow.as_stored(network, (3, side, side), checkpoint.arch, stored)
+    except narrow.NotLegal as fault:
+        raise UserError(
+            f"the weights do not fit the network: {fault}", "was it made with another --arch?", BAD_CHECKPOINT
+        ) from fault
 
 
 def load_weights(model: nn.Module, state: dict[str, torch.Tensor], arch: str | None = None) -> None:

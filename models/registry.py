@@ -9,8 +9,9 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from engine.cli.archs import is_users_code, library
 from engine.errors import UserError
-from models import check, user_code
+from models import check, libraries, user_code
 from models.channels import Network
 from models.check import Misdeclared
 from models.networks.nin import nin, nin_3x3
@@ -36,61 +37,93 @@ def build(arch: str, cfg: Sequence[int] | None = None, classes: int = 10, **arch
     """Make a network with fresh weights.
 
     Args:
-        arch: a registered name, or `package.module:function` or `path/file.py:function` for a function of the user's,
-            called with `cfg` and `classes` and returning a module that follows models.channels.Network.
+        arch: a registered name, `torchvision:NAME`, `timm:NAME`, or `package.module:function` or
+            `path/file.py:function` for a function of the user's. It is called with those of `cfg`, `classes` and
+            `num_classes` that it takes, and gives any module; one that declares its channels follows
+            models.channels.Network, others are captured (files.py).
         cfg: widths, None for the network's own.
 
     Raises:
         UserError: exit 2 for an unknown name or a cfg that does not fit; for a network of the user's also where it
             does not follow models.channels.Network, see models.check.
     """
-    if ":" not in arch:
+    if not is_users_code(arch):
         return _made(arch, cfg, classes, **arch_args)
     with check.user_code(arch, f"it is called with cfg={cfg and list(cfg)}, classes={classes}; {check.SEE}"):
         network = _made(arch, cfg, classes, **arch_args)
-    user_code.attach(network, arch)
-    check.check_output(network, arch, classes)
+    if declares(network):
+        user_code.attach(network, arch)
+        check.check_output(network, arch, classes)
     return network
+
+
+def declares(network: nn.Module) -> bool:
+    """Whether a network says itself which of its channels go together."""
+    return hasattr(network, "channel_groups")
 
 
 def _made(arch: str, cfg: Sequence[int] | None, classes: int = 10, **arch_args: Any) -> Network:
     """The network, its declarations compared; what the user's own code raises is let through."""
     if cfg is not None and ((not cfg and ":" not in arch) or min(cfg, default=1) < 1):
         raise UserError(f"cfg {list(cfg)} has widths below 1, or none", "every layer needs a channel")
+    if library(arch):
+        if cfg:
+            raise UserError(f"--cfg: {arch} has its own widths", "leave --cfg out")
+        return cast(Network, libraries.build(arch, classes))
     function = user_code.imported(arch) if ":" in arch else NETWORKS.get(arch)
     if function is None:
         raise UserError(f"unknown network {arch!r}", f"one of {', '.join(NETWORKS)}, or {user_code.FORMS}")
+    words: dict[str, Any] = {"cfg": cfg, "classes": classes, **arch_args}
     if ":" in arch:
-        _check_call(arch, function, {"cfg": cfg, "classes": classes, **arch_args})
+        words = _words(arch, function, words)
     try:
         with user_code.running(arch):
-            network = cast(
-                Network, function(cfg=cfg, classes=classes, **arch_args)
-            )  # by what it has, not what it inherits
+            network = cast(Network, function(**words))  # by what it has, not what it inherits
     except ValueError as fault:
         own = f"its own widths: --cfg {','.join(map(str, NETWORKS[arch]().cfg))}" if arch in NETWORKS else "see --help"
         raise UserError(f"--cfg does not fit {arch}: {fault}", own) from fault
-    if ":" in arch:
+    if not isinstance(network, nn.Module):
+        raise Misdeclared(
+            f"--arch {arch}: the function gives a {type(network).__name__}, not a torch.nn.Module", check.SEE
+        )
+    if ":" in arch and declares(network):
+        if "cfg" not in words:
+            raise Misdeclared(
+                f"--arch {arch}: it declares channel groups, and cannot be called with cfg, classes",
+                "begin it with: def function(cfg=None, classes=10):",
+            )
         with user_code.running(arch):
             check.declarations(network, arch, cfg)
-    if not hasattr(network, "arch_args"):
+    if declares(network) and not hasattr(network, "arch_args"):
         network.arch_args = {}
     return network
 
 
-def _check_call(arch: str, function: Callable[..., nn.Module], words: dict[str, Any]) -> None:
-    """Whether a function takes these words: a TypeError of the call itself would look like one of its body."""
+def _words(arch: str, function: Callable[..., nn.Module], words: dict[str, Any]) -> dict[str, Any]:
+    """Of these words those that a function of the user's takes; `classes` may be called `num_classes`.
+
+    Raises:
+        Misdeclared: where it cannot be called so: a TypeError of the call would look like one of its body.
+    """
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # written in C
-        return
+        return words
+    takes = signature.parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in takes.values()):
+        if "classes" not in takes and "num_classes" in takes:
+            words["num_classes"] = words.pop("classes")
+        if words["cfg"] and "cfg" not in takes:
+            raise Misdeclared(f"--cfg: the function of --arch {arch} takes no cfg", "leave --cfg out")
+        words = {name: value for name, value in words.items() if name in takes or name not in ("cfg", "classes")}
     try:
         signature.bind(**words)
     except TypeError as fault:
         raise Misdeclared(
             f"--arch {arch}: it cannot be called with {', '.join(words)}: {fault}",
-            "begin it with: def function(cfg=None, classes=10):",
+            "begin it with: def function(classes=10):",
         ) from fault
+    return words
 
 
 def size(arch: str, cfg: Sequence[int] | None = None, **arch_args: Any) -> int | None:
@@ -99,6 +132,8 @@ def size(arch: str, cfg: Sequence[int] | None = None, **arch_args: Any) -> int |
     Raises:
         UserError: as build.
     """
+    if library(arch):
+        return None
     if ":" in arch:
         user_code.imported(arch)  # tensors that the module itself makes are to be real
     try:

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-import models
 from engine.checkpoint.history import History, Prune
+from engine.cli.archs import is_users_code
 from engine.cli.naming import called, command_hint, input_file, repeated, saved
 from engine.data.splits import Data
 from engine.errors import UserError
@@ -22,10 +22,9 @@ from models.channels import Network
 from models.files import Opened
 from prune.bn_statistics import reestimate_bn
 from prune.options import Options
-from prune.plan import PrunePlan, plan
 from prune.proof import prove
 from prune.sparsity import alike, gammas, looks_sparse
-from prune.surgery import gates_of, masked, sliced
+from prune.surgeons import Captured, Plan, Surgeon, say_what_is_fixed, surgeon
 from prune.trial import check_for_pruning
 
 
@@ -34,10 +33,13 @@ def apply(options: Options, grouped: bool = False) -> dict[str, Any]:
     opened = _opened(options, grouped)
     model, parent = opened.network, opened.checkpoint
     run = Experiment(options, saved(parent.prefix, "_prune"), opened.path, parent)
-    chosen = plan(gates_of(model), options.percent, options.base)
+    knife = surgeon(model, parent, options.network.arch, options.importance)
+    if isinstance(knife, Captured):
+        say_what_is_fixed(knife.found)
+    chosen = knife.plan(options.percent, options.base)
     _report_floors(chosen, options.strict)
     data = run.data()
-    small, evaluations = _cut(run, opened, chosen, data)
+    small, evaluations = _cut(run, opened, knife, chosen, data)
     if chosen.cfg != chosen.cfg_before:  # else there is nothing to mend
         reestimate_bn(small, data.train, options.batch_size, options.machine.seed, options.bn_batches)
         evaluations["bn_reestimated"] = run.evaluate(small, data, "with BN re-estimated")
@@ -67,14 +69,12 @@ def apply(options: Options, grouped: bool = False) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _cut(run: Experiment, opened: Opened, chosen: PrunePlan, data: Data) -> tuple[Network, dict[str, Evaluation]]:
+def _cut(
+    run: Experiment, opened: Opened, knife: Surgeon, chosen: Plan, data: Data
+) -> tuple[Network, dict[str, Evaluation]]:
     """The narrowed network, proven equal to the masked one, and the evaluations before, masked and sliced."""
-    model, arch, arch_args = opened.network, opened.checkpoint.arch, opened.checkpoint.arch_args
-
-    def build(cfg: list[int]) -> Network:
-        return models.build(arch, cfg, **arch_args)
-
-    small, silenced = sliced(model, chosen, build), masked(model, chosen)
+    model, arch = opened.network, opened.checkpoint.arch
+    small, silenced = knife.narrowed(model, chosen), knife.masked(model, chosen)
     evaluations = {
         "before": run.evaluate(model, data, "before pruning"),
         "masked": run.evaluate(silenced, data, "masked"),
@@ -82,9 +82,9 @@ def _cut(run: Experiment, opened: Opened, chosen: PrunePlan, data: Data) -> tupl
     }
     with torch.random.fork_rng(devices=[]):  # what it builds may draw weights
         whole = copy.deepcopy(model).double()  # cut in float64: what surgery adds up, fp32 would round
-        exact = [masked(whole, chosen), sliced(whole, chosen, build)]
+        exact = [knife.masked(whole, chosen), knife.narrowed(whole, chosen)]
     moved = run.task.surely_moved(evaluations["masked"].output, evaluations["sliced"].output)
-    prove(run, data, exact, moved, own=":" in arch)
+    prove(run, data, exact, moved, own=is_users_code(arch))
     return small, evaluations
 
 
@@ -94,18 +94,20 @@ def _opened(options: Options, grouped: bool) -> Opened:
     source = input_file(options.model, saved(options.network.prefix, "_preprune"), maker)
     opened = files.open(source, options.network.arch)
     model, parent = opened.network, opened.checkpoint
-    check_for_pruning(model, parent.arch, parent.arch_args, parent.dataset.image_size, sparse=True)
+    check_for_pruning(
+        model, parent.arch, parent.arch_args, parent.dataset.image_size, sparse=options.importance == "bn"
+    )
     if grouped and all(getattr(m, "groups", 1) == 1 for m in model.modules()):
         print(
             f"notice: {parent.arch} has no grouped convolutions: prune.gc treats it as prune.normal_regular does",
             file=sys.stderr,
         )
-    if not looks_sparse(gammas(model)):
+    if options.importance == "bn" and not looks_sparse(gammas(model)):
         _warn(f"{source} {alike(parent.history)}")
     return opened
 
 
-def _widths(options: Options, chosen: PrunePlan, history: History) -> list[str]:
+def _widths(options: Options, chosen: Plan, history: History) -> list[str]:
     """The widths before and after, gate by gate, and the shares that went."""
     gates = zip(chosen.names, map(str, chosen.before), map(str, chosen.widths), strict=True)
     first = next((sum(stage.cfg_before) for stage in history if isinstance(stage, Prune)), None)
@@ -131,7 +133,7 @@ def _accuracies(evaluations: dict[str, Evaluation], data: Data) -> list[str]:
     ]  # fmt: skip
 
 
-def _report_floors(chosen: PrunePlan, strict: bool) -> None:
+def _report_floors(chosen: Plan, strict: bool) -> None:
     if chosen.raised:
         text = f"percent {chosen.percent:g} would empty {', '.join(chosen.raised)}"
         if strict:

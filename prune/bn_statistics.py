@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from engine.data.info import Split
 
@@ -15,7 +16,7 @@ def reestimate_bn(model: nn.Module, split: Split, batch: int, seed: int, batches
     Args:
         batches: how many; small sets are gone through more than once.
     """
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     momenta = [norm.momentum for norm in norms]
     was_training, dtype = model.training, next(model.parameters()).dtype
     for norm in norms:

@@ -12,7 +12,7 @@ from math import floor
 
 from engine.errors import UserError
 from prune.families import Importance, families, scores
-from prune.widths import Network, settle
+from prune.widths import Tried, settle
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,22 @@ class ClassPlan:
     whole: tuple[str, ...] = ()
 
     @property
+    def cfg_before(self) -> list[int]:
+        """The widths of the families before."""
+        return list(self.before)
+
+    @property
+    def cfg(self) -> list[int]:
+        """The widths of the families that are left."""
+        return list(self.widths)
+
+    @property
     def achieved(self) -> float:
         """The share of the classes that can be cut that really goes."""
         return 1 - sum(self.widths) / sum(self.before)
 
 
-def plan(network: Network, percent: float, base: int = 1, importance: Importance = "bn") -> ClassPlan:
+def plan(network: Tried, percent: float, base: int = 1, importance: Importance = "bn") -> ClassPlan:
     """Choose the classes to drop.
 
     Args:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from math import gcd, lcm
-from typing import Literal
 
 from torch import Tensor
 
 from models.graph.channels import Channels
 from models.graph.narrow import Signature, signatures
 from models.graph.normal import NormalForm
+from prune.options import Importance
 
-Importance = Literal["bn", "l1"]
 NO_GATE = "no batch norm scales them: --importance l1"
 
 

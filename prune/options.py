@@ -6,7 +6,7 @@ import argparse
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from engine.cli import argtypes
 from engine.cli.flags import flag, part
@@ -33,6 +33,9 @@ PERCENT: dict[str, Any] = {
 }
 
 
+Importance = Literal["bn", "l1"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options(Writes):
     """How much goes, and where from."""
@@ -45,6 +48,10 @@ class Options(Writes):
     model: Path | None = flag(
         "--model", type=argtypes.path, metavar="F",
         help="sparsely trained file (default: models_save/ARCH_preprune.pth)",
+    )  # fmt: skip
+    importance: Importance = flag(
+        "--importance", choices=["bn", "l1"], default="bn",
+        help="what a channel is worth: its BN scales, or the mean |weight| of its rows (default: bn)",
     )  # fmt: skip
     strict: bool = flag(
         "--strict", action="store_true", help="refuse, instead of warning, where a layer would be emptied"

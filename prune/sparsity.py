@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from engine.checkpoint.history import History, Refine, Train
-from models.channels import Network, gates
+from engine.errors import UserError
+from models import channels
+from models.channels import Network
+from models.graph import channels as graph
+from models.graph.normal import NormalForm
+
+
+def gates(model: Network | NormalForm) -> list[tuple[str, nn.Module]]:
+    """The batch norms whose scales say which channels go, by name, in order.
+
+    Raises:
+        UserError: exit 2 for a network without any.
+    """
+    if not isinstance(model, NormalForm):
+        return [*channels.gates(model)]
+    if found := graph.gates(model):
+        return found
+    raise UserError(
+        "no batch norm of this network scales channels that can be cut",
+        "train without -sr; what is pruned is then chosen by weights: prune.normal_regular --importance l1",
+    )
 
 
 def penalty(s: float) -> Callable[[Network], Tensor]:
@@ -18,14 +39,14 @@ def penalty(s: float) -> Callable[[Network], Tensor]:
     """
 
     def term(model: Network) -> Tensor:
-        return s * torch.stack([bn.weight.abs().sum() for _, bn in gates(model)]).sum()
+        return s * torch.stack([cast(Tensor, bn.weight).abs().sum() for _, bn in gates(model)]).sum()
 
     return term
 
 
 def gammas(model: Network) -> list[Tensor]:
     """The scales of every gate, in order: one float64 tensor (width,) a group, on the CPU."""
-    return [bn.weight.detach().double().cpu() for _, bn in gates(model)]
+    return [cast(Tensor, bn.weight).detach().double().cpu() for _, bn in gates(model)]
 
 
 def looks_sparse(scales: list[Tensor]) -> bool:

@@ -9,10 +9,13 @@ import torch
 from torch import Tensor
 
 import models
+from engine.cli.archs import is_users_code
 from engine.errors import UserError
 from engine.tasks.classification import CLASSIFICATION
 from models import check
 from models.channels import Network, gates
+from models.graph.normal import NormalForm
+from prune import sparsity
 from prune.plan import Gate, PrunePlan, nearest
 from prune.surgery import Build, gates_of, masked, misdescribed, sliced
 
@@ -28,7 +31,9 @@ def check_for_pruning(model: Network, arch: str, arch_args: dict[str, Any], size
     Raises:
         UserError: exit 2, before any training. Torch's random state is not touched.
     """
-    if ":" not in arch:
+    if not is_users_code(arch) or isinstance(model, NormalForm):  # captured: its channels are found, not declared
+        if sparse and isinstance(model, NormalForm):
+            sparsity.gates(model)  # refuses one without any
         return
     check.check_output(model, arch, arch_args["classes"], size)
     if sparse:

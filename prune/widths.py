@@ -25,7 +25,7 @@ Need = dict[Signature, int]
 
 
 @dataclass(frozen=True)
-class Network:
+class Tried:
     """What widths are tried on.
 
     Args:
@@ -40,7 +40,7 @@ class Network:
     arch: str
 
 
-def settle(network: Network, chosen: list[Family], counts: list[int], base: int) -> list[Need]:
+def settle(network: Tried, chosen: list[Family], counts: list[int], base: int) -> list[Need]:
     """For each family the nearest width to what is wanted that the network can have, as its kinds need it.
 
     Args:
@@ -49,6 +49,11 @@ def settle(network: Network, chosen: list[Family], counts: list[int], base: int)
     """
     tried = [candidates(family, count, base) for family, count in zip(chosen, counts, strict=True)]
     widths = [next(its) for its in tried]
+    free = [place for place, family in enumerate(chosen) if family.free and widths[place] < len(family.classes)]
+    if free and not _can(network, chosen, widths, free):
+        for place in free:
+            if not _can(network, chosen, widths, [place]):  # a size stands in the code
+                widths[place] = len(chosen[place].classes)
     tied = [place for place, family in enumerate(chosen) if not family.free]
     for _ in range(TRIES):
         needs, wrong = _needs(network, chosen, widths, tied)
@@ -56,7 +61,7 @@ def settle(network: Network, chosen: list[Family], counts: list[int], base: int)
             return needs
         for place in wrong:
             widths[place] = next(tried[place], len(chosen[place].classes))
-    for place in wrong:
+    for place in tied:
         widths[place] = len(chosen[place].classes)
     return _needs(network, chosen, widths, [])[0]
 
@@ -64,11 +69,12 @@ def settle(network: Network, chosen: list[Family], counts: list[int], base: int)
 def candidates(family: Family, count: int, base: int) -> Iterator[int]:
     """Widths to try: the nearest to `count` first, of two equally near ones the larger, the family's own last."""
     full, step = len(family.classes), lcm(base, family.step)
-    yield from sorted(range(step, full + 1, step), key=lambda width: (abs(width - count), -width))
+    every = (width for width in range(step, full + 1, step) if width > 1)  # 1 looks like a value for all channels
+    yield from sorted(every, key=lambda width: (abs(width - count), -width))
     yield full
 
 
-def _needs(network: Network, chosen: list[Family], widths: list[int], tied: list[int]) -> tuple[list[Need], list[int]]:
+def _needs(network: Tried, chosen: list[Family], widths: list[int], tied: list[int]) -> tuple[list[Need], list[int]]:
     """What each family's kinds need at these widths, and the tied families that cannot have them."""
     whole = [{kind: len(classes) for kind, classes in family.kinds.items()} for family in chosen]
     needs = [{next(iter(family.kinds)): width} if family.free else whole[n]
@@ -80,9 +86,7 @@ def _needs(network: Network, chosen: list[Family], widths: list[int], tied: list
     if there is None:  # one of them, or several, stand in the way of all
         if len(cut) == 1:
             return needs, cut
-        alone = [[width if n == place else len(family.classes) for n, (family, width) in
-                  enumerate(zip(chosen, widths, strict=True))] for place in cut]  # fmt: skip
-        wrong = [place for place, these in zip(cut, alone, strict=True) if _kinds(network, chosen, these) is None]
+        wrong = [place for place in cut if not _can(network, chosen, widths, [place])]
         return needs, wrong or cut
     wrong = []
     for place in cut:
@@ -93,7 +97,13 @@ def _needs(network: Network, chosen: list[Family], widths: list[int], tied: list
     return needs, wrong
 
 
-def _kinds(network: Network, chosen: list[Family], widths: list[int]) -> Counter[Signature] | None:
+def _can(network: Tried, chosen: list[Family], widths: list[int], places: list[int]) -> bool:
+    """Whether the network can have these widths of some families, the others whole."""
+    these = [width if place in places else len(chosen[place].classes) for place, width in enumerate(widths)]
+    return _kinds(network, chosen, these) is not None
+
+
+def _kinds(network: Tried, chosen: list[Family], widths: list[int]) -> Counter[Signature] | None:
     """How many classes of each signature the network has at these widths; None where it cannot have them."""
     share = {cls: Fraction(width, len(family.classes))
              for family, width in zip(chosen, widths, strict=True) for cls in family.classes}  # fmt: skip

@@ -17,6 +17,7 @@ from engine.cli.naming import called
 from engine.errors import UserError
 from models.blocks import ConvBNAct
 from models.channels import ChannelGroup, Network
+from models.graph.normal import NormalForm
 from models.layers.bnfold import BNFoldConv2d, FoldedNorm
 from models.layers.conv_q import QuantConv2d, QuantLinear
 from models.layers.quantizers import kinds
@@ -54,6 +55,7 @@ def prepare(model: Network, spec: QuantSpec) -> Network:
         UserError: exit 2 if an exception names no layer, signed codes have no block to stand in, the weights to
             quantize are of another type, or a batch norm cannot be folded or moved as the spec says.
     """
+    refuse_captured(model)
     model = copy.deepcopy(model)
     layers = {n: m for n, m in model.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))}
     unknown = [name for name in (*spec.exceptions, *spec.float_inputs, *spec.measured_inputs) if name not in layers]
@@ -132,11 +134,25 @@ def meet(spec: QuantSpec, model: Network, keep_float: Sequence[str] = ()) -> Qua
                 nearest(pattern, layers) or f"the layers are {', '.join(layers)}",
             )
         kept += found
+    refuse_captured(model)
     spec = spec.at_ends(*model.ends, reads_sums(model))
     spec = replace(spec, exceptions=tuple(dict.fromkeys((*spec.exceptions, *kept))))
     if kept and spec.kept >= {*layers}:
         raise UserError("--keep_float leaves no layer to quantize", "name fewer layers")
     return spec
+
+
+def refuse_captured(model: nn.Module) -> None:
+    """Quantizing and merging ask a network for its channel groups and blocks; a captured one declares none.
+
+    Raises:
+        UserError: exit 2.
+    """
+    if isinstance(model, NormalForm):
+        raise UserError(
+            "this network does not declare its channels: it can be trained, pruned and refined, not yet quantized or merged",
+            "build it from models.blocks.ConvBNAct, with channel_groups() and ends: see README, 'A network of your own'",
+        )
 
 
 def reads_sums(model: Network) -> list[str]:

@@ -48,6 +48,7 @@ MODELS = (
     "legacy",
     "networks",
     "user_code",
+    "libraries",
     "registry",
     "files",
 )
@@ -89,7 +90,14 @@ def test_every_package_is_imported_from_where_the_toolkit_lies() -> None:
 def test_models_take_of_engine_its_errors_what_hints_call_commands_and_what_opens_files() -> None:
     used = {target for name in sources() if name.startswith("models") for target in imported(name)}
     inside = {target for target in used if target.startswith("engine.") and not target.startswith("engine.checkpoint")}
-    assert inside <= {"engine.errors", "engine.cli", "engine.cli.naming", "engine.data", "engine.data.info"}
+    assert inside <= {
+        "engine.errors",
+        "engine.cli",
+        "engine.cli.naming",
+        "engine.cli.archs",
+        "engine.data",
+        "engine.data.info",
+    }
 
 
 def test_nobody_imports_a_command() -> None:

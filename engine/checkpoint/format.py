@@ -19,6 +19,7 @@ from engine.checkpoint import archive, history, schema
 from engine.checkpoint.archive import bad_file
 from engine.checkpoint.history import History
 from engine.checkpoint.provenance import PACKAGE, Origin, Provenance, provenance
+from engine.cli.archs import prefix
 from engine.cli.naming import called
 from engine.data.info import DataInfo
 from engine.errors import DIVERGED, UserError
@@ -91,7 +92,7 @@ class Checkpoint:
     @property
     def prefix(self) -> str:
         """What default file names begin with: `nin`, or the function's name of a network of the user's."""
-        return self.arch.rpartition(":")[2]
+        return prefix(self.arch)
 
     def to_dict(self) -> dict[str, Any]:
         """The form on disk."""

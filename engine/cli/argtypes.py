@@ -14,8 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-ARCHS = ("nin", "nin_3x3", "nin_gc", "separable", "separable_wide", "slimming")
-"""The names that models/registry.py knows, which needs torch; a test compares them."""
+from engine.cli.archs import ARCHS, LIBRARIES
 
 
 def nearest(text: str, known: Sequence[str]) -> str:
@@ -103,7 +102,7 @@ def original(text: str) -> str:
 
 
 def arch(text: str) -> str:
-    """An argparse type: a network of ARCHS, or `package.module:function` or `file.py:function`, imported later.
+    """An argparse type: a network of ARCHS, `torchvision:NAME`, `timm:NAME`, `package.module:function` or `file.py:function`.
 
     A file is named as seen from the working folder, so that one file has one name: `./net.py:Net` is `net.py:Net`.
     """
@@ -115,5 +114,6 @@ def arch(text: str) -> str:
     own = "package.module:function, or file.py:function"
     if colon or text.endswith(".py"):
         raise argparse.ArgumentTypeError(f"{text!r} names no {'function' if place or not colon else 'module'}\n{own}")
-    hint = nearest(text, ARCHS) or f"one of {', '.join(ARCHS)}, or {own}"
+    others = ", ".join(f"{name}:NAME" for name in LIBRARIES)
+    hint = nearest(text, ARCHS) or f"one of {', '.join(ARCHS)}, {others}, {own}"
     raise argparse.ArgumentTypeError(f"unknown network {text!r}\n{hint}")

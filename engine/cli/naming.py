@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from engine.cli.archs import is_users_code
 from engine.errors import BAD_CHECKPOINT, UserError
 
 SAVED = Path("models_save")
@@ -41,7 +42,7 @@ def repeated(arch: str, data: Path = Path("data"), **flags: Any) -> list[str]:
     Args:
         flags: values of further flags by their names; None is left out, several numbers are joined by commas.
     """
-    words = ["--arch", arch] if ":" in arch else []
+    words = ["--arch", arch] if is_users_code(arch) else []
     words += [] if data == Path("data") else ["--data", str(data)]
     for name, value in flags.items():
         if value is not None:

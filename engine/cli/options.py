@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.cli.argtypes import ARCHS, arch, channels, number, original, path, state, widths
+from engine.cli.archs import ARCHS, prefix
+from engine.cli.argtypes import arch, channels, number, original, path, state, widths
 from engine.cli.flags import Options, flag, part, without
 from engine.errors import UserError
 
@@ -26,8 +27,8 @@ class Network(Options):
     title = "network"
     arch: str | None = flag(
         "--arch", type=arch, metavar="NAME",
-        help=f"{', '.join(ARCHS)}, or package.module:function or file.py:function for your own (default: the input "
-        "file's, else the command's own)",
+        help=f"{', '.join(ARCHS)}, torchvision:NAME, timm:NAME, or package.module:function or file.py:function for your "
+        "own (default: the input file's, else the command's own)",
     )  # fmt: skip
     type: int | None = flag(
         "--type", type=number(int, 0, 2, hint="0: nin, 1: nin_gc, 2: separable"), metavar="N",
@@ -57,7 +58,7 @@ class Network(Options):
     @property
     def prefix(self) -> str:
         """What default file names begin with, where no file says it."""
-        return self.name.rpartition(":")[2]
+        return prefix(self.name)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ from engine.cli.options import Trains
 from engine.data.splits import Data
 from engine.system import device, signals
 from engine.tasks.base import Evaluation
-from engine.training import loop
+from engine.training import loop, onednn
 from engine.training.experiment import Experiment
 from engine.training.progress import EpochMetrics, FitConfig, Progress
 from engine.training.recipe import Recipe
@@ -73,6 +73,8 @@ class Run:
         save, done = self.experiment.save, resume["epoch"] if resume else 0
         self._complete = done == config.recipe.epochs and self.folder.has_result(save)
         self.network.to(self.experiment.device).to(memory_format=torch.channels_last)
+        if self.experiment.device.type == "cpu":
+            onednn.spare(self.network)
         if self._complete:
             print(f"already complete: {save}", file=sys.stderr)
             rows = loop.fit(self.network, self.data, config, self.experiment.task, resume=resume)  # no step is left

@@ -49,7 +49,9 @@ class Library(Protocol[Net_co]):
 
     def open(self, path: Path, arch: str | None = None) -> Opened[Net_co]: ...
 
-    def build(self, arch: str, cfg: Sequence[int] | None = None, classes: int = 10, **arch_args: Any) -> Net_co: ...
+    def build(
+        self, arch: str, cfg: Sequence[int] | None = None, classes: int = 10, side: int = 32, **arch_args: Any
+    ) -> Net_co: ...
 
     def size(self, arch: str, cfg: Sequence[int] | None = None, **arch_args: Any) -> int | None: ...
 
@@ -103,7 +105,7 @@ class Start(Generic[Net]):
             self.network: Net = self.opened.network
         else:
             cfg = self.parent.cfg if self.parent else chosen.cfg
-            self.network = self.library.build(self.arch, cfg, **self.arch_args)
+            self.network = self.library.build(self.arch, cfg, side=self.data.info.image_size, **self.arch_args)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, at: TracebackType | None) -> None:

@@ -101,7 +101,8 @@ class _Builder:
             new = self.graph.call_module(name, (self._argument(source),))
         else:
             arguments = fx.node.map_aggregate((node.args, node.kwargs), self._argument)
-            new = self.graph.create_node("call_function", node.target, *arguments)
+            target = aten.reshape.default if node.target is aten.view.default else node.target  # in any memory format
+            new = self.graph.create_node("call_function", target, *arguments)
         new.meta.update(owner=owner, shape=calls.shape(node), line=calls.line(node))
         self.new[node] = new
 

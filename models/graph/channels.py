@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import nn
+
 from models.graph.labels import spread
 from models.graph.normal import NormalForm
 from models.graph.notes import Notes, Place
@@ -30,6 +32,19 @@ class Channels:
     fixed: dict[int, str]
     whole: frozenset[str]
     shared: list[list[int]]
+
+
+def gates(form: NormalForm) -> list[tuple[str, nn.Module]]:
+    """The batch norms that scale channels which can be cut, by name, in order; found once for a graph."""
+    if form.captured.gates is None:
+        found = channels(form, form.captured.whole)
+        names = (
+            p.tensor.rpartition(".")[0]
+            for p in found.places
+            if p.norm and not found.fixed.keys() >= {*p.classes.tolist()}
+        )
+        form.captured.gates = tuple(names)
+    return [(name, form.get_submodule(name)) for name in form.captured.gates]
 
 
 def channels(form: NormalForm, whole: frozenset[str] | None = None) -> Channels:

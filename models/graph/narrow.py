@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections import defaultdict
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from models.graph.capture import capture
 from models.graph.channels import Channels, channels
-from models.graph.normal import NormalForm
+from models.graph.normal import NormalForm, Size
 from models.graph.notes import Place
 
 Signature = tuple[frozenset[tuple[str, int, int]], bool]
@@ -55,6 +56,7 @@ def narrowed(model: nn.Module, form: NormalForm, found: Channels, dropped: Colle
     small = resized(model, shapes(form, found, left), found.whole)
     new = capture(small, form.captured.picture, arch, check=False)
     fill(new, channels(new, found.whole), form, found, dropped)
+    new.captured.whole, new.cfg = found.whole, list(form.cfg)
     return new
 
 
@@ -122,6 +124,44 @@ def _tell(module: nn.Module, whole: bool) -> None:
         module.out_features, module.in_features = weight.shape
     elif isinstance(module, nn.PReLU):
         module.num_parameters = len(weight)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A network as narrow as a file says.
+
+    Args:
+        model: as its code makes it, with layers of the file's sizes and the contents that it had.
+        whole: its grouped convolutions that lose whole groups; None where nothing was cut.
+    """
+
+    model: nn.Module
+    whole: frozenset[str] | None = None
+
+
+def as_stored(model: nn.Module, picture: Size, arch: str, stored: Mapping[str, tuple[int, ...]]) -> Stored:
+    """A network resized to the shapes of a file, where channels may have been cut; others are left to the strict load.
+
+    Args:
+        stored: the shapes of the file's tensors.
+
+    Raises:
+        NotLegal: where a tensor is smaller along an axis on which no channels lie.
+    """
+    own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    smaller = {name: stored[name] for name, shape in own.items() if name in stored and stored[name] != shape}
+    if not smaller:
+        return Stored(model)
+    form = capture(model, picture, arch, check=False)
+    found = channels(form)
+    cut = {(form.captured.aliases.get(p.tensor, p.tensor), p.axis) for p in found.places}
+    for name, shape in smaller.items():
+        axes = [axis for axis, (new, old) in enumerate(zip(shape, own[name], strict=False)) if new != old]
+        if len(shape) != len(own[name]) or any(
+            (name, axis) not in cut or shape[axis] > own[name][axis] for axis in axes
+        ):
+            raise NotLegal(f"{name} is {shape} in the file and {own[name]} in the network")
+    return Stored(resized(model, smaller, found.whole), found.whole)
 
 
 def signatures(found: Channels) -> dict[int, Signature]:

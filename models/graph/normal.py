@@ -24,12 +24,16 @@ class Form:
         picture: what it reads; another size is another graph.
         aliases: keys of parameters whose owner is no module of its own, and those of the network that was captured.
         vanished: modules that evaluation does not run.
+        whole: see channels.Channels, where another network's is to be kept to: that of the one it was cut of.
+        gates: see channels.gates; None as long as nobody has asked.
     """
 
     graph: fx.Graph
     picture: Size
     aliases: dict[str, str] = field(default_factory=dict)
     vanished: tuple[str, ...] = ()
+    whole: frozenset[str] | None = None
+    gates: tuple[str, ...] | None = None
 
 
 class NormalForm(nn.Module):
@@ -39,13 +43,21 @@ class NormalForm(nn.Module):
     buffers, so it loads strictly into the user's own class and is trained and counted without them.
 
     Shapes: (B, *picture) -> that of the network's output.
+
+    Attributes:
+        cfg: the widths that the user's function was called with.
+        ends, arch_args, channel_groups: what commands ask of a network (models.channels.Network): nothing is declared.
     """
 
     captured: Form
+    cfg: list[int]
+    ends: tuple[str, ...]
+    arch_args: dict[str, Any]
 
     def __init__(self, form: Form) -> None:
         super().__init__()
         self.captured = form
+        self.cfg, self.ends, self.arch_args = [], (), {}
         self._run: Callable[[nn.Module, Tensor], Tensor] | None = None
         self.register_state_dict_post_hook(_to_own_keys)
         self.register_load_state_dict_pre_hook(_from_own_keys)
@@ -58,6 +70,9 @@ class NormalForm(nn.Module):
         if self._run is None:
             self.update()
         return cast(Callable, self._run)(self, x)
+
+    def channel_groups(self) -> list[Any]:
+        return []
 
     def update(self) -> None:
         """Run what the graph says from now on: to be called after a change of it."""

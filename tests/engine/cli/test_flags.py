@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import models
-from engine.cli import argtypes, flags, options
+from engine.cli import archs, argtypes, flags, options
 from engine.training import recipe
 from engine.training.recipe import Recipe
 from quant import settings
@@ -89,7 +89,7 @@ def test_paths_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_names_of_networks_are_those_of_the_registry() -> None:
-    assert list(argtypes.ARCHS) == models.names()
+    assert list(archs.ARCHS) == models.names()
     for name in (*models.names(), "my_net:residual", "a.b:c"):
         assert parsed(TRAIN, "--arch", name).arch == name
 

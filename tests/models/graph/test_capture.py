@@ -194,6 +194,13 @@ def test_what_cannot_be_captured_is_refused_by_name(make: Callable[[], nn.Module
     assert "\n" not in str(refused.value)
 
 
+def test_views_work_in_channels_last_memory() -> None:
+    own = Bare(lambda net, x: x.view(x.shape[0], 6, 256).mean(2)[..., None, None])
+    form = capture(copy.deepcopy(own), (3, 16, 16), "net").to(memory_format=torch.channels_last)
+    x = torch.randn(2, 3, 16, 16)
+    assert torch.allclose(form(x.to(memory_format=torch.channels_last)), own.eval()(x), atol=1e-6)
+
+
 def test_another_picture_size_is_refused() -> None:
     form = capture(cases.prelu(), (3, 32, 32), "prelu")
     with pytest.raises(ValueError, match="captured for pictures of 3x32x32, not 3x16x16"):

@@ -1,0 +1,54 @@
+"""Networks of torchvision and timm by name, with fresh weights: nothing is downloaded."""
+
+from __future__ import annotations
+
+import inspect
+from difflib import get_close_matches
+from typing import Any
+
+from torch import nn
+
+from engine.cli.archs import library
+from engine.errors import UserError
+
+
+def build(arch: str, classes: int) -> nn.Module:
+    """A network of a library.
+
+    Args:
+        arch: `torchvision:resnet18`, `timm:resnet18`.
+
+    Raises:
+        UserError: exit 2 for a name that the library does not list, and where the library is not installed.
+    """
+    name = arch.partition(":")[2]
+    return (_torchvision if library(arch) == "torchvision" else _timm)(name, classes)
+
+
+def _torchvision(name: str, classes: int) -> nn.Module:
+    from torchvision import models
+
+    known = [*models.list_models(module=models), *models.list_models(module=models.segmentation)]
+    if name not in known:
+        raise _unknown("torchvision", name, known)
+    more: dict[str, Any] = {"weights_backbone": None} if name in models.list_models(module=models.segmentation) else {}
+    if "init_weights" in inspect.signature(models.get_model_builder(name)).parameters:
+        more["init_weights"] = True  # its own default, which it announces to change
+    return models.get_model(name, weights=None, num_classes=classes, **more)
+
+
+def _timm(name: str, classes: int) -> nn.Module:
+    try:
+        import timm
+    except ImportError as fault:
+        raise UserError("timm is not installed", "pip install 'model-compression[timm]'") from fault
+    if name not in (known := timm.list_models()):
+        raise _unknown("timm", name, known)
+    return timm.create_model(name, pretrained=False, num_classes=classes)
+
+
+def _unknown(source: str, name: str, known: list[str]) -> UserError:
+    close = get_close_matches(name, known, n=3)
+    return UserError(
+        f"{source} has no network {name!r}", f"did you mean {' or '.join(close)}?" if close else f"it has {len(known)}"
+    )
