@@ -22,5 +22,5 @@ setup(
         "scikit-learn>=1.3",
         "scipy>=1.10",
     ],
-    extras_require={"report": ["matplotlib>=3.8"], "dev": DEV},
+    extras_require={"report": ["matplotlib>=3.8"], "timm": ["timm>=1.0"], "dev": DEV},
 )

@@ -87,11 +87,17 @@ def body(options: Options) -> dict[str, Any]:
     from engine.training.judging import evaluate_file, in_words
     from engine.training.start import Start
     from models import files
+    from models.graph.normal import NormalForm
     from prune.sparsity import penalty
     from prune.trial import check_for_pruning
 
     fresh = options.from_scratch is not None
     start = Start(options, files, options.suffix, options.source(), fresh)
+    if fresh and start.opened and isinstance(start.opened.network, NormalForm):
+        raise UserError(
+            f"--from_scratch: {start.opened.checkpoint.arch} declares no widths that its code could start with",
+            "train the whole network instead: leave --from_scratch out",
+        )
     if options.training.evaluate is not None:
         opened = files.open(start.judged_file(), options.network.arch)
         return evaluate_file(options, opened.path, opened.network, opened.checkpoint)

@@ -54,6 +54,7 @@ def test_the_readme_has_the_blocks_that_are_tested() -> None:
         "chain",
         "pipeline",
         "ladder",
+        "any-network",
         "own-network: my_net.py",
         "own-network",
         "int8-layers",
@@ -91,6 +92,11 @@ def test_a_network_of_ones_own(workplace: Path, command: Command, monkeypatch: p
     finally:
         sys.modules.pop(Path(name).stem, None)
     assert Path("models_save/residual_w4a4_merged.pth").is_file()
+
+
+def test_any_network(workplace: Path, command: Command) -> None:
+    run_all(marked("any-network")[0], command)
+    assert Path("models_save/resnet18_refine.pth").is_file()
 
 
 SHIM = """#!{python}
@@ -212,6 +218,6 @@ def test_the_examples_of_help_can_be_parsed(name: str) -> None:
 
 def test_commands_of_the_readme_can_be_parsed_as_they_stand() -> None:
     """The blocks are run with more flags than they show; without those they must be commands, too."""
-    for block in (*marked("chain"), *marked("own-network")):
+    for block in (*marked("chain"), *marked("any-network"), *marked("own-network")):
         for module, argv, _ in lines(block):
             parser(module).parse_args(argv)

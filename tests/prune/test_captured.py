@@ -72,6 +72,13 @@ def test_a_pruned_file_answers_as_it_did_when_it_was_written(command) -> None:
     assert [tuple(p.shape) for p in network.parameters()] != [tuple(p.shape) for p in whole.parameters()]
 
 
+def test_widths_alone_cannot_be_trained_from_scratch(command) -> None:
+    own = ("--arch", f"{NETS}:Residual")
+    command("prune.train", "-sr", "--s", "0.01", *own, *SMALL)
+    command("prune.normal_regular", "--percent", "0.5", *own, "--cpu")
+    assert_refused(command("prune.train", "--from_scratch", *own, *SMALL), USAGE, "declares no widths")
+
+
 def test_percent_0_changes_nothing(command) -> None:
     own = ("--arch", f"{NETS}:Residual")
     path = command("prune.train", "-sr", "--s", "0.01", *own, *SMALL).path
