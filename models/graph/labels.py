@@ -21,6 +21,9 @@ MOVES = frozenset({
 })  # fmt: skip
 """Operations that put numbers into other places and compute nothing: they are run on the labels themselves."""
 
+JOINS = frozenset({aten.cat, aten.stack, aten.expand_as, aten.view_as, aten.reshape_as})
+"""Those of them that take several values."""
+
 PARTS = frozenset({
     aten.view, aten._unsafe_view, aten.reshape, aten.unflatten, aten.chunk, aten.split, aten.split_with_sizes,
     aten.tensor_split, aten.unbind, aten.slice, aten.select, aten.narrow, aten.index,

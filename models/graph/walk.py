@@ -98,7 +98,7 @@ class Walk(fx.Interpreter):
             return super().call_function(target, args, kwargs)
         if packet in table.SHAPES:
             return self._unknown([], lambda: _run_empty(target, args, kwargs))
-        if packet in table.MOVES or (packet is aten.index and isinstance(args[0], Tensor)):
+        if (packet in table.MOVES and (len(given) == 1 or packet in table.JOINS)) or _is_fixed_index(packet, args):
             found = _moved(packet, target, args, kwargs)
             if isinstance(args[0], Tensor) and packet in table.PARTS and _is_shared_out(args[0], found):
                 self.notes.shared.append(compact(args[0]).abs().unique())
@@ -194,7 +194,14 @@ class Walk(fx.Interpreter):
                 self.notes.fix(labels, f"read by {self.notes.here}")
         if run is None:
             return _nothing((given[0].shape[0], *self.at.meta["shape"][1:]))
-        return tree_map(lambda leaf: _nothing(leaf.shape) if isinstance(leaf, Tensor) else leaf, run())
+        try:
+            found = run()
+        except (RuntimeError, NotImplementedError):  # an operation that knows no tensors without contents
+            shape = self.at.meta.get("shape")
+            if shape is None:
+                raise
+            return _nothing([BATCH if size is None else size for size in shape])
+        return tree_map(lambda leaf: _nothing(leaf.shape) if isinstance(leaf, Tensor) else leaf, found)
 
 
 def _place(node: fx.Node) -> str:
@@ -208,6 +215,11 @@ def _place(node: fx.Node) -> str:
 def _nothing(shape: Any) -> Tensor:
     """Labels of what is no channel."""
     return torch.zeros((), dtype=torch.int64).expand(shape)
+
+
+def _is_fixed_index(packet: Any, args: Any) -> bool:
+    """Whether a call picks entries whose numbers do not depend on the pictures."""
+    return packet is aten.index and isinstance(args[0], Tensor) and not any(isinstance(at, Tensor) for at in args[1])
 
 
 def _labels(value: Any) -> Any:
