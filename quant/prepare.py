@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -28,6 +28,17 @@ from quant.spec import QuantizerSpec, QuantSpec
 USE_A_WRAPPER = "let a module around the ConvBNAct do what comes before or after it, and leave its forward as it is"
 """What to do about a block that does not fold."""
 
+Instead = Callable[[str, str], str]
+"""The command line that asks for the same with another value of a flag; empty where no command has such a way."""
+
+OWNERS = {"--bn_fold": "quant.wqaq", "--order": "quant.wbwtab"}
+"""The commands that have the flags which hints name here: those that prepare a network may lack them."""
+
+
+def plainly(flag: str, value: str) -> str:
+    """What to ask for instead where nobody has typed a command."""
+    return f"{OWNERS[flag]} {flag} {value}"
+
 
 def weight_quantizer(spec: QuantizerSpec, weight: Tensor) -> Quantizer:
     """The module for this weight."""
@@ -43,13 +54,16 @@ def input_quantizer(spec: QuantizerSpec, signed: bool = False) -> Quantizer:
     return kinds.lookup(spec.kind).activation(spec, signed)
 
 
-def prepare(model: Network, spec: QuantSpec) -> Network:
+def prepare(model: Network, spec: QuantSpec, instead: Instead = plainly) -> Network:
     """Quantize a copy of `model`; parameters keep their names, so float weights load into it and back.
 
     Every convolution and linear layer but the exceptions gets two quantizers. Where signed activation
     codes follow, the ReLU before them becomes an identity: sign(relu(x)) would be +1 everywhere.
 
     Float32 or float64, the arithmetic stays what it was. Sums of codes overflow float16, and bfloat16 rounds them.
+
+    Args:
+        instead: for the hint where the network does not bear what the spec asks for.
 
     Raises:
         UserError: exit 2 if an exception names no layer, signed codes have no block to stand in, the weights to
@@ -67,9 +81,9 @@ def prepare(model: Network, spec: QuantSpec) -> Network:
     if input_quantizer(spec.activation).signed:
         _signed_inputs(model, set(chosen), spec.activation)
     if spec.order == "bacp":
-        _pool_first(model)
+        _pool_first(model, instead)
     if spec.bn_fold:
-        _fold_in_training(model)
+        _fold_in_training(model, instead)
     if spec.bn_momentum is not None:
         for norm in model.modules():
             if isinstance(norm, nn.BatchNorm2d):
@@ -181,14 +195,15 @@ def replace_child(model: nn.Module, name: str, new: nn.Module) -> None:
     setattr(model.get_submodule(parent), child, new)
 
 
-def _pool_first(model: nn.Module) -> None:
+def _pool_first(model: nn.Module, instead: Instead) -> None:
     """Put each block's pool before its batch norm; which of them have one, the block knows."""
     for name, parent in _with_norm(model):
         block: Any = parent  # it may be of the user's: what counts is that it has the switch
         if not hasattr(block, "pool_first"):
+            other = instead("--order", "cbap")
             raise UserError(
                 f"{name} stands in no block with a switch `pool_first`: the order bacp cannot be had",
-                "build on models.blocks.ConvBNAct, or take the other order: " + called("quant.wbwtab --order cbap"),
+                "build on models.blocks.ConvBNAct" + (f", or take the other order: {called(other)}" if other else ""),
             )
         block.pool_first = True
 
@@ -199,30 +214,26 @@ def _with_norm(model: nn.Module) -> list[tuple[str, nn.Module]]:
     return [(name, model.get_submodule(name.rpartition(".")[0])) for name in found]
 
 
-def _fold_in_training(model: nn.Module) -> None:
+def _fold_in_training(model: nn.Module, instead: Instead) -> None:
     """Let each block's convolution do the work of its batch norm; that of a float convolution keeps its own."""
+    unfolded = f"quantize without a fold: {called(instead('--bn_fold', '0'))}"
     for name, block in _with_norm(model):
         if not isinstance(block, ConvBNAct) or name.rpartition(".")[2] != "bn":
             raise UserError(
                 f"{name} follows no convolution of a block and cannot be folded",
-                f"build the network from models.blocks.ConvBNAct, or {_unfolded()}",
+                f"build the network from models.blocks.ConvBNAct, or {unfolded}",
             )
         if not folds(block):
             raise UserError(
                 f"{name.rpartition('.')[0]} is a {type(block).__name__} with a forward of its own: "
                 "its batch norm cannot be folded",
-                f"{USE_A_WRAPPER}; or {_unfolded()}",
+                f"{USE_A_WRAPPER}; or {unfolded}",
             )
         conv = block.conv
         if isinstance(conv, QuantConv2d) and isinstance(block.bn, nn.BatchNorm2d):
             folding = BNFoldConv2d.from_float(conv, conv.weight_quantizer, conv.input_quantizer)
             block.bn = FoldedNorm.from_norm(block.bn)
             block.conv = folding.attach(block.bn)
-
-
-def _unfolded() -> str:
-    """The other way than a fold: in full, as this is said in commands that have no such flag."""
-    return f"quantize without a fold: {called('quant.wqaq --bn_fold 0')}"
 
 
 def _signed_inputs(model: Network, quantized: set[str], inputs: QuantizerSpec) -> None:

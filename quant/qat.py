@@ -39,7 +39,7 @@ def train(options: Quantizing, spec: QuantSpec) -> dict[str, Any]:
         if not refine and not options.training.original and spec.weight.traits.bn_momentum:
             # it is for statistics that exist: fresh ones would take epochs to arrive
             spec = replace(spec, bn_momentum=None)
-        model = prepare(network, spec)
+        model = prepare(network, spec, options.instead)
         recipe = recipes.for_spec(spec, start.data.info.name, refine=refine)
         if options.training.original:
             recipe = recipes.original(spec, start.arch)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -51,3 +54,44 @@ def test_an_order_that_cannot_be_had_is_refused() -> None:
         prepare(ByHand(), replace(spec, order="bacp"))
     assert (fault.value.code, "--order cbap" in fault.value.hint) == (USAGE, True)
     prepare(ByHand(), spec)
+
+
+OWN = ("--arch", "tests.tools.by_hand:plain", "--dataset", "digits")
+SHORT = ("--image_size", "8", "--epochs", "1", "--cpu", "--quiet")
+
+
+@pytest.fixture
+def plain(command: Callable[..., SimpleNamespace]) -> Callable[..., SimpleNamespace]:
+    """`command` beside a trained network whose batch norm stands in no block."""
+    trained = command("prune.train", *OWN, *SHORT, "--save", "net.pth")
+    assert trained.code == 0, trained.err
+    return command
+
+
+@pytest.mark.parametrize(
+    ("module", "argv", "remedy"),
+    [
+        ("quant.wqaq", (*OWN, "--refine", "net.pth", "--q_type", 0, "--bn_fold", 1),
+         (*OWN, "--refine", "net.pth", "--q_type", "0", "--bn_fold", "0")),
+        ("quant.ptq", (*OWN, "--model", "net.pth", "--calibrate", "kl", "--Wbits", 4),
+         ("quant.wqaq", *OWN, "--Wbits", "4", "--refine", "net.pth", "--bn_fold", "0")),
+        ("quant.wbwtab", (*OWN, "--refine", "net.pth", "--order=bacp", "--W", 3),
+         (*OWN, "--refine", "net.pth", "--W", "3", "--order", "cbap")),
+        ("quant.wqaq", (*OWN, "--refine", "net.pth", "--Wbits", "t", "--Abits", "b"),
+         ("quant.wbwtab", "--W", "3", "--A", "2", *OWN, "--refine", "net.pth", "--order", "cbap")),
+    ],
+)  # fmt: skip
+def test_the_other_way_is_the_command_that_was_given_with_one_flag_changed(
+    module: str, argv: tuple, remedy: tuple[str, ...], plain: Callable[..., SimpleNamespace]
+) -> None:
+    refused = plain(module, *argv, "--cpu", "--save", "q.pth")
+    assert refused.code == USAGE
+    words = shlex.split(refused.err.partition(": python -m ")[2])
+    given = [word for word in words if word not in ("--cpu", "--save", "q.pth")]
+    assert given == [*(() if remedy[0].startswith("quant.") else (module,)), *remedy]
+    assert plain(*words, *SHORT[:3], 1).code == 0
+
+
+def test_no_other_order_is_promised_where_there_is_none(plain: Callable[..., SimpleNamespace]) -> None:
+    refused = plain("quant.wqaq", *OWN, "--refine", "net.pth", "--Wbits", 4, "--Abits", "b", "--cpu")
+    assert refused.err.endswith("hint: build on models.blocks.ConvBNAct\n")
