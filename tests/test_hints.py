@@ -49,6 +49,18 @@ def hint(result: SimpleNamespace) -> str:
         ("bn_merge.compare", ("typo.pth",), "typo.pth", "check the path"),
         ("bn_merge.compare", ("--arch", "nin_gc"), "models_save/nin_gc_wbab_merged.pth",
          "make it with: python -m bn_merge --arch nin_gc"),
+        ("prune.train", ("--refine", "--dataset", "digits", "--epochs", "2"), PRUNED,
+         "make it with: python -m prune.normal_regular --percent 0.5 --dataset digits"),
+        ("prune.normal_regular", ("--dataset=imagefolder", "--data", "my pictures", "--percent", "0.5", "--image_size", "32"),
+         "models_save/nin_preprune.pth",
+         "make it with: python -m prune.train -sr --data 'my pictures' --dataset imagefolder --image_size 32"),
+        ("prune.normal_regular", ("--arch", "my_net:net", "--dataset", "digits"), "models_save/net_preprune.pth",
+         "make it with: python -m prune.train -sr --arch my_net:net --dataset digits"),
+        ("quant.ptq", ("--dataset", "digits", "--val", "300"), "models_save/nin_refine.pth",
+         "make it with: python -m prune.train --refine --dataset digits --val 300"),
+        ("prune.train", ("--evaluate", "--dataset=digits"), "models_save/nin.pth",
+         "make it with: python -m prune.train --dataset=digits"),
+        ("prune.train", ("--refine", "typo.pth", "--dataset", "digits"), "typo.pth", "check the path"),
     ],
 )  # fmt: skip
 def test_a_missing_file(command: Command, module: str, argv: tuple[str, ...], path: str, expected: str) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from engine import errors
 from engine.cli.flags import Parser, without
+from engine.cli.naming import carrying
 from engine.cli.options import Threads, Trains
 from engine.errors import UserError
 from engine.system import signals, terminal
@@ -61,7 +62,8 @@ def _run(parser: Parser, body: Body, argv: Sequence[str] | None) -> int:
             import torch
 
             torch.set_num_threads(options.machine.threads)
-        with contextlib.redirect_stdout(sys.stderr) if options.machine.json else contextlib.nullcontext():
+        quiet = contextlib.redirect_stdout(sys.stderr) if options.machine.json else contextlib.nullcontext()
+        with carrying(options.flat()), quiet:
             result = body(options)
         _print(result, options.machine.json)
         return errors.OK

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,9 @@ from engine.cli.archs import is_users_code
 from engine.errors import BAD_CHECKPOINT, UserError
 
 SAVED = Path("models_save")
+
+PICTURES = ("data", "dataset", "image_size", "mean", "std", "val")
+"""Flags that say which pictures a network is for; each stage of a chain without files has to be told them."""
 
 
 def saved(prefix: str, suffix: str = "") -> Path:
@@ -50,6 +55,43 @@ def repeated(arch: str, data: Path = Path("data"), **flags: Any) -> list[str]:
     return words
 
 
+class Missing(UserError):
+    """An input file that is not there.
+
+    Args:
+        maker: the command that makes it, if one does.
+        check: what to do besides, if anything.
+    """
+
+    def __init__(self, path: Path, maker: str = "", check: str = "") -> None:
+        self.path, self.maker, self.check = path, maker, check
+        making = f"make it with: {called(maker)}" if maker else ""
+        super().__init__(f"{path}: no such file", ", or ".join(filter(None, (check, making))), BAD_CHECKPOINT)
+
+    def made_with(self, more: Sequence[str]) -> Missing:
+        """The same, its maker with more flags."""
+        return Missing(self.path, f"{self.maker} {shlex.join(more)}" if more else self.maker, self.check)
+
+
+@contextmanager
+def carrying(flags: Mapping[str, Any]) -> Iterator[None]:
+    """Let the command that makes a missing file have the pictures of the command that misses it.
+
+    Args:
+        flags: of the command that runs, by their names; see Options.flat.
+    """
+    try:
+        yield
+    except Missing as fault:
+        if not fault.maker:
+            raise
+        typed = {word.partition("=")[0] for word in shlex.split(fault.maker)}
+        wanted = {name: flags.get(name) for name in PICTURES if f"--{name}" not in typed}
+        data = wanted.pop("data", None) or Path("data")
+        wanted["val"] = wanted.get("val") or None
+        raise fault.made_with(repeated("", data, **wanted)) from fault
+
+
 def input_file(given: Path | bool | None, default: Path, maker: str) -> Path:
     """The input file of a stage: as given, else (None, or True for a flag without a value) that of the stage before.
 
@@ -62,7 +104,5 @@ def input_file(given: Path | bool | None, default: Path, maker: str) -> Path:
     except OSError as fault:  # too long, or in a folder that may not be read
         raise UserError(f"{path}: {fault.strerror}", "check the path", BAD_CHECKPOINT) from fault
     if not there:
-        words = ["check the path"] if path is given else []
-        words += [f"make it with: {called(maker)}"] if path == default else []
-        raise UserError(f"{path}: no such file", ", or ".join(words), BAD_CHECKPOINT)
+        raise Missing(path, maker if path == default else "", "check the path" if path is given else "")
     return path
