@@ -140,7 +140,8 @@ class Run:
         if resume is None:
             self.folder.forget(self.experiment.save)
         flags = {k: str(v) if isinstance(v, Path) else v for k, v in self.options.flat().items()}
-        self.folder.describe(flags, config, resume["rows"] if resume else [])
+        words = self.options.words_without("--resume")
+        self.folder.describe(flags, config, resume["rows"] if resume else [], words)
         if not config.quiet:
             self._announce(config, resume)
 

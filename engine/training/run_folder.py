@@ -8,7 +8,7 @@ import itertools
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +20,7 @@ from engine.errors import BAD_CHECKPOINT, CANNOT_WRITE, UserError
 from engine.system.files import check_writable, sha256, sweep, write_bytes, write_json, write_text
 from engine.system.lock import Lock
 from engine.tasks.base import Task
-from engine.training import curve
+from engine.training import begun, curve
 from engine.training.progress import EpochMetrics, FitConfig, Progress
 
 WANTED = {"identity", "rows", "model", "optimizer", "schedule", "rng", *Progress.COUNTS}
@@ -87,16 +87,27 @@ class RunFolder:
             aside = next(path for path in map(self.path.joinpath, names) if not path.exists())
             with _changing(aside):
                 os.replace(self.state_path, aside)
-            print(f"notice: {self.path} held an unfinished run; to go on with it: --resume {aside}", file=sys.stderr)
+            line = begun.going_on(self.path, aside) or f"--resume {aside}"
+            print(f"notice: {self.path} held an unfinished run; to go on with it: {line}", file=sys.stderr)
         for path in (self.previous_path, self.state_path, self.path / "result.json", self.path / "curve.png"):
             with _changing(path):
                 path.unlink(missing_ok=True)
 
-    def describe(self, flags: dict[str, Any], config: FitConfig, rows: list[EpochMetrics]) -> None:
-        """Before the first step: the flags as given, the settings as resolved, the metrics that the state vouches for."""
+    def describe(
+        self, flags: dict[str, Any], config: FitConfig, rows: list[EpochMetrics], words: Sequence[str] = ()
+    ) -> None:
+        """Before the first step: the flags as given, the settings as resolved, the metrics that the state vouches for.
+
+        Args:
+            words: the command line behind `python -m`, for hints.
+        """
         with _changing(self.path / "result.json"):
             (self.path / "result.json").unlink(missing_ok=True)  # it is of the run before
-        write_json(self.path / "flags.json", {"flags": flags, "resolved": asdict(config)}, OTHER_RUN_DIR)
+        write_json(
+            self.path / "flags.json",
+            {"flags": flags, "resolved": asdict(config), "command": list(words)},
+            OTHER_RUN_DIR,
+        )
         write_json(self.path / "versions.json", versions(), OTHER_RUN_DIR)
         self.write_metrics(rows)
 
@@ -150,12 +161,12 @@ class RunFolder:
                 exit 6 where the damaged one cannot be replaced.
         """
         try:
-            return _read(path, fingerprint)
+            return _read(path, fingerprint, path == self.state_path)
         except UserError as fault:
             if path != self.state_path or fault.code != BAD_CHECKPOINT or not self.previous_path.exists():
                 raise
             try:
-                state = _read(self.previous_path, fingerprint)
+                state = _read(self.previous_path, fingerprint, own=True)
             except UserError:
                 raise fault from None  # neither helps
             print(f"warning: {fault}; going on from {self.previous_path}, the save before it", file=sys.stderr)
@@ -178,7 +189,7 @@ def _changing(path: Path) -> Iterator[None]:
         raise UserError(f"cannot write {path}: {fault.strerror}", OTHER_RUN_DIR, CANNOT_WRITE) from fault
 
 
-def _read(path: Path, fingerprint: dict[str, Any]) -> dict[str, Any]:
+def _read(path: Path, fingerprint: dict[str, Any], own: bool) -> dict[str, Any]:
     try:
         state, checked, *_ = archive.load(path)
     except UserError as fault:  # what storage says of other files, to save them anew, is no help with this one
@@ -191,10 +202,7 @@ def _read(path: Path, fingerprint: dict[str, Any]) -> dict[str, Any]:
     ):  # another data set: its mean and the like go without saying
         differing = [text for text in differing if not text.startswith("data_") or text.startswith("data_label ")]
     if differing:
-        raise UserError(
-            f"{path} belongs to a run with other settings: {', '.join(differing)}",
-            "repeat the flags of that run, or start anew without --resume",
-        )
+        raise begun.other_run(path, differing, own)
     return state
 
 

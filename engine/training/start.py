@@ -19,6 +19,7 @@ from engine.cli.naming import input_file, saved
 from engine.cli.options import Trains
 from engine.data.splits import Data
 from engine.errors import UserError
+from engine.training import begun
 from engine.training.experiment import Experiment
 from engine.training.run import Run
 from engine.training.run_folder import RunFolder
@@ -96,6 +97,7 @@ class Start(Generic[Net]):
         if self.parent is None:
             self.library.size(chosen.name, chosen.cfg)  # one that does not fit is found before pictures are read
         self.experiment = Experiment(self.options, self.default, self.source, self.parent)
+        begun.refuse_other_data(self.options, self.experiment.save, known=self.parent is not None)
         self.data: Data = self.experiment.data(self.fresh)
         if self.opened and self.parent:
             self.arch, self.arch_args = self.parent.arch, self.parent.arch_args
@@ -122,7 +124,7 @@ class Start(Generic[Net]):
             UserError: exit 2 if --save is one of the folder's own files; else as RunFolder.
         """
         save = self.experiment.save
-        self._folder = RunFolder(self.options.training.run_dir or Path("runs") / save.stem)
+        self._folder = RunFolder(begun.run_dir(self.options, save))
         if self._folder.owns(save):
             raise UserError(f"{save} is where the run keeps its own {save.name}", "name another --save")
         whole = {**self.arch_args, **cast(dict[str, Any], self.network.arch_args)}  # with what the network adds

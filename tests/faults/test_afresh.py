@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import signal
 from collections.abc import Callable
@@ -86,9 +87,8 @@ def test_what_was_put_aside_is_said(line: tuple, command: Callable) -> None:
     with stop(3, signal.SIGTERM):
         assert command(*line).code == 143
     done = command(*line)
-    assert (
-        done.err == "notice: runs/nin held an unfinished run; to go on with it: --resume runs/nin/state.abandoned.pth\n"
-    )
+    told = f"python -m {shlex.join(line)} --resume runs/nin/state.abandoned.pth"
+    assert done.err == f"notice: runs/nin held an unfinished run; to go on with it: {told}\n"
     again = command(*line)
     assert "unfinished" not in again.err, "the second one was complete"
 

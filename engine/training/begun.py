@@ -1,0 +1,78 @@
+"""How the run in a folder was begun, as its flags.json tells: for hints, and for what can be compared without pictures."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+from engine.cli.naming import called
+from engine.cli.options import Trains
+from engine.errors import UserError
+
+BEGUN = "flags.json"
+STATES = ("state.pth", "state.prev.pth")
+
+
+def run_dir(options: Trains, save: Path) -> Path:
+    """The folder of a run that writes `save`."""
+    return options.training.run_dir or Path("runs") / save.stem
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """What flags.json holds; nothing where there is none, or none that can be read."""
+    try:
+        found = json.loads((folder / BEGUN).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def going_on(folder: Path, state: Path | None = None) -> str:
+    """The command that goes on with the run that a folder tells of; empty where it does not tell.
+
+    Args:
+        state: where that run is; None: where its command looks by itself.
+    """
+    words = read(folder).get("command")
+    if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
+        return ""
+    return called(shlex.join((*words, "--resume", *([str(state)] if state else []))))
+
+
+def other_run(path: Path, differing: list[str], own: bool) -> UserError:
+    """The fault of a state that belongs to a run with other settings.
+
+    Args:
+        path: of the state.
+        differing: its settings, and those asked for.
+        own: whether it is that of the run folder in question.
+    """
+    anew = "start anew without --resume"
+    text = f"{path} belongs to a run with other settings: {', '.join(differing)}"
+    line = going_on(path.parent, None if own else path) if path.name in STATES else ""
+    if not line or all(each.startswith(("torch ", "source_sha256 ")) for each in differing):  # no flag mends that
+        return UserError(text, f"repeat the flags of that run, or {anew}")
+    return UserError(text, f"{anew}, or go on with: {line}")
+
+
+def refuse_other_data(options: Trains, save: Path, known: bool) -> None:
+    """Refuse to go on with a run on other pictures before these are looked for, which may take a download.
+
+    Args:
+        save: the file that the run writes.
+        known: whether the input file says which pictures are taken where --dataset does not.
+
+    Raises:
+        UserError: exit 2.
+    """
+    folder = run_dir(options, save)
+    state = next((folder / name for name in STATES if (folder / name).exists()), None)
+    if options.training.resume != "auto" or state is None:
+        return
+    flags = read(folder).get("flags")
+    was, now = flags.get("dataset") if isinstance(flags, dict) else None, options.data.dataset
+    if was in (None, "auto", now) or (now is None and known):
+        return
+    raise other_run(state, [f"dataset {was} -> {now or 'auto'}"], own=True)

@@ -1,0 +1,78 @@
+"""Forgotten flags: a run that is gone on with otherwise is refused with the whole command that goes on with it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from engine.training import begun
+from tests.conftest import NARROW, SMALL, assert_refused
+
+Command = Callable[..., SimpleNamespace]
+LINE = ("prune.train", "-sr", "--cfg", NARROW, *SMALL)
+WHOLE = f"python -m {shlex.join(LINE)} --resume"
+SAME = tuple(word for word in LINE if word not in ("--epochs", "1"))
+
+
+@pytest.fixture
+def begun_once(command: Command) -> Command:
+    """`command` where LINE has run."""
+    assert command(*LINE).code == 0
+    return command
+
+
+def hint(result: SimpleNamespace) -> str:
+    return result.err.splitlines()[-1]
+
+
+def test_the_hint_is_the_whole_command_and_it_works(begun_once: Command) -> None:
+    refused = begun_once(*SAME, "--epochs", 2, "--resume")
+    assert_refused(refused, 2, "epochs 1 -> 2")
+    assert hint(refused) == f"hint: start anew without --resume, or go on with: {WHOLE}"
+    done = begun_once(*shlex.split(hint(refused).partition("python -m ")[2]))
+    assert (done.code, done.err) == (0, "already complete: models_save/nin_preprune.pth\n")
+    refused = begun_once(*SAME, "--epochs", 2, "--resume", "runs/nin_preprune", "--run_dir", "elsewhere")
+    assert hint(refused).endswith(f"go on with: {WHOLE} runs/nin_preprune/state.pth")
+
+
+def test_other_pictures_are_refused_before_any_are_looked_for(
+    begun_once: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.data.catalogue.load", lambda *_: pytest.fail("pictures were read"))
+    for given, now in (((), "auto"), (("--dataset", "cifar100"), "cifar100")):
+        refused = begun_once("prune.train", "-sr", *given, "--resume")
+        assert_refused(
+            refused, 2, f"nin_preprune/state.pth belongs to a run with other settings: dataset digits -> {now}"
+        )
+        assert hint(refused).endswith(f"go on with: {WHOLE}")
+
+
+def test_pictures_that_the_input_file_names_need_no_flag(refined: Command) -> None:
+    line = ("quant.wqaq", "--refine", "--epochs", 1, "--quiet", "--cpu")
+    assert refined(*line, "--dataset", "digits").code == 0
+    assert refined(*line, "--resume").code == 0
+
+
+def test_another_torch_is_not_mended_by_a_command(begun_once: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "__version__", "9.9.0")
+    assert hint(begun_once(*LINE, "--resume")) == "hint: repeat the flags of that run, or start anew without --resume"
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"command": "a b"}', '{"command": [1]}', '{"flags": 1}'])
+def test_a_folder_that_does_not_tell_gives_the_old_hint(content: str, begun_once: Command) -> None:
+    Path("runs/nin_preprune/flags.json").write_text(content)
+    refused = begun_once(*SAME, "--epochs", 2, "--resume")
+    assert hint(refused) == "hint: repeat the flags of that run, or start anew without --resume"
+
+
+def test_a_resumed_run_records_the_command_that_it_goes_on_with(begun_once: Command) -> None:
+    Path("models_save/nin_preprune.pth").unlink()
+    assert begun_once(*LINE, "--resume").code == 0
+    assert json.loads(Path("runs/nin_preprune/flags.json").read_text())["command"] == list(LINE)
+    assert begun.going_on(Path("runs/nin_preprune")) == WHOLE
