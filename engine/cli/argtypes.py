@@ -17,9 +17,9 @@ from typing import Any
 from engine.cli.archs import ARCHS, LIBRARIES
 
 
-def nearest(text: str, known: Sequence[str]) -> str:
-    """The hint for a misspelt word, empty if nothing is near."""
-    close = difflib.get_close_matches(text, known, n=1)
+def nearest(text: str, known: Sequence[str], cutoff: float = 0.6) -> str:
+    """The hint for a misspelt word, empty if nothing is near; difflib says what `cutoff` means."""
+    close = difflib.get_close_matches(text, known, n=1, cutoff=cutoff)
     return f"did you mean {close[0]}?" if close else ""
 
 

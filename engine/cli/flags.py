@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from engine.cli import meant
 from engine.cli.argtypes import nearest
 from engine.cli.naming import called
 from engine.errors import UserError
@@ -135,7 +136,7 @@ class Parser(argparse.ArgumentParser):
             options = [o for action in self._actions for o in action.option_strings]
             raise UserError(
                 f"unknown argument {unknown[0]}",
-                nearest(unknown[0].split("=")[0], options) or f"see {self.prog} --help",
+                meant.flag(unknown[0].split("=")[0], options) or f"see {self.prog} --help",
             )
         return known
 
@@ -163,7 +164,7 @@ class Parser(argparse.ArgumentParser):
         if action.choices is None or value in action.choices:
             return
         known = [str(choice) for choice in action.choices]
-        hint = nearest(str(value), known) or (action.help or "").replace("%%", "%")
+        hint = nearest(meant.OTHER_VALUES.get(str(value), str(value)), known) or (action.help or "").replace("%%", "%")
         raise argparse.ArgumentError(action, f"{value!r} is not one of {', '.join(known)}\n{hint}")
 
 

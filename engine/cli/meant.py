@@ -1,0 +1,57 @@
+"""What an unknown flag was meant to be: one of another command, another word for one of this, or a misspelt one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from engine.cli.argtypes import nearest
+
+ELSEWHERE = {
+    "prune.train": "-sr --s --from_scratch",
+    "prune.normal_regular and prune.gc": "--percent --normal_regular --strict --bn_batches",
+    "prune.train, quant.wqaq and quant.wbwtab": "--refine --lr --wd --resume --evaluate --run_dir",
+    "prune.train, prune.normal_regular, prune.gc, quant.wqaq and quant.wbwtab": "--train_batch_size",
+    "prune.train, quant.wqaq, quant.wbwtab and scripts.results": "--recipe",
+    "prune.train, quant.wqaq, quant.wbwtab, scripts.results and scripts.combinations": "--epochs",
+    "prune.train, quant.wqaq, quant.wbwtab, scripts.quickstart and scripts.results": "--precision",
+    "prune.normal_regular, prune.gc, quant.ptq and bn_merge": "--model",
+    "quant.wqaq": "--quantizer --bn_fold",
+    "quant.wqaq and quant.ptq": "--Wbits --Abits --q_type --per_channel --no-per_channel",
+    "quant.wqaq, quant.wbwtab and quant.ptq": "--keep_float",
+    "quant.wbwtab, bn_merge and bn_merge.compare": "--W",
+    "quant.wbwtab": "--A --scale --no-scale --ste --wste --gap --order --bn_momentum",
+    "quant.ptq": "--calibrate --calibration_pictures",
+    "bn_merge.compare": "--float64",
+    "scripts.report": "--units",
+    "scripts.summary": "--sensitivity",
+    "scripts.results": "--rows --seeds --minutes --jobs --table --readme",
+    "scripts.benchmark": "--repeats",
+}
+"""The commands that have a flag, for flags that few have. To ask them would take their imports; a test compares them."""
+
+OTHER_WORDS = {
+    "output": "--save", "out": "--save", "o": "--save",
+    "batch_size": "--train_batch_size", "learning_rate": "--lr", "weight_decay": "--wd",
+}  # fmt: skip
+"""What other programs call a flag, without its dashes."""
+
+OTHER_VALUES = {"gpu": "cuda"}
+"""What other programs call the value of a flag."""
+
+REALLY_NEAR = 0.8
+"""Of difflib: `--gap` and `--val` have 0.6, `--perc` and `--percent` 0.8."""
+
+
+def flag(word: str, own: Collection[str]) -> str:
+    """The hint for an unknown word of a command line; empty if nothing comes to mind.
+
+    Args:
+        own: the flags that the command has.
+    """
+    if home := next((commands for commands, flags in ELSEWHERE.items() if word in flags.split()), None):
+        return f"{word} is a flag of {home}"
+    same = OTHER_WORDS.get(word.lstrip("-").replace("-", "_"), "") if word.startswith("-") else ""
+    alike = [option for option in own if option.lower() == word.lower()]
+    if found := same if same in own else next(iter(alike), None):
+        return f"did you mean {found}?"
+    return nearest(word, list(own), REALLY_NEAR)

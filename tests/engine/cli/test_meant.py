@@ -1,0 +1,30 @@
+"""Unknown flags: the table of who has which is that of the parsers. What is said of them is in tests/test_arguments.py."""
+
+from __future__ import annotations
+
+import importlib
+
+from engine.cli import meant
+from scripts import console
+from tests.tools.house import commands
+
+
+def test_the_table_of_flags_is_that_of_the_parsers() -> None:
+    modules = {name.removesuffix(".__main__"): importlib.import_module(name) for name in commands()}
+    owners: dict[str, list[str]] = {}
+    for name in console.COMMANDS:
+        for action in modules[name].parser()._actions:
+            for option in action.option_strings:
+                owners.setdefault(option, []).append(name)
+    few = {option: names for option, names in owners.items() if len(names) < 6}
+    table = {
+        option: commands.replace(" and ", ", ").split(", ")
+        for commands, flags in meant.ELSEWHERE.items()
+        for option in flags.split()
+    }
+    assert table == few
+
+
+def test_other_words_lead_to_flags_that_the_command_has() -> None:
+    assert meant.flag("--out", ["--save"]) == meant.flag("-o", ["--save"]) == "did you mean --save?"
+    assert meant.flag("--out", ["--csv"]) == meant.flag("out", ["--save"]) == ""
