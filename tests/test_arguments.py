@@ -19,6 +19,7 @@ TRAIN, PRUNE, GC, WQAQ, WBWTAB, PTQ = (
     "prune.train", "prune.normal_regular", "prune.gc", "quant.wqaq", "quant.wbwtab", "quant.ptq",
 )  # fmt: skip
 MERGE, COMPARE, REPORT, SUMMARY = "bn_merge.__main__", "bn_merge.compare", "scripts.report", "scripts.summary"
+CHECKPOINT = "engine.checkpoint.__main__"
 LONG = "9" * 5000
 Case = tuple[str, tuple[str, ...]]
 
@@ -72,7 +73,7 @@ OPTIONS = [
     *each(WBWTAB, "--w 2", "--Wbits 8", "--noscale"), *each(MERGE, "--models a.pth", "a.pth"), *each(REPORT, "", "--save t.md", "a.pth --csv"),
     *each(SUMMARY, "a.pth b.pth", "--sensitive a.pth"), *each("scripts.quickstart", "--epochs 3"), *each(COMPARE, "--floats64"),
     *each(TRAIN, "--percent 0.5", "--Wbits=4", "--output x", "--batch-size 5", "--learning_rate 1", "--zzz"),
-    *each(WQAQ, "--gap"), *each(PTQ, "--refine x", "--batch_size 5"),
+    *each(CHECKPOINT, "inspct a.pth"), (MERGE, ("a b.pth",)), (CHECKPOINT, ("a b.pth",)), *each(TRAIN, "a.pth", "--precision fp99"), *each(WQAQ, "--gap", "a.pth"), *each(PTQ, "--refine x", "--batch_size 5"),
 ]  # fmt: skip
 CONTRADICTIONS = [
     *each(TRAIN, "--cpu --device cuda", "--s 0.001", "--refine a.pth --from_scratch b.pth", "--refine --from_scratch", "--refine a.pth --cfg 8,8"),
@@ -157,6 +158,15 @@ def test_there_are_enough_cases() -> None:
         (PTQ, ("--batch_size", "5"), "unknown argument --batch_size", "did you mean --eval_batch_size?"),
         (WBWTAB, ("--w", "2"), "unknown argument --w", "did you mean --W?"),
         (TRAIN, ("--zzz",), "unknown argument --zzz", "see python -m prune.train --help"),
+        (MERGE, ("a b.pth",), "unknown argument a b.pth", "say what it is: --model 'a b.pth'"),
+        (TRAIN, ("a.pth",), "unknown argument a.pth", "say what it is: --refine a.pth, --from_scratch a.pth or --evaluate a.pth"),
+        (WQAQ, ("a.pth",), "unknown argument a.pth", "say what it is: --refine a.pth or --evaluate a.pth"),
+        (TRAIN, ("extra",), "unknown argument extra", "see python -m prune.train --help"),
+        (CHECKPOINT, ("a b.pth",), "argument what: 'a b.pth' is not one of inspect", "did you mean: inspect 'a b.pth'"),
+        (CHECKPOINT, ("inspct", "a.pth"), "argument what: 'inspct' is not one of inspect", "did you mean inspect?"),
+        (TRAIN, ("--dataset", "mnist"), "argument --dataset: 'mnist' is not one of auto, cifar10, cifar100, digits, imagefolder",
+         "choose auto, cifar10, cifar100, digits or imagefolder"),
+        (TRAIN, ("--precision", "fp99"), "argument --precision: 'fp99' is not one of auto, fp32, bf16", "choose auto, fp32 or bf16"),
         (TRAIN, ("--device", "gpu"), "argument --device: 'gpu' is not one of auto, cpu, cuda", "did you mean cuda?"),
         (TRAIN, ("--epochs", "0"), "argument --epochs: '0' is not a whole number of at least 1 and at most 1,000,000",
          "see python -m prune.train --help"),

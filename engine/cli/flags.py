@@ -12,13 +12,13 @@ is in argtypes.py. Needs no torch, so that --help answers at once.
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from engine.cli import meant
-from engine.cli.argtypes import nearest
 from engine.cli.naming import called
 from engine.errors import UserError
 
@@ -136,7 +136,7 @@ class Parser(argparse.ArgumentParser):
             options = [o for action in self._actions for o in action.option_strings]
             raise UserError(
                 f"unknown argument {unknown[0]}",
-                meant.flag(unknown[0].split("=")[0], options) or f"see {self.prog} --help",
+                meant.unknown(unknown[0].split("=")[0], options) or f"see {self.prog} --help",
             )
         return known
 
@@ -160,11 +160,13 @@ class Parser(argparse.ArgumentParser):
         return []
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        """argparse's own test of `choices`, with a hint: the nearest choice, else what the flag's help says."""
+        """argparse's own test of `choices`, with a hint; a word that has to stand first is told from what follows it."""
         if action.choices is None or value in action.choices:
             return
         known = [str(choice) for choice in action.choices]
-        hint = nearest(meant.OTHER_VALUES.get(str(value), str(value)), known) or (action.help or "").replace("%%", "%")
+        hint = meant.choice(str(value), known, (action.help or "").replace("%%", "%"))
+        if not action.option_strings and hint == f"choose {known[0]}":  # the only word, left out
+            hint = f"did you mean: {known[0]} {shlex.quote(str(value))}"
         raise argparse.ArgumentError(action, f"{value!r} is not one of {', '.join(known)}\n{hint}")
 
 

@@ -1,8 +1,10 @@
-"""What an unknown flag was meant to be: one of another command, another word for one of this, or a misspelt one."""
+"""What an unknown word was meant to be: a flag of another command, another word for one of this, a misspelt one, a file."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import os
+import shlex
+from collections.abc import Collection, Sequence
 
 from engine.cli.argtypes import nearest
 
@@ -38,16 +40,22 @@ OTHER_WORDS = {
 OTHER_VALUES = {"gpu": "cuda"}
 """What other programs call the value of a flag."""
 
+FILES = ("--model", "--refine", "--from_scratch", "--evaluate")
+"""Flags that take the file a command starts from."""
+
 REALLY_NEAR = 0.8
 """Of difflib: `--gap` and `--val` have 0.6, `--perc` and `--percent` 0.8."""
 
 
-def flag(word: str, own: Collection[str]) -> str:
+def unknown(word: str, own: Collection[str]) -> str:
     """The hint for an unknown word of a command line; empty if nothing comes to mind.
 
     Args:
         own: the flags that the command has.
     """
+    takers = [option for option in FILES if option in own]
+    if takers and not word.startswith("-") and (word.endswith(".pth") or os.path.exists(word)):
+        return f"say what it is: {one_of([f'{option} {shlex.quote(word)}' for option in takers])}"
     if home := next((commands for commands, flags in ELSEWHERE.items() if word in flags.split()), None):
         return f"{word} is a flag of {home}"
     same = OTHER_WORDS.get(word.lstrip("-").replace("-", "_"), "") if word.startswith("-") else ""
@@ -55,3 +63,18 @@ def flag(word: str, own: Collection[str]) -> str:
     if found := same if same in own else next(iter(alike), None):
         return f"did you mean {found}?"
     return nearest(word, list(own), REALLY_NEAR)
+
+
+def choice(value: str, known: Sequence[str], told: str) -> str:
+    """The hint for a value that is none of the choices: what it was meant to be, else what there is.
+
+    Args:
+        told: what --help says of them; of numbers it says what they mean.
+    """
+    near = nearest(OTHER_VALUES.get(value, value), known)
+    return near or (told if known[0].isdecimal() else f"choose {one_of(known)}")
+
+
+def one_of(words: Sequence[str]) -> str:
+    """The words with commas and an `or` between."""
+    return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))

@@ -26,5 +26,5 @@ def test_the_table_of_flags_is_that_of_the_parsers() -> None:
 
 
 def test_other_words_lead_to_flags_that_the_command_has() -> None:
-    assert meant.flag("--out", ["--save"]) == meant.flag("-o", ["--save"]) == "did you mean --save?"
-    assert meant.flag("--out", ["--csv"]) == meant.flag("out", ["--save"]) == ""
+    assert meant.unknown("--out", ["--save"]) == meant.unknown("-o", ["--save"]) == "did you mean --save?"
+    assert meant.unknown("--out", ["--csv"]) == meant.unknown("out", ["--save"]) == ""
