@@ -33,7 +33,8 @@ def body(options: Merging) -> dict[str, Any]:
 
     weights, network = options.weights, options.network
     maker = command_hint(f"quant.wbwtab --W {weights.bits or 2} --A 2", network.arch)
-    source = input_file(options.model, saved(weights.stem(network.prefix)), maker)
+    default, others = saved(weights.stem(network.prefix)), weights.others(network.prefix)
+    source = input_file(options.model, default, maker, others)
     opened = restore.open(source, network.arch)
     model, parent = opened.network, opened.checkpoint
     if restore.is_merged(parent):

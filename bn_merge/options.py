@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine.cli import argtypes
 from engine.cli.flags import Options, flag, part
+from engine.cli.naming import SAVED
 from engine.cli.options import Works, Writes
 from engine.errors import BAD_CHECKPOINT, UserError
 from quant.settings import VALUES
@@ -25,6 +27,11 @@ class Weights(Options):
     def stem(self, prefix: str) -> str:
         """The name of the unmerged file, without folder and ending; --W 2 is the default, as in quant.wbwtab."""
         return f"{prefix}_{QuantSpec(quantizer(VALUES[self.bits or 2]), quantizer('b')).name}"
+
+    def others(self, prefix: str) -> list[Path]:
+        """Unmerged files of these weights with other activations, in the folder of the default one."""
+        name = re.compile(rf"{re.escape(prefix)}_w{VALUES[self.bits or 2]}a[0-9a-z]+")
+        return sorted(path for path in SAVED.glob("*.pth") if name.fullmatch(path.stem))
 
     def check(self, path: Path, letter: str) -> None:
         """Refuse, with exit 3, a file whose weights (`letter` as QuantSpec writes them) are not of --W."""

@@ -92,8 +92,11 @@ def carrying(flags: Mapping[str, Any]) -> Iterator[None]:
         raise fault.made_with(repeated("", data, **wanted)) from fault
 
 
-def input_file(given: Path | bool | None, default: Path, maker: str) -> Path:
+def input_file(given: Path | bool | None, default: Path, maker: str, others: Sequence[Path] = ()) -> Path:
     """The input file of a stage: as given, else (None, or True for a flag without a value) that of the stage before.
+
+    Args:
+        others: files that would do instead of the default one, for the hint; --model names one.
 
     Raises:
         UserError: exit 3, naming the command that makes the default file if that is the one that is missing.
@@ -104,5 +107,6 @@ def input_file(given: Path | bool | None, default: Path, maker: str) -> Path:
     except OSError as fault:  # too long, or in a folder that may not be read
         raise UserError(f"{path}: {fault.strerror}", "check the path", BAD_CHECKPOINT) from fault
     if not there:
-        raise Missing(path, maker if path == default else "", "check the path" if path is given else "")
+        check = ["check the path"] if path is given else [f"take --model {shlex.quote(str(each))}" for each in others]
+        raise Missing(path, maker if path == default else "", ", or ".join(check))
     return path
