@@ -118,6 +118,11 @@ def _data_set(options: Options, arch: str, classes: int) -> DataInfo:
 
     size = options.image_size or 32
     if options.dataset is None:
+        print(
+            f"notice: {options.old} does not say what it was trained on, and neither does {options.new}: give --dataset "
+            "(and --mean and --std, if its pictures were normalised in another way)",
+            file=sys.stderr,
+        )
         return DataInfo.unknown(classes, size)
     info = catalogue.describe(options.dataset, size)
     if classes < info.classes:

@@ -14,7 +14,7 @@ from engine.cli.flags import Parser, flag
 from engine.cli.options import Command
 
 if TYPE_CHECKING:
-    from engine.checkpoint.format import Checkpoint
+    from engine.checkpoint.format import Checkpoint, Metrics
 
 EXAMPLES = (
     "engine.checkpoint inspect models_save/nin_w4a4.pth",
@@ -82,12 +82,20 @@ def _described(checkpoint: Checkpoint, stages: list[str]) -> list[str]:
         *(f"{'stages' if not n else '':<11} {n + 1}. {text}" for n, text in enumerate(stages)),
         f"data set    {data.label} ({data.name}): {data.classes} classes{names}, {data.image_size} x "
         f"{data.image_size}, mean {flat(data.mean)}, std {flat(data.std)}",
-        f"accuracy    {metrics.accuracy:.2f} %, judged on {metrics.judged_on}, "
-        f"{'unknown' if metrics.pictures is None else metrics.pictures} pictures",
+        f"accuracy    {_accuracy(metrics)}",
         f"made by     {made.command}",
         f"            seed {made.seed}; {flat(made.versions)}",
         f"parent      {parent}",
     ]
+
+
+def _accuracy(metrics: Metrics) -> str:
+    """How good it is; an old file may give a number without saying on what, and 0 where it has none."""
+    if metrics.judged_on == "unknown":
+        told = f"{metrics.accuracy:.2f} %, on pictures that are not known"
+        return told if metrics.accuracy else "not known: it was not judged here"
+    pictures = "unknown" if metrics.pictures is None else metrics.pictures
+    return f"{metrics.accuracy:.2f} %, judged on {metrics.judged_on}, {pictures} pictures"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -58,6 +58,21 @@ def test_the_data_set_is_recorded_and_used(command, workplace: Path) -> None:
     assert "on digits (360 pictures)" in result.out
 
 
+def test_what_a_file_cannot_say_is_asked_for_and_not_made_up(command, workplace: Path) -> None:
+    def inspected() -> str:
+        return command("engine.checkpoint.__main__", "inspect", "new.pth").out
+
+    torch.save(models.build("nin", [8] * 8).state_dict(), workplace / "old.pth")
+    told = "notice: old.pth does not say what it was trained on, and neither does new.pth: give --dataset (and --mean and --std"
+    assert told in command("scripts.convert", "old.pth", "new.pth").err
+    assert "\naccuracy    not known: it was not judged here\n" in inspected()
+    assert told not in command("scripts.convert", "old.pth", "new.pth", "--dataset", "digits").err
+    assert "\naccuracy    not known: it was not judged here\n" in inspected()
+    old_file(workplace / "old.pth", best_acc=81.5)
+    assert command("scripts.convert", "old.pth", "new.pth").code == 0
+    assert "\naccuracy    81.50 %, on pictures that are not known\n" in inspected()
+
+
 def test_weights_of_ones_own_network(command, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     network = residual([6, 4, 8], 3)
