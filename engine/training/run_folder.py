@@ -24,7 +24,6 @@ from engine.training import begun, curve
 from engine.training.progress import EpochMetrics, FitConfig, Progress
 
 WANTED = {"identity", "rows", "model", "optimizer", "schedule", "rng", *Progress.COUNTS}
-OTHER_RUN_DIR = "name another folder with --run_dir; what was saved before is whole, and --resume goes on from it"
 WITHOUT_RESUME = "start again without --resume"
 
 
@@ -42,7 +41,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        check_writable(path / "flags.json", OTHER_RUN_DIR)
+        check_writable(path / "flags.json", _remedy(path))
         path.mkdir(parents=True, exist_ok=True)
         self._lock = Lock(path)
         for name in self.FILES:
@@ -106,9 +105,9 @@ class RunFolder:
         write_json(
             self.path / "flags.json",
             {"flags": flags, "resolved": asdict(config), "command": list(words)},
-            OTHER_RUN_DIR,
+            _remedy(self.path),
         )
-        write_json(self.path / "versions.json", versions(), OTHER_RUN_DIR)
+        write_json(self.path / "versions.json", versions(), _remedy(self.path))
         self.write_metrics(rows)
 
     def keep(self, progress: Progress, fingerprint: dict[str, Any]) -> None:
@@ -120,7 +119,7 @@ class RunFolder:
         if not progress.step:
             self.write_metrics(progress.rows)
         state = archive.to_bytes({"identity": fingerprint, **progress.state_dict()})
-        write_bytes(self.state_path, state, self.previous_path, OTHER_RUN_DIR)
+        write_bytes(self.state_path, state, self.previous_path, _remedy(self.path))
 
     def write_metrics(self, rows: list[EpochMetrics]) -> None:
         """metrics.csv: one line an epoch; no file where there are none."""
@@ -131,11 +130,11 @@ class RunFolder:
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        write_text(self.path / "metrics.csv", text.getvalue(), OTHER_RUN_DIR)
+        write_text(self.path / "metrics.csv", text.getvalue(), _remedy(self.path))
 
     def write_result(self, path: Path) -> None:
         """The very last: which file came out."""
-        write_json(self.path / "result.json", {"path": str(path), "sha256": sha256(path)}, OTHER_RUN_DIR)
+        write_json(self.path / "result.json", {"path": str(path), "sha256": sha256(path)}, _remedy(self.path))
 
     def _result(self) -> dict[str, Any]:
         try:
@@ -178,7 +177,14 @@ class RunFolder:
         """Learning curve; without matplotlib there is none, and metrics.csv has the numbers."""
         picture = curve.picture(rows, task)
         if picture:
-            write_bytes(self.path / "curve.png", picture, remedy=OTHER_RUN_DIR)
+            write_bytes(self.path / "curve.png", picture, remedy=_remedy(self.path))
+
+
+def _remedy(folder: Path) -> str:
+    """What to do where a run folder cannot be written; that nothing is lost is said where there is something to go on from."""
+    saved = any(os.path.exists(folder / name) for name in ("state.pth", "state.prev.pth"))
+    rest = "; what was saved before is whole, and --resume goes on from it"
+    return f"name another folder with --run_dir{rest if saved else ''}"
 
 
 @contextmanager
@@ -186,7 +192,7 @@ def _changing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as fault:
-        raise UserError(f"cannot write {path}: {fault.strerror}", OTHER_RUN_DIR, CANNOT_WRITE) from fault
+        raise UserError(f"cannot write {path}: {fault.strerror}", _remedy(path.parent), CANNOT_WRITE) from fault
 
 
 def _read(path: Path, fingerprint: dict[str, Any], own: bool) -> dict[str, Any]:

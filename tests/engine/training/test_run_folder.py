@@ -168,6 +168,20 @@ def test_what_cannot_be_forgotten_is_a_fault(tmp_path: Path) -> None:
     assert fault.value.code == CANNOT_WRITE
 
 
+def test_what_was_saved_before_is_spoken_of_where_it_is_there(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError) as fault:
+        RunFolder(tmp_path / "file" / "run")
+    assert (fault.value.code, fault.value.hint) == (CANNOT_WRITE, "name another folder with --run_dir")
+    folder = RunFolder(tmp_path / "run")
+    (tmp_path / "run/flags.json").mkdir()
+    for saved in (False, True):
+        with pytest.raises(UserError) as fault:
+            folder.describe({}, FitConfig(ORIGINAL), [])
+        assert ("; what was saved before is whole, and --resume goes on from it" in fault.value.hint) == saved
+        folder.previous_path.touch()
+
+
 @pytest.mark.parametrize("call", ["unlink", "link", "replace"])
 def test_a_save_after_a_fall_back_keeps_the_good_state(
     call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
