@@ -44,14 +44,15 @@ def body(options: Options) -> dict[str, Any]:
         from scripts.ladder import fill  # needs torch
 
         left, failed = fill.fill(options, rows, folder, Path("runs/results") / options.name)
-        if table.read(folder) == before:
-            there = sum(len(before.get(row.name, ())) for row in rows)
-            print(
-                f"nothing new: {there} results of these rows were in {folder}/ before, and none was added",
-                file=sys.stderr,
-            )
-            readmes = readmes if options.readme else []
-    results = table.write(folder, readmes)
+    results = table.read(folder)
+    if options.table or options.readme or results != before or not (folder / "table.md").exists():
+        table.write(folder, readmes if options.table or results != before else options.readme)
+    if not options.table and results == before:
+        there = sum(len(before.get(row.name, ())) for row in rows)
+        found = f"{there} results of these rows were in {folder}/ before"
+        stopped = left and not failed
+        told = f"stopped before any row was done; {found}" if stopped else f"nothing new: {found}, and none was added"
+        print(told, file=sys.stderr)
     if failed:
         raise _as_one(failed)
     text = table.plain(results, rows)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -39,8 +40,8 @@ def fill(options: Options, rows: list[LadderRow], folder: Path, work: Path) -> t
     deadline = time.monotonic() + 60 * options.minutes if options.minutes else math.inf
     with _locked(work):
         begun = (folder.glob("*-s*.json"), work.glob("s*/*.json"), work.glob("s*/*/state.pth"))
-        fingerprint.compare_or_write(folder / "ladder.json", now, any(any(found) for found in begun))
-        filling = _Filling(options, folder)
+        said = fingerprint.compare_or_write(folder / "ladder.json", now, any(any(found) for found in begun))
+        filling = _Filling(options, folder, said)
         filling.plan(rows, work)
         runner = Runner(lambda node: command(options, node), options.jobs, deadline, hardware)
         while filling.wanted and not runner.failed:  # once more for rows that went stale on the way
@@ -54,10 +55,10 @@ def fill(options: Options, rows: list[LadderRow], folder: Path, work: Path) -> t
 
 
 class _Filling:
-    """The rows that are still wanted, by their last step."""
+    """The rows that are still wanted, by their last step; `said` is what ladder.json says once one is added."""
 
-    def __init__(self, options: Options, folder: Path) -> None:
-        self.options, self.folder = options, folder
+    def __init__(self, options: Options, folder: Path, said: dict[str, Any]) -> None:
+        self.options, self.folder, self.said = options, folder, said
         self.wanted: dict[Node, list[LadderRow]] = {}
 
     def _path(self, row: LadderRow, seed: int) -> Path:
@@ -82,6 +83,7 @@ class _Filling:
         self._outdate(node)
         for row in self.wanted.pop(node, ()):
             known = record.of(row, node, lambda n: command(self.options, n))
+            fingerprint.write(self.folder / "ladder.json", self.said)
             result.save(self._path(row, node.seed), known)
             shown = f"{known.accuracy:.2f} %" if isinstance(known, Done) else known.status
             print(f"{row.name}, seed {node.seed}: {shown}", file=sys.stderr, flush=True)

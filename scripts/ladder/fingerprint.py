@@ -48,8 +48,10 @@ def of(options: Options) -> dict[str, Any]:
     }
 
 
-def compare_or_write(path: Path, now: dict[str, Any], begun: bool) -> None:
+def compare_or_write(path: Path, now: dict[str, Any], begun: bool) -> dict[str, Any]:
     """Write down what a ladder is, or refuse to mix it with another one; what an older file does not tell is no difference.
+
+    Gives what the file is to say once a row is added: an older one lacks, say, the steps that are new.
 
     Args:
         path: its ladder.json.
@@ -68,7 +70,14 @@ def compare_or_write(path: Path, now: dict[str, Any], begun: bool) -> None:
             f"repeat its flags, or move {path.parent}/ and {Path('runs') / path.parent}/ away",
         )
     said = now if changed else {**now, **was}
-    if said != was:
+    if changed or not was:
+        write_json(path, said)
+    return said
+
+
+def write(path: Path, said: dict[str, Any]) -> None:
+    """Let a ladder's file say this, if it does not yet."""
+    if notes.load(path) != said:
         write_json(path, said)
 
 

@@ -86,12 +86,20 @@ def _note(results: Results) -> list[str]:
     ended = [result for found in results.values() for result in done(found)]
     if not ended:
         return []
+    spread = (
+        ", +- the standard deviation over n seeds" if any(len(done(found)) > 1 for found in results.values()) else ""
+    )
     what = "; ".join(sorted({f"{r.pictures:,} {r.judged_on} pictures of {r.dataset}" for r in ended}))
     where = "; ".join(sorted({machine for r in ended for machine in r.machine.split("; ")}))
     return [
         "",
-        f"{what}; {SCORE.name} of the last epoch, +- the standard deviation over n seeds; {where}. "
-        "Compression and loss (points) are against NIN with its 5x5 second stage. Size counts stored bits, not a file.",
+        f"{what}; {SCORE.name} of the last epoch{spread}; {where}. "
+        + (
+            "Compression and loss (points) are against NIN with its 5x5 second stage. "
+            if done(results.get(BASE, []))
+            else ""
+        )
+        + "Size counts stored bits, not a file.",
     ]
 
 

@@ -25,6 +25,10 @@ SMALL_ROWS = tuple(row for row in rows.ROWS if row.step in ("nin", "sparse", "pr
 RESULTS = ("--dataset", "digits", "--epochs", "2", "--image_size", "8", "--precision", "fp32", "--device", "cpu")
 
 
+def snapshot(place: Path) -> dict[Path, tuple[int, bytes]]:
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in place.rglob("*") if path.is_file()}
+
+
 def test_the_rows_are_those_of_the_tables() -> None:
     names = [row.name for row in rows.ROWS]
     assert len(names) == len(set(names))
@@ -88,10 +92,22 @@ def test_it_fills_the_table_and_goes_on_where_it_was(
 
     readme = Path("README.md").read_text()
     Path("README.md").write_text(readme.replace("| W1A1 |", "| mine |"))
+    older = json.loads(Path("results/digits/ladder.json").read_text())
+    del older["step wbab"]
+    Path("results/digits/ladder.json").write_text(json.dumps(older))
+    published = snapshot(Path("results"))
     nothing = command("scripts.results", *RESULTS, "--rows", "nin")
+    assert (nothing.code, nothing.path) == (0, "results/digits/table.md")
+    assert snapshot(Path("results")) == published, "a call that adds nothing writes nothing"
+    stopped = command("scripts.results", *RESULTS, "--rows", "nin", "--seeds", "2", "--minutes", "0.00001")
+    assert "stopped before any row was done; 1 results of these rows were in results/digits/ before\n" in stopped.err
+    assert snapshot(Path("results")) == published
     assert "nothing new: 1 results of these rows were in results/digits/ before, and none was added" in nothing.err
     assert "| mine |" in Path("README.md").read_text(), "a call that adds nothing leaves the READMEs alone"
     Path("README.md").write_text(readme)
+    Path("results/digits/wbab-s1.json").unlink()
+    assert command("scripts.results", *RESULTS, "--rows", "wbab").code == 0
+    assert "step wbab" in json.loads(Path("results/digits/ladder.json").read_text()), "with the row that is added"
 
     shown = command("scripts.results", "--dataset", "digits", "--table", "--json", "--rows", "nin")
     assert json.loads(shown.out)["rows"] == [{"row": "nin", "seed": 1, "status": "done", "accuracy": row["accuracy"]}]

@@ -42,6 +42,17 @@ def test_rows_with_several_seeds_show_their_spread() -> None:
     assert lines[4] == "| WtA1 |  |  | not run |  |  |  |  |  |"
 
 
+def test_the_note_speaks_of_what_the_table_shows() -> None:
+    def note(**found: list[Any]) -> str:
+        return table.markdown({**found}, list(rows.choose(["nin", "wbab"]))).splitlines()[-1]
+
+    spread, base = "+- the standard deviation over n seeds", "against NIN with its 5x5 second stage"
+    assert base in note(nin=[done("nin", 1, 90.0)])
+    assert spread not in note(nin=[done("nin", 1, 90.0)], wbab=[done("wbab", 1, 80.0), Stale(row="wbab", seed=2)])
+    assert base not in note(wbab=[done("wbab", 1, 80.0), done("wbab", 2, 80.0)])
+    assert spread in note(wbab=[done("wbab", 1, 80.0), done("wbab", 2, 80.0)])
+
+
 def test_pictures_need_matplotlib_and_say_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
