@@ -39,6 +39,7 @@ def body(options: Options) -> dict[str, Any]:
     import torch
 
     import models
+    from engine.checkpoint.words import counted
     from engine.system.terminal import columns
     from models.layers.quantizers.binary import binary_weight
     from models.layers.quantizers.ternary import ternary_weight
@@ -62,7 +63,7 @@ def body(options: Options) -> dict[str, Any]:
     filters = sum(len(w) for w in weights)
     lines = columns(table)
     lines.append(
-        f"forward and backward over {filters:,} filters of nin, {torch.get_num_threads()} threads, {options.repeats} alternating pairs"
+        f"forward and backward over {filters:,} filters of nin, {counted(torch.get_num_threads(), 'thread')}, {options.repeats} alternating pairs"
     )
     return {"text": "\n".join(lines), "filters": filters, **rows}
 

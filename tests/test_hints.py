@@ -163,7 +163,9 @@ def test_grouped_pruning_of_an_ungrouped_network_says_so(refined: Command) -> No
 def test_quantizing_from_scratch_says_so(refined: Command) -> None:
     told = "notice: without --refine, nin starts with fresh weights"
     loud = [flag for flag in SMALL if flag != "--quiet"]
-    assert f"{told}; --refine [F]" in refined("quant.wqaq", "--cfg", NARROW, *loud, "--save", "x.pth").err
+    fresh = refined("quant.wqaq", "--cfg", NARROW, *loud, "--save", "x.pth").err
+    assert f"{told}; --refine [F]" in fresh
+    assert " parameters; 1 epoch of batch " in fresh
     assert told not in refined("quant.wqaq", "--cfg", NARROW, *SMALL, "--save", "x.pth").err
     assert told not in refined("quant.wqaq", "--refine", *loud).err
 

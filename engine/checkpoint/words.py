@@ -11,6 +11,11 @@ def listed(*words: str) -> str:
     return ", ".join(filter(None, words))
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 epoch`, `2 epochs`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def flat(value: Any) -> str:
     """A value in one line: `classes 10, groups 1,2,4`; a dict inside another value stands in brackets."""
     if isinstance(value, Mapping):

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from engine.checkpoint.history import Stage
+from engine.checkpoint.words import counted
 from engine.cli.options import Trains
 from engine.data.splits import Data
 from engine.system import device, signals
@@ -151,7 +152,7 @@ class Run:
         print(
             f"{data.info.label}: {len(data.train):,} training and {len(data.test):,} {data.part} pictures, "
             f"{'mirrored in training' if data.info.flip else 'not mirrored'}; "
-            f"{count:,} parameters; {recipe.epochs} epochs of batch {recipe.batch_size}, {recipe.optimizer} "
+            f"{count:,} parameters; {counted(recipe.epochs, 'epoch')} of batch {recipe.batch_size}, {recipe.optimizer} "
             f"lr {recipe.lr:g}; {self.experiment.device.type} {config.precision}{place}",
             file=sys.stderr,
         )

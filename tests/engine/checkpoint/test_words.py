@@ -1,0 +1,9 @@
+"""Plain values in words."""
+
+from __future__ import annotations
+
+from engine.checkpoint.words import counted
+
+
+def test_one_is_singular() -> None:
+    assert [counted(n, "epoch") for n in (0, 1, 2, 1000)] == ["0 epochs", "1 epoch", "2 epochs", "1,000 epochs"]
