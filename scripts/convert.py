@@ -88,7 +88,7 @@ def _described(options: Options, found: Foreign) -> Checkpoint:
     from engine.checkpoint.format import Metrics, make
     from engine.checkpoint.history import Original
     from engine.checkpoint.provenance import Origin
-    from models import legacy
+    from models import files, legacy
 
     asked, old, pixels = options.network, options.old, options.pixels
     if options.dataset is None and (pixels.mean or pixels.std):
@@ -99,7 +99,7 @@ def _described(options: Options, found: Foreign) -> Checkpoint:
     except (ValueError, TypeError, RuntimeError) as fault:
         raise UserError(f"{old}: {fault}", "make the file again", BAD_CHECKPOINT) from fault
     if asked.arch and ":" in asked.arch:
-        model = models.build(asked.arch, asked.cfg, asked.classes or 10)
+        model = files.build(asked.arch, asked.cfg, asked.classes or 10, side=options.image_size or 32)
         models.load_weights(model, legacy.unwrapped(found.state_dict, set(model.state_dict())))
         arch, arch_args = asked.arch, {"classes": asked.classes or 10, **model.arch_args}
     else:

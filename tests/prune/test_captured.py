@@ -174,6 +174,24 @@ def test_a_library_network_opens_without_arch(command) -> None:
     assert judged.out.splitlines()[0] == found.out.splitlines()[0]
 
 
+def test_a_state_dict_of_the_users_is_pruned(workplace: Path, command) -> None:
+    """What somebody has trained elsewhere: described once, then cut."""
+    torch.manual_seed(0)
+    own = cases.Residual(10)
+    for module in own.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight)
+    torch.save(own.state_dict(), "trained.pth")
+    arch = ("--arch", f"{NETS}:Residual")
+    converted = command("scripts.convert", "trained.pth", "mine.pth", *arch, "--dataset", "digits", "--image_size", "8")
+    assert converted.code == 0, converted.err
+    assert all(torch.equal(checkpoint("mine.pth").state_dict[key], value) for key, value in own.state_dict().items())
+    pruned = command(
+        "prune.normal_regular", "--percent", "0.5", "--model", "mine.pth", *arch, "--cpu", "--dataset", "digits"
+    )
+    assert pruned.code == 0, pruned.err
+
+
 @pytest.mark.parametrize(
     ("arch", "error", "hint"),
     [
