@@ -1,0 +1,119 @@
+"""The plan for captured networks: equal to that of declared channel groups where both can be asked, exact where it is cut."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from torch import nn
+
+import models
+from engine.errors import UserError
+from models.graph.capture import capture
+from models.graph.channels import channels
+from models.graph.narrow import masked, narrowed
+from prune import by_class, plan as by_group
+from prune.families import families, scores
+from prune.surgery import gates_of
+from prune.widths import Tried, candidates
+from tests.tools import cases
+
+PLAIN = (192, 160, 96, 192, 192, 192, 192, 192)
+
+
+def tried(model: nn.Module, size: int = 32) -> Tried:
+    form = capture(model, (3, size, size), "net")
+    return Tried(model, form, channels(form), "net")
+
+
+def with_scales(model: nn.Module, seed: int) -> nn.Module:
+    generator = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            level = torch.rand(1, generator=generator) + 0.2
+            module.weight.data = torch.randn(module.weight.shape, generator=generator).square() * level
+    return model
+
+
+@pytest.mark.parametrize("arch", ["nin", "nin_3x3", "separable", "slimming"])
+def test_it_is_the_plan_of_declared_groups(arch: str) -> None:
+    """Widths and channels, over draws of scales, shares and bases."""
+    draw = random.Random(arch)
+    model = models.build(arch)
+    network = tried(model)
+    for _ in range(3):
+        with_scales(model, draw.randrange(10**6))
+        percent, base = draw.choice([0.1, 0.3, 0.5, 0.7]), draw.choice([1, 4, 8, 16])
+        found, expected = by_class.plan(network, percent, base), by_group.plan(gates_of(model), percent, base)
+        assert list(found.widths) == expected.cfg, (percent, base)
+        assert found.achieved == expected.achieved
+        for name, kept in zip(expected.names, expected.kept, strict=True):
+            place = next(p for p in network.found.places if p.tensor == f"{name}.weight")
+            assert [i for i, cls in enumerate(place.classes.tolist()) if cls not in found.dropped] == sorted(
+                kept.tolist()
+            )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cfg", [None, PLAIN])
+def test_it_is_the_plan_of_grouped_networks(cfg: tuple[int, ...] | None) -> None:
+    model = models.build("nin_gc", cfg)
+    network = tried(model)
+    for seed in range(5):
+        with_scales(model, seed)
+        found, expected = by_class.plan(network, 0.4), by_group.plan(gates_of(model), 0.4)
+        assert list(found.widths) == expected.cfg
+
+
+def test_families_count_what_goes_together_once() -> None:
+    network = tried(with_scales(cases.Residual(), 0))
+    found = families(network.found, scores(network.form, network.found))
+    assert [(family.name, len(family.classes), family.free) for family in found] == [
+        ("stem.0", 16, True), ("c1", 24, True), ("short.0", 32, True),
+    ]  # fmt: skip
+    network = tried(with_scales(cases.ShuffleUnits(), 0))
+    found = families(network.found, scores(network.form, network.found))
+    assert (found[0].name, len(found[0].classes)) == (
+        "stem.0",
+        80,
+    )  # 32, and 16 of each unit that is shuffled with them
+    assert found[0].step == 5  # a sixteenth of each
+    assert not found[0].free
+
+
+def test_widths_are_tried_from_the_nearest_on() -> None:
+    network = tried(with_scales(cases.Residual(), 0))
+    (stem, *_) = families(network.found, scores(network.form, network.found))
+    assert list(candidates(stem, 5, 1))[:5] == [5, 6, 4, 7, 3]
+    assert list(candidates(stem, 5, 4)) == [4, 8, 12, 16, 16]
+    assert next(iter(candidates(stem, 0, 1))) == 2  # one channel looks like a value for all channels
+    assert list(candidates(stem, 3, 32)) == [16]  # no multiple fits: it stays whole
+
+
+@pytest.mark.parametrize(("percent", "base"), [(0.3, 1), (0.5, 8), (0.9, 1)])
+@pytest.mark.parametrize("name", ["Residual", "ShuffleUnits", "Concatenation", "mobilenet_v1"])
+def test_what_is_planned_can_be_cut_exactly(name: str, percent: float, base: int) -> None:
+    torch.manual_seed(0)
+    model = with_scales(getattr(cases, name)(), 1).double()
+    network = tried(model)
+    found = by_class.plan(network, percent, base)
+    assert all(width % base == 0 or name in found.whole for name, width in zip(found.names, found.widths, strict=True))
+    small = narrowed(model, network.form, network.found, found.dropped, "net")
+    x = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    with torch.no_grad():
+        expected, cut = masked(network.form, network.found, found.dropped)(x), small(x)
+    assert (expected - cut).abs().max() <= 1e-10 * expected.abs().max()
+
+
+def test_percent_0_drops_nothing_and_others_are_refused() -> None:
+    network = tried(with_scales(cases.Residual(), 0))
+    assert by_class.plan(network, 0).dropped == frozenset()
+    for percent, base in ((1, 1), (-0.1, 1), (0.5, 0)):
+        with pytest.raises(ValueError):
+            by_class.plan(network, percent, base)
+    bare = nn.Sequential(nn.Conv2d(3, 8, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+    with pytest.raises(UserError, match="no channels of it can be cut") as refused:
+        by_class.plan(tried(bare), 0.5)
+    assert "--importance l1" in refused.value.hint
+    assert sum(by_class.plan(tried(bare), 0.5, importance="l1").widths) == 4
