@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -96,13 +96,20 @@ def _compare_training(model: nn.Module, form: NormalForm, x: Tensor, arch: str) 
                 network.eval()
         answers.append(found[0].detach() if found else None)
     theirs, own = answers
+    names = form.captured.vanished
     if theirs is None or own is None or not _same(theirs, own):
-        names = form.captured.vanished
-        shown = (
-            f": {', '.join(names[:5])}{' and others' if len(names) > 5 else ''} run in training alone" if names else ""
+        alone = f": {_listed(names)} run in training alone" if names else ""
+        _notice(
+            f"{arch} behaves otherwise in training than in evaluation{alone}; it is trained as it is evaluated (dropout "
+            "and batch norm apart)"
         )
-        print(
-            f"notice: {arch} behaves otherwise in training than in evaluation{shown}; it is trained as it is evaluated "
-            "(dropout and batch norm apart)",
-            file=sys.stderr,
-        )
+    elif held := [name for name in names if next(model.get_submodule(name).parameters(), None) is not None]:
+        _notice(f"{arch}: evaluation does not run {_listed(held)}; what they hold stays in the file and is not trained")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (" and others" if len(names) > 5 else "")
+
+
+def _notice(text: str) -> None:
+    print(f"notice: {text}", file=sys.stderr)

@@ -219,6 +219,10 @@ def test_what_training_alone_does_is_named(capsys: pytest.CaptureFixture[str]) -
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert said.startswith("notice: net:Net behaves otherwise in training than in evaluation: drop ")
+    capture(cases.AuxiliaryOutputs(), (3, 32, 32), "net:Net")
+    assert capsys.readouterr().err == (
+        "notice: net:Net: evaluation does not run aux.fc; what they hold stays in the file and is not trained\n"
+    )
     capture(cases.flatten_linear(), (3, 32, 32), "net:Net")  # dropout and batch norm are as they were
     assert capsys.readouterr().err == ""
 
