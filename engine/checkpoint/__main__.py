@@ -75,12 +75,13 @@ def _described(checkpoint: Checkpoint, stages: list[str]) -> list[str]:
     data, made, metrics = checkpoint.dataset, checkpoint.provenance, checkpoint.metrics
     parent = f"{made.parent}, sha256 {made.parent_sha256}" if made.parent else "none"
     names = f" ({', '.join(data.names[:10])}{', ...' if len(data.names) > 10 else ''})" if data.names else ""
+    label = data.label if data.label == data.name else f"{data.label} ({data.name})"
     return [
         f"format      {checkpoint.format} {checkpoint.to_dict()['format_version']}",
         f"network     {checkpoint.arch}, cfg {flat(checkpoint.cfg)}",
         f"arguments   {flat(checkpoint.arch_args)}",
         *(f"{'stages' if not n else '':<11} {n + 1}. {text}" for n, text in enumerate(stages)),
-        f"data set    {data.label} ({data.name}): {data.classes} classes{names}, {data.image_size} x "
+        f"data set    {label}: {data.classes} classes{names}, {data.image_size} x "
         f"{data.image_size}, mean {flat(data.mean)}, std {flat(data.std)}",
         f"accuracy    {_accuracy(metrics)}",
         f"made by     {made.command}",

@@ -38,6 +38,15 @@ def test_a_damaged_file_is_exit_3(command, workplace: Path) -> None:
     assert_refused(command("engine.checkpoint.__main__", "inspect", "a.pth"), 3, "linear.bias", "not finite", "[3]")
 
 
+def test_a_data_set_is_named_once(command, workplace: Path) -> None:
+    content = tiny()
+    for label, shown in (("digits", "digits: "), ("my digits", "my digits (digits): ")):
+        content["dataset"] |= {"name": "digits", "label": label}
+        archive.save(Path("a.pth"), content)
+        told = command("engine.checkpoint.__main__", "inspect", "a.pth").out
+        assert f"\ndata set    {shown}" in told
+
+
 def test_words_of_a_file_cannot_move_the_cursor(command, workplace: Path) -> None:
     content = tiny()
     content["dataset"]["label"] = "digits\x1b[2J\x9b1A"
