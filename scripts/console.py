@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from typing import Any
 
 from engine.cli import argtypes, command
@@ -14,6 +15,7 @@ from engine.errors import UserError
 from engine.system import terminal
 from scripts import chain
 
+PROGRAM = "model-compression"
 COMMANDS = (
     "prune.train", "prune.normal_regular", "prune.gc",
     "quant.wqaq", "quant.wbwtab", "quant.ptq",
@@ -38,12 +40,13 @@ class Options(Command):
     """Which command; its own flags are not read here."""
 
     name: str | None = flag("name", nargs="?", metavar="COMMAND", help="its own flags follow it")
+    version: bool = flag("--version", action="store_true", help="print the version that is installed")
     machine: Debugging = part(Debugging)
 
 
 def parser() -> Parser:
     p = Parser("", None, (), Options)
-    p.prog, p.usage, p.description = "model-compression", "model-compression COMMAND ...", listing()
+    p.prog, p.usage, p.description = PROGRAM, f"{PROGRAM} COMMAND ...", listing()
     p.epilog = "examples:\n  model-compression prune.train --help\n  model-compression prune.train -sr --s 0.0001"
     return p
 
@@ -54,7 +57,16 @@ def listing() -> str:
     return "\n".join(map(str.rstrip, terminal.columns([*map(list, zip(COMMANDS, about, strict=True))], left=2)))
 
 
+def _version() -> str:
+    try:
+        return metadata.version(PROGRAM)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
 def body(options: Options) -> dict[str, Any]:
+    if options.version:
+        return {"text": f"{PROGRAM} {_version()}"}
     if options.name is not None:
         hint = argtypes.nearest(options.name, COMMANDS) or "see them all: model-compression --help"
         raise UserError(f"unknown command {options.name!r}", hint)

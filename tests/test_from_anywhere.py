@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -237,6 +238,18 @@ def test_the_console_script_lists_every_command(capsys: pytest.CaptureFixture[st
         assert code == 0
         assert tuple(listed) == console.COMMANDS
         assert listed["prune.train"].startswith("float training, plain or sparse")
+
+
+def test_the_console_script_tells_its_version(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    for version, told in ((lambda name: "1.2.3", "1.2.3"), (absent, "not installed")):
+        monkeypatch.setattr(metadata, "version", version)
+        assert console.run(["--version"]) == 0
+        assert capsys.readouterr().out == f"model-compression {told}\n"
 
 
 def test_an_unknown_command_is_refused_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
