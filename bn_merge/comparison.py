@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from bn_merge.merge import merge
 from bn_merge.options import Comparing
-from engine.cli.naming import SAVED, command_hint, input_file
+from engine.cli.naming import SAVED, called, command_hint, input_file
 from engine.errors import BAD_CHECKPOINT, UserError
 from engine.system import device
 from engine.system.files import sha256
@@ -17,6 +18,7 @@ from engine.tasks.base import Agreement
 from engine.tasks.classification import CLASSIFICATION as task
 from engine.training.choose_data import open_data
 from engine.training.judging import evaluate
+from models import files
 from models.files import Opened
 from quant import restore
 
@@ -68,7 +70,7 @@ def _pair(options: Comparing) -> tuple[Opened, Opened]:
     maker = command_hint(f"bn_merge --W {weights.bits}" if weights.bits else "bn_merge", arch)
     merged = restore.open(input_file(named[-1] if named else None, default, maker), arch)
     if not restore.is_merged(merged.checkpoint):
-        hint = f"make the merged file with: {_merging(merged.path, arch)}"
+        hint = _merged_hint(merged, arch)
         if len(named) == 2 and restore.is_merged(restore.open(named[0], arch).checkpoint):
             hint = "name the unmerged one first"
         raise UserError(f"{merged.path} is not merged", hint, BAD_CHECKPOINT)
@@ -94,6 +96,16 @@ def _share(found: Agreement) -> str:
 
 def _number(value: float | None) -> str:
     return "not a finite number" if value is None else f"{value:.3g}"
+
+
+def _merged_hint(unmerged: Opened, arch: str | None) -> str:
+    """What to do where an unmerged file stands for the merged one, which may lie beside it."""
+    path = unmerged.path
+    beside = path.with_name(f"{path.stem}_merged.pth")
+    with suppress(UserError):  # what is wrong with a file that nobody has named
+        if beside.is_file() and files.read(beside).provenance.parent_sha256 == unmerged.checkpoint.sha256:
+            return f"name the merged one: {called(command_hint(f'bn_merge.compare {shlex.quote(str(beside))}', arch))}"
+    return f"make the merged file with: {_merging(path, arch)}"
 
 
 def _merging(path: Path, arch: str | None) -> str:

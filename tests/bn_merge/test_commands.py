@@ -188,7 +188,12 @@ def test_hints_where_files_are_mixed_up(refined: Command) -> None:
     assert_refused(swapped, 3, f"{source} is not merged")
     assert "hint: name the unmerged one first\n" in swapped.err
     assert_refused(alone, 3, f"{source} is not merged")
-    assert f"python -m bn_merge --model {source}\n" in alone.err
+    assert f"hint: name the merged one: python -m bn_merge.compare {merged}\n" in alone.err
+    whole, make = Path(merged).read_bytes(), f"hint: make the merged file with: python -m bn_merge --model {source}\n"
+    for other in (Path("models_save/nin_prune.pth").read_bytes(), b"damaged"):
+        Path(merged).write_bytes(other)
+        assert make in refined(COMPARE, source).err
+    Path(merged).write_bytes(whole)
     assert_refused(refined(COMPARE, merged, merged), 3, f"{merged} is merged, too")
 
 
