@@ -93,7 +93,6 @@ def test_a_network_declares_one_gate_per_width(arch):
         ("nin_5x5", None, "unknown network"),
         ("tests.models.nowhere:residual", None, "nowhere"),
         ("tests.tools.residual:nowhere", None, "nowhere"),
-        ("tests.tools.residual:bare", None, "cfg, ends, channel_groups"),
     ],
 )
 def test_what_cannot_be_built_is_a_usage_error(arch, cfg, text):

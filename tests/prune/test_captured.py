@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from engine.checkpoint.format import Checkpoint, load
-from engine.errors import BAD_CHECKPOINT, USAGE
+from engine.errors import BAD_CHECKPOINT, USAGE, UserError
 from models import files
 from tests.conftest import SMALL, assert_refused
 from tests.tools import cases, random_graphs
@@ -135,6 +135,12 @@ def test_a_layer_whose_size_stands_in_the_code_is_left_whole(command) -> None:
     state = checkpoint(pruned.path).state_dict
     assert len(state["a.0.weight"]) < 16
     assert len(state["b.0.weight"]) == 8
+
+
+def test_a_module_that_takes_no_pictures_is_refused() -> None:
+    with pytest.raises(UserError, match=r"bare: .*cannot be multiplied") as refused:
+        files.build("tests.tools.residual:bare")
+    assert "pictures of 3x32x32" in refused.value.hint
 
 
 @pytest.mark.parametrize("name", ["DropoutLeftOn", "nothing"])
