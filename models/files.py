@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -18,9 +18,10 @@ from engine.errors import BAD_CHECKPOINT, UserError, prefix_path
 from models import check, legacy, registry, user_code
 from models.channels import Network
 from models.check import Misdeclared
-from models.graph import narrow
-from models.graph.capture import capture
 from models.registry import size
+
+if TYPE_CHECKING:
+    from models.graph.narrow import Stored
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,8 @@ def build(arch: str, cfg: Sequence[int] | None = None, classes: int = 10, side: 
 
 
 def _captured(network: nn.Module, arch: str, cfg: Sequence[int] | None, classes: int, side: int) -> Any:
+    from models.graph.capture import capture  # loads what walks graphs, for captured networks alone
+
     with user_code.running(arch):
         form = capture(network, (3, side, side), arch)
     form.cfg = list(cfg or [])
@@ -136,7 +139,9 @@ def _as_stored(network: Network, checkpoint: Checkpoint) -> Any:
     return form
 
 
-def _narrow(network: nn.Module, checkpoint: Checkpoint) -> narrow.Stored:
+def _narrow(network: nn.Module, checkpoint: Checkpoint) -> Stored:
+    from models.graph import narrow
+
     stored = {name: tuple(tensor.shape) for name, tensor in checkpoint.state_dict.items()}
     side = checkpoint.dataset.image_size
     try:

@@ -12,7 +12,6 @@ from engine.checkpoint.history import History, Refine, Train
 from engine.errors import UserError
 from models import channels
 from models.channels import Network
-from models.graph import channels as graph
 from models.graph.normal import NormalForm
 
 
@@ -24,6 +23,8 @@ def gates(model: Network | NormalForm) -> list[tuple[str, nn.Module]]:
     """
     if not isinstance(model, NormalForm):
         return [*channels.gates(model)]
+    from models.graph import channels as graph  # loads what walks graphs, for captured networks alone
+
     if found := graph.gates(model):
         return found
     raise UserError(
