@@ -8,10 +8,10 @@ that the network can have.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import floor
 
 from engine.errors import UserError
 from prune.families import Importance, families, scores
+from prune.plan import check, to_drop
 from prune.widths import Tried, settle
 
 
@@ -62,8 +62,7 @@ def plan(network: Tried, percent: float, base: int = 1, importance: Importance =
         ValueError: percent outside [0, 1) or base below 1.
         UserError: exit 2 where no class can be cut.
     """
-    if not 0 <= percent < 1 or base < 1:
-        raise ValueError(f"percent {percent} is not in [0, 1), or base {base} is below 1")
+    check(percent, base)
     worth = scores(network.form, network.found, importance)
     chosen = families(network.found, worth)
     if not chosen:
@@ -71,7 +70,7 @@ def plan(network: Tried, percent: float, base: int = 1, importance: Importance =
             f"{network.arch}: no channels of it can be cut", "a network without batch norms: --importance l1"
         )
     order = sorted((worth[cls], cls) for family in chosen for cls in family.classes)
-    gone = {cls for _, cls in order[: floor(percent * len(order) + 1e-9)]}
+    gone = {cls for _, cls in order[: to_drop(percent, len(order))]}
     counts = [len(set(family.classes) - gone) for family in chosen]
     needs = settle(network, chosen, counts, base)
     widths = tuple(sum(need.values()) for need in needs)

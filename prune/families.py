@@ -13,8 +13,6 @@ from models.graph.narrow import Signature, signatures
 from models.graph.normal import NormalForm
 from prune.options import Importance
 
-NO_GATE = "no batch norm scales them: --importance l1"
-
 
 @dataclass(frozen=True)
 class Family:
@@ -104,8 +102,4 @@ def scores(form: NormalForm, found: Channels, importance: Importance = "bn") -> 
 
 def _sizes(tensor: Tensor, axis: int) -> Tensor:
     """The mean absolute value of each entry of an axis, float64 on the CPU."""
-    return (
-        tensor.double().abs().movedim(axis, 0).flatten(1).mean(1).cpu()
-        if tensor.ndim > 1
-        else tensor.double().abs().cpu()
-    )
+    return tensor.double().abs().movedim(axis, 0).reshape(tensor.shape[axis], -1).mean(1).cpu()

@@ -6,6 +6,7 @@ The rule (network slimming, arXiv 1708.06519, made exact): over all gates the fl
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import floor, gcd
 
@@ -137,14 +138,13 @@ def plan(gates: list[Gate], percent: float, base: int = 1) -> PrunePlan:
         ValueError: percent outside [0, 1) or base < 1.
         UserError: exit 3 if a scale is not finite.
     """
-    if not 0 <= percent < 1 or base < 1:
-        raise ValueError(f"percent {percent} is not in [0, 1), or base {base} is below 1")
+    check(percent, base)
     for gate in gates:
         if not torch.isfinite(gate.scales).all():
             raise UserError(f"{gate.name} has scales that are not finite", "take an earlier file", BAD_CHECKPOINT)
     every = torch.cat([gate.scales for gate in gates])
     owner = torch.cat([torch.full((gate.width,), n) for n, gate in enumerate(gates)])
-    drop = floor(percent * len(every) + 1e-9)
+    drop = to_drop(percent, len(every))
     wanted = torch.bincount(owner[_ascending(every)[drop:]], minlength=len(gates)).tolist()
     choices, raised, whole = [], [], []
     for gate, count in zip(gates, wanted, strict=True):
@@ -162,9 +162,29 @@ def plan(gates: list[Gate], percent: float, base: int = 1) -> PrunePlan:
     )  # fmt: skip
 
 
+def check(percent: float, base: int) -> None:
+    """Refuse numbers that no plan can have.
+
+    Raises:
+        ValueError: percent outside [0, 1) or base below 1.
+    """
+    if not 0 <= percent < 1 or base < 1:
+        raise ValueError(f"percent {percent} is not in [0, 1), or base {base} is below 1")
+
+
+def to_drop(percent: float, total: int) -> int:
+    """How many of all channels go; 0.3 of 10 are 3, whatever 0.3 * 10 is in binary."""
+    return floor(percent * total + 1e-9)
+
+
+def by_distance(count: int, legal: Iterable[int]) -> list[int]:
+    """Legal widths, the closest to `count` first; of two equally close ones the larger."""
+    return sorted(legal, key=lambda width: (abs(width - count), -width))
+
+
 def nearest(count: int, legal: list[int]) -> int:
     """The legal width closest to `count`; of two equally close ones the larger."""
-    return min(legal, key=lambda width: (abs(width - count), -width))
+    return by_distance(count, legal)[0]
 
 
 def _ascending(scales: Tensor) -> Tensor:

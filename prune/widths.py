@@ -16,6 +16,7 @@ from models.graph.channels import Channels, channels
 from models.graph.narrow import NotLegal, Signature, resized, shapes, signatures
 from models.graph.normal import NormalForm
 from prune.families import Family
+from prune.plan import by_distance
 
 TRIES = 12
 """Narrower copies that are captured at most before families that still cannot have their width are left whole."""
@@ -70,7 +71,7 @@ def candidates(family: Family, count: int, base: int) -> Iterator[int]:
     """Widths to try: the nearest to `count` first, of two equally near ones the larger, the family's own last."""
     full, step = len(family.classes), lcm(base, family.step)
     every = (width for width in range(step, full + 1, step) if width > 1)  # 1 looks like a value for all channels
-    yield from sorted(every, key=lambda width: (abs(width - count), -width))
+    yield from by_distance(count, every)
     yield full
 
 
