@@ -87,8 +87,9 @@ def shapes(form: NormalForm, found: Channels, left: Mapping[tuple[str, int], int
 def resized(model: nn.Module, shapes: Mapping[str, tuple[int, ...]], whole: Collection[str] = ()) -> nn.Module:
     """A copy of a network with tensors of other shapes, their contents to be filled in, and layers that know of it."""
     model = copy.deepcopy(model)
+    before = [*model.parameters(), *model.buffers()]  # kept: the id of a tensor that is gone may be another's
     met: dict[int, Tensor] = {}
-    for name, module in model.named_modules(remove_duplicate=False):
+    for name, module in model.named_modules():
         for own in (module._parameters, module._buffers):
             for leaf, tensor in own.items():
                 key = f"{name}.{leaf}".lstrip(".")
@@ -101,6 +102,7 @@ def resized(model: nn.Module, shapes: Mapping[str, tuple[int, ...]], whole: Coll
                     )
                 own[leaf] = met[id(tensor)]
         _tell(module, name in whole)
+    del before
     return model
 
 

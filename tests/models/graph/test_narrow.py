@@ -95,6 +95,28 @@ def test_a_narrowed_network_is_a_network_again() -> None:
     )
 
 
+class TwoNames(nn.Module):
+    """One layer under two names, whose weight a third one has, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.a, self.c = cases.conv_bn(3, 16), cases.conv_bn(16, 16), cases.conv_bn(16, 16)
+        self.b = self.a
+        self.c[0].weight = self.a[0].weight
+        self.head = cases.Head(16, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.c(self.b(self.a(self.stem(x)))))
+
+
+def test_a_layer_of_two_names_and_its_twin_stay_one_tensor() -> None:
+    torch.manual_seed(0)
+    form, silenced, small = cut(with_noise(TwoNames()), "TwoNames", 16, 0.5)
+    assert differ(silenced, small, 16) < LIMIT
+    assert small.get_submodule("a.0").weight is small.get_submodule("c.0").weight
+    assert list(small.state_dict()) == list(form.state_dict())
+
+
 def outcome(seed: int) -> str:
     """Of a random network, cut at random: `equal`, or why it was refused.
 
