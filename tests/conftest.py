@@ -8,7 +8,8 @@ import io
 import os
 import shutil
 import signal
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,6 +30,17 @@ SMALL = ("--dataset", "digits", "--image_size", "8", "--epochs", "1", "--quiet",
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)  # networks this small only wait for each other on two
+
+
+@pytest.fixture(autouse=True)
+def _forget_projects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Forget the modules of a test's own project: the next test's may have the same names (`plain.py`, `net.py`)."""
+    yield
+    temporary = str(tmp_path_factory.getbasetemp())
+    for name, module in list(sys.modules.items()):
+        if (getattr(module, "__file__", None) or "").startswith(temporary):
+            del sys.modules[name]
+    importlib.invalidate_caches()
 
 
 @pytest.fixture
