@@ -44,7 +44,7 @@ def body(options: Merging) -> dict[str, Any]:
     run = Experiment(options, source.with_name(f"{source.stem}_merged.pth"), source, parent)
     data = run.data()
     merged = merge(model)
-    proof.prove(model, parent.arch, next(iter(data.test.batches(proof.PICTURES)))[0])
+    proof.prove(model, next(iter(data.test.batches(proof.PICTURES)))[0])
     before, after = run.evaluate(model, data), run.evaluate(merged, data)
     agree = run.task.agreement(before.output, after.output).agree
     metrics = run.metrics(after, data, before_merge=before.score, agreement=agree / len(data.test))

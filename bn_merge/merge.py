@@ -11,41 +11,39 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from engine.errors import BAD_CHECKPOINT, UserError
-from models.blocks import ConvBNAct
-from models.channels import Network
+from models.graph.chains import Chain, chains, read_by_sign
+from models.graph.flow import places
+from models.graph.normal import NormalForm
 from models.layers import fold
 from models.layers.bnfold import BNFoldConv2d
 from models.layers.conv_q import QuantConv2d, QuantLinear, combined
 from models.layers.quantizers.identity import Identity
-from quant.prepare import USE_A_WRAPPER, folds, read_by_sign, refuse_captured, replace_child
-
-_HINT = "build the network from models.blocks.ConvBNAct, whose batch norm follows its convolution"
+from quant.prepare import quantizable, replace_child
 
 
 @torch.no_grad()
-def merge(model: Network) -> Network:
-    """Fold every batch norm of a float, quantized, pruned or grouped network; its arithmetic type is kept.
+def merge(model: NormalForm) -> NormalForm:
+    """Fold the batch norms of a float, quantized, pruned or grouped network; its arithmetic type is kept.
 
+    A batch norm that does not stand right behind one convolution or linear layer stays: chains.unfolded names those.
     What evaluation does is merged, also of a network in training: the copy is in eval mode.
 
     Raises:
-        UserError: exit 3 for a batch norm that follows no convolution of a block, a block with a forward of its own,
-            another pool than a max-pool between the two, or a network that is merged already.
+        UserError: exit 3 for a network that is merged already.
     """
     if any(isinstance(module, (fold.MergedConv2d, fold.MergedLinear)) for module in model.modules()):
         raise UserError("the network is merged already", "merge the one it was made from", BAD_CHECKPOINT)
-    refuse_captured(model)
     model = copy.deepcopy(model).eval()
-    before_sign = {group.gate for group in read_by_sign(model)}  # only the sign of such a BN is ever looked at
-    for name, block in list(model.named_modules()):
-        if isinstance(block, ConvBNAct) and isinstance(block.bn, nn.BatchNorm2d):
-            _fold_block(name, block, f"{name}.bn" in before_sign)
-    left = [name for name, module in model.named_modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    if left:
-        raise UserError(f"{left[0]} follows no convolution of a block and cannot be folded", _HINT, BAD_CHECKPOINT)
-    for name, layer in list(model.named_modules()):  # quantized layers without a batch norm
+    before_sign = read_by_sign(model)  # only the sign of such a BN is ever looked at
+    layers = quantizable(model)
+    for chain in chains(model):
+        if chain.layer in layers:
+            _fold(model, chain, chain.norm in before_sign)
+    for name in places(model):  # quantized layers without a batch norm
+        layer = model.get_submodule(name)
         if isinstance(layer, (QuantConv2d, QuantLinear)):
             codes, scale, bias = _codes_scale_bias(layer)
             replace_child(model, name, _merged_layer(layer, codes, scale, bias))
@@ -84,45 +82,34 @@ def _merged_layer(layer: nn.Conv2d | nn.Linear, codes: Tensor, scale: Tensor | N
     return fold.merged(layer, codes, scale, bias, bits, quantizer)
 
 
-def _fold_block(name: str, block: ConvBNAct, before_sign: bool) -> None:
-    if not folds(block):  # its batch norm may stand anywhere: before the convolution, behind a sum
-        raise UserError(
-            f"{name} is a {type(block).__name__} with a forward of its own: its batch norm cannot be folded",
-            USE_A_WRAPPER,
-            BAD_CHECKPOINT,
-        )
-    if isinstance(block.conv, BNFoldConv2d):  # folded while it trained: nothing is left to compute
-        block.conv, block.bn = _merged_layer(block.conv, *_codes_scale_bias(block.conv)), nn.Identity()
+def _fold(model: NormalForm, chain: Chain, before_sign: bool) -> None:
+    """Let a layer do the work of the batch norm behind it."""
+    layer, norm = model.get_submodule(chain.layer), cast(_BatchNorm, model.get_submodule(chain.norm))
+    if isinstance(layer, BNFoldConv2d):  # folded while it trained: nothing is left to compute
+        replace_child(model, chain.layer, _merged_layer(layer, *_codes_scale_bias(layer)))
+        replace_child(model, chain.norm, nn.Identity())
         return
-    conv, bn = block.conv, fold.affine(cast(nn.BatchNorm2d, block.bn))
-    if not isinstance(conv, nn.Conv2d) or len(bn.multiplier) != conv.out_channels:
-        raise UserError(f"{name}: its batch norm does not fit its convolution", _HINT, BAD_CHECKPOINT)
-    pooled = block.pool_first and not isinstance(block.pool, nn.Identity)
-    if pooled and not isinstance(block.pool, nn.MaxPool2d):
-        raise UserError(
-            f"{name}: a batch norm behind {type(block.pool).__name__} cannot be folded", _HINT, BAD_CHECKPOINT
-        )
-    codes, scale, bias = _codes_scale_bias(conv)
-    shape = (-1, *(1,) * (codes.ndim - 1))
+    layer, bn, pooled = cast("nn.Conv2d | nn.Linear", layer), fold.affine(norm), chain.pool is not None
+    codes, scale, bias = _codes_scale_bias(layer)
     if before_sign:
-        kept = fold.threshold(bn, scale, bias, _largest_sum(conv, codes))
+        kept = fold.threshold(bn, scale, bias, _largest_sum(layer, codes))
         flip, scale_out, bias_out = kept.flip, None, kept.bias
     else:
         flip = torch.where(bn.multiplier < 0, -1.0, 1.0).to(scale.dtype) if pooled else torch.ones_like(scale)
         multiplier = bn.multiplier * flip
         scale_out, bias_out = scale * multiplier, bias * multiplier + bn.shift * flip
+    rest: nn.Module = nn.Identity()
     if pooled:  # max(-z) is not -max(z): the sign has to wait until after the pool
         bias_out = bias_out * flip if before_sign else bias_out
-        block.bn = fold.Flip(flip) if (flip < 0).any() else nn.Identity()
-    else:
-        block.bn = nn.Identity()
-        if before_sign:
-            codes = codes * flip.reshape(shape)
-    block.conv = _merged_layer(conv, codes, scale_out, bias_out)
+        rest = fold.Flip(flip) if (flip < 0).any() else rest
+    elif before_sign:
+        codes = codes * flip.reshape(-1, *(1,) * (codes.ndim - 1))
+    replace_child(model, chain.norm, rest)
+    replace_child(model, chain.layer, _merged_layer(layer, codes, scale_out, bias_out))
 
 
-def _largest_sum(conv: nn.Conv2d, codes: Tensor) -> Tensor:
-    """The largest |conv(input codes, codes)| of each filter; for float inputs, as good as infinite."""
-    quantizer = getattr(conv, "input_quantizer", Identity())
+def _largest_sum(layer: nn.Conv2d | nn.Linear, codes: Tensor) -> Tensor:
+    """The largest |sum of input codes times codes| of each filter; for float inputs, as good as infinite."""
+    quantizer = getattr(layer, "input_quantizer", Identity())
     largest = 2.0**quantizer.bits if quantizer.bits <= 8 else 1e6
     return codes.abs().flatten(1).sum(1) * largest

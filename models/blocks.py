@@ -9,10 +9,6 @@ from torch import Tensor, nn
 class ConvBNAct(nn.Module):
     """Convolution, batch norm, optional pool, activation.
 
-    Transforms replace the children `conv`, `bn` and `act`, and never rename them. The pool sits inside
-    because binary networks may want it before the BN (`pool_first`, conv - pool - bn - act); for ReLU
-    the place of a max-pool makes no difference.
-
     Shapes: (B, in_channels, H, W) -> (B, out_channels, H', W').
     """
 
@@ -33,18 +29,15 @@ class ConvBNAct(nn.Module):
         self.bn: nn.Module = nn.BatchNorm2d(out_channels)
         self.pool = pool or nn.Identity()
         self.act: nn.Module = nn.ReLU(inplace=True)
-        self.pool_first = False
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(x)
-        x = self.bn(self.pool(x)) if self.pool_first else self.pool(self.bn(x))
-        return self.act(x)
+        return self.act(self.pool(self.bn(self.conv(x))))
 
 
 class ChannelShuffle(nn.Module):
     """Interleave the channels of `groups` groups (ShuffleNet, arXiv 1707.01083), (B, C, H, W) -> the same.
 
-    Channel c of C goes to position (c mod C/groups) * groups + c // (C/groups): channels.shuffled says it for indices.
+    Channel c of C goes to position (c mod C/groups) * groups + c // (C/groups).
     """
 
     def __init__(self, groups: int) -> None:

@@ -16,12 +16,12 @@ from engine.cli.archs import is_users_code
 from engine.cli.naming import called
 from engine.errors import BAD_CHECKPOINT, UserError, prefix_path
 from models import check, legacy, registry, user_code
-from models.channels import Network
 from models.check import Misdeclared
 from models.registry import size
 
 if TYPE_CHECKING:
     from models.graph.narrow import Stored
+    from models.graph.normal import NormalForm
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Opened:
 
     path: Path
     checkpoint: Checkpoint
-    network: Network
+    network: NormalForm
 
 
 def read(path: Path) -> Checkpoint:
@@ -53,7 +53,7 @@ def open(path: Path, arch: str | None = None) -> Opened:
         return Opened(path, checkpoint, restore(checkpoint, arch))
 
 
-def restore(checkpoint: Checkpoint, arch: str | None = None) -> Network:
+def restore(checkpoint: Checkpoint, arch: str | None = None) -> NormalForm:
     """Rebuild a float or pruned network.
 
     Args:
@@ -74,12 +74,15 @@ def restore(checkpoint: Checkpoint, arch: str | None = None) -> Network:
     return model
 
 
-def rebuild(checkpoint: Checkpoint, arch: str | None = None) -> Network:
-    """The network of a checkpoint with fresh weights: in its normal form, if it does not declare its channels."""
-    return _as_stored(_plain(checkpoint, arch), checkpoint)
+def rebuild(checkpoint: Checkpoint, arch: str | None = None) -> NormalForm:
+    """The network of a checkpoint, with fresh weights, as narrow as the file's tensors say."""
+    small, side = _narrow(_plain(checkpoint, arch), checkpoint), checkpoint.dataset.image_size
+    form = _captured(small.model, checkpoint.arch, checkpoint.cfg, checkpoint.classes, side)
+    form.captured.whole = small.whole
+    return form
 
 
-def _plain(checkpoint: Checkpoint, arch: str | None) -> Network:
+def _plain(checkpoint: Checkpoint, arch: str | None) -> nn.Module:
     own, cfg = checkpoint.arch, checkpoint.cfg
     if arch not in (None, own):
         hint = f"if you trust that module, say --arch {own}" if is_users_code(own) else "leave --arch out"
@@ -101,8 +104,8 @@ def _plain(checkpoint: Checkpoint, arch: str | None) -> Network:
         raise UserError(f"the network cannot be built: {fault}", "make the file again", BAD_CHECKPOINT) from fault
 
 
-def build(arch: str, cfg: Sequence[int] | None = None, classes: int = 10, side: int = 32, **arch_args: Any) -> Network:
-    """A network with fresh weights; one that does not declare its channels in its normal form.
+def build(arch: str, cfg: Sequence[int] | None = None, classes: int = 10, side: int = 32, **arch_args: Any) -> NormalForm:
+    """A network with fresh weights.
 
     Args:
         side: of the pictures that it is to read.
@@ -110,39 +113,32 @@ def build(arch: str, cfg: Sequence[int] | None = None, classes: int = 10, side: 
     Raises:
         UserError: as registry.build and models.graph.capture.capture.
     """
-    network = registry.build(arch, cfg, classes, **arch_args)
-    return network if registry.declares(network) else _captured(network, arch, cfg, classes, side)
+    return _captured(registry.build(arch, cfg, classes, **arch_args), arch, cfg, classes, side)
 
 
-def _captured(network: nn.Module, arch: str, cfg: Sequence[int] | None, classes: int, side: int) -> Any:
-    from models.graph.capture import capture  # loads what walks graphs, for captured networks alone
+def _captured(network: nn.Module, arch: str, cfg: Sequence[int] | None, classes: int, side: int) -> NormalForm:
+    from models.graph.capture import capture  # loads what walks graphs: `--help` does without
 
     with user_code.running(arch):
         form = capture(network, (3, side, side), arch)
-    form.cfg = list(cfg or [])
-    check.check_output(form, arch, classes, side)
+    form.cfg = registry.widths(arch, form) or list(cfg or [])
+    form.arch_args = dict(getattr(network, "arch_args", {})) if arch in registry.NETWORKS else {}
+    check.answer(form.captured.answer, arch, classes)
+    if hasattr(network, "channel_groups"):
+        check.say_undeclared(arch)
     return form
 
 
 def plain(checkpoint: Checkpoint, arch: str | None = None) -> nn.Module:
-    """The network of a checkpoint that is captured, as its code makes it, with layers of the file's sizes."""
+    """The network of a checkpoint as its code makes it, with layers of the file's sizes and fresh weights."""
     return _narrow(_plain(checkpoint, arch), checkpoint).model
-
-
-def _as_stored(network: Network, checkpoint: Checkpoint) -> Any:
-    """The normal form of a network that does not declare its channels, as narrow as the file's tensors say."""
-    if registry.declares(network):
-        return network
-    small, side = _narrow(network, checkpoint), checkpoint.dataset.image_size
-    form = _captured(small.model, checkpoint.arch, checkpoint.cfg, checkpoint.classes, side)
-    form.captured.whole = small.whole
-    return form
 
 
 def _narrow(network: nn.Module, checkpoint: Checkpoint) -> Stored:
     from models.graph import narrow
 
-    stored = {name: tuple(tensor.shape) for name, tensor in checkpoint.state_dict.items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in checkpoint.state_dict.items()}
+    stored = {name.removesuffix(".codes") + ".weight" * name.endswith(".codes"): shapes[name] for name in shapes}
     side = checkpoint.dataset.image_size
     try:
         with user_code.running(checkpoint.arch):

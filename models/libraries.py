@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+import warnings
 from difflib import get_close_matches
 from typing import Any
 
@@ -32,9 +32,9 @@ def _torchvision(name: str, classes: int) -> nn.Module:
     if name not in known:
         raise _unknown("torchvision", name, known)
     more: dict[str, Any] = {"weights_backbone": None} if name in models.list_models(module=models.segmentation) else {}
-    if "init_weights" in inspect.signature(models.get_model_builder(name)).parameters:
-        more["init_weights"] = True  # its own default, which it announces to change
-    return models.get_model(name, weights=None, num_classes=classes, **more)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of defaults that it is going to change
+        return models.get_model(name, weights=None, num_classes=classes, **more)
 
 
 def _timm(name: str, classes: int) -> nn.Module:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,14 +12,14 @@ from torch import nn
 from engine.cli.archs import is_users_code, library
 from engine.errors import UserError
 from models import check, libraries, user_code
-from models.channels import Network
 from models.check import Misdeclared
+from models.networks import nin as _nin, separable as _separable, slimming as _slimming
 from models.networks.nin import nin, nin_3x3
 from models.networks.nin_gc import nin_gc
 from models.networks.separable import separable, separable_wide
 from models.networks.slimming import slimming
 
-NETWORKS: dict[str, Callable[..., Network]] = {
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "nin": nin,
     "nin_3x3": nin_3x3,
     "nin_gc": nin_gc,
@@ -27,49 +27,47 @@ NETWORKS: dict[str, Callable[..., Network]] = {
     "separable_wide": separable_wide,
     "slimming": slimming,
 }
+_WIDTHS: dict[str, Callable[[nn.Module], list[int]]] = {
+    **dict.fromkeys(("nin", "nin_3x3", "nin_gc"), _nin.widths),
+    "separable": _separable.widths, "separable_wide": _separable.wide_widths, "slimming": _slimming.widths,
+}  # fmt: skip
 
 
 def names() -> list[str]:
     return list(NETWORKS)
 
 
-def build(arch: str, cfg: Sequence[int] | None = None, classes: int = 10, **arch_args: Any) -> Network:
-    """Make a network with fresh weights.
+def widths(arch: str, network: nn.Module) -> list[int] | None:
+    """The cfg that builds a network of this size; None where the network is none of ours."""
+    return _WIDTHS[arch](network) if arch in _WIDTHS else None
+
+
+def build(arch: str, cfg: Sequence[int] | None = None, classes: int = 10, **arch_args: Any) -> nn.Module:
+    """Make a network with fresh weights, as its code makes it. What commands work on is its normal form: files.py.
 
     Args:
         arch: a registered name, `torchvision:NAME`, `timm:NAME`, or `package.module:function` or
             `path/file.py:function` for a function of the user's. It is called with those of `cfg`, `classes` and
-            `num_classes` that it takes, and gives any module; one that declares its channels follows
-            models.channels.Network, others are captured (files.py).
+            `num_classes` that it takes, and gives any module.
         cfg: widths, None for the network's own.
 
     Raises:
-        UserError: exit 2 for an unknown name or a cfg that does not fit; for a network of the user's also where it
-            does not follow models.channels.Network, see models.check.
+        UserError: exit 2 for an unknown name, a cfg that does not fit, and what a function of the user's raises.
     """
     if not is_users_code(arch):
         return _made(arch, cfg, classes, **arch_args)
     with check.user_code(arch, f"it is called with cfg={cfg and list(cfg)}, classes={classes}; {check.SEE}"):
-        network = _made(arch, cfg, classes, **arch_args)
-    if declares(network):
-        user_code.attach(network, arch)
-        check.check_output(network, arch, classes)
-    return network
+        return _made(arch, cfg, classes, **arch_args)
 
 
-def declares(network: nn.Module) -> bool:
-    """Whether a network says itself which of its channels go together."""
-    return hasattr(network, "channel_groups")
-
-
-def _made(arch: str, cfg: Sequence[int] | None, classes: int = 10, **arch_args: Any) -> Network:
-    """The network, its declarations compared; what the user's own code raises is let through."""
+def _made(arch: str, cfg: Sequence[int] | None, classes: int = 10, **arch_args: Any) -> nn.Module:
+    """The network; what the user's own code raises is let through."""
     if cfg is not None and ((not cfg and ":" not in arch) or min(cfg, default=1) < 1):
         raise UserError(f"cfg {list(cfg)} has widths below 1, or none", "every layer needs a channel")
     if library(arch):
         if cfg:
             raise UserError(f"--cfg: {arch} has its own widths", "leave --cfg out")
-        return cast(Network, libraries.build(arch, classes))
+        return libraries.build(arch, classes)
     function = user_code.imported(arch) if ":" in arch else NETWORKS.get(arch)
     if function is None:
         raise UserError(f"unknown network {arch!r}", f"one of {', '.join(NETWORKS)}, or {user_code.FORMS}")
@@ -78,25 +76,22 @@ def _made(arch: str, cfg: Sequence[int] | None, classes: int = 10, **arch_args: 
         words = _words(arch, function, words)
     try:
         with user_code.running(arch):
-            network = cast(Network, function(**words))  # by what it has, not what it inherits
+            network = function(**words)
     except ValueError as fault:
-        own = f"its own widths: --cfg {','.join(map(str, NETWORKS[arch]().cfg))}" if arch in NETWORKS else "see --help"
-        raise UserError(f"--cfg does not fit {arch}: {fault}", own) from fault
+        raise UserError(f"--cfg does not fit {arch}: {fault}", _own_cfg(arch)) from fault
     if not isinstance(network, nn.Module):
         raise Misdeclared(
             f"--arch {arch}: the function gives a {type(network).__name__}, not a torch.nn.Module", check.SEE
         )
-    if ":" in arch and declares(network):
-        if "cfg" not in words:
-            raise Misdeclared(
-                f"--arch {arch}: it declares channel groups, and cannot be called with cfg, classes",
-                "begin it with: def function(cfg=None, classes=10):",
-            )
-        with user_code.running(arch):
-            check.declarations(network, arch, cfg)
-    if declares(network) and not hasattr(network, "arch_args"):
-        network.arch_args = {}
     return network
+
+
+def _own_cfg(arch: str) -> str:
+    """The widths that a network of ours has by itself, in words."""
+    if arch not in NETWORKS:
+        return "see --help"
+    with torch.device("meta"):
+        return f"its own widths: --cfg {','.join(map(str, _WIDTHS[arch](NETWORKS[arch]())))}"
 
 
 def _words(arch: str, function: Callable[..., nn.Module], words: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from difflib import get_close_matches
-from functools import cache, partial
+from functools import cache
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
@@ -27,7 +27,6 @@ from torch import nn
 
 from model_compression import HOME, PACKAGES, Finder
 from models import check
-from models.channels import Network
 from models.check import Misdeclared
 
 FORMS = "package.module:function, or file.py:function"
@@ -135,17 +134,3 @@ def _from_file(arch: str, file: Path) -> ModuleType:
     if Path(module.__file__ or "").resolve() != file:
         raise Misdeclared(f"--arch {arch}: Python has another module called {name}", "give the file another name")
     return module
-
-
-def attach(network: Network, arch: str) -> None:
-    """Let a network find its project's packages wherever it is called: what it imports in `forward`, for example."""
-    project = running(arch)
-    if isinstance(project, Project) and project.finder.names:
-        for name in ("forward", "channel_groups"):
-            setattr(network, name, partial(_inside, project, getattr(network, name)))
-
-
-def _inside(project: Project, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call a function of a project's; a copy of a network takes this along, as its `forward` is an attribute."""
-    with project:
-        return function(*args, **kwargs)

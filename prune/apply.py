@@ -18,14 +18,14 @@ from engine.system.terminal import columns
 from engine.tasks.base import Evaluation
 from engine.training.experiment import Experiment
 from models import cost, files
-from models.channels import Network
 from models.files import Opened
+from models.graph.normal import NormalForm
 from prune.bn_statistics import reestimate_bn
+from prune.by_class import ClassPlan
 from prune.options import Options
 from prune.proof import prove
 from prune.sparsity import alike, gammas, looks_sparse
-from prune.surgeons import Captured, Plan, Surgeon, say_what_is_fixed, surgeon
-from prune.trial import check_for_pruning
+from prune.surgeons import Surgeon, say_what_is_fixed, surgeon
 
 
 def apply(options: Options, grouped: bool = False) -> dict[str, Any]:
@@ -34,8 +34,7 @@ def apply(options: Options, grouped: bool = False) -> dict[str, Any]:
     model, parent = opened.network, opened.checkpoint
     run = Experiment(options, saved(parent.prefix, "_prune"), opened.path, parent)
     knife = surgeon(model, parent, options.network.arch, options.importance)
-    if isinstance(knife, Captured):
-        say_what_is_fixed(knife.found)
+    say_what_is_fixed(knife.found)
     chosen = knife.plan(options.percent, options.base)
     _report_floors(chosen, options.strict)
     data = run.data()
@@ -70,8 +69,8 @@ def apply(options: Options, grouped: bool = False) -> dict[str, Any]:
 
 
 def _cut(
-    run: Experiment, opened: Opened, knife: Surgeon, chosen: Plan, data: Data
-) -> tuple[Network, dict[str, Evaluation]]:
+    run: Experiment, opened: Opened, knife: Surgeon, chosen: ClassPlan, data: Data
+) -> tuple[NormalForm, dict[str, Evaluation]]:
     """The narrowed network, proven equal to the masked one, and the evaluations before, masked and sliced."""
     model, arch = opened.network, opened.checkpoint.arch
     small, silenced = knife.narrowed(model, chosen), knife.masked(model, chosen)
@@ -94,9 +93,6 @@ def _opened(options: Options, grouped: bool) -> Opened:
     source = input_file(options.model, saved(options.network.prefix, "_preprune"), maker)
     opened = files.open(source, options.network.arch)
     model, parent = opened.network, opened.checkpoint
-    check_for_pruning(
-        model, parent.arch, parent.arch_args, parent.dataset.image_size, sparse=options.importance == "bn"
-    )
     if grouped and all(getattr(m, "groups", 1) == 1 for m in model.modules()):
         print(
             f"notice: {parent.arch} has no grouped convolutions: prune.gc treats it as prune.normal_regular does",
@@ -107,7 +103,7 @@ def _opened(options: Options, grouped: bool) -> Opened:
     return opened
 
 
-def _widths(options: Options, chosen: Plan, history: History) -> list[str]:
+def _widths(options: Options, chosen: ClassPlan, history: History) -> list[str]:
     """The widths before and after, gate by gate, and the shares that went."""
     gates = zip(chosen.names, map(str, chosen.before), map(str, chosen.widths), strict=True)
     first = next((sum(stage.cfg_before) for stage in history if isinstance(stage, Prune)), None)
@@ -133,7 +129,7 @@ def _accuracies(evaluations: dict[str, Evaluation], data: Data) -> list[str]:
     ]  # fmt: skip
 
 
-def _report_floors(chosen: Plan, strict: bool) -> None:
+def _report_floors(chosen: ClassPlan, strict: bool) -> None:
     if chosen.raised:
         text = f"percent {chosen.percent:g} would empty {', '.join(chosen.raised)}"
         if strict:

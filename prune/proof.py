@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 
 from engine.data.splits import Data
+from engine.errors import UserError
 from engine.training.experiment import Experiment
-from models.channels import Network
-from prune.surgery import misdescribed
+from models.graph.normal import NormalForm
 
 PROOF_PICTURES = 16
 
 
-def prove(run: Experiment, data: Data, exact: list[Network], moved: int, own: bool) -> None:
+def prove(run: Experiment, data: Data, exact: list[NormalForm], moved: int, own: bool) -> None:
     """Compare the masked and the sliced network in float64: the logits of a few pictures, which say more than answers do
     where a network gives one class to all, and the answers to all pictures where some have moved.
 
@@ -31,6 +31,9 @@ def prove(run: Experiment, data: Data, exact: list[Network], moved: int, own: bo
         surely = run.task.surely_moved(*(run.evaluate(network, data).output for network in exact))
         fault = f"{surely} answers" if surely else ""
     if fault and own:
-        raise misdescribed(f"surgery changed its {fault}")
+        raise UserError(
+            f"surgery changed the {fault} of this network: its channels are read otherwise than its graph says",
+            "name the layers at fault with --spare, and tell us",
+        )
     if fault:
         raise AssertionError(f"surgery changed {fault} more than rounding can")

@@ -10,22 +10,17 @@ from torch import Tensor, nn
 
 from engine.checkpoint.history import History, Refine, Train
 from engine.errors import UserError
-from models import channels
-from models.channels import Network
+from models.graph import channels
 from models.graph.normal import NormalForm
 
 
-def gates(model: Network | NormalForm) -> list[tuple[str, nn.Module]]:
+def gates(model: NormalForm) -> list[tuple[str, nn.Module]]:
     """The batch norms whose scales say which channels go, by name, in order.
 
     Raises:
         UserError: exit 2 for a network without any.
     """
-    if not isinstance(model, NormalForm):
-        return [*channels.gates(model)]
-    from models.graph import channels as graph  # loads what walks graphs, for captured networks alone
-
-    if found := graph.gates(model):
+    if found := channels.gates(model):
         return found
     raise UserError(
         "no batch norm of this network scales channels that can be cut",
@@ -33,19 +28,19 @@ def gates(model: Network | NormalForm) -> list[tuple[str, nn.Module]]:
     )
 
 
-def penalty(s: float) -> Callable[[Network], Tensor]:
+def penalty(s: float) -> Callable[[NormalForm], Tensor]:
     """The loss term of network slimming (arXiv 1708.06519, eq. 1): s * sum of |gamma| over all gates.
 
     Its gradient is s * sign(gamma), 0 at 0, as in the original's edit of `.grad` after backward.
     """
 
-    def term(model: Network) -> Tensor:
+    def term(model: NormalForm) -> Tensor:
         return s * torch.stack([cast(Tensor, bn.weight).abs().sum() for _, bn in gates(model)]).sum()
 
     return term
 
 
-def gammas(model: Network) -> list[Tensor]:
+def gammas(model: NormalForm) -> list[Tensor]:
     """The scales of every gate, in order: one float64 tensor (width,) a group, on the CPU."""
     return [cast(Tensor, bn.weight).detach().double().cpu() for _, bn in gates(model)]
 

@@ -87,15 +87,14 @@ def body(options: Options) -> dict[str, Any]:
     from engine.training.judging import evaluate_file, in_words
     from engine.training.start import Start
     from models import files
-    from models.graph.normal import NormalForm
-    from prune.sparsity import penalty
-    from prune.trial import check_for_pruning
+    from models.registry import NETWORKS
+    from prune.sparsity import gates, penalty
 
     fresh = options.from_scratch is not None
     start = Start(options, files, options.suffix, options.source(), fresh)
-    if fresh and start.opened and isinstance(start.opened.network, NormalForm):
+    if fresh and start.opened and start.opened.checkpoint.arch not in NETWORKS:
         raise UserError(
-            f"--from_scratch: {start.opened.checkpoint.arch} declares no widths that its code could start with",
+            f"--from_scratch: {start.opened.checkpoint.arch} has no widths that its code could start with",
             "train the whole network instead: leave --from_scratch out",
         )
     if options.training.evaluate is not None:
@@ -103,7 +102,8 @@ def body(options: Options) -> dict[str, Any]:
         return evaluate_file(options, opened.path, opened.network, opened.checkpoint)
     with start:
         arch, data = start.arch, start.data
-        check_for_pruning(start.network, arch, start.arch_args, data.info.image_size, sparse=options.sparse)
+        if options.sparse:
+            gates(start.network)  # a network without any is refused before it is trained
         s = (options.s or (1e-3 if arch == "nin_gc" else 1e-4)) if options.sparse else None
         refine = options.refine is not None
         stage = Refine(s=s) if refine else Train(s=s, from_scratch=fresh)

@@ -126,14 +126,15 @@ Look = Callable[[int, Tensor], None]
 
 @torch.no_grad()
 def calibrate(
-    model: nn.Module, split: Split, method: str, pictures: int, seed: int = 1, batch: int = 128, sums: Collection[str] = (),
+    model: nn.Module, split: Split, method: str, pictures: int, seed: int = 1, batch: int = 128,
+    negative: Collection[str] = (),
 ) -> None:  # fmt: skip
     """Set every AffineActivation range of `model` from `pictures` of `split`, drawn by `seed`, two passes in eval mode.
 
     The ranges are those of the float activations: quantizers pass their input on while they are looked at.
 
     Args:
-        sums: names of layers that read the plain sums of a convolution, see quant.prepare.reads_sums. What has no ReLU
+        negative: names of layers whose input may be negative, see quant.prepare.may_be_negative. What has no ReLU
             before it is dense about 0 and thin in the tails that matter: kl clips it too hard, and mse is taken.
 
     Raises:
@@ -149,7 +150,7 @@ def calibrate(
     watch = partial(_watch, model, list(quantizers.values()), split, order, batch)
     histograms = [Histogram(*edges) for edges in _ranges(list(quantizers), watch)]
     watch(lambda number, x: histograms[number].add(x))
-    by_mse = [layer for layer in quantizers if method == "kl" and layer in sums]
+    by_mse = [layer for layer in quantizers if method == "kl" and layer in negative]
     if by_mse:
         print(f"note: inputs without a ReLU before them are clipped by mse: {', '.join(by_mse)}", file=sys.stderr)
     for (layer, quantizer), histogram in zip(quantizers.items(), histograms, strict=True):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,10 +72,6 @@ class Quantizing(Trains):
             UserError: exit 3 if it is not there.
         """
         return None if self.refine is None else refined_file(self.refine, self.network)
-
-    def instead(self, flag: str, value: str) -> str:
-        """This command line with another value of a flag; empty where no command has such a way."""
-        return shlex.join((*self.words_without(flag), flag, value))
 
 
 def refined_file(given: Path | bool | None, network: Network) -> Path:

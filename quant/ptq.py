@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.cli import argtypes, command
-from engine.cli.flags import Parser, flag, part, without
+from engine.cli.flags import Parser, flag, part
 from engine.cli.naming import called, repeated, saved
 from engine.cli.options import Writes
 from engine.errors import UserError
@@ -79,14 +79,6 @@ class Options(Writes):
         q_type, per_channel = self.settings.q_type, self.settings.per_channel
         return f"_ptq_{self.calibrate}{bits}{'' if q_type == 1 else '_q0'}{'' if per_channel else '_tensor'}"
 
-    def instead(self, flag: str, value: str) -> str:
-        """The same bits of the same file by quant.wqaq, which trains and has this flag."""
-        words = self.words[3:]
-        for own in ("--model", "--calibrate", "--calibration_pictures"):
-            words = without(words, own)
-        source = (str(self.model),) if self.model else ()
-        return shlex.join(("quant.wqaq", *words, "--refine", *source, flag, value))
-
 
 def parser() -> Parser:
     return Parser("quant.ptq", __doc__, EXAMPLES, Options)
@@ -99,7 +91,7 @@ def body(options: Options) -> dict[str, Any]:
     from engine.training.judging import in_words
     from models import files
     from quant.calibrate import calibrate
-    from quant.prepare import meet, prepare, reads_sums
+    from quant.prepare import may_be_negative, meet, prepare
     from quant.spec import affine
 
     source = refined_file(options.model, options.network)
@@ -111,11 +103,11 @@ def body(options: Options) -> dict[str, Any]:
     # its bn_momentum is without effect here, where statistics stand still, and says how to train on from this file
     spec = affine(options.w_bits, options.a_bits, grid.q_type, True, grid.per_channel)
     spec = meet(spec, model, grid.keep_float)
-    quantized = prepare(model, spec, options.instead).to(run.device)
+    quantized = prepare(model, spec).to(run.device)
     before = run.evaluate(model, data, "before")
     with prefix_path(source):
         seed = options.machine.seed
-        calibrate(quantized, data.train, options.calibrate, options.pictures, seed, sums=reads_sums(model))
+        calibrate(quantized, data.train, options.calibrate, options.pictures, seed, negative=may_be_negative(model))
     after = run.evaluate(quantized, data, "after")
     _warn_of_loss(options, parent.arch, source, before.score - after.score)
     looked_at = min(options.pictures, len(data.train))

@@ -11,7 +11,7 @@ from engine.checkpoint.history import Quantize
 from engine.errors import UserError
 from engine.training.judging import evaluate_file, in_words
 from engine.training.start import Start
-from models import check, files
+from models import files
 from quant import recipes, restore
 from quant.hooks import hooks
 from quant.options import Quantizing
@@ -33,13 +33,11 @@ def train(options: Quantizing, spec: QuantSpec) -> dict[str, Any]:
         if source is None and not options.machine.quiet:
             _say_fresh(options)
         network, refine = start.network, source is not None
-        if not refine and ":" in start.arch:
-            check.check_output(network, start.arch, start.arch_args["classes"], start.data.info.image_size)
         spec = meet(spec, network, options.settings.keep_float)
         if not refine and not options.training.original and spec.weight.traits.bn_momentum:
             # it is for statistics that exist: fresh ones would take epochs to arrive
             spec = replace(spec, bn_momentum=None)
-        model = prepare(network, spec, options.instead)
+        model = prepare(network, spec)
         recipe = recipes.for_spec(spec, start.data.info.name, refine=refine)
         if options.training.original:
             recipe = recipes.original(spec, start.arch)

@@ -14,12 +14,13 @@ from engine.checkpoint.format import Checkpoint
 from engine.checkpoint.history import Calibrate, Merge, Quantize
 from engine.errors import BAD_CHECKPOINT, UserError, prefix_path
 from models import files
-from models.channels import Network
 from models.files import Opened
+from models.graph.chains import chains, read_by_sign
+from models.graph.normal import NormalForm
 from models.layers.fold import Flip, MergedConv2d, MergedLinear, merged
 from models.layers.quantizers import kinds
 from models.layers.quantizers.base import Quantizer
-from quant.prepare import prepare, read_by_sign, replace_child
+from quant.prepare import prepare, replace_child
 from quant.spec import QuantizerSpec, QuantSpec
 
 
@@ -40,7 +41,7 @@ def is_merged(checkpoint: Checkpoint) -> bool:
     return any(isinstance(stage, Merge) for stage in checkpoint.history)
 
 
-def restore(checkpoint: Checkpoint, arch: str | None = None) -> Network:
+def restore(checkpoint: Checkpoint, arch: str | None = None) -> NormalForm:
     """Rebuild the network of a checkpoint.
 
     Args:
@@ -65,7 +66,7 @@ def restore(checkpoint: Checkpoint, arch: str | None = None) -> Network:
     return model
 
 
-def merged_shell(model: Network, state: dict[str, Tensor]) -> None:
+def merged_shell(model: NormalForm, state: dict[str, Tensor]) -> None:
     """Give a network the layers of a merged one, in place; their contents are loaded afterwards.
 
     What is in the file decides: `codes` make a merged layer, a missing BN an identity, `flip` a sign change.
@@ -73,7 +74,9 @@ def merged_shell(model: Network, state: dict[str, Tensor]) -> None:
     Raises:
         UserError: exit 3 for codes, scales or biases of another shape than the layer's.
     """
-    unscaled = {group.producer for group in read_by_sign(model)}  # a sign needs no scale
+    before_sign = read_by_sign(model)
+    folds = {chain.norm: chain.layer for chain in chains(model)}
+    unscaled = {layer for norm, layer in folds.items() if norm in before_sign}  # a sign needs no scale
     for name, module in list(model.named_modules()):
         if isinstance(module, (nn.Conv2d, nn.Linear)) and f"{name}.codes" in state:
             codes, bias, scale = (state.get(f"{name}.{part}") for part in ("codes", "bias", "scale"))
@@ -89,7 +92,7 @@ def merged_shell(model: Network, state: dict[str, Tensor]) -> None:
             codes, bias = torch.empty_like(codes), torch.empty_like(bias)
             scale = None if scale is None else torch.empty_like(scale)
             replace_child(model, name, merged(module, codes, scale, bias, bits, quantizer))
-        elif isinstance(module, nn.BatchNorm2d) and f"{name}.running_mean" not in state:
+        elif name in folds and f"{name}.running_mean" not in state:
             flip = state.get(f"{name}.flip")
             replace_child(model, name, nn.Identity() if flip is None else Flip(flip))
 

@@ -232,17 +232,20 @@ class QuantSpec:
                 f"the file's quantization cannot be understood: {fault}", "make it again", BAD_CHECKPOINT
             ) from fault
 
-    def at_ends(self, first: str, last: str, sums: Iterable[str] = ()) -> QuantSpec:
+    def at_ends(self, first: Iterable[str], last: Iterable[str], sums: Iterable[str] = ()) -> QuantSpec:
         """A copy that names what a network's two ends are spared, as its kind does: affine spares the picture alone.
 
         Args:
+            first, last: names of the layers that read the picture, and of those that give the answer.
             sums: names of layers that read the plain sums of a convolution; see quant.prepare.reads_sums.
         """
-        measured = (*self.measured_inputs, *sums) if self.activation.traits.fixed_range else self.measured_inputs
         if self.least_sparing.ends == "picture":
-            return replace(self, float_inputs=(*self.float_inputs, first))
-        ends = (first, last) if self.least_sparing.ends == "float" else ()
-        return replace(self, exceptions=(*self.exceptions, *ends), measured_inputs=measured)
+            return replace(self, float_inputs=(*self.float_inputs, *first))
+        ends = tuple(dict.fromkeys((*first, *last))) if self.least_sparing.ends == "float" else ()
+        measured = self.measured_inputs
+        if self.activation.traits.fixed_range:
+            measured = tuple(dict.fromkeys((*measured, *(name for name in sums if name not in ends))))
+        return replace(self, exceptions=tuple(dict.fromkeys((*self.exceptions, *ends))), measured_inputs=measured)
 
 
 def uniform(kind: str, w_bits: int, a_bits: int, settings: dict[str, Any] | None = None, **fields: Any) -> QuantSpec:

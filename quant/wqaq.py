@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Any
 
 from engine.cli import command
 from engine.cli.argtypes import nearest
-from engine.cli.flags import Parser, part, without
+from engine.cli.flags import Parser, part
 from engine.cli.options import Training, recipe_help
 from engine.errors import UserError
 from models.layers.quantizers.kinds import Traits, all_traits
@@ -82,19 +81,6 @@ class Options(Quantizing):
 
     settings: Bits = part(Bits)
     training: Training = part(Training, **recipe_help(recipes.families("wqaq")))
-
-    def instead(self, flag: str, value: str) -> str:
-        """This command line with another value of a flag; --order is one of quant.wbwtab, where numbers count values."""
-        if flag != "--order":
-            return super().instead(flag, value)
-        numbers = {letter: str(number) for number, letter in settings.VALUES.items()}
-        weights, inputs = (numbers.get(self.settings.values[name]) for name in ("Wbits", "Abits"))
-        if weights is None or inputs is None:
-            return ""
-        words = self.words[3:]
-        for own in ("--Wbits", "--Abits", "--quantizer"):
-            words = without(words, own)
-        return shlex.join(("quant.wbwtab", "--W", weights, "--A", inputs, *words, flag, value))
 
 
 def parser() -> Parser:

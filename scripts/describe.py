@@ -7,7 +7,7 @@ from engine.checkpoint.history import Calibrate, Original, Quantize, Stage, Trai
 from engine.checkpoint.words import listed
 from models import cost
 from models.files import Opened
-from models.registry import NETWORKS, build
+from models.registry import NETWORKS, build, widths
 from quant.spec import QuantSpec
 from scripts.table import ResultRow
 
@@ -48,8 +48,8 @@ def _width(checkpoint: Checkpoint) -> str:
     cfg = next((list(stage.cfg_before) for stage in prunings(checkpoint.history)), checkpoint.cfg)
     if checkpoint.arch not in NETWORKS:
         return ""
-    own = build(checkpoint.arch).cfg
-    if list(own) == cfg or isinstance(next(iter(checkpoint.history), None), Original):
+    own = widths(checkpoint.arch, build(checkpoint.arch)) or []
+    if own == cfg or isinstance(next(iter(checkpoint.history), None), Original):
         return ""
     for share in (2, 4, 8):
         if [width // share for width in own] == cfg:
@@ -84,7 +84,9 @@ def remarks(checkpoint: Checkpoint) -> str:
             followed = spec.least_sparing
             words.append(_ENDS.get(followed.ends, f"first and last layer {followed.end_bits} bit"))
             as_ever = 2 if followed.ends == "float" else 0
-            if (kept := len(spec.kept) - as_ever) > 0:
+            if checkpoint.arch not in NETWORKS:  # it may have several first and last layers
+                words.append(f"{len(spec.kept)} layers float")
+            elif (kept := len(spec.kept) - as_ever) > 0:
                 words.append(f"{kept} more kept float" if as_ever else f"{kept} kept float")
         if prunings([stage]):
             words.append(f"cfg {','.join(map(str, checkpoint.cfg))}")

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from torch import nn
-
 from engine.data.splits import Data
 from engine.tasks.base import Task
 from models import cost
-from models.channels import Network
-from prune.plan import PrunePlan
-from prune.surgery import gates_of, masked
+from models.graph.channels import channels
+from models.graph.flow import first_layers
+from models.graph.narrow import masked
+from models.graph.normal import NormalForm
+from prune.families import families, scores
 from quant.calibrate import calibrate
-from quant.prepare import prepare
+from quant.prepare import prepare, quantizable
 from quant.spec import affine
 
 BITS = (8, 4, 2)
@@ -22,36 +22,30 @@ SHARES = (0.25, 0.5, 0.75)
 CALIBRATION_PICTURES = 256
 
 
-def table(model: Network, data: Data, batch: int, task: Task) -> Iterator[tuple[str, str, float]]:
+def table(model: NormalForm, data: Data, batch: int, task: Task) -> Iterator[tuple[str, str, float]]:
     """Give (layer, change, score) for every layer and change; nothing is trained.
 
     Bits: weights (a grid a filter) and input of one convolution or linear layer, asymmetric, BN folded, clipped by mse on 256
-    training pictures; the picture itself is left alone. Pruning: the channels with the smallest BN scales of one gate, silenced.
+    training pictures; the picture itself is left alone. Pruning: of the channels that one layer makes, those with the
+    smallest BN scales, silenced; where some of them have none, those with the smallest weights.
     """
     ran = dict.fromkeys(row.name for row in cost.layers(model, data.info.image_size))  # in that order
-    layers = [name for name in ran if isinstance(model.get_submodule(name), (nn.Conv2d, nn.Linear))]
+    layers = [name for name in ran if name in quantizable(model)]
+    first = first_layers(model)
     for name in layers:
         others = tuple(other for other in layers if other != name)
         for bits in BITS:
             spec = replace(affine(bits, bits, 1, True), exceptions=others, bn_momentum=None)
-            if name == model.ends[0]:
+            if name in first:
                 spec = replace(spec, float_inputs=(name,))
             quantized = prepare(model, spec)
             calibrate(quantized, data.train, "mse", CALIBRATION_PICTURES)
             yield name, f"{bits} bit", task.evaluate(quantized, data.test, batch).score
-    gates = gates_of(model)
-    for number, gate in enumerate(gates):
+    found = channels(model, model.captured.whole)
+    by_gate, by_weight = scores(model, found), scores(model, found, "l1")
+    for family in families(found, by_weight):
+        worth = by_gate if all(cls in by_gate for cls in family.classes) else by_weight
+        ascending = sorted(family.classes, key=lambda cls: (worth[cls], cls))
         for share in SHARES:
-            width = max(gate.unit, round(gate.width * (1 - share)) // gate.unit * gate.unit)
-            lone = replace(gate, producer_groups=1, readers=())  # silenced, not cut: groups need not stay equal
-            kept = [other.choose(other.width) for other in gates]
-            kept[number] = lone.choose(width)
-            plan = PrunePlan(
-                tuple(g.name for g in gates), tuple(g.width for g in gates), tuple(kept),
-                tuple(g.unit for g in gates), share, 1,
-            )  # fmt: skip
-            yield (
-                gate.name,
-                f"-{100 * share:g} %",
-                task.evaluate(masked(model, plan), data.test, batch).score,
-            )
+            silent = masked(model, found, ascending[: round(len(ascending) * share)])
+            yield family.name, f"-{100 * share:g} %", task.evaluate(silent, data.test, batch).score

@@ -51,8 +51,7 @@ def parser() -> Parser:
 def body(options: Options) -> dict[str, Any]:
     from dataclasses import asdict
 
-    import models
-    from models import cost
+    from models import cost, files
     from quant import restore
 
     if options.sensitivity:
@@ -62,7 +61,8 @@ def body(options: Options) -> dict[str, Any]:
         opened = restore.open(options.file, network.arch)
         model, size = opened.network, asked or opened.checkpoint.dataset.image_size
     else:
-        model, size = models.build(network.name, network.cfg, network.classes or 10), asked or 32
+        size = asked or 32
+        model = files.build(network.name, network.cfg, network.classes or 10, size)
     rows = cost.layers(model, size)
     params, macs, bits, outputs = (cost.total(rows, what) for what in ("params", "macs", "bits", "output_bytes"))
     memory = {

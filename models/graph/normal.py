@@ -35,6 +35,11 @@ class Form:
     whole: frozenset[str] | None = None
     gates: tuple[str, ...] | None = None
 
+    @property
+    def answer(self) -> tuple[int | None, ...]:
+        """The shape of the output, None for the number of pictures."""
+        return tuple(cast(fx.Node, self.graph.output_node().args[0]).meta["shape"])
+
 
 class NormalForm(nn.Module):
     """A network whose `captured.graph` says what is computed. models.graph.capture.capture makes it.
@@ -45,19 +50,18 @@ class NormalForm(nn.Module):
     Shapes: (B, *picture) -> that of the network's output.
 
     Attributes:
-        cfg: the widths that the user's function was called with.
-        ends, arch_args, channel_groups: what commands ask of a network (models.channels.Network): nothing is declared.
+        cfg: the widths that its function is called with to make a network of this size; empty: it takes none.
+        arch_args: what else it is called with.
     """
 
     captured: Form
     cfg: list[int]
-    ends: tuple[str, ...]
     arch_args: dict[str, Any]
 
     def __init__(self, form: Form) -> None:
         super().__init__()
         self.captured = form
-        self.cfg, self.ends, self.arch_args = [], (), {}
+        self.cfg, self.arch_args = [], {}
         self._run: Callable[[nn.Module, Tensor], Tensor] | None = None
         self.register_state_dict_post_hook(_to_own_keys)
         self.register_load_state_dict_pre_hook(_from_own_keys)
@@ -70,9 +74,6 @@ class NormalForm(nn.Module):
         if self._run is None:
             self.update()
         return cast(Callable, self._run)(self, x)
-
-    def channel_groups(self) -> list[Any]:
-        return []
 
     def update(self) -> None:
         """Run what the graph says from now on: to be called after a change of it."""

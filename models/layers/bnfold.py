@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from models.layers.conv_q import QuantConv2d, combined, convolve, scaled
 from models.layers.fold import normalizing
+from models.layers.quantizers.base import Quantized
 
 
 class FoldedNorm(nn.BatchNorm2d):
@@ -79,8 +80,8 @@ class BNFoldConv2d(QuantConv2d):
             norm.running_var.lerp_(var * count / max(count - 1, 1), share)
         return mean, var
 
-    def forward(self, x: Tensor) -> Tensor:
-        x_codes, x_scale = self.input_quantizer(x)
+    def forward(self, x: Tensor | Quantized) -> Tensor:
+        x_codes, x_scale = self.input_codes(x)
         values = x_codes if x_scale is None else x_codes * x_scale
         weight, bias = self.folded(*self._statistics(values))
         w_codes, w_scale = self.weight_quantizer(weight)

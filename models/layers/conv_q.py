@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers.quantizers.base import Quantizer
+from models.layers.quantizers.base import Quantized, Quantizer
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -27,10 +27,14 @@ def combined(a: Tensor | None, w: Tensor | None) -> Tensor | None:
     return a * w
 
 
-def scaled(output: Tensor, scale: Tensor | None, bias: Tensor | None) -> Tensor:
-    """output * scale + bias, for an output (B, out, ...) without channel axes on its scale and bias."""
+def scaled(output: Tensor, scale: Tensor | None, bias: Tensor | None, behind: int = 2) -> Tensor:
+    """output * scale + bias, (..., out, *behind).
+
+    Args:
+        behind: how many axes stand behind the channels: 2 of a convolution, 0 of a linear layer.
+    """
     if bias is not None:
-        bias = bias.reshape(-1, *(1,) * (output.ndim - 2))
+        bias = bias.reshape(-1, *(1,) * behind)
     if scale is None:
         return output if bias is None else output + bias
     return output * scale if bias is None else torch.addcmul(bias, output, scale)
@@ -43,6 +47,12 @@ class _Codes:
     bias: Tensor | None
     weight_quantizer: Quantizer
     input_quantizer: Quantizer
+    shares_input = False
+    """Whether the input's quantizer is another layer's, which reads the same value and counts its constants."""
+
+    def input_codes(self, x: Tensor | Quantized) -> Quantized:
+        """The input in codes: those that it comes in, where several layers read them, or those of the own quantizer."""
+        return x if isinstance(x, Quantized) else self.input_quantizer(x)
 
     def weight_codes(self) -> tuple[Tensor, Tensor | None]:
         """Integer codes of the weight, as floats, and their scale (None: 1)."""
@@ -56,7 +66,8 @@ class _Codes:
         """Codes at their width; scales, zero points and bias at 32, the input's included."""
         quantizer = self.weight_quantizer
         extra = len(self.bias) if self.bias is not None else 0
-        extra += quantizer.scales * len(self.weight) + quantizer.constants + self.input_quantizer.constants
+        extra += quantizer.scales * len(self.weight) + quantizer.constants
+        extra += 0 if self.shares_input else self.input_quantizer.constants
         return quantizer.bits * self.weight.numel() + 32 * extra
 
 
@@ -77,8 +88,8 @@ class QuantConv2d(_Codes, nn.Conv2d):
         made.weight_quantizer, made.input_quantizer = weight, activation
         return made.train(conv.training)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x_codes, x_scale = self.input_quantizer(x)
+    def forward(self, x: Tensor | Quantized) -> Tensor:
+        x_codes, x_scale = self.input_codes(x)
         w_codes, w_scale = self.weight_codes()
         output = convolve(self, x_codes, w_codes)
         return scaled(output, combined(x_scale, w_scale), self.bias)
@@ -99,7 +110,7 @@ def convolve(conv: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None = N
 
 
 class QuantLinear(_Codes, nn.Linear):
-    """A linear layer whose weight and input are quantized. Shapes: (B, in_features) -> (B, out_features)."""
+    """A linear layer whose weight and input are quantized. Shapes: (B, ..., in_features) -> (B, ..., out_features)."""
 
     bias: nn.Parameter  # as torch types it, None or not
 
@@ -111,7 +122,7 @@ class QuantLinear(_Codes, nn.Linear):
         made.weight_quantizer, made.input_quantizer = weight, activation
         return made.train(linear.training)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x_codes, x_scale = self.input_quantizer(x)
+    def forward(self, x: Tensor | Quantized) -> Tensor:
+        x_codes, x_scale = self.input_codes(x)
         w_codes, w_scale = self.weight_codes()
-        return scaled(F.linear(x_codes, w_codes), combined(x_scale, w_scale), self.bias)
+        return scaled(F.linear(x_codes, w_codes), combined(x_scale, w_scale), self.bias, behind=0)

@@ -10,9 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.layers.conv_q import convolve, scaled
-from models.layers.quantizers.base import Quantizer
+from models.layers.quantizers.base import Quantized, Quantizer
 from models.layers.quantizers.identity import Identity
 
 
@@ -30,7 +31,7 @@ class Threshold(NamedTuple):
     bias: Tensor
 
 
-def normalizing(norm: nn.BatchNorm2d, mean: Tensor, var: Tensor) -> Affine:
+def normalizing(norm: _BatchNorm, mean: Tensor, var: Tensor) -> Affine:
     """What a BN does with these statistics: gamma (z - mean) / sigma + beta. A missing gamma is 1, a missing beta 0.
 
     Has a gradient in all four. Shapes: (C,) each.
@@ -41,7 +42,7 @@ def normalizing(norm: nn.BatchNorm2d, mean: Tensor, var: Tensor) -> Affine:
     return Affine(multiplier, -mean * multiplier if norm.bias is None else norm.bias - mean * multiplier)
 
 
-def affine(norm: nn.BatchNorm2d) -> Affine:
+def affine(norm: _BatchNorm) -> Affine:
     """What a BN computes in eval mode, without a gradient.
 
     Raises:
@@ -82,7 +83,7 @@ class Flip(nn.Module):
         self.register_buffer("flip", flip.to(torch.int8))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.flip.to(x.dtype)[:, None, None]
+        return x * self.flip.to(x.dtype).reshape(-1, *(1,) * (x.ndim - 2))
 
     def stored_bits(self) -> int:
         return self.flip.numel()
@@ -102,6 +103,7 @@ class _Merged(nn.Module):
     """
 
     input_quantizer: Quantizer
+    shares_input = False
     codes: Tensor
     scale: Tensor | None
     bias: Tensor
@@ -117,6 +119,11 @@ class _Merged(nn.Module):
         self.register_buffer("scale", scale)
         self.register_buffer("bias", bias)
         self.weight_bits, self.input_quantizer = bits, quantizer
+        self.shares_input = getattr(like, "shares_input", False)
+
+    def input_codes(self, x: Tensor | Quantized) -> Tensor:
+        """The codes of the input: those that it comes in, where several layers read them, or of the own quantizer."""
+        return (x if isinstance(x, Quantized) else self.input_quantizer(x)).codes
 
     def weight_codes(self) -> tuple[Tensor, Tensor | None]:
         """Integer codes of the weight and the scale of the output, which has the input's scale and the BN in it."""
@@ -132,7 +139,8 @@ class _Merged(nn.Module):
         Asymmetric codes are held here with their zero point taken off, which makes them a bit wider.
         """
         count = self.codes.numel()
-        numbers = self.values() - count + self._zero_points + self.input_quantizer.constants
+        numbers = self.values() - count + self._zero_points
+        numbers += 0 if self.shares_input else self.input_quantizer.constants
         return self.weight_bits * count + 32 * numbers
 
 
@@ -151,8 +159,8 @@ class MergedConv2d(_Merged, nn.Conv2d):
         )  # fmt: skip
         self.take_codes(like, codes, scale, bias, bits, quantizer or Identity())
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.input_quantizer(x).codes
+    def forward(self, x: Tensor | Quantized) -> Tensor:
+        x = self.input_codes(x)
         return scaled(convolve(self, x, self.codes.to(x.dtype)), _per_channel(self.scale, 2), self.bias)
 
 
@@ -168,9 +176,9 @@ class MergedLinear(_Merged, nn.Linear):
         super().__init__(like.in_features, like.out_features, True, device="meta")
         self.take_codes(like, codes, scale, bias, bits, quantizer or Identity())
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.input_quantizer(x).codes
-        return scaled(F.linear(x, self.codes.to(x.dtype)), self.scale, self.bias)
+    def forward(self, x: Tensor | Quantized) -> Tensor:
+        x = self.input_codes(x)
+        return scaled(F.linear(x, self.codes.to(x.dtype)), self.scale, self.bias, behind=0)
 
 
 def merged(

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from torch import nn
 
 from models.blocks import ChannelShuffle, ConvBNAct, GlobalMean
-from models.channels import ChannelGroup, Consumer, Network
 
 CFG = (192, 160, 96, 192, 192, 192, 192, 192)
 
 
-class NIN(Network, nn.Sequential):
+class NIN(nn.Sequential):
     """Blocks `block1` to `block9`; the last one gives the classes.
 
     Args:
@@ -42,8 +42,6 @@ class NIN(Network, nn.Sequential):
             if before % count or after % count:
                 raise ValueError(f"block {number} has {count} groups, which do not divide {before} -> {after} channels")
         super().__init__()
-        self.cfg, self.ends = list(cfg), ("block1.conv", "block9.conv")
-        self.arch_args = {}
         self._groups = [1, *groups]
         for number in range(1, 10):
             if self._shuffle(number) > 1:
@@ -63,15 +61,10 @@ class NIN(Network, nn.Sequential):
         before, here = self._groups[number - 1], self._groups[number]
         return before if here > 1 else 1
 
-    def channel_groups(self) -> list[ChannelGroup]:
-        return [
-            ChannelGroup(
-                f"block{n}.bn",
-                f"block{n}.conv",
-                (Consumer(f"block{n + 1}.conv", self._shuffle(n + 1)),),
-            )
-            for n in range(1, 9)
-        ]
+
+def widths(network: nn.Module) -> list[int]:
+    """The cfg that makes a network of this size, by its layers."""
+    return [cast(nn.Conv2d, network.get_submodule(f"block{n}.conv")).out_channels for n in range(1, 9)]
 
 
 def nin(cfg: Sequence[int] | None = None, classes: int = 10) -> NIN:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import cast
 
 from torch import Tensor, nn
 
 from models.blocks import ConvBNAct, GlobalMean
-from models.channels import ChannelGroup, Consumer, Network
 
 CFG = (32, 64, 128, 256, 256, 256, 512, 1024)
 KERNELS = (1, 1, 3, 1, 1, 3, 1)
@@ -36,7 +36,7 @@ class SeparableBlock(ConvBNAct):
         return super().forward(self.conv1(x))
 
 
-class SeparableNIN(Network, nn.Sequential):
+class SeparableNIN(nn.Sequential):
     """Blocks `block1` (an ordinary one) to `block9` (the classes); blocks 2 to 8 are separable.
 
     Args:
@@ -61,9 +61,8 @@ class SeparableNIN(Network, nn.Sequential):
         if len(multipliers) != 7 or any(type(m) is not int or m < 1 for m in multipliers):
             raise ValueError(f"multipliers {multipliers!r} are not 7 whole numbers")
         super().__init__()
-        self.cfg, self.ends = list(cfg), ("block1.conv", "block9.conv")
         self.arch_args = {"multipliers": list(multipliers)}
-        self._unit = [1] + [2 if doubled else 1] * 7  # channels that stand and fall together, of each block
+        self._unit = [1] + [2 if doubled else 1] * 7  # channels of each block for one of its width
         self.add_module("block1", ConvBNAct(3, cfg[0], 5))
         for number in range(2, 9):
             groups, unit = cfg[number - 2], self._unit[number - 1]
@@ -81,17 +80,16 @@ class SeparableNIN(Network, nn.Sequential):
         self.add_module("block9", ConvBNAct(cfg[7] * self._unit[7], classes))
         self.add_module("mean", GlobalMean())
 
-    def channel_groups(self) -> list[ChannelGroup]:
-        groups = [
-            ChannelGroup(
-                f"block{n}.bn",
-                f"block{n}.conv",
-                (Consumer(f"block{n + 1}.conv1", after=f"block{n + 1}.conv"),),
-                self._unit[n - 1],
-            )
-            for n in range(1, 8)
-        ]
-        return [*groups, ChannelGroup("block8.bn", "block8.conv", (Consumer("block9.conv"),), self._unit[7])]
+
+def widths(network: nn.Module) -> list[int]:
+    """The cfg that makes a network of this size, by its layers."""
+    return [cast(nn.Conv2d, network.get_submodule(f"block{n}.conv")).out_channels for n in range(1, 9)]
+
+
+def wide_widths(network: nn.Module) -> list[int]:
+    """The same of a doubled one."""
+    first, *others = widths(network)
+    return [first, *(width // 2 for width in others)]
 
 
 def separable(

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from torch import nn
 
 from models.blocks import ConvBNAct, GlobalMean
-from models.channels import ChannelGroup, Consumer, Network
 
 CFG = (64, 128, 256)
 KERNELS = (7, 3, 3)
 
 
-class Slimming(Network, nn.Sequential):
+class Slimming(nn.Sequential):
     """Blocks `block1` to `block3`, `mean`, `linear`. Its mean over the picture is the article's AvgPool2d(2) at 20 x 20.
 
     Raises:
@@ -24,19 +24,16 @@ class Slimming(Network, nn.Sequential):
         if len(cfg) != 3:
             raise ValueError(f"cfg has {len(cfg)} widths, this network 3")
         super().__init__()
-        self.cfg, self.ends = list(cfg), ("block1.conv", "linear")
-        self.arch_args = {}
         for number, (before, after, kernel) in enumerate(zip((3, *cfg), cfg, KERNELS, strict=False), 1):
             block = ConvBNAct(before, after, kernel, stride=2, padding=1, bias=False)
             self.add_module(f"block{number}", block)
         self.add_module("mean", GlobalMean())
         self.add_module("linear", nn.Linear(cfg[-1], classes))
 
-    def channel_groups(self) -> list[ChannelGroup]:
-        readers = ("block2.conv", "block3.conv", "linear")
-        return [
-            ChannelGroup(f"block{n}.bn", f"block{n}.conv", (Consumer(reader),)) for n, reader in enumerate(readers, 1)
-        ]
+
+def widths(network: nn.Module) -> list[int]:
+    """The cfg that makes a network of this size, by its layers."""
+    return [cast(nn.Conv2d, network.get_submodule(f"block{n}.conv")).out_channels for n in range(1, 4)]
 
 
 def slimming(cfg: Sequence[int] | None = None, classes: int = 10) -> Slimming:

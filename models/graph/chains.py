@@ -1,0 +1,84 @@
+"""Which batch norm does its work right behind which layer, so that the layer can do it: found in the graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from models.graph.flow import ends, module, places, readers
+from models.graph.normal import NormalForm
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A batch norm that nothing but the sums of one layer reach.
+
+    Args:
+        layer: name of the convolution or linear layer.
+        norm: name of the batch norm.
+        pool: name of the max-pool between the two; None: there is none.
+    """
+
+    layer: str
+    norm: str
+    pool: str | None = None
+
+
+def chains(form: NormalForm) -> list[Chain]:
+    """All chains, in the order of the graph.
+
+    A layer that runs at several places has one if the same batch norm stands behind each of them.
+    """
+    found, calls = [], places(form)
+    for name, nodes in calls.items():
+        norm = form.get_submodule(name)
+        if not isinstance(norm, _BatchNorm) or norm.running_mean is None or norm.running_var is None:
+            continue
+        before = [_before(form, node) for node in nodes]
+        layers = {layer.target for layer, _ in before if layer is not None}
+        pools = {pool for _, pool in before}
+        if len(layers) != 1 or len(pools) != 1 or any(layer is None for layer, _ in before):
+            continue
+        layer = str(layers.pop())
+        if len(calls[layer]) == len(nodes) and _fits(form.get_submodule(layer), norm, nodes[0]):
+            found.append(Chain(layer, name, pools.pop()))
+    return found
+
+
+def _before(form: NormalForm, norm: fx.Node) -> tuple[fx.Node | None, str | None]:
+    """The layer whose sums reach a batch norm alone, and the max-pool between them."""
+    source, pool = norm.all_input_nodes[0], None
+    if isinstance(module(form, source), nn.MaxPool2d) and len(readers(source)) == 1:
+        source, pool = source.all_input_nodes[0], str(source.target)
+    alone = isinstance(module(form, source), (nn.Conv2d, nn.Linear)) and len(readers(source)) == 1
+    return (source, pool) if alone else (None, None)
+
+
+def _fits(layer: nn.Module, norm: _BatchNorm, node: fx.Node) -> bool:
+    """Whether the channels of a norm are the rows of a layer: a linear layer over more than (B, C) has others."""
+    if isinstance(layer, nn.Linear):
+        return layer.out_features == norm.num_features and len(node.meta["shape"]) == 2
+    return isinstance(layer, nn.Conv2d) and layer.out_channels == norm.num_features
+
+
+def unfolded(form: NormalForm) -> list[str]:
+    """Batch norms that run and are in no chain, by name."""
+    folded = {chain.norm for chain in chains(form)}
+    return [n for n in places(form) if isinstance(form.get_submodule(n), _BatchNorm) and n not in folded]
+
+
+def read_by_sign(form: NormalForm) -> set[str]:
+    """Batch norms of whose output every reader looks at the sign alone: it binarizes its input."""
+
+    def looks_at_signs(node: fx.Node) -> bool:
+        found = module(form, node)
+        return getattr(getattr(found, "input_quantizer", found), "sign_alone", False)
+
+    return {
+        name
+        for name, nodes in places(form).items()
+        if isinstance(form.get_submodule(name), _BatchNorm)
+        and all((read := ends(form, node)) and all(map(looks_at_signs, read)) for node in nodes)
+    }

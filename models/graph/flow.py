@@ -1,0 +1,184 @@
+"""Where values come from and go to in the graph of a normal form: who reads them, what they cannot be.
+
+Which batch norm follows which layer: chains.py. Which channels go together: channels.py.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections import defaultdict
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+
+from models.graph.calls import packet, values
+from models.graph.labels import MOVES, SHAPES
+from models.graph.normal import NormalForm
+
+aten = torch.ops.aten
+
+COMPUTES = frozenset({
+    aten.conv1d, aten.conv2d, aten.conv3d, aten.conv_transpose1d, aten.conv_transpose2d, aten.conv_transpose3d,
+    aten.convolution, aten.linear, aten.matmul, aten.mm, aten.bmm, aten.addmm, aten.baddbmm, aten.einsum,
+    aten.scaled_dot_product_attention,
+})  # fmt: skip
+"""Operations that do the work of a layer and are none: of weights that are computed, or of two values."""
+
+_PASSING = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.AlphaDropout)
+_AVERAGES = (nn.AvgPool2d, nn.AdaptiveAvgPool2d)
+_BOUNDED = (nn.Sigmoid, nn.Hardsigmoid, nn.Tanh)
+_POSITIVE = (nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Hardsigmoid, nn.Softplus)
+_POSITIVE_CALLS = frozenset({aten.abs, aten.square, aten.exp, aten.sqrt, aten.softmax, aten._softmax})
+_KEEPS_SIGN = frozenset({
+    aten.add, aten.mul, aten.div, aten.minimum, aten.mean, aten.sum, aten.amax, aten.amin, aten.pad,
+    aten.upsample_nearest1d, aten.upsample_nearest2d, aten.upsample_bilinear2d, aten.max_pool1d, aten.avg_pool1d,
+    aten.adaptive_avg_pool1d,
+})  # fmt: skip
+
+
+def module(form: nn.Module, node: fx.Node) -> nn.Module | None:
+    """The module that a node calls, if it calls one."""
+    return form.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+def places(form: NormalForm) -> dict[str, list[fx.Node]]:
+    """The calls of each module, by its name, in the order of the graph."""
+    found: dict[str, list[fx.Node]] = defaultdict(list)
+    for node in form.captured.graph.find_nodes(op="call_module"):
+        found[str(node.target)].append(node)
+    return dict(found)
+
+
+def is_layer(found: nn.Module | None) -> bool:
+    """Whether a module has a matrix of weights: a convolution of any kind, or a linear layer."""
+    return isinstance(found, (_ConvNd, nn.Linear))
+
+
+def computes(form: nn.Module, node: fx.Node) -> bool:
+    """Whether a node does the work of a layer, as a module or as a call."""
+    return is_layer(module(form, node)) or packet(node) in COMPUTES
+
+
+def is_size(node: fx.Node) -> bool:
+    """Whether a node gives whole numbers, not values: sizes, and what is computed of them."""
+    if packet(node) in (aten.sym_size, aten.sym_numel):
+        return True
+    python = node.op == "call_function" and packet(node) is None
+    return python and node.target is not operator.getitem and all(is_size(source) for source in node.all_input_nodes)
+
+
+def readers(node: fx.Node) -> list[fx.Node]:
+    """The nodes that read the values of a node, and not its sizes alone."""
+    return [user for user in node.users if not is_size(user) and packet(user) not in SHAPES]
+
+
+def sources(node: fx.Node) -> list[fx.Node]:
+    """The nodes whose values a node reads; tensors of the network itself are none."""
+    return [source for source in node.all_input_nodes if source.op != "get_attr" and not is_size(source)]
+
+
+def hands_on(form: nn.Module, node: fx.Node) -> bool:
+    """Whether each number that a node gives is one of those that it reads: moves, dropout (in evaluation), max-pools."""
+    found = module(form, node)
+    if found is not None:
+        return isinstance(found, (*_PASSING, nn.MaxPool2d))
+    return packet(node) in MOVES or node.target is operator.getitem
+
+
+def origins(form: nn.Module, node: fx.Node) -> list[fx.Node]:
+    """The nodes that made the numbers of a value, behind everything that hands them on."""
+    found: dict[fx.Node, None] = {}
+    met, todo = {node}, [node]
+    while todo:
+        at = todo.pop()
+        before = sources(at) if hands_on(form, at) else []
+        if not before:
+            found[at] = None
+        todo += [source for source in before if source not in met]
+        met.update(before)
+    return list(found)
+
+
+def ends(form: nn.Module, node: fx.Node) -> list[fx.Node]:
+    """The nodes that do something with the numbers of a value, behind everything that hands them on."""
+    found: dict[fx.Node, None] = {}
+    met, todo = {node}, readers(node)
+    while todo:
+        at = todo.pop()
+        if at in met:
+            continue
+        met.add(at)
+        if hands_on(form, at):
+            todo += readers(at)
+        else:
+            found[at] = None
+    return list(found)
+
+
+def never_negative(form: NormalForm) -> set[fx.Node]:
+    """The values that no network of these operations can make negative, whatever its weights."""
+    found: set[fx.Node] = set()
+    for node in form.captured.graph.nodes:
+        if _is_positive(form, node, found):
+            found.add(node)
+    return found
+
+
+def _is_positive(form: NormalForm, node: fx.Node, known: set[fx.Node]) -> bool:
+    layer, call = module(form, node), packet(node)
+    if isinstance(layer, nn.Hardtanh):
+        return layer.min_val >= 0 or isinstance(layer, nn.ReLU6)
+    if isinstance(layer, _POSITIVE) or call in _POSITIVE_CALLS:
+        return True
+    if call in (aten.clamp, aten.clamp_min):
+        low: Any = values(node)["min"]
+        return isinstance(low, (int, float)) and low >= 0
+    before = [source for source in node.all_input_nodes if not is_size(source)]
+    if call is aten.maximum:
+        return any(source in known for source in before)
+    numbers = [x for x in node.args if isinstance(x, (int, float))] if call in _KEEPS_SIGN - {aten.pad} else []
+    keeps = hands_on(form, node) or isinstance(layer, _AVERAGES) or call in _KEEPS_SIGN
+    if call is aten.pad and (values(node).get("value") or 0) < 0:
+        return False
+    return keeps and bool(before) and all(source in known for source in before) and all(n >= 0 for n in numbers)
+
+
+def unscaled(form: NormalForm) -> set[fx.Node]:
+    """The values that are sums of a layer, or made of such, with no norm since and no bound: of any size."""
+    found: set[fx.Node] = set()
+    for node in form.captured.graph.nodes:
+        made = computes(form, node)
+        norm = isinstance(module(form, node), _BatchNorm) or "norm" in getattr(packet(node), "__name__", "")
+        bounded = isinstance(module(form, node), _BOUNDED) or packet(node) in (aten.softmax, aten._softmax)
+        if made or (not norm and not bounded and any(source in found for source in sources(node))):
+            found.add(node)
+    return found
+
+
+def first_layers(form: NormalForm) -> tuple[str, ...]:
+    """The layers that read the picture, with no other layer before them."""
+    raw, found = set(), []
+    for node in form.captured.graph.nodes:
+        if node.op == "placeholder":
+            raw.add(node)
+        elif any(source in raw for source in sources(node)):
+            if not computes(form, node):
+                raw.add(node)
+            elif node.op == "call_module":
+                found.append(str(node.target))
+    return tuple(dict.fromkeys(found))
+
+
+def last_layers(form: NormalForm) -> tuple[str, ...]:
+    """The layers whose sums make the answer, with no other layer behind them."""
+    answer, found = set(), []
+    for node in reversed(form.captured.graph.nodes):
+        if node.op == "output" or any(reader in answer for reader in readers(node)):
+            if not computes(form, node):
+                answer.add(node)
+            elif node.op == "call_module":
+                found.append(str(node.target))
+    return tuple(dict.fromkeys(reversed(found)))
