@@ -104,7 +104,9 @@ def _plain(checkpoint: Checkpoint, arch: str | None) -> nn.Module:
         raise UserError(f"the network cannot be built: {fault}", "make the file again", BAD_CHECKPOINT) from fault
 
 
-def build(arch: str, cfg: Sequence[int] | None = None, classes: int = 10, side: int = 32, **arch_args: Any) -> NormalForm:
+def build(
+    arch: str, cfg: Sequence[int] | None = None, classes: int = 10, side: int = 32, **arch_args: Any
+) -> NormalForm:
     """A network with fresh weights.
 
     Args:
@@ -117,10 +119,10 @@ def build(arch: str, cfg: Sequence[int] | None = None, classes: int = 10, side: 
 
 
 def _captured(network: nn.Module, arch: str, cfg: Sequence[int] | None, classes: int, side: int) -> NormalForm:
-    from models.graph.capture import capture  # loads what walks graphs: `--help` does without
+    from models.graph.once import captured  # loads what walks graphs: `--help` does without
 
     with user_code.running(arch):
-        form = capture(network, (3, side, side), arch)
+        form = captured(network, (3, side, side), arch)
     form.cfg = registry.widths(arch, form) or list(cfg or [])
     form.arch_args = dict(getattr(network, "arch_args", {})) if arch in registry.NETWORKS else {}
     check.answer(form.captured.answer, arch, classes)
