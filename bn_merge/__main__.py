@@ -30,6 +30,7 @@ def body(options: Merging) -> dict[str, Any]:
     from engine.training.experiment import Experiment
     from engine.training.judging import in_words
     from quant import restore
+    from quant.notices import say_unfolded
 
     weights, network = options.weights, options.network
     maker = command_hint(f"quant.wbwtab --W {weights.bits or 2} --A 2", network.arch)
@@ -44,6 +45,7 @@ def body(options: Merging) -> dict[str, Any]:
     run = Experiment(options, source.with_name(f"{source.stem}_merged.pth"), source, parent)
     data = run.data()
     merged = merge(model)
+    say_unfolded(model)
     proof.prove(model, next(iter(data.test.batches(proof.PICTURES)))[0])
     before, after = run.evaluate(model, data), run.evaluate(merged, data)
     agree = run.task.agreement(before.output, after.output).agree

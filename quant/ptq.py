@@ -90,6 +90,7 @@ def body(options: Options) -> dict[str, Any]:
     from engine.training.experiment import Experiment
     from engine.training.judging import in_words
     from models import files
+    from quant import notices
     from quant.calibrate import calibrate
     from quant.prepare import may_be_negative, meet, prepare
     from quant.spec import affine
@@ -104,6 +105,7 @@ def body(options: Options) -> dict[str, Any]:
     spec = affine(options.w_bits, options.a_bits, grid.q_type, True, grid.per_channel)
     spec = meet(spec, model, grid.keep_float)
     quantized = prepare(model, spec).to(run.device)
+    notices.say(model, quantized, spec)
     before = run.evaluate(model, data, "before")
     with prefix_path(source):
         seed = options.machine.seed

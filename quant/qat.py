@@ -12,7 +12,7 @@ from engine.errors import UserError
 from engine.training.judging import evaluate_file, in_words
 from engine.training.start import Start
 from models import files
-from quant import recipes, restore
+from quant import notices, recipes, restore
 from quant.hooks import hooks
 from quant.options import Quantizing
 from quant.prepare import meet, prepare
@@ -38,6 +38,7 @@ def train(options: Quantizing, spec: QuantSpec) -> dict[str, Any]:
             # it is for statistics that exist: fresh ones would take epochs to arrive
             spec = replace(spec, bn_momentum=None)
         model = prepare(network, spec)
+        notices.say(network, model, spec)
         recipe = recipes.for_spec(spec, start.data.info.name, refine=refine)
         if options.training.original:
             recipe = recipes.original(spec, start.arch)

@@ -1,0 +1,87 @@
+"""What a user should know of a network that is about to be quantized: what stays float, and which inputs suit their codes badly."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+
+from torch import fx, nn
+
+from models.graph.calls import packet
+from models.graph.chains import unfolded
+from models.graph.flow import computes, module, never_negative, places
+from models.graph.normal import NormalForm
+from quant.prepare import input_quantizer, quantizable
+from quant.spec import QuantSpec
+
+
+def say(plain: NormalForm, quantized: NormalForm, spec: QuantSpec) -> None:
+    """Tell, on stderr, what a spec leaves out and where it does not suit.
+
+    Args:
+        plain: the network before it was prepared.
+        quantized: the network afterwards.
+    """
+    if left := stays_float(plain):
+        print(f"notice: these stay float, their numbers count 32 bits: {listed(left)}", file=sys.stderr)
+    chosen = [n for n in quantizable(plain) if n not in spec.exceptions and n not in spec.float_inputs]
+    if spec.activation.traits.fixed_range:
+        if low := _negative(plain, [name for name in chosen if name not in spec.measured_inputs]):
+            print(
+                f"warning: the inputs of {listed(low)} can be negative, and {spec.activation.kind} codes begin at 0: "
+                "all below counts as 0 (--quantizer lsq and affine keep it)",
+                file=sys.stderr,
+            )
+    if input_quantizer(spec.activation).signed:
+        negative = {*_negative(quantized, chosen)}
+        if high := [name for name in chosen if name not in negative]:
+            print(
+                f"warning: the inputs of {listed(high)} are never negative: their {spec.activation.kind} codes say little",
+                file=sys.stderr,
+            )
+    if spec.bn_fold:
+        say_unfolded(plain)
+
+
+def say_unfolded(form: NormalForm) -> None:
+    """Name the batch norms that no layer can take over."""
+    if names := unfolded(form):
+        print(
+            f"notice: {len(names)} batch norms stay, as they do not stand right behind one convolution or linear layer: "
+            f"{listed(names)}",
+            file=sys.stderr,
+        )
+
+
+def stays_float(form: NormalForm) -> list[str]:
+    """What does the work of a layer and has no quantizer, by name and kind."""
+    layers, found = quantizable(form), []
+    for node in form.captured.graph.nodes:
+        if computes(form, node) and str(node.target) not in layers:
+            found.append(_named(form, node))
+    return list(dict.fromkeys(found))
+
+
+def _named(form: NormalForm, node: fx.Node) -> str:
+    layer = module(form, node)
+    if layer is None:
+        return f"{node.meta.get('owner') or 'forward'} ({packet(node).__name__})"
+    kind = type(layer).__name__
+    return f"{node.target} ({kind}{', its weight is read elsewhere, too' * isinstance(layer, (nn.Conv2d, nn.Linear))})"
+
+
+def _negative(form: NormalForm, names: Iterable[str]) -> list[str]:
+    """Those of the layers whose input can be negative; an input that comes in codes is that of its quantizer."""
+    positive, calls = never_negative(form), places(form)
+
+    def value(node: fx.Node) -> fx.Node:
+        source = node.all_input_nodes[0]
+        return source.all_input_nodes[0] if str(source.target).endswith(".input_quantizer") else source
+
+    return [name for name in names if not all(value(node) in positive for node in calls[name])]
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """A few names, and how many more."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
