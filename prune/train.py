@@ -88,7 +88,8 @@ def body(options: Options) -> dict[str, Any]:
     from engine.training.start import Start
     from models import files
     from models.registry import NETWORKS
-    from prune.sparsity import gates, penalty
+    from prune.sparsity import penalty
+    from prune.trial import try_to_cut
 
     fresh = options.from_scratch is not None
     start = Start(options, files, options.suffix, options.source(), fresh)
@@ -103,7 +104,7 @@ def body(options: Options) -> dict[str, Any]:
     with start:
         arch, data = start.arch, start.data
         if options.sparse:
-            gates(start.network)  # a network without any is refused before it is trained
+            try_to_cut(start.network, _plain(start), arch)
         s = (options.s or (1e-3 if arch == "nin_gc" else 1e-4)) if options.sparse else None
         refine = options.refine is not None
         stage = Refine(s=s) if refine else Train(s=s, from_scratch=fresh)
@@ -116,6 +117,15 @@ def body(options: Options) -> dict[str, Any]:
         found, path = run.finish(replace(stage, epochs=used.epochs))
         text = in_words(run.experiment.task, found.score, data)
         return {"text": text, "path": path, "accuracy": found.score, "epochs": rows}
+
+
+def _plain(start: Any) -> Any:
+    """The network that is trained, as its code makes it."""
+    from models import files, registry
+
+    if start.parent and not start.fresh:
+        return files.plain(start.parent, start.options.network.arch)
+    return registry.build(start.arch, start.network.cfg or None, **start.arch_args)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

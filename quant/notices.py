@@ -25,13 +25,13 @@ def say(plain: NormalForm, quantized: NormalForm, spec: QuantSpec) -> None:
     if left := stays_float(plain):
         print(f"notice: these stay float, their numbers count 32 bits: {listed(left)}", file=sys.stderr)
     chosen = [n for n in quantizable(plain) if n not in spec.exceptions and n not in spec.float_inputs]
-    if spec.activation.traits.fixed_range:
-        if low := _negative(plain, [name for name in chosen if name not in spec.measured_inputs]):
-            print(
-                f"warning: the inputs of {listed(low)} can be negative, and {spec.activation.kind} codes begin at 0: "
-                "all below counts as 0 (--quantizer lsq and affine keep it)",
-                file=sys.stderr,
-            )
+    fixed = chosen if spec.activation.traits.fixed_range else []
+    if low := _negative(plain, [name for name in fixed if name not in spec.measured_inputs]):
+        print(
+            f"warning: the inputs of {listed(low)} can be negative, and {spec.activation.kind} codes begin at 0: "
+            "all below counts as 0 (--quantizer lsq and affine keep it)",
+            file=sys.stderr,
+        )
     if input_quantizer(spec.activation).signed:
         negative = {*_negative(quantized, chosen)}
         if high := [name for name in chosen if name not in negative]:
@@ -49,6 +49,15 @@ def say_unfolded(form: NormalForm) -> None:
         print(
             f"notice: {len(names)} batch norms stay, as they do not stand right behind one convolution or linear layer: "
             f"{listed(names)}",
+            file=sys.stderr,
+        )
+
+
+def say_uncorrected(names: Sequence[str]) -> None:
+    """Name the layers whose mean error stays."""
+    if names:
+        print(
+            f"notice: biases are not corrected where there are none, or where a layer runs at several places: {listed(names)}",
             file=sys.stderr,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from argparse import BooleanOptionalAction
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,10 @@ class Options(Writes):
     a_bits: int = flag(
         "--Abits", type=argtypes.number(int, 2, 8), default=8, metavar="K", help="of activations, 2 to 8 (default: 8)"
     )
+    bias_correction: bool = flag(
+        "--bias_correction", action=BooleanOptionalAction, default=False,
+        help="take the mean error of each channel off its bias afterwards (default: no)",
+    )  # fmt: skip
     settings: Grid = part(Grid, q_type={"default": 1}, per_channel={"default": True})
 
     def __post_init__(self) -> None:
@@ -77,7 +82,8 @@ class Options(Writes):
         """Of the default output file: what is not the default."""
         bits = "" if (self.w_bits, self.a_bits) == (8, 8) else f"_w{self.w_bits}a{self.a_bits}"
         q_type, per_channel = self.settings.q_type, self.settings.per_channel
-        return f"_ptq_{self.calibrate}{bits}{'' if q_type == 1 else '_q0'}{'' if per_channel else '_tensor'}"
+        grid = f"{'' if q_type == 1 else '_q0'}{'' if per_channel else '_tensor'}"
+        return f"_ptq_{self.calibrate}{bits}{grid}{'_bc' if self.bias_correction else ''}"
 
 
 def parser() -> Parser:
@@ -91,6 +97,7 @@ def body(options: Options) -> dict[str, Any]:
     from engine.training.judging import in_words
     from models import files
     from quant import notices
+    from quant.bias_correction import correct_biases
     from quant.calibrate import calibrate
     from quant.prepare import may_be_negative, meet, prepare
     from quant.spec import affine
@@ -110,10 +117,14 @@ def body(options: Options) -> dict[str, Any]:
     with prefix_path(source):
         seed = options.machine.seed
         calibrate(quantized, data.train, options.calibrate, options.pictures, seed, negative=may_be_negative(model))
+        if options.bias_correction:
+            notices.say_uncorrected(correct_biases(quantized, data.train, options.pictures, seed))
     after = run.evaluate(quantized, data, "after")
     _warn_of_loss(options, parent.arch, source, before.score - after.score)
     looked_at = min(options.pictures, len(data.train))
-    stage = Calibrate(spec=spec.to_dict(), method=options.calibrate, pictures=looked_at)
+    stage = Calibrate(
+        spec=spec.to_dict(), method=options.calibrate, pictures=looked_at, bias_correction=options.bias_correction
+    )
     metrics = run.metrics(after, data, before=before.score)
     path = run.write(quantized, parent.arch, parent.arch_args, data, metrics, stage)
     text = (

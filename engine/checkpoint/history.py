@@ -177,12 +177,17 @@ class Quantize(Trained):
 
 @dataclass(frozen=True, kw_only=True)
 class Calibrate(Stage):
-    """Quantizers with ranges measured on `pictures` training pictures by `method`, nothing trained; `spec` as in Quantize."""
+    """Quantizers with ranges measured on `pictures` training pictures by `method`, nothing trained; `spec` as in Quantize.
+
+    Args:
+        bias_correction: whether biases were corrected afterwards.
+    """
 
     name = "quantize"  # what old files call it; `calibrate` tells it apart
     spec: Mapping[str, Any]
     method: str
     pictures: int | None = None
+    bias_correction: bool = False
 
     def __post_init__(self) -> None:
         check_spec(self.spec)
@@ -190,13 +195,16 @@ class Calibrate(Stage):
             raise ValueError("its method of calibration is no word")
         if self.pictures is not None:
             check_count("pictures", self.pictures)
+        if type(self.bias_correction) is not bool:
+            raise ValueError("its bias_correction is neither true nor false")
 
     def settings(self) -> dict[str, Any]:
-        return {"spec": self.spec, "calibrate": self.method, "pictures": self.pictures}
+        corrected = {"bias_correction": True} if self.bias_correction else {}
+        return {"spec": self.spec, "calibrate": self.method, "pictures": self.pictures, **corrected}
 
     def words(self) -> str:
         """What stands behind the name of the spec, which quant knows."""
-        return f"ptq {self.method}"
+        return f"ptq {self.method}" + ", biases corrected" * self.bias_correction
 
 
 @dataclass(frozen=True, kw_only=True)
