@@ -45,7 +45,7 @@ def body(options: Merging) -> dict[str, Any]:
     run = Experiment(options, source.with_name(f"{source.stem}_merged.pth"), source, parent)
     data = run.data()
     merged = merge(model)
-    say_unfolded(model)
+    say_unfolded(merged)
     proof.prove(model, next(iter(data.test.batches(proof.PICTURES)))[0])
     before, after = run.evaluate(model, data), run.evaluate(merged, data)
     agree = run.task.agreement(before.output, after.output).agree

@@ -6,11 +6,12 @@ import sys
 from collections.abc import Iterable, Sequence
 
 from torch import fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.graph.calls import packet
-from models.graph.chains import unfolded
 from models.graph.flow import computes, module, never_negative, places
 from models.graph.normal import NormalForm
+from models.layers.bnfold import FoldedNorm
 from quant.prepare import input_quantizer, quantizable
 from quant.spec import QuantSpec
 
@@ -40,15 +41,17 @@ def say(plain: NormalForm, quantized: NormalForm, spec: QuantSpec) -> None:
                 file=sys.stderr,
             )
     if spec.bn_fold:
-        say_unfolded(plain)
+        say_unfolded(quantized)
 
 
 def say_unfolded(form: NormalForm) -> None:
-    """Name the batch norms that no layer can take over."""
-    if names := unfolded(form):
+    """Name the batch norms of a folded network that compute still."""
+    norms = {name: form.get_submodule(name) for name in places(form)}
+    left = [n for n, m in norms.items() if isinstance(m, _BatchNorm) and not isinstance(m, FoldedNorm)]
+    if left:
         print(
-            f"notice: {len(names)} batch norms stay, as they do not stand right behind one convolution or linear layer: "
-            f"{listed(names)}",
+            f"notice: {len(left)} batch norms stay, as they do not stand right behind one convolution or linear layer: "
+            f"{listed(left)}",
             file=sys.stderr,
         )
 
