@@ -1,0 +1,105 @@
+"""Bias correction takes the mean error of each channel off, exactly, and says where it cannot."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from engine.errors import USAGE, UserError
+from models.graph.capture import capture
+from models.graph.normal import NormalForm
+from quant.bias_correction import correct_biases
+from quant.calibrate import calibrate
+from quant.prepare import meet, prepare
+from quant.spec import QuantSpec, affine
+from tests.tools import cases
+from tests.tools.examined import with_noise
+
+
+class Pictures:
+    """What calibration asks of a split: some pictures, the same each time."""
+
+    def __init__(self, count: int = 64) -> None:
+        self.images = torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(3))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batches(self, size: int, order: torch.Tensor):
+        for part in order.split(size):
+            yield self.images[part], torch.zeros(len(part))
+
+
+def coded(model: nn.Module, bits: int = 3) -> tuple[NormalForm, NormalForm, Pictures]:
+    """A network, its calibrated form at few bits, and the pictures."""
+    torch.manual_seed(0)
+    form, split = capture(with_noise(model), (3, 32, 32), "net"), Pictures()
+    quantized = prepare(form, meet(affine(bits, 8, 1, True), form))
+    calibrate(quantized, split, "minmax", len(split))
+    return form, quantized.eval(), split
+
+
+def outputs(model: nn.Module, name: str, images: torch.Tensor) -> torch.Tensor:
+    seen = []
+    handle = model.get_submodule(name).register_forward_hook(lambda _, __, out: seen.append(out))
+    with torch.no_grad():
+        model(images)
+    handle.remove()
+    return seen[0]
+
+
+@pytest.mark.parametrize("name", ["Residual", "mobilenet_v1", "SqueezeExcite"])
+def test_every_channel_of_every_layer_has_the_mean_that_it_had(name: str) -> None:
+    form, quantized, split = coded(getattr(cases, name)(10))
+    before = copy.deepcopy(quantized)
+    assert correct_biases(quantized, split, len(split)) == []
+    layers = [n for n, m in quantized.named_modules() if hasattr(m, "weight_quantizer")]
+    folded = prepare(form, QuantSpec(bn_fold=True))  # float, and folded into nothing: the norms still stand there
+    for layer in layers:
+        norm = layer if isinstance(quantized.get_submodule(layer), nn.Linear) else _norm(form, layer)
+        meant, was, now = (
+            outputs(model, where, split.images)
+            for model, where in ((folded, norm), (before, layer), (quantized, layer))
+        )
+        axes = [axis for axis in range(meant.ndim) if axis != 1]
+        size = meant.abs().mean()
+        assert (now - meant).mean(axes).abs().max() < 1e-4 * size, layer
+    assert (was - meant).mean(axes).abs().max() > 1e-3 * size  # there was something to correct
+
+
+def _norm(form: NormalForm, layer: str) -> str:
+    from models.graph.chains import chains
+
+    return next((chain.norm for chain in chains(form) if chain.layer == layer), layer)
+
+
+class NoBias(nn.Module):
+    """A convolution without a bias and without a norm, one that runs twice, and a norm behind a pool."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.twice = nn.Conv2d(3, 8, 3, bias=False), nn.Conv2d(8, 8, 1)
+        self.pooled, self.norm, self.head = nn.Conv2d(8, 8, 1, bias=False), nn.BatchNorm2d(8), cases.Head(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.twice(self.twice(self.stem(x).relu()).relu()).relu()
+        return self.head(self.norm(torch.max_pool2d(self.pooled(x), 2)).relu())
+
+
+def test_what_cannot_take_it_is_named_and_a_norm_behind_a_pool_takes_it() -> None:
+    form, quantized, split = coded(NoBias())
+    mean = quantized.norm.running_mean.clone()
+    assert correct_biases(quantized, split, len(split)) == ["stem", "twice"]
+    assert not torch.equal(quantized.norm.running_mean, mean)
+    meant, found = (outputs(model, "head.fc", split.images).mean(0) for model in (form, quantized))
+    assert (meant - found).abs().max() < 1e-4 * meant.abs().max()
+
+
+def test_a_float_network_is_refused() -> None:
+    form = capture(cases.Residual(10), (3, 32, 32), "net")
+    with pytest.raises(UserError) as fault:
+        correct_biases(form, Pictures(), 8)
+    assert fault.value.code == USAGE
