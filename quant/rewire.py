@@ -82,7 +82,7 @@ def share_quantizers(form: NormalForm, layers: dict[str, Any]) -> None:
 
 
 def _code_once(form: NormalForm, value: fx.Node, alike: list[fx.Node], quantizer: str) -> None:
-    with form.captured.graph.inserting_before(alike[0]):
+    with form.captured.graph.inserting_after(value):
         codes = form.captured.graph.create_node("call_module", quantizer, (value,))
     codes.meta.update(value.meta, owner=quantizer)
     for node in alike:

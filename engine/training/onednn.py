@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 BLOCK = 16
 """Channels of the largest block."""
@@ -27,5 +28,9 @@ def _is_struck(conv: nn.Conv2d) -> bool:
     return max(conv.kernel_size) == 1 < max(conv.stride) and conv.in_channels // conv.groups < BLOCK
 
 
-def _plainly(_: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
-    return (given[0].clone(memory_format=torch.contiguous_format), *given[1:])
+def _plainly(_: nn.Module, given: tuple[Any, ...]) -> Any:
+    return tree_map(_plain, given)  # what it is given may be codes and their scale
+
+
+def _plain(value: Any) -> Any:
+    return value.clone(memory_format=torch.contiguous_format) if isinstance(value, Tensor) else value

@@ -139,7 +139,8 @@ def _is_positive(form: NormalForm, node: fx.Node, known: set[fx.Node]) -> bool:
     before = [source for source in node.all_input_nodes if not is_size(source)]
     if call is aten.maximum:
         return any(source in known for source in before)
-    numbers = [x for x in node.args if isinstance(x, (int, float))] if call in _KEEPS_SIGN - {aten.pad} else []
+    given = (*node.args, *node.kwargs.values()) if call in _KEEPS_SIGN - {aten.pad} else ()  # alpha of a sum may be -1
+    numbers = [x for x in given if isinstance(x, (int, float))]
     keeps = hands_on(form, node) or isinstance(layer, _AVERAGES) or call in _KEEPS_SIGN
     if call is aten.pad and (values(node).get("value") or 0) < 0:
         return False

@@ -163,7 +163,22 @@ def as_stored(model: nn.Module, picture: Size, arch: str, stored: Mapping[str, t
             (name, axis) not in cut or shape[axis] > own[name][axis] for axis in axes
         ):
             raise NotLegal(f"{name} is {shape} in the file and {own[name]} in the network")
-    return Stored(resized(model, smaller, found.whole), found.whole)
+    return Stored(resized(model, {**smaller, **_absent(form, found, stored)}, found.whole), found.whole)
+
+
+def _absent(form: NormalForm, found: Channels, stored: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Shapes of tensors that a file lacks, as those of a batch norm that was merged: as the rows whose channels they have."""
+    size: dict[tuple[int, ...], int] = {}
+    for place in found.places:
+        key = form.captured.aliases.get(place.tensor, place.tensor)
+        if place.rows and key in stored:
+            size.setdefault(tuple(place.classes.tolist()), stored[key][place.axis])
+    shapes = {}
+    for place in found.places:
+        key, channels_ = form.captured.aliases.get(place.tensor, place.tensor), tuple(place.classes.tolist())
+        if key not in stored and channels_ in size:
+            shapes[key] = (size[channels_],)
+    return {key: shape for key, shape in shapes.items() if shape != tuple(form.state_dict()[key].shape)}
 
 
 def signatures(found: Channels) -> dict[int, Signature]:

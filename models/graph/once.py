@@ -1,19 +1,20 @@
-"""One capture a process for each network of ours or of a library and its sizes: a capture takes a third of a second and more.
+"""One capture a process for each network and its sizes: a capture takes a third of a second and more.
 
-The code of a user's own network may make another graph each time, and is always captured.
+A graph that is known is believed after it has answered as the network at hand does, bit for bit: code of a user's own may
+make another graph each time.
 """
 
 from __future__ import annotations
 
 import copy
 
+import torch
 from torch import nn
 
-from engine.cli.archs import is_users_code
 from models.graph.capture import capture
-from models.graph.normal import NormalForm, Size
+from models.graph.normal import NormalForm, Size, pictures
 
-Key = tuple[str, Size, tuple[tuple[str, tuple[int, ...]], ...]]
+Key = tuple[str, Size, str, tuple[tuple[str, tuple[int, ...]], ...]]
 
 _known: dict[Key, NormalForm] = {}
 """Normal forms without contents."""
@@ -25,21 +26,34 @@ def captured(network: nn.Module, picture: Size, arch: str) -> NormalForm:
     Raises:
         Misdeclared: as capture.
     """
-    if is_users_code(arch):
-        return capture(network, picture, arch)
     state = network.state_dict()
-    key = (arch, picture, tuple((name, tuple(tensor.shape)) for name, tensor in state.items()))
-    if key not in _known:
-        form = capture(network, picture, arch)
-        if _is_told_by_its_state(form):
-            _known[key] = copy.deepcopy(form).to("meta")
-        return form
-    form = copy.deepcopy(_known[key])
-    form.load_state_dict(state, assign=True)
-    return form.eval()
+    key = (arch, picture, str(network), tuple((name, tuple(tensor.shape)) for name, tensor in state.items()))
+    if key in _known:
+        form = copy.deepcopy(_known[key])
+        form.load_state_dict(state, assign=True)
+        if _answer_alike(network.eval(), form.eval(), picture):
+            return form
+    form = capture(network, picture, arch)
+    if _is_told_by_its_state(form):
+        _known[key] = copy.deepcopy(form).to("meta")
+    return form
+
+
+@torch.no_grad()
+def _answer_alike(network: nn.Module, form: NormalForm, picture: Size) -> bool:
+    try:
+        x = pictures(picture, 2)
+        return torch.equal(network(x), form(x))
+    except Exception:  # of the user's code, or a device of its own: capture says it in words
+        return False
 
 
 def _is_told_by_its_state(form: NormalForm) -> bool:
     """Whether the tensors of its state_dict are all that it holds, each of them once."""
     every = [*form.named_parameters(remove_duplicate=False), *form.named_buffers(remove_duplicate=False)]
     return {name for name, _ in every} == set(form.state_dict()) and len({id(t) for _, t in every}) == len(every)
+
+
+def forget() -> None:
+    """Know no network any more: code of the same name may be another's."""
+    _known.clear()
