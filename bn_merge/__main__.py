@@ -9,7 +9,7 @@ from typing import Any
 from bn_merge.options import Merging
 from engine.cli import command
 from engine.cli.flags import Parser
-from engine.cli.naming import command_hint, input_file, saved
+from engine.cli.naming import command_hint, saved
 from engine.errors import BAD_CHECKPOINT, UserError
 
 EXAMPLES = (
@@ -28,6 +28,7 @@ def body(options: Merging) -> dict[str, Any]:
     from bn_merge.merge import merge
     from engine.checkpoint.history import Merge
     from engine.training.experiment import Experiment
+    from engine.training.foreign import description
     from engine.training.judging import in_words
     from quant import restore
     from quant.notices import say_unfolded
@@ -35,14 +36,15 @@ def body(options: Merging) -> dict[str, Any]:
     weights, network = options.weights, options.network
     maker = command_hint(f"quant.wbwtab --W {weights.bits or 2} --A 2", network.arch)
     default, others = saved(weights.stem(network.prefix)), weights.others(network.prefix)
-    source = input_file(options.model, default, maker, others)
-    opened = restore.open(source, network.arch)
+    source = network.file(options.model, default, maker, others)
+    opened = restore.open(source, network.arch, description(options))
     model, parent = opened.network, opened.checkpoint
     if restore.is_merged(parent):
         raise UserError(f"{source} is merged already", "merge the file it was made from", BAD_CHECKPOINT)
     weights.check(source, restore.short_name_of(parent))
 
-    run = Experiment(options, source.with_name(f"{source.stem}_merged.pth"), source, parent)
+    beside = source.with_name(f"{source.stem}_merged.pth")
+    run = Experiment(options, saved(parent.prefix, "_merged") if network.weights else beside, source, parent)
     data = run.data()
     merged = merge(model)
     say_unfolded(merged)

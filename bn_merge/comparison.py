@@ -10,6 +10,7 @@ from typing import Any
 
 from bn_merge.merge import merge
 from bn_merge.options import Comparing
+from engine.checkpoint.description import Description
 from engine.cli.naming import SAVED, called, command_hint, input_file
 from engine.errors import BAD_CHECKPOINT, UserError
 from engine.system import device
@@ -75,7 +76,10 @@ def _pair(options: Comparing) -> tuple[Opened, Opened]:
             hint = "name the unmerged one first"
         raise UserError(f"{merged.path} is not merged", hint, BAD_CHECKPOINT)
     weights.check(merged.path, restore.short_name_of(merged.checkpoint))
-    unmerged = restore.open(named[0] if len(named) == 2 else _parent(merged, arch), arch)
+    if options.network.weights:
+        unmerged = restore.open(options.network.weights, arch, _of_the_merged(merged))
+    else:
+        unmerged = restore.open(named[0] if len(named) == 2 else _parent(merged, arch), arch)
     if restore.is_merged(unmerged.checkpoint):
         raise UserError(f"{unmerged.path} is merged, too", "name the unmerged one first", BAD_CHECKPOINT)
     classes = [opened.checkpoint.classes for opened in (unmerged, merged)]
@@ -88,6 +92,15 @@ def _pair(options: Comparing) -> tuple[Opened, Opened]:
     if unmerged.checkpoint.sha256 != merged.checkpoint.provenance.parent_sha256:
         print(f"warning: {unmerged.path} is not the file that {merged.path} was merged from", file=sys.stderr)
     return unmerged, merged
+
+
+def _of_the_merged(merged: Opened) -> Description:
+    """What a merged file says of the weights that it was made from."""
+    made = merged.checkpoint
+    return Description(
+        arch=made.arch, cfg=made.cfg or None, classes=made.classes, said_by=str(merged.path),
+        image_size=made.dataset.image_size, remedy="name the file that was merged",
+    )  # fmt: skip
 
 
 def _share(found: Agreement) -> str:

@@ -51,8 +51,8 @@ class Merging(Writes):
     weights: Weights = part(Weights)
 
     def __post_init__(self) -> None:
-        if self.network.cfg:
-            raise UserError("--cfg: a merged network has the widths of its file", "leave --cfg out")
+        self.network.only_weights("--model", self.model)
+        self.network.refuse_widths(": a merged network has the widths of its file")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,5 +72,6 @@ class Comparing(Works):
     def __post_init__(self) -> None:
         if len(self.files) > 2:
             raise UserError("more than two files", "name the merged file, or the unmerged and the merged one")
+        self.network.only_weights("the unmerged file", len(self.files) == 2)
         if self.network.cfg:
             raise UserError("--cfg: the files have their own", "leave --cfg out")

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from engine.checkpoint.description import Description
 from engine.checkpoint.format import Checkpoint, load
 from engine.checkpoint.history import Calibrate, Merge, Quantize
 from engine.cli.archs import is_users_code
 from engine.cli.naming import called
 from engine.errors import BAD_CHECKPOINT, UserError, prefix_path
-from models import check, legacy, registry, user_code
+from models import check, legacy, registry, user_code, weights
 from models.check import Misdeclared
 from models.registry import size
 
@@ -33,22 +34,30 @@ class Opened:
     network: NormalForm
 
 
-def read(path: Path) -> Checkpoint:
+def read(path: Path, said: Description | None = None) -> Checkpoint:
     """The checkpoint of a file, of this toolkit or of the original; its bytes are read once.
+
+    Args:
+        said: what flags say of a state_dict that describes nothing, see weights.described.
 
     Raises:
         UserError: exit 3 for a file that cannot be used.
     """
-    return legacy.adopt(load(path), path)
+    found = load(path)
+    return weights.described(found, path, said) if said else legacy.adopt(found, path)
 
 
-def open(path: Path, arch: str | None = None) -> Opened:
+def open(path: Path, arch: str | None = None, said: Description | None = None) -> Opened:
     """Read a float or pruned file and rebuild its network. Files of every kind: quant.restore.open.
+
+    Args:
+        arch: what --arch says, as in `restore`.
+        said: as in `read`.
 
     Raises:
         UserError: as `read` and `restore`, naming the file.
     """
-    checkpoint = read(path)
+    checkpoint = read(path, said)
     with prefix_path(path):
         return Opened(path, checkpoint, restore(checkpoint, arch))
 
@@ -176,17 +185,8 @@ def load_weights(model: nn.Module, state: dict[str, torch.Tensor], arch: str | N
     if wrong:
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise UserError(
-            f"the weights do not fit the network: {'; '.join(wrong[:5])}{more}", _other(state, arch), BAD_CHECKPOINT
+            f"the weights do not fit the network: {'; '.join(wrong[:5])}{more}",
+            legacy.other(state, arch),
+            BAD_CHECKPOINT,
         )
     model.load_state_dict(state)
-
-
-def _other(state: dict[str, torch.Tensor], arch: str | None) -> str:
-    """The hint for weights that do not fit: the network that they look like, if it is another."""
-    try:
-        known = legacy.recognise(legacy.renamed(state))
-    except (KeyError, IndexError, TypeError, ValueError, ZeroDivisionError):  # shapes of no network at all
-        known = None
-    if known and known[0] != arch:
-        return f"they look like those of {known[0]}: --arch {known[0]}?"
-    return "was the file made with another --arch or --cfg?"

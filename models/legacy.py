@@ -118,12 +118,13 @@ def _widths(cfg: Any) -> list[int]:
 def unwrapped(state: dict[str, torch.Tensor], wanted: set[str] | None = None) -> dict[str, torch.Tensor]:
     """Keys without the `module.` of DataParallel and the `_orig_mod.` of torch.compile, in either order.
 
-    Both stand before every key; before some alone, each is a name like any other.
+    Each stands before every key; before some alone, it is a name like any other.
 
     Args:
-        wanted: the keys of the network, if it is known: its own child may be called `module`.
+        wanted: the keys of the network, if it is known: its own child may be called `module`. Then the name under which a
+            training program holds its network goes, too.
     """
-    left = {"module.", "_orig_mod."}
+    left = {"module.", "_orig_mod.", *(("model.", "net.", "network.") if wanted else ())}
     while state and not set(state) <= (wanted or set()):
         prefix = next((p for p in left if all(key.startswith(p) for key in state)), None)
         if prefix is None:
@@ -165,3 +166,27 @@ def recognise(state: dict[str, torch.Tensor]) -> tuple[str, list[int], dict[str,
     if state["block2.conv.weight"].shape[1] * 2 == cfg[0]:
         return "nin_gc", cfg, {}
     return ("nin" if state["block4.conv.weight"].shape[-1] == 5 else "nin_3x3"), cfg, {}
+
+
+def known_arch(state: dict[str, torch.Tensor]) -> str | None:
+    """The network of this toolkit whose weights these are, under whatever prefix; None for others."""
+    try:
+        known = recognise(renamed(state))
+    except (
+        AttributeError,
+        KeyError,
+        IndexError,
+        TypeError,
+        ValueError,
+        ZeroDivisionError,
+    ):  # shapes of no network at all
+        return None
+    return known[0] if known else None
+
+
+def other(state: dict[str, torch.Tensor], arch: str | None) -> str:
+    """The hint for weights that do not fit: the network that they look like, if it is another."""
+    known = known_arch(state)
+    if known and known != arch:
+        return f"they look like those of {known}: --arch {known}?"
+    return "was the file made with another --arch or --cfg?"

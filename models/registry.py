@@ -121,6 +121,26 @@ def _words(arch: str, function: Callable[..., nn.Module], words: dict[str, Any])
     return words
 
 
+def outline(arch: str, cfg: Sequence[int] | None = None, classes: int = 10, **arch_args: Any) -> nn.Module:
+    """A network as `build` makes it, for its names and shapes alone: without memory, where its constructor bears that.
+
+    Torch's random state stays as it is.
+
+    Raises:
+        UserError: as build.
+    """
+    if is_users_code(arch):
+        user_code.imported(arch)  # tensors that the module itself makes are to be real
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with torch.device("meta"):
+                return _made(arch, cfg, classes, **arch_args)
+        except UserError:
+            raise
+        except (Exception, SystemExit):  # e.g. .item() of a tensor without a value; a fault is met again
+            return build(arch, cfg, classes, **arch_args)
+
+
 def size(arch: str, cfg: Sequence[int] | None = None, **arch_args: Any) -> int | None:
     """How many parameters `build` would make, no memory taken; None where the constructor needs real tensors.
 

@@ -11,12 +11,13 @@ import torch
 
 from engine.checkpoint.history import History, Prune
 from engine.cli.archs import is_users_code
-from engine.cli.naming import called, command_hint, input_file, repeated, saved
+from engine.cli.naming import called, command_hint, repeated, saved
 from engine.data.splits import Data
 from engine.errors import UserError
 from engine.system.terminal import columns
 from engine.tasks.base import Evaluation
 from engine.training.experiment import Experiment
+from engine.training.foreign import description
 from models import cost, files
 from models.files import Opened
 from models.graph.normal import NormalForm
@@ -90,8 +91,8 @@ def _cut(
 def _opened(options: Options, grouped: bool) -> Opened:
     """The sparsely trained file, looked at before work begins: whether it can be pruned, and whether it makes sense."""
     maker = command_hint("prune.train -sr", options.network.name)
-    source = input_file(options.model, saved(options.network.prefix, "_preprune"), maker)
-    opened = files.open(source, options.network.arch)
+    source = options.network.file(options.model, saved(options.network.prefix, "_preprune"), maker)
+    opened = files.open(source, options.network.arch, description(options))
     model, parent = opened.network, opened.checkpoint
     if grouped and all(getattr(m, "groups", 1) == 1 for m in model.modules()):
         print(

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from engine.cli import argtypes
 from engine.cli.flags import flag, part
-from engine.cli.options import Network, Writes
-from engine.errors import UserError
+from engine.cli.network import Network
+from engine.cli.options import Writes
 
 
 def share(text: str) -> float:
@@ -63,8 +63,8 @@ class Options(Writes):
     batch_size: int = flag("--train_batch_size", type=argtypes.number(int, 2), default=128, metavar="N")
 
     def __post_init__(self) -> None:
-        if self.network.cfg:
-            raise UserError("--cfg: a pruned network's widths come from --percent", "leave --cfg out")
+        self.network.only_weights("--model", self.model)
+        self.network.refuse_widths(": a pruned network's widths come from --percent")
 
 
 @dataclass(frozen=True, kw_only=True)

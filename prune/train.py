@@ -10,7 +10,7 @@ from typing import Any
 
 from engine.cli import argtypes, command
 from engine.cli.flags import Parser, flag, part
-from engine.cli.naming import command_hint, input_file, saved
+from engine.cli.naming import command_hint, saved
 from engine.cli.options import Training, Trains, recipe_help
 from engine.errors import UserError
 from engine.training import recipe
@@ -50,8 +50,9 @@ class Options(Trains):
             raise UserError("--refine contradicts --from_scratch", "give one of them")
         if self.s is not None and not self.sparse:
             raise UserError("--s without -sr has no effect", "add -sr")
-        if self.network.cfg and self.given is not None:
-            raise UserError("--cfg contradicts --refine and --from_scratch: the file has its own", "leave --cfg out")
+        self.network.only_weights("--refine and --from_scratch", self.given)
+        if self.given is not None:
+            self.network.refuse_widths(" contradicts --refine and --from_scratch: the file has its own")
 
     @property
     def given(self) -> Path | bool | None:
@@ -59,16 +60,16 @@ class Options(Trains):
         return self.refine if self.refine is not None else self.from_scratch
 
     def source(self) -> Path | None:
-        """The pruned file to start from, if any.
+        """The file to start from, if any: a pruned one, or that of --weights.
 
         Raises:
             UserError: exit 3 if it is not there.
         """
-        if self.given is None:
+        if self.given is None and self.network.weights is None:
             return None
         prefix, pruning = self.network.prefix, "prune.normal_regular --percent 0.5"
         maker = "prune.gc --percent 0.4" if prefix == "nin_gc" else command_hint(pruning, self.network.arch)
-        return input_file(self.given, saved(prefix, "_prune"), maker)
+        return self.network.file(self.given, saved(prefix, "_prune"), maker)
 
     @property
     def suffix(self) -> str:
@@ -99,14 +100,14 @@ def body(options: Options) -> dict[str, Any]:
             "train the whole network instead: leave --from_scratch out",
         )
     if options.training.evaluate is not None:
-        opened = files.open(start.judged_file(), options.network.arch)
+        opened = start.judged(files.open)
         return evaluate_file(options, opened.path, opened.network, opened.checkpoint)
     with start:
         arch, data = start.arch, start.data
         if options.sparse:
             try_to_cut(start.network, _plain(start), arch)
         s = (options.s or (1e-3 if arch == "nin_gc" else 1e-4)) if options.sparse else None
-        refine = options.refine is not None
+        refine = start.parent is not None and not fresh
         stage = Refine(s=s) if refine else Train(s=s, from_scratch=fresh)
         chosen = recipe.ORIGINAL if options.training.original else recipe.for_float(data.info.name, refine=refine)
         hooks: dict[str, Any] = {"penalty": penalty(s)} if s else {}

@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 
 from engine.cli import argtypes
 from engine.cli.flags import Options, flag
-from engine.cli.naming import command_hint, input_file, saved
-from engine.cli.options import Network, Trains
+from engine.cli.naming import command_hint, saved
+from engine.cli.network import Network
+from engine.cli.options import Trains
 from engine.errors import UserError
 from quant import settings
 from quant.settings import Flag
@@ -60,8 +61,9 @@ class Quantizing(Trains):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.refine is not None and self.network.cfg:
-            raise UserError("--cfg contradicts --refine: the file has its own", "leave --cfg out")
+        self.network.only_weights("--refine", self.refine)
+        if self.refine is not None:
+            self.network.refuse_widths(" contradicts --refine: the file has its own")
         if self.training.precision == "bf16" and self.training.evaluate is None:
             raise UserError("--precision bf16: quantized networks are trained in fp32", "leave --precision at auto")
 
@@ -71,14 +73,16 @@ class Quantizing(Trains):
         Raises:
             UserError: exit 3 if it is not there.
         """
-        return None if self.refine is None else refined_file(self.refine, self.network)
+        if self.refine is None and self.network.weights is None:
+            return None
+        return refined_file(self.refine, self.network)
 
 
 def refined_file(given: Path | bool | None, network: Network) -> Path:
-    """A float file to quantize: as given, else the refined file of --arch.
+    """A float file to quantize: that of --weights, as given, else the refined file of --arch.
 
     Raises:
         UserError: exit 3 if it is not there.
     """
     maker = command_hint("prune.train --refine", network.arch)
-    return input_file(given, saved(network.prefix, "_refine"), maker)
+    return network.file(given, saved(network.prefix, "_refine"), maker)

@@ -14,7 +14,6 @@ from engine.cli import argtypes, command
 from engine.cli.flags import Parser, flag, part
 from engine.cli.naming import called, repeated, saved
 from engine.cli.options import Writes
-from engine.errors import UserError
 from quant import settings
 from quant.options import Settings, refined_file
 from quant.spec import QuantizerSpec, QuantSpec
@@ -74,8 +73,8 @@ class Options(Writes):
     settings: Grid = part(Grid, q_type={"default": 1}, per_channel={"default": True})
 
     def __post_init__(self) -> None:
-        if self.network.cfg:
-            raise UserError("--cfg: the file has its own", "leave --cfg out")
+        self.network.only_weights("--model", self.model)
+        self.network.refuse_widths(": the file has its own")
 
     @property
     def suffix(self) -> str:
@@ -94,6 +93,7 @@ def body(options: Options) -> dict[str, Any]:
     from engine.checkpoint.history import Calibrate
     from engine.errors import prefix_path
     from engine.training.experiment import Experiment
+    from engine.training.foreign import description
     from engine.training.judging import in_words
     from models import files
     from quant import notices
@@ -103,7 +103,7 @@ def body(options: Options) -> dict[str, Any]:
     from quant.spec import affine
 
     source = refined_file(options.model, options.network)
-    opened = files.open(source, options.network.arch)
+    opened = files.open(source, options.network.arch, description(options))
     model, parent = opened.network, opened.checkpoint
     run = Experiment(options, saved(parent.prefix, options.suffix), source, parent)
     data = run.data()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from engine.checkpoint.history import Quantize
 from engine.errors import UserError
 from engine.training.judging import evaluate_file, in_words
-from engine.training.start import Start
+from engine.training.start import Opened, Start
 from models import files
 from quant import notices, recipes, restore
 from quant.hooks import hooks
@@ -28,7 +27,7 @@ def train(options: Quantizing, spec: QuantSpec) -> dict[str, Any]:
     source = options.source()
     start = Start(options, files, f"_{spec.name}", source)
     if options.training.evaluate is not None:
-        return _evaluate(options, start.judged_file(), spec)
+        return _evaluate(options, start.judged(restore.open), spec)
     with start:
         if source is None and not options.machine.quiet:
             _say_fresh(options)
@@ -52,15 +51,15 @@ def train(options: Quantizing, spec: QuantSpec) -> dict[str, Any]:
         return {"text": text, "path": path, "spec": spec.to_dict(), "accuracy": evaluated.score, "epochs": rows}
 
 
-def _evaluate(options: Quantizing, path: Path, spec: QuantSpec) -> dict[str, Any]:
+def _evaluate(options: Quantizing, opened: Opened[Network], spec: QuantSpec) -> dict[str, Any]:
     """Judge a file as what it is. With --evaluate, a flag that contradicts the file is refused."""
-    opened = restore.open(path, options.network.arch)
+    path = opened.path
     known = restore.spec_of(opened.checkpoint)
     spec = meet(spec, opened.network, options.settings.keep_float)
     was, made = known or QuantSpec(), known.name if known else "float"
     if wrong := options.settings.contradiction(options.words, was, spec):
         raise UserError(f"{path} is {made}, and not what {wrong} says", "leave the flags of quantization out")
-    if options.training.evaluate is True and made != spec.name:
+    if options.training.evaluate is True and not options.network.weights and made != spec.name:
         raise UserError(f"{path} is {made}, the flags say {spec.name}", "leave the flags of quantization out")
     found = evaluate_file(options, path, opened.network, opened.checkpoint)
     return {**found, "text": f"{made}: {found['text']}"}

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import models
+from engine.checkpoint.description import Description
 from engine.checkpoint.format import Checkpoint
 from engine.checkpoint.history import Calibrate, Merge, Quantize
 from engine.errors import BAD_CHECKPOINT, UserError, prefix_path
@@ -125,16 +126,17 @@ def _bad(what: str) -> UserError:
     return UserError(f"the file cannot be believed: {what}", "make the file again", BAD_CHECKPOINT)
 
 
-def open(path: Path, arch: str | None = None, trusted: Sequence[str] = ()) -> Opened:
+def open(path: Path, arch: str | None = None, said: Description | None = None, trusted: Sequence[str] = ()) -> Opened:
     """Read a file of any kind and rebuild its network.
 
     Args:
         arch: as in `restore`.
+        said: as in models.files.open.
         trusted: networks of the user's that may be imported where the file holds one of them.
 
     Raises:
         UserError: as models.files.read and `restore`, naming the file.
     """
-    checkpoint = files.read(path)
+    checkpoint = files.read(path, said)
     with prefix_path(path):
         return Opened(path, checkpoint, restore(checkpoint, checkpoint.arch if checkpoint.arch in trusted else arch))

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from engine.cli import argtypes, command
 from engine.cli.flags import Parser, flag, part
-from engine.cli.options import Command, Network, Normalisation
-from engine.errors import BAD_CHECKPOINT, UserError
+from engine.cli.network import Architecture
+from engine.cli.options import Command, Normalisation
+from engine.errors import UserError, prefix_path
 
 if TYPE_CHECKING:
     from engine.checkpoint.format import Checkpoint, Foreign
@@ -41,7 +42,7 @@ class Options(Command):
     )
     pixels: Normalisation = part(Normalisation)
     overwrite: bool = flag("--overwrite", action="store_true", help="allow OLD and NEW to be one file")
-    network: Network = part(Network)
+    network: Architecture = part(Architecture)
 
     def __post_init__(self) -> None:
         if self.new.resolve() == self.old.resolve() and not self.overwrite:
@@ -85,31 +86,25 @@ def body(options: Options) -> dict[str, Any]:
 def _described(options: Options, found: Foreign) -> Checkpoint:
     """A checkpoint for weights that come without a description."""
     import models
-    from engine.checkpoint.format import Metrics, make
-    from engine.checkpoint.history import Original
+    from engine.checkpoint.description import Description
+    from engine.checkpoint.format import make
     from engine.checkpoint.provenance import Origin
-    from models import files, legacy
+    from models import weights
 
     asked, old, pixels = options.network, options.old, options.pixels
     if options.dataset is None and (pixels.mean or pixels.std):
         unused = "mean" if pixels.mean else "std"
         raise UserError(f"--{unused} without --dataset has no effect", "add --dataset")
-    try:
-        accuracy = legacy.stored_accuracy(found)
-    except (ValueError, TypeError, RuntimeError) as fault:
-        raise UserError(f"{old}: {fault}", "make the file again", BAD_CHECKPOINT) from fault
-    if asked.arch and ":" in asked.arch:
-        model = files.build(asked.arch, asked.cfg, asked.classes or 10, side=options.image_size or 32)
-        models.load_weights(model, legacy.unwrapped(found.state_dict, set(model.state_dict())))
-        arch, arch_args = asked.arch, {"classes": asked.classes or 10, **model.arch_args}
-    else:
-        adopted = legacy.adopt(found, old)
-        model, arch, arch_args = models.restore(adopted, asked.arch), adopted.arch, adopted.arch_args
-        for name, given, own in (("cfg", asked.cfg, adopted.cfg), ("classes", asked.classes, adopted.classes)):
-            if given not in (None, own):
-                raise UserError(f"{old} has {name} {own}, not {given}", f"leave --{name} out")
-    info, origin = _data_set(options, arch, arch_args["classes"]), Origin(options.words, 0, old, found.sha256)
-    return make(model, arch, arch_args, info, Metrics(accuracy), (Original(),), origin)  # no seed: nothing is drawn
+    said = Description(
+        arch=asked.arch, cfg=asked.cfg, classes=asked.classes, said_by="--classes", image_size=options.image_size or 32,
+        remedy="leave --classes out; with other classes it has to be trained: prune.train --weights",
+    )  # fmt: skip
+    read = weights.described(found, old, said)
+    with prefix_path(old):
+        model = models.restore(read, asked.arch)
+    info = _data_set(options, read.arch, read.classes)
+    origin = Origin(options.words, 0, old, found.sha256)  # no seed: nothing is drawn
+    return make(model, read.arch, read.arch_args, info, read.metrics, read.history, origin)
 
 
 def _data_set(options: Options, arch: str, classes: int) -> DataInfo:

@@ -38,10 +38,16 @@ class Options(Works):
     )  # fmt: skip
 
     def __post_init__(self) -> None:
-        if self.sensitivity and not self.file:
-            raise UserError("--sensitivity needs a file", "name a float checkpoint")
+        self.network.only_weights("a file", self.file)
+        if self.sensitivity and not self.source:
+            raise UserError("--sensitivity needs a file", "name a float checkpoint, or --weights")
         if self.file and (self.network.cfg or self.network.classes):
             raise UserError("a file has its own --cfg and --classes", "leave them out")
+
+    @property
+    def source(self) -> Path | None:
+        """The file that holds the network, if one does."""
+        return self.file or self.network.weights
 
 
 def parser() -> Parser:
@@ -51,14 +57,15 @@ def parser() -> Parser:
 def body(options: Options) -> dict[str, Any]:
     from dataclasses import asdict
 
+    from engine.training.foreign import description
     from models import cost, files
     from quant import restore
 
     if options.sensitivity:
         return _sensitivity(options)
     network, asked = options.network, options.data.image_size
-    if options.file:
-        opened = restore.open(options.file, network.arch)
+    if options.source:
+        opened = restore.open(options.source, network.arch, description(options, judges=False))
         model, size = opened.network, asked or opened.checkpoint.dataset.image_size
     else:
         size = asked or 32
@@ -101,10 +108,11 @@ def _sensitivity(options: Options) -> dict[str, Any]:
     from engine.system import device, terminal
     from engine.tasks.classification import CLASSIFICATION as task
     from engine.training.choose_data import open_data
+    from engine.training.foreign import description
     from models import files
     from scripts.sensitivity import table
 
-    opened = files.open(options.file or Path(), options.network.arch)
+    opened = files.open(options.source or Path(), options.network.arch, description(options))
     model, batch = opened.network, options.data.eval_batch_size
     where = device.choose(options.machine.device)
     data = open_data(options, where, opened.checkpoint)

@@ -50,6 +50,7 @@ MODELS = (
     "user_code",
     "libraries",
     "registry",
+    "weights",
     "files",
 )
 """Floors from the ground up: a file imports from its own floor or from those before it."""

@@ -219,12 +219,25 @@ class Merge(Stage):
 
 @dataclass(frozen=True, kw_only=True)
 class Original(Stage):
-    """A file of the original repository, which may have seen every training picture."""
+    """A file of the original repository or of another program, which may have seen every training picture.
+
+    Args:
+        made_fresh: tensors of the last layers that it did not have for these classes. They were made fresh, so that it has
+            learnt nothing of the pictures that followed.
+    """
 
     name = "original"
+    made_fresh: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.made_fresh, (list, tuple)) or not all(isinstance(n, str) for n in self.made_fresh):
+            raise ValueError("made_fresh is not a list of names")
+
+    def settings(self) -> dict[str, Any]:
+        return {"made_fresh": list(self.made_fresh)} if self.made_fresh else {}
 
     def words(self) -> str:
-        return "original file"
+        return "original file" + (" with a fresh last layer" if self.made_fresh else "")
 
 
 def prunings(history: Sequence[Stage]) -> list[Prune]:

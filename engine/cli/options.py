@@ -1,4 +1,4 @@
-"""The groups of flags that commands share: network, data, training, machine, output, each flag declared once.
+"""The groups of flags that commands share: data, training, machine, output, each flag declared once. The network: network.py.
 
 Spellings are the original's (`--train_batch_size`, `--eval_batch_size`). A command's own flags are declared in its file.
 """
@@ -11,54 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.cli.archs import ARCHS, prefix
-from engine.cli.argtypes import arch, channels, number, original, path, state, widths
+from engine.cli.argtypes import channels, number, original, path, state
 from engine.cli.flags import Options, flag, part, without
+from engine.cli.network import Network
 from engine.errors import UserError
-
-SHORT = ("nin", "nin_gc", "separable")
-"""The networks of --type 0, 1 and 2."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Network(Options):
-    """Which network; `default_arch` is the command's own."""
-
-    title = "network"
-    arch: str | None = flag(
-        "--arch", type=arch, metavar="NAME",
-        help=f"{', '.join(ARCHS)}, torchvision:NAME, timm:NAME, or package.module:function or file.py:function for your "
-        "own (default: the input file's, else the command's own)",
-    )  # fmt: skip
-    type: int | None = flag(
-        "--type", type=number(int, 0, 2, hint="0: nin, 1: nin_gc, 2: separable"), metavar="N",
-        help="the original's short names: 0 = nin, 1 = nin_gc, 2 = separable",
-    )  # fmt: skip
-    cfg: list[int] | None = flag(
-        "--cfg", type=widths, metavar="W,W,...", help="channels of each layer (default: the network's own)"
-    )
-    classes: int | None = flag(
-        "--classes", type=number(int, 2, 100_000), metavar="N", help="number of classes (default: the data set's)"
-    )
-    default_arch: str = "nin"
-
-    def __post_init__(self) -> None:
-        if self.type is None:
-            return
-        meant = SHORT[self.type]
-        if self.arch not in (None, meant):
-            raise UserError(f"--type {self.type} means {meant}, --arch says {self.arch}", "give one of them")
-        object.__setattr__(self, "arch", meant)
-
-    @property
-    def name(self) -> str:
-        """The network, where no file says it."""
-        return self.arch or self.default_arch
-
-    @property
-    def prefix(self) -> str:
-        """What default file names begin with, where no file says it."""
-        return prefix(self.name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +87,7 @@ class Training(Options):
     )  # fmt: skip
     evaluate: Path | bool | None = flag(
         "--evaluate", nargs="?", const=True, type=path, metavar="F",
-        help="train nothing, judge F (default: the file this command writes)",
+        help="train nothing, judge F (default: that of --weights, else the file this command writes)",
     )  # fmt: skip
     precision: str = flag(
         "--precision", choices=["auto", "fp32", "bf16"], default="auto",
@@ -238,8 +194,9 @@ class Trains(Writes):
     training: Training = part(Training)
 
     def __post_init__(self) -> None:
-        if self.training.evaluate is not None and self.network.cfg:
-            raise UserError("--cfg contradicts --evaluate: the file has its own", "leave --cfg out")
+        self.network.only_weights("--evaluate F", isinstance(self.training.evaluate, Path))
+        if self.training.evaluate is not None:
+            self.network.refuse_widths(" contradicts --evaluate: the file has its own")
 
     def words_without(self, word: str) -> tuple[str, ...]:
         """The command line behind `python -m`, without a flag."""

@@ -31,9 +31,15 @@ CIFAR: dict[str, tuple[str, Channels, Channels]] = {
     "cifar100": ("CIFAR-100", (0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
 }
 """What each is called, and the mean and standard deviation of its channels."""
+CIFAR_SIDE = 32
 
 ORIGINAL: tuple[Channels, Channels] = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 """What the original's networks were trained with on CIFAR-10: its mean, and another standard deviation."""
+
+
+def has_cifar10(root: Path) -> bool:
+    """Whether its files, or the archive of them, lie under a folder."""
+    return any(os.path.exists(root / name) for name in CIFAR10_PLACES)
 
 
 def is_cifar10(info: DataInfo) -> bool:
@@ -87,7 +93,7 @@ def _auto(root: Path, *how: Any) -> Data:
     Raises:
         UserError: exit 2 for a folder of other pictures: nothing is downloaded into it, nothing else trained on.
     """
-    there = any(os.path.exists(root / name) for name in CIFAR10_PLACES)
+    there = has_cifar10(root)
     if not there and has_folders(root):
         raise UserError(
             f"{root} holds train/ and test/ folders, and no CIFAR-10",
@@ -119,14 +125,25 @@ def _cifar(kind: str, root: Path, image_size: int | None) -> Read:
     return train, test, describe(kind, train[0].shape[1])
 
 
-def describe(name: str, image_size: int) -> DataInfo:
-    """What is known of CIFAR or the digits without reading pictures from disk."""
+def describe(name: str, image_size: int | None, root: Path = Path("data")) -> DataInfo:
+    """What is known of a data set without reading pictures from disk; of a folder without its mean and std.
+
+    Args:
+        image_size: None: as the data set has them.
+
+    Raises:
+        UserError: exit 4 for a folder that holds no pictures.
+    """
     if name == "digits":
         return load("digits", image_size=image_size).info
+    if name == "imagefolder":
+        folder = listed(root)
+        return folder.info(image_size or folder.native_size())
     from engine.data.cifar import CLASSES
 
+    size = image_size or CIFAR_SIDE
     label, mean, std = CIFAR[name]
-    return DataInfo(name, label, CLASSES[name], image_size, mean, std, widest_shift(image_size))
+    return DataInfo(name, label, CLASSES[name], size, mean, std, widest_shift(size))
 
 
 READERS = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
@@ -36,6 +37,8 @@ def open_data(options: Works, where: torch.device, parent: Checkpoint | None = N
     originals = parent is not None and not fresh and _is_originals(parent)
     data.set_normalisation(*_normalisation(options.data, data.info, known, originals))
     _check_fit(options, data.info, parent, fresh)
+    if options.network.weights and not (originals and catalogue.is_cifar10(data.info)):
+        _say_normalisation(options.data, data.info, options.network.weights)
     return data
 
 
@@ -75,13 +78,28 @@ def _normalisation(
     elif originals and catalogue.is_cifar10(info):
         mean, std = catalogue.ORIGINAL
         if not (chosen.mean and chosen.std):
-            said = [",".join(f"{value:g}" for value in values) for values in (mean, std)]
+            said = [_numbers(values) for values in (mean, std)]
             print(
                 "notice: the file is of the original's kind: pictures are normalised as it was trained, "
                 f"mean {said[0]}, std {said[1]} (--mean and --std say otherwise)",
                 file=sys.stderr,
             )
     return chosen.mean or mean, chosen.std or std
+
+
+def _say_normalisation(chosen: DataFlags, info: DataInfo, weights: Path) -> None:
+    """Name what is taken for granted of a network whose file cannot say how its pictures were normalised."""
+    taken = [f"{name} {_numbers(getattr(info, name))}" for name in ("mean", "std") if getattr(chosen, name) is None]
+    if taken:
+        print(
+            f"notice: {weights} does not say how its pictures were normalised: taken to be as {info.label} is, "
+            f"{', '.join(taken)} (--mean and --std say otherwise)",
+            file=sys.stderr,
+        )
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return ",".join(f"{value:.4g}" for value in values)
 
 
 def _check_fit(options: Works, info: DataInfo, parent: Checkpoint | None, fresh: bool) -> None:
@@ -134,4 +152,6 @@ def _check_held_out(val: int, history: History) -> None:
 
 def _saw_pictures(stage: object) -> bool:
     """Whether a stage has learnt from training pictures; one of an unknown length did not happen here."""
-    return isinstance(stage, Original) or (isinstance(stage, Trained) and stage.epochs is not None)
+    return (isinstance(stage, Original) and not stage.made_fresh) or (
+        isinstance(stage, Trained) and stage.epochs is not None
+    )

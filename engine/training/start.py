@@ -7,13 +7,14 @@ with Start(options, models.files, "_refine", source) as start:
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from torch import nn
 
+from engine.checkpoint.description import Description
 from engine.checkpoint.format import Checkpoint
 from engine.cli.naming import input_file, saved
 from engine.cli.options import Trains
@@ -21,6 +22,7 @@ from engine.data.splits import Data
 from engine.errors import UserError
 from engine.training import begun
 from engine.training.experiment import Experiment
+from engine.training.foreign import description
 from engine.training.run import Run
 from engine.training.run_folder import RunFolder
 
@@ -48,7 +50,7 @@ class Opened(Protocol[Net_co]):
 class Library(Protocol[Net_co]):
     """What a frame needs of the networks: models.files has it. engine itself imports none."""
 
-    def open(self, path: Path, arch: str | None = None) -> Opened[Net_co]: ...
+    def open(self, path: Path, arch: str | None = None, said: Description | None = None) -> Opened[Net_co]: ...
 
     def build(
         self, arch: str, cfg: Sequence[int] | None = None, classes: int = 10, side: int = 32, **arch_args: Any
@@ -77,20 +79,28 @@ class Start(Generic[Net]):
         self, options: Trains, library: Library[Net], suffix: str, source: Path | None = None, fresh: bool = False
     ) -> None:
         self.options, self.library, self.source, self.fresh = options, library, source, fresh
-        self.opened = library.open(source, options.network.arch) if source else None
+        said = description(options, trains=options.training.evaluate is None)
+        self.opened = library.open(source, options.network.arch, said) if source else None
         self.parent = self.opened.checkpoint if self.opened else None
         prefix = self.parent.prefix if self.parent else options.network.prefix
         self.default = saved(prefix, suffix)
         self._folder: RunFolder | None = None
 
-    def judged_file(self) -> Path:
-        """The file of --evaluate.
+    def judged(self, read: Callable[[Path, str | None], Opened[Net]]) -> Opened[Net]:
+        """The file of --evaluate, opened; that of --weights is open already.
+
+        Args:
+            read: opens files of every kind that the command judges.
 
         Raises:
-            UserError: exit 3 if it is not there.
+            UserError: exit 3 if it is not there; as `read`.
         """
+        chosen = self.options.network
+        if chosen.weights and self.opened:
+            return self.opened
         maker = shlex.join(self.options.words_without("--evaluate"))
-        return input_file(self.options.training.evaluate, self.options.output.save or self.default, maker)
+        path = input_file(self.options.training.evaluate, self.options.output.save or self.default, maker)
+        return read(path, chosen.arch)
 
     def __enter__(self) -> Self:
         chosen = self.options.network

@@ -1,0 +1,61 @@
+"""What the flags of a command say of --weights: a state_dict knows neither its network nor its pictures."""
+
+from __future__ import annotations
+
+import shlex
+
+from engine.checkpoint.description import Description
+from engine.cli.naming import called, repeated
+from engine.cli.options import Data, Works
+from engine.data import catalogue
+from engine.data.info import DataInfo
+from engine.errors import UserError
+
+
+def description(options: Works, trains: bool = False, judges: bool = True) -> Description | None:
+    """What models.files.open needs to know of the file of --weights; None where the command starts from another one.
+
+    Args:
+        trains: whether what is made fresh is trained then.
+        judges: whether the network is shown pictures of the data set, and not only counted.
+
+    Raises:
+        UserError: exit 2 where nothing says which pictures, exit 4 for a folder of pictures that is none.
+    """
+    network, data = options.network, options.data
+    if network.weights is None:
+        return None
+    info = _pictures(data) if judges else None
+    return Description(
+        arch=network.arch,
+        cfg=network.cfg,
+        classes=network.classes or (info.classes if info else None),
+        said_by="--classes" if network.classes else info.label if info else "",
+        image_size=info.image_size if info else data.image_size or 32,
+        seed=options.machine.seed if trains else None,
+        remedy=f"an untrained last layer is worth nothing; train first: {_training(options)}",
+    )
+
+
+def _pictures(chosen: Data) -> DataInfo:
+    """What is known of the data set before its pictures are read."""
+    name = chosen.dataset or "auto"
+    if name == "auto":
+        if not catalogue.has_cifar10(chosen.root):  # never a guess: other pictures would give numbers without a meaning
+            raise UserError(
+                f"--weights: a state_dict does not say which pictures it is for, and {chosen.root} holds no CIFAR-10",
+                "name them: --dataset cifar10 (downloaded if need be), cifar100, digits or imagefolder",
+            )
+        name = "cifar10"
+    return catalogue.describe(name, chosen.image_size, chosen.root)
+
+
+def _training(options: Works) -> str:
+    """The command that trains a network from these weights, on these pictures."""
+    network, data = options.network, options.data
+    which = ["--arch", network.arch] if network.arch else []
+    same = repeated(
+        "", data.root, cfg=network.cfg, weights=network.weights, classes=network.classes, dataset=data.dataset,
+        image_size=data.image_size, mean=data.mean, std=data.std,
+    )  # fmt: skip
+    return called(shlex.join(["prune.train", *which, *same]))

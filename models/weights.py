@@ -1,0 +1,194 @@
+"""Weights from elsewhere: a state_dict and what is said of it, read as a checkpoint. Files that describe themselves: files.py.
+
+The tensors whose shape the number of classes decides (the head) are found by building the network for two numbers.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from engine.checkpoint.description import Description
+from engine.checkpoint.format import Checkpoint, Foreign, Metrics
+from engine.checkpoint.history import Original
+from engine.checkpoint.provenance import Provenance
+from engine.data.info import DataInfo
+from engine.errors import BAD_CHECKPOINT, UserError
+from models import legacy, registry, user_code
+
+State = dict[str, Tensor]
+SHOWN = 5
+"""Names in a message."""
+ANY = 10
+"""Classes to build a network for where neither flags nor data say how many."""
+
+
+def described(found: Checkpoint | Foreign, path: Path, said: Description) -> Checkpoint:
+    """A checkpoint of a state_dict: keys unwrapped, each fitted to the network, the head made fresh where it may be.
+
+    Raises:
+        UserError: exit 2 for a file that describes itself, for flags that contradict its shapes, and for other classes
+            without a seed to make a head; exit 3 for keys or shapes that are not those of the network.
+    """
+    if isinstance(found, Checkpoint):
+        text = f"{path} is a checkpoint, which says itself what it holds"
+        raise UserError(text, "name it as the command's file, without --weights")
+    known, state = _network(found, path, said)
+    own = known.outline(said.classes or ANY)
+    if ":" in known.arch:
+        state = legacy.unwrapped(state, set(own.state_dict()))
+    head = _head(own, known, said.classes or ANY)
+    counts = {_length(state[key], axis) for key, axis in head.items() if key in state}
+    has = counts.pop() if len(counts) == 1 else None
+    classes = said.classes or has or ANY
+    fresh = {} if counts or has == classes else head
+    if fresh:
+        state = _with_fresh(state, fresh, known, path, said, has)
+    own = own if classes == (said.classes or ANY) else known.outline(classes)
+    for key in (key for key in own.state_dict() if key.endswith("num_batches_tracked")):
+        state.setdefault(key, torch.tensor(0))  # files of old programs lack these counters
+    _check_keys(state, own, known.arch, path)
+    more = cast(dict[str, Any], own.arch_args) if registry.declares(own) else {}
+    return Checkpoint(
+        arch=known.arch,
+        arch_args={"classes": classes, **known.arch_args, **more},
+        cfg=list(cast(list[int], own.cfg) if registry.declares(own) else known.cfg or []),
+        state_dict=state,
+        history=(Original(made_fresh=tuple(fresh)),),
+        dataset=DataInfo.unknown(classes, said.image_size),
+        metrics=Metrics(0.0 if fresh else _accuracy(found, path)),
+        provenance=Provenance(),
+        format="foreign",
+        sha256=found.sha256,
+        checksums=found.checksums,
+    )
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A network but for its classes: all that registry.build takes besides."""
+
+    arch: str
+    cfg: Sequence[int] | None
+    arch_args: dict[str, Any] = field(default_factory=dict)
+
+    def outline(self, classes: int) -> nn.Module:
+        return registry.outline(self.arch, self.cfg, classes, **self.arch_args)
+
+
+def _network(found: Foreign, path: Path, said: Description) -> tuple[_Known, State]:
+    """The network that is meant, and the file's tensors as it calls them; one of this toolkit is told by its shapes."""
+    state = dict(found.state_dict)
+    if said.arch and (":" in said.arch or legacy.known_arch(state) is None):
+        return _Known(said.arch, said.cfg), state
+    if legacy.known_arch(state) is None:
+        text = f"{path}: its weights are those of no network known here ({', '.join([*state][:3])}, ...)"
+        raise UserError(text, f"say which network they are of: --arch torchvision:NAME, {user_code.FORMS}")
+    adopted = legacy.adopt(found, path)
+    if said.arch not in (None, adopted.arch):
+        raise UserError(f"{path}: the file holds {adopted.arch}, --arch says {said.arch}", "leave --arch out")
+    if said.cfg not in (None, adopted.cfg):
+        raise UserError(f"{path} has cfg {adopted.cfg}, not {said.cfg}", "leave --cfg out")
+    arch_args = {name: value for name, value in adopted.arch_args.items() if name != "classes"}
+    return _Known(adopted.arch, adopted.cfg, arch_args), dict(adopted.state_dict)
+
+
+def _head(own: nn.Module, known: _Known, classes: int) -> dict[str, int]:
+    """The tensors that are as long as there are classes, each with the axis along which it is: built for one more, it grows."""
+    try:
+        larger = {key: tensor.shape for key, tensor in known.outline(classes + 1).state_dict().items()}
+    except UserError:  # it bears this number alone
+        return {}
+    found = {}
+    for key, tensor in own.state_dict().items():
+        grown = [
+            axis for axis, (old, new) in enumerate(zip(tensor.shape, larger.get(key, ()), strict=False)) if old != new
+        ]
+        if len(grown) == 1 and (tensor.shape[grown[0]], larger[key][grown[0]]) == (classes, classes + 1):
+            found[key] = grown[0]
+    return found
+
+
+def _length(tensor: Tensor, axis: int) -> int:
+    """How long a tensor is along an axis; 0 where it has no such axis."""
+    return tensor.shape[axis] if axis < tensor.ndim else 0
+
+
+def _with_fresh(
+    state: State, head: dict[str, int], known: _Known, path: Path, said: Description, has: int | None
+) -> State:
+    """The same tensors with a head for the classes that are wanted, in the network's own initialisation.
+
+    Args:
+        has: classes of the file; None: it has no head.
+    """
+    classes, names = said.classes or ANY, _listed([*head])
+    if said.seed is None:
+        lacks = f"has {has} classes, {said.said_by} {classes}" if has else f"has no last layer: no {names}"
+        raise UserError(f"{path} {lacks}", said.remedy)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(said.seed)
+        made = registry.build(known.arch, known.cfg, classes, **known.arch_args).state_dict()
+    for key, axis in head.items():
+        tensor, stored = made[key], state.get(key, made[key])
+        if stored.ndim == tensor.ndim:  # a narrower network has a narrower head
+            for other in (each for each in range(tensor.ndim) if each != axis):
+                tensor = tensor.narrow(other, 0, min(stored.shape[other], tensor.shape[other]))
+        state[key] = tensor.clone()
+    why = f"the file has {has} classes, {said.said_by} {classes}" if has else "the file has none"
+    print(f"notice: {names} {'is' if len(head) == 1 else 'are'} made fresh: {why}", file=sys.stderr)
+    return state
+
+
+def _check_keys(state: State, own: nn.Module, arch: str, path: Path) -> None:
+    """Refuse keys that the network does not have, or has in another shape; a captured one may have been narrowed.
+
+    Raises:
+        UserError: exit 3, saying how many there are, and what the network calls those that are nearest.
+    """
+    shapes = {key: tuple(tensor.shape) for key, tensor in own.state_dict().items()}
+    exact = registry.declares(own)
+
+    def fits(key: str, shape: tuple[int, ...]) -> bool:
+        its = shapes.get(key, ())
+        return key in shapes and (
+            shape == its
+            or (not exact and len(shape) == len(its) and all(a <= b for a, b in zip(shape, its, strict=True)))
+        )
+
+    astray = [key for key, tensor in state.items() if not fits(key, tuple(tensor.shape))]
+    missing = [key for key in shapes if key not in state]
+    if astray:
+        near = [_nearest(key, state[key], shapes, missing) for key in astray[:SHOWN]]
+        text = f"{len(astray)} of its {len(state)} keys fit nowhere in {arch}: {'; '.join(near)}"
+    elif missing:
+        text = f"it lacks {len(missing)} of the {len(shapes)} keys of {arch}: {_listed(missing)}"
+    else:
+        return
+    raise UserError(f"{path}: {text}", legacy.other(state, arch), BAD_CHECKPOINT)
+
+
+def _nearest(key: str, tensor: Tensor, shapes: dict[str, tuple[int, ...]], missing: list[str]) -> str:
+    """A key that fits nowhere, with the nearest one of the network's, of those that the file does not have."""
+    if key in shapes:
+        return f"{key} has shape {tuple(tensor.shape)}, not {shapes[key]}"
+    close = get_close_matches(key, missing or [*shapes], n=1, cutoff=0)
+    return f"{key} (nearest: {close[0]})" if close else key
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
+def _accuracy(found: Foreign, path: Path) -> float:
+    try:
+        return legacy.stored_accuracy(found)
+    except (ValueError, TypeError, RuntimeError) as fault:
+        raise UserError(f"{path}: {fault}", "make the file again", BAD_CHECKPOINT) from fault
