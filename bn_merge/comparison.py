@@ -67,8 +67,9 @@ def compare(options: Comparing) -> dict[str, Any]:
 def _pair(options: Comparing) -> tuple[Opened, Opened]:
     """The unmerged and the merged file: both as named, or the merged one and its parent, known by its hash."""
     named, arch, weights = options.files, options.network.arch, options.weights
-    default = SAVED / f"{weights.stem(options.network.prefix)}_merged.pth"
-    maker = command_hint(f"bn_merge --W {weights.bits}" if weights.bits else "bn_merge", arch)
+    prefix, bare, kind = options.network.prefix, options.network.weights, f" --W {weights.bits}" if weights.bits else ""
+    default = SAVED / f"{prefix if bare else weights.stem(prefix)}_merged.pth"
+    maker = command_hint(f"bn_merge{kind}" + (f" --weights {shlex.quote(str(bare))}" if bare else ""), arch)
     merged = restore.open(input_file(named[-1] if named else None, default, maker), arch)
     if not restore.is_merged(merged.checkpoint):
         hint = _merged_hint(merged, arch)
@@ -76,10 +77,8 @@ def _pair(options: Comparing) -> tuple[Opened, Opened]:
             hint = "name the unmerged one first"
         raise UserError(f"{merged.path} is not merged", hint, BAD_CHECKPOINT)
     weights.check(merged.path, restore.short_name_of(merged.checkpoint))
-    if options.network.weights:
-        unmerged = restore.open(options.network.weights, arch, _of_the_merged(merged))
-    else:
-        unmerged = restore.open(named[0] if len(named) == 2 else _parent(merged, arch), arch)
+    source = options.network.weights or (named[0] if len(named) == 2 else _parent(merged, arch))
+    unmerged = restore.open(source, arch, _of_the_merged(merged))
     if restore.is_merged(unmerged.checkpoint):
         raise UserError(f"{unmerged.path} is merged, too", "name the unmerged one first", BAD_CHECKPOINT)
     classes = [opened.checkpoint.classes for opened in (unmerged, merged)]
@@ -95,11 +94,11 @@ def _pair(options: Comparing) -> tuple[Opened, Opened]:
 
 
 def _of_the_merged(merged: Opened) -> Description:
-    """What a merged file says of the weights that it was made from."""
+    """What a merged file says of the one that it was made from, if that is a state_dict."""
     made = merged.checkpoint
     return Description(
         arch=made.arch, cfg=made.cfg or None, classes=made.classes, said_by=str(merged.path),
-        image_size=made.dataset.image_size, remedy="name the file that was merged",
+        image_size=made.dataset.image_size, remedy="name the file that was merged", bare=False,
     )  # fmt: skip
 
 

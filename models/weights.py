@@ -38,13 +38,18 @@ def described(found: Checkpoint | Foreign, path: Path, said: Description) -> Che
             without a seed to make a head; exit 3 for keys or shapes that are not those of the network.
     """
     if isinstance(found, Checkpoint):
+        if not said.bare:
+            return found
         text = f"{path} is a checkpoint, which says itself what it holds"
         raise UserError(text, "name it as the command's file, without --weights")
     known, state = _network(found, path, said)
     own = known.outline(said.classes or ANY)
     if ":" in known.arch:
         state = legacy.unwrapped(state, set(own.state_dict()))
+    for key in [key for key in state if key.endswith("running_mean")]:  # files of old programs lack these counters
+        state.setdefault(key.replace("running_mean", "num_batches_tracked"), torch.tensor(0))
     head = _head(own, known, said.classes or ANY)
+    _check_keys(state, own, head, known.arch, path)
     counts = {_length(state[key], axis) for key, axis in head.items() if key in state}
     has = counts.pop() if len(counts) == 1 else None
     classes = said.classes or has or ANY
@@ -52,9 +57,6 @@ def described(found: Checkpoint | Foreign, path: Path, said: Description) -> Che
     if fresh:
         state = _with_fresh(state, fresh, known, path, said, has)
     own = own if classes == (said.classes or ANY) else known.outline(classes)
-    for key in (key for key in own.state_dict() if key.endswith("num_batches_tracked")):
-        state.setdefault(key, torch.tensor(0))  # files of old programs lack these counters
-    _check_keys(state, own, known.arch, path)
     more = cast(dict[str, Any], own.arch_args) if registry.declares(own) else {}
     return Checkpoint(
         arch=known.arch,
@@ -147,24 +149,26 @@ def _with_fresh(
     return state
 
 
-def _check_keys(state: State, own: nn.Module, arch: str, path: Path) -> None:
-    """Refuse keys that the network does not have, or has in another shape; a captured one may have been narrowed.
+def _check_keys(state: State, own: nn.Module, head: dict[str, int], arch: str, path: Path) -> None:
+    """Refuse keys that the network does not have, or has in another shape.
+
+    A captured network may have been narrowed; a head may be missing as a whole, or be for other classes.
 
     Raises:
         UserError: exit 3, saying how many there are, and what the network calls those that are nearest.
     """
     shapes = {key: tuple(tensor.shape) for key, tensor in own.state_dict().items()}
-    exact = registry.declares(own)
+    narrowed = not registry.declares(own)
 
     def fits(key: str, shape: tuple[int, ...]) -> bool:
-        its = shapes.get(key, ())
-        return key in shapes and (
-            shape == its
-            or (not exact and len(shape) == len(its) and all(a <= b for a, b in zip(shape, its, strict=True)))
-        )
+        pairs = list(enumerate(zip(shape, shapes.get(key, ()), strict=False)))
+        same = [
+            axis == head.get(key) or old == new or (narrowed and axis < 2 and old < new) for axis, (old, new) in pairs
+        ]
+        return key in shapes and len(shape) == len(shapes[key]) and all(same)
 
     astray = [key for key, tensor in state.items() if not fits(key, tuple(tensor.shape))]
-    missing = [key for key in shapes if key not in state]
+    missing = [key for key in shapes if key not in state and (key not in head or not state.keys().isdisjoint(head))]
     if astray:
         near = [_nearest(key, state[key], shapes, missing) for key in astray[:SHOWN]]
         text = f"{len(astray)} of its {len(state)} keys fit nowhere in {arch}: {'; '.join(near)}"

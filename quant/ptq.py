@@ -147,7 +147,8 @@ def _warn_of_loss(options: Options, arch: str, source: Path, lost: float) -> Non
     )  # fmt: skip
     grids = [] if settings.per_channel else ["--no-per_channel"]
     kept = [word for name in settings.keep_float for word in ("--keep_float", name)]
-    remedy = shlex.join(["quant.wqaq", *bits, *grids, *kept, *same, "--refine", str(source)])
+    start = ["--weights" if options.network.weights else "--refine", str(source)]
+    remedy = shlex.join(["quant.wqaq", *bits, *grids, *kept, *same, *start])
     print(f"warning: calibration lost {lost:.1f} points; {other}train: {called(remedy)}", file=sys.stderr)
 
 

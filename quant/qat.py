@@ -11,6 +11,7 @@ from engine.errors import UserError
 from engine.training.judging import evaluate_file, in_words
 from engine.training.start import Opened, Start
 from models import files
+from models.graph.normal import NormalForm
 from quant import notices, recipes, restore
 from quant.hooks import hooks
 from quant.options import Quantizing
@@ -51,7 +52,7 @@ def train(options: Quantizing, spec: QuantSpec) -> dict[str, Any]:
         return {"text": text, "path": path, "spec": spec.to_dict(), "accuracy": evaluated.score, "epochs": rows}
 
 
-def _evaluate(options: Quantizing, opened: Opened[Network], spec: QuantSpec) -> dict[str, Any]:
+def _evaluate(options: Quantizing, opened: Opened[NormalForm], spec: QuantSpec) -> dict[str, Any]:
     """Judge a file as what it is. With --evaluate, a flag that contradicts the file is refused."""
     path = opened.path
     known = restore.spec_of(opened.checkpoint)

@@ -18,6 +18,7 @@ class Description:
         image_size: side of the pictures that it is to see.
         seed: of the last layer, which is made fresh where the file has other classes; None: such a file is refused.
         remedy: the hint of that refusal.
+        bare: whether a file that describes itself is refused; else it is taken at its word.
     """
 
     arch: str | None = None
@@ -27,3 +28,4 @@ class Description:
     image_size: int = 32
     seed: int | None = None
     remedy: str = ""
+    bare: bool = True

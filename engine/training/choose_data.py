@@ -37,7 +37,7 @@ def open_data(options: Works, where: torch.device, parent: Checkpoint | None = N
     originals = parent is not None and not fresh and _is_originals(parent)
     data.set_normalisation(*_normalisation(options.data, data.info, known, originals))
     _check_fit(options, data.info, parent, fresh)
-    if options.network.weights and not (originals and catalogue.is_cifar10(data.info)):
+    if options.network.weights and not known and not (originals and catalogue.is_cifar10(data.info)):
         _say_normalisation(options.data, data.info, options.network.weights)
     return data
 
@@ -92,7 +92,7 @@ def _say_normalisation(chosen: DataFlags, info: DataInfo, weights: Path) -> None
     taken = [f"{name} {_numbers(getattr(info, name))}" for name in ("mean", "std") if getattr(chosen, name) is None]
     if taken:
         print(
-            f"notice: {weights} does not say how its pictures were normalised: taken to be as {info.label} is, "
+            f"notice: {weights} does not say what its pictures were normalised with: taken to be that of {info.label}, "
             f"{', '.join(taken)} (--mean and --std say otherwise)",
             file=sys.stderr,
         )
