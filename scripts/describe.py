@@ -21,7 +21,7 @@ def row(opened: Opened) -> ResultRow:
         type=kind(checkpoint),
         dataset=checkpoint.dataset.label,
         epochs="+".join(map(str, trained)) or "?",
-        accuracy=checkpoint.metrics.accuracy,
+        accuracy=checkpoint.metrics.accuracy if checkpoint.metrics.judged else None,
         macs=cost.total(costs, "macs"),
         params=cost.total(costs, "params"),
         size_bits=cost.total(costs, "bits"),

@@ -14,6 +14,7 @@ from engine.cli.options import Command
 from engine.errors import UserError
 
 if TYPE_CHECKING:
+    from models.files import Opened
     from scripts.table import ResultRow
 
 EXAMPLES = (
@@ -27,7 +28,7 @@ class Options(Command):
     """Which files, and what the table looks like."""
 
     files: list[Path] = flag(
-        "files", type=argtypes.path, nargs="+", metavar="F", help="checkpoints; the first is the baseline"
+        "files", type=argtypes.path, nargs="*", metavar="F", help="checkpoints; the first is the baseline"
     )
     save: Path = flag(
         "--save", type=argtypes.path, default=Path("runs/report.md"), metavar="F",
@@ -42,6 +43,28 @@ class Options(Command):
         "--arch", type=argtypes.arch, action="append", default=[], metavar="M:F",
         help="a network of your own that some of the files hold; may be given once for each",
     )  # fmt: skip
+    weights: Path | None = flag(
+        "--weights", type=argtypes.path, metavar="F",
+        help="a state_dict of your own, of the one network of --arch: the baseline, which nobody has judged",
+    )  # fmt: skip
+    image_size: int | None = flag(
+        "--image_size", type=argtypes.number(int, 8, 1024), metavar="N",
+        help="side of the pictures that the network of --weights reads (default: 32)",
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        if not self.files and not self.weights:
+            raise UserError("the following arguments are required: F", "name the checkpoints, the baseline first")
+        if self.weights and len(self.archs) > 1:
+            text = f"--weights {self.weights}: --arch names {len(self.archs)} networks"
+            raise UserError(text, "give --arch once, or describe the file first: scripts.convert")
+        if self.image_size and not self.weights:
+            raise UserError("--image_size without --weights has no effect: files say their own", "leave it out")
+
+    @property
+    def inputs(self) -> list[Path]:
+        """Every file that is read, the baseline first."""
+        return [*([self.weights] if self.weights else []), *self.files]
 
 
 def parser() -> Parser:
@@ -53,14 +76,13 @@ def body(options: Options) -> dict[str, Any]:
     from scripts import table
 
     outputs = table.outputs(options.save)
-    if clash := {path.resolve() for path in options.files} & {path.resolve() for path in outputs}:
+    if clash := {path.resolve() for path in options.inputs} & {path.resolve() for path in outputs}:
         raise UserError(f"{clash.pop()} is both input and output", "name another --save")
     for path in outputs:
         check_writable(path)
-    from quant import restore
     from scripts import describe
 
-    rows = [describe.row(restore.open(path, trusted=options.archs)) for path in options.files]
+    rows = [describe.row(_opened(options, path)) for path in options.inputs]
     _say_what_is_not_compared(rows)
     old = [path for path in outputs if path.exists()]
     written = table.write(rows, options.save, options.units)
@@ -68,9 +90,21 @@ def body(options: Options) -> dict[str, Any]:
         print(f"replaced {', '.join(replaced)}", file=sys.stderr)
     for picture in set(outputs) - set(written):
         stale = f"; {picture} is that of an earlier table" if picture in old else ""
-        print(f"notice: no picture without matplotlib: pip install '.[report]'{stale}", file=sys.stderr)
+        judged = any(row.accuracy is not None for row in rows)
+        why = "without matplotlib: pip install '.[report]'" if judged else "where nothing was judged"
+        print(f"notice: no picture {why}{stale}", file=sys.stderr)
     text = f"{table.markdown(rows, options.units)}\n{table.NOTE}\nwritten: {', '.join(map(str, written))}"
     return {"text": text, "path": options.save, "rows": table.records(rows)}
+
+
+def _opened(options: Options, path: Path) -> Opened:
+    from engine.checkpoint.description import Description
+    from quant import restore
+
+    if path is not options.weights:
+        return restore.open(path, trusted=options.archs)
+    said = Description(arch=next(iter(options.archs), None), image_size=options.image_size or 32)
+    return restore.open(path, said.arch, said)
 
 
 def _say_what_is_not_compared(rows: list[ResultRow]) -> None:

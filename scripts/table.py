@@ -26,7 +26,7 @@ class ResultRow:
     Args:
         type: what was done to it, in words.
         epochs: of each training stage, "10+6".
-        accuracy: percent, last epoch, on all test pictures (or, `judged_on` says so, held-out ones).
+        accuracy: percent, last epoch, on all test pictures (or, `judged_on` says so, held-out ones); None: never judged.
         size_bits: bits of every stored tensor; a count, not a file size.
         std: sample standard deviation of the accuracy over the seeds, in points; None for one seed.
     """
@@ -34,7 +34,7 @@ class ResultRow:
     type: str
     dataset: str
     epochs: str
-    accuracy: float
+    accuracy: float | None
     macs: int
     params: int
     size_bits: int
@@ -66,7 +66,7 @@ def compression(row: ResultRow, base: ResultRow) -> float:
 
 def loss(row: ResultRow, base: ResultRow) -> float | None:
     """What is lost of the baseline's accuracy, points; None where the two were not judged on the same pictures."""
-    if (row.dataset, row.judged_on) != (base.dataset, base.judged_on):
+    if row.accuracy is None or base.accuracy is None or (row.dataset, row.judged_on) != (base.dataset, base.judged_on):
         return None
     return base.accuracy - row.accuracy
 
@@ -83,7 +83,7 @@ def shown(row: ResultRow, base: ResultRow | None) -> dict[str, str]:
         "data set": row.dataset,
         "epochs": row.epochs,
         "n": str(row.n),
-        SCORE.name: f"{row.accuracy:.2f} {SCORE.unit}" + ("" if row.std is None else f" +- {row.std:.2f}"),
+        SCORE.name: _score(row),
         "MACs": f"{row.macs:,}",
         "parameters": f"{row.params:,}",
         SIZE: f"{row.size_bits / 8e6:.4f}",
@@ -91,6 +91,12 @@ def shown(row: ResultRow, base: ResultRow | None) -> dict[str, str]:
         "loss": "-" if lost is None else f"{round(lost, 2) + 0.0:+.2f}",  # + 0.0: no "-0.00"
         "remarks": row.remarks,
     }
+
+
+def _score(row: ResultRow) -> str:
+    if row.accuracy is None:
+        return "not judged"
+    return f"{row.accuracy:.2f} {SCORE.unit}" + ("" if row.std is None else f" +- {row.std:.2f}")
 
 
 def cells(rows: list[ResultRow], units: str = "plain") -> list[list[str]]:
@@ -125,7 +131,7 @@ def records(rows: list[ResultRow]) -> list[dict[str, Any]]:
         lost = loss(row, rows[0]) if number else None
         made.append({
             **{key: value for key, value in asdict(row).items() if key not in ("n", "std")},
-            "accuracy": round(row.accuracy, 4),
+            "accuracy": None if row.accuracy is None else round(row.accuracy, 4),
             "compression_percent": round(compression(row, rows[0]), 4) if number else None,
             "loss_points": None if lost is None else round(lost, 4) + 0.0,
         })  # fmt: skip
@@ -201,7 +207,7 @@ def write(rows: list[ResultRow], path: Path, units: str = "plain") -> list[Path]
 
 
 def draw(rows: list[ResultRow]) -> bytes | None:
-    """Accuracy against size as a PNG, a look a row, the baseline a star; None without matplotlib."""
+    """Accuracy against size as a PNG, a look a row, the baseline a star; None without matplotlib or any accuracy."""
     points = [
         Point(
             row.type,
@@ -211,5 +217,6 @@ def draw(rows: list[ResultRow]) -> bytes | None:
             colour=f"C{number % 10}",
         )
         for number, row in enumerate(rows)
+        if row.accuracy is not None
     ]
-    return plots.size(points, ", ".join(sorted({row.dataset for row in rows})))
+    return plots.size(points, ", ".join(sorted({row.dataset for row in rows}))) if points else None

@@ -3,51 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 import models
-from engine.checkpoint import format as checkpoint
-from engine.checkpoint.format import Checkpoint
 from engine.data import catalogue
 from engine.system import files as system_files
-from tests.conftest import NARROW, SMALL, assert_refused
-from tests.tools import cases
-from tests.tools.refusals import refused, snapshot
-from tests.tools.residual import ARCH as DECLARED, residual
-
-ARCH = "tests.tools.cases:Residual"
-QUIET = ("--quiet", "--cpu")
-DIGITS = ("--dataset", "digits", "--image_size", "8", *QUIET)
-OWN = ("--arch", ARCH, "--weights", "own.pth")
-HEAD = ["head.fc.weight", "head.fc.bias"]
-
-
-def network(classes: int = 10, seed: int = 0) -> Any:
-    """A network of the user's whose statistics and scales are not those of a fresh one."""
-    torch.manual_seed(seed)
-    made = cases.Residual(classes)
-    for name, tensor in made.state_dict().items():
-        if tensor.is_floating_point() and "weight" not in name:
-            tensor.uniform_(0.5, 1.5)
-    return made.eval()
-
-
-def written(path: str, state: Any) -> dict[str, Tensor]:
-    torch.save(state, path)
-    return state
-
-
-def described(path: str) -> Checkpoint:
-    found = checkpoint.load(Path(path))
-    assert isinstance(found, Checkpoint)
-    return found
+from tests.conftest import SMALL, assert_refused
+from tests.tools.refusals import refused
+from tests.tools.residual import residual
+from tests.tools.weights import ARCH, DECLARED, DIGITS, HEAD, OWN, QUIET, described, network, written
 
 
 def test_sparse_training_starts_from_these_weights(command) -> None:
@@ -174,26 +141,6 @@ def test_a_head_that_is_not_there_is_made_fresh_too(command) -> None:
     refused(command("scripts.summary", *OWN), 2, "own.pth has no last layer: no head.fc.weight, head.fc.bias")
 
 
-@pytest.mark.parametrize(
-    ("module", "more", "says"),
-    [
-        ("prune.normal_regular", (), "digits 10"),
-        ("prune.train", ("--evaluate",), "digits 10"),
-        ("quant.ptq", (), "digits 10"),
-        ("bn_merge.__main__", (), "digits 10"),
-        ("scripts.summary", ("--classes", "12"), "--classes 12"),
-        ("scripts.summary", ("--sensitivity",), "digits 10"),
-    ],
-)
-def test_an_untrained_head_is_refused(module: str, more: tuple[str, ...], says: str, command, workplace: Path) -> None:
-    written("own.pth", network(7).state_dict())
-    before = snapshot(workplace)
-    done = command(module, *OWN, *DIGITS, *more)
-    assert_refused(done, 2, f"own.pth has 7 classes, {says}")
-    assert f"train first: python -m prune.train --arch {ARCH} --weights own.pth" in done.err
-    assert snapshot(workplace) == before
-
-
 def test_the_classes_are_those_of_the_file_where_nothing_else_says_them(command) -> None:
     written("own.pth", network(7).state_dict())
     rows = json.loads(command("scripts.summary", *OWN, "--json").out)["layers"]
@@ -218,66 +165,6 @@ def test_a_network_of_the_toolkit_is_known_by_its_shapes(command) -> None:
     assert "hint: say which network they are of: --arch" in done.err
 
 
-@pytest.mark.parametrize(
-    ("module", "line", "words"),
-    [
-        ("prune.train", ("--refine",), "--weights contradicts --refine"),
-        ("prune.train", ("--from_scratch", "a.pth"), "--weights contradicts --refine and --from_scratch"),
-        ("prune.train", ("--evaluate", "a.pth"), "--weights contradicts --evaluate F"),
-        ("prune.normal_regular", ("--model", "a.pth"), "--weights contradicts --model"),
-        ("prune.gc", ("--model", "a.pth"), "--weights contradicts --model"),
-        ("quant.wqaq", ("--refine",), "--weights contradicts --refine"),
-        ("quant.wbwtab", ("--refine", "a.pth"), "--weights contradicts --refine"),
-        ("quant.ptq", ("--model", "a.pth"), "--weights contradicts --model"),
-        ("bn_merge.__main__", ("--model", "a.pth"), "--weights contradicts --model"),
-        ("bn_merge.compare", ("a.pth", "b.pth"), "--weights contradicts the unmerged file"),
-        ("scripts.summary", ("a.pth",), "--weights contradicts a file"),
-        ("prune.train", ("--arch", ARCH), "does not say which pictures it is for, and data holds no CIFAR-10"),
-    ],
-)
-def test_two_files_to_start_from(module: str, line: tuple[str, ...], words: str, command, workplace: Path) -> None:
-    written("own.pth", {"a": torch.zeros(1)})
-    assert_refused(command(module, "--weights", "own.pth", *line), 2, words)
-    assert [path.name for path in workplace.iterdir()] == ["own.pth"]
-
-
-def test_keys_that_fit_nowhere(command, workplace: Path) -> None:
-    own = network().state_dict()
-    written("own.pth", {f"backbone.{key}": value for key, value in own.items()})
-    done = command("prune.train", *OWN, *SMALL)
-    assert_refused(done, 3, f"own.pth: {len(own)} of its {len(own)} keys fit nowhere in {ARCH}")
-    assert "backbone.stem.0.weight (nearest: stem.0.weight)" in done.err
-    assert done.err.count("nearest: ") == 5
-    wider = {key: torch.zeros(99, *value.shape[1:]) if key == "c1.weight" else value for key, value in own.items()}
-    written("own.pth", wider)
-    done = command("prune.train", *OWN, *SMALL)
-    assert_refused(done, 3, f"1 of its {len(own)} keys fit nowhere", "c1.weight has shape (99, 16, 3, 3), not (24, 16,")
-    written("own.pth", {key: value for key, value in own.items() if not key.startswith("n2")})
-    assert_refused(command("prune.train", *OWN, *SMALL), 3, f"it lacks 5 of the {len(own)} keys of {ARCH}: n2.weight,")
-    written("own.pth", models.build("nin").state_dict())
-    done = command("prune.train", *OWN, *SMALL)
-    assert done.err.splitlines()[-1] == "hint: they look like those of nin: --arch nin?"
-    assert [path.name for path in workplace.iterdir()] == ["own.pth"]
-
-
-def test_files_that_are_no_state_dict(command, workplace: Path) -> None:
-    assert_refused(command("prune.train", *OWN, *SMALL), 3, "own.pth: no such file")
-    written("own.pth", network().state_dict())
-    whole = Path("own.pth").read_bytes()
-    Path("own.pth").write_bytes(whole[: len(whole) // 2])
-    assert_refused(command("prune.train", *OWN, *SMALL), 3, "own.pth")
-    torch.save({"epoch": 3}, "own.pth")
-    assert_refused(command("prune.train", *OWN, *SMALL), 3, "no state_dict in it")
-    torch.save(network(), "own.pth")
-    assert_refused(command("prune.train", *OWN, *SMALL), 3, "own.pth: holds", "not just tensors and plain values")
-    assert [path.name for path in workplace.iterdir()] == ["own.pth"]
-
-
-def test_a_checkpoint_describes_itself(refined) -> None:
-    done = refined("prune.train", "--weights", "models_save/nin_refine.pth", *SMALL)
-    assert_refused(done, 2, "models_save/nin_refine.pth is a checkpoint, which says itself what it holds")
-
-
 def test_a_network_that_was_narrowed_elsewhere(command) -> None:
     written("own.pth", network().state_dict())
     pruned = command("prune.normal_regular", *OWN, *DIGITS, "--percent", "0.4")
@@ -300,24 +187,17 @@ def test_a_run_goes_on_with_the_same_weights_alone(command) -> None:
     refused(command(*line, "--resume"), 2, "source_sha256")
 
 
-def test_safetensors_are_refused_by_name_where_their_library_is_not(command, monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("own.safetensors").write_bytes(b"\2\0\0\0\0\0\0\0{}" + bytes(200_000))
-    monkeypatch.setitem(sys.modules, "safetensors", None)
-    done = command("prune.train", "--arch", ARCH, "--weights", "own.safetensors", *SMALL)
-    assert_refused(done, 2, "own.safetensors: safetensors is not installed")
-    own = network().state_dict()
-    reader = SimpleNamespace(load=lambda content: own if content.startswith(b"\2") else {}[content])
-    monkeypatch.setitem(sys.modules, "safetensors", SimpleNamespace(torch=reader))
-    monkeypatch.setitem(sys.modules, "safetensors.torch", reader)
-    done = command("prune.train", "--evaluate", "--arch", ARCH, "--weights", "own.safetensors", *DIGITS)
+def test_a_report_says_that_nobody_has_judged_these_weights(command) -> None:
+    written("own.pth", network(7).state_dict())
+    pruned = command("prune.train", *OWN, *SMALL, "--save", "trained.pth")
+    assert pruned.code == 0, pruned.err
+    done = command("scripts.report", *OWN, "trained.pth", "--image_size", "8", "--json")
     assert done.code == 0, done.err
-    Path("own.safetensors").write_bytes(b"damaged")
-    assert_refused(command("prune.train", "--arch", ARCH, "--weights", "own.safetensors", *SMALL), 3, "damaged")
-
-
-def test_the_widths_of_ones_own_network_may_be_said(command) -> None:
-    written("own.pth", residual([6, 4, 8]).state_dict())
-    own = ("--arch", DECLARED, "--weights", "own.pth")
-    assert "has shape" in command("scripts.summary", *own).err
-    assert command("scripts.summary", *own, "--cfg", "6,4,8").code == 0
-    assert_refused(command("prune.normal_regular", "--cfg", NARROW), 2, "--cfg")
+    first, second = json.loads(done.out)["rows"]
+    assert (first["file"], first["accuracy"], first["dataset"]) == ("own.pth", None, "unknown")
+    assert first["params"] + 3 * 33 == second["params"]  # three more classes
+    assert second["loss_points"] is None
+    assert "| not judged |" in Path("runs/report.md").read_text()
+    assert "unknown" in command("scripts.report", *OWN).out  # 32x32, and no picture
+    assert_refused(command("scripts.report", *OWN, "--arch", DECLARED), 2, "--arch names 2 networks")
+    assert_refused(command("scripts.report"), 2, "the following arguments are required: F")

@@ -94,7 +94,7 @@ def _accuracy(metrics: Metrics) -> str:
     """How good it is; an old file may give a number without saying on what, and 0 where it has none."""
     if metrics.judged_on == "unknown":
         told = f"{metrics.accuracy:.2f} %, on pictures that are not known"
-        return told if metrics.accuracy else "not known: it was not judged here"
+        return told if metrics.judged else "not known: it was not judged here"
     pictures = "unknown" if metrics.pictures is None else metrics.pictures
     return f"{metrics.accuracy:.2f} %, judged on {metrics.judged_on}, {pictures} pictures"
 

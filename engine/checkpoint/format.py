@@ -48,6 +48,11 @@ class Metrics:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def judged(self) -> bool:
+        """Whether anybody has measured it; a file that nobody has judged has accuracy 0."""
+        return self.judged_on != "unknown" or self.accuracy > 0
+
+    @property
     def pruning(self) -> Mapping[str, float]:
         """Of a file whose last stage is a pruning: the accuracies before and after each of its steps, by name."""
         return self.extra.get("pruning", {})

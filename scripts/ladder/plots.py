@@ -81,7 +81,9 @@ def size(rows: Mapping[str, ResultRow]) -> bytes | None:
         return None
     colours = {title: f"C{number}" for number, title in enumerate(dict.fromkeys((*FAMILIES, *_titles(rows))))}
     points = [
-        Point(row.type, row.size_bits / 8e6, row.accuracy, "o", colours[family(name)]) for name, row in rows.items()
+        Point(row.type, row.size_bits / 8e6, row.accuracy, "o", colours[family(name)])
+        for name, row in rows.items()
+        if row.accuracy is not None
     ]
     return plots.size(points, next(iter(rows.values())).dataset)
 
