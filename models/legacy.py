@@ -48,7 +48,7 @@ def _adopted(found: Foreign, path: Path | str) -> Checkpoint:
     if known is None:
         raise UserError(
             f"{path}: its weights are those of no network known here ({', '.join(map(str, list(state)[:3]))}, ...)",
-            "if they are those of a network of your own: "
+            f"if they are those of a network of your own: --arch package.module:function --weights {path} instead, or "
             + called(f"scripts.convert {path} NEW.pth --arch package.module:function --cfg W,W,..."),
             BAD_CHECKPOINT,
         )
