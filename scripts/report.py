@@ -111,9 +111,11 @@ def _say_what_is_not_compared(rows: list[ResultRow]) -> None:
     """Losses across data sets, or of held-out against test pictures, would be numbers without a meaning."""
     from scripts import table
 
-    others = [row for row in rows if table.loss(row, rows[0]) is None]
+    others = [row for row in rows[1:] if table.loss(row, rows[0]) is None]
     if others:
-        judged = [f"{row.dataset} ({row.judged_on})" for row in (rows[0], *others)]
+        judged = [
+            "nothing" if row.accuracy is None else f"{row.dataset} ({row.judged_on})" for row in (rows[0], *others)
+        ]
         where = ", ".join(dict.fromkeys(judged[1:]))
         print(
             f"notice: no loss for {len(others)} of {len(rows)} rows: judged on {where}, the baseline on {judged[0]}",
