@@ -55,7 +55,7 @@ NOTE = (
     "The first row is the baseline: compression is 1 - size / its size, loss is its accuracy minus the row's, in points, "
     "and - where the row was judged on other pictures. "
     "Size counts the stored bits of every tensor (codes at their bit width, scales, biases and BN at 32), not a file. "
-    "MACs are multiply-accumulates of convolutions and linear layers on one picture."
+    "MACs are multiply-accumulates of convolutions, linear layers, matrix products and attention on one picture."
 )
 
 

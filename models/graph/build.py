@@ -194,10 +194,11 @@ class _Builder:
         return owner
 
     def _vanished(self) -> tuple[str, ...]:
-        """Modules without children that evaluation does not run."""
+        """Modules without children that evaluation does not run, under no name of theirs."""
         leaves = (name for name, module in self.modules.items() if name and not any(True for _ in module.children()))
-        ran = {*self.ran, *self.put}
-        return tuple(name for name in leaves if name not in ran and not isinstance(self.modules[name], nn.Identity))
+        ran = {id(self.modules[name]) for name in (*self.ran, *self.put) if name in self.modules}
+        own = ((name, self.modules[name]) for name in leaves)
+        return tuple(name for name, module in own if id(module) not in ran and not isinstance(module, nn.Identity))
 
     def _fill(self, form: NormalForm) -> None:
         """Put all modules and tensors into their places, in the order of the network that was captured."""

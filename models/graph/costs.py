@@ -1,0 +1,100 @@
+"""What the ATen calls of a normal form cost: multiply-accumulates and the tensors of the network that they read.
+
+What its modules cost, and the table of both: models/cost.py.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from models.graph.calls import packet
+from models.graph.normal import NormalForm
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of an operation on one picture.
+
+    Args:
+        name: the module whose forward ran it and the operation: `encoder.ln.layer_norm`; with a number from the
+            second one of the kind on.
+        value: what it gives.
+        macs: counted by torch's own counter, and by the formula for attention, whatever kernel runs.
+        own: the stored tensors of the network that it reads.
+    """
+
+    name: str
+    value: Any
+    macs: int
+    own: list[Tensor]
+
+
+def run(form: NormalForm, x: Tensor, note: Callable[[Call], None]) -> None:
+    """Run the graph of a normal form, its modules with their hooks, and note each call of an operation.
+
+    Args:
+        x: one picture, (1, *form.captured.picture).
+    """
+    _Run(form, note).run(x)
+
+
+class _Run(fx.Interpreter):
+    def __init__(self, form: NormalForm, note: Callable[[Call], None]) -> None:
+        super().__init__(form, graph=form.captured.graph)
+        self.note, self.names = note, _names(form)
+        stored = form.state_dict(keep_vars=True).values()  # a constant of the code is in no file
+        self.stored = {id(tensor) for tensor in stored}
+
+    def run_node(self, n: fx.Node) -> Any:
+        if n.op != "call_function":
+            return super().run_node(n)
+        with FlopCounterMode(display=False, custom_mapping=_FORMULAS) as counter:
+            value = super().run_node(n)
+        macs = counter.get_total_flops() // 2
+        given = tree_leaves(self.fetch_args_kwargs_from_env(n))
+        if packet(n) is aten.scaled_dot_product_attention:
+            macs = _attention(given[1], given[2], value)
+        own = [leaf for leaf in given if id(leaf) in self.stored]
+        self.note(Call(self.names[n], value, macs, own))
+        return value
+
+
+def _attention(key: Tensor, value: Tensor, out: Tensor) -> int:
+    """Of softmax(Q K^T) V: each of the L queries meets S keys and S values; a mask spares nothing.
+
+    Shapes: (..., S, E), (..., S, Ev), (..., L, Ev).
+    """
+    queries = out.numel() // out.shape[-1]
+    return queries * key.shape[-2] * (key.shape[-1] + value.shape[-1])
+
+
+def _vector_product(one: Any, other: Any, *_: Any, **__: Any) -> int:
+    """Of a vector by a vector or a matrix, (..., n) and (n,): torch's counter has no formula for it."""
+    return 2 * torch.Size(one).numel()
+
+
+_FORMULAS = {aten.mv: _vector_product, aten.dot: _vector_product, aten.vdot: _vector_product}
+
+
+def _names(form: NormalForm) -> dict[fx.Node, str]:
+    """A name for each call: no other call and no module of the network has it."""
+    found: dict[fx.Node, str] = {}
+    taken = {name for name, _ in form.named_modules()}
+    for node in form.captured.graph.nodes:
+        if node.op == "call_function":
+            what = packet(node) or node.target
+            start = f"{node.meta.get('owner') or ''}.{getattr(what, '__name__', what)}".lstrip(".")
+            names = itertools.chain([start], (f"{start}_{number}" for number in itertools.count(1)))
+            found[node] = next(name for name in names if name not in taken)
+            taken.add(found[node])
+    return found
