@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.utils._pytree import tree_leaves
 
-from models.graph.normal import NormalForm
+from models.graph.normal import NormalForm, Size
 
 if TYPE_CHECKING:
     from models.graph.costs import Call
@@ -96,9 +96,9 @@ def layers(model: nn.Module, image_size: int = 32) -> list[LayerCost]:
         if isinstance(model, NormalForm):
             from models.graph import costs  # loads what walks graphs, for captured networks alone
 
-            costs.run(model, _black(model, model.captured.picture), table.call)
+            costs.run(model, _black(model, image_size), table.call)
         else:
-            model(_black(model, (3, image_size, image_size)))
+            model(_black(model, image_size))
             table.rows.extend(_others(model, table))
     finally:
         for module in training:
@@ -108,9 +108,14 @@ def layers(model: nn.Module, image_size: int = 32) -> list[LayerCost]:
     return table.rows
 
 
-def _black(model: nn.Module, picture: tuple[int, int, int]) -> Tensor:
+def picture(model: nn.Module, image_size: int) -> Size:
+    """What a network reads: a captured one its own picture."""
+    return model.captured.picture if isinstance(model, NormalForm) else (3, image_size, image_size)
+
+
+def _black(model: nn.Module, image_size: int) -> Tensor:
     like = next(t for t in (*model.parameters(), *model.buffers()) if t.is_floating_point())
-    return torch.zeros(1, *picture, device=like.device, dtype=like.dtype)
+    return torch.zeros(1, *picture(model, image_size), device=like.device, dtype=like.dtype)
 
 
 class _Table:
@@ -138,10 +143,10 @@ class _Table:
         return hook
 
     def call(self, call: Call) -> None:
-        """A row for an ATen call, if it multiplies or reads tensors of the network."""
+        """A row for an ATen call, if it multiplies or is the first to read a tensor of the network."""
         fresh = [tensor for tensor in call.own if tensor not in self.met]
         self.met.update(dict.fromkeys(fresh, 32))
-        if call.macs or call.own:
+        if call.macs or fresh:
             params = sum(tensor.numel() for tensor in fresh if isinstance(tensor, nn.Parameter))
             bits = 32 * sum(tensor.numel() for tensor in fresh)
             self.rows.append(LayerCost(call.name, ATEN, _shape(call.value), params, call.macs, bits, 32))

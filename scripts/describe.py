@@ -88,7 +88,7 @@ def remarks(checkpoint: Checkpoint) -> str:
                 words.append(f"{len(spec.kept)} layers float")
             elif (kept := len(spec.kept) - as_ever) > 0:
                 words.append(f"{kept} more kept float" if as_ever else f"{kept} kept float")
-        if prunings([stage]):
+        if prunings([stage]) and checkpoint.cfg:  # a captured network has no widths beside its tensors
             words.append(f"cfg {','.join(map(str, checkpoint.cfg))}")
     if checkpoint.metrics.judged_on == "val":
         words.append("judged on held-out training pictures")

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.cli import argtypes, command
+from engine.cli.archs import is_users_code
 from engine.cli.flags import Parser, flag
 from engine.cli.options import Works
 from engine.errors import UserError
-from engine.system.terminal import columns
+from engine.system.terminal import columns, width
 
 if TYPE_CHECKING:
     from models.cost import LayerCost
+    from models.graph.normal import NormalForm
+
+SHORTEST_NAME = 24
+"""Characters of a layer's name that a narrow terminal leaves."""
 
 EXAMPLES = (
     "scripts.summary models_save/nin_w8a8.pth",
@@ -57,31 +64,26 @@ def parser() -> Parser:
 def body(options: Options) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from engine.training.foreign import description
-    from models import cost, files
-    from quant import restore
+    from models import check, cost
+    from scripts.table import short
 
     if options.sensitivity:
         return _sensitivity(options)
-    network, asked = options.network, options.data.image_size
-    if options.source:
-        opened = restore.open(options.source, network.arch, description(options, judges=False))
-        model, size = opened.network, asked or opened.checkpoint.dataset.image_size
-    else:
-        size = asked or 32
-        model = files.build(network.name, network.cfg, network.classes or 10, size)
-    rows = cost.layers(model, size)
+    arch, model, side = _network(options)
+    picture = cost.picture(model, side)
+    with check.user_code(arch, f"it is shown pictures of {_by(picture)}") if is_users_code(arch) else nullcontext():
+        rows = cost.layers(model, side)
     params, macs, bits, outputs = (cost.total(rows, what) for what in ("params", "macs", "bits", "output_bytes"))
     memory = {
-        "input": 3 * size * size * 4,
+        "input": 4 * prod(picture),
         "forward": outputs,
         "forward_backward": 2 * outputs,
         "parameters": 4 * params,
     }
     lines = [
-        *_by_layer(rows),
-        f"parameters  {params:,} ({params / 2**20:.2f} x 2^20, the original's M)",
-        f"MACs        {macs:,} ({macs / 2**30:.2f} x 2^30, the original's G)",
+        *_by_layer(rows, width()),
+        f"parameters  {params:,} ({short(params / 2**20)} x 2^20, the original's M)",
+        f"MACs        {macs:,} ({short(macs / 2**30)} x 2^30, the original's G)",
         f"stored      {bits:,} bits = {bits / 8e6:.4f} MB",
         "memory on one picture, fp32, MiB: "
         + ", ".join(f"{name.replace('_', '/')} {value / 2**20:.2f}" for name, value in memory.items())
@@ -93,13 +95,45 @@ def body(options: Options) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _by_layer(rows: list[LayerCost]) -> list[str]:
+def _network(options: Options) -> tuple[str, NormalForm, int]:
+    """Its name, itself, and the side of the pictures that it is shown."""
+    from engine.training.foreign import description
+    from models import files
+    from quant import restore
+
+    network, asked = options.network, options.data.image_size
+    if options.source is None:
+        side = asked or 32
+        return network.name, files.build(network.name, network.cfg, network.classes or 10, side=side), side
+    opened = restore.open(options.source, network.arch, description(options, judges=False))
+    side = asked or opened.checkpoint.dataset.image_size
+    return opened.checkpoint.arch, opened.at(side).network, side
+
+
+def _by_layer(rows: list[LayerCost], room: int | None) -> list[str]:
+    """A line a layer.
+
+    Args:
+        room: columns of the terminal. Where the table is wider, long names lose their beginning; None: nothing is lost.
+    """
     heads = ["layer", "kind", "output", "parameters", "MACs", "weight bits", "stored bits"]
     cells = [
-        [r.name, r.kind, "x".join(map(str, r.shape)), f"{r.params:,}", f"{r.macs:,}", str(r.weight_bits) if r.macs else "",
-         f"{r.bits:,}"] for r in rows
+        [r.name, r.kind, _by(r.shape) if r.output_bytes else "-", f"{r.params:,}", f"{r.macs:,}",
+         str(r.weight_bits) if r.macs and r.kind != "ATen" else "", f"{r.bits:,}"] for r in rows
     ]  # fmt: skip
-    return columns([heads, *cells], left=2)
+    lines = columns([heads, *cells], left=2)
+    if room is None or len(lines[0]) <= room:
+        return lines
+    longest = max(SHORTEST_NAME, max(len(r.name) for r in rows) - (len(lines[0]) - room))
+    return columns([heads, *([_end(name, longest), *rest] for name, *rest in cells)], left=2)
+
+
+def _end(name: str, longest: int) -> str:
+    return name if len(name) <= longest else ".." + name[-(longest - 2) :]
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
 
 
 def _sensitivity(options: Options) -> dict[str, Any]:

@@ -109,12 +109,12 @@ def cells(rows: list[ResultRow], units: str = "plain") -> list[list[str]]:
     for number, row in enumerate(rows):
         line = shown(row, rows[0] if number else None)
         if units in ORIGINAL_UNITS:
-            line |= {"MACs": _short(row.macs / 2**30), "parameters": _short(row.params / 2**20)}
+            line |= {"MACs": short(row.macs / 2**30), "parameters": short(row.params / 2**20)}
         table.append([line[column] for column in HEADER])
     return table
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
     """Two decimals, as in the original's tables (0.92, 0.06); below what they show, three digits: 0.0436."""
     return f"{value:.2f}" if value >= 0.05 or value <= 0 else f"{value:.{2 - math.floor(math.log10(value))}f}"
 

@@ -78,7 +78,7 @@ def _described(checkpoint: Checkpoint, stages: list[str]) -> list[str]:
     label = data.label if data.label == data.name else f"{data.label} ({data.name})"
     return [
         f"format      {checkpoint.format} {checkpoint.to_dict()['format_version']}",
-        f"network     {checkpoint.arch}, cfg {flat(checkpoint.cfg)}",
+        f"network     {checkpoint.arch}" + (f", cfg {flat(checkpoint.cfg)}" if checkpoint.cfg else ""),
         f"arguments   {flat(checkpoint.arch_args)}",
         *(f"{'stages' if not n else '':<11} {n + 1}. {text}" for n, text in enumerate(stages)),
         f"data set    {label}: {data.classes} classes{names}, {data.image_size} x "

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
@@ -85,6 +86,11 @@ def escape(text: str) -> str:
 def is_interactive() -> bool:
     """Whether stderr is a terminal on which a progress bar can be redrawn."""
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def width() -> int | None:
+    """Columns of the terminal that stdout is; None for a file or a pipe."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def columns(rows: list[list[str]], left: int = 1) -> list[str]:

@@ -96,14 +96,14 @@ def _compare_training(model: nn.Module, form: NormalForm, x: Tensor, arch: str) 
                 network.eval()
         answers.append(found[0].detach() if found else None)
     theirs, own = answers
-    names = form.captured.vanished
+    names, used = form.captured.vanished, set(form.parameters())  # which functions may use, too
     if theirs is None or own is None or not _same(theirs, own):
         alone = f": {_listed(names)} run in training alone" if names else ""
         _notice(
             f"{arch} behaves otherwise in training than in evaluation{alone}; it is trained as it is evaluated (dropout "
             "and batch norm apart)"
         )
-    elif held := [name for name in names if next(model.get_submodule(name).parameters(), None) is not None]:
+    elif held := [name for name in names if any(p not in used for p in model.get_submodule(name).parameters())]:
         _notice(f"{arch}: evaluation does not run {_listed(held)}; what they hold stays in the file and is not trained")
 
 

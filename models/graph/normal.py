@@ -9,6 +9,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, fx, nn
 
+from engine.errors import UserError
+
 Size = tuple[int, int, int]
 """Of a picture: channels, height, width."""
 
@@ -47,7 +49,7 @@ class NormalForm(nn.Module):
     Its state_dict has the keys of the network that was captured. Tensors that evaluation does not use stand in it as
     buffers, so it loads strictly into the user's own class and is trained and counted without them.
 
-    Shapes: (B, *picture) -> that of the network's output.
+    Shapes: (B, *picture) -> that of the network's output; UserError for pictures of another size.
 
     Attributes:
         cfg: the widths that its function is called with to make a network of this size; empty: it takes none.
@@ -68,8 +70,9 @@ class NormalForm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim != 4 or tuple(x.shape[1:]) != self.captured.picture:
-            raise ValueError(
-                f"the network was captured for pictures of {_by(self.captured.picture)}, not {_by(tuple(x.shape[1:]))}"
+            raise UserError(
+                f"the network was captured for pictures of {_by(self.captured.picture)}, not {_by(tuple(x.shape[1:]))}",
+                f"add --image_size {self.captured.picture[2]}",
             )
         if self._run is None:
             self.update()

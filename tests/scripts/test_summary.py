@@ -14,11 +14,14 @@ import torch
 
 import models
 from engine.data import catalogue, download
-from engine.errors import BAD_DATA, UserError
+from engine.errors import BAD_DATA, USAGE, UserError
 from engine.tasks.classification import CLASSIFICATION
 from models.channels import gates
+from models.cost import LayerCost
 from scripts import sensitivity
-from tests.conftest import SMALL
+from scripts.summary import _by_layer
+from scripts.table import short
+from tests.conftest import SMALL, assert_refused
 from tests.tools.contents import raw, typed
 
 # "Network Slimming" article, HySmiley: its two torchsummary listings of pictures 3x20x20 with 2 classes
@@ -64,7 +67,7 @@ def test_totals_are_the_sums_of_the_rows(arch: str, workplace: Path, command: Co
     assert sum(counts["params"]) == found["params"] == learnt
     assert sum(counts["bits"]) == found["bits"] == 32 * (learnt + statistics)
     assert sum(counts["macs"]) == found["macs"]
-    assert f"MACs        {found['macs']:,} ({found['macs'] / 2**30:.2f} x 2^30" in done.out
+    assert f"MACs        {found['macs']:,} ({short(found['macs'] / 2**30)} x 2^30" in done.out
     assert f"stored      {found['bits']:,} bits = {found['bits'] / 8e6:.4f} MB" in done.out
     forward = 4 * sum(prod(layer["shape"]) for layer in found["layers"])
     memory = {"input": 12_288, "forward": forward, "forward_backward": 2 * forward, "parameters": 4 * learnt}
@@ -160,3 +163,64 @@ def test_sensitivity_of_a_file_of_the_original(
 def test_pictures_of_more_classes_than_the_network_has(line: str, workplace: Path, command: Command) -> None:
     torch.save(models.build("slimming", [8, 8, 8], classes=2).state_dict(), "two.pth")
     assert command(*line.split(), "two.pth", "--dataset", "digits", "--image_size", 8, "--cpu").code in (2, 3, 4)
+
+
+NETS = "tests.tools.cases"
+
+
+def test_a_captured_network_has_rows_for_its_calls(command: Command) -> None:
+    done = command("scripts.summary", "--arch", "tests.tools.odd_networks:small_attention", "--image_size", 8)
+    assert done.code == 0, done.err
+    rows = {line.split()[0]: line.split()[1:] for line in done.out.splitlines()[1:6]}
+    assert list(rows) == ["stem", "mix.linear", "mix.scaled_dot_product_attention", "mix.out_proj", "head"]
+    assert rows["mix.scaled_dot_product_attention"] == ["ATen", "2x64x3", "0", f"{2 * 64 * 64 * 6:,}", "0"]
+    found = json.loads(
+        command(
+            "scripts.summary", "--arch", "tests.tools.odd_networks:small_attention", "--image_size", 8, "--json"
+        ).out
+    )
+    assert found["macs"] == 64 * 162 + 64 * 108 + 2 * 64 * 64 * 6 + 64 * 36 + 60
+    assert found["params"] == 168 + 126 + 42 + 70
+    assert found["bits"] == 32 * found["params"]
+
+
+def test_a_captured_file_is_shown_pictures_of_the_size_that_is_asked_for(command: Command) -> None:
+    path = command("prune.train", "--arch", f"{NETS}:prelu", *SMALL).path
+    own = ("--arch", f"{NETS}:prelu", "--json")
+    shapes = [
+        json.loads(command("scripts.summary", path, *own, *asked).out)["layers"][0]["shape"]
+        for asked in ((), ("--image_size", 16))
+    ]
+    assert shapes == [[16, 8, 8], [16, 16, 16]]
+    judged = command("prune.train", "--evaluate", path, *own[:2], "--image_size", 16, "--cpu")
+    assert judged.code == 0, judged.err
+    assert "judged on pictures of 16x16, the file is for 8x8" in judged.err
+    assert_refused(command("scripts.summary", "--sensitivity", path, *own[:2]), USAGE, "does not declare its channels")
+
+
+def test_a_network_of_another_size_is_refused_in_two_lines(command: Command) -> None:
+    found = command("scripts.summary", "--arch", "torchvision:vit_b_16")
+    assert_refused(found, USAGE, "Expected 224 but got 32")
+    assert "pictures of 3x32x32" in found.err
+
+
+def test_long_names_lose_their_beginning_on_a_narrow_terminal() -> None:
+    rows = [
+        LayerCost(name, "Linear", (4,), 1, 1, 32, 32)
+        for name in ("encoder.layers.encoder_layer_0.self_attention.out_proj", "head")
+    ]
+    whole = _by_layer(rows, None)
+    assert _by_layer(rows, len(whole[0])) == whole
+    narrow = _by_layer(rows, len(whole[0]) - 10)
+    assert {len(line) for line in narrow} == {len(whole[0]) - 10}
+    assert narrow[1].split()[0] == "..rs.encoder_layer_0.self_attention.out_proj"
+    assert _by_layer(rows, 10)[1].split()[0] == "..elf_attention.out_proj"
+
+
+def test_the_report_says_no_widths_where_there_are_none(command: Command) -> None:
+    own = ("--arch", f"{NETS}:prelu")
+    command("prune.train", "-sr", *own, *SMALL)
+    path = command("prune.normal_regular", "--percent", "0.5", *own, "--cpu").path
+    rows = json.loads(Path(command("scripts.report", path, *own).path).with_suffix(".json").read_text())
+    assert rows[0]["remarks"] == "full precision"
+    assert "cfg" not in command("engine.checkpoint.__main__", "inspect", path).out.split("network")[1].splitlines()[0]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import models
+from engine.errors import UserError
 from models.check import Misdeclared
 from models.graph.calls import changes
 from models.graph.capture import capture
@@ -203,7 +204,7 @@ def test_views_work_in_channels_last_memory() -> None:
 
 def test_another_picture_size_is_refused() -> None:
     form = capture(cases.prelu(), (3, 32, 32), "prelu")
-    with pytest.raises(ValueError, match="captured for pictures of 3x32x32, not 3x16x16"):
+    with pytest.raises(UserError, match="captured for pictures of 3x32x32, not 3x16x16"):
         form(torch.randn(1, 3, 16, 16))
 
 
@@ -223,6 +224,8 @@ def test_what_training_alone_does_is_named(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().err == (
         "notice: net:Net: evaluation does not run aux.fc; what they hold stays in the file and is not trained\n"
     )
+    capture(cases.WeightsByFunction(), (3, 32, 32), "net:Net")  # its head does not run, but a function reads its weight
+    assert capsys.readouterr().err == ""
     capture(cases.flatten_linear(), (3, 32, 32), "net:Net")  # dropout and batch norm are as they were
     assert capsys.readouterr().err == ""
 
