@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.utils._pytree import tree_leaves
 
-from models.graph.normal import NormalForm, Size
+from models.graph.normal import NormalForm, picture_of
 
 if TYPE_CHECKING:
     from models.graph.costs import Call
@@ -108,14 +108,9 @@ def layers(model: nn.Module, image_size: int = 32) -> list[LayerCost]:
     return table.rows
 
 
-def picture(model: nn.Module, image_size: int) -> Size:
-    """What a network reads: a captured one its own picture."""
-    return model.captured.picture if isinstance(model, NormalForm) else (3, image_size, image_size)
-
-
 def _black(model: nn.Module, image_size: int) -> Tensor:
     like = next(t for t in (*model.parameters(), *model.buffers()) if t.is_floating_point())
-    return torch.zeros(1, *picture(model, image_size), device=like.device, dtype=like.dtype)
+    return torch.zeros(1, *picture_of(model, image_size), device=like.device, dtype=like.dtype)
 
 
 class _Table:

@@ -18,6 +18,7 @@ from engine.cli.naming import called
 from engine.errors import BAD_CHECKPOINT, UserError, prefix_path
 from models import check, legacy, registry, user_code, weights
 from models.check import Misdeclared
+from models.graph.normal import picture_of
 from models.registry import size
 
 if TYPE_CHECKING:
@@ -85,8 +86,8 @@ def restore(checkpoint: Checkpoint, arch: str | None = None) -> NormalForm:
 
 def rebuild(checkpoint: Checkpoint, arch: str | None = None) -> NormalForm:
     """The network of a checkpoint, with fresh weights, as narrow as the file's tensors say."""
-    small, side = _narrow(_plain(checkpoint, arch), checkpoint), checkpoint.dataset.image_size
-    form = _captured(small.model, checkpoint.arch, checkpoint.cfg, checkpoint.classes, side)
+    small, data = _narrow(_plain(checkpoint, arch), checkpoint), checkpoint.dataset
+    form = _captured(small.model, checkpoint.arch, checkpoint.cfg, checkpoint.classes, data.image_size, data.channels)
     form.captured.whole = small.whole
     return form
 
@@ -127,11 +128,20 @@ def build(
     return _captured(registry.build(arch, cfg, classes, **arch_args), arch, cfg, classes, side)
 
 
-def _captured(network: nn.Module, arch: str, cfg: Sequence[int] | None, classes: int, side: int) -> NormalForm:
-    from models.graph.once import captured  # loads what walks graphs: `--help` does without
+def channels(network: nn.Module) -> int:
+    """Of the pictures that a network reads: 3, or 1 where they are to be gray."""
+    return picture_of(network, 1)[0]
+
+
+def _captured(
+    network: nn.Module, arch: str, cfg: Sequence[int] | None, classes: int, side: int, channels: int | None = None
+) -> NormalForm:
+    from models.graph.capture import CHANNELS, reads  # loads what walks graphs: `--help` does without
+    from models.graph.once import captured
 
     with user_code.running(arch):
-        form = captured(network, (3, side, side), arch)
+        channels = channels or (reads(network, side, arch) if is_users_code(arch) else CHANNELS[0])
+        form = captured(network, (channels, side, side), arch)
     form.cfg = registry.widths(arch, form) or list(cfg or [])
     form.arch_args = dict(getattr(network, "arch_args", {})) if arch in registry.NETWORKS else {}
     check.answer(form.captured.answer, arch, classes)
@@ -150,10 +160,10 @@ def _narrow(network: nn.Module, checkpoint: Checkpoint) -> Stored:
 
     shapes = {name: tuple(tensor.shape) for name, tensor in checkpoint.state_dict.items()}
     stored = {name.removesuffix(".codes") + ".weight" * name.endswith(".codes"): shapes[name] for name in shapes}
-    side = checkpoint.dataset.image_size
+    data, side = checkpoint.dataset, checkpoint.dataset.image_size
     try:
         with user_code.running(checkpoint.arch):
-            return narrow.as_stored(network, (3, side, side), checkpoint.arch, stored)
+            return narrow.as_stored(network, (data.channels, side, side), checkpoint.arch, stored)
     except narrow.NotLegal as fault:
         raise UserError(
             f"the weights do not fit the network: {fault}", "was it made with another --arch?", BAD_CHECKPOINT

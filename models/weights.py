@@ -57,11 +57,11 @@ def described(found: Checkpoint | Foreign, path: Path, said: Description) -> Che
     if fresh:
         state = _with_fresh(state, fresh, known, path, said, has)
     own = own if classes == (said.classes or ANY) else known.outline(classes)
-    more = cast(dict[str, Any], own.arch_args) if registry.declares(own) else {}
+    more = cast(dict[str, Any], getattr(own, "arch_args", {})) if known.arch in registry.NETWORKS else {}
     return Checkpoint(
         arch=known.arch,
         arch_args={"classes": classes, **known.arch_args, **more},
-        cfg=list(cast(list[int], own.cfg) if registry.declares(own) else known.cfg or []),
+        cfg=registry.widths(known.arch, own) or list(known.cfg or []),
         state_dict=state,
         history=(Original(made_fresh=tuple(fresh)),),
         dataset=DataInfo.unknown(classes, said.image_size),

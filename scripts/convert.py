@@ -89,7 +89,7 @@ def _described(options: Options, found: Foreign) -> Checkpoint:
     from engine.checkpoint.description import Description
     from engine.checkpoint.format import make
     from engine.checkpoint.provenance import Origin
-    from models import weights
+    from models import files, weights
 
     asked, old, pixels = options.network, options.old, options.pixels
     if options.dataset is None and (pixels.mean or pixels.std):
@@ -102,12 +102,12 @@ def _described(options: Options, found: Foreign) -> Checkpoint:
     read = weights.described(found, old, said)
     with prefix_path(old):
         model = models.restore(read, asked.arch)
-    info = _data_set(options, read.arch, read.classes)
+    info = _data_set(options, read.arch, read.classes, files.channels(model))
     origin = Origin(options.words, 0, old, found.sha256)  # no seed: nothing is drawn
     return make(model, read.arch, read.arch_args, info, read.metrics, read.history, origin)
 
 
-def _data_set(options: Options, arch: str, classes: int) -> DataInfo:
+def _data_set(options: Options, arch: str, classes: int, channels: int) -> DataInfo:
     from engine.data import catalogue
     from engine.data.info import DataInfo
 
@@ -118,11 +118,18 @@ def _data_set(options: Options, arch: str, classes: int) -> DataInfo:
             "(and --mean and --std, if its pictures were normalised in another way)",
             file=sys.stderr,
         )
-        return DataInfo.unknown(classes, size)
+        return DataInfo.unknown(classes, size, channels)
     info = catalogue.describe(options.dataset, size)
     if classes < info.classes:
         raise UserError(f"{info.label} has {info.classes} classes, the network {classes}", "name another --dataset")
     own = (info.mean, info.std)
+    given = [values for values in (options.pixels.mean, options.pixels.std) if values]
+    if any(len(values) != channels for values in given) or (channels == 1 and len(given) < 2):
+        reads, what = ("one channel", "one number") if channels == 1 else ("three channels", "three numbers")
+        raise UserError(
+            f"the network reads {reads}: --mean and --std have to be {what} each",
+            "give those that its pictures were normalised with",
+        )
     if options.dataset == "cifar10" and ":" not in arch:  # a file of the original's kind
         own = catalogue.ORIGINAL
     return info.normalised(options.pixels.mean or own[0], options.pixels.std or own[1])

@@ -65,12 +65,13 @@ def body(options: Options) -> dict[str, Any]:
     from dataclasses import asdict
 
     from models import check, cost
+    from models.graph.normal import picture_of
     from scripts.table import short
 
     if options.sensitivity:
         return _sensitivity(options)
     arch, model, side = _network(options)
-    picture = cost.picture(model, side)
+    picture = picture_of(model, side)
     with check.user_code(arch, f"it is shown pictures of {_by(picture)}") if is_users_code(arch) else nullcontext():
         rows = cost.layers(model, side)
     params, macs, bits, outputs = (cost.total(rows, what) for what in ("params", "macs", "bits", "output_bytes"))

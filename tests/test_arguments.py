@@ -55,8 +55,8 @@ NUMBERS = [
     *values(TRAIN, "--cfg", "1,2,x", "0,1", "8,-8", ",", "8;8", "99999", "", "8, ,x", "nan"), *values(SUMMARY, "--cfg", "8,0"),
     *values(TRAIN, "--classes", "1", "0", "1e6"), *values(TRAIN, "--image_size", "7", "2000"), *values(TRAIN, "--num_workers", "-1"),
     *values(TRAIN, "--type", "3", "nin"), *values(TRAIN, "--val", "-1"), *values(TRAIN, "--threads", "0", "-1"),
-    *values(TRAIN, "--mean", "0.5", "0.5,0.5", "1,1,1,1", "125,123,114", "-0.1,0,0", "nan,0,0", "a,b,c", "0,5,0,5,0,5", ",,", ""),
-    *values(TRAIN, "--std", "0.2,0.2", "0.2,0,0.2", "inf,1,1", "0.2;0.2;0.2"), *values("scripts.convert", "--std", "1", more=("a", "b")),
+    *values(TRAIN, "--mean", "0.5,0.5", "1,1,1,1", "125,123,114", "-0.1,0,0", "nan,0,0", "a,b,c", "0,5,0,5,0,5", ",,", ""),
+    *values(TRAIN, "--std", "0.2,0.2", "0.2,0,0.2", "inf,1,1", "0.2;0.2;0.2"), *values("scripts.convert", "--std", "1,1", more=("a", "b")),
     *values(WQAQ, "--eval_batch_size", "0"), *values(COMPARE, "--eval_batch_size", "-1"), *values(PRUNE, "--bn_batches", "0"),
     *values("scripts.benchmark", "--repeats", "1"), *values("scripts.combinations", "--epochs", "0"),
 ]  # fmt: skip

@@ -24,7 +24,9 @@ from engine.cli.naming import called
 from engine.data.info import DataInfo
 from engine.errors import DIVERGED, UserError
 
-FORMAT, FORMAT_VERSION = PACKAGE, 1
+FORMAT, FORMAT_VERSION, NEWEST_VERSION = PACKAGE, 1, 2
+"""Format 1 is written where it suffices, format 2 where it does not: for gray pictures. Both are read."""
+
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
 """Where other programs keep the weights in their files."""
 
@@ -103,7 +105,7 @@ class Checkpoint:
         """The form on disk."""
         return {
             "format": FORMAT,
-            "format_version": FORMAT_VERSION,
+            "format_version": NEWEST_VERSION if self.dataset.channels == 1 else FORMAT_VERSION,
             "arch": self.arch,
             "arch_args": self.arch_args,
             "cfg": self.cfg,
@@ -254,9 +256,11 @@ def _check_format(path: Path, content: dict[str, Any], checked: bool) -> None:
         raise bad_file(path, f"format {str(name)[:40]!r} is not {FORMAT!r}")
     if not checked:
         raise bad_file(path, "has lost its checksums; damage could not be noticed")
-    if type(number) is int and number > FORMAT_VERSION:
+    if type(number) is int and number > NEWEST_VERSION:
         raise bad_file(
-            path, f"format version {number}; this program reads {FORMAT_VERSION}", "upgrade this program to read it"
+            path,
+            f"format version {number}; this program reads {FORMAT_VERSION} to {NEWEST_VERSION}",
+            "upgrade this program to read it",
         )
-    if type(number) is not int or number != FORMAT_VERSION:
-        raise bad_file(path, f"its format version is not {FORMAT_VERSION}")
+    if type(number) is not int or number < FORMAT_VERSION:
+        raise bad_file(path, f"its format version is not {FORMAT_VERSION} to {NEWEST_VERSION}")

@@ -32,8 +32,7 @@ def check_fields(path: Path, content: dict[str, Any]) -> None:
     wanted = {"name": str, "label": str, "classes": int, "image_size": int}
     if not isinstance(dataset, dict) or any(type(dataset.get(key)) is not kind for key, kind in wanted.items()):
         raise bad_file(path, "its dataset is not described")
-    if not all(_numbers(dataset.get(key), 3) for key in ("mean", "std")) or min(dataset["std"]) <= 0:
-        raise bad_file(path, "its dataset has no mean and std of three channels")
+    _check_normalisation(path, dataset, content.get("format_version"))
     if type(dataset.get("flip", True)) is not bool:  # older files may lack it
         raise bad_file(path, "its dataset does not say whether pictures are mirrored")
     names = dataset.get("names", [])  # of classes; older files have none
@@ -55,6 +54,14 @@ def check_fields(path: Path, content: dict[str, Any]) -> None:
         raise bad_file(path, "its best_acc is no number")
     if not _provenance(content["provenance"]):
         raise bad_file(path, "its provenance has another form")
+
+
+def _check_normalisation(path: Path, dataset: dict[str, Any], version: Any) -> None:
+    """A mean and a std of three channels; from format 2 on also of one: gray pictures."""
+    mean, std = dataset.get("mean"), dataset.get("std")
+    counts = (3,) if version == 1 else (3, 1)
+    if not any(_numbers(mean, count) and _numbers(std, count) for count in counts) or min(dataset["std"]) <= 0:
+        raise bad_file(path, f"its dataset has no mean and std of three channels{' or one' if 1 in counts else ''}")
 
 
 def _provenance(value: Any) -> bool:

@@ -77,7 +77,7 @@ def widths(text: str) -> list[int]:
 
 
 def channels(example: str, open_low: bool = False) -> Callable[[str], tuple[float, ...]]:
-    """An argparse type: a number in [0, 1] (or (0, 1] with `open_low`) for each of three channels, `R,G,B`."""
+    """An argparse type: a number in [0, 1] (or (0, 1] with `open_low`) for each of three channels, `R,G,B`, or one for gray."""
     one = number(float, 0, 1, open_low)
 
     def parse(text: str) -> tuple[float, ...]:
@@ -86,10 +86,11 @@ def channels(example: str, open_low: bool = False) -> Callable[[str], tuple[floa
             values = tuple(one(item.strip()) for item in items)
         except argparse.ArgumentTypeError:
             values = ()
-        if len(values) != 3:
+        if len(values) not in (1, 3):
             span = "above 0 and at most 1" if open_low else "in [0, 1]"
             raise argparse.ArgumentTypeError(
-                f"{text!r} is not three numbers {span}\none for each channel of pixels from 0 to 1, e.g. {example}"
+                f"{text!r} is not three numbers {span}\none for each channel of pixels from 0 to 1, e.g. {example}; "
+                "one alone for a network that reads gray pictures"
             )
         return values
 

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from engine.data.info import Channels, DataInfo
 
+LUMA = (0.299, 0.587, 0.114)
+"""What red, green and blue add to the gray of a pixel: ITU-R BT.601, as PIL's conversion to "L"."""
+
 
 def generator(seed: int, epoch: int, step: int = 0) -> torch.Generator:
     """A CPU generator that depends on nothing but its place in the run, so any step can be redone alone."""
@@ -17,15 +20,21 @@ def generator(seed: int, epoch: int, step: int = 0) -> torch.Generator:
 
 
 def normalise(pictures: Tensor, info: DataInfo) -> Tensor:
-    """uint8 (B, H, W, 3) -> float32 (B, 3, H, W) in channels_last memory, mean 0 and std 1 per channel."""
-    mean, std = _constants(info.mean, info.std, pictures.device)
-    return ((pictures / 255 - mean) / std).permute(0, 3, 1, 2)
+    """uint8 (B, H, W, 3) -> float32 (B, info.channels, H, W) in channels_last memory, mean 0 and std 1 per channel.
+
+    Where there is one channel, pixels are made gray in [0, 1], before normalisation and without rounding.
+    """
+    mean, std, luma = _constants(info.mean, info.std, pictures.device)
+    pixels = pictures / 255
+    if info.channels == 1:
+        pixels = (pixels * luma).sum(-1, keepdim=True)
+    return ((pixels - mean) / std).permute(0, 3, 1, 2)
 
 
 @cache
-def _constants(mean: Channels, std: Channels, device: torch.device) -> tuple[Tensor, Tensor]:
+def _constants(mean: Channels, std: Channels, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Kept on the device: copied for each batch, they would make a GPU wait."""
-    return torch.tensor(mean, device=device), torch.tensor(std, device=device)
+    return torch.tensor(mean, device=device), torch.tensor(std, device=device), torch.tensor(LUMA, device=device)
 
 
 def augment(pictures: Tensor, info: DataInfo, source: torch.Generator) -> Tensor:

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-Channels = tuple[float, float, float]
+Channels = tuple[float, ...]
+"""A number for each channel: three of a coloured picture, one of a gray one."""
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class DataInfo:
     """What a checkpoint and a table must say about the pictures a network was trained on.
 
     `name` is the value of --dataset, `label` what tables print; `mean` and `std` are per channel,
-    of pixels in [0, 1]; `pad` is the widest random shift, `flip` whether pictures are mirrored;
+    of pixels in [0, 1], and of length 1 where pictures are shown in gray; `pad` is the widest random shift, `flip` whether pictures are mirrored;
     `names` are those of the classes, where folders tell them.
     """
 
@@ -31,9 +32,9 @@ class DataInfo:
     names: tuple[str, ...] | None = ()
 
     @classmethod
-    def unknown(cls, classes: int, image_size: int = 32) -> DataInfo:
+    def unknown(cls, classes: int, image_size: int = 32, channels: int = 3) -> DataInfo:
         """That of a file that cannot say what it was trained on."""
-        return cls("unknown", "unknown", classes, image_size, (0.0,) * 3, (1.0,) * 3)
+        return cls("unknown", "unknown", classes, image_size, (0.0,) * channels, (1.0,) * channels)
 
     @classmethod
     def read(cls, values: dict[str, Any]) -> DataInfo:
@@ -44,9 +45,15 @@ class DataInfo:
         return cls(**values)
 
     def normalised(self, mean: Sequence[float], std: Sequence[float]) -> DataInfo:
-        """The same data set with another mean and std, of 3 channels each."""
-        (red, green, blue), (r, g, b) = mean, std
-        return replace(self, mean=(red, green, blue), std=(r, g, b))
+        """The same data set with another mean and std, both of 3 channels, or both of 1: its pictures shown in gray."""
+        if len(mean) != len(std) or len(mean) not in (1, 3):
+            raise ValueError(f"a mean of {len(mean)} and a std of {len(std)} channels")
+        return replace(self, mean=tuple(mean), std=tuple(std))
+
+    @property
+    def channels(self) -> int:
+        """Of the pictures that networks are shown: 3, or 1 in gray."""
+        return len(self.mean)
 
     @property
     def known(self) -> bool:
@@ -62,7 +69,7 @@ class Split(Protocol):
     def __len__(self) -> int: ...
 
     def batches(self, size: int, order: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """The pictures in order (or those of `order`, numbers), unaltered: (B, 3, H, W) float, and their labels (B,)."""
+        """The pictures in order (or those of `order`, numbers), unaltered: (B, info.channels, H, W) float, and their labels (B,)."""
 
     def training_batches(self, size: int, seed: int, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """One epoch, shuffled, shifted and mirrored; a pure function of (seed, epoch), on any device.

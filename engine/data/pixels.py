@@ -55,5 +55,4 @@ def statistics(images: Tensor, digits: int = 4) -> tuple[Channels, Channels]:
 
 
 def _rounded(values: list[float], digits: int) -> Channels:
-    red, green, blue = (round(v, digits) for v in values)
-    return red, green, blue
+    return tuple(round(v, digits) for v in values)

@@ -54,7 +54,7 @@ class Data:
     part: str = "test"
 
     def set_normalisation(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        """Give both parts another mean and std (of 3 channels): those that a network was trained with."""
+        """Give both parts another mean and std: those that a network was trained with; of 1 channel: gray pictures."""
         self.info = self.train.info = self.test.info = self.info.normalised(mean, std)
 
 

@@ -11,7 +11,7 @@ import torch
 from engine.checkpoint.format import Checkpoint
 from engine.checkpoint.history import History, Original, Trained
 from engine.cli.options import Data as DataFlags, Works
-from engine.data import catalogue, image_folder
+from engine.data import catalogue, gray, image_folder
 from engine.data.info import DataInfo
 from engine.data.splits import Data
 from engine.errors import BAD_CHECKPOINT, BAD_DATA, USAGE, UserError
@@ -35,11 +35,51 @@ def open_data(options: Works, where: torch.device, parent: Checkpoint | None = N
     known = parent.dataset if parent and parent.dataset.known else None
     data = _load(options.data, where, known)
     originals = parent is not None and not fresh and _is_originals(parent)
-    data.set_normalisation(*_normalisation(options.data, data.info, known, originals))
+    channels = parent.dataset.channels if parent else 3  # those of a fresh network are not known yet: see show_to
+    if parent:
+        _refuse_other_channels(options.data, channels)
+    data.set_normalisation(*_normalisation(options.data, data, known, originals, channels))
     _check_fit(options, data.info, parent, fresh)
     if options.network.weights and not known and not (originals and catalogue.is_cifar10(data.info)):
         _say_normalisation(options.data, data.info, options.network.weights)
     return data
+
+
+def show_to(chosen: DataFlags, data: Data, channels: int, arch: str) -> None:
+    """Show a fresh network what it reads: where that is one channel, gray pictures, with a notice.
+
+    Args:
+        channels: 3 or 1.
+
+    Raises:
+        UserError: exit 2 for --mean or --std of another number of channels.
+    """
+    _refuse_other_channels(chosen, channels)
+    if channels == 1:
+        data.set_normalisation(*_in_gray(chosen, data))
+        print(f"notice: {arch} reads one channel: pictures are shown in gray", file=sys.stderr)
+
+
+def _refuse_other_channels(chosen: DataFlags, channels: int) -> None:
+    """Refuse --mean and --std that are not of this number of channels.
+
+    Raises:
+        UserError: exit 2.
+    """
+    for name, values in (("--mean", chosen.mean), ("--std", chosen.std)):
+        if values and len(values) != channels:
+            what, hint = ("one channel", "one number") if channels == 1 else ("three channels", "three: R,G,B")
+            raise UserError(
+                f"{name} {','.join(f'{value:g}' for value in values)}: the network reads {what}", f"give {hint}"
+            )
+
+
+def _in_gray(chosen: DataFlags, data: Data) -> tuple[Sequence[float], Sequence[float]]:
+    """Mean and std of the flags, else those of the training pictures in gray."""
+    if chosen.mean and chosen.std:
+        return chosen.mean, chosen.std
+    mean, std = gray.statistics(data)
+    return chosen.mean or mean, chosen.std or std
 
 
 def _load(chosen: DataFlags, where: torch.device, known: DataInfo | None) -> Data:
@@ -64,15 +104,18 @@ def _load(chosen: DataFlags, where: torch.device, known: DataInfo | None) -> Dat
 
 
 def _normalisation(
-    chosen: DataFlags, info: DataInfo, known: DataInfo | None, originals: bool
+    chosen: DataFlags, data: Data, known: DataInfo | None, originals: bool, channels: int
 ) -> tuple[Sequence[float], Sequence[float]]:
     """Mean and std of the flags, else those that a file was trained with, else the data set's own.
 
     Args:
         known: the data set of the file.
         originals: whether the file is of the original's kind, and does not say what its pictures were.
+        channels: that the network reads.
     """
-    mean, std = info.mean, info.std
+    info = data.info
+    mean: Sequence[float] = info.mean
+    std: Sequence[float] = info.std
     if known and known.name == info.name:
         mean, std = known.mean, known.std
     elif originals and catalogue.is_cifar10(info):
@@ -84,7 +127,10 @@ def _normalisation(
                 f"mean {said[0]}, std {said[1]} (--mean and --std say otherwise)",
                 file=sys.stderr,
             )
-    return chosen.mean or mean, chosen.std or std
+    if len(mean) != channels:  # gray pictures of another data set than the file's
+        mean, std = _in_gray(chosen, data)
+    given = [values if values and len(values) == channels else None for values in (chosen.mean, chosen.std)]
+    return given[0] or mean, given[1] or std
 
 
 def _say_normalisation(chosen: DataFlags, info: DataInfo, weights: Path) -> None:

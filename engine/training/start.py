@@ -21,6 +21,7 @@ from engine.cli.options import Trains
 from engine.data.splits import Data
 from engine.errors import UserError
 from engine.training import begun
+from engine.training.choose_data import show_to
 from engine.training.experiment import Experiment
 from engine.training.foreign import description
 from engine.training.run import Run
@@ -55,6 +56,8 @@ class Library(Protocol[Net_co]):
     def build(
         self, arch: str, cfg: Sequence[int] | None = None, classes: int = 10, side: int = 32, **arch_args: Any
     ) -> Net_co: ...
+
+    def channels(self, network: nn.Module) -> int: ...
 
     def size(self, arch: str, cfg: Sequence[int] | None = None, **arch_args: Any) -> int | None: ...
 
@@ -118,6 +121,7 @@ class Start(Generic[Net]):
         else:
             cfg = self.parent.cfg if self.parent else chosen.cfg
             self.network = self.library.build(self.arch, cfg, side=self.data.info.image_size, **self.arch_args)
+            show_to(self.options.data, self.data, self.library.channels(self.network), self.arch)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, at: TracebackType | None) -> None:

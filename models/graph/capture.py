@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_leaves
 
+from engine.errors import no_memory
 from models.check import SEE, Misdeclared, user_code
 from models.graph.build import build
 from models.graph.export import exported
@@ -18,6 +20,9 @@ from models.graph.normal import NormalForm, Size, pictures
 
 CHECKED = 2
 """Pictures of the comparisons: not as many as in the export."""
+
+CHANNELS = (3, 1)
+"""What a network may read, tried in this order: colours, gray."""
 
 
 def capture(model: nn.Module, picture: Size, arch: str, check: bool = True) -> NormalForm:
@@ -32,8 +37,7 @@ def capture(model: nn.Module, picture: Size, arch: str, check: bool = True) -> N
         Misdeclared: exit 2 for a network that cannot be captured, answers differently each time, gives several
             outputs or none, or changes a buffer in evaluation.
     """
-    device = next((t.device for t in (*model.parameters(), *model.buffers())), torch.device("cpu"))
-    x = pictures(picture, CHECKED).to(device, next((p.dtype for p in model.parameters()), torch.float32))
+    x = _made_up(model, picture)
     model.eval()
     hint = f"it is shown pictures of {'x'.join(map(str, picture))}"
     with _buffers_kept(model), user_code(arch, hint):  # with gradients: without, attention takes a path of its own
@@ -50,6 +54,56 @@ def capture(model: nn.Module, picture: Size, arch: str, check: bool = True) -> N
     if check:
         _compare_training(model, form, x, arch)
     return form
+
+
+def reads(model: nn.Module, side: int, arch: str) -> int:
+    """How many channels the pictures have to have: 3 if the network runs on such, else 1 if it runs on gray ones.
+
+    What runs on neither is left to `capture`, which says why, but for one whose first convolution that runs is given
+    another number than it reads.
+
+    Raises:
+        Misdeclared: exit 2, naming that convolution.
+    """
+    found: list[tuple[str, int, int]] = []
+
+    def note(name: str) -> Any:
+        return lambda module, given: found.append((name, module.in_channels, given[0].shape[1]))
+
+    convolutions = [(name, module) for name, module in model.named_modules() if isinstance(module, _ConvNd)]
+    handles = [module.register_forward_pre_hook(note(name)) for name, module in convolutions]
+    try:
+        runs = next((channels for channels in CHANNELS if _runs(model, (channels, side, side))), None)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if runs is None and found:
+        name, wanted, given = found[0]
+        if wanted not in (given, *CHANNELS):
+            raise Misdeclared(
+                f"--arch {arch}: {name} reads {wanted} channels, pictures have 3, or 1 in gray",
+                "let the first layer read as many",
+            )
+    return runs or CHANNELS[0]
+
+
+@torch.no_grad()
+def _runs(model: nn.Module, picture: Size) -> bool:
+    """Whether a network takes a few pictures of a size, in evaluation mode, with nothing of it changed."""
+    x = _made_up(model, picture)
+    try:
+        with _buffers_kept(model), torch.random.fork_rng(devices=[]):
+            model.eval()(x)
+    except (Exception, SystemExit) as fault:
+        if no_memory(fault):
+            raise
+        return False
+    return True
+
+
+def _made_up(model: nn.Module, picture: Size) -> Tensor:
+    device = next((t.device for t in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+    return pictures(picture, CHECKED).to(device, next((p.dtype for p in model.parameters()), torch.float32))
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

@@ -101,6 +101,11 @@ def _from_own_keys(model: Any, state: dict[str, Any], prefix: str, *_: Any) -> N
         state.pop(prefix + own, None)
 
 
+def picture_of(model: nn.Module, side: int) -> Size:
+    """What a network reads: a captured one its own picture, others coloured ones of this side."""
+    return model.captured.picture if isinstance(model, NormalForm) else (3, side, side)
+
+
 def pictures(picture: Size, count: int) -> Tensor:
     """A few made-up pictures, (count, *picture), the same each time and without a draw from the global generator."""
     return torch.randn(count, *picture, generator=torch.Generator().manual_seed(0))
