@@ -38,7 +38,7 @@ def body(options: Merging) -> dict[str, Any]:
     default, others = saved(weights.stem(network.prefix)), weights.others(network.prefix)
     source = network.file(options.model, default, maker, others)
     opened = restore.open(source, network.arch, description(options))
-    model, parent = opened.network, opened.checkpoint
+    parent = opened.checkpoint
     if restore.is_merged(parent):
         raise UserError(f"{source} is merged already", "merge the file it was made from", BAD_CHECKPOINT)
     weights.check(source, restore.short_name_of(parent))
@@ -46,6 +46,7 @@ def body(options: Merging) -> dict[str, Any]:
     beside = source.with_name(f"{source.stem}_merged.pth")
     run = Experiment(options, saved(parent.prefix, "_merged") if network.weights else beside, source, parent)
     data = run.data()
+    model = opened.at(data.info.image_size).network
     merged = merge(model)
     say_unfolded(merged)
     proof.prove(model, next(iter(data.test.batches(proof.PICTURES)))[0])

@@ -31,12 +31,12 @@ def compare(options: Comparing) -> dict[str, Any]:
         UserError: exit 3 for files that are not a network and its merged form.
     """
     one, other = _pair(options)
-    model, merged, spec = one.network, other.network, restore.spec_of(other.checkpoint)
+    spec, where = restore.spec_of(other.checkpoint), device.choose(options.machine.device)
+    data = open_data(options, where, other.checkpoint)
+    model, merged = (opened.at(data.info.image_size).network for opened in (one, other))
     if options.float64:
         model, merged = model.double(), merged.double()
     fresh = merge(model) if options.float64 else None
-    where = device.choose(options.machine.device)
-    data = open_data(options, where, other.checkpoint)
     before = evaluate(options, model.to(where), data, task, "unmerged")
     after = evaluate(options, merged.to(where), data, task, "merged")
     found = task.agreement(before.output, after.output)

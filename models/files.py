@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,13 +26,32 @@ if TYPE_CHECKING:
     from models.graph.normal import NormalForm
 
 
+_OTHER_ARCH = "was it made with another --arch?"
+
+
 @dataclass(frozen=True)
 class Opened:
-    """A file and the network in it."""
+    """A file and the network in it.
+
+    Args:
+        restore: makes the network once more; `checkpoint` and `arch` are those of `models.files.restore`.
+    """
 
     path: Path
     checkpoint: Checkpoint
     network: NormalForm
+    restore: Callable[[Checkpoint], NormalForm]
+
+    def at(self, side: int) -> Opened:
+        """The same for pictures of this side: a network that was captured for others is captured again.
+
+        Raises:
+            UserError: where it cannot read such pictures.
+        """
+        if side == self.checkpoint.dataset.image_size:
+            return self
+        other = replace(self.checkpoint, dataset=replace(self.checkpoint.dataset, image_size=side))
+        return replace(self, network=self.restore(other))
 
 
 def read(path: Path, said: Description | None = None) -> Checkpoint:
@@ -60,7 +79,7 @@ def open(path: Path, arch: str | None = None, said: Description | None = None) -
     """
     checkpoint = read(path, said)
     with prefix_path(path):
-        return Opened(path, checkpoint, restore(checkpoint, arch))
+        return Opened(path, checkpoint, restore(checkpoint, arch), lambda other: restore(other, arch))
 
 
 def restore(checkpoint: Checkpoint, arch: str | None = None) -> NormalForm:
@@ -87,7 +106,13 @@ def restore(checkpoint: Checkpoint, arch: str | None = None) -> NormalForm:
 def rebuild(checkpoint: Checkpoint, arch: str | None = None) -> NormalForm:
     """The network of a checkpoint, with fresh weights, as narrow as the file's tensors say."""
     small, data = _narrow(_plain(checkpoint, arch), checkpoint), checkpoint.dataset
-    form = _captured(small.model, checkpoint.arch, checkpoint.cfg, checkpoint.classes, data.image_size, data.channels)
+    classes, side = checkpoint.classes, data.image_size
+    try:
+        form = _captured(small.model, checkpoint.arch, checkpoint.cfg, classes, side, data.channels)
+    except Misdeclared as fault:
+        if small.whole is None:  # nothing was cut: the code is at fault, not the file
+            raise
+        raise UserError(f"the weights do not fit the network: {fault}", _OTHER_ARCH, BAD_CHECKPOINT) from fault
     form.captured.whole = small.whole
     return form
 
@@ -165,9 +190,7 @@ def _narrow(network: nn.Module, checkpoint: Checkpoint) -> Stored:
         with user_code.running(checkpoint.arch):
             return narrow.as_stored(network, (data.channels, side, side), checkpoint.arch, stored)
     except narrow.NotLegal as fault:
-        raise UserError(
-            f"the weights do not fit the network: {fault}", "was it made with another --arch?", BAD_CHECKPOINT
-        ) from fault
+        raise UserError(f"the weights do not fit the network: {fault}", _OTHER_ARCH, BAD_CHECKPOINT) from fault
 
 
 def load_weights(model: nn.Module, state: dict[str, torch.Tensor], arch: str | None = None) -> None:

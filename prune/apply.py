@@ -32,13 +32,15 @@ from prune.surgeons import Surgeon, say_what_is_fixed, surgeon
 def apply(options: Options, grouped: bool = False) -> dict[str, Any]:
     """Prune one file and show what each step did to its accuracy."""
     opened = _opened(options, grouped)
-    model, parent = opened.network, opened.checkpoint
+    parent = opened.checkpoint
     run = Experiment(options, saved(parent.prefix, "_prune"), opened.path, parent)
+    data = run.data()
+    opened = opened.at(data.info.image_size)
+    model = opened.network
     knife = surgeon(model, parent, options.network.arch, options.importance)
     say_what_is_fixed(knife.found)
     chosen = knife.plan(options.percent, options.base)
     _report_floors(chosen, options.strict)
-    data = run.data()
     small, evaluations = _cut(run, opened, knife, chosen, data)
     if chosen.cfg != chosen.cfg_before:  # else there is nothing to mend
         reestimate_bn(small, data.train, options.batch_size, options.machine.seed, options.bn_batches)

@@ -101,7 +101,7 @@ def body(options: Options) -> dict[str, Any]:
         )
     if options.training.evaluate is not None:
         opened = start.judged(files.open)
-        return evaluate_file(options, opened.path, opened.network, opened.checkpoint)
+        return evaluate_file(options, opened)
     with start:
         arch, data = start.arch, start.data
         if options.sparse:

@@ -104,9 +104,10 @@ def body(options: Options) -> dict[str, Any]:
 
     source = refined_file(options.model, options.network)
     opened = files.open(source, options.network.arch, description(options))
-    model, parent = opened.network, opened.checkpoint
+    parent = opened.checkpoint
     run = Experiment(options, saved(parent.prefix, options.suffix), source, parent)
     data = run.data()
+    model = opened.at(data.info.image_size).network
     grid = options.settings
     # its bn_momentum is without effect here, where statistics stand still, and says how to train on from this file
     spec = affine(options.w_bits, options.a_bits, grid.q_type, True, grid.per_channel)

@@ -62,7 +62,7 @@ def _evaluate(options: Quantizing, opened: Opened[NormalForm], spec: QuantSpec) 
         raise UserError(f"{path} is {made}, and not what {wrong} says", "leave the flags of quantization out")
     if options.training.evaluate is True and not options.network.weights and made != spec.name:
         raise UserError(f"{path} is {made}, the flags say {spec.name}", "leave the flags of quantization out")
-    found = evaluate_file(options, path, opened.network, opened.checkpoint)
+    found = evaluate_file(options, opened)
     return {**found, "text": f"{made}: {found['text']}"}
 
 

@@ -139,4 +139,5 @@ def open(path: Path, arch: str | None = None, said: Description | None = None, t
     """
     checkpoint = files.read(path, said)
     with prefix_path(path):
-        return Opened(path, checkpoint, restore(checkpoint, checkpoint.arch if checkpoint.arch in trusted else arch))
+        arch = checkpoint.arch if checkpoint.arch in trusted else arch
+        return Opened(path, checkpoint, restore(checkpoint, arch), lambda other: restore(other, arch))

@@ -148,9 +148,9 @@ def _sensitivity(options: Options) -> dict[str, Any]:
     from scripts.sensitivity import table
 
     opened = files.open(options.source or Path(), options.network.arch, description(options))
-    model, batch = opened.network, options.data.eval_batch_size
-    where = device.choose(options.machine.device)
+    batch, where = options.data.eval_batch_size, device.choose(options.machine.device)
     data = open_data(options, where, opened.checkpoint)
+    model = opened.at(data.info.image_size).network
     model.to(where)
     whole = task.evaluate(model, data.test, batch).score
     found: dict[str, dict[str, float]] = {}

@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 from tqdm import tqdm
 
-from engine.checkpoint.format import Checkpoint
 from engine.cli.options import Works
 from engine.data.splits import Data
 from engine.system import device, terminal
 from engine.tasks.base import Evaluation, Task
 from engine.tasks.classification import CLASSIFICATION
 from engine.training.choose_data import open_data
+from engine.training.opened import Opened
 
 
-def evaluate_file(
-    options: Works, path: Path, model: nn.Module, checkpoint: Checkpoint, task: Task = CLASSIFICATION
-) -> dict[str, Any]:
+def evaluate_file(options: Works, opened: Opened[nn.Module], task: Task = CLASSIFICATION) -> dict[str, Any]:
     """--evaluate: the score of a file's network, nothing trained and nothing written."""
     where = device.choose(options.machine.device)
-    data = open_data(options, where, checkpoint)
-    known, size = checkpoint.dataset.image_size, data.info.image_size
+    data = open_data(options, where, opened.checkpoint)
+    known, size = opened.checkpoint.dataset.image_size, data.info.image_size
     if known != size:
         print(f"notice: judged on pictures of {size}x{size}, the file is for {known}x{known}", file=sys.stderr)
-    found = evaluate(options, model.to(where), data, task, "the file")
-    return {"text": in_words(task, found.score, data), "path": path, task.score.name: found.score, "loss": found.loss}
+    found = evaluate(options, opened.at(size).network.to(where), data, task, "the file")
+    return {"text": in_words(task, found.score, data), "path": opened.path, task.score.name: found.score, "loss": found.loss}
 
 
 def evaluate(options: Works, model: nn.Module, data: Data, task: Task, what: str = "") -> Evaluation:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 from torch import nn
 
 from engine.checkpoint.description import Description
-from engine.checkpoint.format import Checkpoint
 from engine.cli.naming import input_file, saved
 from engine.cli.options import Trains
 from engine.data.splits import Data
@@ -24,6 +23,7 @@ from engine.training import begun
 from engine.training.choose_data import show_to
 from engine.training.experiment import Experiment
 from engine.training.foreign import description
+from engine.training.opened import Net_co, Opened
 from engine.training.run import Run
 from engine.training.run_folder import RunFolder
 
@@ -32,20 +32,6 @@ if TYPE_CHECKING:
 
 
 Net = TypeVar("Net", bound=nn.Module)
-Net_co = TypeVar("Net_co", bound=nn.Module, covariant=True)
-
-
-class Opened(Protocol[Net_co]):
-    """A file and the network in it; models.files gives it."""
-
-    @property
-    def path(self) -> Path: ...
-
-    @property
-    def checkpoint(self) -> Checkpoint: ...
-
-    @property
-    def network(self) -> Net_co: ...
 
 
 class Library(Protocol[Net_co]):
@@ -117,7 +103,7 @@ class Start(Generic[Net]):
         else:
             self.arch, self.arch_args = chosen.name, {"classes": chosen.classes or self.data.info.classes}
         if self.opened and not self.fresh:
-            self.network: Net = self.opened.network
+            self.network: Net = self.opened.at(self.data.info.image_size).network
         else:
             cfg = self.parent.cfg if self.parent else chosen.cfg
             self.network = self.library.build(self.arch, cfg, side=self.data.info.image_size, **self.arch_args)

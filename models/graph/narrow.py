@@ -163,6 +163,7 @@ def as_stored(model: nn.Module, picture: Size, arch: str, stored: Mapping[str, t
             (name, axis) not in cut or shape[axis] > own[name][axis] for axis in axes
         ):
             raise NotLegal(f"{name} is {shape} in the file and {own[name]} in the network")
+    _agree(form, found, stored)
     return Stored(resized(model, {**smaller, **_absent(form, found, stored)}, found.whole), found.whole)
 
 
@@ -179,6 +180,19 @@ def _absent(form: NormalForm, found: Channels, stored: Mapping[str, tuple[int, .
         if key not in stored and channels_ in size:
             shapes[key] = (size[channels_],)
     return {key: shape for key, shape in shapes.items() if shape != tuple(form.state_dict()[key].shape)}
+
+
+def _agree(form: NormalForm, found: Channels, stored: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse a file that keeps more of the same channels in one tensor than in another."""
+    first: dict[tuple[int, ...], tuple[str, int]] = {}
+    for place in found.places:
+        name = form.captured.aliases.get(place.tensor, place.tensor)
+        if name not in stored:
+            continue
+        size = stored[name][place.axis] * (1 if place.rows else place.groups)
+        other, wanted = first.setdefault(tuple(place.channels.tolist()), (name, size))
+        if size != wanted:
+            raise NotLegal(f"{name} has shape {stored[name]}, {other} has shape {stored[other]}")
 
 
 def signatures(found: Channels) -> dict[int, Signature]:
