@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +21,11 @@ from models.layers.bnfold import BNFoldConv2d, FoldedNorm
 from models.layers.conv_q import QuantConv2d, QuantLinear
 from models.layers.quantizers import kinds
 from models.layers.quantizers.base import Quantizer
-from quant.rewire import pool_before_norm, read_before_relu, share_quantizers
+from quant.rewire import leave_out, pool_before_norm, read_before_relu, share_quantizers
 from quant.spec import QuantizerSpec, QuantSpec
+
+if TYPE_CHECKING:
+    from quant.declared import Declared
 
 
 def weight_quantizer(spec: QuantizerSpec, weight: Tensor) -> Quantizer:
@@ -39,13 +42,16 @@ def input_quantizer(spec: QuantizerSpec, signed: bool = False) -> Quantizer:
     return kinds.lookup(spec.kind).activation(spec, signed)
 
 
-def prepare(model: NormalForm, spec: QuantSpec) -> NormalForm:
+def prepare(model: NormalForm, spec: QuantSpec, as_declared: Declared | None = None) -> NormalForm:
     """Quantize a copy of `model`; parameters keep their names, so float weights load into it and back.
 
     Every convolution (2d) and linear layer but the exceptions gets two quantizers; layers that read one value share the
     input's. Layers with signed activation codes read what stands before a ReLU: sign(relu(x)) would be +1 everywhere.
 
     Float32 or float64, the arithmetic stays what it was. Sums of codes overflow float16, and bfloat16 rounds them.
+
+    Args:
+        as_declared: what decides instead of the graph, for files that were made so.
 
     Raises:
         UserError: exit 2 if an exception names no layer, or the weights to quantize are of another type.
@@ -58,11 +64,14 @@ def prepare(model: NormalForm, spec: QuantSpec) -> NormalForm:
         raise UserError(f"no layer is called {unknown[0]}", f"the layers are {', '.join(layers)}")
     chosen = {name: layer for name, layer in layers.items() if name not in spec.exceptions}
     if input_quantizer(spec.activation).signed:
-        read_before_relu(model, {*chosen} - {*spec.float_inputs, *spec.measured_inputs})
+        if as_declared:
+            leave_out(model, as_declared.unread(chosen))
+        else:
+            read_before_relu(model, {*chosen} - {*spec.float_inputs, *spec.measured_inputs})
     if spec.order == "bacp":
-        pool_before_norm(model)
+        pool_before_norm(model, as_declared.pools if as_declared else None)
     if spec.weight.bits < 32 or spec.activation.bits < 32:
-        _quantize(model, chosen, spec)
+        _quantize(model, chosen, spec, as_declared)
     if spec.bn_fold:
         _fold_in_training(model)
     if spec.bn_momentum is not None:
@@ -82,11 +91,15 @@ def quantizable(model: NormalForm) -> dict[str, nn.Conv2d | nn.Linear]:
     }  # fmt: skip
 
 
-def _quantize(model: NormalForm, layers: Mapping[str, nn.Conv2d | nn.Linear], spec: QuantSpec) -> None:
+def _quantize(
+    model: NormalForm, layers: Mapping[str, nn.Conv2d | nn.Linear], spec: QuantSpec, as_declared: Declared | None
+) -> None:
     """Put a quantized layer in the place of each of these, with two quantizers and its very parameters."""
     inner, outer = (spec.weight, spec.activation), (_at_end(spec.weight), _at_end(spec.activation))
-    ends = {*first_layers(model), *last_layers(model)} if outer != inner else set()
-    rectified = _rectified(model) if spec.activation.traits.follows_sign else set()
+    ends = (as_declared and as_declared.ends) or {*first_layers(model), *last_layers(model)}
+    ends = ends if outer != inner else set()
+    rectified = as_declared.rectified if as_declared else _rectified(model)
+    rectified = rectified if spec.activation.traits.follows_sign else set()
     coded: dict[str, Any] = {}
     for name, layer in layers.items():
         weights, inputs = outer if name in ends else inner
@@ -105,7 +118,8 @@ def _quantize(model: NormalForm, layers: Mapping[str, nn.Conv2d | nn.Linear], sp
             replace_child(model, name, QuantConv2d.from_float(layer, weight, activation))
         else:
             replace_child(model, name, QuantLinear.from_float(layer, weight, activation))
-    share_quantizers(model, coded)
+    if not as_declared:
+        share_quantizers(model, coded)
 
 
 def _at_end(part: QuantizerSpec) -> QuantizerSpec:

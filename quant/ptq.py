@@ -6,11 +6,12 @@ import shlex
 import sys
 from argparse import BooleanOptionalAction
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from engine.cli import argtypes, command
+from engine.cli.archs import is_users_code
 from engine.cli.flags import Parser, flag, part
 from engine.cli.naming import called, repeated, saved
 from engine.cli.options import Writes
@@ -111,7 +112,7 @@ def body(options: Options) -> dict[str, Any]:
     grid = options.settings
     # its bn_momentum is without effect here, where statistics stand still, and says how to train on from this file
     spec = affine(options.w_bits, options.a_bits, grid.q_type, True, grid.per_channel)
-    spec = meet(spec, model, grid.keep_float)
+    spec = replace(meet(spec, model, grid.keep_float), by_graph=is_users_code(parent.arch))
     quantized = prepare(model, spec).to(run.device)
     notices.say(model, quantized, spec)
     before = run.evaluate(model, data, "before")

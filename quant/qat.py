@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from engine.checkpoint.history import Quantize
+from engine.cli.archs import is_users_code
 from engine.errors import UserError
 from engine.training.judging import evaluate_file, in_words
 from engine.training.start import Opened, Start
@@ -34,6 +35,7 @@ def train(options: Quantizing, spec: QuantSpec) -> dict[str, Any]:
             _say_fresh(options)
         network, refine = start.network, source is not None
         spec = meet(spec, network, options.settings.keep_float)
+        spec = replace(spec, by_graph=is_users_code(start.arch))
         if not refine and not options.training.original and spec.weight.traits.bn_momentum:
             # it is for statistics that exist: fresh ones would take epochs to arrive
             spec = replace(spec, bn_momentum=None)

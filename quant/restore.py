@@ -21,6 +21,7 @@ from models.graph.normal import NormalForm
 from models.layers.fold import Flip, MergedConv2d, MergedLinear, merged
 from models.layers.quantizers import kinds
 from models.layers.quantizers.base import Quantizer
+from quant.declared import declared
 from quant.prepare import prepare, replace_child
 from quant.spec import QuantizerSpec, QuantSpec
 
@@ -55,7 +56,7 @@ def restore(checkpoint: Checkpoint, arch: str | None = None) -> NormalForm:
     model = models.rebuild(checkpoint, arch)
     if spec:
         try:
-            model = prepare(model, spec)
+            model = prepare(model, spec, declared(checkpoint, spec, arch))
         except UserError as fault:
             raise UserError(
                 f"the file's quantization does not fit its network: {fault}", fault.hint, BAD_CHECKPOINT

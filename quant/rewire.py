@@ -32,6 +32,14 @@ def read_before_relu(form: NormalForm, layers: Collection[str]) -> None:
     _clean(form)
 
 
+def leave_out(form: NormalForm, names: Collection[str]) -> None:
+    """Take ReLUs out of the graph, by name."""
+    calls = places(form)
+    for node in [node for name in names for node in calls.get(name, [])]:
+        node.replace_all_uses_with(node.all_input_nodes[0])
+    _clean(form)
+
+
 def _without_relu(form: NormalForm, value: fx.Node, known: dict[fx.Node, fx.Node]) -> fx.Node:
     """A value as it would be without the ReLUs behind it; what hands it on (a max-pool, a concatenation) runs once more.
 
@@ -89,16 +97,20 @@ def _code_once(form: NormalForm, value: fx.Node, alike: list[fx.Node], quantizer
         node.args = (codes, *node.args[1:])
 
 
-def pool_before_norm(form: NormalForm) -> None:
-    """Put the max-pool behind a layer's batch norm between the two (XNOR-Net, arXiv 1603.05279, section 3.2)."""
+def pool_before_norm(form: NormalForm, pools: Collection[str] | None = None) -> None:
+    """Put the max-pool behind a layer's batch norm between the two (XNOR-Net, arXiv 1603.05279, section 3.2).
+
+    Args:
+        pools: those that may be moved; None: all.
+    """
     calls = places(form)
     for chain in chains(form):
         for norm in calls[chain.norm] if chain.pool is None else []:
-            _swap(form, norm)
+            _swap(form, norm, pools)
     _clean(form)
 
 
-def _swap(form: NormalForm, norm: fx.Node) -> None:
+def _swap(form: NormalForm, norm: fx.Node, pools: Collection[str] | None) -> None:
     """Take the max-pool that alone reads a norm, perhaps behind a ReLU, to its front."""
     last, following = norm, readers(norm)
     while len(following) == 1 and isinstance(module(form, following[0]), RECTIFIERS):
@@ -106,6 +118,8 @@ def _swap(form: NormalForm, norm: fx.Node) -> None:
     if len(following) != 1 or not isinstance(module(form, following[0]), nn.MaxPool2d):
         return
     pool = following[0]
+    if pools is not None and pool.target not in pools:
+        return
     norm.prepend(pool)
     pool.replace_all_uses_with(last)
     pool.args, norm.args = (norm.args[0],), (pool,)

@@ -137,6 +137,7 @@ class QuantSpec:
         bn_fold: fold each batch norm into its convolution while training (affine weights).
         order: "cbap" (conv, bn, activation codes after the pool) or "bacp" (conv, pool, bn, codes).
         bn_momentum: of every BN while training; None leaves torch's 0.1.
+        by_graph: in files of networks of the user's: the graph says which ReLUs leave; older ones see declared.py.
 
     Raises:
         ValueError: for another order, a momentum outside (0, 1], measured inputs beside activations without a fixed
@@ -167,6 +168,7 @@ class QuantSpec:
              "while training (default: 0)"}, "", "weight", bool),
     )  # fmt: skip
     measured_inputs: tuple[str, ...] = ()
+    by_graph: bool = False
 
     def __post_init__(self) -> None:
         if not all(isinstance(part, QuantizerSpec) for part in (self.weight, self.activation)):
@@ -174,8 +176,9 @@ class QuantSpec:
         for names in (getattr(self, k) for k in _LISTS):
             if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
                 raise ValueError(f"{' and '.join(_LISTS)} are lists of names")
-        if type(self.bn_fold) is not bool:
-            raise ValueError("bn_fold is neither true nor false")
+        for name in ("bn_fold", "by_graph"):
+            if type(getattr(self, name)) is not bool:
+                raise ValueError(f"{name} is neither true nor false")
         if self.order not in ("cbap", "bacp"):
             raise ValueError(f"unknown order {self.order!r}: cbap or bacp")
         if self.bn_momentum is not None and (
@@ -214,7 +217,10 @@ class QuantSpec:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for checkpoints and JSON."""
         lists = {k: list(getattr(self, k)) for k in _LISTS}
-        return {**asdict(self), **lists}
+        values = {**asdict(self), **lists}
+        if not self.by_graph:  # older programs do not know it
+            del values["by_graph"]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> QuantSpec:
