@@ -37,8 +37,8 @@ def apply(options: Options, grouped: bool = False) -> dict[str, Any]:
     data = run.data()
     opened = opened.at(data.info.image_size)
     model = opened.network
-    knife = surgeon(model, parent, options.network.arch, options.importance)
-    say_what_is_fixed(knife.found)
+    knife = surgeon(model, parent, options)
+    say_what_is_fixed(knife.open)
     chosen = knife.plan(options.percent, options.base)
     _report_floors(chosen, options.strict)
     small, evaluations = _cut(run, opened, knife, chosen, data)

@@ -53,6 +53,10 @@ class Options(Writes):
         "--importance", choices=["bn", "l1"], default="bn",
         help="what a channel is worth: its BN scales, or the mean |weight| of its rows (default: bn)",
     )  # fmt: skip
+    spare: list[str] = flag(
+        "--spare", action="append", default=[], metavar="PATTERN",
+        help="a layer that keeps all channels, by its name or a pattern like layer1.*; may be given several times",
+    )  # fmt: skip
     strict: bool = flag(
         "--strict", action="store_true", help="refuse, instead of warning, where a layer would be emptied"
     )

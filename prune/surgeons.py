@@ -17,16 +17,21 @@ from models.graph.normal import NormalForm
 from prune import by_class
 from prune.by_class import ClassPlan
 from prune.families import Importance
+from prune.options import Options
+from prune.spare import spared
 from prune.widths import Tried
 
 
-def surgeon(model: NormalForm, parent: Checkpoint, arch: str | None, importance: Importance) -> Surgeon:
+def surgeon(model: NormalForm, parent: Checkpoint, options: Options) -> Surgeon:
     """The surgeon of a file's network.
 
-    Args:
-        arch: what --arch says.
+    Raises:
+        UserError: exit 2 for patterns that name no layer of it.
     """
-    return Surgeon(model, files.plain(parent, arch), channels(model, model.captured.whole), parent.arch, importance)
+    found = channels(model, model.captured.whole)
+    plain = files.plain(parent, options.network.arch)
+    return Surgeon(model, plain, found, spared(model, found, options.spare), parent.arch, options.importance)
+
 
 
 @dataclass(frozen=True)
@@ -36,17 +41,19 @@ class Surgeon:
     Args:
         plain: the network as its code makes it, of the form's sizes.
         found: the classes of its channels.
+        open: the same with what is spared fixed, to plan with.
     """
 
     form: NormalForm
     plain: nn.Module
     found: Channels
+    open: Channels
     arch: str
     importance: Importance
 
     def plan(self, percent: float, base: int) -> ClassPlan:
         with user_code.running(self.arch):
-            return by_class.plan(Tried(self.plain, self.form, self.found, self.arch), percent, base, self.importance)
+            return by_class.plan(Tried(self.plain, self.form, self.open, self.arch), percent, base, self.importance)
 
     def masked(self, model: NormalForm, chosen: ClassPlan) -> NormalForm:
         """`model` with what is to go silent."""

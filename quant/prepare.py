@@ -5,14 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from engine.cli.argtypes import nearest
+from engine.cli.patterns import named
 from engine.errors import UserError
 from models.graph.chains import chains
 from models.graph.flow import first_layers, is_layer, last_layers, never_negative, places, unscaled
@@ -143,15 +142,7 @@ def meet(spec: QuantSpec, model: NormalForm, keep_float: Sequence[str] = ()) -> 
         UserError: exit 2 for a pattern that matches none, and if nothing is left to quantize.
     """
     layers = [*quantizable(model)]
-    kept: list[str] = []
-    for pattern in keep_float:
-        found = [name for name in layers if name == pattern or fnmatchcase(name, pattern)]
-        if not found:
-            raise UserError(
-                f"--keep_float {pattern!r} matches no convolution or linear layer",
-                nearest(pattern, layers) or f"the layers are {', '.join(layers)}",
-            )
-        kept += found
+    kept = named("--keep_float", keep_float, layers)
     first, last = ([name for name in ends if name in layers] for ends in (first_layers(model), last_layers(model)))
     spec = spec.at_ends(first, last, reads_sums(model))
     spec = replace(spec, exceptions=tuple(dict.fromkeys((*spec.exceptions, *kept))))

@@ -10,30 +10,15 @@ from torch import nn
 
 import models
 from engine.errors import UserError
-from models.graph.capture import capture
-from models.graph.channels import channels
 from models.graph.narrow import masked, narrowed
 from prune import by_class, plan as by_group
 from prune.families import families, scores
 from prune.surgery import gates_of
-from prune.widths import Tried, candidates
+from prune.widths import candidates
 from tests.tools import cases
+from tests.tools.planned import tried, with_scales
 
 PLAIN = (192, 160, 96, 192, 192, 192, 192, 192)
-
-
-def tried(model: nn.Module, size: int = 32) -> Tried:
-    form = capture(model, (3, size, size), "net")
-    return Tried(model, form, channels(form), "net")
-
-
-def with_scales(model: nn.Module, seed: int) -> nn.Module:
-    generator = torch.Generator().manual_seed(seed)
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            level = torch.rand(1, generator=generator) + 0.2
-            module.weight.data = torch.randn(module.weight.shape, generator=generator).square() * level
-    return model
 
 
 @pytest.mark.parametrize("arch", ["nin", "nin_3x3", "separable", "slimming"])

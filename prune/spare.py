@@ -1,0 +1,38 @@
+"""Layers that pruning leaves whole because it is told to: --spare."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+
+from engine.cli.patterns import named
+from engine.errors import UserError
+from models.graph.channels import Channels
+from models.graph.normal import NormalForm
+
+
+def spared(form: NormalForm, found: Channels, patterns: Sequence[str]) -> Channels:
+    """The classes of channels with those fixed that the named layers give; what was fixed before keeps its reason.
+
+    Args:
+        patterns: names of convolutions and linear layers, or patterns of them (fnmatch).
+
+    Raises:
+        UserError: exit 2 for a pattern that names none, and if nothing is left to cut.
+    """
+    layers = {
+        name: layer
+        for name, layer in form.named_modules(remove_duplicate=False)
+        if isinstance(layer, (_ConvNd, nn.Linear))
+    }
+    held = dict(form.named_parameters())
+    weights = {id(layers[name].weight) for name in named("--spare", patterns, list(layers))}
+    its = {cls for p in found.places if p.rows and id(held.get(p.tensor)) in weights for cls in p.classes.tolist()}
+    fixed = {**dict.fromkeys(sorted(its), "spared"), **found.fixed}
+    made = {cls for place in found.places if place.makes for cls in place.classes.tolist()}
+    if patterns and fixed.keys() >= made:
+        raise UserError("--spare leaves no channel to cut", "name fewer layers")
+    return replace(found, fixed=fixed)

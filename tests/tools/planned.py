@@ -1,0 +1,24 @@
+"""Networks ready to be planned for, with scales that tell their channels apart."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from models.graph.capture import capture
+from models.graph.channels import channels
+from prune.widths import Tried
+
+
+def tried(model: nn.Module, size: int = 32) -> Tried:
+    form = capture(model, (3, size, size), "net")
+    return Tried(model, form, channels(form), "net")
+
+
+def with_scales(model: nn.Module, seed: int) -> nn.Module:
+    generator = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            level = torch.rand(1, generator=generator) + 0.2
+            module.weight.data = torch.randn(module.weight.shape, generator=generator).square() * level
+    return model
