@@ -9,24 +9,23 @@ from typing import Any
 
 import torch
 
-from engine.checkpoint.history import History, Prune
+from engine.checkpoint.history import Prune
 from engine.cli.archs import is_users_code
 from engine.cli.naming import called, command_hint, repeated, saved
 from engine.data.splits import Data
-from engine.errors import UserError
-from engine.system.terminal import columns
 from engine.tasks.base import Evaluation
 from engine.training.experiment import Experiment
 from engine.training.foreign import description
 from models import cost, files
 from models.files import Opened
 from models.graph.normal import NormalForm
+from prune import report
 from prune.bn_statistics import reestimate_bn
 from prune.by_class import ClassPlan
 from prune.options import Options
 from prune.proof import prove
 from prune.sparsity import alike, gammas, looks_sparse
-from prune.surgeons import Surgeon, say_what_is_fixed, surgeon
+from prune.surgeons import Surgeon, surgeon
 
 
 def apply(options: Options, grouped: bool = False) -> dict[str, Any]:
@@ -38,9 +37,9 @@ def apply(options: Options, grouped: bool = False) -> dict[str, Any]:
     opened = opened.at(data.info.image_size)
     model = opened.network
     knife = surgeon(model, parent, options)
-    say_what_is_fixed(knife.open)
+    report.say_what_stays(knife.stays())
     chosen = knife.plan(options.percent, options.base)
-    _report_floors(chosen, options.strict)
+    report.say_what_differs(chosen, options.strict)
     small, evaluations = _cut(run, opened, knife, chosen, data)
     if chosen.cfg != chosen.cfg_before:  # else there is nothing to mend
         reestimate_bn(small, data.train, options.batch_size, options.machine.seed, options.bn_batches)
@@ -57,15 +56,16 @@ def apply(options: Options, grouped: bool = False) -> dict[str, Any]:
     costs = [cost.layers(network, data.info.image_size) for network in (model, small)]
     macs, params = ([cost.total(c, what) for c in costs] for what in ("macs", "params"))
     lines = [
-        *_widths(options, chosen, parent.history),
+        *report.widths(chosen, parent.history),
         f"parameters  {params[0]:,} -> {params[1]:,}",
         f"MACs        {macs[0]:,} -> {macs[1]:,}",
-        *_accuracies(evaluations, data),
+        *report.accuracies(evaluations, data),
         f"stored with the file: {after.score:.2f} %, before any refining; next: "
         + called(shlex.join(["prune.train", "--refine", str(path), *repeated(parent.arch, options.data.root)])),
     ]
     return {
         "text": "\n".join(lines), "path": path, "cfg_before": chosen.cfg_before, "cfg_after": chosen.cfg,
+        "layers": {name: sizes for name, *sizes in zip(chosen.names, chosen.before, chosen.widths, strict=True)},
         "percent": options.percent, "achieved": chosen.achieved, "accuracy": accuracies,
         "params": params, "macs": macs,
     }  # fmt: skip
@@ -102,45 +102,5 @@ def _opened(options: Options, grouped: bool) -> Opened:
             file=sys.stderr,
         )
     if options.importance == "bn" and not looks_sparse(gammas(model)):
-        _warn(f"{source} {alike(parent.history)}")
+        report.warn(f"{source} {alike(parent.history)}")
     return opened
-
-
-def _widths(options: Options, chosen: ClassPlan, history: History) -> list[str]:
-    """The widths before and after, gate by gate, and the shares that went."""
-    gates = zip(chosen.names, map(str, chosen.before), map(str, chosen.widths), strict=True)
-    first = next((sum(stage.cfg_before) for stage in history if isinstance(stage, Prune)), None)
-    again = []
-    if first is not None:  # pruned again: what has gone since the network was whole
-        share = 100 * (1 - sum(chosen.cfg) / first)
-        again = [f"in all      {first} -> {sum(chosen.cfg)} channels since the first pruning, {share:.2f} % dropped"]
-    return [
-        *columns([["gate", "before", "kept"], *map(list, gates)]),
-        f"cfg before  {chosen.cfg_before}",
-        f"cfg after   {chosen.cfg}",
-        f"percent     requested {100 * options.percent:.2f} %, achieved {100 * chosen.achieved:.2f} %",
-        *again,
-    ]
-
-
-def _accuracies(evaluations: dict[str, Evaluation], data: Data) -> list[str]:
-    mended = evaluations.get("bn_reestimated")
-    return [
-        f"accuracy on {len(data.test):,} {data.part} pictures of {data.info.label}:",
-        "  " + ", ".join(f"{name} {evaluations[name].score:.2f} %" for name in ("before", "masked", "sliced"))
-        + (f", BN re-estimated {mended.score:.2f} %" if mended else ", nothing dropped: BN left as it was"),
-    ]  # fmt: skip
-
-
-def _report_floors(chosen: ClassPlan, strict: bool) -> None:
-    if chosen.raised:
-        text = f"percent {chosen.percent:g} would empty {', '.join(chosen.raised)}"
-        if strict:
-            raise UserError(text, "take a smaller --percent, or leave --strict out")
-        _warn(f"{text}: the smallest legal width is kept there; lower --percent, or --s in training")
-    if chosen.whole:
-        _warn(f"no multiple of {chosen.base} is legal for {', '.join(chosen.whole)}: left whole")
-
-
-def _warn(text: str) -> None:
-    print(f"warning: {text}", file=sys.stderr)

@@ -7,12 +7,15 @@ that the network can have.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from engine.errors import UserError
-from prune.families import Importance, families, scores
+from models.graph.channels import Channels
+from prune.families import Family, families, scores, stays
+from prune.options import Importance
 from prune.plan import check, to_drop
-from prune.widths import Tried, settle
+from prune.widths import Need, Tried, candidates, settle
 
 
 @dataclass(frozen=True)
@@ -22,8 +25,12 @@ class ClassPlan:
     Args:
         names, before, widths: of the families.
         dropped: the classes.
+        stays: why other classes cannot be cut, by class.
         raised: families that would have been emptied and keep their smallest width.
-        whole: families that no multiple of `base` fits, or that cannot get narrower.
+        whole: families that no multiple of `base` fits.
+        limited: families of which more would have gone than the limit lets go.
+        rounded: families that would have lost channels, and whose nearest width is the one that they have.
+        stuck: families that would have lost channels, and that the network's code lets have no smaller width.
     """
 
     names: tuple[str, ...]
@@ -32,8 +39,12 @@ class ClassPlan:
     dropped: frozenset[int]
     percent: float
     base: int
+    stays: Mapping[int, str]
     raised: tuple[str, ...] = ()
     whole: tuple[str, ...] = ()
+    limited: tuple[str, ...] = ()
+    rounded: tuple[str, ...] = ()
+    stuck: tuple[str, ...] = ()
 
     @property
     def cfg_before(self) -> list[int]:
@@ -51,39 +62,74 @@ class ClassPlan:
         return 1 - sum(self.widths) / sum(self.before)
 
 
-def plan(network: Tried, percent: float, base: int = 1, importance: Importance = "bn") -> ClassPlan:
+def plan(network: Tried, percent: float, base: int = 1, importance: Importance = "bn", limit: float = 1) -> ClassPlan:
     """Choose the classes to drop.
 
     Args:
         percent: share of the classes that can be cut, in [0, 1).
         base: each family keeps a multiple of this many.
+        limit: share of its classes that a family may lose, in (0, 1]. What it keeps is not dropped elsewhere.
 
     Raises:
-        ValueError: percent outside [0, 1) or base below 1.
+        ValueError: percent outside [0, 1), limit outside (0, 1], or base below 1.
         UserError: exit 2 where no class can be cut.
     """
     check(percent, base)
+    if not 0 < limit <= 1:
+        raise ValueError(f"limit {limit} is not in (0, 1]")
     worth = scores(network.form, network.found, importance)
     chosen = families(network.found, worth)
     if not chosen:
-        raise UserError(
-            f"{network.arch}: no channels of it can be cut", "a network without batch norms: --importance l1"
-        )
+        raise UserError(f"{network.arch}: no channels of it can be cut", _why_none(network.found, importance))
     order = sorted((worth[cls], cls) for family in chosen for cls in family.classes)
     gone = {cls for _, cls in order[: to_drop(percent, len(order))]}
     counts = [len(set(family.classes) - gone) for family in chosen]
-    needs = settle(network, chosen, counts, base)
+    full = [len(family.classes) for family in chosen]
+    least = [size - to_drop(limit, size) for size in full]
+    needs = settle(network, chosen, counts, base, least)
     widths = tuple(sum(need.values()) for need in needs)
-    dropped = frozenset(
+    nearest = [next(candidates(*each, base)) for each in zip(chosen, counts, least, strict=True)]
+    states = [*map(_state, counts, least, full, widths, nearest, [base] * len(full))]
+    named = {kind: tuple(f.name for f, state in zip(chosen, states, strict=True) if state == kind) for kind in STATES}
+    return ClassPlan(
+        tuple(family.name for family in chosen), tuple(full), widths, _lowest(chosen, needs, worth), percent, base,
+        stays(network.found, worth, importance), **named
+    )  # fmt: skip
+
+
+def _why_none(found: Channels, importance: Importance) -> str:
+    """What to do about a network of which nothing can be cut."""
+    if "spared" in found.fixed.values():
+        return "name fewer layers after --spare"
+    if importance == "bn":
+        return "a network without batch norms: --importance l1"
+    return "all its channels are fixed, for the reasons above"
+
+
+STATES = ("raised", "whole", "limited", "rounded", "stuck")
+
+
+def _state(count: int, least: int, full: int, width: int, nearest: int, base: int) -> str:
+    """What kept a family from the width that its scores ask for: one of STATES, or nothing worth a word.
+
+    Args:
+        count: that its scores ask for.
+        least: that the limit leaves.
+        full, width: before and after.
+        nearest: the legal width next to `count`.
+    """
+    if width == full > count:
+        if nearest < full:
+            return "stuck"
+        return "whole" if full % base else "limited" if count < least else "rounded"
+    return "limited" if count < least else "raised" if count == 0 else ""
+
+
+def _lowest(chosen: list[Family], needs: list[Need], worth: dict[int, float]) -> frozenset[int]:
+    """The classes to drop: of each kind those worth least, ties broken by their order in the network."""
+    return frozenset(
         cls
         for family, need in zip(chosen, needs, strict=True)
         for kind, classes in family.kinds.items()
         for cls in sorted(classes, key=lambda c: (worth[c], c))[: len(classes) - need[kind]]
     )
-    before = tuple(len(family.classes) for family in chosen)
-    changed = list(zip(chosen, counts, widths, before, strict=True))
-    return ClassPlan(
-        tuple(family.name for family in chosen), before, widths, dropped, percent, base,
-        tuple(f.name for f, count, width, full in changed if count == 0 and width < full),
-        tuple(f.name for f, count, width, full in changed if width == full and count < full),
-    )  # fmt: skip

@@ -55,6 +55,17 @@ def families(found: Channels, scores: dict[int, float]) -> list[Family]:
     return result
 
 
+def stays(found: Channels, scores: dict[int, float], importance: Importance) -> dict[int, str]:
+    """Why classes of channels that layers make cannot be cut, by class: those of no family."""
+    unscored = (
+        "no batch norm scales them (--importance l1 goes by weights)" if importance == "bn" else "no layer makes them"
+    )
+    free = {cls for family in families(found, scores) for cls in family.classes}
+    made = {cls: None for place in found.places if place.makes for cls in place.classes.tolist() if cls not in free}
+    together = "they go together with channels that stay"
+    return {cls: found.fixed.get(cls, together if cls in scores else unscored) for cls in made}
+
+
 def _numbered(found: Channels) -> dict[int, int]:
     """Of each class, a number that those of its family share: those that one layer makes, or that are shared out."""
     number: dict[int, int] = {}

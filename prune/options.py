@@ -53,6 +53,11 @@ class Options(Writes):
         "--importance", choices=["bn", "l1"], default="bn",
         help="what a channel is worth: its BN scales, or the mean |weight| of its rows (default: bn)",
     )  # fmt: skip
+    max_per_layer: float | None = flag(
+        "--max_per_layer", type=argtypes.number(float, 0, 1, open_low=True), metavar="P",
+        help="the largest share of its channels that one layer may lose; what this keeps is not dropped elsewhere "
+        "(default: no limit)",
+    )  # fmt: skip
     spare: list[str] = flag(
         "--spare", action="append", default=[], metavar="PATTERN",
         help="a layer that keeps all channels, by its name or a pattern like layer1.*; may be given several times",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import sys
 from dataclasses import dataclass
 
 from torch import nn
@@ -16,8 +15,8 @@ from models.graph.channels import Channels, channels
 from models.graph.normal import NormalForm
 from prune import by_class
 from prune.by_class import ClassPlan
-from prune.families import Importance
-from prune.options import Options
+from prune.families import scores, stays
+from prune.options import Importance, Options
 from prune.spare import spared
 from prune.widths import Tried
 
@@ -30,8 +29,8 @@ def surgeon(model: NormalForm, parent: Checkpoint, options: Options) -> Surgeon:
     """
     found = channels(model, model.captured.whole)
     plain = files.plain(parent, options.network.arch)
-    return Surgeon(model, plain, found, spared(model, found, options.spare), parent.arch, options.importance)
-
+    to_plan = spared(model, found, options.spare)
+    return Surgeon(model, plain, found, to_plan, parent.arch, options.importance, options.max_per_layer or 1)
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,7 @@ class Surgeon:
         plain: the network as its code makes it, of the form's sizes.
         found: the classes of its channels.
         open: the same with what is spared fixed, to plan with.
+        limit: share of its channels that a layer may lose.
     """
 
     form: NormalForm
@@ -50,10 +50,16 @@ class Surgeon:
     open: Channels
     arch: str
     importance: Importance
+    limit: float
+
+    def stays(self) -> dict[int, str]:
+        """Why classes cannot be cut, by class."""
+        return stays(self.open, scores(self.form, self.open, self.importance), self.importance)
 
     def plan(self, percent: float, base: int) -> ClassPlan:
         with user_code.running(self.arch):
-            return by_class.plan(Tried(self.plain, self.form, self.open, self.arch), percent, base, self.importance)
+            network = Tried(self.plain, self.form, self.open, self.arch)
+            return by_class.plan(network, percent, base, self.importance, self.limit)
 
     def masked(self, model: NormalForm, chosen: ClassPlan) -> NormalForm:
         """`model` with what is to go silent."""
@@ -72,15 +78,3 @@ class Surgeon:
             ) from fault
         small.cfg = registry.widths(self.arch, small) or model.cfg
         return small
-
-
-def say_what_is_fixed(found: Channels) -> None:
-    """Name, on stderr, how many channels cannot be cut, by reason."""
-    count: dict[str, set[int]] = {}
-    for place in found.places:
-        if place.makes:
-            for cls in place.classes.tolist():
-                if cls in found.fixed:
-                    count.setdefault(found.fixed[cls], set()).add(cls)
-    for why, classes in sorted(count.items(), key=lambda item: -len(item[1])):
-        print(f"notice: {len(classes):,} channels stay: {why}", file=sys.stderr)

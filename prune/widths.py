@@ -41,14 +41,15 @@ class Tried:
     arch: str
 
 
-def settle(network: Tried, chosen: list[Family], counts: list[int], base: int) -> list[Need]:
+def settle(network: Tried, chosen: list[Family], counts: list[int], base: int, least: list[int]) -> list[Need]:
     """For each family the nearest width to what is wanted that the network can have, as its kinds need it.
 
     Args:
         counts: what is wanted of each.
         base: widths are multiples of it.
+        least: what each keeps at least.
     """
-    tried = [candidates(family, count, base) for family, count in zip(chosen, counts, strict=True)]
+    tried = [candidates(*each, base) for each in zip(chosen, counts, least, strict=True)]
     widths = [next(its) for its in tried]
     free = [place for place, family in enumerate(chosen) if family.free and widths[place] < len(family.classes)]
     if free and not _can(network, chosen, widths, free):
@@ -67,10 +68,13 @@ def settle(network: Tried, chosen: list[Family], counts: list[int], base: int) -
     return _needs(network, chosen, widths, [])[0]
 
 
-def candidates(family: Family, count: int, base: int) -> Iterator[int]:
-    """Widths to try: the nearest to `count` first, of two equally near ones the larger, the family's own last."""
+def candidates(family: Family, count: int, least: int, base: int) -> Iterator[int]:
+    """Widths to try, none below `least`: the nearest to `count` first, of two equally near ones the larger, the family's
+    own last.
+    """
     full, step = len(family.classes), lcm(base, family.step)
-    every = (width for width in range(step, full + 1, step) if width > 1)  # 1 looks like a value for all channels
+    least = max(least, 2)  # 1 looks like a value for all channels
+    every = (width for width in range(step, full + 1, step) if width >= least)
     yield from by_distance(count, every)
     yield full
 

@@ -10,7 +10,7 @@ from engine.cli.argtypes import nearest
 
 ELSEWHERE = {
     "prune.train": "-sr --s --from_scratch",
-    "prune.normal_regular and prune.gc": "--percent --normal_regular --importance --spare --strict --bn_batches",
+    "prune.normal_regular and prune.gc": "--percent --normal_regular --importance --max_per_layer --spare --strict --bn_batches",
     "prune.train, quant.wqaq and quant.wbwtab": "--refine --lr --wd --resume --evaluate --run_dir",
     "prune.train, prune.normal_regular, prune.gc, quant.wqaq and quant.wbwtab": "--train_batch_size",
     "prune.train, quant.wqaq, quant.wbwtab and scripts.results": "--recipe",

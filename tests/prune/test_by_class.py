@@ -70,10 +70,10 @@ def test_families_count_what_goes_together_once() -> None:
 def test_widths_are_tried_from_the_nearest_on() -> None:
     network = tried(with_scales(cases.Residual(), 0))
     (stem, *_) = families(network.found, scores(network.form, network.found))
-    assert list(candidates(stem, 5, 1))[:5] == [5, 6, 4, 7, 3]
-    assert list(candidates(stem, 5, 4)) == [4, 8, 12, 16, 16]
-    assert next(iter(candidates(stem, 0, 1))) == 2  # one channel looks like a value for all channels
-    assert list(candidates(stem, 3, 32)) == [16]  # no multiple fits: it stays whole
+    assert list(candidates(stem, 5, 0, 1))[:5] == [5, 6, 4, 7, 3]
+    assert list(candidates(stem, 5, 0, 4)) == [4, 8, 12, 16, 16]
+    assert next(iter(candidates(stem, 0, 0, 1))) == 2  # one channel looks like a value for all channels
+    assert list(candidates(stem, 3, 0, 32)) == [16]  # no multiple fits: it stays whole
 
 
 @pytest.mark.parametrize(("percent", "base"), [(0.3, 1), (0.5, 8), (0.9, 1)])

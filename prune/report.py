@@ -1,0 +1,132 @@
+"""What pruning says: notices and warnings about the plan on stderr, the result's lines. What it does: apply.py."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+
+from engine.checkpoint.history import History, Prune
+from engine.data.splits import Data
+from engine.errors import UserError
+from engine.system.terminal import columns
+from engine.tasks.base import Evaluation
+from prune.by_class import ClassPlan
+from prune.plan import to_drop
+
+ROWS = 40
+"""Of the table of widths at most."""
+
+NAMES = 6
+"""In a line of stderr at most."""
+
+
+def say_what_stays(reasons: dict[int, str]) -> None:
+    """Name, on stderr, how many channels cannot be cut, by reason.
+
+    Args:
+        reasons: by class of channels.
+    """
+    for why, count in Counter(reasons.values()).most_common():
+        print(f"notice: {count:,} channels stay: {why}", file=sys.stderr)
+
+
+def say_what_differs(chosen: ClassPlan, strict: bool) -> None:
+    """Name, on stderr, what the plan does otherwise than asked.
+
+    Raises:
+        UserError: exit 2 with `strict`, where a layer would be emptied.
+    """
+    if chosen.raised:
+        text = f"percent {chosen.percent:g} would empty {_some(chosen.raised)}"
+        if strict:
+            raise UserError(text, "take a smaller --percent, or leave --strict out")
+        warn(f"{text}: the smallest legal width is kept there; lower --percent, or --s in training")
+    if chosen.whole:
+        warn(f"no multiple of {chosen.base} is legal for {_some(chosen.whole)}: left whole")
+    if chosen.stuck:
+        warn(f"no smaller width is legal for {_some(chosen.stuck)}, as the network's code has it: left whole")
+    if chosen.limited:
+        _notice(f"--max_per_layer keeps channels that would have gone, in {_some(chosen.limited)}")
+    if why := _why_nothing(chosen):
+        _notice(f"the plan drops nothing: {why}")
+
+
+def _some(names: Sequence[str]) -> str:
+    """A list of names that does not bury what is said of them."""
+    more = f" and {len(names) - NAMES} more" if len(names) > NAMES else ""
+    return ", ".join(names[:NAMES]) + more
+
+
+def _why_nothing(chosen: ClassPlan) -> str:
+    """Why a plan drops nothing; empty for one that drops something."""
+    if chosen.cfg != chosen.cfg_before:
+        return ""
+    total = sum(chosen.before)
+    if not chosen.percent:
+        return "--percent is 0"
+    if not to_drop(chosen.percent, total):
+        return f"--percent {chosen.percent:g} of {total:,} channels is less than one"
+    rounding = f"every layer's nearest multiple of {chosen.base} is the width that it has"
+    if not isinstance(chosen, ClassPlan):
+        return rounding
+    reasons = {
+        rounding: chosen.rounded,
+        f"{len(chosen.whole)} layers fit no multiple of {chosen.base}": chosen.whole,
+        f"--max_per_layer lets {len(chosen.limited)} layers lose none": chosen.limited,
+        f"{len(chosen.stuck)} layers can have no smaller width in the network's code": chosen.stuck,
+    }
+    return "; ".join(why for why, names in reasons.items() if names)
+
+
+def widths(chosen: ClassPlan, history: History) -> list[str]:
+    """The widths before and after, layer by layer, and the shares that went."""
+    first = next((sum(stage.cfg_before) for stage in history if isinstance(stage, Prune)), None)
+    again = []
+    if first is not None:  # pruned again: what has gone since the network was whole
+        share = 100 * (1 - sum(chosen.cfg) / first)
+        again = [f"in all      {first} -> {sum(chosen.cfg)} channels since the first pruning, {share:.2f} % dropped"]
+    return [
+        *_table(chosen),
+        f"percent     requested {100 * chosen.percent:.2f} %, achieved {100 * chosen.achieved:.2f} %",
+        *_channels(chosen),
+        *again,
+    ]
+
+
+def _table(chosen: ClassPlan) -> list[str]:
+    """One line a layer; of many, those that lose the largest shares, in the network's order."""
+    rows = [*zip(chosen.names, chosen.before, chosen.widths, strict=True)]
+    shown = sorted(range(len(rows)), key=lambda n: rows[n][2] / rows[n][1])[
+        : len(rows) if len(rows) <= ROWS else ROWS // 2
+    ]
+    cells = [[name, str(before), str(kept)] for name, before, kept in (rows[n] for n in sorted(shown))]
+    table = columns([["gate", "before", "kept"], *cells])
+    if left := len(rows) - len(shown):
+        return [*table, f"... and {left} layers that lose smaller shares: --json names all"]
+    return [*table, f"cfg before  {chosen.cfg_before}", f"cfg after   {chosen.cfg}"]
+
+
+def _channels(chosen: ClassPlan) -> list[str]:
+    if not isinstance(chosen, ClassPlan):
+        return []
+    gone, can, every = len(chosen.dropped), sum(chosen.before), sum(chosen.before) + len(chosen.stays)
+    return [f"channels    {can:,} of {every:,} can be cut; {gone:,} go, {100 * gone / every:.2f} % of all"]
+
+
+def accuracies(evaluations: dict[str, Evaluation], data: Data) -> list[str]:
+    """The accuracy after each step."""
+    mended = evaluations.get("bn_reestimated")
+    return [
+        f"accuracy on {len(data.test):,} {data.part} pictures of {data.info.label}:",
+        "  " + ", ".join(f"{name} {evaluations[name].score:.2f} %" for name in ("before", "masked", "sliced"))
+        + (f", BN re-estimated {mended.score:.2f} %" if mended else ", nothing dropped: BN left as it was"),
+    ]  # fmt: skip
+
+
+def warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)
+
+
+def _notice(text: str) -> None:
+    print(f"notice: {text}", file=sys.stderr)

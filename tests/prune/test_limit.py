@@ -1,0 +1,132 @@
+"""--max_per_layer, and plans that drop nothing: what was asked for, what is done, and what is said of the difference."""
+
+from __future__ import annotations
+
+import json
+import random
+from math import floor
+
+import pytest
+
+from engine.errors import USAGE
+from prune import by_class, report
+from prune.families import families, scores, stays
+from prune.spare import spared
+from prune.widths import candidates
+from tests.conftest import SMALL, assert_refused
+from tests.tools import cases
+from tests.tools.planned import tried, with_scales
+
+OWN = ("--arch", "tests.tools.cases:Residual")
+FULL = {"stem.0": 16, "c1": 24, "short.0": 32}
+
+
+def test_no_layer_loses_more_than_the_limit_after_rounding() -> None:
+    """Against a plan by hand: without rounding each layer loses what its scores say, at most the limit's share."""
+    draw = random.Random(0)
+    network = tried(cases.Residual())
+    for seed, limit in enumerate((0.1, 0.5)):
+        with_scales(network.form, seed)
+        percent = draw.choice([0.3, 0.5, 0.8])
+        free = by_class.plan(network, percent)
+        found = by_class.plan(network, percent, limit=limit)
+        least = [size - floor(limit * size) for size in FULL.values()]
+        assert found.widths == tuple(max(pair) for pair in zip(free.widths, least, strict=True))
+        limited = [n for n, w, at_least in zip(FULL, free.widths, least, strict=True) if w < at_least]
+        assert list(found.limited) == limited
+        assert len(found.dropped) == sum(FULL.values()) - sum(found.widths)
+        rounded = by_class.plan(network, percent, 8, limit=limit).widths
+        assert all(w % 8 == 0 and w >= low for w, low in zip(rounded, least, strict=True))
+
+
+def test_widths_below_the_limit_are_not_tried() -> None:
+    network = tried(with_scales(cases.Residual(), 0))
+    (stem, *_) = families(network.found, scores(network.form, network.found))
+    assert list(candidates(stem, 5, 10, 4)) == [12, 16, 16]
+    assert list(candidates(stem, 5, 13, 8)) == [16, 16]
+    shuffled = tried(with_scales(cases.ShuffleUnits(), 0))
+    (first, *_) = families(shuffled.found, scores(shuffled.form, shuffled.found))
+    assert list(candidates(first, 0, 64, 1)) == [65, 70, 75, 80, 80]  # multiples of what the shuffle shares out
+
+
+@pytest.mark.parametrize("limit", [0, -0.1, 1.1])
+def test_other_limits_are_refused(limit: float) -> None:
+    with pytest.raises(ValueError, match="limit"):
+        by_class.plan(tried(with_scales(cases.Residual(), 0)), 0.5, limit=limit)
+
+
+@pytest.mark.parametrize(
+    ("percent", "base", "limit", "why"),
+    [
+        (0.0, 1, 1, "--percent is 0"),
+        (0.01, 1, 1, "--percent 0.01 of 72 channels is less than one"),
+        (0.05, 8, 1, "every layer's nearest multiple of 8 is the width that it has"),
+        (0.5, 1, 0.03, "--max_per_layer lets 3 layers lose none"),
+        (0.9, 64, 1, "3 layers fit no multiple of 64"),
+    ],
+)
+def test_a_plan_that_drops_nothing_says_why(
+    percent: float, base: int, limit: float, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = tried(with_scales(cases.Residual(), 0))
+    chosen = by_class.plan(network, percent, base, limit=limit)
+    assert not chosen.dropped
+    report.say_what_differs(chosen, strict=True)
+    assert f"notice: the plan drops nothing: {why}\n" in capsys.readouterr().err
+
+
+def test_a_plan_that_drops_something_does_not(capsys: pytest.CaptureFixture[str]) -> None:
+    report.say_what_differs(by_class.plan(tried(with_scales(cases.Residual(), 0)), 0.5), strict=True)
+    assert "nothing" not in capsys.readouterr().err
+
+
+def test_what_stays_is_told_by_its_reason() -> None:
+    network = tried(cases.SqueezeExcite())
+    reasons = stays(network.found, scores(network.form, network.found), "bn")
+    counted = {why: [*reasons.values()].count(why) for why in reasons.values()}
+    unscored = "no batch norm scales them (--importance l1 goes by weights)"
+    assert counted == {unscored: 4, "the network's answer": 10}  # the bottleneck of the gate
+    assert set(stays(network.found, scores(network.form, network.found, "l1"), "l1").values()) == {
+        "the network's answer"
+    }
+    units = tried(cases.ShuffleUnits())
+    open_ = spared(units.form, units.found, ["units.1.2.0"])
+    told = [*stays(open_, scores(units.form, open_), "bn").values()]
+    assert told.count("spared") == 16
+    assert told.count("they go together with channels that stay") == 32 + 2 * 16  # what is shuffled with them
+
+
+def test_all_that_is_asked_and_done_is_printed(command) -> None:
+    command("prune.train", "-sr", "--s", "0.01", *OWN, *SMALL)
+    words = ("prune.normal_regular", "--percent", "0.9", *OWN, "--cpu", "--overwrite")
+    done = command(*words, "--max_per_layer", "0.25")
+    assert done.code == 0, done.err
+    assert "percent     requested 90.00 %, achieved 25.00 %\n" in done.out
+    assert "channels    72 of 82 can be cut; 18 go, 21.95 % of all\n" in done.out
+    assert "notice: --max_per_layer keeps channels that would have gone, in stem.0, c1, short.0\n" in done.err
+    assert "notice: 10 channels stay: the network's answer" in done.err
+    told = json.loads(command(*words, "--max_per_layer", "0.25", "--json").out)
+    assert told["layers"] == {"stem.0": [16, 12], "c1": [24, 18], "short.0": [32, 24]}
+    nothing = command(*words, "--percent", "0.001")
+    assert nothing.code == 0
+    assert "notice: the plan drops nothing: --percent 0.001 of 72 channels is less than one" in nothing.err
+    for wrong in ("0", "1.5", "x"):
+        assert_refused(command(*words, "--max_per_layer", wrong), USAGE, "is not a number above 0 and at most 1")
+
+
+def test_networks_that_declare_their_channels(refined) -> None:
+    found = refined("prune.normal_regular", "--max_per_layer", "0.5", "--cpu", "--overwrite")
+    assert_refused(found, USAGE, "--max_per_layer: nin declares its channels")
+    same = refined("prune.normal_regular", "--percent", "0.01", "--cpu", "--overwrite")
+    assert "notice: the plan drops nothing: --percent 0.01 of 64 channels is less than one" in same.err
+
+
+def test_a_long_table_leaves_out_those_that_lose_least() -> None:
+    names = tuple(f"layer{n}" for n in range(60))
+    widths = tuple(10 - n % 10 for n in range(60))
+    chosen = by_class.ClassPlan(names, (10,) * 60, widths, frozenset(range(270)), 0.5, 1, {1: "spared"})
+    lines = report.widths(chosen, ())
+    assert len(lines) == 1 + report.ROWS // 2 + 3
+    assert lines[1].split() == ["layer6", "10", "4"]
+    assert lines[-3] == "... and 40 layers that lose smaller shares: --json names all"
+    assert lines[-1] == "channels    600 of 601 can be cut; 270 go, 44.93 % of all"
