@@ -158,11 +158,10 @@ def _check_keys(state: State, own: nn.Module, head: dict[str, int], arch: str, p
         UserError: exit 3, saying how many there are, and what the network calls those that are nearest.
     """
     shapes = {key: tuple(tensor.shape) for key, tensor in own.state_dict().items()}
+
     def fits(key: str, shape: tuple[int, ...]) -> bool:
         pairs = list(enumerate(zip(shape, shapes.get(key, ()), strict=False)))
-        same = [
-            axis == head.get(key) or old == new or (axis < 2 and old < new) for axis, (old, new) in pairs
-        ]
+        same = [axis == head.get(key) or old == new or (axis < 2 and old < new) for axis, (old, new) in pairs]
         return key in shapes and len(shape) == len(shapes[key]) and all(same)
 
     astray = [key for key, tensor in state.items() if not fits(key, tuple(tensor.shape))]

@@ -68,8 +68,6 @@ def _why_nothing(chosen: ClassPlan) -> str:
     if not to_drop(chosen.percent, total):
         return f"--percent {chosen.percent:g} of {total:,} channels is less than one"
     rounding = f"every layer's nearest multiple of {chosen.base} is the width that it has"
-    if not isinstance(chosen, ClassPlan):
-        return rounding
     reasons = {
         rounding: chosen.rounded,
         f"{len(chosen.whole)} layers fit no multiple of {chosen.base}": chosen.whole,
@@ -101,15 +99,13 @@ def _table(chosen: ClassPlan) -> list[str]:
         : len(rows) if len(rows) <= ROWS else ROWS // 2
     ]
     cells = [[name, str(before), str(kept)] for name, before, kept in (rows[n] for n in sorted(shown))]
-    table = columns([["gate", "before", "kept"], *cells])
+    table = columns([["layer", "before", "kept"], *cells])
     if left := len(rows) - len(shown):
         return [*table, f"... and {left} layers that lose smaller shares: --json names all"]
     return [*table, f"cfg before  {chosen.cfg_before}", f"cfg after   {chosen.cfg}"]
 
 
 def _channels(chosen: ClassPlan) -> list[str]:
-    if not isinstance(chosen, ClassPlan):
-        return []
     gone, can, every = len(chosen.dropped), sum(chosen.before), sum(chosen.before) + len(chosen.stays)
     return [f"channels    {can:,} of {every:,} can be cut; {gone:,} go, {100 * gone / every:.2f} % of all"]
 

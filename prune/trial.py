@@ -32,7 +32,7 @@ def try_to_cut(form: NormalForm, plain: nn.Module, arch: str) -> None:
     chosen = families(found, scores(form, found))
     halves = [max(len(family.classes) // 2, 2) for family in chosen]
     with user_code.running(arch):
-        needs = settle(Tried(plain, form, found, arch), chosen, halves, 1)
+        needs = settle(Tried(plain, form, found, arch), chosen, halves, 1, [2] * len(chosen))
     stay = [f.name for f, need in zip(chosen, needs, strict=True) if sum(need.values()) == len(f.classes) > 2]
     if chosen and len(stay) == len(chosen):
         raise UserError(

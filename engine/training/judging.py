@@ -25,7 +25,12 @@ def evaluate_file(options: Works, opened: Opened[nn.Module], task: Task = CLASSI
     if known != size:
         print(f"notice: judged on pictures of {size}x{size}, the file is for {known}x{known}", file=sys.stderr)
     found = evaluate(options, opened.at(size).network.to(where), data, task, "the file")
-    return {"text": in_words(task, found.score, data), "path": opened.path, task.score.name: found.score, "loss": found.loss}
+    return {
+        "text": in_words(task, found.score, data),
+        "path": opened.path,
+        task.score.name: found.score,
+        "loss": found.loss,
+    }
 
 
 def evaluate(options: Works, model: nn.Module, data: Data, task: Task, what: str = "") -> Evaluation:

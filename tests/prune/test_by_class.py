@@ -6,6 +6,7 @@ import random
 
 import pytest
 import torch
+from prune.surgery import gates_of
 from torch import nn
 
 import models
@@ -13,7 +14,6 @@ from engine.errors import UserError
 from models.graph.narrow import masked, narrowed
 from prune import by_class, plan as by_group
 from prune.families import families, scores
-from prune.surgery import gates_of
 from prune.widths import candidates
 from tests.tools import cases
 from tests.tools.planned import tried, with_scales
