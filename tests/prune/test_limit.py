@@ -114,9 +114,7 @@ def test_all_that_is_asked_and_done_is_printed(command) -> None:
         assert_refused(command(*words, "--max_per_layer", wrong), USAGE, "is not a number above 0 and at most 1")
 
 
-def test_networks_that_declare_their_channels(refined) -> None:
-    found = refined("prune.normal_regular", "--max_per_layer", "0.5", "--cpu", "--overwrite")
-    assert_refused(found, USAGE, "--max_per_layer: nin declares its channels")
+def test_a_share_below_one_channel_is_said_to_drop_nothing(refined) -> None:
     same = refined("prune.normal_regular", "--percent", "0.01", "--cpu", "--overwrite")
     assert "notice: the plan drops nothing: --percent 0.01 of 64 channels is less than one" in same.err
 
