@@ -160,10 +160,12 @@ def _sensitivity(options: Options) -> dict[str, Any]:
     lines = [
         f"{data.part} {task.score.label} on {len(data.test):,} pictures of {data.info.label}; whole network {whole:.2f}"
     ]
-    for rows in ([n for n in found if "8 bit" in found[n]], [n for n in found if "8 bit" not in found[n]]):
-        lines += columns(
-            [["layer", *found[rows[0]]], *([name, *(f"{a:.2f}" for a in found[name].values())] for name in rows)]
-        )
+    for end in ("bit", "%"):
+        rows = {name: [change for change in found[name] if change.endswith(end)] for name in found}
+        rows = {name: changes for name, changes in rows.items() if changes}
+        heads = next(iter(rows.values()), [])
+        cells = [[name, *(f"{found[name][change]:.2f}" for change in changes)] for name, changes in rows.items()]
+        lines += columns([["layer", *heads], *cells]) if rows else []
     return {"text": "\n".join(lines), "accuracy": whole, "judged_on": data.part, "sensitivity": found}
 
 
