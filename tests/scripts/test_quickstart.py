@@ -33,7 +33,7 @@ def test_steps_can_be_parsed_and_name_the_files_they_leave() -> None:
             parser(module).parse_args([*argv, "--precision", "fp32"])
         if "--cfg" in argv:
             assert args.dataset == "digits"  # fresh networks; everything after them knows its data set
-            own = importlib.import_module("models").build(args.arch or "nin").cfg
+            own = importlib.import_module("models.files").build(args.arch or "nin").cfg
             assert args.cfg == [width // 2 for width in own], "the README says half width"
 
 

@@ -18,7 +18,7 @@ from engine.training.loop import fit
 from engine.training.progress import Progress
 from engine.training.recipe import Recipe
 from engine.training.run_folder import RunFolder
-from models.networks.nin import nin
+from models import files
 from prune.sparsity import penalty
 from tests.tools.equality import same
 from tests.tools.training import ADAM, RECIPE, Stop, config, network, pictures
@@ -167,16 +167,17 @@ def test_the_penalty_is_shown_beside_the_cross_entropy() -> None:
 
 
 def test_slimming_adds_s_times_the_sign_of_gamma() -> None:
-    model = nin([8] * 8)
+    model = files.build("nin", [8] * 8, side=8)
     values = torch.tensor([1.0, -2.0, 0.0, 1e-30, -1e-30, 3.0, -0.0, 0.5])
-    for group in model.channel_groups():
-        model.get_submodule(group.gate).weight.data.copy_(values)
+    blocks = [model.get_submodule(f"block{n}.bn") for n in range(1, 9)]
+    for bn in blocks:
+        bn.weight.data.copy_(values)
     term = penalty(0.25)(model)
     assert math.isclose(term.item(), 0.25 * 8 * 6.5, rel_tol=1e-6)
     term.backward()
-    for group in model.channel_groups():
-        assert torch.equal(model.get_submodule(group.gate).weight.grad, 0.25 * values.sign())
-    assert model.block9.bn.weight.grad is None  # the classes have no gate
+    for bn in blocks:
+        assert torch.equal(bn.weight.grad, 0.25 * values.sign())
+    assert model.get_submodule("block9.bn").weight.grad is None  # the classes have no gate
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 import models
 from models.graph.capture import capture
 from models.graph.channels import Channels, channels
+from models.networks import nin
 from tests.tools import cases
 from tests.tools.odd_networks import Bare
 
@@ -32,7 +33,7 @@ def test_a_plain_chain_has_one_class_for_each_channel() -> None:
     found = of(models.build("nin"))
     for number in range(1, 9):
         rows = classes(found, f"block{number}.conv.weight")
-        assert len(set(rows)) == len(rows) == models.build("nin").cfg[number - 1]
+        assert len(set(rows)) == len(rows) == nin.CFG[number - 1]
         for name in ("conv.bias", "bn.weight", "bn.bias", "bn.running_mean", "bn.running_var"):
             assert classes(found, f"block{number}.{name}") == rows
         assert classes(found, f"block{number + 1}.conv.weight", 1) == rows
