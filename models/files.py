@@ -181,8 +181,11 @@ def plain(checkpoint: Checkpoint, arch: str | None = None) -> nn.Module:
 
 
 def _narrow(network: nn.Module, checkpoint: Checkpoint) -> Stored:
+    """A network as narrow as the file's tensors; one of ours is so by its cfg, and other shapes do not fit it."""
     from models.graph import narrow
 
+    if checkpoint.arch in registry.NETWORKS:
+        return narrow.Stored(network)
     shapes = {name: tuple(tensor.shape) for name, tensor in checkpoint.state_dict.items()}
     stored = {name.removesuffix(".codes") + ".weight" * name.endswith(".codes"): shapes[name] for name in shapes}
     data, side = checkpoint.dataset, checkpoint.dataset.image_size
