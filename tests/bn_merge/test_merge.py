@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -17,12 +18,15 @@ from engine.checkpoint.format import Metrics
 from engine.checkpoint.history import Merge, Quantize
 from engine.checkpoint.provenance import Origin
 from engine.data.info import DataInfo
-from engine.errors import BAD_CHECKPOINT, UserError
+from models.blocks import ConvBNAct
+from models.graph.chains import unfolded
+from models.graph.normal import NormalForm
 from models.layers.conv_q import QuantConv2d, QuantLinear
 from models.layers.fold import MergedConv2d, MergedLinear
 from quant.prepare import prepare
 from quant.restore import open as restored
 from quant.spec import QuantSpec, affine, quantizer
+from tests.tools.networks import captured, ends, form
 from tests.tools.residual import ARCH, residual
 
 CFGS = {"nin": [12] * 8, "nin_gc": [8, 8, 16, 16, 8, 32, 32, 16]}
@@ -35,10 +39,13 @@ def pictures(count: int = 16, seed: int = 1) -> Tensor:
     return torch.randn(count, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
 
 
-def network(arch: str) -> nn.Module:
-    """With gammas of both signs, some of them 0, and large enough for activations of 2 bits."""
+def network(arch: str) -> NormalForm:
     torch.manual_seed(0)
-    model = models.build(arch, CFGS.get(arch))
+    return spread(form(arch, CFGS.get(arch)))
+
+
+def spread(model: NormalForm) -> NormalForm:
+    """With gammas of both signs, some of them 0, and large enough for activations of 2 bits."""
     with torch.no_grad():
         for norm in (m for m in model.modules() if isinstance(m, NORMS)):
             norm.weight.uniform_(2, 8).mul_(torch.randn(len(norm.weight)).sign())
@@ -47,10 +54,10 @@ def network(arch: str) -> nn.Module:
     return model
 
 
-def prepared(arch: str, spec: QuantSpec) -> nn.Module:
+def prepared(arch: str, spec: QuantSpec) -> NormalForm:
     """In evaluation, after training passes that give every BN statistics of its own input, or nothing would get through."""
     model = network(arch)
-    model = prepare(model, spec.at_ends(*model.ends))
+    model = prepare(model, spec.at_ends(*ends(model)))
     for norm in (m for m in model.modules() if isinstance(m, NORMS)):
         norm.momentum = 0.9
     for seed in (2, 3):
@@ -58,10 +65,10 @@ def prepared(arch: str, spec: QuantSpec) -> nn.Module:
     return model.eval()
 
 
-def assert_merged(model: nn.Module, merged: nn.Module) -> None:
-    """No batch norm is left; what was a quantized layer holds whole numbers of its bits, what was float, floats."""
+def assert_merged(model: NormalForm, merged: NormalForm) -> None:
+    """No batch norm is left but those that stand behind no layer; what was a quantized layer holds whole numbers of its bits, what was float, floats."""
     layers = {n: m for n, m in model.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))}
-    assert not any(isinstance(m, NORMS) for m in merged.modules())
+    assert [n for n, m in merged.named_modules() if isinstance(m, NORMS)] == unfolded(model)
     for name, layer in layers.items():
         held = merged.get_submodule(name)
         if type(layer) is nn.Linear:
@@ -79,7 +86,7 @@ def assert_merged(model: nn.Module, merged: nn.Module) -> None:
             assert torch.equal(held.codes.abs().double(), codes.detach().abs().double()), name
 
 
-def check(model: nn.Module) -> nn.Module:
+def check(model: NormalForm) -> NormalForm:
     """Merge in float64 and compare; returns the merged network."""
     model = model.double()
     state = {k: v.clone() for k, v in model.state_dict().items()}
@@ -118,11 +125,11 @@ def test_residual_networks_with_linear_layers(spec: QuantSpec) -> None:
 
 def test_binary_codes_before_a_residual_sum_keep_their_scale() -> None:
     """Only a BN that nothing but binary readers follow may be cut down to its sign."""
-    model = residual()
+    model = captured(residual())
     spec = replace(
         QuantSpec(quantizer("b"), quantizer("b")), exceptions=("last.conv", "block1.first.conv", "block2.first.conv")
     )
-    model = prepare(model, spec.at_ends(*model.ends))
+    model = prepare(model, spec.at_ends(*ends(model)))
     model.train()(pictures())
     merged = check(model.eval())
     assert merged.block1.first.conv.scale is None
@@ -147,7 +154,7 @@ SPECS = [
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{spec.name}-{spec.order}")
 def test_a_merged_file_is_that_network_bit_for_bit(spec: QuantSpec, arch: str, tmp_path: Path) -> None:
     merged = merge(prepared(arch, spec))
-    stages = (Quantize(spec=spec.at_ends(*merged.ends).to_dict()), Merge())
+    stages = (Quantize(spec=spec.at_ends(*ends(merged)).to_dict()), Merge())
     content = checkpoint.make(merged, arch, {"classes": 10}, INFO, Metrics(1.0), stages, Origin(("x",), 1))
     checkpoint.save(tmp_path / "a.pth", content)
     again = restored(tmp_path / "a.pth", arch).network.eval()
@@ -166,37 +173,54 @@ def test_binary_weights_before_binary_activations_need_no_scale_at_all() -> None
     assert merged.block8.conv.scale is not None
 
 
-def refused(model: nn.Module, words: str) -> None:
-    with pytest.raises(UserError, match=words) as fault:
-        merge(model)
-    assert fault.value.code == BAD_CHECKPOINT
+def odd(change: Callable[[ConvBNAct], None]) -> NormalForm:
+    """nin with another block 4, its statistics those of pictures."""
+    torch.manual_seed(0)
+    plain = models.build("nin", CFGS["nin"])
+    change(plain.block4)
+    model = spread(captured(plain))
+    for seed in (2, 3):
+        model.train()(pictures(seed=seed))
+    return model.eval()
 
 
-def test_what_cannot_be_folded_is_refused() -> None:
-    for child, module, words in (
-        ("act", nn.BatchNorm2d(12), r"block4\.act follows no convolution of a block"),
-        ("conv", nn.Identity(), "block4: its batch norm does not fit"),
-        ("bn", nn.BatchNorm2d(7), "block4: its batch norm does not fit"),
-    ):
-        model = network("nin")
-        setattr(model.block4, child, module)
-        refused(model, words)
-    model = network("nin")
-    model.block3.pool, model.block3.pool_first = nn.AvgPool2d(2), True
-    refused(model, "block3: a batch norm behind AvgPool2d")
+def no_convolution(block: ConvBNAct) -> None:
+    block.conv = nn.Identity()
+
+
+def two_norms(block: ConvBNAct) -> None:
+    block.act = nn.BatchNorm2d(12)
+
+
+def averaged(block: ConvBNAct) -> None:
+    block.bn, block.pool = nn.AvgPool2d(2), nn.BatchNorm2d(12)
+
+
+@pytest.mark.parametrize(
+    ("change", "left"), [(no_convolution, "block4.bn"), (two_norms, "block4.act"), (averaged, "block4.pool")]
+)
+@pytest.mark.parametrize("spec", [QuantSpec(), affine(8, 8, 1, True)], ids=["float", "folded in training"])
+def test_what_cannot_be_folded_stays(change: Callable[[ConvBNAct], None], left: str, spec: QuantSpec) -> None:
+    """One behind a sum, a batch norm or an average: the network computes the same, and the others are folded."""
+    model = odd(change)
+    model = prepare(model, spec.at_ends(*ends(model)))
+    model.train()(pictures())
+    merged = check(model.eval())
+    assert [n for n, m in merged.named_modules() if isinstance(m, NORMS)] == [left]
 
 
 def test_an_average_pool_behind_the_batch_norm_is_no_obstacle() -> None:
-    model = network("nin").eval()
-    model.block3.pool = model.block6.pool = nn.AvgPool2d(2)
-    check(model)
+    plain = models.build("nin", CFGS["nin"])
+    plain.block3.pool = plain.block6.pool = nn.AvgPool2d(2)
+    check(spread(captured(plain)).eval())
 
 
 def test_merging_what_has_no_batch_norm_holds_its_codes() -> None:
-    model = network("nin")
-    for block in list(model)[:9]:
+    plain = models.build("nin", CFGS["nin"])
+    for block in list(plain)[:9]:
         block.bn = nn.Identity()
-    model = prepare(model, QuantSpec(quantizer("t"), quantizer(8), exceptions=model.ends)).eval().double()
+    model = captured(plain)
+    model = prepare(model, QuantSpec(quantizer("t"), quantizer(8), exceptions=sum(ends(model), ()))).eval().double()
     merged = merge(model)
     assert not any(isinstance(m, (QuantConv2d, QuantLinear)) for m in merged.modules())
     assert (merged(pictures().double()) - model(pictures().double())).abs().max() <= 1e-12

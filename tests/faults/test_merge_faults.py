@@ -13,7 +13,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import models
 from bn_merge.merge import merge
 from engine.checkpoint import format as checkpoint
 from engine.checkpoint.format import Metrics
@@ -26,6 +25,7 @@ from models.layers.quantizers.binary import BinaryActivation
 from quant.prepare import prepare, reads_sums
 from quant.restore import restore
 from quant.spec import QuantSpec, affine, quantizer
+from tests.tools.networks import ends, form
 from tests.tools.residual import ARCH
 
 CFGS = {
@@ -85,6 +85,12 @@ def pictures(seed: int = 1, count: int = 16) -> Tensor:
     return torch.randn(count, 3, 8, 8, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+def as_stored(arch: str, spec: QuantSpec) -> QuantSpec:
+    """The spec as a file of this network holds it."""
+    model = form(arch, CFGS[arch])
+    return spec.at_ends(*ends(model), reads_sums(model))
+
+
 def norms(model: nn.Module) -> list[nn.BatchNorm2d]:
     return [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
 
@@ -92,8 +98,8 @@ def norms(model: nn.Module) -> list[nn.BatchNorm2d]:
 def prepared(arch: str, spec: QuantSpec, edits: tuple[Edit, ...] = ()) -> nn.Module:
     """In float64 and still in training; each BN has seen its input, and holds what the edits make of it."""
     torch.manual_seed(0)
-    model = models.build(arch, CFGS[arch]).double()
-    model = prepare(model, spec.at_ends(*model.ends, reads_sums(model)))
+    model = form(arch, CFGS[arch]).double()
+    model = prepare(model, as_stored(arch, spec)).train()
     for norm in norms(model):
         norm.weight.data.uniform_(2, 6)
         norm.bias.data.normal_(0.5)
@@ -188,9 +194,9 @@ def test_a_file_of_it_is_finite_and_reads_back(what: str, tmp_path: Path) -> Non
     info = DataInfo("digits", "digits", 10, 8, (0.5,) * 3, (0.25,) * 3)
     for arch, spec in (("nin", SPECS["wbab"]), ("nin", SPECS["wta4"]), ("separable", SPECS["w8a8"])):
         merged = merge(prepared(arch, spec, NORMS[what]).float())
-        spec = spec.at_ends(*merged.ends, reads_sums(merged))
+        spec = as_stored(arch, spec)
         stages = (Quantize(spec=spec.to_dict()), Merge())
-        more = {"classes": 10, **merged.arch_args}
+        more = {"classes": 10, **form(arch, CFGS[arch]).arch_args}
         content = checkpoint.make(merged, arch, more, info, Metrics(1.0), stages, Origin(("x",), 1))
         path = tmp_path / f"{spec.name}.pth"
         checkpoint.save(path, content)

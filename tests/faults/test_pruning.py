@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from prune.surgery import gates_of, masked, sliced
 from torch import Tensor, nn
 
 import models
@@ -28,7 +29,6 @@ from models.blocks import ChannelShuffle
 from models.channels import gates
 from prune.plan import Gate, PrunePlan, plan
 from prune.sparsity import gammas, looks_sparse
-from prune.surgery import gates_of, masked, sliced
 from tests.tools import residual
 from tests.tools.surgery import BOUND, error, network, same_kind
 

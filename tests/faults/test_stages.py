@@ -17,6 +17,7 @@ from quant.restore import restore
 from scripts import table
 from tests.golden.make import HERE, STAGES
 from tests.tools.contents import raw, typed
+from tests.tools.networks import form
 
 GOLDEN = HERE / f"format_{checkpoint.FORMAT_VERSION}"
 
@@ -95,14 +96,13 @@ def test_codes_beyond_their_bits_are_refused_and_all_others_are_not(
     weights: dict[str, Any], beyond: tuple[int, ...], tmp_path: Path
 ) -> None:
     """Of a network merged here, in each kind of weights."""
-    import models
     from bn_merge.merge import merge
     from quant.prepare import prepare
     from quant.spec import QuantizerSpec, QuantSpec
 
     torch.manual_seed(0)
     spec = QuantSpec(weight=QuantizerSpec(**weights), exceptions=("block1.conv", "linear"))
-    merged = merge(prepare(models.build("slimming", [4, 6, 8]), spec).eval())
+    merged = merge(prepare(form("slimming", [4, 6, 8]), spec).eval())
     content = {
         **content_of("float"), "arch": "slimming", "cfg": [4, 6, 8], "state_dict": merged.state_dict(),
         "transforms": [{"stage": "quantize", "spec": spec.to_dict()}, {"stage": "merge"}],

@@ -8,6 +8,7 @@ from math import prod
 
 import pytest
 import torch
+from prune.surgery import gates_of, sliced
 from torch import Tensor, nn
 
 import models
@@ -15,7 +16,6 @@ from bn_merge.merge import merge
 from models import cost
 from models.layers.fold import Flip
 from prune.plan import plan
-from prune.surgery import gates_of, sliced
 from quant.prepare import prepare
 from quant.spec import QuantSpec, affine, quantizer
 from tests.tools.residual import ARCH

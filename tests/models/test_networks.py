@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from prune.surgery import gates_of, masked, sliced
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -19,7 +20,6 @@ from models import cost
 from models.blocks import ChannelShuffle
 from models.channels import gates, shuffled
 from prune.plan import plan
-from prune.surgery import gates_of, masked, sliced
 from tests.tools import residual
 
 PLAIN = (192, 160, 96, 192, 192, 192, 192, 192)

@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import models
 import quant.calibrate
 from engine.data.augment import generator
 from engine.data.info import DataInfo
@@ -22,6 +21,7 @@ from models.layers.quantizers.affine import AffineActivation
 from quant.calibrate import BINS, METHODS, Histogram, calibrate
 from quant.prepare import prepare
 from quant.spec import affine
+from tests.tools.networks import ends, form
 
 FORMS = list(product((4, 8), (True, False)))
 COUNT = 200_000
@@ -164,8 +164,8 @@ def split(count: int = 40) -> TensorSplit:
 
 def prepared(bn_fold: bool = False, a_bits: int = 8, q_type: int = 1) -> nn.Module:
     torch.manual_seed(0)
-    model = models.build("nin", [8] * 8)
-    return prepare(model, affine(8, a_bits, q_type, bn_fold).at_ends(*model.ends))
+    model = form("nin", [8] * 8)
+    return prepare(model, affine(8, a_bits, q_type, bn_fold).at_ends(*ends(model)))
 
 
 def quantizers(model: nn.Module) -> dict[str, AffineActivation]:

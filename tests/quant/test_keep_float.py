@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-import models
 from engine.errors import UserError
 from models.layers.conv_q import QuantConv2d
 from models.layers.quantizers import kinds
@@ -16,6 +15,7 @@ from quant.prepare import meet, prepare
 from quant.restore import open as opened, spec_of
 from quant.spec import QuantSpec, affine, quantizer, uniform
 from tests.conftest import NARROW, SMALL, assert_refused
+from tests.tools.networks import form
 
 ENDS = ["block1.conv", "block9.conv"]
 COMMANDS = {
@@ -27,7 +27,7 @@ COMMANDS = {
 
 def network() -> nn.Module:
     torch.manual_seed(0)
-    return models.build("nin", [8] * 8)
+    return form("nin", [8] * 8)
 
 
 @pytest.mark.parametrize(

@@ -9,33 +9,35 @@ import pytest
 import torch
 from torch import nn
 
-import models
 from engine.checkpoint import format as checkpoint
 from engine.checkpoint.format import Metrics
 from engine.checkpoint.history import Quantize
 from engine.checkpoint.provenance import Origin
 from engine.data.info import DataInfo
 from engine.errors import BAD_CHECKPOINT, USAGE, UserError
-from models.channels import ChannelGroup, Consumer
+from models.graph.chains import read_by_sign
+from models.graph.flow import module, places
+from models.graph.normal import NormalForm
 from models.layers.conv_q import QuantConv2d, QuantLinear
 from models.layers.quantizers.affine import AffineActivation
 from quant.hooks import clip_latent
-from quant.prepare import input_quantizer, prepare, read_by_sign, reads_sums
+from quant.prepare import input_quantizer, prepare, reads_sums
 from quant.restore import restore
 from quant.spec import QuantSpec, affine, quantizer
+from tests.tools.networks import captured, ends, form
 
 CFGS = {"nin": [8] * 8, "nin_gc": [2, 2, 16, 16, 4, 32, 32, 8]}
 BITS = (32, 8, 4, 2, "t", "b")
 INNER = [f"block{n}" for n in range(2, 9)]
 
 
-def network(arch: str = "nin") -> nn.Module:
+def network(arch: str = "nin") -> NormalForm:
     torch.manual_seed(0)
-    return models.build(arch, CFGS[arch])
+    return form(arch, CFGS[arch])
 
 
-def spec_for(model: nn.Module, weight: int | str, activation: int | str, **more) -> QuantSpec:
-    return QuantSpec(quantizer(weight), quantizer(activation), tuple(model.ends), **more)
+def spec_for(model: NormalForm, weight: int | str, activation: int | str, **more) -> QuantSpec:
+    return QuantSpec(quantizer(weight), quantizer(activation), sum(ends(model), ()), **more)
 
 
 def pictures(count: int = 4) -> torch.Tensor:
@@ -115,7 +117,7 @@ def test_the_original_is_not_touched() -> None:
             parameter.zero_()
     prepared(pictures()).sum().backward()
     assert str(model) == str(twin)
-    assert all(not block.pool_first for block in model.children() if hasattr(block, "pool_first"))
+    assert str(model.captured.graph) == str(twin.captured.graph)
     assert {m.momentum for m in model.modules() if isinstance(m, nn.BatchNorm2d)} == {0.1}
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), twin.state_dict().values(), strict=True))
     assert all(p.grad is None for p in model.parameters())
@@ -127,40 +129,34 @@ def test_the_relu_goes_only_where_signed_codes_follow(
 ) -> None:
     model = network()
     prepared = prepare(model, spec_for(model, "b", activation))
-    signed = activation in ("t", "b")
-    for number in range(1, 8):  # the consumers of blocks 1 to 7 are quantized
-        assert type(prepared.get_submodule(f"block{number}.act")) is (nn.Identity if signed else nn.ReLU)
-    assert type(prepared.block8.act) is nn.ReLU  # the float last layer reads it
-    assert type(prepared.block9.act) is nn.ReLU
+    # the readers of blocks 1 to 7 are quantized; the float last layer reads block 8, and the answer is block 9's
+    assert rectified(prepared) == ([8, 9] if activation in ("t", "b") else [*range(1, 10)])
     assert capsys.readouterr().err == ""
     apart = prepare(model, replace(spec_for(model, 8, "b"), exceptions=("block1.conv", "block4.conv", "block9.conv")))
-    assert [n for n in range(1, 10) if type(apart.get_submodule(f"block{n}.act")) is nn.ReLU] == [3, 8, 9]
+    assert rectified(apart) == [3, 8, 9]
 
 
-def test_signed_codes_of_a_picture_are_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
-    prepare(network(), QuantSpec(quantizer("b"), quantizer("b"), ("block9.conv",)))
-    assert capsys.readouterr().err.startswith("warning: the inputs of block1.conv come from no declared group")
+def rectified(model: NormalForm) -> list[int]:
+    """The blocks whose ReLU runs."""
+    return [n for n in range(1, 10) if f"block{n}.act" in places(model)]
 
 
-def test_signed_codes_are_refused_where_the_relu_cannot_go() -> None:
-    model = network()
-    readers = (Consumer("block2.conv"), Consumer("block3.conv"))
-    model.channel_groups = lambda: [ChannelGroup("block1.bn", "block1.conv", readers)]
-    bare = network()
-    del bare.block1.act
-    spec = spec_for(model, "b", "b")
-    for refused, wanted in ((model, replace(spec, exceptions=(*model.ends, "block3.conv"))), (bare, spec)):
-        with pytest.raises(UserError, match=r"block1\.bn: binary activations need a block") as fault:
-            prepare(refused, wanted)  # a float reader needs the ReLU; without `act` there is none to take away
-        assert fault.value.code == USAGE
-    prepare(bare, spec_for(bare, "b", 8))
+@torch.no_grad()
+def test_signed_codes_of_a_picture_are_its_signs() -> None:
+    prepared = prepare(network(), QuantSpec(quantizer("b"), quantizer("b"), ("block9.conv",)))
+    seen = input_codes({"first": prepared.block1.conv})
+    prepared(pictures())
+    assert torch.equal(seen["first"], torch.where(pictures() < 0, -1.0, 1.0))
 
 
-@pytest.mark.parametrize(("order", "pool_first"), [("cbap", False), ("bacp", True)])
-def test_order_and_bn_momentum(order: str, pool_first: bool) -> None:
+@pytest.mark.parametrize(("order", "before"), [("cbap", nn.Conv2d), ("bacp", nn.MaxPool2d)])
+def test_order_and_bn_momentum(order: str, before: type[nn.Module]) -> None:
     model = network()
     prepared = prepare(model, spec_for(model, "b", "b", order=order, bn_momentum=0.01))
-    assert {block.pool_first for block in prepared.children() if hasattr(block, "pool_first")} == {pool_first}
+    for number in (3, 6):  # the blocks with a pool
+        (norm,) = places(prepared)[f"block{number}.bn"]
+        assert isinstance(module(prepared, norm.args[0]), before)
+    assert len([n for n in places(prepared) if n.endswith(".pool")]) == 2
     assert {m.momentum for m in prepared.modules() if isinstance(m, nn.BatchNorm2d)} == {0.01}
 
 
@@ -198,9 +194,9 @@ def test_between_the_halves_of_a_depthwise_pair_the_range_is_measured(
 ) -> None:
     """DoReFa would cut off all below 0 there, and call the rest 0: nothing has brought it to the size it expects."""
     torch.manual_seed(0)
-    model = models.build("separable", [4, 4, 8, 8, 8, 16, 16, 16])
+    model = form("separable", [4, 4, 8, 8, 8, 16, 16, 16])
     assert tuple(reads_sums(model)) == PAIRS
-    spec = QuantSpec(quantizer(4), quantizer(activation)).at_ends(*model.ends, reads_sums(model))
+    spec = QuantSpec(quantizer(4), quantizer(activation)).at_ends(*ends(model), reads_sums(model))
     assert spec.measured_inputs == (PAIRS if activation in (8, 4, 2) else ())
     assert QuantSpec.from_dict(spec.to_dict()) == spec
     prepared = prepare(model, spec)
@@ -221,7 +217,7 @@ def test_between_the_halves_of_a_depthwise_pair_the_range_is_measured(
 def test_networks_without_pairs_measure_nothing() -> None:
     for arch in CFGS:
         assert reads_sums(network(arch)) == []
-    assert affine(8, 8, 1, False).at_ends("a", "b", ["c"]).measured_inputs == ()
+    assert affine(8, 8, 1, False).at_ends(["a"], ["b"], ["c"]).measured_inputs == ()
 
 
 TYPED = [QuantSpec(quantizer(4), quantizer(4)), QuantSpec(quantizer("t", gap=True), quantizer("b")),
@@ -231,8 +227,8 @@ TYPED = [QuantSpec(quantizer(4), quantizer(4)), QuantSpec(quantizer("t", gap=Tru
 @pytest.mark.parametrize("spec", TYPED, ids=lambda spec: spec.name)
 def test_float64_networks_are_prepared_as_float32_ones_converted_afterwards(spec: QuantSpec) -> None:
     model = network()
-    late = prepare(model, spec.at_ends(*model.ends)).double()
-    early = prepare(model.double(), spec.at_ends(*model.ends))
+    late = prepare(model, spec.at_ends(*ends(model))).double()
+    early = prepare(model.double(), spec.at_ends(*ends(model)))
     assert {t.dtype for t in early.state_dict().values() if t.is_floating_point()} == {torch.float64}
     for training in (True, False):
         outputs = [m.train(training)(pictures().double()) for m in (early, late)]
@@ -248,19 +244,16 @@ def test_networks_of_half_precision_are_refused(spec: QuantSpec, dtype: torch.dt
     """Whole sums of codes would overflow or be rounded in silence."""
     model = network().to(dtype)
     with pytest.raises(UserError, match=f"weights of {dtype}") as fault:
-        prepare(model, spec.at_ends(*model.ends))
+        prepare(model, spec.at_ends(*ends(model)))
     assert fault.value.code == USAGE
     assert "float()" in fault.value.hint
     assert next(prepare(model, QuantSpec()).parameters()).dtype == dtype  # nothing is quantized
 
 
 def test_linear_layers_are_quantized_too() -> None:
-    model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
-    assert [type(m) for m in prepare(model, QuantSpec(quantizer("t"), quantizer(4)))] == [
-        QuantLinear,
-        nn.ReLU,
-        QuantLinear,
-    ]
+    model = captured(nn.Sequential(nn.Flatten(), nn.Linear(192, 3), nn.ReLU(), nn.Linear(3, 2)))
+    prepared = prepare(model, QuantSpec(quantizer("t"), quantizer(4)))
+    assert [type(prepared.get_submodule(name)) for name in ("1", "2", "3")] == [QuantLinear, nn.ReLU, QuantLinear]
 
 
 @pytest.mark.parametrize("weight", BITS)
@@ -277,12 +270,9 @@ def test_clipping_touches_the_latent_weights_of_binary_and_ternary_layers_alone(
     assert model.block2.conv.weight.abs().max() > 1  # so clipping was needed
 
 
-def test_only_groups_with_binary_readers_are_read_by_sign(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = models.build("nin", [8] * 8)
-    binary = prepare(model, QuantSpec(quantizer("b"), quantizer("b"), order="bacp").at_ends(*model.ends))
-    names = [group.gate for group in binary.channel_groups()]
-    assert [group.gate for group in read_by_sign(binary)] == names[:-1], "the last one is read by a float layer"
-    assert read_by_sign(prepare(model, QuantSpec(quantizer("b"), quantizer(8)).at_ends(*model.ends))) == []
-    unread = [ChannelGroup("block1.bn", "block1.conv", ())]
-    monkeypatch.setattr(binary, "channel_groups", lambda: unread)
-    assert read_by_sign(binary) == [], "nobody says that only its sign is read"
+def test_only_norms_with_binary_readers_are_read_by_sign() -> None:
+    model = network()
+    binary = prepare(model, QuantSpec(quantizer("b"), quantizer("b"), order="bacp").at_ends(*ends(model)))
+    assert read_by_sign(binary) == {f"block{n}.bn" for n in range(1, 8)}, "block 8 is read by a float layer"
+    assert read_by_sign(prepare(model, QuantSpec(quantizer("b"), quantizer(8)).at_ends(*ends(model)))) == set()
+    assert read_by_sign(model) == set()

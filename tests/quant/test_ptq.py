@@ -14,11 +14,7 @@ import models
 import quant.ptq
 import quant.wqaq
 from engine.checkpoint import archive
-from engine.errors import UserError
-from quant.prepare import prepare
-from quant.spec import affine
 from tests.conftest import assert_refused
-from tests.tools.by_hand import ByHand
 from tests.tools.contents import raw
 from tests.tools.residual import residual
 
@@ -66,16 +62,6 @@ def test_the_remedy_trains_what_was_asked_for(refined: Command, monkeypatch: pyt
     expected = [str(word) for word in (*line[:4], "--q_type", 1, *line[4:], "--refine", own)]
     assert remedy == expected
     assert quant.wqaq.parser().parse_args(remedy).Abits == 4
-
-
-def test_ptq_hints_at_no_flag_that_it_lacks() -> None:
-    """It always folds; what does not is another command, and is named."""
-    with pytest.raises(UserError) as fault:
-        prepare(ByHand(), affine(8, 8, 1, True))
-    known = {option for action in quant.ptq.parser()._actions for option in action.option_strings}
-    flags = [word for word in fault.value.hint.partition("python -m")[0].split() if word.startswith("--")]
-    assert set(flags) <= known
-    assert fault.value.hint.endswith("python -m quant.wqaq --bn_fold 0")
 
 
 def test_the_sums_within_depthwise_pairs_are_clipped_by_mse(command: Command, workplace: Path) -> None:

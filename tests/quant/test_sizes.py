@@ -56,6 +56,4 @@ def test_a_file_whose_widths_do_not_go_together_is_refused(refined: Command) -> 
     state["block4.conv.weight"] = state["block4.conv.weight"][:, :3]  # block 3 gives more
     archive.save(Path("bad.pth"), content)
     done = refined("quant.ptq", "--model", "bad.pth", "--cpu", "--save", "out.pth")
-    assert_refused(
-        done, 3, "the weights do not fit the network: block4.conv.weight has shape (", "block3.conv.weight has shape"
-    )
+    assert_refused(done, 3, "the weights do not fit the network: block4.conv.weight has shape (")

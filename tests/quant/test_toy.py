@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-import models
 from bn_merge.merge import merge
 from engine.checkpoint import format as checkpoint
 from engine.checkpoint.format import Metrics
@@ -28,6 +27,7 @@ from quant.restore import open as opened
 from quant.spec import uniform
 from scripts import describe
 from tests.conftest import NARROW, SMALL, assert_refused
+from tests.tools.networks import ends, form
 
 INFO = DataInfo("digits", "noise", 10, 8, (0.5,) * 3, (0.25,) * 3, pad=1)
 
@@ -60,10 +60,10 @@ def noise() -> Data:
 @pytest.mark.usefixtures("_toy")
 def test_a_quantizer_from_outside_goes_through_every_stage(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = models.build("nin", [8] * 8)
+    model = form("nin", [8] * 8)
     for parameter in model.parameters():
         parameter.data.mul_(3)
-    spec = uniform("toy", 2, 2).at_ends(*model.ends)
+    spec = uniform("toy", 2, 2).at_ends(*ends(model))
     assert spec.name == "toy_w2a2"
     trained = prepare(model, spec)
     recipe = replace(recipes.for_spec(spec, "digits", refine=True), epochs=1)

@@ -1,14 +1,13 @@
-"""Networks whose batch norm stands in no block of ours."""
+"""Networks whose batch norm stands in no block of ours, and blocks whose forward is their own."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from models.blocks import ConvBNAct
-from models.channels import ChannelGroup
+from models.blocks import ConvBNAct, GlobalMean
 
 
 class ByHand(nn.Module):
@@ -22,26 +21,74 @@ class ByHand(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.norm(self.conv(self.block(x)))
 
-    def channel_groups(self) -> list[ChannelGroup]:
-        return []
-
 
 class Plain(nn.Module):
     """A network of torch's own modules alone."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
-        self.cfg: list[int] = []
-        self.ends = ("first", "head")
         self.first, self.norm, self.act = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()
         self.second, self.head = nn.Conv2d(4, 6, 3), nn.Linear(6, classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.head(self.second(self.act(self.norm(self.first(x)))).mean((2, 3)))
 
-    def channel_groups(self) -> list[ChannelGroup]:
-        return []
-
 
 def plain(cfg: Sequence[int] | None = None, classes: int = 10) -> Plain:
     return Plain(classes)
+
+
+class Before(ConvBNAct):
+    """Pre-activation: its batch norm has nothing to do with its convolution's output."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(self.act(self.bn(x)))
+
+
+class Behind(ConvBNAct):
+    """A sum stands between the convolution and its batch norm."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.bn(self.conv(x) + x))
+
+
+class Again(ConvBNAct):
+    """Its batch norm runs at two places, one of them behind no convolution."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.bn(self.bn(self.conv(x))))
+
+
+class Twice(ConvBNAct):
+    """Convolution and batch norm run at two places, always together."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act(self.bn(self.conv(x)))
+        return self.act(self.bn(self.conv(x)))
+
+
+class Named(ConvBNAct):
+    """Another name, and the same forward."""
+
+
+FOLDED = {Named: True, Twice: True, Before: False, Behind: False, Again: False}
+"""Whether the batch norm of a block can be folded, by its kind."""
+
+
+class Own(nn.Sequential):
+    """One block of a kind, in the middle."""
+
+    def __init__(self, kind: type[ConvBNAct], classes: int = 10) -> None:
+        super().__init__()
+        self.stem, self.relu, self.block = nn.Conv2d(3, 6, 3), nn.ReLU(), kind(6, 6, 3)
+        self.mean, self.head = GlobalMean(), nn.Linear(6, classes)
+        nn.init.uniform_(self.block.bn.weight, 0.5, 2)
+        nn.init.normal_(self.block.bn.running_mean)
+
+
+def before(classes: int = 10) -> nn.Module:
+    return Own(Before, classes)
+
+
+def again(classes: int = 10) -> nn.Module:
+    return Own(Again, classes)

@@ -11,7 +11,6 @@ import torch
 from hypothesis import assume, given, strategies as st
 from torch import nn
 
-import models
 from bn_merge.merge import merge
 from engine.checkpoint import archive
 from engine.data.info import DataInfo
@@ -28,6 +27,7 @@ from quant.spec import QuantSpec, uniform
 from tests.conftest import NARROW, SMALL, assert_refused
 from tests.models.layers.quantizers.oracle import inputs, many, off_tie, upstream, weights
 from tests.tools.contents import raw
+from tests.tools.networks import ends, form
 
 LSQ = ("quant.wqaq", "--quantizer", "lsq", "--Wbits", 4, "--Abits", 4, *SMALL)
 
@@ -133,12 +133,12 @@ def test_a_step_that_is_no_positive_number_is_never_used(step: float) -> None:
 
 
 def spec_of(model: nn.Module, w: int = 4, a: int = 4) -> QuantSpec:
-    return uniform("lsq", w, a).at_ends(*model.ends, reads_sums(model))
+    return uniform("lsq", w, a).at_ends(*ends(model), reads_sums(model))
 
 
 @pytest.mark.parametrize("arch", ["nin", "nin_gc", "separable", "slimming"])
 def test_where_bits_and_signs_go(arch: str) -> None:
-    model = models.build(arch, {"nin_gc": [2, 2, 16, 16, 4, 32, 32, 8]}.get(arch))
+    model = form(arch, {"nin_gc": [2, 2, 16, 16, 4, 32, 32, 8]}.get(arch))
     spec = spec_of(model, 4, 3)
     assert (spec.name, spec.exceptions, spec.float_inputs, spec.measured_inputs) == ("lsq_w4a3", (), (), ())
     prepared = prepare(model, spec)
@@ -148,9 +148,9 @@ def test_where_bits_and_signs_go(arch: str) -> None:
     for name, layer in model.named_modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             new = prepared.get_submodule(name)
-            bits = (8, 8) if name in model.ends else (4, 3)
+            bits = (8, 8) if name in sum(ends(model), ()) else (4, 3)
             assert (new.weight_quantizer.bits, new.input_quantizer.bits) == bits, name
-            signed = name in (model.ends[0], *reads_sums(model))
+            signed = name in (*ends(model)[0], *reads_sums(model))
             low, high = limits(bits[1], signed)
             assert (new.input_quantizer.lowest, new.input_quantizer.highest) == (low, high), name
     plain, decayed = (group["params"] for group in reversed(decay_groups(prepared, 0.1)))
@@ -164,7 +164,7 @@ def test_where_bits_and_signs_go(arch: str) -> None:
 @pytest.mark.parametrize("bits", [(4, 4), (2, 2), (8, 3), (3, 32)])
 def test_a_merged_network_computes_the_same(arch: str, bits: tuple[int, int]) -> None:
     torch.manual_seed(0)
-    model = models.build(arch, {"nin": [8] * 8, "nin_gc": [2, 2, 16, 16, 4, 32, 32, 8]}.get(arch)).double()
+    model = form(arch, {"nin": [8] * 8, "nin_gc": [2, 2, 16, 16, 4, 32, 32, 8]}.get(arch)).double()
     prepared = prepare(model, spec_of(model, *bits))
     x = torch.randn(8, 3, 8, 8).double()
     for _ in range(2):
@@ -185,7 +185,7 @@ def test_a_run_that_goes_on_ends_as_one_that_was_never_stopped() -> None:
 
     def network() -> nn.Module:
         torch.manual_seed(0)
-        model = models.build("nin", [8] * 8)
+        model = form("nin", [8] * 8)
         return prepare(model, spec_of(model))
 
     whole, kept = network(), []
