@@ -106,7 +106,9 @@ def test_sensitivity(trained: Path, command: Command) -> None:
     assert [line.split()[0] for line in lines] == ["layer", *convs, "linear", "layer", *convs]
     assert re.split(r"\s{2,}", lines[0]) == ["layer", "8 bit", "4 bit", "2 bit"]
     assert re.split(r"\s{2,}", lines[5]) == ["layer", "-25 %", "-50 %", "-75 %"]
-    bits, cut = ({line.split()[0]: [float(v) for v in line.split()[1:]] for line in part} for part in (lines[1:5], lines[6:]))
+    bits, cut = (
+        {line.split()[0]: [float(v) for v in line.split()[1:]] for line in part} for part in (lines[1:5], lines[6:])
+    )
     assert all(abs(values[0] - content["best_acc"]) < 3 for values in bits.values())  # 8 bit
 
     data = catalogue.load("digits", image_size=8)
