@@ -13,9 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from torchvision.io import write_png
 
 import models
 from engine import errors
+from engine.data import digits
 from models import cost
 from tests.tools.house import commands
 from tests.tools.readme import (
@@ -38,7 +41,8 @@ Command = Callable[..., object]
 def run_all(block: Block, command: Command) -> None:
     """Every command of a block, one after the other in one folder."""
     for module, argv, leaves in lines(block):
-        done = command(MODULES.get(module, module), *shortened(module, argv))
+        pictures = ("--image_size", "32") if "pictures" in argv and "--dataset" in argv else ()
+        done = command(MODULES.get(module, module), *shortened(module, argv), *pictures)
         assert done.code == 0, f"python -m {module} {' '.join(argv)}\n{done.err}"
         if leaves:
             assert Path(done.path) == Path("models_save", leaves)
@@ -55,6 +59,8 @@ def test_the_readme_has_the_blocks_that_are_tested() -> None:
         "pipeline",
         "ladder",
         "any-network",
+        "own-pictures",
+        "own-weights",
         "own-network: my_net.py",
         "own-network",
         "int8-layers",
@@ -96,7 +102,29 @@ def test_a_network_of_ones_own(workplace: Path, command: Command, monkeypatch: p
 
 def test_any_network(workplace: Path, command: Command) -> None:
     run_all(marked("any-network")[0], command)
-    assert Path("models_save/resnet18_refine.pth").is_file()
+    assert Path("models_save/resnet18_w4a4_merged.pth").is_file()
+
+
+@pytest.fixture
+def pictures(workplace: Path) -> Path:
+    """An image folder made from some of the digits."""
+    train, test, _ = digits.read_digits(Path(), 32)
+    for part, (images, labels) in (("train", train), ("test", test)):
+        for number, (image, label) in enumerate(zip(images[:200], labels[:200], strict=True)):
+            path = workplace / "pictures" / part / str(int(label)) / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_png(image.permute(2, 0, 1).contiguous(), str(path))
+    return workplace / "pictures"
+
+
+def test_pictures_and_weights_of_ones_own(pictures: Path, command: Command) -> None:
+    run_all(marked("own-pictures")[0], command)
+    assert Path("models_save/mobilenet_v3_small_ptq_mse_bc_merged.pth").is_file()
+    torch.save(models.build("torchvision:resnet18").state_dict(), "my_resnet18.pth")
+    run_all(marked("own-weights")[0], command)
+    assert (
+        Path("models_save/resnet18_prune_ptq_mse.pth").is_file() or Path("models_save/resnet18_ptq_mse.pth").is_file()
+    )
 
 
 SHIM = """#!{python}
