@@ -15,6 +15,7 @@ from engine.checkpoint import format as checkpoint
 from models.legacy import adopt
 from tests.conftest import refused
 from tests.tools.forge import packed
+from tests.tools.networks import for_side
 from tests.tools.original import SMALL, Original, prefixed, without_counters
 
 ACCURACY = 81.5
@@ -98,7 +99,7 @@ def test_24_variants(
     x = 10 * torch.randn(3, 3, 16, 16)
     expected = network(x)
     assert not torch.equal(expected[0], expected[1])
-    assert torch.equal(models.restore(content).eval()(x), expected)
+    assert torch.equal(models.restore(for_side(content, 16)).eval()(x), expected)
 
     result = command("scripts.summary", path, "--image_size", "16")
     assert result.code == 0
@@ -109,7 +110,7 @@ def test_24_variants(
     again = checkpoint.load(workplace / "new.pth")
     assert capsys.readouterr().err == ""
     assert again.cfg == content.cfg
-    assert torch.equal(models.restore(again).eval()(x), expected)
+    assert torch.equal(models.restore(for_side(again, 16)).eval()(x), expected)
 
 
 ODD_CFGS = {
@@ -153,7 +154,7 @@ def test_the_weights_lie_where_other_programs_put_them(key: str, workplace: Path
     torch.save({"epoch": 3, key: compiled, "optimizer": {"lr": 0.1}, "network" * (key == "net"): "nin"}, "a.pth")
     content = checkpoint.load(Path("a.pth"))
     x = torch.randn(2, 3, 16, 16)
-    assert torch.equal(models.restore(adopt(content, "a.pth")).eval()(x), network(x))
+    assert torch.equal(models.restore(for_side(adopt(content, "a.pth"), 16)).eval()(x), network(x))
 
 
 def test_two_entries_that_may_be_the_weights_are_refused_by_name(workplace: Path) -> None:

@@ -14,6 +14,7 @@ import models
 from engine.checkpoint.format import Foreign
 from engine.errors import BAD_CHECKPOINT, UserError
 from models.legacy import adopt
+from tests.tools.networks import for_side
 from tests.tools.original import SMALL, Original, prefixed, without_counters
 
 SHAPES = Path(__file__).parents[3] / "shared" / "original-checkpoints.json"
@@ -36,7 +37,7 @@ def refused(content: dict) -> UserError:
 @pytest.mark.parametrize("kernel", [5, 3])
 def test_the_loaded_network_computes_what_the_original_did(child, kernel):
     source = Original(child, kernel).eval()
-    state, x = source.state_dict(), torch.randn(2, 3, 16, 16)
+    state, x = source.state_dict(), torch.randn(2, 3, 32, 32)
     expected = source(x)
     for content in (
         {"state_dict": state},
@@ -135,7 +136,7 @@ def test_the_articles_bare_state_dict_loads():
     article = nn.Sequential(OrderedDict(features=nn.Sequential(*features, nn.AvgPool2d(2)), linear=nn.Linear(75, 2)))
     content = adopt(Foreign(article.state_dict()), "net.pth")
     assert (content.arch, content.cfg, content.arch_args) == ("slimming", [29, 56, 75], {"classes": 2})
-    model = models.restore(content).eval()
+    model = models.restore(for_side(content, 20)).eval()
     assert sum(p.numel() for p in model.parameters()) == 57_151
     x = torch.rand(2, 3, 20, 20)
     whole = article.eval().features(x).flatten(1)

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from prune.surgery import gates_of, masked, sliced
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -18,9 +17,9 @@ from engine.data.info import DataInfo
 from engine.errors import BAD_CHECKPOINT, USAGE, UserError
 from models import cost
 from models.blocks import ChannelShuffle
-from models.channels import gates, shuffled
-from prune.plan import plan
+from models.graph.channels import gates
 from tests.tools import residual
+from tests.tools.networks import form
 
 PLAIN = (192, 160, 96, 192, 192, 192, 192, 192)
 PRUNED = (47, 93, 47, 122, 116, 90, 105, 83)
@@ -40,7 +39,7 @@ COSTS = [
 def made(arch: str, cfg: list[int] | None = None, classes: int = 10) -> Checkpoint:
     """A checkpoint of a fresh network, as a command would write it."""
     info = DataInfo("digits", "digits", classes, 8, (0.5,) * 3, (0.5,) * 3)
-    model = models.build(arch, cfg, classes)
+    model = form(arch, cfg, classes=classes)
     origin = provenance.Origin(("prune.train",), 0)
     return checkpoint.make(model, arch, {"classes": classes}, info, Metrics(0.0), (Train(),), origin)
 
@@ -71,14 +70,14 @@ def test_any_picture_size_fits(arch, size):
         assert models.build(arch, classes=7).eval()(torch.zeros(2, 3, size, size)).shape == (2, 7)
 
 
-@pytest.mark.parametrize("arch", [*models.names(), residual.ARCH])
-def test_a_network_declares_one_gate_per_width(arch):
-    model = models.build(arch)
-    units = [group.unit for group in model.channel_groups()]
-    assert [bn.num_features // unit for (_, bn), unit in zip(gates(model), units, strict=True)] == model.cfg
-    for end in model.ends:
-        model.get_submodule(end)  # raises where there is none
+@pytest.mark.parametrize("arch", models.names())
+def test_the_layers_of_a_network_say_its_widths(arch):
+    """And there is a gate for each of them, or for a pair; a network is built again by its widths."""
+    model = form(arch)
+    widths = {"separable_wide": [2 * width for width in model.cfg[1:]]}.get(arch, model.cfg[1:])
+    assert [norm.num_features for _, norm in gates(model)] == [model.cfg[0], *widths]
     again = models.build(arch, model.cfg, **model.arch_args)
+    assert models.registry.widths(arch, again) == model.cfg
     assert {k: v.shape for k, v in again.state_dict().items()} == {k: v.shape for k, v in model.state_dict().items()}
 
 
@@ -104,7 +103,8 @@ def test_what_cannot_be_built_is_a_usage_error(arch, cfg, text):
 @pytest.mark.parametrize(("width", "groups"), [(8, 1), (8, 2), (12, 3), (96, 16), (32, 32)])
 def test_the_shuffle_of_pictures_is_the_shuffle_of_indices(width, groups):
     x = torch.randn(2, width, 3, 5)
-    shuffle, there = ChannelShuffle(groups), shuffled(width, groups)
+    shuffle, part = ChannelShuffle(groups), width // groups
+    there = [(c % part) * groups + c // part for c in range(width)]
     assert torch.equal(shuffle(x)[:, there], x)
     assert torch.equal(ChannelShuffle(width // groups)(shuffle(x)), x)  # transposing twice changes nothing
 
@@ -134,22 +134,20 @@ def test_weights_of_other_widths_are_refused():
     assert fault.value.code == BAD_CHECKPOINT
 
 
-def test_a_users_network_is_pruned_like_ours():
-    model = models.build(residual.ARCH).double().eval()
-    for _, gate in gates(model):
-        torch.nn.init.normal_(gate.weight)
-        torch.nn.init.normal_(gate.bias)
-    chosen = plan(gates_of(model), 0.5, 4)
-    small = sliced(model, chosen, lambda cfg: models.build(residual.ARCH, cfg).double())
-    x = torch.randn(4, 3, 8, 8, dtype=torch.float64)
-    assert small.cfg == chosen.widths != model.cfg
-    torch.testing.assert_close(small(x), masked(model, chosen)(x), rtol=1e-10, atol=1e-12)
+def test_a_users_file_whose_shapes_do_not_go_together_is_refused():
+    content = made(residual.ARCH)
+    narrow = content.state_dict["block1.first.bn.weight"][:3]
+    for key in ("weight", "bias", "running_mean", "running_var"):
+        content.state_dict[f"block1.first.bn.{key}"] = narrow.clone()
+    with pytest.raises(UserError, match=r"block1\.first\.bn\.weight has shape \(3,\)") as fault:
+        models.restore(content, residual.ARCH)
+    assert fault.value.code == BAD_CHECKPOINT
 
 
 def test_a_users_network_is_imported_only_if_the_command_line_names_it(monkeypatch):
     content = made(residual.ARCH, [4, 8, 6])
     restored = models.restore(content, residual.ARCH)
-    assert restored.cfg == [4, 8, 6]
+    assert restored.block2.first.conv.out_channels == 8
     assert torch.equal(restored.classify.weight, content.state_dict["classify.weight"])
 
     monkeypatch.setattr("importlib.import_module", lambda name: pytest.fail(f"a file alone made {name} be imported"))
@@ -169,4 +167,4 @@ def test_a_network_is_counted_without_memory_or_not_at_all(monkeypatch: pytest.M
     monkeypatch.setitem(models.NETWORKS, "rates", rates)
     assert models.size("rates") is None
     content = replace(made("nin", [8] * 8), arch="rates", state_dict={})
-    assert models.rebuild(content).cfg == [8] * 8
+    assert models.rebuild(content).block8.conv.out_channels == 8

@@ -239,17 +239,19 @@ def test_each_form_is_set_as_its_own_bits_and_symmetry_ask() -> None:
             assert quantizer.low == (-quantizer.high if q_type == 0 else 0)
 
 
-@pytest.mark.parametrize("sums", [(), ("block4.conv",)])
-def test_sums_are_clipped_by_mse_where_kl_is_asked_for(sums: tuple[str, ...], capsys: pytest.CaptureFixture) -> None:
+@pytest.mark.parametrize("negative", [(), ("block4.conv",)])
+def test_what_may_be_negative_is_clipped_by_mse_where_kl_is_asked_for(
+    negative: tuple[str, ...], capsys: pytest.CaptureFixture
+) -> None:
     found = {}
     for method in ("kl", "mse", "minmax"):
         model = prepared(a_bits=4)
-        calibrate(model, split(), method, 40, sums=sums)
+        calibrate(model, split(), method, 40, negative=negative)
         found[method] = {name: q.high.item() for name, q in quantizers(model).items()}
     alike = {name.removesuffix(".input_quantizer") for name in found["kl"] if found["kl"][name] == found["mse"][name]}
-    assert alike == set(sums)
+    assert alike == set(negative)
     assert capsys.readouterr().err == "".join(
-        f"note: inputs without a ReLU before them are clipped by mse: {s}\n" for s in sums
+        f"note: inputs without a ReLU before them are clipped by mse: {s}\n" for s in negative
     )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
+from engine.checkpoint.format import Checkpoint
 from models import files
 from models.graph.capture import capture
 from models.graph.flow import first_layers, last_layers
@@ -32,3 +34,8 @@ def captured(network: nn.Module, side: int = 8) -> NormalForm:
 def ends(network: NormalForm) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What `QuantSpec.at_ends` is to know of a network: its first and its last layers."""
     return first_layers(network), last_layers(network)
+
+
+def for_side(content: Checkpoint, side: int) -> Checkpoint:
+    """A checkpoint for pictures of this side, whatever it says: the original's files say none."""
+    return replace(content, dataset=replace(content.dataset, image_size=side))
