@@ -76,14 +76,16 @@ def _cut(
 ) -> tuple[NormalForm, dict[str, Evaluation]]:
     """The narrowed network, proven equal to the masked one, and the evaluations before, masked and sliced."""
     model, arch = opened.network, opened.checkpoint.arch
-    small, silenced = knife.narrowed(model, chosen), knife.masked(model, chosen)
+    ready = knife.ready(model, chosen)
+    report.say_what_is_lost(len(ready.left), chosen)
+    small, silenced = knife.narrowed(ready.model, chosen), knife.masked(ready.model, chosen)
     evaluations = {
         "before": run.evaluate(model, data, "before pruning"),
         "masked": run.evaluate(silenced, data, "masked"),
         "sliced": run.evaluate(small, data, "sliced"),
     }
     with torch.random.fork_rng(devices=[]):  # what it builds may draw weights
-        whole = copy.deepcopy(model).double()  # cut in float64: what surgery adds up, fp32 would round
+        whole = knife.ready(copy.deepcopy(model).double(), chosen).model  # what surgery adds up, fp32 would round
         exact = [knife.masked(whole, chosen), knife.narrowed(whole, chosen)]
     moved = run.task.surely_moved(evaluations["masked"].output, evaluations["sliced"].output)
     prove(run, data, exact, moved, own=is_users_code(arch))

@@ -52,6 +52,16 @@ def say_what_differs(chosen: ClassPlan, strict: bool) -> None:
         _notice(f"the plan drops nothing: {why}")
 
 
+def say_what_is_lost(left: int, chosen: Plan) -> None:
+    """Name, on stderr, how many dropped channels have said something that no bias can say."""
+    if left:
+        gone = sum(chosen.before) - sum(chosen.widths)
+        _notice(
+            f"{left:,} of {gone:,} dropped channels said what no bias of their readers can say (a layer that pads them, say): "
+            "BN re-estimation mends that where a batch norm follows"
+        )
+
+
 def _some(names: Sequence[str]) -> str:
     """A list of names that does not bury what is said of them."""
     more = f" and {len(names) - NAMES} more" if len(names) > NAMES else ""

@@ -13,6 +13,7 @@ from models import files, registry, user_code
 from models.graph import narrow
 from models.graph.channels import Channels, channels
 from models.graph.normal import NormalForm
+from models.graph.silent import Moved, moved
 from prune import by_class
 from prune.by_class import ClassPlan
 from prune.families import scores, stays
@@ -60,6 +61,10 @@ class Surgeon:
         with user_code.running(self.arch):
             network = Tried(self.plain, self.form, self.open, self.arch)
             return by_class.plan(network, percent, base, self.importance, self.limit)
+
+    def ready(self, model: NormalForm, chosen: ClassPlan) -> Moved:
+        """`model` with what dropped channels say in other places, where that can be had; to be masked or narrowed."""
+        return moved(model, self.found, chosen.dropped)
 
     def masked(self, model: NormalForm, chosen: ClassPlan) -> NormalForm:
         """`model` with what is to go silent."""

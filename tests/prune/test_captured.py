@@ -12,8 +12,10 @@ from torch import nn
 from engine.checkpoint.format import Checkpoint, load
 from engine.errors import BAD_CHECKPOINT, USAGE, UserError
 from models import files
+from prune.surgeons import Captured
 from tests.conftest import SMALL, assert_refused
 from tests.tools import cases, random_graphs
+from tests.tools.planned import tried
 
 CHAIN = (
     "Residual",
@@ -86,6 +88,23 @@ def test_percent_0_changes_nothing(command) -> None:
     before, after = checkpoint(path).state_dict, checkpoint(same.path).state_dict
     assert list(before) == list(after)
     assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_constant_channels_go_without_a_trace() -> None:
+    """Half of the gammas are 1e-7, their betas 2: what those channels say always stays behind in biases."""
+    torch.manual_seed(0)
+    model = cases.ConstantChannels().double().eval()
+    network = tried(model, 8)
+    knife = Captured(network.form, model, network.found, network.found, "net", "bn", 1)
+    chosen = knife.plan(0.5, 1)
+    assert chosen.widths == (8, 12)
+    ready = knife.ready(network.form, chosen)
+    small, x = knife.narrowed(ready.model, chosen), torch.randn(4, 3, 8, 8, dtype=torch.float64)
+    with torch.no_grad():
+        expected = model(x)
+        assert torch.allclose(small(x), expected, rtol=0, atol=1e-5)
+        assert torch.allclose(knife.masked(ready.model, chosen)(x), small(x), rtol=0, atol=1e-12)
+        assert (knife.narrowed(network.form, chosen)(x) - expected).abs().max() > 0.1
 
 
 def test_what_cannot_be_cut_is_named_with_its_number(command) -> None:

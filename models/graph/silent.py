@@ -1,0 +1,226 @@
+"""What dropped channels say when their batch norms' scales are 0, and its move into the biases of the layers that read it.
+
+Such a channel says what its batch norm adds, sent through what follows: act(beta). The graph is run on pictures of NaN:
+what depends on the picture is NaN from there on, and only what a dropped channel says alone is a number. Where a reader
+sees the same number at every place and pads nothing but 0, sum of weight * number moves into its bias exactly.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import operator
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.utils._pytree import tree_leaves
+
+from models.graph import labels as table
+from models.graph.channels import Channels
+from models.graph.normal import NormalForm
+from models.graph.walk import ACTIVATIONS, BATCH, POOLS
+
+aten = torch.ops.aten
+
+Reader = Any
+"""A convolution or linear layer: torch types their attributes apart."""
+
+ELEMENTWISE = table.POINTWISE | table.SUMS | table.PRODUCTS
+KNOWN = ELEMENTWISE | table.MOVES | table.SPATIAL | table.REDUCTIONS | {aten.pad, aten.constant_pad_nd}
+"""Operations that give a number only where they read numbers alone; what others give counts as unknown."""
+
+
+@dataclass
+class Moved:
+    """A network with what dropped channels say in the biases of their readers.
+
+    Args:
+        model: a copy.
+        left: dropped classes that some reader hears otherwise than a bias can say.
+    """
+
+    model: NormalForm
+    left: set[int] = field(default_factory=set)
+
+
+@torch.no_grad()
+def moved(form: NormalForm, found: Channels, dropped: Collection[int]) -> Moved:
+    """Move what dropped channels say, with gamma 0, into their readers' biases, or into the mean of the one batch norm that
+    reads a layer without a bias.
+
+    Args:
+        dropped: classes of `found`.
+    """
+    result = Moved(copy.deepcopy(form))
+    if not dropped:
+        return result
+    whole = copy.deepcopy(form).double().eval()  # sums that fp32 would round
+    heard = Silence(whole, found, dropped)
+    like = next(form.parameters())
+    picture = torch.full((BATCH, *form.captured.picture), math.nan, dtype=torch.float64, device=like.device)
+    heard.run(picture)
+    names = {id(tensor): name for name, tensor in whole.named_parameters()}
+    columns = {p.tensor: p.classes for p in found.places if not p.rows}
+    for name, values in heard.values.items():
+        layer: Reader = whole.get_submodule(name)
+        classes = columns.get(names[id(layer.weight)])
+        if classes is None:  # reads no channels, or rows alone
+            continue
+        gone = torch.isin(classes, torch.tensor(sorted(dropped)))
+        said = torch.where(gone.to(values.device), values, 0.0)
+        known = ~said.isnan()
+        change = _weighed(layer, torch.where(known, said, 0.0))
+        if not bool((change == 0).all()) and not _add(result.model, name, change):
+            known &= said == 0
+        result.left |= {*classes[~known.cpu()].tolist()}
+    return result
+
+
+class Silence(fx.Interpreter):
+    """Runs a graph on pictures of NaN, with the scales of dropped channels 0.
+
+    Attributes:
+        values: by layer, the one number that each of its input channels says at every place; NaN where there is none.
+    """
+
+    def __init__(self, form: NormalForm, found: Channels, dropped: Collection[int]) -> None:
+        super().__init__(form, graph=form.captured.graph)
+        held = dict(form.named_parameters())
+        gone = torch.tensor(sorted(dropped), dtype=torch.int64)
+        self.gone = {id(held[p.tensor]): torch.isin(p.classes, gone) for p in found.places if p.norm}
+        self.values: dict[str, Tensor] = {}
+        self.at: fx.Node
+
+    def run_node(self, n: fx.Node) -> Any:
+        self.at = n
+        return super().run_node(n)
+
+    def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
+        module, x = self.fetch_attr(target), args[0]
+        if not isinstance(x, Tensor):
+            return self._unknown()
+        if isinstance(module, _BatchNorm):
+            return self._norm(module, x)
+        if isinstance(module, (_ConvNd, nn.Linear)):
+            return self._layer(str(target), module, x)
+        if isinstance(module, (*ACTIVATIONS, *POOLS)):
+            out = module(x)
+            return out if isinstance(module, POOLS) else torch.where(x.isnan(), x, out)
+        return self._unknown()
+
+    def _norm(self, module: _BatchNorm, x: Tensor) -> Tensor:
+        """What a batch norm says: of dropped channels what it adds, else what its own numbers make of numbers."""
+        gone = self.gone.get(id(module.weight))
+        out = module(x) if module.track_running_stats else torch.full_like(x, math.nan)
+        if gone is None:
+            return out
+        shape = (1, -1, *(1,) * (x.ndim - 2))
+        return torch.where(gone.to(x.device).reshape(shape), module.bias.reshape(shape), out)
+
+    def _layer(self, name: str, layer: Reader, x: Tensor) -> Tensor:
+        said = _at_every_place(layer, x)
+        before = self.values.get(name)  # a layer that is called twice has one bias for both
+        self.values[name] = said if before is None else torch.where(before == said, said, math.nan)
+        grouped = isinstance(layer, _ConvNd) and layer.groups > 1
+        return layer(x) if grouped else self._unknown()
+
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        packet = getattr(target, "overloadpacket", None)
+        leaves = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, (Tensor, Unknown))]
+        given = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        if len(given) < len(leaves):
+            return self._unknown()
+        plain = packet in (aten.sym_size, aten.sym_numel) or target is operator.getitem
+        if plain or not any(bool(leaf.isnan().any()) for leaf in given):
+            return super().call_function(target, args, kwargs)
+        if packet not in KNOWN:
+            return self._unknown()
+        return self._tainted(super().call_function(target, args, kwargs), given, packet)
+
+    def _tainted(self, out: Any, given: list[Any], packet: Any) -> Any:
+        """What an operation gives, with NaN where it hides one: among whole numbers, or behind a threshold."""
+        if not isinstance(out, Tensor):
+            return out
+        if not out.is_floating_point():
+            return self._unknown()
+        if packet in ELEMENTWISE:
+            for leaf in given:
+                out = torch.where(leaf.isnan(), math.nan, out)
+        return out
+
+    def _unknown(self) -> Any:
+        """A value of NaN, of the shape that the graph says."""
+        shape = self.at.meta.get("shape")
+        if shape is None:
+            return Unknown()
+        like = next(iter(self.module.parameters()))
+        return torch.full(
+            [BATCH if size is None else size for size in shape], math.nan, dtype=torch.float64, device=like.device
+        )
+
+
+class Unknown:
+    """A value of which nothing is known, several tensors perhaps."""
+
+
+def _at_every_place(layer: Reader, x: Tensor) -> Tensor:
+    """The number that each input channel of a layer says at every place, padding included; NaN where they differ."""
+    axis = x.ndim - 1 if isinstance(layer, nn.Linear) else 1
+    rows = x.movedim(axis, 0).flatten(1)
+    low, high = rows.amin(1), rows.amax(1)
+    same = high - low <= 1e-12 * high.abs()  # a mean of equal numbers is rounded
+    if isinstance(layer, _ConvTransposeNd) or (isinstance(layer, _ConvNd) and _pads_zeros(layer)):
+        same &= high == 0
+    return torch.where(same, high, math.nan)
+
+
+def _pads_zeros(layer: Reader) -> bool:
+    padding = layer.padding
+    if isinstance(padding, str):
+        padding = (int(padding == "same" and max(layer.kernel_size) > 1),)
+    return layer.padding_mode == "zeros" and any(padding)
+
+
+def _weighed(layer: Reader, said: Tensor) -> Tensor:
+    """What a layer makes of one number for each input channel, the same at every place: (rows,)."""
+    if isinstance(layer, nn.Linear):
+        return layer.weight @ said
+    if isinstance(layer, _ConvTransposeNd):  # hears 0 alone
+        return said.new_zeros(layer.out_channels)
+    weight = layer.weight.flatten(2).sum(2).unflatten(0, (layer.groups, -1))
+    return (weight @ said.reshape(layer.groups, -1, 1)).flatten()
+
+
+def _add(model: NormalForm, name: str, change: Tensor) -> bool:
+    """Let a layer give so much more, row by row; False where nothing of the network's can say that."""
+    layer: Reader = model.get_submodule(name)
+    if layer.bias is not None:
+        if sum(getattr(m, "bias", None) is layer.bias for m in model.modules()) > 1:
+            return False
+        layer.bias += change.to(layer.bias.dtype)
+        return True
+    norm = _only_norm(model, name)
+    if norm is None:
+        return False
+    norm.running_mean -= change.to(norm.running_mean.dtype)
+    return True
+
+
+def _only_norm(model: NormalForm, name: str) -> Any:
+    """The batch norm that alone reads a layer, with running statistics that serve no other place; None without one."""
+    calls = [node for node in model.captured.graph.nodes if node.op == "call_module"]
+    its = [node for node in calls if node.target == name]
+    users = list(its[0].users)
+    if len(its) != 1 or len(users) != 1 or users[0].op != "call_module":
+        return None
+    norm = model.get_submodule(str(users[0].target))
+    same = [node for node in calls if model.get_submodule(str(node.target)) is norm]
+    if not isinstance(norm, _BatchNorm) or norm.running_mean is None or len(same) > 1:
+        return None
+    shared = sum(getattr(m, "running_mean", None) is norm.running_mean for m in model.modules()) > 1
+    return None if shared else norm

@@ -1,0 +1,191 @@
+"""What dropped channels say moves into biases: a network with scales of 0 is the narrowed one, where that can be exact."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.graph import labels, silent
+from models.graph.capture import capture
+from models.graph.channels import Channels, channels
+from models.graph.narrow import masked, narrowed
+from models.graph.normal import NormalForm
+from tests.tools import cases
+
+
+def conv_bn(
+    i: int, o: int, act: nn.Module, bias: bool = False, k: int = 1, groups: int = 1, padding: int = 0
+) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(i, o, k, bias=bias, groups=groups, padding=padding), nn.BatchNorm2d(o), act)
+
+
+def chain() -> nn.Module:
+    """NIN without padding: biases, running means, activations that are not 0 at 0, pools, a 3x3 reader."""
+    return nn.Sequential(
+        conv_bn(3, 8, nn.ReLU(), k=3), conv_bn(8, 12, nn.Sigmoid()), nn.MaxPool2d(2, 2, 1), conv_bn(12, 8, nn.Hardswish(), True),
+        nn.Dropout(0.5), nn.AvgPool2d(2), conv_bn(8, 8, nn.GELU(), k=3), nn.Conv2d(8, 6, 1), nn.BatchNorm2d(6), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5),
+    )  # fmt: skip
+
+
+class Stream(nn.Module):
+    """Residual: what the stream says is the sum of what two batch norms add."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.a, self.b = conv_bn(3, 8, nn.ReLU()), conv_bn(8, 12, nn.ReLU()), conv_bn(12, 8, nn.Identity())
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return self.head(F.relu(x + self.b(self.a(x))).mean((2, 3)))
+
+
+class Concatenated(nn.Module):
+    """A depthwise layer, which hands on what it hears and adds its own, and two branches side by side."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = conv_bn(3, 6, nn.Sigmoid()), conv_bn(3, 4, nn.ReLU())
+        self.depth, self.mix, self.head = nn.Conv2d(6, 6, 3, groups=6), nn.Conv2d(10, 8, 1), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.cat([self.depth(self.a(x)), self.b(x)[:, :, 1:-1, 1:-1]], 1)
+        return self.head(torch.relu(self.mix(y)).mean((2, 3)))
+
+
+def disturbed(model: nn.Module, seed: int = 0) -> nn.Module:
+    """Float64, batch norms with numbers of their own."""
+    source = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
+                tensor.data = torch.rand(tensor.shape, generator=source) + 0.5
+            module.bias.data -= 1
+    return model.double().eval()
+
+
+def gated(found: Channels) -> list[int]:
+    """Every third class that a batch norm scales."""
+    classes = {cls: None for p in found.places if p.norm for cls in p.classes.tolist() if cls not in found.fixed}
+    return [*classes][::3]
+
+
+def at_zero(form: NormalForm, found: Channels, dropped: list[int]) -> NormalForm:
+    """The network with the scales of dropped channels 0, everything else as it was: what is to be kept."""
+    form = copy.deepcopy(form)
+    for p in found.places:
+        if p.norm:
+            form.get_parameter(p.tensor).data[torch.isin(p.classes, torch.tensor(dropped))] = 0
+    return form
+
+
+def apart(one: nn.Module, other: nn.Module, size: int = 16) -> float:
+    x = torch.randn(3, 3, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected, found = one.eval()(x), other.eval()(x)
+    return float((expected - found).abs().max() / expected.abs().max())
+
+
+@pytest.mark.parametrize("make", [chain, Stream, Concatenated])
+def test_a_network_with_scales_of_0_is_the_narrowed_one(make) -> None:
+    torch.manual_seed(0)
+    model = disturbed(make())
+    form = capture(model, (3, 16, 16), "net")
+    found = channels(form)
+    dropped = gated(found)
+    ready = silent.moved(form, found, dropped)
+    small = narrowed(model, ready.model, found, frozenset(dropped), "net")
+    silenced = at_zero(form, found, dropped)
+    assert ready.left == set()
+    assert apart(silenced, small) <= 1e-10
+    assert apart(masked(ready.model, found, dropped), small) <= 1e-10
+    assert apart(silenced, narrowed(model, form, found, frozenset(dropped), "net")) > 1e-3  # it was worth a word
+    assert apart(form, capture(model, (3, 16, 16), "net")) == 0  # a copy was changed
+
+
+def test_what_is_padded_stays_and_is_counted() -> None:
+    """A zero-padded 3x3 reader hears 0 at the border: only channels that say 0 are the same everywhere."""
+    torch.manual_seed(0)
+    model = disturbed(
+        nn.Sequential(conv_bn(3, 8, nn.ReLU()), conv_bn(8, 4, nn.ReLU(), True, k=3, padding=1), cases.Head(4, 5))
+    )
+    model[0][1].bias.data = torch.tensor([-1.0, 1, -1, 1, 1, 1, 1, 1]).double()
+    form = capture(model, (3, 16, 16), "net")
+    found = channels(form)
+    first = next(p for p in found.places if p.tensor == "0.1.weight").classes.tolist()
+    last = next(p for p in found.places if p.tensor == "1.1.weight").classes.tolist()
+    ready = silent.moved(form, found, [first[0], first[1], first[2], last[0]])
+    assert ready.left == {first[1]}
+    assert torch.equal(ready.model.get_parameter("1.0.bias"), form.get_parameter("1.0.bias"))
+    said = model[1][1].bias[0].relu() * model[2].fc.weight[:, 0]
+    assert torch.allclose(ready.model.get_parameter("2.fc.bias"), model[2].fc.bias + said)
+
+
+class Odd(nn.Module):
+    """Readers that no bias serves: a gate by multiplication, two readers of a layer without a bias, a comparison."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind, self.a, self.fc = kind, conv_bn(3, 6, nn.Sigmoid()), nn.Linear(6, 6)
+        self.c, self.n, self.m, self.head = (
+            nn.Conv2d(6, 6, 1, bias=False),
+            nn.BatchNorm2d(6),
+            nn.BatchNorm2d(6),
+            nn.Linear(6, 5),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        if self.kind == "gate":
+            x = x * F.hardsigmoid(100 + self.fc(x.mean((2, 3))))[:, :, None, None]  # 1 for any picture: not known to be
+        y = self.c(x)
+        y = (
+            self.n(y) + self.m(y)
+            if self.kind == "two"
+            else self.n(self.c(torch.relu(y)))
+            if self.kind == "twice"
+            else self.n(y)
+        )
+        return self.head(y.mean((2, 3)))
+
+
+@pytest.mark.parametrize("kind", ["gate", "two", "twice"])
+def test_what_no_bias_can_say_is_left(kind: str) -> None:
+    torch.manual_seed(0)
+    model = disturbed(Odd(kind))
+    form = capture(model, (3, 16, 16), "net")
+    found = channels(form)
+    first = next(p for p in found.places if p.tensor == "a.1.weight").classes.tolist()
+    ready = silent.moved(form, found, first[:2])
+    assert ready.left == {*first[:2]}
+    for name, tensor in form.state_dict().items():
+        if name not in ("fc.bias", "head.bias"):
+            assert torch.equal(tensor, ready.model.state_dict()[name]), name
+
+
+def test_nothing_known_comes_of_what_is_not() -> None:
+    """Each operation that counts as known gives NaN of NaN, here or by the guard of element-wise ones."""
+    nan = torch.full((1, 2, 4, 4), torch.nan, dtype=torch.float64)
+    calls = {
+        "max_pool2d": (2,), "avg_pool2d": (2,), "adaptive_avg_pool2d": ([1, 1],), "upsample_nearest2d": ([8, 8],),
+        "upsample_bilinear2d": ([8, 8], False), "upsample_bicubic2d": ([8, 8], False), "_upsample_nearest_exact2d": ([8, 8],),
+        "mean": (), "sum": (), "amax": (), "amin": (),
+    }  # fmt: skip
+    known = {packet.__name__ for packet in labels.SPATIAL | labels.REDUCTIONS}
+    assert {name for name in known if not name.endswith(("1d", "3d"))} == {*calls}
+    for name, args in calls.items():
+        assert getattr(torch.ops.aten, name)(nan, *args).isnan().all(), name
+
+
+def test_nothing_dropped_changes_nothing() -> None:
+    form = capture(disturbed(Stream()), (3, 16, 16), "net")
+    ready = silent.moved(form, channels(form), ())
+    assert ready.left == set()
+    assert all(
+        torch.equal(a, b) for a, b in zip(form.state_dict().values(), ready.model.state_dict().values(), strict=True)
+    )
