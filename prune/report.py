@@ -52,7 +52,7 @@ def say_what_differs(chosen: ClassPlan, strict: bool) -> None:
         _notice(f"the plan drops nothing: {why}")
 
 
-def say_what_is_lost(left: int, chosen: Plan) -> None:
+def say_what_is_lost(left: int, chosen: ClassPlan) -> None:
     """Name, on stderr, how many dropped channels have said something that no bias can say."""
     if left:
         gone = sum(chosen.before) - sum(chosen.widths)
