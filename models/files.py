@@ -113,7 +113,8 @@ def rebuild(checkpoint: Checkpoint, arch: str | None = None) -> NormalForm:
         if small.whole is None:  # nothing was cut: the code is at fault, not the file
             raise
         raise UserError(f"the weights do not fit the network: {fault}", _OTHER_ARCH, BAD_CHECKPOINT) from fault
-    form.captured.whole = small.whole
+    if small.whole is not None:
+        form.captured.whole = small.whole
     return form
 
 
@@ -167,6 +168,8 @@ def _captured(
     with user_code.running(arch):
         channels = channels or (reads(network, side, arch) if is_users_code(arch) else CHANNELS[0])
         form = captured(network, (channels, side, side), arch)
+    if arch in registry.FIXED_GROUPS:
+        form.captured.whole = frozenset()
     form.cfg = registry.widths(arch, form) or list(cfg or [])
     form.arch_args = dict(getattr(network, "arch_args", {})) if arch in registry.NETWORKS else {}
     check.answer(form.captured.answer, arch, classes)

@@ -33,6 +33,16 @@ _WIDTHS: dict[str, Callable[[nn.Module], list[int]]] = {
 }  # fmt: skip
 
 
+FIXED_GROUPS = ("nin_gc",)
+"""Networks whose code fixes the numbers of groups: a grouped layer loses as many channels in each, however few they are."""
+_UNITS = {("separable_wide", "block8.conv"): 2}
+
+
+def unit(arch: str, layer: str) -> int:
+    """What a layer's width is a multiple of beside what the graph asks for: a cfg could not say another one."""
+    return _UNITS.get((arch, layer), 1)
+
+
 def names() -> list[str]:
     return list(NETWORKS)
 

@@ -8,9 +8,11 @@ that the network can have.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import lcm
 
 from engine.errors import UserError
+from models import registry
 from models.graph.channels import Channels
 from prune.families import Family, families, scores, stays
 from prune.options import Importance
@@ -24,6 +26,7 @@ class ClassPlan:
 
     Args:
         names, before, widths: of the families.
+        units: for one of a cfg, how many of a family; see registry.unit.
         dropped: the classes.
         stays: why other classes cannot be cut, by class.
         raised: families that would have been emptied and keep their smallest width.
@@ -36,6 +39,7 @@ class ClassPlan:
     names: tuple[str, ...]
     before: tuple[int, ...]
     widths: tuple[int, ...]
+    units: tuple[int, ...]
     dropped: frozenset[int]
     percent: float
     base: int
@@ -49,12 +53,12 @@ class ClassPlan:
     @property
     def cfg_before(self) -> list[int]:
         """The widths of the families before."""
-        return list(self.before)
+        return [width // unit for width, unit in zip(self.before, self.units, strict=True)]
 
     @property
     def cfg(self) -> list[int]:
         """The widths of the families that are left."""
-        return list(self.widths)
+        return [width // unit for width, unit in zip(self.widths, self.units, strict=True)]
 
     @property
     def achieved(self) -> float:
@@ -79,6 +83,8 @@ def plan(network: Tried, percent: float, base: int = 1, importance: Importance =
         raise ValueError(f"limit {limit} is not in (0, 1]")
     worth = scores(network.form, network.found, importance)
     chosen = families(network.found, worth)
+    units = tuple(registry.unit(network.arch, family.name) for family in chosen)
+    chosen = [replace(family, step=lcm(family.step, unit)) for family, unit in zip(chosen, units, strict=True)]
     if not chosen:
         raise UserError(f"{network.arch}: no channels of it can be cut", _why_none(network.found, importance))
     order = sorted((worth[cls], cls) for family in chosen for cls in family.classes)
@@ -92,7 +98,7 @@ def plan(network: Tried, percent: float, base: int = 1, importance: Importance =
     states = [*map(_state, counts, least, full, widths, nearest, [base] * len(full))]
     named = {kind: tuple(f.name for f, state in zip(chosen, states, strict=True) if state == kind) for kind in STATES}
     return ClassPlan(
-        tuple(family.name for family in chosen), tuple(full), widths, _lowest(chosen, needs, worth), percent, base,
+        tuple(family.name for family in chosen), tuple(full), widths, units, _lowest(chosen, needs, worth), percent, base,
         stays(network.found, worth, importance), **named
     )  # fmt: skip
 
