@@ -122,7 +122,7 @@ def test_a_share_below_one_channel_is_said_to_drop_nothing(refined) -> None:
 def test_a_long_table_leaves_out_those_that_lose_least() -> None:
     names = tuple(f"layer{n}" for n in range(60))
     widths = tuple(10 - n % 10 for n in range(60))
-    chosen = by_class.ClassPlan(names, (10,) * 60, widths, frozenset(range(270)), 0.5, 1, {1: "spared"})
+    chosen = by_class.ClassPlan(names, (10,) * 60, widths, (1,) * 60, frozenset(range(270)), 0.5, 1, {1: "spared"})
     lines = report.widths(chosen, ())
     assert len(lines) == 1 + report.ROWS // 2 + 3
     assert lines[1].split() == ["layer6", "10", "4"]

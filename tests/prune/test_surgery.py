@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from prune.surgery import gates_of, masked, sliced
 from torch import Tensor, nn
 
 import models
@@ -13,7 +14,6 @@ from models.blocks import ChannelShuffle
 from models.channels import gates
 from prune.bn_statistics import reestimate_bn
 from prune.plan import PrunePlan, plan
-from prune.surgery import gates_of, masked, sliced
 from tests.tools import residual
 from tests.tools.surgery import BOUND, error, network, same_kind
 
