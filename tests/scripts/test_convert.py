@@ -41,7 +41,7 @@ def test_a_file_of_the_original(command, workplace: Path) -> None:
     assert content["provenance"]["parent_sha256"] == files.sha256(old)
     assert content["provenance"]["command"] == "python -m scripts.convert old.pth new/nin.pth"
     assert checkpoint.load(workplace / "new/nin.pth").checksums
-    x = torch.randn(2, 3, 16, 16)
+    x = torch.randn(2, 3, 32, 32)
     torch.manual_seed(0)
     expected = Original("tnn_bin").eval()(x)
     assert torch.equal(models.restore(typed(content)).eval()(x), expected)
@@ -80,13 +80,13 @@ def test_weights_of_ones_own_network(command, workplace: Path, monkeypatch: pyte
     result = command("scripts.summary", "old.pth")
     assert result.code == 3
     assert "python -m scripts.convert old.pth NEW.pth --arch package.module:function" in result.err
-    line = ("scripts.convert", "old.pth", "new.pth", "--arch", ARCH, "--classes", 3)
-    assert "has shape" in command(*line).err  # its default widths are others
-    assert not (workplace / "new.pth").exists()
-    assert command(*line, "--cfg", "6,4,8").code == 0
-    content = raw(workplace / "new.pth")
+    line = ("scripts.convert", "old.pth", "new.pth", "--arch", ARCH, "--classes", 3, "--image_size", 8)
     x = torch.randn(2, 3, 8, 8)
-    assert torch.equal(models.restore(typed(content), ARCH).eval()(x), network.eval()(x))
+    for widths in ((), ("--cfg", "6,4,8")):  # its default widths are others; its tensors say what they are
+        assert command(*line, *widths).code == 0
+        content = raw(workplace / "new.pth")
+        assert torch.equal(models.restore(typed(content), ARCH).eval()(x), network.eval()(x))
+        (workplace / "new.pth").unlink()
 
 
 @pytest.mark.parametrize(
