@@ -105,10 +105,11 @@ def restore(checkpoint: Checkpoint, arch: str | None = None) -> NormalForm:
 
 def rebuild(checkpoint: Checkpoint, arch: str | None = None) -> NormalForm:
     """The network of a checkpoint, with fresh weights, as narrow as the file's tensors say."""
-    small, data = _narrow(_plain(checkpoint, arch), checkpoint), checkpoint.dataset
-    classes, side = checkpoint.classes, data.image_size
+    small = _narrow(_plain(checkpoint, arch), checkpoint)
+    classes, side = checkpoint.classes, checkpoint.dataset.image_size
     try:
-        form = _captured(small.model, checkpoint.arch, checkpoint.cfg, classes, side, data.channels)
+        channels = _channels(small.model, checkpoint)
+        form = _captured(small.model, checkpoint.arch, checkpoint.cfg, classes, side, channels)
     except Misdeclared as fault:
         if small.whole is None:  # nothing was cut: the code is at fault, not the file
             raise
@@ -183,6 +184,17 @@ def plain(checkpoint: Checkpoint, arch: str | None = None) -> nn.Module:
     return _narrow(_plain(checkpoint, arch), checkpoint).model
 
 
+def _channels(network: nn.Module, checkpoint: Checkpoint) -> int:
+    """Of the pictures: as the file says; of one that does not know its data set, as the network reads them."""
+    from models.graph.capture import reads
+
+    data = checkpoint.dataset
+    if data.known or not is_users_code(checkpoint.arch):
+        return data.channels
+    with user_code.running(checkpoint.arch):
+        return reads(network, data.image_size, checkpoint.arch)
+
+
 def _narrow(network: nn.Module, checkpoint: Checkpoint) -> Stored:
     """A network as narrow as the file's tensors; one of ours is so by its cfg, and other shapes do not fit it."""
     from models.graph import narrow
@@ -191,10 +203,11 @@ def _narrow(network: nn.Module, checkpoint: Checkpoint) -> Stored:
         return narrow.Stored(network)
     shapes = {name: tuple(tensor.shape) for name, tensor in checkpoint.state_dict.items()}
     stored = {name.removesuffix(".codes") + ".weight" * name.endswith(".codes"): shapes[name] for name in shapes}
-    data, side = checkpoint.dataset, checkpoint.dataset.image_size
+    side = checkpoint.dataset.image_size
     try:
         with user_code.running(checkpoint.arch):
-            return narrow.as_stored(network, (data.channels, side, side), checkpoint.arch, stored)
+            channels = _channels(network, checkpoint)
+            return narrow.as_stored(network, (channels, side, side), checkpoint.arch, stored)
     except narrow.NotLegal as fault:
         raise UserError(f"the weights do not fit the network: {fault}", _OTHER_ARCH, BAD_CHECKPOINT) from fault
 

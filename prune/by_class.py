@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import lcm
+from math import isfinite, lcm
 
-from engine.errors import UserError
+from engine.errors import BAD_CHECKPOINT, UserError
 from models import registry
 from models.graph.channels import Channels
 from prune.families import Family, families, scores, stays
@@ -76,7 +76,7 @@ def plan(network: Tried, percent: float, base: int = 1, importance: Importance =
 
     Raises:
         ValueError: percent outside [0, 1), limit outside (0, 1], or base below 1.
-        UserError: exit 2 where no class can be cut.
+        UserError: exit 2 where no class can be cut, exit 3 where a score is not finite.
     """
     check(percent, base)
     if not 0 < limit <= 1:
@@ -87,6 +87,8 @@ def plan(network: Tried, percent: float, base: int = 1, importance: Importance =
     chosen = [replace(family, step=lcm(family.step, unit)) for family, unit in zip(chosen, units, strict=True)]
     if not chosen:
         raise UserError(f"{network.arch}: no channels of it can be cut", _why_none(network.found, importance))
+    if bad := [family.name for family in chosen if not all(isfinite(worth[cls]) for cls in family.classes)]:
+        raise UserError(f"{bad[0]} has scores that are not finite", "take an earlier file", BAD_CHECKPOINT)
     order = sorted((worth[cls], cls) for family in chosen for cls in family.classes)
     gone = {cls for _, cls in order[: to_drop(percent, len(order))]}
     counts = [len(set(family.classes) - gone) for family in chosen]

@@ -1,54 +1,18 @@
-"""The plan for captured networks: equal to that of declared channel groups where both can be asked, exact where it is cut."""
+"""The plan of pruning: families, widths that are tried, and exact where it is cut. Its rule: test_plan.py."""
 
 from __future__ import annotations
 
-import random
-
 import pytest
 import torch
-from prune.surgery import gates_of
 from torch import nn
 
-import models
 from engine.errors import UserError
 from models.graph.narrow import masked, narrowed
-from prune import by_class, plan as by_group
+from prune import by_class
 from prune.families import families, scores
 from prune.widths import candidates
 from tests.tools import cases
 from tests.tools.planned import tried, with_scales
-
-PLAIN = (192, 160, 96, 192, 192, 192, 192, 192)
-
-
-@pytest.mark.parametrize("arch", ["nin", "nin_3x3", "separable", "slimming"])
-def test_it_is_the_plan_of_declared_groups(arch: str) -> None:
-    """Widths and channels, over draws of scales, shares and bases."""
-    draw = random.Random(arch)
-    model = models.build(arch)
-    network = tried(model)
-    for _ in range(3):
-        with_scales(model, draw.randrange(10**6))
-        percent, base = draw.choice([0.1, 0.3, 0.5, 0.7]), draw.choice([1, 4, 8, 16])
-        found, expected = by_class.plan(network, percent, base), by_group.plan(gates_of(model), percent, base)
-        assert list(found.widths) == expected.cfg, (percent, base)
-        assert found.achieved == expected.achieved
-        for name, kept in zip(expected.names, expected.kept, strict=True):
-            place = next(p for p in network.found.places if p.tensor == f"{name}.weight")
-            assert [i for i, cls in enumerate(place.classes.tolist()) if cls not in found.dropped] == sorted(
-                kept.tolist()
-            )
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("cfg", [None, PLAIN])
-def test_it_is_the_plan_of_grouped_networks(cfg: tuple[int, ...] | None) -> None:
-    model = models.build("nin_gc", cfg)
-    network = tried(model)
-    for seed in range(5):
-        with_scales(model, seed)
-        found, expected = by_class.plan(network, 0.4), by_group.plan(gates_of(model), 0.4)
-        assert list(found.widths) == expected.cfg
 
 
 def test_families_count_what_goes_together_once() -> None:

@@ -95,8 +95,3 @@ def test_the_command_says_what_it_spares(command) -> None:
         Path(name).unlink()
     assert_refused(command(*words, "--spare", "stem.1"), USAGE, "--spare 'stem.1' matches no")
     assert not Path("models_save/Residual_prune.pth").exists()
-
-
-def test_networks_that_declare_their_channels_refuse_it(refined) -> None:
-    found = refined("prune.normal_regular", "--spare", "block3.conv", "--cpu", "--overwrite")
-    assert_refused(found, USAGE, "--spare: nin declares its channels")
