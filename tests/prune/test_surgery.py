@@ -1,21 +1,23 @@
-"""Shows that surgery loses nothing: the sliced network computes what the masked one does, groups and shuffles included."""
+"""Shows that surgery loses nothing: the narrowed network computes what the masked one does, groups and shuffles included."""
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pytest
 import torch
-from prune.surgery import gates_of, masked, sliced
 from torch import Tensor, nn
 
-import models
-from models.blocks import ChannelShuffle
-from models.channels import gates
+from models import files, registry
+from models.graph.channels import channels
+from models.graph.narrow import NotLegal, masked, narrowed, resized, shapes
+from models.graph.normal import NormalForm
+from prune import by_class
 from prune.bn_statistics import reestimate_bn
-from prune.plan import PrunePlan, plan
+from prune.widths import Tried
 from tests.tools import residual
-from tests.tools.surgery import BOUND, error, network, same_kind
+from tests.tools.surgery import BOUND, error, network
 
 CASES = [
     ("nin", [24, 20, 12, 24, 24, 24, 24, 24]),
@@ -28,92 +30,134 @@ CASES = [
     ("slimming", [12, 20, 28]),  # convolutions without a bias, and a linear layer
 ]
 
+SLOWER = [(0.3, 8), (0.5, 16), (0.7, 8), (0.95, 1)]  # percents and bases
+
+
+def cut(found: Tried, dropped: frozenset[int]) -> NormalForm:
+    return narrowed(found.model, found.form, found.found, dropped, found.arch)
+
 
 @torch.no_grad()
-def both(model: nn.Module, arch: str, chosen: PrunePlan) -> tuple[Tensor, Tensor]:
-    """Outputs of the masked and of the sliced network, for two pictures of small integers."""
+def both(found: Tried, dropped: frozenset[int]) -> tuple[Tensor, Tensor]:
+    """Outputs of the masked and of the narrowed network, for two pictures of small integers."""
     x = torch.randint(-2, 3, (2, 3, 8, 8)).double()
-    return masked(model, chosen)(x), sliced(model, chosen, same_kind(model, arch))(x)
+    return masked(found.form, found.found, dropped)(x), cut(found, dropped)(x)
 
 
 @pytest.mark.parametrize(("arch", "cfg"), CASES)
-@pytest.mark.parametrize(("percent", "base"), [(p, n) for p in (0.0, 0.3, 0.5, 0.7, 0.95) for n in (1, 8, 16)])
-def test_masked_equals_sliced(arch, cfg, base, percent):
-    for seed in range(3):
-        model = network(arch, cfg, seed)
-        assert error(*both(model, arch, plan(gates_of(model), percent, base))) <= BOUND
+@pytest.mark.parametrize(
+    ("percent", "base"), [(0.3, 1), *(pytest.param(*more, marks=pytest.mark.slow) for more in SLOWER)]
+)
+def test_masked_equals_narrowed(arch, cfg, base, percent):
+    found = network(arch, cfg, seed=0)
+    assert error(*both(found, by_class.plan(found, percent, base).dropped)) <= BOUND
 
 
 @pytest.mark.parametrize(("arch", "cfg"), CASES)
-@pytest.mark.parametrize(("percent", "base"), [(0.3, 1), (0.6, 1), (0.3, 8), (0.6, 8)])
-def test_masked_equals_sliced_to_the_last_bit_where_sums_are_exact(arch, cfg, base, percent):
-    for seed in range(3):
-        model = network(arch, cfg, seed, exact=True)
-        silent, cut = both(model, arch, plan(gates_of(model), percent, base))
-        assert torch.equal(silent, cut)
-        assert silent.any()
+@pytest.mark.parametrize(
+    ("percent", "base"), [(0.6, 1), *(pytest.param(*more, marks=pytest.mark.slow) for more in SLOWER)]
+)
+def test_masked_equals_narrowed_to_the_last_bit_where_sums_are_exact(arch, cfg, base, percent):
+    found = network(arch, cfg, seed=int(10 * percent), exact=True)
+    silent, small = both(found, by_class.plan(found, percent, base).dropped)
+    assert torch.equal(silent, small)
+    assert silent.any()
 
 
-def test_the_comparison_notices_channels_that_take_the_place_of_others():
+def test_channels_that_take_the_place_of_others_are_refused():
     """Equal counts for every producer group are not enough: a shuffle would send them to other readers."""
-    model = network(*CASES[3], 0)
-    chosen = plan(gates_of(model), 0.3)
-    sixth = torch.arange(96).reshape(4, 24)[:, :8].flatten()  # 8 of each of block6's 4 groups
-    careless = replace(chosen, kept=(*chosen.kept[:5], sixth, *chosen.kept[6:]))
-    assert error(*both(model, "nin_gc", careless)) > 1e-3
+    found = network(*CASES[3], 0)
+    sixth = next(place for place in found.found.places if place.tensor == "block6.conv.weight" and place.rows)
+    kept = torch.arange(96).reshape(4, 24)[:, :8].flatten()  # 8 of each of block6's 4 groups
+    careless = frozenset(sixth.classes.tolist()) - frozenset(sixth.classes[kept].tolist())
+    with pytest.raises(NotLegal, match="channels of a kind"):
+        cut(found, careless)
 
 
 @pytest.mark.parametrize(("arch", "cfg"), CASES)
 def test_percent_0_changes_nothing(arch, cfg):
-    model = network(arch, cfg, 1)
-    same = sliced(model, plan(gates_of(model), 0.0), same_kind(model, arch))
-    assert all(map(torch.equal, same.state_dict().values(), model.state_dict().values()))
+    found = network(arch, cfg, 1)
+    same = cut(found, by_class.plan(found, 0.0).dropped)
+    assert list(same.state_dict()) == list(found.form.state_dict())
+    assert all(map(torch.equal, same.state_dict().values(), found.form.state_dict().values()))
 
 
 @pytest.mark.parametrize(("arch", "cfg"), CASES)
 def test_only_dropped_channels_are_silenced_and_the_old_network_stays(arch, cfg):
-    model, twin = network(arch, cfg, 2), network(arch, cfg, 2)
-    chosen = plan(gates_of(model), 0.5)
-    silent, small = masked(model, chosen), sliced(model, chosen, same_kind(model, arch))
-    assert all(map(torch.equal, model.state_dict().values(), twin.state_dict().values()))
-    assert (small.cfg, small.training) == (chosen.cfg, model.training)
-    for (_, bn), kept in zip(gates(twin), chosen.kept, strict=True):
-        dropped = [channel for channel in range(bn.num_features) if channel not in kept.tolist()]
-        bn.weight.data[dropped] = bn.bias.data[dropped] = 0
-    assert all(map(torch.equal, silent.state_dict().values(), twin.state_dict().values()))
+    found, twin = network(arch, cfg, 2), network(arch, cfg, 2)
+    chosen = by_class.plan(found, 0.5)
+    silent, small = masked(found.form, found.found, chosen.dropped), cut(found, chosen.dropped)
+    assert all(map(torch.equal, found.form.state_dict().values(), twin.form.state_dict().values()))
+    assert (small.training, registry.widths(arch, small) or chosen.cfg) == (False, chosen.cfg)
+    rows = {
+        p.tensor: torch.isin(p.classes, torch.tensor(sorted(chosen.dropped))) for p in found.found.places if p.makes
+    }
+    state = twin.form.state_dict()
+    for norm in [name for name, module in twin.form.named_modules() if isinstance(module, nn.BatchNorm2d)]:
+        place = next(p for p in found.found.places if p.tensor == f"{norm}.weight")
+        gone = torch.isin(place.classes, torch.tensor(sorted(chosen.dropped)))
+        for key in (f"{norm}.weight", f"{norm}.bias"):
+            state[key] = state[key].masked_fill(gone, 0)
+            assert torch.equal(silent.state_dict()[key], state[key]), key
+    for key, gone in rows.items():  # and the layers that make them, bias included
+        for name in (key, key.replace("weight", "bias")):
+            if name in state:
+                expected = state[name].clone()
+                expected[gone] = 0
+                assert torch.equal(silent.state_dict()[name], expected), name
+    others = [k for k in state if k.rpartition(".")[2] in ("running_mean", "running_var", "num_batches_tracked")]
+    assert all(torch.equal(silent.state_dict()[k], state[k]) for k in others)
 
 
 @pytest.mark.parametrize("cfg", [case[1] for case in CASES if case[0] == "nin_gc"])
-def test_groups_and_shuffles_survive(cfg):
-    model = network("nin_gc", cfg, 3)
-    small = sliced(model, plan(gates_of(model), 0.5), same_kind(model, "nin_gc"))
-    assert small.cfg != cfg
-    assert [name for name, _ in small.named_modules()] == [name for name, _ in model.named_modules()]
+def test_groups_survive_and_the_network_is_the_one_of_its_cfg(cfg):
+    found = network("nin_gc", cfg, 3)
+    chosen = by_class.plan(found, 0.5)
+    small = cut(found, chosen.dropped)
+    assert chosen.cfg != cfg
     assert [m.groups for m in small.modules() if isinstance(m, nn.Conv2d)] == [1, 2, 2, 16, 4, 4, 32, 8, 1]
-    assert [m.groups for m in small.modules() if isinstance(m, ChannelShuffle)] == [2, 2, 16, 4, 4, 32]
+    built = files.build("nin_gc", chosen.cfg, side=8).double().eval()
+    built.load_state_dict(small.state_dict())
+    x = torch.randn(2, 3, 8, 8).double()
+    assert torch.equal(built(x), small(x))
 
 
 @pytest.mark.parametrize(("arch", "cfg"), CASES)
 def test_a_pruned_network_is_pruned_again(arch, cfg):
-    model = network(arch, cfg, 4)
-    once = sliced(model, plan(gates_of(model), 0.3), same_kind(model, arch))
-    again = plan(gates_of(once), 0.4)
-    assert sum(again.cfg) < sum(once.cfg) < sum(cfg)
-    assert error(*both(once, arch, again)) <= BOUND
+    found = network(arch, cfg, 4)
+    chosen = by_class.plan(found, 0.3)
+    once = cut(found, chosen.dropped)
+    plain = narrowed_plain(found, chosen.dropped)
+    again = replace(found, model=plain, form=once, found=channels(once, once.captured.whole))
+    more = by_class.plan(again, 0.4)
+    assert sum(more.cfg) < sum(chosen.cfg) < sum(chosen.cfg_before)
+    assert error(*both(again, more.dropped)) <= BOUND
+
+
+def narrowed_plain(found: Tried, dropped: frozenset[int]) -> nn.Module:
+    """The network as its code makes it, of the narrower sizes."""
+    gone = torch.tensor(sorted(dropped))
+    left = {(p.tensor, p.axis): int((~torch.isin(p.classes, gone)).sum()) for p in found.found.places}
+    return resized(found.model, shapes(found.form, found.found, left), found.found.whole)
 
 
 def test_the_type_of_the_numbers_stays() -> None:
-    """A builder gives float32, whatever the network was."""
+    """Whatever the network was."""
+    double = network(*CASES[0], 1)
+    chosen = by_class.plan(double, 0.5)
+    (place,) = (p for p in double.found.places if p.tensor == "block1.conv.weight" and p.rows)
+    kept = [n for n, cls in enumerate(place.classes.tolist()) if cls not in chosen.dropped]
     for dtype in (torch.float64, torch.float32, torch.bfloat16):
-        model = network(*CASES[0], 1).to(dtype)
-        small = sliced(model, plan(gates_of(model), 0.5), lambda cfg: models.build("nin", cfg))
+        found = replace(double, model=copy.deepcopy(double.model).to(dtype), form=copy.deepcopy(double.form).to(dtype))
+        small = cut(found, chosen.dropped)
         assert {p.dtype for p in small.parameters()} == {dtype}
-        kept = plan(gates_of(model), 0.5).kept[0]
-        assert torch.equal(small.block1.conv.weight, model.block1.conv.weight[kept])
+        assert torch.equal(
+            small.get_submodule("block1.conv").weight, found.form.get_submodule("block1.conv").weight[kept]
+        )
         single = Pictures()
         single.dtype = torch.float32  # as a data set gives them
         reestimate_bn(small, single, 4, 1, batches=2)
-        assert small.block1.bn.running_mean.dtype == dtype
+        assert small.get_submodule("block1.bn").running_mean.dtype == dtype
 
 
 class Pictures:
@@ -135,7 +179,7 @@ class Pictures:
 
 @pytest.mark.parametrize("training", [True, False])
 def test_bn_statistics_become_the_mean_over_batches(training):
-    model, twin, pictures = network(*CASES[2], 5).train(training), network(*CASES[2], 5), Pictures()
+    model, twin, pictures = network(*CASES[2], 5).form.train(training), network(*CASES[2], 5).form, Pictures()
     norms = {name: m for name, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)}
     seen: dict[str, list[Tensor]] = {name: [] for name in norms}
     for name, norm in norms.items():

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
 import torch
 from torch import Tensor, nn
 
-import models
+from models import files, registry
+from models.graph.channels import channels
+from prune.widths import Tried
 
 BOUND = 1e-10  # of the largest output, in float64
 
 
-def fresh(arch: str, cfg: list[int], **more) -> nn.Module:
-    return models.build(arch, cfg, **more).double()
-
-
-def network(arch: str, cfg: list[int], seed: int, exact: bool = False, **more) -> nn.Module:
+def network(arch: str, cfg: list[int], seed: int, exact: bool = False) -> Tried:
     """A float64 network in eval mode whose BNs are nothing like fresh ones: gammas of both signs, any statistics.
 
     With `exact`, weights are integers and scales powers of two, so small that no sum is ever rounded, in any order.
     """
     torch.manual_seed(seed)
-    model = fresh(arch, cfg, **more).eval()
-    for module in model.modules():
+    form = files.build(arch, cfg, side=8).double().eval()
+    for module in form.modules():
         if exact and isinstance(module, (nn.Conv2d, nn.Linear)):
             for tensor in module.parameters():
                 tensor.data.copy_(torch.randint(-2, 3, tensor.shape))
@@ -41,12 +36,7 @@ def network(arch: str, cfg: list[int], seed: int, exact: bool = False, **more) -
                 beta.normal_(0.3)  # keeps most ReLUs alive
                 mean.normal_(0, 0.3)
                 var.uniform_(0.3, 2)
-    return model
-
-
-def same_kind(model: nn.Module, arch: str) -> Callable[[list[int]], nn.Module]:
-    """Builds narrower ones."""
-    return partial(fresh, arch, **model.arch_args)
+    return Tried(registry.build(arch, cfg).double(), form, channels(form, form.captured.whole), arch)
 
 
 def error(a: Tensor, b: Tensor) -> float:
