@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+import torch
 from torch import fx, nn
 
-from models.graph.calls import changes
+from models.graph.calls import changes, packet
 from models.graph.chains import chains
 from models.graph.flow import hands_on, module, places, readers, sources
 from models.graph.normal import NormalForm
 
 RECTIFIERS = (nn.ReLU, nn.ReLU6)
+PADS = frozenset({torch.ops.aten.pad, torch.ops.aten.constant_pad_nd})
 
 
 def read_before_relu(form: NormalForm, layers: Collection[str]) -> None:
@@ -41,7 +43,8 @@ def leave_out(form: NormalForm, names: Collection[str]) -> None:
 
 
 def _without_relu(form: NormalForm, value: fx.Node, known: dict[fx.Node, fx.Node]) -> fx.Node:
-    """A value as it would be without the ReLUs behind it; what hands it on (a max-pool, a concatenation) runs once more.
+    """A value as it would be without the ReLUs behind it; what hands it on (a max-pool, a concatenation) or pads it
+    runs once more.
 
     Args:
         known: such values found before; this one is added.
@@ -50,7 +53,7 @@ def _without_relu(form: NormalForm, value: fx.Node, known: dict[fx.Node, fx.Node
         known[value] = value
         if isinstance(module(form, value), RECTIFIERS):
             known[value] = value.all_input_nodes[0]
-        elif hands_on(form, value):
+        elif hands_on(form, value) or packet(value) in PADS:
             before = {source: _without_relu(form, source, known) for source in sources(value)}
             if any(other is not source for source, other in before.items()):
                 with form.captured.graph.inserting_after(value):

@@ -151,10 +151,14 @@ def as_stored(model: nn.Module, picture: Size, arch: str, stored: Mapping[str, t
         NotLegal: where a tensor is smaller along an axis on which no channels lie.
     """
     own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    form = None
+    if any(name.endswith(".weight") and name not in own for name in stored):  # of a merged layer that capture named
+        form = capture(model, picture, arch, check=False)
+        stored = {form.captured.aliases.get(name, name): shape for name, shape in stored.items()}
     smaller = {name: stored[name] for name, shape in own.items() if name in stored and stored[name] != shape}
     if not smaller:
         return Stored(model)
-    form = capture(model, picture, arch, check=False)
+    form = form or capture(model, picture, arch, check=False)
     found = channels(form)
     cut = {(form.captured.aliases.get(p.tensor, p.tensor), p.axis) for p in found.places}
     for name, shape in smaller.items():

@@ -89,7 +89,8 @@ def _by(sizes: tuple[int, ...]) -> str:
 
 def _to_own_keys(model: Any, state: dict[str, Any], prefix: str, _: Any) -> None:
     for key, own in model.captured.aliases.items():
-        state[prefix + own] = state.pop(prefix + key)
+        if prefix + key in state:  # a merged layer holds codes in its place
+            state[prefix + own] = state.pop(prefix + key)
 
 
 def _from_own_keys(model: Any, state: dict[str, Any], prefix: str, *_: Any) -> None:

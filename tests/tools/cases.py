@@ -68,6 +68,19 @@ class WeightsByFunction(nn.Module):
         return 10 * F.linear(F.normalize(x), F.normalize(self.head.weight))
 
 
+class OwnWeights(nn.Module):
+    """A convolution that no module of the network is: its weight is the network's own."""
+
+    def __init__(self, classes: int = 10) -> None:
+        super().__init__()
+        self.stem, self.kernel = conv_bn(3, 16), nn.Parameter(torch.randn(24, 16, 3, 3) / 12)
+        self.bn, self.last, self.head = nn.BatchNorm2d(24), conv_bn(24, 16, 1), Head(16, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.conv2d(F.max_pool2d(self.stem(x), 2), self.kernel, padding=1)
+        return self.head(self.last(F.relu(self.bn(x))))
+
+
 class Transposed(nn.Module):
     def __init__(self, classes: int = 10) -> None:
         super().__init__()
@@ -231,4 +244,4 @@ NAMES = (
     "AuxiliaryOutputs", "Residual", "prelu", "SqueezeExcite", "Concatenation", "flatten_linear", "ShuffleUnits",
     "ConstantChannels", "gray",
 )  # fmt: skip
-"""All but DropoutLeftOn, which cannot be captured."""
+"""All but DropoutLeftOn, which cannot be captured, and OwnWeights, whose normal form has names of its own."""
