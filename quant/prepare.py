@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from engine.cli.patterns import named
 from engine.errors import UserError
 from models.graph.chains import chains
-from models.graph.flow import first_layers, is_layer, last_layers, never_negative, places, unscaled
+from models.graph.flow import first_layers, is_layer, last_layers, never_negative, places, read_apart, unscaled
 from models.graph.normal import NormalForm
 from models.layers.bnfold import BNFoldConv2d, FoldedNorm
 from models.layers.conv_q import QuantConv2d, QuantLinear
@@ -82,12 +82,9 @@ def prepare(model: NormalForm, spec: QuantSpec, as_declared: Declared | None = N
 
 def quantizable(model: NormalForm) -> dict[str, nn.Conv2d | nn.Linear]:
     """The layers that quantizers are made for, by name: those that run, and whose weight nothing else reads."""
-    read = {str(node.target) for node in model.captured.graph.find_nodes(op="get_attr")}
-    layers = {name: model.get_submodule(name) for name in places(model)}
-    return {
-        name: layer for name, layer in layers.items()
-        if isinstance(layer, (nn.Conv2d, nn.Linear)) and not {f"{name}.weight", f"{name}.bias"} & read
-    }  # fmt: skip
+    apart = read_apart(model)
+    layers = {name: model.get_submodule(name) for name in places(model) if name not in apart}
+    return {name: layer for name, layer in layers.items() if isinstance(layer, (nn.Conv2d, nn.Linear))}
 
 
 def _quantize(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from models.graph.flow import ends, module, places, readers
+from models.graph.flow import ends, module, places, read_apart, readers
 from models.graph.normal import NormalForm
 
 
@@ -31,10 +31,10 @@ def chains(form: NormalForm) -> list[Chain]:
 
     A layer that runs at several places has one if the same batch norm stands behind each of them.
     """
-    found, calls = [], places(form)
+    found, calls, apart = [], places(form), read_apart(form)
     for name, nodes in calls.items():
         norm = form.get_submodule(name)
-        if not isinstance(norm, _BatchNorm) or norm.running_mean is None or norm.running_var is None:
+        if not isinstance(norm, _BatchNorm) or norm.running_mean is None or norm.running_var is None or name in apart:
             continue
         before = [_before(form, node) for node in nodes]
         layers = {layer.target for layer, _ in before if layer is not None}

@@ -14,7 +14,7 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from models.graph.calls import packet, values
+from models.graph.calls import changes, packet, values
 from models.graph.labels import MOVES, SHAPES
 from models.graph.normal import NormalForm
 
@@ -50,6 +50,11 @@ def places(form: NormalForm) -> dict[str, list[fx.Node]]:
     for node in form.captured.graph.find_nodes(op="call_module"):
         found[str(node.target)].append(node)
     return dict(found)
+
+
+def read_apart(form: NormalForm) -> set[str]:
+    """The modules whose tensors a call reads itself, by name: they cannot give way to others."""
+    return {str(node.target).rpartition(".")[0] for node in form.captured.graph.find_nodes(op="get_attr")}
 
 
 def is_layer(found: nn.Module | None) -> bool:
@@ -119,8 +124,13 @@ def ends(form: nn.Module, node: fx.Node) -> list[fx.Node]:
 
 
 def never_negative(form: NormalForm) -> set[fx.Node]:
-    """The values that no network of these operations can make negative, whatever its weights."""
+    """The values that no network of these operations can make negative, whatever its weights.
+
+    None where a call changes a value in place: it may be any afterwards.
+    """
     found: set[fx.Node] = set()
+    if any(changes(node) for node in form.captured.graph.nodes):
+        return found
     for node in form.captured.graph.nodes:
         if _is_positive(form, node, found):
             found.add(node)
