@@ -22,8 +22,8 @@ from models.graph.normal import picture_of
 from models.registry import size
 
 if TYPE_CHECKING:
-    from models.graph.narrow import Stored
     from models.graph.normal import NormalForm
+    from models.graph.stored import Stored
 
 
 _OTHER_ARCH = "was it made with another --arch?"
@@ -197,18 +197,19 @@ def _channels(network: nn.Module, checkpoint: Checkpoint) -> int:
 
 def _narrow(network: nn.Module, checkpoint: Checkpoint) -> Stored:
     """A network as narrow as the file's tensors; one of ours is so by its cfg, and other shapes do not fit it."""
-    from models.graph import narrow
+    from models.graph.narrow import NotLegal
+    from models.graph.stored import Stored, as_stored
 
     if checkpoint.arch in registry.NETWORKS:
-        return narrow.Stored(network)
+        return Stored(network)
     shapes = {name: tuple(tensor.shape) for name, tensor in checkpoint.state_dict.items()}
     stored = {name.removesuffix(".codes") + ".weight" * name.endswith(".codes"): shapes[name] for name in shapes}
     side = checkpoint.dataset.image_size
     try:
         with user_code.running(checkpoint.arch):
             channels = _channels(network, checkpoint)
-            return narrow.as_stored(network, (channels, side, side), checkpoint.arch, stored)
-    except narrow.NotLegal as fault:
+            return as_stored(network, (channels, side, side), checkpoint.arch, stored)
+    except NotLegal as fault:
         raise UserError(f"the weights do not fit the network: {fault}", _OTHER_ARCH, BAD_CHECKPOINT) from fault
 
 

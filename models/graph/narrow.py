@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 from collections import defaultdict
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +17,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from models.graph.capture import capture
 from models.graph.channels import Channels, channels
-from models.graph.normal import NormalForm, Size
+from models.graph.normal import NormalForm
 from models.graph.notes import Place
 
 Signature = tuple[frozenset[tuple[str, int, int]], bool]
@@ -126,77 +125,6 @@ def _tell(module: nn.Module, whole: bool) -> None:
         module.out_features, module.in_features = weight.shape
     elif isinstance(module, nn.PReLU):
         module.num_parameters = len(weight)
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A network as narrow as a file says.
-
-    Args:
-        model: as its code makes it, with layers of the file's sizes and the contents that it had.
-        whole: its grouped convolutions that lose whole groups; None where nothing was cut.
-    """
-
-    model: nn.Module
-    whole: frozenset[str] | None = None
-
-
-def as_stored(model: nn.Module, picture: Size, arch: str, stored: Mapping[str, tuple[int, ...]]) -> Stored:
-    """A network resized to the shapes of a file, where channels may have been cut; others are left to the strict load.
-
-    Args:
-        stored: the shapes of the file's tensors.
-
-    Raises:
-        NotLegal: where a tensor is smaller along an axis on which no channels lie.
-    """
-    own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    form = None
-    if any(name.endswith(".weight") and name not in own for name in stored):  # of a merged layer that capture named
-        form = capture(model, picture, arch, check=False)
-        stored = {form.captured.aliases.get(name, name): shape for name, shape in stored.items()}
-    smaller = {name: stored[name] for name, shape in own.items() if name in stored and stored[name] != shape}
-    if not smaller:
-        return Stored(model)
-    form = form or capture(model, picture, arch, check=False)
-    found = channels(form)
-    cut = {(form.captured.aliases.get(p.tensor, p.tensor), p.axis) for p in found.places}
-    for name, shape in smaller.items():
-        axes = [axis for axis, (new, old) in enumerate(zip(shape, own[name], strict=False)) if new != old]
-        if len(shape) != len(own[name]) or any(
-            (name, axis) not in cut or shape[axis] > own[name][axis] for axis in axes
-        ):
-            raise NotLegal(f"{name} is {shape} in the file and {own[name]} in the network")
-    _agree(form, found, stored)
-    return Stored(resized(model, {**smaller, **_absent(form, found, stored)}, found.whole), found.whole)
-
-
-def _absent(form: NormalForm, found: Channels, stored: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """Shapes of tensors that a file lacks, as those of a batch norm that was merged: as the rows whose channels they have."""
-    size: dict[tuple[int, ...], int] = {}
-    for place in found.places:
-        key = form.captured.aliases.get(place.tensor, place.tensor)
-        if place.rows and key in stored:
-            size.setdefault(tuple(place.classes.tolist()), stored[key][place.axis])
-    shapes = {}
-    for place in found.places:
-        key, channels_ = form.captured.aliases.get(place.tensor, place.tensor), tuple(place.classes.tolist())
-        if key not in stored and channels_ in size:
-            shapes[key] = (size[channels_],)
-    return {key: shape for key, shape in shapes.items() if shape != tuple(form.state_dict()[key].shape)}
-
-
-def _agree(form: NormalForm, found: Channels, stored: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse a file that keeps more of the same channels in one tensor than in another."""
-    first: dict[tuple[int, ...], tuple[str, int]] = {}
-    for place in found.places:
-        name = form.captured.aliases.get(place.tensor, place.tensor)
-        if name not in stored:
-            continue
-        size = stored[name][place.axis] * (1 if place.rows else place.groups)
-        other, wanted = first.setdefault(tuple(place.channels.tolist()), (name, size))
-        if size != wanted:
-            raise NotLegal(f"{name} has shape {stored[name]}, {other} has shape {stored[other]}")
 
 
 def signatures(found: Channels) -> dict[int, Signature]:

@@ -6,7 +6,6 @@ Expected values are computed by hand, with torch.nn.functional on the network's 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -97,8 +96,7 @@ def test_a_layer_of_other_codes_reads_on_behind_the_relu() -> None:
     net, model = made(run)
     y = net.n(net.stem(pictures()))
     spec = QuantSpec(quantizer("b"), quantizer("b"), ("stem", "head"), float_inputs=("b",))
-    expected = binary(net.a, signs(y)) + binary(net.b, y.relu())
-    assert_computes(prepare(model, spec), answered(net, expected))
+    assert_computes(prepare(model, spec), answered(net, binary(net.a, signs(y)) + binary(net.b, y.relu())))
     kept = QuantSpec(quantizer("b"), quantizer("b"), ("stem", "head", "b"))
     assert_computes(prepare(model, kept), answered(net, binary(net.a, signs(y)) + net.b(y.relu())))
 
@@ -142,7 +140,7 @@ SHARING = {
 
 @torch.no_grad()
 @pytest.mark.parametrize("kind", SHARING)
-def test_a_value_that_two_layers_read_is_coded_once(kind: str, tmp_path: Path) -> None:
+def test_a_value_that_two_layers_read_is_coded_once(kind: str) -> None:
     spec = SHARING[kind].at_ends(["stem"], ["head"])
     _, model = made(two_readers)
     model = prepare(model, spec)
@@ -216,9 +214,8 @@ def norm_relu_pool(net: Net, x: Tensor) -> Tensor:
 @torch.no_grad()
 def test_the_order_bacp_puts_a_pool_before_the_norm_and_its_relu() -> None:
     net, model = made(norm_relu_pool)
-    with torch.no_grad():
-        net.m.weight[::2] *= -1  # so that the order makes a difference
-        model.m.weight.copy_(net.m.weight)
+    net.m.weight[::2] *= -1  # so that the order makes a difference
+    model.m.weight.copy_(net.m.weight)
     y = net.n(net.stem(pictures()))
     before = {"cbap": net.pool(net.m(binary(net.a, signs(y)))), "bacp": net.m(net.pool(binary(net.a, signs(y))))}
     assert not torch.equal(*before.values())
