@@ -14,7 +14,7 @@ from models.graph.capture import capture
 from models.graph.channels import Channels, channels
 from models.graph.narrow import masked, narrowed
 from models.graph.normal import NormalForm
-from tests.tools import cases
+from tests.tools import cases, random_graphs
 
 
 def conv_bn(
@@ -58,15 +58,16 @@ class Concatenated(nn.Module):
         return self.head(torch.relu(self.mix(y)).mean((2, 3)))
 
 
-def disturbed(model: nn.Module, seed: int = 0) -> nn.Module:
-    """Float64, batch norms with numbers of their own."""
-    source = torch.Generator().manual_seed(seed)
+def disturbed(model: nn.Module, size: int = 16) -> nn.Module:
+    """Float64, its batch norms with scales and biases of their own and the statistics of a few pictures."""
+    source = torch.Generator().manual_seed(0)
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
-                tensor.data = torch.rand(tensor.shape, generator=source) + 0.5
-            module.bias.data -= 1
-    return model.double().eval()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.weight.data = torch.rand(module.weight.shape, generator=source) + 0.5
+            module.bias.data = torch.rand(module.bias.shape, generator=source) - 0.5
+            module.momentum = None
+    model.double().train()(torch.randn(8, 3, size, size, generator=source, dtype=torch.float64))
+    return model.eval()
 
 
 def gated(found: Channels) -> list[int]:
@@ -88,6 +89,7 @@ def apart(one: nn.Module, other: nn.Module, size: int = 16) -> float:
     x = torch.randn(3, 3, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         expected, found = one.eval()(x), other.eval()(x)
+    assert float((expected[0] - expected[1]).abs().max()) > 1e-3 * float(expected.abs().max())  # it looks at pictures
     return float((expected - found).abs().max() / expected.abs().max())
 
 
@@ -106,6 +108,22 @@ def test_a_network_with_scales_of_0_is_the_narrowed_one(make) -> None:
     assert apart(masked(ready.model, found, dropped), small) <= 1e-10
     assert apart(silenced, narrowed(model, form, found, frozenset(dropped), "net")) > 1e-3  # it was worth a word
     assert apart(form, capture(model, (3, 16, 16), "net")) == 0  # a copy was changed
+
+
+REAL = {name: (getattr(cases, name), 32) for name in ("mobilenet_v1", "ShuffleUnits", "ConstantChannels")}
+RANDOM = {f"random {seed}": (lambda seed=seed: random_graphs.RandomNetwork(seed), 8) for seed in (1, 2, 3, 5, 11, 13)}
+
+
+@pytest.mark.parametrize("name", [*REAL, *RANDOM])
+def test_it_is_exact_where_readers_pad_nothing(name: str) -> None:
+    """Shuffles, chunks, gates, depthwise layers: whoever reads them."""
+    make, size = {**REAL, **RANDOM}[name]
+    form = capture(disturbed(make(), size), (3, size, size), "net", check=False)
+    found = channels(form)
+    dropped = gated(found)
+    ready = silent.moved(form, found, dropped)
+    assert ready.left == set()
+    assert apart(at_zero(form, found, dropped), masked(ready.model, found, dropped), size) <= 1e-10
 
 
 def test_what_is_padded_stays_and_is_counted() -> None:
