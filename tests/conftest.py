@@ -33,6 +33,12 @@ def _one_thread() -> None:
     torch.set_num_threads(1)  # networks this small only wait for each other on two
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _autograd_without_threads() -> None:
+    """Let autograd start before any capture: after one it would start threads, and forks could not train."""
+    torch.ones(1, requires_grad=True).sum().backward()
+
+
 @pytest.fixture(autouse=True)
 def _forget_projects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Forget the modules of a test's own project: the next test's may have the same names (`plain.py`, `net.py`)."""

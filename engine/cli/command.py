@@ -63,7 +63,7 @@ def _run(parser: Parser, body: Body, argv: Sequence[str] | None) -> int:
 
             torch.set_num_threads(options.machine.threads)
         quiet = contextlib.redirect_stdout(sys.stderr) if options.machine.json else contextlib.nullcontext()
-        with carrying(options.flat()), quiet:
+        with carrying(options.flat()), quiet, signals.arriving():
             result = body(options)
         _print(result, options.machine.json)
         return errors.OK

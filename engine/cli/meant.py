@@ -22,7 +22,7 @@ ELSEWHERE = {
     "quant.wqaq, quant.wbwtab and quant.ptq": "--keep_float",
     "quant.wbwtab, bn_merge and bn_merge.compare": "--W",
     "quant.wbwtab": "--A --scale --no-scale --ste --wste --gap --order --bn_momentum",
-    "quant.ptq": "--calibrate --calibration_pictures",
+    "quant.ptq": "--calibrate --calibration_pictures --bias_correction --no-bias_correction",
     "bn_merge.compare": "--float64",
     "scripts.report": "--units",
     "scripts.summary": "--sensitivity",

@@ -16,7 +16,7 @@ from typing import Any
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)
 ALL = (*ENDING, signal.SIGINT, signal.SIGUSR1)
-_lost: list[int] = []  # signals that have ended nothing yet
+_lost: list[int] = []  # signals that have raised something; what they raised may never arrive
 
 
 class Stopped(BaseException):
@@ -85,25 +85,56 @@ def watching() -> Iterator[Watch]:
 def stopping() -> Iterator[None]:
     """While any command runs: SIGTERM and SIGHUP raise Stopped; SIGUSR1 has nothing to save yet.
 
-    Exceptions raised in destructors and in weak references' callbacks are swallowed: the signal is remembered, and a
-    training that starts later acts on it.
+    What a handler raises may never arrive: it is swallowed in destructors and in weak references' callbacks, and it
+    becomes an ImportError in a module of C++ that is being imported. The signal is remembered: `arriving` raises it
+    again, and a training that starts later acts on it.
     """
 
     def stop(number: int, _: Any) -> None:
         _lost.append(number)
         raise Stopped(number)
 
+    def interrupt(number: int, _: Any) -> None:
+        _lost.append(number)
+        raise KeyboardInterrupt
+
     def lost(report: Any) -> None:
         if not isinstance(report.exc_value, (Stopped, KeyboardInterrupt)):
             before(report)
 
     before, sys.unraisablehook = sys.unraisablehook, lost
+    handlers = {**dict.fromkeys(ENDING, stop), signal.SIGUSR1: lambda *_: None}
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else a caller's own
+        handlers[signal.SIGINT] = interrupt
     try:
-        with _handled({**dict.fromkeys(ENDING, stop), signal.SIGUSR1: lambda *_: None}):
+        with _handled(handlers):
             yield
     finally:
         sys.unraisablehook = before
         _lost.clear()
+
+
+@contextlib.contextmanager
+def arriving() -> Iterator[None]:
+    """Within `stopping`: a fault that comes after a signal is what became of that signal, and is raised as it again."""
+    try:
+        yield
+    except Exception as fault:
+        if not _lost:
+            raise
+        raise (KeyboardInterrupt() if _lost[0] == signal.SIGINT else Stopped(_lost[0])) from fault
+
+
+@contextlib.contextmanager
+def held() -> Iterator[None]:
+    """While C++ calls back into Python: an exception raised there can end the process. Signals act at the end."""
+    noted: list[int] = []
+    try:
+        with _handled(dict.fromkeys(ALL, lambda number, _: noted.append(number))):
+            yield
+    finally:
+        for number in noted:
+            signal.raise_signal(number)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from engine.system import signals
 from models.check import Misdeclared, one_line
 
 PICTURES = 3
@@ -28,7 +29,7 @@ def exported(model: nn.Module, arch: str, like: Tensor) -> ExportedProgram:
         Misdeclared: for a network that cannot be captured, with the line of its code.
     """
     batch = {0: Dim("batch", min=2, max=2**20)}
-    with _silent(), torch.random.fork_rng(devices=[]):
+    with _silent(), signals.held(), torch.random.fork_rng(devices=[]):
         try:
             return torch.export.export(
                 model, (like[:1].repeat(PICTURES, 1, 1, 1),), strict=False, dynamic_shapes=(batch,)

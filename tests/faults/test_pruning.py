@@ -21,7 +21,7 @@ from torch import Tensor, nn
 import models
 from engine.checkpoint import format as checkpoint
 from engine.checkpoint.format import Checkpoint, Metrics
-from engine.checkpoint.history import Train, prunings
+from engine.checkpoint.history import Prune, Train, prunings
 from engine.checkpoint.provenance import Origin
 from engine.data.info import DataInfo
 from engine.errors import BAD_CHECKPOINT, UserError
@@ -71,8 +71,11 @@ class Case:
     """A network in float64 as its code makes it, and in its normal form."""
 
     arch: str
-    plain: nn.Module
     tried: Tried
+
+    @property
+    def plain(self) -> nn.Module:
+        return self.tried.model
 
     @property
     def form(self) -> NormalForm:
@@ -90,18 +93,18 @@ class Case:
 
 
 def case(arch: str, cfg: list[int], seed: int, kind: str = "any") -> Case:
-    plain = network(arch, cfg, seed)
-    for module in plain.modules():
+    tried = network(arch, cfg, seed)
+    for module in tried.form.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.weight.data.copy_(SCALES[kind](module.weight.data))
-    return opened(arch, plain)
+    return Case(arch, tried)
 
 
 def opened(arch: str, plain: nn.Module) -> Case:
     form = capture(plain, (3, SIZE, SIZE), arch)
     if arch in registry.FIXED_GROUPS:
         form.captured.whole = frozenset()
-    return Case(arch, plain, Tried(plain, form, channels(form, form.captured.whole), arch))
+    return Case(arch, Tried(plain, form, channels(form, form.captured.whole), arch))
 
 
 def drawn(seed: int) -> tuple[Case, float, int]:
@@ -150,7 +153,7 @@ def check_seed(seed: int) -> None:
         again.load_state_dict(small.state_dict())
         assert torch.equal(small(x), again.eval()(x)), where
     if percent == 0 and base == 1:
-        assert all(map(torch.equal, small.state_dict().values(), found.plain.state_dict().values())), where
+        assert all(map(torch.equal, small.state_dict().values(), found.form.state_dict().values())), where
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
@@ -252,10 +255,11 @@ def test_a_fresh_process_reads_back_the_pruned_network_bit_for_bit(tmp_path: Pat
         small = found.cut(found.plan(0.5))[1].float()
         small.cfg = registry.widths(arch, small) or widths(arch, random.Random(number))
         path = tmp_path / f"{number}.pth"
+        stages = (Train(), Prune(percent=0.5, base=1, cfg_before=widths(arch, random.Random(number))))
         arguments = {"classes": 10, **getattr(found.plain, "arch_args", {})}
         checkpoint.save(
             path,
-            checkpoint.make(small, arch, arguments, info, Metrics(1.0), (Train(),), Origin(("x",), 1)),
+            checkpoint.make(small, arch, arguments, info, Metrics(1.0), stages, Origin(("x",), 1)),
         )
         x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():

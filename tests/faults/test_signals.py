@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pty
 import shlex
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from engine.checkpoint import archive, format as checkpoint
 from engine.data import catalogue
@@ -23,9 +23,9 @@ from engine.data.image_folder import listed
 from engine.errors import INTERRUPTED, TERMINATED
 from engine.system import signals
 from engine.system.signals import Stopped
-from prune import train
+from models.graph import once
 from tests.faults.conftest import taken
-from tests.tools.children import Server, in_child
+from tests.tools.children import ROOT, Server, in_child
 from tests.tools.stops import BATCHES, EPOCHS, stop
 
 TERM, INT, HUP, USR1 = signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1
@@ -151,6 +151,42 @@ def test_a_signal_that_python_loses_is_obeyed_later(
     assert taken() == whole
 
 
+@pytest.mark.parametrize(("number", "code"), [(TERM, TERMINATED), (INT, INTERRUPTED)])
+def test_a_fault_that_a_signal_became_is_the_signal(
+    number: int, code: int, line: tuple, command: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A module of C++ whose import is interrupted says `initialization failed`."""
+
+    def load(*_: Any) -> None:
+        try:
+            os.kill(os.getpid(), number)
+        except BaseException as fault:
+            raise ImportError("initialization failed") from fault
+
+    monkeypatch.setattr(catalogue, "load", load)
+    done = command(*line)
+    assert done.code == code
+    assert done.err.splitlines()[-1].startswith("hint: go on with: ")
+
+
+@pytest.mark.parametrize("number", [TERM, INT])
+def test_a_capture_comes_to_its_end(
+    number: int, line: tuple, command: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch.export calls Python from C++: an exception that a signal raises there can abort the process."""
+    real, done = torch.export.export, []
+
+    def export(*arguments: Any, **more: Any) -> Any:
+        os.kill(os.getpid(), number)
+        done.append(real(*arguments, **more))
+        return done[0]
+
+    once.forget()
+    monkeypatch.setattr(torch.export, "export", export)
+    assert command(*line).code == (INTERRUPTED if number == INT else TERMINATED)
+    assert len(done) == 1
+
+
 def killed_in_replace(number: int, *arguments: Any) -> None:
     real = archive.save
     with pytest.MonkeyPatch.context() as patch:
@@ -173,12 +209,11 @@ def test_a_terminal_that_hangs_up(line: tuple, whole: tuple, command: Callable) 
     """SIGHUP comes, and nothing can be printed any more."""
     pid, terminal = pty.fork()
     if not pid:
-        code = 99
-        with contextlib.suppress(BaseException):
-            sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
-            code = train.main([word for word in map(str, line[1:]) if word != "--quiet"])
-        os._exit(code)
+        words = [word for word in map(str, line) if word != "--quiet"]
+        os.execve(sys.executable, [sys.executable, "-m", *words], {**os.environ, "PYTHONPATH": str(ROOT)})
+    until = time.monotonic() + 120
     while not Path("runs/nin/state.pth").exists():
+        assert time.monotonic() < until, os.read(terminal, 10_000).decode()
         time.sleep(0.001)
     os.close(terminal)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == TERMINATED

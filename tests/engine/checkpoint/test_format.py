@@ -17,10 +17,10 @@ from engine.checkpoint.provenance import Origin
 from engine.data.info import DataInfo
 from engine.errors import UserError
 from engine.system import files
-from models.networks.nin import nin
 from tests.conftest import refused
 from tests.tools.contents import raw, typed
 from tests.tools.equality import same
+from tests.tools.networks import form
 
 INFO = DataInfo("digits", "digits", 10, 8, (0.5,) * 3, (0.25,) * 3)
 
@@ -28,7 +28,7 @@ INFO = DataInfo("digits", "digits", 10, 8, (0.5,) * 3, (0.25,) * 3)
 def made() -> Checkpoint:
     torch.manual_seed(0)
     return checkpoint.make(
-        nin([8] * 8),
+        form("nin", [8] * 8),
         "nin",
         {"classes": 10},
         INFO,
