@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from engine.checkpoint import archive, format as checkpoint
 from engine.data import catalogue
@@ -23,7 +22,6 @@ from engine.data.image_folder import listed
 from engine.errors import INTERRUPTED, TERMINATED
 from engine.system import signals
 from engine.system.signals import Stopped
-from models.graph import once
 from tests.faults.conftest import taken
 from tests.tools.children import ROOT, Server, in_child
 from tests.tools.stops import BATCHES, EPOCHS, stop
@@ -128,63 +126,6 @@ def test_a_signal_while(
     assert ("saved" in done.err) is (place == "a state is saved")
     assert command(*line, "--resume").code == 0
     assert taken() == whole
-
-
-class Dying:
-    """Gets a signal while it is deleted, where Python only prints what is raised."""
-
-    def __del__(self) -> None:
-        os.kill(os.getpid(), TERM)
-
-
-def test_a_signal_that_python_loses_is_obeyed_later(
-    line: tuple, whole: tuple, command: Callable, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = catalogue.load
-    with monkeypatch.context() as patch:
-        patch.setattr(catalogue, "load", lambda *arguments: (Dying(), real(*arguments))[1])
-        done = command(*line)
-    assert done.code == TERMINATED
-    assert done.err.startswith("error: stopped by SIGTERM, everything up to here is saved\nhint: ")
-    assert archive.load(Path("runs/nin/state.pth"))[0]["step"] == 1
-    assert command(*line, "--resume").code == 0
-    assert taken() == whole
-
-
-@pytest.mark.parametrize(("number", "code"), [(TERM, TERMINATED), (INT, INTERRUPTED)])
-def test_a_fault_that_a_signal_became_is_the_signal(
-    number: int, code: int, line: tuple, command: Callable, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A module of C++ whose import is interrupted says `initialization failed`."""
-
-    def load(*_: Any) -> None:
-        try:
-            os.kill(os.getpid(), number)
-        except BaseException as fault:
-            raise ImportError("initialization failed") from fault
-
-    monkeypatch.setattr(catalogue, "load", load)
-    done = command(*line)
-    assert done.code == code
-    assert done.err.splitlines()[-1].startswith("hint: go on with: ")
-
-
-@pytest.mark.parametrize("number", [TERM, INT])
-def test_a_capture_comes_to_its_end(
-    number: int, line: tuple, command: Callable, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """torch.export calls Python from C++: an exception that a signal raises there can abort the process."""
-    real, done = torch.export.export, []
-
-    def export(*arguments: Any, **more: Any) -> Any:
-        os.kill(os.getpid(), number)
-        done.append(real(*arguments, **more))
-        return done[0]
-
-    once.forget()
-    monkeypatch.setattr(torch.export, "export", export)
-    assert command(*line).code == (INTERRUPTED if number == INT else TERMINATED)
-    assert len(done) == 1
 
 
 def killed_in_replace(number: int, *arguments: Any) -> None:
