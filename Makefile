@@ -16,7 +16,7 @@ smoke:  ## the whole chain on a tiny network, about ten seconds
 	$(PYTHON) -m pytest tests/test_smoke.py
 
 test:  ## the fast tests
-	$(PYTHON) -m pytest -m "not slow"
+	$(PYTHON) -m pytest -m "not slow" -n auto --dist worksteal
 
 slow:  ## the slow tier, minutes to hours
 	$(PYTHON) -m pytest -m slow

@@ -4,4 +4,5 @@ set -eu
 cd "$(dirname "$0")/.."
 extras=dev,report
 . scripts/setup_venv.sh
-exec .venv/bin/python -m pytest -m "not slow" "$@"
+# one process a core: each test computes on one thread
+exec .venv/bin/python -m pytest -m "not slow" -n auto --dist worksteal "$@"
