@@ -47,7 +47,8 @@ def apply(options: Options, grouped: bool = False) -> dict[str, Any]:
     after = evaluations.get("bn_reestimated", evaluations["sliced"])
     accuracies = {name: found.score for name, found in evaluations.items()}
     stage = Prune(
-        percent=options.percent, base=options.base, achieved=chosen.achieved, cfg_before=chosen.cfg_before
+        percent=options.percent, base=options.base, achieved=chosen.achieved, cfg_before=chosen.cfg_before,
+        importance=options.importance, max_per_layer=options.max_per_layer, spare=options.spare,
     )  # fmt: skip
     path = run.write(
         small, parent.arch, {**parent.arch_args, **small.arch_args}, data,

@@ -10,7 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
-from engine.checkpoint.values import check_count, check_share, check_spec, check_strength, is_cfg
+from engine.checkpoint.values import (
+    check_count,
+    check_limit,
+    check_names,
+    check_share,
+    check_spec,
+    check_strength,
+    is_cfg,
+)
 from engine.checkpoint.words import flat, listed, without_unset
 
 History = tuple["Stage", ...]
@@ -75,6 +83,9 @@ class Prune(Stage):
         base: the count that widths are multiples of.
         achieved: the share that went, in [0, 1); None where a file does not say.
         cfg_before: the widths before.
+        importance: what a channel was worth, a value of --importance.
+        max_per_layer: the largest share that one layer was to lose, in (0, 1]; None without a limit.
+        spare: names and patterns of the layers that were to keep all channels.
     """
 
     name = "prune"
@@ -82,10 +93,17 @@ class Prune(Stage):
     base: int
     cfg_before: Sequence[int]
     achieved: float | None = None
+    importance: str = "bn"
+    max_per_layer: float | None = None
+    spare: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         check_share("percent", self.percent)
         check_count("base", self.base)
+        check_names("spare", self.spare)
+        if not isinstance(self.importance, str):
+            raise ValueError("importance is no name")
+        check_limit("max_per_layer", self.max_per_layer)
         if self.achieved is not None:
             check_share("achieved", self.achieved)
         if not is_cfg(self.cfg_before):
@@ -93,11 +111,19 @@ class Prune(Stage):
 
     def settings(self) -> dict[str, Any]:
         reached = {} if self.achieved is None else {"achieved": self.achieved}
-        return {"percent": self.percent, "base": self.base, **reached, "cfg_before": self.cfg_before}
+        chosen = {
+            **({} if self.importance == "bn" else {"importance": self.importance}),
+            **({} if self.max_per_layer is None else {"max_per_layer": self.max_per_layer}),
+            **({"spare": list(self.spare)} if self.spare else {}),
+        }
+        return {"percent": self.percent, "base": self.base, **reached, "cfg_before": self.cfg_before, **chosen}
 
     def words(self) -> str:
         base = f" to multiples of {self.base}" if self.base > 1 else ""
-        return f"pruned {100 * self.percent:g} %{base}"
+        how = [] if self.importance == "bn" else [f"by {self.importance}"]
+        how += [] if self.max_per_layer is None else [f"at most {100 * self.max_per_layer:g} % a layer"]
+        how += [f"without {', '.join(self.spare)}"] if self.spare else []
+        return ", ".join([f"pruned {100 * self.percent:g} %{base}", *how])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,8 +256,7 @@ class Original(Stage):
     made_fresh: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.made_fresh, (list, tuple)) or not all(isinstance(n, str) for n in self.made_fresh):
-            raise ValueError("made_fresh is not a list of names")
+        check_names("made_fresh", self.made_fresh)
 
     def settings(self) -> dict[str, Any]:
         return {"made_fresh": list(self.made_fresh)} if self.made_fresh else {}

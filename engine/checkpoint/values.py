@@ -34,6 +34,17 @@ def check_share(what: str, value: Any) -> None:
         raise ValueError(f"{what} {value} is not in [0, 1)")
 
 
+def check_limit(what: str, value: Any) -> None:
+    """The largest share that may be had; None without a limit."""
+    if value is not None and (not is_number(value) or not 0 < value <= 1):
+        raise ValueError(f"{what} {str(value)[:40]!r} is not in (0, 1]")
+
+
+def check_names(what: str, value: Any) -> None:
+    if not isinstance(value, (list, tuple)) or not all(isinstance(name, str) for name in value):
+        raise ValueError(f"{what} is not a list of names")
+
+
 def check_strength(s: Any) -> None:
     """That of a sparsity penalty; None without."""
     if s is None:

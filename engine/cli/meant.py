@@ -40,8 +40,8 @@ OTHER_WORDS = {
 OTHER_VALUES = {"gpu": "cuda"}
 """What other programs call the value of a flag."""
 
-FILES = ("--model", "--refine", "--from_scratch", "--evaluate")
-"""Flags that take the file a command starts from."""
+FILES = ("--model", "--refine", "--from_scratch", "--evaluate", "--weights")
+"""Flags that take the file a command starts from; the last one takes that of another program."""
 
 REALLY_NEAR = 0.8
 """Of difflib: `--gap` and `--val` have 0.6, `--perc` and `--percent` 0.8."""

@@ -88,6 +88,7 @@ def test_the_command_says_what_it_spares(command) -> None:
     assert "notice: 56 channels stay: spared" in done.err
     file = load(Path(done.path))
     assert isinstance(file, Checkpoint)
+    assert file.history[-1].words() == "pruned 50 %, without c1, shor*"
     assert len(file.state_dict["c1.weight"]) == 24
     assert len(file.state_dict["c3.weight"]) == 32
     assert len(file.state_dict["stem.0.weight"]) == 8

@@ -10,6 +10,7 @@ from engine.checkpoint import history
 from engine.checkpoint.history import Calibrate, Merge, Original, Prune, Quantize, Refine, Stage, Train
 
 PRUNED = {"stage": "prune", "percent": 0.5, "base": 8, "achieved": 0.48, "cfg_before": [8, 8]}
+CHOSEN = {**PRUNED, "importance": "l1", "max_per_layer": 0.75, "spare": ["stem", "layer1.*"]}
 DICTS: list[tuple[dict[str, Any], Stage, str]] = [
     ({"stage": "train", "epochs": 2}, Train(epochs=2), ""),
     ({"stage": "train", "s": 1e-4, "epochs": 2, "val": 9}, Train(s=1e-4, epochs=2, val=9), "sparse"),
@@ -20,6 +21,19 @@ DICTS: list[tuple[dict[str, Any], Stage, str]] = [
     ),
     ({"stage": "refine", "epochs": 1}, Refine(epochs=1), "refined"),
     (PRUNED, Prune(percent=0.5, base=8, achieved=0.48, cfg_before=[8, 8]), "pruned 50 % to multiples of 8"),
+    (
+        CHOSEN,
+        Prune(
+            percent=0.5,
+            base=8,
+            achieved=0.48,
+            cfg_before=[8, 8],
+            importance="l1",
+            max_per_layer=0.75,
+            spare=["stem", "layer1.*"],
+        ),
+        "pruned 50 % to multiples of 8, by l1, at most 75 % a layer, without stem, layer1.*",
+    ),
     ({"stage": "quantize", "spec": {"a": 1}, "epochs": 3}, Quantize(spec={"a": 1}, epochs=3), ""),
     (
         {"stage": "quantize", "spec": {}, "calibrate": "kl", "pictures": 7},
@@ -87,6 +101,11 @@ def test_what_later_programs_add_is_written_again() -> None:
             "base -3 is not a whole number of at least 1",
         ),
         ({**PRUNED, "achieved": "abc"}, "achieved 'abc' is no number"),
+        ({**PRUNED, "importance": 3}, "importance is no name"),
+        ({**PRUNED, "max_per_layer": 0}, r"max_per_layer '0' is not in \(0, 1\]"),
+        ({**PRUNED, "max_per_layer": "most"}, r"max_per_layer 'most' is not in \(0, 1\]"),
+        ({**PRUNED, "spare": "stem"}, "spare is not a list of names"),
+        ({**PRUNED, "spare": [1]}, "spare is not a list of names"),
         ({**PRUNED, "achieved": 48.0}, r"achieved 48.0 is not in \[0, 1\)"),
         ({"stage": "refine", "s": -5, "epochs": 1}, "s -5 is not above 0"),
         ({"stage": "train", "s": 0.0, "epochs": 1}, "s 0.0 is not above 0"),
