@@ -103,7 +103,7 @@ def stopping() -> Iterator[None]:
             before(report)
 
     before, sys.unraisablehook = sys.unraisablehook, lost
-    handlers = {**dict.fromkeys(ENDING, stop), signal.SIGUSR1: lambda *_: None}
+    handlers: dict[int, Any] = {**dict.fromkeys(ENDING, stop), signal.SIGUSR1: lambda *_: None}
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else a caller's own
         handlers[signal.SIGINT] = interrupt
     try:
