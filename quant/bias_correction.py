@@ -17,10 +17,11 @@ from engine.data.augment import generator
 from engine.data.info import Split
 from engine.errors import UserError
 from models.graph.chains import chains
-from models.graph.flow import places
+from models.graph.flow import is_shared, places
 from models.graph.normal import NormalForm
 from models.layers.bnfold import BNFoldConv2d
 from models.layers.conv_q import QuantConv2d, QuantLinear
+from models.layers.fold import affine
 from models.layers.quantizers.base import Quantized, Quantizer
 
 PIXELS = 2**21
@@ -29,9 +30,9 @@ PIXELS = 2**21
 
 @torch.no_grad()
 def correct_biases(model: NormalForm, split: Split, pictures: int, seed: int = 1) -> list[str]:
-    """Correct a quantized, calibrated network in place, in evaluation; gives the layers that nothing of could be corrected.
+    """Correct a quantized, calibrated network in place, in evaluation. Returns the names of the layers that were not corrected.
 
-    Those have no bias and no batch norm behind them, or run at several places.
+    Those have no bias and no batch norm behind them, share it with another layer, or run at several places.
 
     Args:
         pictures: training pictures to look at; fewer where they are large.
@@ -57,19 +58,26 @@ def correct_biases(model: NormalForm, split: Split, pictures: int, seed: int = 1
     return [name for name in layers if name not in correctable]
 
 
-Correctable = tuple[Tensor, int]
-"""What takes up the error of a layer's channels, and its sign: a bias +1, the running mean of the batch norm behind it -1."""
+Correctable = tuple[Tensor, Tensor | int]
+"""What takes up the error of a layer's channels, and what the error is multiplied by: a bias by 1, the running mean of the
+batch norm behind it by -1; of one that is folded into the layer by -sigma / gamma, as the error is that of gamma z / sigma.
+"""
 
 
 def _correctable(model: NormalForm, name: str) -> Correctable | None:
     layer: Any = model.get_submodule(name)
     norms = {chain.layer: model.get_submodule(chain.norm) for chain in chains(model)}
     norm: Any = norms.get(name)
-    if isinstance(layer, BNFoldConv2d):
-        layer = norm
-    if getattr(layer, "bias", None) is not None:
-        return layer.bias, 1
-    return (norm.running_mean, -1) if norm is not None else None
+    folded = isinstance(layer, BNFoldConv2d)
+    bias = (norm if folded else layer).bias
+    if bias is not None:
+        return None if is_shared(model, bias) else (bias, 1)
+    if norm is None or is_shared(model, norm.running_mean):
+        return None
+    if not folded:
+        return norm.running_mean, -1
+    factor = affine(norm).multiplier
+    return norm.running_mean, torch.where(factor == 0, 0, -1 / factor)
 
 
 def _walk(model: NormalForm, images: Tensor, correctable: dict[str, Correctable]) -> None:
@@ -88,8 +96,8 @@ def _walk(model: NormalForm, images: Tensor, correctable: dict[str, Correctable]
         for run in (exact, coded):
             run.forget(node)
     for name, error in errors.items():  # not before: the float run reads the same tensors
-        tensor, sign = correctable[name]
-        tensor += sign * error
+        tensor, factor = correctable[name]
+        tensor += factor * error
 
 
 class _Run(fx.Interpreter):

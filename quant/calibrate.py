@@ -150,7 +150,8 @@ def calibrate(
     watch = partial(_watch, model, list(quantizers.values()), split, order, batch)
     histograms = [Histogram(*edges) for edges in _ranges(list(quantizers), watch)]
     watch(lambda number, x: histograms[number].add(x))
-    by_mse = [layer for layer in quantizers if method == "kl" and layer in negative]
+    signed = {id(m) for n, m in model.named_modules(remove_duplicate=False) if n.rpartition(".")[0] in negative}
+    by_mse = [layer for layer, m in quantizers.items() if method == "kl" and id(m) in signed]
     if by_mse:
         print(f"note: inputs without a ReLU before them are clipped by mse: {', '.join(by_mse)}", file=sys.stderr)
     for (layer, quantizer), histogram in zip(quantizers.items(), histograms, strict=True):

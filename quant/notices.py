@@ -9,6 +9,7 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.graph.calls import packet
+from models.graph.chains import chains
 from models.graph.flow import computes, module, never_negative, places
 from models.graph.normal import NormalForm
 from models.layers.bnfold import FoldedNorm
@@ -48,19 +49,22 @@ def say_unfolded(form: NormalForm) -> None:
     """Name the batch norms of a folded network that compute still."""
     norms = {name: form.get_submodule(name) for name in places(form)}
     left = [n for n, m in norms.items() if isinstance(m, _BatchNorm) and not isinstance(m, FoldedNorm)]
-    if left:
-        print(
-            f"notice: {len(left)} batch norms stay, as they do not stand right behind one convolution or linear layer: "
-            f"{listed(left)}",
-            file=sys.stderr,
-        )
+    behind = {chain.norm for chain in chains(form)}
+    reasons = {
+        "they do not stand right behind one convolution or linear layer": [n for n in left if n not in behind],
+        "the layers before them stay float, are linear, or are pooled first": [n for n in left if n in behind],
+    }
+    for why, names in reasons.items():
+        if names:
+            print(f"notice: {len(names)} batch norms stay, as {why}: {listed(names)}", file=sys.stderr)
 
 
 def say_uncorrected(names: Sequence[str]) -> None:
     """Name the layers whose mean error stays."""
     if names:
         print(
-            f"notice: biases are not corrected where there are none, or where a layer runs at several places: {listed(names)}",
+            "notice: biases are not corrected where there are none, where layers share one, or where a layer runs at several "
+            f"places: {listed(names)}",
             file=sys.stderr,
         )
 

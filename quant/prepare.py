@@ -105,7 +105,7 @@ def _quantize(
             inputs = QuantizerSpec("affine", spec.activation.bits)
         weight = weight_quantizer(weights, layer.weight.detach())
         activation = input_quantizer(inputs, signed=name not in rectified)
-        coded[name] = None if inputs.bits == 32 else inputs
+        coded[name] = None if inputs.bits == 32 else (inputs, name in rectified)
         if layer.weight.dtype not in (torch.float32, torch.float64):
             raise UserError(f"{name} has weights of {layer.weight.dtype}", "convert the network first: model.float()")
         for new in (weight, activation):  # new state goes where the weights are, in their arithmetic

@@ -52,7 +52,7 @@ def _without_relu(form: NormalForm, value: fx.Node, known: dict[fx.Node, fx.Node
     if value not in known:
         known[value] = value
         if isinstance(module(form, value), RECTIFIERS):
-            known[value] = value.all_input_nodes[0]
+            known[value] = _without_relu(form, value.all_input_nodes[0], known)
         elif hands_on(form, value) or packet(value) in PADS:
             before = {source: _without_relu(form, source, known) for source in sources(value)}
             if any(other is not source for source, other in before.items()):

@@ -42,10 +42,12 @@ class _Builder:
         self.constants: dict[str, Tensor] = dict(program.constants)
         self.aliases: dict[str, str] = {}
         self.ran: set[str] = set()
+        self.changed: set[fx.Node] = set()  # nodes whose memory a later call writes into
 
     def normal_form(self) -> NormalForm:
         self._inputs()
         functional(self.program.graph)
+        self.changed = written(self.program.graph)
         for node in self.program.graph.nodes:
             if node.op == "call_function":
                 self._call(node)
@@ -63,7 +65,7 @@ class _Builder:
 
     def _inputs(self) -> None:
         """Give each input of the exported graph its meaning: the pictures, or a tensor of the network."""
-        signature, changed = self.program.graph_signature, set(written(self.program.graph))
+        signature, changed = self.program.graph_signature, written(self.program.graph)
         known: dict[str, Tensor] = dict(self.model.named_parameters(remove_duplicate=False))
         known.update(self.model.named_buffers(remove_duplicate=False))
         specs = {spec.arg.name: spec for spec in signature.input_specs}
@@ -95,6 +97,9 @@ class _Builder:
             name = self._name(owner, calls.packet(node))
             self.constants[name] = cast(Any, node.target)(*node.args, **node.kwargs)
             self.tensors[node] = name, self.constants[name]
+            if node in self.changed:  # each run starts from the same numbers
+                self.new[node] = self.graph.call_function(aten.clone.default, (self._argument(node),))
+                self.new[node].meta.update(owner=owner, shape=calls.shape(node), line=calls.line(node))
             return
         if found := self._module(node, owner):
             name, source = found
@@ -163,6 +168,8 @@ class _Builder:
         if not all(isinstance(tensor, nn.Parameter) for tensor in tensors.values()):
             return None
         made = make(values, tensors["weight"])
+        if made is None:
+            return None
         made._parameters.update(tensors)
         owners = (owner, names["weight"].rpartition(".")[0])
         name = next((o for o in owners if o and self._holds(o, tensors)), None)

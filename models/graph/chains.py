@@ -42,7 +42,7 @@ def chains(form: NormalForm) -> list[Chain]:
         if len(layers) != 1 or len(pools) != 1 or any(layer is None for layer, _ in before):
             continue
         layer = str(layers.pop())
-        if len(calls[layer]) == len(nodes) and _fits(form.get_submodule(layer), norm, nodes[0]):
+        if len(calls[layer]) == len(nodes) and fits(form.get_submodule(layer), norm, nodes[0]):
             found.append(Chain(layer, name, pools.pop()))
     return found
 
@@ -56,7 +56,7 @@ def _before(form: NormalForm, norm: fx.Node) -> tuple[fx.Node | None, str | None
     return (source, pool) if alone else (None, None)
 
 
-def _fits(layer: nn.Module, norm: _BatchNorm, node: fx.Node) -> bool:
+def fits(layer: nn.Module, norm: _BatchNorm, node: fx.Node) -> bool:
     """Whether the channels of a norm are the rows of a layer: a linear layer over more than (B, C) has others."""
     if isinstance(layer, nn.Linear):
         return layer.out_features == norm.num_features and len(node.meta["shape"]) == 2

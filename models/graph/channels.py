@@ -26,12 +26,14 @@ class Channels:
         fixed: why classes cannot be cut, by class.
         whole: grouped convolutions that lose whole groups; others lose as many channels in each group.
         shared: classes that the code shares out together (chunks, shuffles): they lose equal shares.
+        paths: by class, hashes of the operations that its channels go through.
     """
 
     places: list[Place]
     fixed: dict[int, str]
     whole: frozenset[str]
     shared: list[list[int]]
+    paths: dict[int, frozenset[int]]
 
 
 def gates(form: NormalForm) -> list[tuple[str, nn.Module]]:
@@ -55,5 +57,5 @@ def channels(form: NormalForm, whole: frozenset[str] | None = None) -> Channels:
     """
     notes = Notes(form, whole)
     Walk(form, notes).run(spread(notes.fresh(form.captured.picture[0]), (BATCH, *form.captured.picture)))
-    places, fixed, shared = notes.classes()
-    return Channels(places, fixed, frozenset(notes.whole), shared)
+    places, fixed, shared, paths = notes.classes()
+    return Channels(places, fixed, frozenset(notes.whole), shared, paths)

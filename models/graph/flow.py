@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import operator
 from collections import defaultdict
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -57,6 +58,13 @@ def read_apart(form: NormalForm) -> set[str]:
     return {str(node.target).rpartition(".")[0] for node in form.captured.graph.find_nodes(op="get_attr")}
 
 
+def is_shared(form: NormalForm, tensor: torch.Tensor) -> bool:
+    """Whether a parameter or buffer serves more than one module, or a call reads it itself."""
+    modules = (t for m in form.modules() for t in (*m._parameters.values(), *m._buffers.values()))
+    calls = (attrgetter(str(node.target))(form) for node in form.captured.graph.find_nodes(op="get_attr"))
+    return sum(t is tensor for t in modules) + any(t is tensor for t in calls) > 1
+
+
 def is_layer(found: nn.Module | None) -> bool:
     """Whether a module has a matrix of weights: a convolution of any kind, or a linear layer."""
     return isinstance(found, (_ConvNd, nn.Linear))
@@ -90,21 +98,10 @@ def hands_on(form: nn.Module, node: fx.Node) -> bool:
     found = module(form, node)
     if found is not None:
         return isinstance(found, (*_PASSING, nn.MaxPool2d))
+    if packet(node) in (aten.to, aten._to_copy):
+        kinds = [a for a in (*node.args, *node.kwargs.values()) if isinstance(a, torch.dtype)]
+        return all(kind.is_floating_point for kind in kinds)  # whole numbers are cut off
     return packet(node) in MOVES or node.target is operator.getitem
-
-
-def origins(form: nn.Module, node: fx.Node) -> list[fx.Node]:
-    """The nodes that made the numbers of a value, behind everything that hands them on."""
-    found: dict[fx.Node, None] = {}
-    met, todo = {node}, [node]
-    while todo:
-        at = todo.pop()
-        before = sources(at) if hands_on(form, at) else []
-        if not before:
-            found[at] = None
-        todo += [source for source in before if source not in met]
-        met.update(before)
-    return list(found)
 
 
 def ends(form: nn.Module, node: fx.Node) -> list[fx.Node]:
@@ -175,7 +172,7 @@ def first_layers(form: NormalForm) -> tuple[str, ...]:
     for node in form.captured.graph.nodes:
         if node.op == "placeholder":
             raw.add(node)
-        elif any(source in raw for source in sources(node)):
+        elif (before := sources(node)) and all(source in raw for source in before):
             if not computes(form, node):
                 raw.add(node)
             elif node.op == "call_module":
@@ -187,7 +184,8 @@ def last_layers(form: NormalForm) -> tuple[str, ...]:
     """The layers whose sums make the answer, with no other layer behind them."""
     answer, found = set(), []
     for node in reversed(form.captured.graph.nodes):
-        if node.op == "output" or any(reader in answer for reader in readers(node)):
+        behind = readers(node)
+        if node.op == "output" or (behind and all(reader in answer for reader in behind)):
             if not computes(form, node):
                 answer.add(node)
             elif node.op == "call_module":

@@ -28,11 +28,10 @@ def functional(graph: fx.Graph) -> None:
         node.target = target
 
 
-def written(graph: fx.Graph) -> list[fx.Node]:
-    """Inputs of a graph into which it writes."""
+def written(graph: fx.Graph) -> set[fx.Node]:
+    """The nodes whose memory the graph writes into."""
     memory = _memory(graph)
-    found = [memory[source(node)] for node in graph.nodes if changes(node)]
-    return [node for node in found if node.op == "placeholder"]
+    return {memory[source(node)] for node in graph.nodes if changes(node)}
 
 
 def _memory(graph: fx.Graph) -> dict[fx.Node, fx.Node]:

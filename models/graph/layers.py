@@ -78,7 +78,8 @@ def norm(notes: Notes, module: _BatchNorm, x: Tensor) -> Tensor | None:
     rows = found.abs()
     for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
         if tensor is not None:
-            notes.lie(tensor, 0, rows, norm=tensor is module.weight)
+            scale_or_shift = isinstance(tensor, nn.Parameter)
+            notes.lie(tensor, 0, rows, norm=tensor is module.weight, zeroed=scale_or_shift)
     out = notes.out(rows, x)
     return out if module.affine else -out  # without a scale, -mean / std is left of a silent channel
 

@@ -43,7 +43,9 @@ def _each(value: Any, count: int) -> Any:
     return tuple(value) * (count // len(value)) if isinstance(value, (list, tuple)) else (value,) * count
 
 
-def _linear(v: Values, weight: Tensor) -> nn.Module:
+def _linear(v: Values, weight: Tensor) -> nn.Module | None:
+    if weight.ndim != 2:  # F.linear takes a vector, too
+        return None
     return nn.Linear(weight.shape[1], weight.shape[0], bias=v["bias"] is not None, device="meta")
 
 
@@ -51,12 +53,15 @@ def _prelu(v: Values, weight: Tensor) -> nn.Module:
     return nn.PReLU(weight.numel(), device="meta")
 
 
-WITH_WEIGHT: dict[Any, Callable[[Values, Tensor], nn.Module]] = {
+WITH_WEIGHT: dict[Any, Callable[[Values, Tensor], nn.Module | None]] = {
     aten.conv1d: _conv, aten.conv2d: _conv, aten.conv3d: _conv,
     aten.conv_transpose1d: _transposed, aten.conv_transpose2d: _transposed, aten.conv_transpose3d: _transposed,
     aten.linear: _linear, aten.prelu: _prelu,
 }  # fmt: skip
-"""By operation: of its arguments and its weight, the module; weight and bias are the caller's to put in."""
+"""By operation: of its arguments and its weight, the module, or None where there is none that computes the same.
+
+Weight and bias are the caller's to put in.
+"""
 
 NORMS = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
 """Batch norms by the dimensions of their input."""

@@ -20,8 +20,8 @@ from models.graph.channels import Channels, channels
 from models.graph.normal import NormalForm
 from models.graph.notes import Place
 
-Signature = tuple[frozenset[tuple[str, int, int]], bool]
-"""Of a class: the tensors, axes and groups' numbers where it lies, and whether it is fixed."""
+Signature = tuple[frozenset[tuple[str, int, int]], bool, frozenset[int]]
+"""Of a class: the tensors, axes and groups' numbers where it lies, whether it is fixed, and its paths."""
 
 
 class NotLegal(ValueError):
@@ -35,7 +35,7 @@ def masked(form: NormalForm, found: Channels, dropped: Collection[int]) -> Norma
     held = tensors(model)
     with torch.no_grad():
         for place in found.places:
-            if place.rows and place.tensor.rpartition(".")[2] not in ("running_mean", "running_var"):
+            if place.rows and place.zeroed:
                 held[place.tensor].index_fill_(place.axis, torch.isin(place.classes, gone).nonzero()[:, 0], 0)
     return model
 
@@ -107,6 +107,9 @@ def resized(model: nn.Module, shapes: Mapping[str, tuple[int, ...]], whole: Coll
 
 def _tell(module: nn.Module, whole: bool) -> None:
     """Set the sizes that a layer keeps beside its tensors."""
+    if isinstance(module, _BatchNorm):
+        parts = (module.weight, module.bias, module.running_mean, module.running_var)
+        module.num_features = next((len(part) for part in parts if part is not None), module.num_features)
     weight = module._parameters.get("weight")
     if weight is None:
         return
@@ -119,8 +122,6 @@ def _tell(module: nn.Module, whole: bool) -> None:
             module.in_channels, module.out_channels = inside, outside * module.groups
         else:
             module.in_channels, module.out_channels = inside * module.groups, outside
-    elif isinstance(module, _BatchNorm):
-        module.num_features = len(weight)
     elif isinstance(module, nn.Linear):
         module.out_features, module.in_features = weight.shape
     elif isinstance(module, nn.PReLU):
@@ -129,7 +130,10 @@ def _tell(module: nn.Module, whole: bool) -> None:
 
 def signatures(found: Channels) -> dict[int, Signature]:
     """Of each class, where it lies. Classes of equal signatures can take each other's places."""
-    return {cls: (where, cls in found.fixed) for cls, where in _where(found, "classes").items()}
+    return {
+        cls: (where, cls in found.fixed, found.paths.get(cls, frozenset()))
+        for cls, where in _where(found, "classes").items()
+    }
 
 
 def _where(found: Channels, what: str) -> dict[int, frozenset[tuple[str, int, int]]]:
@@ -155,12 +159,14 @@ def fill(new: NormalForm, its: Channels, old: NormalForm, found: Channels, dropp
     source = _channels(its, found, _classes(its, found, dropped))
     places = {(place.tensor, place.axis): place for place in found.places}
     values = {name: tensor.detach() for name, tensor in tensors(old).items()}
+    stored = new.state_dict().keys()  # constants of the code are as the narrower network makes them
     for place in its.places:
         before = places[place.tensor, place.axis]
         values[place.tensor] = _gathered(values[place.tensor], place, before, source)
     with torch.no_grad():
         for name, tensor in tensors(new).items():
-            tensor.copy_(values[name])
+            if name in stored:
+                tensor.copy_(values[name])
 
 
 def _classes(its: Channels, found: Channels, dropped: Collection[int]) -> dict[int, int]:

@@ -14,7 +14,7 @@ from torch import nn
 from models.graph.capture import capture
 from models.graph.normal import NormalForm, Size, pictures
 
-Key = tuple[str, Size, str, tuple[tuple[str, tuple[int, ...]], ...]]
+Key = tuple[str, Size, str, tuple[tuple[str, tuple[int, ...], bool], ...]]
 
 _known: dict[Key, NormalForm] = {}
 """Normal forms without contents."""
@@ -27,7 +27,8 @@ def captured(network: nn.Module, picture: Size, arch: str) -> NormalForm:
         Misdeclared: as capture.
     """
     state = network.state_dict()
-    key = (arch, picture, str(network), tuple((name, tuple(tensor.shape)) for name, tensor in state.items()))
+    kinds = network.state_dict(keep_vars=True).items()
+    key = (arch, picture, str(network), tuple((name, tuple(t.shape), t.requires_grad) for name, t in kinds))
     if key in _known:
         form = copy.deepcopy(_known[key])
         form.load_state_dict(state, assign=True)

@@ -21,7 +21,9 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.utils._pytree import tree_leaves
 
 from models.graph import labels as table
+from models.graph.chains import fits
 from models.graph.channels import Channels
+from models.graph.flow import is_shared
 from models.graph.normal import NormalForm
 from models.graph.walk import ACTIVATIONS, BATCH, POOLS
 
@@ -120,7 +122,8 @@ class Silence(fx.Interpreter):
         if gone is None:
             return out
         shape = (1, -1, *(1,) * (x.ndim - 2))
-        return torch.where(gone.to(x.device).reshape(shape), module.bias.reshape(shape), out)
+        bias = torch.zeros_like(module.weight) if module.bias is None else module.bias
+        return torch.where(gone.to(x.device).reshape(shape), bias.reshape(shape), out)
 
     def _layer(self, name: str, layer: Reader, x: Tensor) -> Tensor:
         said = _at_every_place(layer, x)
@@ -151,6 +154,9 @@ class Silence(fx.Interpreter):
         if packet in ELEMENTWISE:
             for leaf in given:
                 out = torch.where(leaf.isnan(), math.nan, out)
+        if packet in table.PRODUCTS:  # a gate is a finite number
+            for leaf in given:
+                out = torch.where(leaf == 0, 0.0, out)
         return out
 
     def _unknown(self) -> Any:
@@ -200,7 +206,7 @@ def _add(model: NormalForm, name: str, change: Tensor) -> bool:
     """Let a layer give so much more, row by row; False where nothing of the network's can say that."""
     layer: Reader = model.get_submodule(name)
     if layer.bias is not None:
-        if sum(getattr(m, "bias", None) is layer.bias for m in model.modules()) > 1:
+        if is_shared(model, layer.bias):
             return False
         layer.bias += change.to(layer.bias.dtype)
         return True
@@ -222,5 +228,5 @@ def _only_norm(model: NormalForm, name: str) -> Any:
     same = [node for node in calls if model.get_submodule(str(node.target)) is norm]
     if not isinstance(norm, _BatchNorm) or norm.running_mean is None or len(same) > 1:
         return None
-    shared = sum(getattr(m, "running_mean", None) is norm.running_mean for m in model.modules()) > 1
-    return None if shared else norm
+    fit = fits(model.get_submodule(name), norm, users[0])
+    return norm if fit and not is_shared(model, norm.running_mean) else None

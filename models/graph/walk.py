@@ -24,9 +24,10 @@ BATCH = 2
 
 PICTURE, ANSWER = "the picture's own", "the network's answer"
 
+PASSING = (nn.Dropout, nn.Dropout2d, nn.AlphaDropout, nn.Identity)
 ACTIVATIONS = (
     nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Sigmoid, nn.Tanh, nn.Hardswish,
-    nn.Hardsigmoid, nn.Softplus, nn.PReLU, nn.Dropout, nn.Dropout2d, nn.AlphaDropout, nn.Identity,
+    nn.Hardsigmoid, nn.Softplus, nn.PReLU, *PASSING,
 )  # fmt: skip
 POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
 
@@ -49,7 +50,11 @@ class Walk(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         self.at, self.notes.here, self.notes.shape = n, _place(n), n.meta.get("shape") or ()
-        return super().run_node(n)
+        found = super().run_node(n)
+        for leaf in tree_leaves(found):
+            if isinstance(leaf, Tensor):
+                self.notes.passes(leaf, n.name)
+        return found
 
     def placeholder(self, target: Any, args: Any, kwargs: Any) -> Any:
         labels = super().placeholder(target, args, kwargs)
@@ -86,13 +91,17 @@ class Walk(fx.Interpreter):
         if isinstance(module, nn.PReLU) and module.num_parameters > 1:
             return layers.slopes(self.notes, module.weight, x)
         if isinstance(module, POOLS):
-            return self._spatial(x)
+            return self._spatial(x, 2)
+        if isinstance(module, PASSING):  # in evaluation, whatever the mode
+            return x
         return _silent(x, module(torch.zeros(1))) if isinstance(module, ACTIVATIONS) else None
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
         packet = getattr(target, "overloadpacket", None)
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, (Tensor, Raw))]
         if not any(isinstance(leaf, Tensor) for leaf in given):  # nothing of the pictures but sizes
+            if packet not in (aten.sym_size, aten.sym_numel):
+                self._apart(given)
             return tree_map(_raw, target(*_values(args), **_values(kwargs)))
         if packet is None or packet in (aten.sym_size, aten.sym_numel):
             return super().call_function(target, args, kwargs)
@@ -108,19 +117,26 @@ class Walk(fx.Interpreter):
         if len(given) == 2 and packet in (*table.SUMS, *table.PRODUCTS):
             return self._two(given[0], given[1], product=packet in table.PRODUCTS)
         if packet is aten.div and isinstance(args[0], Tensor) and isinstance(args[1], Raw):
-            return self._two(args[0], args[1], product=True)
+            return self._with_raw(args[0], args[1], product=True, zeroed=False)
         if packet in table.REDUCTIONS:
             return self._reduced(*args, **kwargs)
         if packet in table.SPATIAL:
-            return self._spatial(args[0])
+            return self._spatial(args[0], int(packet.__name__[-2]))
         if packet in (aten.pad, aten.constant_pad_nd):
             return self._padded(*args)
         if packet in (aten.softmax, aten._softmax) and not varies(args[0], args[1]):
             return -args[0].abs()
         return self._unknown(given, lambda: _run_empty(target, args, kwargs))
 
-    def _spatial(self, x: Tensor) -> Tensor:
-        found = along(x, 1)
+    def _apart(self, given: list[Any]) -> None:
+        """Note that an operation reads tensors of the network as a whole."""
+        for raw in given:
+            if isinstance(raw, Raw) and raw.own is not None:
+                self.notes.apart.add(self.notes.names[id(raw.own)])
+
+    def _spatial(self, x: Tensor, directions: int) -> Tensor:
+        """A pool or the like; of a value without an axis for pictures it would pool channels."""
+        found = along(x, 1) if x.ndim == directions + 2 else None
         return self._unknown([x]) if found is None else self.notes.out(found, x)
 
     def _function(self, target: Any, args: Any, kwargs: Any) -> Tensor:
@@ -147,8 +163,12 @@ class Walk(fx.Interpreter):
         odd = (one < 0) & (other < 0) if product else (one < 0) | (other < 0)
         return torch.where(odd, -one.abs(), one.abs()).expand(shape)
 
-    def _with_raw(self, x: Tensor, raw: Raw, product: bool) -> Tensor:
-        """A sum or product with a tensor of the network: its entries along a channel axis are rows."""
+    def _with_raw(self, x: Tensor, raw: Raw, product: bool, zeroed: bool = True) -> Tensor:
+        """A sum or product with a tensor of the network: its entries along a channel axis are rows.
+
+        Args:
+            zeroed: as in notes.Place.
+        """
         shape = torch.broadcast_shapes(x.shape, raw.value.shape)
         wide = x.expand(shape)
         offset, own = len(shape) - raw.value.ndim, False
@@ -158,7 +178,7 @@ class Walk(fx.Interpreter):
                 if found is None or raw.own is None:
                     self.notes.fix(x, f"meets a value of the code for each channel: {self.notes.here}")
                     return self._unknown([x])
-                self.notes.lie(raw.own, axis, found.abs())
+                self.notes.lie(raw.own, axis, found.abs(), zeroed=zeroed)
                 own = True
         return wide if product or own else -wide.abs()
 
@@ -189,6 +209,7 @@ class Walk(fx.Interpreter):
         Args:
             run: the operation on tensors without contents; None: the value has the shape that the graph says.
         """
+        self._apart(given)
         for labels in given:
             if isinstance(labels, Tensor):
                 self.notes.fix(labels, f"read by {self.notes.here}")

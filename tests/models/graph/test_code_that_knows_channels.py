@@ -1,0 +1,180 @@
+"""Code that treats channels unlike each other, or has numbers of its own for each: cut exactly, also when reopened, or left whole."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.graph.capture import capture
+from models.graph.channels import channels
+from models.graph.narrow import masked, narrowed
+from models.graph.stored import as_stored
+from prune import by_class
+from prune.widths import Tried
+from tests.tools.cases import conv_bn
+
+SIZE, WIDTH = 8, 8
+
+
+class Code(nn.Module):
+    """Two convolutions with a function of the user's between them."""
+
+    def __init__(self, run: Callable[..., Tensor], behind: bool = True, **parts: nn.Parameter | Tensor) -> None:
+        super().__init__()
+        self.run = run
+        self.first = nn.Sequential(*list(conv_bn(3, WIDTH))[:2])
+        self.second = conv_bn(WIDTH, 8) if behind else nn.Identity()
+        self.head = nn.Linear(8, 10)
+        for name, part in parts.items():
+            if isinstance(part, nn.Parameter):
+                self.register_parameter(name, part)
+            else:
+                self.register_buffer(name, part, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.second(self.run(self, self.first(x))).mean((2, 3)))
+
+
+def halves(net: Code, x: Tensor) -> Tensor:
+    a, b = x.chunk(2, 1)
+    return torch.cat([F.relu(a), F.leaky_relu(b, 0.5)], 1)
+
+
+def shifts(net: Code, x: Tensor) -> Tensor:
+    a, b, c, d = F.relu(x).chunk(4, 1)
+    return torch.cat([a.roll(1, 2), b.roll(-1, 2), c.roll(1, 3), d], 1)
+
+
+def pools(net: Code, x: Tensor) -> Tensor:
+    a, b = F.relu(x).chunk(2, 1)
+    return torch.cat([F.max_pool2d(a, 2), F.avg_pool2d(b, 2)], 1)
+
+
+def permuted(net: Code, x: Tensor) -> Tensor:
+    return F.relu(x)[:, torch.arange(x.shape[1]).view(2, -1).t().flatten()]
+
+
+def divided(net: Code, x: Tensor) -> Tensor:
+    return F.relu(x) / net.scale
+
+
+def weighed(net: Code, x: Tensor) -> Tensor:
+    return F.relu(x) * torch.linspace(0.1, 4, x.shape[1])[:, None, None].to(x)
+
+
+def by_buffer(net: Code, x: Tensor) -> Tensor:
+    return F.relu(x) * net.scale
+
+
+def encoded(net: Code, x: Tensor) -> Tensor:
+    _, c, h, w = x.shape
+    where = torch.zeros(1, c, h, w, dtype=x.dtype)
+    waves = torch.arange(h, dtype=x.dtype)[:, None] * torch.exp(torch.arange(0, c, 2) * (-math.log(100) / c)).to(x)
+    where[0, 0::2] = torch.sin(waves).t()[:, :, None].expand(-1, h, w)
+    where[0, 1::2] = torch.cos(waves).t()[:, :, None].expand(-1, h, w)
+    return F.relu(x) + where
+
+
+def by_norm(net: Code, x: Tensor) -> Tensor:
+    return F.relu(x) / net.first[0].weight.norm()
+
+
+def ones() -> Tensor:
+    return torch.rand(WIDTH, 1, 1, generator=torch.Generator().manual_seed(0)) + 0.5
+
+
+NETWORKS: dict[str, Callable[[], Code]] = {
+    **{run.__name__: (lambda run=run: Code(run)) for run in (halves, shifts, pools, permuted)},
+    "divided": lambda: Code(divided, scale=nn.Parameter(ones())),
+    **{run.__name__: (lambda run=run: Code(run)) for run in (weighed, encoded, by_norm)},
+    "by_buffer": lambda: Code(by_buffer, scale=ones()),
+}
+WHOLE = {
+    "weighed": "meets a value of the code for each channel: mul",
+    "encoded": "meets a value of the code for each channel: add",
+    "by_norm": "first.0.weight is read by operations other than its layer",
+    "by_buffer": "meets a value of the code for each channel: mul",
+}
+
+
+def made(name: str) -> Code:
+    """With scales that put the channels to go first into the first part of all."""
+    torch.manual_seed(0)
+    net = NETWORKS[name]()
+    for norm in net.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            nn.init.uniform_(norm.weight, 0.2, 1)
+            nn.init.normal_(norm.bias, 0, 0.3)
+            nn.init.normal_(norm.running_mean, 0, 0.2)
+            nn.init.uniform_(norm.running_var, 0.5, 1.5)
+    net.first[1].weight.data[:3] = 0.001
+    return net.double().eval()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_it_is_cut_exactly_and_reopened_as_it_was_stored(name: str) -> None:
+    net = made(name)
+    form = capture(net, (3, SIZE, SIZE), name)
+    found = channels(form)
+    plan = by_class.plan(Tried(net, form, found, name), 0.4)
+    small = narrowed(net, form, found, plan.dropped, name)
+    x = torch.randn(4, 3, SIZE, SIZE, dtype=torch.float64)
+    torch.testing.assert_close(small(x), masked(form, found, plan.dropped)(x), rtol=0, atol=1e-12)
+    stored = {key: tuple(tensor.shape) for key, tensor in small.state_dict().items()}
+    again = capture(as_stored(net, (3, SIZE, SIZE), name, stored).model, (3, SIZE, SIZE), name, check=False)
+    again.load_state_dict(small.state_dict())
+    assert torch.equal(again(x), small(x))
+    assert (len(small.get_submodule("first.0").weight) == WIDTH) is (name in WHOLE)
+
+
+@pytest.mark.parametrize(("name", "why"), WHOLE.items())
+def test_what_it_knows_of_channels_keeps_them_in_both_precisions(name: str, why: str) -> None:
+    for kind in (torch.float32, torch.float64):
+        form = capture(made(name).to(kind), (3, SIZE, SIZE), name)
+        found = channels(form)
+        rows = next(p for p in found.places if (p.tensor, p.axis) == ("first.0.weight", 0))
+        assert {found.fixed.get(cls) for cls in rows.classes.tolist()} == {why}
+
+
+class Tokens(nn.Module):
+    """A pool over a value without an axis for pictures: it pools channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 8, 3), nn.Linear(4, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(F.max_pool2d(F.relu(self.conv(x)).flatten(2), (2, 36)).flatten(1))
+
+
+def test_a_pool_over_channels_keeps_them() -> None:
+    found = channels(capture(Tokens().eval(), (3, SIZE, SIZE), "tokens"))
+    rows = next(p for p in found.places if (p.tensor, p.axis) == ("conv.weight", 0))
+    assert {found.fixed.get(cls) for cls in rows.classes.tolist()} == {"read by max_pool2d"}
+
+
+def test_labels_are_those_of_evaluation_in_training_too() -> None:
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.SELU(), nn.AlphaDropout(0.3), nn.Conv2d(8, 8, 1),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10),
+    )  # fmt: skip
+    form = capture(net, (3, SIZE, SIZE), "alpha")
+    assert channels(form.train()).fixed == channels(form.eval()).fixed
+
+
+def test_a_batch_norm_without_scales_knows_how_many_channels_are_left() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8, affine=False), nn.Conv2d(8, 8, 3, groups=8), nn.BatchNorm2d(8), nn.ReLU(),
+        nn.Conv2d(8, 8, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10),
+    ).eval()  # fmt: skip
+    form = capture(net, (3, SIZE, SIZE), "plain")
+    found = channels(form)
+    rows = next(p for p in found.places if (p.tensor, p.axis) == ("0.weight", 0))
+    small = narrowed(net, form, found, {int(cls) for cls in rows.classes[:3]}, "plain")
+    assert small.get_submodule("1").num_features == 5
