@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from math import lcm
 
 from torch import nn
@@ -20,6 +21,9 @@ from prune.plan import by_distance
 
 TRIES = 12
 """Narrower copies that are captured at most before families that still cannot have their width are left whole."""
+
+NEARBY = 2
+"""Widths that are tried, after the nearest one, of a layer whose code asks for even ones, say."""
 
 Need = dict[Signature, int]
 """Of each kind of a family, how many classes stay."""
@@ -54,8 +58,10 @@ def settle(network: Tried, chosen: list[Family], counts: list[int], base: int, l
     free = [place for place, family in enumerate(chosen) if family.free and widths[place] < len(family.classes)]
     if free and not _can(network, chosen, widths, free):
         for place in free:
-            if not _can(network, chosen, widths, [place]):  # a size stands in the code
-                widths[place] = len(chosen[place].classes)
+            for width in (widths[place], *islice(tried[place], NEARBY), len(chosen[place].classes)):
+                widths[place] = width
+                if _can(network, chosen, widths, [place]):
+                    break  # else a size stands in the code, which fits the whole width alone
     tied = [place for place, family in enumerate(chosen) if not family.free]
     for _ in range(TRIES):
         needs, wrong = _needs(network, chosen, widths, tied)

@@ -88,7 +88,7 @@ class _Builder:
             return  # it would hold float64 and autocast off
         if calls.converts_nothing(node):
             source = calls.source(node)
-            where: dict[fx.Node, Any] = self.tensors if source in self.tensors else self.new
+            where: dict[fx.Node, Any] = self.new if source in self.new else self.tensors
             where[node] = where[source]
             return
         owner = calls.owner(node)

@@ -151,7 +151,11 @@ def test_a_terminal_that_hangs_up(line: tuple, whole: tuple, command: Callable) 
     pid, terminal = pty.fork()
     if not pid:
         words = [word for word in map(str, line) if word != "--quiet"]
-        os.execve(sys.executable, [sys.executable, "-m", *words], {**os.environ, "PYTHONPATH": str(ROOT)})
+        os.execve(
+            sys.executable,
+            [sys.executable, "-m", *words],
+            {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        )
     until = time.monotonic() + 120
     while not Path("runs/nin/state.pth").exists():
         assert time.monotonic() < until, os.read(terminal, 10_000).decode()

@@ -98,6 +98,48 @@ def test_what_cannot_take_it_is_named_and_a_norm_behind_a_pool_takes_it() -> Non
     assert (meant - found).abs().max() < 1e-4 * meant.abs().max()
 
 
+class Tied(nn.Module):
+    """Two layers that share a bias, and one whose bias the code reads itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = (nn.Conv2d(i, 8, 3, padding=1) for i in (3, 8, 8))
+        self.read, self.head = nn.Conv2d(8, 8, 1), cases.Head(8, 4)
+        self.c.bias = self.b.bias
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.c(self.b(self.a(x).relu()).relu()).relu()
+        return self.head(self.read(x).relu() * self.read.bias.abs().sum())
+
+
+def test_a_bias_that_others_read_is_left_alone() -> None:
+    form, quantized, split = coded(Tied())
+    shared = quantized.b.bias.clone()
+    assert correct_biases(quantized, split, len(split)) == ["b", "c"]  # `read` is not quantized: its bias is read
+    assert torch.equal(quantized.b.bias, shared)
+    meant, found = (outputs(model, "a", split.images).mean((0, 2, 3)) for model in (form, quantized))
+    assert (meant - found).abs().max() < 1e-4 * meant.abs().max()
+
+
+@pytest.mark.parametrize("scaled", [True, False])
+def test_a_folded_norm_without_a_bias_takes_the_error_in_its_mean(scaled: bool) -> None:
+    """The error is that of gamma z / sigma; the mean is subtracted before both."""
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8, affine=scaled), nn.ReLU(), cases.Head(8, 4))
+    nn.init.uniform_(model[1].running_var, 0.01, 0.05)
+    if scaled:
+        nn.init.uniform_(model[1].weight, 0.5, 2)
+        model[1].bias = None
+    form = capture(model, (3, 32, 32), "net")
+    split = Pictures()
+    quantized = prepare(form, meet(affine(3, 8, 1, True), form, ["3.fc"])).eval()
+    calibrate(quantized, split, "minmax", len(split))
+    before = copy.deepcopy(quantized)
+    assert correct_biases(quantized, split, len(split)) == []
+    meant, was, now = (outputs(net, "1", split.images).mean((0, 2, 3)) for net in (form, before, quantized))
+    assert (was - meant).abs().max() > 1e-3
+    assert (now - meant).abs().max() < 1e-5
+
+
 def test_a_float_network_is_refused() -> None:
     form = capture(cases.Residual(10), (3, 32, 32), "net")
     with pytest.raises(UserError) as fault:

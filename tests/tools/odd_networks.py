@@ -75,6 +75,18 @@ def without_gradient(net: nn.Module, x: Tensor) -> Tensor:
     return x + y
 
 
+def counted_up(net: nn.Module, x: Tensor) -> Tensor:
+    """A constant of the code that it changes before it reads it: every run starts from the same one."""
+    mask = torch.zeros(x.shape[2], x.shape[3])
+    mask[2:-2, 2:-2] += 1
+    mask[4:] += 1
+    return x * mask.to(x)
+
+
+def by_vector(net: nn.Module, x: Tensor) -> Tensor:
+    return x * F.linear(x.mean((2, 3)), net.weight)[:, None, None, None]
+
+
 def tied(net: nn.Module, x: Tensor) -> Tensor:
     return net.b(net.a(x))
 
@@ -97,6 +109,8 @@ ODD: dict[str, Callable[[], nn.Module]] = {
     "raw kernel": lambda: Bare(by_function, kernel=kernel(), shift=nn.Parameter(torch.randn(6))),
     "converted": lambda: Bare(converted, kernel=kernel()),
     "positions": lambda: Bare(positions),
+    "counted up": lambda: Bare(counted_up),
+    "a vector as a linear layer": lambda: Bare(by_vector, weight=nn.Parameter(torch.randn(6))),
     "no gradient": lambda: Bare(without_gradient),
     "tied weights": lambda: Bare(tied, **alike()),
     "weight norm": lambda: Bare(

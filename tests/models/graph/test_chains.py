@@ -138,6 +138,8 @@ ENDS: list[tuple[Callable[[Tensor, nn.ModuleDict], Tensor], tuple[str, ...], tup
     (lambda x, m: m["y"](F.relu(m["a"](x))) + m["z"](F.relu(m["b"](x))), ("a", "b"), ("y", "z")),
     (lambda x, m: m["y"](m["a"](2 * x - 1)).softmax(1), ("a",), ("y",)),
     (lambda x, m: m["a"](x) + m["y"](m["b"](x)), ("a", "b"), ("a", "y")),
+    (lambda x, m: m["y"](m["b"](x + F.relu(m["a"](x))[:, :3])), ("a",), ("y",)),
+    (lambda x, m: m["z"](h := F.relu(m["a"](x))) + m["y"](m["z"](h)), ("a",), ("z", "y")),
 ]
 
 

@@ -186,6 +186,66 @@ def test_what_no_bias_can_say_is_left(kind: str) -> None:
             assert torch.equal(tensor, ready.model.state_dict()[name]), name
 
 
+class Places(nn.Module):
+    """A linear layer over 6 channels, and a batch norm over 6 places behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.fc, self.norm = conv_bn(3, 6, nn.Sigmoid()), nn.Linear(6, 6, bias=False), nn.BatchNorm1d(6)
+        self.head = nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = F.adaptive_avg_pool2d(self.a(x), (2, 3)).flatten(2).transpose(1, 2)
+        return self.head(self.norm(self.fc(tokens)).mean(1))
+
+
+def test_a_norm_over_places_takes_nothing_of_channels() -> None:
+    torch.manual_seed(0)
+    form = capture(disturbed(Places()), (3, 16, 16), "net")
+    found = channels(form)
+    first = next(p for p in found.places if p.tensor == "a.1.weight").classes.tolist()
+    ready = silent.moved(form, found, first[:2])
+    assert ready.left == {*first[:2]}
+    assert torch.equal(ready.model.norm.running_mean, form.norm.running_mean)
+
+
+class Gated(nn.Module):
+    """Squeeze and excite behind a ReLU, whose dropped channels say 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.gate, self.head = conv_bn(3, 6, nn.ReLU()), nn.Conv2d(6, 6, 1), nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        return self.head((x * self.gate(x.mean((2, 3), keepdim=True)).sigmoid()).mean((2, 3)))
+
+
+def test_zero_times_a_gate_is_zero() -> None:
+    torch.manual_seed(0)
+    model = disturbed(Gated())
+    model.a[1].bias.data.fill_(-1)
+    form = capture(model, (3, 16, 16), "net")
+    found = channels(form)
+    first = next(p for p in found.places if p.tensor == "a.1.weight").classes.tolist()
+    ready = silent.moved(form, found, first[:2])
+    assert not ready.left
+    assert apart(at_zero(form, found, first[:2]), masked(ready.model, found, first[:2])) < 1e-12
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_batch_norm_may_have_no_bias(bias: bool) -> None:
+    torch.manual_seed(0)
+    model = disturbed(nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), cases.Head(6, 5)))
+    if not bias:
+        model[1].bias = None
+    form = capture(model, (3, 16, 16), "net")
+    found = channels(form)
+    first = next(p for p in found.places if p.tensor == "1.weight").classes.tolist()
+    ready = silent.moved(form, found, first[:2])
+    assert apart(at_zero(form, found, first[:2]), masked(ready.model, found, first[:2])) < 1e-12
+
+
 def test_nothing_known_comes_of_what_is_not() -> None:
     """Each operation that counts as known gives NaN of NaN, here or by the guard of element-wise ones."""
     nan = torch.full((1, 2, 4, 4), torch.nan, dtype=torch.float64)

@@ -1,0 +1,41 @@
+"""What is said of a network that is about to be quantized is true of it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from quant import notices
+from quant.prepare import meet, prepare
+from quant.spec import affine
+from tests.tools.networks import captured
+
+
+def test_norms_that_stay_are_told_apart_by_why(capsys: pytest.CaptureFixture[str]) -> None:
+    """That of a layer kept float, that of a linear layer, and that of a sum."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.kept, self.one = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)
+            self.folded, self.two, self.of_sum = nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8), nn.BatchNorm2d(8)
+            self.fc, self.three, self.head = nn.Linear(8, 6), nn.BatchNorm1d(6), nn.Linear(6, 10)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.one(self.kept(x)).relu()
+            x = self.of_sum(x + self.two(self.folded(x)))
+            return self.head(self.three(self.fc(x.mean((2, 3)))).relu())
+
+    form = captured(Net())
+    spec = meet(affine(8, 8, 1, True), form, ["kept"])
+    notices.say(form, prepare(form, spec), spec)
+    said = capsys.readouterr().err
+    assert (
+        "notice: 1 batch norms stay, as they do not stand right behind one convolution or linear layer: of_sum\n"
+        in said
+    )
+    assert (
+        "notice: 2 batch norms stay, as the layers before them stay float, are linear, or are pooled first: one, three\n"
+        in said
+    )
