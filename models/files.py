@@ -23,7 +23,7 @@ from models.registry import size
 
 if TYPE_CHECKING:
     from models.graph.normal import NormalForm
-    from models.graph.stored import Stored
+    from models.graph.surgery.stored import Stored
 
 
 _OTHER_ARCH = "was it made with another --arch?"
@@ -158,7 +158,7 @@ def build(
         side: of the pictures that it is to read.
 
     Raises:
-        UserError: as registry.build and models.graph.capture.capture.
+        UserError: as registry.build and models.graph.capture.form.capture.
     """
     return _captured(registry.build(arch, cfg, classes, **arch_args), arch, cfg, classes, side)
 
@@ -171,8 +171,8 @@ def channels(network: nn.Module) -> int:
 def _captured(
     network: nn.Module, arch: str, cfg: Sequence[int] | None, classes: int, side: int, channels: int | None = None
 ) -> NormalForm:
-    from models.graph.capture import CHANNELS, reads  # loads what walks graphs: `--help` does without
-    from models.graph.once import captured
+    from models.graph.capture.cache import captured
+    from models.graph.capture.form import CHANNELS, reads  # loads what walks graphs: `--help` does without
 
     with user_code.running(arch):
         channels = channels or (reads(network, side, arch) if is_users_code(arch) else CHANNELS[0])
@@ -194,7 +194,7 @@ def plain(checkpoint: Checkpoint, arch: str | None = None) -> nn.Module:
 
 def _channels(network: nn.Module, checkpoint: Checkpoint) -> int:
     """Of the pictures: as the file says; of one that does not know its data set, as the network reads them."""
-    from models.graph.capture import reads
+    from models.graph.capture.form import reads
 
     data = checkpoint.dataset
     if data.known or not is_users_code(checkpoint.arch):
@@ -205,8 +205,8 @@ def _channels(network: nn.Module, checkpoint: Checkpoint) -> int:
 
 def _narrow(network: nn.Module, checkpoint: Checkpoint) -> Stored:
     """A network as narrow as the file's tensors; one of ours is so by its cfg, and other shapes do not fit it."""
-    from models.graph.narrow import NotLegal
-    from models.graph.stored import Stored, as_stored
+    from models.graph.surgery.resize import NotLegal
+    from models.graph.surgery.stored import Stored, as_stored
 
     if checkpoint.arch in registry.NETWORKS:
         return Stored(network)

@@ -21,11 +21,11 @@ from models.files import Opened
 from models.graph.normal import NormalForm
 from prune import report
 from prune.bn_statistics import reestimate_bn
-from prune.by_class import ClassPlan
 from prune.options import Options
+from prune.plan import PrunePlan
 from prune.proof import prove
 from prune.sparsity import alike, gammas, looks_sparse
-from prune.surgeons import Surgeon, surgeon
+from prune.surgery import Surgery, surgery_of
 
 
 def apply(options: Options, grouped: bool = False) -> dict[str, Any]:
@@ -36,11 +36,11 @@ def apply(options: Options, grouped: bool = False) -> dict[str, Any]:
     data = run.data()
     opened = opened.at(data.info.image_size)
     model = opened.network
-    knife = surgeon(model, parent, options)
-    report.say_what_stays(knife.stays())
-    chosen = knife.plan(options.percent, options.base)
+    surgery = surgery_of(model, parent, options)
+    report.say_what_stays(surgery.stays())
+    chosen = surgery.plan(options.percent, options.base)
     report.say_what_differs(chosen, options.strict)
-    small, evaluations = _cut(run, opened, knife, chosen, data)
+    small, evaluations = _cut(run, opened, surgery, chosen, data)
     if chosen.cfg != chosen.cfg_before:  # else there is nothing to mend
         reestimate_bn(small, data.train, options.batch_size, options.machine.seed, options.bn_batches)
         evaluations["bn_reestimated"] = run.evaluate(small, data, "with BN re-estimated")
@@ -73,21 +73,21 @@ def apply(options: Options, grouped: bool = False) -> dict[str, Any]:
 
 
 def _cut(
-    run: Experiment, opened: Opened, knife: Surgeon, chosen: ClassPlan, data: Data
+    run: Experiment, opened: Opened, surgery: Surgery, chosen: PrunePlan, data: Data
 ) -> tuple[NormalForm, dict[str, Evaluation]]:
     """The narrowed network, proven equal to the masked one, and the evaluations before, masked and sliced."""
     model, arch = opened.network, opened.checkpoint.arch
-    ready = knife.ready(model, chosen)
+    ready = surgery.ready(model, chosen)
     report.say_what_is_lost(len(ready.left), chosen)
-    small, silenced = knife.narrowed(ready.model, chosen), knife.masked(ready.model, chosen)
+    small, silenced = surgery.narrowed(ready.model, chosen), surgery.masked(ready.model, chosen)
     evaluations = {
         "before": run.evaluate(model, data, "before pruning"),
         "masked": run.evaluate(silenced, data, "masked"),
         "sliced": run.evaluate(small, data, "sliced"),
     }
     with torch.random.fork_rng(devices=[]):  # what it builds may draw weights
-        whole = knife.ready(copy.deepcopy(model).double(), chosen).model  # what surgery adds up, fp32 would round
-        exact = [knife.masked(whole, chosen), knife.narrowed(whole, chosen)]
+        whole = surgery.ready(copy.deepcopy(model).double(), chosen).model  # what surgery adds up, fp32 would round
+        exact = [surgery.masked(whole, chosen), surgery.narrowed(whole, chosen)]
     moved = run.task.surely_moved(evaluations["masked"].output, evaluations["sliced"].output)
     prove(run, data, exact, moved, own=is_users_code(arch))
     return small, evaluations

@@ -8,9 +8,9 @@ from math import gcd, lcm
 
 from torch import Tensor
 
-from models.graph.channels import Channels
-from models.graph.narrow import Signature, signatures
+from models.graph.channels.classes import Channels
 from models.graph.normal import NormalForm
+from models.graph.surgery.narrow import Signature, signatures
 from prune.options import Importance
 
 

@@ -11,8 +11,8 @@ from engine.data.splits import Data
 from engine.errors import UserError
 from engine.system.terminal import columns
 from engine.tasks.base import Evaluation
-from prune.by_class import ClassPlan
-from prune.plan import to_drop
+from prune.plan import PrunePlan
+from prune.rounding import to_drop
 
 ROWS = 40
 """Of the table of widths at most."""
@@ -31,7 +31,7 @@ def say_what_stays(reasons: dict[int, str]) -> None:
         print(f"notice: {count:,} channels stay: {why}", file=sys.stderr)
 
 
-def say_what_differs(chosen: ClassPlan, strict: bool) -> None:
+def say_what_differs(chosen: PrunePlan, strict: bool) -> None:
     """Name, on stderr, what the plan does otherwise than asked.
 
     Raises:
@@ -52,7 +52,7 @@ def say_what_differs(chosen: ClassPlan, strict: bool) -> None:
         _notice(f"the plan drops nothing: {why}")
 
 
-def say_what_is_lost(left: int, chosen: ClassPlan) -> None:
+def say_what_is_lost(left: int, chosen: PrunePlan) -> None:
     """Name, on stderr, how many dropped channels have said something that no bias can say."""
     if left:
         gone = sum(chosen.before) - sum(chosen.widths)
@@ -68,7 +68,7 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMES]) + more
 
 
-def _why_nothing(chosen: ClassPlan) -> str:
+def _why_nothing(chosen: PrunePlan) -> str:
     """Why a plan drops nothing; empty for one that drops something."""
     if chosen.cfg != chosen.cfg_before:
         return ""
@@ -87,7 +87,7 @@ def _why_nothing(chosen: ClassPlan) -> str:
     return "; ".join(why for why, names in reasons.items() if names)
 
 
-def widths(chosen: ClassPlan, history: History) -> list[str]:
+def widths(chosen: PrunePlan, history: History) -> list[str]:
     """The widths before and after, layer by layer, and the shares that went."""
     first = next((sum(stage.cfg_before) for stage in history if isinstance(stage, Prune)), None)
     again = []
@@ -102,7 +102,7 @@ def widths(chosen: ClassPlan, history: History) -> list[str]:
     ]
 
 
-def _table(chosen: ClassPlan) -> list[str]:
+def _table(chosen: PrunePlan) -> list[str]:
     """One line a layer; of many, those that lose the largest shares, in the network's order."""
     rows = [*zip(chosen.names, chosen.before, chosen.widths, strict=True)]
     shown = sorted(range(len(rows)), key=lambda n: rows[n][2] / rows[n][1])[
@@ -115,7 +115,7 @@ def _table(chosen: ClassPlan) -> list[str]:
     return [*table, f"cfg before  {chosen.cfg_before}", f"cfg after   {chosen.cfg}"]
 
 
-def _channels(chosen: ClassPlan) -> list[str]:
+def _channels(chosen: PrunePlan) -> list[str]:
     gone, can, every = len(chosen.dropped), sum(chosen.before), sum(chosen.before) + len(chosen.stays)
     return [f"channels    {can:,} of {every:,} can be cut; {gone:,} go, {100 * gone / every:.2f} % of all"]
 

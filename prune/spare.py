@@ -10,7 +10,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from engine.cli.patterns import named
 from engine.errors import UserError
-from models.graph.channels import Channels
+from models.graph.channels.classes import Channels
 from models.graph.normal import NormalForm
 
 

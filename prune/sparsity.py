@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from engine.checkpoint.history import History, Refine, Train
 from engine.errors import UserError
-from models.graph import channels
+from models.graph.channels import classes
 from models.graph.normal import NormalForm
 
 
@@ -20,7 +20,7 @@ def gates(model: NormalForm) -> list[tuple[str, nn.Module]]:
     Raises:
         UserError: exit 2 for a network without any.
     """
-    if found := channels.gates(model):
+    if found := classes.gates(model):
         return found
     raise UserError(
         "no batch norm of this network scales channels that can be cut",

@@ -9,11 +9,11 @@ from torch import nn
 from engine.cli.archs import is_users_code
 from engine.errors import UserError
 from models import user_code
-from models.graph.channels import channels
+from models.graph.channels.classes import channels
 from models.graph.normal import NormalForm
 from prune.families import families, scores
 from prune.sparsity import gates
-from prune.widths import Tried, settle
+from prune.widths import Subject, settle
 
 
 def try_to_cut(form: NormalForm, plain: nn.Module, arch: str) -> None:
@@ -32,7 +32,7 @@ def try_to_cut(form: NormalForm, plain: nn.Module, arch: str) -> None:
     chosen = families(found, scores(form, found))
     halves = [max(len(family.classes) // 2, 2) for family in chosen]
     with user_code.running(arch):
-        needs = settle(Tried(plain, form, found, arch), chosen, halves, 1, [2] * len(chosen))
+        needs = settle(Subject(plain, form, found, arch), chosen, halves, 1, [2] * len(chosen))
     stay = [f.name for f, need in zip(chosen, needs, strict=True) if sum(need.values()) == len(f.classes) > 2]
     if chosen and len(stay) == len(chosen):
         raise UserError(

@@ -12,12 +12,13 @@ from math import lcm
 from torch import nn
 
 from models.check import Misdeclared
-from models.graph.capture import capture
-from models.graph.channels import Channels, channels
-from models.graph.narrow import NotLegal, Signature, resized, shapes, signatures
+from models.graph.capture.form import capture
+from models.graph.channels.classes import Channels, channels
 from models.graph.normal import NormalForm
+from models.graph.surgery.narrow import Signature, signatures
+from models.graph.surgery.resize import NotLegal, resized, shapes
 from prune.families import Family
-from prune.plan import by_distance
+from prune.rounding import by_distance
 
 TRIES = 12
 """Narrower copies that are captured at most before families that still cannot have their width are left whole."""
@@ -30,7 +31,7 @@ Need = dict[Signature, int]
 
 
 @dataclass(frozen=True)
-class Tried:
+class Subject:
     """What widths are tried on.
 
     Args:
@@ -45,7 +46,7 @@ class Tried:
     arch: str
 
 
-def settle(network: Tried, chosen: list[Family], counts: list[int], base: int, least: list[int]) -> list[Need]:
+def settle(network: Subject, chosen: list[Family], counts: list[int], base: int, least: list[int]) -> list[Need]:
     """For each family the nearest width to what is wanted that the network can have, as its kinds need it.
 
     Args:
@@ -85,7 +86,7 @@ def candidates(family: Family, count: int, least: int, base: int) -> Iterator[in
     yield full
 
 
-def _needs(network: Tried, chosen: list[Family], widths: list[int], tied: list[int]) -> tuple[list[Need], list[int]]:
+def _needs(network: Subject, chosen: list[Family], widths: list[int], tied: list[int]) -> tuple[list[Need], list[int]]:
     """What each family's kinds need at these widths, and the tied families that cannot have them."""
     whole = [{kind: len(classes) for kind, classes in family.kinds.items()} for family in chosen]
     needs = [{next(iter(family.kinds)): width} if family.free else whole[n]
@@ -108,13 +109,13 @@ def _needs(network: Tried, chosen: list[Family], widths: list[int], tied: list[i
     return needs, wrong
 
 
-def _can(network: Tried, chosen: list[Family], widths: list[int], places: list[int]) -> bool:
+def _can(network: Subject, chosen: list[Family], widths: list[int], places: list[int]) -> bool:
     """Whether the network can have these widths of some families, the others whole."""
     these = [width if place in places else len(chosen[place].classes) for place, width in enumerate(widths)]
     return _kinds(network, chosen, these) is not None
 
 
-def _kinds(network: Tried, chosen: list[Family], widths: list[int]) -> Counter[Signature] | None:
+def _kinds(network: Subject, chosen: list[Family], widths: list[int]) -> Counter[Signature] | None:
     """How many classes of each signature the network has at these widths; None where it cannot have them."""
     share = {cls: Fraction(width, len(family.classes))
              for family, width in zip(chosen, widths, strict=True) for cls in family.classes}  # fmt: skip

@@ -111,9 +111,9 @@ def _quantize(
         for new in (weight, activation):  # new state goes where the weights are, in their arithmetic
             new.to(layer.weight.device, layer.weight.dtype)
         if isinstance(layer, nn.Conv2d):
-            replace_child(model, name, QuantConv2d.from_float(layer, weight, activation))
+            model.set_submodule(name, QuantConv2d.from_float(layer, weight, activation))
         else:
-            replace_child(model, name, QuantLinear.from_float(layer, weight, activation))
+            model.set_submodule(name, QuantLinear.from_float(layer, weight, activation))
     if not as_declared:
         share_quantizers(model, coded)
 
@@ -162,12 +162,6 @@ def may_be_negative(model: NormalForm) -> list[str]:
     return [name for name in quantizable(model) if name not in rectified]
 
 
-def replace_child(model: nn.Module, name: str, new: nn.Module) -> None:
-    """Put `new` where the module `name` is."""
-    parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent), child, new)
-
-
 def _fold_in_training(model: NormalForm) -> None:
     """Let convolutions do the work of the batch norm right behind them; that of a float convolution keeps its own."""
     for chain in chains(model):
@@ -176,5 +170,5 @@ def _fold_in_training(model: NormalForm) -> None:
             folding = BNFoldConv2d.from_float(conv, conv.weight_quantizer, conv.input_quantizer)
             folding.shares_input = conv.shares_input
             folded = FoldedNorm.from_norm(norm)
-            replace_child(model, chain.norm, folded)
-            replace_child(model, chain.layer, folding.attach(folded))
+            model.set_submodule(chain.norm, folded)
+            model.set_submodule(chain.layer, folding.attach(folded))

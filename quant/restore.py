@@ -22,7 +22,7 @@ from models.layers.fold import Flip, MergedConv2d, MergedLinear, merged
 from models.layers.quantizers import kinds
 from models.layers.quantizers.base import Quantizer
 from quant.declared import declared
-from quant.prepare import prepare, replace_child
+from quant.prepare import prepare
 from quant.spec import QuantizerSpec, QuantSpec
 
 
@@ -93,10 +93,10 @@ def merged_shell(model: NormalForm, state: dict[str, Tensor]) -> None:
                 raise _bad(f"{name}.scale is missing")
             codes, bias = torch.empty_like(codes), torch.empty_like(bias)
             scale = None if scale is None else torch.empty_like(scale)
-            replace_child(model, name, merged(module, codes, scale, bias, bits, quantizer))
+            model.set_submodule(name, merged(module, codes, scale, bias, bits, quantizer))
         elif name in folds and f"{name}.running_mean" not in state:
             flip = state.get(f"{name}.flip")
-            replace_child(model, name, nn.Identity() if flip is None else Flip(flip))
+            model.set_submodule(name, nn.Identity() if flip is None else Flip(flip))
 
 
 def check_codes(model: nn.Module, spec: QuantSpec) -> None:

@@ -8,10 +8,10 @@ from dataclasses import replace
 from engine.data.splits import Data
 from engine.tasks.base import Task
 from models import cost
-from models.graph.channels import channels
+from models.graph.channels.classes import channels
 from models.graph.flow import first_layers
-from models.graph.narrow import masked
 from models.graph.normal import NormalForm
+from models.graph.surgery.narrow import masked
 from prune.families import families, scores
 from quant.calibrate import calibrate
 from quant.prepare import prepare, quantizable

@@ -19,7 +19,7 @@ import torch
 from engine.checkpoint import format as checkpoint
 from engine.errors import BAD_CHECKPOINT, UserError
 from engine.training.run_folder import RunFolder
-from models.graph import once
+from models.graph.capture import cache
 
 pytest.register_assert_rewrite("tests.tools")  # their asserts, too, say what they compared
 
@@ -47,7 +47,7 @@ def _forget_projects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     for name, module in list(sys.modules.items()):
         if (getattr(module, "__file__", None) or "").startswith(temporary):
             del sys.modules[name]
-            once.forget()
+            cache.forget()
     importlib.invalidate_caches()
 
 

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from engine.checkpoint import archive, history, schema
+from engine.checkpoint import archive, schema, transforms
 from engine.checkpoint.archive import bad_file
 from engine.checkpoint.history import History
 from engine.checkpoint.provenance import PACKAGE, Origin, Provenance, provenance
@@ -206,7 +206,7 @@ def load(path: Path) -> Checkpoint | Foreign:
 
 def _described(path: Path, content: dict[str, Any], state: dict[str, Tensor], sha256: str, checked: bool) -> Checkpoint:
     try:
-        stages = history.read(content["transforms"])
+        stages = transforms.read(content["transforms"])
     except ValueError as fault:
         raise bad_file(path, str(fault)) from fault
     data, metrics, made = content["dataset"], dict(content["metrics"]), content["provenance"]

@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from models.graph.calls import changes, packet, values
-from models.graph.labels import MOVES, SHAPES
+from models.graph.channels.labels import MOVES, SHAPES
 from models.graph.normal import NormalForm
 
 aten = torch.ops.aten

@@ -44,7 +44,7 @@ class Form:
 
 
 class NormalForm(nn.Module):
-    """A network whose `captured.graph` says what is computed. models.graph.capture.capture makes it.
+    """A network whose `captured.graph` says what is computed. models.graph.capture.form.capture makes it.
 
     Its state_dict has the keys of the network that was captured. Tensors that evaluation does not use stand in it as
     buffers, so it loads strictly into the user's own class and is trained and counted without them.

@@ -18,10 +18,10 @@ from engine.checkpoint.format import Metrics
 from engine.checkpoint.history import Merge, Quantize
 from engine.checkpoint.provenance import Origin
 from engine.data.info import DataInfo
-from models.graph import narrow
-from models.graph.capture import capture
+from models.graph.capture.form import capture
 from models.graph.chains import chains, unfolded
 from models.graph.normal import NormalForm
+from models.graph.surgery import narrow
 from models.layers.conv_q import QuantConv2d, QuantLinear
 from quant.prepare import meet, prepare
 from quant.restore import open as opened

@@ -26,14 +26,14 @@ from engine.checkpoint.provenance import Origin
 from engine.data.info import DataInfo
 from engine.errors import BAD_CHECKPOINT, UserError
 from models import registry
-from models.graph.capture import capture
-from models.graph.channels import channels
-from models.graph.narrow import masked, narrowed
+from models.graph.capture.form import capture
+from models.graph.channels.classes import channels
 from models.graph.normal import NormalForm
-from prune import by_class
-from prune.by_class import ClassPlan
+from models.graph.surgery.narrow import masked, narrowed
+from prune import plan as planning
+from prune.plan import PrunePlan
 from prune.sparsity import gammas, gates, looks_sparse
-from prune.widths import Tried
+from prune.widths import Subject
 from tests.tools import residual
 from tests.tools.surgery import BOUND, error, network
 
@@ -71,7 +71,7 @@ class Case:
     """A network in float64 as its code makes it, and in its normal form."""
 
     arch: str
-    tried: Tried
+    tried: Subject
 
     @property
     def plain(self) -> nn.Module:
@@ -81,10 +81,10 @@ class Case:
     def form(self) -> NormalForm:
         return self.tried.form
 
-    def plan(self, percent: float, base: int = 1) -> ClassPlan:
-        return by_class.plan(self.tried, percent, base)
+    def plan(self, percent: float, base: int = 1) -> PrunePlan:
+        return planning.plan(self.tried, percent, base)
 
-    def cut(self, chosen: ClassPlan) -> tuple[NormalForm, NormalForm]:
+    def cut(self, chosen: PrunePlan) -> tuple[NormalForm, NormalForm]:
         """Masked and narrowed."""
         found = self.tried.found
         return masked(self.form, found, chosen.dropped), narrowed(
@@ -104,7 +104,7 @@ def opened(arch: str, plain: nn.Module) -> Case:
     form = capture(plain, (3, SIZE, SIZE), arch)
     if arch in registry.FIXED_GROUPS:
         form.captured.whole = frozenset()
-    return Case(arch, Tried(plain, form, channels(form, form.captured.whole), arch))
+    return Case(arch, Subject(plain, form, channels(form, form.captured.whole), arch))
 
 
 def drawn(seed: int) -> tuple[Case, float, int]:
@@ -116,7 +116,7 @@ def drawn(seed: int) -> tuple[Case, float, int]:
     return case(arch, widths(arch, draw), seed, kind), percent, draw.choice((1, 1, 1, 2, 3, 4, 8, 16))
 
 
-def check_counts(chosen: ClassPlan) -> None:
+def check_counts(chosen: PrunePlan) -> None:
     """F1, F2, F4, F5, F6: never none; multiples of the base, or whole with a note; shares as they are said."""
     for name, before, width in zip(chosen.names, chosen.before, chosen.widths, strict=True):
         assert min(before, 2) <= width <= before
@@ -125,7 +125,7 @@ def check_counts(chosen: ClassPlan) -> None:
     assert len(chosen.dropped) == sum(chosen.before) - sum(chosen.widths)
 
 
-def check_ranks(found: Case, chosen: ClassPlan) -> None:
+def check_ranks(found: Case, chosen: PrunePlan) -> None:
     """F1: what goes of a family is never larger than what stays of it, where its channels can take each other's places."""
     from prune.families import families, scores
 
@@ -186,7 +186,7 @@ def test_a_score_that_is_not_finite_is_refused(importance: str, value: float) ->
     layer = found.form.block2.bn if importance == "bn" else found.form.block2.conv
     layer.weight.data[-1] = value
     with pytest.raises(UserError, match=r"block2\.conv has scores that are not finite") as fault:
-        by_class.plan(found.tried, 0.1, 1, importance)
+        planning.plan(found.tried, 0.1, 1, importance)
     assert fault.value.code == BAD_CHECKPOINT
 
 

@@ -14,7 +14,7 @@ import torch
 from engine.checkpoint import archive
 from engine.data import catalogue
 from engine.errors import INTERRUPTED, TERMINATED
-from models.graph import once
+from models.graph.capture import cache
 from tests.faults.conftest import taken
 
 TERM, INT = signal.SIGTERM, signal.SIGINT
@@ -71,7 +71,7 @@ def test_a_capture_comes_to_its_end(
         done.append(real(*arguments, **more))
         return done[0]
 
-    once.forget()
+    cache.forget()
     monkeypatch.setattr(torch.export, "export", export)
     assert command(*line).code == (INTERRUPTED if number == INT else TERMINATED)
     assert len(done) == 1

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from models import cost, libraries
 from models.cost import LayerCost
-from models.graph.capture import capture
+from models.graph.capture.form import capture
 from models.graph.normal import NormalForm
 from tests.tools import cases
 from tests.tools.odd_networks import ODD

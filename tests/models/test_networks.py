@@ -17,7 +17,7 @@ from engine.data.info import DataInfo
 from engine.errors import BAD_CHECKPOINT, USAGE, UserError
 from models import cost
 from models.blocks import ChannelShuffle
-from models.graph.channels import gates
+from models.graph.channels.classes import gates
 from tests.tools import residual
 from tests.tools.networks import form
 

@@ -12,7 +12,7 @@ from torch import nn
 from engine.checkpoint.format import Checkpoint, load
 from engine.errors import BAD_CHECKPOINT, USAGE, UserError
 from models import files
-from prune.surgeons import Surgeon
+from prune.surgery import Surgery
 from tests.conftest import SMALL, assert_refused
 from tests.tools import cases, random_graphs
 from tests.tools.planned import tried
@@ -97,7 +97,7 @@ def test_constant_channels_go_without_a_trace() -> None:
     torch.manual_seed(0)
     model = cases.ConstantChannels().double().eval()
     network = tried(model, 8)
-    knife = Surgeon(network.form, model, network.found, network.found, "net", "bn", 1)
+    knife = Surgery(network.form, model, network.found, network.found, "net", "bn", 1)
     chosen = knife.plan(0.5, 1)
     assert chosen.widths == (8, 12)
     ready = knife.ready(network.form, chosen)

@@ -20,7 +20,7 @@ import models
 from engine.checkpoint import archive
 from engine.data import catalogue
 from engine.system import files
-from models.graph.channels import gates
+from models.graph.channels.classes import gates
 from models.graph.normal import NormalForm
 from prune import sparsity
 from tests.conftest import NARROW, SMALL

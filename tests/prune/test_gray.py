@@ -14,7 +14,7 @@ from engine.data import catalogue, gray
 from engine.data.augment import normalise
 from engine.errors import BAD_CHECKPOINT, USAGE
 from models import files
-from models.graph.capture import reads
+from models.graph.capture.form import reads
 from tests.conftest import SMALL, assert_refused
 from tests.tools import cases, gray as networks
 from tests.tools.contents import raw

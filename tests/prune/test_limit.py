@@ -9,7 +9,7 @@ from math import floor
 import pytest
 
 from engine.errors import USAGE
-from prune import by_class, report
+from prune import plan as planning, report
 from prune.families import families, scores, stays
 from prune.spare import spared
 from prune.widths import candidates
@@ -28,14 +28,14 @@ def test_no_layer_loses_more_than_the_limit_after_rounding() -> None:
     for seed, limit in enumerate((0.1, 0.5)):
         with_scales(network.form, seed)
         percent = draw.choice([0.3, 0.5, 0.8])
-        free = by_class.plan(network, percent)
-        found = by_class.plan(network, percent, limit=limit)
+        free = planning.plan(network, percent)
+        found = planning.plan(network, percent, limit=limit)
         least = [size - floor(limit * size) for size in FULL.values()]
         assert found.widths == tuple(max(pair) for pair in zip(free.widths, least, strict=True))
         limited = [n for n, w, at_least in zip(FULL, free.widths, least, strict=True) if w < at_least]
         assert list(found.limited) == limited
         assert len(found.dropped) == sum(FULL.values()) - sum(found.widths)
-        rounded = by_class.plan(network, percent, 8, limit=limit).widths
+        rounded = planning.plan(network, percent, 8, limit=limit).widths
         assert all(w % 8 == 0 and w >= low for w, low in zip(rounded, least, strict=True))
 
 
@@ -52,7 +52,7 @@ def test_widths_below_the_limit_are_not_tried() -> None:
 @pytest.mark.parametrize("limit", [0, -0.1, 1.1])
 def test_other_limits_are_refused(limit: float) -> None:
     with pytest.raises(ValueError, match="limit"):
-        by_class.plan(tried(with_scales(cases.Residual(), 0)), 0.5, limit=limit)
+        planning.plan(tried(with_scales(cases.Residual(), 0)), 0.5, limit=limit)
 
 
 @pytest.mark.parametrize(
@@ -69,14 +69,14 @@ def test_a_plan_that_drops_nothing_says_why(
     percent: float, base: int, limit: float, why: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     network = tried(with_scales(cases.Residual(), 0))
-    chosen = by_class.plan(network, percent, base, limit=limit)
+    chosen = planning.plan(network, percent, base, limit=limit)
     assert not chosen.dropped
     report.say_what_differs(chosen, strict=True)
     assert f"notice: the plan drops nothing: {why}\n" in capsys.readouterr().err
 
 
 def test_a_plan_that_drops_something_does_not(capsys: pytest.CaptureFixture[str]) -> None:
-    report.say_what_differs(by_class.plan(tried(with_scales(cases.Residual(), 0)), 0.5), strict=True)
+    report.say_what_differs(planning.plan(tried(with_scales(cases.Residual(), 0)), 0.5), strict=True)
     assert "nothing" not in capsys.readouterr().err
 
 
@@ -122,7 +122,7 @@ def test_a_share_below_one_channel_is_said_to_drop_nothing(refined) -> None:
 def test_a_long_table_leaves_out_those_that_lose_least() -> None:
     names = tuple(f"layer{n}" for n in range(60))
     widths = tuple(10 - n % 10 for n in range(60))
-    chosen = by_class.ClassPlan(names, (10,) * 60, widths, (1,) * 60, frozenset(range(270)), 0.5, 1, {1: "spared"})
+    chosen = planning.PrunePlan(names, (10,) * 60, widths, (1,) * 60, frozenset(range(270)), 0.5, 1, {1: "spared"})
     lines = report.widths(chosen, ())
     assert len(lines) == 1 + report.ROWS // 2 + 3
     assert lines[1].split() == ["layer6", "10", "4"]

@@ -9,12 +9,12 @@ from math import floor
 import pytest
 import torch
 
-from models.graph.narrow import Signature
-from prune import by_class
-from prune.by_class import ClassPlan
+from models.graph.surgery.narrow import Signature
+from prune import plan as planning
 from prune.families import families, scores
-from prune.plan import nearest, to_drop
-from prune.widths import Tried
+from prune.plan import PrunePlan
+from prune.rounding import by_distance, to_drop
+from prune.widths import Subject
 from tests.tools.planned import own, with_scales
 
 PLAIN = (192, 160, 96, 192, 192, 192, 192, 192)
@@ -25,7 +25,7 @@ FIRST, SECOND, THIRD = ("block1.conv", "block2.conv", "block3.conv")
 network = cache(own)
 
 
-def scaled(*scales: list[float] | torch.Tensor) -> Tried:
+def scaled(*scales: list[float] | torch.Tensor) -> Subject:
     """A network of three layers whose batch norms have these scales."""
     found = network("slimming", tuple(map(len, scales)))
     for number, values in enumerate(scales, 1):
@@ -33,7 +33,7 @@ def scaled(*scales: list[float] | torch.Tensor) -> Tried:
     return found
 
 
-def kept(tried: Tried, chosen: ClassPlan) -> list[list[int]]:
+def kept(tried: Subject, chosen: PrunePlan) -> list[list[int]]:
     """The channels that stay, layer by layer."""
     places = {place.tensor: place.classes.tolist() for place in tried.found.places if place.makes and place.rows}
     rows = [places[f"block{n}.conv.weight"] for n in (1, 2, 3)]
@@ -42,7 +42,7 @@ def kept(tried: Tried, chosen: ClassPlan) -> list[list[int]]:
 
 def planned(percent: float, base: int, *scales: list[float] | torch.Tensor) -> list[list[int]]:
     tried = scaled(*scales)
-    return kept(tried, by_class.plan(tried, percent, base))
+    return kept(tried, planning.plan(tried, percent, base))
 
 
 def ties(seed: int) -> list[torch.Tensor]:
@@ -77,8 +77,8 @@ def by_the_rule(scales: list[torch.Tensor], percent: float) -> list[list[int]]:
         (127, [64, 192], 64),
     ],
 )
-def test_nearest(count, legal, expected):
-    assert nearest(count, legal) == nearest(count, legal[::-1]) == expected
+def test_the_nearest_width_comes_first(count, legal, expected):
+    assert by_distance(count, legal)[0] == by_distance(count, legal[::-1])[0] == expected
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_ties_go_by_scale_then_layer_then_index():
 
 @pytest.mark.parametrize("percent", [0.0, 0.1, 0.25, 0.5, 0.6])
 def test_equal_scales_keep_exactly_the_planned_count(percent):
-    chosen = by_class.plan(scaled(torch.ones(7), torch.ones(20), torch.full((13,), -1.0)), percent)
+    chosen = planning.plan(scaled(torch.ones(7), torch.ones(20), torch.full((13,), -1.0)), percent)
     dropped = floor(percent * 40 + 1e-9)
     emptied = 2 * (dropped >= 7)  # the first layer goes first; emptied, it keeps two
     assert sum(chosen.widths) == 40 - dropped + emptied
@@ -121,7 +121,7 @@ def test_equal_scales_keep_exactly_the_planned_count(percent):
 @pytest.mark.parametrize(("arch", "cfg"), [("nin", (9,) * 8), ("nin_gc", UNEVEN), ("separable_wide", None)])
 def test_percent_0_with_base_1_keeps_everything(arch, cfg):
     tried = network(arch, cfg)
-    chosen = by_class.plan(tried, 0.0)
+    chosen = planning.plan(tried, 0.0)
     assert chosen.widths == chosen.before
     assert chosen.cfg == chosen.cfg_before == tried.form.cfg
     assert (chosen.achieved, chosen.dropped, chosen.raised, chosen.whole) == (0, frozenset(), (), ())
@@ -146,14 +146,14 @@ def test_counts_go_to_multiples_of_the_base(width, base, wanted, expected):
     scales = torch.randperm(width, generator=torch.Generator().manual_seed(1)) + 1.0
     others = [[99.0] * 24, [99.0] * 24]  # both whole at every base
     tried = scaled(scales, *others)
-    chosen = by_class.plan(tried, (width - wanted) / (width + 48), base)
+    chosen = planning.plan(tried, (width - wanted) / (width + 48), base)
     assert list(chosen.widths) == [expected, 24, 24]
     assert kept(tried, chosen)[0] == sorted(scales.argsort().tolist()[width - expected :])
     assert chosen.whole == ((FIRST,) if wanted < width < base else ())
 
 
 def test_an_emptied_layer_keeps_its_smallest_legal_width():
-    chosen = by_class.plan(scaled([1e-9] * 20, torch.arange(1, 21), [99.0] * 4), 20 / 44, 4)
+    chosen = planning.plan(scaled([1e-9] * 20, torch.arange(1, 21), [99.0] * 4), 20 / 44, 4)
     assert (chosen.widths, chosen.raised, chosen.whole) == ((4, 20, 4), (FIRST,), ())
     assert planned(3 / 9, 1, [3e-9, 5e-9, 4e-9], [1, 1, 1], [1, 1, 1]) == [[1, 2], [0, 1, 2], [0, 1, 2]]
 
@@ -171,7 +171,7 @@ def test_only_the_size_of_a_scale_counts(seed):
 @pytest.mark.parametrize(("percent", "base"), [(-0.1, 1), (1.0, 1), (float("nan"), 1), (0.5, 0)])
 def test_settings_out_of_range_are_refused(percent, base):
     with pytest.raises(ValueError, match="percent"):
-        by_class.plan(network("slimming", (7, 20, 13)), percent, base)
+        planning.plan(network("slimming", (7, 20, 13)), percent, base)
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -212,10 +212,10 @@ AS_EVER = [
 def test_widths_are_those_of_the_declared_groups(arch, cfg, percent, base, expected):
     tried = network(arch, cfg)
     with_scales(tried.form, 1)
-    assert by_class.plan(tried, percent, base).cfg == [max(width, 2) for width in expected]
+    assert planning.plan(tried, percent, base).cfg == [max(width, 2) for width in expected]
 
 
-def left(tried: Tried, chosen: ClassPlan) -> dict[Signature, tuple[list[float], list[float]]]:
+def left(tried: Subject, chosen: PrunePlan) -> dict[Signature, tuple[list[float], list[float]]]:
     """Of each kind of channels, the scores of those that stay and of those that go."""
     worth = scores(tried.form, tried.found)
     kinds = {kind: classes for f in families(tried.found, worth) for kind, classes in f.kinds.items()}
@@ -229,7 +229,7 @@ def left(tried: Tried, chosen: ClassPlan) -> dict[Signature, tuple[list[float], 
 def test_of_the_channels_between_two_groups_the_best_stay(cfg):
     tried = network("nin_gc", cfg)
     with_scales(tried.form, 2)
-    chosen = by_class.plan(tried, 0.4)
+    chosen = planning.plan(tried, 0.4)
     kinds = left(tried, chosen)
     assert len(kinds) > 40  # pairs of a producer's group and a reader's
     assert all(max(gone, default=0) <= min(stay, default=9e9) for stay, gone in kinds.values())

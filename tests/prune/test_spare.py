@@ -10,10 +10,10 @@ from torch import nn
 
 from engine.checkpoint.format import Checkpoint, load
 from engine.errors import USAGE, UserError
-from models.graph.narrow import masked, narrowed
-from prune import by_class
+from models.graph.surgery.narrow import masked, narrowed
+from prune import plan as planning
 from prune.spare import spared
-from prune.widths import Tried
+from prune.widths import Subject
 from tests.conftest import SMALL, assert_refused
 from tests.tools import cases
 from tests.tools.planned import tried, with_scales
@@ -46,9 +46,9 @@ def test_what_is_spared_stays_and_the_rest_is_cut_exactly() -> None:
     model = with_scales(cases.Residual(), 1).double()
     nn.init.constant_(model.n1.weight, 1e-9)  # would go first of all
     network = tried(model)
-    assert next(p for p in zip(*_widths(by_class.plan(network, 0.5)), strict=True) if p[0] == "c1")[1] < 24
+    assert next(p for p in zip(*_widths(planning.plan(network, 0.5)), strict=True) if p[0] == "c1")[1] < 24
     open_ = spared(network.form, network.found, ["c1"])
-    plan = by_class.plan(Tried(model, network.form, open_, "net"), 0.5)
+    plan = planning.plan(Subject(model, network.form, open_, "net"), 0.5)
     assert plan.names == ("stem.0", "short.0")
     assert 1 - sum(plan.widths) / (16 + 32) == plan.achieved == 0.5  # of what can be cut
     small = narrowed(model, network.form, network.found, plan.dropped, "net")
@@ -60,7 +60,7 @@ def test_what_is_spared_stays_and_the_rest_is_cut_exactly() -> None:
         assert (expected - small(x)).abs().max() <= 1e-10 * expected.abs().max()
 
 
-def _widths(plan: by_class.ClassPlan) -> tuple[tuple[str, ...], tuple[int, ...]]:
+def _widths(plan: planning.PrunePlan) -> tuple[tuple[str, ...], tuple[int, ...]]:
     return plan.names, plan.widths
 
 

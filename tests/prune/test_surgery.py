@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from models import files, registry
-from models.graph.channels import channels
-from models.graph.narrow import NotLegal, masked, narrowed, resized, shapes
+from models.graph.channels.classes import channels
 from models.graph.normal import NormalForm
-from prune import by_class
+from models.graph.surgery.narrow import masked, narrowed
+from models.graph.surgery.resize import NotLegal, resized, shapes
+from prune import plan as planning
 from prune.bn_statistics import reestimate_bn
-from prune.widths import Tried
+from prune.widths import Subject
 from tests.tools import residual
 from tests.tools.surgery import BOUND, error, network
 
@@ -33,12 +34,12 @@ CASES = [
 SLOWER = [(0.3, 8), (0.5, 16), (0.7, 8), (0.95, 1)]  # percents and bases
 
 
-def cut(found: Tried, dropped: frozenset[int]) -> NormalForm:
+def cut(found: Subject, dropped: frozenset[int]) -> NormalForm:
     return narrowed(found.model, found.form, found.found, dropped, found.arch)
 
 
 @torch.no_grad()
-def both(found: Tried, dropped: frozenset[int]) -> tuple[Tensor, Tensor]:
+def both(found: Subject, dropped: frozenset[int]) -> tuple[Tensor, Tensor]:
     """Outputs of the masked and of the narrowed network, for two pictures of small integers."""
     x = torch.randint(-2, 3, (2, 3, 8, 8)).double()
     return masked(found.form, found.found, dropped)(x), cut(found, dropped)(x)
@@ -50,7 +51,7 @@ def both(found: Tried, dropped: frozenset[int]) -> tuple[Tensor, Tensor]:
 )
 def test_masked_equals_narrowed(arch, cfg, base, percent):
     found = network(arch, cfg, seed=0)
-    assert error(*both(found, by_class.plan(found, percent, base).dropped)) <= BOUND
+    assert error(*both(found, planning.plan(found, percent, base).dropped)) <= BOUND
 
 
 @pytest.mark.parametrize(("arch", "cfg"), CASES)
@@ -59,7 +60,7 @@ def test_masked_equals_narrowed(arch, cfg, base, percent):
 )
 def test_masked_equals_narrowed_to_the_last_bit_where_sums_are_exact(arch, cfg, base, percent):
     found = network(arch, cfg, seed=int(10 * percent), exact=True)
-    silent, small = both(found, by_class.plan(found, percent, base).dropped)
+    silent, small = both(found, planning.plan(found, percent, base).dropped)
     assert torch.equal(silent, small)
     assert silent.any()
 
@@ -77,7 +78,7 @@ def test_channels_that_take_the_place_of_others_are_refused():
 @pytest.mark.parametrize(("arch", "cfg"), CASES)
 def test_percent_0_changes_nothing(arch, cfg):
     found = network(arch, cfg, 1)
-    same = cut(found, by_class.plan(found, 0.0).dropped)
+    same = cut(found, planning.plan(found, 0.0).dropped)
     assert list(same.state_dict()) == list(found.form.state_dict())
     assert all(map(torch.equal, same.state_dict().values(), found.form.state_dict().values()))
 
@@ -85,7 +86,7 @@ def test_percent_0_changes_nothing(arch, cfg):
 @pytest.mark.parametrize(("arch", "cfg"), CASES)
 def test_only_dropped_channels_are_silenced_and_the_old_network_stays(arch, cfg):
     found, twin = network(arch, cfg, 2), network(arch, cfg, 2)
-    chosen = by_class.plan(found, 0.5)
+    chosen = planning.plan(found, 0.5)
     silent, small = masked(found.form, found.found, chosen.dropped), cut(found, chosen.dropped)
     assert all(map(torch.equal, found.form.state_dict().values(), twin.form.state_dict().values()))
     assert (small.training, registry.widths(arch, small) or chosen.cfg) == (False, chosen.cfg)
@@ -112,7 +113,7 @@ def test_only_dropped_channels_are_silenced_and_the_old_network_stays(arch, cfg)
 @pytest.mark.parametrize("cfg", [case[1] for case in CASES if case[0] == "nin_gc"])
 def test_groups_survive_and_the_network_is_the_one_of_its_cfg(cfg):
     found = network("nin_gc", cfg, 3)
-    chosen = by_class.plan(found, 0.5)
+    chosen = planning.plan(found, 0.5)
     small = cut(found, chosen.dropped)
     assert chosen.cfg != cfg
     assert [m.groups for m in small.modules() if isinstance(m, nn.Conv2d)] == [1, 2, 2, 16, 4, 4, 32, 8, 1]
@@ -125,16 +126,16 @@ def test_groups_survive_and_the_network_is_the_one_of_its_cfg(cfg):
 @pytest.mark.parametrize(("arch", "cfg"), CASES)
 def test_a_pruned_network_is_pruned_again(arch, cfg):
     found = network(arch, cfg, 4)
-    chosen = by_class.plan(found, 0.3)
+    chosen = planning.plan(found, 0.3)
     once = cut(found, chosen.dropped)
     plain = narrowed_plain(found, chosen.dropped)
     again = replace(found, model=plain, form=once, found=channels(once, once.captured.whole))
-    more = by_class.plan(again, 0.4)
+    more = planning.plan(again, 0.4)
     assert sum(more.cfg) < sum(chosen.cfg) < sum(chosen.cfg_before)
     assert error(*both(again, more.dropped)) <= BOUND
 
 
-def narrowed_plain(found: Tried, dropped: frozenset[int]) -> nn.Module:
+def narrowed_plain(found: Subject, dropped: frozenset[int]) -> nn.Module:
     """The network as its code makes it, of the narrower sizes."""
     gone = torch.tensor(sorted(dropped))
     left = {(p.tensor, p.axis): int((~torch.isin(p.classes, gone)).sum()) for p in found.found.places}
@@ -144,7 +145,7 @@ def narrowed_plain(found: Tried, dropped: frozenset[int]) -> nn.Module:
 def test_the_type_of_the_numbers_stays() -> None:
     """Whatever the network was."""
     double = network(*CASES[0], 1)
-    chosen = by_class.plan(double, 0.5)
+    chosen = planning.plan(double, 0.5)
     (place,) = (p for p in double.found.places if p.tensor == "block1.conv.weight" and p.rows)
     kept = [n for n, cls in enumerate(place.classes.tolist()) if cls not in chosen.dropped]
     for dtype in (torch.float64, torch.float32, torch.bfloat16):

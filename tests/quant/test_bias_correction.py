@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from engine.errors import USAGE, UserError
-from models.graph.capture import capture
+from models.graph.capture.form import capture
 from models.graph.normal import NormalForm
 from quant.bias_correction import correct_biases
 from quant.calibrate import calibrate

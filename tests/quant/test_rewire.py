@@ -178,35 +178,6 @@ def test_layers_of_other_settings_have_quantizers_of_their_own() -> None:
 
 
 @torch.no_grad()
-def test_a_layer_that_reads_a_signed_value_as_well_has_codes_of_both_signs() -> None:
-    """LSQ begins at 0 where nothing negative comes: `a` may do so, `b` may not, though both read one value."""
-
-    def run(net: Net, x: Tensor) -> Tensor:
-        y = net.n(x).relu()
-        return net.b(net.a(y) + net.b(y))
-
-    _, model = made(run)
-    model = prepare(model, uniform("lsq", 4, 4).at_ends(["stem"], ["head"]))
-    a, b = model.a.input_quantizer, model.b.input_quantizer
-    assert (a.lowest, a.highest) == (0, 15)
-    assert (b.lowest, b.highest) == (-8, 7)
-
-
-@torch.no_grad()
-def test_every_relu_before_signs_goes() -> None:
-    def run(net: Net, x: Tensor) -> Tensor:
-        return net.a(net.pool(net.n(x).relu()).relu())
-
-    net, model = made(run)
-    model = prepare(model, BINARY)
-    seen: list[Tensor] = []
-    model.a.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
-    x = pictures()
-    model(x)
-    torch.testing.assert_close(seen[0], net.pool(net.n(net.stem(x))))
-
-
-@torch.no_grad()
 def test_layers_that_share_one_by_one_share_all() -> None:
     """`a` reads two values; whoever reads one of them has its quantizer."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.checkpoint import history
+from engine.checkpoint import transforms
 from engine.checkpoint.format import Checkpoint, Metrics
 from engine.checkpoint.provenance import Provenance
 from engine.data.info import DataInfo
@@ -18,9 +18,9 @@ EIGHTS = {"stage": "prune", "percent": 0.3, "base": 8, "cfg_before": [8] * 8}
 REFINE, SCRATCH = {"stage": "refine", "epochs": 1}, {**TRAIN, "from_scratch": True}
 
 
-def nin(cfg: list[int], transforms: list[dict]) -> Checkpoint:
+def nin(cfg: list[int], dicts: list[dict]) -> Checkpoint:
     """A checkpoint with this history, as a file says it."""
-    data, stages = DataInfo.unknown(10), history.read(transforms)
+    data, stages = DataInfo.unknown(10), transforms.read(dicts)
     return Checkpoint("nin", {"classes": 10}, cfg, {}, stages, data, Metrics(0.0), Provenance())
 
 

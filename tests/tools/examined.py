@@ -26,13 +26,13 @@ from engine.checkpoint.provenance import Origin
 from engine.data.info import DataInfo
 from engine.errors import UserError
 from models import files, registry
-from models.graph.capture import capture
+from models.graph.capture.form import capture
 from models.graph.chains import chains, unfolded
-from models.graph.channels import channels
-from models.graph.narrow import masked, narrowed
+from models.graph.channels.classes import channels
 from models.graph.normal import NormalForm
-from prune import by_class
-from prune.widths import Tried
+from models.graph.surgery.narrow import masked, narrowed
+from prune import plan as planning
+from prune.widths import Subject
 from quant.prepare import meet, prepare
 from quant.restore import restore
 from quant.spec import affine
@@ -79,8 +79,8 @@ def pruned(model: nn.Module, form: NormalForm, arch: str, base: int) -> tuple[fl
     model, form = copy.deepcopy(model).double(), copy.deepcopy(form).double()
     found = channels(form)
     gates = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in form.modules())
-    tried = Tried(model, form, found, arch)
-    chosen = by_class.plan(tried, 0.5, base, "bn" if gates else "l1")
+    tried = Subject(model, form, found, arch)
+    chosen = planning.plan(tried, 0.5, base, "bn" if gates else "l1")
     small = narrowed(model, form, found, chosen.dropped, arch)
     x = torch.randn(2, *form.captured.picture, dtype=torch.float64)
     left = sum(p.numel() for p in small.parameters()) / sum(p.numel() for p in form.parameters())

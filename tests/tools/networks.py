@@ -10,7 +10,7 @@ from torch import nn
 
 from engine.checkpoint.format import Checkpoint
 from models import files
-from models.graph.capture import capture
+from models.graph.capture.form import capture
 from models.graph.flow import first_layers, last_layers
 from models.graph.normal import NormalForm
 

@@ -6,20 +6,20 @@ import torch
 from torch import nn
 
 from models import files, registry
-from models.graph.capture import capture
-from models.graph.channels import channels
-from prune.widths import Tried
+from models.graph.capture.form import capture
+from models.graph.channels.classes import channels
+from prune.widths import Subject
 
 
-def tried(model: nn.Module, size: int = 32) -> Tried:
+def tried(model: nn.Module, size: int = 32) -> Subject:
     form = capture(model, (3, size, size), "net")
-    return Tried(model, form, channels(form), "net")
+    return Subject(model, form, channels(form), "net")
 
 
-def own(arch: str, cfg: tuple[int, ...] | None = None, size: int = 8) -> Tried:
+def own(arch: str, cfg: tuple[int, ...] | None = None, size: int = 8) -> Subject:
     """A network of the toolkit's, as commands open it."""
     form = files.build(arch, cfg, side=size)
-    return Tried(registry.build(arch, cfg), form, channels(form, form.captured.whole), arch)
+    return Subject(registry.build(arch, cfg), form, channels(form, form.captured.whole), arch)
 
 
 def with_scales(model: nn.Module, seed: int) -> nn.Module:

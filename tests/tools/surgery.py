@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from models import files, registry
-from models.graph.channels import channels
-from prune.widths import Tried
+from models.graph.channels.classes import channels
+from prune.widths import Subject
 
 BOUND = 1e-10  # of the largest output, in float64
 
 
-def network(arch: str, cfg: list[int], seed: int, exact: bool = False) -> Tried:
+def network(arch: str, cfg: list[int], seed: int, exact: bool = False) -> Subject:
     """A float64 network in eval mode whose BNs are nothing like fresh ones: gammas of both signs, any statistics.
 
     With `exact`, weights are integers and scales powers of two, so small that no sum is ever rounded, in any order.
@@ -36,7 +36,7 @@ def network(arch: str, cfg: list[int], seed: int, exact: bool = False) -> Tried:
                 beta.normal_(0.3)  # keeps most ReLUs alive
                 mean.normal_(0, 0.3)
                 var.uniform_(0.3, 2)
-    return Tried(registry.build(arch, cfg).double(), form, channels(form, form.captured.whole), arch)
+    return Subject(registry.build(arch, cfg).double(), form, channels(form, form.captured.whole), arch)
 
 
 def error(a: Tensor, b: Tensor) -> float:

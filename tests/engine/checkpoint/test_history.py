@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from engine.checkpoint import history
-from engine.checkpoint.history import Calibrate, Merge, Original, Prune, Quantize, Refine, Stage, Train
+from engine.checkpoint import transforms
+from engine.checkpoint.history import Calibrate, Merge, Original, Prune, Quantize, Refine, Stage, Train, prunings
 
 PRUNED = {"stage": "prune", "percent": 0.5, "base": 8, "achieved": 0.48, "cfg_before": [8, 8]}
 CHOSEN = {**PRUNED, "importance": "l1", "max_per_layer": 0.75, "spare": ["stem", "layer1.*"]}
@@ -47,7 +47,7 @@ DICTS: list[tuple[dict[str, Any], Stage, str]] = [
 
 @pytest.mark.parametrize(("content", "stage", "words"), DICTS, ids=lambda value: str(value)[:30])
 def test_a_stage_and_its_dict_say_the_same(content: dict[str, Any], stage: Stage, words: str) -> None:
-    (found,) = history.read([content])
+    (found,) = transforms.read([content])
     assert found == stage
     assert list(stage.to_dict().items()) == list(content.items()), "old files have this order"
     assert stage.words() == words
@@ -72,13 +72,13 @@ def test_a_stage_and_its_dict_say_the_same(content: dict[str, Any], stage: Stage
     ids=str,
 )  # fmt: skip
 def test_the_settings_of_a_stage_in_words(content: dict[str, Any], words: str) -> None:
-    (found,) = history.read([content])
+    (found,) = transforms.read([content])
     assert found.settings_words() == words
 
 
 def test_what_later_programs_add_is_written_again() -> None:
     content = {"by": "a later program", "stage": "refine", "epochs": 1, "rate": [1, 2]}
-    (found,) = history.read([content])
+    (found,) = transforms.read([content])
     assert list(found.to_dict().items()) == list(content.items())
 
 
@@ -130,9 +130,9 @@ def test_what_later_programs_add_is_written_again() -> None:
 )
 def test_what_no_stage_says_is_refused(content: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        history.read([content])
+        transforms.read([content])
     with pytest.raises(ValueError, match="no list of stages"):
-        history.read(content)
+        transforms.read(content)
 
 
 @pytest.mark.parametrize(
@@ -148,11 +148,11 @@ def test_what_no_stage_says_is_refused(content: Any, words: str) -> None:
     ids=str,
 )
 def test_what_stands_on_the_edge_is_read(content: dict[str, Any]) -> None:
-    (found,) = history.read([content])
+    (found,) = transforms.read([content])
     assert found.to_dict() == content
 
 
 def test_widths_come_from_every_pruning() -> None:
     first, second = (Prune(percent=p, base=1, cfg_before=[8, 8]) for p in (0.5, 0.25))
     control = Train(from_scratch=True, pruned=(first,), epochs=1)
-    assert history.prunings((control, Refine(epochs=1), second)) == [first, second]
+    assert prunings((control, Refine(epochs=1), second)) == [first, second]

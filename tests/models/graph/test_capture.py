@@ -14,7 +14,7 @@ import models
 from engine.errors import UserError
 from models.check import Misdeclared
 from models.graph.calls import changes
-from models.graph.capture import capture
+from models.graph.capture.form import capture
 from models.graph.normal import NormalForm
 from tests.tools import cases
 from tests.tools.cases import NAMES

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import models
-from models.graph.capture import capture
-from models.graph.channels import Channels, channels
+from models.graph.capture.form import capture
+from models.graph.channels.classes import Channels, channels
 from models.networks import nin
 from tests.tools import cases
 from tests.tools.odd_networks import Bare

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.graph.capture import capture
-from models.graph.channels import channels
-from models.graph.narrow import masked, narrowed
-from models.graph.stored import as_stored
-from prune import by_class
-from prune.widths import Tried
+from models.graph.capture.form import capture
+from models.graph.channels.classes import channels
+from models.graph.surgery.narrow import masked, narrowed
+from models.graph.surgery.stored import as_stored
+from prune import plan as planning
+from prune.widths import Subject
 from tests.tools.cases import conv_bn
 
 SIZE, WIDTH = 8, 8
@@ -121,7 +121,7 @@ def test_it_is_cut_exactly_and_reopened_as_it_was_stored(name: str) -> None:
     net = made(name)
     form = capture(net, (3, SIZE, SIZE), name)
     found = channels(form)
-    plan = by_class.plan(Tried(net, form, found, name), 0.4)
+    plan = planning.plan(Subject(net, form, found, name), 0.4)
     small = narrowed(net, form, found, plan.dropped, name)
     x = torch.randn(4, 3, SIZE, SIZE, dtype=torch.float64)
     torch.testing.assert_close(small(x), masked(form, found, plan.dropped)(x), rtol=0, atol=1e-12)

@@ -12,10 +12,11 @@ from torch import nn
 
 import models
 from models.check import Misdeclared
-from models.graph.capture import capture
-from models.graph.channels import Channels, channels
-from models.graph.narrow import NotLegal, masked, narrowed, signatures
+from models.graph.capture.form import capture
+from models.graph.channels.classes import Channels, channels
 from models.graph.normal import NormalForm
+from models.graph.surgery.narrow import masked, narrowed, signatures
+from models.graph.surgery.resize import NotLegal
 from tests.tools import cases
 from tests.tools.cases import NAMES
 from tests.tools.random_graphs import SIZE, RandomNetwork

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from models.graph.capture import capture
-from models.graph.channels import Channels, channels
-from models.graph.narrow import NotLegal, resized
+from models.graph.capture.form import capture
+from models.graph.channels.classes import Channels, channels
 from models.graph.normal import NormalForm, Size
+from models.graph.surgery.resize import NotLegal, resized
 
 
 @dataclass(frozen=True)

@@ -10,20 +10,20 @@ from torch import nn
 from engine.checkpoint.format import Checkpoint
 from engine.errors import UserError
 from models import files, registry, user_code
-from models.graph import narrow
-from models.graph.channels import Channels, channels
+from models.graph.channels.classes import Channels, channels
 from models.graph.normal import NormalForm
-from models.graph.silent import Moved, moved
-from prune import by_class
-from prune.by_class import ClassPlan
+from models.graph.surgery import narrow
+from models.graph.surgery.absorb import Absorbed, absorb
+from prune import plan as planning
 from prune.families import scores, stays
 from prune.options import Importance, Options
+from prune.plan import PrunePlan
 from prune.spare import spared
-from prune.widths import Tried
+from prune.widths import Subject
 
 
-def surgeon(model: NormalForm, parent: Checkpoint, options: Options) -> Surgeon:
-    """The surgeon of a file's network.
+def surgery_of(model: NormalForm, parent: Checkpoint, options: Options) -> Surgery:
+    """The surgery of a file's network.
 
     Raises:
         UserError: exit 2 for patterns that name no layer of it.
@@ -31,46 +31,46 @@ def surgeon(model: NormalForm, parent: Checkpoint, options: Options) -> Surgeon:
     found = channels(model, model.captured.whole)
     plain = files.plain(parent, options.network.arch)
     to_plan = spared(model, found, options.spare)
-    return Surgeon(model, plain, found, to_plan, parent.arch, options.importance, options.max_per_layer or 1)
+    return Surgery(model, plain, found, to_plan, parent.arch, options.importance, options.max_per_layer or 1)
 
 
 @dataclass(frozen=True)
-class Surgeon:
+class Surgery:
     """Plans, and makes what the proof of surgery compares. All networks are copies.
 
     Args:
         plain: the network as its code makes it, of the form's sizes.
         found: the classes of its channels.
-        open: the same with what is spared fixed, to plan with.
+        plannable: the same with what is spared fixed.
         limit: share of its channels that a layer may lose.
     """
 
     form: NormalForm
     plain: nn.Module
     found: Channels
-    open: Channels
+    plannable: Channels
     arch: str
     importance: Importance
     limit: float
 
     def stays(self) -> dict[int, str]:
         """Why classes cannot be cut, by class."""
-        return stays(self.open, scores(self.form, self.open, self.importance), self.importance)
+        return stays(self.plannable, scores(self.form, self.plannable, self.importance), self.importance)
 
-    def plan(self, percent: float, base: int) -> ClassPlan:
+    def plan(self, percent: float, base: int) -> PrunePlan:
         with user_code.running(self.arch):
-            network = Tried(self.plain, self.form, self.open, self.arch)
-            return by_class.plan(network, percent, base, self.importance, self.limit)
+            network = Subject(self.plain, self.form, self.plannable, self.arch)
+            return planning.plan(network, percent, base, self.importance, self.limit)
 
-    def ready(self, model: NormalForm, chosen: ClassPlan) -> Moved:
+    def ready(self, model: NormalForm, chosen: PrunePlan) -> Absorbed:
         """`model` with what dropped channels say in other places, where that can be had; to be masked or narrowed."""
-        return moved(model, self.found, chosen.dropped)
+        return absorb(model, self.found, chosen.dropped)
 
-    def masked(self, model: NormalForm, chosen: ClassPlan) -> NormalForm:
+    def masked(self, model: NormalForm, chosen: PrunePlan) -> NormalForm:
         """`model` with what is to go silent."""
         return narrow.masked(model, self.found, chosen.dropped)
 
-    def narrowed(self, model: NormalForm, chosen: ClassPlan) -> NormalForm:
+    def narrowed(self, model: NormalForm, chosen: PrunePlan) -> NormalForm:
         """`model` without it."""
         like = next(model.parameters())
         plain = copy.deepcopy(self.plain).to(like.device, like.dtype)

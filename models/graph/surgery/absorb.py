@@ -20,12 +20,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.utils._pytree import tree_leaves
 
-from models.graph import labels as table
 from models.graph.chains import fits
-from models.graph.channels import Channels
+from models.graph.channels import labels as table
+from models.graph.channels.classes import Channels
+from models.graph.channels.walk import ACTIVATIONS, BATCH, POOLS
 from models.graph.flow import is_shared
 from models.graph.normal import NormalForm
-from models.graph.walk import ACTIVATIONS, BATCH, POOLS
 
 aten = torch.ops.aten
 
@@ -38,7 +38,7 @@ KNOWN = ELEMENTWISE | table.MOVES | table.SPATIAL | table.REDUCTIONS | {aten.pad
 
 
 @dataclass
-class Moved:
+class Absorbed:
     """A network with what dropped channels say in the biases of their readers.
 
     Args:
@@ -51,14 +51,14 @@ class Moved:
 
 
 @torch.no_grad()
-def moved(form: NormalForm, found: Channels, dropped: Collection[int]) -> Moved:
+def absorb(form: NormalForm, found: Channels, dropped: Collection[int]) -> Absorbed:
     """Move what dropped channels say, with gamma 0, into their readers' biases, or into the mean of the one batch norm that
     reads a layer without a bias.
 
     Args:
         dropped: classes of `found`.
     """
-    result = Moved(copy.deepcopy(form))
+    result = Absorbed(copy.deepcopy(form))
     if not dropped:
         return result
     whole = copy.deepcopy(form).double().eval()  # sums that fp32 would round

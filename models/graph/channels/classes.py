@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from models.graph.labels import spread
+from models.graph.channels.labels import spread
+from models.graph.channels.notes import Notes, Place
+from models.graph.channels.walk import BATCH, Walk
 from models.graph.normal import NormalForm
-from models.graph.notes import Notes, Place
-from models.graph.walk import BATCH, Walk
 
 
 @dataclass(frozen=True)

@@ -8,24 +8,19 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from models.graph.capture import capture
-from models.graph.channels import Channels, channels
+from models.graph.capture.form import capture
+from models.graph.channels.classes import Channels, channels
+from models.graph.channels.notes import Place
 from models.graph.normal import NormalForm
-from models.graph.notes import Place
+from models.graph.surgery.resize import NotLegal, resized, shapes, tensors
 
 Signature = tuple[frozenset[tuple[str, int, int]], bool, frozenset[int]]
 """Of a class: the tensors, axes and groups' numbers where it lies, whether it is fixed, and its paths."""
-
-
-class NotLegal(ValueError):
-    """Widths that the network cannot have: its code shares channels out otherwise than they were cut."""
 
 
 def masked(form: NormalForm, found: Channels, dropped: Collection[int]) -> NormalForm:
@@ -59,75 +54,6 @@ def narrowed(model: nn.Module, form: NormalForm, found: Channels, dropped: Colle
     return new
 
 
-def shapes(form: NormalForm, found: Channels, left: Mapping[tuple[str, int], int]) -> dict[str, tuple[int, ...]]:
-    """The shapes of the tensors that get smaller, by name in the network itself.
-
-    Args:
-        left: of each place (tensor, axis), how many entries stay.
-
-    Raises:
-        NotLegal: where nothing stays, or what stays cannot be shared out to groups.
-    """
-    held = tensors(form)
-    result: dict[str, tuple[int, ...]] = {}
-    for place in found.places:
-        size = left[place.tensor, place.axis]
-        if size == len(place.classes):
-            continue
-        if size % place.groups or not size:
-            raise NotLegal(f"{place.tensor}: {size} channels in {place.groups} groups")
-        key = form.captured.aliases.get(place.tensor, place.tensor)
-        shape = list(result.get(key, held[place.tensor].shape))
-        shape[place.axis] = size if place.rows else size // place.groups
-        result[key] = tuple(shape)
-    return result
-
-
-def resized(model: nn.Module, shapes: Mapping[str, tuple[int, ...]], whole: Collection[str] = ()) -> nn.Module:
-    """A copy of a network with tensors of other shapes, their contents to be filled in, and layers that know of it."""
-    model = copy.deepcopy(model)
-    before = [*model.parameters(), *model.buffers()]  # kept: the id of a tensor that is gone may be another's
-    met: dict[int, Tensor] = {}
-    for name, module in model.named_modules():
-        for own in (module._parameters, module._buffers):
-            for leaf, tensor in own.items():
-                key = f"{name}.{leaf}".lstrip(".")
-                if tensor is None or (key not in shapes and id(tensor) not in met):
-                    continue
-                if id(tensor) not in met:
-                    new = torch.zeros(shapes[key], dtype=tensor.dtype, device=tensor.device)
-                    met[id(tensor)] = (
-                        nn.Parameter(new, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else new
-                    )
-                own[leaf] = met[id(tensor)]
-        _tell(module, name in whole)
-    del before
-    return model
-
-
-def _tell(module: nn.Module, whole: bool) -> None:
-    """Set the sizes that a layer keeps beside its tensors."""
-    if isinstance(module, _BatchNorm):
-        parts = (module.weight, module.bias, module.running_mean, module.running_var)
-        module.num_features = next((len(part) for part in parts if part is not None), module.num_features)
-    weight = module._parameters.get("weight")
-    if weight is None:
-        return
-    if isinstance(module, _ConvNd):
-        first, second = weight.shape[:2]
-        if whole:
-            module.groups = first * module.groups // module.out_channels
-        inside, outside = (first, second) if isinstance(module, _ConvTransposeNd) else (second, first)
-        if isinstance(module, _ConvTransposeNd):
-            module.in_channels, module.out_channels = inside, outside * module.groups
-        else:
-            module.in_channels, module.out_channels = inside * module.groups, outside
-    elif isinstance(module, nn.Linear):
-        module.out_features, module.in_features = weight.shape
-    elif isinstance(module, nn.PReLU):
-        module.num_parameters = len(weight)
-
-
 def signatures(found: Channels) -> dict[int, Signature]:
     """Of each class, where it lies. Classes of equal signatures can take each other's places."""
     return {
@@ -159,13 +85,13 @@ def fill(new: NormalForm, its: Channels, old: NormalForm, found: Channels, dropp
     source = _channels(its, found, _classes(its, found, dropped))
     places = {(place.tensor, place.axis): place for place in found.places}
     values = {name: tensor.detach() for name, tensor in tensors(old).items()}
-    stored = new.state_dict().keys()  # constants of the code are as the narrower network makes them
+    held = {id(tensor) for tensor in new.state_dict(keep_vars=True).values()}
     for place in its.places:
         before = places[place.tensor, place.axis]
         values[place.tensor] = _gathered(values[place.tensor], place, before, source)
     with torch.no_grad():
         for name, tensor in tensors(new).items():
-            if name in stored:
+            if id(tensor) in held:  # constants of the code are as the narrower network makes them
                 tensor.copy_(values[name])
 
 
@@ -231,8 +157,3 @@ def _gathered(value: Tensor, place: Place, before: Place, source: dict[int, int]
         rows[number].index_select(place.axis, index[number * size : (number + 1) * size] - number * part)
         for number in range(place.groups)
     ])  # fmt: skip
-
-
-def tensors(form: NormalForm) -> dict[str, Tensor]:
-    """All tensors by name; those that modules share once."""
-    return {**dict(form.named_parameters()), **dict(form.named_buffers())}

@@ -12,7 +12,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from models.graph.labels import along, compact, pairs, spread
+from models.graph.channels.labels import along, compact, pairs, spread
 from models.graph.normal import NormalForm
 
 
@@ -43,7 +43,7 @@ class Place:
 
 
 class Notes:
-    """The notes of one walk. Labels are those of models/graph/labels.py."""
+    """The notes of one walk. Labels are those of models/graph/channels/labels.py."""
 
     def __init__(self, form: NormalForm, whole: frozenset[str] | None) -> None:
         self.decides, self.whole = whole is None, set(whole or ())  # grouped convolutions that lose whole groups
@@ -58,9 +58,9 @@ class Notes:
         self.apart: set[str] = set()  # tensors that operations read otherwise than by channels
         self.places: dict[tuple[str, int], Place] = {}
         self.names: dict[int, str] = {}  # of the tensors that a file holds, by id
-        held = form.state_dict(keep_vars=True).keys()
+        held = {id(tensor) for tensor in form.state_dict(keep_vars=True).values()}
         for name, tensor in (*form.named_parameters(remove_duplicate=False), *form.named_buffers()):
-            if name in held:
+            if id(tensor) in held:
                 self.names.setdefault(id(tensor), name)
 
     def fresh(self, count: int) -> Tensor:

@@ -11,7 +11,7 @@ import copy
 import torch
 from torch import nn
 
-from models.graph.capture import capture
+from models.graph.capture.form import capture
 from models.graph.normal import NormalForm, Size, pictures
 
 Key = tuple[str, Size, str, tuple[tuple[str, tuple[int, ...], bool], ...]]
@@ -21,7 +21,7 @@ _known: dict[Key, NormalForm] = {}
 
 
 def captured(network: nn.Module, picture: Size, arch: str) -> NormalForm:
-    """The normal form of a network, as models.graph.capture.capture gives it.
+    """The normal form of a network, as models.graph.capture.form.capture gives it.
 
     Raises:
         Misdeclared: as capture.

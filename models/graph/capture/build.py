@@ -12,8 +12,9 @@ from torch.export.graph_signature import InputKind, OutputKind
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.check import Misdeclared
-from models.graph import calls, lift
-from models.graph.functional import functional, written
+from models.graph import calls
+from models.graph.capture import lift
+from models.graph.capture.inplace import functional, written
 from models.graph.normal import Form, NormalForm, Size
 
 aten = torch.ops.aten

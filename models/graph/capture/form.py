@@ -14,8 +14,8 @@ from torch.utils._pytree import tree_leaves
 
 from engine.errors import no_memory
 from models.check import SEE, Misdeclared, user_code
-from models.graph.build import build
-from models.graph.export import exported
+from models.graph.capture.build import build
+from models.graph.capture.export import exported
 from models.graph.normal import NormalForm, Size, pictures
 
 CHECKED = 2

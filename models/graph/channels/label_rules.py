@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from models.graph.labels import along, spread
-from models.graph.notes import Notes
+from models.graph.channels.labels import along, spread
+from models.graph.channels.notes import Notes
 
 FEW = 2
 """Inputs of a group up to which a grouped convolution loses whole groups."""

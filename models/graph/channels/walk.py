@@ -12,10 +12,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.utils._pytree import tree_leaves, tree_map
 
-from models.graph import labels as table, layers
-from models.graph.labels import along, compact, stretched, varies
+from models.graph.channels import label_rules, labels as table
+from models.graph.channels.labels import along, compact, stretched, varies
+from models.graph.channels.notes import Notes
 from models.graph.normal import NormalForm
-from models.graph.notes import Notes
 
 aten = torch.ops.aten
 
@@ -81,15 +81,15 @@ class Walk(fx.Interpreter):
 
     def _layer(self, name: str, module: nn.Module, x: Tensor) -> Tensor | None:
         if isinstance(module, _ConvTransposeNd):
-            return layers.transposed(self.notes, module, x)
+            return label_rules.transposed(self.notes, module, x)
         if isinstance(module, _ConvNd):
-            return layers.conv(self.notes, name, module, x)
+            return label_rules.conv(self.notes, name, module, x)
         if isinstance(module, nn.Linear):
-            return layers.linear(self.notes, module, x)
+            return label_rules.linear(self.notes, module, x)
         if isinstance(module, _BatchNorm):
-            return layers.norm(self.notes, module, x)
+            return label_rules.norm(self.notes, module, x)
         if isinstance(module, nn.PReLU) and module.num_parameters > 1:
-            return layers.slopes(self.notes, module.weight, x)
+            return label_rules.slopes(self.notes, module.weight, x)
         if isinstance(module, POOLS):
             return self._spatial(x, 2)
         if isinstance(module, PASSING):  # in evaluation, whatever the mode

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from engine.errors import UserError
-from models.graph.narrow import masked, narrowed
-from prune import by_class
+from models.graph.surgery.narrow import masked, narrowed
+from prune import plan as planning
 from prune.families import families, scores
 from prune.widths import candidates
 from tests.tools import cases
@@ -46,7 +46,7 @@ def test_what_is_planned_can_be_cut_exactly(name: str, percent: float, base: int
     torch.manual_seed(0)
     model = with_scales(getattr(cases, name)(), 1).double()
     network = tried(model)
-    found = by_class.plan(network, percent, base)
+    found = planning.plan(network, percent, base)
     assert all(width % base == 0 or name in found.whole for name, width in zip(found.names, found.widths, strict=True))
     small = narrowed(model, network.form, network.found, found.dropped, "net")
     x = torch.randn(2, 3, 32, 32, dtype=torch.float64)
@@ -57,12 +57,12 @@ def test_what_is_planned_can_be_cut_exactly(name: str, percent: float, base: int
 
 def test_percent_0_drops_nothing_and_others_are_refused() -> None:
     network = tried(with_scales(cases.Residual(), 0))
-    assert by_class.plan(network, 0).dropped == frozenset()
+    assert planning.plan(network, 0).dropped == frozenset()
     for percent, base in ((1, 1), (-0.1, 1), (0.5, 0)):
         with pytest.raises(ValueError):
-            by_class.plan(network, percent, base)
+            planning.plan(network, percent, base)
     bare = nn.Sequential(nn.Conv2d(3, 8, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
     with pytest.raises(UserError, match="no channels of it can be cut") as refused:
-        by_class.plan(tried(bare), 0.5)
+        planning.plan(tried(bare), 0.5)
     assert "--importance l1" in refused.value.hint
-    assert sum(by_class.plan(tried(bare), 0.5, importance="l1").widths) == 4
+    assert sum(planning.plan(tried(bare), 0.5, importance="l1").widths) == 4

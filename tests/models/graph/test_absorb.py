@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.graph import labels, silent
-from models.graph.capture import capture
-from models.graph.channels import Channels, channels
-from models.graph.narrow import masked, narrowed
+from models.graph.capture.form import capture
+from models.graph.channels import labels
+from models.graph.channels.classes import Channels, channels
 from models.graph.normal import NormalForm
+from models.graph.surgery import absorb
+from models.graph.surgery.narrow import masked, narrowed
 from tests.tools import cases, random_graphs
 
 
@@ -100,7 +101,7 @@ def test_a_network_with_scales_of_0_is_the_narrowed_one(make) -> None:
     form = capture(model, (3, 16, 16), "net")
     found = channels(form)
     dropped = gated(found)
-    ready = silent.moved(form, found, dropped)
+    ready = absorb.absorb(form, found, dropped)
     small = narrowed(model, ready.model, found, frozenset(dropped), "net")
     silenced = at_zero(form, found, dropped)
     assert ready.left == set()
@@ -121,7 +122,7 @@ def test_it_is_exact_where_readers_pad_nothing(name: str) -> None:
     form = capture(disturbed(make(), size), (3, size, size), "net", check=False)
     found = channels(form)
     dropped = gated(found)
-    ready = silent.moved(form, found, dropped)
+    ready = absorb.absorb(form, found, dropped)
     assert ready.left == set()
     assert apart(at_zero(form, found, dropped), masked(ready.model, found, dropped), size) <= 1e-10
 
@@ -137,7 +138,7 @@ def test_what_is_padded_stays_and_is_counted() -> None:
     found = channels(form)
     first = next(p for p in found.places if p.tensor == "0.1.weight").classes.tolist()
     last = next(p for p in found.places if p.tensor == "1.1.weight").classes.tolist()
-    ready = silent.moved(form, found, [first[0], first[1], first[2], last[0]])
+    ready = absorb.absorb(form, found, [first[0], first[1], first[2], last[0]])
     assert ready.left == {first[1]}
     assert torch.equal(ready.model.get_parameter("1.0.bias"), form.get_parameter("1.0.bias"))
     said = model[1][1].bias[0].relu() * model[2].fc.weight[:, 0]
@@ -179,7 +180,7 @@ def test_what_no_bias_can_say_is_left(kind: str) -> None:
     form = capture(model, (3, 16, 16), "net")
     found = channels(form)
     first = next(p for p in found.places if p.tensor == "a.1.weight").classes.tolist()
-    ready = silent.moved(form, found, first[:2])
+    ready = absorb.absorb(form, found, first[:2])
     assert ready.left == {*first[:2]}
     for name, tensor in form.state_dict().items():
         if name not in ("fc.bias", "head.bias"):
@@ -204,7 +205,7 @@ def test_a_norm_over_places_takes_nothing_of_channels() -> None:
     form = capture(disturbed(Places()), (3, 16, 16), "net")
     found = channels(form)
     first = next(p for p in found.places if p.tensor == "a.1.weight").classes.tolist()
-    ready = silent.moved(form, found, first[:2])
+    ready = absorb.absorb(form, found, first[:2])
     assert ready.left == {*first[:2]}
     assert torch.equal(ready.model.norm.running_mean, form.norm.running_mean)
 
@@ -228,7 +229,7 @@ def test_zero_times_a_gate_is_zero() -> None:
     form = capture(model, (3, 16, 16), "net")
     found = channels(form)
     first = next(p for p in found.places if p.tensor == "a.1.weight").classes.tolist()
-    ready = silent.moved(form, found, first[:2])
+    ready = absorb.absorb(form, found, first[:2])
     assert not ready.left
     assert apart(at_zero(form, found, first[:2]), masked(ready.model, found, first[:2])) < 1e-12
 
@@ -242,7 +243,7 @@ def test_a_batch_norm_may_have_no_bias(bias: bool) -> None:
     form = capture(model, (3, 16, 16), "net")
     found = channels(form)
     first = next(p for p in found.places if p.tensor == "1.weight").classes.tolist()
-    ready = silent.moved(form, found, first[:2])
+    ready = absorb.absorb(form, found, first[:2])
     assert apart(at_zero(form, found, first[:2]), masked(ready.model, found, first[:2])) < 1e-12
 
 
@@ -262,7 +263,7 @@ def test_nothing_known_comes_of_what_is_not() -> None:
 
 def test_nothing_dropped_changes_nothing() -> None:
     form = capture(disturbed(Stream()), (3, 16, 16), "net")
-    ready = silent.moved(form, channels(form), ())
+    ready = absorb.absorb(form, channels(form), ())
     assert ready.left == set()
     assert all(
         torch.equal(a, b) for a, b in zip(form.state_dict().values(), ready.model.state_dict().values(), strict=True)

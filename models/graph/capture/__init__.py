@@ -1,0 +1,1 @@
+"""Capture: any module becomes its normal form. Start at form.py."""

@@ -1,0 +1,1 @@
+"""Channels are cut: what they said is absorbed, and the network is narrowed."""
