@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from engine.cli.naming import SAVED, called, command_hint, input_file
 from engine.errors import BAD_CHECKPOINT, UserError
 from engine.system import device
 from engine.system.files import sha256
+from engine.system.said import warning
 from engine.tasks.base import Agreement
 from engine.tasks.classification import CLASSIFICATION as task
 from engine.training.choose_data import open_data
@@ -89,7 +89,7 @@ def _pair(options: Comparing) -> tuple[Opened, Opened]:
             BAD_CHECKPOINT,
         )
     if unmerged.checkpoint.sha256 != merged.checkpoint.provenance.parent_sha256:
-        print(f"warning: {unmerged.path} is not the file that {merged.path} was merged from", file=sys.stderr)
+        warning(f"{unmerged.path} is not the file that {merged.path} was merged from")
     return unmerged, merged
 
 

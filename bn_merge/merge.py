@@ -21,7 +21,7 @@ from models.layers import fold
 from models.layers.bnfold import BNFoldConv2d
 from models.layers.conv_q import QuantConv2d, QuantLinear, combined
 from models.layers.quantizers.identity import Identity
-from quant.prepare import quantizable
+from quant.placement import quantizable
 
 
 @torch.no_grad()

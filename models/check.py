@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from pathlib import Path
 import torch
 
 from engine.errors import UserError, no_memory
+from engine.system.said import notice
 from model_compression import HOME, PACKAGES
 
 SEE = "see README, 'Any network'"
@@ -77,7 +77,4 @@ def answer(shape: tuple[int | None, ...], arch: str, classes: int) -> None:
 @cache
 def say_undeclared(arch: str) -> None:
     """Tell, once, whoever wrote a network with declarations that nothing reads them any more."""
-    print(
-        f"notice: {arch} declares channel groups; they are not read: what goes together is found in its graph",
-        file=sys.stderr,
-    )
+    notice(f"{arch} declares channel groups; they are not read: what goes together is found in its graph")

@@ -6,7 +6,6 @@ Its quantized files hold latent float weights, and load as the float network tha
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from engine.checkpoint.provenance import Provenance
 from engine.cli.naming import called
 from engine.data.info import DataInfo
 from engine.errors import BAD_CHECKPOINT, UserError
+from engine.system.said import notice
 
 # Children of the original's Sequential: 0 and 1 are the first conv and BN, 4 and 8 are pools.
 _BLOCK = {0: 1, 1: 1, 2: 2, 3: 3, 5: 4, 6: 5, 7: 6, 9: 7, 10: 8, 11: 9, 12: 9}
@@ -60,7 +60,7 @@ def _adopted(found: Foreign, path: Path | str) -> Checkpoint:
             BAD_CHECKPOINT,
         )
     classes = len(state["linear.weight" if arch == "slimming" else "block9.conv.weight"])
-    print(f"notice: {path} is a file of the original's kind; read as {arch} {cfg}", file=sys.stderr)
+    notice(f"{path} is a file of the original's kind; read as {arch} {cfg}")
     return Checkpoint(
         arch=arch,
         arch_args={"classes": classes, **arch_args},

@@ -5,7 +5,6 @@ The tensors whose shape the number of classes decides (the head) are found by bu
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -21,6 +20,7 @@ from engine.checkpoint.history import Original
 from engine.checkpoint.provenance import Provenance
 from engine.data.info import DataInfo
 from engine.errors import BAD_CHECKPOINT, UserError
+from engine.system.said import notice, some
 from models import legacy, registry, user_code
 
 State = dict[str, Tensor]
@@ -131,7 +131,7 @@ def _with_fresh(
     Args:
         has: classes of the file; None: it has no head.
     """
-    classes, names = said.classes or ANY, _listed([*head])
+    classes, names = said.classes or ANY, some([*head])
     if said.seed is None:
         lacks = f"has {has} classes, {said.said_by} {classes}" if has else f"has no last layer: no {names}"
         raise UserError(f"{path} {lacks}", said.remedy)
@@ -145,7 +145,7 @@ def _with_fresh(
                 tensor = tensor.narrow(other, 0, min(stored.shape[other], tensor.shape[other]))
         state[key] = tensor.clone()
     why = f"the file has {has} classes, {said.said_by} {classes}" if has else "the file has none"
-    print(f"notice: {names} {'is' if len(head) == 1 else 'are'} made fresh: {why}", file=sys.stderr)
+    notice(f"{names} {'is' if len(head) == 1 else 'are'} made fresh: {why}")
     return state
 
 
@@ -170,7 +170,7 @@ def _check_keys(state: State, own: nn.Module, head: dict[str, int], arch: str, p
         near = [_nearest(key, state[key], shapes, missing) for key in astray[:SHOWN]]
         text = f"{len(astray)} of its {len(state)} keys fit nowhere in {arch}: {'; '.join(near)}"
     elif missing:
-        text = f"it lacks {len(missing)} of the {len(shapes)} keys of {arch}: {_listed(missing)}"
+        text = f"it lacks {len(missing)} of the {len(shapes)} keys of {arch}: {some(missing)}"
     else:
         return
     raise UserError(f"{path}: {text}", legacy.other(state, arch), BAD_CHECKPOINT)
@@ -182,10 +182,6 @@ def _nearest(key: str, tensor: Tensor, shapes: dict[str, tuple[int, ...]], missi
         return f"{key} has shape {tuple(tensor.shape)}, not {shapes[key]}"
     close = get_close_matches(key, missing or [*shapes], n=1, cutoff=0)
     return f"{key} (nearest: {close[0]})" if close else key
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def _accuracy(found: Foreign, path: Path) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import shlex
-import sys
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from engine.checkpoint.history import Prune
 from engine.cli.archs import is_users_code
 from engine.cli.naming import called, command_hint, repeated, saved
 from engine.data.splits import Data
+from engine.system.said import notice, warning
 from engine.tasks.base import Evaluation
 from engine.training.experiment import Experiment
 from engine.training.foreign import description
@@ -100,10 +100,7 @@ def _opened(options: Options, grouped: bool) -> Opened:
     opened = files.open(source, options.network.arch, description(options))
     model, parent = opened.network, opened.checkpoint
     if grouped and all(getattr(m, "groups", 1) == 1 for m in model.modules()):
-        print(
-            f"notice: {parent.arch} has no grouped convolutions: prune.gc treats it as prune.normal_regular does",
-            file=sys.stderr,
-        )
+        notice(f"{parent.arch} has no grouped convolutions: prune.gc treats it as prune.normal_regular does")
     if options.importance == "bn" and not looks_sparse(gammas(model)):
-        report.warn(f"{source} {alike(parent.history)}")
+        warning(f"{source} {alike(parent.history)}")
     return opened

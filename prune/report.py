@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from collections.abc import Sequence
 
 from engine.checkpoint.history import History, Prune
 from engine.data.splits import Data
 from engine.errors import UserError
+from engine.system.said import notice, some, warning
 from engine.system.terminal import columns
 from engine.tasks.base import Evaluation
 from prune.plan import PrunePlan
@@ -16,9 +15,6 @@ from prune.rounding import to_drop
 
 ROWS = 40
 """Of the table of widths at most."""
-
-NAMES = 6
-"""In a line of stderr at most."""
 
 
 def say_what_stays(reasons: dict[int, str]) -> None:
@@ -28,7 +24,7 @@ def say_what_stays(reasons: dict[int, str]) -> None:
         reasons: by class of channels.
     """
     for why, count in Counter(reasons.values()).most_common():
-        print(f"notice: {count:,} channels stay: {why}", file=sys.stderr)
+        notice(f"{count:,} channels stay: {why}")
 
 
 def say_what_differs(chosen: PrunePlan, strict: bool) -> None:
@@ -38,34 +34,28 @@ def say_what_differs(chosen: PrunePlan, strict: bool) -> None:
         UserError: exit 2 with `strict`, where a layer would be emptied.
     """
     if chosen.raised:
-        text = f"percent {chosen.percent:g} would empty {_some(chosen.raised)}"
+        text = f"percent {chosen.percent:g} would empty {some(chosen.raised)}"
         if strict:
             raise UserError(text, "take a smaller --percent, or leave --strict out")
-        warn(f"{text}: the smallest legal width is kept there; lower --percent, or --s in training")
+        warning(f"{text}: the smallest legal width is kept there; lower --percent, or --s in training")
     if chosen.whole:
-        warn(f"no multiple of {chosen.base} is legal for {_some(chosen.whole)}: left whole")
+        warning(f"no multiple of {chosen.base} is legal for {some(chosen.whole)}: left whole")
     if chosen.stuck:
-        warn(f"no smaller width is legal for {_some(chosen.stuck)}, as the network's code has it: left whole")
+        warning(f"no smaller width is legal for {some(chosen.stuck)}, as the network's code has it: left whole")
     if chosen.limited:
-        _notice(f"--max_per_layer keeps channels that would have gone, in {_some(chosen.limited)}")
+        notice(f"--max_per_layer keeps channels that would have gone, in {some(chosen.limited)}")
     if why := _why_nothing(chosen):
-        _notice(f"the plan drops nothing: {why}")
+        notice(f"the plan drops nothing: {why}")
 
 
 def say_what_is_lost(left: int, chosen: PrunePlan) -> None:
     """Name, on stderr, how many dropped channels have said something that no bias can say."""
     if left:
         gone = sum(chosen.before) - sum(chosen.widths)
-        _notice(
+        notice(
             f"{left:,} of {gone:,} dropped channels said what no bias of their readers can say (a layer that pads them, say): "
             "BN re-estimation mends that where a batch norm follows"
         )
-
-
-def _some(names: Sequence[str]) -> str:
-    """A list of names that does not bury what is said of them."""
-    more = f" and {len(names) - NAMES} more" if len(names) > NAMES else ""
-    return ", ".join(names[:NAMES]) + more
 
 
 def _why_nothing(chosen: PrunePlan) -> str:
@@ -128,11 +118,3 @@ def accuracies(evaluations: dict[str, Evaluation], data: Data) -> list[str]:
         "  " + ", ".join(f"{name} {evaluations[name].score:.2f} %" for name in ("before", "masked", "sliced"))
         + (f", BN re-estimated {mended.score:.2f} %" if mended else ", nothing dropped: BN left as it was"),
     ]  # fmt: skip
-
-
-def warn(text: str) -> None:
-    print(f"warning: {text}", file=sys.stderr)
-
-
-def _notice(text: str) -> None:
-    print(f"notice: {text}", file=sys.stderr)

@@ -63,7 +63,7 @@ class Surgery:
             return planning.plan(network, percent, base, self.importance, self.limit)
 
     def ready(self, model: NormalForm, chosen: PrunePlan) -> Absorbed:
-        """`model` with what dropped channels say in other places, where that can be had; to be masked or narrowed."""
+        """A copy whose readers' biases absorb the constant output of the dropped channels, where that is exact."""
         return absorb(model, self.found, chosen.dropped)
 
     def masked(self, model: NormalForm, chosen: PrunePlan) -> NormalForm:

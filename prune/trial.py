@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
 from torch import nn
 
 from engine.cli.archs import is_users_code
 from engine.errors import UserError
+from engine.system.said import notice
 from models import user_code
 from models.graph.channels.classes import channels
 from models.graph.normal import NormalForm
@@ -40,8 +39,7 @@ def try_to_cut(form: NormalForm, plain: nn.Module, arch: str) -> None:
             "let its forward read sizes off its values, not write them as numbers: x.flatten(1), not x.view(-1, 512)",
         )
     if stay:
-        print(
-            f"notice: {', '.join(stay)} will not lose channels: a narrower copy cannot be captured; is a size written into "
-            "the code of what reads them?",
-            file=sys.stderr,
+        notice(
+            f"{', '.join(stay)} will not lose channels: a narrower copy cannot be captured; is a size written into "
+            "the code of what reads them?"
         )

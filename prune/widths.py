@@ -80,7 +80,7 @@ def candidates(family: Family, count: int, least: int, base: int) -> Iterator[in
     own last.
     """
     full, step = len(family.classes), lcm(base, family.step)
-    least = max(least, 2)  # 1 looks like a value for all channels
+    least = max(least, 2)  # a width of 1 cannot be told from broadcasting
     every = (width for width in range(step, full + 1, step) if width >= least)
     yield from by_distance(count, every)
     yield full

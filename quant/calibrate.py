@@ -50,7 +50,7 @@ def minmax(h: Histogram, bits: int, symmetric: bool) -> tuple[float, float]:
 
 
 def percentile(h: Histogram, bits: int, symmetric: bool) -> tuple[float, float]:
-    """All but the outermost 0.01 % of the values, on either side (symmetric: of |x|)."""
+    """All but the outermost 0.01 % of the values, on either side (symmetric: of |x|); arXiv 2004.09602."""
     total, width = h.counts.sum(), (h.high - h.low) / BINS
     if symmetric:
         order = h.centres.abs().sort()
@@ -63,7 +63,10 @@ def percentile(h: Histogram, bits: int, symmetric: bool) -> tuple[float, float]:
 
 
 def mse(h: Histogram, bits: int, symmetric: bool) -> tuple[float, float]:
-    """The clip with the smallest mean squared error of the quantized values, among 100 shares of the full range."""
+    """The clip with the smallest mean squared error of the quantized values, among 100 shares of the full range.
+
+    The range search of arXiv 2106.08295, section 3.1.
+    """
     values, best = h.centres, (float("inf"), 1.0)
     for share in torch.linspace(0.01, 1, 100).tolist():
         error = float((h.counts * (_quantized(values, h, share, bits, symmetric) - values) ** 2).sum())
@@ -134,7 +137,7 @@ def calibrate(
     The ranges are those of the float activations: quantizers pass their input on while they are looked at.
 
     Args:
-        negative: names of layers whose input may be negative, see quant.prepare.may_be_negative. What has no ReLU
+        negative: names of layers whose input may be negative, see quant.placement.may_be_negative. What has no ReLU
             before it is dense about 0 and thin in the tails that matter: kl clips it too hard, and mse is taken.
 
     Raises:

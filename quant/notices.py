@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
 
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from engine.system.said import notice, some, warning
 from models.graph.calls import packet
 from models.graph.chains import chains
 from models.graph.flow import computes, module, never_negative, places
 from models.graph.normal import NormalForm
 from models.layers.bnfold import FoldedNorm
-from quant.prepare import input_quantizer, quantizable
+from quant.placement import quantizable
+from quant.prepare import input_quantizer
 from quant.spec import QuantSpec
 
 
@@ -25,22 +26,18 @@ def say(plain: NormalForm, quantized: NormalForm, spec: QuantSpec) -> None:
         quantized: the network afterwards.
     """
     if left := stays_float(plain):
-        print(f"notice: these stay float, their numbers count 32 bits: {listed(left)}", file=sys.stderr)
+        notice(f"these stay float, their numbers count 32 bits: {some(left)}")
     chosen = [n for n in quantizable(plain) if n not in spec.exceptions and n not in spec.float_inputs]
     fixed = chosen if spec.activation.traits.fixed_range else []
     if low := _negative(plain, [name for name in fixed if name not in spec.measured_inputs]):
-        print(
-            f"warning: the inputs of {listed(low)} can be negative, and {spec.activation.kind} codes begin at 0: "
-            "all below counts as 0 (--quantizer lsq and affine keep it)",
-            file=sys.stderr,
+        warning(
+            f"the inputs of {some(low)} can be negative, and {spec.activation.kind} codes begin at 0: "
+            "all below counts as 0 (--quantizer lsq and affine keep it)"
         )
     if input_quantizer(spec.activation).signed:
         negative = {*_negative(quantized, chosen)}
         if high := [name for name in chosen if name not in negative]:
-            print(
-                f"warning: the inputs of {listed(high)} are never negative: their {spec.activation.kind} codes say little",
-                file=sys.stderr,
-            )
+            warning(f"the inputs of {some(high)} are never negative: their {spec.activation.kind} codes say little")
     if spec.bn_fold:
         say_unfolded(quantized)
 
@@ -56,16 +53,15 @@ def say_unfolded(form: NormalForm) -> None:
     }
     for why, names in reasons.items():
         if names:
-            print(f"notice: {len(names)} batch norms stay, as {why}: {listed(names)}", file=sys.stderr)
+            notice(f"{len(names)} batch norms stay, as {why}: {some(names)}")
 
 
 def say_uncorrected(names: Sequence[str]) -> None:
     """Name the layers whose mean error stays."""
     if names:
-        print(
-            "notice: biases are not corrected where there are none, where layers share one, or where a layer runs at several "
-            f"places: {listed(names)}",
-            file=sys.stderr,
+        notice(
+            "biases are not corrected where there are none, where layers share one, or where a layer runs at several "
+            f"places: {some(names)}"
         )
 
 
@@ -95,9 +91,3 @@ def _negative(form: NormalForm, names: Iterable[str]) -> list[str]:
         return source.all_input_nodes[0] if str(source.target).endswith(".input_quantizer") else source
 
     return [name for name in names if not all(value(node) in positive for node in calls[name])]
-
-
-def listed(names: Sequence[str], most: int = 5) -> str:
-    """A few names, and how many more."""
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

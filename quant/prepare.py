@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from engine.cli.patterns import named
 from engine.errors import UserError
 from models.graph.chains import chains
-from models.graph.flow import first_layers, is_layer, last_layers, never_negative, places, read_apart, unscaled
+from models.graph.flow import first_layers, is_layer, last_layers
 from models.graph.normal import NormalForm
 from models.layers.bnfold import BNFoldConv2d, FoldedNorm
 from models.layers.conv_q import QuantConv2d, QuantLinear
 from models.layers.quantizers import kinds
 from models.layers.quantizers.base import Quantizer
+from quant.placement import quantizable, rectified_layers
 from quant.rewire import leave_out, pool_before_norm, read_before_relu, share_quantizers
 from quant.spec import QuantizerSpec, QuantSpec
 
@@ -80,13 +80,6 @@ def prepare(model: NormalForm, spec: QuantSpec, as_declared: Declared | None = N
     return model
 
 
-def quantizable(model: NormalForm) -> dict[str, nn.Conv2d | nn.Linear]:
-    """The layers that quantizers are made for, by name: those that run, and whose weight nothing else reads."""
-    apart = read_apart(model)
-    layers = {name: model.get_submodule(name) for name in places(model) if name not in apart}
-    return {name: layer for name, layer in layers.items() if isinstance(layer, (nn.Conv2d, nn.Linear))}
-
-
 def _quantize(
     model: NormalForm, layers: Mapping[str, nn.Conv2d | nn.Linear], spec: QuantSpec, as_declared: Declared | None
 ) -> None:
@@ -94,7 +87,7 @@ def _quantize(
     inner, outer = (spec.weight, spec.activation), (_at_end(spec.weight), _at_end(spec.activation))
     ends = (as_declared and as_declared.ends) or {*first_layers(model), *last_layers(model)}
     ends = ends if outer != inner else set()
-    rectified = as_declared.rectified if as_declared else _rectified(model)
+    rectified = as_declared.rectified if as_declared else rectified_layers(model)
     rectified = rectified if spec.activation.traits.follows_sign else set()
     coded: dict[str, Any] = {}
     for name, layer in layers.items():
@@ -121,45 +114,6 @@ def _quantize(
 def _at_end(part: QuantizerSpec) -> QuantizerSpec:
     """The quantizer of the first and the last layer, if they are quantized."""
     return replace(part, bits=part.traits.end_bits) if part.traits.end_bits else part
-
-
-def _rectified(model: NormalForm) -> set[str]:
-    """Layers whose input is never negative: they read what a ReLU gives, say."""
-    positive = never_negative(model)
-    return {name for name, calls in places(model).items() if all(node.args[0] in positive for node in calls)}
-
-
-def meet(spec: QuantSpec, model: NormalForm, keep_float: Sequence[str] = ()) -> QuantSpec:
-    """The spec as this network takes it: its ends are spared, and the layers that are to stay float are named.
-
-    Args:
-        keep_float: names of convolutions and linear layers, or patterns of them (fnmatch).
-
-    Raises:
-        UserError: exit 2 for a pattern that matches none, and if nothing is left to quantize.
-    """
-    layers = [*quantizable(model)]
-    kept = named("--keep_float", keep_float, layers)
-    first, last = ([name for name in ends if name in layers] for ends in (first_layers(model), last_layers(model)))
-    spec = spec.at_ends(first, last, reads_sums(model))
-    spec = replace(spec, exceptions=tuple(dict.fromkeys((*spec.exceptions, *kept))))
-    if spec.kept >= {*layers}:
-        if kept:
-            raise UserError("--keep_float leaves no layer to quantize", "name fewer layers")
-        raise UserError("no layer between the first and the last one can be quantized", "take another quantizer")
-    return spec
-
-
-def reads_sums(model: NormalForm) -> list[str]:
-    """Layers whose input no norm has scaled: it is made of the sums of a layer, such as the halves of depthwise pairs."""
-    plain = unscaled(model)
-    return [name for name in quantizable(model) if any(node.args[0] in plain for node in places(model)[name])]
-
-
-def may_be_negative(model: NormalForm) -> list[str]:
-    """Layers whose input may be negative: no ReLU or the like stands before them."""
-    rectified = _rectified(model)
-    return [name for name in quantizable(model) if name not in rectified]
 
 
 def _fold_in_training(model: NormalForm) -> None:

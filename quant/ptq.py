@@ -15,6 +15,7 @@ from engine.cli.archs import is_users_code
 from engine.cli.flags import Parser, flag, part
 from engine.cli.naming import called, repeated, saved
 from engine.cli.options import Writes
+from engine.system.said import warning
 from quant import settings
 from quant.options import Settings, refined_file
 from quant.spec import QuantizerSpec, QuantSpec
@@ -100,7 +101,8 @@ def body(options: Options) -> dict[str, Any]:
     from quant import notices
     from quant.bias_correction import correct_biases
     from quant.calibrate import calibrate
-    from quant.prepare import may_be_negative, meet, prepare
+    from quant.placement import may_be_negative, meet
+    from quant.prepare import prepare
     from quant.spec import affine
 
     source = refined_file(options.model, options.network)
@@ -151,7 +153,7 @@ def _warn_of_loss(options: Options, arch: str, source: Path, lost: float) -> Non
     kept = [word for name in settings.keep_float for word in ("--keep_float", name)]
     start = ["--weights" if options.network.weights else "--refine", str(source)]
     remedy = shlex.join(["quant.wqaq", *bits, *grids, *kept, *same, *start])
-    print(f"warning: calibration lost {lost:.1f} points; {other}train: {called(remedy)}", file=sys.stderr)
+    warning(f"calibration lost {lost:.1f} points; {other}train: {called(remedy)}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from typing import Any
 
 from engine.checkpoint.history import Quantize
 from engine.cli.archs import is_users_code
 from engine.errors import UserError
+from engine.system.said import notice
 from engine.training.judging import evaluate_file, in_words
 from engine.training.start import Opened, Start
 from models import files
@@ -16,7 +16,8 @@ from models.graph.normal import NormalForm
 from quant import notices, recipes, restore
 from quant.hooks import hooks
 from quant.options import Quantizing
-from quant.prepare import meet, prepare
+from quant.placement import meet
+from quant.prepare import prepare
 from quant.spec import QuantSpec
 
 
@@ -70,8 +71,7 @@ def _evaluate(options: Quantizing, opened: Opened[NormalForm], spec: QuantSpec) 
 
 def _say_fresh(options: Quantizing) -> None:
     widths = "" if options.network.cfg else " and its own widths"
-    print(
-        f"notice: without --refine, {options.network.name} starts with fresh weights{widths}; "
-        "--refine [F] starts from a trained file",
-        file=sys.stderr,
+    notice(
+        f"without --refine, {options.network.name} starts with fresh weights{widths}; "
+        "--refine [F] starts from a trained file"
     )

@@ -243,7 +243,7 @@ class QuantSpec:
 
         Args:
             first, last: names of the layers that read the picture, and of those that give the answer.
-            sums: names of layers that read the plain sums of a convolution; see quant.prepare.reads_sums.
+            sums: names of layers that read the plain sums of a convolution; see quant.placement.reads_sums.
         """
         if self.least_sparing.ends == "picture":
             return replace(self, float_inputs=(*self.float_inputs, *first))

@@ -13,6 +13,7 @@ from engine.cli.flags import Parser, flag, part
 from engine.cli.network import Architecture
 from engine.cli.options import Command, Normalisation
 from engine.errors import UserError, prefix_path
+from engine.system.said import notice
 
 if TYPE_CHECKING:
     from engine.checkpoint.format import Checkpoint, Foreign
@@ -113,10 +114,9 @@ def _data_set(options: Options, arch: str, classes: int, channels: int) -> DataI
 
     size = options.image_size or 32
     if options.dataset is None:
-        print(
-            f"notice: {options.old} does not say what it was trained on, and neither does {options.new}: give --dataset "
-            "(and --mean and --std, if its pictures were normalised in another way)",
-            file=sys.stderr,
+        notice(
+            f"{options.old} does not say what it was trained on, and neither does {options.new}: give --dataset "
+            "(and --mean and --std, if its pictures were normalised in another way)"
         )
         return DataInfo.unknown(classes, size, channels)
     info = catalogue.describe(options.dataset, size)

@@ -12,6 +12,7 @@ from engine.cli import argtypes, command
 from engine.cli.flags import Parser, flag
 from engine.cli.options import Command
 from engine.errors import UserError
+from engine.system.said import notice
 
 if TYPE_CHECKING:
     from models.files import Opened
@@ -92,7 +93,7 @@ def body(options: Options) -> dict[str, Any]:
         stale = f"; {picture} is that of an earlier table" if picture in old else ""
         judged = any(row.accuracy is not None for row in rows)
         why = "without matplotlib: pip install '.[report]'" if judged else "where nothing was judged"
-        print(f"notice: no picture {why}{stale}", file=sys.stderr)
+        notice(f"no picture {why}{stale}")
     text = f"{table.markdown(rows, options.units)}\n{table.NOTE}\nwritten: {', '.join(map(str, written))}"
     return {"text": text, "path": options.save, "rows": table.records(rows)}
 
@@ -117,10 +118,7 @@ def _say_what_is_not_compared(rows: list[ResultRow]) -> None:
             "nothing" if row.accuracy is None else f"{row.dataset} ({row.judged_on})" for row in (rows[0], *others)
         ]
         where = ", ".join(dict.fromkeys(judged[1:]))
-        print(
-            f"notice: no loss for {len(others)} of {len(rows)} rows: judged on {where}, the baseline on {judged[0]}",
-            file=sys.stderr,
-        )
+        notice(f"no loss for {len(others)} of {len(rows)} rows: judged on {where}, the baseline on {judged[0]}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

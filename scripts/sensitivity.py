@@ -14,7 +14,8 @@ from models.graph.normal import NormalForm
 from models.graph.surgery.narrow import masked
 from prune.families import families, scores
 from quant.calibrate import calibrate
-from quant.prepare import prepare, quantizable
+from quant.placement import quantizable
+from quant.prepare import prepare
 from quant.spec import affine
 
 BITS = (8, 4, 2)

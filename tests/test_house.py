@@ -89,7 +89,7 @@ def test_every_package_is_imported_from_where_the_toolkit_lies() -> None:
 
 
 def test_models_take_little_of_engine() -> None:
-    """Its errors, what hints call commands, what opens files, and the hold on signals while a network is captured."""
+    """Its errors, what hints call commands, what opens files, how notices are said, and the hold on signals."""
     used = {target for name in sources() if name.startswith("models") for target in imported(name)}
     inside = {target for target in used if target.startswith("engine.") and not target.startswith("engine.checkpoint")}
     assert inside <= {
@@ -100,6 +100,7 @@ def test_models_take_little_of_engine() -> None:
         "engine.data",
         "engine.data.info",
         "engine.system",
+        "engine.system.said",
         "engine.system.signals",
     }
 

@@ -23,6 +23,7 @@ from engine.cli.archs import prefix
 from engine.cli.naming import called
 from engine.data.info import DataInfo
 from engine.errors import DIVERGED, UserError
+from engine.system.said import notice
 
 FORMAT, FORMAT_VERSION, NEWEST_VERSION = PACKAGE, 1, 2
 """Format 1 is written where it suffices, format 2 where it does not: for gray pictures. Both are read."""
@@ -195,10 +196,9 @@ def load(path: Path) -> Checkpoint | Foreign:
         state = schema.tensors(path, content["state_dict"], size)
         return _described(path, content, state, sha256, checked)
     if not checked:
-        print(
-            f"notice: {path}: no checksum in this format, damage to it could not be noticed; "
-            f"re-save with: {called(f'scripts.convert {shlex.quote(str(path))} NEW.pth')}",
-            file=sys.stderr,
+        notice(
+            f"{path}: no checksum in this format, damage to it could not be noticed; "
+            f"re-save with: {called(f'scripts.convert {shlex.quote(str(path))} NEW.pth')}"
         )
     state = schema.tensors(path, content["state_dict"], size)
     return Foreign(state, content.get("cfg"), content.get("best_acc"), sha256, checked)

@@ -6,7 +6,6 @@ How the bytes are read is in archive.py, what the fields mean in format.py.
 from __future__ import annotations
 
 import math
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from engine.checkpoint.archive import bad_file
 from engine.checkpoint.values import is_cfg, is_number
+from engine.system.said import notice
 
 FIELDS = ("arch", "arch_args", "cfg", "transforms", "dataset", "metrics", "provenance")
 
@@ -93,7 +93,7 @@ def tensors(path: Path, state: dict[Any, Any], size: int) -> dict[str, Tensor]:
     kinds = Counter(str(v.dtype)[6:] for v in state.values() if v.is_floating_point() and v.dtype != torch.float32)
     if kinds:
         listing = ", ".join(f"{count} of {kind}" for kind, count in sorted(kinds.items()))
-        print(f"notice: {path}: tensors read as float32: {listing}", file=sys.stderr)
+        notice(f"{path}: tensors read as float32: {listing}")
     # whole numbers stay as they are
     found = {k: v.detach().float() if v.is_floating_point() else v.detach() for k, v in state.items()}
     if wrong := unsound(found):

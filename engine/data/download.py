@@ -20,6 +20,7 @@ from typing import Any, TextIO
 from engine.errors import BAD_DATA, CANNOT_WRITE, UserError, first_line
 from engine.system.files import sweep, write_bytes
 from engine.system.lock import locked
+from engine.system.said import notice
 
 START_S = 5  # until a download starts, per address; several may be tried within the 10 s allowed
 STALL_S = 60  # of silence in the middle of one: what has come is worth waiting for
@@ -117,7 +118,7 @@ def _alone(root: Path, name: str) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if not waited:
-                print("notice: another process is fetching these pictures; waiting for it", file=sys.stderr)
+                notice("another process is fetching these pictures; waiting for it")
             waited = True
             fcntl.flock(lock, fcntl.LOCK_EX)
         except OSError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from engine.data import catalogue, gray, image_folder
 from engine.data.info import DataInfo
 from engine.data.splits import Data
 from engine.errors import BAD_CHECKPOINT, BAD_DATA, USAGE, UserError
+from engine.system.said import notice, warning
 
 _OTHER = "name the data set that the network was made for with --dataset and --data"
 
@@ -57,7 +57,7 @@ def show_to(chosen: DataFlags, data: Data, channels: int, arch: str) -> None:
     _refuse_other_channels(chosen, channels)
     if channels == 1:
         data.set_normalisation(*_in_gray(chosen, data))
-        print(f"notice: {arch} reads one channel: pictures are shown in gray", file=sys.stderr)
+        notice(f"{arch} reads one channel: pictures are shown in gray")
 
 
 def _refuse_other_channels(chosen: DataFlags, channels: int) -> None:
@@ -86,10 +86,7 @@ def _load(chosen: DataFlags, where: torch.device, known: DataInfo | None) -> Dat
     """The data set of the flags, else that of a file (`known`), else `auto`; as a file has it where it is the same."""
     name = chosen.dataset or (known.name if known else "auto")
     if name == "auto" and image_folder.has_folders(chosen.root):
-        print(
-            f"notice: {chosen.root} holds train/ and test/ folders; to take their pictures, add --dataset imagefolder",
-            file=sys.stderr,
-        )
+        notice(f"{chosen.root} holds train/ and test/ folders; to take their pictures, add --dataset imagefolder")
     same = known if known and chosen.dataset in (None, known.name) else None
     size = chosen.image_size or (same.image_size if same else None)
     flip = same.flip if same and chosen.flip is None else chosen.flip
@@ -122,10 +119,9 @@ def _normalisation(
         mean, std = catalogue.ORIGINAL
         if not (chosen.mean and chosen.std):
             said = [_numbers(values) for values in (mean, std)]
-            print(
-                "notice: the file is of the original's kind: pictures are normalised as it was trained, "
-                f"mean {said[0]}, std {said[1]} (--mean and --std say otherwise)",
-                file=sys.stderr,
+            notice(
+                "the file is of the original's kind: pictures are normalised as it was trained, "
+                f"mean {said[0]}, std {said[1]} (--mean and --std say otherwise)"
             )
     if len(mean) != channels:  # gray pictures of another data set than the file's
         mean, std = _in_gray(chosen, data)
@@ -137,10 +133,9 @@ def _say_normalisation(chosen: DataFlags, info: DataInfo, weights: Path) -> None
     """Name what is taken for granted of a network whose file cannot say how its pictures were normalised."""
     taken = [f"{name} {_numbers(getattr(info, name))}" for name in ("mean", "std") if getattr(chosen, name) is None]
     if taken:
-        print(
-            f"notice: {weights} does not say what its pictures were normalised with: taken to be that of {info.label}, "
-            f"{', '.join(taken)} (--mean and --std say otherwise)",
-            file=sys.stderr,
+        notice(
+            f"{weights} does not say what its pictures were normalised with: taken to be that of {info.label}, "
+            f"{', '.join(taken)} (--mean and --std say otherwise)"
         )
 
 
@@ -181,7 +176,7 @@ def _check_names(was: Sequence[str] | None, now: Sequence[str] | None, asked_for
     text = f"the file was made for other classes: {changed[0]}, here {changed[1]}"
     if not asked_for:
         raise UserError(text, "give --data DIR of the data set it was made for", BAD_CHECKPOINT)
-    print(f"warning: {text}", file=sys.stderr)
+    warning(text)
 
 
 def _check_held_out(val: int, history: History) -> None:

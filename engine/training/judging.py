@@ -11,6 +11,7 @@ from tqdm import tqdm
 from engine.cli.options import Works
 from engine.data.splits import Data
 from engine.system import device, terminal
+from engine.system.said import notice
 from engine.tasks.base import Evaluation, Task
 from engine.tasks.classification import CLASSIFICATION
 from engine.training.choose_data import open_data
@@ -23,7 +24,7 @@ def evaluate_file(options: Works, opened: Opened[nn.Module], task: Task = CLASSI
     data = open_data(options, where, opened.checkpoint)
     known, size = opened.checkpoint.dataset.image_size, data.info.image_size
     if known != size:
-        print(f"notice: judged on pictures of {size}x{size}, the file is for {known}x{known}", file=sys.stderr)
+        notice(f"judged on pictures of {size}x{size}, the file is for {known}x{known}")
     found = evaluate(options, opened.at(size).network.to(where), data, task, "the file")
     return {
         "text": in_words(task, found.score, data),

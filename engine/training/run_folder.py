@@ -7,7 +7,6 @@ import io
 import itertools
 import json
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -19,6 +18,7 @@ from engine.checkpoint.provenance import versions
 from engine.errors import BAD_CHECKPOINT, CANNOT_WRITE, UserError
 from engine.system.files import check_writable, sha256, sweep, write_bytes, write_json, write_text
 from engine.system.lock import Lock
+from engine.system.said import notice, warning
 from engine.tasks.base import Task
 from engine.training import begun, curve
 from engine.training.progress import EpochMetrics, FitConfig, Progress
@@ -76,9 +76,8 @@ class RunFolder:
             UserError: exit 6.
         """
         if (other := self._result().get("path")) not in (None, str(save)):
-            print(
-                f"notice: {self.path} was of {other}; its metrics and state make room for those of {save} (--run_dir DIR keeps both)",
-                file=sys.stderr,
+            notice(
+                f"{self.path} was of {other}; its metrics and state make room for those of {save} (--run_dir DIR keeps both)"
             )
         if self.state_path.exists() and not (self.path / "result.json").exists():
             later = (f"state.abandoned.{number}.pth" for number in itertools.count(2))
@@ -87,7 +86,7 @@ class RunFolder:
             with _changing(aside):
                 os.replace(self.state_path, aside)
             line = begun.going_on(self.path, aside) or f"--resume {aside}"
-            print(f"notice: {self.path} held an unfinished run; to go on with it: {line}", file=sys.stderr)
+            notice(f"{self.path} held an unfinished run; to go on with it: {line}")
         for path in (self.previous_path, self.state_path, self.path / "result.json", self.path / "curve.png"):
             with _changing(path):
                 path.unlink(missing_ok=True)
@@ -168,7 +167,7 @@ class RunFolder:
                 state = _read(self.previous_path, fingerprint, own=True)
             except UserError:
                 raise fault from None  # neither helps
-            print(f"warning: {fault}; going on from {self.previous_path}, the save before it", file=sys.stderr)
+            warning(f"{fault}; going on from {self.previous_path}, the save before it")
             with _changing(self.state_path):
                 os.replace(self.previous_path, self.state_path)
             return state

@@ -16,6 +16,7 @@ import torch
 from engine.errors import LOCKED, UserError
 from engine.system.files import check_writable
 from engine.system.lock import Lock
+from engine.system.said import notice
 from scripts.ladder import fingerprint, record, result, steps
 from scripts.ladder.options import Options
 from scripts.ladder.result import Done, Stale
@@ -101,10 +102,9 @@ class _Filling:
                 self.wanted.setdefault(Node(node.folder, node.seed, row.step), []).append(row)
                 stale.append(row.name)
         if stale:
-            print(
-                f"notice: {node.step}, seed {node.seed}, was made anew and came out differently; "
-                f"rows that hang on it are run again: {', '.join(stale)}",
-                file=sys.stderr,
+            notice(
+                f"{node.step}, seed {node.seed}, was made anew and came out differently; "
+                f"rows that hang on it are run again: {', '.join(stale)}"
             )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from engine.errors import BAD_CHECKPOINT, UserError
 from engine.system import figures
 from engine.system.files import write_bytes, write_text
+from engine.system.said import notice
 from engine.system.terminal import columns
 from engine.tasks.score import ACCURACY as SCORE
 from scripts.ladder import result as stored
@@ -170,7 +171,7 @@ def _marked(name: str) -> re.Pattern[str]:
 def draw(results: Results) -> dict[str, bytes]:
     """curves.png and kept.png of the lowest seed of each row, and size.png of the means; nothing without matplotlib."""
     if figures.pyplot() is None:
-        print("notice: no pictures without matplotlib: pip install '.[report]'", file=sys.stderr)
+        notice("no pictures without matplotlib: pip install '.[report]'")
         return {}
     from scripts.ladder import plots
 

@@ -23,7 +23,8 @@ from models.graph.chains import chains, unfolded
 from models.graph.normal import NormalForm
 from models.graph.surgery import narrow
 from models.layers.conv_q import QuantConv2d, QuantLinear
-from quant.prepare import meet, prepare
+from quant.placement import meet
+from quant.prepare import prepare
 from quant.restore import open as opened
 from quant.spec import QuantSpec, affine, quantizer, uniform
 from tests.tools import cases

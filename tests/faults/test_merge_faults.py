@@ -22,7 +22,8 @@ from engine.data.info import DataInfo
 from engine.errors import BAD_CHECKPOINT, UserError
 from models.layers.quantizers.base import Quantizer
 from models.layers.quantizers.binary import BinaryActivation
-from quant.prepare import prepare, reads_sums
+from quant.placement import reads_sums
+from quant.prepare import prepare
 from quant.restore import restore
 from quant.spec import QuantSpec, affine, quantizer
 from tests.tools.networks import ends, form

@@ -13,7 +13,8 @@ from models.graph.capture.form import capture
 from models.graph.normal import NormalForm
 from quant.bias_correction import correct_biases
 from quant.calibrate import calibrate
-from quant.prepare import meet, prepare
+from quant.placement import meet
+from quant.prepare import prepare
 from quant.spec import QuantSpec, affine
 from tests.tools import cases
 from tests.tools.examined import with_noise

@@ -11,7 +11,8 @@ from torch import nn
 from engine.errors import UserError
 from models.layers.conv_q import QuantConv2d
 from models.layers.quantizers import kinds
-from quant.prepare import meet, prepare
+from quant.placement import meet
+from quant.prepare import prepare
 from quant.restore import open as opened, spec_of
 from quant.spec import QuantSpec, affine, quantizer, uniform
 from tests.conftest import NARROW, SMALL, assert_refused

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from quant import notices
-from quant.prepare import meet, prepare
+from quant.placement import meet
+from quant.prepare import prepare
 from quant.spec import affine
 from tests.tools.networks import captured
 

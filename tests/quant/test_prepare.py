@@ -21,7 +21,8 @@ from models.graph.normal import NormalForm
 from models.layers.conv_q import QuantConv2d, QuantLinear
 from models.layers.quantizers.affine import AffineActivation
 from quant.hooks import clip_latent
-from quant.prepare import input_quantizer, prepare, reads_sums
+from quant.placement import reads_sums
+from quant.prepare import input_quantizer, prepare
 from quant.restore import restore
 from quant.spec import QuantSpec, affine, quantizer
 from tests.tools.networks import captured, ends, form

@@ -33,7 +33,8 @@ from models.graph.normal import NormalForm
 from models.graph.surgery.narrow import masked, narrowed
 from prune import plan as planning
 from prune.widths import Subject
-from quant.prepare import meet, prepare
+from quant.placement import meet
+from quant.prepare import prepare
 from quant.restore import restore
 from quant.spec import affine
 

@@ -1,7 +1,7 @@
 """One capture a process for each network and its sizes: a capture takes a third of a second and more.
 
-A graph that is known is believed after it has answered as the network at hand does, bit for bit: code of a user's own may
-make another graph each time.
+A cached graph is used again only if its outputs equal those of the network bit for bit, because a user's code may make
+another graph each time.
 """
 
 from __future__ import annotations

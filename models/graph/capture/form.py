@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_leaves
 
 from engine.errors import no_memory
+from engine.system.said import notice, some
 from models.check import SEE, Misdeclared, user_code
 from models.graph.capture.build import build
 from models.graph.capture.export import exported
@@ -61,11 +61,10 @@ def capture(model: nn.Module, picture: Size, arch: str, check: bool = True) -> N
 def reads(model: nn.Module, side: int, arch: str) -> int:
     """How many channels the pictures have to have: 3 if the network runs on such, else 1 if it runs on gray ones.
 
-    What runs on neither is left to `capture`, which says why, but for one whose first convolution that runs is given
-    another number than it reads.
+    `capture` says why a network runs on neither.
 
     Raises:
-        Misdeclared: exit 2, naming that convolution.
+        Misdeclared: exit 2 if the first convolution that runs expects another number of channels.
     """
     found: list[tuple[str, int, int]] = []
 
@@ -139,7 +138,7 @@ def _buffers_kept(model: nn.Module) -> Iterator[None]:
 
 
 def _compare_training(model: nn.Module, form: NormalForm, x: Tensor, arch: str) -> None:
-    """Say where training the normal form is not training the user's module: what exists in training alone has gone."""
+    """Print a notice if the outputs of the two differ in training mode, or if evaluation leaves a module out."""
     answers = []
     for network in (model, form):
         with _buffers_kept(network), torch.random.fork_rng(devices=[]):
@@ -154,18 +153,10 @@ def _compare_training(model: nn.Module, form: NormalForm, x: Tensor, arch: str) 
     theirs, own = answers
     names, used = form.captured.vanished, set(form.parameters())  # which functions may use, too
     if theirs is None or own is None or not _same(theirs, own):
-        alone = f": {_listed(names)} run in training alone" if names else ""
-        _notice(
+        alone = f": {some(names)} run in training alone" if names else ""
+        notice(
             f"{arch} behaves otherwise in training than in evaluation{alone}; it is trained as it is evaluated (dropout "
             "and batch norm apart)"
         )
     elif held := [name for name in names if any(p not in used for p in model.get_submodule(name).parameters())]:
-        _notice(f"{arch}: evaluation does not run {_listed(held)}; what they hold stays in the file and is not trained")
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (" and others" if len(names) > 5 else "")
-
-
-def _notice(text: str) -> None:
-    print(f"notice: {text}", file=sys.stderr)
+        notice(f"{arch}: evaluation does not run {some(held)}; what they hold stays in the file and is not trained")

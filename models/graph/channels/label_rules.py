@@ -1,6 +1,6 @@
-"""What layers do to labels: what they read is theirs to read, what they give is new, or goes on.
+"""What layers do to labels: a layer reads the labels of its input, and gives new ones or passes them on.
 
-Each rule gives the labels of the layer's value, or None where it reads channels in a way that it has no rule for.
+Each rule returns the labels of the layer's output. It returns None if the layer mixes channels with other axes.
 """
 
 from __future__ import annotations

@@ -274,7 +274,7 @@ def _run_empty(target: Any, args: Any, kwargs: Any) -> Any:
 
 
 def _silent(x: Tensor, of_zero: Tensor) -> Tensor:
-    """The labels of a function of each number, by what it gives of 0."""
+    """Labels behind a function of each number: negative ones if it does not give 0 of 0."""
     return x if bool((of_zero == 0).all()) else -x.abs()
 
 

@@ -2,7 +2,8 @@
 
 Such a channel says what its batch norm adds, sent through what follows: act(beta). The graph is run on pictures of NaN:
 what depends on the picture is NaN from there on, and only what a dropped channel says alone is a number. Where a reader
-sees the same number at every place and pads nothing but 0, sum of weight * number moves into its bias exactly.
+sees the same number at every place and pads nothing but 0, sum of weight * number moves into its bias exactly. To absorb
+biases into the layers behind is from Nagel et al., arXiv 1906.04721, section 4.1.
 """
 
 from __future__ import annotations

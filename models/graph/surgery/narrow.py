@@ -136,7 +136,7 @@ def _members(found: Channels) -> dict[int, list[int]]:
 
 
 def _gathered(value: Tensor, place: Place, before: Place, source: dict[int, int]) -> Tensor:
-    """The entries of an axis that its channels need, in their order; of a channel with several, each in its turn."""
+    """The entries of an axis that its channels need. If a channel has several entries, they are taken in order."""
     at: dict[int, list[int]] = defaultdict(list)
     for position, channel in enumerate(before.channels.tolist()):
         at[channel].append(position)

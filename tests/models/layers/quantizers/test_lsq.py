@@ -21,7 +21,8 @@ from engine.training.loop import fit
 from engine.training.progress import FitConfig
 from engine.training.recipe import Recipe, decay_groups
 from models.layers.quantizers.lsq import LsqActivation, LsqWeight, lsq
-from quant.prepare import prepare, reads_sums
+from quant.placement import reads_sums
+from quant.prepare import prepare
 from quant.restore import open as opened
 from quant.spec import QuantSpec, uniform
 from tests.conftest import NARROW, SMALL, assert_refused

@@ -1,0 +1,60 @@
+"""Where quantizers go in a network: its ends, what stays float, which inputs are sums, and which are never negative."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import nn
+
+from engine.cli.patterns import named
+from engine.errors import UserError
+from models.graph.flow import first_layers, last_layers, never_negative, places, read_apart, unscaled
+from models.graph.normal import NormalForm
+from quant.spec import QuantSpec
+
+
+def meet(spec: QuantSpec, model: NormalForm, keep_float: Sequence[str] = ()) -> QuantSpec:
+    """Resolve a spec for a network: add the exceptions of its first and last layers and those of --keep_float.
+
+    Args:
+        keep_float: names of convolutions and linear layers, or patterns of them (fnmatch).
+
+    Raises:
+        UserError: exit 2 for a pattern that matches none, and if nothing is left to quantize.
+    """
+    layers = [*quantizable(model)]
+    kept = named("--keep_float", keep_float, layers)
+    first, last = ([name for name in ends if name in layers] for ends in (first_layers(model), last_layers(model)))
+    spec = spec.at_ends(first, last, reads_sums(model))
+    spec = replace(spec, exceptions=tuple(dict.fromkeys((*spec.exceptions, *kept))))
+    if spec.kept >= {*layers}:
+        if kept:
+            raise UserError("--keep_float leaves no layer to quantize", "name fewer layers")
+        raise UserError("no layer between the first and the last one can be quantized", "take another quantizer")
+    return spec
+
+
+def quantizable(model: NormalForm) -> dict[str, nn.Conv2d | nn.Linear]:
+    """The layers that quantizers are made for, by name: those that run, and whose weight nothing else reads."""
+    apart = read_apart(model)
+    layers = {name: model.get_submodule(name) for name in places(model) if name not in apart}
+    return {name: layer for name, layer in layers.items() if isinstance(layer, (nn.Conv2d, nn.Linear))}
+
+
+def reads_sums(model: NormalForm) -> list[str]:
+    """Layers whose input no norm has scaled: it is made of the sums of a layer, such as the halves of depthwise pairs."""
+    plain = unscaled(model)
+    return [name for name in quantizable(model) if any(node.args[0] in plain for node in places(model)[name])]
+
+
+def may_be_negative(model: NormalForm) -> list[str]:
+    """Layers whose input may be negative: no ReLU or the like stands before them."""
+    known = rectified_layers(model)
+    return [name for name in quantizable(model) if name not in known]
+
+
+def rectified_layers(model: NormalForm) -> set[str]:
+    """Layers whose input is never negative: they read what a ReLU gives, say."""
+    positive = never_negative(model)
+    return {name for name, calls in places(model).items() if all(node.args[0] in positive for node in calls)}
