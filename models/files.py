@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -16,9 +16,9 @@ from engine.checkpoint.history import Calibrate, Merge, Quantize, prunings
 from engine.cli.archs import is_users_code
 from engine.cli.naming import called
 from engine.errors import BAD_CHECKPOINT, UserError, prefix_path
-from models import check, legacy, registry, user_code, weights
+from models import forms, legacy, registry, user_code, weights
 from models.check import Misdeclared
-from models.graph.normal import picture_of
+from models.forms import build as build, channels as channels  # one door for what commands need: see start.Library
 from models.registry import size
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def rebuild(checkpoint: Checkpoint, arch: str | None = None) -> NormalForm:
     classes, side = checkpoint.classes, checkpoint.dataset.image_size
     try:
         channels = _channels(small.model, checkpoint)
-        form = _captured(small.model, checkpoint.arch, checkpoint.cfg, classes, side, channels)
+        form = forms.form_of(small.model, checkpoint.arch, checkpoint.cfg, classes, side, channels)
     except Misdeclared as fault:
         if small.whole is None:  # nothing was cut: the code is at fault, not the file
             raise
@@ -147,44 +147,6 @@ def _shrunk(checkpoint: Checkpoint) -> int:
     To leave 1 % of the channels of two layers leaves 0.01 % of the weights between them.
     """
     return 10_000 if prunings(checkpoint.history) and checkpoint.arch not in registry.NETWORKS else 1
-
-
-def build(
-    arch: str, cfg: Sequence[int] | None = None, classes: int = 10, side: int = 32, **arch_args: Any
-) -> NormalForm:
-    """A network with fresh weights.
-
-    Args:
-        side: of the pictures that it is to read.
-
-    Raises:
-        UserError: as registry.build and models.graph.capture.form.capture.
-    """
-    return _captured(registry.build(arch, cfg, classes, **arch_args), arch, cfg, classes, side)
-
-
-def channels(network: nn.Module) -> int:
-    """Of the pictures that a network reads: 3, or 1 where they are to be gray."""
-    return picture_of(network, 1)[0]
-
-
-def _captured(
-    network: nn.Module, arch: str, cfg: Sequence[int] | None, classes: int, side: int, channels: int | None = None
-) -> NormalForm:
-    from models.graph.capture.cache import captured
-    from models.graph.capture.form import CHANNELS, reads  # loads what walks graphs: `--help` does without
-
-    with user_code.running(arch):
-        channels = channels or (reads(network, side, arch) if is_users_code(arch) else CHANNELS[0])
-        form = captured(network, (channels, side, side), arch)
-    if arch in registry.FIXED_GROUPS:
-        form.captured.whole = frozenset()
-    form.cfg = registry.widths(arch, form) or list(cfg or [])
-    form.arch_args = dict(getattr(network, "arch_args", {})) if arch in registry.NETWORKS else {}
-    check.answer(form.captured.answer, arch, classes)
-    if hasattr(network, "channel_groups"):
-        check.say_undeclared(arch)
-    return form
 
 
 def plain(checkpoint: Checkpoint, arch: str | None = None) -> nn.Module:

@@ -90,7 +90,7 @@ def _described(options: Options, found: Foreign) -> Checkpoint:
     from engine.checkpoint.description import Description
     from engine.checkpoint.format import make
     from engine.checkpoint.provenance import Origin
-    from models import files, weights
+    from models import forms, weights
 
     asked, old, pixels = options.network, options.old, options.pixels
     if options.dataset is None and (pixels.mean or pixels.std):
@@ -103,7 +103,7 @@ def _described(options: Options, found: Foreign) -> Checkpoint:
     read = weights.described(found, old, said)
     with prefix_path(old):
         model = models.restore(read, asked.arch)
-    info = _data_set(options, read.arch, read.classes, files.channels(model))
+    info = _data_set(options, read.arch, read.classes, forms.channels(model))
     origin = Origin(options.words, 0, old, found.sha256)  # no seed: nothing is drawn
     return make(model, read.arch, read.arch_args, info, read.metrics, read.history, origin)
 

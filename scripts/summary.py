@@ -99,13 +99,13 @@ def body(options: Options) -> dict[str, Any]:
 def _network(options: Options) -> tuple[str, NormalForm, int]:
     """Its name, itself, and the side of the pictures that it is shown."""
     from engine.training.foreign import description
-    from models import files
+    from models import forms
     from quant import restore
 
     network, asked = options.network, options.data.image_size
     if options.source is None:
         side = asked or 32
-        return network.name, files.build(network.name, network.cfg, network.classes or 10, side=side), side
+        return network.name, forms.build(network.name, network.cfg, network.classes or 10, side=side), side
     opened = restore.open(options.source, network.arch, description(options, judges=False))
     side = asked or opened.checkpoint.dataset.image_size
     return opened.checkpoint.arch, opened.at(side).network, side

@@ -21,7 +21,7 @@ import models
 from engine.checkpoint import archive
 from engine.cli import argtypes
 from engine.errors import USAGE
-from models import check, files, user_code
+from models import check, forms, user_code
 from models.blocks import ConvBNAct
 from quant.prepare import prepare
 from quant.spec import QuantSpec
@@ -133,7 +133,7 @@ def test_the_console_script_works_whatever_lies_in_the_working_folder(project: P
 @pytest.mark.parametrize("arch", ["models.net:Net", "models/net.py:Net", "package.net:Net", "package/net.py:Net"])
 def test_a_network_finds_its_own_packages_whenever_it_runs(arch: str, project: Path) -> None:
     before, folders, hooks = ours(), [*sys.path], [*sys.meta_path]
-    model = files.build(arch, [4, 6], side=8)
+    model = forms.build(arch, [4, 6], side=8)
     twin = copy.deepcopy(model)
     quantized = prepare(model, QuantSpec())
     x = torch.rand(2, 3, 8, 8)

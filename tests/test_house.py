@@ -51,6 +51,7 @@ MODELS = (
     "libraries",
     "registry",
     "weights",
+    "forms",
     "files",
 )
 """Floors from the ground up: a file imports from its own floor or from those before it."""

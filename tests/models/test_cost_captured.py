@@ -67,7 +67,10 @@ def test_networks_of_users_cost_what_torch_counts(name: str) -> None:
     assert macs(capture(own, picture, name, check=False)) == counted(own, *picture)
 
 
-@pytest.mark.parametrize("name", [name for name in ODD if name != "spectral norm"])
+NO_FORMULA = ("spectral norm", "a vector as a linear layer")  # torch's counter takes a matrix by a vector for nothing
+
+
+@pytest.mark.parametrize("name", [name for name in ODD if name not in NO_FORMULA])
 def test_odd_networks_cost_what_torch_counts(name: str) -> None:
     own = ODD[name]()
     form = capture(own, (3, 16, 16), name, check=False)

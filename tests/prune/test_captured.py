@@ -11,7 +11,7 @@ from torch import nn
 
 from engine.checkpoint.format import Checkpoint, load
 from engine.errors import BAD_CHECKPOINT, USAGE, UserError
-from models import files
+from models import files, forms
 from prune.surgery import Surgery
 from tests.conftest import SMALL, assert_refused
 from tests.tools import cases, random_graphs
@@ -160,7 +160,7 @@ def test_a_layer_whose_size_stands_in_the_code_is_left_whole(command) -> None:
 
 def test_a_module_that_takes_no_pictures_is_refused() -> None:
     with pytest.raises(UserError, match=r"bare: .*cannot be multiplied") as refused:
-        files.build("tests.tools.residual:bare")
+        forms.build("tests.tools.residual:bare")
     assert "pictures of 3x32x32" in refused.value.hint
 
 

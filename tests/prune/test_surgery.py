@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models import files, registry
+from models import forms, registry
 from models.graph.channels.classes import channels
 from models.graph.normal import NormalForm
 from models.graph.surgery.narrow import masked, narrowed
@@ -117,7 +117,7 @@ def test_groups_survive_and_the_network_is_the_one_of_its_cfg(cfg):
     small = cut(found, chosen.dropped)
     assert chosen.cfg != cfg
     assert [m.groups for m in small.modules() if isinstance(m, nn.Conv2d)] == [1, 2, 2, 16, 4, 4, 32, 8, 1]
-    built = files.build("nin_gc", chosen.cfg, side=8).double().eval()
+    built = forms.build("nin_gc", chosen.cfg, side=8).double().eval()
     built.load_state_dict(small.state_dict())
     x = torch.randn(2, 3, 8, 8).double()
     assert torch.equal(built(x), small(x))

@@ -116,10 +116,10 @@ def _serve() -> None:
     import torch._dynamo  # the first optimizer would
 
     from engine.training.run_folder import RunFolder
-    from models import files
+    from models import forms
 
     torch.ones(1, requires_grad=True).sum().backward()  # before any capture, see conftest._autograd_without_threads
-    files.build("nin", [2] * 8, side=8)  # the first capture takes a second
+    forms.build("nin", [2] * 8, side=8)  # the first capture takes a second
     RunFolder.draw = lambda *_: None  # type: ignore[method-assign]
     torch.set_num_threads(1)
     for line in sys.stdin:

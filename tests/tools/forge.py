@@ -30,7 +30,7 @@ from engine.checkpoint.format import Metrics
 from engine.checkpoint.history import Train
 from engine.checkpoint.provenance import Origin
 from engine.data.info import DataInfo
-from models import files
+from models import forms
 
 INFO = DataInfo("digits", "digits", 10, 8, (0.5,) * 3, (0.25,) * 3)
 
@@ -38,7 +38,7 @@ INFO = DataInfo("digits", "digits", 10, 8, (0.5,) * 3, (0.25,) * 3)
 def tiny(arch: str = "slimming", cfg: tuple[int, ...] = (2, 2, 2)) -> dict[str, Any]:
     """What is in a whole checkpoint of a few kilobytes."""
     torch.manual_seed(0)
-    network = files.build(arch, list(cfg), side=INFO.image_size)
+    network = forms.build(arch, list(cfg), side=INFO.image_size)
     metrics, stages = Metrics(12.5, pictures=360, judged_on="test"), (Train(epochs=1),)
     more = {"classes": 10, **network.arch_args}
     return checkpoint.make(network, arch, more, INFO, metrics, stages, Origin(("prune.train",), 1)).to_dict()

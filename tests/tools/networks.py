@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from engine.checkpoint.format import Checkpoint
-from models import files
+from models import forms
 from models.graph.capture.form import capture
 from models.graph.flow import first_layers, last_layers
 from models.graph.normal import NormalForm
@@ -23,7 +23,7 @@ NARROW = {
 
 def form(arch: str, cfg: Sequence[int] | None = None, side: int = 8, **args: Any) -> NormalForm:
     """A network by its name, with fresh weights."""
-    return files.build(arch, cfg, side=side, **args)
+    return forms.build(arch, cfg, side=side, **args)
 
 
 def captured(network: nn.Module, side: int = 8) -> NormalForm:

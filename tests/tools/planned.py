@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from models import files, registry
+from models import forms, registry
 from models.graph.capture.form import capture
 from models.graph.channels.classes import channels
 from prune.widths import Subject
@@ -18,7 +18,7 @@ def tried(model: nn.Module, size: int = 32) -> Subject:
 
 def own(arch: str, cfg: tuple[int, ...] | None = None, size: int = 8) -> Subject:
     """A network of the toolkit's, as commands open it."""
-    form = files.build(arch, cfg, side=size)
+    form = forms.build(arch, cfg, side=size)
     return Subject(registry.build(arch, cfg), form, channels(form, form.captured.whole), arch)
 
 

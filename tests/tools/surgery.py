@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models import files, registry
+from models import forms, registry
 from models.graph.channels.classes import channels
 from prune.widths import Subject
 
@@ -18,7 +18,7 @@ def network(arch: str, cfg: list[int], seed: int, exact: bool = False) -> Subjec
     With `exact`, weights are integers and scales powers of two, so small that no sum is ever rounded, in any order.
     """
     torch.manual_seed(seed)
-    form = files.build(arch, cfg, side=8).double().eval()
+    form = forms.build(arch, cfg, side=8).double().eval()
     for module in form.modules():
         if exact and isinstance(module, (nn.Conv2d, nn.Linear)):
             for tensor in module.parameters():

@@ -18,7 +18,7 @@ from engine.training.loop import fit
 from engine.training.progress import Progress
 from engine.training.recipe import Recipe
 from engine.training.run_folder import RunFolder
-from models import files
+from models import forms
 from prune.sparsity import penalty
 from tests.tools.equality import same
 from tests.tools.training import ADAM, RECIPE, Stop, config, network, pictures
@@ -167,7 +167,7 @@ def test_the_penalty_is_shown_beside_the_cross_entropy() -> None:
 
 
 def test_slimming_adds_s_times_the_sign_of_gamma() -> None:
-    model = files.build("nin", [8] * 8, side=8)
+    model = forms.build("nin", [8] * 8, side=8)
     values = torch.tensor([1.0, -2.0, 0.0, 1e-30, -1e-30, 3.0, -0.0, 0.5])
     blocks = [model.get_submodule(f"block{n}.bn") for n in range(1, 9)]
     for bn in blocks:
