@@ -31,7 +31,8 @@ def capture(model: nn.Module, picture: Size, arch: str, check: bool = True) -> N
     Args:
         picture: size of what it is to read.
         arch: what messages call it.
-        check: compare training modes, too; a notice names modules that only training runs.
+        check: run both and compare, in training, too; a notice names modules that only training runs. Without it nothing
+            is run: for networks whose answers are known or compared elsewhere.
 
     Raises:
         Misdeclared: exit 2 for a network that cannot be captured, answers differently each time, gives several
@@ -39,6 +40,8 @@ def capture(model: nn.Module, picture: Size, arch: str, check: bool = True) -> N
     """
     x = _made_up(model, picture)
     model.eval()
+    if not check:
+        return build(model, exported(model, arch, x), picture, arch).eval()
     hint = f"it is shown pictures of {'x'.join(map(str, picture))}"
     with _buffers_kept(model), user_code(arch, hint):  # with gradients: without, attention takes a path of its own
         first, second = (_output(model(x.clone()), arch) for _ in range(2))
@@ -53,8 +56,7 @@ def capture(model: nn.Module, picture: Size, arch: str, check: bool = True) -> N
             f"--arch {arch}: its captured graph gives other answers: by {(first - own).abs().max().item():.2g}",
             "it may change a global state, or depend on something besides pictures and parameters",
         )
-    if check:
-        _compare_training(model, form, x, arch)
+    _compare_training(model, form, x, arch)
     return form
 
 
