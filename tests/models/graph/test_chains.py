@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from bn_merge.merge import merge
 from models.graph.chains import Chain, chains, read_by_sign, unfolded
-from models.graph.flow import first_layers, last_layers, never_negative, places, unscaled
+from models.graph.flow import first_layers, hands_on, last_layers, never_negative, places, unscaled
 from models.graph.normal import NormalForm
 from quant.prepare import prepare
 from quant.spec import QuantSpec, quantizer
@@ -210,6 +210,13 @@ def test_what_no_weights_can_make_negative(run: Callable[[Net, Tensor], Tensor],
     assert (value in never_negative(model)) is positive
     if positive:
         assert model(torch.randn(4, 3, 8, 8)).min() >= 0
+
+
+def test_whole_numbers_are_not_handed_on() -> None:
+    """What cuts numbers off makes others of them; a conversion between float types moves them."""
+    form = captured(Value(lambda net, x: x.to(torch.int32).to(x.dtype) + x.double().to(x.dtype)))
+    found = [hands_on(form, node) for node in form.captured.graph.nodes if "to" in str(node.target)]
+    assert found == [False, True, True, True]
 
 
 def test_a_value_that_is_changed_in_place_may_be_negative() -> None:
