@@ -44,7 +44,8 @@ def correct_biases(model: NormalForm, split: Split, pictures: int, seed: int = 1
     layers = {n: m for n in calls if isinstance(m := model.get_submodule(n), (QuantConv2d, QuantLinear))}
     if not layers:
         raise UserError("no layer of the network is quantized", "leave --bias_correction out")
-    correctable = {n: t for n in layers if len(calls[n]) == 1 and (t := _correctable(model, n)) is not None}
+    norms = {chain.layer: model.get_submodule(chain.norm) for chain in chains(model)}
+    correctable = {n: t for n in layers if len(calls[n]) == 1 and (t := _correctable(model, n, norms)) is not None}
     height, width = model.captured.picture[1:]
     count = min(pictures, max(PIXELS // (height * width), 32))
     order = torch.randperm(len(split), generator=generator(seed, 0))[:count]
@@ -64,9 +65,8 @@ batch norm behind it by -1; of one that is folded into the layer by -sigma / gam
 """
 
 
-def _correctable(model: NormalForm, name: str) -> Correctable | None:
+def _correctable(model: NormalForm, name: str, norms: dict[str, nn.Module]) -> Correctable | None:
     layer: Any = model.get_submodule(name)
-    norms = {chain.layer: model.get_submodule(chain.norm) for chain in chains(model)}
     norm: Any = norms.get(name)
     folded = isinstance(layer, BNFoldConv2d)
     bias = (norm if folded else layer).bias

@@ -92,11 +92,7 @@ def stopping() -> Iterator[None]:
 
     def stop(number: int, _: Any) -> None:
         _lost.append(number)
-        raise Stopped(number)
-
-    def interrupt(number: int, _: Any) -> None:
-        _lost.append(number)
-        raise KeyboardInterrupt
+        raise _end(number)
 
     def lost(report: Any) -> None:
         if not isinstance(report.exc_value, (Stopped, KeyboardInterrupt)):
@@ -105,13 +101,18 @@ def stopping() -> Iterator[None]:
     before, sys.unraisablehook = sys.unraisablehook, lost
     handlers: dict[int, Any] = {**dict.fromkeys(ENDING, stop), signal.SIGUSR1: lambda *_: None}
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else a caller's own
-        handlers[signal.SIGINT] = interrupt
+        handlers[signal.SIGINT] = stop
     try:
         with _handled(handlers):
             yield
     finally:
         sys.unraisablehook = before
         _lost.clear()
+
+
+def _end(number: int) -> BaseException:
+    """What a signal raises where nothing has to be saved."""
+    return KeyboardInterrupt() if number == signal.SIGINT else Stopped(number)
 
 
 @contextlib.contextmanager
@@ -122,7 +123,7 @@ def arriving() -> Iterator[None]:
     except Exception as fault:
         if not _lost:
             raise
-        raise (KeyboardInterrupt() if _lost[0] == signal.SIGINT else Stopped(_lost[0])) from fault
+        raise _end(_lost[0]) from fault
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.graph.calls import packet
-from models.graph.normal import NormalForm
+from models.graph.normal import NormalForm, stored
 
 aten = torch.ops.aten
 
@@ -52,8 +52,7 @@ class _Run(fx.Interpreter):
     def __init__(self, form: NormalForm, note: Callable[[Call], None]) -> None:
         super().__init__(form, graph=form.captured.graph)
         self.note, self.names = note, _names(form)
-        stored = form.state_dict(keep_vars=True).values()  # a constant of the code is in no file
-        self.stored = {id(tensor) for tensor in stored}
+        self.stored = stored(form)
 
     def run_node(self, n: fx.Node) -> Any:
         if n.op != "call_function":

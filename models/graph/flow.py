@@ -28,7 +28,7 @@ COMPUTES = frozenset({
 })  # fmt: skip
 """Operations that do the work of a layer and are none: of weights that are computed, or of two values."""
 
-_PASSING = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.AlphaDropout)
+PASSING = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.AlphaDropout)
 _AVERAGES = (nn.AvgPool2d, nn.AdaptiveAvgPool2d)
 _BOUNDED = (nn.Sigmoid, nn.Hardsigmoid, nn.Tanh)
 _POSITIVE = (nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Hardsigmoid, nn.Softplus)
@@ -97,7 +97,7 @@ def hands_on(form: nn.Module, node: fx.Node) -> bool:
     """Whether each number that a node gives is one of those that it reads: moves, dropout (in evaluation), max-pools."""
     found = module(form, node)
     if found is not None:
-        return isinstance(found, (*_PASSING, nn.MaxPool2d))
+        return isinstance(found, (*PASSING, nn.MaxPool2d))
     if packet(node) in (aten.to, aten._to_copy):
         kinds = [a for a in (*node.args, *node.kwargs.values()) if isinstance(a, torch.dtype)]
         return all(kind.is_floating_point for kind in kinds)  # whole numbers are cut off

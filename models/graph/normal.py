@@ -110,3 +110,8 @@ def picture_of(model: nn.Module, side: int) -> Size:
 def pictures(picture: Size, count: int) -> Tensor:
     """A few made-up pictures, (count, *picture), the same each time and without a draw from the global generator."""
     return torch.randn(count, *picture, generator=torch.Generator().manual_seed(0))
+
+
+def stored(form: nn.Module) -> set[int]:
+    """The ids of the tensors that a file holds: constants of the code are in none."""
+    return {id(tensor) for tensor in form.state_dict(keep_vars=True).values()}

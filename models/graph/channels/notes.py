@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from models.graph.channels.labels import along, compact, pairs, spread
-from models.graph.normal import NormalForm
+from models.graph.normal import NormalForm, stored
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Notes:
         self.apart: set[str] = set()  # tensors that operations read otherwise than by channels
         self.places: dict[tuple[str, int], Place] = {}
         self.names: dict[int, str] = {}  # of the tensors that a file holds, by id
-        held = {id(tensor) for tensor in form.state_dict(keep_vars=True).values()}
+        held = stored(form)
         for name, tensor in (*form.named_parameters(remove_duplicate=False), *form.named_buffers()):
             if id(tensor) in held:
                 self.names.setdefault(id(tensor), name)

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from models.graph.channels import label_rules, labels as table
 from models.graph.channels.labels import along, compact, stretched, varies
 from models.graph.channels.notes import Notes
+from models.graph.flow import PASSING
 from models.graph.normal import NormalForm
 
 aten = torch.ops.aten
@@ -24,7 +25,6 @@ BATCH = 2
 
 PICTURE, ANSWER = "the picture's own", "the network's answer"
 
-PASSING = (nn.Dropout, nn.Dropout2d, nn.AlphaDropout, nn.Identity)
 ACTIVATIONS = (
     nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Sigmoid, nn.Tanh, nn.Hardswish,
     nn.Hardsigmoid, nn.Softplus, nn.PReLU, *PASSING,

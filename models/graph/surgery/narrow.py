@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from models.graph.capture.form import capture
 from models.graph.channels.classes import Channels, channels
 from models.graph.channels.notes import Place
-from models.graph.normal import NormalForm
+from models.graph.normal import NormalForm, stored
 from models.graph.surgery.resize import NotLegal, resized, shapes, tensors
 
 Signature = tuple[frozenset[tuple[str, int, int]], bool, frozenset[int]]
@@ -85,7 +85,7 @@ def fill(new: NormalForm, its: Channels, old: NormalForm, found: Channels, dropp
     source = _channels(its, found, _classes(its, found, dropped))
     places = {(place.tensor, place.axis): place for place in found.places}
     values = {name: tensor.detach() for name, tensor in tensors(old).items()}
-    held = {id(tensor) for tensor in new.state_dict(keep_vars=True).values()}
+    held = stored(new)
     for place in its.places:
         before = places[place.tensor, place.axis]
         values[place.tensor] = _gathered(values[place.tensor], place, before, source)
