@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from engine.errors import no_memory
 from engine.system.said import notice, some
-from models.check import SEE, Misdeclared, user_code
+from models.check import Misdeclared, one_line, user_code
 from models.graph.capture.build import build
 from models.graph.capture.export import exported
 from models.graph.normal import NormalForm, Size, pictures
@@ -141,24 +141,32 @@ def _buffers_kept(model: nn.Module) -> Iterator[None]:
 
 def _compare_training(model: nn.Module, form: NormalForm, x: Tensor, arch: str) -> None:
     """Print a notice if the outputs of the two differ in training mode, or if evaluation leaves a module out."""
-    answers = []
-    for network in (model, form):
-        with _buffers_kept(network), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            network.train()
-            try:
-                with user_code(arch, f"in training mode; {SEE}"):
-                    found = [leaf for leaf in tree_leaves(network(x.clone())) if isinstance(leaf, Tensor)]
-            finally:
-                network.eval()
-        answers.append(found[0].detach() if found else None)
-    theirs, own = answers
+    try:
+        theirs: Tensor | None = _in_training(model, x)
+        why = ""
+    except (Exception, SystemExit) as fault:  # it may ask for targets, or for larger pictures
+        if no_memory(fault):
+            raise
+        theirs, why = None, f" (in training its code raises {one_line(fault)})"
+    own = _in_training(form, x)
     names, used = form.captured.vanished, set(form.parameters())  # which functions may use, too
     if theirs is None or own is None or not _same(theirs, own):
         alone = f": {some(names)} run in training alone" if names else ""
         notice(
-            f"{arch} behaves otherwise in training than in evaluation{alone}; it is trained as it is evaluated (dropout "
-            "and batch norm apart)"
+            f"{arch} behaves otherwise in training than in evaluation{alone}{why}; it is trained as it is evaluated "
+            "(dropout and batch norm apart)"
         )
     elif held := [name for name in names if any(p not in used for p in model.get_submodule(name).parameters())]:
         notice(f"{arch}: evaluation does not run {some(held)}; what they hold stays in the file and is not trained")
+
+
+def _in_training(network: nn.Module, x: Tensor) -> Tensor | None:
+    """The first tensor of what a network gives in training mode, from one seed; its buffers and mode are put back."""
+    with _buffers_kept(network), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network.train()
+        try:
+            found = [leaf for leaf in tree_leaves(network(x.clone())) if isinstance(leaf, Tensor)]
+        finally:
+            network.eval()
+    return found[0].detach() if found else None

@@ -230,6 +230,25 @@ def test_what_training_alone_does_is_named(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().err == ""
 
 
+def _needs_targets(net: nn.Module, x: Tensor) -> Tensor:
+    if net.training:
+        raise ValueError("in training it takes targets, too")
+    return x.relu()
+
+
+def test_a_forward_that_fails_in_training_is_captured_with_a_notice(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is trained as it is evaluated; torchvision's inception_v3 asks training for larger pictures, others for targets."""
+    own = Bare(_needs_targets)
+    form, x = capture(own, (3, 16, 16), "net:Net"), torch.randn(2, 3, 16, 16)
+    assert torch.equal(form.train()(x), own(x))
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "notice: net:Net behaves otherwise in training than in evaluation (in training its code raises "
+    )
+    assert "ValueError: in training it takes targets, too); it is trained as it is evaluated" in said
+    assert not own.training
+
+
 def test_capture_leaves_no_trace_in_the_network_or_the_generator() -> None:
     own = cases.flatten_linear()
     before = {name: tensor.clone() for name, tensor in own.state_dict().items()}

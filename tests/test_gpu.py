@@ -1,0 +1,98 @@
+"""The chain on a GPU, and its files judged on the CPU. Without a GPU these tests are skipped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from engine.data import catalogue
+from models.graph.capture.form import capture
+from models.graph.channels.classes import channels
+from models.graph.surgery.narrow import masked, narrowed
+from prune import plan as planning
+from prune.widths import Subject
+from tests.tools.examined import smallest
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+SHORT = ("--dataset", "digits", "--image_size", "8", "--epochs", "1", "--quiet", "--device", "cuda")
+NARROW = ("--cfg", "16,16,16,16,16,16,16,16")
+FAMILIES = (
+    ("quant.wqaq", "--Wbits", "8", "--Abits", "8"),
+    ("quant.wqaq", "--Wbits", "4", "--Abits", "4", "--quantizer", "lsq"),
+    ("quant.wqaq", "--q_type", "0", "--bn_fold", "1"),
+    ("quant.wqaq", "--q_type", "1", "--bn_fold", "0"),
+    ("quant.wbwtab", "--W", "2", "--A", "2"),
+    ("quant.wbwtab", "--W", "3", "--A", "2"),
+)
+
+
+@pytest.fixture
+def pruned(command: Callable[..., SimpleNamespace]) -> str:
+    assert command("prune.train", "-sr", "--s", "0.001", *NARROW, *SHORT).code == 0
+    found = command("prune.normal_regular", "--percent", "0.3", "--device", "cuda")
+    assert found.code == 0, found.err
+    return found.path
+
+
+@pytest.mark.parametrize("words", FAMILIES, ids=" ".join)
+def test_a_network_trained_there_is_the_same_network_here(
+    words: tuple[str, ...], pruned: str, command: Callable[..., SimpleNamespace]
+) -> None:
+    quantized = command(*words, "--refine", pruned, *SHORT)
+    assert quantized.code == 0, quantized.err
+    merged = command("bn_merge.__main__", "--model", quantized.path, "--device", "cuda", "--json")
+    assert merged.code == 0, merged.err
+    assert json.loads(merged.out)["agree"] >= 359  # fp32: sums in another order
+    right = []
+    for device in ("cuda", "cpu"):
+        judged = command("quant.wqaq", "--evaluate", quantized.path, "--device", device, "--json")
+        assert judged.code == 0, judged.err
+        right.append(json.loads(judged.out)["accuracy"] * 3.6)
+    assert abs(right[0] - right[1]) <= 1.01  # of 360 pictures
+
+
+def test_calibration_there(pruned: str, command: Callable[..., SimpleNamespace]) -> None:
+    found = command("quant.ptq", "--model", pruned, "--calibrate", "kl", "--device", "cuda", "--bias_correction")
+    assert found.code == 0, found.err
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_stopped_run_goes_on(precision: str, command: Callable[..., SimpleNamespace]) -> None:
+    line = ("prune.train", *NARROW, *SHORT, "--precision", precision, "--run_dir", "run")
+    whole = command(*line, "--epochs", "2")
+    again = command(*line, "--epochs", "2", "--resume")
+    assert (whole.code, again.code) == (0, 0), again.err
+    assert "already complete" in again.err
+
+
+@pytest.mark.parametrize("arch", ["nin", "nin_gc", "torchvision:resnet18", "torchvision:mobilenet_v3_small"])
+def test_captured_and_narrowed_there(arch: str) -> None:
+    """Captured equals eager to the last bit; masked equals narrowed in float64."""
+    model, side = smallest(arch)
+    model = model.cuda()
+    form = capture(model, (3, side, side), arch)
+    pictures = torch.randn(4, 3, side, side, device="cuda")
+    with torch.no_grad():
+        assert torch.equal(form(pictures), model(pictures))
+    model, form = model.double(), form.double()
+    found = channels(form)
+    chosen = planning.plan(Subject(model, form, found, arch), 0.5)
+    small = narrowed(model, form, found, chosen.dropped, arch)
+    with torch.no_grad():
+        wanted = masked(form, found, chosen.dropped)(pictures.double())
+        assert (small(pictures.double()) - wanted).abs().max() <= 1e-10 * wanted.abs().max()
+
+
+def test_pictures_live_there() -> None:
+    data = catalogue.load("digits", device=torch.device("cuda"), image_size=8)
+    images, labels = next(data.train.training_batches(4, seed=1, epoch=0))
+    here = catalogue.load("digits", image_size=8)
+    assert images.is_cuda
+    assert labels.is_cuda
+    expected, _ = next(here.train.training_batches(4, seed=1, epoch=0))
+    assert torch.allclose(images.cpu(), expected, rtol=0, atol=1e-6)
