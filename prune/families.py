@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cached_property
 from math import gcd, lcm
 
+import torch
 from torch import Tensor
 
 from models.graph.channels.classes import Channels
@@ -28,8 +30,9 @@ class Family:
     kinds: dict[Signature, list[int]]
     step: int
 
-    @property
+    @cached_property
     def classes(self) -> list[int]:
+        """All of them, ascending."""
         return sorted(cls for kind in self.kinds.values() for cls in kind)
 
     @property
@@ -44,14 +47,18 @@ def families(found: Channels, scores: dict[int, float]) -> list[Family]:
     classes: dict[int, list[int]] = defaultdict(list)
     for cls in sorted(number):
         classes[number[cls]].append(cls)
-    result = []
+    names, members = [], []
     for place in found.places:
         its = classes.pop(number[int(place.classes[0])], []) if place.makes else []
         if its and all(cls in scores and cls not in found.fixed for cls in its):
-            kinds: dict[Signature, list[int]] = defaultdict(list)
-            for cls in its:
-                kinds[kind_of[cls]].append(cls)
-            result.append(Family(place.tensor.rpartition(".")[0], dict(kinds), _step(found, set(its))))
+            names.append(place.tensor.rpartition(".")[0])
+            members.append(its)
+    result = []
+    for name, its, step in zip(names, members, _steps(found, members), strict=True):
+        kinds: dict[Signature, list[int]] = defaultdict(list)
+        for cls in its:
+            kinds[kind_of[cls]].append(cls)
+        result.append(Family(name, dict(kinds), step))
     return result
 
 
@@ -83,14 +90,27 @@ def _numbered(found: Channels) -> dict[int, int]:
     return number
 
 
-def _step(found: Channels, family: set[int]) -> int:
-    """What a family's width is a multiple of: each place keeps the same share of it, in equal parts for its groups."""
-    step, full = 1, len(family)
-    for place in found.places:
-        if count := sum(cls in family for cls in place.classes.tolist()):
-            parts = full * place.groups
-            step = lcm(step, parts // gcd(count, parts))
-    return step
+def _steps(found: Channels, members: list[list[int]]) -> list[int]:
+    """What each family's width is a multiple of: a place keeps the same share of it, in equal parts for its groups."""
+    steps = [1] * len(members)
+    for place, counts in zip(found.places, counted(found, members), strict=True):
+        for number in counts[:-1].nonzero()[:, 0].tolist():
+            parts = len(members[number]) * place.groups
+            steps[number] = lcm(steps[number], parts // gcd(int(counts[number]), parts))
+    return steps
+
+
+def counted(found: Channels, members: list[list[int]]) -> list[Tensor]:
+    """For each place, how many of its entries are of each family, and at the end how many are of none.
+
+    Args:
+        members: the classes of each family.
+    """
+    last = max((int(place.classes.max()) for place in found.places), default=0)
+    family = torch.full((last + 1,), len(members))
+    for number, its in enumerate(members):
+        family[its] = number
+    return [torch.bincount(family[place.classes], minlength=len(members) + 1) for place in found.places]
 
 
 def scores(form: NormalForm, found: Channels, importance: Importance = "bn") -> dict[int, float]:

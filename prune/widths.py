@@ -12,12 +12,12 @@ from math import lcm
 from torch import nn
 
 from models.check import Misdeclared
-from models.graph.capture.form import capture
-from models.graph.channels.classes import Channels, channels
+from models.graph.channels.classes import Channels
 from models.graph.normal import NormalForm
+from models.graph.surgery.copies import narrower
 from models.graph.surgery.narrow import Signature, signatures
-from models.graph.surgery.resize import NotLegal, resized, shapes
-from prune.families import Family
+from models.graph.surgery.resize import NotLegal
+from prune.families import Family, counted
 from prune.rounding import by_distance
 
 TRIES = 12
@@ -117,17 +117,15 @@ def _can(network: Subject, chosen: list[Family], widths: list[int], places: list
 
 def _kinds(network: Subject, chosen: list[Family], widths: list[int]) -> Counter[Signature] | None:
     """How many classes of each signature the network has at these widths; None where it cannot have them."""
-    share = {cls: Fraction(width, len(family.classes))
-             for family, width in zip(chosen, widths, strict=True) for cls in family.classes}  # fmt: skip
+    share = [*(Fraction(width, len(family.classes)) for family, width in zip(chosen, widths, strict=True)), Fraction(1)]
     sizes = {}
-    for place in network.found.places:
-        size = sum(share.get(cls, Fraction(1)) for cls in place.classes.tolist())
+    for place, counts in zip(network.found.places, counted(network.found, [f.classes for f in chosen]), strict=True):
+        size = sum((share[number] * int(counts[number]) for number in counts.nonzero()[:, 0].tolist()), Fraction(0))
         if size.denominator > 1:
             return None
         sizes[place.tensor, place.axis] = int(size)
     try:
-        small = resized(network.model, shapes(network.form, network.found, sizes), network.found.whole)
-        form = capture(small, network.form.captured.picture, network.arch, check=False)
+        _, its = narrower(network.model, network.form, network.found, sizes, network.arch)
     except (NotLegal, Misdeclared):
         return None
-    return Counter(signatures(channels(form, network.found.whole)).values())
+    return Counter(signatures(its).values())

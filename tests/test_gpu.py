@@ -70,7 +70,11 @@ def test_a_stopped_run_goes_on(precision: str, command: Callable[..., SimpleName
     assert "already complete" in again.err
 
 
-@pytest.mark.parametrize("arch", ["nin", "nin_gc", "torchvision:resnet18", "torchvision:mobilenet_v3_small"])
+@pytest.mark.parametrize(
+    "arch",
+    ["nin", "nin_gc", "torchvision:resnet18", "torchvision:mobilenet_v3_small", "torchvision:shufflenet_v2_x0_5",
+     "tests.tools.cases:prelu", "tests.tools.cases:SqueezeExcite", "tests.tools.cases:Residual"],
+)  # fmt: skip
 def test_captured_and_narrowed_there(arch: str) -> None:
     """Captured equals eager to the last bit; masked equals narrowed in float64."""
     model, side = smallest(arch)

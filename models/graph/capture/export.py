@@ -18,6 +18,9 @@ from models.check import Misdeclared, one_line
 PICTURES = 3
 """In the example: a number that code is unlikely to hold as a constant, and not that of capture.CHECKED."""
 
+BATCH = 2**15
+"""Pictures at most: with more than 65,535 batch norm takes another path on a GPU, and torch.export asks for one."""
+
 
 def exported(model: nn.Module, arch: str, like: Tensor) -> ExportedProgram:
     """The graph of ATen operations of a network in evaluation, for any number of pictures.
@@ -28,7 +31,7 @@ def exported(model: nn.Module, arch: str, like: Tensor) -> ExportedProgram:
     Raises:
         Misdeclared: for a network that cannot be captured, with the line of its code.
     """
-    batch = {0: Dim("batch", min=2, max=2**20)}
+    batch = {0: Dim("batch", min=2, max=BATCH)}
     with _silent(), signals.held(), torch.random.fork_rng(devices=[]):
         try:
             return torch.export.export(

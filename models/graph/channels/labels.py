@@ -21,6 +21,9 @@ MOVES = frozenset({
 })  # fmt: skip
 """Operations that put numbers into other places and compute nothing: they are run on the labels themselves."""
 
+IDLE = frozenset({aten.contiguous, aten.clone, aten.alias, aten.detach, aten.detach_})
+"""Those of them that leave every number where it is; a narrower network may do without."""
+
 JOINS = frozenset({aten.cat, aten.stack, aten.expand_as, aten.view_as, aten.reshape_as})
 """Those of them that take several values."""
 

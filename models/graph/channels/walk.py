@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.utils._pytree import tree_leaves, tree_map
 
+from models.graph import calls
 from models.graph.channels import label_rules, labels as table
 from models.graph.channels.labels import along, compact, stretched, varies
 from models.graph.channels.notes import Notes
@@ -51,9 +52,10 @@ class Walk(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         self.at, self.notes.here, self.notes.shape = n, _place(n), n.meta.get("shape") or ()
         found = super().run_node(n)
-        for leaf in tree_leaves(found):
-            if isinstance(leaf, Tensor):
-                self.notes.passes(leaf, n.name)
+        if calls.packet(n) not in table.IDLE:
+            for leaf in tree_leaves(found):
+                if isinstance(leaf, Tensor):
+                    self.notes.passes(leaf, n.name)
         return found
 
     def placeholder(self, target: Any, args: Any, kwargs: Any) -> Any:
@@ -94,7 +96,9 @@ class Walk(fx.Interpreter):
             return self._spatial(x, 2)
         if isinstance(module, PASSING):  # in evaluation, whatever the mode
             return x
-        return _silent(x, module(torch.zeros(1))) if isinstance(module, ACTIVATIONS) else None
+        if isinstance(module, ACTIVATIONS):
+            return _silent(x, module(torch.zeros(1, device=next((p.device for p in module.parameters()), None))))
+        return None
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
         packet = getattr(target, "overloadpacket", None)

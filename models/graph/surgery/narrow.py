@@ -13,11 +13,11 @@ from collections.abc import Collection
 import torch
 from torch import Tensor, nn
 
-from models.graph.capture.form import capture
-from models.graph.channels.classes import Channels, channels
+from models.graph.channels.classes import Channels
 from models.graph.channels.notes import Place
 from models.graph.normal import NormalForm, stored
-from models.graph.surgery.resize import NotLegal, resized, shapes, tensors
+from models.graph.surgery.copies import narrower
+from models.graph.surgery.resize import NotLegal, tensors
 
 Signature = tuple[frozenset[tuple[str, int, int]], bool, frozenset[int]]
 """Of a class: the tensors, axes and groups' numbers where it lies, whether it is fixed, and its paths."""
@@ -31,7 +31,8 @@ def masked(form: NormalForm, found: Channels, dropped: Collection[int]) -> Norma
     with torch.no_grad():
         for place in found.places:
             if place.rows and place.zeroed:
-                held[place.tensor].index_fill_(place.axis, torch.isin(place.classes, gone).nonzero()[:, 0], 0)
+                tensor, rows = held[place.tensor], torch.isin(place.classes, gone).nonzero()[:, 0]
+                tensor.index_fill_(place.axis, rows.to(tensor.device), 0)
     return model
 
 
@@ -47,9 +48,8 @@ def narrowed(model: nn.Module, form: NormalForm, found: Channels, dropped: Colle
     """
     gone = torch.tensor(sorted(dropped), dtype=torch.int64)
     left = {(p.tensor, p.axis): int((~torch.isin(p.classes, gone)).sum()) for p in found.places}
-    small = resized(model, shapes(form, found, left), found.whole)
-    new = capture(small, form.captured.picture, arch, check=False)
-    fill(new, channels(new, found.whole), form, found, dropped)
+    new, its = narrower(model, form, found, left, arch)
+    fill(new, its, form, found, dropped)
     new.captured.whole, new.cfg = found.whole, list(form.cfg)
     return new
 

@@ -1,0 +1,42 @@
+"""Narrower copies of a network, captured. A plan tries one, and the cut wants the same again: it is captured once."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from weakref import WeakKeyDictionary
+
+from torch import nn
+
+from models.graph.capture.form import capture
+from models.graph.channels.classes import Channels, channels
+from models.graph.normal import NormalForm
+from models.graph.surgery.resize import resized, shapes
+
+Sizes = Mapping[tuple[str, int], int]
+"""How many entries an axis of a tensor is to have."""
+
+_known: WeakKeyDictionary[nn.Module, tuple[object, NormalForm, Channels]] = WeakKeyDictionary()
+"""Of each network its last copy, with what it was made of."""
+
+
+def narrower(
+    model: nn.Module, form: NormalForm, found: Channels, sizes: Sizes, arch: str
+) -> tuple[NormalForm, Channels]:
+    """The normal form of a narrower copy, all of whose changed tensors are 0, and its classes of channels.
+
+    Args:
+        model: as its code makes it. Its code is not to change between two calls.
+        form, found: its normal form and the classes of that.
+
+    Raises:
+        NotLegal: where a layer cannot have these sizes.
+        Misdeclared: where the copy cannot be captured: a size stands in its code.
+    """
+    wanted = shapes(form, found, sizes)
+    made_of = (wanted, found.whole, form.captured.picture, arch)
+    if model not in _known or _known[model][0] != made_of:
+        small = capture(resized(model, wanted, found.whole), form.captured.picture, arch, check=False)
+        _known[model] = made_of, small, channels(small, found.whole)
+    _, small, its = _known[model]
+    return copy.deepcopy(small), its
