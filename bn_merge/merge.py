@@ -46,7 +46,7 @@ def merge(model: NormalForm) -> NormalForm:
         layer = model.get_submodule(name)
         if isinstance(layer, (QuantConv2d, QuantLinear)):
             codes, scale, bias = _codes_scale_bias(layer)
-            model.set_submodule(name, _merged_layer(layer, codes, scale, bias))
+            model.replace(name, _merged_layer(layer, codes, scale, bias))
     return model.eval()  # the new layers, too
 
 
@@ -86,8 +86,8 @@ def _fold(model: NormalForm, chain: Chain, before_sign: bool) -> None:
     """Let a layer do the work of the batch norm behind it."""
     layer, norm = model.get_submodule(chain.layer), cast(_BatchNorm, model.get_submodule(chain.norm))
     if isinstance(layer, BNFoldConv2d):  # folded while it trained: nothing is left to compute
-        model.set_submodule(chain.layer, _merged_layer(layer, *_codes_scale_bias(layer)))
-        model.set_submodule(chain.norm, nn.Identity())
+        model.replace(chain.layer, _merged_layer(layer, *_codes_scale_bias(layer)))
+        model.replace(chain.norm, nn.Identity())
         return
     layer, bn, pooled = cast("nn.Conv2d | nn.Linear", layer), fold.affine(norm), chain.pool is not None
     codes, scale, bias = _codes_scale_bias(layer)
@@ -104,8 +104,8 @@ def _fold(model: NormalForm, chain: Chain, before_sign: bool) -> None:
         rest = fold.Flip(flip) if (flip < 0).any() else rest
     elif before_sign:
         codes = codes * flip.reshape(-1, *(1,) * (codes.ndim - 1))
-    model.set_submodule(chain.norm, rest)
-    model.set_submodule(chain.layer, _merged_layer(layer, codes, scale_out, bias_out))
+    model.replace(chain.norm, rest)
+    model.replace(chain.layer, _merged_layer(layer, codes, scale_out, bias_out))
 
 
 def _largest_sum(layer: nn.Conv2d | nn.Linear, codes: Tensor) -> Tensor:

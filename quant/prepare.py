@@ -104,9 +104,9 @@ def _quantize(
         for new in (weight, activation):  # new state goes where the weights are, in their arithmetic
             new.to(layer.weight.device, layer.weight.dtype)
         if isinstance(layer, nn.Conv2d):
-            model.set_submodule(name, QuantConv2d.from_float(layer, weight, activation))
+            model.replace(name, QuantConv2d.from_float(layer, weight, activation))
         else:
-            model.set_submodule(name, QuantLinear.from_float(layer, weight, activation))
+            model.replace(name, QuantLinear.from_float(layer, weight, activation))
     if not as_declared:
         share_quantizers(model, coded)
 
@@ -124,5 +124,5 @@ def _fold_in_training(model: NormalForm) -> None:
             folding = BNFoldConv2d.from_float(conv, conv.weight_quantizer, conv.input_quantizer)
             folding.shares_input = conv.shares_input
             folded = FoldedNorm.from_norm(norm)
-            model.set_submodule(chain.norm, folded)
-            model.set_submodule(chain.layer, folding.attach(folded))
+            model.replace(chain.norm, folded)
+            model.replace(chain.layer, folding.attach(folded))

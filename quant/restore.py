@@ -93,10 +93,10 @@ def merged_shell(model: NormalForm, state: dict[str, Tensor]) -> None:
                 raise _bad(f"{name}.scale is missing")
             codes, bias = torch.empty_like(codes), torch.empty_like(bias)
             scale = None if scale is None else torch.empty_like(scale)
-            model.set_submodule(name, merged(module, codes, scale, bias, bits, quantizer))
+            model.replace(name, merged(module, codes, scale, bias, bits, quantizer))
         elif name in folds and f"{name}.running_mean" not in state:
             flip = state.get(f"{name}.flip")
-            model.set_submodule(name, nn.Identity() if flip is None else Flip(flip))
+            model.replace(name, nn.Identity() if flip is None else Flip(flip))
 
 
 def check_codes(model: nn.Module, spec: QuantSpec) -> None:

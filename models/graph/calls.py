@@ -59,6 +59,16 @@ def shape(node: fx.Node) -> tuple[int | None, ...] | None:
     return tuple(n if isinstance(n, int) else None for n in value.shape) if isinstance(value, Tensor) else None
 
 
+def typed(node: fx.Node) -> dict[str, Any]:
+    """The named arguments of a call, its dtype among them where it makes a tensor of none and could be told one."""
+    value, schema = node.meta.get("val"), getattr(node.target, "_schema", None)
+    if schema is None or not isinstance(value, Tensor) or node.kwargs.get("dtype") is not None:
+        return dict(node.kwargs)
+    of_none = not any(isinstance(n.meta.get("val"), Tensor) for n in node.all_input_nodes)
+    told = of_none and any(argument.name == "dtype" and argument.kwarg_only for argument in schema.arguments)
+    return {**node.kwargs, "dtype": value.dtype} if told else dict(node.kwargs)
+
+
 def line(node: fx.Node) -> str | None:
     """Where the code of a call stands, as tracebacks say it."""
     lines = [text.strip() for text in (node.meta.get("stack_trace") or "").splitlines()]

@@ -21,8 +21,8 @@ class Form:
 
     Args:
         graph: calls of modules and of ATen operations, one input, one output. The `meta` of a node holds `owner`, the
-            module whose forward ran it, `shape`, sizes with None for the number of pictures, and `line`, where the
-            code stands.
+            module whose forward ran it, `shape`, sizes with None for the number of pictures, `line`, where the code
+            stands, and `follows`, whether its dtype is that of the network.
         picture: what it reads; another size is another graph.
         aliases: keys of parameters whose owner is no module of its own, and those of the network that was captured.
         vanished: modules that evaluation does not run.
@@ -78,9 +78,48 @@ class NormalForm(nn.Module):
             self.update()
         return cast(Callable, self._run)(self, x)
 
+    def replace(self, name: str, module: nn.Module) -> None:
+        """Put a module in the place of another, and into it what the graph reads below that name.
+
+        timm's batch norms hold the activation behind them; a user's convolution may hold a factor of its own.
+        """
+        old = self.get_submodule(name)
+        below = {
+            str(node.target).removeprefix(f"{name}.").partition(".")[0]
+            for node in self.captured.graph.nodes
+            if node.op in ("call_module", "get_attr") and str(node.target).startswith(f"{name}.")
+        }
+        for leaf in sorted(below):
+            if not hasattr(module, leaf):
+                held = getattr(old, leaf)
+                if isinstance(held, nn.Module | nn.Parameter):
+                    setattr(module, leaf, held)
+                else:
+                    module.register_buffer(leaf, held, leaf not in old._non_persistent_buffers_set)
+        self.set_submodule(name, module)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Any:
+        """As nn.Module's. Calls that give numbers of the network's type follow it: `cumsum(dtype=torch.float32)`."""
+        before = _arithmetic(self)
+        super()._apply(*args, **kwargs)
+        after = _arithmetic(self)
+        if before != after:
+            for node in self.captured.graph.nodes:
+                if node.meta.get("follows"):
+                    node.args, node.kwargs = fx.node.map_aggregate(
+                        (node.args, node.kwargs), lambda value: after if value is before else value
+                    )
+            self._run = None
+        return self
+
     def update(self) -> None:
         """Run what the graph says from now on: to be called after a change of it."""
         self._run = type(fx.GraphModule(self, self.captured.graph)).forward
+
+
+def _arithmetic(model: nn.Module) -> torch.dtype | None:
+    tensors = (*model.parameters(), *model.buffers())
+    return next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), None)
 
 
 def _by(sizes: tuple[int, ...]) -> str:

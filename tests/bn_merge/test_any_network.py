@@ -73,7 +73,7 @@ def quantized(name: str, kind: str) -> tuple[NormalForm, QuantSpec]:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", [*cases.NAMES, "OwnWeights"])
+@pytest.mark.parametrize("name", [*cases.NAMES, "OwnWeights", "HoldMore"])
 @pytest.mark.parametrize("kind", SPECS)
 def test_merged_networks_answer_as_before(kind: str, name: str) -> None:
     model, _ = quantized(name, kind)
@@ -90,7 +90,7 @@ def test_merged_networks_answer_as_before(kind: str, name: str) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    "name", ["Residual", "SharedConv", "flatten_linear", "ShuffleUnits", "WeightsByFunction", "OwnWeights"]
+    "name", ["Residual", "SharedConv", "flatten_linear", "ShuffleUnits", "WeightsByFunction", "OwnWeights", "HoldMore"]
 )
 @pytest.mark.parametrize("kind", ["int8 folded", "wbab bacp", "lsq"])
 def test_merged_files_read_back(kind: str, name: str, tmp_path: Path) -> None:

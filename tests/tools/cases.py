@@ -81,6 +81,50 @@ class OwnWeights(nn.Module):
         return self.head(self.last(F.relu(self.bn(x))))
 
 
+class NormAct(nn.BatchNorm2d):
+    """A batch norm that holds the activation behind it, as timm's."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.act = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(super().forward(x))
+
+
+class Gained(nn.Conv2d):
+    """A convolution with a factor, and a constant of its code, behind it."""
+
+    def __init__(self, i: int, o: int) -> None:
+        super().__init__(i, o, 3, padding=1)
+        self.gain = nn.Parameter(torch.ones(o, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * self.gain + 0.1 * torch.arange(3, device=x.device).sum()
+
+
+class Positions(nn.Module):
+    """Numbers of the code, of the type that it names: as many as there are pictures, summed up in float32."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        ones = torch.ones(x.shape[0], 1, x.shape[2], x.shape[3], device=x.device)
+        return x - 1.5 * torch.ones(x.shape[0], 1, 1, 1) + ones.cumsum(2, dtype=torch.float32) / 16
+
+
+class HoldMore(nn.Module):
+    """Layers that hold more than their kind, and numbers that the code makes."""
+
+    def __init__(self, classes: int = 10) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, 16, 3, 2, 1, bias=False), NormAct(16)
+        self.gained, self.second, self.places = Gained(16, 24), NormAct(24), Positions()
+        self.last, self.head = conv_bn(24, 24, stride=2), Head(24, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.second(self.gained(self.norm(self.stem(x))))
+        return self.head(self.last(self.places(x)))
+
+
 class Transposed(nn.Module):
     def __init__(self, classes: int = 10) -> None:
         super().__init__()
@@ -244,4 +288,5 @@ NAMES = (
     "AuxiliaryOutputs", "Residual", "prelu", "SqueezeExcite", "Concatenation", "flatten_linear", "ShuffleUnits",
     "ConstantChannels", "gray",
 )  # fmt: skip
-"""All but DropoutLeftOn, which cannot be captured, and OwnWeights, whose normal form has names of its own."""
+"""The public cases but DropoutLeftOn, which cannot be captured. OwnWeights and HoldMore are more: of the first the normal
+form has names of its own, the code of the second runs in float32 alone."""

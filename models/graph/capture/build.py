@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._pytree import tree_leaves
 
 from models.check import Misdeclared
 from models.graph import calls
@@ -43,6 +44,7 @@ class _Builder:
         self.constants: dict[str, Tensor] = dict(program.constants)
         self.aliases: dict[str, str] = {}
         self.ran: set[str] = set()
+        self.dtype = next((p.dtype for p in model.parameters()), torch.float32)
         self.changed: set[fx.Node] = set()  # nodes whose memory a later call writes into
 
     def normal_form(self) -> NormalForm:
@@ -106,9 +108,10 @@ class _Builder:
             name, source = found
             new = self.graph.call_module(name, (self._argument(source),))
         else:
-            arguments = fx.node.map_aggregate((node.args, node.kwargs), self._argument)
+            arguments = fx.node.map_aggregate((node.args, calls.typed(node)), self._argument)
             target = aten.reshape.default if node.target is aten.view.default else node.target  # in any memory format
             new = self.graph.create_node("call_function", target, *arguments)
+            new.meta["follows"] = self.dtype in tree_leaves(arguments)
         new.meta.update(owner=owner, shape=calls.shape(node), line=calls.line(node))
         self.new[node] = new
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from models.graph import calls
 from models.graph.channels import label_rules, labels as table
 from models.graph.channels.labels import along, compact, stretched, varies
 from models.graph.channels.notes import Notes
+from models.graph.channels.values import Raw, as_raw, contents, labels_of, nothing, run_empty
 from models.graph.flow import PASSING
 from models.graph.normal import NormalForm
 
@@ -31,14 +31,6 @@ ACTIVATIONS = (
     nn.Hardsigmoid, nn.Softplus, nn.PReLU, *PASSING,
 )  # fmt: skip
 POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
-
-
-@dataclass(frozen=True)
-class Raw:
-    """A tensor of the network, or what is computed of such alone: then `own` is None."""
-
-    own: Tensor | None
-    value: Tensor
 
 
 class Walk(fx.Interpreter):
@@ -77,7 +69,7 @@ class Walk(fx.Interpreter):
         )
 
     def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
-        module, x = self.fetch_attr(target), _labels(args[0])
+        module, x = self.fetch_attr(target), labels_of(args[0])
         found = self._layer(str(target), module, x)
         return self._unknown([x]) if found is None else found
 
@@ -106,11 +98,11 @@ class Walk(fx.Interpreter):
         if not any(isinstance(leaf, Tensor) for leaf in given):  # nothing of the pictures but sizes
             if packet not in (aten.sym_size, aten.sym_numel):
                 self._apart(given)
-            return tree_map(_raw, target(*_values(args), **_values(kwargs)))
+            return tree_map(as_raw, target(*contents(args), **contents(kwargs)))
         if packet is None or packet in (aten.sym_size, aten.sym_numel):
             return super().call_function(target, args, kwargs)
         if packet in table.SHAPES:
-            return self._unknown([], lambda: _run_empty(target, args, kwargs))
+            return self._unknown([], lambda: run_empty(target, args, kwargs))
         if (packet in table.MOVES and (len(given) == 1 or packet in table.JOINS)) or _is_fixed_index(packet, args):
             found = _moved(packet, target, args, kwargs)
             if isinstance(args[0], Tensor) and packet in table.PARTS and _is_shared_out(args[0], found):
@@ -130,7 +122,7 @@ class Walk(fx.Interpreter):
             return self._padded(*args)
         if packet in (aten.softmax, aten._softmax) and not varies(args[0], args[1]):
             return -args[0].abs()
-        return self._unknown(given, lambda: _run_empty(target, args, kwargs))
+        return self._unknown(given, lambda: run_empty(target, args, kwargs))
 
     def _apart(self, given: list[Any]) -> None:
         """Note that an operation reads tensors of the network as a whole."""
@@ -218,15 +210,15 @@ class Walk(fx.Interpreter):
             if isinstance(labels, Tensor):
                 self.notes.fix(labels, f"read by {self.notes.here}")
         if run is None:
-            return _nothing((given[0].shape[0], *self.at.meta["shape"][1:]))
+            return nothing((given[0].shape[0], *self.at.meta["shape"][1:]))
         try:
             found = run()
         except (RuntimeError, NotImplementedError):  # an operation that knows no tensors without contents
             shape = self.at.meta.get("shape")
             if shape is None:
                 raise
-            return _nothing([BATCH if size is None else size for size in shape])
-        return tree_map(lambda leaf: _nothing(leaf.shape) if isinstance(leaf, Tensor) else leaf, found)
+            return nothing([BATCH if size is None else size for size in shape])
+        return tree_map(lambda leaf: nothing(leaf.shape) if isinstance(leaf, Tensor) else leaf, found)
 
 
 def _place(node: fx.Node) -> str:
@@ -237,44 +229,9 @@ def _place(node: fx.Node) -> str:
     return f"{what} of {owner}" if owner else what
 
 
-def _nothing(shape: Any) -> Tensor:
-    """Labels of what is no channel."""
-    return torch.zeros((), dtype=torch.int64).expand(shape)
-
-
 def _is_fixed_index(packet: Any, args: Any) -> bool:
     """Whether a call picks entries whose numbers do not depend on the pictures."""
     return packet is aten.index and isinstance(args[0], Tensor) and not any(isinstance(at, Tensor) for at in args[1])
-
-
-def _labels(value: Any) -> Any:
-    return _nothing(value.value.shape) if isinstance(value, Raw) else value
-
-
-def _raw(value: Any) -> Any:
-    return Raw(None, value) if isinstance(value, Tensor) else value
-
-
-def _values(tree: Any) -> Any:
-    return tree_map(lambda leaf: leaf.value if isinstance(leaf, Raw) else leaf, tree)
-
-
-def _without_contents(tree: Any) -> Any:
-    """Arguments as tensors of the meta device: what an operation gives of them has its shape alone."""
-    raw = [leaf.value for leaf in tree_leaves(tree) if isinstance(leaf, Raw)]
-    kind = next((value.dtype for value in raw if value.is_floating_point()), torch.float32)
-
-    def empty(leaf: Any) -> Any:
-        if isinstance(leaf, Raw):
-            return leaf.value.to("meta")
-        return torch.empty(leaf.shape, dtype=kind, device="meta") if isinstance(leaf, Tensor) else leaf
-
-    return tree_map(empty, tree)
-
-
-def _run_empty(target: Any, args: Any, kwargs: Any) -> Any:
-    args, kwargs = _without_contents((args, kwargs))
-    return target(*args, **kwargs)
 
 
 def _silent(x: Tensor, of_zero: Tensor) -> Tensor:
@@ -300,4 +257,4 @@ def _moved(packet: Any, target: Any, args: Any, kwargs: Any) -> Any:
         return args[0].reshape(args[1])
     if packet is aten.index:
         return args[0][tuple(slice(None) if at is None else at.value for at in args[1])]
-    return target(*tree_map(_labels, args), **kwargs)
+    return target(*tree_map(labels_of, args), **kwargs)

@@ -230,6 +230,18 @@ def test_what_training_alone_does_is_named(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().err == ""
 
 
+def test_numbers_that_the_code_makes_follow_the_type_of_the_network() -> None:
+    """The proofs run in float64, where the user's own code would mix types."""
+    form, x = capture(cases.HoldMore().eval(), (3, 32, 32), "net:Net"), torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        before = form(x)
+        exact = form.double()(x.double())
+        assert exact.dtype is torch.float64
+        assert torch.allclose(exact.float(), before, atol=1e-5)
+        assert torch.equal(copy.deepcopy(form)(x.double()), exact)
+        assert torch.equal(form.float()(x), before)
+
+
 def _needs_targets(net: nn.Module, x: Tensor) -> Tensor:
     if net.training:
         raise ValueError("in training it takes targets, too")
