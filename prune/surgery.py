@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 
 from torch import nn
@@ -72,11 +71,9 @@ class Surgery:
 
     def narrowed(self, model: NormalForm, chosen: PrunePlan) -> NormalForm:
         """`model` without it."""
-        like = next(model.parameters())
-        plain = copy.deepcopy(self.plain).to(like.device, like.dtype)
         try:
             with user_code.running(self.arch):
-                small = narrow.narrowed(plain, model, self.found, chosen.dropped, self.arch)
+                small = narrow.narrowed(self.plain, model, self.found, chosen.dropped, self.arch)
         except narrow.NotLegal as fault:
             raise UserError(
                 f"--arch {self.arch}: it cannot be as narrow as planned: {fault}", "take another --percent"

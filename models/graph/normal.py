@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.node import Argument
 
 from engine.errors import UserError
 
@@ -22,7 +23,7 @@ class Form:
     Args:
         graph: calls of modules and of ATen operations, one input, one output. The `meta` of a node holds `owner`, the
             module whose forward ran it, `shape`, sizes with None for the number of pictures, `line`, where the code
-            stands, and `follows`, whether its dtype is that of the network.
+            stands, and `follows`, whether it makes numbers of the network's type or on its device.
         picture: what it reads; another size is another graph.
         aliases: keys of parameters whose owner is no module of its own, and those of the network that was captured.
         vanished: modules that evaluation does not run.
@@ -99,15 +100,16 @@ class NormalForm(nn.Module):
         self.set_submodule(name, module)
 
     def _apply(self, *args: Any, **kwargs: Any) -> Any:
-        """As nn.Module's. Calls that give numbers of the network's type follow it: `cumsum(dtype=torch.float32)`."""
-        before = _arithmetic(self)
+        """As nn.Module's. Calls that make numbers of the network's type, or on its device, follow it."""
+        before = type_and_device(self)
         super()._apply(*args, **kwargs)
-        after = _arithmetic(self)
-        if before != after:
+        moves = dict(zip(before, type_and_device(self), strict=True))
+        if torch.device("meta") not in moves.values() and any(old != new for old, new in moves.items()):
             for node in self.captured.graph.nodes:
                 if node.meta.get("follows"):
                     node.args, node.kwargs = fx.node.map_aggregate(
-                        (node.args, node.kwargs), lambda value: after if value is before else value
+                        (node.args, node.kwargs),
+                        lambda value: cast(Argument, moves[value]) if is_kind(value) and value in moves else value,
                     )
             self._run = None
         return self
@@ -117,9 +119,15 @@ class NormalForm(nn.Module):
         self._run = type(fx.GraphModule(self, self.captured.graph)).forward
 
 
-def _arithmetic(model: nn.Module) -> torch.dtype | None:
+def type_and_device(model: nn.Module) -> tuple[torch.dtype, torch.device]:
+    """The type of a network's numbers, and where it is."""
     tensors = (*model.parameters(), *model.buffers())
-    return next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), None)
+    return next(((t.dtype, t.device) for t in tensors if t.is_floating_point()), (torch.float32, torch.device("cpu")))
+
+
+def is_kind(value: Any) -> bool:
+    """Whether an argument of a call is a type or a device."""
+    return isinstance(value, torch.dtype | torch.device)
 
 
 def _by(sizes: tuple[int, ...]) -> str:

@@ -16,7 +16,7 @@ from models.check import Misdeclared
 from models.graph import calls
 from models.graph.capture import lift
 from models.graph.capture.inplace import functional, written
-from models.graph.normal import Form, NormalForm, Size
+from models.graph.normal import Form, NormalForm, Size, is_kind, type_and_device
 
 aten = torch.ops.aten
 
@@ -44,7 +44,7 @@ class _Builder:
         self.constants: dict[str, Tensor] = dict(program.constants)
         self.aliases: dict[str, str] = {}
         self.ran: set[str] = set()
-        self.dtype = next((p.dtype for p in model.parameters()), torch.float32)
+        self.place = type_and_device(model)
         self.changed: set[fx.Node] = set()  # nodes whose memory a later call writes into
 
     def normal_form(self) -> NormalForm:
@@ -111,7 +111,7 @@ class _Builder:
             arguments = fx.node.map_aggregate((node.args, calls.typed(node)), self._argument)
             target = aten.reshape.default if node.target is aten.view.default else node.target  # in any memory format
             new = self.graph.create_node("call_function", target, *arguments)
-            new.meta["follows"] = self.dtype in tree_leaves(arguments)
+            new.meta["follows"] = not {*self.place}.isdisjoint(leaf for leaf in tree_leaves(arguments) if is_kind(leaf))
         new.meta.update(owner=owner, shape=calls.shape(node), line=calls.line(node))
         self.new[node] = new
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from models.graph.channels.classes import Channels
 from models.graph.channels.notes import Place
-from models.graph.normal import NormalForm, stored
+from models.graph.normal import NormalForm, stored, type_and_device
 from models.graph.surgery.copies import narrower
 from models.graph.surgery.resize import NotLegal, tensors
 
@@ -40,7 +40,7 @@ def narrowed(model: nn.Module, form: NormalForm, found: Channels, dropped: Colle
     """The normal form of the narrower network, with the weights that stay.
 
     Args:
-        model: the network that `form` is of; it is copied.
+        model: the network that `form` is of, in whatever type and place; it is copied.
 
     Raises:
         NotLegal: where the widths that are left are none that its code can have.
@@ -49,6 +49,8 @@ def narrowed(model: nn.Module, form: NormalForm, found: Channels, dropped: Colle
     gone = torch.tensor(sorted(dropped), dtype=torch.int64)
     left = {(p.tensor, p.axis): int((~torch.isin(p.classes, gone)).sum()) for p in found.places}
     new, its = narrower(model, form, found, left, arch)
+    dtype, device = type_and_device(form)
+    new.to(device, dtype)
     fill(new, its, form, found, dropped)
     new.captured.whole, new.cfg = found.whole, list(form.cfg)
     return new
