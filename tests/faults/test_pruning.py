@@ -39,7 +39,7 @@ from tests.tools.surgery import BOUND, error, network
 
 ARCHS = [*models.names(), residual.ARCH]
 MULTIPLES = (2, 2, 16, 16, 4, 32, 32, 8)  # what the groups of nin_gc's blocks ask of its widths
-SEEDS = 14
+SEEDS = 8
 SIZE = 8
 PERCENTS = [0.99, 0.999, 0.0]
 
@@ -250,7 +250,7 @@ def test_a_fresh_process_reads_back_the_pruned_network_bit_for_bit(tmp_path: Pat
     """F10: a strict load from nothing but the file."""
     info = DataInfo("digits", "digits", 10, 8, (0.5,) * 3, (0.25,) * 3)
     paths, expected = [], []
-    for number, arch in enumerate(ARCHS):
+    for number, arch in enumerate(("nin", "nin_gc", "separable_wide", residual.ARCH)):
         found = case(arch, widths(arch, random.Random(number)), number)
         small = found.cut(found.plan(0.5))[1].float()
         small.cfg = registry.widths(arch, small) or widths(arch, random.Random(number))

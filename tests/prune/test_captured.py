@@ -27,6 +27,8 @@ CHAIN = (
     "Transposed",
     "SharedConv",
 )
+FAST = ("Residual", "ShuffleUnits")
+"""The rest of CHAIN is slow: all of them are cut in test_narrow.py, too."""
 
 
 NETS = "tests.tools.cases"
@@ -38,7 +40,9 @@ def checkpoint(path: str) -> Checkpoint:
     return found
 
 
-@pytest.mark.parametrize("name", CHAIN)
+@pytest.mark.parametrize(
+    "name", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in CHAIN]
+)
 def test_the_chain_takes_a_network_by_its_name_alone(name: str, command) -> None:
     arch = f"{NETS}:{name}"
     own = ("--arch", arch)

@@ -205,7 +205,9 @@ def _interrupt() -> Tensor:
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("arch", ["nin_gc", "slimming", "separable", "separable_wide"])
+@pytest.mark.parametrize(
+    "arch", ["nin_gc", "slimming", pytest.param("separable", marks=pytest.mark.slow), "separable_wide"]
+)
 def test_every_network_is_trained_pruned_and_refined(arch: str, workplace: Path, command: Command) -> None:
     sparse = command("prune.train", "--arch", arch, "-sr", "--cfg", CFGS[arch], *SMALL)
     pruned = command("prune.gc", "--arch", arch)  # as normal_regular, with other defaults

@@ -31,6 +31,10 @@ CASES = [
     ("slimming", [12, 20, 28]),  # convolutions without a bias, and a linear layer
 ]
 
+SLOW = {("nin_gc", 24), ("nin_3x3", 17), ("separable", 3)}
+FEW = [pytest.param(*case, marks=pytest.mark.slow) if (case[0], case[1][0]) in SLOW else case for case in CASES]
+"""CASES, those alone in the fast tests that are unlike the others."""
+
 SLOWER = [(0.3, 8), (0.5, 16), (0.7, 8), (0.95, 1)]  # percents and bases
 
 
@@ -54,7 +58,7 @@ def test_masked_equals_narrowed(arch, cfg, base, percent):
     assert error(*both(found, planning.plan(found, percent, base).dropped)) <= BOUND
 
 
-@pytest.mark.parametrize(("arch", "cfg"), CASES)
+@pytest.mark.parametrize(("arch", "cfg"), FEW)
 @pytest.mark.parametrize(
     ("percent", "base"), [(0.6, 1), *(pytest.param(*more, marks=pytest.mark.slow) for more in SLOWER)]
 )
@@ -75,7 +79,7 @@ def test_channels_that_take_the_place_of_others_are_refused():
         cut(found, careless)
 
 
-@pytest.mark.parametrize(("arch", "cfg"), CASES)
+@pytest.mark.parametrize(("arch", "cfg"), FEW)
 def test_percent_0_changes_nothing(arch, cfg):
     found = network(arch, cfg, 1)
     same = cut(found, planning.plan(found, 0.0).dropped)
@@ -83,7 +87,7 @@ def test_percent_0_changes_nothing(arch, cfg):
     assert all(map(torch.equal, same.state_dict().values(), found.form.state_dict().values()))
 
 
-@pytest.mark.parametrize(("arch", "cfg"), CASES)
+@pytest.mark.parametrize(("arch", "cfg"), FEW)
 def test_only_dropped_channels_are_silenced_and_the_old_network_stays(arch, cfg):
     found, twin = network(arch, cfg, 2), network(arch, cfg, 2)
     chosen = planning.plan(found, 0.5)
@@ -123,7 +127,7 @@ def test_groups_survive_and_the_network_is_the_one_of_its_cfg(cfg):
     assert torch.equal(built(x), small(x))
 
 
-@pytest.mark.parametrize(("arch", "cfg"), CASES)
+@pytest.mark.parametrize(("arch", "cfg"), FEW)
 def test_a_pruned_network_is_pruned_again(arch, cfg):
     found = network(arch, cfg, 4)
     chosen = planning.plan(found, 0.3)

@@ -29,7 +29,8 @@ ONCE = (("Residual", 0), ("Residual", 2), ("Concatenation", 3), ("SqueezeExcite"
 @pytest.mark.parametrize(
     ("name", "numbers"),
     [
-        *((name, (number,)) for name, number in ONCE),
+        *((name, (number,)) for name, number in ONCE[1:4]),
+        *(pytest.param(name, (number,), marks=pytest.mark.slow) for name, number in (ONCE[0], ONCE[4])),
         pytest.param("mobilenet_v1", range(len(QUANTIZE)), marks=pytest.mark.slow),
         pytest.param("Residual", range(len(QUANTIZE)), marks=pytest.mark.slow),
     ],

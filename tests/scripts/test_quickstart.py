@@ -85,10 +85,17 @@ def test_a_step_that_fails_ends_it_with_its_exit_code(
 
 
 HINTED = ["prune.gc", "prune.train --refine", "prune.train --evaluate", "prune.normal_regular --arch slimming"]
-OTHERS = ["prune.train --arch nin_gc --refine", "prune.train -sr --evaluate", "quant.wqaq --arch nin_gc --refine"]
+OTHERS = [
+    "quant.ptq",
+    "prune.train --arch nin_gc --refine",
+    "prune.train -sr --evaluate",
+    "quant.wqaq --arch nin_gc --refine",
+]
 
 
-@pytest.mark.parametrize("line", [*HINTED, *OTHERS, "quant.ptq", "bn_merge --W 3"])
+@pytest.mark.parametrize(
+    "line", [*HINTED, *(pytest.param(line, marks=pytest.mark.slow) for line in OTHERS), "bn_merge --W 3"]
+)
 def test_who_begins_anywhere_and_follows_the_hints_arrives(line: str, workplace: Path, command: Command) -> None:
     """A missing input names the command that makes it: run that, then try again."""
     stack = [line]

@@ -135,8 +135,8 @@ def outcome(seed: int) -> str:
 
 
 def test_random_graphs_are_cut_exactly_or_refused() -> None:
-    found = Counter(outcome(seed) for seed in range(40))
-    assert found["equal"] >= 36, found
+    found = Counter(outcome(seed) for seed in range(20))
+    assert found["equal"] >= 18, found
 
 
 @pytest.mark.slow
