@@ -10,7 +10,7 @@ setup(
     description="Make a convolutional network small and fast in stages: prune, quantize, merge, deploy",
     license="MIT",
     python_requires=">=3.10",
-    packages=find_packages(include=["engine*", "models*", "quant*", "prune*", "bn_merge*", "scripts*"]),
+    packages=find_packages(include=["engine*", "models*", "quant*", "prune*", "bn_merge*", "deploy*", "scripts*"]),
     py_modules=["model_compression"],
     entry_points={"console_scripts": ["model-compression = model_compression:console"]},
     package_data={"scripts": ["*.sh"]},
@@ -21,6 +21,7 @@ setup(
         "tqdm>=4.60",
         "scikit-learn>=1.3",
         "scipy>=1.10",
+        "safetensors>=0.4.3",
     ],
     extras_require={"report": ["matplotlib>=3.8"], "timm": ["timm>=1.0"], "dev": DEV},
 )

@@ -1,0 +1,138 @@
+"""The packed file: one safetensors file of codes, numbers and a description, with a checksum over all three.
+
+safetensors holds no checksum of its own. What a description says of a network is the program's; here it is JSON.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from deploy.codes import Bytes
+from engine.errors import BAD_CHECKPOINT, UserError, first_line
+from engine.system.files import write_bytes
+
+Numbers = NDArray[np.float32]
+
+FORMAT = 1
+ENTRY = "packed"
+"""Of the safetensors header: the format, the checksum and the description, with spaces between."""
+MOST_BYTES = 2**31
+"""Of a whole file: two thousand times ResNet-18 in binary."""
+MOST_WORDS = 32 * 2**20
+"""Bytes of a description: readers of safetensors refuse headers of 100 MB and more."""
+_AGAIN = "copy the file again, or make it again: python -m deploy.pack"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a packed file holds.
+
+    Args:
+        description: plain JSON values.
+        codes: all codes, as deploy.codes packs them.
+        numbers: all scales, biases and thresholds, each finite.
+        size: bytes of the file.
+        sha256: of its bytes.
+    """
+
+    description: dict[str, Any]
+    codes: Bytes
+    numbers: Numbers
+    size: int = 0
+    sha256: str = ""
+
+
+def write(path: Path, contents: Contents) -> int:
+    """Write a packed file and give its size; equal contents give equal bytes.
+
+    Raises:
+        UserError: exit 2 for a network whose description is too large or whose numbers are not finite; exit 6.
+    """
+    if not np.isfinite(contents.numbers).all():
+        raise UserError(f"{path}: it would hold a number that is not finite", "train again: a scale or bias overflowed")
+    words = json.dumps(contents.description, separators=(",", ":"), sort_keys=True, allow_nan=False)
+    if len(words.encode()) > MOST_WORDS:
+        raise UserError(f"{path}: its description takes {len(words):,} bytes", "pack a smaller network")
+    tensors = {"codes": contents.codes, "numbers": contents.numbers.astype("<f4")}
+    # one entry: the order of several is another each time
+    written = safetensors.numpy.save(tensors, {ENTRY: f"{FORMAT} {_checksum(words, *tensors.values())} {words}"})
+    write_bytes(path, written)
+    return len(written)
+
+
+def read(path: Path) -> Contents:
+    """Read a packed file.
+
+    Raises:
+        UserError: exit 3, naming what is wrong, for anything that `write` does not write.
+    """
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(MOST_BYTES + 1)
+    except OSError as fault:
+        raise _bad(path, first_line(fault), "is the path right?") from fault
+    if len(content) > MOST_BYTES:
+        raise _bad(path, f"it is larger than {MOST_BYTES:,} bytes")
+    try:
+        tensors = dict(safetensors.deserialize(content))
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")], object_pairs_hook=_once)
+        version, checksum, words = header["__metadata__"][ENTRY].split(" ", 2)
+    except (safetensors.SafetensorError, ValueError, KeyError, AttributeError, RecursionError) as fault:
+        raise _bad(path, f"it is no packed file ({first_line(fault)})", "deploy.pack makes one") from fault
+    if version != str(FORMAT):
+        raise _bad(path, f"it has format {version[:20]}, this program reads {FORMAT}", "use the version that wrote it")
+    if sorted(tensors) != ["codes", "numbers"]:
+        raise _bad(path, f"it holds {', '.join(sorted(tensors))[:80]}, and not codes and numbers")
+    codes, numbers = (_flat(path, name, tensors[name], kind) for name, kind in (("codes", "U8"), ("numbers", "F32")))
+    if checksum != _checksum(words, codes, numbers):
+        raise _bad(path, "its checksum does not match: some of it has changed")
+    if not np.isfinite(numbers).all():
+        raise _bad(path, "it holds a number that is not finite")
+    try:
+        description = json.loads(words, object_pairs_hook=_once, parse_constant=_no_number)
+    except (ValueError, RecursionError) as fault:
+        raise _bad(path, f"its description cannot be read ({first_line(fault)})") from fault
+    if not isinstance(description, dict):
+        raise _bad(path, "its description is no JSON object")
+    return Contents(description, codes, numbers, len(content), hashlib.sha256(content).hexdigest())
+
+
+def _flat(path: Path, name: str, tensor: dict[str, Any], kind: str) -> Any:
+    if tensor["dtype"] != kind or len(tensor["shape"]) != 1:
+        raise _bad(path, f"its {name} are {tensor['dtype']} of shape {tensor['shape']}, not {kind} of one axis")
+    return np.frombuffer(tensor["data"], np.uint8 if kind == "U8" else "<f4").astype(
+        np.uint8 if kind == "U8" else np.float32
+    )
+
+
+def _checksum(words: str, codes: Bytes, numbers: Numbers) -> str:
+    digest = hashlib.sha256()
+    for part in (words.encode(), codes.tobytes(), numbers.astype("<f4").tobytes()):
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. Two readers may take different ones of equal keys, so there must be none."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return found
+
+
+def _no_number(word: str) -> None:
+    raise ValueError(f"{word} is no JSON")
+
+
+def _bad(path: Path, what: str, hint: str = _AGAIN) -> UserError:
+    return UserError(f"{path}: {what}", hint, BAD_CHECKPOINT)
