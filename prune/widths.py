@@ -14,9 +14,8 @@ from torch import nn
 from models.check import Misdeclared
 from models.graph.channels.classes import Channels
 from models.graph.normal import NormalForm
-from models.graph.surgery.copies import narrower
+from models.graph.surgery.copies import fits, narrower
 from models.graph.surgery.narrow import Signature, signatures
-from models.graph.surgery.resize import NotLegal
 from prune.families import Family, counted
 from prune.rounding import by_distance
 
@@ -57,11 +56,11 @@ def settle(network: Subject, chosen: list[Family], counts: list[int], base: int,
     tried = [candidates(*each, base) for each in zip(chosen, counts, least, strict=True)]
     widths = [next(its) for its in tried]
     free = [place for place, family in enumerate(chosen) if family.free and widths[place] < len(family.classes)]
-    if free and not _can(network, chosen, widths, free):
+    if free and _kinds(network, chosen, _only(free, chosen, widths)) is None:
         for place in free:
             for width in (widths[place], *islice(tried[place], NEARBY), len(chosen[place].classes)):
                 widths[place] = width
-                if _can(network, chosen, widths, [place]):
+                if _can(network, chosen, widths, place):
                     break  # else a size stands in the code, which fits the whole width alone
     tied = [place for place, family in enumerate(chosen) if not family.free]
     for _ in range(TRIES):
@@ -98,7 +97,7 @@ def _needs(network: Subject, chosen: list[Family], widths: list[int], tied: list
     if there is None:  # one of them, or several, stand in the way of all
         if len(cut) == 1:
             return needs, cut
-        wrong = [place for place in cut if not _can(network, chosen, widths, [place])]
+        wrong = [place for place in cut if not _can(network, chosen, widths, place)]
         return needs, wrong or cut
     wrong = []
     for place in cut:
@@ -109,14 +108,32 @@ def _needs(network: Subject, chosen: list[Family], widths: list[int], tied: list
     return needs, wrong
 
 
-def _can(network: Subject, chosen: list[Family], widths: list[int], places: list[int]) -> bool:
-    """Whether the network can have these widths of some families, the others whole."""
-    these = [width if place in places else len(chosen[place].classes) for place, width in enumerate(widths)]
-    return _kinds(network, chosen, these) is not None
+def _only(places: list[int], chosen: list[Family], widths: list[int]) -> list[int]:
+    """These widths of some families, the others whole."""
+    return [width if place in places else len(chosen[place].classes) for place, width in enumerate(widths)]
+
+
+def _can(network: Subject, chosen: list[Family], widths: list[int], place: int) -> bool:
+    """Whether the code runs with this width of one family, the others whole."""
+    sizes = _sizes(network, chosen, _only([place], chosen, widths))
+    return sizes is not None and fits(network.model, network.form, network.found, sizes)
 
 
 def _kinds(network: Subject, chosen: list[Family], widths: list[int]) -> Counter[Signature] | None:
     """How many classes of each signature the network has at these widths; None where it cannot have them."""
+    sizes = _sizes(network, chosen, widths)
+    if sizes is None or not fits(network.model, network.form, network.found, sizes):
+        return None
+    try:
+        return Counter(
+            signatures(narrower(network.model, network.form, network.found, sizes, network.arch)[1]).values()
+        )
+    except Misdeclared:
+        return None
+
+
+def _sizes(network: Subject, chosen: list[Family], widths: list[int]) -> dict[tuple[str, int], int] | None:
+    """The entries of each axis at these widths; None where one would be no whole number."""
     share = [*(Fraction(width, len(family.classes)) for family, width in zip(chosen, widths, strict=True)), Fraction(1)]
     sizes = {}
     for place, counts in zip(network.found.places, counted(network.found, [f.classes for f in chosen]), strict=True):
@@ -124,8 +141,4 @@ def _kinds(network: Subject, chosen: list[Family], widths: list[int]) -> Counter
         if size.denominator > 1:
             return None
         sizes[place.tensor, place.axis] = int(size)
-    try:
-        _, its = narrower(network.model, network.form, network.found, sizes, network.arch)
-    except (NotLegal, Misdeclared):
-        return None
-    return Counter(signatures(its).values())
+    return sizes

@@ -76,32 +76,39 @@ def reads(model: nn.Module, side: int, arch: str) -> int:
     convolutions = [(name, module) for name, module in model.named_modules() if isinstance(module, _ConvNd)]
     handles = [module.register_forward_pre_hook(note(name)) for name, module in convolutions]
     try:
-        runs = next((channels for channels in CHANNELS if _runs(model, (channels, side, side))), None)
+        read = next((channels for channels in CHANNELS if answers(model, (channels, side, side))), None)
     finally:
         for handle in handles:
             handle.remove()
-    if runs is None and found:
+    if read is None and found:
         name, wanted, given = found[0]
         if wanted not in (given, *CHANNELS):
             raise Misdeclared(
                 f"--arch {arch}: {name} reads {wanted} channels, pictures have 3, or 1 in gray",
                 "let the first layer read as many",
             )
-    return runs or CHANNELS[0]
+    return read or CHANNELS[0]
 
 
 @torch.no_grad()
-def _runs(model: nn.Module, picture: Size) -> bool:
-    """Whether a network takes a few pictures of a size, in evaluation mode, with nothing of it changed."""
+def answers(model: nn.Module, picture: Size, shape: tuple[int | None, ...] | None = None) -> bool:
+    """Whether a network takes a few pictures of a size, in evaluation mode, with nothing of it changed.
+
+    Args:
+        shape: of the one tensor that it has to give, None for the number of pictures; None: whatever it gives.
+    """
     x = _made_up(model, picture)
     try:
         with _buffers_kept(model), torch.random.fork_rng(devices=[]):
-            model.eval()(x)
+            found = model.eval()(x)
     except (Exception, SystemExit) as fault:
         if no_memory(fault):
             raise
         return False
-    return True
+    if shape is None:
+        return True
+    given = [leaf.shape for leaf in tree_leaves(found) if isinstance(leaf, Tensor)]
+    return given == [torch.Size(len(x) if size is None else size for size in shape)]
 
 
 def _made_up(model: nn.Module, picture: Size) -> Tensor:

@@ -8,16 +8,25 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
-from models.graph.capture.form import capture
+from models.graph.capture.form import answers, capture
 from models.graph.channels.classes import Channels, channels
 from models.graph.normal import NormalForm
-from models.graph.surgery.resize import resized, shapes
+from models.graph.surgery.resize import NotLegal, resized, shapes
 
 Sizes = Mapping[tuple[str, int], int]
 """How many entries an axis of a tensor is to have."""
 
 _known: WeakKeyDictionary[nn.Module, tuple[object, NormalForm, Channels]] = WeakKeyDictionary()
 """Of each network its last copy, with what it was made of."""
+
+
+def fits(model: nn.Module, form: NormalForm, found: Channels, sizes: Sizes) -> bool:
+    """Whether the code runs at these sizes and answers as before. That is soon known, and a capture takes long."""
+    try:
+        small = resized(model, shapes(form, found, sizes), found.whole)
+    except NotLegal:
+        return False
+    return answers(small, form.captured.picture, form.captured.answer)
 
 
 def narrower(
