@@ -28,11 +28,10 @@ def parser() -> Parser:
 
 def body(options: Options) -> dict[str, Any]:
     from engine.system.files import check_writable
-    from scripts.ladder import table
+    from scripts.ladder import rows as ladder, table
     from scripts.ladder.result import Done
-    from scripts.ladder.rows import choose
 
-    rows, folder = choose(options.rows), Path("results") / options.name
+    rows, folder = ladder.choose(options.rows, options.arch), Path("results") / options.name
     readmes = table.readmes(options.readme, options.name)
     for path in (folder / "table.md", *readmes):
         check_writable(path, "work in a folder that can be written")
@@ -46,7 +45,7 @@ def body(options: Options) -> dict[str, Any]:
         left, failed = fill.fill(options, rows, folder, Path("runs/results") / options.name)
     results = table.read(folder)
     if options.table or options.readme or results != before or not (folder / "table.md").exists():
-        table.write(folder, readmes if options.table or results != before else options.readme)
+        table.write(folder, ladder.of(options.arch), readmes if options.table or results != before else options.readme)
     if not options.table and results == before:
         there = sum(len(before.get(row.name, ())) for row in rows)
         found = f"{there} results of these rows were in {folder}/ before"

@@ -17,10 +17,10 @@ from engine.errors import LOCKED, UserError
 from engine.system.files import check_writable
 from engine.system.lock import Lock
 from engine.system.said import notice
-from scripts.ladder import fingerprint, record, result, steps
+from scripts.ladder import fingerprint, record, result, rows as ladder, steps
 from scripts.ladder.options import Options
 from scripts.ladder.result import Done, Stale
-from scripts.ladder.rows import ROWS, LadderRow
+from scripts.ladder.rows import LadderRow
 from scripts.ladder.runner import Node, Runner
 
 WRITABLE_FOLDER = "work in a folder that can be written"
@@ -68,7 +68,7 @@ class _Filling:
     def plan(self, rows: list[LadderRow], work: Path) -> None:
         """Want the rows that have no result, and those that have gone stale, whoever asked for them."""
         for seed in range(1, self.options.seeds + 1):
-            for row in ROWS:
+            for row in ladder.of(self.options.arch):
                 path = self._path(row, seed)
                 there = result.load(path) if path.exists() else None
                 if isinstance(there, Stale) or (there is None and row in rows):
@@ -83,7 +83,7 @@ class _Filling:
         """Write the rows that a step completes; those that hang on another file of this step have gone stale."""
         self._outdate(node)
         for row in self.wanted.pop(node, ()):
-            known = record.of(row, node, lambda n: command(self.options, n))
+            known = record.of(row, node, lambda n: command(self.options, n), self.options.arch)
             fingerprint.write(self.folder / "ladder.json", self.said)
             result.save(self._path(row, node.seed), known)
             shown = f"{known.accuracy:.2f} %" if isinstance(known, Done) else known.status
@@ -92,7 +92,7 @@ class _Filling:
     def _outdate(self, node: Node) -> None:
         """Rows of one seed are compared with each other, so they must all be of the same files."""
         note, stale = node.ended(), []
-        for row in ROWS:
+        for row in ladder.of(self.options.arch):
             path = self._path(row, node.seed)
             if steps.STEPS[node.step] not in steps.chain(row.step) or not path.exists():
                 continue
@@ -132,7 +132,7 @@ def _threads(options: Options) -> int:
 def command(options: Options, node: Node) -> list[str]:
     """The words after `python -m`, as a user would type them."""
     step = steps.STEPS[node.step]
-    words = step.words({parent.step: str(parent.model) for parent in node.parents})
+    words = step.words({parent.step: str(parent.model) for parent in node.parents}, options.arch)
     words += ["--dataset", options.dataset, "--data", str(options.data.root)]
     words += ["--seed", str(node.seed), "--device", options.machine.device]
     words += ["--save", str(node.model), "--eval_batch_size", str(options.data.eval_batch_size)]

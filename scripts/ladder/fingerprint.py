@@ -37,6 +37,7 @@ def of(options: Options) -> dict[str, Any]:
         "mean": mean,
         "std": std,
         **({"classes": list(data.info.names)} if data.info.names else {}),
+        **({"--arch": options.arch} if options.arch != steps.NETWORK else {}),
         "--image_size": asked.image_size,
         "--flip": asked.flip,
         "--val": asked.val,

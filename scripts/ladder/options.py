@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.cli import argtypes
+from engine.cli.archs import prefix
 from engine.cli.flags import flag, part
 from engine.cli.options import Command, Device, Pictures, Printing
 from engine.errors import UserError
+from scripts.ladder.steps import NETWORK
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,10 @@ class Options(Command):
     rows: list[str] = flag(
         "--rows", nargs="+", default=["all"], metavar="ROW",
         help="names, patterns like 'int8*', headline, or all (default: all)",
+    )  # fmt: skip
+    arch: str = flag(
+        "--arch", type=argtypes.arch, default=NETWORK, metavar="NAME",
+        help="another network than NIN, as prune.train names it: it has the rows that need none of NIN's relatives",
     )  # fmt: skip
     epochs: int | None = flag(
         "--epochs", type=argtypes.number(int, 1, 100_000), metavar="N",
@@ -80,7 +86,8 @@ class Options(Command):
 
     @property
     def name(self) -> str:
-        """The folder of the data set's results."""
+        """The folder of the results: the data set's, and the network's where it is not NIN."""
         name = self.data.root.resolve().name if self.data.dataset == "imagefolder" else self.dataset
+        name = name if self.arch == NETWORK else f"{name}-{prefix(self.arch)}"
         name = re.sub(r"[^\w.-]+", "-", name)
         return f"{name}-val{self.data.val}" if self.data.val else name

@@ -13,6 +13,7 @@ import torch
 
 from engine.checkpoint.format import Checkpoint
 from engine.checkpoint.history import Prune
+from engine.cli.archs import is_users_code
 from engine.system import device
 from quant import restore
 from scripts import describe
@@ -24,11 +25,12 @@ from scripts.ladder.runner import Node, plain
 NOT_KNOWN = Note("unknown")
 
 
-def of(row: LadderRow, node: Node, command: Callable[[Node], list[str]]) -> Done | Diverged:
+def of(row: LadderRow, node: Node, command: Callable[[Node], list[str]], arch: str) -> Done | Diverged:
     """What is known of a row whose last step has ended.
 
     Args:
         command: stands in for the command of a step, where an old note does not tell it.
+        arch: the network that the ladder is of.
 
     Raises:
         UserError: exit 3 for a damaged file of the row.
@@ -38,7 +40,7 @@ def of(row: LadderRow, node: Node, command: Callable[[Node], list[str]]) -> Done
     if last.status != "done":
         return Diverged(**made, diverged_in=last.diverged_in or node.step)
     precision = {n.step: _precision(n) for n in node.chain}
-    return Done(**made, **_measured(row, node), precision=precision, curve=(last.result or {}).get("epochs", []))
+    return Done(**made, **_measured(row, node, arch), precision=precision, curve=(last.result or {}).get("epochs", []))
 
 
 def _made(row: LadderRow, node: Node, notes: dict[str, Note], command: Callable[[Node], list[str]]) -> dict[str, Any]:
@@ -57,9 +59,9 @@ def _made(row: LadderRow, node: Node, notes: dict[str, Note], command: Callable[
     }
 
 
-def _measured(row: LadderRow, node: Node) -> dict[str, Any]:
+def _measured(row: LadderRow, node: Node, arch: str) -> dict[str, Any]:
     """What the file of the last step says, and what its network counts: fields of `Done`."""
-    opened = restore.open(node.model)
+    opened = restore.open(node.model, arch if is_users_code(arch) else None)
     checkpoint, counted = opened.checkpoint, describe.row(opened)
     return {
         "dataset": checkpoint.dataset.label,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 
+from engine.cli.archs import prefix
 from engine.cli.argtypes import nearest
 from engine.errors import UserError
+from scripts.ladder import steps
 
 
 @dataclass(frozen=True)
@@ -74,18 +76,27 @@ GROUPS = {
 }
 
 
-def choose(names: Sequence[str]) -> list[LadderRow]:
-    """Rows by name, by pattern (`int8*`) or by group (`all`, `headline`), in the order of the ladder.
+def of(arch: str) -> list[LadderRow]:
+    """The rows of a network: of NIN all of them, of another one those that NIN's relatives have no part in."""
+    if arch == steps.NETWORK:
+        return list(ROWS)
+    own = [row for row in ROWS if steps.chain(row.step)[0].name in steps.OF_ANY]
+    return [replace(row, label=row.label.partition(",")[0].replace("NIN", prefix(arch)) if row.label.startswith("NIN")
+                    else row.label) for row in own]  # fmt: skip
+
+
+def choose(names: Sequence[str], arch: str = steps.NETWORK) -> list[LadderRow]:
+    """Rows of a network by name, by pattern (`int8*`) or by group (`all`, `headline`), in the order of the ladder.
 
     Raises:
         UserError: exit 2 for a name that matches none.
     """
-    wanted: set[str] = set()
+    rows, wanted = of(arch), set[str]()
     for name in ",".join(names).split(","):
         patterns = GROUPS.get(name, (name,))
-        found = {row.name for row in ROWS for pattern in patterns if fnmatch(row.name, pattern)}
+        found = {row.name for row in rows for pattern in patterns if fnmatch(row.name, pattern)}
         if not found:
-            known = [*GROUPS, *(row.name for row in ROWS)]
+            known = [*GROUPS, *(row.name for row in rows)]
             raise UserError(f"no row {name!r} in the ladder", nearest(name, known) or f"one of {', '.join(known)}")
         wanted |= found
-    return [row for row in ROWS if row.name in wanted]
+    return [row for row in rows if row.name in wanted]

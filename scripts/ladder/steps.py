@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+NETWORK = "nin"
+"""The network that the steps name. For another one `words` puts that in its place."""
+OF_ANY = ("nin", "sparse")
+"""The steps that begin with a network of any kind; others begin with relatives of NIN."""
 TRAINING = ("prune.train", "quant.wqaq", "quant.wbwtab")
 
 
@@ -47,13 +51,20 @@ class Step:
         """Whether training starts from the weights of the parent."""
         return self.reads == "--refine"
 
-    def words(self, files: Mapping[str, str]) -> list[str]:
+    def words(self, files: Mapping[str, str], arch: str = NETWORK) -> list[str]:
         """The words of the command.
 
         Args:
             files: the file of each step, by the step's name.
+            arch: the network. One that is not NIN is named in each step: a file alone runs no code of the user's.
         """
-        return [self.module, *self.flags, *((self.reads, files[self.parent]) if self.reads and self.parent else ())]
+        words = [self.module, *self.flags, *((self.reads, files[self.parent]) if self.reads and self.parent else ())]
+        if arch == NETWORK:
+            return words
+        if "--arch" in words:
+            words[words.index("--arch") + 1] = arch
+            return words
+        return [*words, "--arch", arch]
 
     def epochs(self, total: int | None) -> int | None:
         """How long the step trains when a float training takes `total` epochs: refining takes half.

@@ -16,7 +16,7 @@ from engine.system.terminal import columns
 from engine.tasks.score import ACCURACY as SCORE
 from scripts.ladder import result as stored
 from scripts.ladder.result import Diverged, Done, Result, Stale
-from scripts.ladder.rows import ROWS, LadderRow
+from scripts.ladder.rows import LadderRow
 from scripts.table import SIZE, ResultRow, grid, shown
 
 Results = dict[str, list[Result]]
@@ -51,10 +51,14 @@ def read(folder: Path) -> Results:
     return {name: sorted(results, key=lambda r: r.seed) for name, results in found.items()}
 
 
-def write(folder: Path, readmes: Sequence[Path] = ()) -> Results:
-    """Write table.md, the pictures, and the part of each of `readmes` between its markers; gives the results."""
+def write(folder: Path, rows: list[LadderRow], readmes: Sequence[Path] = ()) -> Results:
+    """Write table.md, the pictures, and the part of each of `readmes` between its markers; gives the results.
+
+    Args:
+        rows: all of the ladder, whether they have results or not.
+    """
     results = read(folder)
-    text = markdown(results, list(ROWS))
+    text = markdown(results, rows)
     write_text(folder / "table.md", text)
     for path in readmes:
         was = path.read_text(encoding="utf-8")
@@ -62,7 +66,7 @@ def write(folder: Path, readmes: Sequence[Path] = ()) -> Results:
         if now != was:
             write_text(path, now)
             print(f"updated {path}", file=sys.stderr)
-    for name, picture in draw(results).items():
+    for name, picture in draw(results, rows).items():
         write_bytes(folder / name, picture)
     return results
 
@@ -168,16 +172,16 @@ def _marked(name: str) -> re.Pattern[str]:
     return re.compile(rf"(<!-- results:{re.escape(name)} -->\n).*?(<!-- /results:{re.escape(name)} -->)", re.S)
 
 
-def draw(results: Results) -> dict[str, bytes]:
+def draw(results: Results, rows: list[LadderRow]) -> dict[str, bytes]:
     """curves.png and kept.png of the lowest seed of each row, and size.png of the means; nothing without matplotlib."""
     if figures.pyplot() is None:
         notice("no pictures without matplotlib: pip install '.[report]'")
         return {}
     from scripts.ladder import plots
 
-    firsts = [seeds[0] for row in ROWS if (seeds := done(results.get(row.name, [])))]
+    firsts = [seeds[0] for row in rows if (seeds := done(results.get(row.name, [])))]
     means = {
-        row.name: known for row in ROWS if row.metric == "final" and (known := mean(done(results.get(row.name, []))))
+        row.name: known for row in rows if row.metric == "final" and (known := mean(done(results.get(row.name, []))))
     }
     drawn = {
         "curves.png": plots.curves([result for result in firsts if result.curve]),

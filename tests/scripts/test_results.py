@@ -9,8 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from engine.errors import UserError
 from engine.system.lock import Lock
-from scripts.ladder import fill, rows, steps, table
+from scripts.ladder import rows, steps
 from scripts.ladder.steps import Step
 from tests.conftest import NARROW, assert_refused
 
@@ -21,6 +22,15 @@ IN_SMALL = {
     "nin": Step("nin", "prune.train", ("--arch", "nin", "--cfg", NARROW)),
     "sparse": Step("sparse", "prune.train", ("--arch", "nin", "-sr", "--s", "0.0001", "--cfg", NARROW)),
 }
+NET = """
+from torch import nn
+
+def net(classes=10):
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, classes)
+    )
+"""
 SMALL_ROWS = tuple(row for row in rows.ROWS if row.step in ("nin", "sparse", "prune50", "wbab"))
 RESULTS = ("--dataset", "digits", "--epochs", "2", "--image_size", "8", "--precision", "fp32", "--device", "cpu")
 
@@ -39,6 +49,54 @@ def test_the_rows_are_those_of_the_tables() -> None:
     assert rows.choose(["all"]) == list(rows.ROWS)
 
 
+def test_the_rows_of_another_network() -> None:
+    """Those that begin with NIN, under its name; every step names the network."""
+    found = {row.name: row for row in rows.of("torchvision:resnet18")}
+    assert {"nin", "sparse", "prune50_wtab", "ptq_kl", "lsq_w2a2"} <= set(found)
+    assert not {"nin_3x3", "nin_gc", "gc_prune40", "depthwise_standard", "depthwise_separable"} & set(found)
+    assert (found["nin"].label, found["sparse"].label, found["w8a8"].label) == (
+        "resnet18",
+        "resnet18 sparse",
+        "DoReFa W8A8",
+    )
+    assert rows.of("nin") == list(rows.ROWS)
+    with pytest.raises(UserError, match="no row 'nin_gc'"):
+        rows.choose(["nin_gc"], "my.py:net")
+    words = [
+        steps.STEPS[name].words({"nin": "a.pth", "sparse": "b.pth"}, "my.py:net")
+        for name in ("sparse", "w8a8", "prune50")
+    ]
+    assert [line[line.index("--arch") + 1] for line in words] == ["my.py:net"] * 3
+    assert words[1][-4:] == ["--refine", "a.pth", "--arch", "my.py:net"]
+
+
+def test_the_ladder_of_a_network_of_ones_own(workplace: Path, command: Command) -> None:
+    Path("my.py").write_text(NET)
+    flags = (
+        "--dataset",
+        "digits",
+        "--image_size",
+        "8",
+        "--epochs",
+        "1",
+        "--cpu",
+        "--precision",
+        "fp32",
+        "--threads",
+        "1",
+    )
+    done = command("scripts.results", *flags, "--rows", "nin", "ptq_mse", "--arch", "my.py:net")
+    assert done.code == 0, done.err
+    assert done.path == "results/digits-net/table.md"
+    table_ = Path(done.path).read_text()
+    assert "| net |" in table_
+    assert "grouped" not in table_
+    assert json.loads(Path("results/digits-net/ladder.json").read_text())["--arch"] == "my.py:net"
+    row = json.loads(Path("results/digits-net/ptq_mse-s1.json").read_text())
+    assert row["arch"] == "my.py:net"
+    assert all("--arch my.py:net" in line for line in row["commands"])
+
+
 def test_it_fills_the_table_and_goes_on_where_it_was(
     workplace: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -48,8 +106,7 @@ def test_it_fills_the_table_and_goes_on_where_it_was(
     assert_refused(
         command("scripts.results", *RESULTS, "--readme", "README.md", "other.md"), 2, "other.md has no place"
     )
-    for module in (rows, fill, table):
-        monkeypatch.setattr(module, "ROWS", SMALL_ROWS)
+    monkeypatch.setattr(rows, "ROWS", SMALL_ROWS)
 
     assert_refused(command("scripts.results", "--dataset", "digits", "--table"), 2, "no results in results/digits/")
     with_threads = (*RESULTS, "--num_workers", "0", "--threads", "1")

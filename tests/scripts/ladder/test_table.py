@@ -57,7 +57,7 @@ def test_pictures_need_matplotlib_and_say_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert table.draw({}) == {}
+    assert table.draw({}, []) == {}
     assert capsys.readouterr().err == "notice: no pictures without matplotlib: pip install '.[report]'\n"
 
 
