@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.layers.quantizers.base import Quantized, Quantizer, filters, straight_through
+from models.layers.quantizers.base import Quantized, Quantizer, Steps, filters, straight_through
 from models.layers.quantizers.kinds import Kind, Spec, Traits, WholeSpec, register
 
 TRAITS = Traits(
@@ -40,12 +40,17 @@ def affine_range(low: Tensor, high: Tensor, bits: int, symmetric: bool) -> tuple
     return scale, zero
 
 
+def code_range(bits: int, symmetric: bool) -> tuple[int, int]:
+    """The lowest and the highest code, before a zero point is taken off."""
+    return (-(2 ** (bits - 1) - 1), 2 ** (bits - 1) - 1) if symmetric else (0, 2**bits - 1)
+
+
 def affine(x: Tensor, scale: Tensor, zero: Tensor, bits: int, symmetric: bool) -> Quantized:
     """Quantize with a given grid: clamp(round(x / scale) + zero, lowest, highest) - zero, so code 0 is the real 0.
 
     Gradient: 1 inside the range, 0 outside; the scale is a constant.
     """
-    lowest, highest = (-(2 ** (bits - 1) - 1), 2 ** (bits - 1) - 1) if symmetric else (0, 2**bits - 1)
+    lowest, highest = code_range(bits, symmetric)
     steps = x / scale
     nearest = steps.detach().round()
     codes = torch.minimum(torch.maximum(nearest, lowest - zero), highest - zero)
@@ -96,9 +101,15 @@ class AffineActivation(Quantizer):
         self.register_buffer("high", torch.zeros(()))
         self.register_buffer("seen", torch.zeros((), dtype=torch.int8))
 
-    def grid(self) -> tuple[Tensor, Tensor]:
-        """Scale and zero point."""
+    def scale_and_zero(self) -> tuple[Tensor, Tensor]:
         return affine_range(self.low, self.high, self.bits, self.symmetric)
+
+    def grid(self) -> Steps | None:
+        if not self.seen:
+            return None
+        scale, zero = (number.item() for number in self.scale_and_zero())
+        lowest, highest = code_range(self.bits, self.symmetric)
+        return Steps(1 / scale, scale, lowest - int(zero), highest - int(zero))
 
     def on_epoch(self, epoch: int, epochs: int) -> None:
         """In the last quarter the range stands still, and the rest settles around it."""
@@ -128,7 +139,7 @@ class AffineActivation(Quantizer):
             self._observe(x.detach())
         elif not self.training and not self.seen:  # not asked in training: a GPU would have to wait for the answer
             return Quantized(x, None)
-        return affine(x, *self.grid(), self.bits, self.symmetric)
+        return affine(x, *self.scale_and_zero(), self.bits, self.symmetric)
 
 
 def possible(codes: Tensor, spec: Spec) -> bool:

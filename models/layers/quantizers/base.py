@@ -21,6 +21,29 @@ class Quantized(NamedTuple):
     scale: Tensor | None
 
 
+class Steps(NamedTuple):
+    """Codes of numbers for an engine: clamp(round half to even(x * inverse), low, high), each operation in fp32.
+
+    A code stands for code * scale. Training divides by the scale, so that it may give the neighbour of a code where x lies
+    within rounding of the middle between two.
+    """
+
+    inverse: float
+    scale: float
+    low: int
+    high: int
+
+
+class Signs(NamedTuple):
+    """Codes of numbers for an engine, by comparison; they stand for themselves.
+
+    Args:
+        edge: None: +1 from 0 on, -1 below; else +1 above it, -1 below -edge, 0 between.
+    """
+
+    edge: float | None = None
+
+
 class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, value: Tensor, slope: Tensor | None) -> Tensor:
@@ -104,6 +127,10 @@ class Quantizer(nn.Module):
 
     def on_epoch(self, epoch: int, epochs: int) -> None:
         """Called before each epoch of training, counted from 0."""
+
+    def grid(self) -> Steps | Signs | None:
+        """Which codes a layer's input gets, for an engine that runs the merged network. None: numbers pass as they are."""
+        return None
 
     def fault(self) -> str:
         """What of the state that a file gave it cannot be, in words; empty if nothing."""

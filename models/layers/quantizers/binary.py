@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from models.layers.quantizers.base import Quantized, Quantizer, clip, filters, sign, slope, straight_through
+from models.layers.quantizers.base import Quantized, Quantizer, Signs, clip, filters, sign, slope, straight_through
 from models.layers.quantizers.kinds import Kind, Traits, register
 
 TRAITS = Traits(
@@ -80,6 +80,9 @@ class BinaryActivation(Quantizer):
     def __init__(self, ste: str = "saturate") -> None:
         super().__init__()
         self.ste = ste
+
+    def grid(self) -> Signs:
+        return Signs()
 
     def forward(self, x: Tensor) -> Quantized:
         return Quantized(sign_ste(x, self.ste), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from models.layers.quantizers.base import Quantized, Quantizer, clip, round_ste
+from models.layers.quantizers.base import Quantized, Quantizer, Steps, clip, round_ste
 from models.layers.quantizers.kinds import Kind, Traits, register
 
 ACTIVATION_PRESCALE = 0.1
@@ -62,6 +62,10 @@ class DorefaActivation(Quantizer):
     def __init__(self, bits: int) -> None:
         super().__init__()
         self.bits = bits
+
+    def grid(self) -> Steps:
+        levels = 2**self.bits - 1
+        return Steps(ACTIVATION_PRESCALE * levels, 1 / levels, 0, levels)
 
     def forward(self, x: Tensor) -> Quantized:
         return dorefa_activation(x, self.bits)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.layers.quantizers.base import Quantized, Quantizer, straight_through
+from models.layers.quantizers.base import Quantized, Quantizer, Steps, straight_through
 from models.layers.quantizers.kinds import Kind, Traits, register
 
 TRAITS = Traits(
@@ -95,6 +95,12 @@ class LsqActivation(_Learned):
         self._begun = False  # as `seen`, for this run: a GPU would have to wait for that answer
         self.seen: Tensor
         self.register_buffer("seen", torch.zeros((), dtype=torch.int8))
+
+    def grid(self) -> Steps | None:
+        if not self.seen:
+            return None
+        step = self.step.item()
+        return Steps(1 / step, step, self.lowest, self.highest)
 
     @torch.no_grad()
     def _begin(self, x: Tensor) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from models.layers.quantizers.base import Quantized, Quantizer, filters, slope, straight_through
+from models.layers.quantizers.base import Quantized, Quantizer, Signs, filters, slope, straight_through
 from models.layers.quantizers.kinds import Kind, Traits, register
 
 THRESHOLD = 0.7
@@ -109,6 +109,9 @@ class TernaryActivation(Quantizer):
     def __init__(self, ste: str = "saturate") -> None:
         super().__init__()
         self.ste = ste
+
+    def grid(self) -> Signs:
+        return Signs(ACTIVATION_THRESHOLD)
 
     def forward(self, x: Tensor) -> Quantized:
         return Quantized(ternary_activation(x, self.ste), None)
