@@ -21,7 +21,7 @@ from engine.data.info import DataInfo
 from models.graph.capture.form import capture
 from models.graph.chains import chains, unfolded
 from models.graph.normal import NormalForm
-from models.graph.surgery import narrow
+from models.graph.surgery.resize import resized
 from models.layers.conv_q import QuantConv2d, QuantLinear
 from quant.placement import meet
 from quant.prepare import prepare
@@ -117,7 +117,7 @@ def test_a_merged_file_of_a_narrower_network_reads_back(name: str, tmp_path: Pat
         "OwnWeights": {"kernel": (20, 16, 3, 3), "last.0.weight": (16, 20, 1, 1), **norm("bn", 20)},
         "flatten_linear": {"2.0.weight": (20, 16, 3, 3), "4.0.weight": (32, 20, 3, 3), **norm("2.1", 20)},
     }[name]
-    model = capture(narrow.resized(plain, cut), (3, 32, 32), arch)
+    model = capture(resized(plain, cut), (3, 32, 32), arch)
     for tensor in model.parameters():
         tensor.copy_(torch.randn(tensor.shape) / 4)
     spec = replace(meet(affine(8, 8, 1, True), model), by_graph=True)
