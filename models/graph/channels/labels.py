@@ -24,6 +24,9 @@ MOVES = frozenset({
 IDLE = frozenset({aten.contiguous, aten.clone, aten.alias, aten.detach, aten.detach_})
 """Those of them that leave every number where it is; a narrower network may do without."""
 
+VIEWS = frozenset({aten.view, aten.reshape, aten.unsqueeze, aten.squeeze})
+"""Those of them that can lay a tensor of the network out for a sum or product: gamma.view(1, -1, 1, 1)."""
+
 JOINS = frozenset({aten.cat, aten.stack, aten.expand_as, aten.view_as, aten.reshape_as})
 """Those of them that take several values."""
 

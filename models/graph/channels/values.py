@@ -12,10 +12,26 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 @dataclass(frozen=True)
 class Raw:
-    """A tensor of the network, or what is computed of such alone: then `own` is None."""
+    """A tensor of the network, perhaps with more axes or fewer of size 1, or what is computed of such alone.
+
+    Args:
+        own: the tensor; None for what is computed.
+        value: what a call reads.
+    """
 
     own: Tensor | None
     value: Tensor
+
+    def viewed(self, value: Tensor) -> Raw | None:
+        """The same tensor as a call has laid it out; None if that changes more than axes of size 1."""
+        same = self.own is not None and [n for n in value.shape if n > 1] == [n for n in self.own.shape if n > 1]
+        return Raw(self.own, value) if same else None
+
+    def axis(self, axis: int) -> int:
+        """The axis of the tensor that is an axis, of more than one entry, of the value."""
+        assert self.own is not None
+        before = sum(size > 1 for size in self.value.shape[:axis])
+        return [place for place, size in enumerate(self.own.shape) if size > 1][before]
 
 
 def nothing(shape: Any) -> Tensor:

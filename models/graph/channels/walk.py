@@ -96,6 +96,8 @@ class Walk(fx.Interpreter):
         packet = getattr(target, "overloadpacket", None)
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, (Tensor, Raw))]
         if not any(isinstance(leaf, Tensor) for leaf in given):  # nothing of the pictures but sizes
+            if packet in table.VIEWS and (same := args[0].viewed(target(*contents(args), **contents(kwargs)))):
+                return same
             if packet not in (aten.sym_size, aten.sym_numel):
                 self._apart(given)
             return tree_map(as_raw, target(*contents(args), **contents(kwargs)))
@@ -174,7 +176,7 @@ class Walk(fx.Interpreter):
                 if found is None or raw.own is None:
                     self.notes.fix(x, f"meets a value of the code for each channel: {self.notes.here}")
                     return self._unknown([x])
-                self.notes.lie(raw.own, axis, found.abs(), zeroed=zeroed)
+                self.notes.lie(raw.own, raw.axis(axis), found.abs(), zeroed=zeroed)
                 own = True
         return wide if product or own else -wide.abs()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -89,6 +90,32 @@ def test_a_layer_in_two_places_reads_and_writes_the_same_channels() -> None:
 
 def scaled(net: nn.Module, x: Tensor) -> Tensor:
     return net.next(x * net.scale + net.shift)
+
+
+@pytest.mark.parametrize(
+    "laid",
+    [
+        lambda scale: scale.view(1, -1, 1, 1),
+        lambda scale: scale.reshape(-1, 1, 1),
+        lambda scale: scale[:, None, None],
+        lambda scale: scale.unsqueeze(0).unsqueeze(2).unsqueeze(3).squeeze(0),
+    ],
+)
+def test_a_scale_that_the_code_lays_out_has_rows_too(laid: Callable[[Tensor], Tensor]) -> None:
+    """As the layer scale of timm's ConvNeXt: gamma of one axis, viewed as (1, C, 1, 1)."""
+    own = Bare(lambda net, x: net.next(x * laid(net.scale)), next=nn.Conv2d(6, 6, 1), scale=nn.Parameter(torch.rand(6)))
+    found = of(own, 16)
+    assert classes(found, "scale") == classes(found, "stem.weight") == classes(found, "next.weight", 1)
+    assert not reasons(found, "stem.weight")
+
+
+def test_a_scale_of_other_axes_than_its_tensor_stays() -> None:
+    own = Bare(
+        lambda net, x: net.next(x * net.scale.reshape(6, 1, 1)),
+        next=nn.Conv2d(6, 6, 1),
+        scale=nn.Parameter(torch.rand(2, 3)),
+    )
+    assert len(reasons(of(own, 16), "stem.weight")) == 1
 
 
 def test_scales_and_shifts_of_the_network_are_rows() -> None:
