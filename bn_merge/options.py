@@ -29,8 +29,9 @@ class Weights(Options):
         return f"{prefix}_{QuantSpec(quantizer(VALUES[self.bits or 2]), quantizer('b')).name}"
 
     def others(self, prefix: str) -> list[Path]:
-        """Unmerged files of these weights with other activations, in the folder of the default one."""
-        name = re.compile(rf"{re.escape(prefix)}_w{VALUES[self.bits or 2]}a[0-9a-z]+")
+        """Files of the network that can be merged, in the folder of the default one: those of --W, where it is given."""
+        quantized = rf"w{VALUES[self.bits]}a[0-9a-z]+" if self.bits else "(?:w[0-9a-z]+a|int|lsq_|ptq_).*(?<!_merged)"
+        name = re.compile(rf"{re.escape(prefix)}_{quantized}")
         return sorted(path for path in SAVED.glob("*.pth") if name.fullmatch(path.stem))
 
     def check(self, path: Path, letter: str) -> None:

@@ -168,7 +168,10 @@ def _check_keys(state: State, own: nn.Module, head: dict[str, int], arch: str, p
     missing = [key for key in shapes if key not in state and (key not in head or not state.keys().isdisjoint(head))]
     if astray:
         near = [_nearest(key, state[key], shapes, missing) for key in astray[:SHOWN]]
-        text = f"{len(astray)} of its {len(state)} keys fit nowhere in {arch}: {'; '.join(near)}"
+        more = f"; and {len(astray) - SHOWN} more" if len(astray) > SHOWN else ""
+        alike = all(key in shapes for key in astray)
+        what = "tensors have another shape than in" if alike else "keys fit nowhere in"
+        text = f"{len(astray)} of its {len(state)} {what} {arch}: {'; '.join(near)}{more}"
     elif missing:
         text = f"it lacks {len(missing)} of the {len(shapes)} keys of {arch}: {some(missing)}"
     else:

@@ -24,7 +24,7 @@ def say_what_stays(reasons: dict[int, str]) -> None:
         reasons: by class of channels.
     """
     for why, count in Counter(reasons.values()).most_common():
-        notice(f"{count:,} channels stay: {why}")
+        notice(f"{count:,} channels cannot be cut: {why}")
 
 
 def say_what_differs(chosen: PrunePlan, strict: bool) -> None:
@@ -37,7 +37,9 @@ def say_what_differs(chosen: PrunePlan, strict: bool) -> None:
         text = f"percent {chosen.percent:g} would empty {some(chosen.raised)}"
         if strict:
             raise UserError(text, "take a smaller --percent, or leave --strict out")
-        warning(f"{text}: the smallest legal width is kept there; lower --percent, or --s in training")
+        warning(
+            f"{text}: the smallest legal width is kept there; lower --percent, or limit each layer with --max_per_layer"
+        )
     if chosen.whole:
         warning(f"no multiple of {chosen.base} is legal for {some(chosen.whole)}: left whole")
     if chosen.stuck:
@@ -53,8 +55,8 @@ def say_what_is_lost(left: int, chosen: PrunePlan) -> None:
     if left:
         gone = sum(chosen.before) - sum(chosen.widths)
         notice(
-            f"{left:,} of {gone:,} dropped channels said what no bias of their readers can say (a layer that pads them, say): "
-            "BN re-estimation mends that where a batch norm follows"
+            f"{left:,} of the {gone:,} dropped channels had a constant output that the bias of the next layer cannot replace "
+            "exactly, because that layer pads with zeros, say; re-estimated batch norm statistics correct most of it"
         )
 
 

@@ -31,8 +31,8 @@ def say(plain: NormalForm, quantized: NormalForm, spec: QuantSpec) -> None:
     fixed = chosen if spec.activation.traits.fixed_range else []
     if low := _negative(plain, [name for name in fixed if name not in spec.measured_inputs]):
         warning(
-            f"the inputs of {some(low)} can be negative, and {spec.activation.kind} codes begin at 0: "
-            "all below counts as 0 (--quantizer lsq and affine keep it)"
+            f"the inputs of {some(low)} can be negative, and {spec.activation.kind} codes begin at 0: negative inputs become 0; "
+            "--quantizer lsq and --quantizer affine keep them"
         )
     if input_quantizer(spec.activation).signed:
         negative = {*_negative(quantized, chosen)}

@@ -20,6 +20,7 @@ import models
 from engine import errors
 from engine.data import digits
 from models import cost
+from tests.conftest import NARROW
 from tests.tools.house import commands
 from tests.tools.readme import (
     CHINESE,
@@ -63,6 +64,7 @@ def test_the_readme_has_the_blocks_that_are_tested() -> None:
         "own-weights",
         "own-network: my_net.py",
         "own-network",
+        "in-python",
         "int8-layers",
     ]
     assert sum(line.leaves is not None for block in marked("chain") for line in lines(block)) >= 12
@@ -81,6 +83,13 @@ def test_the_ladder_command(workplace: Path, command: Command) -> None:
     assert done.code == 0, done.err
     assert len(re.findall(r"\d %  +[\d,]{9,} ", done.out)) == 7  # accuracy, MACs
     assert "not run" not in done.out
+
+
+def test_in_a_program_of_ones_own(workplace: Path, command: Command) -> None:
+    flags = ("--dataset", "digits", "--cfg", NARROW, "--epochs", "1", "--quiet", "--cpu", "--precision", "fp32")
+    assert command("quant.wqaq", "--Wbits", "4", "--Abits", "4", *flags).code == 0
+    (block,) = marked("in-python")
+    exec(block.text, {})
 
 
 def test_the_int8_layers_by_themselves() -> None:

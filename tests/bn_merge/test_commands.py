@@ -101,9 +101,19 @@ def test_the_whole_chain_by_default_paths(command: Command) -> None:
     assert "same answer   360 of 360 (100.00 %)" in result.out
     merged = command(MERGE, "--cpu").out  # --W 2 is the default
     assert re.match(
-        r"test accuracy (\d+\.\d\d %) -> \1 on digits \(360 pictures\); the same answer on 360 of them\n", merged
+        r"models_save/nin_wbab\.pth: test accuracy (\d+\.\d\d %) -> \1 on digits \(360 pictures\); the same answer on 360 of them\n", merged
     )
     assert merged.endswith("models_save/nin_wbab_merged.pth\n")
+
+
+def test_what_can_be_merged_is_named_where_the_default_file_is_missing(refined: Command, make: Callable) -> None:
+    for name in ("nin_w4a4", "nin_int8_q1_fold1"):
+        make(name)
+    missing = refined(MERGE)
+    assert_refused(missing, 3, "models_save/nin_wbab.pth: no such file")
+    assert "take --model models_save/nin_int8_q1_fold1.pth, or take --model models_save/nin_w4a4.pth" in missing.err
+    assert "nin_refine" not in missing.err
+    assert "int8" not in refined(MERGE, "--W", "32").err
 
 
 def test_the_default_file_goes_by_W(refined: Command, make: Callable) -> None:

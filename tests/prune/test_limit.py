@@ -104,7 +104,7 @@ def test_all_that_is_asked_and_done_is_printed(command) -> None:
     assert "percent     requested 90.00 %, achieved 25.00 %\n" in done.out
     assert "channels    72 of 82 can be cut; 18 go, 21.95 % of all\n" in done.out
     assert "notice: --max_per_layer keeps channels that would have gone, in stem.0, c1, short.0\n" in done.err
-    assert "notice: 10 channels stay: the network's answer" in done.err
+    assert "notice: 10 channels cannot be cut: the network's answer" in done.err
     told = json.loads(command(*words, "--max_per_layer", "0.25", "--json").out)
     assert told["layers"] == {"stem.0": [16, 12], "c1": [24, 18], "short.0": [32, 24]}
     nothing = command(*words, "--percent", "0.001")

@@ -85,7 +85,7 @@ def test_the_command_says_what_it_spares(command) -> None:
     words = ("prune.normal_regular", "--percent", "0.5", *OWN, "--cpu")
     done = command(*words, "--spare", "c1", "--spare", "shor*")
     assert done.code == 0, done.err
-    assert "notice: 56 channels stay: spared" in done.err
+    assert "notice: 56 channels cannot be cut: spared" in done.err
     file = load(Path(done.path))
     assert isinstance(file, Checkpoint)
     assert file.history[-1].words() == "pruned 50 %, without c1, shor*"
