@@ -70,7 +70,12 @@ def test_keys_that_fit_nowhere(command, workplace: Path) -> None:
     wider = {key: torch.zeros(99, *value.shape[1:]) if key == "c1.weight" else value for key, value in own.items()}
     written("own.pth", wider)
     done = command("prune.train", *OWN, *SMALL)
-    assert_refused(done, 3, f"1 of its {len(own)} tensors have another shape than in {ARCH}", "c1.weight has shape (99, 16, 3, 3), not (24, 16,")
+    assert_refused(
+        done,
+        3,
+        f"1 of its {len(own)} tensors have another shape than in {ARCH}",
+        "c1.weight has shape (99, 16, 3, 3), not (24, 16,",
+    )
     written("own.pth", {key: value for key, value in own.items() if not key.startswith("n2")})
     assert_refused(command("prune.train", *OWN, *SMALL), 3, f"it lacks 5 of the {len(own)} keys of {ARCH}: n2.weight,")
     written("own.pth", models.build("nin").state_dict())

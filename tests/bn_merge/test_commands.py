@@ -101,18 +101,19 @@ def test_the_whole_chain_by_default_paths(command: Command) -> None:
     assert "same answer   360 of 360 (100.00 %)" in result.out
     merged = command(MERGE, "--cpu").out  # --W 2 is the default
     assert re.match(
-        r"models_save/nin_wbab\.pth: test accuracy (\d+\.\d\d %) -> \1 on digits \(360 pictures\); the same answer on 360 of them\n", merged
+        r"models_save/nin_wbab\.pth: test accuracy (\d+\.\d\d %) -> \1 on digits \(360 pictures\); the same answer on 360 of them\n",
+        merged,
     )
     assert merged.endswith("models_save/nin_wbab_merged.pth\n")
 
 
-def test_what_can_be_merged_is_named_where_the_default_file_is_missing(refined: Command, make: Callable) -> None:
-    for name in ("nin_w4a4", "nin_int8_q1_fold1"):
-        make(name)
+def test_what_can_be_merged_is_named_where_the_default_file_is_missing(refined: Command) -> None:
+    for name in ("nin_w4a4", "nin_int8_q1_fold1", "nin_ptq_kl_bc", "nin_w4a4_merged"):
+        Path(f"models_save/{name}.pth").touch()
     missing = refined(MERGE)
     assert_refused(missing, 3, "models_save/nin_wbab.pth: no such file")
-    assert "take --model models_save/nin_int8_q1_fold1.pth, or take --model models_save/nin_w4a4.pth" in missing.err
-    assert "nin_refine" not in missing.err
+    named = [f"take --model models_save/{name}.pth" for name in ("nin_int8_q1_fold1", "nin_ptq_kl_bc", "nin_w4a4")]
+    assert f"hint: {', or '.join(named)}, or make it with: " in missing.err
     assert "int8" not in refined(MERGE, "--W", "32").err
 
 
