@@ -24,11 +24,13 @@ class Family:
         name: the layer that makes them, the first one if several write to one stream.
         kinds: the classes of each signature, ascending. Those of one kind can take each other's places.
         step: what a width is a multiple of.
+        others: the other layers that make them.
     """
 
     name: str
     kinds: dict[Signature, list[int]]
     step: int
+    others: tuple[str, ...] = ()
 
     @cached_property
     def classes(self) -> list[int]:
@@ -47,18 +49,22 @@ def families(found: Channels, scores: dict[int, float]) -> list[Family]:
     classes: dict[int, list[int]] = defaultdict(list)
     for cls in sorted(number):
         classes[number[cls]].append(cls)
+    makers: dict[int, dict[str, None]] = defaultdict(dict)
+    for place in found.places:
+        if place.makes:
+            makers[number[int(place.classes[0])]][place.tensor.rpartition(".")[0]] = None
     names, members = [], []
     for place in found.places:
         its = classes.pop(number[int(place.classes[0])], []) if place.makes else []
         if its and all(cls in scores and cls not in found.fixed for cls in its):
-            names.append(place.tensor.rpartition(".")[0])
+            names.append([*makers[number[its[0]]]])
             members.append(its)
     result = []
-    for name, its, step in zip(names, members, _steps(found, members), strict=True):
+    for (name, *others), its, step in zip(names, members, _steps(found, members), strict=True):
         kinds: dict[Signature, list[int]] = defaultdict(list)
         for cls in its:
             kinds[kind_of[cls]].append(cls)
-        result.append(Family(name, dict(kinds), step))
+        result.append(Family(name, dict(kinds), step, tuple(others)))
     return result
 
 

@@ -29,6 +29,7 @@ class PrunePlan:
         units: for one of a cfg, how many of a family; see registry.unit.
         dropped: the classes.
         stays: why other classes cannot be cut, by class.
+        others: for each family how many layers, besides the one that it is named after, make its channels.
         raised: families that would have been emptied and keep their smallest width.
         whole: families that no multiple of `base` fits.
         limited: families of which more would have gone than the limit lets go.
@@ -44,6 +45,7 @@ class PrunePlan:
     percent: float
     base: int
     stays: Mapping[int, str]
+    others: tuple[int, ...] = ()
     raised: tuple[str, ...] = ()
     whole: tuple[str, ...] = ()
     limited: tuple[str, ...] = ()
@@ -101,7 +103,7 @@ def plan(network: Subject, percent: float, base: int = 1, importance: Importance
     named = {kind: tuple(f.name for f, state in zip(chosen, states, strict=True) if state == kind) for kind in STATES}
     return PrunePlan(
         tuple(family.name for family in chosen), tuple(full), widths, units, _lowest(chosen, needs, worth), percent, base,
-        stays(network.found, worth, importance), **named
+        stays(network.found, worth, importance), tuple(len(family.others) for family in chosen), **named
     )  # fmt: skip
 
 

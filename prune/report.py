@@ -100,11 +100,17 @@ def _table(chosen: PrunePlan) -> list[str]:
     shown = sorted(range(len(rows)), key=lambda n: rows[n][2] / rows[n][1])[
         : len(rows) if len(rows) <= ROWS else ROWS // 2
     ]
-    cells = [[name, str(before), str(kept)] for name, before, kept in (rows[n] for n in sorted(shown))]
+    cells = [[_group(chosen, n), str(rows[n][1]), str(rows[n][2])] for n in sorted(shown)]
     table = columns([["layer", "before", "kept"], *cells])
     if left := len(rows) - len(shown):
         return [*table, f"... and {left} layers that lose smaller shares: --json names all"]
     return [*table, f"cfg before  {chosen.cfg_before}", f"cfg after   {chosen.cfg}"]
+
+
+def _group(chosen: PrunePlan, number: int) -> str:
+    """A family in the table: the first layer that makes its channels, and how many others do (a sum, say)."""
+    others = chosen.others[number] if chosen.others else 0
+    return f"{chosen.names[number]} (+{others})" if others else chosen.names[number]
 
 
 def _channels(chosen: PrunePlan) -> list[str]:

@@ -8,7 +8,7 @@ from torch import nn
 
 from engine.errors import UserError
 from models.graph.surgery.narrow import masked, narrowed
-from prune import plan as planning
+from prune import plan as planning, report
 from prune.families import families, scores
 from prune.widths import candidates
 from tests.tools import cases
@@ -66,3 +66,12 @@ def test_percent_0_drops_nothing_and_others_are_refused() -> None:
         planning.plan(tried(bare), 0.5)
     assert "--importance l1" in refused.value.hint
     assert sum(planning.plan(tried(bare), 0.5, importance="l1").widths) == 4
+
+
+def test_a_family_names_all_layers_that_make_its_channels() -> None:
+    """Those that write to one stream: the first one, and how many others, in the table of widths."""
+    network = tried(with_scales(cases.Residual(), 0))
+    found = families(network.found, scores(network.form, network.found))
+    assert [(family.name, family.others) for family in found] == [("stem.0", ("c2",)), ("c1", ()), ("short.0", ("c3",))]
+    lines = report.widths(planning.plan(network, 0.5), ())
+    assert [line.split()[:2] for line in lines[1:4]] == [["stem.0", "(+1)"], ["c1", "24"], ["short.0", "(+1)"]]
