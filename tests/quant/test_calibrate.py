@@ -21,7 +21,7 @@ from models.layers.quantizers.affine import AffineActivation
 from quant.calibrate import BINS, METHODS, Histogram, calibrate
 from quant.prepare import prepare
 from quant.spec import affine
-from tests.tools.networks import captured, ends, form
+from tests.tools.networks import ends, form
 
 FORMS = list(product((4, 8), (True, False)))
 COUNT = 200_000
@@ -253,35 +253,6 @@ def test_what_may_be_negative_is_clipped_by_mse_where_kl_is_asked_for(
     assert capsys.readouterr().err == "".join(
         f"note: inputs without a ReLU before them are clipped by mse: {s}\n" for s in negative
     )
-
-
-class TwoReaders(nn.Module):
-    """Two layers read one value, which no ReLU has made positive."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.first, self.second = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1)
-        self.head = nn.Linear(8, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
-        return self.head((self.first(x) + self.second(x).relu()).mean((2, 3)))
-
-
-@pytest.mark.parametrize("negative", ["first", "second"])
-def test_a_range_that_layers_share_is_set_once_and_is_signed_for_all(
-    negative: str, capsys: pytest.CaptureFixture
-) -> None:
-    torch.manual_seed(0)
-    plain, found = captured(TwoReaders()), {}
-    for method in ("kl", "mse"):
-        model = prepare(plain, affine(8, 4, 1, False).at_ends(*ends(plain)))
-        layers = [getattr(model, name) for name in ("first", "second")]
-        assert layers[0].input_quantizer is layers[1].input_quantizer
-        calibrate(model, split(), method, 40, negative=[negative])
-        found[method] = layers[0].input_quantizer.high.item(), layers[0].input_quantizer.low.item()
-    assert found["kl"] == found["mse"]
-    assert capsys.readouterr().err == "note: inputs without a ReLU before them are clipped by mse: first\n"
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e38])
