@@ -14,7 +14,7 @@ from torch import nn
 from models.check import Misdeclared
 from models.graph.channels.classes import Channels
 from models.graph.normal import NormalForm
-from models.graph.surgery.copies import fits, narrower
+from models.graph.surgery.copies import fits, its_channels
 from models.graph.surgery.narrow import Signature, signatures
 from prune.families import Family, counted
 from prune.rounding import by_distance
@@ -125,11 +125,10 @@ def _kinds(network: Subject, chosen: list[Family], widths: list[int]) -> Counter
     if sizes is None or not fits(network.model, network.form, network.found, sizes):
         return None
     try:
-        return Counter(
-            signatures(narrower(network.model, network.form, network.found, sizes, network.arch)[1]).values()
-        )
+        its = its_channels(network.model, network.form, network.found, sizes, network.arch)
     except Misdeclared:
         return None
+    return Counter(signatures(its).values())
 
 
 def _sizes(network: Subject, chosen: list[Family], widths: list[int]) -> dict[tuple[str, int], int] | None:

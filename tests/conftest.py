@@ -121,10 +121,10 @@ def _interrupts() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def refused(path: Path, *words: str) -> UserError:
-    """The fault of a checkpoint that is refused with exit 3, a hint, and these words beside its path."""
+def refused(path: Path, *words: str, read: Callable[[Path], object] = checkpoint.load) -> UserError:
+    """The fault of a file, by default a checkpoint, that `read` refuses with exit 3, a hint, and these words beside its path."""
     with pytest.raises(UserError) as fault:
-        checkpoint.load(path)
+        read(path)
     assert fault.value.code == BAD_CHECKPOINT
     assert fault.value.hint
     for word in (str(path), *words):

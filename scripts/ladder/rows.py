@@ -80,9 +80,9 @@ def of(arch: str) -> list[LadderRow]:
     """The rows of a network: of NIN all of them, of another one those that NIN's relatives have no part in."""
     if arch == steps.NETWORK:
         return list(ROWS)
-    own = [row for row in ROWS if steps.chain(row.step)[0].name in steps.OF_ANY]
-    return [replace(row, label=row.label.partition(",")[0].replace("NIN", prefix(arch)) if row.label.startswith("NIN")
-                    else row.label) for row in own]  # fmt: skip
+    own = {"nin": prefix(arch), "sparse": f"{prefix(arch)} sparse"}
+    rows = [row for row in ROWS if steps.chain(row.step)[0].name in steps.OF_ANY]
+    return [replace(row, label=own.get(row.name, row.label)) for row in rows]
 
 
 def choose(names: Sequence[str], arch: str = steps.NETWORK) -> list[LadderRow]:

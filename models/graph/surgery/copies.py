@@ -34,6 +34,27 @@ def narrower(
 ) -> tuple[NormalForm, Channels]:
     """The normal form of a narrower copy, all of whose changed tensors are 0, and its classes of channels.
 
+    Raises:
+        NotLegal, Misdeclared: as `_captured`.
+    """
+    small, its = _captured(model, form, found, sizes, arch)
+    return copy.deepcopy(small), its
+
+
+def its_channels(model: nn.Module, form: NormalForm, found: Channels, sizes: Sizes, arch: str) -> Channels:
+    """The classes of channels of a narrower copy.
+
+    Raises:
+        NotLegal, Misdeclared: as `_captured`.
+    """
+    return _captured(model, form, found, sizes, arch)[1]
+
+
+def _captured(
+    model: nn.Module, form: NormalForm, found: Channels, sizes: Sizes, arch: str
+) -> tuple[NormalForm, Channels]:
+    """A narrower copy as it is kept, not to be changed, and its classes.
+
     Args:
         model: as its code makes it. Its code is not to change between two calls.
         form, found: its normal form and the classes of that.
@@ -47,5 +68,4 @@ def narrower(
     if model not in _known or _known[model][0] != made_of:
         small = capture(resized(model, wanted, found.whole), form.captured.picture, arch, check=False)
         _known[model] = made_of, small, channels(small, found.whole)
-    _, small, its = _known[model]
-    return copy.deepcopy(small), its
+    return _known[model][1:]
