@@ -1,4 +1,4 @@
-"""The packed file: one safetensors file of codes, numbers and a description, with a checksum over all three.
+"""The packed file: one safetensors file of three long rows and a description, with a checksum over all of them.
 
 safetensors holds no checksum of its own. What a description says of a network is the program's; here it is JSON.
 """
@@ -9,18 +9,22 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from deploy.codes import Bytes
 from engine.errors import BAD_CHECKPOINT, UserError, first_line
 from engine.system.files import write_bytes
 
-Numbers = NDArray[np.float32]
+KINDS: dict[str, tuple[str, Any, str]] = {
+    "codes": ("U8", np.uint8, "u1"),
+    "numbers": ("F32", np.float32, "<f4"),
+    "integers": ("I32", np.int32, "<i4"),
+}
+"""Of each row: its type as safetensors calls it, in memory, and in the file."""
 
 FORMAT = 1
 ENTRY = "packed"
@@ -32,21 +36,32 @@ MOST_WORDS = 32 * 2**20
 _AGAIN = "copy the file again, or make it again: python -m deploy.pack"
 
 
+class Rows(NamedTuple):
+    """The long rows of a file, one axis each.
+
+    Args:
+        codes: all codes, as deploy.codes packs them.
+        numbers: all scales, float weights and the like, each finite.
+        integers: all biases on a grid of sums.
+    """
+
+    codes: NDArray[np.uint8]
+    numbers: NDArray[np.float32]
+    integers: NDArray[np.int32]
+
+
 @dataclass(frozen=True)
 class Contents:
     """What a packed file holds.
 
     Args:
         description: plain JSON values.
-        codes: all codes, as deploy.codes packs them.
-        numbers: all scales, biases and thresholds, each finite.
         size: bytes of the file.
         sha256: of its bytes.
     """
 
     description: dict[str, Any]
-    codes: Bytes
-    numbers: Numbers
+    rows: Rows
     size: int = 0
     sha256: str = ""
 
@@ -57,14 +72,14 @@ def write(path: Path, contents: Contents) -> int:
     Raises:
         UserError: exit 2 for a network whose description is too large or whose numbers are not finite; exit 6.
     """
-    if not np.isfinite(contents.numbers).all():
+    if not np.isfinite(contents.rows.numbers).all():
         raise UserError(f"{path}: it would hold a number that is not finite", "train again: a scale or bias overflowed")
     words = json.dumps(contents.description, separators=(",", ":"), sort_keys=True, allow_nan=False)
     if len(words.encode()) > MOST_WORDS:
         raise UserError(f"{path}: its description takes {len(words):,} bytes", "pack a smaller network")
-    tensors = {"codes": contents.codes, "numbers": contents.numbers.astype("<f4")}
+    tensors = {name: row.astype(KINDS[name][2]) for name, row in contents.rows._asdict().items()}
     # one entry: the order of several is another each time
-    written = safetensors.numpy.save(tensors, {ENTRY: f"{FORMAT} {_checksum(words, *tensors.values())} {words}"})
+    written = safetensors.numpy.save(tensors, {ENTRY: f"{FORMAT} {_checksum(words, contents.rows)} {words}"})
     write_bytes(path, written)
     return len(written)
 
@@ -90,12 +105,12 @@ def read(path: Path) -> Contents:
         raise _bad(path, f"it is no packed file ({first_line(fault)})", "deploy.pack makes one") from fault
     if version != str(FORMAT):
         raise _bad(path, f"it has format {version[:20]}, this program reads {FORMAT}", "use the version that wrote it")
-    if sorted(tensors) != ["codes", "numbers"]:
-        raise _bad(path, f"it holds {', '.join(sorted(tensors))[:80]}, and not codes and numbers")
-    codes, numbers = (_flat(path, name, tensors[name], kind) for name, kind in (("codes", "U8"), ("numbers", "F32")))
-    if checksum != _checksum(words, codes, numbers):
+    if {*tensors} != {*KINDS}:
+        raise _bad(path, f"it holds {', '.join(sorted(tensors))[:80]}, and not {', '.join(KINDS)}")
+    rows = Rows(*(_flat(path, name, tensors[name]) for name in KINDS))
+    if checksum != _checksum(words, rows):
         raise _bad(path, "its checksum does not match: some of it has changed")
-    if not np.isfinite(numbers).all():
+    if not np.isfinite(rows.numbers).all():
         raise _bad(path, "it holds a number that is not finite")
     try:
         description = json.loads(words, object_pairs_hook=_once, parse_constant=_no_number)
@@ -103,20 +118,19 @@ def read(path: Path) -> Contents:
         raise _bad(path, f"its description cannot be read ({first_line(fault)})") from fault
     if not isinstance(description, dict):
         raise _bad(path, "its description is no JSON object")
-    return Contents(description, codes, numbers, len(content), hashlib.sha256(content).hexdigest())
+    return Contents(description, rows, len(content), hashlib.sha256(content).hexdigest())
 
 
-def _flat(path: Path, name: str, tensor: dict[str, Any], kind: str) -> Any:
-    if tensor["dtype"] != kind or len(tensor["shape"]) != 1:
-        raise _bad(path, f"its {name} are {tensor['dtype']} of shape {tensor['shape']}, not {kind} of one axis")
-    return np.frombuffer(tensor["data"], np.uint8 if kind == "U8" else "<f4").astype(
-        np.uint8 if kind == "U8" else np.float32
-    )
+def _flat(path: Path, name: str, tensor: dict[str, Any]) -> NDArray[Any]:
+    stored, kind, layout = KINDS[name]
+    if tensor["dtype"] != stored or len(tensor["shape"]) != 1:
+        raise _bad(path, f"its {name} are {tensor['dtype']} of shape {tensor['shape']}, not {stored} of one axis")
+    return np.frombuffer(tensor["data"], layout).astype(kind)  # a copy: it may lie at an odd place
 
 
-def _checksum(words: str, codes: Bytes, numbers: Numbers) -> str:
+def _checksum(words: str, rows: Rows) -> str:
     digest = hashlib.sha256()
-    for part in (words.encode(), codes.tobytes(), numbers.astype("<f4").tobytes()):
+    for part in (words.encode(), *(row.astype(KINDS[name][2]).tobytes() for name, row in rows._asdict().items())):
         digest.update(len(part).to_bytes(8, "little"))
         digest.update(part)
     return digest.hexdigest()

@@ -20,6 +20,7 @@ COMMANDS = (
     "prune.train", "prune.normal_regular", "prune.gc",
     "quant.wqaq", "quant.wbwtab", "quant.ptq",
     "bn_merge", "bn_merge.compare",
+    "deploy.pack", "deploy.run",
     "scripts.report", "scripts.summary", "scripts.convert", "engine.checkpoint",
     "scripts.quickstart", "scripts.results", "scripts.combinations", "scripts.benchmark",
 )  # fmt: skip

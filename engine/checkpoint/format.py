@@ -204,7 +204,21 @@ def load(path: Path) -> Checkpoint | Foreign:
     return Foreign(state, content.get("cfg"), content.get("best_acc"), sha256, checked)
 
 
-def _described(path: Path, content: dict[str, Any], state: dict[str, Tensor], sha256: str, checked: bool) -> Checkpoint:
+def without_tensors(path: Path, content: Any) -> Checkpoint:
+    """What a file of another kind says of the network in it: the dict form of a checkpoint without a state_dict.
+
+    Raises:
+        UserError: exit 3 for fields of another form.
+    """
+    if not isinstance(content, dict):
+        raise bad_file(path, "it does not say what it was made from")
+    schema.check_fields(path, content)
+    return _described(path, content, {}, None, True)
+
+
+def _described(
+    path: Path, content: dict[str, Any], state: dict[str, Tensor], sha256: str | None, checked: bool
+) -> Checkpoint:
     try:
         stages = transforms.read(content["transforms"])
     except ValueError as fault:

@@ -13,14 +13,17 @@ import pytest
 import safetensors.numpy
 
 from deploy import file
-from deploy.file import Contents
+from deploy.file import Contents, Rows
 from engine.errors import UserError
 from tests import conftest
 
 GIVEN = Contents(
     {"name": "net", "sizes": [3, 8], "nested": {"a": None}},
-    np.arange(7, dtype=np.uint8),  # an odd number, so that the numbers after it lie at an odd place
-    np.array([1.5, -0.0, 1e-38], np.float32),
+    Rows(
+        np.arange(7, dtype=np.uint8),  # an odd number, so that what is after it lies at an odd place
+        np.array([1.5, -0.0, 1e-38], np.float32),
+        np.array([-(2**31), 2**31 - 1], np.int32),
+    ),
 )
 
 
@@ -32,20 +35,20 @@ def test_it_is_read_back_bit_for_bit(tmp_path: Path) -> None:
     size = file.write(tmp_path / "a", GIVEN)
     found = file.read(tmp_path / "a")
     assert found.description == GIVEN.description
-    assert found.codes.tobytes() == GIVEN.codes.tobytes()
-    assert found.numbers.tobytes() == GIVEN.numbers.tobytes()
-    assert found.numbers.flags.aligned
+    for name, row in found.rows._asdict().items():
+        assert row.tobytes() == getattr(GIVEN.rows, name).tobytes()
+        assert row.flags.aligned
     assert found.size == size == (tmp_path / "a").stat().st_size
-    assert size < 7 + 12 + 400
+    assert size < 7 + 12 + 8 + 400
     file.write(tmp_path / "b", GIVEN)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-    assert sorted(safetensors.numpy.load((tmp_path / "a").read_bytes())) == ["codes", "numbers"]
+    assert sorted(safetensors.numpy.load((tmp_path / "a").read_bytes())) == ["codes", "integers", "numbers"]
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_a_number_that_is_not_finite_is_not_written(number: float, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not finite"):
-        file.write(tmp_path / "a", Contents({}, GIVEN.codes, np.array([number], np.float32)))
+        file.write(tmp_path / "a", Contents({}, GIVEN.rows._replace(numbers=np.array([number], np.float32))))
     assert not (tmp_path / "a").exists()
 
 
@@ -84,8 +87,8 @@ def made(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str] | 
 
 def described(words: str, **changes: Any) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Tensors and metadata of a file whose checksum is right."""
-    tensors = {"codes": GIVEN.codes, "numbers": GIVEN.numbers, **changes}
-    checksum = file._checksum(words, tensors["codes"], tensors["numbers"])
+    tensors = {**GIVEN.rows._asdict(), **changes}
+    checksum = file._checksum(words, Rows(*(tensors[name] for name in Rows._fields)))
     return tensors, {"packed": f"1 {checksum} {words}"}
 
 
@@ -100,7 +103,7 @@ def described(words: str, **changes: Any) -> tuple[dict[str, np.ndarray], dict[s
         ("{}", {"numbers": np.array([np.inf], np.float32)}, "not finite"),
         ("{}", {"numbers": np.array([1], np.float64)}, "its numbers are F64"),
         ("{}", {"codes": np.zeros((2, 2), np.uint8)}, "of shape [2, 2]"),
-        ("{}", {"more": np.zeros(1, np.uint8)}, "it holds codes, more, numbers"),
+        ("{}", {"more": np.zeros(1, np.uint8)}, "it holds codes, integers, more, numbers"),
     ],
     ids=["list", "cut", "twice", "nan", "deep", "inf", "f64", "axes", "more"],
 )

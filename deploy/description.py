@@ -1,0 +1,265 @@
+"""A program as what a packed file holds, and back: plain JSON, and three long rows of codes, numbers and integers.
+
+An operation's fields are written by their types; fields that are as they are by default are left out, and so is the source
+that is the operation before. Arrays are written once,
+however many operations read them. Reading believes nothing: a value of another type, a field that is not known, a part of a row
+beyond its end is refused.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import types
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy import codes
+from deploy.file import KINDS, Rows
+from deploy.operations import functions, layers, places
+from deploy.operations.base import Codes, Operation
+from deploy.program import Program
+from models.layers.quantizers.base import Signs, Steps
+
+OPERATIONS: dict[str, type[Operation]] = {
+    name: kind
+    for room in (layers, functions, places)
+    for name, kind in vars(room).items()
+    if isinstance(kind, type) and issubclass(kind, Operation) and kind is not Operation
+}
+"""By the name that files call it."""
+
+
+def written(program: Program) -> tuple[dict[str, Any], Rows]:
+    """A program as JSON values and rows."""
+    writer = _Writer()
+    said = {
+        "picture": list(program.picture),
+        "mean": list(program.mean),
+        "std": list(program.std),
+        "operations": [writer.operation(number, operation) for number, operation in enumerate(program.operations)],
+    }
+    return said, writer.rows()
+
+
+class _Writer:
+    def __init__(self) -> None:
+        self.parts: dict[str, list[NDArray[Any]]] = {name: [] for name in KINDS}
+        self.at = dict.fromkeys(self.parts, 0)
+        self.known: dict[tuple[str, int], list[int]] = {}
+        self.kept: list[Any] = []  # so that no id is given to another array
+
+    def rows(self) -> Rows:
+        return Rows(*(np.concatenate([np.zeros(0, kind), *self.parts[name]]) for name, (_, kind, _) in KINDS.items()))
+
+    def operation(self, number: int, operation: Operation) -> dict[str, Any]:
+        said = {"op": type(operation).__name__, **self.fields(operation)}
+        if operation.sources == (number,):
+            del said["sources"]
+        return said
+
+    def fields(self, held: Any) -> dict[str, Any]:
+        said = {}
+        for field in fields(held):
+            value = getattr(held, field.name)
+            if field.default is MISSING or not _equal(value, field.default):
+                said[field.name] = self.value(value)
+        return said
+
+    def value(self, value: Any) -> Any:
+        if isinstance(value, (Steps, Signs)):
+            return list(value)
+        if isinstance(value, Codes):
+            return self.codes(value)
+        if isinstance(value, np.ndarray):
+            return self.array(value)
+        if is_dataclass(value):
+            return self.fields(value)
+        if isinstance(value, float) and math.isinf(value):
+            return "inf" if value > 0 else "-inf"
+        return list(map(self.value, value)) if isinstance(value, tuple) else value
+
+    def array(self, array: NDArray[Any]) -> list[int]:
+        """Where an array begins, and its shape."""
+        kind = "numbers" if array.dtype == np.float32 else "integers"
+        return self._kept(kind, array, array.reshape(-1), array.shape)
+
+    def codes(self, held: Codes) -> dict[str, Any]:
+        low = held.low.reshape(-1, *(1,) * (held.values.ndim - 1)) if len(held.low) > 1 else held.low
+        stored = codes.packed(((held.values - low) // held.step).astype(np.uint8), held.levels)
+        place = self._kept("codes", held.values, stored, held.shape)
+        lowest = int(held.low[0]) if len(held.low) == 1 else self.array(held.low)
+        return {"at": place, "levels": held.levels, "step": held.step, "low": lowest}
+
+    def _kept(self, kind: str, array: NDArray[Any], flat: NDArray[Any], shape: tuple[int, ...]) -> list[int]:
+        if (kind, id(array)) not in self.known:
+            self.known[kind, id(array)] = [self.at[kind], *shape]
+            self.kept.append(array)
+            self.parts[kind].append(flat)
+            self.at[kind] += flat.size
+        return self.known[kind, id(array)]
+
+
+def _equal(value: Any, default: Any) -> bool:
+    return type(value) is type(default) and not isinstance(value, np.ndarray) and value == default
+
+
+def read(said: dict[str, Any], rows: Rows) -> Program:
+    """The program of a description.
+
+    Raises:
+        ValueError: for anything that `written` does not write, or that does not fit together; naming it.
+    """
+    reader = _Reader(rows)
+    keys = ["mean", "operations", "picture", "std"]
+    if not isinstance(said, dict) or sorted(said) != keys:
+        raise ValueError(f"a program says {', '.join(keys)}")
+    if not isinstance(said["operations"], list):
+        raise ValueError("its operations are no list")
+    operations = []
+    for number, held in enumerate(said["operations"]):
+        try:
+            operations.append(reader.operation(number, held))
+        except ValueError as fault:
+            raise ValueError(f"operation {number}: {fault}") from fault
+    reals = tuple[float, ...]
+    return Program(
+        tuple(operations),
+        reader.value(tuple[int, ...], said["picture"]),
+        reader.value(reals, said["mean"]),
+        reader.value(reals, said["std"]),
+    )
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
+
+
+class _Reader:
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+        self.known: dict[str, Any] = {}  # arrays that several operations read
+
+    def operation(self, number: int, said: Any) -> Operation:
+        if not isinstance(said, dict) or not isinstance(said.get("op"), str) or said["op"] not in OPERATIONS:
+            name = said.get("op") if isinstance(said, dict) else said
+            raise ValueError(f"there is no operation {str(name)[:40]!r}; a newer version may know it")
+        held = {"sources": [number], **said}
+        del held["op"]
+        return self.fields(OPERATIONS[said["op"]], held)
+
+    def fields(self, kind: Any, said: Any) -> Any:
+        if not isinstance(said, dict):
+            raise ValueError(f"{kind.__name__} is written as {str(said)[:40]!r}")
+        hints, known = _hints(kind), {field.name: field for field in fields(kind)}
+        if unknown := sorted({*said} - {*known}):
+            raise ValueError(f"{kind.__name__} has no {unknown[0][:40]!r}")
+        for name, field in known.items():
+            if name not in said and field.default is MISSING:
+                raise ValueError(f"{kind.__name__} has no {name}")
+        return kind(**{name: self.value(hints[name], value, name) for name, value in said.items()})
+
+    def value(self, hint: Any, said: Any, name: str = "it") -> Any:
+        """A value of a type, and of no other."""
+        for reading in (self._array, self._plain, self._tuple):
+            if (found := reading(hint, said)) is not None:
+                return found
+        if get_origin(hint) in (Union, types.UnionType):
+            return self._one_of(get_args(hint), said, name)
+        if hint is type(None) and said is None:
+            return None
+        if get_origin(hint) is Literal and said in get_args(hint) and isinstance(said, str):
+            return said
+        if hint is Steps or hint is Signs:
+            return self._grid(hint, said)
+        if hint is Codes:
+            return self._codes(said)
+        if is_dataclass(hint):
+            return self.fields(hint, said)
+        raise ValueError(f"{name} is {str(said)[:40]!r}")
+
+    def _one_of(self, hints: tuple[Any, ...], said: Any, name: str) -> Any:
+        for hint in hints:
+            try:
+                return self.value(hint, said, name)
+            except ValueError as fault:
+                last = fault
+        raise last
+
+    def _plain(self, hint: Any, said: Any) -> Any:
+        if hint is bool or hint is str:
+            return said if type(said) is hint else None
+        if hint is int:
+            return said if type(said) is int and abs(said) <= 2**31 else None
+        if hint is float:
+            if said in ("inf", "-inf"):
+                return float(said)
+            return float(said) if type(said) in (int, float) and abs(said) < 1e308 else None
+        return None
+
+    def _tuple(self, hint: Any, said: Any) -> Any:
+        if get_origin(hint) is not tuple:
+            return None
+        each = get_args(hint)
+        if not isinstance(said, list) or (each[-1] is not Ellipsis and len(said) != len(each)):
+            raise ValueError(f"{str(said)[:40]!r} is no list of {'so many' if len(each) != 2 else 'two or more'}")
+        kinds = each[:1] * len(said) if each[-1] is Ellipsis else each
+        return tuple(self.value(kind, value) for kind, value in zip(kinds, said, strict=True))
+
+    def _grid(self, hint: Any, said: Any) -> Steps | Signs:
+        if not isinstance(said, list) or len(said) != (4 if hint is Steps else 1):
+            raise ValueError(f"a grid is written as {str(said)[:40]!r}")
+        if hint is Steps:
+            inverse, scale = (self.value(float, number, "a step") for number in said[:2])
+            low, high = (self.value(int, number, "a code") for number in said[2:])
+            return Steps(inverse, scale, low, high)
+        return Signs(None if said[0] is None else self.value(float, said[0], "an edge"))
+
+    def _array(self, hint: Any, said: Any) -> Any:
+        if get_origin(hint) is not Annotated:
+            return None
+        kind = get_args(hint)[1]
+        start, shape = self._place(said)
+        key = f"{kind} {said}"
+        if key not in self.known:
+            row = getattr(self.rows, kind)
+            self.known[key] = _part(row, start, math.prod(shape)).reshape(shape)
+        return self.known[key]
+
+    def _codes(self, said: Any) -> Codes:
+        if not isinstance(said, dict) or sorted(said) != ["at", "levels", "low", "step"]:
+            raise ValueError(f"codes are written as {str(said)[:40]!r}")
+        key = f"codes {said}"
+        if key not in self.known:
+            start, shape = self._place(said["at"])
+            levels, step = (self.value(int, said[name], name) for name in ("levels", "step"))
+            if step not in (1, 2) or not shape:
+                raise ValueError(f"codes of shape {shape} in steps of {step}")
+            low = np.array([said["low"]], np.int32) if type(said["low"]) is int and abs(said["low"]) <= 512 else (
+                self.value(Annotated[NDArray[np.int32], "integers"], said["low"], "low"))  # fmt: skip
+            if low.shape not in ((1,), shape[:1]) or np.abs(low.astype(np.int64)).max(initial=0) > 512:
+                raise ValueError("a lowest code that is none")
+            count = math.prod(shape)
+            stored = _part(self.rows.codes, start, codes.size(count, levels))
+            found = codes.unpacked(stored, count, levels).reshape(shape).astype(np.int16)
+            found = found * np.int16(step) + low.reshape(-1, *(1,) * (len(shape) - 1)).astype(np.int16)
+            self.known[key] = Codes(found, levels, step, low)
+        return self.known[key]
+
+    def _place(self, said: Any) -> tuple[int, tuple[int, ...]]:
+        if not isinstance(said, list) or not 1 <= len(said) <= 9:
+            raise ValueError(f"a place is written as {str(said)[:40]!r}")
+        start, *shape = (self.value(int, number, "a place") for number in said)
+        if start < 0 or any(size < 1 for size in shape) or math.prod(shape) > 2**31:
+            raise ValueError(f"a part of shape {shape} at {start}")
+        return start, tuple(shape)
+
+
+def _part(row: NDArray[Any], start: int, count: int) -> NDArray[Any]:
+    if start + count > len(row):
+        raise ValueError(f"a part that ends at {start + count} of a row of {len(row)}")
+    return row[start : start + count]

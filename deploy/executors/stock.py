@@ -1,0 +1,184 @@
+"""`torch`: programs on stock PyTorch. Layers on whole numbers run as int8 convolutions where those are exact, else in fp32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from deploy.executors import numbers, plans, qconv
+from deploy.executors.qconv import QConv
+from deploy.narrow import Narrow, narrow
+from deploy.operations.base import Value
+from deploy.operations.layers import Convolution, Linear, Quantize
+from deploy.operations.places import MaxPool, Pad
+from deploy.program import Program
+from deploy.reference.run import RULES, codes_of
+from models.layers.quantizers.base import Signs, Steps
+
+LAST = torch.channels_last
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What gives one value; others that it `covers` are never needed."""
+
+    sources: tuple[int, ...]
+    gives: int
+    run: Callable[..., Tensor]
+    covers: tuple[int, ...] = ()
+
+
+class Stock:
+    """Runs a program on the CPU.
+
+    Codes differ from the reference's by one at most, where a sum lies on the edge between two; in fp32 they are equal.
+
+    Args:
+        integers: False keeps int8 convolutions out; None takes them where they are exact.
+    """
+
+    name = "torch"
+
+    def __init__(self, program: Program, integers: bool | None = None) -> None:
+        self.program = program
+        why = "they were not asked for" if integers is False else qconv.trusted()
+        self.integers = not why
+        self.how = "int8 convolutions of oneDNN" if self.integers else f"fp32 arithmetic on codes: {why}"
+        self.readers = plans.readers(program)
+        self.steps: list[_Step] = []
+        made: set[int] = set()
+        for number, operation in enumerate(program.operations):
+            if number + 1 in made:
+                continue
+            given = [program.values[source] for source in operation.sources]
+            step = self._step(number, given)
+            made |= {*step.covers}
+            self.steps.append(step)
+        self.last = {source: place for place, step in enumerate(self.steps) for source in step.sources}
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor) -> Tensor:
+        held = {0: x.float().contiguous(memory_format=LAST)}
+        for place, step in enumerate(self.steps):
+            found = step.run(*(held[source] for source in step.sources))
+            held[step.gives] = found if step.sources else found.expand(len(x), *found.shape[1:])
+            for source in {*step.sources}:
+                if self.last[source] == place and source in held:
+                    del held[source]
+        return held[len(self.program.operations)]
+
+    def _step(self, number: int, given: list[Value]) -> _Step:
+        operation, value = self.program.operations[number], self.program.values[number + 1]
+        sources = operation.sources
+        if isinstance(operation, Quantize):
+            return _Step(sources, number + 1, self._quantize(operation.grid))
+        if isinstance(operation, Pad) and given[0].grid is not None and self.integers:
+            zero = _zero(given[0].grid)
+            above, below, left, right = operation.sides
+            if operation.kind == "constant":
+                return _Step(
+                    sources,
+                    number + 1,
+                    lambda x: F.pad(x, (left, right, above, below, *operation.channels), value=zero),
+                )
+        if isinstance(operation, (Convolution, Linear)) and operation.matrix.whole(given[0]):
+            return self._layer(number, operation, given[0])
+        return _Step(sources, number + 1, numbers.step(operation, given, value))
+
+    def _quantize(self, grid: Steps | Signs) -> Callable[[Tensor], Tensor]:
+        if not self.integers:
+            return lambda x: codes_of(x, grid)
+        zero = _zero(grid)
+        if isinstance(grid, Steps) and grid.high - grid.low <= 255:
+            step, most = 1 / grid.inverse, grid.high - grid.low
+
+            def quantize(x: Tensor) -> Tensor:
+                found = torch.quantize_per_tensor(x, step, zero, torch.quint8).int_repr()
+                return found if most == 255 else found.clamp_(max=most)
+
+            return quantize
+        return lambda x: (codes_of(x, grid) + zero).to(torch.uint8)
+
+    def _layer(self, number: int, operation: Convolution | Linear, given: Value) -> _Step:
+        """A layer on whole numbers."""
+        groups = operation.groups if isinstance(operation, Convolution) else 1
+        small = narrow(operation.matrix, groups, given) if self.integers else None
+        if small is None or (isinstance(operation, Linear) and len(given.shape) != 1):
+            return _Step(operation.sources, number + 1, self._exact(number, operation, given))
+        chain = plans.chain(self.program, number, self.readers)
+        fused = chain if isinstance(operation, Convolution) else None
+        run = _integer(small, operation, _zero(given.grid), fused)
+        covers = fused.covered if fused else (number + 1,)
+        return _Step(operation.sources, covers[-1], run, covers)
+
+    def _exact(self, number: int, operation: Convolution | Linear, given: Value) -> Callable[[Tensor], Tensor]:
+        """As the reference computes it."""
+        rule, value = RULES[type(operation)], self.program.values[number + 1]
+        zero, shifted = _zero(given.grid), self.integers
+
+        def run(x: Tensor) -> Tensor:
+            x = x.float() - zero if shifted else x
+            return rule(operation, [given], value, len(x), x)
+
+        return run
+
+
+def _zero(grid: Steps | Signs | None) -> int:
+    """The byte that 0 has, where codes are bytes."""
+    return -grid.low if isinstance(grid, Steps) else 1
+
+
+def _integer(
+    small: Narrow, operation: Convolution | Linear, zero: int, fused: plans.Chain | None
+) -> Callable[[Tensor], Tensor]:
+    """A layer as an int8 convolution, which gives codes where it can.
+
+    Args:
+        zero: the byte that 0 has in the input.
+        fused: what follows up to the codes.
+    """
+    geometry, padding = ((1, 1), (0, 0), (1, 1), 1), (0, 0, 0, 0)
+    weight, even = torch.from_numpy(small.weight), True
+    if isinstance(operation, Convolution):
+        above, below, left, right = padding = operation.padding
+        even = (above, left) == (below, right)
+        geometry = (operation.stride, (above, left) if even else (0, 0), operation.dilation, operation.groups)
+    else:
+        weight = weight[:, :, None, None]
+    scale = torch.from_numpy(small.scale)
+    bias = torch.from_numpy(small.bias).float() * scale
+    bias = bias if small.shift is None else bias + torch.from_numpy(small.shift)
+    inverse, out_zero = (fused.grid.inverse, -fused.grid.low) if fused else (None, 0)
+    layer = QConv(
+        weight, scale, bias, zero, *geometry, inverse=inverse, out_zero=out_zero, relu=bool(fused and fused.relu)
+    )
+    channels = None if small.channels is None else torch.from_numpy(small.channels)
+    most = fused.grid.high - fused.grid.low if fused else 255
+    pools = fused.pools if fused else ()
+
+    def run(x: Tensor) -> Tensor:
+        flat = x.ndim == 2
+        x = x[:, :, None, None] if flat else x
+        x = x if channels is None else x.index_select(1, channels)
+        if not even:
+            above, below, left, right = padding
+            x = F.pad(x, (left, right, above, below), value=zero)
+        found = layer(x.contiguous(memory_format=LAST))
+        found = found if most == 255 else found.clamp_(max=most)
+        for pool in pools:
+            found = _pooled(found, pool)
+        return found[:, :, 0, 0] if flat else found
+
+    return run
+
+
+def _pooled(x: Tensor, pool: MaxPool) -> Tensor:
+    """A max-pool of codes as bytes, of which 0 is the lowest."""
+    above, below, left, right = pool.padding
+    even = (above, left) == (below, right)
+    x = x if even else F.pad(x, (left, right, above, below))
+    return F.max_pool2d(x, pool.kernel, pool.stride, (above, left) if even else 0, pool.dilation, pool.ceil)

@@ -1,0 +1,95 @@
+"""What a packed network holds, for people and for --json: operations, shapes, bits and bytes."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from deploy import codes
+from deploy.operations.base import Codes, Matrix, Operation
+from deploy.operations.functions import Function
+from deploy.operations.layers import Quantize
+from deploy.packed import Packed
+from deploy.program import Program
+from engine.system import terminal
+from models.layers.quantizers.base import Steps
+
+HEADER = ["operation", "name", "reads", "shape", "weights", "bytes"]
+
+
+def listing(held: Packed) -> str:
+    """A table, a line an operation, and what all of it is."""
+    rows = [HEADER]
+    for number, operation in enumerate(held.program.operations):
+        shape = "x".join(map(str, held.program.values[number + 1].shape))
+        reads = ",".join(map(str, operation.sources))
+        rows.append([_kind(operation), operation.name, reads, shape, _weights(operation), f"{stored(operation):,}"])
+    table = terminal.columns([[str(number), *row] for number, row in enumerate(rows)], left=3)
+    made, found = held.made, summary(held)
+    judged = f", {made.metrics.accuracy:.2f} % before it was packed" if made.metrics.judged else ""
+    return "\n".join([
+        *map(str.rstrip, table),
+        "",
+        f"{made.arch}, {made.dataset.label}{judged}; from {made.provenance.parent}",
+        f"{found['operations']} operations, {found['integer_layers']} of {found['layers']} layers on whole numbers",
+        f"{held.size:,} bytes; {found['counted_bytes']:,} are counted as stored bits",
+    ])  # fmt: skip
+
+
+def summary(held: Packed) -> dict[str, Any]:
+    """What a packed file is, in numbers."""
+    matrices = layers(held.program)
+    return {
+        "bytes": held.size,
+        "counted_bytes": held.bits // 8,
+        "sha256": held.sha256,
+        "operations": len(held.program.operations),
+        "layers": len(matrices),
+        "integer_layers": sum(whole for _, whole in matrices),
+    }
+
+
+def layers(program: Program) -> list[tuple[Operation, bool]]:
+    """The layers with a matrix, and whether each computes on whole numbers alone."""
+    found = []
+    for operation in program.operations:
+        matrix = getattr(operation, "matrix", None)
+        if isinstance(matrix, Matrix):
+            found.append((operation, matrix.whole(program.values[operation.sources[0]])))
+    return found
+
+
+def stored(operation: Operation) -> int:
+    """Bytes of an operation's codes and numbers; shared ones count each time."""
+    matrix = getattr(operation, "matrix", operation)
+    total = 0
+    for part in vars(matrix).values():
+        if isinstance(part, Codes):
+            total += codes.size(prod(part.shape), part.levels) + (4 * len(part.low) if len(part.low) > 1 else 0)
+        elif isinstance(part, np.ndarray):
+            total += 4 * part.size
+    return total
+
+
+def _kind(operation: Operation) -> str:
+    if isinstance(operation, Quantize):
+        grid = operation.grid
+        return f"Quantize {grid.low}..{grid.high}" if isinstance(grid, Steps) else (
+            "Quantize -1,1" if grid.edge is None else "Quantize -1,0,1")  # fmt: skip
+    return (
+        f"{type(operation).__name__} {operation.kind}" if isinstance(operation, Function) else type(operation).__name__
+    )
+
+
+def _weights(operation: Operation) -> str:
+    matrix = getattr(operation, "matrix", None)
+    if not isinstance(matrix, Matrix):
+        return ""
+    sizes = "x".join(map(str, matrix.weight.shape))
+    if not isinstance(matrix.weight, Codes):
+        return f"{sizes} float"
+    return f"{sizes} " + {2: "binary", 3: "ternary"}.get(
+        matrix.weight.levels, f"{matrix.weight.levels.bit_length() - 1} bit"
+    )

@@ -1,0 +1,1 @@
+"""From a merged network in normal form to a program: what each module and each call becomes."""

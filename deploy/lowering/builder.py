@@ -1,0 +1,133 @@
+"""The walk over a graph that makes a program, and what the rules for modules and calls need of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, fx
+
+from deploy.operations.base import Numbers, Operation, Shape, Value
+from deploy.operations.places import Reshape
+from engine.errors import UserError
+from models.graph import calls
+from models.graph.normal import NormalForm
+
+Rule = Callable[["Builder", fx.Node], int | list[int]]
+"""Adds operations for a node and gives the number of its value, or the numbers of several."""
+
+
+class Builder:
+    """One walk.
+
+    Attributes:
+        operations: those so far.
+        at: what the value of a node is: its number, or several numbers.
+    """
+
+    def __init__(self, form: NormalForm) -> None:
+        self.form = form
+        self.operations: list[Operation] = []
+        self.values = [Value(form.captured.picture)]
+        self.at: dict[fx.Node, int | list[int]] = {}
+        self.node: fx.Node | None = None
+
+    def add(self, make: Callable[..., Operation], *sources: int, part: str = "", **settings: Any) -> int:
+        """Add an operation and give the number of its value; an equal one that is there already serves again.
+
+        Args:
+            part: what it is of the node, where one node becomes several operations.
+        """
+        assert self.node is not None
+        operation = make(sources=sources, name=name_of(self.node) + part, **settings)
+        try:
+            value = operation.value(*(self.values[source] for source in sources))
+        except ValueError as fault:
+            raise self.refused(f"{type(operation).__name__}: {fault}") from fault
+        self.operations.append(operation)
+        self.values.append(value)
+        return len(self.operations)
+
+    def source(self, node: Any = None) -> int:
+        """The number of the value that a node, or the first argument of this one, has."""
+        node = calls.source(cast(fx.Node, self.node)) if node is None else node
+        found = self.at.get(node)
+        if not isinstance(found, int):
+            raise self.refused(f"it reads {node}, which is no value of the program")
+        return found
+
+    def shape(self, number: int) -> Shape:
+        return self.values[number].shape
+
+    def axis(self, dim: int, rank: int | None = None) -> int:
+        """An axis of a program's value for one of torch's.
+
+        Args:
+            rank: how many axes torch counts; None: those of the first argument.
+        """
+        rank = len(self.shape(self.source())) + 1 if rank is None else rank
+        found = dim % rank - 1
+        if found < 0:
+            raise self.refused("it works across pictures")
+        return found
+
+    def given(self) -> Shape:
+        """The shape that the graph says this node's value has, without the number of pictures."""
+        shape = cast(fx.Node, self.node).meta.get("shape")
+        if shape is None or not shape or shape[0] is not None or None in shape[1:]:
+            raise self.refused("it works across pictures")
+        return tuple(shape[1:])
+
+    def reshaped(self, number: int, shape: Shape, part: str = "") -> int:
+        return number if self.shape(number) == shape else self.add(Reshape, number, shape=shape, part=part)
+
+    def tensor(self, node: fx.Node) -> Tensor:
+        """A tensor of the network that a call reads."""
+        found: Any = self.form
+        for leaf in str(node.target).split("."):
+            found = getattr(found, leaf)
+        if not isinstance(found, Tensor) or not found.is_floating_point():
+            raise self.refused(f"it reads {node.target}, which holds no real numbers")
+        return found.detach()
+
+    def refused(self, why: str = "") -> UserError:
+        """What is said of the node that cannot be an operation."""
+        node = cast(fx.Node, self.node)
+        what = calls.packet(node)
+        kind = what.__name__ if what is not None else type(self.form.get_submodule(str(node.target))).__name__ if (
+            node.op == "call_module") else str(node.target)  # fmt: skip
+        place = f" ({node.meta['line']})" if node.meta.get("line") else ""
+        return UserError(
+            f"{name_of(node)}: a program has no operation {kind}{': ' + why if why else ''}{place}",
+            "run this network with PyTorch, or write that part with operations that deploy knows (see README)",
+        )
+
+
+def name_of(node: fx.Node) -> str:
+    """The module that a node stands for; of a call, the module whose forward ran it and the operation."""
+    if node.op == "call_module":
+        return str(node.target)
+    owner, what = node.meta.get("owner") or "", calls.packet(node)
+    return f"{owner}.{what.__name__ if what is not None else node.name}".lstrip(".")
+
+
+def numbers(tensor: Tensor | float) -> Numbers:
+    """fp32 numbers of a tensor, or one number as (1,).
+
+    Raises:
+        UserError: for what fp32 does not hold.
+    """
+    found = torch.as_tensor(tensor).detach().cpu().double()
+    found = found.reshape(1) if found.ndim == 0 else found
+    with np.errstate(over="ignore"):
+        single = np.ascontiguousarray(found.numpy().astype(np.float32))
+    if not np.isfinite(single).all():
+        raise UserError("the network holds numbers that fp32 does not", "train again: a weight overflowed")
+    return single
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

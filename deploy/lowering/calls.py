@@ -1,0 +1,189 @@
+"""What calls become that combine, compute or reduce numbers: sums, products, functions, means, norms, softmax."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import fx
+
+from deploy.lowering.builder import Builder, Rule, is_number, numbers
+from deploy.lowering.modules import max_pool, pair
+from deploy.operations.functions import Combine, Constant, Function, Reduce, Softmax, Standardize
+from deploy.operations.layers import Affine
+from deploy.operations.places import AdaptivePool
+from models.graph.calls import packet, values
+
+aten = torch.ops.aten
+
+
+def _operand(builder: Builder, value: Any, rank: int) -> int | np.ndarray:
+    """The number of a value, or the numbers of a constant in `rank` axes, without that of pictures."""
+    if is_number(value):
+        return numbers(float(value)).reshape((1,) * rank)
+    if isinstance(value, fx.Node) and value.op == "get_attr":
+        tensor = builder.tensor(value)
+        if tensor.ndim > rank + 1 or (tensor.ndim == rank + 1 and tensor.shape[0] != 1):
+            raise builder.refused("it works across pictures")
+        held = tensor[0] if tensor.ndim == rank + 1 else tensor
+        return numbers(held).reshape((1,) * (rank - held.ndim) + tuple(held.shape))
+    return builder.source(value)
+
+
+def combine(kind: str) -> Rule:
+    def rule(builder: Builder, node: fx.Node) -> int:
+        told = values(node)
+        if told.get("alpha", 1) != 1 or told.get("rounding_mode") is not None:
+            raise builder.refused("an alpha or a rounding mode")
+        one, other = (told[name] for name in ("self", "other"))
+        if kind == "rsub":
+            one, other = other, one
+        rank = len(builder.given())
+        both = [_operand(builder, value, rank) for value in (one, other)]
+        return _combined(builder, {"rsub": "sub"}.get(kind, kind), both)
+
+    return rule
+
+
+def _combined(builder: Builder, kind: str, both: list[Any]) -> int:
+    one, other = both
+    sides = [(one, other, ("add", "sub", "mul")), (other, one, ("add", "mul"))]
+    for value, held, kinds in sides:
+        if isinstance(value, int) and isinstance(held, np.ndarray) and kind in kinds:
+            found = _along(builder, kind, value, held)
+            if found is not None:
+                return found
+    sources = [
+        side if isinstance(side, int) else builder.add(Constant, part=f".constant{i or ''}", numbers=side)
+        for i, side in enumerate(both)
+    ]
+    return builder.add(Combine, *sources, kind=kind)
+
+
+def _along(builder: Builder, kind: str, source: int, held: np.ndarray) -> int | None:
+    """Numbers that lie along one axis of a value, or one number, as an affine operation."""
+    wide = [axis for axis, size in enumerate(held.shape) if size > 1]
+    shape = builder.shape(source)
+    if len(wide) > 1 or len(held.shape) != len(shape) or any(held.shape[a] != shape[a] for a in wide) or not shape:
+        return None
+    flat, axis = held.reshape(-1), wide[0] if wide else 0
+    if kind == "mul":
+        return builder.add(Affine, source, multiplier=flat, axis=axis)
+    return builder.add(Affine, source, shift=flat if kind == "add" else -flat, axis=axis)
+
+
+def function(kind: str) -> Rule:
+    def rule(builder: Builder, node: fx.Node) -> int:
+        return builder.add(Function, builder.source(), kind=kind)
+
+    return rule
+
+
+def clamp(builder: Builder, node: fx.Node) -> int:
+    told = values(node)
+    low, high = told.get("min", told.get("min_val")), told.get("max", told.get("max_val"))
+    if not all(end is None or is_number(end) for end in (low, high)):
+        raise builder.refused("an end that is computed")
+    settings = (-np.inf if low is None else float(low), np.inf if high is None else float(high))
+    return builder.add(Function, builder.source(), kind="clamp", settings=settings)
+
+
+def leaky(builder: Builder, node: fx.Node) -> int:
+    slope = float(values(node)["negative_slope"])
+    return builder.add(Function, builder.source(), kind="leaky_relu", settings=(slope,))
+
+
+def negative(builder: Builder, node: fx.Node) -> int:
+    return builder.add(Affine, builder.source(), multiplier=numbers(-1.0))
+
+
+def power(builder: Builder, node: fx.Node) -> int:
+    if values(node).get("exponent", 2) != 2:
+        raise builder.refused("a power other than 2")
+    return builder.add(Combine, builder.source(), builder.source(), kind="mul")
+
+
+def reduce(kind: str) -> Rule:
+    def rule(builder: Builder, node: fx.Node) -> int:
+        told = values(node)
+        source = builder.source()
+        dims = told.get("dim")
+        if dims is None or dims == []:
+            raise builder.refused("it works across pictures")
+        dims = [dims] if isinstance(dims, int) else dims
+        axes = tuple(sorted(builder.axis(dim) for dim in dims))
+        found = builder.add(Reduce, source, kind=kind, axes=axes)
+        return builder.reshaped(found, builder.given(), ".shape")
+
+    return rule
+
+
+def softmax(builder: Builder, node: fx.Node) -> int:
+    return builder.add(Softmax, builder.source(), axis=builder.axis(values(node)["dim"]))
+
+
+def layer_norm(builder: Builder, node: fx.Node) -> int:
+    """Normalise over the last axes; the factors lie along one of them, or over all as constants."""
+    told = values(node)
+    rank = len(builder.shape(builder.source()))
+    count = len(told["normalized_shape"])
+    axes = tuple(range(rank - count, rank))
+    found = builder.add(Standardize, builder.source(), axes=axes, eps=float(told["eps"]))
+    for name, kind in (("weight", "mul"), ("bias", "add")):
+        if told.get(name) is not None:
+            found = _combined(builder, kind, [found, _operand(builder, told[name], rank)])
+    return found
+
+
+def group_norm(builder: Builder, node: fx.Node) -> int:
+    told = values(node)
+    source = builder.source()
+    shape, groups = builder.shape(source), told["num_groups"]
+    split = builder.reshaped(source, (groups, int(np.prod(shape)) // groups), ".groups")
+    found = builder.add(Standardize, split, axes=(1,), eps=float(told["eps"]))
+    found = builder.reshaped(found, shape, ".shape")
+    for name, kind in (("weight", "mul"), ("bias", "add")):
+        if told.get(name) is not None:
+            held = numbers(builder.tensor(told[name])).reshape(-1, *(1,) * (len(shape) - 1))
+            found = _combined(builder, kind, [found, held])
+    return found
+
+
+class _Told:
+    """The settings of a call, as a module of the kind has them."""
+
+    def __init__(self, node: fx.Node) -> None:
+        told = values(node)
+        self.kernel_size, self.padding, self.dilation = told["kernel_size"], told["padding"], told["dilation"]
+        self.stride, self.ceil_mode = told["stride"] or told["kernel_size"], told["ceil_mode"]
+
+
+def called_pool(builder: Builder, node: fx.Node) -> int:
+    return max_pool(builder, _Told(node))
+
+
+def adaptive_max(builder: Builder, node: fx.Node) -> list[int]:
+    """Values and places: no program has the places."""
+    size = pair(values(node)["output_size"])
+    return [builder.add(AdaptivePool, builder.source(), kind="max", size=size)]
+
+
+CALLS: dict[Any, Rule] = {
+    aten.add: combine("add"), aten.sub: combine("sub"), aten.rsub: combine("rsub"), aten.mul: combine("mul"),
+    aten.div: combine("div"), aten.maximum: combine("max"), aten.minimum: combine("min"),
+    aten.relu: function("relu"), aten.abs: function("abs"), aten.exp: function("exp"), aten.sqrt: function("sqrt"),
+    aten.sigmoid: function("sigmoid"), aten.tanh: function("tanh"), aten.silu: function("silu"),
+    aten.hardswish: function("hardswish"), aten.hardsigmoid: function("hardsigmoid"), aten.mish: function("mish"),
+    aten.neg: negative, aten.square: power, aten.pow: power,
+    aten.clamp: clamp, aten.clamp_min: clamp, aten.clamp_max: clamp, aten.hardtanh: clamp, aten.leaky_relu: leaky,
+    aten.mean: reduce("mean"), aten.sum: reduce("sum"), aten.amax: reduce("max"), aten.amin: reduce("min"),
+    aten.softmax: softmax, aten._softmax: softmax, aten.layer_norm: layer_norm, aten.group_norm: group_norm,
+    aten.max_pool2d: called_pool, aten.adaptive_max_pool2d: adaptive_max,
+}  # fmt: skip
+"""By operation, its rule; what moves numbers is in moves.py."""
+
+
+def rule_of(node: fx.Node, moves: dict[Any, Rule]) -> Rule | None:
+    """The rule for a call."""
+    return {**CALLS, **moves}.get(cast(Any, packet(node)))

@@ -1,0 +1,112 @@
+"""What modules without a matrix become: batch norms, activations, pools."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from deploy.lowering.builder import Builder, numbers
+from deploy.operations.functions import Function, Slopes
+from deploy.operations.layers import Affine
+from deploy.operations.places import AdaptivePool, AveragePool, MaxPool
+from models.graph.flow import PASSING
+from models.layers.fold import affine
+
+Made = Callable[[Builder, Any], int]
+
+
+def passed(builder: Builder, found: nn.Module) -> int:
+    return builder.source()
+
+
+def norm(builder: Builder, found: Any) -> int:
+    """A batch norm that no layer does the work of."""
+    if found.running_mean is None:
+        raise builder.refused("it keeps no running statistics")
+    multiplier, shift = affine(found)
+    return builder.add(Affine, builder.source(), multiplier=numbers(multiplier), shift=numbers(shift))
+
+
+def function(kind: str, *settings: str) -> Made:
+    """A function of each number; `settings` are the module's fields that it is told."""
+
+    def make(builder: Builder, found: nn.Module) -> int:
+        told = tuple(float(getattr(found, name)) for name in settings)
+        return builder.add(Function, builder.source(), kind=kind, settings=told)
+
+    return make
+
+
+def gelu(builder: Builder, found: Any) -> int:
+    return builder.add(Function, builder.source(), kind="gelu" if found.approximate == "none" else "gelu_tanh")
+
+
+def slopes(builder: Builder, found: Any) -> int:
+    return builder.add(Slopes, builder.source(), slope=numbers(found.weight))
+
+
+def pair(value: Any) -> tuple[int, int]:
+    """One number for both directions, or two."""
+    rows, columns = value if isinstance(value, (tuple, list)) else (value, value)
+    return int(rows), int(columns)
+
+
+def sides(padding: Any) -> tuple[int, int, int, int]:
+    rows, columns = pair(padding)
+    return rows, rows, columns, columns
+
+
+def max_pool(builder: Builder, found: Any) -> int:
+    return builder.add(
+        MaxPool, builder.source(), kernel=pair(found.kernel_size), stride=pair(found.stride),
+        padding=sides(found.padding), dilation=pair(found.dilation), ceil=bool(found.ceil_mode),
+    )  # fmt: skip
+
+
+def average_pool(builder: Builder, found: Any) -> int:
+    return builder.add(
+        AveragePool, builder.source(), kernel=pair(found.kernel_size), stride=pair(found.stride),
+        padding=sides(found.padding), ceil=bool(found.ceil_mode), counts_padding=bool(found.count_include_pad),
+        divisor=found.divisor_override,
+    )  # fmt: skip
+
+
+def adaptive_pool(builder: Builder, found: nn.Module) -> int:
+    return builder.add(AdaptivePool, builder.source(), kind="mean", size=builder.given()[1:])
+
+
+MODULES: dict[type[nn.Module], Made] = {
+    **dict.fromkeys((*PASSING, nn.Dropout1d), passed),
+    _BatchNorm: norm,
+    nn.ReLU: function("relu"),
+    nn.ReLU6: function("clamp", "min_val", "max_val"),
+    nn.Hardtanh: function("clamp", "min_val", "max_val"),
+    nn.LeakyReLU: function("leaky_relu", "negative_slope"),
+    nn.ELU: function("elu", "alpha"),
+    nn.GELU: gelu,
+    nn.SiLU: function("silu"),
+    nn.Mish: function("mish"),
+    nn.Sigmoid: function("sigmoid"),
+    nn.Tanh: function("tanh"),
+    nn.Hardswish: function("hardswish"),
+    nn.Hardsigmoid: function("hardsigmoid"),
+    nn.PReLU: slopes,
+    nn.MaxPool2d: max_pool,
+    nn.AvgPool2d: average_pool,
+    nn.AdaptiveAvgPool2d: adaptive_pool,
+}
+
+
+def lowered(builder: Builder, node: fx.Node, found: nn.Module) -> int:
+    """The value of a module without a matrix.
+
+    Raises:
+        UserError: exit 2 for one that no operation computes.
+    """
+    for kind in type(found).__mro__:
+        if kind in MODULES:
+            return MODULES[kind](builder, found)
+    raise builder.refused()

@@ -1,0 +1,219 @@
+"""What calls become that move, cut, join or repeat numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx
+from torch.nn import functional as F
+
+from deploy.lowering.builder import Builder, Rule, is_number
+from deploy.operations.places import Concatenate, Pad, Permute, Slice, Upsample
+from models.graph.calls import values
+
+aten = torch.ops.aten
+
+
+def same(builder: Builder, node: fx.Node) -> int:
+    return builder.source()
+
+
+def reshape(builder: Builder, node: fx.Node) -> int:
+    """Any call that keeps the order of numbers: what the graph says of the result decides."""
+    return builder.reshaped(builder.source(), builder.given())
+
+
+def converted(builder: Builder, node: fx.Node) -> int:
+    """A conversion: to the type of the network alone."""
+    kinds = [a for a in (*node.args, *node.kwargs.values()) if isinstance(a, torch.dtype)]
+    if any(kind not in (torch.float32, torch.float64) for kind in kinds):
+        raise builder.refused(f"a conversion to {kinds[0]}")
+    return builder.source()
+
+
+def permute(builder: Builder, node: fx.Node) -> int:
+    dims = values(node)["dims"]
+    axes = [dim % len(dims) for dim in dims]
+    return _permuted(builder, axes)
+
+
+def transpose(builder: Builder, node: fx.Node) -> int:
+    told = values(node)
+    names = ("dim0", "dim1") if "dim0" in told else ("axis0", "axis1")
+    rank = len(builder.shape(builder.source())) + 1
+    axes = list(range(rank))
+    one, other = (told[name] % rank for name in names)
+    axes[one], axes[other] = axes[other], axes[one]
+    return _permuted(builder, axes)
+
+
+def _permuted(builder: Builder, axes: list[int]) -> int:
+    if axes[0] != 0:
+        raise builder.refused("it works across pictures")
+    if axes == sorted(axes):
+        return builder.source()
+    return builder.add(Permute, builder.source(), axes=tuple(axis - 1 for axis in axes[1:]))
+
+
+def concatenate(builder: Builder, node: fx.Node) -> int:
+    told = values(node)
+    sources = [builder.source(part) for part in told["tensors"]]
+    return builder.add(Concatenate, *sources, axis=builder.axis(told["dim"], len(builder.given()) + 1))
+
+
+def _cut(builder: Builder, sizes: list[int], axis: int) -> list[int]:
+    found, at = [], 0
+    for number, size in enumerate(sizes):
+        found.append(
+            builder.add(Slice, builder.source(), part=f".{number}", axis=axis, start=at, stop=at + size) if size else 0
+        )
+        at += size
+    return found
+
+
+def chunk(builder: Builder, node: fx.Node) -> list[int]:
+    told = values(node)
+    axis = builder.axis(told["dim"])
+    whole = builder.shape(builder.source())[axis]
+    return _split(builder, axis, -(-whole // told["chunks"]))
+
+
+def split(builder: Builder, node: fx.Node) -> list[int]:
+    told = values(node)
+    axis = builder.axis(told["dim"])
+    sizes: Any = told.get("split_sizes", told.get("split_size"))
+    return _cut(builder, list(sizes), axis) if isinstance(sizes, (list, tuple)) else _split(builder, axis, sizes)
+
+
+def _split(builder: Builder, axis: int, size: int) -> list[int]:
+    whole = builder.shape(builder.source())[axis]
+    return _cut(builder, [min(size, whole - at) for at in range(0, whole, size)], axis)
+
+
+def unbind(builder: Builder, node: fx.Node) -> list[int]:
+    axis = builder.axis(values(node)["dim"])
+    shape = builder.shape(builder.source())
+    short = shape[:axis] + shape[axis + 1 :]
+    each = _split(builder, axis, 1)
+    return [builder.reshaped(part, short, f".{number}.shape") for number, part in enumerate(each)]
+
+
+def item(builder: Builder, node: fx.Node) -> int:
+    """One of several values."""
+    parts, which = node.args
+    found = builder.at.get(parts)  # type: ignore[arg-type]
+    if not isinstance(found, list) or not isinstance(which, int) or which >= len(found):
+        raise builder.refused("of what is no list of values")
+    return found[which]
+
+
+def cut(builder: Builder, node: fx.Node) -> int:
+    told = values(node)
+    dim = told["dim"]
+    size = None if dim == 0 else builder.shape(builder.source())[builder.axis(dim)]
+    start, stop = told["start"] or 0, told["end"]
+    if size is None:  # all pictures
+        if start != 0 or (stop is not None and not (isinstance(stop, int) and stop >= 2**31)) or told["step"] != 1:
+            raise builder.refused("it works across pictures")
+        return builder.source()
+    if not all(end is None or isinstance(end, int) for end in (start, stop)):
+        raise builder.refused("places that are computed")
+    places = range(size)[slice(start, stop, told["step"])]
+    if len(places) == size:
+        return builder.source()
+    return builder.add(
+        Slice, builder.source(), axis=builder.axis(dim), start=places.start, stop=places.stop, step=places.step
+    )
+
+
+def select(builder: Builder, node: fx.Node) -> int:
+    told = values(node)
+    axis = builder.axis(told["dim"])
+    if not isinstance(told["index"], int):
+        raise builder.refused("a place that is computed")
+    at = told["index"] % builder.shape(builder.source())[axis]
+    found = builder.add(Slice, builder.source(), axis=axis, start=at, stop=at + 1)
+    return builder.reshaped(found, builder.given(), ".shape")
+
+
+def pad(builder: Builder, node: fx.Node) -> int:
+    told = values(node)
+    given: Any = told.get("pad", told.get("padding"))
+    kind = {"reflection_pad2d": "reflect", "replication_pad2d": "replicate"}.get(
+        getattr(node.target, "__name__", "").partition(".")[0], told.get("mode", "constant")
+    )
+    fill = told.get("value")
+    if not all(isinstance(side, int) for side in given) or not (fill is None or is_number(fill)):
+        raise builder.refused("sides that are computed")
+    rest = [*given, *[0] * (8 - len(given))]
+    if len(given) > 8 or any(rest[6:]) or len(builder.shape(builder.source())) != 3:
+        raise builder.refused("other axes than channels, rows and columns")
+    left, right, above, below, front, back = rest[:6]
+    return builder.add(
+        Pad, builder.source(), sides=(above, below, left, right), kind=kind, fill=float(fill or 0),
+        channels=(front, back),
+    )  # fmt: skip
+
+
+def upsample(kind: str) -> Rule:
+    def rule(builder: Builder, node: fx.Node) -> int:
+        told, shape = values(node), builder.given()
+        source_shape = builder.shape(builder.source())
+        align = bool(told.get("align_corners"))
+        if not _by_sizes(kind, node, source_shape, shape, align):
+            raise builder.refused("a scale that its sizes do not give")
+        return builder.add(Upsample, builder.source(), kind=kind, size=shape[1:], align_corners=align)
+
+    return rule
+
+
+def _by_sizes(kind: str, node: fx.Node, before: Any, after: Any, align: bool) -> bool:
+    """Whether the call gives what the sizes before and after say: it may have been told a factor."""
+    x = torch.arange(before[1] * before[2]).reshape(1, 1, *before[1:]).double()
+    said: Any = node.target
+    found = said(x, *node.args[1:], **node.kwargs)
+    if kind == "nearest":
+        rows = torch.arange(after[1]) * before[1] // after[1]
+        columns = torch.arange(after[2]) * before[2] // after[2]
+        return torch.equal(found, x[:, :, rows][:, :, :, columns])
+    return torch.allclose(found, F.interpolate(x, after[1:], mode=kind, align_corners=align))
+
+
+def pixel_shuffle(builder: Builder, node: fx.Node) -> int:
+    """(C r r, H, W) -> (C, H r, W r)."""
+    factor = values(node)["upscale_factor"]
+    channels, rows, columns = builder.shape(builder.source())
+    apart = builder.reshaped(builder.source(), (channels // factor**2, factor, factor, rows, columns), ".apart")
+    moved = builder.add(Permute, apart, part=".move", axes=(0, 3, 1, 4, 2))
+    return builder.reshaped(moved, builder.given())
+
+
+def channel_shuffle(builder: Builder, node: fx.Node) -> int:
+    groups = values(node)["groups"]
+    channels, rows, columns = builder.shape(builder.source())
+    apart = builder.reshaped(builder.source(), (groups, channels // groups, rows, columns), ".apart")
+    moved = builder.add(Permute, apart, part=".move", axes=(1, 0, 2, 3))
+    return builder.reshaped(moved, builder.given())
+
+
+def expand(builder: Builder, node: fx.Node) -> int:
+    """Repeated along axes of one number. A sum reads such a value as it is."""
+    if builder.given() != builder.shape(builder.source()):
+        raise builder.refused("numbers that are repeated")
+    return builder.source()
+
+
+MOVES: dict[Any, Rule] = {
+    **dict.fromkeys((aten.contiguous, aten.clone, aten.detach, aten.alias, aten.dropout, aten.feature_dropout), same),
+    **dict.fromkeys((aten.to, aten._to_copy), converted),
+    **dict.fromkeys(
+        (aten.flatten, aten.reshape, aten.view, aten._unsafe_view, aten.unflatten, aten.squeeze, aten.unsqueeze), reshape
+    ),
+    aten.permute: permute, aten.transpose: transpose, aten.swapaxes: transpose, aten.cat: concatenate,
+    aten.concat: concatenate, aten.chunk: chunk, aten.split: split, aten.split_with_sizes: split, aten.unbind: unbind,
+    aten.slice: cut, aten.select: select, aten.pad: pad, aten.constant_pad_nd: pad, aten.reflection_pad2d: pad,
+    aten.replication_pad2d: pad, aten.upsample_nearest2d: upsample("nearest"),
+    aten.upsample_bilinear2d: upsample("bilinear"), aten.pixel_shuffle: pixel_shuffle,
+    aten.channel_shuffle: channel_shuffle, aten.expand: expand,
+}  # fmt: skip

@@ -1,0 +1,115 @@
+"""lower(form): the program of a merged network."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from deploy.lowering.builder import Builder
+from deploy.lowering.calls import rule_of
+from deploy.lowering.layers import layer, shared_codes, transposed, turned
+from deploy.lowering.modules import lowered
+from deploy.lowering.moves import MOVES, item
+from deploy.operations.base import Operation
+from deploy.program import Program
+from engine.errors import UserError
+from models.graph.flow import first_layers, is_size, last_layers, module, places
+from models.graph.normal import NormalForm
+from models.layers.fold import Flip
+from models.layers.quantizers.affine import affine_range
+from models.layers.quantizers.base import Quantizer, Steps
+
+
+@torch.no_grad()
+def lower(form: NormalForm, mean: Sequence[float], std: Sequence[float], low_ends: bool = True) -> Program:
+    """The program of a network without batch norms that could be folded (bn_merge.merge).
+
+    Args:
+        mean, std: of the pictures that it was trained on.
+        low_ends: where the other layers are integer, 8 bits for the weights of the first and last layers, and for the
+            picture. Float layers elsewhere stay.
+
+    Raises:
+        UserError: exit 2 for what no operation computes, naming the layer.
+    """
+    ends = frozenset({*first_layers(form), *last_layers(form)}) if low_ends and _has_integers(form) else frozenset()
+    builder, seen = Builder(form), _picture(mean, std)
+    for node in form.captured.graph.nodes:
+        builder.node = node
+        if node.op == "placeholder":
+            builder.at[node] = 0
+        elif node.op == "output":
+            answer = builder.source(node.args[0])
+        elif node.op == "call_module":
+            builder.at[node] = _module(builder, node, ends, seen)
+        elif node.op == "call_function" and not is_size(node):
+            if node.target is operator.getitem:
+                builder.at[node] = item(builder, node)
+                continue
+            rule = rule_of(node, MOVES)
+            if rule is None:
+                raise builder.refused()
+            builder.at[node] = rule(builder, node)
+        _agrees(builder, node)
+    operations = _needed(builder, answer)
+    try:
+        return Program(operations, form.captured.picture, tuple(mean), tuple(std))
+    except ValueError as fault:
+        raise UserError(f"the network is no program: {fault}", "run it with PyTorch") from fault
+
+
+def _has_integers(form: NormalForm) -> bool:
+    """Whether some layer computes on whole numbers alone."""
+    found: list[Any] = [form.get_submodule(name) for name in places(form)]
+    return any(
+        hasattr(m, "codes") and not m.codes.is_floating_point() and m.input_quantizer.grid() is not None for m in found
+    )
+
+
+def _picture(mean: Sequence[float], std: Sequence[float]) -> Steps:
+    """The 8-bit codes of a normalised picture; 0 is one of them, so that borders are exact."""
+    low = min((0 - m) / s for m, s in zip(mean, std, strict=True))
+    high = max((1 - m) / s for m, s in zip(mean, std, strict=True))
+    scale, zero = (n.item() for n in affine_range(torch.tensor(low), torch.tensor(high), 8, symmetric=False))
+    return Steps(1 / scale, scale, -int(zero), 255 - int(zero))
+
+
+def _module(builder: Builder, node: fx.Node, ends: frozenset[str], picture: Steps) -> int:
+    found = module(builder.form, node)
+    if isinstance(found, (nn.Conv2d, nn.Linear)):
+        return layer(builder, node, ends, picture)
+    if isinstance(found, nn.ConvTranspose2d):
+        return transposed(builder, node)
+    if isinstance(found, Flip):
+        return turned(builder, node)
+    if isinstance(found, Quantizer):
+        return shared_codes(builder, node)
+    assert found is not None
+    return lowered(builder, node, found)
+
+
+def _agrees(builder: Builder, node: fx.Node) -> None:
+    """The graph and the program have to say the same of a shape."""
+    number, shape = builder.at.get(node), node.meta.get("shape")
+    if isinstance(number, int) and shape and tuple(shape[1:]) != builder.shape(number):
+        raise builder.refused(f"it gives {tuple(shape[1:])}, its operation {builder.shape(number)}")
+
+
+def _needed(builder: Builder, answer: int) -> tuple[Operation, ...]:
+    """The operations that the answer hangs on, renumbered; the answer last."""
+    wanted, todo = set(), [answer]
+    while todo:
+        if (number := todo.pop()) and number not in wanted:
+            wanted.add(number)
+            todo += builder.operations[number - 1].sources
+    order = sorted(wanted)
+    new = {0: 0, **{number: place + 1 for place, number in enumerate(order)}}
+    return tuple(
+        replace(builder.operations[n - 1], sources=tuple(new[s] for s in builder.operations[n - 1].sources))
+        for n in order
+    )

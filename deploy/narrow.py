@@ -1,0 +1,77 @@
+"""Layers on whole numbers as int8 engines take them: weights from -128 to 127, positive scales, nothing rounded.
+
+DoReFa's 8-bit weights are odd numbers from -255 to 255, and asymmetric ones reach as far once their zero point is taken off. What
+is left of them beyond int8 becomes weights of a copy of the input channels concerned, so the sum stays what it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.operations.base import Codes, Matrix, Value
+from models.layers.quantizers.base import Steps
+
+EXACT = 2**24
+"""Engines add the bias and scale in fp32, which holds whole numbers up to here."""
+
+
+@dataclass(frozen=True)
+class Narrow:
+    """A layer that gives fp32(sum + bias) * scale + shift, as deploy.operations.base.Matrix.
+
+    Args:
+        weight: int8, (out, in / groups, ...).
+        channels: of the input, in the order in which the weight reads them; None: as they are.
+        scale: (out,), positive.
+        bias: (out,), on the grid of the sums.
+        shift: (out,); None: 0.
+    """
+
+    weight: NDArray[np.int8]
+    channels: NDArray[np.int64] | None
+    scale: NDArray[np.float32]
+    bias: NDArray[np.int32]
+    shift: NDArray[np.float32] | None
+
+
+def narrow(matrix: Matrix, groups: int, given: Value) -> Narrow | None:
+    """A layer for an int8 engine; None where its input has no 8 bits, or where fp32 would not hold its sums."""
+    grid, weight = given.grid, matrix.weight
+    if not isinstance(weight, Codes) or grid is None or matrix.reach(given) >= EXACT:
+        return None
+    if isinstance(grid, Steps) and not (grid.low <= 0 <= grid.high <= grid.low + 255):
+        return None
+    values = weight.values.astype(np.int32)
+    rows = len(values)
+    scale = np.ones(rows, np.float32) if matrix.scale is None else matrix.scale.copy()
+    bias = np.zeros(rows, np.int32) if matrix.bias is None else matrix.bias.copy()
+    sign = np.sign(scale).astype(np.int32)  # 0: what the sum is does not matter
+    values = values * sign.reshape(-1, *(1,) * (values.ndim - 1))
+    bias, scale = bias * sign, np.where(scale == 0, np.float32(1), np.abs(scale))
+    small, channels = _parts(values, groups)
+    return Narrow(small, channels, scale, bias.astype(np.int32), matrix.shift)
+
+
+def _parts(values: NDArray[np.int32], groups: int) -> tuple[NDArray[np.int8], NDArray[np.int64] | None]:
+    """Weights in int8, and the input channels that they read."""
+    inputs = values.shape[1]
+    apart = values.reshape(groups, -1, *values.shape[1:])  # (groups, out / groups, in / groups, ...)
+    parts = [np.clip(apart, -128, 127)]
+    order = [np.tile(np.arange(inputs), (groups, 1))]  # of each group, its channels
+    rest = apart - parts[0]
+    while rest.any():
+        needed = rest.reshape(groups, rest.shape[1], inputs, -1).any((1, 3))  # (groups, in / groups)
+        chosen = np.argsort(~needed, axis=1, kind="stable")[:, : needed.sum(1).max()]  # those in need first
+        taken = np.clip(rest, -128, 127)
+        place = chosen.reshape(groups, 1, -1, *(1,) * (values.ndim - 2))
+        parts.append(np.take_along_axis(taken, place, 2))
+        order.append(chosen)
+        rest = rest - taken
+    small = np.concatenate(parts, 2).reshape(len(values), -1, *values.shape[2:]).astype(np.int8)
+    if len(parts) == 1:
+        return small, None
+    channels = np.concatenate(order, 1) + np.arange(groups)[:, None] * inputs
+    return small, channels.reshape(-1)

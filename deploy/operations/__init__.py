@@ -1,0 +1,1 @@
+"""The operations of a program: what each one is told, and which shape it gives. What it computes: deploy.reference."""

@@ -1,0 +1,180 @@
+"""What all operations share: values and their shapes, arrays of numbers and of codes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.layers.quantizers.base import Signs, Steps
+
+Shape = tuple[int, ...]
+"""Of a value, without the number of pictures."""
+Numbers = Annotated[NDArray[np.float32], "numbers"]
+Integers = Annotated[NDArray[np.int32], "integers"]
+
+MOST = 2**28
+"""Numbers of one value of one picture: 1 GiB."""
+FARTHEST = 2**15
+"""The largest stride, padding, kernel or dilation."""
+
+
+class Value(NamedTuple):
+    """What an operation gives.
+
+    Args:
+        grid: of a value in codes, which codes there are; None: it holds fp32 numbers.
+    """
+
+    shape: Shape
+    grid: Steps | Signs | None = None
+
+    @property
+    def largest(self) -> int:
+        """The largest |code|; 0 for numbers."""
+        if isinstance(self.grid, Steps):
+            return max(abs(self.grid.low), abs(self.grid.high))
+        return 0 if self.grid is None else 1
+
+
+@dataclass(frozen=True, eq=False)
+class Codes:
+    """Whole numbers that are few: low + step * q with q from 0 to levels - 1. The packed file stores q.
+
+    Args:
+        values: the numbers, (out, ...), int16.
+        low: that of each row, (out,), or one of all, (1,).
+    """
+
+    values: NDArray[np.int16]
+    levels: int
+    step: int
+    low: Integers
+
+    @property
+    def shape(self) -> Shape:
+        return self.values.shape
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """What a layer multiplies by and adds. The layer gives fp32(sum + bias) * scale + shift, in this order.
+
+    Args:
+        weight: (out, in / groups, ...).
+        scale: (out,); None: 1.
+        bias: (out,), on the grid of the sums, for an input in codes; None: 0.
+        shift: (out,), for what is not on that grid; None: 0.
+    """
+
+    weight: Codes | Numbers
+    scale: Numbers | None = None
+    bias: Integers | None = None
+    shift: Numbers | None = None
+
+    def check(self, given: Value) -> None:
+        """Refuse rows of another number, and sums that int32 does not hold.
+
+        Raises:
+            ValueError: naming what is wrong.
+        """
+        rows = self.weight.shape[0]
+        for name in ("scale", "bias", "shift"):
+            part = getattr(self, name)
+            if part is not None and part.shape != (rows,):
+                raise ValueError(f"its {name} has shape {part.shape}, not ({rows},)")
+        if not self.whole(given):
+            if self.bias is not None:
+                raise ValueError("it has a bias on the grid of sums, and its sums are no whole numbers")
+            return
+        if self.reach(given) >= 2**31:
+            raise ValueError(f"its sums reach {self.reach(given):,}, and int32 holds less than {2**31:,}")
+
+    def whole(self, given: Value) -> bool:
+        """Whether the sums are whole numbers."""
+        return given.grid is not None and isinstance(self.weight, Codes)
+
+    def reach(self, given: Value) -> int:
+        """The largest |sum + bias| that there can be of codes."""
+        assert isinstance(self.weight, Codes)
+        rows = np.abs(self.weight.values.astype(np.int64)).reshape(len(self.weight.values), -1).sum(1) * given.largest
+        rows = rows if self.bias is None else rows + np.abs(self.bias.astype(np.int64))
+        return int(rows.max(initial=0))
+
+
+@dataclass(frozen=True, eq=False)
+class Operation:
+    """One step of a program.
+
+    Args:
+        sources: the numbers of the values that it reads: 0 is the picture, i + 1 what operation i gives.
+        name: the module or call that it stands for.
+    """
+
+    sources: tuple[int, ...] = field(kw_only=True)
+    name: str = field(kw_only=True)
+    reads: ClassVar[int | None] = 1
+    """How many sources there are; None: any number from 1 on."""
+    takes_codes: ClassVar[bool] = False
+    """Whether a source may be in codes."""
+
+    def value(self, *given: Value) -> Value:
+        """What it gives.
+
+        Raises:
+            ValueError: for sources or settings that it cannot have.
+        """
+        raise NotImplementedError
+
+
+def within(low: int, high: int, /, **numbers: int | tuple[int, ...]) -> None:
+    """Refuse settings out of range, by name.
+
+    Raises:
+        ValueError: naming the first.
+    """
+    for name, number in numbers.items():
+        each = number if isinstance(number, tuple) else (number,)
+        if any(not low <= n <= high for n in each):
+            raise ValueError(f"its {name.replace('_', ' ')} is {number}, not from {low} to {high}")
+
+
+def axes_of(axis: int, shape: Shape) -> int:
+    """An axis, 0 the first one behind the pictures.
+
+    Raises:
+        ValueError: where there is none.
+    """
+    if not 0 <= axis < len(shape):
+        raise ValueError(f"axis {axis} of a value of shape {shape}")
+    return axis
+
+
+def window(shape: Shape, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int, int, int],
+           dilation: tuple[int, int] = (1, 1), ceil: bool = False) -> tuple[int, int]:  # fmt: skip
+    """Rows and columns that a sliding window gives on (C, H, W).
+
+    Args:
+        padding: above, below, left, right.
+        ceil: whether a last window may reach over the end, as torch's ceil_mode: one that begins in the padding is left out.
+
+    Raises:
+        ValueError: for a shape of other axes, or a window that does not fit.
+    """
+    if len(shape) != 3:
+        raise ValueError(f"a window over a value of shape {shape}, not (channels, rows, columns)")
+    within(1, FARTHEST, kernel=kernel, stride=stride, dilation=dilation)
+    within(0, FARTHEST, padding=padding)
+    found = []
+    for place in range(2):
+        before, after = padding[2 * place], padding[2 * place + 1]
+        room = shape[1 + place] + before + after - dilation[place] * (kernel[place] - 1) - 1
+        if room < 0:
+            raise ValueError(f"a window of {kernel} on a value of shape {shape}")
+        count = (-(-room // stride[place]) if ceil else room // stride[place]) + 1
+        if ceil and (count - 1) * stride[place] >= shape[1 + place] + before:
+            count -= 1
+        found.append(count)
+    return found[0], found[1]

@@ -1,0 +1,109 @@
+"""Operations on each number, on two values, and on what stands along some axes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from deploy.operations.base import Numbers, Operation, Shape, Value, axes_of
+
+Kind = Literal[
+    "abs", "clamp", "elu", "exp", "gelu", "gelu_tanh", "hardsigmoid", "hardswish", "leaky_relu", "mish", "relu",
+    "sigmoid", "silu", "sqrt", "tanh",
+]  # fmt: skip
+SETTINGS: dict[str, int] = {"clamp": 2, "elu": 1, "leaky_relu": 1}
+"""How many numbers a function is told, where there are some: the lowest and the highest; alpha; the slope."""
+
+
+@dataclass(frozen=True, eq=False)
+class Function(Operation):
+    """A function of each number."""
+
+    kind: Kind
+    settings: tuple[float, ...] = ()
+
+    def value(self, *given: Value) -> Value:
+        if len(self.settings) != SETTINGS.get(self.kind, 0) or any(math.isnan(s) for s in self.settings):
+            raise ValueError(f"{self.kind} with the settings {self.settings}")
+        return Value(given[0].shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Slopes(Operation):
+    """PReLU: x where x > 0, else x * slope, one along the channels or one of all, (1,)."""
+
+    slope: Numbers
+
+    def value(self, *given: Value) -> Value:
+        shape = given[0].shape
+        if self.slope.shape not in ((1,), (shape[axes_of(0, shape)],)):
+            raise ValueError(f"slopes of shape {self.slope.shape} on a value of shape {shape}")
+        return Value(shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Combine(Operation):
+    """Two values, number by number; an axis of one number goes with any."""
+
+    kind: Literal["add", "sub", "mul", "div", "max", "min"]
+    reads = 2
+
+    def value(self, *given: Value) -> Value:
+        one, other = (v.shape for v in given)
+        if len(one) != len(other) or any(a != b and 1 not in (a, b) for a, b in zip(one, other, strict=True)):
+            raise ValueError(f"values of shapes {one} and {other}")
+        return Value(tuple(map(max, one, other)))
+
+
+@dataclass(frozen=True, eq=False)
+class Constant(Operation):
+    """The same numbers for each picture."""
+
+    numbers: Numbers
+    reads = 0
+
+    def value(self, *given: Value) -> Value:
+        return Value(self.numbers.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Reduce(Operation):
+    """One number of all along some axes, which then have length 1. Sums: in fp64, in order, rounded once."""
+
+    kind: Literal["mean", "sum", "max", "min"]
+    axes: tuple[int, ...]
+
+    def value(self, *given: Value) -> Value:
+        return Value(_short(given[0].shape, self.axes))
+
+
+@dataclass(frozen=True, eq=False)
+class Standardize(Operation):
+    """(x - mean) / sqrt(var + eps) over some axes, in fp64, rounded once: what layer and group norms begin with."""
+
+    axes: tuple[int, ...]
+    eps: float
+
+    def value(self, *given: Value) -> Value:
+        _short(given[0].shape, self.axes)
+        if not 0 < self.eps < 1e6:
+            raise ValueError(f"eps {self.eps}")
+        return Value(given[0].shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Softmax(Operation):
+    """Shares along an axis: exp(x - max) over their sum, in fp64, rounded once."""
+
+    axis: int
+
+    def value(self, *given: Value) -> Value:
+        axes_of(self.axis, given[0].shape)
+        return Value(given[0].shape)
+
+
+def _short(shape: Shape, axes: tuple[int, ...]) -> Shape:
+    if not axes or sorted(set(axes)) != list(axes) or not all(0 <= a < len(shape) for a in axes):
+        raise ValueError(f"axes {axes} of a value of shape {shape}")
+    return tuple(1 if axis in axes else size for axis, size in enumerate(shape))

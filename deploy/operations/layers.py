@@ -1,0 +1,120 @@
+"""Layers, and what codes their inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from deploy.operations.base import FARTHEST, Matrix, Numbers, Operation, Value, axes_of, window, within
+from models.layers.quantizers.base import Signs, Steps
+
+
+@dataclass(frozen=True, eq=False)
+class Quantize(Operation):
+    """Codes of numbers. Steps: clamp(round half to even(x * inverse), low, high), in fp32; Signs: by comparison."""
+
+    grid: Steps | Signs
+
+    def value(self, *given: Value) -> Value:
+        grid = self.grid
+        if isinstance(grid, Steps):
+            within(-(2**15), 2**15, low=grid.low, high=grid.high)
+            if grid.low >= grid.high or not (grid.inverse > 0 and grid.scale > 0):
+                raise ValueError(f"a grid from {grid.low} to {grid.high} in steps of {grid.scale}")
+        elif grid.edge is not None and not grid.edge > 0:
+            raise ValueError(f"codes at +-{grid.edge}")
+        return Value(given[0].shape, grid)
+
+
+@dataclass(frozen=True, eq=False)
+class Convolution(Operation):
+    """A 2d convolution of (C, H, W), numbers or codes; what is beyond the edge is 0.
+
+    Args:
+        padding: above, below, left, right.
+    """
+
+    matrix: Matrix
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+    takes_codes = True
+
+    def value(self, *given: Value) -> Value:
+        shape, weight = given[0].shape, self.matrix.weight.shape
+        if len(weight) != 4:
+            raise ValueError(f"a weight of shape {weight}")
+        within(1, FARTHEST, groups=self.groups)
+        rows, columns = window(shape, (weight[2], weight[3]), self.stride, self.padding, self.dilation)
+        if shape[0] != weight[1] * self.groups or weight[0] % self.groups:
+            raise ValueError(f"a weight of shape {weight} in {self.groups} groups on {shape[0]} channels")
+        self.matrix.check(given[0])
+        return Value((weight[0], rows, columns))
+
+
+@dataclass(frozen=True, eq=False)
+class Transposed(Operation):
+    """A transposed 2d convolution of numbers (C, H, W); the weight is (in, out / groups, h, w), as torch stores it.
+
+    Args:
+        padding: rows and columns that are cut off on each side.
+        more: rows and columns that are added below and right.
+    """
+
+    weight: Numbers
+    shift: Numbers
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    more: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    def value(self, *given: Value) -> Value:
+        shape, weight = given[0].shape, self.weight.shape
+        within(1, FARTHEST, stride=self.stride, dilation=self.dilation, groups=self.groups)
+        within(0, FARTHEST, padding=self.padding, more=self.more)
+        if len(shape) != 3 or len(weight) != 4 or shape[0] != weight[0] or weight[0] % self.groups:
+            raise ValueError(f"a weight of shape {weight} in {self.groups} groups on a value of shape {shape}")
+        rows, columns = (
+            (shape[1 + i] - 1) * self.stride[i] - 2 * self.padding[i] + self.dilation[i] * (weight[2 + i] - 1)
+            + self.more[i] + 1
+            for i in range(2)
+        )  # fmt: skip
+        if min(rows, columns) < 1 or any(
+            m >= max(s, d) for m, s, d in zip(self.more, self.stride, self.dilation, strict=True)
+        ):
+            raise ValueError(f"a transposed window that gives {rows}x{columns}")
+        if self.shift.shape != (weight[1] * self.groups,):
+            raise ValueError(f"its shift has shape {self.shift.shape}, not ({weight[1] * self.groups},)")
+        return Value((weight[1] * self.groups, rows, columns))
+
+
+@dataclass(frozen=True, eq=False)
+class Linear(Operation):
+    """A linear layer over the last axis, of numbers or codes."""
+
+    matrix: Matrix
+    takes_codes = True
+
+    def value(self, *given: Value) -> Value:
+        shape, weight = given[0].shape, self.matrix.weight.shape
+        if not shape or len(weight) != 2 or shape[-1] != weight[1]:
+            raise ValueError(f"a weight of shape {weight} on a value of shape {shape}")
+        self.matrix.check(given[0])
+        return Value((*shape[:-1], weight[0]))
+
+
+@dataclass(frozen=True, eq=False)
+class Affine(Operation):
+    """x * multiplier + shift, each rounded to fp32: one number each along an axis, or one of all, (1,); None: not done."""
+
+    multiplier: Numbers | None = None
+    shift: Numbers | None = None
+    axis: int = 0
+
+    def value(self, *given: Value) -> Value:
+        shape = given[0].shape
+        for part in (self.multiplier, self.shift):
+            if part is not None and part.shape not in ((1,), (shape[axes_of(self.axis, shape)],)):
+                raise ValueError(f"numbers of shape {part.shape} along axis {self.axis} of a value of shape {shape}")
+        return Value(shape)

@@ -1,0 +1,179 @@
+"""Operations that move, cut, repeat and pool numbers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from deploy.operations.base import FARTHEST, Operation, Shape, Value, axes_of, window, within
+
+
+@dataclass(frozen=True, eq=False)
+class MaxPool(Operation):
+    """The largest number of each window of (C, H, W). `padding`: above, below, left, right, of what is lower than all."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    ceil: bool = False
+
+    def value(self, *given: Value) -> Value:
+        shape = given[0].shape
+        _narrow(self.padding, self.kernel)
+        return Value((*shape[:1], *window(shape, self.kernel, self.stride, self.padding, self.dilation, self.ceil)))
+
+
+@dataclass(frozen=True, eq=False)
+class AveragePool(Operation):
+    """The mean of each window of (C, H, W): the sum in fp64, row by row, over the count, rounded once.
+
+    Args:
+        padding: above, below, left, right, of zeros.
+        counts_padding: whether the zeros of the padding count (what ceil adds does not).
+        divisor: the count, if it is one of all windows.
+    """
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    ceil: bool = False
+    counts_padding: bool = True
+    divisor: int | None = None
+
+    def value(self, *given: Value) -> Value:
+        shape = given[0].shape
+        _narrow(self.padding, self.kernel)
+        if self.divisor == 0:
+            raise ValueError("a mean over a count of 0")
+        return Value((*shape[:1], *window(shape, self.kernel, self.stride, self.padding, ceil=self.ceil)))
+
+
+def _narrow(padding: tuple[int, int, int, int], kernel: tuple[int, int]) -> None:
+    """As torch has it, so that no window is all padding."""
+    if any(2 * side > kernel[place // 2] for place, side in enumerate(padding)):
+        raise ValueError(f"a padding of {padding} around windows of {kernel}")
+
+
+@dataclass(frozen=True, eq=False)
+class AdaptivePool(Operation):
+    """Means (in fp64, rounded once) or largest numbers of windows from floor(i n / out) to ceil((i + 1) n / out)."""
+
+    kind: Literal["mean", "max"]
+    size: tuple[int, int]
+
+    def value(self, *given: Value) -> Value:
+        if len(given[0].shape) != 3:
+            raise ValueError(f"a pool of a value of shape {given[0].shape}")
+        within(1, FARTHEST, size=self.size)
+        return Value((given[0].shape[0], *self.size))
+
+
+@dataclass(frozen=True, eq=False)
+class Concatenate(Operation):
+    """Values one behind the other along an axis."""
+
+    axis: int
+    reads = None
+
+    def value(self, *given: Value) -> Value:
+        first = given[0].shape
+        axis = axes_of(self.axis, first)
+        if any(v.shape[:axis] != first[:axis] or v.shape[axis + 1 :] != first[axis + 1 :] for v in given):
+            raise ValueError(f"values of shapes {', '.join(str(v.shape) for v in given)} along axis {axis}")
+        return Value((*first[:axis], sum(v.shape[axis] for v in given), *first[axis + 1 :]))
+
+
+@dataclass(frozen=True, eq=False)
+class Slice(Operation):
+    """Every `step`-th place of an axis, from `start` to before `stop`."""
+
+    axis: int
+    start: int
+    stop: int
+    step: int = 1
+
+    def value(self, *given: Value) -> Value:
+        shape = given[0].shape
+        size = shape[axes_of(self.axis, shape)]
+        if not (0 <= self.start < self.stop <= size and self.step >= 1):
+            raise ValueError(f"places {self.start} to {self.stop} in steps of {self.step} of {size}")
+        count = len(range(self.start, self.stop, self.step))
+        return Value((*shape[: self.axis], count, *shape[self.axis + 1 :]))
+
+
+@dataclass(frozen=True, eq=False)
+class Pad(Operation):
+    """Rows and columns around (C, H, W), numbers or codes: above, below, left, right, and channels before and behind.
+
+    Args:
+        kind: what they hold: the number `fill`, the mirrored or the nearest numbers, or those of the other end.
+    """
+
+    sides: tuple[int, int, int, int]
+    kind: Literal["constant", "reflect", "replicate", "circular"] = "constant"
+    fill: float = 0.0
+    channels: tuple[int, int] = (0, 0)
+    takes_codes = True
+
+    def value(self, *given: Value) -> Value:
+        shape = given[0].shape
+        if len(shape) != 3 or not math.isfinite(self.fill):
+            raise ValueError(f"a padding of {self.fill} around a value of shape {shape}")
+        within(-FARTHEST if self.kind == "constant" else 0, FARTHEST, sides=self.sides)
+        within(0, FARTHEST, channels=self.channels)
+        most = {"reflect": -1, "circular": 0}
+        for place, side in enumerate(self.sides):
+            if self.kind in most and side > shape[1 + place // 2] + most[self.kind]:
+                raise ValueError(f"{self.kind} padding of {self.sides} around a value of shape {shape}")
+        if self.kind != "constant" and any(self.channels):
+            raise ValueError(f"{self.kind} padding of channels")
+        above, below, left, right = self.sides
+        found = (shape[0] + sum(self.channels), shape[1] + above + below, shape[2] + left + right)
+        if min(found) < 1:
+            raise ValueError(f"a padding of {self.sides} that leaves nothing of a value of shape {shape}")
+        if given[0].grid is not None and self.fill:
+            raise ValueError(f"codes padded with {self.fill}")
+        return Value(found, given[0].grid)
+
+
+@dataclass(frozen=True, eq=False)
+class Reshape(Operation):
+    """The same numbers in the same order in another shape."""
+
+    shape: tuple[int, ...]
+
+    def value(self, *given: Value) -> Value:
+        within(1, 2**31, shape=self.shape)
+        if math.prod(self.shape) != math.prod(given[0].shape):
+            raise ValueError(f"a value of shape {given[0].shape} as one of shape {self.shape}")
+        return Value(self.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Permute(Operation):
+    """Other order of axes: axis i of the result is axis axes[i] of the source."""
+
+    axes: tuple[int, ...]
+
+    def value(self, *given: Value) -> Value:
+        shape: Shape = given[0].shape
+        if sorted(self.axes) != list(range(len(shape))):
+            raise ValueError(f"axes {self.axes} of a value of shape {shape}")
+        return Value(tuple(shape[axis] for axis in self.axes))
+
+
+@dataclass(frozen=True, eq=False)
+class Upsample(Operation):
+    """More rows and columns of (C, H, W): the nearest number before (place * old // new), or linear between two (fp64)."""
+
+    kind: Literal["nearest", "bilinear"]
+    size: tuple[int, int]
+    align_corners: bool = False
+
+    def value(self, *given: Value) -> Value:
+        if len(given[0].shape) != 3:
+            raise ValueError(f"more rows of a value of shape {given[0].shape}")
+        within(1, FARTHEST, size=self.size)
+        return Value((given[0].shape[0], *self.size))

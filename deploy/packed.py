@@ -1,0 +1,61 @@
+"""A packed network in memory, and the way to its file and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy import description, file
+from deploy.file import Contents
+from deploy.program import Program
+from engine.checkpoint.format import Checkpoint, without_tensors
+from engine.errors import BAD_CHECKPOINT, UserError
+
+SUFFIX = ".safetensors"
+_AGAIN = "make it again: python -m deploy.pack"
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A program and where it comes from.
+
+    Args:
+        made: the checkpoint that it was made from, without tensors.
+        bits: what stage tables count of that network; see models.cost.
+        size, sha256: of the file's bytes, once it is there.
+    """
+
+    program: Program
+    made: Checkpoint
+    bits: int
+    size: int = 0
+    sha256: str = ""
+
+
+def save(packed: Packed, path: Path) -> int:
+    """Write a packed network and give the file's bytes.
+
+    Raises:
+        UserError: as deploy.file.write.
+    """
+    said, rows = description.written(packed.program)
+    made = {key: value for key, value in packed.made.to_dict().items() if key != "state_dict"}
+    return file.write(path, Contents({"bits": packed.bits, "made": made, "program": said}, rows))
+
+
+def open(path: Path) -> Packed:
+    """Read a packed network.
+
+    Raises:
+        UserError: exit 3 for anything that `save` does not write.
+    """
+    found = file.read(path)
+    said = found.description
+    if sorted(said) != ["bits", "made", "program"] or type(said["bits"]) is not int or said["bits"] < 0:
+        raise UserError(f"{path}: it does not describe a network", _AGAIN, BAD_CHECKPOINT)
+    made = without_tensors(path, said["made"])
+    try:
+        program = description.read(said["program"], found.rows)
+    except ValueError as fault:
+        raise UserError(f"{path}: {fault}", _AGAIN, BAD_CHECKPOINT) from fault
+    return Packed(program, made, said["bits"], found.size, found.sha256)

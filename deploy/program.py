@@ -1,0 +1,80 @@
+"""A program: a network as a flat list of typed operations with known shapes. All executors and exporters read programs.
+
+How a network becomes one: deploy.lowering. What it computes: deploy.reference. How it is stored: deploy.description.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from deploy.operations.base import FARTHEST, MOST, Operation, Shape, Value
+
+MOST_OPERATIONS = 100_000
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A network for an engine. Value 0 is the picture, value i + 1 what operation i gives; the last one is the answer.
+
+    The picture is fp32(fp32(fp32(byte) / 255) - mean) / std, channel by channel; gray ones as engine.data.augment makes them.
+
+    Args:
+        picture: channels, rows, columns.
+        mean, std: of each channel, of pixels in [0, 1].
+
+    Raises:
+        ValueError: for anything that does not fit together, naming the operation.
+    """
+
+    operations: tuple[Operation, ...]
+    picture: Shape
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    values: tuple[Value, ...] = field(init=False, default=())
+    """What each value is."""
+
+    def __post_init__(self) -> None:
+        if len(self.picture) != 3 or not all(1 <= n <= FARTHEST for n in self.picture):
+            raise ValueError(f"pictures of shape {self.picture}")
+        if not len(self.mean) == len(self.std) == self.picture[0] or not all(
+            s > 0 and math.isfinite(s) for s in self.std
+        ):
+            raise ValueError(f"mean {self.mean} and std {self.std} of {self.picture[0]} channels")
+        if not all(map(math.isfinite, self.mean)):
+            raise ValueError(f"mean {self.mean}")
+        if not 1 <= len(self.operations) <= MOST_OPERATIONS:
+            raise ValueError(f"{len(self.operations)} operations")
+        object.__setattr__(self, "values", self._values())
+
+    def _values(self) -> tuple[Value, ...]:
+        found = [Value(self.picture)]
+        for number, operation in enumerate(self.operations):
+            try:
+                value = _checked(operation, found)
+            except ValueError as fault:
+                kind = type(operation).__name__
+                raise ValueError(f"operation {number} ({kind} {operation.name[:60]}): {fault}") from fault
+            found.append(value)
+        if found[-1].grid is not None:
+            raise ValueError("the answer is in codes")
+        return tuple(found)
+
+    @property
+    def answer(self) -> Shape:
+        return self.values[-1].shape
+
+
+def _checked(operation: Operation, known: list[Value]) -> Value:
+    sources, reads = operation.sources, operation.reads
+    if len(sources) != reads if reads is not None else not sources:
+        raise ValueError(f"it reads {len(sources)} values")
+    if not all(0 <= source < len(known) for source in sources):
+        raise ValueError(f"it reads values {sources}, and those before it are 0 to {len(known) - 1}")
+    given = [known[source] for source in sources]
+    if not operation.takes_codes and any(value.grid is not None for value in given):
+        raise ValueError("it reads codes, which layers alone do")
+    value = operation.value(*given)
+    if math.prod(value.shape) > MOST:
+        raise ValueError(f"a value of shape {value.shape}")
+    return value

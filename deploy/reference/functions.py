@@ -1,0 +1,102 @@
+"""Functions of numbers, defined once: every step is one operation of IEEE fp64, so any engine gives the same bits.
+
+No two libraries round exp alike. Here exp(x) = 2^n p(r), n = x / ln 2 rounded half to even, r = (x - n hi) - n lo, p the Taylor
+polynomial of degree 13 by Horner's scheme, multiplied and added apart (no fused multiply-add). Its relative error is below 1e-15.
+erf is formula 7.1.26 of Abramowitz and Stegun (absolute error below 1.5e-7). Results are rounded to fp32 once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+_LN2_HIGH, _LN2_LOW = float.fromhex("0x1.62e42fee00000p-1"), 1.9082149292705877e-10
+"""ln 2 in two parts; the first has 33 bits, so that n times it is exact."""
+_FURTHEST = 700.0
+"""Beyond it the result is that of +-700, in fp64 still finite and no subnormal."""
+_TAYLOR = tuple(1 / math.factorial(degree) for degree in range(13, -1, -1))
+_ERF = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
+
+
+def exp(x: Tensor) -> Tensor:
+    """exp of fp64 numbers, any shape."""
+    x = x.clamp(-_FURTHEST, _FURTHEST)
+    n = (x * (1 / math.log(2))).round()
+    r = x - n * _LN2_HIGH
+    r = r - n * _LN2_LOW
+    result = torch.full_like(x, _TAYLOR[0])
+    for factor in _TAYLOR[1:]:
+        result = result * r
+        result = result + factor
+    power = ((n.to(torch.int64) + 1023) << 52).view(torch.float64)  # 2^n, exactly
+    return result * power
+
+
+def erf(x: Tensor) -> Tensor:
+    """erf of fp64 numbers, any shape."""
+    size = x.abs()
+    t = 1 / (size * 0.3275911 + 1)
+    result = torch.full_like(x, _ERF[0])
+    for factor in _ERF[1:]:
+        result = result * t
+        result = result + factor
+    result = 1 - (result * t) * exp(-(size * size))
+    return torch.where(x < 0, -result, result)
+
+
+def sigmoid(x: Tensor) -> Tensor:
+    return 1 / (exp(-x) + 1)
+
+
+def tanh(x: Tensor) -> Tensor:
+    twice = exp(x.clamp(-20, 20) * 2)
+    return (twice - 1) / (twice + 1)
+
+
+def mish(x: Tensor) -> Tensor:
+    """x tanh(ln(1 + e^x)) = x n / (n + 2), n = e^x (e^x + 2)."""
+    power = exp(x.clamp(max=20))
+    n = power * (power + 2)
+    return x * (n / (n + 2))
+
+
+def gelu(x: Tensor) -> Tensor:
+    return (x * 0.5) * (erf(x * math.sqrt(0.5)) + 1)
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    cube = (x * x) * x
+    return (x * 0.5) * (tanh((cube * 0.044715 + x) * math.sqrt(2 / math.pi)) + 1)
+
+
+def elu(x: Tensor, alpha: float) -> Tensor:
+    return torch.where(x > 0, x, (exp(x.clamp(max=0)) - 1) * alpha)
+
+
+def hardsigmoid(x: Tensor) -> Tensor:
+    return (x + 3).clamp(0, 6) / 6
+
+
+WIDE: dict[str, Callable[..., Tensor]] = {
+    "elu": elu, "exp": exp, "gelu": gelu, "gelu_tanh": gelu_tanh, "mish": mish, "sigmoid": sigmoid,
+    "silu": lambda x: x * sigmoid(x), "tanh": tanh, "hardsigmoid": hardsigmoid,
+    "hardswish": lambda x: x * hardsigmoid(x), "sqrt": lambda x: x.sqrt(),
+}  # fmt: skip
+"""Computed in fp64, rounded once."""
+
+
+def function(kind: str, x: Tensor, settings: tuple[float, ...]) -> Tensor:
+    """A function of fp32 numbers by its name in programs."""
+    if kind in WIDE:
+        return WIDE[kind](x.double(), *settings).float()
+    if kind == "relu":
+        return x.clamp_min(0)
+    if kind == "abs":
+        return x.abs()
+    if kind == "clamp":
+        return x.clamp(*settings)
+    assert kind == "leaky_relu"
+    return torch.where(x > 0, x, x * torch.tensor(settings[0], dtype=torch.float32))

@@ -1,0 +1,242 @@
+"""Run a program on pictures, exactly as it is defined. Slow and sure: fast executors are compared with this one.
+
+Layers on codes add whole numbers, without rounding. Their fp32 output, and every operation between layers, is one fp32 operation
+after the other, in the order that deploy.operations says. Layers whose input or weight is no code add in fp64 and round once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from deploy.operations import functions as of_numbers, layers, places
+from deploy.operations.base import Codes, Matrix, Operation, Value
+from deploy.program import Program
+from deploy.reference import sums
+from deploy.reference.functions import exp, function
+from models.layers.quantizers.base import Signs, Steps
+
+EXACT = 2**24
+"""Whole numbers below it, and their sums, are exact in fp32."""
+
+
+def normalised(program: Program, pictures: Tensor) -> Tensor:
+    """Value 0 of bytes, (N, C, H, W)."""
+    mean, std = (torch.tensor(each, dtype=torch.float32)[:, None, None] for each in (program.mean, program.std))
+    return (pictures.float() / 255 - mean) / std
+
+
+@torch.no_grad()
+def run(program: Program, x: Tensor, seen: Callable[[int, Tensor], None] | None = None) -> Tensor:
+    """The answer for normalised pictures, (N, *program.picture) fp32.
+
+    Args:
+        seen: told the number and numbers of each value; codes are whole numbers in fp32.
+    """
+    last = {source: number for number, operation in enumerate(program.operations) for source in operation.sources}
+    held: dict[int, Tensor] = {0: x.float().cpu()}
+    for number, operation in enumerate(program.operations):
+        given = [held[source] for source in operation.sources]
+        kinds = [program.values[source] for source in operation.sources]
+        held[number + 1] = RULES[type(operation)](operation, kinds, program.values[number + 1], len(x), *given)
+        if seen:
+            seen(number + 1, held[number + 1])
+        for source in {*operation.sources}:
+            if last[source] == number:
+                del held[source]
+    return held[len(program.operations)]
+
+
+COMBINE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "add": torch.add, "sub": torch.sub, "mul": torch.mul, "div": torch.div, "max": torch.maximum, "min": torch.minimum,
+}  # fmt: skip
+
+Rule = Callable[..., Tensor]
+RULES: dict[type[Operation], Rule] = {}
+
+
+def _rule(kind: type[Operation]) -> Callable[[Rule], Rule]:
+    def enter(rule: Rule) -> Rule:
+        RULES[kind] = rule
+        return rule
+
+    return enter
+
+
+@_rule(layers.Quantize)
+def _quantize(op: layers.Quantize, kinds: Any, value: Value, count: int, x: Tensor) -> Tensor:
+    return codes_of(x, op.grid)
+
+
+def codes_of(x: Tensor, grid: Steps | Signs) -> Tensor:
+    """The codes of fp32 numbers, as fp32."""
+    if isinstance(grid, Steps):
+        return (x * torch.tensor(grid.inverse, dtype=torch.float32)).round_().clamp_(grid.low, grid.high)
+    if grid.edge is None:
+        return torch.where(x >= 0, 1.0, -1.0)
+    edge = torch.tensor(grid.edge, dtype=torch.float32)
+    return (x > edge).float() - (x < -edge).float()
+
+
+def _finished(sums: Tensor, matrix: Matrix, whole: bool, behind: int) -> Tensor:
+    """fp32(sum + bias) * scale + shift of (N, ..., out, *behind axes)."""
+
+    def along(part: Any) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(part)).reshape(-1, *(1,) * behind)
+
+    if matrix.bias is not None:
+        sums = sums.double() + along(matrix.bias) if whole else sums + along(matrix.bias)
+    found = sums.float()
+    if matrix.scale is not None:
+        found = found * along(matrix.scale)
+    return found if matrix.shift is None else found + along(matrix.shift)
+
+
+def _summing(matrix: Matrix, kind: Value) -> tuple[torch.dtype, Tensor]:
+    """The arithmetic in which a layer's sums are exact, or else fp64; and its weight in it."""
+    exact = matrix.whole(kind) and matrix.reach(kind) < EXACT
+    arithmetic = torch.float32 if exact else torch.float64
+    weight = matrix.weight.values if isinstance(matrix.weight, Codes) else matrix.weight
+    return arithmetic, torch.from_numpy(np.ascontiguousarray(weight)).to(arithmetic)
+
+
+@_rule(layers.Convolution)
+def _convolution(op: layers.Convolution, kinds: list[Value], value: Value, count: int, x: Tensor) -> Tensor:
+    arithmetic, weight = _summing(op.matrix, kinds[0])
+    above, below, left, right = op.padding
+    x, around = x.to(arithmetic), (above, left)
+    if (above, left) != (below, right):
+        x, around = F.pad(x, (left, right, above, below)), (0, 0)
+    found = F.conv2d(x, weight, None, op.stride, around, op.dilation, op.groups)
+    return _finished(found, op.matrix, op.matrix.whole(kinds[0]), 2)
+
+
+@_rule(layers.Linear)
+def _linear(op: layers.Linear, kinds: list[Value], value: Value, count: int, x: Tensor) -> Tensor:
+    arithmetic, weight = _summing(op.matrix, kinds[0])
+    return _finished(F.linear(x.to(arithmetic), weight), op.matrix, op.matrix.whole(kinds[0]), 0)
+
+
+@_rule(layers.Transposed)
+def _transposed(op: layers.Transposed, kinds: Any, value: Value, count: int, x: Tensor) -> Tensor:
+    weight = torch.from_numpy(np.ascontiguousarray(op.weight)).double()
+    found = F.conv_transpose2d(x.double(), weight, None, op.stride, op.padding, op.more, op.groups, op.dilation)
+    return found.float() + torch.from_numpy(np.ascontiguousarray(op.shift))[:, None, None]
+
+
+@_rule(layers.Affine)
+def _affine(op: layers.Affine, kinds: list[Value], value: Value, count: int, x: Tensor) -> Tensor:
+    behind = len(value.shape) - op.axis - 1
+    for part, apply in ((op.multiplier, torch.mul), (op.shift, torch.add)):
+        if part is not None:
+            x = apply(x, torch.from_numpy(np.ascontiguousarray(part)).reshape(-1, *(1,) * behind))
+    return x
+
+
+@_rule(of_numbers.Function)
+def _function(op: of_numbers.Function, kinds: Any, value: Value, count: int, x: Tensor) -> Tensor:
+    return function(op.kind, x, op.settings)
+
+
+@_rule(of_numbers.Slopes)
+def _slopes(op: of_numbers.Slopes, kinds: Any, value: Value, count: int, x: Tensor) -> Tensor:
+    slope = torch.from_numpy(np.ascontiguousarray(op.slope)).reshape(-1, *(1,) * (len(value.shape) - 1))
+    return torch.where(x > 0, x, x * slope)
+
+
+@_rule(of_numbers.Combine)
+def _combine(op: of_numbers.Combine, kinds: Any, value: Value, count: int, one: Tensor, other: Tensor) -> Tensor:
+    return COMBINE[op.kind](one, other)
+
+
+@_rule(of_numbers.Constant)
+def _constant(op: of_numbers.Constant, kinds: Any, value: Value, count: int) -> Tensor:
+    held = torch.from_numpy(np.ascontiguousarray(op.numbers))
+    return held.expand(count, *held.shape)
+
+
+@_rule(of_numbers.Reduce)
+def _reduce(op: of_numbers.Reduce, kinds: list[Value], value: Value, count: int, x: Tensor) -> Tensor:
+    axes = tuple(axis + 1 for axis in op.axes)
+    if op.kind in ("max", "min"):
+        return x.amax(axes, keepdim=True) if op.kind == "max" else x.amin(axes, keepdim=True)
+    total = sums.summed(x.double(), axes)
+    return (total / (x.numel() // total.numel()) if op.kind == "mean" else total).float()
+
+
+@_rule(of_numbers.Standardize)
+def _standardize(op: of_numbers.Standardize, kinds: Any, value: Value, count: int, x: Tensor) -> Tensor:
+    axes = tuple(axis + 1 for axis in op.axes)
+    wide = x.double()
+    total = sums.summed(wide, axes)
+    many = x.numel() // total.numel()
+    apart = wide - total / many
+    var = sums.summed(apart * apart, axes) / many
+    return (apart / (var + op.eps).sqrt()).float()
+
+
+@_rule(of_numbers.Softmax)
+def _softmax(op: of_numbers.Softmax, kinds: Any, value: Value, count: int, x: Tensor) -> Tensor:
+    axis = op.axis + 1
+    power = exp((x - x.amax(axis, keepdim=True)).double())
+    return (power / sums.summed(power, (axis,))).float()
+
+
+@_rule(places.MaxPool)
+def _max_pool(op: places.MaxPool, kinds: Any, value: Value, count: int, x: Tensor) -> Tensor:
+    above, below, left, right = op.padding
+    if (above, left) == (below, right):
+        return F.max_pool2d(x, op.kernel, op.stride, (above, left), op.dilation, op.ceil)
+    padded = F.pad(x, (left, right, above, below), value=-torch.inf)
+    return F.max_pool2d(padded, op.kernel, op.stride, 0, op.dilation, op.ceil)
+
+
+@_rule(places.AveragePool)
+def _average_pool(op: places.AveragePool, kinds: Any, value: Value, count: int, x: Tensor) -> Tensor:
+    return sums.average_pool(x, op, *value.shape[1:])
+
+
+@_rule(places.AdaptivePool)
+def _adaptive_pool(op: places.AdaptivePool, kinds: Any, value: Value, count: int, x: Tensor) -> Tensor:
+    return sums.adaptive_pool(x, op)
+
+
+@_rule(places.Concatenate)
+def _concatenate(op: places.Concatenate, kinds: Any, value: Value, count: int, *given: Tensor) -> Tensor:
+    return torch.cat(given, op.axis + 1)
+
+
+@_rule(places.Slice)
+def _slice(op: places.Slice, kinds: Any, value: Value, count: int, x: Tensor) -> Tensor:
+    return x[(slice(None),) * (op.axis + 1) + (slice(op.start, op.stop, op.step),)]
+
+
+@_rule(places.Pad)
+def _pad(op: places.Pad, kinds: Any, value: Value, count: int, x: Tensor) -> Tensor:
+    above, below, left, right = op.sides
+    if op.kind == "constant":
+        return F.pad(x, (left, right, above, below, *op.channels), value=op.fill)
+    return F.pad(x, (left, right, above, below), mode=op.kind)
+
+
+@_rule(places.Reshape)
+def _reshape(op: places.Reshape, kinds: Any, value: Value, count: int, x: Tensor) -> Tensor:
+    return x.reshape(count, *op.shape)
+
+
+@_rule(places.Permute)
+def _permute(op: places.Permute, kinds: Any, value: Value, count: int, x: Tensor) -> Tensor:
+    return x.permute(0, *(axis + 1 for axis in op.axes))
+
+
+@_rule(places.Upsample)
+def _upsample(op: places.Upsample, kinds: list[Value], value: Value, count: int, x: Tensor) -> Tensor:
+    if op.kind == "nearest":
+        rows, columns = (torch.arange(new) * old // new for new, old in zip(op.size, kinds[0].shape[1:], strict=True))
+        return x[:, :, rows][:, :, :, columns]
+    return F.interpolate(x.double(), op.size, mode="bilinear", align_corners=op.align_corners).float()

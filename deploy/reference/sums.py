@@ -1,0 +1,76 @@
+"""Sums whose order is defined: in fp64, one number after the other, so that any engine can give the same bits."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from deploy.operations.places import AdaptivePool, AveragePool
+
+
+def summed(x: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Sums of fp64 numbers over some axes, the last axis fastest; those axes then have length 1."""
+    others = [axis for axis in range(x.ndim) if axis not in axes]
+    rows = x.permute(*axes, *others).reshape(-1, *(x.shape[axis] for axis in others))
+    total = rows[0].clone()
+    for row in rows[1:]:
+        total += row
+    return total.reshape([1 if axis in axes else size for axis, size in enumerate(x.shape)])
+
+
+def average_pool(x: Tensor, operation: AveragePool, rows: int, columns: int) -> Tensor:
+    """Means of windows of (N, C, H, W) fp32 numbers.
+
+    Args:
+        rows, columns: how many windows there are.
+    """
+    above, below, left, right = operation.padding
+    height, width = x.shape[2:]
+    (high, wide), (down, over) = operation.kernel, operation.stride
+    beyond = (
+        max((rows - 1) * down + high - above - height, below),
+        max((columns - 1) * over + wide - left - width, right),
+    )
+    padded = F.pad(x.double(), (left, beyond[1], above, beyond[0]))
+    total = padded.new_zeros(*x.shape[:2], rows, columns)
+    for row, column in itertools.product(range(high), range(wide)):
+        total += padded[
+            :, :, row : row + (rows - 1) * down + 1 : down, column : column + (columns - 1) * over + 1 : over
+        ]
+    counts = [
+        _counts(count, size, kernel, stride, before, after, operation.counts_padding)
+        for count, size, kernel, stride, before, after in (
+            (rows, height, high, down, above, below), (columns, width, wide, over, left, right)
+        )
+    ]  # fmt: skip
+    count = counts[0][:, None] * counts[1]
+    return (total / (operation.divisor if operation.divisor is not None else count)).float()
+
+
+def _counts(count: int, size: int, kernel: int, stride: int, before: int, after: int, padding: bool) -> Tensor:
+    """How many places of each window count: what ceil adds beyond the padding never does."""
+    starts = torch.arange(count, dtype=torch.float64) * stride - before
+    ends = (starts + kernel).clamp(max=size + after)
+    return ends - starts if padding else ends.clamp(max=size) - starts.clamp(min=0)
+
+
+def adaptive_pool(x: Tensor, operation: AdaptivePool) -> Tensor:
+    """Means or largest numbers of (N, C, H, W) fp32 numbers."""
+    spans = [
+        [(i * size // out, -(-(i + 1) * size // out)) for i in range(out)]
+        for size, out in zip(x.shape[2:], operation.size, strict=True)
+    ]
+    rows = []
+    for top, bottom in spans[0]:
+        row = []
+        for left, right in spans[1]:
+            part = x[:, :, top:bottom, left:right]
+            if operation.kind == "max":
+                row.append(part.amax((2, 3)))
+            else:
+                row.append((summed(part.double(), (2, 3))[:, :, 0, 0] / part[0, 0].numel()).float())
+        rows.append(torch.stack(row, 2))
+    return torch.stack(rows, 2)

@@ -1,0 +1,149 @@
+"""python -m deploy.run: classify pictures with a packed file, or measure its accuracy."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.cli import argtypes, command
+from engine.cli.flags import Parser, flag, part
+from engine.cli.network import Network
+from engine.cli.options import Command, Data, Machine, Printing, Threads, Works
+from engine.errors import BAD_CHECKPOINT, UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from deploy.executors.choose import Executor
+    from deploy.packed import Packed
+
+EXAMPLES = (
+    "deploy.run --model models_save/nin_wbab_merged.safetensors photo.jpg",
+    "deploy.run --model models_save/nin_wbab_merged.safetensors --evaluate --dataset digits",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Here(Printing, Threads):
+    """Packed files run on the CPU."""
+
+    title = "machine"
+    quiet: bool = flag("--quiet", action="store_true", help="no progress on stderr")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Command):
+    """Which file and which pictures."""
+
+    model: Path = flag(
+        "--model", type=argtypes.path, required=True, metavar="G", help="the file that deploy.pack wrote"
+    )
+    pictures: list[Path] = flag("pictures", type=argtypes.path, nargs="*", metavar="IMAGE", help="pictures to classify")
+    evaluate: bool = flag("--evaluate", action="store_true", help="measure the accuracy on the test pictures instead")
+    executor: str = flag(
+        "--executor", choices=["auto", "torch", "reference"], default="auto",
+        help="what runs it: torch is fast, reference defines what is right (default: auto, the fastest here)",
+    )  # fmt: skip
+    top: int = flag(
+        "--top", type=argtypes.number(int, 1, 1000), default=3, metavar="N", help="classes to name (default: 3)"
+    )
+    data: Data = part(Data)
+    machine: Here = part(Here)
+
+    def __post_init__(self) -> None:
+        if bool(self.pictures) == self.evaluate:
+            what = "both pictures and --evaluate" if self.evaluate else "no pictures"
+            raise UserError(what, "name pictures to classify, or give --evaluate for the accuracy")
+
+    @property
+    def works(self) -> Works:
+        """The same as commands with a checkpoint have it."""
+        machine = Machine(
+            device="cpu", cpu=True, threads=self.machine.threads, seed=1, quiet=self.machine.quiet,
+            json=self.machine.json, debug=self.machine.debug,
+        )  # fmt: skip
+        return Works(network=Network(), data=self.data, machine=machine, words=self.words)
+
+
+def parser() -> Parser:
+    return Parser("deploy.run", __doc__, EXAMPLES, Options)
+
+
+def body(options: Options) -> dict[str, Any]:
+    from deploy import packed
+    from deploy.executors.choose import choose
+
+    held = packed.open(options.model)
+    if len(held.program.answer) != 1:
+        raise UserError(
+            f"{options.model}: its answer has shape {held.program.answer}, and not a number for each class",
+            "this command classifies pictures; read the answer with deploy.executors in a program of your own",
+            BAD_CHECKPOINT,
+        )
+    executor = choose(options.executor, held.program)
+    if options.evaluate:
+        return _evaluated(options, held, executor)
+    return _classified(options, held, executor)
+
+
+def _evaluated(options: Options, held: Packed, executor: Executor) -> dict[str, Any]:
+    """The accuracy of a packed file, as the commands with a checkpoint measure it."""
+    import torch
+
+    from engine.tasks.classification import CLASSIFICATION as task
+    from engine.training import judging
+    from engine.training.choose_data import open_data
+
+    data = open_data(options.works, torch.device("cpu"), held.made)
+    if data.info.image_size != held.program.picture[1]:
+        size = held.program.picture[1]
+        raise UserError(f"the packed network reads pictures of {size}x{size}", f"add --image_size {size}")
+    found = judging.evaluate(options.works, as_module(executor), data, task, "the packed file")
+    return {
+        "text": f"{judging.in_words(task, found.score, data)}; {executor.name}, {executor.how}",
+        task.score.name: found.score, "loss": found.loss, "executor": executor.name, "how": executor.how,
+    }  # fmt: skip
+
+
+def as_module(executor: Executor) -> Any:
+    """An executor where a network is expected."""
+    from torch import nn
+
+    class Running(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return executor(x)
+
+    return Running()
+
+
+def _classified(options: Options, held: Packed, executor: Executor) -> dict[str, Any]:
+    """A line for each picture: its best classes and how likely each is."""
+    import torch
+
+    from engine.data.augment import normalise
+    from engine.data.pictures import read_picture
+
+    info = held.made.dataset
+    names = info.names or tuple(f"class {number}" for number in range(held.program.answer[0]))
+    bytes_ = [torch.from_numpy(read_picture(path, held.program.picture[1]).copy()) for path in options.pictures]
+    lines, found = [], []
+    for start in range(0, len(bytes_), options.data.eval_batch_size):
+        part = torch.stack(bytes_[start : start + options.data.eval_batch_size])
+        shares = torch.softmax(executor(normalise(part, info)).double(), 1)
+        for path, row in zip(options.pictures[start:], shares, strict=False):
+            best = row.topk(min(options.top, len(row)))
+            classes = [(names[i], p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
+            found.append({"picture": str(path), "classes": [{"name": n, "probability": p} for n, p in classes]})
+            lines.append(f"{path}: " + ", ".join(f"{name} {100 * share:.1f} %" for name, share in classes))
+    return {"text": "\n".join(lines), "pictures": found, "executor": executor.name, "how": executor.how}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return command.run(parser(), body, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
