@@ -23,5 +23,11 @@ setup(
         "scipy>=1.10",
         "safetensors>=0.4.3",
     ],
-    extras_require={"report": ["matplotlib>=3.8"], "timm": ["timm>=1.0"], "dev": DEV},
+    extras_require={
+        "report": ["matplotlib>=3.8"],
+        "timm": ["timm>=1.0"],
+        "onnx": ["onnx>=1.16", "onnxruntime>=1.18"],
+        "openvino": ["openvino>=2024.6"],
+        "dev": DEV,
+    },
 )

@@ -14,9 +14,6 @@ from numpy.typing import NDArray
 from deploy.operations.base import Codes, Matrix, Value
 from models.layers.quantizers.base import Steps
 
-EXACT = 2**24
-"""Engines add the bias and scale in fp32, which holds whole numbers up to here."""
-
 
 @dataclass(frozen=True)
 class Narrow:
@@ -38,9 +35,12 @@ class Narrow:
 
 
 def narrow(matrix: Matrix, groups: int, given: Value) -> Narrow | None:
-    """A layer for an int8 engine; None where its input has no 8 bits, or where fp32 would not hold its sums."""
+    """A layer for an int8 engine; None where its input has no codes of 8 bits.
+
+    Engines add in int32 and go on in fp32, which rounds sums above 2^24 as the reference does.
+    """
     grid, weight = given.grid, matrix.weight
-    if not isinstance(weight, Codes) or grid is None or matrix.reach(given) >= EXACT:
+    if not isinstance(weight, Codes) or grid is None:
         return None
     if isinstance(grid, Steps) and not (grid.low <= 0 <= grid.high <= grid.low + 255):
         return None

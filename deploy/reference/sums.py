@@ -40,21 +40,22 @@ def average_pool(x: Tensor, operation: AveragePool, rows: int, columns: int) -> 
         total += padded[
             :, :, row : row + (rows - 1) * down + 1 : down, column : column + (columns - 1) * over + 1 : over
         ]
-    counts = [
-        _counts(count, size, kernel, stride, before, after, operation.counts_padding)
-        for count, size, kernel, stride, before, after in (
-            (rows, height, high, down, above, below), (columns, width, wide, over, left, right)
-        )
-    ]  # fmt: skip
-    count = counts[0][:, None] * counts[1]
-    return (total / (operation.divisor if operation.divisor is not None else count)).float()
+    divisor = (
+        operation.divisor if operation.divisor is not None else counts(operation, (height, width), (rows, columns))
+    )
+    return (total / divisor).float()
 
 
-def _counts(count: int, size: int, kernel: int, stride: int, before: int, after: int, padding: bool) -> Tensor:
-    """How many places of each window count: what ceil adds beyond the padding never does."""
-    starts = torch.arange(count, dtype=torch.float64) * stride - before
-    ends = (starts + kernel).clamp(max=size + after)
-    return ends - starts if padding else ends.clamp(max=size) - starts.clamp(min=0)
+def counts(operation: AveragePool, sides: tuple[int, ...], windows: tuple[int, ...]) -> Tensor:
+    """How many places of each window count, (rows, columns): what ceil adds beyond the padding never does."""
+    each = []
+    for place in range(2):
+        size, stride = sides[place], operation.stride[place]
+        before, after = operation.padding[2 * place], operation.padding[2 * place + 1]
+        starts = torch.arange(windows[place], dtype=torch.float64) * stride - before
+        ends = (starts + operation.kernel[place]).clamp(max=size + after)
+        each.append(ends - starts if operation.counts_padding else ends.clamp(max=size) - starts.clamp(min=0))
+    return each[0][:, None] * each[1]
 
 
 def adaptive_pool(x: Tensor, operation: AdaptivePool) -> Tensor:

@@ -1,0 +1,192 @@
+"""python -m deploy.bench: how fast a network runs, float and compressed, in one run: PyTorch, the executors, other runtimes."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deploy.options import Source
+from engine.cli import argtypes, command
+from engine.cli.flags import Parser, flag, part
+from engine.cli.options import Command, Printing, Threads
+from engine.errors import UserError
+
+if TYPE_CHECKING:
+    from deploy.racing.clock import Timed
+    from deploy.racing.contenders import Contender
+
+EXAMPLES = (
+    "deploy.bench --model models_save/nin_w8a8.pth --threads 1",
+    "deploy.bench --model models_save/nin_wbab.pth --batches 1 --seconds 5",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Here(Printing, Threads):
+    """Everything runs on the CPU."""
+
+    title = "machine"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Command):
+    """Which file, and how long."""
+
+    source: Source = part(Source)
+    batches: list[int] = flag(
+        "--batches", type=argtypes.number(int, 1, 4096), nargs="+", default=[1, 128], metavar="N",
+        help="pictures at once (default: 1 128)",
+    )  # fmt: skip
+    seconds: float = flag(
+        "--seconds", type=argtypes.number(float, 0, open_low=True), default=20.0, metavar="S",
+        help="to measure each of these (default: 20)",
+    )  # fmt: skip
+    without: list[str] = flag(
+        "--without", nargs="+", default=[], metavar="NAME", help="leave these out, by name or pattern: 'OpenVINO*'"
+    )
+    picture: Path | None = flag(
+        "--picture", type=argtypes.path, metavar="F", help="the picture to draw (default: that of --model, _bench.png)"
+    )
+    machine: Here = part(Here)
+
+
+def parser() -> Parser:
+    return Parser("deploy.bench", __doc__, EXAMPLES, Options)
+
+
+def body(options: Options) -> dict[str, Any]:
+    import torch
+
+    from deploy import packed
+    from deploy.executors.choose import Reference
+    from deploy.making import float_network
+    from deploy.racing.clock import race
+    from deploy.racing.contenders import Absent, Contender, entries
+    from engine.system.terminal import columns
+
+    source = options.source.model
+    if source.suffix == packed.SUFFIX:
+        parent = packed.open(source).made.provenance.parent
+        raise UserError(
+            f"{source} is packed, and PyTorch runs no packed files", f"name the checkpoint: --model {parent}"
+        )
+    threads = torch.get_num_threads()
+    held = options.source.packed(options.words)
+    network = float_network(source, options.source.arch)
+    taking_part: list[Contender] = []
+    absent: list[Absent] = []
+    for entry in entries(network, held.program, threads, options.without):
+        if isinstance(entry, Contender):
+            taking_part.append(entry)
+        else:
+            absent.append(entry)
+    x = torch.randn(max(options.batches), *held.program.picture, generator=torch.Generator().manual_seed(0))
+    right = Reference(held.program)(x[:128]).argmax(1)
+    same = {c.name: (_answers(c, x[: len(right)]) == right).double().mean().item() for c in taking_part if c.compressed}
+    results: dict[int, dict[str, Timed]] = {}
+    for batch in options.batches:
+        print(f"measuring batches of {batch}", file=sys.stderr)
+        results[batch] = race({c.name: _ready(c, x[:batch]) for c in taking_part}, options.seconds)
+    size = {"checkpoint": source.stat().st_size, "packed": _packed_size(held)}
+    lines = columns(_table(options, taking_part, results, same))
+    lines += [f"{entry.name}: left out, {entry.why}" for entry in absent]
+    lines += _plainly(taking_part, results)
+    lines.append(f"{source}: {size['checkpoint']:,} bytes, packed {size['packed']:,}")
+    lines.append(
+        f"medians of turns, the middle half of ratios in brackets; {processor()}, {threads} thread"
+        f"{'s' * (threads > 1)}, PyTorch {torch.__version__.partition('+')[0]}"
+    )
+    found = {str(batch): {name: asdict(timed) for name, timed in timed_.items()} for batch, timed_ in results.items()}
+    result = {"text": "\n".join(lines), "milliseconds": found, "same_answers": same, "bytes": size,
+              "processor": processor(), "threads": threads}  # fmt: skip
+    if drawn := _drawn(options, source, results):
+        result["path"] = drawn
+    return result
+
+
+def _answers(contender: Contender, x: Any) -> Any:
+    return contender.run(x).argmax(1)
+
+
+def _ready(contender: Contender, x: Any) -> Any:
+    return lambda: contender.run(x)
+
+
+def _packed_size(held: Any) -> int:
+    import tempfile
+
+    from deploy import packed
+
+    with tempfile.TemporaryDirectory() as folder:
+        return packed.save(held, Path(folder) / "packed")
+
+
+def _table(options: Options, taking_part: list[Contender], results: Any, same: dict[str, float]) -> list[list[str]]:
+    head = ["", "network"]
+    for batch in options.batches:
+        head += [f"batch {batch}, ms", "times as fast"]
+    rows = [[*head, "same answers", "model, bytes", ""]]
+    for contender in taking_part:
+        row = [contender.name, "compressed" if contender.compressed else "float"]
+        for batch in options.batches:
+            timed = results[batch][contender.name]
+            row += [f"{timed.milliseconds:.2f}", f"{timed.faster:.2f} ({timed.low:.2f} to {timed.high:.2f})"]
+        agreed = f"{100 * same[contender.name]:.1f} %" if contender.name in same else ""
+        rows.append([*row, agreed, f"{contender.size:,}" if contender.size else "", contender.note])
+    return rows
+
+
+def _plainly(taking_part: list[Contender], results: dict[int, dict[str, Timed]]) -> list[str]:
+    """Where the compressed network is no faster than the fastest way to run the float one."""
+    found = []
+    for batch, timed in results.items():
+        plain = {c.name: timed[c.name].milliseconds for c in taking_part if not c.compressed}
+        packed = {c.name: timed[c.name].milliseconds for c in taking_part if c.compressed}
+        best, small = min(plain, key=plain.__getitem__), min(packed, key=packed.__getitem__)
+        if packed[small] >= plain[best]:
+            found.append(
+                f"batch {batch}: compression made nothing faster here: {small} takes {packed[small]:.2f} ms, "
+                f"the float network in {best} {plain[best]:.2f} ms"
+            )
+    return found
+
+
+def _drawn(options: Options, source: Path, results: dict[int, dict[str, Timed]]) -> Path | None:
+    """A bar for each contender; None where matplotlib is not installed."""
+    from engine.system.said import notice
+
+    try:
+        from deploy.racing.picture import draw
+    except ModuleNotFoundError:
+        notice("no picture: matplotlib is not installed (pip install '.[report]')")
+        return None
+    path = options.picture or source.with_name(f"{source.stem}_bench.png")
+    draw(path, {batch: {name: timed.faster for name, timed in each.items()} for batch, each in results.items()})
+    return path
+
+
+def processor() -> str:
+    """What the machine calls its processor, and which instructions of use here it has."""
+    words, flags = platform.processor() or platform.machine(), ""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                words = line.partition(":")[2].strip()
+            if line.startswith("flags"):
+                flags = line
+    except OSError:
+        pass
+    known = {"avx2": "AVX2", "avx512f": "AVX512", "avx512_vnni": "VNNI", "avx_vnni": "AVX-VNNI", "amx_int8": "AMX"}
+    return f"{words} ({', '.join(text for flag_, text in known.items() if f' {flag_}' in flags + ' ') or 'no AVX2'})"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return command.run(parser(), body, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""Layers in ONNX: stored int8 weights behind DequantizeLinear, biases as int32 on the grid of the sums, codes as uint8.
+
+Engines find an integer layer by its pattern: DequantizeLinear on the input and on the weight, the layer, QuantizeLinear. So a
+ReLU that the codes imply is left out, and a max-pool between layer and codes pools codes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.executors.numbers import folded
+from deploy.exporting.graph import Graph
+from deploy.narrow import Narrow, narrow
+from deploy.operations.base import Codes
+from deploy.operations.functions import Function
+from deploy.operations.layers import Affine, Convolution, Linear, Quantize, Transposed
+from deploy.operations.places import MaxPool
+from models.layers.quantizers.base import Signs, Steps
+
+HALF = Steps(1.0, 1.0, -128, 127)
+"""Codes of whole numbers of which the sign alone is looked at: beyond 8 bits they saturate, and keep it."""
+
+
+def quantize(graph: Graph, number: int, operation: Quantize) -> None:
+    """Codes of a value."""
+    x, grid = graph.at[operation.sources[0]], operation.grid
+    if isinstance(grid, Steps):
+        graph.codes[number + 1], graph.at[number + 1] = graph.coded(x, grid)
+        return
+    one, minus = graph.tensor(1.0, np.float32), graph.tensor(-1.0, np.float32)
+    if grid.edge is None:
+        signs = graph.node("Where", graph.node("GreaterOrEqual", x, graph.tensor(0.0, np.float32)), one, minus)
+    else:
+        low = graph.node("Where", graph.node("Less", x, graph.tensor(-grid.edge, np.float32)), minus,
+                         graph.tensor(0.0, np.float32))  # fmt: skip
+        signs = graph.node("Where", graph.node("Greater", x, graph.tensor(grid.edge, np.float32)), one, low)
+    graph.codes[number + 1], graph.at[number + 1] = graph.coded(signs, HALF)
+
+
+def layer(graph: Graph, number: int, operation: Convolution | Linear) -> None:
+    """A convolution or linear layer, on codes or numbers."""
+    given = graph.program.values[operation.sources[0]]
+    groups = operation.groups if isinstance(operation, Convolution) else 1
+    small = narrow(operation.matrix, groups, given)
+    source = operation.sources[0]
+    if small is not None and (small.channels is None or isinstance(operation, Convolution)):
+        x = _picked(graph, source, small)
+        parts = _integer(graph, small, graph.unit(given.grid))
+        found = _applied(graph, operation, x, *parts)
+        if small.shift is not None:
+            found = graph.node("Add", found, graph.tensor(_behind(small.shift, operation)))
+    else:
+        found = _float(graph, operation, graph.at[source], graph.unit(given.grid) if given.grid is not None else 1.0)
+    if small is not None and operation.matrix.scale is None and _signs_alone(graph, number + 1):
+        found = graph.coded(found, HALF)[1]
+    graph.at[number + 1] = found
+
+
+def _picked(graph: Graph, source: int, small: Narrow) -> str:
+    """The input, its channels in the order of the weight; they are copied as codes."""
+    if small.channels is None:
+        return graph.at[source]
+    grid = graph.program.values[source].grid
+    codes = graph.node("Gather", graph.codes[source], graph.tensor(small.channels, np.int64), axis=1)
+    grid = grid if isinstance(grid, Steps) else HALF
+    return graph.node(
+        "DequantizeLinear", codes, graph.tensor(1 / grid.inverse, np.float32), graph.tensor(-grid.low, np.uint8)
+    )
+
+
+def _integer(graph: Graph, small: Narrow, unit: float) -> tuple[str, str]:
+    """Weight and bias behind DequantizeLinear."""
+    step = (small.scale / np.float32(unit)).astype(np.float32)
+    zeros = graph.tensor(np.zeros(len(step), np.int8))
+    weight = graph.node("DequantizeLinear", graph.tensor(small.weight), graph.tensor(step), zeros, axis=0)
+    # engines add integers only where the scale of the bias is the product of the two, as fp32 rounds it
+    bias = graph.node("DequantizeLinear", graph.tensor(small.bias), graph.tensor(step * np.float32(unit)), axis=0)
+    return weight, bias
+
+
+def _applied(graph: Graph, operation: Convolution | Linear, x: str, weight: str, bias: str) -> str:
+    if isinstance(operation, Convolution):
+        above, below, left, right = operation.padding
+        return graph.node(
+            "Conv", x, weight, bias, strides=[*operation.stride], pads=[above, left, below, right],
+            dilations=[*operation.dilation], group=operation.groups,
+        )  # fmt: skip
+    if len(graph.program.values[operation.sources[0]].shape) == 1:
+        return graph.node("Gemm", x, weight, bias, transB=1)
+    return graph.node("Add", graph.node("MatMul", x, graph.node("Transpose", weight, perm=[1, 0])), bias)
+
+
+def _float(graph: Graph, operation: Convolution | Linear, x: str, unit: float) -> str:
+    """A layer whose sums are no whole numbers: its weight is stored in codes where it has some of 8 bits."""
+    matrix = operation.matrix
+    values = matrix.weight.values if isinstance(matrix.weight, Codes) else None
+    plain = values is not None and values.min() >= -128 and values.max() <= 127 and matrix.scale is not None
+    if plain and matrix.scale is not None and (matrix.scale > 0).all() and matrix.bias is None and unit == 1.0:
+        assert values is not None
+        zeros = graph.tensor(np.zeros(len(values), np.int8))
+        weight = graph.node(
+            "DequantizeLinear", graph.tensor(values.astype(np.int8)), graph.tensor(matrix.scale), zeros, axis=0
+        )
+        shift = np.zeros(len(values), np.float32) if matrix.shift is None else matrix.shift
+        return _applied(graph, operation, x, weight, graph.tensor(shift))
+    whole, shift = (part.numpy() for part in folded(matrix) if part is not None)
+    return _applied(
+        graph, operation, x, graph.tensor((whole / np.float32(unit)).astype(np.float32)), graph.tensor(shift)
+    )
+
+
+def _behind(part: NDArray[np.float32], operation: Convolution | Linear) -> NDArray[np.float32]:
+    return part.reshape(-1, 1, 1) if isinstance(operation, Convolution) else part
+
+
+def _signs_alone(graph: Graph, value: int) -> bool:
+    """Whether nothing but the sign of a value is ever looked at."""
+    found = []
+    for reader in graph.readers[value]:
+        operation: Any = graph.program.operations[reader]
+        turns = (
+            isinstance(operation, Affine)
+            and operation.shift is None
+            and operation.multiplier is not None
+            and bool((np.abs(operation.multiplier) == 1).all())
+        )
+        if isinstance(operation, Quantize):
+            found.append(operation.grid == Signs())
+        else:
+            found.append((isinstance(operation, MaxPool) or turns) and _signs_alone(graph, reader + 1))
+    return bool(found) and all(found)
+
+
+def transposed(graph: Graph, number: int, operation: Transposed) -> None:
+    rows, columns = operation.padding
+    graph.at[number + 1] = graph.node(
+        "ConvTranspose", graph.at[operation.sources[0]], graph.tensor(operation.weight), graph.tensor(operation.shift),
+        strides=[*operation.stride], pads=[rows, columns, rows, columns], output_padding=[*operation.more],
+        dilations=[*operation.dilation], group=operation.groups,
+    )  # fmt: skip
+
+
+def affine(graph: Graph, number: int, operation: Affine) -> None:
+    x = graph.at[operation.sources[0]]
+    behind = (1,) * (len(graph.program.values[number + 1].shape) - operation.axis - 1)
+    for kind, part in (("Mul", operation.multiplier), ("Add", operation.shift)):
+        if part is not None:
+            x = graph.node(kind, x, graph.tensor(part.reshape(-1, *behind)))
+    graph.at[number + 1] = x
+
+
+def relu(graph: Graph, number: int, operation: Function) -> None:
+    """None where the codes behind it begin at 0."""
+    x, chain = graph.at[operation.sources[0]], graph.chain(number)
+    graph.at[number + 1] = x if chain and chain.grid.low == 0 else graph.node("Relu", x)

@@ -1,0 +1,54 @@
+"""exported(program): the ONNX model of a program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import onnx
+
+from deploy.exporting import layers, numbers, places
+from deploy.exporting.graph import Graph
+from deploy.operations import functions as of_numbers, layers as of_layers, places as of_places
+from deploy.program import Program
+
+RULES: dict[type, Callable[[Graph, int, Any], None]] = {
+    of_layers.Quantize: layers.quantize,
+    of_layers.Convolution: layers.layer,
+    of_layers.Linear: layers.layer,
+    of_layers.Transposed: layers.transposed,
+    of_layers.Affine: layers.affine,
+    of_numbers.Function: numbers.function,
+    of_numbers.Slopes: numbers.slopes,
+    of_numbers.Combine: numbers.combine,
+    of_numbers.Constant: numbers.constant,
+    of_numbers.Reduce: numbers.reduce,
+    of_numbers.Standardize: numbers.standardize,
+    of_numbers.Softmax: numbers.softmax,
+    of_places.MaxPool: places.max_pool,
+    of_places.AveragePool: places.average_pool,
+    of_places.AdaptivePool: places.adaptive_pool,
+    of_places.Concatenate: places.concatenate,
+    of_places.Slice: places.cut,
+    of_places.Pad: places.pad,
+    of_places.Reshape: places.reshape,
+    of_places.Permute: places.permute,
+    of_places.Upsample: places.upsample,
+}
+"""By operation, what adds its nodes."""
+
+
+def exported(program: Program, **meta: str) -> onnx.ModelProto:
+    """The model, checked by onnx.checker; its input `picture` is normalised fp32 (pictures, channels, rows, columns).
+
+    Args:
+        meta: what else it says of itself.
+
+    Raises:
+        UserError: exit 2 for what ONNX cannot say, naming the layer.
+    """
+    graph = Graph(program)
+    for number, operation in enumerate(program.operations):
+        RULES[type(operation)](graph, number, operation)
+    mean, std = (" ".join(map(str, each)) for each in (program.mean, program.std))
+    return graph.model({"mean": mean, "std": std, **meta})

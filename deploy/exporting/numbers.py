@@ -1,0 +1,89 @@
+"""Operations on numbers in ONNX."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from deploy.exporting.graph import Graph
+from deploy.exporting.layers import relu
+from deploy.operations.functions import Combine, Constant, Function, Reduce, Slopes, Softmax, Standardize
+
+_PLAIN = {"abs": "Abs", "exp": "Exp", "sigmoid": "Sigmoid", "sqrt": "Sqrt", "tanh": "Tanh"}
+_BOTH = {"add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "max": "Max", "min": "Min"}
+
+
+def function(graph: Graph, number: int, operation: Function) -> None:
+    """A function of each number. Those that runtimes know by their parts are written in these."""
+    x, kind, told = graph.at[operation.sources[0]], operation.kind, operation.settings
+    if kind == "relu":
+        relu(graph, number, operation)
+        return
+    if kind in _PLAIN:
+        found = graph.node(_PLAIN[kind], x)
+    elif kind == "clamp":
+        ends = [graph.tensor(end, np.float32) if math.isfinite(end) else "" for end in told]
+        found = graph.node("Clip", x, *ends)
+    elif kind == "elu":
+        found = graph.node("Elu", x, alpha=told[0])
+    elif kind == "leaky_relu":
+        found = graph.node("LeakyRelu", x, alpha=told[0])
+    elif kind == "hardsigmoid":
+        found = graph.node("HardSigmoid", x, alpha=1 / 6, beta=0.5)
+    elif kind == "hardswish":
+        found = graph.node("Mul", x, graph.node("HardSigmoid", x, alpha=1 / 6, beta=0.5))
+    elif kind == "silu":
+        found = graph.node("Mul", x, graph.node("Sigmoid", x))
+    elif kind == "mish":
+        found = graph.node("Mul", x, graph.node("Tanh", graph.node("Softplus", x)))
+    else:
+        found = _gelu(graph, x, by_tanh=kind == "gelu_tanh")
+    graph.at[number + 1] = found
+
+
+def _gelu(graph: Graph, x: str, by_tanh: bool) -> str:
+    def times(one: str, factor: float) -> str:
+        return graph.node("Mul", one, graph.tensor(factor, np.float32))
+
+    if by_tanh:
+        cube = graph.node("Mul", graph.node("Mul", x, x), x)
+        inner = graph.node("Tanh", times(graph.node("Add", x, times(cube, 0.044715)), math.sqrt(2 / math.pi)))
+    else:
+        inner = graph.node("Erf", times(x, math.sqrt(0.5)))
+    return graph.node("Mul", times(x, 0.5), graph.node("Add", inner, graph.tensor(1.0, np.float32)))
+
+
+def slopes(graph: Graph, number: int, operation: Slopes) -> None:
+    behind = (1,) * (len(graph.program.values[number + 1].shape) - 1)
+    slope = graph.tensor(operation.slope.reshape(-1, *behind))
+    graph.at[number + 1] = graph.node("PRelu", graph.at[operation.sources[0]], slope)
+
+
+def combine(graph: Graph, number: int, operation: Combine) -> None:
+    graph.at[number + 1] = graph.node(_BOTH[operation.kind], *(graph.at[source] for source in operation.sources))
+
+
+def constant(graph: Graph, number: int, operation: Constant) -> None:
+    graph.at[number + 1] = graph.tensor(operation.numbers[None])
+
+
+def reduce(graph: Graph, number: int, operation: Reduce) -> None:
+    x, axes = graph.at[operation.sources[0]], [axis + 1 for axis in operation.axes]
+    if operation.kind == "sum":
+        graph.at[number + 1] = graph.node("ReduceSum", x, graph.tensor(axes, np.int64), keepdims=1)
+        return
+    kind = {"mean": "ReduceMean", "max": "ReduceMax", "min": "ReduceMin"}[operation.kind]
+    graph.at[number + 1] = graph.node(kind, x, axes=axes, keepdims=1)
+
+
+def standardize(graph: Graph, number: int, operation: Standardize) -> None:
+    x, axes = graph.at[operation.sources[0]], [axis + 1 for axis in operation.axes]
+    apart = graph.node("Sub", x, graph.node("ReduceMean", x, axes=axes, keepdims=1))
+    var = graph.node("ReduceMean", graph.node("Mul", apart, apart), axes=axes, keepdims=1)
+    root = graph.node("Sqrt", graph.node("Add", var, graph.tensor(operation.eps, np.float32)))
+    graph.at[number + 1] = graph.node("Div", apart, root)
+
+
+def softmax(graph: Graph, number: int, operation: Softmax) -> None:
+    graph.at[number + 1] = graph.node("Softmax", graph.at[operation.sources[0]], axis=operation.axis + 1)

@@ -1,0 +1,154 @@
+"""Pools, paddings, slices and the like in ONNX.
+
+Pools are written with explicit padding and ceil_mode 0: runtimes disagree about windows beyond the edge.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from deploy.exporting.graph import Graph
+from deploy.operations.places import (
+    AdaptivePool,
+    AveragePool,
+    Concatenate,
+    MaxPool,
+    Pad,
+    Permute,
+    Reshape,
+    Slice,
+    Upsample,
+)  # fmt: skip
+from deploy.reference.sums import counts
+from engine.errors import UserError
+
+
+def _pads(operation: MaxPool | AveragePool, dilation: tuple[int, int], before: Any, after: Any) -> list[int]:
+    """What the windows reach beyond the edge: above, left, below, right. Nothing is added where they end before it."""
+    starts = (operation.padding[0], operation.padding[2])
+    ends = [
+        max(0, (count - 1) * stride + step * (kernel - 1) + 1 - start - size)
+        for count, stride, step, kernel, start, size in zip(
+            after[1:], operation.stride, dilation, operation.kernel, starts, before[1:], strict=True
+        )
+    ]
+    return [*starts, *ends]
+
+
+def max_pool(graph: Graph, number: int, operation: MaxPool) -> None:
+    """A max-pool that codes follow pools codes."""
+    x, chain = graph.at[operation.sources[0]], graph.chain(number)
+    if chain:
+        x = graph.coded(x, chain.grid)[1]
+    before, after = (graph.program.values[n].shape for n in (operation.sources[0], number + 1))
+    graph.at[number + 1] = graph.node(
+        "MaxPool", x, kernel_shape=[*operation.kernel], strides=[*operation.stride], dilations=[*operation.dilation],
+        pads=_pads(operation, operation.dilation, before, after),
+    )  # fmt: skip
+
+
+def average_pool(graph: Graph, number: int, operation: AveragePool) -> None:
+    """The mean over whole windows, zeros included, times what the count of each differs by."""
+    before, after = (graph.program.values[n].shape for n in (operation.sources[0], number + 1))
+    found = graph.node(
+        "AveragePool", graph.at[operation.sources[0]], kernel_shape=[*operation.kernel], strides=[*operation.stride],
+        pads=_pads(operation, (1, 1), before, after), count_include_pad=1,
+    )  # fmt: skip
+    whole = operation.kernel[0] * operation.kernel[1]
+    count = counts(operation, before[1:], after[1:]).numpy()
+    factor = whole / (count if operation.divisor is None else np.full_like(count, operation.divisor))
+    if (factor != 1).any():
+        found = graph.node("Mul", found, graph.tensor(factor.astype(np.float32)))
+    graph.at[number + 1] = found
+
+
+def adaptive_pool(graph: Graph, number: int, operation: AdaptivePool) -> None:
+    """Equal windows as a pool, means of others as two matrix products."""
+    x, sides = graph.at[operation.sources[0]], graph.program.values[operation.sources[0]].shape[1:]
+    if all(side % size == 0 for side, size in zip(sides, operation.size, strict=True)):
+        kernel = [side // size for side, size in zip(sides, operation.size, strict=True)]
+        kind = {"mean": "AveragePool", "max": "MaxPool"}[operation.kind]
+        graph.at[number + 1] = graph.node(kind, x, kernel_shape=kernel, strides=kernel)
+        return
+    if operation.kind == "max":
+        raise UserError(
+            f"{operation.name}: ONNX has no largest number of {operation.size} windows of a value of {sides}",
+            "take a number of windows that divides the value's rows and columns",
+        )
+    rows, columns = (_means(side, size) for side, size in zip(sides, operation.size, strict=True))
+    found = graph.node("MatMul", graph.tensor(rows), x)
+    graph.at[number + 1] = graph.node("MatMul", found, graph.tensor(np.ascontiguousarray(columns.T)))
+
+
+def _means(side: int, size: int) -> np.ndarray:
+    found = np.zeros((size, side), np.float32)
+    for place in range(size):
+        start, stop = place * side // size, -(-(place + 1) * side // size)
+        found[place, start:stop] = 1 / (stop - start)
+    return found
+
+
+def concatenate(graph: Graph, number: int, operation: Concatenate) -> None:
+    parts = [graph.at[source] for source in operation.sources]
+    graph.at[number + 1] = graph.node("Concat", *parts, axis=operation.axis + 1)
+
+
+def cut(graph: Graph, number: int, operation: Slice) -> None:
+    told = (operation.start, operation.stop, operation.axis + 1, operation.step)
+    graph.at[number + 1] = graph.node(
+        "Slice", graph.at[operation.sources[0]], *(graph.tensor([n], np.int64) for n in told)
+    )
+
+
+def pad(graph: Graph, number: int, operation: Pad) -> None:
+    above, below, left, right = operation.sides
+    front, back = operation.channels
+    source = operation.sources[0]
+    if operation.kind == "circular":
+        raise UserError(f"{operation.name}: circular padding needs opset 19", "run this network with deploy.run")
+    mode = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}[operation.kind]
+    sides = graph.tensor([0, front, above, left, 0, back, below, right], np.int64)
+    fill = [graph.tensor(operation.fill, np.float32)] if operation.kind == "constant" else []
+    graph.at[number + 1] = graph.node("Pad", graph.at[source], sides, *fill, mode=mode)
+    if graph.program.values[source].grid is not None:  # the copies of channels are made of codes
+        grid = graph.program.values[source].grid
+        assert grid is not None
+        zero = [graph.tensor(-getattr(grid, "low", -128), np.uint8)] if fill else []
+        graph.codes[number + 1] = graph.node("Pad", graph.codes[source], sides, *zero, mode=mode)
+
+
+def reshape(graph: Graph, number: int, operation: Reshape) -> None:
+    shape = graph.tensor([0, *operation.shape], np.int64)  # 0: as many pictures as there are
+    graph.at[number + 1] = graph.node("Reshape", graph.at[operation.sources[0]], shape)
+
+
+def permute(graph: Graph, number: int, operation: Permute) -> None:
+    axes = [0, *(axis + 1 for axis in operation.axes)]
+    graph.at[number + 1] = graph.node("Transpose", graph.at[operation.sources[0]], perm=axes)
+
+
+def upsample(graph: Graph, number: int, operation: Upsample) -> None:
+    """Whole factors by Resize; other nearest places one by one, for runtimes round them in their own ways."""
+    x, sides = graph.at[operation.sources[0]], graph.program.values[operation.sources[0]].shape[1:]
+    factors = [new / old for new, old in zip(operation.size, sides, strict=True)]
+    whole = all(factor == int(factor) for factor in factors)
+    if operation.kind == "nearest" and not whole:
+        for axis, (new, old) in enumerate(zip(operation.size, sides, strict=True), 2):
+            places = torch.arange(new) * old // new
+            x = graph.node("Gather", x, graph.tensor(places.numpy(), np.int64), axis=axis)
+        graph.at[number + 1] = x
+        return
+    scales = graph.tensor(np.array([1.0, 1.0, *factors], np.float32))
+    if operation.kind == "nearest":
+        how: dict[str, Any] = {
+            "mode": "nearest",
+            "nearest_mode": "floor",
+            "coordinate_transformation_mode": "asymmetric",
+        }
+    else:
+        corners = "align_corners" if operation.align_corners else "pytorch_half_pixel"
+        how = {"mode": "linear", "coordinate_transformation_mode": corners}
+    graph.at[number + 1] = graph.node("Resize", x, "", scales, **how)

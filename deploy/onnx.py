@@ -1,0 +1,62 @@
+"""python -m deploy.onnx: a packed file, or a checkpoint, as an ONNX model whose layers stay integer in ONNX Runtime and OpenVINO."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from deploy.options import Source
+from engine.cli import command
+from engine.cli.flags import Parser, part
+from engine.cli.options import Command, Output
+from engine.errors import UserError
+
+EXAMPLES = (
+    "deploy.onnx --model models_save/nin_w8a8.pth",
+    "deploy.onnx --model models_save/nin_wbab_merged.safetensors --save small.onnx",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Command):
+    """Which file, and where the model goes."""
+
+    source: Source = part(Source)
+    output: Output = part(Output, save={"help": "the model to write (default: that of --model, .onnx)"})
+
+
+def parser() -> Parser:
+    return Parser("deploy.onnx", __doc__, EXAMPLES, Options)
+
+
+def body(options: Options) -> dict[str, Any]:
+    from deploy.exporting.model import exported
+    from engine.system.files import check_writable, write_bytes
+
+    path = options.output.save or options.source.model.with_suffix(".onnx")
+    if path.resolve() == options.source.model.resolve():
+        raise UserError(f"{path} is both input and output", "name another --save")
+    check_writable(path)
+    held = options.source.packed(options.words)
+    made = held.made
+    names = {"classes": "\n".join(made.dataset.names)} if made.dataset.names else {}
+    model = exported(
+        held.program, arch=made.arch, data=made.dataset.label, made_from=str(made.provenance.parent), **names
+    )
+    content = model.SerializeToString()
+    if path.exists():
+        print(f"replaced {path}", file=sys.stderr)
+    write_bytes(path, content)
+    kinds = [node.op_type for node in model.graph.node]
+    text = f"{options.source.model}: {len(content):,} bytes, {len(kinds)} nodes, {kinds.count('Conv')} convolutions"
+    return {"text": text, "path": path, "bytes": len(content), "nodes": len(kinds)}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return command.run(parser(), body, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

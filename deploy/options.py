@@ -1,0 +1,58 @@
+"""Which network a command deploys: a checkpoint, packed in memory, or a packed file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.cli import argtypes
+from engine.cli.flags import Options, flag, part
+from engine.cli.naming import input_file, saved
+from engine.cli.options import Normalisation
+
+if TYPE_CHECKING:
+    from deploy.packed import Packed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source(Options):
+    """The flags that say which file, and how its ends are stored."""
+
+    given: Path | None = flag(
+        "--model", type=argtypes.path, metavar="F",
+        help="a file of any stage, merged or not (default: models_save/nin_wbab_merged.pth)",
+    )  # fmt: skip
+    ends: str = flag(
+        "--ends", choices=["int8", "float"], default="int8",
+        help="first and last layer of a network whose other layers are integer: 8 bit, or as they are (default: int8)",
+    )  # fmt: skip
+    arch: str | None = flag(
+        "--arch", type=argtypes.arch, metavar="NAME", help="the network of your own code that the file holds"
+    )
+    pixels: Normalisation = part(Normalisation)
+
+    @property
+    def model(self) -> Path:
+        """The file.
+
+        Raises:
+            UserError: exit 3 where it is missing.
+        """
+        return input_file(self.given, saved("nin", "_wbab_merged"), "bn_merge --W 2")
+
+    def packed(self, words: Sequence[str]) -> Packed:
+        """The packed form of the file's network: that of a packed file as it is, of a checkpoint made here.
+
+        Args:
+            words: the command line, for the provenance.
+
+        Raises:
+            UserError: exit 3 for a file that is neither, exit 2 for a network that is no program.
+        """
+        from deploy import making, packed
+
+        if self.model.suffix == packed.SUFFIX:
+            return packed.open(self.model)
+        return making.pack(self.model, self.arch, self.pixels.mean, self.pixels.std, self.ends == "int8", words)

@@ -1,0 +1,1 @@
+"""How fast networks run: who takes part, and how time is taken."""

@@ -1,0 +1,33 @@
+"""The picture of a race: a bar for each contender, how many times faster than the first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("agg")
+from matplotlib import pyplot
+
+
+def draw(path: Path, faster: Mapping[int, Mapping[str, float]]) -> None:
+    """Draw one picture.
+
+    Args:
+        faster: by the pictures of a batch and the contender's name.
+    """
+    names = list(next(iter(faster.values())))
+    figure, axes = pyplot.subplots(figsize=(8, 0.6 + 0.28 * len(names) * len(faster)), layout="constrained")
+    thick = 0.8 / len(faster)
+    for place, (batch, each) in enumerate(faster.items()):
+        places = [number + place * thick for number in range(len(names))]
+        bars = axes.barh(places, [each[name] for name in names], thick, label=f"batch {batch}")
+        axes.bar_label(bars, fmt="%.1f", padding=2, fontsize=8)
+    axes.set_yticks([number + thick * (len(faster) - 1) / 2 for number in range(len(names))], names)
+    axes.invert_yaxis()
+    axes.set_xlabel(f"times as fast as {names[0]}")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
