@@ -66,6 +66,7 @@ def test_the_readme_has_the_blocks_that_are_tested() -> None:
         "own-network",
         "in-python",
         "int8-layers",
+        "deploy",
     ]
     assert sum(line.leaves is not None for block in marked("chain") for line in lines(block)) >= 12
 
@@ -90,6 +91,19 @@ def test_in_a_program_of_ones_own(workplace: Path, command: Command) -> None:
     assert command("quant.wqaq", "--Wbits", "4", "--Abits", "4", *flags).code == 0
     (block,) = marked("in-python")
     exec(block.text, {})
+
+
+def test_deployment(workplace: Path, command: Command) -> None:
+    pytest.importorskip("onnx")
+    flags = ("--dataset", "digits", "--cfg", NARROW, "--epochs", "1", "--quiet", "--cpu", "--precision", "fp32")
+    assert command("quant.wqaq", "--Wbits", "4", "--Abits", "4", *flags).code == 0
+    write_png(torch.zeros(3, 40, 50, dtype=torch.uint8), "photo.jpg")  # PIL looks at what is in it, not at its name
+    (block,) = marked("deploy")
+    for module, argv, _ in lines(block):
+        quick = ("--seconds", "0.1", "--batches", "1", "--without", "torch.compile*") if module == "deploy.bench" else ()
+        done = command(module, *argv, *quick)
+        assert done.code == 0, f"python -m {module} {' '.join(argv)}\n{done.err}"
+    assert {path.suffix for path in Path("models_save").iterdir()} == {".pth", ".safetensors", ".onnx", ".png"}
 
 
 def test_the_int8_layers_by_themselves() -> None:
