@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -66,6 +65,7 @@ def body(options: Options) -> dict[str, Any]:
     from deploy.making import float_network
     from deploy.racing.clock import race
     from deploy.racing.contenders import Absent, Contender, entries
+    from deploy.racing.machine import processor
     from engine.system.terminal import columns
 
     source = options.source.model
@@ -91,7 +91,7 @@ def body(options: Options) -> dict[str, Any]:
     for batch in options.batches:
         print(f"measuring batches of {batch}", file=sys.stderr)
         results[batch] = race({c.name: _ready(c, x[:batch]) for c in taking_part}, options.seconds)
-    size = {"checkpoint": source.stat().st_size, "packed": _packed_size(held)}
+    size = {"checkpoint": source.stat().st_size, "packed": packed.size(held)}
     lines = columns(_table(options, taking_part, results, same))
     lines += [f"{entry.name}: left out, {entry.why}" for entry in absent]
     lines += _plainly(taking_part, results)
@@ -114,15 +114,6 @@ def _answers(contender: Contender, x: Any) -> Any:
 
 def _ready(contender: Contender, x: Any) -> Any:
     return lambda: contender.run(x)
-
-
-def _packed_size(held: Any) -> int:
-    import tempfile
-
-    from deploy import packed
-
-    with tempfile.TemporaryDirectory() as folder:
-        return packed.save(held, Path(folder) / "packed")
 
 
 def _table(options: Options, taking_part: list[Contender], results: Any, same: dict[str, float]) -> list[list[str]]:
@@ -167,21 +158,6 @@ def _drawn(options: Options, source: Path, results: dict[int, dict[str, Timed]])
     path = options.picture or source.with_name(f"{source.stem}_bench.png")
     draw(path, {batch: {name: timed.faster for name, timed in each.items()} for batch, each in results.items()})
     return path
-
-
-def processor() -> str:
-    """What the machine calls its processor, and which instructions of use here it has."""
-    words, flags = platform.processor() or platform.machine(), ""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                words = line.partition(":")[2].strip()
-            if line.startswith("flags"):
-                flags = line
-    except OSError:
-        pass
-    known = {"avx2": "AVX2", "avx512f": "AVX512", "avx512_vnni": "VNNI", "avx_vnni": "AVX-VNNI", "amx_int8": "AMX"}
-    return f"{words} ({', '.join(text for flag_, text in known.items() if f' {flag_}' in flags + ' ') or 'no AVX2'})"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

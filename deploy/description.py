@@ -9,9 +9,12 @@ beyond its end is refused.
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 import math
 import types
 from dataclasses import MISSING, fields, is_dataclass
+from reprlib import repr as short
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -49,8 +52,7 @@ class _Writer:
     def __init__(self) -> None:
         self.parts: dict[str, list[NDArray[Any]]] = {name: [] for name in KINDS}
         self.at = dict.fromkeys(self.parts, 0)
-        self.known: dict[tuple[str, int], list[int]] = {}
-        self.kept: list[Any] = []  # so that no id is given to another array
+        self.known: dict[tuple[Any, ...], list[int]] = {}
 
     def rows(self) -> Rows:
         return Rows(*(np.concatenate([np.zeros(0, kind), *self.parts[name]]) for name, (_, kind, _) in KINDS.items()))
@@ -84,23 +86,26 @@ class _Writer:
 
     def array(self, array: NDArray[Any]) -> list[int]:
         """Where an array begins, and its shape."""
-        kind = "numbers" if array.dtype == np.float32 else "integers"
-        return self._kept(kind, array, array.reshape(-1), array.shape)
+        kind = next((name for name, (_, kind, _) in KINDS.items() if array.dtype == kind and name != "codes"), None)
+        if kind is None:
+            raise TypeError(f"a row of {array.dtype}")
+        return self._kept(kind, array.reshape(-1), array.shape)
 
     def codes(self, held: Codes) -> dict[str, Any]:
         low = held.low.reshape(-1, *(1,) * (held.values.ndim - 1)) if len(held.low) > 1 else held.low
         stored = codes.packed(((held.values - low) // held.step).astype(np.uint8), held.levels)
-        place = self._kept("codes", held.values, stored, held.shape)
+        place = self._kept("codes", stored, held.shape, (held.levels, held.step, held.low.tobytes()))
         lowest = int(held.low[0]) if len(held.low) == 1 else self.array(held.low)
         return {"at": place, "levels": held.levels, "step": held.step, "low": lowest}
 
-    def _kept(self, kind: str, array: NDArray[Any], flat: NDArray[Any], shape: tuple[int, ...]) -> list[int]:
-        if (kind, id(array)) not in self.known:
-            self.known[kind, id(array)] = [self.at[kind], *shape]
-            self.kept.append(array)
+    def _kept(self, kind: str, flat: NDArray[Any], shape: tuple[int, ...], more: tuple[Any, ...] = ()) -> list[int]:
+        """Where an array begins, and its shape. Equal ones are stored once; `more` says what else they have to share."""
+        key = (kind, shape, more, hashlib.sha256(flat.tobytes()).digest())
+        if key not in self.known:
+            self.known[key] = [self.at[kind], *shape]
             self.parts[kind].append(flat)
             self.at[kind] += flat.size
-        return self.known[kind, id(array)]
+        return self.known[key]
 
 
 def _equal(value: Any, default: Any) -> bool:
@@ -113,6 +118,13 @@ def read(said: dict[str, Any], rows: Rows) -> Program:
     Raises:
         ValueError: for anything that `written` does not write, or that does not fit together; naming it.
     """
+    try:
+        return _read(said, rows)
+    except RecursionError as fault:
+        raise ValueError("it holds lists in lists, too deep to be read") from fault
+
+
+def _read(said: dict[str, Any], rows: Rows) -> Program:
     reader = _Reader(rows)
     keys = ["mean", "operations", "picture", "std"]
     if not isinstance(said, dict) or sorted(said) != keys:
@@ -125,6 +137,7 @@ def read(said: dict[str, Any], rows: Rows) -> Program:
             operations.append(reader.operation(number, held))
         except ValueError as fault:
             raise ValueError(f"operation {number}: {fault}") from fault
+    reader.check_parts()
     reals = tuple[float, ...]
     return Program(
         tuple(operations),
@@ -139,25 +152,53 @@ def _hints(kind: type) -> dict[str, Any]:
     return get_type_hints(kind, include_extras=True)
 
 
+def _looks_like(hint: Any, said: Any) -> bool:
+    """Which of several types a value is of, by its form alone."""
+    if hint is Steps or hint is Signs:
+        return isinstance(said, list) and len(said) == (4 if hint is Steps else 1)
+    if hint is type(None) or said is None:
+        return hint is type(None) and said is None
+    return isinstance(said, dict) if is_dataclass(hint) else not isinstance(said, dict)
+
+
 class _Reader:
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
         self.known: dict[str, Any] = {}  # arrays that several operations read
+        self.parts: dict[str, list[tuple[int, int]]] = {name: [] for name in KINDS}
+
+    def check_parts(self) -> None:
+        """Each number of a row belongs to one part: none to two, which would take memory, and none to nothing."""
+        for name, parts in self.parts.items():
+            end = 0
+            for start, count in sorted(parts):
+                if start != end:
+                    raise ValueError(f"its {name} are not read one after the other, from {min(start, end)} on")
+                end = start + count
+            if end != len(getattr(self.rows, name)):
+                raise ValueError(f"nothing reads its {name} from {end} on")
+
+    def part(self, name: str, start: int, count: int) -> NDArray[Any]:
+        row = getattr(self.rows, name)
+        if start + count > len(row):
+            raise ValueError(f"a part that ends at {start + count} of a row of {len(row)}")
+        self.parts[name].append((start, count))
+        return row[start : start + count]
 
     def operation(self, number: int, said: Any) -> Operation:
         if not isinstance(said, dict) or not isinstance(said.get("op"), str) or said["op"] not in OPERATIONS:
             name = said.get("op") if isinstance(said, dict) else said
-            raise ValueError(f"there is no operation {str(name)[:40]!r}; a newer version may know it")
+            raise ValueError(f"there is no operation {short(name)}; a newer version may know it")
         held = {"sources": [number], **said}
         del held["op"]
         return self.fields(OPERATIONS[said["op"]], held)
 
     def fields(self, kind: Any, said: Any) -> Any:
         if not isinstance(said, dict):
-            raise ValueError(f"{kind.__name__} is written as {str(said)[:40]!r}")
+            raise ValueError(f"{kind.__name__} is written as {short(said)}")
         hints, known = _hints(kind), {field.name: field for field in fields(kind)}
         if unknown := sorted({*said} - {*known}):
-            raise ValueError(f"{kind.__name__} has no {unknown[0][:40]!r}")
+            raise ValueError(f"{kind.__name__} has no {short(unknown[0])}")
         for name, field in known.items():
             if name not in said and field.default is MISSING:
                 raise ValueError(f"{kind.__name__} has no {name}")
@@ -180,15 +221,13 @@ class _Reader:
             return self._codes(said)
         if is_dataclass(hint):
             return self.fields(hint, said)
-        raise ValueError(f"{name} is {str(said)[:40]!r}")
+        raise ValueError(f"{name} is {short(said)}")
 
     def _one_of(self, hints: tuple[Any, ...], said: Any, name: str) -> Any:
-        for hint in hints:
-            try:
-                return self.value(hint, said, name)
-            except ValueError as fault:
-                last = fault
-        raise last
+        fitting = [hint for hint in hints if _looks_like(hint, said)]
+        if not fitting:
+            raise ValueError(f"{name} is {short(said)}")
+        return self.value(fitting[0], said, name)
 
     def _plain(self, hint: Any, said: Any) -> Any:
         if hint is bool or hint is str:
@@ -206,13 +245,13 @@ class _Reader:
             return None
         each = get_args(hint)
         if not isinstance(said, list) or (each[-1] is not Ellipsis and len(said) != len(each)):
-            raise ValueError(f"{str(said)[:40]!r} is no list of {'so many' if len(each) != 2 else 'two or more'}")
+            raise ValueError(f"{short(said)} is no list of {'so many' if len(each) != 2 else 'two or more'}")
         kinds = each[:1] * len(said) if each[-1] is Ellipsis else each
         return tuple(self.value(kind, value) for kind, value in zip(kinds, said, strict=True))
 
     def _grid(self, hint: Any, said: Any) -> Steps | Signs:
         if not isinstance(said, list) or len(said) != (4 if hint is Steps else 1):
-            raise ValueError(f"a grid is written as {str(said)[:40]!r}")
+            raise ValueError(f"a grid is written as {short(said)}")
         if hint is Steps:
             inverse, scale = (self.value(float, number, "a step") for number in said[:2])
             low, high = (self.value(int, number, "a code") for number in said[2:])
@@ -224,27 +263,26 @@ class _Reader:
             return None
         kind = get_args(hint)[1]
         start, shape = self._place(said)
-        key = f"{kind} {said}"
+        key = f"{kind} {json.dumps(said)}"
         if key not in self.known:
-            row = getattr(self.rows, kind)
-            self.known[key] = _part(row, start, math.prod(shape)).reshape(shape)
+            self.known[key] = self.part(kind, start, math.prod(shape)).reshape(shape)
         return self.known[key]
 
     def _codes(self, said: Any) -> Codes:
         if not isinstance(said, dict) or sorted(said) != ["at", "levels", "low", "step"]:
-            raise ValueError(f"codes are written as {str(said)[:40]!r}")
-        key = f"codes {said}"
+            raise ValueError(f"codes are written as {short(said)}")
+        key = json.dumps(said, sort_keys=True)
         if key not in self.known:
             start, shape = self._place(said["at"])
             levels, step = (self.value(int, said[name], name) for name in ("levels", "step"))
-            if step not in (1, 2) or not shape:
+            if not 1 <= step <= 64 or not shape:
                 raise ValueError(f"codes of shape {shape} in steps of {step}")
             low = np.array([said["low"]], np.int32) if type(said["low"]) is int and abs(said["low"]) <= 512 else (
                 self.value(Annotated[NDArray[np.int32], "integers"], said["low"], "low"))  # fmt: skip
             if low.shape not in ((1,), shape[:1]) or np.abs(low.astype(np.int64)).max(initial=0) > 512:
                 raise ValueError("a lowest code that is none")
             count = math.prod(shape)
-            stored = _part(self.rows.codes, start, codes.size(count, levels))
+            stored = self.part("codes", start, codes.size(count, levels))
             found = codes.unpacked(stored, count, levels).reshape(shape).astype(np.int16)
             found = found * np.int16(step) + low.reshape(-1, *(1,) * (len(shape) - 1)).astype(np.int16)
             self.known[key] = Codes(found, levels, step, low)
@@ -252,14 +290,8 @@ class _Reader:
 
     def _place(self, said: Any) -> tuple[int, tuple[int, ...]]:
         if not isinstance(said, list) or not 1 <= len(said) <= 9:
-            raise ValueError(f"a place is written as {str(said)[:40]!r}")
+            raise ValueError(f"a place is written as {short(said)}")
         start, *shape = (self.value(int, number, "a place") for number in said)
         if start < 0 or any(size < 1 for size in shape) or math.prod(shape) > 2**31:
             raise ValueError(f"a part of shape {shape} at {start}")
         return start, tuple(shape)
-
-
-def _part(row: NDArray[Any], start: int, count: int) -> NDArray[Any]:
-    if start + count > len(row):
-        raise ValueError(f"a part that ends at {start + count} of a row of {len(row)}")
-    return row[start : start + count]

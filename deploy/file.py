@@ -66,20 +66,31 @@ class Contents:
     sha256: str = ""
 
 
-def write(path: Path, contents: Contents) -> int:
-    """Write a packed file and give its size; equal contents give equal bytes.
+def content(contents: Contents) -> bytes:
+    """The bytes of a packed file; equal contents give equal bytes.
 
     Raises:
-        UserError: exit 2 for a network whose description is too large or whose numbers are not finite; exit 6.
+        UserError: exit 2 for a network whose description is too large or whose numbers are not finite.
     """
     if not np.isfinite(contents.rows.numbers).all():
-        raise UserError(f"{path}: it would hold a number that is not finite", "train again: a scale or bias overflowed")
+        raise UserError(
+            "the packed file would hold a number that is not finite", "train again: a scale or bias overflowed"
+        )
     words = json.dumps(contents.description, separators=(",", ":"), sort_keys=True, allow_nan=False)
     if len(words.encode()) > MOST_WORDS:
-        raise UserError(f"{path}: its description takes {len(words):,} bytes", "pack a smaller network")
+        raise UserError(f"the description of the network takes {len(words):,} bytes", "pack a smaller network")
     tensors = {name: row.astype(KINDS[name][2]) for name, row in contents.rows._asdict().items()}
     # one entry: the order of several is another each time
-    written = safetensors.numpy.save(tensors, {ENTRY: f"{FORMAT} {_checksum(words, contents.rows)} {words}"})
+    return safetensors.numpy.save(tensors, {ENTRY: f"{FORMAT} {_checksum(words, contents.rows)} {words}"})
+
+
+def write(path: Path, contents: Contents) -> int:
+    """Write a packed file and give its size.
+
+    Raises:
+        UserError: as `content`, and exit 6.
+    """
+    written = content(contents)
     write_bytes(path, written)
     return len(written)
 

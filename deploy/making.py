@@ -34,15 +34,19 @@ def pack(path: Path, arch: str | None, mean: Numbers, std: Numbers, low_ends: bo
     Raises:
         UserError: as quant.restore.open and lower; exit 2 where nothing says how pictures are normalised.
     """
-    opened = restore.open(path, arch)
-    with prefix_path(path):
+    return packed_of(restore.open(path, arch), mean, std, low_ends, words)
+
+
+def packed_of(opened: Opened, mean: Numbers, std: Numbers, low_ends: bool, words: Sequence[str]) -> Packed:
+    """The packed form of an opened file's network; as `pack`."""
+    with prefix_path(opened.path):
         known, form = opened.checkpoint, opened.network.eval()
         history = known.history
         if not restore.is_merged(known):
             form, history = merge(form), (*history, Merge())
         mean, std = _normalisation(opened, mean, std)
         program = lower(form, mean, std, low_ends)
-    origin = Origin(tuple(words), 0, path, known.sha256)  # no seed: nothing is drawn
+    origin = Origin(tuple(words), 0, opened.path, known.sha256)  # no seed: nothing is drawn
     data = replace(known.dataset, mean=mean, std=std)
     made = replace(known, state_dict={}, history=history, dataset=data, provenance=provenance(origin))
     return Packed(program, made, cost.total(cost.layers(form, known.dataset.image_size), "bits"))

@@ -36,11 +36,24 @@ def save(packed: Packed, path: Path) -> int:
     """Write a packed network and give the file's bytes.
 
     Raises:
-        UserError: as deploy.file.write.
+        UserError: as deploy.file.content, and exit 6.
     """
+    return file.write(path, _contents(packed))
+
+
+def size(packed: Packed) -> int:
+    """The bytes that the file of a packed network has.
+
+    Raises:
+        UserError: as deploy.file.content.
+    """
+    return len(file.content(_contents(packed)))
+
+
+def _contents(packed: Packed) -> Contents:
     said, rows = description.written(packed.program)
     made = {key: value for key, value in packed.made.to_dict().items() if key != "state_dict"}
-    return file.write(path, Contents({"bits": packed.bits, "made": made, "program": said}, rows))
+    return Contents({"bits": packed.bits, "made": made, "program": said}, rows)
 
 
 def open(path: Path) -> Packed:
@@ -53,9 +66,11 @@ def open(path: Path) -> Packed:
     said = found.description
     if sorted(said) != ["bits", "made", "program"] or type(said["bits"]) is not int or said["bits"] < 0:
         raise UserError(f"{path}: it does not describe a network", _AGAIN, BAD_CHECKPOINT)
-    made = without_tensors(path, said["made"])
     try:
+        made = without_tensors(path, said["made"])
         program = description.read(said["program"], found.rows)
     except ValueError as fault:
         raise UserError(f"{path}: {fault}", _AGAIN, BAD_CHECKPOINT) from fault
+    except RecursionError as fault:
+        raise UserError(f"{path}: it holds lists in lists, too deep to be read", _AGAIN, BAD_CHECKPOINT) from fault
     return Packed(program, made, said["bits"], found.size, found.sha256)

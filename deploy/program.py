@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from reprlib import repr as short
 
-from deploy.operations.base import FARTHEST, MOST, Operation, Shape, Value
+from deploy.operations.base import FARTHEST, MOST, MOST_AXES, Operation, Shape, Value, single
 
 MOST_OPERATIONS = 100_000
 
@@ -36,13 +37,13 @@ class Program:
 
     def __post_init__(self) -> None:
         if len(self.picture) != 3 or not all(1 <= n <= FARTHEST for n in self.picture):
+            raise ValueError(f"pictures of shape {short(self.picture)}")
+        if math.prod(self.picture) > MOST:
             raise ValueError(f"pictures of shape {self.picture}")
-        if not len(self.mean) == len(self.std) == self.picture[0] or not all(
-            s > 0 and math.isfinite(s) for s in self.std
-        ):
-            raise ValueError(f"mean {self.mean} and std {self.std} of {self.picture[0]} channels")
-        if not all(map(math.isfinite, self.mean)):
-            raise ValueError(f"mean {self.mean}")
+        if not len(self.mean) == len(self.std) == self.picture[0] or not all(s > 0 and single(s) for s in self.std):
+            raise ValueError(f"mean {short(self.mean)} and std {short(self.std)} of {self.picture[0]} channels")
+        if not all(map(single, self.mean)):
+            raise ValueError(f"mean {short(self.mean)}")
         if not 1 <= len(self.operations) <= MOST_OPERATIONS:
             raise ValueError(f"{len(self.operations)} operations")
         object.__setattr__(self, "values", self._values())
@@ -54,8 +55,11 @@ class Program:
                 value = _checked(operation, found)
             except ValueError as fault:
                 kind = type(operation).__name__
-                raise ValueError(f"operation {number} ({kind} {operation.name[:60]}): {fault}") from fault
+                raise ValueError(f"operation {number} ({kind} {_plain(operation.name)}): {fault}") from fault
             found.append(value)
+        read = {source for operation in self.operations for source in operation.sources}
+        if unread := sorted({*range(1, len(found) - 1)} - read):
+            raise ValueError(f"operation {unread[0] - 1}: nothing reads its value")
         if found[-1].grid is not None:
             raise ValueError("the answer is in codes")
         return tuple(found)
@@ -65,16 +69,21 @@ class Program:
         return self.values[-1].shape
 
 
+def _plain(name: str) -> str:
+    """A name from a file as a line can show it."""
+    return name[:60].encode("unicode_escape").decode()
+
+
 def _checked(operation: Operation, known: list[Value]) -> Value:
     sources, reads = operation.sources, operation.reads
     if len(sources) != reads if reads is not None else not sources:
         raise ValueError(f"it reads {len(sources)} values")
     if not all(0 <= source < len(known) for source in sources):
-        raise ValueError(f"it reads values {sources}, and those before it are 0 to {len(known) - 1}")
+        raise ValueError(f"it reads values {short(sources)}, and those before it are 0 to {len(known) - 1}")
     given = [known[source] for source in sources]
     if not operation.takes_codes and any(value.grid is not None for value in given):
         raise ValueError("it reads codes, which layers alone do")
     value = operation.value(*given)
-    if math.prod(value.shape) > MOST:
-        raise ValueError(f"a value of shape {value.shape}")
+    if math.prod(value.shape) > MOST or len(value.shape) > MOST_AXES:
+        raise ValueError(f"a value of shape {short(value.shape)}")
     return value

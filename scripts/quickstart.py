@@ -1,4 +1,4 @@
-"""python -m scripts.quickstart: the whole chain on the embedded digits, ending in a table and a picture."""
+"""python -m scripts.quickstart: the whole chain on the embedded digits, ending in a table and a small file at work."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ STEPS = (
     ("refining the grouped network", "prune.train --arch nin_gc --refine --epochs 5", "nin_gc_refine"),
 )
 """What is done, the command that does it, and the file it leaves in models_save/."""
+BINARY = "nin_wbab_merged"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,7 @@ def parser() -> Parser:
 
 
 def body(options: Options) -> dict[str, Any]:
-    started, count = time.monotonic(), len(STEPS) + 1
+    started, count = time.monotonic(), len(STEPS) + 3
     home, place = Path.cwd(), Path("runs/quickstart")
     place.mkdir(parents=True, exist_ok=True)
     print(f"$ cd {place}      # a folder of its own: your models_save/ is left alone", flush=True)
@@ -80,8 +81,23 @@ def _chain(options: Options, count: int) -> None:
         print(f"\n[{number}/{count}] {what}\n$ {called(line)}", flush=True)
         chain.call(line)
     files = " ".join(f"models_save/{name}.pth" for *_, name in STEPS)
-    print(f"\n[{count}/{count}] the table", flush=True)
-    chain.call(f"scripts.report {files} --save report.md")
+    print(f"\n[{count - 2}/{count}] the table", flush=True)
+    chain.call(f"scripts.report {files} --save report.md --measure")
+    for number, (what, line) in enumerate(_packed(), count - 1):
+        print(f"\n[{number}/{count}] {what}\n$ {called(line)}", flush=True)
+        chain.call(line)
+
+
+def _packed() -> tuple[tuple[str, str], ...]:
+    """The binary network as a small file, and a few digits for it: pictures of the test set, in files."""
+    from engine.data.digits import write_some
+
+    pictures = " ".join(map(str, write_some(Path("digits"), 5)))
+    file = f"models_save/{BINARY}"
+    return (
+        ("the binary network as a file of its true size", f"deploy.pack --model {file}.pth"),
+        ("that file at work", f"deploy.run --model {file}.safetensors {pictures} --top 1"),
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,10 @@ class Options(Command):
     units: str = flag(
         "--units", type=argtypes.original, choices=["plain", "original", "seed"], default="plain",
         help="of the table; original (or seed): MACs / 2^30 and parameters / 2^20, as in that repository's",
+    )  # fmt: skip
+    measure: bool = flag(
+        "--measure", action="store_true",
+        help="pack every network and run it: bytes beside counted bits, milliseconds for one picture beside MACs",
     )  # fmt: skip
     archs: list[str] = flag(
         "--arch", type=argtypes.arch, action="append", default=[], metavar="M:F",
@@ -81,9 +85,7 @@ def body(options: Options) -> dict[str, Any]:
         raise UserError(f"{clash.pop()} is both input and output", "name another --save")
     for path in outputs:
         check_writable(path)
-    from scripts import describe
-
-    rows = [describe.row(_opened(options, path)) for path in options.inputs]
+    rows = [_row(options, path) for path in options.inputs]
     _say_what_is_not_compared(rows)
     old = [path for path in outputs if path.exists()]
     written = table.write(rows, options.save, options.units)
@@ -94,8 +96,40 @@ def body(options: Options) -> dict[str, Any]:
         judged = any(row.accuracy is not None for row in rows)
         why = "without matplotlib: pip install '.[report]'" if judged else "where nothing was judged"
         notice(f"no picture {why}{stale}")
-    text = f"{table.markdown(rows, options.units)}\n{table.NOTE}\nwritten: {', '.join(map(str, written))}"
+    note = f"{table.NOTE} {_measured_on()}" if options.measure else table.NOTE
+    text = f"{table.markdown(rows, options.units)}\n{note}\nwritten: {', '.join(map(str, written))}"
     return {"text": text, "path": options.save, "rows": table.records(rows)}
+
+
+def _row(options: Options, path: Path) -> ResultRow:
+    from scripts import describe
+
+    opened = _opened(options, path)
+    row = describe.row(opened)
+    if not options.measure:
+        return row
+    from deploy.racing.measure import measured
+
+    try:
+        found = measured(opened)
+    except UserError as fault:
+        notice(f"not measured: {fault}")
+        return row
+    return replace(row, packed_bytes=found.size, milliseconds=found.milliseconds)
+
+
+def _measured_on() -> str:
+    import torch
+
+    from deploy.executors.qconv import trusted
+    from deploy.racing.machine import processor
+    from engine.checkpoint.words import counted
+
+    how = "int8 convolutions" if not trusted() else "fp32 arithmetic on codes"
+    return (
+        f"ms is the median for one picture with the packed file: executor torch, {how}, "
+        f"{processor()}, {counted(torch.get_num_threads(), 'thread')}."
+    )
 
 
 def _opened(options: Options, path: Path) -> Opened:

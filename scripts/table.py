@@ -29,6 +29,7 @@ class ResultRow:
         accuracy: percent, last epoch, on all test pictures (or, `judged_on` says so, held-out ones); None: never judged.
         size_bits: bits of every stored tensor; a count, not a file size.
         std: sample standard deviation of the accuracy over the seeds, in points; None for one seed.
+        packed_bytes, milliseconds: of the packed file, and for one picture, where they were measured.
     """
 
     type: str
@@ -43,12 +44,16 @@ class ResultRow:
     file: str
     n: int = 1
     std: float | None = None
+    packed_bytes: int | None = None
+    milliseconds: float | None = None
 
 
 SIZE = "size, MB (stored bits / 8e6)"
 HEADER = (
     "type", "data set", "epochs", SCORE.name, "MACs", "parameters", SIZE, "compression", "loss", "remarks",
 )  # fmt: skip
+MEASURED = {"MACs": "ms", SIZE: "packed file, bytes"}
+"""The columns of what was measured, each behind that of what was counted."""
 ORIGINAL_HEADER = (*HEADER[:4], "GFLOPs (MACs / 2^30)", "Para(M) (/ 2^20)", *HEADER[6:])
 ORIGINAL_UNITS = ("original", "seed")
 NOTE = (
@@ -85,6 +90,8 @@ def shown(row: ResultRow, base: ResultRow | None) -> dict[str, str]:
         "n": str(row.n),
         SCORE.name: _score(row),
         "MACs": f"{row.macs:,}",
+        "ms": "-" if row.milliseconds is None else f"{row.milliseconds:.2f}",
+        "packed file, bytes": "-" if row.packed_bytes is None else f"{row.packed_bytes:,}",
         "parameters": f"{row.params:,}",
         SIZE: f"{row.size_bits / 8e6:.4f}",
         "compression": f"{compression(row, base):.2f} %" if base else "-",
@@ -99,8 +106,17 @@ def _score(row: ResultRow) -> str:
     return f"{row.accuracy:.2f} {SCORE.unit}" + ("" if row.std is None else f" +- {row.std:.2f}")
 
 
+def header(rows: list[ResultRow], units: str = "plain") -> list[str]:
+    """The columns of a table; those of what was measured where it was, and not in the original's units."""
+    if units in ORIGINAL_UNITS:
+        return list(ORIGINAL_HEADER)
+    if all(row.packed_bytes is None for row in rows):
+        return list(HEADER)
+    return [name for column in HEADER for name in (column, MEASURED.get(column)) if name]
+
+
 def cells(rows: list[ResultRow], units: str = "plain") -> list[list[str]]:
-    """The columns of HEADER as text, a list a row; the first row is the baseline.
+    """The columns as text, a list a row; the first row is the baseline.
 
     Args:
         units: "plain" for counts, "original" (or "seed") for that repository's (MACs / 2^30 called GFLOPs, parameters / 2^20).
@@ -110,7 +126,7 @@ def cells(rows: list[ResultRow], units: str = "plain") -> list[list[str]]:
         line = shown(row, rows[0] if number else None)
         if units in ORIGINAL_UNITS:
             line |= {"MACs": short(row.macs / 2**30), "parameters": short(row.params / 2**20)}
-        table.append([line[column] for column in HEADER])
+        table.append([line[column] for column in (HEADER if units in ORIGINAL_UNITS else header(rows))])
     return table
 
 
@@ -130,12 +146,19 @@ def records(rows: list[ResultRow]) -> list[dict[str, Any]]:
     for number, row in enumerate(rows):
         lost = loss(row, rows[0]) if number else None
         made.append({
-            **{key: value for key, value in asdict(row).items() if key not in ("n", "std")},
+            **{key: value for key, value in asdict(row).items() if key not in (_OF_SEEDS | _unmeasured(row))},
             "accuracy": None if row.accuracy is None else round(row.accuracy, 4),
             "compression_percent": round(compression(row, rows[0]), 4) if number else None,
             "loss_points": None if lost is None else round(lost, 4) + 0.0,
         })  # fmt: skip
     return made
+
+
+_OF_SEEDS = {"n", "std"}
+
+
+def _unmeasured(row: ResultRow) -> set[str]:
+    return {"packed_bytes", "milliseconds"} if row.packed_bytes is None else set()
 
 
 CSV_HEADER = (
@@ -147,7 +170,8 @@ CSV_HEADER = (
 def comma_separated(rows: list[ResultRow]) -> str:
     """The rows as CSV; a cell is empty where there is no number."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, CSV_HEADER, extrasaction="ignore", lineterminator="\n")
+    measured = () if all(row.packed_bytes is None for row in rows) else ("packed_bytes", "milliseconds")
+    writer = csv.DictWriter(text, (*CSV_HEADER, *measured), extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for record in records(rows):
         writer.writerow({**record, SCORE.column: record["accuracy"], "size_MB": record["size_bits"] / 8e6})
@@ -156,7 +180,7 @@ def comma_separated(rows: list[ResultRow]) -> str:
 
 def markdown(rows: list[ResultRow], units: str = "plain") -> str:
     """A Markdown table, padded so that it also reads well in a terminal."""
-    return grid([list(ORIGINAL_HEADER if units in ORIGINAL_UNITS else HEADER), *cells(rows, units)], padded=True)
+    return grid([header(rows, units), *cells(rows, units)], padded=True)
 
 
 def grid(lines: list[list[str]], padded: bool) -> str:

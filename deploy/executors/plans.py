@@ -17,13 +17,13 @@ class Chain:
 
     Args:
         relu: whether a ReLU stands there.
-        pools: the max-pools, in order; they may as well pool codes.
+        pools: the max-pools, in order, each with the number of its value; they may as well pool codes.
         grid: of the codes.
         covered: the numbers of the values from the layer's own to that in codes, which is the last.
     """
 
     relu: bool
-    pools: tuple[MaxPool, ...]
+    pools: tuple[tuple[MaxPool, int], ...]
     grid: Steps
     covered: tuple[int, ...]
 
@@ -47,10 +47,10 @@ def chain(program: Program, number: int, known: list[list[int]]) -> Chain | None
         if isinstance(operation, Function) and operation.kind == "relu":
             relu = True
         elif isinstance(operation, MaxPool):
-            pools.append(operation)
+            pools.append((operation, number + 1))
         elif isinstance(operation, Quantize) and isinstance(operation.grid, Steps):
             grid = operation.grid
-            narrow = grid.high - grid.low <= 255 and grid.low <= 0
+            narrow = grid.low <= 0 <= grid.high <= grid.low + 255
             return Chain(relu, tuple(pools), grid, tuple(covered)) if narrow else None
         else:
             return None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 from deploy.executors import numbers, plans, qconv
 from deploy.executors.qconv import QConv
 from deploy.narrow import Narrow, narrow
-from deploy.operations.base import Value
+from deploy.operations.base import Value, padding_of_windows
 from deploy.operations.layers import Convolution, Linear, Quantize
 from deploy.operations.places import MaxPool, Pad
 from deploy.program import Program
@@ -46,7 +47,8 @@ class Stock:
     def __init__(self, program: Program, integers: bool | None = None) -> None:
         self.program = program
         why = "they were not asked for" if integers is False else qconv.trusted()
-        self.integers = not why
+        self.integers = not why and all(map(_is_byte, program.values))
+        why = why or "some codes are no bytes about 0"
         self.how = "int8 convolutions of oneDNN" if self.integers else f"fp32 arithmetic on codes: {why}"
         self.readers = plans.readers(program)
         self.steps: list[_Step] = []
@@ -87,21 +89,16 @@ class Stock:
                 )
         if isinstance(operation, (Convolution, Linear)) and operation.matrix.whole(given[0]):
             return self._layer(number, operation, given[0])
-        return _Step(sources, number + 1, numbers.step(operation, given, value))
+        run = numbers.step(operation, given, value)
+        if self.integers and given and given[0].grid is not None:
+            run = _of_bytes(run, _zero(given[0].grid), gives_codes=value.grid is not None)
+        return _Step(sources, number + 1, run)
 
     def _quantize(self, grid: Steps | Signs) -> Callable[[Tensor], Tensor]:
         if not self.integers:
             return lambda x: codes_of(x, grid)
         zero = _zero(grid)
-        if isinstance(grid, Steps) and grid.high - grid.low <= 255:
-            step, most = 1 / grid.inverse, grid.high - grid.low
-
-            def quantize(x: Tensor) -> Tensor:
-                found = torch.quantize_per_tensor(x, step, zero, torch.quint8).int_repr()
-                return found if most == 255 else found.clamp_(max=most)
-
-            return quantize
-        return lambda x: (codes_of(x, grid) + zero).to(torch.uint8)
+        return lambda x: codes_of(x, grid).add_(zero).to(torch.uint8)
 
     def _layer(self, number: int, operation: Convolution | Linear, given: Value) -> _Step:
         """A layer on whole numbers."""
@@ -111,7 +108,7 @@ class Stock:
             return _Step(operation.sources, number + 1, self._exact(number, operation, given))
         chain = plans.chain(self.program, number, self.readers)
         fused = chain if isinstance(operation, Convolution) else None
-        run = _integer(small, operation, _zero(given.grid), fused)
+        run = _integer(small, operation, _zero(given.grid), fused, self.program.values)
         covers = fused.covered if fused else (number + 1,)
         return _Step(operation.sources, covers[-1], run, covers)
 
@@ -127,19 +124,33 @@ class Stock:
         return run
 
 
+def _of_bytes(run: Callable[[Tensor], Tensor], zero: int, gives_codes: bool) -> Callable[[Tensor], Tensor]:
+    """What reads codes as whole numbers, a border or float weights, where codes are bytes."""
+    if gives_codes:
+        return lambda x: (run(x.float() - zero) + zero).to(torch.uint8)
+    return lambda x: run(x.float() - zero)
+
+
+def _is_byte(value: Value) -> bool:
+    """Whether codes, where it holds some, fit a byte once their lowest is 0, with 0 among them."""
+    grid = value.grid
+    return not isinstance(grid, Steps) or grid.low <= 0 <= grid.high <= grid.low + 255
+
+
 def _zero(grid: Steps | Signs | None) -> int:
     """The byte that 0 has, where codes are bytes."""
     return -grid.low if isinstance(grid, Steps) else 1
 
 
 def _integer(
-    small: Narrow, operation: Convolution | Linear, zero: int, fused: plans.Chain | None
+    small: Narrow, operation: Convolution | Linear, zero: int, fused: plans.Chain | None, values: Sequence[Value]
 ) -> Callable[[Tensor], Tensor]:
     """A layer as an int8 convolution, which gives codes where it can.
 
     Args:
         zero: the byte that 0 has in the input.
         fused: what follows up to the codes.
+        values: of the program.
     """
     geometry, padding = ((1, 1), (0, 0), (1, 1), 1), (0, 0, 0, 0)
     weight, even = torch.from_numpy(small.weight), True
@@ -158,7 +169,7 @@ def _integer(
     )
     channels = None if small.channels is None else torch.from_numpy(small.channels)
     most = fused.grid.high - fused.grid.low if fused else 255
-    pools = fused.pools if fused else ()
+    pools = [(pool, values[place]) for pool, place in fused.pools] if fused else []
 
     def run(x: Tensor) -> Tensor:
         flat = x.ndim == 2
@@ -169,16 +180,25 @@ def _integer(
             x = F.pad(x, (left, right, above, below), value=zero)
         found = layer(x.contiguous(memory_format=LAST))
         found = found if most == 255 else found.clamp_(max=most)
-        for pool in pools:
-            found = _pooled(found, pool)
+        for pool, value in pools:
+            found = _pooled(found, pool, value)
         return found[:, :, 0, 0] if flat else found
 
     return run
 
 
-def _pooled(x: Tensor, pool: MaxPool) -> Tensor:
-    """A max-pool of codes as bytes, of which 0 is the lowest."""
-    above, below, left, right = pool.padding
-    even = (above, left) == (below, right)
-    x = x if even else F.pad(x, (left, right, above, below))
-    return F.max_pool2d(x, pool.kernel, pool.stride, (above, left) if even else 0, pool.dilation, pool.ceil)
+def _pooled(x: Tensor, pool: MaxPool, value: Value) -> Tensor:
+    """A max-pool of codes as bytes, of which 0 is the lowest. PyTorch's own takes bytes of maps of 127 places at most."""
+    above, below, left, right = padding_of_windows(
+        x.shape[2:], value.shape[1:], pool.kernel, pool.stride, pool.padding, pool.dilation
+    )
+    x = F.pad(x, (left, right, above, below)) if any((above, below, left, right)) else x
+    rows, columns = value.shape[1:]
+    (down, over), (high, wide) = pool.stride, pool.kernel
+    found = None
+    for row, column in itertools.product(range(high), range(wide)):
+        top, first = row * pool.dilation[0], column * pool.dilation[1]
+        part = x[:, :, top : top + (rows - 1) * down + 1 : down, first : first + (columns - 1) * over + 1 : over]
+        found = part if found is None else torch.maximum(found, part)
+    assert found is not None
+    return found

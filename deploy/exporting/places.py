@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from deploy.exporting.graph import Graph
+from deploy.operations.base import padding_of_windows
 from deploy.operations.places import (
     AdaptivePool,
     AveragePool,
@@ -27,15 +28,11 @@ from engine.errors import UserError
 
 
 def _pads(operation: MaxPool | AveragePool, dilation: tuple[int, int], before: Any, after: Any) -> list[int]:
-    """What the windows reach beyond the edge: above, left, below, right. Nothing is added where they end before it."""
-    starts = (operation.padding[0], operation.padding[2])
-    ends = [
-        max(0, (count - 1) * stride + step * (kernel - 1) + 1 - start - size)
-        for count, stride, step, kernel, start, size in zip(
-            after[1:], operation.stride, dilation, operation.kernel, starts, before[1:], strict=True
-        )
-    ]
-    return [*starts, *ends]
+    """As ONNX has them: above, left, below, right."""
+    above, below, left, right = padding_of_windows(
+        before[1:], after[1:], operation.kernel, operation.stride, operation.padding, dilation
+    )
+    return [above, left, below, right]
 
 
 def max_pool(graph: Graph, number: int, operation: MaxPool) -> None:

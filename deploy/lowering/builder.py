@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx
 
 from deploy.operations.base import Numbers, Operation, Shape, Value
+from deploy.operations.functions import Constant
 from deploy.operations.places import Reshape
 from engine.errors import UserError
 from models.graph import calls
@@ -26,6 +27,7 @@ class Builder:
     Attributes:
         operations: those so far.
         at: what the value of a node is: its number, or several numbers.
+        held: tensors of the network, and what the code makes of them alone.
     """
 
     def __init__(self, form: NormalForm) -> None:
@@ -33,10 +35,11 @@ class Builder:
         self.operations: list[Operation] = []
         self.values = [Value(form.captured.picture)]
         self.at: dict[fx.Node, int | list[int]] = {}
+        self.held: dict[fx.Node, Any] = {}
         self.node: fx.Node | None = None
 
     def add(self, make: Callable[..., Operation], *sources: int, part: str = "", **settings: Any) -> int:
-        """Add an operation and give the number of its value; an equal one that is there already serves again.
+        """Add an operation and give the number of its value.
 
         Args:
             part: what it is of the node, where one node becomes several operations.
@@ -54,6 +57,8 @@ class Builder:
     def source(self, node: Any = None) -> int:
         """The number of the value that a node, or the first argument of this one, has."""
         node = calls.source(cast(fx.Node, self.node)) if node is None else node
+        if node in self.held and node not in self.at:
+            self.at[node] = self._constant(node)
         found = self.at.get(node)
         if not isinstance(found, int):
             raise self.refused(f"it reads {node}, which is no value of the program")
@@ -85,13 +90,30 @@ class Builder:
         return number if self.shape(number) == shape else self.add(Reshape, number, shape=shape, part=part)
 
     def tensor(self, node: fx.Node) -> Tensor:
-        """A tensor of the network that a call reads."""
-        found: Any = self.form
-        for leaf in str(node.target).split("."):
-            found = getattr(found, leaf)
+        """A tensor of the network that a call reads, or what the code makes of such."""
+        found = self.held.get(node)
         if not isinstance(found, Tensor) or not found.is_floating_point():
-            raise self.refused(f"it reads {node.target}, which holds no real numbers")
+            raise self.refused(f"it reads {node}, which holds no real numbers of the network")
         return found.detach()
+
+    def hold(self, node: fx.Node) -> bool:
+        """Whether a node is a tensor of the network, or computed of such alone; then that is kept, and no operation."""
+        if node.op == "get_attr":
+            found: Any = self.form
+            for leaf in str(node.target).split("."):
+                found = getattr(found, leaf)
+            self.held[node] = found
+        elif node.op == "call_function" and node.all_input_nodes and {*node.all_input_nodes} <= {*self.held}:
+            args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: self.held[n])
+            self.held[node] = cast(Any, node.target)(*args, **kwargs)
+        return node in self.held
+
+    def _constant(self, node: fx.Node) -> int:
+        """A tensor of the network as a value: one that is the same for each picture."""
+        held = self.tensor(node)
+        if held.ndim < 2 or held.shape[0] != 1:
+            raise self.refused(f"it reads {node} of shape {tuple(held.shape)} as if it had pictures")
+        return self.add(Constant, part=f".{node}", numbers=numbers(held[0]))
 
     def refused(self, why: str = "") -> UserError:
         """What is said of the node that cannot be an operation."""
@@ -118,14 +140,14 @@ def numbers(tensor: Tensor | float) -> Numbers:
     """fp32 numbers of a tensor, or one number as (1,).
 
     Raises:
-        UserError: for what fp32 does not hold.
+        ValueError: for what fp32 does not hold.
     """
     found = torch.as_tensor(tensor).detach().cpu().double()
     found = found.reshape(1) if found.ndim == 0 else found
     with np.errstate(over="ignore"):
         single = np.ascontiguousarray(found.numpy().astype(np.float32))
     if not np.isfinite(single).all():
-        raise UserError("the network holds numbers that fp32 does not", "train again: a weight overflowed")
+        raise ValueError("it has numbers that fp32 does not hold")
     return single
 
 

@@ -22,7 +22,7 @@ def _operand(builder: Builder, value: Any, rank: int) -> int | np.ndarray:
     """The number of a value, or the numbers of a constant in `rank` axes, without that of pictures."""
     if is_number(value):
         return numbers(float(value)).reshape((1,) * rank)
-    if isinstance(value, fx.Node) and value.op == "get_attr":
+    if isinstance(value, fx.Node) and value in builder.held:
         tensor = builder.tensor(value)
         if tensor.ndim > rank + 1 or (tensor.ndim == rank + 1 and tensor.shape[0] != 1):
             raise builder.refused("it works across pictures")
@@ -171,6 +171,8 @@ def adaptive_max(builder: Builder, node: fx.Node) -> list[int]:
 
 CALLS: dict[Any, Rule] = {
     aten.add: combine("add"), aten.sub: combine("sub"), aten.rsub: combine("rsub"), aten.mul: combine("mul"),
+    aten.subtract: combine("sub"), aten.multiply: combine("mul"), aten.divide: combine("div"),
+    aten.true_divide: combine("div"), aten.negative: negative, aten.absolute: function("abs"), aten.clip: clamp,
     aten.div: combine("div"), aten.maximum: combine("max"), aten.minimum: combine("min"),
     aten.relu: function("relu"), aten.abs: function("abs"), aten.exp: function("exp"), aten.sqrt: function("sqrt"),
     aten.sigmoid: function("sigmoid"), aten.tanh: function("tanh"), aten.silu: function("silu"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from deploy.lowering import matrices
@@ -20,30 +22,60 @@ from models.layers.quantizers.base import Signs, Steps
 Grid = Steps | Signs | None
 
 
-def layer(builder: Builder, node: fx.Node, ends: frozenset[str], picture: Steps) -> int:
-    """A convolution or linear layer, merged or not.
+@dataclass(frozen=True)
+class Ends:
+    """What the first and last layers of a network on whole numbers become.
 
     Args:
-        ends: the float layers that get weights of 8 bits.
-        picture: the codes of what such a layer reads, if that is the picture.
+        names: of those whose float weights get 8 bits.
+        mean, std: of the pictures.
+        grid: of a normalised picture in codes, for weights that are codes already.
     """
+
+    names: frozenset[str]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    grid: Steps
+
+
+def layer(builder: Builder, node: fx.Node, ends: Ends) -> int:
+    """A convolution or linear layer, merged or not."""
     found: Any = module(builder.form, node)
-    source = builder.source()
-    if found.padding_mode != "zeros" if isinstance(found, nn.Conv2d) else False:
-        source = builder.add(Pad, source, part=".pad", sides=_padding(found), kind=found.padding_mode)
-    is_end = str(node.target) in ends
+    source, around = builder.source(), (0, 0, 0, 0)
+    if isinstance(found, nn.Conv2d):
+        around = _padding(found)
+        if found.padding_mode != "zeros":
+            source = builder.add(Pad, source, part=".pad", sides=around, kind=found.padding_mode)
+            around = (0, 0, 0, 0)
+    is_end = str(node.target) in ends.names
     grid = _grid(found) or builder.values[source].grid
-    shown = picture if grid is None and is_end and _is_picture(builder, source) else None
-    matrix = _matrix(builder, node, found, grid, shown, is_end)
-    if builder.values[source].grid is None and (used := grid or shown) is not None:
+    shown = is_end and grid is None and isinstance(found, nn.Conv2d) and _is_picture(builder, source)
+    if shown and _weights(found).is_floating_point() and found.groups == 1 and getattr(found, "scale", None) is None:
+        return _of_bytes(builder, found, source, around, ends)
+    matrix = _matrix(builder, node, found, grid, ends.grid if shown else None, is_end)
+    if builder.values[source].grid is None and (used := ends.grid if shown else grid) is not None:
         source = coded(builder, source, used)
     if isinstance(found, nn.Linear):
         return builder.add(Linear, source, matrix=matrix)
-    around = _padding(found) if found.padding_mode == "zeros" else (0, 0, 0, 0)
     return builder.add(
         Convolution, source, matrix=matrix, stride=tuple(found.stride), padding=around, dilation=tuple(found.dilation),
         groups=found.groups,
     )  # fmt: skip
+
+
+def _weights(found: Any) -> Tensor:
+    return found.codes if hasattr(found, "codes") else found.weight
+
+
+def _of_bytes(builder: Builder, found: nn.Conv2d, source: int, around: Any, ends: Ends) -> int:
+    """A first layer on the bytes of the picture: nothing of it is rounded but what stands in the border for 0."""
+    if any(around):
+        source = builder.add(Pad, source, part=".border", sides=around)
+    spread, middle = (np.array([255 * n for n in each], np.float32) for each in (ends.std, ends.mean))
+    pixels = builder.add(Affine, source, part=".bytes", multiplier=spread, shift=middle)
+    source = coded(builder, pixels, Steps(1.0, 1.0, 0, 255))
+    matrix = matrices.of_bytes(_weights(found), _bias(found), ends.mean, ends.std)
+    return builder.add(Convolution, source, matrix=matrix, stride=tuple(found.stride), dilation=tuple(found.dilation))
 
 
 def coded(builder: Builder, source: int, grid: Steps | Signs) -> int:
@@ -75,8 +107,7 @@ def _matrix(builder: Builder, node: fx.Node, found: Any, grid: Grid, shown: Step
         grid: of the input in training, whose scale is in the layer's.
         shown: of the picture, where the layer reads that and was trained on its numbers.
     """
-    stored: Tensor = found.codes if hasattr(found, "codes") else found.weight
-    bias = np.zeros(len(stored)) if found.bias is None else found.bias.detach().cpu().double().numpy()
+    stored, bias = _weights(found), _bias(found)
     scale = None if getattr(found, "scale", None) is None else numbers(found.scale)
     weight: Codes | Any
     if not stored.is_floating_point():
@@ -94,6 +125,10 @@ def _matrix(builder: Builder, node: fx.Node, found: Any, grid: Grid, shown: Step
         assert scale is not None
         return matrices.on_grid(weight, scale, bias)
     return matrices.beside_grid(weight, scale, bias)
+
+
+def _bias(found: Any) -> NDArray[np.float64]:
+    return np.zeros(len(_weights(found))) if found.bias is None else found.bias.detach().cpu().double().numpy()
 
 
 def _flip(builder: Builder, node: fx.Node) -> Any:

@@ -6,6 +6,8 @@ drift apart. `low_bits` makes codes of the float weights of a network's ends.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,6 +17,8 @@ from deploy.operations.base import Codes, Integers, Matrix, Numbers
 from engine.errors import UserError
 from models.layers.quantizers.affine import affine_weight
 
+LARGEST_FINE = 63
+"""Of a weight that is multiplied: with 64, the sum of two products with 255 would not fit 16 bits."""
 LARGEST_BIAS = 2**30
 """On the grid of the sums; what is larger is added behind the scale, in fp32."""
 
@@ -49,13 +53,27 @@ def _one(number: int) -> Integers:
 
 
 def on_grid(weight: Codes, scale: NDArray[np.float32], bias: NDArray[np.float64]) -> Matrix:
-    """The matrix of a layer whose input is in codes; scale and bias (out,) of its real numbers."""
+    """The matrix of a layer whose input is in codes; scale and bias (out,) of its real numbers.
+
+    Few-bit codes are multiplied by a power of two first: the grid of their sums is coarse, and a bias rounded to it would be off.
+    """
+    weight, scale = _finer(weight, scale)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         steps = bias / scale.astype(np.float64)
     beside = ~(np.abs(steps) <= LARGEST_BIAS)  # a scale of 0, too
     whole = np.rint(np.where(beside, 0, steps)).astype(np.int32)
     shift = np.where(beside, bias, 0).astype(np.float32) if beside.any() else None
     return Matrix(weight, scale, whole if whole.any() else None, shift)
+
+
+def _finer(weight: Codes, scale: NDArray[np.float32]) -> tuple[Codes, NDArray[np.float32]]:
+    largest = max(1, int(np.abs(weight.values).max(initial=1)))
+    factor = 1
+    smallest = np.abs(scale[scale != 0]).min(initial=1)
+    while 2 * factor * largest <= LARGEST_FINE and smallest / factor > np.finfo(np.float32).tiny * 2:
+        factor *= 2
+    finer = Codes(weight.values * np.int16(factor), weight.levels, weight.step * factor, weight.low * np.int32(factor))
+    return finer, scale / np.float32(factor)
 
 
 def for_sign(weight: Codes, bias: NDArray[np.float64], flip: NDArray[np.float64] | None) -> Matrix:
@@ -74,3 +92,17 @@ def low_bits(weight: Tensor) -> tuple[Codes, NDArray[np.float32]]:
     quantized = affine_weight(weight.detach().float(), 8, symmetric=True, per_channel=True)
     assert quantized.scale is not None
     return coded(quantized.codes.to(torch.int16), 8), quantized.scale.flatten().cpu().numpy().astype(np.float32)
+
+
+def of_bytes(weight: Tensor, bias: NDArray[np.float64], mean: Sequence[float], std: Sequence[float]) -> Matrix:
+    """The matrix in 8 bits of a layer that reads normalised pictures, for their bytes.
+
+    Args:
+        weight: float, (out, in, h, w), in one group.
+        mean, std: of each channel.
+    """
+    spread = torch.tensor([255 * s for s in std], dtype=torch.float64).reshape(-1, 1, 1)
+    weight_, scale = low_bits(weight.detach().cpu().double() / spread)
+    middle = np.array([255 * m for m in mean]).reshape(-1, 1, 1)
+    offset = (weight_.values * middle).reshape(len(bias), -1).sum(1) * scale
+    return on_grid(weight_, scale, bias - offset)

@@ -198,10 +198,35 @@ def channel_shuffle(builder: Builder, node: fx.Node) -> int:
 
 
 def expand(builder: Builder, node: fx.Node) -> int:
-    """Repeated along axes of one number. A sum reads such a value as it is."""
-    if builder.given() != builder.shape(builder.source()):
-        raise builder.refused("numbers that are repeated")
-    return builder.source()
+    """One number of each channel for all rows and columns, as squeeze-excite has it."""
+    before, after = builder.shape(builder.source()), builder.given()
+    if before == after:
+        return builder.source()
+    if len(before) == len(after) == 3 and before == (after[0], 1, 1):
+        return builder.add(Upsample, builder.source(), kind="nearest", size=after[1:])
+    raise builder.refused("numbers that are repeated along other axes than rows and columns")
+
+
+def stack(builder: Builder, node: fx.Node) -> int:
+    """Values side by side along a new axis."""
+    told = values(node)
+    rank = len(builder.given()) + 1
+    axis = builder.axis(told["dim"], rank)
+    parts = []
+    for number, part in enumerate(told["tensors"]):
+        shape = builder.shape(builder.source(part))
+        parts.append(builder.reshaped(builder.source(part), (*shape[:axis], 1, *shape[axis:]), f".{number}"))
+    return builder.add(Concatenate, *parts, axis=axis)
+
+
+def narrow(builder: Builder, node: fx.Node) -> int:
+    told = values(node)
+    start, length = told["start"], told["length"]
+    if not (isinstance(start, int) and isinstance(length, int)):
+        raise builder.refused("places that are computed")
+    axis = builder.axis(told["dim"])
+    start %= builder.shape(builder.source())[axis]
+    return builder.add(Slice, builder.source(), axis=axis, start=start, stop=start + length)
 
 
 MOVES: dict[Any, Rule] = {
@@ -215,5 +240,6 @@ MOVES: dict[Any, Rule] = {
     aten.slice: cut, aten.select: select, aten.pad: pad, aten.constant_pad_nd: pad, aten.reflection_pad2d: pad,
     aten.replication_pad2d: pad, aten.upsample_nearest2d: upsample("nearest"),
     aten.upsample_bilinear2d: upsample("bilinear"), aten.pixel_shuffle: pixel_shuffle,
-    aten.channel_shuffle: channel_shuffle, aten.expand: expand,
+    aten.channel_shuffle: channel_shuffle, aten.expand: expand, aten.expand_as: expand, aten.stack: stack,
+    aten.narrow: narrow, aten.concatenate: concatenate,
 }  # fmt: skip

@@ -12,7 +12,7 @@ from torch import fx, nn
 
 from deploy.lowering.builder import Builder
 from deploy.lowering.calls import rule_of
-from deploy.lowering.layers import layer, shared_codes, transposed, turned
+from deploy.lowering.layers import Ends, layer, shared_codes, transposed, turned
 from deploy.lowering.modules import lowered
 from deploy.lowering.moves import MOVES, item
 from deploy.operations.base import Operation
@@ -37,30 +37,39 @@ def lower(form: NormalForm, mean: Sequence[float], std: Sequence[float], low_end
     Raises:
         UserError: exit 2 for what no operation computes, naming the layer.
     """
-    ends = frozenset({*first_layers(form), *last_layers(form)}) if low_ends and _has_integers(form) else frozenset()
-    builder, seen = Builder(form), _picture(mean, std)
+    names = {*first_layers(form), *last_layers(form)} if low_ends and _has_integers(form) else set()
+    ends = Ends(frozenset(names), tuple(mean), tuple(std), _picture(mean, std))
+    builder, answer = Builder(form), 0
     for node in form.captured.graph.nodes:
         builder.node = node
-        if node.op == "placeholder":
-            builder.at[node] = 0
-        elif node.op == "output":
-            answer = builder.source(node.args[0])
-        elif node.op == "call_module":
-            builder.at[node] = _module(builder, node, ends, seen)
-        elif node.op == "call_function" and not is_size(node):
-            if node.target is operator.getitem:
-                builder.at[node] = item(builder, node)
-                continue
-            rule = rule_of(node, MOVES)
-            if rule is None:
-                raise builder.refused()
-            builder.at[node] = rule(builder, node)
+        try:
+            answer = _step(builder, node, ends) or answer
+        except ValueError as fault:
+            raise builder.refused(str(fault)) from fault
         _agrees(builder, node)
     operations = _needed(builder, answer)
     try:
         return Program(operations, form.captured.picture, tuple(mean), tuple(std))
     except ValueError as fault:
         raise UserError(f"the network is no program: {fault}", "run it with PyTorch") from fault
+
+
+def _step(builder: Builder, node: fx.Node, ends: Ends) -> int:
+    """Note the value of a node; gives the number of the network's answer where the node is that, else 0."""
+    if builder.hold(node):
+        return 0
+    if node.op == "placeholder":
+        builder.at[node] = 0
+    elif node.op == "output":
+        return builder.source(node.args[0])
+    elif node.op == "call_module":
+        builder.at[node] = _module(builder, node, ends)
+    elif node.op == "call_function" and not is_size(node):
+        rule = item if node.target is operator.getitem else rule_of(node, MOVES)
+        if rule is None:
+            raise builder.refused()
+        builder.at[node] = rule(builder, node)
+    return 0
 
 
 def _has_integers(form: NormalForm) -> bool:
@@ -79,10 +88,10 @@ def _picture(mean: Sequence[float], std: Sequence[float]) -> Steps:
     return Steps(1 / scale, scale, -int(zero), 255 - int(zero))
 
 
-def _module(builder: Builder, node: fx.Node, ends: frozenset[str], picture: Steps) -> int:
+def _module(builder: Builder, node: fx.Node, ends: Ends) -> int:
     found = module(builder.form, node)
     if isinstance(found, (nn.Conv2d, nn.Linear)):
-        return layer(builder, node, ends, picture)
+        return layer(builder, node, ends)
     if isinstance(found, nn.ConvTranspose2d):
         return transposed(builder, node)
     if isinstance(found, Flip):

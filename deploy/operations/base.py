@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from reprlib import repr as short
 from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
@@ -17,6 +18,9 @@ Integers = Annotated[NDArray[np.int32], "integers"]
 
 MOST = 2**28
 """Numbers of one value of one picture: 1 GiB."""
+MOST_SUMS = 2**20
+"""Numbers that are added one after the other, and windows of an adaptive pool."""
+MOST_AXES = 8
 FARTHEST = 2**15
 """The largest stride, padding, kernel or dilation."""
 
@@ -138,7 +142,14 @@ def within(low: int, high: int, /, **numbers: int | tuple[int, ...]) -> None:
     for name, number in numbers.items():
         each = number if isinstance(number, tuple) else (number,)
         if any(not low <= n <= high for n in each):
-            raise ValueError(f"its {name.replace('_', ' ')} is {number}, not from {low} to {high}")
+            raise ValueError(f"its {name.replace('_', ' ')} is {short(number)}, not from {low} to {high}")
+
+
+def single(number: float) -> bool:
+    """Whether fp32 holds a number, as one that is not 0 where it is none."""
+    with np.errstate(over="ignore", under="ignore"):
+        found = np.float32(number)
+    return bool(np.isfinite(found)) and (found != 0) == (number != 0)
 
 
 def axes_of(axis: int, shape: Shape) -> int:
@@ -171,10 +182,24 @@ def window(shape: Shape, kernel: tuple[int, int], stride: tuple[int, int], paddi
     for place in range(2):
         before, after = padding[2 * place], padding[2 * place + 1]
         room = shape[1 + place] + before + after - dilation[place] * (kernel[place] - 1) - 1
-        if room < 0:
-            raise ValueError(f"a window of {kernel} on a value of shape {shape}")
         count = (-(-room // stride[place]) if ceil else room // stride[place]) + 1
         if ceil and (count - 1) * stride[place] >= shape[1 + place] + before:
             count -= 1
+        if count < 1:
+            raise ValueError(f"a window of {kernel} on a value of shape {shape}")
         found.append(count)
+    if shape[0] * (shape[1] + sum(padding[:2])) * (shape[2] + sum(padding[2:])) > MOST:
+        raise ValueError(f"a padding of {padding} around a value of shape {shape}")
     return found[0], found[1]
+
+
+def padding_of_windows(
+    sides: Shape, windows: Shape, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int, int, int],
+    dilation: tuple[int, int] = (1, 1),
+) -> tuple[int, int, int, int]:  # fmt: skip
+    """What so many windows reach beyond rows and columns: above, below, left, right. With ceil it may be more than `padding`."""
+    ends = [
+        max(0, (windows[i] - 1) * stride[i] + dilation[i] * (kernel[i] - 1) + 1 - padding[2 * i] - sides[i])
+        for i in range(2)
+    ]
+    return padding[0], ends[0], padding[2], ends[1]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from reprlib import repr as short
 from typing import Literal
 
-from deploy.operations.base import Numbers, Operation, Shape, Value, axes_of
+from deploy.operations.base import MOST_SUMS, Numbers, Operation, Shape, Value, axes_of, single
 
 Kind = Literal[
     "abs", "clamp", "elu", "exp", "gelu", "gelu_tanh", "hardsigmoid", "hardswish", "leaky_relu", "mish", "relu",
@@ -24,8 +25,9 @@ class Function(Operation):
     settings: tuple[float, ...] = ()
 
     def value(self, *given: Value) -> Value:
-        if len(self.settings) != SETTINGS.get(self.kind, 0) or any(math.isnan(s) for s in self.settings):
-            raise ValueError(f"{self.kind} with the settings {self.settings}")
+        known = all(single(s) or (self.kind == "clamp" and math.isinf(s)) for s in self.settings)
+        if len(self.settings) != SETTINGS.get(self.kind, 0) or not known:
+            raise ValueError(f"{self.kind} with the settings {short(self.settings)}")
         return Value(given[0].shape)
 
 
@@ -99,11 +101,13 @@ class Softmax(Operation):
     axis: int
 
     def value(self, *given: Value) -> Value:
-        axes_of(self.axis, given[0].shape)
+        _short(given[0].shape, (axes_of(self.axis, given[0].shape),))
         return Value(given[0].shape)
 
 
 def _short(shape: Shape, axes: tuple[int, ...]) -> Shape:
     if not axes or sorted(set(axes)) != list(axes) or not all(0 <= a < len(shape) for a in axes):
-        raise ValueError(f"axes {axes} of a value of shape {shape}")
+        raise ValueError(f"axes {short(axes)} of a value of shape {shape}")
+    if math.prod(shape[axis] for axis in axes) > MOST_SUMS:
+        raise ValueError(f"one number of {math.prod(shape[axis] for axis in axes):,} along axes {axes}")
     return tuple(1 if axis in axes else size for axis, size in enumerate(shape))

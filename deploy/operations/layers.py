@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deploy.operations.base import FARTHEST, Matrix, Numbers, Operation, Value, axes_of, window, within
+from deploy.operations.base import FARTHEST, Matrix, Numbers, Operation, Value, axes_of, single, window, within
 from models.layers.quantizers.base import Signs, Steps
 
 
@@ -18,9 +18,9 @@ class Quantize(Operation):
         grid = self.grid
         if isinstance(grid, Steps):
             within(-(2**15), 2**15, low=grid.low, high=grid.high)
-            if grid.low >= grid.high or not (grid.inverse > 0 and grid.scale > 0):
+            if grid.low >= grid.high or not all(n > 0 and single(n) for n in (grid.inverse, grid.scale)):
                 raise ValueError(f"a grid from {grid.low} to {grid.high} in steps of {grid.scale}")
-        elif grid.edge is not None and not grid.edge > 0:
+        elif grid.edge is not None and not (grid.edge > 0 and single(grid.edge)):
             raise ValueError(f"codes at +-{grid.edge}")
         return Value(given[0].shape, grid)
 

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from reprlib import repr as short
 from typing import Literal
 
-from deploy.operations.base import FARTHEST, Operation, Shape, Value, axes_of, window, within
+from deploy.operations.base import (
+    FARTHEST,
+    MOST_AXES,
+    MOST_SUMS,
+    Operation,
+    Shape,
+    Value,
+    axes_of,
+    single,
+    window,
+    within,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +79,8 @@ class AdaptivePool(Operation):
         if len(given[0].shape) != 3:
             raise ValueError(f"a pool of a value of shape {given[0].shape}")
         within(1, FARTHEST, size=self.size)
+        if math.prod(self.size) > MOST_SUMS or math.prod(given[0].shape[1:]) > MOST_SUMS:
+            raise ValueError(f"{self.size} windows of a value of shape {given[0].shape}")
         return Value((given[0].shape[0], *self.size))
 
 
@@ -119,7 +133,7 @@ class Pad(Operation):
 
     def value(self, *given: Value) -> Value:
         shape = given[0].shape
-        if len(shape) != 3 or not math.isfinite(self.fill):
+        if len(shape) != 3 or not single(self.fill):
             raise ValueError(f"a padding of {self.fill} around a value of shape {shape}")
         within(-FARTHEST if self.kind == "constant" else 0, FARTHEST, sides=self.sides)
         within(0, FARTHEST, channels=self.channels)
@@ -131,7 +145,7 @@ class Pad(Operation):
             raise ValueError(f"{self.kind} padding of channels")
         above, below, left, right = self.sides
         found = (shape[0] + sum(self.channels), shape[1] + above + below, shape[2] + left + right)
-        if min(found) < 1:
+        if min(found) < 1 or any(-side > shape[1 + place // 2] for place, side in enumerate(self.sides)):
             raise ValueError(f"a padding of {self.sides} that leaves nothing of a value of shape {shape}")
         if given[0].grid is not None and self.fill:
             raise ValueError(f"codes padded with {self.fill}")
@@ -146,8 +160,8 @@ class Reshape(Operation):
 
     def value(self, *given: Value) -> Value:
         within(1, 2**31, shape=self.shape)
-        if math.prod(self.shape) != math.prod(given[0].shape):
-            raise ValueError(f"a value of shape {given[0].shape} as one of shape {self.shape}")
+        if len(self.shape) > MOST_AXES or math.prod(self.shape) != math.prod(given[0].shape):
+            raise ValueError(f"a value of shape {given[0].shape} as one of shape {short(self.shape)}")
         return Value(self.shape)
 
 
@@ -160,7 +174,7 @@ class Permute(Operation):
     def value(self, *given: Value) -> Value:
         shape: Shape = given[0].shape
         if sorted(self.axes) != list(range(len(shape))):
-            raise ValueError(f"axes {self.axes} of a value of shape {shape}")
+            raise ValueError(f"axes {short(self.axes)} of a value of shape {shape}")
         return Value(tuple(shape[axis] for axis in self.axes))
 
 

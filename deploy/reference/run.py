@@ -6,7 +6,8 @@ after the other, in the order that deploy.operations says. Layers whose input or
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from deploy.operations import functions as of_numbers, layers, places
-from deploy.operations.base import Codes, Matrix, Operation, Value
+from deploy.operations.base import Codes, Matrix, Operation, Value, padding_of_windows
 from deploy.program import Program
 from deploy.reference import sums
 from deploy.reference.functions import exp, function
@@ -38,6 +39,22 @@ def run(program: Program, x: Tensor, seen: Callable[[int, Tensor], None] | None 
     Args:
         seen: told the number and numbers of each value; codes are whole numbers in fp32.
     """
+    with subnormals():
+        return _run(program, x, seen)
+
+
+@contextmanager
+def subnormals() -> Iterator[None]:
+    """Numbers below the smallest normal one stay what they are, whatever torch.set_flush_denormal said."""
+    flushed = (torch.tensor([1e-40]) * 1).item() == 0
+    torch.set_flush_denormal(False)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(flushed)
+
+
+def _run(program: Program, x: Tensor, seen: Callable[[int, Tensor], None] | None) -> Tensor:
     last = {source: number for number, operation in enumerate(program.operations) for source in operation.sources}
     held: dict[int, Tensor] = {0: x.float().cpu()}
     for number, operation in enumerate(program.operations):
@@ -189,11 +206,16 @@ def _softmax(op: of_numbers.Softmax, kinds: Any, value: Value, count: int, x: Te
 
 @_rule(places.MaxPool)
 def _max_pool(op: places.MaxPool, kinds: Any, value: Value, count: int, x: Tensor) -> Tensor:
-    above, below, left, right = op.padding
-    if (above, left) == (below, right):
-        return F.max_pool2d(x, op.kernel, op.stride, (above, left), op.dilation, op.ceil)
-    padded = F.pad(x, (left, right, above, below), value=-torch.inf)
-    return F.max_pool2d(padded, op.kernel, op.stride, 0, op.dilation, op.ceil)
+    return max_pool(op, value, x, -torch.inf)
+
+
+def max_pool(op: places.MaxPool, value: Value, x: Tensor, lowest: float) -> Tensor:
+    """The largest numbers of the windows of (N, C, H, W), or codes, of which `lowest` is no higher than any."""
+    above, below, left, right = padding_of_windows(
+        x.shape[2:], value.shape[1:], op.kernel, op.stride, op.padding, op.dilation
+    )
+    x = F.pad(x, (left, right, above, below), value=lowest) if any((above, below, left, right)) else x
+    return F.max_pool2d(x, op.kernel, op.stride, 0, op.dilation)
 
 
 @_rule(places.AveragePool)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from deploy.operations.base import padding_of_windows
 from deploy.operations.places import AdaptivePool, AveragePool
 
 
@@ -27,14 +28,12 @@ def average_pool(x: Tensor, operation: AveragePool, rows: int, columns: int) -> 
     Args:
         rows, columns: how many windows there are.
     """
-    above, below, left, right = operation.padding
     height, width = x.shape[2:]
     (high, wide), (down, over) = operation.kernel, operation.stride
-    beyond = (
-        max((rows - 1) * down + high - above - height, below),
-        max((columns - 1) * over + wide - left - width, right),
+    above, below, left, right = padding_of_windows(
+        (height, width), (rows, columns), operation.kernel, operation.stride, operation.padding
     )
-    padded = F.pad(x.double(), (left, beyond[1], above, beyond[0]))
+    padded = F.pad(x.double(), (left, right, above, below))
     total = padded.new_zeros(*x.shape[:2], rows, columns)
     for row, column in itertools.product(range(high), range(wide)):
         total += padded[

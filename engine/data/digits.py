@@ -35,3 +35,16 @@ def read_digits(root: Path, image_size: int | None) -> Read:
     side = images.shape[1]
     info = DataInfo("digits", "digits", 10, side, *statistics(train[0]), widest_shift(side), flip=False)
     return train, test, info
+
+
+def write_some(folder: Path, count: int) -> list[Path]:
+    """Write the first test pictures as files, named after what they show; gives their paths."""
+    from PIL import Image
+
+    _, (images, labels), _ = read_digits(folder, None)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for number, (picture, label) in enumerate(zip(images[:count], labels[:count].tolist(), strict=True)):
+        paths.append(folder / f"{number}-shows-{label}.png")
+        Image.fromarray(picture.numpy()).save(paths[-1])
+    return paths

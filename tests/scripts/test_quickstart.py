@@ -56,9 +56,11 @@ def test_in_small_it_runs_to_the_table(workplace: Path, command: Command, monkey
     assert not Path("models_save").exists()  # the user's own files are elsewhere
     monkeypatch.chdir("runs/quickstart")
     files = [f"models_save/{name}.pth" for *_, name in quickstart.STEPS]
-    assert sorted(str(p) for p in Path("models_save").iterdir()) == sorted(files)
-    assert re.findall(r"^\[(\d+)/15\] ", done.out, re.M) == [str(n) for n in range(1, 16)]
-    assert done.out.count("\n$ python -m ") == 14
+    small_file = "models_save/nin_wbab_merged.safetensors"
+    assert sorted(str(p) for p in Path("models_save").iterdir()) == sorted([*files, small_file])
+    assert re.findall(r"^\[(\d+)/17\] ", done.out, re.M) == [str(n) for n in range(1, 18)]
+    assert done.out.count("\n$ python -m ") == 16
+    assert len(re.findall(r"^digits/\d-shows-\d\.png: class \d [\d.]+ %$", done.out, re.M)) == 5
     table = Path("report.md").read_text()
     assert table.partition("\n\n")[0] in done.out
     rows = json.loads(Path("report.json").read_text())
@@ -66,6 +68,9 @@ def test_in_small_it_runs_to_the_table(workplace: Path, command: Command, monkey
     assert [row["accuracy"] for row in rows] == [round(raw(Path(path))["best_acc"], 4) for path in files]
     assert {row["dataset"] for row in rows} == {"digits"}
     assert Path("report.csv").is_file()
+    packed = {row["file"]: row["packed_bytes"] for row in rows}
+    assert packed["models_save/nin_wbab_merged.pth"] == pytest.approx(Path(small_file).stat().st_size, abs=200)
+    assert all(row["milliseconds"] > 0 for row in rows)
     sizes = dict(zip((name for *_, name in quickstart.STEPS), (row["size_bits"] for row in rows), strict=True))
     assert sizes["nin_wbab_merged"] < sizes["nin_wbab"] < sizes["nin_wta32"] < sizes["nin_w4a4"] < sizes["nin_w8a8"]
     assert sizes["nin_w8a8"] < sizes["nin_refine"] == sizes["nin_prune"] < sizes["nin"]
