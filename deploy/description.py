@@ -14,7 +14,6 @@ import json
 import math
 import types
 from dataclasses import MISSING, fields, is_dataclass
-from reprlib import repr as short
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 from deploy import codes
 from deploy.file import KINDS, Rows
 from deploy.operations import functions, layers, places
-from deploy.operations.base import Codes, Operation
+from deploy.operations.base import Codes, Operation, short
 from deploy.program import Program
 from models.layers.quantizers.base import Signs, Steps
 
@@ -109,7 +108,10 @@ class _Writer:
 
 
 def _equal(value: Any, default: Any) -> bool:
-    return type(value) is type(default) and not isinstance(value, np.ndarray) and value == default
+    same = type(value) is type(default) and not isinstance(value, np.ndarray) and value == default
+    return same and (
+        type(value) is not float or math.copysign(1, value) == math.copysign(1, default)
+    )  # -0.0 is another
 
 
 def read(said: dict[str, Any], rows: Rows) -> Program:

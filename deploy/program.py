@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from reprlib import repr as short
 
-from deploy.operations.base import FARTHEST, MOST, MOST_AXES, Operation, Shape, Value, single
+from deploy.operations.base import FARTHEST, MOST, MOST_AXES, Operation, Shape, Value, short, single
 
 MOST_OPERATIONS = 100_000
 
@@ -71,7 +70,7 @@ class Program:
 
 def _plain(name: str) -> str:
     """A name from a file as a line can show it."""
-    return name[:60].encode("unicode_escape").decode()
+    return name.encode("unicode_escape").decode()[:60]
 
 
 def _checked(operation: Operation, known: list[Value]) -> Value:

@@ -12,7 +12,6 @@ from onnx import helper, numpy_helper
 
 from deploy.executors import plans
 from deploy.program import Program
-from engine.errors import UserError
 from models.layers.quantizers.base import Signs, Steps
 
 OPSET, IR_VERSION = 17, 8
@@ -26,6 +25,7 @@ class Graph:
     Attributes:
         at: the names of values as fp32 numbers; those in codes: behind their DequantizeLinear.
         codes: the names of values in codes, uint8.
+        rectified: values whose ReLU is left to their codes.
     """
 
     def __init__(self, program: Program) -> None:
@@ -35,6 +35,7 @@ class Graph:
         self.known: dict[tuple[Any, ...], str] = {}
         self.at = {0: PICTURE}
         self.codes: dict[int, str] = {}
+        self.rectified: set[int] = set()
         self.count = 0
 
     def node(self, kind: str, *inputs: str, **attributes: Any) -> str:
@@ -53,12 +54,16 @@ class Graph:
             self.stored[name] = numpy_helper.from_array(found, name)
         return self.known[key]
 
-    def coded(self, x: str, grid: Steps) -> tuple[str, str]:
-        """QuantizeLinear (and a Min on the integers, below 8 bits) and DequantizeLinear: the names of codes and numbers."""
-        if grid.high - grid.low > 255:
-            raise UserError(f"codes from {grid.low} to {grid.high} do not fit 8 bits", "take at most 8 bits")
+    def coded(self, x: str, grid: Steps, rectify: bool = False) -> tuple[str, str]:
+        """QuantizeLinear (a Min on the integers, below 8 bits) and DequantizeLinear: the names of codes and numbers.
+
+        Args:
+            rectify: whether codes below that of 0 become 0: a ReLU before QuantizeLinear would keep engines from integers.
+        """
         step, zero = self.tensor(1 / grid.inverse, np.float32), self.tensor(-grid.low, np.uint8)
         codes = self.node("QuantizeLinear", x, step, zero)
+        if rectify:
+            codes = self.node("Max", codes, zero)
         if grid.high - grid.low < 255:
             codes = self.node("Min", codes, self.tensor(grid.high - grid.low, np.uint8))
         return codes, self.node("DequantizeLinear", codes, step, zero)

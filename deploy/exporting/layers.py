@@ -18,6 +18,7 @@ from deploy.operations.base import Codes
 from deploy.operations.functions import Function
 from deploy.operations.layers import Affine, Convolution, Linear, Quantize, Transposed
 from deploy.operations.places import MaxPool
+from engine.errors import UserError
 from models.layers.quantizers.base import Signs, Steps
 
 HALF = Steps(1.0, 1.0, -128, 127)
@@ -26,9 +27,15 @@ HALF = Steps(1.0, 1.0, -128, 127)
 
 def quantize(graph: Graph, number: int, operation: Quantize) -> None:
     """Codes of a value."""
-    x, grid = graph.at[operation.sources[0]], operation.grid
+    source, grid = operation.sources[0], operation.grid
+    x = graph.at[source]
     if isinstance(grid, Steps):
-        graph.codes[number + 1], graph.at[number + 1] = graph.coded(x, grid)
+        if not grid.low <= 0 <= grid.high <= grid.low + 255:
+            raise UserError(
+                f"{operation.name}: codes from {grid.low} to {grid.high} do not fit 8 bits with 0 among them",
+                "take at most 8 bits",
+            )
+        graph.codes[number + 1], graph.at[number + 1] = graph.coded(x, grid, source in graph.rectified)
         return
     one, minus = graph.tensor(1.0, np.float32), graph.tensor(-1.0, np.float32)
     if grid.edge is None:
@@ -46,7 +53,7 @@ def layer(graph: Graph, number: int, operation: Convolution | Linear) -> None:
     groups = operation.groups if isinstance(operation, Convolution) else 1
     small = narrow(operation.matrix, groups, given)
     source = operation.sources[0]
-    if small is not None and (small.channels is None or isinstance(operation, Convolution)):
+    if small is not None:
         x = _picked(graph, source, small)
         parts = _integer(graph, small, graph.unit(given.grid))
         found = _applied(graph, operation, x, *parts)
@@ -54,7 +61,8 @@ def layer(graph: Graph, number: int, operation: Convolution | Linear) -> None:
             found = graph.node("Add", found, graph.tensor(_behind(small.shift, operation)))
     else:
         found = _float(graph, operation, graph.at[source], graph.unit(given.grid) if given.grid is not None else 1.0)
-    if small is not None and operation.matrix.scale is None and _signs_alone(graph, number + 1):
+    plain = operation.matrix.scale is None and operation.matrix.shift is None  # whole numbers come out
+    if small is not None and plain and _signs_alone(graph, number + 1):
         found = graph.coded(found, HALF)[1]
     graph.at[number + 1] = found
 
@@ -64,7 +72,8 @@ def _picked(graph: Graph, source: int, small: Narrow) -> str:
     if small.channels is None:
         return graph.at[source]
     grid = graph.program.values[source].grid
-    codes = graph.node("Gather", graph.codes[source], graph.tensor(small.channels, np.int64), axis=1)
+    axis = 1 if small.weight.ndim == 4 else len(graph.program.values[source].shape)
+    codes = graph.node("Gather", graph.codes[source], graph.tensor(small.channels, np.int64), axis=axis)
     grid = grid if isinstance(grid, Steps) else HALF
     return graph.node(
         "DequantizeLinear", codes, graph.tensor(1 / grid.inverse, np.float32), graph.tensor(-grid.low, np.uint8)
@@ -153,6 +162,8 @@ def affine(graph: Graph, number: int, operation: Affine) -> None:
 
 
 def relu(graph: Graph, number: int, operation: Function) -> None:
-    """None where the codes behind it begin at 0."""
+    """None where codes alone follow: they begin at 0, or are cut off there."""
     x, chain = graph.at[operation.sources[0]], graph.chain(number)
-    graph.at[number + 1] = x if chain and chain.grid.low == 0 else graph.node("Relu", x)
+    graph.at[number + 1] = x if chain else graph.node("Relu", x)
+    if chain and chain.grid.low < 0:
+        graph.rectified.add(number + 1)

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from deploy.exporting.graph import Graph
+from deploy.exporting.graph import PICTURE, Graph
 from deploy.exporting.layers import relu
 from deploy.operations.functions import Combine, Constant, Function, Reduce, Slopes, Softmax, Standardize
 
@@ -65,7 +65,15 @@ def combine(graph: Graph, number: int, operation: Combine) -> None:
 
 
 def constant(graph: Graph, number: int, operation: Constant) -> None:
-    graph.at[number + 1] = graph.tensor(operation.numbers[None])
+    """Once, where sums and products read it: they repeat it for each picture."""
+    held = graph.tensor(operation.numbers[None])
+    readers = graph.readers[number + 1]
+    if not readers or not all(isinstance(graph.program.operations[reader], Combine) for reader in readers):
+        many = graph.node("Slice", graph.node("Shape", PICTURE), *(graph.tensor([n], np.int64) for n in (0, 1)))
+        held = graph.node(
+            "Expand", held, graph.node("Concat", many, graph.tensor(operation.numbers.shape, np.int64), axis=0)
+        )
+    graph.at[number + 1] = held
 
 
 def reduce(graph: Graph, number: int, operation: Reduce) -> None:

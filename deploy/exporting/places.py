@@ -40,10 +40,17 @@ def max_pool(graph: Graph, number: int, operation: MaxPool) -> None:
     x, chain = graph.at[operation.sources[0]], graph.chain(number)
     if chain:
         x = graph.coded(x, chain.grid)[1]
+    if operation.sources[0] in graph.rectified:
+        graph.rectified.add(number + 1)
     before, after = (graph.program.values[n].shape for n in (operation.sources[0], number + 1))
+    pads = _pads(operation, operation.dilation, before, after)
+    if any(pad >= operation.kernel[place % 2] for place, pad in enumerate(pads)):  # runtimes refuse such pools
+        lowest = graph.tensor(np.finfo(np.float32).min, np.float32)
+        x = graph.node("Pad", x, graph.tensor([0, 0, *pads[:2], 0, 0, *pads[2:]], np.int64), lowest, mode="constant")
+        pads = [0, 0, 0, 0]
     graph.at[number + 1] = graph.node(
         "MaxPool", x, kernel_shape=[*operation.kernel], strides=[*operation.stride], dilations=[*operation.dilation],
-        pads=_pads(operation, operation.dilation, before, after),
+        pads=pads,
     )  # fmt: skip
 
 
@@ -146,6 +153,14 @@ def upsample(graph: Graph, number: int, operation: Upsample) -> None:
             "coordinate_transformation_mode": "asymmetric",
         }
     else:
-        corners = "align_corners" if operation.align_corners else "pytorch_half_pixel"
+        corners = "align_corners" if operation.align_corners else "half_pixel"
         how = {"mode": "linear", "coordinate_transformation_mode": corners}
-    graph.at[number + 1] = graph.node("Resize", x, "", scales, **how)
+    if whole:
+        graph.at[number + 1] = graph.node("Resize", x, "", scales, **how)
+        return
+    # rounded factors may give other sizes
+    ends = (graph.tensor([n], np.int64) for n in (0, 2))
+    sizes = graph.node(
+        "Concat", graph.node("Slice", graph.node("Shape", x), *ends), graph.tensor(operation.size, np.int64), axis=0
+    )
+    graph.at[number + 1] = graph.node("Resize", x, "", "", sizes, **how)

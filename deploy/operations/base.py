@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from reprlib import repr as short
+from reprlib import Repr
 from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
@@ -15,6 +15,15 @@ Shape = tuple[int, ...]
 """Of a value, without the number of pictures."""
 Numbers = Annotated[NDArray[np.float32], "numbers"]
 Integers = Annotated[NDArray[np.int32], "integers"]
+
+_SHORT = Repr()
+_SHORT.maxlevel, _SHORT.maxdict, _SHORT.maxother = 2, 4, 60
+
+
+def short(value: object) -> str:
+    """A value, that may be a stranger's, for a line of a message."""
+    return _SHORT.repr(value)[:200]
+
 
 MOST = 2**28
 """Numbers of one value of one picture: 1 GiB."""

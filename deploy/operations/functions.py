@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from reprlib import repr as short
 from typing import Literal
 
-from deploy.operations.base import MOST_SUMS, Numbers, Operation, Shape, Value, axes_of, single
+from deploy.operations.base import MOST_SUMS, Numbers, Operation, Shape, Value, axes_of, short, single
 
 Kind = Literal[
     "abs", "clamp", "elu", "exp", "gelu", "gelu_tanh", "hardsigmoid", "hardswish", "leaky_relu", "mish", "relu",
@@ -66,6 +65,8 @@ class Constant(Operation):
     reads = 0
 
     def value(self, *given: Value) -> Value:
+        if not self.numbers.size:
+            raise ValueError(f"no numbers, of shape {self.numbers.shape}")
         return Value(self.numbers.shape)
 
 
@@ -89,7 +90,7 @@ class Standardize(Operation):
 
     def value(self, *given: Value) -> Value:
         _short(given[0].shape, self.axes)
-        if not 0 < self.eps < 1e6:
+        if not (0 < self.eps < 1e6 and single(self.eps)):
             raise ValueError(f"eps {self.eps}")
         return Value(given[0].shape)
 

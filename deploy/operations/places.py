@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from reprlib import repr as short
 from typing import Literal
 
 from deploy.operations.base import (
@@ -15,6 +14,7 @@ from deploy.operations.base import (
     Shape,
     Value,
     axes_of,
+    short,
     single,
     window,
     within,
@@ -57,8 +57,8 @@ class AveragePool(Operation):
     def value(self, *given: Value) -> Value:
         shape = given[0].shape
         _narrow(self.padding, self.kernel)
-        if self.divisor == 0:
-            raise ValueError("a mean over a count of 0")
+        if self.divisor is not None and not 0 < abs(self.divisor) <= FARTHEST**2:
+            raise ValueError(f"a mean over a count of {self.divisor}")
         return Value((*shape[:1], *window(shape, self.kernel, self.stride, self.padding, ceil=self.ceil)))
 
 
@@ -95,7 +95,7 @@ class Concatenate(Operation):
         first = given[0].shape
         axis = axes_of(self.axis, first)
         if any(v.shape[:axis] != first[:axis] or v.shape[axis + 1 :] != first[axis + 1 :] for v in given):
-            raise ValueError(f"values of shapes {', '.join(str(v.shape) for v in given)} along axis {axis}")
+            raise ValueError(f"values of shapes {short([v.shape for v in given])[1:-1]} along axis {axis}")
         return Value((*first[:axis], sum(v.shape[axis] for v in given), *first[axis + 1 :]))
 
 

@@ -1,0 +1,54 @@
+"""Files of every stage of one tiny network, trained once for all tests of the commands that deploy them."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from engine.training.run_folder import RunFolder
+from tests.tools.contract import FAST
+
+STAGES = (
+    ("quant.wqaq", "--Wbits", "4", "--Abits", "4", "--refine", *FAST),
+    ("quant.wqaq", "--quantizer", "lsq", "--Wbits", "4", "--Abits", "4", "--refine", *FAST),
+    ("quant.wqaq", "--q_type", "0", "--refine", *FAST),
+    ("quant.wbwtab", "--W", "2", "--A", "2", "--refine", *FAST),
+    ("quant.wbwtab", "--W", "3", "--A", "2", "--refine", *FAST),
+    ("quant.ptq", "--calibrate", "kl", "--cpu"),
+    *(("bn_merge.__main__", "--model", f"models_save/nin_{stem}.pth", "--cpu") for stem in ("refine", "w4a4", "wbab", "ptq_kl")),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def _stages(_chain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder where all stages have run, each on what the refined network's file holds."""
+    torch.set_num_threads(1)
+    place, before = tmp_path_factory.mktemp("stages"), Path.cwd()
+    shutil.copytree(_chain / "models_save", place / "models_save")
+    os.chdir(place)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(RunFolder, "draw", lambda *_: None)  # longer than such a run
+            for module, *args in STAGES:
+                with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as err:
+                    code = importlib.import_module(module).main(args)
+                assert code == 0, err.getvalue()
+    finally:
+        os.chdir(before)
+    return place
+
+
+@pytest.fixture
+def stocked(command: Callable[..., SimpleNamespace], workplace: Path, _stages: Path) -> Callable[..., SimpleNamespace]:
+    """`command` in a folder whose models_save/ holds files of all stages."""
+    shutil.copytree(_stages / "models_save", workplace / "models_save")
+    return command

@@ -1,0 +1,93 @@
+"""What a layer may do by itself: everything up to the codes that its one reader gives, and nothing that another one reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from deploy.executors import plans
+from deploy.operations.base import Codes, Matrix, Operation
+from deploy.operations.functions import Combine, Function
+from deploy.operations.layers import Affine, Convolution, Quantize
+from deploy.operations.places import MaxPool
+from deploy.program import Program
+from models.layers.quantizers.base import Signs, Steps
+
+BYTES = Steps(1.0, 1.0, 0, 255)
+
+
+def op(kind: type[Operation], /, *sources: int, **settings: Any) -> Operation:
+    return kind(**settings, sources=sources, name=kind.__name__)
+
+
+def layer(source: int) -> Operation:
+    codes = Codes(np.ones((2, 2, 1, 1), np.int16), 2, 2, np.array([-1], np.int32))
+    return op(Convolution, source, matrix=Matrix(codes))
+
+
+def chain(*operations: Operation, picture: tuple[int, ...] = (2, 8, 8)) -> plans.Chain | None:
+    """Of a layer that reads codes and is value 2; the answer is what a layer makes of the last value."""
+    program = Program((op(Quantize, 0, grid=BYTES), layer(1), *operations), picture, (0.5,) * 2, (0.5,) * 2)
+    return plans.chain(program, 1, plans.readers(program))
+
+
+RELU, POOL = {"kind": "relu"}, {"kernel": (2, 2), "stride": (2, 2)}
+
+
+@pytest.mark.parametrize(
+    ("between", "relu", "pools"),
+    [
+        ([], False, 0),
+        ([(Function, RELU)], True, 0),
+        ([(MaxPool, POOL)], False, 1),
+        ([(MaxPool, POOL), (Function, RELU), (MaxPool, POOL)], True, 2),
+        ([(Function, RELU), (Function, RELU)], True, 0),
+    ],
+)
+@pytest.mark.parametrize("grid", [BYTES, Steps(2.0, 0.5, -8, 7), Steps(2.0, 0.5, -128, 127)], ids=str)
+def test_relus_and_pools_up_to_codes(grid: Steps, between: list[Any], relu: bool, pools: int) -> None:
+    made = [op(kind, number, **settings) for number, (kind, settings) in enumerate(between, 2)]
+    last = len(between) + 3
+    found = chain(*made, op(Quantize, last - 1, grid=grid), layer(last))
+    assert found is not None
+    assert (found.relu, len(found.pools), found.grid) == (relu, pools, grid)
+    assert found.covered == tuple(range(2, last + 1))
+
+
+CODED, SUM = {"grid": BYTES}, {"kind": "add"}
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        [],  # the answer is the layer's own
+        [(Function, (2,), RELU)],
+        [(Function, (2,), {"kind": "abs"}), (Quantize, (3,), CODED), None],
+        [(Affine, (2,), {"multiplier": np.array([-1], np.float32)}), (Quantize, (3,), CODED), None],
+        [(Quantize, (2,), {"grid": Signs()}), None],
+        [(Quantize, (2,), {"grid": Signs(0.5)}), None],
+        [(Quantize, (2,), {"grid": Steps(1.0, 1.0, 0, 256)}), None],
+        [(Quantize, (2,), {"grid": Steps(1.0, 1.0, 1, 9)}), None],
+        [(Quantize, (2,), CODED), None, (Combine, (4, 2), SUM)],  # two read the layer
+        [(Function, (2,), RELU), (Quantize, (3,), CODED), None, (Combine, (5, 3), SUM)],  # two read the ReLU
+        [(Combine, (2, 2), SUM), (Quantize, (3,), CODED), None],  # one reads it twice
+    ],
+)
+def test_what_stays_as_it_is(behind: list[Any]) -> None:
+    made: list[Operation] = []
+    for held in behind:
+        number = len(made) + 2
+        made.append(op(held[0], *held[1], **held[2]) if held else layer(number))
+    assert chain(*made) is None
+
+
+def test_readers_are_counted_by_value() -> None:
+    program = Program(
+        (op(Function, 0, kind="relu"), op(Combine, 1, 1, kind="mul"), op(Combine, 1, 2, kind="add")),
+        (2, 8, 8),
+        (0.5,) * 2,
+        (0.5,) * 2,
+    )
+    assert plans.readers(program) == [[0], [1, 1, 2], [2], []]

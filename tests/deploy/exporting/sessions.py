@@ -1,0 +1,87 @@
+"""Programs by hand for these tests, their ONNX models in ONNX Runtime, and the nodes of a model by what they give."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from torch import Tensor
+
+from deploy.exporting.model import exported
+from deploy.operations.base import Codes, Operation
+from deploy.program import Program
+
+SHAPE = (3, 8, 7)
+
+
+def op(kind: type[Operation], /, *sources: int, **settings: Any) -> Operation:
+    return kind(**settings, sources=sources, name=f"the {kind.__name__.lower()}")
+
+
+def program(*operations: Operation, shape: tuple[int, ...] = SHAPE) -> Program:
+    return Program(operations, shape, (0.5,) * shape[0], (0.25,) * shape[0])
+
+
+def codes(values: Any) -> Codes:
+    return Codes(np.asarray(values, np.int16), 512, 1, np.array([-256], np.int32))
+
+
+def drawn(low: int, high: int, *shape: int) -> NDArray[Any]:
+    return np.random.default_rng(0).integers(low, high + 1, shape)
+
+
+def reals(*shape: int) -> NDArray[np.float32]:
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+def given(made: Program, count: int = 3) -> Tensor:
+    return torch.randn(count, *made.picture, generator=torch.Generator().manual_seed(0))
+
+
+def session(model: onnx.ModelProto, level: str = "DISABLE_ALL", **told: Any) -> onnxruntime.InferenceSession:
+    """One thread of the CPU."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_{level}")
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # it warns of each model that it writes
+    for name, value in told.items():
+        setattr(options, name, value)
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def answers(made: Program, x: Tensor, level: str = "DISABLE_ALL") -> Tensor:
+    """What ONNX Runtime gives."""
+    return torch.from_numpy(session(exported(made), level).run(None, {"picture": x.numpy()})[0])
+
+
+class Nodes:
+    """The graph of a model.
+
+    Attributes:
+        stored: its initialisers, by name.
+        maker: the node that gives a value, by the value's name.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.all = list(model.graph.node)
+        self.stored = {held.name: numpy_helper.to_array(held) for held in model.graph.initializer}
+        self.maker = {name: node for node in self.all for name in node.output}
+
+    def of(self, *kinds: str) -> list[onnx.NodeProto]:
+        return [node for node in self.all if node.op_type in kinds]
+
+    def kinds(self) -> list[str]:
+        return [node.op_type for node in self.all]
+
+    def readers(self, name: str) -> set[str]:
+        """The kinds of what reads a value."""
+        return {node.op_type for node in self.all if name in node.input}
+
+    def before(self, node: onnx.NodeProto, place: int = 0) -> onnx.NodeProto | None:
+        """The node that gives an input."""
+        return self.maker.get(node.input[place])

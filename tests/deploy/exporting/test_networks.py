@@ -1,0 +1,95 @@
+"""Whole networks in ONNX Runtime without optimisations: the reference's numbers; where codes lie on an edge, its classes."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+from bn_merge.merge import merge
+from deploy.program import Program
+from deploy.reference.run import run
+from models.graph.capture.form import capture
+from models.graph.normal import NormalForm
+from quant.spec import uniform
+from tests.deploy.exporting.sessions import answers
+from tests.deploy.quantized import SIDE, SPECS, captured, lowered, pictures, trained
+from tests.tools.cases import Head, conv_bn
+
+KINDS = {
+    **{
+        name: SPECS[name]
+        for name in (
+            "float", "w8a8", "w4a4", "lsq", "int8", "int8 symmetric", "int8 folded", "wbab bacp", "wbab cbap", "wtab",
+            "wtat", "wta32", "w32a4",
+        )
+    },
+    "w2a2": uniform("dorefa", 2, 2),
+}  # fmt: skip
+NETWORKS = ("Residual", "Concatenation", "SqueezeExcite", "ShuffleUnits", "mobilenet_v1", "groups")
+SLOW = ("mobilenet_v1", "groups", "int8 folded", "w32a4")
+SILENT = {
+    *(
+        ("SqueezeExcite", kind) for kind in ("wbab bacp", "wbab cbap", "wtab")
+    ),  # behind a ReLU and a gate all signs are +1
+    *(("mobilenet_v1", kind) for kind in ("w2a2", "w32a4")),  # all codes are 0
+}
+"""Untrained networks that give one answer for all pictures."""
+ALWAYS_ON_AN_EDGE = ("Residual", "wtab")
+"""A stream that begins at 0, to which a layer adds what its rounded bias makes exactly 0: the sign of that in fp32 is chance."""
+
+
+class Groups(nn.Module):
+    """Convolutions in groups of several channels, which are shuffled between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.one, self.other = conv_bn(3, 16), conv_bn(16, 24, groups=4), conv_bn(24, 24, 1, 2, groups=4)
+        self.last, self.head = conv_bn(24, 16, groups=2), Head(16, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.one(self.stem(x))
+        x = x.reshape(x.shape[0], 4, 6, *x.shape[2:]).transpose(1, 2).flatten(1, 2)
+        return self.head(self.last(self.other(x)))
+
+
+@cache
+def form(name: str) -> NormalForm:
+    if name != "groups":
+        return captured(name)
+    torch.manual_seed(0)
+    return capture(Groups().eval(), (3, SIDE, SIDE), "a test")
+
+
+def made(name: str, kind: str) -> Program:
+    return lowered(merge(trained(form(name), KINDS[kind])))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        pytest.param(name, kind, marks=[pytest.mark.slow] * (name in SLOW or kind in SLOW))
+        for name in NETWORKS
+        for kind in KINDS
+        if (name, kind) not in SILENT
+    ],
+)
+def test_networks_give_the_numbers_of_the_reference(name: str, kind: str) -> None:
+    program, x = made(name, kind), pictures(100)
+    expected = run(program, x)
+    found, largest = answers(program, x), expected.abs().max()
+    assert expected.std(0).mean() > 1e-3 * largest
+    apart = (found - expected).abs().amax(1) / largest  # of each picture
+    if kind in ("float", "wta32"):  # no codes
+        assert apart.max() < 1e-5
+    if (name, kind) == ALWAYS_ON_AN_EDGE:
+        usual = expected.mean(0)  # of an untrained network one number is always the largest
+        assert ((found - usual).argmax(1) == (expected - usual).argmax(1)).float().mean() > 0.9
+    else:
+        assert (apart < 1e-4).float().mean() > 0.94
+    assert (found.argmax(1) == expected.argmax(1)).float().mean() >= 0.99

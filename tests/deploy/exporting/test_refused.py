@@ -1,0 +1,48 @@
+"""What ONNX cannot say is refused, exit 2, by the layer's name."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx")
+
+from deploy.exporting.model import exported
+from deploy.operations.base import Matrix, Operation
+from deploy.operations.layers import Convolution, Quantize
+from deploy.operations.places import AdaptivePool, Pad
+from engine.errors import USAGE, UserError
+from models.layers.quantizers.base import Steps
+from tests.deploy.exporting.sessions import codes, op, program
+
+ONES = op(Convolution, 1, matrix=Matrix(codes(np.ones((3, 3, 1, 1)))))
+
+
+def coded(low: int, high: int) -> list[Operation]:
+    return [op(Quantize, 0, grid=Steps(9.0, 1 / 9, low, high)), ONES]
+
+
+@pytest.mark.parametrize(
+    ("operations", "words"),
+    [
+        ([op(Pad, 0, sides=(1, 1, 1, 1), kind="circular")], ["the pad: ", "circular"]),
+        ([op(AdaptivePool, 0, kind="max", size=(3, 7))], ["the adaptivepool: ", "(3, 7)", "(8, 7)"]),
+        ([op(AdaptivePool, 0, kind="max", size=(16, 14))], ["the adaptivepool: ", "(16, 14)", "(8, 7)"]),
+        (coded(-1000, 1000), ["the quantize: ", "-1000 to 1000", "8 bits"]),
+        (coded(2, 7), ["the quantize: ", "2 to 7"]),  # no quantizer of ours has such codes; a packed file may
+        (coded(-300, -200), ["the quantize: ", "-300 to -200"]),
+    ],
+    ids=["circular", "windows apart", "more windows", "too many codes", "codes above 0", "codes below 0"],
+)
+def test_what_onnx_cannot_say_is_refused_by_name(operations: list[Operation], words: list[str]) -> None:
+    with pytest.raises(UserError) as fault:
+        exported(program(*operations))
+    assert (fault.value.code, bool(fault.value.hint)) == (USAGE, True)
+    for word in words:
+        assert word in str(fault.value)
+
+
+@pytest.mark.parametrize("kind", ["mean", "max"])
+def test_windows_that_divide_are_taken(kind: str) -> None:
+    model = exported(program(op(AdaptivePool, 0, kind=kind, size=(4, 7))))
+    assert model.graph.node[0].op_type == {"mean": "AveragePool", "max": "MaxPool"}[kind]

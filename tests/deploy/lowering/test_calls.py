@@ -1,0 +1,198 @@
+"""Everything between layers that a program can say: lowered, it computes what PyTorch does, on either executor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from bn_merge.merge import merge
+from deploy.executors.stock import Stock
+from deploy.lowering.calls import CALLS
+from deploy.lowering.modules import MODULES
+from deploy.lowering.moves import MOVES
+from deploy.lowering.walk import lower
+from deploy.program import Program
+from deploy.reference.run import run
+from models.graph.calls import packet
+from models.graph.capture import lift
+from models.graph.capture.form import capture
+from models.graph.normal import NormalForm
+
+aten = torch.ops.aten
+Call = Callable[["Calling", Tensor], Tensor]
+
+
+class Calling(nn.Module):
+    """A module whose forward is a call, (B, 8, 8, 8) in."""
+
+    def __init__(self, call: Call) -> None:
+        super().__init__()
+        self.call = call
+        self.row, self.column = nn.Parameter(torch.randn(8)), nn.Parameter(torch.randn(8, 1, 1))
+        self.map, self.all = nn.Parameter(torch.randn(8, 8)), nn.Parameter(torch.randn(1, 8, 8, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.call(self, x)
+
+
+def network(inner: nn.Module | Call) -> nn.Module:
+    """A convolution, and behind it a module or a call; norms with statistics that are not those of a fresh network."""
+    torch.manual_seed(0)
+    made = nn.Sequential()
+    made.stem, made.inner = nn.Conv2d(3, 8, 1), inner if isinstance(inner, nn.Module) else Calling(inner)
+    for norm in (m for m in made.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None):
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2)
+    return made.eval()
+
+
+def captured(made: nn.Module) -> NormalForm:
+    return capture(made, (3, 8, 8), "a test", check=False)  # compared below
+
+
+def lowered(form: NormalForm) -> Program:
+    return lower(form, (0.5,) * 3, (0.25,) * 3)
+
+
+@torch.no_grad()
+def assert_same(program: Program, made: nn.Module) -> None:
+    """Both executors against the network in float64, within 1e-5 of the largest number."""
+    x = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    expected = made.double()(x.double())
+    assert expected.isfinite().all()
+    assert expected.std() > 0
+    for found in (run(program, x), Stock(program)(x)):
+        assert found.shape == expected.shape
+        assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+CALLED: dict[Any, list[Call]] = {
+    aten.add: [lambda s, x: x + 1.5, lambda s, x: s.column + x, lambda s, x: x + x.mean(1, keepdim=True), lambda s, x: x + s.map,
+               lambda s, x: x.mean(1, keepdim=True) + s.column],
+    aten.sub: [lambda s, x: x - s.row, lambda s, x: s.column - x, lambda s, x: x - x.amax(1, keepdim=True)],
+    aten.rsub: [lambda s, x: 2 - x],
+    aten.mul: [lambda s, x: x * s.column, lambda s, x: x * s.all, lambda s, x: x * x.mean((2, 3), keepdim=True),
+               lambda s, x: x.mean((2, 3)) * s.row],
+    aten.div: [lambda s, x: x / 3, lambda s, x: x / s.column, lambda s, x: s.map / (x.abs() + 1)],
+    aten.maximum: [lambda s, x: torch.maximum(x, s.column)],
+    aten.minimum: [lambda s, x: torch.minimum(s.row, x), lambda s, x: torch.minimum(x, x.mean(2, keepdim=True))],
+    aten.abs: [lambda s, x: x.abs()], aten.exp: [lambda s, x: x.exp()], aten.sqrt: [lambda s, x: (x.abs() + 0.1).sqrt()],
+    aten.neg: [lambda s, x: -x], aten.square: [lambda s, x: x.square()], aten.pow: [lambda s, x: x**2, lambda s, x: x**2.0],
+    aten.clamp: [lambda s, x: x.clamp(-0.5, 0.25), lambda s, x: x.clamp(max=0.25), lambda s, x: x.clamp_(0, 1)],
+    aten.clamp_min: [lambda s, x: x.clamp_min(0.25)], aten.clamp_max: [lambda s, x: x.clamp_max(0.25)],
+    aten.mean: [lambda s, x: x.mean((2, 3)), lambda s, x: x.mean(-1, keepdim=True), lambda s, x: x.mean((-1, 1, 2))],
+    aten.sum: [lambda s, x: x.sum(1), lambda s, x: x.sum((3, 1), keepdim=True)],
+    aten.amax: [lambda s, x: x.amax((1, 2))], aten.amin: [lambda s, x: x.amin(-1)],
+    aten.softmax: [lambda s, x: x.softmax(1), lambda s, x: x.flatten(1).softmax(-1) * 100],
+    aten._softmax: [lambda s, x: aten._softmax(x, 3, False)],
+    aten.layer_norm: [lambda s, x: F.layer_norm(x, (8, 8)), lambda s, x: F.layer_norm(x, (8,), s.row, s.row, 0.5),
+                      lambda s, x: F.layer_norm(x.permute(0, 2, 3, 1), (8,), s.row), lambda s, x: F.layer_norm(x, (8, 8), s.map, s.map)],
+    aten.group_norm: [lambda s, x: F.group_norm(x, 4, s.row, s.row, 0.1), lambda s, x: F.group_norm(x.flatten(2), 2)],
+    aten.adaptive_max_pool2d: [lambda s, x: F.adaptive_max_pool2d(x, (3, 5)), lambda s, x: F.adaptive_max_pool2d(x, 2)],
+    aten.contiguous: [lambda s, x: x.permute(0, 2, 3, 1).contiguous()], aten.clone: [lambda s, x: x.clone()],
+    aten.detach: [lambda s, x: x.detach()], aten.alias: [lambda s, x: aten.alias(x)],
+    aten.to: [lambda s, x: x.double().float()],
+    aten._to_copy: [lambda s, x: aten._to_copy(aten._to_copy(x, dtype=torch.float64), dtype=torch.float32)],
+    aten.flatten: [lambda s, x: x.flatten(1), lambda s, x: x.flatten(1, 2)],
+    aten.reshape: [lambda s, x: x.view(-1, 4, 128), lambda s, x: x.transpose(1, 3).reshape(-1, 16, 4, 8)],
+    aten._unsafe_view: [lambda s, x: aten._unsafe_view(x, [x.shape[0], 8, 64])], aten.unflatten: [lambda s, x: x.unflatten(1, (2, 4))],
+    aten.squeeze: [lambda s, x: x.mean((2, 3), keepdim=True).squeeze(), lambda s, x: x[:, 3:4].squeeze(1)],
+    aten.unsqueeze: [lambda s, x: x.unsqueeze(2), lambda s, x: x.unsqueeze(-1)],
+    aten.permute: [lambda s, x: x.permute(0, 2, 3, 1), lambda s, x: x.permute(0, -1, 1, 2), lambda s, x: x.permute(0, 1, 2, 3)],
+    aten.transpose: [lambda s, x: x.transpose(1, -1), lambda s, x: x.transpose(3, 2)], aten.swapaxes: [lambda s, x: x.swapaxes(1, 2)],
+    aten.cat: [lambda s, x: torch.cat([x, -x, x], 1), lambda s, x: torch.cat([x, x.mean(-1, keepdim=True)], -1)],
+    aten.concat: [lambda s, x: torch.concat([-x, x], 2)],
+    aten.chunk: [lambda s, x: torch.chunk(x, 3, 1)[2], lambda s, x: x.chunk(2, -1)[0] * x.chunk(2, -1)[1]],
+    aten.split: [lambda s, x: torch.split(x, 3, 1)[2], lambda s, x: x.split(3, 2)[1]],
+    aten.split_with_sizes: [lambda s, x: torch.split(x, [1, 5, 2], 1)[1], lambda s, x: x.split([3, 5], -2)[0]],
+    aten.unbind: [lambda s, x: x.unbind(2)[3], lambda s, x: x.unbind(-1)[7]],
+    aten.slice: [lambda s, x: x[:, 1:7:2], lambda s, x: x[:, :, -3:], lambda s, x: x[..., 5:100], lambda s, x: x[:, :-2]],
+    aten.select: [lambda s, x: x[:, 3], lambda s, x: x[..., -2]],
+    aten.pad: [lambda s, x: F.pad(x, (1, 2, 0, 1)), lambda s, x: F.pad(x, (1, 2, 0, 1, 3, 4), value=0.5), lambda s, x: F.pad(x, (-1, 2)),
+               lambda s, x: F.pad(x, (1, 2, 0, 3), mode="reflect"), lambda s, x: F.pad(x, (1, 9, 0, 1), mode="replicate"),
+               lambda s, x: F.pad(x, (1, 8, 0, 3), mode="circular")],
+    aten.constant_pad_nd: [lambda s, x: aten.constant_pad_nd(x, [1, 2, 3, 4], 2.0)],
+    aten.reflection_pad2d: [lambda s, x: aten.reflection_pad2d(x, [1, 2, 0, 3])],
+    aten.replication_pad2d: [lambda s, x: aten.replication_pad2d(x, [1, 2, 0, 3])],
+    aten.upsample_nearest2d: [lambda s, x: F.interpolate(x, scale_factor=2.0), lambda s, x: F.interpolate(x, size=(5, 11)),
+                              lambda s, x: F.interpolate(x, scale_factor=(1.5, 3))],
+    aten.upsample_bilinear2d: [lambda s, x: F.interpolate(x, size=(5, 11), mode="bilinear"),
+                               lambda s, x: F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)],
+    aten.pixel_shuffle: [lambda s, x: F.pixel_shuffle(x, 2)], aten.channel_shuffle: [lambda s, x: F.channel_shuffle(x, 4)],
+    aten.expand: [lambda s, x: x.expand(-1, 8, 8, 8)],
+}  # fmt: skip
+"""By operation, calls whose captured graph holds it."""
+
+UNREACHED = {
+    **{call: "capture makes a module of it" for call in lift.WITHOUT_WEIGHT if call in {**CALLS, **MOVES}},
+    aten.view: "capture makes a reshape of it",
+}
+
+
+def test_every_rule_for_calls_is_here() -> None:
+    assert {*CALLS, *MOVES} - {*UNREACHED} == {*CALLED}
+    assert not {*CALLS} & {*MOVES}
+
+
+@pytest.mark.parametrize(
+    ("what", "call"), [pytest.param(w, c, id=f"{w.__name__}-{i}") for w, cs in CALLED.items() for i, c in enumerate(cs)]
+)
+def test_a_call_computes_what_it_did(what: Any, call: Call) -> None:
+    made = network(call)
+    form = captured(made)
+    assert what in [packet(node) for node in form.captured.graph.nodes]
+    assert_same(lowered(form), made)
+
+
+MADE: dict[type[nn.Module], list[nn.Module | Call]] = {
+    nn.Identity: [nn.BatchNorm2d(8)],  # what merge leaves of it
+    nn.Dropout: [nn.Dropout()], nn.Dropout2d: [nn.Dropout2d()], nn.AlphaDropout: [nn.AlphaDropout()],
+    _BatchNorm: [nn.Sequential(nn.ReLU(), nn.BatchNorm2d(8)), nn.Sequential(nn.ReLU(), nn.BatchNorm2d(8, affine=False)),
+                 nn.Sequential(nn.Flatten(2), nn.BatchNorm1d(8)), nn.Sequential(nn.Flatten(), nn.BatchNorm1d(512))],
+    nn.ReLU: [nn.ReLU(), lambda s, x: F.relu_(x) + x], nn.ReLU6: [nn.ReLU6()], nn.Hardtanh: [nn.Hardtanh(-0.5, 0.25)],
+    nn.LeakyReLU: [nn.LeakyReLU(0.3)], nn.ELU: [nn.ELU(0.5)], nn.GELU: [nn.GELU(), nn.GELU("tanh")], nn.SiLU: [nn.SiLU()],
+    nn.Mish: [nn.Mish()], nn.Sigmoid: [nn.Sigmoid()], nn.Tanh: [nn.Tanh()], nn.Hardswish: [nn.Hardswish()],
+    nn.Hardsigmoid: [nn.Hardsigmoid()], nn.PReLU: [nn.PReLU(), nn.PReLU(8, 0.7), nn.Sequential(nn.Flatten(2), nn.PReLU(8))],
+    nn.MaxPool2d: [nn.MaxPool2d(3, 2, 1), nn.MaxPool2d((2, 3), ceil_mode=True), nn.MaxPool2d(2, 1, 0, 2), lambda s, x: F.max_pool2d(x, 2)],
+    nn.AvgPool2d: [nn.AvgPool2d((3, 2), (2, 1), (1, 0), count_include_pad=False), nn.AvgPool2d(3, 2, 1, True),
+                   nn.AvgPool2d(2, divisor_override=3)],
+    nn.AdaptiveAvgPool2d: [nn.AdaptiveAvgPool2d(1), nn.AdaptiveAvgPool2d((3, None)), nn.AdaptiveAvgPool2d((5, 16))],
+}  # fmt: skip
+
+
+def test_every_rule_for_modules_is_here() -> None:
+    """But that of nn.Dropout1d, of which capture makes nn.Dropout2d."""
+    assert {*MODULES} - {nn.Dropout1d} == {*MADE}
+
+
+@pytest.mark.parametrize(
+    ("kind", "inner"), [pytest.param(k, m, id=f"{k.__name__}-{i}") for k, ms in MADE.items() for i, m in enumerate(ms)]
+)
+def test_a_module_computes_what_it_did(kind: type[nn.Module], inner: nn.Module | Call) -> None:
+    made = network(inner)
+    form = merge(captured(made))
+    called = [form.get_submodule(str(node.target)) for node in form.captured.graph.find_nodes(op="call_module")]
+    assert any(isinstance(module, kind) for module in called)
+    assert_same(lowered(form), made)
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@pytest.mark.parametrize(
+    "inner",
+    [
+        nn.Linear(8, 5), nn.Conv2d(8, 6, 3, 2, 1, groups=2), nn.Conv2d(8, 6, (2, 3), padding="same", dilation=2), nn.Conv2d(8, 6, 4, padding="same"),
+        nn.Conv2d(8, 6, 3, padding=1, padding_mode="reflect"), nn.Conv2d(8, 6, 4, padding="same", padding_mode="circular"),
+        nn.ConvTranspose2d(8, 6, 3, 2, 1, 1, groups=2), nn.ConvTranspose2d(8, 6, (2, 4), 3, dilation=2, bias=False),
+        nn.Sequential(nn.Flatten(2), nn.Linear(64, 3, bias=False)),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_float_layer_computes_what_it_did(inner: nn.Module) -> None:
+    made = network(inner)
+    assert_same(lowered(captured(made)), made)

@@ -1,0 +1,137 @@
+"""Matrices: the narrowest codes that hold a weight, biases on the grid of the sums, signs that no bias loses, and each once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from deploy import codes, description
+from deploy.lowering import matrices
+from deploy.operations.base import Codes
+from deploy.operations.layers import Convolution, Linear
+from engine.errors import UserError
+from models.graph.capture.form import capture
+from tests.deploy.quantized import SIDE, lowered, merged
+from tests.tools.cases import Head
+
+
+def rows(*values: list[int]) -> Tensor:
+    return torch.tensor(values, dtype=torch.int16)
+
+
+@pytest.mark.parametrize(
+    ("values", "bits", "levels", "step", "low"),
+    [
+        (rows([1, -1], [1, 1]), 1, 2, 2, [-1]),
+        (rows([1, -1], [1, 1]), 8, 2, 2, [-1]),  # fewer than its bits could say
+        (rows([1, 0], [-1, 1]), 2, 3, 1, [-1]),
+        (rows([0, 0], [0, 0]), 2, 3, 1, [-1]),
+        (rows([-1, 0], [1, -2]), 2, 4, 1, [-2]),
+        (rows([1, 0], [-1, 1]), 4, 16, 1, [-8]),
+        (rows([7, -8], [0, 1]), 4, 16, 1, [-8]),
+        (rows([127, -128], [0, 1]), 8, 256, 1, [-128]),
+        (rows([255, -255], [1, 3]), 8, 256, 2, [-255]),  # DoReFa's are odd
+        (rows([3, -3], [1, -1]), 2, 4, 2, [-3]),
+        (rows([15, -3], [1, -1]), 4, 16, 2, [-15]),
+        (rows([255, 0], [-3, 252]), 8, 256, 1, [0, -3]),  # a zero point for each row
+        (rows([8, 20], [-15, -2]), 4, 0, 0, []),
+        (rows([8, 0], [-15, 0]), 4, 16, 1, [0, -15]),
+    ],
+)
+def test_codes_take_the_narrowest_form(values: Tensor, bits: int, levels: int, step: int, low: list[int]) -> None:
+    if not levels:
+        with pytest.raises(UserError, match="codes from -15 to 20 in 4 bits"):
+            matrices.coded(values, bits)
+        return
+    found = matrices.coded(values, bits)
+    assert (found.values.tolist(), found.levels, found.step, found.low.tolist()) == (values.tolist(), levels, step, low)
+    first = found.low.reshape(-1, 1)
+    assert ((found.values - first) % step == 0).all()
+    assert ((found.values >= first) & (found.values <= first + step * (levels - 1))).all()
+
+
+WEIGHT = Codes(np.ones((5, 2), np.int16), 2, 2, np.array([-1], np.int32))
+
+
+@pytest.mark.parametrize(
+    ("scale", "bias"),
+    [([0.5, -0.25, 2.0, 1.0, 3.0], [1.3, 1.5, 7.0, -0.1, 1e6]), ([0.5, 0.0, 1e-9, -1e-30, 1.0], [1.3, 3.0, 100.0, -7.0, 0.0])],
+)  # fmt: skip
+def test_a_bias_lies_on_the_grid_of_the_sums_where_that_reaches(scale: list[float], bias: list[float]) -> None:
+    """Beyond it, and where the scale is 0, it is added in fp32. The weights stay what they are in real numbers."""
+    given_ = np.array(scale, np.float32)
+    found = matrices.on_grid(WEIGHT, given_, np.array(bias))
+    assert found.scale is not None
+    assert found.bias is not None
+    assert isinstance(found.weight, Codes)
+    assert np.array_equal(found.weight.values * found.scale[:, None], WEIGHT.values * given_[:, None])
+    shift = np.zeros(5) if found.shift is None else found.shift.astype(float)
+    assert (found.bias[shift != 0] == 0).all()
+    assert (np.abs(found.bias * found.scale.astype(float) + shift - bias) <= np.abs(given_) / 2 + 1e-7).all()
+
+
+@pytest.mark.parametrize("scale", [[0.5, -0.25, 2.0, 1.0, 3.0], [0.5, 0.0, 2.0, 1.0, 3.0]], ids=["all", "a dead row"])
+def test_few_bits_are_made_finer(scale: list[float]) -> None:
+    """A bias that was rounded to the grid of signs would be off by half a weight."""
+    bias = np.array([1.3, 1.5, 7.1, -0.1, 0.7])
+    found = matrices.on_grid(WEIGHT, np.array(scale, np.float32), bias)
+    assert found.scale is not None
+    whole = 0 if found.bias is None else found.bias * found.scale.astype(float)
+    shift = 0 if found.shift is None else found.shift.astype(float)
+    assert (np.abs(whole + shift - bias) <= np.abs(scale) * 0.02 + 1e-6).all()
+
+
+def test_a_bias_that_is_0_is_not_stored() -> None:
+    found = matrices.on_grid(WEIGHT, np.ones(5, np.float32), np.zeros(5))
+    assert (found.bias, found.shift) == (None, None)
+    assert matrices.beside_grid(WEIGHT, None, np.zeros(5)).shift is None
+
+
+@pytest.mark.parametrize("flip", [1, -1])
+@pytest.mark.parametrize("bias", [0.0, 0.5, -0.5, 2.25, -2.25, 3.0, -3.0, 1e-9, -1e-9, 1e30, -1e30])
+def test_a_sign_is_that_of_the_real_bias_for_every_sum(bias: float, flip: int) -> None:
+    found = matrices.for_sign(WEIGHT, np.full(5, bias), np.full(5, float(flip)) if flip < 0 else None)
+    assert found.bias is not None
+    assert found.scale is found.shift is None
+    sums = np.arange(-40, 41)
+    assert ((flip * (sums + int(found.bias[0])) >= 0) == (flip * (sums + bias) >= 0)).all()
+
+
+def test_low_bits_are_symmetric_over_each_row() -> None:
+    found, scale = matrices.low_bits(torch.tensor([[1.27, -0.635], [0.0, 0.0], [-2.54, 0.02]]))
+    assert found.values.tolist() == [[127, -64], [0, 0], [-127, 1]]  # -63.5 to the even one
+    assert scale.tolist() == np.array([0.01, 1, 0.02], np.float32).tolist()
+
+
+class Twins(nn.Module):
+    """Two layers with one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.one, self.other = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3, bias=False)
+        self.other.weight, self.head = self.one.weight, Head(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.relu(self.other(torch.relu(self.one(torch.relu(self.stem(x)))))))
+
+
+@pytest.mark.parametrize("kind", ["float", "int8", "wtat", "wbab bacp"])
+def test_a_layer_at_two_places_is_stored_once(kind: str) -> None:
+    """As in the network's own file, which counts it once."""
+    form = merged("SharedConv", kind)
+    program = lowered(form, low_ends=False)
+    assert sum(isinstance(op, Convolution) and op.name == "conv" for op in program.operations) == 2
+    weights = {op.name: op.matrix.weight for op in program.operations if isinstance(op, (Convolution, Linear))}
+    coded = [weight for weight in weights.values() if isinstance(weight, Codes)]
+    floats = sum(weight.size for weight in weights.values() if not isinstance(weight, Codes))
+    _, found = description.written(program)
+    assert len(found.codes) == sum(codes.size(weight.values.size, weight.levels) for weight in coded)
+    assert floats <= len(found.numbers) < floats + 200  # scales, biases, norms
+
+
+def test_a_weight_of_two_layers_is_stored_once() -> None:
+    form = capture(Twins().eval(), (3, SIDE, SIDE), "a test", check=False)
+    _, found = description.written(lowered(form))
+    assert len(found.numbers) == sum(p.numel() for p in form.parameters())

@@ -1,0 +1,160 @@
+"""What no program can say is refused before anything is written: the layer is named, the operation, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from deploy.lowering.walk import lower
+from engine.errors import USAGE, UserError
+from models.graph.capture.form import capture
+from models.graph.normal import NormalForm
+
+
+class Calling(nn.Module):
+    """A module whose forward is a call."""
+
+    def __init__(self, call: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.call = call
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.call(x)
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(64, 3, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.lstm(x.flatten(2))[0]
+
+
+class Indexed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("order", torch.tensor([1, 0, 2, 5]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, self.order]
+
+
+def captured(inner: nn.Module | Callable[[Tensor], Tensor]) -> NormalForm:
+    made = nn.Sequential()
+    made.stem, made.inner = nn.Conv2d(3, 8, 1), inner if isinstance(inner, nn.Module) else Calling(inner)
+    return capture(made.eval(), (3, 8, 8), "a test", check=False)
+
+
+def refused(form: NormalForm, *words: str) -> None:
+    with pytest.raises(UserError) as fault:
+        lower(form, (0.5,) * 3, (0.25,) * 3)
+    assert fault.value.code == USAGE
+    assert fault.value.hint
+    for word in words:
+        assert word in str(fault.value)
+
+
+ACROSS = "works across pictures"
+
+
+@pytest.mark.parametrize(
+    ("call", "operation", "why"),
+    [
+        (lambda x: x.flip(0), "flip", ""),
+        (lambda x: x.mean(0), "mean", ACROSS),
+        (lambda x: x - x.mean((0, 2, 3), keepdim=True), "mean", ACROSS),
+        (lambda x: x * x.amax(), "amax", ACROSS),
+        (lambda x: x + x.sum(), "sum", ACROSS),
+        (lambda x: x.softmax(0), "softmax", ACROSS),
+        (lambda x: x.softmax(-4), "softmax", ACROSS),
+        (lambda x: x[0], "select", ACROSS),
+        (lambda x: x[:2], "slice", ACROSS),
+        (lambda x: torch.cat([x, x]), "cat", ACROSS),
+        (lambda x: x.transpose(0, 1), "transpose", ACROSS),
+        (lambda x: x.permute(1, 0, 2, 3), "permute", ACROSS),
+        (lambda x: x.unsqueeze(0), "unsqueeze", ACROSS),
+        (lambda x: x.reshape(-1, 4, 8, 8), "reshape", "(8, 8, 8) as one of shape (4, 8, 8)"),
+        (lambda x: x.flatten(0, 1), "flatten", "(8, 8, 8) as one of shape (8, 8)"),
+        (lambda x: F.batch_norm(x, None, None, training=True), "batch_norm", ""),
+    ],
+)
+def test_what_mixes_pictures(call: Callable[[Tensor], Tensor], operation: str, why: str) -> None:
+    """An engine may be given any number of them, one by one."""
+    refused(captured(call), f"inner.{operation}: a program has no operation {operation}", why)
+
+
+def test_a_slice_that_leaves_out_the_first_picture() -> None:
+    """x[1:] cannot even be captured; in the graph it would be this."""
+    form = captured(lambda x: x[:, 1:])
+    (node,) = [n for n in form.captured.graph.nodes if n.target is torch.ops.aten.slice.Tensor]
+    node.args = (node.args[0], 0, 1, 2**63 - 1)
+    refused(form, "inner.slice: a program has no operation slice", ACROSS)
+
+
+@pytest.mark.parametrize(
+    ("inner", "words"),
+    [
+        (nn.BatchNorm2d(8, track_running_stats=False), "inner: a program has no operation BatchNorm2d: it keeps no running statistics"),
+        (nn.Softplus(), "inner: a program has no operation Softplus"),
+        (nn.Sequential(nn.Flatten(2), nn.Conv1d(8, 4, 3)), "inner.1: a program has no operation Conv1d"),
+        (nn.InstanceNorm2d(8), "inner.instance_norm: a program has no operation instance_norm"),
+        (Recurrent(), "inner.lstm."),  # its first state, of as many zeros as there are pictures
+        (Indexed(), "inner.index: a program has no operation index"),
+        (lambda x: x @ x, "inner.matmul: a program has no operation matmul"),
+        (lambda x: torch.add(x, x, alpha=2), "inner.add: a program has no operation add: an alpha"),
+        (lambda x: torch.div(x, 2, rounding_mode="floor"), "inner.div: a program has no operation div: an alpha or a rounding mode"),
+        (lambda x: x**3, "inner.pow: a program has no operation pow: a power other than 2"),
+        (lambda x: 2**x, "inner.pow: a program has no operation pow: a power other than 2"),
+        (lambda x: torch.clamp(x, min=x.mean(1, keepdim=True)), "inner.clamp: a program has no operation clamp: an end that is computed"),
+        (lambda x: x * x.shape[0], "inner.mul: a program has no operation mul: it reads sym_size"),
+        (lambda x: x.half().float(), "inner.to: a program has no operation to: a conversion to torch.float16"),
+        (lambda x: x.long().float(), "inner.to: a program has no operation to: a conversion to torch.int64"),
+        (lambda x: F.pad(x, (0, 0, 0, 0, -1, 0)), "inner.pad: a program has no operation pad: Pad: its channels is (-1, 0)"),
+        (lambda x: F.pad(x, (0, 0, 0, 0, 0, 0, 0, 1)), "inner.pad: a program has no operation pad: other axes than"),
+        (lambda x: F.interpolate(x, scale_factor=1.3), "inner.upsample_nearest2d: a program has no operation upsample_nearest2d: a scale"),
+        (lambda x: F.interpolate(x, scale_factor=1.3, mode="bilinear"), "upsample_bilinear2d: a scale that its sizes do not give"),
+        (lambda x: F.interpolate(x, scale_factor=2, mode="bicubic"), "inner.upsample_bicubic2d: a program has no operation"),
+        (lambda x: x + x.mean(1, keepdim=True).expand(-1, 8, -1, -1), "no operation expand: numbers that are repeated"),
+        (lambda x: x + torch.arange(8, device=x.device), "inner.add: a program has no operation add: it reads"),
+        (lambda x: F.adaptive_max_pool2d(x, 2, return_indices=True)[1].float(), "of what is no list of values"),
+        (lambda x: F.layer_norm(x, (8, 8), eps=0.0), "inner.layer_norm: a program has no operation layer_norm: Standardize: eps 0.0"),
+    ],
+)  # fmt: skip
+def test_what_has_no_operation(inner: nn.Module | Callable[[Tensor], Tensor], words: str) -> None:
+    refused(captured(inner), words)
+
+
+def test_a_call_that_changes_a_part_of_a_value() -> None:
+    """Whoever reads the whole sees it, and a program's values never change."""
+
+    def call(x: Tensor) -> Tensor:
+        x[:, 2:4].mul_(3)
+        return x
+
+    refused(captured(call), "inner.mul_: a program has no operation mul_")
+
+
+def test_the_line_of_the_code_is_named() -> None:
+    refused(captured(lambda x: x @ x), __file__)
+
+
+@pytest.mark.parametrize("number", [1e39, -1e300])
+def test_a_number_that_fp32_does_not_hold(number: float) -> None:
+    refused(captured(lambda x: x * number), "numbers that fp32 does not", "inner.mul")
+
+
+def test_a_weight_that_fp32_does_not_hold() -> None:
+    form = captured(nn.Conv2d(8, 4, 1)).double()
+    with torch.no_grad():
+        form.inner.weight[2, 3] = 1e39
+    refused(form, "numbers that fp32 does not", "inner")
+
+
+def test_a_network_that_does_nothing() -> None:
+    form = capture(nn.Identity(), (3, 8, 8), "a test", check=False)
+    refused(form, "the network is no program")

@@ -1,0 +1,150 @@
+"""Who takes part: the float network and the packed one, each rightly computed, and why others do not."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from deploy.program import Program
+from deploy.racing import contenders
+from deploy.racing.contenders import Absent, Contender, Entry, entries
+from deploy.reference.run import run
+from models.graph.capture.form import capture
+from models.graph.normal import NormalForm
+from tests.deploy.quantized import SIDE, captured, lowered, merged, pictures
+from tests.tools.cases import Head
+
+FIRST = "PyTorch eager, fp32"
+OURS = ["PyTorch, folded, channels last", "torch executor", "reference executor"]
+RUNTIMES = ("ONNX Runtime", "OpenVINO")
+COMPILED = "torch.compile, folded"
+
+
+@pytest.fixture(scope="module")
+def network() -> NormalForm:
+    return captured("SqueezeExcite")
+
+
+@pytest.fixture(scope="module")
+def program() -> Program:
+    return lowered(merged("SqueezeExcite", "w4a4"), low_ends=False)  # weights that int8 kernels add exactly anywhere
+
+
+def found(network: NormalForm, program: Program, without: Sequence[str] = ("torch.compile*", "O*")) -> dict[str, Entry]:
+    return {entry.name: entry for entry in entries(network, program, 1, without)}
+
+
+def test_each_gives_the_answers_of_its_network(network: NormalForm, program: Program) -> None:
+    x, held = pictures(20), found(network, program)
+    assert [*held] == [FIRST, *OURS]
+    with torch.no_grad():
+        plain = network(x)
+    packed = run(program, x)
+    assert (plain - packed).abs().max() > 1e-3
+    for name, entry in held.items():
+        assert isinstance(entry, Contender)
+        assert entry.compressed == ("executor" in name)
+        right = packed if entry.compressed else plain
+        torch.testing.assert_close(entry.run(x), right, rtol=1e-4, atol=1e-5 * right.abs().max().item())
+    assert held["reference executor"].note == "exact whole numbers, the definition"
+
+
+@pytest.mark.parametrize(("name", "package"), [("ONNX Runtime", "onnxruntime"), ("OpenVINO", "openvino")])
+def test_runtimes_give_the_answers_of_their_network(
+    name: str, package: str, network: NormalForm, program: Program
+) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip(package)
+    x, held = pictures(20), found(network, program, ("torch*", "PyTorch*", "reference*"))
+    with torch.no_grad():
+        plain = network(x)
+    usual = run(program, x).mean(0)
+    for kind, right in (("fp32", plain), ("int8", run(program, x))):
+        entry = held[f"{name}, {kind}"]
+        assert isinstance(entry, Contender), entry
+        assert (entry.compressed, entry.note[0].isdigit(), entry.size > 5000) == (kind == "int8", True, True)
+        answers = entry.run(x)
+        assert (answers.argmax(1) == right.argmax(1)).float().mean() >= 0.95
+        assert ((answers - usual).argmax(1) == (right - usual).argmax(1)).float().mean() >= 0.85
+        assert (answers - right).abs().max() < (1e-4 if kind == "fp32" else 0.05) * right.abs().max()
+
+
+@pytest.mark.parametrize(("name", "package"), [("ONNX Runtime", "onnxruntime"), ("OpenVINO", "openvino")])
+def test_packages_that_are_missing_are_named(
+    name: str, package: str, network: NormalForm, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    held = found(network, program, ("torch*", "PyTorch*", "reference*"))
+    for kind in ("fp32", "int8"):
+        assert held[f"{name}, {kind}"] == Absent(f"{name}, {kind}", f"{package} is not installed")
+
+
+def test_what_a_runtime_cannot_do_is_told(
+    network: NormalForm, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no compiler\nwas found" + "." * 200)
+
+    monkeypatch.setattr(torch, "compile", fail)
+    held = found(network, program, ("O*",))
+    assert held[COMPILED] == Absent(COMPILED, f"RuntimeError: no compiler was found{'.' * 59}")
+    assert all(isinstance(held[name], Contender) for name in (FIRST, *OURS))
+
+
+def test_what_onnx_cannot_say_is_told() -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    border = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, padding_mode="circular"), nn.ReLU(), Head(8, 10))
+    form = capture(border.eval(), (3, SIDE, SIDE), "a test")
+    held = found(form, lowered(form), ("torch.*", "OpenVINO*"))
+    assert held["ONNX Runtime, fp32"] == Absent(
+        "ONNX Runtime, fp32", "UserError: 0.pad: circular padding needs opset 19"
+    )
+    assert isinstance(held["torch executor"], Contender)
+
+
+@pytest.mark.parametrize(
+    ("without", "left"),
+    [
+        (["*"], []),
+        ([FIRST, "torch.compile, folded", "O*"], OURS),
+        (
+            ["OpenVINO*", "torch*", "*int8"],
+            ["PyTorch, folded, channels last", "reference executor", "ONNX Runtime, fp32"],
+        ),
+        (["openvino*", "ONNX*", "PyT*", "t*", "re*"], ["OpenVINO, fp32", "OpenVINO, int8"]),
+    ],
+)
+def test_those_left_out_are_left_out_without_a_word(
+    without: list[str], left: list[str], network: NormalForm, program: Program, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(contenders, "_onnxruntime", lambda *told: Contender(told[-1], abs, told[1]))
+    monkeypatch.setattr(contenders, "_openvino", lambda *told: Contender(told[-1], abs, told[1]))
+    assert [*found(network, program, without)] == [FIRST, *left]
+    assert capsys.readouterr().err == "".join(f"preparing {name}\n" for name in left)
+
+
+def test_a_compiled_network_takes_part(network: NormalForm, program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compiler itself takes its time, and is left out here; it is run once before the race."""
+    seen: list[int] = []
+
+    def compiled(network: NormalForm, dynamic: bool) -> Any:
+        def forward(x: Tensor) -> Tensor:
+            seen.append(len(x))
+            return network(x)
+
+        return forward
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    entry = found(network, program, ("O*",))[COMPILED]
+    assert isinstance(entry, Contender)
+    assert (entry.compressed, seen) == (False, [1])
+    x = pictures(5)
+    with torch.no_grad():
+        torch.testing.assert_close(entry.run(x), network(x), rtol=1e-4, atol=1e-4)

@@ -1,0 +1,173 @@
+"""Functions of numbers: as far from the true ones as promised, known by hand, and the same bits wherever a number stands."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from decimal import Decimal, localcontext
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from deploy.operations.functions import SETTINGS
+from deploy.reference.functions import WIDE, erf, exp, function
+from deploy.reference.run import subnormals
+
+INF = math.inf
+TOLD = {"clamp": (-1.5, 2.25), "elu": (0.75,), "leaky_relu": (0.125,)}
+TORCH: dict[str, Callable[[Tensor], Tensor]] = {
+    "abs": torch.abs, "clamp": lambda x: x.clamp(*TOLD["clamp"]), "elu": lambda x: F.elu(x, *TOLD["elu"]),
+    "exp": torch.exp, "gelu": F.gelu, "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "hardsigmoid": F.hardsigmoid, "hardswish": F.hardswish, "leaky_relu": lambda x: F.leaky_relu(x, *TOLD["leaky_relu"]),
+    "mish": F.mish, "relu": torch.relu, "sigmoid": torch.sigmoid, "silu": F.silu, "sqrt": torch.sqrt, "tanh": torch.tanh,
+}  # fmt: skip
+
+
+@pytest.fixture
+def _flushed() -> Iterator[None]:
+    """As a program may run that has asked for speed: the CPU takes subnormal numbers as 0."""
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this CPU does not flush subnormal numbers")
+    yield
+    torch.set_flush_denormal(False)
+
+
+def numbers(kind: str) -> Tensor:
+    """fp32 numbers that a function takes, dense about 0 and far beyond."""
+    draws = torch.randn(500, generator=torch.Generator().manual_seed(0))
+    ends = torch.tensor([0.0, -0.0, 80.0, -80.0, 1e-30, -1e-30])
+    x = torch.cat([torch.linspace(-20, 20, 2001), draws, ends])
+    return x.abs() if kind == "sqrt" else x
+
+
+def bits(x: Tensor) -> list[int]:
+    return x.flatten().view(torch.int64 if x.dtype == torch.float64 else torch.int32).tolist()
+
+
+def alone(kind: str, x: Tensor) -> Tensor:
+    """Each number in a tensor of its own."""
+    return torch.cat([function(kind, number[None], TOLD.get(kind, ())) for number in x])
+
+
+def test_every_function_of_programs_is_compared_with_torch() -> None:
+    assert {*WIDE, "relu", "abs", "clamp", "leaky_relu"} == {*TORCH}
+    assert {kind: len(told) for kind, told in TOLD.items()} == SETTINGS
+
+
+@pytest.mark.parametrize("most", [1e-6, 1.0, 30.0, 700.0])
+def test_exp_is_right_to_fifteen_digits(most: float) -> None:
+    x = np.random.default_rng(0).uniform(-most, most, 1000)
+    x = np.concatenate([x, [most, -most], np.arange(-20, 21) * math.log(2) / 2 % most])
+    with localcontext() as context:
+        context.prec = 40
+        for given, found in zip(x.tolist(), exp(torch.from_numpy(x)).tolist(), strict=True):
+            exact = Decimal(given).exp()
+            assert abs(Decimal(found) - exact) <= exact * Decimal("1e-15"), given
+
+
+def test_exp_of_0_is_1_and_beyond_700_it_stands_still() -> None:
+    found = exp(torch.tensor([0.0, -0.0, 700.0, 701.0, 1e300, INF, -700.0, -701.0, -INF], dtype=torch.float64)).tolist()
+    assert found[:2] == [1, 1]
+    assert set(found[2:6]) == {found[2]}
+    assert set(found[6:]) == {found[6]}
+    assert np.finfo(np.float64).tiny < found[6] < 1e-303 < 1e304 < found[2] < INF
+
+
+def test_erf_is_as_good_as_its_formula() -> None:
+    x = torch.cat([torch.linspace(-7, 7, 3001), torch.tensor([0.0, -0.0, 1e30, -1e30, INF, -INF])]).double()
+    assert max(abs(math.erf(a) - b) for a, b in zip(x.tolist(), erf(x).tolist(), strict=True)) < 1.5e-7
+    assert erf(x[-2:]).tolist() == [1, -1]
+
+
+@pytest.mark.parametrize("kind", TORCH)
+def test_a_function_is_that_of_torch(kind: str) -> None:
+    x = numbers(kind)
+    found, wanted = function(kind, x, TOLD.get(kind, ())), TORCH[kind](x.double())
+    assert found.dtype == torch.float32
+    assert ((found - wanted).abs() <= 1e-6 * wanted.abs().clamp_min(1)).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "given", "expected"),
+    [
+        ("sigmoid", (), [0, 100, INF], [0.5, 1, 1]),
+        ("tanh", (), [0, 30, -30, INF, -INF], [0, 1, -1, 1, -1]),
+        ("exp", (), [0, 1], [1, 2.7182817459106445]),
+        ("hardsigmoid", (), [-3, -INF, 0, 3, 7, 1.5], [0, 0, 0.5, 1, 1, 0.75]),
+        ("hardswish", (), [-3, -4, 0, 3, 5, 1], [0, 0, 0, 3, 5, np.float32(2 / 3)]),
+        ("silu", (), [0, 200], [0, 200]),
+        ("mish", (), [0, 200, 1], [0, 200, np.float32(math.tanh(math.log1p(math.e)))]),
+        ("gelu", (), [0, 50, -50], [0, 50, 0]),
+        ("gelu_tanh", (), [0, 50, -50], [0, 50, 0]),
+        ("elu", (0.5,), [-INF, -1000, 0, 3, INF], [-0.5, -0.5, 0, 3, INF]),
+        ("elu", (-2.0,), [-INF], [2]),
+        ("leaky_relu", (0.25,), [-8, 0, 8, -INF], [-2, 0, 8, -INF]),
+        ("leaky_relu", (0.1,), [-3], [np.float32(-3) * np.float32(0.1)]),  # the slope is an fp32 number
+        ("leaky_relu", (-1.0,), [-8, 8], [8, 8]),
+        ("relu", (), [-1, 0, 2, INF, -INF], [0, 0, 2, INF, 0]),
+        ("abs", (), [-2, 2, -INF], [2, 2, INF]),
+        ("sqrt", (), [0, 4, 2], [0, 2, np.sqrt(np.float32(2))]),
+        ("clamp", (0, 6), [-1, 0, 3, 6, 7, INF, -INF], [0, 0, 3, 6, 6, 6, 0]),
+        ("clamp", (-INF, 1), [-1e30, -INF, 3], [np.float32(-1e30), -INF, 1]),
+        ("clamp", (-1, INF), [-3, 1e30, INF], [-1, np.float32(1e30), INF]),
+    ],
+)
+def test_values_by_hand(kind: str, settings: tuple[float, ...], given: list[float], expected: list[float]) -> None:
+    assert function(kind, torch.tensor(given, dtype=torch.float32), settings).tolist() == expected
+
+
+SAMPLES = torch.tensor([-0.0, 0.0, 0.5, -0.5, 3, -3, 1e-3, -1e-3, 6, -6, 17.3, -17.3, -95, 88, 1e-40, -1e-40, 1e30])
+
+
+def layouts(x: Tensor) -> tuple[Tensor, ...]:
+    """The same numbers as other tensors have them in memory, and some of them apart from each other."""
+    return x, x.contiguous(memory_format=torch.channels_last), x.transpose(1, 3), x[:, :, 1:, ::3]
+
+
+@pytest.mark.parametrize("kind", TORCH)
+def test_a_result_does_not_depend_on_where_its_number_stands(kind: str) -> None:
+    x = SAMPLES.abs() if kind == "sqrt" else SAMPLES
+    told, wanted = TOLD.get(kind, ()), alone(kind, x)
+    for length in range(1, 41):
+        places = [(place * 7 + length) % len(x) for place in range(length)]
+        assert bits(function(kind, x[places], told)) == bits(wanted[places]), length
+    places_of = torch.arange(len(x)).repeat(24).reshape(2, 4, 3, len(x))
+    for held, places_held in zip(layouts(x[places_of]), layouts(places_of), strict=True):
+        assert bits(function(kind, held, told).contiguous()) == bits(wanted[places_held])
+
+
+@pytest.mark.parametrize("most", [1.0, 700.0])
+def test_exp_does_not_depend_on_where_its_number_stands(most: float) -> None:
+    x = torch.linspace(-most, most, 40, dtype=torch.float64)
+    wanted = bits(torch.cat([exp(number[None]) for number in x]))
+    for length in range(1, 41):
+        assert bits(exp(x[:length])) == wanted[:length]
+
+
+@pytest.mark.usefixtures("_flushed")
+@pytest.mark.parametrize("kind", TORCH)
+def test_flushing_changes_no_result_that_fp32_holds_in_full(kind: str) -> None:
+    x = numbers(kind)
+    found = function(kind, x, TOLD.get(kind, ()))
+    torch.set_flush_denormal(False)
+    wanted = function(kind, x, TOLD.get(kind, ()))
+    full = (wanted == 0) | (wanted.abs() >= torch.finfo(torch.float32).tiny)
+    assert full.sum() > 2000
+    assert bits(found[full]) == bits(wanted[full])
+
+
+@pytest.mark.usefixtures("_flushed")
+@pytest.mark.parametrize(
+    ("kind", "number"), [("exp", -95.0), ("sigmoid", -95.0), ("silu", -95.0), ("mish", -95.0), ("relu", 1e-40)]
+)
+def test_flushing_changes_no_subnormal_result(kind: str, number: float) -> None:
+    torch.set_flush_denormal(False)
+    x = torch.tensor([number])
+    wanted = bits(function(kind, x, ()))
+    torch.set_flush_denormal(True)
+    with subnormals():
+        assert bits(function(kind, x, ())) == wanted
+    assert (x * 1e-44).item() == 0  # as it was before

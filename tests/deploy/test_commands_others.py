@@ -1,0 +1,183 @@
+"""Exporting and racing from end to end: what is written, what is said, and what is missing."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from deploy import packed
+from deploy.racing import clock
+from deploy.racing.clock import Timed
+from deploy.reference.run import run
+from engine.errors import BAD_CHECKPOINT, CANNOT_WRITE, USAGE
+from tests.conftest import assert_refused
+from tests.tools.contents import raw
+
+Command = Callable[..., SimpleNamespace]
+PACK, ONNX, BENCH = "deploy.pack", "deploy.onnx", "deploy.bench"
+W4A4, PACKED, MODEL = (f"models_save/nin_w4a4.{kind}" for kind in ("pth", "safetensors", "onnx"))
+QUICK = ("--model", W4A4, "--seconds", "0.05", "--batches", "1", "--without", "torch.compile*", "ONNX*", "OpenVINO*")
+TAKING_PART = ["PyTorch eager, fp32", "PyTorch, folded, channels last", "torch executor", "reference executor"]
+
+
+def hide(monkeypatch: pytest.MonkeyPatch, package: str, *ours: str) -> None:
+    """As if a package were not installed; `ours` imported it when they were loaded."""
+    for name in [*sys.modules]:
+        if name == package or name.startswith((f"{package}.", *ours)):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+
+
+def test_a_model_is_written_and_says_what_it_needs(stocked: Command) -> None:
+    onnx = pytest.importorskip("onnx")
+    import torch
+
+    from tests.deploy.exporting.sessions import session
+
+    result = stocked(ONNX, "--model", W4A4)
+    assert (result.code, result.err, result.path) == (0, "", MODEL)
+    model, known = onnx.load(MODEL), raw(W4A4)
+    kinds = [node.op_type for node in model.graph.node]
+    assert result.out.splitlines()[0] == (
+        f"{W4A4}: {Path(MODEL).stat().st_size:,} bytes, {len(kinds)} nodes, {kinds.count('Conv')} convolutions"
+    )
+    assert kinds.count("Conv") == 9
+    told = {each.key: each.value for each in model.metadata_props}
+    assert (told["arch"], told["data"], told["made_from"]) == ("nin", "digits", W4A4)
+    for name in ("mean", "std"):
+        assert [float(number) for number in told[name].split()] == list(known["dataset"][name])
+    program = packed.open(Path(stocked(PACK, "--model", W4A4).path)).program
+    x = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    found = torch.from_numpy(session(model).run(None, {"picture": x.numpy()})[0])
+    torch.testing.assert_close(found, run(program, x), rtol=1e-4, atol=1e-5)
+
+
+def test_a_packed_file_gives_the_same_model_as_its_checkpoint(stocked: Command) -> None:
+    pytest.importorskip("onnx")
+    assert stocked(PACK, "--model", W4A4).code == 0
+    first = stocked(ONNX, "--model", PACKED)
+    assert (first.code, first.path) == (0, MODEL)
+    again = stocked(ONNX, "--model", W4A4)
+    assert (again.code, again.err) == (0, f"replaced {MODEL}\n")
+    other = stocked(ONNX, "--model", PACKED, "--save", "there/other.onnx", "--json")
+    assert Path(MODEL).read_bytes() == Path("there/other.onnx").read_bytes()
+    told = json.loads(other.out)
+    assert (told["path"], told["bytes"]) == ("there/other.onnx", Path(MODEL).stat().st_size)
+    assert_refused(stocked(ONNX, "--model", W4A4, "--save", W4A4), USAGE, f"{W4A4} is both input and output")
+    assert_refused(stocked(ONNX, "--model", "gone.pth"), BAD_CHECKPOINT, "gone.pth: no such file")
+
+
+def test_without_onnx_the_hint_says_how_to_get_it(stocked: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    hide(monkeypatch, "onnx", "deploy.exporting")
+    missing = stocked(ONNX, "--model", W4A4)
+    assert_refused(missing, USAGE, "onnx is not installed")
+    assert missing.err.endswith("hint: pip install '.[onnx]'\n")
+    assert not Path(MODEL).exists()
+
+
+def test_a_race_is_shown_and_drawn(stocked: Command) -> None:
+    pytest.importorskip("matplotlib")
+    result = stocked(BENCH, *QUICK)
+    assert (result.code, result.path) == (0, "models_save/nin_w4a4_bench.png")
+    assert Path(result.path).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    lines = result.out.splitlines()
+    assert re.fullmatch(r"network +batch 1, ms +times as fast +same answers +model, bytes", lines[0].strip())
+    for name, line in zip(TAKING_PART, lines[1:5], strict=True):
+        kind = "compressed" if "executor" in name else "float"
+        assert re.match(rf"{name} +{kind} +\d+\.\d\d +\d+\.\d\d \(\d+\.\d\d to \d+\.\d\d\)", line), line
+    assert re.search(r" 1\.00 \(1\.00 to 1\.00\)", lines[1])
+    assert lines[4].split("100.0 %")[1].split() == ["exact", "whole", "numbers,", "the", "definition"]
+    assert re.match(rf"{W4A4}: {Path(W4A4).stat().st_size:,} bytes, packed \d,\d{{3}}$", lines[-3])
+    assert "PyTorch" in lines[-2]
+    assert "measuring batches of 1\n" in result.err
+
+
+def test_a_race_in_numbers(stocked: Command) -> None:
+    found = json.loads(stocked(BENCH, *QUICK, "--threads", "1", "--picture", "race.png", "--json").out)
+    assert [*found["milliseconds"]] == ["1"]
+    timed = found["milliseconds"]["1"]
+    assert [*timed] == TAKING_PART
+    assert all(each["milliseconds"] > 0 and each["rounds"] >= 5 for each in timed.values())
+    assert timed[TAKING_PART[0]]["faster"] == 1.0
+    assert found["same_answers"] == {"torch executor": 1.0, "reference executor": 1.0}
+    size = len(Path(stocked(PACK, "--model", W4A4).path).read_bytes())
+    assert found["bytes"]["checkpoint"] == Path(W4A4).stat().st_size
+    assert found["bytes"]["packed"] == pytest.approx(size, abs=200)  # it tells of another command
+    assert (found["threads"], found["path"]) == (1, "race.png")
+
+
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """Milliseconds that each contender is said to take; 2 where nothing is said."""
+    told: dict[str, float] = {}
+
+    def race(runs: Mapping[str, Any], seconds: float) -> dict[str, Timed]:
+        assert seconds == 0.05
+        first = told.get(next(iter(runs)), 2.0)
+        return {name: Timed(t := told.get(name, 2.0), first / t, first / t / 2, first / t * 2, 5) for name in runs}
+
+    monkeypatch.setattr(clock, "race", race)
+    return told
+
+
+@pytest.mark.parametrize("name", ["there/race.png", "race.pdf", "race"])
+def test_the_picture_is_where_it_is_said_to_be(name: str, stocked: Command, timed: dict[str, float]) -> None:
+    pytest.importorskip("matplotlib")
+    result = stocked(BENCH, *QUICK, "--picture", name)
+    assert result.code == 0, result.err
+    assert Path(result.path).is_file()
+
+
+@pytest.mark.parametrize(("name", "code"), [("models_save", CANNOT_WRITE), ("race.xyz", USAGE)])
+def test_a_picture_that_cannot_be_written_is_refused_before_the_race(
+    name: str, code: int, stocked: Command, timed: dict[str, float]
+) -> None:
+    pytest.importorskip("matplotlib")
+    refused = stocked(BENCH, *QUICK, "--picture", name)
+    assert_refused(refused, code, name)
+
+
+def test_where_nothing_is_faster_it_is_said(stocked: Command, timed: dict[str, float]) -> None:
+    timed.update({"PyTorch, folded, channels last": 1.5, "torch executor": 1.75, "reference executor": 9.0})
+    lines = stocked(BENCH, *QUICK, "--batches", "1", "3").out.splitlines()
+    words = "compression made nothing faster here: torch executor takes 1.75 ms, the float network in {} 1.50 ms"
+    assert [line for line in lines if line.startswith("batch ")] == [
+        f"batch {batch}: {words.format('PyTorch, folded, channels last')}" for batch in (1, 3)
+    ]
+    assert re.split("  +", lines[3])[:6] == [
+        "torch executor", "compressed", "1.75", "1.14 (0.57 to 2.29)", "1.75", "1.14 (0.57 to 2.29)",
+    ]  # fmt: skip
+    timed["torch executor"] = 1.49
+    assert "made nothing faster" not in stocked(BENCH, *QUICK).out
+
+
+def test_a_race_of_float_networks_alone(stocked: Command, timed: dict[str, float]) -> None:
+    result = stocked(BENCH, *QUICK[:-4], "--without", "*")
+    assert result.code == 0
+    assert result.out.splitlines()[1].split()[:4] == ["PyTorch", "eager,", "fp32", "float"]
+
+
+def test_who_is_absent_is_named(stocked: Command, timed: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("onnxruntime", "openvino", "matplotlib"):
+        hide(monkeypatch, package, "deploy.racing.picture")
+    result = stocked(BENCH, *QUICK[:-3], "torch.compile*")
+    assert result.code == 0
+    for runtime, package in (("ONNX Runtime", "onnxruntime"), ("OpenVINO", "openvino")):
+        for kind in ("fp32", "int8"):
+            assert f"{runtime}, {kind}: left out, {package} is not installed\n" in result.out
+    assert "notice: no picture: matplotlib is not installed (pip install '.[report]')\n" in result.err
+    assert not list(Path("models_save").glob("*.png"))
+
+
+def test_a_packed_file_is_no_contender(stocked: Command) -> None:
+    assert stocked(PACK, "--model", W4A4).code == 0
+    refused = stocked(BENCH, "--model", PACKED)
+    assert_refused(refused, USAGE, f"{PACKED} is packed")
+    assert refused.err.endswith(f"hint: name the checkpoint: --model {W4A4}\n")

@@ -1,0 +1,99 @@
+"""What packing and running refuse: two lines, the right exit code, and nothing written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from engine.errors import BAD_CHECKPOINT, BAD_DATA, CANNOT_WRITE, USAGE
+from tests.conftest import assert_refused
+
+Command = Callable[..., SimpleNamespace]
+PACK, RUN = "deploy.pack", "deploy.run"
+W4A4, PACKED = "models_save/nin_w4a4.pth", "models_save/nin_w4a4.safetensors"
+
+
+@pytest.fixture
+def ready(stocked: Command) -> Command:
+    """`command` where there is a packed file, a picture, a text, and files that are no networks by their names."""
+    assert stocked(PACK, "--model", W4A4).code == 0
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save("black.png")
+    for name in ("text.pth", "text.safetensors", "text.png"):
+        Path(name).write_text("no network, and no picture")
+    Path("empty.png").touch()
+    torch.save({"a": torch.zeros(3)}, "other.pth")
+    Path("folder.safetensors").mkdir()
+    return stocked
+
+
+def everything() -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+
+
+REFUSED = [
+    (PACK, ("--model", "text.pth"), BAD_CHECKPOINT, ["text.pth"]),
+    (PACK, ("--model", "other.pth"), BAD_CHECKPOINT, ["other.pth"]),
+    (PACK, ("--model", "gone.pth"), BAD_CHECKPOINT, ["gone.pth: no such file"]),
+    (PACK, ("--model", "text.safetensors", "--save", "a"), BAD_CHECKPOINT, ["text.safetensors: it is no packed file"]),
+    (PACK, ("--model", W4A4, "--save", W4A4), USAGE, [f"{W4A4} is both input and output"]),
+    (PACK, ("--model", PACKED), USAGE, [f"{PACKED} is both input and output"]),
+    (PACK, ("--model", W4A4, "--save", f"./there/../{W4A4}"), USAGE, ["is both input and output"]),
+    (PACK, ("--model", W4A4, "--save", "folder.safetensors"), CANNOT_WRITE, ["folder.safetensors"]),
+    (PACK, ("--model", W4A4, "--ends", "int4"), USAGE, ["--ends"]),
+    (PACK, ("--model", W4A4, "--arch", "nin_gc"), USAGE, ["nin_gc"]),
+    (PACK, ("--model", W4A4, "--mean", "0.5", "--std", "0.5"), USAGE, ["1 and 1 numbers", "3 channels"]),
+    (PACK, ("--inspect", PACKED, "--model", W4A4), USAGE, ["--inspect writes nothing"]),
+    (PACK, ("--inspect", PACKED, "--save", "a"), USAGE, ["--inspect writes nothing"]),
+    (PACK, ("--inspect", W4A4), BAD_CHECKPOINT, [f"{W4A4}: it is no packed file"]),
+    (PACK, ("--inspect", "gone.safetensors"), BAD_CHECKPOINT, ["gone.safetensors"]),
+    (RUN, ("--evaluate",), USAGE, ["--model"]),
+    (RUN, ("--model", PACKED), USAGE, ["no pictures"]),
+    (RUN, ("--model", PACKED, "black.png", "--evaluate"), USAGE, ["both pictures and --evaluate"]),
+    (RUN, ("--model", W4A4, "black.png"), BAD_CHECKPOINT, [f"{W4A4}: it is no packed file"]),
+    (RUN, ("--model", "gone.safetensors", "black.png"), BAD_CHECKPOINT, ["gone.safetensors"]),
+    (RUN, ("--model", "folder.safetensors", "black.png"), BAD_CHECKPOINT, ["folder.safetensors"]),
+    (RUN, ("--model", PACKED, "black.png", "gone.png"), BAD_DATA, ["gone.png"]),
+    (RUN, ("--model", PACKED, "text.png", "black.png"), BAD_DATA, ["cannot read text.png"]),
+    (RUN, ("--model", PACKED, "empty.png"), BAD_DATA, ["empty.png", "an empty file"]),
+    (RUN, ("--model", PACKED, "black.png", "--top", "0"), USAGE, ["--top"]),
+    (RUN, ("--model", PACKED, "black.png", "--executor", "rust"), USAGE, ["--executor"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("module", "words", "code", "told"), REFUSED, ids=[f"{module} {' '.join(words)}" for module, words, _, _ in REFUSED]
+)
+def test_faults_are_two_lines_and_nothing_is_written(
+    module: str, words: tuple[str, ...], code: int, told: list[str], ready: Command
+) -> None:
+    before = everything()
+    result = ready(module, *words)
+    assert_refused(result, code, *told)
+    assert everything() == before
+
+
+@pytest.mark.parametrize("module", [PACK, "deploy.onnx", "deploy.bench"])
+def test_the_default_file_is_made_by_merging(module: str, command: Command) -> None:
+    missing = command(module)
+    assert_refused(missing, BAD_CHECKPOINT, "models_save/nin_wbab_merged.pth: no such file")
+    assert "make it with: " in missing.err
+    assert missing.err.endswith("bn_merge --W 2\n")
+
+
+def test_a_packed_file_that_was_changed_is_not_run(ready: Command) -> None:
+    content = bytearray(Path(PACKED).read_bytes())
+    content[-1] ^= 1
+    Path(PACKED).write_bytes(content)
+    changed = ready(RUN, "--model", PACKED, "--evaluate")
+    assert_refused(changed, BAD_CHECKPOINT, PACKED, "checksum")
+    assert "deploy.pack" in changed.err
+
+
+def test_debug_shows_where_a_fault_arose(ready: Command) -> None:
+    assert "Traceback" in ready(RUN, "--model", W4A4, "black.png", "--debug").err

@@ -1,0 +1,235 @@
+"""A packed network: what is opened is what was saved; whatever its description says instead is refused in one line, or runs."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import math
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+from torch import Tensor, nn
+
+from bn_merge.merge import merge
+from deploy import file, packed
+from deploy.lowering.walk import lower
+from deploy.packed import Packed
+from deploy.reference.run import run
+from engine.checkpoint.format import Checkpoint, Metrics
+from engine.checkpoint.history import Merge, Prune, Quantize, Train
+from engine.checkpoint.provenance import Provenance
+from engine.data.info import DataInfo
+from engine.errors import BAD_CHECKPOINT, UserError
+from models.graph.capture.form import capture
+from quant.prepare import prepare
+from quant.spec import QuantizerSpec, QuantSpec
+from tests import conftest
+
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)
+SPEC = QuantSpec(QuantizerSpec("dorefa", 4), QuantizerSpec("dorefa", 4))
+MADE = Checkpoint(
+    "plain:net", {"classes": 10, "width": None}, [8, 8], {},
+    (Train(epochs=3, s=1e-4), Prune(percent=0.3, base=4, cfg_before=[16, 16]), Quantize(spec=SPEC.to_dict()), Merge()),
+    DataInfo("folder", "é", 10, 8, MEAN, STD, 1, False, tuple("abcdefghij")),
+    Metrics(91.25, 0.3, 1000, "test", {"pruning": {"before": 92.0}}),
+    Provenance("python -m bn_merge", {"torch": "2"}, 1, "a.pth", "0" * 64),
+    checksums=True,
+)  # fmt: skip
+
+
+class Tiny(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2))
+        self.b, self.head = nn.Sequential(nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.ReLU()), nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.b(self.a(x)).mean((2, 3)))
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Packed:
+    torch.manual_seed(0)
+    network = Tiny()
+    for norm in (network.a[1], network.b[1]):
+        nn.init.normal_(norm.running_mean, 0, 0.1)
+        nn.init.uniform_(norm.weight, -3, 9)
+        nn.init.normal_(norm.bias, 0, 2)
+    form = merge(prepare(capture(network.eval(), (3, 8, 8), "a test"), SPEC).eval())
+    return Packed(lower(form, MEAN, STD), MADE, 12_345)
+
+
+@pytest.fixture
+def path(tiny: Packed, tmp_path: Path) -> Path:
+    packed.save(tiny, tmp_path / "tiny.safetensors")
+    return tmp_path / "tiny.safetensors"
+
+
+def test_what_is_opened_is_what_was_saved(tiny: Packed, path: Path) -> None:
+    found, x = packed.open(path), torch.randn(4, 3, 8, 8)
+    wanted = run(tiny.program, x)
+    assert torch.equal(run(found.program, x), wanted)
+    assert not torch.equal(wanted[0], wanted[1])
+    assert any(value.grid is not None for value in tiny.program.values)  # some layers are whole
+    assert (found.made, found.bits) == (MADE, 12_345)
+    assert found.made.to_dict() == MADE.to_dict()
+
+
+def test_size_and_checksum_are_the_files(tiny: Packed, path: Path) -> None:
+    content = path.read_bytes()
+    found = packed.open(path)
+    assert found.size == len(content) == packed.save(tiny, path)
+    assert found.sha256 == hashlib.sha256(content).hexdigest()
+    assert len(content) < 5000  # 24 * 9 + 80 bytes of ends, 288 of codes; the rest is words
+
+
+def test_equal_networks_give_equal_bytes(tiny: Packed, path: Path, tmp_path: Path) -> None:
+    packed.save(tiny, tmp_path / "again")
+    packed.save(packed.open(path), tmp_path / "copied")
+    assert (tmp_path / "again").read_bytes() == path.read_bytes()
+    assert (tmp_path / "copied").read_bytes() == path.read_bytes()
+
+
+def test_gray_networks_are_saved_and_opened(tmp_path: Path) -> None:
+    form = capture(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()).eval(), (1, 8, 8), "a test")
+    made = replace(MADE, dataset=MADE.dataset.normalised((0.5,), (0.25,)))
+    packed.save(Packed(lower(form, (0.5,), (0.25,)), made, 1), tmp_path / "gray")
+    assert packed.open(tmp_path / "gray").made == made
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
+    layer = nn.Conv2d(3, 2, 3)
+    nn.init.constant_(layer.bias, math.inf)
+    program = lower(capture(nn.Sequential(layer, nn.ReLU()).eval(), (3, 8, 8), "a test"), MEAN, STD)
+    with pytest.raises(UserError, match="not finite"):
+        packed.save(Packed(program, MADE, 1), tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
+def forge(path: Path, words: str, rows: file.Rows) -> None:
+    """A file of these words whose checksum is right."""
+    metadata = {"packed": f"1 {file._checksum(words, rows)} {words}"}
+    path.write_bytes(safetensors.numpy.save(rows._asdict(), metadata))
+
+
+def places(held: Any) -> list[tuple[Any, Any]]:
+    """Every dict and list inside, with each of its keys."""
+    keys = list(held) if isinstance(held, dict) else range(len(held)) if isinstance(held, list) else []
+    return [(held, key) for key in keys] + [place for key in keys for place in places(held[key])]
+
+
+def opened_or_refused(path: Path) -> UserError | Packed:
+    """What a file holds, or why it is refused."""
+    try:
+        return packed.open(path)
+    except UserError as fault:
+        return fault
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"bits": -1}, "it does not describe a network"),
+        ({"bits": 1.0}, "it does not describe a network"),
+        ({"bits": True}, "it does not describe a network"),
+        ({"more": 1}, "it does not describe a network"),
+        ({"made": None}, "it does not say what it was made from"),
+        ({"made": {}}, "lacks arch"),
+        ({"program": {}}, "a program says"),
+        ({"program": None}, "a program says"),
+    ],
+)
+def test_descriptions_of_no_network_are_refused(changes: dict[str, Any], error: str, path: Path) -> None:
+    found = file.read(path)
+    forge(path, json.dumps({**found.description, **changes}), found.rows)
+    conftest.refused(path, error, read=packed.open)
+
+
+@pytest.mark.parametrize("key", ["bits", "made", "program"])
+def test_descriptions_that_lack_something_are_refused(key: str, path: Path) -> None:
+    found = file.read(path)
+    del found.description[key]
+    forge(path, json.dumps(found.description), found.rows)
+    conftest.refused(path, "it does not describe a network", read=packed.open)
+
+
+@pytest.mark.parametrize("key", ["bias", "low", "picture", "epochs"])
+def test_lists_in_lists_are_refused_however_deep(key: str, path: Path) -> None:
+    """JSON is read to a depth near Python's limit, and what reads it on must not fail before."""
+    found = file.read(path)
+    held = next(held for held, name in places(found.description) if name == key)
+    held[key] = "deep"
+    before, after = json.dumps(found.description).split('"deep"')
+    for depth in (100, *range(850, 1000), 5000):
+        forge(path, before + "[" * depth + "]" * depth + after, found.rows)
+        conftest.refused(path, read=packed.open)
+
+
+NUMBERS = (0, -1, 2**31, 2**40, 1.5, 1e308)
+STRINGS = ("", "relu", "Reduce", "max", "a\nb\x1b[2J", "inf", "test", "quantize", "x" * 5000)
+OTHERS: tuple[Any, ...] = (None, True, [], {})
+
+
+def changed(said: dict[str, Any], draw: random.Random) -> dict[str, Any]:
+    """The same description with one change."""
+    said = copy.deepcopy(said)
+    operations = said["program"]["operations"]
+    kind = draw.randrange(6)
+    if kind == 0:
+        operations.insert(draw.randrange(len(operations) + 1), copy.deepcopy(draw.choice(operations)))
+    elif kind == 1:
+        one, other = draw.sample(range(len(operations)), 2)
+        operations[one], operations[other] = operations[other], operations[one]
+    else:
+        held, key = draw.choice(places(said if draw.random() < 0.2 else said["program"]))
+        value = held[key]
+        if kind == 2 and isinstance(held, dict):
+            del held[key]
+        elif kind == 3:
+            held[key] = draw.choice(OTHERS)
+        elif isinstance(value, str):
+            held[key] = draw.choice(STRINGS)
+        elif isinstance(value, list) and value:
+            del value[draw.randrange(len(value))]
+        else:
+            held[key] = draw.choice(NUMBERS)
+    return said
+
+
+def outcomes(path: Path, count: int, seed: int) -> dict[str, int]:
+    """How often a change was refused, gave a program that ran, or one too large to run here."""
+    found, draw, counts = file.read(path), random.Random(seed), {"refused": 0, "ran": 0, "large": 0}
+    for number in range(count):
+        forge(path, json.dumps(changed(found.description, draw)), found.rows)
+        opened = opened_or_refused(path)
+        if isinstance(opened, UserError):
+            assert (opened.code, bool(opened.hint), str(opened).isprintable()) == (BAD_CHECKPOINT, True, True), number
+            counts["refused"] += 1
+            continue
+        program = opened.program
+        if sum(math.prod(value.shape) for value in program.values) > 10_000_000:
+            counts["large"] += 1
+            continue
+        x = torch.from_numpy(np.random.default_rng(number).normal(size=(1, *program.picture)).astype(np.float32))
+        assert run(program, x).shape == (1, *program.answer), number
+        counts["ran"] += 1
+    return counts
+
+
+def test_150_changed_descriptions_are_refused_or_run(path: Path) -> None:
+    found = outcomes(path, 150, 0)
+    assert min(found["refused"], found["ran"]) > 10, found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_2000_changed_descriptions_are_refused_or_run(seed: int, path: Path) -> None:
+    found = outcomes(path, 500, seed)
+    assert min(found["refused"], found["ran"]) > 40, found
