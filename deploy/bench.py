@@ -52,6 +52,10 @@ class Options(Command):
     )
     machine: Here = part(Here)
 
+    def __post_init__(self) -> None:
+        if self.picture and self.picture.suffix not in ("", ".png", ".pdf", ".svg"):
+            raise UserError(f"--picture {self.picture}: pictures are .png, .pdf or .svg", "name it so")
+
 
 def parser() -> Parser:
     return Parser("deploy.bench", __doc__, EXAMPLES, Options)
@@ -66,9 +70,12 @@ def body(options: Options) -> dict[str, Any]:
     from deploy.racing.clock import race
     from deploy.racing.contenders import Absent, Contender, entries
     from deploy.racing.machine import processor
+    from engine.system.files import check_writable
     from engine.system.terminal import columns
 
     source = options.source.model
+    picture = options.picture or source.with_name(f"{source.stem}_bench.png")
+    check_writable(picture, "name another --picture")
     if source.suffix == packed.SUFFIX:
         parent = packed.open(source).made.provenance.parent
         raise UserError(
@@ -103,8 +110,8 @@ def body(options: Options) -> dict[str, Any]:
     found = {str(batch): {name: asdict(timed) for name, timed in timed_.items()} for batch, timed_ in results.items()}
     result = {"text": "\n".join(lines), "milliseconds": found, "same_answers": same, "bytes": size,
               "processor": processor(), "threads": threads}  # fmt: skip
-    if drawn := _drawn(options, source, results):
-        result["path"] = drawn
+    if _drawn(picture, results):
+        result["path"] = picture
     return result
 
 
@@ -137,6 +144,8 @@ def _plainly(taking_part: list[Contender], results: dict[int, dict[str, Timed]])
     for batch, timed in results.items():
         plain = {c.name: timed[c.name].milliseconds for c in taking_part if not c.compressed}
         packed = {c.name: timed[c.name].milliseconds for c in taking_part if c.compressed}
+        if not packed:
+            continue
         best, small = min(plain, key=plain.__getitem__), min(packed, key=packed.__getitem__)
         if packed[small] >= plain[best]:
             found.append(
@@ -146,18 +155,19 @@ def _plainly(taking_part: list[Contender], results: dict[int, dict[str, Timed]])
     return found
 
 
-def _drawn(options: Options, source: Path, results: dict[int, dict[str, Timed]]) -> Path | None:
-    """A bar for each contender; None where matplotlib is not installed."""
+def _drawn(path: Path, results: dict[int, dict[str, Timed]]) -> bool:
+    """Draw a bar for each contender; False where matplotlib is not installed."""
+    from engine.system.files import write_bytes
     from engine.system.said import notice
 
     try:
-        from deploy.racing.picture import draw
+        from deploy.racing.picture import drawn
     except ModuleNotFoundError:
         notice("no picture: matplotlib is not installed (pip install '.[report]')")
-        return None
-    path = options.picture or source.with_name(f"{source.stem}_bench.png")
-    draw(path, {batch: {name: timed.faster for name, timed in each.items()} for batch, each in results.items()})
-    return path
+        return False
+    faster = {batch: {name: timed.faster for name, timed in each.items()} for batch, each in results.items()}
+    write_bytes(path, drawn(faster, path.suffix.lstrip(".") or "png"))
+    return True
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -54,6 +54,8 @@ class Options(Command):
     machine: Here = part(Here)
 
     def __post_init__(self) -> None:
+        if self.data.mean or self.data.std:
+            raise UserError("--mean and --std: a packed file has its own", "leave them out, or pack with others")
         if bool(self.pictures) == self.evaluate:
             what = "both pictures and --evaluate" if self.evaluate else "no pictures"
             raise UserError(what, "name pictures to classify, or give --evaluate for the accuracy")
@@ -98,6 +100,7 @@ def _evaluated(options: Options, held: Packed, executor: Executor) -> dict[str, 
     from engine.training.choose_data import open_data
 
     data = open_data(options.works, torch.device("cpu"), held.made)
+    data.set_normalisation(held.program.mean, held.program.std)
     if data.info.image_size != held.program.picture[1]:
         size = held.program.picture[1]
         raise UserError(f"the packed network reads pictures of {size}x{size}", f"add --image_size {size}")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
-from pathlib import Path
 
 import matplotlib
 
@@ -11,11 +11,12 @@ matplotlib.use("agg")
 from matplotlib import pyplot
 
 
-def draw(path: Path, faster: Mapping[int, Mapping[str, float]]) -> None:
-    """Draw one picture.
+def drawn(faster: Mapping[int, Mapping[str, float]], kind: str) -> bytes:
+    """One picture.
 
     Args:
         faster: by the pictures of a batch and the contender's name.
+        kind: png, pdf or svg.
     """
     names = list(next(iter(faster.values())))
     figure, axes = pyplot.subplots(figsize=(8, 0.6 + 0.28 * len(names) * len(faster)), layout="constrained")
@@ -29,5 +30,7 @@ def draw(path: Path, faster: Mapping[int, Mapping[str, float]]) -> None:
     axes.set_xlabel(f"times as fast as {names[0]}")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
+    with io.BytesIO() as content:
+        figure.savefig(content, dpi=150, format=kind)
+        pyplot.close(figure)
+        return content.getvalue()

@@ -20,8 +20,8 @@ from tests.tools.contents import raw
 Command = Callable[..., SimpleNamespace]
 PACK = "deploy.pack"
 INTEGER = {
-    "preprune": 0, "prune": 0, "refine": 0, "refine_merged": 0, "w4a4": 8, "w4a4_merged": 8, "lsq_w4a4": 9,
-    "int8_q0_fold0": 9, "ptq_kl": 9, "ptq_kl_merged": 9, "wbab": 8, "wbab_merged": 8, "wtab": 8,
+    "prune": 0, "refine": 0, "refine_merged": 0, "w4a4": 8, "lsq_w4a4": 9, "int8_q0_fold0": 9, "ptq_kl": 9, "wbab": 8,
+    "wbab_merged": 8, "wtab": 8,
 }  # fmt: skip
 """By file, how many of its nine layers run on whole numbers: the first reads bytes, the last may read fp32."""
 

@@ -19,10 +19,19 @@ PACK, RUN = "deploy.pack", "deploy.run"
 W4A4, PACKED = "models_save/nin_w4a4.pth", "models_save/nin_w4a4.safetensors"
 
 
+@pytest.fixture(scope="module")
+def _kept() -> dict[str, bytes]:
+    """What was packed once."""
+    return {}
+
+
 @pytest.fixture
-def ready(stocked: Command) -> Command:
+def ready(stocked: Command, _kept: dict[str, bytes]) -> Command:
     """`command` where there is a packed file, a picture, a text, and files that are no networks by their names."""
-    assert stocked(PACK, "--model", W4A4).code == 0
+    if not _kept:
+        assert stocked(PACK, "--model", W4A4).code == 0
+        _kept[PACKED] = Path(PACKED).read_bytes()
+    Path(PACKED).write_bytes(_kept[PACKED])
     Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save("black.png")
     for name in ("text.pth", "text.safetensors", "text.png"):
         Path(name).write_text("no network, and no picture")

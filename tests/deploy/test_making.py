@@ -35,6 +35,7 @@ MEAN, STD = (0.5, 0.4, 0.3), (0.3, 0.2, 0.25)
 INFO = DataInfo("digits", "digits", 10, SIDE, MEAN, STD)
 
 KINDS = {**SPECS, "w2a2": uniform("dorefa", 2, 2)}
+WIDE = 32
 
 
 @cache
@@ -131,7 +132,7 @@ def test_numbers_of_other_channels_are_refused(said: dict, counts: str, path: Pa
     assert f"--mean and --std of {counts} numbers, the network reads 3 channels" in str(refused(path, **said))
 
 
-@pytest.mark.parametrize("kind", ["w4a4", "lsq", "int8", "wbab bacp", "wtab"])
+@pytest.mark.parametrize("kind", ["w4a4", "lsq", "int8", "wbab bacp"])
 def test_the_float_network_has_the_weights_that_were_trained(kind: str, tmp_path: Path) -> None:
     model = saved(tmp_path / "a.pth", kind)
     found, latent = float_network(tmp_path / "a.pth", None), model.state_dict()
@@ -150,10 +151,10 @@ def test_the_float_network_of_a_float_file_gives_its_answers(tmp_path: Path) -> 
 
 def test_the_float_network_of_a_merged_file_has_its_widths(tmp_path: Path) -> None:
     """Its float weights are gone; how fast it is does not depend on them."""
-    saved(tmp_path / "a.pth", "w4a4", 6, is_merged=True)
+    saved(tmp_path / "a.pth", "w4a4", is_merged=True)
     found = float_network(tmp_path / "a.pth", None)
     shapes = {name: held.shape for name, held in found.state_dict().items()}
-    assert shapes == {name: held.shape for name, held in network(6).state_dict().items()}
+    assert shapes == {name: held.shape for name, held in network(8).state_dict().items()}
     with torch.no_grad():
         assert found(pictures()).std() > 0
 
@@ -165,11 +166,15 @@ def of_codes(program: Program, levels: int) -> int:
 
 
 @pytest.mark.parametrize(
-    "kind", ["float", "w8a8", "w4a4", "w2a2", "lsq", "int8", "int8 symmetric", "wta8", "wtab", "wbab bacp"]
+    "kind",
+    [
+        *("float", "w8a8", "w4a4", "w2a2", "int8 symmetric", "wta8", "wbab bacp"),
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("lsq", "int8", "wtab")),
+    ],
 )
 def test_the_file_is_as_small_as_the_counted_bits(kind: str, tmp_path: Path) -> None:
     """Beside them: 4 KiB of words, and 200 bytes a layer. Ternary weights are counted as 2 bits and take 1.6."""
-    saved(tmp_path / "a.pth", kind, 48)
+    saved(tmp_path / "a.pth", kind, WIDE)
     wide, small = (made(tmp_path / "a.pth", low_ends) for low_ends in (False, True))
     counted = wide.bits - 0.4 * of_codes(wide.program, 3)
     words = 4096 + 200 * len(layers(wide.program))
@@ -189,8 +194,8 @@ def test_weights_of_fewer_bits_take_fewer_bytes(wide: str, narrow: str, bits: fl
     """One byte less for eight bits less of the weights between the ends; else the files tell of the same."""
     sizes = []
     for kind in (wide, narrow):
-        saved(tmp_path / f"{kind}.pth", kind, 48)
+        saved(tmp_path / f"{kind}.pth", kind, WIDE)
         sizes.append(packed.save(made(tmp_path / f"{kind}.pth"), tmp_path / "small"))
-    ends = 48 * (3 * 5 * 5 + 10)
-    weights = sum(prod(m.weight.shape) for m in network(48).modules() if isinstance(m, nn.Conv2d)) - ends
+    ends = WIDE * (3 * 5 * 5 + 10)
+    weights = sum(prod(m.weight.shape) for m in network(WIDE).modules() if isinstance(m, nn.Conv2d)) - ends
     assert sizes[0] - sizes[1] == pytest.approx(weights * bits / 8, abs=300)

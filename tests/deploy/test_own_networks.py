@@ -87,16 +87,16 @@ def test_a_packed_file_becomes_a_model_without_the_code(mine: str, command: Comm
 
 
 GRAY = "tests.tools.gray:small"
-LAYERS = {
+TRAINED = {
     "float": ("prune.train", "--arch", GRAY, *SMALL),
     "binary": ("quant.wbwtab", "--W", "2", "--A", "2", "--arch", GRAY, *SMALL),
     "int8": ("quant.wqaq", "--q_type", "0", "--arch", GRAY, *SMALL),
 }
 
 
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("kind", ["float", "binary", pytest.param("int8", marks=pytest.mark.slow)])
 def test_gray_networks_are_shown_gray_pictures(kind: str, command: Command) -> None:
-    made = command(*LAYERS[kind])
+    made = command(*TRAINED[kind])
     assert made.code == 0, made.err
     ends = "float" if kind == "binary" else "int8"  # signs turn over where a first layer is rounded
     path = command(PACK, "--model", made.path, "--arch", GRAY, "--ends", ends).path

@@ -24,6 +24,7 @@ SIGNED = Steps(4.0, 0.25, -8, 7)
 SAME = {"padding": (1, 1, 1, 1)}
 RELU = {"kind": "relu"}
 POOL = {"kernel": (2, 2), "stride": (2, 2)}
+SLIDING = {"kernel": (2, 2), "stride": (1, 1), "padding": (1, 0, 0, 1)}
 
 
 def layer(source: int, out: int = 3, into: int = 3, most: int = 60, groups: int = 1, plain: bool = False) -> Operation:
@@ -55,22 +56,33 @@ def between(*operations: tuple[type[Operation], dict], grid: Steps) -> Program:
     return program(*made, layer(len(made)))
 
 
-@pytest.mark.parametrize("grid", [POSITIVE, FEW], ids=str)
-@pytest.mark.parametrize(
+RECTIFIED = pytest.mark.parametrize(
     "operations",
-    [[(Function, RELU)], [(Function, RELU), (MaxPool, POOL)], [(MaxPool, POOL), (Function, RELU)]],
-    ids=["alone", "before a pool", "behind a pool"],
+    [
+        [(Function, RELU)],
+        [(Function, RELU), (MaxPool, POOL)],
+        [(MaxPool, POOL), (Function, RELU)],
+        [(MaxPool, SLIDING), (Function, RELU), (MaxPool, SLIDING)],
+    ],
+    ids=["alone", "before a pool", "behind a pool", "between pools"],
 )
+
+
+@RECTIFIED
+@pytest.mark.parametrize("grid", [POSITIVE, FEW], ids=str)
 def test_a_relu_before_codes_from_0_is_left_out(operations: list, grid: Steps) -> None:
     made = between(*operations, grid=grid)
     assert "Relu" not in kinds(made)
     assert_equal(made)
 
 
+@RECTIFIED
 @pytest.mark.parametrize("grid", [BYTES, SIGNED], ids=str)
-def test_a_relu_before_codes_below_0_is_computed(grid: Steps) -> None:
-    """As a ReLU or on the codes: no number below 0 is left."""
-    assert_equal(between((Function, RELU), grid=grid))
+def test_a_relu_before_codes_below_0_is_done_on_codes(operations: list, grid: Steps) -> None:
+    """A ReLU behind a layer would keep engines from its integers."""
+    made = between(*operations, grid=grid)
+    assert "Relu" not in kinds(made)
+    assert_equal(made)
 
 
 def test_a_relu_that_others_read_stays() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -25,8 +27,14 @@ EVERY = pytest.mark.parametrize(
 )  # fmt: skip
 
 
+@cache
 def made(name: str, kind: str) -> Program:
     return lowered(merged(name, kind))
+
+
+@cache
+def nodes_of(name: str, kind: str) -> Nodes:
+    return Nodes(exported(made(name, kind)))
 
 
 def is_integer(program: Program, operation: Operation) -> bool:
@@ -69,8 +77,7 @@ def test_the_checker_takes_what_is_stored(name: str, kind: str) -> None:
 @EVERY
 def test_integer_layers_are_stored_as_integers(name: str, kind: str) -> None:
     """int8 weights, int32 biases in steps that are exactly the product of the two others in fp32, for each channel."""
-    program = made(name, kind)
-    nodes = Nodes(exported(program))
+    program, nodes = made(name, kind), nodes_of(name, kind)
     stored, seen = nodes.stored, 0
     for node in nodes.of("Conv", "Gemm"):
         weight, bias = nodes.before(node, 1), nodes.before(node, 2)
@@ -92,7 +99,7 @@ def test_integer_layers_are_stored_as_integers(name: str, kind: str) -> None:
 @EVERY
 def test_every_constant_has_a_zero_point_of_its_type(name: str, kind: str) -> None:
     """Without one some runtimes take int8 for uint8. Biases, int32, may have none."""
-    nodes = Nodes(exported(made(name, kind)))
+    nodes = nodes_of(name, kind)
     stored = nodes.stored
     for node in nodes.of("DequantizeLinear", "QuantizeLinear"):
         scale, held = stored[node.input[1]], stored.get(node.input[0])
@@ -110,7 +117,7 @@ def test_every_constant_has_a_zero_point_of_its_type(name: str, kind: str) -> No
 @EVERY
 def test_codes_are_read_where_engines_look_for_them(name: str, kind: str) -> None:
     """Right before the layer, or a pool or border in front of it: nothing else may be computed in integers."""
-    nodes = Nodes(exported(made(name, kind)))
+    nodes = nodes_of(name, kind)
     for node in nodes.of("DequantizeLinear"):
         signs = {"Mul", "GreaterOrEqual"}  # of whole numbers that saturated
         assert nodes.readers(node.output[0]) <= {"Conv", "Gemm", "MaxPool", "Pad", *signs}
@@ -118,8 +125,7 @@ def test_codes_are_read_where_engines_look_for_them(name: str, kind: str) -> Non
 
 @pytest.mark.parametrize("kind", ["w4a4", "lsq", "int7", "w8a8"])
 def test_a_min_keeps_codes_within_their_bits(kind: str) -> None:
-    program = made("Residual", kind)
-    nodes = Nodes(exported(program))
+    program, nodes = made("Residual", kind), nodes_of("Residual", kind)
     grids = {o.grid for o in program.operations if isinstance(o, Quantize) and isinstance(o.grid, Steps)}
     widths = {grid.high - grid.low for grid in grids}
     cut = [node for node in nodes.of("Min") if nodes.before(node).op_type == "QuantizeLinear"]

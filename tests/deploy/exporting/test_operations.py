@@ -55,6 +55,12 @@ EXACT: dict[str, list[Operation]] = {
     "concatenate columns": [op(Function, 0, kind="abs"), op(Concatenate, 1, 0, axis=2)],
     "concatenate a constant": [op(Constant, numbers=reals(2, 8, 7)), op(Concatenate, 1, 0, axis=0)],
     "constant": [op(Constant, numbers=reals(4))],
+    "concatenate a sum of constants": [
+        op(Constant, numbers=reals(1, 8, 7)),
+        op(Constant, numbers=reals(2, 1, 7)),
+        op(Combine, 1, 2, kind="max"),
+        op(Concatenate, 3, 0, axis=0),
+    ],
     "slice channels": [op(Slice, 0, axis=0, start=1, stop=2)],
     "slice rows": [op(Slice, 0, axis=1, start=1, stop=8, step=3)],
     "pad": [op(Pad, 0, sides=(1, 2, 3, 0), fill=-0.5, channels=(1, 2))],
