@@ -11,6 +11,7 @@ from engine.cli import argtypes
 from engine.cli.flags import Options, flag, part
 from engine.cli.naming import input_file, saved
 from engine.cli.options import Normalisation
+from engine.errors import UserError
 
 if TYPE_CHECKING:
     from deploy.packed import Packed
@@ -54,5 +55,9 @@ class Source(Options):
         from deploy import making, packed
 
         if self.model.suffix == packed.SUFFIX:
+            asked = {"--ends float": self.ends != "int8", "--arch": self.arch, "--mean": self.pixels.mean,
+                     "--std": self.pixels.std}  # fmt: skip
+            if given := next((name for name, value in asked.items() if value), None):
+                raise UserError(f"{given}: {self.model} is packed already", "give it with the checkpoint")
             return packed.open(self.model)
         return making.pack(self.model, self.arch, self.pixels.mean, self.pixels.std, self.ends == "int8", words)

@@ -19,6 +19,14 @@ OPSET, IR_VERSION = 17, 8
 PICTURE, ANSWER = "picture", "answer"
 
 
+def _constant(program: Program) -> set[int]:
+    found: set[int] = set()
+    for number, operation in enumerate(program.operations):
+        if {*operation.sources} <= found:
+            found.add(number + 1)
+    return found
+
+
 class Graph:
     """A model, node by node.
 
@@ -26,6 +34,7 @@ class Graph:
         at: the names of values as fp32 numbers; those in codes: behind their DequantizeLinear.
         codes: the names of values in codes, uint8.
         rectified: values whose ReLU is left to their codes.
+        constant: values that hang on no picture.
     """
 
     def __init__(self, program: Program) -> None:
@@ -36,6 +45,7 @@ class Graph:
         self.at = {0: PICTURE}
         self.codes: dict[int, str] = {}
         self.rectified: set[int] = set()
+        self.constant = _constant(program)
         self.count = 0
 
     def node(self, kind: str, *inputs: str, **attributes: Any) -> str:

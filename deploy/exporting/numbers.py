@@ -67,8 +67,9 @@ def combine(graph: Graph, number: int, operation: Combine) -> None:
 def constant(graph: Graph, number: int, operation: Constant) -> None:
     """Once, where sums and products read it: they repeat it for each picture."""
     held = graph.tensor(operation.numbers[None])
-    readers = graph.readers[number + 1]
-    if not readers or not all(isinstance(graph.program.operations[reader], Combine) for reader in readers):
+    readers = [graph.program.operations[reader] for reader in graph.readers[number + 1]]
+    repeating = [isinstance(reader, Combine) and not {*reader.sources} <= graph.constant for reader in readers]
+    if not repeating or not all(repeating):
         many = graph.node("Slice", graph.node("Shape", PICTURE), *(graph.tensor([n], np.int64) for n in (0, 1)))
         held = graph.node(
             "Expand", held, graph.node("Concat", many, graph.tensor(operation.numbers.shape, np.int64), axis=0)

@@ -47,6 +47,8 @@ def everything() -> dict[Path, bytes]:
 
 REFUSED = [
     (PACK, ("--model", "text.pth"), BAD_CHECKPOINT, ["text.pth"]),
+    (PACK, ("--model", PACKED, "--save", "a", "--ends", "float"), USAGE, [f"--ends float: {PACKED} is packed already"]),
+    (PACK, ("--model", PACKED, "--save", "a", "--mean", "0,0,0"), USAGE, [f"--mean: {PACKED} is packed already"]),
     (PACK, ("--model", "other.pth"), BAD_CHECKPOINT, ["other.pth"]),
     (PACK, ("--model", "gone.pth"), BAD_CHECKPOINT, ["gone.pth: no such file"]),
     (PACK, ("--model", "text.safetensors", "--save", "a"), BAD_CHECKPOINT, ["text.safetensors: it is no packed file"]),
