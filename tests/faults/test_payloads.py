@@ -37,12 +37,16 @@ READS = {
     "quant.ptq": ["--model", "F"],
     "bn_merge.__main__": ["--model", "F"],
     "bn_merge.compare": ["F", "F"],
+    "deploy.pack": ["--model", "F"],
+    "deploy.onnx": ["--model", "F"],
+    "deploy.bench": ["--model", "F"],
     "scripts.report": ["F"],
     "scripts.summary": ["F"],
     "scripts.convert": ["F", "new.pth"],
     "engine.checkpoint.__main__": ["inspect", "F"],
 }
-READ_NONE = {"scripts.quickstart", "scripts.benchmark", "scripts.combinations", "scripts.results"}
+READ_NONE = {"scripts.quickstart", "scripts.benchmark", "scripts.combinations", "scripts.results", "deploy.run"}
+"""deploy.run reads packed files, which hold no pickle."""
 ALSO = [
     ("prune.train", ["--evaluate", "F"]),
     ("prune.train", ["--from_scratch", "F"]),

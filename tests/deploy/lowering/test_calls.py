@@ -125,7 +125,15 @@ CALLED: dict[Any, list[Call]] = {
     aten.upsample_bilinear2d: [lambda s, x: F.interpolate(x, size=(5, 11), mode="bilinear"),
                                lambda s, x: F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)],
     aten.pixel_shuffle: [lambda s, x: F.pixel_shuffle(x, 2)], aten.channel_shuffle: [lambda s, x: F.channel_shuffle(x, 4)],
-    aten.expand: [lambda s, x: x.expand(-1, 8, 8, 8)],
+    aten.expand: [lambda s, x: x.expand(-1, 8, 8, 8), lambda s, x: x * x.mean((2, 3), keepdim=True).expand(-1, -1, 8, 8)],
+    aten.expand_as: [lambda s, x: x * x.mean((2, 3), keepdim=True).expand_as(x)],
+    aten.stack: [lambda s, x: torch.stack([x, -x], 2), lambda s, x: torch.stack([x, x + 1], -1)],
+    aten.narrow: [lambda s, x: x.narrow(1, 2, 3), lambda s, x: aten.narrow(x, 2, -3, 2)],
+    aten.concatenate: [lambda s, x: torch.concatenate([x, -x], 1)],
+    aten.subtract: [lambda s, x: torch.subtract(x, 1.5)], aten.multiply: [lambda s, x: torch.multiply(x, s.column)],
+    aten.divide: [lambda s, x: torch.divide(x, 3)], aten.true_divide: [lambda s, x: torch.true_divide(x, s.column)],
+    aten.negative: [lambda s, x: torch.negative(x)], aten.absolute: [lambda s, x: torch.absolute(x)],
+    aten.clip: [lambda s, x: torch.clip(x, -0.5, 0.25)],
 }  # fmt: skip
 """By operation, calls whose captured graph holds it."""
 
