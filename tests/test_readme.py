@@ -100,7 +100,9 @@ def test_deployment(workplace: Path, command: Command) -> None:
     write_png(torch.zeros(3, 40, 50, dtype=torch.uint8), "photo.jpg")  # PIL looks at what is in it, not at its name
     (block,) = marked("deploy")
     for module, argv, _ in lines(block):
-        quick = ("--seconds", "0.1", "--batches", "1", "--without", "torch.compile*") if module == "deploy.bench" else ()
+        quick = (
+            ("--seconds", "0.1", "--batches", "1", "--without", "torch.compile*") if module == "deploy.bench" else ()
+        )
         done = command(module, *argv, *quick)
         assert done.code == 0, f"python -m {module} {' '.join(argv)}\n{done.err}"
     assert {path.suffix for path in Path("models_save").iterdir()} == {".pth", ".safetensors", ".onnx", ".png"}
