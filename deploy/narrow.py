@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.operations.base import Codes, Matrix, Value
-from models.layers.quantizers.base import Steps
+from deploy.operations.base import Codes, Matrix, Value, fits_a_byte
 
 
 @dataclass(frozen=True)
@@ -40,9 +39,7 @@ def narrow(matrix: Matrix, groups: int, given: Value) -> Narrow | None:
     Engines add in int32 and go on in fp32, which rounds sums above 2^24 as the reference does.
     """
     grid, weight = given.grid, matrix.weight
-    if not isinstance(weight, Codes) or grid is None:
-        return None
-    if isinstance(grid, Steps) and not (grid.low <= 0 <= grid.high <= grid.low + 255):
+    if not isinstance(weight, Codes) or grid is None or not fits_a_byte(grid):
         return None
     values = weight.values.astype(np.int32)
     rows = len(values)

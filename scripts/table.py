@@ -121,12 +121,12 @@ def cells(rows: list[ResultRow], units: str = "plain") -> list[list[str]]:
     Args:
         units: "plain" for counts, "original" (or "seed") for that repository's (MACs / 2^30 called GFLOPs, parameters / 2^20).
     """
-    table = []
+    table, columns = [], HEADER if units in ORIGINAL_UNITS else header(rows)
     for number, row in enumerate(rows):
         line = shown(row, rows[0] if number else None)
         if units in ORIGINAL_UNITS:
             line |= {"MACs": short(row.macs / 2**30), "parameters": short(row.params / 2**20)}
-        table.append([line[column] for column in (HEADER if units in ORIGINAL_UNITS else header(rows))])
+        table.append([line[column] for column in columns])
     return table
 
 

@@ -9,7 +9,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -81,20 +81,25 @@ CHAIN = (
 )
 
 
-@pytest.fixture(scope="session")
-def _chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder where train, prune and refine have run once, with default paths."""
+def run_stages(place: Path, stages: Iterable[Sequence[str]]) -> Path:
+    """Run commands one after the other in a folder, without a word; gives the folder."""
     torch.set_num_threads(1)
-    place, before = tmp_path_factory.mktemp("chain"), Path.cwd()
+    before = Path.cwd()
     os.chdir(place)
     try:
-        for module, *args in CHAIN:
+        for module, *args in stages:
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as err:
                 code = importlib.import_module(module).main(args)
             assert code == 0, err.getvalue()
     finally:
         os.chdir(before)
     return place
+
+
+@pytest.fixture(scope="session")
+def _chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder where train, prune and refine have run once, with default paths."""
+    return run_stages(tmp_path_factory.mktemp("chain"), CHAIN)
 
 
 @pytest.fixture

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from deploy.operations import functions as of_numbers, layers, places
 from deploy.operations.base import Codes, Matrix, Operation, Value
-from deploy.reference.run import RULES
+from deploy.reference.run import RULES, tensor
 
 _NATIVE: dict[str, Callable[..., Tensor]] = {
     "abs": torch.abs, "clamp": torch.clamp, "elu": F.elu, "exp": torch.exp, "gelu": F.gelu,
@@ -32,11 +30,7 @@ def _native(kind: str, settings: tuple[float, ...], x: Tensor) -> Tensor:
     return _NATIVE[kind](x, *settings)
 
 
-def tensor(part: Any) -> Tensor:
-    return torch.from_numpy(np.array(part))
-
-
-def folded(matrix: Matrix) -> tuple[Tensor, Tensor | None]:
+def folded(matrix: Matrix) -> tuple[Tensor, Tensor]:
     """fp32 weight and bias with the scale in them."""
     weight = tensor(matrix.weight.values if isinstance(matrix.weight, Codes) else matrix.weight).double()
     scale = torch.ones(len(weight)).double() if matrix.scale is None else tensor(matrix.scale).double()

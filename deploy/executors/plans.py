@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from deploy.operations.base import fits_a_byte
 from deploy.operations.functions import Function
 from deploy.operations.layers import Quantize
 from deploy.operations.places import MaxPool
@@ -50,8 +51,7 @@ def chain(program: Program, number: int, known: list[list[int]]) -> Chain | None
             pools.append((operation, number + 1))
         elif isinstance(operation, Quantize) and isinstance(operation.grid, Steps):
             grid = operation.grid
-            narrow = grid.low <= 0 <= grid.high <= grid.low + 255
-            return Chain(relu, tuple(pools), grid, tuple(covered)) if narrow else None
+            return Chain(relu, tuple(pools), grid, tuple(covered)) if fits_a_byte(grid) else None
         else:
             return None
     return None

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from deploy.executors import numbers, plans, qconv
 from deploy.executors.qconv import QConv
 from deploy.narrow import Narrow, narrow
-from deploy.operations.base import Value, padding_of_windows
+from deploy.operations.base import Value, fits_a_byte, padding_of_windows
 from deploy.operations.layers import Convolution, Linear, Quantize
 from deploy.operations.places import MaxPool, Pad
 from deploy.program import Program
@@ -47,7 +47,7 @@ class Stock:
     def __init__(self, program: Program, integers: bool | None = None) -> None:
         self.program = program
         why = "they were not asked for" if integers is False else qconv.trusted()
-        self.integers = not why and all(map(_is_byte, program.values))
+        self.integers = not why and all(v.grid is None or fits_a_byte(v.grid) for v in program.values)
         why = why or "some codes are no bytes about 0"
         self.how = "int8 convolutions of oneDNN" if self.integers else f"fp32 arithmetic on codes: {why}"
         self.readers = plans.readers(program)
@@ -129,12 +129,6 @@ def _of_bytes(run: Callable[[Tensor], Tensor], zero: int, gives_codes: bool) -> 
     if gives_codes:
         return lambda x: (run(x.float() - zero) + zero).to(torch.uint8)
     return lambda x: run(x.float() - zero)
-
-
-def _is_byte(value: Value) -> bool:
-    """Whether codes, where it holds some, fit a byte once their lowest is 0, with 0 among them."""
-    grid = value.grid
-    return not isinstance(grid, Steps) or grid.low <= 0 <= grid.high <= grid.low + 255
 
 
 def _zero(grid: Steps | Signs | None) -> int:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from deploy.executors.numbers import folded
 from deploy.exporting.graph import Graph
 from deploy.narrow import Narrow, narrow
-from deploy.operations.base import Codes
+from deploy.operations.base import Codes, fits_a_byte
 from deploy.operations.functions import Function
 from deploy.operations.layers import Affine, Convolution, Linear, Quantize, Transposed
 from deploy.operations.places import MaxPool
@@ -30,7 +30,7 @@ def quantize(graph: Graph, number: int, operation: Quantize) -> None:
     source, grid = operation.sources[0], operation.grid
     x = graph.at[source]
     if isinstance(grid, Steps):
-        if not grid.low <= 0 <= grid.high <= grid.low + 255:
+        if not fits_a_byte(grid):
             raise UserError(
                 f"{operation.name}: codes from {grid.low} to {grid.high} do not fit 8 bits with 0 among them",
                 "take at most 8 bits",
@@ -115,7 +115,7 @@ def _float(graph: Graph, operation: Convolution | Linear, x: str, unit: float) -
         )
         shift = np.zeros(len(values), np.float32) if matrix.shift is None else matrix.shift
         return _applied(graph, operation, x, weight, graph.tensor(shift))
-    whole, shift = (part.numpy() for part in folded(matrix) if part is not None)
+    whole, shift = (part.numpy() for part in folded(matrix))
     return _applied(
         graph, operation, x, graph.tensor((whole / np.float32(unit)).astype(np.float32)), graph.tensor(shift)
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from deploy.lowering.modules import max_pool, pair
 from deploy.operations.functions import Combine, Constant, Function, Reduce, Softmax, Standardize
 from deploy.operations.layers import Affine
 from deploy.operations.places import AdaptivePool
-from models.graph.calls import packet, values
+from models.graph.calls import values
 
 aten = torch.ops.aten
 
@@ -184,8 +184,3 @@ CALLS: dict[Any, Rule] = {
     aten.max_pool2d: called_pool, aten.adaptive_max_pool2d: adaptive_max,
 }  # fmt: skip
 """By operation, its rule; what moves numbers is in moves.py."""
-
-
-def rule_of(node: fx.Node, moves: dict[Any, Rule]) -> Rule | None:
-    """The rule for a call."""
-    return {**CALLS, **moves}.get(cast(Any, packet(node)))

@@ -11,18 +11,22 @@ import torch
 from torch import fx, nn
 
 from deploy.lowering.builder import Builder
-from deploy.lowering.calls import rule_of
+from deploy.lowering.calls import CALLS
 from deploy.lowering.layers import Ends, layer, shared_codes, transposed, turned
 from deploy.lowering.modules import lowered
 from deploy.lowering.moves import MOVES, item
 from deploy.operations.base import Operation
 from deploy.program import Program
 from engine.errors import UserError
+from models.graph.calls import packet
 from models.graph.flow import first_layers, is_size, last_layers, module, places
 from models.graph.normal import NormalForm
 from models.layers.fold import Flip
 from models.layers.quantizers.affine import affine_range
 from models.layers.quantizers.base import Quantizer, Steps
+
+RULES = {**CALLS, **MOVES}
+"""By operation, what its calls become."""
 
 
 @torch.no_grad()
@@ -65,7 +69,7 @@ def _step(builder: Builder, node: fx.Node, ends: Ends) -> int:
     elif node.op == "call_module":
         builder.at[node] = _module(builder, node, ends)
     elif node.op == "call_function" and not is_size(node):
-        rule = item if node.target is operator.getitem else rule_of(node, MOVES)
+        rule = item if node.target is operator.getitem else RULES.get(packet(node))
         if rule is None:
             raise builder.refused()
         builder.at[node] = rule(builder, node)

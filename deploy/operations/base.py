@@ -34,6 +34,11 @@ FARTHEST = 2**15
 """The largest stride, padding, kernel or dilation."""
 
 
+def fits_a_byte(grid: Steps | Signs) -> bool:
+    """Whether all codes, counted from the lowest, are bytes, with that of 0 among them: what int8 engines read."""
+    return isinstance(grid, Signs) or grid.low <= 0 <= grid.high <= grid.low + 255
+
+
 class Value(NamedTuple):
     """What an operation gives.
 

@@ -100,11 +100,16 @@ def codes_of(x: Tensor, grid: Steps | Signs) -> Tensor:
     return (x > edge).float() - (x < -edge).float()
 
 
+def tensor(part: Any) -> Tensor:
+    """A tensor of a stored array, its own."""
+    return torch.from_numpy(np.array(part))
+
+
 def _finished(sums: Tensor, matrix: Matrix, whole: bool, behind: int) -> Tensor:
     """fp32(sum + bias) * scale + shift of (N, ..., out, *behind axes)."""
 
     def along(part: Any) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(part)).reshape(-1, *(1,) * behind)
+        return tensor(part).reshape(-1, *(1,) * behind)
 
     if matrix.bias is not None:
         sums = sums.double() + along(matrix.bias) if whole else sums + along(matrix.bias)
@@ -119,7 +124,7 @@ def _summing(matrix: Matrix, kind: Value) -> tuple[torch.dtype, Tensor]:
     exact = matrix.whole(kind) and matrix.reach(kind) < EXACT
     arithmetic = torch.float32 if exact else torch.float64
     weight = matrix.weight.values if isinstance(matrix.weight, Codes) else matrix.weight
-    return arithmetic, torch.from_numpy(np.ascontiguousarray(weight)).to(arithmetic)
+    return arithmetic, tensor(weight).to(arithmetic)
 
 
 @_rule(layers.Convolution)
@@ -141,9 +146,9 @@ def _linear(op: layers.Linear, kinds: list[Value], value: Value, count: int, x: 
 
 @_rule(layers.Transposed)
 def _transposed(op: layers.Transposed, kinds: Any, value: Value, count: int, x: Tensor) -> Tensor:
-    weight = torch.from_numpy(np.ascontiguousarray(op.weight)).double()
+    weight = tensor(op.weight).double()
     found = F.conv_transpose2d(x.double(), weight, None, op.stride, op.padding, op.more, op.groups, op.dilation)
-    return found.float() + torch.from_numpy(np.ascontiguousarray(op.shift))[:, None, None]
+    return found.float() + tensor(op.shift)[:, None, None]
 
 
 @_rule(layers.Affine)
@@ -151,7 +156,7 @@ def _affine(op: layers.Affine, kinds: list[Value], value: Value, count: int, x: 
     behind = len(value.shape) - op.axis - 1
     for part, apply in ((op.multiplier, torch.mul), (op.shift, torch.add)):
         if part is not None:
-            x = apply(x, torch.from_numpy(np.ascontiguousarray(part)).reshape(-1, *(1,) * behind))
+            x = apply(x, tensor(part).reshape(-1, *(1,) * behind))
     return x
 
 
@@ -162,7 +167,7 @@ def _function(op: of_numbers.Function, kinds: Any, value: Value, count: int, x: 
 
 @_rule(of_numbers.Slopes)
 def _slopes(op: of_numbers.Slopes, kinds: Any, value: Value, count: int, x: Tensor) -> Tensor:
-    slope = torch.from_numpy(np.ascontiguousarray(op.slope)).reshape(-1, *(1,) * (len(value.shape) - 1))
+    slope = tensor(op.slope).reshape(-1, *(1,) * (len(value.shape) - 1))
     return torch.where(x > 0, x, x * slope)
 
 
@@ -173,7 +178,7 @@ def _combine(op: of_numbers.Combine, kinds: Any, value: Value, count: int, one: 
 
 @_rule(of_numbers.Constant)
 def _constant(op: of_numbers.Constant, kinds: Any, value: Value, count: int) -> Tensor:
-    held = torch.from_numpy(np.ascontiguousarray(op.numbers))
+    held = tensor(op.numbers)
     return held.expand(count, *held.shape)
 
 
@@ -206,15 +211,10 @@ def _softmax(op: of_numbers.Softmax, kinds: Any, value: Value, count: int, x: Te
 
 @_rule(places.MaxPool)
 def _max_pool(op: places.MaxPool, kinds: Any, value: Value, count: int, x: Tensor) -> Tensor:
-    return max_pool(op, value, x, -torch.inf)
-
-
-def max_pool(op: places.MaxPool, value: Value, x: Tensor, lowest: float) -> Tensor:
-    """The largest numbers of the windows of (N, C, H, W), or codes, of which `lowest` is no higher than any."""
     above, below, left, right = padding_of_windows(
         x.shape[2:], value.shape[1:], op.kernel, op.stride, op.padding, op.dilation
     )
-    x = F.pad(x, (left, right, above, below), value=lowest) if any((above, below, left, right)) else x
+    x = F.pad(x, (left, right, above, below), value=-torch.inf) if any((above, below, left, right)) else x
     return F.max_pool2d(x, op.kernel, op.stride, 0, op.dilation)
 
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import io
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import torch
 
 from engine.training.run_folder import RunFolder
+from tests.conftest import run_stages
 from tests.tools.contract import FAST
 
 STAGES = (
@@ -31,20 +27,11 @@ STAGES = (
 @pytest.fixture(scope="session")
 def _stages(_chain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder where all stages have run, each on what the refined network's file holds."""
-    torch.set_num_threads(1)
-    place, before = tmp_path_factory.mktemp("stages"), Path.cwd()
+    place = tmp_path_factory.mktemp("stages")
     shutil.copytree(_chain / "models_save", place / "models_save")
-    os.chdir(place)
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(RunFolder, "draw", lambda *_: None)  # longer than such a run
-            for module, *args in STAGES:
-                with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as err:
-                    code = importlib.import_module(module).main(args)
-                assert code == 0, err.getvalue()
-    finally:
-        os.chdir(before)
-    return place
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunFolder, "draw", lambda *_: None)  # longer than such a run
+        return run_stages(place, STAGES)
 
 
 @pytest.fixture
