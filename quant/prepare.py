@@ -22,6 +22,7 @@ from models.layers.quantizers.base import Quantizer
 from quant.placement import quantizable, rectified_layers
 from quant.rewire import leave_out, pool_before_norm, read_before_relu, share_quantizers
 from quant.spec import QuantizerSpec, QuantSpec
+from quant.sums import BITS, code_sums
 
 if TYPE_CHECKING:
     from quant.declared import Declared
@@ -107,6 +108,11 @@ def _quantize(
             model.replace(name, QuantConv2d.from_float(layer, weight, activation))
         else:
             model.replace(name, QuantLinear.from_float(layer, weight, activation))
+    if spec.sums == "int8":
+        inputs = replace(spec.activation, bits=BITS)
+        like = next(iter(layers.values())).weight
+        for name in code_sums(model, input_quantizer(inputs).to(like.device, like.dtype)):
+            coded[name] = (inputs, False)
     if not as_declared:
         share_quantizers(model, coded)
 

@@ -45,6 +45,11 @@ class Grid(Settings):
         """A weight grid for each filter, or one for all."""
         return self.values["per_channel"]
 
+    @property
+    def sums(self) -> str:
+        """Whether inputs of sums and concatenations are coded: "int8", or "float"."""
+        return self.values["sums"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Writes):
@@ -72,7 +77,7 @@ class Options(Writes):
         "--bias_correction", action=BooleanOptionalAction, default=False,
         help="take the mean error of each channel off its bias afterwards (default: no)",
     )  # fmt: skip
-    settings: Grid = part(Grid, q_type={"default": 1}, per_channel={"default": True})
+    settings: Grid = part(Grid, q_type={"default": 1}, per_channel={"default": True}, sums={"default": "float"})
 
     def __post_init__(self) -> None:
         self.network.only_weights("--model", self.model)
@@ -84,6 +89,7 @@ class Options(Writes):
         bits = "" if (self.w_bits, self.a_bits) == (8, 8) else f"_w{self.w_bits}a{self.a_bits}"
         q_type, per_channel = self.settings.q_type, self.settings.per_channel
         grid = f"{'' if q_type == 1 else '_q0'}{'' if per_channel else '_tensor'}"
+        grid += "_sums" if self.settings.sums == "int8" else ""
         return f"_ptq_{self.calibrate}{bits}{grid}{'_bc' if self.bias_correction else ''}"
 
 
@@ -104,6 +110,7 @@ def body(options: Options) -> dict[str, Any]:
     from quant.placement import may_be_negative, meet
     from quant.prepare import prepare
     from quant.spec import affine
+    from quant.sums import negative_sums
 
     source = refined_file(options.model, options.network)
     opened = files.open(source, options.network.arch, description(options))
@@ -114,13 +121,14 @@ def body(options: Options) -> dict[str, Any]:
     grid = options.settings
     # its bn_momentum is without effect here, where statistics stand still, and says how to train on from this file
     spec = affine(options.w_bits, options.a_bits, grid.q_type, True, grid.per_channel)
-    spec = replace(meet(spec, model, grid.keep_float), by_graph=is_users_code(parent.arch))
+    spec = replace(meet(spec, model, grid.keep_float), by_graph=is_users_code(parent.arch), sums=grid.sums)
     quantized = prepare(model, spec).to(run.device)
     notices.say(model, quantized, spec)
     before = run.evaluate(model, data, "before")
     with prefix_path(source):
         seed = options.machine.seed
-        calibrate(quantized, data.train, options.calibrate, options.pictures, seed, negative=may_be_negative(model))
+        negative = [*may_be_negative(model), *negative_sums(model)]
+        calibrate(quantized, data.train, options.calibrate, options.pictures, seed, negative=negative)
         if options.bias_correction:
             notices.say_uncorrected(correct_biases(quantized, data.train, options.pictures, seed))
     after = run.evaluate(quantized, data, "after")
@@ -150,6 +158,7 @@ def _warn_of_loss(options: Options, arch: str, source: Path, lost: float) -> Non
         val=data.val or None,
     )  # fmt: skip
     grids = [] if settings.per_channel else ["--no-per_channel"]
+    grids += ["--sums", "int8"] if settings.sums == "int8" else []
     kept = [word for name in settings.keep_float for word in ("--keep_float", name)]
     start = ["--weights" if options.network.weights else "--refine", str(source)]
     remedy = shlex.join(["quant.wqaq", *bits, *grids, *kept, *same, *start])

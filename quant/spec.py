@@ -138,10 +138,11 @@ class QuantSpec:
         order: "cbap" (conv, bn, activation codes after the pool) or "bacp" (conv, pool, bn, codes).
         bn_momentum: of every BN while training; None leaves torch's 0.1.
         by_graph: in files of networks of the user's: the graph says which ReLUs leave; older ones see declared.py.
+        sums: "float" or "int8" (affine activations): whether inputs of sums and concatenations are coded, see quant.sums.
 
     Raises:
         ValueError: for another order, a momentum outside (0, 1], measured inputs beside activations without a fixed
-            range, or a value of another type.
+            range, sums in codes beside activations that are not affine, or a value of another type.
     """
 
     weight: QuantizerSpec = QuantizerSpec()
@@ -169,6 +170,11 @@ class QuantSpec:
     )  # fmt: skip
     measured_inputs: tuple[str, ...] = ()
     by_graph: bool = False
+    sums: str = flagged(
+        "float",
+        Flag("--sums", ("wqaq", "ptq"), {"choices": ["float", "int8"], "help": "affine: int8 codes the inputs of sums and "
+             "concatenations as well, so that engines keep 8 bits between layers (default: float)"}, "", "activation", as_it_is),
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         if not all(isinstance(part, QuantizerSpec) for part in (self.weight, self.activation)):
@@ -187,6 +193,11 @@ class QuantSpec:
             raise ValueError(f"bn_momentum {self.bn_momentum} is not in (0, 1]")
         if self.measured_inputs and not self.activation.traits.fixed_range:
             raise ValueError(f"measured inputs are for activations of a fixed range, not {self.activation.kind} ones")
+
+        if self.sums not in ("float", "int8"):
+            raise ValueError(f"unknown sums {self.sums!r}: float or int8")
+        if self.sums == "int8" and "sums" not in self.activation.traits.settings:
+            raise ValueError(f"sums in codes are for affine activations, not {self.activation.kind} ones")
 
     @property
     def all_traits(self) -> list[kinds.Traits]:
@@ -220,6 +231,8 @@ class QuantSpec:
         values = {**asdict(self), **lists}
         if not self.by_graph:  # older programs do not know it
             del values["by_graph"]
+        if self.sums == "float":
+            del values["sums"]
         return values
 
     @classmethod

@@ -14,10 +14,10 @@ from deploy.executors import numbers, plans, qconv
 from deploy.executors.qconv import QConv
 from deploy.narrow import Narrow, narrow
 from deploy.operations.base import Value, fits_a_byte, padding_of_windows
-from deploy.operations.layers import Convolution, Linear, Quantize
+from deploy.operations.layers import Convolution, Decode, Linear, Quantize
 from deploy.operations.places import MaxPool, Pad
 from deploy.program import Program
-from deploy.reference.run import RULES, codes_of
+from deploy.reference.run import RULES, codes_of, numbers_of
 from models.layers.quantizers.base import Signs, Steps
 
 LAST = torch.channels_last
@@ -78,6 +78,8 @@ class Stock:
         sources = operation.sources
         if isinstance(operation, Quantize):
             return _Step(sources, number + 1, self._quantize(operation.grid))
+        if isinstance(operation, Decode):
+            return _Step(sources, number + 1, self._decode(given[0].grid))
         if isinstance(operation, Pad) and given[0].grid is not None and self.integers:
             zero = _zero(given[0].grid)
             above, below, left, right = operation.sides
@@ -99,6 +101,10 @@ class Stock:
             return lambda x: codes_of(x, grid)
         zero = _zero(grid)
         return lambda x: codes_of(x, grid).add_(zero).to(torch.uint8)
+
+    def _decode(self, grid: Steps | Signs | None) -> Callable[[Tensor], Tensor]:
+        zero = _zero(grid) if self.integers else 0
+        return lambda codes: numbers_of(codes.float() - zero if zero else codes, grid)
 
     def _layer(self, number: int, operation: Convolution | Linear, given: Value) -> _Step:
         """A layer on whole numbers."""

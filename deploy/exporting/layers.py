@@ -16,7 +16,7 @@ from deploy.exporting.graph import Graph
 from deploy.narrow import Narrow, narrow
 from deploy.operations.base import Codes, fits_a_byte
 from deploy.operations.functions import Function
-from deploy.operations.layers import Affine, Convolution, Linear, Quantize, Transposed
+from deploy.operations.layers import Affine, Convolution, Decode, Linear, Quantize, Transposed
 from deploy.operations.places import MaxPool
 from engine.errors import UserError
 from models.layers.quantizers.base import Signs, Steps
@@ -45,6 +45,15 @@ def quantize(graph: Graph, number: int, operation: Quantize) -> None:
                          graph.tensor(0.0, np.float32))  # fmt: skip
         signs = graph.node("Where", graph.node("Greater", x, graph.tensor(grid.edge, np.float32)), one, low)
     graph.codes[number + 1], graph.at[number + 1] = graph.coded(signs, HALF)
+
+
+def decode(graph: Graph, number: int, operation: Decode) -> None:
+    """What stands behind DequantizeLinear, where its step is the scale of the numbers; else multiplied by their ratio."""
+    source = operation.sources[0]
+    grid, found = graph.program.values[source].grid, graph.at[source]
+    assert isinstance(grid, Steps)
+    ratio = np.float32(grid.scale) / np.float32(graph.unit(grid))
+    graph.at[number + 1] = found if ratio == 1 else graph.node("Mul", found, graph.tensor(ratio, np.float32))
 
 
 def layer(graph: Graph, number: int, operation: Convolution | Linear) -> None:

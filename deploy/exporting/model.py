@@ -14,6 +14,7 @@ from deploy.program import Program
 
 RULES: dict[type, Callable[[Graph, int, Any], None]] = {
     of_layers.Quantize: layers.quantize,
+    of_layers.Decode: layers.decode,
     of_layers.Convolution: layers.layer,
     of_layers.Linear: layers.layer,
     of_layers.Transposed: layers.transposed,

@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from deploy.lowering import matrices
 from deploy.lowering.builder import Builder, numbers
 from deploy.operations.base import Codes, Matrix
-from deploy.operations.layers import Affine, Convolution, Linear, Quantize, Transposed
+from deploy.operations.layers import Affine, Convolution, Decode, Linear, Quantize, Transposed
 from deploy.operations.places import Pad
 from models.graph.flow import module, readers
 from models.layers.fold import Flip
@@ -175,3 +175,14 @@ def shared_codes(builder: Builder, node: fx.Node) -> int:
     found: Any = module(builder.form, node)
     grid = found.grid()
     return builder.source() if grid is None else coded(builder, builder.source(), grid)
+
+
+def coded_value(builder: Builder, node: fx.Node) -> int:
+    """Numbers of codes; the codes may come from a quantizer that layers share."""
+    found: Any = module(builder.form, node)
+    source, grid = builder.source(), _grid(found)
+    if grid is None:
+        return source
+    if builder.values[source].grid is None:
+        source = coded(builder, source, grid)
+    return builder.add(Decode, source)

@@ -12,7 +12,7 @@ from torch import fx, nn
 
 from deploy.lowering.builder import Builder
 from deploy.lowering.calls import CALLS
-from deploy.lowering.layers import Ends, layer, shared_codes, transposed, turned
+from deploy.lowering.layers import Ends, coded_value, layer, shared_codes, transposed, turned
 from deploy.lowering.modules import lowered
 from deploy.lowering.moves import MOVES, item
 from deploy.operations.base import Operation
@@ -21,6 +21,7 @@ from engine.errors import UserError
 from models.graph.calls import packet
 from models.graph.flow import first_layers, is_size, last_layers, module, places
 from models.graph.normal import NormalForm
+from models.layers.coded_value import CodedValue
 from models.layers.fold import Flip
 from models.layers.quantizers.affine import affine_range
 from models.layers.quantizers.base import Quantizer, Steps
@@ -102,6 +103,8 @@ def _module(builder: Builder, node: fx.Node, ends: Ends) -> int:
         return turned(builder, node)
     if isinstance(found, Quantizer):
         return shared_codes(builder, node)
+    if isinstance(found, CodedValue):
+        return coded_value(builder, node)
     assert found is not None
     return lowered(builder, node, found)
 

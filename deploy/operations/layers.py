@@ -26,6 +26,18 @@ class Quantize(Operation):
 
 
 @dataclass(frozen=True, eq=False)
+class Decode(Operation):
+    """Numbers of codes on steps: fp32(code) * scale, in fp32. What sums and concatenations read, see quant.sums."""
+
+    takes_codes = True
+
+    def value(self, *given: Value) -> Value:
+        if not isinstance(given[0].grid, Steps):
+            raise ValueError("it reads no codes on steps")
+        return Value(given[0].shape)
+
+
+@dataclass(frozen=True, eq=False)
 class Convolution(Operation):
     """A 2d convolution of (C, H, W), numbers or codes; what is beyond the edge is 0.
 

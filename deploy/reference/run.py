@@ -90,6 +90,17 @@ def _quantize(op: layers.Quantize, kinds: Any, value: Value, count: int, x: Tens
     return codes_of(x, op.grid)
 
 
+@_rule(layers.Decode)
+def _decode(op: layers.Decode, kinds: list[Value], value: Value, count: int, x: Tensor) -> Tensor:
+    return numbers_of(x, kinds[0].grid)
+
+
+def numbers_of(codes: Tensor, grid: Steps | Signs | None) -> Tensor:
+    """The fp32 numbers that codes on steps stand for."""
+    assert isinstance(grid, Steps)
+    return codes.float() * torch.tensor(grid.scale, dtype=torch.float32)
+
+
 def codes_of(x: Tensor, grid: Steps | Signs) -> Tensor:
     """The codes of fp32 numbers, as fp32."""
     if isinstance(grid, Steps):

@@ -52,6 +52,8 @@ SPECS = {
     "w32a4": QuantSpec(FLOAT, for_inputs(4)),
     "w32ab": QuantSpec(FLOAT, for_inputs("b")),
 }
+SUMS = {"int8 sums": uniform("affine", 8, 8, sums="int8")}
+"""For networks that have some."""
 
 
 @cache
@@ -82,7 +84,7 @@ def trained(form: NormalForm, spec: QuantSpec) -> NormalForm:
 
 @cache
 def merged(name: str, kind: str) -> NormalForm:
-    return merge(trained(captured(name), SPECS[kind]))
+    return merge(trained(captured(name), {**SPECS, **SUMS}[kind]))
 
 
 def lowered(form: NormalForm, low_ends: bool = True) -> Program:

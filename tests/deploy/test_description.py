@@ -14,7 +14,7 @@ from deploy import description
 from deploy.file import Rows
 from deploy.operations.base import Codes, Matrix, Operation
 from deploy.operations.functions import Combine, Constant, Function, Reduce, Slopes, Softmax, Standardize
-from deploy.operations.layers import Affine, Convolution, Linear, Quantize, Transposed
+from deploy.operations.layers import Affine, Convolution, Decode, Linear, Quantize, Transposed
 from deploy.operations.places import (
     AdaptivePool,
     AveragePool,
@@ -72,6 +72,8 @@ STEPS: list[tuple[type[Operation], tuple, dict]] = [
     (Slice, (0, 1, 4, 2), {}),
     (Reduce, ("max", (1, 2)), {}),
     (Reshape, ((2,),), {}),
+    (Quantize, (Steps(9.0, 0.1, 0, 15),), {}),
+    (Decode, (), {}),
     (Linear, (Matrix(numbers(5, 2), shift=numbers(5)),), {}),
     (Function, ("gelu",), {}),
     (Quantize, (Signs(0.05),), {}),

@@ -100,6 +100,9 @@ class WholeSpec(Protocol):
     @property
     def bn_fold(self) -> bool: ...
 
+    @property
+    def sums(self) -> str: ...
+
 
 @dataclass(frozen=True)
 class Kind:

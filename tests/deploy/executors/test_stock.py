@@ -13,7 +13,7 @@ from torch import Tensor
 from deploy.executors.stock import Stock
 from deploy.operations.base import Codes, Matrix, Operation, Value
 from deploy.operations.functions import Combine, Constant, Function
-from deploy.operations.layers import Convolution, Linear, Quantize
+from deploy.operations.layers import Convolution, Decode, Linear, Quantize
 from deploy.operations.places import MaxPool, Pad, Reshape
 from deploy.program import Program
 from deploy.reference.run import run
@@ -154,6 +154,14 @@ def test_signs_are_exact(layers: list[Said], grid: Signs) -> None:
 def test_numbers_that_a_layer_gives_are_those_of_the_reference(grid: Steps | Signs) -> None:
     made, x = program(quantize(grid), conv(12, 8, 3, 3, **SAME)), given()
     torch.testing.assert_close(Stock(made)(x), run(made, x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.usefixtures("_int8")
+@pytest.mark.parametrize("grid", [BYTES, POSITIVE, FEWER], ids=str)
+def test_numbers_of_codes_are_exact(grid: Steps) -> None:
+    made = program(quantize(grid), (Decode, {}))
+    assert torch.equal(Stock(made)(given()), run(made, given()))
+    assert torch.equal(Stock(made, integers=False)(given()), run(made, given()))
 
 
 @pytest.mark.usefixtures("_int8")

@@ -11,7 +11,7 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 from deploy.operations.base import Matrix, Operation
-from deploy.operations.layers import Convolution, Linear, Quantize
+from deploy.operations.layers import Convolution, Decode, Linear, Quantize
 from deploy.operations.places import AdaptivePool, AveragePool, MaxPool, Pad, Reshape, Upsample
 from models.layers.quantizers.base import Signs, Steps
 from tests.deploy.exporting.sessions import answers, codes, op, program
@@ -67,6 +67,12 @@ CASES: dict[str, tuple[list[list[float]], list[Operation], list[list[float]]]] =
     "half is rounded to even": (
         [[0.25, 0.75, 1.25, 1.75, -0.25, -0.75]], [op(Quantize, 0, grid=Steps(2.0, 0.5, -8, 7)), as_numbers(1)],
         [[0, 2, 2, 4, 0, -2]],
+    ),
+    "numbers of codes": (
+        [[0.25, 0.75, 9, -9]], [op(Quantize, 0, grid=Steps(2.0, 0.5, -8, 7)), op(Decode, 1)], [[0, 1, 3.5, -4]]
+    ),
+    "numbers of codes on another scale": (
+        [[0.25, 0.75, 9, -9]], [op(Quantize, 0, grid=Steps(2.0, 3.0, -8, 7)), op(Decode, 1)], [[0, 6, 21, -24]]
     ),
     "the sign of 0": ([[0.0, -0.0, 1e-30, -1e-30]], [op(Quantize, 0, grid=Signs()), as_numbers(1)], [[1, 1, 1, -1]]),
     "three signs": (

@@ -16,7 +16,7 @@ from deploy.description import OPERATIONS
 from deploy.exporting.model import RULES
 from deploy.operations.base import Matrix, Operation
 from deploy.operations.functions import Combine, Constant, Function, Kind, Reduce, Slopes, Softmax, Standardize
-from deploy.operations.layers import Affine, Convolution, Linear, Quantize, Transposed
+from deploy.operations.layers import Affine, Convolution, Decode, Linear, Quantize, Transposed
 from deploy.operations.places import (
     AdaptivePool,
     AveragePool,
@@ -139,6 +139,8 @@ CLOSE: dict[str, list[Operation]] = {
     ],
     "convolution on three signs": [op(Quantize, 0, grid=Signs(0.5)), op(Convolution, 1, matrix=WHOLE)],
     "float convolution on codes": [op(Quantize, 0, grid=BYTES), op(Convolution, 1, matrix=Matrix(reals(6, 3, 3, 3)))],
+    "numbers of codes": [op(Quantize, 0, grid=BYTES), op(Decode, 1)],
+    "numbers of codes on another scale": [op(Quantize, 0, grid=Steps(40.0, 0.5, -128, 127)), op(Decode, 1)],
     "linear": [op(Reshape, 0, shape=(168,)), op(Linear, 1, matrix=Matrix(reals(5, 168)))],
     "linear over rows": [op(Linear, 0, matrix=Matrix(reals(5, 7), None, None, reals(5)))],
     "linear over rows of codes": [

@@ -18,7 +18,7 @@ import onnx
 from bn_merge.merge import merge
 from deploy.exporting.model import exported
 from deploy.operations.base import Matrix
-from deploy.operations.functions import Function
+from deploy.operations.functions import Combine, Function
 from deploy.operations.layers import Convolution, Linear, Quantize
 from deploy.operations.places import Reshape
 from deploy.program import Program
@@ -67,6 +67,16 @@ def test_layers_that_give_codes_become_integer(kind: str, integer: int, tmp_path
     made = lowered(merge(trained(chain(), SPECS[kind])))
     assert sum(isinstance(operation, Convolution) for operation in made.operations) == 4
     assert optimised(made, tmp_path / "optimised.onnx").count("QLinearConv") == integer
+
+
+def test_sums_in_codes_are_added_as_integers(tmp_path: Path) -> None:
+    """Where what they give is coded, too: the last sum of this network is read by a mean."""
+    plain, coded = (optimised(lowered(merged("Residual", kind)), tmp_path / kind) for kind in ("int8", "int8 sums"))
+    made = lowered(merged("Residual", "int8 sums"))
+    sums = sum(isinstance(operation, Combine) and operation.kind == "add" for operation in made.operations)
+    assert plain.count("QLinearAdd") == 0
+    assert coded.count("QLinearAdd") == sums - 1 > 0
+    assert coded.count("QLinearConv") > plain.count("QLinearConv")
 
 
 @pytest.mark.parametrize("kind", ["w4a4", "lsq", "int8", "wtab"])

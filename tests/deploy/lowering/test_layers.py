@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from models.graph.flow import first_layers, last_layers
 from models.graph.normal import NormalForm
 from models.layers.fold import Flip, _Merged
 from models.layers.quantizers.base import Quantizer
-from tests.deploy.quantized import SIDE, SPECS, lowered, merged, pictures, trained, until
+from tests.deploy.quantized import SIDE, SPECS, SUMS, lowered, merged, pictures, trained, until
 from tests.tools.cases import Head, conv_bn
 
 NETWORKS = ("Residual", "ShuffleUnits", "mobilenet_v1", "SqueezeExcite", "Concatenation")
@@ -64,8 +65,10 @@ def on_the_grid(form: NormalForm) -> NormalForm:
     return form
 
 
-@pytest.mark.parametrize("kind", INTEGER)
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [*itertools.product(NETWORKS, INTEGER), *itertools.product(("Residual", "ShuffleUnits", "Concatenation"), SUMS)],
+)
 def test_biases_on_the_grid_leave_every_code_as_it_is(name: str, kind: str) -> None:
     """But those within the rounding of fp32 of the middle between two."""
     form = on_the_grid(merged(name, kind))

@@ -10,7 +10,7 @@ import pytest
 
 from deploy.operations.base import FARTHEST, Codes, Matrix, Operation, Shape, Value
 from deploy.operations.functions import Combine, Function, Reduce, Slopes, Softmax, Standardize
-from deploy.operations.layers import Affine, Convolution, Linear, Quantize, Transposed
+from deploy.operations.layers import Affine, Convolution, Decode, Linear, Quantize, Transposed
 from deploy.operations.places import (
     AdaptivePool,
     AveragePool,
@@ -77,6 +77,7 @@ POOL = {"kernel": (3, 3), "stride": (2, 2)}
         (Affine, {"shift": zeros(3, 1)}, (3, 8), "numbers of shape (3, 1) along axis 0"),
         (Affine, {"shift": zeros(3), "axis": 2}, (3, 8), "axis 2 of a value of shape (3, 8)"),
         (Affine, {"shift": zeros(1), "axis": -1}, (3, 8), "axis -1 of a value of shape (3, 8)"),
+        (Decode, {}, (3,), "it reads no codes on steps"),
         (Quantize, {"grid": Steps(1.0, 1.0, 3, 3)}, (3,), "a grid from 3 to 3 in steps of 1.0"),
         (Quantize, {"grid": Steps(1.0, 1.0, 0, 2**16)}, (3,), f"its high is {2**16}"),
         (Quantize, {"grid": Steps(0.0, 1.0, 0, 255)}, (3,), "a grid from 0 to 255"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from deploy.operations.functions import (
     Softmax,
     Standardize,
 )  # fmt: skip
-from deploy.operations.layers import Affine, Convolution, Linear, Quantize, Transposed
+from deploy.operations.layers import Affine, Convolution, Decode, Linear, Quantize, Transposed
 from deploy.operations.places import (
     AdaptivePool,
     AveragePool,
@@ -41,9 +42,10 @@ def matrix(*shape: int) -> Matrix:
     return Matrix(zeros(*shape))
 
 
-CASES: list[tuple[type[Operation], dict[str, Any], list[Shape], Shape]] = [
+CASES: list[tuple[type[Operation], dict[str, Any], Sequence[Shape | Value], Shape]] = [
     (Quantize, {"grid": Steps(255.0, 1 / 255, 0, 255)}, [(3, 8, 5)], (3, 8, 5)),
     (Quantize, {"grid": Signs()}, [(7,)], (7,)),
+    (Decode, {}, [Value((3, 8, 5), Steps(255.0, 1 / 255, 0, 255))], (3, 8, 5)),
     (Convolution, {"matrix": matrix(4, 3, 3, 2)}, [(3, 8, 5)], (4, 6, 4)),
     (Convolution, {"matrix": matrix(4, 3, 3, 2), "stride": (2, 3)}, [(3, 8, 5)], (4, 3, 2)),  # 5 // 2 + 1, 3 // 3 + 1
     (Convolution, {"matrix": matrix(4, 3, 3, 2), "padding": (1, 0, 0, 5)}, [(3, 8, 5)], (4, 7, 9)),
@@ -109,9 +111,11 @@ CASES: list[tuple[type[Operation], dict[str, Any], list[Shape], Shape]] = [
 
 
 @pytest.mark.parametrize(("kind", "settings", "given", "expected"), CASES)
-def test_shapes_by_hand(kind: type[Operation], settings: dict[str, Any], given: list[Shape], expected: Shape) -> None:
+def test_shapes_by_hand(
+    kind: type[Operation], settings: dict[str, Any], given: Sequence[Shape | Value], expected: Shape
+) -> None:
     operation = kind(**settings, sources=tuple(range(len(given))), name="it")
-    found = operation.value(*map(Value, given))
+    found = operation.value(*(each if isinstance(each, Value) else Value(each) for each in given))
     assert found.shape == expected
     assert found.grid == settings.get("grid")
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from deploy.operations.base import Codes, Matrix, Operation
-from deploy.operations.layers import Affine, Convolution, Linear, Quantize, Transposed
+from deploy.operations.layers import Affine, Convolution, Decode, Linear, Quantize, Transposed
 from deploy.operations.places import Reshape
 from deploy.program import Program
 from deploy.reference.run import codes_of, normalised, run
@@ -211,6 +211,15 @@ def test_bytes_are_normalised_one_operation_after_the_other() -> None:
     shares = bytes_.astype(np.float32) / np.float32(255)
     parts = [(shares[:, c] - np.float32(mean[c])) / np.float32(std[c]) for c in range(2)]
     assert np.array_equal(normalised(given, torch.from_numpy(bytes_)).numpy(), np.stack(parts, 1))
+
+
+def test_numbers_of_codes_are_one_product_in_fp32() -> None:
+    scale = float(np.float32(0.1))
+    flat = Reshape((5,), sources=(0,), name="flat")
+    coded = Quantize(Steps(10.0, scale, -3, 200), sources=(1,), name="codes")
+    x = torch.tensor([-9.0, 0.0, 0.1, 0.74, 99.0]).reshape(1, 1, 1, 5)
+    found = run(program(flat, coded, Decode(sources=(2,), name="numbers"), picture=(1, 1, 5)), x)
+    assert found.tolist() == [[float(np.float32(code) * np.float32(scale)) for code in (-3, 0, 1, 7, 200)]]
 
 
 def test_codes_are_seen_as_whole_numbers() -> None:

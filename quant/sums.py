@@ -1,0 +1,97 @@
+"""Sums and concatenations whose inputs are held in codes (--sums int8): which values these are, and what codes them."""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections import Counter
+
+import torch
+from torch import fx, nn
+
+from engine.errors import UserError
+from models.graph.calls import changes, packet
+from models.graph.flow import never_negative, sources
+from models.graph.normal import NormalForm
+from models.layers.coded_value import CodedValue
+from models.layers.quantizers.base import Quantizer
+
+CODED = "coded_sums"
+"""The module that holds what codes these values, one child a value."""
+BITS = 8
+
+aten = torch.ops.aten
+_SUMS = frozenset({aten.add, aten.add_})
+_CONCATENATIONS = frozenset({aten.cat, aten.concat, aten.concatenate, aten.stack})
+
+
+def summed_values(form: NormalForm) -> dict[str, fx.Node]:
+    """The values that sums of two values and concatenations read, by the name of the module that codes each.
+
+    A sum with a number or with a tensor of the network's own is none of two values.
+    """
+    found: dict[fx.Node, None] = {}
+    for node in form.captured.graph.nodes:
+        if _is_sum(node):
+            found.update(dict.fromkeys(sources(node)))
+    met: Counter[str] = Counter()
+    named = {}
+    for node in found:
+        name = _name(node)
+        met[name] += 1
+        named[f"{CODED}.{name}" + (f"_{met[name]}" if met[name] > 1 else "")] = node
+    return named
+
+
+def negative_sums(form: NormalForm) -> list[str]:
+    """Those of `summed_values` that may be negative: no ReLU or the like stands before them."""
+    positive = never_negative(form)
+    return [name for name, node in summed_values(form).items() if node not in positive]
+
+
+def code_sums(form: NormalForm, quantizer: Quantizer) -> list[str]:
+    """Let sums and concatenations read codes, in place, and give the names of what codes them.
+
+    Args:
+        quantizer: made once for each value, as this one is.
+
+    Raises:
+        UserError: exit 2 for a network that has neither sums nor concatenations, changes values in place, or has a module
+            of that name.
+    """
+    values = summed_values(form)
+    if any(changes(node) for node in form.captured.graph.nodes):
+        raise UserError("--sums int8: the network changes values in place", "leave --sums out")
+    if not values:
+        raise UserError("--sums int8: the network adds and concatenates no values", "leave --sums out")
+    if hasattr(form, CODED):
+        raise UserError(f"--sums int8: the network has a module {CODED} of its own", "rename it, or leave --sums out")
+    holder = nn.Module()
+    form.add_module(CODED, holder)
+    graph = form.captured.graph
+    for name, value in values.items():
+        holder.add_module(name.removeprefix(f"{CODED}."), CodedValue(copy.deepcopy(quantizer)))
+        reading = [user for user in value.users if _is_sum(user)]
+        with graph.inserting_after(value):
+            coded = graph.create_node("call_module", name, (value,))
+        coded.meta.update(value.meta, owner=name)
+        for user in reading:
+            user.replace_input_with(value, coded)
+    form.update()
+    return [*values]
+
+
+def _is_sum(node: fx.Node) -> bool:
+    return packet(node) in _CONCATENATIONS or (packet(node) in _SUMS and len(sources(node)) == 2)
+
+
+def _name(node: fx.Node) -> str:
+    """What makes a value: a module, a call of an operation in a module, or a part of what such a call gives."""
+    if node.op == "call_module":
+        return str(node.target).replace(".", "_")
+    if node.target is operator.getitem:
+        return f"{_name(node.all_input_nodes[0])}_{node.args[1]}"
+    if node.op == "placeholder":
+        return "picture"
+    owner = str(node.meta.get("owner") or "").replace(".", "_")
+    return f"{owner}_{packet(node).__name__}".lstrip("_")
