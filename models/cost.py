@@ -186,10 +186,14 @@ def _parameters(module: nn.Module) -> int:
 
 def _is_layer(module: nn.Module) -> bool:
     """A leaf, or what has quantizers inside: those belong to it."""
-    return isinstance(module, (_ConvNd, nn.Linear)) or hasattr(module, "stored_bits") or (
-        not isinstance(module, nn.Identity)
-        and not any(True for _ in module.children())
-        and not getattr(module, "part_of_layer", False)
+    return (
+        isinstance(module, (_ConvNd, nn.Linear))
+        or hasattr(module, "stored_bits")
+        or (
+            not isinstance(module, nn.Identity)
+            and not any(True for _ in module.children())
+            and not getattr(module, "part_of_layer", False)
+        )
     )
 
 

@@ -162,10 +162,14 @@ def test_specs_say_it_and_older_ones_read_as_before() -> None:
 def test_commands_train_calibrate_merge_and_judge_it(command: Callable[..., SimpleNamespace]) -> None:
     own = ("--arch", "tests.tools.cases:Residual")
     assert command("prune.train", *own, *SMALL).code == 0
-    made = command("quant.wqaq", "--sums", "int8", "--q_type", "0", "--refine", "models_save/Residual.pth", *own, *SMALL)
+    made = command(
+        "quant.wqaq", "--sums", "int8", "--q_type", "0", "--refine", "models_save/Residual.pth", *own, *SMALL
+    )
     assert made.code == 0, made.err
     assert made.path.endswith("Residual_int8_q0_fold0_sums.pth")
-    calibrated = command("quant.ptq", "--model", "models_save/Residual.pth", "--calibrate", "kl", "--sums", "int8", *own, "--cpu")
+    calibrated = command(
+        "quant.ptq", "--model", "models_save/Residual.pth", "--calibrate", "kl", "--sums", "int8", *own, "--cpu"
+    )
     assert calibrated.code == 0, calibrated.err
     assert calibrated.path.endswith("Residual_ptq_kl_sums.pth")
     assert "clipped by mse: coded_sums." in calibrated.err
