@@ -28,6 +28,7 @@ setup(
         "timm": ["timm>=1.0"],
         "onnx": ["onnx>=1.16", "onnxruntime>=1.18"],
         "openvino": ["openvino>=2024.6"],
+        "mnn": ["MNN>=3.0"],
         "dev": DEV,
     },
 )

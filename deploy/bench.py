@@ -16,7 +16,7 @@ from engine.errors import UserError
 
 if TYPE_CHECKING:
     from deploy.racing.clock import Timed
-    from deploy.racing.contenders import Contender
+    from deploy.racing.base import Contender
 
 EXAMPLES = (
     "deploy.bench --model models_save/nin_w8a8.pth --threads 1",
@@ -68,7 +68,8 @@ def body(options: Options) -> dict[str, Any]:
     from deploy.executors.choose import Reference
     from deploy.making import float_network
     from deploy.racing.clock import race
-    from deploy.racing.contenders import Absent, Contender, entries
+    from deploy.racing.base import Absent, Contender
+    from deploy.racing.contenders import entries
     from deploy.racing.machine import processor
     from engine.system.files import check_writable
     from engine.system.terminal import columns

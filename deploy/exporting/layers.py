@@ -131,7 +131,7 @@ def _float(graph: Graph, operation: Convolution | Linear, x: str, unit: float) -
 
 
 def _behind(part: NDArray[np.float32], operation: Convolution | Linear) -> NDArray[np.float32]:
-    return part.reshape(-1, 1, 1) if isinstance(operation, Convolution) else part
+    return part.reshape(1, -1, 1, 1) if isinstance(operation, Convolution) else part
 
 
 def _signs_alone(graph: Graph, value: int) -> bool:
@@ -163,10 +163,11 @@ def transposed(graph: Graph, number: int, operation: Transposed) -> None:
 
 def affine(graph: Graph, number: int, operation: Affine) -> None:
     x = graph.at[operation.sources[0]]
+    before = (1,) * (operation.axis + 1)  # of as many axes as the value has: some engines know no other tensors
     behind = (1,) * (len(graph.program.values[number + 1].shape) - operation.axis - 1)
     for kind, part in (("Mul", operation.multiplier), ("Add", operation.shift)):
         if part is not None:
-            x = graph.node(kind, x, graph.tensor(part.reshape(-1, *behind)))
+            x = graph.node(kind, x, graph.tensor(part.reshape(*before, -1, *behind)))
     graph.at[number + 1] = x
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import partial
 from typing import Any
@@ -19,37 +18,12 @@ from bn_merge.merge import merge
 from deploy.executors.choose import Executor, Reference
 from deploy.executors.stock import Stock
 from deploy.lowering.walk import lower
+from deploy.operations.base import Codes
+from deploy.operations.layers import Convolution
 from deploy.program import Program
+from deploy.racing import runtimes
+from deploy.racing.base import Absent, Call, Contender
 from models.graph.normal import NormalForm
-
-Call = Callable[[Tensor], Any]
-
-
-@dataclass(frozen=True)
-class Contender:
-    """One way of running the network.
-
-    Args:
-        run: gives the answer for normalised pictures.
-        compressed: whether it runs the packed network; else the float one of the same widths.
-        note: how it computes, in words.
-        size: bytes of the model it reads, where it reads one.
-    """
-
-    name: str
-    run: Call
-    compressed: bool
-    note: str = ""
-    size: int | None = None
-
-
-@dataclass(frozen=True)
-class Absent:
-    """One that does not take part, and why."""
-
-    name: str
-    why: str
-
 
 Entry = Contender | Absent
 
@@ -71,13 +45,22 @@ def entries(network: NormalForm, program: Program, threads: int, without: Sequen
         "torch executor": lambda name: _executor(name, Stock(program)),
         "reference executor": lambda name: _executor(name, Reference(program)),
     }
-    for runtime, make in (("ONNX Runtime", _onnxruntime), ("OpenVINO", _openvino)):
+    for runtime, make in (("ONNX Runtime", runtimes.onnxruntime), ("OpenVINO", runtimes.openvino)):
         makers[f"{runtime}, fp32"] = partial(make, plain, False, threads)
         makers[f"{runtime}, int8"] = partial(make, program, True, threads)
+    bits = 4 if _is_narrow(program) else 8
+    makers["MNN, fp32"] = partial(runtimes.mnn, plain, None, threads)
+    makers[f"MNN, {bits}-bit weights"] = partial(runtimes.mnn, plain, bits, threads)
     yield Contender("PyTorch eager, fp32", _eager(network), False)
     for name, maker in makers.items():
         if not any(fnmatch(name, pattern) for pattern in without):
             yield _guarded(name, maker)
+
+
+def _is_narrow(program: Program) -> bool:
+    """Whether most convolutions have weights of 4 bits or fewer."""
+    weights = [each.matrix.weight for each in program.operations if isinstance(each, Convolution)]
+    return 2 * sum(isinstance(weight, Codes) and weight.levels <= 16 for weight in weights) > len(weights)
 
 
 def _executor(name: str, executor: Executor) -> Contender:
@@ -106,36 +89,3 @@ def _compiled(name: str, network: NormalForm) -> Contender:
     run = _eager(torch.compile(network, dynamic=False), torch.channels_last)
     run(torch.zeros(1, *network.captured.picture))
     return Contender(name, run, False)
-
-
-def _onnxruntime(program: Program, compressed: bool, threads: int, name: str) -> Contender:
-    import onnxruntime
-
-    from deploy.exporting.model import exported
-
-    content = exported(program).SerializeToString()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # it would slow the others down
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-
-    def run(x: Tensor) -> Tensor:
-        return torch.from_numpy(session.run(None, {"picture": x.numpy()})[0])
-
-    return Contender(name, run, compressed, onnxruntime.__version__, len(content))
-
-
-def _openvino(program: Program, compressed: bool, threads: int, name: str) -> Contender:
-    import openvino
-
-    from deploy.exporting.model import exported
-
-    content = exported(program).SerializeToString()
-    core = openvino.Core()
-    told = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
-    compiled = core.compile_model(core.read_model(content), "CPU", told)
-
-    def run(x: Tensor) -> Tensor:
-        return torch.from_numpy(compiled({"picture": x.numpy()})[0])
-
-    return Contender(name, run, compressed, openvino.__version__.partition("-")[0], len(content))

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from deploy.program import Program
-from deploy.racing import contenders
-from deploy.racing.contenders import Absent, Contender, Entry, entries
+from deploy.racing import runtimes
+from deploy.racing.base import Absent, Contender
+from deploy.racing.contenders import Entry, entries
 from deploy.reference.run import run
 from models.graph.capture.form import capture
 from models.graph.normal import NormalForm
@@ -35,7 +36,9 @@ def program() -> Program:
     return lowered(merged("SqueezeExcite", "w4a4"), low_ends=False)  # weights that int8 kernels add exactly anywhere
 
 
-def found(network: NormalForm, program: Program, without: Sequence[str] = ("torch.compile*", "O*")) -> dict[str, Entry]:
+def found(
+    network: NormalForm, program: Program, without: Sequence[str] = ("torch.compile*", "O*", "M*")
+) -> dict[str, Entry]:
     return {entry.name: entry for entry in entries(network, program, 1, without)}
 
 
@@ -60,7 +63,7 @@ def test_runtimes_give_the_answers_of_their_network(
 ) -> None:
     pytest.importorskip("onnx")
     pytest.importorskip(package)
-    x, held = pictures(20), found(network, program, ("torch*", "PyTorch*", "reference*"))
+    x, held = pictures(20), found(network, program, ("torch*", "PyTorch*", "reference*", "M*"))
     with torch.no_grad():
         plain = network(x)
     usual = run(program, x).mean(0)
@@ -79,9 +82,29 @@ def test_packages_that_are_missing_are_named(
     name: str, package: str, network: NormalForm, program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    held = found(network, program, ("torch*", "PyTorch*", "reference*"))
+    held = found(network, program, ("torch*", "PyTorch*", "reference*", "M*"))
     for kind in ("fp32", "int8"):
         assert held[f"{name}, {kind}"] == Absent(f"{name}, {kind}", f"{package} is not installed")
+
+
+@pytest.mark.parametrize(("kind", "bits"), [("w4a4", 4), ("w8a8", 8), ("int8", 8), ("wtab", 4)])
+def test_mnn_gives_the_answers_of_the_float_network_and_says_nothing_on_stdout(
+    kind: str, bits: int, network: NormalForm, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("MNN")
+    capfd.readouterr()  # its import speaks
+    x, held = (
+        pictures(20),
+        found(network, lowered(merged("SqueezeExcite", kind)), ("torch*", "PyTorch*", "reference*", "O*")),
+    )
+    with torch.no_grad():
+        plain = network(x)
+    for name, off in (("MNN, fp32", 1e-4), (f"MNN, {bits}-bit weights", 0.3)):
+        entry = held[name]
+        assert isinstance(entry, Contender), entry
+        assert not entry.compressed
+        assert (entry.run(x) - plain).abs().max() < off * plain.abs().max()
+    assert capfd.readouterr().out == ""
 
 
 def test_what_a_runtime_cannot_do_is_told(
@@ -91,7 +114,7 @@ def test_what_a_runtime_cannot_do_is_told(
         raise RuntimeError("no compiler\nwas found" + "." * 200)
 
     monkeypatch.setattr(torch, "compile", fail)
-    held = found(network, program, ("O*",))
+    held = found(network, program, ("O*", "M*"))
     assert held[COMPILED] == Absent(COMPILED, f"RuntimeError: no compiler was found{'.' * 59}")
     assert all(isinstance(held[name], Contender) for name in (FIRST, *OURS))
 
@@ -101,7 +124,7 @@ def test_what_onnx_cannot_say_is_told() -> None:
     pytest.importorskip("onnxruntime")
     border = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, padding_mode="circular"), nn.ReLU(), Head(8, 10))
     form = capture(border.eval(), (3, SIDE, SIDE), "a test")
-    held = found(form, lowered(form), ("torch.*", "OpenVINO*"))
+    held = found(form, lowered(form), ("torch.*", "OpenVINO*", "MNN*"))
     assert held["ONNX Runtime, fp32"] == Absent(
         "ONNX Runtime, fp32", "UserError: 0.pad: circular padding needs opset 19"
     )
@@ -112,20 +135,29 @@ def test_what_onnx_cannot_say_is_told() -> None:
     ("without", "left"),
     [
         (["*"], []),
-        ([FIRST, "torch.compile, folded", "O*"], OURS),
+        ([FIRST, "torch.compile, folded", "O*", "MNN*"], OURS),
         (
             ["OpenVINO*", "torch*", "*int8"],
-            ["PyTorch, folded, channels last", "reference executor", "ONNX Runtime, fp32"],
+            [
+                "PyTorch, folded, channels last",
+                "reference executor",
+                "ONNX Runtime, fp32",
+                "MNN, fp32",
+                "MNN, 4-bit weights",
+            ],
         ),
-        (["openvino*", "ONNX*", "PyT*", "t*", "re*"], ["OpenVINO, fp32", "OpenVINO, int8"]),
+        (
+            ["openvino*", "ONNX*", "PyT*", "t*", "re*"],
+            ["OpenVINO, fp32", "OpenVINO, int8", "MNN, fp32", "MNN, 4-bit weights"],
+        ),
     ],
 )
 def test_those_left_out_are_left_out_without_a_word(
     without: list[str], left: list[str], network: NormalForm, program: Program, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(contenders, "_onnxruntime", lambda *told: Contender(told[-1], abs, told[1]))
-    monkeypatch.setattr(contenders, "_openvino", lambda *told: Contender(told[-1], abs, told[1]))
+    for runtime in ("onnxruntime", "openvino", "mnn"):
+        monkeypatch.setattr(runtimes, runtime, lambda *told: Contender(told[-1], abs, told[1] is True))
     assert [*found(network, program, without)] == [FIRST, *left]
     assert capsys.readouterr().err == "".join(f"preparing {name}\n" for name in left)
 
@@ -142,7 +174,7 @@ def test_a_compiled_network_takes_part(network: NormalForm, program: Program, mo
         return forward
 
     monkeypatch.setattr(torch, "compile", compiled)
-    entry = found(network, program, ("O*",))[COMPILED]
+    entry = found(network, program, ("O*", "M*"))[COMPILED]
     assert isinstance(entry, Contender)
     assert (entry.compressed, seen) == (False, [1])
     x = pictures(5)

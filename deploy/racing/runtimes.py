@@ -1,0 +1,108 @@
+"""Other people's runtimes, each with a network of ours, as they are installed: ONNX Runtime, OpenVINO, MNN.
+
+None of them may choose bf16 by itself, and none may write to stdout, which carries the result.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deploy.program import Program
+from deploy.racing.base import Contender
+
+
+def onnxruntime(program: Program, compressed: bool, threads: int, name: str) -> Contender:
+    import onnxruntime as runtime
+
+    from deploy.exporting.model import exported
+
+    content = exported(program).SerializeToString()
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # it would slow the others down
+    session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+    def run(x: Tensor) -> Tensor:
+        return torch.from_numpy(session.run(None, {"picture": x.numpy()})[0])
+
+    return Contender(name, run, compressed, runtime.__version__, len(content))
+
+
+def openvino(program: Program, compressed: bool, threads: int, name: str) -> Contender:
+    import openvino as runtime
+
+    from deploy.exporting.model import exported
+
+    content = exported(program).SerializeToString()
+    core = runtime.Core()
+    told = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+    compiled = core.compile_model(core.read_model(content), "CPU", told)
+
+    def run(x: Tensor) -> Tensor:
+        return torch.from_numpy(compiled({"picture": x.numpy()})[0])
+
+    return Contender(name, run, compressed, runtime.__version__.partition("-")[0], len(content))
+
+
+def mnn(program: Program, bits: int | None, threads: int, name: str) -> Contender:
+    """MNN on a float network.
+
+    Args:
+        bits: of weights, which MNN rounds itself: it has no reader of QuantizeLinear that fits these models. None: fp32.
+    """
+    with _stdout_to_stderr():
+        import _tools as tools  # of the package MNN; its command of the same use sends statistics
+        import MNN
+        from MNN import expr, nn
+
+        from deploy.exporting.model import exported
+
+        with tempfile.TemporaryDirectory() as place:
+            model, made = Path(place, "network.onnx"), Path(place, "network.mnn")
+            model.write_bytes(exported(program).SerializeToString())
+            words = [
+                "mnnconvert",
+                "-f",
+                "ONNX",
+                "--modelFile",
+                str(model),
+                "--MNNModel",
+                str(made),
+                "--bizCode",
+                "none",
+            ]
+            tools.mnnconvert([*words, *(["--weightQuantBits", str(bits)] if bits else [])])
+            size = made.stat().st_size
+            told = {"backend": 0, "precision": 1, "memory": 2 if bits else 0, "numThread": threads}  # 1 high, 2 low
+            manager = nn.create_runtime_manager((told,))
+            network = nn.load_module_from_file(str(made), ["picture"], ["answer"], runtime_manager=manager)
+
+    def run(x: Tensor) -> Tensor:
+        given = expr.placeholder(list(x.shape), expr.NCHW)
+        given.write(np.ascontiguousarray(x.numpy()))
+        return torch.from_numpy(np.array(network.forward([given])[0].read()))
+
+    how = f"{MNN.version()}, weights rounded by MNN" if bits else MNN.version()
+    return Contender(name, run, False, how, size)
+
+
+@contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """Also of what writes to the file itself."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
