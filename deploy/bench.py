@@ -15,8 +15,8 @@ from engine.cli.options import Command, Printing, Threads
 from engine.errors import UserError
 
 if TYPE_CHECKING:
-    from deploy.racing.clock import Timed
     from deploy.racing.base import Contender
+    from deploy.racing.clock import Timed
 
 EXAMPLES = (
     "deploy.bench --model models_save/nin_w8a8.pth --threads 1",
@@ -67,8 +67,8 @@ def body(options: Options) -> dict[str, Any]:
     from deploy import packed
     from deploy.executors.choose import Reference
     from deploy.making import float_network
-    from deploy.racing.clock import race
     from deploy.racing.base import Absent, Contender
+    from deploy.racing.clock import race
     from deploy.racing.contenders import entries
     from deploy.racing.machine import processor
     from engine.system.files import check_writable
