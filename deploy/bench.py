@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from deploy.options import Source
 from engine.cli import argtypes, command
 from engine.cli.flags import Parser, flag, part
-from engine.cli.options import Command, Printing, Threads
+from engine.cli.options import Command, OnCpu
 from engine.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,13 +22,6 @@ EXAMPLES = (
     "deploy.bench --model models_save/nin_w8a8.pth --threads 1",
     "deploy.bench --model models_save/nin_wbab.pth --batches 1 --seconds 5",
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Here(Printing, Threads):
-    """Everything runs on the CPU."""
-
-    title = "machine"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +43,7 @@ class Options(Command):
     picture: Path | None = flag(
         "--picture", type=argtypes.path, metavar="F", help="the picture to draw (default: that of --model, _bench.png)"
     )
-    machine: Here = part(Here)
+    machine: OnCpu = part(OnCpu)
 
     def __post_init__(self) -> None:
         if self.picture and self.picture.suffix not in ("", ".png", ".pdf", ".svg"):
@@ -73,6 +66,7 @@ def body(options: Options) -> dict[str, Any]:
     from deploy.racing.machine import processor
     from engine.system.files import check_writable
     from engine.system.terminal import columns
+    from quant import restore
 
     source = options.source.model
     picture = options.picture or source.with_name(f"{source.stem}_bench.png")
@@ -83,8 +77,9 @@ def body(options: Options) -> dict[str, Any]:
             f"{source} is packed, and PyTorch runs no packed files", f"name the checkpoint: --model {parent}"
         )
     threads = torch.get_num_threads()
-    held = options.source.packed(options.words)
-    network = float_network(source, options.source.arch)
+    opened = restore.open(source, options.source.arch)
+    held = options.source.packed_of(opened, options.words)
+    network = float_network(opened, options.source.arch)
     taking_part: list[Contender] = []
     absent: list[Absent] = []
     for entry in entries(network, held.program, threads, options.without):

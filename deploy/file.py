@@ -113,7 +113,8 @@ def read(path: Path) -> Contents:
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")], object_pairs_hook=_once)
         version, checksum, words = header["__metadata__"][ENTRY].split(" ", 2)
     except (safetensors.SafetensorError, ValueError, KeyError, AttributeError, RecursionError) as fault:
-        raise _bad(path, f"it is no packed file ({first_line(fault)})", "deploy.pack makes one") from fault
+        again = f"python -m deploy.pack --model {path}" if path.suffix == ".pth" else "python -m deploy.pack makes one"
+        raise _bad(path, f"it is no packed file ({first_line(fault)})", again) from fault
     if version != str(FORMAT):
         raise _bad(path, f"it has format {version[:20]}, this program reads {FORMAT}", "use the version that wrote it")
     if {*tensors} != {*KINDS}:

@@ -1,10 +1,9 @@
-"""pack(path): the packed form of a checkpoint's network."""
+"""packed_of(opened): the packed form of a checkpoint's network, and the float network that it is compared with."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import models
 from bn_merge.merge import merge
@@ -22,23 +21,17 @@ from quant import restore
 Numbers = Sequence[float] | None
 
 
-def pack(path: Path, arch: str | None, mean: Numbers, std: Numbers, low_ends: bool, words: Sequence[str]) -> Packed:
-    """The packed form of a file's network; its batch norms are merged where they are not.
+def packed_of(opened: Opened, mean: Numbers, std: Numbers, low_ends: bool, words: Sequence[str]) -> Packed:
+    """The packed form of an opened file's network; its batch norms are merged where they are not.
 
     Args:
-        arch: as in quant.restore.open.
         mean, std: what its pictures are normalised with; None: as the file says.
         low_ends: as in deploy.lowering.walk.lower.
         words: the command line, for the provenance.
 
     Raises:
-        UserError: as quant.restore.open and lower; exit 2 where nothing says how pictures are normalised.
+        UserError: as `lower`; exit 2 where nothing says how pictures are normalised.
     """
-    return packed_of(restore.open(path, arch), mean, std, low_ends, words)
-
-
-def packed_of(opened: Opened, mean: Numbers, std: Numbers, low_ends: bool, words: Sequence[str]) -> Packed:
-    """The packed form of an opened file's network; as `pack`."""
     with prefix_path(opened.path):
         known, form = opened.checkpoint, opened.network.eval()
         history = known.history
@@ -69,10 +62,10 @@ def _normalisation(opened: Opened, mean: Numbers, std: Numbers) -> tuple[tuple[f
     return tuple(mean), tuple(std)
 
 
-def float_network(path: Path, arch: str | None) -> NormalForm:
+def float_network(opened: Opened, arch: str | None) -> NormalForm:
     """The float network of a file's widths, with the file's float weights where it has them, for comparisons of speed."""
-    checkpoint = restore.open(path, arch).checkpoint
-    with prefix_path(path):
+    checkpoint = opened.checkpoint
+    with prefix_path(opened.path):
         network = models.rebuild(checkpoint, arch).eval()
     own = network.state_dict()
     known = {

@@ -11,7 +11,6 @@ from deploy.options import Source
 from engine.cli import command
 from engine.cli.flags import Parser, part
 from engine.cli.options import Command, Output
-from engine.errors import UserError
 
 EXAMPLES = (
     "deploy.onnx --model models_save/nin_w8a8.pth",
@@ -33,12 +32,9 @@ def parser() -> Parser:
 
 def body(options: Options) -> dict[str, Any]:
     from deploy.exporting.model import exported
-    from engine.system.files import check_writable, write_bytes
+    from engine.system.files import write_bytes
 
-    path = options.output.save or options.source.model.with_suffix(".onnx")
-    if path.resolve() == options.source.model.resolve():
-        raise UserError(f"{path} is both input and output", "name another --save")
-    check_writable(path)
+    path = options.source.target(options.output, ".onnx")
     held = options.source.packed(options.words)
     made = held.made
     names = {"classes": "\n".join(made.dataset.names)} if made.dataset.names else {}

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from engine.cli import argtypes
 from engine.cli.flags import Options, flag, part
 from engine.cli.naming import input_file, saved
-from engine.cli.options import Normalisation
+from engine.cli.options import Normalisation, Output
 from engine.errors import UserError
 
 if TYPE_CHECKING:
     from deploy.packed import Packed
+    from models.files import Opened
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ class Source(Options):
         Raises:
             UserError: exit 3 for a file that is neither, exit 2 for a network that is no program.
         """
-        from deploy import making, packed
+        from deploy import packed
 
         if self.model.suffix == packed.SUFFIX:
             asked = {"--ends float": self.ends != "int8", "--arch": self.arch, "--mean": self.pixels.mean,
@@ -60,4 +61,26 @@ class Source(Options):
             if given := next((name for name, value in asked.items() if value), None):
                 raise UserError(f"{given}: {self.model} is packed already", "give it with the checkpoint")
             return packed.open(self.model)
-        return making.pack(self.model, self.arch, self.pixels.mean, self.pixels.std, self.ends == "int8", words)
+        from quant import restore
+
+        return self.packed_of(restore.open(self.model, self.arch), words)
+
+    def packed_of(self, opened: Opened, words: Sequence[str]) -> Packed:
+        """The packed form of an opened checkpoint's network; as `packed`."""
+        from deploy import making
+
+        return making.packed_of(opened, self.pixels.mean, self.pixels.std, self.ends == "int8", words)
+
+    def target(self, output: Output, suffix: str) -> Path:
+        """The file to write, which is no input: that of --save, else one beside --model.
+
+        Raises:
+            UserError: exit 2 where it is the input, exit 6 where it cannot be written.
+        """
+        from engine.system.files import check_writable
+
+        path = output.save or self.model.with_suffix(suffix)
+        if path.resolve() == self.model.resolve():
+            raise UserError(f"{path} is both input and output", "name another --save")
+        check_writable(path)
+        return path

@@ -43,16 +43,12 @@ def parser() -> Parser:
 def body(options: Options) -> dict[str, Any]:
     from deploy import packed
     from deploy.listing import listing, summary
-    from engine.system.files import check_writable
 
     if options.inspect:
         held = packed.open(options.inspect)
         return {"text": listing(held), **summary(held)}
     source = options.source.model
-    path = options.output.save or source.with_suffix(packed.SUFFIX)
-    if path.resolve() == source.resolve():
-        raise UserError(f"{path} is both input and output", "name another --save")
-    check_writable(path)
+    path = options.source.target(options.output, packed.SUFFIX)
     made = options.source.packed(options.words)
     if path.exists():
         print(f"replaced {path}", file=sys.stderr)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from engine.cli import argtypes, command
 from engine.cli.flags import Parser, flag, part
 from engine.cli.network import Network
-from engine.cli.options import Command, Data, Machine, Printing, Threads, Works
+from engine.cli.options import Command, Data, Machine, OnCpu, Works
 from engine.errors import BAD_CHECKPOINT, UserError
 
 if TYPE_CHECKING:
@@ -27,10 +27,9 @@ EXAMPLES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Here(Printing, Threads):
+class Here(OnCpu):
     """Packed files run on the CPU."""
 
-    title = "machine"
     quiet: bool = flag("--quiet", action="store_true", help="no progress on stderr")
 
 

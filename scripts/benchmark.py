@@ -11,14 +11,9 @@ from typing import Any
 
 from engine.cli import argtypes, command
 from engine.cli.flags import Parser, flag, part
-from engine.cli.options import Command, Printing, Threads
+from engine.cli.options import Command, OnCpu
 
 EXAMPLES = ("scripts.benchmark", "scripts.benchmark --repeats 30 --threads 1")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Machine(Printing, Threads):
-    """What to run on and what to print."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +23,7 @@ class Options(Command):
     repeats: int = flag(
         "--repeats", type=argtypes.number(int, 3, 10_000), default=15, metavar="N", help="timed pairs (default: 15)"
     )
-    machine: Machine = part(Machine)
+    machine: OnCpu = part(OnCpu)
 
 
 def parser() -> Parser:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 
 from deploy.exporting.graph import Graph
 from deploy.operations.base import padding_of_windows
@@ -22,6 +21,7 @@ from deploy.operations.places import (
     Reshape,
     Slice,
     Upsample,
+    nearest,
 )  # fmt: skip
 from deploy.reference.sums import counts
 from engine.errors import UserError
@@ -141,8 +141,7 @@ def upsample(graph: Graph, number: int, operation: Upsample) -> None:
     whole = all(factor == int(factor) for factor in factors)
     if operation.kind == "nearest" and not whole:
         for axis, (new, old) in enumerate(zip(operation.size, sides, strict=True), 2):
-            places = torch.arange(new) * old // new
-            x = graph.node("Gather", x, graph.tensor(places.numpy(), np.int64), axis=axis)
+            x = graph.node("Gather", x, graph.tensor(nearest(new, old), np.int64), axis=axis)
         graph.at[number + 1] = x
         return
     scales = graph.tensor(np.array([1.0, 1.0, *factors], np.float32))

@@ -9,7 +9,7 @@ from torch import fx
 from torch.nn import functional as F
 
 from deploy.lowering.builder import Builder, Rule, is_number
-from deploy.operations.places import Concatenate, Pad, Permute, Slice, Upsample
+from deploy.operations.places import Concatenate, Pad, Permute, Slice, Upsample, nearest
 from models.graph.calls import values
 
 aten = torch.ops.aten
@@ -174,8 +174,7 @@ def _by_sizes(kind: str, node: fx.Node, before: Any, after: Any, align: bool) ->
     said: Any = node.target
     found = said(x, *node.args[1:], **node.kwargs)
     if kind == "nearest":
-        rows = torch.arange(after[1]) * before[1] // after[1]
-        columns = torch.arange(after[2]) * before[2] // after[2]
+        rows, columns = (nearest(new, old) for new, old in zip(after[1:], before[1:], strict=True))
         return torch.equal(found, x[:, :, rows][:, :, :, columns])
     return torch.allclose(found, F.interpolate(x, after[1:], mode=kind, align_corners=align))
 

@@ -6,6 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from deploy.operations.base import (
     FARTHEST,
     MOST_AXES,
@@ -176,6 +179,11 @@ class Permute(Operation):
         if sorted(self.axes) != list(range(len(shape))):
             raise ValueError(f"axes {short(self.axes)} of a value of shape {shape}")
         return Value(tuple(shape[axis] for axis in self.axes))
+
+
+def nearest(new: int, old: int) -> NDArray[np.int64]:
+    """Which of `old` places each of `new` ones has: place * old // new."""
+    return np.arange(new) * old // new
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,7 +32,7 @@ def measured(opened: Opened) -> Measured:
     """Pack the network of a file, and run it by the executor that is fastest here.
 
     Raises:
-        UserError: as deploy.making.pack.
+        UserError: as deploy.making.packed_of.
     """
     held = packed_of(opened, None, None, True, ())
     executor = choose("auto", held.program)

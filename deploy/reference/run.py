@@ -26,12 +26,6 @@ EXACT = 2**24
 """Whole numbers below it, and their sums, are exact in fp32."""
 
 
-def normalised(program: Program, pictures: Tensor) -> Tensor:
-    """Value 0 of bytes, (N, C, H, W)."""
-    mean, std = (torch.tensor(each, dtype=torch.float32)[:, None, None] for each in (program.mean, program.std))
-    return (pictures.float() / 255 - mean) / std
-
-
 @torch.no_grad()
 def run(program: Program, x: Tensor, seen: Callable[[int, Tensor], None] | None = None) -> Tensor:
     """The answer for normalised pictures, (N, *program.picture) fp32.
@@ -270,6 +264,6 @@ def _permute(op: places.Permute, kinds: Any, value: Value, count: int, x: Tensor
 @_rule(places.Upsample)
 def _upsample(op: places.Upsample, kinds: list[Value], value: Value, count: int, x: Tensor) -> Tensor:
     if op.kind == "nearest":
-        rows, columns = (torch.arange(new) * old // new for new, old in zip(op.size, kinds[0].shape[1:], strict=True))
+        rows, columns = (places.nearest(new, old) for new, old in zip(op.size, kinds[0].shape[1:], strict=True))
         return x[:, :, rows][:, :, :, columns]
     return F.interpolate(x.double(), op.size, mode="bilinear", align_corners=op.align_corners).float()

@@ -155,6 +155,13 @@ class Machine(Printing, Device):
 
 
 @dataclass(frozen=True, kw_only=True)
+class OnCpu(Printing, Threads):
+    """The machine of a command that runs on the CPU alone."""
+
+    title = "machine"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Output(Options):
     """Where to write."""
 

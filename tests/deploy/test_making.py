@@ -13,7 +13,7 @@ from torch import nn
 from bn_merge.merge import merge
 from deploy import packed
 from deploy.listing import layers
-from deploy.making import float_network, pack
+from deploy.making import float_network, packed_of
 from deploy.operations.base import Codes
 from deploy.packed import Packed
 from deploy.program import Program
@@ -26,6 +26,7 @@ from engine.errors import USAGE, UserError
 from engine.system import files
 from models import forms
 from models.graph.normal import NormalForm
+from quant import restore
 from quant.placement import meet
 from quant.spec import QuantSpec, uniform
 from tests.deploy.quantized import SIDE, SPECS, pictures, trained
@@ -65,7 +66,7 @@ def saved(path: Path, kind: str, width: int = 8, is_merged: bool = False) -> Nor
 
 
 def made(path: Path, low_ends: bool = True, **said: tuple[float, ...]) -> Packed:
-    return pack(path, None, said.get("mean"), said.get("std"), low_ends, ("deploy.pack",))
+    return packed_of(restore.open(path), said.get("mean"), said.get("std"), low_ends, ("deploy.pack",))
 
 
 @pytest.fixture
@@ -135,7 +136,7 @@ def test_numbers_of_other_channels_are_refused(said: dict, counts: str, path: Pa
 @pytest.mark.parametrize("kind", ["w4a4", "lsq", "int8", "wbab bacp"])
 def test_the_float_network_has_the_weights_that_were_trained(kind: str, tmp_path: Path) -> None:
     model = saved(tmp_path / "a.pth", kind)
-    found, latent = float_network(tmp_path / "a.pth", None), model.state_dict()
+    found, latent = float_network(restore.open(tmp_path / "a.pth"), None), model.state_dict()
     own = found.state_dict()
     assert {*own} <= {*latent}
     assert all(torch.equal(own[name], latent[name]) for name in own)
@@ -146,13 +147,13 @@ def test_the_float_network_has_the_weights_that_were_trained(kind: str, tmp_path
 def test_the_float_network_of_a_float_file_gives_its_answers(tmp_path: Path) -> None:
     model, x = saved(tmp_path / "a.pth", "float"), pictures()
     with torch.no_grad():
-        assert torch.equal(float_network(tmp_path / "a.pth", None)(x), model(x))
+        assert torch.equal(float_network(restore.open(tmp_path / "a.pth"), None)(x), model(x))
 
 
 def test_the_float_network_of_a_merged_file_has_its_widths(tmp_path: Path) -> None:
     """Its float weights are gone; how fast it is does not depend on them."""
     saved(tmp_path / "a.pth", "w4a4", is_merged=True)
-    found = float_network(tmp_path / "a.pth", None)
+    found = float_network(restore.open(tmp_path / "a.pth"), None)
     shapes = {name: held.shape for name, held in found.state_dict().items()}
     assert shapes == {name: held.shape for name, held in network(8).state_dict().items()}
     with torch.no_grad():

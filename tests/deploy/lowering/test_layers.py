@@ -19,7 +19,9 @@ from deploy.operations.functions import Reduce
 from deploy.operations.layers import Affine, Convolution, Linear, Quantize
 from deploy.operations.places import Pad
 from deploy.program import Program
-from deploy.reference.run import normalised, run
+from deploy.reference.run import run
+from engine.data.augment import normalise
+from engine.data.info import DataInfo
 from models.graph.capture.form import capture
 from models.graph.flow import first_layers, last_layers
 from models.graph.normal import NormalForm
@@ -154,7 +156,8 @@ def test_low_ends_read_codes_of_the_picture_and_have_8_bit_weights(name: str, ki
     read = layers(low)[first].sources[0]
     assert low.values[read].grid is not None
     assert of_the_picture(low, read)
-    x = normalised(low, torch.randint(0, 256, (8, 3, SIDE, SIDE), generator=torch.Generator().manual_seed(0)))
+    info = DataInfo.unknown(10, SIDE).normalised(low.mean, low.std)
+    x = normalise(torch.randint(0, 256, (8, SIDE, SIDE, 3), generator=torch.Generator().manual_seed(0)).byte(), info)
     found, expected = (run(until(program, at(program, first)), x) for program in (low, plain))
     assert 0 < (found - expected).abs().max() < 0.02 * expected.abs().max()
 

@@ -16,7 +16,7 @@ from deploy.operations.base import Codes, Matrix, Operation
 from deploy.operations.layers import Affine, Convolution, Decode, Linear, Quantize, Transposed
 from deploy.operations.places import Reshape
 from deploy.program import Program
-from deploy.reference.run import codes_of, normalised, run
+from deploy.reference.run import codes_of, run
 from models.layers.quantizers.base import Signs, Steps
 
 WHOLE = Steps(1.0, 1.0, -(2**15), 2**15)
@@ -202,15 +202,6 @@ def test_codes_by_hand(grid: Steps | Signs, given: list[float], expected: list[i
     found = codes_of(torch.tensor(given, dtype=torch.float32), grid)
     assert found.dtype == torch.float32
     assert found.tolist() == expected
-
-
-def test_bytes_are_normalised_one_operation_after_the_other() -> None:
-    bytes_ = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16).repeat(2, 1)
-    mean, std = (0.4914, 0.1), (0.2470, 0.3)
-    given = Program((Affine(sources=(0,), name="same"),), (2, 16, 16), mean, std)
-    shares = bytes_.astype(np.float32) / np.float32(255)
-    parts = [(shares[:, c] - np.float32(mean[c])) / np.float32(std[c]) for c in range(2)]
-    assert np.array_equal(normalised(given, torch.from_numpy(bytes_)).numpy(), np.stack(parts, 1))
 
 
 def test_numbers_of_codes_are_one_product_in_fp32() -> None:

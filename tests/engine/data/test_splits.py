@@ -22,6 +22,16 @@ def split(count: int = 11) -> TensorSplit:
     return TensorSplit(noise(count), torch.arange(count) % 3, INFO, CPU)
 
 
+def test_bytes_are_normalised_one_operation_after_the_other() -> None:
+    """In fp32: engines for packed files do the same."""
+    given = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1).repeat(1, 1, 1, 3)
+    mean, std = (0.4914, 0.1, 0.3), (0.2470, 0.3, 1.0)
+    shares = given[0, :, :, 0].numpy().astype(np.float32) / np.float32(255)
+    parts = [(shares - np.float32(mean[c])) / np.float32(std[c]) for c in range(3)]
+    found = augment.normalise(given, DataInfo.unknown(10, 16).normalised(mean, std))
+    assert np.array_equal(found[0].numpy(), np.stack(parts))
+
+
 def test_batches_are_in_order_and_normalised() -> None:
     part = split()
     images, labels = (torch.cat(list(column)) for column in zip(*part.batches(4), strict=True))
