@@ -63,8 +63,8 @@ def body(options: Options) -> dict[str, Any]:
     from deploy.racing.base import Absent, Contender
     from deploy.racing.clock import race
     from deploy.racing.contenders import entries
-    from deploy.racing.machine import processor
     from engine.system.files import check_writable
+    from engine.system.processor import processor
     from engine.system.terminal import columns
     from quant import restore
 

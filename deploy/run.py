@@ -17,7 +17,7 @@ from engine.errors import BAD_CHECKPOINT, UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from deploy.executors.choose import Executor
+    from deploy.executors.base import Executor
     from deploy.packed import Packed
 
 EXAMPLES = (
@@ -43,8 +43,9 @@ class Options(Command):
     pictures: list[Path] = flag("pictures", type=argtypes.path, nargs="*", metavar="IMAGE", help="pictures to classify")
     evaluate: bool = flag("--evaluate", action="store_true", help="measure the accuracy on the test pictures instead")
     executor: str = flag(
-        "--executor", choices=["auto", "torch", "reference"], default="auto",
-        help="what runs it: torch is fast, reference defines what is right (default: auto, the fastest here)",
+        "--executor", choices=["auto", "native", "torch", "reference"], default="auto",
+        help="what runs it: native is C++, compiled once; torch is PyTorch's; reference defines what is right "
+        "(default: auto, the fastest here)",
     )  # fmt: skip
     top: int = flag(
         "--top", type=argtypes.number(int, 1, 1000), default=3, metavar="N", help="classes to name (default: 3)"

@@ -20,7 +20,7 @@ COMMANDS = (
     "prune.train", "prune.normal_regular", "prune.gc",
     "quant.wqaq", "quant.wbwtab", "quant.ptq",
     "bn_merge", "bn_merge.compare",
-    "deploy.pack", "deploy.run", "deploy.onnx", "deploy.bench",
+    "deploy.pack", "deploy.run", "deploy.onnx", "deploy.bench", "deploy.build",
     "scripts.report", "scripts.summary", "scripts.convert", "engine.checkpoint",
     "scripts.quickstart", "scripts.results", "scripts.combinations", "scripts.benchmark",
 )  # fmt: skip

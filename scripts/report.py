@@ -122,8 +122,8 @@ def _measured_on() -> str:
     import torch
 
     from deploy.executors.qconv import trusted
-    from deploy.racing.machine import processor
     from engine.checkpoint.words import counted
+    from engine.system.processor import processor
 
     how = "int8 convolutions" if not trusted() else "fp32 arithmetic on codes"
     return (

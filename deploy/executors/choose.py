@@ -1,30 +1,21 @@
-"""The executor of --executor, or the best one that this machine has."""
+"""The executor of --executor, or the fastest one that this machine has."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from functools import partial
 
 from torch import Tensor
 
+from deploy.executors import measured
+from deploy.executors.base import Executor
+from deploy.native.compiler import Unavailable
 from deploy.program import Program
 from deploy.reference.run import run
+from engine.errors import UserError
+from engine.system.said import notice
 
-NAMES = ("auto", "torch", "reference")
-
-
-class Executor(Protocol):
-    """Something that runs one program.
-
-    Attributes:
-        name: as --executor says it.
-        how: in which arithmetic it runs here, in words.
-    """
-
-    name: str
-    how: str
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """The answer, fp32, for normalised pictures (N, *program.picture)."""
+NAMES = ("auto", "native", "torch", "reference")
 
 
 class Reference:
@@ -41,7 +32,40 @@ class Reference:
 
 
 def choose(name: str, program: Program) -> Executor:
-    """The executor for a program; `auto` takes the fastest one."""
+    """The executor for a program. `auto` takes the fastest one, and says so; without a native engine, it says why.
+
+    Raises:
+        UserError: exit 2 for `native` where there is none.
+    """
+    if name == "auto":
+        return _fastest(program)
+    try:
+        return MAKERS[name](program)
+    except Unavailable as fault:
+        raise UserError(f"there is no native engine here: {fault}", "leave --executor at auto") from fault
+
+
+def _native(program: Program) -> Executor:
+    from deploy.native.executor import Native
+
+    return Native(program)
+
+
+def _torch(program: Program) -> Executor:
     from deploy.executors.stock import Stock
 
-    return Reference(program) if name == "reference" else Stock(program)
+    return Stock(program)
+
+
+MAKERS: dict[str, Callable[[Program], Executor]] = {"native": _native, "torch": _torch, "reference": Reference}
+
+
+def _fastest(program: Program) -> Executor:
+    made: dict[str, Callable[[], Executor]] = {}
+    try:
+        native = _native(program)
+        made["native"] = lambda: native
+    except Unavailable as fault:
+        notice(f"no native engine: {fault}")
+    made["torch"] = partial(_torch, program)
+    return measured.fastest(program, made)

@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 
 from bn_merge.merge import merge
-from deploy.executors.choose import Executor, Reference
+from deploy.executors.base import Executor
+from deploy.executors.choose import MAKERS, Reference
 from deploy.executors.stock import Stock
 from deploy.lowering.walk import lower
+from deploy.native.compiler import Unavailable
 from deploy.operations.base import Codes
 from deploy.operations.layers import Convolution
 from deploy.program import Program
@@ -42,6 +44,7 @@ def entries(network: NormalForm, program: Program, threads: int, without: Sequen
     makers: dict[str, Callable[[str], Entry]] = {
         "PyTorch, folded, channels last": lambda name: Contender(name, _eager(last, torch.channels_last), False),
         "torch.compile, folded": lambda name: _compiled(name, last),
+        "native executor": lambda name: _executor(name, MAKERS["native"](program)),
         "torch executor": lambda name: _executor(name, Stock(program)),
         "reference executor": lambda name: _executor(name, Reference(program)),
     }
@@ -71,6 +74,8 @@ def _guarded(name: str, make: Callable[[str], Entry]) -> Entry:
     print(f"preparing {name}", file=sys.stderr)
     try:
         return make(name)
+    except Unavailable as fault:
+        return Absent(name, str(fault))
     except ModuleNotFoundError as fault:
         return Absent(name, f"{fault.name} is not installed")
     except Exception as fault:  # a runtime may lack an operation, torch.compile a compiler

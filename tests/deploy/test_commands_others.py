@@ -23,7 +23,20 @@ from tests.tools.contents import raw
 Command = Callable[..., SimpleNamespace]
 PACK, ONNX, BENCH = "deploy.pack", "deploy.onnx", "deploy.bench"
 W4A4, PACKED, MODEL = (f"models_save/nin_w4a4.{kind}" for kind in ("pth", "safetensors", "onnx"))
-QUICK = ("--model", W4A4, "--seconds", "0.05", "--batches", "1", "--without", "torch.compile*", "ONNX*", "OpenVINO*")
+QUICK = (
+    "--model",
+    W4A4,
+    "--seconds",
+    "0.05",
+    "--batches",
+    "1",
+    "--without",
+    "torch.compile*",
+    "ONNX*",
+    "OpenVINO*",
+    "MNN*",
+    "native*",
+)
 TAKING_PART = ["PyTorch eager, fp32", "PyTorch, folded, channels last", "torch executor", "reference executor"]
 
 
@@ -159,15 +172,15 @@ def test_where_nothing_is_faster_it_is_said(stocked: Command, timed: dict[str, f
 
 
 def test_a_race_of_float_networks_alone(stocked: Command, timed: dict[str, float]) -> None:
-    result = stocked(BENCH, *QUICK[:-4], "--without", "*")
+    result = stocked(BENCH, *QUICK[:-6], "--without", "*")
     assert result.code == 0
     assert result.out.splitlines()[1].split()[:4] == ["PyTorch", "eager,", "fp32", "float"]
 
 
 def test_who_is_absent_is_named(stocked: Command, timed: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
-    for package in ("onnxruntime", "openvino", "matplotlib"):
+    for package in ("onnxruntime", "openvino", "MNN", "_tools", "matplotlib"):
         hide(monkeypatch, package, "deploy.racing.picture")
-    result = stocked(BENCH, *QUICK[:-3], "torch.compile*")
+    result = stocked(BENCH, *QUICK[:-5], "torch.compile*", "native*")
     assert result.code == 0
     for runtime, package in (("ONNX Runtime", "onnxruntime"), ("OpenVINO", "openvino")):
         for kind in ("fp32", "int8"):

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from deploy.executors import qconv
-from deploy.executors.choose import NAMES, Reference, choose
 from deploy.executors.stock import Stock
 from deploy.reference.run import run
 from tests.deploy.quantized import lowered, merged, pictures
@@ -77,13 +76,3 @@ def test_they_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_run_warns_of_nothing() -> None:
     """What PyTorch will take away, it announces: by then the executor has to do without."""
     Stock(lowered(merged("Residual", "w4a4"), low_ends=False))(pictures())
-
-
-def test_executors_by_name() -> None:
-    program, x = lowered(merged("Residual", "w4a4")), pictures()
-    chosen = {name: choose(name, program) for name in NAMES}
-    assert isinstance(chosen["reference"], Reference)
-    assert torch.equal(chosen["reference"](x), run(program, x))
-    assert all(isinstance(chosen[name], Stock) for name in ("auto", "torch"))
-    assert {executor.name for executor in chosen.values()} == {"torch", "reference"}
-    assert all(executor.how for executor in chosen.values())

@@ -14,7 +14,8 @@ from deploy.operations.base import Matrix, Operation
 from deploy.operations.layers import Convolution, Decode, Linear, Quantize
 from deploy.operations.places import AdaptivePool, AveragePool, MaxPool, Pad, Reshape, Upsample
 from models.layers.quantizers.base import Signs, Steps
-from tests.deploy.exporting.sessions import answers, codes, op, program
+from tests.deploy.by_hand import codes, op, program
+from tests.deploy.exporting.sessions import answers
 
 ONES = np.ones((1, 1, 3, 3), np.int16)
 

@@ -17,7 +17,8 @@ from deploy.operations.places import MaxPool, Pad, Reshape
 from deploy.program import Program
 from deploy.reference.run import run
 from models.layers.quantizers.base import Signs, Steps
-from tests.deploy.exporting.sessions import Nodes, answers, codes, drawn, given, op, program
+from tests.deploy.by_hand import codes, drawn, given, op, program
+from tests.deploy.exporting.sessions import Nodes, answers
 
 BYTES, POSITIVE, FEW = Steps(40.0, 1 / 40, -128, 127), Steps(32.0, 1 / 32, 0, 255), Steps(4.0, 0.25, 0, 15)
 SIGNED = Steps(4.0, 0.25, -8, 7)

@@ -26,7 +26,8 @@ from deploy.reference.run import run
 from models.graph.capture.form import capture
 from models.graph.normal import NormalForm
 from models.layers.quantizers.base import Steps
-from tests.deploy.exporting.sessions import Nodes, answers, codes, drawn, given, op, program, session
+from tests.deploy.by_hand import codes, drawn, given, op, program
+from tests.deploy.exporting.sessions import Nodes, answers, session
 from tests.deploy.quantized import SIDE, SPECS, as_numbers, lowered, merged, pictures, trained
 from tests.tools.cases import conv_bn
 

@@ -13,7 +13,7 @@ from deploy.operations.layers import Convolution, Quantize
 from deploy.operations.places import AdaptivePool, Pad
 from engine.errors import USAGE, UserError
 from models.layers.quantizers.base import Steps
-from tests.deploy.exporting.sessions import codes, op, program
+from tests.deploy.by_hand import codes, op, program
 
 ONES = op(Convolution, 1, matrix=Matrix(codes(np.ones((3, 3, 1, 1)))))
 

@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from deploy.executors.choose import MAKERS
+from deploy.native.compiler import Unavailable
 from deploy.program import Program
 from deploy.racing import runtimes
 from deploy.racing.base import Absent, Contender
@@ -37,7 +39,7 @@ def program() -> Program:
 
 
 def found(
-    network: NormalForm, program: Program, without: Sequence[str] = ("torch.compile*", "O*", "M*")
+    network: NormalForm, program: Program, without: Sequence[str] = ("torch.compile*", "O*", "M*", "native*")
 ) -> dict[str, Entry]:
     return {entry.name: entry for entry in entries(network, program, 1, without)}
 
@@ -63,7 +65,7 @@ def test_runtimes_give_the_answers_of_their_network(
 ) -> None:
     pytest.importorskip("onnx")
     pytest.importorskip(package)
-    x, held = pictures(20), found(network, program, ("torch*", "PyTorch*", "reference*", "M*"))
+    x, held = pictures(20), found(network, program, ("torch*", "PyTorch*", "reference*", "M*", "native*"))
     with torch.no_grad():
         plain = network(x)
     usual = run(program, x).mean(0)
@@ -82,7 +84,7 @@ def test_packages_that_are_missing_are_named(
     name: str, package: str, network: NormalForm, program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    held = found(network, program, ("torch*", "PyTorch*", "reference*", "M*"))
+    held = found(network, program, ("torch*", "PyTorch*", "reference*", "M*", "native*"))
     for kind in ("fp32", "int8"):
         assert held[f"{name}, {kind}"] == Absent(f"{name}, {kind}", f"{package} is not installed")
 
@@ -95,7 +97,7 @@ def test_mnn_gives_the_answers_of_the_float_network_and_says_nothing_on_stdout(
     capfd.readouterr()  # its import speaks
     x, held = (
         pictures(20),
-        found(network, lowered(merged("SqueezeExcite", kind)), ("torch*", "PyTorch*", "reference*", "O*")),
+        found(network, lowered(merged("SqueezeExcite", kind)), ("torch*", "PyTorch*", "reference*", "O*", "native*")),
     )
     with torch.no_grad():
         plain = network(x)
@@ -114,9 +116,25 @@ def test_what_a_runtime_cannot_do_is_told(
         raise RuntimeError("no compiler\nwas found" + "." * 200)
 
     monkeypatch.setattr(torch, "compile", fail)
-    held = found(network, program, ("O*", "M*"))
+    held = found(network, program, ("O*", "M*", "native*"))
     assert held[COMPILED] == Absent(COMPILED, f"RuntimeError: no compiler was found{'.' * 59}")
     assert all(isinstance(held[name], Contender) for name in (FIRST, *OURS))
+
+
+def test_the_native_engine_takes_part_where_it_can(
+    network: NormalForm, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = found(network, program, ("O*", "M*", "torch*", "PyTorch*", "reference*"))["native executor"]
+    if isinstance(entry, Contender):
+        assert entry.compressed
+        assert torch.equal(entry.run(pictures(3)), run(program, pictures(3)))
+
+    def fails(_: Program) -> Any:
+        raise Unavailable("no compiler")
+
+    monkeypatch.setitem(MAKERS, "native", fails)
+    held = found(network, program, ("O*", "M*", "torch*", "PyTorch*", "reference*"))
+    assert held["native executor"] == Absent("native executor", "no compiler")
 
 
 def test_what_onnx_cannot_say_is_told() -> None:
@@ -124,7 +142,7 @@ def test_what_onnx_cannot_say_is_told() -> None:
     pytest.importorskip("onnxruntime")
     border = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, padding_mode="circular"), nn.ReLU(), Head(8, 10))
     form = capture(border.eval(), (3, SIDE, SIDE), "a test")
-    held = found(form, lowered(form), ("torch.*", "OpenVINO*", "MNN*"))
+    held = found(form, lowered(form), ("torch.*", "OpenVINO*", "MNN*", "native*"))
     assert held["ONNX Runtime, fp32"] == Absent(
         "ONNX Runtime, fp32", "UserError: 0.pad: circular padding needs opset 19"
     )
@@ -135,9 +153,9 @@ def test_what_onnx_cannot_say_is_told() -> None:
     ("without", "left"),
     [
         (["*"], []),
-        ([FIRST, "torch.compile, folded", "O*", "MNN*"], OURS),
+        ([FIRST, "torch.compile, folded", "O*", "MNN*", "native*"], OURS),
         (
-            ["OpenVINO*", "torch*", "*int8"],
+            ["OpenVINO*", "torch*", "*int8", "native*"],
             [
                 "PyTorch, folded, channels last",
                 "reference executor",
@@ -147,7 +165,7 @@ def test_what_onnx_cannot_say_is_told() -> None:
             ],
         ),
         (
-            ["openvino*", "ONNX*", "PyT*", "t*", "re*"],
+            ["openvino*", "ONNX*", "PyT*", "t*", "re*", "native*"],
             ["OpenVINO, fp32", "OpenVINO, int8", "MNN, fp32", "MNN, 4-bit weights"],
         ),
     ],
@@ -174,7 +192,7 @@ def test_a_compiled_network_takes_part(network: NormalForm, program: Program, mo
         return forward
 
     monkeypatch.setattr(torch, "compile", compiled)
-    entry = found(network, program, ("O*", "M*"))[COMPILED]
+    entry = found(network, program, ("O*", "M*", "native*"))[COMPILED]
     assert isinstance(entry, Contender)
     assert (entry.compressed, seen) == (False, [1])
     x = pictures(5)

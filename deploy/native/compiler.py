@@ -1,0 +1,193 @@
+"""The engine's library: found in the user's cache folder, or compiled into it by the system's compiler.
+
+A cached library is code. It is loaded from a folder of the user's own alone, that nobody else can write.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import stat
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.native import steps
+from engine.system.said import notice
+
+SOURCES = Path(__file__).parent / "source"
+FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fPIC", "-fvisibility=hidden", "-pthread")
+"""No contraction: a product and a sum that are rounded once give other bits than the reference."""
+X86 = platform.machine() in ("x86_64", "AMD64")
+FILES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("engine.cpp", ("-DWITH_AVX2",) if X86 else ()),
+    ("plain.cpp", ()),
+    *((("avx2.cpp", ("-mavx2", "-mpopcnt")),) if X86 else ()),
+)
+"""Each with flags of its own: an instruction set is fixed by its file, never taken from the machine that compiles."""
+CACHE = "MODEL_COMPRESSION_CACHE"
+KERNELS = "MODEL_COMPRESSION_KERNELS"
+SECONDS = 300
+
+
+class Unavailable(Exception):
+    """Why there is no native engine here, in words."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A loaded library and the instruction set that it is told to use.
+
+    Args:
+        which: its number in the library.
+        kernels: its name.
+    """
+
+    library: ctypes.CDLL
+    which: int
+    kernels: str
+    path: Path
+
+
+def engine(kernels: str | None = None) -> Engine:
+    """The engine of this machine, compiled where no library of these sources is there yet.
+
+    Args:
+        kernels: the instruction set; None: the best one that runs here, or the one that the environment names.
+
+    Raises:
+        Unavailable: no compiler, nowhere to keep the library, or none that can be loaded.
+    """
+    path, library = _library()
+    known = _known(library)
+    asked = kernels or os.environ.get(KERNELS) or [*known][-1]
+    names = {name.lower(): name for name in known}
+    if asked.lower() not in names:
+        raise Unavailable(f"{KERNELS}={asked}: here are {', '.join(known)}")
+    name = names[asked.lower()]
+    return Engine(library, known[name], name, path)
+
+
+def instruction_sets() -> list[str]:
+    """Those that run here, the best one last."""
+    return [*_known(_library()[1])]
+
+
+@functools.cache
+def _library() -> tuple[Path, ctypes.CDLL]:
+    path = build()
+    try:
+        library = ctypes.CDLL(str(path))
+        steps.declare(library)
+    except (OSError, AttributeError) as fault:
+        raise Unavailable(f"{path} cannot be loaded: {fault}") from fault
+    if library.mc_step_size() != ctypes.sizeof(steps.Step):
+        raise Unavailable(f"{path} is of another version")
+    return path, library
+
+
+def _known(library: ctypes.CDLL) -> dict[str, int]:
+    """The instruction sets that run here by name, with their numbers in the library."""
+    found, number = {}, 0
+    while name := library.mc_name(number):
+        if library.mc_runs_here(number):
+            found[name.decode()] = number
+        number += 1
+    return found
+
+
+def build() -> Path:
+    """The library in the cache folder, compiled if it is missing.
+
+    Raises:
+        Unavailable: see `engine`.
+    """
+    compiler = _compiler()
+    folder = cache_folder()
+    path = folder / f"{_key(compiler)}.so"
+    if not path.exists():
+        try:
+            with (folder / ".lock").open("a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)  # let go when this process ends, however it does
+                if not path.exists():
+                    notice("compiling the native engine, once: about 20 seconds")
+                    _compile(compiler, path)
+        except OSError as fault:
+            raise Unavailable(f"{folder}: {fault.strerror}") from fault
+    _trusted(path)
+    return path
+
+
+def _compiler() -> str:
+    asked = os.environ.get("CXX")
+    for name in (asked,) if asked else ("c++", "g++", "clang++"):
+        if name and (found := shutil.which(name)):
+            return found
+    raise Unavailable(
+        f"there is no C++ compiler {asked or 'c++, g++ or clang++'}; a system package such as g++ has one"
+    )
+
+
+def _key(compiler: str) -> str:
+    """What the library hangs on: sources, flags, and which compiler of which version."""
+    try:
+        version = subprocess.run([compiler, "--version"], capture_output=True, check=True, timeout=30).stdout
+    except (OSError, subprocess.SubprocessError) as fault:
+        raise Unavailable(f"{compiler} does not run: {fault}") from fault
+    made = hashlib.sha256(repr((FLAGS, FILES, platform.machine())).encode() + version)
+    for source in sorted(SOURCES.iterdir()):
+        made.update(source.name.encode() + b"\0" + source.read_bytes())
+    return made.hexdigest()[:32]
+
+
+def cache_folder() -> Path:
+    """The cache folder, mode 0700, made if it is missing."""
+    base = os.environ.get(CACHE) or Path(
+        os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "model-compression"
+    )
+    folder = Path(base) / "native"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as fault:
+        raise Unavailable(f"{folder}: {fault.strerror}; {CACHE} names another cache folder") from fault
+    _trusted(folder)
+    return folder
+
+
+def _trusted(path: Path) -> None:
+    """Refuse what is not this user's own, or what others can write: it is loaded as code."""
+    found = path.lstat()
+    if stat.S_ISLNK(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise Unavailable(f"{path} is not yours alone to write: chmod go-w {path}, or remove it")
+
+
+def _compile(compiler: str, path: Path) -> None:
+    """Compile to a file beside it, which is then renamed: a library is whole or absent."""
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".build.") as place:
+        running = []
+        for name, flags in FILES:
+            words = [compiler, *FLAGS, *flags, "-c", str(SOURCES / name), "-o", f"{place}/{name}.o"]
+            running.append(subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
+        said = [process.communicate(timeout=SECONDS)[0] for process in running]
+        failed = next((text for process, text in zip(running, said, strict=True) if process.returncode), None)
+        made = Path(place, "engine.so")
+        if failed is None:
+            objects = [f"{place}/{name}.o" for name, _ in FILES]
+            linked = subprocess.run(
+                [compiler, "-shared", "-pthread", *objects, "-o", str(made)],
+                capture_output=True,
+                check=False,
+                timeout=SECONDS,
+            )
+            failed = linked.stderr if linked.returncode else None
+        if failed is not None:
+            lines = [line for line in failed.decode(errors="replace").splitlines() if "error" in line] or ["it failed"]
+            raise Unavailable(f"{compiler} cannot compile the engine: {lines[0].strip()[:160]}")
+        made.chmod(0o700)
+        os.replace(made, path)

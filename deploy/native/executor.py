@@ -1,0 +1,104 @@
+"""`native`: programs on the C++ engine. Every number is the one that the reference gives."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from deploy.native import steps
+from deploy.native.compiler import engine
+from deploy.native.layout import Place
+from deploy.native.plan import plan
+from deploy.program import Program
+from deploy.reference.run import RULES
+
+
+class Native:
+    """Runs a program on the CPU, pictures side by side on torch.get_num_threads() threads.
+
+    Args:
+        kernels: as in deploy.native.compiler.engine.
+
+    Raises:
+        Unavailable: where there is no engine, see deploy.native.compiler.
+    """
+
+    name = "native"
+
+    def __init__(self, program: Program, kernels: str | None = None) -> None:
+        self.program, self.engine, self.plan = program, engine(kernels), plan(program)
+        self.how = f"whole numbers, {self.engine.kernels}"
+        if self.plan.by_reference:
+            kinds = sorted({type(program.operations[number]).__name__ for number in self.plan.by_reference.values()})
+            self.how += f"; {', '.join(kinds)} by the reference"
+        self.first, self.last = (self.plan.places[n].told() for n in (0, len(program.operations)))
+        self.arenas: NDArray[np.uint8] = np.zeros(0, np.uint8)
+        self.fault: BaseException | None = None
+        self.callback = steps.Callback(self._by_reference)
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor) -> Tensor:
+        pictures = x.detach().cpu().float().contiguous()
+        if tuple(pictures.shape[1:]) != self.program.picture:
+            raise ValueError(f"pictures of shape {tuple(pictures.shape[1:])}, not {self.program.picture}")
+        answers = torch.empty(len(pictures), *self.program.answer)
+        threads = max(torch.get_num_threads(), 1)
+        self._make_room(threads)
+        self.engine.library.mc_run(
+            self.engine.which, self.plan.steps, len(self.plan.steps), ctypes.byref(self.first), ctypes.byref(self.last),
+            self._begin, self.plan.arena, threads, pictures.data_ptr(), len(pictures), answers.data_ptr(), self.callback,
+        )  # fmt: skip
+        if self.fault is not None:
+            fault, self.fault = self.fault, None
+            raise fault
+        return answers
+
+    def _make_room(self, threads: int) -> None:
+        """An arena for each thread, kept from call to call, with the constants in it."""
+        size = self.plan.arena
+        if len(self.arenas) < threads * size + 64:
+            self.arenas = np.zeros(threads * size + 64, np.uint8)
+            self._begin = -(-self.arenas.ctypes.data // 64) * 64
+            for thread in range(threads):
+                for value, numbers in self.plan.constants:
+                    _write(self.plan.places[value], self._begin + thread * size, numbers)
+
+    def _by_reference(self, number: int, arena: int) -> None:
+        """Compute a step of one picture as the reference does it."""
+        try:
+            operation = self.program.operations[self.plan.by_reference[number]]
+            kinds = [self.program.values[source] for source in operation.sources]
+            given = [_read(self.plan.places[source], arena) for source in operation.sources]
+            value = self.program.values[self.plan.by_reference[number] + 1]
+            found = RULES[type(operation)](
+                operation, kinds, value, 1, *(torch.from_numpy(each)[None] for each in given)
+            )
+            _write(self.plan.places[self.plan.by_reference[number] + 1], arena, found[0].contiguous().numpy())
+        except BaseException as fault:  # it cannot pass through the engine
+            self.fault = fault
+
+
+def _memory(place: Place, arena: int) -> NDArray[Any]:
+    kinds: dict[int, Any] = {steps.FLOAT: np.float32, steps.BYTE: np.uint8, steps.SHORT: np.int16}
+    held = (ctypes.c_uint8 * place.size).from_address(arena + place.at)
+    return np.asarray(held).view(kinds[place.kind])
+
+
+def _read(place: Place, arena: int) -> NDArray[np.float32]:
+    """A value's numbers, codes as whole numbers, in the program's order."""
+    found = _memory(place, arena)[place.order()].astype(np.float32)
+    return found - np.float32(place.zero) if place.zero else found
+
+
+def _write(place: Place, arena: int, numbers: NDArray[np.float32]) -> None:
+    memory = _memory(place, arena)
+    if memory.size > numbers.size:
+        memory[:] = place.zero
+    memory[place.order()] = (
+        numbers + np.float32(place.zero) if place.zero else numbers
+    )  # a sum may lose subnormal numbers

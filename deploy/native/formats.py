@@ -1,0 +1,103 @@
+"""Which kernel a layer on codes gets, and in which form the values between layers are held for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from deploy.executors import plans
+from deploy.native import steps
+from deploy.native.matrices import Geometry, depth, only_signs
+from deploy.operations.base import Codes, Matrix, Value, fits_a_byte
+from deploy.operations.layers import Convolution, Linear
+from deploy.operations.places import Pad
+from deploy.program import Program
+from models.layers.quantizers.base import Signs, Steps
+
+WORTH = 8
+"""Sums of bytes that 16 bits have to hold for bytes to be faster than shorts."""
+MOST_TAPS = 1024
+FEWEST_BITS = 32
+"""Channels from which on a word of 64 is worth its place."""
+
+
+def geometry(operation: Convolution | Linear) -> Geometry:
+    if isinstance(operation, Linear):
+        return Geometry()
+    above, _, left, _ = operation.padding
+    height, width = operation.matrix.weight.shape[2:]
+    return Geometry((height, width), operation.stride, (above, left), operation.dilation, operation.groups)
+
+
+def is_depthwise(operation: Convolution | Linear) -> bool:
+    """Whether each channel has a filter of its own, and one alone."""
+    shape = operation.matrix.weight.shape
+    return isinstance(operation, Convolution) and shape[1] == 1 and operation.groups == shape[0] > 1
+
+
+def largest_byte(grid: Steps | Signs | None) -> int:
+    return grid.high - grid.low if isinstance(grid, Steps) else 2
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a value in codes is held.
+
+    Args:
+        kind: BYTE, SHORT or BITS.
+        planes: of BITS: 2 where codes may be 0.
+        zero: the byte of the code 0.
+    """
+
+    kind: int
+    planes: int = 1
+    zero: int = 0
+
+
+def by_signs(matrix: Matrix, operation: Convolution | Linear, given: Value) -> bool:
+    """Whether a layer can count bits."""
+    if not isinstance(given.grid, Signs) or not isinstance(matrix.weight, Codes):
+        return False
+    taps = geometry(operation).kernel
+    small = taps[0] * taps[1] <= MOST_TAPS and geometry(operation).groups == 1 and given.shape[0] >= FEWEST_BITS
+    return small and len(given.shape) in (1, 3) and only_signs(matrix.weight) > 0
+
+
+def formats(program: Program) -> dict[int, Format]:
+    """That of each value in codes. A border around codes is held as they are."""
+    readers = plans.readers(program)
+    found: dict[int, Format] = {}
+    for number, value in enumerate(program.values):
+        if value.grid is None or number in found:
+            continue
+        alike, todo = [number], [number]
+        layers: list[Convolution | Linear] = []
+        plain = False  # whether something reads codes one by one
+        while todo:
+            for reader in readers[todo.pop()]:
+                operation = program.operations[reader]
+                if isinstance(operation, Pad):
+                    alike.append(reader + 1)
+                    todo.append(reader + 1)
+                if isinstance(operation, (Convolution, Linear)) and operation.matrix.whole(value):
+                    layers.append(operation)
+                else:
+                    plain = True
+        chosen = _format(value, layers, plain)
+        found.update(dict.fromkeys(alike, chosen))
+    return found
+
+
+def _format(value: Value, layers: list[Convolution | Linear], plain: bool) -> Format:
+    grid = value.grid
+    assert grid is not None
+    if not plain and layers and all(by_signs(layer.matrix, layer, value) for layer in layers):
+        assert isinstance(grid, Signs)
+        return Format(steps.BITS, 1 if grid.edge is None else 2)
+    if not fits_a_byte(grid):
+        return Format(steps.SHORT)
+    for layer in layers:
+        weight = layer.matrix.weight
+        assert isinstance(weight, Codes)
+        if not is_depthwise(layer) and depth(weight, largest_byte(grid)) < WORTH:
+            return Format(steps.SHORT)
+    return Format(steps.BYTE, zero=-grid.low if isinstance(grid, Steps) else 1)

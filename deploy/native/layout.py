@@ -1,0 +1,109 @@
+"""Where the values of a program lie: rows, columns, channels and borders of each, and which numbers live when in the arena."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.native import steps
+from deploy.operations.base import Shape
+
+ALIGNED = 64
+SLACK = 64
+"""Bytes behind each value: who reads four bytes at once may read beyond the last channel."""
+
+
+@dataclass
+class Place:
+    """A value as the engine holds it: channels are next to each other, whatever the program's order.
+
+    Of a shape (..., H, W) with three axes or more all before the last two are channels; (N, C) are N rows of one column; (C,)
+    is one place.
+
+    Args:
+        shape: in the program.
+        kind: FLOAT, BYTE, SHORT or BITS.
+        planes: of BITS.
+        zero: what stands in the border, and the byte of the code 0.
+        border: above, left, below, right, as far as windows read.
+        at: bytes from the begin of the arena.
+    """
+
+    shape: Shape
+    kind: int = steps.FLOAT
+    planes: int = 1
+    zero: int = 0
+    border: tuple[int, int, int, int] = (0, 0, 0, 0)
+    at: int = field(default=-1, compare=False)
+
+    @property
+    def sides(self) -> tuple[int, int, int]:
+        """Rows, columns, channels."""
+        if len(self.shape) >= 3:
+            return self.shape[-2], self.shape[-1], prod(self.shape[:-2])
+        return (self.shape[0], 1, self.shape[1]) if len(self.shape) == 2 else (1, 1, prod(self.shape))
+
+    @property
+    def pitch(self) -> int:
+        """Numbers (of BITS: words) from one column to the next; codes come in fours."""
+        channels = self.sides[2]
+        if self.kind == steps.BITS:
+            return -(-channels // 64) * self.planes
+        return channels if self.kind == steps.FLOAT else -(-channels // 4) * 4
+
+    @property
+    def line(self) -> int:
+        """Numbers from one row to the next."""
+        return (self.border[1] + self.sides[1] + self.border[3]) * self.pitch
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return (self.border[0] + self.sides[0] + self.border[2]) * self.line * steps.SIZES[self.kind]
+
+    def widened(self, *border: int) -> None:
+        """Let the border be at least this wide."""
+        self.border = tuple(map(max, self.border, border))  # type: ignore[assignment]
+
+    def told(self) -> steps.Value:
+        rows, columns, channels = self.sides
+        return steps.Value(self.at, self.kind, rows, columns, channels, self.pitch, *self.border, self.zero)
+
+    def order(self) -> NDArray[np.int64]:
+        """Of each number in the program's order, in its shape, where it lies: counted from the begin of the value."""
+        rows, columns, channels = self.sides
+        first = self.border[0] * self.line + self.border[1] * self.pitch
+        row, column, channel = (np.arange(n, dtype=np.int64) for n in (rows, columns, channels))
+        lies = first + row[:, None, None] * self.line + column[None, :, None] * self.pitch + channel
+        if len(self.shape) >= 3:
+            lies = np.moveaxis(lies, 2, 0)
+        return np.ascontiguousarray(lies).reshape(self.shape)
+
+
+def arranged(places: list[Place], begin: list[int], end: list[int]) -> int:
+    """Give each value its place in one arena, and the arena's bytes: values that never live at once may lie on each other.
+
+    Args:
+        begin, end: of each value, the first and the last step that it lives in.
+    """
+    placed: list[int] = []
+    total = 0
+    for number in sorted(range(len(places)), key=lambda n: -places[n].size):
+        size = places[number].size + SLACK
+        taken = sorted(
+            (places[other].at, places[other].at + places[other].size + SLACK)
+            for other in placed
+            if begin[other] <= end[number] and begin[number] <= end[other]
+        )
+        at = 0
+        for low, high in taken:
+            if at + size <= low:
+                break
+            at = max(at, -(-high // ALIGNED) * ALIGNED)
+        places[number].at = at
+        placed.append(number)
+        total = max(total, at + size)
+    return -(-total // ALIGNED) * ALIGNED

@@ -1,0 +1,69 @@
+"""Operations that compute nothing, as runs of numbers that lie side by side before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.native.layout import Place
+from deploy.operations.base import Operation
+from deploy.operations.places import Concatenate, Pad, Permute, Reshape, Slice, Upsample, nearest
+
+KINDS = (Concatenate, Pad, Permute, Reshape, Slice, Upsample)
+_PADS = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+FILL = -1
+
+
+def known(operation: Operation) -> bool:
+    """Whether an operation is a move."""
+    return isinstance(operation, KINDS) and not (isinstance(operation, Upsample) and operation.kind != "nearest")
+
+
+def runs(operation: Operation, number: int, sources: Sequence[Place], result: Place) -> NDArray[np.int64]:
+    """The runs (from, to, count) of one of an operation's sources, from FILL: numbers that the operation fills in.
+
+    Args:
+        number: which of the sources.
+    """
+    to = result.order()
+    if isinstance(operation, Concatenate):
+        begin = sum(source.shape[operation.axis] for source in sources[:number])
+        part = slice(begin, begin + sources[number].shape[operation.axis])
+        to = to[(slice(None),) * operation.axis + (part,)]
+    begin_of = _moved(operation, sources[number].order())
+    return _side_by_side(begin_of.reshape(-1), to.reshape(-1))
+
+
+def _moved(operation: Operation, lies: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each number of the result comes from."""
+    if isinstance(operation, Permute):
+        return lies.transpose(operation.axes)
+    if isinstance(operation, Reshape):
+        return lies.reshape(operation.shape)
+    if isinstance(operation, Slice):
+        return lies[(slice(None),) * operation.axis + (slice(operation.start, operation.stop, operation.step),)]
+    if isinstance(operation, Upsample):
+        rows, columns = (nearest(new, old) for new, old in zip(operation.size, lies.shape[1:], strict=True))
+        return lies[:, rows][:, :, columns]
+    if isinstance(operation, Pad):
+        above, below, left, right = operation.sides
+        cut = lies[:, max(-above, 0) : lies.shape[1] - max(-below, 0), max(-left, 0) : lies.shape[2] - max(-right, 0)]
+        around = (operation.channels, (max(above, 0), max(below, 0)), (max(left, 0), max(right, 0)))
+        if operation.kind == "constant":
+            return np.pad(cut, around, constant_values=FILL)
+        return np.pad(cut, around, mode=_PADS[operation.kind])  # type: ignore[call-overload]
+    return lies
+
+
+def _side_by_side(begin: NDArray[np.int64], to: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Runs in the order in which they are written."""
+    order = np.argsort(to, kind="stable")
+    begin, to = begin[order], to[order]
+    filled = begin == FILL
+    alike = np.where(filled[1:], filled[:-1], (np.diff(begin) == 1) & ~filled[:-1])
+    follows = (np.diff(to) == 1) & alike
+    heads = np.flatnonzero(np.concatenate([[True], ~follows]))
+    counts = np.diff(np.append(heads, len(to)))
+    return np.ascontiguousarray(np.stack([begin[heads], to[heads], counts], 1))

@@ -1,0 +1,80 @@
+"""What operations on fp32 numbers are told in the engine's steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.native import steps
+from deploy.operations.base import Operation, Shape, Value
+from deploy.operations.functions import Combine, Function, Reduce, Slopes, Softmax
+from deploy.operations.layers import Affine, Decode
+from deploy.operations.places import AdaptivePool, AveragePool, MaxPool
+from deploy.reference.sums import counts
+from models.layers.quantizers.base import Steps
+
+
+def step_of(operation: Operation, given: Sequence[Value], shape: Shape) -> tuple[int, dict[str, Any]] | None:
+    """The step of an operation on fp32 numbers and its settings; None: the engine has none.
+
+    Args:
+        given: what it reads.
+        shape: of what it gives.
+    """
+    shapes = [value.shape for value in given]
+    if isinstance(operation, Decode):
+        grid = given[0].grid
+        assert isinstance(grid, Steps)
+        return steps.DECODE, {"numbers": (grid.scale, 0.0)}
+    if isinstance(operation, Affine) and _along_channels(operation.axis, shape):
+        parts = {"scale": operation.multiplier, "shift": operation.shift}
+        return steps.AFFINE, {name: _each(part, shape) for name, part in parts.items() if part is not None}
+    if isinstance(operation, Function):
+        told = (*operation.settings, 0.0, 0.0)[:2]
+        return steps.FUNCTION, {"what": steps.FUNCTIONS.index(operation.kind), "numbers": told}
+    if isinstance(operation, Slopes) and _along_channels(0, shape):
+        return steps.SLOPES, {"scale": _each(operation.slope, shape)}
+    if isinstance(operation, Combine) and (len(shape) <= 3 or shapes[0] == shapes[1]):
+        return steps.COMBINE, {"what": steps.COMBINATIONS.index(operation.kind)}
+    if isinstance(operation, MaxPool):
+        return steps.MAXPOOL, windows(operation)
+    if isinstance(operation, AveragePool):
+        if operation.divisor is None:
+            divisors = counts(operation, shapes[0][1:], shape[1:]).numpy()
+        else:
+            divisors = np.full(shape[1:], operation.divisor, np.float64)
+        return steps.AVERAGE, {**windows(operation), "divisors": np.ascontiguousarray(divisors)}
+    if isinstance(operation, AdaptivePool):
+        spans = [
+            (i * size // out, -(-(i + 1) * size // out))
+            for size, out in zip(shapes[0][1:], operation.size, strict=True)
+            for i in range(out)
+        ]
+        return steps.SPANS, {"what": steps.SPAN_KINDS.index(operation.kind), "spans": np.array(spans, np.int32)}
+    if isinstance(operation, Reduce) and len(shape) == 3 and operation.axes == (1, 2):
+        spans = [(0, shapes[0][1]), (0, shapes[0][2])]
+        return steps.SPANS, {"what": steps.SPAN_KINDS.index(operation.kind), "spans": np.array(spans, np.int32)}
+    if isinstance(operation, Softmax) and _along_channels(operation.axis, shape):
+        return steps.SOFTMAX, {}
+    return None
+
+
+def _along_channels(axis: int, shape: tuple[int, ...]) -> bool:
+    """Whether an axis is that of a value's channels."""
+    return (axis == 0 and len(shape) in (1, 3)) or (axis == 1 and len(shape) == 2)
+
+
+def _each(part: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """A number for each channel."""
+    channels = shape[1] if len(shape) == 2 else shape[0]
+    return np.ascontiguousarray(np.broadcast_to(part, (channels,)), np.float32)
+
+
+def windows(pool: MaxPool | AveragePool) -> dict[str, Any]:
+    return {
+        "kernel": pool.kernel, "stride": pool.stride, "padding": (pool.padding[0], pool.padding[2]),
+        "dilation": getattr(pool, "dilation", (1, 1)),
+    }  # fmt: skip

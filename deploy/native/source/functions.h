@@ -1,0 +1,94 @@
+// Functions of numbers, as deploy/reference/functions.py defines them: every step one operation of fp64, rounded to fp32 once.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+namespace {  // each instruction set has its own
+
+enum Name : int32_t {
+    ABS = 0, CLAMP, ELU, EXP, GELU, GELU_TANH, HARDSIGMOID, HARDSWISH, LEAKY_RELU, MISH, RELU, SIGMOID, SILU, SQRT, TANH,
+};
+
+inline double half_even(double x) {  // |x| below 2^51
+    const double magic = 6755399441055744.0;
+    return (x + magic) - magic;
+}
+
+inline double clamped(double x, double low, double high) { return x < low ? low : x > high ? high : x; }
+
+inline double exp_of(double x) {
+    static const double taylor[] = {
+        1.0 / 6227020800.0, 1.0 / 479001600.0, 1.0 / 39916800.0, 1.0 / 3628800.0, 1.0 / 362880.0, 1.0 / 40320.0,
+        1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0,
+    };
+    x = clamped(x, -700.0, 700.0);
+    const double n = half_even(x * (1 / 0.6931471805599453));
+    double r = x - n * 0x1.62e42fee00000p-1;
+    r = r - n * 1.9082149292705877e-10;
+    double result = taylor[0];
+    for (int i = 1; i < 14; i++) {
+        result = result * r;
+        result = result + taylor[i];
+    }
+    const int64_t bits = (int64_t(n) + 1023) << 52;
+    double power;
+    std::memcpy(&power, &bits, sizeof power);
+    return result * power;
+}
+
+inline double erf_of(double x) {
+    static const double factors[] = {1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592};
+    const double size = std::fabs(x), t = 1 / (size * 0.3275911 + 1);
+    double result = factors[0];
+    for (int i = 1; i < 5; i++) {
+        result = result * t;
+        result = result + factors[i];
+    }
+    result = 1 - (result * t) * exp_of(-(size * size));
+    return x < 0 ? -result : result;
+}
+
+inline double sigmoid_of(double x) { return 1 / (exp_of(-x) + 1); }
+
+inline double tanh_of(double x) {
+    const double twice = exp_of(clamped(x, -20, 20) * 2);
+    return (twice - 1) / (twice + 1);
+}
+
+inline double mish_of(double x) {
+    const double power = exp_of(x > 20 ? 20 : x), n = power * (power + 2);
+    return x * (n / (n + 2));
+}
+
+inline double gelu_of(double x) { return (x * 0.5) * (erf_of(x * 0.7071067811865476) + 1); }
+
+inline double gelu_tanh_of(double x) {
+    const double cube = (x * x) * x;
+    return (x * 0.5) * (tanh_of((cube * 0.044715 + x) * 0.7978845608028654) + 1);
+}
+
+inline double hardsigmoid_of(double x) { return clamped(x + 3, 0, 6) / 6; }
+
+inline float function_of(int32_t name, float x, const float *settings) {
+    const double wide = x;
+    switch (name) {
+        case ABS: return std::fabs(x);
+        case CLAMP: return x < settings[0] ? settings[0] : x > settings[1] ? settings[1] : x;
+        case ELU: return float(wide > 0 ? wide : (exp_of(wide < 0 ? wide : 0) - 1) * double(settings[0]));
+        case EXP: return float(exp_of(wide));
+        case GELU: return float(gelu_of(wide));
+        case GELU_TANH: return float(gelu_tanh_of(wide));
+        case HARDSIGMOID: return float(hardsigmoid_of(wide));
+        case HARDSWISH: return float(wide * hardsigmoid_of(wide));
+        case LEAKY_RELU: return x > 0 ? x : x * settings[0];
+        case MISH: return float(mish_of(wide));
+        case RELU: return x > 0 ? x : 0;
+        case SIGMOID: return float(sigmoid_of(wide));
+        case SILU: return float(wide * sigmoid_of(wide));
+        case SQRT: return float(std::sqrt(wide));
+        default: return float(tanh_of(wide));
+    }
+}
+
+}  // namespace

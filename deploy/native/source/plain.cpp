@@ -1,0 +1,42 @@
+// Plain C++, for any processor: what the others are compared with.
+#include "kernels.h"
+
+namespace {
+
+struct Lanes {
+    static constexpr int WIDTH = 8;
+    struct Vector { int32_t part[8]; };
+    struct Two { int16_t part[2]; };
+    static Vector zero() { return {}; }
+    static Vector repeat(const uint8_t *at) { Vector x; std::memcpy(&x.part[0], at, 4); return x; }
+    static Vector pairs(Vector total, const Vector &x, const int16_t *w) {
+        int16_t two[2];
+        std::memcpy(two, x.part, 4);
+        for (int i = 0; i < WIDTH; i++) total.part[i] += int32_t(two[0]) * w[2 * i] + int32_t(two[1]) * w[2 * i + 1];
+        return total;
+    }
+    static Vector fours(Vector total, const Vector &x, const int8_t *w) {
+        uint8_t four[4];
+        std::memcpy(four, x.part, 4);
+        for (int i = 0; i < WIDTH; i++)
+            for (int k = 0; k < 4; k++) total.part[i] += int32_t(four[k]) * w[4 * i + k];
+        return total;
+    }
+    static void widen(int32_t *sums, const Vector &part) {
+        for (int i = 0; i < WIDTH; i++) sums[i] += part.part[i];
+    }
+    static void store(int32_t *to, const Vector &total) { std::memcpy(to, total.part, sizeof total.part); }
+};
+
+struct Bits {
+    static int64_t count(uint64_t x) {
+        x = x - ((x >> 1) & 0x5555555555555555u);
+        x = (x & 0x3333333333333333u) + ((x >> 2) & 0x3333333333333333u);
+        return int64_t((((x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fu) * 0x0101010101010101u) >> 56);
+    }
+};
+
+}  // namespace
+
+extern const Kernels plain_kernels;
+const Kernels plain_kernels = kernels<Lanes, Bits>("plain C++");

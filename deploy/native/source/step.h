@@ -1,0 +1,56 @@
+// What the engine is told: values in memory and steps that compute one from others. deploy/native/steps.py mirrors it.
+#pragma once
+#include <cstdint>
+
+enum Kind : int32_t { FLOAT = 0, BYTE = 1, SHORT = 2, BITS = 3 };
+
+// A value of one picture: rows of columns of channels, with a border around it that layers may read.
+// FLOAT fp32 numbers; BYTE codes less the lowest one; SHORT codes; BITS planes of one bit a channel, in words of 64.
+struct Value {
+    int64_t at;                          // bytes from the begin of the arena
+    int32_t kind;
+    int32_t rows, columns, channels;
+    int32_t pitch;                       // numbers (of BITS: words) from one column to the next
+    int32_t top, left, bottom, right;    // the border
+    int32_t zero;                        // what stands in the border
+};
+
+enum Operation : int32_t {
+    MOVE = 0, LAYER = 1, DEPTHWISE = 2, SIGNS = 3, WIDE = 4, QUANTIZE = 5, DECODE = 6, AFFINE = 7, FUNCTION = 8,
+    SLOPES = 9, COMBINE = 10, MAXPOOL = 11, AVERAGE = 12, SPANS = 13, REFERENCE = 14, SOFTMAX = 15,
+};
+
+// One run of numbers that lie side by side before and after a move; from -1: `fill`.
+struct Run {
+    int64_t from, to, count;
+};
+
+struct Step {
+    int32_t operation;
+    int32_t what;                        // which function, combination, reduction; of LAYER: 0 pairs of shorts, 1 fours of bytes
+    Value source, other, result;
+    int32_t kernel[2], stride[2], padding[2], dilation[2];   // padding: above and left
+    int32_t outputs;                     // of each group, rounded up to what the kernel takes at once
+    int32_t groups;
+    int64_t count;                       // of offsets for each group, of runs, or of words for each tap
+    int32_t depth;                       // of LAYER with bytes: fours that 16 bits hold the sum of; of SIGNS: what a bit counts
+    int32_t relu, coded;                 // of a layer: what follows its sums
+    float inverse, low, high, edge;      // of codes: Steps, or Signs where `signs`
+    int32_t signs;
+    float numbers[2];                    // settings of a function; the fill of a move
+    const int32_t *offsets;              // bytes from the first place that a window reads
+    const void *weight;
+    const int32_t *bias;
+    const float *scale, *shift;          // of a layer, AFFINE, SLOPES; null: none
+    const double *divisors;              // of AVERAGE, for each window
+    const int32_t *spans;                // of SPANS: begin and end of each row of windows, then of each column
+    const Run *runs;
+};
+
+// Computes rows [begin, end) of a step's result. BITS and moves: all of it, by whoever has row 0.
+typedef void (*Rows)(const Step &step, uint8_t *arena, int begin, int end);
+
+struct Kernels {
+    const char *name;
+    Rows table[16];
+};

@@ -1,0 +1,76 @@
+"""What the engine is told, as source/step.h declares it, and the functions of its library."""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import c_float, c_int32, c_int64, c_void_p
+
+FLOAT, BYTE, SHORT, BITS = range(4)
+SIZES = {FLOAT: 4, BYTE: 1, SHORT: 2, BITS: 8}
+"""Bytes of a number; of BITS, of a word of 64 channels."""
+
+(
+    MOVE, LAYER, DEPTHWISE, SIGNS, WIDE, QUANTIZE, DECODE, AFFINE, FUNCTION, SLOPES, COMBINE, MAXPOOL, AVERAGE, SPANS,
+    REFERENCE, SOFTMAX,
+) = range(16)  # fmt: skip
+
+FUNCTIONS = (
+    "abs", "clamp", "elu", "exp", "gelu", "gelu_tanh", "hardsigmoid", "hardswish", "leaky_relu", "mish", "relu", "sigmoid",
+    "silu", "sqrt", "tanh",
+)  # fmt: skip
+COMBINATIONS = ("add", "sub", "mul", "div", "max", "min")
+SPAN_KINDS = ("mean", "max", "sum", "min")
+
+Callback = ctypes.CFUNCTYPE(None, c_int64, c_void_p)
+"""Told the number of a REFERENCE step and the begin of the arena."""
+
+
+class Value(ctypes.Structure):
+    """Where a value lies in the arena of a picture; see source/step.h."""
+
+    _fields_ = (
+        ("at", c_int64), ("kind", c_int32), ("rows", c_int32), ("columns", c_int32), ("channels", c_int32),
+        ("pitch", c_int32), ("top", c_int32), ("left", c_int32), ("bottom", c_int32), ("right", c_int32),
+        ("zero", c_int32),
+    )  # fmt: skip
+
+
+class Run(ctypes.Structure):
+    """Numbers that lie side by side before and after a move; from -1: a fill."""
+
+    _fields_ = (("begin", c_int64), ("to", c_int64), ("count", c_int64))
+
+
+class Step(ctypes.Structure):
+    """One step; see source/step.h."""
+
+    _fields_ = (
+        ("operation", c_int32), ("what", c_int32), ("source", Value), ("other", Value), ("result", Value),
+        ("kernel", c_int32 * 2), ("stride", c_int32 * 2), ("padding", c_int32 * 2), ("dilation", c_int32 * 2),
+        ("outputs", c_int32), ("groups", c_int32), ("count", c_int64), ("depth", c_int32), ("relu", c_int32),
+        ("coded", c_int32), ("inverse", c_float), ("low", c_float), ("high", c_float), ("edge", c_float),
+        ("signs", c_int32), ("numbers", c_float * 2), ("offsets", c_void_p), ("weight", c_void_p), ("bias", c_void_p),
+        ("scale", c_void_p), ("shift", c_void_p), ("divisors", c_void_p), ("spans", c_void_p), ("runs", c_void_p),
+    )  # fmt: skip
+
+
+def declare(library: ctypes.CDLL) -> None:
+    """Say what the functions of the library take and give."""
+    library.mc_name.argtypes, library.mc_name.restype = [c_int32], ctypes.c_char_p
+    library.mc_runs_here.argtypes, library.mc_runs_here.restype = [c_int32], c_int32
+    library.mc_step_size.argtypes, library.mc_step_size.restype = [], c_int64
+    library.mc_run.argtypes = [
+        c_int32,
+        c_void_p,
+        c_int64,
+        c_void_p,
+        c_void_p,
+        c_void_p,
+        c_int64,
+        c_int32,
+        c_void_p,
+        c_int64,
+        c_void_p,
+        Callback,
+    ]
+    library.mc_run.restype = None
