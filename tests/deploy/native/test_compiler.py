@@ -1,0 +1,185 @@
+"""The engine's library: compiled once into a folder that is the user's alone, and never believed otherwise."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from deploy.native import compiler
+from deploy.native.compiler import CACHE, KERNELS, Unavailable
+from engine.errors import USAGE
+from tests.conftest import assert_refused
+from tests.tools.house import ROOT
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache folder of this test."""
+    monkeypatch.setenv(CACHE, str(tmp_path / "cache"))
+    return tmp_path / "cache" / "native"
+
+
+@pytest.fixture(scope="session")
+def library() -> Path:
+    """The library of this machine, in the user's own cache folder."""
+    try:
+        return compiler.build()
+    except Unavailable as fault:
+        pytest.skip(str(fault))
+
+
+def compiling(path: Path, does: str) -> str:
+    """A compiler of this test: tells its version, and does so otherwise; `$out` is the file it is to write."""
+    path.write_text(
+        "#!/bin/sh\n[ $1 = --version ] && echo one && exit 0\n"
+        'while [ $# -gt 0 ]; do [ "$1" = -o ] && out=$2; shift; done\n' + does
+    )
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_without_a_compiler_it_is_said(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(Unavailable, match="there is no C\\+\\+ compiler no-such-compiler"):
+        compiler.build()
+    monkeypatch.delenv("CXX")
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    with pytest.raises(Unavailable, match=r"there is no C\+\+ compiler c\+\+, g\+\+ or clang\+\+"):
+        compiler.build()
+
+
+def test_what_a_compiler_complains_of_is_said(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", compiling(tmp_path / "c", "echo step.h: error: no such thing >&2; exit 1\n"))
+    with pytest.raises(Unavailable, match="cannot compile the engine: step.h: error: no such thing"):
+        compiler.build()
+    assert [path.name for path in cache.iterdir()] == [".lock"]
+
+
+def test_it_is_compiled_once_though_many_ask_at_once(
+    cache: Path, tmp_path: Path, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(
+        "CXX", compiling(tmp_path / "c", f'echo $out >> {tmp_path}/calls; sleep 0.3; cp {library} "$out"\n')
+    )
+    code = "from deploy.native import compiler; print(compiler.build())"
+    asking = [
+        subprocess.Popen(
+            [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(4)
+    ]
+    said = [process.communicate(timeout=120) for process in asking]
+    assert len({out for out, _ in said}) == 1
+    assert len((tmp_path / "calls").read_text().splitlines()) == len(compiler.FILES) + 1
+    (made,) = cache.glob("*.so")
+    assert stat.S_IMODE(made.stat().st_mode) == 0o700
+    assert stat.S_IMODE(cache.stat().st_mode) == 0o700
+    assert sorted(path.name for path in cache.iterdir()) == sorted([".lock", made.name])
+    assert sum("compiling the native engine" in err for _, err in said) == 1
+
+
+def test_who_is_killed_while_compiling_hinders_nobody(
+    cache: Path, tmp_path: Path, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", compiling(tmp_path / "c", f"touch {tmp_path}/begun; sleep 60\n"))
+    code = "from deploy.native import compiler; compiler.build()"
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, start_new_session=True)
+    while not (tmp_path / "begun").exists():
+        assert process.poll() is None
+    process.kill()
+    process.wait()
+    compiling(tmp_path / "c", f'cp {library} "$out"\n')
+    assert compiler.build().exists()
+
+
+@pytest.mark.parametrize("what", ["folder", "library"])
+def test_what_others_can_write_is_not_loaded(
+    what: str, cache: Path, tmp_path: Path, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", compiling(tmp_path / "c", f'cp {library} "$out"\n'))
+    made = compiler.build()
+    wrong = cache if what == "folder" else made
+    wrong.chmod(0o777)
+    with pytest.raises(Unavailable, match="is not yours alone to write"):
+        compiler.build()
+    wrong.chmod(0o700)
+    assert compiler.build() == made
+
+
+def test_a_link_in_the_place_of_the_library_is_not_loaded(
+    cache: Path, tmp_path: Path, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", compiling(tmp_path / "c", f'cp {library} "$out"\n'))
+    made = compiler.build()
+    made.rename(tmp_path / "elsewhere.so")
+    made.symlink_to(tmp_path / "elsewhere.so")
+    with pytest.raises(Unavailable, match="is not yours alone to write"):
+        compiler.build()
+
+
+def test_where_nothing_can_be_written_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv(CACHE, str(tmp_path / "file"))
+    with pytest.raises(Unavailable, match=f"{CACHE} names another cache folder"):
+        compiler.build()
+
+
+def test_the_name_hangs_on_sources_flags_and_compiler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: Path
+) -> None:
+    one = compiling(tmp_path / "c", "exit 1\n")
+    names = {compiler._key(one)}
+    Path(one).write_text("#!/bin/sh\necho two\n")
+    names.add(compiler._key(one))
+    monkeypatch.setattr(compiler, "FLAGS", (*compiler.FLAGS, "-g"))
+    names.add(compiler._key(one))
+    shutil.copytree(compiler.SOURCES, tmp_path / "source")
+    monkeypatch.setattr(compiler, "SOURCES", tmp_path / "source")
+    same = compiler._key(one)
+    assert same in names
+    (tmp_path / "source/plain.cpp").write_text("// another")
+    names.add(compiler._key(one))
+    assert len(names) == 4
+
+
+def test_a_file_that_is_no_library_is_said(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: Path
+) -> None:
+    monkeypatch.setenv("CXX", compiling(tmp_path / "c", 'echo text > "$out"\n'))
+    with pytest.raises(Unavailable, match="cannot be loaded"):
+        compiler._library.__wrapped__()
+
+
+def test_the_environment_names_the_instruction_set(monkeypatch: pytest.MonkeyPatch, library: Path) -> None:
+    monkeypatch.setenv(KERNELS, "PLAIN C++")
+    assert compiler.engine().kernels == "plain C++"
+    monkeypatch.setenv(KERNELS, "mmx")
+    with pytest.raises(Unavailable, match=f"{KERNELS}=mmx: here are plain C"):
+        compiler.engine()
+
+
+def test_the_command_compiles_and_says_what_runs(command: Callable[..., SimpleNamespace], library: Path) -> None:
+    done = command("deploy.build")
+    assert done.code == 0, done.err
+    assert done.out.startswith(f"the native engine runs here, by {compiler.instruction_sets()[-1]}\n")
+    assert done.path == str(library)
+
+
+def test_the_command_refuses_where_there_is_no_compiler(
+    command: Callable[..., SimpleNamespace], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    compiler._library.cache_clear()
+    try:
+        assert_refused(command("deploy.build"), USAGE, "there is no native engine here: there is no C++ compiler")
+    finally:
+        compiler._library.cache_clear()
