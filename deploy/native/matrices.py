@@ -92,16 +92,21 @@ def blocks(
     return stored, np.ascontiguousarray(offsets, np.int32), outputs, count
 
 
-def bits(values: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """Signs of weights, and which are not 0 where some are: (out, taps, planes, words)."""
+def bits(values: NDArray[np.int64]) -> tuple[NDArray[np.uint64], int, int]:
+    """Signs of weights, and which are not 0 where some are: (blocks of LANES outputs, taps, planes, words, LANES).
+
+    Returns:
+        the bits, planes, words.
+    """
     spread = values.transpose(0, 2, 3, 1).reshape(values.shape[0], -1, values.shape[1])
     planes = [spread > 0] + ([spread != 0] if (spread == 0).any() else [])
     words = -(-spread.shape[2] // 64)
-    held = np.zeros((*spread.shape[:2], len(planes), words * 64), bool)
+    held = np.zeros((-(-len(spread) // LANES) * LANES, spread.shape[1], len(planes), words * 64), bool)
     for number, plane in enumerate(planes):
-        held[:, :, number, : spread.shape[2]] = plane
-    packed = np.packbits(held, axis=-1, bitorder="little")
-    return np.ascontiguousarray(packed).view(np.dtype("<u8")).astype(np.uint64)
+        held[: len(spread), :, number, : spread.shape[2]] = plane
+    packed = np.packbits(held, axis=-1, bitorder="little").view(np.dtype("<u8")).astype(np.uint64)
+    apart = packed.reshape(-1, LANES, *packed.shape[1:])
+    return np.ascontiguousarray(np.moveaxis(apart, 1, -1)), len(planes), words
 
 
 def only_signs(weight: Codes) -> int:

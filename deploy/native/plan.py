@@ -165,11 +165,10 @@ class _Planner:
         """The step of a layer on whole numbers, and what that kernel alone is told."""
         if held.kind == steps.BITS:
             assert by_signs(operation.matrix, operation, value)
-            packed = matrices.bits(values)
-            zeros = packed.shape[2] == 2
+            packed, planes, words = matrices.bits(values)
             return steps.SIGNS, {
-                "weight": packed, "count": packed.shape[3], "depth": matrices.only_signs(operation.matrix.weight),
-                "what": int(held.planes == 2) + 2 * int(zeros),
+                "weight": packed, "count": words, "depth": matrices.only_signs(operation.matrix.weight),
+                "what": int(held.planes == 2) + 2 * int(planes == 2),
             }  # fmt: skip
         place = self._place(source)
         self._read_by_windows(place, operation, self.program.values[number + 1].shape)

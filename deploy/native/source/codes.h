@@ -65,21 +65,31 @@ template <class T, int COUNT> inline void finish(const Step &step, const int32_t
     else finish_after<T, COUNT, NUMBERS>(step, sums, first, count, to);
 }
 
-// The signs of sums, one bit each; the words were 0 before.
+// Bits of channels from `first` on, of which there are at most 64; the words were 0 before.
+inline void set_bits(uint64_t *to, int first, int count, uint64_t bits) {
+    to[first / 64] |= bits << (first % 64);
+    if (first % 64 + count > 64) to[first / 64 + 1] |= bits >> (64 - first % 64);
+}
+
+// The signs of sums, one bit each.
 inline void finish_bits(const Step &step, const int32_t *sums, int first, int count, uint64_t *to) {
-    float y[64];
-    for (int i = 0; i < count; i++) y[i] = float(int32_t(uint32_t(sums[i]) + uint32_t(step.bias[first + i])));
-    if (step.scale)
-        for (int i = 0; i < count; i++) y[i] = y[i] * step.scale[first + i];
-    if (step.shift)
-        for (int i = 0; i < count; i++) y[i] = y[i] + step.shift[first + i];
-    const int64_t plane = (step.result.channels + 63) / 64;
+    uint64_t positive = 0, nonzero = 0;
+    const bool whole = !step.scale && !step.shift && step.edge < 0;  // the sign of a sum is that of its number
     for (int i = 0; i < count; i++) {
-        const int channel = first + i;
-        const float sign = sign_of(step, y[i]);
-        to[channel / 64] |= uint64_t(sign > 0) << (channel % 64);
-        if (step.edge >= 0) to[plane + channel / 64] |= uint64_t(sign != 0) << (channel % 64);
+        const int32_t sum = int32_t(uint32_t(sums[i]) + uint32_t(step.bias[first + i]));
+        if (whole) {
+            positive |= uint64_t(sum >= 0) << i;
+            continue;
+        }
+        float y = float(sum);
+        if (step.scale) y = y * step.scale[first + i];
+        if (step.shift) y = y + step.shift[first + i];
+        const float sign = sign_of(step, y);
+        positive |= uint64_t(sign > 0) << i;
+        nonzero |= uint64_t(sign != 0) << i;
     }
+    set_bits(to, first, count, positive);
+    if (step.edge >= 0) set_bits(to + (step.result.channels + 63) / 64, first, count, nonzero);
 }
 
 // The same, whatever the result holds.

@@ -28,15 +28,29 @@ struct Lanes {
     static void store(int32_t *to, const Vector &total) { std::memcpy(to, total.part, sizeof total.part); }
 };
 
-struct Bits {
+struct Counts {
+    int64_t sums[EACH] = {0};
     static int64_t count(uint64_t x) {
         x = x - ((x >> 1) & 0x5555555555555555u);
         x = (x & 0x3333333333333333u) + ((x >> 2) & 0x3333333333333333u);
         return int64_t((((x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fu) * 0x0101010101010101u) >> 56);
     }
+    void add_unequal(uint64_t x, const uint64_t *w) {
+        for (int o = 0; o < EACH; o++) sums[o] += count(x ^ w[o]);
+    }
+    void add_unequal_in(uint64_t x, const uint64_t *w, uint64_t mask) {
+        for (int o = 0; o < EACH; o++) sums[o] += count((x ^ w[o]) & mask);
+    }
+    void add_unequal_of(uint64_t x, const uint64_t *w, const uint64_t *counting, uint64_t mask) {
+        for (int o = 0; o < EACH; o++) sums[o] += count((x ^ w[o]) & counting[o] & mask);
+    }
+    void add(const uint64_t *counting, uint64_t mask) {
+        for (int o = 0; o < EACH; o++) sums[o] += count(counting[o] & mask);
+    }
+    void total(int64_t *to) const { std::memcpy(to, sums, sizeof sums); }
 };
 
 }  // namespace
 
 extern const Kernels plain_kernels;
-const Kernels plain_kernels = kernels<Lanes, Bits>("plain C++");
+const Kernels plain_kernels = kernels<Lanes, Counts>("plain C++");
