@@ -88,10 +88,41 @@ def beside_grid(weight: Codes | Numbers, scale: NDArray[np.float32] | None, bias
 
 
 def low_bits(weight: Tensor) -> tuple[Codes, NDArray[np.float32]]:
-    """Float weights in 8 bits, and the scale of each row, (out,): symmetric, over the range of the row."""
-    quantized = affine_weight(weight.detach().float(), 8, symmetric=True, per_channel=True)
+    """Float weights in 8 bits, and the scale of each row, (out,): symmetric, over the range of the row, rounded as `balanced`."""
+    exact = weight.detach().float()
+    quantized = affine_weight(exact, 8, symmetric=True, per_channel=True)
     assert quantized.scale is not None
-    return coded(quantized.codes.to(torch.int16), 8), quantized.scale.flatten().cpu().numpy().astype(np.float32)
+    steps = (exact.double() / quantized.scale.double()).cpu().numpy()
+    found = balanced(quantized.codes.cpu().numpy().astype(np.int64), steps, 127)
+    return coded(torch.from_numpy(found.astype(np.int16)), 8), quantized.scale.flatten().cpu().numpy().astype(
+        np.float32
+    )
+
+
+def balanced(codes: NDArray[np.int64], exact: NDArray[np.float64], largest: int) -> NDArray[np.int64]:
+    """Codes whose errors cancel: within each channel of a filter, then within each filter, their sum is at most half a step.
+
+    What lies next to each other in a picture is alike, so errors of one sign add up. Some numbers, those nearest to the
+    middle between two codes, are rounded the other way (SQuant, arXiv 2202.07471, section 3).
+
+    Args:
+        codes: the nearest, (out, in, ...).
+        exact: what they stand for, in steps.
+        largest: the largest |code|.
+    """
+    found = codes.copy()
+    if not found.size:
+        return found
+    for rows in (found.reshape(np.prod(found.shape[:2]), -1), found.reshape(len(found), -1)):
+        errors = rows - exact.reshape(rows.shape)
+        many = np.rint(errors.sum(1)).astype(np.int64)
+        sign = np.sign(many)[:, None]
+        can = (errors * sign > 0) & (np.abs(rows - sign) <= largest)
+        order = np.argsort(np.where(can, -errors * sign, np.inf), axis=1, kind="stable")
+        rank = np.empty_like(order)
+        np.put_along_axis(rank, order, np.arange(rows.shape[1])[None], axis=1)
+        rows -= np.where(can & (rank < np.abs(many)[:, None]), sign, 0)
+    return found
 
 
 def of_bytes(weight: Tensor, bias: NDArray[np.float64], mean: Sequence[float], std: Sequence[float]) -> Matrix:

@@ -99,9 +99,35 @@ def test_a_sign_is_that_of_the_real_bias_for_every_sum(bias: float, flip: int) -
     assert ((flip * (sums + int(found.bias[0])) >= 0) == (flip * (sums + bias) >= 0)).all()
 
 
+def test_errors_of_a_channel_and_of_a_filter_cancel() -> None:
+    exact = np.random.default_rng(0).uniform(-126, 126, (6, 5, 3, 4))
+    nearest = np.rint(exact).astype(np.int64)
+    found = matrices.balanced(nearest, exact, 127)
+    errors = found - exact
+    assert np.abs((nearest - exact).reshape(6, -1).sum(1)).max() > 1
+    assert np.abs(errors.reshape(6, -1).sum(1)).max() <= 0.5
+    assert np.abs(errors.reshape(30, -1).sum(1)).max() < 1.5  # a filter may take one more of a channel
+    assert np.abs(errors).max() < 1
+    assert (np.abs(errors) > 0.5).mean() < 0.2  # the others stay the nearest
+
+
+def test_what_is_rounded_the_other_way_by_hand() -> None:
+    """Errors of 0.4, 0.3, 0.4 and 0.1 up come to 1.2: one of the two of 0.4 goes down."""
+    exact = np.array([[[[0.6, 1.7, 2.6, 2.9]]]])
+    assert matrices.balanced(np.rint(exact).astype(np.int64), exact, 127).tolist() == [[[[0, 2, 3, 3]]]]
+    ends = np.array([[[[127.0, -126.7, -126.7, -126.7]]]])  # 0.3 down thrice: one goes up
+    assert matrices.balanced(np.array([[[[127, -127, -127, -127]]]]), ends, 127).tolist() == [
+        [[[127, -126, -127, -127]]]
+    ]
+    assert (
+        matrices.balanced(np.zeros((2, 3, 1, 1), np.int64), np.zeros((2, 3, 1, 1)), 127).tolist()
+        == np.zeros((2, 3, 1, 1)).tolist()
+    )
+
+
 def test_low_bits_are_symmetric_over_each_row() -> None:
-    found, scale = matrices.low_bits(torch.tensor([[1.27, -0.635], [0.0, 0.0], [-2.54, 0.02]]))
-    assert found.values.tolist() == [[127, -64], [0, 0], [-127, 1]]  # -63.5 to the even one
+    found, scale = matrices.low_bits(torch.tensor([[1.27, -0.64], [0.0, 0.0], [-2.54, 0.02]]))
+    assert found.values.tolist() == [[127, -64], [0, 0], [-127, 1]]
     assert scale.tolist() == np.array([0.01, 1, 0.02], np.float32).tolist()
 
 
