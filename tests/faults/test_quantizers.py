@@ -9,14 +9,14 @@ from math import log10
 
 import pytest
 import torch
-from hypothesis import assume, given, settings, strategies as st
+from hypothesis import assume, strategies as st
 from torch import Tensor
 
 from models.layers.quantizers.base import Quantized
 from models.layers.quantizers.binary import binary_weight, centred
+from tests.tools.draws import drawn
 from tests.tools.quantizer_cases import ACTIVATIONS, CASES, named, value
 
-many = settings(max_examples=200, deadline=None)
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 FAMILIES = ("dorefa", "ternary", "binary", "affine")
 every = pytest.mark.parametrize("name", CASES)
@@ -49,8 +49,7 @@ def assert_same(found: Quantized, expected: Quantized) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@many
-@given(data=st.data(), weight=weights())
+@drawn(data=st.data(), weight=weights())
 def test_few_levels(family: str, data: st.DataObject, weight: Tensor) -> None:
     case = CASES[data.draw(any_of(family))]
     codes = case.quantize(weight).codes
@@ -59,8 +58,7 @@ def test_few_levels(family: str, data: st.DataObject, weight: Tensor) -> None:
 
 
 @pytest.mark.parametrize("words", [("dorefa",), ("ternary",), ("binary",), ("affine", "symmetric")], ids=" ".join)
-@many
-@given(data=st.data(), weight=weights())
+@drawn(data=st.data(), weight=weights())
 def test_odd_symmetric(words: tuple[str, ...], data: st.DataObject, weight: Tensor) -> None:
     """f(-w) = -f(w), but for a 0 that has to take a side, and ties of DoReFa's, which go to the even step."""
     name = data.draw(any_of(*words))
@@ -78,8 +76,7 @@ def test_odd_symmetric(words: tuple[str, ...], data: st.DataObject, weight: Tens
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@many
-@given(data=st.data(), weight=weights())
+@drawn(data=st.data(), weight=weights())
 def test_monotone(family: str, data: st.DataObject, weight: Tensor) -> None:
     """A larger weight never has a smaller code; binary: a larger centred weight."""
     case = CASES[data.draw(any_of(family))]
@@ -102,8 +99,7 @@ def test_activations_are_monotone(name: str) -> None:
 
 
 @pytest.mark.parametrize("family", ["dorefa", "affine"])
-@many
-@given(data=st.data(), weight=weights())
+@drawn(data=st.data(), weight=weights())
 def test_no_error_is_larger_than_half_a_step_inside_the_range(family: str, data: st.DataObject, weight: Tensor) -> None:
     name, weight = data.draw(any_of(family)), weight.double()
     codes, scale = CASES[name].quantize(weight)
@@ -125,8 +121,7 @@ def test_no_error_is_larger_than_half_a_step_inside_the_range(family: str, data:
 @pytest.mark.parametrize(
     "words", [("ternary",), ("affine", "symmetric", "channel"), ("affine", "symmetric", "tensor")], ids=" ".join
 )
-@many
-@given(data=st.data(), weight=weights())
+@drawn(data=st.data(), weight=weights())
 def test_idempotent(words: tuple[str, ...], data: st.DataObject, weight: Tensor) -> None:
     """Quantizing what is quantized changes no code; promised where the range survives."""
     quantize = CASES[data.draw(any_of(*words))].quantize
@@ -137,8 +132,7 @@ def test_idempotent(words: tuple[str, ...], data: st.DataObject, weight: Tensor)
         torch.testing.assert_close(again.scale, once.scale, rtol=1e-12, atol=0)
 
 
-@many
-@given(weight=weights())
+@drawn(weight=weights())
 def test_binary_weights_of_one_input_channel_are_idempotent(weight: Tensor) -> None:
     once = binary_weight(weight[:, :1].double())
     torch.testing.assert_close(value(binary_weight(value(once))), value(once), rtol=1e-12, atol=0)

@@ -9,10 +9,11 @@ from itertools import product
 
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from models.layers import fold
+from tests.tools.draws import drawn
 
 REACH = 40
 Z = torch.arange(-REACH, REACH + 1, dtype=torch.float64)[:, None]
@@ -72,8 +73,7 @@ def folded_signs(multiplier: Tensor, shift: Tensor, scale: Tensor, bias: Tensor)
     return torch.where(flip * Z + offset >= 0, 1.0, -1.0)
 
 
-@settings(max_examples=400, deadline=None)
-@given(channels=st.lists(CHANNEL, min_size=1, max_size=20))
+@drawn(400, few=60, channels=st.lists(CHANNEL, min_size=1, max_size=20))
 def test_the_binary_fold_never_differs(channels: list[tuple[int, int, int, int]]) -> None:
     """All values are whole sixteenths, so that the truth is exact, on the threshold (sign(0) = +1) as well."""
     truth = [

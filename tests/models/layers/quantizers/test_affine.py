@@ -9,13 +9,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from models.layers.quantizers.affine import AffineActivation, AffineWeight, affine, affine_range, affine_weight
 from models.layers.quantizers.base import Quantized
+from tests.tools.draws import drawn
 
-many = settings(max_examples=200, deadline=None)
 BITS = range(2, 9)
 FORMS = pytest.mark.parametrize("symmetric", [True, False], ids=["symmetric", "asymmetric"])
 values = st.floats(-20, 20) | st.floats(-1e-3, 1e-3) | st.sampled_from([0.0, -0.0, 1.0, -1.0, 1e-30, 1e9])
@@ -67,8 +67,7 @@ def check(
 
 @FORMS
 @pytest.mark.parametrize("bits", BITS)
-@many
-@given(x=inputs, edges=st.tuples(values, values))
+@drawn(x=inputs, edges=st.tuples(values, values))
 def test_values_on_a_given_range(bits: int, symmetric: bool, x: np.ndarray, edges: tuple[float, float]) -> None:
     low, high = min(edges), max(edges)
     scale, zero = affine_range(*torch.tensor([low, high], dtype=torch.float64), bits, symmetric)
@@ -86,8 +85,7 @@ def test_values_on_a_given_range(bits: int, symmetric: bool, x: np.ndarray, edge
 
 @FORMS
 @pytest.mark.parametrize("per_channel", [True, False])
-@many
-@given(weight=weights(), bits=st.sampled_from(BITS))
+@drawn(weight=weights(), bits=st.sampled_from(BITS))
 def test_weights_on_their_own_range(per_channel: bool, symmetric: bool, weight: np.ndarray, bits: int) -> None:
     tensor = torch.tensor(weight, requires_grad=True)
     codes, scale = affine_weight(tensor, bits, symmetric, per_channel)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import assume
 
 from models.layers.quantizers.binary import binary_weight, sign_ste
-from tests.models.layers.quantizers.oracle import inputs, many, pseudo, quantized, upstream, weights
+from tests.models.layers.quantizers.oracle import inputs, pseudo, quantized, upstream, weights
+from tests.tools.draws import drawn
 
 
 @pytest.mark.parametrize("scaled", [True, False])
 @pytest.mark.parametrize("kind", ["ste", "saturate"])
-@many
-@given(weight=weights())
+@drawn(weight=weights())
 def test_binary_weight(kind: str, scaled: bool, weight: np.ndarray) -> None:
     alone = weight.shape[1] == 1  # centring would leave nothing
     middle = weight if alone else weight - weight.sum(1, keepdims=True) / weight.shape[1]
@@ -36,8 +36,7 @@ def test_binary_weight(kind: str, scaled: bool, weight: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("kind", ["ste", "saturate", "soft"])
-@many
-@given(x=inputs)
+@drawn(x=inputs)
 def test_binary_activation(kind: str, x: np.ndarray) -> None:
     up = upstream(*x.shape)
     codes, _, gradient = quantized(lambda t: sign_ste(t, kind), x)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
 
 from models.layers.quantizers.dorefa import dorefa_activation, dorefa_weight
-from tests.models.layers.quantizers.oracle import inputs, many, off_tie, quantized, upstream, weights
+from tests.models.layers.quantizers.oracle import inputs, off_tie, quantized, upstream, weights
+from tests.tools.draws import drawn
 
 
 @pytest.mark.parametrize("bits", range(2, 9))
-@many
-@given(weight=weights())
+@drawn(weight=weights())
 def test_dorefa_weight(bits: int, weight: np.ndarray) -> None:
     levels, squashed = 2**bits - 1, np.tanh(weight)
     peak = np.abs(squashed).max() or 1.0  # all-zero weights: t = 1/2
@@ -29,8 +28,7 @@ def test_dorefa_weight(bits: int, weight: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("bits", range(2, 9))
-@many
-@given(x=inputs)
+@drawn(x=inputs)
 def test_dorefa_activation(bits: int, x: np.ndarray) -> None:
     levels = 2**bits - 1
     steps = np.minimum(np.maximum(0.1 * x, 0), 1) * levels

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, strategies as st
+from hypothesis import assume, strategies as st
 from torch import nn
 
 from bn_merge.merge import merge
@@ -26,8 +26,9 @@ from quant.prepare import prepare
 from quant.restore import open as opened
 from quant.spec import QuantSpec, uniform
 from tests.conftest import NARROW, SMALL, assert_refused
-from tests.models.layers.quantizers.oracle import inputs, many, off_tie, upstream, weights
+from tests.models.layers.quantizers.oracle import inputs, off_tie, upstream, weights
 from tests.tools.contents import raw
+from tests.tools.draws import drawn
 from tests.tools.networks import ends, form
 
 LSQ = ("quant.wqaq", "--quantizer", "lsq", "--Wbits", 4, "--Abits", 4, *SMALL)
@@ -40,8 +41,7 @@ def limits(bits: int, signed: bool) -> tuple[int, int]:
 
 @pytest.mark.parametrize("signed", [True, False])
 @pytest.mark.parametrize("bits", range(2, 9))
-@many
-@given(x=inputs, step=st.floats(1e-3, 10), count=st.integers(1, 10**6))
+@drawn(x=inputs, step=st.floats(1e-3, 10), count=st.integers(1, 10**6))
 def test_codes_and_gradients(bits: int, signed: bool, x: np.ndarray, step: float, count: int) -> None:
     low, high = limits(bits, signed)
     ratio = x / step
@@ -73,8 +73,7 @@ def test_the_gradient_of_the_step_by_hand() -> None:
 
 
 @pytest.mark.parametrize("bits", range(2, 9))
-@many
-@given(weight=weights())
+@drawn(weight=weights())
 def test_weights_start_at_their_mean(bits: int, weight: np.ndarray) -> None:
     module = LsqWeight(bits, torch.tensor(weight))
     high = 2 ** (bits - 1) - 1

@@ -5,18 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, strategies as st
+from hypothesis import assume, strategies as st
 from hypothesis.extra.numpy import arrays
 
 from models.layers.quantizers.ternary import TernaryWeight, ternary_activation, ternary_weight
-from tests.models.layers.quantizers.oracle import inputs, many, pseudo, quantized, upstream, weights
+from tests.models.layers.quantizers.oracle import inputs, pseudo, quantized, upstream, weights
+from tests.tools.draws import drawn
 
 
 @pytest.mark.parametrize("scaled", [True, False])
 @pytest.mark.parametrize("kind", ["ste", "saturate"])
 @pytest.mark.parametrize("gap", [True, False])
-@many
-@given(weight=weights(), data=st.data())
+@drawn(weight=weights(), data=st.data())
 def test_ternary_weight(kind: str, scaled: bool, gap: bool, weight: np.ndarray, data: st.DataObject) -> None:
     size = np.abs(weight)
     threshold = 0.7 * size.mean((1, 2, 3), keepdims=True)
@@ -44,8 +44,7 @@ def test_ternary_weight(kind: str, scaled: bool, gap: bool, weight: np.ndarray, 
 
 
 @pytest.mark.parametrize("kind", ["ste", "saturate", "soft"])
-@many
-@given(x=inputs)
+@drawn(x=inputs)
 def test_ternary_activation(kind: str, x: np.ndarray) -> None:
     up = upstream(*x.shape)
     codes, _, gradient = quantized(lambda t: ternary_activation(t, kind), x)
