@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import importlib
 import io
 import os
@@ -17,6 +18,8 @@ import pytest
 import torch
 
 from engine.checkpoint import format as checkpoint
+from engine.data import catalogue
+from engine.data.info import Read
 from engine.errors import BAD_CHECKPOINT, UserError
 from engine.training.run_folder import RunFolder
 from models.graph.capture import cache
@@ -24,8 +27,11 @@ from models.graph.capture import cache
 pytest.register_assert_rewrite("tests.tools")  # their asserts, too, say what they compared
 
 NARROW = "8,8,8,8,8,8,8,8"
-SMALL = ("--dataset", "digits", "--image_size", "8", "--epochs", "1", "--quiet", "--cpu", "--precision", "fp32")
-"""Flags that make any training command take about a second."""
+SMALL = (
+    "--dataset", "digits", "--image_size", "8", "--epochs", "1", "--train_batch_size", "128",
+    "--quiet", "--cpu", "--precision", "fp32",
+)  # fmt: skip
+"""Flags that make any training command take about half a second: 12 steps."""
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +43,25 @@ def _one_thread() -> None:
 def _autograd_without_threads() -> None:
     """Let autograd start before any capture: after one it would start threads, and forks could not train."""
     torch.ones(1, requires_grad=True).sum().backward()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _digits_are_read_once() -> Iterator[None]:
+    """From scikit-learn's file of text, which takes longer than to train on them for an epoch of few steps."""
+    read = catalogue.READERS["digits"]
+
+    def once(root: Path, image_size: int | None) -> Read:
+        from sklearn import datasets
+        from sklearn.datasets._base import load_digits
+
+        if datasets.load_digits is load_digits:  # not yet, and no test has others in its place
+            known = load_digits()
+            datasets.load_digits = lambda: copy.deepcopy(known)
+        return read(root, image_size)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(catalogue.READERS, "digits", once)
+        yield
 
 
 @pytest.fixture(autouse=True)

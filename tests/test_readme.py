@@ -22,6 +22,7 @@ from engine.data import digits
 from models import cost
 from tests.conftest import NARROW
 from tests.tools.house import commands
+from tests.tools.library import with_few_blocks
 from tests.tools.readme import (
     CHINESE,
     MODULES,
@@ -125,6 +126,14 @@ def test_a_network_of_ones_own(workplace: Path, command: Command, monkeypatch: p
     assert Path("models_save/residual_w4a4_merged.pth").is_file()
 
 
+@pytest.fixture(params=["few blocks", pytest.param("whole", marks=pytest.mark.slow)])
+def _library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks of torchvision: with few of their blocks, or as they are."""
+    if request.param == "few blocks":
+        with_few_blocks(monkeypatch)
+
+
+@pytest.mark.usefixtures("_library")
 def test_any_network(workplace: Path, command: Command) -> None:
     run_all(marked("any-network")[0], command)
     assert Path("models_save/resnet18_w4a4_merged.pth").is_file()
@@ -135,13 +144,14 @@ def pictures(workplace: Path) -> Path:
     """An image folder made from some of the digits."""
     train, test, _ = digits.read_digits(Path(), 32)
     for part, (images, labels) in (("train", train), ("test", test)):
-        for number, (image, label) in enumerate(zip(images[:200], labels[:200], strict=True)):
+        for number, (image, label) in enumerate(zip(images[:60], labels[:60], strict=True)):
             path = workplace / "pictures" / part / str(int(label)) / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             write_png(image.permute(2, 0, 1).contiguous(), str(path))
     return workplace / "pictures"
 
 
+@pytest.mark.usefixtures("_library")
 def test_pictures_and_weights_of_ones_own(pictures: Path, command: Command) -> None:
     run_all(marked("own-pictures")[0], command)
     assert Path("models_save/mobilenet_v3_small_ptq_mse_bc_merged.pth").is_file()

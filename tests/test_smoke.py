@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from tests.conftest import NARROW, SMALL
 from tests.tools.contents import raw
 
-FAST = (*SMALL, "--train_batch_size", "128")
+FAST = SMALL
 CHAIN = (
     ("prune.train", "-sr", "--cfg", NARROW, *FAST),
     ("prune.normal_regular", "--percent", "0.3", "--cpu", "--quiet"),

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import NARROW
+from engine.training.run_folder import RunFolder
+from tests.conftest import NARROW, run_stages
 from tests.tools.children import Server
 
 
@@ -27,13 +28,18 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
-def flags(pictures: Path, workplace: Path) -> tuple[str, ...]:
-    """Flags for a training command on these pictures: 4 epochs of 4 steps, judged in batches of 4. The folder is empty."""
+def flags_of(pictures: Path) -> tuple[str, ...]:
+    """4 epochs of 4 steps, judged in batches of 4."""
     return (
         "--dataset", "imagefolder", "--data", str(pictures), "--image_size", "8", "--epochs", "4",
         "--train_batch_size", "8", "--eval_batch_size", "4", "--quiet", "--cpu", "--precision", "fp32",
     )  # fmt: skip
+
+
+@pytest.fixture
+def flags(pictures: Path, workplace: Path) -> tuple[str, ...]:
+    """Flags for a training command on these pictures. The folder is empty."""
+    return flags_of(pictures)
 
 
 @pytest.fixture(scope="session")
@@ -50,11 +56,20 @@ def line(flags: tuple[str, ...]) -> tuple[str, ...]:
     return ("prune.train", "--cfg", NARROW, *flags)
 
 
+@pytest.fixture(scope="session")
+def _whole(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]:
+    place = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        patch.setattr(RunFolder, "draw", lambda *_: None)
+        run_stages(place, [("prune.train", "--cfg", NARROW, *flags_of(pictures))])
+        return taken()
+
+
 @pytest.fixture
-def whole(line: tuple[str, ...], command: Callable) -> tuple[bytes, bytes]:
-    """What the uninterrupted run leaves."""
-    assert command(*line).code == 0
-    return taken()
+def whole(_whole: tuple[bytes, bytes], line: tuple[str, ...]) -> tuple[bytes, bytes]:
+    """What `line` leaves where it is not interrupted."""
+    return _whole
 
 
 def taken() -> tuple[bytes, bytes]:

@@ -58,7 +58,7 @@ def large(refined: Command) -> Command:
 @pytest.mark.parametrize(
     ("module", "argv"),
     [
-        ("quant.wqaq", ("--refine", "large.pth", "--train_batch_size", 1437, *SMALL)),
+        ("quant.wqaq", ("--refine", "large.pth", *SMALL, "--train_batch_size", 1437)),
         ("prune.normal_regular", ("--model", "large.pth", "--cpu", "--quiet")),
     ],
 )

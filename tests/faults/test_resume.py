@@ -52,13 +52,22 @@ def outcome() -> tuple[bytes, bytes, dict]:
     return found
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_stopped_in_every_epoch(mode: str, ready: Callable, command: Callable) -> None:
+@pytest.mark.parametrize(
+    ("mode", "batches"),
+    [
+        ("plain", (4, 9, 17, 24)),
+        ("refine", (9, 24)),
+        ("int8", (17, 24)),
+        *((mode, (9,)) for mode in MODES if mode not in ("plain", "refine", "int8")),
+        *(pytest.param(mode, (4, 9, 17, 24), marks=pytest.mark.slow) for mode in MODES if mode != "plain"),
+    ],
+)
+def test_stopped_in_every_epoch(mode: str, batches: tuple[int, ...], ready: Callable, command: Callable) -> None:
     """After its last step, in its middle, while it is judged; int8 freezes its ranges in the last one."""
     line = ready(mode)
     assert command(*line).code == 0
     whole = outcome()
-    for batch in (4, 9, 17, 24):
+    for batch in batches:
         with stop(batch):
             done = command(*line)
         assert done.code == TERMINATED, (batch, done.err)

@@ -185,7 +185,7 @@ def test_a_library_network_opens_without_arch(command) -> None:
                     "--epochs", "1", "--quiet", "--cpu")  # fmt: skip
     assert_refused(found, USAGE, "no batch norm")
     assert "--importance l1" in found.err
-    found = command("prune.train", "--arch", "torchvision:mnasnet0_5", *SMALL[:2], "--image_size", "32", "--epochs", "1",
+    found = command("prune.train", "--arch", "torchvision:mnasnet0_5", *SMALL[:2], "--image_size", "8", "--epochs", "1",
                     "--quiet", "--cpu", "--train_batch_size", "256")  # fmt: skip
     assert found.path == "models_save/mnasnet0_5.pth", found.err
     judged = command("prune.train", "--evaluate", found.path, "--cpu")

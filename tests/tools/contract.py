@@ -12,7 +12,7 @@ import torch
 
 from tests.conftest import SMALL
 
-FAST = (*SMALL, "--train_batch_size", "128")
+FAST = SMALL
 CONTRACT = {"cfg", "best_acc", "state_dict", "format", "format_version", "arch", "arch_args", "transforms", "dataset",
             "metrics", "provenance"}  # fmt: skip
 

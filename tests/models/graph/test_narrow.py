@@ -19,6 +19,7 @@ from models.graph.surgery.narrow import masked, narrowed, signatures
 from models.graph.surgery.resize import NotLegal
 from tests.tools import cases
 from tests.tools.cases import NAMES
+from tests.tools.networks import NARROW
 from tests.tools.random_graphs import SIZE, RandomNetwork
 
 LIMIT = 1e-10
@@ -64,7 +65,7 @@ def cut(model: nn.Module, name: str, size: int, share: float, inputs: int = 3) -
     return form, masked(form, found, dropped), narrowed(model, form, found, dropped, name)
 
 
-@pytest.mark.parametrize("share", [0.25, 0.5])
+@pytest.mark.parametrize("share", [pytest.param(0.25, marks=pytest.mark.slow), 0.5])
 @pytest.mark.parametrize("name", NAMES)
 def test_masked_is_narrowed(name: str, share: float) -> None:
     torch.manual_seed(0)
@@ -75,12 +76,15 @@ def test_masked_is_narrowed(name: str, share: float) -> None:
     assert sum(p.numel() for p in small.parameters()) < 0.95 * sum(p.numel() for p in form.parameters())
 
 
+@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["small", "whole"])
 @pytest.mark.parametrize("name", models.names())
-def test_masked_is_narrowed_in_the_toolkits_own_networks(name: str) -> None:
+def test_masked_is_narrowed_in_the_toolkits_own_networks(name: str, whole: bool) -> None:
+    """On small pictures and widths, or as they are."""
     torch.manual_seed(0)
-    form, silenced, small = cut(with_noise(models.build(name)), name, 32, 0.5)
-    assert differ(silenced, small, 32) < LIMIT
-    assert differ(silenced, form, 32) > 1e-3
+    size, cfg = (32, None) if whole else (8, [4 * width for width in NARROW[name]])
+    form, silenced, small = cut(with_noise(models.build(name, cfg)), name, size, 0.5)
+    assert differ(silenced, small, size) < LIMIT
+    assert differ(silenced, form, size) > 1e-3
 
 
 def test_a_narrowed_network_is_a_network_again() -> None:
@@ -135,8 +139,8 @@ def outcome(seed: int) -> str:
 
 
 def test_random_graphs_are_cut_exactly_or_refused() -> None:
-    found = Counter(outcome(seed) for seed in range(20))
-    assert found["equal"] >= 18, found
+    found = Counter(outcome(seed) for seed in range(8))
+    assert found["equal"] >= 7, found
 
 
 @pytest.mark.slow
