@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,9 +12,10 @@ import pytest
 
 from engine.errors import UserError
 from engine.system.lock import Lock
-from scripts.ladder import rows, steps
+from scripts.ladder import rows, runner, steps
 from scripts.ladder.steps import Step
 from tests.conftest import NARROW, assert_refused
+from tests.tools.children import Fork
 
 Command = Callable[..., SimpleNamespace]
 
@@ -70,21 +72,20 @@ def test_the_rows_of_another_network() -> None:
     assert words[1][-4:] == ["--refine", "a.pth", "--arch", "my.py:net"]
 
 
+@pytest.fixture(params=["forks", pytest.param("processes", marks=pytest.mark.slow)])
+def _steps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps run in forks of this process, or in new ones, which takes some seconds of imports each."""
+    if request.param == "forks":
+        forking = SimpleNamespace(Popen=Fork, run=subprocess.run, TimeoutExpired=subprocess.TimeoutExpired)
+        monkeypatch.setattr(runner, "subprocess", forking)
+
+
+@pytest.mark.usefixtures("_steps")
 def test_the_ladder_of_a_network_of_ones_own(workplace: Path, command: Command) -> None:
     Path("my.py").write_text(NET)
     flags = (
-        "--dataset",
-        "digits",
-        "--image_size",
-        "8",
-        "--epochs",
-        "1",
-        "--cpu",
-        "--precision",
-        "fp32",
-        "--threads",
-        "1",
-    )
+        "--dataset", "digits", "--image_size", "8", "--epochs", "1", "--cpu", "--precision", "fp32", "--threads", "1",
+    )  # fmt: skip
     done = command("scripts.results", *flags, "--rows", "nin", "ptq_mse", "--arch", "my.py:net")
     assert done.code == 0, done.err
     assert done.path == "results/digits-net/table.md"
@@ -97,6 +98,7 @@ def test_the_ladder_of_a_network_of_ones_own(workplace: Path, command: Command) 
     assert all("--arch my.py:net" in line for line in row["commands"])
 
 
+@pytest.mark.usefixtures("_steps")
 def test_it_fills_the_table_and_goes_on_where_it_was(
     workplace: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,6 +261,7 @@ def test_a_misspelt_row_gets_the_nearest_name(command: Command) -> None:
     assert refused.err.endswith("hint: did you mean nin_3x3?\n")
 
 
+@pytest.mark.usefixtures("_steps")
 def test_one_fault_of_all_steps_is_said_last_and_hinders_no_corrected_call(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

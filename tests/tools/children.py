@@ -14,10 +14,10 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 KILLED = 137
 ROOT = Path(__file__).parents[2]
@@ -32,6 +32,47 @@ def in_child(function: Callable[[], Any]) -> int:
         function()
         status = 0
     os._exit(status)
+
+
+class Fork:
+    """What the ladder asks of subprocess.Popen, for `PROGRAM prune.train ...`: a fork of this process, with torch loaded."""
+
+    def __init__(self, words: Sequence[str], stdout: IO, stderr: IO, env: dict[str, str], **_: Any) -> None:
+        self.returncode: int | None = None
+        for stream in (sys.stdout, sys.stderr, stdout, stderr):
+            stream.flush()
+        self.pid = os.fork()
+        if self.pid:
+            return
+        code = 1
+        try:
+            for number, file in ((1, stdout), (2, stderr)):
+                os.dup2(file.fileno(), number)
+            sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
+            os.environ.update(env)
+            module, *argv = words[2:]
+            code = importlib.import_module({"bn_merge": "bn_merge.__main__"}.get(module, module)).main(argv)
+        except BaseException:
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+    def poll(self) -> int | None:
+        return self._waited(os.WNOHANG)
+
+    def wait(self, seconds: float | None = None) -> int | None:
+        return self._waited(0)
+
+    def _waited(self, how: int) -> int | None:
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, how)
+            self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+        return self.returncode
+
+    def terminate(self) -> None:
+        if self.returncode is None:
+            os.kill(self.pid, signal.SIGTERM)
 
 
 @dataclass
