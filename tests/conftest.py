@@ -113,8 +113,10 @@ def run_stages(place: Path, stages: Iterable[Sequence[str]]) -> Path:
     os.chdir(place)
     try:
         for module, *args in stages:
-            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as err:
-                code = importlib.import_module(module).main(args)
+            with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(io.StringIO()) as err:
+                patch.setattr(RunFolder, "draw", lambda *_: None)
+                with contextlib.redirect_stdout(io.StringIO()):
+                    code = importlib.import_module(module).main(args)
             assert code == 0, err.getvalue()
     finally:
         os.chdir(before)

@@ -48,7 +48,12 @@ def make(refined: Command) -> Callable[[str], str]:
     return maker
 
 
-@pytest.mark.parametrize("stem", MAKERS)
+SLOW = ("nin_wba32", "nin_w2a4", "nin_int8_q0_fold1", "nin_int8_q1_fold0")  # between others that are fast tests
+
+
+@pytest.mark.parametrize(
+    "stem", [pytest.param(stem, marks=pytest.mark.slow) if stem in SLOW else stem for stem in MAKERS]
+)
 def test_any_file_is_merged_and_compared(refined: Command, make: Callable, stem: str) -> None:
     source = make(stem)
     result = refined(MERGE, "--model", source, "--cpu")

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.training.run_folder import RunFolder
 from tests.conftest import NARROW, run_stages
 from tests.tools.children import Server
 
@@ -59,10 +58,9 @@ def line(flags: tuple[str, ...]) -> tuple[str, ...]:
 @pytest.fixture(scope="session")
 def _whole(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]:
     place = tmp_path_factory.mktemp("whole")
+    run_stages(place, [("prune.train", "--cfg", NARROW, *flags_of(pictures))])
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
-        patch.setattr(RunFolder, "draw", lambda *_: None)
-        run_stages(place, [("prune.train", "--cfg", NARROW, *flags_of(pictures))])
         return taken()
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -121,9 +122,19 @@ def assert_close(found: Tensor, expected: Tensor, bound: float) -> None:
     assert (found - expected).abs().max() <= bound * expected.abs().max()
 
 
+EVERY_KIND = ("nin", ARCH)
+"""Networks that are tried with all SPECS in the fast tests; the others with those of OFTEN."""
+OFTEN = ("float", "wbab", "int8 folded")
+
+
 @torch.no_grad()
-@pytest.mark.parametrize("arch", CFGS)
-@pytest.mark.parametrize("kind", SPECS)
+@pytest.mark.parametrize(
+    ("kind", "arch"),
+    [
+        pytest.param(kind, arch, marks=() if arch in EVERY_KIND or kind in OFTEN else pytest.mark.slow)
+        for kind, arch in product(SPECS, CFGS)
+    ],
+)
 def test_whatever_the_batch_norm_holds(kind: str, arch: str) -> None:
     """G7: 1e-12 of the largest output in float64 (1e-5 in float32, where no codes can turn over)."""
     alive = 0

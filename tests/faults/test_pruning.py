@@ -39,7 +39,7 @@ from tests.tools.surgery import BOUND, error, network
 
 ARCHS = [*models.names(), residual.ARCH]
 MULTIPLES = (2, 2, 16, 16, 4, 32, 32, 8)  # what the groups of nin_gc's blocks ask of its widths
-SEEDS = 8
+SEEDS = 7
 SIZE = 8
 PERCENTS = [0.99, 0.999, 0.0]
 
@@ -190,7 +190,14 @@ def test_a_score_that_is_not_finite_is_refused(importance: str, value: float) ->
     assert fault.value.code == BAD_CHECKPOINT
 
 
-@pytest.mark.parametrize("arch", [arch for arch in ARCHS if arch != "nin_gc"])
+@pytest.mark.parametrize(
+    "arch",
+    [
+        pytest.param(arch, marks=pytest.mark.slow if arch in ("nin_3x3", "separable") else ())
+        for arch in ARCHS
+        if arch != "nin_gc"
+    ],
+)
 def test_a_larger_percent_keeps_a_part_of_what_a_smaller_one_keeps(arch: str) -> None:
     """F11: on every network whose groups leave the choice free; base 1. An emptied layer keeps its best."""
     found = case(arch, widths(arch, random.Random(5)), 5)
@@ -198,7 +205,7 @@ def test_a_larger_percent_keeps_a_part_of_what_a_smaller_one_keeps(arch: str) ->
     assert more.dropped <= fewer.dropped
 
 
-@pytest.mark.parametrize("arch", ["nin", "separable", residual.ARCH])
+@pytest.mark.parametrize("arch", [pytest.param("nin", marks=pytest.mark.slow), "separable", residual.ARCH])
 def test_pruned_trained_and_pruned_again(arch: str) -> None:
     """F9: the second time starts from the widths of the first, and both go by the same proof."""
     found = case(arch, widths(arch, random.Random(43)), 3)
@@ -246,11 +253,18 @@ for path in map(Path, sys.argv[1:]):
 """
 
 
-def test_a_fresh_process_reads_back_the_pruned_network_bit_for_bit(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "archs",
+    [
+        ("slimming", residual.ARCH),
+        pytest.param(("nin", "nin_gc", "separable_wide", "slimming"), marks=pytest.mark.slow),
+    ],
+)
+def test_a_fresh_process_reads_back_the_pruned_network_bit_for_bit(archs: tuple[str, ...], tmp_path: Path) -> None:
     """F10: a strict load from nothing but the file."""
     info = DataInfo("digits", "digits", 10, 8, (0.5,) * 3, (0.25,) * 3)
     paths, expected = [], []
-    for number, arch in enumerate(("nin", "nin_gc", "separable_wide", residual.ARCH)):
+    for number, arch in enumerate(archs):
         found = case(arch, widths(arch, random.Random(number)), number)
         small = found.cut(found.plan(0.5))[1].float()
         small.cfg = registry.widths(arch, small) or widths(arch, random.Random(number))

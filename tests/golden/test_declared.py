@@ -46,7 +46,10 @@ def test_every_stage_is_here_and_small() -> None:
     assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 300_000
 
 
-@pytest.mark.parametrize("name", NAMES)
+SLOW = ("preprune", "refined", "w4a4", "int8_fold0", "int8_fold1_merged")  # between others that are fast tests
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in NAMES])
 def test_it_is_judged_as_then(name: str, files: Path, command: Command) -> None:
     accuracy = raw(files / f"{name}.pth")["best_acc"]
     late = "merged" in name or name in ("w4a4", "wbab", "int8_fold0", "int8_fold1", "ptq")

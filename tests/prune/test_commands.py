@@ -28,7 +28,7 @@ from tests.tools.contents import raw, typed
 from tests.tools.refusals import refused, snapshot
 
 CFGS = {
-    "nin_gc": "32,32,32,64,64,64,64,64",
+    "nin_gc": "16,16,32,32,16,64,64,32",
     "slimming": "8,12,16",
     "separable": "4,8,8,16,16,16,16,32",
     "separable_wide": "4,8,8,16,16,16,16,32",
@@ -36,7 +36,7 @@ CFGS = {
 PREPRUNE = Path("models_save/nin_preprune.pth")
 MADE = (
     f"prune.train --cfg {NARROW}",
-    f"prune.train --cfg {NARROW} -sr --s 0.01",
+    f"prune.train --cfg {NARROW} -sr --s 0.1",
     "quant.wqaq --Wbits 2 --Abits 2 --refine models_save/nin.pth",
     "bn_merge.__main__ --model models_save/nin_w2a2.pth",
 )
@@ -121,7 +121,7 @@ def test_sparse_training_pushes_the_scales_down(saved: Path) -> None:
         for path in ("models_save/nin.pth", PREPRUNE)
     )
     assert sparse < 0.95 * plain
-    assert read(PREPRUNE)["transforms"] == [{"stage": "train", "s": 0.01, "epochs": 1}]
+    assert read(PREPRUNE)["transforms"] == [{"stage": "train", "s": 0.1, "epochs": 1}]
 
 
 def test_pruning_prints_and_writes_what_a_count_by_hand_gives(saved: Path, command: Command) -> None:
@@ -178,10 +178,10 @@ def test_refining_goes_on_and_the_control_starts_anew(saved: Path, command: Comm
 
 
 def test_resumed_is_uninterrupted(workplace: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bit for bit, after a run that ended in the middle of the second of three epochs of 45 steps."""
+    """Bit for bit, after a run that ended in the middle of the second of three epochs of 12 steps."""
     line = ("prune.train", "-sr", "--s", 0.001, *SMALL, "--epochs", 3, "--cfg", NARROW)
     assert command(*line, "--save", "whole.pth").code == 0
-    left, penalty = iter(range(69)), sparsity.penalty
+    left, penalty = iter(range(18)), sparsity.penalty
     with monkeypatch.context() as patch:
 
         def mortal(s: float) -> Callable[[NormalForm], Tensor]:

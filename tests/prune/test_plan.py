@@ -190,11 +190,11 @@ AS_EVER = [
     ("nin_3x3", (17, 9, 30, 5, 40, 8, 16, 23), 0.3, 1, [12, 2, 22, 3, 30, 4, 11, 20]),
     ("nin_3x3", (17, 9, 30, 5, 40, 8, 16, 23), 0.6, 1, [6, 1, 14, 2, 16, 1, 4, 17]),
     ("nin_3x3", (17, 9, 30, 5, 40, 8, 16, 23), 0.4, 8, [8, 8, 16, 5, 24, 8, 8, 16]),
-    ("nin_gc", EIGHTH, 0.3, 1, [22, 16, 32, 48, 40, 64, 128, 96]),
+    pytest.param("nin_gc", EIGHTH, 0.3, 1, [22, 16, 32, 48, 40, 64, 128, 96], marks=pytest.mark.slow),
     pytest.param("nin_gc", EIGHTH, 0.6, 1, [14, 8, 16, 32, 20, 64, 128, 64], marks=pytest.mark.slow),
     pytest.param("nin_gc", EIGHTH, 0.4, 8, [24, 8, 16, 32, 32, 64, 128, 88], marks=pytest.mark.slow),
     ("nin_gc", UNEVEN, 0.3, 1, [18, 14, 32, 48, 24, 32, 96, 16]),
-    ("nin_gc", UNEVEN, 0.6, 1, [14, 8, 16, 16, 12, 32, 96, 8]),
+    pytest.param("nin_gc", UNEVEN, 0.6, 1, [14, 8, 16, 16, 12, 32, 96, 8], marks=pytest.mark.slow),
     pytest.param("nin_gc", UNEVEN, 0.4, 8, [16, 8, 16, 48, 16, 32, 96, 16], marks=pytest.mark.slow),
     pytest.param("nin_gc", PLAIN, 0.3, 1, [142, 118, 80, 160, 144, 96, 64, 144], marks=pytest.mark.slow),
     ("nin_gc", PLAIN, 0.6, 1, [94, 68, 48, 96, 96, 32, 64, 88]),
@@ -225,7 +225,7 @@ def left(tried: Subject, chosen: PrunePlan) -> dict[Signature, tuple[list[float]
     }
 
 
-@pytest.mark.parametrize("cfg", [EIGHTH, UNEVEN])
+@pytest.mark.parametrize("cfg", [pytest.param(EIGHTH, marks=pytest.mark.slow), UNEVEN])
 def test_of_the_channels_between_two_groups_the_best_stay(cfg):
     tried = network("nin_gc", cfg)
     with_scales(tried.form, 2)

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from deploy.racing import measure
 from scripts import quickstart
 from tests.tools.contents import raw
 from tests.tools.readme import options, parser, shortened
@@ -39,6 +40,7 @@ def test_steps_can_be_parsed_and_name_the_files_they_leave() -> None:
 
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every step with flags that make it quick."""
+    monkeypatch.setattr(measure, "SECONDS", 0.02)
 
     def shorter(line: str) -> str:
         module, *argv = shlex.split(re.sub(r" --(cfg|epochs|dataset) \S+", "", line))

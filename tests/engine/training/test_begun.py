@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from engine.training import begun
-from tests.conftest import NARROW, SMALL, assert_refused
+from tests.conftest import NARROW, SMALL, assert_refused, run_stages
 
 Command = Callable[..., SimpleNamespace]
 LINE = ("prune.train", "-sr", "--cfg", NARROW, *SMALL)
@@ -20,10 +21,15 @@ WHOLE = f"python -m {shlex.join(LINE)} --resume"
 SAME = tuple(word for word in LINE if word not in ("--epochs", "1"))
 
 
+@pytest.fixture(scope="module")
+def _begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_stages(tmp_path_factory.mktemp("begun"), [LINE])
+
+
 @pytest.fixture
-def begun_once(command: Command) -> Command:
+def begun_once(command: Command, workplace: Path, _begun: Path) -> Command:
     """`command` where LINE has run."""
-    assert command(*LINE).code == 0
+    shutil.copytree(_begun, workplace, dirs_exist_ok=True)
     return command
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 import torch
@@ -24,7 +25,12 @@ STOCHASTIC = "DropoutLeftOn"
 
 
 def network(name: str) -> tuple[nn.Module, NormalForm]:
-    """A network, and the normal form of a copy of it."""
+    """A network, and the normal form of a copy of it; both are the caller's."""
+    return copy.deepcopy(_made(name))
+
+
+@cache
+def _made(name: str) -> tuple[nn.Module, NormalForm]:
     torch.manual_seed(0)
     own = getattr(cases, name)(10) if hasattr(cases, name) else models.build(name, classes=10)
     return own, capture(copy.deepcopy(own), (1 if name == "gray" else 3, 32, 32), name)
