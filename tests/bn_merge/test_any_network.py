@@ -92,7 +92,7 @@ def test_merged_networks_answer_as_before(kind: str, name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["Residual", "SharedConv", "flatten_linear", "ShuffleUnits", "WeightsByFunction", "OwnWeights", "HoldMore"]
 )
-@pytest.mark.parametrize("kind", ["int8 folded", "wbab bacp", "lsq"])
+@pytest.mark.parametrize("kind", ["int8 folded", "wbab bacp", pytest.param("lsq", marks=pytest.mark.slow)])
 def test_merged_files_read_back(kind: str, name: str, tmp_path: Path) -> None:
     model, spec = quantized(name, kind)
     spec = replace(spec, by_graph=True)

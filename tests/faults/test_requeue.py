@@ -76,7 +76,7 @@ def test_a_requeued_run_comes_to_its_end(line: tuple, whole: tuple, server: Serv
     """The loop of the README: again after a kill or a SIGTERM, until it comes to its end."""
     draws, kinds = random.Random(7), []
     for n in range(100):
-        seconds = draws.uniform(0.05, 0.15) + n / 20  # longer and longer: it has to get somewhere
+        seconds = draws.uniform(0.05, 0.15) + n / 8  # longer and longer: it has to get somewhere
         done = server.struck(draws.choice((TERM, signal.SIGKILL)), seconds, Path.cwd(), *line, "--resume")
         kinds.append(shell(done.status))
         assert kinds[-1] in (TERMINATED, 137, 0), done.err

@@ -117,7 +117,8 @@ def test_killed_while_the_old_state_is_kept(
     assert ("going on from" in capsys.readouterr().err) is not links
 
 
-def test_a_hundred_blind_kills(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", [30, pytest.param(100, marks=pytest.mark.slow)])
+def test_many_blind_kills(kills: int, tmp_path: Path) -> None:
     path, draws, delays = tmp_path / "a.pth", random.Random(1), []
     wholes = [archive.to_bytes({"w": torch.full((20_000,), tag)}) for tag in (0, 1)]
 
@@ -126,7 +127,7 @@ def test_a_hundred_blind_kills(tmp_path: Path) -> None:
             for whole in wholes:
                 files.write_bytes(path, whole)
 
-    for _ in range(100):
+    for _ in range(kills):
         if not (pid := os.fork()):
             forever()
         delays.append(draws.uniform(0, 0.02))

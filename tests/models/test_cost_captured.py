@@ -37,9 +37,10 @@ def named(form: NormalForm) -> dict[str, LayerCost]:
 
 
 LIBRARY = {
-    "resnet18": 32, "squeezenet1_1": 32, "shufflenet_v2_x0_5": 32, "fcn_resnet50": 32,
+    "squeezenet1_1": 32, "shufflenet_v2_x0_5": 32, "fcn_resnet50": 32,
 }  # fmt: skip
 LARGE = {
+    "resnet18": 32,
     "mobilenet_v3_small": 32, "googlenet": 32, "inception_v3": 75, "densenet121": 32, "vit_b_16": 224, "swin_t": 32,
     "efficientnet_b0": 32, "convnext_tiny": 32, "regnet_y_400mf": 32, "swin_v2_t": 64, "maxvit_t": 224,
     "lraspp_mobilenet_v3_large": 32,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, strategies as st
+from hypothesis import strategies as st
 
 from models.layers.quantizers import kinds
 from models.layers.quantizers.affine import AffineActivation
@@ -16,6 +16,7 @@ from models.layers.quantizers.lsq import LsqActivation
 from models.layers.quantizers.ternary import TernaryActivation
 from quant.prepare import input_quantizer
 from quant.spec import QuantizerSpec
+from tests.tools.draws import drawn
 
 
 def calibrated(bits: int, symmetric: bool, low: float, high: float) -> AffineActivation:
@@ -54,11 +55,11 @@ def codes(grid: Steps | Signs, x: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", MADE)
-@given(st.lists(st.floats(-40, 40, width=32), min_size=1, max_size=50), st.integers(0, 2**31))
+@drawn(100, more=st.lists(st.floats(-40, 40, width=32), min_size=1, max_size=50), seed=st.integers(0, 2**31))
 def test_an_engine_codes_as_the_quantizer_does(name: str, more: list[float], seed: int) -> None:
     """But for numbers that lie in the middle of two steps, as far as fp32 can tell."""
-    quantizer, drawn = MADE[name], np.random.default_rng(seed).normal(0, 4, 200)
-    x = np.concatenate([np.array(more, np.float32), drawn.astype(np.float32)])
+    quantizer, others = MADE[name], np.random.default_rng(seed).normal(0, 4, 200)
+    x = np.concatenate([np.array(more, np.float32), others.astype(np.float32)])
     grid = quantizer.grid()
     assert grid is not None
     with torch.no_grad():
