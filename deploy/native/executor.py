@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,12 @@ class Native:
             kinds = sorted({type(program.operations[number]).__name__ for number in self.plan.by_reference.values()})
             self.how += f"; {', '.join(kinds)} by the reference"
         self.first, self.last = (self.plan.places[n].told() for n in (0, len(program.operations)))
+        if len(program.answer) == 2:  # rows lie one behind the other, as the answer has them
+            self.last.rows, self.last.channels, self.last.pitch = (
+                1,
+                math.prod(program.answer),
+                math.prod(program.answer),
+            )
         self.arenas: NDArray[np.uint8] = np.zeros(0, np.uint8)
         self.fault: BaseException | None = None
         self.callback = steps.Callback(self._by_reference)

@@ -59,7 +59,8 @@ def by_signs(matrix: Matrix, operation: Convolution | Linear, given: Value) -> b
         return False
     taps = geometry(operation).kernel
     small = taps[0] * taps[1] <= MOST_TAPS and geometry(operation).groups == 1 and given.shape[0] >= FEWEST_BITS
-    return small and len(given.shape) in (1, 3) and only_signs(matrix.weight) > 0
+    one_place = isinstance(operation, Convolution) or len(given.shape) == 1
+    return small and one_place and only_signs(matrix.weight) > 0
 
 
 def formats(program: Program) -> dict[int, Format]:

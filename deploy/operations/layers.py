@@ -17,7 +17,7 @@ class Quantize(Operation):
     def value(self, *given: Value) -> Value:
         grid = self.grid
         if isinstance(grid, Steps):
-            within(-(2**15), 2**15, low=grid.low, high=grid.high)
+            within(-(2**15), 2**15 - 1, low=grid.low, high=grid.high)
             if grid.low >= grid.high or not all(n > 0 and single(n) for n in (grid.inverse, grid.scale)):
                 raise ValueError(f"a grid from {grid.low} to {grid.high} in steps of {grid.scale}")
         elif grid.edge is not None and not (grid.edge > 0 and single(grid.edge)):

@@ -126,6 +126,19 @@ def test_what_the_engine_lacks_is_computed_by_the_reference_and_named(kernels: s
     assert_equal(made, given(made, 3), kernels)
 
 
+@pytest.mark.parametrize("grid", [Signs(), Steps(9.0, 1 / 9, -20, 20)], ids=str)
+def test_linear_layers_over_rows_of_codes(grid: Signs | Steps, kernels: str) -> None:
+    """Of (N, C) each row is a place; of more axes the reference has to help."""
+    for shape, how in ((36, 40), ""), ((33, 3, 40), "; Linear by the reference"):
+        matrix = Matrix(codes(drawn(-1, 1, 6, 40)), None, drawn(-5, 5, 6).astype(np.int32))
+        made = chains.program((Reshape, {"shape": shape}), chains.quantize(grid), (Linear, {"matrix": matrix}),
+                              shape=(shape[0], 1, int(np.prod(shape[1:]))))  # fmt: skip
+        native = Native(made, kernels)
+        assert native.how == f"whole numbers, {kernels}{how}"
+        x = chains.given(made.picture)
+        assert torch.equal(native(x), run(made, x))
+
+
 def test_a_fault_of_the_reference_passes_through(kernels: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made = program(op(Reduce, 0, kind="max", axes=(0,)))
     native = Native(made, kernels)
