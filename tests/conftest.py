@@ -23,6 +23,7 @@ from engine.data.info import Read
 from engine.errors import BAD_CHECKPOINT, UserError
 from engine.training.run_folder import RunFolder
 from models.graph.capture import cache
+from tests.tools import signal_stack
 
 pytest.register_assert_rewrite("tests.tools")  # their asserts, too, say what they compared
 
@@ -61,6 +62,13 @@ def _digits_are_read_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(catalogue.READERS, "digits", once)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _signals_can_be_handled() -> Iterator[None]:
+    """Also after a test that has run OpenVINO; else the next one to fork, or to be interrupted, would end this process."""
+    with signal_stack.kept():
         yield
 
 
