@@ -9,7 +9,7 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ from engine import errors
 from engine.data import digits
 from models import cost
 from tests.conftest import NARROW
+from tests.tools import shell
 from tests.tools.house import commands
 from tests.tools.library import with_few_blocks
 from tests.tools.readme import (
@@ -162,27 +163,26 @@ def test_pictures_and_weights_of_ones_own(pictures: Path, command: Command) -> N
     )
 
 
-SHIM = """#!{python}
-import runpy, sys
-from tests.tools.readme import shortened
-sys.modules["matplotlib"] = None  # no curves: a second for each process
-assert sys.argv[1] == "-m", sys.argv
-module, argv = sys.argv[2], sys.argv[3:]
-sys.argv = [module, *shortened(module, argv)]
-runpy.run_module(module, run_name="__main__", alter_sys=True)
-"""
+@pytest.fixture(params=["forks", pytest.param("processes", marks=pytest.mark.slow)])
+def programs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """The folder of a `python` that runs commands in small."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    if request.param == "forks":
+        with shell.forking(folder):
+            yield folder
+    else:
+        shell.write(folder, shell.PROCESS)
+        yield folder
 
 
-def test_the_pipeline_in_a_shell(tmp_path: Path) -> None:
-    """Real processes: each reads from the last line of stdout of the one before which file to take."""
-    work, bin_ = tmp_path / "work", tmp_path / "bin"
+def test_the_pipeline_in_a_shell(tmp_path: Path, programs: Path) -> None:
+    """Processes of their own: each reads from the last line of stdout of the one before which file to take."""
+    work = tmp_path / "work"
     work.mkdir()
-    bin_.mkdir()
-    (bin_ / "python").write_text(SHIM.format(python=sys.executable))
-    (bin_ / "python").chmod(0o755)
     environment = {
         **os.environ,
-        "PATH": f"{bin_}:{os.environ['PATH']}",
+        "PATH": f"{programs}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
     }
