@@ -23,7 +23,6 @@ from engine.data.info import Read
 from engine.errors import BAD_CHECKPOINT, UserError
 from engine.training.run_folder import RunFolder
 from models.graph.capture import cache
-from tests.tools import signal_stack
 
 pytest.register_assert_rewrite("tests.tools")  # their asserts, too, say what they compared
 
@@ -68,6 +67,8 @@ def _digits_are_read_once() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _signals_can_be_handled() -> Iterator[None]:
     """Also after a test that has run OpenVINO; else the next one to fork, or to be interrupted, would end this process."""
+    from tests.tools import signal_stack  # not before its asserts are rewritten
+
     with signal_stack.kept():
         yield
 

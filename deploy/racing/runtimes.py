@@ -5,12 +5,14 @@ None of them may choose bf16 by itself, and none may write to stdout, which carr
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,7 +45,7 @@ def openvino(program: Program, compressed: bool, threads: int, name: str) -> Con
     from deploy.exporting.model import exported
 
     content = exported(program).SerializeToString()
-    core = runtime.Core()
+    core = _openvino_core()
     told = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
     compiled = core.compile_model(core.read_model(content), "CPU", told)
 
@@ -51,6 +53,16 @@ def openvino(program: Program, compressed: bool, threads: int, name: str) -> Con
         return torch.from_numpy(compiled({"picture": x.numpy()})[0])
 
     return Contender(name, run, compressed, runtime.__version__.partition("-")[0], len(content))
+
+
+@functools.cache
+def _openvino_core() -> Any:
+    """One for all, and as long as this process: each sets the memory that signals are handled on, and takes its own away
+    with it. Of two that have gone, the next Ctrl-C would end the process by SIGSEGV (OpenVINO 2026.4).
+    """
+    import openvino as runtime
+
+    return runtime.Core()
 
 
 def mnn(program: Program, bits: int | None, threads: int, name: str) -> Contender:
