@@ -18,7 +18,7 @@ ELSEWHERE = {
     "prune.train, quant.wqaq, quant.wbwtab, scripts.results and scripts.combinations": "--epochs",
     "prune.train, quant.wqaq, quant.wbwtab, scripts.quickstart and scripts.results": "--precision",
     "quant.wqaq": "--quantizer --bn_fold",
-    "quant.wqaq and quant.ptq": "--Wbits --Abits --q_type --per_channel --no-per_channel",
+    "quant.wqaq and quant.ptq": "--Wbits --Abits --q_type --per_channel --no-per_channel --sums",
     "quant.wqaq, quant.wbwtab and quant.ptq": "--keep_float",
     "quant.wbwtab, bn_merge and bn_merge.compare": "--W",
     "quant.wbwtab": "--A --scale --no-scale --ste --wste --gap --order --bn_momentum",

@@ -45,8 +45,15 @@ READS = {
     "scripts.convert": ["F", "new.pth"],
     "engine.checkpoint.__main__": ["inspect", "F"],
 }
-READ_NONE = {"scripts.quickstart", "scripts.benchmark", "scripts.combinations", "scripts.results", "deploy.run"}
-"""deploy.run reads packed files, which hold no pickle."""
+READ_NONE = {
+    "scripts.quickstart",
+    "scripts.benchmark",
+    "scripts.combinations",
+    "scripts.results",
+    "deploy.run",
+    "deploy.build",
+}
+"""deploy.run reads packed files, which hold no pickle, deploy.build none at all."""
 ALSO = [
     ("prune.train", ["--evaluate", "F"]),
     ("prune.train", ["--from_scratch", "F"]),
