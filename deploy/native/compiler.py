@@ -148,14 +148,14 @@ def _key(compiler: str) -> str:
 
 def cache_folder() -> Path:
     """The cache folder, mode 0700, made if it is missing."""
-    base = os.environ.get(CACHE) or Path(
-        os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "model-compression"
-    )
-    folder = Path(base) / "native"
     try:
+        shared = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        folder = Path(os.environ.get(CACHE) or Path(shared, "model-compression")) / "native"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except RuntimeError as fault:  # a user without a home
+        raise Unavailable(f"{fault}; {CACHE} names a cache folder") from fault
     except OSError as fault:
-        raise Unavailable(f"{folder}: {fault.strerror}; {CACHE} names another cache folder") from fault
+        raise Unavailable(f"{fault.filename}: {fault.strerror}; {CACHE} names another cache folder") from fault
     _trusted(folder)
     return folder
 

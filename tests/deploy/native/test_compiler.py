@@ -133,6 +133,17 @@ def test_where_nothing_can_be_written_it_is_said(
         compiler.build()
 
 
+def test_a_user_without_a_home_is_told_how_to_go_on(monkeypatch: pytest.MonkeyPatch, library: Path) -> None:
+    def fails() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in (CACHE, "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(compiler.Path, "home", fails)
+    with pytest.raises(Unavailable, match=f"home directory.; {CACHE} names a cache folder"):
+        compiler.build()
+
+
 def test_the_name_hangs_on_sources_flags_and_compiler(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: Path
 ) -> None:
