@@ -158,7 +158,7 @@ def test_it_fills_the_table_and_goes_on_where_it_was(
     nothing = command("scripts.results", *RESULTS, "--rows", "nin")
     assert (nothing.code, nothing.path) == (0, "results/digits/table.md")
     assert snapshot(Path("results")) == published, "a call that adds nothing writes nothing"
-    stopped = command("scripts.results", *RESULTS, "--rows", "nin", "--seeds", "2", "--minutes", "0.00001")
+    stopped = command("scripts.results", *RESULTS, "--rows", "nin", "--seeds", "2", "--minutes", "1e-9")
     assert "stopped before any row was done; 1 results of these rows were in results/digits/ before\n" in stopped.err
     assert snapshot(Path("results")) == published
     assert "nothing new: 1 results of these rows were in results/digits/ before, and none was added" in nothing.err
@@ -220,7 +220,7 @@ def test_another_data_set_under_the_same_name_is_refused(workplace: Path, comman
     pictures("here", 2)
     pictures("there", 3)
     pictures("elsewhere", 2, "navy")
-    flags = ("--dataset", "imagefolder", "--minutes", "0.0001", "--rows", "nin")
+    flags = ("--dataset", "imagefolder", "--minutes", "1e-9", "--rows", "nin")
     assert command("scripts.results", *flags, "--data", "here/mine").code == 0
     assert command("scripts.results", *flags, "--data", "there/mine").code == 0, "nothing has come of the first one"
     assert command("scripts.results", *flags, "--data", "here/mine").code == 0
@@ -271,5 +271,5 @@ def test_one_fault_of_all_steps_is_said_last_and_hinders_no_corrected_call(
     error, hint = failed.err.splitlines()[-2:]
     assert error.startswith("error: ") and "8" in error and "steps failed" not in error  # noqa: PT018
     assert hint.startswith("hint: ")
-    corrected = (*RESULTS, "--rows", "nin", "--epochs", "3", "--minutes", "0.0001")
+    corrected = (*RESULTS, "--rows", "nin", "--epochs", "3", "--minutes", "1e-9")
     assert command("scripts.results", *corrected).code == 0

@@ -19,7 +19,7 @@ from deploy.program import Program
 from deploy.reference.run import codes_of, run
 from models.layers.quantizers.base import Signs, Steps
 
-WHOLE = Steps(1.0, 1.0, -(2**15), 2**15)
+WHOLE = Steps(1.0, 1.0, -(2**15), 2**15 - 1)
 """Codes of numbers that are whole."""
 
 
