@@ -13,7 +13,7 @@ from torch import fx, nn
 
 from models.graph.calls import changes, packet
 from models.graph.chains import chains
-from models.graph.flow import hands_on, module, places, readers, sources
+from models.graph.flow import hands_on, module, places, readers, sources, writes
 from models.graph.normal import NormalForm
 
 RECTIFIERS = (nn.ReLU, nn.ReLU6)
@@ -25,7 +25,7 @@ def read_before_relu(form: NormalForm, layers: Collection[str]) -> None:
 
     A ReLU that nothing else reads is gone then. One that a sum or a layer of other codes reads, too, stays for those.
     """
-    if _writes(form):
+    if writes(form):
         return
     known: dict[fx.Node, fx.Node] = {}
     for name, calls in places(form).items():
@@ -73,7 +73,7 @@ def share_quantizers(form: NormalForm, layers: dict[str, Any]) -> None:
         return name if first.setdefault(name, name) == name else owner(first[name])
 
     groups: list[tuple[fx.Node, list[fx.Node]]] = []
-    for value in [] if _writes(form) else form.captured.graph.nodes:
+    for value in [] if writes(form) else form.captured.graph.nodes:
         mine = [user for user in readers(value) if user.target in layers and layers[str(user.target)] is not None]
         for settings in dict.fromkeys(layers[str(user.target)] for user in mine):
             alike = [user for user in mine if layers[str(user.target)] == settings]
@@ -128,11 +128,6 @@ def _swap(form: NormalForm, norm: fx.Node, pools: Collection[str] | None) -> Non
     pool.args, norm.args = (norm.args[0],), (pool,)
     for node in (norm, last):
         node.meta["shape"] = pool.meta["shape"]
-
-
-def _writes(form: NormalForm) -> bool:
-    """Whether some call changes a value in place: then it counts when a value is read, and nothing is moved."""
-    return any(changes(node) for node in form.captured.graph.nodes)
 
 
 def _clean(form: NormalForm) -> None:

@@ -10,8 +10,8 @@ import torch
 from torch import fx, nn
 
 from engine.errors import UserError
-from models.graph.calls import changes, packet
-from models.graph.flow import never_negative, sources
+from models.graph.calls import packet
+from models.graph.flow import never_negative, sources, writes
 from models.graph.normal import NormalForm
 from models.layers.coded_value import CodedValue
 from models.layers.quantizers.base import Quantizer
@@ -60,7 +60,7 @@ def code_sums(form: NormalForm, quantizer: Quantizer) -> list[str]:
             of that name.
     """
     values = summed_values(form)
-    if any(changes(node) for node in form.captured.graph.nodes):
+    if writes(form):
         raise UserError("--sums int8: the network changes values in place", "leave --sums out")
     if not values:
         raise UserError("--sums int8: the network adds and concatenates no values", "leave --sums out")

@@ -120,13 +120,18 @@ def ends(form: nn.Module, node: fx.Node) -> list[fx.Node]:
     return list(found)
 
 
+def writes(form: NormalForm) -> bool:
+    """Whether some call changes a value in place: then it counts when a value is read, and nothing may be moved."""
+    return any(changes(node) for node in form.captured.graph.nodes)
+
+
 def never_negative(form: NormalForm) -> set[fx.Node]:
     """The values that no network of these operations can make negative, whatever its weights.
 
     None where a call changes a value in place: it may be any afterwards.
     """
     found: set[fx.Node] = set()
-    if any(changes(node) for node in form.captured.graph.nodes):
+    if writes(form):
         return found
     for node in form.captured.graph.nodes:
         if _is_positive(form, node, found):
