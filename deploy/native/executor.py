@@ -39,11 +39,8 @@ class Native:
             self.how += f"; {', '.join(kinds)} by the reference"
         self.first, self.last = (self.plan.places[n].told() for n in (0, len(program.operations)))
         if len(program.answer) == 2:  # rows lie one behind the other, as the answer has them
-            self.last.rows, self.last.channels, self.last.pitch = (
-                1,
-                math.prod(program.answer),
-                math.prod(program.answer),
-            )
+            self.last.rows = 1
+            self.last.channels = self.last.pitch = math.prod(program.answer)
         self.arenas: NDArray[np.uint8] = np.zeros(0, np.uint8)
         self.fault: BaseException | None = None
         self.callback = steps.Callback(self._by_reference)
@@ -78,14 +75,14 @@ class Native:
     def _by_reference(self, number: int, arena: int) -> None:
         """Compute a step of one picture as the reference does it."""
         try:
-            operation = self.program.operations[self.plan.by_reference[number]]
+            at = self.plan.by_reference[number]
+            operation, value = self.program.operations[at], self.program.values[at + 1]
             kinds = [self.program.values[source] for source in operation.sources]
             given = [_read(self.plan.places[source], arena) for source in operation.sources]
-            value = self.program.values[self.plan.by_reference[number] + 1]
             found = RULES[type(operation)](
                 operation, kinds, value, 1, *(torch.from_numpy(each)[None] for each in given)
             )
-            _write(self.plan.places[self.plan.by_reference[number] + 1], arena, found[0].contiguous().numpy())
+            _write(self.plan.places[at + 1], arena, found[0].contiguous().numpy())
         except BaseException as fault:  # it cannot pass through the engine
             self.fault = fault
 
@@ -106,6 +103,5 @@ def _write(place: Place, arena: int, numbers: NDArray[np.float32]) -> None:
     memory = _memory(place, arena)
     if memory.size > numbers.size:
         memory[:] = place.zero
-    memory[place.order()] = (
-        numbers + np.float32(place.zero) if place.zero else numbers
-    )  # a sum may lose subnormal numbers
+    # a sum may lose subnormal numbers
+    memory[place.order()] = numbers + np.float32(place.zero) if place.zero else numbers

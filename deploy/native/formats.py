@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from deploy.executors import plans
 from deploy.native import steps
 from deploy.native.matrices import Geometry, depth, only_signs
-from deploy.operations.base import Codes, Matrix, Value, fits_a_byte
+from deploy.operations.base import Codes, Value, fits_a_byte
 from deploy.operations.layers import Convolution, Linear
 from deploy.operations.places import Pad
 from deploy.program import Program
@@ -53,14 +53,14 @@ class Format:
     zero: int = 0
 
 
-def by_signs(matrix: Matrix, operation: Convolution | Linear, given: Value) -> bool:
+def by_signs(operation: Convolution | Linear, given: Value) -> bool:
     """Whether a layer can count bits."""
-    if not isinstance(given.grid, Signs) or not isinstance(matrix.weight, Codes):
+    weight, form = operation.matrix.weight, geometry(operation)
+    if not isinstance(given.grid, Signs) or not isinstance(weight, Codes):
         return False
-    taps = geometry(operation).kernel
-    small = taps[0] * taps[1] <= MOST_TAPS and geometry(operation).groups == 1 and given.shape[0] >= FEWEST_BITS
+    small = form.kernel[0] * form.kernel[1] <= MOST_TAPS and form.groups == 1 and given.shape[0] >= FEWEST_BITS
     one_place = isinstance(operation, Convolution) or len(given.shape) == 1
-    return small and one_place and only_signs(matrix.weight) > 0
+    return small and one_place and only_signs(weight) > 0
 
 
 def formats(program: Program) -> dict[int, Format]:
@@ -91,7 +91,7 @@ def formats(program: Program) -> dict[int, Format]:
 def _format(value: Value, layers: list[Convolution | Linear], plain: bool) -> Format:
     grid = value.grid
     assert grid is not None
-    if not plain and layers and all(by_signs(layer.matrix, layer, value) for layer in layers):
+    if not plain and layers and all(by_signs(layer, value) for layer in layers):
         assert isinstance(grid, Signs)
         return Format(steps.BITS, 1 if grid.edge is None else 2)
     if not fits_a_byte(grid):

@@ -29,7 +29,11 @@ class Geometry:
 
 def whole(weight: Codes) -> NDArray[np.int64]:
     """The codes of a weight as (out, in / groups, rows, columns)."""
-    values = weight.values.astype(np.int64)
+    return _windows(weight.values.astype(np.int64))
+
+
+def _windows(values: NDArray) -> NDArray:
+    """Weights with the two axes of a window; those of a linear layer are windows of one place."""
     return values[:, :, None, None] if values.ndim == 2 else values
 
 
@@ -118,7 +122,6 @@ def only_signs(weight: Codes) -> int:
 def doubles(matrix: Matrix, groups: int) -> NDArray[np.float64]:
     """Weights of a layer that sums in fp64: (groups, rows, columns, in, out)."""
     held = matrix.weight.values if isinstance(matrix.weight, Codes) else matrix.weight
-    values = held.astype(np.float64)
-    values = values[:, :, None, None] if values.ndim == 2 else values
+    values = _windows(held.astype(np.float64))
     apart = values.reshape(groups, -1, *values.shape[1:])
     return np.ascontiguousarray(apart.transpose(0, 3, 4, 2, 1))

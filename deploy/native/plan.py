@@ -14,7 +14,7 @@ from deploy.native import matrices, moves, steps
 from deploy.native.formats import Format, by_signs, formats, geometry, is_depthwise, largest_byte
 from deploy.native.layout import Place, arranged
 from deploy.native.numbers import step_of, windows
-from deploy.operations.base import Codes, Operation, padding_of_windows
+from deploy.operations.base import Codes, Operation, Value, padding_of_windows
 from deploy.operations.functions import Constant
 from deploy.operations.layers import Convolution, Linear, Quantize
 from deploy.program import Program
@@ -93,9 +93,8 @@ class _Planner:
         elif isinstance(operation, Quantize):
             self._add(steps.QUANTIZE, sources, number, **_grid(operation.grid))
         elif moves.known(operation) and self._can_move(operation):
-            self.places[number + 1] = self._place(number + 1)
-            for which, _ in enumerate(sources):
-                self._add(steps.MOVE, (sources[which],), number, which=which, last=which == len(sources) - 1)
+            for which, source in enumerate(sources):
+                self._add(steps.MOVE, (source,), number, which=which, last=which == len(sources) - 1)
         elif (found := self._on_numbers(number, operation)) is not None:
             kind, settings = found
             self._add(kind, sources, number, **settings)
@@ -160,11 +159,11 @@ class _Planner:
         return None
 
     def _kernel(
-        self, operation: Any, value: Any, values: NDArray[np.int64], held: Format, source: int, number: int
+        self, operation: Any, value: Value, values: NDArray[np.int64], held: Format, source: int, number: int
     ) -> tuple[int, dict[str, Any]]:
         """The step of a layer on whole numbers, and what that kernel alone is told."""
         if held.kind == steps.BITS:
-            assert by_signs(operation.matrix, operation, value)
+            assert by_signs(operation, value)
             packed, planes, words = matrices.bits(values)
             return steps.SIGNS, {
                 "weight": packed, "count": words, "depth": matrices.only_signs(operation.matrix.weight),

@@ -85,12 +85,12 @@ def mnn(program: Program, bits: int | None, threads: int, name: str) -> Contende
                 "mnnconvert",
                 "-f",
                 "ONNX",
+                "--bizCode",
+                "none",
                 "--modelFile",
                 str(model),
                 "--MNNModel",
                 str(made),
-                "--bizCode",
-                "none",
             ]
             tools.mnnconvert([*words, *(["--weightQuantBits", str(bits)] if bits else [])])
             size = made.stat().st_size

@@ -6,8 +6,6 @@
 
 namespace {  // each instruction set has its own
 
-inline int count_of(const Value &v) { return v.columns * v.pitch; }  // of a row; values of numbers have no border between
-
 // Each number of a row through `compute(index of its channel, number)`.
 template <class Compute> inline void each_number(const Step &step, uint8_t *arena, int begin, int end, Compute compute) {
     for (int row = begin; row < end; row++)

@@ -6,7 +6,6 @@ namespace {
 struct Lanes {
     static constexpr int WIDTH = 8;
     struct Vector { int32_t part[8]; };
-    struct Two { int16_t part[2]; };
     static Vector zero() { return {}; }
     static Vector repeat(const uint8_t *at) { Vector x; std::memcpy(&x.part[0], at, 4); return x; }
     static Vector pairs(Vector total, const Vector &x, const int16_t *w) {
