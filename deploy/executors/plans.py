@@ -9,7 +9,7 @@ from deploy.operations.functions import Function
 from deploy.operations.layers import Quantize
 from deploy.operations.places import MaxPool
 from deploy.program import Program
-from models.layers.quantizers.base import Steps
+from models.layers.quantizers.base import Signs, Steps
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,15 @@ class Chain:
     covered: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class SignChain:
+    """What follows a layer up to the signs of its output; as Chain. Signs grow with numbers: pools may as well pool signs."""
+
+    pools: tuple[tuple[MaxPool, int], ...]
+    grid: Signs
+    covered: tuple[int, ...]
+
+
 def readers(program: Program) -> list[list[int]]:
     """Of each value, the operations that read it."""
     found: list[list[int]] = [[] for _ in program.values]
@@ -40,6 +49,25 @@ def readers(program: Program) -> list[list[int]]:
 
 def chain(program: Program, number: int, known: list[list[int]]) -> Chain | None:
     """From operation `number` to codes of 8 bits, where nothing else reads what is between."""
+    found = _followed(program, number, known)
+    if found is None or not isinstance(found[2], Steps) or not fits_a_byte(found[2]):
+        return None
+    relu, pools, grid, covered = found
+    return Chain(relu, pools, grid, covered)
+
+
+def signs(program: Program, number: int, known: list[list[int]]) -> SignChain | None:
+    """From operation `number` to signs, where nothing else reads what is between, and no ReLU stands there."""
+    found = _followed(program, number, known)
+    if found is None or not isinstance(found[2], Signs) or found[0]:
+        return None
+    return SignChain(*found[1:])  # type: ignore[arg-type]
+
+
+def _followed(
+    program: Program, number: int, known: list[list[int]]
+) -> tuple[bool, tuple[tuple[MaxPool, int], ...], Steps | Signs, tuple[int, ...]] | None:
+    """Whether there is a ReLU, the pools, the grid, the values."""
     relu, pools, covered = False, [], [number + 1]
     while len(known[number + 1]) == 1:
         number = known[number + 1][0]
@@ -49,9 +77,8 @@ def chain(program: Program, number: int, known: list[list[int]]) -> Chain | None
             relu = True
         elif isinstance(operation, MaxPool):
             pools.append((operation, number + 1))
-        elif isinstance(operation, Quantize) and isinstance(operation.grid, Steps):
-            grid = operation.grid
-            return Chain(relu, tuple(pools), grid, tuple(covered)) if fits_a_byte(grid) else None
+        elif isinstance(operation, Quantize):
+            return relu, tuple(pools), operation.grid, tuple(covered)
         else:
             return None
     return None

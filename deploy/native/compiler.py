@@ -19,18 +19,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.native import steps
+from deploy.native.steps import Widths
 from engine.system.said import notice
 
 SOURCES = Path(__file__).parent / "source"
 FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fPIC", "-fvisibility=hidden", "-pthread")
 """No contraction: a product and a sum that are rounded once give other bits than the reference."""
 X86 = platform.machine() in ("x86_64", "AMD64")
-FILES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("engine.cpp", ("-DWITH_AVX2",) if X86 else ()),
-    ("plain.cpp", ()),
-    *((("avx2.cpp", ("-mavx2", "-mpopcnt")),) if X86 else ()),
-)
-"""Each with flags of its own: an instruction set is fixed by its file, never taken from the machine that compiles."""
+_AVX2 = ("-mavx2", "-mpopcnt")
+_AVX512 = (*_AVX2, *(f"-mavx512{part}" for part in ("f", "bw", "dq", "vl", "vnni")), "-mprefer-vector-width=512")
+SETS: dict[str, tuple[str, ...]] = {
+    "avx2": _AVX2,
+    "avxvnni": (*_AVX2, "-mavxvnni"),
+    "avx512vnni": _AVX512,
+    "avx512popcnt": (*_AVX512, "-mavx512vpopcntdq"),
+} if X86 else {}  # fmt: skip
+"""Source files of instruction sets, each with flags of its own: never taken from the machine that compiles. A compiler that does
+not know them leaves them out."""
 CACHE = "MODEL_COMPRESSION_CACHE"
 KERNELS = "MODEL_COMPRESSION_KERNELS"
 SECONDS = 300
@@ -47,12 +52,14 @@ class Engine:
     Args:
         which: its number in the library.
         kernels: its name.
+        widths: how it wants weights.
     """
 
     library: ctypes.CDLL
     which: int
     kernels: str
     path: Path
+    widths: Widths
 
 
 def engine(kernels: str | None = None) -> Engine:
@@ -71,7 +78,7 @@ def engine(kernels: str | None = None) -> Engine:
     if asked.lower() not in names:
         raise Unavailable(f"{KERNELS}={asked}: here are {', '.join(known)}")
     name = names[asked.lower()]
-    return Engine(library, known[name], name, path)
+    return Engine(library, known[name], name, path, Widths.of(library, known[name]))
 
 
 def instruction_sets() -> list[str]:
@@ -140,7 +147,7 @@ def _key(compiler: str) -> str:
         version = subprocess.run([compiler, "--version"], capture_output=True, check=True, timeout=30).stdout
     except (OSError, subprocess.SubprocessError) as fault:
         raise Unavailable(f"{compiler} does not run: {fault}") from fault
-    made = hashlib.sha256(repr((FLAGS, FILES, platform.machine())).encode() + version)
+    made = hashlib.sha256(repr((FLAGS, SETS, platform.machine())).encode() + version)
     for source in sorted(SOURCES.iterdir()):
         made.update(source.name.encode() + b"\0" + source.read_bytes())
     return made.hexdigest()[:32]
@@ -170,24 +177,39 @@ def _trusted(path: Path) -> None:
 def _compile(compiler: str, path: Path) -> None:
     """Compile to a file beside it, which is then renamed: a library is whole or absent."""
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".build.") as place:
-        running = []
-        for name, flags in FILES:
-            words = [compiler, *FLAGS, *flags, "-c", str(SOURCES / name), "-o", f"{place}/{name}.o"]
-            running.append(subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
-        said = [process.communicate(timeout=SECONDS)[0] for process in running]
-        failed = next((text for process, text in zip(running, said, strict=True) if process.returncode), None)
+        objects = [_Object(compiler, place, "plain"), *(_Object(compiler, place, *each) for each in SETS.items())]
+        known = [each for each in objects if each.fault() is None]
+        if objects[0] not in known:
+            raise Unavailable(f"{compiler} cannot compile the engine: {objects[0].fault()}")
+        if left_out := [each.name for each in objects if each not in known]:
+            notice(f"{compiler} does not know {', '.join(left_out)}: the native engine goes without")
+        engine = _Object(compiler, place, "engine", tuple(f"-DWITH_{each.name.upper()}" for each in known[1:]))
         made = Path(place, "engine.so")
-        if failed is None:
-            objects = [f"{place}/{name}.o" for name, _ in FILES]
-            linked = subprocess.run(
-                [compiler, "-shared", "-pthread", *objects, "-o", str(made)],
-                capture_output=True,
-                check=False,
-                timeout=SECONDS,
-            )
-            failed = linked.stderr if linked.returncode else None
-        if failed is not None:
-            lines = [line for line in failed.decode(errors="replace").splitlines() if "error" in line] or ["it failed"]
-            raise Unavailable(f"{compiler} cannot compile the engine: {lines[0].strip()[:160]}")
+        words = [compiler, "-shared", "-pthread", engine.path, *(each.path for each in known), "-o", str(made)]
+        if fault := engine.fault() or _Running(words).fault():
+            raise Unavailable(f"{compiler} cannot compile the engine: {fault}")
         made.chmod(0o700)
         os.replace(made, path)
+
+
+class _Running:
+    """A compiler at work."""
+
+    def __init__(self, words: list[str]) -> None:
+        self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    @functools.cache  # noqa: B019  (it lives as long as the compiling)
+    def fault(self) -> str | None:
+        """Waits; what it complains of, in a line."""
+        said = self.process.communicate(timeout=SECONDS)[0].decode(errors="replace").splitlines()
+        if self.process.returncode == 0:
+            return None
+        return ([line for line in said if "error" in line] or ["it failed"])[0].strip()[:160]
+
+
+class _Object(_Running):
+    """A source file being compiled."""
+
+    def __init__(self, compiler: str, place: str, name: str, flags: tuple[str, ...] = ()) -> None:
+        self.name, self.path = name, f"{place}/{name}.o"
+        super().__init__([compiler, *FLAGS, *flags, "-c", str(SOURCES / f"{name}.cpp"), "-o", self.path])

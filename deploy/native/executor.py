@@ -32,7 +32,8 @@ class Native:
     name = "native"
 
     def __init__(self, program: Program, kernels: str | None = None) -> None:
-        self.program, self.engine, self.plan = program, engine(kernels), plan(program)
+        self.program, self.engine = program, engine(kernels)
+        self.plan = plan(program, self.engine.widths)
         self.how = f"whole numbers, {self.engine.kernels}"
         if self.plan.by_reference:
             kinds = sorted({type(program.operations[number]).__name__ for number in self.plan.by_reference.values()})
@@ -45,17 +46,26 @@ class Native:
         self.fault: BaseException | None = None
         self.callback = steps.Callback(self._by_reference)
 
-    @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
+        return self._run(x, max(torch.get_num_threads(), 1))
+
+    def profile(self, x: Tensor) -> list[tuple[int, float]]:
+        """Of each step, in order: the operation of the program that it is of, and the seconds that it took, on one thread."""
+        seconds = np.zeros(len(self.plan.steps))
+        self._run(x, 1, seconds)
+        return [*zip(self.plan.numbers, seconds.tolist(), strict=True)]
+
+    @torch.no_grad()
+    def _run(self, x: Tensor, threads: int, seconds: NDArray[np.float64] | None = None) -> Tensor:
         pictures = x.detach().cpu().float().contiguous()
         if tuple(pictures.shape[1:]) != self.program.picture:
             raise ValueError(f"pictures of shape {tuple(pictures.shape[1:])}, not {self.program.picture}")
         answers = torch.empty(len(pictures), *self.program.answer)
-        threads = max(torch.get_num_threads(), 1)
         self._make_room(threads)
         self.engine.library.mc_run(
             self.engine.which, self.plan.steps, len(self.plan.steps), ctypes.byref(self.first), ctypes.byref(self.last),
             self._begin, self.plan.arena, threads, pictures.data_ptr(), len(pictures), answers.data_ptr(), self.callback,
+            None if seconds is None else seconds.ctypes.data,
         )  # fmt: skip
         if self.fault is not None:
             fault, self.fault = self.fault, None

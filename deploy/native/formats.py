@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from deploy.executors import plans
 from deploy.native import steps
-from deploy.native.matrices import Geometry, depth, only_signs
+from deploy.native.bits import only_signs
+from deploy.native.matrices import Geometry, depth, fit_bytes
 from deploy.operations.base import Codes, Value, fits_a_byte
 from deploy.operations.layers import Convolution, Linear
 from deploy.operations.places import Pad
@@ -63,8 +64,12 @@ def by_signs(operation: Convolution | Linear, given: Value) -> bool:
     return small and one_place and only_signs(weight) > 0
 
 
-def formats(program: Program) -> dict[int, Format]:
-    """That of each value in codes. A border around codes is held as they are."""
+def formats(program: Program, whole: bool) -> dict[int, Format]:
+    """That of each value in codes. A border around codes is held as they are.
+
+    Args:
+        whole: whether sums of products of bytes are kept in 32 bits.
+    """
     readers = plans.readers(program)
     found: dict[int, Format] = {}
     for number, value in enumerate(program.values):
@@ -83,12 +88,12 @@ def formats(program: Program) -> dict[int, Format]:
                     layers.append(operation)
                 else:
                     plain = True
-        chosen = _format(value, layers, plain)
+        chosen = _format(value, layers, plain, whole)
         found.update(dict.fromkeys(alike, chosen))
     return found
 
 
-def _format(value: Value, layers: list[Convolution | Linear], plain: bool) -> Format:
+def _format(value: Value, layers: list[Convolution | Linear], plain: bool, whole: bool) -> Format:
     grid = value.grid
     assert grid is not None
     if not plain and layers and all(by_signs(layer, value) for layer in layers):
@@ -99,6 +104,8 @@ def _format(value: Value, layers: list[Convolution | Linear], plain: bool) -> Fo
     for layer in layers:
         weight = layer.matrix.weight
         assert isinstance(weight, Codes)
-        if not is_depthwise(layer) and depth(weight, largest_byte(grid)) < WORTH:
+        if is_depthwise(layer):
+            continue
+        if not (fit_bytes(weight) if whole else depth(weight, largest_byte(grid)) >= WORTH):
             return Format(steps.SHORT)
     return Format(steps.BYTE, zero=-grid.low if isinstance(grid, Steps) else 1)

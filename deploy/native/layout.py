@@ -48,11 +48,12 @@ class Place:
 
     @property
     def pitch(self) -> int:
-        """Numbers (of BITS: words) from one column to the next; codes come in fours."""
+        """Numbers (of BITS: words) from one column to the next; codes come in fours, fewer bytes stand close to each other."""
         channels = self.sides[2]
         if self.kind == steps.BITS:
             return -(-channels // 64) * self.planes
-        return channels if self.kind == steps.FLOAT else -(-channels // 4) * 4
+        close = self.kind == steps.FLOAT or (self.kind == steps.BYTE and channels < 4)
+        return channels if close else -(-channels // 4) * 4
 
     @property
     def line(self) -> int:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deploy.native.layout import Place
+from deploy.native.steps import Widths
 from deploy.operations.base import Codes, Matrix
 
-LANES = 8
-BLOCK = 3
-"""Vectors of channels that a kernel sums at once."""
 MOST_DEPTH = 2**20
 
 
@@ -37,23 +35,26 @@ def _windows(values: NDArray) -> NDArray:
     return values[:, :, None, None] if values.ndim == 2 else values
 
 
+def fit_bytes(weight: Codes) -> bool:
+    return not weight.values.size or (weight.values.min() >= -128 and weight.values.max() <= 127)
+
+
 def depth(weight: Codes, largest: int) -> int:
     """How many sums of two products of bytes 16 bits hold; 0: not even one, or weights that are no bytes.
 
     Args:
         largest: the largest byte of the input.
     """
-    values = whole(weight)
-    if not values.size or values.min() < -128 or values.max() > 127:
+    if not weight.values.size or not fit_bytes(weight):
         return 0
-    size = np.abs(values)
+    size = np.abs(whole(weight))
     # two neighbours of any four: whichever four a channel falls into, no two of its products are larger than these
     pair = int(np.sort(size, axis=1)[:, -2:].sum(1).max()) * largest
     return min(32767 // pair, MOST_DEPTH) if pair else MOST_DEPTH
 
 
 def blocks(
-    values: NDArray[np.int64], geometry: Geometry, source: Place, unit: int
+    values: NDArray[np.int64], geometry: Geometry, source: Place, unit: int, widths: Widths
 ) -> tuple[NDArray, NDArray[np.int32], int, int]:
     """Weights in blocks and the offsets of their windows.
 
@@ -65,11 +66,16 @@ def blocks(
         weights (flat), offsets (groups, count) in bytes, outputs of a group in whole vectors, count.
     """
     groups, size = geometry.groups, 4 // unit
+    if source.pitch == source.sides[2] < unit and groups == geometry.dilation[1] == 1:
+        # a row of the window lies in one piece: its bytes are as many inputs of one place
+        values = values.transpose(0, 3, 1, 2).reshape(len(values), -1, geometry.kernel[0], 1)
+        geometry = replace(geometry, kernel=(geometry.kernel[0], 1))
     apart = values.reshape(groups, -1, *values.shape[1:])
     each, inputs = apart.shape[1:3]
     first = np.arange(groups) * inputs // unit
     units = int((-(-(np.arange(1, groups + 1) * inputs) // unit) - first).max())
-    outputs = -(-each // LANES) * LANES
+    lanes = widths.lanes
+    outputs = -(-each // lanes) * lanes
     rows, columns = geometry.kernel
     packed = np.zeros((groups, outputs, rows, columns, units * unit), np.int64)
     for group in range(groups):
@@ -80,7 +86,7 @@ def blocks(
         np.arange(rows)[:, None, None] * geometry.dilation[0] * source.line
         + np.arange(columns)[None, :, None] * geometry.dilation[1] * source.pitch
     ) * size
-    last = source.pitch // unit - 1  # a group that ends before the longest one reads this again, times 0
+    last = -(-source.pitch // unit) - 1 if groups > 1 else units  # a group that ends before the longest one reads this again, times 0
     places = np.minimum(first[:, None] + np.arange(units), last) * 4
     offsets = (taps[None] + places[:, None, None, :]).reshape(groups, count)
     flat = packed.reshape(groups, outputs, count, unit)
@@ -88,40 +94,36 @@ def blocks(
     for group in range(groups):
         at = 0
         while at < outputs:
-            wide = min(BLOCK * LANES, outputs - at)
-            block = flat[group, at : at + wide].reshape(wide // LANES, LANES, count, unit)
+            wide = min(widths.vectors * lanes, outputs - at)
+            block = flat[group, at : at + wide].reshape(wide // lanes, lanes, count, unit)
             parts.append(block.transpose(2, 0, 1, 3).reshape(-1))
             at += wide
     stored = np.concatenate(parts).astype(np.int16 if unit == 2 else np.int8)
     return stored, np.ascontiguousarray(offsets, np.int32), outputs, count
 
 
-def bits(values: NDArray[np.int64]) -> tuple[NDArray[np.uint64], int, int]:
-    """Signs of weights, and which are not 0 where some are: (blocks of LANES outputs, taps, planes, words, LANES).
-
-    Returns:
-        the bits, planes, words.
-    """
-    spread = values.transpose(0, 2, 3, 1).reshape(values.shape[0], -1, values.shape[1])
-    planes = [spread > 0] + ([spread != 0] if (spread == 0).any() else [])
-    words = -(-spread.shape[2] // 64)
-    held = np.zeros((-(-len(spread) // LANES) * LANES, spread.shape[1], len(planes), words * 64), bool)
-    for number, plane in enumerate(planes):
-        held[: len(spread), :, number, : spread.shape[2]] = plane
-    packed = np.packbits(held, axis=-1, bitorder="little").view(np.dtype("<u8")).astype(np.uint64)
-    apart = packed.reshape(-1, LANES, *packed.shape[1:])
-    return np.ascontiguousarray(np.moveaxis(apart, 1, -1)), len(planes), words
+EIGHT = 8
+"""Outputs a vector of doubles."""
 
 
-def only_signs(weight: Codes) -> int:
-    """What all codes but 0 are in size, where that is one number; else 0."""
-    sizes = np.unique(np.abs(weight.values[weight.values != 0]))
-    return int(sizes[0]) if len(sizes) == 1 else 0
-
-
-def doubles(matrix: Matrix, groups: int) -> NDArray[np.float64]:
-    """Weights of a layer that sums in fp64: (groups, rows, columns, in, out)."""
+def wide(matrix: Matrix, groups: int) -> NDArray[np.float32]:
+    """Weights of a layer that sums in fp64, flat, as source/wide.h reads them."""
     held = matrix.weight.values if isinstance(matrix.weight, Codes) else matrix.weight
-    values = _windows(held.astype(np.float64))
-    apart = values.reshape(groups, -1, *values.shape[1:])
-    return np.ascontiguousarray(apart.transpose(0, 3, 4, 2, 1))
+    values = _windows(held.astype(np.float32))  # codes are exact in it
+    apart = values.reshape(groups, -1, *values.shape[1:]).transpose(0, 3, 4, 2, 1)  # (groups, rows, columns, in, out)
+    parts, outputs = [], apart.shape[-1]
+    padded = np.zeros((*apart.shape[:-1], -(-outputs // EIGHT) * EIGHT), np.float32)
+    padded[..., :outputs] = apart
+    for group in padded:
+        at, left = 0, padded.shape[-1] // EIGHT
+        while left:
+            taken = 4 if left >= 4 else 2 if left >= 2 else 1
+            parts.append(group[..., at : at + taken * EIGHT].reshape(-1))
+            at, left = at + taken * EIGHT, left - taken
+    return np.concatenate(parts)
+
+
+def wide_apart(matrix: Matrix) -> NDArray[np.float32]:
+    """The same where each channel has a filter of its own: (taps, channels)."""
+    held = matrix.weight.values if isinstance(matrix.weight, Codes) else matrix.weight
+    return np.ascontiguousarray(held[:, 0].transpose(1, 2, 0).astype(np.float32))

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.executors import plans
-from deploy.native import matrices, moves, steps
+from deploy.native import bits, matrices, moves, steps
 from deploy.native.formats import Format, by_signs, formats, geometry, is_depthwise, largest_byte
 from deploy.native.layout import Place, arranged
 from deploy.native.numbers import step_of, windows
+from deploy.native.steps import Widths
 from deploy.operations.base import Codes, Operation, Value, padding_of_windows
 from deploy.operations.functions import Constant
 from deploy.operations.layers import Convolution, Linear, Quantize
@@ -49,6 +50,7 @@ class Plan:
         arena: bytes for one picture.
         constants: what stands in the arena before the first picture: the place of a value and its numbers.
         by_reference: operations that the reference computes, by the number of their step.
+        numbers: of each step, the operation of the program.
     """
 
     steps: Any
@@ -56,18 +58,23 @@ class Plan:
     arena: int
     constants: list[tuple[int, NDArray[np.float32]]]
     by_reference: dict[int, int]
+    numbers: list[int]
     kept: list[NDArray[Any]] = field(default_factory=list)
 
 
-def plan(program: Program) -> Plan:
-    return _Planner(program).plan()
+def plan(program: Program, widths: Widths) -> Plan:
+    """
+    Args:
+        widths: of the instruction set that is to run it.
+    """
+    return _Planner(program, widths).plan()
 
 
 class _Planner:
-    def __init__(self, program: Program) -> None:
-        self.program = program
+    def __init__(self, program: Program, widths: Widths) -> None:
+        self.program, self.widths = program, widths
         self.readers = plans.readers(program)
-        self.formats = formats(program)
+        self.formats = formats(program, widths.whole)
         self.places: dict[int, Place] = {0: Place(program.picture)}
         self.made: list[Planned] = []
         self.constants: list[tuple[int, NDArray[np.float32]]] = []
@@ -94,7 +101,7 @@ class _Planner:
             self._add(steps.QUANTIZE, sources, number, **_grid(operation.grid))
         elif moves.known(operation) and self._can_move(operation):
             for which, source in enumerate(sources):
-                self._add(steps.MOVE, (source,), number, which=which, last=which == len(sources) - 1)
+                self._add(steps.MOVE, (source,), number, which=which)
         elif (found := self._on_numbers(number, operation)) is not None:
             kind, settings = found
             self._add(kind, sources, number, **settings)
@@ -121,8 +128,11 @@ class _Planner:
                    "groups": form.groups}  # fmt: skip
         matrix = operation.matrix
         if not matrix.whole(value):
-            weight = matrices.doubles(matrix, form.groups)
-            self._add(steps.WIDE, (source,), number, weight=weight, scale=matrix.scale, shift=matrix.shift, **reach)
+            self._read_by_windows(self._place(source), operation, self.program.values[number + 1].shape)
+            apart = is_depthwise(operation)
+            weight = matrices.wide_apart(matrix) if apart else matrices.wide(matrix, form.groups)
+            told = {"what": int(apart), "weight": weight, "scale": matrix.scale, "shift": matrix.shift}
+            self._add(steps.WIDE, (source,), number, **told, **reach)
             return {number + 1}
         assert isinstance(matrix.weight, Codes)
         values = matrices.whole(matrix.weight)
@@ -135,47 +145,32 @@ class _Planner:
             "scale": matrix.scale, "shift": matrix.shift,
         }  # fmt: skip
         kind, own = self._kernel(operation, value, values, held, source, number)
-        chain = plans.chain(self.program, number, self.readers)
-        signs = self._signs_behind(number)
-        if chain is not None:
+        if (chain := plans.chain(self.program, number, self.readers)) is not None:
             settings |= {"coded": 1, **_grid(chain.grid)}
             if chain.relu:  # the code of 0 is 0, and codes grow with numbers
                 settings["low"] = max(chain.grid.low, 0)
             return self._pooled(kind, source, number, {**settings, **own}, chain)
-        if signs is not None:
-            grid = self.program.operations[signs - 1]
-            assert isinstance(grid, Quantize)
-            self._add(kind, (source,), number, result=signs, coded=1, **_grid(grid.grid), **settings, **own)
-            return {number + 1, signs}
+        if (signs := plans.signs(self.program, number, self.readers)) is not None:
+            if self.formats[signs.covered[-1]].kind == steps.BITS:
+                settings |= bits.bounds(matrix, signs.grid, len(values), self.widths.lanes)
+            return self._pooled(kind, source, number, {"coded": 1, **_grid(signs.grid), **settings, **own}, signs)
         self._add(kind, (source,), number, **settings, **own)
         return {number + 1}
-
-    def _signs_behind(self, number: int) -> int | None:
-        """The value in signs that a layer's sums become, where nothing else reads them."""
-        if len(readers := self.readers[number + 1]) == 1:
-            operation = self.program.operations[readers[0]]
-            if isinstance(operation, Quantize) and isinstance(operation.grid, Signs):
-                return readers[0] + 1
-        return None
 
     def _kernel(
         self, operation: Any, value: Value, values: NDArray[np.int64], held: Format, source: int, number: int
     ) -> tuple[int, dict[str, Any]]:
         """The step of a layer on whole numbers, and what that kernel alone is told."""
-        if held.kind == steps.BITS:
-            assert by_signs(operation, value)
-            packed, planes, words = matrices.bits(values)
-            return steps.SIGNS, {
-                "weight": packed, "count": words, "depth": matrices.only_signs(operation.matrix.weight),
-                "what": int(held.planes == 2) + 2 * int(planes == 2),
-            }  # fmt: skip
         place = self._place(source)
         self._read_by_windows(place, operation, self.program.values[number + 1].shape)
+        # offsets hang on the border, which windows of other layers may widen still: made when all are known
+        if held.kind == steps.BITS:
+            assert by_signs(operation, value)
+            return steps.SIGNS, {"signs_of": (values, geometry(operation))}
         if is_depthwise(operation):
             return steps.DEPTHWISE, {"weight": np.ascontiguousarray(values[:, 0].transpose(1, 2, 0).astype(np.int16))}
         unit = 4 if held.kind == steps.BYTE else 2
-        deep = matrices.depth(operation.matrix.weight, largest_byte(value.grid)) if unit == 4 else 0
-        # offsets hang on the border, which windows of other layers may widen still: made when all are known
+        deep = 0 if unit == 2 or self.widths.whole else matrices.depth(operation.matrix.weight, largest_byte(value.grid))
         return steps.LAYER, {"what": int(unit == 4), "depth": deep, "blocks": (values, geometry(operation), unit)}
 
     def _read_by_windows(self, place: Place, operation: Convolution | Linear, shape: tuple[int, ...]) -> None:
@@ -187,7 +182,7 @@ class _Planner:
             )
             place.widened(above, left, below, right)
 
-    def _pooled(self, kind: int, source: int, number: int, settings: dict[str, Any], chain: plans.Chain) -> set[int]:
+    def _pooled(self, kind: int, source: int, number: int, settings: dict[str, Any], chain: plans.Chain | plans.SignChain) -> set[int]:
         """A layer that gives codes, and the max-pools of these codes."""
         final = chain.covered[-1]
         held, shape = self.formats[final], self.program.values[number + 1].shape
@@ -236,7 +231,7 @@ class _Planner:
             for value in (*step.sources, step.result):
                 end[value] = max(end.get(value, -1), place)
         arena = arranged([self.places[v] for v in order], [begin[v] for v in order], [end.get(v, -1) for v in order])
-        found = Plan((steps.Step * len(self.made))(), self.places, arena, self.constants, {})
+        found = Plan((steps.Step * len(self.made))(), self.places, arena, self.constants, {}, [step.number for step in self.made])
         for place, step in enumerate(self.made):
             if step.operation == steps.REFERENCE:
                 found.by_reference[place] = step.number
@@ -252,16 +247,21 @@ class _Planner:
             runs = moves.runs(operation, settings.pop("which"), sources, self.places[planned.result])
             fill = getattr(operation, "fill", 0.0)
             zero = self.places[planned.result].zero
-            last = settings.pop("last")
             settings = {
                 "runs": runs,
                 "count": len(runs),
-                "numbers": (fill if source.kind == steps.FLOAT else zero, float(not last)),
+                "numbers": (fill if source.kind == steps.FLOAT else zero, 0.0),
             }
         if "blocks" in settings:
             values, form, unit = settings.pop("blocks")
-            weight, offsets, outputs, count = matrices.blocks(values, form, source, unit)
+            weight, offsets, outputs, count = matrices.blocks(values, form, source, unit, self.widths)
             settings |= {"weight": weight, "offsets": offsets, "outputs": outputs, "count": count}
+        if "signs_of" in settings:
+            result = self.places[planned.result]
+            settings |= bits.settings(*settings.pop("signs_of"), source, result, self.widths.counted)
+            if result.kind == steps.BITS and source.planes == 1:
+                told = (settings[name] for name in ("base", "depth", "bias", "bounds"))
+                settings["limits"] = bits.limits(*told, result.sides[2])
         step = steps.Step(operation=planned.operation, groups=1)
         step.source, step.result = source.told(), self.places[planned.result].told()
         step.other = self.places[planned.sources[1]].told() if len(planned.sources) > 1 else step.source

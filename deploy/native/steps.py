@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from ctypes import c_float, c_int32, c_int64, c_void_p
+from dataclasses import dataclass
 
 FLOAT, BYTE, SHORT, BITS = range(4)
 SIZES = {FLOAT: 4, BYTE: 1, SHORT: 2, BITS: 8}
@@ -50,14 +51,39 @@ class Step(ctypes.Structure):
         ("outputs", c_int32), ("groups", c_int32), ("count", c_int64), ("depth", c_int32), ("relu", c_int32),
         ("coded", c_int32), ("inverse", c_float), ("low", c_float), ("high", c_float), ("edge", c_float),
         ("signs", c_int32), ("numbers", c_float * 2), ("offsets", c_void_p), ("weight", c_void_p), ("bias", c_void_p),
-        ("scale", c_void_p), ("shift", c_void_p), ("divisors", c_void_p), ("spans", c_void_p), ("runs", c_void_p),
+        ("scale", c_void_p), ("shift", c_void_p), ("divisors", c_void_p), ("spans", c_void_p), ("kinds", c_int64), ("base", c_void_p),
+        ("limits", c_void_p), ("bounds", c_void_p), ("flips", c_void_p), ("runs", c_void_p),
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Widths:
+    """How an instruction set wants weights laid out.
+
+    Args:
+        lanes: channels a vector.
+        vectors: of a block.
+        counted: outputs whose bits are counted at once.
+        whole: whether sums of products of bytes are kept in 32 bits, not in 16.
+    """
+
+    lanes: int
+    vectors: int
+    counted: int
+    whole: bool
+
+    @classmethod
+    def of(cls, library: ctypes.CDLL, which: int) -> Widths:
+        told = (c_int32 * 4)()
+        library.mc_widths(which, told)
+        return cls(*told[:3], bool(told[3]))
 
 
 def declare(library: ctypes.CDLL) -> None:
     """Say what the functions of the library take and give."""
     library.mc_name.argtypes, library.mc_name.restype = [c_int32], ctypes.c_char_p
     library.mc_runs_here.argtypes, library.mc_runs_here.restype = [c_int32], c_int32
+    library.mc_widths.argtypes, library.mc_widths.restype = [c_int32, c_void_p], None
     library.mc_step_size.argtypes, library.mc_step_size.restype = [], c_int64
     library.mc_run.argtypes = [
         c_int32,
@@ -72,5 +98,6 @@ def declare(library: ctypes.CDLL) -> None:
         c_int64,
         c_void_p,
         Callback,
+        c_void_p,
     ]
     library.mc_run.restype = None

@@ -1,24 +1,26 @@
 // From sums to what a layer gives, and from numbers to codes: each step one fp32 operation, in the order of the reference.
 #pragma once
-#include "value.h"
+#include "spots.h"
 
 #define ALWAYS inline __attribute__((always_inline))
 
 namespace {  // each instruction set has its own
 
-// Rounds half to even what lies within +-2^22, without a library call.
-inline float rounded(float x) {
-    const float magic = 12582912.0f;
-    return (x + magic) - magic;
-}
+// Added to a number within +-2^22 it rounds half to even, and leaves the whole number in the lowest bits.
+constexpr float MAGIC = 12582912.0f;
 
-// The code of a number. Clamping before rounding gives the same: the ends are whole numbers.
-inline float code_of(const Step &step, float x) {
-    float y = x * step.inverse;
-    y = y > step.low ? y : step.low;
-    y = y < step.high ? y : step.high;
-    return rounded(y);
-}
+// How numbers become codes, in registers.
+struct Coding {
+    const float inverse, low, high;
+    explicit Coding(const Step &step) : inverse(step.inverse), low(step.low), high(step.high) {}
+
+    // On the scale of codes, within their ends. Clamping before rounding gives the same: the ends are whole numbers.
+    float clamped(float x) const {
+        float y = x * inverse;
+        y = y > low ? y : low;
+        return y < high ? y : high;
+    }
+};
 
 inline float sign_of(const Step &step, float x) {
     if (step.edge < 0) return x >= 0 ? 1.0f : -1.0f;
@@ -30,22 +32,33 @@ template <> inline float stored<float>(float code, int32_t) { return code; }
 template <> inline uint8_t stored<uint8_t>(float code, int32_t zero) { return uint8_t(int32_t(code) + zero); }
 template <> inline int16_t stored<int16_t>(float code, int32_t) { return int16_t(int32_t(code)); }
 
+// The code of a number as it is stored. The lowest 16 bits of MAGIC are 0.
+template <class T> inline T stored_code(const Coding &coding, float x, int32_t zero) {
+    const float y = coding.clamped(x) + MAGIC;
+    int32_t bits;
+    std::memcpy(&bits, &y, 4);
+    return T(bits + zero);
+}
+template <> inline float stored_code<float>(const Coding &coding, float x, int32_t) {
+    return (coding.clamped(x) + MAGIC) - MAGIC;
+}
+
 enum After : int { NUMBERS = 0, RECTIFIED, CODES, SIGN_CODES };
 
 // What sums of channels from `first` on become at one place. COUNT: how many, 0: as many as `count` says.
 template <class T, int COUNT, bool SCALED, bool SHIFTED, int AFTER>
-ALWAYS void finish_as(const Step &step, const int32_t *sums, int first, int count, T *to) {
-    const int32_t zero = step.result.zero, *bias = step.bias + first;
-    const float *scale = step.scale + first, *shift = step.shift + first;
+ALWAYS void finish_as(const Step &step, const int32_t *__restrict sums, int first, int count, T *__restrict to) {
+    const Coding coding(step);
+    const int32_t zero = step.result.zero, *__restrict bias = step.bias + first;
+    const float *__restrict scale = step.scale + first, *__restrict shift = step.shift + first;
     to += first;
     for (int i = 0; i < (COUNT ? COUNT : count); i++) {
         float y = float(int32_t(uint32_t(sums[i]) + uint32_t(bias[i])));
         if (SCALED) y = y * scale[i];
         if (SHIFTED) y = y + shift[i];
         if (AFTER == RECTIFIED) y = y > 0 ? y : 0;
-        if (AFTER == CODES) y = code_of(step, y);
         if (AFTER == SIGN_CODES) y = sign_of(step, y);
-        to[i] = stored<T>(y, zero);
+        to[i] = AFTER == CODES ? stored_code<T>(coding, y, zero) : stored<T>(y, zero);
     }
 }
 
@@ -71,36 +84,69 @@ inline void set_bits(uint64_t *to, int first, int count, uint64_t bits) {
     if (first % 64 + count > 64) to[first / 64 + 1] |= bits >> (64 - first % 64);
 }
 
+inline uint64_t bits_of(const uint64_t *from, int first, int count) {
+    uint64_t found = from[first / 64] >> (first % 64);
+    if (first % 64 + count > 64) found |= from[first / 64 + 1] << (64 - first % 64);
+    return count < 64 ? found & ((uint64_t(1) << count) - 1) : found;
+}
+
+// Which sums of channels from `first` on have reached their bounds, or have not where a bit of `flips` says so.
+template <class Lanes>
+inline uint64_t reached(const Step &step, const int32_t *bounds, const uint64_t *flips, const int32_t *sums, int first, int count) {
+    uint64_t found = 0;
+    for (int i = 0; i < count; i += Lanes::WIDTH)
+        found |= uint64_t(Lanes::at_least(sums + i, step.bias + first + i, bounds + first + i)) << i;
+    return bits_of(&found, 0, count) ^ bits_of(flips, first, count);
+}
+
 // The signs of sums, one bit each.
-inline void finish_bits(const Step &step, const int32_t *sums, int first, int count, uint64_t *to) {
-    uint64_t positive = 0, nonzero = 0;
-    const bool whole = !step.scale && !step.shift && step.edge < 0;  // the sign of a sum is that of its number
-    for (int i = 0; i < count; i++) {
-        const int32_t sum = int32_t(uint32_t(sums[i]) + uint32_t(step.bias[first + i]));
-        if (whole) {
-            positive |= uint64_t(sum >= 0) << i;
-            continue;
-        }
-        float y = float(sum);
-        if (step.scale) y = y * step.scale[first + i];
-        if (step.shift) y = y + step.shift[first + i];
-        const float sign = sign_of(step, y);
-        positive |= uint64_t(sign > 0) << i;
-        nonzero |= uint64_t(sign != 0) << i;
-    }
+template <class Lanes> inline void finish_bits(const Step &step, const int32_t *sums, int first, int count, uint64_t *to) {
+    const int words = (step.result.channels + 63) / 64;
+    const uint64_t positive = reached<Lanes>(step, step.bounds, step.flips, sums, first, count);
     set_bits(to, first, count, positive);
-    if (step.edge >= 0) set_bits(to + (step.result.channels + 63) / 64, first, count, nonzero);
+    if (step.edge < 0) return;
+    const int32_t *lower = step.bounds + step.result.channels + Lanes::WIDTH;
+    set_bits(to + words, first, count, positive | reached<Lanes>(step, lower, step.flips + words, sums, first, count));
 }
 
 // The same, whatever the result holds.
-template <int COUNT>
-inline void finish_any(const Step &step, const int32_t *sums, int first, int count, uint8_t *arena, int row, int column) {
-    const Value &v = step.result;
-    const int64_t at = int64_t(column) * v.pitch;
-    if (v.kind == FLOAT) finish<float, COUNT>(step, sums, first, count, row_of<float>(v, arena, row) + at);
-    else if (v.kind == BYTE) finish<uint8_t, COUNT>(step, sums, first, count, row_of<uint8_t>(v, arena, row) + at);
-    else if (v.kind == BITS) finish_bits(step, sums, first, count, row_of<uint64_t>(v, arena, row) + at);
-    else finish<int16_t, COUNT>(step, sums, first, count, row_of<int16_t>(v, arena, row) + at);
+template <class Lanes, int COUNT>
+inline void finish_any(const Step &step, const int32_t *sums, int first, int count, uint8_t *arena, const Spot &spot) {
+    const int kind = step.result.kind;
+    if (kind == FLOAT) finish<float, COUNT>(step, sums, first, count, result_at<float>(step, arena, spot));
+    else if (kind == BYTE) finish<uint8_t, COUNT>(step, sums, first, count, result_at<uint8_t>(step, arena, spot));
+    else if (kind == BITS) finish_bits<Lanes>(step, sums, first, count, result_at<uint64_t>(step, arena, spot));
+    else finish<int16_t, COUNT>(step, sums, first, count, result_at<int16_t>(step, arena, spot));
+}
+
+// Bytes of codes of whole vectors at several places: what a channel is multiplied by is loaded once.
+template <class Lanes, int VECTORS, bool SCALED, bool SHIFTED>
+ALWAYS void finish_bytes(const Step &step, const int32_t *sums, int first, uint8_t *const *to, int places) {
+    const Coding coding(step);
+    for (int v = 0; v < VECTORS; v++) {
+        const int at = first + v * Lanes::WIDTH;
+        const auto coder = Lanes::template coder<SCALED, SHIFTED>(coding, step, at);
+        for (int p = 0; p < places; p++) coder(sums + (p * VECTORS + v) * Lanes::WIDTH, to[p] + at);
+    }
+}
+
+// The sums of vectors of channels at several places; `left` channels of them there are.
+template <class Lanes, int VECTORS>
+inline void finish_places(const Step &step, const int32_t *sums, int first, int left, uint8_t *arena, const Spot *spots, int places) {
+    const int wide = VECTORS * Lanes::WIDTH;
+    if constexpr (Lanes::CODES)
+        if (step.result.kind == BYTE && step.coded && !step.signs && left >= wide) {
+            uint8_t *to[Lanes::PLACES];
+            for (int p = 0; p < places; p++) to[p] = result_at<uint8_t>(step, arena, spots[p]);
+            if (step.scale && step.shift) finish_bytes<Lanes, VECTORS, true, true>(step, sums, first, to, places);
+            else if (step.scale) finish_bytes<Lanes, VECTORS, true, false>(step, sums, first, to, places);
+            else if (step.shift) finish_bytes<Lanes, VECTORS, false, true>(step, sums, first, to, places);
+            else finish_bytes<Lanes, VECTORS, false, false>(step, sums, first, to, places);
+            return;
+        }
+    for (int p = 0; p < places; p++)
+        if (left >= wide) finish_any<Lanes, wide>(step, sums + p * wide, first, wide, arena, spots[p]);
+        else finish_any<Lanes, 0>(step, sums + p * wide, first, left, arena, spots[p]);
 }
 
 }  // namespace

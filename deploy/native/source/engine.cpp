@@ -1,29 +1,54 @@
 // Runs the steps of a network on pictures: many pictures side by side, or the rows of a few.
-#include "step.h"
+#include "value.h"
 #include <atomic>
+#include <chrono>
 #include <cstring>
 #include <thread>
 #include <vector>
+#ifdef WITH_AVXVNNI
+#include <cpuid.h>
+#endif
 #include <xmmintrin.h>
 
-extern const Kernels plain_kernels;
-#ifdef WITH_AVX2
-extern const Kernels avx2_kernels;
-#endif
+extern const Kernels plain_kernels, avx2_kernels, avxvnni_kernels, avx512vnni_kernels, avx512popcnt_kernels;
 
 namespace {
 
+// Built in is what the compiler knows: WITH_... says so.
 const Kernels *const all[] = {
     &plain_kernels,
 #ifdef WITH_AVX2
     &avx2_kernels,
 #endif
+#ifdef WITH_AVXVNNI
+    &avxvnni_kernels,
+#endif
+#ifdef WITH_AVX512VNNI
+    &avx512vnni_kernels,
+#endif
+#ifdef WITH_AVX512POPCNT
+    &avx512popcnt_kernels,
+#endif
 };
 
+// Whether the processor has what a file was compiled for, and the system keeps the registers (the compiler's check asks for both).
 bool runs_here(const Kernels *kernels) {
     if (kernels == &plain_kernels) return true;
 #ifdef WITH_AVX2
-    if (kernels == &avx2_kernels) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt");
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt");
+    if (kernels == &avx2_kernels) return avx2;
+#endif
+#ifdef WITH_AVXVNNI
+    unsigned a = 0, b, c, d;
+    if (kernels == &avxvnni_kernels) return avx2 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+#endif
+#ifdef WITH_AVX512VNNI
+    const bool wide = __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")
+        && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+    if (kernels == &avx512vnni_kernels) return wide;
+#endif
+#ifdef WITH_AVX512POPCNT
+    if (kernels == &avx512popcnt_kernels) return wide && __builtin_cpu_supports("avx512vpopcntdq");
 #endif
     return false;
 }
@@ -63,15 +88,18 @@ struct Network {
     int64_t count;
     Value first, last;
     Callback reference;
+    double *seconds;
 };
 
 // (channels, rows, columns) as callers have it, and (rows, columns, channels) as values lie.
 void show(const Network &net, const float *picture, uint8_t *arena) {
     const Value &v = net.first;
-    float *to = reinterpret_cast<float *>(arena + v.at);
-    const int64_t places = int64_t(v.rows) * v.columns;
     for (int c = 0; c < v.channels; c++)
-        for (int64_t i = 0; i < places; i++) to[i * v.pitch + c] = picture[c * places + i];
+        for (int row = 0; row < v.rows; row++) {
+            float *to = row_of<float>(v, arena, row) + c;
+            for (int column = 0; column < v.columns; column++) to[int64_t(column) * v.pitch] = *picture++;
+        }
+    border(v, arena, 0, v.rows);
 }
 
 void answer(const Network &net, const uint8_t *arena, float *to) {
@@ -90,7 +118,22 @@ void one_step(const Network &net, int64_t number, uint8_t *arena, int part, int 
     }
     const int rows = step.result.rows;
     const int begin = int(int64_t(rows) * part / parts), end = int(int64_t(rows) * (part + 1) / parts);
-    if (begin < end) net.kernels->table[step.operation](step, arena, begin, end);
+    if (begin >= end) return;
+    net.kernels->table[step.operation](step, arena, begin, end);
+    border(step.result, arena, begin, end);
+}
+
+void all_steps(const Network &net, uint8_t *arena) {
+    using Clock = std::chrono::steady_clock;
+    for (int64_t s = 0; s < net.count; s++) {
+        if (!net.seconds) {
+            one_step(net, s, arena, 0, 1);
+            continue;
+        }
+        const Clock::time_point begin = Clock::now();
+        one_step(net, s, arena, 0, 1);
+        net.seconds[s] += std::chrono::duration<double>(Clock::now() - begin).count();
+    }
 }
 
 }  // namespace
@@ -106,12 +149,22 @@ SHOWN const char *mc_name(int32_t which) {
 
 SHOWN int32_t mc_runs_here(int32_t which) { return mc_name(which) && runs_here(all[which]); }
 
+// How weights are laid out for it: see Kernels.
+SHOWN void mc_widths(int32_t which, int32_t *to) {
+    to[0] = all[which]->width;
+    to[1] = all[which]->vectors;
+    to[2] = all[which]->counted;
+    to[3] = all[which]->whole;
+}
+
 SHOWN int64_t mc_step_size() { return sizeof(Step); }
 
-// Pictures (count, channels, rows, columns) to answers. `arenas` holds as many bytes for each thread as one picture takes.
+// Pictures (count, channels, rows, columns) to answers. `arenas` holds as many bytes for each thread as one picture takes. What
+// each step took is added to `seconds`, unless null; then there is one thread.
 SHOWN void mc_run(int32_t which, const Step *steps, int64_t step_count, const Value *first, const Value *last, uint8_t *arenas,
-            int64_t arena_size, int32_t threads, const float *pictures, int64_t count, float *answers, Callback reference) {
-    const Network net{all[which], steps, step_count, *first, *last, reference};
+            int64_t arena_size, int32_t threads, const float *pictures, int64_t count, float *answers, Callback reference,
+            double *seconds) {
+    const Network net{all[which], steps, step_count, *first, *last, reference, seconds};
     const int64_t in = int64_t(first->rows) * first->columns * first->channels;
     const int64_t out = int64_t(last->rows) * last->columns * last->channels;
     const bool apart = count >= threads;
@@ -123,7 +176,7 @@ SHOWN void mc_run(int32_t which, const Step *steps, int64_t step_count, const Va
         if (apart) {
             for (int64_t i; (i = next.fetch_add(1)) < count;) {
                 show(net, pictures + i * in, arena);
-                for (int64_t s = 0; s < net.count; s++) one_step(net, s, arena, 0, 1);
+                all_steps(net, arena);
                 answer(net, arena, answers + i * out);
             }
             return;

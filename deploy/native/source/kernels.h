@@ -2,12 +2,14 @@
 #pragma once
 #include "numbers.h"
 #include "signs.h"
+#include "wide.h"
 
 namespace {  // each instruction set has its own
 
 template <class Lanes, class Counts> Kernels kernels(const char *name) {
-    return {name, {move, layer<Lanes>, depthwise, signs<Counts>, wide, quantize, decode, affine, function, slopes, combine,
-                   max_pool, average_pool, span_pool, nullptr, softmax}};
+    return {name, Lanes::WIDTH, BLOCK, Counts::WIDTH, Lanes::WHOLE,
+            {move, layer<Lanes>, depthwise<Lanes>, signs<Lanes, Counts>, wide<Lanes>, quantize<Lanes>, decode, affine, function, slopes, combine,
+             max_pool, average_pool, span_pool, nullptr, softmax}};
 }
 
 }  // namespace

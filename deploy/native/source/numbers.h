@@ -70,38 +70,58 @@ inline void combine(const Step &step, uint8_t *arena, int begin, int end) {
 }
 
 template <class T> inline void quantize_to(const Step &step, uint8_t *arena, int begin, int end) {
+    const Coding coding(step);
+    const int32_t zero = step.result.zero, channels = step.result.channels;
     for (int row = begin; row < end; row++)
         for (int column = 0; column < step.result.columns; column++) {
-            const float *x = row_of<float>(step.source, arena, row) + int64_t(column) * step.source.pitch;
-            T *y = row_of<T>(step.result, arena, row) + int64_t(column) * step.result.pitch;
-            const int32_t zero = step.result.zero;
+            const float *__restrict x = row_of<float>(step.source, arena, row) + int64_t(column) * step.source.pitch;
+            T *__restrict y = row_of<T>(step.result, arena, row) + int64_t(column) * step.result.pitch;
             if (step.signs)
-                for (int c = 0; c < step.result.channels; c++) y[c] = stored<T>(sign_of(step, x[c]), zero);
+                for (int c = 0; c < channels; c++) y[c] = stored<T>(sign_of(step, x[c]), zero);
             else
-                for (int c = 0; c < step.result.channels; c++) y[c] = stored<T>(code_of(step, x[c]), zero);
+                for (int c = 0; c < channels; c++) y[c] = stored_code<T>(coding, x[c], zero);
         }
 }
 
-inline void quantize_bits(const Step &step, uint8_t *arena, int begin, int end) {
-    const int words = (step.result.channels + 63) / 64;
+// Which of `count` numbers are positive, and which are not 0, as signs of `step` say.
+template <class Lanes> ALWAYS void signs_of_numbers(const Step &step, const float *x, int count, uint64_t &positive, uint64_t &nonzero) {
+    int c = 0;
+    positive = nonzero = 0;
+    for (; c + Lanes::WIDTH <= count; c += Lanes::WIDTH) {
+        if (step.edge < 0) {
+            positive |= uint64_t(Lanes::not_negative(x + c)) << c;
+            continue;
+        }
+        const uint64_t above = Lanes::above(x + c, step.edge);
+        positive |= above << c;
+        nonzero |= (above | Lanes::below(x + c, -step.edge)) << c;
+    }
+    for (; c < count; c++) {
+        const float sign = sign_of(step, x[c]);
+        positive |= uint64_t(sign > 0) << c;
+        nonzero |= uint64_t(sign != 0) << c;
+    }
+}
+
+template <class Lanes> inline void quantize_bits(const Step &step, uint8_t *arena, int begin, int end) {
+    const int channels = step.result.channels, words = (channels + 63) / 64;
     for (int row = begin; row < end; row++)
         for (int column = 0; column < step.result.columns; column++) {
             const float *x = row_of<float>(step.source, arena, row) + int64_t(column) * step.source.pitch;
             uint64_t *y = row_of<uint64_t>(step.result, arena, row) + int64_t(column) * step.result.pitch;
-            for (int word = 0; word < step.result.pitch; word++) y[word] = 0;
-            for (int c = 0; c < step.result.channels; c++) {
-                const float sign = sign_of(step, x[c]);
-                y[c / 64] |= uint64_t(sign > 0) << (c % 64);
-                if (step.edge >= 0) y[words + c / 64] |= uint64_t(sign != 0) << (c % 64);
+            for (int word = 0; word < words; word++) {
+                const int count = channels - word * 64 < 64 ? channels - word * 64 : 64;
+                uint64_t nonzero;
+                signs_of_numbers<Lanes>(step, x + word * 64, count, y[word], nonzero);
+                if (step.edge >= 0) y[words + word] = nonzero;
             }
         }
 }
 
-inline void quantize(const Step &step, uint8_t *arena, int begin, int end) {
+template <class Lanes> inline void quantize(const Step &step, uint8_t *arena, int begin, int end) {
     if (step.result.kind == BYTE) quantize_to<uint8_t>(step, arena, begin, end);
     else if (step.result.kind == SHORT) quantize_to<int16_t>(step, arena, begin, end);
-    else quantize_bits(step, arena, begin, end);
-    border(step.result, arena, begin, end);
+    else quantize_bits<Lanes>(step, arena, begin, end);
 }
 
 template <class T> inline void decode_of(const Step &step, uint8_t *arena, int begin, int end) {
@@ -120,38 +140,88 @@ inline void decode(const Step &step, uint8_t *arena, int begin, int end) {
     else decode_of<int16_t>(step, arena, begin, end);
 }
 
+// Which taps of a window lie inside, along one axis: from `begin` up to `end`.
+struct Taps {
+    int first, begin, end;
+    Taps(const Step &step, int axis, int at, int size) : first(at * step.stride[axis] - step.padding[axis]) {
+        const int apart = step.dilation[axis];
+        begin = first < 0 ? (-first + apart - 1) / apart : 0;
+        end = first < size ? (size - first + apart - 1) / apart : 0;
+        if (end > step.kernel[axis]) end = step.kernel[axis];
+    }
+};
+
+// The largest numbers of a window, PART channels at once, which compilers hold in vectors; gives the first channel that is left.
+template <class T, int PART>
+ALWAYS int largest(const Step &step, const T *from, const Taps &rows, const Taps &columns, T *to, int c) {
+    typedef T Part __attribute__((vector_size(PART * sizeof(T))));
+    const int64_t line = row_pitch<T>(step.source), next = int64_t(step.dilation[1]) * step.source.pitch;
+    for (; c + PART <= step.result.channels; c += PART) {
+        Part most, x;
+        bool fresh = true;
+        for (int i = rows.begin; i < rows.end; i++) {
+            const T *at = from + i * step.dilation[0] * line + columns.begin * next + c;
+            for (int j = columns.begin; j < columns.end; j++, at += next) {
+                std::memcpy(&x, at, sizeof x);
+                most = fresh ? x : x > most ? x : most;
+                fresh = false;
+            }
+        }
+        std::memcpy(to + c, &most, sizeof most);
+    }
+    return c;
+}
+
 template <class T> inline void max_of(const Step &step, uint8_t *arena, int begin, int end) {
     const Value &in = step.source, &out = step.result;
-    const int channels = out.channels;
+    using Limits = std::numeric_limits<T>;
+    for (int row = begin; row < end; row++) {
+        const Taps rows(step, 0, row, in.rows);
+        for (int column = 0; column < out.columns; column++) {
+            const Taps columns(step, 1, column, in.columns);
+            T *to = row_of<T>(out, arena, row) + int64_t(column) * out.pitch;
+            if (rows.begin >= rows.end || columns.begin >= columns.end) {  // a window of padding alone
+                for (int c = 0; c < out.channels; c++) to[c] = Limits::has_infinity ? -Limits::infinity() : Limits::lowest();
+                continue;
+            }
+            const T *from = row_of<T>(in, arena, rows.first) + int64_t(columns.first) * in.pitch;
+            int c = largest<T, 64 / sizeof(T)>(step, from, rows, columns, to, 0);
+            c = largest<T, 16 / sizeof(T)>(step, from, rows, columns, to, c);
+            largest<T, 1>(step, from, rows, columns, to, c);
+        }
+    }
+}
+
+// The largest signs: positive where one is, negative where all are.
+inline void max_bits(const Step &step, uint8_t *arena, int begin, int end) {
+    const Value &in = step.source, &out = step.result;
+    const int words = (out.channels + 63) / 64;
+    const bool has_zero = out.pitch > words;
     for (int row = begin; row < end; row++)
         for (int column = 0; column < out.columns; column++) {
-            T *__restrict y = row_of<T>(out, arena, row) + int64_t(column) * out.pitch;
-            bool first = true;
-            for (int i = 0; i < step.kernel[0]; i++) {
-                const int at = row * step.stride[0] - step.padding[0] + i * step.dilation[0];
-                if (at < 0 || at >= in.rows) continue;
-                for (int j = 0; j < step.kernel[1]; j++) {
-                    const int place = column * step.stride[1] - step.padding[1] + j * step.dilation[1];
-                    if (place < 0 || place >= in.columns) continue;
-                    const T *__restrict x = row_of<T>(in, arena, at) + int64_t(place) * in.pitch;
-                    if (first)
-                        for (int c = 0; c < channels; c++) y[c] = x[c];
-                    else
-                        for (int c = 0; c < channels; c++) y[c] = y[c] > x[c] ? y[c] : x[c];
-                    first = false;
-                }
+            const Taps rows(step, 0, row, in.rows), columns(step, 1, column, in.columns);
+            uint64_t *to = row_of<uint64_t>(out, arena, row) + int64_t(column) * out.pitch;
+            for (int word = 0; word < words; word++) {
+                const int left = out.channels - word * 64;
+                uint64_t positive = 0, negative = left < 64 ? (uint64_t(1) << left) - 1 : ~uint64_t(0);
+                for (int i = rows.begin; i < rows.end; i++)
+                    for (int j = columns.begin; j < columns.end; j++) {
+                        const uint64_t *x = row_of<uint64_t>(in, arena, rows.first + i * step.dilation[0])
+                            + int64_t(columns.first + j * step.dilation[1]) * in.pitch;
+                        positive |= x[word];
+                        if (has_zero) negative &= x[words + word] & ~x[word];
+                    }
+                to[word] = positive;
+                if (has_zero) to[words + word] = positive | negative;
             }
-            if (first)  // a window of padding alone
-                for (int c = 0; c < channels; c++)
-                    y[c] = std::numeric_limits<T>::has_infinity ? -std::numeric_limits<T>::infinity() : std::numeric_limits<T>::lowest();
         }
 }
 
 inline void max_pool(const Step &step, uint8_t *arena, int begin, int end) {
-    if (step.source.kind == FLOAT) max_of<float>(step, arena, begin, end);
+    if (step.source.kind == BITS) max_bits(step, arena, begin, end);
+    else if (step.source.kind == FLOAT) max_of<float>(step, arena, begin, end);
     else if (step.source.kind == BYTE) max_of<uint8_t>(step, arena, begin, end);
     else max_of<int16_t>(step, arena, begin, end);
-    border(step.result, arena, begin, end);
 }
 
 // Sums in fp64, row by row, over the count of each window.
@@ -242,48 +312,6 @@ inline void move(const Step &step, uint8_t *arena, int begin, int) {
     else if (step.result.kind == BYTE) move_of<uint8_t>(step, arena);
     else if (step.result.kind == SHORT) move_of<int16_t>(step, arena);
     else move_of<uint64_t>(step, arena);
-    if (step.numbers[1] == 0) border(step.result, arena, 0, step.result.rows);  // the last of several moves
-}
-
-// A layer whose input or weight is no code: sums in fp64, rounded once. Weights are (group, taps and inputs, outputs) doubles.
-inline void wide(const Step &step, uint8_t *arena, int begin, int end) {
-    const Value &in = step.source, &out = step.result;
-    const int each = out.channels / step.groups, inputs = in.channels / step.groups;
-    const double *all = static_cast<const double *>(step.weight);
-    const int64_t group_size = int64_t(step.kernel[0]) * step.kernel[1] * inputs * each;
-    for (int row = begin; row < end; row++)
-        for (int column = 0; column < out.columns; column++) {
-            float *y = row_of<float>(out, arena, row) + int64_t(column) * out.pitch;
-            for (int group = 0; group < step.groups; group++)
-                for (int first = 0; first < each; first += 32) {
-                    const int count = each - first < 32 ? each - first : 32;
-                    double total[32] = {0};
-                    for (int i = 0; i < step.kernel[0]; i++) {
-                        const int at = row * step.stride[0] - step.padding[0] + i * step.dilation[0];
-                        if (at < 0 || at >= in.rows) continue;
-                        for (int j = 0; j < step.kernel[1]; j++) {
-                            const int place = column * step.stride[1] - step.padding[1] + j * step.dilation[1];
-                            if (place < 0 || place >= in.columns) continue;
-                            const int64_t skip = int64_t(place) * in.pitch + group * inputs;
-                            const double *w = all + group * group_size + int64_t(i * step.kernel[1] + j) * inputs * each + first;
-                            for (int k = 0; k < inputs; k++) {
-                                double x;
-                                if (in.kind == FLOAT) x = row_of<float>(in, arena, at)[skip + k];
-                                else if (in.kind == BYTE) x = row_of<uint8_t>(in, arena, at)[skip + k] - in.zero;
-                                else x = row_of<int16_t>(in, arena, at)[skip + k];
-                                for (int o = 0; o < count; o++) total[o] += x * w[int64_t(k) * each + o];
-                            }
-                        }
-                    }
-                    const int from = group * each + first;
-                    for (int o = 0; o < count; o++) {
-                        float z = float(total[o]);
-                        if (step.scale) z = z * step.scale[from + o];
-                        if (step.shift) z = z + step.shift[from + o];
-                        y[from + o] = z;
-                    }
-                }
-        }
 }
 
 }  // namespace

@@ -4,7 +4,8 @@
 namespace {
 
 struct Lanes {
-    static constexpr int WIDTH = 8;
+    static constexpr int WIDTH = 8, PLACES = 4, WIDE_PLACES = 1;
+    static constexpr bool WHOLE = true, CODES = false;
     struct Vector { int32_t part[8]; };
     static Vector zero() { return {}; }
     static Vector repeat(const uint8_t *at) { Vector x; std::memcpy(&x.part[0], at, 4); return x; }
@@ -21,32 +22,51 @@ struct Lanes {
             for (int k = 0; k < 4; k++) total.part[i] += int32_t(four[k]) * w[4 * i + k];
         return total;
     }
-    static void widen(int32_t *sums, const Vector &part) {
-        for (int i = 0; i < WIDTH; i++) sums[i] += part.part[i];
-    }
     static void store(int32_t *to, const Vector &total) { std::memcpy(to, total.part, sizeof total.part); }
+    template <class Test> static unsigned each(const float *x, Test test) {
+        unsigned found = 0;
+        for (int i = 0; i < WIDTH; i++) found |= unsigned(test(x[i])) << i;
+        return found;
+    }
+    static unsigned not_negative(const float *x) { return each(x, [](float y) { return y >= 0; }); }
+    static unsigned above(const float *x, float edge) { return each(x, [=](float y) { return y > edge; }); }
+    static unsigned below(const float *x, float edge) { return each(x, [=](float y) { return y < edge; }); }
+    static unsigned at_least(const int32_t *sums, const int32_t *bias, const int32_t *bounds) {
+        unsigned found = 0;
+        for (int i = 0; i < WIDTH; i++) found |= unsigned(int32_t(uint32_t(sums[i]) + uint32_t(bias[i])) >= bounds[i]) << i;
+        return found;
+    }
 };
 
 struct Counts {
-    int64_t sums[EACH] = {0};
-    static int64_t count(uint64_t x) {
+    static constexpr int PLACES = 1, WIDTH = Lanes::WIDTH;
+    int32_t sums[WIDTH] = {0};
+    static int32_t count(uint64_t x) {
         x = x - ((x >> 1) & 0x5555555555555555u);
         x = (x & 0x3333333333333333u) + ((x >> 2) & 0x3333333333333333u);
-        return int64_t((((x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fu) * 0x0101010101010101u) >> 56);
+        return int32_t((((x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fu) * 0x0101010101010101u) >> 56);
     }
     void add_unequal(uint64_t x, const uint64_t *w) {
-        for (int o = 0; o < EACH; o++) sums[o] += count(x ^ w[o]);
+        for (int o = 0; o < WIDTH; o++) sums[o] += count(x ^ w[o]);
     }
     void add_unequal_in(uint64_t x, const uint64_t *w, uint64_t mask) {
-        for (int o = 0; o < EACH; o++) sums[o] += count((x ^ w[o]) & mask);
+        for (int o = 0; o < WIDTH; o++) sums[o] += count((x ^ w[o]) & mask);
     }
-    void add_unequal_of(uint64_t x, const uint64_t *w, const uint64_t *counting, uint64_t mask) {
-        for (int o = 0; o < EACH; o++) sums[o] += count((x ^ w[o]) & counting[o] & mask);
+    void add_unequal_of(uint64_t x, const uint64_t *w, const uint64_t *counting) {
+        for (int o = 0; o < WIDTH; o++) sums[o] += count((x ^ w[o]) & counting[o]);
+    }
+    void add_unequal_both(uint64_t x, const uint64_t *w, const uint64_t *counting, uint64_t mask) {
+        for (int o = 0; o < WIDTH; o++) sums[o] += count((x ^ w[o]) & counting[o] & mask);
     }
     void add(const uint64_t *counting, uint64_t mask) {
-        for (int o = 0; o < EACH; o++) sums[o] += count(counting[o] & mask);
+        for (int o = 0; o < WIDTH; o++) sums[o] += count(counting[o] & mask);
     }
-    void total(int64_t *to) const { std::memcpy(to, sums, sizeof sums); }
+    unsigned at_most(const int64_t *limits) const {
+        unsigned found = 0;
+        for (int o = 0; o < WIDTH; o++) found |= unsigned(sums[o] <= limits[o]) << o;
+        return found;
+    }
+    void total(int32_t *to) const { std::memcpy(to, sums, sizeof sums); }
 };
 
 }  // namespace

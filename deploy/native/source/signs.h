@@ -1,77 +1,92 @@
-// Layers on signs: a product is a bit, a sum is a count of bits. Borders are left out tap by tap: there is no bit for 0.
-// Weights: (blocks of EACH outputs, taps, planes, words, EACH); of two planes the first holds signs, the second which are not 0.
+// Layers on signs: a product is a bit, a sum is a count of bits. A border holds 0 in every bit.
+// Weights: (blocks of WIDTH outputs, taps and words, planes, WIDTH); of two planes the first holds signs, the second which are not 0.
+// A sum is base - 2 * (bits that differ). The base knows which taps lie in the border: there are as many rows of it as kinds of
+// places, `spans` tells the kind of each row, then of each column. Where the source may be 0, its second plane tells what counts.
 #pragma once
 #include "layers.h"
 
 namespace {  // each instruction set has its own
 
-constexpr int EACH = 8;  // outputs that are counted at once
-
-// What EACH outputs sum over the taps of a window that lie inside. Counts: add(bits that all share, bits of each output).
+// Counts: of WIDTH outputs; add_unequal(bits that all share, bits of each output) and others, total.
 template <bool SOURCE_HAS_ZERO, bool WEIGHT_HAS_ZERO, class Counts>
-ALWAYS void window_of(const Step &step, const uint64_t *const *taps, int count, const uint64_t *weight, int32_t *sums) {
-    const int words = int(step.count);
-    Counts unequal, all;
-    int64_t shared = 0;
-    for (int tap = 0; tap < count; tap++, weight += words * EACH * (WEIGHT_HAS_ZERO ? 2 : 1)) {
-        const uint64_t *x = taps[tap];
-        if (!x) continue;
-        if (!SOURCE_HAS_ZERO && !WEIGHT_HAS_ZERO) shared += step.source.channels;
-        for (int i = 0; i < words; i++) {
-            const uint64_t *w = weight + i * EACH, *counting = w + words * EACH;
-            if (!SOURCE_HAS_ZERO && !WEIGHT_HAS_ZERO) unequal.add_unequal(x[i], w);
-            else if (!WEIGHT_HAS_ZERO) {
-                shared += __builtin_popcountll(x[words + i]);
-                unequal.add_unequal_in(x[i], w, x[words + i]);
-            } else {
-                const uint64_t mask = SOURCE_HAS_ZERO ? x[words + i] : ~uint64_t(0);
-                unequal.add_unequal_of(x[i], w, counting, mask);
-                all.add(counting, mask);
-            }
-        }
+ALWAYS void count_word(Counts &unequal, Counts &all, uint64_t x, uint64_t mask, const uint64_t *w, const uint64_t *counting) {
+    if (!SOURCE_HAS_ZERO && !WEIGHT_HAS_ZERO) unequal.add_unequal(x, w);
+    else if (!WEIGHT_HAS_ZERO) unequal.add_unequal_in(x, w, mask);
+    else if (!SOURCE_HAS_ZERO) unequal.add_unequal_of(x, w, counting);
+    else {
+        unequal.add_unequal_both(x, w, counting, mask);
+        all.add(counting, mask);
     }
-    int64_t minus[EACH], plus[EACH];
-    unequal.total(minus);
-    all.total(plus);
-    for (int o = 0; o < EACH; o++) sums[o] = int32_t((shared + (WEIGHT_HAS_ZERO ? plus[o] : 0) - 2 * minus[o]) * step.depth);
 }
 
-template <bool SOURCE_HAS_ZERO, bool WEIGHT_HAS_ZERO, class Counts>
-void signs_of(const Step &step, uint8_t *arena, int begin, int end) {
-    const int count = step.kernel[0] * step.kernel[1], outputs = step.result.channels;
-    const int64_t block = int64_t(count) * step.count * EACH * (WEIGHT_HAS_ZERO ? 2 : 1);
-    const uint64_t *weight = static_cast<const uint64_t *>(step.weight);
-    const uint64_t *taps[1024];
-    for (int row = begin; row < end; row++)
-        for (int column = 0; column < step.result.columns; column++) {
-            for (int i = 0; i < step.kernel[0]; i++) {
-                const int y = row * step.stride[0] - step.padding[0] + i * step.dilation[0];
-                for (int j = 0; j < step.kernel[1]; j++) {
-                    const int x = column * step.stride[1] - step.padding[1] + j * step.dilation[1];
-                    const bool inside = y >= 0 && y < step.source.rows && x >= 0 && x < step.source.columns;
-                    taps[i * step.kernel[1] + j] =
-                        inside ? row_of<uint64_t>(step.source, arena, y) + int64_t(x) * step.source.pitch : nullptr;
-                }
-            }
-            for (int first = 0; first < outputs; first += EACH) {
-                alignas(32) int32_t sums[EACH];
-                window_of<SOURCE_HAS_ZERO, WEIGHT_HAS_ZERO, Counts>(step, taps, count, weight + first / EACH * block, sums);
-                if (outputs - first >= EACH) finish_any<EACH>(step, sums, first, EACH, arena, row, column);
-                else finish_any<0>(step, sums, first, outputs - first, arena, row, column);
-            }
+// Counts to bits of the result: a sum has reached its bound if few enough bits differ. Outputs that are none have limits of -1.
+template <class Counts>
+ALWAYS void finish_counts(const Step &step, Counts &unequal, int kind, int first, uint64_t *to) {
+    constexpr uint64_t ALL = (uint64_t(1) << Counts::WIDTH) - 1;
+    const int words = (step.result.channels + 63) / 64, word = first / 64, shift = first % 64;
+    const int64_t padded = (step.result.channels + Counts::WIDTH - 1) / Counts::WIDTH * Counts::WIDTH;
+    const int64_t *limits = step.limits + kind * padded + first;
+    uint64_t bits = unequal.at_most(limits) ^ (step.flips[word] >> shift & ALL);
+    to[word] |= bits << shift;
+    if (step.edge < 0) return;
+    bits |= unequal.at_most(limits + step.kinds * padded) ^ (step.flips[words + word] >> shift & ALL);
+    to[words + word] |= bits << shift;
+}
+
+template <class Lanes, class Counts, bool SOURCE_HAS_ZERO, bool WEIGHT_HAS_ZERO, int... P>
+ALWAYS void signs_at(const Step &step, uint8_t *arena, const Spot *spots, int many, int first, const uint64_t *weight,
+                     Indices<P...>) {
+    constexpr int WIDTH = Counts::WIDTH, VECTORS = WIDTH / Lanes::WIDTH, PLACES = sizeof...(P), BOTH = SOURCE_HAS_ZERO && WEIGHT_HAS_ZERO;
+    const uint64_t *const from[] = {window_at<uint64_t>(step, arena, spots[P])...};
+    const int words = (step.source.channels + 63) / 64;
+    Counts unequal[PLACES], all[BOTH ? PLACES : 1];
+    int32_t shared[PLACES] = {0};
+    for (int64_t k = 0; k < step.count; k++, weight += WIDTH * (WEIGHT_HAS_ZERO ? 2 : 1)) {
+        const int32_t at = step.offsets[k];
+        (count_word<SOURCE_HAS_ZERO, WEIGHT_HAS_ZERO>(unequal[P], all[BOTH ? P : 0], from[P][at],
+                                                      SOURCE_HAS_ZERO ? from[P][at + words] : 0, weight, weight + WIDTH), ...);
+        if (SOURCE_HAS_ZERO && !WEIGHT_HAS_ZERO) ((shared[P] += int32_t(__builtin_popcountll(from[P][at + words]))), ...);
+    }
+    const int32_t *rows = step.spans, *columns = step.spans + step.result.rows;
+    if (!SOURCE_HAS_ZERO && step.limits) {
+        for (int p = 0; p < many; p++) {
+            const int kind = rows[spots[p].row] + columns[spots[p].column];
+            finish_counts(step, unequal[p], kind, first, result_at<uint64_t>(step, arena, spots[p]));
         }
+        return;
+    }
+    const int outputs = (step.result.channels + WIDTH - 1) / WIDTH * WIDTH, left = step.result.channels - first;
+    for (int p = 0; p < many; p++) {
+        alignas(64) int32_t sums[WIDTH], minus[WIDTH], plus[WIDTH];
+        unequal[p].total(minus);
+        if (BOTH) all[p].total(plus);
+        const int32_t *base = step.base + int64_t(rows[spots[p].row] + columns[spots[p].column]) * outputs + first;
+        for (int o = 0; o < WIDTH; o++)
+            sums[o] = ((SOURCE_HAS_ZERO ? (WEIGHT_HAS_ZERO ? plus[o] : shared[p]) : base[o]) - 2 * minus[o]) * step.depth;
+        finish_places<Lanes, VECTORS>(step, sums, first, left, arena, spots + p, 1);
+    }
+}
+
+template <class Lanes, class Counts, bool SOURCE_HAS_ZERO, bool WEIGHT_HAS_ZERO>
+void signs_of(const Step &step, uint8_t *arena, int begin, int end) {
+    const uint64_t *weight = static_cast<const uint64_t *>(step.weight);
+    const int64_t block = step.count * Counts::WIDTH * (WEIGHT_HAS_ZERO ? 2 : 1);
+    for (int first = 0; first < step.result.channels; first += Counts::WIDTH, weight += block)
+        each_tile<Counts::PLACES>(step, begin, end, [&](auto most, const Spot *spots, int count) {
+            signs_at<Lanes, Counts, SOURCE_HAS_ZERO, WEIGHT_HAS_ZERO>(
+                step, arena, spots, count, first, weight, std::make_integer_sequence<int, decltype(most)::value>());
+        });
 }
 
 // what: bit 0, whether codes of the source may be 0; bit 1, whether weights may.
-template <class Counts> void signs(const Step &step, uint8_t *arena, int begin, int end) {
+template <class Lanes, class Counts> void signs(const Step &step, uint8_t *arena, int begin, int end) {
     clear_bits(step, arena, begin, end);
     switch (step.what) {
-        case 0: signs_of<false, false, Counts>(step, arena, begin, end); break;
-        case 1: signs_of<true, false, Counts>(step, arena, begin, end); break;
-        case 2: signs_of<false, true, Counts>(step, arena, begin, end); break;
-        default: signs_of<true, true, Counts>(step, arena, begin, end);
+        case 0: signs_of<Lanes, Counts, false, false>(step, arena, begin, end); break;
+        case 1: signs_of<Lanes, Counts, true, false>(step, arena, begin, end); break;
+        case 2: signs_of<Lanes, Counts, false, true>(step, arena, begin, end); break;
+        default: signs_of<Lanes, Counts, true, true>(step, arena, begin, end);
     }
-    border(step.result, arena, begin, end);
 }
 
 }  // namespace

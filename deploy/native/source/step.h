@@ -32,18 +32,23 @@ struct Step {
     int32_t kernel[2], stride[2], padding[2], dilation[2];   // padding: above and left
     int32_t outputs;                     // of each group, rounded up to what the kernel takes at once
     int32_t groups;
-    int64_t count;                       // of offsets for each group, of runs, or of words for each tap
+    int64_t count;                       // of offsets for each group, or of runs
     int32_t depth;                       // of LAYER with bytes: fours that 16 bits hold the sum of; of SIGNS: what a bit counts
     int32_t relu, coded;                 // of a layer: what follows its sums
     float inverse, low, high, edge;      // of codes: Steps, or Signs where `signs`
     int32_t signs;
     float numbers[2];                    // settings of a function; the fill of a move
-    const int32_t *offsets;              // bytes from the first place that a window reads
+    const int32_t *offsets;              // bytes (of BITS: words) from the first place that a window reads
     const void *weight;
     const int32_t *bias;
     const float *scale, *shift;          // of a layer, AFFINE, SLOPES; null: none
     const double *divisors;              // of AVERAGE, for each window
-    const int32_t *spans;                // of SPANS: begin and end of each row of windows, then of each column
+    const int32_t *spans;                // of SPANS: begin and end of each row of windows, then of each column; of SIGNS see signs.h
+    int64_t kinds;                       // of SIGNS: rows of base
+    const int32_t *base;                 // of SIGNS: what windows sum if no bit differs, see signs.h
+    const int64_t *limits;               // of SIGNS to BITS: bits that may differ at most, for bounds; null where the source may be 0
+    const int32_t *bounds;               // of a result in BITS: sums from here on are positive; then: are negative
+    const uint64_t *flips;               // where it is the sums below the bound instead, a bit each
     const Run *runs;
 };
 
@@ -52,5 +57,8 @@ typedef void (*Rows)(const Step &step, uint8_t *arena, int begin, int end);
 
 struct Kernels {
     const char *name;
+    int32_t width, vectors;   // channels a vector, and vectors of a block: how weights are laid out
+    int32_t counted;          // outputs whose bits are counted at once
+    int32_t whole;            // whether sums of products of bytes are kept in 32 bits
     Rows table[16];
 };

@@ -36,6 +36,7 @@ inline void border(const Value &v, uint8_t *arena, int begin, int end) {
     if (v.kind == FLOAT) border_of<float>(v, arena, begin, end);
     else if (v.kind == BYTE) border_of<uint8_t>(v, arena, begin, end);
     else if (v.kind == SHORT) border_of<int16_t>(v, arena, begin, end);
+    else border_of<uint64_t>(v, arena, begin, end);
 }
 
 }  // namespace

@@ -6,7 +6,7 @@ import pytest
 
 from deploy.native import compiler
 
-SETS = ("plain C++", "AVX2")
+SETS = ("plain C++", "AVX2", "AVX-VNNI", "AVX512 VNNI", "AVX512 VPOPCNT")
 
 
 @pytest.fixture(params=SETS)

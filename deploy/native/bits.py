@@ -1,0 +1,132 @@
+"""Layers on signs, and layers whose results are signs, as the engine's kernels read them; see source/signs.h."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.native.layout import Place
+from deploy.native.matrices import Geometry
+from deploy.operations.base import Codes, Matrix
+from models.layers.quantizers.base import Signs
+
+LOWEST, HIGHEST = -(2**31), 2**31 - 1
+
+
+def only_signs(weight: Codes) -> int:
+    """What all codes but 0 are in size, where that is one number; else 0."""
+    sizes = np.unique(np.abs(weight.values[weight.values != 0]))
+    return int(sizes[0]) if len(sizes) == 1 else 0
+
+
+def settings(values: NDArray[np.int64], geometry: Geometry, source: Place, result: Place, lanes: int) -> dict[str, Any]:
+    """What a layer on signs is told of its weights and windows.
+
+    Args:
+        values: (out, in, rows, columns), of one size but 0.
+        lanes: outputs that are counted at once.
+    """
+    positive, nonzero = values > 0, values != 0
+    planes = [positive] if nonzero.all() else [positive, nonzero]
+    held = np.stack([_words(plane, lanes) for plane in planes], 2)  # (blocks, taps and words, planes, lanes)
+    rows, columns = (np.arange(n) for n in geometry.kernel)
+    words = -(-values.shape[1] // 64)
+    places = rows[:, None, None] * geometry.dilation[0] * source.line + columns[:, None] * geometry.dilation[1] * source.pitch
+    spans, base = _bases(positive, nonzero, geometry, source, result, lanes)
+    return {
+        "weight": held, "count": len(rows) * len(columns) * words, "depth": int(np.abs(values).max()),
+        "what": int(source.planes == 2) + 2 * int(len(planes) == 2), "spans": spans, "base": base, "kinds": len(base),
+        "offsets": (places + np.arange(words)).astype(np.int32).reshape(-1),
+    }  # fmt: skip
+
+
+def _words(plane: NDArray[np.bool_], lanes: int) -> NDArray[np.uint64]:
+    """(blocks, taps and words, lanes)."""
+    spread = plane.transpose(0, 2, 3, 1)
+    outputs, words = -(-len(spread) // lanes) * lanes, -(-spread.shape[3] // 64)
+    held = np.zeros((outputs, *spread.shape[1:3], words * 64), bool)
+    held[: len(spread), :, :, : spread.shape[3]] = spread
+    packed = np.packbits(held, axis=-1, bitorder="little").view(np.dtype("<u8")).astype(np.uint64)
+    return np.ascontiguousarray(packed.reshape(outputs // lanes, lanes, -1).transpose(0, 2, 1))
+
+
+def _bases(
+    positive: NDArray[np.bool_], nonzero: NDArray[np.bool_], geometry: Geometry, source: Place, result: Place, lanes: int
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """What windows sum to if no bit differs, for each kind of place.
+
+    In the border all bits are 0: they differ from the weights that are positive, which the base takes back.
+
+    Returns:
+        the kind of each row of places and of each column, which are added; (kinds, outputs).
+    """
+    inside: list[NDArray[np.bool_]] = []
+    numbers: list[NDArray[np.intp]] = []
+    for axis in range(2):
+        first = np.arange(result.sides[axis])[:, None] * geometry.stride[axis] - geometry.padding[axis]
+        at = first + np.arange(geometry.kernel[axis]) * geometry.dilation[axis]
+        kinds, number = np.unique((at >= 0) & (at < source.sides[axis]), axis=0, return_inverse=True)
+        inside.append(kinds)
+        numbers.append(number.reshape(-1))
+    outputs = len(positive)
+    many, plus = (part.sum(1).astype(np.int64) for part in (nonzero, positive))
+    counted = np.einsum("rh,cw,ohw->rco", *inside, many) + 2 * (
+        plus.sum((1, 2)) - np.einsum("rh,cw,ohw->rco", *inside, plus)
+    )
+    base = np.zeros((len(inside[0]) * len(inside[1]), -(-outputs // lanes) * lanes), np.int32)
+    base[:, :outputs] = counted.reshape(-1, outputs)
+    spans = np.concatenate([numbers[0] * len(inside[1]), numbers[1]]).astype(np.int32)
+    return spans, base
+
+
+def limits(
+    base: NDArray[np.int32], depth: int, bias: NDArray[np.int32], bounds: NDArray[np.int32], outputs: int
+) -> NDArray[np.int64]:
+    """How many bits may differ for a sum to reach its bound: (planes, kinds, outputs); -1 where there is no output.
+
+    Args:
+        base, depth: as `settings` gives them.
+        bounds: as `bounds` gives them.
+    """
+    found = np.full((len(bounds), *base.shape), -1, np.int64)
+    room = base[:, :outputs].astype(np.int64) * depth + bias[:outputs] - bounds[:, None, :outputs].astype(np.int64)
+    found[:, :, :outputs] = room // (2 * depth)
+    return found
+
+
+def bounds(matrix: Matrix, grid: Signs, outputs: int, lanes: int) -> dict[str, Any]:
+    """From which sums on (biases among them) a layer's results are positive, and negative where they may be 0.
+
+    A number grows with its sum, or falls where its factor is negative: one bound tells which sums give which sign. It is found by
+    the very operations in fp32 that the reference does.
+    """
+    edge = np.float32(0 if grid.edge is None else grid.edge)
+    tests = [lambda y: y >= 0] if grid.edge is None else [lambda y: y > edge, lambda y: y < -edge]
+    told = [_bound(matrix, test, outputs) for test in tests]
+    rows = np.zeros((len(told), outputs + lanes), np.int32)  # who reads whole vectors reads beyond the last channel
+    words = np.zeros((len(told), -(-outputs // 64) * 64), bool)
+    for row, (bound, flipped) in enumerate(told):
+        rows[row, :outputs], words[row, :outputs] = bound, flipped
+    return {"bounds": rows, "flips": np.packbits(words, axis=-1, bitorder="little").view(np.dtype("<u8")).astype(np.uint64)}
+
+
+def _bound(matrix: Matrix, test: Any, outputs: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The lowest sum that passes a test, or that fails it where sums pass up to there (flipped), of each output."""
+
+    def passes(sums: NDArray[np.int64]) -> NDArray[np.bool_]:
+        y = sums.astype(np.int32).astype(np.float32)
+        with np.errstate(over="ignore"):
+            y = y if matrix.scale is None else y * matrix.scale
+            y = y if matrix.shift is None else y + matrix.shift
+        return np.broadcast_to(test(y), (outputs,))
+
+    low, high = np.full(outputs, LOWEST, np.int64), np.full(outputs, HIGHEST, np.int64)
+    flipped = passes(low)  # from the bound on it fails
+    never = passes(high) == flipped  # the same for all sums
+    while (low + 1 < high).any():
+        middle = (low + high) // 2
+        changed = passes(middle) != flipped
+        low, high = np.where(changed, low, middle), np.where(changed, middle, high)
+    return np.where(never, LOWEST, high), np.where(never, ~flipped, flipped)

@@ -1,0 +1,70 @@
+// Counts of bits without an instruction for them: for AVX2 and up.
+#pragma once
+#include "codes.h"
+#include <immintrin.h>
+
+namespace {  // each instruction set has its own
+
+// Bits of four words each in two vectors: nibbles are looked up, bytes hold at most 31 words of them, then go on in 64 bits.
+struct Counts {
+    static constexpr int PLACES = 1, WIDTH = 8;
+    __m256i bytes[2], wide[2];
+    int words = 0;
+    Counts() { bytes[0] = bytes[1] = wide[0] = wide[1] = _mm256_setzero_si256(); }
+    static __m256i load(const uint64_t *at) { return _mm256_loadu_si256(reinterpret_cast<const __m256i *>(at)); }
+    static __m256i all(uint64_t x) { return _mm256_set1_epi64x(int64_t(x)); }
+    ALWAYS static __m256i bits(__m256i x) {
+        const __m256i table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
+        const __m256i low = _mm256_set1_epi8(15);
+        return _mm256_add_epi8(_mm256_shuffle_epi8(table, _mm256_and_si256(x, low)),
+                               _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16(x, 4), low)));
+    }
+    ALWAYS void add_both(__m256i one, __m256i other) {
+        bytes[0] = _mm256_add_epi8(bytes[0], bits(one));
+        bytes[1] = _mm256_add_epi8(bytes[1], bits(other));
+        if (++words == 31) flush();
+    }
+    ALWAYS void flush() {
+        for (int i = 0; i < 2; i++) {
+            wide[i] = _mm256_add_epi64(wide[i], _mm256_sad_epu8(bytes[i], _mm256_setzero_si256()));
+            bytes[i] = _mm256_setzero_si256();
+        }
+        words = 0;
+    }
+    ALWAYS void add_unequal(uint64_t x, const uint64_t *w) {
+        add_both(_mm256_xor_si256(all(x), load(w)), _mm256_xor_si256(all(x), load(w + 4)));
+    }
+    ALWAYS void add_unequal_in(uint64_t x, const uint64_t *w, uint64_t mask) {
+        add_both(_mm256_and_si256(_mm256_xor_si256(all(x), load(w)), all(mask)),
+                 _mm256_and_si256(_mm256_xor_si256(all(x), load(w + 4)), all(mask)));
+    }
+    ALWAYS void add_unequal_of(uint64_t x, const uint64_t *w, const uint64_t *counting) {
+        add_both(_mm256_and_si256(_mm256_xor_si256(all(x), load(w)), load(counting)),
+                 _mm256_and_si256(_mm256_xor_si256(all(x), load(w + 4)), load(counting + 4)));
+    }
+    ALWAYS void add_unequal_both(uint64_t x, const uint64_t *w, const uint64_t *counting, uint64_t mask) {
+        const __m256i one = _mm256_and_si256(_mm256_xor_si256(all(x), load(w)), load(counting));
+        const __m256i other = _mm256_and_si256(_mm256_xor_si256(all(x), load(w + 4)), load(counting + 4));
+        add_both(_mm256_and_si256(one, all(mask)), _mm256_and_si256(other, all(mask)));
+    }
+    ALWAYS void add(const uint64_t *counting, uint64_t mask) {
+        add_both(_mm256_and_si256(load(counting), all(mask)), _mm256_and_si256(load(counting + 4), all(mask)));
+    }
+    ALWAYS unsigned at_most(const int64_t *limits) {
+        flush();
+        unsigned more = 0;
+        for (int i = 0; i < 2; i++) {
+            const __m256i limit = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(limits + 4 * i));
+            more |= unsigned(_mm256_movemask_pd(_mm256_castsi256_pd(_mm256_cmpgt_epi64(wide[i], limit)))) << (4 * i);
+        }
+        return ~more & 255;
+    }
+    ALWAYS void total(int32_t *to) {
+        flush();
+        alignas(32) int64_t found[8];
+        for (int i = 0; i < 2; i++) _mm256_store_si256(reinterpret_cast<__m256i *>(found + 4 * i), wide[i]);
+        for (int o = 0; o < 8; o++) to[o] = int32_t(found[o]);
+    }
+};
+
+}  // namespace

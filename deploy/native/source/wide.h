@@ -1,0 +1,113 @@
+// Layers whose input or weight is no code: sums in fp64, rounded once. A product of two fp32 numbers is exact in fp64.
+// Weights: of each group blocks of 4, 2 or 1 vectors of outputs, (taps, inputs, outputs of the block) fp32; depthwise: (taps, channels).
+#pragma once
+#include "layers.h"
+
+namespace {  // each instruction set has its own
+
+constexpr int EIGHT = 8;  // outputs a vector
+typedef double Doubles __attribute__((vector_size(EIGHT * sizeof(double))));
+typedef float Floats __attribute__((vector_size(EIGHT * sizeof(float))));
+
+ALWAYS Doubles doubles_at(const float *at) {
+    Floats found;
+    std::memcpy(&found, at, sizeof found);
+    return __builtin_convertvector(found, Doubles);
+}
+
+// Sums to numbers of `count` channels from `first` on.
+inline void finish_wide(const Step &step, const double *sums, int first, int count, float *to) {
+    for (int o = 0; o < count; o++) {
+        float y = float(sums[o]);
+        if (step.scale) y = y * step.scale[first + o];
+        if (step.shift) y = y + step.shift[first + o];
+        to[first + o] = y;
+    }
+}
+
+template <class T, int VECTORS, int... P, int... V>
+ALWAYS void add_wide(Doubles *total, const T *const *from, const float *weight, Indices<P...>, Indices<V...>, double zero) {
+    const Doubles w[] = {doubles_at(weight + V * EIGHT)...};
+    for (int p = 0; p < int(sizeof...(P)); p++) {
+        const double number = double(*from[p]) - zero;
+        ((total[p * VECTORS + V] += number * w[V]), ...);
+    }
+}
+
+// What several places sum to.
+template <class T, int PLACES, int VECTORS>
+ALWAYS void wide_places(const Step &step, uint8_t *arena, const Spot *spots, int count, int group, int block, const float *weight) {
+    const int inputs = step.source.channels / step.groups, each = step.result.channels / step.groups;
+    const double zero = step.source.zero;
+    Doubles total[PLACES * VECTORS] = {};
+    for (int i = 0; i < step.kernel[0]; i++)
+        for (int j = 0; j < step.kernel[1]; j++) {
+            const T *from[PLACES];
+            for (int p = 0; p < PLACES; p++)
+                from[p] = window_at<T>(step, arena, spots[p]) + i * step.dilation[0] * row_pitch<T>(step.source)
+                    + int64_t(j) * step.dilation[1] * step.source.pitch + group * inputs;
+            for (int k = 0; k < inputs; k++, weight += VECTORS * EIGHT) {
+                add_wide<T, VECTORS>(total, from, weight, std::make_integer_sequence<int, PLACES>(),
+                                     std::make_integer_sequence<int, VECTORS>(), zero);
+                for (int p = 0; p < PLACES; p++) from[p]++;
+            }
+        }
+    alignas(64) double sums[VECTORS * EIGHT];
+    const int left = each - block;
+    for (int p = 0; p < count; p++) {
+        std::memcpy(sums, total + p * VECTORS, sizeof sums);
+        finish_wide(step, sums, group * each + block, left < VECTORS * EIGHT ? left : VECTORS * EIGHT, result_at<float>(step, arena, spots[p]));
+    }
+}
+
+template <class Lanes, class T, int VECTORS>
+inline const float *wide_block(const Step &step, uint8_t *arena, int begin, int end, int group, int block, const float *weight) {
+    each_tile<Lanes::WIDE_PLACES>(step, begin, end, [&](auto most, const Spot *spots, int count) {
+        wide_places<T, decltype(most)::value, VECTORS>(step, arena, spots, count, group, block, weight);
+    });
+    return weight + int64_t(step.kernel[0]) * step.kernel[1] * (step.source.channels / step.groups) * VECTORS * EIGHT;
+}
+
+template <class T> inline void wide_apart(const Step &step, uint8_t *arena, int begin, int end) {
+    const float *all = static_cast<const float *>(step.weight);
+    const double zero = step.source.zero;
+    const int channels = step.result.channels;
+    each_tile<1>(step, begin, end, [&](auto, const Spot *spots, int) {
+        for (int first = 0; first < channels; first += 64) {
+            const int count = channels - first < 64 ? channels - first : 64;
+            double total[64] = {0};
+            for (int i = 0; i < step.kernel[0]; i++)
+                for (int j = 0; j < step.kernel[1]; j++) {
+                    const T *x = window_at<T>(step, arena, *spots) + i * step.dilation[0] * row_pitch<T>(step.source)
+                        + int64_t(j) * step.dilation[1] * step.source.pitch + first;
+                    const float *w = all + int64_t(i * step.kernel[1] + j) * channels + first;
+                    for (int c = 0; c < count; c++) total[c] += (double(x[c]) - zero) * double(w[c]);
+                }
+            finish_wide(step, total, first, count, result_at<float>(step, arena, *spots));
+        }
+    });
+}
+
+template <class Lanes, class T> inline void wide_of(const Step &step, uint8_t *arena, int begin, int end) {
+    const float *weight = static_cast<const float *>(step.weight);
+    if (step.what) return wide_apart<T>(step, arena, begin, end);
+    const int each = step.result.channels / step.groups;
+    for (int group = 0; group < step.groups; group++)
+        for (int block = 0, vectors = (each + EIGHT - 1) / EIGHT; vectors > 0;) {
+            const int taken = vectors >= 4 ? 4 : vectors >= 2 ? 2 : 1;
+            if (taken == 4) weight = wide_block<Lanes, T, 4>(step, arena, begin, end, group, block, weight);
+            else if (taken == 2) weight = wide_block<Lanes, T, 2>(step, arena, begin, end, group, block, weight);
+            else weight = wide_block<Lanes, T, 1>(step, arena, begin, end, group, block, weight);
+            block += taken * EIGHT;
+            vectors -= taken;
+        }
+}
+
+// what: 1 where each channel has a filter of its own.
+template <class Lanes> void wide(const Step &step, uint8_t *arena, int begin, int end) {
+    if (step.source.kind == FLOAT) wide_of<Lanes, float>(step, arena, begin, end);
+    else if (step.source.kind == BYTE) wide_of<Lanes, uint8_t>(step, arena, begin, end);
+    else wide_of<Lanes, int16_t>(step, arena, begin, end);
+}
+
+}  // namespace
