@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from deploy.executors import plans
 from deploy.native import steps
 from deploy.native.bits import only_signs
-from deploy.native.matrices import Geometry, depth, fit_bytes
+from deploy.native.matrices import Geometry, depth, fit_bytes, halves
 from deploy.operations.base import Codes, Value, fits_a_byte
 from deploy.operations.layers import Convolution, Linear
 from deploy.operations.places import Pad
@@ -106,6 +106,6 @@ def _format(value: Value, layers: list[Convolution | Linear], plain: bool, whole
         assert isinstance(weight, Codes)
         if is_depthwise(layer):
             continue
-        if not (fit_bytes(weight) if whole else depth(weight, largest_byte(grid)) >= WORTH):
+        if not (fit_bytes(weight) or halves(weight) if whole else depth(weight, largest_byte(grid)) >= WORTH):
             return Format(steps.SHORT)
     return Format(steps.BYTE, zero=-grid.low if isinstance(grid, Steps) else 1)

@@ -25,7 +25,7 @@ class Place:
 
     Args:
         shape: in the program.
-        kind: FLOAT, BYTE, SHORT or BITS.
+        kind: FLOAT, BYTE, SHORT, BITS or WHOLE.
         planes: of BITS.
         zero: what stands in the border, and the byte of the code 0.
         border: above, left, below, right, as far as windows read.
@@ -52,7 +52,7 @@ class Place:
         channels = self.sides[2]
         if self.kind == steps.BITS:
             return -(-channels // 64) * self.planes
-        close = self.kind == steps.FLOAT or (self.kind == steps.BYTE and channels < 4)
+        close = self.kind in (steps.FLOAT, steps.WHOLE) or (self.kind == steps.BYTE and channels < 4)
         return channels if close else -(-channels // 4) * 4
 
     @property

@@ -39,6 +39,35 @@ def fit_bytes(weight: Codes) -> bool:
     return not weight.values.size or (weight.values.min() >= -128 and weight.values.max() <= 127)
 
 
+@dataclass(frozen=True)
+class Halves:
+    """Weights that bytes cannot hold, as factor * stored + each.
+
+    Args:
+        stored: in bytes, of the shape of the weights.
+        each: for each output.
+    """
+
+    stored: NDArray[np.int64]
+    factor: int
+    each: NDArray[np.int64]
+
+
+def halves(weight: Codes) -> Halves | None:
+    """The odd numbers of DoReFa's 8 bits, or grids that lie beside 0; None: some other weights."""
+    values = whole(weight)
+    flat = values.reshape(len(values), -1)
+    if not flat.size:
+        return None
+    low, high = flat.min(1), flat.max(1)
+    for factor in (1, 2):
+        each = low + 128 * factor
+        rest = flat - each[:, None]
+        if (high - low <= 255 * factor).all() and not (rest % factor).any():
+            return Halves((rest // factor).reshape(values.shape), factor, each)
+    return None
+
+
 def depth(weight: Codes, largest: int) -> int:
     """How many sums of two products of bytes 16 bits hold; 0: not even one, or weights that are no bytes.
 

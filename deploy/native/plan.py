@@ -141,21 +141,31 @@ class _Planner:
         if held.kind == steps.BYTE and value.grid is not None:  # bytes are counted from the lowest code
             bias = bias - held.zero * values.reshape(len(values), -1).sum(1)
         settings: dict[str, Any] = {
-            **reach, "bias": _wrapped(bias),
+            **reach, "bias": np.pad(_wrapped(bias), (0, self.widths.most)),
             "scale": matrix.scale, "shift": matrix.shift,
         }  # fmt: skip
         kind, own = self._kernel(operation, value, values, held, source, number)
+        sources = (source, *self._totals(operation, source, number, reach)) if "each" in own else (source,)
         if (chain := plans.chain(self.program, number, self.readers)) is not None:
             settings |= {"coded": 1, **_grid(chain.grid)}
             if chain.relu:  # the code of 0 is 0, and codes grow with numbers
                 settings["low"] = max(chain.grid.low, 0)
-            return self._pooled(kind, source, number, {**settings, **own}, chain)
+            return self._pooled(kind, sources, number, {**settings, **own}, chain)
         if (signs := plans.signs(self.program, number, self.readers)) is not None:
             if self.formats[signs.covered[-1]].kind == steps.BITS:
                 settings |= bits.bounds(matrix, signs.grid, len(values), self.widths.lanes)
-            return self._pooled(kind, source, number, {"coded": 1, **_grid(signs.grid), **settings, **own}, signs)
-        self._add(kind, (source,), number, **settings, **own)
+            return self._pooled(kind, sources, number, {"coded": 1, **_grid(signs.grid), **settings, **own}, signs)
+        self._add(kind, sources, number, **settings, **own)
         return {number + 1}
+
+    def _totals(self, operation: Convolution | Linear, source: int, number: int, reach: dict[str, Any]) -> tuple[int]:
+        """The value that holds what each window of bytes sums to; see matrices.Halves."""
+        shape = self.program.values[number + 1].shape
+        each = (reach["groups"], *shape[1:]) if isinstance(operation, Convolution) else (*shape[:-1], 1)
+        self.places[self.extra] = Place(each, steps.WHOLE)
+        self.extra += 1
+        self._add(steps.TOTALS, (source,), number, result=self.extra - 1, **reach)
+        return (self.extra - 1,)
 
     def _kernel(
         self, operation: Any, value: Value, values: NDArray[np.int64], held: Format, source: int, number: int
@@ -171,7 +181,13 @@ class _Planner:
             return steps.DEPTHWISE, {"weight": np.ascontiguousarray(values[:, 0].transpose(1, 2, 0).astype(np.int16))}
         unit = 4 if held.kind == steps.BYTE else 2
         deep = 0 if unit == 2 or self.widths.whole else matrices.depth(operation.matrix.weight, largest_byte(value.grid))
-        return steps.LAYER, {"what": int(unit == 4), "depth": deep, "blocks": (values, geometry(operation), unit)}
+        told: dict[str, Any] = {"what": int(unit == 4), "depth": deep}
+        if unit == 4 and not matrices.fit_bytes(operation.matrix.weight):
+            found = matrices.halves(operation.matrix.weight)
+            assert found is not None
+            values = found.stored
+            told |= {"factor": found.factor, "each": np.pad(_wrapped(found.each), (0, self.widths.most))}
+        return steps.LAYER, {**told, "blocks": (values, geometry(operation), unit)}
 
     def _read_by_windows(self, place: Place, operation: Convolution | Linear, shape: tuple[int, ...]) -> None:
         """Let a value have the border that a layer's windows reach over."""
@@ -182,7 +198,9 @@ class _Planner:
             )
             place.widened(above, left, below, right)
 
-    def _pooled(self, kind: int, source: int, number: int, settings: dict[str, Any], chain: plans.Chain | plans.SignChain) -> set[int]:
+    def _pooled(
+        self, kind: int, sources: tuple[int, ...], number: int, settings: dict[str, Any], chain: plans.Chain | plans.SignChain
+    ) -> set[int]:
         """A layer that gives codes, and the max-pools of these codes."""
         final = chain.covered[-1]
         held, shape = self.formats[final], self.program.values[number + 1].shape
@@ -196,7 +214,7 @@ class _Planner:
             return self.extra - 1
 
         at = value_of(0)
-        self._add(kind, (source,), number, result=at, **settings)
+        self._add(kind, sources, number, result=at, **settings)
         for step, (pool, value) in enumerate(chain.pools, 1):
             reach = windows(pool)
             shape = self.program.values[value].shape

@@ -6,14 +6,14 @@ import ctypes
 from ctypes import c_float, c_int32, c_int64, c_void_p
 from dataclasses import dataclass
 
-FLOAT, BYTE, SHORT, BITS = range(4)
-SIZES = {FLOAT: 4, BYTE: 1, SHORT: 2, BITS: 8}
+FLOAT, BYTE, SHORT, BITS, WHOLE = range(5)
+SIZES = {FLOAT: 4, BYTE: 1, SHORT: 2, BITS: 8, WHOLE: 4}
 """Bytes of a number; of BITS, of a word of 64 channels."""
 
 (
     MOVE, LAYER, DEPTHWISE, SIGNS, WIDE, QUANTIZE, DECODE, AFFINE, FUNCTION, SLOPES, COMBINE, MAXPOOL, AVERAGE, SPANS,
-    REFERENCE, SOFTMAX,
-) = range(16)  # fmt: skip
+    REFERENCE, SOFTMAX, TOTALS,
+) = range(17)  # fmt: skip
 
 FUNCTIONS = (
     "abs", "clamp", "elu", "exp", "gelu", "gelu_tanh", "hardsigmoid", "hardswish", "leaky_relu", "mish", "relu", "sigmoid",
@@ -48,9 +48,9 @@ class Step(ctypes.Structure):
     _fields_ = (
         ("operation", c_int32), ("what", c_int32), ("source", Value), ("other", Value), ("result", Value),
         ("kernel", c_int32 * 2), ("stride", c_int32 * 2), ("padding", c_int32 * 2), ("dilation", c_int32 * 2),
-        ("outputs", c_int32), ("groups", c_int32), ("count", c_int64), ("depth", c_int32), ("relu", c_int32),
+        ("outputs", c_int32), ("groups", c_int32), ("count", c_int64), ("depth", c_int32), ("factor", c_int32), ("relu", c_int32),
         ("coded", c_int32), ("inverse", c_float), ("low", c_float), ("high", c_float), ("edge", c_float),
-        ("signs", c_int32), ("numbers", c_float * 2), ("offsets", c_void_p), ("weight", c_void_p), ("bias", c_void_p),
+        ("signs", c_int32), ("numbers", c_float * 2), ("offsets", c_void_p), ("weight", c_void_p), ("bias", c_void_p), ("each", c_void_p),
         ("scale", c_void_p), ("shift", c_void_p), ("divisors", c_void_p), ("spans", c_void_p), ("kinds", c_int64), ("base", c_void_p),
         ("limits", c_void_p), ("bounds", c_void_p), ("flips", c_void_p), ("runs", c_void_p),
     )  # fmt: skip
@@ -71,6 +71,11 @@ class Widths:
     vectors: int
     counted: int
     whole: bool
+
+    @property
+    def most(self) -> int:
+        """Outputs that a kernel reads at once: beyond the last one of a layer, too."""
+        return max(self.lanes * self.vectors, self.counted)
 
     @classmethod
     def of(cls, library: ctypes.CDLL, which: int) -> Widths:

@@ -79,34 +79,35 @@ template <class T, int COUNT> inline void finish(const Step &step, const int32_t
 }
 
 // Bits of channels from `first` on, of which there are at most 64; the words were 0 before.
-inline void set_bits(uint64_t *to, int first, int count, uint64_t bits) {
+ALWAYS void set_bits(uint64_t *to, int first, int count, uint64_t bits) {
     to[first / 64] |= bits << (first % 64);
     if (first % 64 + count > 64) to[first / 64 + 1] |= bits >> (64 - first % 64);
 }
 
-inline uint64_t bits_of(const uint64_t *from, int first, int count) {
+ALWAYS uint64_t bits_of(const uint64_t *from, int first, int count) {
     uint64_t found = from[first / 64] >> (first % 64);
     if (first % 64 + count > 64) found |= from[first / 64 + 1] << (64 - first % 64);
     return count < 64 ? found & ((uint64_t(1) << count) - 1) : found;
 }
 
-// Which sums of channels from `first` on have reached their bounds, or have not where a bit of `flips` says so.
-template <class Lanes>
-inline uint64_t reached(const Step &step, const int32_t *bounds, const uint64_t *flips, const int32_t *sums, int first, int count) {
+// Which sums of channels from `first` on have reached their bounds, or have not where a bit of `flips` says so. COUNT as above.
+template <class Lanes, int COUNT>
+ALWAYS uint64_t reached(const Step &step, const int32_t *bounds, const uint64_t *flips, const int32_t *sums, int first, int count) {
     uint64_t found = 0;
-    for (int i = 0; i < count; i += Lanes::WIDTH)
+    for (int i = 0; i < (COUNT ? COUNT : count); i += Lanes::WIDTH)
         found |= uint64_t(Lanes::at_least(sums + i, step.bias + first + i, bounds + first + i)) << i;
-    return bits_of(&found, 0, count) ^ bits_of(flips, first, count);
+    return bits_of(&found, 0, COUNT ? COUNT : count) ^ bits_of(flips, first, COUNT ? COUNT : count);
 }
 
 // The signs of sums, one bit each.
-template <class Lanes> inline void finish_bits(const Step &step, const int32_t *sums, int first, int count, uint64_t *to) {
+template <class Lanes, int COUNT>
+inline void finish_bits(const Step &step, const int32_t *sums, int first, int count, uint64_t *to) {
     const int words = (step.result.channels + 63) / 64;
-    const uint64_t positive = reached<Lanes>(step, step.bounds, step.flips, sums, first, count);
+    const uint64_t positive = reached<Lanes, COUNT>(step, step.bounds, step.flips, sums, first, count);
     set_bits(to, first, count, positive);
     if (step.edge < 0) return;
     const int32_t *lower = step.bounds + step.result.channels + Lanes::WIDTH;
-    set_bits(to + words, first, count, positive | reached<Lanes>(step, lower, step.flips + words, sums, first, count));
+    set_bits(to + words, first, count, positive | reached<Lanes, COUNT>(step, lower, step.flips + words, sums, first, count));
 }
 
 // The same, whatever the result holds.
@@ -115,7 +116,7 @@ inline void finish_any(const Step &step, const int32_t *sums, int first, int cou
     const int kind = step.result.kind;
     if (kind == FLOAT) finish<float, COUNT>(step, sums, first, count, result_at<float>(step, arena, spot));
     else if (kind == BYTE) finish<uint8_t, COUNT>(step, sums, first, count, result_at<uint8_t>(step, arena, spot));
-    else if (kind == BITS) finish_bits<Lanes>(step, sums, first, count, result_at<uint64_t>(step, arena, spot));
+    else if (kind == BITS) finish_bits<Lanes, COUNT>(step, sums, first, count, result_at<uint64_t>(step, arena, spot));
     else finish<int16_t, COUNT>(step, sums, first, count, result_at<int16_t>(step, arena, spot));
 }
 

@@ -9,7 +9,7 @@ namespace {  // each instruction set has its own
 template <class Lanes, class Counts> Kernels kernels(const char *name) {
     return {name, Lanes::WIDTH, BLOCK, Counts::WIDTH, Lanes::WHOLE,
             {move, layer<Lanes>, depthwise<Lanes>, signs<Lanes, Counts>, wide<Lanes>, quantize<Lanes>, decode, affine, function, slopes, combine,
-             max_pool, average_pool, span_pool, nullptr, softmax}};
+             max_pool, average_pool, span_pool, nullptr, softmax, totals}};
 }
 
 }  // namespace

@@ -71,6 +71,37 @@ __attribute__((noinline)) void fours(const Step &step, const uint8_t *const *fro
     fours_of<Lanes, PLACES, VECTORS>(step, from, offsets, weight, sums, std::make_integer_sequence<int, PLACES * VECTORS>());
 }
 
+// Weights that bytes cannot hold are stored as w with factor * w + each: so are their sums, `each` times the total of the window.
+template <int COUNT>
+ALWAYS void add_each(const Step &step, const uint8_t *arena, const Spot &spot, int group, int first, int32_t *__restrict sums) {
+    const int32_t *totals = row_of<int32_t>(step.other, const_cast<uint8_t *>(arena), spot.row) + spot.column * step.other.pitch;
+    const uint32_t total = uint32_t(totals[group]), factor = uint32_t(step.factor);
+    const int32_t *__restrict each = step.each + first;
+    for (int i = 0; i < COUNT; i++) sums[i] = int32_t(uint32_t(sums[i]) * factor + uint32_t(each[i]) * total);
+}
+
+// The total of each window's bytes, of each group. A row of a window without gaps is taken as one piece.
+inline void totals(const Step &step, uint8_t *arena, int begin, int end) {
+    const Value &in = step.source;
+    const int inputs = in.channels / step.groups;
+    const bool whole = step.groups == 1 && step.dilation[1] == 1 && in.pitch == in.channels;
+    const int pieces = whole ? 1 : step.kernel[1], length = whole ? inputs * step.kernel[1] : inputs;
+    each_tile<1>(step, begin, end, [&](auto, const Spot *spots, int) {
+        const uint8_t *first = window_at<uint8_t>(step, arena, *spots);
+        int32_t *to = result_at<int32_t>(step, arena, *spots);
+        for (int group = 0; group < step.groups; group++) {
+            int32_t total = 0;
+            for (int i = 0; i < step.kernel[0]; i++)
+                for (int j = 0; j < pieces; j++) {
+                    const uint8_t *x = first + i * step.dilation[0] * row_pitch<uint8_t>(in)
+                        + int64_t(j) * step.dilation[1] * in.pitch + group * inputs;
+                    for (int k = 0; k < length; k++) total += x[k];
+                }
+            to[group] = total;
+        }
+    });
+}
+
 template <class Lanes, int PLACES, int VECTORS>
 inline void places(const Step &step, uint8_t *arena, const Spot *spots, int count, int group, int block, const int32_t *offsets) {
     const uint8_t *from[PLACES];
@@ -84,6 +115,8 @@ inline void places(const Step &step, uint8_t *arena, const Spot *spots, int coun
     else
         pairs<Lanes, PLACES, VECTORS>(step, from, offsets, static_cast<const int16_t *>(step.weight) + place * 2, sums);
     const int each = step.result.channels / step.groups;
+    if (step.each)
+        for (int p = 0; p < count; p++) add_each<VECTORS * Lanes::WIDTH>(step, arena, spots[p], group, group * each + block, sums + p * VECTORS * Lanes::WIDTH);
     finish_places<Lanes, VECTORS>(step, sums, group * each + block, each - block, arena, spots, count);
 }
 

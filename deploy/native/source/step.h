@@ -2,10 +2,11 @@
 #pragma once
 #include <cstdint>
 
-enum Kind : int32_t { FLOAT = 0, BYTE = 1, SHORT = 2, BITS = 3 };
+enum Kind : int32_t { FLOAT = 0, BYTE = 1, SHORT = 2, BITS = 3, WHOLE = 4 };
 
 // A value of one picture: rows of columns of channels, with a border around it that layers may read.
-// FLOAT fp32 numbers; BYTE codes less the lowest one; SHORT codes; BITS planes of one bit a channel, in words of 64.
+// FLOAT fp32 numbers; BYTE codes less the lowest one; SHORT codes; BITS planes of one bit a channel, in words of 64;
+// WHOLE numbers of 32 bits.
 struct Value {
     int64_t at;                          // bytes from the begin of the arena
     int32_t kind;
@@ -18,6 +19,7 @@ struct Value {
 enum Operation : int32_t {
     MOVE = 0, LAYER = 1, DEPTHWISE = 2, SIGNS = 3, WIDE = 4, QUANTIZE = 5, DECODE = 6, AFFINE = 7, FUNCTION = 8,
     SLOPES = 9, COMBINE = 10, MAXPOOL = 11, AVERAGE = 12, SPANS = 13, REFERENCE = 14, SOFTMAX = 15,
+    TOTALS = 16,
 };
 
 // One run of numbers that lie side by side before and after a move; from -1: `fill`.
@@ -34,6 +36,7 @@ struct Step {
     int32_t groups;
     int64_t count;                       // of offsets for each group, or of runs
     int32_t depth;                       // of LAYER with bytes: fours that 16 bits hold the sum of; of SIGNS: what a bit counts
+    int32_t factor;                      // of LAYER with `each`: weights are factor * what is stored + each, `other` holds the windows' totals
     int32_t relu, coded;                 // of a layer: what follows its sums
     float inverse, low, high, edge;      // of codes: Steps, or Signs where `signs`
     int32_t signs;
@@ -41,6 +44,7 @@ struct Step {
     const int32_t *offsets;              // bytes (of BITS: words) from the first place that a window reads
     const void *weight;
     const int32_t *bias;
+    const int32_t *each;                 // of LAYER, for each output; null: none
     const float *scale, *shift;          // of a layer, AFFINE, SLOPES; null: none
     const double *divisors;              // of AVERAGE, for each window
     const int32_t *spans;                // of SPANS: begin and end of each row of windows, then of each column; of SIGNS see signs.h
@@ -60,5 +64,5 @@ struct Kernels {
     int32_t width, vectors;   // channels a vector, and vectors of a block: how weights are laid out
     int32_t counted;          // outputs whose bits are counted at once
     int32_t whole;            // whether sums of products of bytes are kept in 32 bits
-    Rows table[16];
+    Rows table[17];
 };
