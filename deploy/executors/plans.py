@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from deploy.operations.base import fits_a_byte
 from deploy.operations.functions import Function
 from deploy.operations.layers import Quantize
@@ -17,13 +19,14 @@ class Chain:
     """What follows a layer up to the codes of its output.
 
     Args:
-        relu: whether a ReLU stands there.
+        low, high: the ends of the codes, nearer than the grid's where a ReLU or a clamp stands there: codes grow with numbers.
         pools: the max-pools, in order, each with the number of its value; they may as well pool codes.
         grid: of the codes.
         covered: the numbers of the values from the layer's own to that in codes, which is the last.
     """
 
-    relu: bool
+    low: int
+    high: int
     pools: tuple[tuple[MaxPool, int], ...]
     grid: Steps
     covered: tuple[int, ...]
@@ -52,12 +55,22 @@ def chain(program: Program, number: int, known: list[list[int]]) -> Chain | None
     found = _followed(program, number, known)
     if found is None or not isinstance(found[2], Steps) or not fits_a_byte(found[2]):
         return None
-    relu, pools, grid, covered = found
-    return Chain(relu, pools, grid, covered)
+    ends, pools, grid, covered = found
+    low, high = grid.low, grid.high
+    for least, most in ends:
+        low, high = (min(max(end, _code(grid, least)), _code(grid, most)) for end in (low, high))
+    return Chain(low, high, pools, grid, covered)
+
+
+def _code(grid: Steps, number: float) -> int:
+    """As deploy.reference codes it."""
+    with np.errstate(over="ignore"):
+        code = np.rint(np.float32(number) * np.float32(grid.inverse))
+    return int(min(max(code, grid.low), grid.high))
 
 
 def signs(program: Program, number: int, known: list[list[int]]) -> SignChain | None:
-    """From operation `number` to signs, where nothing else reads what is between, and no ReLU stands there."""
+    """From operation `number` to signs, where nothing else reads what is between: pools at most."""
     found = _followed(program, number, known)
     if found is None or not isinstance(found[2], Signs) or found[0]:
         return None
@@ -66,19 +79,22 @@ def signs(program: Program, number: int, known: list[list[int]]) -> SignChain | 
 
 def _followed(
     program: Program, number: int, known: list[list[int]]
-) -> tuple[bool, tuple[tuple[MaxPool, int], ...], Steps | Signs, tuple[int, ...]] | None:
-    """Whether there is a ReLU, the pools, the grid, the values."""
-    relu, pools, covered = False, [], [number + 1]
+) -> tuple[list[tuple[float, float]], tuple[tuple[MaxPool, int], ...], Steps | Signs, tuple[int, ...]] | None:
+    """The ends of activations, the pools, the grid, the values."""
+    ends: list[tuple[float, float]] = []
+    pools, covered = [], [number + 1]
     while len(known[number + 1]) == 1:
         number = known[number + 1][0]
         covered.append(number + 1)
         operation = program.operations[number]
         if isinstance(operation, Function) and operation.kind == "relu":
-            relu = True
+            ends.append((0.0, float("inf")))
+        elif isinstance(operation, Function) and operation.kind == "clamp":
+            ends.append((operation.settings[0], operation.settings[1]))
         elif isinstance(operation, MaxPool):
             pools.append((operation, number + 1))
         elif isinstance(operation, Quantize):
-            return relu, tuple(pools), operation.grid, tuple(covered)
+            return ends, tuple(pools), operation.grid, tuple(covered)
         else:
             return None
     return None

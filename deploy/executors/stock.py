@@ -165,10 +165,11 @@ def _integer(
     bias = bias if small.shift is None else bias + torch.from_numpy(small.shift)
     inverse, out_zero = (fused.grid.inverse, -fused.grid.low) if fused else (None, 0)
     layer = QConv(
-        weight, scale, bias, zero, *geometry, inverse=inverse, out_zero=out_zero, relu=bool(fused and fused.relu)
+        weight, scale, bias, zero, *geometry, inverse=inverse, out_zero=out_zero, relu=bool(fused and fused.low == 0)
     )
     channels = None if small.channels is None else torch.from_numpy(small.channels)
-    most = fused.grid.high - fused.grid.low if fused else 255
+    least, most = (fused.low + out_zero, fused.high + out_zero) if fused else (0, 255)
+    nearer = most < 255 or least not in (0, out_zero)  # a ReLU is the convolution's own
     pools = [(pool, values[place]) for pool, place in fused.pools] if fused else []
 
     def run(x: Tensor) -> Tensor:
@@ -179,7 +180,7 @@ def _integer(
             above, below, left, right = padding
             x = F.pad(x, (left, right, above, below), value=zero)
         found = layer(x.contiguous(memory_format=LAST))
-        found = found if most == 255 else found.clamp_(max=most)
+        found = found.clamp_(least, most) if nearer else found
         for pool, value in pools:
             found = _pooled(found, pool, value)
         return found[:, :, 0, 0] if flat else found

@@ -147,9 +147,7 @@ class _Planner:
         kind, own = self._kernel(operation, value, values, held, source, number)
         sources = (source, *self._totals(operation, source, number, reach)) if "each" in own else (source,)
         if (chain := plans.chain(self.program, number, self.readers)) is not None:
-            settings |= {"coded": 1, **_grid(chain.grid)}
-            if chain.relu:  # the code of 0 is 0, and codes grow with numbers
-                settings["low"] = max(chain.grid.low, 0)
+            settings |= {"coded": 1, **_grid(chain.grid), "low": chain.low, "high": chain.high}
             return self._pooled(kind, sources, number, {**settings, **own}, chain)
         if (signs := plans.signs(self.program, number, self.readers)) is not None:
             if self.formats[signs.covered[-1]].kind == steps.BITS:

@@ -91,14 +91,21 @@ struct Network {
     double *seconds;
 };
 
-// (channels, rows, columns) as callers have it, and (rows, columns, channels) as values lie.
+// (channels, rows, columns) as callers have it, and (rows, columns, channels) as values lie. CHANNELS: 0, as many as there are.
+template <int CHANNELS> void interleaved(const Value &v, const float *picture, uint8_t *arena) {
+    const int channels = CHANNELS ? CHANNELS : v.channels, pitch = CHANNELS ? CHANNELS : v.pitch;
+    const int64_t places = int64_t(v.rows) * v.columns;
+    for (int row = 0; row < v.rows; row++, picture += v.columns) {
+        float *__restrict to = row_of<float>(v, arena, row);
+        for (int column = 0; column < v.columns; column++)
+            for (int c = 0; c < channels; c++) to[int64_t(column) * pitch + c] = picture[c * places + column];
+    }
+}
+
 void show(const Network &net, const float *picture, uint8_t *arena) {
     const Value &v = net.first;
-    for (int c = 0; c < v.channels; c++)
-        for (int row = 0; row < v.rows; row++) {
-            float *to = row_of<float>(v, arena, row) + c;
-            for (int column = 0; column < v.columns; column++) to[int64_t(column) * v.pitch] = *picture++;
-        }
+    if (v.channels == 3 && v.pitch == 3) interleaved<3>(v, picture, arena);
+    else interleaved<0>(v, picture, arena);
     border(v, arena, 0, v.rows);
 }
 

@@ -70,9 +70,9 @@ inline double gelu_tanh_of(double x) {
 
 inline double hardsigmoid_of(double x) { return clamped(x + 3, 0, 6) / 6; }
 
-inline float function_of(int32_t name, float x, const float *settings) {
+template <int NAME> inline float function_of(float x, const float *settings) {
     const double wide = x;
-    switch (name) {
+    switch (NAME) {
         case ABS: return std::fabs(x);
         case CLAMP: return x < settings[0] ? settings[0] : x > settings[1] ? settings[1] : x;
         case ELU: return float(wide > 0 ? wide : (exp_of(wide < 0 ? wide : 0) - 1) * double(settings[0]));

@@ -10,8 +10,8 @@ namespace {  // each instruction set has its own
 template <class Compute> inline void each_number(const Step &step, uint8_t *arena, int begin, int end, Compute compute) {
     for (int row = begin; row < end; row++)
         for (int column = 0; column < step.result.columns; column++) {
-            const float *x = row_of<float>(step.source, arena, row) + int64_t(column) * step.source.pitch;
-            float *y = row_of<float>(step.result, arena, row) + int64_t(column) * step.result.pitch;
+            const float *__restrict x = row_of<float>(step.source, arena, row) + int64_t(column) * step.source.pitch;
+            float *__restrict y = row_of<float>(step.result, arena, row) + int64_t(column) * step.result.pitch;
             for (int c = 0; c < step.result.channels; c++) y[c] = compute(c, x[c]);
         }
 }
@@ -28,12 +28,18 @@ inline void affine(const Step &step, uint8_t *arena, int begin, int end) {
         each_number(step, arena, begin, end, [](int, float x) { return x; });
 }
 
+template <int NAME> inline void function_as(const Step &step, uint8_t *arena, int begin, int end) {
+    const float settings[] = {step.numbers[0], step.numbers[1]};
+    each_number(step, arena, begin, end, [=](int, float x) { return function_of<NAME>(x, settings); });
+}
+
+// One loop a function: compilers make vectors of most.
+template <int... NAMES> inline void function_in(std::integer_sequence<int, NAMES...>, const Step &step, uint8_t *arena, int begin, int end) {
+    ((step.what == NAMES ? function_as<NAMES>(step, arena, begin, end) : void()), ...);
+}
+
 inline void function(const Step &step, uint8_t *arena, int begin, int end) {
-    const int32_t name = step.what;
-    if (name == RELU)
-        each_number(step, arena, begin, end, [](int, float x) { return x > 0 ? x : 0; });
-    else
-        each_number(step, arena, begin, end, [&](int, float x) { return function_of(name, x, step.numbers); });
+    function_in(std::make_integer_sequence<int, TANH + 1>(), step, arena, begin, end);
 }
 
 inline void slopes(const Step &step, uint8_t *arena, int begin, int end) {
@@ -69,17 +75,20 @@ inline void combine(const Step &step, uint8_t *arena, int begin, int end) {
     }
 }
 
+// A row whose numbers lie without gaps is taken as one place.
 template <class T> inline void quantize_to(const Step &step, uint8_t *arena, int begin, int end) {
     const Coding coding(step);
     const int32_t zero = step.result.zero, channels = step.result.channels;
+    const bool whole = step.source.pitch == channels && step.result.pitch == channels;
+    const int columns = whole ? 1 : step.result.columns, count = whole ? channels * step.result.columns : channels;
     for (int row = begin; row < end; row++)
-        for (int column = 0; column < step.result.columns; column++) {
+        for (int column = 0; column < columns; column++) {
             const float *__restrict x = row_of<float>(step.source, arena, row) + int64_t(column) * step.source.pitch;
             T *__restrict y = row_of<T>(step.result, arena, row) + int64_t(column) * step.result.pitch;
             if (step.signs)
-                for (int c = 0; c < channels; c++) y[c] = stored<T>(sign_of(step, x[c]), zero);
+                for (int c = 0; c < count; c++) y[c] = stored<T>(sign_of(step, x[c]), zero);
             else
-                for (int c = 0; c < channels; c++) y[c] = stored_code<T>(coding, x[c], zero);
+                for (int c = 0; c < count; c++) y[c] = stored_code<T>(coding, x[c], zero);
         }
 }
 

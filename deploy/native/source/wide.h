@@ -2,6 +2,9 @@
 // Weights: of each group blocks of 4, 2 or 1 vectors of outputs, (taps, inputs, outputs of the block) fp32; depthwise: (taps, channels).
 #pragma once
 #include "layers.h"
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
 
 namespace {  // each instruction set has its own
 
@@ -9,10 +12,33 @@ constexpr int EIGHT = 8;  // outputs a vector
 typedef double Doubles __attribute__((vector_size(EIGHT * sizeof(double))));
 typedef float Floats __attribute__((vector_size(EIGHT * sizeof(float))));
 
+// The product is exact, so that fusing it with the sum gives the same.
+ALWAYS Doubles added(Doubles total, Doubles x, Doubles w) {
+#ifdef __AVX512F__
+    return _mm512_fmadd_pd(x, w, total);
+#else
+    return total + x * w;
+#endif
+}
+
+// A number in all places. The code of 0 is `zero`.
+template <class T> ALWAYS Doubles all_of(T number, double zero) {
+    const double wide = sizeof(T) == 4 ? double(number) : double(number) - zero;
+#ifdef __AVX512F__
+    return _mm512_set1_pd(wide);
+#else
+    return Doubles{} + wide;
+#endif
+}
+
 ALWAYS Doubles doubles_at(const float *at) {
+#ifdef __AVX512F__
+    return _mm512_cvtps_pd(_mm256_loadu_ps(at));
+#else
     Floats found;
     std::memcpy(&found, at, sizeof found);
     return __builtin_convertvector(found, Doubles);
+#endif
 }
 
 // Sums to numbers of `count` channels from `first` on.
@@ -25,13 +51,14 @@ inline void finish_wide(const Step &step, const double *sums, int first, int cou
     }
 }
 
+template <int... V> ALWAYS void add_number(Doubles *total, Doubles number, const Doubles *w, Indices<V...>) {
+    ((total[V] = added(total[V], number, w[V])), ...);
+}
+
 template <class T, int VECTORS, int... P, int... V>
-ALWAYS void add_wide(Doubles *total, const T *const *from, const float *weight, Indices<P...>, Indices<V...>, double zero) {
+ALWAYS void add_wide(Doubles *total, const T *const *from, int k, const float *weight, double zero, Indices<P...>, Indices<V...> all) {
     const Doubles w[] = {doubles_at(weight + V * EIGHT)...};
-    for (int p = 0; p < int(sizeof...(P)); p++) {
-        const double number = double(*from[p]) - zero;
-        ((total[p * VECTORS + V] += number * w[V]), ...);
-    }
+    (add_number(total + P * VECTORS, all_of(from[P][k], zero), w, all), ...);
 }
 
 // What several places sum to.
@@ -39,18 +66,17 @@ template <class T, int PLACES, int VECTORS>
 ALWAYS void wide_places(const Step &step, uint8_t *arena, const Spot *spots, int count, int group, int block, const float *weight) {
     const int inputs = step.source.channels / step.groups, each = step.result.channels / step.groups;
     const double zero = step.source.zero;
-    Doubles total[PLACES * VECTORS] = {};
+    Doubles total[PLACES * VECTORS];
+    for (Doubles &each : total) each = Doubles{};
     for (int i = 0; i < step.kernel[0]; i++)
         for (int j = 0; j < step.kernel[1]; j++) {
             const T *from[PLACES];
             for (int p = 0; p < PLACES; p++)
                 from[p] = window_at<T>(step, arena, spots[p]) + i * step.dilation[0] * row_pitch<T>(step.source)
                     + int64_t(j) * step.dilation[1] * step.source.pitch + group * inputs;
-            for (int k = 0; k < inputs; k++, weight += VECTORS * EIGHT) {
-                add_wide<T, VECTORS>(total, from, weight, std::make_integer_sequence<int, PLACES>(),
-                                     std::make_integer_sequence<int, VECTORS>(), zero);
-                for (int p = 0; p < PLACES; p++) from[p]++;
-            }
+            for (int k = 0; k < inputs; k++, weight += VECTORS * EIGHT)
+                add_wide<T, VECTORS>(total, from, k, weight, zero, std::make_integer_sequence<int, PLACES>(),
+                                     std::make_integer_sequence<int, VECTORS>());
         }
     alignas(64) double sums[VECTORS * EIGHT];
     const int left = each - block;

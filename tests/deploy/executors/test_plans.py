@@ -33,26 +33,31 @@ def chain(*operations: Operation, picture: tuple[int, ...] = (2, 8, 8)) -> plans
     return plans.chain(program, 1, plans.readers(program))
 
 
+CLAMP = {"kind": "clamp", "settings": (-1.0, 1.74)}
 RELU, POOL = {"kind": "relu"}, {"kernel": (2, 2), "stride": (2, 2)}
 
 
 @pytest.mark.parametrize(
-    ("between", "relu", "pools"),
+    ("between", "ends", "pools"),
     [
-        ([], False, 0),
-        ([(Function, RELU)], True, 0),
-        ([(MaxPool, POOL)], False, 1),
-        ([(MaxPool, POOL), (Function, RELU), (MaxPool, POOL)], True, 2),
-        ([(Function, RELU), (Function, RELU)], True, 0),
+        ([], (-8, 7), 0),
+        ([(Function, RELU)], (0, 7), 0),
+        ([(MaxPool, POOL)], (-8, 7), 1),
+        ([(MaxPool, POOL), (Function, RELU), (MaxPool, POOL)], (0, 7), 2),
+        ([(Function, RELU), (Function, RELU)], (0, 7), 0),
+        ([(Function, CLAMP)], (-2, 3), 0),  # 1.74 is between codes 3 and 4
+        ([(Function, CLAMP), (Function, RELU)], (0, 3), 0),
+        ([(Function, {"kind": "clamp", "settings": (2.0, 99.0)}), (MaxPool, POOL)], (4, 7), 1),
+        ([(Function, CLAMP), (Function, {"kind": "clamp", "settings": (2.0, 3.0)})], (4, 4), 0),  # 1.74 is raised to 2
     ],
 )
-@pytest.mark.parametrize("grid", [BYTES, Steps(2.0, 0.5, -8, 7), Steps(2.0, 0.5, -128, 127)], ids=str)
-def test_relus_and_pools_up_to_codes(grid: Steps, between: list[Any], relu: bool, pools: int) -> None:
+def test_activations_and_pools_up_to_codes(between: list[Any], ends: tuple[int, int], pools: int) -> None:
+    grid = Steps(2.0, 0.5, -8, 7)
     made = [op(kind, number, **settings) for number, (kind, settings) in enumerate(between, 2)]
     last = len(between) + 3
     found = chain(*made, op(Quantize, last - 1, grid=grid), layer(last))
     assert found is not None
-    assert (found.relu, len(found.pools), found.grid) == (relu, pools, grid)
+    assert ((found.low, found.high), len(found.pools), found.grid) == (ends, pools, grid)
     assert found.covered == tuple(range(2, last + 1))
 
 
