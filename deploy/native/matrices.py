@@ -131,6 +131,25 @@ def blocks(
     return stored, np.ascontiguousarray(offsets, np.int32), outputs, count
 
 
+def taps_apart(
+    values: NDArray[np.int64], geometry: Geometry, source: Place, widths: Widths
+) -> tuple[NDArray[np.int8], NDArray[np.int32]]:
+    """Weights of a depthwise layer with taps in fours, and the offsets of taps in bytes; see source/depthwise.h.
+
+    Args:
+        values: (channels, 1, rows, columns), bytes.
+    """
+    channels, _, rows, columns = values.shape
+    taps = np.arange(rows)[:, None] * geometry.dilation[0] * source.line
+    offsets = (taps + np.arange(columns) * geometry.dilation[1] * source.pitch).reshape(-1)
+    fours, parts = -(-len(offsets) // 4), -(-channels // widths.apart)
+    held = np.zeros((parts * widths.apart, fours * 4), np.int8)
+    held[:channels, : len(offsets)] = values.reshape(channels, -1)
+    # channels 16 L + 4 v + i of a part: vector v holds them in lane L
+    apart = held.reshape(parts, widths.apart // 16, 4, 4, fours, 4)
+    return np.ascontiguousarray(apart.transpose(0, 4, 2, 1, 3, 5)), np.resize(offsets, fours * 4).astype(np.int32)
+
+
 EIGHT = 8
 """Outputs a vector of doubles."""
 

@@ -176,6 +176,8 @@ class _Planner:
             assert by_signs(operation, value)
             return steps.SIGNS, {"signs_of": (values, geometry(operation))}
         if is_depthwise(operation):
+            if held.kind == steps.BYTE and self.widths.apart and matrices.fit_bytes(operation.matrix.weight):
+                return steps.DEPTHWISE, {"what": 1, "taps": (values, geometry(operation))}
             return steps.DEPTHWISE, {"weight": np.ascontiguousarray(values[:, 0].transpose(1, 2, 0).astype(np.int16))}
         unit = 4 if held.kind == steps.BYTE else 2
         deep = 0 if unit == 2 or self.widths.whole else matrices.depth(operation.matrix.weight, largest_byte(value.grid))
@@ -272,6 +274,9 @@ class _Planner:
             values, form, unit = settings.pop("blocks")
             weight, offsets, outputs, count = matrices.blocks(values, form, source, unit, self.widths)
             settings |= {"weight": weight, "offsets": offsets, "outputs": outputs, "count": count}
+        if "taps" in settings:
+            weight, offsets = matrices.taps_apart(*settings.pop("taps"), source, self.widths)
+            settings |= {"weight": weight, "offsets": offsets, "count": len(offsets)}
         if "signs_of" in settings:
             result = self.places[planned.result]
             settings |= bits.settings(*settings.pop("signs_of"), source, result, self.widths.counted)

@@ -64,24 +64,26 @@ class Widths:
         lanes: channels a vector.
         vectors: of a block.
         counted: outputs whose bits are counted at once.
+        apart: channels of a depthwise layer that are summed at once, four taps at a time; 0: not so.
         whole: whether sums of products of bytes are kept in 32 bits, not in 16.
     """
 
     lanes: int
     vectors: int
     counted: int
+    apart: int
     whole: bool
 
     @property
     def most(self) -> int:
         """Outputs that a kernel reads at once: beyond the last one of a layer, too."""
-        return max(self.lanes * self.vectors, self.counted)
+        return max(self.lanes * self.vectors, self.counted, self.apart)
 
     @classmethod
     def of(cls, library: ctypes.CDLL, which: int) -> Widths:
-        told = (c_int32 * 4)()
+        told = (c_int32 * 5)()
         library.mc_widths(which, told)
-        return cls(*told[:3], bool(told[3]))
+        return cls(*told[:4], bool(told[4]))
 
 
 def declare(library: ctypes.CDLL) -> None:

@@ -45,4 +45,4 @@ struct Counts {
 }  // namespace
 
 extern const Kernels avx512popcnt_kernels;
-const Kernels avx512popcnt_kernels = kernels<Lanes, Counts>("AVX512 VPOPCNT");
+const Kernels avx512popcnt_kernels = kernels<Sixteen, Counts>("AVX512 VPOPCNT");

@@ -33,4 +33,4 @@ struct Twice {
 }  // namespace
 
 extern const Kernels avx512vnni_kernels;
-const Kernels avx512vnni_kernels = kernels<Lanes, Twice>("AVX512 VNNI");
+const Kernels avx512vnni_kernels = kernels<Sixteen, Twice>("AVX512 VNNI");

@@ -161,7 +161,8 @@ SHOWN void mc_widths(int32_t which, int32_t *to) {
     to[0] = all[which]->width;
     to[1] = all[which]->vectors;
     to[2] = all[which]->counted;
-    to[3] = all[which]->whole;
+    to[3] = all[which]->apart;
+    to[4] = all[which]->whole;
 }
 
 SHOWN int64_t mc_step_size() { return sizeof(Step); }

@@ -1,5 +1,6 @@
 // The table of an instruction set: the file that includes this says which Lanes and Counts it has.
 #pragma once
+#include "depthwise.h"
 #include "numbers.h"
 #include "signs.h"
 #include "wide.h"
@@ -7,7 +8,7 @@
 namespace {  // each instruction set has its own
 
 template <class Lanes, class Counts> Kernels kernels(const char *name) {
-    return {name, Lanes::WIDTH, BLOCK, Counts::WIDTH, Lanes::WHOLE,
+    return {name, Lanes::WIDTH, BLOCK, Counts::WIDTH, Lanes::APART, Lanes::WHOLE,
             {move, layer<Lanes>, depthwise<Lanes>, signs<Lanes, Counts>, wide<Lanes>, quantize<Lanes>, decode, affine, function, slopes, combine,
              max_pool, average_pool, span_pool, nullptr, softmax, totals}};
 }

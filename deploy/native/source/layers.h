@@ -148,30 +148,4 @@ template <class Lanes> void layer(const Step &step, uint8_t *arena, int begin, i
     }
 }
 
-// One channel a group: all channels of a place at once, a tap at a time. Weights are (taps, channels), shorts.
-template <class Lanes, class T> inline void depthwise_of(const Step &step, uint8_t *arena, int begin, int end) {
-    const int channels = step.result.channels;
-    const int16_t *weight = static_cast<const int16_t *>(step.weight);
-    each_tile<1>(step, begin, end, [&](auto, const Spot *spots, int) {
-        for (int first = 0; first < channels; first += 64) {
-            const int count = channels - first < 64 ? channels - first : 64;
-            alignas(64) int32_t sums[64] = {0};
-            for (int i = 0; i < step.kernel[0]; i++)
-                for (int j = 0; j < step.kernel[1]; j++) {
-                    const T *x = window_at<T>(step, arena, *spots) + i * step.dilation[0] * row_pitch<T>(step.source)
-                        + int64_t(j) * step.dilation[1] * step.source.pitch + first;
-                    const int16_t *w = weight + int64_t(i * step.kernel[1] + j) * channels + first;
-                    for (int c = 0; c < count; c++) sums[c] += int32_t(x[c]) * w[c];
-                }
-            finish_any<Lanes, 0>(step, sums, first, count, arena, *spots);
-        }
-    });
-}
-
-template <class Lanes> inline void depthwise(const Step &step, uint8_t *arena, int begin, int end) {
-    clear_bits(step, arena, begin, end);
-    if (step.source.kind == BYTE) depthwise_of<Lanes, uint8_t>(step, arena, begin, end);
-    else depthwise_of<Lanes, int16_t>(step, arena, begin, end);
-}
-
 }  // namespace

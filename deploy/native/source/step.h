@@ -63,6 +63,7 @@ struct Kernels {
     const char *name;
     int32_t width, vectors;   // channels a vector, and vectors of a block: how weights are laid out
     int32_t counted;          // outputs whose bits are counted at once
+    int32_t apart;            // channels of a depthwise layer that are summed at once, four taps at a time; 0: not so
     int32_t whole;            // whether sums of products of bytes are kept in 32 bits
     Rows table[17];
 };

@@ -43,6 +43,10 @@ def programs(draw: Any) -> Program:
     most = draw(st.sampled_from([1, 7, 127, 255]))
     draws = np.random.default_rng(between(0, 2**16))
     weight = draws.integers(-most, most + 1, (outputs, each, *kernel)).astype(np.int16)
+    if most == 255 and draw(st.booleans()):  # DoReFa's odd numbers; else often too wide a range for bytes
+        weight = weight | 1
+    if most == 127:  # a grid that lies beside 0, each filter's elsewhere
+        weight = weight + draws.integers(0, 2, (outputs, 1, 1, 1)).astype(np.int16) * draw(st.sampled_from([0, 100]))
     grid = draw(st.sampled_from(GRIDS))
     plain = isinstance(grid, Signs) and draw(st.booleans())
     scale = None if plain else draws.uniform(-1, 1, outputs).astype(np.float32) / (most * 20 * (weight[0].size) ** 0.5)
