@@ -40,6 +40,9 @@ class Options(Command):
     without: list[str] = flag(
         "--without", nargs="+", default=[], metavar="NAME", help="leave these out, by name or pattern: 'OpenVINO*'"
     )
+    profile: bool = flag(
+        "--profile", action="store_true", help="and where the time goes in the native executor, operation by operation"
+    )
     picture: Path | None = flag(
         "--picture", type=argtypes.path, metavar="F", help="the picture to draw (default: that of --model, _bench.png)"
     )
@@ -98,6 +101,9 @@ def body(options: Options) -> dict[str, Any]:
     lines = columns(_table(options, taking_part, results, same))
     lines += [f"{entry.name}: left out, {entry.why}" for entry in absent]
     lines += _plainly(taking_part, results)
+    native = next((c.run for c in taking_part if c.name == "native executor"), None)
+    rates, profiled = _native(native, x, results, threads, options.profile)
+    lines += rates
     lines.append(f"{source}: {size['checkpoint']:,} bytes, packed {size['packed']:,}")
     lines.append(
         f"medians of turns, the middle half of ratios in brackets; {processor()}, {threads} thread"
@@ -105,7 +111,7 @@ def body(options: Options) -> dict[str, Any]:
     )
     found = {str(batch): {name: asdict(timed) for name, timed in timed_.items()} for batch, timed_ in results.items()}
     result = {"text": "\n".join(lines), "milliseconds": found, "same_answers": same, "bytes": size,
-              "processor": processor(), "threads": threads}  # fmt: skip
+              "processor": processor(), "threads": threads, "profile": profiled}  # fmt: skip
     if _drawn(picture, results):
         result["path"] = picture
     return result
@@ -149,6 +155,34 @@ def _plainly(taking_part: list[Contender], results: dict[int, dict[str, Timed]])
                 f"the float network in {best} {plain[best]:.2f} ms"
             )
     return found
+
+
+def _native(native: Any, x: Any, results: Any, threads: int, profile: bool) -> tuple[list[str], list[dict[str, Any]]]:
+    """Lines on how near the native executor comes to what a core can do, and where its time goes; the latter as data, too."""
+    from deploy.native.executor import Native
+    from deploy.native.profile import peaks, spent, table, total_macs
+    from engine.system.terminal import columns
+
+    if not isinstance(native, Native):
+        return (["--profile: the native executor takes no part"] if profile else []), []
+    best, macs = peaks(native), total_macs(native.program)
+    lines = []
+    for batch, timed in results.items():
+        rate = macs * batch / (timed["native executor"].milliseconds / 1000) / 1e9
+        lines.append(f"native executor, batch {batch}: {rate:.0f} GMAC/s with {threads} thread{'s' * (threads > 1)}")
+    lines.append(
+        f"one core, measured: {best.of_bytes / 1e9:.0f} GMAC/s of bytes, {best.of_bits / 1e9:.0f} GMAC/s of signs, "
+        f"by {native.engine.kernels}"
+    )
+    if not profile:
+        return lines, []
+    found = spent(native, x[:64])
+    lines += [
+        "",
+        f"the native executor, {min(len(x), 64)} pictures one after the other on one thread:",
+        *columns(table(found), left=3),
+    ]
+    return lines, [asdict(each) for each in found]
 
 
 def _drawn(path: Path, results: dict[int, dict[str, Timed]]) -> bool:

@@ -53,9 +53,11 @@ def readers(program: Program) -> list[list[int]]:
 def chain(program: Program, number: int, known: list[list[int]]) -> Chain | None:
     """From operation `number` to codes of 8 bits, where nothing else reads what is between."""
     found = _followed(program, number, known)
-    if found is None or not isinstance(found[2], Steps) or not fits_a_byte(found[2]):
+    if found is None:
         return None
     ends, pools, grid, covered = found
+    if not isinstance(grid, Steps) or not fits_a_byte(grid):
+        return None
     low, high = grid.low, grid.high
     for least, most in ends:
         low, high = (min(max(end, _code(grid, least)), _code(grid, most)) for end in (low, high))
@@ -72,9 +74,10 @@ def _code(grid: Steps, number: float) -> int:
 def signs(program: Program, number: int, known: list[list[int]]) -> SignChain | None:
     """From operation `number` to signs, where nothing else reads what is between: pools at most."""
     found = _followed(program, number, known)
-    if found is None or not isinstance(found[2], Signs) or found[0]:
+    if found is None:
         return None
-    return SignChain(*found[1:])  # type: ignore[arg-type]
+    ends, pools, grid, covered = found
+    return None if ends or not isinstance(grid, Signs) else SignChain(pools, grid, covered)
 
 
 def _followed(

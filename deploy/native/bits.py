@@ -33,7 +33,10 @@ def settings(values: NDArray[np.int64], geometry: Geometry, source: Place, resul
     held = np.stack([_words(plane, lanes) for plane in planes], 2)  # (blocks, taps and words, planes, lanes)
     rows, columns = (np.arange(n) for n in geometry.kernel)
     words = -(-values.shape[1] // 64)
-    places = rows[:, None, None] * geometry.dilation[0] * source.line + columns[:, None] * geometry.dilation[1] * source.pitch
+    places = (
+        rows[:, None, None] * geometry.dilation[0] * source.line
+        + columns[:, None] * geometry.dilation[1] * source.pitch
+    )
     spans, base = _bases(positive, nonzero, geometry, source, result, lanes)
     return {
         "weight": held, "count": len(rows) * len(columns) * words, "depth": int(np.abs(values).max()),
@@ -53,7 +56,12 @@ def _words(plane: NDArray[np.bool_], lanes: int) -> NDArray[np.uint64]:
 
 
 def _bases(
-    positive: NDArray[np.bool_], nonzero: NDArray[np.bool_], geometry: Geometry, source: Place, result: Place, lanes: int
+    positive: NDArray[np.bool_],
+    nonzero: NDArray[np.bool_],
+    geometry: Geometry,
+    source: Place,
+    result: Place,
+    lanes: int,
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """What windows sum to if no bit differs, for each kind of place.
 
@@ -109,7 +117,10 @@ def bounds(matrix: Matrix, grid: Signs, outputs: int, lanes: int) -> dict[str, A
     words = np.zeros((len(told), -(-outputs // 64) * 64), bool)
     for row, (bound, flipped) in enumerate(told):
         rows[row, :outputs], words[row, :outputs] = bound, flipped
-    return {"bounds": rows, "flips": np.packbits(words, axis=-1, bitorder="little").view(np.dtype("<u8")).astype(np.uint64)}
+    return {
+        "bounds": rows,
+        "flips": np.packbits(words, axis=-1, bitorder="little").view(np.dtype("<u8")).astype(np.uint64),
+    }
 
 
 def _bound(matrix: Matrix, test: Any, outputs: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

@@ -185,7 +185,7 @@ def _compile(compiler: str, path: Path) -> None:
             notice(f"{compiler} does not know {', '.join(left_out)}: the native engine goes without")
         engine = _Object(compiler, place, "engine", tuple(f"-DWITH_{each.name.upper()}" for each in known[1:]))
         made = Path(place, "engine.so")
-        words = [compiler, "-shared", "-pthread", engine.path, *(each.path for each in known), "-o", str(made)]
+        words = [compiler, *FLAGS, "-shared", engine.path, *(each.path for each in known), "-o", str(made)]
         if fault := engine.fault() or _Running(words).fault():
             raise Unavailable(f"{compiler} cannot compile the engine: {fault}")
         made.chmod(0o700)
@@ -201,7 +201,12 @@ class _Running:
     @functools.cache  # noqa: B019  (it lives as long as the compiling)
     def fault(self) -> str | None:
         """Waits; what it complains of, in a line."""
-        said = self.process.communicate(timeout=SECONDS)[0].decode(errors="replace").splitlines()
+        try:
+            said = self.process.communicate(timeout=SECONDS)[0].decode(errors="replace").splitlines()
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.communicate()
+            return f"it took more than {SECONDS} s"
         if self.process.returncode == 0:
             return None
         return ([line for line in said if "error" in line] or ["it failed"])[0].strip()[:160]

@@ -115,7 +115,9 @@ def blocks(
         np.arange(rows)[:, None, None] * geometry.dilation[0] * source.line
         + np.arange(columns)[None, :, None] * geometry.dilation[1] * source.pitch
     ) * size
-    last = -(-source.pitch // unit) - 1 if groups > 1 else units  # a group that ends before the longest one reads this again, times 0
+    last = (
+        -(-source.pitch // unit) - 1 if groups > 1 else units
+    )  # a group that ends before the longest one reads this again, times 0
     places = np.minimum(first[:, None] + np.arange(units), last) * 4
     offsets = (taps[None] + places[:, None, None, :]).reshape(groups, count)
     flat = packed.reshape(groups, outputs, count, unit)

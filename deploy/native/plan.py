@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
-from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,9 @@ from numpy.typing import NDArray
 from deploy.executors import plans
 from deploy.native import bits, matrices, moves, steps
 from deploy.native.formats import Format, by_signs, formats, geometry, is_depthwise, largest_byte
-from deploy.native.layout import Place, arranged
+from deploy.native.laid_out import Later, Plan, Planned, laid_out
+from deploy.native.layout import Place
+from deploy.native.matrices import Geometry
 from deploy.native.numbers import step_of, windows
 from deploy.native.steps import Widths
 from deploy.operations.base import Codes, Operation, Value, padding_of_windows
@@ -20,46 +21,6 @@ from deploy.operations.functions import Constant
 from deploy.operations.layers import Convolution, Linear, Quantize
 from deploy.program import Program
 from models.layers.quantizers.base import Signs, Steps
-
-
-@dataclass
-class Planned:
-    """A step before the memory is laid out.
-
-    Args:
-        operation: as the engine calls it.
-        sources, result: numbers of values.
-        settings: the other fields of steps.Step; arrays are kept and pointed at.
-        number: the operation of the program that it is of.
-    """
-
-    operation: int
-    sources: tuple[int, ...]
-    result: int
-    settings: dict[str, Any]
-    number: int
-
-
-@dataclass
-class Plan:
-    """What the engine runs.
-
-    Args:
-        steps: a ctypes array.
-        places: of each value that has one.
-        arena: bytes for one picture.
-        constants: what stands in the arena before the first picture: the place of a value and its numbers.
-        by_reference: operations that the reference computes, by the number of their step.
-        numbers: of each step, the operation of the program.
-    """
-
-    steps: Any
-    places: dict[int, Place]
-    arena: int
-    constants: list[tuple[int, NDArray[np.float32]]]
-    by_reference: dict[int, int]
-    numbers: list[int]
-    kept: list[NDArray[Any]] = field(default_factory=list)
 
 
 def plan(program: Program, widths: Widths) -> Plan:
@@ -85,7 +46,7 @@ class _Planner:
         for number, operation in enumerate(self.program.operations):
             if number + 1 not in done:
                 done |= self._operation(number, operation)
-        return self._laid_out()
+        return laid_out(self.made, self.places, self.constants, len(self.program.values) - 1)
 
     # what each operation becomes
 
@@ -101,7 +62,7 @@ class _Planner:
             self._add(steps.QUANTIZE, sources, number, **_grid(operation.grid))
         elif moves.known(operation) and self._can_move(operation):
             for which, source in enumerate(sources):
-                self._add(steps.MOVE, (source,), number, which=which)
+                self._add(steps.MOVE, (source,), number, later=partial(self._runs, operation, which))
         elif (found := self._on_numbers(number, operation)) is not None:
             kind, settings = found
             self._add(kind, sources, number, **settings)
@@ -131,7 +92,7 @@ class _Planner:
             self._read_by_windows(self._place(source), operation, self.program.values[number + 1].shape)
             apart = is_depthwise(operation)
             weight = matrices.wide_apart(matrix) if apart else matrices.wide(matrix, form.groups)
-            told = {"what": int(apart), "weight": weight, "scale": matrix.scale, "shift": matrix.shift}
+            told: dict[str, Any] = {"what": int(apart), "weight": weight, "scale": matrix.scale, "shift": matrix.shift}
             self._add(steps.WIDE, (source,), number, **told, **reach)
             return {number + 1}
         assert isinstance(matrix.weight, Codes)
@@ -171,23 +132,60 @@ class _Planner:
         """The step of a layer on whole numbers, and what that kernel alone is told."""
         place = self._place(source)
         self._read_by_windows(place, operation, self.program.values[number + 1].shape)
-        # offsets hang on the border, which windows of other layers may widen still: made when all are known
         if held.kind == steps.BITS:
             assert by_signs(operation, value)
-            return steps.SIGNS, {"signs_of": (values, geometry(operation))}
+            return steps.SIGNS, {"later": partial(self._counted, values, geometry(operation))}
         if is_depthwise(operation):
             if held.kind == steps.BYTE and self.widths.apart and matrices.fit_bytes(operation.matrix.weight):
-                return steps.DEPTHWISE, {"what": 1, "taps": (values, geometry(operation))}
+                return steps.DEPTHWISE, {"what": 1, "later": partial(self._taps, values, geometry(operation))}
             return steps.DEPTHWISE, {"weight": np.ascontiguousarray(values[:, 0].transpose(1, 2, 0).astype(np.int16))}
         unit = 4 if held.kind == steps.BYTE else 2
-        deep = 0 if unit == 2 or self.widths.whole else matrices.depth(operation.matrix.weight, largest_byte(value.grid))
+        deep = (
+            0 if unit == 2 or self.widths.whole else matrices.depth(operation.matrix.weight, largest_byte(value.grid))
+        )
         told: dict[str, Any] = {"what": int(unit == 4), "depth": deep}
         if unit == 4 and not matrices.fit_bytes(operation.matrix.weight):
             found = matrices.halves(operation.matrix.weight)
             assert found is not None
             values = found.stored
             told |= {"factor": found.factor, "each": np.pad(_wrapped(found.each), (0, self.widths.most))}
-        return steps.LAYER, {**told, "blocks": (values, geometry(operation), unit)}
+        return steps.LAYER, {**told, "later": partial(self._blocks, values, geometry(operation), unit)}
+
+    # what hangs on borders, which windows of other layers may widen still
+
+    def _runs(
+        self, operation: Operation, which: int, settings: dict[str, Any], source: Place, result: Place
+    ) -> dict[str, Any]:
+        runs = moves.runs(operation, which, [self.places[value] for value in operation.sources], result)
+        fill = getattr(operation, "fill", 0.0) if source.kind == steps.FLOAT else result.zero
+        return {"runs": runs, "count": len(runs), "numbers": (fill, 0.0)}
+
+    def _blocks(
+        self,
+        values: NDArray[np.int64],
+        form: Geometry,
+        unit: int,
+        settings: dict[str, Any],
+        source: Place,
+        result: Place,
+    ) -> dict[str, Any]:
+        weight, offsets, outputs, count = matrices.blocks(values, form, source, unit, self.widths)
+        return {"weight": weight, "offsets": offsets, "outputs": outputs, "count": count}
+
+    def _taps(
+        self, values: NDArray[np.int64], form: Geometry, settings: dict[str, Any], source: Place, result: Place
+    ) -> dict[str, Any]:
+        weight, offsets = matrices.taps_apart(values, form, source, self.widths)
+        return {"weight": weight, "offsets": offsets, "count": len(offsets)}
+
+    def _counted(
+        self, values: NDArray[np.int64], form: Geometry, settings: dict[str, Any], source: Place, result: Place
+    ) -> dict[str, Any]:
+        found = bits.settings(values, form, source, result, self.widths.counted)
+        if result.kind == steps.BITS and source.planes == 1:
+            limits = bits.limits(found["base"], found["depth"], settings["bias"], settings["bounds"], result.sides[2])
+            return {**found, "limits": limits}
+        return found
 
     def _read_by_windows(self, place: Place, operation: Convolution | Linear, shape: tuple[int, ...]) -> None:
         """Let a value have the border that a layer's windows reach over."""
@@ -199,7 +197,12 @@ class _Planner:
             place.widened(above, left, below, right)
 
     def _pooled(
-        self, kind: int, sources: tuple[int, ...], number: int, settings: dict[str, Any], chain: plans.Chain | plans.SignChain
+        self,
+        kind: int,
+        sources: tuple[int, ...],
+        number: int,
+        settings: dict[str, Any],
+        chain: plans.Chain | plans.SignChain,
     ) -> set[int]:
         """A layer that gives codes, and the max-pools of these codes."""
         final = chain.covered[-1]
@@ -231,68 +234,13 @@ class _Planner:
         return self.places[value]
 
     def _add(
-        self, kind: int, sources: tuple[int, ...], number: int, result: int | None = None, **settings: Any
-    ) -> None:
+        self, kind: int, sources: tuple[int, ...], number: int, result: int | None = None, later: Later | None = None,
+        **settings: Any,
+    ) -> None:  # fmt: skip
         result = number + 1 if result is None else result
         for value in (*sources, result):
             self._place(value)
-        self.made.append(Planned(kind, sources, result, settings, number))
-
-    def _laid_out(self) -> Plan:
-        """Places in memory, and the steps with their pointers."""
-        order = sorted(self.places)
-        last_step = len(self.made)
-        begin = dict.fromkeys(order, last_step) | {0: -1} | {value: -1 for value, _ in self.constants}
-        end = {value: last_step for value, _ in self.constants} | {len(self.program.values) - 1: last_step}
-        for place, step in enumerate(self.made):
-            begin[step.result] = min(begin[step.result], place)
-            for value in (*step.sources, step.result):
-                end[value] = max(end.get(value, -1), place)
-        arena = arranged([self.places[v] for v in order], [begin[v] for v in order], [end.get(v, -1) for v in order])
-        found = Plan((steps.Step * len(self.made))(), self.places, arena, self.constants, {}, [step.number for step in self.made])
-        for place, step in enumerate(self.made):
-            if step.operation == steps.REFERENCE:
-                found.by_reference[place] = step.number
-            found.steps[place] = self._told(step, found.kept)
-        return found
-
-    def _told(self, planned: Planned, kept: list[NDArray[Any]]) -> steps.Step:
-        settings = dict(planned.settings)
-        source = self.places[planned.sources[0]] if planned.sources else self.places[planned.result]
-        if planned.operation == steps.MOVE:
-            operation = self.program.operations[planned.number]
-            sources = [self.places[value] for value in operation.sources]
-            runs = moves.runs(operation, settings.pop("which"), sources, self.places[planned.result])
-            fill = getattr(operation, "fill", 0.0)
-            zero = self.places[planned.result].zero
-            settings = {
-                "runs": runs,
-                "count": len(runs),
-                "numbers": (fill if source.kind == steps.FLOAT else zero, 0.0),
-            }
-        if "blocks" in settings:
-            values, form, unit = settings.pop("blocks")
-            weight, offsets, outputs, count = matrices.blocks(values, form, source, unit, self.widths)
-            settings |= {"weight": weight, "offsets": offsets, "outputs": outputs, "count": count}
-        if "taps" in settings:
-            weight, offsets = matrices.taps_apart(*settings.pop("taps"), source, self.widths)
-            settings |= {"weight": weight, "offsets": offsets, "count": len(offsets)}
-        if "signs_of" in settings:
-            result = self.places[planned.result]
-            settings |= bits.settings(*settings.pop("signs_of"), source, result, self.widths.counted)
-            if result.kind == steps.BITS and source.planes == 1:
-                told = (settings[name] for name in ("base", "depth", "bias", "bounds"))
-                settings["limits"] = bits.limits(*told, result.sides[2])
-        step = steps.Step(operation=planned.operation, groups=1)
-        step.source, step.result = source.told(), self.places[planned.result].told()
-        step.other = self.places[planned.sources[1]].told() if len(planned.sources) > 1 else step.source
-        for name, value in settings.items():
-            if isinstance(value, np.ndarray):
-                kept.append(np.ascontiguousarray(value))
-                value = kept[-1].ctypes.data_as(ctypes.c_void_p)
-            if value is not None:
-                setattr(step, name, tuple(value) if isinstance(value, (tuple, list)) else value)
-        return step
+        self.made.append(Planned(kind, sources, result, settings, number, later))
 
 
 def _wrapped(bias: NDArray[np.int64]) -> NDArray[np.int32]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from ctypes import c_float, c_int32, c_int64, c_void_p
+from ctypes import c_double, c_float, c_int32, c_int64, c_void_p
 from dataclasses import dataclass
 
 FLOAT, BYTE, SHORT, BITS, WHOLE = range(5)
@@ -83,7 +83,7 @@ class Widths:
     def of(cls, library: ctypes.CDLL, which: int) -> Widths:
         told = (c_int32 * 5)()
         library.mc_widths(which, told)
-        return cls(*told[:4], bool(told[4]))
+        return cls(told[0], told[1], told[2], told[3], whole=bool(told[4]))
 
 
 def declare(library: ctypes.CDLL) -> None:
@@ -91,6 +91,7 @@ def declare(library: ctypes.CDLL) -> None:
     library.mc_name.argtypes, library.mc_name.restype = [c_int32], ctypes.c_char_p
     library.mc_runs_here.argtypes, library.mc_runs_here.restype = [c_int32], c_int32
     library.mc_widths.argtypes, library.mc_widths.restype = [c_int32, c_void_p], None
+    library.mc_peak.argtypes, library.mc_peak.restype = [c_int32, c_int32, c_double], c_double
     library.mc_step_size.argtypes, library.mc_step_size.restype = [], c_int64
     library.mc_run.argtypes = [
         c_int32,

@@ -112,6 +112,46 @@ def test_a_race_is_shown_and_drawn(stocked: Command) -> None:
     assert "measuring batches of 1\n" in result.err
 
 
+NATIVE = [each for each in QUICK if each != "native*"]
+
+
+@pytest.fixture
+def engine() -> None:
+    from deploy.native import compiler
+
+    try:
+        compiler.engine()
+    except compiler.Unavailable as fault:
+        pytest.skip(str(fault))
+
+
+def test_where_the_time_goes(stocked: Command, engine: None) -> None:
+    """Each layer is named with its kernel, its multiply-accumulates and its time."""
+    found = json.loads(stocked(BENCH, *NATIVE, "torch ex*", "--profile", "--json").out)
+    layers = [row for row in found["profile"] if row["kind"] == "Convolution"]
+    weights = [each for name, each in raw(W4A4)["state_dict"].items() if name.endswith("weight") and each.ndim == 4]
+    assert len(layers) == len(weights)
+    assert all(row["seconds"] > 0 and row["kernel"] in ("bytes", "shorts", "fp64") for row in layers)
+    assert all(row["macs"] % weight.numel() == 0 for row, weight in zip(layers, weights, strict=True))
+
+
+def test_the_time_in_a_table(stocked: Command, engine: None) -> None:
+    lines = stocked(BENCH, *NATIVE, "torch ex*", "--profile").out.splitlines()
+    assert any(re.match(r"one core, measured: \d+ GMAC/s of bytes, \d+ GMAC/s of signs, by ", line) for line in lines)
+    head = next(
+        n
+        for n, line in enumerate(lines)
+        if re.match(r"layer +operation +kernel +us a picture +share +MMAC +GMAC/s", line)
+    )
+    shares = [float(found[1]) for line in lines[head + 1 :] if (found := re.search(r" (\d+\.\d) %( |$)", line))]
+    assert sum(shares) == pytest.approx(100, abs=0.1 * len(shares))
+
+
+def test_without_the_native_executor_no_profile_is_given(stocked: Command) -> None:
+    assert json.loads(stocked(BENCH, *QUICK, "--profile", "--json").out)["profile"] == []
+    assert "--profile: the native executor takes no part" in stocked(BENCH, *QUICK, "--profile").out
+
+
 def test_a_race_in_numbers(stocked: Command) -> None:
     found = json.loads(stocked(BENCH, *QUICK, "--threads", "1", "--picture", "race.png", "--json").out)
     assert [*found["milliseconds"]] == ["1"]

@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,12 @@ from torch import Tensor, nn
 
 from bn_merge.merge import merge
 from deploy import file, packed
+from deploy.executors.base import Executor
 from deploy.lowering.walk import lower
+from deploy.native import compiler
+from deploy.native.executor import Native
 from deploy.packed import Packed
+from deploy.program import Program
 from deploy.reference.run import run
 from engine.checkpoint.format import Checkpoint, Metrics
 from engine.checkpoint.history import Merge, Prune, Quantize, Train
@@ -203,8 +208,18 @@ def changed(said: dict[str, Any], draw: random.Random) -> dict[str, Any]:
     return said
 
 
+def native_executor() -> Callable[[Program], Executor] | None:
+    """The native engine, where there is one."""
+    try:
+        compiler.engine()
+    except compiler.Unavailable:
+        return None
+    return Native
+
+
 def outcomes(path: Path, count: int, seed: int) -> dict[str, int]:
-    """How often a change was refused, gave a program that ran, or one too large to run here."""
+    """How often a change was refused, gave a program that ran, natively as well, or one too large to run here."""
+    native = native_executor()
     found, draw, counts = file.read(path), random.Random(seed), {"refused": 0, "ran": 0, "large": 0}
     for number in range(count):
         forge(path, json.dumps(changed(found.description, draw)), found.rows)
@@ -218,7 +233,11 @@ def outcomes(path: Path, count: int, seed: int) -> dict[str, int]:
             counts["large"] += 1
             continue
         x = torch.from_numpy(np.random.default_rng(number).normal(size=(1, *program.picture)).astype(np.float32))
-        assert run(program, x).shape == (1, *program.answer), number
+        expected = run(program, x)
+        assert expected.shape == (1, *program.answer), number
+        if native is not None:
+            found_by_it = native(program)(x)
+            assert not expected.isfinite().all() or torch.equal(found_by_it, expected), number
         counts["ran"] += 1
     return counts
 

@@ -165,6 +165,9 @@ SHOWN void mc_widths(int32_t which, int32_t *to) {
     to[4] = all[which]->whole;
 }
 
+// Multiply-accumulates a second of a core, of signs or of bytes, measured for so many seconds.
+SHOWN double mc_peak(int32_t which, int32_t bits, double seconds) { return all[which]->peak(bits, seconds); }
+
 SHOWN int64_t mc_step_size() { return sizeof(Step); }
 
 // Pictures (count, channels, rows, columns) to answers. `arenas` holds as many bytes for each thread as one picture takes. What

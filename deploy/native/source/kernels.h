@@ -2,13 +2,14 @@
 #pragma once
 #include "depthwise.h"
 #include "numbers.h"
+#include "peak.h"
 #include "signs.h"
 #include "wide.h"
 
 namespace {  // each instruction set has its own
 
 template <class Lanes, class Counts> Kernels kernels(const char *name) {
-    return {name, Lanes::WIDTH, BLOCK, Counts::WIDTH, Lanes::APART, Lanes::WHOLE,
+    return {name, Lanes::WIDTH, BLOCK, Counts::WIDTH, Lanes::APART, Lanes::WHOLE, peak<Lanes, Counts>,
             {move, layer<Lanes>, depthwise<Lanes>, signs<Lanes, Counts>, wide<Lanes>, quantize<Lanes>, decode, affine, function, slopes, combine,
              max_pool, average_pool, span_pool, nullptr, softmax, totals}};
 }

@@ -65,5 +65,6 @@ struct Kernels {
     int32_t counted;          // outputs whose bits are counted at once
     int32_t apart;            // channels of a depthwise layer that are summed at once, four taps at a time; 0: not so
     int32_t whole;            // whether sums of products of bytes are kept in 32 bits
+    double (*peak)(int32_t bits, double seconds);  // multiply-accumulates a second, see peak.h
     Rows table[17];
 };

@@ -2,126 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import pytest
-import torch
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import given, settings
 
-from deploy.native.executor import Native
-from deploy.operations.base import Codes, Matrix, Operation
-from deploy.operations.functions import Function
-from deploy.operations.layers import Convolution, Quantize
-from deploy.operations.places import MaxPool
 from deploy.program import Program
-from deploy.reference.run import run
-from models.layers.quantizers.base import Signs, Steps
-
-GUARD = 0xA5
-GRIDS = (
-    Steps(40.0, 1 / 40, -128, 127), Steps(100.0, 0.01, 0, 255), Steps(4.0, 0.25, 0, 15), Steps(2.0, 0.5, -3, 4), Signs(),
-    Signs(0.5),
-)  # fmt: skip
+from tests.deploy.native.sized import FAST, check, programs
 
 
-@st.composite
-def programs(draw: Any) -> Program:
-    """A layer between codes and codes, perhaps with a ReLU and a pool."""
-
-    def between(low: int, high: int) -> int:
-        return draw(st.integers(low, high))
-
-    groups = draw(st.sampled_from([1, 1, 1, 2, 3, 5]))
-    each = between(1, 200 // groups)
-    channels, outputs = groups * each, groups * between(1, 200 // groups)
-    if draw(st.integers(0, 4)) == 0:  # each channel apart
-        groups, each, outputs = channels, 1, channels
-    kernel, dilation = (between(1, 4), between(1, 3)), (between(1, 2), between(1, 2))
-    sides = tuple(dilation[i] * (kernel[i] - 1) + between(1, 9) for i in range(2))
-    padding = tuple(between(0, 2) for _ in range(4))
-    most = draw(st.sampled_from([1, 7, 127, 255]))
-    draws = np.random.default_rng(between(0, 2**16))
-    weight = draws.integers(-most, most + 1, (outputs, each, *kernel)).astype(np.int16)
-    if most == 255 and draw(st.booleans()):  # DoReFa's odd numbers; else often too wide a range for bytes
-        weight = weight | 1
-    if most == 127:  # a grid that lies beside 0, each filter's elsewhere
-        weight = weight + draws.integers(0, 2, (outputs, 1, 1, 1)).astype(np.int16) * draw(st.sampled_from([0, 100]))
-    grid = draw(st.sampled_from(GRIDS))
-    plain = isinstance(grid, Signs) and draw(st.booleans())
-    scale = None if plain else draws.uniform(-1, 1, outputs).astype(np.float32) / (most * 20 * (weight[0].size) ** 0.5)
-    shift = None if plain or draw(st.booleans()) else draws.normal(size=outputs).astype(np.float32)
-    bias = draws.integers(-99, 99, outputs).astype(np.int32)
-    matrix = Matrix(Codes(weight, 512, 1, np.array([-256], np.int32)), scale, bias, shift)
-    made: list[Operation] = [Quantize(grid, sources=(0,), name="codes")]
-
-    def add(make: type[Operation], **told: Any) -> None:
-        made.append(make(**told, sources=(len(made),), name=str(len(made))))
-
-    add(
-        Convolution,
-        matrix=matrix,
-        stride=(between(1, 3), between(1, 3)),
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-    )
-    if draw(st.booleans()):
-        add(Function, kind="relu")
-    rows, columns = made[1].value(made[0].value(_value((channels, *sides)))).shape[1:]
-    if min(rows, columns) > 1 and draw(st.booleans()):
-        add(MaxPool, kernel=(2, 2), stride=(between(1, 2), between(1, 2)), ceil=draw(st.booleans()))
-    if not plain and draw(st.booleans()):
-        add(Quantize, grid=draw(st.sampled_from(GRIDS)))
-    elif plain:
-        add(Quantize, grid=grid)
-    if isinstance(made[-1], Quantize):  # codes are seen as numbers
-        ones = Codes(np.ones((outputs, 1, 1, 1), np.int16), 4, 1, np.array([-2], np.int32))
-        add(Convolution, matrix=Matrix(ones), groups=outputs)
-    return Program(tuple(made), (channels, *sides), (0.5,) * channels, (0.25,) * channels)
-
-
-def _value(shape: tuple[int, ...]) -> Any:
-    from deploy.operations.base import Value
-
-    return Value(shape)
-
-
-def check(made: Program, kernels: str) -> None:
-    x = torch.randn(2, *made.picture, generator=torch.Generator().manual_seed(0)) * 2
-    native = Native(made, kernels)
-    size = native.plan.arena
-    native(x)
-    native.arenas[:] = GUARD  # what a step does not write is not 0 either
-    assert not native.plan.constants
-    begin = native._begin - native.arenas.ctypes.data
-    with _one_thread():
-        found = native(x)
-    assert torch.equal(found, run(made, x))
-    assert (native.arenas[:begin] == GUARD).all()
-    assert (native.arenas[begin + size :] == GUARD).all()
-
-
-class _one_thread:
-    def __enter__(self) -> None:
-        self.before = torch.get_num_threads()
-        torch.set_num_threads(1)
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_num_threads(self.before)
-
-
-FAST = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]}
-
-
-@settings(max_examples=60, derandomize=True, **FAST)  # type: ignore[arg-type]
+@settings(max_examples=60, derandomize=True, **FAST)
 @given(made=programs())
 def test_a_layer_of_any_size(made: Program, kernels: str) -> None:
     check(made, kernels)
 
 
 @pytest.mark.slow
-@settings(max_examples=2000, **FAST)  # type: ignore[arg-type]
+@settings(max_examples=2000, **FAST)
 @given(made=programs())
 def test_two_thousand_layers(made: Program, kernels: str) -> None:
     check(made, kernels)

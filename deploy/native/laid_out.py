@@ -1,0 +1,99 @@
+"""Steps as the engine reads them: values with their places in the arena, arrays with their pointers."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.native import steps
+from deploy.native.layout import Place, arranged
+
+Later = Callable[[dict[str, Any], Place, Place], dict[str, Any]]
+
+
+@dataclass
+class Planned:
+    """A step before the memory is laid out.
+
+    Args:
+        operation: as the engine calls it.
+        sources, result: numbers of values.
+        settings: the other fields of steps.Step; arrays are kept and pointed at.
+        later: gives more of them when all places are known, borders included; told the settings, the first source and the result.
+        number: the operation of the program that it is of.
+    """
+
+    operation: int
+    sources: tuple[int, ...]
+    result: int
+    settings: dict[str, Any]
+    number: int
+    later: Later | None = None
+
+
+@dataclass
+class Plan:
+    """What the engine runs.
+
+    Args:
+        steps: a ctypes array.
+        places: of each value that has one.
+        arena: bytes for one picture.
+        constants: what stands in the arena before the first picture: the place of a value and its numbers.
+        by_reference: operations that the reference computes, by the number of their step.
+        numbers: of each step, the operation of the program.
+    """
+
+    steps: Any
+    places: dict[int, Place]
+    arena: int
+    constants: list[tuple[int, NDArray[np.float32]]]
+    by_reference: dict[int, int]
+    numbers: list[int]
+    kept: list[NDArray[Any]] = field(default_factory=list)
+
+
+def laid_out(
+    made: list[Planned], places: dict[int, Place], constants: list[tuple[int, NDArray[np.float32]]], answer: int
+) -> Plan:
+    """The plan of these steps: each value gets its place in the arena.
+
+    Args:
+        answer: the number of the value that is the network's.
+    """
+    order, last = sorted(places), len(made)
+    begin = dict.fromkeys(order, last) | {0: -1} | {value: -1 for value, _ in constants}
+    end = {value: last for value, _ in constants} | {answer: last}
+    for number, step in enumerate(made):
+        begin[step.result] = min(begin[step.result], number)
+        for value in (*step.sources, step.result):
+            end[value] = max(end.get(value, -1), number)
+    arena = arranged([places[v] for v in order], [begin[v] for v in order], [end.get(v, -1) for v in order])
+    found = Plan((steps.Step * last)(), places, arena, constants, {}, [step.number for step in made])
+    for number, step in enumerate(made):
+        if step.operation == steps.REFERENCE:
+            found.by_reference[number] = step.number
+        found.steps[number] = _told(step, places, found.kept)
+    return found
+
+
+def _told(planned: Planned, places: dict[int, Place], kept: list[NDArray[Any]]) -> steps.Step:
+    result = places[planned.result]
+    sources = [places[value] for value in planned.sources] or [result]
+    settings = planned.settings
+    if planned.later is not None:
+        settings = settings | planned.later(settings, sources[0], result)
+    step = steps.Step(operation=planned.operation, groups=1)
+    step.source, step.other, step.result = sources[0].told(), sources[-1].told(), result.told()
+    for name, value in settings.items():
+        if isinstance(value, np.ndarray):
+            kept.append(np.ascontiguousarray(value))
+            value = kept[-1].ctypes.data_as(ctypes.c_void_p)
+        if value is not None:
+            setattr(step, name, tuple(value) if isinstance(value, (tuple, list)) else value)
+    return step

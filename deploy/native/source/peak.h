@@ -1,0 +1,58 @@
+// How fast the kernels' own products are on data that lies in the first cache: what a core can reach.
+#pragma once
+#include "signs.h"
+#include <chrono>
+
+namespace {  // each instruction set has its own
+
+constexpr int PEAK_UNITS = 64;
+
+// Multiply-accumulates a second: `many` in a call, the shortest of calls within `seconds`.
+template <class Act> double rate_of(double many, double seconds, Act act) {
+    using Clock = std::chrono::steady_clock;
+    const Clock::time_point begin = Clock::now();
+    double best = 0;
+    for (Clock::time_point before = begin, after; std::chrono::duration<double>(before - begin).count() < seconds; before = after) {
+        for (int i = 0; i < 100; i++) act();
+        after = Clock::now();
+        const double rate = 100 * many / std::chrono::duration<double>(after - before).count();
+        best = rate > best ? rate : best;
+    }
+    return best;
+}
+
+template <class Lanes> double peak_of_bytes(double seconds) {
+    alignas(64) static const int8_t weight[PEAK_UNITS * BLOCK * Lanes::WIDTH * 4] = {1};
+    static const uint8_t x[PEAK_UNITS * 4] = {1};
+    alignas(64) int32_t sums[Lanes::PLACES * BLOCK * Lanes::WIDTH];
+    const uint8_t *from[Lanes::PLACES];
+    int32_t offsets[PEAK_UNITS];
+    for (int p = 0; p < Lanes::PLACES; p++) from[p] = x;
+    for (int k = 0; k < PEAK_UNITS; k++) offsets[k] = 4 * k;
+    Step step{};
+    step.count = step.depth = PEAK_UNITS;
+    return rate_of(sizeof sums / 4.0 * PEAK_UNITS * 4, seconds, [&] {
+        fours<Lanes, Lanes::PLACES, BLOCK>(step, from, offsets, weight, sums);
+        asm volatile("" : : "r"(sums) : "memory");
+    });
+}
+
+template <class Counts, int... P> double peak_of_bits(double seconds, Indices<P...>) {
+    alignas(64) static const uint64_t zeros[PEAK_UNITS * Counts::WIDTH + sizeof...(P)] = {0};
+    const uint64_t *weight = zeros, *x = zeros;
+    asm volatile("" : "+r"(weight), "+r"(x));  // compilers must not know what lies there
+    alignas(64) int32_t sums[sizeof...(P) * Counts::WIDTH];
+    return rate_of(64.0 * PEAK_UNITS * Counts::WIDTH * sizeof...(P), seconds, [&] {
+        Counts found[sizeof...(P)];
+        for (int k = 0; k < PEAK_UNITS; k++) ((found[P].add_unequal(x[k + P], weight + k * Counts::WIDTH)), ...);
+        ((found[P].total(sums + P * Counts::WIDTH)), ...);
+        asm volatile("" : : "r"(sums) : "memory");
+    });
+}
+
+// bits: whether signs are multiplied, else bytes.
+template <class Lanes, class Counts> double peak(int32_t bits, double seconds) {
+    return bits ? peak_of_bits<Counts>(seconds, std::make_integer_sequence<int, Counts::PLACES>()) : peak_of_bytes<Lanes>(seconds);
+}
+
+}  // namespace

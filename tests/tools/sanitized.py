@@ -1,0 +1,39 @@
+"""python -m tests.tools.sanitized [COUNT]: layers of any size on an engine that checks itself, on each instruction set.
+
+The engine is compiled with AddressSanitizer and UndefinedBehaviorSanitizer, which end this process at the first wrong access.
+Without COUNT it is compiled, and no more. The former has to be there from the start of a process that runs it: LD_PRELOAD names
+it; it would slow the compiler down a hundred times.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from hypothesis import given, settings
+
+from deploy.native import compiler
+
+CHECKED = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-sanitize=alignment", "-g")
+"""Rows of bytes begin anywhere; the processor reads words from there all the same."""
+
+
+def main(count: int) -> None:
+    compiler.FLAGS = (*compiler.FLAGS, *CHECKED)
+    if not count:
+        compiler.build()
+        return
+    from tests.deploy.native.sized import FAST, check, programs
+
+    for kernels in compiler.instruction_sets():
+
+        @settings(max_examples=count, derandomize=True, database=None, **FAST)
+        @given(made=programs())
+        def each(made):  # type: ignore[no-untyped-def]
+            check(made, kernels)  # noqa: B023  (called before the next one)
+
+        each()
+        print(kernels, count, flush=True)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 0)
