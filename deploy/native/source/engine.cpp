@@ -3,6 +3,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstring>
+#include <exception>
 #include <thread>
 #include <vector>
 #ifdef WITH_AVXVNNI
@@ -62,14 +63,18 @@ struct Arithmetic {
 
 // All threads wait for the last one. Who waits spins: steps take microseconds.
 class Meeting {
-    std::atomic<int> waiting{0}, round{0};
-    const int threads;
+    std::atomic<int> waiting{0}, round{0}, threads{0};
 
   public:
-    explicit Meeting(int count) : threads(count) {}
+    // How many there are in the end: told when all have been made, which the others wait for.
+    void told(int count) { threads.store(count); }
+    int known() {
+        while (!threads.load()) std::this_thread::yield();
+        return threads.load();
+    }
     void wait() {
         const int now = round.load();
-        if (waiting.fetch_add(1) + 1 == threads) {
+        if (waiting.fetch_add(1) + 1 == threads.load()) {
             waiting.store(0);
             round.fetch_add(1);
         } else {
@@ -179,10 +184,11 @@ SHOWN void mc_run(int32_t which, const Step *steps, int64_t step_count, const Va
     const int64_t in = int64_t(first->rows) * first->columns * first->channels;
     const int64_t out = int64_t(last->rows) * last->columns * last->channels;
     const bool apart = count >= threads;
-    Meeting meeting(threads);
+    Meeting meeting;
     std::atomic<int64_t> next{0};
     auto work = [&](int thread) {
         Arithmetic arithmetic;
+        const int all_of_us = meeting.known();
         uint8_t *arena = arenas + (apart ? thread * arena_size : 0);
         if (apart) {
             for (int64_t i; (i = next.fetch_add(1)) < count;) {
@@ -196,7 +202,7 @@ SHOWN void mc_run(int32_t which, const Step *steps, int64_t step_count, const Va
             if (thread == 0) show(net, pictures + i * in, arena);
             meeting.wait();
             for (int64_t s = 0; s < net.count; s++) {
-                one_step(net, s, arena, thread, threads);
+                one_step(net, s, arena, thread, all_of_us);
                 meeting.wait();
             }
             if (thread == 0) answer(net, arena, answers + i * out);
@@ -204,7 +210,12 @@ SHOWN void mc_run(int32_t which, const Step *steps, int64_t step_count, const Va
         }
     };
     std::vector<std::thread> others;
-    for (int thread = 1; thread < threads; thread++) others.emplace_back(work, thread);
+    try {
+        others.reserve(threads);
+        for (int thread = 1; thread < threads; thread++) others.emplace_back(work, thread);
+    } catch (const std::exception &) {  // the system gives no more threads, or no memory for them: fewer do the work
+    }
+    meeting.told(int(others.size()) + 1);
     work(0);
     for (std::thread &other : others) other.join();
 }
