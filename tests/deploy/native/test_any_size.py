@@ -9,7 +9,7 @@ from deploy.program import Program
 from tests.deploy.native.sized import FAST, check, programs
 
 
-@settings(max_examples=60, derandomize=True, **FAST)
+@settings(max_examples=30, derandomize=True, **FAST)
 @given(made=programs())
 def test_a_layer_of_any_size(made: Program, kernels: str) -> None:
     check(made, kernels)
