@@ -33,16 +33,25 @@ SETS: dict[str, tuple[str, ...]] = {
     "avxvnni": (*_AVX2, "-mavxvnni"),
     "avx512vnni": _AVX512,
     "avx512popcnt": (*_AVX512, "-mavx512vpopcntdq"),
+    "amx": (*_AVX512, "-mavx512vpopcntdq", "-mamx-tile", "-mamx-int8"),
 } if X86 else {}  # fmt: skip
 """Source files of instruction sets, each with flags of its own: never taken from the machine that compiles. A compiler that does
 not know them leaves them out."""
+EMULATED = {"amx_emulated": SETS["avx512popcnt"]} if X86 else {}
+"""For tests, where the environment asks: the kernels of an instruction set that processors seldom have, without it."""
 CACHE = "MODEL_COMPRESSION_CACHE"
 KERNELS = "MODEL_COMPRESSION_KERNELS"
+EMULATE = "MODEL_COMPRESSION_EMULATE"
 SECONDS = 300
 
 
 class Unavailable(Exception):
     """Why there is no native engine here, in words."""
+
+
+def sets() -> dict[str, tuple[str, ...]]:
+    """The instruction sets that are compiled, in the environment as it is."""
+    return SETS | EMULATED if os.environ.get(EMULATE) == "1" else SETS
 
 
 @dataclass(frozen=True)
@@ -147,7 +156,7 @@ def _key(compiler: str) -> str:
         version = subprocess.run([compiler, "--version"], capture_output=True, check=True, timeout=30).stdout
     except (OSError, subprocess.SubprocessError) as fault:
         raise Unavailable(f"{compiler} does not run: {fault}") from fault
-    made = hashlib.sha256(repr((FLAGS, SETS, platform.machine())).encode() + version)
+    made = hashlib.sha256(repr((FLAGS, sets(), platform.machine())).encode() + version)
     for source in sorted(SOURCES.iterdir()):
         made.update(source.name.encode() + b"\0" + source.read_bytes())
     return made.hexdigest()[:32]
@@ -177,7 +186,7 @@ def _trusted(path: Path) -> None:
 def _compile(compiler: str, path: Path) -> None:
     """Compile to a file beside it, which is then renamed: a library is whole or absent."""
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".build.") as place:
-        objects = [_Object(compiler, place, "plain"), *(_Object(compiler, place, *each) for each in SETS.items())]
+        objects = [_Object(compiler, place, "plain"), *(_Object(compiler, place, *each) for each in sets().items())]
         known = [each for each in objects if each.fault() is None]
         if objects[0] not in known:
             raise Unavailable(f"{compiler} cannot compile the engine: {objects[0].fault()}")

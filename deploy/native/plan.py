@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.executors import plans
-from deploy.native import bits, matrices, moves, steps
+from deploy.native import bits, matrices, moves, steps, tiles
 from deploy.native.formats import Format, by_signs, formats, geometry, is_depthwise, largest_byte
 from deploy.native.laid_out import Later, Plan, Planned, laid_out
 from deploy.native.layout import Place
@@ -169,6 +169,10 @@ class _Planner:
         source: Place,
         result: Place,
     ) -> dict[str, Any]:
+        if unit == 4 and self.widths.tiles and (way := tiles.cut(values.shape, form, source, result)) is not None:
+            weight, offsets, outputs = tiles.tiles(values, form, source, way)
+            told = {"what": 2, "depth": way.size, "joined": way.joined, "count": offsets.shape[1]}
+            return {**told, "weight": weight, "offsets": offsets, "outputs": outputs}
         weight, offsets, outputs, count = matrices.blocks(values, form, source, unit, self.widths)
         return {"weight": weight, "offsets": offsets, "outputs": outputs, "count": count}
 

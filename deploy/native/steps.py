@@ -48,8 +48,8 @@ class Step(ctypes.Structure):
     _fields_ = (
         ("operation", c_int32), ("what", c_int32), ("source", Value), ("other", Value), ("result", Value),
         ("kernel", c_int32 * 2), ("stride", c_int32 * 2), ("padding", c_int32 * 2), ("dilation", c_int32 * 2),
-        ("outputs", c_int32), ("groups", c_int32), ("count", c_int64), ("depth", c_int32), ("factor", c_int32), ("relu", c_int32),
-        ("coded", c_int32), ("inverse", c_float), ("low", c_float), ("high", c_float), ("edge", c_float),
+        ("outputs", c_int32), ("groups", c_int32), ("count", c_int64), ("depth", c_int32), ("joined", c_int32), ("factor", c_int32),
+        ("relu", c_int32), ("coded", c_int32), ("inverse", c_float), ("low", c_float), ("high", c_float), ("edge", c_float),
         ("signs", c_int32), ("numbers", c_float * 2), ("offsets", c_void_p), ("weight", c_void_p), ("bias", c_void_p), ("each", c_void_p),
         ("scale", c_void_p), ("shift", c_void_p), ("divisors", c_void_p), ("spans", c_void_p), ("kinds", c_int64), ("base", c_void_p),
         ("limits", c_void_p), ("bounds", c_void_p), ("flips", c_void_p), ("runs", c_void_p),
@@ -66,6 +66,7 @@ class Widths:
         counted: outputs whose bits are counted at once.
         apart: channels of a depthwise layer that are summed at once, four taps at a time; 0: not so.
         whole: whether sums of products of bytes are kept in 32 bits, not in 16.
+        tiles: whether layers on bytes may come in tiles, see deploy.native.tiles.
     """
 
     lanes: int
@@ -73,6 +74,7 @@ class Widths:
     counted: int
     apart: int
     whole: bool
+    tiles: bool = False
 
     @property
     def most(self) -> int:
@@ -81,9 +83,9 @@ class Widths:
 
     @classmethod
     def of(cls, library: ctypes.CDLL, which: int) -> Widths:
-        told = (c_int32 * 5)()
+        told = (c_int32 * 6)()
         library.mc_widths(which, told)
-        return cls(told[0], told[1], told[2], told[3], whole=bool(told[4]))
+        return cls(told[0], told[1], told[2], told[3], whole=bool(told[4]), tiles=bool(told[5]))
 
 
 def declare(library: ctypes.CDLL) -> None:

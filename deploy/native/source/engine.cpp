@@ -1,4 +1,5 @@
 // Runs the steps of a network on pictures: many pictures side by side, or the rows of a few.
+#include "tiles_here.h"
 #include "value.h"
 #include <atomic>
 #include <chrono>
@@ -11,13 +12,17 @@
 #endif
 #include <xmmintrin.h>
 
-extern const Kernels plain_kernels, avx2_kernels, avxvnni_kernels, avx512vnni_kernels, avx512popcnt_kernels;
+extern const Kernels plain_kernels, avx2_kernels, avxvnni_kernels, avx512vnni_kernels, avx512popcnt_kernels, amx_kernels,
+    amx_emulated_kernels;
 
 namespace {
 
-// Built in is what the compiler knows: WITH_... says so.
+// Built in is what the compiler knows: WITH_... says so. The best one is last; the emulated one is for tests and never best.
 const Kernels *const all[] = {
     &plain_kernels,
+#ifdef WITH_AMX_EMULATED
+    &amx_emulated_kernels,
+#endif
 #ifdef WITH_AVX2
     &avx2_kernels,
 #endif
@@ -29,6 +34,9 @@ const Kernels *const all[] = {
 #endif
 #ifdef WITH_AVX512POPCNT
     &avx512popcnt_kernels,
+#endif
+#ifdef WITH_AMX
+    &amx_kernels,
 #endif
 };
 
@@ -49,7 +57,14 @@ bool runs_here(const Kernels *kernels) {
     if (kernels == &avx512vnni_kernels) return wide;
 #endif
 #ifdef WITH_AVX512POPCNT
-    if (kernels == &avx512popcnt_kernels) return wide && __builtin_cpu_supports("avx512vpopcntdq");
+    const bool counting = wide && __builtin_cpu_supports("avx512vpopcntdq");
+    if (kernels == &avx512popcnt_kernels) return counting;
+#ifdef WITH_AMX_EMULATED
+    if (kernels == &amx_emulated_kernels) return counting;
+#endif
+#ifdef WITH_AMX
+    if (kernels == &amx_kernels) return counting && tiles_here();
+#endif
 #endif
     return false;
 }
@@ -168,6 +183,7 @@ SHOWN void mc_widths(int32_t which, int32_t *to) {
     to[2] = all[which]->counted;
     to[3] = all[which]->apart;
     to[4] = all[which]->whole;
+    to[5] = all[which]->tiles;
 }
 
 // Multiply-accumulates a second of a core, of signs or of bytes, measured for so many seconds.

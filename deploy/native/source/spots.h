@@ -19,21 +19,25 @@ inline Spot row_begin(const Step &step, int row) {
     return {row, 0, from, ((int64_t(out.top) + row) * (int64_t(out.left) + out.columns + out.right) + out.left) * out.pitch};
 }
 
+// How far the windows of neighbours in a row lie from each other.
+inline int64_t across(const Step &step) { return int64_t(step.stride[1]) * step.source.pitch; }
+
+// ACROSS: as above, computed once.
+inline Spot behind(const Step &step, Spot spot, int64_t across) {
+    if (++spot.column == step.result.columns) return row_begin(step, spot.row + 1);
+    spot.from += across;
+    spot.to += step.result.pitch;
+    return spot;
+}
+
 // Places of rows [begin, end), MOST at a time and few single ones; behind the last one the first is taken again.
 template <int MOST, class Act> inline void each_tile(const Step &step, int begin, int end, Act act) {
-    const int64_t across = int64_t(step.stride[1]) * step.source.pitch;
+    const int64_t far = across(step);
     int64_t left = int64_t(end - begin) * step.result.columns;
     for (Spot next = row_begin(step, begin); left > 0; left -= MOST) {
         Spot spots[MOST];
         const int count = left < MOST ? int(left) : MOST;
-        for (int p = 0; p < count; p++) {
-            spots[p] = next;
-            if (++next.column == step.result.columns) next = row_begin(step, next.row + 1);
-            else {
-                next.from += across;
-                next.to += step.result.pitch;
-            }
-        }
+        for (int p = 0; p < count; p++, next = behind(step, next, far)) spots[p] = next;
         if (count * 4 <= MOST) {
             for (int p = 0; p < count; p++) act(std::integral_constant<int, 1>(), spots + p, 1);
             continue;

@@ -29,13 +29,14 @@ struct Run {
 
 struct Step {
     int32_t operation;
-    int32_t what;                        // which function, combination, reduction; of LAYER: 0 pairs of shorts, 1 fours of bytes
+    int32_t what;                        // which function, combination, reduction; of LAYER: 0 pairs of shorts, 1 fours of bytes, 2 tiles
     Value source, other, result;
     int32_t kernel[2], stride[2], padding[2], dilation[2];   // padding: above and left
     int32_t outputs;                     // of each group, rounded up to what the kernel takes at once
     int32_t groups;
     int64_t count;                       // of offsets for each group, or of runs
-    int32_t depth;                       // of LAYER with bytes: fours that 16 bits hold the sum of; of SIGNS: what a bit counts
+    int32_t depth;                       // of LAYER with bytes: fours that 16 bits hold the sum of; with tiles: bytes of a piece; of SIGNS: what a bit counts
+    int32_t joined;                      // of LAYER with tiles: pieces that lie side by side in a tile
     int32_t factor;                      // of LAYER with `each`: weights are factor * what is stored + each, `other` holds the windows' totals
     int32_t relu, coded;                 // of a layer: what follows its sums
     float inverse, low, high, edge;      // of codes: Steps, or Signs where `signs`
@@ -65,6 +66,7 @@ struct Kernels {
     int32_t counted;          // outputs whose bits are counted at once
     int32_t apart;            // channels of a depthwise layer that are summed at once, four taps at a time; 0: not so
     int32_t whole;            // whether sums of products of bytes are kept in 32 bits
+    int32_t tiles;            // whether layers on bytes may come in tiles, see tiles.h
     double (*peak)(int32_t bits, double seconds);  // multiply-accumulates a second, see peak.h
     Rows table[17];
 };

@@ -25,8 +25,12 @@ GRIDS = (
 
 
 @st.composite
-def programs(draw: Any) -> Program:
-    """A layer between codes and codes, perhaps with a ReLU and a pool."""
+def programs(draw: Any, side: int = 9) -> Program:
+    """A layer between codes and codes, perhaps with a ReLU and a pool.
+
+    Args:
+        side: of the pictures, at most this much longer than the windows.
+    """
 
     def between(low: int, high: int) -> int:
         return draw(st.integers(low, high))
@@ -37,7 +41,7 @@ def programs(draw: Any) -> Program:
     if draw(st.integers(0, 4)) == 0:  # each channel apart
         groups, each, outputs = channels, 1, channels
     kernel, dilation = (between(1, 4), between(1, 3)), (between(1, 2), between(1, 2))
-    sides = tuple(dilation[i] * (kernel[i] - 1) + between(1, 9) for i in range(2))
+    sides = tuple(dilation[i] * (kernel[i] - 1) + between(1, side) for i in range(2))
     padding = tuple(between(0, 2) for _ in range(4))
     most = draw(st.sampled_from([1, 7, 127, 255]))
     draws = np.random.default_rng(between(0, 2**16))

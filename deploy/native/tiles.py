@@ -1,0 +1,144 @@
+"""Layers on bytes for a matrix unit: windows cut into pieces, and weights in the tiles that multiply them.
+
+A tile holds 16 places times up to 64 bytes of their windows, or those bytes of 16 outputs; see source/tiles.h.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.native.layout import Place
+from deploy.native.matrices import Geometry
+
+SIDE, BYTES = 16, 64
+"""Rows of a tile, and bytes of a row."""
+BESIDE = 2
+"""How many times faster the products have to be: tiles are loaded and stored, too."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How windows are cut.
+
+    Args:
+        runs: bytes that lie side by side in memory, times where they lie: rows of the window, or its taps.
+        length: bytes of a run.
+        size: bytes of a piece.
+        joined: pieces in the row of a tile. One piece may be read where it lies, some are brought together.
+    """
+
+    runs: int
+    length: int
+    size: int
+    joined: int
+
+    @property
+    def begins(self) -> list[int]:
+        """Where the pieces of a run begin: the last one ends with it, and may begin in the one before."""
+        return [min(begin, max(self.length - self.size, 0)) for begin in range(0, self.length, self.size)]
+
+    @property
+    def tiles(self) -> int:
+        """Of a window."""
+        return -(-self.runs * len(self.begins) // self.joined)
+
+    @property
+    def width(self) -> int:
+        """Bytes of a window in one tile: whole fours."""
+        return -(-self.joined * self.size // 4) * 4
+
+    def turns(self, blocks: int, columns: int) -> int:
+        """Of the processor, for 16 places: as many a tile, and one for each piece that is brought to another place.
+
+        Args:
+            blocks: of 16 outputs.
+            columns: of the result; the places of a tile that goes on in the next row do not lie at equal distances.
+        """
+        brought = self.joined > 1 or columns < SIDE
+        return SIDE * (self.tiles * blocks + brought * self.tiles * self.joined)
+
+
+def ways(weight: tuple[int, ...], geometry: Geometry, source: Place) -> list[Cut]:
+    """How windows can be cut: long runs into pieces of one size, short ones also brought together.
+
+    Args:
+        weight: its shape (out, in / groups, rows, columns).
+    """
+    rows, columns = geometry.kernel
+    inputs = weight[1]
+    runs, length = (rows, (columns - 1) * source.pitch + inputs) if _whole_rows(geometry) else (rows * columns, inputs)
+    pieces = -(-length // BYTES)
+    found = [Cut(runs, length, -(-length // pieces // 4) * 4, 1)]
+    if runs > 1 and length * 2 <= BYTES:
+        found.append(Cut(runs, length, length, min(BYTES // length, runs)))
+    return found
+
+
+def cut(weight: tuple[int, ...], geometry: Geometry, source: Place, result: Place) -> Cut | None:
+    """The fastest way; None: fours of bytes are faster, as places or inputs are few.
+
+    Args:
+        weight: as above.
+    """
+    blocks = -(-weight[0] // geometry.groups // SIDE)
+    rows, columns, _ = result.sides
+    best = min(ways(weight, geometry, source), key=lambda way: way.turns(blocks, columns))
+    by_fours = best.runs * -(-best.length // 4) * blocks * rows * columns / 2  # two products of 16 fours at once
+    return best if best.turns(blocks, columns) * -(-rows * columns // SIDE) * BESIDE <= by_fours else None
+
+
+def _whole_rows(geometry: Geometry) -> bool:
+    """Whether a row of a window lies in one run: channels that fill up the fours between are times 0."""
+    return geometry.groups == geometry.dilation[1] == 1
+
+
+def tiles(
+    values: NDArray[np.int64], geometry: Geometry, source: Place, way: Cut
+) -> tuple[NDArray[np.int8], NDArray[np.int32], int]:
+    """Weights in tiles, and the offsets of pieces.
+
+    Args:
+        values: (out, in / groups, rows, columns), bytes.
+
+    Returns:
+        weights (flat: groups, blocks of 32 outputs, tiles, 16 outputs, fours, outputs, bytes), offsets (groups, pieces) in bytes,
+        outputs of a group in whole 16s.
+    """
+    groups, (rows, columns) = geometry.groups, geometry.kernel
+    each, inputs = len(values) // groups, values.shape[1]
+    taps = values.transpose(0, 2, 3, 1)
+    first = (np.arange(rows)[:, None] * geometry.dilation[0] * source.line
+             + np.arange(columns) * geometry.dilation[1] * source.pitch)  # fmt: skip
+    if _whole_rows(geometry):
+        spread = np.zeros((*taps.shape[:3], source.pitch), np.int64)
+        spread[..., :inputs] = taps
+        taps, first = spread.reshape(len(values), rows, -1)[..., : way.length], first[:, :1]
+    runs = taps.reshape(len(values), way.runs, way.length)
+    count = way.tiles * way.joined
+    pieces = np.zeros((len(values), way.runs, len(way.begins), way.size), np.int8)
+    for piece, begin in enumerate(way.begins):
+        low, high = piece * way.size, min((piece + 1) * way.size, way.length)
+        pieces[:, :, piece, low - begin : high - begin] = runs[..., low:high]
+    begins = np.resize((first.reshape(-1, 1) + way.begins).reshape(-1), count)  # what is read once more is times 0
+    offsets = np.arange(groups)[:, None] * inputs + begins
+    outputs = -(-each // SIDE) * SIDE
+    held = np.zeros((groups, outputs, count, way.size), np.int8)
+    flat = pieces.reshape(groups, each, -1, way.size)
+    held[:, :each, : flat.shape[2]] = flat
+    packed = np.zeros((groups, outputs // SIDE, SIDE, way.tiles, way.width), np.int8)
+    packed[..., : way.joined * way.size] = held.reshape(groups, outputs // SIDE, SIDE, way.tiles, -1)
+    # (groups, tiles, vectors, fours, outputs, bytes)
+    fours = packed.reshape(*packed.shape[:4], -1, 4).transpose(0, 3, 1, 4, 2, 5)
+    parts = [fours[group, :, at : at + 2].reshape(-1) for group in range(groups) for at in range(0, outputs // SIDE, 2)]
+    return _aligned(np.concatenate(parts)), offsets.astype(np.int32), outputs
+
+
+def _aligned(array: NDArray[np.int8]) -> NDArray[np.int8]:
+    """A copy that begins where a row of a tile does: reading rows across two lines of the cache takes twice as long."""
+    room = np.empty(array.size + BYTES, np.int8)
+    begin = -room.ctypes.data % BYTES
+    room[begin : begin + array.size] = array
+    return room[begin : begin + array.size]
