@@ -23,4 +23,5 @@ struct Tiles {
 }  // namespace
 
 extern const Kernels amx_kernels;
+bool amx_adds_right() { return tiles_add_right<Tiles>(); }
 const Kernels amx_kernels = with_tiles<Tiles>("AMX");

@@ -71,4 +71,5 @@ struct Tiles {
 }  // namespace
 
 extern const Kernels amx_emulated_kernels;
+bool amx_emulated_adds_right() { return tiles_add_right<Tiles>(); }
 const Kernels amx_emulated_kernels = with_tiles<Tiles>("AMX emulated");

@@ -14,6 +14,7 @@
 
 extern const Kernels plain_kernels, avx2_kernels, avxvnni_kernels, avx512vnni_kernels, avx512popcnt_kernels, amx_kernels,
     amx_emulated_kernels;
+bool amx_adds_right(), amx_emulated_adds_right();
 
 namespace {
 
@@ -60,10 +61,10 @@ bool runs_here(const Kernels *kernels) {
     const bool counting = wide && __builtin_cpu_supports("avx512vpopcntdq");
     if (kernels == &avx512popcnt_kernels) return counting;
 #ifdef WITH_AMX_EMULATED
-    if (kernels == &amx_emulated_kernels) return counting;
+    if (kernels == &amx_emulated_kernels) return counting && amx_emulated_adds_right();
 #endif
 #ifdef WITH_AMX
-    if (kernels == &amx_kernels) return counting && tiles_here();
+    if (kernels == &amx_kernels) return counting && tiles_here() && amx_adds_right();
 #endif
 #endif
     return false;

@@ -98,6 +98,29 @@ template <class Tiles> void layer_in_tiles(const Step &step, uint8_t *arena, int
     Tiles::release();
 }
 
+// Whether the unit adds what it should: 32 places times 32 outputs over 128 bytes, the largest products among them.
+template <class Tiles> bool tiles_add_right() {
+    static uint8_t x[2 * PLACES * 64];                 // (pieces of 64 bytes, places, bytes)
+    static int8_t weight[2 * 2 * 1024];                // (pieces, vectors of outputs, fours, outputs, bytes)
+    alignas(64) static int32_t sums[PLACES * 32];
+    uint32_t drawn = 1;
+    for (uint8_t &byte : x) byte = (drawn = drawn * 1664525 + 1013904223) >> 28 ? uint8_t(drawn >> 20) : 255;
+    for (int8_t &byte : weight) byte = (drawn = drawn * 1664525 + 1013904223) >> 28 ? int8_t(drawn >> 20) : -128;
+    const int32_t offsets[] = {0, PLACES * 64};
+    const Side sides[] = {{x, 64, offsets}, {x + 1024, 64, offsets}};
+    Tiles::configure(Shapes(64));
+    sums_of<Tiles, 2, 2>(sides, 2, weight, 1024, sums);
+    Tiles::release();
+    for (int p = 0; p < PLACES; p++)
+        for (int o = 0; o < 32; o++) {
+            int32_t right = 0;
+            for (int k = 0; k < 128; k++)
+                right += x[(k / 64 * PLACES + p) * 64 + k % 64] * weight[((k / 64 * 2 + o / 16) * 16 + k % 64 / 4) * 64 + o % 16 * 4 + k % 4];
+            if (sums[p * 32 + o] != right) return false;
+        }
+    return true;
+}
+
 // Products of bytes that lie in the first cache, as peak.h measures them.
 template <class Tiles> double peak_in_tiles(int32_t bits, double seconds) {
     if (bits) return avx512popcnt_kernels.peak(bits, seconds);

@@ -11,6 +11,7 @@ namespace {
 inline bool tiles_here() {
     unsigned a = 0, b = 0, c = 0, d = 0;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d >> 24 & 1) || !(d >> 25 & 1)) return false;  // tiles, products of bytes
+    if (!__get_cpuid_count(0x1d, 0, &a, &b, &c, &d) || a < 1) return false;  // a guest may see the unit without its palette
     unsigned low = 0, high = 0;
     asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     if ((low >> 17 & 3) != 3) return false;  // shapes and tiles
