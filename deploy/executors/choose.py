@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -14,6 +15,9 @@ from deploy.program import Program
 from deploy.reference.run import run
 from engine.errors import UserError
 from engine.system.said import notice
+
+if TYPE_CHECKING:
+    from deploy.native.executor import Native
 
 NAMES = ("auto", "native", "torch", "reference")
 
@@ -45,7 +49,7 @@ def choose(name: str, program: Program) -> Executor:
         raise UserError(f"there is no native engine here: {fault}", "leave --executor at auto") from fault
 
 
-def _native(program: Program) -> Executor:
+def _native(program: Program) -> Native:
     from deploy.native.executor import Native
 
     return Native(program)
@@ -62,10 +66,12 @@ MAKERS: dict[str, Callable[[Program], Executor]] = {"native": _native, "torch": 
 
 def _fastest(program: Program) -> Executor:
     made: dict[str, Callable[[], Executor]] = {}
+    libraries: list[str] = []
     try:
         native = _native(program)
         made["native"] = lambda: native
+        libraries = [native.engine.path.name, native.engine.kernels]
     except Unavailable as fault:
         notice(f"no native engine: {fault}")
     made["torch"] = partial(_torch, program)
-    return measured.fastest(program, made)
+    return measured.fastest(program, made, libraries)

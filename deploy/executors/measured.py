@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -25,15 +25,16 @@ KEPT = 1000
 """Networks that are remembered."""
 
 
-def fastest(program: Program, made: Mapping[str, Callable[[], Executor]]) -> Executor:
+def fastest(program: Program, made: Mapping[str, Callable[[], Executor]], libraries: Sequence[str] = ()) -> Executor:
     """The fastest executor for one picture.
 
     Args:
         made: the executors by name, each made when it is first needed.
+        libraries: what they run by; where that changes it is measured anew.
     """
     if len(made) == 1:
         return next(iter(made.values()))()
-    key, file = _key(program, made), _file()
+    key, file = _key(program, made, libraries), _file()
     known = _read(file)
     if known.get(key) in made:
         return made[known[key]]()
@@ -59,10 +60,12 @@ def _seconds(executor: Executor, x: torch.Tensor) -> float:
     return min(found)
 
 
-def _key(program: Program, made: Mapping[str, object]) -> str:
+def _key(program: Program, made: Mapping[str, object], libraries: Sequence[str]) -> str:
     """What the choice hangs on: the network, the machine's processor, threads and libraries."""
     said, rows = description.written(program)
-    words = json.dumps([said, [*made], processor(), torch.get_num_threads(), torch.__version__], sort_keys=True)
+    words = json.dumps(
+        [said, [*made], processor(), *libraries, torch.get_num_threads(), torch.__version__], sort_keys=True
+    )
     found = hashlib.sha256(words.encode())
     for row in rows:
         found.update(row.tobytes())

@@ -19,7 +19,7 @@ class Chain:
     """What follows a layer up to the codes of its output.
 
     Args:
-        low, high: the ends of the codes, nearer than the grid's where a ReLU or a clamp stands there: codes grow with numbers.
+        low, high: the lowest and the highest code; a ReLU or a clamp narrows the grid's range.
         pools: the max-pools, in order, each with the number of its value; they may as well pool codes.
         grid: of the codes.
         covered: the numbers of the values from the layer's own to that in codes, which is the last.
@@ -90,10 +90,10 @@ def _followed(
         number = known[number + 1][0]
         covered.append(number + 1)
         operation = program.operations[number]
-        if isinstance(operation, Function) and operation.kind == "relu":
-            ends.append((0.0, float("inf")))
-        elif isinstance(operation, Function) and operation.kind == "clamp":
-            ends.append((operation.settings[0], operation.settings[1]))
+        if isinstance(operation, Function) and operation.kind in ("relu", "clamp"):
+            if any(any(pool.padding) and pool.dilation != (1, 1) for pool, _ in pools):
+                return None  # a window of padding alone gives -inf, which an activation raises: codes have none
+            ends.append((0.0, float("inf")) if operation.kind == "relu" else operation.settings[:2])
         elif isinstance(operation, MaxPool):
             pools.append((operation, number + 1))
         elif isinstance(operation, Quantize):

@@ -37,6 +37,10 @@ SETS: dict[str, tuple[str, ...]] = {
 } if X86 else {}  # fmt: skip
 """Source files of instruction sets, each with flags of its own: never taken from the machine that compiles. A compiler that does
 not know them leaves them out."""
+BASES = {"amx": "avx512popcnt", "amx_emulated": "avx512popcnt"}
+"""Sets that leave some of their work to another one."""
+PASSING = ("Killed", "Terminated", "No space left", "out of memory", "Cannot allocate")
+"""What a compiler says that might succeed at another time: nothing is to be concluded from it."""
 EMULATED = {"amx_emulated": SETS["avx512popcnt"]} if X86 else {}
 """For tests, where the environment asks: the kernels of an instruction set that processors seldom have, without it."""
 CACHE = "MODEL_COMPRESSION_CACHE"
@@ -132,7 +136,7 @@ def build() -> Path:
             with (folder / ".lock").open("a") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)  # let go when this process ends, however it does
                 if not path.exists():
-                    notice("compiling the native engine, once: about 20 seconds")
+                    notice("compiling the native engine, once: some 20 to 60 seconds")
                     _compile(compiler, path)
         except OSError as fault:
             raise Unavailable(f"{folder}: {fault.strerror}") from fault
@@ -187,11 +191,13 @@ def _compile(compiler: str, path: Path) -> None:
     """Compile to a file beside it, which is then renamed: a library is whole or absent."""
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".build.") as place:
         objects = [_Object(compiler, place, "plain"), *(_Object(compiler, place, *each) for each in sets().items())]
-        known = [each for each in objects if each.fault() is None]
-        if objects[0] not in known:
-            raise Unavailable(f"{compiler} cannot compile the engine: {objects[0].fault()}")
-        if left_out := [each.name for each in objects if each not in known]:
-            notice(f"{compiler} does not know {', '.join(left_out)}: the native engine goes without")
+        failed = {each.name: each for each in objects if each.fault() is not None}
+        if hopeless := next((each for each in failed.values() if each.passing or each is objects[0]), None):
+            raise Unavailable(f"{compiler} cannot compile the engine: {hopeless.fault()}")
+        known = [each for each in objects if each.name not in failed and BASES.get(each.name) not in failed]
+        if len(known) < len(objects):
+            left_out = ", ".join(each.name for each in objects if each not in known)
+            notice(f"{compiler} does not know {left_out}: the native engine goes without")
         engine = _Object(compiler, place, "engine", tuple(f"-DWITH_{each.name.upper()}" for each in known[1:]))
         made = Path(place, "engine.so")
         words = [compiler, *FLAGS, "-shared", engine.path, *(each.path for each in known), "-o", str(made)]
@@ -206,6 +212,7 @@ class _Running:
 
     def __init__(self, words: list[str]) -> None:
         self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self.passing = False  # whether its fault may pass
 
     @functools.cache  # noqa: B019  (it lives as long as the compiling)
     def fault(self) -> str | None:
@@ -215,10 +222,13 @@ class _Running:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.communicate()
+            self.passing = True
             return f"it took more than {SECONDS} s"
         if self.process.returncode == 0:
             return None
-        return ([line for line in said if "error" in line] or ["it failed"])[0].strip()[:160]
+        self.passing = self.process.returncode < 0 or any(word in line for word in PASSING for line in said)
+        ended = f"it was ended by signal {-self.process.returncode}" if self.process.returncode < 0 else "it failed"
+        return ([line for line in said if "error" in line] or [ended])[0].strip()[:160]
 
 
 class _Object(_Running):

@@ -9,11 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.native import steps
+from deploy.native.compiler import Unavailable
 from deploy.operations.base import Shape
 
 ALIGNED = 64
 SLACK = 64
-"""Bytes behind each value: who reads four bytes at once may read beyond the last channel."""
+"""Bytes behind each value: who reads a vector of 64 bytes may read beyond the last channel."""
+MOST = 2**31 - 1
+"""Bytes of a value: offsets within it are told in 32 bits."""
 
 
 @dataclass
@@ -89,7 +92,12 @@ def arranged(places: list[Place], begin: list[int], end: list[int]) -> int:
 
     Args:
         begin, end: of each value, the first and the last step that it lives in.
+
+    Raises:
+        Unavailable: for a value too large; borders of several readers may make it so.
     """
+    if (size := max(place.size for place in places)) > MOST:
+        raise Unavailable(f"a value takes {size:,} bytes with its border")
     placed: list[int] = []
     total = 0
     for number in sorted(range(len(places)), key=lambda n: -places[n].size):

@@ -1,4 +1,4 @@
-"""Weights as the engine's kernels read them: in blocks of channels, in planes of bits, or as doubles."""
+"""Weights as the engine's kernels read them: in blocks of channels, taps in fours, or for sums in fp64."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ ELSEWHERE = {
     "deploy.pack, deploy.onnx and deploy.bench": "--ends",
     "deploy.pack": "--inspect",
     "deploy.run": "--executor --top",
-    "deploy.bench": "--batches --seconds --without --picture",
+    "deploy.bench": "--batches --seconds --without --profile --picture",
     "scripts.report": "--units --measure",
     "scripts.summary": "--sensitivity",
     "scripts.results": "--rows --seeds --minutes --jobs --table --readme",

@@ -71,6 +71,7 @@ EXACT: dict[str, list[Operation]] = {
     "abs": [op(Function, 0, kind="abs")],
     "relu": [op(Function, 0, kind="relu")],
     "clamp": [op(Function, 0, kind="clamp", settings=(-0.5, 0.7))],
+    "clamp crossed": [op(Function, 0, kind="clamp", settings=(0.7, 0.2))],
     "clamp below": [op(Function, 0, kind="clamp", settings=(-0.5, inf))],
     "clamp above": [op(Function, 0, kind="clamp", settings=(-inf, 0.7))],
     "clamp nothing": [op(Function, 0, kind="clamp", settings=(-inf, inf))],

@@ -43,7 +43,7 @@ template <> inline float stored_code<float>(const Coding &coding, float x, int32
     return (coding.clamped(x) + MAGIC) - MAGIC;
 }
 
-enum After : int { NUMBERS = 0, RECTIFIED, CODES, SIGN_CODES };
+enum After : int { NUMBERS = 0, CODES, SIGN_CODES };
 
 // What sums of channels from `first` on become at one place. COUNT: how many, 0: as many as `count` says.
 template <class T, int COUNT, bool SCALED, bool SHIFTED, int AFTER>
@@ -56,7 +56,6 @@ ALWAYS void finish_as(const Step &step, const int32_t *__restrict sums, int firs
         float y = float(int32_t(uint32_t(sums[i]) + uint32_t(bias[i])));
         if (SCALED) y = y * scale[i];
         if (SHIFTED) y = y + shift[i];
-        if (AFTER == RECTIFIED) y = y > 0 ? y : 0;
         if (AFTER == SIGN_CODES) y = sign_of(step, y);
         to[i] = AFTER == CODES ? stored_code<T>(coding, y, zero) : stored<T>(y, zero);
     }
@@ -74,8 +73,7 @@ template <class T, int COUNT> inline void finish(const Step &step, const int32_t
     if (step.coded) {
         if (step.signs) finish_after<T, COUNT, SIGN_CODES>(step, sums, first, count, to);
         else finish_after<T, COUNT, CODES>(step, sums, first, count, to);
-    } else if (step.relu) finish_after<T, COUNT, RECTIFIED>(step, sums, first, count, to);
-    else finish_after<T, COUNT, NUMBERS>(step, sums, first, count, to);
+    } else finish_after<T, COUNT, NUMBERS>(step, sums, first, count, to);
 }
 
 // Bits of channels from `first` on, of which there are at most 64; the words were 0 before.

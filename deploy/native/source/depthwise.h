@@ -18,7 +18,7 @@ template <class Lanes, class T> inline void depthwise_of(const Step &step, uint8
                     const T *x = window_at<T>(step, arena, *spots) + i * step.dilation[0] * row_pitch<T>(step.source)
                         + int64_t(j) * step.dilation[1] * step.source.pitch + first;
                     const int16_t *w = weight + int64_t(i * step.kernel[1] + j) * channels + first;
-                    for (int c = 0; c < count; c++) sums[c] += int32_t(x[c]) * w[c];
+                    for (int c = 0; c < count; c++) sums[c] = int32_t(uint32_t(sums[c]) + uint32_t(int32_t(x[c]) * w[c]));
                 }
             finish_any<Lanes, 0>(step, sums, first, count, arena, *spots);
         }

@@ -1,5 +1,5 @@
 // Runs the steps of a network on pictures: many pictures side by side, or the rows of a few.
-#include "tiles_here.h"
+#include "sets.h"
 #include "value.h"
 #include <atomic>
 #include <chrono>
@@ -7,74 +7,22 @@
 #include <exception>
 #include <thread>
 #include <vector>
-#ifdef WITH_AVXVNNI
-#include <cpuid.h>
-#endif
+#ifdef __SSE__
 #include <xmmintrin.h>
-
-extern const Kernels plain_kernels, avx2_kernels, avxvnni_kernels, avx512vnni_kernels, avx512popcnt_kernels, amx_kernels,
-    amx_emulated_kernels;
-bool amx_adds_right(), amx_emulated_adds_right();
+#endif
 
 namespace {
 
-// Built in is what the compiler knows: WITH_... says so. The best one is last; the emulated one is for tests and never best.
-const Kernels *const all[] = {
-    &plain_kernels,
-#ifdef WITH_AMX_EMULATED
-    &amx_emulated_kernels,
-#endif
-#ifdef WITH_AVX2
-    &avx2_kernels,
-#endif
-#ifdef WITH_AVXVNNI
-    &avxvnni_kernels,
-#endif
-#ifdef WITH_AVX512VNNI
-    &avx512vnni_kernels,
-#endif
-#ifdef WITH_AVX512POPCNT
-    &avx512popcnt_kernels,
-#endif
-#ifdef WITH_AMX
-    &amx_kernels,
-#endif
-};
-
-// Whether the processor has what a file was compiled for, and the system keeps the registers (the compiler's check asks for both).
-bool runs_here(const Kernels *kernels) {
-    if (kernels == &plain_kernels) return true;
-#ifdef WITH_AVX2
-    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt");
-    if (kernels == &avx2_kernels) return avx2;
-#endif
-#ifdef WITH_AVXVNNI
-    unsigned a = 0, b, c, d;
-    if (kernels == &avxvnni_kernels) return avx2 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
-#endif
-#ifdef WITH_AVX512VNNI
-    const bool wide = __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")
-        && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
-    if (kernels == &avx512vnni_kernels) return wide;
-#endif
-#ifdef WITH_AVX512POPCNT
-    const bool counting = wide && __builtin_cpu_supports("avx512vpopcntdq");
-    if (kernels == &avx512popcnt_kernels) return counting;
-#ifdef WITH_AMX_EMULATED
-    if (kernels == &amx_emulated_kernels) return counting && amx_emulated_adds_right();
-#endif
-#ifdef WITH_AMX
-    if (kernels == &amx_kernels) return counting && tiles_here() && amx_adds_right();
-#endif
-#endif
-    return false;
-}
-
-// Numbers below the smallest normal one stay what they are, and rounding is to nearest, whatever the caller has set.
+// Numbers below the smallest normal one stay what they are, and rounding is to nearest, whatever the caller has set. Processors
+// without SSE round so unless told otherwise.
 struct Arithmetic {
+#ifdef __SSE__
     unsigned before = _mm_getcsr();
     Arithmetic() { _mm_setcsr(0x1f80); }
     ~Arithmetic() { _mm_setcsr(before); }
+#else
+    Arithmetic() {}
+#endif
 };
 
 // All threads wait for the last one. Who waits spins: steps take microseconds.
@@ -82,7 +30,7 @@ class Meeting {
     std::atomic<int> waiting{0}, round{0}, threads{0};
 
   public:
-    // How many there are in the end: told when all have been made, which the others wait for.
+    // Set once all threads exist; the others wait for it.
     void told(int count) { threads.store(count); }
     int known() {
         while (!threads.load()) std::this_thread::yield();

@@ -74,7 +74,10 @@ template <int NAME> inline float function_of(float x, const float *settings) {
     const double wide = x;
     switch (NAME) {
         case ABS: return std::fabs(x);
-        case CLAMP: return x < settings[0] ? settings[0] : x > settings[1] ? settings[1] : x;
+        case CLAMP: {  // where the ends are crossed the upper one counts
+            const float y = x < settings[0] ? settings[0] : x;
+            return y > settings[1] ? settings[1] : y;
+        }
         case ELU: return float(wide > 0 ? wide : (exp_of(wide < 0 ? wide : 0) - 1) * double(settings[0]));
         case EXP: return float(exp_of(wide));
         case GELU: return float(gelu_of(wide));

@@ -2,6 +2,7 @@
 #pragma once
 #include "depthwise.h"
 #include "numbers.h"
+#include "pools.h"
 #include "peak.h"
 #include "signs.h"
 #include "wide.h"

@@ -8,18 +8,20 @@ struct Lanes {
     static constexpr bool WHOLE = true, CODES = false;
     struct Vector { int32_t part[8]; };
     static Vector zero() { return {}; }
+    // Sums of bytes may pass 32 bits on their way; what they come to does not, modulo 2^32.
+    static void add(int32_t &total, int32_t product) { total = int32_t(uint32_t(total) + uint32_t(product)); }
     static Vector repeat(const uint8_t *at) { Vector x; std::memcpy(&x.part[0], at, 4); return x; }
     static Vector pairs(Vector total, const Vector &x, const int16_t *w) {
         int16_t two[2];
         std::memcpy(two, x.part, 4);
-        for (int i = 0; i < WIDTH; i++) total.part[i] += int32_t(two[0]) * w[2 * i] + int32_t(two[1]) * w[2 * i + 1];
+        for (int i = 0; i < WIDTH; i++) add(total.part[i], int32_t(two[0]) * w[2 * i] + int32_t(two[1]) * w[2 * i + 1]);
         return total;
     }
     static Vector fours(Vector total, const Vector &x, const int8_t *w) {
         uint8_t four[4];
         std::memcpy(four, x.part, 4);
         for (int i = 0; i < WIDTH; i++)
-            for (int k = 0; k < 4; k++) total.part[i] += int32_t(four[k]) * w[4 * i + k];
+            for (int k = 0; k < 4; k++) add(total.part[i], int32_t(four[k]) * w[4 * i + k]);
         return total;
     }
     static void store(int32_t *to, const Vector &total) { std::memcpy(to, total.part, sizeof total.part); }

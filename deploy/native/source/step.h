@@ -38,7 +38,7 @@ struct Step {
     int32_t depth;                       // of LAYER with bytes: fours that 16 bits hold the sum of; with tiles: bytes of a piece; of SIGNS: what a bit counts
     int32_t joined;                      // of LAYER with tiles: pieces that lie side by side in a tile
     int32_t factor;                      // of LAYER with `each`: weights are factor * what is stored + each, `other` holds the windows' totals
-    int32_t relu, coded;                 // of a layer: what follows its sums
+    int32_t coded;                       // of a layer: whether it gives codes
     float inverse, low, high, edge;      // of codes: Steps, or Signs where `signs`
     int32_t signs;
     float numbers[2];                    // settings of a function; the fill of a move
@@ -57,7 +57,7 @@ struct Step {
     const Run *runs;
 };
 
-// Computes rows [begin, end) of a step's result. BITS and moves: all of it, by whoever has row 0.
+// Computes rows [begin, end) of a step's result. Moves: all of it, by whoever has row 0.
 typedef void (*Rows)(const Step &step, uint8_t *arena, int begin, int end);
 
 struct Kernels {

@@ -66,13 +66,13 @@ class Sleeper:
         return x
 
 
-def race(program: Program, quick: str) -> tuple[str, list[str]]:
+def race(program: Program, quick: str, library: str = "one") -> tuple[str, list[str]]:
     """Which of two was taken, and which were made for it."""
     made: list[str] = []
     makers = {
         name: lambda name=name: Sleeper(name, 0.001 if name == quick else 0.02, made) for name in ("native", "torch")
     }
-    return measured.fastest(program, makers).name, made  # type: ignore[arg-type]
+    return measured.fastest(program, makers, [library]).name, made  # type: ignore[arg-type]
 
 
 def test_the_fastest_is_measured_once_for_a_network_and_number_of_threads(
@@ -81,6 +81,7 @@ def test_the_fastest_is_measured_once_for_a_network_and_number_of_threads(
     monkeypatch.setenv(CACHE, str(tmp_path / "cache"))
     assert race(program, "torch") == ("torch", ["native", "torch"])
     assert race(program, "native") == ("torch", ["torch"])  # as it was found before
+    assert race(program, "native", "another engine") == ("native", ["native", "torch"])
     other = lowered(merged("Residual", "w8a8"))
     assert race(other, "native") == ("native", ["native", "torch"])
     threads = torch.get_num_threads()
@@ -89,7 +90,7 @@ def test_the_fastest_is_measured_once_for_a_network_and_number_of_threads(
         assert race(program, "native") == ("native", ["native", "torch"])
     finally:
         torch.set_num_threads(threads)
-    assert len(json.loads((tmp_path / "cache/native/fastest.json").read_text())) == 3
+    assert len(json.loads((tmp_path / "cache/native/fastest.json").read_text())) == 4
 
 
 @pytest.mark.parametrize("content", ["", "[1]", "{", '{"a": 1}'])

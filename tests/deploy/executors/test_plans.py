@@ -78,6 +78,13 @@ CODED, SUM = {"grid": BYTES}, {"kind": "add"}
         [(Quantize, (2,), CODED), None, (Combine, (4, 2), SUM)],  # two read the layer
         [(Function, (2,), RELU), (Quantize, (3,), CODED), None, (Combine, (5, 3), SUM)],  # two read the ReLU
         [(Combine, (2, 2), SUM), (Quantize, (3,), CODED), None],  # one reads it twice
+        # a window of padding alone gives -inf, which the ReLU raises to 0, and codes have none
+        [
+            (MaxPool, (2,), {**POOL, "padding": (1,) * 4, "dilation": (3, 3)}),
+            (Function, (3,), RELU),
+            (Quantize, (4,), CODED),
+            None,
+        ],
     ],
 )
 def test_what_stays_as_it_is(behind: list[Any]) -> None:

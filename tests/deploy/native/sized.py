@@ -69,11 +69,23 @@ def programs(draw: Any, side: int = 9) -> Program:
         dilation=dilation,
         groups=groups,
     )
-    if draw(st.booleans()):
-        add(Function, kind="relu")
+    activations: list[dict[str, Any]] = [
+        {},
+        {},
+        {"kind": "relu"},
+        {"kind": "clamp", "settings": (-0.7, 1.9)},
+        {"kind": "clamp", "settings": (0.3, 0.2)},
+    ]
+    behind = draw(st.booleans())  # an activation stands behind the pool
+    if not behind and (told := draw(st.sampled_from(activations))):
+        add(Function, **told)
     rows, columns = made[1].value(made[0].value(_value((channels, *sides)))).shape[1:]
-    if min(rows, columns) > 1 and draw(st.booleans()):
-        add(MaxPool, kernel=(2, 2), stride=(between(1, 2), between(1, 2)), ceil=draw(st.booleans()))
+    size, apart, around = between(2, 3), between(1, 2), between(0, 1)
+    if min(rows, columns) + 2 * around > apart * (size - 1) and draw(st.booleans()):
+        add(MaxPool, kernel=(size, size), stride=(between(1, 2), between(1, 2)), ceil=draw(st.booleans()),
+            padding=(around,) * 4, dilation=(apart, apart))  # fmt: skip
+    if behind and (told := draw(st.sampled_from(activations))):
+        add(Function, **told)
     if not plain and draw(st.booleans()):
         add(Quantize, grid=draw(st.sampled_from(GRIDS)))
     elif plain:
@@ -103,6 +115,7 @@ def check(made: Program, kernels: str) -> None:
     assert torch.equal(found, run(made, x))
     assert (native.arenas[:begin] == GUARD).all()
     assert (native.arenas[begin + size :] == GUARD).all()
+    assert torch.equal(native._run(x[:1], 3), found[:1])  # the rows of one picture side by side
 
 
 class _one_thread:

@@ -62,6 +62,33 @@ def test_what_a_compiler_complains_of_is_said(cache: Path, tmp_path: Path, monke
     assert [path.name for path in cache.iterdir()] == [".lock"]
 
 
+@pytest.mark.parametrize(
+    "does", ["kill -9 $$", "echo 'c++: fatal error: Killed signal terminated program cc1plus'; exit 1"]
+)
+def test_a_compiler_that_is_ended_leaves_nothing_behind(
+    does: str, cache: Path, tmp_path: Path, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It knew the instruction set: a library without it would stay for good."""
+    ended = f'case "$out" in *avx512popcnt.o) {does};; esac; cp {library} "$out"\n'
+    monkeypatch.setenv("CXX", compiling(tmp_path / "c", ended))
+    if not compiler.SETS:
+        pytest.skip("there is one instruction set here")
+    with pytest.raises(Unavailable, match=r"cannot compile the engine: (it was ended by signal 9|c.*Killed signal)"):
+        compiler.build()
+    assert [path.name for path in cache.iterdir()] == [".lock"]
+
+
+def test_a_set_that_the_compiler_does_not_know_is_left_out_with_those_that_need_it(
+    cache: Path, tmp_path: Path, library: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unknown = f'case "$out" in *avx512popcnt.o) echo "error: unrecognized option"; exit 1;; esac; cp {library} "$out"\n'
+    monkeypatch.setenv("CXX", compiling(tmp_path / "c", f"echo $* >> {tmp_path}/calls; {unknown}"))
+    if not compiler.SETS:
+        pytest.skip("there is one instruction set here")
+    compiler.build()
+    assert "does not know avx512popcnt, amx" in capsys.readouterr().err
+
+
 def test_it_is_compiled_once_though_many_ask_at_once(
     cache: Path, tmp_path: Path, library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from deploy.native import compiler, steps
+from deploy.native import compiler, layout, steps
 from deploy.native.executor import Native
 from deploy.operations.base import Matrix
 from deploy.operations.functions import Combine, Constant, Function, Reduce
@@ -149,6 +149,23 @@ def test_a_fault_of_the_reference_passes_through(kernels: str, monkeypatch: pyte
     monkeypatch.setitem(__import__("deploy.native.executor", fromlist=["RULES"]).RULES, Reduce, fails)
     with pytest.raises(MemoryError, match="too little"):
         native(given(made, 1))
+
+
+def test_a_value_that_borders_make_too_large_is_refused(monkeypatch: pytest.MonkeyPatch, kernels: str) -> None:
+    """Two readers reach far over it, one along each axis: neither asks for much, both together do."""
+    far = 200
+    weight = drawn(-9, 9, 1, 1, 2, 1)
+    made = program(
+        op(Quantize, 0, grid=Steps(9.0, 1 / 9, 0, 255)),
+        op(Convolution, 1, matrix=Matrix(codes(weight)), padding=(far, 0, 0, 0), dilation=(far, 1)),
+        op(Convolution, 1, matrix=Matrix(codes(weight.reshape(1, 1, 1, 2))), padding=(0, 0, far, far), dilation=(1, far), stride=(1, far)),
+        op(Reduce, 2, kind="sum", axes=(1, 2)), op(Reduce, 3, kind="sum", axes=(1, 2)), op(Combine, 4, 5, kind="add"),
+        shape=(1, 1, 1),
+    )  # fmt: skip
+    assert_equal(made, torch.ones(1, 1, 1, 1), kernels)
+    monkeypatch.setattr(layout, "MOST", 50_000)
+    with pytest.raises(compiler.Unavailable, match=r"a value takes 80,\d+ bytes with its border"):
+        Native(made, kernels)
 
 
 def test_float_layers_sum_in_fp64(kernels: str) -> None:
