@@ -22,7 +22,7 @@ from quant.spec import QuantizerSpec, QuantSpec
 
 EXAMPLES = (
     "quant.ptq --calibrate kl",
-    "quant.ptq --model models_save/nin_refine.pth --calibrate mse --Wbits 4 --Abits 8 --q_type 0",
+    "quant.ptq --model models_save/nin_refine.pth --calibrate mse --Wbits 4 --Abits 8 --q_type 0 --bias_correction",
 )
 
 LOST = 10
@@ -75,7 +75,7 @@ class Options(Writes):
     )
     bias_correction: bool = flag(
         "--bias_correction", action=BooleanOptionalAction, default=False,
-        help="take the mean error of each channel off its bias afterwards (default: no)",
+        help="take the mean error of each channel off its bias afterwards; worth trying with 4-bit weights (default: no)",
     )  # fmt: skip
     settings: Grid = part(Grid, q_type={"default": 1}, per_channel={"default": True}, sums={"default": "float"})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import re
 import warnings
@@ -32,7 +33,7 @@ def exported(model: nn.Module, arch: str, like: Tensor) -> ExportedProgram:
         Misdeclared: for a network that cannot be captured, with the line of its code.
     """
     batch = {0: Dim("batch", min=2, max=BATCH)}
-    with _silent(), signals.held(), torch.random.fork_rng(devices=[]):
+    with _silent(), _uncollected(), signals.held(), torch.random.fork_rng(devices=[]):
         try:
             return torch.export.export(
                 model, (like[:1].repeat(PICTURES, 1, 1, 1),), strict=False, dynamic_shapes=(batch,)
@@ -66,3 +67,15 @@ def _silent() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Let the garbage collector wait: the first export imports a great deal, and nearly all that it makes stays."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

@@ -123,7 +123,7 @@ def test_a_layer_of_two_names_and_its_twin_stay_one_tensor() -> None:
 
 
 def outcome(seed: int) -> str:
-    """Of a random network, cut at random: `equal`, or why it was refused.
+    """Of a random network, cut at random: `equal`, `uncut` where nothing of it can be cut, or why it was refused.
 
     Raises:
         AssertionError: where the masked and the narrowed network differ.
@@ -131,11 +131,12 @@ def outcome(seed: int) -> str:
     model = RandomNetwork(seed).double().eval()
     said = f"{seed}: {', '.join(model.said)}"
     try:
-        _, silenced, small = cut(model, said, SIZE, 0.5)
+        form, silenced, small = cut(model, said, SIZE, 0.5)
     except (NotLegal, Misdeclared) as fault:
         return type(fault).__name__
     assert differ(silenced, small, SIZE) < LIMIT, said
-    return "equal"
+    fewer = sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in form.parameters())
+    return "equal" if fewer else "uncut"
 
 
 def test_random_graphs_are_cut_exactly_or_refused() -> None:
@@ -147,4 +148,4 @@ def test_random_graphs_are_cut_exactly_or_refused() -> None:
 def test_two_thousand_random_graphs() -> None:
     found = Counter(outcome(seed) for seed in range(2000))
     print(found)
-    assert found["equal"] >= 1800
+    assert found["equal"] >= 1750, found
