@@ -85,7 +85,8 @@ def _followed(
 ) -> tuple[list[tuple[float, float]], tuple[tuple[MaxPool, int], ...], Steps | Signs, tuple[int, ...]] | None:
     """The ends of activations, the pools, the grid, the values."""
     ends: list[tuple[float, float]] = []
-    pools, covered = [], [number + 1]
+    pools: list[tuple[MaxPool, int]] = []
+    covered = [number + 1]
     while len(known[number + 1]) == 1:
         number = known[number + 1][0]
         covered.append(number + 1)
@@ -93,7 +94,7 @@ def _followed(
         if isinstance(operation, Function) and operation.kind in ("relu", "clamp"):
             if any(any(pool.padding) and pool.dilation != (1, 1) for pool, _ in pools):
                 return None  # a window of padding alone gives -inf, which an activation raises: codes have none
-            ends.append((0.0, float("inf")) if operation.kind == "relu" else operation.settings[:2])
+            ends.append((0.0, float("inf")) if operation.kind == "relu" else (operation.settings[0], operation.settings[1]))
         elif isinstance(operation, MaxPool):
             pools.append((operation, number + 1))
         elif isinstance(operation, Quantize):
