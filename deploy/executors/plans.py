@@ -94,7 +94,9 @@ def _followed(
         if isinstance(operation, Function) and operation.kind in ("relu", "clamp"):
             if any(any(pool.padding) and pool.dilation != (1, 1) for pool, _ in pools):
                 return None  # a window of padding alone gives -inf, which an activation raises: codes have none
-            ends.append((0.0, float("inf")) if operation.kind == "relu" else (operation.settings[0], operation.settings[1]))
+            ends.append(
+                (0.0, float("inf")) if operation.kind == "relu" else (operation.settings[0], operation.settings[1])
+            )
         elif isinstance(operation, MaxPool):
             pools.append((operation, number + 1))
         elif isinstance(operation, Quantize):
