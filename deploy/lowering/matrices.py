@@ -19,6 +19,8 @@ from models.layers.quantizers.affine import affine_weight
 
 LARGEST_FINE = 63
 """Of a weight that is multiplied: with 64, the sum of two products with 255 would not fit 16 bits."""
+COARSE = 8
+"""Times the middle scale of a layer."""
 LARGEST_BIAS = 2**30
 """On the grid of the sums; what is larger is added behind the scale, in fp32."""
 
@@ -60,10 +62,21 @@ def on_grid(weight: Codes, scale: NDArray[np.float32], bias: NDArray[np.float64]
     weight, scale = _finer(weight, scale)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         steps = bias / scale.astype(np.float64)
-    beside = ~(np.abs(steps) <= LARGEST_BIAS)  # a scale of 0, too
-    whole = np.rint(np.where(beside, 0, steps)).astype(np.int32)
-    shift = np.where(beside, bias, 0).astype(np.float32) if beside.any() else None
+    large = ~(np.abs(steps) <= LARGEST_BIAS)  # a scale of 0, too
+    whole = np.rint(np.where(large, 0, steps)).astype(np.int32)
+    rest = bias - whole * scale.astype(np.float64)
+    beside = large | (_coarse(scale) & (rest != 0))
+    shift = np.where(beside, rest, 0).astype(np.float32) if beside.any() else None
     return Matrix(weight, scale, whole if whole.any() else None, shift)
+
+
+def _coarse(scale: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Rows whose grid is far coarser than that of the others: filters of inputs that hardly vary, which a batch norm enlarged.
+
+    A bias on such a grid would be off by more than the row varies.
+    """
+    size = np.abs(scale)
+    return size > COARSE * np.median(size[size > 0]) if size.any() else np.zeros(size.shape, bool)
 
 
 def _finer(weight: Codes, scale: NDArray[np.float32]) -> tuple[Codes, NDArray[np.float32]]:

@@ -72,6 +72,17 @@ def test_a_bias_lies_on_the_grid_of_the_sums_where_that_reaches(scale: list[floa
     assert (np.abs(found.bias * found.scale.astype(float) + shift - bias) <= np.abs(given_) / 2 + 1e-7).all()
 
 
+def test_what_a_far_coarser_grid_cannot_hold_is_added_in_fp32() -> None:
+    """Filters of inputs that hardly vary, which a batch norm enlarged: the others keep their bias on the grid alone."""
+    weight = Codes(np.full((5, 2), 100, np.int16), 256, 1, np.array([-128], np.int32))
+    scale, bias = np.array([0.01, -0.01, 0.02, 0.5, -0.25], np.float32), np.array([0.304, 0.304, 0.5, 3.3, 1.0])
+    found = matrices.on_grid(weight, scale, bias)
+    assert found.bias is not None
+    assert found.shift is not None
+    assert found.bias.tolist() == [30, -30, 25, 7, -4]  # 3.3 is 6.6 steps of 0.5; 1.0 lies on its grid
+    np.testing.assert_allclose(found.shift, [0, 0, 0, -0.2, 0], atol=1e-7)
+
+
 @pytest.mark.parametrize("scale", [[0.5, -0.25, 2.0, 1.0, 3.0], [0.5, 0.0, 2.0, 1.0, 3.0]], ids=["all", "a dead row"])
 def test_few_bits_are_made_finer(scale: list[float]) -> None:
     """A bias that was rounded to the grid of signs would be off by half a weight."""
