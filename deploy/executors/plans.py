@@ -52,16 +52,22 @@ def readers(program: Program) -> list[list[int]]:
 
 def chain(program: Program, number: int, known: list[list[int]]) -> Chain | None:
     """From operation `number` to codes of 8 bits, where nothing else reads what is between."""
-    found = _followed(program, number, known)
-    if found is None:
+    followed = _followed(program, number, known)
+    if followed is None:
         return None
-    ends, pools, grid, covered = found
+    ends, pools, grid, covered = followed
     if not isinstance(grid, Steps) or not fits_a_byte(grid):
         return None
-    low, high = grid.low, grid.high
+    found = (grid.low, grid.high)
     for least, most in ends:
-        low, high = (min(max(end, _code(grid, least)), _code(grid, most)) for end in (low, high))
-    return Chain(low, high, pools, grid, covered)
+        found = limited(grid, found, least, most)
+    return Chain(*found, pools, grid, covered)
+
+
+def limited(grid: Steps, ends: tuple[int, int], least: float, most: float) -> tuple[int, int]:
+    """The lowest and the highest code of numbers between `ends` (codes) that are then clamped to `least` and `most`."""
+    low, high = (min(max(end, _code(grid, least)), _code(grid, most)) for end in ends)
+    return low, high
 
 
 def _code(grid: Steps, number: float) -> int:

@@ -33,7 +33,7 @@ class Graph:
     Attributes:
         at: the names of values as fp32 numbers; those in codes: behind their DequantizeLinear.
         codes: the names of values in codes, uint8.
-        rectified: values whose ReLU is left to their codes.
+        ends: values whose ReLU or clamp is left to their codes: the lowest and the highest one.
         constant: values that hang on no picture.
     """
 
@@ -44,7 +44,7 @@ class Graph:
         self.known: dict[tuple[Any, ...], str] = {}
         self.at = {0: PICTURE}
         self.codes: dict[int, str] = {}
-        self.rectified: set[int] = set()
+        self.ends: dict[int, tuple[int, int]] = {}
         self.constant = _constant(program)
         self.count = 0
 
@@ -64,18 +64,19 @@ class Graph:
             self.stored[name] = numpy_helper.from_array(found, name)
         return self.known[key]
 
-    def coded(self, x: str, grid: Steps, rectify: bool = False) -> tuple[str, str]:
+    def coded(self, x: str, grid: Steps, ends: tuple[int, int] | None = None) -> tuple[str, str]:
         """QuantizeLinear (a Min on the integers, below 8 bits) and DequantizeLinear: the names of codes and numbers.
 
         Args:
-            rectify: whether codes below that of 0 become 0: a ReLU before QuantizeLinear would keep engines from integers.
+            ends: the lowest and the highest code: a ReLU or clamp before QuantizeLinear would keep engines from integers.
         """
+        low, high = ends or (grid.low, grid.high)
         step, zero = self.tensor(1 / grid.inverse, np.float32), self.tensor(-grid.low, np.uint8)
         codes = self.node("QuantizeLinear", x, step, zero)
-        if rectify:
-            codes = self.node("Max", codes, zero)
-        if grid.high - grid.low < 255:
-            codes = self.node("Min", codes, self.tensor(grid.high - grid.low, np.uint8))
+        if low > grid.low:
+            codes = self.node("Max", codes, self.tensor(low - grid.low, np.uint8))
+        if high - grid.low < 255:
+            codes = self.node("Min", codes, self.tensor(high - grid.low, np.uint8))
         return codes, self.node("DequantizeLinear", codes, step, zero)
 
     def unit(self, grid: Steps | Signs | None) -> float:
@@ -83,7 +84,7 @@ class Graph:
         return float(np.float32(1 / grid.inverse)) if isinstance(grid, Steps) else 1.0
 
     def chain(self, number: int) -> plans.Chain | None:
-        """What codes the value of operation `number`, where ReLUs and max-pools alone stand between."""
+        """What codes the value of operation `number`, where ReLUs, clamps and max-pools alone stand between."""
         return plans.chain(self.program, number, self.readers)
 
     def model(self, meta: dict[str, str]) -> onnx.ModelProto:

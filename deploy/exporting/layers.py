@@ -1,7 +1,7 @@
 """Layers in ONNX: stored int8 weights behind DequantizeLinear, biases as int32 on the grid of the sums, codes as uint8.
 
 Engines find an integer layer by its pattern: DequantizeLinear on the input and on the weight, the layer, QuantizeLinear. So a
-ReLU that the codes imply is left out, and a max-pool between layer and codes pools codes.
+ReLU or clamp before codes is left to these, and a max-pool between layer and codes pools codes.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.executors import plans
 from deploy.executors.numbers import folded
 from deploy.exporting.graph import Graph
 from deploy.narrow import Narrow, narrow
@@ -35,7 +36,7 @@ def quantize(graph: Graph, number: int, operation: Quantize) -> None:
                 f"{operation.name}: codes from {grid.low} to {grid.high} do not fit 8 bits with 0 among them",
                 "take at most 8 bits",
             )
-        graph.codes[number + 1], graph.at[number + 1] = graph.coded(x, grid, source in graph.rectified)
+        graph.codes[number + 1], graph.at[number + 1] = graph.coded(x, grid, graph.ends.get(source))
         return
     one, minus = graph.tensor(1.0, np.float32), graph.tensor(-1.0, np.float32)
     if grid.edge is None:
@@ -171,9 +172,12 @@ def affine(graph: Graph, number: int, operation: Affine) -> None:
     graph.at[number + 1] = x
 
 
-def relu(graph: Graph, number: int, operation: Function) -> None:
-    """None where codes alone follow: they begin at 0, or are cut off there."""
-    x, chain = graph.at[operation.sources[0]], graph.chain(number)
-    graph.at[number + 1] = x if chain else graph.node("Relu", x)
-    if chain and chain.grid.low < 0:
-        graph.rectified.add(number + 1)
+def left_to_codes(graph: Graph, number: int, operation: Function, least: float, most: float) -> bool:
+    """Whether codes alone follow an activation with these ends: then the codes end where it does."""
+    chain, source = graph.chain(number), operation.sources[0]
+    if chain is None:
+        return False
+    whole = (chain.grid.low, chain.grid.high)
+    graph.ends[number + 1] = plans.limited(chain.grid, graph.ends.get(source, whole), least, most)
+    graph.at[number + 1] = graph.at[source]
+    return True

@@ -7,18 +7,18 @@ import math
 import numpy as np
 
 from deploy.exporting.graph import PICTURE, Graph
-from deploy.exporting.layers import relu
+from deploy.exporting.layers import left_to_codes
 from deploy.operations.functions import Combine, Constant, Function, Reduce, Slopes, Softmax, Standardize
 
-_PLAIN = {"abs": "Abs", "exp": "Exp", "sigmoid": "Sigmoid", "sqrt": "Sqrt", "tanh": "Tanh"}
+_PLAIN = {"abs": "Abs", "exp": "Exp", "relu": "Relu", "sigmoid": "Sigmoid", "sqrt": "Sqrt", "tanh": "Tanh"}
 _BOTH = {"add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "max": "Max", "min": "Min"}
 
 
 def function(graph: Graph, number: int, operation: Function) -> None:
     """A function of each number. Those that runtimes know by their parts are written in these."""
     x, kind, told = graph.at[operation.sources[0]], operation.kind, operation.settings
-    if kind == "relu":
-        relu(graph, number, operation)
+    least, most = (0.0, math.inf) if kind == "relu" else told[:2] if kind == "clamp" else (0.0, 0.0)
+    if kind in ("relu", "clamp") and left_to_codes(graph, number, operation, least, most):
         return
     if kind in _PLAIN:
         found = graph.node(_PLAIN[kind], x)

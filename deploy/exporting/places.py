@@ -40,8 +40,8 @@ def max_pool(graph: Graph, number: int, operation: MaxPool) -> None:
     x, chain = graph.at[operation.sources[0]], graph.chain(number)
     if chain:
         x = graph.coded(x, chain.grid)[1]
-    if operation.sources[0] in graph.rectified:
-        graph.rectified.add(number + 1)
+    if operation.sources[0] in graph.ends:
+        graph.ends[number + 1] = graph.ends[operation.sources[0]]
     before, after = (graph.program.values[n].shape for n in (operation.sources[0], number + 1))
     pads = _pads(operation, operation.dilation, before, after)
     if any(pad >= operation.kernel[place % 2] for place, pad in enumerate(pads)):  # runtimes refuse such pools

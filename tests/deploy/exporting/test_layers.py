@@ -86,6 +86,39 @@ def test_a_relu_before_codes_below_0_is_done_on_codes(operations: list, grid: St
     assert_equal(made)
 
 
+def clamp(least: float, most: float) -> tuple[type[Operation], dict]:
+    return Function, {"kind": "clamp", "settings": (least, most)}
+
+
+@pytest.mark.parametrize(
+    ("operations", "ends"),
+    [
+        ([clamp(0, 6)], (0, 127)),  # ReLU6 on codes that end before it
+        ([clamp(-1.3, 1.74)], (-52, 70)),
+        ([(MaxPool, POOL), clamp(0.5, 9), (MaxPool, SLIDING)], (20, 127)),
+        ([(Function, RELU), clamp(-1, 2)], (0, 80)),
+    ],
+    ids=["ReLU6", "within codes", "between pools", "behind a ReLU"],
+)
+def test_a_clamp_before_codes_is_done_on_codes(operations: list, ends: tuple[int, int]) -> None:
+    made = between(*operations, grid=BYTES)
+    nodes = Nodes(exported(made))
+    assert not {"Clip", "Relu"} & {*nodes.kinds()}
+    low, high = ends
+    assert [int(nodes.stored[node.input[1]]) for node in nodes.of("Max")] == [low + 128] * (low > -128)
+    assert [int(nodes.stored[node.input[1]]) for node in nodes.of("Min")] == [high + 128] * (high < 127)
+    assert_equal(made)
+
+
+def test_a_clamp_that_others_read_stays() -> None:
+    made = program(
+        op(Quantize, 0, grid=BYTES), layer(1), op(Function, 2, kind="clamp", settings=(0.0, 6.0)), op(Quantize, 3, grid=POSITIVE),
+        layer(4), op(Combine, 5, 3, kind="add"),
+    )  # fmt: skip
+    assert kinds(made).count("Clip") == 1
+    assert_equal(made)
+
+
 def test_a_relu_that_others_read_stays() -> None:
     made = program(
         op(Quantize, 0, grid=BYTES), layer(1), op(Function, 2, **RELU), op(Quantize, 3, grid=POSITIVE), layer(4),
