@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from deploy.operations.base import fits_a_byte
+from deploy.operations.base import Operation, fits_a_byte
 from deploy.operations.functions import Function
 from deploy.operations.layers import Quantize
 from deploy.operations.places import MaxPool
@@ -64,6 +65,13 @@ def chain(program: Program, number: int, known: list[list[int]]) -> Chain | None
     return Chain(*found, pools, grid, covered)
 
 
+def ends_of(operation: Operation) -> tuple[float, float] | None:
+    """What an operation clamps numbers to; None: it does something else."""
+    if not isinstance(operation, Function) or operation.kind not in ("relu", "clamp"):
+        return None
+    return (0.0, math.inf) if operation.kind == "relu" else (operation.settings[0], operation.settings[1])
+
+
 def limited(grid: Steps, ends: tuple[int, int], least: float, most: float) -> tuple[int, int]:
     """The lowest and the highest code of numbers between `ends` (codes) that are then clamped to `least` and `most`."""
     low, high = (min(max(end, _code(grid, least)), _code(grid, most)) for end in ends)
@@ -97,12 +105,10 @@ def _followed(
         number = known[number + 1][0]
         covered.append(number + 1)
         operation = program.operations[number]
-        if isinstance(operation, Function) and operation.kind in ("relu", "clamp"):
+        if (found := ends_of(operation)) is not None:
             if any(any(pool.padding) and pool.dilation != (1, 1) for pool, _ in pools):
                 return None  # a window of padding alone gives -inf, which an activation raises: codes have none
-            ends.append(
-                (0.0, float("inf")) if operation.kind == "relu" else (operation.settings[0], operation.settings[1])
-            )
+            ends.append(found)
         elif isinstance(operation, MaxPool):
             pools.append((operation, number + 1))
         elif isinstance(operation, Quantize):

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from deploy.executors.plans import ends_of
 from deploy.exporting.graph import PICTURE, Graph
 from deploy.exporting.layers import left_to_codes
 from deploy.operations.functions import Combine, Constant, Function, Reduce, Slopes, Softmax, Standardize
@@ -17,14 +18,12 @@ _BOTH = {"add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "max": "Max", "
 def function(graph: Graph, number: int, operation: Function) -> None:
     """A function of each number. Those that runtimes know by their parts are written in these."""
     x, kind, told = graph.at[operation.sources[0]], operation.kind, operation.settings
-    least, most = (0.0, math.inf) if kind == "relu" else told[:2] if kind == "clamp" else (0.0, 0.0)
-    if kind in ("relu", "clamp") and left_to_codes(graph, number, operation, least, most):
+    if (ends := ends_of(operation)) is not None and left_to_codes(graph, number, operation, *ends):
         return
     if kind in _PLAIN:
         found = graph.node(_PLAIN[kind], x)
     elif kind == "clamp":
-        ends = [graph.tensor(end, np.float32) if math.isfinite(end) else "" for end in told]
-        found = graph.node("Clip", x, *ends)
+        found = graph.node("Clip", x, *(graph.tensor(end, np.float32) if math.isfinite(end) else "" for end in told))
     elif kind == "elu":
         found = graph.node("Elu", x, alpha=told[0])
     elif kind == "leaky_relu":

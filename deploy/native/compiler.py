@@ -191,9 +191,9 @@ def _compile(compiler: str, path: Path) -> None:
     """Compile to a file beside it, which is then renamed: a library is whole or absent."""
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".build.") as place:
         objects = [_Object(compiler, place, "plain"), *(_Object(compiler, place, *each) for each in sets().items())]
-        failed = {each.name: each for each in objects if each.fault() is not None}
+        failed = {each.name: each for each in objects if each.fault is not None}
         if hopeless := next((each for each in failed.values() if each.passing or each is objects[0]), None):
-            raise Unavailable(f"{compiler} cannot compile the engine: {hopeless.fault()}")
+            raise Unavailable(f"{compiler} cannot compile the engine: {hopeless.fault}")
         known = [each for each in objects if each.name not in failed and BASES.get(each.name) not in failed]
         if len(known) < len(objects):
             left_out = ", ".join(each.name for each in objects if each not in known)
@@ -201,7 +201,7 @@ def _compile(compiler: str, path: Path) -> None:
         engine = _Object(compiler, place, "engine", tuple(f"-DWITH_{each.name.upper()}" for each in known[1:]))
         made = Path(place, "engine.so")
         words = [compiler, *FLAGS, "-shared", engine.path, *(each.path for each in known), "-o", str(made)]
-        if fault := engine.fault() or _Running(words).fault():
+        if fault := engine.fault or _Running(words).fault:
             raise Unavailable(f"{compiler} cannot compile the engine: {fault}")
         made.chmod(0o700)
         os.replace(made, path)
@@ -214,7 +214,7 @@ class _Running:
         self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         self.passing = False  # whether its fault may pass
 
-    @functools.cache  # noqa: B019  (it lives as long as the compiling)
+    @functools.cached_property
     def fault(self) -> str | None:
         """Waits; what it complains of, in a line."""
         try:

@@ -115,9 +115,8 @@ def blocks(
         np.arange(rows)[:, None, None] * geometry.dilation[0] * source.line
         + np.arange(columns)[None, :, None] * geometry.dilation[1] * source.pitch
     ) * size
-    last = (
-        -(-source.pitch // unit) - 1 if groups > 1 else units
-    )  # a group that ends before the longest one reads this again, times 0
+    # a group that ends before the longest one reads its last unit again, times 0
+    last = -(-source.pitch // unit) - 1 if groups > 1 else units
     places = np.minimum(first[:, None] + np.arange(units), last) * 4
     offsets = (taps[None] + places[:, None, None, :]).reshape(groups, count)
     flat = packed.reshape(groups, outputs, count, unit)
@@ -158,8 +157,7 @@ EIGHT = 8
 
 def wide(matrix: Matrix, groups: int) -> NDArray[np.float32]:
     """Weights of a layer that sums in fp64, flat, as source/wide.h reads them."""
-    held = matrix.weight.values if isinstance(matrix.weight, Codes) else matrix.weight
-    values = _windows(held.astype(np.float32))  # codes are exact in it
+    values = _windows(_numbers(matrix))
     apart = values.reshape(groups, -1, *values.shape[1:]).transpose(0, 3, 4, 2, 1)  # (groups, rows, columns, in, out)
     parts, outputs = [], apart.shape[-1]
     padded = np.zeros((*apart.shape[:-1], -(-outputs // EIGHT) * EIGHT), np.float32)
@@ -175,5 +173,10 @@ def wide(matrix: Matrix, groups: int) -> NDArray[np.float32]:
 
 def wide_apart(matrix: Matrix) -> NDArray[np.float32]:
     """The same where each channel has a filter of its own: (taps, channels)."""
+    return np.ascontiguousarray(_numbers(matrix)[:, 0].transpose(1, 2, 0))
+
+
+def _numbers(matrix: Matrix) -> NDArray[np.float32]:
+    """Weights, or their codes, which are exact in fp32."""
     held = matrix.weight.values if isinstance(matrix.weight, Codes) else matrix.weight
-    return np.ascontiguousarray(held[:, 0].transpose(1, 2, 0).astype(np.float32))
+    return held.astype(np.float32)

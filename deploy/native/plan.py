@@ -102,7 +102,7 @@ class _Planner:
         if held.kind == steps.BYTE and value.grid is not None:  # bytes are counted from the lowest code
             bias = bias - held.zero * values.reshape(len(values), -1).sum(1)
         settings: dict[str, Any] = {
-            **reach, "bias": np.pad(_wrapped(bias), (0, self.widths.most)),
+            **reach, "bias": self._channels(bias),
             "scale": matrix.scale, "shift": matrix.shift,
         }  # fmt: skip
         kind, own = self._kernel(operation, value, values, held, source, number)
@@ -121,10 +121,9 @@ class _Planner:
         """The value that holds what each window of bytes sums to; see matrices.Halves."""
         shape = self.program.values[number + 1].shape
         each = (reach["groups"], *shape[1:]) if isinstance(operation, Convolution) else (*shape[:-1], 1)
-        self.places[self.extra] = Place(each, steps.WHOLE)
-        self.extra += 1
-        self._add(steps.TOTALS, (source,), number, result=self.extra - 1, **reach)
-        return (self.extra - 1,)
+        total = self._new(Place(each, steps.WHOLE))
+        self._add(steps.TOTALS, (source,), number, result=total, **reach)
+        return (total,)
 
     def _kernel(
         self, operation: Any, value: Value, values: NDArray[np.int64], held: Format, source: int, number: int
@@ -148,7 +147,7 @@ class _Planner:
             found = matrices.halves(operation.matrix.weight)
             assert found is not None
             values = found.stored
-            told |= {"factor": found.factor, "each": np.pad(_wrapped(found.each), (0, self.widths.most))}
+            told |= {"factor": found.factor, "each": self._channels(found.each)}
         return steps.LAYER, {**told, "later": partial(self._blocks, values, geometry(operation), unit)}
 
     # what hangs on borders, which windows of other layers may widen still
@@ -216,9 +215,7 @@ class _Planner:
             """The number of the value in codes before a pool, or of the last one."""
             if step == len(chain.pools):
                 return final
-            self.places[self.extra] = Place(shape, held.kind, held.planes, held.zero)
-            self.extra += 1
-            return self.extra - 1
+            return self._new(Place(shape, held.kind, held.planes, held.zero))
 
         at = value_of(0)
         self._add(kind, sources, number, result=at, **settings)
@@ -230,6 +227,17 @@ class _Planner:
         return {*chain.covered}
 
     # values and steps
+
+    def _new(self, place: Place) -> int:
+        """The number of a new value, which the program does not have."""
+        self.places[self.extra] = place
+        self.extra += 1
+        return self.extra - 1
+
+    def _channels(self, numbers: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Numbers of channels, with zeros behind them: kernels read whole vectors. Sums of bytes may pass int32 on their way; what
+        they come to does not, modulo 2^32."""
+        return np.pad((numbers & 0xFFFFFFFF).astype(np.uint32).view(np.int32), (0, self.widths.most))
 
     def _place(self, value: int) -> Place:
         if value not in self.places:
@@ -245,11 +253,6 @@ class _Planner:
         for value in (*sources, result):
             self._place(value)
         self.made.append(Planned(kind, sources, result, settings, number, later))
-
-
-def _wrapped(bias: NDArray[np.int64]) -> NDArray[np.int32]:
-    """Sums of bytes may pass int32 on their way; what they come to does not, modulo 2^32."""
-    return (bias & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
 
 
 def _grid(grid: Steps | Signs) -> dict[str, Any]:

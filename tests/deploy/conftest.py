@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from deploy.native import compiler
 from engine.training.run_folder import RunFolder
 from tests.conftest import run_stages
 from tests.tools.contract import FAST
@@ -39,3 +40,12 @@ def stocked(command: Callable[..., SimpleNamespace], workplace: Path, _stages: P
     """`command` in a folder whose models_save/ holds files of all stages."""
     shutil.copytree(_stages / "models_save", workplace / "models_save")
     return command
+
+
+@pytest.fixture
+def engine() -> compiler.Engine:
+    """The native engine; without a compiler the test is skipped."""
+    try:
+        return compiler.engine()
+    except compiler.Unavailable as fault:
+        pytest.skip(str(fault))

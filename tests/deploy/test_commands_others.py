@@ -115,16 +115,6 @@ def test_a_race_is_shown_and_drawn(stocked: Command) -> None:
 NATIVE = [each for each in QUICK if each != "native*"]
 
 
-@pytest.fixture
-def engine() -> None:
-    from deploy.native import compiler
-
-    try:
-        compiler.engine()
-    except compiler.Unavailable as fault:
-        pytest.skip(str(fault))
-
-
 def test_where_the_time_goes(stocked: Command, engine: None) -> None:
     """Each layer is named with its kernel, its multiply-accumulates and its time."""
     found = json.loads(stocked(BENCH, *NATIVE, "torch ex*", "--profile", "--json").out)

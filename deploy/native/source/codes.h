@@ -22,6 +22,12 @@ struct Coding {
     }
 };
 
+inline int32_t four_bytes(const uint8_t *at) {
+    int32_t four;
+    std::memcpy(&four, at, 4);
+    return four;
+}
+
 inline float sign_of(const Step &step, float x) {
     if (step.edge < 0) return x >= 0 ? 1.0f : -1.0f;
     return float(x > step.edge) - float(x < -step.edge);
@@ -118,14 +124,35 @@ inline void finish_any(const Step &step, const int32_t *sums, int first, int cou
     else finish<int16_t, COUNT>(step, sums, first, count, result_at<int16_t>(step, arena, spot));
 }
 
+// Sums of one vector of channels to codes, each in 32 bits: what finish_as does. Rounding is half to even, as mc_run has set it.
+template <class Lanes, bool SCALED, bool SHIFTED> struct Coder {
+    using Vector = typename Lanes::Vector;
+    using Numbers = typename Lanes::Numbers;
+    const Vector bias, zero;
+    const Numbers scale, shift, inverse, low, high;
+
+    Coder(const Step &step, const int32_t *bias_, const float *scale_, const float *shift_)
+        : bias(Lanes::load(bias_)), zero(Lanes::all(step.result.zero)),
+          scale(SCALED ? Lanes::load_numbers(scale_) : Lanes::all(1.0f)),
+          shift(SHIFTED ? Lanes::load_numbers(shift_) : Lanes::all(0.0f)),
+          inverse(Lanes::all(step.inverse)), low(Lanes::all(step.low)), high(Lanes::all(step.high)) {}
+
+    ALWAYS Vector operator()(Vector sums) const {
+        Numbers y = Lanes::numbers(Lanes::plus(sums, bias));
+        if (SCALED) y = Lanes::times(y, scale);
+        if (SHIFTED) y = Lanes::plus(y, shift);
+        return Lanes::plus(Lanes::nearest(Lanes::between(Lanes::times(y, inverse), low, high)), zero);
+    }
+};
+
 // Bytes of codes of whole vectors at several places: what a channel is multiplied by is loaded once.
 template <class Lanes, int VECTORS, bool SCALED, bool SHIFTED>
 ALWAYS void finish_bytes(const Step &step, const int32_t *sums, int first, uint8_t *const *to, int places) {
-    const Coding coding(step);
     for (int v = 0; v < VECTORS; v++) {
         const int at = first + v * Lanes::WIDTH;
-        const auto coder = Lanes::template coder<SCALED, SHIFTED>(coding, step, at);
-        for (int p = 0; p < places; p++) coder(sums + (p * VECTORS + v) * Lanes::WIDTH, to[p] + at);
+        const Coder<Lanes, SCALED, SHIFTED> coder(step, step.bias + at, step.scale + at, step.shift + at);
+        for (int p = 0; p < places; p++)
+            Lanes::store_bytes(to[p] + at, coder(Lanes::load(sums + (p * VECTORS + v) * Lanes::WIDTH)));
     }
 }
 

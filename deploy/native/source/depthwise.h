@@ -15,8 +15,7 @@ template <class Lanes, class T> inline void depthwise_of(const Step &step, uint8
             alignas(64) int32_t sums[64] = {0};
             for (int i = 0; i < step.kernel[0]; i++)
                 for (int j = 0; j < step.kernel[1]; j++) {
-                    const T *x = window_at<T>(step, arena, *spots) + i * step.dilation[0] * row_pitch<T>(step.source)
-                        + int64_t(j) * step.dilation[1] * step.source.pitch + first;
+                    const T *x = window_at<T>(step, arena, *spots) + tap(step, i, j) + first;
                     const int16_t *w = weight + int64_t(i * step.kernel[1] + j) * channels + first;
                     for (int c = 0; c < count; c++) sums[c] = int32_t(uint32_t(sums[c]) + uint32_t(int32_t(x[c]) * w[c]));
                 }
@@ -31,7 +30,7 @@ template <class Lanes> inline void depthwise_fours(const Step &step, uint8_t *ar
     const int8_t *weight = static_cast<const int8_t *>(step.weight);
     for (int first = 0; first < step.result.channels; first += APART, weight += step.count * APART) {
         const int left = step.result.channels - first, count = left < APART ? left : APART;
-        const typename Lanes::Coder coder(step, first, count);
+        const typename Lanes::ApartCoder coder(step, first, count);
         each_tile<1>(step, begin, end, [&](auto, const Spot *spots, int) {
             const uint8_t *from = window_at<uint8_t>(step, arena, *spots) + first;
             typename Lanes::Apart sums;
@@ -47,7 +46,6 @@ template <class Lanes> inline void depthwise_fours(const Step &step, uint8_t *ar
 
 // what: 1 where taps come in fours.
 template <class Lanes> inline void depthwise(const Step &step, uint8_t *arena, int begin, int end) {
-    clear_bits(step, arena, begin, end);
     if constexpr (Lanes::APART > 0)
         if (step.what) return depthwise_fours<Lanes>(step, arena, begin, end);
     if (step.source.kind == BYTE) depthwise_of<Lanes, uint8_t>(step, arena, begin, end);

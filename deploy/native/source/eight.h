@@ -9,29 +9,23 @@ struct Eight {
     static constexpr int WIDTH = 8, PLACES = 4, WIDE_PLACES = 1, APART = 0;
     using Vector = __m256i;
     static Vector zero() { return _mm256_setzero_si256(); }
-    static Vector repeat(const uint8_t *at) {
-        int32_t four;
-        std::memcpy(&four, at, 4);
-        return _mm256_set1_epi32(four);
-    }
+    static Vector repeat(const uint8_t *at) { return all(four_bytes(at)); }
     static Vector load(const void *at) { return _mm256_loadu_si256(static_cast<const __m256i *>(at)); }
     static void store(int32_t *to, Vector total) { _mm256_storeu_si256(reinterpret_cast<__m256i *>(to), total); }
     static constexpr bool CODES = true;
-    // Sums of one vector of channels to bytes of codes. Rounding is half to even, as mc_run has set it.
-    template <bool SCALED, bool SHIFTED> static auto coder(const Coding &coding, const Step &step, int first) {
-        const Vector bias = load(step.bias + first), zero = _mm256_set1_epi32(step.result.zero);
-        const __m256 scale = SCALED ? _mm256_loadu_ps(step.scale + first) : _mm256_setzero_ps();
-        const __m256 shift = SHIFTED ? _mm256_loadu_ps(step.shift + first) : _mm256_setzero_ps();
-        const __m256 inverse = _mm256_set1_ps(coding.inverse), low = _mm256_set1_ps(coding.low), high = _mm256_set1_ps(coding.high);
-        return [=](const int32_t *sums, uint8_t *to) {
-            __m256 y = _mm256_cvtepi32_ps(_mm256_add_epi32(load(sums), bias));
-            if (SCALED) y = _mm256_mul_ps(y, scale);
-            if (SHIFTED) y = _mm256_add_ps(y, shift);
-            y = _mm256_min_ps(_mm256_max_ps(_mm256_mul_ps(y, inverse), low), high);
-            const Vector codes = _mm256_add_epi32(_mm256_cvtps_epi32(y), zero);
-            const __m128i shorts = _mm_packs_epi32(_mm256_castsi256_si128(codes), _mm256_extracti128_si256(codes, 1));
-            _mm_storel_epi64(reinterpret_cast<__m128i *>(to), _mm_packus_epi16(shorts, shorts));
-        };
+    using Numbers = __m256;
+    static Vector all(int32_t x) { return _mm256_set1_epi32(x); }
+    static Numbers all(float x) { return _mm256_set1_ps(x); }
+    static Numbers load_numbers(const float *at) { return _mm256_loadu_ps(at); }
+    static Vector plus(Vector x, Vector y) { return _mm256_add_epi32(x, y); }
+    static Numbers plus(Numbers x, Numbers y) { return _mm256_add_ps(x, y); }
+    static Numbers times(Numbers x, Numbers y) { return _mm256_mul_ps(x, y); }
+    static Numbers between(Numbers x, Numbers low, Numbers high) { return _mm256_min_ps(_mm256_max_ps(x, low), high); }
+    static Numbers numbers(Vector x) { return _mm256_cvtepi32_ps(x); }
+    static Vector nearest(Numbers x) { return _mm256_cvtps_epi32(x); }
+    static void store_bytes(uint8_t *to, Vector codes) {
+        const __m128i shorts = _mm_packs_epi32(_mm256_castsi256_si128(codes), _mm256_extracti128_si256(codes, 1));
+        _mm_storel_epi64(reinterpret_cast<__m128i *>(to), _mm_packus_epi16(shorts, shorts));
     }
     template <int TEST> static unsigned compared(const float *x, float edge) {
         return unsigned(_mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(x), _mm256_set1_ps(edge), TEST)));

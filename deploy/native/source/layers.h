@@ -6,7 +6,8 @@
 namespace {  // each instruction set has its own
 
 // Lanes: WIDTH channels a vector; PLACES at once; Vector; zero(); repeat(four bytes); pairs(sums, x, weights) and store; for bytes
-// fours and, unless WHOLE, widen; at_least(sums, biases, bounds) as bits.
+// fours and, unless WHOLE, widen; at_least(sums, biases, bounds), not_negative, above and below as bits; where CODES, what Coder asks
+// for; where APART, sums of so many channels of a depthwise layer: Apart and ApartCoder. WIDE_PLACES at once are summed in fp64.
 // The sums of a block live in registers: compilers keep an array there if every index is a constant, hence Indices.
 constexpr int BLOCK = 3;  // vectors
 
@@ -93,8 +94,7 @@ inline void totals(const Step &step, uint8_t *arena, int begin, int end) {
             int32_t total = 0;
             for (int i = 0; i < step.kernel[0]; i++)
                 for (int j = 0; j < pieces; j++) {
-                    const uint8_t *x = first + i * step.dilation[0] * row_pitch<uint8_t>(in)
-                        + int64_t(j) * step.dilation[1] * in.pitch + group * inputs;
+                    const uint8_t *x = first + tap(step, i, j) + group * inputs;
                     for (int k = 0; k < length; k++) total += x[k];
                 }
             to[group] = total;
@@ -127,15 +127,8 @@ inline void block_of(const Step &step, uint8_t *arena, int begin, int end, int g
     });
 }
 
-inline void clear_bits(const Step &step, uint8_t *arena, int begin, int end) {
-    if (step.result.kind != BITS) return;
-    for (int row = begin; row < end; row++)
-        std::memset(row_of<uint64_t>(step.result, arena, row), 0, sizeof(uint64_t) * step.result.columns * step.result.pitch);
-}
-
 // Blocks of up to three vectors of channels; the weights of a block lie together.
 template <class Lanes> void layer(const Step &step, uint8_t *arena, int begin, int end) {
-    clear_bits(step, arena, begin, end);
     for (int group = 0; group < step.groups; group++) {
         const int32_t *offsets = step.offsets + group * step.count;
         for (int block = 0; block < step.outputs;) {

@@ -49,8 +49,9 @@ inline void gather(const Step &step, const Window &window, const uint8_t *const 
 // A tile reads places at equal distances where they lie: all of a row, or of rows without a gap. Others are gathered.
 inline Side side_of(const Step &step, const uint8_t *arena, const Window &window, int group, int number, const Spot *spots, int count) {
     const int32_t *offsets = step.offsets + group * step.count;
-    if (count >= 16 && step.joined == 1 && spots[15].from - spots[0].from == 15 * across(step))
-        return {window_at<uint8_t>(step, arena, spots[0]), across(step), offsets};
+    const int64_t across = int64_t(step.stride[1]) * step.source.pitch;
+    if (count >= 16 && step.joined == 1 && spots[15].from - spots[0].from == 15 * across)
+        return {window_at<uint8_t>(step, arena, spots[0]), across, offsets};
     const uint8_t *from[16];
     for (int p = 0; p < 16; p++) from[p] = window_at<uint8_t>(step, arena, spots[p < count ? p : 0]);
     thread_local std::vector<Line> lines[2];

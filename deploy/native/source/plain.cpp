@@ -10,7 +10,7 @@ struct Lanes {
     static Vector zero() { return {}; }
     // Sums of bytes may pass 32 bits on their way; what they come to does not, modulo 2^32.
     static void add(int32_t &total, int32_t product) { total = int32_t(uint32_t(total) + uint32_t(product)); }
-    static Vector repeat(const uint8_t *at) { Vector x; std::memcpy(&x.part[0], at, 4); return x; }
+    static Vector repeat(const uint8_t *at) { return {{four_bytes(at)}}; }
     static Vector pairs(Vector total, const Vector &x, const int16_t *w) {
         int16_t two[2];
         std::memcpy(two, x.part, 4);

@@ -80,7 +80,6 @@ void signs_of(const Step &step, uint8_t *arena, int begin, int end) {
 
 // what: bit 0, whether codes of the source may be 0; bit 1, whether weights may.
 template <class Lanes, class Counts> void signs(const Step &step, uint8_t *arena, int begin, int end) {
-    clear_bits(step, arena, begin, end);
     switch (step.what) {
         case 0: signs_of<Lanes, Counts, false, false>(step, arena, begin, end); break;
         case 1: signs_of<Lanes, Counts, true, false>(step, arena, begin, end); break;

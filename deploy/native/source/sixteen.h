@@ -10,11 +10,7 @@ struct Sixteen {
     static constexpr bool WHOLE = true;
     using Vector = __m512i;
     static Vector zero() { return _mm512_setzero_si512(); }
-    static Vector repeat(const uint8_t *at) {
-        int32_t four;
-        std::memcpy(&four, at, 4);
-        return _mm512_set1_epi32(four);
-    }
+    static Vector repeat(const uint8_t *at) { return all(four_bytes(at)); }
     static Vector load(const void *at) { return _mm512_loadu_si512(at); }
     // One product after the other: all at once do not fit the registers, and compilers try.
     static Vector in_order(Vector total) {
@@ -25,20 +21,18 @@ struct Sixteen {
     static Vector fours(Vector total, Vector x, const int8_t *w) { return in_order(_mm512_dpbusd_epi32(total, x, load(w))); }
     static void store(int32_t *to, Vector total) { _mm512_storeu_si512(to, total); }
     static constexpr bool CODES = true;
-    // Sums of one vector of channels to bytes of codes. Rounding is half to even, as mc_run has set it.
-    template <bool SCALED, bool SHIFTED> static auto coder(const Coding &coding, const Step &step, int first) {
-        const Vector bias = load(step.bias + first), zero = _mm512_set1_epi32(step.result.zero);
-        const __m512 scale = SCALED ? _mm512_loadu_ps(step.scale + first) : _mm512_setzero_ps();
-        const __m512 shift = SHIFTED ? _mm512_loadu_ps(step.shift + first) : _mm512_setzero_ps();
-        const __m512 inverse = _mm512_set1_ps(coding.inverse), low = _mm512_set1_ps(coding.low), high = _mm512_set1_ps(coding.high);
-        return [=](const int32_t *sums, uint8_t *to) {
-            __m512 y = _mm512_cvtepi32_ps(_mm512_add_epi32(load(sums), bias));
-            if (SCALED) y = _mm512_mul_ps(y, scale);
-            if (SHIFTED) y = _mm512_add_ps(y, shift);
-            y = _mm512_min_ps(_mm512_max_ps(_mm512_mul_ps(y, inverse), low), high);
-            const Vector codes = _mm512_add_epi32(_mm512_cvtps_epi32(y), zero);
-            _mm_storeu_si128(reinterpret_cast<__m128i *>(to), _mm512_cvtepi32_epi8(codes));
-        };
+    using Numbers = __m512;
+    static Vector all(int32_t x) { return _mm512_set1_epi32(x); }
+    static Numbers all(float x) { return _mm512_set1_ps(x); }
+    static Numbers load_numbers(const float *at) { return _mm512_loadu_ps(at); }
+    static Vector plus(Vector x, Vector y) { return _mm512_add_epi32(x, y); }
+    static Numbers plus(Numbers x, Numbers y) { return _mm512_add_ps(x, y); }
+    static Numbers times(Numbers x, Numbers y) { return _mm512_mul_ps(x, y); }
+    static Numbers between(Numbers x, Numbers low, Numbers high) { return _mm512_min_ps(_mm512_max_ps(x, low), high); }
+    static Numbers numbers(Vector x) { return _mm512_cvtepi32_ps(x); }
+    static Vector nearest(Numbers x) { return _mm512_cvtps_epi32(x); }
+    static void store_bytes(uint8_t *to, Vector codes) {
+        _mm_storeu_si128(reinterpret_cast<__m128i *>(to), _mm512_cvtepi32_epi8(codes));
     }
     template <int TEST> static unsigned compared(const float *x, float edge) {
         return _mm512_cmp_ps_mask(_mm512_loadu_ps(x), _mm512_set1_ps(edge), TEST);
@@ -72,45 +66,34 @@ struct Sixteen {
         }
     };
 
-    // Codes of such sums to bytes, where that is all that a layer does.
-    struct Coder {
-        const bool codes, scaled, shifted;
+    // Such sums to bytes, where codes are all that a layer gives. What it does not multiply by is 1 here, what it does not add 0.
+    class ApartCoder {
+        using Each = Coder<Sixteen, true, true>;
         const __mmask64 mask;
-        Vector bias[4], code_of_0;
-        __m512 scale[4], shift[4], inverse, low, high;
+        const Each each[4];
 
-        // The numbers of `count` channels, in the order of sums.
-        static void ordered(const void *from, int count, Vector *to) {
-            alignas(64) int32_t held[64] = {0};
-            if (from) std::memcpy(held, from, sizeof(int32_t) * count);
-            for (int v = 0; v < 4; v++)
-                to[v] = _mm512_i32gather_epi32(
-                    _mm512_add_epi32(_mm512_set_epi32(51, 50, 49, 48, 35, 34, 33, 32, 19, 18, 17, 16, 3, 2, 1, 0), _mm512_set1_epi32(4 * v)),
-                    held, 4);
-        }
-        Coder(const Step &step, int first, int count)
-            : codes(step.result.kind == BYTE && step.coded && !step.signs), scaled(step.scale), shifted(step.shift),
-              mask(count < 64 ? (__mmask64(1) << count) - 1 : ~__mmask64(0)) {
-            const Coding coding(step);
-            ordered(step.bias + first, count, bias);
-            ordered(scaled ? step.scale + first : nullptr, count, reinterpret_cast<Vector *>(scale));
-            ordered(shifted ? step.shift + first : nullptr, count, reinterpret_cast<Vector *>(shift));
-            inverse = _mm512_set1_ps(coding.inverse);
-            low = _mm512_set1_ps(coding.low);
-            high = _mm512_set1_ps(coding.high);
-            code_of_0 = _mm512_set1_epi32(step.result.zero);
-        }
-        ALWAYS void store(const Apart &sums, uint8_t *to) const {
-            Vector found[4];
-            for (int v = 0; v < 4; v++) {
-                __m512 y = _mm512_cvtepi32_ps(_mm512_add_epi32(sums.part[v], bias[v]));
-                if (scaled) y = _mm512_mul_ps(y, scale[v]);
-                if (shifted) y = _mm512_add_ps(y, shift[v]);
-                y = _mm512_min_ps(_mm512_max_ps(_mm512_mul_ps(y, inverse), low), high);
-                found[v] = _mm512_add_epi32(_mm512_cvtps_epi32(y), code_of_0);
+        // The numbers of `count` channels in the order of sums, `rest` for none.
+        template <class T> struct Ordered {
+            alignas(64) T held[64];
+            Ordered(const T *from, int first, int count, T rest) {
+                for (int c = 0; c < 64; c++) held[c / 4 % 4 * 16 + c / 16 * 4 + c % 4] = from && c < count ? from[first + c] : rest;
             }
-            const Vector bytes = _mm512_packus_epi16(_mm512_packs_epi32(found[0], found[1]), _mm512_packs_epi32(found[2], found[3]));
-            _mm512_mask_storeu_epi8(to, mask, bytes);
+            const T *vector(int v) const { return held + 16 * v; }
+        };
+        ApartCoder(const Step &step, int count, const Ordered<int32_t> &bias, const Ordered<float> &scale, const Ordered<float> &shift)
+            : mask(count < 64 ? (__mmask64(1) << count) - 1 : ~__mmask64(0)),
+              each{{step, bias.vector(0), scale.vector(0), shift.vector(0)}, {step, bias.vector(1), scale.vector(1), shift.vector(1)},
+                   {step, bias.vector(2), scale.vector(2), shift.vector(2)}, {step, bias.vector(3), scale.vector(3), shift.vector(3)}},
+              codes(step.result.kind == BYTE && step.coded && !step.signs) {}
+
+      public:
+        const bool codes;
+        ApartCoder(const Step &step, int first, int count)
+            : ApartCoder(step, count, {step.bias, first, count, 0}, {step.scale, first, count, 1.0f}, {step.shift, first, count, 0.0f}) {}
+        ALWAYS void store(const Apart &sums, uint8_t *to) const {
+            const Vector low = _mm512_packs_epi32(each[0](sums.part[0]), each[1](sums.part[1]));
+            const Vector high = _mm512_packs_epi32(each[2](sums.part[2]), each[3](sums.part[3]));
+            _mm512_mask_storeu_epi8(to, mask, _mm512_packus_epi16(low, high));
         }
     };
     static unsigned at_least(const int32_t *sums, const int32_t *bias, const int32_t *bounds) {

@@ -11,33 +11,42 @@ struct Spot {
     int64_t from, to;
 };
 
-inline Spot row_begin(const Step &step, int row) {
-    const Value &in = step.source, &out = step.result;
-    const int64_t line = (int64_t(in.left) + in.columns + in.right) * in.pitch;
-    const int64_t from = (int64_t(in.top) - step.padding[0] + int64_t(row) * step.stride[0]) * line
-        + (int64_t(in.left) - step.padding[1]) * in.pitch;
-    return {row, 0, from, ((int64_t(out.top) + row) * (int64_t(out.left) + out.columns + out.right) + out.left) * out.pitch};
-}
+// Goes through the places of rows [begin, end).
+class Walk {
+    const Step &step;
+    const int64_t across;  // how far the windows of neighbours in a row lie from each other
+    int64_t left;
+    Spot next;
 
-// How far the windows of neighbours in a row lie from each other.
-inline int64_t across(const Step &step) { return int64_t(step.stride[1]) * step.source.pitch; }
+    Spot row_begin(int row) const {
+        const Value &in = step.source, &out = step.result;
+        const int64_t from = (int64_t(in.top) - step.padding[0] + int64_t(row) * step.stride[0]) * row_pitch<uint8_t>(in)
+            + (int64_t(in.left) - step.padding[1]) * in.pitch;
+        return {row, 0, from, (int64_t(out.top) + row) * row_pitch<uint8_t>(out) + int64_t(out.left) * out.pitch};
+    }
+    Spot behind(const Spot &spot) const {
+        if (spot.column + 1 == step.result.columns) return row_begin(spot.row + 1);
+        return {spot.row, spot.column + 1, spot.from + across, spot.to + step.result.pitch};
+    }
 
-// ACROSS: as above, computed once.
-inline Spot behind(const Step &step, Spot spot, int64_t across) {
-    if (++spot.column == step.result.columns) return row_begin(step, spot.row + 1);
-    spot.from += across;
-    spot.to += step.result.pitch;
-    return spot;
-}
+  public:
+    Walk(const Step &of, int begin, int end)
+        : step(of), across(int64_t(of.stride[1]) * of.source.pitch), left(int64_t(end - begin) * of.result.columns), next(row_begin(begin)) {}
+
+    // Gives the next places, at most so many, and how many these are: 0 behind the last one.
+    int take(Spot *spots, int most) {
+        const int count = left < most ? int(left) : most;
+        for (int p = 0; p < count; p++, next = behind(next)) spots[p] = next;
+        left -= count;
+        return count;
+    }
+};
 
 // Places of rows [begin, end), MOST at a time and few single ones; behind the last one the first is taken again.
 template <int MOST, class Act> inline void each_tile(const Step &step, int begin, int end, Act act) {
-    const int64_t far = across(step);
-    int64_t left = int64_t(end - begin) * step.result.columns;
-    for (Spot next = row_begin(step, begin); left > 0; left -= MOST) {
-        Spot spots[MOST];
-        const int count = left < MOST ? int(left) : MOST;
-        for (int p = 0; p < count; p++, next = behind(step, next, far)) spots[p] = next;
+    Walk walk(step, begin, end);
+    Spot spots[MOST];
+    while (const int count = walk.take(spots, MOST)) {
         if (count * 4 <= MOST) {
             for (int p = 0; p < count; p++) act(std::integral_constant<int, 1>(), spots + p, 1);
             continue;
@@ -45,6 +54,11 @@ template <int MOST, class Act> inline void each_tile(const Step &step, int begin
         for (int p = count; p < MOST; p++) spots[p] = spots[0];
         act(std::integral_constant<int, MOST>(), spots, count);
     }
+}
+
+// How far a tap lies behind the begin of its window, in numbers.
+inline int64_t tap(const Step &step, int i, int j) {
+    return i * step.dilation[0] * row_pitch<uint8_t>(step.source) + int64_t(j) * step.dilation[1] * step.source.pitch;
 }
 
 template <class T> inline const T *window_at(const Step &step, const uint8_t *arena, const Spot &spot) {

@@ -64,12 +64,9 @@ constexpr int64_t HELD = 1 << 19;  // bytes of weights that stay in the processo
 // Outputs [first, last) of a group at rows [begin, end).
 template <class Tiles>
 inline void outputs_in_tiles(const Step &step, uint8_t *arena, int begin, int end, const Window &window, int group, int first, int last) {
-    const int64_t far = across(step);
-    int64_t left = int64_t(end - begin) * step.result.columns;
-    for (Spot next = row_begin(step, begin); left > 0; left -= PLACES) {
-        Spot spots[PLACES];
-        const int count = left < PLACES ? int(left) : PLACES;
-        for (int p = 0; p < count; p++, next = behind(step, next, far)) spots[p] = next;
+    Walk walk(step, begin, end);
+    Spot spots[PLACES];
+    while (const int count = walk.take(spots, PLACES)) {
         Side sides[2];
         for (int s = 0; s * 16 < count; s++) sides[s] = side_of(step, arena, window, group, s, spots + s * 16, count - s * 16);
         for (int block = first; block < last; block += 32)
@@ -86,7 +83,6 @@ template <int OPERATION> void without_tiles(const Step &step, uint8_t *arena, in
 // The shapes are told at each step: others use the unit too, and let go of it as this does.
 template <class Tiles> void layer_in_tiles(const Step &step, uint8_t *arena, int begin, int end) {
     if (step.what != 2) return without_tiles<LAYER>(step, arena, begin, end);
-    clear_bits(step, arena, begin, end);
     const Window window(step);
     Tiles::configure(Shapes(window.bytes));
     const int64_t fit = HELD / (window.tiles * window.bytes) / 32 * 32;

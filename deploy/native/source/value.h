@@ -30,6 +30,13 @@ template <class T> void border_of(const Value &v, uint8_t *arena, int begin, int
     if (end == v.rows) fill(first + v.rows * wide, v.bottom * wide);
 }
 
+// Bits are set one by one: they are 0 before.
+inline void clear_bits(const Value &v, uint8_t *arena, int begin, int end) {
+    if (v.kind != BITS) return;
+    for (int row = begin; row < end; row++)
+        std::memset(row_of<uint64_t>(v, arena, row), 0, sizeof(uint64_t) * v.columns * v.pitch);
+}
+
 // Fill the border beside rows [begin, end), and above or below where these are the first or the last.
 inline void border(const Value &v, uint8_t *arena, int begin, int end) {
     if (!(v.top | v.left | v.bottom | v.right)) return;

@@ -72,8 +72,7 @@ ALWAYS void wide_places(const Step &step, uint8_t *arena, const Spot *spots, int
         for (int j = 0; j < step.kernel[1]; j++) {
             const T *from[PLACES];
             for (int p = 0; p < PLACES; p++)
-                from[p] = window_at<T>(step, arena, spots[p]) + i * step.dilation[0] * row_pitch<T>(step.source)
-                    + int64_t(j) * step.dilation[1] * step.source.pitch + group * inputs;
+                from[p] = window_at<T>(step, arena, spots[p]) + tap(step, i, j) + group * inputs;
             for (int k = 0; k < inputs; k++, weight += VECTORS * EIGHT)
                 add_wide<T, VECTORS>(total, from, k, weight, zero, std::make_integer_sequence<int, PLACES>(),
                                      std::make_integer_sequence<int, VECTORS>());
@@ -104,8 +103,7 @@ template <class T> inline void wide_apart(const Step &step, uint8_t *arena, int 
             double total[64] = {0};
             for (int i = 0; i < step.kernel[0]; i++)
                 for (int j = 0; j < step.kernel[1]; j++) {
-                    const T *x = window_at<T>(step, arena, *spots) + i * step.dilation[0] * row_pitch<T>(step.source)
-                        + int64_t(j) * step.dilation[1] * step.source.pitch + first;
+                    const T *x = window_at<T>(step, arena, *spots) + tap(step, i, j) + first;
                     const float *w = all + int64_t(i * step.kernel[1] + j) * channels + first;
                     for (int c = 0; c < count; c++) total[c] += (double(x[c]) - zero) * double(w[c]);
                 }

@@ -176,10 +176,7 @@ def test_float_layers_sum_in_fp64(kernels: str) -> None:
     assert_equal(made, given(made, 4), kernels)
 
 
-def test_the_best_instruction_set_is_taken() -> None:
-    try:
-        here = compiler.instruction_sets()
-    except compiler.Unavailable as fault:
-        pytest.skip(str(fault))
-    assert compiler.engine().kernels == here[-1]
+def test_the_best_instruction_set_is_taken(engine: compiler.Engine) -> None:
+    here = compiler.instruction_sets()
+    assert engine.kernels == here[-1]
     assert here[0] == "plain C++"

@@ -37,10 +37,6 @@ print("refused" if refused else "not refused")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
-def test_where_the_system_gives_no_thread_one_does_the_work() -> None:
-    try:
-        compiler.engine()
-    except compiler.Unavailable as fault:
-        pytest.skip(str(fault))
+def test_where_the_system_gives_no_thread_one_does_the_work(engine: compiler.Engine) -> None:
     done = subprocess.run([sys.executable, "-c", STARVED], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, "refused\n"), done.stderr[-1500:]
