@@ -10,9 +10,8 @@ from math import gcd, lcm
 import torch
 from torch import Tensor
 
-from models.graph.channels.classes import Channels
+from models.graph.channels.classes import Channels, Signature
 from models.graph.normal import NormalForm
-from models.graph.surgery.narrow import Signature, signatures
 from prune.options import Importance
 
 
@@ -45,7 +44,7 @@ class Family:
 
 def families(found: Channels, scores: dict[int, float]) -> list[Family]:
     """The families that can be cut, in the order of the graph: of classes with a score, none of them fixed."""
-    kind_of, number = signatures(found), _numbered(found)
+    kind_of, number = found.signatures, _numbered(found)
     classes: dict[int, list[int]] = defaultdict(list)
     for cls in sorted(number):
         classes[number[cls]].append(cls)

@@ -12,10 +12,9 @@ from math import lcm
 from torch import nn
 
 from models.check import Misdeclared
-from models.graph.channels.classes import Channels
+from models.graph.channels.classes import Channels, Signature
 from models.graph.normal import NormalForm
 from models.graph.surgery.copies import fits, its_channels
-from models.graph.surgery.narrow import Signature, signatures
 from prune.families import Family, counted
 from prune.rounding import by_distance
 
@@ -128,7 +127,7 @@ def _kinds(network: Subject, chosen: list[Family], widths: list[int]) -> Counter
         its = its_channels(network.model, network.form, network.found, sizes, network.arch)
     except Misdeclared:
         return None
-    return Counter(signatures(its).values())
+    return Counter(its.signatures.values())
 
 
 def _sizes(network: Subject, chosen: list[Family], widths: list[int]) -> dict[tuple[str, int], int] | None:

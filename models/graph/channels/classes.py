@@ -7,7 +7,10 @@ is ever guessed to work on each number apart.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
 
 from torch import nn
 
@@ -15,6 +18,9 @@ from models.graph.channels.labels import spread
 from models.graph.channels.notes import Notes, Place
 from models.graph.channels.walk import BATCH, Walk
 from models.graph.normal import NormalForm
+
+Signature = tuple[frozenset[tuple[str, int, int]], bool, frozenset[int]]
+"""Of a class: the tensors, axes and groups' numbers where it lies, whether it is fixed, and its paths."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,24 @@ class Channels:
     whole: frozenset[str]
     shared: list[list[int]]
     paths: dict[int, frozenset[int]]
+
+    @cached_property
+    def signatures(self) -> dict[int, Signature]:
+        """Of each class, where it lies. Classes of equal signatures can take each other's places."""
+        return {
+            cls: (where, cls in self.fixed, self.paths.get(cls, frozenset()))
+            for cls, where in self.where("classes").items()
+        }
+
+    def where(self, what: Literal["classes", "channels"]) -> dict[int, frozenset[tuple[str, int, int]]]:
+        """Where each class or channel lies: tensor, axis, and number of the group."""
+        lies: dict[int, set[tuple[str, int, int]]] = defaultdict(set)
+        for place in self.places:
+            part = len(place.classes) // place.groups
+            spots = [(place.tensor, place.axis, number) for number in range(place.groups)]
+            for position, label in enumerate(getattr(place, what).tolist()):
+                lies[label].add(spots[position // part])
+        return {label: frozenset(where) for label, where in lies.items()}
 
 
 def gates(form: NormalForm) -> list[tuple[str, nn.Module]]:

@@ -1,7 +1,7 @@
 """Cut classes of channels: silenced in a copy (masked), or gone from a network of smaller layers (narrowed).
 
 The narrower network is the user's own module with its layers resized, captured again, so its own code computes all
-sizes. Each of its channels is filled by the old one that has the same places: see signatures.
+sizes. Each of its channels is filled by the old one that has the same places: see Channels.signatures.
 """
 
 from __future__ import annotations
@@ -13,14 +13,11 @@ from collections.abc import Collection
 import torch
 from torch import Tensor, nn
 
-from models.graph.channels.classes import Channels
+from models.graph.channels.classes import Channels, Signature
 from models.graph.channels.notes import Place
 from models.graph.normal import NormalForm, stored, type_and_device
 from models.graph.surgery.copies import narrower
 from models.graph.surgery.resize import NotLegal, tensors
-
-Signature = tuple[frozenset[tuple[str, int, int]], bool, frozenset[int]]
-"""Of a class: the tensors, axes and groups' numbers where it lies, whether it is fixed, and its paths."""
 
 
 def masked(form: NormalForm, found: Channels, dropped: Collection[int]) -> NormalForm:
@@ -56,28 +53,6 @@ def narrowed(model: nn.Module, form: NormalForm, found: Channels, dropped: Colle
     return new
 
 
-def signatures(found: Channels) -> dict[int, Signature]:
-    """Of each class, where it lies. Classes of equal signatures can take each other's places."""
-    return {
-        cls: (where, cls in found.fixed, found.paths.get(cls, frozenset()))
-        for cls, where in _where(found, "classes").items()
-    }
-
-
-def _where(found: Channels, what: str) -> dict[int, frozenset[tuple[str, int, int]]]:
-    """Where each class or channel lies: tensor, axis, and number of the group.
-
-    Args:
-        what: "classes" or "channels".
-    """
-    lies: dict[int, set[tuple[str, int, int]]] = defaultdict(set)
-    for place in found.places:
-        part = len(place.classes) // place.groups
-        for position, label in enumerate(getattr(place, what).tolist()):
-            lies[label].add((place.tensor, place.axis, position // part))
-    return {label: frozenset(where) for label, where in lies.items()}
-
-
 def fill(new: NormalForm, its: Channels, old: NormalForm, found: Channels, dropped: Collection[int]) -> None:
     """Fill a narrower network from the one that it was cut of, in place.
 
@@ -109,7 +84,7 @@ def _classes(its: Channels, found: Channels, dropped: Collection[int]) -> dict[i
 
 def _by_signature(found: Channels, dropped: Collection[int] = ()) -> dict[Signature, list[int]]:
     result: dict[Signature, list[int]] = defaultdict(list)
-    for cls, signature in sorted(signatures(found).items()):
+    for cls, signature in sorted(found.signatures.items()):
         if cls not in dropped:
             result[signature].append(cls)
     return result
@@ -118,7 +93,7 @@ def _by_signature(found: Channels, dropped: Collection[int] = ()) -> dict[Signat
 def _channels(its: Channels, found: Channels, classes: dict[int, int]) -> dict[int, int]:
     """For each channel of a narrower network, the old one: in the class that fills its class, in their order."""
     mine, theirs = _members(its), _members(found)
-    lies, lay = _where(its, "channels"), _where(found, "channels")
+    lies, lay = its.where("channels"), found.where("channels")
     result: dict[int, int] = {}
     for cls, old in classes.items():
         if [lies[channel] for channel in mine[cls]] != [lay[channel] for channel in theirs[old]]:

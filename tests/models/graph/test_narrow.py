@@ -15,7 +15,7 @@ from models.check import Misdeclared
 from models.graph.capture.form import capture
 from models.graph.channels.classes import Channels, channels
 from models.graph.normal import NormalForm
-from models.graph.surgery.narrow import masked, narrowed, signatures
+from models.graph.surgery.narrow import masked, narrowed
 from models.graph.surgery.resize import NotLegal
 from tests.tools import cases
 from tests.tools.cases import NAMES
@@ -42,7 +42,7 @@ def with_noise(model: nn.Module) -> nn.Module:
 def a_share(found: Channels, share: float, seed: int = 0) -> set[int]:
     """As large a share of each kind of class, at random."""
     kinds: dict[object, list[int]] = defaultdict(list)
-    for cls, signature in signatures(found).items():
+    for cls, signature in found.signatures.items():
         if cls not in found.fixed:
             kinds[signature].append(cls)
     draw = random.Random(seed)
