@@ -11,6 +11,7 @@ from engine.cli import command
 from engine.cli.flags import Parser, part
 from engine.cli.options import Command, Printing
 from engine.errors import UserError
+from engine.system.compiled import Unavailable
 
 EXAMPLES = ("deploy.build",)
 
@@ -31,7 +32,7 @@ def body(options: Options) -> dict[str, Any]:
 
     try:
         engine = compiler.engine()
-    except compiler.Unavailable as fault:
+    except Unavailable as fault:
         raise UserError(
             f"there is no native engine here: {fault}", "packed files run without it, by PyTorch: --executor auto"
         ) from fault

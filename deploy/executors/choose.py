@@ -10,10 +10,10 @@ from torch import Tensor
 
 from deploy.executors import measured
 from deploy.executors.base import Executor
-from deploy.native.compiler import Unavailable
 from deploy.program import Program
 from deploy.reference.run import run
 from engine.errors import UserError
+from engine.system.compiled import Unavailable
 from engine.system.said import notice
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ import torch
 
 from deploy import description
 from deploy.executors.base import Executor
-from deploy.native.compiler import Unavailable, cache_folder
 from deploy.program import Program
 from engine.errors import UserError
+from engine.system.compiled import Unavailable, cache_folder
 from engine.system.files import write_json
 from engine.system.processor import processor
 

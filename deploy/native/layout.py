@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.native import steps
-from deploy.native.compiler import Unavailable
 from deploy.operations.base import Shape
+from engine.system.compiled import Unavailable
 
 ALIGNED = 64
 SLACK = 64

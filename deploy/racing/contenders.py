@@ -19,12 +19,12 @@ from deploy.executors.base import Executor
 from deploy.executors.choose import MAKERS, Reference
 from deploy.executors.stock import Stock
 from deploy.lowering.walk import lower
-from deploy.native.compiler import Unavailable
 from deploy.operations.base import Codes
 from deploy.operations.layers import Convolution
 from deploy.program import Program
 from deploy.racing import runtimes
 from deploy.racing.base import Absent, Call, Contender
+from engine.system.compiled import Unavailable
 from models.graph.normal import NormalForm
 
 Entry = Contender | Absent

@@ -18,7 +18,7 @@ CHECKED = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "
 
 
 def main(count: int) -> None:
-    compiler.FLAGS = (*compiler.FLAGS, *CHECKED)
+    compiler.MORE_FLAGS = (*compiler.MORE_FLAGS, *CHECKED)
     if not count:
         compiler.build()
         return

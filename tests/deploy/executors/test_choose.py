@@ -12,10 +12,10 @@ from torch import Tensor
 from deploy.executors import choose, measured
 from deploy.executors.choose import NAMES, Reference
 from deploy.executors.stock import Stock
-from deploy.native.compiler import CACHE, Unavailable
 from deploy.program import Program
 from deploy.reference.run import run
 from engine.errors import USAGE, UserError
+from engine.system.compiled import CACHE, Unavailable
 from tests.deploy.quantized import lowered, merged, pictures
 
 

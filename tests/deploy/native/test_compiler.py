@@ -13,8 +13,10 @@ from types import SimpleNamespace
 import pytest
 
 from deploy.native import compiler
-from deploy.native.compiler import CACHE, KERNELS, Unavailable
+from deploy.native.compiler import KERNELS, Unavailable
 from engine.errors import USAGE
+from engine.system import compiled
+from engine.system.compiled import CACHE, Sources
 from tests.conftest import assert_refused
 from tests.tools.house import ROOT
 
@@ -57,7 +59,7 @@ def test_without_a_compiler_it_is_said(cache: Path, monkeypatch: pytest.MonkeyPa
 
 def test_what_a_compiler_complains_of_is_said(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", compiling(tmp_path / "c", "echo step.h: error: no such thing >&2; exit 1\n"))
-    with pytest.raises(Unavailable, match=r"cannot compile the engine: step\.h: error: no such thing"):
+    with pytest.raises(Unavailable, match=r"cannot compile the native engine: step\.h: error: no such thing"):
         compiler.build()
     assert [path.name for path in cache.iterdir()] == [".lock"]
 
@@ -73,7 +75,9 @@ def test_a_compiler_that_is_ended_leaves_nothing_behind(
     monkeypatch.setenv("CXX", compiling(tmp_path / "c", ended))
     if not compiler.SETS:
         pytest.skip("there is one instruction set here")
-    with pytest.raises(Unavailable, match=r"cannot compile the engine: (it was ended by signal 9|c.*Killed signal)"):
+    with pytest.raises(
+        Unavailable, match=r"cannot compile the native engine: (it was ended by signal 9|c.*Killed signal)"
+    ):
         compiler.build()
     assert [path.name for path in cache.iterdir()] == [".lock"]
 
@@ -104,7 +108,7 @@ def test_it_is_compiled_once_though_many_ask_at_once(
     ]
     said = [process.communicate(timeout=120) for process in asking]
     assert len({out for out, _ in said}) == 1
-    assert len((tmp_path / "calls").read_text().splitlines()) == len(compiler.sets()) + 3
+    assert len((tmp_path / "calls").read_text().splitlines()) == len(compiler.sources().sets) + 3
     (made,) = cache.glob("*.so")
     assert stat.S_IMODE(made.stat().st_mode) == 0o700
     assert stat.S_IMODE(cache.stat().st_mode) == 0o700
@@ -166,27 +170,56 @@ def test_a_user_without_a_home_is_told_how_to_go_on(monkeypatch: pytest.MonkeyPa
 
     for name in (CACHE, "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(compiler.Path, "home", fails)
+    monkeypatch.setattr(compiled.Path, "home", fails)
     with pytest.raises(Unavailable, match=f"home directory.; {CACHE} names a cache folder"):
         compiler.build()
 
 
 def test_the_name_hangs_on_sources_flags_and_compiler(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: Path
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, library: Path
 ) -> None:
-    one = compiling(tmp_path / "c", "exit 1\n")
-    names = {compiler._key(one)}
-    Path(one).write_text("#!/bin/sh\necho two\n")
-    names.add(compiler._key(one))
-    monkeypatch.setattr(compiler, "FLAGS", (*compiler.FLAGS, "-g"))
-    names.add(compiler._key(one))
-    shutil.copytree(compiler.SOURCES, tmp_path / "source")
-    monkeypatch.setattr(compiler, "SOURCES", tmp_path / "source")
-    same = compiler._key(one)
-    assert same in names
+    works = f'cp {library} "$out"\n'
+    monkeypatch.setenv("CXX", compiling(tmp_path / "c", works))
+    shutil.copytree(compiler.sources().folder, tmp_path / "source")
+
+    def made(*flags: str) -> str:
+        return Sources("it", tmp_path / "source", "engine", compiler.SETS, {}, flags).build().name
+
+    names = {made()}
+    (tmp_path / "c").write_text((tmp_path / "c").read_text().replace("echo one", "echo two"))
+    names |= {made(), made("-g")}
     (tmp_path / "source/plain.cpp").write_text("// another")
-    names.add(compiler._key(one))
+    names.add(made())
     assert len(names) == 4
+    assert made() in names
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda held: held[:20_000], lambda held: held[:5], lambda held: held[:-40] + bytes(40)]
+)
+def test_a_damaged_library_is_compiled_again(
+    damage: Callable, cache: Path, tmp_path: Path, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loaded, one that is cut short ends the process with a bus error."""
+    monkeypatch.setenv("CXX", compiling(tmp_path / "c", f'cp {library} "$out"\n'))
+    made = compiler.build()
+    good = made.read_bytes()
+    made.write_bytes(damage(good))
+    assert compiler.build() == made
+    assert made.read_bytes() == good
+
+
+def test_without_a_compiler_what_another_one_made_is_as_good(
+    cache: Path, tmp_path: Path, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An image that builds the engine need not keep the compiler."""
+    monkeypatch.setenv("CXX", compiling(tmp_path / "c", f'cp {library} "$out"\n'))
+    made = compiler.build()
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert compiler.build() == made
+    made.write_bytes(b"")
+    with pytest.raises(Unavailable, match="there is no"):
+        compiler.build()
 
 
 def test_a_file_that_is_no_library_is_said(

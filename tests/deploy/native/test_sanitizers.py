@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from deploy.native import compiler
+from engine.system.compiled import system_compiler
 from tests.tools.house import ROOT
 
 COUNT = 200
@@ -19,7 +20,7 @@ COUNT = 200
 def test_no_wrong_access_on_any_instruction_set(tmp_path: Path, engine: compiler.Engine) -> None:
     here = compiler.instruction_sets()
     found = subprocess.run(
-        [compiler._compiler(), "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
+        [system_compiler(), "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
     ).stdout.strip()
     if not os.path.isabs(found):
         pytest.skip("the compiler has no AddressSanitizer")

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from deploy.executors.choose import MAKERS
-from deploy.native.compiler import Unavailable
 from deploy.program import Program
 from deploy.racing import runtimes
 from deploy.racing.base import Absent, Contender
 from deploy.racing.contenders import Entry, entries
 from deploy.reference.run import run
+from engine.system.compiled import Unavailable
 from models.graph.capture.form import capture
 from models.graph.normal import NormalForm
 from tests.deploy.quantized import SIDE, captured, lowered, merged, pictures
