@@ -13,7 +13,6 @@ from engine.cli.flags import Options, flag
 from engine.cli.naming import command_hint, saved
 from engine.cli.network import Network
 from engine.cli.options import Trains
-from engine.errors import UserError
 from quant import settings
 from quant.settings import Flag
 from quant.spec import QuantSpec
@@ -59,13 +58,16 @@ class Quantizing(Trains):
         help="start from a float, sparse or pruned file (default: the refined file of --arch)",
     )  # fmt: skip
 
+    fused: str = flag(
+        "--fused", choices=["auto", "on", "off"], default="auto",
+        help="batch norm, activation and codes in one loop, compiled on first use (default: where training is long)",
+    )  # fmt: skip
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self.network.only_weights("--refine", self.refine)
         if self.refine is not None:
             self.network.refuse_widths(" contradicts --refine: the file has its own")
-        if self.training.precision == "bf16" and self.training.evaluate is None:
-            raise UserError("--precision bf16: quantized networks are trained in fp32", "leave --precision at auto")
 
     def source(self) -> Path | None:
         """The float file to start from, if any.

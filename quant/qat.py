@@ -12,6 +12,7 @@ from engine.system.said import notice
 from engine.training.judging import evaluate_file, in_words
 from engine.training.start import Opened, Start
 from models import files
+from models.fused.view import chosen as view_of_training
 from models.graph.normal import NormalForm
 from quant import notices, recipes, restore
 from quant.hooks import hooks
@@ -47,9 +48,10 @@ def train(options: Quantizing, spec: QuantSpec) -> dict[str, Any]:
             recipe = recipes.original(spec, start.arch)
         stage = Quantize(spec=spec.to_dict())
         run = start.run(model)
-        rows, used = run.train(
-            recipe, stage, precision="fp32", **hooks(model, options.training.epochs or recipe.epochs)
-        )
+        epochs = options.training.epochs or recipe.epochs
+        pictures = epochs * len(start.data.train)
+        view = view_of_training(model, options.fused, pictures, run.experiment.device)
+        rows, used = run.train(recipe, stage, codes=True, view=view, **hooks(model, epochs))
         evaluated, path = run.finish(replace(stage, epochs=used.epochs))
         text = f"{spec.name}: {in_words(run.experiment.task, evaluated.score, run.data)}"
         return {"text": text, "path": path, "spec": spec.to_dict(), "accuracy": evaluated.score, "epochs": rows}

@@ -14,6 +14,7 @@ from engine.cli import command
 from engine.cli.flags import Parser, flag, part
 from engine.cli.naming import called
 from engine.cli.options import Command, Debugging
+from engine.system import precision
 from scripts import chain
 from scripts.ladder.steps import STEPS as LADDER
 
@@ -52,7 +53,7 @@ BINARY = "nin_wbab_merged"
 class Options(Command):
     """How to compute."""
 
-    precision: str = flag("--precision", choices=["auto", "fp32", "bf16"], default="auto", help="of float training")
+    precision: str = flag("--precision", choices=precision.CHOICES, default="auto", help=precision.HELP)
     machine: Debugging = part(Debugging)
 
 
@@ -76,7 +77,7 @@ def body(options: Options) -> dict[str, Any]:
 
 def _chain(options: Options, count: int) -> None:
     for number, (what, line, _) in enumerate(STEPS, 1):
-        if line.startswith("prune.train"):
+        if line.startswith(("prune.train", "quant.wqaq", "quant.wbwtab")):
             line += f" --precision {options.precision}"
         print(f"\n[{number}/{count}] {what}\n$ {called(line)}", flush=True)
         chain.call(line)

@@ -58,7 +58,7 @@ NUMBERS = [
     *values(TRAIN, "--mean", "0.5,0.5", "1,1,1,1", "125,123,114", "-0.1,0,0", "nan,0,0", "a,b,c", "0,5,0,5,0,5", ",,", ""),
     *values(TRAIN, "--std", "0.2,0.2", "0.2,0,0.2", "inf,1,1", "0.2;0.2;0.2"), *values("scripts.convert", "--std", "1,1", more=("a", "b")),
     *values(WQAQ, "--eval_batch_size", "0"), *values(COMPARE, "--eval_batch_size", "-1"), *values(PRUNE, "--bn_batches", "0"),
-    *values("scripts.benchmark", "--repeats", "1"), *values("scripts.combinations", "--epochs", "0"),
+    *values("scripts.benchmark", "--pictures", "1"), *values("scripts.combinations", "--epochs", "0"),
 ]  # fmt: skip
 CHOICES = [
     *values(TRAIN, "--dataset", "mnist", "digit", "CIFAR10", ""), *values(TRAIN, "--device", "tpu", "gpu", "cuda:0"),
@@ -166,7 +166,7 @@ def test_there_are_enough_cases() -> None:
         (CHECKPOINT, ("inspct", "a.pth"), "argument what: 'inspct' is not one of inspect", "did you mean inspect?"),
         (TRAIN, ("--dataset", "mnist"), "argument --dataset: 'mnist' is not one of auto, cifar10, cifar100, digits, imagefolder",
          "choose auto, cifar10, cifar100, digits or imagefolder"),
-        (TRAIN, ("--precision", "fp99"), "argument --precision: 'fp99' is not one of auto, fp32, bf16", "choose auto, fp32 or bf16"),
+        (TRAIN, ("--precision", "fp99"), "argument --precision: 'fp99' is not one of auto, fp32, bf16, exact", "choose auto, fp32, bf16 or exact"),
         (TRAIN, ("--device", "gpu"), "argument --device: 'gpu' is not one of auto, cpu, cuda", "did you mean cuda?"),
         (TRAIN, ("--epochs", "0"), "argument --epochs: '0' is not a whole number of at least 1 and at most 1,000,000",
          "see python -m prune.train --help"),

@@ -45,6 +45,7 @@ MODELS = (
     "graph",
     "cost",
     "layers",
+    "fused",
     "legacy",
     "networks",
     "user_code",
@@ -90,7 +91,8 @@ def test_every_package_is_imported_from_where_the_toolkit_lies() -> None:
 
 
 def test_models_take_little_of_engine() -> None:
-    """Its errors, what hints call commands, what opens files, how notices are said, and the hold on signals."""
+    """Its errors, what hints call commands, what opens files, how notices are said, the hold on signals, the precision in force, and
+    what compiles."""
     used = {target for name in sources() if name.startswith("models") for target in imported(name)}
     inside = {target for target in used if target.startswith("engine.") and not target.startswith("engine.checkpoint")}
     assert inside <= {
@@ -101,6 +103,8 @@ def test_models_take_little_of_engine() -> None:
         "engine.data",
         "engine.data.info",
         "engine.system",
+        "engine.system.compiled",
+        "engine.system.precision",
         "engine.system.said",
         "engine.system.signals",
     }

@@ -11,13 +11,15 @@ from engine.cli.argtypes import nearest
 ELSEWHERE = {
     "prune.train": "-sr --s --from_scratch",
     "prune.normal_regular and prune.gc": "--percent --normal_regular --importance --max_per_layer --spare --strict --bn_batches",
-    "prune.train, quant.wqaq and quant.wbwtab": "--refine --lr --wd --resume --run_dir",
+    "prune.train, quant.wqaq and quant.wbwtab": "--refine --lr --wd --resume --run_dir --eval_every",
+    "prune.train, quant.wqaq, quant.wbwtab and deploy.bench": "--profile",
     "prune.train, quant.wqaq, quant.wbwtab and deploy.run": "--evaluate",
     "prune.train, prune.normal_regular, prune.gc, quant.wqaq and quant.wbwtab": "--train_batch_size",
     "prune.train, quant.wqaq, quant.wbwtab and scripts.results": "--recipe",
     "prune.train, quant.wqaq, quant.wbwtab, scripts.results and scripts.combinations": "--epochs",
     "prune.train, quant.wqaq, quant.wbwtab, scripts.quickstart and scripts.results": "--precision",
     "quant.wqaq": "--quantizer --bn_fold",
+    "quant.wqaq and quant.wbwtab": "--fused",
     "quant.wqaq and quant.ptq": "--Wbits --Abits --q_type --per_channel --no-per_channel --sums",
     "quant.wqaq, quant.wbwtab and quant.ptq": "--keep_float",
     "quant.wbwtab, bn_merge and bn_merge.compare": "--W",
@@ -27,11 +29,12 @@ ELSEWHERE = {
     "deploy.pack, deploy.onnx and deploy.bench": "--ends",
     "deploy.pack": "--inspect",
     "deploy.run": "--executor --top",
-    "deploy.bench": "--batches --seconds --without --profile --picture",
+    "deploy.bench": "--batches --without --picture",
+    "deploy.bench and scripts.benchmark": "--seconds",
     "scripts.report": "--units --measure",
     "scripts.summary": "--sensitivity",
     "scripts.results": "--rows --seeds --minutes --jobs --table --readme",
-    "scripts.benchmark": "--repeats",
+    "scripts.benchmark": "--networks --variants --batch --pictures --growth",
 }
 """The commands that have a flag, for flags that few have. To ask them would take their imports; a test compares them."""
 

@@ -15,6 +15,7 @@ from engine.cli.argtypes import channels, number, original, path, state
 from engine.cli.flags import Options, flag, part, without
 from engine.cli.network import Network
 from engine.errors import UserError
+from engine.system import precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,9 +91,13 @@ class Training(Options):
         help="train nothing, judge F (default: that of --weights, else the file this command writes)",
     )  # fmt: skip
     precision: str = flag(
-        "--precision", choices=["auto", "fp32", "bf16"], default="auto",
-        help="of float training (default: bf16 where the hardware has it)",
+        "--precision", choices=precision.CHOICES, default="auto", help=precision.HELP,
     )  # fmt: skip
+    eval_every: int = flag(
+        "--eval_every", type=number(int, 1, 1_000_000), default=1, metavar="N",
+        help="judge after every N epochs, and after the last (default: 1)",
+    )  # fmt: skip
+    profile: bool = flag("--profile", action="store_true", help="trace some steps to trace.json in the run folder")
     run_dir: Path | None = flag("--run_dir", type=path, metavar="DIR", help="run folder (default: runs/NAME)")
 
     def __post_init__(self) -> None:

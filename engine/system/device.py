@@ -1,11 +1,10 @@
-"""Where and in which arithmetic a network runs: device, precision, threads, memory allocator."""
+"""Where a network runs: device, memory allocator, random state."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import sys
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from engine.errors import UserError
@@ -52,25 +51,6 @@ def choose(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
-def has_bf16(device: torch.device) -> bool:
-    """Whether bfloat16 arithmetic is done by the hardware, not emulated."""
-    import torch
-
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if not torch.backends.mkldnn.is_available():
-        return False
-    checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return any(check() for check in checks if check)
-
-
-def precision(name: str, device: torch.device) -> str:
-    """Resolve `--precision auto` to `bf16` or `fp32`."""
-    if name == "auto":
-        return "bf16" if has_bf16(device) else "fp32"
-    return name
-
-
 def rng_state(device: torch.device) -> list[torch.Tensor]:
     """Torch's own random state, which dropout draws from: of the CPU, then of the GPU in use."""
     import torch
@@ -85,12 +65,3 @@ def set_rng_state(states: list[torch.Tensor]) -> None:
     torch.set_rng_state(states[0])
     for state in states[1:]:
         torch.cuda.set_rng_state(state)
-
-
-def autocast(kind: str, device: torch.device) -> AbstractContextManager:
-    """The context in which a training step runs."""
-    import torch
-
-    if kind == "fp32":
-        return nullcontext()
-    return torch.autocast(device.type, torch.bfloat16)

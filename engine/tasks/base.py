@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.data.info import Split
+from engine.system import precision
 from engine.tasks.score import Score
 
 Output = Any
@@ -130,16 +131,19 @@ class Task(ABC):
     def evaluate(
         self, model: nn.Module, split: Split, batch: int = 500, after_batch: Callable[[], None] | None = None
     ) -> Evaluation:
-        """Evaluate a network in eval mode, in its own arithmetic (fp32 or fp64); its training mode is put back."""
+        """Evaluate a network in eval mode, in its own arithmetic (fp32 or fp64), products of codes exactly; its training mode
+        is put back.
+        """
         was_training = model.training
         model.eval()
         dtype = _dtype([*model.parameters(), *model.buffers()])
         outputs, targets = [], []
-        for images, target in split.batches(batch):
-            outputs.append(model(images.to(dtype)))
-            targets.append(target)
-            if after_batch:
-                after_batch()
+        with precision.computing("exact"):
+            for images, target in split.batches(batch):
+                outputs.append(model(images.to(dtype)))
+                targets.append(target)
+                if after_batch:
+                    after_batch()
         model.train(was_training)
         return self.measure(outputs, targets)
 

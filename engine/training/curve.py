@@ -13,12 +13,12 @@ def picture(rows: list[EpochMetrics], task: Task) -> bytes | None:
     if pyplot is None:
         return None
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
-    epochs = [row["epoch"] for row in rows]
     named = (("loss", task.loss_name), (task.score.name, task.score.unit))
     for axis, (what, unit) in zip(axes, named, strict=True):
-        for key in rows[0]:
+        for key in rows[-1]:
             if key.endswith(what):
-                axis.plot(epochs, [row[key] for row in rows], marker=".", label=key.removesuffix(f"_{what}"))
+                there = [(row["epoch"], row[key]) for row in rows if key in row]  # not every epoch need be judged
+                axis.plot(*zip(*there, strict=True), marker=".", label=key.removesuffix(f"_{what}"))
         axis.set(xlabel="epoch", ylabel=f"{what} ({unit})")
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)

@@ -13,14 +13,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from engine.checkpoint.schema import unsound
 from engine.data.splits import Data, steps
 from engine.errors import DIVERGED, UserError
-from engine.system import device as devices, terminal
+from engine.system import precision, terminal
 from engine.tasks.base import Task
 from engine.tasks.score import Score
 from engine.training.progress import EpochMetrics, FitConfig, Progress
@@ -34,6 +33,7 @@ def fit(
     config: FitConfig,
     task: Task,
     *,
+    view: nn.Module | None = None,
     penalty: Callable[[Model], Tensor] | None = None,
     constrain: Callable[[Model], None] | None = None,
     on_epoch: Callable[[Model, int], None] | None = None,
@@ -56,6 +56,7 @@ def fit(
             after_epoch(progress)                       # the run folder keeps state and metrics
 
     Args:
+        view: what computes in training as the model does, with its parameters; None: the model.
         on_epoch: is called again, for the same epoch, where a run goes on in the middle of it.
         after_step: is also called between two batches of evaluation; what it raises ends the training.
         resume: what Progress.state_dict gave; training goes on from there, bit for bit.
@@ -64,6 +65,7 @@ def fit(
         UserError: exit 5 at the first loss that is not finite, and after an epoch that has left a weight or a running
             statistic so (the codes of a quantized network hide it from the loss); exit 3 for a state of something else.
     """
+    compute = model if view is None else view
     recipe, device = config.recipe, next(model.parameters()).device
     batch = min(recipe.batch_size, len(data.train))
     per_epoch = steps(len(data.train), batch)
@@ -79,39 +81,43 @@ def fit(
         bar = tqdm(batches, f"epoch {epoch + 1}/{recipe.epochs}", per_epoch, leave=False, file=sys.stderr,
                    initial=progress.step, disable=config.quiet or not terminal.is_interactive())  # fmt: skip
         for images, target in bar:
-            with devices.autocast(config.precision, device):
-                output = model(images)
+            with precision.training(config.precision, device, config.codes):
+                output = compute(images)
             loss = task.loss(output, target, recipe)
             added = penalty(model) if penalty else loss.new_zeros(())
             progress.optimizer.zero_grad(set_to_none=True)
             (loss + added).backward()
-            right = task.right(output, target)
-            shown = torch.stack([value.detach().double() for value in (loss, added, right)])
-            value, extra, hits = shown.tolist()  # one wait for a GPU, not three
-            if not math.isfinite(value + extra):
-                raise _diverged(f"the loss became {value + extra}", progress)
+            progress.tally.add(progress.step + 1, loss, added, task.right(output, target), len(images))
+            if progress.tally.worst:
+                raise _diverged(progress)
             progress.optimizer.step()
             progress.schedule.step()
             if constrain:
                 constrain(model)
-            progress.count(value * len(images), extra * len(images), int(hits), len(images))
+            progress.step += 1
             if after_step:
                 after_step(progress)
+        lost, added_up, right = progress.tally.read()
+        if progress.tally.worst:
+            raise _diverged(progress)
         if wrong := unsound(model.state_dict()):
-            raise _diverged(wrong, progress)
+            raise _diverged(progress, wrong)
         between = partial(after_step, progress) if after_step else None
-        found = task.evaluate(model, data.test, config.eval_batch_size, between)
-        if not math.isfinite(found.loss):
-            raise _diverged(f"the loss became {found.loss}", progress)
-        in_training = task.training_score(progress.right, progress.seen)
+        judged: dict[str, float] = {}
+        if (epoch + 1) % config.eval_every == 0 or epoch + 1 == recipe.epochs:
+            found = task.evaluate(model, data.test, config.eval_batch_size, between)
+            if not math.isfinite(found.loss):
+                raise _diverged(progress, f"the loss became {found.loss}")
+            judged = {f"{data.part}_loss": found.loss, f"{data.part}_{task.score.name}": found.score}
+        seen = progress.tally.seen
+        in_training = task.training_score(right, seen)
         row = {
             "epoch": epoch + 1,
             "lr": progress.optimizer.param_groups[0]["lr"],
-            "train_loss": progress.loss / progress.seen,
-            **({"train_penalty": progress.penalty / progress.seen} if penalty else {}),
+            "train_loss": lost / seen,
+            **({"train_penalty": added_up / seen} if penalty else {}),
             **({} if in_training is None else {f"train_{task.score.name}": in_training}),
-            f"{data.part}_loss": found.loss,
-            f"{data.part}_{task.score.name}": found.score,
+            **judged,
         }
         progress.close_epoch(row)
         if after_epoch:
@@ -131,11 +137,15 @@ def _say(row: EpochMetrics, epochs: int, score: Score, part: str, seconds: float
     )
 
 
-def _diverged(what: str, progress: Progress) -> UserError:
+def _diverged(progress: Progress, what: str = "") -> UserError:
+    step = min(progress.step + 1, progress.per_epoch)
+    if progress.tally.worst:
+        step, loss = progress.tally.worst
+        what = f"the loss became {loss}"
     gradients = [p.grad[p.grad.isfinite()].abs() for p in progress.model.parameters() if p.grad is not None]
     largest = max((g.max().item() for g in gradients if g.numel()), default=math.nan)
     return UserError(
-        f"{what} in epoch {progress.epoch + 1}, step {min(progress.step + 1, progress.per_epoch)}, "
+        f"{what} in epoch {progress.epoch + 1}, step {step}, "
         f"at lr {progress.schedule.get_last_lr()[0]:.3g}; largest finite gradient {largest:.3g}",
         "start again with a smaller --lr",
         DIVERGED,

@@ -9,7 +9,9 @@ from torch import nn
 
 from engine.errors import BAD_CHECKPOINT, UserError, first_line
 from engine.system import device
+from engine.system.precision import Precision
 from engine.training.recipe import Recipe
+from engine.training.tally import Tally
 
 EpochMetrics = dict[str, float]
 """One line of metrics.csv: epoch, lr, and the loss and score of both parts."""
@@ -17,13 +19,23 @@ EpochMetrics = dict[str, float]
 
 @dataclass(frozen=True)
 class FitConfig:
-    """How one stage is trained; all of it goes into the run folder."""
+    """How one stage is trained; all of it goes into the run folder.
+
+    Args:
+        precision: of the training steps; evaluation is exact.
+        eval_every: epochs after which the network is judged; after the last it always is.
+        codes: whether the network computes with codes.
+        fused: whether a view of it is trained, which rounds sums in another order.
+    """
 
     recipe: Recipe
     seed: int = 1
-    precision: str = "fp32"  # or "bf16", of the training steps; evaluation is always fp32
+    precision: Precision = "fp32"
     eval_batch_size: int = 500
     quiet: bool = False
+    eval_every: int = 1
+    codes: bool = False
+    fused: bool = False
 
 
 class Progress:
@@ -31,12 +43,12 @@ class Progress:
 
     Attributes:
         epoch, step: whole epochs, and steps of the one under way.
-        loss, penalty, right, seen: sums over those steps: of the task's loss of each picture, of what the penalty added
-            to it, of right answers, of pictures.
+        tally: the sums over those steps.
         rows: the metrics of whole epochs.
     """
 
     COUNTS = ("epoch", "step", "loss", "penalty", "right", "seen")
+    """Numbers in the state."""
 
     def __init__(self, model: nn.Module, config: FitConfig, per_epoch: int) -> None:
         self.model, self.rows, self.per_epoch = model, list[EpochMetrics](), per_epoch
@@ -45,15 +57,7 @@ class Progress:
         self.optimizer, self.schedule = config.recipe.start(model, config.recipe.epochs * per_epoch)
 
     def _start_epoch(self) -> None:
-        self.step, self.loss, self.penalty, self.right, self.seen = 0, 0.0, 0.0, 0, 0
-
-    def count(self, loss: float, penalty: float, right: int, seen: int) -> None:
-        """One step more."""
-        self.step += 1
-        self.loss += loss
-        self.penalty += penalty
-        self.right += right
-        self.seen += seen
+        self.step, self.tally = 0, Tally(next(self.model.parameters()).is_cuda)
 
     def close_epoch(self, row: EpochMetrics) -> None:
         """One epoch more."""
@@ -63,7 +67,9 @@ class Progress:
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            **{name: getattr(self, name) for name in self.COUNTS},
+            "epoch": self.epoch,
+            "step": self.step,
+            **self.tally.state(),
             "rows": self.rows,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -83,8 +89,8 @@ class Progress:
             self.schedule.load_state_dict(state["schedule"])
             device.set_rng_state(state["rng"])
             self.rows = list(state["rows"])
-            for name in self.COUNTS:
-                setattr(self, name, state[name])
+            self.epoch, self.step = state["epoch"], state["step"]
+            self.tally.load(state)
             if self.schedule.last_epoch != self.epoch * self.per_epoch + self.step:
                 raise ValueError(f"its schedule is at step {self.schedule.last_epoch}")
         except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as fault:

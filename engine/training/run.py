@@ -20,10 +20,11 @@ from engine.checkpoint.history import Stage
 from engine.checkpoint.words import counted
 from engine.cli.options import Trains
 from engine.data.splits import Data
-from engine.system import device, signals
+from engine.system import precision, signals
 from engine.tasks.base import Evaluation
 from engine.training import loop, onednn
 from engine.training.experiment import Experiment
+from engine.training.profiled import profiled
 from engine.training.progress import EpochMetrics, FitConfig, Progress
 from engine.training.recipe import Recipe
 from engine.training.run_folder import RunFolder
@@ -52,8 +53,8 @@ class Run:
     _complete: bool = field(default=False, init=False)  # whether the run and its file were there before
 
     def train(
-        self, recipe: Recipe, stage: Stage, arch_args: dict[str, Any] | None = None, precision: str | None = None,
-        **hooks: Callable,
+        self, recipe: Recipe, stage: Stage, arch_args: dict[str, Any] | None = None, codes: bool = False,
+        view: nn.Module | None = None, **hooks: Callable,
     ) -> tuple[list[EpochMetrics], Recipe]:  # fmt: skip
         """Fit with the flags' changes to `recipe`; gives the metrics of each epoch and the recipe.
 
@@ -62,13 +63,14 @@ class Run:
         Args:
             stage: what is done, without its length.
             arch_args: of the fingerprint that --resume compares; default: those of the network.
-            precision: of the training steps; default: that of --precision.
+            codes: whether the network computes with codes.
+            view: what computes in training as the network does, with its parameters, and faster; None: the network.
 
         Raises:
             Stopped: at the first signal that asks for it, the state of that very step saved.
             UserError: as RunFolder.state and loop.fit.
         """
-        config = self._config(recipe, precision)
+        config = self._config(recipe, codes, view is not None)
         fingerprint = self._fingerprint(config, stage, arch_args or self.arch_args)
         resume = self._resume(fingerprint)
         save, done = self.experiment.save, resume["epoch"] if resume else 0
@@ -81,7 +83,7 @@ class Run:
             rows = loop.fit(self.network, self.data, config, self.experiment.task, resume=resume)  # no step is left
             return rows, config.recipe
         self._begin(config, resume)
-        rows = self._fit(config, fingerprint, resume=resume, **hooks)
+        rows = self._fit(config, fingerprint, resume=resume, view=view, **hooks)
         self.folder.draw(rows, self.experiment.task)
         return rows, config.recipe
 
@@ -97,13 +99,15 @@ class Run:
         self.folder.write_result(path)
         return found, path
 
-    def _config(self, recipe: Recipe, precision: str | None) -> FitConfig:
+    def _config(self, recipe: Recipe, codes: bool, fused: bool) -> FitConfig:
         chosen, machine = self.options.training, self.options.machine
         recipe = recipe.changed(
             epochs=chosen.epochs, lr=chosen.lr, weight_decay=chosen.wd, batch_size=chosen.batch_size
         )
-        precision = device.precision(precision or chosen.precision, self.experiment.device)
-        return FitConfig(recipe, machine.seed, precision, self.options.data.eval_batch_size, machine.quiet)
+        how = precision.resolved(chosen.precision, self.experiment.device)
+        return FitConfig(
+            recipe, machine.seed, how, self.options.data.eval_batch_size, machine.quiet, chosen.eval_every, codes, fused
+        )
 
     def _fingerprint(self, config: FitConfig, stage: Stage, arch_args: dict[str, Any]) -> dict[str, Any]:
         """What has to be the same for a resumed run to be the same run."""
@@ -112,6 +116,7 @@ class Run:
             **_plain(asdict(config.recipe)),
             "seed": config.seed,
             "precision": config.precision,
+            **({"fused": True} if config.fused else {}),
             **{f"data_{key}": value for key, value in _plain(asdict(self.data.info)).items()},
             "device": where,
             **({"threads": torch.get_num_threads()} if where == "cpu" else {}),  # they share out the sums
@@ -153,19 +158,21 @@ class Run:
             f"{data.info.label}: {len(data.train):,} training and {len(data.test):,} {data.part} pictures, "
             f"{'mirrored in training' if data.info.flip else 'not mirrored'}; "
             f"{count:,} parameters; {counted(recipe.epochs, 'epoch')} of batch {recipe.batch_size}, {recipe.optimizer} "
-            f"lr {recipe.lr:g}; {self.experiment.device.type} {config.precision}{place}",
+            f"lr {recipe.lr:g}; {self.experiment.device.type} {config.precision}{', fused' if config.fused else ''}{place}",
             file=sys.stderr,
         )
 
     def _fit(self, config: FitConfig, fingerprint: dict[str, Any], **hooks: Any) -> list[EpochMetrics]:
         """The loop, with the run folder behind it: saved after each epoch, and wherever a signal asks for it."""
-        with signals.watching() as watch:
+        trace = self.folder.path / "trace.json" if self.options.training.profile else None
+        with signals.watching() as watch, profiled(trace) as stepped:
 
             def after_epoch(progress: Progress) -> None:
                 self.folder.keep(progress, fingerprint)
                 watch.poll(lambda: None)
 
             def after_step(progress: Progress) -> None:
+                stepped()
                 watch.poll(lambda: self.folder.keep(progress, fingerprint))
 
             return loop.fit(

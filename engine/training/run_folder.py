@@ -37,7 +37,16 @@ class RunFolder:
         UserError: exit 6 if it cannot be written, exit 7 if another run is in it.
     """
 
-    FILES = ("flags.json", "versions.json", "metrics.csv", "curve.png", "state.pth", "state.prev.pth", "result.json")
+    FILES = (
+        "flags.json",
+        "versions.json",
+        "metrics.csv",
+        "curve.png",
+        "trace.json",
+        "state.pth",
+        "state.prev.pth",
+        "result.json",
+    )
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -126,7 +135,7 @@ class RunFolder:
             (self.path / "metrics.csv").unlink(missing_ok=True)
             return
         text = io.StringIO()
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         write_text(self.path / "metrics.csv", text.getvalue(), _remedy(self.path))

@@ -8,8 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.layers.conv_q import QuantConv2d, combined, convolve, scaled
-from models.layers.fold import normalizing
+from models.layers import products
+from models.layers.conv_q import Moments, QuantConv2d, combined, moments
+from models.layers.fold import move_statistics, normalizing
 from models.layers.quantizers.base import Quantized
 
 
@@ -64,25 +65,23 @@ class BNFoldConv2d(QuantConv2d):
         norm = self._norm[0]
         return self.folded(norm.running_mean, norm.running_var)[1]
 
-    def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def statistics(self, codes: Tensor, scale: Tensor | None, moments: Moments = moments) -> tuple[Tensor, Tensor]:
+        """Mean and variance of what the layer would give unfolded, of an input of codes * scale."""
         norm = self._norm[0]
         if not self.training:
             return norm.running_mean, norm.running_var
-        plain = convolve(self, x, self.weight, self.bias)
-        count = plain.numel() // plain.shape[1]
-        mean = plain.sum((0, 2, 3)) / count
-        # the mean is a constant here: deviations from it sum to 0, and so would its gradient (torch.var_mean is slow)
-        var = (plain - mean.detach()[:, None, None]).square().sum((0, 2, 3)) / count
+        plain = products.convolve_for_statistics(self, codes, self.weight, self.span())
+        mean, var = moments(plain)
+        if scale is not None:
+            mean, var = mean * scale, var * scale.square()
+        if self.bias is not None:
+            mean = mean + self.bias
         with torch.no_grad():
-            norm.num_batches_tracked += 1
-            share = norm.momentum if norm.momentum is not None else 1 / float(norm.num_batches_tracked)
-            norm.running_mean.lerp_(mean, share)
-            norm.running_var.lerp_(var * count / max(count - 1, 1), share)
+            move_statistics(norm, mean, var, plain.numel() // plain.shape[1])
         return mean, var
 
-    def forward(self, x: Tensor | Quantized) -> Tensor:
+    def sums(self, x: Tensor | Quantized, moments: Moments = moments) -> tuple[Tensor, Tensor | None, Tensor | None]:
         x_codes, x_scale = self.input_codes(x)
-        values = x_codes if x_scale is None else x_codes * x_scale
-        weight, bias = self.folded(*self._statistics(values))
+        weight, bias = self.folded(*self.statistics(x_codes, x_scale, moments))
         w_codes, w_scale = self.weight_quantizer(weight)
-        return scaled(convolve(self, x_codes, w_codes), combined(x_scale, w_scale), bias)
+        return products.convolve(self, x_codes, w_codes, self.span()), combined(x_scale, w_scale), bias

@@ -6,12 +6,13 @@ would otherwise mix codes. (A max-pool commutes with a monotone quantizer, an av
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from models.layers import products
 from models.layers.quantizers.base import Quantized, Quantizer
 
 if TYPE_CHECKING:
@@ -33,11 +34,25 @@ def scaled(output: Tensor, scale: Tensor | None, bias: Tensor | None, behind: in
     Args:
         behind: how many axes stand behind the channels: 2 of a convolution, 0 of a linear layer.
     """
+    if output.dtype == torch.bfloat16:
+        output = output.float()
     if bias is not None:
         bias = bias.reshape(-1, *(1,) * behind)
     if scale is None:
         return output if bias is None else output + bias
     return output * scale if bias is None else torch.addcmul(bias, output, scale)
+
+
+def moments(z: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of each channel of (B, C, H, W), (C,) each; the variance divided by the count."""
+    z = z.float() if z.dtype == torch.bfloat16 else z
+    count = z.numel() // z.shape[1]
+    mean = z.sum((0, 2, 3)) / count
+    # the mean is a constant here: deviations from it sum to 0, and so would its gradient (torch.var_mean is slow)
+    return mean, (z - mean.detach()[:, None, None]).square().sum((0, 2, 3)) / count
+
+
+Moments = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class _Codes:
@@ -57,6 +72,10 @@ class _Codes:
     def weight_codes(self) -> tuple[Tensor, Tensor | None]:
         """Integer codes of the weight, as floats, and their scale (None: 1)."""
         return self.weight_quantizer(self.weight)
+
+    def span(self) -> tuple[int, int] | None:
+        """The least and the largest code of the input, if both input and weight are codes now."""
+        return None if self.weight_quantizer.bits == 32 else self.input_quantizer.span()
 
     @property
     def weight_bits(self) -> int:
@@ -88,25 +107,19 @@ class QuantConv2d(_Codes, nn.Conv2d):
         made.weight_quantizer, made.input_quantizer = weight, activation
         return made.train(conv.training)
 
-    def forward(self, x: Tensor | Quantized) -> Tensor:
+    def sums(self, x: Tensor | Quantized, moments: Moments = moments) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """What the convolution of the codes gives, and the scale and bias that make numbers of it.
+
+        Args:
+            moments: measures a batch for layers that fold a batch norm.
+        """
         x_codes, x_scale = self.input_codes(x)
         w_codes, w_scale = self.weight_codes()
-        output = convolve(self, x_codes, w_codes)
-        return scaled(output, combined(x_scale, w_scale), self.bias)
+        output = products.convolve(self, x_codes, w_codes, self.span())
+        return output, combined(x_scale, w_scale), self.bias
 
-
-def convolve(conv: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """The convolution that `conv` describes, of other tensors; every padding mode."""
-    around = conv.padding
-    padding: int | str | tuple[int, ...] = around
-    if conv.padding_mode != "zeros" and around != "valid":
-        if isinstance(around, str):  # "same"; an even kernel: one more behind, as torch does it
-            totals = [d * (k - 1) for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
-            ends = [(total // 2, total - total // 2) for total in totals]
-        else:
-            ends = [(size, size) for size in around]
-        x, padding = F.pad(x, [side for pair in reversed(ends) for side in pair], mode=conv.padding_mode), 0
-    return F.conv2d(x, weight, bias, conv.stride, padding, conv.dilation, conv.groups)
+    def forward(self, x: Tensor | Quantized) -> Tensor:
+        return scaled(*self.sums(x))
 
 
 class QuantLinear(_Codes, nn.Linear):
@@ -125,4 +138,4 @@ class QuantLinear(_Codes, nn.Linear):
     def forward(self, x: Tensor | Quantized) -> Tensor:
         x_codes, x_scale = self.input_codes(x)
         w_codes, w_scale = self.weight_codes()
-        return scaled(F.linear(x_codes, w_codes), combined(x_scale, w_scale), self.bias, behind=0)
+        return scaled(products.linear(x_codes, w_codes, self.span()), combined(x_scale, w_scale), self.bias, behind=0)

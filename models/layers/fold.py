@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from models.layers.conv_q import convolve, scaled
+from models.layers import products
+from models.layers.conv_q import scaled
 from models.layers.quantizers.base import Quantized, Quantizer
 from models.layers.quantizers.identity import Identity
 
@@ -40,6 +40,21 @@ def normalizing(norm: _BatchNorm, mean: Tensor, var: Tensor) -> Affine:
     if norm.weight is not None:
         multiplier = norm.weight * multiplier
     return Affine(multiplier, -mean * multiplier if norm.bias is None else norm.bias - mean * multiplier)
+
+
+def move_statistics(norm: _BatchNorm, mean: Tensor, var: Tensor, count: int) -> None:
+    """Move a norm's running statistics by those of a batch, as it would in training.
+
+    Args:
+        mean, var: of each channel, (C,); the variance divided by `count`.
+        count: numbers a channel.
+    """
+    if norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
+        return
+    norm.num_batches_tracked += 1
+    share = norm.momentum if norm.momentum is not None else 1 / float(norm.num_batches_tracked)
+    norm.running_mean.lerp_(mean, share)
+    norm.running_var.lerp_(var * count / max(count - 1, 1), share)
 
 
 def affine(norm: _BatchNorm) -> Affine:
@@ -125,6 +140,10 @@ class _Merged(nn.Module):
         """The codes of the input: those that it comes in, where several layers read them, or of the own quantizer."""
         return (x if isinstance(x, Quantized) else self.input_quantizer(x)).codes
 
+    def span(self) -> tuple[int, int] | None:
+        """The least and the largest code of the input, if both input and weight are codes now."""
+        return None if self.codes.is_floating_point() else self.input_quantizer.span()
+
     def weight_codes(self) -> tuple[Tensor, Tensor | None]:
         """Integer codes of the weight and the scale of the output, which has the input's scale and the BN in it."""
         return self.codes, self.scale
@@ -161,7 +180,9 @@ class MergedConv2d(_Merged, nn.Conv2d):
 
     def forward(self, x: Tensor | Quantized) -> Tensor:
         x = self.input_codes(x)
-        return scaled(convolve(self, x, self.codes.to(x.dtype)), _per_channel(self.scale, 2), self.bias)
+        return scaled(
+            products.convolve(self, x, self.codes.to(x.dtype), self.span()), _per_channel(self.scale, 2), self.bias
+        )
 
 
 class MergedLinear(_Merged, nn.Linear):
@@ -178,7 +199,7 @@ class MergedLinear(_Merged, nn.Linear):
 
     def forward(self, x: Tensor | Quantized) -> Tensor:
         x = self.input_codes(x)
-        return scaled(F.linear(x, self.codes.to(x.dtype)), self.scale, self.bias, behind=0)
+        return scaled(products.linear(x, self.codes.to(x.dtype), self.span()), self.scale, self.bias, behind=0)
 
 
 def merged(

@@ -151,6 +151,5 @@ def command(options: Options, node: Node) -> list[str]:
             words += ["--epochs", str(epochs)]
         if options.original:
             words += ["--recipe", "seed"]
-    if step.module == "prune.train":
         words += ["--precision", options.precision]
     return words

@@ -11,6 +11,7 @@ from engine.cli.archs import prefix
 from engine.cli.flags import flag, part
 from engine.cli.options import Command, Device, Pictures, Printing
 from engine.errors import UserError
+from engine.system import precision
 from scripts.ladder.steps import NETWORK
 
 
@@ -50,7 +51,7 @@ class Options(Command):
         "--recipe", type=argtypes.original, choices=["default", "original", "seed"], default="default",
         help="original (or seed): that repository's",
     )  # fmt: skip
-    precision: str = flag("--precision", choices=["auto", "fp32", "bf16"], default="auto", help="of float training")
+    precision: str = flag("--precision", choices=precision.CHOICES, default="auto", help=precision.HELP)
     table: bool = flag(
         "--table", action="store_true",
         help="run nothing, write table and pictures from what is there; needs --dataset (and --data, --val) alone",

@@ -112,14 +112,6 @@ def test_flags_that_cannot_be_meant(command: Command, workplace: Path, module: s
     assert not (workplace / "out/x.pth").exists()
 
 
-def test_bf16_is_refused_before_anything_is_read(refined: Command) -> None:
-    """Judging trains nothing, so there it has nothing to say."""
-    for module in ("quant.wqaq", "quant.wbwtab"):
-        done = refined(module, "--refine", "gone.pth", "--precision", "bf16", "--cpu")
-        assert_refused(done, 2, "--precision bf16: quantized networks are trained in fp32")
-    assert refined("quant.wqaq", "--evaluate", "models_save/nin_refine.pth", "--precision", "bf16", "--cpu").code == 0
-
-
 def not_a_number(content: Checkpoint) -> None:
     content["state_dict"]["block3.conv.weight"][1, 2] = float("nan")
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from models.layers.quantizers.base import Quantized, Quantizer, Steps, filters, straight_through
+from models.layers.quantizers.base import Quantized, Quantizer, Rule, Steps, filters, straight_through, wants_slope
 from models.layers.quantizers.kinds import Kind, Spec, Traits, WholeSpec, register
 
 TRAITS = Traits(
@@ -54,7 +56,7 @@ def affine(x: Tensor, scale: Tensor, zero: Tensor, bits: int, symmetric: bool) -
     steps = x / scale
     nearest = steps.detach().round()
     codes = torch.minimum(torch.maximum(nearest, lowest - zero), highest - zero)
-    return Quantized(straight_through(steps, codes, nearest.eq_(codes)), scale)
+    return Quantized(straight_through(steps, codes, nearest.eq_(codes)) if wants_slope(steps) else codes, scale)
 
 
 def affine_weight(weight: Tensor, bits: int, symmetric: bool, per_channel: bool) -> Quantized:
@@ -111,6 +113,15 @@ class AffineActivation(Quantizer):
         lowest, highest = code_range(self.bits, self.symmetric)
         return Steps(1 / scale, scale, lowest - int(zero), highest - int(zero))
 
+    def span(self) -> tuple[int, int] | None:
+        if not self.training and not self.seen:
+            return None
+        lowest, highest = code_range(self.bits, self.symmetric)
+        zero = self.scale_and_zero()[1].item()
+        if not math.isfinite(zero):
+            return -highest, highest
+        return lowest - int(zero), highest - int(zero)
+
     def on_epoch(self, epoch: int, epochs: int) -> None:
         """In the last quarter the range stands still, and the rest settles around it."""
         self.frozen = epoch >= max(1, (3 * epochs) // 4)
@@ -127,16 +138,29 @@ class AffineActivation(Quantizer):
         self.high.copy_(high)
         self.seen.fill_(1)
 
+    def ready(self) -> bool:
+        return True
+
+    def asks_for_ends(self) -> bool:
+        return not self.frozen
+
+    def rule(self, features: int, ends: Callable[[], tuple[Tensor, Tensor]]) -> Rule:
+        if not self.frozen:
+            self._observe(*ends())
+        scale, zero = self.scale_and_zero()
+        lowest, highest = code_range(self.bits, self.symmetric)
+        return Rule("round", scale, lowest - zero, highest - zero, margin=0.5, scale=scale)
+
     @torch.no_grad()
-    def _observe(self, x: Tensor) -> None:
+    def _observe(self, low: Tensor, high: Tensor) -> None:
         share = torch.where(self.seen > 0, self.MOMENTUM, 1.0)  # the first batch sets the range
-        self.low.lerp_(x.amin().clamp_max(0).to(self.low.dtype), share.to(self.low.dtype))
-        self.high.lerp_(x.amax().clamp_min(0).to(self.high.dtype), share.to(self.high.dtype))
+        self.low.lerp_(low.clamp_max(0).to(self.low.dtype), share.to(self.low.dtype))
+        self.high.lerp_(high.clamp_min(0).to(self.high.dtype), share.to(self.high.dtype))
         self.seen.fill_(1)
 
     def forward(self, x: Tensor) -> Quantized:
         if self.training and not self.frozen:
-            self._observe(x.detach())
+            self._observe(x.detach().amin(), x.detach().amax())
         elif not self.training and not self.seen:  # not asked in training: a GPU would have to wait for the answer
             return Quantized(x, None)
         return affine(x, *self.scale_and_zero(), self.bits, self.symmetric)

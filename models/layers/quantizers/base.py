@@ -8,10 +8,13 @@ mask of bools, turned into numbers, takes 3 to 8 times as long on a CPU.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+Kind = Literal["number", "round", "sign", "ternary"]
 
 
 class Quantized(NamedTuple):
@@ -32,6 +35,30 @@ class Steps(NamedTuple):
     scale: float
     low: int
     high: int
+
+
+class Rule(NamedTuple):
+    """A quantizer as a formula of each number alone, for loops that compute more than codes: see models/fused/kernels.py.
+
+    Args:
+        kind: "round": clamp(round(x / step), low, high); "sign"; "ternary"; "number": x itself.
+        step: of shape (), perhaps learned.
+        margin: x / step has a gradient up to so far beyond `low` and `high`; None: between them, not at them.
+        slope: of signs, as `slope` below has it.
+        scale: what code 1 stands for, None for 1.
+    """
+
+    kind: Kind
+    step: Tensor | float = 1.0
+    low: Tensor | float = 0.0
+    high: Tensor | float = 0.0
+    margin: float | None = 0.0
+    slope: str = "ste"
+    scale: Tensor | float | None = None
+
+    @property
+    def learned(self) -> bool:
+        return isinstance(self.step, Tensor) and self.step.requires_grad
 
 
 class Signs(NamedTuple):
@@ -57,7 +84,12 @@ class _StraightThrough(torch.autograd.Function):
 
 def straight_through(x: Tensor, value: Tensor, slope: Tensor | None = None) -> Tensor:
     """`value`, exactly, with d value / d x = `slope` (None: 1) (arXiv 1308.3432). Shapes: all alike."""
-    return _StraightThrough.apply(x, value, slope)
+    return _StraightThrough.apply(x, value, slope) if wants_slope(x) else value
+
+
+def wants_slope(x: Tensor) -> bool:
+    """Whether a result of x will be differentiated: where networks are judged, slopes would cost more than codes."""
+    return torch.is_grad_enabled() and x.requires_grad
 
 
 def round_ste(x: Tensor) -> Tensor:
@@ -74,18 +106,21 @@ def clip(x: Tensor, low: float, high: float) -> Tensor:
     """Clamp, with gradient 1 on the edges, too: torch.clamp's differs there between versions."""
     raw = x.detach()
     value = raw.clamp(low, high)
+    if not wants_slope(x):
+        return value
     return straight_through(x, value, value.clone().eq_(raw))
 
 
 def slope(x: Tensor, kind: str) -> Tensor | None:
-    """Pseudo-derivative of sign: `ste` 1, `saturate` 1 inside [-1, 1] and 0 outside, `soft` max(0, 1 - |x|).
+    """Pseudo-derivative of sign: `ste` 1, `saturate` 1 inside [-1, 1] and 0 outside, `soft` max(0, 1 - |x|); None for 1 everywhere,
+    and where nobody asks.
 
     Raises:
         ValueError: for another kind.
     """
-    x = x.detach()
-    if kind == "ste":
+    if kind == "ste" or (kind in ("saturate", "soft") and not wants_slope(x)):
         return None
+    x = x.detach()
     if kind == "saturate":
         return x.abs().le_(1)
     if kind == "soft":
@@ -131,6 +166,27 @@ class Quantizer(nn.Module):
     def grid(self) -> Steps | Signs | None:
         """Which codes a layer's input gets, for an engine that runs the merged network. None: numbers pass as they are."""
         return None
+
+    def span(self) -> tuple[int, int] | None:
+        """The least and the largest code that an input can have now. None: numbers pass as they are."""
+        return None
+
+    def ready(self) -> bool:
+        """Whether `rule` tells all that a call does in training mode."""
+        return False
+
+    def asks_for_ends(self) -> bool:
+        """Whether `rule` asks for the least and the largest number of its input."""
+        return False
+
+    def rule(self, features: int, ends: Callable[[], tuple[Tensor, Tensor]]) -> Rule:
+        """How a batch is coded in training mode; state moves as by a call.
+
+        Args:
+            features: numbers of one picture.
+            ends: gives the least and the largest number of the batch.
+        """
+        raise NotImplementedError
 
     def fault(self) -> str:
         """What of the state that a file gave it cannot be, in words; empty if nothing."""

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
-from models.layers.quantizers.base import Quantized, Quantizer, Signs, clip, filters, sign, slope, straight_through
+from models.layers.quantizers.base import (
+    Quantized,
+    Quantizer,
+    Rule,
+    Signs,
+    clip,
+    filters,
+    sign,
+    slope,
+    straight_through,
+)
 from models.layers.quantizers.kinds import Kind, Traits, register
 
 TRAITS = Traits(
@@ -83,6 +95,15 @@ class BinaryActivation(Quantizer):
 
     def grid(self) -> Signs:
         return Signs()
+
+    def span(self) -> tuple[int, int]:
+        return -1, 1
+
+    def ready(self) -> bool:
+        return True
+
+    def rule(self, *_: Any) -> Rule:
+        return Rule("sign", slope=self.ste)
 
     def forward(self, x: Tensor) -> Quantized:
         return Quantized(sign_ste(x, self.ste), None)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from models.layers.quantizers.base import Quantized, Quantizer, Steps, clip, round_ste
+from models.layers.quantizers.base import Quantized, Quantizer, Rule, Steps, clip, round_ste
 from models.layers.quantizers.kinds import Kind, Traits, register
 
 ACTIVATION_PRESCALE = 0.1
@@ -66,6 +68,16 @@ class DorefaActivation(Quantizer):
     def grid(self) -> Steps:
         levels = 2**self.bits - 1
         return Steps(ACTIVATION_PRESCALE * levels, 1 / levels, 0, levels)
+
+    def span(self) -> tuple[int, int]:
+        return 0, 2**self.bits - 1
+
+    def ready(self) -> bool:
+        return True
+
+    def rule(self, *_: Any) -> Rule:
+        levels = 2**self.bits - 1
+        return Rule("round", 1 / (ACTIVATION_PRESCALE * levels), 0, levels, scale=1 / levels)
 
     def forward(self, x: Tensor) -> Quantized:
         return dorefa_activation(x, self.bits)

@@ -7,10 +7,12 @@ such a step is refused.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from models.layers.quantizers.base import Quantized, Quantizer, Steps, straight_through
+from models.layers.quantizers.base import Quantized, Quantizer, Rule, Steps, straight_through, wants_slope
 from models.layers.quantizers.kinds import Kind, Traits, register
 
 TRAITS = Traits(
@@ -34,6 +36,11 @@ def first_step(x: Tensor, highest: int) -> Tensor:
     return torch.where(step == 0, torch.ones_like(step), step)
 
 
+def learned(step: Tensor, count: int) -> Tensor:
+    """A step whose gradient is divided by sqrt(count) (section 2.2); NaN for one that is not positive. Shape: ()."""
+    return straight_through(step, torch.where(usable(step), step, torch.nan).detach(), step.new_full((), count**-0.5))
+
+
 def lsq(x: Tensor, step: Tensor, lowest: int, highest: int, count: int) -> Quantized:
     """round(clip(x / step, lowest, highest)) times step (sections 2 and 2.1); NaN for a step that is not positive.
 
@@ -44,10 +51,11 @@ def lsq(x: Tensor, step: Tensor, lowest: int, highest: int, count: int) -> Quant
         step: of shape ().
         count: of the weights, or of the features of one picture.
     """
-    share = step.new_full((), (count * highest) ** -0.5)
-    step = straight_through(step, torch.where(usable(step), step, torch.nan).detach(), share)
+    step = learned(step, count * highest)
     steps = x / step
     raw = steps.detach()
+    if not wants_slope(steps):
+        return Quantized(raw.clamp(lowest, highest).round_(), step)
     inside = raw.clone().gt_(lowest).mul_(raw < highest)
     return Quantized(straight_through(steps, raw.clamp(lowest, highest).round_(), inside), step)
 
@@ -101,6 +109,17 @@ class LsqActivation(_Learned):
             return None
         step = self.step.item()
         return Steps(1 / step, step, self.lowest, self.highest)
+
+    def span(self) -> tuple[int, int] | None:
+        return (self.lowest, self.highest) if self.training or self.seen else None
+
+    def ready(self) -> bool:
+        self._begun = self._begun or bool(self.seen)
+        return self._begun
+
+    def rule(self, features: int, *_: Any) -> Rule:
+        step = learned(self.step, features * self.highest)
+        return Rule("round", step, self.lowest, self.highest, margin=None, scale=step)
 
     @torch.no_grad()
     def _begin(self, x: Tensor) -> None:

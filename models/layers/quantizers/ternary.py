@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from models.layers.quantizers.base import Quantized, Quantizer, Signs, filters, slope, straight_through
+from models.layers.quantizers.base import Quantized, Quantizer, Rule, Signs, filters, slope, straight_through
 from models.layers.quantizers.kinds import Kind, Traits, register
 
 THRESHOLD = 0.7
@@ -112,6 +114,15 @@ class TernaryActivation(Quantizer):
 
     def grid(self) -> Signs:
         return Signs(ACTIVATION_THRESHOLD)
+
+    def span(self) -> tuple[int, int]:
+        return -1, 1
+
+    def ready(self) -> bool:
+        return True
+
+    def rule(self, *_: Any) -> Rule:
+        return Rule("ternary", slope=self.ste)
 
     def forward(self, x: Tensor) -> Quantized:
         return Quantized(ternary_activation(x, self.ste), None)

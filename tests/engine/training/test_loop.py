@@ -14,10 +14,12 @@ from torch import nn
 from engine.checkpoint import archive
 from engine.errors import BAD_CHECKPOINT, DIVERGED, UserError
 from engine.tasks.classification import CLASSIFICATION
+from engine.training import progress
 from engine.training.loop import fit
 from engine.training.progress import Progress
 from engine.training.recipe import Recipe
 from engine.training.run_folder import RunFolder
+from engine.training.tally import Tally
 from models import forms
 from prune.sparsity import penalty
 from tests.tools.equality import same
@@ -216,3 +218,18 @@ def test_evaluation_changes_nothing_and_is_right(training: bool) -> None:
     assert found.score == 100 * right / 11
     loss = -logits.double().log_softmax(1)[torch.arange(11), data.test.labels].mean()
     assert math.isclose(found.loss, loss, rel_tol=1e-5)
+
+
+def test_an_epoch_need_not_be_judged() -> None:
+    recipe = replace(RECIPE, epochs=5)
+    rows = fit(network(), pictures(), config(recipe, eval_every=2), CLASSIFICATION)
+    judged = [row["epoch"] for row in rows if "test_accuracy" in row]
+    assert judged == [2, 4, 5]
+    whole = fit(network(), pictures(), config(recipe), CLASSIFICATION)
+    assert rows[-1] == whole[-1]
+
+
+def test_sums_that_are_read_late_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = fit(network(), pictures(), config(RECIPE), CLASSIFICATION)
+    monkeypatch.setattr(progress, "Tally", lambda _: Tally(deferred=True))
+    assert fit(network(), pictures(), config(RECIPE), CLASSIFICATION) == whole

@@ -103,14 +103,14 @@ def test_a_step_is_told_what_the_ladder_is_told() -> None:
     assert said == [
         f"prune.train --arch nin {plain} {files[0]} --eval_batch_size 500 --run_dir {folder}/nin --precision auto",
         f"quant.wqaq --Wbits 8 --Abits 8 --refine {files[0]} {plain} {files[1]} "
-        f"--eval_batch_size 500 --run_dir {folder}/w8a8",
+        f"--eval_batch_size 500 --run_dir {folder}/w8a8 --precision auto",
         f"quant.ptq --calibrate kl --model {files[0]} {plain} {files[2]} --eval_batch_size 500",
     ]
     more = options(num_workers=0, image_size=8, val=100, flip=False, epochs=9, recipe="original", precision="bf16")
     tail = "--num_workers 0 --image_size 8 --val 100 --no-flip --run_dir {}/{} --epochs {} --recipe seed{}"
     said = [" ".join(fill.command(more, Node(folder, 2, name))) for name in ("nin", "w8a8")]
     assert said[0].endswith(tail.format(folder, "nin", 9, " --precision bf16"))
-    assert said[1].endswith(tail.format(folder, "w8a8", 4, ""))
+    assert said[1].endswith(tail.format(folder, "w8a8", 4, " --precision bf16"))
 
 
 def test_the_combinations_are_steps_of_the_ladder_on_another_file() -> None:

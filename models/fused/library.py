@@ -1,0 +1,40 @@
+"""The loops of source/ as a library."""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import c_int, c_int64, c_void_p
+from functools import cache
+from pathlib import Path
+
+from engine.system.compiled import AVX2, AVX512, FLAGS, X86, Sources, Unavailable, load
+
+OPENMP = ("-fopenmp", "-fno-trapping-math")
+"""Threads are those of torch's own OpenMP, found when the library is loaded: the linker is not told of one. A second one would
+fight for the processors with threads that wait for work."""
+SOURCES = Sources(
+    "the loops of training", Path(__file__).parent / "source", "fused", {"avx2": AVX2, "avx512": AVX512} if X86 else {},
+    flags=(*FLAGS, *OPENMP),
+)  # fmt: skip
+_TYPES = {
+    "mc_moments": (c_void_p, c_int, c_int64, c_int, *(c_void_p,) * 3),
+    "mc_coded": (c_void_p, c_int, c_int64, c_int, *(c_void_p,) * 5, c_int),
+    "mc_sums": (c_void_p, c_int, c_void_p, c_int, c_int64, c_int, *(c_void_p,) * 5),
+    "mc_back": (c_void_p, c_int, c_void_p, c_int, c_int64, c_int, *(c_void_p,) * 7),
+}
+
+
+@cache
+def loaded() -> ctypes.CDLL:
+    """The library, compiled where it is not there yet.
+
+    Raises:
+        Unavailable: no compiler, nowhere to keep it, or another OpenMP than torch's.
+    """
+    library = load(SOURCES.build())
+    for name, types in _TYPES.items():
+        if not hasattr(library, name):
+            raise Unavailable(f"{library._name} has no {name}")
+        function = getattr(library, name)
+        function.argtypes, function.restype = types, None
+    return library

@@ -1,0 +1,122 @@
+"""The formulas of kernels.py as loops: those of source/fused.cpp on a CPU, those that torch.compile makes on a GPU.
+
+Arguments and results are those of kernels.py.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from ctypes import c_float, c_int
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.fused import kernels, library
+from models.layers.quantizers.base import Kind
+
+SHAPES = 256
+"""Widths and kinds that torch.compile may make one formula's loops for."""
+KINDS: tuple[Kind, ...] = ("number", "round", "sign", "ternary")
+
+
+class _Rule(ctypes.Structure):
+    """`Rule` of source/fused.cpp."""
+
+    _fields_ = [("kind", c_int), ("slope", c_int), *((name, c_float) for name in
+                ("bottom", "top", "step", "low", "high", "least", "most"))]  # fmt: skip
+
+
+def _rule(grid: Tensor, kind: Kind, slope: str = "ste") -> Any:
+    soft = {"sign": 1, "ternary": 2}.get(kind, 0) if slope == "soft" else 0
+    return ctypes.byref(_Rule(KINDS.index(kind), soft, *grid.tolist()))
+
+
+def _given(*values: Tensor) -> list[Any]:
+    """Tensors of numbers as addresses, each with whether it is bf16; vectors of channels as addresses."""
+    found: list[Any] = []
+    for value in values:
+        assert value.is_contiguous()
+        found.append(value.data_ptr())
+        if value.ndim == 2:
+            found.append(int(value.dtype == torch.bfloat16))
+    return found
+
+
+def moments(z: Tensor, k: Tensor, ends: bool) -> tuple[Tensor, ...]:
+    if z.is_cuda:
+        return _compiled(kernels.moments)(z, k, ends)
+    found, reach = k.new_empty(2, len(k)), k.new_empty(2, len(k)) if ends else None
+    library.loaded().mc_moments(
+        *_given(z), *z.shape, *_given(k), found.data_ptr(), None if reach is None else reach.data_ptr()
+    )
+    return (*found, *reach) if reach is not None else (*found,)
+
+
+def coded(z: Tensor, k: Tensor, a: Tensor, c: Tensor, grid: Tensor, kind: Kind, dtype: torch.dtype) -> Tensor:
+    if z.is_cuda:
+        return _compiled(kernels.coded)(z, k, a, c, grid, kind, dtype)
+    out = torch.empty_like(z, dtype=dtype)
+    library.loaded().mc_coded(*_given(z), *z.shape, *_given(k, a, c), _rule(grid, kind), *_given(out))
+    return out
+
+
+def sums(
+    g: Tensor, z: Tensor, k: Tensor, a: Tensor, c: Tensor, grid: Tensor, kind: Kind, slope: str
+) -> tuple[Tensor, ...]:
+    if z.is_cuda:
+        return _compiled(kernels.sums)(g, z, k, a, c, grid, kind, slope)
+    found = k.new_empty(3, len(k))
+    library.loaded().mc_sums(*_given(g, z), *z.shape, *_given(k, a, c), _rule(grid, kind, slope), found.data_ptr())
+    return (*found,)
+
+
+def back(
+    g: Tensor,
+    z: Tensor,
+    k: Tensor,
+    a: Tensor,
+    c: Tensor,
+    grid: Tensor,
+    e0: Tensor,
+    e1: Tensor,
+    kind: Kind,
+    slope: str,
+) -> Tensor:
+    if z.is_cuda:
+        return _compiled(kernels.back)(g, z, k, a, c, grid, e0, e1, kind, slope)
+    out, rule = torch.empty_like(z), _rule(grid, kind, slope)
+    library.loaded().mc_back(*_given(g, z), *z.shape, *_given(k, a, c), rule, *_given(e0, e1), out.data_ptr())
+    return out
+
+
+def spread(z: Tensor, k: Tensor, e0: Tensor, e1: Tensor) -> Tensor:
+    if z.is_cuda:
+        return _compiled(kernels.spread)(z, k, e0, e1)
+    out = torch.empty_like(z)
+    library.loaded().mc_back(
+        None, 0, *_given(z), *z.shape, *_given(k, k, k), ctypes.byref(_Rule()), *_given(e0, e1), out.data_ptr()
+    )
+    return out
+
+
+@cache
+def _loop(formula: Callable) -> Callable:
+    import torch._dynamo
+
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, SHAPES)
+    return torch.compile(formula, fullgraph=True)
+
+
+def _compiled(formula: Callable) -> Callable:
+    """A formula as torch.compile's loop, which takes any number of rows."""
+
+    def run(*given: Any) -> Any:
+        for value in given:
+            if isinstance(value, Tensor) and value.ndim == 2:
+                torch._dynamo.mark_dynamic(value, 0)
+        return _loop(formula)(*given)
+
+    return run

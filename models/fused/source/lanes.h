@@ -1,0 +1,64 @@
+// Vectors of numbers in fp32, loaded from fp32 and bf16, as wide as those of the instruction set that is compiled.
+#pragma once
+#include <cstdint>
+#include <cstring>
+
+#include "table.h"
+
+#define ALWAYS __attribute__((always_inline)) inline
+#define ALWAYS_LAMBDA __attribute__((always_inline))
+
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int LANES = 16;
+#elif defined(__AVX2__)
+constexpr int LANES = 8;
+#else
+constexpr int LANES = 4;
+#endif
+typedef float Vector __attribute__((vector_size(LANES * 4)));
+typedef uint32_t Bits __attribute__((vector_size(LANES * 4)));
+typedef uint16_t Shorts __attribute__((vector_size(LANES * 2)));
+
+ALWAYS Vector all(float x) { return Vector{} + x; }
+ALWAYS Vector widened(Shorts held) { return reinterpret_cast<Vector>(__builtin_convertvector(held, Bits) << 16); }
+
+ALWAYS Vector load(const float *at, int count) {
+    Vector x{};
+    if (count == LANES) std::memcpy(&x, at, sizeof x);
+    else for (int n = 0; n < count; n++) x[n] = at[n];
+    return x;
+}
+ALWAYS Vector load(const Half *at, int count) {
+    Shorts held{};
+    if (count == LANES) std::memcpy(&held, at, sizeof held);
+    else for (int n = 0; n < count; n++) held[n] = at[n].bits;
+    return widened(held);
+}
+ALWAYS void store(float *to, Vector x, int count) {
+    if (count == LANES) std::memcpy(to, &x, sizeof x);
+    else for (int n = 0; n < count; n++) to[n] = x[n];
+}
+// Rounds half to even; NaN stays NaN.
+ALWAYS void store(Half *to, Vector x, int count) {
+    const Bits bits = reinterpret_cast<Bits>(x);
+    Bits rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    rounded = x == x ? rounded : (Bits{} + 0x7fc0);
+    const Shorts held = __builtin_convertvector(rounded, Shorts);
+    if (count == LANES) std::memcpy(to, &held, sizeof held);
+    else for (int n = 0; n < count; n++) to[n].bits = held[n];
+}
+
+ALWAYS Vector size(Vector x) { return reinterpret_cast<Vector>(reinterpret_cast<Bits>(x) & 0x7fffffffu); }
+ALWAYS Vector between(Vector x, float low, float high) {  // NaN stays NaN
+    x = x < low ? all(low) : x;
+    return x > high ? all(high) : x;
+}
+// Half to even, for numbers that are smaller than 2^22: above that, fp32 has no halves.
+ALWAYS Vector nearest(Vector x) {
+    constexpr float MIDDLE = 12582912.0f;  // 1.5 * 2^23
+    return (x + MIDDLE) - MIDDLE;
+}
+
+}  // namespace

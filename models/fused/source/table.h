@@ -1,0 +1,29 @@
+// What every instruction set has.
+#pragma once
+#include <cstdint>
+
+struct Half { uint16_t bits; };  // bf16: the upper half of fp32
+
+// How numbers become codes, and where codes have a slope: as kernels.py has it.
+struct Rule {
+    int kind, slope;        // 0 number, 1 round, 2 sign, 3 ternary; 0 an interval, 1 soft signs, 2 soft ternary ones
+    float bottom, top;      // of the activation
+    float step, low, high;  // of codes
+    float least, most;      // between what x / step has a gradient
+};
+
+// Rows [begin, end): those of one of several threads.
+struct Share {
+    int64_t begin, end;
+    Share(int64_t rows, int part, int parts) : begin(rows * part / parts), end(rows * (part + 1) / parts) {}
+};
+
+struct Loops {
+    bool (*runs_here)();
+    void (*moments[2])(const void *, Share, int, const float *, double *);
+    void (*ends[2])(const void *, Share, int, float *, float *);
+    void (*coded[2][2])(const void *, Share, int, const float *, const float *, const float *, const Rule &, void *);
+    void (*sums[2][2])(const void *, const void *, Share, int, const float *, const float *, const float *, const Rule &, double *);
+    void (*back[2][2])(const void *, const void *, Share, int, const float *, const float *, const float *, const Rule &, const float *,
+                       const float *, void *);
+};

@@ -1,0 +1,142 @@
+"""The view of a network that its training runs: the same parameters, with segments in place of what stands between layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+from operator import attrgetter
+
+import torch
+from torch import fx, nn
+
+from engine.errors import UserError
+from engine.system.compiled import Unavailable
+from engine.system.said import notice
+from models.fused import library
+from models.fused.gradients import Act
+from models.fused.segment import Segment
+from models.graph.flow import module, places, read_apart, readers, writes
+from models.graph.normal import NormalForm
+from models.layers.bnfold import BNFoldConv2d, FoldedNorm
+from models.layers.conv_q import QuantConv2d
+from models.layers.quantizers.base import Quantizer
+
+ACTS: dict[type, Act] = {nn.ReLU: "relu", nn.ReLU6: "relu6"}
+
+
+MANY = 2e10
+"""Numbers between layers in a whole training from which one loop pays: it takes some seconds to compile, once."""
+
+
+def chosen(form: NormalForm, asked: str, pictures: int, device: torch.device) -> nn.Module | None:
+    """The view that a training of so many pictures runs, all epochs counted; None: `form` itself.
+
+    Args:
+        asked: "auto", "on" or "off".
+
+    Raises:
+        UserError: exit 2 if it is to be on and there is no compiler.
+    """
+    if asked == "off" or (asked == "auto" and pictures * _numbers(form) < MANY):
+        return None
+    try:
+        if device.type == "cpu":
+            library.loaded()
+    except Unavailable as fault:
+        if asked == "on":
+            raise UserError(f"--fused on: {fault}", "leave --fused at auto: training is slower then") from fault
+        notice(f"training is slower than it could be: {fault}")
+        return None
+    return fused(form)
+
+
+def _numbers(form: NormalForm) -> int:
+    """How many numbers its nodes give for a picture."""
+    shapes = (node.meta.get("shape") for node in form.captured.graph.nodes)
+    return sum(prod(size for size in shape if size) for shape in shapes if isinstance(shape, tuple))
+
+
+def fused(form: NormalForm) -> nn.Module:
+    """A module that computes in training what `form` does, with its very parameters and statistics.
+
+    What is no batch norm, activation or quantizer runs as it did. Where a call changes a value in place, all does.
+    """
+    graph, root = fx.Graph(), dict[str, object]()
+    new: dict[fx.Node, fx.Node] = {}
+    found = {} if writes(form) else {chain[-1]: (chain, segment) for chain, segment in _segments(form)}
+    inside = {node for chain, _ in found.values() for node in chain[:-1]}
+    for node in form.captured.graph.nodes:
+        if node in found:
+            chain, segment = found[node]
+            name = f"segment{len(root)}"
+            root[name] = segment
+            new[node] = graph.call_module(name, (new[chain[0].all_input_nodes[0]],))
+        elif node not in inside:
+            new[node] = graph.node_copy(node, new.__getitem__)
+            if node.op in ("call_module", "get_attr"):
+                root[str(node.target)] = attrgetter(str(node.target))(form)
+    return fx.GraphModule(root, graph)
+
+
+def _segments(form: NormalForm) -> Iterator[tuple[list[fx.Node], Segment]]:
+    """The nodes of each segment, in order, and the segment."""
+    taken: set[fx.Node] = set()
+    for node in form.captured.graph.nodes:
+        if node not in taken and (found := _from(form, node)) is not None:
+            taken |= {*found[0]}
+            yield found
+
+
+def _from(form: NormalForm, first: fx.Node) -> tuple[list[fx.Node], Segment] | None:
+    """The segment that begins with a node; None: there is none."""
+    chain: list[fx.Node] = []
+    at: fx.Node | None = first
+
+    def take(fits: bool) -> bool:
+        """Add the next node to the chain, if it is of the kind that may come now."""
+        nonlocal at
+        if not fits or at is None:
+            return False
+        chain.append(at)
+        behind = readers(at)
+        at = behind[0] if len(behind) == 1 and len(at.users) == 1 else None
+        return True
+
+    layer = module(form, first)
+    starts = isinstance(layer, QuantConv2d) and not layer._forward_pre_hooks and _is_called_once(form, first)
+    layer = layer if isinstance(layer, QuantConv2d) and take(starts) else None
+    while layer is not None and take(at is not None and isinstance(module(form, at), FoldedNorm)):
+        pass
+    norm = None if at is None else module(form, at)
+    norm = norm if isinstance(norm, nn.BatchNorm2d) and take(_is_plain(form, at, norm)) else None
+    act = ACTS.get(type(module(form, at))) if at is not None else None
+    act = act if act is not None and take(True) else "none"
+    quantizer = _quantizer(form, at, bool(chain))
+    if quantizer is not None and at is not None and isinstance(module(form, at), Quantizer):
+        take(True)
+    if not chain or not (norm is not None or quantizer is not None or isinstance(layer, BNFoldConv2d)):
+        return None
+    return chain, Segment(layer, norm, act, quantizer)
+
+
+def _is_called_once(form: NormalForm, node: fx.Node) -> bool:
+    return len(places(form)[str(node.target)]) == 1
+
+
+def _is_plain(form: NormalForm, node: fx.Node | None, norm: nn.BatchNorm2d) -> bool:
+    """Whether a norm is torch's own, with tensors that nothing else reads."""
+    plain = type(norm) is nn.BatchNorm2d and not norm._forward_pre_hooks
+    return node is not None and plain and len(node.meta["shape"]) == 4 and str(node.target) not in read_apart(form)
+
+
+def _quantizer(form: NormalForm, reader: fx.Node | None, follows: bool) -> Quantizer | None:
+    """The quantizer that alone reads a value: a node of the graph, or that of the layer that does.
+
+    Args:
+        follows: whether there is a segment that it could end.
+    """
+    found = module(form, reader) if reader is not None else None
+    if follows and isinstance(found, QuantConv2d):
+        found = found.input_quantizer
+    known = isinstance(found, Quantizer) and type(found).rule is not Quantizer.rule
+    return found if known and len(reader.meta["shape"]) == 4 else None  # type: ignore[union-attr,return-value]

@@ -1,0 +1,1 @@
+"""What scripts.benchmark measures: steps of this toolkit, the textbook's, and what the device can do at best."""

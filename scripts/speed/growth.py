@@ -1,0 +1,63 @@
+"""How the cost of a step grows with batch, width and pruned share, and that of pruning with the size of a network."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+
+from deploy.racing.clock import race
+from engine.system.precision import Precision
+from models import forms, registry
+from models.graph.channels.classes import channels
+from models.graph.surgery import narrow
+from prune.plan import plan
+from prune.widths import Subject
+from scripts.speed import ours
+from scripts.speed.variants import FLOAT
+
+BATCHES = (10, 50, 200)
+WIDTHS = (0.25, 0.5, 1.0, 2.0)
+KEPT = (1.0, 0.75, 0.5, 0.25)
+SIZES = (1, 2, 4, 10)
+"""Times NIN's widths: 10 times have 100 times its weights."""
+NETWORK = "nin"
+
+
+def steps(device: torch.device, how: Precision, seconds: float) -> Iterator[dict[str, float | str]]:
+    """Milliseconds of a float step of NIN: one row for each batch, width and share of channels kept."""
+    full = forms.build(NETWORK).cfg
+    runs: dict[tuple[str, float], Callable[[], None]] = {}
+    for batch in BATCHES:
+        runs["batch", batch] = _step(full, batch, device, how)
+    for times in WIDTHS:
+        runs["width", times] = _step([max(2, int(width * times)) for width in full], 50, device, how)
+    for share in KEPT:
+        runs["kept", share] = _step([max(2, int(width * share)) for width in full], 50, device, how)
+    found = race({f"{what} {value}": run for (what, value), run in runs.items()}, seconds)
+    for (what, value), timed in zip(runs, found.values(), strict=True):
+        yield {"what": what, "value": value, "ms": timed.milliseconds}
+
+
+def _step(cfg: list[int], batch: int, device: torch.device, how: Precision) -> Callable[[], None]:
+    model = forms.build(NETWORK, cfg).train().to(device).to(memory_format=torch.channels_last)
+    return ours.step_with(model, FLOAT, 32, batch, device, how)
+
+
+def surgery() -> Iterator[dict[str, float | str]]:
+    """Seconds to choose half of the channels and cut them, of networks up to 100 times NIN's weights."""
+    full = forms.build(NETWORK).cfg
+    for times in SIZES:
+        plain = registry.build(NETWORK, [width * times for width in full])
+        form = forms.form_of(plain, NETWORK, None, 10, 32)
+        with torch.no_grad():
+            for name, value in form.named_parameters():
+                if value.ndim == 1 and name.endswith("weight"):
+                    value.uniform_()
+        found = channels(form, form.captured.whole)
+        started = time.perf_counter()
+        chosen = plan(Subject(plain, form, found, NETWORK), 0.5)
+        narrow.narrowed(plain, form, found, chosen.dropped, NETWORK)
+        count = sum(value.numel() for value in form.parameters())
+        yield {"what": "surgery", "value": count, "seconds": time.perf_counter() - started}

@@ -1,0 +1,124 @@
+"""Steps and evaluations in turns, as a table and as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from deploy.racing.clock import Timed, race
+from engine.errors import UserError
+from engine.system import device as devices, precision
+from engine.system.precision import Precision
+from engine.system.processor import processor
+from engine.system.terminal import columns
+from models import cost, forms
+from scripts.speed import growth, ours, reference
+from scripts.speed.ceilings import ceilings
+from scripts.speed.options import Options
+from scripts.speed.variants import FLOAT
+
+TEXTBOOK = "textbook"
+Runs = dict[tuple[str, str, str], Callable[[], None]]
+"""By variant, who computes, and precision."""
+
+
+def measure(options: Options) -> dict[str, Any]:
+    """What scripts.benchmark prints.
+
+    Raises:
+        UserError: exit 2 if the device runs out of memory.
+    """
+    device = devices.choose(options.machine.device)
+    try:
+        return _measured(options, device)
+    except torch.OutOfMemoryError as fault:
+        raise UserError(f"{device.type}: out of memory at batch {options.batch}", "take a smaller --batch") from fault
+
+
+def _measured(options: Options, device: torch.device) -> dict[str, Any]:
+    best = ceilings(device)
+    lines = [
+        f"{processor() if device.type == 'cpu' else torch.cuda.get_device_name()}, "
+        f"{torch.get_num_threads()} threads, torch {torch.__version__}; measured: "
+        f"{best['fp32_gflops']:.0f} GFLOP/s of fp32 products, {best['bf16_gflops']:.0f} of bf16, copies {best['copy_gb_s']:.1f} GB/s"
+    ]
+    rows: list[dict[str, Any]] = []
+    for arch in options.networks:
+        work = 6 * cost.total(cost.layers(forms.build(arch, side=options.image_size), options.image_size), "macs")
+        for what, runs, count, flops in (
+            ("training", _steps(arch, options, device), options.batch, work),
+            ("evaluation", _evaluations(arch, options, device), options.pictures, work / 3),
+        ):
+            named = {" · ".join(key): run for key, run in runs.items()}
+            timed = race(named, options.seconds)
+            found = [{"network": arch, "what": what, **_row(key, timed, count, flops)} for key in runs]
+            rows += found
+            lines += ["", f"{arch}, {what}, {_of(what, count)}", *columns(_table(found))]
+    grown: list[dict[str, Any]] = []
+    if options.growth:
+        how = precision.resolved("auto", device)
+        grown = [*growth.steps(device, how, options.seconds), *growth.surgery()]
+        lines += [
+            "",
+            "growth of nin",
+            *columns([["what", "value", ""], *([str(r["what"]), f"{r['value']:,}", _time(r)] for r in grown)]),
+        ]
+    return {"text": "\n".join(lines), "ceilings": best, "rows": rows, "growth": grown}
+
+
+def _of(what: str, count: int) -> str:
+    return f"a batch of {count}" if what == "training" else f"{count:,} pictures"
+
+
+def _time(row: dict[str, Any]) -> str:
+    return f"{row['ms']:.1f} ms" if "ms" in row else f"{row['seconds']:.2f} s"
+
+
+def _ways(device: torch.device) -> list[Precision]:
+    return ["fp32", "exact", *(["bf16"] if precision.has_bf16(device) else [])]  # type: ignore[list-item]
+
+
+def _steps(arch: str, options: Options, device: torch.device) -> Runs:
+    """The textbook's float step first: all others are compared with it."""
+    batch, side = options.batch, options.image_size
+    runs: Runs = {}
+    for variant in dict.fromkeys((FLOAT, *options.variants)):
+        runs[variant, TEXTBOOK, "fp32"] = reference.step_of(arch, side, variant, batch, device)
+        for how in _ways(device):
+            if variant != FLOAT or how != "exact":
+                runs[variant, "here", how] = ours.step_of(arch, side, variant, batch, device, how)
+    return runs
+
+
+def _evaluations(arch: str, options: Options, device: torch.device) -> Runs:
+    runs: Runs = {}
+    for variant in dict.fromkeys((FLOAT, *options.variants)):
+        told = (arch, options.image_size, variant, options.pictures, device)
+        runs[variant, TEXTBOOK, "fp32"] = ours.evaluation_of(*told, "fp32", textbook=True)
+        for how in _ways(device)[1:]:
+            if variant != FLOAT or how != "exact":
+                runs[variant, "here", how] = ours.evaluation_of(*told, how)
+        if variant == FLOAT:
+            runs[variant, "here", "fp32"] = ours.evaluation_of(*told, "fp32")
+    return runs
+
+
+def _row(key: tuple[str, str, str], timed: dict[str, Timed], count: int, flops: float) -> dict[str, Any]:
+    variant, who, how = key
+    own, found = timed[" · ".join((variant, TEXTBOOK, "fp32"))], timed[" · ".join(key)]
+    return {
+        "variant": variant, "by": who, "precision": how, "ms": found.milliseconds,
+        "pictures_s": 1000 * count / found.milliseconds, "gflops": count * flops / found.milliseconds / 1e6,
+        "times_float": found.faster, "low": found.low, "high": found.high,
+        "times_own": own.milliseconds / found.milliseconds, "turns": found.rounds,
+    }  # fmt: skip
+
+
+def _table(rows: list[dict[str, Any]]) -> list[list[str]]:
+    head = ["network", "by", "precision", "ms", "pictures/s", "GFLOP/s", "times the textbook's float", "times its own"]
+    return [head, *(
+        [r["variant"], r["by"], r["precision"], f"{r['ms']:.1f}", f"{r['pictures_s']:,.0f}", f"{r['gflops']:,.0f}",
+         f"{r['times_float']:.2f} [{r['low']:.2f}, {r['high']:.2f}]", f"{r['times_own']:.2f}"] for r in rows
+    )]  # fmt: skip

@@ -1,0 +1,47 @@
+"""The flags of scripts.benchmark: what is measured, and how long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.cli import argtypes
+from engine.cli.flags import flag, part
+from engine.cli.options import Command, Device, Printing
+
+NETWORKS = ("nin", "torchvision:resnet18")
+VARIANTS = ("float", "DoReFa W8A8", "LSQ W4A4", "ternary", "binary", "INT8 folded")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine(Printing, Device):
+    """Where to measure."""
+
+    title = "machine"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Command):
+    """What, and how long."""
+
+    networks: list[str] = flag(
+        "--networks",
+        type=argtypes.arch,
+        nargs="+",
+        default=list(NETWORKS),
+        metavar="ARCH",
+        help=f"(default: {' '.join(NETWORKS)})",
+    )
+    variants: list[str] = flag("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="NAME",
+                               help=f"some of {', '.join(VARIANTS)} (default: all)")  # fmt: skip
+    batch: int = flag("--batch", type=argtypes.number(int, 2, 100_000), default=50, metavar="N", help="(default: 50)")
+    pictures: int = flag("--pictures", type=argtypes.number(int, 10, 1_000_000), default=2000, metavar="N",
+                         help="to be judged (default: 2000)")  # fmt: skip
+    image_size: int = flag(
+        "--image_size", type=argtypes.number(int, 8, 1024), default=32, metavar="N", help="(default: 32)"
+    )
+    seconds: float = flag("--seconds", type=argtypes.number(float, 0), default=30, metavar="S",
+                          help="at least, for each table; five turns of each are measured in any case (default: 30)")  # fmt: skip
+    growth: bool = flag(
+        "--growth", action="store_true", help="how the cost grows with batch, width, pruned share, and size, too"
+    )
+    machine: Machine = part(Machine)

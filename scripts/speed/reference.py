@@ -1,0 +1,103 @@
+"""The textbook step that this toolkit's is compared with: how the original and its peers train, written from its description.
+
+PIL pictures through a DataLoader with two workers, NCHW in fp32, codes times scale before each convolution, one Adam group a tensor, a
+Python loop over the filters of ternary and binary weights, and `.item()` of loss and hits in every step. Its workers load ahead while
+others are timed, which favours it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+
+from models.layers import products
+from models.layers.bnfold import BNFoldConv2d
+from models.layers.conv_q import QuantConv2d, QuantLinear
+from models.layers.quantizers.base import Quantized
+from models.layers.quantizers.binary import BinaryWeight
+from models.layers.quantizers.ternary import TernaryWeight
+from scripts.speed.variants import FLOAT, network
+
+PICTURES = 2000
+
+
+class Pictures(Dataset):
+    """Random PIL pictures, augmented as is usual."""
+
+    def __init__(self, side: int) -> None:
+        from torchvision import transforms
+
+        self.pixels = torch.randint(0, 256, (PICTURES, side, side, 3), dtype=torch.uint8).numpy()
+        self.ready = transforms.Compose([
+            transforms.RandomCrop(side, padding=4), transforms.RandomHorizontalFlip(), transforms.ToTensor(),
+            transforms.Normalize((0.5,) * 3, (0.25,) * 3),
+        ])  # fmt: skip
+
+    def __len__(self) -> int:
+        return PICTURES
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        from PIL import Image
+
+        return self.ready(Image.fromarray(self.pixels[index])), index % 10
+
+
+def step_of(arch: str, side: int, variant: str, batch: int, device: torch.device) -> Callable[[], None]:
+    """One training step of a fresh network."""
+    model = plain(network(arch, side, variant), variant).to(device)
+    optimizer = torch.optim.Adam([{"params": [p]} for p in model.parameters() if p.requires_grad], 1e-3)
+    loader = _forever(DataLoader(Pictures(side), batch, shuffle=True, num_workers=2, persistent_workers=True))
+
+    def step() -> None:
+        images, target = (part.to(device) for part in next(loader))
+        optimizer.zero_grad()
+        output = model(images)
+        loss = F.cross_entropy(output, target)
+        loss.backward()
+        optimizer.step()
+        loss.item()
+        (output.argmax(1) == target).sum().item()
+
+    return step
+
+
+def _forever(loader: DataLoader) -> Iterator[Any]:
+    while True:
+        yield from loader
+
+
+def plain(model: nn.Module, variant: str) -> nn.Module:
+    """A network whose quantized layers multiply numbers, not codes: "fake" quantization."""
+    if variant != FLOAT:
+        for layer in model.modules():
+            if isinstance(layer, (QuantConv2d, QuantLinear)):
+                layer.forward = _fake(layer)  # type: ignore[method-assign,assignment]
+    return model
+
+
+def _fake(layer: Any) -> Callable[[Tensor], Tensor]:
+    def numbers(x: Tensor | Quantized, quantize: Callable[[Any], Quantized]) -> Tensor:
+        codes, scale = x if isinstance(x, Quantized) else quantize(x)
+        return codes if scale is None else codes * scale
+
+    def filters(weight: Tensor) -> Tensor:
+        if not isinstance(layer.weight_quantizer, (TernaryWeight, BinaryWeight)):
+            return numbers(weight, layer.weight_quantizer)
+        return torch.cat([numbers(weight[n : n + 1], layer.weight_quantizer) for n in range(len(weight))])
+
+    def forward(x: Tensor | Quantized) -> Tensor:
+        x = numbers(x, layer.input_quantizer)
+        if isinstance(layer, QuantLinear):
+            return F.linear(x, filters(layer.weight), layer.bias)
+        weight, bias = layer.weight, layer.bias
+        if isinstance(layer, BNFoldConv2d):
+            weight, bias = layer.folded(*layer.statistics(x, None))
+        output = products.convolve(layer, x, filters(weight), None)
+        return output if bias is None else output + bias[:, None, None]
+
+    return forward

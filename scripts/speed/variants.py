@@ -1,0 +1,28 @@
+"""The kinds of networks whose training is measured, ready to train."""
+
+from __future__ import annotations
+
+import torch
+
+from models import forms
+from models.graph.normal import NormalForm
+from quant.placement import meet
+from quant.prepare import prepare
+from quant.spec import QuantSpec, affine, for_inputs, quantizer, uniform
+
+FLOAT = "float"
+SPECS: dict[str, QuantSpec | None] = {
+    FLOAT: None,
+    "DoReFa W8A8": uniform("dorefa", 8, 8),
+    "LSQ W4A4": uniform("lsq", 4, 4),
+    "ternary": QuantSpec(quantizer("t"), for_inputs("b"), order="bacp"),
+    "binary": QuantSpec(quantizer("b"), for_inputs("b"), order="bacp"),
+    "INT8 folded": affine(8, 8, q_type=0, bn_fold=True),
+}
+
+
+def network(arch: str, side: int, variant: str, seed: int = 1) -> NormalForm:
+    """A fresh network of 10 classes in training mode, quantized as the variant says."""
+    torch.manual_seed(seed)
+    form, spec = forms.build(arch, side=side), SPECS[variant]
+    return (form if spec is None else prepare(form, meet(spec, form))).train()

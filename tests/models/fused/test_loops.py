@@ -1,0 +1,98 @@
+"""The compiled loops compute what kernels.py says, for any types, widths and numbers of rows."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from models.fused import kernels, loops
+
+TYPES = (torch.float32, torch.bfloat16)
+SIZES = ((1, 1), (3, 5), (64, 16), (129, 33), (1000, 96), (70, 3))
+KINDS = (
+    ("number", "ste"),
+    ("round", "ste"),
+    ("sign", "ste"),
+    ("sign", "saturate"),
+    ("sign", "soft"),
+    ("ternary", "soft"),
+)
+
+
+def given(
+    rows: int, channels: int, of: torch.dtype, kind: str
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """z, k, a, c of kernels.py, its grid and a gradient; what lies on an edge would hang on the last bit."""
+    draw = torch.Generator().manual_seed(rows * 1000 + channels)
+    z = (3 * torch.randn(rows, channels, generator=draw)).to(of)
+    k, a, c = torch.randn(3, channels, generator=draw)
+    low, high = (-7.0, 8.0) if kind == "round" else (0.0, 0.0)
+    least, most = (-7.5, 8.5) if kind == "round" else (-math.inf, math.inf)
+    grid = torch.tensor([-1.75, math.inf, 0.23, low, high, least, most])
+    return z, k, a, c, grid, torch.randn(rows, channels, generator=draw)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("of", TYPES, ids=str)
+def test_moments(size: tuple[int, int], of: torch.dtype) -> None:
+    z, k, *_ = given(*size, of, "number")
+    for ends in (False, True):
+        found, wanted = loops.moments(z, k, ends), kernels.moments(z.double(), k.double(), ends)
+        assert len(found) == len(wanted) == 2 + 2 * ends
+        for one, other in zip(found, wanted, strict=True):
+            torch.testing.assert_close(one, other.float(), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("of", TYPES, ids=str)
+@pytest.mark.parametrize("to", TYPES, ids=str)
+def test_codes_and_gradients(kind: tuple, size: tuple[int, int], of: torch.dtype, to: torch.dtype) -> None:
+    kind, slope = kind
+    z, k, a, c, grid, g = given(*size, of, kind)
+    assert torch.equal(loops.coded(z, k, a, c, grid, kind, to), kernels.coded(z, k, a, c, grid, kind, to))
+    g, steps = g.to(to), (a / grid[2], c / grid[2])
+    for one, other in zip(
+        loops.sums(g, z, k, *steps, grid, kind, slope),
+        kernels.sums(g.double(), z.double(), k.double(), *(end.double() for end in steps), grid.double(), kind, slope),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other.float(), rtol=1e-4, atol=1e-3)
+    e0, e1 = torch.randn(2, size[1])
+    found = loops.back(g, z, k, *steps, grid, e0, e1, kind, slope)
+    assert found.dtype == of
+    torch.testing.assert_close(found, kernels.back(g, z, k, *steps, grid, e0, e1, kind, slope))
+    torch.testing.assert_close(loops.spread(z, k, e0, e1), kernels.spread(z, k, e0, e1))
+
+
+@pytest.mark.parametrize("to", TYPES, ids=str)
+def test_what_is_no_number_stays_none(to: torch.dtype) -> None:
+    """A step that is no number ends training: it must not come out as a code."""
+    z, k, a, c, grid, _ = given(20, 19, torch.float32, "round")
+    z[3, 4], z[5, 18] = math.nan, math.inf
+    found = loops.coded(z, k, a.abs(), c, grid, "round", to)
+    assert found[3, 4].isnan()
+    assert found[5, 18] == 8
+    assert found.isnan().sum() == 1
+    grid[2] = math.nan
+    assert loops.coded(z, k, a, c, grid, "round", to).isnan().all()
+
+
+def test_halves_go_to_even_and_bf16_is_rounded_as_torch_does() -> None:
+    z = torch.arange(-9, 9).float()[:, None] / 2
+    one, zero = torch.ones(1), torch.zeros(1)
+    grid = torch.tensor([-math.inf, math.inf, 1.0, -9.0, 9.0, -9.0, 9.0])
+    assert torch.equal(loops.coded(z, zero, one, zero, grid, "round", torch.float32), z.round())
+    z = torch.randn(1000, 1) * 1e3
+    assert torch.equal(loops.coded(z, zero, one, zero, grid, "number", torch.bfloat16), z.bfloat16())
+
+
+def test_equal_threads_give_equal_bits() -> None:
+    z, k, a, c, grid, g = given(5000, 40, torch.bfloat16, "round")
+    first = loops.sums(g.bfloat16(), z, k, a, c, grid, "round", "ste")
+    for _ in range(5):
+        again = loops.sums(g.bfloat16(), z, k, a, c, grid, "round", "ste")
+        assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))

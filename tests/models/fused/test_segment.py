@@ -1,0 +1,110 @@
+"""A segment gives what its modules give one after the other: codes, gradients of everything, statistics, ranges."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from engine.system import precision
+from models.fused.segment import Segment
+from models.layers.bnfold import BNFoldConv2d, FoldedNorm
+from models.layers.conv_q import QuantConv2d
+from models.layers.quantizers import affine, binary, dorefa, lsq, ternary
+from models.layers.quantizers.base import Quantizer
+
+MADE: dict[str, tuple[Callable[[Tensor], Quantizer], Callable[[], Quantizer], str]] = {
+    "DoReFa": (lambda w: dorefa.DorefaWeight(8), lambda: dorefa.DorefaActivation(8), "relu"),
+    "DoReFa, relu6": (lambda w: dorefa.DorefaWeight(4), lambda: dorefa.DorefaActivation(4), "relu6"),
+    "LSQ": (lambda w: lsq.LsqWeight(4, w), lambda: lsq.LsqActivation(4, False), "relu"),
+    "LSQ, signed": (lambda w: lsq.LsqWeight(4, w), lambda: lsq.LsqActivation(4, True), "none"),
+    "INT8": (lambda w: affine.AffineWeight(8, True, True), lambda: affine.AffineActivation(8, False), "relu"),
+    "INT8, symmetric": (lambda w: affine.AffineWeight(8, True, False), lambda: affine.AffineActivation(8, True), "none"),
+    **{f"binary, {ste}": (lambda w: binary.BinaryWeight(), lambda ste=ste: binary.BinaryActivation(ste), "none")
+       for ste in ("ste", "saturate", "soft")},
+    **{f"ternary, {ste}": (lambda w: ternary.TernaryWeight(), lambda ste=ste: ternary.TernaryActivation(ste), "none")
+       for ste in ("ste", "saturate", "soft")},
+}  # fmt: skip
+ACTS: dict[str, Callable[[Tensor], Tensor]] = {"none": lambda x: x, "relu": F.relu, "relu6": F.relu6}
+
+
+def parts(kind: str, fold: bool, bias: bool) -> tuple[Any, Any, Any, Tensor]:
+    """A layer, its norm, the quantizer behind, and an input."""
+    torch.manual_seed(3)
+    weight, activation, _ = MADE[kind]
+    conv = nn.Conv2d(8, 21, 3, padding=1, bias=bias)
+    layer = QuantConv2d.from_float(conv, weight(conv.weight.detach()), activation())
+    norm: nn.Module = nn.BatchNorm2d(21)
+    nn.init.normal_(norm.weight)  # some below 0
+    nn.init.normal_(norm.bias)
+    behind, x = activation(), torch.randn(6, 8, 9, 9).relu()
+    if kind.startswith("LSQ"):  # the first batch sets the step
+        behind(torch.randn(6, 21, 9, 9) * 3)
+        layer(x)
+    if fold:
+        norm = FoldedNorm.from_norm(norm)
+        layer = BNFoldConv2d.from_float(layer, layer.weight_quantizer, layer.input_quantizer).attach(norm)
+    return layer, norm, behind, x
+
+
+def trained(run: Callable[[Tensor], Any], x: Tensor, modules: list[nn.Module]) -> tuple[Tensor, list[Tensor]]:
+    """The codes, and the gradients of parameters and input and all state, after a step."""
+    x = x.clone().requires_grad_()
+    codes, scale = run(x)
+    value = codes.float() if scale is None else codes.float() * scale
+    (value * torch.linspace(-1, 1, value.numel()).reshape(value.shape)).sum().backward()
+    gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for m in modules for p in m.parameters()]
+    return codes.detach(), [x.grad, *gradients, *(b.float() for m in modules for b in m.buffers())]
+
+
+@pytest.mark.parametrize(
+    ("kind", "fold", "bias"),
+    [*((kind, False, False) for kind in MADE), ("DoReFa", False, True), ("INT8", True, False), ("INT8", True, True)],
+)
+def test_it_is_what_its_modules_are(kind: str, fold: bool, bias: bool) -> None:
+    act, (layer, norm, behind, x) = MADE[kind][2], parts(kind, fold, bias)
+    codes, found = trained(lambda x: behind(ACTS[act](norm(layer(x)))), x, [layer, norm, behind])
+    layer, norm, behind, x = parts(kind, fold, bias)
+    segment = Segment(layer, None if fold else norm, act, behind)
+    fused, same = trained(segment, x, [layer, norm, behind])
+    assert (fused != codes).float().mean() < 1e-3  # what lies on an edge
+    names = ["input", *(n for m in (layer, norm, behind) for n, _ in m.named_parameters())]
+    for number, (one, other) in enumerate(zip(found, same, strict=True)):
+        name = names[number] if number < len(names) else "state"
+        apart, size = (one - other).norm(), one.norm()
+        assert apart <= 1e-3 * size + 1e-3, f"{name}: {apart} of {size}"
+    assert found[1].norm() > 0
+
+
+def test_in_bf16_sums_alone_are_rounded() -> None:
+    """An activation moves by at most a code: the sums have 8 bits, the rest is fp32."""
+    layer, norm, behind, x = parts("DoReFa", False, False)
+    first = copy.deepcopy((layer, norm, behind))
+    exact = first[2](F.relu(first[1](first[0](x)))).codes
+    with precision.computing("bf16"):
+        codes = dorefa.DorefaActivation(8)(x)
+        found = Segment(layer, norm, "relu", behind)(codes._replace(codes=codes.codes.bfloat16()))
+    assert found.codes.dtype == torch.bfloat16
+    assert (found.codes.float() - exact).abs().max() <= 1
+    assert (found.codes.float() != exact).float().mean() < 0.2
+
+
+def test_a_frozen_norm_is_left_to_itself() -> None:
+    layer, norm, behind, x = parts("DoReFa", False, False)
+    norm.running_mean.fill_(0.5)
+    norm.eval()
+    wanted = behind(F.relu(norm(layer(x)))).codes
+    assert torch.equal(Segment(layer, norm, "relu", behind)(x).codes, wanted)
+    assert norm.num_batches_tracked == 0
+
+
+def test_the_first_batch_sets_a_learned_step() -> None:
+    behind = lsq.LsqActivation(4, False)
+    Segment(None, nn.BatchNorm2d(4), "relu", behind)(torch.randn(5, 4, 6, 6))
+    assert behind.seen
+    assert behind.step != 1

@@ -1,0 +1,119 @@
+"""The view of a network that its training runs."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from engine.errors import UserError
+from engine.system import precision
+from models.fused import library, view
+from models.fused.segment import Segment
+from models.fused.view import chosen, fused
+from models.graph.capture.form import capture
+from models.graph.normal import NormalForm
+from quant.prepare import prepare
+from quant.spec import affine, uniform
+
+
+class Residual(nn.Module):
+    """A sum, a pool, and a value that two layers and the sum read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.n0 = nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16)
+        self.a, self.na = nn.Conv2d(16, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16)
+        self.a2, self.na2 = nn.Conv2d(16, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16)
+        self.b, self.nb = nn.Conv2d(16, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16)
+        self.short = nn.Conv2d(16, 16, 1)
+        self.pool, self.fc = nn.MaxPool2d(2), nn.Linear(16, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.n0(self.stem(x)).relu()
+        y = self.na(self.a(x)).relu()
+        y = self.na2(self.a2(y)).relu()
+        y = self.nb(self.b(self.pool(y)))
+        return self.fc((y + self.short(self.pool(x))).relu().mean((2, 3)))
+
+
+def form_of(spec: str) -> NormalForm:
+    torch.manual_seed(5)
+    form = capture(Residual(), (3, 12, 12), "residual")
+    chosen = {"w4a4": uniform("dorefa", 4, 4), "lsq": uniform("lsq", 4, 4), "int8": affine(8, 8, 0, True)}[spec]
+    return prepare(form, chosen).to(memory_format=torch.channels_last).train()
+
+
+@pytest.mark.parametrize("spec", ["w4a4", "lsq", "int8"])
+def test_it_trains_the_network_as_the_network_itself(spec: str) -> None:
+    """Loss and statistics of a few steps; codes on an edge may differ, and the steps are few and small for it."""
+    found = []
+    for how in (lambda form: form, fused):
+        form = form_of(spec)
+        compute, steps = how(form), []
+        optimizer = torch.optim.SGD(form.parameters(), 1e-3)
+        for step in range(4):
+            x = torch.randn(16, 3, 12, 12, generator=torch.Generator().manual_seed(step))
+            loss = nn.functional.cross_entropy(compute(x), torch.arange(16) % 5)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            steps.append(loss.item())
+        found.append((steps, form.state_dict()))
+    (one, state), (other, same) = found
+    assert one == pytest.approx(other, rel=2e-3)
+    assert one[0] != one[1]
+    assert state.keys() == same.keys()
+    for key, value in state.items():
+        torch.testing.assert_close(same[key].float(), value.float(), rtol=2e-2, atol=2e-2, msg=key)
+
+
+def test_what_stands_between_layers_is_in_segments() -> None:
+    form = form_of("w4a4")
+    compute = fused(form)
+    kept = {name for name, m in compute.named_children() if not isinstance(m, Segment)}
+    assert not {name for name in kept if name.startswith("n")}
+    assert sum(isinstance(m, Segment) for m in compute.children()) >= 4
+    assert {id(p) for p in compute.parameters()} == {id(p) for p in form.parameters()}
+
+
+def test_the_network_is_not_changed() -> None:
+    form = form_of("int8")
+    x, before = torch.randn(2, 3, 12, 12), copy.deepcopy(form)
+    fused(form)
+    with torch.no_grad():
+        assert torch.equal(form.eval()(x), before.eval()(x))
+
+
+def test_where_a_call_writes_into_a_value_the_network_runs_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(view, "writes", lambda _: True)
+    assert not any(isinstance(m, Segment) for m in fused(form_of("w4a4")).modules())
+
+
+def test_it_pays_in_long_trainings_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    form, cpu = form_of("w4a4"), torch.device("cpu")
+    assert chosen(form, "auto", 1000, cpu) is None
+    assert chosen(form, "auto", 10_000_000, cpu) is not None
+    assert chosen(form, "off", 10_000_000, cpu) is None
+    assert chosen(form, "on", 1, cpu) is not None
+
+    def absent() -> None:
+        raise view.Unavailable("there is no C++ compiler")
+
+    monkeypatch.setattr(library, "loaded", absent)
+    assert chosen(form, "auto", 10_000_000, cpu) is None
+    assert "slower than it could be: there is no C++ compiler" in capsys.readouterr().err
+    with pytest.raises(UserError, match="--fused on: there is no C"):
+        chosen(form, "on", 1, cpu)
+
+
+def test_in_bf16_codes_travel_as_bf16() -> None:
+    form = form_of("w4a4")
+    kinds: list[torch.dtype] = []
+    form.get_submodule("a2").register_forward_pre_hook(lambda _, given: kinds.append(given[0].codes.dtype))
+    with precision.computing("bf16"):
+        fused(form)(torch.randn(2, 3, 12, 12)).sum().backward()
+    assert kinds == [torch.bfloat16]
+    assert all(p.grad.dtype == torch.float32 for p in form.parameters() if p.grad is not None)

@@ -1,0 +1,84 @@
+"""Quantized networks trained in each precision, and in one loop between layers."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engine.system import precision
+from engine.system.compiled import Unavailable
+from models.fused import library
+from tests.conftest import assert_refused
+from tests.tools.contract import FAST
+
+LINES = {
+    "w8a8": "quant.wqaq --Wbits 8 --Abits 8",
+    "lsq": "quant.wqaq --quantizer lsq --Wbits 4 --Abits 4",
+    "binary": "quant.wbwtab --W 2 --A 2",
+    "int8": "quant.wqaq --q_type 0",
+}
+
+
+def train(refined: Callable, line: str, *more: str) -> tuple[list[dict[str, str]], dict]:
+    """The metrics of each epoch, and what the run folder says of it."""
+    module, *words = line.split()
+    done = refined(module, *words, "--refine", *FAST, "--epochs", "2", "--run_dir", "run", "--save", "out.pth", *more)
+    assert done.code == 0, done.err
+    with Path("run/metrics.csv").open() as file:
+        return [*csv.DictReader(file)], json.loads(Path("run/flags.json").read_text())["resolved"]
+
+
+@pytest.mark.parametrize("kind", LINES)
+def test_exact_trains_as_fp32(kind: str, refined: Callable) -> None:
+    """Sums of codes are whole numbers in both, as long as they are below 2^24."""
+    plain, _ = train(refined, LINES[kind], "--precision", "fp32")
+    exact, said = train(refined, LINES[kind], "--precision", "exact", "--overwrite")
+    assert said["precision"] == "exact"
+    assert float(exact[0]["train_loss"]) == pytest.approx(float(plain[0]["train_loss"]), rel=1e-3)
+
+
+@pytest.mark.skipif(not precision.has_bf16(__import__("torch").device("cpu")), reason="no bf16 in this processor")
+@pytest.mark.parametrize("kind", LINES)
+def test_bf16_trains_as_well(kind: str, refined: Callable) -> None:
+    plain, _ = train(refined, LINES[kind], "--precision", "fp32")
+    found, said = train(refined, LINES[kind], "--precision", "bf16", "--overwrite")
+    assert said["precision"] == "bf16"
+    assert found[0]["train_loss"] != plain[0]["train_loss"]
+    assert float(found[-1]["train_loss"]) == pytest.approx(float(plain[-1]["train_loss"]), rel=0.1)
+
+
+def test_bf16_that_would_be_emulated_is_refused(refined: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "has_bf16", lambda _: False)
+    done = refined("quant.wqaq", "--refine", *FAST, "--precision", "bf16")
+    assert_refused(done, 2, "--precision bf16: this cpu has no such arithmetic")
+
+
+@pytest.mark.parametrize("kind", LINES)
+def test_one_loop_between_layers_trains_as_well(kind: str, refined: Callable) -> None:
+    try:
+        library.loaded()
+    except Unavailable as fault:
+        pytest.skip(str(fault))
+    plain, said = train(refined, LINES[kind], "--precision", "fp32")
+    assert not said["fused"]
+    fused, said = train(refined, LINES[kind], "--precision", "fp32", "--fused", "on", "--overwrite")
+    assert said["fused"]
+    assert float(fused[0]["train_loss"]) == pytest.approx(float(plain[0]["train_loss"]), rel=0.02)
+
+
+def test_a_run_goes_on_in_the_loops_that_it_began_in(refined: Callable) -> None:
+    try:
+        library.loaded()
+    except Unavailable as fault:
+        pytest.skip(str(fault))
+    whole, _ = train(refined, LINES["lsq"], "--fused", "on", "--precision", "fp32")
+    state = Path("run/state.pth")
+    assert state.exists()
+    done = refined("quant.wqaq", "--quantizer", "lsq", "--Wbits", "4", "--Abits", "4", "--refine", *FAST, "--epochs", "2",
+                   "--run_dir", "run", "--save", "out.pth", "--overwrite", "--precision", "fp32", "--resume")  # fmt: skip
+    assert_refused(done, 2, "fused")
+    assert whole
