@@ -106,6 +106,7 @@ def body(options: Options) -> dict[str, Any]:
     lines += rates
     lines.append(f"{source}: {size['checkpoint']:,} bytes, packed {size['packed']:,}")
     lines.append(
+        f"same answers: as the reference executor gives to {len(right)} random pictures; "
         f"medians of turns, the middle half of ratios in brackets; {processor()}, {threads} thread"
         f"{'s' * (threads > 1)}, PyTorch {torch.__version__.partition('+')[0]}"
     )
@@ -129,7 +130,7 @@ def _table(options: Options, taking_part: list[Contender], results: Any, same: d
     head = ["", "network"]
     for batch in options.batches:
         head += [f"batch {batch}, ms", "times as fast"]
-    rows = [[*head, "same answers", "model, bytes", ""]]
+    rows = [[*head, "same answers", "model, bytes", "runs by"]]
     for contender in taking_part:
         row = [contender.name, "compressed" if contender.compressed else "float"]
         for batch in options.batches:
@@ -161,6 +162,7 @@ def _native(native: Any, x: Any, results: Any, threads: int, profile: bool) -> t
     """Lines on how near the native executor comes to what a core can do, and where its time goes; the latter as data, too."""
     from deploy.native.executor import Native
     from deploy.native.profile import peaks, spent, table, total_macs
+    from engine.checkpoint.words import counted
     from engine.system.terminal import columns
 
     if not isinstance(native, Native):
@@ -179,7 +181,7 @@ def _native(native: Any, x: Any, results: Any, threads: int, profile: bool) -> t
     found = spent(native, x[:64])
     lines += [
         "",
-        f"the native executor, {min(len(x), 64)} pictures one after the other on one thread:",
+        f"the native executor, {counted(min(len(x), 64), 'picture')} one after the other on one thread:",
         *columns(table(found), left=3),
     ]
     return lines, [asdict(each) for each in found]

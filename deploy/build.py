@@ -34,9 +34,11 @@ def body(options: Options) -> dict[str, Any]:
         engine = compiler.engine()
     except Unavailable as fault:
         raise UserError(
-            f"there is no native engine here: {fault}", "packed files run without it, by PyTorch: --executor auto"
+            f"there is no native engine here: {fault}", "packed files run without it, by PyTorch"
         ) from fault
-    return {"text": f"the native engine runs here, by {engine.kernels}", "path": engine.path, "kernels": engine.kernels}
+    others = ", ".join(name for name in compiler.instruction_sets() if "emulated" not in name)
+    text = f"the native engine runs here, by {engine.kernels}\ninstruction sets here: {others}"
+    return {"text": text, "path": engine.path, "kernels": engine.kernels}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

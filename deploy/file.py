@@ -104,15 +104,21 @@ def read(path: Path) -> Contents:
     try:
         with path.open("rb") as stream:
             content = stream.read(MOST_BYTES + 1)
+    except FileNotFoundError as fault:
+        raise _bad(path, "no such file", "check the path") from fault
     except OSError as fault:
-        raise _bad(path, first_line(fault), "is the path right?") from fault
+        raise _bad(path, f"it cannot be read: {fault.strerror or first_line(fault)}", "check the path") from fault
     if len(content) > MOST_BYTES:
         raise _bad(path, f"it is larger than {MOST_BYTES:,} bytes")
     try:
         tensors = dict(safetensors.deserialize(content))
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")], object_pairs_hook=_once)
         version, checksum, words = header["__metadata__"][ENTRY].split(" ", 2)
-    except (safetensors.SafetensorError, ValueError, KeyError, AttributeError, RecursionError) as fault:
+    except KeyError as fault:
+        raise _bad(path, "a safetensors file, and no packed network", "python -m deploy.pack makes one") from fault
+    except (safetensors.SafetensorError, ValueError, AttributeError, RecursionError) as fault:
+        if path.suffix == ".safetensors":
+            raise _bad(path, f"it is damaged, or no packed file ({first_line(fault)})") from fault
         again = f"python -m deploy.pack --model {path}" if path.suffix == ".pth" else "python -m deploy.pack makes one"
         raise _bad(path, f"it is no packed file ({first_line(fault)})", again) from fault
     if version != str(FORMAT):

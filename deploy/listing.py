@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from deploy import codes
+from deploy.executors.base import layers
 from deploy.operations.base import Codes, Matrix, Operation
 from deploy.operations.functions import Function
 from deploy.operations.layers import Quantize
 from deploy.packed import Packed
-from deploy.program import Program
 from engine.system import terminal
 from models.layers.quantizers.base import Steps
 
@@ -49,16 +49,6 @@ def summary(held: Packed) -> dict[str, Any]:
         "layers": len(matrices),
         "integer_layers": sum(whole for _, whole in matrices),
     }
-
-
-def layers(program: Program) -> list[tuple[Operation, bool]]:
-    """The layers with a matrix, and whether each computes on whole numbers alone."""
-    found = []
-    for operation in program.operations:
-        matrix = getattr(operation, "matrix", None)
-        if isinstance(matrix, Matrix):
-            found.append((operation, matrix.whole(program.values[operation.sources[0]])))
-    return found
 
 
 def stored(operation: Operation) -> int:

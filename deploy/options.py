@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from models.files import Opened
 
 
+SUFFIXES = {".pth", ".pt", ".safetensors", ".onnx"}
+"""Of files that hold networks: each says which kind it is."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Source(Options):
     """The flags that say which file, and how its ends are stored."""
@@ -82,5 +86,7 @@ class Source(Options):
         path = output.save or self.model.with_suffix(suffix)
         if path.resolve() == self.model.resolve():
             raise UserError(f"{path} is both input and output", "name another --save")
+        if path.suffix in SUFFIXES - {suffix}:
+            raise UserError(f"--save {path}: such files end in {suffix}", f"name it {path.with_suffix(suffix)}")
         check_writable(path)
         return path

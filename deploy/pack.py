@@ -48,6 +48,8 @@ def body(options: Options) -> dict[str, Any]:
         held = packed.open(options.inspect)
         return {"text": listing(held), **summary(held)}
     source = options.source.model
+    if source.suffix == packed.SUFFIX and options.output.save is None:
+        raise UserError(f"{source} is packed already", f"deploy.run runs it; deploy.pack --inspect {source} lists it")
     path = options.source.target(options.output, packed.SUFFIX)
     made = options.source.packed(options.words)
     if path.exists():

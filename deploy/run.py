@@ -26,6 +26,12 @@ EXAMPLES = (
 )
 
 
+MANY = 128
+"""Pictures at once, from which on more of them change nothing."""
+OF_DATA = {"--dataset", "--data", "--image_size", "--flip", "--no-flip", "--val", "--num_workers"}
+"""Flags of data sets."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Here(OnCpu):
     """Packed files run on the CPU."""
@@ -59,6 +65,9 @@ class Options(Command):
         if bool(self.pictures) == self.evaluate:
             what = "both pictures and --evaluate" if self.evaluate else "no pictures"
             raise UserError(what, "name pictures to classify, or give --evaluate for the accuracy")
+        typed = {word.partition("=")[0] for word in self.words}
+        if self.pictures and (given := sorted(typed & OF_DATA)):
+            raise UserError(f"{given[0]}: it is for --evaluate, and here are pictures", "leave it out")
 
     @property
     def works(self) -> Works:
@@ -85,7 +94,8 @@ def body(options: Options) -> dict[str, Any]:
             "this command classifies pictures; read the answer with deploy.executors in a program of your own",
             BAD_CHECKPOINT,
         )
-    executor = choose(options.executor, held.program)
+    many = min(options.data.eval_batch_size, MANY) if options.evaluate else len(options.pictures)
+    executor = choose(options.executor, held.program, min(many, MANY))
     if options.evaluate:
         return _evaluated(options, held, executor)
     return _classified(options, held, executor)
@@ -105,8 +115,10 @@ def _evaluated(options: Options, held: Packed, executor: Executor) -> dict[str, 
         size = held.program.picture[1]
         raise UserError(f"the packed network reads pictures of {size}x{size}", f"add --image_size {size}")
     found = judging.evaluate(options.works, as_module(executor), data, task, "the packed file")
+    known, made = held.made.metrics, held.made.dataset
+    same = known.judged and (made.name, known.judged_on) == (data.info.name, data.part)
     return {
-        "text": f"{judging.in_words(task, found.score, data)}; {executor.name}, {executor.how}",
+        "text": f"{judging.in_words(task, found.score, data, known.accuracy if same else None)}; {executor.name}, {executor.how}",
         task.score.name: found.score, "loss": found.loss, "executor": executor.name, "how": executor.how,
     }  # fmt: skip
 
@@ -141,6 +153,8 @@ def _classified(options: Options, held: Packed, executor: Executor) -> dict[str,
             classes = [(names[i], p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
             found.append({"picture": str(path), "classes": [{"name": n, "probability": p} for n, p in classes]})
             lines.append(f"{path}: " + ", ".join(f"{name} {100 * share:.1f} %" for name, share in classes))
+    if not options.machine.quiet:
+        print(f"run by: {executor.name}, {executor.how}", file=sys.stderr)
     return {"text": "\n".join(lines), "pictures": found, "executor": executor.name, "how": executor.how}
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from deploy.executors import measured
-from deploy.executors.base import Executor
+from deploy.executors.base import Executor, arithmetic
 from deploy.program import Program
 from deploy.reference.run import run
 from engine.errors import UserError
@@ -26,23 +26,25 @@ class Reference:
     """Runs a program exactly as it is defined."""
 
     name = "reference"
-    how = "exact whole numbers, the definition"
 
     def __init__(self, program: Program) -> None:
-        self.program = program
+        self.program, self.how = program, f"{arithmetic(program)}, the definition"
 
     def __call__(self, x: Tensor) -> Tensor:
         return run(self.program, x)
 
 
-def choose(name: str, program: Program) -> Executor:
-    """The executor for a program. `auto` takes the fastest one, and says so; without a native engine, it says why.
+def choose(name: str, program: Program, pictures: int = 1) -> Executor:
+    """The executor for a program. `auto` takes the fastest one; without a native engine, it says why.
+
+    Args:
+        pictures: at once, for which `auto` is to be fast.
 
     Raises:
         UserError: exit 2 for `native` where there is none.
     """
     if name == "auto":
-        return _fastest(program)
+        return _fastest(program, pictures)
     try:
         return MAKERS[name](program)
     except Unavailable as fault:
@@ -64,7 +66,7 @@ def _torch(program: Program) -> Executor:
 MAKERS: dict[str, Callable[[Program], Executor]] = {"native": _native, "torch": _torch, "reference": Reference}
 
 
-def _fastest(program: Program) -> Executor:
+def _fastest(program: Program, pictures: int) -> Executor:
     made: dict[str, Callable[[], Executor]] = {}
     libraries: list[str] = []
     try:
@@ -74,4 +76,4 @@ def _fastest(program: Program) -> Executor:
     except Unavailable as fault:
         notice(f"no native engine: {fault}")
     made["torch"] = partial(_torch, program)
-    return measured.fastest(program, made, libraries)
+    return measured.fastest(program, made, libraries, pictures)

@@ -25,21 +25,24 @@ KEPT = 1000
 """Networks that are remembered."""
 
 
-def fastest(program: Program, made: Mapping[str, Callable[[], Executor]], libraries: Sequence[str] = ()) -> Executor:
-    """The fastest executor for one picture.
+def fastest(
+    program: Program, made: Mapping[str, Callable[[], Executor]], libraries: Sequence[str] = (), pictures: int = 1
+) -> Executor:
+    """The fastest executor.
 
     Args:
         made: the executors by name, each made when it is first needed.
         libraries: what they run by; where that changes it is measured anew.
+        pictures: at once.
     """
     if len(made) == 1:
         return next(iter(made.values()))()
-    key, file = _key(program, made, libraries), _file()
+    key, file = _key(program, made, (*libraries, str(pictures))), _file()
     known = _read(file)
     if known.get(key) in made:
         return made[known[key]]()
     executors = {name: make() for name, make in made.items()}
-    x = torch.randn(1, *program.picture, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(pictures, *program.picture, generator=torch.Generator().manual_seed(0))
     best = min(executors, key=lambda name: _seconds(executors[name], x))
     if file is not None:
         kept = dict([*known.items(), (key, best)][-KEPT:])

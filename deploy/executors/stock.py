@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from deploy.executors import numbers, plans, qconv
+from deploy.executors.base import arithmetic
 from deploy.executors.qconv import QConv
 from deploy.narrow import Narrow, narrow
 from deploy.operations.base import Value, fits_a_byte, padding_of_windows
@@ -49,7 +50,9 @@ class Stock:
         why = "they were not asked for" if integers is False else qconv.trusted()
         self.integers = not why and all(v.grid is None or fits_a_byte(v.grid) for v in program.values)
         why = why or "some codes are no bytes about 0"
+        whole = arithmetic(program) != "fp32"
         self.how = "int8 convolutions of oneDNN" if self.integers else f"fp32 arithmetic on codes: {why}"
+        self.how = self.how if whole else "fp32"
         self.readers = plans.readers(program)
         self.steps: list[_Step] = []
         made: set[int] = set()

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from deploy.executors.base import arithmetic
 from deploy.native import steps
 from deploy.native.compiler import engine
 from deploy.native.layout import Place
@@ -34,7 +35,7 @@ class Native:
     def __init__(self, program: Program, kernels: str | None = None) -> None:
         self.program, self.engine = program, engine(kernels)
         self.plan = plan(program, self.engine.widths)
-        self.how = f"whole numbers, {self.engine.kernels}"
+        self.how = f"{arithmetic(program)}, {self.engine.kernels}"
         if self.plan.by_reference:
             kinds = sorted({type(program.operations[number]).__name__ for number in self.plan.by_reference.values()})
             self.how += f"; {', '.join(kinds)} by the reference"

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bn_merge.merge import merge
-from deploy.executors.base import Executor
+from deploy.executors.base import Executor, layers
 from deploy.executors.choose import MAKERS, Reference
 from deploy.executors.stock import Stock
 from deploy.lowering.walk import lower
@@ -24,10 +24,12 @@ from deploy.operations.layers import Convolution
 from deploy.program import Program
 from deploy.racing import runtimes
 from deploy.racing.base import Absent, Call, Contender
+from engine.errors import UserError
 from engine.system.compiled import Unavailable
 from models.graph.normal import NormalForm
 
 Entry = Contender | Absent
+FIRST = "PyTorch eager, fp32"
 
 
 def entries(network: NormalForm, program: Program, threads: int, without: Sequence[str] = ()) -> Iterator[Entry]:
@@ -41,23 +43,35 @@ def entries(network: NormalForm, program: Program, threads: int, without: Sequen
     folded = merge(network)
     plain = lower(folded, program.mean, program.std)
     last = folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    coded = any(isinstance(each.matrix.weight, Codes) for each, _ in layers(program))  # type: ignore[attr-defined]
+    whole = any(is_whole for _, is_whole in layers(program))
     makers: dict[str, Callable[[str], Entry]] = {
         "PyTorch, folded, channels last": lambda name: Contender(name, _eager(last, torch.channels_last), False),
         "torch.compile, folded": lambda name: _compiled(name, last),
-        "native executor": lambda name: _executor(name, MAKERS["native"](program)),
-        "torch executor": lambda name: _executor(name, Stock(program)),
-        "reference executor": lambda name: _executor(name, Reference(program)),
+        "native executor": lambda name: _executor(name, MAKERS["native"](program), coded),
+        "torch executor": lambda name: _executor(name, Stock(program), coded),
+        "reference executor": lambda name: _executor(name, Reference(program), coded),
     }
     for runtime, make in (("ONNX Runtime", runtimes.onnxruntime), ("OpenVINO", runtimes.openvino)):
         makers[f"{runtime}, fp32"] = partial(make, plain, False, threads)
-        makers[f"{runtime}, int8"] = partial(make, program, True, threads)
+        if coded:
+            makers[f"{runtime}, {'int8' if whole else 'packed'}"] = partial(make, program, True, threads)
     bits = 4 if _is_narrow(program) else 8
     makers["MNN, fp32"] = partial(runtimes.mnn, plain, None, threads)
     makers[f"MNN, {bits}-bit weights"] = partial(runtimes.mnn, plain, bits, threads)
-    yield Contender("PyTorch eager, fp32", _eager(network), False)
+    for pattern in without:
+        if not any(_matches(name, pattern) for name in (FIRST, *makers)):
+            raise UserError(
+                f"--without {pattern!r} names none of: {', '.join(makers)}", "take one of these, or a pattern"
+            )
+    yield Contender(FIRST, _eager(network), False)
     for name, maker in makers.items():
-        if not any(fnmatch(name, pattern) for pattern in without):
+        if not any(_matches(name, pattern) for pattern in without):
             yield _guarded(name, maker)
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return fnmatch(name.lower(), pattern.lower())
 
 
 def _is_narrow(program: Program) -> bool:
@@ -66,8 +80,8 @@ def _is_narrow(program: Program) -> bool:
     return 2 * sum(isinstance(weight, Codes) and weight.levels <= 16 for weight in weights) > len(weights)
 
 
-def _executor(name: str, executor: Executor) -> Contender:
-    return Contender(name, executor, True, executor.how)
+def _executor(name: str, executor: Executor, coded: bool) -> Contender:
+    return Contender(name, executor, coded, executor.how)
 
 
 def _guarded(name: str, make: Callable[[str], Entry]) -> Entry:

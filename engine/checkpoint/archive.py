@@ -87,6 +87,10 @@ def load(path: Path) -> Loaded:
     return Loaded(value, checked, digest, size)
 
 
+PACKED = {"codes", "numbers", "integers"}
+"""What deploy.pack's files hold."""
+
+
 def _safetensors(path: Path, content: bytes) -> dict[str, torch.Tensor]:
     """The tensors of a safetensors file; its own library reads it, which runs no code either."""
     try:
@@ -95,7 +99,16 @@ def _safetensors(path: Path, content: bytes) -> dict[str, torch.Tensor]:
         hint = "pip install safetensors, or in the program that wrote it: torch.save(model.state_dict(), PATH)"
         raise UserError(f"{path}: safetensors is not installed", hint) from fault
     try:
-        return reader.load(content)
+        found = reader.load(content)
+        if {*found} == PACKED:
+            raise bad_file(
+                path,
+                "a packed file: it runs, and holds no network to work on",
+                f"python -m deploy.pack --inspect {path}",
+            )
+        return found
+    except UserError:
+        raise
     except Exception as fault:
         raise bad_file(path, f"not a safetensors file, or damaged ({first_line(fault)[:200]})", _COPY_AGAIN) from fault
 

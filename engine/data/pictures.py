@@ -36,6 +36,10 @@ def decode(path: Path) -> Any:
     except UnidentifiedImageError as fault:  # its own words name the bytes by their address in memory
         what = "no kind of picture known here, or damaged at its beginning" if path.stat().st_size else "an empty file"
         raise UserError(f"cannot read {path}: {what}", "remove or replace the picture", BAD_DATA) from fault
+    except FileNotFoundError as fault:
+        raise UserError(f"cannot read {path}: no such file", "check the path", BAD_DATA) from fault
+    except IsADirectoryError as fault:
+        raise UserError(f"cannot read {path}: it is a folder", f"name its pictures: {path}/*", BAD_DATA) from fault
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as fault:  # PIL raises all of these
         raise UserError(f"cannot read {path}: {fault}", "remove or replace the picture", BAD_DATA) from fault
 

@@ -56,7 +56,7 @@ def test_each_gives_the_answers_of_its_network(network: NormalForm, program: Pro
         assert entry.compressed == ("executor" in name)
         right = packed if entry.compressed else plain
         torch.testing.assert_close(entry.run(x), right, rtol=1e-4, atol=1e-5 * right.abs().max().item())
-    assert held["reference executor"].note == "exact whole numbers, the definition"
+    assert held["reference executor"].note == "whole numbers in 3 of 5 layers, the definition"
 
 
 @pytest.mark.parametrize(("name", "package"), [("ONNX Runtime", "onnxruntime"), ("OpenVINO", "openvino")])
@@ -166,7 +166,7 @@ def test_what_onnx_cannot_say_is_told() -> None:
         ),
         (
             ["openvino*", "ONNX*", "PyT*", "t*", "re*", "native*"],
-            ["OpenVINO, fp32", "OpenVINO, int8", "MNN, fp32", "MNN, 4-bit weights"],
+            ["MNN, fp32", "MNN, 4-bit weights"],  # capitals or not
         ),
     ],
 )
