@@ -93,6 +93,7 @@ def _smaller(parser: Parser) -> str:
     remedies = {
         "--train_batch_size": "a smaller --train_batch_size",
         "--eval_batch_size": "a smaller --eval_batch_size",
+        "--batch": "a smaller --batch",
         "--cpu": "--cpu",
     }
     found = [text for flag, text in remedies.items() if parser.has(flag)]

@@ -39,11 +39,12 @@ class Recipe:
         import torch
 
         parameters = decay_groups(model, self.weight_decay)
+        on_gpu = all(p.is_cuda for p in model.parameters()) or None  # one kernel for all tensors
         optimizer: torch.optim.Optimizer
         if self.optimizer == "adam":
-            optimizer = torch.optim.Adam(parameters, self.lr)
+            optimizer = torch.optim.Adam(parameters, self.lr, fused=on_gpu)
         else:
-            optimizer = torch.optim.SGD(parameters, self.lr, momentum=0.9, nesterov=True)
+            optimizer = torch.optim.SGD(parameters, self.lr, momentum=0.9, nesterov=True, fused=on_gpu)
         if self.schedule == "onecycle":
             return optimizer, torch.optim.lr_scheduler.OneCycleLR(
                 optimizer, self.lr, total_steps + 1, cycle_momentum=False

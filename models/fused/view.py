@@ -17,7 +17,7 @@ from models.fused.gradients import Act
 from models.fused.segment import Segment
 from models.graph.flow import module, places, read_apart, readers, writes
 from models.graph.normal import NormalForm
-from models.layers.bnfold import BNFoldConv2d, FoldedNorm
+from models.layers.bnfold import FoldedNorm
 from models.layers.conv_q import QuantConv2d
 from models.layers.quantizers.base import Quantizer
 
@@ -114,7 +114,7 @@ def _from(form: NormalForm, first: fx.Node) -> tuple[list[fx.Node], Segment] | N
     quantizer = _quantizer(form, at, bool(chain))
     if quantizer is not None and at is not None and isinstance(module(form, at), Quantizer):
         take(True)
-    if not chain or not (norm is not None or quantizer is not None or isinstance(layer, BNFoldConv2d)):
+    if not chain or (layer is None and norm is None and quantizer is None):
         return None
     return chain, Segment(layer, norm, act, quantizer)
 

@@ -6,7 +6,7 @@ sums of them exactly as long as no partial sum can pass 2^24. So exact results n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engine.system import precision
+from models.layers import proven
 
 LARGEST = 256
 """bf16 has 8 bits of a number: it holds whole ones up to this."""
@@ -23,6 +24,8 @@ SUM = 2**24
 SAFE = SUM * (1 - 1e-5)
 """A reach is a sum in fp32 itself."""
 
+Times = Callable[[Tensor, Tensor], Tensor]
+"""A product of an input and a weight."""
 Codes = tuple[int, int]
 """The least and the largest code that there may be."""
 
@@ -33,7 +36,8 @@ def convolve(conv: nn.Conv2d, x: Tensor, weight: Tensor, codes: Codes | None) ->
     Args:
         codes: those of `x`, if both tensors are such; None: they are numbers, and the convolution is an ordinary one.
     """
-    return _product(partial(_convolution, conv), x, weight, codes, conv.groups)
+    how = (conv.stride, conv.padding, conv.padding_mode, conv.dilation, conv.groups)
+    return _product(partial(_convolution, conv), x, weight, codes, conv.groups, how)
 
 
 def convolve_for_statistics(conv: nn.Conv2d, x: Tensor, weight: Tensor, codes: Codes | None) -> Tensor:
@@ -53,7 +57,7 @@ def linear(x: Tensor, weight: Tensor, codes: Codes | None) -> Tensor:
 
 
 def _product(
-    times: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor, codes: Codes | None, groups: int = 1
+    times: Times, x: Tensor, weight: Tensor, codes: Codes | None, groups: int = 1, key: Hashable = None
 ) -> Tensor:
     how = precision.in_force()
     if x.dtype == torch.bfloat16:  # codes that were stored so
@@ -62,14 +66,14 @@ def _product(
         return times(x, weight)
     if how == "bf16":
         return _rounded(times, x, weight)
-    return _exact(times, x, weight, codes, groups)
+    return _exact(times, x, weight, codes, groups, key)
 
 
-def _rounded(times: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -> Tensor:
+def _rounded(times: Times, x: Tensor, weight: Tensor) -> Tensor:
     return times(x.bfloat16(), weight.bfloat16()).float()
 
 
-def _exact(times: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor, codes: Codes, groups: int) -> Tensor:
+def _exact(times: Times, x: Tensor, weight: Tensor, codes: Codes, groups: int, key: Hashable) -> Tensor:
     """As whole numbers; a result above 2^24 is rounded once."""
     inputs, axis = weight.shape[1], -1 if weight.ndim == 2 else 1
     each = inputs
@@ -77,10 +81,15 @@ def _exact(times: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor,
         each = -(-each // 2) if each > 1 else 0
     if not each or (groups > 1 and each < inputs):  # one product alone may pass it, or parts lie apart
         return times(x.double(), weight.double()).to(x.dtype)
-    with _quick(x.device, max(abs(code) for code in codes) <= LARGEST):
-        if each == inputs:
-            return times(x, weight)
-        found = [times(*pair) for pair in zip(x.split(each, axis), weight.split(each, 1), strict=True)]
+    pairs = [(x, weight)]
+    if each < inputs:
+        pairs = list(zip(x.split(each, axis), weight.split(each, 1), strict=True))
+    if x.is_cuda:
+        found = [proven.product(times, *pair, key) for pair in pairs]
+    else:
+        small = max(*(abs(code) for code in codes), float(weight.detach().abs().amax())) <= LARGEST
+        with _quick(small):
+            found = [times(*pair) for pair in pairs]
     if len(found) <= 2:
         return sum(found[1:], found[0])
     return sum((part.double() for part in found[1:]), found[0].double()).to(x.dtype)
@@ -101,13 +110,13 @@ def reach(weight: Tensor, codes: Codes) -> float:
 
 
 @contextmanager
-def _quick(device: torch.device, small: bool) -> Iterator[None]:
-    """Let fp32 convolutions and matrix products take the hardware's faster products with fp32 sums, inside; backward() is outside.
+def _quick(small: bool) -> Iterator[None]:
+    """Let fp32 products of a CPU take bf16 ones with fp32 sums where it has them, inside; backward() is outside.
 
     Args:
-        small: whether all codes are numbers that these hold.
+        small: whether all codes are numbers that bf16 holds.
     """
-    if not small or device.type != "cpu":
+    if not small:
         yield
         return
     switches = (torch.backends.mkldnn.conv, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]

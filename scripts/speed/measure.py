@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from deploy.racing.clock import Timed, race
-from engine.errors import UserError
 from engine.system import device as devices, precision
 from engine.system.precision import Precision
 from engine.system.processor import processor
@@ -20,21 +19,15 @@ from scripts.speed.options import Options
 from scripts.speed.variants import FLOAT
 
 TEXTBOOK = "textbook"
+SETTLING = 6
+"""Runs of each before any is timed: memory that is new to a process is slow."""
 Runs = dict[tuple[str, str, str], Callable[[], None]]
 """By variant, who computes, and precision."""
 
 
 def measure(options: Options) -> dict[str, Any]:
-    """What scripts.benchmark prints.
-
-    Raises:
-        UserError: exit 2 if the device runs out of memory.
-    """
-    device = devices.choose(options.machine.device)
-    try:
-        return _measured(options, device)
-    except torch.OutOfMemoryError as fault:
-        raise UserError(f"{device.type}: out of memory at batch {options.batch}", "take a smaller --batch") from fault
+    """What scripts.benchmark prints."""
+    return _measured(options, devices.choose(options.machine.device))
 
 
 def _measured(options: Options, device: torch.device) -> dict[str, Any]:
@@ -52,6 +45,9 @@ def _measured(options: Options, device: torch.device) -> dict[str, Any]:
             ("evaluation", _evaluations(arch, options, device), options.pictures, work / 3),
         ):
             named = {" · ".join(key): run for key, run in runs.items()}
+            for run in named.values():
+                for _ in range(SETTLING):
+                    run()
             timed = race(named, options.seconds)
             found = [{"network": arch, "what": what, **_row(key, timed, count, flops)} for key in runs]
             rows += found

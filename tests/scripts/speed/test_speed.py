@@ -10,7 +10,7 @@ import torch
 
 from deploy.racing import clock
 from models.layers.conv_q import QuantConv2d
-from scripts.speed import growth, ours, reference
+from scripts.speed import growth, measure, ours, reference
 from scripts.speed.variants import SPECS, network
 
 CPU = torch.device("cpu")
@@ -44,6 +44,7 @@ def test_a_step_trains(variant: str) -> None:
 def test_the_command_measures_all_in_turns(command: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock, "LEAST", 2)
     monkeypatch.setattr(clock, "WARM_UP", 1)
+    monkeypatch.setattr(measure, "SETTLING", 0)
     words = (
         "--networks",
         "nin",

@@ -1,0 +1,48 @@
+"""Fast products of a GPU that are exact for codes: compared with fp64 once for each shape, and taken only where they were.
+
+A GPU library chooses its algorithm by shape. Winograd's and FFT's are not exact for whole numbers; direct ones are, in TF32, too, whose
+10 bits hold codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+_exact: dict[Hashable, bool] = {}
+"""By what a product hangs on, whether its fast way gave whole numbers exactly."""
+
+
+def product(times: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor, key: Hashable) -> Tensor:
+    """times(x, weight) of codes, exactly, fp32.
+
+    Args:
+        key: what the algorithm hangs on besides the shapes: stride, padding and so on.
+    """
+    key = (key, x.device, tuple(x.shape), x.stride(), tuple(weight.shape))
+    if key not in _exact:
+        sure = _sure(times, x.detach(), weight.detach())
+        with _fast(), torch.no_grad():
+            _exact[key] = torch.equal(times(x.detach(), weight.detach()), sure)
+    if not _exact[key]:
+        return _sure(times, x, weight)
+    with _fast():
+        return times(x, weight)
+
+
+def _sure(times: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -> Tensor:
+    return times(x.double(), weight.double()).to(x.dtype)
+
+
+@contextmanager
+def _fast() -> Iterator[None]:
+    """Let TF32 be taken, inside."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    try:
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
