@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from engine.checkpoint.history import Quantize
@@ -49,8 +50,7 @@ def train(options: Quantizing, spec: QuantSpec) -> dict[str, Any]:
         stage = Quantize(spec=spec.to_dict())
         run = start.run(model)
         epochs = options.training.epochs or recipe.epochs
-        pictures = epochs * len(start.data.train)
-        view = view_of_training(model, options.fused, pictures, run.experiment.device)
+        view = partial(view_of_training, model, options.fused, epochs * len(start.data.train))
         rows, used = run.train(recipe, stage, codes=True, view=view, **hooks(model, epochs))
         evaluated, path = run.finish(replace(stage, epochs=used.epochs))
         text = f"{spec.name}: {in_words(run.experiment.task, evaluated.score, run.data)}"

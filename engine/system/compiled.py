@@ -42,7 +42,7 @@ class Sources:
 
     Args:
         title: what it is, in messages.
-        folder: of its sources; the cache has a folder of that name's parent.
+        folder: of its sources.
         main: the source that is told which instruction sets there are, by macros WITH_NAME.
         sets: sources of instruction sets by name, each with flags of its own: never taken from the machine that compiles. A compiler
             that does not know them leaves them out. "plain" needs none.
@@ -89,12 +89,14 @@ class Sources:
     def key(self) -> str:
         """What the library hangs on, besides the compiler: sources and flags."""
         made = hashlib.sha256(repr((self.flags, sorted(self.sets.items()), platform.machine())).encode())
-        for source in sorted(self.folder.iterdir()):
+        for source in sorted(path for path in self.folder.iterdir() if path.is_file()):
             made.update(source.name.encode() + b"\0" + source.read_bytes())
         return made.hexdigest()[:32]
 
     def _compile(self, compiler: str, path: Path) -> None:
-        """Compile to a file beside it, which is then renamed: a library is whole or absent."""
+        """Compile to a file beside it, which is then renamed: a library is whole or absent. Nobody else compiles meanwhile."""
+        for left in path.parent.glob(".build.*"):  # of a compiler that was killed
+            shutil.rmtree(left, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".build.") as place:
 
             def object_of(name: str, *flags: str) -> _Object:
@@ -121,9 +123,10 @@ class Sources:
 
 def whole(path: Path) -> bool:
     """Whether a library is there as it was made: it ends with the hash of all before. A damaged one would end the process."""
-    if not path.exists():
+    try:
+        held = path.read_bytes()
+    except OSError:
         return False
-    held = path.read_bytes()
     return hashlib.sha256(held[:-32]).digest() == held[-32:]
 
 

@@ -97,9 +97,8 @@ def fit(
             progress.step += 1
             if after_step:
                 after_step(progress)
+        check_losses(progress)
         lost, added_up, right = progress.tally.read()
-        if progress.tally.worst:
-            raise _diverged(progress)
         if wrong := unsound(model.state_dict()):
             raise _diverged(progress, wrong)
         between = partial(after_step, progress) if after_step else None
@@ -125,6 +124,17 @@ def fit(
         if not config.quiet:
             _say(row, recipe.epochs, task.score, data.part, time.monotonic() - started)
     return progress.rows
+
+
+def check_losses(progress: Progress) -> None:
+    """Wait for the losses so far.
+
+    Raises:
+        UserError: exit 5 if one is not finite.
+    """
+    progress.tally.read()
+    if progress.tally.worst:
+        raise _diverged(progress)
 
 
 def _say(row: EpochMetrics, epochs: int, score: Score, part: str, seconds: float) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 
+from engine.system.said import notice
+
 SKIPPED, STEPS = 3, 5
 """Steps that warm up, and those that are traced."""
 
@@ -19,6 +21,7 @@ def profiled(path: Path | None) -> Iterator[Callable[[], None]]:
     if path is None:
         yield lambda: None
         return
+    path.unlink(missing_ok=True)
     kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
 
     def write(found: profile) -> None:
@@ -27,3 +30,5 @@ def profiled(path: Path | None) -> Iterator[Callable[[], None]]:
     plan = schedule(wait=SKIPPED - 1, warmup=1, active=STEPS, repeat=1)
     with profile(activities=kinds, schedule=plan, on_trace_ready=write) as running:
         yield running.step
+    if not path.exists():
+        notice(f"--profile: no trace of fewer than {SKIPPED + STEPS} steps")

@@ -54,7 +54,7 @@ class Run:
 
     def train(
         self, recipe: Recipe, stage: Stage, arch_args: dict[str, Any] | None = None, codes: bool = False,
-        view: nn.Module | None = None, **hooks: Callable,
+        view: Callable[[], nn.Module | None] | None = None, **hooks: Callable,
     ) -> tuple[list[EpochMetrics], Recipe]:  # fmt: skip
         """Fit with the flags' changes to `recipe`; gives the metrics of each epoch and the recipe.
 
@@ -64,26 +64,27 @@ class Run:
             stage: what is done, without its length.
             arch_args: of the fingerprint that --resume compares; default: those of the network.
             codes: whether the network computes with codes.
-            view: what computes in training as the network does, with its parameters, and faster; None: the network.
+            view: of the network where it is to run, gives what computes as it does in training, and faster; None: nothing does.
 
         Raises:
             Stopped: at the first signal that asks for it, the state of that very step saved.
             UserError: as RunFolder.state and loop.fit.
         """
-        config = self._config(recipe, codes, view is not None)
+        self.network.to(self.experiment.device).to(memory_format=torch.channels_last)
+        if self.experiment.device.type == "cpu":
+            onednn.spare(self.network)
+        seen = view() if view is not None else None
+        config = self._config(recipe, codes, seen is not None)
         fingerprint = self._fingerprint(config, stage, arch_args or self.arch_args)
         resume = self._resume(fingerprint)
         save, done = self.experiment.save, resume["epoch"] if resume else 0
         self._complete = done == config.recipe.epochs and self.folder.has_result(save)
-        self.network.to(self.experiment.device).to(memory_format=torch.channels_last)
-        if self.experiment.device.type == "cpu":
-            onednn.spare(self.network)
         if self._complete:
             print(f"already complete: {save}", file=sys.stderr)
             rows = loop.fit(self.network, self.data, config, self.experiment.task, resume=resume)  # no step is left
             return rows, config.recipe
         self._begin(config, resume)
-        rows = self._fit(config, fingerprint, resume=resume, view=view, **hooks)
+        rows = self._fit(config, fingerprint, resume=resume, view=seen, **hooks)
         self.folder.draw(rows, self.experiment.task)
         return rows, config.recipe
 
@@ -164,6 +165,7 @@ class Run:
 
     def _fit(self, config: FitConfig, fingerprint: dict[str, Any], **hooks: Any) -> list[EpochMetrics]:
         """The loop, with the run folder behind it: saved after each epoch, and wherever a signal asks for it."""
+        at = [0]
         trace = self.folder.path / "trace.json" if self.options.training.profile else None
         with signals.watching() as watch, profiled(trace) as stepped:
 
@@ -171,9 +173,15 @@ class Run:
                 self.folder.keep(progress, fingerprint)
                 watch.poll(lambda: None)
 
+            def keep(progress: Progress) -> None:
+                loop.check_losses(progress)
+                self.folder.keep(progress, fingerprint)
+
             def after_step(progress: Progress) -> None:
-                stepped()
-                watch.poll(lambda: self.folder.keep(progress, fingerprint))
+                if progress.step != at[0]:  # and not between two batches of an evaluation
+                    stepped()
+                at[0] = progress.step
+                watch.poll(lambda: keep(progress))
 
             return loop.fit(
                 self.network, self.data, config, self.experiment.task,

@@ -30,7 +30,13 @@ def moments(z: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def measured(z: Tensor, ends: bool) -> tuple[Tensor, ...]:
-    """Mean and variance of each channel of rows; with `ends` its least and largest number, too."""
+    """Mean and variance of each channel of rows; with `ends` its least and largest number, too.
+
+    Raises:
+        ValueError: for a single row, as torch's own batch norm does.
+    """
+    if len(z) < 2:
+        raise ValueError("a batch norm cannot be trained on one number a channel")
     k = z[0].float()  # so that a mean far from 0 costs the variance no digits
     first, second, *rest = loops.moments(z, k, ends)
     apart = first / len(z)
@@ -108,17 +114,23 @@ def _followed(
 
 
 def _grid(rule: Rule, act: Act, device: torch.device) -> Tensor:
-    """bottom, top, step, low, high, least, most of kernels.py: (7,), fp32."""
+    """bottom, top, step, low, high, least, most, first, last of kernels.py: (9,), fp32."""
     step, low, high = (
         torch.as_tensor(number, dtype=torch.float32, device=device).detach()
         for number in (rule.step, rule.low, rule.high)
     )
+    far = torch.full_like(step, math.inf)
     bottom, top = (torch.full_like(step, end) for end in ENDS[act])
-    least, most = torch.nextafter(bottom / step, step * math.inf), torch.nextafter(top / step, -step * math.inf)
+    first, last = far, -far  # of the step: nowhere
+    least, most = -far, far
     if rule.kind == "round" and rule.margin is None:
-        least, most = torch.maximum(least, torch.nextafter(low, high)), torch.minimum(most, torch.nextafter(high, low))
+        first, last = torch.nextafter(low, high), torch.nextafter(high, low)
     elif rule.kind == "round" and rule.margin is not None:
-        least, most = torch.maximum(least, low - rule.margin), torch.minimum(most, high + rule.margin)
+        first, last = low - rule.margin, high + rule.margin
     elif rule.kind != "number" and rule.slope == "saturate":
-        least, most = least.clamp_min(-1), most.clamp_max(1)
-    return torch.stack([bottom, top, step, low, high, least, most])
+        least, most = -torch.ones_like(step), torch.ones_like(step)
+    if rule.kind == "round":
+        least, most = first, last
+    least = torch.maximum(least, torch.nextafter(bottom / step, far))
+    most = torch.minimum(most, torch.nextafter(top / step, -far))
+    return torch.stack([bottom, top, step, low, high, least, most, first, last])

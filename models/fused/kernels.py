@@ -4,7 +4,8 @@
     codes = clamp(round(x / step), low, high), or signs of x, or x itself
 
 Backward, a and c are those of v = x / step: dv / dz is `a` where least <= v <= most, else 0. All is computed in fp32, whatever z and
-the gradients are stored in. These formulas define what source/fused.cpp computes; on a GPU torch.compile makes loops of them.
+the gradients are stored in. These formulas define what source/fused.cpp computes (but that the ends of `moments` leave out what is no
+number); on a GPU torch.compile makes loops of them.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from models.layers.quantizers import ternary
 from models.layers.quantizers.base import Kind
 
-THRESHOLD = 0.5
+THRESHOLD = ternary.ACTIVATION_THRESHOLD
 
 
 def moments(z: Tensor, k: Tensor, ends: bool) -> tuple[Tensor, ...]:
@@ -29,7 +31,7 @@ def coded(z: Tensor, k: Tensor, a: Tensor, c: Tensor, grid: Tensor, kind: Kind, 
     """What the next layer reads, in `dtype`.
 
     Args:
-        grid: bottom, top, step, low, high, least, most, (7,).
+        grid: bottom, top, step, low, high, least, most, first, last, (9,).
     """
     x = torch.minimum(torch.maximum((z.float() - k) * a + c, grid[0]), grid[1])
     if kind == "round":
@@ -54,11 +56,17 @@ def _pulled(g: Tensor, v: Tensor, grid: Tensor, kind: Kind, slope: str) -> Tenso
 def sums(
     g: Tensor, z: Tensor, k: Tensor, a: Tensor, c: Tensor, grid: Tensor, kind: Kind, slope: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each channel the sums of d (z - k), of d and of d v, with d the gradient of v; (channels,) each."""
+    """Of each channel the sums of d (z - k) and of d, with d the gradient of v, and of g x / step; (channels,) each.
+
+    The last one is of the step. It counts where first <= x / step <= last: an activation that holds a number at its end has no slope
+    there, and its code still depends on the step.
+    """
     apart = z.float() - k
     v = apart * a + c
     d = _pulled(g, v, grid, kind, slope)
-    return (d * apart).sum(0), d.sum(0), (d * v).sum(0)
+    x = torch.minimum(torch.maximum(v, grid[0] / grid[2]), grid[1] / grid[2])
+    steps = torch.where((x >= grid[7]) & (x <= grid[8]), g.float() * x, 0.0)
+    return (d * apart).sum(0), d.sum(0), steps.sum(0)
 
 
 def back(

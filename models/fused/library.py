@@ -31,10 +31,15 @@ def loaded() -> ctypes.CDLL:
     Raises:
         Unavailable: no compiler, nowhere to keep it, or another OpenMP than torch's.
     """
-    library = load(SOURCES.build())
+    try:
+        library = load(SOURCES.build())
+    except Unavailable as fault:
+        if "undefined symbol" in str(fault):
+            raise Unavailable(f"the loops need the OpenMP of GCC, which torch has: set CXX=g++ ({fault})") from fault
+        raise
     for name, types in _TYPES.items():
         if not hasattr(library, name):
             raise Unavailable(f"{library._name} has no {name}")
         function = getattr(library, name)
-        function.argtypes, function.restype = types, None
+        function.argtypes, function.restype = types, c_int
     return library

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from engine.errors import first_line
+from engine.system.compiled import Unavailable
 from models.fused import kernels, library
 from models.layers.quantizers.base import Kind
 
@@ -23,10 +25,10 @@ KINDS: tuple[Kind, ...] = ("number", "round", "sign", "ternary")
 
 
 class _Rule(ctypes.Structure):
-    """`Rule` of source/fused.cpp."""
+    """`Rule` of source/table.h."""
 
     _fields_ = [("kind", c_int), ("slope", c_int), *((name, c_float) for name in
-                ("bottom", "top", "step", "low", "high", "least", "most"))]  # fmt: skip
+                ("bottom", "top", "step", "low", "high", "least", "most", "first", "last"))]  # fmt: skip
 
 
 def _rule(grid: Tensor, kind: Kind, slope: str = "ste") -> Any:
@@ -38,19 +40,30 @@ def _given(*values: Tensor) -> list[Any]:
     """Tensors of numbers as addresses, each with whether it is bf16; vectors of channels as addresses."""
     found: list[Any] = []
     for value in values:
-        assert value.is_contiguous()
+        if value.dtype not in (torch.float32, torch.bfloat16) or not value.is_contiguous():
+            raise TypeError(f"loops take contiguous fp32 and bf16, not {value.dtype}")
         found.append(value.data_ptr())
         if value.ndim == 2:
             found.append(int(value.dtype == torch.bfloat16))
     return found
 
 
+def _run(loop: Any, *given: Any) -> None:
+    if loop(*given):
+        raise MemoryError
+
+
 def moments(z: Tensor, k: Tensor, ends: bool) -> tuple[Tensor, ...]:
     if z.is_cuda:
         return _compiled(kernels.moments)(z, k, ends)
     found, reach = k.new_empty(2, len(k)), k.new_empty(2, len(k)) if ends else None
-    library.loaded().mc_moments(
-        *_given(z), *z.shape, *_given(k), found.data_ptr(), None if reach is None else reach.data_ptr()
+    _run(
+        library.loaded().mc_moments,
+        *_given(z),
+        *z.shape,
+        *_given(k),
+        found.data_ptr(),
+        None if reach is None else reach.data_ptr(),
     )
     return (*found, *reach) if reach is not None else (*found,)
 
@@ -59,7 +72,7 @@ def coded(z: Tensor, k: Tensor, a: Tensor, c: Tensor, grid: Tensor, kind: Kind, 
     if z.is_cuda:
         return _compiled(kernels.coded)(z, k, a, c, grid, kind, dtype)
     out = torch.empty_like(z, dtype=dtype)
-    library.loaded().mc_coded(*_given(z), *z.shape, *_given(k, a, c), _rule(grid, kind), *_given(out))
+    _run(library.loaded().mc_coded, *_given(z), *z.shape, *_given(k, a, c), _rule(grid, kind), *_given(out))
     return out
 
 
@@ -69,7 +82,9 @@ def sums(
     if z.is_cuda:
         return _compiled(kernels.sums)(g, z, k, a, c, grid, kind, slope)
     found = k.new_empty(3, len(k))
-    library.loaded().mc_sums(*_given(g, z), *z.shape, *_given(k, a, c), _rule(grid, kind, slope), found.data_ptr())
+    _run(
+        library.loaded().mc_sums, *_given(g, z), *z.shape, *_given(k, a, c), _rule(grid, kind, slope), found.data_ptr()
+    )
     return (*found,)
 
 
@@ -88,7 +103,7 @@ def back(
     if z.is_cuda:
         return _compiled(kernels.back)(g, z, k, a, c, grid, e0, e1, kind, slope)
     out, rule = torch.empty_like(z), _rule(grid, kind, slope)
-    library.loaded().mc_back(*_given(g, z), *z.shape, *_given(k, a, c), rule, *_given(e0, e1), out.data_ptr())
+    _run(library.loaded().mc_back, *_given(g, z), *z.shape, *_given(k, a, c), rule, *_given(e0, e1), out.data_ptr())
     return out
 
 
@@ -96,8 +111,16 @@ def spread(z: Tensor, k: Tensor, e0: Tensor, e1: Tensor) -> Tensor:
     if z.is_cuda:
         return _compiled(kernels.spread)(z, k, e0, e1)
     out = torch.empty_like(z)
-    library.loaded().mc_back(
-        None, 0, *_given(z), *z.shape, *_given(k, k, k), ctypes.byref(_Rule()), *_given(e0, e1), out.data_ptr()
+    _run(
+        library.loaded().mc_back,
+        None,
+        0,
+        *_given(z),
+        *z.shape,
+        *_given(k, k, k),
+        ctypes.byref(_Rule()),
+        *_given(e0, e1),
+        out.data_ptr(),
     )
     return out
 
@@ -115,8 +138,24 @@ def _compiled(formula: Callable) -> Callable:
 
     def run(*given: Any) -> Any:
         for value in given:
-            if isinstance(value, Tensor) and value.ndim == 2:
+            if isinstance(value, Tensor) and value.ndim == 2 and len(value) > 1:
                 torch._dynamo.mark_dynamic(value, 0)
         return _loop(formula)(*given)
 
     return run
+
+
+def trial(device: torch.device) -> None:
+    """Make what is needed, before a training relies on it.
+
+    Raises:
+        Unavailable: where a CPU has no library, or torch.compile no compiler for a GPU.
+    """
+    if device.type == "cpu":
+        library.loaded()
+        return
+    try:
+        z = torch.zeros(64, 32, device=device)
+        moments(z, z[0], False)
+    except Exception as fault:  # whatever torch.compile meets
+        raise Unavailable(f"torch.compile fails: {first_line(fault)}") from fault

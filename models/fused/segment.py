@@ -41,7 +41,9 @@ class Segment(nn.Module):
 
     def forward(self, x: Tensor | Quantized) -> Tensor | Quantized:
         norm, quantizer = self.norm, self.quantizer
-        if (quantizer is not None and not quantizer.ready()) or (norm is not None and not norm.training):
+        coding = quantizer is None or (quantizer.training and quantizer.ready())
+        kind = x.codes.dtype if isinstance(x, Quantized) else x.dtype
+        if not coding or (norm is not None and not norm.training) or kind not in (torch.float32, torch.bfloat16):
             return self._apart(x)
         scale = bias = None
         if self.layer is not None:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import prod
-from operator import attrgetter
+from typing import Any
 
-import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from engine.errors import UserError
 from engine.system.compiled import Unavailable
 from engine.system.said import notice
-from models.fused import library
+from models.fused import loops
 from models.fused.gradients import Act
 from models.fused.segment import Segment
 from models.graph.flow import module, places, read_apart, readers, writes
-from models.graph.normal import NormalForm
+from models.graph.normal import NormalForm, type_and_device
 from models.layers.bnfold import FoldedNorm
 from models.layers.conv_q import QuantConv2d
 from models.layers.quantizers.base import Quantizer
@@ -28,8 +27,8 @@ MANY = 2e10
 """Numbers between layers in a whole training from which one loop pays: it takes some seconds to compile, once."""
 
 
-def chosen(form: NormalForm, asked: str, pictures: int, device: torch.device) -> nn.Module | None:
-    """The view that a training of so many pictures runs, all epochs counted; None: `form` itself.
+def chosen(form: NormalForm, asked: str, pictures: int) -> nn.Module | None:
+    """The view that a training of so many pictures runs, all epochs counted; None: `form` itself. Where it is and as it is laid out.
 
     Args:
         asked: "auto", "on" or "off".
@@ -40,14 +39,13 @@ def chosen(form: NormalForm, asked: str, pictures: int, device: torch.device) ->
     if asked == "off" or (asked == "auto" and pictures * _numbers(form) < MANY):
         return None
     try:
-        if device.type == "cpu":
-            library.loaded()
+        loops.trial(type_and_device(form)[1])
     except Unavailable as fault:
         if asked == "on":
             raise UserError(f"--fused on: {fault}", "leave --fused at auto: training is slower then") from fault
         notice(f"training is slower than it could be: {fault}")
         return None
-    return fused(form)
+    return View(form)
 
 
 def _numbers(form: NormalForm) -> int:
@@ -56,26 +54,43 @@ def _numbers(form: NormalForm) -> int:
     return sum(prod(size for size in shape if size) for shape in shapes if isinstance(shape, tuple))
 
 
-def fused(form: NormalForm) -> nn.Module:
-    """A module that computes in training what `form` does, with its very parameters and statistics.
+class View(nn.Module):
+    """Computes in training what a normal form does, with its very parameters and statistics; made when it is where it is to run.
 
     What is no batch norm, activation or quantizer runs as it did. Where a call changes a value in place, all does.
+
+    Args:
+        form: the network, which stays as it is.
     """
-    graph, root = fx.Graph(), dict[str, object]()
-    new: dict[fx.Node, fx.Node] = {}
-    found = {} if writes(form) else {chain[-1]: (chain, segment) for chain, segment in _segments(form)}
-    inside = {node for chain, _ in found.values() for node in chain[:-1]}
-    for node in form.captured.graph.nodes:
-        if node in found:
-            chain, segment = found[node]
-            name = f"segment{len(root)}"
-            root[name] = segment
-            new[node] = graph.call_module(name, (new[chain[0].all_input_nodes[0]],))
-        elif node not in inside:
-            new[node] = graph.node_copy(node, new.__getitem__)
-            if node.op in ("call_module", "get_attr"):
-                root[str(node.target)] = attrgetter(str(node.target))(form)
-    return fx.GraphModule(root, graph)
+
+    def __init__(self, form: NormalForm) -> None:
+        super().__init__()
+        self._form = (form,)  # a tuple: its parameters are not this module's
+        graph, new = fx.Graph(), dict[fx.Node, fx.Node]()
+        found = {} if writes(form) else {chain[-1]: (chain, segment) for chain, segment in _segments(form)}
+        inside = {node for chain, _ in found.values() for node in chain[:-1]}
+        prefix = "segment"
+        while any(str(node.target).startswith(prefix) for node in form.captured.graph.nodes):
+            prefix += "_"
+        for node in form.captured.graph.nodes:
+            if node in found:
+                chain, segment = found[node]
+                name = f"{prefix}{len(new)}"
+                self.add_module(name, segment)
+                new[node] = graph.call_module(name, (new[chain[0].all_input_nodes[0]],))
+            elif node not in inside:
+                new[node] = graph.node_copy(node, new.__getitem__)
+        self._graph = graph  # no GraphModule: that would enter tensors of the form into it anew
+
+    def __getattr__(self, name: str) -> Any:
+        """What the graph names and this module does not have is the form's."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.__dict__["_form"][0], name)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return fx.Interpreter(self, graph=self._graph).run(x)
 
 
 def _segments(form: NormalForm) -> Iterator[tuple[list[fx.Node], Segment]]:
@@ -93,9 +108,9 @@ def _from(form: NormalForm, first: fx.Node) -> tuple[list[fx.Node], Segment] | N
     at: fx.Node | None = first
 
     def take(fits: bool) -> bool:
-        """Add the next node to the chain, if it is of the kind that may come now."""
+        """Add the next node to the chain, if it is of the kind that may come now. Hooks want a call of their module."""
         nonlocal at
-        if not fits or at is None:
+        if not fits or at is None or _has_hooks(module(form, at)):
             return False
         chain.append(at)
         behind = readers(at)
@@ -103,7 +118,7 @@ def _from(form: NormalForm, first: fx.Node) -> tuple[list[fx.Node], Segment] | N
         return True
 
     layer = module(form, first)
-    starts = isinstance(layer, QuantConv2d) and not layer._forward_pre_hooks and _is_called_once(form, first)
+    starts = isinstance(layer, QuantConv2d) and _is_called_once(form, first)
     layer = layer if isinstance(layer, QuantConv2d) and take(starts) else None
     while layer is not None and take(at is not None and isinstance(module(form, at), FoldedNorm)):
         pass
@@ -119,13 +134,18 @@ def _from(form: NormalForm, first: fx.Node) -> tuple[list[fx.Node], Segment] | N
     return chain, Segment(layer, norm, act, quantizer)
 
 
+def _has_hooks(found: nn.Module | None) -> bool:
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(getattr(found, kind, None) for kind in kinds)
+
+
 def _is_called_once(form: NormalForm, node: fx.Node) -> bool:
     return len(places(form)[str(node.target)]) == 1
 
 
 def _is_plain(form: NormalForm, node: fx.Node | None, norm: nn.BatchNorm2d) -> bool:
     """Whether a norm is torch's own, with tensors that nothing else reads."""
-    plain = type(norm) is nn.BatchNorm2d and not norm._forward_pre_hooks
+    plain = type(norm) is nn.BatchNorm2d
     return node is not None and plain and len(node.meta["shape"]) == 4 and str(node.target) not in read_apart(form)
 
 
@@ -138,5 +158,5 @@ def _quantizer(form: NormalForm, reader: fx.Node | None, follows: bool) -> Quant
     found = module(form, reader) if reader is not None else None
     if follows and isinstance(found, QuantConv2d):
         found = found.input_quantizer
-    known = isinstance(found, Quantizer) and type(found).rule is not Quantizer.rule
+    known = isinstance(found, Quantizer) and type(found).rule is not Quantizer.rule and not _has_hooks(found)
     return found if known and len(reader.meta["shape"]) == 4 else None  # type: ignore[union-attr,return-value]

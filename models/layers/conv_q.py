@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from models.layers import products
+from models.layers.products import Span
 from models.layers.quantizers.base import Quantized, Quantizer
 
 if TYPE_CHECKING:
@@ -73,9 +74,13 @@ class _Codes:
         """Integer codes of the weight, as floats, and their scale (None: 1)."""
         return self.weight_quantizer(self.weight)
 
-    def span(self) -> tuple[int, int] | None:
-        """The least and the largest code of the input, if both input and weight are codes now."""
-        return None if self.weight_quantizer.bits == 32 else self.input_quantizer.span()
+    def span(self) -> Span | None:
+        """What gives the least and the largest code of the input, if both input and weight are codes now."""
+        return (
+            None
+            if self.weight_quantizer.bits == 32 or not self.input_quantizer.codes_now()
+            else self.input_quantizer.span
+        )
 
     @property
     def weight_bits(self) -> int:

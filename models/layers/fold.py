@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.layers import products
 from models.layers.conv_q import scaled
+from models.layers.products import Span
 from models.layers.quantizers.base import Quantized, Quantizer
 from models.layers.quantizers.identity import Identity
 
@@ -140,9 +141,13 @@ class _Merged(nn.Module):
         """The codes of the input: those that it comes in, where several layers read them, or of the own quantizer."""
         return (x if isinstance(x, Quantized) else self.input_quantizer(x)).codes
 
-    def span(self) -> tuple[int, int] | None:
-        """The least and the largest code of the input, if both input and weight are codes now."""
-        return None if self.codes.is_floating_point() else self.input_quantizer.span()
+    def span(self) -> Span | None:
+        """What gives the least and the largest code of the input, if both input and weight are codes now."""
+        return (
+            None
+            if self.codes.is_floating_point() or not self.input_quantizer.codes_now()
+            else self.input_quantizer.span
+        )
 
     def weight_codes(self) -> tuple[Tensor, Tensor | None]:
         """Integer codes of the weight and the scale of the output, which has the input's scale and the BN in it."""

@@ -28,45 +28,47 @@ Times = Callable[[Tensor, Tensor], Tensor]
 """A product of an input and a weight."""
 Codes = tuple[int, int]
 """The least and the largest code that there may be."""
+Span = Callable[[], Codes]
+"""Gives these: a GPU may have to be waited for."""
 
 
-def convolve(conv: nn.Conv2d, x: Tensor, weight: Tensor, codes: Codes | None) -> Tensor:
+def convolve(conv: nn.Conv2d, x: Tensor, weight: Tensor, codes: Span | None) -> Tensor:
     """The convolution that `conv` describes, of other tensors; every padding mode.
 
     Args:
-        codes: those of `x`, if both tensors are such; None: they are numbers, and the convolution is an ordinary one.
+        codes: gives those of `x`, if both tensors are such; None: they are numbers, and the convolution is an ordinary one.
     """
     how = (conv.stride, conv.padding, conv.padding_mode, conv.dilation, conv.groups)
     return _product(partial(_convolution, conv), x, weight, codes, conv.groups, how)
 
 
-def convolve_for_statistics(conv: nn.Conv2d, x: Tensor, weight: Tensor, codes: Codes | None) -> Tensor:
+def convolve_for_statistics(conv: nn.Conv2d, x: Tensor, weight: Tensor, codes: Span | None) -> Tensor:
     """As `convolve`, where `codes` are those of x, and the weights are numbers: statistics over a batch do not hang on the digits of
     each weight, so bf16 may round them.
     """
     times = partial(_convolution, conv)
     if x.dtype == torch.bfloat16:
-        return times(x, weight.bfloat16())
+        return times(x.float(), weight) if codes is None else times(x, weight.bfloat16())
     rounded = precision.in_force() == "bf16" and codes is not None and x.dtype == torch.float32
     return _rounded(times, x, weight) if rounded else times(x, weight)
 
 
-def linear(x: Tensor, weight: Tensor, codes: Codes | None) -> Tensor:
+def linear(x: Tensor, weight: Tensor, codes: Span | None) -> Tensor:
     """x @ weight^T. Shapes: (..., in), (out, in) -> (..., out). `codes` as of `convolve`."""
     return _product(F.linear, x, weight, codes)
 
 
 def _product(
-    times: Times, x: Tensor, weight: Tensor, codes: Codes | None, groups: int = 1, key: Hashable = None
+    times: Times, x: Tensor, weight: Tensor, codes: Span | None, groups: int = 1, key: Hashable = None
 ) -> Tensor:
     how = precision.in_force()
     if x.dtype == torch.bfloat16:  # codes that were stored so
-        return times(x, weight.bfloat16())
+        return times(x.float(), weight) if codes is None else times(x, weight.bfloat16())
     if codes is None or x.dtype != torch.float32 or how == "fp32":
         return times(x, weight)
     if how == "bf16":
         return _rounded(times, x, weight)
-    return _exact(times, x, weight, codes, groups, key)
+    return _exact(times, x, weight, codes(), groups, key)
 
 
 def _rounded(times: Times, x: Tensor, weight: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from engine.data.info import DataInfo
 from engine.data.splits import TensorSplit
@@ -16,7 +16,7 @@ from engine.training.recipe import for_float
 from models.fused.view import chosen
 from models.graph.normal import NormalForm
 from quant import recipes
-from scripts.speed.reference import PICTURES
+from scripts.speed.reference import PICTURES, plain
 from scripts.speed.variants import FLOAT, SPECS, network
 
 LONG = 10**9
@@ -39,7 +39,7 @@ def step_with(
     model: NormalForm, variant: str, side: int, batch: int, device: torch.device, how: Precision
 ) -> Callable[[], None]:
     spec = SPECS[variant]
-    compute = (None if variant == FLOAT else chosen(model, "auto", LONG, device)) or model
+    compute = (None if variant == FLOAT else chosen(model, "auto", LONG)) or model
     recipe = for_float("cifar10") if spec is None else recipes.for_spec(spec, "cifar10", refine=True)
     optimizer, schedule = recipe.start(model, 10**6)
     batches = _forever(pictures(side, device), batch)
@@ -71,11 +71,10 @@ def evaluation_of(
     """One evaluation of `count` pictures.
 
     Args:
-        textbook: in NCHW memory.
+        textbook: the textbook's layers, in NCHW memory.
     """
-    model = network(arch, side, variant).to(device)
-    if not textbook:
-        model = model.to(memory_format=torch.channels_last)
+    model: nn.Module = network(arch, side, variant).to(device)
+    model = plain(model, variant) if textbook else model.to(memory_format=torch.channels_last)
     split = pictures(side, device, count)
     with torch.no_grad():
         model(next(split.batches(50))[0])  # ranges and steps need a batch

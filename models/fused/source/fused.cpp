@@ -28,69 +28,79 @@ const Loops &best() {
     return *found;
 }
 
-// Runs act(part, parts, own sums) on all threads, and adds what they found, in their order.
-template <class Act> void on_threads(int64_t count, float *into, Act act) {
-    std::vector<std::vector<double>> found(static_cast<std::size_t>(omp_get_max_threads()));
+using Found = std::vector<std::vector<double>>;
+
+// Runs act(part, parts, own) on all threads, each with `count` numbers of its own that are `at_first` before; all memory is taken
+// beforehand: a thread may not throw.
+template <class Act> Found on_threads(int64_t count, double at_first, Act act) {
+    Found found(static_cast<std::size_t>(omp_get_max_threads()));
+    for (auto &own : found) own.assign(static_cast<std::size_t>(count), at_first);
 #pragma omp parallel
-    {
-        const int part = omp_get_thread_num();
-        found[std::size_t(part)].assign(std::size_t(count), 0.0);
-        act(part, omp_get_num_threads(), found[std::size_t(part)].data());
-    }
-    for (int64_t n = 0; n < count; n++) {
+    act(omp_get_thread_num(), omp_get_num_threads(), found[static_cast<std::size_t>(omp_get_thread_num())].data());
+    return found;
+}
+
+// What all threads found, added in their order.
+void added(const Found &found, float *into) {
+    for (std::size_t n = 0; n < found[0].size(); n++) {
         double total = 0;
-        for (const auto &each : found) total += each.empty() ? 0.0 : each[std::size_t(n)];
+        for (const auto &own : found) total += own[n];
         into[n] = float(total);
     }
 }
 
 }  // namespace
 
+// All give 0, or 1 where there is no memory.
 extern "C" {
 
 // into: two sums a channel; ends: its least and largest number, too, or null.
-VISIBLE void mc_moments(const void *z, int half, int64_t rows, int channels, const float *k, float *into, float *ends) {
-    on_threads(2 * int64_t(channels), into, [&](int part, int parts, double *found) {
-        best().moments[half](z, Share(rows, part, parts), channels, k, found);
+VISIBLE int mc_moments(const void *z, int half, int64_t rows, int channels, const float *k, float *into, float *ends) try {
+    added(on_threads(2 * int64_t(channels), 0.0, [&](int part, int parts, double *own) {
+        best().moments[half](z, Share(rows, part, parts), channels, k, own);
+    }), into);
+    if (!ends) return 0;
+    const double far = std::numeric_limits<double>::infinity();
+    const Found found = on_threads(2 * int64_t(channels), far, [&](int part, int parts, double *own) {
+        best().ends[half](z, Share(rows, part, parts), channels, own, own + channels);
     });
-    if (!ends) return;
-    const float far = std::numeric_limits<float>::infinity();
-    std::vector<std::vector<float>> found(static_cast<std::size_t>(omp_get_max_threads()));
-#pragma omp parallel
-    {
-        auto &own = found[std::size_t(omp_get_thread_num())];
-        own.assign(std::size_t(channels), far);
-        own.resize(2 * std::size_t(channels), -far);
-        best().ends[half](z, Share(rows, omp_get_thread_num(), omp_get_num_threads()), channels, own.data(), own.data() + channels);
-    }
     for (int n = 0; n < channels; n++) {
-        ends[n] = far, ends[channels + n] = -far;
+        double least = far, most = far;  // the largest one is kept with its sign turned
         for (const auto &own : found) {
-            if (own.empty()) continue;
-            if (own[std::size_t(n)] < ends[n]) ends[n] = own[std::size_t(n)];
-            if (own[std::size_t(channels + n)] > ends[channels + n]) ends[channels + n] = own[std::size_t(channels + n)];
+            if (own[std::size_t(n)] < least) least = own[std::size_t(n)];
+            if (own[std::size_t(channels + n)] < most) most = own[std::size_t(channels + n)];
         }
+        ends[n] = float(least);
+        ends[channels + n] = float(-most);
     }
+    return 0;
+} catch (...) {
+    return 1;
 }
 
-VISIBLE void mc_coded(const void *z, int half, int64_t rows, int channels, const float *k, const float *a, const float *c, const Rule *rule,
-                      void *out, int out_half) {
+VISIBLE int mc_coded(const void *z, int half, int64_t rows, int channels, const float *k, const float *a, const float *c, const Rule *rule,
+                     void *out, int out_half) {
 #pragma omp parallel
     best().coded[half][out_half](z, Share(rows, omp_get_thread_num(), omp_get_num_threads()), channels, k, a, c, *rule, out);
+    return 0;
 }
 
 // into: three sums a channel.
-VISIBLE void mc_sums(const void *g, int g_half, const void *z, int half, int64_t rows, int channels, const float *k, const float *a,
-                     const float *c, const Rule *rule, float *into) {
-    on_threads(3 * int64_t(channels), into, [&](int part, int parts, double *found) {
-        best().sums[g_half][half](g, z, Share(rows, part, parts), channels, k, a, c, *rule, found);
-    });
+VISIBLE int mc_sums(const void *g, int g_half, const void *z, int half, int64_t rows, int channels, const float *k, const float *a,
+                    const float *c, const Rule *rule, float *into) try {
+    added(on_threads(3 * int64_t(channels), 0.0, [&](int part, int parts, double *own) {
+        best().sums[g_half][half](g, z, Share(rows, part, parts), channels, k, a, c, *rule, own);
+    }), into);
+    return 0;
+} catch (...) {
+    return 1;
 }
 
-VISIBLE void mc_back(const void *g, int g_half, const void *z, int half, int64_t rows, int channels, const float *k, const float *a,
+VISIBLE int mc_back(const void *g, int g_half, const void *z, int half, int64_t rows, int channels, const float *k, const float *a,
                      const float *c, const Rule *rule, const float *e0, const float *e1, void *out) {
 #pragma omp parallel
     best().back[g_half][half](g, z, Share(rows, omp_get_thread_num(), omp_get_num_threads()), channels, k, a, c, *rule, e0, e1, out);
+    return 0;
 }
 
 }

@@ -37,16 +37,17 @@ template <class Z> ALWAYS void moments_of(const Z *z, Share share, int channels,
     });
 }
 
-template <class Z> ALWAYS void ends_of(const Z *z, Share share, int channels, float *low, float *high) {
+// low: the least number of each channel; high: the largest, with its sign turned.
+template <class Z> ALWAYS void ends_of(const Z *z, Share share, int channels, double *low, double *high) {
     each_vector(channels, [&](int at, int count) ALWAYS_LAMBDA {
-        Vector least = load(low + at, count), most = load(high + at, count);
+        if (share.begin >= share.end) return;
+        Vector least = load(z + share.begin * channels + at, count), most = -least;
         for (int64_t row = share.begin; row < share.end; row++) {
-            const Vector raw = load(z + row * channels + at, count);
+            const Vector raw = load(z + row * channels + at, count), turned = -raw;
             least = raw < least ? raw : least;
-            most = raw > most ? raw : most;
+            most = turned < most ? turned : most;
         }
-        store(low + at, least, count);
-        store(high + at, most, count);
+        for (int lane = 0; lane < count; lane++) low[at + lane] = least[lane], high[at + lane] = most[lane];
     });
 }
 
@@ -78,6 +79,13 @@ ALWAYS Vector pulled(Vector g, Vector v, const Rule &rule) {
     return v <= rule.most ? g : zero;
 }
 
+// What a number adds to the gradient of -log(step): one that an activation holds at its end still depends on the step.
+ALWAYS Vector inside(Vector g, Vector x, const Rule &rule) {
+    const Vector zero{};
+    g = x >= rule.first ? g * x : zero;
+    return x <= rule.last ? g : zero;
+}
+
 template <class G, class Z>
 ALWAYS void sums_of(const G *g, const Z *z, Share share, int channels, const float *k, const float *a, const float *c, const Rule &rule,
                     double *into) {
@@ -87,7 +95,7 @@ ALWAYS void sums_of(const G *g, const Z *z, Share share, int channels, const flo
         const Vector d = pulled(load(g + row * channels + at, count), v, rule);
         found[0] += d * apart;
         found[1] += d;
-        found[2] += d * v;
+        found[2] += inside(load(g + row * channels + at, count), between(v, rule.bottom / rule.step, rule.top / rule.step), rule);
     });
 }
 
@@ -106,7 +114,7 @@ ALWAYS void back_of(const G *g, const Z *z, Share share, int channels, const flo
 template <class Z> void moments_any(const void *z, Share share, int channels, const float *k, double *into) {
     moments_of(static_cast<const Z *>(z), share, channels, k, into);
 }
-template <class Z> void ends_any(const void *z, Share share, int channels, float *low, float *high) {
+template <class Z> void ends_any(const void *z, Share share, int channels, double *low, double *high) {
     ends_of(static_cast<const Z *>(z), share, channels, low, high);
 }
 template <class Z, class Out>

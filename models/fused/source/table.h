@@ -10,6 +10,7 @@ struct Rule {
     float bottom, top;      // of the activation
     float step, low, high;  // of codes
     float least, most;      // between what x / step has a gradient
+    float first, last;      // between what x / step gives the step one
 };
 
 // Rows [begin, end): those of one of several threads.
@@ -21,7 +22,7 @@ struct Share {
 struct Loops {
     bool (*runs_here)();
     void (*moments[2])(const void *, Share, int, const float *, double *);
-    void (*ends[2])(const void *, Share, int, float *, float *);
+    void (*ends[2])(const void *, Share, int, double *, double *);
     void (*coded[2][2])(const void *, Share, int, const float *, const float *, const float *, const Rule &, void *);
     void (*sums[2][2])(const void *, const void *, Share, int, const float *, const float *, const float *, const Rule &, double *);
     void (*back[2][2])(const void *, const void *, Share, int, const float *, const float *, const float *, const Rule &, const float *,

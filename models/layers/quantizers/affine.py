@@ -113,9 +113,10 @@ class AffineActivation(Quantizer):
         lowest, highest = code_range(self.bits, self.symmetric)
         return Steps(1 / scale, scale, lowest - int(zero), highest - int(zero))
 
-    def span(self) -> tuple[int, int] | None:
-        if not self.training and not self.seen:
-            return None
+    def codes_now(self) -> bool:
+        return self.training or bool(self.seen)
+
+    def span(self) -> tuple[int, int]:
         lowest, highest = code_range(self.bits, self.symmetric)
         zero = self.scale_and_zero()[1].item()
         if not math.isfinite(zero):

@@ -167,9 +167,13 @@ class Quantizer(nn.Module):
         """Which codes a layer's input gets, for an engine that runs the merged network. None: numbers pass as they are."""
         return None
 
-    def span(self) -> tuple[int, int] | None:
-        """The least and the largest code that an input can have now. None: numbers pass as they are."""
-        return None
+    def codes_now(self) -> bool:
+        """Whether an input is coded now, and does not pass as it is."""
+        return False
+
+    def span(self) -> tuple[int, int]:
+        """The least and the largest code that an input can have now."""
+        raise NotImplementedError
 
     def ready(self) -> bool:
         """Whether `rule` tells all that a call does in training mode."""

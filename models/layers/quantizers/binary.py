@@ -96,6 +96,9 @@ class BinaryActivation(Quantizer):
     def grid(self) -> Signs:
         return Signs()
 
+    def codes_now(self) -> bool:
+        return True
+
     def span(self) -> tuple[int, int]:
         return -1, 1
 

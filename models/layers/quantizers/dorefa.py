@@ -69,6 +69,9 @@ class DorefaActivation(Quantizer):
         levels = 2**self.bits - 1
         return Steps(ACTIVATION_PRESCALE * levels, 1 / levels, 0, levels)
 
+    def codes_now(self) -> bool:
+        return True
+
     def span(self) -> tuple[int, int]:
         return 0, 2**self.bits - 1
 

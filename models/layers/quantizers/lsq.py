@@ -110,8 +110,11 @@ class LsqActivation(_Learned):
         step = self.step.item()
         return Steps(1 / step, step, self.lowest, self.highest)
 
-    def span(self) -> tuple[int, int] | None:
-        return (self.lowest, self.highest) if self.training or self.seen else None
+    def codes_now(self) -> bool:
+        return self.training or bool(self.seen)
+
+    def span(self) -> tuple[int, int]:
+        return self.lowest, self.highest
 
     def ready(self) -> bool:
         self._begun = self._begun or bool(self.seen)

@@ -115,6 +115,9 @@ class TernaryActivation(Quantizer):
     def grid(self) -> Signs:
         return Signs(ACTIVATION_THRESHOLD)
 
+    def codes_now(self) -> bool:
+        return True
+
     def span(self) -> tuple[int, int]:
         return -1, 1
 

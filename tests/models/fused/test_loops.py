@@ -31,7 +31,8 @@ def given(
     k, a, c = torch.randn(3, channels, generator=draw)
     low, high = (-7.0, 8.0) if kind == "round" else (0.0, 0.0)
     least, most = (-7.5, 8.5) if kind == "round" else (-math.inf, math.inf)
-    grid = torch.tensor([-1.75, math.inf, 0.23, low, high, least, most])
+    first, last = (-6.3, 7.9) if kind == "round" else (math.inf, -math.inf)
+    grid = torch.tensor([-1.75, math.inf, 0.23, low, high, least, most, first, last])
     return z, k, a, c, grid, torch.randn(rows, channels, generator=draw)
 
 
@@ -84,7 +85,7 @@ def test_what_is_no_number_stays_none(to: torch.dtype) -> None:
 def test_halves_go_to_even_and_bf16_is_rounded_as_torch_does() -> None:
     z = torch.arange(-9, 9).float()[:, None] / 2
     one, zero = torch.ones(1), torch.zeros(1)
-    grid = torch.tensor([-math.inf, math.inf, 1.0, -9.0, 9.0, -9.0, 9.0])
+    grid = torch.tensor([-math.inf, math.inf, 1.0, -9.0, 9.0, -9.0, 9.0, -9.0, 9.0])
     assert torch.equal(loops.coded(z, zero, one, zero, grid, "round", torch.float32), z.round())
     z = torch.randn(1000, 1) * 1e3
     assert torch.equal(loops.coded(z, zero, one, zero, grid, "number", torch.bfloat16), z.bfloat16())
@@ -96,3 +97,11 @@ def test_equal_threads_give_equal_bits() -> None:
     for _ in range(5):
         again = loops.sums(g.bfloat16(), z, k, a, c, grid, "round", "ste")
         assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
+
+
+def test_other_types_are_refused() -> None:
+    z, k, *_ = given(4, 5, torch.float32, "number")
+    with pytest.raises(TypeError, match="float64"):
+        loops.moments(z.double(), k, False)
+    with pytest.raises(TypeError):
+        loops.moments(z.T, z[:, 0], False)

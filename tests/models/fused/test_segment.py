@@ -17,11 +17,14 @@ from models.layers.bnfold import BNFoldConv2d, FoldedNorm
 from models.layers.conv_q import QuantConv2d
 from models.layers.quantizers import affine, binary, dorefa, lsq, ternary
 from models.layers.quantizers.base import Quantizer
+from models.layers.quantizers.identity import Identity
 
 MADE: dict[str, tuple[Callable[[Tensor], Quantizer], Callable[[], Quantizer], str]] = {
     "DoReFa": (lambda w: dorefa.DorefaWeight(8), lambda: dorefa.DorefaActivation(8), "relu"),
     "DoReFa, relu6": (lambda w: dorefa.DorefaWeight(4), lambda: dorefa.DorefaActivation(4), "relu6"),
     "LSQ": (lambda w: lsq.LsqWeight(4, w), lambda: lsq.LsqActivation(4, False), "relu"),
+    "LSQ, relu6": (lambda w: lsq.LsqWeight(4, w), lambda: lsq.LsqActivation(4, False), "relu6"),
+    "INT8, relu6": (lambda w: affine.AffineWeight(8, True, True), lambda: affine.AffineActivation(8, False), "relu6"),
     "LSQ, signed": (lambda w: lsq.LsqWeight(4, w), lambda: lsq.LsqActivation(4, True), "none"),
     "INT8": (lambda w: affine.AffineWeight(8, True, True), lambda: affine.AffineActivation(8, False), "relu"),
     "INT8, symmetric": (lambda w: affine.AffineWeight(8, True, False), lambda: affine.AffineActivation(8, True), "none"),
@@ -79,6 +82,74 @@ def test_it_is_what_its_modules_are(kind: str, fold: bool, bias: bool) -> None:
         apart, size = (one - other).norm(), one.norm()
         assert apart <= 1e-3 * size + 1e-3, f"{name}: {apart} of {size}"
     assert found[1].norm() > 0
+
+
+def test_a_number_that_an_activation_holds_at_its_end_moves_the_step() -> None:
+    """Codes of 6 depend on the step, though what was clamped to 6 has no gradient."""
+    found = []
+    for run in (lambda behind, x: behind(F.relu6(x)), lambda behind, x: Segment(None, None, "relu6", behind)(x)):
+        behind = lsq.LsqActivation(4, False)
+        with torch.no_grad():
+            behind.step.fill_(0.8)
+            behind.seen.fill_(1)
+        behind.ready()
+        x = torch.full((1, 1, 2, 2), 10.0, requires_grad=True)
+        codes, scale = run(behind, x)
+        (codes * scale).sum().backward()
+        found.append((behind.step.grad.item(), x.grad.sum().item()))
+    assert found[0] == pytest.approx(found[1])
+    assert found[0][0] != 0
+
+
+@pytest.mark.parametrize("change", ["no affine", "momentum None", "frozen", "groups"])
+def test_it_is_what_its_modules_are_in_rarer_settings(change: str) -> None:
+    found = []
+    for how in ("modules", "segment"):
+        layer, norm, behind, x = parts("INT8", False, True)
+        if change == "no affine":
+            norm = nn.BatchNorm2d(21, affine=False)
+        norm.momentum = None if change == "momentum None" else norm.momentum
+        if change == "frozen":
+            behind.set_range(torch.tensor(-0.5), torch.tensor(3.0))
+            behind.frozen = True
+        if change == "groups":
+            torch.manual_seed(3)
+            conv = nn.Conv2d(8, 20, 3, groups=4)
+            layer = QuantConv2d.from_float(conv, layer.weight_quantizer, layer.input_quantizer)
+            norm = nn.BatchNorm2d(20)
+        segment = Segment(layer, norm, "relu", behind)
+        run = segment if how == "segment" else segment._apart
+        found.append(trained(run, x, [layer, norm, behind]))
+    (codes, one), (same, other) = found
+    assert (codes != same).float().mean() < 1e-3
+    for a, b in zip(one, other, strict=True):
+        assert (a - b).norm() <= 1e-3 * a.norm() + 1e-3
+
+
+def test_where_nothing_is_trained_state_stays() -> None:
+    """The range of a quantizer in eval mode, and float64, which the loops do not have."""
+    behind = affine.AffineActivation(8, False)
+    behind.set_range(torch.tensor(0.0), torch.tensor(1.0))
+    behind.eval()
+    Segment(None, None, "relu", behind)(torch.full((2, 3, 4, 4), 50.0))
+    assert behind.high == 1
+    exact = torch.randn(2, 3, 4, 4, dtype=torch.float64)
+    wanted = dorefa.DorefaActivation(8)(exact.relu()).codes
+    assert torch.equal(Segment(None, None, "relu", dorefa.DorefaActivation(8))(exact).codes, wanted)
+
+
+def test_one_number_a_channel_is_refused_as_torch_does() -> None:
+    with pytest.raises(ValueError, match="one number a channel"):
+        Segment(None, nn.BatchNorm2d(3), "relu", dorefa.DorefaActivation(8))(torch.randn(1, 3, 1, 1))
+
+
+def test_float_weights_are_not_rounded_behind_codes_in_bf16() -> None:
+    conv = nn.Conv2d(4, 5, 3)
+    layer = QuantConv2d.from_float(conv, Identity(), dorefa.DorefaActivation(8))
+    codes = layer.input_codes(torch.rand(2, 4, 6, 6))
+    wanted = layer(codes)
+    with precision.computing("bf16"):
+        assert torch.equal(layer(codes._replace(codes=codes.codes.bfloat16())), wanted)
 
 
 def test_in_bf16_sums_alone_are_rounded() -> None:

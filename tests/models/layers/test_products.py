@@ -30,9 +30,9 @@ def test_exact_is_exact(name: str, largest: int) -> None:
     torch.manual_seed(1)
     conv = LAYERS[name]
     x, weight = whole(0, largest, 2, 64, 9, 9), whole(-largest, largest, *conv.weight.shape)
-    wanted = products.convolve(conv, x.double(), weight.double(), (0, largest)).float()
+    wanted = products.convolve(conv, x.double(), weight.double(), lambda: (0, largest)).float()
     with precision.computing("exact"):
-        assert torch.equal(products.convolve(conv, x, weight, (0, largest)), wanted)
+        assert torch.equal(products.convolve(conv, x, weight, lambda: (0, largest)), wanted)
 
 
 def test_sums_that_pass_2_to_24_are_split() -> None:
@@ -40,11 +40,11 @@ def test_sums_that_pass_2_to_24_are_split() -> None:
     torch.manual_seed(1)
     conv = nn.Conv2d(512, 4, 3)
     x, weight = whole(254, 255, 1, 512, 3, 3) // 2 * 2 + 1, whole(100, 127, 4, 512, 3, 3) // 2 * 2 + 1
-    wanted = products.convolve(conv, x.double(), weight.double(), (0, 255))
+    wanted = products.convolve(conv, x.double(), weight.double(), lambda: (0, 255))
     assert wanted.max() > products.SUM
     with precision.computing("exact"):
-        found = products.convolve(conv, x, weight, (0, 255))
-        lines = products.linear(x.flatten(1), weight.flatten(1), (0, 255))
+        found = products.convolve(conv, x, weight, lambda: (0, 255))
+        lines = products.linear(x.flatten(1), weight.flatten(1), lambda: (0, 255))
     assert torch.equal(found, wanted.float())
     assert torch.equal(lines, (x.flatten(1).double() @ weight.flatten(1).double().T).float())
 
@@ -64,7 +64,7 @@ def test_exact_has_the_gradients_of_fp32() -> None:
         torch.manual_seed(2)
         x, weight = whole(0, 255, 2, 64, 9, 9).requires_grad_(), whole(-255, 255, 20, 64, 3, 3).requires_grad_()
         with precision.computing(how):
-            y = products.convolve(conv, x, weight, (0, 255))
+            y = products.convolve(conv, x, weight, lambda: (0, 255))
         (y * torch.linspace(-1, 1, y.numel()).reshape(y.shape)).sum().backward()
         found.append((x.grad, weight.grad))
     for one, other in zip(*found, strict=True):
@@ -75,9 +75,9 @@ def test_bf16_rounds_the_result_alone() -> None:
     torch.manual_seed(1)
     conv = nn.Conv2d(64, 20, 3)
     x, weight = whole(0, 255, 2, 64, 9, 9), whole(-255, 255, 20, 64, 3, 3)
-    wanted = products.convolve(conv, x.double(), weight.double(), (0, 255))
+    wanted = products.convolve(conv, x.double(), weight.double(), lambda: (0, 255))
     with precision.computing("bf16"):
-        found = products.convolve(conv, x, weight, (0, 255))
+        found = products.convolve(conv, x, weight, lambda: (0, 255))
     assert found.dtype == torch.float32
     assert torch.equal(found, found.bfloat16().float())
     assert ((found - wanted).abs() <= wanted.abs() * 2**-8 + 1e-3).all()
@@ -93,18 +93,19 @@ def test_numbers_that_are_no_codes_are_never_rounded() -> None:
             assert torch.equal(products.linear(x, torch.eye(9), None), x @ torch.eye(9))
 
 
-def test_switches_are_put_back() -> None:
-    switch = torch.backends.mkldnn.conv
+def test_switches_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    switch, seen = torch.backends.mkldnn.conv, []
     before = switch.fp32_precision
 
-    class Fails(nn.Conv2d):
-        @property
-        def stride(self):
-            raise RuntimeError
+    def fails(*_: object) -> Tensor:
+        seen.append(switch.fp32_precision)
+        raise KeyError
 
-        @stride.setter
-        def stride(self, value) -> None: ...
-
-    with precision.computing("exact"), pytest.raises(RuntimeError):
-        products.convolve(Fails(4, 4, 3), whole(0, 3, 1, 4, 5, 5), whole(0, 3, 4, 4, 3, 3), (0, 3))
-    assert switch.fp32_precision == before
+    monkeypatch.setattr(products, "_convolution", fails)
+    for largest in (255, 300):  # bf16 does not hold all numbers up to 300
+        with precision.computing("exact"), pytest.raises(KeyError):
+            products.convolve(
+                nn.Conv2d(4, 4, 3), whole(0, 3, 1, 4, 5, 5), whole(0, 3, 4, 4, 3, 3), lambda most=largest: (0, most)
+            )
+        assert switch.fp32_precision == before
+    assert seen == ["bf16", before]
