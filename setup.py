@@ -13,7 +13,11 @@ setup(
     packages=find_packages(include=["engine*", "models*", "quant*", "prune*", "bn_merge*", "deploy*", "scripts*"]),
     py_modules=["model_compression"],
     entry_points={"console_scripts": ["model-compression = model_compression:console"]},
-    package_data={"scripts": ["*.sh"], "deploy.native": ["source/*.h", "source/*.cpp"]},
+    package_data={
+        "scripts": ["*.sh"],
+        "deploy.native": ["source/*.h", "source/*.cpp"],
+        "models.fused": ["source/*.h", "source/*.cpp"],
+    },
     install_requires=[
         "torch>=2.10",  # weights_only of older ones could be bypassed: CVE-2026-24747
         "torchvision>=0.25",
