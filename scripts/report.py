@@ -121,9 +121,9 @@ def _row(options: Options, path: Path) -> ResultRow:
 def _measured_on() -> str:
     import torch
 
-    from deploy.executors.qconv import trusted
     from engine.checkpoint.words import counted
     from engine.system.processor import processor
+    from models.layers.qconv import trusted
 
     how = "int8 convolutions" if not trusted() else "fp32 arithmetic on codes"
     return (

@@ -10,15 +10,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from deploy.executors import numbers, plans, qconv
+from deploy.executors import numbers, plans
 from deploy.executors.base import arithmetic
-from deploy.executors.qconv import QConv
 from deploy.narrow import Narrow, narrow
 from deploy.operations.base import Value, fits_a_byte, padding_of_windows
 from deploy.operations.layers import Convolution, Decode, Linear, Quantize
 from deploy.operations.places import MaxPool, Pad
 from deploy.program import Program
 from deploy.reference.run import RULES, codes_of, numbers_of
+from models.layers import qconv
+from models.layers.qconv import QConv
 from models.layers.quantizers.base import Signs, Steps
 
 LAST = torch.channels_last

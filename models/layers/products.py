@@ -1,7 +1,8 @@
 """Products of codes: convolutions and linear layers on integers, in the precision that is in force.
 
 Codes of 8 bits are whole numbers up to 256: bf16 holds them, and TF32 does. A product of two is one up to 2^16, and fp32 holds
-sums of them exactly as long as no partial sum can pass 2^24. So exact results need no exact arithmetic, only fp32 sums.
+sums of them exactly as long as no partial sum can pass 2^24. So exact results need no exact arithmetic, only fp32 sums;
+eight_bits.py has them by int8 convolutions, proven.py by a GPU's.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engine.system import precision
-from models.layers import proven
+from models.layers import eight_bits, proven
 
 LARGEST = 256
 """bf16 has 8 bits of a number: it holds whole ones up to this."""
@@ -38,6 +39,10 @@ def convolve(conv: nn.Conv2d, x: Tensor, weight: Tensor, codes: Span | None) -> 
     Args:
         codes: gives those of `x`, if both tensors are such; None: they are numbers, and the convolution is an ordinary one.
     """
+    if codes is not None and precision.in_force() == "exact" and x.dtype == torch.float32:
+        span = codes()
+        if eight_bits.fits(conv, x, weight, span):
+            return eight_bits.Product.apply(x, weight, conv, span)
     how = (conv.stride, conv.padding, conv.padding_mode, conv.dilation, conv.groups)
     return _product(partial(_convolution, conv), x, weight, codes, conv.groups, how)
 

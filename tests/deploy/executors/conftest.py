@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deploy.executors import qconv
+from models.layers import qconv
 
 
 @pytest.fixture

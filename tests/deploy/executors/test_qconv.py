@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from deploy.executors import qconv
 from deploy.executors.stock import Stock
 from deploy.reference.run import run
+from models.layers import qconv
 from tests.deploy.quantized import lowered, merged, pictures
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deploy.executors import qconv
 from deploy.executors.stock import Stock
 from deploy.operations.layers import Quantize
 from deploy.program import Program
 from deploy.reference.run import run
+from models.layers import qconv
 from models.layers.quantizers.base import Signs
 from tests.deploy.quantized import lowered, merged, pictures, until
 

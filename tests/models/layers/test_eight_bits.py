@@ -1,0 +1,87 @@
+"""Products of codes by int8 convolutions. Weights within +-31 are exact on any processor: pairs of products fit 16 bits."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from engine.system import precision
+from models.layers import eight_bits, products, qconv
+
+
+@pytest.fixture(autouse=True)
+def _taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are taken, whatever the processor does with large weights."""
+    try:
+        next(qconv._trials())
+    except Exception as fault:
+        pytest.skip(f"this PyTorch has no such int8 convolutions: {fault}")
+    monkeypatch.setattr(qconv, "trusted", lambda: "")
+
+
+def whole(low: int, high: int, *shape: int) -> Tensor:
+    return torch.randint(low, high + 1, shape).float()
+
+
+LAYERS = {
+    "3x3": nn.Conv2d(12, 20, 3, padding=1),
+    "strided, dilated": nn.Conv2d(12, 20, 3, stride=2, dilation=2, padding=(2, 1)),
+    "groups": nn.Conv2d(12, 8, 3, groups=4, padding=2),
+    "depthwise": nn.Conv2d(12, 12, 5, groups=12),
+}
+
+
+@pytest.mark.parametrize("odd", [False, True], ids=["bytes", "odd"])
+@pytest.mark.parametrize("codes", [(0, 255), (-78, 177), (-128, 127), (-1, 1)], ids=str)
+@pytest.mark.parametrize("name", LAYERS)
+def test_they_are_the_same_products_with_the_same_gradients(name: str, codes: tuple[int, int], odd: bool) -> None:
+    torch.manual_seed(1)
+    conv, found = LAYERS[name], []
+    weight = whole(-31, 31, *conv.weight.shape)
+    weight = 2 * weight + 1 if odd else weight
+    if odd:
+        weight[0, 0, 0, 0] = 255  # no byte holds it
+    x = whole(*codes, 2, 12, 9, 9)
+    assert eight_bits.fits(conv, x, weight, codes)
+    for how, kind in (("exact", torch.float32), ("fp32", torch.float64)):
+        given, its = (part.detach().to(kind, copy=True).requires_grad_() for part in (x, weight))
+        with precision.computing(how):
+            y = products.convolve(conv, given, its, lambda: codes)
+        (y * torch.linspace(-1, 1, y.numel()).reshape(y.shape)).sum().backward()
+        found.append((y.detach(), given.grad, its.grad))
+    (y, of_x, of_weight), (wanted, *grads) = found
+    assert torch.equal(y.double(), wanted)
+    for one, other in zip((of_x, of_weight), grads, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-2)
+
+
+def test_sums_that_fp32_does_not_hold_are_rounded_once() -> None:
+    conv = nn.Conv2d(900, 4, 3)
+    weight, x = torch.full((4, 900, 3, 3), 61.0), torch.full((1, 900, 3, 3), 255.0)
+    weight[0, 0, 0, 0] = 1
+    wanted = products.convolve(conv, x.double(), weight.double(), lambda: (0, 255))
+    assert wanted.min() > products.SUM
+    with precision.computing("exact"):
+        assert torch.equal(products.convolve(conv, x, weight, lambda: (0, 255)), wanted.float())
+
+
+@pytest.mark.parametrize(
+    ("weight", "codes", "padding"),
+    [
+        (128.0, (0, 255), 0),  # even, and no byte
+        (257.0, (0, 255), 0),
+        (1.0, (-1, 255), 0),  # 257 codes
+        (1.0, (1, 3), 0),  # no 0 for a border
+        (1.0, (0, 255), "same"),
+    ],
+)
+def test_what_bytes_do_not_hold_is_done_otherwise(weight: float, codes: tuple[int, int], padding: int | str) -> None:
+    conv = nn.Conv2d(3, 4, 3, padding=padding)
+    assert not eight_bits.fits(conv, torch.ones(1, 3, 5, 5), torch.full((4, 3, 3, 3), weight), codes)
+    assert eight_bits.fits(nn.Conv2d(3, 4, 3), torch.ones(1, 3, 5, 5), torch.ones(4, 3, 3, 3), (0, 255))
+
+
+def test_a_processor_that_is_not_exact_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(qconv, "trusted", lambda: "it is wrong")
+    assert not eight_bits.fits(nn.Conv2d(3, 4, 3), torch.ones(1, 3, 5, 5), torch.ones(4, 3, 3, 3), (0, 255))
