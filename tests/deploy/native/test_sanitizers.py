@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from deploy.native import compiler
-from engine.system.compiled import system_compiler
+from engine.system.compiled import CACHE, system_compiler
 from tests.tools.house import ROOT
 
 COUNT = 200
@@ -24,7 +24,7 @@ def test_no_wrong_access_on_any_instruction_set(tmp_path: Path, engine: compiler
     ).stdout.strip()
     if not os.path.isabs(found):
         pytest.skip("the compiler has no AddressSanitizer")
-    command, place = [sys.executable, "-m", "tests.tools.sanitized"], {**os.environ, compiler.CACHE: str(tmp_path)}
+    command, place = [sys.executable, "-m", "tests.tools.sanitized"], {**os.environ, CACHE: str(tmp_path)}
     subprocess.run(command, cwd=ROOT, env=place, check=True, timeout=900)
     done = subprocess.run(
         [*command, str(COUNT)], cwd=ROOT, env={**place, "LD_PRELOAD": found, "ASAN_OPTIONS": "detect_leaks=0"},

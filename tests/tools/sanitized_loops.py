@@ -1,0 +1,43 @@
+"""python -m tests.tools.sanitized_loops [COUNT]: the loops of training on rows of any size, in a library that checks itself.
+
+As tests.tools.sanitized: without COUNT it is compiled, and no more; with it the checking library has to be loaded from the start.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from dataclasses import replace
+from itertools import product
+
+import torch
+
+from models.fused import library, loops
+from tests.tools.sanitized import CHECKED
+
+KINDS = (("number", "ste"), ("round", "ste"), ("sign", "soft"), ("ternary", "soft"))
+
+
+def main(count: int) -> None:
+    library.SOURCES = replace(library.SOURCES, flags=(*library.SOURCES.flags, *CHECKED))
+    if not count:
+        library.SOURCES.build()
+        return
+    draw = random.Random(0)
+    grid = torch.tensor([0.0, 1e30, 0.2, -7, 8, -7, 8, -7, 8])
+    for number in range(count):
+        rows, channels = draw.randint(1, 200), draw.randint(1, 70)
+        k, a, c, e0, e1 = torch.randn(5, channels)
+        kind, slope = KINDS[number % len(KINDS)]
+        for of, to in product((torch.float32, torch.bfloat16), repeat=2):
+            z, g = torch.randn(rows, channels).to(of), torch.randn(rows, channels).to(to)
+            loops.moments(z, k, True)
+            loops.coded(z, k, a, c, grid, kind, to)
+            loops.sums(g, z, k, a, c, grid, kind, slope)
+            loops.back(g, z, k, a, c, grid, e0, e1, kind, slope)
+            loops.spread(z, k, e0, e1)
+    print(count)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 0)
