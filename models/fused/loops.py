@@ -8,8 +8,8 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from ctypes import c_float, c_int
-from functools import cache
-from typing import Any
+from functools import cache, wraps
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -22,6 +22,35 @@ from models.layers.quantizers.base import Kind
 SHAPES = 256
 """Widths and kinds that torch.compile may make one formula's loops for."""
 KINDS: tuple[Kind, ...] = ("number", "round", "sign", "ternary")
+
+
+@cache
+def _loop(formula: Callable) -> Callable:
+    import torch._dynamo
+
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, SHAPES)
+    return torch.compile(formula, fullgraph=True)
+
+
+Loop = TypeVar("Loop", bound=Callable)
+
+
+def _loop_of(formula: Callable) -> Callable[[Loop], Loop]:
+    """Let a function compute a formula on a CPU, and torch.compile's loop of it on a GPU, of any number of rows."""
+
+    def of(on_cpu: Loop) -> Loop:
+        @wraps(on_cpu)
+        def run(*given: Any) -> Any:
+            if not given[0].is_cuda:
+                return on_cpu(*given)
+            for value in given:
+                if isinstance(value, Tensor) and value.ndim == 2 and len(value) > 1:
+                    torch._dynamo.mark_dynamic(value, 0)
+            return _loop(formula)(*given)
+
+        return cast(Loop, run)
+
+    return of
 
 
 class _Rule(ctypes.Structure):
@@ -53,9 +82,8 @@ def _run(loop: Any, *given: Any) -> None:
         raise MemoryError
 
 
+@_loop_of(kernels.moments)
 def moments(z: Tensor, k: Tensor, ends: bool) -> tuple[Tensor, ...]:
-    if z.is_cuda:
-        return _compiled(kernels.moments)(z, k, ends)
     found, reach = k.new_empty(2, len(k)), k.new_empty(2, len(k)) if ends else None
     _run(
         library.loaded().mc_moments,
@@ -68,19 +96,17 @@ def moments(z: Tensor, k: Tensor, ends: bool) -> tuple[Tensor, ...]:
     return (*found, *reach) if reach is not None else (*found,)
 
 
+@_loop_of(kernels.coded)
 def coded(z: Tensor, k: Tensor, a: Tensor, c: Tensor, grid: Tensor, kind: Kind, dtype: torch.dtype) -> Tensor:
-    if z.is_cuda:
-        return _compiled(kernels.coded)(z, k, a, c, grid, kind, dtype)
     out = torch.empty_like(z, dtype=dtype)
     _run(library.loaded().mc_coded, *_given(z), *z.shape, *_given(k, a, c), _rule(grid, kind), *_given(out))
     return out
 
 
+@_loop_of(kernels.sums)
 def sums(
     g: Tensor, z: Tensor, k: Tensor, a: Tensor, c: Tensor, grid: Tensor, kind: Kind, slope: str
 ) -> tuple[Tensor, ...]:
-    if z.is_cuda:
-        return _compiled(kernels.sums)(g, z, k, a, c, grid, kind, slope)
     found = k.new_empty(3, len(k))
     _run(
         library.loaded().mc_sums, *_given(g, z), *z.shape, *_given(k, a, c), _rule(grid, kind, slope), found.data_ptr()
@@ -88,6 +114,7 @@ def sums(
     return (*found,)
 
 
+@_loop_of(kernels.back)
 def back(
     g: Tensor,
     z: Tensor,
@@ -100,16 +127,13 @@ def back(
     kind: Kind,
     slope: str,
 ) -> Tensor:
-    if z.is_cuda:
-        return _compiled(kernels.back)(g, z, k, a, c, grid, e0, e1, kind, slope)
     out, rule = torch.empty_like(z), _rule(grid, kind, slope)
     _run(library.loaded().mc_back, *_given(g, z), *z.shape, *_given(k, a, c), rule, *_given(e0, e1), out.data_ptr())
     return out
 
 
+@_loop_of(kernels.spread)
 def spread(z: Tensor, k: Tensor, e0: Tensor, e1: Tensor) -> Tensor:
-    if z.is_cuda:
-        return _compiled(kernels.spread)(z, k, e0, e1)
     out = torch.empty_like(z)
     _run(
         library.loaded().mc_back,
@@ -123,26 +147,6 @@ def spread(z: Tensor, k: Tensor, e0: Tensor, e1: Tensor) -> Tensor:
         out.data_ptr(),
     )
     return out
-
-
-@cache
-def _loop(formula: Callable) -> Callable:
-    import torch._dynamo
-
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, SHAPES)
-    return torch.compile(formula, fullgraph=True)
-
-
-def _compiled(formula: Callable) -> Callable:
-    """A formula as torch.compile's loop, which takes any number of rows."""
-
-    def run(*given: Any) -> Any:
-        for value in given:
-            if isinstance(value, Tensor) and value.ndim == 2 and len(value) > 1:
-                torch._dynamo.mark_dynamic(value, 0)
-        return _loop(formula)(*given)
-
-    return run
 
 
 def trial(device: torch.device) -> None:

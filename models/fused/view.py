@@ -80,7 +80,9 @@ class View(nn.Module):
                 new[node] = graph.call_module(name, (new[chain[0].all_input_nodes[0]],))
             elif node not in inside:
                 new[node] = graph.node_copy(node, new.__getitem__)
-        self._graph = graph  # no GraphModule: that would enter tensors of the form into it anew
+        self._interpreter = fx.Interpreter(
+            self, graph=graph
+        )  # a GraphModule would enter tensors of the form into it anew
 
     def __getattr__(self, name: str) -> Any:
         """What the graph names and this module does not have is the form's."""
@@ -90,7 +92,7 @@ class View(nn.Module):
             return getattr(self.__dict__["_form"][0], name)
 
     def forward(self, x: Tensor) -> Tensor:
-        return fx.Interpreter(self, graph=self._graph).run(x)
+        return self._interpreter.run(x)
 
 
 def _segments(form: NormalForm) -> Iterator[tuple[list[fx.Node], Segment]]:

@@ -11,6 +11,7 @@ from models.layers import qconv
 from models.layers.qconv import QConv
 
 Codes = tuple[int, int]
+"""The least and the largest code that there may be."""
 
 
 def fits(conv: nn.Conv2d, x: Tensor, weight: Tensor, codes: Codes) -> bool:
@@ -33,8 +34,7 @@ def _is_byte(weight: Tensor) -> bool:
 
 def _is_odd(weight: Tensor) -> bool:
     """Whether codes are twice a byte and 1, as DoReFa's of 8 bits are."""
-    least, most = weight.detach().aminmax()
-    return bool(least >= -255) and bool(most <= 255) and bool((weight.detach().remainder(2) == 1).all())
+    return _is_byte((weight.detach() - 1) / 2) and bool((weight.detach().remainder(2) == 1).all())
 
 
 class Product(torch.autograd.Function):

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from engine.system import precision
 from models.layers import eight_bits, proven
+from models.layers.eight_bits import Codes
 
 LARGEST = 256
 """bf16 has 8 bits of a number: it holds whole ones up to this."""
@@ -27,8 +28,6 @@ SAFE = SUM * (1 - 1e-5)
 
 Times = Callable[[Tensor, Tensor], Tensor]
 """A product of an input and a weight."""
-Codes = tuple[int, int]
-"""The least and the largest code that there may be."""
 Span = Callable[[], Codes]
 """Gives these: a GPU may have to be waited for."""
 
@@ -51,11 +50,8 @@ def convolve_for_statistics(conv: nn.Conv2d, x: Tensor, weight: Tensor, codes: S
     """As `convolve`, where `codes` are those of x, and the weights are numbers: statistics over a batch do not hang on the digits of
     each weight, so bf16 may round them.
     """
-    times = partial(_convolution, conv)
-    if x.dtype == torch.bfloat16:
-        return times(x.float(), weight) if codes is None else times(x, weight.bfloat16())
-    rounded = precision.in_force() == "bf16" and codes is not None and x.dtype == torch.float32
-    return _rounded(times, x, weight) if rounded else times(x, weight)
+    rounded = precision.in_force() == "bf16"
+    return _product(partial(_convolution, conv), x, weight, codes if rounded else None)
 
 
 def linear(x: Tensor, weight: Tensor, codes: Span | None) -> Tensor:

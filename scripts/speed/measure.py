@@ -27,10 +27,7 @@ Runs = dict[tuple[str, str, str], Callable[[], None]]
 
 def measure(options: Options) -> dict[str, Any]:
     """What scripts.benchmark prints."""
-    return _measured(options, devices.choose(options.machine.device))
-
-
-def _measured(options: Options, device: torch.device) -> dict[str, Any]:
+    device = devices.choose(options.machine.device)
     best = ceilings(device)
     lines = [
         f"{processor() if device.type == 'cpu' else torch.cuda.get_device_name()}, "

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from models.layers import qconv
+from tests.tools import int8
 
 
 @pytest.fixture
 def _int8(monkeypatch: pytest.MonkeyPatch) -> None:
-    """int8 convolutions are taken, whatever the processor does with large weights."""
-    try:
-        next(qconv._trials())
-    except Exception as fault:
-        pytest.skip(f"this PyTorch has no such int8 convolutions: {fault}")
-    monkeypatch.setattr(qconv, "trusted", lambda: "")
+    int8.take(monkeypatch)

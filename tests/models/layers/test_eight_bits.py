@@ -8,16 +8,12 @@ from torch import Tensor, nn
 
 from engine.system import precision
 from models.layers import eight_bits, products, qconv
+from tests.tools import int8
 
 
 @pytest.fixture(autouse=True)
 def _taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are taken, whatever the processor does with large weights."""
-    try:
-        next(qconv._trials())
-    except Exception as fault:
-        pytest.skip(f"this PyTorch has no such int8 convolutions: {fault}")
-    monkeypatch.setattr(qconv, "trusted", lambda: "")
+    int8.take(monkeypatch)
 
 
 def whole(low: int, high: int, *shape: int) -> Tensor:

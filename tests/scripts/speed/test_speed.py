@@ -11,6 +11,7 @@ import torch
 from deploy.racing import clock
 from models.layers.conv_q import QuantConv2d
 from scripts.speed import growth, measure, ours, reference
+from scripts.speed.options import VARIANTS
 from scripts.speed.variants import SPECS, network
 
 CPU = torch.device("cpu")
@@ -68,6 +69,10 @@ def test_the_command_measures_all_in_turns(command: Callable, monkeypatch: pytes
     first = found["rows"][0]
     assert (first["variant"], first["by"], first["times_float"]) == ("float", "textbook", 1.0)
     assert all(r["ms"] > 0 and r["gflops"] > 0 for r in found["rows"])
+
+
+def test_the_variants_of_the_flag_are_those_that_there_are() -> None:
+    assert (*SPECS,) == VARIANTS
 
 
 def test_growth_is_measured_up_to_100_times_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,33 @@
+"""Runs a module of tests/tools that compiles C++ with checks, in a process that has these from its start."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine.system.compiled import CACHE, system_compiler
+from tests.tools.house import ROOT
+
+
+def checked(module: str, count: int, cache: Path, seconds: int) -> str:
+    """What `python -m MODULE COUNT` prints, its library compiled before without these checks in the way; it has to end well.
+
+    Args:
+        cache: an empty folder for the library.
+    """
+    asked = [system_compiler(), "-print-file-name=libasan.so"]
+    found = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    if not os.path.isabs(found):
+        pytest.skip("the compiler has no AddressSanitizer")
+    command, place = [sys.executable, "-m", module], {**os.environ, CACHE: str(cache)}
+    subprocess.run(command, cwd=ROOT, env=place, check=True, timeout=900)
+    done = subprocess.run(
+        [*command, str(count)], cwd=ROOT, env={**place, "LD_PRELOAD": found, "ASAN_OPTIONS": "detect_leaks=0"},
+        capture_output=True, text=True, timeout=seconds,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
