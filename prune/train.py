@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,7 @@ def body(options: Options) -> dict[str, Any]:
     from engine.training.judging import evaluate_file, in_words
     from engine.training.start import Start
     from models import files
+    from models.fused.view import chosen as view_of_training
     from models.registry import NETWORKS
     from prune.sparsity import penalty
     from prune.trial import try_to_cut
@@ -112,7 +114,9 @@ def body(options: Options) -> dict[str, Any]:
         chosen = recipe.ORIGINAL if options.training.original else recipe.for_float(data.info.name, refine=refine)
         hooks: dict[str, Any] = {"penalty": penalty(s)} if s else {}
         run = start.run(start.network)
-        rows, used = run.train(chosen, stage, arch_args=start.arch_args, **hooks)
+        epochs = options.training.epochs or chosen.epochs
+        view = partial(view_of_training, start.network, options.training.fused, epochs * len(data.train))
+        rows, used = run.train(chosen, stage, arch_args=start.arch_args, view=view, **hooks)
         if isinstance(stage, Train) and start.parent:  # what it is the control of
             stage = replace(stage, pruned=tuple(prunings(start.parent.history)))
         found, path = run.finish(replace(stage, epochs=used.epochs))

@@ -58,11 +58,6 @@ class Quantizing(Trains):
         help="start from a float, sparse or pruned file (default: the refined file of --arch)",
     )  # fmt: skip
 
-    fused: str = flag(
-        "--fused", choices=["auto", "on", "off"], default="auto",
-        help="batch norm, activation and codes in one loop, compiled on first use (default: where training is long)",
-    )  # fmt: skip
-
     def __post_init__(self) -> None:
         super().__post_init__()
         self.network.only_weights("--refine", self.refine)

@@ -5,16 +5,27 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from engine.data import catalogue
+from engine.system.precision import Precision
+from engine.tasks.classification import CLASSIFICATION
+from engine.training.progress import FitConfig
+from engine.training.recipe import Recipe
+from engine.training.recorded import Recorded
+from engine.training.step import Step
+from models.fused.view import chosen
 from models.graph.capture.form import capture
 from models.graph.channels.classes import channels
 from models.graph.surgery.narrow import masked, narrowed
 from prune import plan as planning
 from prune.widths import Subject
+from quant.hooks import hooks
+from scripts.speed.variants import SPECS, network
 from tests.tools.examined import smallest
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -90,6 +101,65 @@ def test_captured_and_narrowed_there(arch: str) -> None:
     with torch.no_grad():
         wanted = masked(form, found, chosen.dropped)(pictures.double())
         assert (small(pictures.double()) - wanted).abs().max() <= 1e-10 * wanted.abs().max()
+
+
+@pytest.mark.parametrize("variant", [*SPECS])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("fused", [False, True])
+def test_recorded_steps_are_the_same_steps(
+    variant: str, precision: Precision, fused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same losses, from the first to the last; between them an epoch's start, and batches of another size."""
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    found, made = [], list[Step]()
+    for kind in (Step, Recorded):
+        torch.manual_seed(1)
+        model = network("nin", 32, variant, cfg=[32] * 8).cuda().to(memory_format=torch.channels_last)
+        recipe = Recipe(2, 16, lr=0.001)
+        optimizer, schedule = recipe.start(model, 30)
+        compute = (chosen(model, "on", 1) if fused else None) or model
+        asked = hooks(model, 2)
+        step = kind(
+            compute, model, FitConfig(recipe, precision=precision, codes=variant != "float"), CLASSIFICATION,
+            optimizer, None, asked.get("constrain"),
+        )  # fmt: skip
+        pictures = torch.Generator("cuda").manual_seed(2)
+        rows = []
+        for number in range(24):
+            if number in (0, 12):
+                asked["on_epoch"](model, number // 12)
+                step.start_epoch()
+            size = 9 if number == 10 else 16
+            images = torch.rand(size, 3, 32, 32, device="cuda", generator=pictures).to(
+                memory_format=torch.channels_last
+            )
+            labels = torch.randint(10, (size,), device="cuda", generator=pictures)
+            rows.append(step.gradients(images, labels)[0])
+            step.update()
+            schedule.step()
+        found.append(torch.stack(rows).cpu())
+        made.append(step)
+    assert cast(Recorded, made[1]).is_recorded
+    assert found[0].isfinite().all()
+    assert len(set(found[0].tolist())) > 20
+    torch.testing.assert_close(found[1], found[0], rtol=2e-3, atol=0)
+
+
+def test_a_step_that_waits_is_not_recorded(capsys: pytest.CaptureFixture[str]) -> None:
+    class Waits(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            y = super().forward(x.flatten(1))
+            return y if y.sum().item() > 1e9 else y * 1
+
+    model = Waits(3 * 8 * 8, 10).cuda()
+    recipe = Recipe(1, 4)
+    step = Recorded(model, model, FitConfig(recipe), CLASSIFICATION, recipe.start(model, 9)[0])
+    for _ in range(9):
+        images = torch.rand(4, 3, 8, 8, device="cuda")
+        assert step.gradients(images, torch.arange(4, device="cuda")).isfinite().all()
+        step.update()
+    assert not step.is_recorded
+    assert capsys.readouterr().err.count("cannot be recorded") == 1
 
 
 def test_pictures_live_there() -> None:

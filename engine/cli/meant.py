@@ -11,7 +11,7 @@ from engine.cli.argtypes import nearest
 ELSEWHERE = {
     "prune.train": "-sr --s --from_scratch",
     "prune.normal_regular and prune.gc": "--percent --normal_regular --importance --max_per_layer --spare --strict --bn_batches",
-    "prune.train, quant.wqaq and quant.wbwtab": "--refine --lr --wd --resume --run_dir --eval_every",
+    "prune.train, quant.wqaq and quant.wbwtab": "--refine --lr --wd --resume --run_dir --eval_every --fused",
     "prune.train, quant.wqaq, quant.wbwtab and deploy.bench": "--profile",
     "prune.train, quant.wqaq, quant.wbwtab and deploy.run": "--evaluate",
     "prune.train, prune.normal_regular, prune.gc, quant.wqaq and quant.wbwtab": "--train_batch_size",
@@ -19,7 +19,6 @@ ELSEWHERE = {
     "prune.train, quant.wqaq, quant.wbwtab, scripts.results and scripts.combinations": "--epochs",
     "prune.train, quant.wqaq, quant.wbwtab, scripts.quickstart and scripts.results": "--precision",
     "quant.wqaq": "--quantizer --bn_fold",
-    "quant.wqaq and quant.wbwtab": "--fused",
     "quant.wqaq and quant.ptq": "--Wbits --Abits --q_type --per_channel --no-per_channel --sums",
     "quant.wqaq, quant.wbwtab and quant.ptq": "--keep_float",
     "quant.wbwtab, bn_merge and bn_merge.compare": "--W",

@@ -93,6 +93,10 @@ class Training(Options):
     precision: str = flag(
         "--precision", choices=precision.CHOICES, default="auto", help=precision.HELP,
     )  # fmt: skip
+    fused: str = flag(
+        "--fused", choices=["auto", "on", "off"], default="auto",
+        help="batch norm, activation and codes in one loop, compiled on first use (default: where it pays in a long training)",
+    )  # fmt: skip
     eval_every: int = flag(
         "--eval_every", type=number(int, 1, 1_000_000), default=1, metavar="N",
         help="judge after every N epochs, and after the last (default: 1)",

@@ -19,9 +19,10 @@ from tqdm import tqdm
 from engine.checkpoint.schema import unsound
 from engine.data.splits import Data, steps
 from engine.errors import DIVERGED, UserError
-from engine.system import precision, terminal
+from engine.system import terminal
 from engine.tasks.base import Task
 from engine.tasks.score import Score
+from engine.training import recorded
 from engine.training.progress import EpochMetrics, FitConfig, Progress
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -66,34 +67,30 @@ def fit(
             statistic so (the codes of a quantized network hide it from the loss); exit 3 for a state of something else.
     """
     compute = model if view is None else view
-    recipe, device = config.recipe, next(model.parameters()).device
+    recipe = config.recipe
     batch = min(recipe.batch_size, len(data.train))
     per_epoch = steps(len(data.train), batch)
     progress = Progress(model, config, per_epoch)
     if resume:
         progress.load_state_dict(resume)
+    kind = recorded.kind(config, next(model.parameters()).device)
+    step = kind(compute, model, config, task, progress.optimizer, penalty, constrain)
     for epoch in range(progress.epoch, recipe.epochs):
         started = time.monotonic()
         model.train()
         if on_epoch:
             on_epoch(model, epoch)
+        step.start_epoch()
         batches = data.train.training_batches(batch, config.seed, epoch, progress.step)
         bar = tqdm(batches, f"epoch {epoch + 1}/{recipe.epochs}", per_epoch, leave=False, file=sys.stderr,
                    initial=progress.step, disable=config.quiet or not terminal.is_interactive())  # fmt: skip
         for images, target in bar:
-            with precision.training(config.precision, device, config.codes):
-                output = compute(images)
-            loss = task.loss(output, target, recipe)
-            added = penalty(model) if penalty else loss.new_zeros(())
-            progress.optimizer.zero_grad(set_to_none=True)
-            (loss + added).backward()
-            progress.tally.add(progress.step + 1, loss, added, task.right(output, target), len(images))
+            found = step.gradients(images, target)
+            progress.tally.add(progress.step + 1, found, len(images))
             if progress.tally.worst:
                 raise _diverged(progress)
-            progress.optimizer.step()
+            step.update()
             progress.schedule.step()
-            if constrain:
-                constrain(model)
             progress.step += 1
             if after_step:
                 after_step(progress)
@@ -104,10 +101,10 @@ def fit(
         between = partial(after_step, progress) if after_step else None
         judged: dict[str, float] = {}
         if (epoch + 1) % config.eval_every == 0 or epoch + 1 == recipe.epochs:
-            found = task.evaluate(model, data.test, config.eval_batch_size, between)
-            if not math.isfinite(found.loss):
-                raise _diverged(progress, f"the loss became {found.loss}")
-            judged = {f"{data.part}_loss": found.loss, f"{data.part}_{task.score.name}": found.score}
+            judgement = task.evaluate(model, data.test, config.eval_batch_size, between)
+            if not math.isfinite(judgement.loss):
+                raise _diverged(progress, f"the loss became {judgement.loss}")
+            judged = {f"{data.part}_loss": judgement.loss, f"{data.part}_{task.score.name}": judgement.score}
         seen = progress.tally.seen
         in_training = task.training_score(right, seen)
         row = {

@@ -42,7 +42,7 @@ class Recipe:
         on_gpu = all(p.is_cuda for p in model.parameters()) or None  # one kernel for all tensors
         optimizer: torch.optim.Optimizer
         if self.optimizer == "adam":
-            optimizer = torch.optim.Adam(parameters, self.lr, fused=on_gpu)
+            optimizer = torch.optim.Adam(parameters, self.lr, fused=on_gpu, capturable=bool(on_gpu))
         else:
             optimizer = torch.optim.SGD(parameters, self.lr, momentum=0.9, nesterov=True, fused=on_gpu)
         if self.schedule == "onecycle":

@@ -25,15 +25,14 @@ class Tally:
         self._sums = [0.0, 0.0, 0.0]
         self._waiting: list[tuple[int, int, Tensor]] = []
 
-    def add(self, step: int, loss: Tensor, added: Tensor, right: Tensor, pictures: int) -> None:
+    def add(self, step: int, found: Tensor, pictures: int) -> None:
         """Count a step.
 
         Args:
-            loss, added: the task's and a penalty's, means over its pictures.
-            right: the number of right answers. All three have no dimension.
+            found: what `Step.gradients` gives.
         """
         self.seen += pictures
-        self._waiting.append((step, pictures, torch.stack([value.detach().double() for value in (loss, added, right)])))
+        self._waiting.append((step, pictures, found))
         if not self.deferred:
             self.read()
 

@@ -1,22 +1,16 @@
-"""The gradients of a segment by hand where numbers are many, by autograd where there are as many as channels."""
+"""The gradients of a segment, by hand."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from models.fused import loops
+from models.fused import channels, loops
+from models.fused.grid import Act, grid_of
 from models.layers.quantizers.base import Rule
-
-Act = Literal["none", "relu", "relu6"]
-ENDS: dict[Act, tuple[float, float]] = {"none": (-math.inf, math.inf), "relu": (0.0, math.inf), "relu6": (0.0, 6.0)}
-"""What an activation clamps to. Between its ends, not at them, it has a slope."""
-Factors = Callable[..., tuple[Tensor, Tensor]]
-"""Of mean, variance and parameters, what numbers are multiplied by and what is added, of each channel."""
 
 
 def rows(z: Tensor) -> Tensor:
@@ -39,8 +33,7 @@ def measured(z: Tensor, ends: bool) -> tuple[Tensor, ...]:
         raise ValueError("a batch norm cannot be trained on one number a channel")
     k = z[0].float()  # so that a mean far from 0 costs the variance no digits
     first, second, *rest = loops.moments(z, k, ends)
-    apart = first / len(z)
-    return (k + apart, (second / len(z) - apart * apart).clamp_min(0), *rest)
+    return (*channels.statistics(first, second, k, len(z)), *rest)
 
 
 class _Moments(torch.autograd.Function):
@@ -57,80 +50,68 @@ class _Moments(torch.autograd.Function):
         return loops.spread(z, mean, of_mean / len(z), of_var * (2 / len(z)))
 
 
+@dataclass(frozen=True)
+class Told:
+    """How rows of numbers become rows of codes: those of act((z - mean) a + c).
+
+    Args:
+        factors: a and c, (2, channels).
+        eps: of the norm, (); None: there is no norm, and mean and variance are constants.
+    """
+
+    mean: Tensor
+    var: Tensor
+    factors: Tensor
+    eps: Tensor | None
+    rule: Rule
+    act: Act
+    dtype: torch.dtype
+
+
 class Coded(torch.autograd.Function):
-    """Rows of numbers to rows of codes of act((z - mean) a + c)."""
+    """Rows of numbers to rows of codes.
+
+    Arguments behind `told`: the step of the rule, if it is learned; scale and bias of the layer; gamma and beta of the norm. These have
+    gradients.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, z: Tensor, mean: Tensor, var: Tensor, factors: Factors, rule: Rule, act: Act, dtype: torch.dtype,
-        step: Tensor | None, *learned: Tensor | None,
+        ctx: Any, z: Tensor, told: Told, step: Tensor | None, scale: Tensor | None, bias: Tensor | None,
+        gamma: Tensor | None, beta: Tensor | None,
     ) -> Tensor:  # fmt: skip
-        """
-        Args:
-            mean, var: of each channel of z.
-            factors: of mean, var and `learned`, gives a and c.
-            step: that of the rule, if it is learned.
-            learned: what else a and c are made of.
-        """
-        with torch.enable_grad():
-            inputs = [mean.clone().requires_grad_(), var.clone().requires_grad_()]
-            inputs += [None if t is None else t.detach().requires_grad_() for t in learned]  # type: ignore[misc]
-            a, c = factors(*inputs)
-        grid = _grid(rule, act, z.device)
-        of_x = (a.detach().contiguous(), c.detach().contiguous())
-        ctx.save_for_backward(z, mean, *(end / grid[2] for end in of_x), grid)
-        ctx.rule, ctx.small = rule, (a, c, inputs)
-        return loops.coded(z, mean, *of_x, grid, rule.kind, dtype)
+        grid = grid_of(told.rule, told.act, z.device)
+        ctx.save_for_backward(z, told.mean, told.var, told.factors, grid, scale, gamma)
+        ctx.told, ctx.has = (told.rule, told.eps), (scale is not None, bias is not None)
+        a, c = told.factors
+        return loops.coded(z, told.mean, a, c, grid, told.rule.kind, told.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        z, mean, of_v_a, of_v_c, grid = ctx.saved_tensors
-        (a, c, inputs), rule, step = ctx.small, ctx.rule, grid[2]
-        g, told = grads[0].contiguous(), (mean, of_v_a, of_v_c, grid)
-        of_inputs: Sequence[Tensor | None] = [None] * len(inputs)
-        of_step = None
-        if a.requires_grad or c.requires_grad or rule.learned:
-            of_a, of_c, of_v = loops.sums(g, z, *told, rule.kind, rule.slope)
-            of_step = -(of_v.sum() / step) if rule.learned else None
-            of_inputs = _followed((a, c), inputs, (of_a / step, of_c / step))
-        of_mean, of_var, *rest = of_inputs
-        zero = torch.zeros_like(mean)
-        e0 = zero if of_mean is None else of_mean / len(z)
-        e1 = zero if of_var is None else of_var * (2 / len(z))
-        of_z = loops.back(g, z, *told, e0, e1, rule.kind, rule.slope) if ctx.needs_input_grad[0] else None
-        return (of_z, *(None,) * 6, of_step, *rest)
+        z, mean, var, factors, grid, scale, gamma = ctx.saved_tensors
+        (rule, eps), step, wanted = ctx.told, grid[2], ctx.needs_input_grad
+        g, (a, c) = grads[0].contiguous(), channels.over(factors, step)
+        e0 = e1 = torch.zeros_like(mean)
+        found: list[Tensor | None] = [None] * 5  # of step, scale, bias, gamma, beta
+        if eps is not None or any(wanted[2:]):
+            of_a, of_c, of_v = loops.sums(g, z, mean, a, c, grid, rule.kind, rule.slope)
+            if rule.learned:
+                found[0] = -(of_v.sum() / step)
+            if eps is None:
+                found[1], found[2] = channels.over(torch.stack([of_a, of_c]), step)
+            else:
+                e0, e1, found[1], *found[3:] = channels.pulled(
+                    of_a, of_c, step, var, flattened(scale), gamma, eps, len(z)
+                )
+                found[2] = torch.zeros_like(mean)  # a norm takes a bias away
+        if found[1] is not None and scale is not None:
+            found[1] = (found[1] if scale.numel() > 1 else found[1].sum()).reshape(scale.shape)
+        of_z = None
+        if wanted[0]:
+            of_z = loops.back(g, z, mean, a, c, grid, e0, e1, rule.kind, rule.slope)
+        return of_z, None, *(grad if asked else None for grad, asked in zip(found, wanted[2:], strict=True))
 
 
-def _followed(
-    outputs: Sequence[Tensor], inputs: Sequence[Tensor | None], grads: Sequence[Tensor]
-) -> Sequence[Tensor | None]:
-    """Gradients of outputs handed on to the inputs that they were made of."""
-    pairs = [(output, grad) for output, grad in zip(outputs, grads, strict=True) if output.requires_grad]
-    wanted = [value for value in inputs if value is not None]
-    if not pairs:
-        return [None] * len(inputs)
-    found = iter(torch.autograd.grad([o for o, _ in pairs], wanted, [g for _, g in pairs], allow_unused=True))
-    return [None if value is None else next(found) for value in inputs]
-
-
-def _grid(rule: Rule, act: Act, device: torch.device) -> Tensor:
-    """bottom, top, step, low, high, least, most, first, last of kernels.py: (9,), fp32."""
-    step, low, high = (
-        torch.as_tensor(number, dtype=torch.float32, device=device).detach()
-        for number in (rule.step, rule.low, rule.high)
-    )
-    far = torch.full_like(step, math.inf)
-    bottom, top = (torch.full_like(step, end) for end in ENDS[act])
-    first, last = far, -far  # of the step: nowhere
-    least, most = -far, far
-    if rule.kind == "round" and rule.margin is None:
-        first, last = torch.nextafter(low, high), torch.nextafter(high, low)
-    elif rule.kind == "round" and rule.margin is not None:
-        first, last = low - rule.margin, high + rule.margin
-    elif rule.kind != "number" and rule.slope == "saturate":
-        least, most = -torch.ones_like(step), torch.ones_like(step)
-    if rule.kind == "round":
-        least, most = first, last
-    least = torch.maximum(least, torch.nextafter(bottom / step, far))
-    most = torch.minimum(most, torch.nextafter(top / step, -far))
-    return torch.stack([bottom, top, step, low, high, least, most, first, last])
+def flattened(scale: Tensor | None) -> Tensor | None:
+    """A scale of all channels, (1,), or of each, (channels,)."""
+    return None if scale is None else scale.detach().reshape(-1)

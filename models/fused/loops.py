@@ -1,4 +1,4 @@
-"""The formulas of kernels.py as loops: those of source/fused.cpp on a CPU, those that torch.compile makes on a GPU.
+"""The formulas of kernels.py as loops: those of source/fused.cpp on a CPU, those of on_gpu.py on a GPU.
 
 Arguments and results are those of kernels.py.
 """
@@ -9,6 +9,7 @@ import ctypes
 from collections.abc import Callable
 from ctypes import c_float, c_int
 from functools import cache, wraps
+from types import ModuleType
 from typing import Any, TypeVar, cast
 
 import torch
@@ -16,41 +17,30 @@ from torch import Tensor
 
 from engine.errors import first_line
 from engine.system.compiled import Unavailable
-from models.fused import kernels, library
+from models.fused import channels, library
 from models.layers.quantizers.base import Kind
 
-SHAPES = 256
-"""Widths and kinds that torch.compile may make one formula's loops for."""
 KINDS: tuple[Kind, ...] = ("number", "round", "sign", "ternary")
-
-
-@cache
-def _loop(formula: Callable) -> Callable:
-    import torch._dynamo
-
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, SHAPES)
-    return torch.compile(formula, fullgraph=True)
-
 
 Loop = TypeVar("Loop", bound=Callable)
 
 
-def _loop_of(formula: Callable) -> Callable[[Loop], Loop]:
-    """Let a function compute a formula on a CPU, and torch.compile's loop of it on a GPU, of any number of rows."""
+def _here_or_on_gpu(on_cpu: Loop) -> Loop:
+    """Let a function run on a CPU, and that of on_gpu.py with its name on a GPU."""
 
-    def of(on_cpu: Loop) -> Loop:
-        @wraps(on_cpu)
-        def run(*given: Any) -> Any:
-            if not given[0].is_cuda:
-                return on_cpu(*given)
-            for value in given:
-                if isinstance(value, Tensor) and value.ndim == 2 and len(value) > 1:
-                    torch._dynamo.mark_dynamic(value, 0)
-            return _loop(formula)(*given)
+    @wraps(on_cpu)
+    def run(*given: Any) -> Any:
+        return (getattr(_gpu(), on_cpu.__name__) if given[0].is_cuda else on_cpu)(*given)
 
-        return cast(Loop, run)
+    return cast(Loop, run)
 
-    return of
+
+@cache
+def _gpu() -> ModuleType:
+    """Imported where it is needed: not every torch has Triton beside it."""
+    from models.fused import on_gpu
+
+    return on_gpu
 
 
 class _Rule(ctypes.Structure):
@@ -82,7 +72,7 @@ def _run(loop: Any, *given: Any) -> None:
         raise MemoryError
 
 
-@_loop_of(kernels.moments)
+@_here_or_on_gpu
 def moments(z: Tensor, k: Tensor, ends: bool) -> tuple[Tensor, ...]:
     found, reach = k.new_empty(2, len(k)), k.new_empty(2, len(k)) if ends else None
     _run(
@@ -96,14 +86,14 @@ def moments(z: Tensor, k: Tensor, ends: bool) -> tuple[Tensor, ...]:
     return (*found, *reach) if reach is not None else (*found,)
 
 
-@_loop_of(kernels.coded)
+@_here_or_on_gpu
 def coded(z: Tensor, k: Tensor, a: Tensor, c: Tensor, grid: Tensor, kind: Kind, dtype: torch.dtype) -> Tensor:
     out = torch.empty_like(z, dtype=dtype)
     _run(library.loaded().mc_coded, *_given(z), *z.shape, *_given(k, a, c), _rule(grid, kind), *_given(out))
     return out
 
 
-@_loop_of(kernels.sums)
+@_here_or_on_gpu
 def sums(
     g: Tensor, z: Tensor, k: Tensor, a: Tensor, c: Tensor, grid: Tensor, kind: Kind, slope: str
 ) -> tuple[Tensor, ...]:
@@ -114,7 +104,7 @@ def sums(
     return (*found,)
 
 
-@_loop_of(kernels.back)
+@_here_or_on_gpu
 def back(
     g: Tensor,
     z: Tensor,
@@ -132,7 +122,7 @@ def back(
     return out
 
 
-@_loop_of(kernels.spread)
+@_here_or_on_gpu
 def spread(z: Tensor, k: Tensor, e0: Tensor, e1: Tensor) -> Tensor:
     out = torch.empty_like(z)
     _run(
@@ -153,13 +143,14 @@ def trial(device: torch.device) -> None:
     """Make what is needed, before a training relies on it.
 
     Raises:
-        Unavailable: where a CPU has no library, or torch.compile no compiler for a GPU.
+        Unavailable: where a CPU has no library, or a GPU no Triton that works.
     """
     if device.type == "cpu":
         library.loaded()
         return
     try:
         z = torch.zeros(64, 32, device=device)
-        moments(z, z[0], False)
-    except Exception as fault:  # whatever torch.compile meets
-        raise Unavailable(f"torch.compile fails: {first_line(fault)}") from fault
+        first, second = moments(z, z[0], False)
+        channels.statistics(first, second, z[0], 64)
+    except Exception as fault:  # whatever Triton and torch.compile meet
+        raise Unavailable(f"Triton or torch.compile fails: {first_line(fault)}") from fault

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from math import prod
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 
 from engine.errors import UserError
 from engine.system.compiled import Unavailable
 from engine.system.said import notice
 from models.fused import loops
-from models.fused.gradients import Act
+from models.fused.grid import Act
 from models.fused.segment import Segment
 from models.graph.flow import module, places, read_apart, readers, writes
 from models.graph.normal import NormalForm, type_and_device
@@ -23,8 +24,8 @@ from models.layers.quantizers.base import Quantizer
 ACTS: dict[type, Act] = {nn.ReLU: "relu", nn.ReLU6: "relu6"}
 
 
-MANY = 2e10
-"""Numbers between layers in a whole training from which one loop pays: it takes some seconds to compile, once."""
+MANY = {"cpu": 2e10, "cuda": 4e11}
+"""Numbers between layers in a whole training from which loops pay: they take some seconds to compile."""
 
 
 def chosen(form: NormalForm, asked: str, pictures: int) -> nn.Module | None:
@@ -36,16 +37,23 @@ def chosen(form: NormalForm, asked: str, pictures: int) -> nn.Module | None:
     Raises:
         UserError: exit 2 if it is to be on and there is no compiler.
     """
-    if asked == "off" or (asked == "auto" and pictures * _numbers(form) < MANY):
+    device = type_and_device(form)[1]
+    if asked == "off" or (asked == "auto" and not _pays(form, device, pictures)):
         return None
     try:
-        loops.trial(type_and_device(form)[1])
+        loops.trial(device)
     except Unavailable as fault:
         if asked == "on":
             raise UserError(f"--fused on: {fault}", "leave --fused at auto: training is slower then") from fault
         notice(f"training is slower than it could be: {fault}")
         return None
     return View(form)
+
+
+def _pays(form: NormalForm, device: torch.device, pictures: int) -> bool:
+    """A CPU computes batch norm and ReLU of a float network as fast by themselves."""
+    has_codes = any(isinstance(layer, Quantizer) for layer in form.modules())
+    return (has_codes or device.type == "cuda") and pictures * _numbers(form) >= MANY[device.type]
 
 
 def _numbers(form: NormalForm) -> int:
@@ -120,8 +128,8 @@ def _from(form: NormalForm, first: fx.Node) -> tuple[list[fx.Node], Segment] | N
         return True
 
     layer = module(form, first)
-    starts = isinstance(layer, QuantConv2d) and _is_called_once(form, first)
-    layer = layer if isinstance(layer, QuantConv2d) and take(starts) else None
+    known = isinstance(layer, QuantConv2d) or _has_idle_bias(form, first)
+    layer = layer if isinstance(layer, nn.Conv2d) and take(known and _is_called_once(form, first)) else None
     while layer is not None and take(at is not None and isinstance(module(form, at), FoldedNorm)):
         pass
     norm = None if at is None else module(form, at)
@@ -149,6 +157,15 @@ def _is_plain(form: NormalForm, node: fx.Node | None, norm: nn.BatchNorm2d) -> b
     """Whether a norm is torch's own, with tensors that nothing else reads."""
     plain = type(norm) is nn.BatchNorm2d
     return node is not None and plain and len(node.meta["shape"]) == 4 and str(node.target) not in read_apart(form)
+
+
+def _has_idle_bias(form: NormalForm, node: fx.Node) -> bool:
+    """Whether a node is a plain convolution with a bias that the norm behind it takes away."""
+    layer, behind = module(form, node), readers(node)
+    if type(layer) is not nn.Conv2d or layer.bias is None or len(behind) != 1 or len(node.users) != 1:
+        return False
+    norm = module(form, behind[0])
+    return isinstance(norm, nn.BatchNorm2d) and _is_plain(form, behind[0], norm)
 
 
 def _quantizer(form: NormalForm, reader: fx.Node | None, follows: bool) -> Quantizer | None:

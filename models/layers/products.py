@@ -43,7 +43,7 @@ def convolve(conv: nn.Conv2d, x: Tensor, weight: Tensor, codes: Span | None) -> 
         if eight_bits.fits(conv, x, weight, span):
             return eight_bits.Product.apply(x, weight, conv, span)
     how = (conv.stride, conv.padding, conv.padding_mode, conv.dilation, conv.groups)
-    return _product(partial(_convolution, conv), x, weight, codes, conv.groups, how)
+    return _product(partial(convolution, conv), x, weight, codes, conv.groups, how)
 
 
 def convolve_for_statistics(conv: nn.Conv2d, x: Tensor, weight: Tensor, codes: Span | None) -> Tensor:
@@ -51,7 +51,7 @@ def convolve_for_statistics(conv: nn.Conv2d, x: Tensor, weight: Tensor, codes: S
     each weight, so bf16 may round them.
     """
     rounded = precision.in_force() == "bf16"
-    return _product(partial(_convolution, conv), x, weight, codes if rounded else None)
+    return _product(partial(convolution, conv), x, weight, codes if rounded else None)
 
 
 def linear(x: Tensor, weight: Tensor, codes: Span | None) -> Tensor:
@@ -133,7 +133,8 @@ def _quick(small: bool) -> Iterator[None]:
             switch.fp32_precision = was
 
 
-def _convolution(conv: nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:
+def convolution(conv: nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:
+    """The convolution that `conv` describes, of other tensors, without its bias."""
     around = conv.padding
     padding: int | str | tuple[int, ...] = around
     if conv.padding_mode != "zeros" and around != "valid":

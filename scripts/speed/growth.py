@@ -15,6 +15,7 @@ from models.graph.surgery import narrow
 from prune.plan import plan
 from prune.widths import Subject
 from scripts.speed import ours
+from scripts.speed.turns import STEPS, turn
 from scripts.speed.variants import FLOAT
 
 BATCHES = (10, 50, 200)
@@ -37,12 +38,12 @@ def steps(device: torch.device, how: Precision, seconds: float) -> Iterator[dict
         runs["kept", share] = _step([max(2, int(width * share)) for width in full], 50, device, how)
     found = race({f"{what} {value}": run for (what, value), run in runs.items()}, seconds)
     for (what, value), timed in zip(runs, found.values(), strict=True):
-        yield {"what": what, "value": value, "ms": timed.milliseconds}
+        yield {"what": what, "value": value, "ms": timed.milliseconds / STEPS[device.type]}
 
 
 def _step(cfg: list[int], batch: int, device: torch.device, how: Precision) -> Callable[[], None]:
     model = forms.build(NETWORK, cfg).train().to(device).to(memory_format=torch.channels_last)
-    return ours.step_with(model, FLOAT, 32, batch, device, how)
+    return turn(ours.step_with(model, FLOAT, 32, batch, device, how), device)
 
 
 def surgery() -> Iterator[dict[str, float | str]]:

@@ -16,9 +16,11 @@ from models import cost, forms
 from scripts.speed import growth, ours, reference
 from scripts.speed.ceilings import ceilings
 from scripts.speed.options import Options
+from scripts.speed.turns import STEPS, turn
 from scripts.speed.variants import FLOAT
 
 TEXTBOOK = "textbook"
+IN_MEMORY = "textbook, pictures in memory"
 SETTLING = 6
 """Runs of each before any is timed: memory that is new to a process is slow."""
 Runs = dict[tuple[str, str, str], Callable[[], None]]
@@ -37,16 +39,16 @@ def measure(options: Options) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for arch in options.networks:
         work = 6 * cost.total(cost.layers(forms.build(arch, side=options.image_size), options.image_size), "macs")
-        for what, runs, count, flops in (
-            ("training", _steps(arch, options, device), options.batch, work),
-            ("evaluation", _evaluations(arch, options, device), options.pictures, work / 3),
+        for what, runs, count, flops, times in (
+            ("training", _steps(arch, options, device), options.batch, work, STEPS[device.type]),
+            ("evaluation", _evaluations(arch, options, device), options.pictures, work / 3, 1),
         ):
             named = {" · ".join(key): run for key, run in runs.items()}
             for run in named.values():
                 for _ in range(SETTLING):
                     run()
             timed = race(named, options.seconds)
-            found = [{"network": arch, "what": what, **_row(key, timed, count, flops)} for key in runs]
+            found = [{"network": arch, "what": what, **_row(key, timed, count, flops, times)} for key in runs]
             rows += found
             lines += ["", f"{arch}, {what}, {_of(what, count)}", *columns(_table(found))]
     grown: list[dict[str, Any]] = []
@@ -78,10 +80,10 @@ def _steps(arch: str, options: Options, device: torch.device) -> Runs:
     batch, side = options.batch, options.image_size
     runs: Runs = {}
     for variant in dict.fromkeys((FLOAT, *options.variants)):
-        runs[variant, TEXTBOOK, "fp32"] = reference.step_of(arch, side, variant, batch, device)
+        runs[variant, TEXTBOOK, "fp32"] = turn(reference.step_of(arch, side, variant, batch, device), device)
         for how in _ways(device):
             if variant != FLOAT or how != "exact":
-                runs[variant, "here", how] = ours.step_of(arch, side, variant, batch, device, how)
+                runs[variant, "here", how] = turn(ours.step_of(arch, side, variant, batch, device, how), device)
     return runs
 
 
@@ -89,7 +91,8 @@ def _evaluations(arch: str, options: Options, device: torch.device) -> Runs:
     runs: Runs = {}
     for variant in dict.fromkeys((FLOAT, *options.variants)):
         told = (arch, options.image_size, variant, options.pictures, device)
-        runs[variant, TEXTBOOK, "fp32"] = ours.evaluation_of(*told, "fp32", textbook=True)
+        runs[variant, TEXTBOOK, "fp32"] = reference.evaluation_of(*told)
+        runs[variant, IN_MEMORY, "fp32"] = ours.evaluation_of(*told, "fp32", textbook=True)
         for how in _ways(device)[1:]:
             if variant != FLOAT or how != "exact":
                 runs[variant, "here", how] = ours.evaluation_of(*told, how)
@@ -98,12 +101,20 @@ def _evaluations(arch: str, options: Options, device: torch.device) -> Runs:
     return runs
 
 
-def _row(key: tuple[str, str, str], timed: dict[str, Timed], count: int, flops: float) -> dict[str, Any]:
+def _row(key: tuple[str, str, str], timed: dict[str, Timed], count: int, flops: float, times: int) -> dict[str, Any]:
+    """One row.
+
+    Args:
+        count: pictures of a step, or of an evaluation.
+        flops: of a picture.
+        times: how often a turn does it.
+    """
     variant, who, how = key
     own, found = timed[" · ".join((variant, TEXTBOOK, "fp32"))], timed[" · ".join(key)]
+    ms = found.milliseconds / times
     return {
-        "variant": variant, "by": who, "precision": how, "ms": found.milliseconds,
-        "pictures_s": 1000 * count / found.milliseconds, "gflops": count * flops / found.milliseconds / 1e6,
+        "variant": variant, "by": who, "precision": how, "ms": ms,
+        "pictures_s": 1000 * count / ms, "gflops": count * flops / ms / 1e6,
         "times_float": found.faster, "low": found.low, "high": found.high,
         "times_own": own.milliseconds / found.milliseconds, "turns": found.rounds,
     }  # fmt: skip
@@ -112,6 +123,6 @@ def _row(key: tuple[str, str, str], timed: dict[str, Timed], count: int, flops: 
 def _table(rows: list[dict[str, Any]]) -> list[list[str]]:
     head = ["network", "by", "precision", "ms", "pictures/s", "GFLOP/s", "times the textbook's float", "times its own"]
     return [head, *(
-        [r["variant"], r["by"], r["precision"], f"{r['ms']:.1f}", f"{r['pictures_s']:,.0f}", f"{r['gflops']:,.0f}",
+        [r["variant"], r["by"], r["precision"], f"{r['ms']:.2f}", f"{r['pictures_s']:,.0f}", f"{r['gflops']:,.0f}",
          f"{r['times_float']:.2f} [{r['low']:.2f}, {r['high']:.2f}]", f"{r['times_own']:.2f}"] for r in rows
     )]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import torch
@@ -12,15 +13,23 @@ from engine.data.splits import TensorSplit
 from engine.system import precision
 from engine.system.precision import Precision
 from engine.tasks.classification import CLASSIFICATION
+from engine.training import recorded
+from engine.training.progress import FitConfig
 from engine.training.recipe import for_float
+from engine.training.tally import Tally
 from models.fused.view import chosen
 from models.graph.normal import NormalForm
 from quant import recipes
-from scripts.speed.reference import PICTURES, plain
+from quant.hooks import hooks
+from scripts.speed.reference import BATCH, PICTURES, plain
 from scripts.speed.variants import FLOAT, SPECS, network
 
 LONG = 10**9
 """Pictures of a training that is long enough for everything that pays in one."""
+EPOCH = 500
+"""Steps after which a GPU's sums are read."""
+EPOCH = 500
+"""Steps after which a GPU's sums are read."""
 
 
 def pictures(side: int, device: torch.device, count: int = PICTURES) -> TensorSplit:
@@ -39,21 +48,22 @@ def step_with(
     model: NormalForm, variant: str, side: int, batch: int, device: torch.device, how: Precision
 ) -> Callable[[], None]:
     spec = SPECS[variant]
-    compute = (None if variant == FLOAT else chosen(model, "auto", LONG)) or model
+    compute = chosen(model, "auto", LONG) or model
     recipe = for_float("cifar10") if spec is None else recipes.for_spec(spec, "cifar10", refine=True)
+    config = FitConfig(recipe, precision=how, codes=variant != FLOAT)
     optimizer, schedule = recipe.start(model, 10**6)
-    batches = _forever(pictures(side, device), batch)
+    constrain = hooks(model, 1).get("constrain")
+    done = recorded.kind(config, device)(compute, model, config, CLASSIFICATION, optimizer, None, constrain)
+    batches, tally, count = _forever(pictures(side, device), batch), Tally(device.type == "cuda"), itertools.count(1)
 
     def step() -> None:
         images, target = next(batches)
-        with precision.training(how, device, variant != FLOAT):
-            output = compute(images)
-        loss = CLASSIFICATION.loss(output, target, recipe)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.stack([loss.detach().double(), CLASSIFICATION.right(output, target).double()]).tolist()
-        optimizer.step()
+        number = next(count)
+        tally.add(number, done.gradients(images, target), batch)
+        done.update()
         schedule.step()
+        if number % EPOCH == 0:
+            tally.read()
 
     return step
 
@@ -82,7 +92,7 @@ def evaluation_of(
 
     @torch.no_grad()
     def run() -> None:
-        for images, _ in split.batches(500):
+        for images, _ in split.batches(BATCH):
             images = images.contiguous() if textbook else images
             with precision.training(how, device, variant != FLOAT):
                 model(images)

@@ -24,22 +24,22 @@ from models.layers.quantizers.ternary import TernaryWeight
 from scripts.speed.variants import FLOAT, network
 
 PICTURES = 2000
+BATCH = 500
+"""Pictures that are judged at a time."""
 
 
 class Pictures(Dataset):
-    """Random PIL pictures, augmented as is usual."""
+    """Random PIL pictures; augmented as is usual, or as they are."""
 
-    def __init__(self, side: int) -> None:
+    def __init__(self, side: int, count: int = PICTURES, augmented: bool = True) -> None:
         from torchvision import transforms
 
-        self.pixels = torch.randint(0, 256, (PICTURES, side, side, 3), dtype=torch.uint8).numpy()
-        self.ready = transforms.Compose([
-            transforms.RandomCrop(side, padding=4), transforms.RandomHorizontalFlip(), transforms.ToTensor(),
-            transforms.Normalize((0.5,) * 3, (0.25,) * 3),
-        ])  # fmt: skip
+        self.pixels = torch.randint(0, 256, (count, side, side, 3), dtype=torch.uint8).numpy()
+        moved = [transforms.RandomCrop(side, padding=4), transforms.RandomHorizontalFlip()] if augmented else []
+        self.ready = transforms.Compose([*moved, transforms.ToTensor(), transforms.Normalize((0.5,) * 3, (0.25,) * 3)])
 
     def __len__(self) -> int:
-        return PICTURES
+        return len(self.pixels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         from PIL import Image
@@ -64,6 +64,22 @@ def step_of(arch: str, side: int, variant: str, batch: int, device: torch.device
         (output.argmax(1) == target).sum().item()
 
     return step
+
+
+def evaluation_of(arch: str, side: int, variant: str, count: int, device: torch.device) -> Callable[[], None]:
+    """One evaluation of so many pictures."""
+    model = plain(network(arch, side, variant), variant).to(device)
+    loader = DataLoader(Pictures(side, count, augmented=False), BATCH, num_workers=2, persistent_workers=True)
+    with torch.no_grad():
+        model(torch.randn(50, 3, side, side, device=device))  # ranges and steps need a batch
+    model.eval()
+
+    @torch.no_grad()
+    def run() -> None:
+        for images, target in loader:
+            (model(images.to(device)).argmax(1) == target.to(device)).sum().item()
+
+    return run
 
 
 def _forever(loader: DataLoader) -> Iterator[Any]:

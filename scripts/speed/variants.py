@@ -21,8 +21,8 @@ SPECS: dict[str, QuantSpec | None] = {
 }
 
 
-def network(arch: str, side: int, variant: str, seed: int = 1) -> NormalForm:
+def network(arch: str, side: int, variant: str, seed: int = 1, cfg: list[int] | None = None) -> NormalForm:
     """A fresh network of 10 classes in training mode, quantized as the variant says."""
     torch.manual_seed(seed)
-    form, spec = forms.build(arch, side=side), SPECS[variant]
+    form, spec = forms.build(arch, cfg, side=side), SPECS[variant]
     return (form if spec is None else prepare(form, meet(spec, form))).train()

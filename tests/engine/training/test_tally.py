@@ -15,7 +15,7 @@ def filled(deferred: bool, *losses: float) -> Tally:
     made = Tally(deferred)
     for number, (loss, added, right, pictures) in enumerate(STEPS, 1):
         loss = losses[number - 1] if losses else loss
-        made.add(number, torch.tensor(loss), torch.tensor(added), torch.tensor(right), pictures)
+        made.add(number, torch.tensor([loss, added, right], dtype=torch.float64), pictures)
     return made
 
 
@@ -40,6 +40,6 @@ def test_a_state_goes_on() -> None:
     made = filled(True)
     again = Tally()
     again.load(made.state())
-    again.add(4, torch.tensor(1.0), torch.tensor(0.0), torch.tensor(1), 1)
+    again.add(4, torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64), 1)
     assert again.read() == (9.25, 3.0, 7)
     assert again.seen == 11

@@ -101,7 +101,7 @@ def test_switches_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.append(switch.fp32_precision)
         raise KeyError
 
-    monkeypatch.setattr(products, "_convolution", fails)
+    monkeypatch.setattr(products, "convolution", fails)
     monkeypatch.setattr(eight_bits, "fits", lambda *_: False)
     for largest in (255, 300):  # bf16 does not hold all numbers up to 300
         with precision.computing("exact"), pytest.raises(KeyError):

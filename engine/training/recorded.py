@@ -1,0 +1,150 @@
+"""Training steps of a GPU, recorded once as a CUDA graph and replayed from then on: one launch a step, not some hundred.
+
+Python does not run in a replay. So a step is recorded where nothing but tensors differs from the step before it, and recorded anew
+after an epoch's start has changed a number or a switch of the network: a range that is frozen, a step that is learned by now.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.errors import first_line
+from engine.system.said import notice
+from engine.tasks.base import Target
+from engine.training.progress import FitConfig
+from engine.training.step import Step
+
+SETTLED = 3
+"""Steps alike before one is recorded: in the first, libraries choose, loops compile and optimizers make their state."""
+Replay = Callable[[], Tensor]
+"""Does the step again, with what now stands in the tensors that it was recorded with; gives its result."""
+Recorder = Callable[[Callable[[], Tensor]], Replay]
+"""Records what a function launches, which does nothing meanwhile."""
+
+
+def kind(config: FitConfig, device: torch.device) -> type[Step]:
+    """How steps are done: recorded on a GPU. Exact products look at their codes in every step, so they are not."""
+    return Recorded if device.type == "cuda" and config.precision != "exact" else Step
+
+
+def graph(run: Callable[[], Tensor]) -> Replay:
+    """A recorder of CUDA."""
+    made = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(made, capture_error_mode="thread_local"):  # threads that load pictures may allocate meanwhile
+        found = run()
+
+    def replay() -> Tensor:
+        made.replay()
+        return found
+
+    return replay
+
+
+class Recorded(Step):
+    """A step that is replayed once it has settled; batches of another shape go step by step.
+
+    Where a step waits for the GPU or cannot be recorded, all go step by step, and a notice says so.
+    """
+
+    recorder: Recorder = staticmethod(graph)
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self._refused = False
+        self._forget()
+
+    def _forget(self) -> None:
+        self._replay: Replay | None = None
+        self._held: tuple[Tensor, ...] = ()
+        self._alike, self._habits = 0, _habits(self.model)
+        self._updated = False
+
+    @property
+    def is_recorded(self) -> bool:
+        return self._replay is not None
+
+    def start_epoch(self) -> None:
+        if _habits(self.model) != self._habits:
+            self._forget()
+
+    def gradients(self, images: Tensor, target: Target) -> Tensor:
+        given = (images, target)
+        if self._replay is None and self._alike >= SETTLED and not self._refused and isinstance(target, Tensor):
+            self._record(given)
+        self._updated = self._replay is not None and all(map(_fits, self._held, given))
+        if not self._updated or self._replay is None:
+            with self._watched():
+                return super().gradients(images, target)
+        for held, value in zip(self._held, given, strict=True):
+            held.copy_(value)
+        self.tell_rates()
+        return self._replay().clone()
+
+    def update(self) -> None:
+        """As a step does; a replay has done it."""
+        if self._updated:
+            return
+        with self._watched():
+            super().update()
+        if self._replay is None:
+            now = _habits(self.model)
+            self._alike = self._alike + 1 if now == self._habits else 0
+            self._habits = now
+
+    def _record(self, given: tuple[Tensor, ...]) -> None:
+        def run() -> Tensor:
+            found = Step.gradients(self, *held)
+            Step.update(self)
+            return found
+
+        held = tuple(value.clone() for value in given)
+        self.optimizer.zero_grad(set_to_none=True)  # gradients of a recorded step have places of their own
+        try:
+            self._replay, self._held = self.recorder(run), held
+        except RuntimeError as fault:
+            self._refuse(first_line(fault))
+
+    def _refuse(self, why: str) -> None:
+        self._refused = True
+        notice(f"training is slower than it could be: its steps cannot be recorded as a CUDA graph ({why})")
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """In the last step before it would be recorded, see whether it waits for the GPU: a recorded one cannot."""
+        if self._alike != SETTLED - 1 or self._refused or self._replay is not None or self.device.type != "cuda":
+            yield
+            return
+        before = torch.cuda.get_sync_debug_mode()
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
+            try:
+                yield
+            finally:
+                torch.cuda.set_sync_debug_mode(before)
+        if any("called a synchronizing" in str(one.message) for one in said):
+            self._refuse("it waits for the GPU")
+
+
+def _fits(held: Tensor, given: Any) -> bool:
+    return isinstance(given, Tensor) and (held.shape, held.dtype, held.stride()) == (
+        given.shape,
+        given.dtype,
+        given.stride(),
+    )
+
+
+def _habits(model: torch.nn.Module) -> list[Any]:
+    """What decides what a step does and is no tensor: switches and numbers of all modules, and which parameters learn."""
+    plain = (bool, int, float, str, type(None))
+    return [
+        *((id(module), key, value) for module in model.modules() for key, value in vars(module).items()
+          if isinstance(value, plain)),
+        *(parameter.requires_grad for parameter in model.parameters()),
+    ]  # fmt: skip

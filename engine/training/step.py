@@ -1,0 +1,82 @@
+"""One training step: gradients of a batch, then the change that they make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from engine.system import precision
+from engine.tasks.base import Target, Task
+from engine.training.progress import FitConfig
+
+
+class Step:
+    """Trains a network on one batch after the other.
+
+    Args:
+        compute: what computes as `model` does, with its parameters; often the model itself.
+        penalty: a term of the loss that the network alone decides.
+        constrain: what is done to the network after each change.
+    """
+
+    def __init__(
+        self, compute: nn.Module, model: Any, config: FitConfig, task: Task, optimizer: torch.optim.Optimizer,
+        penalty: Callable[[Any], Tensor] | None = None, constrain: Callable[[Any], object] | None = None,
+    ) -> None:  # fmt: skip
+        self.compute, self.model, self.config, self.task = compute, model, config, task
+        self.optimizer, self.penalty, self.constrain = optimizer, penalty, constrain
+        self.device = next(model.parameters()).device
+        on_gpu = self.device.type == "cuda"
+        self._rates = [torch.zeros((), device=self.device) for _ in optimizer.param_groups] if on_gpu else []
+
+    def start_epoch(self) -> None:
+        """Said when the network may have been changed by other hands: frozen, say."""
+
+    def gradients(self, images: Tensor, target: Target) -> Tensor:
+        """Compute the gradients of a batch.
+
+        Returns:
+            float64, (3,): the task's loss and the penalty, means over the pictures, and the number of right answers.
+        """
+        with precision.training(self.config.precision, self.device, self.config.codes):
+            output = self.compute(images)
+        loss = self.task.loss(output, target, self.config.recipe)
+        added = self.penalty(self.model) if self.penalty else loss.new_zeros(())
+        self.optimizer.zero_grad(set_to_none=True)
+        (loss + added).backward()
+        right = self.task.right(output, target)
+        return torch.stack([value.detach().double() for value in (loss, added, right)])
+
+    def update(self) -> None:
+        """Change the network by its gradients."""
+        with self._rates_as_tensors():
+            self.optimizer.step()
+        if self.constrain:
+            self.constrain(self.model)
+
+    def tell_rates(self) -> None:
+        """Bring the learning rates of now to the GPU."""
+        for rate, group in zip(self._rates, self.optimizer.param_groups, strict=bool(self._rates)):
+            rate.fill_(group["lr"])
+
+    @contextmanager
+    def _rates_as_tensors(self) -> Iterator[None]:
+        """Let the optimizer of a GPU read its rates there: a recorded step keeps numbers as they were when it was recorded."""
+        if not self._rates:
+            yield
+            return
+        groups = self.optimizer.param_groups
+        before = [group["lr"] for group in groups]
+        if not torch.cuda.is_current_stream_capturing():
+            self.tell_rates()
+        try:
+            for group, rate in zip(groups, self._rates, strict=True):
+                group["lr"] = rate
+            yield
+        finally:
+            for group, rate in zip(groups, before, strict=True):
+                group["lr"] = rate

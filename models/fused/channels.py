@@ -1,0 +1,119 @@
+"""What a segment computes of its channels: some numbers each, between two passes over memory.
+
+These are formulas of vectors, (channels,) unless said otherwise, and every operation of them would be a launch of its own on a GPU: there
+torch.compile makes one kernel of each. Gradients are by hand, as those of the passes are.
+
+    a = gamma s r, c = beta, r = 1 / sqrt(s^2 var + eps)      with a norm, which takes a layer's bias away
+    a = s, c = bias                                           without one
+
+z (rows, channels) is what a layer gives, s its scale, and x = (z - mean) a + c what an activation reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, wraps
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor
+
+Formula = TypeVar("Formula", bound=Callable)
+VARIANTS = 64
+"""Kernels that torch.compile may make of one formula: with a scale or without, of all channels or of each, and so on."""
+
+
+@cache
+def _compiled(formula: Callable) -> Callable:
+    """One kernel for all numbers of channels: those of a pruned network differ from layer to layer."""
+    import torch._dynamo
+
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, VARIANTS)
+    return torch.compile(formula, fullgraph=True, dynamic=True)
+
+
+def in_one(formula: Formula) -> Formula:
+    """Let a formula be one kernel on a GPU; its first argument is a tensor."""
+
+    @wraps(formula)
+    def run(*given: Any) -> Any:
+        return (_compiled(formula) if given[0].is_cuda else formula)(*given)
+
+    return cast(Formula, run)
+
+
+@cache
+def constant(value: float, device: torch.device) -> Tensor:
+    """A number on a device, (), fp32: one that is brought there in every step would make a GPU wait."""
+    return torch.full((), value, dtype=torch.float32, device=device)
+
+
+@in_one
+def statistics(first: Tensor, second: Tensor, k: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Mean and variance, of the sums of z - k and of its square over so many rows."""
+    apart = first / count
+    return k + apart, (second / count - apart * apart).clamp_min(0)
+
+
+@in_one
+def factors(
+    mean: Tensor, var: Tensor, s: Tensor | None, gamma: Tensor | None, beta: Tensor | None, eps: Tensor
+) -> Tensor:
+    """a and c with a norm, (2, channels)."""
+    a = (var if s is None else var * s.square()).add(eps).rsqrt()
+    a = a if s is None else s * a
+    a = a if gamma is None else gamma * a
+    return torch.stack([a, torch.zeros_like(a) if beta is None else beta])
+
+
+@in_one
+def plain(like: Tensor, s: Tensor | None, bias: Tensor | None) -> Tensor:
+    """a and c without a norm, (2, channels); `like`: any vector of that length."""
+    one, zero = torch.ones_like(like), torch.zeros_like(like)
+    return torch.stack([one if s is None else s + zero, zero if bias is None else bias + zero])
+
+
+@in_one
+def kept(mean: Tensor, var: Tensor, s: Tensor | None, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Mean and variance of what the norm reads, s z + bias."""
+    if s is not None:
+        mean, var = mean * s, var * s.square()
+    return (mean if bias is None else mean + bias), var
+
+
+@in_one
+def pulled(
+    of_a: Tensor, of_c: Tensor, step: Tensor, var: Tensor, s: Tensor | None, gamma: Tensor | None, eps: Tensor,
+    count: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """With a norm: the gradients of z through its mean and variance, e0 + (z - mean) e1, and those of s, gamma and beta.
+
+    Args:
+        of_a, of_c: gradients of a / step and c / step.
+    """
+    of_a, of_c = of_a / step, of_c / step
+    size = torch.ones_like(var) if s is None else s
+    weight = torch.ones_like(var) if gamma is None else gamma
+    r = (var * size.square() + eps).rsqrt()
+    of_var = of_a * weight * size * size.square() * r * r * r * -0.5
+    return (
+        -weight * size * r * of_c / count,
+        of_var * (2 / count),
+        of_a * weight * eps * r * r * r,
+        of_a * size * r,
+        of_c,
+    )
+
+
+@in_one
+def over(values: Tensor, step: Tensor) -> Tensor:
+    return values / step
+
+
+@in_one
+def reach(
+    mean: Tensor, factors: Tensor, low: Tensor, high: Tensor, bottom: Tensor, top: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The least and the largest x that an activation gives, of the least and the largest z of each channel; () each."""
+    x = torch.minimum(torch.maximum((torch.stack([low, high]) - mean) * factors[0] + factors[1], bottom), top)
+    return x.amin(), x.amax()

@@ -1,0 +1,58 @@
+"""Where a segment clamps, rounds and has a slope, as the nine numbers that its passes over memory take."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from models.fused.channels import constant, in_one
+from models.layers.quantizers.base import Rule
+
+Act = Literal["none", "relu", "relu6"]
+ENDS: dict[Act, tuple[float, float]] = {"none": (-math.inf, math.inf), "relu": (0.0, math.inf), "relu6": (0.0, 6.0)}
+"""What an activation clamps to. Between its ends, not at them, it has a slope."""
+
+
+def grid_of(rule: Rule, act: Act, device: torch.device) -> Tensor:
+    """bottom, top, step, low, high, least, most, first, last of kernels.py: (9,), fp32."""
+    numbers = (rule.step, rule.low, rule.high)
+    if not any(isinstance(value, Tensor) for value in numbers):
+        return _fixed(rule._replace(scale=None), act, device)
+    return _of(*_told(rule, device), rule.kind, rule.slope, act)
+
+
+@cache
+def _fixed(rule: Rule, act: Act, device: torch.device) -> Tensor:
+    with torch.no_grad():
+        return _of.__wrapped__(*_told(rule, device), rule.kind, rule.slope, act)  # type: ignore[attr-defined]
+
+
+def _told(rule: Rule, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    step, low, high = (_number(value, device) for value in (rule.step, rule.low, rule.high))
+    return step, low, high, None if rule.margin is None else constant(rule.margin, device)
+
+
+def _number(value: Tensor | float, device: torch.device) -> Tensor:
+    return value.detach().to(device, torch.float32) if isinstance(value, Tensor) else constant(value, device)
+
+
+@in_one
+def _of(step: Tensor, low: Tensor, high: Tensor, margin: Tensor | None, kind: str, slope: str, act: Act) -> Tensor:
+    far = torch.full_like(step, math.inf)
+    bottom, top = (torch.full_like(step, end) for end in ENDS[act])
+    first, last = far, -far  # of the step: nowhere
+    least, most = -far, far
+    if kind == "round":
+        first, last = (torch.nextafter(low, high), torch.nextafter(high, low)) if margin is None else (
+            low - margin, high + margin
+        )  # fmt: skip
+        least, most = first, last
+    elif kind != "number" and slope == "saturate":
+        least, most = -torch.ones_like(step), torch.ones_like(step)
+    least = torch.maximum(least, torch.nextafter(bottom / step, far))
+    most = torch.minimum(most, torch.nextafter(top / step, -far))
+    return torch.stack([bottom, top, step, low, high, least, most, first, last])

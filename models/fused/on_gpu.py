@@ -1,0 +1,222 @@
+"""The formulas of kernels.py as Triton kernels, one pass over memory each.
+
+A program of the GPU takes some channels of some rows and walks down these rows, so that what belongs to a channel is loaded once. Sums
+are taken in two stages, without atomics: equal inputs give equal bits.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from models.fused.kernels import THRESHOLD
+from models.layers.quantizers.base import Kind
+
+TILE = 4096
+"""Numbers that a program takes at a time."""
+PARTS = 264
+"""Into how many parts rows are cut at most: two for each multiprocessor of an H100 or H200."""
+EXACT = 12582912.0
+"""1.5 * 2^23: an fp32 number below 2^22 added to it and taken away again is rounded to a whole one, half to even."""
+_KINDS: dict[Kind, int] = {"number": 0, "round": 1, "sign": 2, "ternary": 3}
+_EDGE, _EXACT = tl.constexpr(THRESHOLD), tl.constexpr(EXACT)
+
+
+def moments(z: Tensor, k: Tensor, ends: bool) -> tuple[Tensor, ...]:
+    parts, tile = _cut(z)
+    sums = k.new_empty(parts, 2, len(k))
+    reach = k.new_empty(parts, 2, len(k)) if ends else sums
+    _moments[_programs(z, parts, tile)](z, k, sums, reach, *z.shape, ENDS=ends, **tile)
+    found = sums.sum(0).unbind()
+    return (*found, reach[:, 0].amin(0), reach[:, 1].amax(0)) if ends else found
+
+
+def coded(z: Tensor, k: Tensor, a: Tensor, c: Tensor, grid: Tensor, kind: Kind, dtype: torch.dtype) -> Tensor:
+    parts, tile = _cut(z)
+    out = torch.empty_like(z, dtype=dtype)
+    _coded[_programs(z, parts, tile)](z, k, a, c, grid, out, *z.shape, KIND=_KINDS[kind], **tile)
+    return out
+
+
+def sums(
+    g: Tensor, z: Tensor, k: Tensor, a: Tensor, c: Tensor, grid: Tensor, kind: Kind, slope: str
+) -> tuple[Tensor, ...]:
+    parts, tile = _cut(z)
+    found = k.new_empty(parts, 3, len(k))
+    of = {"KIND": _KINDS[kind], "SOFT": slope == "soft"}
+    _sums[_programs(z, parts, tile)](g, z, k, a, c, grid, found, *z.shape, **of, **tile)
+    return found.sum(0).unbind()
+
+
+def back(
+    g: Tensor, z: Tensor, k: Tensor, a: Tensor, c: Tensor, grid: Tensor, e0: Tensor, e1: Tensor, kind: Kind, slope: str
+) -> Tensor:
+    parts, tile = _cut(z)
+    out, of = torch.empty_like(z), {"KIND": _KINDS[kind], "SOFT": slope == "soft"}
+    _back[_programs(z, parts, tile)](g, z, k, a, c, grid, e0, e1, out, *z.shape, **of, **tile)
+    return out
+
+
+def spread(z: Tensor, k: Tensor, e0: Tensor, e1: Tensor) -> Tensor:
+    parts, tile = _cut(z)
+    out = torch.empty_like(z)
+    _spread[_programs(z, parts, tile)](z, k, e0, e1, out, *z.shape, **tile)
+    return out
+
+
+def _cut(z: Tensor) -> tuple[int, dict[str, int]]:
+    """Into how many parts rows are cut, and the rows and channels of a tile."""
+    rows, channels = z.shape
+    wide = min(64, triton.next_power_of_2(channels))
+    wide = wide // 2 if wide > 16 and -channels % wide >= wide // 2 else wide  # where half of the last tile lies idle
+    high = TILE // wide
+    return max(1, min(PARTS, rows // high)), {"ROWS": high, "WIDE": wide}
+
+
+def _programs(z: Tensor, parts: int, tile: dict[str, int]) -> tuple[int, int]:
+    return parts, triton.cdiv(z.shape[1], tile["WIDE"])
+
+
+@triton.jit
+def _place(rows, channels, ROWS: tl.constexpr, WIDE: tl.constexpr):
+    """The channels of a program, whether they exist, and its first row and the one behind its last."""
+    channel = tl.program_id(1) * WIDE + tl.arange(0, WIDE)
+    each = tl.cdiv(tl.cdiv(rows, tl.num_programs(0)), ROWS) * ROWS
+    first = tl.program_id(0) * each
+    return channel, channel < channels, first, tl.minimum(first + each, rows)
+
+
+@triton.jit
+def _at(start, last, channel, inside, channels, ROWS: tl.constexpr):
+    """The places of a tile, and which of them exist."""
+    row = start + tl.arange(0, ROWS)
+    return row[:, None].to(tl.int64) * channels + channel[None, :], (row < last)[:, None] & inside[None, :]
+
+
+@triton.jit
+def _clamped(x, low, high):
+    """What is no number stays none."""
+    return tl.minimum(tl.maximum(x, low, tl.PropagateNan.ALL), high, tl.PropagateNan.ALL)
+
+
+@triton.jit
+def _pulled(g, v, least, most, KIND: tl.constexpr, SOFT: tl.constexpr):
+    d = g
+    if SOFT and KIND == 2:
+        d = d * tl.maximum(1 - tl.abs(v), 0.0)
+    if SOFT and KIND == 3:
+        d = d * tl.maximum(1 - 2 * tl.abs(tl.abs(v) - _EDGE), 0.0)
+    return tl.where((v >= least) & (v <= most), d, 0.0)
+
+
+@triton.jit
+def _moments(z, k, sums, reach, rows, channels, ENDS: tl.constexpr, ROWS: tl.constexpr, WIDE: tl.constexpr):
+    channel, inside, first, last = _place(rows, channels, ROWS, WIDE)
+    middle = tl.load(k + channel, inside, 0.0)
+    one = tl.zeros((WIDE,), tl.float32)
+    two = tl.zeros((WIDE,), tl.float32)
+    least = tl.full((WIDE,), float("inf"), tl.float32)
+    most = tl.full((WIDE,), float("-inf"), tl.float32)
+    for start in range(first, last, ROWS):
+        place, there = _at(start, last, channel, inside, channels, ROWS)
+        raw = tl.load(z + place, there, 0.0).to(tl.float32)
+        apart = tl.where(there, raw - middle[None, :], 0.0)
+        one += tl.sum(apart, 0)
+        two += tl.sum(apart * apart, 0)
+        if ENDS:
+            least = tl.minimum(least, tl.min(tl.where(there, raw, float("inf")), 0))
+            most = tl.maximum(most, tl.max(tl.where(there, raw, float("-inf")), 0))
+    into = tl.program_id(0) * 2 * channels + channel
+    tl.store(sums + into, one, inside)
+    tl.store(sums + into + channels, two, inside)
+    if ENDS:
+        tl.store(reach + into, least, inside)
+        tl.store(reach + into + channels, most, inside)
+
+
+@triton.jit
+def _coded(
+    z, k, a, c, grid, out, rows, channels, KIND: tl.constexpr, ROWS: tl.constexpr, WIDE: tl.constexpr
+):  # fmt: skip
+    channel, inside, first, last = _place(rows, channels, ROWS, WIDE)
+    middle = tl.load(k + channel, inside, 0.0)[None, :]
+    factor = tl.load(a + channel, inside, 0.0)[None, :]
+    shift = tl.load(c + channel, inside, 0.0)[None, :]
+    bottom, top = tl.load(grid), tl.load(grid + 1)
+    step, low, high = tl.load(grid + 2), tl.load(grid + 3), tl.load(grid + 4)
+    for start in range(first, last, ROWS):
+        place, there = _at(start, last, channel, inside, channels, ROWS)
+        x = _clamped((tl.load(z + place, there, 0.0).to(tl.float32) - middle) * factor + shift, bottom, top)
+        if KIND == 1:
+            x = _clamped(tl.div_rn(x, tl.broadcast_to(step, (ROWS, WIDE))), low, high)
+            x = (x + _EXACT) - _EXACT
+        if KIND == 2:
+            x = tl.where(x >= 0, 1.0, -1.0)
+        if KIND == 3:
+            x = tl.where(x > _EDGE, 1.0, tl.where(x < -_EDGE, -1.0, 0.0))
+        tl.store(out + place, x.to(out.dtype.element_ty), there)
+
+
+@triton.jit
+def _sums(
+    g, z, k, a, c, grid, found, rows, channels,
+    KIND: tl.constexpr, SOFT: tl.constexpr, ROWS: tl.constexpr, WIDE: tl.constexpr,
+):  # fmt: skip
+    channel, inside, first, last = _place(rows, channels, ROWS, WIDE)
+    middle = tl.load(k + channel, inside, 0.0)[None, :]
+    factor = tl.load(a + channel, inside, 0.0)[None, :]
+    shift = tl.load(c + channel, inside, 0.0)[None, :]
+    step = tl.load(grid + 2)
+    bottom, top = tl.div_rn(tl.load(grid), step), tl.div_rn(tl.load(grid + 1), step)
+    least, most, begin, end = tl.load(grid + 5), tl.load(grid + 6), tl.load(grid + 7), tl.load(grid + 8)
+    of_a = tl.zeros((WIDE,), tl.float32)
+    of_c = tl.zeros((WIDE,), tl.float32)
+    of_step = tl.zeros((WIDE,), tl.float32)
+    for start in range(first, last, ROWS):
+        place, there = _at(start, last, channel, inside, channels, ROWS)
+        apart = tl.load(z + place, there, 0.0).to(tl.float32) - middle
+        pull = tl.load(g + place, there, 0.0).to(tl.float32)
+        v = apart * factor + shift
+        d = tl.where(there, _pulled(pull, v, least, most, KIND, SOFT), 0.0)
+        x = _clamped(v, bottom, top)
+        of_a += tl.sum(d * apart, 0)
+        of_c += tl.sum(d, 0)
+        of_step += tl.sum(tl.where(there & (x >= begin) & (x <= end), pull * x, 0.0), 0)
+    into = found + tl.program_id(0) * 3 * channels + channel
+    tl.store(into, of_a, inside)
+    tl.store(into + channels, of_c, inside)
+    tl.store(into + 2 * channels, of_step, inside)
+
+
+@triton.jit
+def _back(
+    g, z, k, a, c, grid, e0, e1, out, rows, channels,
+    KIND: tl.constexpr, SOFT: tl.constexpr, ROWS: tl.constexpr, WIDE: tl.constexpr,
+):  # fmt: skip
+    channel, inside, first, last = _place(rows, channels, ROWS, WIDE)
+    middle = tl.load(k + channel, inside, 0.0)[None, :]
+    factor = tl.load(a + channel, inside, 0.0)[None, :]
+    shift = tl.load(c + channel, inside, 0.0)[None, :]
+    same = tl.load(e0 + channel, inside, 0.0)[None, :]
+    along = tl.load(e1 + channel, inside, 0.0)[None, :]
+    least, most = tl.load(grid + 5), tl.load(grid + 6)
+    for start in range(first, last, ROWS):
+        place, there = _at(start, last, channel, inside, channels, ROWS)
+        apart = tl.load(z + place, there, 0.0).to(tl.float32) - middle
+        pull = tl.load(g + place, there, 0.0).to(tl.float32)
+        d = _pulled(pull, apart * factor + shift, least, most, KIND, SOFT)
+        tl.store(out + place, (d * factor + same + apart * along).to(out.dtype.element_ty), there)
+
+
+@triton.jit
+def _spread(z, k, e0, e1, out, rows, channels, ROWS: tl.constexpr, WIDE: tl.constexpr):
+    channel, inside, first, last = _place(rows, channels, ROWS, WIDE)
+    middle = tl.load(k + channel, inside, 0.0)[None, :]
+    same = tl.load(e0 + channel, inside, 0.0)[None, :]
+    along = tl.load(e1 + channel, inside, 0.0)[None, :]
+    for start in range(first, last, ROWS):
+        place, there = _at(start, last, channel, inside, channels, ROWS)
+        apart = tl.load(z + place, there, 0.0).to(tl.float32) - middle
+        tl.store(out + place, (same + apart * along).to(out.dtype.element_ty), there)

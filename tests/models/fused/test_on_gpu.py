@@ -1,0 +1,88 @@
+"""The kernels of a GPU compute what kernels.py says: on one where there is one, else by Triton's interpreter."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from models.fused import channels, grid
+from models.fused.channels import in_one
+from models.layers.quantizers.base import Rule
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.slow
+def test_kernels_are_their_formulas() -> None:
+    pytest.importorskip("triton")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    env = {**os.environ, **({} if device == "cuda" else {"TRITON_INTERPRET": "1"})}
+    line = [sys.executable, "-m", "tests.tools.gpu_loops", device]
+    done = subprocess.run(line, env=env, capture_output=True, text=True, timeout=900, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) == 7 * 2 * 6 * 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("given", [False, True], ids=["bare", "all"])
+def test_one_kernel_computes_what_the_formula_does(given: bool) -> None:
+    """torch.compile's code of the formulas of channels, for some widths; with all that may be missing, and without."""
+    torch.manual_seed(0)
+    for width in (5, 16, 33):
+        one, two, three = torch.rand(3, width) + 0.5
+        s, gamma, beta = (torch.rand(width) if given else None for _ in range(3))
+        eps = torch.tensor(1e-5)
+        for formula, told in (
+            (channels.statistics, (one, two, three, 40)),
+            (channels.factors, (one, two, s, gamma, beta, eps)),
+            (channels.plain, (one, s, beta)),
+            (channels.kept, (one, two, s, beta)),
+            (channels.pulled, (one, two, torch.tensor(0.3), three, s, gamma, eps, 40)),
+        ):
+            for found, wanted in zip(channels._compiled(formula.__wrapped__)(*told), formula(*told), strict=True):
+                torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("given", ["nothing", "a scale", "all"])
+def test_gradients_by_hand_are_those_of_autograd(given: str) -> None:
+    torch.manual_seed(1)
+    width, count = 7, 90
+    mean, var = torch.randn(width, dtype=torch.float64), torch.rand(width, dtype=torch.float64) + 0.1
+    s = torch.rand(1 if given == "a scale" else width, dtype=torch.float64) + 0.2 if given != "nothing" else None
+    gamma, beta = (torch.randn(width, dtype=torch.float64) if given == "all" else None for _ in range(2))
+    eps, step = torch.tensor(1e-2, dtype=torch.float64), torch.tensor(0.3, dtype=torch.float64)
+    of_a, of_c = torch.randn(2, width, dtype=torch.float64)
+    leaves = [mean, var] + [value for value in (s, gamma, beta) if value is not None]
+    for leaf in leaves:
+        leaf.requires_grad_()
+    a, c = channels.factors(mean, var, s, gamma, beta, eps)
+    ((a * of_a + (c - a * (mean - mean.detach())) * of_c) / step).sum().backward()
+    with torch.no_grad():
+        e0, e1, of_s, of_gamma, of_beta = channels.pulled(of_a, of_c, step, var, s, gamma, eps, count)
+    torch.testing.assert_close(e0 * count, mean.grad)
+    torch.testing.assert_close(e1 * count / 2, var.grad)
+    if s is not None:
+        torch.testing.assert_close(of_s.sum(0, keepdim=True) if given == "a scale" else of_s, s.grad)
+    if gamma is not None and beta is not None:
+        torch.testing.assert_close(of_gamma, gamma.grad)
+        torch.testing.assert_close(of_beta, beta.grad)
+
+
+def test_a_grid_of_numbers_is_made_once() -> None:
+    """Also where the step is one that was learned, it is not kept: it moves."""
+    rule = Rule("round", 0.5, 0, 15)
+    assert grid.grid_of(rule, "relu", CPU) is grid.grid_of(rule._replace(scale=2.0), "relu", CPU)
+    step = torch.tensor(0.5)
+    first = grid.grid_of(rule._replace(step=step), "relu", CPU)
+    assert torch.equal(first, grid.grid_of(rule, "relu", CPU))
+    step.fill_(0.25)
+    assert grid.grid_of(rule._replace(step=step), "relu", CPU)[2] == 0.25
+
+
+def test_formulas_run_as_they_are_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channels, "_compiled", pytest.fail)
+    assert in_one(lambda x: x + 1)(torch.zeros(2)).tolist() == [1, 1]

@@ -1,0 +1,71 @@
+"""The kernels of a GPU against their formulas; on a CPU, by Triton's interpreter: TRITON_INTERPRET=1 python -m tests.tools.gpu_loops cpu"""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import torch
+
+from models.fused import kernels, on_gpu
+from tests.models.fused.test_loops import KINDS, SIZES, TYPES, given
+
+LARGE = {"cpu": (700, 40), "cuda": (200_000, 96)}
+"""Rows that several programs share; the interpreter is slow."""
+
+
+def compare(device: str) -> int:
+    """Raises AssertionError where they differ; gives the number of comparisons."""
+    done = 0
+    for size in (*SIZES, LARGE[device]):
+        for of in TYPES:
+            for kind, slope in KINDS:
+                for to in TYPES:
+                    _compare_one(size, of, kind, slope, to, device)
+                    done += 1
+    _compare_ends(device)
+    return done
+
+
+def _compare_one(
+    size: tuple[int, int], of: torch.dtype, kind: kernels.Kind, slope: str, to: torch.dtype, device: str
+) -> None:
+    z, k, a, c, grid, g = (value.to(device) for value in given(*size, of, kind))
+    for ends in (False, True):
+        found, wanted = on_gpu.moments(z, k, ends), kernels.moments(z.double(), k.double(), ends)
+        for one, other in zip(found, wanted, strict=True):
+            torch.testing.assert_close(one, other.float(), rtol=1e-4, atol=1e-3)
+    codes, wanted_codes = on_gpu.coded(z, k, a, c, grid, kind, to), kernels.coded(z, k, a, c, grid, kind, to)
+    assert codes.dtype == to
+    if kind == "number":  # the interpreter cuts digits off where a GPU rounds
+        torch.testing.assert_close(codes, wanted_codes, rtol=1e-2 if to == torch.bfloat16 else 1e-5, atol=1e-5)
+    else:  # a code may lie on an edge: a GPU multiplies and adds in one
+        assert (codes != wanted_codes).sum() <= codes.numel() // 10_000
+    g, steps = g.to(to), (a / grid[2], c / grid[2])
+    e0, e1 = torch.randn(2, size[1], device=device)
+    for one, other in zip(
+        on_gpu.sums(g, z, k, *steps, grid, kind, slope),
+        kernels.sums(g.double(), z.double(), k.double(), *(v.double() for v in steps), grid.double(), kind, slope),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other.float(), rtol=1e-3, atol=1e-2)
+    rounding = {"rtol": 2e-2, "atol": 1e-2} if of == torch.bfloat16 else {"rtol": 1e-4, "atol": 1e-4}
+    found = on_gpu.back(g, z, k, *steps, grid, e0, e1, kind, slope)
+    assert found.dtype == of
+    torch.testing.assert_close(found, kernels.back(g, z, k, *steps, grid, e0, e1, kind, slope), **rounding)
+    torch.testing.assert_close(on_gpu.spread(z, k, e0, e1), kernels.spread(z, k, e0, e1), **rounding)
+
+
+def _compare_ends(device: str) -> None:
+    """What is no number stays none, halves go to even, and infinity is clamped."""
+    z = torch.tensor([[0.5], [1.5], [2.5], [-0.5], [-1.5], [math.nan], [math.inf], [300.0]], device=device)
+    one, zero = torch.ones(1, device=device), torch.zeros(1, device=device)
+    grid = torch.tensor([-math.inf, math.inf, 1.0, -9.0, 9.0, -9.0, 9.0, -9.0, 9.0], device=device)
+    found = on_gpu.coded(z, zero, one, zero, grid, "round", torch.float32).flatten().tolist()
+    assert found[:5] == [0, 2, 2, 0, -2]
+    assert math.isnan(found[5])
+    assert found[6:] == [9, 9]
+
+
+if __name__ == "__main__":
+    print(compare(sys.argv[1]))
