@@ -49,4 +49,10 @@ def augment(pictures: Tensor, info: DataInfo, source: torch.Generator) -> Tensor
         columns = torch.where(mirrored, columns.flip(1), columns)
     padded = torch.nn.functional.pad(pictures, (0, 0, pad, pad, pad, pad))
     index = torch.arange(count, device=device)[:, None, None]
-    return normalise(padded[index, rows.to(device)[:, :, None], columns.to(device)[:, None, :]], info)
+    rows, columns = _brought(torch.cat([rows, columns], 1), device).split([height, width], 1)
+    return normalise(padded[index, rows[:, :, None], columns[:, None, :]], info)
+
+
+def _brought(numbers: Tensor, device: torch.device) -> Tensor:
+    """Numbers of the CPU on a device. A GPU is not waited for, which a copy from memory that may be paged out would do."""
+    return numbers.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else numbers.to(device)

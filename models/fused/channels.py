@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, wraps
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -42,6 +42,22 @@ def in_one(formula: Formula) -> Formula:
     return cast(Formula, run)
 
 
+class Norm(NamedTuple):
+    """What a batch norm is: gamma and beta, running statistics and the batches that they are of, if it has these.
+
+    Args:
+        share: of a batch in the running statistics, (); None: all batches count alike.
+    """
+
+    gamma: Tensor | None
+    beta: Tensor | None
+    mean: Tensor | None
+    var: Tensor | None
+    batches: Tensor | None
+    share: Tensor | None
+    eps: Tensor
+
+
 @cache
 def constant(value: float, device: torch.device) -> Tensor:
     """A number on a device, (), fp32: one that is brought there in every step would make a GPU wait."""
@@ -50,20 +66,36 @@ def constant(value: float, device: torch.device) -> Tensor:
 
 @in_one
 def statistics(first: Tensor, second: Tensor, k: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Mean and variance, of the sums of z - k and of its square over so many rows."""
-    apart = first / count
-    return k + apart, (second / count - apart * apart).clamp_min(0)
+    """Mean and variance, of the sums of z - k and of its square over so many rows.
+
+    Args:
+        first, second: (parts, channels).
+    """
+    return _statistics(first, second, k, count)
+
+
+def _statistics(first: Tensor, second: Tensor, k: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    apart = first.sum(0) / count
+    return k + apart, (second.sum(0) / count - apart * apart).clamp_min(0)
 
 
 @in_one
-def factors(
-    mean: Tensor, var: Tensor, s: Tensor | None, gamma: Tensor | None, beta: Tensor | None, eps: Tensor
-) -> Tensor:
-    """a and c with a norm, (2, channels)."""
-    a = (var if s is None else var * s.square()).add(eps).rsqrt()
+def normed(
+    first: Tensor, second: Tensor, k: Tensor, count: int, s: Tensor | None, bias: Tensor | None, norm: Norm
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and variance as `statistics`, and a and c with a norm, (2, channels). The norm's running statistics are moved."""
+    mean, var = _statistics(first, second, k, count)
+    a = (var if s is None else var * s.square()).add(norm.eps).rsqrt()
     a = a if s is None else s * a
-    a = a if gamma is None else gamma * a
-    return torch.stack([a, torch.zeros_like(a) if beta is None else beta])
+    a = a if norm.gamma is None else norm.gamma * a
+    if norm.mean is not None and norm.var is not None and norm.batches is not None:
+        of_input, spread = (mean, var) if s is None else (mean * s, var * s.square())
+        of_input = of_input if bias is None else of_input + bias
+        norm.batches.add_(1)
+        share = 1 / norm.batches.float() if norm.share is None else norm.share
+        norm.mean.lerp_(of_input, share)
+        norm.var.lerp_(spread * (count / max(count - 1, 1)), share)
+    return mean, var, torch.stack([a, torch.zeros_like(a) if norm.beta is None else norm.beta])
 
 
 @in_one
@@ -74,35 +106,28 @@ def plain(like: Tensor, s: Tensor | None, bias: Tensor | None) -> Tensor:
 
 
 @in_one
-def kept(mean: Tensor, var: Tensor, s: Tensor | None, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Mean and variance of what the norm reads, s z + bias."""
-    if s is not None:
-        mean, var = mean * s, var * s.square()
-    return (mean if bias is None else mean + bias), var
-
-
-@in_one
 def pulled(
     of_a: Tensor, of_c: Tensor, step: Tensor, var: Tensor, s: Tensor | None, gamma: Tensor | None, eps: Tensor,
     count: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """With a norm: the gradients of z through its mean and variance, e0 + (z - mean) e1, and those of s, gamma and beta.
+) -> tuple[Tensor, ...]:  # fmt: skip
+    """With a norm: the gradients of z through its mean and variance, e0 + (z - mean) e1, and those of s, bias, gamma and beta.
 
     Args:
-        of_a, of_c: gradients of a / step and c / step.
+        of_a, of_c: gradients of a / step and c / step, (parts, channels).
     """
-    of_a, of_c = of_a / step, of_c / step
+    of_a, of_c = of_a.sum(0) / step, of_c.sum(0) / step
     size = torch.ones_like(var) if s is None else s
     weight = torch.ones_like(var) if gamma is None else gamma
     r = (var * size.square() + eps).rsqrt()
     of_var = of_a * weight * size * size.square() * r * r * r * -0.5
-    return (
-        -weight * size * r * of_c / count,
-        of_var * (2 / count),
-        of_a * weight * eps * r * r * r,
-        of_a * size * r,
-        of_c,
-    )
+    of_s, of_bias = of_a * weight * eps * r * r * r, torch.zeros_like(var)  # a norm takes a bias away
+    return -weight * size * r * of_c / count, of_var * (2 / count), of_s, of_bias, of_a * size * r, of_c
+
+
+@in_one
+def added(of_a: Tensor, of_c: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+    """Without a norm: the gradients of s and bias."""
+    return of_a.sum(0) / step, of_c.sum(0) / step
 
 
 @in_one
@@ -114,6 +139,7 @@ def over(values: Tensor, step: Tensor) -> Tensor:
 def reach(
     mean: Tensor, factors: Tensor, low: Tensor, high: Tensor, bottom: Tensor, top: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The least and the largest x that an activation gives, of the least and the largest z of each channel; () each."""
-    x = torch.minimum(torch.maximum((torch.stack([low, high]) - mean) * factors[0] + factors[1], bottom), top)
+    """The least and the largest x that an activation gives, of the least and the largest z, (parts, channels); () each."""
+    ends = torch.stack([low.amin(0), high.amax(0)])
+    x = torch.minimum(torch.maximum((ends - mean) * factors[0] + factors[1], bottom), top)
     return x.amin(), x.amax()

@@ -23,8 +23,8 @@ def moments(z: Tensor) -> tuple[Tensor, Tensor]:
     return _Moments.apply(rows(z))
 
 
-def measured(z: Tensor, ends: bool) -> tuple[Tensor, ...]:
-    """Mean and variance of each channel of rows; with `ends` its least and largest number, too.
+def measured(z: Tensor, ends: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """A number near each channel's mean, and what `loops.moments` gives with it.
 
     Raises:
         ValueError: for a single row, as torch's own batch norm does.
@@ -32,14 +32,14 @@ def measured(z: Tensor, ends: bool) -> tuple[Tensor, ...]:
     if len(z) < 2:
         raise ValueError("a batch norm cannot be trained on one number a channel")
     k = z[0].float()  # so that a mean far from 0 costs the variance no digits
-    first, second, *rest = loops.moments(z, k, ends)
-    return (*channels.statistics(first, second, k, len(z)), *rest)
+    return k, loops.moments(z, k, ends)
 
 
 class _Moments(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z: Tensor) -> tuple[Tensor, Tensor]:
-        mean, var = measured(z, False)
+        k, (first, second) = measured(z, False)
+        mean, var = channels.statistics(first, second, k, len(z))
         ctx.save_for_backward(z, mean)
         return mean, var
 
@@ -98,12 +98,9 @@ class Coded(torch.autograd.Function):
             if rule.learned:
                 found[0] = -(of_v.sum() / step)
             if eps is None:
-                found[1], found[2] = channels.over(torch.stack([of_a, of_c]), step)
+                found[1:3] = channels.added(of_a, of_c, step)
             else:
-                e0, e1, found[1], *found[3:] = channels.pulled(
-                    of_a, of_c, step, var, flattened(scale), gamma, eps, len(z)
-                )
-                found[2] = torch.zeros_like(mean)  # a norm takes a bias away
+                e0, e1, *found[1:] = channels.pulled(of_a, of_c, step, var, flattened(scale), gamma, eps, len(z))
         if found[1] is not None and scale is not None:
             found[1] = (found[1] if scale.numel() > 1 else found[1].sum()).reshape(scale.shape)
         of_z = None

@@ -1,6 +1,6 @@
 """The formulas of kernels.py as loops: those of source/fused.cpp on a CPU, those of on_gpu.py on a GPU.
 
-Arguments and results are those of kernels.py.
+Arguments and results are those of kernels.py; but sums and ends come in parts, (parts, channels).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any, TypeVar, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from engine.errors import first_line
 from engine.system.compiled import Unavailable
@@ -41,6 +41,20 @@ def _gpu() -> ModuleType:
     from models.fused import on_gpu
 
     return on_gpu
+
+
+def fits(pool: nn.MaxPool2d) -> bool:
+    """Whether `pooled` computes what a max-pool does."""
+    from models.fused import pool as own
+
+    return own.fits(pool)
+
+
+def pooled(pool: nn.MaxPool2d, x: Tensor) -> Tensor:
+    """The max-pool of a GPU. Shapes: (B, C, H, W) -> (B, C, H', W'), channels_last."""
+    from models.fused import pool as own
+
+    return own.pooled(pool, x)
 
 
 class _Rule(ctypes.Structure):
@@ -83,7 +97,7 @@ def moments(z: Tensor, k: Tensor, ends: bool) -> tuple[Tensor, ...]:
         found.data_ptr(),
         None if reach is None else reach.data_ptr(),
     )
-    return (*found, *reach) if reach is not None else (*found,)
+    return tuple(value[None] for value in (*found, *(() if reach is None else reach)))
 
 
 @_here_or_on_gpu
@@ -101,7 +115,7 @@ def sums(
     _run(
         library.loaded().mc_sums, *_given(g, z), *z.shape, *_given(k, a, c), _rule(grid, kind, slope), found.data_ptr()
     )
-    return (*found,)
+    return tuple(value[None] for value in found)
 
 
 @_here_or_on_gpu
@@ -151,6 +165,6 @@ def trial(device: torch.device) -> None:
     try:
         z = torch.zeros(64, 32, device=device)
         first, second = moments(z, z[0], False)
-        channels.statistics(first, second, z[0], 64)
+        channels.statistics(first, second, z[0], len(z))
     except Exception as fault:  # whatever Triton and torch.compile meet
         raise Unavailable(f"Triton or torch.compile fails: {first_line(fault)}") from fault

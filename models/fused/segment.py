@@ -14,12 +14,11 @@ from torch.nn import functional as F
 
 from engine.system import precision
 from models.fused import channels, loops
-from models.fused.channels import constant, kept
+from models.fused.channels import Norm, constant
 from models.fused.gradients import Coded, Told, flattened, measured, moments, rows
 from models.fused.grid import ENDS, Act
 from models.layers import products
 from models.layers.conv_q import QuantConv2d
-from models.layers.fold import move_statistics
 from models.layers.quantizers.base import Quantized, Quantizer, Rule
 
 NUMBERS = Rule("number")
@@ -65,9 +64,6 @@ class Segment(nn.Module):
         of_norm = (norm.weight, norm.bias) if norm is not None else (None, None)
         out = Coded.apply(flat, told, step, scale, bias, *of_norm)
         out = out.reshape(len(x), *x.shape[2:], -1).permute(0, 3, 1, 2)
-        if norm is not None:
-            with torch.no_grad():
-                move_statistics(norm, *kept(mean, var, flattened(scale), bias), len(flat))
         return Quantized(out, _on(rule.scale, x.device)) if coding else out
 
     def _sums(self, x: Tensor | Quantized) -> tuple[Tensor, Tensor | None, Tensor | None]:
@@ -94,9 +90,8 @@ class Segment(nn.Module):
         """
         asks, s = self.quantizer is not None and self.quantizer.asks_for_ends(), flattened(scale)
         if self.norm is not None:
-            mean, var, *ends = measured(flat, asks)
-            eps = constant(self.norm.eps, flat.device)
-            return mean, var, channels.factors(mean, var, s, self.norm.weight, self.norm.bias, eps), *ends
+            k, (first, second, *ends) = measured(flat, asks)
+            return *channels.normed(first, second, k, len(flat), s, bias, _told(self.norm, flat.device)), *ends
         zero = flat.new_zeros(flat.shape[1], dtype=torch.float32)
         ends = [*loops.moments(flat, zero, True)[2:]] if asks else []
         return zero, zero + 1, channels.plain(zero, s, bias), *ends
@@ -106,6 +101,12 @@ class Segment(nn.Module):
         """The least and the largest number that the quantizer reads."""
         clamps = (constant(end, mean.device) for end in ENDS[self.act])
         return channels.reach(mean, factors, low, high, *clamps)
+
+
+def _told(norm: nn.BatchNorm2d, device: torch.device) -> Norm:
+    share = None if norm.momentum is None else constant(norm.momentum, device)
+    running = (norm.running_mean, norm.running_var, norm.num_batches_tracked)
+    return Norm(norm.weight, norm.bias, *running, share, constant(norm.eps, device))
 
 
 def _on(scale: Tensor | float | None, device: torch.device) -> Tensor | None:

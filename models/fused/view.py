@@ -17,6 +17,7 @@ from models.fused.grid import Act
 from models.fused.segment import Segment
 from models.graph.flow import module, places, read_apart, readers, writes
 from models.graph.normal import NormalForm, type_and_device
+from models.layers import columns
 from models.layers.bnfold import FoldedNorm
 from models.layers.conv_q import QuantConv2d
 from models.layers.quantizers.base import Quantizer
@@ -76,16 +77,20 @@ class View(nn.Module):
         self._form = (form,)  # a tuple: its parameters are not this module's
         graph, new = fx.Graph(), dict[fx.Node, fx.Node]()
         found = {} if writes(form) else {chain[-1]: (chain, segment) for chain, segment in _segments(form)}
+        pools = {} if writes(form) else _pools(form)
         inside = {node for chain, _ in found.values() for node in chain[:-1]}
         prefix = "segment"
         while any(str(node.target).startswith(prefix) for node in form.captured.graph.nodes):
             prefix += "_"
         for node in form.captured.graph.nodes:
+            name = f"{prefix}{len(new)}"
             if node in found:
                 chain, segment = found[node]
-                name = f"{prefix}{len(new)}"
                 self.add_module(name, segment)
                 new[node] = graph.call_module(name, (new[chain[0].all_input_nodes[0]],))
+            elif node in pools:
+                self.add_module(name, Pooling(pools[node]))
+                new[node] = graph.call_module(name, (new[node.all_input_nodes[0]],))
             elif node not in inside:
                 new[node] = graph.node_copy(node, new.__getitem__)
         self._interpreter = fx.Interpreter(
@@ -101,6 +106,27 @@ class View(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self._interpreter.run(x)
+
+
+class Pooling(nn.Module):
+    """A max-pool, by a kernel of its own where that takes its input."""
+
+    def __init__(self, pool: nn.MaxPool2d) -> None:
+        super().__init__()
+        self._pool = (pool,)
+
+    def forward(self, x: Any) -> Any:
+        fits = isinstance(x, Tensor) and x.dtype in (torch.float32, torch.bfloat16) and x.requires_grad
+        return loops.pooled(self._pool[0], x) if fits else self._pool[0](x)
+
+
+def _pools(form: NormalForm) -> dict[fx.Node, nn.MaxPool2d]:
+    """The max-pools that a GPU's own kernels compute."""
+    if type_and_device(form)[1].type != "cuda":
+        return {}
+    every = ((node, module(form, node)) for node in form.captured.graph.nodes)
+    return {node: pool for node, pool in every
+            if type(pool) is nn.MaxPool2d and loops.fits(pool) and not _has_hooks(pool)}  # fmt: skip
 
 
 def _segments(form: NormalForm) -> Iterator[tuple[list[fx.Node], Segment]]:
@@ -128,7 +154,7 @@ def _from(form: NormalForm, first: fx.Node) -> tuple[list[fx.Node], Segment] | N
         return True
 
     layer = module(form, first)
-    known = isinstance(layer, QuantConv2d) or _has_idle_bias(form, first)
+    known = isinstance(layer, QuantConv2d) or _is_quicker_here(form, first)
     layer = layer if isinstance(layer, nn.Conv2d) and take(known and _is_called_once(form, first)) else None
     while layer is not None and take(at is not None and isinstance(module(form, at), FoldedNorm)):
         pass
@@ -159,13 +185,13 @@ def _is_plain(form: NormalForm, node: fx.Node | None, norm: nn.BatchNorm2d) -> b
     return node is not None and plain and len(node.meta["shape"]) == 4 and str(node.target) not in read_apart(form)
 
 
-def _has_idle_bias(form: NormalForm, node: fx.Node) -> bool:
-    """Whether a node is a plain convolution with a bias that the norm behind it takes away."""
+def _is_quicker_here(form: NormalForm, node: fx.Node) -> bool:
+    """Whether a node is a plain convolution before a norm, with a bias, which the norm takes away, or few inputs."""
     layer, behind = module(form, node), readers(node)
-    if type(layer) is not nn.Conv2d or layer.bias is None or len(behind) != 1 or len(node.users) != 1:
+    if type(layer) is not nn.Conv2d or len(behind) != 1 or len(node.users) != 1:
         return False
-    norm = module(form, behind[0])
-    return isinstance(norm, nn.BatchNorm2d) and _is_plain(form, behind[0], norm)
+    norm, few = module(form, behind[0]), layer.weight.is_cuda and layer.in_channels <= columns.FEW
+    return (layer.bias is not None or few) and isinstance(norm, nn.BatchNorm2d) and _is_plain(form, behind[0], norm)
 
 
 def _quantizer(form: NormalForm, reader: fx.Node | None, follows: bool) -> Quantizer | None:

@@ -53,7 +53,7 @@ def move_statistics(norm: _BatchNorm, mean: Tensor, var: Tensor, count: int) -> 
     if norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
         return
     norm.num_batches_tracked += 1
-    share = norm.momentum if norm.momentum is not None else 1 / float(norm.num_batches_tracked)
+    share = norm.momentum if norm.momentum is not None else 1 / norm.num_batches_tracked.to(mean.dtype)
     norm.running_mean.lerp_(mean, share)
     norm.running_var.lerp_(var * count / max(count - 1, 1), share)
 

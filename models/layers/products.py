@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engine.system import precision
-from models.layers import eight_bits, proven
+from models.layers import columns, eight_bits, proven
 from models.layers.eight_bits import Codes
 
 LARGEST = 256
@@ -135,6 +135,8 @@ def _quick(small: bool) -> Iterator[None]:
 
 def convolution(conv: nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:
     """The convolution that `conv` describes, of other tensors, without its bias."""
+    if columns.fits(conv, x):
+        return columns.convolution(conv, x, weight)
     around = conv.padding
     padding: int | str | tuple[int, ...] = around
     if conv.padding_mode != "zeros" and around != "valid":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 
@@ -15,7 +15,7 @@ from models.graph.surgery import narrow
 from prune.plan import plan
 from prune.widths import Subject
 from scripts.speed import ours
-from scripts.speed.turns import STEPS, turn
+from scripts.speed.turns import Turn
 from scripts.speed.variants import FLOAT
 
 BATCHES = (10, 50, 200)
@@ -29,7 +29,7 @@ NETWORK = "nin"
 def steps(device: torch.device, how: Precision, seconds: float) -> Iterator[dict[str, float | str]]:
     """Milliseconds of a float step of NIN: one row for each batch, width and share of channels kept."""
     full = forms.build(NETWORK).cfg
-    runs: dict[tuple[str, float], Callable[[], None]] = {}
+    runs: dict[tuple[str, float], Turn] = {}
     for batch in BATCHES:
         runs["batch", batch] = _step(full, batch, device, how)
     for times in WIDTHS:
@@ -37,13 +37,13 @@ def steps(device: torch.device, how: Precision, seconds: float) -> Iterator[dict
     for share in KEPT:
         runs["kept", share] = _step([max(2, int(width * share)) for width in full], 50, device, how)
     found = race({f"{what} {value}": run for (what, value), run in runs.items()}, seconds)
-    for (what, value), timed in zip(runs, found.values(), strict=True):
-        yield {"what": what, "value": value, "ms": timed.milliseconds / STEPS[device.type]}
+    for ((what, value), run), timed in zip(runs.items(), found.values(), strict=True):
+        yield {"what": what, "value": value, "ms": timed.milliseconds / run.steps}
 
 
-def _step(cfg: list[int], batch: int, device: torch.device, how: Precision) -> Callable[[], None]:
+def _step(cfg: list[int], batch: int, device: torch.device, how: Precision) -> Turn:
     model = forms.build(NETWORK, cfg).train().to(device).to(memory_format=torch.channels_last)
-    return turn(ours.step_with(model, FLOAT, 32, batch, device, how), device)
+    return Turn(ours.step_with(model, FLOAT, 32, batch, device, how), device)
 
 
 def surgery() -> Iterator[dict[str, float | str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,14 +15,14 @@ from models import cost, forms
 from scripts.speed import growth, ours, reference
 from scripts.speed.ceilings import ceilings
 from scripts.speed.options import Options
-from scripts.speed.turns import STEPS, turn
+from scripts.speed.turns import Turn
 from scripts.speed.variants import FLOAT
 
 TEXTBOOK = "textbook"
 IN_MEMORY = "textbook, pictures in memory"
 SETTLING = 6
 """Runs of each before any is timed: memory that is new to a process is slow."""
-Runs = dict[tuple[str, str, str], Callable[[], None]]
+Runs = dict[tuple[str, str, str], Turn]
 """By variant, who computes, and precision."""
 
 
@@ -39,16 +38,16 @@ def measure(options: Options) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for arch in options.networks:
         work = 6 * cost.total(cost.layers(forms.build(arch, side=options.image_size), options.image_size), "macs")
-        for what, runs, count, flops, times in (
-            ("training", _steps(arch, options, device), options.batch, work, STEPS[device.type]),
-            ("evaluation", _evaluations(arch, options, device), options.pictures, work / 3, 1),
+        for what, runs, count, flops in (
+            ("training", _steps(arch, options, device), options.batch, work),
+            ("evaluation", _evaluations(arch, options, device), options.pictures, work / 3),
         ):
-            named = {" · ".join(key): run for key, run in runs.items()}
+            named = {_name(key): run for key, run in runs.items()}
             for run in named.values():
                 for _ in range(SETTLING):
                     run()
             timed = race(named, options.seconds)
-            found = [{"network": arch, "what": what, **_row(key, timed, count, flops, times)} for key in runs]
+            found = [{"network": arch, "what": what, **_row(key, timed, runs, count, flops)} for key in runs]
             rows += found
             lines += ["", f"{arch}, {what}, {_of(what, count)}", *columns(_table(found))]
     grown: list[dict[str, Any]] = []
@@ -80,10 +79,10 @@ def _steps(arch: str, options: Options, device: torch.device) -> Runs:
     batch, side = options.batch, options.image_size
     runs: Runs = {}
     for variant in dict.fromkeys((FLOAT, *options.variants)):
-        runs[variant, TEXTBOOK, "fp32"] = turn(reference.step_of(arch, side, variant, batch, device), device)
+        runs[variant, TEXTBOOK, "fp32"] = Turn(reference.step_of(arch, side, variant, batch, device), device)
         for how in _ways(device):
             if variant != FLOAT or how != "exact":
-                runs[variant, "here", how] = turn(ours.step_of(arch, side, variant, batch, device, how), device)
+                runs[variant, "here", how] = Turn(ours.step_of(arch, side, variant, batch, device, how), device)
     return runs
 
 
@@ -91,33 +90,37 @@ def _evaluations(arch: str, options: Options, device: torch.device) -> Runs:
     runs: Runs = {}
     for variant in dict.fromkeys((FLOAT, *options.variants)):
         told = (arch, options.image_size, variant, options.pictures, device)
-        runs[variant, TEXTBOOK, "fp32"] = reference.evaluation_of(*told)
-        runs[variant, IN_MEMORY, "fp32"] = ours.evaluation_of(*told, "fp32", textbook=True)
+        runs[variant, TEXTBOOK, "fp32"] = Turn(reference.evaluation_of(*told), device)
+        runs[variant, IN_MEMORY, "fp32"] = Turn(ours.evaluation_of(*told, "fp32", textbook=True), device)
         for how in _ways(device)[1:]:
             if variant != FLOAT or how != "exact":
-                runs[variant, "here", how] = ours.evaluation_of(*told, how)
+                runs[variant, "here", how] = Turn(ours.evaluation_of(*told, how), device)
         if variant == FLOAT:
-            runs[variant, "here", "fp32"] = ours.evaluation_of(*told, "fp32")
+            runs[variant, "here", "fp32"] = Turn(ours.evaluation_of(*told, "fp32"), device)
     return runs
 
 
-def _row(key: tuple[str, str, str], timed: dict[str, Timed], count: int, flops: float, times: int) -> dict[str, Any]:
+def _row(key: tuple[str, str, str], timed: dict[str, Timed], runs: Runs, count: int, flops: float) -> dict[str, Any]:
     """One row.
 
     Args:
         count: pictures of a step, or of an evaluation.
         flops: of a picture.
-        times: how often a turn does it.
     """
     variant, who, how = key
-    own, found = timed[" · ".join((variant, TEXTBOOK, "fp32"))], timed[" · ".join(key)]
-    ms = found.milliseconds / times
+    first, own, this = next(iter(runs)), (variant, TEXTBOOK, "fp32"), timed[_name(key)]
+    ms, own_ms = (timed[_name(k)].milliseconds / runs[k].steps for k in (key, own))
+    more = runs[key].steps / runs[first].steps  # steps of a turn
     return {
         "variant": variant, "by": who, "precision": how, "ms": ms,
         "pictures_s": 1000 * count / ms, "gflops": count * flops / ms / 1e6,
-        "times_float": found.faster, "low": found.low, "high": found.high,
-        "times_own": own.milliseconds / found.milliseconds, "turns": found.rounds,
+        "times_float": this.faster * more, "low": this.low * more, "high": this.high * more,
+        "times_own": own_ms / ms, "turns": this.rounds,
     }  # fmt: skip
+
+
+def _name(key: tuple[str, str, str]) -> str:
+    return " · ".join(key)
 
 
 def _table(rows: list[dict[str, Any]]) -> list[list[str]]:

@@ -6,25 +6,42 @@ import math
 import sys
 
 import torch
+from torch import nn
 
-from models.fused import kernels, on_gpu
+from models.fused import kernels, on_gpu, pool
 from tests.models.fused.test_loops import KINDS, SIZES, TYPES, given
 
-LARGE = {"cpu": (700, 40), "cuda": (200_000, 96)}
-"""Rows that several programs share; the interpreter is slow."""
+MEASURED = {"cpu": (*SIZES, (700, 40)), "cuda": ((129, 33), (200_000, 96))}
+"""The interpreter is slow where there are many numbers, a compiler where there are many kernels."""
+POOLS = (nn.MaxPool2d(3, 2, 1), nn.MaxPool2d(2), nn.MaxPool2d(3, 1, 1), nn.MaxPool2d((2, 3), (1, 2), (1, 1)))
 
 
 def compare(device: str) -> int:
     """Raises AssertionError where they differ; gives the number of comparisons."""
     done = 0
-    for size in (*SIZES, LARGE[device]):
+    for size in MEASURED[device]:
         for of in TYPES:
             for kind, slope in KINDS:
-                for to in TYPES:
+                for to in TYPES if device == "cpu" else (of,):
                     _compare_one(size, of, kind, slope, to, device)
                     done += 1
     _compare_ends(device)
+    for module in POOLS:
+        _compare_pool(module, device)
+        done += 1
     return done
+
+
+def _compare_pool(module: nn.MaxPool2d, device: str) -> None:
+    """Values, the choice between equal numbers, and gradients."""
+    x = torch.randint(-3, 4, (2, 70, 9, 8), device=device).float().contiguous(memory_format=torch.channels_last)
+    x[0, 0, 0, 0] = -math.inf
+    x.requires_grad_()
+    found, wanted = pool.pooled(module, x), module(x)
+    assert torch.equal(found, wanted)
+    g = torch.randn_like(wanted)
+    for one, other in zip(torch.autograd.grad(found, x, g), torch.autograd.grad(wanted, x, g), strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def _compare_one(
@@ -33,7 +50,8 @@ def _compare_one(
     z, k, a, c, grid, g = (value.to(device) for value in given(*size, of, kind))
     for ends in (False, True):
         found, wanted = on_gpu.moments(z, k, ends), kernels.moments(z.double(), k.double(), ends)
-        for one, other in zip(found, wanted, strict=True):
+        together = [part.sum(0) for part in found[:2]] + ([found[2].amin(0), found[3].amax(0)] if ends else [])
+        for one, other in zip(together, wanted, strict=True):
             torch.testing.assert_close(one, other.float(), rtol=1e-4, atol=1e-3)
     codes, wanted_codes = on_gpu.coded(z, k, a, c, grid, kind, to), kernels.coded(z, k, a, c, grid, kind, to)
     assert codes.dtype == to
@@ -48,7 +66,7 @@ def _compare_one(
         kernels.sums(g.double(), z.double(), k.double(), *(v.double() for v in steps), grid.double(), kind, slope),
         strict=True,
     ):
-        torch.testing.assert_close(one, other.float(), rtol=1e-3, atol=1e-2)
+        torch.testing.assert_close(one.sum(0), other.float(), rtol=1e-3, atol=1e-2)
     rounding = {"rtol": 2e-2, "atol": 1e-2} if of == torch.bfloat16 else {"rtol": 1e-4, "atol": 1e-4}
     found = on_gpu.back(g, z, k, *steps, grid, e0, e1, kind, slope)
     assert found.dtype == of

@@ -1,0 +1,117 @@
+"""Max-pools of a GPU in channels_last memory, one pass over memory each way, as Triton kernels.
+
+Torch's own scatter gradients by atomics: slower, and in another order each time. These look, for each input, at the windows it is in.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor, nn
+
+ROWS, WIDE = 32, 64
+
+
+class Pool(torch.autograd.Function):
+    """(B, C, H, W) -> (B, C, H', W'), both channels_last; values and choices as torch's own: the first of equal numbers.
+
+    Args:
+        size, step, around: of windows, as nn.MaxPool2d's, a pair each; `shape`: H', W'.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, size: tuple, step: tuple, around: tuple, shape: tuple[int, int]) -> Tensor:
+        batch, channels, *_ = x.shape
+        out = _empty((batch, channels, *shape), x)
+        chosen = torch.empty_like(out, dtype=torch.uint8)
+        ctx.save_for_backward(chosen)
+        ctx.geometry = (x.shape, (*x.shape[2:], *shape, *size, *step, *around))
+        rows = batch * shape[0] * shape[1]
+        grid = (triton.cdiv(rows, ROWS), triton.cdiv(channels, WIDE))
+        _forward[grid](x, out, chosen, rows, channels, *ctx.geometry[1], ROWS=ROWS, WIDE=WIDE)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        (chosen,), (shape, geometry) = ctx.saved_tensors, ctx.geometry
+        g = grads[0].contiguous(memory_format=torch.channels_last)
+        out = _empty(shape, g)
+        rows, channels = shape[0] * shape[2] * shape[3], shape[1]
+        grid = (triton.cdiv(rows, ROWS), triton.cdiv(channels, WIDE))
+        _backward[grid](g, chosen, out, rows, channels, *geometry, ROWS=ROWS, WIDE=WIDE)
+        return out, None, None, None, None
+
+
+def fits(pool: nn.MaxPool2d) -> bool:
+    """Whether `Pool` computes what a module does: windows without gaps, of at most 256 numbers, that nobody asks places of."""
+    size = _pair(pool.kernel_size)
+    return (
+        _pair(pool.dilation) == (1, 1) and not pool.return_indices and not pool.ceil_mode and size[0] * size[1] <= 256
+    )
+
+
+def pooled(pool: nn.MaxPool2d, x: Tensor) -> Tensor:
+    size, step, around = (_pair(value) for value in (pool.kernel_size, pool.stride, pool.padding))
+    shape = tuple((x.shape[2 + n] + 2 * around[n] - size[n]) // step[n] + 1 for n in (0, 1))
+    return Pool.apply(x.contiguous(memory_format=torch.channels_last), size, step, around, shape)
+
+
+def _empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else tuple(value)
+
+
+@triton.jit
+def _places(rows, channels, ROWS: tl.constexpr, WIDE: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    channel = tl.program_id(1) * WIDE + tl.arange(0, WIDE)
+    return row, channel, (row < rows)[:, None] & (channel < channels)[None, :]
+
+
+@triton.jit
+def _forward(
+    x, out, chosen, rows, channels, H, W, OH, OW,
+    KH: tl.constexpr, KW: tl.constexpr, SH: tl.constexpr, SW: tl.constexpr, PH: tl.constexpr, PW: tl.constexpr,
+    ROWS: tl.constexpr, WIDE: tl.constexpr,
+):  # fmt: skip
+    row, channel, there = _places(rows, channels, ROWS, WIDE)
+    batch, top, left = row // (OH * OW), (row // OW) % OH * SH - PH, row % OW * SW - PW
+    best = tl.full((ROWS, WIDE), float("-inf"), tl.float32)
+    which = tl.full((ROWS, WIDE), -1, tl.int32)
+    for n in tl.static_range(KH * KW):
+        h, w = top + n // KW, left + n % KW
+        inside = (h >= 0) & (h < H) & (w >= 0) & (w < W)
+        place = ((batch * H + h) * W + w)[:, None] * channels + channel[None, :]
+        value = tl.load(x + place, there & inside[:, None], float("-inf")).to(tl.float32)
+        better = inside[:, None] & ((value > best) | (value != value) | (which < 0))
+        best = tl.where(better, value, best)
+        which = tl.where(better, n, which)
+    place = row[:, None] * channels + channel[None, :]
+    tl.store(out + place, best.to(out.dtype.element_ty), there)
+    tl.store(chosen + place, which.to(tl.uint8), there)
+
+
+@triton.jit
+def _backward(
+    g, chosen, out, rows, channels, H, W, OH, OW,
+    KH: tl.constexpr, KW: tl.constexpr, SH: tl.constexpr, SW: tl.constexpr, PH: tl.constexpr, PW: tl.constexpr,
+    ROWS: tl.constexpr, WIDE: tl.constexpr,
+):  # fmt: skip
+    row, channel, there = _places(rows, channels, ROWS, WIDE)
+    batch, h, w = row // (H * W), (row // W) % H + PH, row % W + PW
+    found = tl.zeros((ROWS, WIDE), tl.float32)
+    for n in tl.static_range(KH * KW):
+        top, left = h - n // KW, w - n % KW
+        inside = (top >= 0) & (left >= 0) & (top % SH == 0) & (left % SW == 0) & (top // SH < OH) & (left // SW < OW)
+        place = ((batch * OH + top // SH) * OW + left // SW)[:, None] * channels + channel[None, :]
+        here = there & inside[:, None]
+        which = tl.load(chosen + place, here, 255).to(tl.int32)
+        value = tl.load(g + place, here, 0.0).to(tl.float32)
+        found += tl.where(here & (which == n), value, 0.0)
+    tl.store(out + row[:, None] * channels + channel[None, :], found.to(out.dtype.element_ty), there)
