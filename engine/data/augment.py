@@ -37,22 +37,34 @@ def _constants(mean: Channels, std: Channels, device: torch.device) -> tuple[Ten
     return torch.tensor(mean, device=device), torch.tensor(std, device=device), torch.tensor(LUMA, device=device)
 
 
-def augment(pictures: Tensor, info: DataInfo, source: torch.Generator) -> Tensor:
-    """Shift each picture by up to `pad` pixels (black beyond the edge) and mirror half of them."""
+def moves(count: int, info: DataInfo, source: torch.Generator) -> Tensor:
+    """How pictures are shifted down and right, 0 .. 2 pad, and whether each is mirrored: int64, (3, count), on the CPU."""
+    shift = torch.randint(0, 2 * info.pad + 1, (2, count, 1), generator=source)
+    mirrored = torch.rand(count, 1, generator=source) < 0.5 if info.flip else torch.zeros(count, 1)
+    return torch.cat([shift.squeeze(2), mirrored.long().T])
+
+
+def moved(pictures: Tensor, info: DataInfo, how: Tensor) -> Tensor:
+    """Shift and mirror each picture as `moves` has it, black beyond the edge; normalised.
+
+    Args:
+        how: (3, B), where the pictures are.
+    """
     count, height, width, _ = pictures.shape
-    pad, device = info.pad, pictures.device
-    shift = torch.randint(0, 2 * pad + 1, (2, count, 1), generator=source)
-    rows = shift[0] + torch.arange(height)  # (B, H), in the padded picture
-    columns = shift[1] + torch.arange(width)
+    pad, (index, down, right) = info.pad, _counts((count, height, width), pictures.device)
+    rows = how[0, :, None] + down  # (B, H), in the padded picture
+    columns = how[1, :, None] + right
     if info.flip:
-        mirrored = torch.rand(count, 1, generator=source) < 0.5
-        columns = torch.where(mirrored, columns.flip(1), columns)
+        columns = torch.where(how[2, :, None] > 0, columns.flip(1), columns)
     padded = torch.nn.functional.pad(pictures, (0, 0, pad, pad, pad, pad))
-    index = torch.arange(count, device=device)[:, None, None]
-    rows, columns = _brought(torch.cat([rows, columns], 1), device).split([height, width], 1)
-    return normalise(padded[index, rows[:, :, None], columns[:, None, :]], info)
+    return normalise(padded[index[:, None, None], rows[:, :, None], columns[:, None, :]], info)
 
 
-def _brought(numbers: Tensor, device: torch.device) -> Tensor:
-    """Numbers of the CPU on a device. A GPU is not waited for, which a copy from memory that may be paged out would do."""
-    return numbers.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else numbers.to(device)
+@cache
+def _counts(sizes: tuple[int, ...], device: torch.device) -> tuple[Tensor, ...]:
+    return tuple(torch.arange(size, device=device) for size in sizes)
+
+
+def augment(pictures: Tensor, info: DataInfo, source: torch.Generator) -> Tensor:
+    """Shift each picture by up to `pad` pixels and mirror half of them."""
+    return moved(pictures, info, moves(len(pictures), info, source).to(pictures.device))

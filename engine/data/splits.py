@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from engine.data.augment import augment, generator, normalise
+from engine.data.augment import generator, moved, moves, normalise
 from engine.data.info import DataInfo, Split
 from engine.errors import UserError
 
@@ -38,10 +38,13 @@ class TensorSplit:
 
     def training_batches(self, size: int, seed: int, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         order = torch.randperm(len(self), generator=generator(seed, epoch)).to(self.device)
-        for step in range(start, steps(len(self), size)):
-            part = order[step * size : (step + 1) * size]
-            source = generator(seed, epoch, step + 1)
-            yield augment(self.images[part], self.info, source), self.labels[part]
+        parts = [order[step * size : (step + 1) * size] for step in range(start, steps(len(self), size))]
+        sources = (generator(seed, epoch, step) for step in range(start + 1, start + len(parts) + 1))
+        drawn = (moves(len(part), self.info, source) for part, source in zip(parts, sources, strict=True))
+        if self.device.type == "cuda":  # one copy for all: each would make the GPU wait
+            drawn = iter(torch.cat(list(drawn), 1).to(self.device).split(size, 1))
+        for part, how in zip(parts, drawn, strict=True):
+            yield moved(self.images[part], self.info, how), self.labels[part]
 
 
 @dataclass

@@ -49,7 +49,7 @@ class Step:
         self.optimizer.zero_grad(set_to_none=True)
         (loss + added).backward()
         right = self.task.right(output, target)
-        return torch.stack([value.detach().double() for value in (loss, added, right)])
+        return torch.stack([loss.detach(), added.detach(), right]).double()
 
     def update(self) -> None:
         """Change the network by its gradients."""

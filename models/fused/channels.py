@@ -1,7 +1,6 @@
 """What a segment computes of its channels: some numbers each, between two passes over memory.
 
-These are formulas of vectors, (channels,) unless said otherwise, and every operation of them would be a launch of its own on a GPU: there
-torch.compile makes one kernel of each. Gradients are by hand, as those of the passes are.
+These are formulas of vectors, (channels,) unless said otherwise. Gradients are by hand, as those of the passes are.
 
     a = gamma s r, c = beta, r = 1 / sqrt(s^2 var + eps)      with a norm, which takes a layer's bias away
     a = s, c = bias                                           without one
@@ -19,25 +18,18 @@ import torch
 from torch import Tensor
 
 Formula = TypeVar("Formula", bound=Callable)
-VARIANTS = 64
-"""Kernels that torch.compile may make of one formula: with a scale or without, of all channels or of each, and so on."""
 
 
-@cache
-def _compiled(formula: Callable) -> Callable:
-    """One kernel for all numbers of channels: those of a pruned network differ from layer to layer."""
-    import torch._dynamo
-
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, VARIANTS)
-    return torch.compile(formula, fullgraph=True, dynamic=True)
-
-
-def in_one(formula: Formula) -> Formula:
-    """Let a formula be one kernel on a GPU; its first argument is a tensor."""
+def one_launch(formula: Formula) -> Formula:
+    """Let that of channels_on_gpu.py with its name compute a formula on a GPU, where every operation of it would be a launch."""
 
     @wraps(formula)
     def run(*given: Any) -> Any:
-        return (_compiled(formula) if given[0].is_cuda else formula)(*given)
+        if not given[0].is_cuda:
+            return formula(*given)
+        from models.fused import channels_on_gpu  # not every torch has Triton beside it
+
+        return getattr(channels_on_gpu, formula.__name__)(*given)
 
     return cast(Formula, run)
 
@@ -64,27 +56,22 @@ def constant(value: float, device: torch.device) -> Tensor:
     return torch.full((), value, dtype=torch.float32, device=device)
 
 
-@in_one
 def statistics(first: Tensor, second: Tensor, k: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Mean and variance, of the sums of z - k and of its square over so many rows.
 
     Args:
         first, second: (parts, channels).
     """
-    return _statistics(first, second, k, count)
-
-
-def _statistics(first: Tensor, second: Tensor, k: Tensor, count: int) -> tuple[Tensor, Tensor]:
     apart = first.sum(0) / count
     return k + apart, (second.sum(0) / count - apart * apart).clamp_min(0)
 
 
-@in_one
+@one_launch
 def normed(
     first: Tensor, second: Tensor, k: Tensor, count: int, s: Tensor | None, bias: Tensor | None, norm: Norm
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Mean and variance as `statistics`, and a and c with a norm, (2, channels). The norm's running statistics are moved."""
-    mean, var = _statistics(first, second, k, count)
+    mean, var = statistics(first, second, k, count)
     a = (var if s is None else var * s.square()).add(norm.eps).rsqrt()
     a = a if s is None else s * a
     a = a if norm.gamma is None else norm.gamma * a
@@ -98,14 +85,13 @@ def normed(
     return mean, var, torch.stack([a, torch.zeros_like(a) if norm.beta is None else norm.beta])
 
 
-@in_one
 def plain(like: Tensor, s: Tensor | None, bias: Tensor | None) -> Tensor:
     """a and c without a norm, (2, channels); `like`: any vector of that length."""
     one, zero = torch.ones_like(like), torch.zeros_like(like)
     return torch.stack([one if s is None else s + zero, zero if bias is None else bias + zero])
 
 
-@in_one
+@one_launch
 def pulled(
     of_a: Tensor, of_c: Tensor, step: Tensor, var: Tensor, s: Tensor | None, gamma: Tensor | None, eps: Tensor,
     count: int,
@@ -124,18 +110,15 @@ def pulled(
     return -weight * size * r * of_c / count, of_var * (2 / count), of_s, of_bias, of_a * size * r, of_c
 
 
-@in_one
 def added(of_a: Tensor, of_c: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
     """Without a norm: the gradients of s and bias."""
     return of_a.sum(0) / step, of_c.sum(0) / step
 
 
-@in_one
 def over(values: Tensor, step: Tensor) -> Tensor:
     return values / step
 
 
-@in_one
 def reach(
     mean: Tensor, factors: Tensor, low: Tensor, high: Tensor, bottom: Tensor, top: Tensor
 ) -> tuple[Tensor, Tensor]:

@@ -31,7 +31,7 @@ def measured(z: Tensor, ends: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
     """
     if len(z) < 2:
         raise ValueError("a batch norm cannot be trained on one number a channel")
-    k = z[0].float()  # so that a mean far from 0 costs the variance no digits
+    k = z[0] if z.is_cuda else z[0].float()  # so that a mean far from 0 costs the variance no digits
     return k, loops.moments(z, k, ends)
 
 
@@ -90,9 +90,9 @@ class Coded(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:
         z, mean, var, factors, grid, scale, gamma = ctx.saved_tensors
         (rule, eps), step, wanted = ctx.told, grid[2], ctx.needs_input_grad
-        g, (a, c) = grads[0].contiguous(), channels.over(factors, step)
-        e0 = e1 = torch.zeros_like(mean)
+        g, (a, c) = grads[0].contiguous(), factors if rule.kind == "number" else channels.over(factors, step)
         found: list[Tensor | None] = [None] * 5  # of step, scale, bias, gamma, beta
+        e0 = e1 = torch.zeros_like(mean) if eps is None else mean
         if eps is not None or any(wanted[2:]):
             of_a, of_c, of_v = loops.sums(g, z, mean, a, c, grid, rule.kind, rule.slope)
             if rule.learned:

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from models.fused.channels import constant, in_one
+from models.fused.channels import constant
 from models.layers.quantizers.base import Rule
 
 Act = Literal["none", "relu", "relu6"]
@@ -28,7 +28,7 @@ def grid_of(rule: Rule, act: Act, device: torch.device) -> Tensor:
 @cache
 def _fixed(rule: Rule, act: Act, device: torch.device) -> Tensor:
     with torch.no_grad():
-        return _of.__wrapped__(*_told(rule, device), rule.kind, rule.slope, act)  # type: ignore[attr-defined]
+        return _of(*_told(rule, device), rule.kind, rule.slope, act)
 
 
 def _told(rule: Rule, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
@@ -40,7 +40,6 @@ def _number(value: Tensor | float, device: torch.device) -> Tensor:
     return value.detach().to(device, torch.float32) if isinstance(value, Tensor) else constant(value, device)
 
 
-@in_one
 def _of(step: Tensor, low: Tensor, high: Tensor, margin: Tensor | None, kind: str, slope: str, act: Act) -> Tensor:
     far = torch.full_like(step, math.inf)
     bottom, top = (torch.full_like(step, end) for end in ENDS[act])

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from engine.errors import first_line
 from engine.system.compiled import Unavailable
-from models.fused import channels, library
+from models.fused import library
 from models.layers.quantizers.base import Kind
 
 KINDS: tuple[Kind, ...] = ("number", "round", "sign", "ternary")
@@ -164,7 +164,6 @@ def trial(device: torch.device) -> None:
         return
     try:
         z = torch.zeros(64, 32, device=device)
-        first, second = moments(z, z[0], False)
-        channels.statistics(first, second, z[0], len(z))
-    except Exception as fault:  # whatever Triton and torch.compile meet
-        raise Unavailable(f"Triton or torch.compile fails: {first_line(fault)}") from fault
+        moments(z, z[0], False)
+    except Exception as fault:  # whatever Triton meets
+        raise Unavailable(f"Triton fails: {first_line(fault)}") from fault

@@ -14,10 +14,12 @@ from torch import Tensor
 from models.fused.kernels import THRESHOLD
 from models.layers.quantizers.base import Kind
 
-TILE = 2048
-"""Numbers that a program takes at a time."""
-PARTS, SUMS = 1056, 264
-"""Into how many parts rows are cut at most, and where each gives sums: eight and two for each multiprocessor of an H100."""
+WIDE = 64
+"""Channels that a program takes at a time: another number of them would be another kernel to compile."""
+LANES = (64, 1056)
+"""Rows that a program takes at a time, and into how many parts rows are cut at most."""
+SUMS = (32, 528)
+"""The same of what gives sums: as many in registers, and a part is a row of the result."""
 EXACT = 12582912.0
 """1.5 * 2^23: an fp32 number below 2^22 added to it and taken away again is rounded to a whole one, half to even."""
 _KINDS: dict[Kind, int] = {"number": 0, "round": 1, "sign": 2, "ternary": 3}
@@ -26,13 +28,13 @@ _EDGE, _EXACT = tl.constexpr(THRESHOLD), tl.constexpr(EXACT)
 
 def moments(z: Tensor, k: Tensor, ends: bool) -> tuple[Tensor, ...]:
     parts, tile = _cut(z, SUMS)
-    found = k.new_empty(4 if ends else 2, parts, len(k))
+    found = torch.empty(4 if ends else 2, parts, len(k), device=k.device)
     _moments[_programs(z, parts, tile)](z, k, found, *z.shape, ENDS=ends, **tile)
     return found.unbind()
 
 
 def coded(z: Tensor, k: Tensor, a: Tensor, c: Tensor, grid: Tensor, kind: Kind, dtype: torch.dtype) -> Tensor:
-    parts, tile = _cut(z, PARTS)
+    parts, tile = _cut(z, LANES)
     out = torch.empty_like(z, dtype=dtype)
     _coded[_programs(z, parts, tile)](z, k, a, c, grid, out, *z.shape, KIND=_KINDS[kind], **tile)
     return out
@@ -51,26 +53,23 @@ def sums(
 def back(
     g: Tensor, z: Tensor, k: Tensor, a: Tensor, c: Tensor, grid: Tensor, e0: Tensor, e1: Tensor, kind: Kind, slope: str
 ) -> Tensor:
-    parts, tile = _cut(z, PARTS)
+    parts, tile = _cut(z, LANES)
     out, of = torch.empty_like(z), {"KIND": _KINDS[kind], "SOFT": slope == "soft"}
     _back[_programs(z, parts, tile)](g, z, k, a, c, grid, e0, e1, out, *z.shape, **of, **tile)
     return out
 
 
 def spread(z: Tensor, k: Tensor, e0: Tensor, e1: Tensor) -> Tensor:
-    parts, tile = _cut(z, PARTS)
+    parts, tile = _cut(z, LANES)
     out = torch.empty_like(z)
     _spread[_programs(z, parts, tile)](z, k, e0, e1, out, *z.shape, **tile)
     return out
 
 
-def _cut(z: Tensor, most: int) -> tuple[int, dict[str, int]]:
+def _cut(z: Tensor, size: tuple[int, int]) -> tuple[int, dict[str, int]]:
     """Into how many parts rows are cut, and the rows and channels of a tile."""
-    rows, channels = z.shape
-    wide = min(64, triton.next_power_of_2(channels))
-    wide = wide // 2 if wide > 16 and -channels % wide >= wide // 2 else wide  # where half of the last tile lies idle
-    high = TILE // wide
-    return max(1, min(most, rows // high)), {"ROWS": high, "WIDE": wide}
+    high, most = size
+    return max(1, min(most, len(z) // high)), {"ROWS": high, "WIDE": WIDE}
 
 
 def _programs(z: Tensor, parts: int, tile: dict[str, int]) -> tuple[int, int]:
@@ -120,7 +119,7 @@ def _divided(x, step, inverse):
 @triton.jit
 def _moments(z, k, found, rows, channels, ENDS: tl.constexpr, ROWS: tl.constexpr, WIDE: tl.constexpr):
     channel, inside, first, last = _place(rows, channels, ROWS, WIDE)
-    middle = tl.load(k + channel, inside, 0.0)[None, :]
+    middle = tl.load(k + channel, inside, 0.0).to(tl.float32)[None, :]
     one = tl.zeros((ROWS, WIDE), tl.float32)
     two = tl.zeros((ROWS, WIDE), tl.float32)
     least = tl.full((ROWS, WIDE), float("inf"), tl.float32)

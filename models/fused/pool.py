@@ -69,7 +69,7 @@ def _pair(value: Any) -> tuple[int, int]:
 
 @triton.jit
 def _places(rows, channels, ROWS: tl.constexpr, WIDE: tl.constexpr):
-    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     channel = tl.program_id(1) * WIDE + tl.arange(0, WIDE)
     return row, channel, (row < rows)[:, None] & (channel < channels)[None, :]
 
@@ -87,12 +87,12 @@ def _forward(
     for n in tl.static_range(KH * KW):
         h, w = top + n // KW, left + n % KW
         inside = (h >= 0) & (h < H) & (w >= 0) & (w < W)
-        place = ((batch * H + h) * W + w)[:, None] * channels + channel[None, :]
+        place = ((batch * H + h) * W + w).to(tl.int64)[:, None] * channels + channel[None, :]
         value = tl.load(x + place, there & inside[:, None], float("-inf")).to(tl.float32)
         better = inside[:, None] & ((value > best) | (value != value) | (which < 0))
         best = tl.where(better, value, best)
         which = tl.where(better, n, which)
-    place = row[:, None] * channels + channel[None, :]
+    place = row.to(tl.int64)[:, None] * channels + channel[None, :]
     tl.store(out + place, best.to(out.dtype.element_ty), there)
     tl.store(chosen + place, which.to(tl.uint8), there)
 
@@ -106,12 +106,13 @@ def _backward(
     row, channel, there = _places(rows, channels, ROWS, WIDE)
     batch, h, w = row // (H * W), (row // W) % H + PH, row % W + PW
     found = tl.zeros((ROWS, WIDE), tl.float32)
-    for n in tl.static_range(KH * KW):
-        top, left = h - n // KW, w - n % KW
-        inside = (top >= 0) & (left >= 0) & (top % SH == 0) & (left % SW == 0) & (top // SH < OH) & (left // SW < OW)
-        place = ((batch * OH + top // SH) * OW + left // SW)[:, None] * channels + channel[None, :]
+    for n in tl.static_range(((KH + SH - 1) // SH) * ((KW + SW - 1) // SW)):  # windows that a number can be in
+        top, left = h // SH - n // ((KW + SW - 1) // SW), w // SW - n % ((KW + SW - 1) // SW)
+        down, right = h - top * SH, w - left * SW
+        inside = (top >= 0) & (left >= 0) & (top < OH) & (left < OW) & (down < KH) & (right < KW)
+        place = ((batch * OH + top) * OW + left).to(tl.int64)[:, None] * channels + channel[None, :]
         here = there & inside[:, None]
         which = tl.load(chosen + place, here, 255).to(tl.int32)
         value = tl.load(g + place, here, 0.0).to(tl.float32)
-        found += tl.where(here & (which == n), value, 0.0)
-    tl.store(out + row[:, None] * channels + channel[None, :], found.to(out.dtype.element_ty), there)
+        found += tl.where(here & (which == (down * KW + right)[:, None]), value, 0.0)
+    tl.store(out + row.to(tl.int64)[:, None] * channels + channel[None, :], found.to(out.dtype.element_ty), there)

@@ -35,7 +35,7 @@ def convolution(conv: nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:
     rows = F.pad(x.permute(0, 2, 3, 1), (0, 0, left, left, above, above))
     windows = rows.unfold(1, high, down).unfold(2, wide, right)  # (B, H', W', C, high, wide)
     inputs = weight[0].numel()
-    more = -inputs % BLOCK
-    matrix = F.pad(windows.reshape(-1, inputs), (0, more))
-    found = F.linear(matrix, F.pad(weight.reshape(len(weight), inputs), (0, more)))
-    return found.reshape(*windows.shape[:3], -1).permute(0, 3, 1, 2)
+    matrix = x.new_zeros(*windows.shape[:3], -(-inputs // BLOCK) * BLOCK)
+    matrix[..., :inputs].unflatten(-1, windows.shape[3:]).copy_(windows)
+    found = F.linear(matrix, F.pad(weight.reshape(len(weight), inputs), (0, -inputs % BLOCK)))
+    return found.permute(0, 3, 1, 2)

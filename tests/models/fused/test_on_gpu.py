@@ -11,7 +11,6 @@ import torch
 from torch.nn import functional as F
 
 from models.fused import channels, grid
-from models.fused.channels import in_one
 from models.layers.quantizers.base import Rule
 
 CPU = torch.device("cpu")
@@ -25,35 +24,8 @@ def test_kernels_are_their_formulas() -> None:
     line = [sys.executable, "-m", "tests.tools.gpu_loops", device]
     done = subprocess.run(line, env=env, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) == (7 * 2 * 6 * 2 + 4 if device == "cpu" else 2 * 2 * 6 + 4)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("given", [False, True], ids=["bare", "all"])
-def test_one_kernel_computes_what_the_formula_does(given: bool) -> None:
-    """torch.compile's code of the formulas of channels, for some widths; with all that may be missing, and without."""
-    torch.manual_seed(0)
-    for width in (5, 16, 33):
-        one, two, three = torch.rand(3, width) + 0.5
-        s, gamma, beta = (torch.rand(width) if given else None for _ in range(3))
-        eps = torch.tensor(1e-5)
-        parts = torch.rand(2, 3, width)
-        for formula, told in (
-            (channels.statistics, (*parts, three, 40)),
-            (channels.plain, (one, s, beta)),
-            (channels.pulled, (*parts, torch.tensor(0.3), three, s, gamma, eps, 40)),
-            (channels.added, (*parts, torch.tensor(0.3))),
-        ):
-            for found, wanted in zip(channels._compiled(formula.__wrapped__)(*told), formula(*told), strict=True):
-                torch.testing.assert_close(found, wanted)
-        moved = []
-        for formula in (channels.normed, channels._compiled(channels.normed.__wrapped__)):
-            kept = [value.clone() for value in (one, two, torch.tensor(5))] if given else [None] * 3
-            norm = channels.Norm(gamma, beta, *kept, torch.tensor(0.1) if width == 5 else None, eps)
-            moved.append([*formula(*parts, three, 40, s, beta, norm), *(value for value in kept if value is not None)])
-        assert len(moved[0]) == (6 if given else 3)
-        for found, wanted in zip(*moved, strict=True):
-            torch.testing.assert_close(found, wanted)
+    # loops, pools and formulas
+    assert int(done.stdout) == (7 * 2 * 6 * 2 + 4 + 4 if device == "cpu" else 2 * 2 * 6 + 4 + 4)
 
 
 @pytest.mark.parametrize("given", ["nothing", "a scale", "all"])
@@ -94,8 +66,3 @@ def test_a_grid_of_numbers_is_made_once() -> None:
     assert torch.equal(first, grid.grid_of(rule, "relu", CPU))
     step.fill_(0.25)
     assert grid.grid_of(rule._replace(step=step), "relu", CPU)[2] == 0.25
-
-
-def test_formulas_run_as_they_are_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(channels, "_compiled", pytest.fail)
-    assert in_one(lambda x: x + 1)(torch.zeros(2)).tolist() == [1, 1]

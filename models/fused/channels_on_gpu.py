@@ -1,0 +1,143 @@
+"""Two formulas of channels.py that every step of every network needs, as one Triton kernel each: some twenty launches less a layer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from models.fused.channels import Norm
+
+WIDE, PARTS = 16, 64
+"""Channels of a program, and parts of a sum that it takes at a time."""
+
+
+def normed(
+    first: Tensor, second: Tensor, k: Tensor, count: int, s: Tensor | None, bias: Tensor | None, norm: Norm
+) -> tuple[Tensor, Tensor, Tensor]:
+    parts, channels = first.shape
+    mean, var, factors = first.new_empty(channels), first.new_empty(channels), first.new_empty(2, channels)
+    tracks = norm.mean is not None
+    if norm.batches is not None and norm.share is None:
+        norm.batches.add_(1)
+    _normed[(triton.cdiv(channels, WIDE),)](
+        first, second, k, _or(s, first), _or(bias, first), _or(norm.gamma, first), _or(norm.beta, first),
+        _or(norm.mean, first), _or(norm.var, first), _or(norm.batches, first), _or(norm.share, first), norm.eps,
+        mean, var, factors, float(count), parts, channels,
+        S=_kind(s), BIAS=bias is not None, GAMMA=norm.gamma is not None, BETA=norm.beta is not None, TRACKS=tracks,
+        SHARE=norm.share is not None, PARTS=PARTS, WIDE=WIDE,
+    )  # fmt: skip
+    if norm.batches is not None and norm.share is not None:
+        norm.batches.add_(1)
+    return mean, var, factors
+
+
+def pulled(
+    of_a: Tensor, of_c: Tensor, step: Tensor, var: Tensor, s: Tensor | None, gamma: Tensor | None, eps: Tensor,
+    count: int,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    parts, channels = of_a.shape
+    found = var.new_empty(6, channels)
+    _pulled[(triton.cdiv(channels, WIDE),)](
+        of_a, of_c, step, var, _or(s, var), _or(gamma, var), eps, found, float(count), parts, channels,
+        S=_kind(s), GAMMA=gamma is not None, PARTS=PARTS, WIDE=WIDE,
+    )  # fmt: skip
+    return found.unbind()
+
+
+def _or(value: Tensor | None, instead: Tensor) -> Tensor:
+    return instead if value is None else value.detach()
+
+
+def _kind(s: Tensor | None) -> int:
+    """0: there is none; 1: one of all channels; 2: one of each."""
+    return 0 if s is None else 1 if s.numel() == 1 else 2
+
+
+@triton.jit
+def _total(of, parts, channels, channel, inside, PARTS: tl.constexpr, WIDE: tl.constexpr):
+    found = tl.zeros((PARTS, WIDE), tl.float32)
+    for start in range(0, parts, PARTS):
+        part = start + tl.arange(0, PARTS)
+        there = (part < parts)[:, None] & inside[None, :]
+        found += tl.load(of + part[:, None] * channels + channel[None, :], there, 0.0)
+    return tl.sum(found, 0)
+
+
+@triton.jit
+def _size(s, channel, inside, S: tl.constexpr, WIDE: tl.constexpr):
+    size = tl.full((WIDE,), 1.0, tl.float32)
+    if S == 1:
+        size = size * tl.load(s)
+    if S == 2:
+        size = tl.load(s + channel, inside, 1.0)
+    return size
+
+
+@triton.jit
+def _normed(
+    first, second, k, s, bias, gamma, beta, running_mean, running_var, batches, share, eps, mean_to, var_to, factors,
+    count, parts, channels,
+    S: tl.constexpr, BIAS: tl.constexpr, GAMMA: tl.constexpr, BETA: tl.constexpr, TRACKS: tl.constexpr,
+    SHARE: tl.constexpr, PARTS: tl.constexpr, WIDE: tl.constexpr,
+):  # fmt: skip
+    channel = tl.program_id(0) * WIDE + tl.arange(0, WIDE)
+    inside = channel < channels
+    apart = _total(first, parts, channels, channel, inside, PARTS, WIDE) / count
+    mean = tl.load(k + channel, inside, 0.0).to(tl.float32) + apart
+    square = _total(second, parts, channels, channel, inside, PARTS, WIDE) / count
+    var = tl.maximum(square - apart * apart, 0.0, tl.PropagateNan.ALL)
+    size = _size(s, channel, inside, S, WIDE)
+    spread = var * size * size
+    a = size / tl.sqrt_rn(spread + tl.load(eps))
+    if GAMMA:
+        a = a * tl.load(gamma + channel, inside, 0.0)
+    c = tl.zeros((WIDE,), tl.float32)
+    if BETA:
+        c = tl.load(beta + channel, inside, 0.0)
+    tl.store(mean_to + channel, mean, inside)
+    tl.store(var_to + channel, var, inside)
+    tl.store(factors + channel, a, inside)
+    tl.store(factors + channels + channel, c, inside)
+    if TRACKS:
+        read = mean * size
+        if BIAS:
+            read += tl.load(bias + channel, inside, 0.0)
+        if SHARE:
+            part = tl.load(share)
+        else:
+            part = 1.0 / tl.load(batches).to(tl.float32)
+        was = tl.load(running_mean + channel, inside, 0.0)
+        tl.store(running_mean + channel, was + part * (read - was), inside)
+        was = tl.load(running_var + channel, inside, 0.0)
+        spread = spread * (count / tl.maximum(count - 1, 1.0))
+        tl.store(running_var + channel, was + part * (spread - was), inside)
+
+
+@triton.jit
+def _pulled(
+    of_a, of_c, step, var, s, gamma, eps, found, count, parts, channels,
+    S: tl.constexpr, GAMMA: tl.constexpr, PARTS: tl.constexpr, WIDE: tl.constexpr,
+):  # fmt: skip
+    channel = tl.program_id(0) * WIDE + tl.arange(0, WIDE)
+    inside = channel < channels
+    unit = tl.load(step)
+    of_factor = _total(of_a, parts, channels, channel, inside, PARTS, WIDE) / unit
+    of_shift = _total(of_c, parts, channels, channel, inside, PARTS, WIDE) / unit
+    size = _size(s, channel, inside, S, WIDE)
+    weight = tl.full((WIDE,), 1.0, tl.float32)
+    if GAMMA:
+        weight = tl.load(gamma + channel, inside, 1.0)
+    little = tl.load(eps)
+    r = 1.0 / tl.sqrt_rn(tl.load(var + channel, inside, 1.0) * size * size + little)
+    of_var = of_factor * weight * size * size * size * r * r * r * -0.5
+    into = found + channel
+    tl.store(into, -weight * size * r * of_shift / count, inside)
+    tl.store(into + channels, of_var * 2 / count, inside)
+    tl.store(into + 2 * channels, of_factor * weight * little * r * r * r, inside)
+    tl.store(into + 3 * channels, tl.zeros((WIDE,), tl.float32), inside)  # a norm takes a bias away
+    tl.store(into + 4 * channels, of_factor * size * r, inside)
+    tl.store(into + 5 * channels, of_shift, inside)
