@@ -22,7 +22,7 @@ def normed(
     mean, var, factors = first.new_empty(channels), first.new_empty(channels), first.new_empty(2, channels)
     tracks = norm.mean is not None
     if norm.batches is not None and norm.share is None:
-        norm.batches.add_(1)
+        norm.batches.add_(1)  # all programs read it
     _normed[(triton.cdiv(channels, WIDE),)](
         first, second, k, _or(s, first), _or(bias, first), _or(norm.gamma, first), _or(norm.beta, first),
         _or(norm.mean, first), _or(norm.var, first), _or(norm.batches, first), _or(norm.share, first), norm.eps,
@@ -30,8 +30,6 @@ def normed(
         S=_kind(s), BIAS=bias is not None, GAMMA=norm.gamma is not None, BETA=norm.beta is not None, TRACKS=tracks,
         SHARE=norm.share is not None, PARTS=PARTS, WIDE=WIDE,
     )  # fmt: skip
-    if norm.batches is not None and norm.share is not None:
-        norm.batches.add_(1)
     return mean, var, factors
 
 
@@ -108,6 +106,8 @@ def _normed(
             read += tl.load(bias + channel, inside, 0.0)
         if SHARE:
             part = tl.load(share)
+            if tl.program_id(0) == 0:
+                tl.store(batches, tl.load(batches) + 1)
         else:
             part = 1.0 / tl.load(batches).to(tl.float32)
         was = tl.load(running_mean + channel, inside, 0.0)
