@@ -12,10 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, wraps
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
+
+from models.fused.norm import Norm
 
 Formula = TypeVar("Formula", bound=Callable)
 
@@ -32,22 +34,6 @@ def one_launch(formula: Formula) -> Formula:
         return getattr(channels_on_gpu, formula.__name__)(*given)
 
     return cast(Formula, run)
-
-
-class Norm(NamedTuple):
-    """What a batch norm is: gamma and beta, running statistics and the batches that they are of, if it has these.
-
-    Args:
-        share: of a batch in the running statistics, (); None: all batches count alike.
-    """
-
-    gamma: Tensor | None
-    beta: Tensor | None
-    mean: Tensor | None
-    var: Tensor | None
-    batches: Tensor | None
-    share: Tensor | None
-    eps: Tensor
 
 
 @cache

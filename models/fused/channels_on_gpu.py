@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import triton
 import triton.language as tl
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from models.fused.channels import Norm
+from models.fused.norm import Norm
 
 WIDE, PARTS = 16, 64
 """Channels of a program, and parts of a sum that it takes at a time."""

@@ -82,7 +82,7 @@ class Coded(torch.autograd.Function):
     ) -> Tensor:  # fmt: skip
         grid = grid_of(told.rule, told.act, z.device)
         ctx.save_for_backward(z, told.mean, told.var, told.factors, grid, scale, gamma)
-        ctx.told, ctx.has = (told.rule, told.eps), (scale is not None, bias is not None)
+        ctx.told = (told.rule, told.eps)
         a, c = told.factors
         return loops.coded(z, told.mean, a, c, grid, told.rule.kind, told.dtype)
 
@@ -92,7 +92,7 @@ class Coded(torch.autograd.Function):
         (rule, eps), step, wanted = ctx.told, grid[2], ctx.needs_input_grad
         g, (a, c) = grads[0].contiguous(), factors if rule.kind == "number" else channels.over(factors, step)
         found: list[Tensor | None] = [None] * 5  # of step, scale, bias, gamma, beta
-        e0 = e1 = torch.zeros_like(mean) if eps is None else mean
+        e0 = e1 = None
         if eps is not None or any(wanted[2:]):
             of_a, of_c, of_v = loops.sums(g, z, mean, a, c, grid, rule.kind, rule.slope)
             if rule.learned:
@@ -101,6 +101,8 @@ class Coded(torch.autograd.Function):
                 found[1:3] = channels.added(of_a, of_c, step)
             else:
                 e0, e1, *found[1:] = channels.pulled(of_a, of_c, step, var, flattened(scale), gamma, eps, len(z))
+        if e0 is None or e1 is None:  # mean and variance are constants
+            e0 = e1 = torch.zeros_like(mean)
         if found[1] is not None and scale is not None:
             found[1] = (found[1] if scale.numel() > 1 else found[1].sum()).reshape(scale.shape)
         of_z = None

@@ -14,9 +14,10 @@ from torch.nn import functional as F
 
 from engine.system import precision
 from models.fused import channels, loops
-from models.fused.channels import Norm, constant
+from models.fused.channels import constant
 from models.fused.gradients import Coded, Told, flattened, measured, moments, rows
 from models.fused.grid import ENDS, Act
+from models.fused.norm import Norm
 from models.layers import products
 from models.layers.conv_q import QuantConv2d
 from models.layers.quantizers.base import Quantized, Quantizer, Rule

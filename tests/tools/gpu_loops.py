@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from models.fused import channels, channels_on_gpu, kernels, on_gpu, pool
+from models.fused.norm import Norm
 from tests.models.fused.test_loops import KINDS, SIZES, TYPES, given
 
 MEASURED = {"cpu": (*SIZES, (700, 40)), "cuda": ((129, 33), (200_000, 96))}
@@ -49,7 +50,7 @@ def _compare_formulas(has: str, device: str) -> None:
         for kind in (channels.normed.__wrapped__, channels_on_gpu.normed):  # type: ignore[attr-defined]
             kept = (mean.clone(), var.clone(), torch.tensor(4, device=device)) if tracks else (None,) * 3
             of_norm = (gamma, beta) if has in ("a norm", "all") else (None, None)
-            norm = channels.Norm(*of_norm, *kept, share, eps)
+            norm = Norm(*of_norm, *kept, share, eps)
             told = (first, second, k, 40 * parts, s, bias if has == "all" else None, norm)
             found.append([*kind(*told), *(value for value in kept if value is not None)])
         of_weight = gamma if has in ("a norm", "all") else None
