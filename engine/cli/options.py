@@ -14,6 +14,7 @@ from typing import Any
 from engine.cli.argtypes import channels, number, original, path, state
 from engine.cli.flags import Options, flag, part, without
 from engine.cli.network import Network
+from engine.data import names
 from engine.errors import UserError
 from engine.system import precision
 
@@ -24,7 +25,7 @@ class Pictures(Options):
 
     title = "data"
     dataset: str | None = flag(
-        "--dataset", choices=["auto", "cifar10", "cifar100", "digits", "imagefolder"],
+        "--dataset", choices=["auto", *names.ALL],
         help="default auto: CIFAR-10 if it is on disk or can be downloaded, else the embedded digits",
     )  # fmt: skip
     root: Path = flag(

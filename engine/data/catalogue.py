@@ -1,4 +1,4 @@
-"""Where pictures come from: CIFAR, the embedded digits, folders of the user's own.
+"""Where pictures come from: CIFAR, MNIST and its like, the embedded digits, folders of the user's own.
 
 One picture's file is pictures.py's, folders too large for memory are stream.py's.
 Each reader returns ((train images, labels), (test images, labels), DataInfo); images are uint8 (N, H, W, 3), so that no
@@ -32,6 +32,15 @@ CIFAR: dict[str, tuple[str, Channels, Channels]] = {
 }
 """What each is called, and the mean and standard deviation of its channels."""
 CIFAR_SIDE = 32
+
+MNIST: dict[str, tuple[str, float, float, tuple[str, ...]]] = {
+    "mnist": ("MNIST", 0.1307, 0.3081, ()),
+    "fashion_mnist": (
+        "Fashion-MNIST", 0.2860, 0.3530,
+        ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+    ),
+}  # fmt: skip
+"""What each is called, mean and standard deviation of its gray pictures, and its classes' names. Digits are not mirrored."""
 
 ORIGINAL: tuple[Channels, Channels] = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 """What the original's networks were trained with on CIFAR-10: its mean, and another standard deviation."""
@@ -125,6 +134,18 @@ def _cifar(kind: str, root: Path, image_size: int | None) -> Read:
     return train, test, describe(kind, train[0].shape[1])
 
 
+def _mnist(kind: str, root: Path, image_size: int | None) -> Read:
+    """Gray pictures, in three equal channels: networks that read one are shown one."""
+    from engine.data import mnist
+
+    check_size(sum(mnist.COUNTS.values()), image_size)
+    train, test = (
+        (resize(images[..., None].expand(-1, -1, -1, 3), image_size), labels)
+        for images, labels in mnist.read(kind, root)
+    )
+    return train, test, describe(kind, train[0].shape[1])
+
+
 def describe(name: str, image_size: int | None, root: Path = Path("data")) -> DataInfo:
     """What is known of a data set without reading pictures from disk; of a folder without its mean and std.
 
@@ -139,6 +160,14 @@ def describe(name: str, image_size: int | None, root: Path = Path("data")) -> Da
     if name == "imagefolder":
         folder = listed(root)
         return folder.info(image_size or folder.native_size())
+    if name in MNIST:
+        from engine.data import mnist
+
+        size, (label, gray, spread, names) = image_size or mnist.SIDE, MNIST[name]
+        flip = name != "mnist"
+        return DataInfo(
+            name, label, mnist.CLASSES, size, (gray,) * 3, (spread,) * 3, widest_shift(size), flip, names=names
+        )
     from engine.data.cifar import CLASSES
 
     size = image_size or CIFAR_SIDE
@@ -149,5 +178,7 @@ def describe(name: str, image_size: int | None, root: Path = Path("data")) -> Da
 READERS = {
     "cifar10": lambda root, size: _cifar("cifar10", root, size),
     "cifar100": lambda root, size: _cifar("cifar100", root, size),
+    "mnist": lambda root, size: _mnist("mnist", root, size),
+    "fashion_mnist": lambda root, size: _mnist("fashion_mnist", root, size),
     "digits": read_digits,
 }

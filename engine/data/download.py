@@ -1,6 +1,6 @@
 """The files of a data set, on disk or fetched over https: compared with their md5, unpacked, by one process at a time.
 
-What is in them: cifar.py. The files, their addresses and their md5 are torchvision's, which itself tries http where
+What is in them: cifar.py, mnist.py. The files, their addresses and their md5 are torchvision's, which itself tries http where
 https fails.
 """
 
@@ -13,7 +13,7 @@ import io
 import sys
 import tarfile
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -98,6 +98,33 @@ def fetch(source: Any, root: Path, files: dict[str, str]) -> dict[str, bytes]:
         raise UserError(str(problem), _ways_out(source, root), BAD_DATA) from problem
     except OSError as problem:
         raise UserError(f"{root}: {problem.strerror or problem}", _ways_out(source, root), BAD_DATA) from problem
+
+
+def fetch_file(addresses: Sequence[str], path: Path, wanted: str, why: str, remedy: str) -> bytes:
+    """A file by itself, from the first address that gives it; one process at a time.
+
+    Args:
+        why: it is fetched, in words.
+
+    Raises:
+        UserError: exit 4, with `remedy`; exit 6 if there is no room for it.
+    """
+    try:
+        with _alone(path.parent, f".{path.name}.lock"):
+            found = _whole(path, wanted)
+            if isinstance(found, bytes):
+                return found  # another process has fetched it while this one waited
+            sweep(path)
+            for url in addresses:
+                try:
+                    return _download(url, path, wanted, why)
+                except UserError as problem:
+                    if problem.code == CANNOT_WRITE:
+                        raise
+                    why = str(problem)
+            raise UserError(why, remedy, BAD_DATA)
+    except OSError as problem:
+        raise UserError(f"{path}: {problem.strerror or problem}", remedy, BAD_DATA) from problem
 
 
 def _ways_out(source: Any, root: Path) -> str:

@@ -10,6 +10,7 @@ from engine.cli import argtypes
 from engine.cli.archs import prefix
 from engine.cli.flags import flag, part
 from engine.cli.options import Command, Device, Pictures, Printing
+from engine.data import names
 from engine.errors import UserError
 from engine.system import precision
 from scripts.ladder.steps import NETWORK
@@ -63,7 +64,7 @@ class Options(Command):
     )  # fmt: skip
     data: Pictures = part(
         Pictures,
-        dataset={"choices": ["cifar10", "cifar100", "digits", "imagefolder"], "help": "results belong to one: name it"},
+        dataset={"choices": [*names.ALL], "help": "results belong to one: name it"},
     )
     machine: Machine = part(
         Machine, threads={"help": "CPU threads, shared by the --jobs (default: OMP_NUM_THREADS for each, else all)"}
@@ -71,9 +72,7 @@ class Options(Command):
 
     def __post_init__(self) -> None:
         if self.data.dataset is None:
-            raise UserError(
-                "results belong to one data set", "name it: --dataset digits, cifar10, cifar100 or imagefolder"
-            )
+            raise UserError("results belong to one data set", f"name it: --dataset {names.IN_WORDS}")
 
     @property
     def dataset(self) -> str:

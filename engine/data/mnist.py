@@ -1,0 +1,119 @@
+"""MNIST and Fashion-MNIST: gray pictures of 28x28 and their labels, in four files.
+
+Names, addresses and md5s of the files are torchvision's, and so is what reads them. They are taken as torchvision lays them down, from
+the folder itself, from where a system package puts them, or fetched: download.py.
+"""
+
+from __future__ import annotations
+
+import gzip
+import tempfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.data import download
+from engine.errors import BAD_DATA, UserError
+
+NAMES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
+SIDE, CLASSES = 28, 10
+COUNTS = {"train": 60_000, "t10k": 10_000}
+SYSTEM = {"fashion_mnist": Path("/usr/share/datasets/fashion-mnist")}
+"""Where Debian's package dataset-fashion-mnist puts them, packed anew: what is in them is compared then."""
+UNPACKED = {
+    "fashion_mnist": {
+        "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+        "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+        "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+        "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+    }
+}
+ADDRESSES = {"fashion_mnist": ("https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",)}
+"""By https; torchvision's own of this set is http."""
+
+Part = tuple[Tensor, Tensor]
+
+
+def read(kind: str, root: Path) -> tuple[Part, Part]:
+    """Both parts of a set: uint8 (N, 28, 28) and int64 labels (N,); what is nowhere is fetched into a folder under `root`.
+
+    Raises:
+        UserError: exit 4, naming the file, for one that is damaged or cannot be fetched; exit 6 if there is no room for it.
+    """
+    import torchvision
+
+    source = getattr(torchvision.datasets, NAMES[kind])
+    contents = {Path(name).stem: _content(kind, source, root, name, md5) for name, md5 in source.resources}
+    train, test = (
+        _part({stem: content for stem, content in contents.items() if stem.startswith(part)}, count)
+        for part, count in COUNTS.items()
+    )
+    return train, test
+
+
+def _content(kind: str, source: Any, root: Path, name: str, md5: str) -> bytes:
+    """What is in a file, unpacked."""
+    own = root / source.__name__ / "raw"
+    problem = ""
+    for folder in (own, root, *([SYSTEM[kind]] if kind in SYSTEM else [])):
+        found = _in(folder, name, md5, UNPACKED.get(kind, {}))
+        if isinstance(found, bytes):
+            return found
+        problem = problem or found
+    mirrors = (*ADDRESSES.get(kind, ()), *source.mirrors)
+    addresses = [mirror + name for mirror in mirrors if mirror.partition(":")[0] in download.SCHEMES]
+    remedy = f"put {name} under {root}/, point --data at a folder that has it, or take --dataset digits"
+    packed = download.fetch_file(addresses, own / name, md5, problem or f"{own / name} is missing", remedy)
+    return gzip.decompress(packed)
+
+
+def _in(folder: Path, name: str, md5: str, unpacked: dict[str, str]) -> bytes | str:
+    """What is in a file of a folder, packed or not; or what is wrong with it, empty if it is not there.
+
+    Raises:
+        UserError: exit 4 if it cannot be read.
+    """
+    stem = Path(name).stem
+    for path in (folder / name, folder / stem) if stem in unpacked else (folder / name,):
+        try:
+            content = path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as problem:
+            hint = "make it readable, or point --data at another folder"
+            raise UserError(f"{path} cannot be read ({problem.strerror or problem})", hint, BAD_DATA) from problem
+        found = download.md5(content)
+        if path.suffix == ".gz":
+            try:
+                content = gzip.decompress(content)
+            except (OSError, EOFError, zlib.error):
+                return f"{path} is damaged: md5 {found}, not {md5}"
+            if found == md5:
+                return content
+        inside = download.md5(content)
+        return content if inside == unpacked.get(stem) else f"{path} is damaged: md5 {found}, not {md5}"
+    return ""
+
+
+def _part(contents: dict[str, bytes], count: int) -> Part:
+    """Pictures and labels, of what has the right md5."""
+    from torchvision.datasets import mnist
+
+    with tempfile.TemporaryDirectory() as folder:  # torchvision reads paths
+        paths = {stem: Path(folder) / stem for stem in contents}
+        for stem, path in paths.items():
+            path.write_bytes(contents[stem])
+        images, labels = (
+            next(read(str(path)) for stem, path in paths.items() if what in stem)
+            for what, read in (("images", mnist.read_image_file), ("labels", mnist.read_label_file))
+        )
+    if (
+        images.shape != (count, SIDE, SIDE)
+        or labels.shape != (count,)
+        or not 0 <= int(labels.min()) <= int(labels.max()) < CLASSES
+    ):
+        raise AssertionError(f"{images.shape} pictures and {labels.shape} labels")  # md5s say that this cannot be
+    return images, labels.to(torch.int64)

@@ -1,0 +1,8 @@
+"""The data sets that --dataset names. What each one is: catalogue.py."""
+
+from __future__ import annotations
+
+BUILT_IN = ("cifar10", "cifar100", "mnist", "fashion_mnist", "digits")
+"""Whose pictures are always the same."""
+ALL = (*BUILT_IN, "imagefolder")
+IN_WORDS = f"{', '.join(ALL[:-1])} or {ALL[-1]}"
