@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.cli import argtypes, command
+from engine.cli import argtypes, command, datasets
 from engine.cli.flags import Parser, flag, part
 from engine.cli.network import Architecture
 from engine.cli.options import Command, Normalisation
-from engine.data import names
 from engine.errors import UserError, prefix_path
 from engine.system.said import notice
 
@@ -37,7 +36,7 @@ class Options(Command):
     )  # fmt: skip
     new: Path = flag("new", type=argtypes.path, metavar="NEW", help="the file to write")
     dataset: str | None = flag(
-        "--dataset", choices=[*names.BUILT_IN], help="what it was trained on, where the file cannot say"
+        "--dataset", choices=[*datasets.BUILT_IN], help="what it was trained on, where the file cannot say"
     )
     image_size: int | None = flag(
         "--image_size", type=argtypes.number(int, 8, 1024), metavar="N", help="side of those pictures (default: 32)"

@@ -91,8 +91,8 @@ def test_every_package_is_imported_from_where_the_toolkit_lies() -> None:
 
 
 def test_models_take_little_of_engine() -> None:
-    """Its errors, what hints call commands, what opens files, how notices are said, the hold on signals, the precision in force, and
-    what compiles."""
+    """Its errors, what hints call commands, what opens files, how notices are said, the hold on signals, the precision in force,
+    what compiles, and what sums over ranks."""
     used = {target for name in sources() if name.startswith("models") for target in imported(name)}
     inside = {target for target in used if target.startswith("engine.") and not target.startswith("engine.checkpoint")}
     assert inside <= {
@@ -105,6 +105,9 @@ def test_models_take_little_of_engine() -> None:
         "engine.system",
         "engine.system.compiled",
         "engine.system.precision",
+        "engine.system.ranks",
+        "engine.system.running",
+        "engine.system.sums",
         "engine.system.said",
         "engine.system.signals",
     }

@@ -9,18 +9,20 @@ import contextlib
 import json
 import os
 import shlex
+import signal
 import sys
+import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from signal import SIGINT
 from typing import Any
 
 from engine import errors
 from engine.cli.flags import Parser, without
 from engine.cli.naming import carrying
-from engine.cli.options import Threads, Trains
+from engine.cli.options import Threads, Trains, Works
 from engine.errors import UserError
-from engine.system import signals, terminal
+from engine.system import ranks, signals, terminal
 from engine.system.device import keep_memory
 from engine.system.signals import Stopped
 
@@ -34,6 +36,9 @@ INSTALL = {
 }
 """What to do where a package is missing."""
 
+PATIENCE = 3
+"""Seconds that a rank waits before it speaks."""
+
 Body = Callable[[Any], dict[str, Any]]
 """What a command does: takes the options of its parser and gives its result."""
 
@@ -45,7 +50,7 @@ def run(parser: Parser, body: Body, argv: Sequence[str] | None = None) -> int:
         body: does the work and returns its result: `text` to print, `path` written (the last line of
             stdout, so that commands chain in a shell), and whatever else --json should show.
     """
-    with terminal.prepared(), signals.stopping():
+    with terminal.prepared(), _one_voice(), signals.stopping():
         code = _run(parser, body, argv)
     if argv is None and code in (errors.INTERRUPTED, errors.TERMINATED):
         signals.ignore()  # the process ends here
@@ -63,7 +68,9 @@ def _run(parser: Parser, body: Body, argv: Sequence[str] | None) -> int:
 
             torch.set_num_threads(options.machine.threads)
         quiet = contextlib.redirect_stdout(sys.stderr) if options.machine.json else contextlib.nullcontext()
-        with carrying(options.flat()), quiet, signals.arriving():
+        if not issubclass(parser.options, Works):
+            ranks.refuse(parser.prog)
+        with carrying(options.flat()), quiet, signals.arriving(), ranks.joined(_device(options)):
             result = body(options)
         _print(result, options.machine.json)
         return errors.OK
@@ -85,7 +92,24 @@ def _run(parser: Parser, body: Body, argv: Sequence[str] | None) -> int:
     except Exception as fault:
         if errors.no_memory(fault):
             return _complain("out of memory", _smaller(parser), errors.USAGE)
+        if ranks.lost(fault):
+            hint = "see what it said; torchrun --max-restarts N with --resume auto goes on from the last save"
+            return _complain(f"another of the {ranks.count()} processes has ended", hint, errors.LOST)
         raise
+
+
+def _device(options: Any) -> str:
+    return getattr(options.machine, "device", "cpu")
+
+
+@contextlib.contextmanager
+def _one_voice() -> Iterator[None]:
+    """Of many ranks, the first one speaks."""
+    if ranks.is_first():
+        yield
+        return
+    with open(os.devnull, "w") as null, contextlib.redirect_stdout(null), contextlib.redirect_stderr(null):
+        yield
 
 
 def _smaller(parser: Parser) -> str:
@@ -101,11 +125,13 @@ def _smaller(parser: Parser) -> str:
 
 
 def _stopped(stop: BaseException, words: Sequence[str], parser: Parser) -> int:
-    """Say how to go on; the command is repeated as it was given."""
+    """Say how to go on; the command is repeated as it was given. Of many ranks the first one says it."""
     what, code = "interrupted", errors.INTERRUPTED
     if isinstance(stop, Stopped):
         what = f"stopped by {stop}" + (", everything up to here is saved" if stop.saved else "")
         code = errors.INTERRUPTED if stop.number == SIGINT else errors.TERMINATED
+    if not ranks.is_first():
+        return code
     if issubclass(parser.options, Trains) and not any(word.startswith("--evaluate") for word in words):
         return _complain(what, f"go on with: {shlex.join((*without(words, '--resume'), '--resume'))}", code)
     return _complain(what, f"start again with: {shlex.join(words)}", code)
@@ -124,5 +150,14 @@ def _print(result: dict[str, Any], as_json: bool) -> None:
 
 
 def _complain(what: str, hint: str, code: int) -> int:
+    if not ranks.is_first():  # where the first one has met the same fault, torchrun ends this one meanwhile
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        time.sleep(PATIENCE)
+        with contextlib.redirect_stderr(sys.__stderr__):
+            return _print_fault(what, hint, code)
+    return _print_fault(what, hint, code)
+
+
+def _print_fault(what: str, hint: str, code: int) -> int:
     print(f"error: {terminal.one_line(what)}\nhint: {terminal.one_line(hint)}", file=sys.stderr)
     return code

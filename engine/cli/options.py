@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.cli import datasets
 from engine.cli.argtypes import channels, number, original, path, state
 from engine.cli.flags import Options, flag, part, without
 from engine.cli.network import Network
-from engine.data import names
 from engine.errors import UserError
 from engine.system import precision
 
@@ -25,7 +25,7 @@ class Pictures(Options):
 
     title = "data"
     dataset: str | None = flag(
-        "--dataset", choices=["auto", *names.ALL],
+        "--dataset", choices=["auto", *datasets.ALL],
         help="default auto: CIFAR-10 if it is on disk or can be downloaded, else the embedded digits",
     )  # fmt: skip
     root: Path = flag(

@@ -63,8 +63,3 @@ def moved(pictures: Tensor, info: DataInfo, how: Tensor) -> Tensor:
 @cache
 def _counts(sizes: tuple[int, ...], device: torch.device) -> tuple[Tensor, ...]:
     return tuple(torch.arange(size, device=device) for size in sizes)
-
-
-def augment(pictures: Tensor, info: DataInfo, source: torch.Generator) -> Tensor:
-    """Shift each picture by up to `pad` pixels and mirror half of them."""
-    return moved(pictures, info, moves(len(pictures), info, source).to(pictures.device))

@@ -72,7 +72,7 @@ class Split(Protocol):
         """The pictures in order (or those of `order`, numbers), unaltered: (B, info.channels, H, W) float, and their labels (B,)."""
 
     def training_batches(self, size: int, seed: int, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """One epoch, shuffled, shifted and mirrored; a pure function of (seed, epoch), on any device.
+        """One epoch, shuffled, shifted and mirrored; a pure function of (seed, epoch), on any device. Of each batch, this rank's share.
 
         Args:
             start: the step to begin with; those before it cost nothing.

@@ -14,6 +14,7 @@ from torch import Tensor
 from engine.data.augment import generator, moved, moves, normalise
 from engine.data.info import DataInfo, Split
 from engine.errors import UserError
+from engine.system import ranks
 
 
 class TensorSplit:
@@ -44,7 +45,8 @@ class TensorSplit:
         if self.device.type == "cuda":  # one copy for all: each would make the GPU wait
             drawn = iter(torch.cat(list(drawn), 1).to(self.device).split(size, 1))
         for part, how in zip(parts, drawn, strict=True):
-            yield moved(self.images[part], self.info, how), self.labels[part]
+            mine = ranks.share(len(part))
+            yield moved(self.images[part[mine]], self.info, how[:, mine]), self.labels[part[mine]]
 
 
 @dataclass

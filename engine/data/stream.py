@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from engine.data.augment import augment, generator, normalise
+from engine.data.augment import generator, moved, moves, normalise
 from engine.data.image_folder import Folder
 from engine.data.info import DataInfo
 from engine.data.pictures import read_all, read_picture
 from engine.data.pixels import statistics
 from engine.data.splits import Data, held_out, steps
+from engine.system import ranks
 from engine.system.signals import ignore
 
 STATISTICS_PICTURES = 10_000
@@ -69,8 +70,11 @@ class StreamSplit:
     def training_batches(self, size: int, seed: int, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         order = torch.randperm(len(self), generator=generator(seed, epoch)).tolist()
         parts = [order[step * size : (step + 1) * size] for step in range(start, steps(len(self), size))]
-        for step, (images, labels) in enumerate(self._read(parts), start):
-            yield augment(images, self.info, generator(seed, epoch, step + 1)), labels
+        shares = [ranks.share(len(part)) for part in parts]
+        own = [part[mine] for part, mine in zip(parts, shares, strict=True)]
+        for step, (images, labels) in enumerate(self._read(own)):
+            how = moves(len(parts[step]), self.info, generator(seed, epoch, start + step + 1))[:, shares[step]]
+            yield moved(images, self.info, how.to(self.device)), labels
 
 
 def load(folder: Folder, device: torch.device, size: int, val: int, workers: int, flip: bool | None = None) -> Data:

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from engine.errors import UserError
+from engine.system import ranks
 
 if TYPE_CHECKING:
     import torch
@@ -48,6 +49,7 @@ def choose(name: str = "auto") -> torch.device:
     if name == "cuda":
         torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32: TF32 keeps 10 bits of a mantissa
         torch.backends.cuda.matmul.allow_tf32 = False
+        return torch.device(name, ranks.local()) if ranks.count() > 1 else torch.device(name)
     return torch.device(name)
 
 

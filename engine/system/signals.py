@@ -14,6 +14,8 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from engine.system import ranks
+
 ENDING = (signal.SIGTERM, signal.SIGHUP)
 ALL = (*ENDING, signal.SIGINT, signal.SIGUSR1)
 _lost: list[int] = []  # signals that have raised something; what they raised may never arrive
@@ -53,13 +55,14 @@ class Watch:
             self.stop = self.stop or number
 
     def poll(self, save: Callable[[], None]) -> None:
-        """Between two steps: save if a signal has come, and end if it says so.
+        """Between two steps: save if a signal has come, to any rank, and end if it says so.
 
         Raises:
             Stopped: for every signal but SIGUSR1, after saving.
         """
-        if self.pending:
-            self.pending = False
+        found = ranks.agreed(self.pending + 2 * (self.stop or 0))
+        if found:
+            self.pending, self.stop = False, found // 2 or None
             save()
             if self.stop:
                 raise Stopped(self.stop, saved=True)

@@ -13,9 +13,10 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from engine.data.info import Split
-from engine.system import precision
+from engine.system import precision, ranks
 from engine.tasks.score import Score
 
 Output = Any
@@ -83,7 +84,7 @@ class Task(ABC):
 
     @abstractmethod
     def loss(self, output: Output, target: Target, settings: LossSettings) -> Tensor:
-        """The mean loss of a training batch, in fp32: a tensor of no dimension that has a gradient."""
+        """The mean loss of a training batch, in fp32, or as finely as the output is: a tensor of no dimension that has a gradient."""
 
     @abstractmethod
     def right(self, output: Output, target: Target) -> Tensor:
@@ -139,12 +140,16 @@ class Task(ABC):
         dtype = _dtype([*model.parameters(), *model.buffers()])
         outputs, targets = [], []
         with precision.computing("exact"):
-            for images, target in split.batches(batch):
+            mine = None if ranks.count() == 1 else torch.arange(len(split))[ranks.share(len(split))]
+            for images, target in split.batches(batch, mine):
                 outputs.append(model(images.to(dtype)))
                 targets.append(target)
                 if after_batch:
                     after_batch()
         model.train(was_training)
+        if ranks.count() > 1:
+            every = ranks.gathered(tree_map(_to_cpu, (outputs, targets)))
+            outputs, targets = ([value for part in every for value in part[n]] for n in (0, 1))
         return self.measure(outputs, targets)
 
 
@@ -152,6 +157,10 @@ def finite(value: Tensor) -> float | None:
     """A number, or None for what JSON has no word for."""
     number = float(value)
     return number if math.isfinite(number) else None
+
+
+def _to_cpu(value: Any) -> Any:
+    return value.cpu() if isinstance(value, Tensor) else value
 
 
 def _dtype(tensors: Iterable[Tensor]) -> torch.dtype:

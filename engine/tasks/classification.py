@@ -23,7 +23,8 @@ class Classification(Task):
     margin_words = "its two best logits were {} apart"
 
     def loss(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
-        return F.cross_entropy(output.float(), target, label_smoothing=settings.label_smoothing)
+        fine = output if output.dtype == torch.float64 else output.float()
+        return F.cross_entropy(fine, target, label_smoothing=settings.label_smoothing)
 
     def right(self, output: Tensor, target: Tensor) -> Tensor:
         return (output.detach().argmax(1) == target).sum()

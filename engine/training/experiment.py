@@ -20,7 +20,7 @@ from engine.cli.flags import without
 from engine.cli.options import Writes
 from engine.data.splits import Data
 from engine.errors import UserError
-from engine.system import device
+from engine.system import device, ranks
 from engine.system.files import check_writable
 from engine.tasks.base import Evaluation, Task
 from engine.tasks.classification import CLASSIFICATION
@@ -48,7 +48,8 @@ class Experiment:
         self.save = options.output.save or save
         if source and self.save.resolve() == source.resolve() and not options.output.overwrite:
             raise UserError(f"{self.save} is both input and output", "name another --save, or add --overwrite")
-        check_writable(self.save)
+        if ranks.is_first():
+            check_writable(self.save)
         self.device = device.choose(options.machine.device)
         torch.manual_seed(options.machine.seed)
 
@@ -81,7 +82,8 @@ class Experiment:
         origin = Origin(
             command, self.options.machine.seed, self.source, self.parent.sha256 if self.parent else None
         )  # as it was read: the file may have been replaced since
-        checkpoint.save(
-            self.save, checkpoint.make(model, arch, arch_args, data.info, metrics, (*before, *done), origin)
-        )
+        made = checkpoint.make(model, arch, arch_args, data.info, metrics, (*before, *done), origin)
+        if ranks.is_first():
+            checkpoint.save(self.save, made)
+        ranks.wait()
         return self.save

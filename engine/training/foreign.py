@@ -5,9 +5,10 @@ from __future__ import annotations
 import shlex
 
 from engine.checkpoint.description import Description
+from engine.cli import datasets
 from engine.cli.naming import called, repeated
 from engine.cli.options import Data, Works
-from engine.data import catalogue, names
+from engine.data import catalogue
 from engine.data.info import DataInfo
 from engine.errors import UserError
 
@@ -44,7 +45,7 @@ def _pictures(chosen: Data) -> DataInfo:
         if not catalogue.has_cifar10(chosen.root):  # never a guess: other pictures would give numbers without a meaning
             raise UserError(
                 f"--weights: a state_dict does not say which pictures it is for, and {chosen.root} holds no CIFAR-10",
-                f"name them: --dataset {names.IN_WORDS}",
+                f"name them: --dataset {datasets.IN_WORDS}",
             )
         name = "cifar10"
     return catalogue.describe(name, chosen.image_size, chosen.root)

@@ -19,10 +19,10 @@ from tqdm import tqdm
 from engine.checkpoint.schema import unsound
 from engine.data.splits import Data, steps
 from engine.errors import DIVERGED, UserError
-from engine.system import terminal
+from engine.system import ranks, terminal
 from engine.tasks.base import Task
 from engine.tasks.score import Score
-from engine.training import recorded
+from engine.training import recorded, together
 from engine.training.progress import EpochMetrics, FitConfig, Progress
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -69,6 +69,7 @@ def fit(
     compute = model if view is None else view
     recipe = config.recipe
     batch = min(recipe.batch_size, len(data.train))
+    together.refuse(batch)
     per_epoch = steps(len(data.train), batch)
     progress = Progress(model, config, per_epoch)
     if resume:
@@ -85,8 +86,10 @@ def fit(
         bar = tqdm(batches, f"epoch {epoch + 1}/{recipe.epochs}", per_epoch, leave=False, file=sys.stderr,
                    initial=progress.step, disable=config.quiet or not terminal.is_interactive())  # fmt: skip
         for images, target in bar:
-            found = step.gradients(images, target)
-            progress.tally.add(progress.step + 1, found, len(images))
+            ranks.seed((config.seed, epoch, progress.step))
+            whole = min(batch, len(data.train) - progress.step * batch)
+            found = step.gradients(images, target, whole if ranks.count() > 1 else None)
+            progress.tally.add(progress.step + 1, found, whole)
             if progress.tally.worst:
                 raise _diverged(progress)
             step.update()
@@ -98,7 +101,7 @@ def fit(
         lost, added_up, right = progress.tally.read()
         if wrong := unsound(model.state_dict()):
             raise _diverged(progress, wrong)
-        between = partial(after_step, progress) if after_step else None
+        between = partial(after_step, progress) if after_step and ranks.count() == 1 else None
         judged: dict[str, float] = {}
         if (epoch + 1) % config.eval_every == 0 or epoch + 1 == recipe.epochs:
             judgement = task.evaluate(model, data.test, config.eval_batch_size, between)

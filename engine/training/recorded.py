@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from engine.errors import first_line
+from engine.system import ranks
 from engine.system.said import notice
 from engine.tasks.base import Target
 from engine.training.progress import FitConfig
@@ -29,8 +30,11 @@ Recorder = Callable[[Callable[[], Tensor]], Replay]
 
 
 def kind(config: FitConfig, device: torch.device) -> type[Step]:
-    """How steps are done: recorded on a GPU. Exact products look at their codes in every step, so they are not."""
-    return Recorded if device.type == "cuda" and config.precision != "exact" else Step
+    """How steps are done: recorded on a GPU. Exact products look at their codes in every step, and ranks wait for each other; theirs
+    are not.
+    """
+    pays = device.type == "cuda" and config.precision != "exact" and ranks.count() == 1
+    return Recorded if pays else Step
 
 
 def graph(run: Callable[[], Tensor]) -> Replay:
@@ -73,14 +77,14 @@ class Recorded(Step):
         if _habits(self.model) != self._habits:
             self._forget()
 
-    def gradients(self, images: Tensor, target: Target) -> Tensor:
+    def gradients(self, images: Tensor, target: Target, whole: int | None = None) -> Tensor:
         given = (images, target)
         if self._replay is None and self._alike >= SETTLED and not self._refused and isinstance(target, Tensor):
             self._record(given)
         self._updated = self._replay is not None and all(map(_fits, self._held, given))
         if not self._updated or self._replay is None:
             with self._watched():
-                return super().gradients(images, target)
+                return super().gradients(images, target, whole)
         for held, value in zip(self._held, given, strict=True):
             held.copy_(value)
         self.tell_rates()
@@ -99,7 +103,8 @@ class Recorded(Step):
 
     def _record(self, given: tuple[Tensor, ...]) -> None:
         def run() -> Tensor:
-            found = Step.gradients(self, *held)
+            images, target = held
+            found = Step.gradients(self, images, target)
             Step.update(self)
             return found
 

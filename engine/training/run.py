@@ -20,9 +20,9 @@ from engine.checkpoint.history import Stage
 from engine.checkpoint.words import counted
 from engine.cli.options import Trains
 from engine.data.splits import Data
-from engine.system import precision, signals
+from engine.system import precision, ranks, signals
 from engine.tasks.base import Evaluation
-from engine.training import loop, onednn
+from engine.training import loop, onednn, together
 from engine.training.experiment import Experiment
 from engine.training.profiled import profiled
 from engine.training.progress import EpochMetrics, FitConfig, Progress
@@ -79,12 +79,13 @@ class Run:
         resume = self._resume(fingerprint)
         save, done = self.experiment.save, resume["epoch"] if resume else 0
         self._complete = done == config.recipe.epochs and self.folder.has_result(save)
+        ranks.wait()  # all have read what the first one is about to change
         if self._complete:
             print(f"already complete: {save}", file=sys.stderr)
             rows = loop.fit(self.network, self.data, config, self.experiment.task, resume=resume)  # no step is left
             return rows, config.recipe
         self._begin(config, resume)
-        rows = self._fit(config, fingerprint, resume=resume, view=seen, **hooks)
+        rows = self._fit(config, fingerprint, seen, resume=resume, **hooks)
         self.folder.draw(rows, self.experiment.task)
         return rows, config.recipe
 
@@ -120,6 +121,7 @@ class Run:
             **({"fused": True} if config.fused else {}),
             **{f"data_{key}": value for key, value in _plain(asdict(self.data.info)).items()},
             "device": where,
+            **({"ranks": ranks.count()} if ranks.count() > 1 else {}),
             **({"threads": torch.get_num_threads()} if where == "cpu" else {}),  # they share out the sums
             "torch": str(torch.__version__),
             "val": self.options.data.val,
@@ -163,10 +165,12 @@ class Run:
             file=sys.stderr,
         )
 
-    def _fit(self, config: FitConfig, fingerprint: dict[str, Any], **hooks: Any) -> list[EpochMetrics]:
+    def _fit(
+        self, config: FitConfig, fingerprint: dict[str, Any], view: nn.Module | None, **hooks: Any
+    ) -> list[EpochMetrics]:
         """The loop, with the run folder behind it: saved after each epoch, and wherever a signal asks for it."""
         at = [0]
-        trace = self.folder.path / "trace.json" if self.options.training.profile else None
+        trace = self.folder.path / "trace.json" if self.options.training.profile and ranks.is_first() else None
         with signals.watching() as watch, profiled(trace) as stepped:
 
             def after_epoch(progress: Progress) -> None:
@@ -183,10 +187,11 @@ class Run:
                 at[0] = progress.step
                 watch.poll(lambda: keep(progress))
 
-            return loop.fit(
-                self.network, self.data, config, self.experiment.task,
-                after_step=after_step, after_epoch=after_epoch, **hooks,
-            )  # fmt: skip
+            with together.shared(view or self.network, self.network) as compute:
+                return loop.fit(
+                    self.network, self.data, config, self.experiment.task, view=compute,
+                    after_step=after_step, after_epoch=after_epoch, **hooks,
+                )  # fmt: skip
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

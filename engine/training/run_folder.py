@@ -188,6 +188,25 @@ class RunFolder:
             write_bytes(self.path / "curve.png", picture, remedy=_remedy(self.path))
 
 
+class Following(RunFolder):
+    """That of a rank which is not the first: it reads what the first one writes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def close(self) -> None: ...
+
+    def forget(self, save: Path) -> None: ...
+
+    def describe(self, *_: Any) -> None: ...
+
+    def keep(self, *_: Any) -> None: ...
+
+    def write_result(self, path: Path) -> None: ...
+
+    def draw(self, *_: Any) -> None: ...
+
+
 def _remedy(folder: Path) -> str:
     """What to do where a run folder cannot be written; that nothing is lost is said where there is something to go on from."""
     saved = any(os.path.exists(folder / name) for name in ("state.pth", "state.prev.pth"))

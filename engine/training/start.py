@@ -19,13 +19,14 @@ from engine.cli.naming import input_file, saved
 from engine.cli.options import Trains
 from engine.data.splits import Data
 from engine.errors import UserError
+from engine.system import ranks
 from engine.training import begun
 from engine.training.choose_data import show_to
 from engine.training.experiment import Experiment
 from engine.training.foreign import description
 from engine.training.opened import Net_co, Opened
 from engine.training.run import Run
-from engine.training.run_folder import RunFolder
+from engine.training.run_folder import Following, RunFolder
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -124,7 +125,8 @@ class Start(Generic[Net]):
             UserError: exit 2 if --save is one of the folder's own files; else as RunFolder.
         """
         save = self.experiment.save
-        self._folder = RunFolder(begun.run_dir(self.options, save))
+        kind = RunFolder if ranks.is_first() else Following
+        self._folder = kind(begun.run_dir(self.options, save))
         if self._folder.owns(save):
             raise UserError(f"{save} is where the run keeps its own {save.name}", "name another --save")
         whole = {**self.arch_args, **cast(dict[str, Any], self.network.arch_args)}  # with what the network adds

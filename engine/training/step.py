@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engine.system import precision
+from engine.system import precision, ranks, sums
 from engine.tasks.base import Target, Task
 from engine.training.progress import FitConfig
 
@@ -36,20 +36,28 @@ class Step:
     def start_epoch(self) -> None:
         """Said when the network may have been changed by other hands: frozen, say."""
 
-    def gradients(self, images: Tensor, target: Target) -> Tensor:
+    def gradients(self, images: Tensor, target: Target, whole: int | None = None) -> Tensor:
         """Compute the gradients of a batch.
+
+        Args:
+            whole: how many pictures all ranks have together; None: this is the only one.
 
         Returns:
             float64, (3,): the task's loss and the penalty, means over the pictures, and the number of right answers.
         """
+        part = 1.0 if whole is None else len(images) / whole
         with precision.training(self.config.precision, self.device, self.config.codes):
             output = self.compute(images)
         loss = self.task.loss(output, target, self.config.recipe)
         added = self.penalty(self.model) if self.penalty else loss.new_zeros(())
         self.optimizer.zero_grad(set_to_none=True)
-        (loss + added).backward()
+        apart = part * ranks.count()  # from an equal share: gradients of ranks are averaged
+        (loss + added if apart == 1 else loss * apart + added).backward()
         right = self.task.right(output, target)
-        return torch.stack([loss.detach(), added.detach(), right]).double()
+        found = torch.stack([loss.detach(), added.detach(), right]).double()
+        if whole is None:
+            return found
+        return sums.total(found * found.new_tensor([part, 1 / ranks.count(), 1]))
 
     def update(self) -> None:
         """Change the network by its gradients."""

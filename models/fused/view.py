@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from engine.errors import UserError
+from engine.system import ranks
 from engine.system.compiled import Unavailable
 from engine.system.said import notice
 from models.fused import loops
@@ -36,9 +37,15 @@ def chosen(form: NormalForm, asked: str, pictures: int) -> nn.Module | None:
         asked: "auto", "on" or "off".
 
     Raises:
-        UserError: exit 2 if it is to be on and there is no compiler.
+        UserError: exit 2 if it is to be on and there is no compiler, or there are many ranks.
     """
     device = type_and_device(form)[1]
+    if ranks.count() > 1:
+        if asked == "on":
+            raise UserError(
+                "--fused on: its loops know the pictures of one process", "leave --fused at auto under torchrun"
+            )
+        return None
     if asked == "off" or (asked == "auto" and not _pays(form, device, pictures)):
         return None
     try:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from engine.system import ranks
+from engine.system.running import move_statistics
 from models.layers import products
 from models.layers.conv_q import Moments, QuantConv2d, combined, moments
-from models.layers.fold import move_statistics, normalizing
+from models.layers.fold import normalizing
 from models.layers.quantizers.base import Quantized
 
 
@@ -77,7 +79,7 @@ class BNFoldConv2d(QuantConv2d):
         if self.bias is not None:
             mean = mean + self.bias
         with torch.no_grad():
-            move_statistics(norm, mean, var, plain.numel() // plain.shape[1])
+            move_statistics(norm, mean, var, ranks.everywhere(plain.numel() // plain.shape[1]))
         return mean, var
 
     def sums(self, x: Tensor | Quantized, moments: Moments = moments) -> tuple[Tensor, Tensor | None, Tensor | None]:

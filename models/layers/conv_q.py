@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from engine.system import sums
 from models.layers import products
 from models.layers.products import Span
 from models.layers.quantizers.base import Quantized, Quantizer
@@ -45,12 +46,12 @@ def scaled(output: Tensor, scale: Tensor | None, bias: Tensor | None, behind: in
 
 
 def moments(z: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of each channel of (B, C, H, W), (C,) each; the variance divided by the count."""
+    """Mean and variance of each channel of (B, C, H, W) of all ranks, (C,) each; the variance divided by the count."""
     z = z.float() if z.dtype == torch.bfloat16 else z
-    count = z.numel() // z.shape[1]
-    mean = z.sum((0, 2, 3)) / count
+    added, count = sums.totals(z.sum((0, 2, 3)), z.numel() // z.shape[1])
+    mean = added / count
     # the mean is a constant here: deviations from it sum to 0, and so would its gradient (torch.var_mean is slow)
-    return mean, (z - mean.detach()[:, None, None]).square().sum((0, 2, 3)) / count
+    return mean, sums.total((z - mean.detach()[:, None, None]).square().sum((0, 2, 3))) / count
 
 
 Moments = Callable[[Tensor], tuple[Tensor, Tensor]]

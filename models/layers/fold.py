@@ -43,21 +43,6 @@ def normalizing(norm: _BatchNorm, mean: Tensor, var: Tensor) -> Affine:
     return Affine(multiplier, -mean * multiplier if norm.bias is None else norm.bias - mean * multiplier)
 
 
-def move_statistics(norm: _BatchNorm, mean: Tensor, var: Tensor, count: int) -> None:
-    """Move a norm's running statistics by those of a batch, as it would in training.
-
-    Args:
-        mean, var: of each channel, (C,); the variance divided by `count`.
-        count: numbers a channel.
-    """
-    if norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
-        return
-    norm.num_batches_tracked += 1
-    share = norm.momentum if norm.momentum is not None else 1 / norm.num_batches_tracked.to(mean.dtype)
-    norm.running_mean.lerp_(mean, share)
-    norm.running_var.lerp_(var * count / max(count - 1, 1), share)
-
-
 def affine(norm: _BatchNorm) -> Affine:
     """What a BN computes in eval mode, without a gradient.
 

@@ -6,11 +6,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.cli import argtypes
+from engine.cli import argtypes, datasets
 from engine.cli.archs import prefix
 from engine.cli.flags import flag, part
 from engine.cli.options import Command, Device, Pictures, Printing
-from engine.data import names
 from engine.errors import UserError
 from engine.system import precision
 from scripts.ladder.steps import NETWORK
@@ -64,7 +63,7 @@ class Options(Command):
     )  # fmt: skip
     data: Pictures = part(
         Pictures,
-        dataset={"choices": [*names.ALL], "help": "results belong to one: name it"},
+        dataset={"choices": [*datasets.ALL], "help": "results belong to one: name it"},
     )
     machine: Machine = part(
         Machine, threads={"help": "CPU threads, shared by the --jobs (default: OMP_NUM_THREADS for each, else all)"}
@@ -72,7 +71,7 @@ class Options(Command):
 
     def __post_init__(self) -> None:
         if self.data.dataset is None:
-            raise UserError("results belong to one data set", f"name it: --dataset {names.IN_WORDS}")
+            raise UserError("results belong to one data set", f"name it: --dataset {datasets.IN_WORDS}")
 
     @property
     def dataset(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from engine.system import sums
 from models.layers.quantizers.base import Quantized, Quantizer, Rule, Steps, filters, straight_through, wants_slope
 from models.layers.quantizers.kinds import Kind, Spec, Traits, WholeSpec, register
 
@@ -154,6 +155,7 @@ class AffineActivation(Quantizer):
 
     @torch.no_grad()
     def _observe(self, low: Tensor, high: Tensor) -> None:
+        low, high = sums.least(low), sums.most(high)
         share = torch.where(self.seen > 0, self.MOMENTUM, 1.0)  # the first batch sets the range
         self.low.lerp_(low.clamp_max(0).to(self.low.dtype), share.to(self.low.dtype))
         self.high.lerp_(high.clamp_min(0).to(self.high.dtype), share.to(self.high.dtype))

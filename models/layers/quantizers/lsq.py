@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from engine.system import sums
 from models.layers.quantizers.base import Quantized, Quantizer, Rule, Steps, straight_through, wants_slope
 from models.layers.quantizers.kinds import Kind, Traits, register
 
@@ -32,7 +33,11 @@ def usable(step: Tensor) -> Tensor:
 
 def first_step(x: Tensor, highest: int) -> Tensor:
     """The step that training starts from, 2 mean|x| / sqrt(highest code); 1 for nothing but zeros. Shape: ()."""
-    step = 2 * x.abs().mean() / highest**0.5
+    return _step(x.abs().mean(), highest)
+
+
+def _step(mean: Tensor, highest: int) -> Tensor:
+    step = 2 * mean / highest**0.5
     return torch.where(step == 0, torch.ones_like(step), step)
 
 
@@ -126,7 +131,8 @@ class LsqActivation(_Learned):
 
     @torch.no_grad()
     def _begin(self, x: Tensor) -> None:
-        self.step.copy_(torch.where(self.seen > 0, self.step, first_step(x, self.highest)))
+        (total,), count = sums.totals(x.abs().sum()[None], x.numel())
+        self.step.copy_(torch.where(self.seen > 0, self.step, _step(total / count, self.highest)))
         self.seen.fill_(1)
         self._begun = True
 

@@ -53,7 +53,7 @@ def test_another_normalisation_is_that_of_both_parts() -> None:
 @pytest.mark.parametrize("flip", [True, False])
 def test_shifts_and_mirrors_equal_a_loop_over_pictures(flip: bool) -> None:
     info, pictures, pad = replace(INFO, flip=flip), noise(9), INFO.pad
-    found = augment.augment(pictures, info, augment.generator(3, 5, 7))
+    found = augment.moved(pictures, info, augment.moves(len(pictures), info, augment.generator(3, 5, 7)))
     draws = augment.generator(3, 5, 7)
     shift = torch.randint(0, 2 * pad + 1, (2, 9, 1), generator=draws)
     mirrored = torch.rand(9, 1, generator=draws) < 0.5 if flip else torch.zeros(9, 1)
@@ -80,7 +80,9 @@ def test_training_batches_depend_on_seed_and_epoch_alone() -> None:
         assert not equal_batches(first, part.training_batches(16, seed, epoch))
     images, _ = first[2]  # any step can be redone alone
     order = torch.randperm(64, generator=augment.generator(1, 0))
-    assert torch.equal(images, augment.augment(part.images[order[32:48]], INFO, augment.generator(1, 0, 3)))
+    assert torch.equal(
+        images, augment.moved(part.images[order[32:48]], INFO, augment.moves(16, INFO, augment.generator(1, 0, 3)))
+    )
 
 
 def test_an_epoch_may_begin_at_any_step() -> None:

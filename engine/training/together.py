@@ -1,0 +1,126 @@
+"""Training one network by many processes: each has a share of every batch, and gradients and statistics are those of all of it.
+
+torch's DistributedDataParallel averages the gradients. Its SyncBatchNorm takes no tensors of a CPU; here batch norms put together
+what the ranks measure.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
+
+from engine.errors import UserError
+from engine.system import ranks
+from engine.system.running import move_statistics
+
+
+def refuse(batch: int) -> None:
+    """Refuse a batch that ranks cannot share equally.
+
+    Raises:
+        UserError: exit 2.
+    """
+    if batch % ranks.count():
+        text = f"--train_batch_size {batch}: {ranks.count()} processes cannot share it equally"
+        raise UserError(text, f"take a multiple of {ranks.count()}")
+
+
+@contextmanager
+def shared(compute: nn.Module, model: nn.Module) -> Iterator[nn.Module]:
+    """What computes in training as `compute` does, gradients averaged over ranks; `compute` itself where there is one.
+
+    Args:
+        model: the network, whose batch norms measure the whole batch inside.
+    """
+    if ranks.count() == 1:
+        yield compute
+        return
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and type(m).forward is _BatchNorm.forward]
+    try:
+        for norm in norms:
+            norm.forward = partial(_normed, norm)  # type: ignore[method-assign]
+        device = next(model.parameters()).device
+        places = [device.index or 0] if device.type == "cuda" else None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # newer ones call this setting by another name
+            averaged = DistributedDataParallel(compute, places, broadcast_buffers=False, find_unused_parameters=True)
+        yield averaged
+    finally:
+        for norm in norms:
+            del norm.forward
+
+
+def _normed(norm: _BatchNorm, x: Tensor) -> Tensor:
+    """A batch norm of the pictures of all ranks."""
+    if not (norm.training or norm.running_mean is None):
+        return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
+    mean, var, count = _statistics(x.detach(), norm.eps)
+    if norm.training:
+        move_statistics(norm, mean, var, count)
+    return _Normed.apply(x, mean, var, norm.weight, norm.bias, norm.eps, count)
+
+
+@torch.no_grad()
+def _statistics(x: Tensor, eps: float) -> tuple[Tensor, Tensor, int]:
+    """Mean and variance of each channel over all ranks, and how many numbers they are of.
+
+    Those of a rank are torch's own, which are fast, put together in fp64.
+
+    Raises:
+        ValueError: for one number a channel, as torch's own batch norm does.
+    """
+    own, kind = x.numel() // x.shape[1], torch.promote_types(x.dtype, torch.float32)
+    one = torch.ones(x.shape[1], dtype=kind, device=x.device)  # of fp32, whatever x is: so are the statistics
+    _, mean, inverse = torch.ops.aten.native_batch_norm(x, one, one, None, None, True, 0.0, eps)
+    mean, var = mean.double(), inverse.double() ** -2 - eps
+    first, second, count = ranks.reduced(
+        torch.stack([own * mean, own * (var + mean.square()), torch.full_like(mean, own)]), "SUM"
+    )
+    if count[0] < 2:
+        raise ValueError("a batch norm cannot be trained on one number a channel")
+    mean = first / count
+    return mean.to(kind), (second / count - mean.square()).clamp_min(0).to(kind), int(count[0])
+
+
+class _Normed(torch.autograd.Function):
+    """gamma (x - mean) / sqrt(var + eps) + beta, whose mean and variance are those of x on all ranks."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        mean: Tensor,
+        var: Tensor,
+        gamma: Tensor | None,
+        beta: Tensor | None,
+        eps: float,
+        count: int,
+    ) -> Tensor:
+        ctx.save_for_backward(x, mean, var, gamma)
+        ctx.told = (eps, count)
+        return F.batch_norm(x, mean, var, gamma, beta, False, 0.0, eps)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        x, mean, var, gamma = ctx.saved_tensors
+        eps, count = ctx.told
+        weight = torch.ones_like(mean) if gamma is None else gamma
+        of_x, of_gamma, of_beta = torch.ops.aten.native_batch_norm_backward(
+            grads[0], x, weight, mean, var, None, None, False, eps, [True, True, True]
+        )  # as if mean and variance were constants
+        sum_of_beta, sum_of_gamma = ranks.reduced(torch.stack([of_beta, of_gamma]), "SUM")
+        inverse = (var + eps).rsqrt()
+        along = weight * inverse.square() * sum_of_gamma / count
+        apart = weight * inverse * sum_of_beta / count - along * mean
+        shape = [1, -1, *(1,) * (x.ndim - 2)]
+        of_x = of_x.sub_(apart.reshape(shape).to(x.dtype)).addcmul_(x, along.reshape(shape).to(x.dtype), value=-1)
+        return of_x, None, None, of_gamma if gamma is not None else None, of_beta, None, None

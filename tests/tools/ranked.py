@@ -1,0 +1,60 @@
+"""Losses of some training steps, by as many processes as the environment says: python -m tests.tools.ranked DTYPE STEPS VARIANT...
+
+The first rank prints them as JSON, with what the network has become.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import torch
+
+from engine.data import catalogue
+from engine.system import ranks
+from engine.tasks.classification import CLASSIFICATION
+from engine.training import together
+from engine.training.progress import FitConfig
+from engine.training.recipe import Recipe
+from engine.training.step import Step
+from prune.sparsity import penalty
+from quant.hooks import hooks
+from scripts.speed.variants import FLOAT, network
+
+BATCH = 24
+RECIPE = Recipe(1, BATCH, lr=0.02)
+
+
+def losses(variant: str, dtype: torch.dtype, steps: int) -> tuple[list[float], list[float]]:
+    """Of each step the loss, penalty and right answers as one list; and a sum of each tensor of the network, afterwards."""
+    kind = FLOAT if variant == "sparse" else variant
+    model = network("nin", 8, kind, cfg=[12] * 8).to(dtype)
+    term = penalty(1e-3) if variant == "sparse" else None
+    data = catalogue.load("digits", image_size=8, workers=0)
+    optimizer, schedule = RECIPE.start(model, steps)
+    found = []
+    with together.shared(model, model) as compute:
+        step = Step(
+            compute, model, FitConfig(RECIPE, codes=kind != FLOAT), CLASSIFICATION, optimizer, term,
+            hooks(model, 1).get("constrain"),
+        )  # fmt: skip
+        for number, (images, target) in enumerate(data.train.training_batches(BATCH, 1, 0)):
+            if number == steps:
+                break
+            found += step.gradients(images.to(dtype), target, BATCH if ranks.count() > 1 else None).tolist()
+            step.update()
+            schedule.step()
+    found.append(CLASSIFICATION.evaluate(model, data.test).loss)
+    return found, [value.double().abs().sum().item() for value in model.state_dict().values()]
+
+
+def main(dtype: str, steps: str, *variants: str) -> None:
+    torch.set_num_threads(1)
+    with ranks.joined("cpu"):
+        found = {variant: losses(variant, getattr(torch, dtype), int(steps)) for variant in variants}
+        if ranks.is_first():
+            print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
