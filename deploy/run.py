@@ -28,7 +28,7 @@ EXAMPLES = (
 
 MANY = 128
 """Pictures at once, from which on more of them change nothing."""
-OF_DATA = {"--dataset", "--data", "--image_size", "--flip", "--no-flip", "--val", "--num_workers"}
+OF_DATA = {"--dataset", "--data", "--image_size", "--flip", "--no-flip", "--val", "--num_workers", "--skip_bad"}
 """Flags of data sets."""
 
 

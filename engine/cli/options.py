@@ -42,6 +42,9 @@ class Pictures(Options):
         "--val", type=number(int, 0, 10**9), default=0, metavar="N",
         help="hold out N training pictures and judge on them, not on the test set",
     )  # fmt: skip
+    skip_bad: bool = flag(
+        "--skip_bad", action="store_true", help="imagefolder: leave out pictures that cannot be read (default: they are refused by name)"
+    )  # fmt: skip
     eval_batch_size: int = flag("--eval_batch_size", type=number(int, 1, 1_000_000), default=500, metavar="N")
     num_workers: int = flag(
         "--num_workers", type=number(int, 0, 1024), default=2, metavar="N",

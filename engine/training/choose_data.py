@@ -10,7 +10,7 @@ import torch
 from engine.checkpoint.format import Checkpoint
 from engine.checkpoint.history import History, Original, Trained
 from engine.cli.options import Data as DataFlags, Works
-from engine.data import catalogue, gray, image_folder
+from engine.data import catalogue, gray, image_folder, sound
 from engine.data.info import DataInfo
 from engine.data.splits import Data
 from engine.errors import BAD_CHECKPOINT, BAD_DATA, USAGE, UserError
@@ -90,8 +90,13 @@ def _load(chosen: DataFlags, where: torch.device, known: DataInfo | None) -> Dat
     same = known if known and chosen.dataset in (None, known.name) else None
     size = chosen.image_size or (same.image_size if same else None)
     flip = same.flip if same and chosen.flip is None else chosen.flip
+    if chosen.skip_bad and name != "imagefolder":
+        raise UserError(
+            f"--skip_bad is for folders of pictures, not for {name}", "leave it out: each of its files is checked"
+        )
     try:
-        return catalogue.load(name, chosen.root, where, size, chosen.val, chosen.num_workers, flip)
+        folder = sound.without_bad(image_folder.listed(chosen.root), chosen.num_workers) if chosen.skip_bad else None
+        return catalogue.load(name, chosen.root, where, size, chosen.val, chosen.num_workers, flip, folder)
     except UserError as fault:
         if chosen.dataset or name != "imagefolder" or fault.code != BAD_DATA or image_folder.has_folders(chosen.root):
             raise

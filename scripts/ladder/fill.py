@@ -139,6 +139,8 @@ def command(options: Options, node: Node) -> list[str]:
     # a checkpoint holds its command: the default says nothing, so files stay the same
     if options.data.num_workers != 2:
         words += ["--num_workers", str(options.data.num_workers)]
+    if options.data.skip_bad:
+        words.append("--skip_bad")
     if options.data.image_size:
         words += ["--image_size", str(options.data.image_size)]
     if options.data.val:

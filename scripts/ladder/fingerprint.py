@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from engine.data import catalogue, image_folder, pixels
+from engine.data import catalogue, image_folder, pixels, sound
 from engine.data.splits import Data
 from engine.errors import UserError
 from engine.system.files import write_json
@@ -25,6 +25,8 @@ def of(options: Options) -> dict[str, Any]:
     """
     asked = options.data
     folder = image_folder.listed(asked.root) if options.dataset == "imagefolder" else None
+    if folder and asked.skip_bad:
+        folder = sound.without_bad(folder, asked.num_workers)
     data = catalogue.load(
         options.dataset, asked.root, None, asked.image_size, asked.val, asked.num_workers, folder=folder
     )

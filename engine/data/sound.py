@@ -1,0 +1,77 @@
+"""--skip_bad: a folder of pictures without those that cannot be read. Each picture is decoded once to find out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from engine.data.image_folder import Folder
+from engine.data.pictures import MANY, decode
+from engine.errors import BAD_DATA, UserError
+from engine.system import terminal
+from engine.system.said import notice, some
+from engine.system.signals import ignore
+
+Files = list[tuple[Path, int]]
+
+
+class _Faults(Dataset):
+    """What is wrong with each file, empty if nothing."""
+
+    def __init__(self, files: Files) -> None:
+        self.files = files
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> str:
+        try:
+            decode(self.files[index][0])
+        except UserError as fault:
+            return str(fault)
+        return ""
+
+
+def without_bad(folder: Folder, workers: int) -> Folder:
+    """The folder without pictures that cannot be read, which a notice counts and names.
+
+    Args:
+        workers: processes that read.
+
+    Raises:
+        UserError: exit 4 if a class loses all its pictures of a part.
+    """
+    every = [*folder.train, *folder.test]
+    if len(every) > MANY:
+        print(f"looking through {len(every):,} pictures of {folder.label}", file=sys.stderr)
+    faults = [*_faults(every, workers)]
+    bad = [fault for fault in faults if fault]
+    if not bad:
+        return folder
+    notice(f"--skip_bad: {len(bad):,} of {len(every):,} pictures are left out: {some(bad)}")
+    count = len(folder.train)
+    train = [file for file, fault in zip(folder.train, faults[:count], strict=True) if not fault]
+    test = [file for file, fault in zip(folder.test, faults[count:], strict=True) if not fault]
+    for part, files in (("train", train), ("test", test)):
+        for number in sorted(set(range(len(folder.names))) - {number for _, number in files}):
+            text = f"no picture of {folder.names[number]} in {part}/ can be read"
+            raise UserError(text, "replace them, or take their class out of train/ and test/", BAD_DATA)
+    return replace(folder, train=train, test=test)
+
+
+def _faults(files: Files, workers: int) -> Iterator[str]:
+    read = DataLoader(
+        _Faults(files), batch_size=64, num_workers=workers, collate_fn=list, worker_init_fn=ignore,
+        generator=torch.Generator(),
+    )  # fmt: skip
+    with tqdm(total=len(files), desc="looking", unit="picture", delay=1, leave=False,
+              disable=not terminal.is_interactive()) as bar:  # fmt: skip
+        for part in read:
+            bar.update(len(part))
+            yield from part
