@@ -55,6 +55,7 @@ class Grid(Settings):
 class Options(Writes):
     """Which grid, and how ranges are found."""
 
+    ranks = True
     model: Path | None = flag(
         "--model", type=argtypes.path, metavar="F",
         help="float, sparse or pruned file (default: models_save/ARCH_refine.pth)",

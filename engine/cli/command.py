@@ -20,7 +20,7 @@ from typing import Any
 from engine import errors
 from engine.cli.flags import Parser, without
 from engine.cli.naming import carrying
-from engine.cli.options import Threads, Trains, Works
+from engine.cli.options import Threads, Trains
 from engine.errors import UserError
 from engine.system import ranks, signals, terminal
 from engine.system.device import keep_memory
@@ -36,8 +36,8 @@ INSTALL = {
 }
 """What to do where a package is missing."""
 
-PATIENCE = 3
-"""Seconds that a rank waits before it speaks."""
+SILENT = 3
+"""Seconds that a rank which is not the first waits before it speaks."""
 
 Body = Callable[[Any], dict[str, Any]]
 """What a command does: takes the options of its parser and gives its result."""
@@ -68,7 +68,7 @@ def _run(parser: Parser, body: Body, argv: Sequence[str] | None) -> int:
 
             torch.set_num_threads(options.machine.threads)
         quiet = contextlib.redirect_stdout(sys.stderr) if options.machine.json else contextlib.nullcontext()
-        if not issubclass(parser.options, Works):
+        if not parser.options.ranks:
             ranks.refuse(parser.prog)
         with carrying(options.flat()), quiet, signals.arriving(), ranks.joined(_device(options)):
             result = body(options)
@@ -94,7 +94,10 @@ def _run(parser: Parser, body: Body, argv: Sequence[str] | None) -> int:
             return _complain("out of memory", _smaller(parser), errors.USAGE)
         if ranks.lost(fault):
             hint = "see what it said; torchrun --max-restarts N with --resume auto goes on from the last save"
-            return _complain(f"another of the {ranks.count()} processes has ended", hint, errors.LOST)
+            why = errors.first_line(fault)
+            return _complain(
+                f"another of the {ranks.count()} processes has ended, or is not reached ({why})", hint, errors.LOST
+            )
         raise
 
 
@@ -152,7 +155,7 @@ def _print(result: dict[str, Any], as_json: bool) -> None:
 def _complain(what: str, hint: str, code: int) -> int:
     if not ranks.is_first():  # where the first one has met the same fault, torchrun ends this one meanwhile
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        time.sleep(PATIENCE)
+        time.sleep(SILENT)
         with contextlib.redirect_stderr(sys.__stderr__):
             return _print_fault(what, hint, code)
     return _print_fault(what, hint, code)

@@ -187,6 +187,8 @@ class Output(Options):
 class Command(Options):
     """What every command has; `words` is the command line as it was given."""
 
+    ranks = False
+    """Whether several processes may run it together: torchrun's ranks."""
     machine: Any = part(Printing)
     words: tuple[str, ...] = ()
 
@@ -211,6 +213,7 @@ class Writes(Works):
 class Trains(Writes):
     """One that trains."""
 
+    ranks = True
     training: Training = part(Training)
 
     def __post_init__(self) -> None:

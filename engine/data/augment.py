@@ -9,6 +9,8 @@ from torch import Tensor
 
 from engine.data.info import Channels, DataInfo
 
+LARGE = 3 * 96 * 96
+"""Numbers of a picture from which on copying rectangles is quicker than gathering pixels."""
 LUMA = (0.299, 0.587, 0.114)
 """What red, green and blue add to the gray of a pixel: ITU-R BT.601, as PIL's conversion to "L"."""
 
@@ -24,17 +26,20 @@ def normalise(pictures: Tensor, info: DataInfo) -> Tensor:
 
     Where there is one channel, pixels are made gray in [0, 1], before normalisation and without rounding.
     """
-    mean, std, luma = _constants(info.mean, info.std, pictures.device)
+    width = pictures.shape[2]
+    mean, std, luma = _constants(info.mean, info.std, width, pictures.device)
     pixels = pictures / 255
     if info.channels == 1:
         pixels = (pixels * luma).sum(-1, keepdim=True)
-    return ((pixels - mean) / std).permute(0, 3, 1, 2)
+    rows = pixels.flatten(2)  # a row of pixels has one of each number for each place: three alone would be no vector
+    return rows.sub_(mean).div_(std).unflatten(2, (width, -1)).permute(0, 3, 1, 2)
 
 
 @cache
-def _constants(mean: Channels, std: Channels, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Kept on the device: copied for each batch, they would make a GPU wait."""
-    return torch.tensor(mean, device=device), torch.tensor(std, device=device), torch.tensor(LUMA, device=device)
+def _constants(mean: Channels, std: Channels, width: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Kept on the device: copied for each batch, they would make a GPU wait. Mean and std of a row of pixels, and LUMA."""
+    one, other = (torch.tensor(values, device=device).repeat(width) for values in (mean, std))
+    return one, other, torch.tensor(LUMA, device=device)
 
 
 def moves(count: int, info: DataInfo, source: torch.Generator) -> Tensor:
@@ -50,6 +55,12 @@ def moved(pictures: Tensor, info: DataInfo, how: Tensor) -> Tensor:
     Args:
         how: (3, B), where the pictures are.
     """
+    large = pictures.device.type == "cpu" and pictures[:1].numel() >= LARGE
+    return normalise((_copied if large else _gathered)(pictures, info, how), info)
+
+
+def _gathered(pictures: Tensor, info: DataInfo, how: Tensor) -> Tensor:
+    """All pixels at once, which is quick for small pictures and on a GPU."""
     count, height, width, _ = pictures.shape
     pad, (index, down, right) = info.pad, _counts((count, height, width), pictures.device)
     rows = how[0, :, None] + down  # (B, H), in the padded picture
@@ -57,7 +68,21 @@ def moved(pictures: Tensor, info: DataInfo, how: Tensor) -> Tensor:
     if info.flip:
         columns = torch.where(how[2, :, None] > 0, columns.flip(1), columns)
     padded = torch.nn.functional.pad(pictures, (0, 0, pad, pad, pad, pad))
-    return normalise(padded[index[:, None, None], rows[:, :, None], columns[:, None, :]], info)
+    return padded[index[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def _copied(pictures: Tensor, info: DataInfo, how: Tensor) -> Tensor:
+    """One picture after the other, a rectangle of each."""
+    _, height, width, _ = pictures.shape
+    found = torch.zeros_like(pictures)
+    for picture, into, (row, column, mirrored) in zip(pictures, found, how.T.tolist(), strict=True):
+        down, right = row - info.pad, column - info.pad
+        part = picture[max(down, 0) : height + min(down, 0), max(right, 0) : width + min(right, 0)]
+        top, left = max(-down, 0), max(-right, 0)
+        if mirrored and info.flip:
+            part, left = part.flip(1), width - left - part.shape[1]
+        into[top : top + part.shape[0], left : left + part.shape[1]] = part
+    return found
 
 
 @cache

@@ -22,15 +22,22 @@ NAMES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
 SIDE, CLASSES = 28, 10
 COUNTS = {"train": 60_000, "t10k": 10_000}
 SYSTEM = {"fashion_mnist": Path("/usr/share/datasets/fashion-mnist")}
-"""Where Debian's package dataset-fashion-mnist puts them, packed anew: what is in them is compared then."""
+"""Where Debian's package dataset-fashion-mnist puts them, packed anew."""
 UNPACKED = {
+    "mnist": {
+        "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+        "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+        "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+        "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+    },
     "fashion_mnist": {
         "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
         "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
         "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
         "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
-    }
+    },
 }
+"""md5s of what is in the files, which may have been unpacked, or packed anew."""
 ADDRESSES = {"fashion_mnist": ("https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",)}
 """By https; torchvision's own of this set is http."""
 
@@ -59,7 +66,7 @@ def _content(kind: str, source: Any, root: Path, name: str, md5: str) -> bytes:
     own = root / source.__name__ / "raw"
     problem = ""
     for folder in (own, root, *([SYSTEM[kind]] if kind in SYSTEM else [])):
-        found = _in(folder, name, md5, UNPACKED.get(kind, {}))
+        found = _in(folder, name, md5, UNPACKED[kind])
         if isinstance(found, bytes):
             return found
         problem = problem or found
@@ -77,7 +84,7 @@ def _in(folder: Path, name: str, md5: str, unpacked: dict[str, str]) -> bytes | 
         UserError: exit 4 if it cannot be read.
     """
     stem = Path(name).stem
-    for path in (folder / name, folder / stem) if stem in unpacked else (folder / name,):
+    for path in (folder / name, folder / stem):
         try:
             content = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):

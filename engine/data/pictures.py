@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -77,16 +78,24 @@ def read_picture(path: Path, size: int) -> np.ndarray:
     return np.asarray(rgb)
 
 
+Thing = TypeVar("Thing")
+
+
+def announced(things: Sequence[Thing], pictures: int, label: str) -> Iterable[Thing]:
+    """What is read one after the other: many pictures are announced, and counted on a terminal."""
+    if pictures > MANY:
+        print(f"reading {pictures:,} pictures of {label}", file=sys.stderr)
+    return tqdm(things, "reading", unit="picture", unit_scale=pictures / max(1, len(things)), delay=1, leave=False,
+                disable=not terminal.is_interactive())  # fmt: skip
+
+
 def read_all(files: list[tuple[Path, int]], size: int, label: str) -> Tensor:
     """The pictures of `files`, uint8 (N, size, size, 3); many are announced, and counted on a terminal.
 
     Raises:
         UserError: exit 4, naming the file.
     """
-    if len(files) > MANY:
-        print(f"reading {len(files):,} pictures of {label}", file=sys.stderr)
     pictures = np.empty((len(files), size, size, 3), np.uint8)
-    counted = tqdm(files, "reading", unit="picture", delay=1, leave=False, disable=not terminal.is_interactive())
-    for place, (path, _) in enumerate(counted):
+    for place, (path, _) in enumerate(announced(files, len(files), label)):
         pictures[place] = read_picture(path, size)
     return torch.from_numpy(pictures)

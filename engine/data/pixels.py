@@ -45,10 +45,20 @@ def statistics(images: Tensor, digits: int = 4) -> tuple[Channels, Channels]:
     Args:
         digits: decimals of both. The standard deviation of a plain channel is one of the last digit: it divides.
     """
+    return of_counts(counts(images), digits)
+
+
+def counts(images: Tensor) -> Tensor:
+    """How often each channel of uint8 (N, H, W, 3) has each value: int64, (3, 256). Counts of parts add up: no copy as floats."""
+    return torch.stack([torch.bincount(channel, minlength=256) for channel in images.reshape(-1, 3).unbind(1)])
+
+
+def of_counts(found: Tensor, digits: int = 4) -> tuple[Channels, Channels]:
+    """Mean and standard deviation of pixels that were counted, as `statistics`."""
     levels = torch.arange(256, dtype=torch.float64) / 255
     mean, std = [], []
-    for channel in images.reshape(-1, 3).unbind(1):
-        share = torch.bincount(channel, minlength=256).double() / len(channel)  # exact, and no copy as floats
+    for channel in found:
+        share = channel.double() / channel.sum()  # exact
         mean.append(float(share @ levels))
         std.append(max(float(share @ (levels - mean[-1]) ** 2) ** 0.5, 10**-digits))
     return _rounded(mean, digits), _rounded(std, digits)

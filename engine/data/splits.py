@@ -42,7 +42,7 @@ class TensorSplit:
         parts = [order[step * size : (step + 1) * size] for step in range(start, steps(len(self), size))]
         sources = (generator(seed, epoch, step) for step in range(start + 1, start + len(parts) + 1))
         drawn = (moves(len(part), self.info, source) for part, source in zip(parts, sources, strict=True))
-        if self.device.type == "cuda":  # one copy for all: each would make the GPU wait
+        if self.device.type == "cuda" and parts:  # one copy for all: each would make the GPU wait
             drawn = iter(torch.cat(list(drawn), 1).to(self.device).split(size, 1))
         for part, how in zip(parts, drawn, strict=True):
             mine = ranks.share(len(part))

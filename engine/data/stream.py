@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from engine.data.augment import generator, moved, moves, normalise
 from engine.data.image_folder import Folder
-from engine.data.info import DataInfo
-from engine.data.pictures import read_all, read_picture
-from engine.data.pixels import statistics
+from engine.data.info import Channels, DataInfo
+from engine.data.pictures import read_picture
+from engine.data.pixels import counts, of_counts
 from engine.data.splits import Data, held_out, steps
 from engine.system import ranks
 from engine.system.signals import ignore
 
-STATISTICS_PICTURES = 10_000
+STATISTICS_PICTURES, BATCH = 10_000, 64
 
 
 class _Pictures(Dataset):
+    """Names and labels lie in arrays: of a million objects every loader process would soon have a copy, by counting references."""
+
     def __init__(self, files: list[tuple[Path, int]], size: int) -> None:
-        self.files, self.size = files, size
+        names = [os.fsencode(path) for path, _ in files]
+        self.size, self._names = size, np.frombuffer(b"".join(names), np.uint8)
+        self._ends = np.cumsum([0, *map(len, names)])
+        self._labels = np.array([label for _, label in files], np.int64)
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self._labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        path, label = self.files[index]
-        return torch.from_numpy(read_picture(path, self.size).copy()), label
+        name = self._names[self._ends[index] : self._ends[index + 1]].tobytes()
+        picture = read_picture(Path(os.fsdecode(name)), self.size)
+        return torch.from_numpy(picture.copy()), int(self._labels[index])
 
 
 class StreamSplit:
@@ -44,18 +52,20 @@ class StreamSplit:
     def __len__(self) -> int:
         return len(self.pictures)
 
-    def _read(self, batches: list[list[int]]) -> Iterator[tuple[Tensor, Tensor]]:
+    def read(self, batches: list[list[int]]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Pictures as they are, uint8 (B, H, W, 3), and their labels, by their numbers."""
         loader = DataLoader(
             self.pictures,
             batch_sampler=batches,
             num_workers=self.workers,
+            pin_memory=self.device.type == "cuda",
             worker_init_fn=ignore,  # a terminal signals the whole group, and the batch under way is still wanted
             generator=torch.Generator(),  # else it draws from torch's own, once more in a run that was resumed
         )
         done = 0
         try:
             for images, labels in loader:
-                yield images.to(self.device), labels.to(self.device)
+                yield images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
                 done += 1
         except RuntimeError:  # a worker's UserError arrives as this; the pictures of its batch say what it was
             for index in batches[done] if done < len(batches) else ():
@@ -64,7 +74,7 @@ class StreamSplit:
 
     def batches(self, size: int, order: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         index = list(range(len(self))) if order is None else order.tolist()
-        for images, labels in self._read([index[start : start + size] for start in range(0, len(index), size)]):
+        for images, labels in self.read([index[start : start + size] for start in range(0, len(index), size)]):
             yield normalise(images, self.info), labels
 
     def training_batches(self, size: int, seed: int, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
@@ -72,7 +82,7 @@ class StreamSplit:
         parts = [order[step * size : (step + 1) * size] for step in range(start, steps(len(self), size))]
         shares = [ranks.share(len(part)) for part in parts]
         own = [part[mine] for part, mine in zip(parts, shares, strict=True)]
-        for step, (images, labels) in enumerate(self._read(own)):
+        for step, (images, labels) in enumerate(self.read(own)):
             how = moves(len(parts[step]), self.info, generator(seed, epoch, start + step + 1))[:, shares[step]]
             yield moved(images, self.info, how.to(self.device)), labels
 
@@ -87,11 +97,19 @@ def load(folder: Folder, device: torch.device, size: int, val: int, workers: int
         UserError: exit 2 if --val leaves no training pictures, exit 4 for damaged ones.
     """
     train, test, info = folder.train, folder.test, folder.info(size)
-    every = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
-    sample = [train[i] for i in every[:STATISTICS_PICTURES].tolist()]
-    mean, std = statistics(read_all(sample, size, info.label))
+    mean, std = _statistics(StreamSplit(train, info, torch.device("cpu"), workers))
     info = replace(info, mean=mean, std=std, flip=info.flip if flip is None else flip)
     if val:
         train, test = ([train[i] for i in numbers.tolist()] for numbers in held_out(len(train), val))
     parts = [StreamSplit(files, info, device, workers) for files in (train, test)]
     return Data(info, parts[0], parts[1], "val" if val else "test")
+
+
+def _statistics(part: StreamSplit) -> tuple[Channels, Channels]:
+    """Mean and standard deviation of up to 10,000 pictures, always the same ones, of which a batch is in memory at a time."""
+    chosen = torch.randperm(len(part), generator=torch.Generator().manual_seed(0))[:STATISTICS_PICTURES].tolist()
+    batches = [chosen[start : start + BATCH] for start in range(0, len(chosen), BATCH)]
+    found = torch.zeros(3, 256, dtype=torch.int64)
+    for _, (images, _) in zip(announced(batches, len(chosen), part.info.label), part.read(batches), strict=True):
+        found += counts(images)
+    return of_counts(found)

@@ -21,22 +21,27 @@ ENVIRONMENT = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 """What torchrun tells a process."""
 PATIENCE = timedelta(minutes=30)
 """That ranks wait for each other: one may read pictures, or compile, while the others are ready."""
-_control: Any = None  # the group for numbers on the CPU
+_control: Any = None  # the group for numbers on the CPU, once this one has met the others
+
+
+def started() -> int:
+    """How many torchrun has started. The layers of this project may be part of a program that torchrun runs for its own ends."""
+    return int(os.environ["WORLD_SIZE"]) if all(name in os.environ for name in ENVIRONMENT) else 1
 
 
 def count() -> int:
-    """How many there are."""
-    return int(os.environ["WORLD_SIZE"]) if all(name in os.environ for name in ENVIRONMENT) else 1
+    """How many have met to train together; 1 before `joined`."""
+    return started() if _control is not None else 1
 
 
 def rank() -> int:
     """The number of this one, from 0."""
-    return int(os.environ["RANK"]) if count() > 1 else 0
+    return int(os.environ["RANK"]) if started() > 1 else 0
 
 
 def local() -> int:
     """Its number on this machine, which is that of its GPU."""
-    return int(os.environ["LOCAL_RANK"]) if count() > 1 else 0
+    return int(os.environ["LOCAL_RANK"]) if started() > 1 else 0
 
 
 def is_first() -> bool:
@@ -57,7 +62,7 @@ def refuse(command: str) -> None:
     Raises:
         UserError: exit 2.
     """
-    if count() > 1:
+    if started() > 1:
         raise UserError(f"{command} runs in one process", f"start it without torchrun: python -m {command}")
 
 
@@ -72,7 +77,7 @@ def joined(device: str) -> Iterator[None]:
         UserError: exit 2 if this machine has fewer GPUs than ranks.
     """
     global _control
-    if count() == 1:
+    if started() == 1:
         yield
         return
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # each rank would warn of what is as it should be
@@ -85,14 +90,14 @@ def joined(device: str) -> Iterator[None]:
         raise UserError(text, "start as many as there are GPUs: torchrun --nproc-per-node=gpu")
     if on_gpu:
         torch.cuda.set_device(local())
-    store, *_ = next(distributed.rendezvous("env://", rank(), count()))
+    store, *_ = next(distributed.rendezvous("env://", rank(), started()))
     distributed.init_process_group(
         "nccl" if on_gpu else "gloo", store=distributed.PrefixStore(f"round {_round(store)}", store), rank=rank(),
-        world_size=count(), timeout=PATIENCE,
+        world_size=started(), timeout=PATIENCE,
     )  # fmt: skip
     _control = distributed.new_group(backend="gloo") if on_gpu else distributed.group.WORLD
-    yield
-    wait()  # a fault goes past this: it would wait for those that are gone
+    yield  # a fault goes past what follows: it would wait for those that are gone
+    wait()
     _control = None
     distributed.destroy_process_group()
 
@@ -113,7 +118,7 @@ def _round(store: Any) -> int:
 
 def lost(fault: BaseException) -> bool:
     """Whether a fault is that another rank has ended."""
-    if count() == 1 or not isinstance(fault, RuntimeError):
+    if started() == 1 or not isinstance(fault, RuntimeError):
         return False
     return any(word in str(fault) for word in ("gloo", "NCCL", "Connection closed by peer", "Connection reset"))
 

@@ -60,12 +60,14 @@ class Watch:
         Raises:
             Stopped: for every signal but SIGUSR1, after saving.
         """
-        found = ranks.agreed(self.pending + 2 * (self.stop or 0))
-        if found:
-            self.pending, self.stop = False, found // 2 or None
+        mine, self.pending = (
+            self.pending + 2 * (self.stop or 0),
+            False,
+        )  # one that comes from here on is answered by the next poll
+        if found := ranks.agreed(mine):
             save()
-            if self.stop:
-                raise Stopped(self.stop, saved=True)
+            if found > 1:
+                raise Stopped(found // 2, saved=True)
 
 
 @contextlib.contextmanager

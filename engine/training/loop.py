@@ -69,7 +69,6 @@ def fit(
     compute = model if view is None else view
     recipe = config.recipe
     batch = min(recipe.batch_size, len(data.train))
-    together.refuse(batch)
     per_epoch = steps(len(data.train), batch)
     progress = Progress(model, config, per_epoch)
     if resume:
@@ -98,6 +97,8 @@ def fit(
             if after_step:
                 after_step(progress)
         check_losses(progress)
+        if ranks.count() > 1:
+            together.compare_buffers(model)
         lost, added_up, right = progress.tally.read()
         if wrong := unsound(model.state_dict()):
             raise _diverged(progress, wrong)

@@ -6,6 +6,7 @@ after an epoch's start has changed a number or a switch of the network: a range 
 
 from __future__ import annotations
 
+import random
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -125,7 +126,7 @@ class Recorded(Step):
         if self._alike != SETTLED - 1 or self._refused or self._replay is not None or self.device.type != "cuda":
             yield
             return
-        before = torch.cuda.get_sync_debug_mode()
+        before, drawn = torch.cuda.get_sync_debug_mode(), (torch.get_rng_state(), random.getstate())
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             torch.cuda.set_sync_debug_mode("warn")
@@ -133,8 +134,13 @@ class Recorded(Step):
                 yield
             finally:
                 torch.cuda.set_sync_debug_mode(before)
+        others = [one for one in said if "synchroniz" not in str(one.message).lower()]
+        for one in others:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
         if any("called a synchronizing" in str(one.message) for one in said):
             self._refuse("it waits for the GPU")
+        elif not torch.equal(drawn[0], torch.get_rng_state()) or drawn[1] != random.getstate():
+            self._refuse("it draws numbers on the CPU")
 
 
 def _fits(held: Tensor, given: Any) -> bool:

@@ -20,6 +20,7 @@ from engine.checkpoint.history import Stage
 from engine.checkpoint.words import counted
 from engine.cli.options import Trains
 from engine.data.splits import Data
+from engine.errors import UserError
 from engine.system import precision, ranks, signals
 from engine.tasks.base import Evaluation
 from engine.training import loop, onednn, together
@@ -76,10 +77,14 @@ class Run:
         seen = view() if view is not None else None
         config = self._config(recipe, codes, seen is not None)
         fingerprint = self._fingerprint(config, stage, arch_args or self.arch_args)
-        resume = self._resume(fingerprint)
+        together.refuse(min(config.recipe.batch_size, len(self.data.train)))
+        resume = self._resume_together(fingerprint)
         save, done = self.experiment.save, resume["epoch"] if resume else 0
         self._complete = done == config.recipe.epochs and self.folder.has_result(save)
-        ranks.wait()  # all have read what the first one is about to change
+        found = ranks.gathered((done, resume["step"] if resume else 0, self._complete))
+        if len(set(found)) > 1:
+            text = f"the processes do not find the same in {self.folder.path} and {save}"
+            raise UserError(text, "let --run_dir and --save name folders that all of them see")
         if self._complete:
             print(f"already complete: {save}", file=sys.stderr)
             rows = loop.fit(self.network, self.data, config, self.experiment.task, resume=resume)  # no step is left
@@ -131,6 +136,15 @@ class Run:
             "cfg": list(cast(list[int], self.network.cfg)),
             "arch_args": arch_args,
         }
+
+    def _resume_together(self, fingerprint: dict[str, Any]) -> dict[str, Any] | None:
+        """The first rank reads first: it may put another state in the place of a damaged one."""
+        if not ranks.is_first():
+            ranks.wait()
+            return self._resume(fingerprint)
+        found = self._resume(fingerprint)
+        ranks.wait()
+        return found
 
     def _resume(self, fingerprint: dict[str, Any]) -> dict[str, Any] | None:
         asked, folder = self.options.training.resume, self.folder

@@ -45,19 +45,19 @@ class Step:
         Returns:
             float64, (3,): the task's loss and the penalty, means over the pictures, and the number of right answers.
         """
-        part = 1.0 if whole is None else len(images) / whole
+        share = 1.0 if whole is None else len(images) / whole
         with precision.training(self.config.precision, self.device, self.config.codes):
             output = self.compute(images)
         loss = self.task.loss(output, target, self.config.recipe)
         added = self.penalty(self.model) if self.penalty else loss.new_zeros(())
         self.optimizer.zero_grad(set_to_none=True)
-        apart = part * ranks.count()  # from an equal share: gradients of ranks are averaged
-        (loss + added if apart == 1 else loss * apart + added).backward()
+        weight = share * ranks.count()  # gradients of ranks are averaged, and shares may differ by a picture
+        (loss + added if weight == 1 else loss * weight + added).backward()
         right = self.task.right(output, target)
         found = torch.stack([loss.detach(), added.detach(), right]).double()
         if whole is None:
             return found
-        return sums.total(found * found.new_tensor([part, 1 / ranks.count(), 1]))
+        return sums.total(found * found.new_tensor([share, 1 / ranks.count(), 1]))
 
     def update(self) -> None:
         """Change the network by its gradients."""

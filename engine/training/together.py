@@ -24,14 +24,32 @@ from engine.system.running import move_statistics
 
 
 def refuse(batch: int) -> None:
-    """Refuse a batch that ranks cannot share equally.
+    """Refuse a batch that ranks cannot share equally, or with less than two pictures for each.
 
     Raises:
         UserError: exit 2.
     """
-    if batch % ranks.count():
-        text = f"--train_batch_size {batch}: {ranks.count()} processes cannot share it equally"
-        raise UserError(text, f"take a multiple of {ranks.count()}")
+    count = ranks.count()
+    if count > 1 and (batch % count or batch < 2 * count):
+        why = "cannot share it equally" if batch % count else "would have one picture each"
+        raise UserError(
+            f"--train_batch_size {batch}: {count} processes {why}", f"take a multiple of {count}, from {2 * count} on"
+        )
+
+
+def compare_buffers(model: nn.Module) -> None:
+    """Refuse a network whose state has come apart: some layer of it moves a buffer by what its own rank sees.
+
+    Raises:
+        UserError: exit 2, naming the buffer.
+    """
+    mine = {name: float(buffer.double().sum()) for name, buffer in model.named_buffers()}
+    every = ranks.gathered(mine)
+    for name in mine:
+        values = [of[name] for of in every]
+        if max(values) - min(values) > 1e-6 * max(map(abs, values)):
+            text = f"{name} differs between the {len(every)} processes: its layer knows one share of a batch alone"
+            raise UserError(text, "train this network by one process")
 
 
 @contextmanager
@@ -61,11 +79,10 @@ def shared(compute: nn.Module, model: nn.Module) -> Iterator[nn.Module]:
 
 def _normed(norm: _BatchNorm, x: Tensor) -> Tensor:
     """A batch norm of the pictures of all ranks."""
-    if not (norm.training or norm.running_mean is None):
-        return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
+    if not norm.training:  # where ranks may have different numbers of batches
+        return _BatchNorm.forward(norm, x)
     mean, var, count = _statistics(x.detach(), norm.eps)
-    if norm.training:
-        move_statistics(norm, mean, var, count)
+    move_statistics(norm, mean, var, count)
     return _Normed.apply(x, mean, var, norm.weight, norm.bias, norm.eps, count)
 
 
@@ -123,4 +140,8 @@ class _Normed(torch.autograd.Function):
         apart = weight * inverse * sum_of_beta / count - along * mean
         shape = [1, -1, *(1,) * (x.ndim - 2)]
         of_x = of_x.sub_(apart.reshape(shape).to(x.dtype)).addcmul_(x, along.reshape(shape).to(x.dtype), value=-1)
-        return of_x, None, None, of_gamma if gamma is not None else None, of_beta, None, None
+        of_gamma, of_beta = (
+            found if asked else None
+            for found, asked in zip((of_gamma, of_beta), ctx.needs_input_grad[3:5], strict=True)
+        )
+        return of_x, None, None, of_gamma, of_beta, None, None

@@ -5,7 +5,7 @@
 
 Backward, a and c are those of v = x / step: dv / dz is `a` where least <= v <= most, else 0. All is computed in fp32, whatever z and
 the gradients are stored in. These formulas define what source/fused.cpp computes (but that the ends of `moments` leave out what is no
-number); on a GPU torch.compile makes loops of them.
+number), and on_gpu.py on a GPU.
 """
 
 from __future__ import annotations

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from engine.errors import first_line
 from engine.system.compiled import Unavailable
-from models.fused import library
+from models.fused import channels, library
+from models.fused.norm import Norm
 from models.layers.quantizers.base import Kind
 
 KINDS: tuple[Kind, ...] = ("number", "round", "sign", "ternary")
@@ -164,6 +165,9 @@ def trial(device: torch.device) -> None:
         return
     try:
         z = torch.zeros(64, 32, device=device)
-        moments(z, z[0], False)
+        first, second = moments(z, z[0], False)
+        eps = channels.constant(1e-5, device)
+        mean, _, (a, c) = channels.normed(first, second, z[0], len(z), None, None, Norm(*(None,) * 6, eps))
+        coded(z, mean, a, c, torch.ones(9, device=device), "round", torch.bfloat16)
     except Exception as fault:  # whatever Triton meets
         raise Unavailable(f"Triton fails: {first_line(fault)}") from fault

@@ -28,8 +28,6 @@ LONG = 10**9
 """Pictures of a training that is long enough for everything that pays in one."""
 EPOCH = 500
 """Steps after which a GPU's sums are read."""
-EPOCH = 500
-"""Steps after which a GPU's sums are read."""
 
 
 def pictures(side: int, device: torch.device, count: int = PICTURES) -> TensorSplit:

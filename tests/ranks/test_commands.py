@@ -134,13 +134,20 @@ def test_a_restart_comes_to_the_same_end(together: Together, tmp_path: Path) -> 
         ((*TRAIN, "--epochs", "1", "--train_batch_size", "31"), "--train_batch_size 31: 2 processes cannot share it equally"),
         ((*TRAIN, "--epochs", "1", "--fused", "on"), "--fused on: its loops know the pictures of one process"),
         (("prune.train", "--dataset", "imagefolder", "--data", "none"), "no pictures under none/train/<class>/"),
+        (("prune.normal_regular", "--percent", "0.5"), "prune.normal_regular runs in one process"),
         (("scripts.results", "--dataset", "digits"), "scripts.results runs in one process"),
         (("prune.train", "--dataset", "nothing"), "argument --dataset: 'nothing' is not one of"),
     ],
-    ids=["batch", "fused", "no pictures", "one process", "usage"],
+    ids=["batch", "fused", "no pictures", "prune", "one process", "usage"],
 )  # fmt: skip
-def test_a_fault_is_one_error_and_one_hint(line: tuple[str, ...], says: str, together: Together) -> None:
+def test_a_fault_is_one_error_and_one_hint(
+    line: tuple[str, ...], says: str, together: Together, tmp_path: Path
+) -> None:
+    """And what lies in the run folder stays."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "state.pth").write_bytes(b"of another run")
     code, _, err = ended(together(2, *line))
+    assert (tmp_path / "run" / "state.pth").read_bytes() == b"of another run"
     assert code != 0
     assert len(errors(err)) == 2, err
     assert says in errors(err)[0]

@@ -11,6 +11,7 @@ import sys
 import torch
 
 from engine.data import catalogue
+from engine.data.splits import steps as count_of_steps
 from engine.system import ranks
 from engine.tasks.classification import CLASSIFICATION
 from engine.training import together
@@ -26,7 +27,10 @@ RECIPE = Recipe(1, BATCH, lr=0.02)
 
 
 def losses(variant: str, dtype: torch.dtype, steps: int) -> tuple[list[float], list[float]]:
-    """Of each step the loss, penalty and right answers as one list; and a sum of each tensor of the network, afterwards."""
+    """Of each step the loss, penalty and right answers as one list; and a sum of each tensor of the network, afterwards.
+
+    The steps are the last ones of an epoch: of the very last, ranks have shares of different sizes.
+    """
     kind = FLOAT if variant == "sparse" else variant
     model = network("nin", 8, kind, cfg=[12] * 8).to(dtype)
     term = penalty(1e-3) if variant == "sparse" else None
@@ -38,10 +42,10 @@ def losses(variant: str, dtype: torch.dtype, steps: int) -> tuple[list[float], l
             compute, model, FitConfig(RECIPE, codes=kind != FLOAT), CLASSIFICATION, optimizer, term,
             hooks(model, 1).get("constrain"),
         )  # fmt: skip
-        for number, (images, target) in enumerate(data.train.training_batches(BATCH, 1, 0)):
-            if number == steps:
-                break
-            found += step.gradients(images.to(dtype), target, BATCH if ranks.count() > 1 else None).tolist()
+        first = count_of_steps(len(data.train), BATCH) - steps
+        for number, (images, target) in enumerate(data.train.training_batches(BATCH, 1, 0, first), first):
+            whole = min(BATCH, len(data.train) - number * BATCH)
+            found += step.gradients(images.to(dtype), target, whole if ranks.count() > 1 else None).tolist()
             step.update()
             schedule.step()
     found.append(CLASSIFICATION.evaluate(model, data.test).loss)
