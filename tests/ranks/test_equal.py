@@ -9,7 +9,7 @@ import pytest
 from tests.ranks.conftest import Together, ended
 
 VARIANTS = ("float", "sparse", "DoReFa W8A8", "LSQ W4A4", "ternary", "INT8 folded")
-"""A binary network starts with numbers that are 0 but for the order of sums, and takes their signs."""
+"""Binary inputs are not among them: a network starts with numbers that are 0 but for the order of sums, and they take their signs."""
 
 
 def results(together: Together, count: int, dtype: str, steps: int) -> dict[str, tuple[list[float], list[float]]]:

@@ -20,7 +20,10 @@ from engine.training.recipe import Recipe
 from engine.training.step import Step
 from prune.sparsity import penalty
 from quant.hooks import hooks
-from scripts.speed.variants import FLOAT, network
+from quant.placement import meet
+from quant.prepare import prepare
+from quant.spec import QuantSpec, for_inputs, quantizer
+from scripts.speed.variants import FLOAT, SPECS, network
 
 BATCH = 24
 RECIPE = Recipe(1, BATCH, lr=0.02)
@@ -31,15 +34,18 @@ def losses(variant: str, dtype: torch.dtype, steps: int) -> tuple[list[float], l
 
     The steps are the last ones of an epoch: of the very last, ranks have shares of different sizes.
     """
-    kind = FLOAT if variant == "sparse" else variant
-    model = network("nin", 8, kind, cfg=[12] * 8).to(dtype)
+    kind = variant if variant in SPECS and variant != "ternary" else FLOAT
+    model = network("nin", 8, kind, cfg=[12] * 8)
+    if variant == "ternary":  # binary inputs are signs of numbers that are 0 but for the order of sums
+        model = prepare(model, meet(QuantSpec(quantizer("t"), for_inputs(32)), model))
+    model = model.to(dtype).train()
     term = penalty(1e-3) if variant == "sparse" else None
     data = catalogue.load("digits", image_size=8, workers=0)
     optimizer, schedule = RECIPE.start(model, steps)
     found = []
     with together.shared(model, model) as compute:
         step = Step(
-            compute, model, FitConfig(RECIPE, codes=kind != FLOAT), CLASSIFICATION, optimizer, term,
+            compute, model, FitConfig(RECIPE, codes=variant not in (FLOAT, "sparse")), CLASSIFICATION, optimizer, term,
             hooks(model, 1).get("constrain"),
         )  # fmt: skip
         first = count_of_steps(len(data.train), BATCH) - steps
