@@ -91,15 +91,29 @@ def joined(device: str) -> Iterator[None]:
     if on_gpu:
         torch.cuda.set_device(local())
     store, *_ = next(distributed.rendezvous("env://", rank(), started()))
-    distributed.init_process_group(
-        "nccl" if on_gpu else "gloo", store=distributed.PrefixStore(f"round {_round(store)}", store), rank=rank(),
-        world_size=started(), timeout=PATIENCE,
-    )  # fmt: skip
-    _control = distributed.new_group(backend="gloo") if on_gpu else distributed.group.WORLD
+    with _said_apart():
+        distributed.init_process_group(
+            "nccl" if on_gpu else "gloo", store=distributed.PrefixStore(f"round {_round(store)}", store), rank=rank(),
+            world_size=started(), timeout=PATIENCE,
+        )  # fmt: skip
+        _control = distributed.new_group(backend="gloo") if on_gpu else distributed.group.WORLD
+        wait()
     yield  # a fault goes past what follows: it would wait for those that are gone
     wait()
     _control = None
     distributed.destroy_process_group()
+
+
+@contextmanager
+def _said_apart() -> Iterator[None]:
+    """Let what C++ prints go to stderr: gloo of torch 2.10 says on stdout that it is connected, where results are."""
+    out = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        yield
+    finally:
+        os.dup2(out, 1)
+        os.close(out)
 
 
 def _round(store: Any) -> int:

@@ -18,7 +18,9 @@ CPU = torch.device("cpu")
 
 @pytest.mark.slow
 def test_kernels_are_their_formulas() -> None:
-    pytest.importorskip("triton")
+    triton = pytest.importorskip("triton")
+    if not torch.cuda.is_available() and tuple(map(int, triton.__version__.split(".")[:2])) < (3, 8):
+        pytest.skip("Triton's interpreter before 3.8 does not go with today's NumPy")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     env = {**os.environ, **({} if device == "cuda" else {"TRITON_INTERPRET": "1"})}
     line = [sys.executable, "-m", "tests.tools.gpu_loops", device]
