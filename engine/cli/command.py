@@ -14,7 +14,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from signal import SIGINT
 from typing import Any
 
 from engine import errors
@@ -96,7 +95,7 @@ def _run(parser: Parser, body: Body, argv: Sequence[str] | None) -> int:
             hint = "see what it said; torchrun --max-restarts N with --resume auto goes on from the last save"
             why = errors.first_line(fault)
             return _complain(
-                f"another of the {ranks.count()} processes has ended, or is not reached ({why})", hint, errors.LOST
+                f"another of the {ranks.started()} processes has ended, or is not reached ({why})", hint, errors.LOST
             )
         raise
 
@@ -132,7 +131,7 @@ def _stopped(stop: BaseException, words: Sequence[str], parser: Parser) -> int:
     what, code = "interrupted", errors.INTERRUPTED
     if isinstance(stop, Stopped):
         what = f"stopped by {stop}" + (", everything up to here is saved" if stop.saved else "")
-        code = errors.INTERRUPTED if stop.number == SIGINT else errors.TERMINATED
+        code = errors.INTERRUPTED if stop.number == signal.SIGINT else errors.TERMINATED
     if not ranks.is_first():
         return code
     if issubclass(parser.options, Trains) and not any(word.startswith("--evaluate") for word in words):
@@ -153,14 +152,10 @@ def _print(result: dict[str, Any], as_json: bool) -> None:
 
 
 def _complain(what: str, hint: str, code: int) -> int:
+    stream = sys.stderr
     if not ranks.is_first():  # where the first one has met the same fault, torchrun ends this one meanwhile
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         time.sleep(SILENT)
-        with contextlib.redirect_stderr(sys.__stderr__):
-            return _print_fault(what, hint, code)
-    return _print_fault(what, hint, code)
-
-
-def _print_fault(what: str, hint: str, code: int) -> int:
-    print(f"error: {terminal.one_line(what)}\nhint: {terminal.one_line(hint)}", file=sys.stderr)
+        stream = sys.__stderr__ or stream
+    print(f"error: {terminal.one_line(what)}\nhint: {terminal.one_line(hint)}", file=stream)
     return code

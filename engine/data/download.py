@@ -56,15 +56,26 @@ def _whole(path: Path, wanted: str) -> bytes | str:
     Raises:
         UserError: exit 4 if it is there and cannot be read.
     """
-    try:
-        content = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
+    content = held(path)
+    if content is None:
         return f"{path} is missing"
+    found = md5(content)
+    return content if found == wanted else f"{path} is damaged: md5 {found}, not {wanted}"
+
+
+def held(path: Path) -> bytes | None:
+    """A file's bytes; None if it is not there.
+
+    Raises:
+        UserError: exit 4 if it is there and cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except OSError as problem:
         hint = "make it readable, point --data at another folder, or take --dataset digits"
         raise UserError(f"{path} cannot be read ({problem.strerror or problem})", hint, BAD_DATA) from problem
-    found = md5(content)
-    return content if found == wanted else f"{path} is damaged: md5 {found}, not {wanted}"
 
 
 def md5(content: bytes) -> str:

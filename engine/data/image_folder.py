@@ -43,13 +43,18 @@ def folder_files(root: Path, part: str) -> tuple[list[tuple[Path, int]], list[st
             "--dataset imagefolder wants DIR/train/<class>/* and DIR/test/<class>/*, DIR given by --data",
             BAD_DATA,
         )
-    for number in sorted(set(range(len(names))) - {number for _, number in files}):
+    for number in bare(files, names):
         raise UserError(
             f"no pictures under {folder / names[number]}/",
             f"put some there ({' '.join(sorted(PICTURE_SUFFIXES))}), or take its class out of train/ and test/",
             BAD_DATA,
         )
     return files, names
+
+
+def bare(files: list[tuple[Path, int]], names: list[str]) -> list[int]:
+    """The numbers of classes without pictures."""
+    return sorted(set(range(len(names))) - {number for _, number in files})
 
 
 def _is_class(path: Path) -> bool:

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from engine.data import download
-from engine.errors import BAD_DATA, UserError
 
 NAMES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
 SIDE, CLASSES = 28, 10
@@ -85,13 +84,9 @@ def _in(folder: Path, name: str, md5: str, unpacked: dict[str, str]) -> bytes | 
     """
     stem = Path(name).stem
     for path in (folder / name, folder / stem):
-        try:
-            content = path.read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
+        content = download.held(path)
+        if content is None:
             continue
-        except OSError as problem:
-            hint = "make it readable, or point --data at another folder"
-            raise UserError(f"{path} cannot be read ({problem.strerror or problem})", hint, BAD_DATA) from problem
         found = download.md5(content)
         if path.suffix == ".gz":
             try:

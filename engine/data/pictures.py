@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -78,14 +78,22 @@ def read_picture(path: Path, size: int) -> np.ndarray:
     return np.asarray(rgb)
 
 
-Thing = TypeVar("Thing")
+Thing_co = TypeVar("Thing_co", covariant=True)
 
 
-def announced(things: Sequence[Thing], pictures: int, label: str) -> Iterable[Thing]:
+class Parts(Protocol[Thing_co]):
+    """What there is a number of, to be gone through."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Thing_co]: ...
+
+
+def announced(things: Parts[Thing_co], pictures: int, label: str, doing: str = "reading") -> Iterable[Thing_co]:
     """What is read one after the other: many pictures are announced, and counted on a terminal."""
     if pictures > MANY:
-        print(f"reading {pictures:,} pictures of {label}", file=sys.stderr)
-    return tqdm(things, "reading", unit="picture", unit_scale=pictures / max(1, len(things)), delay=1, leave=False,
+        print(f"{doing} {pictures:,} pictures of {label}", file=sys.stderr)
+    return tqdm(things, doing, unit="picture", unit_scale=pictures / max(1, len(things)), delay=1, leave=False,
                 disable=not terminal.is_interactive())  # fmt: skip
 
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
+from engine.data import image_folder
 from engine.data.image_folder import Folder
-from engine.data.pictures import MANY, decode
+from engine.data.pictures import announced, decode
 from engine.errors import BAD_DATA, UserError
-from engine.system import terminal
 from engine.system.said import notice, some
 from engine.system.signals import ignore
 
@@ -38,6 +35,16 @@ class _Faults(Dataset):
         return ""
 
 
+def listed(root: Path, skip_bad: bool, workers: int) -> Folder:
+    """A folder of pictures; without the bad ones, if these are to be skipped.
+
+    Raises:
+        UserError: as image_folder.listed and without_bad.
+    """
+    folder = image_folder.listed(root)
+    return without_bad(folder, workers) if skip_bad else folder
+
+
 def without_bad(folder: Folder, workers: int) -> Folder:
     """The folder without pictures that cannot be read, which a notice counts and names.
 
@@ -48,9 +55,12 @@ def without_bad(folder: Folder, workers: int) -> Folder:
         UserError: exit 4 if a class loses all its pictures of a part.
     """
     every = [*folder.train, *folder.test]
-    if len(every) > MANY:
-        print(f"looking through {len(every):,} pictures of {folder.label}", file=sys.stderr)
-    faults = [*_faults(every, workers)]
+    read = DataLoader(
+        _Faults(every), batch_size=64, num_workers=workers, collate_fn=list, worker_init_fn=ignore,
+        generator=torch.Generator(),
+    )  # fmt: skip
+    looked = announced(read, len(every), folder.label, "looking through")
+    faults = [fault for part in looked for fault in part]
     bad = [fault for fault in faults if fault]
     if not bad:
         return folder
@@ -59,19 +69,7 @@ def without_bad(folder: Folder, workers: int) -> Folder:
     train = [file for file, fault in zip(folder.train, faults[:count], strict=True) if not fault]
     test = [file for file, fault in zip(folder.test, faults[count:], strict=True) if not fault]
     for part, files in (("train", train), ("test", test)):
-        for number in sorted(set(range(len(folder.names))) - {number for _, number in files}):
+        for number in image_folder.bare(files, folder.names):
             text = f"no picture of {folder.names[number]} in {part}/ can be read"
             raise UserError(text, "replace them, or take their class out of train/ and test/", BAD_DATA)
     return replace(folder, train=train, test=test)
-
-
-def _faults(files: Files, workers: int) -> Iterator[str]:
-    read = DataLoader(
-        _Faults(files), batch_size=64, num_workers=workers, collate_fn=list, worker_init_fn=ignore,
-        generator=torch.Generator(),
-    )  # fmt: skip
-    with tqdm(total=len(files), desc="looking", unit="picture", delay=1, leave=False,
-              disable=not terminal.is_interactive()) as bar:  # fmt: skip
-        for part in read:
-            bar.update(len(part))
-            yield from part

@@ -49,7 +49,8 @@ def choose(name: str = "auto") -> torch.device:
     if name == "cuda":
         torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32: TF32 keeps 10 bits of a mantissa
         torch.backends.cuda.matmul.allow_tf32 = False
-        return torch.device(name, ranks.local()) if ranks.count() > 1 else torch.device(name)
+        if ranks.count() > 1:
+            return torch.device(name, ranks.local())
     return torch.device(name)
 
 

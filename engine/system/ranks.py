@@ -147,20 +147,20 @@ def wait() -> None:
 
 def everywhere(number: int) -> int:
     """The sum of a number that each rank has."""
-    if count() == 1:
-        return number
-    import torch
-
-    return int(reduced(torch.tensor(number), "SUM", _control))
+    return _of_all(number, "SUM")
 
 
 def agreed(number: int) -> int:
     """The largest of what the ranks say."""
+    return _of_all(number, "MAX")
+
+
+def _of_all(number: int, how: str) -> int:
     if count() == 1:
         return number
     import torch
 
-    return int(reduced(torch.tensor(number), "MAX", _control))
+    return int(reduced(torch.tensor(number), how, _control))
 
 
 def gathered(value: Any) -> list[Any]:

@@ -60,10 +60,8 @@ class Watch:
         Raises:
             Stopped: for every signal but SIGUSR1, after saving.
         """
-        mine, self.pending = (
-            self.pending + 2 * (self.stop or 0),
-            False,
-        )  # one that comes from here on is answered by the next poll
+        mine = self.pending + 2 * (self.stop or 0)
+        self.pending = False  # a signal that comes from here on is answered by the next poll
         if found := ranks.agreed(mine):
             save()
             if found > 1:

@@ -95,7 +95,7 @@ def _load(chosen: DataFlags, where: torch.device, known: DataInfo | None) -> Dat
             f"--skip_bad is for folders of pictures, not for {name}", "leave it out: each of its files is checked"
         )
     try:
-        folder = sound.without_bad(image_folder.listed(chosen.root), chosen.num_workers) if chosen.skip_bad else None
+        folder = sound.listed(chosen.root, chosen.skip_bad, chosen.num_workers) if name == "imagefolder" else None
         return catalogue.load(name, chosen.root, where, size, chosen.val, chosen.num_workers, flip, folder)
     except UserError as fault:
         if chosen.dataset or name != "imagefolder" or fault.code != BAD_DATA or image_folder.has_folders(chosen.root):

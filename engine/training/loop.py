@@ -87,7 +87,7 @@ def fit(
         for images, target in bar:
             ranks.seed((config.seed, epoch, progress.step))
             whole = min(batch, len(data.train) - progress.step * batch)
-            found = step.gradients(images, target, whole if ranks.count() > 1 else None)
+            found = step.gradients(images, target, whole)
             progress.tally.add(progress.step + 1, found, whole)
             if progress.tally.worst:
                 raise _diverged(progress)

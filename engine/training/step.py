@@ -40,12 +40,12 @@ class Step:
         """Compute the gradients of a batch.
 
         Args:
-            whole: how many pictures all ranks have together; None: this is the only one.
+            whole: how many pictures all ranks have together, where there are many.
 
         Returns:
             float64, (3,): the task's loss and the penalty, means over the pictures, and the number of right answers.
         """
-        share = 1.0 if whole is None else len(images) / whole
+        share = len(images) / whole if whole and ranks.count() > 1 else 1.0
         with precision.training(self.config.precision, self.device, self.config.codes):
             output = self.compute(images)
         loss = self.task.loss(output, target, self.config.recipe)
@@ -55,7 +55,7 @@ class Step:
         (loss + added if weight == 1 else loss * weight + added).backward()
         right = self.task.right(output, target)
         found = torch.stack([loss.detach(), added.detach(), right]).double()
-        if whole is None:
+        if ranks.count() == 1:
             return found
         return sums.total(found * found.new_tensor([share, 1 / ranks.count(), 1]))
 

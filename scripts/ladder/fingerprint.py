@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from engine.data import catalogue, image_folder, pixels, sound
+from engine.data import catalogue, pixels, sound
 from engine.data.splits import Data
 from engine.errors import UserError
 from engine.system.files import write_json
@@ -24,9 +24,9 @@ def of(options: Options) -> dict[str, Any]:
         UserError: as image_folder.listed and catalogue.load.
     """
     asked = options.data
-    folder = image_folder.listed(asked.root) if options.dataset == "imagefolder" else None
-    if folder and asked.skip_bad:
-        folder = sound.without_bad(folder, asked.num_workers)
+    folder = None
+    if options.dataset == "imagefolder":
+        folder = sound.listed(asked.root, asked.skip_bad, asked.num_workers)
     data = catalogue.load(
         options.dataset, asked.root, None, asked.image_size, asked.val, asked.num_workers, folder=folder
     )

@@ -94,7 +94,5 @@ def evaluation_of(
             images = images.contiguous() if textbook else images
             with precision.training(how, device, variant != FLOAT):
                 model(images)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
 
     return run

@@ -50,6 +50,17 @@ def until(condition: object, process: subprocess.Popen[str], seconds: float = 12
         time.sleep(0.05)
 
 
+def assert_as_undisturbed(together: Together, folder: Path, epochs: str) -> None:
+    """The run ended as one that nothing disturbs, bit for bit."""
+    code, _, err = ended(together(2, *TRAIN[:-2], "--run_dir", "straight", "--epochs", epochs))
+    assert code == 0, err
+    found, straight = (
+        torch.load(folder / run / "state.pth", weights_only=True)["model"] for run in ("run", "straight")
+    )
+    assert found.keys() == straight.keys()
+    assert all(torch.equal(straight[key], value) for key, value in found.items())
+
+
 @pytest.mark.slow
 def test_two_processes_train_quantize_and_judge_as_one_does(together: Together, tmp_path: Path) -> None:
     """Files say the same of how they were made; one of the ranks prints and writes."""
@@ -92,11 +103,7 @@ def test_a_signal_to_one_rank_stops_all_and_they_go_on(together: Together, tmp_p
     code, _, err = ended(together(2, *whole, "--resume"))
     assert code == 0, err
     assert "resumed after epoch" in err
-    stopped = torch.load(tmp_path / "run" / "state.pth", weights_only=True)["model"]
-    code, _, err = ended(together(2, *TRAIN[:-2], "--run_dir", "again", "--epochs", "3"))
-    assert code == 0, err
-    straight = torch.load(tmp_path / "again" / "state.pth", weights_only=True)["model"]
-    assert all(torch.equal(straight[key], value) for key, value in stopped.items())
+    assert_as_undisturbed(together, tmp_path, "3")
 
 
 @pytest.mark.slow
@@ -120,11 +127,7 @@ def test_a_restart_comes_to_the_same_end(together: Together, tmp_path: Path) -> 
     code, _, err = ended(process)
     assert code == 0, err
     assert "resumed after epoch" in err
-    again = torch.load(tmp_path / "run" / "state.pth", weights_only=True)["model"]
-    code, _, err = ended(together(2, *TRAIN[:-2], "--run_dir", "straight", "--epochs", "4"))
-    assert code == 0, err
-    straight = torch.load(tmp_path / "straight" / "state.pth", weights_only=True)["model"]
-    assert all(torch.equal(straight[key], value) for key, value in again.items())
+    assert_as_undisturbed(together, tmp_path, "4")
 
 
 @pytest.mark.slow

@@ -51,7 +51,7 @@ def losses(variant: str, dtype: torch.dtype, steps: int) -> tuple[list[float], l
         first = count_of_steps(len(data.train), BATCH) - steps
         for number, (images, target) in enumerate(data.train.training_batches(BATCH, 1, 0, first), first):
             whole = min(BATCH, len(data.train) - number * BATCH)
-            found += step.gradients(images.to(dtype), target, whole if ranks.count() > 1 else None).tolist()
+            found += step.gradients(images.to(dtype), target, whole).tolist()
             step.update()
             schedule.step()
     found.append(CLASSIFICATION.evaluate(model, data.test).loss)
