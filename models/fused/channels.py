@@ -10,30 +10,20 @@ z (rows, channels) is what a layer gives, s its scale, and x = (z - mean) a + c 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache, wraps
-from typing import Any, TypeVar, cast
+from functools import cache
+from types import ModuleType
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from models.fused.norm import Norm
+from engine.system.running import move_statistics
+from models.fused.dispatch import by_kernels
 
-Formula = TypeVar("Formula", bound=Callable)
 
+def _kernels() -> ModuleType:
+    from models.fused import channels_on_gpu
 
-def one_launch(formula: Formula) -> Formula:
-    """Let that of channels_on_gpu.py with its name compute a formula on a GPU, where every operation of it would be a launch."""
-
-    @wraps(formula)
-    def run(*given: Any) -> Any:
-        if not given[0].is_cuda:
-            return formula(*given)
-        from models.fused import channels_on_gpu  # not every torch has Triton beside it
-
-        return getattr(channels_on_gpu, formula.__name__)(*given)
-
-    return cast(Formula, run)
+    return channels_on_gpu
 
 
 @cache
@@ -52,23 +42,18 @@ def statistics(first: Tensor, second: Tensor, k: Tensor, count: int) -> tuple[Te
     return k + apart, (second.sum(0) / count - apart * apart).clamp_min(0)
 
 
-@one_launch
+@by_kernels(_kernels)  # every operation of these lines would be a launch there
 def normed(
-    first: Tensor, second: Tensor, k: Tensor, count: int, s: Tensor | None, bias: Tensor | None, norm: Norm
+    first: Tensor, second: Tensor, k: Tensor, count: int, s: Tensor | None, bias: Tensor | None, norm: nn.BatchNorm2d
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Mean and variance as `statistics`, and a and c with a norm, (2, channels). The norm's running statistics are moved."""
     mean, var = statistics(first, second, k, count)
-    a = (var if s is None else var * s.square()).add(norm.eps).rsqrt()
+    read, spread = (mean, var) if s is None else (mean * s, var * s.square())
+    move_statistics(norm, read if bias is None else read + bias, spread, count)
+    a = (spread + norm.eps).rsqrt()
     a = a if s is None else s * a
-    a = a if norm.gamma is None else norm.gamma * a
-    if norm.mean is not None and norm.var is not None and norm.batches is not None:
-        of_input, spread = (mean, var) if s is None else (mean * s, var * s.square())
-        of_input = of_input if bias is None else of_input + bias
-        norm.batches.add_(1)
-        share = 1 / norm.batches.float() if norm.share is None else norm.share
-        norm.mean.lerp_(of_input, share)
-        norm.var.lerp_(spread * (count / max(count - 1, 1)), share)
-    return mean, var, torch.stack([a, torch.zeros_like(a) if norm.beta is None else norm.beta])
+    a = a if norm.weight is None else norm.weight * a
+    return mean, var, torch.stack([a, torch.zeros_like(a) if norm.bias is None else norm.bias])
 
 
 def plain(like: Tensor, s: Tensor | None, bias: Tensor | None) -> Tensor:
@@ -77,9 +62,9 @@ def plain(like: Tensor, s: Tensor | None, bias: Tensor | None) -> Tensor:
     return torch.stack([one if s is None else s + zero, zero if bias is None else bias + zero])
 
 
-@one_launch
+@by_kernels(_kernels)  # every operation of these lines would be a launch there
 def pulled(
-    of_a: Tensor, of_c: Tensor, step: Tensor, var: Tensor, s: Tensor | None, gamma: Tensor | None, eps: Tensor,
+    of_a: Tensor, of_c: Tensor, step: Tensor, var: Tensor, s: Tensor | None, gamma: Tensor | None, eps: float,
     count: int,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     """With a norm: the gradients of z through its mean and variance, e0 + (z - mean) e1, and those of s, bias, gamma and beta.
@@ -96,19 +81,8 @@ def pulled(
     return -weight * size * r * of_c / count, of_var * (2 / count), of_s, of_bias, of_a * size * r, of_c
 
 
-def added(of_a: Tensor, of_c: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
-    """Without a norm: the gradients of s and bias."""
-    return of_a.sum(0) / step, of_c.sum(0) / step
-
-
-def over(values: Tensor, step: Tensor) -> Tensor:
-    return values / step
-
-
-def reach(
-    mean: Tensor, factors: Tensor, low: Tensor, high: Tensor, bottom: Tensor, top: Tensor
-) -> tuple[Tensor, Tensor]:
+def reach(mean: Tensor, factors: Tensor, low: Tensor, high: Tensor, bottom: float, top: float) -> tuple[Tensor, Tensor]:
     """The least and the largest x that an activation gives, of the least and the largest z, (parts, channels); () each."""
     ends = torch.stack([low.amin(0), high.amax(0)])
-    x = torch.minimum(torch.maximum((ends - mean) * factors[0] + factors[1], bottom), top)
+    x = ((ends - mean) * factors[0] + factors[1]).clamp(bottom, top)
     return x.amin(), x.amax()

@@ -4,34 +4,32 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-from torch import Tensor
-
-from models.fused.norm import Norm
+from torch import Tensor, nn
 
 WIDE, PARTS = 16, 64
 """Channels of a program, and parts of a sum that it takes at a time."""
 
 
 def normed(
-    first: Tensor, second: Tensor, k: Tensor, count: int, s: Tensor | None, bias: Tensor | None, norm: Norm
+    first: Tensor, second: Tensor, k: Tensor, count: int, s: Tensor | None, bias: Tensor | None, norm: nn.BatchNorm2d
 ) -> tuple[Tensor, Tensor, Tensor]:
     parts, channels = first.shape
     mean, var, factors = first.new_empty(channels), first.new_empty(channels), first.new_empty(2, channels)
-    tracks = norm.mean is not None
-    if norm.batches is not None and norm.share is None:
-        norm.batches.add_(1)  # all programs read it
+    batches, share = norm.num_batches_tracked, norm.momentum
+    if batches is not None and share is None:
+        batches.add_(1)  # all programs read it
     _normed[(triton.cdiv(channels, WIDE),)](
-        first, second, k, _or(s, first), _or(bias, first), _or(norm.gamma, first), _or(norm.beta, first),
-        _or(norm.mean, first), _or(norm.var, first), _or(norm.batches, first), _or(norm.share, first), norm.eps,
+        first, second, k, _or(s, first), _or(bias, first), _or(norm.weight, first), _or(norm.bias, first),
+        _or(norm.running_mean, first), _or(norm.running_var, first), _or(batches, first), float(share or 0), norm.eps,
         mean, var, factors, float(count), parts, channels,
-        S=_kind(s), BIAS=bias is not None, GAMMA=norm.gamma is not None, BETA=norm.beta is not None, TRACKS=tracks,
-        SHARE=norm.share is not None, PARTS=PARTS, WIDE=WIDE,
+        S=_kind(s), BIAS=bias is not None, GAMMA=norm.weight is not None, BETA=norm.bias is not None,
+        TRACKS=norm.running_mean is not None, SHARE=share is not None, PARTS=PARTS, WIDE=WIDE,
     )  # fmt: skip
     return mean, var, factors
 
 
 def pulled(
-    of_a: Tensor, of_c: Tensor, step: Tensor, var: Tensor, s: Tensor | None, gamma: Tensor | None, eps: Tensor,
+    of_a: Tensor, of_c: Tensor, step: Tensor, var: Tensor, s: Tensor | None, gamma: Tensor | None, eps: float,
     count: int,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     parts, channels = of_a.shape
@@ -87,7 +85,7 @@ def _normed(
     var = tl.maximum(square - apart * apart, 0.0, tl.PropagateNan.ALL)
     size = _size(s, channel, inside, S, WIDE)
     spread = var * size * size
-    a = size / tl.sqrt_rn(spread + tl.load(eps))
+    a = size / tl.sqrt_rn(spread + eps)
     if GAMMA:
         a = a * tl.load(gamma + channel, inside, 0.0)
     c = tl.zeros((WIDE,), tl.float32)
@@ -102,7 +100,7 @@ def _normed(
         if BIAS:
             read += tl.load(bias + channel, inside, 0.0)
         if SHARE:
-            part = tl.load(share)
+            part = share
             if tl.program_id(0) == 0:
                 tl.store(batches, tl.load(batches) + 1)
         else:
@@ -128,13 +126,12 @@ def _pulled(
     weight = tl.full((WIDE,), 1.0, tl.float32)
     if GAMMA:
         weight = tl.load(gamma + channel, inside, 1.0)
-    little = tl.load(eps)
-    r = 1.0 / tl.sqrt_rn(tl.load(var + channel, inside, 1.0) * size * size + little)
+    r = 1.0 / tl.sqrt_rn(tl.load(var + channel, inside, 1.0) * size * size + eps)
     of_var = of_factor * weight * size * size * size * r * r * r * -0.5
     into = found + channel
     tl.store(into, -weight * size * r * of_shift / count, inside)
     tl.store(into + channels, of_var * 2 / count, inside)
-    tl.store(into + 2 * channels, of_factor * weight * little * r * r * r, inside)
+    tl.store(into + 2 * channels, of_factor * weight * eps * r * r * r, inside)
     tl.store(into + 3 * channels, tl.zeros((WIDE,), tl.float32), inside)  # a norm takes a bias away
     tl.store(into + 4 * channels, of_factor * size * r, inside)
     tl.store(into + 5 * channels, of_shift, inside)

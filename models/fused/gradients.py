@@ -56,13 +56,13 @@ class Told:
 
     Args:
         factors: a and c, (2, channels).
-        eps: of the norm, (); None: there is no norm, and mean and variance are constants.
+        eps: of the norm; None: there is no norm, and mean and variance are constants.
     """
 
     mean: Tensor
     var: Tensor
     factors: Tensor
-    eps: Tensor | None
+    eps: float | None
     rule: Rule
     act: Act
     dtype: torch.dtype
@@ -90,7 +90,7 @@ class Coded(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:
         z, mean, var, factors, grid, scale, gamma = ctx.saved_tensors
         (rule, eps), step, wanted = ctx.told, grid[2], ctx.needs_input_grad
-        g, (a, c) = grads[0].contiguous(), factors if rule.kind == "number" else channels.over(factors, step)
+        g, (a, c) = grads[0].contiguous(), factors if rule.kind == "number" else factors / step
         found: list[Tensor | None] = [None] * 5  # of step, scale, bias, gamma, beta
         e0 = e1 = None
         if eps is not None or any(wanted[2:]):
@@ -98,7 +98,7 @@ class Coded(torch.autograd.Function):
             if rule.learned:
                 found[0] = -(of_v.sum() / step)
             if eps is None:
-                found[1:3] = channels.added(of_a, of_c, step)
+                found[1], found[2] = of_a.sum(0) / step, of_c.sum(0) / step
             else:
                 e0, e1, *found[1:] = channels.pulled(of_a, of_c, step, var, flattened(scale), gamma, eps, len(z))
         if e0 is None or e1 is None:  # mean and variance are constants

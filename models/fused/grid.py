@@ -19,39 +19,32 @@ ENDS: dict[Act, tuple[float, float]] = {"none": (-math.inf, math.inf), "relu": (
 
 def grid_of(rule: Rule, act: Act, device: torch.device) -> Tensor:
     """bottom, top, step, low, high, least, most, first, last of kernels.py: (9,), fp32."""
-    numbers = (rule.step, rule.low, rule.high)
-    if not any(isinstance(value, Tensor) for value in numbers):
-        return _fixed(rule._replace(scale=None), act, device)
-    return _of(*_told(rule, device), rule.kind, rule.slope, act)
+    learned = any(isinstance(value, Tensor) for value in (rule.step, rule.low, rule.high))
+    return _of(rule, act, device) if learned else _fixed(rule._replace(scale=None), act, device)
 
 
 @cache
 def _fixed(rule: Rule, act: Act, device: torch.device) -> Tensor:
-    with torch.no_grad():
-        return _of(*_told(rule, device), rule.kind, rule.slope, act)
+    return _of(rule, act, device)
 
 
-def _told(rule: Rule, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+@torch.no_grad()
+def _of(rule: Rule, act: Act, device: torch.device) -> Tensor:
     step, low, high = (_number(value, device) for value in (rule.step, rule.low, rule.high))
-    return step, low, high, None if rule.margin is None else constant(rule.margin, device)
-
-
-def _number(value: Tensor | float, device: torch.device) -> Tensor:
-    return value.detach().to(device, torch.float32) if isinstance(value, Tensor) else constant(value, device)
-
-
-def _of(step: Tensor, low: Tensor, high: Tensor, margin: Tensor | None, kind: str, slope: str, act: Act) -> Tensor:
     far = torch.full_like(step, math.inf)
     bottom, top = (torch.full_like(step, end) for end in ENDS[act])
     first, last = far, -far  # of the step: nowhere
     least, most = -far, far
-    if kind == "round":
-        first, last = (torch.nextafter(low, high), torch.nextafter(high, low)) if margin is None else (
-            low - margin, high + margin
-        )  # fmt: skip
-        least, most = first, last
-    elif kind != "number" and slope == "saturate":
+    if rule.kind == "round" and rule.margin is None:
+        least, most = first, last = torch.nextafter(low, high), torch.nextafter(high, low)
+    elif rule.kind == "round" and rule.margin is not None:
+        least, most = first, last = low - rule.margin, high + rule.margin
+    elif rule.kind != "number" and rule.slope == "saturate":
         least, most = -torch.ones_like(step), torch.ones_like(step)
     least = torch.maximum(least, torch.nextafter(bottom / step, far))
     most = torch.minimum(most, torch.nextafter(top / step, -far))
     return torch.stack([bottom, top, step, low, high, least, most, first, last])
+
+
+def _number(value: Tensor | float, device: torch.device) -> Tensor:
+    return value.detach().to(device, torch.float32) if isinstance(value, Tensor) else constant(value, device)

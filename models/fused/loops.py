@@ -6,11 +6,9 @@ Arguments and results are those of kernels.py; but sums and ends come in parts, 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
 from ctypes import c_float, c_int
-from functools import cache, wraps
 from types import ModuleType
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,27 +16,13 @@ from torch import Tensor, nn
 from engine.errors import first_line
 from engine.system.compiled import Unavailable
 from models.fused import channels, library
-from models.fused.norm import Norm
+from models.fused.dispatch import by_kernels
 from models.layers.quantizers.base import Kind
 
 KINDS: tuple[Kind, ...] = ("number", "round", "sign", "ternary")
 
-Loop = TypeVar("Loop", bound=Callable)
 
-
-def _here_or_on_gpu(on_cpu: Loop) -> Loop:
-    """Let a function run on a CPU, and that of on_gpu.py with its name on a GPU."""
-
-    @wraps(on_cpu)
-    def run(*given: Any) -> Any:
-        return (getattr(_gpu(), on_cpu.__name__) if given[0].is_cuda else on_cpu)(*given)
-
-    return cast(Loop, run)
-
-
-@cache
-def _gpu() -> ModuleType:
-    """Imported where it is needed: not every torch has Triton beside it."""
+def _kernels() -> ModuleType:
     from models.fused import on_gpu
 
     return on_gpu
@@ -87,7 +71,7 @@ def _run(loop: Any, *given: Any) -> None:
         raise MemoryError
 
 
-@_here_or_on_gpu
+@by_kernels(_kernels)
 def moments(z: Tensor, k: Tensor, ends: bool) -> tuple[Tensor, ...]:
     found, reach = k.new_empty(2, len(k)), k.new_empty(2, len(k)) if ends else None
     _run(
@@ -101,14 +85,14 @@ def moments(z: Tensor, k: Tensor, ends: bool) -> tuple[Tensor, ...]:
     return tuple(value[None] for value in (*found, *(() if reach is None else reach)))
 
 
-@_here_or_on_gpu
+@by_kernels(_kernels)
 def coded(z: Tensor, k: Tensor, a: Tensor, c: Tensor, grid: Tensor, kind: Kind, dtype: torch.dtype) -> Tensor:
     out = torch.empty_like(z, dtype=dtype)
     _run(library.loaded().mc_coded, *_given(z), *z.shape, *_given(k, a, c), _rule(grid, kind), *_given(out))
     return out
 
 
-@_here_or_on_gpu
+@by_kernels(_kernels)
 def sums(
     g: Tensor, z: Tensor, k: Tensor, a: Tensor, c: Tensor, grid: Tensor, kind: Kind, slope: str
 ) -> tuple[Tensor, ...]:
@@ -119,7 +103,7 @@ def sums(
     return tuple(value[None] for value in found)
 
 
-@_here_or_on_gpu
+@by_kernels(_kernels)
 def back(
     g: Tensor,
     z: Tensor,
@@ -137,7 +121,7 @@ def back(
     return out
 
 
-@_here_or_on_gpu
+@by_kernels(_kernels)
 def spread(z: Tensor, k: Tensor, e0: Tensor, e1: Tensor) -> Tensor:
     out = torch.empty_like(z)
     _run(
@@ -166,8 +150,7 @@ def trial(device: torch.device) -> None:
     try:
         z = torch.zeros(64, 32, device=device)
         first, second = moments(z, z[0], False)
-        eps = channels.constant(1e-5, device)
-        mean, _, (a, c) = channels.normed(first, second, z[0], len(z), None, None, Norm(*(None,) * 6, eps))
+        mean, _, (a, c) = channels.normed(first, second, z[0], len(z), None, None, nn.BatchNorm2d(32, device=device))
         coded(z, mean, a, c, torch.ones(9, device=device), "round", torch.bfloat16)
     except Exception as fault:  # whatever Triton meets
         raise Unavailable(f"Triton fails: {first_line(fault)}") from fault

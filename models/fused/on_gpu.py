@@ -93,6 +93,12 @@ def _at(start, last, channel, inside, channels, ROWS: tl.constexpr):
 
 
 @triton.jit
+def _row(of, channel, inside):
+    """What belongs to the channels of a tile, fp32."""
+    return tl.load(of + channel, inside, 0.0).to(tl.float32)[None, :]
+
+
+@triton.jit
 def _clamped(x, low, high):
     """What is no number stays none."""
     return tl.minimum(tl.maximum(x, low, tl.PropagateNan.ALL), high, tl.PropagateNan.ALL)
@@ -119,7 +125,7 @@ def _divided(x, step, inverse):
 @triton.jit
 def _moments(z, k, found, rows, channels, ENDS: tl.constexpr, ROWS: tl.constexpr, WIDE: tl.constexpr):
     channel, inside, first, last = _place(rows, channels, ROWS, WIDE)
-    middle = tl.load(k + channel, inside, 0.0).to(tl.float32)[None, :]
+    middle = _row(k, channel, inside)
     one = tl.zeros((ROWS, WIDE), tl.float32)
     two = tl.zeros((ROWS, WIDE), tl.float32)
     least = tl.full((ROWS, WIDE), float("inf"), tl.float32)
@@ -146,9 +152,9 @@ def _coded(
     z, k, a, c, grid, out, rows, channels, KIND: tl.constexpr, ROWS: tl.constexpr, WIDE: tl.constexpr
 ):  # fmt: skip
     channel, inside, first, last = _place(rows, channels, ROWS, WIDE)
-    middle = tl.load(k + channel, inside, 0.0)[None, :]
-    factor = tl.load(a + channel, inside, 0.0)[None, :]
-    shift = tl.load(c + channel, inside, 0.0)[None, :]
+    middle = _row(k, channel, inside)
+    factor = _row(a, channel, inside)
+    shift = _row(c, channel, inside)
     bottom, top = tl.load(grid), tl.load(grid + 1)
     step, low, high = tl.load(grid + 2), tl.load(grid + 3), tl.load(grid + 4)
     inverse = tl.div_rn(1.0, step)
@@ -171,9 +177,9 @@ def _sums(
     KIND: tl.constexpr, SOFT: tl.constexpr, ROWS: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     channel, inside, first, last = _place(rows, channels, ROWS, WIDE)
-    middle = tl.load(k + channel, inside, 0.0)[None, :]
-    factor = tl.load(a + channel, inside, 0.0)[None, :]
-    shift = tl.load(c + channel, inside, 0.0)[None, :]
+    middle = _row(k, channel, inside)
+    factor = _row(a, channel, inside)
+    shift = _row(c, channel, inside)
     step = tl.load(grid + 2)
     bottom, top = tl.div_rn(tl.load(grid), step), tl.div_rn(tl.load(grid + 1), step)
     least, most, begin, end = tl.load(grid + 5), tl.load(grid + 6), tl.load(grid + 7), tl.load(grid + 8)
@@ -203,11 +209,11 @@ def _back(
     KIND: tl.constexpr, SOFT: tl.constexpr, ROWS: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     channel, inside, first, last = _place(rows, channels, ROWS, WIDE)
-    middle = tl.load(k + channel, inside, 0.0)[None, :]
-    factor = tl.load(a + channel, inside, 0.0)[None, :]
-    shift = tl.load(c + channel, inside, 0.0)[None, :]
-    same = tl.load(e0 + channel, inside, 0.0)[None, :]
-    along = tl.load(e1 + channel, inside, 0.0)[None, :]
+    middle = _row(k, channel, inside)
+    factor = _row(a, channel, inside)
+    shift = _row(c, channel, inside)
+    same = _row(e0, channel, inside)
+    along = _row(e1, channel, inside)
     least, most = tl.load(grid + 5), tl.load(grid + 6)
     for start in range(first, last, ROWS):
         place, there = _at(start, last, channel, inside, channels, ROWS)
@@ -220,9 +226,9 @@ def _back(
 @triton.jit
 def _spread(z, k, e0, e1, out, rows, channels, ROWS: tl.constexpr, WIDE: tl.constexpr):
     channel, inside, first, last = _place(rows, channels, ROWS, WIDE)
-    middle = tl.load(k + channel, inside, 0.0)[None, :]
-    same = tl.load(e0 + channel, inside, 0.0)[None, :]
-    along = tl.load(e1 + channel, inside, 0.0)[None, :]
+    middle = _row(k, channel, inside)
+    same = _row(e0, channel, inside)
+    along = _row(e1, channel, inside)
     for start in range(first, last, ROWS):
         place, there = _at(start, last, channel, inside, channels, ROWS)
         apart = tl.load(z + place, there, 0.0).to(tl.float32) - middle

@@ -1,9 +1,9 @@
 """From the sums of a layer to the codes that the next one reads: scale, batch norm, activation and quantizer in one.
 
-    z -> mean and variance of each channel -> a, c -> codes of act((z - k) a + c)
+    z -> mean and variance of each channel -> a, c -> codes of act((z - mean) a + c)
 
 Three passes over memory forward and two backward, whatever stands between. Gradients are exact: those of a and c are sums over a
-channel, and autograd goes on from there to the mean, the variance and all parameters.
+channel, and by channels.py those of the mean, the variance and all parameters follow from them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from models.fused import channels, loops
 from models.fused.channels import constant
 from models.fused.gradients import Coded, Told, flattened, measured, moments, rows
 from models.fused.grid import ENDS, Act
-from models.fused.norm import Norm
 from models.layers import products
 from models.layers.conv_q import QuantConv2d
 from models.layers.quantizers.base import Quantized, Quantizer, Rule
@@ -60,8 +59,7 @@ class Segment(nn.Module):
         coding = rule.kind != "number"
         half = precision.in_force() == "bf16" if coding else torch.is_autocast_enabled(x.device.type)
         dtype, step = torch.bfloat16 if half else torch.float32, rule.step if rule.learned else None
-        eps = None if norm is None else constant(norm.eps, x.device)
-        told = Told(mean, var, factors, eps, rule, self.act, dtype)
+        told = Told(mean, var, factors, None if norm is None else norm.eps, rule, self.act, dtype)
         of_norm = (norm.weight, norm.bias) if norm is not None else (None, None)
         out = Coded.apply(flat, told, step, scale, bias, *of_norm)
         out = out.reshape(len(x), *x.shape[2:], -1).permute(0, 3, 1, 2)
@@ -92,7 +90,7 @@ class Segment(nn.Module):
         asks, s = self.quantizer is not None and self.quantizer.asks_for_ends(), flattened(scale)
         if self.norm is not None:
             k, (first, second, *ends) = measured(flat, asks)
-            return *channels.normed(first, second, k, len(flat), s, bias, _told(self.norm, flat.device)), *ends
+            return *channels.normed(first, second, k, len(flat), s, bias, self.norm), *ends
         zero = flat.new_zeros(flat.shape[1], dtype=torch.float32)
         ends = [*loops.moments(flat, zero, True)[2:]] if asks else []
         return zero, zero + 1, channels.plain(zero, s, bias), *ends
@@ -100,14 +98,7 @@ class Segment(nn.Module):
     @torch.no_grad()
     def _reach(self, mean: Tensor, factors: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """The least and the largest number that the quantizer reads."""
-        clamps = (constant(end, mean.device) for end in ENDS[self.act])
-        return channels.reach(mean, factors, low, high, *clamps)
-
-
-def _told(norm: nn.BatchNorm2d, device: torch.device) -> Norm:
-    share = None if norm.momentum is None else constant(norm.momentum, device)
-    running = (norm.running_mean, norm.running_var, norm.num_batches_tracked)
-    return Norm(norm.weight, norm.bias, *running, share, constant(norm.eps, device))
+        return channels.reach(mean, factors, low, high, *ENDS[self.act])
 
 
 def _on(scale: Tensor | float | None, device: torch.device) -> Tensor | None:

@@ -83,8 +83,8 @@ class View(nn.Module):
         super().__init__()
         self._form = (form,)  # a tuple: its parameters are not this module's
         graph, new = fx.Graph(), dict[fx.Node, fx.Node]()
-        found = {} if writes(form) else {chain[-1]: (chain, segment) for chain, segment in _segments(form)}
-        pools = {} if writes(form) else _pools(form)
+        segments, pools = ([], {}) if writes(form) else (_segments(form), _pools(form))
+        found = {chain[-1]: (chain, segment) for chain, segment in segments}
         inside = {node for chain, _ in found.values() for node in chain[:-1]}
         prefix = "segment"
         while any(str(node.target).startswith(prefix) for node in form.captured.graph.nodes):

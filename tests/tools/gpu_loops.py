@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from models.fused import channels, channels_on_gpu, kernels, on_gpu, pool
-from models.fused.norm import Norm
 from tests.models.fused.test_loops import KINDS, SIZES, TYPES, given
 
 MEASURED = {"cpu": (*SIZES, (700, 40)), "cuda": ((129, 33), (200_000, 96))}
@@ -44,15 +43,24 @@ def _compare_formulas(has: str, device: str) -> None:
         second = second.square() + parts
         k, mean, var, bias, gamma, beta = torch.rand(6, width, device=device) + 0.5
         s = None if has in ("nothing", "a norm") else torch.rand(1 if has == "a scale" else width, device=device)
-        share = torch.tensor(0.1, device=device) if has == "a norm" else None
-        tracks, eps, step = has != "nothing", torch.tensor(1e-3, device=device), torch.tensor(0.3, device=device)
+        step, eps = torch.tensor(0.3, device=device), 1e-3
         found = []
         for kind in (channels.normed.__wrapped__, channels_on_gpu.normed):  # type: ignore[attr-defined]
-            kept = (mean.clone(), var.clone(), torch.tensor(4, device=device)) if tracks else (None,) * 3
-            of_norm = (gamma, beta) if has in ("a norm", "all") else (None, None)
-            norm = Norm(*of_norm, *kept, share, eps)
+            share, affine, tracks = 0.1 if has == "a norm" else None, has in ("a norm", "all"), has != "nothing"
+            norm = nn.BatchNorm2d(width, eps, share, affine, tracks, device=device)
+            for value, of in (
+                (mean, norm.running_mean),
+                (var, norm.running_var),
+                (gamma, norm.weight),
+                (beta, norm.bias),
+            ):
+                if of is not None:
+                    of.data.copy_(value)
+            if norm.num_batches_tracked is not None:
+                norm.num_batches_tracked.fill_(4)
             told = (first, second, k, 40 * parts, s, bias if has == "all" else None, norm)
-            found.append([*kind(*told), *(value for value in kept if value is not None)])
+            with torch.no_grad():
+                found.append([*kind(*told), *norm.buffers()])
         of_weight = gamma if has in ("a norm", "all") else None
         told = (first, second, step, var, s, of_weight, eps, 40)
         for kind in (channels.pulled.__wrapped__, channels_on_gpu.pulled):  # type: ignore[attr-defined]

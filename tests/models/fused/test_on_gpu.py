@@ -37,7 +37,7 @@ def test_gradients_by_hand_are_those_of_autograd(given: str) -> None:
     z = torch.randn(count, width, dtype=torch.float64, requires_grad=True)
     s = torch.rand(1 if given == "a scale" else width, dtype=torch.float64) + 0.2 if given != "nothing" else None
     gamma, beta = (torch.randn(width, dtype=torch.float64) if given == "all" else None for _ in range(2))
-    eps, step = torch.tensor(1e-2, dtype=torch.float64), torch.tensor(0.3, dtype=torch.float64)
+    eps, step = 1e-2, torch.tensor(0.3, dtype=torch.float64)
     for leaf in (s, gamma, beta):
         _ = None if leaf is None else leaf.requires_grad_()
     g = torch.randn(count, width, dtype=torch.float64)  # of v = ((z - mean) a + c) / step
