@@ -85,7 +85,7 @@ def load(
         size = image_size or folder.native_size()
         if folder.bytes_needed(size) > IN_MEMORY_BYTES:
             return stream.load(folder, device, size, val, workers, flip)
-        train, test, info = read_folder(folder, size)
+        train, test, info = read_folder(folder, size, workers)
     else:
         train, test, info = READERS[name](root, image_size)
     if flip is not None:

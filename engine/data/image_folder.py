@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from engine.data.info import DataInfo, Read
+from engine.data.many_files import workers_for
 from engine.data.pictures import decode, read_all
 from engine.data.pixels import statistics, widest_shift
 from engine.errors import BAD_DATA, UserError
@@ -135,11 +136,15 @@ def label(root: Path) -> str:
     return found.strip()
 
 
-def read_folder(folder: Folder, size: int) -> Read:
-    """All pictures of a folder in memory; mean and std come from its training part."""
-    info = folder.info(size)
-    pictures = read_all([*folder.train, *folder.test], size, info.label)
-    labels = torch.tensor([number for _, number in (*folder.train, *folder.test)])
+def read_folder(folder: Folder, size: int, workers: int = 2) -> Read:
+    """All pictures of a folder in memory; mean and std come from its training part.
+
+    Args:
+        workers: 0: no processes beside this one.
+    """
+    info, files = folder.info(size), [*folder.train, *folder.test]
+    pictures = read_all(files, size, info.label, workers_for(len(files), workers))
+    labels = torch.tensor([number for _, number in files])
     count = len(folder.train)
     mean, std = statistics(pictures[:count])
     info = replace(info, mean=mean, std=std)

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import io
-import sys
-from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from engine.data.many_files import each
 from engine.errors import BAD_DATA, UserError
-from engine.system import terminal
-
-MANY = 5_000  # pictures, whose reading takes seconds
 
 
 def decode(path: Path) -> Any:
@@ -78,32 +74,24 @@ def read_picture(path: Path, size: int) -> np.ndarray:
     return np.asarray(rgb)
 
 
-Thing_co = TypeVar("Thing_co", covariant=True)
-
-
-class Parts(Protocol[Thing_co]):
-    """What there is a number of, to be gone through."""
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[Thing_co]: ...
-
-
-def announced(things: Parts[Thing_co], pictures: int, label: str, doing: str = "reading") -> Iterable[Thing_co]:
-    """What is read one after the other: many pictures are announced, and counted on a terminal."""
-    if pictures > MANY:
-        print(f"{doing} {pictures:,} pictures of {label}", file=sys.stderr)
-    return tqdm(things, doing, unit="picture", unit_scale=pictures / max(1, len(things)), delay=1, leave=False,
-                disable=not terminal.is_interactive())  # fmt: skip
-
-
-def read_all(files: list[tuple[Path, int]], size: int, label: str) -> Tensor:
+def read_all(files: list[tuple[Path, int]], size: int, label: str, workers: int = 0) -> Tensor:
     """The pictures of `files`, uint8 (N, size, size, 3); many are announced, and counted on a terminal.
+
+    Args:
+        workers: processes that read; 0: this one.
 
     Raises:
         UserError: exit 4, naming the file.
     """
     pictures = np.empty((len(files), size, size, 3), np.uint8)
-    for place, (path, _) in enumerate(announced(files, len(files), label)):
-        pictures[place] = read_picture(path, size)
+    for place, found in enumerate(each(partial(_read_or_none, size=size), files, workers, label)):
+        pictures[place] = read_picture(files[place][0], size) if found is None else found
     return torch.from_numpy(pictures)
+
+
+def _read_or_none(path: Path, size: int) -> np.ndarray | None:
+    """None where a picture cannot be read: another process could not say why in the same words."""
+    try:
+        return read_picture(path, size)
+    except UserError:
+        return None

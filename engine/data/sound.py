@@ -5,34 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-from torch.utils.data import DataLoader, Dataset
-
 from engine.data import image_folder
 from engine.data.image_folder import Folder
-from engine.data.pictures import announced, decode
+from engine.data.many_files import each
+from engine.data.pictures import decode
 from engine.errors import BAD_DATA, UserError
 from engine.system.said import notice, some
-from engine.system.signals import ignore
-
-Files = list[tuple[Path, int]]
 
 
-class _Faults(Dataset):
-    """What is wrong with each file, empty if nothing."""
-
-    def __init__(self, files: Files) -> None:
-        self.files = files
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> str:
-        try:
-            decode(self.files[index][0])
-        except UserError as fault:
-            return str(fault)
-        return ""
+def _fault(path: Path) -> str:
+    """What is wrong with a file, empty if nothing."""
+    try:
+        decode(path)
+    except UserError as fault:
+        return str(fault)
+    return ""
 
 
 def listed(root: Path, skip_bad: bool, workers: int) -> Folder:
@@ -55,12 +42,7 @@ def without_bad(folder: Folder, workers: int) -> Folder:
         UserError: exit 4 if a class loses all its pictures of a part.
     """
     every = [*folder.train, *folder.test]
-    read = DataLoader(
-        _Faults(every), batch_size=64, num_workers=workers, collate_fn=list, worker_init_fn=ignore,
-        generator=torch.Generator(),
-    )  # fmt: skip
-    looked = announced(read, len(every), folder.label, "looking through")
-    faults = [fault for part in looked for fault in part]
+    faults = list(each(_fault, every, workers, folder.label, "looking through"))
     bad = [fault for fault in faults if fault]
     if not bad:
         return folder

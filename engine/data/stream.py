@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 from engine.data.augment import generator, moved, moves, normalise
 from engine.data.image_folder import Folder
 from engine.data.info import Channels, DataInfo
-from engine.data.pictures import announced, read_picture
+from engine.data.many_files import announced
+from engine.data.pictures import read_picture
 from engine.data.pixels import counts, of_counts
 from engine.data.splits import Data, held_out, steps
 from engine.system import ranks

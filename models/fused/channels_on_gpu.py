@@ -6,8 +6,9 @@ import triton
 import triton.language as tl
 from torch import Tensor, nn
 
-WIDE, PARTS = 16, 64
-"""Channels of a program, and parts of a sum that it takes at a time."""
+WIDE, PARTS, WARPS = 2, 256, 2
+"""Channels of a program, parts of a sum that it takes at a time, and its groups of 32 threads: these kernels wait for memory, not for
+arithmetic, so many small programs are faster."""
 
 
 def normed(
@@ -23,7 +24,7 @@ def normed(
         _or(norm.running_mean, first), _or(norm.running_var, first), _or(batches, first), float(share or 0), norm.eps,
         mean, var, factors, float(count), parts, channels,
         S=_kind(s), BIAS=bias is not None, GAMMA=norm.weight is not None, BETA=norm.bias is not None,
-        TRACKS=norm.running_mean is not None, SHARE=share is not None, PARTS=PARTS, WIDE=WIDE,
+        TRACKS=norm.running_mean is not None, SHARE=share is not None, PARTS=PARTS, WIDE=WIDE, num_warps=WARPS,
     )  # fmt: skip
     return mean, var, factors
 
@@ -36,7 +37,7 @@ def pulled(
     found = var.new_empty(6, channels)
     _pulled[(triton.cdiv(channels, WIDE),)](
         of_a, of_c, step, var, _or(s, var), _or(gamma, var), eps, found, float(count), parts, channels,
-        S=_kind(s), GAMMA=gamma is not None, PARTS=PARTS, WIDE=WIDE,
+        S=_kind(s), GAMMA=gamma is not None, PARTS=PARTS, WIDE=WIDE, num_warps=WARPS,
     )  # fmt: skip
     return found.unbind()
 

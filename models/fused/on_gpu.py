@@ -18,8 +18,8 @@ WIDE = 64
 """Channels that a program takes at a time: another number of them would be another kernel to compile."""
 LANES = (64, 1056)
 """Rows that a program takes at a time, and into how many parts rows are cut at most."""
-SUMS = (32, 264)
-"""The same of what gives sums: as many in registers, and a part is a row of the result."""
+SUMS = (64, 132)
+"""The same of what gives sums: they stay in registers, and a part is a row of the result. An H200 has so many multiprocessors."""
 EXACT = 12582912.0
 """1.5 * 2^23: an fp32 number below 2^22 added to it and taken away again is rounded to a whole one, half to even."""
 _KINDS: dict[Kind, int] = {"number": 0, "round": 1, "sign": 2, "ternary": 3}

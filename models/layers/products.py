@@ -146,4 +146,6 @@ def convolution(conv: nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:
         else:
             ends = [(size, size) for size in around]
         x, padding = F.pad(x, [side for pair in reversed(ends) for side in pair], mode=conv.padding_mode), 0
-    return F.conv2d(x, weight, None, conv.stride, padding, conv.dilation, conv.groups)
+    spare = columns.spare(x, weight, conv.groups)
+    found = F.conv2d(x, columns.with_spare(weight, spare), None, conv.stride, padding, conv.dilation, conv.groups)
+    return found[:, : len(weight)] if spare else found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from typing import Any
 
 import torch
@@ -20,8 +22,8 @@ from scripts.speed.variants import FLOAT
 
 TEXTBOOK = "textbook"
 IN_MEMORY = "textbook, pictures in memory"
-SETTLING = 6
-"""Runs of each before any is timed: memory that is new to a process is slow."""
+SETTLING, SETTLED = 6, 2.0
+"""Runs of each before any is timed, but no more when these take so many seconds: memory that is new to a process is slow."""
 Runs = dict[tuple[str, str, str], Turn]
 """By variant, who computes, and precision."""
 
@@ -38,14 +40,14 @@ def measure(options: Options) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for arch in options.networks:
         work = 6 * cost.total(cost.layers(forms.build(arch, side=options.image_size), options.image_size), "macs")
-        for what, runs, count, flops in (
-            ("training", _steps(arch, options, device), options.batch, work),
-            ("evaluation", _evaluations(arch, options, device), options.pictures, work / 3),
-        ):
+        for what in dict.fromkeys(options.what):
+            trains = what == "training"
+            runs = (_steps if trains else _evaluations)(arch, options, device)
+            count, flops = (options.batch, work) if trains else (options.pictures, work / 3)
+            print(f"measuring {what} of {arch}, {len(runs)} ways in turns", file=sys.stderr)
             named = {_name(key): run for key, run in runs.items()}
             for run in named.values():
-                for _ in range(SETTLING):
-                    run()
+                _settle(run)
             timed = race(named, options.seconds)
             found = [{"network": arch, "what": what, **_row(key, timed, runs, count, flops)} for key in runs]
             rows += found
@@ -60,6 +62,14 @@ def measure(options: Options) -> dict[str, Any]:
             *columns([["what", "value", ""], *([str(r["what"]), f"{r['value']:,}", _time(r)] for r in grown)]),
         ]
     return {"text": "\n".join(lines), "ceilings": best, "rows": rows, "growth": grown}
+
+
+def _settle(run: Turn) -> None:
+    started = time.perf_counter()
+    for _ in range(SETTLING):
+        run()
+        if time.perf_counter() - started > SETTLED:
+            return
 
 
 def _of(what: str, count: int) -> str:

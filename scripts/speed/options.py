@@ -10,6 +10,7 @@ from engine.cli.options import Command, Device, Printing
 
 NETWORKS = ("nin", "torchvision:resnet18")
 VARIANTS = ("float", "DoReFa W8A8", "LSQ W4A4", "ternary", "binary", "INT8 folded")
+WHAT = ("training", "evaluation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,8 @@ class Options(Command):
     )
     variants: list[str] = flag("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="NAME",
                                help=f"some of {', '.join(VARIANTS)} (default: all)")  # fmt: skip
+    what: list[str] = flag("--what", nargs="+", choices=WHAT, default=list(WHAT), metavar="WHAT",
+                           help=f"some of {', '.join(WHAT)} (default: both)")  # fmt: skip
     batch: int = flag("--batch", type=argtypes.number(int, 2, 100_000), default=50, metavar="N", help="(default: 50)")
     pictures: int = flag("--pictures", type=argtypes.number(int, 10, 1_000_000), default=2000, metavar="N",
                          help="to be judged (default: 2000)")  # fmt: skip

@@ -12,7 +12,7 @@ import torch
 import torchvision
 from PIL import Image
 
-from engine.data import catalogue, pictures, pixels as arithmetic, stream
+from engine.data import catalogue, many_files, pixels as arithmetic, stream
 from engine.data.image_folder import listed
 from engine.data.pictures import read_picture
 from engine.errors import BAD_DATA, UserError
@@ -153,11 +153,11 @@ def test_a_long_reading_is_announced(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bars = list[bool]()
-    monkeypatch.setattr(pictures, "tqdm", lambda files, *_, disable, **__: bars.append(disable) or files)
+    monkeypatch.setattr(many_files, "tqdm", lambda files, *_, disable, **__: bars.append(disable) or files)
     catalogue.load("imagefolder", folder)
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(pictures, "MANY", 8)
-    monkeypatch.setattr(pictures.terminal, "is_interactive", lambda: True)
+    monkeypatch.setattr(many_files, "MANY", 8)
+    monkeypatch.setattr(many_files.terminal, "is_interactive", lambda: True)
     catalogue.load("imagefolder", folder)
     stream.load(listed(folder), CPU, 8, 0, 0)
     assert capsys.readouterr().err == "reading 12 pictures of set\nreading 9 pictures of set\n"

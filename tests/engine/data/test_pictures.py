@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.data.pictures import read_picture
+from engine.data.pictures import read_all, read_picture
 from engine.errors import BAD_DATA, UserError
 from tests.tools.noise import noise
 
@@ -87,3 +87,17 @@ def test_transparent_pictures_are_seen_on_white(tmp_path: Path) -> None:
         path = tmp_path / f"{number}.png"
         picture.save(path, **({"transparency": bytes([0, 255])} if picture is palette else {}))
         assert np.array_equal(read_picture(path, 8), seen), picture.mode
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_several_processes_read_what_one_does(workers: int, tmp_path: Path) -> None:
+    draws = np.random.default_rng(0)
+    files = [(tmp_path / f"{number:03}.png", 0) for number in range(150)]
+    for path, _ in files:
+        Image.fromarray(draws.integers(0, 256, (6, 6, 3), np.uint8)).save(path)
+    found = read_all(files, 6, "pictures", workers)
+    assert all(np.array_equal(found[place], read_picture(path, 6)) for place, (path, _) in enumerate(files))
+    files[77][0].write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"077\.png: no kind of picture") as fault:
+        read_all(files, 6, "pictures", workers)
+    assert (fault.value.code, fault.value.hint) == (BAD_DATA, "remove or replace the picture")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.layers import columns
+from models.layers import columns, products
 
 CONVS = (
     nn.Conv2d(3, 7, 5, padding=2, bias=False),
@@ -34,3 +34,15 @@ def test_under_autocast_it_is_bf16() -> None:
 
 def test_a_cpu_has_its_own() -> None:
     assert not columns.fits(CONVS[0], torch.zeros(1, 3, 8, 8))
+    assert columns.spare(torch.zeros(1, 3, 8, 8), CONVS[0].weight, 1) == 0
+
+
+def test_filters_of_zeros_fill_the_last_block_of_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU: outputs and gradients stay those of the filters that there are."""
+    monkeypatch.setattr(columns, "spare", lambda x, weight, groups: -len(weight) % columns.BLOCK)
+    conv, x = nn.Conv2d(6, 10, 3, padding=1, bias=False).double(), torch.randn(2, 6, 5, 5).double().requires_grad_()
+    found, wanted = products.convolution(conv, x, conv.weight), conv(x)
+    assert found.shape == wanted.shape
+    g = torch.randn_like(wanted)
+    of = [(value, *torch.autograd.grad(value, (x, conv.weight), g)) for value in (found, wanted)]
+    torch.testing.assert_close(*of)
