@@ -85,7 +85,7 @@ def test_the_ladder_command(workplace: Path, command: Command) -> None:
     done = command(module, *argv, "--table")
     assert done.code == 0, done.err
     assert len(re.findall(r"\d %  +[\d,]{9,} ", done.out)) == 7  # accuracy, MACs
-    assert "not run" not in done.out
+    assert "Not run" not in done.out
 
 
 def test_in_a_program_of_ones_own(workplace: Path, command: Command) -> None:

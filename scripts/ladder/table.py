@@ -25,6 +25,8 @@ Results = dict[str, list[Result]]
 HEADER = ("row", "epochs", "n", SCORE.name, "MACs", "parameters", SIZE, "compression", "loss")
 READMES = (Path("README.md"), Path("README.zh-CN.md"))
 
+NAMED = 5
+"""Rows that were not run and are named; more are counted."""
 BASE = "nin"  # the row that the others are compared with
 PRUNED = ("prune50", "prune50_x8", "prune50_x16", "gc_prune40")  # the rows whose widths are shown
 
@@ -72,25 +74,27 @@ def write(folder: Path, rows: list[LadderRow], readmes: Sequence[Path] = ()) -> 
 
 
 def markdown(results: Results, rows: list[LadderRow]) -> str:
-    """One line a row: mean over seeds, +- the sample standard deviation where there are two or more."""
-    return "\n".join([grid(_table(results, rows), padded=False).rstrip("\n"), *_note(results)]) + "\n"
+    """One line a row that was run: mean over seeds, +- the sample standard deviation where there are two or more."""
+    return "\n".join([grid(_table(results, rows), padded=False).rstrip("\n"), *_note(results, rows)]) + "\n"
 
 
 def plain(results: Results, rows: list[LadderRow]) -> str:
     """The same for a terminal."""
-    return "\n".join([*columns(_table(results, rows)), *_note(results)]) + "\n"
+    return "\n".join([*columns(_table(results, rows)), *_note(results, rows)]) + "\n"
 
 
 def _table(results: Results, rows: list[LadderRow]) -> list[list[str]]:
     base = mean(done(results.get(BASE, [])))
-    return [list(HEADER), *(_cells(row, results.get(row.name, []), base) for row in rows)]
+    return [list(HEADER), *(_cells(row, results[row.name], base) for row in rows if results.get(row.name))]
 
 
-def _note(results: Results) -> list[str]:
-    """What the figures are of and where they were made, below an empty line."""
+def _note(results: Results, rows: list[LadderRow]) -> list[str]:
+    """What the figures are of and where they were made, and which rows have none, below an empty line."""
     ended = [result for found in results.values() for result in done(found)]
+    missing = [row.label for row in rows if not results.get(row.name)]
+    told = f"Not run: {', '.join(missing) if len(missing) <= NAMED else f'{len(missing)} of {len(rows)} rows'}."
     if not ended:
-        return []
+        return ["", told] if missing else []
     spread = (
         ", +- the standard deviation over n seeds" if any(len(done(found)) > 1 for found in results.values()) else ""
     )
@@ -104,7 +108,8 @@ def _note(results: Results) -> list[str]:
             if done(results.get(BASE, []))
             else ""
         )
-        + "Size counts stored bits, not a file.",
+        + "Size counts stored bits, not a file."
+        + (f" {told}" if missing else ""),
     ]
 
 
@@ -138,7 +143,7 @@ def _cells(row: LadderRow, found: list[Result], base: ResultRow | None) -> list[
     lost += [f"to be run again (seed {r.seed})" for r in found if isinstance(r, Stale)]
     known = mean(done(found))
     if known is None:
-        cells = {SCORE.name: "; ".join(lost) or "not run"}
+        cells = {SCORE.name: "; ".join(lost)}
     else:
         cells = shown(known, base if row.name != BASE else None)
         cells[SCORE.name] = "; ".join([cells[SCORE.name], *lost])

@@ -62,9 +62,9 @@ def test_the_lines_are_those_that_ladders_have_stored() -> None:
     assert {name: STEPS[name].line for name in LINES} == LINES
     for path in (ROOT / "results").glob("*/ladder.json"):
         stored = json.loads(path.read_text()).items()
-        assert {key: said for key, said in stored if key.startswith("step ")} == {
-            f"step {name}": line for name, line in LINES.items()
-        }
+        said = {key.removeprefix("step "): line for key, line in stored if key.startswith("step ")}
+        assert said.keys() >= LINES.keys(), path
+        assert said == {name: STEPS[name].line for name in said}, path
 
 
 @pytest.mark.parametrize("name", STEPS)

@@ -38,8 +38,11 @@ def test_rows_with_several_seeds_show_their_spread() -> None:
         == "| W1A1 | 2 | 2 | 81.50 % +- 2.12; diverged (seed 3, in wbab); to be run again (seed 4) | 13 | 5 | 0.5000 | 75.00 % | +8.50 |"
     )
     plain = table.plain(found, list(rows.choose(["nin", "wbab", "wtab"]))).splitlines()
-    assert len({len(line) for line in plain[:4]}) == 1, "aligned"
-    assert lines[4] == "| WtA1 |  |  | not run |  |  |  |  |  |"
+    assert len({len(line) for line in plain[:3]}) == 1, "aligned"
+    assert lines[-1].endswith(" Not run: WtA1.")
+    every = rows.choose(["all"])
+    assert table.markdown(found, every).endswith(f" Not run: {len(every) - 2} of {len(every)} rows.\n")
+    assert "Not run" not in table.markdown(found, rows.choose(["nin", "wbab"]))
 
 
 def test_the_note_speaks_of_what_the_table_shows() -> None:
