@@ -33,6 +33,7 @@ setup(
         "onnx": ["onnx>=1.16", "onnxruntime>=1.18"],
         "openvino": ["openvino>=2024.6"],
         "mnn": ["MNN>=3.0"],
+        "detect": ["pycocotools>=2.0.7"],
         "dev": DEV,
     },
 )

@@ -27,9 +27,10 @@ def body(options: Merging) -> dict[str, Any]:
     from bn_merge import proof
     from bn_merge.merge import merge
     from engine.checkpoint.history import Merge
+    from engine.tasks.of import task_of
     from engine.training.experiment import Experiment
     from engine.training.foreign import description
-    from engine.training.judging import in_words
+    from engine.training.judging import in_keys, in_words
     from quant import restore
     from quant.notices import say_unfolded
 
@@ -47,6 +48,7 @@ def body(options: Merging) -> dict[str, Any]:
     run = Experiment(options, saved(parent.prefix, "_merged") if network.weights else beside, source, parent)
     data = run.data()
     model = opened.at(data.info.image_size).network
+    run.task = task_of(model, data.info, parent.arch)
     merged = merge(model)
     say_unfolded(merged)
     proof.prove(model, next(iter(data.test.batches(proof.PICTURES)))[0])
@@ -55,7 +57,7 @@ def body(options: Merging) -> dict[str, Any]:
     metrics = run.metrics(after, data, before_merge=before.score, agreement=agree / len(data.test))
     path = run.write(merged, parent.arch, parent.arch_args, data, metrics, Merge())
     text = f"{source}: {in_words(run.task, after.score, data, before.score)}; the same answer on {agree:,} of them"
-    return {"text": text, "path": path, "accuracy_before": before.score, "accuracy": after.score, "agree": agree}
+    return {"text": text, "path": path, **in_keys(run.task, after.score, before.score), "agree": agree}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -16,9 +16,9 @@ from engine.system import device
 from engine.system.files import sha256
 from engine.system.said import warning
 from engine.tasks.base import Agreement
-from engine.tasks.classification import CLASSIFICATION as task
+from engine.tasks.of import task_of
 from engine.training.choose_data import open_data
-from engine.training.judging import evaluate
+from engine.training.judging import evaluate, in_keys
 from models import files
 from models.files import Opened
 from quant import restore
@@ -34,6 +34,7 @@ def compare(options: Comparing) -> dict[str, Any]:
     spec, where = restore.spec_of(other.checkpoint), device.choose(options.machine.device)
     data = open_data(options, where, other.checkpoint)
     model, merged = (opened.at(data.info.image_size).network for opened in (one, other))
+    task = task_of(model, data.info, one.checkpoint.arch)
     if options.float64:
         model, merged = model.double(), merged.double()
     fresh = merge(model) if options.float64 else None
@@ -46,13 +47,13 @@ def compare(options: Comparing) -> dict[str, Any]:
     arithmetic = "float64" if options.float64 else "fp32"
     lines = [
         f"{one.path} against {other.path}, {arithmetic}, {found.pictures:,} {data.part} pictures of {data.info.label}",
-        f"accuracy      {before.score:.2f} % -> {after.score:.2f} %",
+        f"{task.score.name:13} {before.score:.2f} {task.score.unit} -> {after.score:.2f} {task.score.unit}",
         f"same answer   {_share(found)} ({100 * found.agree / found.pictures:.2f} %)",
         f"{task.gap_name} {_number(found.gap)}{rounded}",
         *(f"  picture {i}: {task.margin_words.format(_number(gap))}" for i, gap in found.differ.items()),
     ]
     result = {
-        "accuracy_before": before.score, "accuracy": after.score, "pictures": found.pictures,
+        **in_keys(task, after.score, before.score), "pictures": found.pictures,
         "agree": found.agree, "largest_logit_difference": found.gap, "top2_gaps": found.differ,
     }  # fmt: skip
     if fresh:

@@ -56,7 +56,8 @@ def form_of(
         form.captured.whole = frozenset()
     form.cfg = registry.widths(arch, form) or list(cfg or [])
     form.arch_args = dict(getattr(network, "arch_args", {})) if arch in registry.NETWORKS else {}
-    check.answer(form.captured.answer, arch, classes)
+    if form.captured.detector is None:
+        check.answer(form.captured.answer, arch, classes)
     if hasattr(network, "channel_groups"):
         check.say_undeclared(arch)
     return form

@@ -11,12 +11,26 @@ from torch import nn
 from engine.cli.archs import library
 from engine.errors import UserError
 
+DETECTORS = (
+    "ssdlite320_mobilenet_v3_large",
+    "ssd300_vgg16",
+    "retinanet_resnet50_fpn",
+    "retinanet_resnet50_fpn_v2",
+    "fcos_resnet50_fpn",
+)
+"""Of torchvision: those that look once at a picture."""
+CORE = ("backbone", "head")
+TWO_CORES = ("fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2", "fasterrcnn_mobilenet_v3_large_fpn",
+             "fasterrcnn_mobilenet_v3_large_320_fpn", "maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2",
+             "keypointrcnn_resnet50_fpn")  # fmt: skip
+
 
 def build(arch: str, classes: int) -> nn.Module:
     """A network of a library.
 
     Args:
-        arch: `torchvision:resnet18`, `timm:resnet18`.
+        arch: `torchvision:resnet18`, `timm:resnet18`; of a detector its core.
+        classes: of a detector, without the background.
 
     Raises:
         UserError: exit 2 for a name that the library does not list, and where the library is not installed.
@@ -28,9 +42,22 @@ def build(arch: str, classes: int) -> nn.Module:
 def _torchvision(name: str, classes: int) -> nn.Module:
     from torchvision import models
 
-    known = [*models.list_models(module=models), *models.list_models(module=models.segmentation)]
+    known = [*models.list_models(module=models), *models.list_models(module=models.segmentation), *DETECTORS]
+    if name in TWO_CORES:
+        raise UserError(
+            f"torchvision:{name} looks twice at a picture: where its first part sees objects, a second part does",
+            f"take a detector that looks once: torchvision:{', torchvision:'.join(DETECTORS)}",
+        )
     if name not in known:
         raise _unknown("torchvision", name, known)
+    if name in DETECTORS:
+        from models.detectors.core import Core
+
+        return Core(
+            models.get_model(name, weights=None, weights_backbone=None, num_classes=classes + 1),
+            CORE,
+            f"torchvision:{name}",
+        )
     more: dict[str, Any] = {"weights_backbone": None} if name in models.list_models(module=models.segmentation) else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of defaults that it is going to change

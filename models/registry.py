@@ -52,7 +52,9 @@ def widths(arch: str, network: nn.Module) -> list[int] | None:
     return _WIDTHS[arch](network) if arch in _WIDTHS else None
 
 
-def build(arch: str, cfg: Sequence[int] | None = None, classes: int = 10, **arch_args: Any) -> nn.Module:
+def build(
+    arch: str, cfg: Sequence[int] | None = None, classes: int = 10, core: str | None = None, **arch_args: Any
+) -> nn.Module:
     """Make a network with fresh weights, as its code makes it. What commands work on is its normal form: files.py.
 
     Args:
@@ -60,14 +62,22 @@ def build(arch: str, cfg: Sequence[int] | None = None, classes: int = 10, **arch
             `path/file.py:function` for a function of the user's. It is called with those of `cfg`, `classes` and
             `num_classes` that it takes, and gives any module.
         cfg: widths, None for the network's own.
+        core: of a detector of the user's the modules that are trained, `backbone,head`; these are given then.
 
     Raises:
         UserError: exit 2 for an unknown name, a cfg that does not fit, and what a function of the user's raises.
     """
     if not is_users_code(arch):
+        if core:
+            raise UserError(f"--core: {arch} is no network of your own", "leave --core out")
         return _made(arch, cfg, classes, **arch_args)
     with check.user_code(arch, f"it is called with cfg={cfg and list(cfg)}, classes={classes}; {check.SEE}"):
-        return _made(arch, cfg, classes, **arch_args)
+        network = _made(arch, cfg, classes, **arch_args)
+    if not core:
+        return network
+    from models.detectors.core import Core
+
+    return Core(network, core.split(","), arch)
 
 
 def _made(arch: str, cfg: Sequence[int] | None, classes: int = 10, **arch_args: Any) -> nn.Module:
@@ -94,6 +104,10 @@ def _made(arch: str, cfg: Sequence[int] | None, classes: int = 10, **arch_args: 
             f"--arch {arch}: the function gives a {type(network).__name__}, not a torch.nn.Module", check.SEE
         )
     return network
+
+
+def _without_core(words: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in words.items() if name != "core"}
 
 
 def _own_cfg(arch: str) -> str:
@@ -144,7 +158,7 @@ def outline(arch: str, cfg: Sequence[int] | None = None, classes: int = 10, **ar
     with torch.random.fork_rng(devices=[]):
         try:
             with torch.device("meta"):
-                return _made(arch, cfg, classes, **arch_args)
+                return build(arch, cfg, classes, **arch_args)
         except UserError:
             raise
         except (Exception, SystemExit):  # e.g. .item() of a tensor without a value; a fault is met again
@@ -163,7 +177,7 @@ def size(arch: str, cfg: Sequence[int] | None = None, **arch_args: Any) -> int |
         user_code.imported(arch)  # tensors that the module itself makes are to be real
     try:
         with torch.device("meta"):
-            return sum(p.numel() for p in _made(arch, cfg, **arch_args).parameters())
+            return sum(p.numel() for p in _made(arch, cfg, **_without_core(arch_args)).parameters())
     except UserError:
         raise
     except Exception as fault:  # e.g. .item() of a tensor without a value; if it is a fault, build meets it again

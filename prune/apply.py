@@ -14,6 +14,7 @@ from engine.cli.naming import called, command_hint, repeated, saved
 from engine.data.splits import Data
 from engine.system.said import notice, warning
 from engine.tasks.base import Evaluation
+from engine.tasks.of import task_of
 from engine.training.experiment import Experiment
 from engine.training.foreign import description
 from models import cost, files
@@ -34,6 +35,7 @@ def apply(options: Options, grouped: bool = False) -> dict[str, Any]:
     parent = opened.checkpoint
     run = Experiment(options, saved(parent.prefix, "_prune"), opened.path, parent)
     data = run.data()
+    run.task = task_of(opened.network, data.info, parent.arch)
     opened = opened.at(data.info.image_size)
     model = opened.network
     surgery = surgery_of(model, parent, options)

@@ -86,7 +86,7 @@ def parser() -> Parser:
 
 def body(options: Options) -> dict[str, Any]:
     from engine.checkpoint.history import Refine, Train, prunings
-    from engine.training.judging import evaluate_file, in_words
+    from engine.training.judging import evaluate_file, in_keys, in_words
     from engine.training.start import Start
     from models import files
     from models.fused.view import chosen as view_of_training
@@ -121,7 +121,7 @@ def body(options: Options) -> dict[str, Any]:
             stage = replace(stage, pruned=tuple(prunings(start.parent.history)))
         found, path = run.finish(replace(stage, epochs=used.epochs))
         text = in_words(run.experiment.task, found.score, data)
-        return {"text": text, "path": path, "accuracy": found.score, "epochs": rows}
+        return {"text": text, "path": path, **in_keys(run.experiment.task, found.score), "epochs": rows}
 
 
 def _plain(start: Any) -> Any:

@@ -101,9 +101,10 @@ def parser() -> Parser:
 def body(options: Options) -> dict[str, Any]:
     from engine.checkpoint.history import Calibrate
     from engine.errors import prefix_path
+    from engine.tasks.of import task_of
     from engine.training.experiment import Experiment
     from engine.training.foreign import description
-    from engine.training.judging import in_words
+    from engine.training.judging import in_keys, in_words
     from models import files
     from quant import notices
     from quant.bias_correction import correct_biases
@@ -119,6 +120,7 @@ def body(options: Options) -> dict[str, Any]:
     run = Experiment(options, saved(parent.prefix, options.suffix), source, parent)
     data = run.data()
     model = opened.at(data.info.image_size).network
+    run.task = task_of(model, data.info, parent.arch)
     grid = options.settings
     # its bn_momentum is without effect here, where statistics stand still, and says how to train on from this file
     spec = affine(options.w_bits, options.a_bits, grid.q_type, True, grid.per_channel)
@@ -144,7 +146,7 @@ def body(options: Options) -> dict[str, Any]:
         f"{spec.name} by {options.calibrate}: {in_words(run.task, after.score, data, before.score)}, "
         f"{looked_at} pictures looked at, nothing trained"
     )
-    return {"text": text, "path": path, "accuracy_before": before.score, "accuracy": after.score}
+    return {"text": text, "path": path, **in_keys(run.task, after.score, before.score)}
 
 
 def _warn_of_loss(options: Options, arch: str, source: Path, lost: float) -> None:

@@ -10,7 +10,7 @@ from engine.checkpoint.history import Quantize
 from engine.cli.archs import is_users_code
 from engine.errors import UserError
 from engine.system.said import notice
-from engine.training.judging import evaluate_file, in_words
+from engine.training.judging import evaluate_file, in_keys, in_words
 from engine.training.start import Opened, Start
 from models import files
 from models.fused.view import chosen as view_of_training
@@ -54,7 +54,13 @@ def train(options: Quantizing, spec: QuantSpec) -> dict[str, Any]:
         rows, used = run.train(recipe, stage, codes=True, view=view, **hooks(model, epochs))
         evaluated, path = run.finish(replace(stage, epochs=used.epochs))
         text = f"{spec.name}: {in_words(run.experiment.task, evaluated.score, run.data)}"
-        return {"text": text, "path": path, "spec": spec.to_dict(), "accuracy": evaluated.score, "epochs": rows}
+        return {
+            "text": text,
+            "path": path,
+            "spec": spec.to_dict(),
+            **in_keys(run.experiment.task, evaluated.score),
+            "epochs": rows,
+        }
 
 
 def _evaluate(options: Quantizing, opened: Opened[NormalForm], spec: QuantSpec) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from engine.checkpoint.format import Checkpoint
 from engine.checkpoint.history import Calibrate, Original, Quantize, Stage, Trained, prunings
 from engine.checkpoint.words import listed
+from engine.tasks import score as scores
 from models import cost
 from models.files import Opened
 from models.registry import NETWORKS, build, widths
@@ -28,6 +29,7 @@ def row(opened: Opened) -> ResultRow:
         remarks=remarks(checkpoint),
         judged_on=str(checkpoint.metrics.judged_on),
         file=str(opened.path),
+        score=scores.of(checkpoint.dataset.task),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from engine.system import figures
-from engine.tasks.score import ACCURACY as SCORE
+from engine.tasks.score import ACCURACY, Score
 
 DPI = 130  # where labels have room, and as it is saved: text does not scale exactly
 LEGEND = 120  # characters of a name; longer ones are cut
@@ -29,17 +29,18 @@ class Point:
     colour: str
 
 
-def size(points: Sequence[Point], title: str) -> bytes | None:
+def size(points: Sequence[Point], title: str, score: Score = ACCURACY) -> bytes | None:
     """The picture as a PNG; None without matplotlib.
 
     Args:
         title: behind "accuracy against size: ".
+        score: what the points' accuracies are.
     """
     pyplot = figures.pyplot()
-    return figures.png(_draw(pyplot, points, title), DPI) if pyplot else None
+    return figures.png(_draw(pyplot, points, title, score), DPI) if pyplot else None
 
 
-def _draw(pyplot: Any, points: Sequence[Point], title: str) -> Any:
+def _draw(pyplot: Any, points: Sequence[Point], title: str, score: Score) -> Any:
     names = [f"{number}  {point.name}" for number, point in enumerate(points, 1)]
     names = [name if len(name) <= LEGEND else f"{name[: LEGEND - 1]}…" for name in names]
     columns = 2 if len(names) > 3 and max(map(len, names)) <= 72 else 1
@@ -51,9 +52,9 @@ def _draw(pyplot: Any, points: Sequence[Point], title: str) -> Any:
         )
     _scale(axis, [point.size for point in points])
     axis.margins(0.07)
-    axis.set_ylabel(SCORE.label)
+    axis.set_ylabel(score.label)
     axis.yaxis.get_major_formatter().set_useOffset(False)
-    axis.set_title(f"{SCORE.name} against size: {title}", parse_math=False)
+    axis.set_title(f"{score.name} against size: {title}", parse_math=False)
     axis.grid(alpha=0.3)
     legend = figure.legend(
         axis.lines, names, loc="outside lower center", ncols=columns, fontsize=8, frameon=False, labelspacing=0.35

@@ -96,7 +96,7 @@ def body(options: Options) -> dict[str, Any]:
         judged = any(row.accuracy is not None for row in rows)
         why = "without matplotlib: pip install '.[report]'" if judged else "where nothing was judged"
         notice(f"no picture {why}{stale}")
-    note = f"{table.NOTE} {_measured_on()}" if options.measure else table.NOTE
+    note = f"{table.note(rows)} {_measured_on()}" if options.measure else table.note(rows)
     text = f"{table.markdown(rows, options.units)}\n{note}\nwritten: {', '.join(map(str, written))}"
     return {"text": text, "path": options.save, "rows": table.records(rows)}
 

@@ -14,7 +14,8 @@ from typing import Any
 
 from engine.errors import UserError
 from engine.system.files import write_bytes, write_json, write_text
-from engine.tasks.score import ACCURACY as SCORE
+from engine.tasks import score as scores
+from engine.tasks.score import ACCURACY as SCORE, Score
 from scripts import plots
 from scripts.plots import Point
 
@@ -26,7 +27,8 @@ class ResultRow:
     Args:
         type: what was done to it, in words.
         epochs: of each training stage, "10+6".
-        accuracy: percent, last epoch, on all test pictures (or, `judged_on` says so, held-out ones); None: never judged.
+        accuracy: percent, last epoch, on all test pictures (or, `judged_on` says so, held-out ones); None: never judged. Of a
+            detector its mAP: `score` says which it is.
         size_bits: bits of every stored tensor; a count, not a file size.
         std: sample standard deviation of the accuracy over the seeds, in points; None for one seed.
         packed_bytes, milliseconds: of the packed file, and for one picture, where they were measured.
@@ -46,6 +48,7 @@ class ResultRow:
     std: float | None = None
     packed_bytes: int | None = None
     milliseconds: float | None = None
+    score: Score = SCORE
 
 
 SIZE = "size, MB (stored bits / 8e6)"
@@ -56,12 +59,17 @@ MEASURED = {"MACs": "ms", SIZE: "packed file, bytes"}
 """The columns of what was measured, each behind that of what was counted."""
 ORIGINAL_HEADER = (*HEADER[:4], "GFLOPs (MACs / 2^30)", "Para(M) (/ 2^20)", *HEADER[6:])
 ORIGINAL_UNITS = ("original", "seed")
-NOTE = (
-    "The first row is the baseline: compression is 1 - size / its size, loss is its accuracy minus the row's, in points, "
+_NOTE = (
+    "The first row is the baseline: compression is 1 - size / its size, loss is its {} minus the row's, in points, "
     "and - where the row was judged on other pictures. "
     "Size counts the stored bits of every tensor (codes at their bit width, scales, biases and BN at 32), not a file. "
     "MACs are multiply-accumulates of convolutions, linear layers, matrix products and attention on one picture."
 )
+
+
+def note(rows: list[ResultRow]) -> str:
+    """What stands below a table."""
+    return _NOTE.format(score_of(rows).name)
 
 
 def compression(row: ResultRow, base: ResultRow) -> float:
@@ -100,6 +108,11 @@ def shown(row: ResultRow, base: ResultRow | None) -> dict[str, str]:
     }
 
 
+def score_of(rows: list[ResultRow]) -> Score:
+    """What the column of accuracies is called: "mAP" where all are detectors, "score" where some are."""
+    return scores.common(row.score for row in rows)
+
+
 def _score(row: ResultRow) -> str:
     if row.accuracy is None:
         return "not judged"
@@ -108,8 +121,11 @@ def _score(row: ResultRow) -> str:
 
 def header(rows: list[ResultRow], units: str = "plain") -> list[str]:
     """The columns of a table; those of what was measured where it was, and not in the original's units."""
-    if units in ORIGINAL_UNITS:
-        return list(ORIGINAL_HEADER)
+    names = ORIGINAL_HEADER if units in ORIGINAL_UNITS else _columns(rows)
+    return [score_of(rows).name if name == SCORE.name else name for name in names]
+
+
+def _columns(rows: list[ResultRow]) -> list[str]:
     if all(row.packed_bytes is None for row in rows):
         return list(HEADER)
     return [name for column in HEADER for name in (column, MEASURED.get(column)) if name]
@@ -121,7 +137,7 @@ def cells(rows: list[ResultRow], units: str = "plain") -> list[list[str]]:
     Args:
         units: "plain" for counts, "original" (or "seed") for that repository's (MACs / 2^30 called GFLOPs, parameters / 2^20).
     """
-    table, columns = [], HEADER if units in ORIGINAL_UNITS else header(rows)
+    table, columns = [], HEADER if units in ORIGINAL_UNITS else _columns(rows)
     for number, row in enumerate(rows):
         line = shown(row, rows[0] if number else None)
         if units in ORIGINAL_UNITS:
@@ -145,16 +161,17 @@ def records(rows: list[ResultRow]) -> list[dict[str, Any]]:
     made = []
     for number, row in enumerate(rows):
         lost = loss(row, rows[0]) if number else None
+        told = {key: value for key, value in asdict(row).items() if key not in (_NOT_TOLD | _unmeasured(row))}
+        told["accuracy"] = None if row.accuracy is None else round(row.accuracy, 4)
         made.append({
-            **{key: value for key, value in asdict(row).items() if key not in (_OF_SEEDS | _unmeasured(row))},
-            "accuracy": None if row.accuracy is None else round(row.accuracy, 4),
+            **{row.score.name if key == "accuracy" else key: value for key, value in told.items()},
             "compression_percent": round(compression(row, rows[0]), 4) if number else None,
             "loss_points": None if lost is None else round(lost, 4) + 0.0,
         })  # fmt: skip
     return made
 
 
-_OF_SEEDS = {"n", "std"}
+_NOT_TOLD = {"n", "std", "score"}
 
 
 def _unmeasured(row: ResultRow) -> set[str]:
@@ -162,7 +179,7 @@ def _unmeasured(row: ResultRow) -> set[str]:
 
 
 CSV_HEADER = (
-    "type", "dataset", "judged_on", "epochs", SCORE.column, "macs", "params", "size_bits", "size_MB",
+    "type", "dataset", "judged_on", "epochs", "macs", "params", "size_bits", "size_MB",
     "compression_percent", "loss_points", "remarks", "file",
 )  # fmt: skip
 
@@ -171,10 +188,12 @@ def comma_separated(rows: list[ResultRow]) -> str:
     """The rows as CSV; a cell is empty where there is no number."""
     text = io.StringIO()
     measured = () if all(row.packed_bytes is None for row in rows) else ("packed_bytes", "milliseconds")
-    writer = csv.DictWriter(text, (*CSV_HEADER, *measured), extrasaction="ignore", lineterminator="\n")
+    score = score_of(rows).column
+    columns = (*CSV_HEADER[:4], score, *CSV_HEADER[4:], *measured)
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    for record in records(rows):
-        writer.writerow({**record, SCORE.column: record["accuracy"], "size_MB": record["size_bits"] / 8e6})
+    for row, record in zip(rows, records(rows), strict=True):
+        writer.writerow({**record, score: record[row.score.name], "size_MB": record["size_bits"] / 8e6})
     return text.getvalue()
 
 
@@ -219,7 +238,7 @@ def write(rows: list[ResultRow], path: Path, units: str = "plain") -> list[Path]
         UserError: exit 6.
     """
     _, table, data, picture_path = outputs(path)
-    write_text(path, f"{markdown(rows, units)}\n{NOTE}\n")
+    write_text(path, f"{markdown(rows, units)}\n{note(rows)}\n")
     write_text(table, comma_separated(rows))
     write_json(data, records(rows))
     written = [path, table, data]
@@ -243,4 +262,5 @@ def draw(rows: list[ResultRow]) -> bytes | None:
         for number, row in enumerate(rows)
         if row.accuracy is not None
     ]
-    return plots.size(points, ", ".join(sorted({row.dataset for row in rows}))) if points else None
+    datasets = ", ".join(sorted({row.dataset for row in rows}))
+    return plots.size(points, datasets, score_of(rows)) if points else None

@@ -49,6 +49,7 @@ MODELS = (
     "legacy",
     "networks",
     "user_code",
+    "detectors",
     "libraries",
     "registry",
     "weights",

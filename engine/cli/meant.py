@@ -33,7 +33,7 @@ ELSEWHERE = {
     "scripts.report": "--units --measure",
     "scripts.summary": "--sensitivity",
     "scripts.results": "--rows --seeds --minutes --jobs --table --readme",
-    "scripts.benchmark": "--networks --variants --batch --pictures --growth",
+    "scripts.benchmark": "--networks --variants --what --batch --pictures --growth",
 }
 """The commands that have a flag, for flags that few have. To ask them would take their imports; a test compares them."""
 

@@ -36,6 +36,10 @@ class Architecture(Options):
     classes: int | None = flag(
         "--classes", type=number(int, 2, 100_000), metavar="N", help="number of classes (default: the data set's)"
     )
+    core: str | None = flag(
+        "--core", metavar="M,M,...",
+        help="of a detector of your own the modules that are trained, as it calls them: backbone,head",
+    )  # fmt: skip
     default_arch: str = "nin"
 
     def __post_init__(self) -> None:

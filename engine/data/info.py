@@ -30,6 +30,7 @@ class DataInfo:
     pad: int = 4
     flip: bool | None = True  # None: an old file does not say; of names, too
     names: tuple[str, ...] | None = ()
+    task: str = "classification"
 
     @classmethod
     def unknown(cls, classes: int, image_size: int = 32, channels: int = 3) -> DataInfo:

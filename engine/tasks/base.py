@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -42,11 +42,13 @@ class Evaluation:
         score: in the unit of the task's score.
         loss: mean over the pictures.
         output: what the network gave for all pictures, on the CPU; see `Task.agreement`.
+        more: other numbers of the task, by their names.
     """
 
     score: float
     loss: float
     output: Output
+    more: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

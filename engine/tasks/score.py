@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -31,3 +32,18 @@ class Score:
 
 
 ACCURACY = Score("accuracy", "%", "percent")
+MAP = Score("mAP", "%", "percent")
+"""COCO's mean average precision, over overlaps of 0.50 to 0.95."""
+_OF = {"classification": ACCURACY, "detection": MAP}
+_ANY = Score("score", "%", "percent")
+
+
+def of(task: str) -> Score:
+    """The score of a task, by what DataInfo calls it."""
+    return _OF[task]
+
+
+def common(scores: Iterable[Score]) -> Score:
+    """What a column of these is called."""
+    every = set(scores)
+    return every.pop() if len(every) == 1 else _ANY if every else ACCURACY

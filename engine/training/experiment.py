@@ -63,7 +63,7 @@ class Experiment:
 
     def metrics(self, found: Evaluation, data: Data, **extra: Any) -> Metrics:
         """How good exactly these weights are, and on what."""
-        return Metrics(found.score, found.loss, len(data.test), data.part, extra)
+        return Metrics(found.score, found.loss, len(data.test), data.part, {**found.more, **extra})
 
     def write(
         self, model: nn.Module, arch: str, arch_args: dict[str, Any], data: Data, metrics: Metrics, *stages: Stage,

@@ -13,24 +13,27 @@ from engine.data.splits import Data
 from engine.system import device, terminal
 from engine.system.said import notice
 from engine.tasks.base import Evaluation, Task
-from engine.tasks.classification import CLASSIFICATION
+from engine.tasks.of import task_of
 from engine.training.choose_data import open_data
 from engine.training.opened import Opened
 
 
-def evaluate_file(options: Works, opened: Opened[nn.Module], task: Task = CLASSIFICATION) -> dict[str, Any]:
+def evaluate_file(options: Works, opened: Opened[nn.Module]) -> dict[str, Any]:
     """--evaluate: the score of a file's network, nothing trained and nothing written."""
     where = device.choose(options.machine.device)
     data = open_data(options, where, opened.checkpoint)
     known, size = opened.checkpoint.dataset.image_size, data.info.image_size
     if known != size:
         notice(f"judged on pictures of {size}x{size}, the file is for {known}x{known}")
-    found = evaluate(options, opened.at(size).network.to(where), data, task, "the file")
+    network = opened.at(size).network.to(where)
+    task = task_of(network, data.info, opened.checkpoint.arch)
+    found = evaluate(options, network, data, task, "the file")
     return {
         "text": in_words(task, found.score, data),
         "path": opened.path,
         task.score.name: found.score,
         "loss": found.loss,
+        **found.more,
     }
 
 
@@ -48,3 +51,9 @@ def in_words(task: Task, score: float, data: Data, before: float | None = None) 
     """`test accuracy 98.30 % on digits (360 pictures)`; with the score before, `test accuracy 98.90 % -> 98.30 % on ...`."""
     scores = " -> ".join(f"{value:.2f} {task.score.unit}" for value in (before, score) if value is not None)
     return f"{data.part} {task.score.name} {scores} on {data.info.label} ({len(data.test):,} pictures)"
+
+
+def in_keys(task: Task, score: float, before: float | None = None) -> dict[str, float]:
+    """The same for a result: {"accuracy": 98.3}, with "accuracy_before" where there is a score before."""
+    name = task.score.name
+    return {**({} if before is None else {f"{name}_before": before}), name: score}

@@ -20,6 +20,7 @@ from engine.cli.options import Trains
 from engine.data.splits import Data
 from engine.errors import UserError
 from engine.system import ranks
+from engine.tasks.of import task_of
 from engine.training import begun
 from engine.training.choose_data import show_to
 from engine.training.experiment import Experiment
@@ -103,12 +104,15 @@ class Start(Generic[Net]):
             self.arch, self.arch_args = self.parent.arch, self.parent.arch_args
         else:
             self.arch, self.arch_args = chosen.name, {"classes": chosen.classes or self.data.info.classes}
+            if chosen.core:
+                self.arch_args["core"] = chosen.core
         if self.opened and not self.fresh:
             self.network: Net = self.opened.at(self.data.info.image_size).network
         else:
             cfg = self.parent.cfg if self.parent else chosen.cfg
             self.network = self.library.build(self.arch, cfg, side=self.data.info.image_size, **self.arch_args)
             show_to(self.options.data, self.data, self.library.channels(self.network), self.arch)
+        self.experiment.task = task_of(self.network, self.data.info, self.arch)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, at: TracebackType | None) -> None:

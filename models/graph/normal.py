@@ -29,6 +29,7 @@ class Form:
         vanished: modules that evaluation does not run.
         whole: see channels.Channels, where another network's is to be kept to: that of the one it was cut of.
         gates: see channels.gates; None as long as nobody has asked.
+        detector: of the core of a detector the code around it, models.detectors.shell.Shell.
     """
 
     graph: fx.Graph
@@ -37,6 +38,7 @@ class Form:
     vanished: tuple[str, ...] = ()
     whole: frozenset[str] | None = None
     gates: tuple[str, ...] | None = None
+    detector: Any = None
 
     @property
     def answer(self) -> tuple[int | None, ...]:

@@ -86,7 +86,7 @@ def test_all_four_forms_say_the_same(saved: Path, command: Command) -> None:
     assert (done.code, done.path) == (0, "out/table.md"), done.err
     text = Path("out/table.md").read_text()
     shown, _, note = text.partition("\n\n")
-    assert note.strip() == table.NOTE
+    assert note.strip() == table.note([])
     assert shown in done.out
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in shown.splitlines()]
     assert rows[0] == list(table.HEADER)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from engine.cli.archs import ARCHS
-from models.graph.capture.form import capture
+from models.graph.capture.form import capture, fit_to
 from models.graph.normal import NormalForm, Size, pictures
 
 Key = tuple[str, Size, str, tuple[tuple[str, tuple[int, ...], bool], ...]]
@@ -44,6 +44,7 @@ def captured(network: nn.Module, picture: Size, arch: str) -> NormalForm:
 @torch.no_grad()
 def _answer_alike(network: nn.Module, form: NormalForm, picture: Size) -> bool:
     try:
+        fit_to(network, picture)
         x = pictures(picture, 2)
         return torch.equal(network(x), form(x))
     except Exception:  # of the user's code, or a device of its own: capture says it in words

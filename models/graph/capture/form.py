@@ -38,16 +38,17 @@ def capture(model: nn.Module, picture: Size, arch: str, check: bool = True) -> N
         Misdeclared: exit 2 for a network that cannot be captured, answers differently each time, gives several
             outputs or none, or changes a buffer in evaluation.
     """
+    fit_to(model, picture)
     x = _made_up(model, picture)
     model.eval()
     if not check:
-        return build(model, exported(model, arch, x), picture, arch).eval()
+        return _built(model, arch, x).eval()
     hint = f"it is shown pictures of {'x'.join(map(str, picture))}"
     with _buffers_kept(model), user_code(arch, hint):  # with gradients: without, attention takes a path of its own
         first, second = (_output(model(x.clone()), arch) for _ in range(2))
     if not _same(first, second):
         raise Misdeclared(f"--arch {arch}: the network answers differently each time in evaluation", _RANDOM)
-    form = build(model, exported(model, arch, x), picture, arch)
+    form = _built(model, arch, x)
     form.eval()
     for own in [form(x.clone()).detach() for _ in range(2)]:  # the second shows what a run leaves behind
         if _same(first, own):
@@ -57,6 +58,19 @@ def capture(model: nn.Module, picture: Size, arch: str, check: bool = True) -> N
             "it may change a global state, or depend on something besides pictures and parameters",
         )
     _compare_training(model, form, x, arch)
+    return form
+
+
+def fit_to(model: nn.Module, picture: Size) -> None:
+    """Tell a network that is made for pictures of one size which that is: the core of a detector."""
+    if callable(told := getattr(model, "fit_to", None)):
+        told(picture)
+
+
+def _built(model: nn.Module, arch: str, x: Tensor) -> NormalForm:
+    channels, high, wide = x.shape[1:]
+    form = build(model, exported(model, arch, x), (channels, high, wide), arch)
+    form.captured.detector = getattr(model, "shell", None)
     return form
 
 
@@ -99,6 +113,7 @@ def answers(model: nn.Module, picture: Size, shape: tuple[int | None, ...] | Non
     """
     x = _made_up(model, picture)
     try:
+        fit_to(model, picture)
         with _buffers_kept(model), torch.random.fork_rng(devices=[]):
             found = model.eval()(x)
     except (Exception, SystemExit) as fault:

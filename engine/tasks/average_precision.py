@@ -1,0 +1,121 @@
+"""COCO's average precision, by COCO's own evaluator (pycocotools)."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from engine.errors import UserError
+
+WORKING = 0.5
+"""The score from which on an answer counts when a detector is at work, and the overlap that makes it a hit: for `recall`."""
+Boxes = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Means over the classes that have objects, in [0, 1]. Wrong answers of a class without objects do not count, as is COCO's rule.
+
+    Attributes:
+        mean: over the overlaps 0.50, 0.55 .. 0.95, "mAP".
+        half: at 0.50.
+        recall: of all objects the share that an answer with a score of 0.5 or more hits at an overlap of 0.5.
+    """
+
+    mean: float
+    half: float
+    recall: float
+
+
+def check_installed() -> None:
+    """
+    Raises:
+        UserError: exit 2 where pycocotools is not installed.
+    """
+    try:
+        import pycocotools  # noqa: F401
+    except ImportError as fault:
+        raise UserError(
+            "detectors are judged by pycocotools, which is not installed", "pip install 'model-compression[detect]'"
+        ) from fault
+
+
+def measured(found: Sequence[Boxes], truth: Sequence[Boxes], classes: int) -> Precision:
+    """Judge the boxes that were found in each picture.
+
+    Args:
+        found: "boxes" (n, 4), x1, y1, x2, y2; "labels" (n,), from 0 on; "scores" (n,).
+        truth: the same without scores; "crowd" (n,), where boxes hold many objects: none; "area" (n,), else that of the box.
+        classes: how many there are.
+    """
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    rows = _answers(found)
+    objects = _objects(truth)
+    if not any(not one["iscrowd"] for one in objects):
+        return Precision(0.0, 0.0, 0.0)
+    with contextlib.redirect_stdout(io.StringIO()):
+        known = COCO()
+        known.dataset = {
+            "info": {},
+            "images": [{"id": number + 1} for number in range(len(truth))],
+            "categories": [{"id": number + 1} for number in range(classes)],
+            "annotations": objects,
+        }
+        known.createIndex()
+        if not len(rows):  # its reader takes no empty list
+            return Precision(0.0, 0.0, 0.0)
+        judge = COCOeval(known, known.loadRes(rows), "bbox")
+        judge.evaluate()
+        judge.accumulate()
+        judge.summarize()
+    mean, half = (max(0.0, float(value)) for value in judge.stats[:2])
+    return Precision(mean, half, _recall(judge))
+
+
+def _answers(found: Sequence[Boxes]) -> np.ndarray:
+    """Picture, x, y, width, height, score, class: a row each."""
+    parts = []
+    for number, one in enumerate(found, 1):
+        boxes, count = one["boxes"].double().cpu().numpy(), len(one["boxes"])
+        corners, sizes = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
+        rest = (one["scores"].double().cpu().numpy(), one["labels"].cpu().numpy() + 1.0)
+        parts.append(np.column_stack([np.full(count, float(number)), corners, sizes, *rest]))
+    return np.concatenate(parts) if parts else np.zeros((0, 7))
+
+
+def _objects(truth: Sequence[Boxes]) -> list[dict[str, Any]]:
+    objects: list[dict[str, Any]] = []
+    for number, one in enumerate(truth, 1):
+        crowd, area = one.get("crowd"), one.get("area")
+        for n, (left, top, right, bottom) in enumerate(one["boxes"].double().tolist()):
+            objects.append({
+                "id": len(objects) + 1,  # 0 means "not hit" to its evaluator
+                "image_id": number,
+                "category_id": int(one["labels"][n]) + 1,
+                "bbox": [left, top, right - left, bottom - top],
+                "area": (right - left) * (bottom - top) if area is None else float(area[n]),
+                "iscrowd": 0 if crowd is None else int(crowd[n]),
+            })  # fmt: skip
+    return objects
+
+
+def _recall(judge: Any) -> float:
+    overlap = int(np.flatnonzero(np.isclose(judge.params.iouThrs, WORKING))[0])
+    every, most = judge.params.areaRng[0], judge.params.maxDets[-1]
+    hit = total = 0
+    for one in judge.evalImgs:
+        if one is None or one["aRng"] != every or one["maxDet"] != most:
+            continue
+        strong = {number for number, score in zip(one["dtIds"], one["dtScores"], strict=True) if score >= WORKING}
+        counts = ~np.asarray(one["gtIgnore"], bool)
+        total += int(counts.sum())
+        hit += sum(int(by) in strong for by in np.asarray(one["gtMatches"])[overlap][counts])
+    return hit / total if total else 0.0

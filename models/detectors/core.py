@@ -1,0 +1,80 @@
+"""The core of a detector as a network: pictures in, all its numbers out. The detector's own code around it: shell.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from models.check import Misdeclared
+from models.detectors import sizes
+from models.detectors.shell import Shell
+from models.detectors.stages import PICTURE, Place, Stage, watched
+
+
+class Core(nn.Module):
+    """The modules of a detector that are trained, one after the other, under their own names.
+
+    Shapes: (B, 3, S, S) -> (B, numbers): what the last module gives, each tensor flattened, side by side.
+
+    Args:
+        detector: called as those of torchvision are, `detector(images, targets)`; it stays as it is.
+        names: of its modules.
+
+    Raises:
+        Misdeclared: exit 2 for a name of no module, or parameters outside of these.
+    """
+
+    def __init__(self, detector: nn.Module, names: Sequence[str], arch: str) -> None:
+        super().__init__()
+        for name in names:
+            try:
+                module = detector.get_submodule(name) if name else None
+            except AttributeError:
+                module = None
+            if module is None:
+                known = ", ".join(name for name, _ in detector.named_children())
+                raise Misdeclared(f"--arch {arch}: --core names {name!r}, which is no module of it", f"it has {known}")
+            _place(self, name, module)
+        self._detector = (detector,)  # a tuple: its other modules are not trained
+        self._names, self._arch, self._stages, self._side = tuple(names), arch, list[Stage](), 0
+        own = {id(parameter) for parameter in self.parameters()}
+        if lost := [name for name, value in detector.named_parameters() if id(value) not in own]:
+            raise Misdeclared(
+                f"--arch {arch}: {lost[0]} lies outside of --core {','.join(names)}",
+                "name all modules that have parameters",
+            )
+
+    def fit_to(self, picture: tuple[int, int, int]) -> None:
+        """Set the detector to pictures of a size, and see how it calls its modules then."""
+        detector, side = self._detector[0], picture[-1]
+        if side == self._side:
+            return
+        sizes.set_side(detector, side)
+        like = next(self.parameters())
+        shown = torch.rand(picture, generator=torch.Generator().manual_seed(0)).to(like.device, like.dtype)
+        self._stages, self._side = watched(detector, self._names, shown, self._arch), side
+
+    def forward(self, x: Tensor) -> Tensor:
+        known: dict[Place, Tensor] = {PICTURE: x}
+        for number, stage in enumerate(self._stages):
+            stage.run(self.get_submodule(stage.name), known, number)
+        last = len(self._stages) - 1
+        return torch.cat([value.flatten(1) for (number, _), value in known.items() if number == last], 1)
+
+    @property
+    def shell(self) -> Shell:
+        """The detector's own code, for what the core gives."""
+        return Shell(self._detector[0], self._stages, self._side)
+
+
+def _place(core: nn.Module, name: str, module: nn.Module) -> None:
+    """Put a module under its dotted name."""
+    *above, leaf = name.split(".")
+    for part in above:
+        if part not in core._modules:
+            core.add_module(part, nn.Module())
+        core = cast(nn.Module, core._modules[part])
+    core.add_module(leaf, module)

@@ -1,0 +1,175 @@
+"""The core of a detector gives what the detector computes, and its own code answers with it as it does by itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision.models import get_model
+
+from engine.errors import UserError
+from models.check import Misdeclared
+from models.detectors.core import Core
+from models.graph.capture.form import capture
+from models.graph.channels.classes import channels
+from models.graph.normal import NormalForm
+from models.graph.surgery.narrow import masked, narrowed
+from models.libraries import DETECTORS, build
+from prune.plan import plan
+from prune.widths import Subject
+
+SIDES = {"ssdlite320_mobilenet_v3_large": 64, "ssd300_vgg16": 300}
+TARGETS = (
+    {"boxes": torch.tensor([[5.0, 5, 40, 50], [20, 30, 60, 62]]), "labels": torch.tensor([0, 2])},
+    {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)},
+)
+
+
+class Tiny(nn.Module):
+    """A detector of the user's: one box a cell."""
+
+    def __init__(self, classes: int = 3) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(nn.Conv2d(3, 8, 3, 4, 1), nn.BatchNorm2d(8), nn.ReLU())
+        self.top = nn.Conv2d(8, classes + 5, 1)
+
+    def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Any:
+        maps = self.top(self.trunk(torch.stack(images)))
+        if targets is not None:
+            wanted = torch.tensor([float(len(target["labels"])) for target in targets])
+            return {
+                "count": (maps.sigmoid()[:, 0].sum((1, 2)) - wanted).square().mean(),
+                "size": maps[:, 1:5].square().mean(),
+            }
+        flat = maps.flatten(2).transpose(1, 2)
+        return [
+            {"boxes": one[:, 1:5], "scores": one[:, 0].sigmoid(), "labels": one[:, 5:].argmax(1) + 1} for one in flat
+        ]
+
+
+def form_of(core: nn.Module, side: int, name: str = "tiny") -> NormalForm:
+    return capture(core, (3, side, side), name)
+
+
+def assert_same(core: Core, form: NormalForm, side: int) -> None:
+    """Losses and boxes of the captured graph and the detector's own code are those of the detector."""
+    detector, x = core._detector[0], torch.rand(2, 3, side, side)
+    own = [{"boxes": one["boxes"], "labels": one["labels"] + 1} for one in TARGETS]
+    for network in (form, detector):
+        network.train()
+        for module in network.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+    output = form(x)
+    found, wanted = form.captured.detector.losses(output, list(TARGETS)), detector(list(x), own)
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[key], wanted[key]) for key in wanted)
+    sum(found.values()).backward()
+    assert all(p.grad is not None for p in form.parameters())
+    form.eval(), detector.eval()
+    with torch.no_grad():
+        for one, other in zip(form.captured.detector.boxes(form(x)), detector(list(x)), strict=True):
+            order = other["scores"].argsort(descending=True, stable=True)
+            assert torch.equal(one["boxes"], other["boxes"][order])
+            assert torch.equal(one["labels"], other["labels"][order] - 1)
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_torchvisions_detectors(name: str) -> None:
+    torch.manual_seed(0)
+    side = SIDES.get(name, 64)
+    core = build(f"torchvision:{name}", 3)
+    assert isinstance(core, Core)
+    assert_same(core, form_of(core, side, name), side)
+    theirs = get_model(name, weights=None, weights_backbone=None, num_classes=4)
+    assert core.state_dict().keys() == theirs.state_dict().keys()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in DETECTORS if name != "ssd300_vgg16"])
+def test_masked_equals_narrowed_and_heads_keep_their_outputs(name: str) -> None:
+    torch.manual_seed(0)
+    core = build(f"torchvision:{name}", 3).double()
+    with torch.no_grad():
+        for module in core.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                for value in (module.weight, module.running_var):
+                    value.uniform_(0.5, 1.5)
+                for value in (module.bias, module.running_mean):
+                    value.normal_()
+    form = form_of(core, 64, name)
+    found = channels(form)
+    dropped = plan(Subject(core, form, found, name), 0.5).dropped
+    small, silent = narrowed(core, form, found, dropped, name), masked(form, found, dropped)
+    assert small.captured.detector is not None
+    assert sum(p.numel() for p in small.parameters()) < 0.6 * sum(p.numel() for p in form.parameters())
+    x = torch.rand(2, 3, 64, 64, dtype=torch.float64)
+    with torch.no_grad():
+        wanted = silent.eval()(x)
+        assert small.eval()(x).shape == wanted.shape
+        assert (small(x) - wanted).abs().max() <= 1e-10 * wanted.abs().max()
+
+
+def test_a_detector_of_ones_own() -> None:
+    torch.manual_seed(0)
+    core = Core(Tiny(), ["trunk", "top"], "tiny")
+    form = form_of(core, 32)
+    assert form.captured.answer == (None, 8 * 8 * 8)
+    assert list(form.state_dict()) == list(Tiny().state_dict())
+    assert_same(core, form, 32)
+
+
+def test_code_that_reads_what_stands_between_meets_no_number() -> None:
+    class Reads(Tiny):
+        def forward(self, images: list[Tensor], targets: Any = None) -> Any:
+            between = self.trunk(torch.stack(images))
+            return {"loss": self.top(between).square().mean() + between.square().mean()}
+
+    form = form_of(Core(Reads(), ["trunk", "top"], "reads"), 32)
+    loss = form.captured.detector.losses(form(torch.rand(2, 3, 32, 32)), list(TARGETS))["loss"]
+    assert loss.isnan()
+
+
+class Twice(Tiny):
+    def forward(self, images: list[Tensor], targets: Any = None) -> Any:
+        self.trunk(torch.stack(images))
+        return super().forward(images, targets)
+
+
+class Changes(Tiny):
+    def forward(self, images: list[Tensor], targets: Any = None) -> Any:
+        return super().forward([image * 2 - 1 for image in images], targets)
+
+
+class Between(Tiny):
+    def forward(self, images: list[Tensor], targets: Any = None) -> Any:
+        return self.top(self.trunk(torch.stack(images)) * 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "names", "said"),
+    [
+        (Tiny, "trunk,head", "names 'head', which is no module of it"),
+        (Tiny, "trunk", "top.weight lies outside of --core trunk"),
+        (Twice, "trunk,top", "trunk of --core runs 2 times"),
+        (Changes, "trunk,top", "does not read the picture that the detector is given"),
+        (Between, "trunk,top", "reads a tensor that no module of --core gave"),
+    ],
+)
+def test_what_is_no_core_is_refused_by_name(kind: type[nn.Module], names: str, said: str) -> None:
+    with pytest.raises(Misdeclared, match=said) as fault:
+        form_of(Core(kind(), names.split(","), "its"), 32)
+    assert fault.value.hint
+
+
+def test_two_looks_at_a_picture_are_refused() -> None:
+    with pytest.raises(UserError, match="looks twice at a picture"):
+        build("torchvision:fasterrcnn_resnet50_fpn", 3)
+
+
+def test_a_side_that_would_be_filled_up_is_refused() -> None:
+    with pytest.raises(Misdeclared, match=r"--image_size 70: .* multiple of 32") as fault:
+        form_of(build("torchvision:retinanet_resnet50_fpn", 3), 70)
+    assert fault.value.hint == "--image_size 64"
