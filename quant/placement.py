@@ -17,6 +17,8 @@ from quant.spec import QuantSpec
 def meet(spec: QuantSpec, model: NormalForm, keep_float: Sequence[str] = ()) -> QuantSpec:
     """Resolve a spec for a network: add the exceptions of its first and last layers and those of --keep_float.
 
+    The last layers of a detector stay float: 8 bits of a box's place are pixels, and a score of 0.01 counts.
+
     Args:
         keep_float: names of convolutions and linear layers, or patterns of them (fnmatch).
 
@@ -27,7 +29,8 @@ def meet(spec: QuantSpec, model: NormalForm, keep_float: Sequence[str] = ()) -> 
     kept = named("--keep_float", keep_float, layers)
     first, last = ([name for name in ends if name in layers] for ends in (first_layers(model), last_layers(model)))
     spec = spec.at_ends(first, last, reads_sums(model))
-    spec = replace(spec, exceptions=tuple(dict.fromkeys((*spec.exceptions, *kept))))
+    boxes = last if model.captured.detector is not None else []
+    spec = replace(spec, exceptions=tuple(dict.fromkeys((*spec.exceptions, *boxes, *kept))))
     if spec.kept >= {*layers}:
         if kept:
             raise UserError("--keep_float leaves no layer to quantize", "name fewer layers")

@@ -119,6 +119,18 @@ def reduce(kind: str) -> Rule:
     return rule
 
 
+def length(builder: Builder, node: fx.Node) -> int:
+    """The root of a sum of squares along some axes: what normalises features."""
+    told, source = values(node), builder.source()
+    dims = told.get("dim")
+    if told.get("ord", 2) != 2 or not dims or told.get("dtype") is not None:
+        raise builder.refused("a norm other than the root of a sum of squares along some axes")
+    axes = tuple(sorted(builder.axis(dim) for dim in ([dims] if isinstance(dims, int) else dims)))
+    squares = builder.add(Combine, source, source, part=".squares", kind="mul")
+    total = builder.add(Reduce, squares, part=".sum", kind="sum", axes=axes)
+    return builder.reshaped(builder.add(Function, total, kind="sqrt"), builder.given(), ".shape")
+
+
 def softmax(builder: Builder, node: fx.Node) -> int:
     return builder.add(Softmax, builder.source(), axis=builder.axis(values(node)["dim"]))
 
@@ -180,6 +192,7 @@ CALLS: dict[Any, Rule] = {
     aten.neg: negative, aten.square: power, aten.pow: power,
     aten.clamp: clamp, aten.clamp_min: clamp, aten.clamp_max: clamp, aten.hardtanh: clamp, aten.leaky_relu: leaky,
     aten.mean: reduce("mean"), aten.sum: reduce("sum"), aten.amax: reduce("max"), aten.amin: reduce("min"),
+    aten.linalg_vector_norm: length,
     aten.softmax: softmax, aten._softmax: softmax, aten.layer_norm: layer_norm, aten.group_norm: group_norm,
     aten.max_pool2d: called_pool, aten.adaptive_max_pool2d: adaptive_max,
 }  # fmt: skip

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import fx
 from torch.nn import functional as F
 
 from deploy.lowering.builder import Builder, Rule, is_number
+from deploy.operations.functions import Combine, Constant
 from deploy.operations.places import Concatenate, Pad, Permute, Slice, Upsample, nearest
 from models.graph.calls import values
 
@@ -197,13 +199,16 @@ def channel_shuffle(builder: Builder, node: fx.Node) -> int:
 
 
 def expand(builder: Builder, node: fx.Node) -> int:
-    """One number of each channel for all rows and columns, as squeeze-excite has it."""
+    """One number of each channel for all rows and columns, as squeeze-excite has it; along other axes a product with ones."""
     before, after = builder.shape(builder.source()), builder.given()
     if before == after:
         return builder.source()
     if len(before) == len(after) == 3 and before == (after[0], 1, 1):
         return builder.add(Upsample, builder.source(), kind="nearest", size=after[1:])
-    raise builder.refused("numbers that are repeated along other axes than rows and columns")
+    whole = (1,) * (len(after) - len(before)) + before
+    ones = np.ones([new if old == 1 else 1 for old, new in zip(whole, after, strict=True)], np.float32)
+    held = builder.add(Constant, part=".ones", numbers=ones)
+    return builder.add(Combine, builder.reshaped(builder.source(), whole, ".shape"), held, kind="mul")
 
 
 def stack(builder: Builder, node: fx.Node) -> int:
