@@ -80,7 +80,7 @@ class Detection(Task):
     def _found(self, output: Tensor) -> list[Boxes]:
         fine = output if output.dtype == torch.float64 else output.float()
         return [{key: value.cpu() for key, value in one.items()}
-                for part in fine.split(TOGETHER) for one in self.detector.boxes(part)]  # fmt: skip
+                for part in fine.split(TOGETHER) if len(part) for one in self.detector.boxes(part)]  # fmt: skip
 
     def agreement(self, before: Tensor, after: Tensor) -> Agreement:
         """Pictures with the same boxes: each with a score of 0.3 or more has one of the same class in the other network's

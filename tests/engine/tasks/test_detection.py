@@ -1,0 +1,117 @@
+"""The task of detectors: its losses and scores are those of the detector's own code, and equal answers are equal boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from engine.data.info import DataInfo
+from engine.errors import UserError
+from engine.tasks.of import task_of
+
+pytest.importorskip("pycocotools")
+
+from engine.tasks.detection import Boxes, Detection  # noqa: E402
+
+SCENES = DataInfo("scenes", "digit scenes (composed)", 10, 32, (0.5,) * 3, (0.25,) * 3, task="detection")
+DIGITS = DataInfo("digits", "digits", 10, 32, (0.5,) * 3, (0.25,) * 3)
+
+
+class Plain:
+    """Numbers are boxes: of each picture rows of x1, y1, x2, y2, class, score."""
+
+    def losses(self, output: Tensor, targets: Sequence[Boxes]) -> dict[str, Tensor]:
+        counts = torch.tensor([float(len(one["labels"])) for one in targets])
+        return {"size": output.square().mean(), "count": counts.mean().reshape(1)}
+
+    def boxes(self, output: Tensor) -> list[Boxes]:
+        rows = output.reshape(len(output), -1, 6)
+        return [{"boxes": one[:, :4], "labels": one[:, 4].long(), "scores": one[:, 5]} for one in rows]
+
+
+TASK = Detection(Plain(), 10)
+ONE = [10.0, 10, 20, 30, 3, 0.9]
+OTHER = [50.0, 40, 70, 60, 5, 0.8]
+
+
+def target(*rows: list[float], crowd: bool = False) -> Boxes:
+    held = torch.tensor(rows).reshape(-1, 6)
+    return {"boxes": held[:, :4], "labels": held[:, 4].long(), "crowd": torch.full((len(rows),), crowd)}
+
+
+def numbers(*pictures: list[list[float]]) -> Tensor:
+    return torch.tensor(pictures).flatten(1)
+
+
+def test_the_loss_is_the_sum_of_the_detectors() -> None:
+    output = numbers([ONE, OTHER]).requires_grad_()
+    loss = TASK.loss(output, [target(ONE, OTHER)], None)  # type: ignore[arg-type]
+    assert loss.item() == pytest.approx(output.square().mean().item() + 2)
+    assert loss.shape == ()
+    loss.backward()
+    assert TASK.training_score(0, 5) is None
+
+
+def test_measured_over_batches() -> None:
+    outputs = [numbers([ONE, OTHER]), numbers([ONE, OTHER], [ONE, OTHER])]
+    found = TASK.measure(outputs, [[target(ONE, OTHER)], [target(ONE, OTHER), target(ONE, OTHER)]])
+    assert (found.score, dict(found.more)) == (pytest.approx(100), {"mAP50": pytest.approx(100), "recall": pytest.approx(100)})
+    assert found.output.shape == (3, 12)
+    half = TASK.measure(outputs[:1], [[target(ONE, [0.0, 0, 5, 5, 5, 1])]])
+    assert half.score == pytest.approx(50)  # of two classes one
+
+
+def test_a_crowd_is_no_object_of_the_loss() -> None:
+    alone = TASK.measure([numbers([ONE])], [[target(ONE)]])
+    beside = TASK.measure([numbers([ONE])], [[{k: torch.cat([target(ONE)[k], target(OTHER, crowd=True)[k]]) for k in target(ONE)}]])
+    assert (alone.loss, alone.score) == (pytest.approx(beside.loss), pytest.approx(beside.score))
+
+
+def test_numbers_that_are_none_give_no_score() -> None:
+    found = TASK.measure([numbers([[float("nan")] * 6])], [[target(ONE)]])
+    assert found.score == 0
+    assert found.loss != found.loss
+
+
+@pytest.mark.parametrize(
+    ("after", "agree"),
+    [
+        ([ONE, OTHER], 1),
+        ([OTHER, ONE], 1),
+        ([[10.4, 10, 20, 30, 3, 0.905], OTHER], 1),
+        ([[10.6, 10, 20, 30, 3, 0.9], OTHER], 0),
+        ([[*ONE[:4], 4, 0.9], OTHER], 0),
+        ([[*ONE[:5], 0.88], OTHER], 0),
+        ([ONE, [*OTHER[:5], 0.2]], 0),
+    ],
+)
+def test_equal_boxes(after: list[list[float]], agree: int) -> None:
+    before = numbers([ONE, OTHER])
+    for one, other in ((before, numbers(after)), (numbers(after), before)):
+        found = TASK.agreement(one, other)
+        assert (found.pictures, found.agree, list(found.differ)) == (1, agree, [] if agree else [0])
+
+
+def test_what_is_not_shown_may_differ_and_no_number_agrees_with_none() -> None:
+    weak, weaker = [*OTHER[:5], 0.2], [1.0, 2, 3, 4, 0, 0.1]
+    assert TASK.agreement(numbers([ONE, weak]), numbers([ONE, weaker])).agree == 1
+    lost = numbers([[float("nan")] * 6, ONE])
+    found = TASK.agreement(lost, lost)
+    assert (found.agree, found.differ, found.gap) == (0, {0: None}, None)
+
+
+def test_classifiers_and_sets_of_boxes_do_not_meet() -> None:
+    class Detector(nn.Module):
+        class captured:
+            detector = Plain()
+
+    assert isinstance(task_of(Detector(), SCENES), Detection)
+    assert task_of(nn.Linear(1, 1), DIGITS).score.name == "accuracy"
+    with pytest.raises(UserError, match="has boxes, and nin is no detector") as fault:
+        task_of(nn.Linear(1, 1), SCENES, "nin")
+    assert "--core" in fault.value.hint
+    with pytest.raises(UserError, match="digits has no boxes"):
+        task_of(Detector(), DIGITS)
