@@ -113,7 +113,7 @@ class Checkpoint:
             "best_acc": float(self.metrics.accuracy),
             "state_dict": self.state_dict,
             "transforms": [stage.to_dict() for stage in self.history],
-            "dataset": _plain(asdict(self.dataset)),
+            "dataset": _plain(self.dataset.to_dict()),
             "metrics": self.metrics.to_dict(),
             "provenance": asdict(self.provenance),
         }

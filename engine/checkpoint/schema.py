@@ -15,6 +15,7 @@ from torch import Tensor
 
 from engine.checkpoint.archive import bad_file
 from engine.checkpoint.values import is_cfg, is_number
+from engine.data.info import CLASSIFICATION, DETECTION
 from engine.system.said import notice
 
 FIELDS = ("arch", "arch_args", "cfg", "transforms", "dataset", "metrics", "provenance")
@@ -35,6 +36,8 @@ def check_fields(path: Path, content: dict[str, Any]) -> None:
     _check_normalisation(path, dataset, content.get("format_version"))
     if type(dataset.get("flip", True)) is not bool:  # older files may lack it
         raise bad_file(path, "its dataset does not say whether pictures are mirrored")
+    if dataset.get("task", CLASSIFICATION) not in (CLASSIFICATION, DETECTION):
+        raise bad_file(path, f"its dataset is for {str(dataset['task'])[:40]!r}, which is no task known here")
     names = dataset.get("names", [])  # of classes; older files have none
     if (
         not isinstance(names, list)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-BUILT_IN = ("cifar10", "cifar100", "mnist", "fashion_mnist", "digits")
+BUILT_IN = ("cifar10", "cifar100", "mnist", "fashion_mnist", "digits", "scenes")
 """Whose pictures are always the same."""
-ALL = (*BUILT_IN, "imagefolder")
+ALL = (*BUILT_IN, "imagefolder", "coco", "yolo")
 IN_WORDS = f"{', '.join(ALL[:-1])} or {ALL[-1]}"

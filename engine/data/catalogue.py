@@ -1,6 +1,6 @@
 """Where pictures come from: CIFAR, MNIST and its like, the embedded digits, folders of the user's own.
 
-One picture's file is pictures.py's, folders too large for memory are stream.py's.
+Sets whose pictures have objects in them are detection/sets.py's. One picture's file is pictures.py's, folders too large for memory are stream.py's.
 Each reader returns ((train images, labels), (test images, labels), DataInfo); images are uint8 (N, H, W, 3), so that no
 pixel can be NaN or out of range, and labels are numbered by the reader (CIFAR's are checked, see cifar.py).
 """
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from engine.data.detection import sets
 from engine.data.digits import read_digits
 from engine.data.image_folder import CIFAR10_COPY, Folder, has_folders, listed, read_folder
 from engine.data.info import Channels, DataInfo, Read
@@ -78,6 +79,8 @@ def load(
     device = device or torch.device("cpu")
     if name == "auto":
         return _auto(root, device, image_size, val, workers, flip)
+    if name in sets.NAMES:
+        return sets.load(name, root, device, image_size, val, workers, flip)
     if name == "imagefolder":
         from engine.data import stream
 
@@ -157,6 +160,8 @@ def describe(name: str, image_size: int | None, root: Path = Path("data")) -> Da
     """
     if name == "digits":
         return load("digits", image_size=image_size).info
+    if name == "scenes":
+        return sets.describe_scenes(image_size)
     if name == "imagefolder":
         folder = listed(root)
         return folder.info(image_size or folder.native_size())

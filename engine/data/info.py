@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Protocol
 
 from torch import Tensor
+
+CLASSIFICATION, DETECTION = "classification", "detection"
 
 Channels = tuple[float, ...]
 """A number for each channel: three of a coloured picture, one of a gray one."""
@@ -18,7 +20,8 @@ class DataInfo:
 
     `name` is the value of --dataset, `label` what tables print; `mean` and `std` are per channel,
     of pixels in [0, 1], and of length 1 where pictures are shown in gray; `pad` is the widest random shift, `flip` whether pictures are mirrored;
-    `names` are those of the classes, where folders tell them.
+    `names` are those of the classes, where folders tell them; `task` is what is asked of a picture: its class ("classification"), or
+    the objects in it ("detection"), whose classes are then counted without the background.
     """
 
     name: str
@@ -30,7 +33,7 @@ class DataInfo:
     pad: int = 4
     flip: bool | None = True  # None: an old file does not say; of names, too
     names: tuple[str, ...] | None = ()
-    task: str = "classification"
+    task: str = CLASSIFICATION
 
     @classmethod
     def unknown(cls, classes: int, image_size: int = 32, channels: int = 3) -> DataInfo:
@@ -39,11 +42,18 @@ class DataInfo:
 
     @classmethod
     def read(cls, values: dict[str, Any]) -> DataInfo:
-        """What a file says of its data set, checked before; older ones leave out `pad`, `flip` and `names`."""
+        """What a file says of its data set, checked before; older ones leave out `pad`, `flip`, `names` and `task`."""
         known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
         lists: dict[str, Any] = {key: tuple(known[key]) for key in ("mean", "std", "names") if key in known}
         values = {"flip": None, "names": None, **known, **lists}
         return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its fields. `task` is among them where it is another than that of old files: what is written of a classifier stays the same."""
+        values = asdict(self)
+        if self.task == CLASSIFICATION:
+            del values["task"]
+        return values
 
     def normalised(self, mean: Sequence[float], std: Sequence[float]) -> DataInfo:
         """The same data set with another mean and std, both of 3 channels, or both of 1: its pictures shown in gray."""
@@ -63,16 +73,16 @@ class DataInfo:
 
 
 class Split(Protocol):
-    """One part of a data set, wherever it is kept."""
+    """One part of a data set, wherever it is kept. A batch is pictures, and for each its label, or its objects: detection/split.py."""
 
     info: DataInfo
 
     def __len__(self) -> int: ...
 
-    def batches(self, size: int, order: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, size: int, order: Tensor | None = None) -> Iterator[tuple[Tensor, Any]]:
         """The pictures in order (or those of `order`, numbers), unaltered: (B, info.channels, H, W) float, and their labels (B,)."""
 
-    def training_batches(self, size: int, seed: int, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def training_batches(self, size: int, seed: int, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Any]]:
         """One epoch, shuffled, shifted and mirrored; a pure function of (seed, epoch), on any device. Of each batch, this rank's share.
 
         Args:

@@ -124,7 +124,7 @@ class Run:
             "seed": config.seed,
             "precision": config.precision,
             **({"fused": True} if config.fused else {}),
-            **{f"data_{key}": value for key, value in _plain(asdict(self.data.info)).items()},
+            **{f"data_{key}": value for key, value in _plain(self.data.info.to_dict()).items()},
             "device": where,
             **({"ranks": ranks.count()} if ranks.count() > 1 else {}),
             **({"threads": torch.get_num_threads()} if where == "cpu" else {}),  # they share out the sums

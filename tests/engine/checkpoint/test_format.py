@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,19 @@ def test_what_older_files_do_not_say_of_their_pictures_stays_unsaid(missing: str
     checkpoint.save(tmp_path / "a.pth", again)
     assert checkpoint.load(tmp_path / "a.pth").dataset == again.dataset
     assert (again.dataset.flip is None) == (missing == "flip")
+
+
+def test_what_is_asked_of_pictures_is_written_where_it_is_not_their_class(tmp_path: Path) -> None:
+    """A classifier's file stays as it was before there were others."""
+    content = made().to_dict()
+    assert "task" not in content["dataset"]
+    assert typed(content).dataset.task == "classification"
+    detects = replace(made(), dataset=replace(made().dataset, task="detection"))
+    checkpoint.save(tmp_path / "a.pth", detects)
+    assert checkpoint.load(tmp_path / "a.pth").dataset == detects.dataset
+    with pytest.raises(UserError, match="'counting', which is no task known here") as fault:
+        checkpoint.save(tmp_path / "b.pth", replace(made(), dataset=replace(made().dataset, task="counting")))
+    assert fault.value.code == 3
 
 
 def test_equal_content_makes_equal_bytes_under_any_name(tmp_path: Path) -> None:

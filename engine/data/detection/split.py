@@ -1,0 +1,116 @@
+"""One part of a detection set, as batches of pictures and of their objects. How they are moved in training: augment.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from engine.data.augment import generator, normalise
+from engine.data.detection.augment import augmented, place
+from engine.data.detection.objects import Objects
+from engine.data.detection.sources import Source
+from engine.data.info import DataInfo
+from engine.data.splits import steps
+from engine.system import ranks
+from engine.system.signals import ignore
+
+Targets = list[dict[str, Tensor]]
+Item = tuple[int, int | None]
+"""The number of a picture, and the seed of its moves; None leaves it as it is."""
+Loaded = tuple[Tensor, list[int], dict[str, Tensor]]
+"""Pictures, how many objects each has, and the objects of all in one tensor for each field: few tensors pass from a process to another."""
+
+
+@dataclass
+class _Items(Dataset):
+    """One picture and its objects, moved where that is asked for."""
+
+    source: Source
+    objects: Objects
+    info: DataInfo
+
+    def __len__(self) -> int:
+        return len(self.objects)
+
+    def __getitem__(self, item: Item) -> tuple[Tensor, dict[str, Tensor]]:
+        index, seed = item
+        found, size = self.objects.of(index), self.info.image_size
+        if seed is None:
+            return self.source.scaled(index, size), found
+        picture, alone = self.source.whole(index, size), ~found["crowd"]  # a crowd is no object to learn
+        height, width, _ = picture.shape
+        boxes = found["boxes"][alone] * (torch.tensor([width, height] * 2) / size)
+        picture, boxes, labels = augmented(picture, boxes, found["labels"][alone], self.info, seed)
+        return picture, {"boxes": boxes, "labels": labels}
+
+
+def _together(items: list[tuple[Tensor, dict[str, Tensor]]]) -> Loaded:
+    pictures, found = zip(*items, strict=True)
+    fields = {name: torch.cat([each[name] for each in found]) for name in found[0]}
+    return torch.stack(pictures), [len(each["labels"]) for each in found], fields
+
+
+class DetectionSplit:
+    """One part of a detection set.
+
+    A batch is (images, targets): images float32 (B, info.channels, S, S), normalised, in channels_last memory; targets a list of B dicts,
+    "boxes" float32 (n, 4), x1, y1, x2, y2 in pixels of the S x S picture, and "labels" int64 (n,), from 0, without a background. n may be 0.
+    `batches` tells also "crowd", bool (n,), and "area", float32 (n,), in the same pixels; `training_batches` leaves crowds out.
+
+    Args:
+        workers: processes that read and move pictures; 0: this one.
+    """
+
+    def __init__(self, source: Source, objects: Objects, info: DataInfo, device: torch.device, workers: int) -> None:
+        self.source, self.objects = source, objects
+        self.info, self.device, self.workers = info, device, workers
+
+    def __len__(self) -> int:
+        return len(self.objects)
+
+    def batches(self, size: int, order: Tensor | None = None) -> Iterator[tuple[Tensor, Targets]]:
+        """The pictures in order (or those of `order`, numbers), scaled and unaltered."""
+        items: list[Item] = [(index, None) for index in (range(len(self)) if order is None else order.tolist())]
+        for images, targets in self.read([items[start : start + size] for start in range(0, len(items), size)]):
+            yield normalise(images, self.info), targets
+
+    def training_batches(self, size: int, seed: int, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Targets]]:
+        """One epoch, shuffled and moved; as Split has it. The moves of a picture depend on (seed, epoch, step, place in the batch)."""
+        order = torch.randperm(len(self), generator=generator(seed, epoch)).tolist()
+        batches: list[list[Item]] = []
+        for step in range(start, steps(len(self), size)):
+            part = order[step * size : (step + 1) * size]
+            items: list[Item] = [(index, place(seed, epoch, step + 1, number)) for number, index in enumerate(part)]
+            batches.append(items[ranks.share(len(items))])
+        for images, targets in self.read(batches):
+            yield normalise(images, self.info), targets
+
+    def read(self, batches: list[list[Item]]) -> Iterator[tuple[Tensor, Targets]]:
+        """Pictures as they are, uint8 (B, S, S, 3), and their targets, on the device.
+
+        Raises:
+            UserError: exit 4, naming the picture that cannot be read.
+        """
+        there = _Items(self.source, self.objects, self.info)
+        loader: Any = DataLoader(
+            there, batch_sampler=batches, num_workers=self.workers, pin_memory=self.device.type == "cuda",
+            collate_fn=_together, worker_init_fn=ignore, generator=torch.Generator(),  # as in StreamSplit
+        )  # fmt: skip
+        done = 0
+        try:
+            for images, counts, fields in loader:
+                yield images.to(self.device, non_blocking=True), self._targets(counts, fields)
+                done += 1
+        except RuntimeError:  # a worker's UserError arrives as this; the pictures of its batch say what it was
+            for item in batches[done] if done < len(batches) else ():
+                there[item]
+            raise
+
+    def _targets(self, counts: list[int], fields: dict[str, Tensor]) -> Targets:
+        parts = {name: every.to(self.device, non_blocking=True).split(counts) for name, every in fields.items()}
+        return [dict(zip(parts, each, strict=True)) for each in zip(*parts.values(), strict=True)]
