@@ -1,4 +1,4 @@
-"""python -m deploy.run: classify pictures with a packed file, or measure its accuracy."""
+"""python -m deploy.run: classify pictures with a packed file, or find objects in them, or measure how good it is."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from engine.cli import argtypes, command
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
 
     from deploy.executors.base import Executor
     from deploy.packed import Packed
+    from models.detectors.shell import Shell
 
 EXAMPLES = (
     "deploy.run --model models_save/nin_wbab_merged.safetensors photo.jpg",
     "deploy.run --model models_save/nin_wbab_merged.safetensors --evaluate --dataset digits",
+    "deploy.run --model models_save/ssdlite320_mobilenet_v3_large.safetensors --draw found photo.jpg",
 )
 
 
@@ -46,8 +49,19 @@ class Options(Command):
     model: Path = flag(
         "--model", type=argtypes.path, required=True, metavar="G", help="the file that deploy.pack wrote"
     )
-    pictures: list[Path] = flag("pictures", type=argtypes.path, nargs="*", metavar="IMAGE", help="pictures to classify")
+    pictures: list[Path] = flag("pictures", type=argtypes.path, nargs="*", metavar="IMAGE", help="pictures to look at")
     evaluate: bool = flag("--evaluate", action="store_true", help="measure the accuracy on the test pictures instead")
+    arch: str | None = flag(
+        "--arch", type=argtypes.arch, metavar="M:F",
+        help="a detector of your own that the file holds: its code makes boxes of numbers",
+    )  # fmt: skip
+    score: float = flag(
+        "--score", type=argtypes.number(float, 0, 1), default=0.3, metavar="X",
+        help="the least score of a box to be told (default: 0.3)",
+    )  # fmt: skip
+    draw: Path | None = flag(
+        "--draw", type=argtypes.path, metavar="DIR", help="write the pictures with their boxes there"
+    )
     executor: str = flag(
         "--executor", choices=["auto", "native", "torch", "reference"], default="auto",
         help="what runs it: native is C++, compiled once; torch is PyTorch's; reference defines what is right "
@@ -66,6 +80,8 @@ class Options(Command):
             what = "both pictures and --evaluate" if self.evaluate else "no pictures"
             raise UserError(what, "name pictures to classify, or give --evaluate for the accuracy")
         typed = {word.partition("=")[0] for word in self.words}
+        if self.draw and not self.pictures:
+            raise UserError("--draw draws into pictures, and none are named", "name pictures, or leave it out")
         if self.pictures and (given := sorted(typed & OF_DATA)):
             raise UserError(f"{given[0]}: it is for --evaluate, and here are pictures", "leave it out")
 
@@ -76,7 +92,7 @@ class Options(Command):
             device="cpu", cpu=True, threads=self.machine.threads, seed=1, quiet=self.machine.quiet,
             json=self.machine.json, debug=self.machine.debug,
         )  # fmt: skip
-        return Works(network=Network(), data=self.data, machine=machine, words=self.words)
+        return Works(network=Network(arch=self.arch), data=self.data, machine=machine, words=self.words)
 
 
 def parser() -> Parser:
@@ -98,6 +114,10 @@ def body(options: Options) -> dict[str, Any]:
     executor = choose(options.executor, held.program, min(many, MANY))
     if options.evaluate:
         return _evaluated(options, held, executor)
+    if held.made.dataset.boxes:
+        return _detected(options, held, executor)
+    if options.draw:
+        raise UserError(f"--draw: {options.model} holds a classifier, which finds no boxes", "leave it out")
     return _classified(options, held, executor)
 
 
@@ -105,7 +125,7 @@ def _evaluated(options: Options, held: Packed, executor: Executor) -> dict[str, 
     """The accuracy of a packed file, as the commands with a checkpoint measure it."""
     import torch
 
-    from engine.tasks.classification import CLASSIFICATION as task
+    from engine.tasks.of import task_of
     from engine.training import judging
     from engine.training.choose_data import open_data
 
@@ -114,24 +134,53 @@ def _evaluated(options: Options, held: Packed, executor: Executor) -> dict[str, 
     if data.info.image_size != held.program.picture[1]:
         size = held.program.picture[1]
         raise UserError(f"the packed network reads pictures of {size}x{size}", f"add --image_size {size}")
-    found = judging.evaluate(options.works, as_module(executor), data, task, "the packed file")
+    network = as_module(executor, _shell(options, held) if held.made.dataset.boxes else None)
+    task = task_of(network, data.info, held.made.arch)
+    found = judging.evaluate(options.works, network, data, task, "the packed file")
     known, made = held.made.metrics, held.made.dataset
     same = known.judged and (made.name, known.judged_on) == (data.info.name, data.part)
     return {
         "text": f"{judging.in_words(task, found.score, data, known.accuracy if same else None)}; {executor.name}, {executor.how}",
-        task.score.name: found.score, "loss": found.loss, "executor": executor.name, "how": executor.how,
+        task.score.name: found.score, "loss": found.loss, **found.more, "executor": executor.name, "how": executor.how,
     }  # fmt: skip
 
 
-def as_module(executor: Executor) -> Any:
-    """An executor where a network is expected."""
+def as_module(executor: Executor, detector: Shell | None = None) -> Any:
+    """An executor where a network is expected.
+
+    Args:
+        detector: the code around it, if it is the core of one.
+    """
     from torch import nn
 
     class Running(nn.Module):
+        captured = SimpleNamespace(detector=detector)
+
         def forward(self, x: Tensor) -> Tensor:
             return executor(x)
 
     return Running()
+
+
+def _shell(options: Options, held: Packed) -> Shell:
+    from deploy import boxes
+
+    return boxes.shell_of(held.made, held.program.picture[1], options.arch)
+
+
+def _detected(options: Options, held: Packed, executor: Executor) -> dict[str, Any]:
+    """A line for each box that is found."""
+    from deploy import boxes
+
+    shell, paths = _shell(options, held), options.pictures
+    places = boxes.places(options.draw, paths) if options.draw else []
+    found = boxes.found(executor, shell, held.made, paths, options.score, options.data.eval_batch_size)
+    for one, place in zip(found, places, strict=False):
+        boxes.draw(one, place)
+    if not options.machine.quiet:
+        print(f"run by: {executor.name}, {executor.how}", file=sys.stderr)
+    text = "\n".join(boxes.lines(found, options.score))
+    return {"text": text, "pictures": found, "executor": executor.name, "how": executor.how}
 
 
 def _classified(options: Options, held: Packed, executor: Executor) -> dict[str, Any]:

@@ -27,7 +27,7 @@ ELSEWHERE = {
     "bn_merge.compare": "--float64",
     "deploy.pack, deploy.onnx and deploy.bench": "--ends",
     "deploy.pack": "--inspect",
-    "deploy.run": "--executor --top",
+    "deploy.run": "--executor --top --score --draw",
     "deploy.bench": "--batches --without --picture",
     "deploy.bench and scripts.benchmark": "--seconds",
     "scripts.report": "--units --measure",

@@ -67,6 +67,11 @@ class DataInfo:
         return len(self.mean)
 
     @property
+    def boxes(self) -> bool:
+        """Whether objects are looked for in its pictures."""
+        return self.task == DETECTION
+
+    @property
     def known(self) -> bool:
         """Whether it says what the pictures were."""
         return self.name != "unknown"

@@ -21,12 +21,12 @@ def task_of(network: nn.Module, info: DataInfo, arch: str = "the network") -> Ta
         UserError: exit 2 for a classifier and pictures with boxes, and the reverse; as Detection.
     """
     detector = getattr(getattr(network, "captured", None), "detector", None)
-    if detector is None and info.task == "detection":
+    if detector is None and info.boxes:
         raise UserError(
             f"{info.label} has boxes, and {arch} is no detector",
             "take a detector: --arch torchvision:ssdlite320_mobilenet_v3_large, or one of your own with --core",
         )
-    if detector is not None and info.task != "detection":
+    if detector is not None and not info.boxes:
         raise UserError(
             f"{arch} is a detector, and {info.label} has no boxes",
             "take pictures with boxes: --dataset scenes, coco or yolo",

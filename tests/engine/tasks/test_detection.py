@@ -14,7 +14,7 @@ from engine.tasks.of import task_of
 
 pytest.importorskip("pycocotools")
 
-from engine.tasks.detection import Boxes, Detection  # noqa: E402
+from engine.tasks.detection import Boxes, Detection
 
 SCENES = DataInfo("scenes", "digit scenes (composed)", 10, 32, (0.5,) * 3, (0.25,) * 3, task="detection")
 DIGITS = DataInfo("digits", "digits", 10, 32, (0.5,) * 3, (0.25,) * 3)
@@ -58,7 +58,10 @@ def test_the_loss_is_the_sum_of_the_detectors() -> None:
 def test_measured_over_batches() -> None:
     outputs = [numbers([ONE, OTHER]), numbers([ONE, OTHER], [ONE, OTHER])]
     found = TASK.measure(outputs, [[target(ONE, OTHER)], [target(ONE, OTHER), target(ONE, OTHER)]])
-    assert (found.score, dict(found.more)) == (pytest.approx(100), {"mAP50": pytest.approx(100), "recall": pytest.approx(100)})
+    assert (found.score, dict(found.more)) == (
+        pytest.approx(100),
+        {"mAP50": pytest.approx(100), "recall": pytest.approx(100)},
+    )
     assert found.output.shape == (3, 12)
     half = TASK.measure(outputs[:1], [[target(ONE, [0.0, 0, 5, 5, 5, 1])]])
     assert half.score == pytest.approx(50)  # of two classes one
@@ -66,7 +69,9 @@ def test_measured_over_batches() -> None:
 
 def test_a_crowd_is_no_object_of_the_loss() -> None:
     alone = TASK.measure([numbers([ONE])], [[target(ONE)]])
-    beside = TASK.measure([numbers([ONE])], [[{k: torch.cat([target(ONE)[k], target(OTHER, crowd=True)[k]]) for k in target(ONE)}]])
+    beside = TASK.measure(
+        [numbers([ONE])], [[{k: torch.cat([target(ONE)[k], target(OTHER, crowd=True)[k]]) for k in target(ONE)}]]
+    )
     assert (alone.loss, alone.score) == (pytest.approx(beside.loss), pytest.approx(beside.score))
 
 

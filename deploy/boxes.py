@@ -1,0 +1,129 @@
+"""What a packed detector finds: the boxes that its numbers mean, as lines and drawn into pictures."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from engine.checkpoint.format import Checkpoint
+from engine.cli.archs import is_users_code
+from engine.data.augment import normalise
+from engine.data.detection.sources import Files
+from engine.data.pictures import decode
+from engine.errors import UserError
+from engine.system.files import check_writable, write_bytes
+from models import registry
+
+if TYPE_CHECKING:
+    from deploy.executors.base import Executor
+    from models.detectors.shell import Shell
+
+Found = dict[str, Any]
+"""A picture: "picture", its name, and "boxes", a list of {"name", "score", "box"}: x1, y1, x2, y2 in pixels of the picture."""
+COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#808000")
+
+
+def shell_of(made: Checkpoint, side: int, arch: str | None) -> Shell:
+    """The code of a packed detector that makes boxes of numbers; a file of a library's detector names it.
+
+    Args:
+        side: of the pictures.
+        arch: what --arch says. Must be given for a detector of the user's: a file alone never causes an import.
+
+    Raises:
+        UserError: exit 2 for another --arch, or none where it is needed.
+    """
+    if arch not in (None, made.arch):
+        raise UserError(f"the file holds {made.arch}, --arch says {arch}", "leave --arch out")
+    if is_users_code(made.arch) and arch is None:
+        raise UserError(
+            f"the file holds a detector of {made.arch}, whose code makes boxes of its numbers",
+            f"if you trust that module, add --arch {made.arch}",
+        )
+    core: Any = registry.build(made.arch, **made.arch_args)
+    core.fit_to((3, side, side))
+    return core.shell
+
+
+def found(
+    executor: Executor, shell: Shell, made: Checkpoint, pictures: list[Path], least: float, together: int
+) -> list[Found]:
+    """The boxes of pictures.
+
+    Args:
+        least: score.
+        together: pictures that are looked at at a time.
+
+    Raises:
+        UserError: exit 4, naming a picture that cannot be read.
+    """
+    info = made.dataset
+    names = info.names or tuple(f"class {number}" for number in range(info.classes))
+    given: list[Found] = []
+    for start in range(0, len(pictures), together):
+        paths = pictures[start : start + together]
+        shown = torch.stack([Files([path]).scaled(0, shell.side) for path in paths])
+        for path, boxes in zip(paths, shell.boxes(executor(normalise(shown, info))), strict=True):
+            given.append({"picture": str(path), "boxes": list(_listed(boxes, path, shell.side, names, least))})
+    return given
+
+
+def _listed(
+    boxes: dict[str, Tensor], path: Path, side: int, names: tuple[str, ...], least: float
+) -> Iterable[dict[str, Any]]:
+    wide, high = decode(path).size
+    scale = torch.tensor([wide, high, wide, high]) / side
+    rows = zip(boxes["boxes"] * scale, boxes["labels"].tolist(), boxes["scores"].tolist(), strict=True)
+    for box, label, score in rows:
+        if score >= least:
+            yield {"name": names[label], "score": score, "box": [round(value, 1) for value in box.tolist()]}
+
+
+def lines(given: list[Found], least: float) -> list[str]:
+    """A line for each box: `photo.jpg: dog 0.93 at 12,40 120,200`."""
+    told = []
+    for one in given:
+        told += [
+            f"{one['picture']}: {box['name']} {box['score']:.2f} at {x1:.0f},{y1:.0f} {x2:.0f},{y2:.0f}"
+            for box in one["boxes"] for x1, y1, x2, y2 in [box["box"]]
+        ] or [f"{one['picture']}: nothing with a score of {least:g} or more"]  # fmt: skip
+    return told
+
+
+def places(folder: Path, pictures: list[Path]) -> list[Path]:
+    """Where pictures with their boxes are drawn: PNG files of their names; two of one name are told apart by a number.
+
+    Raises:
+        UserError: exit 6 if the folder cannot be written.
+    """
+    taken: list[Path] = []
+    for path in pictures:
+        place, number = folder / f"{path.stem}.png", 2
+        while place in taken:
+            place, number = folder / f"{path.stem}_{number}.png", number + 1
+        check_writable(place)
+        taken.append(place)
+    return taken
+
+
+def draw(one: Found, to: Path) -> None:
+    """A picture with its boxes."""
+    from PIL import ImageDraw
+
+    picture = decode(Path(one["picture"]))
+    canvas, line = ImageDraw.Draw(picture), max(1, round(min(picture.size) / 200))
+    for box in reversed(one["boxes"]):  # the surest on top
+        colour = COLOURS[sum(map(ord, box["name"])) % len(COLOURS)]
+        x1, y1, x2, y2 = box["box"]
+        canvas.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=colour, width=line)
+        text, corner = f"{box['name']} {box['score']:.2f}", (x1, y1 - 11 if y1 >= 11 else y1)
+        canvas.rectangle(canvas.textbbox(corner, text), fill=colour)
+        canvas.text(corner, text, fill="white")
+    made = io.BytesIO()
+    picture.save(made, "PNG")
+    write_bytes(to, made.getvalue())

@@ -1,0 +1,132 @@
+"""The whole chain on detectors, as its commands run: a small one of the user's, and torchvision's SSDlite."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from engine.data.detection import scenes, sets
+
+pytest.importorskip("pycocotools")
+
+NETWORK = '''
+import torch
+from torch import nn
+from torchvision.ops import nms
+
+
+class Cells(nn.Module):
+    """One box a cell of 8 x 8 pixels: how sure, where, and which class."""
+
+    def __init__(self, classes=10):
+        super().__init__()
+        widths = (3, 16, 24, 32)
+        self.trunk = nn.Sequential(*(part for a, b in zip(widths, widths[1:]) for part in
+                                     (nn.Conv2d(a, b, 3, 2, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU())))
+        self.top = nn.Conv2d(32, 5 + classes, 1)
+
+    def forward(self, images, targets=None):
+        maps = self.top(self.trunk(torch.stack(list(images)))).flatten(2).transpose(1, 2)
+        side = int(maps.shape[1] ** 0.5)
+        step = images[0].shape[-1] / side
+        middle = (torch.arange(side * side, device=maps.device)[:, None] // torch.tensor([1, side], device=maps.device) % side + 0.5) * step
+        if targets is not None:
+            sure = torch.zeros(maps.shape[:2], device=maps.device)
+            near = maps.new_zeros(())
+            for one, found, wanted in zip(maps, sure, targets):
+                for box, label in zip(wanted["boxes"], wanted["labels"]):
+                    cell = ((box[:2] + box[2:]) / 2 / step).long().clamp(0, side - 1)
+                    cell = cell[1] * side + cell[0]
+                    found[cell] = 1
+                    near = near + (one[cell, 1:5] - (box - middle[cell].repeat(2)) / 16).abs().sum()
+                    near = near + nn.functional.cross_entropy(one[cell, 5:][None], label[None] - 1)
+            return {"sure": nn.functional.binary_cross_entropy_with_logits(maps[..., 0], sure), "near": near / len(maps)}
+        answers = []
+        for one in maps:
+            boxes, scores = middle.repeat(1, 2) + one[:, 1:5] * 16, one[:, 0].sigmoid()
+            kept = nms(boxes, scores, 0.5)
+            answers.append({"boxes": boxes[kept], "scores": scores[kept], "labels": one[kept, 5:].argmax(1) + 1})
+        return answers
+
+
+def net(classes=10):
+    return Cells(classes)
+'''
+OWN = ("--arch", "cells.py:net")
+SHORT = ("--cpu", "--quiet", "--epochs", "1", "--train_batch_size", "16", "--precision", "fp32")
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch, workplace: Path) -> None:
+    """Few and small scenes, and a detector of the user's."""
+    monkeypatch.setattr(sets.scenes, "COUNTS", (48, 12))
+    whole = scenes.read
+    monkeypatch.setattr(scenes, "read", lambda size: whole(size, (48, 12)))
+    Path("cells.py").write_text(NETWORK)
+
+
+@pytest.mark.usefixtures("few")
+def test_the_chain_on_a_detector_of_ones_own(command: Callable) -> None:
+    core, scenes64 = ("--core", "trunk,top"), ("--dataset", "scenes", "--image_size", "64")
+    made = command("prune.train", *OWN, *core, "-sr", "--s", "0.001", *scenes64, *SHORT)
+    assert made.code == 0, made.err
+    assert "test mAP" in made.out
+    pruned = command("prune.normal_regular", *OWN, "--percent", "0.4", "--normal_regular", "4", "--cpu")
+    assert pruned.code == 0, pruned.err
+    refined = command("prune.train", *OWN, "--refine", *SHORT)
+    assert refined.code == 0, refined.err
+    for words in (
+        ("quant.wqaq", "--q_type", "0", "--bn_fold", "1"),
+        ("quant.wqaq", "--quantizer", "lsq", "--Wbits", "4", "--Abits", "4"),
+    ):
+        quantized = command(words[0], *OWN, *words[1:], "--refine", *SHORT)
+        assert quantized.code == 0, quantized.err
+    calibrated = command("quant.ptq", *OWN, "--cpu", "--quiet")
+    assert calibrated.code == 0, calibrated.err
+    merged = command("bn_merge.__main__", *OWN, "--model", calibrated.path, "--cpu", "--json")
+    assert merged.code == 0, merged.err
+    told = json.loads(merged.out)
+    assert told["agree"] == 12
+    assert {"mAP", "mAP_before"} <= told.keys()
+    compared = command("bn_merge.compare", *OWN, calibrated.path, told["path"], "--cpu", "--float64")
+    assert compared.code == 0, compared.err
+    assert "same answer   12 of 12" in compared.out
+    report = command("scripts.report", *OWN, refined.path, told["path"], "--save", "table.md")
+    assert report.code == 0, report.err
+    assert "| mAP " in report.out
+    packed = command("deploy.pack", *OWN, "--model", told["path"], "--save", "cells.safetensors")
+    assert packed.code == 0, packed.err
+    judged = [command("deploy.run", "--model", "cells.safetensors", *OWN, "--evaluate", "--executor", name, "--json")
+              for name in ("reference", "native")]  # fmt: skip
+    assert [one.code for one in judged] == [0, 0], judged[0].err
+    assert json.loads(judged[0].out)["mAP"] == json.loads(judged[1].out)["mAP"]
+
+    pictures = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
+    Image.fromarray(pictures).save("photo.png")
+    seen = command(
+        "deploy.run", "--model", "cells.safetensors", *OWN, "--score", "0", "--draw", "found", "photo.png", "--json"
+    )
+    assert seen.code == 0, seen.err
+    (picture,) = json.loads(seen.out)["pictures"]
+    assert picture["boxes"]
+    assert Image.open("found/photo.png").size == (120, 90)
+    alone = command("deploy.run", "--model", "cells.safetensors", "photo.png")
+    assert alone.code == 2
+    assert "add --arch cells.py:net" in alone.err
+
+
+@pytest.mark.usefixtures("few")
+def test_a_classifier_and_boxes_do_not_meet(command: Callable) -> None:
+    found = command(
+        "prune.train", "--arch", "nin", "--cfg", "8,8,8,8,8,8,8,8", "--dataset", "scenes", "--image_size", "32", *SHORT
+    )
+    assert found.code == 2
+    assert "error: digit scenes (composed) has boxes, and nin is no detector" in found.err
+    found = command("prune.train", *OWN, "--core", "trunk,top", "--dataset", "digits", *SHORT)
+    assert found.code == 2
+    assert "is a detector, and digits has no boxes" in found.err
