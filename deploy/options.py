@@ -32,7 +32,8 @@ class Source(Options):
     )  # fmt: skip
     ends: str = flag(
         "--ends", choices=["int8", "float"], default="int8",
-        help="first and last layer of a network whose other layers are integer: 8 bit, or as they are (default: int8)",
+        help="first and last layer of a network whose other layers are integer: 8 bit, or as they are (default: int8); "
+        "what gives a detector's boxes stays as it is",
     )  # fmt: skip
     arch: str | None = flag(
         "--arch", type=argtypes.arch, metavar="NAME", help="the network of your own code that the file holds"

@@ -13,6 +13,7 @@ from models.layers.quantizers.kinds import Traits
 from quant.spec import QuantizerSpec, QuantSpec
 
 _DIGITS_EPOCHS = {"refine": 6, "scratch": 12}
+_SCENES_EPOCHS = {"refine": 4, "scratch": 16}
 _EPOCHS = {"refine": 30, "scratch": 60}
 
 
@@ -24,7 +25,7 @@ def for_spec(spec: QuantSpec, dataset: str, refine: bool) -> Recipe:
 
 def default(traits: Traits, dataset: str, refine: bool) -> Recipe:
     """DoReFa trains like float networks; ternary and binary ones want Adam, which revives weights that hardly move."""
-    epochs = _DIGITS_EPOCHS if dataset == "digits" else _EPOCHS
+    epochs = {"digits": _DIGITS_EPOCHS, "scenes": _SCENES_EPOCHS}.get(dataset, _EPOCHS)
     return replace(
         for_float(dataset),
         epochs=epochs["refine" if refine else "scratch"],

@@ -42,7 +42,7 @@ def lower(form: NormalForm, mean: Sequence[float], std: Sequence[float], low_end
     Raises:
         UserError: exit 2 for what no operation computes, naming the layer.
     """
-    names = {*first_layers(form), *last_layers(form)} if low_ends and _has_integers(form) else set()
+    names = _ends(form) if low_ends and _has_integers(form) else set()
     ends = Ends(frozenset(names), tuple(mean), tuple(std), _picture(mean, std))
     builder, answer = Builder(form), 0
     for node in form.captured.graph.nodes:
@@ -75,6 +75,11 @@ def _step(builder: Builder, node: fx.Node, ends: Ends) -> int:
             raise builder.refused()
         builder.at[node] = rule(builder, node)
     return 0
+
+
+def _ends(form: NormalForm) -> set[str]:
+    """First and last layers. Those that give boxes stay as they are: 8 bits of a place are pixels."""
+    return {*first_layers(form), *(last_layers(form) if form.captured.detector is None else ())}
 
 
 def _has_integers(form: NormalForm) -> bool:

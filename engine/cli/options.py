@@ -226,6 +226,8 @@ class Trains(Writes):
         return without(self.words[2:], word)
 
 
+OF_THEIR_OWN = ("digits", "scenes", "coco", "yolo")
+"""Data sets with recipes that differ from the others'."""
 Families = Mapping[str, Callable[[str, bool], Any]]
 """What chooses the default recipe of each family: a function of the data set's name and of whether it is refined, like
 recipe.for_float."""
@@ -242,15 +244,20 @@ def recipe_help(families: Families) -> dict[str, dict[str, str]]:
 
 
 def in_words(what: str, families: Families) -> str:
-    """A default for --help: `60 (digits 10), refining 20 (digits 6)`, for each family apart where they differ.
+    """A default for --help: `60 (digits 10; scenes 16), refining 20 (digits 6; scenes 8)`, for each family apart where they differ.
 
     Args:
         what: a field of Recipe.
     """
 
     def said(choose: Callable[[str, bool], Any], refine: bool) -> str:
-        digits, others = (f"{getattr(choose(name, refine), what):g}" for name in ("digits", "default"))
-        return others if digits == others else f"{others} (digits {digits})"
+        others, *own = (f"{getattr(choose(name, refine), what):g}" for name in ("default", *OF_THEIR_OWN))
+        differing: dict[str, list[str]] = {}
+        for name, value in zip(OF_THEIR_OWN, own, strict=True):
+            if value != others:
+                differing.setdefault(value, []).append(name)
+        told = [f"{', '.join(names)} {value}" for value, names in differing.items()]
+        return f"{others} ({'; '.join(told)})" if told else others
 
     words = {}
     for family, choose in families.items():

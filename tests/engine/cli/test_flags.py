@@ -109,8 +109,13 @@ def test_the_edges_of_a_number() -> None:
 
 def test_defaults_in_words() -> None:
     other = Recipe(7, 128, lr=0.5)
-    assert options.in_words("epochs", {"float": recipe.for_float}) == "60 (digits 10), refining 20 (digits 6)"
-    assert options.in_words("lr", {"a": recipe.for_float, "b": lambda *_: other}) == "a 0.05, refining 0.02; b 0.5"
+    assert (
+        options.in_words("epochs", {"float": recipe.for_float})
+        == "60 (digits 10; scenes 16), refining 20 (digits 6; scenes 8)"
+    )
+    assert options.in_words("lr", {"a": recipe.for_float, "b": lambda *_: other}) == (
+        "a 0.05 (scenes, coco, yolo 0.04), refining 0.02 (scenes, coco, yolo 0.015); b 0.5"
+    )
     assert options.in_words("lr", {"a": lambda *_: other, "b": lambda *_: other}) == "0.5"
 
 
@@ -118,6 +123,9 @@ def test_help_tells_the_defaults_that_training_takes() -> None:
     text = " ".join(importlib.import_module(TRAIN).parser().format_help().split())
     chosen = [recipe.for_float(name, refine) for refine in (False, True) for name in ("cifar10", "digits")]
     assert (
-        "--epochs N default: {} (digits {}), refining {} (digits {}) --lr".format(*(r.epochs for r in chosen)) in text
+        "--epochs N default: {} (digits {}; scenes 16), refining {} (digits {}; scenes 8) --lr".format(
+            *(r.epochs for r in chosen)
+        )
+        in text
     )
-    assert f"(default: {chosen[0].lr:g}, refining {chosen[2].lr:g}) --wd" in text
+    assert f"(default: {chosen[0].lr:g} (scenes, coco, yolo 0.04), refining {chosen[2].lr:g} (" in text
