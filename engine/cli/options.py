@@ -36,7 +36,7 @@ class Pictures(Options):
     )
     flip: bool | None = flag(
         "--flip", action=argparse.BooleanOptionalAction,
-        help="mirror half of the pictures in training (default: as the input file's were, else yes, digits no)",
+        help="mirror half of the pictures in training (default: as the input file's were, else yes, sets of digits no)",
     )  # fmt: skip
     val: int = flag(
         "--val", type=number(int, 0, 10**9), default=0, metavar="N",

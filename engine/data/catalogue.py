@@ -160,8 +160,8 @@ def describe(name: str, image_size: int | None, root: Path = Path("data")) -> Da
     """
     if name == "digits":
         return load("digits", image_size=image_size).info
-    if name == "scenes":
-        return sets.describe_scenes(image_size)
+    if name in sets.NAMES:
+        return sets.describe(name, image_size, root)
     if name == "imagefolder":
         folder = listed(root)
         return folder.info(image_size or folder.native_size())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -16,7 +16,8 @@ class Objects:
 
     Args:
         ends: int64, (N + 1,): the objects of picture i are rows ends[i] .. ends[i + 1].
-        boxes: float32, (M, 4): x1, y1, x2, y2 in pixels of the picture when it is scaled to the side that networks see.
+        boxes: float32, (M, 4): x1, y1, x2, y2 in pixels of the picture when it is scaled to the side that networks see
+            (before that side is known, in fractions of it).
         labels: int64, (M,), from 0, without a background.
         crowd: bool, (M,): whether the box holds many objects that nobody has told apart.
         area: float32, (M,): pixels that an object covers, on the scale of the boxes.
@@ -66,3 +67,8 @@ class Objects:
         ends = np.concatenate([[0], np.cumsum([len(part) for part in rows])]).astype(np.int64)
         taken = np.concatenate([np.zeros(0, np.int64), *rows])
         return Objects(ends, *(getattr(self, field.name)[taken] for field in fields(self)[1:]))
+
+    def scaled(self, size: float) -> Objects:
+        """With boxes as many times as large, and areas as many times squared."""
+        boxes = (self.boxes.astype(np.float64) * size).astype(np.float32)
+        return replace(self, boxes=boxes, area=(self.area.astype(np.float64) * size**2).astype(np.float32))

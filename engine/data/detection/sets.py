@@ -7,25 +7,40 @@ from pathlib import Path
 
 import torch
 
-from engine.data.detection import scenes
+from engine.data import image_folder
+from engine.data.detection import class_names, coco, scenes, yolo
+from engine.data.detection.listed import Listed
 from engine.data.detection.objects import Objects
 from engine.data.detection.sources import Memory, Source
-from engine.data.detection.split import DetectionSplit
-from engine.data.info import DETECTION, DataInfo
+from engine.data.detection.split import DetectionSplit, Item
+from engine.data.info import DETECTION, Channels, DataInfo
+from engine.data.many_files import announced
+from engine.data.pixels import counts, of_counts
 from engine.data.splits import Data, held_out
+from engine.data.stream import BATCH, STATISTICS_PICTURES
+from engine.errors import BAD_DATA, UserError
 
-NAMES = ("scenes", "coco", "yolo")
+FOLDERS = {"coco": (coco.read, coco.names), "yolo": (yolo.read, class_names.read)}
+"""What reads a folder of each kind, and what reads the names of its classes alone."""
+NAMES = ("scenes", *FOLDERS)
+SIDE = 320
+"""Of pictures in folders, where nobody says another."""
 SCENES_MEAN, SCENES_STD = (0.4701, 0.4230, 0.3626), (0.3464, 0.2725, 0.2858)
 """Of the training scenes at a side of 160 pixels."""
 
 
-def describe_scenes(image_size: int | None) -> DataInfo:
-    """What is known of digit scenes without composing them. Digits are not mirrored."""
-    names = tuple(map(str, range(10)))
-    return DataInfo(
-        "scenes", "digit scenes (composed)", len(names), image_size or scenes.SIDE, SCENES_MEAN, SCENES_STD, 0, False,
-        names, DETECTION,
-    )  # fmt: skip
+def describe(name: str, image_size: int | None, root: Path = Path("data")) -> DataInfo:
+    """What is known of a set without its pictures; of a folder without their mean and std.
+
+    Raises:
+        UserError: exit 4 for a folder that does not name its classes.
+    """
+    if name == "scenes":  # digits are not mirrored
+        names = tuple(map(str, range(10)))
+        return _info(
+            "scenes", "digit scenes (composed)", names, image_size or scenes.SIDE, SCENES_MEAN, SCENES_STD, False
+        )
+    return _of_folder(name, root, FOLDERS[name][1](root), image_size)
 
 
 def load(
@@ -37,14 +52,49 @@ def load(
         UserError: exit 4 for pictures or annotations that are missing, damaged or contradict each other, exit 2 if --val leaves
             no training pictures.
     """
-    info = describe_scenes(image_size)
-    (train, shown), (test, tested) = scenes.read(info.image_size)
-    parts: list[tuple[Source, Objects]] = [(Memory(train), shown), (Memory(test), tested)]
+    if name == "scenes":
+        info = describe(name, image_size)
+        (pictures, shown), (tests, tested) = scenes.read(info.image_size)
+        parts: list[tuple[Source, Objects]] = [(Memory(pictures), shown), (Memory(tests), tested)]
+        if val:
+            chosen = [numbers.tolist() for numbers in held_out(len(pictures), val)]
+            parts = [(Memory(pictures[numbers]), shown.some(numbers)) for numbers in chosen]
+        workers = workers if device.type == "cuda" else 0  # a CPU is busy with the network
+    else:
+        train, test, names = FOLDERS[name][0](root)
+        if not len(train.objects.labels):
+            raise UserError(f"{root}: no training picture shows an object", "add annotations to train on", BAD_DATA)
+        info = _of_folder(name, root, names, image_size)
+        mean, std = _statistics(train, info, workers)
+        info = replace(info, mean=mean, std=std)
+        if val:
+            train, test = (train.some(numbers.tolist()) for numbers in held_out(len(train.files), val))
+        parts = [part.at(info.image_size) for part in (train, test)]
     if flip is not None:
         info = replace(info, flip=flip)
-    if val:
-        numbers = [chosen.tolist() for chosen in held_out(len(train), val)]
-        parts = [(Memory(train[chosen]), shown.some(chosen)) for chosen in numbers]
-    workers = workers if device.type == "cuda" else 0
     made = [DetectionSplit(source, objects, info, device, workers) for source, objects in parts]
     return Data(info, made[0], made[1], "val" if val else "test")
+
+
+def _info(
+    name: str, label: str, names: tuple[str, ...], size: int, mean: Channels, std: Channels, flip: bool
+) -> DataInfo:  # fmt: skip
+    return DataInfo(name, label, len(names), size, mean, std, 0, flip, names, DETECTION)
+
+
+def _of_folder(name: str, root: Path, names: tuple[str, ...], size: int | None) -> DataInfo:
+    """DataInfo without statistics."""
+    return _info(name, image_folder.label(root), names, size or SIDE, (0.0,) * 3, (1.0,) * 3, True)
+
+
+def _statistics(train: Listed, info: DataInfo, workers: int) -> tuple[Channels, Channels]:
+    """Mean and standard deviation of up to 10,000 training pictures, always the same ones, scaled as networks see them."""
+    part = DetectionSplit(*train.at(info.image_size), info, torch.device("cpu"), workers)
+    chosen = torch.randperm(len(part), generator=torch.Generator().manual_seed(0))[:STATISTICS_PICTURES].tolist()
+    batches: list[list[Item]] = [
+        [(index, None) for index in chosen[start : start + BATCH]] for start in range(0, len(chosen), BATCH)
+    ]
+    found = torch.zeros(3, 256, dtype=torch.int64)
+    for _, (images, _) in zip(announced(batches, len(chosen), info.label), part.read(batches), strict=True):
+        found += counts(images)
+    return of_counts(found)

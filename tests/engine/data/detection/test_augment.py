@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from engine.data.detection.augment import augmented, place
-from engine.data.detection.sets import describe_scenes
+from engine.data.detection.sets import describe
 from tests.tools.boxed import painted, seen
 
-INFO = replace(describe_scenes(64), flip=True)
+INFO = replace(describe("scenes", 64), flip=True)
 BOXES, LABELS = [[10, 20, 50, 60], [70, 30, 100, 90]], [0, 1]
 NONE = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
 

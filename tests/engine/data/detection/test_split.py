@@ -13,14 +13,14 @@ from PIL import Image
 
 from engine.data.detection import scenes
 from engine.data.detection.objects import Objects
-from engine.data.detection.sets import describe_scenes
+from engine.data.detection.sets import describe
 from engine.data.detection.sources import Files, Memory
 from engine.data.detection.split import DetectionSplit
 from engine.errors import UserError
 from engine.system import ranks
 
 CPU = torch.device("cpu")
-INFO = describe_scenes(32)
+INFO = describe("scenes", 32)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,112 @@
+"""The names of a YOLO folder's classes: classes.txt, a name a line, or the entry `names` of data.yaml in its usual forms.
+
+No YAML library is needed for these, and whatever else YAML can say is refused: a name read wrongly would stand in every table.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from engine.errors import BAD_DATA, UserError
+
+YAML = ("data.yaml", "data.yml")
+_PLAIN = re.compile(r"[^\s\[\]{},:#&*!|>'\"%@`?-](?:[^\[\]{},:#]|:(?=\S)|(?<=\S)#)*")
+_QUOTED = re.compile(r"'([^'\\]*)'|\"([^\"\\]*)\"")
+
+
+def read(root: Path) -> tuple[str, ...]:
+    """The names, in the order of their numbers.
+
+    Raises:
+        UserError: exit 4 if no file has them, or not in a form known here.
+    """
+    path = root / "classes.txt"
+    if path.is_file():
+        found = [line.strip() for line in _text(path).splitlines()]
+        while found and not found[-1]:
+            found.pop()
+        if not found or not all(found):
+            raise UserError(f"{path}: it has no names, or an empty line between them", "write one a line", BAD_DATA)
+        return tuple(found)
+    path = next((root / name for name in YAML if (root / name).is_file()), root / YAML[0])
+    if not path.is_file():
+        text = f"no classes are named under {root}: there is neither {YAML[0]} nor classes.txt"
+        raise UserError(text, f"write {root / 'classes.txt'}, the name of a class a line, class 0 first", BAD_DATA)
+    text = _text(path)
+    names = parsed(text)
+    if names is None:
+        why = "its entry `names` is missing, or not in a form that is read here"
+        raise UserError(
+            f"{path}: {why}", f"write {root / 'classes.txt'}: the name of a class a line, class 0 first", BAD_DATA
+        )
+    count = re.search(r"^nc\s*:\s*(\d+)\s*(?:#.*)?$", text, re.MULTILINE)
+    if count and int(count[1]) != len(names):
+        raise UserError(f"{path}: nc is {count[1]}, and names are {len(names)}", "let them agree", BAD_DATA)
+    return tuple(names)
+
+
+def parsed(text: str) -> list[str] | None:
+    """The names that a data.yaml gives, as a list or by numbers, in brackets or a line each; None where it gives none so."""
+    lines = [re.sub(r"(^|\s)#.*", "", line).rstrip() for line in text.splitlines()]
+    starts = [number for number, line in enumerate(lines) if re.match(r"names\s*:", line)]
+    if len(starts) != 1:
+        return None
+    first = lines[starts[0]].split(":", 1)[1].strip()
+    rest = lines[starts[0] + 1 :]
+    if not first:
+        return _block(rest)
+    whole = " ".join([first, *(line.strip() for line in rest)])
+    closing = {"[": "]", "{": "}"}.get(first[0])
+    end = whole.find(closing) if closing else -1
+    if end < 0:
+        return None
+    inside = whole[1:end].strip().removesuffix(",")
+    entries = re.findall(r"(?:'[^']*'|\"[^\"]*\"|[^,'\"])+", inside)  # a comma in quotes is part of a name
+    if ",".join(entries) != inside:
+        return None
+    return _each(entries) if first[0] == "[" else _numbered(entries)
+
+
+def _block(lines: list[str]) -> list[str] | None:
+    """A line for each, `- name` or `0: name`, until something else begins."""
+    entries = []
+    for line in lines:
+        if not line.strip():
+            continue
+        if not line.startswith((" ", "-")):
+            break
+        entries.append(line.strip())
+    if all(entry.startswith("- ") for entry in entries):
+        return _each([entry[2:] for entry in entries])
+    return _numbered(entries)
+
+
+def _each(entries: list[str]) -> list[str] | None:
+    found = [name for name in map(_scalar, entries) if name is not None]
+    return found if len(found) == len(entries) > 0 else None
+
+
+def _numbered(entries: list[str]) -> list[str] | None:
+    """`0: name` and so on: every number from 0 once."""
+    parts = [entry.partition(":") for entry in entries]
+    numbers = [int(number) if number.strip().isdecimal() else -1 for number, _, _ in parts]
+    if sorted(numbers) != list(range(len(entries))):
+        return None
+    names = _each([name for _, _, name in parts])
+    return names and [names[numbers.index(number)] for number in range(len(names))]
+
+
+def _scalar(text: str) -> str | None:
+    """A plain or quoted word or words; None for whatever means something else in YAML."""
+    text = text.strip()
+    if quoted := _QUOTED.fullmatch(text):
+        return (quoted[1] or quoted[2] or "") or None
+    return text if _PLAIN.fullmatch(text) else None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as fault:
+        raise UserError(f"cannot read {path}: {fault}", "write it as UTF-8 text", BAD_DATA) from fault

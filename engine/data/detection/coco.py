@@ -1,0 +1,90 @@
+"""A COCO folder: annotations in JSON beside the pictures. What each entry says: coco_entries.py; which boxes are wrong: boxes.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.data.detection.boxes import SLACK, Rows, checked
+from engine.data.detection.coco_entries import called, categories, content_of, pictures, row
+from engine.data.detection.listed import Listed
+from engine.data.detection.objects import Objects
+from engine.errors import BAD_DATA, UserError
+from engine.system.said import notice
+
+PARTS = {"train": ("train",), "test": ("val", "valid", "test")}
+"""What the parts are called in their files, the first of them that is there."""
+LAYOUT = "--dataset coco wants DIR/train.json with DIR/train/* and DIR/val.json with DIR/val/*, or COCO's own annotations/; DIR is given by --data"
+
+
+def find(root: Path, part: str) -> tuple[Path, Path]:
+    """The annotations of a part, and the folder of its pictures.
+
+    Raises:
+        UserError: exit 4 if one is missing.
+    """
+    for name in PARTS[part]:
+        own = (
+            (root / "annotations" / f"instances_{name}{year}.json", f"{name}{year}") for year in ("2017", "2014", "")
+        )
+        for path, folder in ((root / f"{name}.json", name), (root / name / "_annotations.coco.json", name), *own):
+            if path.is_file():
+                for there in (root / folder, root / "images" / folder):
+                    if there.is_dir():
+                        return path, there
+                raise UserError(f"{path} has no folder of pictures {root / folder}", LAYOUT, BAD_DATA)
+    raise UserError(f"no COCO annotations of {' or '.join(PARTS[part])} pictures under {root}", LAYOUT, BAD_DATA)
+
+
+def names(root: Path) -> tuple[str, ...]:
+    """Of the classes: the categories of the training part, in ascending order of their ids."""
+    path, _ = find(root, "train")
+    return tuple(categories(path, content_of(path)).values())
+
+
+def read(root: Path) -> tuple[Listed, Listed, tuple[str, ...]]:
+    """Both parts of a folder, and the names of its classes.
+
+    Raises:
+        UserError: exit 4 for files that are missing, of another form or contradict each other.
+    """
+    (path, folder), (other, others) = find(root, "train"), find(root, "test")
+    content = content_of(path)
+    known = categories(path, content)
+    train = _part(path, folder, content, known)
+    del content  # COCO's own takes gigabytes
+    content = content_of(other)
+    for number, name in categories(other, content).items():
+        if known.get(number, name) != name:
+            text = f"{other} calls category {number} {name}, and {path} calls it {known[number]}"
+            raise UserError(text, "let both files name the same categories", BAD_DATA)
+    return train, _part(other, others, content, known), tuple(known.values())
+
+
+def _part(path: Path, folder: Path, content: dict[str, list[Any]], known: dict[int, str]) -> Listed:
+    numbers, files, sides = pictures(path, folder, content["images"])
+    classes = {number: place for place, number in enumerate(known)}
+    entries = content["annotations"]
+    rows = [row(path, place, entry, numbers, classes) for place, entry in enumerate(entries)]
+    lacking = {key: sum(key not in entry for entry in entries) for key in ("iscrowd", "area")}
+    if any(lacking.values()):
+        taken = {"iscrowd": "0", "area": "width by height"}
+        listing = " and ".join(
+            f"{count:,} lack {key} (taken to be {taken[key]})" for key, count in lacking.items() if count
+        )
+        notice(f"{path}: of {len(rows):,} annotations, {listing}")
+    table = np.array(rows, np.float64).reshape(-1, 8)
+    owners = table[:, 0].astype(np.int64)
+    side = np.array(sides, np.float64)[owners].reshape(-1, 2)
+    boxes = Rows(
+        table[:, 2:6], side, np.maximum(1, SLACK * side),
+        lambda place: f"{path}, {called(place, entries[place])} of {files[owners[place]].name}", "pixels",
+    )  # fmt: skip
+    cut, kept = checked(boxes, str(path))
+    side, table = side[kept], table[kept]
+    objects = Objects.gathered(
+        len(files), table[:, 0], cut / np.tile(side, 2), table[:, 1], table[:, 6], table[:, 7] / side.prod(1)
+    )
+    return Listed(files, sides, objects)

@@ -1,0 +1,115 @@
+"""A COCO file of annotations, entry by entry: its categories, its pictures, and its rows, each refused by name where it is wrong."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from engine.errors import BAD_DATA, UserError
+
+_MEND = "mend the file"
+
+
+def content_of(path: Path) -> dict[str, list[Any]]:
+    """What a file holds: lists of "images", "annotations" and "categories".
+
+    Raises:
+        UserError: exit 4 if it cannot be read or has no such lists, as everything here.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as fault:
+        raise UserError(f"cannot read {path}: {fault.strerror}", "check the path", BAD_DATA) from fault
+    except (ValueError, RecursionError) as fault:
+        text = f"cannot read {path}: it is cut short, or no JSON ({fault})"
+        raise UserError(text, "fetch or write it anew", BAD_DATA) from fault
+    if not isinstance(content, dict) or not all(
+        isinstance(content.get(key), list) for key in ("images", "annotations", "categories")
+    ):
+        raise _wrong(path, "it has no lists of images, annotations and categories")
+    return content
+
+
+def categories(path: Path, content: dict[str, list[Any]]) -> dict[int, str]:
+    """The names of categories by their ids, ascending. Ids may have holes, and classes are numbered without them, from 0."""
+    found: dict[int, str] = {}
+    for entry in content["categories"]:
+        number, name = (entry.get("id"), entry.get("name")) if isinstance(entry, dict) else (None, None)
+        if type(number) is not int or not isinstance(name, str):
+            raise _wrong(path, f"a category has no id or no name: {str(entry)[:80]}")
+        if number in found:
+            raise _wrong(path, f"two categories have the id {number}: {found[number]} and {name}")
+        found[number] = name
+    if not found:
+        raise _wrong(path, "it has no categories")
+    return dict(sorted(found.items()))
+
+
+Row = tuple[int, int, float, float, float, float, bool, float]
+
+
+def row(path: Path, place: int, entry: Any, numbers: dict[Any, int], classes: dict[int, int]) -> Row:
+    """Of one annotation: the place of its picture, its class, x1, y1, x2 and y2, whether it is a crowd, and its area."""
+    name = called(place, entry)
+    box = entry.get("bbox") if isinstance(entry, dict) else None
+    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+        raise _wrong(path, f"{name} has no bbox of four numbers")
+    number, kind = entry.get("image_id"), entry.get("category_id")
+    if not _is_id(number) or number not in numbers:
+        raise _wrong(path, f"{name} is of image {str(number)[:80]}, which it does not list")
+    if not _is_id(kind) or kind not in classes:
+        raise _wrong(
+            path, f"{name} is of category {str(kind)[:80]}, which is none of the training pictures' categories"
+        )
+    left, top, width, height = box
+    crowd, area = entry.get("iscrowd", 0), entry.get("area", abs(width * height))
+    if crowd not in (0, 1) or not _is_number(area) or area < 0:
+        raise _wrong(path, f"{name} has iscrowd {str(crowd)[:20]} and area {str(area)[:20]}")
+    return numbers[number], classes[kind], left, top, left + width, top + height, bool(crowd), area
+
+
+def called(place: int, entry: Any) -> str:
+    """What an annotation is called: by its id, else by its place in the list."""
+    number = entry.get("id") if isinstance(entry, dict) else None
+    return f"annotation {number}" if _is_id(number) else f"annotation no. {place + 1}"
+
+
+def pictures(path: Path, folder: Path, entries: list[Any]) -> tuple[dict[Any, int], list[Path], list[tuple[int, int]]]:
+    """Places of pictures by their ids, their files, and their widths and heights."""
+    numbers: dict[Any, int] = {}
+    files: list[Path] = []
+    sides: list[tuple[int, int]] = []
+    for entry in entries:
+        fields = [entry.get(key) if isinstance(entry, dict) else None for key in ("id", "file_name", "width", "height")]
+        number, name, width, height = fields
+        if not _is_id(number) or not isinstance(name, str) or not name:
+            raise _wrong(path, f"an image has no id or no file_name: {str(entry)[:80]}")
+        if not (type(width) is int and type(height) is int and width > 0 and height > 0):
+            raise _wrong(path, f"image {name} has no width and height in pixels")
+        if number in numbers:
+            raise _wrong(path, f"two images have the id {number}: {files[numbers[number]].name} and {name}")
+        found = next((file for file in (folder / name, folder.parent / name) if file.is_file()), None)
+        if found is None:
+            raise UserError(
+                f"{path} lists {name}, and {folder / name} is missing", "fetch it, or take it out", BAD_DATA
+            )
+        numbers[number] = len(files)
+        files.append(found)
+        sides.append((width, height))
+    if not files:
+        raise _wrong(path, "it lists no images")
+    return numbers, files, sides
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, (int, str))
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _wrong(path: Path, what: str) -> UserError:
+    return UserError(f"{path}: {what}", _MEND, BAD_DATA)

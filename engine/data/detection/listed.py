@@ -1,0 +1,33 @@
+"""A part of a folder of pictures with boxes, listed and checked, before any picture is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.data.detection.objects import Objects
+from engine.data.detection.sources import Files
+
+
+@dataclass(frozen=True)
+class Listed:
+    """The files of a part and what they show.
+
+    Args:
+        sides: the width and height that each annotation is made for; None where none says so.
+        objects: boxes and areas in fractions of a picture's sides and of its pixels.
+    """
+
+    files: list[Path]
+    sides: list[tuple[int, int]] | None
+    objects: Objects
+
+    def some(self, numbers: Sequence[int]) -> Listed:
+        """Some of its pictures, by their numbers."""
+        sides = None if self.sides is None else [self.sides[number] for number in numbers]
+        return Listed([self.files[number] for number in numbers], sides, self.objects.some(numbers))
+
+    def at(self, size: int) -> tuple[Files, Objects]:
+        """Its pictures, and its objects in pixels of pictures of `size` by `size`."""
+        return Files(self.files, self.sides), self.objects.scaled(size)
