@@ -26,7 +26,8 @@ KINDS: dict[str, tuple[str, Any, str]] = {
 }
 """Of each row: its type as safetensors calls it, in memory, and in the file."""
 
-FORMAT = 1
+FORMAT, NEWEST = 1, 2
+"""Format 2 is for pictures cut by ImageNet's recipe: older programs, which would cut them otherwise, refuse it. Both are read."""
 ENTRY = "packed"
 """Of the safetensors header: the format, the checksum and the description, with spaces between."""
 MOST_BYTES = 2**31
@@ -58,12 +59,14 @@ class Contents:
         description: plain JSON values.
         size: bytes of the file.
         sha256: of its bytes.
+        version: of the format.
     """
 
     description: dict[str, Any]
     rows: Rows
     size: int = 0
     sha256: str = ""
+    version: int = FORMAT
 
 
 def content(contents: Contents) -> bytes:
@@ -81,7 +84,9 @@ def content(contents: Contents) -> bytes:
         raise UserError(f"the description of the network takes {len(words):,} bytes", "pack a smaller network")
     tensors = {name: row.astype(KINDS[name][2]) for name, row in contents.rows._asdict().items()}
     # one entry: the order of several is another each time
-    return safetensors.numpy.save(tensors, {ENTRY: f"{FORMAT} {_checksum(words, contents.rows)} {words}"})
+    return safetensors.numpy.save(
+        tensors, {ENTRY: f"{contents.version} {_checksum(words, contents.rows, contents.version)} {words}"}
+    )
 
 
 def write(path: Path, contents: Contents) -> int:
@@ -121,12 +126,16 @@ def read(path: Path) -> Contents:
             raise _bad(path, f"it is damaged, or no packed file ({first_line(fault)})") from fault
         again = f"python -m deploy.pack --model {path}" if path.suffix == ".pth" else "python -m deploy.pack makes one"
         raise _bad(path, f"it is no packed file ({first_line(fault)})", again) from fault
-    if version != str(FORMAT):
-        raise _bad(path, f"it has format {version[:20]}, this program reads {FORMAT}", "use the version that wrote it")
+    if version not in (str(FORMAT), str(NEWEST)):
+        raise _bad(
+            path,
+            f"it has format {version[:20]}, this program reads {FORMAT} to {NEWEST}",
+            "use the version that wrote it",
+        )
     if {*tensors} != {*KINDS}:
         raise _bad(path, f"it holds {', '.join(sorted(tensors))[:80]}, and not {', '.join(KINDS)}")
     rows = Rows(*(_flat(path, name, tensors[name]) for name in KINDS))
-    if checksum != _checksum(words, rows):
+    if checksum != _checksum(words, rows, int(version)):
         raise _bad(path, "its checksum does not match: some of it has changed")
     if not np.isfinite(rows.numbers).all():
         raise _bad(path, "it holds a number that is not finite")
@@ -136,7 +145,7 @@ def read(path: Path) -> Contents:
         raise _bad(path, f"its description cannot be read ({first_line(fault)})") from fault
     if not isinstance(description, dict):
         raise _bad(path, "its description is no JSON object")
-    return Contents(description, rows, len(content), hashlib.sha256(content).hexdigest())
+    return Contents(description, rows, len(content), hashlib.sha256(content).hexdigest(), int(version))
 
 
 def _flat(path: Path, name: str, tensor: dict[str, Any]) -> NDArray[Any]:
@@ -146,8 +155,9 @@ def _flat(path: Path, name: str, tensor: dict[str, Any]) -> NDArray[Any]:
     return np.frombuffer(tensor["data"], layout).astype(kind)  # a copy: it may lie at an odd place
 
 
-def _checksum(words: str, rows: Rows) -> str:
-    digest = hashlib.sha256()
+def _checksum(words: str, rows: Rows, version: int = FORMAT) -> str:
+    """Over all that a file says; format 1 goes without saying."""
+    digest = hashlib.sha256(b"" if version == FORMAT else str(version).encode())
     for part in (words.encode(), *(row.astype(KINDS[name][2]).tobytes() for name, row in rows._asdict().items())):
         digest.update(len(part).to_bytes(8, "little"))
         digest.update(part)

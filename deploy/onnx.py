@@ -9,6 +9,7 @@ from typing import Any
 
 from deploy.options import Source
 from engine.cli import command
+from engine.cli.datasets import IMAGENET
 from engine.cli.flags import Parser, part
 from engine.cli.options import Command, Output
 
@@ -38,6 +39,8 @@ def body(options: Options) -> dict[str, Any]:
     held = options.source.packed(options.words)
     made = held.made
     names = {"classes": "\n".join(made.dataset.names)} if made.dataset.names else {}
+    if made.dataset.crop == IMAGENET:
+        names["crop"] = IMAGENET
     model = exported(
         held.program, arch=made.arch, data=made.dataset.label, made_from=str(made.provenance.parent), **names
     )

@@ -9,6 +9,7 @@ from deploy import description, file
 from deploy.file import Contents
 from deploy.program import Program
 from engine.checkpoint.format import Checkpoint, without_tensors
+from engine.cli.datasets import IMAGENET
 from engine.errors import BAD_CHECKPOINT, UserError
 
 SUFFIX = ".safetensors"
@@ -53,7 +54,11 @@ def size(packed: Packed) -> int:
 def _contents(packed: Packed) -> Contents:
     said, rows = description.written(packed.program)
     made = {key: value for key, value in packed.made.to_dict().items() if key != "state_dict"}
-    return Contents({"bits": packed.bits, "made": made, "program": said}, rows)
+    return Contents({"bits": packed.bits, "made": made, "program": said}, rows, version=_version(packed.made))
+
+
+def _version(made: Checkpoint) -> int:
+    return file.NEWEST if made.dataset.crop == IMAGENET else file.FORMAT
 
 
 def open(path: Path) -> Packed:
@@ -73,4 +78,7 @@ def open(path: Path) -> Packed:
         raise UserError(f"{path}: {fault}", _AGAIN, BAD_CHECKPOINT) from fault
     except RecursionError as fault:
         raise UserError(f"{path}: it holds lists in lists, too deep to be read", _AGAIN, BAD_CHECKPOINT) from fault
+    if found.version != _version(made):
+        what = f"--crop {made.dataset.crop} in a file of format {found.version}"
+        raise UserError(f"{path}: {what}", _AGAIN, BAD_CHECKPOINT)
     return Packed(program, made, said["bits"], found.size, found.sha256)

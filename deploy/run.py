@@ -31,7 +31,17 @@ EXAMPLES = (
 
 MANY = 128
 """Pictures at once, from which on more of them change nothing."""
-OF_DATA = {"--dataset", "--data", "--image_size", "--flip", "--no-flip", "--val", "--num_workers", "--skip_bad"}
+OF_DATA = {
+    "--dataset",
+    "--data",
+    "--image_size",
+    "--crop",
+    "--flip",
+    "--no-flip",
+    "--val",
+    "--num_workers",
+    "--skip_bad",
+}
 """Flags of data sets."""
 
 
@@ -134,6 +144,7 @@ def _evaluated(options: Options, held: Packed, executor: Executor) -> dict[str, 
     if data.info.image_size != held.program.picture[1]:
         size = held.program.picture[1]
         raise UserError(f"the packed network reads pictures of {size}x{size}", f"add --image_size {size}")
+    judging.say_other_pictures(held.made.dataset, data.info)
     network = as_module(executor, _shell(options, held) if held.made.dataset.boxes else None)
     task = task_of(network, data.info, held.made.arch)
     found = judging.evaluate(options.works, network, data, task, "the packed file")
@@ -192,7 +203,8 @@ def _classified(options: Options, held: Packed, executor: Executor) -> dict[str,
 
     info = held.made.dataset
     names = info.names or tuple(f"class {number}" for number in range(held.program.answer[0]))
-    bytes_ = [torch.from_numpy(read_picture(path, held.program.picture[1]).copy()) for path in options.pictures]
+    side = held.program.picture[1]
+    bytes_ = [torch.from_numpy(read_picture(path, side, info.crop).copy()) for path in options.pictures]
     lines, found = [], []
     for start in range(0, len(bytes_), options.data.eval_batch_size):
         part = torch.stack(bytes_[start : start + options.data.eval_batch_size])

@@ -157,7 +157,7 @@ def _warn_of_loss(options: Options, arch: str, source: Path, lost: float) -> Non
     data, settings = options.data, options.settings
     bits = ["--Wbits", str(options.w_bits), "--Abits", str(options.a_bits), "--q_type", str(settings.q_type)]
     same = repeated(
-        arch, data.root, dataset=data.dataset, image_size=data.image_size, mean=data.mean, std=data.std,
+        arch, data.root, dataset=data.dataset, image_size=data.image_size, crop=data.crop, mean=data.mean, std=data.std,
         val=data.val or None,
     )  # fmt: skip
     grids = [] if settings.per_channel else ["--no-per_channel"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.checkpoint.words import flat
 from engine.cli import argtypes, command
+from engine.cli.datasets import SHIFT
 from engine.cli.flags import Parser, flag
 from engine.cli.options import Command
 
@@ -82,7 +83,7 @@ def _described(checkpoint: Checkpoint, stages: list[str]) -> list[str]:
         f"arguments   {flat(checkpoint.arch_args)}",
         *(f"{'stages' if not n else '':<11} {n + 1}. {text}" for n, text in enumerate(stages)),
         f"data set    {label}: {data.classes} classes{names}, {data.image_size} x "
-        f"{data.image_size}, mean {flat(data.mean)}, std {flat(data.std)}",
+        f"{data.image_size}, mean {flat(data.mean)}, std {flat(data.std)}{'' if data.crop == SHIFT else f', --crop {data.crop}'}",
         f"accuracy    {_accuracy(metrics)}",
         f"made by     {made.command}",
         f"            seed {made.seed}; {flat(made.versions)}",

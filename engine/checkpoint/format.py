@@ -20,13 +20,15 @@ from engine.checkpoint.archive import bad_file
 from engine.checkpoint.history import History
 from engine.checkpoint.provenance import PACKAGE, Origin, Provenance, provenance
 from engine.cli.archs import prefix
+from engine.cli.datasets import IMAGENET
 from engine.cli.naming import called
 from engine.data.info import DataInfo
 from engine.errors import DIVERGED, UserError
 from engine.system.said import notice
 
-FORMAT, FORMAT_VERSION, NEWEST_VERSION = PACKAGE, 1, 2
-"""Format 1 is written where it suffices, format 2 where it does not: for gray pictures. Both are read."""
+FORMAT, FORMAT_VERSION, NEWEST_VERSION = PACKAGE, 1, 3
+"""Format 1 is written where it suffices: not for gray pictures (2), not for pictures cut by ImageNet's recipe or with boxes (3). All are
+read."""
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
 """Where other programs keep the weights in their files."""
@@ -106,22 +108,24 @@ class Checkpoint:
         """The form on disk."""
         return {
             "format": FORMAT,
-            "format_version": NEWEST_VERSION if self.dataset.channels == 1 else FORMAT_VERSION,
+            "format_version": _version(self.dataset),
             "arch": self.arch,
             "arch_args": self.arch_args,
             "cfg": self.cfg,
             "best_acc": float(self.metrics.accuracy),
             "state_dict": self.state_dict,
             "transforms": [stage.to_dict() for stage in self.history],
-            "dataset": _plain(self.dataset.to_dict()),
+            "dataset": self.dataset.to_dict(),
             "metrics": self.metrics.to_dict(),
             "provenance": asdict(self.provenance),
         }
 
 
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """The form on disk; what is None, as an old file does not say it, is left out."""
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if v is not None}
+def _version(data: DataInfo) -> int:
+    """The oldest format that says how pictures are shown: programs that would show them otherwise refuse a later one."""
+    if data.crop == IMAGENET or data.boxes:
+        return 3
+    return 2 if data.channels == 1 else FORMAT_VERSION
 
 
 @dataclass(frozen=True)

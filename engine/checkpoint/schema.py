@@ -15,6 +15,7 @@ from torch import Tensor
 
 from engine.checkpoint.archive import bad_file
 from engine.checkpoint.values import is_cfg, is_number
+from engine.cli.datasets import CROPS, IMAGENET, SHIFT
 from engine.data.info import CLASSIFICATION, DETECTION
 from engine.system.said import notice
 
@@ -34,6 +35,7 @@ def check_fields(path: Path, content: dict[str, Any]) -> None:
     if not isinstance(dataset, dict) or any(type(dataset.get(key)) is not kind for key, kind in wanted.items()):
         raise bad_file(path, "its dataset is not described")
     _check_normalisation(path, dataset, content.get("format_version"))
+    _check_crop(path, dataset, content.get("format_version"))
     if type(dataset.get("flip", True)) is not bool:  # older files may lack it
         raise bad_file(path, "its dataset does not say whether pictures are mirrored")
     if dataset.get("task", CLASSIFICATION) not in (CLASSIFICATION, DETECTION):
@@ -65,6 +67,13 @@ def _check_normalisation(path: Path, dataset: dict[str, Any], version: Any) -> N
     counts = (3,) if version == 1 else (3, 1)
     if not any(_numbers(mean, count) and _numbers(std, count) for count in counts) or min(dataset["std"]) <= 0:
         raise bad_file(path, f"its dataset has no mean and std of three channels{' or one' if 1 in counts else ''}")
+
+
+def _check_crop(path: Path, dataset: dict[str, Any], version: Any) -> None:
+    """One that is known here; ImageNet's recipe from format 3 on, which older programs refuse."""
+    crop = dataset.get("crop", SHIFT)
+    if crop not in CROPS or (crop == IMAGENET and version in (1, 2)):
+        raise bad_file(path, "its dataset does not say how pictures are cut")
 
 
 def _provenance(value: Any) -> bool:

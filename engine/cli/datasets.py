@@ -5,4 +5,6 @@ from __future__ import annotations
 BUILT_IN = ("cifar10", "cifar100", "mnist", "fashion_mnist", "digits", "scenes")
 """Whose pictures are always the same."""
 ALL = (*BUILT_IN, "imagefolder", "coco", "yolo")
+SHIFT, IMAGENET = CROPS = ("shift", "imagenet")
+"""What --crop names: how pictures are cut. What each is: crops.py."""
 IN_WORDS = f"{', '.join(ALL[:-1])} or {ALL[-1]}"

@@ -14,7 +14,7 @@ from engine.errors import BAD_CHECKPOINT, UserError
 
 SAVED = Path("models_save")
 
-PICTURES = ("data", "dataset", "image_size", "mean", "std", "val")
+PICTURES = ("data", "dataset", "image_size", "crop", "mean", "std", "val")
 """Flags that say which pictures a network is for; each stage of a chain without files has to be told them."""
 
 

@@ -34,6 +34,11 @@ class Pictures(Options):
     image_size: int | None = flag(
         "--image_size", type=number(int, 8, 1024), metavar="N", help="side of the pictures (default: the data set's)"
     )
+    crop: str | None = flag(
+        "--crop", choices=datasets.CROPS,
+        help="imagefolder: how training cuts pictures, the middle shifted, or a random part as is usual for ImageNet, judged "
+        "on the middle 224 of 256 (default: as the input file's were, else shift)",
+    )  # fmt: skip
     flip: bool | None = flag(
         "--flip", action=argparse.BooleanOptionalAction,
         help="mirror half of the pictures in training (default: as the input file's were, else yes, sets of digits no)",

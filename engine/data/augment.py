@@ -11,6 +11,8 @@ from engine.data.info import Channels, DataInfo
 
 LARGE = 3 * 96 * 96
 """Numbers of a picture from which on copying rectangles is quicker than gathering pixels."""
+MOST_AT_ONCE, CACHED = 2**22, 2**18
+"""Numbers of a batch from which on a CPU takes a part of it after the other, and of a part: the steps then wait less for memory."""
 LUMA = (0.299, 0.587, 0.114)
 """What red, green and blue add to the gray of a pixel: ITU-R BT.601, as PIL's conversion to "L"."""
 
@@ -26,13 +28,24 @@ def normalise(pictures: Tensor, info: DataInfo) -> Tensor:
 
     Where there is one channel, pixels are made gray in [0, 1], before normalisation and without rounding.
     """
+    if pictures.device.type != "cpu" or pictures.numel() <= MOST_AT_ONCE:
+        return _normalised(pictures, info).permute(0, 3, 1, 2)
+    found = torch.empty(*pictures.shape[:3], info.channels)
+    each = max(1, CACHED // pictures[:1].numel())
+    for some, into in zip(pictures.split(each), found.split(each), strict=True):
+        into.copy_(_normalised(some, info))
+    return found.permute(0, 3, 1, 2)
+
+
+def _normalised(pictures: Tensor, info: DataInfo) -> Tensor:
+    """The same, channels last."""
     width = pictures.shape[2]
     mean, std, luma = _constants(info.mean, info.std, width, pictures.device)
     pixels = pictures / 255
     if info.channels == 1:
         pixels = (pixels * luma).sum(-1, keepdim=True)
     rows = pixels.flatten(2)  # a row of pixels has one of each number for each place: three alone would be no vector
-    return rows.sub_(mean).div_(std).unflatten(2, (width, -1)).permute(0, 3, 1, 2)
+    return rows.sub_(mean).div_(std).unflatten(2, (width, -1))
 
 
 @cache

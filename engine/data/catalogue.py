@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from engine.cli.datasets import IMAGENET, SHIFT
 from engine.data.detection import sets
 from engine.data.digits import read_digits
-from engine.data.image_folder import CIFAR10_COPY, Folder, has_folders, listed, read_folder
+from engine.data.image_folder import CIFAR10_COPY, Folder, has_folders, listed, read_folder, tested
 from engine.data.info import Channels, DataInfo, Read
 from engine.data.pixels import check_size, resize, widest_shift
 from engine.data.splits import Data, TensorSplit, held_out
@@ -66,16 +67,24 @@ def load(
     workers: int = 2,
     flip: bool | None = None,
     folder: Folder | None = None,
+    crop: str = SHIFT,
 ) -> Data:
     """Read a data set (the values of --dataset) and put it on the device.
 
     Args:
         flip: whether training mirrors pictures; None is the set's own choice: yes, digits no.
         folder: what lies under `root`, where an imagefolder has been listed already.
+        crop: the value of --crop. By ImageNet's recipe pictures are streamed: random parts are cut from the files' own pixels.
 
     Raises:
-        UserError: exit 4 if pictures are missing or damaged, exit 2 if --val leaves none to train on.
+        UserError: exit 4 if pictures are missing or damaged, exit 2 if --val leaves none to train on, or for ImageNet's
+            recipe of pictures that are no imagefolder.
     """
+    if crop == IMAGENET and name != "imagefolder":
+        raise UserError(
+            f"--crop {IMAGENET} is for folders of pictures, not for {name}",
+            "add --dataset imagefolder --data DIR, or leave --crop out",
+        )
     device = device or torch.device("cpu")
     if name == "auto":
         return _auto(root, device, image_size, val, workers, flip)
@@ -85,9 +94,9 @@ def load(
         from engine.data import stream
 
         folder = folder or listed(root)
-        size = image_size or folder.native_size()
-        if folder.bytes_needed(size) > IN_MEMORY_BYTES:
-            return stream.load(folder, device, size, val, workers, flip)
+        size = image_size or folder.native_size(crop)
+        if crop == IMAGENET or folder.bytes_needed(size) > IN_MEMORY_BYTES:
+            return stream.load(folder, device, size, val, workers, flip, crop)
         train, test, info = read_folder(folder, size, workers)
     else:
         train, test, info = READERS[name](root, image_size)
@@ -108,7 +117,7 @@ def _auto(root: Path, *how: Any) -> Data:
     there = has_cifar10(root)
     if not there and has_folders(root):
         raise UserError(
-            f"{root} holds train/ and test/ folders, and no CIFAR-10",
+            f"{root} holds train/ and {tested(root)}/ folders, and no CIFAR-10",
             "say which pictures: --dataset imagefolder (those of the folders), cifar10 or digits",
         )
     try:

@@ -1,4 +1,4 @@
-"""Folders of pictures, DIR/train/<class>/* and DIR/test/<class>/*. One picture's file is read in pictures.py."""
+"""Folders of pictures, DIR/train/<class>/* and DIR/test/<class>/*, or as ImageNet is laid out DIR/val/<class>/*. One picture's file is read in pictures.py."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from engine.cli.datasets import IMAGENET, SHIFT
+from engine.data.crops import SIDE
 from engine.data.info import DataInfo, Read
 from engine.data.many_files import workers_for
 from engine.data.pictures import decode, read_all
@@ -41,13 +43,13 @@ def folder_files(root: Path, part: str) -> tuple[list[tuple[Path, int]], list[st
     if not files:
         raise UserError(
             f"no pictures under {folder}/<class>/",
-            "--dataset imagefolder wants DIR/train/<class>/* and DIR/test/<class>/*, DIR given by --data",
+            "--dataset imagefolder wants DIR/train/<class>/* and DIR/test/<class>/* (or val/), DIR given by --data",
             BAD_DATA,
         )
     for number in bare(files, names):
         raise UserError(
             f"no pictures under {folder / names[number]}/",
-            f"put some there ({' '.join(sorted(PICTURE_SUFFIXES))}), or take its class out of train/ and test/",
+            f"put some there ({' '.join(sorted(PICTURE_SUFFIXES))}), or take its class out of train/ and {tested(root)}/",
             BAD_DATA,
         )
     return files, names
@@ -62,10 +64,15 @@ def _is_class(path: Path) -> bool:
     return path.is_dir() and not path.name.startswith(".")
 
 
+def tested(root: Path) -> str:
+    """The part that is judged on: test, or where there is none val, as ImageNet has it."""
+    return "val" if (root / "val").is_dir() and not (root / "test").is_dir() else "test"
+
+
 def has_folders(root: Path) -> bool:
-    """Whether it looks like a folder of the user's pictures: train/<class>/ and test/<class>/."""
+    """Whether it looks like a folder of the user's pictures: train/<class>/ and test/<class>/, or val/<class>/."""
     try:
-        return all(any(map(_is_class, (root / part).iterdir())) for part in ("train", "test"))
+        return all(any(map(_is_class, (root / part).iterdir())) for part in ("train", tested(root)))
     except OSError:
         return False
 
@@ -78,10 +85,12 @@ class Folder:
     train: list[tuple[Path, int]]
     test: list[tuple[Path, int]]
     names: list[str]
+    tested: str = "test"
+    """What the folder of the part that is judged on is called."""
 
-    def native_size(self) -> int:
-        """The side that pictures get without --image_size: the first one's, at most 224."""
-        return min(*decode(self.train[0][0]).size, 224)
+    def native_size(self, crop: str = SHIFT) -> int:
+        """The side that pictures get without --image_size: the first one's, at most 224; by ImageNet's recipe 224."""
+        return SIDE if crop == IMAGENET else min(*decode(self.train[0][0]).size, SIDE)
 
     def bytes_needed(self, size: int) -> int:
         """Memory that all pictures would take at side `size`."""
@@ -100,14 +109,16 @@ def listed(root: Path) -> Folder:
     Raises:
         UserError: exit 4 if a part is missing, their classes differ, or there is only one; as `label`.
     """
-    (train, names), (test, found) = folder_files(root, "train"), folder_files(root, "test")
+    other = tested(root)
+    (train, names), (test, found) = folder_files(root, "train"), folder_files(root, other)
     for odd in sorted({*names} ^ {*found}):
-        text = f"{root}/train and {root}/test hold different classes: {odd} is in {'train' if odd in names else 'test'}"
+        where = "train" if odd in names else other
+        text = f"{root}/train and {root}/{other} hold different classes: {odd} is in {where}"
         raise UserError(f"{text} alone", "make their folders agree", BAD_DATA)
     if len(names) < 2:
         text = f"{root} holds pictures of one class, {names[0]}: training needs at least two classes"
-        raise UserError(text, "make a folder for each class: DIR/train/<class>/* and DIR/test/<class>/*", BAD_DATA)
-    return Folder(label(root), train, test, names)
+        raise UserError(text, f"make a folder for each class: DIR/train/<class>/* and DIR/{other}/<class>/*", BAD_DATA)
+    return Folder(label(root), train, test, names, other)
 
 
 def label(root: Path) -> str:

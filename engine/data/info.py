@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
 from torch import Tensor
+
+from engine.cli.datasets import SHIFT
 
 CLASSIFICATION, DETECTION = "classification", "detection"
 
@@ -20,8 +22,9 @@ class DataInfo:
 
     `name` is the value of --dataset, `label` what tables print; `mean` and `std` are per channel,
     of pixels in [0, 1], and of length 1 where pictures are shown in gray; `pad` is the widest random shift, `flip` whether pictures are mirrored;
-    `names` are those of the classes, where folders tell them; `task` is what is asked of a picture: its class ("classification"), or
-    the objects in it ("detection"), whose classes are then counted without the background.
+    `names` are those of the classes, where folders tell them; `crop` is the value of --crop: how pictures are cut, see crops.py; `task`
+    is what is asked of a picture: its class ("classification"), or the objects in it ("detection"), whose classes are then counted
+    without the background.
     """
 
     name: str
@@ -33,6 +36,7 @@ class DataInfo:
     pad: int = 4
     flip: bool | None = True  # None: an old file does not say; of names, too
     names: tuple[str, ...] | None = ()
+    crop: str = SHIFT
     task: str = CLASSIFICATION
 
     @classmethod
@@ -42,18 +46,19 @@ class DataInfo:
 
     @classmethod
     def read(cls, values: dict[str, Any]) -> DataInfo:
-        """What a file says of its data set, checked before; older ones leave out `pad`, `flip`, `names` and `task`."""
+        """What a file says of its data set, checked before; older ones leave out `pad`, `flip`, `names`, `crop` and `task`."""
         known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
         lists: dict[str, Any] = {key: tuple(known[key]) for key in ("mean", "std", "names") if key in known}
         values = {"flip": None, "names": None, **known, **lists}
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """Its fields. `task` is among them where it is another than that of old files: what is written of a classifier stays the same."""
-        values = asdict(self)
-        if self.task == CLASSIFICATION:
-            del values["task"]
-        return values
+        """What a file says of it. Left out is what an old file does not say (None), and a crop and a task that files mean where they
+        say none: what is written of a classifier stays the same.
+        """
+        held = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
+        meant = {"crop": SHIFT, "task": CLASSIFICATION}
+        return {key: value for key, value in held.items() if value is not None and meant.get(key) != value}
 
     def normalised(self, mean: Sequence[float], std: Sequence[float]) -> DataInfo:
         """The same data set with another mean and std, both of 3 channels, or both of 1: its pictures shown in gray."""

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine.cli.datasets import SHIFT
+from engine.data import crops
 from engine.data.many_files import each
 from engine.errors import BAD_DATA, UserError
 
@@ -56,22 +58,22 @@ def _rgb(image: Any) -> Any:
     return image.convert("RGB")
 
 
-def read_picture(path: Path, size: int) -> np.ndarray:
-    """Decode, scale the short side to `size` and cut the middle square: uint8 (size, size, 3).
+def read_picture(path: Path, size: int, crop: str = SHIFT) -> np.ndarray:
+    """Decode, scale and cut out the middle, as crops.middle does: uint8 (size, size, 3).
 
     Raises:
         UserError: exit 4, naming the file.
     """
-    from PIL.Image import Resampling
+    return np.asarray(crops.middle(decode(path), size, crop))
 
-    rgb = decode(path)
-    if rgb.size != (size, size):
-        scale = size / min(rgb.size)
-        width, height = (max(size, round(side * scale)) for side in rgb.size)
-        left, top = (width - size) // 2, (height - size) // 2
-        rgb = rgb.resize((width, height), Resampling.BILINEAR)
-        rgb = rgb.crop((left, top, left + size, top + size))
-    return np.asarray(rgb)
+
+def read_part(path: Path, size: int, seed: int, flip: bool) -> np.ndarray:
+    """Decode and cut out a random part, as crops.part does: uint8 (size, size, 3).
+
+    Raises:
+        UserError: exit 4, naming the file.
+    """
+    return np.asarray(crops.part(decode(path), size, seed, flip))
 
 
 def read_all(files: list[tuple[Path, int]], size: int, label: str, workers: int = 0) -> Tensor:

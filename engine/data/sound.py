@@ -50,8 +50,8 @@ def without_bad(folder: Folder, workers: int) -> Folder:
     count = len(folder.train)
     train = [file for file, fault in zip(folder.train, faults[:count], strict=True) if not fault]
     test = [file for file, fault in zip(folder.test, faults[count:], strict=True) if not fault]
-    for part, files in (("train", train), ("test", test)):
+    for part, files in (("train", train), (folder.tested, test)):
         for number in image_folder.bare(files, folder.names):
             text = f"no picture of {folder.names[number]} in {part}/ can be read"
-            raise UserError(text, "replace them, or take their class out of train/ and test/", BAD_DATA)
+            raise UserError(text, f"replace them, or take their class out of train/ and {folder.tested}/", BAD_DATA)
     return replace(folder, train=train, test=test)

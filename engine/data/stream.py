@@ -3,61 +3,91 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from engine.cli.datasets import IMAGENET, SHIFT
+from engine.data import crops
 from engine.data.augment import generator, moved, moves, normalise
 from engine.data.image_folder import Folder
 from engine.data.info import Channels, DataInfo
 from engine.data.many_files import announced
-from engine.data.pictures import read_picture
+from engine.data.pictures import read_part, read_picture
 from engine.data.pixels import counts, of_counts
 from engine.data.splits import Data, held_out, steps
 from engine.system import ranks
 from engine.system.signals import ignore
 
 STATISTICS_PICTURES, BATCH = 10_000, 64
+Index = int | tuple[int, int]
+"""Which picture: its middle, or with a second number the random part that is drawn from that."""
 
 
 class _Pictures(Dataset):
     """Names and labels lie in arrays: of a million objects every loader process would soon have a copy, by counting references."""
 
-    def __init__(self, files: list[tuple[Path, int]], size: int) -> None:
+    def __init__(self, files: list[tuple[Path, int]], info: DataInfo) -> None:
         names = [os.fsencode(path) for path, _ in files]
-        self.size, self._names = size, np.frombuffer(b"".join(names), np.uint8)
+        self.info, self._names = info, np.frombuffer(b"".join(names), np.uint8)
         self._ends = np.cumsum([0, *map(len, names)])
         self._labels = np.array([label for _, label in files], np.int64)
 
     def __len__(self) -> int:
         return len(self._labels)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        name = self._names[self._ends[index] : self._ends[index + 1]].tobytes()
-        picture = read_picture(Path(os.fsdecode(name)), self.size)
-        return torch.from_numpy(picture.copy()), int(self._labels[index])
+    def __getitem__(self, index: Index) -> tuple[Tensor, int]:
+        number, seed = index if isinstance(index, tuple) else (index, None)
+        name = self._names[self._ends[number] : self._ends[number + 1]].tobytes()
+        path, info = Path(os.fsdecode(name)), self.info
+        if seed is None:
+            picture = read_picture(path, info.image_size, info.crop)
+        else:
+            picture = read_part(path, info.image_size, seed, bool(info.flip))
+        return torch.from_numpy(picture.copy()), int(self._labels[number])
+
+
+class _Seeded(Sequence[list[Index]]):
+    """Of each batch this rank's share, with a number that the random part of each picture is drawn from.
+
+    A batch is made when it is asked for: all those of a million pictures would take 150 MB.
+    """
+
+    def __init__(self, parts: list[list[int]], source: Callable[[int], torch.Generator]) -> None:
+        self.parts, self.source = parts, source
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __getitem__(self, step: Any) -> Any:
+        part = self.parts[step]
+        mine = ranks.share(len(part))
+        seeds = crops.seeds(len(part), self.source(step)).tolist()
+        return list(zip(part[mine], seeds[mine], strict=True))
 
 
 class StreamSplit:
     """One part of a data set, read as it is needed; augmentation as in TensorSplit, so workers change nothing."""
 
     def __init__(self, files: list[tuple[Path, int]], info: DataInfo, device: torch.device, workers: int) -> None:
-        self.pictures = _Pictures(files, info.image_size)
+        self.pictures = _Pictures(files, info)
         self.info, self.device, self.workers = info, device, workers
 
     def __len__(self) -> int:
         return len(self.pictures)
 
-    def read(self, batches: list[list[int]]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Pictures as they are, uint8 (B, H, W, 3), and their labels, by their numbers."""
+    def read(self, batches: Sequence[Sequence[Index]]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Pictures as they are, uint8 (B, H, W, 3), and their labels."""
         loader = DataLoader(
             self.pictures,
-            batch_sampler=batches,
+            batch_sampler=batches,  # type: ignore[arg-type]
             num_workers=self.workers,
             pin_memory=self.device.type == "cuda",
             worker_init_fn=ignore,  # a terminal signals the whole group, and the batch under way is still wanted
@@ -81,23 +111,36 @@ class StreamSplit:
     def training_batches(self, size: int, seed: int, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         order = torch.randperm(len(self), generator=generator(seed, epoch)).tolist()
         parts = [order[step * size : (step + 1) * size] for step in range(start, steps(len(self), size))]
+        source = partial(generator, seed, epoch)
+        if self.info.crop == IMAGENET:
+            for images, labels in self.read(_Seeded(parts, lambda step: source(start + step + 1))):
+                yield normalise(images, self.info), labels
+            return
         shares = [ranks.share(len(part)) for part in parts]
         own = [part[mine] for part, mine in zip(parts, shares, strict=True)]
         for step, (images, labels) in enumerate(self.read(own)):
-            how = moves(len(parts[step]), self.info, generator(seed, epoch, start + step + 1))[:, shares[step]]
+            how = moves(len(parts[step]), self.info, source(start + step + 1))[:, shares[step]]
             yield moved(images, self.info, how.to(self.device)), labels
 
 
-def load(folder: Folder, device: torch.device, size: int, val: int, workers: int, flip: bool | None = None) -> Data:
+def load(
+    folder: Folder,
+    device: torch.device,
+    size: int,
+    val: int,
+    workers: int,
+    flip: bool | None = None,
+    crop: str = SHIFT,
+) -> Data:
     """A folder as Data; mean and std come from up to 10,000 of its training pictures.
 
     Args:
-        flip: as in catalogue.load.
+        flip, crop: as in catalogue.load.
 
     Raises:
         UserError: exit 2 if --val leaves no training pictures, exit 4 for damaged ones.
     """
-    train, test, info = folder.train, folder.test, folder.info(size)
+    train, test, info = folder.train, folder.test, replace(folder.info(size), crop=crop)
     mean, std = _statistics(StreamSplit(train, info, torch.device("cpu"), workers))
     info = replace(info, mean=mean, std=std, flip=info.flip if flip is None else flip)
     if val:

@@ -9,6 +9,7 @@ import torch
 
 from engine.checkpoint.format import Checkpoint
 from engine.checkpoint.history import History, Original, Trained
+from engine.cli.datasets import SHIFT
 from engine.cli.options import Data as DataFlags, Works
 from engine.data import catalogue, gray, image_folder, sound
 from engine.data.info import DataInfo
@@ -86,17 +87,20 @@ def _load(chosen: DataFlags, where: torch.device, known: DataInfo | None) -> Dat
     """The data set of the flags, else that of a file (`known`), else `auto`; as a file has it where it is the same."""
     name = chosen.dataset or (known.name if known else "auto")
     if name == "auto" and image_folder.has_folders(chosen.root):
-        notice(f"{chosen.root} holds train/ and test/ folders; to take their pictures, add --dataset imagefolder")
+        notice(
+            f"{chosen.root} holds train/ and {image_folder.tested(chosen.root)}/ folders; to take their pictures, add --dataset imagefolder"
+        )
     same = known if known and chosen.dataset in (None, known.name) else None
     size = chosen.image_size or (same.image_size if same else None)
     flip = same.flip if same and chosen.flip is None else chosen.flip
+    crop = chosen.crop or (same.crop if same else SHIFT)
     if chosen.skip_bad and name != "imagefolder":
         raise UserError(
             f"--skip_bad is for folders of pictures, not for {name}", "leave it out: each of its files is checked"
         )
     try:
         folder = sound.listed(chosen.root, chosen.skip_bad, chosen.num_workers) if name == "imagefolder" else None
-        return catalogue.load(name, chosen.root, where, size, chosen.val, chosen.num_workers, flip, folder)
+        return catalogue.load(name, chosen.root, where, size, chosen.val, chosen.num_workers, flip, folder, crop)
     except UserError as fault:
         if chosen.dataset or name != "imagefolder" or fault.code != BAD_DATA or image_folder.has_folders(chosen.root):
             raise

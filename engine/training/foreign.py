@@ -57,6 +57,6 @@ def _training(options: Works) -> str:
     which = ["--arch", network.arch] if network.arch else []
     same = repeated(
         "", data.root, cfg=network.cfg, weights=network.weights, classes=network.classes, dataset=data.dataset,
-        image_size=data.image_size, mean=data.mean, std=data.std,
+        image_size=data.image_size, crop=data.crop, mean=data.mean, std=data.std,
     )  # fmt: skip
     return called(shlex.join(["prune.train", *which, *same]))

@@ -9,6 +9,7 @@ from torch import nn
 from tqdm import tqdm
 
 from engine.cli.options import Works
+from engine.data.info import DataInfo
 from engine.data.splits import Data
 from engine.system import device, terminal
 from engine.system.said import notice
@@ -22,10 +23,8 @@ def evaluate_file(options: Works, opened: Opened[nn.Module]) -> dict[str, Any]:
     """--evaluate: the score of a file's network, nothing trained and nothing written."""
     where = device.choose(options.machine.device)
     data = open_data(options, where, opened.checkpoint)
-    known, size = opened.checkpoint.dataset.image_size, data.info.image_size
-    if known != size:
-        notice(f"judged on pictures of {size}x{size}, the file is for {known}x{known}")
-    network = opened.at(size).network.to(where)
+    say_other_pictures(opened.checkpoint.dataset, data.info)
+    network = opened.at(data.info.image_size).network.to(where)
     task = task_of(network, data.info, opened.checkpoint.arch)
     found = evaluate(options, network, data, task, "the file")
     return {
@@ -35,6 +34,15 @@ def evaluate_file(options: Works, opened: Opened[nn.Module]) -> dict[str, Any]:
         "loss": found.loss,
         **found.more,
     }
+
+
+def say_other_pictures(known: DataInfo, info: DataInfo) -> None:
+    """Name what the pictures at hand are that those of a file (`known`) are not: larger or smaller, or cut in another way."""
+    if known.image_size != info.image_size:
+        size, own = info.image_size, known.image_size
+        notice(f"judged on pictures of {size}x{size}, the file is for {own}x{own}")
+    if known.crop != info.crop:
+        notice(f"judged on pictures cut by --crop {info.crop}, the file is for --crop {known.crop}")
 
 
 def evaluate(options: Works, model: nn.Module, data: Data, task: Task, what: str = "") -> Evaluation:

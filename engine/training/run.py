@@ -18,6 +18,7 @@ from torch import nn
 
 from engine.checkpoint.history import Stage
 from engine.checkpoint.words import counted
+from engine.cli.datasets import SHIFT
 from engine.cli.options import Trains
 from engine.data.splits import Data
 from engine.errors import UserError
@@ -124,7 +125,7 @@ class Run:
             "seed": config.seed,
             "precision": config.precision,
             **({"fused": True} if config.fused else {}),
-            **{f"data_{key}": value for key, value in _plain(self.data.info.to_dict()).items()},
+            **{f"data_{key}": value for key, value in self.data.info.to_dict().items()},
             "device": where,
             **({"ranks": ranks.count()} if ranks.count() > 1 else {}),
             **({"threads": torch.get_num_threads()} if where == "cpu" else {}),  # they share out the sums
@@ -173,7 +174,8 @@ class Run:
         place = f"; resumed after epoch {resume['epoch']}, step {resume['step']}" if resume else ""
         print(
             f"{data.info.label}: {len(data.train):,} training and {len(data.test):,} {data.part} pictures, "
-            f"{'mirrored in training' if data.info.flip else 'not mirrored'}; "
+            f"{'mirrored in training' if data.info.flip else 'not mirrored'}"
+            f"{f', --crop {data.info.crop}' if data.info.crop != SHIFT else ''}; "
             f"{count:,} parameters; {counted(recipe.epochs, 'epoch')} of batch {recipe.batch_size}, {recipe.optimizer} "
             f"lr {recipe.lr:g}; {self.experiment.device.type} {config.precision}{', fused' if config.fused else ''}{place}",
             file=sys.stderr,

@@ -143,6 +143,8 @@ def command(options: Options, node: Node) -> list[str]:
         words.append("--skip_bad")
     if options.data.image_size:
         words += ["--image_size", str(options.data.image_size)]
+    if options.data.crop:
+        words += ["--crop", options.data.crop]
     if options.data.val:
         words += ["--val", str(options.data.val)]
     if options.data.flip is not None:

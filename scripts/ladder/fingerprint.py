@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from engine.cli.datasets import SHIFT
 from engine.data import catalogue, pixels, sound
 from engine.data.splits import Data
 from engine.errors import UserError
@@ -28,7 +29,14 @@ def of(options: Options) -> dict[str, Any]:
     if options.dataset == "imagefolder":
         folder = sound.listed(asked.root, asked.skip_bad, asked.num_workers)
     data = catalogue.load(
-        options.dataset, asked.root, None, asked.image_size, asked.val, asked.num_workers, folder=folder
+        options.dataset,
+        asked.root,
+        None,
+        asked.image_size,
+        asked.val,
+        asked.num_workers,
+        folder=folder,
+        crop=asked.crop or SHIFT,
     )
     pictures = f"{len(folder.train)} + {len(folder.test)} pictures of {len(folder.names)} classes" if folder else ""
     mean, std = _statistics(data)
@@ -41,6 +49,7 @@ def of(options: Options) -> dict[str, Any]:
         **({"classes": list(data.info.names)} if data.info.names else {}),
         **({"--arch": options.arch} if options.arch != steps.NETWORK else {}),
         "--image_size": asked.image_size,
+        "--crop": asked.crop,
         "--flip": asked.flip,
         "--val": asked.val,
         "--epochs": options.epochs,
@@ -65,7 +74,8 @@ def compare_or_write(path: Path, now: dict[str, Any], begun: bool) -> dict[str, 
     """
     was = notes.load(path, hint="delete it: the next run writes it again") if path.exists() else {}
     if was:
-        was.setdefault("--flip", None)  # the file may be older than the flag
+        for flag in ("--flip", "--crop"):
+            was.setdefault(flag, None)  # the file may be older than the flag
     changed = [f"{key}: {_said(was[key])} -> {_said(now.get(key))}" for key in was if not _same(was[key], now.get(key))]
     if changed and begun:
         raise UserError(

@@ -113,7 +113,10 @@ def test_files_made_by_hand_are_refused(words: str, changes: dict[str, Any], err
 
 def test_another_format_and_no_packed_file_are_refused(tmp_path: Path) -> None:
     tensors, metadata = described("{}")
-    refused(made(tmp_path / "a", tensors, {"packed": "2" + metadata["packed"][1:]}), "format 2, this program reads 1")
+    refused(
+        made(tmp_path / "a", tensors, {"packed": "3" + metadata["packed"][1:]}), "format 3, this program reads 1 to 2"
+    )
+    refused(made(tmp_path / "a", tensors, {"packed": "2" + metadata["packed"][1:]}), "its checksum does not match")
     refused(made(tmp_path / "a", tensors, {"packed": "1"}), "no packed file")
     refused(made(tmp_path / "b", tensors, None), "no packed network")
     (tmp_path / "c").write_bytes(struct.pack("<Q", 2**60) + json.dumps({}).encode())

@@ -209,11 +209,11 @@ def test_files_saved_without_checksums(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_files_of_later_programs(tmp_path: Path) -> None:
     path, content = tmp_path / "a.pth", tiny()
-    archive.save(path, {**content, "format_version": 3})
-    assert "upgrade" in refused(path, "format version 3; this program reads 1 to 2").hint
+    archive.save(path, {**content, "format_version": 4})
+    assert "upgrade" in refused(path, "format version 4; this program reads 1 to 3").hint
     for odd in (0, -1, "1", 1.0, True, None, [1]):
         archive.save(path, {**content, "format_version": odd})
-        refused(path, "its format version is not 1 to 2")
+        refused(path, "its format version is not 1 to 3")
     archive.save(path, {**content, "notes": {"by": [1, 2.5, None, "x"]}, "arch_hash": "0" * 64})
     assert raw(path)["notes"] == {"by": [1, 2.5, None, "x"]}
     found = checkpoint.load(path)

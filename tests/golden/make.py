@@ -1,7 +1,7 @@
 """Makes the golden files: one small file for each stage, as the commands write them, and what its network answers.
 
 Run once for each version of the format, in this folder: python make.py 1. Files of old versions are never made again.
-Version 2 is that of gray pictures; all others still get version 1.
+Version 2 is that of gray pictures, version 3 that of pictures cut by ImageNet's recipe; all others still get version 1.
 """
 
 from __future__ import annotations
@@ -25,8 +25,14 @@ STAGES = {
     "int8_fold": "quant.wqaq --q_type 1 --bn_fold 1 --refine pruned.pth --save int8_fold.pth",
     "merged": "bn_merge.__main__ --model wbab.pth --save merged.pth --cpu",
 }
-NETWORKS = {"format_1": ("--cfg", "6,4,4,6,4,4,6,4"), "format_2": ("--arch", "tests.golden.gray:small")}
-TRAINING = "--dataset digits --image_size 8 --epochs 16 --quiet --cpu --precision fp32"
+NETWORKS = {
+    "format_1": ("--cfg", "6,4,4,6,4,4,6,4"),
+    "format_2": ("--arch", "tests.golden.gray:small"),
+    "format_3": ("--cfg", "6,4,4,6,4,4,6,4"),
+}
+TRAINING = "--image_size 8 --epochs 16 --quiet --cpu --precision fp32"
+PICTURES = {"format_3": "--dataset imagefolder --data digits --crop imagenet"}
+"""Flags of the pictures; all other versions have the embedded digits."""
 
 
 def pictures() -> torch.Tensor:
@@ -50,15 +56,31 @@ def answers(path: Path, arch: str | None = None) -> list[list[float]]:
         return opened.network.double().eval()(pictures()[:, : opened.checkpoint.dataset.channels]).tolist()
 
 
+def write_digits(root: Path) -> None:
+    """The embedded digits as files, in ImageNet's layout."""
+    from PIL import Image
+
+    from engine.data.digits import read_digits
+
+    train, test, _ = read_digits(Path(), 12)
+    for part, (images, labels) in (("train", train), ("val", test)):
+        for number, (image, label) in enumerate(zip(images.numpy(), labels.tolist(), strict=True)):
+            (root / part / str(label)).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(root / part / str(label) / f"{number}.png")
+
+
 def main(version: str) -> None:
     """Run the stages and keep their files and answers in format_VERSION."""
     place = HERE / f"format_{version}"
+    data = PICTURES.get(place.name, "--dataset digits").split()
     place.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
+        if "imagefolder" in data:
+            write_digits(Path("digits"))
         for name, line in STAGES.items():
             module, *args = line.split()
-            more = TRAINING.split() if "train" in module or "quant" in module else []
+            more = [*data, *TRAINING.split()] if "train" in module or "quant" in module else data[2:4]
             network = NETWORKS[place.name] if name == "float" else own(place / name)
             assert importlib.import_module(module).main([*args, *network, *more]) == 0, line
             shutil.copy(f"{name}.pth", place)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -52,7 +51,7 @@ def test_the_data_set_is_recorded_and_used(command, workplace: Path) -> None:
     result = command("scripts.convert", "old.pth", "new.pth", "--dataset", "digits", "--image_size", "8")
     assert result.code == 0
     content = raw(workplace / "new.pth")
-    assert content["dataset"] == json.loads(json.dumps(vars(catalogue.load("digits", image_size=8).info)))
+    assert content["dataset"] == catalogue.load("digits", image_size=8).info.to_dict()
     result = command("prune.train", "--evaluate", "new.pth", "--cpu")
     assert result.code == 0
     assert "on digits (360 pictures)" in result.out
