@@ -158,7 +158,7 @@ def _mnist(kind: str, root: Path, image_size: int | None) -> Read:
     return train, test, describe(kind, train[0].shape[1])
 
 
-def describe(name: str, image_size: int | None, root: Path = Path("data")) -> DataInfo:
+def describe(name: str, image_size: int | None, root: Path = Path("data"), crop: str = SHIFT) -> DataInfo:
     """What is known of a data set without reading pictures from disk; of a folder without its mean and std.
 
     Args:
@@ -173,7 +173,7 @@ def describe(name: str, image_size: int | None, root: Path = Path("data")) -> Da
         return sets.describe(name, image_size, root)
     if name == "imagefolder":
         folder = listed(root)
-        return folder.info(image_size or folder.native_size())
+        return folder.info(image_size or folder.native_size(crop))
     if name in MNIST:
         from engine.data import mnist
 

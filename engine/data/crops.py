@@ -82,7 +82,7 @@ def box(width: int, height: int, draws: random.Random) -> Box:
         ratio = math.exp(_between(math.log(RATIO[0]), math.log(RATIO[1]), draws))
         wide, high = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < wide <= width and 0 < high <= height:
-            left, top = (int(draws.random() * (room + 1)) for room in (width - wide, height - high))
+            top, left = (int(draws.random() * (room + 1)) for room in (height - high, width - wide))
             return left, top, left + wide, top + high
     wide = min(width, round(height * RATIO[1]))
     high = min(height, round(width / RATIO[0]))

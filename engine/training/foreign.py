@@ -48,7 +48,7 @@ def _pictures(chosen: Data) -> DataInfo:
                 f"name them: --dataset {datasets.IN_WORDS}",
             )
         name = "cifar10"
-    return catalogue.describe(name, chosen.image_size, chosen.root)
+    return catalogue.describe(name, chosen.image_size, chosen.root, chosen.crop or datasets.SHIFT)
 
 
 def _training(options: Works) -> str:

@@ -109,6 +109,20 @@ def test_gray_networks_are_saved_and_opened(tmp_path: Path) -> None:
     assert packed.open(tmp_path / "gray").made == made
 
 
+def test_imagenets_crop_is_saved_in_a_file_that_older_programs_refuse(tiny: Packed, path: Path, tmp_path: Path) -> None:
+    """Format 2; one of format 1 cannot have it, and pictures of format 1 are cut as ever."""
+    assert (file.read(path).version, packed.open(path).made.dataset.crop) == (1, "shift")
+    made = replace(MADE, dataset=replace(MADE.dataset, crop="imagenet"))
+    packed.save(replace(tiny, made=made), tmp_path / "cut")
+    found = file.read(tmp_path / "cut")
+    assert found.version == 2
+    assert packed.open(tmp_path / "cut").made == made
+    file.write(tmp_path / "forged", replace(found, version=1))
+    conftest.refused(tmp_path / "forged", "--crop imagenet in a file of format 1", read=packed.open)
+    file.write(tmp_path / "forged", replace(file.read(path), version=2))
+    conftest.refused(tmp_path / "forged", "--crop shift in a file of format 2", read=packed.open)
+
+
 def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
     layer = nn.Conv2d(3, 2, 3)
     nn.init.constant_(layer.bias, math.inf)

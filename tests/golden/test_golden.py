@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from engine.checkpoint import format as checkpoint
+from engine.checkpoint.format import Checkpoint
 from engine.system import files
 from tests.golden.make import HERE, STAGES, answers, own
 from tests.tools.contents import raw
@@ -22,6 +23,14 @@ def test_every_stage_of_every_version_is_here_and_small() -> None:
     assert len(FILES) == len(STAGES) * len(versions)
     for version in versions:
         assert sum(path.stat().st_size for path in (HERE / version).iterdir()) < 200_000
+
+
+def test_pictures_are_cut_as_a_file_says_and_older_ones_do_not_say_it() -> None:
+    for path in FILES:
+        found = checkpoint.load(path)
+        assert isinstance(found, Checkpoint)
+        assert found.dataset.crop == ("imagenet" if path.parent.name == "format_3" else "shift")
+        assert ("crop" in raw(path)["dataset"]) == (path.parent.name == "format_3")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")

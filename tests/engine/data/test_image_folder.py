@@ -9,7 +9,8 @@ from PIL import Image
 
 from engine.data import catalogue, image_folder
 from engine.data.image_folder import label, listed
-from engine.errors import BAD_DATA, UserError
+from engine.data.sound import without_bad
+from engine.errors import BAD_DATA, USAGE, UserError
 
 
 @pytest.fixture
@@ -44,6 +45,44 @@ def test_a_description_of_another_form_is_refused(content: bytes, folder: Path) 
     with pytest.raises(UserError, match=rf"^cannot read {folder}/dataset\.json: ") as fault:
         catalogue.load("imagefolder", folder)
     assert (fault.value.code, fault.value.hint) == (BAD_DATA, 'write {"label": "NAME"} in it, or remove it')
+
+
+def test_where_there_is_no_test_folder_val_is_judged_on(folder: Path) -> None:
+    """ImageNet's own layout. What is wrong with it is said of val/; beside a test/ it is not looked at."""
+    assert listed(folder).tested == "test"
+    (folder / "val/cat").mkdir(parents=True)
+    assert listed(folder).tested == "test"
+    (folder / "val/cat").rmdir()
+    (folder / "val").rmdir()
+    (folder / "test").rename(folder / "val")
+    found = listed(folder)
+    assert ([path.parts[-3] for path, _ in found.test], found.tested) == (["val", "val"], "val")
+    assert image_folder.has_folders(folder)
+    with pytest.raises(UserError, match=f"{folder} holds train/ and val/ folders, and no CIFAR-10"):
+        catalogue.load("auto", folder)
+    (folder / "val/bee/0.png").write_text("no picture")
+    with pytest.raises(UserError, match="no picture of bee in val/ can be read"):
+        without_bad(found, 0)
+    (folder / "val/bee").rename(folder / "val/cat")
+    with pytest.raises(
+        UserError, match=f"{folder}/train and {folder}/val hold different classes: bee is in train alone"
+    ):
+        listed(folder)
+
+
+def test_the_side_is_the_first_pictures_but_224_by_imagenets_recipe(folder: Path) -> None:
+    assert listed(folder).native_size() == catalogue.describe("imagefolder", None, folder).image_size == 8
+    assert catalogue.describe("imagefolder", None, folder, "imagenet").image_size == 224
+    data = catalogue.load("imagefolder", folder, crop="imagenet", workers=0)
+    assert (data.info.image_size, data.info.crop) == (224, "imagenet")
+    assert next(data.test.batches(9))[0].shape == (2, 3, 224, 224)
+
+
+@pytest.mark.parametrize("name", ["digits", "cifar10", "auto", "fashion_mnist"])
+def test_other_sets_refuse_imagenets_recipe_by_name(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"^--crop imagenet is for folders of pictures, not for {name}$") as fault:
+        catalogue.load(name, tmp_path, crop="imagenet")
+    assert fault.value.code == USAGE
 
 
 @pytest.mark.parametrize("limit", [0, 10**9])

@@ -32,6 +32,18 @@ def test_bytes_are_normalised_one_operation_after_the_other() -> None:
     assert np.array_equal(found[0].numpy(), np.stack(parts))
 
 
+@pytest.mark.parametrize("channels", [3, 1])
+def test_large_batches_are_normalised_in_parts(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the same bits, in the same order in memory."""
+    info, pictures = INFO.normalised(INFO.mean[:channels], INFO.std[:channels]), noise(11)
+    whole = augment.normalise(pictures, info)
+    monkeypatch.setattr(augment, "MOST_AT_ONCE", 100)
+    monkeypatch.setattr(augment, "CACHED", 4 * pictures[0].numel())
+    found = augment.normalise(pictures, info)
+    assert torch.equal(found, whole)
+    assert found.stride() == whole.stride()
+
+
 def test_batches_are_in_order_and_normalised() -> None:
     part = split()
     images, labels = (torch.cat(list(column)) for column in zip(*part.batches(4), strict=True))

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from engine.data import image_folder
+from engine.errors import UserError
 from scripts.ladder import fingerprint
 from tests.tools.ladder import options
 
@@ -24,3 +25,13 @@ def test_a_folder_is_listed_once_and_told_by_its_pictures(tmp_path: Path, monkey
     assert parts == ["train", "test"]
     assert found["data set"] == "imagefolder 6 + 4 pictures of 2 classes"
     assert (found["pictures"], found["classes"]) == ("6 to train on, 4 to judge on", ["ant", "bee"])
+
+
+def test_pictures_cut_otherwise_are_another_ladder(tmp_path: Path) -> None:
+    """Also than that of a file from before the flag."""
+    said = fingerprint.of(options())
+    old = {key: value for key, value in said.items() if key != "--crop"}
+    fingerprint.compare_or_write(tmp_path / "ladder.json", old, begun=False)
+    fingerprint.compare_or_write(tmp_path / "ladder.json", said, begun=True)
+    with pytest.raises(UserError, match="another ladder: --crop: default -> imagenet"):
+        fingerprint.compare_or_write(tmp_path / "ladder.json", {**said, "--crop": "imagenet"}, begun=True)

@@ -106,8 +106,10 @@ def test_a_step_is_told_what_the_ladder_is_told() -> None:
         f"--eval_batch_size 500 --run_dir {folder}/w8a8 --precision auto",
         f"quant.ptq --calibrate kl --model {files[0]} {plain} {files[2]} --eval_batch_size 500",
     ]
-    more = options(num_workers=0, image_size=8, val=100, flip=False, epochs=9, recipe="original", precision="bf16")
-    tail = "--num_workers 0 --image_size 8 --val 100 --no-flip --run_dir {}/{} --epochs {} --recipe seed{}"
+    more = options(
+        num_workers=0, image_size=8, val=100, flip=False, epochs=9, recipe="original", precision="bf16", crop="shift"
+    )
+    tail = "--num_workers 0 --image_size 8 --crop shift --val 100 --no-flip --run_dir {}/{} --epochs {} --recipe seed{}"
     said = [" ".join(fill.command(more, Node(folder, 2, name))) for name in ("nin", "w8a8")]
     assert said[0].endswith(tail.format(folder, "nin", 9, " --precision bf16"))
     assert said[1].endswith(tail.format(folder, "w8a8", 4, " --precision bf16"))
