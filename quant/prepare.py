@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from engine.errors import UserError
 from models.graph.chains import chains
 from models.graph.flow import first_layers, is_layer, last_layers
+from models.graph.frozen import FrozenNorm
 from models.graph.normal import NormalForm
 from models.layers.bnfold import BNFoldConv2d, FoldedNorm
 from models.layers.conv_q import QuantConv2d, QuantLinear
@@ -126,7 +127,12 @@ def _fold_in_training(model: NormalForm) -> None:
     """Let convolutions do the work of the batch norm right behind them; that of a float convolution keeps its own."""
     for chain in chains(model):
         conv, norm = model.get_submodule(chain.layer), model.get_submodule(chain.norm)
-        if chain.pool is None and isinstance(conv, QuantConv2d) and isinstance(norm, nn.BatchNorm2d):
+        if (
+            chain.pool is None
+            and isinstance(conv, QuantConv2d)
+            and isinstance(norm, nn.BatchNorm2d)
+            and not isinstance(norm, FrozenNorm)
+        ):
             folding = BNFoldConv2d.from_float(conv, conv.weight_quantizer, conv.input_quantizer)
             folding.shares_input = conv.shares_input
             folded = FoldedNorm.from_norm(norm)

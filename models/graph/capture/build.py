@@ -15,7 +15,9 @@ from torch.utils._pytree import tree_leaves
 from models.check import Misdeclared
 from models.graph import calls
 from models.graph.capture import lift
+from models.graph.capture.frozen import is_frozen
 from models.graph.capture.inplace import functional, written
+from models.graph.frozen import FrozenNorm
 from models.graph.normal import Form, NormalForm, Size, is_kind, type_and_device
 
 aten = torch.ops.aten
@@ -195,9 +197,12 @@ class _Builder:
         own = self.modules[owner]
         parts = ("weight", "bias", "running_mean", "running_var")
         given = {part: self.tensors.get(values[part], (None, None))[1] for part in parts}
-        if not isinstance(own, _BatchNorm) or any(getattr(own, part) is not given[part] for part in parts):
+        frozen = is_frozen(own)
+        if not (frozen or isinstance(own, _BatchNorm)) or any(getattr(own, part) is not given[part] for part in parts):
             return None  # a function of its own: what training would do to its statistics is not known
-        if owner not in self.put:
+        if frozen:
+            self.put[owner] = FrozenNorm(*given.values(), eps=values["eps"])
+        elif owner not in self.put:
             made = lift.norm(values, dimensions, own.num_features, own.momentum)
             made._parameters.update(own._parameters)
             made._buffers.update(own._buffers)

@@ -16,6 +16,7 @@ from engine.system.said import notice, some
 from models.check import Misdeclared, one_line, user_code
 from models.graph.capture.build import build
 from models.graph.capture.export import exported
+from models.graph.capture.frozen import as_norms
 from models.graph.normal import NormalForm, Size, pictures
 
 CHECKED = 2
@@ -39,6 +40,11 @@ def capture(model: nn.Module, picture: Size, arch: str, check: bool = True) -> N
             outputs or none, or changes a buffer in evaluation.
     """
     fit_to(model, picture)
+    with as_norms(model):
+        return _capture(model, picture, arch, check)
+
+
+def _capture(model: nn.Module, picture: Size, arch: str, check: bool) -> NormalForm:
     x = _made_up(model, picture)
     model.eval()
     if not check:

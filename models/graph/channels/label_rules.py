@@ -78,10 +78,11 @@ def norm(notes: Notes, module: _BatchNorm, x: Tensor) -> Tensor | None:
     rows = found.abs()
     for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
         if tensor is not None:
-            scale_or_shift = isinstance(tensor, nn.Parameter)
-            notes.lie(tensor, 0, rows, norm=tensor is module.weight, zeroed=scale_or_shift)
+            scale_or_shift = tensor is module.weight or tensor is module.bias
+            learns = isinstance(tensor, nn.Parameter)  # a scale that does not says nothing of its channel
+            notes.lie(tensor, 0, rows, norm=learns and tensor is module.weight, zeroed=scale_or_shift)
     out = notes.out(rows, x)
-    return out if module.affine else -out  # without a scale, -mean / std is left of a silent channel
+    return out if module.weight is not None else -out  # without a scale, -mean / std is left of a silent channel
 
 
 def slopes(notes: Notes, tensor: Tensor, x: Tensor) -> Tensor | None:
