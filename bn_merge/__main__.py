@@ -56,7 +56,7 @@ def body(options: Merging) -> dict[str, Any]:
     agree = run.task.agreement(before.output, after.output).agree
     metrics = run.metrics(after, data, before_merge=before.score, agreement=agree / len(data.test))
     path = run.write(merged, parent.arch, parent.arch_args, data, metrics, Merge())
-    text = f"{source}: {in_words(run.task, after.score, data, before.score)}; the same answer on {agree:,} of them"
+    text = f"{source}: {in_words(run.task, after.score, data, before.score, after.more)}; the same answer on {agree:,} of them"
     return {"text": text, "path": path, **in_keys(run.task, after.score, before.score), "agree": agree}
 
 

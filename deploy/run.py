@@ -151,7 +151,7 @@ def _evaluated(options: Options, held: Packed, executor: Executor) -> dict[str, 
     known, made = held.made.metrics, held.made.dataset
     same = known.judged and (made.name, known.judged_on) == (data.info.name, data.part)
     return {
-        "text": f"{judging.in_words(task, found.score, data, known.accuracy if same else None)}; {executor.name}, {executor.how}",
+        "text": f"{judging.in_words(task, found.score, data, known.accuracy if same else None, found.more)}; {executor.name}, {executor.how}",
         task.score.name: found.score, "loss": found.loss, **found.more, "executor": executor.name, "how": executor.how,
     }  # fmt: skip
 

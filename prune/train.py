@@ -120,7 +120,7 @@ def body(options: Options) -> dict[str, Any]:
         if isinstance(stage, Train) and start.parent:  # what it is the control of
             stage = replace(stage, pruned=tuple(prunings(start.parent.history)))
         found, path = run.finish(replace(stage, epochs=used.epochs))
-        text = in_words(run.experiment.task, found.score, data)
+        text = in_words(run.experiment.task, found.score, data, more=found.more)
         return {"text": text, "path": path, **in_keys(run.experiment.task, found.score), "epochs": rows}
 
 

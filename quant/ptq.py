@@ -143,7 +143,7 @@ def body(options: Options) -> dict[str, Any]:
     metrics = run.metrics(after, data, before=before.score)
     path = run.write(quantized, parent.arch, parent.arch_args, data, metrics, stage)
     text = (
-        f"{spec.name} by {options.calibrate}: {in_words(run.task, after.score, data, before.score)}, "
+        f"{spec.name} by {options.calibrate}: {in_words(run.task, after.score, data, before.score, after.more)}, "
         f"{looked_at} pictures looked at, nothing trained"
     )
     return {"text": text, "path": path, **in_keys(run.task, after.score, before.score)}

@@ -53,7 +53,7 @@ def train(options: Quantizing, spec: QuantSpec) -> dict[str, Any]:
         view = partial(view_of_training, model, options.training.fused, epochs * len(start.data.train))
         rows, used = run.train(recipe, stage, codes=True, view=view, **hooks(model, epochs))
         evaluated, path = run.finish(replace(stage, epochs=used.epochs))
-        text = f"{spec.name}: {in_words(run.experiment.task, evaluated.score, run.data)}"
+        text = f"{spec.name}: {in_words(run.experiment.task, evaluated.score, run.data, more=evaluated.more)}"
         return {
             "text": text,
             "path": path,

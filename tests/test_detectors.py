@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +13,8 @@ import pytest
 from PIL import Image
 
 from engine.data.detection import scenes, sets
+from tests.tools import boxed
+from tests.tools.house import ROOT
 
 pytest.importorskip("pycocotools")
 
@@ -130,3 +134,50 @@ def test_a_classifier_and_boxes_do_not_meet(command: Callable) -> None:
     found = command("prune.train", *OWN, "--core", "trunk,top", "--dataset", "digits", *SHORT)
     assert found.code == 2
     assert "is a detector, and digits has no boxes" in found.err
+
+
+FOLDERS = {"coco": boxed.coco_folder, "yolo": boxed.yolo_folder}
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_folder_of_ten_pictures_through_the_chain(name: str, command: Callable) -> None:
+    FOLDERS[name](Path("data"))
+    small = ("--image_size", "32", "--num_workers", "0")
+    made = command("prune.train", *OWN, "--core", "trunk,top", "-sr", "--s", "0.001", "--dataset", name, *small, *SHORT)
+    assert made.code == 0, made.err
+    pruned = command("prune.normal_regular", *OWN, "--percent", "0.3", "--cpu", "--num_workers", "0")
+    assert pruned.code == 0, pruned.err
+    quantized = command(
+        "quant.wqaq", *OWN, "--q_type", "1", "--bn_fold", "0", "--refine", pruned.path, "--num_workers", "0", *SHORT
+    )
+    assert quantized.code == 0, quantized.err
+    merged = command("bn_merge.__main__", *OWN, "--model", quantized.path, "--cpu", "--json", "--num_workers", "0")
+    assert merged.code == 0, merged.err
+    assert json.loads(merged.out)["agree"] == 4
+    packed = command("deploy.pack", *OWN, "--model", json.loads(merged.out)["path"], "--save", "cells.safetensors")
+    assert packed.code == 0, packed.err
+    judged = command("deploy.run", "--model", "cells.safetensors", *OWN, "--evaluate", "--num_workers", "0", "--json")
+    assert judged.code == 0, judged.err
+    assert 0 <= json.loads(judged.out)["mAP"] <= 100
+    Path("data").rename("elsewhere")
+    moved = command("quant.wqaq", *OWN, "--evaluate", quantized.path, "--cpu")
+    assert moved.code == 4
+    assert "add --data DIR" in moved.err
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("few")
+def test_the_chain_of_the_page_on_detectors(command: Callable) -> None:
+    """Every line of docs/detectors.md's chain, with few and small scenes."""
+    text = (ROOT / "docs/detectors.md").read_text()
+    (block,) = re.findall(r"<!-- detectors -->\n```sh\n(.*?)```", text, re.S)
+    names = dict(re.findall(r'^(\w+)="(.*)"$', block, re.M))
+    Image.fromarray(np.zeros((50, 60, 3), np.uint8)).save("photo.jpg")
+    for line in re.findall(r"^python -m (.*)$", block, re.M):
+        module, *words = shlex.split(re.sub(r"\$(\w+)", lambda found: names[found[1]], line))
+        if module.startswith("prune.train"):
+            words += [*SHORT, "--image_size", "64"]
+        done = command({"bn_merge": "bn_merge.__main__"}.get(module, module), *words)
+        assert done.code == 0, f"{line}\n{done.err}"
+    assert Path("found/photo.png").is_file()

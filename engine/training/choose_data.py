@@ -9,6 +9,7 @@ import torch
 
 from engine.checkpoint.format import Checkpoint
 from engine.checkpoint.history import History, Original, Trained
+from engine.cli import datasets
 from engine.cli.datasets import SHIFT
 from engine.cli.options import Data as DataFlags, Works
 from engine.data import catalogue, gray, image_folder, sound
@@ -102,7 +103,12 @@ def _load(chosen: DataFlags, where: torch.device, known: DataInfo | None) -> Dat
         folder = sound.listed(chosen.root, chosen.skip_bad, chosen.num_workers) if name == "imagefolder" else None
         return catalogue.load(name, chosen.root, where, size, chosen.val, chosen.num_workers, flip, folder, crop)
     except UserError as fault:
-        if chosen.dataset or name != "imagefolder" or fault.code != BAD_DATA or image_folder.has_folders(chosen.root):
+        if (
+            chosen.dataset
+            or name in datasets.BUILT_IN
+            or fault.code != BAD_DATA
+            or image_folder.has_folders(chosen.root)
+        ):
             raise
         label = known.label if known else ""
         hint = f"the file was trained on a folder of pictures called {label}: add --data DIR"

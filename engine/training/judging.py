@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -28,7 +29,7 @@ def evaluate_file(options: Works, opened: Opened[nn.Module]) -> dict[str, Any]:
     task = task_of(network, data.info, opened.checkpoint.arch)
     found = evaluate(options, network, data, task, "the file")
     return {
-        "text": in_words(task, found.score, data),
+        "text": in_words(task, found.score, data, more=found.more),
         "path": opened.path,
         task.score.name: found.score,
         "loss": found.loss,
@@ -55,10 +56,17 @@ def evaluate(options: Works, model: nn.Module, data: Data, task: Task, what: str
         return task.evaluate(model, data.test, batch, lambda: bar.update(batch))
 
 
-def in_words(task: Task, score: float, data: Data, before: float | None = None) -> str:
-    """`test accuracy 98.30 % on digits (360 pictures)`; with the score before, `test accuracy 98.90 % -> 98.30 % on ...`."""
+def in_words(
+    task: Task, score: float, data: Data, before: float | None = None, more: Mapping[str, float] | None = None
+) -> str:
+    """`test accuracy 98.30 % on digits (360 pictures)`; with the score before, `test accuracy 98.90 % -> 98.30 % on ...`.
+
+    Args:
+        more: other numbers of the task, in percent.
+    """
+    others = "".join(f", {name} {value:.2f} %" for name, value in (more or {}).items())
     scores = " -> ".join(f"{value:.2f} {task.score.unit}" for value in (before, score) if value is not None)
-    return f"{data.part} {task.score.name} {scores} on {data.info.label} ({len(data.test):,} pictures)"
+    return f"{data.part} {task.score.name} {scores}{others} on {data.info.label} ({len(data.test):,} pictures)"
 
 
 def in_keys(task: Task, score: float, before: float | None = None) -> dict[str, float]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from engine.cli.datasets import BOXES
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
@@ -73,14 +75,14 @@ ORIGINAL = Recipe(300, 50, "adam", 0.01, 0.0, "steps", (80, 130, 180, 230, 280))
 _EPOCHS = {"digits": 10, "scenes": 16, "default": 60}
 _REFINE_EPOCHS = {"digits": 6, "scenes": 8, "default": 20}
 _BATCH = {"digits": 32, "scenes": 16, "coco": 16, "yolo": 16, "default": 128}
-_BOXES = ("scenes", "coco", "yolo")
-"""Sets of detectors. Their decay is that of torchvision's recipes for them, the rate what 16 pictures a step bear."""
 
 
 def for_float(dataset: str, refine: bool = False) -> Recipe:
     """The default recipe of float networks on a data set; refining is shorter and gentler."""
     epochs = _REFINE_EPOCHS if refine else _EPOCHS
-    boxes = dataset in _BOXES
+    boxes = (
+        dataset in BOXES
+    )  # the decay of torchvision's recipes for detectors, and a rate that 16 pictures a step bear
     return Recipe(
         epochs=epochs.get(dataset, epochs["default"]),
         batch_size=_BATCH.get(dataset, _BATCH["default"]),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 
@@ -10,6 +12,11 @@ class FrozenNorm(nn.BatchNorm2d):
 
     Shapes: (B, C, H, W) -> (B, C, H, W).
     """
+
+    @classmethod
+    def like(cls, norm: Any) -> FrozenNorm:
+        """One that holds the very tensors of torchvision's."""
+        return cls(norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.eps)
 
     def __init__(self, weight: Tensor, bias: Tensor, running_mean: Tensor, running_var: Tensor, eps: float) -> None:
         super().__init__(len(weight), eps, affine=False, track_running_stats=False)

@@ -63,7 +63,10 @@ class Options(Command):
     )  # fmt: skip
     data: Pictures = part(
         Pictures,
-        dataset={"choices": [*datasets.ALL], "help": "results belong to one: name it"},
+        dataset={
+            "choices": [name for name in datasets.ALL if name not in datasets.BOXES],
+            "help": "results belong to one: name it",
+        },
     )
     machine: Machine = part(
         Machine, threads={"help": "CPU threads, shared by the --jobs (default: OMP_NUM_THREADS for each, else all)"}

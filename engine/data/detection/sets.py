@@ -79,7 +79,7 @@ def load(
 def _info(
     name: str, label: str, names: tuple[str, ...], size: int, mean: Channels, std: Channels, flip: bool
 ) -> DataInfo:  # fmt: skip
-    return DataInfo(name, label, len(names), size, mean, std, 0, flip, names, DETECTION)
+    return DataInfo(name, label, len(names), size, mean, std, 0, flip, names, task=DETECTION)
 
 
 def _of_folder(name: str, root: Path, names: tuple[str, ...], size: int | None) -> DataInfo:

@@ -201,7 +201,7 @@ class _Builder:
         if not (frozen or isinstance(own, _BatchNorm)) or any(getattr(own, part) is not given[part] for part in parts):
             return None  # a function of its own: what training would do to its statistics is not known
         if frozen:
-            self.put[owner] = FrozenNorm(*given.values(), eps=values["eps"])
+            self.put[owner] = FrozenNorm.like(own)
         elif owner not in self.put:
             made = lift.norm(values, dimensions, own.num_features, own.momentum)
             made._parameters.update(own._parameters)
