@@ -29,7 +29,11 @@ class Pictures(Options):
         help="default auto: CIFAR-10 if it is on disk or can be downloaded, else the embedded digits",
     )  # fmt: skip
     root: Path = flag(
-        "--data", type=path, default=Path("data"), metavar="DIR", help="where pictures are, or go (default: data)"
+        "--data",
+        type=path,
+        default=Path("data"),
+        metavar="DIR",
+        help="where pictures are, or go (default: data); of an imagefolder train/<class>/* and test/<class>/*, or else val/",
     )
     image_size: int | None = flag(
         "--image_size", type=number(int, 8, 1024), metavar="N", help="side of the pictures (default: the data set's)"
