@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import get_model
 
+from bn_merge.merge import merge
 from engine.errors import UserError
 from models.check import Misdeclared
 from models.detectors.core import Core
@@ -88,9 +89,10 @@ def test_torchvisions_detectors(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in DETECTORS if name != "ssd300_vgg16"])
-def test_masked_equals_narrowed_and_heads_keep_their_outputs(name: str) -> None:
+@pytest.mark.parametrize("name", DETECTORS)
+def test_masked_equals_narrowed_folded_equals_unfolded_and_heads_keep_their_outputs(name: str) -> None:
     torch.manual_seed(0)
+    side, importance = SIDES.get(name, 64), "l1" if name == "ssd300_vgg16" else "bn"  # it has no batch norms
     core = build(f"torchvision:{name}", 3).double()
     with torch.no_grad():
         for module in core.modules():
@@ -99,17 +101,21 @@ def test_masked_equals_narrowed_and_heads_keep_their_outputs(name: str) -> None:
                     value.uniform_(0.5, 1.5)
                 for value in (module.bias, module.running_mean):
                     value.normal_()
-    form = form_of(core, 64, name)
+    form = form_of(core, side, name)
     found = channels(form)
-    dropped = plan(Subject(core, form, found, name), 0.5).dropped
+    dropped = plan(Subject(core, form, found, name), 0.5, importance=importance).dropped
     small, silent = narrowed(core, form, found, dropped, name), masked(form, found, dropped)
     assert small.captured.detector is not None
-    assert sum(p.numel() for p in small.parameters()) < 0.6 * sum(p.numel() for p in form.parameters())
-    x = torch.rand(2, 3, 64, 64, dtype=torch.float64)
+    assert sum(p.numel() for p in small.parameters()) < 0.7 * sum(p.numel() for p in form.parameters())
+    x = torch.rand(2, 3, side, side, dtype=torch.float64)
+    merged = merge(small.eval())
+    assert merged.captured.detector is not None
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in merged.modules())
     with torch.no_grad():
         wanted = silent.eval()(x)
         assert small.eval()(x).shape == wanted.shape
         assert (small(x) - wanted).abs().max() <= 1e-10 * wanted.abs().max()
+        assert (merged(x) - wanted).abs().max() <= 1e-10 * wanted.abs().max()
 
 
 def test_a_detector_of_ones_own() -> None:
