@@ -181,3 +181,29 @@ def test_the_chain_of_the_page_on_detectors(command: Callable) -> None:
         done = command({"bn_merge": "bn_merge.__main__"}.get(module, module), *words)
         assert done.code == 0, f"{line}\n{done.err}"
     assert Path("found/photo.png").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("few")
+def test_a_yolo_of_ultralytics(command: Callable) -> None:
+    """The file of docs/detectors.md, where Ultralytics is installed."""
+    pytest.importorskip("ultralytics")
+    text = (ROOT / "docs/detectors.md").read_text()
+    (code,) = re.findall(r"<!-- detector: yolo.py -->\n```python\n(.*?)```", text, re.S)
+    Path("yolo.py").write_text(code)
+    own = ("--arch", "yolo.py:net")
+    made = command("prune.train", *own, "--core", "net", "-sr", "--dataset", "scenes", "--image_size", "64", *SHORT)
+    assert made.code == 0, made.err
+    pruned = command("prune.normal_regular", *own, "--percent", "0.4", "--normal_regular", "8", "--cpu")
+    assert pruned.code == 0, pruned.err
+    before, after = re.findall(r"parameters +([\d,]+) -> ([\d,]+)", pruned.out)[0]
+    assert int(after.replace(",", "")) < 0.65 * int(before.replace(",", ""))
+    quantized = command("quant.wqaq", *own, "--q_type", "1", "--bn_fold", "1", "--refine", pruned.path, *SHORT)
+    assert quantized.code == 0, quantized.err
+    merged = command("bn_merge.__main__", *own, "--model", quantized.path, "--cpu")
+    assert merged.code == 0, merged.err
+    assert "the same answer on 12 of them" in merged.out
+    packed = command("deploy.pack", *own, "--model", merged.path, "--save", "yolo.safetensors")
+    assert packed.code == 0, packed.err
+    judged = command("deploy.run", "--model", "yolo.safetensors", *own, "--evaluate", "--executor", "reference")
+    assert judged.code == 0, judged.err
