@@ -46,11 +46,12 @@ def described(found: Checkpoint | Foreign, path: Path, said: Description) -> Che
     own = known.outline(said.classes or ANY)
     if ":" in known.arch:
         state = legacy.unwrapped(state, set(own.state_dict()))
-    for key in [key for key in state if key.endswith("running_mean")]:  # files of old programs lack these counters
-        state.setdefault(key.replace("running_mean", "num_batches_tracked"), torch.tensor(0))
+    for key in [key for key in own.state_dict() if key.endswith("num_batches_tracked")]:
+        if key.replace("num_batches_tracked", "running_mean") in state:  # files of old programs lack these counters
+            state.setdefault(key, torch.tensor(0))
     head = _head(own, known, said.classes or ANY)
     _check_keys(state, own, head, known.arch, path)
-    counts = {_length(state[key], axis) for key, axis in head.items() if key in state}
+    counts = {grows.classes(state[key]) for key, grows in head.items() if key in state}
     has = counts.pop() if len(counts) == 1 else None
     classes = said.classes or has or ANY
     fresh = {} if counts or has == classes else head
@@ -64,7 +65,7 @@ def described(found: Checkpoint | Foreign, path: Path, said: Description) -> Che
         cfg=registry.widths(known.arch, own) or list(known.cfg or []),
         state_dict=state,
         history=(Original(made_fresh=tuple(fresh)),),
-        dataset=DataInfo.unknown(classes, said.image_size),
+        dataset=DataInfo.unknown(classes, said.image_size, getattr(own, "normalisation", None)),
         metrics=Metrics(0.0 if fresh else _accuracy(found, path)),
         provenance=Provenance(),
         format="foreign",
@@ -89,7 +90,7 @@ def _network(found: Foreign, path: Path, said: Description) -> tuple[_Known, Sta
     """The network that is meant, and the file's tensors as it calls them; one of this toolkit is told by its shapes."""
     state = dict(found.state_dict)
     if said.arch and (":" in said.arch or legacy.known_arch(state) is None):
-        return _Known(said.arch, said.cfg), state
+        return _Known(said.arch, said.cfg, {"core": said.core} if said.core else {}), state
     if legacy.known_arch(state) is None:
         text = f"{path}: its weights are those of no network known here ({', '.join([*state][:3])}, ...)"
         raise UserError(text, f"say which network they are of: --arch torchvision:NAME, {user_code.FORMS}")
@@ -102,8 +103,23 @@ def _network(found: Foreign, path: Path, said: Description) -> tuple[_Known, Sta
     return _Known(adopted.arch, adopted.cfg, arch_args), dict(adopted.state_dict)
 
 
-def _head(own: nn.Module, known: _Known, classes: int) -> dict[str, int]:
-    """The tensors that are as long as there are classes, each with the axis along which it is: built for one more, it grows."""
+@dataclass(frozen=True)
+class _Grows:
+    """How long a tensor is along an axis: `each` for a class, and `besides`: a detector has some places, and a background."""
+
+    axis: int
+    each: int
+    besides: int
+
+    def classes(self, tensor: Tensor) -> int:
+        """How many classes a tensor is for; 0 where it is none of this kind."""
+        length = tensor.shape[self.axis] if self.axis < tensor.ndim else 0
+        found, rest = divmod(length - self.besides, self.each)
+        return 0 if rest else max(0, found)
+
+
+def _head(own: nn.Module, known: _Known, classes: int) -> dict[str, _Grows]:
+    """The tensors whose length is decided by the classes: built for one more, they grow."""
     try:
         larger = {key: tensor.shape for key, tensor in known.outline(classes + 1).state_dict().items()}
     except UserError:  # it bears this number alone
@@ -113,18 +129,17 @@ def _head(own: nn.Module, known: _Known, classes: int) -> dict[str, int]:
         grown = [
             axis for axis, (old, new) in enumerate(zip(tensor.shape, larger.get(key, ()), strict=False)) if old != new
         ]
-        if len(grown) == 1 and (tensor.shape[grown[0]], larger[key][grown[0]]) == (classes, classes + 1):
-            found[key] = grown[0]
+        if len(grown) != 1:
+            continue
+        axis, each = grown[0], larger[key][grown[0]] - tensor.shape[grown[0]]
+        besides = tensor.shape[axis] - each * classes
+        if each > 0 and besides in (0, each):
+            found[key] = _Grows(axis, each, besides)
     return found
 
 
-def _length(tensor: Tensor, axis: int) -> int:
-    """How long a tensor is along an axis; 0 where it has no such axis."""
-    return tensor.shape[axis] if axis < tensor.ndim else 0
-
-
 def _with_fresh(
-    state: State, head: dict[str, int], known: _Known, path: Path, said: Description, has: int | None
+    state: State, head: dict[str, _Grows], known: _Known, path: Path, said: Description, has: int | None
 ) -> State:
     """The same tensors with a head for the classes that are wanted, in the network's own initialisation.
 
@@ -138,7 +153,8 @@ def _with_fresh(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(said.seed)
         made = registry.build(known.arch, known.cfg, classes, **known.arch_args).state_dict()
-    for key, axis in head.items():
+    for key, grows in head.items():
+        axis = grows.axis
         tensor, stored = made[key], state.get(key, made[key])
         if stored.ndim == tensor.ndim:  # a narrower network has a narrower head
             for other in (each for each in range(tensor.ndim) if each != axis):
@@ -149,7 +165,7 @@ def _with_fresh(
     return state
 
 
-def _check_keys(state: State, own: nn.Module, head: dict[str, int], arch: str, path: Path) -> None:
+def _check_keys(state: State, own: nn.Module, head: dict[str, _Grows], arch: str, path: Path) -> None:
     """Refuse keys that the network does not have, or has in another shape.
 
     A captured network may have been narrowed; a head may be missing as a whole, or be for other classes.
@@ -161,7 +177,8 @@ def _check_keys(state: State, own: nn.Module, head: dict[str, int], arch: str, p
 
     def fits(key: str, shape: tuple[int, ...]) -> bool:
         pairs = list(enumerate(zip(shape, shapes.get(key, ()), strict=False)))
-        same = [axis == head.get(key) or old == new or (axis < 2 and old < new) for axis, (old, new) in pairs]
+        grows = head[key].axis if key in head else None
+        same = [axis == grows or old == new or (axis < 2 and old < new) for axis, (old, new) in pairs]
         return key in shapes and len(shape) == len(shapes[key]) and all(same)
 
     astray = [key for key, tensor in state.items() if not fits(key, tuple(tensor.shape))]

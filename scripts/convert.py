@@ -118,7 +118,7 @@ def _data_set(options: Options, arch: str, classes: int, channels: int) -> DataI
             f"{options.old} does not say what it was trained on, and neither does {options.new}: give --dataset "
             "(and --mean and --std, if its pictures were normalised in another way)"
         )
-        return DataInfo.unknown(classes, size, channels)
+        return DataInfo.unknown(classes, size, ((0.0,) * channels, (1.0,) * channels))
     info = catalogue.describe(options.dataset, size)
     if classes < info.classes:
         raise UserError(f"{info.label} has {info.classes} classes, the network {classes}", "name another --dataset")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from engine.data.detection import scenes, sets
@@ -207,3 +208,23 @@ def test_a_yolo_of_ultralytics(command: Callable) -> None:
     assert packed.code == 0, packed.err
     judged = command("deploy.run", "--model", "yolo.safetensors", *own, "--evaluate", "--executor", "reference")
     assert judged.code == 0, judged.err
+
+
+@pytest.mark.usefixtures("few")
+def test_weights_for_other_classes_keep_all_but_the_head(command: Callable) -> None:
+    """As those that torchvision offers for COCO: 90 classes and a background, normalised by the detector's own transform."""
+    from torchvision.models import get_model
+
+    name = "ssdlite320_mobilenet_v3_large"
+    theirs = get_model(name, weights=None, weights_backbone=None, num_classes=91).state_dict()
+    torch.save({key: value for key, value in theirs.items() if "num_batches" not in key}, "coco.pth")
+    pictures = ("--weights", "coco.pth", "--dataset", "scenes", "--image_size", "64")
+    made = command("prune.train", "--arch", f"torchvision:{name}", *pictures, *SHORT)
+    assert made.code == 0, made.err
+    assert "and 7 more are made fresh: the file has 90 classes, digit scenes (composed) 10" in made.err
+    assert "normalised as the network's own code says, mean 0.5,0.5,0.5, std 0.5,0.5,0.5" in made.err
+    stored = torch.load(made.path, weights_only=True)
+    assert stored["dataset"]["std"] == [0.5] * 3
+    refused = command("quant.ptq", "--arch", f"torchvision:{name}", *pictures, "--cpu")
+    assert refused.code == 2
+    assert "coco.pth has 90 classes, digit scenes (composed) 10" in refused.err

@@ -13,6 +13,7 @@ class Description:
     Args:
         arch: None: a network of this toolkit, which its shapes tell.
         cfg: its widths; None: its own, or those that the shapes of a network of this toolkit tell.
+        core: of a detector of the user's the modules that are trained.
         classes: that the network is to have; None: as many as the file has.
         said_by: who wants these classes, for messages: `digits`, `--classes`.
         image_size: side of the pictures that it is to see.
@@ -23,6 +24,7 @@ class Description:
 
     arch: str | None = None
     cfg: Sequence[int] | None = None
+    core: str | None = None
     classes: int | None = None
     said_by: str = ""
     image_size: int = 32

@@ -40,9 +40,14 @@ class DataInfo:
     task: str = CLASSIFICATION
 
     @classmethod
-    def unknown(cls, classes: int, image_size: int = 32, channels: int = 3) -> DataInfo:
-        """That of a file that cannot say what it was trained on."""
-        return cls("unknown", "unknown", classes, image_size, (0.0,) * channels, (1.0,) * channels)
+    def unknown(cls, classes: int, image_size: int = 32, told: tuple[Channels, Channels] | None = None) -> DataInfo:
+        """That of a file that cannot say what it was trained on.
+
+        Args:
+            told: mean and std, where the network's own code says them.
+        """
+        mean, std = told or ((0.0,) * 3, (1.0,) * 3)
+        return cls("unknown", "unknown", classes, image_size, mean, std)
 
     @classmethod
     def read(cls, values: dict[str, Any]) -> DataInfo:
@@ -75,6 +80,11 @@ class DataInfo:
     def boxes(self) -> bool:
         """Whether objects are looked for in its pictures."""
         return self.task == DETECTION
+
+    @property
+    def says_normalisation(self) -> bool:
+        """Whether mean and std are more than the place of unknown ones."""
+        return self.known or any(self.mean) or any(value != 1 for value in self.std)
 
     @property
     def known(self) -> bool:

@@ -40,9 +40,10 @@ def open_data(options: Works, where: torch.device, parent: Checkpoint | None = N
     channels = parent.dataset.channels if parent else 3  # those of a fresh network are not known yet: see show_to
     if parent:
         _refuse_other_channels(options.data, channels)
-    data.set_normalisation(*_normalisation(options.data, data, known, originals, channels))
+    told = parent.dataset if parent and not known and not fresh and parent.dataset.says_normalisation else None
+    data.set_normalisation(*_normalisation(options.data, data, known or told, originals, channels))
     _check_fit(options, data.info, parent, fresh)
-    if options.network.weights and not known and not (originals and catalogue.is_cifar10(data.info)):
+    if options.network.weights and not known and not told and not (originals and catalogue.is_cifar10(data.info)):
         _say_normalisation(options.data, data.info, options.network.weights)
     return data
 
@@ -121,7 +122,7 @@ def _normalisation(
     """Mean and std of the flags, else those that a file was trained with, else the data set's own.
 
     Args:
-        known: the data set of the file.
+        known: the data set of the file, or, where it is unknown, what the network's own code says.
         originals: whether the file is of the original's kind, and does not say what its pictures were.
         channels: that the network reads.
     """
@@ -130,6 +131,13 @@ def _normalisation(
     std: Sequence[float] = info.std
     if known and known.name == info.name:
         mean, std = known.mean, known.std
+    elif known and not known.known:
+        mean, std = known.mean, known.std
+        if not (chosen.mean and chosen.std):
+            notice(
+                f"pictures are normalised as the network's own code says, mean {_numbers(mean)}, std {_numbers(std)} "
+                "(--mean and --std say otherwise)"
+            )
     elif originals and catalogue.is_cifar10(info):
         mean, std = catalogue.ORIGINAL
         if not (chosen.mean and chosen.std):

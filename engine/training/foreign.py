@@ -30,6 +30,7 @@ def description(options: Works, trains: bool = False, judges: bool = True) -> De
     return Description(
         arch=network.arch,
         cfg=network.cfg,
+        core=network.core,
         classes=network.classes or (info.classes if info else None),
         said_by="--classes" if network.classes else info.label if info else "",
         image_size=info.image_size if info else data.image_size or 32,

@@ -19,6 +19,9 @@ class Core(nn.Module):
 
     Shapes: (B, 3, S, S) -> (B, numbers): what the last module gives, each tensor flattened, side by side.
 
+    Attributes:
+        normalisation: mean and standard deviation that the detector's own transform takes off; None where it has none.
+
     Args:
         detector: called as those of torchvision are, `detector(images, targets)`; it stays as it is.
         names: of its modules.
@@ -38,6 +41,7 @@ class Core(nn.Module):
                 known = ", ".join(name for name, _ in detector.named_children())
                 raise Misdeclared(f"--arch {arch}: --core names {name!r}, which is no module of it", f"it has {known}")
             _place(self, name, module)
+        self.normalisation = sizes.normalisation(detector)
         self._detector = (detector,)  # a tuple: its other modules are not trained
         self._names, self._arch, self._stages, self._side = tuple(names), arch, list[Stage](), 0
         own = {id(parameter) for parameter in self.parameters()}

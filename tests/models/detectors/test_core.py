@@ -179,3 +179,12 @@ def test_a_side_that_would_be_filled_up_is_refused() -> None:
     with pytest.raises(Misdeclared, match=r"--image_size 70: .* multiple of 32") as fault:
         form_of(build("torchvision:retinanet_resnet50_fpn", 3), 70)
     assert fault.value.hint == "--image_size 64"
+
+
+def test_the_normalisation_of_a_detectors_own_transform_is_known_and_not_done_twice() -> None:
+    core = build("torchvision:ssdlite320_mobilenet_v3_large", 3)
+    assert core.normalisation == ((0.5,) * 3, (0.5,) * 3)
+    form_of(core, 64, "ssdlite")
+    assert core._detector[0].transform.image_mean == [0.0] * 3
+    assert core._detector[0].transform.image_std == [1.0] * 3
+    assert Core(Tiny(), ["trunk", "top"], "tiny").normalisation is None
