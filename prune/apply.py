@@ -62,14 +62,14 @@ def apply(options: Options, grouped: bool = False) -> dict[str, Any]:
         *report.widths(chosen, parent.history),
         f"parameters  {params[0]:,} -> {params[1]:,}",
         f"MACs        {macs[0]:,} -> {macs[1]:,}",
-        *report.accuracies(evaluations, data),
+        *report.scores(evaluations, data, run.task.score),
         f"stored with the file: {after.score:.2f} %, before any refining; next: "
         + called(shlex.join(["prune.train", "--refine", str(path), *repeated(parent.arch, options.data.root)])),
     ]
     return {
         "text": "\n".join(lines), "path": path, "cfg_before": chosen.cfg_before, "cfg_after": chosen.cfg,
         "layers": {name: sizes for name, *sizes in zip(chosen.names, chosen.before, chosen.widths, strict=True)},
-        "percent": options.percent, "achieved": chosen.achieved, "accuracy": accuracies,
+        "percent": options.percent, "achieved": chosen.achieved, run.task.score.name: accuracies,
         "params": params, "macs": macs,
     }  # fmt: skip
 

@@ -10,6 +10,7 @@ from engine.errors import UserError
 from engine.system.said import notice, some, warning
 from engine.system.terminal import columns
 from engine.tasks.base import Evaluation
+from engine.tasks.score import Score
 from prune.plan import PrunePlan
 from prune.rounding import to_drop
 
@@ -118,11 +119,11 @@ def _channels(chosen: PrunePlan) -> list[str]:
     return [f"channels    {can:,} of {every:,} can be cut; {gone:,} go, {100 * gone / every:.2f} % of all"]
 
 
-def accuracies(evaluations: dict[str, Evaluation], data: Data) -> list[str]:
-    """The accuracy after each step."""
+def scores(evaluations: dict[str, Evaluation], data: Data, score: Score) -> list[str]:
+    """The score after each step."""
     mended = evaluations.get("bn_reestimated")
     return [
-        f"accuracy on {len(data.test):,} {data.part} pictures of {data.info.label}:",
-        "  " + ", ".join(f"{name} {evaluations[name].score:.2f} %" for name in ("before", "masked", "sliced"))
-        + (f", BN re-estimated {mended.score:.2f} %" if mended else ", nothing dropped: BN left as it was"),
+        f"{score.name} on {len(data.test):,} {data.part} pictures of {data.info.label}:",
+        "  " + ", ".join(f"{name} {evaluations[name].score:.2f} {score.unit}" for name in ("before", "masked", "sliced"))
+        + (f", BN re-estimated {mended.score:.2f} {score.unit}" if mended else ", nothing dropped: BN left as it was"),
     ]  # fmt: skip
