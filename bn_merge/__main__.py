@@ -51,7 +51,7 @@ def body(options: Merging) -> dict[str, Any]:
     run.task = task_of(model, data.info, parent.arch)
     merged = merge(model)
     say_unfolded(merged)
-    proof.prove(model, next(iter(data.test.batches(proof.PICTURES)))[0])
+    proof.prove(model, next(iter(data.test.batches(proof.PICTURES)))[0], run.task)
     before, after = run.evaluate(model, data), run.evaluate(merged, data)
     agree = run.task.agreement(before.output, after.output).agree
     metrics = run.metrics(after, data, before_merge=before.score, agreement=agree / len(data.test))

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from bn_merge.merge import merge
 from engine.errors import BAD_CHECKPOINT, UserError
-from engine.tasks.classification import CLASSIFICATION as task
+from engine.tasks.base import Task
+from engine.tasks.classification import CLASSIFICATION
 from models.graph.normal import NormalForm
 from models.layers.quantizers.identity import Identity
 
@@ -17,7 +18,7 @@ PICTURES = 16
 
 
 @torch.no_grad()
-def prove(model: NormalForm, pictures: Tensor) -> None:
+def prove(model: NormalForm, pictures: Tensor, task: Task = CLASSIFICATION) -> None:
     """Fold a float64 copy of a network and compare its output with the unfolded one's.
 
     Each picture's numbers have to be within 1e-10 of the largest one. Where activations are quantized, one in eight may be

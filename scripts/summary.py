@@ -141,7 +141,7 @@ def _sensitivity(options: Options) -> dict[str, Any]:
     from tqdm import tqdm
 
     from engine.system import device, terminal
-    from engine.tasks.classification import CLASSIFICATION as task
+    from engine.tasks.of import task_of
     from engine.training.choose_data import open_data
     from engine.training.foreign import description
     from models import files
@@ -152,6 +152,7 @@ def _sensitivity(options: Options) -> dict[str, Any]:
     data = open_data(options, where, opened.checkpoint)
     model = opened.at(data.info.image_size).network
     model.to(where)
+    task = task_of(model, data.info, opened.checkpoint.arch)
     whole = task.evaluate(model, data.test, batch).score
     found: dict[str, dict[str, float]] = {}
     steps = tqdm(table(model, data, batch, task), "judging", leave=False, disable=not terminal.is_interactive())
@@ -166,7 +167,7 @@ def _sensitivity(options: Options) -> dict[str, Any]:
         heads = next(iter(rows.values()), [])
         cells = [[name, *(f"{found[name][change]:.2f}" for change in changes)] for name, changes in rows.items()]
         lines += columns([["layer", *heads], *cells]) if rows else []
-    return {"text": "\n".join(lines), "accuracy": whole, "judged_on": data.part, "sensitivity": found}
+    return {"text": "\n".join(lines), task.score.name: whole, "judged_on": data.part, "sensitivity": found}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
