@@ -57,6 +57,7 @@ def _torchvision(name: str, classes: int) -> nn.Module:
             models.get_model(name, weights=None, weights_backbone=None, num_classes=classes + 1),
             CORE,
             f"torchvision:{name}",
+            classes,
         )
     more: dict[str, Any] = {"weights_backbone": None} if name in models.list_models(module=models.segmentation) else {}
     with warnings.catch_warnings():

@@ -77,7 +77,7 @@ def build(
         return network
     from models.detectors.core import Core
 
-    return Core(network, core.split(","), arch)
+    return Core(network, core.split(","), arch, classes)
 
 
 def _made(arch: str, cfg: Sequence[int] | None, classes: int = 10, **arch_args: Any) -> nn.Module:

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from models.check import Misdeclared
 from models.detectors import sizes
 from models.detectors.shell import Shell
-from models.detectors.stages import PICTURE, Place, Stage, watched
+from models.detectors.stages import PICTURE, Place, Stage, answers, watched
 
 
 class Core(nn.Module):
     """The modules of a detector that are trained, one after the other, under their own names.
 
-    Shapes: (B, 3, S, S) -> (B, numbers): what the last module gives, each tensor flattened, side by side.
+    Shapes: (B, 3, S, S) -> (B, numbers): what none of these modules reads of the others, each tensor flattened, side by side.
 
     Attributes:
         normalisation: mean and standard deviation that the detector's own transform takes off; None where it has none.
@@ -25,12 +25,13 @@ class Core(nn.Module):
     Args:
         detector: called as those of torchvision are, `detector(images, targets)`; it stays as it is.
         names: of its modules.
+        classes: of objects, without a background.
 
     Raises:
         Misdeclared: exit 2 for a name of no module, or parameters outside of these.
     """
 
-    def __init__(self, detector: nn.Module, names: Sequence[str], arch: str) -> None:
+    def __init__(self, detector: nn.Module, names: Sequence[str], arch: str, classes: int) -> None:
         super().__init__()
         for name in names:
             try:
@@ -42,8 +43,8 @@ class Core(nn.Module):
                 raise Misdeclared(f"--arch {arch}: --core names {name!r}, which is no module of it", f"it has {known}")
             _place(self, name, module)
         self.normalisation = sizes.normalisation(detector)
-        self._detector = (detector,)  # a tuple: its other modules are not trained
-        self._names, self._arch, self._stages, self._side = tuple(names), arch, list[Stage](), 0
+        self._detector = (detector,)  # in a tuple, so that nn.Module does not register it
+        self._classes, self._names, self._arch, self._stages, self._side = classes, tuple(names), arch, list[Stage](), 0
         own = {id(parameter) for parameter in self.parameters()}
         if lost := [name for name, value in detector.named_parameters() if id(value) not in own]:
             raise Misdeclared(
@@ -60,18 +61,19 @@ class Core(nn.Module):
         like = next(self.parameters())
         shown = torch.rand(picture, generator=torch.Generator().manual_seed(0)).to(like.device, like.dtype)
         self._stages, self._side = watched(detector, self._names, shown, self._arch), side
+        with torch.no_grad():
+            self.shell.check(self.eval()(shown[None].expand(2, -1, -1, -1)))
 
     def forward(self, x: Tensor) -> Tensor:
         known: dict[Place, Tensor] = {PICTURE: x}
         for number, stage in enumerate(self._stages):
             stage.run(self.get_submodule(stage.name), known, number)
-        last = len(self._stages) - 1
-        return torch.cat([value.flatten(1) for (number, _), value in known.items() if number == last], 1)
+        return torch.cat([known[place].flatten(1) for place, _ in answers(self._stages)], 1)
 
     @property
     def shell(self) -> Shell:
         """The detector's own code, for what the core gives."""
-        return Shell(self._detector[0], self._stages, self._side)
+        return Shell(self._detector[0], self._stages, self._side, self._arch, self._classes)
 
 
 def _place(core: nn.Module, name: str, module: nn.Module) -> None:

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
-from models.check import Misdeclared
+from models.check import Misdeclared, user_code
 
 Place = tuple[int, int]
 """Of a tensor: the stage that gives it, -1 for the picture, and its number among those of that stage."""
 PICTURE: Place = (-1, 0)
+CALLED = "it is called as detectors of torchvision are: detector(images) with a list of pictures, detector(images, targets) in training"
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Stage:
     """One module of a core, as the detector calls it.
 
     Args:
-        reads: of each leaf of its arguments the place of a tensor, or what else it is, as it is.
+        reads: of each leaf of its arguments the place of a tensor, or the value itself.
         form: of its arguments and keywords.
         shapes, gives: of each tensor that it gives, without the pictures, and of the whole.
     """
@@ -49,6 +50,13 @@ class Read:
     place: Place
 
 
+def answers(stages: Sequence[Stage]) -> list[tuple[Place, tuple[int, ...]]]:
+    """What a core gives: the tensors that no later stage reads, with their shapes, without the pictures."""
+    read = {leaf.place for stage in stages for leaf in stage.reads if isinstance(leaf, Read)}
+    every = [((number, n), shape) for number, stage in enumerate(stages) for n, shape in enumerate(stage.shapes)]
+    return [(place, shape) for place, shape in every if place not in read]
+
+
 def watched(detector: nn.Module, names: Sequence[str], picture: Tensor, arch: str) -> list[Stage]:
     """Run a detector on a picture, and see how it calls the modules of its core.
 
@@ -61,7 +69,9 @@ def watched(detector: nn.Module, names: Sequence[str], picture: Tensor, arch: st
     """
     calls: list[tuple[str, Any, Any]] = []
     with _hooked(detector, names, lambda name, given, output: calls.append((name, given, output))), torch.no_grad():
-        detector.eval()([picture])
+        detector.eval()
+        with user_code(arch, CALLED):
+            detector([picture])
     ran = [name for name, *_ in calls]
     for name in names:
         if ran.count(name) != 1:

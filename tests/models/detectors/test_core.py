@@ -120,22 +120,55 @@ def test_masked_equals_narrowed_folded_equals_unfolded_and_heads_keep_their_outp
 
 def test_a_detector_of_ones_own() -> None:
     torch.manual_seed(0)
-    core = Core(Tiny(), ["trunk", "top"], "tiny")
+    core = Core(Tiny(), ["trunk", "top"], "tiny", 3)
     form = form_of(core, 32)
     assert form.captured.answer == (None, 8 * 8 * 8)
     assert list(form.state_dict()) == list(Tiny().state_dict())
     assert_same(core, form, 32)
 
 
-def test_code_that_reads_what_stands_between_meets_no_number() -> None:
-    class Reads(Tiny):
-        def forward(self, images: list[Tensor], targets: Any = None) -> Any:
-            between = self.trunk(torch.stack(images))
-            return {"loss": self.top(between).square().mean() + between.square().mean()}
+class Reads(Tiny):
+    """Its loss reads what passes between the modules of its core."""
 
-    form = form_of(Core(Reads(), ["trunk", "top"], "reads"), 32)
-    loss = form.captured.detector.losses(form(torch.rand(2, 3, 32, 32)), list(TARGETS))["loss"]
-    assert loss.isnan()
+    def forward(self, images: list[Tensor], targets: Any = None) -> Any:
+        if targets is None:
+            return super().forward(images)
+        between = self.trunk(torch.stack(images))
+        return {"loss": self.top(between).square().mean() + between.square().mean()}
+
+
+class Parallel(nn.Module):
+    """Two heads that read one trunk, and anchors that belong to no module of the core."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk, self.where, self.which = nn.Conv2d(3, 8, 3, 4, 1), nn.Conv2d(8, 4, 1), nn.Conv2d(8, 4, 1)
+        self.register_buffer("anchors", torch.arange(4.0))
+
+    def forward(self, images: list[Tensor], targets: Any = None) -> Any:
+        maps = self.trunk(torch.stack(images))
+        where, which = (head(maps).flatten(2).transpose(1, 2) for head in (self.where, self.which))
+        where = where + self.anchors
+        if targets is not None:
+            return {"where": where.square().mean(), "which": which.square().mean()}
+        return [
+            {"boxes": w, "scores": c[:, 0], "labels": c[:, 1:].argmax(1) + 1} for w, c in zip(where, which, strict=True)
+        ]
+
+
+def test_heads_side_by_side_and_numbers_around_the_core() -> None:
+    torch.manual_seed(0)
+    core = Core(Parallel(), ["trunk", "where", "which"], "parallel", 3)
+    form = form_of(core, 32, "parallel")
+    assert form.captured.answer == (None, 2 * 4 * 64)
+    assert_same(core, form, 32)
+
+
+def test_numbers_around_the_core_go_where_its_output_is() -> None:
+    form = form_of(Core(Parallel(), ["trunk", "where", "which"], "parallel", 3), 32, "parallel")
+    output = torch.zeros(2, 512, device="meta")
+    with form.captured.detector._answering(output, True) as detector:
+        assert detector.anchors.device.type == "meta"
 
 
 class Twice(Tiny):
@@ -147,6 +180,38 @@ class Twice(Tiny):
 class Changes(Tiny):
     def forward(self, images: list[Tensor], targets: Any = None) -> Any:
         return super().forward([image * 2 - 1 for image in images], targets)
+
+
+class FromZero(Tiny):
+    def forward(self, images: list[Tensor], targets: Any = None) -> Any:
+        found = super().forward(images, targets)
+        return found if targets is not None else [{**one, "labels": one["labels"] * 0} for one in found]
+
+
+class OneLoss(Tiny):
+    def forward(self, images: list[Tensor], targets: Any = None) -> Any:
+        found = super().forward(images, targets)
+        return found if targets is None else sum(found.values())
+
+
+class NoBoxes(Tiny):
+    def forward(self, images: list[Tensor], targets: Any = None) -> Any:
+        found = super().forward(images, targets)
+        return found if targets is not None else found[0]
+
+
+class Batch(Tiny):
+    def forward(self, images: Any, targets: Any = None) -> Any:
+        return self.top(self.trunk(images))
+
+
+class Counts(Tiny):
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(nn.Conv2d(3, 8, 3, 4, 1), nn.MaxPool2d(1, return_indices=True))
+
+    def forward(self, images: list[Tensor], targets: Any = None) -> Any:
+        return self.top(self.trunk(torch.stack(images))[0])
 
 
 class Between(Tiny):
@@ -162,11 +227,17 @@ class Between(Tiny):
         (Twice, "trunk,top", "trunk of --core runs 2 times"),
         (Changes, "trunk,top", "does not read the picture that the detector is given"),
         (Between, "trunk,top", "reads a tensor that no module of --core gave"),
+        (Reads, "trunk,top", "its code reads numbers that pass from one module of --core to the next"),
+        (FromZero, "trunk,top", "it gives label 0; labels of 3 classes count from 1 to 3"),
+        (OneLoss, "trunk,top", "in training it gives no dict of losses"),
+        (NoBoxes, "trunk,top", "in evaluation it gives no list of dicts with boxes, labels, scores"),
+        (Batch, "trunk,top", "TypeError"),
+        (Counts, "trunk,top", "trunk of --core gives something else than tensors of a picture"),
     ],
 )
 def test_what_is_no_core_is_refused_by_name(kind: type[nn.Module], names: str, said: str) -> None:
     with pytest.raises(Misdeclared, match=said) as fault:
-        form_of(Core(kind(), names.split(","), "its"), 32)
+        form_of(Core(kind(), names.split(","), "its", 3), 32)
     assert fault.value.hint
 
 
@@ -187,4 +258,4 @@ def test_the_normalisation_of_a_detectors_own_transform_is_known_and_not_done_tw
     form_of(core, 64, "ssdlite")
     assert core._detector[0].transform.image_mean == [0.0] * 3
     assert core._detector[0].transform.image_std == [1.0] * 3
-    assert Core(Tiny(), ["trunk", "top"], "tiny").normalisation is None
+    assert Core(Tiny(), ["trunk", "top"], "tiny", 3).normalisation is None
