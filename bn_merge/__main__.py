@@ -57,7 +57,7 @@ def body(options: Merging) -> dict[str, Any]:
     metrics = run.metrics(after, data, before_merge=before.score, agreement=agree / len(data.test))
     path = run.write(merged, parent.arch, parent.arch_args, data, metrics, Merge())
     text = f"{source}: {in_words(run.task, after.score, data, before.score, after.more)}; the same answer on {agree:,} of them"
-    return {"text": text, "path": path, **in_keys(run.task, after.score, before.score), "agree": agree}
+    return {"text": text, "path": path, **in_keys(run.task, after.score, before.score, after.more), "agree": agree}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

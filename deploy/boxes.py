@@ -99,13 +99,15 @@ def places(folder: Path, pictures: list[Path]) -> list[Path]:
     """Where pictures with their boxes are drawn: PNG files of their names; two of one name are told apart by a number.
 
     Raises:
-        UserError: exit 6 if the folder cannot be written.
+        UserError: exit 2 where a picture would be written over, exit 6 if the folder cannot be written.
     """
     taken: list[Path] = []
     for path in pictures:
         place, number = folder / f"{path.stem}.png", 2
         while place in taken:
             place, number = folder / f"{path.stem}_{number}.png", number + 1
+        if any(place.resolve() == picture.resolve() for picture in pictures):
+            raise UserError(f"{place} is both input and output", "name another folder for --draw")
         check_writable(place)
         taken.append(place)
     return taken

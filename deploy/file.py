@@ -27,7 +27,8 @@ KINDS: dict[str, tuple[str, Any, str]] = {
 """Of each row: its type as safetensors calls it, in memory, and in the file."""
 
 FORMAT, NEWEST = 1, 2
-"""Format 2 is for pictures cut by ImageNet's recipe: older programs, which would cut them otherwise, refuse it. Both are read."""
+"""Format 2 is for pictures cut by ImageNet's recipe, and for detectors: older programs, which would cut them otherwise and know no
+boxes, refuse it. Both are read."""
 ENTRY = "packed"
 """Of the safetensors header: the format, the checksum and the description, with spaces between."""
 MOST_BYTES = 2**31

@@ -58,7 +58,8 @@ def _contents(packed: Packed) -> Contents:
 
 
 def _version(made: Checkpoint) -> int:
-    return file.NEWEST if made.dataset.crop == IMAGENET else file.FORMAT
+    """The oldest format whose readers do with pictures and answers what is meant."""
+    return file.NEWEST if made.dataset.crop == IMAGENET or made.dataset.boxes else file.FORMAT
 
 
 def open(path: Path) -> Packed:
@@ -79,6 +80,6 @@ def open(path: Path) -> Packed:
     except RecursionError as fault:
         raise UserError(f"{path}: it holds lists in lists, too deep to be read", _AGAIN, BAD_CHECKPOINT) from fault
     if found.version != _version(made):
-        what = f"--crop {made.dataset.crop} in a file of format {found.version}"
-        raise UserError(f"{path}: {what}", _AGAIN, BAD_CHECKPOINT)
+        holds = "a detector" if made.dataset.boxes else f"--crop {made.dataset.crop}"
+        raise UserError(f"{path}: {holds} in a file of format {found.version}", _AGAIN, BAD_CHECKPOINT)
     return Packed(program, made, said["bits"], found.size, found.sha256)

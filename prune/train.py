@@ -121,7 +121,12 @@ def body(options: Options) -> dict[str, Any]:
             stage = replace(stage, pruned=tuple(prunings(start.parent.history)))
         found, path = run.finish(replace(stage, epochs=used.epochs))
         text = in_words(run.experiment.task, found.score, data, more=found.more)
-        return {"text": text, "path": path, **in_keys(run.experiment.task, found.score), "epochs": rows}
+        return {
+            "text": text,
+            "path": path,
+            **in_keys(run.experiment.task, found.score, more=found.more),
+            "epochs": rows,
+        }
 
 
 def _plain(start: Any) -> Any:

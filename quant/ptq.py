@@ -146,7 +146,7 @@ def body(options: Options) -> dict[str, Any]:
         f"{spec.name} by {options.calibrate}: {in_words(run.task, after.score, data, before.score, after.more)}, "
         f"{looked_at} pictures looked at, nothing trained"
     )
-    return {"text": text, "path": path, **in_keys(run.task, after.score, before.score)}
+    return {"text": text, "path": path, **in_keys(run.task, after.score, before.score, after.more)}
 
 
 def _warn_of_loss(options: Options, arch: str, source: Path, lost: float) -> None:

@@ -58,7 +58,7 @@ def train(options: Quantizing, spec: QuantSpec) -> dict[str, Any]:
             "text": text,
             "path": path,
             "spec": spec.to_dict(),
-            **in_keys(run.experiment.task, evaluated.score),
+            **in_keys(run.experiment.task, evaluated.score, more=evaluated.more),
             "epochs": rows,
         }
 

@@ -12,7 +12,7 @@ from engine.data.info import Channels, DataInfo
 LARGE = 3 * 96 * 96
 """Numbers of a picture from which on copying rectangles is quicker than gathering pixels."""
 MOST_AT_ONCE, CACHED = 2**22, 2**18
-"""Numbers of a batch from which on a CPU takes a part of it after the other, and of a part: the steps then wait less for memory."""
+"""A CPU normalises a batch of more numbers than the first in parts of as many as the second: a part stays in its cache."""
 LUMA = (0.299, 0.587, 0.114)
 """What red, green and blue add to the gray of a pixel: ITU-R BT.601, as PIL's conversion to "L"."""
 

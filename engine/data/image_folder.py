@@ -69,10 +69,17 @@ def tested(root: Path) -> str:
     return "val" if (root / "val").is_dir() and not (root / "test").is_dir() else "test"
 
 
+OF_YOLO = ("images", "labels")
+"""What stands below train/ in a folder of YOLO's."""
+
+
 def has_folders(root: Path) -> bool:
     """Whether it looks like a folder of the user's pictures: train/<class>/ and test/<class>/, or val/<class>/."""
     try:
-        return all(any(map(_is_class, (root / part).iterdir())) for part in ("train", tested(root)))
+        return all(
+            any(_is_class(place) and place.name not in OF_YOLO for place in (root / part).iterdir())
+            for part in ("train", tested(root))
+        )
     except OSError:
         return False
 

@@ -20,7 +20,7 @@ MANY = 5_000
 TOGETHER = 64
 """Files that a process goes through at a time."""
 PROCESSES = 8
-"""More of them wait for the one that collects."""
+"""More processes are no faster: the one that collects is the bottleneck."""
 Found = TypeVar("Found")
 Thing_co = TypeVar("Thing_co", covariant=True)
 
@@ -69,7 +69,7 @@ def workers_for(count: int, allowed: int) -> int:
         allowed: by the user; 0 alone counts.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(PROCESSES, cores // ranks.count()) if allowed and count > MANY else 0
+    return min(PROCESSES, cores // ranks.beside()) if allowed and count > MANY else 0
 
 
 def announced(things: Parts[Thing_co], pictures: int, label: str, doing: str = "reading") -> Iterable[Thing_co]:

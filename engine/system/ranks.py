@@ -44,6 +44,11 @@ def local() -> int:
     return int(os.environ["LOCAL_RANK"]) if started() > 1 else 0
 
 
+def beside() -> int:
+    """Of all processes those of this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", count())) if count() > 1 else 1
+
+
 def is_first() -> bool:
     """Whether this one writes files and speaks for all."""
     return rank() == 0

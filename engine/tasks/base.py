@@ -41,7 +41,7 @@ class Evaluation:
     Attributes:
         score: in the unit of the task's score.
         loss: mean over the pictures.
-        output: what the network gave for all pictures, on the CPU; see `Task.agreement`.
+        output: what was kept of what the network gave for all pictures, on the CPU; see `Task.agreement`.
         more: other numbers of the task, by their names.
     """
 
@@ -99,9 +99,13 @@ class Task(ABC):
     def training_score(self, right: int, seen: int) -> float | None:
         """The score of an epoch's training batches, from sums of `right` and of pictures; None if these give none."""
 
+    def kept(self, output: Output, target: Target) -> Output:
+        """What an evaluation keeps of a batch: the output, or less where that is much. `measure` and `agreement` get it."""
+        return output
+
     @abstractmethod
     def measure(self, outputs: list[Output], targets: list[Target]) -> Evaluation:
-        """The score of a split, from the output and the target of each of its batches."""
+        """The score of a split, from what was kept of the output of each of its batches, and their targets."""
 
     @abstractmethod
     def agreement(self, before: Output, after: Output) -> Agreement:
@@ -144,7 +148,7 @@ class Task(ABC):
         with precision.computing("exact"):
             mine = None if ranks.count() == 1 else torch.arange(len(split))[ranks.share(len(split))]
             for images, target in split.batches(batch, mine):
-                outputs.append(model(images.to(dtype)))
+                outputs.append(self.kept(model(images.to(dtype)), target))
                 targets.append(target)
                 if after_batch:
                     after_batch()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -17,10 +19,21 @@ SHOWN = 0.3
 """Boxes with a lower score are no answer: an agreement does not look at them."""
 NEAR, ALIKE = 0.5, 0.01
 """Pixels between corners, and difference of scores, of boxes that are the same."""
-MARGIN = 1e-3
-"""Of the largest number of an output: fp32 sums in another order move none as far."""
-TOGETHER = 64
-"""Pictures whose boxes are made at a time."""
+_NONE = {"boxes": (0, 4), "labels": (0,), "scores": (0,)}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is kept of an evaluation, on the CPU.
+
+    Args:
+        boxes: of each picture; none where its numbers are not finite.
+        losses, finite: of each picture, (B,).
+    """
+
+    boxes: list[Boxes]
+    losses: Tensor
+    finite: Tensor
 
 
 class Detector(Protocol):
@@ -32,7 +45,8 @@ class Detector(Protocol):
 
 
 class Detection(Task):
-    """An output is what a detector's core gives, (B, numbers); a target a list of B pictures' boxes and labels.
+    """An output is what a detector's core gives, (B, numbers), of which an evaluation keeps boxes and losses; a target a list of B
+    pictures' boxes and labels.
 
     Args:
         detector: makes losses and boxes of it.
@@ -45,7 +59,7 @@ class Detection(Task):
     score = MAP
     loss_name = "loss"
     output_name = "numbers"
-    gap_name = "largest difference of a number"
+    gap_name = "largest difference of a score"
     margin_words = "its best score was {}"
 
     def __init__(self, detector: Detector, classes: int) -> None:
@@ -53,8 +67,8 @@ class Detection(Task):
         self.detector, self.classes = detector, classes
 
     def loss(self, output: Tensor, target: Any, settings: LossSettings) -> Tensor:
-        fine = output if output.dtype == torch.float64 else output.float()
-        return torch.stack([value.reshape(()) for value in self.detector.losses(fine, target).values()]).sum()
+        found = self.detector.losses(_fine(output), target)
+        return torch.stack([value.reshape(()) for value in found.values()]).sum()
 
     def right(self, output: Tensor, target: Any) -> Tensor:
         return output.new_zeros(())
@@ -63,45 +77,44 @@ class Detection(Task):
         return None
 
     @torch.no_grad()
-    def measure(self, outputs: list[Tensor], targets: list[Any]) -> Evaluation:
-        pictures = sum(map(len, outputs))
-        if not all(self.is_finite(output) for output in outputs):
-            return Evaluation(0.0, float("nan"), torch.cat(outputs).cpu())
-        lost = sum(
-            len(output) * self.loss(output, [_learned(one) for one in target], _NOTHING).double().item()
-            for output, target in zip(outputs, targets, strict=True)
-        )
-        found = [one for output in outputs for one in self._found(output)]
-        truth = [one for target in targets for one in target]
-        judged = measured(found, truth, self.classes)
+    def kept(self, output: Tensor, target: Any) -> Seen:
+        """Boxes: a core's numbers are some hundred thousand a picture."""
+        finite = output.isfinite().flatten(1).all(1)
+        losses = output.new_full((len(output),), math.nan, dtype=torch.float64)
+        boxes: list[Boxes] = [{key: output.new_zeros(size) for key, size in _NONE.items()}] * len(output)
+        for number in finite.nonzero().flatten().tolist():
+            one = output[number : number + 1]  # by itself: the loss of some detectors depends on the pictures beside it
+            losses[number] = self.loss(one, [_learned(target[number])], _NOTHING)
+            boxes[number] = self.detector.boxes(_fine(one))[0]
+        return Seen([{key: value.cpu() for key, value in one.items()} for one in boxes], losses.cpu(), finite.cpu())
+
+    def measure(self, outputs: list[Seen], targets: list[Any]) -> Evaluation:
+        seen = _together(outputs)
+        truth = [{key: value.cpu() for key, value in one.items()} for target in targets for one in target]
+        if not bool(seen.finite.all()):
+            return Evaluation(0.0, math.nan, seen)
+        judged = measured(seen.boxes, truth, self.classes)
         more = {"mAP50": 100 * judged.half, "recall": 100 * judged.recall}
-        return Evaluation(100 * judged.mean, lost / max(1, pictures), torch.cat(outputs).cpu(), more)
+        return Evaluation(100 * judged.mean, float(seen.losses.mean()), seen, more)
 
-    def _found(self, output: Tensor) -> list[Boxes]:
-        fine = output if output.dtype == torch.float64 else output.float()
-        return [{key: value.cpu() for key, value in one.items()}
-                for part in fine.split(TOGETHER) if len(part) for one in self.detector.boxes(part)]  # fmt: skip
-
-    def agreement(self, before: Tensor, after: Tensor) -> Agreement:
+    def agreement(self, before: Seen, after: Seen) -> Agreement:
         """Pictures with the same boxes: each with a score of 0.3 or more has one of the same class in the other network's
         answer, half a pixel and 0.01 of the score away at most.
         """
-        both_finite = (before.isfinite() & after.isfinite()).flatten(1).all(1)
-        differ: dict[int, float | None] = {}
-        for number in (~both_finite).nonzero().flatten().tolist():
-            differ[number] = None
-        sound = both_finite.nonzero().flatten()
-        pairs = zip(self._found(before[sound]), self._found(after[sound]), strict=True)
-        for number, (one, other) in zip(sound.tolist(), pairs, strict=True):
-            if not (_covered(one, other) and _covered(other, one)):
+        both, differ, gap = before.finite & after.finite, dict[int, float | None](), 0.0
+        for number, (one, other) in enumerate(zip(before.boxes, after.boxes, strict=True)):
+            if not both[number]:
+                differ[number] = None
+                continue
+            found = [_unlike(one, other), _unlike(other, one)]
+            if None in found:
                 differ[number] = finite(one["scores"].max()) if len(one["scores"]) else 0.0
-        gap = (before.double() - after.double()).abs().max() if len(before) else before.new_zeros(())
-        return Agreement(len(before), len(before) - len(differ), finite(gap), dict(sorted(differ.items())))
+            gap = max([gap, *(value for value in found if value is not None)])
+        return Agreement(len(both), len(both) - len(differ), gap if bool(both.all()) else None, differ)
 
-    def surely_moved(self, before: Tensor, after: Tensor) -> int:
-        """With a number that moved by more than 1e-3 of the largest one."""
-        off = (before.double() - after.double()).abs().flatten(1).amax(1)
-        return int((~(off <= MARGIN * before.abs().max().clamp_min(1))).sum())
+    def surely_moved(self, before: Seen, after: Seen) -> int:
+        """With a box that has not its like in the other answer."""
+        return self.agreement(before, after).pictures - self.agreement(before, after).agree
 
     def numbers(self, output: Tensor) -> Tensor:
         return output
@@ -120,14 +133,26 @@ def _learned(target: Boxes) -> Boxes:
     return {"boxes": target["boxes"][keep], "labels": target["labels"][keep]}
 
 
-def _covered(one: Boxes, other: Boxes) -> bool:
-    """Whether each box that is shown has its like in the other answer."""
+def _unlike(one: Boxes, other: Boxes) -> float | None:
+    """The largest difference of a score between boxes that are shown and their like in the other answer; None: one has none."""
     shown = one["scores"] >= SHOWN
     boxes, labels, scores = (one[key][shown] for key in ("boxes", "labels", "scores"))
     if not len(boxes):
-        return True
+        return 0.0
     if not len(other["boxes"]):
-        return False
+        return None
     near = (boxes[:, None] - other["boxes"][None]).abs().amax(2) <= NEAR
-    alike = (scores[:, None] - other["scores"][None]).abs() <= ALIKE
-    return bool((near & alike & (labels[:, None] == other["labels"][None])).any(1).all())
+    apart = (scores[:, None] - other["scores"][None]).abs()
+    like = near & (apart <= ALIKE) & (labels[:, None] == other["labels"][None])
+    if not bool(like.any(1).all()):
+        return None
+    return float(apart.masked_fill(~like, math.inf).amin(1).max())
+
+
+def _fine(output: Tensor) -> Tensor:
+    return output if output.dtype == torch.float64 else output.float()
+
+
+def _together(parts: list[Seen]) -> Seen:
+    boxes = [one for part in parts for one in part.boxes]
+    return Seen(boxes, torch.cat([part.losses for part in parts]), torch.cat([part.finite for part in parts]))

@@ -98,15 +98,17 @@ def _load(chosen: DataFlags, where: torch.device, known: DataInfo | None) -> Dat
     crop = chosen.crop or (same.crop if same else SHIFT)
     if chosen.skip_bad and name != "imagefolder":
         raise UserError(
-            f"--skip_bad is for folders of pictures, not for {name}", "leave it out: each of its files is checked"
+            f"--skip_bad is for folders of pictures, not for {name}",
+            "leave it out: what cannot be read is refused by name",
         )
     try:
         folder = sound.listed(chosen.root, chosen.skip_bad, chosen.num_workers) if name == "imagefolder" else None
         return catalogue.load(name, chosen.root, where, size, chosen.val, chosen.num_workers, flip, folder, crop)
     except UserError as fault:
+        there = name in datasets.BOXES and chosen.root.is_dir() and any(chosen.root.iterdir())
         if (
             chosen.dataset
-            or name in datasets.BUILT_IN
+            or (there or name in datasets.BUILT_IN)
             or fault.code != BAD_DATA
             or image_folder.has_folders(chosen.root)
         ):

@@ -69,7 +69,9 @@ def in_words(
     return f"{data.part} {task.score.name} {scores}{others} on {data.info.label} ({len(data.test):,} pictures)"
 
 
-def in_keys(task: Task, score: float, before: float | None = None) -> dict[str, float]:
+def in_keys(
+    task: Task, score: float, before: float | None = None, more: Mapping[str, float] | None = None
+) -> dict[str, float]:
     """The same for a result: {"accuracy": 98.3}, with "accuracy_before" where there is a score before."""
     name = task.score.name
-    return {**({} if before is None else {f"{name}_before": before}), name: score}
+    return {**({} if before is None else {f"{name}_before": before}), name: score, **(more or {})}

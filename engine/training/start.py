@@ -101,6 +101,9 @@ class Start(Generic[Net]):
         begun.refuse_other_data(self.options, self.experiment.save, known=self.parent is not None)
         self.data: Data = self.experiment.data(self.fresh)
         if self.opened and self.parent:
+            own = self.parent.arch_args.get("core")
+            if chosen.core not in (None, own):
+                raise UserError(f"--core {chosen.core}: the file has {own or 'none'}", "leave --core out")
             self.arch, self.arch_args = self.parent.arch, self.parent.arch_args
         else:
             self.arch, self.arch_args = chosen.name, {"classes": chosen.classes or self.data.info.classes}

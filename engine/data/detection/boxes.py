@@ -13,7 +13,7 @@ from engine.system.said import notice, some
 SLACK = 0.01
 """How far a box may reach out of its picture, as a fraction of its side."""
 NOISE = 1e-4
-"""The same, as far as nobody is told: annotations are rounded."""
+"""Boxes that reach out by less are cut without a notice: annotations are rounded."""
 FLAT = 10_000
 """Boxes among which one may have no width or no height, and is left out. Training pictures of COCO have 2 of 860,001."""
 

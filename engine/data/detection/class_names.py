@@ -34,6 +34,11 @@ def read(root: Path) -> tuple[str, ...]:
         text = f"no classes are named under {root}: there is neither {YAML[0]} nor classes.txt"
         raise UserError(text, f"write {root / 'classes.txt'}, the name of a class a line, class 0 first", BAD_DATA)
     text = _text(path)
+    if re.search(r"^kpt_shape\s*:", text, re.MULTILINE):
+        raise UserError(
+            f"{path}: it describes key points (kpt_shape), whose rows would be read as polygons",
+            "write rows of class, centre x, centre y, width and height, and leave kpt_shape out", BAD_DATA,
+        )  # fmt: skip
     names = parsed(text)
     if names is None:
         why = "its entry `names` is missing, or not in a form that is read here"
@@ -47,7 +52,7 @@ def read(root: Path) -> tuple[str, ...]:
 
 
 def parsed(text: str) -> list[str] | None:
-    """The names that a data.yaml gives, as a list or by numbers, in brackets or a line each; None where it gives none so."""
+    """The names that a data.yaml gives, as a list or by numbers, in brackets or a line each; None if the entry has another form."""
     lines = [re.sub(r"(^|\s)#.*", "", line).rstrip() for line in text.splitlines()]
     starts = [number for number, line in enumerate(lines) if re.match(r"names\s*:", line)]
     if len(starts) != 1:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +106,12 @@ def _is_id(value: Any) -> bool:
     return isinstance(value, (int, str))
 
 
+FARTHEST = 1e9
+"""Pixels: sums and products of such numbers are finite."""
+
+
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    return type(value) in (int, float) and abs(value) < FARTHEST
 
 
 def _wrong(path: Path, what: str) -> UserError:

@@ -62,8 +62,9 @@ def load(
         workers = workers if device.type == "cuda" else 0  # a CPU is busy with the network
     else:
         train, test, names = FOLDERS[name][0](root)
-        if not len(train.objects.labels):
-            raise UserError(f"{root}: no training picture shows an object", "add annotations to train on", BAD_DATA)
+        for part, what in ((train, "training"), (test, "test")):
+            if not len(part.objects.labels):
+                raise UserError(f"{root}: no {what} picture shows an object", "add annotations", BAD_DATA)
         info = _of_folder(name, root, names, image_size)
         mean, std = _statistics(train, info, workers)
         info = replace(info, mean=mean, std=std)

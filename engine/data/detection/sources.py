@@ -15,7 +15,7 @@ from engine.data.pictures import decode
 from engine.errors import BAD_DATA, UserError
 
 LARGEST = 2
-"""A side that training works on, in sides that networks see: a crop of half a picture is still sharp, and a photograph costs little."""
+"""Training scales pictures to at most this many times the network's side: a crop of half a picture is still sharp, and a large photograph costs little."""
 
 
 class Source(Protocol):

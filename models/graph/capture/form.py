@@ -150,7 +150,8 @@ def _output(found: Any, arch: str) -> Tensor:
     leaves = [leaf for leaf in tree_leaves(found) if isinstance(leaf, Tensor)]
     if len(leaves) != 1:
         raise Misdeclared(
-            f"--arch {arch}: in evaluation it gives {len(leaves)} tensors", "let forward give one: the scores"
+            f"--arch {arch}: in evaluation it gives {len(leaves)} tensors",
+            "let forward give one: the scores; of a detector, name the modules that are trained: --core backbone,head",
         )
     return leaves[0].detach()
 

@@ -14,7 +14,8 @@ from engine.tasks.of import task_of
 
 pytest.importorskip("pycocotools")
 
-from engine.tasks.detection import Boxes, Detection
+from engine.tasks.base import Evaluation
+from engine.tasks.detection import Boxes, Detection, Seen
 
 SCENES = DataInfo("scenes", "digit scenes (composed)", 10, 32, (0.5,) * 3, (0.25,) * 3, task="detection")
 DIGITS = DataInfo("digits", "digits", 10, 32, (0.5,) * 3, (0.25,) * 3)
@@ -56,27 +57,35 @@ def test_the_loss_is_the_sum_of_the_detectors() -> None:
 
 
 def test_measured_over_batches() -> None:
-    outputs = [numbers([ONE, OTHER]), numbers([ONE, OTHER], [ONE, OTHER])]
-    found = TASK.measure(outputs, [[target(ONE, OTHER)], [target(ONE, OTHER), target(ONE, OTHER)]])
+    targets = [[target(ONE, OTHER)], [target(ONE, OTHER), target(ONE, OTHER)]]
+    outputs = [TASK.kept(numbers(*[[ONE, OTHER]] * len(each)), each) for each in targets]
+    found = TASK.measure(outputs, targets)
     assert (found.score, dict(found.more)) == (
         pytest.approx(100),
         {"mAP50": pytest.approx(100), "recall": pytest.approx(100)},
     )
-    assert found.output.shape == (3, 12)
+    assert len(found.output.boxes) == 3
+    assert found.loss == pytest.approx(TASK.loss(numbers([ONE, OTHER]), targets[0], None).item())  # type: ignore[arg-type]
     half = TASK.measure(outputs[:1], [[target(ONE, [0.0, 0, 5, 5, 5, 1])]])
     assert half.score == pytest.approx(50)  # of two classes one
 
 
+def judged(output: Tensor, targets: list[Boxes]) -> Evaluation:
+    return TASK.measure([TASK.kept(output, targets)], [targets])
+
+
+def seen(*pictures: list[list[float]]) -> Seen:
+    return TASK.kept(numbers(*pictures), [target()] * len(pictures))
+
+
 def test_a_crowd_is_no_object_of_the_loss() -> None:
-    alone = TASK.measure([numbers([ONE])], [[target(ONE)]])
-    beside = TASK.measure(
-        [numbers([ONE])], [[{k: torch.cat([target(ONE)[k], target(OTHER, crowd=True)[k]]) for k in target(ONE)}]]
-    )
-    assert (alone.loss, alone.score) == (pytest.approx(beside.loss), pytest.approx(beside.score))
+    beside = {key: torch.cat([target(ONE)[key], target(OTHER, crowd=True)[key]]) for key in target(ONE)}
+    one, other = judged(numbers([ONE]), [target(ONE)]), judged(numbers([ONE]), [beside])
+    assert (one.loss, one.score) == (pytest.approx(other.loss), pytest.approx(other.score))
 
 
 def test_numbers_that_are_none_give_no_score() -> None:
-    found = TASK.measure([numbers([[float("nan")] * 6])], [[target(ONE)]])
+    found = judged(numbers([[float("nan")] * 6]), [target(ONE)])
     assert found.score == 0
     assert found.loss != found.loss
 
@@ -94,16 +103,21 @@ def test_numbers_that_are_none_give_no_score() -> None:
     ],
 )
 def test_equal_boxes(after: list[list[float]], agree: int) -> None:
-    before = numbers([ONE, OTHER])
-    for one, other in ((before, numbers(after)), (numbers(after), before)):
+    for one, other in ((seen([ONE, OTHER]), seen(after)), (seen(after), seen([ONE, OTHER]))):
         found = TASK.agreement(one, other)
         assert (found.pictures, found.agree, list(found.differ)) == (1, agree, [] if agree else [0])
+        assert TASK.surely_moved(one, other) == 1 - agree
+
+
+def test_the_gap_is_that_of_scores() -> None:
+    found = TASK.agreement(seen([ONE, OTHER]), seen([[*ONE[:5], 0.905], OTHER]))
+    assert found.gap == pytest.approx(0.005, abs=1e-6)
 
 
 def test_what_is_not_shown_may_differ_and_no_number_agrees_with_none() -> None:
     weak, weaker = [*OTHER[:5], 0.2], [1.0, 2, 3, 4, 0, 0.1]
-    assert TASK.agreement(numbers([ONE, weak]), numbers([ONE, weaker])).agree == 1
-    lost = numbers([[float("nan")] * 6, ONE])
+    assert TASK.agreement(seen([ONE, weak]), seen([ONE, weaker])).agree == 1
+    lost = seen([[float("nan")] * 6, ONE])
     found = TASK.agreement(lost, lost)
     assert (found.agree, found.differ, found.gap) == (0, {0: None}, None)
 
