@@ -2,7 +2,7 @@
 
 from setuptools import find_packages, setup
 
-DEV = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6", "ruff>=0.6", "mypy>=1.11"]
+DEV = ["pycocotools>=2.0.7", "pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6", "ruff>=0.6", "mypy>=1.11"]
 
 setup(
     name="model-compression",
