@@ -33,7 +33,7 @@ class Source(Options):
     ends: str = flag(
         "--ends", choices=["int8", "float"], default="int8",
         help="first and last layer of a network whose other layers are integer: 8 bit, or as they are (default: int8); "
-        "what gives a detector's boxes stays as it is",
+        "those of detectors stay as they are",
     )  # fmt: skip
     arch: str | None = flag(
         "--arch", type=argtypes.arch, metavar="NAME", help="the network of your own code that the file holds"

@@ -30,12 +30,14 @@ class Ends:
         names: of those whose float weights get 8 bits.
         mean, std: of the pictures.
         grid: of a normalised picture in codes, for weights that are codes already.
+        exact: whether biases are held as finely as fp32 can.
     """
 
     names: frozenset[str]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     grid: Steps
+    exact: bool = False
 
 
 def layer(builder: Builder, node: fx.Node, ends: Ends) -> int:
@@ -52,7 +54,7 @@ def layer(builder: Builder, node: fx.Node, ends: Ends) -> int:
     shown = is_end and grid is None and isinstance(found, nn.Conv2d) and _is_picture(builder, source)
     if shown and _weights(found).is_floating_point() and found.groups == 1 and getattr(found, "scale", None) is None:
         return _of_bytes(builder, found, source, around, ends)
-    matrix = _matrix(builder, node, found, grid, ends.grid if shown else None, is_end)
+    matrix = _matrix(builder, node, found, grid, ends.grid if shown else None, is_end, ends.exact)
     if builder.values[source].grid is None and (used := ends.grid if shown else grid) is not None:
         source = coded(builder, source, used)
     if isinstance(found, nn.Linear):
@@ -101,11 +103,14 @@ def _grid(found: nn.Module) -> Grid:
     return quantizer.grid() if quantizer is not None else None
 
 
-def _matrix(builder: Builder, node: fx.Node, found: Any, grid: Grid, shown: Steps | None, is_end: bool) -> Matrix:
+def _matrix(
+    builder: Builder, node: fx.Node, found: Any, grid: Grid, shown: Steps | None, is_end: bool, exact: bool
+) -> Matrix:
     """
     Args:
         grid: of the input in training, whose scale is in the layer's.
         shown: of the picture, where the layer reads that and was trained on its numbers.
+        exact: see Ends.
     """
     stored, bias = _weights(found), _bias(found)
     scale = None if getattr(found, "scale", None) is None else numbers(found.scale)
@@ -123,7 +128,7 @@ def _matrix(builder: Builder, node: fx.Node, found: Any, grid: Grid, shown: Step
         scale = np.float32(shown.scale) * (np.ones(len(stored), np.float32) if scale is None else scale)
     if isinstance(weight, Codes) and (grid is not None or shown is not None):
         assert scale is not None
-        return matrices.on_grid(weight, scale, bias)
+        return matrices.on_grid(weight, scale, bias, exact)
     return matrices.beside_grid(weight, scale, bias)
 
 

@@ -54,10 +54,13 @@ def _one(number: int) -> Integers:
     return np.array([number], np.int32)
 
 
-def on_grid(weight: Codes, scale: NDArray[np.float32], bias: NDArray[np.float64]) -> Matrix:
+def on_grid(weight: Codes, scale: NDArray[np.float32], bias: NDArray[np.float64], exact: bool = False) -> Matrix:
     """The matrix of a layer whose input is in codes; scale and bias (out,) of its real numbers.
 
     Few-bit codes are multiplied by a power of two first: the grid of their sums is coarse, and a bias rounded to it would be off.
+
+    Args:
+        exact: add in fp32 what whole numbers cannot hold of any bias, not only of those on a coarse grid.
     """
     weight, scale = _finer(weight, scale)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
@@ -65,7 +68,7 @@ def on_grid(weight: Codes, scale: NDArray[np.float32], bias: NDArray[np.float64]
     large = ~(np.abs(steps) <= LARGEST_BIAS)  # a scale of 0, too
     whole = np.rint(np.where(large, 0, steps)).astype(np.int32)
     rest = bias - whole * scale.astype(np.float64)
-    beside = large | (_coarse(scale) & (rest != 0))
+    beside = large | ((exact | _coarse(scale)) & (rest != 0))
     shift = np.where(beside, rest, 0).astype(np.float32) if beside.any() else None
     return Matrix(weight, scale, whole if whole.any() else None, shift)
 

@@ -37,13 +37,16 @@ def lower(form: NormalForm, mean: Sequence[float], std: Sequence[float], low_end
     Args:
         mean, std: of the pictures that it was trained on.
         low_ends: where the other layers are integer, 8 bits for the weights of the first and last layers, and for the
-            picture. Float layers elsewhere stay.
+            picture; not of detectors. Float layers elsewhere stay.
 
     Raises:
         UserError: exit 2 for what no operation computes, naming the layer.
     """
-    names = _ends(form) if low_ends and _has_integers(form) else set()
-    ends = Ends(frozenset(names), tuple(mean), tuple(std), _picture(mean, std))
+    detects = (
+        form.captured.detector is not None
+    )  # 8 bits of a place are pixels, and scores are compared with each other
+    names = {*first_layers(form), *last_layers(form)} if low_ends and _has_integers(form) and not detects else set()
+    ends = Ends(frozenset(names), tuple(mean), tuple(std), _picture(mean, std), exact=detects)
     builder, answer = Builder(form), 0
     for node in form.captured.graph.nodes:
         builder.node = node
@@ -75,11 +78,6 @@ def _step(builder: Builder, node: fx.Node, ends: Ends) -> int:
             raise builder.refused()
         builder.at[node] = rule(builder, node)
     return 0
-
-
-def _ends(form: NormalForm) -> set[str]:
-    """First and last layers. Those that give boxes stay as they are: 8 bits of a place are pixels."""
-    return {*first_layers(form), *(last_layers(form) if form.captured.detector is None else ())}
 
 
 def _has_integers(form: NormalForm) -> bool:
