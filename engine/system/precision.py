@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from engine.errors import UserError
 
@@ -54,6 +54,11 @@ def has_bf16(device: torch.device) -> bool:
         return False
     checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return any(check() for check in checks if check)
+
+
+def in_fp32(conv: Any) -> bool:
+    """Whether a convolution of a CPU computes in fp32 where others do in bf16: see engine/training/onednn.py."""
+    return conv.groups > 1 and max(conv.stride) > 1
 
 
 def in_force() -> Precision:

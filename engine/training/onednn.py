@@ -1,7 +1,10 @@
-"""A way around oneDNN's gradient of strided 1x1 convolutions with few inputs, which is wrong or crashes.
+"""Ways around two of oneDNN's gradients in channels-last memory, of strided convolutions.
 
-In channels-last memory its kernel writes past its workspace where a group has fewer inputs than one of its blocks, 8 or
-16 channels (oneDNN issue 6035). Pruned shortcuts of residual networks are such layers.
+1x1 with few inputs: its kernel writes past its workspace where a group has fewer inputs than one of its blocks, 8 or 16 channels
+(oneDNN issue 6035): wrong, or a crash. Pruned shortcuts of residual networks are such layers.
+
+Depthwise in bf16: where a map is smaller than the kernel, weights that meet the border alone get whatever stood in memory (seen with
+torch 2.14). The last layers of SSDlite are such. In fp32 they are right, and faster.
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from engine.system.precision import in_fp32
+
 BLOCK = 16
 """Channels of the largest block."""
 
@@ -19,9 +24,27 @@ BLOCK = 16
 def spare(network: nn.Module) -> None:
     """Let such layers of a network compute in plain memory from now on; their values stay. Only CPUs need it."""
     for module in network.modules():
-        if isinstance(module, nn.Conv2d) and _is_struck(module):
+        if type(module) is nn.Conv2d and in_fp32(module):
+            module.register_forward_pre_hook(_enter)
+            module.register_forward_hook(_leave, always_call=True)
+        elif isinstance(module, nn.Conv2d) and _is_struck(module):
             module.weight.data = module.weight.data.clone(memory_format=torch.contiguous_format)  # new strides
             module.register_forward_pre_hook(_plainly)
+
+
+def _enter(module: nn.Module, given: tuple[Any, ...]) -> Any:
+    """Leave autocast for this layer; `_leave` goes back."""
+    context = torch.autocast("cpu", enabled=False)
+    context.__enter__()
+    module._outside = context  # type: ignore[assignment]
+    return tree_map(
+        lambda value: value.float() if isinstance(value, Tensor) and value.dtype == torch.bfloat16 else value, given
+    )
+
+
+def _leave(module: Any, *_: Any) -> None:
+    if (context := module.__dict__.pop("_outside", None)) is not None:
+        context.__exit__(None, None, None)
 
 
 def _is_struck(conv: nn.Conv2d) -> bool:

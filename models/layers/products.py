@@ -135,6 +135,8 @@ def _quick(small: bool) -> Iterator[None]:
 
 def convolution(conv: nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:
     """The convolution that `conv` describes, of other tensors, without its bias."""
+    if not x.is_cuda and x.dtype == torch.bfloat16 and precision.in_fp32(conv):
+        return convolution(conv, x.float(), weight.float()).to(x.dtype)
     if columns.fits(conv, x):
         return columns.convolution(conv, x, weight)
     around = conv.padding

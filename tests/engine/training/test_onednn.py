@@ -6,10 +6,12 @@ import os
 import subprocess
 import sys
 
+import pytest
 import torch
 from torch import nn
 
 from engine.training import onednn
+from models.layers import products
 
 CODE = """
 import sys, torch
@@ -47,3 +49,42 @@ def test_other_layers_stay_in_channels_last_memory() -> None:
     model = nn.Sequential(*layers).to(memory_format=torch.channels_last)
     onednn.spare(model)
     assert [bool(layer._forward_pre_hooks) for layer in layers] == [False, False, False, True]
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_depthwise_gradients_in_bf16_are_those_of_fp32(stride: int) -> None:
+    """On maps smaller than the kernel; where memory was written before, the fault would show."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(64, 64, 3, stride, 1, groups=64, bias=False)
+    exact = nn.Conv2d(64, 64, 3, stride, 1, groups=64, bias=False).double()
+    exact.load_state_dict(conv.state_dict())
+    conv.to(memory_format=torch.channels_last)
+    onednn.spare(nn.Sequential(conv))
+    for _ in range(60):
+        junk = [torch.full((64, 1, 3, 3), 1e20) for _ in range(8)]
+        del junk
+        x = torch.randn(16, 64, 1, 1).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            conv(x).float().sum().backward()
+            assert torch.is_autocast_enabled("cpu")
+        exact(x.double()).sum().backward()
+    torch.testing.assert_close(conv.weight.grad.double(), exact.weight.grad, rtol=0.02, atol=0.5)
+
+
+def test_autocast_is_back_after_a_fault() -> None:
+    conv = nn.Conv2d(8, 8, 3, 2, 1, groups=8)
+    onednn.spare(nn.Sequential(conv))
+    with torch.autocast("cpu", torch.bfloat16):
+        with pytest.raises(RuntimeError):
+            conv(torch.zeros(1, 7, 4, 4))
+        assert torch.is_autocast_enabled("cpu")
+
+
+def test_codes_of_strided_depthwise_layers_are_multiplied_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    whole = torch.nn.functional.conv2d
+    monkeypatch.setattr(products.F, "conv2d", lambda x, *rest: seen.append(x.dtype) or whole(x, *rest))
+    x = torch.ones(1, 8, 4, 4, dtype=torch.bfloat16)
+    for conv in (nn.Conv2d(8, 8, 3, 2, 1, groups=8), nn.Conv2d(8, 8, 3, 1, 1, groups=8), nn.Conv2d(8, 8, 3, 2, 1)):
+        assert products.convolution(conv, x, conv.weight.bfloat16()).dtype == torch.bfloat16
+    assert seen == [torch.float32, torch.bfloat16, torch.bfloat16]
