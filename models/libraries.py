@@ -18,7 +18,7 @@ DETECTORS = (
     "retinanet_resnet50_fpn_v2",
     "fcos_resnet50_fpn",
 )
-"""Of torchvision: those that look once at a picture."""
+"""Of torchvision: the single-stage ones."""
 CORE = ("backbone", "head")
 TWO_CORES = ("fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2", "fasterrcnn_mobilenet_v3_large_fpn",
              "fasterrcnn_mobilenet_v3_large_320_fpn", "maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2",
@@ -45,8 +45,8 @@ def _torchvision(name: str, classes: int) -> nn.Module:
     known = [*models.list_models(module=models), *models.list_models(module=models.segmentation), *DETECTORS]
     if name in TWO_CORES:
         raise UserError(
-            f"torchvision:{name} looks twice at a picture: where its first part sees objects, a second part does",
-            f"take a detector that looks once: torchvision:{', torchvision:'.join(DETECTORS)}",
+            f"torchvision:{name} is a two-stage detector: it has two cores, and the second one reads what the first one found",
+            f"take a single-stage one: torchvision:{', torchvision:'.join(DETECTORS)}",
         )
     if name not in known:
         raise _unknown("torchvision", name, known)

@@ -68,7 +68,10 @@ def refuse(command: str) -> None:
         UserError: exit 2.
     """
     if started() > 1:
-        raise UserError(f"{command} runs in one process", f"start it without torchrun: python -m {command}")
+        raise UserError(
+            f"{command} runs in one process",
+            f"start it without torchrun: {command if command.startswith('python ') else f'python -m {command}'}",
+        )
 
 
 @contextmanager

@@ -241,8 +241,8 @@ def test_what_is_no_core_is_refused_by_name(kind: type[nn.Module], names: str, s
     assert fault.value.hint
 
 
-def test_two_looks_at_a_picture_are_refused() -> None:
-    with pytest.raises(UserError, match="looks twice at a picture"):
+def test_two_stage_detectors_are_refused() -> None:
+    with pytest.raises(UserError, match="is a two-stage detector"):
         build("torchvision:fasterrcnn_resnet50_fpn", 3)
 
 
