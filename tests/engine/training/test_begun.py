@@ -82,3 +82,16 @@ def test_a_resumed_run_records_the_command_that_it_goes_on_with(begun_once: Comm
     assert begun_once(*LINE, "--resume").code == 0
     assert json.loads(Path("runs/nin_preprune/flags.json").read_text())["command"] == list(LINE)
     assert begun.going_on(Path("runs/nin_preprune")) == WHOLE
+
+
+@pytest.mark.parametrize(
+    ("differing", "told", "start"),
+    [
+        ("ranks 2 -> None", "a run of 2 processes, and here is 1", "torchrun --nproc-per-node=2 -m ... --resume"),
+        ("ranks None -> 4", "a run of 1 process, and here are 4", "python -m ... --resume"),
+    ],
+)
+def test_a_state_of_another_number_of_processes(differing: str, told: str, start: str, tmp_path: Path) -> None:
+    fault = begun.other_run(tmp_path / "state.pth", [differing], True)
+    assert told in str(fault)
+    assert fault.hint.endswith(start)
