@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_unflatten
 
+from engine.cli.archs import library
 from models.check import Misdeclared, user_code
 from models.detectors.stages import CALLED, Stage, answers
 
@@ -75,6 +76,8 @@ class Shell:
 
     def _sorted(self, found: Boxes) -> Boxes:
         order = found["scores"].argsort(descending=True, stable=True)
+        if library(self._arch):  # RetinaNet's and FCOS's may answer "background" before they are trained
+            order = order[found["labels"][order] > 0]
         labels = found["labels"][order] - 1
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < self._classes:
             wrong = int(labels.min() if labels.min() < 0 else labels.max()) + 1

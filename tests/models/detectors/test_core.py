@@ -259,3 +259,12 @@ def test_the_normalisation_of_a_detectors_own_transform_is_known_and_not_done_tw
     assert core._detector[0].transform.image_mean == [0.0] * 3
     assert core._detector[0].transform.image_std == [1.0] * 3
     assert Core(Tiny(), ["trunk", "top"], "tiny", 3).normalisation is None
+
+
+def test_background_is_no_answer_of_a_librarys_detector() -> None:
+    """RetinaNet has a score for class 0, which no object has; code of one's own that gives label 0 counts otherwise."""
+    shell = form_of(build("torchvision:retinanet_resnet50_fpn", 3), 64, "retinanet").captured.detector
+    found = {"boxes": torch.rand(3, 4), "scores": torch.tensor([0.2, 0.9, 0.5]), "labels": torch.tensor([1, 0, 3])}
+    kept = shell._sorted(found)
+    assert kept["labels"].tolist() == [2, 0]
+    assert torch.equal(kept["boxes"], found["boxes"][[2, 0]])
