@@ -13,7 +13,7 @@ from torch import Tensor
 from engine.checkpoint.format import Checkpoint
 from engine.cli.archs import is_users_code
 from engine.data.augment import normalise
-from engine.data.detection.sources import Files
+from engine.data.detection.sources import stretched
 from engine.data.pictures import decode
 from engine.errors import UserError
 from engine.system.files import check_writable, write_bytes
@@ -67,16 +67,18 @@ def found(
     given: list[Found] = []
     for start in range(0, len(pictures), together):
         paths = pictures[start : start + together]
-        shown = torch.stack([Files([path]).scaled(0, shell.side) for path in paths])
-        for path, boxes in zip(paths, shell.boxes(executor(normalise(shown, info))), strict=True):
-            given.append({"picture": str(path), "boxes": list(_listed(boxes, path, shell.side, names, least))})
+        opened = [decode(path) for path in paths]
+        shown = torch.stack([stretched(picture, shell.side, shell.side) for picture in opened])
+        for path, picture, boxes in zip(paths, opened, shell.boxes(executor(normalise(shown, info))), strict=True):
+            listed = _listed(boxes, picture.size, shell.side, names, least)
+            given.append({"picture": str(path), "boxes": list(listed)})
     return given
 
 
 def _listed(
-    boxes: dict[str, Tensor], path: Path, side: int, names: tuple[str, ...], least: float
+    boxes: dict[str, Tensor], size: tuple[int, int], side: int, names: tuple[str, ...], least: float
 ) -> Iterable[dict[str, Any]]:
-    wide, high = decode(path).size
+    wide, high = size
     scale = torch.tensor([wide, high, wide, high]) / side
     rows = zip(boxes["boxes"] * scale, boxes["labels"].tolist(), boxes["scores"].tolist(), strict=True)
     for box, label, score in rows:

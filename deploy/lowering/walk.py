@@ -42,9 +42,8 @@ def lower(form: NormalForm, mean: Sequence[float], std: Sequence[float], low_end
     Raises:
         UserError: exit 2 for what no operation computes, naming the layer.
     """
-    detects = (
-        form.captured.detector is not None
-    )  # 8 bits of a place are pixels, and scores are compared with each other
+    # of a detector 8 bits of a place are pixels, and scores are compared with each other
+    detects = form.captured.detector is not None
     names = {*first_layers(form), *last_layers(form)} if low_ends and _has_integers(form) and not detects else set()
     ends = Ends(frozenset(names), tuple(mean), tuple(std), _picture(mean, std), exact=detects)
     builder, answer = Builder(form), 0

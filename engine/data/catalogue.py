@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine.cli.datasets import IMAGENET, SHIFT
+from engine.cli.datasets import BOXES, IMAGENET, SHIFT
 from engine.data.detection import sets
 from engine.data.digits import read_digits
 from engine.data.image_folder import CIFAR10_COPY, Folder, has_folders, listed, read_folder, tested
@@ -88,7 +88,7 @@ def load(
     device = device or torch.device("cpu")
     if name == "auto":
         return _auto(root, device, image_size, val, workers, flip)
-    if name in sets.NAMES:
+    if name in BOXES:
         return sets.load(name, root, device, image_size, val, workers, flip)
     if name == "imagefolder":
         from engine.data import stream
@@ -169,7 +169,7 @@ def describe(name: str, image_size: int | None, root: Path = Path("data"), crop:
     """
     if name == "digits":
         return load("digits", image_size=image_size).info
-    if name in sets.NAMES:
+    if name in BOXES:
         return sets.describe(name, image_size, root)
     if name == "imagefolder":
         folder = listed(root)

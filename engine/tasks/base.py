@@ -159,6 +159,11 @@ class Task(ABC):
         return self.measure(outputs, targets)
 
 
+def fine(output: Tensor) -> Tensor:
+    """Numbers of a network in fp32, or as finely as they are."""
+    return output if output.dtype == torch.float64 else output.float()
+
+
 def finite(value: Tensor) -> float | None:
     """A number, or None for what JSON has no word for."""
     number = float(value)

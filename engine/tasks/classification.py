@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from engine.tasks.base import Agreement, Evaluation, LossSettings, Task, finite
+from engine.tasks.base import Agreement, Evaluation, LossSettings, Task, fine, finite
 from engine.tasks.score import ACCURACY
 
 MARGIN = 1e-5
@@ -23,8 +23,7 @@ class Classification(Task):
     margin_words = "its two best logits were {} apart"
 
     def loss(self, output: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
-        fine = output if output.dtype == torch.float64 else output.float()
-        return F.cross_entropy(fine, target, label_smoothing=settings.label_smoothing)
+        return F.cross_entropy(fine(output), target, label_smoothing=settings.label_smoothing)
 
     def right(self, output: Tensor, target: Tensor) -> Tensor:
         return (output.detach().argmax(1) == target).sum()

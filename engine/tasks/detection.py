@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from engine.tasks.average_precision import check_installed, measured
-from engine.tasks.base import Agreement, Evaluation, LossSettings, Task, finite
+from engine.tasks.base import Agreement, Evaluation, LossSettings, Task, fine, finite
 from engine.tasks.score import MAP
 
 Boxes = dict[str, Tensor]
@@ -67,7 +67,7 @@ class Detection(Task):
         self.detector, self.classes = detector, classes
 
     def loss(self, output: Tensor, target: Any, settings: LossSettings) -> Tensor:
-        found = self.detector.losses(_fine(output), target)
+        found = self.detector.losses(fine(output), target)
         return torch.stack([value.reshape(()) for value in found.values()]).sum()
 
     def right(self, output: Tensor, target: Any) -> Tensor:
@@ -85,7 +85,7 @@ class Detection(Task):
         for number in finite.nonzero().flatten().tolist():
             one = output[number : number + 1]  # by itself: the loss of some detectors depends on the pictures beside it
             losses[number] = self.loss(one, [_learned(target[number])], _NOTHING)
-            boxes[number] = self.detector.boxes(_fine(one))[0]
+            boxes[number] = self.detector.boxes(fine(one))[0]
         return Seen([{key: value.cpu() for key, value in one.items()} for one in boxes], losses.cpu(), finite.cpu())
 
     def measure(self, outputs: list[Seen], targets: list[Any]) -> Evaluation:
@@ -114,7 +114,7 @@ class Detection(Task):
 
     def surely_moved(self, before: Seen, after: Seen) -> int:
         """With a box that has not its like in the other answer."""
-        return self.agreement(before, after).pictures - self.agreement(before, after).agree
+        return len(self.agreement(before, after).differ)
 
     def numbers(self, output: Tensor) -> Tensor:
         return output
@@ -147,10 +147,6 @@ def _unlike(one: Boxes, other: Boxes) -> float | None:
     if not bool(like.any(1).all()):
         return None
     return float(apart.masked_fill(~like, math.inf).amin(1).max())
-
-
-def _fine(output: Tensor) -> Tensor:
-    return output if output.dtype == torch.float64 else output.float()
 
 
 def _together(parts: list[Seen]) -> Seen:

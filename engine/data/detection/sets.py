@@ -22,7 +22,6 @@ from engine.errors import BAD_DATA, UserError
 
 FOLDERS = {"coco": (coco.read, coco.names), "yolo": (yolo.read, class_names.read)}
 """What reads a folder of each kind, and what reads the names of its classes alone."""
-NAMES = ("scenes", *FOLDERS)
 SIDE = 320
 """Of pictures in folders, where nobody says another."""
 SCENES_MEAN, SCENES_STD = (0.4701, 0.4230, 0.3626), (0.3464, 0.2725, 0.2858)

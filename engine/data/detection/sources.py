@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -77,16 +77,21 @@ class Files:
         Raises:
             UserError: exit 4, naming the file, if it cannot be read, or is not what was annotated.
         """
-        from PIL.Image import Resampling
-
         path = self.path(index)
         picture = decode(path)
         if self._sides is not None and picture.size != tuple(self._sides[index]):
             raise _other_size(path, picture.size, tuple(self._sides[index].tolist()))
         width, height = (min(max(side, least), most) for side in picture.size)
-        if picture.size != (width, height):
-            picture = picture.resize((width, height), Resampling.BILINEAR)
-        return torch.from_numpy(np.array(picture))
+        return stretched(picture, width, height)
+
+
+def stretched(picture: Any, width: int, height: int) -> Tensor:
+    """A picture of PIL's, each side scaled by itself: uint8, (height, width, 3)."""
+    from PIL.Image import Resampling
+
+    if picture.size != (width, height):
+        picture = picture.resize((width, height), Resampling.BILINEAR)
+    return torch.from_numpy(np.array(picture))
 
 
 def _other_size(path: Path, found: tuple[int, int], said: tuple[int, ...]) -> UserError:
