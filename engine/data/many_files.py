@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -60,6 +60,34 @@ def each(
     )  # fmt: skip
     for found in announced(read, len(files), label, doing):
         yield from found
+
+
+def loaded(
+    there: Dataset, batches: Sequence[Sequence[Any]], workers: int, pinned: bool, collate: Callable | None = None
+) -> Iterator[Any]:
+    """Batches of a data set, in order.
+
+    Args:
+        batches: what each item of a batch is asked for by.
+        pinned: whether they go to a GPU.
+
+    Raises:
+        UserError: that of an item that cannot be read, whichever process has met it.
+    """
+    loader: Any = DataLoader(
+        there, batch_sampler=batches, num_workers=workers, pin_memory=pinned, collate_fn=collate,  # type: ignore[arg-type]
+        worker_init_fn=ignore,  # a terminal signals the whole group, and the batch under way is still wanted
+        generator=torch.Generator(),  # else it draws from torch's own, once more in a run that was resumed
+    )  # fmt: skip
+    done = 0
+    try:
+        for batch in loader:
+            yield batch
+            done += 1
+    except RuntimeError:  # a worker's UserError arrives as this; the items of its batch say what it was
+        for item in batches[done] if done < len(batches) else ():
+            there[item]
+        raise
 
 
 def workers_for(count: int, allowed: int) -> int:

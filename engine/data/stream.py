@@ -2,42 +2,49 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from engine.cli.datasets import IMAGENET, SHIFT
 from engine.data import crops
 from engine.data.augment import generator, moved, moves, normalise
 from engine.data.image_folder import Folder
 from engine.data.info import Channels, DataInfo
-from engine.data.many_files import announced
+from engine.data.many_files import announced, loaded
+from engine.data.paths import Paths
 from engine.data.pictures import read_part, read_picture
 from engine.data.pixels import counts, of_counts
 from engine.data.splits import Data, held_out, steps
 from engine.system import ranks
-from engine.system.signals import ignore
 
 STATISTICS_PICTURES, BATCH = 10_000, 64
 Index = int | tuple[int, int]
 """Which picture: its middle, or with a second number the random part that is drawn from that."""
 
 
+class Read(Protocol):
+    """A part whose pictures can be read as they are."""
+
+    info: DataInfo
+
+    def __len__(self) -> int: ...
+
+    def read(self, batches: Any) -> Iterator[tuple[Tensor, Any]]: ...
+
+
 class _Pictures(Dataset):
-    """Names and labels lie in arrays: of a million objects every loader process would soon have a copy, by counting references."""
+    """Pictures of files and their labels, which lie in arrays as paths do."""
 
     def __init__(self, files: list[tuple[Path, int]], info: DataInfo) -> None:
-        names = [os.fsencode(path) for path, _ in files]
-        self.info, self._names = info, np.frombuffer(b"".join(names), np.uint8)
-        self._ends = np.cumsum([0, *map(len, names)])
+        self.info, self._paths = info, Paths(path for path, _ in files)
         self._labels = np.array([label for _, label in files], np.int64)
 
     def __len__(self) -> int:
@@ -45,8 +52,7 @@ class _Pictures(Dataset):
 
     def __getitem__(self, index: Index) -> tuple[Tensor, int]:
         number, seed = index if isinstance(index, tuple) else (index, None)
-        name = self._names[self._ends[number] : self._ends[number + 1]].tobytes()
-        path, info = Path(os.fsdecode(name)), self.info
+        path, info = self._paths[number], self.info
         if seed is None:
             picture = read_picture(path, info.image_size, info.crop)
         else:
@@ -85,23 +91,8 @@ class StreamSplit:
 
     def read(self, batches: Sequence[Sequence[Index]]) -> Iterator[tuple[Tensor, Tensor]]:
         """Pictures as they are, uint8 (B, H, W, 3), and their labels."""
-        loader = DataLoader(
-            self.pictures,
-            batch_sampler=batches,  # type: ignore[arg-type]
-            num_workers=self.workers,
-            pin_memory=self.device.type == "cuda",
-            worker_init_fn=ignore,  # a terminal signals the whole group, and the batch under way is still wanted
-            generator=torch.Generator(),  # else it draws from torch's own, once more in a run that was resumed
-        )
-        done = 0
-        try:
-            for images, labels in loader:
-                yield images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
-                done += 1
-        except RuntimeError:  # a worker's UserError arrives as this; the pictures of its batch say what it was
-            for index in batches[done] if done < len(batches) else ():
-                self.pictures[index]
-            raise
+        for images, labels in loaded(self.pictures, batches, self.workers, self.device.type == "cuda"):
+            yield images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
 
     def batches(self, size: int, order: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         index = list(range(len(self))) if order is None else order.tolist()
@@ -141,7 +132,7 @@ def load(
         UserError: exit 2 if --val leaves no training pictures, exit 4 for damaged ones.
     """
     train, test, info = folder.train, folder.test, replace(folder.info(size), crop=crop)
-    mean, std = _statistics(StreamSplit(train, info, torch.device("cpu"), workers))
+    mean, std = statistics(StreamSplit(train, info, torch.device("cpu"), workers))
     info = replace(info, mean=mean, std=std, flip=info.flip if flip is None else flip)
     if val:
         train, test = ([train[i] for i in numbers.tolist()] for numbers in held_out(len(train), val))
@@ -149,10 +140,14 @@ def load(
     return Data(info, parts[0], parts[1], "val" if val else "test")
 
 
-def _statistics(part: StreamSplit) -> tuple[Channels, Channels]:
-    """Mean and standard deviation of up to 10,000 pictures, always the same ones, of which a batch is in memory at a time."""
+def statistics(part: Read, item: Callable[[int], Any] = int) -> tuple[Channels, Channels]:
+    """Mean and standard deviation of up to 10,000 pictures, always the same ones, of which a batch is in memory at a time.
+
+    Args:
+        item: what `part.read` asks for a picture by, of its number.
+    """
     chosen = torch.randperm(len(part), generator=torch.Generator().manual_seed(0))[:STATISTICS_PICTURES].tolist()
-    batches = [chosen[start : start + BATCH] for start in range(0, len(chosen), BATCH)]
+    batches = [[*map(item, chosen[start : start + BATCH])] for start in range(0, len(chosen), BATCH)]
     found = torch.zeros(3, 256, dtype=torch.int64)
     for _, (images, _) in zip(announced(batches, len(chosen), part.info.label), part.read(batches), strict=True):
         found += counts(images)

@@ -9,15 +9,12 @@ import torch
 
 from engine.data import image_folder
 from engine.data.detection import class_names, coco, scenes, yolo
-from engine.data.detection.listed import Listed
 from engine.data.detection.objects import Objects
 from engine.data.detection.sources import Memory, Source
 from engine.data.detection.split import DetectionSplit, Item
 from engine.data.info import DETECTION, Channels, DataInfo
-from engine.data.many_files import announced
-from engine.data.pixels import counts, of_counts
 from engine.data.splits import Data, held_out
-from engine.data.stream import BATCH, STATISTICS_PICTURES
+from engine.data.stream import statistics
 from engine.errors import BAD_DATA, UserError
 
 FOLDERS = {"coco": (coco.read, coco.names), "yolo": (yolo.read, class_names.read)}
@@ -65,7 +62,8 @@ def load(
             if not len(part.objects.labels):
                 raise UserError(f"{root}: no {what} picture shows an object", "add annotations", BAD_DATA)
         info = _of_folder(name, root, names, image_size)
-        mean, std = _statistics(train, info, workers)
+        plain = DetectionSplit(*train.at(info.image_size), info, torch.device("cpu"), workers)
+        mean, std = statistics(plain, _unmoved)
         info = replace(info, mean=mean, std=std)
         if val:
             train, test = (train.some(numbers.tolist()) for numbers in held_out(len(train.files), val))
@@ -87,14 +85,5 @@ def _of_folder(name: str, root: Path, names: tuple[str, ...], size: int | None) 
     return _info(name, image_folder.label(root), names, size or SIDE, (0.0,) * 3, (1.0,) * 3, True)
 
 
-def _statistics(train: Listed, info: DataInfo, workers: int) -> tuple[Channels, Channels]:
-    """Mean and standard deviation of up to 10,000 training pictures, always the same ones, scaled as networks see them."""
-    part = DetectionSplit(*train.at(info.image_size), info, torch.device("cpu"), workers)
-    chosen = torch.randperm(len(part), generator=torch.Generator().manual_seed(0))[:STATISTICS_PICTURES].tolist()
-    batches: list[list[Item]] = [
-        [(index, None) for index in chosen[start : start + BATCH]] for start in range(0, len(chosen), BATCH)
-    ]
-    found = torch.zeros(3, 256, dtype=torch.int64)
-    for _, (images, _) in zip(announced(batches, len(chosen), info.label), part.read(batches), strict=True):
-        found += counts(images)
-    return of_counts(found)
+def _unmoved(index: int) -> Item:
+    return index, None

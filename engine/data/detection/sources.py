@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine.data.paths import Paths
 from engine.data.pictures import decode
 from engine.errors import BAD_DATA, UserError
 
@@ -46,24 +46,18 @@ class Memory:
 
 
 class Files:
-    """Pictures in files, whose names lie in an array.
+    """Pictures in files.
 
     Args:
         sides: the width and height that the annotations are made for, upright; None where these do not say.
     """
 
     def __init__(self, files: Sequence[Path], sides: Sequence[tuple[int, int]] | None = None) -> None:
-        names = [os.fsencode(path) for path in files]
-        self._names = np.frombuffer(b"".join(names), np.uint8)
-        self._ends = np.cumsum([0, *map(len, names)])
+        self._paths = Paths(files)
         self._sides = None if sides is None else np.array(sides, np.int64).reshape(-1, 2)
 
     def __len__(self) -> int:
-        return len(self._ends) - 1
-
-    def path(self, index: int) -> Path:
-        """That of a picture."""
-        return Path(os.fsdecode(self._names[self._ends[index] : self._ends[index + 1]].tobytes()))
+        return len(self._paths)
 
     def scaled(self, index: int, size: int) -> Tensor:
         return self._read(index, size, size)
@@ -77,7 +71,7 @@ class Files:
         Raises:
             UserError: exit 4, naming the file, if it cannot be read, or is not what was annotated.
         """
-        path = self.path(index)
+        path = self._paths[index]
         picture = decode(path)
         if self._sides is not None and picture.size != tuple(self._sides[index]):
             raise _other_size(path, picture.size, tuple(self._sides[index].tolist()))

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from engine.data.augment import generator, normalise
 from engine.data.detection.augment import augmented, place
 from engine.data.detection.objects import Objects
 from engine.data.detection.sources import Source
 from engine.data.info import DataInfo
+from engine.data.many_files import loaded
 from engine.data.splits import steps
 from engine.system import ranks
-from engine.system.signals import ignore
 
 Targets = list[dict[str, Tensor]]
 Item = tuple[int, int | None]
@@ -97,19 +96,9 @@ class DetectionSplit:
             UserError: exit 4, naming the picture that cannot be read.
         """
         there = _Items(self.source, self.objects, self.info)
-        loader: Any = DataLoader(
-            there, batch_sampler=batches, num_workers=self.workers, pin_memory=self.device.type == "cuda",
-            collate_fn=_together, worker_init_fn=ignore, generator=torch.Generator(),  # as in StreamSplit
-        )  # fmt: skip
-        done = 0
-        try:
-            for images, counts, fields in loader:
-                yield images.to(self.device, non_blocking=True), self._targets(counts, fields)
-                done += 1
-        except RuntimeError:  # a worker's UserError arrives as this; the pictures of its batch say what it was
-            for item in batches[done] if done < len(batches) else ():
-                there[item]
-            raise
+        pinned = self.device.type == "cuda"
+        for images, counts, fields in loaded(there, batches, self.workers, pinned, _together):
+            yield images.to(self.device, non_blocking=True), self._targets(counts, fields)
 
     def _targets(self, counts: list[int], fields: dict[str, Tensor]) -> Targets:
         parts = {name: every.to(self.device, non_blocking=True).split(counts) for name, every in fields.items()}
