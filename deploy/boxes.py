@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from engine.checkpoint.format import Checkpoint
-from engine.cli.archs import is_users_code
 from engine.data.augment import normalise
 from engine.data.detection.sources import stretched
 from engine.data.pictures import decode
 from engine.errors import UserError
 from engine.system.files import check_writable, write_bytes
 from models import registry
+from models.files import check_arch
 
 if TYPE_CHECKING:
     from deploy.executors.base import Executor
@@ -38,13 +38,7 @@ def shell_of(made: Checkpoint, side: int, arch: str | None) -> Shell:
     Raises:
         UserError: exit 2 for another --arch, or none where it is needed.
     """
-    if arch not in (None, made.arch):
-        raise UserError(f"the file holds {made.arch}, --arch says {arch}", "leave --arch out")
-    if is_users_code(made.arch) and arch is None:
-        raise UserError(
-            f"the file holds a detector of {made.arch}, whose code makes boxes of its numbers",
-            f"if you trust that module, add --arch {made.arch}",
-        )
+    check_arch(made.arch, arch, f"a detector of {made.arch}, whose code makes boxes of its numbers")
     core: Any = registry.build(made.arch, **made.arch_args)
     core.fit_to((3, side, side))
     return core.shell

@@ -119,16 +119,27 @@ def rebuild(checkpoint: Checkpoint, arch: str | None = None) -> NormalForm:
     return form
 
 
-def _plain(checkpoint: Checkpoint, arch: str | None) -> nn.Module:
-    own, cfg = checkpoint.arch, checkpoint.cfg
+def check_arch(own: str, arch: str | None, what: str) -> None:
+    """Refuse another network than a file's, and code of the user's that --arch does not name: a file alone never causes an import.
+
+    Args:
+        own: the network of the file.
+        arch: what --arch says.
+        what: the file holds, if it is the user's code.
+
+    Raises:
+        UserError: exit 2.
+    """
     if arch not in (None, own):
         hint = f"if you trust that module, say --arch {own}" if is_users_code(own) else "leave --arch out"
         raise UserError(f"the file holds {own}, --arch says {arch}", hint)
     if is_users_code(own) and arch is None:
-        raise UserError(
-            f"the file holds a network of {own}, which is code outside this toolkit",
-            f"if you trust that module, add --arch {own}",
-        )
+        raise UserError(f"the file holds {what}", f"if you trust that module, add --arch {own}")
+
+
+def _plain(checkpoint: Checkpoint, arch: str | None) -> nn.Module:
+    own, cfg = checkpoint.arch, checkpoint.cfg
+    check_arch(own, arch, f"a network of {own}, which is code outside this toolkit")
     try:
         needed = size(own, cfg, **checkpoint.arch_args) if cfg else None
         stored = sum(t.numel() for t in checkpoint.state_dict.values())
