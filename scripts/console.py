@@ -21,7 +21,7 @@ COMMANDS = (
     "quant.wqaq", "quant.wbwtab", "quant.ptq",
     "bn_merge", "bn_merge.compare",
     "deploy.pack", "deploy.run", "deploy.onnx", "deploy.bench", "deploy.build",
-    "scripts.report", "scripts.summary", "scripts.convert", "engine.checkpoint",
+    "scripts.report", "scripts.summary", "scripts.curves", "scripts.histograms", "scripts.convert", "engine.checkpoint",
     "scripts.quickstart", "scripts.results", "scripts.combinations", "scripts.benchmark",
 )  # fmt: skip
 """In the order in which a network meets them."""

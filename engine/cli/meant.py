@@ -23,7 +23,8 @@ ELSEWHERE = {
     "quant.wqaq, quant.wbwtab and quant.ptq": "--keep_float",
     "quant.wbwtab, bn_merge and bn_merge.compare": "--W",
     "quant.wbwtab": "--A --scale --no-scale --ste --wste --gap --order --bn_momentum",
-    "quant.ptq": "--calibrate --calibration_pictures --bias_correction --no-bias_correction",
+    "quant.ptq": "--calibrate --bias_correction --no-bias_correction",
+    "quant.ptq and scripts.histograms": "--calibration_pictures",
     "bn_merge.compare": "--float64",
     "deploy.pack, deploy.onnx and deploy.bench": "--ends",
     "deploy.pack": "--inspect",
@@ -32,6 +33,8 @@ ELSEWHERE = {
     "deploy.bench and scripts.benchmark": "--seconds",
     "scripts.report": "--units --measure",
     "scripts.summary": "--sensitivity",
+    "scripts.curves": "--bits --folder",
+    "scripts.histograms": "--layer",
     "scripts.results": "--rows --seeds --minutes --jobs --table --readme",
     "scripts.benchmark": "--networks --variants --what --batch --pictures --growth",
 }

@@ -42,11 +42,13 @@ READS = {
     "deploy.bench": ["--model", "F"],
     "scripts.report": ["F"],
     "scripts.summary": ["F"],
+    "scripts.histograms": ["F"],
     "scripts.convert": ["F", "new.pth"],
     "engine.checkpoint.__main__": ["inspect", "F"],
 }
 READ_NONE = {
     "scripts.quickstart",
+    "scripts.curves",
     "scripts.benchmark",
     "scripts.combinations",
     "scripts.results",
