@@ -1,1 +1,1 @@
-"""From a merged network in normal form to a program: what each module and each call becomes."""
+"""Lowering: a rule for each module and call of a merged network in normal form gives the program."""

@@ -1,4 +1,4 @@
-"""The walk over a graph that makes a program, and what the rules for modules and calls need of it."""
+"""The builder of a program: a walk over a graph, and the helpers that rules for modules and calls use."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from models.graph import calls
 from models.graph.normal import NormalForm
 
 Rule = Callable[["Builder", fx.Node], int | list[int]]
-"""Adds operations for a node and gives the number of its value, or the numbers of several."""
+"""Adds a node's operations and returns the number of its value, or a list of numbers."""
 
 
 class Builder:
-    """One walk.
+    """A program under construction.
 
     Attributes:
-        operations: those so far.
-        at: what the value of a node is: its number, or several numbers.
-        held: tensors of the network, and what the code makes of them alone.
+        operations: the operations added so far.
+        at: by node, the number of its value, or a list of numbers.
+        held: by node, the network's tensors and results computed from these tensors alone.
     """
 
     def __init__(self, form: NormalForm) -> None:
@@ -39,10 +39,10 @@ class Builder:
         self.node: fx.Node | None = None
 
     def add(self, make: Callable[..., Operation], *sources: int, part: str = "", **settings: Any) -> int:
-        """Add an operation and give the number of its value.
+        """Add an operation and return the number of its value.
 
         Args:
-            part: what it is of the node, where one node becomes several operations.
+            part: suffix of the operation's name, where one node becomes several operations.
         """
         assert self.node is not None
         operation = make(sources=sources, name=name_of(self.node) + part, **settings)
@@ -55,23 +55,26 @@ class Builder:
         return len(self.operations)
 
     def source(self, node: Any = None) -> int:
-        """The number of the value that a node, or the first argument of this one, has."""
+        """Return the number of a node's value. None: of the current node's first argument."""
         node = calls.source(cast(fx.Node, self.node)) if node is None else node
         if node in self.held and node not in self.at:
             self.at[node] = self._constant(node)
         found = self.at.get(node)
         if not isinstance(found, int):
-            raise self.refused(f"it reads {node}, which is no value of the program")
+            raise self.refused(f"it reads {node}, which is not a value of the program")
         return found
 
     def shape(self, number: int) -> Shape:
         return self.values[number].shape
 
     def axis(self, dim: int, rank: int | None = None) -> int:
-        """An axis of a program's value for one of torch's.
+        """Convert torch's axis, which counts the batch axis, to an axis of a program's value.
 
         Args:
-            rank: how many axes torch counts; None: those of the first argument.
+            rank: torch's number of axes; None: that of the first argument.
+
+        Raises:
+            UserError: exit 2 for the batch axis.
         """
         rank = len(self.shape(self.source())) + 1 if rank is None else rank
         found = dim % rank - 1
@@ -80,7 +83,11 @@ class Builder:
         return found
 
     def given(self) -> Shape:
-        """The shape that the graph says this node's value has, without the number of pictures."""
+        """Return the shape of the current node's value in the graph, without the batch axis.
+
+        Raises:
+            UserError: exit 2 if the first axis is not the batch or another axis varies.
+        """
         shape = cast(fx.Node, self.node).meta.get("shape")
         if shape is None or not shape or shape[0] is not None or None in shape[1:]:
             raise self.refused("it works across pictures")
@@ -90,14 +97,18 @@ class Builder:
         return number if self.shape(number) == shape else self.add(Reshape, number, shape=shape, part=part)
 
     def tensor(self, node: fx.Node) -> Tensor:
-        """A tensor of the network that a call reads, or what the code makes of such."""
+        """Return the network's tensor that a call reads, or a result computed from such tensors alone."""
         found = self.held.get(node)
         if not isinstance(found, Tensor) or not found.is_floating_point():
-            raise self.refused(f"it reads {node}, which holds no real numbers of the network")
+            raise self.refused(f"it reads {node}, which is not a floating-point tensor of the network")
         return found.detach()
 
     def hold(self, node: fx.Node) -> bool:
-        """Whether a node is a tensor of the network, or computed of such alone; then that is kept, and no operation."""
+        """Keep a node's value if it is a tensor of the network or computed from such tensors alone.
+
+        Returns:
+            Whether it was kept; it then needs no operation.
+        """
         if node.op == "get_attr":
             found: Any = self.form
             for leaf in str(node.target).split("."):
@@ -109,14 +120,14 @@ class Builder:
         return node in self.held
 
     def _constant(self, node: fx.Node) -> int:
-        """A tensor of the network as a value: one that is the same for each picture."""
+        """Add a tensor of the network as a value that is the same for each picture."""
         held = self.tensor(node)
         if held.ndim < 2 or held.shape[0] != 1:
-            raise self.refused(f"it reads {node} of shape {tuple(held.shape)} as if it had pictures")
+            raise self.refused(f"it reads {node} of shape {tuple(held.shape)}; the first axis must have length 1")
         return self.add(Constant, part=f".{node}", numbers=numbers(held[0]))
 
     def refused(self, why: str = "") -> UserError:
-        """What is said of the node that cannot be an operation."""
+        """Return the error for the current node, which cannot become an operation."""
         node = cast(fx.Node, self.node)
         what = calls.packet(node)
         kind = what.__name__ if what is not None else type(self.form.get_submodule(str(node.target))).__name__ if (
@@ -129,7 +140,7 @@ class Builder:
 
 
 def name_of(node: fx.Node) -> str:
-    """The module that a node stands for; of a call, the module whose forward ran it and the operation."""
+    """Return a node's name: that of its module; for a call, the module that ran it and the operation."""
     if node.op == "call_module":
         return str(node.target)
     owner, what = node.meta.get("owner") or "", calls.packet(node)
@@ -137,10 +148,10 @@ def name_of(node: fx.Node) -> str:
 
 
 def numbers(tensor: Tensor | float) -> Numbers:
-    """fp32 numbers of a tensor, or one number as (1,).
+    """Convert a tensor to fp32, or one number to shape (1,).
 
     Raises:
-        ValueError: for what fp32 does not hold.
+        ValueError: if a number is not finite in fp32.
     """
     found = torch.as_tensor(tensor).detach().cpu().double()
     found = found.reshape(1) if found.ndim == 0 else found

@@ -1,4 +1,4 @@
-"""What calls become that combine, compute or reduce numbers: sums, products, functions, means, norms, softmax."""
+"""Rules for calls that combine, compute or reduce numbers: sums, products, functions, means, norms, softmax."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ aten = torch.ops.aten
 
 
 def _operand(builder: Builder, value: Any, rank: int) -> int | np.ndarray:
-    """The number of a value, or the numbers of a constant in `rank` axes, without that of pictures."""
+    """Return the number of a value, or a constant as an array of `rank` axes, without the batch axis."""
     if is_number(value):
         return numbers(float(value)).reshape((1,) * rank)
     if isinstance(value, fx.Node) and value in builder.held:
@@ -62,7 +62,7 @@ def _combined(builder: Builder, kind: str, both: list[Any]) -> int:
 
 
 def _along(builder: Builder, kind: str, source: int, held: np.ndarray) -> int | None:
-    """Numbers that lie along one axis of a value, or one number, as an affine operation."""
+    """Add a constant that varies along one axis at most as an affine operation; None for any other constant."""
     wide = [axis for axis, size in enumerate(held.shape) if size > 1]
     shape = builder.shape(source)
     if len(wide) > 1 or len(held.shape) != len(shape) or any(held.shape[a] != shape[a] for a in wide) or not shape:
@@ -84,7 +84,7 @@ def clamp(builder: Builder, node: fx.Node) -> int:
     told = values(node)
     low, high = told.get("min", told.get("min_val")), told.get("max", told.get("max_val"))
     if not all(end is None or is_number(end) for end in (low, high)):
-        raise builder.refused("an end that is computed")
+        raise builder.refused("a bound that is computed")
     settings = (-np.inf if low is None else float(low), np.inf if high is None else float(high))
     return builder.add(Function, builder.source(), kind="clamp", settings=settings)
 
@@ -120,11 +120,11 @@ def reduce(kind: str) -> Rule:
 
 
 def length(builder: Builder, node: fx.Node) -> int:
-    """The root of a sum of squares along some axes: what normalises features."""
+    """Add an L2 norm along some axes, as used to normalise features."""
     told, source = values(node), builder.source()
     dims = told.get("dim")
     if told.get("ord", 2) != 2 or not dims or told.get("dtype") is not None:
-        raise builder.refused("a norm other than the root of a sum of squares along some axes")
+        raise builder.refused("a norm other than the L2 norm along some axes")
     axes = tuple(sorted(builder.axis(dim) for dim in ([dims] if isinstance(dims, int) else dims)))
     squares = builder.add(Combine, source, source, part=".squares", kind="mul")
     total = builder.add(Reduce, squares, part=".sum", kind="sum", axes=axes)
@@ -136,7 +136,7 @@ def softmax(builder: Builder, node: fx.Node) -> int:
 
 
 def layer_norm(builder: Builder, node: fx.Node) -> int:
-    """Normalise over the last axes; the factors lie along one of them, or over all as constants."""
+    """Normalise over the last axes; the factors vary along one axis, or are constants over all of them."""
     told = values(node)
     rank = len(builder.shape(builder.source()))
     count = len(told["normalized_shape"])
@@ -163,7 +163,7 @@ def group_norm(builder: Builder, node: fx.Node) -> int:
 
 
 class _Told:
-    """The settings of a call, as a module of the kind has them."""
+    """A call's settings under the field names of nn.MaxPool2d."""
 
     def __init__(self, node: fx.Node) -> None:
         told = values(node)
@@ -176,7 +176,7 @@ def called_pool(builder: Builder, node: fx.Node) -> int:
 
 
 def adaptive_max(builder: Builder, node: fx.Node) -> list[int]:
-    """Values and places: no program has the places."""
+    """Pool values; programs have no pooling indices, so the list has one item."""
     size = pair(values(node)["output_size"])
     return [builder.add(AdaptivePool, builder.source(), kind="max", size=size)]
 
@@ -196,4 +196,4 @@ CALLS: dict[Any, Rule] = {
     aten.softmax: softmax, aten._softmax: softmax, aten.layer_norm: layer_norm, aten.group_norm: group_norm,
     aten.max_pool2d: called_pool, aten.adaptive_max_pool2d: adaptive_max,
 }  # fmt: skip
-"""By operation, its rule; what moves numbers is in moves.py."""
+"""The rule of each operation; operations that move numbers are in moves.py."""

@@ -1,4 +1,4 @@
-"""What layers become: where their input gets codes, and which matrix they have."""
+"""Rules for layers: where their input is quantized, and which matrix they get."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ Grid = Steps | Signs | None
 
 @dataclass(frozen=True)
 class Ends:
-    """What the first and last layers of a network on whole numbers become.
+    """How the first and last layers of an integer network are stored.
 
     Args:
-        names: of those whose float weights get 8 bits.
-        mean, std: of the pictures.
-        grid: of a normalised picture in codes, for weights that are codes already.
-        exact: whether biases are held as finely as fp32 can.
+        names: of the layers whose float weights get 8 bits.
+        mean, std: of the pictures, one number for each channel.
+        grid: of a normalised picture's codes, for a first layer whose weights are codes already.
+        exact: whether biases keep fp32 precision.
     """
 
     names: frozenset[str]
@@ -41,7 +41,7 @@ class Ends:
 
 
 def layer(builder: Builder, node: fx.Node, ends: Ends) -> int:
-    """A convolution or linear layer, merged or not."""
+    """Add a convolution or linear layer, merged or not."""
     found: Any = module(builder.form, node)
     source, around = builder.source(), (0, 0, 0, 0)
     if isinstance(found, nn.Conv2d):
@@ -70,7 +70,7 @@ def _weights(found: Any) -> Tensor:
 
 
 def _of_bytes(builder: Builder, found: nn.Conv2d, source: int, around: Any, ends: Ends) -> int:
-    """A first layer on the bytes of the picture: nothing of it is rounded but what stands in the border for 0."""
+    """Add a first layer that reads the picture's bytes. Only the border's zeros are rounded."""
     if any(around):
         source = builder.add(Pad, source, part=".border", sides=around)
     spread, middle = (np.array([255 * n for n in each], np.float32) for each in (ends.std, ends.mean))
@@ -81,7 +81,7 @@ def _of_bytes(builder: Builder, found: nn.Conv2d, source: int, around: Any, ends
 
 
 def coded(builder: Builder, source: int, grid: Steps | Signs) -> int:
-    """A value in codes; layers that read it by one grid share them."""
+    """Add the codes of a value; layers that read it on the same grid share them."""
     for number, operation in enumerate(builder.operations):
         if isinstance(operation, Quantize) and (operation.sources, operation.grid) == ((source,), grid):
             return number + 1
@@ -89,7 +89,7 @@ def coded(builder: Builder, source: int, grid: Steps | Signs) -> int:
 
 
 def _is_picture(builder: Builder, source: int) -> bool:
-    """Whether a value is the picture, perhaps with a border of its own numbers or of 0."""
+    """Whether a value is the picture, padded or not."""
     while source:
         operation = builder.operations[source - 1]
         if not (isinstance(operation, Pad) and operation.fill == 0):
@@ -106,10 +106,11 @@ def _grid(found: nn.Module) -> Grid:
 def _matrix(
     builder: Builder, node: fx.Node, found: Any, grid: Grid, shown: Steps | None, is_end: bool, exact: bool
 ) -> Matrix:
-    """
+    """Return the matrix of a layer.
+
     Args:
-        grid: of the input in training, whose scale is in the layer's.
-        shown: of the picture, where the layer reads that and was trained on its numbers.
+        grid: of the input in training; the layer's scale includes its scale.
+        shown: grid of the picture, if the layer reads the picture and was trained on its floats.
         exact: see Ends.
     """
     stored, bias = _weights(found), _bias(found)
@@ -137,7 +138,7 @@ def _bias(found: Any) -> NDArray[np.float64]:
 
 
 def _flip(builder: Builder, node: fx.Node) -> Any:
-    """The signs that a max-pool's output is turned by, where one stands between a layer and what looks at signs."""
+    """Return the signs by which a Flip behind the layer's max-pool multiplies; None without one."""
     for reader in readers(node):
         if isinstance(module(builder.form, reader), nn.MaxPool2d):
             for behind in readers(reader):
@@ -147,7 +148,7 @@ def _flip(builder: Builder, node: fx.Node) -> Any:
 
 
 def _padding(found: nn.Conv2d) -> tuple[int, int, int, int]:
-    """Above, below, left, right; "same" has one more behind, as torch does it."""
+    """Return the padding above, below, left, right. As in torch, "same" puts the odd one below and right."""
     if found.padding == "valid":
         return (0, 0, 0, 0)
     if found.padding == "same":
@@ -176,14 +177,14 @@ def turned(builder: Builder, node: fx.Node) -> int:
 
 
 def shared_codes(builder: Builder, node: fx.Node) -> int:
-    """A quantizer that several layers share: it stands in the graph by itself."""
+    """Add the codes of a quantizer that several layers share; it is a node of its own in the graph."""
     found: Any = module(builder.form, node)
     grid = found.grid()
     return builder.source() if grid is None else coded(builder, builder.source(), grid)
 
 
 def coded_value(builder: Builder, node: fx.Node) -> int:
-    """Numbers of codes; the codes may come from a quantizer that layers share."""
+    """Add the fp32 numbers of codes; the codes may come from a shared quantizer."""
     found: Any = module(builder.form, node)
     source, grid = builder.source(), _grid(found)
     if grid is None:

@@ -1,7 +1,7 @@
-"""The matrix of a layer: weights in codes where there are any, and the bias on the grid of the sums.
+"""The matrix of a layer: weights as codes where there are any, and the bias on the grid of the sums.
 
-That grid (scale of the input times scale of the weight) is what integer engines add on; a bias beside it would make them
-drift apart. `low_bits` makes codes of the float weights of a network's ends.
+Integer engines add on that grid: scale of the input times scale of the weight. With a bias off the grid, their
+results would drift apart. `low_bits` quantizes the float weights of a network's first and last layers.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from engine.errors import UserError
 from models.layers.quantizers.affine import affine_weight
 
 LARGEST_FINE = 63
-"""Of a weight that is multiplied: with 64, the sum of two products with 255 would not fit 16 bits."""
+"""Largest |weight| after scaling up: the sum of two products with 255 fits 16 bits."""
 COARSE = 8
-"""Times the middle scale of a layer."""
+"""A row's grid is coarse if its scale exceeds the layer's median scale by this factor."""
 LARGEST_BIAS = 2**30
-"""On the grid of the sums; what is larger is added behind the scale, in fp32."""
+"""On the grid of the sums; a larger bias is added after the scale, in fp32."""
 
 
 def coded(values: Tensor, bits: int) -> Codes:
-    """Whole numbers of so many bits, (out, ...), in the narrowest form that all of them fit.
+    """Return integers of `bits` bits, (out, ...), as codes in the narrowest form that fits them all.
 
     Raises:
-        UserError: for numbers that so many bits cannot hold.
+        UserError: exit 2 if the integers do not fit `bits` bits.
     """
     found = values.detach().cpu().numpy().astype(np.int16)
     each = found.reshape(len(found), -1)
@@ -46,7 +46,7 @@ def coded(values: Tensor, bits: int) -> Codes:
         return Codes(found, levels, 2, _one(1 - levels))
     low = np.minimum(each.min(1), 0).astype(np.int32)  # a zero point for each row
     if (each.max(1) - low >= levels).any():
-        raise UserError(f"codes from {lowest} to {highest} in {bits} bits", "make the file again")
+        raise UserError(f"codes from {lowest} to {highest} do not fit {bits} bits", "make the file again")
     return Codes(found, levels, 1, low)
 
 
@@ -55,17 +55,18 @@ def _one(number: int) -> Integers:
 
 
 def on_grid(weight: Codes, scale: NDArray[np.float32], bias: NDArray[np.float64], exact: bool = False) -> Matrix:
-    """The matrix of a layer whose input is in codes; scale and bias (out,) of its real numbers.
+    """Return the matrix of a layer whose input is in codes.
 
-    Few-bit codes are multiplied by a power of two first: the grid of their sums is coarse, and a bias rounded to it would be off.
+    Codes of few bits are multiplied by a power of two first: the grid of their sums is too coarse for the bias.
 
     Args:
-        exact: add in fp32 what whole numbers cannot hold of any bias, not only of those on a coarse grid.
+        scale, bias: (out,), of the real numbers.
+        exact: add the bias's rounding error in fp32 in every row, not only in rows with a coarse grid.
     """
     weight, scale = _finer(weight, scale)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         steps = bias / scale.astype(np.float64)
-    large = ~(np.abs(steps) <= LARGEST_BIAS)  # a scale of 0, too
+    large = ~(np.abs(steps) <= LARGEST_BIAS)  # also true for a scale of 0
     whole = np.rint(np.where(large, 0, steps)).astype(np.int32)
     rest = bias - whole * scale.astype(np.float64)
     beside = large | ((exact | _coarse(scale)) & (rest != 0))
@@ -74,9 +75,10 @@ def on_grid(weight: Codes, scale: NDArray[np.float32], bias: NDArray[np.float64]
 
 
 def _coarse(scale: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Rows whose grid is far coarser than that of the others: filters of inputs that hardly vary, which a batch norm enlarged.
+    """Return which rows have a grid far coarser than the others, (out,).
 
-    A bias on such a grid would be off by more than the row varies.
+    Their inputs hardly vary, and a batch norm enlarged them. A bias rounded to such a grid is off by more than
+    the row's output varies.
     """
     size = np.abs(scale)
     return size > COARSE * np.median(size[size > 0]) if size.any() else np.zeros(size.shape, bool)
@@ -93,18 +95,25 @@ def _finer(weight: Codes, scale: NDArray[np.float32]) -> tuple[Codes, NDArray[np
 
 
 def for_sign(weight: Codes, bias: NDArray[np.float64], flip: NDArray[np.float64] | None) -> Matrix:
-    """The matrix of a layer of whose output, times `flip`, the sign alone is looked at: the sign stays for every sum."""
+    """Return the matrix of a layer of whose output times `flip` only the sign is used.
+
+    The bias is rounded so that every sum keeps its sign.
+    """
     whole = np.floor(bias) if flip is None else np.where(flip < 0, np.ceil(bias), np.floor(bias))
     return Matrix(weight, None, np.clip(whole, -LARGEST_BIAS, LARGEST_BIAS).astype(np.int32))
 
 
 def beside_grid(weight: Codes | Numbers, scale: NDArray[np.float32] | None, bias: NDArray[np.float64]) -> Matrix:
-    """The matrix of a layer whose sums are no whole numbers."""
+    """Return the matrix of a layer whose sums are not integers."""
     return Matrix(weight, scale, None, bias.astype(np.float32) if bias.any() else None)
 
 
 def low_bits(weight: Tensor) -> tuple[Codes, NDArray[np.float32]]:
-    """Float weights in 8 bits, and the scale of each row, (out,): symmetric, over the range of the row, rounded as `balanced`."""
+    """Quantize float weights, (out, in, ...), to 8 bits: symmetric, over each row's range, rounded by `balanced`.
+
+    Returns:
+        codes; the scale of each row, (out,).
+    """
     exact = weight.detach().float()
     quantized = affine_weight(exact, 8, symmetric=True, per_channel=True)
     assert quantized.scale is not None
@@ -116,14 +125,15 @@ def low_bits(weight: Tensor) -> tuple[Codes, NDArray[np.float32]]:
 
 
 def balanced(codes: NDArray[np.int64], exact: NDArray[np.float64], largest: int) -> NDArray[np.int64]:
-    """Codes whose errors cancel: within each channel of a filter, then within each filter, their sum is at most half a step.
+    """Return codes whose rounding errors cancel: their sum is at most half a step.
 
-    What lies next to each other in a picture is alike, so errors of one sign add up. Some numbers, those nearest to the
-    middle between two codes, are rounded the other way (SQuant, arXiv 2202.07471, section 3).
+    This holds within each channel of a filter, then within each filter. Neighbouring pixels are alike, so errors of
+    one sign add up. The numbers nearest to the middle between two codes are therefore rounded the other way
+    (SQuant, arXiv 2202.07471, section 3).
 
     Args:
-        codes: the nearest, (out, in, ...).
-        exact: what they stand for, in steps.
+        codes: the nearest codes, (out, in, ...).
+        exact: the unrounded numbers in steps, (out, in, ...).
         largest: the largest |code|.
     """
     found = codes.copy()
@@ -142,10 +152,11 @@ def balanced(codes: NDArray[np.int64], exact: NDArray[np.float64], largest: int)
 
 
 def of_bytes(weight: Tensor, bias: NDArray[np.float64], mean: Sequence[float], std: Sequence[float]) -> Matrix:
-    """The matrix in 8 bits of a layer that reads normalised pictures, for their bytes.
+    """Convert a layer that reads normalised pictures to an 8-bit matrix that reads their bytes.
 
     Args:
         weight: float, (out, in, h, w), in one group.
+        bias: (out,).
         mean, std: of each channel.
     """
     spread = torch.tensor([255 * s for s in std], dtype=torch.float64).reshape(-1, 1, 1)

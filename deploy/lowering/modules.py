@@ -1,4 +1,4 @@
-"""What modules without a matrix become: batch norms, activations, pools."""
+"""Rules for modules without a matrix: batch norms, activations, pools."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def passed(builder: Builder, found: nn.Module) -> int:
 
 
 def norm(builder: Builder, found: Any) -> int:
-    """A batch norm that no layer does the work of."""
+    """Add a batch norm that is not merged into a layer."""
     if found.running_mean is None:
         raise builder.refused("it keeps no running statistics")
     multiplier, shift = affine(found)
@@ -31,7 +31,7 @@ def norm(builder: Builder, found: Any) -> int:
 
 
 def function(kind: str, *settings: str) -> Made:
-    """A function of each number; `settings` are the module's fields that it is told."""
+    """Return the rule for an elementwise function; `settings` names the module's fields that it reads."""
 
     def make(builder: Builder, found: nn.Module) -> int:
         told = tuple(float(getattr(found, name)) for name in settings)
@@ -49,7 +49,7 @@ def slopes(builder: Builder, found: Any) -> int:
 
 
 def pair(value: Any) -> tuple[int, int]:
-    """One number for both directions, or two."""
+    """Return two numbers, of which one may be given for both directions."""
     rows, columns = value if isinstance(value, (tuple, list)) else (value, value)
     return int(rows), int(columns)
 
@@ -101,10 +101,10 @@ MODULES: dict[type[nn.Module], Made] = {
 
 
 def lowered(builder: Builder, node: fx.Node, found: nn.Module) -> int:
-    """The value of a module without a matrix.
+    """Add a module without a matrix and return the number of its value.
 
     Raises:
-        UserError: exit 2 for one that no operation computes.
+        UserError: exit 2 if no operation computes the module.
     """
     for kind in type(found).__mro__:
         if kind in MODULES:

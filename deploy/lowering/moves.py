@@ -1,4 +1,4 @@
-"""What calls become that move, cut, join or repeat numbers."""
+"""Rules for calls that move, cut, join or repeat numbers."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def same(builder: Builder, node: fx.Node) -> int:
 
 
 def reshape(builder: Builder, node: fx.Node) -> int:
-    """Any call that keeps the order of numbers: what the graph says of the result decides."""
+    """Add any call that keeps the order of numbers; the graph gives the result's shape."""
     return builder.reshaped(builder.source(), builder.given())
 
 
 def converted(builder: Builder, node: fx.Node) -> int:
-    """A conversion: to the type of the network alone."""
+    """Pass a conversion to fp32 or fp64; refuse other types."""
     kinds = [a for a in (*node.args, *node.kwargs.values()) if isinstance(a, torch.dtype)]
     if any(kind not in (torch.float32, torch.float64) for kind in kinds):
         raise builder.refused(f"a conversion to {kinds[0]}")
@@ -102,11 +102,11 @@ def unbind(builder: Builder, node: fx.Node) -> list[int]:
 
 
 def item(builder: Builder, node: fx.Node) -> int:
-    """One of several values."""
+    """Return one of the values that a call gave."""
     parts, which = node.args
     found = builder.at.get(parts)  # type: ignore[arg-type]
     if not isinstance(found, list) or not isinstance(which, int) or which >= len(found):
-        raise builder.refused("of what is no list of values")
+        raise builder.refused("its source does not give that value")
     return found[which]
 
 
@@ -120,7 +120,7 @@ def cut(builder: Builder, node: fx.Node) -> int:
             raise builder.refused("it works across pictures")
         return builder.source()
     if not all(end is None or isinstance(end, int) for end in (start, stop)):
-        raise builder.refused("places that are computed")
+        raise builder.refused("bounds that are computed")
     places = range(size)[slice(start, stop, told["step"])]
     if len(places) == size:
         return builder.source()
@@ -133,7 +133,7 @@ def select(builder: Builder, node: fx.Node) -> int:
     told = values(node)
     axis = builder.axis(told["dim"])
     if not isinstance(told["index"], int):
-        raise builder.refused("a place that is computed")
+        raise builder.refused("an index that is computed")
     at = told["index"] % builder.shape(builder.source())[axis]
     found = builder.add(Slice, builder.source(), axis=axis, start=at, stop=at + 1)
     return builder.reshaped(found, builder.given(), ".shape")
@@ -147,7 +147,7 @@ def pad(builder: Builder, node: fx.Node) -> int:
     )
     fill = told.get("value")
     if not all(isinstance(side, int) for side in given) or not (fill is None or is_number(fill)):
-        raise builder.refused("sides that are computed")
+        raise builder.refused("padding that is computed")
     rest = [*given, *[0] * (8 - len(given))]
     if len(given) > 8 or any(rest[6:]) or len(builder.shape(builder.source())) != 3:
         raise builder.refused("other axes than channels, rows and columns")
@@ -164,14 +164,14 @@ def upsample(kind: str) -> Rule:
         source_shape = builder.shape(builder.source())
         align = bool(told.get("align_corners"))
         if not _by_sizes(kind, node, source_shape, shape, align):
-            raise builder.refused("a scale that its sizes do not give")
+            raise builder.refused("a scale factor that is not the ratio of its sizes")
         return builder.add(Upsample, builder.source(), kind=kind, size=shape[1:], align_corners=align)
 
     return rule
 
 
 def _by_sizes(kind: str, node: fx.Node, before: Any, after: Any, align: bool) -> bool:
-    """Whether the call gives what the sizes before and after say: it may have been told a factor."""
+    """Whether the sizes before and after determine the call's result; its scale factor may differ from their ratio."""
     x = torch.arange(before[1] * before[2]).reshape(1, 1, *before[1:]).double()
     said: Any = node.target
     found = said(x, *node.args[1:], **node.kwargs)
@@ -182,7 +182,7 @@ def _by_sizes(kind: str, node: fx.Node, before: Any, after: Any, align: bool) ->
 
 
 def pixel_shuffle(builder: Builder, node: fx.Node) -> int:
-    """(C r r, H, W) -> (C, H r, W r)."""
+    """Move channels to rows and columns: (C r r, H, W) -> (C, H r, W r)."""
     factor = values(node)["upscale_factor"]
     channels, rows, columns = builder.shape(builder.source())
     apart = builder.reshaped(builder.source(), (channels // factor**2, factor, factor, rows, columns), ".apart")
@@ -199,7 +199,7 @@ def channel_shuffle(builder: Builder, node: fx.Node) -> int:
 
 
 def expand(builder: Builder, node: fx.Node) -> int:
-    """One number of each channel for all rows and columns, as squeeze-excite has it; along other axes a product with ones."""
+    """Repeat one number of each channel over rows and columns, as in squeeze-excite; else multiply by ones."""
     before, after = builder.shape(builder.source()), builder.given()
     if before == after:
         return builder.source()
@@ -212,7 +212,7 @@ def expand(builder: Builder, node: fx.Node) -> int:
 
 
 def stack(builder: Builder, node: fx.Node) -> int:
-    """Values side by side along a new axis."""
+    """Join values along a new axis."""
     told = values(node)
     rank = len(builder.given()) + 1
     axis = builder.axis(told["dim"], rank)
@@ -227,7 +227,7 @@ def narrow(builder: Builder, node: fx.Node) -> int:
     told = values(node)
     start, length = told["start"], told["length"]
     if not (isinstance(start, int) and isinstance(length, int)):
-        raise builder.refused("places that are computed")
+        raise builder.refused("bounds that are computed")
     axis = builder.axis(told["dim"])
     start %= builder.shape(builder.source())[axis]
     return builder.add(Slice, builder.source(), axis=axis, start=start, stop=start + length)

@@ -1,4 +1,4 @@
-"""lower(form): the program of a merged network."""
+"""lower(form): convert a merged network to a program."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ from models.layers.quantizers.affine import affine_range
 from models.layers.quantizers.base import Quantizer, Steps
 
 RULES = {**CALLS, **MOVES}
-"""By operation, what its calls become."""
+"""The rule of each operation's calls."""
 
 
 @torch.no_grad()
 def lower(form: NormalForm, mean: Sequence[float], std: Sequence[float], low_ends: bool = True) -> Program:
-    """The program of a network without batch norms that could be folded (bn_merge.merge).
+    """Return the program of a network whose foldable batch norms are merged (bn_merge.merge).
 
     Args:
-        mean, std: of the pictures that it was trained on.
-        low_ends: where the other layers are integer, 8 bits for the weights of the first and last layers, and for the
-            picture; not of detectors. Float layers elsewhere stay.
+        mean, std: of the pictures that it was trained on, one number for each channel.
+        low_ends: in a network with integer layers, quantize the weights of the first and last layers and the
+            picture to 8 bits. Other float layers stay float; detectors keep their first and last layers.
 
     Raises:
-        UserError: exit 2 for what no operation computes, naming the layer.
+        UserError: exit 2, naming the layer, for a module or call that no operation computes.
     """
-    # of a detector 8 bits of a place are pixels, and scores are compared with each other
+    # rounded to 8 bits, a detector's boxes move by pixels, and its scores are compared with each other
     detects = form.captured.detector is not None
     names = {*first_layers(form), *last_layers(form)} if low_ends and _has_integers(form) and not detects else set()
     ends = Ends(frozenset(names), tuple(mean), tuple(std), _picture(mean, std), exact=detects)
@@ -58,11 +58,11 @@ def lower(form: NormalForm, mean: Sequence[float], std: Sequence[float], low_end
     try:
         return Program(operations, form.captured.picture, tuple(mean), tuple(std))
     except ValueError as fault:
-        raise UserError(f"the network is no program: {fault}", "run it with PyTorch") from fault
+        raise UserError(f"the network cannot be a program: {fault}", "run it with PyTorch") from fault
 
 
 def _step(builder: Builder, node: fx.Node, ends: Ends) -> int:
-    """Note the value of a node; gives the number of the network's answer where the node is that, else 0."""
+    """Record a node's value; return the number of the network's answer at the output node, else 0."""
     if builder.hold(node):
         return 0
     if node.op == "placeholder":
@@ -80,7 +80,7 @@ def _step(builder: Builder, node: fx.Node, ends: Ends) -> int:
 
 
 def _has_integers(form: NormalForm) -> bool:
-    """Whether some layer computes on whole numbers alone."""
+    """Whether some layer computes on integers alone."""
     found: list[Any] = [form.get_submodule(name) for name in places(form)]
     return any(
         hasattr(m, "codes") and not m.codes.is_floating_point() and m.input_quantizer.grid() is not None for m in found
@@ -88,7 +88,7 @@ def _has_integers(form: NormalForm) -> bool:
 
 
 def _picture(mean: Sequence[float], std: Sequence[float]) -> Steps:
-    """The 8-bit codes of a normalised picture; 0 is one of them, so that borders are exact."""
+    """Return the grid of a normalised picture's 8-bit codes; 0 is on it, so that borders are exact."""
     low = min((0 - m) / s for m, s in zip(mean, std, strict=True))
     high = max((1 - m) / s for m, s in zip(mean, std, strict=True))
     scale, zero = (n.item() for n in affine_range(torch.tensor(low), torch.tensor(high), 8, symmetric=False))
@@ -112,14 +112,14 @@ def _module(builder: Builder, node: fx.Node, ends: Ends) -> int:
 
 
 def _agrees(builder: Builder, node: fx.Node) -> None:
-    """The graph and the program have to say the same of a shape."""
+    """Refuse a node whose shape in the graph differs from its shape in the program."""
     number, shape = builder.at.get(node), node.meta.get("shape")
     if isinstance(number, int) and shape and tuple(shape[1:]) != builder.shape(number):
-        raise builder.refused(f"it gives {tuple(shape[1:])}, its operation {builder.shape(number)}")
+        raise builder.refused(f"it gives shape {tuple(shape[1:])}, its operation shape {builder.shape(number)}")
 
 
 def _needed(builder: Builder, answer: int) -> tuple[Operation, ...]:
-    """The operations that the answer hangs on, renumbered; the answer last."""
+    """Return the operations that the answer depends on, renumbered, with the answer last."""
     wanted, todo = set(), [answer]
     while todo:
         if (number := todo.pop()) and number not in wanted:

@@ -1,4 +1,4 @@
-"""Weights as the engine's kernels read them: in blocks of channels, taps in fours, or for sums in fp64."""
+"""Weight layouts of the engine's kernels: blocks of channels, taps in fours, and fp64 sums."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_DEPTH = 2**20
 
 @dataclass(frozen=True)
 class Geometry:
-    """How windows lie on the source. A linear layer has windows of one place."""
+    """The geometry of a layer's windows. A linear layer has 1x1 windows."""
 
     kernel: tuple[int, int] = (1, 1)
     stride: tuple[int, int] = (1, 1)
@@ -26,12 +26,12 @@ class Geometry:
 
 
 def whole(weight: Codes) -> NDArray[np.int64]:
-    """The codes of a weight as (out, in / groups, rows, columns)."""
+    """Return the codes of a weight as (out, in / groups, rows, columns)."""
     return _windows(weight.values.astype(np.int64))
 
 
 def _windows(values: NDArray) -> NDArray:
-    """Weights with the two axes of a window; those of a linear layer are windows of one place."""
+    """Return weights with two window axes; a linear layer gets 1x1 windows."""
     return values[:, :, None, None] if values.ndim == 2 else values
 
 
@@ -41,11 +41,11 @@ def fit_bytes(weight: Codes) -> bool:
 
 @dataclass(frozen=True)
 class Halves:
-    """Weights that bytes cannot hold, as factor * stored + each.
+    """Weights beyond int8, as factor * stored + each.
 
     Args:
-        stored: in bytes, of the shape of the weights.
-        each: for each output.
+        stored: numbers that fit int8, in the weights' shape.
+        each: (out,).
     """
 
     stored: NDArray[np.int64]
@@ -54,7 +54,7 @@ class Halves:
 
 
 def halves(weight: Codes) -> Halves | None:
-    """The odd numbers of DoReFa's 8 bits, or grids that lie beside 0; None: some other weights."""
+    """Split DoReFa's odd 8-bit numbers, or weights on a grid off 0, into Halves; None for other weights."""
     values = whole(weight)
     flat = values.reshape(len(values), -1)
     if not flat.size:
@@ -69,7 +69,7 @@ def halves(weight: Codes) -> Halves | None:
 
 
 def depth(weight: Codes, largest: int) -> int:
-    """How many sums of two products of bytes 16 bits hold; 0: not even one, or weights that are no bytes.
+    """Return how many sums of two byte products fit in int16; 0: none, or weights beyond int8.
 
     Args:
         largest: the largest byte of the input.
@@ -77,7 +77,7 @@ def depth(weight: Codes, largest: int) -> int:
     if not weight.values.size or not fit_bytes(weight):
         return 0
     size = np.abs(whole(weight))
-    # two neighbours of any four: whichever four a channel falls into, no two of its products are larger than these
+    # the two largest weights of a row at one place bound any pair, however channels fall into fours
     pair = int(np.sort(size, axis=1)[:, -2:].sum(1).max()) * largest
     return min(32767 // pair, MOST_DEPTH) if pair else MOST_DEPTH
 
@@ -85,7 +85,7 @@ def depth(weight: Codes, largest: int) -> int:
 def blocks(
     values: NDArray[np.int64], geometry: Geometry, source: Place, unit: int, widths: Widths
 ) -> tuple[NDArray, NDArray[np.int32], int, int]:
-    """Weights in blocks and the offsets of their windows.
+    """Return weights in blocks and the offsets of their windows.
 
     Args:
         values: (out, in / groups, rows, columns).
@@ -96,7 +96,7 @@ def blocks(
     """
     groups, size = geometry.groups, 4 // unit
     if source.pitch == source.sides[2] < unit and groups == geometry.dilation[1] == 1:
-        # a row of the window lies in one piece: its bytes are as many inputs of one place
+        # a row of the window is contiguous: treat its bytes as the inputs of one place
         values = values.transpose(0, 3, 1, 2).reshape(len(values), -1, geometry.kernel[0], 1)
         geometry = replace(geometry, kernel=(geometry.kernel[0], 1))
     apart = values.reshape(groups, -1, *values.shape[1:])
@@ -115,7 +115,7 @@ def blocks(
         np.arange(rows)[:, None, None] * geometry.dilation[0] * source.line
         + np.arange(columns)[None, :, None] * geometry.dilation[1] * source.pitch
     ) * size
-    # a group that ends before the longest one reads its last unit again, times 0
+    # a group with fewer units than the longest reads its last unit again, times weight 0
     last = -(-source.pitch // unit) - 1 if groups > 1 else units
     places = np.minimum(first[:, None] + np.arange(units), last) * 4
     offsets = (taps[None] + places[:, None, None, :]).reshape(groups, count)
@@ -135,7 +135,7 @@ def blocks(
 def taps_apart(
     values: NDArray[np.int64], geometry: Geometry, source: Place, widths: Widths
 ) -> tuple[NDArray[np.int8], NDArray[np.int32]]:
-    """Weights of a depthwise layer with taps in fours, and the offsets of taps in bytes; see source/depthwise.h.
+    """Return a depthwise layer's weights with taps in fours, and the taps' offsets in bytes; see source/depthwise.h.
 
     Args:
         values: (channels, 1, rows, columns), bytes.
@@ -152,11 +152,11 @@ def taps_apart(
 
 
 EIGHT = 8
-"""Outputs a vector of doubles."""
+"""Outputs in a vector of doubles."""
 
 
 def wide(matrix: Matrix, groups: int) -> NDArray[np.float32]:
-    """Weights of a layer that sums in fp64, flat, as source/wide.h reads them."""
+    """Return the weights of a layer that sums in fp64, flat, as source/wide.h reads them."""
     values = _windows(_numbers(matrix))
     apart = values.reshape(groups, -1, *values.shape[1:]).transpose(0, 3, 4, 2, 1)  # (groups, rows, columns, in, out)
     parts, outputs = [], apart.shape[-1]
@@ -172,11 +172,11 @@ def wide(matrix: Matrix, groups: int) -> NDArray[np.float32]:
 
 
 def wide_apart(matrix: Matrix) -> NDArray[np.float32]:
-    """The same where each channel has a filter of its own: (taps, channels)."""
+    """Return the weights of a depthwise layer that sums in fp64, (taps, channels)."""
     return np.ascontiguousarray(_numbers(matrix)[:, 0].transpose(1, 2, 0))
 
 
 def _numbers(matrix: Matrix) -> NDArray[np.float32]:
-    """Weights, or their codes, which are exact in fp32."""
+    """Return the weights, or their codes, which are exact in fp32."""
     held = matrix.weight.values if isinstance(matrix.weight, Codes) else matrix.weight
     return held.astype(np.float32)

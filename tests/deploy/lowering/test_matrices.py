@@ -42,7 +42,7 @@ def rows(*values: list[int]) -> Tensor:
 )
 def test_codes_take_the_narrowest_form(values: Tensor, bits: int, levels: int, step: int, low: list[int]) -> None:
     if not levels:
-        with pytest.raises(UserError, match="codes from -15 to 20 in 4 bits"):
+        with pytest.raises(UserError, match="codes from -15 to 20 do not fit 4 bits"):
             matrices.coded(values, bits)
         return
     found = matrices.coded(values, bits)

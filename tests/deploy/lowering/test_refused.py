@@ -110,17 +110,17 @@ def test_a_slice_that_leaves_out_the_first_picture() -> None:
         (lambda x: torch.div(x, 2, rounding_mode="floor"), "inner.div: a program has no operation div: an alpha or a rounding mode"),
         (lambda x: x**3, "inner.pow: a program has no operation pow: a power other than 2"),
         (lambda x: 2**x, "inner.pow: a program has no operation pow: a power other than 2"),
-        (lambda x: torch.clamp(x, min=x.mean(1, keepdim=True)), "inner.clamp: a program has no operation clamp: an end that is computed"),
+        (lambda x: torch.clamp(x, min=x.mean(1, keepdim=True)), "inner.clamp: a program has no operation clamp: a bound that is computed"),
         (lambda x: x * x.shape[0], "inner.mul: a program has no operation mul: it reads sym_size"),
         (lambda x: x.half().float(), "inner.to: a program has no operation to: a conversion to torch.float16"),
         (lambda x: x.long().float(), "inner.to: a program has no operation to: a conversion to torch.int64"),
         (lambda x: F.pad(x, (0, 0, 0, 0, -1, 0)), "inner.pad: a program has no operation pad: Pad: its channels is (-1, 0)"),
         (lambda x: F.pad(x, (0, 0, 0, 0, 0, 0, 0, 1)), "inner.pad: a program has no operation pad: other axes than"),
         (lambda x: F.interpolate(x, scale_factor=1.3), "inner.upsample_nearest2d: a program has no operation upsample_nearest2d: a scale"),
-        (lambda x: F.interpolate(x, scale_factor=1.3, mode="bilinear"), "upsample_bilinear2d: a scale that its sizes do not give"),
+        (lambda x: F.interpolate(x, scale_factor=1.3, mode="bilinear"), "upsample_bilinear2d: a scale factor that is not the ratio of its sizes"),
         (lambda x: F.interpolate(x, scale_factor=2, mode="bicubic"), "inner.upsample_bicubic2d: a program has no operation"),
         (lambda x: x + torch.arange(8, device=x.device), "inner.add: a program has no operation add: it reads"),
-        (lambda x: F.adaptive_max_pool2d(x, 2, return_indices=True)[1].float(), "of what is no list of values"),
+        (lambda x: F.adaptive_max_pool2d(x, 2, return_indices=True)[1].float(), "its source does not give that value"),
         (lambda x: F.layer_norm(x, (8, 8), eps=0.0), "inner.layer_norm: a program has no operation layer_norm: Standardize: eps 0.0"),
     ],
 )  # fmt: skip
@@ -156,4 +156,4 @@ def test_a_weight_that_fp32_does_not_hold() -> None:
 
 def test_a_network_that_does_nothing() -> None:
     form = capture(nn.Identity(), (3, 8, 8), "a test", check=False)
-    refused(form, "the network is no program")
+    refused(form, "the network cannot be a program")
