@@ -1,3 +1,3 @@
-"""What leaves the laboratory: a compressed network as a small file that needs no code of the user's, and what runs it."""
+"""Deployment: pack a compressed network into a small file that needs none of your code, and run it."""
 
-import model_compression  # noqa: F401  our packages are found where they lie
+import model_compression  # noqa: F401  finds the toolkit's packages beside this one

@@ -1,4 +1,4 @@
-"""python -m deploy.bench: how fast a network runs, float and compressed, in one run: PyTorch, the executors, other runtimes."""
+"""python -m deploy.bench: time a network, float and compressed, in one run: PyTorch, the executors, other runtimes."""
 
 from __future__ import annotations
 
@@ -26,31 +26,35 @@ EXAMPLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Command):
-    """Which file, and how long."""
+    """The options of deploy.bench."""
 
     source: Source = part(Source)
     batches: list[int] = flag(
         "--batches", type=argtypes.number(int, 1, 4096), nargs="+", default=[1, 128], metavar="N",
-        help="pictures at once (default: 1 128)",
+        help="batch sizes (default: 1 128)",
     )  # fmt: skip
     seconds: float = flag(
         "--seconds", type=argtypes.number(float, 0, open_low=True), default=20.0, metavar="S",
-        help="to measure each of these (default: 20)",
+        help="seconds to measure each batch size (default: 20)",
     )  # fmt: skip
     without: list[str] = flag(
-        "--without", nargs="+", default=[], metavar="NAME", help="leave these out, by name or pattern: 'OpenVINO*'"
+        "--without",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="runtimes to leave out, by name or pattern: 'OpenVINO*'",
     )
     profile: bool = flag(
-        "--profile", action="store_true", help="and where the time goes in the native executor, operation by operation"
+        "--profile", action="store_true", help="also print the native executor's time for each operation"
     )
     picture: Path | None = flag(
-        "--picture", type=argtypes.path, metavar="F", help="the picture to draw (default: that of --model, _bench.png)"
+        "--picture", type=argtypes.path, metavar="F", help="the chart to write (default: --model with _bench.png)"
     )
     machine: OnCpu = part(OnCpu)
 
     def __post_init__(self) -> None:
         if self.picture and self.picture.suffix not in ("", ".png", ".pdf", ".svg"):
-            raise UserError(f"--picture {self.picture}: pictures are .png, .pdf or .svg", "name it so")
+            raise UserError(f"--picture {self.picture}: the file must end in .png, .pdf or .svg", "name another file")
 
 
 def parser() -> Parser:
@@ -77,7 +81,7 @@ def body(options: Options) -> dict[str, Any]:
     if source.suffix == packed.SUFFIX:
         parent = packed.open(source).made.provenance.parent
         raise UserError(
-            f"{source} is packed, and PyTorch runs no packed files", f"name the checkpoint: --model {parent}"
+            f"{source} is packed, and PyTorch cannot run packed files", f"name the checkpoint: --model {parent}"
         )
     threads = torch.get_num_threads()
     opened = restore.open(source, options.source.arch)
@@ -106,8 +110,8 @@ def body(options: Options) -> dict[str, Any]:
     lines += rates
     lines.append(f"{source}: {size['checkpoint']:,} bytes, packed {size['packed']:,}")
     lines.append(
-        f"same answers: as the reference executor gives to {len(right)} random pictures; "
-        f"medians of turns, the middle half of ratios in brackets; {processor()}, {threads} thread"
+        f"same answers: share of {len(right)} random pictures with the reference executor's answer; "
+        f"medians over turns, the middle half of ratios in brackets; {processor()}, {threads} thread"
         f"{'s' * (threads > 1)}, PyTorch {torch.__version__.partition('+')[0]}"
     )
     found = {str(batch): {name: asdict(timed) for name, timed in timed_.items()} for batch, timed_ in results.items()}
@@ -142,7 +146,7 @@ def _table(options: Options, taking_part: list[Contender], results: Any, same: d
 
 
 def _plainly(taking_part: list[Contender], results: dict[int, dict[str, Timed]]) -> list[str]:
-    """Where the compressed network is no faster than the fastest way to run the float one."""
+    """Return a line for each batch size where the compressed network is not faster than the float network."""
     found = []
     for batch, timed in results.items():
         plain = {c.name: timed[c.name].milliseconds for c in taking_part if not c.compressed}
@@ -159,14 +163,18 @@ def _plainly(taking_part: list[Contender], results: dict[int, dict[str, Timed]])
 
 
 def _native(native: Any, x: Any, results: Any, threads: int, profile: bool) -> tuple[list[str], list[dict[str, Any]]]:
-    """Lines on how near the native executor comes to what a core can do, and where its time goes; the latter as data, too."""
+    """Return lines that compare the native executor with the core's peak and, with `profile`, its time per operation.
+
+    Returns:
+        lines of text; the profile as data.
+    """
     from deploy.native.executor import Native
     from deploy.native.profile import peaks, spent, table, total_macs
     from engine.checkpoint.words import counted
     from engine.system.terminal import columns
 
     if not isinstance(native, Native):
-        return (["--profile: the native executor takes no part"] if profile else []), []
+        return (["--profile: the native executor was not measured"] if profile else []), []
     best, macs = peaks(native), total_macs(native.program)
     lines = []
     for batch, timed in results.items():
@@ -188,7 +196,7 @@ def _native(native: Any, x: Any, results: Any, threads: int, profile: bool) -> t
 
 
 def _drawn(path: Path, results: dict[int, dict[str, Timed]]) -> bool:
-    """Draw a bar for each contender; False where matplotlib is not installed."""
+    """Draw a bar for each contender; return False if matplotlib is not installed."""
     from engine.system.files import write_bytes
     from engine.system.said import notice
 

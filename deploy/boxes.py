@@ -1,4 +1,4 @@
-"""What a packed detector finds: the boxes that its numbers mean, as lines and drawn into pictures."""
+"""The boxes that a packed detector finds: as lines of text, and drawn into pictures."""
 
 from __future__ import annotations
 
@@ -24,21 +24,24 @@ if TYPE_CHECKING:
     from models.detectors.shell import Shell
 
 Found = dict[str, Any]
-"""A picture: "picture", its name, and "boxes", a list of {"name", "score", "box"}: x1, y1, x2, y2 in pixels of the picture."""
+"""A picture's result: "picture", its path, and "boxes", a list of {"name", "score", "box"}.
+
+A box is [x1, y1, x2, y2] in pixels of the picture.
+"""
 COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#808000")
 
 
 def shell_of(made: Checkpoint, side: int, arch: str | None) -> Shell:
-    """The code of a packed detector that makes boxes of numbers; a file of a library's detector names it.
+    """Build the code that turns a packed detector's numbers into boxes.
 
     Args:
-        side: of the pictures.
-        arch: what --arch says. Must be given for a detector of the user's: a file alone never causes an import.
+        side: of the pictures, in pixels.
+        arch: the value of --arch. Your own detectors need it: opening a file never imports your code by itself.
 
     Raises:
-        UserError: exit 2 for another --arch, or none where it is needed.
+        UserError: exit 2 if --arch is missing or differs from the file's.
     """
-    check_arch(made.arch, arch, f"a detector of {made.arch}, whose code makes boxes of its numbers")
+    check_arch(made.arch, arch, f"a detector of {made.arch}, whose code turns its numbers into boxes")
     core: Any = registry.build(made.arch, **made.arch_args)
     core.fit_to((3, side, side))
     return core.shell
@@ -47,11 +50,11 @@ def shell_of(made: Checkpoint, side: int, arch: str | None) -> Shell:
 def found(
     executor: Executor, shell: Shell, made: Checkpoint, pictures: list[Path], least: float, together: int
 ) -> list[Found]:
-    """The boxes of pictures.
+    """Find the boxes of pictures.
 
     Args:
-        least: score.
-        together: pictures that are looked at at a time.
+        least: the lowest score to keep.
+        together: batch size.
 
     Raises:
         UserError: exit 4, naming a picture that cannot be read.
@@ -81,7 +84,7 @@ def _listed(
 
 
 def lines(given: list[Found], least: float) -> list[str]:
-    """A line for each box: `photo.jpg: dog 0.93 at 12,40 120,200`."""
+    """Return a line for each box: `photo.jpg: dog 0.93 at 12,40 120,200`."""
     told = []
     for one in given:
         told += [
@@ -92,10 +95,10 @@ def lines(given: list[Found], least: float) -> list[str]:
 
 
 def places(folder: Path, pictures: list[Path]) -> list[Path]:
-    """Where pictures with their boxes are drawn: PNG files of their names; two of one name are told apart by a number.
+    """Return the paths to draw pictures to: PNG files with the pictures' names, numbered if two names are equal.
 
     Raises:
-        UserError: exit 2 where a picture would be written over, exit 6 if the folder cannot be written.
+        UserError: exit 2 if an input would be overwritten, exit 6 if the folder cannot be written.
     """
     taken: list[Path] = []
     for path in pictures:
@@ -110,12 +113,12 @@ def places(folder: Path, pictures: list[Path]) -> list[Path]:
 
 
 def draw(one: Found, to: Path) -> None:
-    """A picture with its boxes."""
+    """Draw a picture with its boxes and write it as PNG."""
     from PIL import ImageDraw
 
     picture = decode(Path(one["picture"]))
     canvas, line = ImageDraw.Draw(picture), max(1, round(min(picture.size) / 200))
-    for box in reversed(one["boxes"]):  # the surest on top
+    for box in reversed(one["boxes"]):  # the highest score on top
         colour = COLOURS[sum(map(ord, box["name"])) % len(COLOURS)]
         x1, y1, x2, y2 = box["box"]
         canvas.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=colour, width=line)

@@ -1,4 +1,4 @@
-"""python -m deploy.build: compile the native engine now, instead of when it is first needed."""
+"""python -m deploy.build: compile the native engine now, instead of on first use."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXAMPLES = ("deploy.build",)
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Command):
-    """It needs no flags of its own."""
+    """The options of deploy.build, which has no flags of its own."""
 
     machine: Any = part(Printing)
 

@@ -1,7 +1,7 @@
-"""Codes at their true width in bytes: 1 to 8 bits each, ternary ones five a byte. What codes mean: the program's grids.
+"""Pack codes into bytes: 1 to 8 bits each, or five ternary codes in a byte. A program's grids give their meaning.
 
-Bits: the first code is in the lowest bits of the first byte; a code may go on in the next byte. Ternary: a byte is
-t0 + 3 t1 + 9 t2 + 27 t3 + 81 t4. What is left over in the last byte is 0.
+Bits: the first code is in the lowest bits of the first byte; a code may continue in the next byte. Ternary: a byte is
+t0 + 3 t1 + 9 t2 + 27 t3 + 81 t4. Unused bits and trits of the last byte are 0.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from numpy.typing import NDArray
 Bytes = NDArray[np.uint8]
 
 TRITS = 5
-"""In a byte: 3^5 = 243 of its 256 values."""
+"""Ternary codes in a byte: 3^5 = 243 of its 256 values are used."""
 _POWERS = np.array([1, 3, 9, 27, 81], np.uint8)
 
 
 def bits(levels: int) -> int:
-    """Of one of so many codes that is not ternary.
+    """Return the bits of one code of `levels` levels.
 
     Raises:
-        ValueError: for a number of levels that is not 2, 4, 8, ..., 256.
+        ValueError: if levels is not 2, 4, 8, ..., 256.
     """
     width = max(levels.bit_length() - 1, 0)
     if levels != 1 << width or not 1 <= width <= 8:
-        raise ValueError(f"codes of {levels} levels: there are 3, or a power of two up to 256")
+        raise ValueError(f"codes of {levels} levels, not 3 or a power of two from 2 to 256")
     return width
 
 
 def size(count: int, levels: int) -> int:
-    """Bytes that so many codes take.
+    """Return the bytes that `count` codes take.
 
     Raises:
         ValueError: as `bits`.
@@ -38,13 +38,13 @@ def size(count: int, levels: int) -> int:
 
 
 def packed(codes: Bytes, levels: int) -> Bytes:
-    """Codes in [0, levels), any shape, as bytes, (size,).
+    """Pack codes in [0, levels), any shape, into bytes, (size,).
 
     >>> packed(np.array([2, 1, 0, 2, 1], np.uint8), 3).tolist()
     [140]
 
     Raises:
-        ValueError: for a code outside [0, levels), or as `bits`.
+        ValueError: for codes that are not uint8 or not in [0, levels), or as `bits`.
     """
     flat = codes.reshape(-1)
     if flat.dtype != np.uint8 or (flat.size and int(flat.max()) >= levels):
@@ -57,16 +57,16 @@ def packed(codes: Bytes, levels: int) -> Bytes:
 
 
 def unpacked(stored: Bytes, count: int, levels: int) -> Bytes:
-    """The codes, (count,), of what `packed` gave.
+    """Return the codes, (count,), that `packed` packed.
 
     Raises:
-        ValueError: for another number of bytes, a byte that no codes give, something behind the last code, or as `bits`.
+        ValueError: for a wrong number of bytes, an invalid byte, data after the last code, or as `bits`.
     """
     if stored.shape != (size(count, levels),):
         raise ValueError(f"{count} codes of {levels} levels take {size(count, levels)} bytes, not {stored.size}")
     if levels == 3:
         if stored.size and int(stored.max()) >= 3**TRITS:
-            raise ValueError(f"byte {int(stored.max())} is of no ternary codes")
+            raise ValueError(f"byte {int(stored.max())} holds no ternary codes: these end at {3**TRITS - 1}")
         all_ = (stored[:, None] // _POWERS % 3).reshape(-1)
     else:
         width = bits(levels)
@@ -74,5 +74,5 @@ def unpacked(stored: Bytes, count: int, levels: int) -> Bytes:
         own = np.packbits(each[: count * width].reshape(count, width), axis=1, bitorder="little").reshape(-1)
         all_ = np.concatenate([own, each[count * width :]])
     if all_[count:].any():
-        raise ValueError("something stands behind the last code")
+        raise ValueError("the bits after the last code are not 0")
     return all_[:count]

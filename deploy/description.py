@@ -1,9 +1,8 @@
-"""A program as what a packed file holds, and back: plain JSON, and three long rows of codes, numbers and integers.
+"""Convert a program to the contents of a packed file and back: plain JSON, and rows of codes, numbers and integers.
 
-An operation's fields are written by their types; fields that are as they are by default are left out, and so is the source
-that is the operation before. Arrays are written once,
-however many operations read them. Reading believes nothing: a value of another type, a field that is not known, a part of a row
-beyond its end is refused.
+An operation's fields are written according to their types. Fields with their default value are left out, and so is
+the source if it is the operation before. An array that several operations read is written once. Reading checks
+everything: it refuses a wrong type, an unknown field, and a part of a row beyond its end.
 """
 
 from __future__ import annotations
@@ -32,11 +31,11 @@ OPERATIONS: dict[str, type[Operation]] = {
     for name, kind in vars(room).items()
     if isinstance(kind, type) and issubclass(kind, Operation) and kind is not Operation
 }
-"""By the name that files call it."""
+"""Operation classes by their names in files."""
 
 
 def written(program: Program) -> tuple[dict[str, Any], Rows]:
-    """A program as JSON values and rows."""
+    """Convert a program to JSON values and rows."""
     writer = _Writer()
     said = {
         "picture": list(program.picture),
@@ -84,7 +83,7 @@ class _Writer:
         return list(map(self.value, value)) if isinstance(value, tuple) else value
 
     def array(self, array: NDArray[Any]) -> list[int]:
-        """Where an array begins, and its shape."""
+        """Store an array; return where it begins in its row, and its shape."""
         kind = next((name for name, (_, kind, _) in KINDS.items() if array.dtype == kind and name != "codes"), None)
         if kind is None:
             raise TypeError(f"a row of {array.dtype}")
@@ -98,7 +97,7 @@ class _Writer:
         return {"at": place, "levels": held.levels, "step": held.step, "low": lowest}
 
     def _kept(self, kind: str, flat: NDArray[Any], shape: tuple[int, ...], more: tuple[Any, ...] = ()) -> list[int]:
-        """Where an array begins, and its shape. Equal ones are stored once; `more` says what else they have to share."""
+        """Store an array, equal arrays with equal `more` once; return where it begins in its row, and its shape."""
         key = (kind, shape, more, hashlib.sha256(flat.tobytes()).digest())
         if key not in self.known:
             self.known[key] = [self.at[kind], *shape]
@@ -115,24 +114,24 @@ def _equal(value: Any, default: Any) -> bool:
 
 
 def read(said: dict[str, Any], rows: Rows) -> Program:
-    """The program of a description.
+    """Return the program of a description.
 
     Raises:
-        ValueError: for anything that `written` does not write, or that does not fit together; naming it.
+        ValueError: naming the part that `written` never writes or that does not fit the others.
     """
     try:
         return _read(said, rows)
     except RecursionError as fault:
-        raise ValueError("it holds lists in lists, too deep to be read") from fault
+        raise ValueError("its lists are nested too deeply") from fault
 
 
 def _read(said: dict[str, Any], rows: Rows) -> Program:
     reader = _Reader(rows)
     keys = ["mean", "operations", "picture", "std"]
     if not isinstance(said, dict) or sorted(said) != keys:
-        raise ValueError(f"a program says {', '.join(keys)}")
+        raise ValueError(f"a program has the keys {', '.join(keys)}")
     if not isinstance(said["operations"], list):
-        raise ValueError("its operations are no list")
+        raise ValueError("its operations are not a list")
     operations = []
     for number, held in enumerate(said["operations"]):
         try:
@@ -155,7 +154,7 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def _looks_like(hint: Any, said: Any) -> bool:
-    """Which of several types a value is of, by its form alone."""
+    """Return whether a value has the form of a type: enough to choose between the types of a union."""
     if hint is Steps or hint is Signs:
         return isinstance(said, list) and len(said) == (4 if hint is Steps else 1)
     if hint is type(None) or said is None:
@@ -170,15 +169,15 @@ class _Reader:
         self.parts: dict[str, list[tuple[int, int]]] = {name: [] for name in KINDS}
 
     def check_parts(self) -> None:
-        """Each number of a row belongs to one part: none to two, which would take memory, and none to nothing."""
+        """Refuse parts that overlap, which could take far more memory than the file, and numbers that nothing reads."""
         for name, parts in self.parts.items():
             end = 0
             for start, count in sorted(parts):
                 if start != end:
-                    raise ValueError(f"its {name} are not read one after the other, from {min(start, end)} on")
+                    raise ValueError(f"its {name} from {min(start, end)} on are read twice or not at all")
                 end = start + count
             if end != len(getattr(self.rows, name)):
-                raise ValueError(f"nothing reads its {name} from {end} on")
+                raise ValueError(f"no operation reads its {name} from {end} on")
 
     def part(self, name: str, start: int, count: int) -> NDArray[Any]:
         row = getattr(self.rows, name)
@@ -190,7 +189,7 @@ class _Reader:
     def operation(self, number: int, said: Any) -> Operation:
         if not isinstance(said, dict) or not isinstance(said.get("op"), str) or said["op"] not in OPERATIONS:
             name = said.get("op") if isinstance(said, dict) else said
-            raise ValueError(f"there is no operation {short(name)}; a newer version may know it")
+            raise ValueError(f"unknown operation {short(name)}; a newer version may know it")
         held = {"sources": [number], **said}
         del held["op"]
         return self.fields(OPERATIONS[said["op"]], held)
@@ -207,7 +206,7 @@ class _Reader:
         return kind(**{name: self.value(hints[name], value, name) for name, value in said.items()})
 
     def value(self, hint: Any, said: Any, name: str = "it") -> Any:
-        """A value of a type, and of no other."""
+        """Read a value of the type `hint`; refuse any other type."""
         for reading in (self._array, self._plain, self._tuple):
             if (found := reading(hint, said)) is not None:
                 return found
@@ -247,7 +246,9 @@ class _Reader:
             return None
         each = get_args(hint)
         if not isinstance(said, list) or (each[-1] is not Ellipsis and len(said) != len(each)):
-            raise ValueError(f"{short(said)} is no list of {'so many' if len(each) != 2 else 'two or more'}")
+            raise ValueError(
+                f"{short(said)} is not a list of {'the expected length' if len(each) != 2 else 'two or more'}"
+            )
         kinds = each[:1] * len(said) if each[-1] is Ellipsis else each
         return tuple(self.value(kind, value) for kind, value in zip(kinds, said, strict=True))
 
@@ -282,7 +283,7 @@ class _Reader:
             low = np.array([said["low"]], np.int32) if type(said["low"]) is int and abs(said["low"]) <= 512 else (
                 self.value(Annotated[NDArray[np.int32], "integers"], said["low"], "low"))  # fmt: skip
             if low.shape not in ((1,), shape[:1]) or np.abs(low.astype(np.int64)).max(initial=0) > 512:
-                raise ValueError("a lowest code that is none")
+                raise ValueError("the lowest codes have a wrong shape or exceed 512 in size")
             count = math.prod(shape)
             stored = self.part("codes", start, codes.size(count, levels))
             found = codes.unpacked(stored, count, levels).reshape(shape).astype(np.int16)

@@ -1,6 +1,6 @@
-"""The packed file: one safetensors file of three long rows and a description, with a checksum over all of them.
+"""The packed file: one safetensors file with three rows of numbers, a description and a checksum over all of them.
 
-safetensors holds no checksum of its own. What a description says of a network is the program's; here it is JSON.
+safetensors has no checksum of its own. This module treats the description as plain JSON; deploy.description reads it.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ KINDS: dict[str, tuple[str, Any, str]] = {
     "numbers": ("F32", np.float32, "<f4"),
     "integers": ("I32", np.int32, "<i4"),
 }
-"""Of each row: its type as safetensors calls it, in memory, and in the file."""
+"""The type of each row: its name in safetensors, in memory, and in the file."""
 
 FORMAT, NEWEST = 1, 2
-"""Format 2 is for pictures cut by ImageNet's recipe, and for detectors: older programs, which would cut them otherwise and know no
-boxes, refuse it. Both are read."""
+"""Both formats are read. Format 2 is for pictures cropped by ImageNet's recipe and for detectors: older versions, which
+crop differently and know no boxes, refuse it."""
 ENTRY = "packed"
-"""Of the safetensors header: the format, the checksum and the description, with spaces between."""
+"""The key in the safetensors header; its value is the format, the checksum and the description, separated by spaces."""
 MOST_BYTES = 2**31
-"""Of a whole file: two thousand times ResNet-18 in binary."""
+"""Limit of a whole file: two thousand times a binary ResNet-18."""
 MOST_WORDS = 32 * 2**20
-"""Bytes of a description: readers of safetensors refuse headers of 100 MB and more."""
+"""Limit of a description in bytes; safetensors readers refuse headers of 100 MB or more."""
 _AGAIN = "copy the file again, or make it again: python -m deploy.pack"
 
 
 class Rows(NamedTuple):
-    """The long rows of a file, one axis each.
+    """The rows of a file, one axis each.
 
     Args:
-        codes: all codes, as deploy.codes packs them.
-        numbers: all scales, float weights and the like, each finite.
-        integers: all biases on a grid of sums.
+        codes: all codes, packed by deploy.codes.
+        numbers: all scales, float weights and other fp32 numbers, finite.
+        integers: all biases on a grid of sums, and the lowest codes of weights.
     """
 
     codes: NDArray[np.uint8]
@@ -54,12 +54,12 @@ class Rows(NamedTuple):
 
 @dataclass(frozen=True)
 class Contents:
-    """What a packed file holds.
+    """The contents of a packed file.
 
     Args:
         description: plain JSON values.
         size: bytes of the file.
-        sha256: of its bytes.
+        sha256: of the file's bytes.
         version: of the format.
     """
 
@@ -71,10 +71,10 @@ class Contents:
 
 
 def content(contents: Contents) -> bytes:
-    """The bytes of a packed file; equal contents give equal bytes.
+    """Return the bytes of a packed file; equal contents give equal bytes.
 
     Raises:
-        UserError: exit 2 for a network whose description is too large or whose numbers are not finite.
+        UserError: exit 2 if the description is too large or a number is not finite.
     """
     if not np.isfinite(contents.rows.numbers).all():
         raise UserError(
@@ -82,19 +82,22 @@ def content(contents: Contents) -> bytes:
         )
     words = json.dumps(contents.description, separators=(",", ":"), sort_keys=True, allow_nan=False)
     if len(words.encode()) > MOST_WORDS:
-        raise UserError(f"the description of the network takes {len(words):,} bytes", "pack a smaller network")
+        raise UserError(
+            f"the network's description takes {len(words):,} bytes, the limit is {MOST_WORDS:,}",
+            "pack a smaller network",
+        )
     tensors = {name: row.astype(KINDS[name][2]) for name, row in contents.rows._asdict().items()}
-    # one entry: the order of several is another each time
+    # one entry: safetensors writes several in a different order each time
     return safetensors.numpy.save(
         tensors, {ENTRY: f"{contents.version} {_checksum(words, contents.rows, contents.version)} {words}"}
     )
 
 
 def write(path: Path, contents: Contents) -> int:
-    """Write a packed file and give its size.
+    """Write a packed file and return its size in bytes.
 
     Raises:
-        UserError: as `content`, and exit 6.
+        UserError: as `content`; exit 6 if the file cannot be written.
     """
     written = content(contents)
     write_bytes(path, written)
@@ -105,7 +108,7 @@ def read(path: Path) -> Contents:
     """Read a packed file.
 
     Raises:
-        UserError: exit 3, naming what is wrong, for anything that `write` does not write.
+        UserError: exit 3, naming the fault, for any file that `write` does not write.
     """
     try:
         with path.open("rb") as stream:
@@ -121,23 +124,25 @@ def read(path: Path) -> Contents:
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")], object_pairs_hook=_once)
         version, checksum, words = header["__metadata__"][ENTRY].split(" ", 2)
     except KeyError as fault:
-        raise _bad(path, "a safetensors file, and no packed network", "python -m deploy.pack makes one") from fault
+        raise _bad(
+            path, "it is a safetensors file, but not a packed network", "make one: python -m deploy.pack"
+        ) from fault
     except (safetensors.SafetensorError, ValueError, AttributeError, RecursionError) as fault:
         if path.suffix == ".safetensors":
-            raise _bad(path, f"it is damaged, or no packed file ({first_line(fault)})") from fault
-        again = f"python -m deploy.pack --model {path}" if path.suffix == ".pth" else "python -m deploy.pack makes one"
-        raise _bad(path, f"it is no packed file ({first_line(fault)})", again) from fault
+            raise _bad(path, f"it is damaged, or not a packed file ({first_line(fault)})") from fault
+        again = f"python -m deploy.pack --model {path}" if path.suffix == ".pth" else "make one: python -m deploy.pack"
+        raise _bad(path, f"it is not a packed file ({first_line(fault)})", again) from fault
     if version not in (str(FORMAT), str(NEWEST)):
         raise _bad(
             path,
-            f"it has format {version[:20]}, this program reads {FORMAT} to {NEWEST}",
-            "use the version that wrote it",
+            f"it has format {version[:20]}; this version reads {FORMAT} to {NEWEST}",
+            "use the version that wrote the file",
         )
     if {*tensors} != {*KINDS}:
-        raise _bad(path, f"it holds {', '.join(sorted(tensors))[:80]}, and not {', '.join(KINDS)}")
+        raise _bad(path, f"it holds the tensors {', '.join(sorted(tensors))[:80]}, not {', '.join(KINDS)}")
     rows = Rows(*(_flat(path, name, tensors[name]) for name in KINDS))
     if checksum != _checksum(words, rows, int(version)):
-        raise _bad(path, "its checksum does not match: some of it has changed")
+        raise _bad(path, "its checksum does not match: the contents have changed")
     if not np.isfinite(rows.numbers).all():
         raise _bad(path, "it holds a number that is not finite")
     try:
@@ -145,7 +150,7 @@ def read(path: Path) -> Contents:
     except (ValueError, RecursionError) as fault:
         raise _bad(path, f"its description cannot be read ({first_line(fault)})") from fault
     if not isinstance(description, dict):
-        raise _bad(path, "its description is no JSON object")
+        raise _bad(path, "its description is not a JSON object")
     return Contents(description, rows, len(content), hashlib.sha256(content).hexdigest(), int(version))
 
 
@@ -153,11 +158,11 @@ def _flat(path: Path, name: str, tensor: dict[str, Any]) -> NDArray[Any]:
     stored, kind, layout = KINDS[name]
     if tensor["dtype"] != stored or len(tensor["shape"]) != 1:
         raise _bad(path, f"its {name} are {tensor['dtype']} of shape {tensor['shape']}, not {stored} of one axis")
-    return np.frombuffer(tensor["data"], layout).astype(kind)  # a copy: it may lie at an odd place
+    return np.frombuffer(tensor["data"], layout).astype(kind)  # a copy: the buffer may be unaligned
 
 
 def _checksum(words: str, rows: Rows, version: int = FORMAT) -> str:
-    """Over all that a file says; format 1 goes without saying."""
+    """Return the checksum over the version, the description and the rows; version 1 is left out."""
     digest = hashlib.sha256(b"" if version == FORMAT else str(version).encode())
     for part in (words.encode(), *(row.astype(KINDS[name][2]).tobytes() for name, row in rows._asdict().items())):
         digest.update(len(part).to_bytes(8, "little"))
@@ -166,15 +171,15 @@ def _checksum(words: str, rows: Rows, version: int = FORMAT) -> str:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object. Two readers may take different ones of equal keys, so there must be none."""
+    """Build a JSON object; refuse duplicate keys, of which two readers may take different ones."""
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a key stands twice in one object")
+        raise ValueError("an object has a duplicate key")
     return found
 
 
 def _no_number(word: str) -> None:
-    raise ValueError(f"{word} is no JSON")
+    raise ValueError(f"{word} is not JSON")
 
 
 def _bad(path: Path, what: str, hint: str = _AGAIN) -> UserError:

@@ -1,4 +1,4 @@
-"""What a packed network holds, for people and for --json: operations, shapes, bits and bytes."""
+"""List a packed network's operations, shapes, bits and bytes, as text and for --json."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HEADER = ["operation", "name", "reads", "shape", "weights", "bytes"]
 
 
 def listing(held: Packed) -> str:
-    """A table, a line an operation, and what all of it is."""
+    """Return a table with a line for each operation, and a summary."""
     rows = [HEADER]
     for number, operation in enumerate(held.program.operations):
         shape = "x".join(map(str, held.program.values[number + 1].shape))
@@ -39,7 +39,7 @@ def listing(held: Packed) -> str:
 
 
 def summary(held: Packed) -> dict[str, Any]:
-    """What a packed file is, in numbers."""
+    """Return a packed file's figures for --json."""
     matrices = layers(held.program)
     return {
         "bytes": held.size,
@@ -52,7 +52,7 @@ def summary(held: Packed) -> dict[str, Any]:
 
 
 def stored(operation: Operation) -> int:
-    """Bytes of an operation's codes and numbers; shared ones count each time."""
+    """Return the bytes of an operation's codes and numbers; shared arrays count each time."""
     matrix = getattr(operation, "matrix", operation)
     total = 0
     for part in vars(matrix).values():

@@ -1,4 +1,4 @@
-"""packed_of(opened): the packed form of a checkpoint's network, and the float network that it is compared with."""
+"""packed_of(opened): pack a checkpoint's network; float_network(opened): the float network it is compared with."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ Numbers = Sequence[float] | None
 
 
 def packed_of(opened: Opened, mean: Numbers, std: Numbers, low_ends: bool, words: Sequence[str]) -> Packed:
-    """The packed form of an opened file's network; its batch norms are merged where they are not.
+    """Return the packed form of an opened file's network, with its batch norms merged.
 
     Args:
-        mean, std: what its pictures are normalised with; None: as the file says.
+        mean, std: normalisation of the pictures, one number for each channel; None: the file's.
         low_ends: as in deploy.lowering.walk.lower.
         words: the command line, for the provenance.
 
     Raises:
-        UserError: as `lower`; exit 2 where nothing says how pictures are normalised.
+        UserError: as `lower`; exit 2 if the normalisation is unknown or has a wrong number of channels.
     """
     with prefix_path(opened.path):
         known, form = opened.checkpoint, opened.network.eval()
@@ -39,7 +39,7 @@ def packed_of(opened: Opened, mean: Numbers, std: Numbers, low_ends: bool, words
             form, history = merge(form), (*history, Merge())
         mean, std = _normalisation(opened, mean, std)
         program = lower(form, mean, std, low_ends)
-    origin = Origin(tuple(words), 0, opened.path, known.sha256)  # no seed: nothing is drawn
+    origin = Origin(tuple(words), 0, opened.path, known.sha256)  # seed 0: packing draws no random numbers
     data = replace(known.dataset, mean=mean, std=std)
     made = replace(known, state_dict={}, history=history, dataset=data, provenance=provenance(origin))
     return Packed(program, made, cost.total(cost.layers(form, known.dataset.image_size), "bits"))
@@ -50,20 +50,20 @@ def _normalisation(opened: Opened, mean: Numbers, std: Numbers) -> tuple[tuple[f
     if not known.known and not (mean and std):
         numbers = [",".join(map(str, values)) for values in ORIGINAL]
         raise UserError(
-            "the file does not say what its pictures were normalised with",
-            f"give --mean and --std; a file of the original's has --mean {numbers[0]} --std {numbers[1]}",
+            "the file does not hold the mean and std of its pictures",
+            f"give --mean and --std; for files of the original project: --mean {numbers[0]} --std {numbers[1]}",
         )
     mean, std = mean or known.mean, std or known.std
     if {len(mean), len(std)} != {channels}:
         raise UserError(
-            f"--mean and --std of {len(mean)} and {len(std)} numbers, the network reads {channels} channels",
-            "give a number for each channel",
+            f"--mean and --std have {len(mean)} and {len(std)} numbers, but the network reads {channels} channels",
+            "give one number for each channel",
         )
     return tuple(mean), tuple(std)
 
 
 def float_network(opened: Opened, arch: str | None) -> NormalForm:
-    """The float network of a file's widths, with the file's float weights where it has them, for comparisons of speed."""
+    """Build a float network of a file's widths for speed comparisons, with the file's float weights where it has them."""
     checkpoint = opened.checkpoint
     with prefix_path(opened.path):
         network = models.rebuild(checkpoint, arch).eval()

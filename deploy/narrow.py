@@ -1,7 +1,8 @@
-"""Layers on whole numbers as int8 engines take them: weights from -128 to 127, positive scales, nothing rounded.
+"""Integer layers in the form of int8 engines: weights from -128 to 127 and positive scales, without rounding.
 
-DoReFa's 8-bit weights are odd numbers from -255 to 255, and asymmetric ones reach as far once their zero point is taken off. What
-is left of them beyond int8 becomes weights of a copy of the input channels concerned, so the sum stays what it is.
+DoReFa's 8-bit weights are odd numbers from -255 to 255; asymmetric weights reach as far once their zero point is
+subtracted. The part of a weight beyond int8 becomes a second weight on a copy of its input channel, so that the sum
+stays the same.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from deploy.operations.base import Codes, Matrix, Value, fits_a_byte
 
 @dataclass(frozen=True)
 class Narrow:
-    """A layer that gives fp32(sum + bias) * scale + shift, as deploy.operations.base.Matrix.
+    """A layer that gives fp32(sum + bias) * scale + shift, as deploy.operations.base.Matrix does.
 
     Args:
         weight: int8, (out, in / groups, ...).
-        channels: of the input, in the order in which the weight reads them; None: as they are.
+        channels: of the input, in the order in which the weight reads them; None: in their own order.
         scale: (out,), positive.
         bias: (out,), on the grid of the sums.
         shift: (out,); None: 0.
@@ -34,9 +35,9 @@ class Narrow:
 
 
 def narrow(matrix: Matrix, groups: int, given: Value) -> Narrow | None:
-    """A layer for an int8 engine; None where its input has no codes of 8 bits.
+    """Convert a layer for an int8 engine; return None if its input or weight is not in codes of 8 bits or fewer.
 
-    Engines add in int32 and go on in fp32, which rounds sums above 2^24 as the reference does.
+    Engines add in int32 and continue in fp32, which rounds sums above 2^24 as the reference does.
     """
     grid, weight = given.grid, matrix.weight
     if not isinstance(weight, Codes) or grid is None or not fits_a_byte(grid):
@@ -45,7 +46,7 @@ def narrow(matrix: Matrix, groups: int, given: Value) -> Narrow | None:
     rows = len(values)
     scale = np.ones(rows, np.float32) if matrix.scale is None else matrix.scale.copy()
     bias = np.zeros(rows, np.int32) if matrix.bias is None else matrix.bias.copy()
-    sign = np.sign(scale).astype(np.int32)  # 0: what the sum is does not matter
+    sign = np.sign(scale).astype(np.int32)  # 0: the scale makes any sum 0
     values = values * sign.reshape(-1, *(1,) * (values.ndim - 1))
     bias, scale = bias * sign, np.where(scale == 0, np.float32(1), np.abs(scale))
     small, channels = _parts(values, groups)
@@ -53,15 +54,15 @@ def narrow(matrix: Matrix, groups: int, given: Value) -> Narrow | None:
 
 
 def _parts(values: NDArray[np.int32], groups: int) -> tuple[NDArray[np.int8], NDArray[np.int64] | None]:
-    """Weights in int8, and the input channels that they read."""
+    """Split weights into int8 parts; return them and the input channels that they read."""
     inputs = values.shape[1]
     apart = values.reshape(groups, -1, *values.shape[1:])  # (groups, out / groups, in / groups, ...)
     parts = [np.clip(apart, -128, 127)]
-    order = [np.tile(np.arange(inputs), (groups, 1))]  # of each group, its channels
+    order = [np.tile(np.arange(inputs), (groups, 1))]  # channels of each group
     rest = apart - parts[0]
     while rest.any():
         needed = rest.reshape(groups, rest.shape[1], inputs, -1).any((1, 3))  # (groups, in / groups)
-        chosen = np.argsort(~needed, axis=1, kind="stable")[:, : needed.sum(1).max()]  # those in need first
+        chosen = np.argsort(~needed, axis=1, kind="stable")[:, : needed.sum(1).max()]  # channels with a rest come first
         taken = np.clip(rest, -128, 127)
         place = chosen.reshape(groups, 1, -1, *(1,) * (values.ndim - 2))
         parts.append(np.take_along_axis(taken, place, 2))

@@ -1,4 +1,4 @@
-"""python -m deploy.onnx: a packed file, or a checkpoint, as an ONNX model whose layers stay integer in ONNX Runtime and OpenVINO."""
+"""python -m deploy.onnx: export a packed file or checkpoint to ONNX; layers stay integer in ONNX Runtime and OpenVINO."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ EXAMPLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Command):
-    """Which file, and where the model goes."""
+    """The options of deploy.onnx."""
 
     source: Source = part(Source)
-    output: Output = part(Output, save={"help": "the model to write (default: that of --model, .onnx)"})
+    output: Output = part(Output, save={"help": "the model to write (default: --model with .onnx)"})
 
 
 def parser() -> Parser:

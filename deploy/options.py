@@ -1,4 +1,4 @@
-"""Which network a command deploys: a checkpoint, packed in memory, or a packed file."""
+"""The options of commands that deploy a network: a checkpoint, packed in memory, or a packed file."""
 
 from __future__ import annotations
 
@@ -19,44 +19,44 @@ if TYPE_CHECKING:
 
 
 SUFFIXES = {".pth", ".pt", ".safetensors", ".onnx"}
-"""Of files that hold networks: each says which kind it is."""
+"""Of files that hold networks; each stands for one kind of file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source(Options):
-    """The flags that say which file, and how its ends are stored."""
+    """The flags that name the file and say how its first and last layers are stored."""
 
     given: Path | None = flag(
         "--model", type=argtypes.path, metavar="F",
-        help="a file of any stage, merged or not (default: models_save/nin_wbab_merged.pth)",
+        help="checkpoint of any stage, merged or not, or packed file (default: models_save/nin_wbab_merged.pth)",
     )  # fmt: skip
     ends: str = flag(
         "--ends", choices=["int8", "float"], default="int8",
-        help="first and last layer of a network whose other layers are integer: 8 bit, or as they are (default: int8); "
-        "those of detectors stay as they are",
+        help="how to store the first and last layers where the other layers are integer: in 8 bits, or unchanged "
+        "(default: int8); in detectors they stay unchanged",
     )  # fmt: skip
     arch: str | None = flag(
-        "--arch", type=argtypes.arch, metavar="NAME", help="the network of your own code that the file holds"
+        "--arch", type=argtypes.arch, metavar="NAME", help="your own network, if the file holds one"
     )
     pixels: Normalisation = part(Normalisation)
 
     @property
     def model(self) -> Path:
-        """The file.
+        """The path of the file.
 
         Raises:
-            UserError: exit 3 where it is missing.
+            UserError: exit 3 if the file is missing.
         """
         return input_file(self.given, saved("nin", "_wbab_merged"), "bn_merge --W 2")
 
     def packed(self, words: Sequence[str]) -> Packed:
-        """The packed form of the file's network: that of a packed file as it is, of a checkpoint made here.
+        """Read a packed file, or pack a checkpoint's network in memory.
 
         Args:
             words: the command line, for the provenance.
 
         Raises:
-            UserError: exit 3 for a file that is neither, exit 2 for a network that is no program.
+            UserError: exit 3 for any other file, exit 2 for a network that cannot be a program.
         """
         from deploy import packed
 
@@ -64,23 +64,23 @@ class Source(Options):
             asked = {"--ends float": self.ends != "int8", "--arch": self.arch, "--mean": self.pixels.mean,
                      "--std": self.pixels.std}  # fmt: skip
             if given := next((name for name, value in asked.items() if value), None):
-                raise UserError(f"{given}: {self.model} is packed already", "give it with the checkpoint")
+                raise UserError(f"{given}: {self.model} is packed already", "give this flag with the checkpoint")
             return packed.open(self.model)
         from quant import restore
 
         return self.packed_of(restore.open(self.model, self.arch), words)
 
     def packed_of(self, opened: Opened, words: Sequence[str]) -> Packed:
-        """The packed form of an opened checkpoint's network; as `packed`."""
+        """Pack an opened checkpoint's network; see `packed`."""
         from deploy import making
 
         return making.packed_of(opened, self.pixels.mean, self.pixels.std, self.ends == "int8", words)
 
     def target(self, output: Output, suffix: str) -> Path:
-        """The file to write, which is no input: that of --save, else one beside --model.
+        """Return the path of the file to write: --save, else the path of --model with another suffix.
 
         Raises:
-            UserError: exit 2 where it is the input, exit 6 where it cannot be written.
+            UserError: exit 2 if it is the input or has the suffix of another kind, exit 6 if it cannot be written.
         """
         from engine.system.files import check_writable
 
@@ -88,6 +88,6 @@ class Source(Options):
         if path.resolve() == self.model.resolve():
             raise UserError(f"{path} is both input and output", "name another --save")
         if path.suffix in SUFFIXES - {suffix}:
-            raise UserError(f"--save {path}: such files end in {suffix}", f"name it {path.with_suffix(suffix)}")
+            raise UserError(f"--save {path}: the file must end in {suffix}", f"give --save {path.with_suffix(suffix)}")
         check_writable(path)
         return path

@@ -1,4 +1,4 @@
-"""python -m deploy.pack: a checkpoint as a file of its true size that needs neither PyTorch's modules nor your code."""
+"""python -m deploy.pack: pack a checkpoint into a file of its true size that needs neither PyTorch modules nor your code."""
 
 from __future__ import annotations
 
@@ -23,17 +23,19 @@ EXAMPLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Command):
-    """Which file, and where the packed one goes."""
+    """The options of deploy.pack."""
 
     source: Source = part(Source)
     inspect: Path | None = flag(
-        "--inspect", type=argtypes.path, metavar="G", help="write nothing; list what a packed file holds"
+        "--inspect", type=argtypes.path, metavar="G", help="list a packed file's contents; write nothing"
     )
-    output: Output = part(Output, save={"help": "the file to write (default: that of --model, .safetensors)"})
+    output: Output = part(Output, save={"help": "the file to write (default: --model with .safetensors)"})
 
     def __post_init__(self) -> None:
         if self.inspect and (self.source.given or self.output.save):
-            raise UserError("--inspect writes nothing", "leave --model and --save out")
+            raise UserError(
+                "--inspect does not go with --model or --save: it writes nothing", "leave --model and --save out"
+            )
 
 
 def parser() -> Parser:
@@ -55,7 +57,7 @@ def body(options: Options) -> dict[str, Any]:
     if path.exists():
         print(f"replaced {path}", file=sys.stderr)
     size = packed.save(made, path)
-    held = packed.open(path)  # what was written is what is read
+    held = packed.open(path)  # checks that the file can be read back
     before, counted = source.stat().st_size, made.bits // 8
     text = f"{source}: {before:,} bytes -> {size:,} bytes; {counted:,} are counted as stored bits"
     return {"text": text, "path": path, "bytes_before": before, **summary(held)}

@@ -1,4 +1,4 @@
-"""A packed network in memory, and the way to its file and back."""
+"""A packed network in memory; save it to a file and open it again."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _AGAIN = "make it again: python -m deploy.pack"
 
 @dataclass(frozen=True)
 class Packed:
-    """A program and where it comes from.
+    """A program and its origin.
 
     Args:
         made: the checkpoint that it was made from, without tensors.
-        bits: what stage tables count of that network; see models.cost.
-        size, sha256: of the file's bytes, once it is there.
+        bits: stored bits of that network as stage tables count them; see models.cost.
+        size, sha256: of the file's bytes, once the file exists.
     """
 
     program: Program
@@ -34,16 +34,16 @@ class Packed:
 
 
 def save(packed: Packed, path: Path) -> int:
-    """Write a packed network and give the file's bytes.
+    """Write a packed network and return the file's size in bytes.
 
     Raises:
-        UserError: as deploy.file.content, and exit 6.
+        UserError: as deploy.file.content; exit 6 if the file cannot be written.
     """
     return file.write(path, _contents(packed))
 
 
 def size(packed: Packed) -> int:
-    """The bytes that the file of a packed network has.
+    """Return the size in bytes of a packed network's file.
 
     Raises:
         UserError: as deploy.file.content.
@@ -58,7 +58,7 @@ def _contents(packed: Packed) -> Contents:
 
 
 def _version(made: Checkpoint) -> int:
-    """The oldest format whose readers do with pictures and answers what is meant."""
+    """Return the oldest format whose readers handle this network's pictures and answers correctly."""
     return file.NEWEST if made.dataset.crop == IMAGENET or made.dataset.boxes else file.FORMAT
 
 
@@ -66,20 +66,20 @@ def open(path: Path) -> Packed:
     """Read a packed network.
 
     Raises:
-        UserError: exit 3 for anything that `save` does not write.
+        UserError: exit 3 for any file that `save` does not write.
     """
     found = file.read(path)
     said = found.description
     if sorted(said) != ["bits", "made", "program"] or type(said["bits"]) is not int or said["bits"] < 0:
-        raise UserError(f"{path}: it does not describe a network", _AGAIN, BAD_CHECKPOINT)
+        raise UserError(f"{path}: its description is not one of a packed network", _AGAIN, BAD_CHECKPOINT)
     try:
         made = without_tensors(path, said["made"])
         program = description.read(said["program"], found.rows)
     except ValueError as fault:
         raise UserError(f"{path}: {fault}", _AGAIN, BAD_CHECKPOINT) from fault
     except RecursionError as fault:
-        raise UserError(f"{path}: it holds lists in lists, too deep to be read", _AGAIN, BAD_CHECKPOINT) from fault
+        raise UserError(f"{path}: its lists are nested too deeply", _AGAIN, BAD_CHECKPOINT) from fault
     if found.version != _version(made):
         holds = "a detector" if made.dataset.boxes else f"--crop {made.dataset.crop}"
-        raise UserError(f"{path}: {holds} in a file of format {found.version}", _AGAIN, BAD_CHECKPOINT)
+        raise UserError(f"{path}: it holds {holds} in format {found.version}", _AGAIN, BAD_CHECKPOINT)
     return Packed(program, made, said["bits"], found.size, found.sha256)

@@ -1,6 +1,6 @@
 """A program: a network as a flat list of typed operations with known shapes. All executors and exporters read programs.
 
-How a network becomes one: deploy.lowering. What it computes: deploy.reference. How it is stored: deploy.description.
+deploy.lowering makes programs, deploy.reference defines what they compute, deploy.description stores them.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ MOST_OPERATIONS = 100_000
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """A network for an engine. Value 0 is the picture, value i + 1 what operation i gives; the last one is the answer.
+    """A network for an engine. Value 0 is the picture, value i + 1 the result of operation i; the last is the answer.
 
-    The picture is fp32(fp32(fp32(byte) / 255) - mean) / std, channel by channel; gray ones as engine.data.augment makes them.
+    The picture is fp32(fp32(fp32(byte) / 255) - mean) / std, channel by channel; engine.data.augment makes gray pictures.
 
     Args:
         picture: channels, rows, columns.
         mean, std: of each channel, of pixels in [0, 1].
 
     Raises:
-        ValueError: for anything that does not fit together, naming the operation.
+        ValueError: naming the operation, if the parts do not fit together.
     """
 
     operations: tuple[Operation, ...]
@@ -32,7 +32,7 @@ class Program:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     values: tuple[Value, ...] = field(init=False, default=())
-    """What each value is."""
+    """The shape and grid of each value."""
 
     def __post_init__(self) -> None:
         if len(self.picture) != 3 or not all(1 <= n <= FARTHEST for n in self.picture):
@@ -58,9 +58,9 @@ class Program:
             found.append(value)
         read = {source for operation in self.operations for source in operation.sources}
         if unread := sorted({*range(1, len(found) - 1)} - read):
-            raise ValueError(f"operation {unread[0] - 1}: nothing reads its value")
+            raise ValueError(f"operation {unread[0] - 1}: no operation reads its value")
         if found[-1].grid is not None:
-            raise ValueError("the answer is in codes")
+            raise ValueError("the answer is in codes, not fp32 numbers")
         return tuple(found)
 
     @property
@@ -69,7 +69,7 @@ class Program:
 
 
 def _plain(name: str) -> str:
-    """A name from a file as a line can show it."""
+    """Return a name from a file, escaped and shortened for a message."""
     return name.encode("unicode_escape").decode()[:60]
 
 
@@ -78,10 +78,10 @@ def _checked(operation: Operation, known: list[Value]) -> Value:
     if len(sources) != reads if reads is not None else not sources:
         raise ValueError(f"it reads {len(sources)} values")
     if not all(0 <= source < len(known) for source in sources):
-        raise ValueError(f"it reads values {short(sources)}, and those before it are 0 to {len(known) - 1}")
+        raise ValueError(f"it reads values {short(sources)}, not from 0 to {len(known) - 1}")
     given = [known[source] for source in sources]
     if not operation.takes_codes and any(value.grid is not None for value in given):
-        raise ValueError("it reads codes, which layers alone do")
+        raise ValueError("it reads codes, which only layers can read")
     value = operation.value(*given)
     if math.prod(value.shape) > MOST or len(value.shape) > MOST_AXES:
         raise ValueError(f"a value of shape {short(value.shape)}")

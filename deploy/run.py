@@ -1,4 +1,4 @@
-"""python -m deploy.run: classify pictures with a packed file, or find objects in them, or measure how good it is."""
+"""python -m deploy.run: classify pictures or find objects in them with a packed file, or measure its accuracy."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EXAMPLES = (
 
 
 MANY = 128
-"""Pictures at once, from which on more of them change nothing."""
+"""The largest batch size to measure: larger ones do not change which executor is the fastest."""
 OF_DATA = {
     "--dataset",
     "--data",
@@ -47,35 +47,37 @@ OF_DATA = {
 
 @dataclass(frozen=True, kw_only=True)
 class Here(OnCpu):
-    """Packed files run on the CPU."""
+    """The machine options of packed files, which run on the CPU."""
 
     quiet: bool = flag("--quiet", action="store_true", help="no progress on stderr")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Command):
-    """Which file and which pictures."""
+    """The options of deploy.run."""
 
     model: Path = flag(
-        "--model", type=argtypes.path, required=True, metavar="G", help="the file that deploy.pack wrote"
+        "--model", type=argtypes.path, required=True, metavar="G", help="packed file, written by deploy.pack"
     )
-    pictures: list[Path] = flag("pictures", type=argtypes.path, nargs="*", metavar="IMAGE", help="pictures to look at")
+    pictures: list[Path] = flag(
+        "pictures", type=argtypes.path, nargs="*", metavar="IMAGE", help="pictures to classify or to find objects in"
+    )
     evaluate: bool = flag("--evaluate", action="store_true", help="measure the accuracy on the test pictures instead")
     arch: str | None = flag(
         "--arch", type=argtypes.arch, metavar="M:F",
-        help="a detector of your own that the file holds: its code makes boxes of numbers",
+        help="your own detector, if the file holds one: its code turns numbers into boxes",
     )  # fmt: skip
     score: float = flag(
         "--score", type=argtypes.number(float, 0, 1), default=0.3, metavar="X",
-        help="the least score of a box to be told (default: 0.3)",
+        help="the lowest score of a box to report (default: 0.3)",
     )  # fmt: skip
     draw: Path | None = flag(
         "--draw", type=argtypes.path, metavar="DIR", help="write the pictures with their boxes there"
     )
     executor: str = flag(
         "--executor", choices=["auto", "native", "torch", "reference"], default="auto",
-        help="what runs it: native is C++, compiled once; torch is PyTorch's; reference defines what is right "
-        "(default: auto, the fastest here)",
+        help="native: C++, compiled on first use; torch: PyTorch; reference: slow, defines the right answer "
+        "(default: auto, the fastest on this machine)",
     )  # fmt: skip
     top: int = flag(
         "--top", type=argtypes.number(int, 1, 1000), default=3, metavar="N", help="classes to name (default: 3)"
@@ -85,19 +87,21 @@ class Options(Command):
 
     def __post_init__(self) -> None:
         if self.data.mean or self.data.std:
-            raise UserError("--mean and --std: a packed file has its own", "leave them out, or pack with others")
+            raise UserError(
+                "--mean and --std: a packed file has its own", "leave them out, or give them to deploy.pack"
+            )
         if bool(self.pictures) == self.evaluate:
             what = "both pictures and --evaluate" if self.evaluate else "no pictures"
             raise UserError(what, "name pictures to classify, or give --evaluate for the accuracy")
         typed = {word.partition("=")[0] for word in self.words}
         if self.draw and not self.pictures:
-            raise UserError("--draw draws into pictures, and none are named", "name pictures, or leave it out")
+            raise UserError("--draw needs pictures, and none are named", "name pictures, or leave --draw out")
         if self.pictures and (given := sorted(typed & OF_DATA)):
-            raise UserError(f"{given[0]}: it is for --evaluate, and here are pictures", "leave it out")
+            raise UserError(f"{given[0]} goes with --evaluate, not with pictures", f"leave {given[0]} out")
 
     @property
     def works(self) -> Works:
-        """The same as commands with a checkpoint have it."""
+        """The options in the form of commands that run checkpoints."""
         machine = Machine(
             device="cpu", cpu=True, threads=self.machine.threads, seed=1, quiet=self.machine.quiet,
             json=self.machine.json, debug=self.machine.debug,
@@ -116,8 +120,8 @@ def body(options: Options) -> dict[str, Any]:
     held = packed.open(options.model)
     if len(held.program.answer) != 1:
         raise UserError(
-            f"{options.model}: its answer has shape {held.program.answer}, and not a number for each class",
-            "this command classifies pictures; read the answer with deploy.executors in a program of your own",
+            f"{options.model}: its answer has shape {held.program.answer}, not one number for each class",
+            "run it from your own code with deploy.executors",
             BAD_CHECKPOINT,
         )
     many = min(options.data.eval_batch_size, MANY) if options.evaluate else len(options.pictures)
@@ -127,12 +131,12 @@ def body(options: Options) -> dict[str, Any]:
     if held.made.dataset.boxes:
         return _detected(options, held, executor)
     if options.draw:
-        raise UserError(f"--draw: {options.model} holds a classifier, which finds no boxes", "leave it out")
+        raise UserError(f"--draw: {options.model} holds a classifier, which finds no boxes", "leave --draw out")
     return _classified(options, held, executor)
 
 
 def _evaluated(options: Options, held: Packed, executor: Executor) -> dict[str, Any]:
-    """The accuracy of a packed file, as the commands with a checkpoint measure it."""
+    """Measure a packed file's accuracy as the commands for checkpoints do."""
     import torch
 
     from engine.tasks.of import task_of
@@ -157,10 +161,10 @@ def _evaluated(options: Options, held: Packed, executor: Executor) -> dict[str, 
 
 
 def as_module(executor: Executor, detector: Shell | None = None) -> Any:
-    """An executor where a network is expected.
+    """Wrap an executor as a module.
 
     Args:
-        detector: the code around it, if it is the core of one.
+        detector: the detector's code around the executor, if it runs the core of a detector.
     """
     from torch import nn
 
@@ -180,7 +184,7 @@ def _shell(options: Options, held: Packed) -> Shell:
 
 
 def _detected(options: Options, held: Packed, executor: Executor) -> dict[str, Any]:
-    """A line for each box that is found."""
+    """Find boxes, with a line for each."""
     from deploy import boxes
 
     shell, paths = _shell(options, held), options.pictures
@@ -195,7 +199,7 @@ def _detected(options: Options, held: Packed, executor: Executor) -> dict[str, A
 
 
 def _classified(options: Options, held: Packed, executor: Executor) -> dict[str, Any]:
-    """A line for each picture: its best classes and how likely each is."""
+    """Classify pictures, with a line for each: its best classes and their probabilities."""
     import torch
 
     from engine.data.augment import normalise

@@ -1,1 +1,1 @@
-"""What runs programs. `reference` defines the right answer; the others are faster and are measured against it."""
+"""Executors run programs. `reference` defines the right answer; the others are faster and tests compare them with it."""

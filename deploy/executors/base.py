@@ -1,4 +1,4 @@
-"""What every executor is."""
+"""The interface of executors."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from deploy.program import Program
 
 
 class Executor(Protocol):
-    """Something that runs one program.
+    """An executor of one program.
 
     Attributes:
-        name: as --executor says it.
-        how: in which arithmetic it runs here, in words.
+        name: its value of --executor.
+        how: the arithmetic that it uses on this machine, in words.
     """
 
     name: str
     how: str
 
     def __call__(self, x: Tensor) -> Tensor:
-        """The answer, fp32, for normalised pictures (N, *program.picture)."""
+        """Return the answer, (N, *program.answer) fp32, for normalised pictures, (N, *program.picture)."""
 
 
 def layers(program: Program) -> list[tuple[Operation, bool]]:
-    """The layers with a matrix, and whether each computes on whole numbers alone."""
+    """Return the layers with a matrix, and whether each computes on integers alone."""
     found = []
     for operation in program.operations:
         matrix = getattr(operation, "matrix", None)
@@ -36,7 +36,7 @@ def layers(program: Program) -> list[tuple[Operation, bool]]:
 
 
 def arithmetic(program: Program) -> str:
-    """What the layers of a program multiply, in words."""
+    """Return the arithmetic of a program's layers, in words."""
     whole = [is_whole for _, is_whole in layers(program)]
     if not any(whole):
         return "fp32"

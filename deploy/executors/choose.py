@@ -1,4 +1,4 @@
-"""The executor of --executor, or the fastest one that this machine has."""
+"""Choose the executor that --executor names, or the fastest one on this machine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAMES = ("auto", "native", "torch", "reference")
 
 
 class Reference:
-    """Runs a program exactly as it is defined."""
+    """The executor that defines what a program computes."""
 
     name = "reference"
 
@@ -35,13 +35,13 @@ class Reference:
 
 
 def choose(name: str, program: Program, pictures: int = 1) -> Executor:
-    """The executor for a program. `auto` takes the fastest one; without a native engine, it says why.
+    """Return an executor for a program. `auto` takes the fastest; a notice says why the native engine is unavailable.
 
     Args:
-        pictures: at once, for which `auto` is to be fast.
+        pictures: the batch size at which `auto` measures.
 
     Raises:
-        UserError: exit 2 for `native` where there is none.
+        UserError: exit 2 for `native` if there is no native engine.
     """
     if name == "auto":
         return _fastest(program, pictures)

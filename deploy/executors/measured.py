@@ -1,4 +1,4 @@
-"""Which of several executors is the fastest for a network on this machine: measured once, and kept in the cache folder."""
+"""Find the fastest executor for a network on this machine: measured once, and kept in the cache folder."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from engine.system.files import write_json
 from engine.system.processor import processor
 
 RUNS, SECONDS = 5, 2.0
-"""Of each executor, at most: the shortest of these runs counts, which other programs disturb least."""
+"""Limits for each executor. The shortest run counts: other programs disturb it least."""
 KEPT = 1000
-"""Networks that are remembered."""
+"""Results that the file holds."""
 
 
 def fastest(
     program: Program, made: Mapping[str, Callable[[], Executor]], libraries: Sequence[str] = (), pictures: int = 1
 ) -> Executor:
-    """The fastest executor.
+    """Return the fastest executor.
 
     Args:
-        made: the executors by name, each made when it is first needed.
-        libraries: what they run by; where that changes it is measured anew.
-        pictures: at once.
+        made: by name, a function that makes an executor.
+        libraries: names of the libraries in use; a change causes a new measurement.
+        pictures: batch size.
     """
     if len(made) == 1:
         return next(iter(made.values()))()
@@ -46,13 +46,13 @@ def fastest(
     best = min(executors, key=lambda name: _seconds(executors[name], x))
     if file is not None:
         kept = dict([*known.items(), (key, best)][-KEPT:])
-        with contextlib.suppress(UserError):  # else it is measured again next time
+        with contextlib.suppress(UserError):  # without the file it is measured again next time
             write_json(file, kept)
     return executors[best]
 
 
 def _seconds(executor: Executor, x: torch.Tensor) -> float:
-    """Of the shortest run, after one that prepares."""
+    """Return the seconds of the shortest run, after a warm-up run."""
     executor(x)
     found: list[float] = []
     end = time.perf_counter() + SECONDS
@@ -64,7 +64,7 @@ def _seconds(executor: Executor, x: torch.Tensor) -> float:
 
 
 def _key(program: Program, made: Mapping[str, object], libraries: Sequence[str]) -> str:
-    """What the choice hangs on: the network, the machine's processor, threads and libraries."""
+    """Return a hash of all that the choice depends on: the network, the processor, threads and libraries."""
     said, rows = description.written(program)
     words = json.dumps(
         [said, [*made], processor(), *libraries, torch.get_num_threads(), torch.__version__], sort_keys=True

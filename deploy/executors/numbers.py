@@ -1,4 +1,4 @@
-"""Operations on fp32 numbers as stock PyTorch computes them: the fast forms of those that the reference computes slowly."""
+"""Operations on fp32 numbers with PyTorch's own functions, which are faster than the reference."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _native(kind: str, settings: tuple[float, ...], x: Tensor) -> Tensor:
 
 
 def folded(matrix: Matrix) -> tuple[Tensor, Tensor]:
-    """fp32 weight and bias with the scale in them."""
+    """Return a matrix's weight and bias in fp32 with the scale folded in."""
     weight = tensor(matrix.weight.values if isinstance(matrix.weight, Codes) else matrix.weight).double()
     scale = torch.ones(len(weight)).double() if matrix.scale is None else tensor(matrix.scale).double()
     bias = torch.zeros(len(weight)).double() if matrix.shift is None else tensor(matrix.shift).double()
@@ -41,7 +41,7 @@ def folded(matrix: Matrix) -> tuple[Tensor, Tensor]:
 
 
 def step(operation: Operation, given: list[Value], value: Value) -> Step:
-    """What computes an operation on numbers (and layers whose sums are no whole numbers)."""
+    """Return a function that computes an operation on numbers, or a layer whose sums are not integers."""
     if isinstance(operation, layers.Convolution) and not operation.matrix.whole(given[0]):
         return _convolution(operation)
     if isinstance(operation, layers.Linear) and not operation.matrix.whole(given[0]):
@@ -94,7 +94,7 @@ def _convolution(operation: layers.Convolution) -> Step:
 
 
 def _affine(operation: layers.Affine, rank: int) -> Step:
-    """One pass, with both numbers."""
+    """Return an affine function; multiplier and shift are applied in one pass."""
     shape = (-1, *(1,) * (rank - operation.axis - 1))
     multiplier = None if operation.multiplier is None else tensor(operation.multiplier).reshape(shape)
     shift = None if operation.shift is None else tensor(operation.shift).reshape(shape)

@@ -1,4 +1,4 @@
-"""Where a layer's output can be coded by the layer itself: what stands between the two, found in a program."""
+"""Find layers that can quantize their own output: a layer, the operations between, and Quantize."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from models.layers.quantizers.base import Signs, Steps
 
 @dataclass(frozen=True)
 class Chain:
-    """What follows a layer up to the codes of its output.
+    """The operations from a layer to the codes of its output.
 
     Args:
         low, high: the lowest and the highest code; a ReLU or a clamp narrows the grid's range.
-        pools: the max-pools, in order, each with the number of its value; they may as well pool codes.
+        pools: the max-pools, in order, each with the number of its value; pooling codes gives the same result.
         grid: of the codes.
-        covered: the numbers of the values from the layer's own to that in codes, which is the last.
+        covered: the numbers of the values from the layer's own to the codes.
     """
 
     low: int
@@ -35,7 +35,7 @@ class Chain:
 
 @dataclass(frozen=True)
 class SignChain:
-    """What follows a layer up to the signs of its output; as Chain. Signs grow with numbers: pools may as well pool signs."""
+    """The operations from a layer to the signs of its output; see Chain. Pooling signs gives the same result."""
 
     pools: tuple[tuple[MaxPool, int], ...]
     grid: Signs
@@ -43,7 +43,7 @@ class SignChain:
 
 
 def readers(program: Program) -> list[list[int]]:
-    """Of each value, the operations that read it."""
+    """Return, for each value, the operations that read it."""
     found: list[list[int]] = [[] for _ in program.values]
     for number, operation in enumerate(program.operations):
         for source in operation.sources:
@@ -52,7 +52,7 @@ def readers(program: Program) -> list[list[int]]:
 
 
 def chain(program: Program, number: int, known: list[list[int]]) -> Chain | None:
-    """From operation `number` to codes of 8 bits, where nothing else reads what is between."""
+    """Return the chain from operation `number` to codes of 8 bits; None if another operation reads a value between."""
     followed = _followed(program, number, known)
     if followed is None:
         return None
@@ -66,27 +66,27 @@ def chain(program: Program, number: int, known: list[list[int]]) -> Chain | None
 
 
 def ends_of(operation: Operation) -> tuple[float, float] | None:
-    """What an operation clamps numbers to; None: it does something else."""
+    """Return the bounds of a ReLU or clamp; None for any other operation."""
     if not isinstance(operation, Function) or operation.kind not in ("relu", "clamp"):
         return None
     return (0.0, math.inf) if operation.kind == "relu" else (operation.settings[0], operation.settings[1])
 
 
 def limited(grid: Steps, ends: tuple[int, int], least: float, most: float) -> tuple[int, int]:
-    """The lowest and the highest code of numbers between `ends` (codes) that are then clamped to `least` and `most`."""
+    """Clamp a range of codes, `ends`, to the codes of the numbers `least` and `most`."""
     low, high = (min(max(end, _code(grid, least)), _code(grid, most)) for end in ends)
     return low, high
 
 
 def _code(grid: Steps, number: float) -> int:
-    """As deploy.reference codes it."""
+    """Return a number's code, rounded as in deploy.reference."""
     with np.errstate(over="ignore"):
         code = np.rint(np.float32(number) * np.float32(grid.inverse))
     return int(min(max(code, grid.low), grid.high))
 
 
 def signs(program: Program, number: int, known: list[list[int]]) -> SignChain | None:
-    """From operation `number` to signs, where nothing else reads what is between: pools at most."""
+    """Return the chain from operation `number` to signs with only max-pools between; None without one."""
     found = _followed(program, number, known)
     if found is None:
         return None
@@ -97,7 +97,7 @@ def signs(program: Program, number: int, known: list[list[int]]) -> SignChain | 
 def _followed(
     program: Program, number: int, known: list[list[int]]
 ) -> tuple[list[tuple[float, float]], tuple[tuple[MaxPool, int], ...], Steps | Signs, tuple[int, ...]] | None:
-    """The ends of activations, the pools, the grid, the values."""
+    """Return the bounds of the activations, the pools, the grid and the covered values."""
     ends: list[tuple[float, float]] = []
     pools: list[tuple[MaxPool, int]] = []
     covered = [number + 1]
@@ -107,7 +107,7 @@ def _followed(
         operation = program.operations[number]
         if (found := ends_of(operation)) is not None:
             if any(any(pool.padding) and pool.dilation != (1, 1) for pool, _ in pools):
-                return None  # a window of padding alone gives -inf, which an activation raises: codes have none
+                return None  # a window of padding alone gives -inf, which has no code before the activation raises it
             ends.append(found)
         elif isinstance(operation, MaxPool):
             pools.append((operation, number + 1))

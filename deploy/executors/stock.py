@@ -1,4 +1,4 @@
-"""`torch`: programs on stock PyTorch. Layers on whole numbers run as int8 convolutions where those are exact, else in fp32."""
+"""`torch`: run programs on stock PyTorch. Integer layers run as int8 convolutions where these are exact, else in fp32."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LAST = torch.channels_last
 
 @dataclass(frozen=True)
 class _Step:
-    """What gives one value; others that it `covers` are never needed."""
+    """A step that computes the value `gives`; the values that it `covers` are not computed."""
 
     sources: tuple[int, ...]
     gives: int
@@ -36,21 +36,22 @@ class _Step:
 
 
 class Stock:
-    """Runs a program on the CPU.
+    """A program on the CPU.
 
-    Codes differ from the reference's by one at most, where a sum lies on the edge between two; in fp32 they are equal.
+    With int8 convolutions a code may differ from the reference's by one, where a sum lies on the edge between two codes;
+    in fp32 codes are equal.
 
     Args:
-        integers: False keeps int8 convolutions out; None takes them where they are exact.
+        integers: False: no int8 convolutions; None: use them where they are exact.
     """
 
     name = "torch"
 
     def __init__(self, program: Program, integers: bool | None = None) -> None:
         self.program = program
-        why = "they were not asked for" if integers is False else qconv.trusted()
+        why = "int8 convolutions are switched off" if integers is False else qconv.trusted()
         self.integers = not why and all(v.grid is None or fits_a_byte(v.grid) for v in program.values)
-        why = why or "some codes are no bytes about 0"
+        why = why or "some codes do not fit bytes with 0 among them"
         whole = arithmetic(program) != "fp32"
         self.how = "int8 convolutions of oneDNN" if self.integers else f"fp32 arithmetic on codes: {why}"
         self.how = self.how if whole else "fp32"
@@ -111,7 +112,7 @@ class Stock:
         return lambda codes: numbers_of(codes.float() - zero if zero else codes, grid)
 
     def _layer(self, number: int, operation: Convolution | Linear, given: Value) -> _Step:
-        """A layer on whole numbers."""
+        """Return the step of an integer layer."""
         groups = operation.groups if isinstance(operation, Convolution) else 1
         small = narrow(operation.matrix, groups, given) if self.integers else None
         if small is None or (isinstance(operation, Linear) and len(given.shape) != 1):
@@ -123,7 +124,7 @@ class Stock:
         return _Step(operation.sources, covers[-1], run, covers)
 
     def _exact(self, number: int, operation: Convolution | Linear, given: Value) -> Callable[[Tensor], Tensor]:
-        """As the reference computes it."""
+        """Return a function that computes a layer as the reference does."""
         rule, value = RULES[type(operation)], self.program.values[number + 1]
         zero, shifted = _zero(given.grid), self.integers
 
@@ -135,25 +136,25 @@ class Stock:
 
 
 def _of_bytes(run: Callable[[Tensor], Tensor], zero: int, gives_codes: bool) -> Callable[[Tensor], Tensor]:
-    """What reads codes as whole numbers, a border or float weights, where codes are bytes."""
+    """Adapt an operation on integer codes, such as padding or a layer with float weights, to codes held as bytes."""
     if gives_codes:
         return lambda x: (run(x.float() - zero) + zero).to(torch.uint8)
     return lambda x: run(x.float() - zero)
 
 
 def _zero(grid: Steps | Signs | None) -> int:
-    """The byte that 0 has, where codes are bytes."""
+    """Return the byte of the code 0."""
     return -grid.low if isinstance(grid, Steps) else 1
 
 
 def _integer(
     small: Narrow, operation: Convolution | Linear, zero: int, fused: plans.Chain | None, values: Sequence[Value]
 ) -> Callable[[Tensor], Tensor]:
-    """A layer as an int8 convolution, which gives codes where it can.
+    """Return a layer as an int8 convolution; with `fused` it gives codes.
 
     Args:
-        zero: the byte that 0 has in the input.
-        fused: what follows up to the codes.
+        zero: the byte of the code 0 in the input.
+        fused: the operations from the layer to the codes.
         values: of the program.
     """
     geometry, padding = ((1, 1), (0, 0), (1, 1), 1), (0, 0, 0, 0)
@@ -173,7 +174,7 @@ def _integer(
     )
     channels = None if small.channels is None else torch.from_numpy(small.channels)
     least, most = (fused.low + out_zero, fused.high + out_zero) if fused else (0, 255)
-    nearer = most < 255 or least not in (0, out_zero)  # a ReLU is the convolution's own
+    nearer = most < 255 or least not in (0, out_zero)  # the convolution itself computes a ReLU
     pools = [(pool, values[place]) for pool, place in fused.pools] if fused else []
 
     def run(x: Tensor) -> Tensor:
@@ -193,7 +194,7 @@ def _integer(
 
 
 def _pooled(x: Tensor, pool: MaxPool, value: Value) -> Tensor:
-    """A max-pool of codes as bytes, of which 0 is the lowest. PyTorch's own takes bytes of maps of 127 places at most."""
+    """Max-pool codes held as bytes, with 0 the lowest. PyTorch's own max-pool of bytes allows 127 places at most."""
     above, below, left, right = padding_of_windows(
         x.shape[2:], value.shape[1:], pool.kernel, pool.stride, pool.padding, pool.dilation
     )

@@ -136,7 +136,7 @@ def _behind(part: NDArray[np.float32], operation: Convolution | Linear) -> NDArr
 
 
 def _signs_alone(graph: Graph, value: int) -> bool:
-    """Whether nothing but the sign of a value is ever looked at."""
+    """Return whether nothing but the sign of a value is ever looked at."""
     found = []
     for reader in graph.readers[value]:
         operation: Any = graph.program.operations[reader]
@@ -173,7 +173,7 @@ def affine(graph: Graph, number: int, operation: Affine) -> None:
 
 
 def left_to_codes(graph: Graph, number: int, operation: Function, least: float, most: float) -> bool:
-    """Whether codes alone follow an activation with these ends: then the codes end where it does."""
+    """Return whether codes alone follow an activation with these ends: then the codes end where it does."""
     chain, source = graph.chain(number), operation.sources[0]
     if chain is None:
         return False

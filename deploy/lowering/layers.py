@@ -89,7 +89,7 @@ def coded(builder: Builder, source: int, grid: Steps | Signs) -> int:
 
 
 def _is_picture(builder: Builder, source: int) -> bool:
-    """Whether a value is the picture, padded or not."""
+    """Return whether a value is the picture, padded or not."""
     while source:
         operation = builder.operations[source - 1]
         if not (isinstance(operation, Pad) and operation.fill == 0):

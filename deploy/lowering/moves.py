@@ -171,7 +171,7 @@ def upsample(kind: str) -> Rule:
 
 
 def _by_sizes(kind: str, node: fx.Node, before: Any, after: Any, align: bool) -> bool:
-    """Whether the sizes before and after determine the call's result; its scale factor may differ from their ratio."""
+    """Return whether the sizes before and after determine the call's result; its scale factor may differ from their ratio."""
     x = torch.arange(before[1] * before[2]).reshape(1, 1, *before[1:]).double()
     said: Any = node.target
     found = said(x, *node.args[1:], **node.kwargs)

@@ -80,7 +80,7 @@ def _step(builder: Builder, node: fx.Node, ends: Ends) -> int:
 
 
 def _has_integers(form: NormalForm) -> bool:
-    """Whether some layer computes on integers alone."""
+    """Return whether some layer computes on integers alone."""
     found: list[Any] = [form.get_submodule(name) for name in places(form)]
     return any(
         hasattr(m, "codes") and not m.codes.is_floating_point() and m.input_quantizer.grid() is not None for m in found

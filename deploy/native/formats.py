@@ -30,7 +30,7 @@ def geometry(operation: Convolution | Linear) -> Geometry:
 
 
 def is_depthwise(operation: Convolution | Linear) -> bool:
-    """Whether each channel has a filter of its own, and one alone."""
+    """Return whether each channel has a filter of its own, and one alone."""
     shape = operation.matrix.weight.shape
     return isinstance(operation, Convolution) and shape[1] == 1 and operation.groups == shape[0] > 1
 
@@ -55,7 +55,7 @@ class Format:
 
 
 def by_signs(operation: Convolution | Linear, given: Value) -> bool:
-    """Whether a layer can count bits."""
+    """Return whether a layer can count bits."""
     weight, form = operation.matrix.weight, geometry(operation)
     if not isinstance(given.grid, Signs) or not isinstance(weight, Codes):
         return False

@@ -17,7 +17,7 @@ FILL = -1
 
 
 def known(operation: Operation) -> bool:
-    """Whether an operation is a move."""
+    """Return whether an operation is a move."""
     return isinstance(operation, KINDS) and not (isinstance(operation, Upsample) and operation.kind != "nearest")
 
 

@@ -63,7 +63,7 @@ def step_of(operation: Operation, given: Sequence[Value], shape: Shape) -> tuple
 
 
 def _along_channels(axis: int, shape: tuple[int, ...]) -> bool:
-    """Whether an axis is that of a value's channels."""
+    """Return whether an axis is that of a value's channels."""
     return (axis == 0 and len(shape) in (1, 3)) or (axis == 1 and len(shape) == 2)
 
 

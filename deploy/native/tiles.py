@@ -91,7 +91,7 @@ def cut(weight: tuple[int, ...], geometry: Geometry, source: Place, result: Plac
 
 
 def _whole_rows(geometry: Geometry) -> bool:
-    """Whether a row of a window lies in one run: channels that fill up the fours between are times 0."""
+    """Return whether a row of a window lies in one run: channels that fill up the fours between are times 0."""
     return geometry.groups == geometry.dilation[1] == 1
 
 

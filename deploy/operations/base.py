@@ -35,7 +35,7 @@ FARTHEST = 2**15
 
 
 def fits_a_byte(grid: Steps | Signs) -> bool:
-    """Whether all codes, counted from the lowest, are bytes, with that of 0 among them: what int8 engines read."""
+    """Return whether all codes, counted from the lowest, are bytes, with that of 0 among them: what int8 engines read."""
     return isinstance(grid, Signs) or grid.low <= 0 <= grid.high <= grid.low + 255
 
 
@@ -111,7 +111,7 @@ class Matrix:
             raise ValueError(f"its sums reach {self.reach(given):,}, and int32 holds less than {2**31:,}")
 
     def whole(self, given: Value) -> bool:
-        """Whether the sums are whole numbers."""
+        """Return whether the sums are whole numbers."""
         return given.grid is not None and isinstance(self.weight, Codes)
 
     def reach(self, given: Value) -> int:
@@ -160,7 +160,7 @@ def within(low: int, high: int, /, **numbers: int | tuple[int, ...]) -> None:
 
 
 def single(number: float) -> bool:
-    """Whether fp32 holds a number, as one that is not 0 where it is none."""
+    """Return whether fp32 holds a number, as one that is not 0 where it is none."""
     with np.errstate(over="ignore", under="ignore"):
         found = np.float32(number)
     return bool(np.isfinite(found)) and (found != 0) == (number != 0)

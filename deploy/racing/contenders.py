@@ -75,7 +75,7 @@ def _matches(name: str, pattern: str) -> bool:
 
 
 def _is_narrow(program: Program) -> bool:
-    """Whether most convolutions have weights of 4 bits or fewer."""
+    """Return whether most convolutions have weights of 4 bits or fewer."""
     weights = [each.matrix.weight for each in program.operations if isinstance(each, Convolution)]
     return 2 * sum(isinstance(weight, Codes) and weight.levels <= 16 for weight in weights) > len(weights)
 

@@ -53,12 +53,12 @@ def test_any_shape_is_packed_in_its_order() -> None:
 @pytest.mark.parametrize(
     ("stored", "count", "levels", "error"),
     [
-        ([243], 5, 3, "byte 243 is of no ternary codes"),
+        ([243], 5, 3, "byte 243 holds no ternary codes"),
         ([1, 2], 5, 3, "5 codes of 3 levels take 1 bytes, not 2"),
         ([], 1, 2, "1 codes of 2 levels take 1 bytes, not 0"),
-        ([0b100], 2, 2, "something stands behind the last code"),
-        ([0x10], 1, 16, "something stands behind the last code"),
-        ([81], 4, 3, "something stands behind the last code"),
+        ([0b100], 2, 2, "the bits after the last code are not 0"),
+        ([0x10], 1, 16, "the bits after the last code are not 0"),
+        ([81], 4, 3, "the bits after the last code are not 0"),
         ([0], 1, 5, "codes of 5 levels"),
         ([0], 1, 512, "codes of 512 levels"),
         ([0], 1, 0, "codes of 0 levels"),

@@ -139,7 +139,7 @@ def test_the_time_in_a_table(stocked: Command, engine: None) -> None:
 
 def test_without_the_native_executor_no_profile_is_given(stocked: Command) -> None:
     assert json.loads(stocked(BENCH, *QUICK, "--profile", "--json").out)["profile"] == []
-    assert "--profile: the native executor takes no part" in stocked(BENCH, *QUICK, "--profile").out
+    assert "--profile: the native executor was not measured" in stocked(BENCH, *QUICK, "--profile").out
 
 
 def test_a_race_in_numbers(stocked: Command) -> None:

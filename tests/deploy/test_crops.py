@@ -103,7 +103,7 @@ def test_a_packed_file_sees_a_picture_as_the_training_judges_it(
     assert torch.equal(torch.cat(seen), next(data.test.batches(10))[0])
     assert json.loads(judged.out)["accuracy"] == raw(Path(trained.path))["best_acc"]
     refused = command("deploy.run", "--model", path, names[0], "--crop", "shift")
-    assert_refused(refused, USAGE, "--crop: it is for --evaluate")
+    assert_refused(refused, USAGE, "--crop goes with --evaluate, not with pictures")
 
 
 def test_an_onnx_model_says_it(command: Command, pets: Path) -> None:

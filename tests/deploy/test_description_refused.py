@@ -53,21 +53,21 @@ def test_what_the_tables_below_change_is_read() -> None:
 @pytest.mark.parametrize(
     ("operation", "error"),
     [
-        *[({**RELU, "op": op}, f"there is no operation {op!r}; a newer version may know it")
+        *[({**RELU, "op": op}, f"unknown operation {op!r}; a newer version may know it")
           for op in ("Run", "Operation", None, ["Function"])],
-        *[(said, f"operation 0: there is no operation {said!r}") for said in ([], None)],
-        ({"name": "act"}, "there is no operation None"),
-        ({**RELU, "op": "a\n" * 1000}, r"there is no operation 'a\na\n"),
+        *[(said, f"operation 0: unknown operation {said!r}") for said in ([], None)],
+        ({"name": "act"}, "unknown operation None"),
+        ({**RELU, "op": "a\n" * 1000}, r"unknown operation 'a\na\n"),
         ({**RELU, "reads": 1}, "Function has no 'reads'"),
         ({**RELU, "a\n" * 1000: 1}, r"Function has no 'a\na\n"),
         ({"op": "Function", "name": "act"}, "Function has no kind"),
         ({"op": "Function", "kind": "relu"}, "Function has no name"),
         *[({**RELU, "name": name}, f"name is {name!r}") for name in (3, ["act"])],
         *[({**RELU, "kind": kind}, f"kind is {kind!r}") for kind in ("eval", ["relu"], True)],
-        ({**RELU, "sources": 0}, "0 is no list"),
+        ({**RELU, "sources": 0}, "0 is not a list"),
         *[({**RELU, "sources": [n]}, f"it is {n!r}") for n in (True, 0.0, "0", None, 2**31 + 1)],
         ({**RELU, "sources": [-1]}, "operation 0 (Function act): it reads values (-1,)"),
-        ({**RELU, "sources": [1]}, "operation 0 (Function act): it reads values (1,), and those before it are 0 to 0"),
+        ({**RELU, "sources": [1]}, "operation 0 (Function act): it reads values (1,), not from 0 to 0"),
         ({**RELU, "sources": []}, "operation 0 (Function act): it reads 0 values"),
         ({**RELU, "settings": [1.0]}, "relu with the settings (1.0,)"),
         ({**RELU, "kind": "leaky_relu", "settings": [1e39]}, "leaky_relu with the settings (1e+39,)"),  # fp32 has none
@@ -75,10 +75,10 @@ def test_what_the_tables_below_change_is_read() -> None:
         ({**RELU, "kind": "clamp", "settings": [0, "nan"]}, "it is 'nan'"),
         ({**RELU, "kind": "clamp", "settings": [0, 10**400]}, "it is 1000000"),
         ({**RELU, "kind": "clamp", "settings": [0, True]}, "it is True"),
-        ({**RELU, "kind": "clamp", "settings": "inf"}, "'inf' is no list of two or more"),
-        *[({**PAD, "sides": sides}, f"{sides!r} is no list of so many") for sides in ([1] * 3, [1] * 5, "1111", {"0": 1})],
+        ({**RELU, "kind": "clamp", "settings": "inf"}, "'inf' is not a list of two or more"),
+        *[({**PAD, "sides": sides}, f"{sides!r} is not a list of the expected length") for sides in ([1] * 3, [1] * 5, "1111", {"0": 1})],
         ({**PAD, "sides": [1, 1, 1, 1.0]}, "it is 1.0"),
-        ({**PAD, "channels": [1]}, "[1] is no list of two or more"),
+        ({**PAD, "channels": [1]}, "[1] is not a list of two or more"),
         *[({**PAD, "fill": fill}, f"fill is {fill!r}") for fill in ("0", None)],
         ({"op": "MaxPool", "name": "m", "kernel": [2, 2], "stride": [2, 2], "ceil": 1}, "ceil is 1"),
         ({"op": "AveragePool", "name": "m", "kernel": [2, 2], "stride": [2, 2], "divisor": 1.5}, "divisor is 1.5"),
@@ -125,12 +125,12 @@ def test_parts_that_are_not_there(place: Any, error: str) -> None:
 @pytest.mark.parametrize(
     ("key", "said", "error"),
     [
-        *[("levels", n, f"codes of {n} levels: there are 3, or a power of two up to 256") for n in (5, 0, -2, 512, 2**31)],
+        *[("levels", n, f"codes of {n} levels, not 3 or a power of two from 2 to 256") for n in (5, 0, -2, 512, 2**31)],
         *[("levels", said, f"levels is {said!r}") for said in (2.0, True, None, "16", [16])],
         *[("step", n, f"codes of shape (2, 4) in steps of {n}") for n in (0, 65, -1)],
         *[("step", said, f"step is {said!r}") for said in (1.0, True, None, "1")],
         *[("low", said, f"a place is written as {said!r}") for said in (513, -(2**31), -1.0, False, None, "0", [])],
-        *[("low", said, "a lowest code that is none") for said in ([0, 2], [0, 3], [0, 2, 1])],  # integer 0 is 1000
+        *[("low", said, "the lowest codes have a wrong shape or exceed 512 in size") for said in ([0, 2], [0, 3], [0, 2, 1])],  # integer 0 is 1000
         ("low", [3, 2], "a part that ends at 5 of a row of 3"),
         ("at", [0], "codes of shape () in steps of 1"),
         ("at", [0, 5, 4], "a part that ends at 10 of a row of 4"),
@@ -150,14 +150,14 @@ def test_codes_without_one_of_their_parts(key: str) -> None:
 @pytest.mark.parametrize(
     ("places", "size", "error"),
     [
-        *[(places, 8, "its {} are not read one after the other, from 2 on") for places in (
+        *[(places, 8, "its {} from 2 on are read twice or not at all") for places in (
             [[0, 4], [2, 6]], [[2, 6], [0, 4]], [[0, 8], [2, 4]],  # some twice
             [[0, 2], [4, 4]], [[4, 4], [0, 2]])],  # a gap
-        ([[0, 4], [0, 2, 2]], 4, "its {} are not read one after the other, from 0 on"),  # the same in another shape
-        ([[1, 4]], 5, "its {} are not read one after the other, from 0 on"),
-        ([[0, 4]], 5, "nothing reads its {} from 4 on"),
-        ([[4, 4], [0, 4], [4, 4]], 9, "nothing reads its {} from 8 on"),
-        ([], 1, "nothing reads its {} from 0 on"),
+        ([[0, 4], [0, 2, 2]], 4, "its {} from 0 on are read twice or not at all"),  # the same in another shape
+        ([[1, 4]], 5, "its {} from 0 on are read twice or not at all"),
+        ([[0, 4]], 5, "no operation reads its {} from 4 on"),
+        ([[4, 4], [0, 4], [4, 4]], 9, "no operation reads its {} from 8 on"),
+        ([], 1, "no operation reads its {} from 0 on"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("kind", Rows._fields)
@@ -173,7 +173,7 @@ def test_each_number_is_of_one_part(kind: str, places: list[list[int]], size: in
 
 @pytest.mark.parametrize("changes", [{"levels": 256, "at": [0, 1, 4]}, {"step": 2}, {"low": 0}, {"at": [0, 4, 2]}])
 def test_one_part_is_not_read_as_codes_of_two_kinds(changes: dict[str, Any]) -> None:
-    error = "its codes are not read one after the other, from 0 on"
+    error = "its codes from 0 on are read twice or not at all"
     refused(error, CODED, linear(CODES), linear({**CODES, **changes}), rows=rows_of(codes=4))
 
 
@@ -186,24 +186,24 @@ def test_parts_may_be_read_often_and_in_any_order() -> None:
 @pytest.mark.parametrize(
     ("changes", "error"),
     [
-        ({"more": 1}, "a program says mean, operations, picture, std"),
-        ({"operations": {}}, "its operations are no list"),
-        ({"operations": "relu"}, "its operations are no list"),
+        ({"more": 1}, "a program has the keys mean, operations, picture, std"),
+        ({"operations": {}}, "its operations are not a list"),
+        ({"operations": "relu"}, "its operations are not a list"),
         ({"operations": []}, "0 operations"),
-        ({"operations": [RELU, {**RELU, "sources": [0]}]}, "operation 0: nothing reads its value"),
+        ({"operations": [RELU, {**RELU, "sources": [0]}]}, "operation 0: no operation reads its value"),
         ({"operations": [linear([0, 4])], "rows": rows_of(numbers=4)}, "(Linear fc): a weight of shape (4,) on a value of"),
         ({"operations": [CODED, linear({**CODES, "at": [0, 2, 2, 2]})], "rows": rows_of(codes=4)},
          "operation 1 (Linear fc): a weight of shape (2, 2, 2) on a value of shape (1, 4, 4)"),
         ({"picture": [1, 4]}, "pictures of shape (1, 4)"),
         ({"picture": [1, 4, 4.0]}, "it is 4.0"),
-        ({"picture": "144"}, "'144' is no list"),
+        ({"picture": "144"}, "'144' is not a list"),
         ({"picture": [1, 2**15, 2**15]}, "pictures of shape (1, 32768, 32768)"),
         ({"picture": [1, -4, 4]}, "pictures of shape (1, -4, 4)"),
         ({"mean": ["inf"]}, "mean (inf,)"),
         ({"mean": [False]}, "it is False"),
         ({"std": [0]}, "std (0.0,) of 1 channels"),
-        ({"std": 1.0}, "1.0 is no list"),
-        ({"std": None}, "None is no list"),
+        ({"std": 1.0}, "1.0 is not a list"),
+        ({"std": None}, "None is not a list"),
         ({"picture": LONG}, "pictures of shape (1, 1, "),
         ({"mean": LONG}, "mean (1.0, 1.0, "),
         ({"std": LONG}, "std (1.0, 1.0, "),
@@ -230,7 +230,7 @@ def test_what_a_file_says_is_told_in_one_short_line(operation: dict[str, Any], e
 def test_a_program_is_a_dict_with_all_it_says() -> None:
     said = {"picture": [1, 4, 4], "mean": [0.5], "std": [0.25], "operations": [RELU]}
     for wrong in ({key: value for key, value in said.items() if key != "std"}, [said], None, "program", {}):
-        with pytest.raises(ValueError, match="a program says mean, operations, picture, std"):
+        with pytest.raises(ValueError, match="a program has the keys mean, operations, picture, std"):
             description.read(wrong, NONE)  # type: ignore[arg-type]
 
 
@@ -241,7 +241,7 @@ def test_lists_in_lists_are_refused_however_deep(depth: int) -> None:
         bomb = [bomb]
     for operation in (bomb, {**RELU, "op": bomb}, {**RELU, "settings": bomb}, {**PAD, "sides": bomb}, linear(bomb)):
         refused("operation 0: ", operation)
-    told = "operation 1: a place is [[[" if depth <= 500 else "too deep to be read" if depth >= 100_000 else ""
+    told = "operation 1: a place is [[[" if depth <= 500 else "nested too deeply" if depth >= 100_000 else ""
     refused(told, CODED, linear({**CODES, "at": bomb}))
     refused(told, CODED, linear({**CODES, "low": bomb}), rows=ROWS)
     refused("it is [[[", RELU, picture=bomb)

@@ -95,15 +95,15 @@ def described(words: str, **changes: Any) -> tuple[dict[str, np.ndarray], dict[s
 @pytest.mark.parametrize(
     ("words", "changes", "error"),
     [
-        ("[]", {}, "no JSON object"),
+        ("[]", {}, "not a JSON object"),
         ("{", {}, "its description cannot be read"),
-        ('{"a": 1, "a": 2}', {}, "a key stands twice"),
-        ('{"a": NaN}', {}, "NaN is no JSON"),
+        ('{"a": 1, "a": 2}', {}, "an object has a duplicate key"),
+        ('{"a": NaN}', {}, "NaN is not JSON"),
         ('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}", {}, "its description cannot be read"),
         ("{}", {"numbers": np.array([np.inf], np.float32)}, "not finite"),
         ("{}", {"numbers": np.array([1], np.float64)}, "its numbers are F64"),
         ("{}", {"codes": np.zeros((2, 2), np.uint8)}, "of shape [2, 2]"),
-        ("{}", {"more": np.zeros(1, np.uint8)}, "it holds codes, integers, more, numbers"),
+        ("{}", {"more": np.zeros(1, np.uint8)}, "it holds the tensors codes, integers, more, numbers"),
     ],
     ids=["list", "cut", "twice", "nan", "deep", "inf", "f64", "axes", "more"],
 )
@@ -114,12 +114,12 @@ def test_files_made_by_hand_are_refused(words: str, changes: dict[str, Any], err
 def test_another_format_and_no_packed_file_are_refused(tmp_path: Path) -> None:
     tensors, metadata = described("{}")
     refused(
-        made(tmp_path / "a", tensors, {"packed": "3" + metadata["packed"][1:]}), "format 3, this program reads 1 to 2"
+        made(tmp_path / "a", tensors, {"packed": "3" + metadata["packed"][1:]}), "format 3; this version reads 1 to 2"
     )
     refused(made(tmp_path / "a", tensors, {"packed": "2" + metadata["packed"][1:]}), "its checksum does not match")
-    refused(made(tmp_path / "a", tensors, {"packed": "1"}), "no packed file")
-    refused(made(tmp_path / "b", tensors, None), "no packed network")
+    refused(made(tmp_path / "a", tensors, {"packed": "1"}), "not a packed file")
+    refused(made(tmp_path / "b", tensors, None), "not a packed network")
     (tmp_path / "c").write_bytes(struct.pack("<Q", 2**60) + json.dumps({}).encode())
-    refused(tmp_path / "c", "no packed file")
+    refused(tmp_path / "c", "not a packed file")
     refused(tmp_path / "missing")
     refused(tmp_path)

@@ -109,7 +109,7 @@ def refused(path: Path, **said: tuple[float, ...]) -> UserError:
 @pytest.mark.parametrize("said", [{}, {"mean": MEAN}, {"std": STD}], ids=str)
 def test_a_file_of_the_originals_needs_mean_and_std(said: dict, original: Path) -> None:
     fault = refused(original, **said)
-    assert "does not say what its pictures were normalised with" in str(fault)
+    assert "does not hold the mean and std of its pictures" in str(fault)
     for flag in ("--mean 0.4914,0.4822,0.4465", "--std 0.2023,0.1994,0.201"):
         assert flag in fault.hint
 
@@ -130,7 +130,7 @@ def test_with_mean_and_std_a_file_of_the_originals_is_packed(original: Path) -> 
     ids=str,
 )
 def test_numbers_of_other_channels_are_refused(said: dict, counts: str, path: Path) -> None:
-    assert f"--mean and --std of {counts} numbers, the network reads 3 channels" in str(refused(path, **said))
+    assert f"--mean and --std have {counts} numbers, but the network reads 3 channels" in str(refused(path, **said))
 
 
 @pytest.mark.parametrize("kind", ["w4a4", "lsq", "int8", "wbab bacp"])

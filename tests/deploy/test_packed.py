@@ -118,9 +118,9 @@ def test_imagenets_crop_is_saved_in_a_file_that_older_programs_refuse(tiny: Pack
     assert found.version == 2
     assert packed.open(tmp_path / "cut").made == made
     file.write(tmp_path / "forged", replace(found, version=1))
-    conftest.refused(tmp_path / "forged", "--crop imagenet in a file of format 1", read=packed.open)
+    conftest.refused(tmp_path / "forged", "--crop imagenet in format 1", read=packed.open)
     file.write(tmp_path / "forged", replace(file.read(path), version=2))
-    conftest.refused(tmp_path / "forged", "--crop shift in a file of format 2", read=packed.open)
+    conftest.refused(tmp_path / "forged", "--crop shift in format 2", read=packed.open)
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
@@ -155,14 +155,14 @@ def opened_or_refused(path: Path) -> UserError | Packed:
 @pytest.mark.parametrize(
     ("changes", "error"),
     [
-        ({"bits": -1}, "it does not describe a network"),
-        ({"bits": 1.0}, "it does not describe a network"),
-        ({"bits": True}, "it does not describe a network"),
-        ({"more": 1}, "it does not describe a network"),
+        ({"bits": -1}, "its description is not one of a packed network"),
+        ({"bits": 1.0}, "its description is not one of a packed network"),
+        ({"bits": True}, "its description is not one of a packed network"),
+        ({"more": 1}, "its description is not one of a packed network"),
         ({"made": None}, "it does not say what it was made from"),
         ({"made": {}}, "lacks arch"),
-        ({"program": {}}, "a program says"),
-        ({"program": None}, "a program says"),
+        ({"program": {}}, "a program has the keys"),
+        ({"program": None}, "a program has the keys"),
     ],
 )
 def test_descriptions_of_no_network_are_refused(changes: dict[str, Any], error: str, path: Path) -> None:
@@ -176,7 +176,7 @@ def test_descriptions_that_lack_something_are_refused(key: str, path: Path) -> N
     found = file.read(path)
     del found.description[key]
     forge(path, json.dumps(found.description), found.rows)
-    conftest.refused(path, "it does not describe a network", read=packed.open)
+    conftest.refused(path, "its description is not one of a packed network", read=packed.open)
 
 
 @pytest.mark.parametrize("key", ["bias", "low", "picture", "epochs"])

@@ -66,15 +66,15 @@ CODED = Quantize(BYTES, sources=(0,), name="codes")
 @pytest.mark.parametrize(
     ("operations", "error"),
     [
-        ([relu(0), relu(2, "late")], "operation 1 (Function late): it reads values (2,), and those before it are 0 to 1"),
-        ([relu(1, "itself")], "operation 0 (Function itself): it reads values (1,), and those before it are 0 to 0"),
+        ([relu(0), relu(2, "late")], "operation 1 (Function late): it reads values (2,), not from 0 to 1"),
+        ([relu(1, "itself")], "operation 0 (Function itself): it reads values (1,), not from 0 to 0"),
         ([relu(-1, "before")], "operation 0 (Function before): it reads values (-1,)"),
         ([Function("relu", sources=(), name="none")], "operation 0 (Function none): it reads 0 values"),
         ([Function("relu", sources=(0, 0), name="two")], "operation 0 (Function two): it reads 2 values"),
         ([Combine("add", sources=(0,), name="one")], "operation 0 (Combine one): it reads 1 values"),
         ([Constant(numbers(1), sources=(0,), name="same")], "operation 0 (Constant same): it reads 1 values"),
         ([Concatenate(0, sources=(), name="cat")], "operation 0 (Concatenate cat): it reads 0 values"),
-        ([CODED, relu(1)], "operation 1 (Function act): it reads codes, which layers alone do"),
+        ([CODED, relu(1)], "operation 1 (Function act): it reads codes, which only layers can read"),
         ([CODED, MaxPool((2, 2), (2, 2), sources=(1,), name="pool")], "operation 1 (MaxPool pool): it reads codes"),
         ([CODED, Combine("add", sources=(0, 1), name="sum")], "operation 1 (Combine sum): it reads codes"),
         ([CODED, Quantize(BYTES, sources=(1,), name="again")], "operation 1 (Quantize again): it reads codes"),
@@ -113,7 +113,7 @@ def test_what_does_not_fit_is_refused_by_name(operations: list[Operation], error
     ],
 )
 def test_values_that_nothing_reads_are_refused(operations: list[Operation], number: int) -> None:
-    with pytest.raises(ValueError, match=f"^operation {number}: nothing reads its value$"):
+    with pytest.raises(ValueError, match=f"^operation {number}: no operation reads its value$"):
         program(*operations)
 
 

@@ -68,7 +68,7 @@ def test_without_the_private_operations_layers_run_in_fp32(
 def test_they_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(qconv, "trusted", lambda: "")
     executor = Stock(lowered(merged("Residual", "w4a4")), integers=False)
-    assert (executor.integers, executor.how) == (False, "fp32 arithmetic on codes: they were not asked for")
+    assert (executor.integers, executor.how) == (False, "fp32 arithmetic on codes: int8 convolutions are switched off")
 
 
 @pytest.mark.filterwarnings("error")
