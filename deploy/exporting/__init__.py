@@ -1,1 +1,1 @@
-"""Programs as ONNX models. What ONNX and its runtimes promise differs from place to place: each choice says why."""
+"""Export programs as ONNX models. ONNX and its runtimes differ in what they support: comments give the reason for each choice."""

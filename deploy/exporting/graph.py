@@ -1,4 +1,4 @@
-"""The model under construction: nodes, stored tensors, and under which name each value of a program is known."""
+"""The ONNX model under construction: nodes, stored tensors, and the name of each value of a program."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deploy.program import Program
 from models.layers.quantizers.base import Signs, Steps
 
 OPSET, IR_VERSION = 17, 8
-"""Older runtimes refuse models of newer versions; these hold every operation that is needed (ONNX 1.12, ONNX Runtime 1.12)."""
+"""The oldest versions that have every operation needed here (ONNX 1.12, ONNX Runtime 1.12): old runtimes refuse newer models."""
 PICTURE, ANSWER = "picture", "answer"
 
 
@@ -28,13 +28,13 @@ def _constant(program: Program) -> set[int]:
 
 
 class Graph:
-    """A model, node by node.
+    """An ONNX model, built node by node.
 
     Attributes:
-        at: the names of values as fp32 numbers; those in codes: behind their DequantizeLinear.
+        at: the names of values as fp32 numbers; for values in codes, the output of their DequantizeLinear.
         codes: the names of values in codes, uint8.
-        ends: values whose ReLU or clamp is left to their codes: the lowest and the highest one.
-        constant: values that hang on no picture.
+        ends: the lowest and highest code of values whose ReLU or clamp is done on the codes.
+        constant: values that do not depend on the picture.
     """
 
     def __init__(self, program: Program) -> None:
@@ -49,14 +49,14 @@ class Graph:
         self.count = 0
 
     def node(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node and give the name of its output."""
+        """Add a node and return the name of its output."""
         self.count += 1
         name = f"{kind}_{self.count}"
         self.nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
         return name
 
     def tensor(self, array: NDArray[Any] | Sequence[int] | float, kind: Any = None) -> str:
-        """Store a tensor, once for equal contents, and give its name."""
+        """Store a tensor, equal ones once, and return its name."""
         found = np.ascontiguousarray(np.asarray(array, kind)).reshape(np.shape(array))
         key = (found.dtype.str, found.shape, found.tobytes())
         if key not in self.known:
@@ -65,10 +65,13 @@ class Graph:
         return self.known[key]
 
     def coded(self, x: str, grid: Steps, ends: tuple[int, int] | None = None) -> tuple[str, str]:
-        """QuantizeLinear (a Min on the integers, below 8 bits) and DequantizeLinear: the names of codes and numbers.
+        """Add QuantizeLinear, a Max or Min on the codes where the range is narrower than uint8, and DequantizeLinear.
 
         Args:
-            ends: the lowest and the highest code: a ReLU or clamp before QuantizeLinear would keep engines from integers.
+            ends: the lowest and highest code; with a ReLU or clamp before QuantizeLinear, engines would not use integers.
+
+        Returns:
+            the names of the codes and of the numbers.
         """
         low, high = ends or (grid.low, grid.high)
         step, zero = self.tensor(1 / grid.inverse, np.float32), self.tensor(-grid.low, np.uint8)
@@ -80,15 +83,15 @@ class Graph:
         return codes, self.node("DequantizeLinear", codes, step, zero)
 
     def unit(self, grid: Steps | Signs | None) -> float:
-        """What the number behind DequantizeLinear is of a code 1."""
+        """Return the number that DequantizeLinear gives for the code 1."""
         return float(np.float32(1 / grid.inverse)) if isinstance(grid, Steps) else 1.0
 
     def chain(self, number: int) -> plans.Chain | None:
-        """What codes the value of operation `number`, where ReLUs, clamps and max-pools alone stand between."""
+        """Return the chain from operation `number` to codes with only ReLUs, clamps and max-pools between; else None."""
         return plans.chain(self.program, number, self.readers)
 
     def model(self, meta: dict[str, str]) -> onnx.ModelProto:
-        """The model, checked."""
+        """Return the model, checked by onnx.checker."""
         shapes = (self.program.picture, self.program.answer)
         inputs, outputs = (
             [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["pictures", *shape])]

@@ -1,7 +1,8 @@
-"""Layers in ONNX: stored int8 weights behind DequantizeLinear, biases as int32 on the grid of the sums, codes as uint8.
+"""Layers in ONNX: int8 weights and int32 biases on the grid of the sums, each with a DequantizeLinear; codes as uint8.
 
-Engines find an integer layer by its pattern: DequantizeLinear on the input and on the weight, the layer, QuantizeLinear. So a
-ReLU or clamp before codes is left to these, and a max-pool between layer and codes pools codes.
+Engines recognise an integer layer by its pattern: DequantizeLinear on the input and on the weight, the layer,
+QuantizeLinear. A ReLU or clamp before codes therefore becomes a limit of the codes, and a max-pool between layer and
+codes pools codes.
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ from engine.errors import UserError
 from models.layers.quantizers.base import Signs, Steps
 
 HALF = Steps(1.0, 1.0, -128, 127)
-"""Codes of whole numbers of which the sign alone is looked at: beyond 8 bits they saturate, and keep it."""
+"""Grid of integers of which only the sign is used: beyond 8 bits they saturate and keep their sign."""
 
 
 def quantize(graph: Graph, number: int, operation: Quantize) -> None:
-    """Codes of a value."""
+    """Add the codes of a value."""
     source, grid = operation.sources[0], operation.grid
     x = graph.at[source]
     if isinstance(grid, Steps):
         if not fits_a_byte(grid):
             raise UserError(
                 f"{operation.name}: codes from {grid.low} to {grid.high} do not fit 8 bits with 0 among them",
-                "take at most 8 bits",
+                "quantize the network to 8 bits or fewer",
             )
         graph.codes[number + 1], graph.at[number + 1] = graph.coded(x, grid, graph.ends.get(source))
         return
@@ -49,7 +50,7 @@ def quantize(graph: Graph, number: int, operation: Quantize) -> None:
 
 
 def decode(graph: Graph, number: int, operation: Decode) -> None:
-    """What stands behind DequantizeLinear, where its step is the scale of the numbers; else multiplied by their ratio."""
+    """Name the output of DequantizeLinear, multiplied where its step differs from the grid's scale."""
     source = operation.sources[0]
     grid, found = graph.program.values[source].grid, graph.at[source]
     assert isinstance(grid, Steps)
@@ -58,7 +59,7 @@ def decode(graph: Graph, number: int, operation: Decode) -> None:
 
 
 def layer(graph: Graph, number: int, operation: Convolution | Linear) -> None:
-    """A convolution or linear layer, on codes or numbers."""
+    """Add a convolution or linear layer, on codes or numbers."""
     given = graph.program.values[operation.sources[0]]
     groups = operation.groups if isinstance(operation, Convolution) else 1
     small = narrow(operation.matrix, groups, given)
@@ -71,14 +72,14 @@ def layer(graph: Graph, number: int, operation: Convolution | Linear) -> None:
             found = graph.node("Add", found, graph.tensor(_behind(small.shift, operation)))
     else:
         found = _float(graph, operation, graph.at[source], graph.unit(given.grid) if given.grid is not None else 1.0)
-    plain = operation.matrix.scale is None and operation.matrix.shift is None  # whole numbers come out
+    plain = operation.matrix.scale is None and operation.matrix.shift is None  # the output is integer
     if small is not None and plain and _signs_alone(graph, number + 1):
         found = graph.coded(found, HALF)[1]
     graph.at[number + 1] = found
 
 
 def _picked(graph: Graph, source: int, small: Narrow) -> str:
-    """The input, its channels in the order of the weight; they are copied as codes."""
+    """Return the input with its channels in the weight's order; channels are copied as codes."""
     if small.channels is None:
         return graph.at[source]
     grid = graph.program.values[source].grid
@@ -91,11 +92,11 @@ def _picked(graph: Graph, source: int, small: Narrow) -> str:
 
 
 def _integer(graph: Graph, small: Narrow, unit: float) -> tuple[str, str]:
-    """Weight and bias behind DequantizeLinear."""
+    """Add weight and bias, each with a DequantizeLinear."""
     step = (small.scale / np.float32(unit)).astype(np.float32)
     zeros = graph.tensor(np.zeros(len(step), np.int8))
     weight = graph.node("DequantizeLinear", graph.tensor(small.weight), graph.tensor(step), zeros, axis=0)
-    # engines add integers only where the scale of the bias is the product of the two, as fp32 rounds it
+    # engines add integers only if the bias's scale is the fp32 product of the input's and the weight's scale
     bias = graph.node("DequantizeLinear", graph.tensor(small.bias), graph.tensor(step * np.float32(unit)), axis=0)
     return weight, bias
 
@@ -113,7 +114,7 @@ def _applied(graph: Graph, operation: Convolution | Linear, x: str, weight: str,
 
 
 def _float(graph: Graph, operation: Convolution | Linear, x: str, unit: float) -> str:
-    """A layer whose sums are no whole numbers: its weight is stored in codes where it has some of 8 bits."""
+    """Add a layer whose sums are not integers; its weight is stored as int8 where possible."""
     matrix = operation.matrix
     values = matrix.weight.values if isinstance(matrix.weight, Codes) else None
     plain = values is not None and values.min() >= -128 and values.max() <= 127 and matrix.scale is not None
@@ -136,7 +137,7 @@ def _behind(part: NDArray[np.float32], operation: Convolution | Linear) -> NDArr
 
 
 def _signs_alone(graph: Graph, value: int) -> bool:
-    """Return whether nothing but the sign of a value is ever looked at."""
+    """Return whether the program uses only the sign of a value."""
     found = []
     for reader in graph.readers[value]:
         operation: Any = graph.program.operations[reader]
@@ -164,7 +165,7 @@ def transposed(graph: Graph, number: int, operation: Transposed) -> None:
 
 def affine(graph: Graph, number: int, operation: Affine) -> None:
     x = graph.at[operation.sources[0]]
-    before = (1,) * (operation.axis + 1)  # of as many axes as the value has: some engines know no other tensors
+    before = (1,) * (operation.axis + 1)  # some engines accept only tensors with as many axes as the value
     behind = (1,) * (len(graph.program.values[number + 1].shape) - operation.axis - 1)
     for kind, part in (("Mul", operation.multiplier), ("Add", operation.shift)):
         if part is not None:
@@ -173,7 +174,7 @@ def affine(graph: Graph, number: int, operation: Affine) -> None:
 
 
 def left_to_codes(graph: Graph, number: int, operation: Function, least: float, most: float) -> bool:
-    """Return whether codes alone follow an activation with these ends: then the codes end where it does."""
+    """Leave an activation to the codes that follow: limit their range to its bounds; return False if none follow."""
     chain, source = graph.chain(number), operation.sources[0]
     if chain is None:
         return False

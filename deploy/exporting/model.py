@@ -1,4 +1,4 @@
-"""exported(program): the ONNX model of a program."""
+"""exported(program): export a program as an ONNX model."""
 
 from __future__ import annotations
 
@@ -36,17 +36,19 @@ RULES: dict[type, Callable[[Graph, int, Any], None]] = {
     of_places.Permute: places.permute,
     of_places.Upsample: places.upsample,
 }
-"""By operation, what adds its nodes."""
+"""By operation, the function that adds its nodes."""
 
 
 def exported(program: Program, **meta: str) -> onnx.ModelProto:
-    """The model, checked by onnx.checker; its input `picture` is normalised fp32 (pictures, channels, rows, columns).
+    """Return the ONNX model of a program, checked by onnx.checker.
+
+    Its input `picture` is normalised fp32, (pictures, channels, rows, columns); its output is `answer`.
 
     Args:
-        meta: what else it says of itself.
+        meta: metadata to add to mean and std.
 
     Raises:
-        UserError: exit 2 for what ONNX cannot say, naming the layer.
+        UserError: exit 2, naming the layer, for an operation that ONNX does not have.
     """
     graph = Graph(program)
     for number, operation in enumerate(program.operations):

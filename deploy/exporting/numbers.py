@@ -16,7 +16,7 @@ _BOTH = {"add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "max": "Max", "
 
 
 def function(graph: Graph, number: int, operation: Function) -> None:
-    """A function of each number. Those that runtimes know by their parts are written in these."""
+    """Add an elementwise function; functions without an ONNX operator are composed of several."""
     x, kind, told = graph.at[operation.sources[0]], operation.kind, operation.settings
     if (ends := ends_of(operation)) is not None and left_to_codes(graph, number, operation, *ends):
         return
@@ -64,7 +64,7 @@ def combine(graph: Graph, number: int, operation: Combine) -> None:
 
 
 def constant(graph: Graph, number: int, operation: Constant) -> None:
-    """Once, where sums and products read it: they repeat it for each picture."""
+    """Add a constant: stored once if only Combine reads it, which broadcasts over pictures; else repeated for each picture."""
     held = graph.tensor(operation.numbers[None])
     readers = [graph.program.operations[reader] for reader in graph.readers[number + 1]]
     repeating = [isinstance(reader, Combine) and not {*reader.sources} <= graph.constant for reader in readers]

@@ -1,6 +1,6 @@
-"""Pools, paddings, slices and the like in ONNX.
+"""Operations that move, cut, repeat or pool numbers, in ONNX.
 
-Pools are written with explicit padding and ceil_mode 0: runtimes disagree about windows beyond the edge.
+Pools get explicit padding and ceil_mode 0: runtimes disagree about windows beyond the edge.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from engine.errors import UserError
 
 
 def _pads(operation: MaxPool | AveragePool, dilation: tuple[int, int], before: Any, after: Any) -> list[int]:
-    """As ONNX has them: above, left, below, right."""
+    """Return the padding in ONNX's order: above, left, below, right."""
     above, below, left, right = padding_of_windows(
         before[1:], after[1:], operation.kernel, operation.stride, operation.padding, dilation
     )
@@ -36,7 +36,7 @@ def _pads(operation: MaxPool | AveragePool, dilation: tuple[int, int], before: A
 
 
 def max_pool(graph: Graph, number: int, operation: MaxPool) -> None:
-    """A max-pool that codes follow pools codes."""
+    """Add a max-pool; it pools codes if codes follow it."""
     x, chain = graph.at[operation.sources[0]], graph.chain(number)
     if chain:
         x = graph.coded(x, chain.grid)[1]
@@ -55,7 +55,7 @@ def max_pool(graph: Graph, number: int, operation: MaxPool) -> None:
 
 
 def average_pool(graph: Graph, number: int, operation: AveragePool) -> None:
-    """The mean over whole windows, zeros included, times what the count of each differs by."""
+    """Add the mean over whole windows, zeros included, and multiply where the count of numbers differs."""
     before, after = (graph.program.values[n].shape for n in (operation.sources[0], number + 1))
     found = graph.node(
         "AveragePool", graph.at[operation.sources[0]], kernel_shape=[*operation.kernel], strides=[*operation.stride],
@@ -70,7 +70,7 @@ def average_pool(graph: Graph, number: int, operation: AveragePool) -> None:
 
 
 def adaptive_pool(graph: Graph, number: int, operation: AdaptivePool) -> None:
-    """Equal windows as a pool, means of others as two matrix products."""
+    """Add a pool if all windows are equal, else means as two matrix products."""
     x, sides = graph.at[operation.sources[0]], graph.program.values[operation.sources[0]].shape[1:]
     if all(side % size == 0 for side, size in zip(sides, operation.size, strict=True)):
         kernel = [side // size for side, size in zip(sides, operation.size, strict=True)]
@@ -79,8 +79,8 @@ def adaptive_pool(graph: Graph, number: int, operation: AdaptivePool) -> None:
         return
     if operation.kind == "max":
         raise UserError(
-            f"{operation.name}: ONNX has no largest number of {operation.size} windows of a value of {sides}",
-            "take a number of windows that divides the value's rows and columns",
+            f"{operation.name}: ONNX cannot max-pool {sides} rows and columns to {operation.size}",
+            "choose an output size that divides the rows and columns",
         )
     rows, columns = (_means(side, size) for side, size in zip(sides, operation.size, strict=True))
     found = graph.node("MatMul", graph.tensor(rows), x)
@@ -117,7 +117,7 @@ def pad(graph: Graph, number: int, operation: Pad) -> None:
     sides = graph.tensor([0, front, above, left, 0, back, below, right], np.int64)
     fill = [graph.tensor(operation.fill, np.float32)] if operation.kind == "constant" else []
     graph.at[number + 1] = graph.node("Pad", graph.at[source], sides, *fill, mode=mode)
-    if graph.program.values[source].grid is not None:  # the copies of channels are made of codes
+    if graph.program.values[source].grid is not None:  # copies of channels are taken from the codes
         grid = graph.program.values[source].grid
         assert grid is not None
         zero = [graph.tensor(-getattr(grid, "low", -128), np.uint8)] if fill else []
@@ -125,7 +125,7 @@ def pad(graph: Graph, number: int, operation: Pad) -> None:
 
 
 def reshape(graph: Graph, number: int, operation: Reshape) -> None:
-    shape = graph.tensor([0, *operation.shape], np.int64)  # 0: as many pictures as there are
+    shape = graph.tensor([0, *operation.shape], np.int64)  # 0: keep the batch size
     graph.at[number + 1] = graph.node("Reshape", graph.at[operation.sources[0]], shape)
 
 
@@ -135,7 +135,7 @@ def permute(graph: Graph, number: int, operation: Permute) -> None:
 
 
 def upsample(graph: Graph, number: int, operation: Upsample) -> None:
-    """Whole factors by Resize; other nearest places one by one, for runtimes round them in their own ways."""
+    """Add Resize; other than integer factors of `nearest` become a Gather, because runtimes round indices differently."""
     x, sides = graph.at[operation.sources[0]], graph.program.values[operation.sources[0]].shape[1:]
     factors = [new / old for new, old in zip(operation.size, sides, strict=True)]
     whole = all(factor == int(factor) for factor in factors)
@@ -157,7 +157,7 @@ def upsample(graph: Graph, number: int, operation: Upsample) -> None:
     if whole:
         graph.at[number + 1] = graph.node("Resize", x, "", scales, **how)
         return
-    # rounded factors may give other sizes
+    # sizes, because a rounded factor may give a different size
     ends = (graph.tensor([n], np.int64) for n in (0, 2))
     sizes = graph.node(
         "Concat", graph.node("Slice", graph.node("Shape", x), *ends), graph.tensor(operation.size, np.int64), axis=0

@@ -1,1 +1,1 @@
-"""The operations of a program: what each one is told, and which shape it gives. What it computes: deploy.reference."""
+"""The operations of a program: their settings and the shapes of their results. deploy.reference defines what they compute."""

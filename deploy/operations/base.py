@@ -1,4 +1,4 @@
-"""What all operations share: values and their shapes, arrays of numbers and of codes."""
+"""The base of all operations: values and their shapes, arrays of numbers and of codes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from models.layers.quantizers.base import Signs, Steps
 
 Shape = tuple[int, ...]
-"""Of a value, without the number of pictures."""
+"""Of a value, without the batch axis."""
 Numbers = Annotated[NDArray[np.float32], "numbers"]
 Integers = Annotated[NDArray[np.int32], "integers"]
 
@@ -21,29 +21,29 @@ _SHORT.maxlevel, _SHORT.maxdict, _SHORT.maxother = 2, 4, 60
 
 
 def short(value: object) -> str:
-    """A value, that may be a stranger's, for a line of a message."""
+    """Return a value from an untrusted file, shortened to fit a message."""
     return _SHORT.repr(value)[:200]
 
 
 MOST = 2**28
-"""Numbers of one value of one picture: 1 GiB."""
+"""Limit of the numbers in one value of one picture: 1 GiB in fp32."""
 MOST_SUMS = 2**20
-"""Numbers that are added one after the other, and windows of an adaptive pool."""
+"""Limit of the numbers in one sum, and of the windows of an adaptive pool."""
 MOST_AXES = 8
 FARTHEST = 2**15
 """The largest stride, padding, kernel or dilation."""
 
 
 def fits_a_byte(grid: Steps | Signs) -> bool:
-    """Return whether all codes, counted from the lowest, are bytes, with that of 0 among them: what int8 engines read."""
+    """Return whether all codes, counted from the lowest, fit a byte and 0 is among them, as int8 engines need."""
     return isinstance(grid, Signs) or grid.low <= 0 <= grid.high <= grid.low + 255
 
 
 class Value(NamedTuple):
-    """What an operation gives.
+    """The type of an operation's result.
 
     Args:
-        grid: of a value in codes, which codes there are; None: it holds fp32 numbers.
+        grid: of a value in codes; None: the value holds fp32 numbers.
     """
 
     shape: Shape
@@ -59,11 +59,11 @@ class Value(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Codes:
-    """Whole numbers that are few: low + step * q with q from 0 to levels - 1. The packed file stores q.
+    """Integers of few levels: low + step * q with q from 0 to levels - 1. The packed file stores q.
 
     Args:
-        values: the numbers, (out, ...), int16.
-        low: that of each row, (out,), or one of all, (1,).
+        values: the integers, (out, ...), int16.
+        low: one for each row, (out,), or one for all, (1,).
     """
 
     values: NDArray[np.int16]
@@ -78,13 +78,13 @@ class Codes:
 
 @dataclass(frozen=True, eq=False)
 class Matrix:
-    """What a layer multiplies by and adds. The layer gives fp32(sum + bias) * scale + shift, in this order.
+    """The weight, scale and bias of a layer. The layer gives fp32(sum + bias) * scale + shift, in this order.
 
     Args:
         weight: (out, in / groups, ...).
         scale: (out,); None: 1.
         bias: (out,), on the grid of the sums, for an input in codes; None: 0.
-        shift: (out,), for what is not on that grid; None: 0.
+        shift: (out,), the part of the bias that is not on that grid; None: 0.
     """
 
     weight: Codes | Numbers
@@ -93,7 +93,7 @@ class Matrix:
     shift: Numbers | None = None
 
     def check(self, given: Value) -> None:
-        """Refuse rows of another number, and sums that int32 does not hold.
+        """Check that scale, bias and shift have a number for each row, and that int32 holds every sum.
 
         Raises:
             ValueError: naming what is wrong.
@@ -105,17 +105,17 @@ class Matrix:
                 raise ValueError(f"its {name} has shape {part.shape}, not ({rows},)")
         if not self.whole(given):
             if self.bias is not None:
-                raise ValueError("it has a bias on the grid of sums, and its sums are no whole numbers")
+                raise ValueError("it has an integer bias, but its sums are not integers")
             return
         if self.reach(given) >= 2**31:
             raise ValueError(f"its sums reach {self.reach(given):,}, and int32 holds less than {2**31:,}")
 
     def whole(self, given: Value) -> bool:
-        """Return whether the sums are whole numbers."""
+        """Return whether the sums are integers."""
         return given.grid is not None and isinstance(self.weight, Codes)
 
     def reach(self, given: Value) -> int:
-        """The largest |sum + bias| that there can be of codes."""
+        """Return the largest possible |sum + bias| of codes."""
         assert isinstance(self.weight, Codes)
         rows = np.abs(self.weight.values.astype(np.int64)).reshape(len(self.weight.values), -1).sum(1) * given.largest
         rows = rows if self.bias is None else rows + np.abs(self.bias.astype(np.int64))
@@ -127,22 +127,22 @@ class Operation:
     """One step of a program.
 
     Args:
-        sources: the numbers of the values that it reads: 0 is the picture, i + 1 what operation i gives.
-        name: the module or call that it stands for.
+        sources: the numbers of the values that it reads: 0 is the picture, i + 1 the result of operation i.
+        name: the module or call that it was made from.
     """
 
     sources: tuple[int, ...] = field(kw_only=True)
     name: str = field(kw_only=True)
     reads: ClassVar[int | None] = 1
-    """How many sources there are; None: any number from 1 on."""
+    """The number of sources; None: 1 or more."""
     takes_codes: ClassVar[bool] = False
     """Whether a source may be in codes."""
 
     def value(self, *given: Value) -> Value:
-        """What it gives.
+        """Return the shape and grid of the result.
 
         Raises:
-            ValueError: for sources or settings that it cannot have.
+            ValueError: for sources or settings that are not allowed.
         """
         raise NotImplementedError
 
@@ -160,17 +160,17 @@ def within(low: int, high: int, /, **numbers: int | tuple[int, ...]) -> None:
 
 
 def single(number: float) -> bool:
-    """Return whether fp32 holds a number, as one that is not 0 where it is none."""
+    """Return whether a number is finite in fp32 and does not round to 0 unless it is 0."""
     with np.errstate(over="ignore", under="ignore"):
         found = np.float32(number)
     return bool(np.isfinite(found)) and (found != 0) == (number != 0)
 
 
 def axes_of(axis: int, shape: Shape) -> int:
-    """An axis, 0 the first one behind the pictures.
+    """Check an axis; 0 is the first axis after the batch.
 
     Raises:
-        ValueError: where there is none.
+        ValueError: if the shape has no such axis.
     """
     if not 0 <= axis < len(shape):
         raise ValueError(f"axis {axis} of a value of shape {shape}")
@@ -179,14 +179,14 @@ def axes_of(axis: int, shape: Shape) -> int:
 
 def window(shape: Shape, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int, int, int],
            dilation: tuple[int, int] = (1, 1), ceil: bool = False) -> tuple[int, int]:  # fmt: skip
-    """Rows and columns that a sliding window gives on (C, H, W).
+    """Return the rows and columns of a sliding window's result on (C, H, W).
 
     Args:
         padding: above, below, left, right.
-        ceil: whether a last window may reach over the end, as torch's ceil_mode: one that begins in the padding is left out.
+        ceil: torch's ceil_mode: the last window may reach beyond the end, unless it begins in the padding there.
 
     Raises:
-        ValueError: for a shape of other axes, or a window that does not fit.
+        ValueError: if the shape does not have three axes or the window does not fit.
     """
     if len(shape) != 3:
         raise ValueError(f"a window over a value of shape {shape}, not (channels, rows, columns)")
@@ -211,7 +211,7 @@ def padding_of_windows(
     sides: Shape, windows: Shape, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int, int, int],
     dilation: tuple[int, int] = (1, 1),
 ) -> tuple[int, int, int, int]:  # fmt: skip
-    """What so many windows reach beyond rows and columns: above, below, left, right. With ceil it may be more than `padding`."""
+    """Return how far windows reach beyond the input: above, below, left, right. With ceil it may exceed `padding`."""
     ends = [
         max(0, (windows[i] - 1) * stride[i] + dilation[i] * (kernel[i] - 1) + 1 - padding[2 * i] - sides[i])
         for i in range(2)

@@ -1,4 +1,4 @@
-"""Operations on each number, on two values, and on what stands along some axes."""
+"""Operations on each number, on two values, and along axes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Kind = Literal[
     "sigmoid", "silu", "sqrt", "tanh",
 ]  # fmt: skip
 SETTINGS: dict[str, int] = {"clamp": 2, "elu": 1, "leaky_relu": 1}
-"""How many numbers a function is told, where there are some: the lowest and the highest; alpha; the slope."""
+"""The number of settings of a function: the lowest and the highest number; alpha; the slope."""
 
 
 @dataclass(frozen=True, eq=False)
 class Function(Operation):
-    """A function of each number."""
+    """An elementwise function."""
 
     kind: Kind
     settings: tuple[float, ...] = ()
@@ -32,7 +32,7 @@ class Function(Operation):
 
 @dataclass(frozen=True, eq=False)
 class Slopes(Operation):
-    """PReLU: x where x > 0, else x * slope, one along the channels or one of all, (1,)."""
+    """PReLU: x where x > 0, else x * slope; a slope for each channel, or one for all, (1,)."""
 
     slope: Numbers
 
@@ -45,7 +45,7 @@ class Slopes(Operation):
 
 @dataclass(frozen=True, eq=False)
 class Combine(Operation):
-    """Two values, number by number; an axis of one number goes with any."""
+    """Two values combined number by number; an axis of length 1 broadcasts."""
 
     kind: Literal["add", "sub", "mul", "div", "max", "min"]
     reads = 2
@@ -72,7 +72,7 @@ class Constant(Operation):
 
 @dataclass(frozen=True, eq=False)
 class Reduce(Operation):
-    """One number of all along some axes, which then have length 1. Sums: in fp64, in order, rounded once."""
+    """A reduction over some axes, which then have length 1. Sums are in fp64, in order, rounded once."""
 
     kind: Literal["mean", "sum", "max", "min"]
     axes: tuple[int, ...]
@@ -83,7 +83,7 @@ class Reduce(Operation):
 
 @dataclass(frozen=True, eq=False)
 class Standardize(Operation):
-    """(x - mean) / sqrt(var + eps) over some axes, in fp64, rounded once: what layer and group norms begin with."""
+    """(x - mean) / sqrt(var + eps) over some axes, in fp64, rounded once: the first part of layer and group norms."""
 
     axes: tuple[int, ...]
     eps: float
@@ -97,7 +97,7 @@ class Standardize(Operation):
 
 @dataclass(frozen=True, eq=False)
 class Softmax(Operation):
-    """Shares along an axis: exp(x - max) over their sum, in fp64, rounded once."""
+    """Softmax along an axis: exp(x - max) over its sum, in fp64, rounded once."""
 
     axis: int
 

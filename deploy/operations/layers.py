@@ -1,4 +1,4 @@
-"""Layers, and what codes their inputs."""
+"""Layers, and the quantization of their inputs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from models.layers.quantizers.base import Signs, Steps
 
 @dataclass(frozen=True, eq=False)
 class Quantize(Operation):
-    """Codes of numbers. Steps: clamp(round half to even(x * inverse), low, high), in fp32; Signs: by comparison."""
+    """Codes of numbers. On Steps: clamp(round half to even(x * inverse), low, high), in fp32; on Signs: by comparison."""
 
     grid: Steps | Signs
 
@@ -27,19 +27,19 @@ class Quantize(Operation):
 
 @dataclass(frozen=True, eq=False)
 class Decode(Operation):
-    """Numbers of codes on steps: fp32(code) * scale, in fp32. What sums and concatenations read, see quant.sums."""
+    """The fp32 numbers of codes on Steps: fp32(code) * scale. Sums and concatenations read them; see quant.sums."""
 
     takes_codes = True
 
     def value(self, *given: Value) -> Value:
         if not isinstance(given[0].grid, Steps):
-            raise ValueError("it reads no codes on steps")
+            raise ValueError("its source is not in codes on steps")
         return Value(given[0].shape)
 
 
 @dataclass(frozen=True, eq=False)
 class Convolution(Operation):
-    """A 2d convolution of (C, H, W), numbers or codes; what is beyond the edge is 0.
+    """A 2d convolution of (C, H, W), numbers or codes, padded with 0.
 
     Args:
         padding: above, below, left, right.
@@ -70,7 +70,7 @@ class Transposed(Operation):
 
     Args:
         padding: rows and columns that are cut off on each side.
-        more: rows and columns that are added below and right.
+        more: rows and columns that are added below and right, torch's output_padding.
     """
 
     weight: Numbers
@@ -118,7 +118,7 @@ class Linear(Operation):
 
 @dataclass(frozen=True, eq=False)
 class Affine(Operation):
-    """x * multiplier + shift, each rounded to fp32: one number each along an axis, or one of all, (1,); None: not done."""
+    """x * multiplier + shift, each step rounded to fp32. Both vary along an axis or are one number, (1,); None: left out."""
 
     multiplier: Numbers | None = None
     shift: Numbers | None = None

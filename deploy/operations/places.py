@@ -26,7 +26,7 @@ from deploy.operations.base import (
 
 @dataclass(frozen=True, eq=False)
 class MaxPool(Operation):
-    """The largest number of each window of (C, H, W). `padding`: above, below, left, right, of what is lower than all."""
+    """The largest number of each window of (C, H, W). `padding`: above, below, left, right, lower than all numbers."""
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
@@ -45,9 +45,9 @@ class AveragePool(Operation):
     """The mean of each window of (C, H, W): the sum in fp64, row by row, over the count, rounded once.
 
     Args:
-        padding: above, below, left, right, of zeros.
-        counts_padding: whether the zeros of the padding count (what ceil adds does not).
-        divisor: the count, if it is one of all windows.
+        padding: above, below, left, right, with zeros.
+        counts_padding: whether the padding's zeros count; places that ceil adds never do.
+        divisor: the count of every window; None: each window's own.
     """
 
     kernel: tuple[int, int]
@@ -66,14 +66,14 @@ class AveragePool(Operation):
 
 
 def _narrow(padding: tuple[int, int, int, int], kernel: tuple[int, int]) -> None:
-    """As torch has it, so that no window is all padding."""
+    """Limit padding to half the window, as torch does, so that no window is all padding."""
     if any(2 * side > kernel[place // 2] for place, side in enumerate(padding)):
         raise ValueError(f"a padding of {padding} around windows of {kernel}")
 
 
 @dataclass(frozen=True, eq=False)
 class AdaptivePool(Operation):
-    """Means (in fp64, rounded once) or largest numbers of windows from floor(i n / out) to ceil((i + 1) n / out)."""
+    """Means (in fp64, rounded once) or maxima of windows from floor(i n / out) to ceil((i + 1) n / out)."""
 
     kind: Literal["mean", "max"]
     size: tuple[int, int]
@@ -89,7 +89,7 @@ class AdaptivePool(Operation):
 
 @dataclass(frozen=True, eq=False)
 class Concatenate(Operation):
-    """Values one behind the other along an axis."""
+    """Values concatenated along an axis."""
 
     axis: int
     reads = None
@@ -104,7 +104,7 @@ class Concatenate(Operation):
 
 @dataclass(frozen=True, eq=False)
 class Slice(Operation):
-    """Every `step`-th place of an axis, from `start` to before `stop`."""
+    """Every `step`-th index of an axis from `start` up to, but not including, `stop`."""
 
     axis: int
     start: int
@@ -122,10 +122,10 @@ class Slice(Operation):
 
 @dataclass(frozen=True, eq=False)
 class Pad(Operation):
-    """Rows and columns around (C, H, W), numbers or codes: above, below, left, right, and channels before and behind.
+    """Padding of (C, H, W), numbers or codes: rows and columns above, below, left, right, and channels before and after.
 
     Args:
-        kind: what they hold: the number `fill`, the mirrored or the nearest numbers, or those of the other end.
+        kind: constant: the number `fill`; reflect, replicate, circular: as in torch.
     """
 
     sides: tuple[int, int, int, int]
@@ -170,7 +170,7 @@ class Reshape(Operation):
 
 @dataclass(frozen=True, eq=False)
 class Permute(Operation):
-    """Other order of axes: axis i of the result is axis axes[i] of the source."""
+    """A permutation of axes: axis i of the result is axis axes[i] of the source."""
 
     axes: tuple[int, ...]
 
@@ -182,13 +182,13 @@ class Permute(Operation):
 
 
 def nearest(new: int, old: int) -> NDArray[np.int64]:
-    """Which of `old` places each of `new` ones has: place * old // new."""
+    """Return the index of the nearest of `old` places for each of `new` places: place * old // new."""
     return np.arange(new) * old // new
 
 
 @dataclass(frozen=True, eq=False)
 class Upsample(Operation):
-    """More rows and columns of (C, H, W): the nearest number before (place * old // new), or linear between two (fp64)."""
+    """(C, H, W) resized: the nearest number before (place * old // new), or bilinear interpolation in fp64."""
 
     kind: Literal["nearest", "bilinear"]
     size: tuple[int, int]

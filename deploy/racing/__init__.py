@@ -1,1 +1,1 @@
-"""How fast networks run: who takes part, and how time is taken."""
+"""Speed comparisons of networks: the contenders, and how they are timed."""

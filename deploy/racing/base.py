@@ -1,4 +1,4 @@
-"""What takes part in a race, and what does not."""
+"""The contenders of a race, and those that are absent."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Contender:
     """One way of running the network.
 
     Args:
-        run: gives the answer for normalised pictures.
-        compressed: whether it runs the packed network; else the float one of the same widths.
-        note: how it computes, in words.
-        size: bytes of the model it reads, where it reads one.
+        run: returns the answer for normalised pictures.
+        compressed: whether it runs the packed network; else it runs a float network of the same widths.
+        note: its arithmetic or version, in words.
+        size: bytes of the model file that it reads; None without one.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Absent:
-    """One that does not take part, and why."""
+    """A contender that cannot run here, and why."""
 
     name: str
     why: str

@@ -1,4 +1,4 @@
-"""Time several ways of computing one thing, in turns, so that what slows the machine down slows all of them."""
+"""Time several ways of computing one thing in turns, so that a slowdown of the machine affects all of them."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ WARM_UP = 3
 LEAST, MOST = 5, 1000
 """Rounds."""
 TURN = 0.02
-"""Seconds. Who runs a network runs it again and again: a turn of a fast one is many calls, and the first, which fetches what the
-others have driven out of the caches, does not count."""
+"""Seconds of a turn. A network in use runs again and again: a turn of a fast one is many calls. The first call does not
+count, because it refills the caches that the other contenders have used."""
 
 
 @dataclass(frozen=True)
 class Timed:
-    """What was measured of one contender.
+    """The times of one contender.
 
     Args:
         milliseconds: of a call, the median over rounds.
-        faster: how many times faster than the first contender, the median over rounds; and the middle half of rounds.
+        faster: speed relative to the first contender, the median over rounds.
+        low, high: the quartiles of `faster`.
+        rounds: how often it was timed.
     """
 
     milliseconds: float
@@ -32,9 +34,12 @@ class Timed:
 
 
 def race(runs: Mapping[str, Callable[[], object]], seconds: float) -> dict[str, Timed]:
-    """Run all contenders in turns until the time is over; the first is what the others are compared with.
+    """Time all contenders in turns until the time is over, after a warm-up; the first is the baseline.
 
-    Each is warmed up first. A slow contender that would take the time of all others sits out most rounds.
+    A contender so slow that it would use up the others' time sits out most rounds.
+
+    Args:
+        seconds: at least 5 rounds run, even if they take longer.
     """
     spent: dict[str, list[float]] = {}
     for name, run in runs.items():
@@ -61,7 +66,7 @@ def race(runs: Mapping[str, Callable[[], object]], seconds: float) -> dict[str, 
 
 
 def _turn(run: Callable[[], object]) -> float:
-    """The seconds of a call: one that lasts is called once, a short one until a turn is over."""
+    """Return the seconds of a call: a slow one is called once, a fast one until the turn is over."""
     first = _once(run)
     if first >= TURN:
         return first

@@ -1,6 +1,6 @@
-"""Who takes part: PyTorch on the float network, our executors on the packed one, and runtimes that are installed.
+"""The contenders: PyTorch on the float network, the executors on the packed network, and installed runtimes.
 
-Each is told to use the same number of threads. Runtimes compute in fp32 what is not integer: none may choose bf16 by itself.
+Each uses the same number of threads. Runtimes compute everything that is not integer in fp32; none may switch to bf16.
 """
 
 from __future__ import annotations
@@ -33,12 +33,15 @@ FIRST = "PyTorch eager, fp32"
 
 
 def entries(network: NormalForm, program: Program, threads: int, without: Sequence[str] = ()) -> Iterator[Entry]:
-    """All of them; the first is what the others are compared with.
+    """Yield all contenders, the baseline first.
 
     Args:
         network: float, in eval mode, its batch norms not merged.
         program: of the compressed network.
-        without: names and patterns of those that are left out without a word; the first one stays.
+        without: names and patterns of contenders to leave out; the baseline stays.
+
+    Raises:
+        UserError: exit 2 if a pattern matches no contender.
     """
     folded = merge(network)
     plain = lower(folded, program.mean, program.std)
@@ -62,7 +65,7 @@ def entries(network: NormalForm, program: Program, threads: int, without: Sequen
     for pattern in without:
         if not any(_matches(name, pattern) for name in (FIRST, *makers)):
             raise UserError(
-                f"--without {pattern!r} names none of: {', '.join(makers)}", "take one of these, or a pattern"
+                f"--without {pattern!r} names none of: {', '.join(makers)}", "give one of these names, or a pattern"
             )
     yield Contender(FIRST, _eager(network), False)
     for name, maker in makers.items():
@@ -92,7 +95,7 @@ def _guarded(name: str, make: Callable[[str], Entry]) -> Entry:
         return Absent(name, str(fault))
     except ModuleNotFoundError as fault:
         return Absent(name, f"{fault.name} is not installed")
-    except Exception as fault:  # a runtime may lack an operation, torch.compile a compiler
+    except Exception as fault:  # a runtime may lack an operation, torch.compile may lack a compiler
         return Absent(name, f"{type(fault).__name__}: {' '.join(str(fault).split())[:80]}")
 
 

@@ -1,4 +1,4 @@
-"""What a compressed network takes, measured: bytes of its packed file, milliseconds for one picture."""
+"""Measure a compressed network: bytes of its packed file, milliseconds for one picture."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from deploy.racing.clock import race
 from models.files import Opened
 
 SECONDS = 0.5
-"""Of measuring."""
+"""How long to measure."""
 
 
 class Measured(NamedTuple):
-    """Of one network.
+    """The measurements of one network.
 
     Args:
         size: bytes of its packed file.
@@ -29,7 +29,7 @@ class Measured(NamedTuple):
 
 
 def measured(opened: Opened) -> Measured:
-    """Pack the network of a file, and run it by the executor that is fastest here.
+    """Pack a file's network, and time it with the fastest executor of this machine.
 
     Raises:
         UserError: as deploy.making.packed_of.

@@ -1,4 +1,4 @@
-"""The picture of a race: a bar for each contender, how many times faster than the first."""
+"""The chart of a race: a bar for each contender with its speed relative to the first."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from matplotlib import pyplot
 
 
 def drawn(faster: Mapping[int, Mapping[str, float]], kind: str) -> bytes:
-    """One picture.
+    """Return the bytes of a chart.
 
     Args:
-        faster: by the pictures of a batch and the contender's name.
+        faster: speed relative to the first contender, by batch size and the contender's name.
         kind: png, pdf or svg.
     """
     names = list(next(iter(faster.values())))

@@ -1,6 +1,6 @@
-"""Other people's runtimes, each with a network of ours, as they are installed: ONNX Runtime, OpenVINO, MNN.
+"""Contenders on other runtimes, if installed: ONNX Runtime, OpenVINO, MNN.
 
-None of them may choose bf16 by itself, and none may write to stdout, which carries the result.
+None of them may switch to bf16, and none may write to stdout, which carries the result.
 """
 
 from __future__ import annotations
@@ -57,8 +57,10 @@ def openvino(program: Program, compressed: bool, threads: int, name: str) -> Con
 
 @functools.cache
 def _openvino_core() -> Any:
-    """One for all, and as long as this process: each sets the memory that signals are handled on, and takes its own away
-    with it. Of two that have gone, the next Ctrl-C would end the process by SIGSEGV (OpenVINO 2026.4).
+    """Return one core for the whole process.
+
+    Each core sets the stack for signal handlers and frees it when it is deleted. After two deleted cores the next Ctrl-C
+    would end the process by SIGSEGV (OpenVINO 2026.4).
     """
     import openvino as runtime
 
@@ -66,13 +68,13 @@ def _openvino_core() -> Any:
 
 
 def mnn(program: Program, bits: int | None, threads: int, name: str) -> Contender:
-    """MNN on a float network.
+    """Return MNN as a contender on a float network.
 
     Args:
-        bits: of weights, which MNN rounds itself: it has no reader of QuantizeLinear that fits these models. None: fp32.
+        bits: of weights, which MNN rounds itself, because it cannot read QuantizeLinear in these models; None: fp32.
     """
     with _stdout_to_stderr():
-        import _tools as tools  # of the package MNN; its command of the same use sends statistics
+        import _tools as tools  # part of the package MNN; its command mnnconvert sends statistics
         import MNN
         from MNN import expr, nn
 
@@ -109,7 +111,7 @@ def mnn(program: Program, bits: int | None, threads: int, name: str) -> Contende
 
 @contextmanager
 def _stdout_to_stderr() -> Iterator[None]:
-    """Also of what writes to the file itself."""
+    """Redirect stdout to stderr, also for code that writes to file descriptor 1 directly."""
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)

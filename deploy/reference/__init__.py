@@ -1,1 +1,1 @@
-"""What programs compute: the one meaning that every other executor is measured against."""
+"""The reference: the definition of what programs compute, with which tests compare every other executor."""

@@ -1,7 +1,7 @@
-"""Functions of numbers, defined once: every step is one operation of IEEE fp64, so any engine gives the same bits.
+"""Elementwise functions, defined step by step: every step is one IEEE fp64 operation, so any engine gives the same bits.
 
-No two libraries round exp alike. Here exp(x) = 2^n p(r), n = x / ln 2 rounded half to even, r = (x - n hi) - n lo, p the Taylor
-polynomial of degree 13 by Horner's scheme, multiplied and added apart (no fused multiply-add). Its relative error is below 1e-15.
+No two libraries round exp alike. Here exp(x) = 2^n p(r), n = x / ln 2 rounded half to even, r = (x - n hi) - n lo. p is
+the Taylor polynomial of degree 13 by Horner's scheme, without fused multiply-add. The relative error is below 1e-15.
 erf is formula 7.1.26 of Abramowitz and Stegun (absolute error below 1.5e-7). Results are rounded to fp32 once.
 """
 
@@ -16,13 +16,13 @@ from torch import Tensor
 _LN2_HIGH, _LN2_LOW = float.fromhex("0x1.62e42fee00000p-1"), 1.9082149292705877e-10
 """ln 2 in two parts; the first has 33 bits, so that n times it is exact."""
 _FURTHEST = 700.0
-"""Beyond it the result is that of +-700, in fp64 still finite and no subnormal."""
+"""Larger |x| are clamped to it: exp(+-700) is finite and not subnormal in fp64."""
 _TAYLOR = tuple(1 / math.factorial(degree) for degree in range(13, -1, -1))
 _ERF = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
 
 
 def exp(x: Tensor) -> Tensor:
-    """exp of fp64 numbers, any shape."""
+    """Return exp of fp64 numbers, any shape."""
     x = x.clamp(-_FURTHEST, _FURTHEST)
     n = (x * (1 / math.log(2))).round()
     r = x - n * _LN2_HIGH
@@ -36,7 +36,7 @@ def exp(x: Tensor) -> Tensor:
 
 
 def erf(x: Tensor) -> Tensor:
-    """erf of fp64 numbers, any shape."""
+    """Return erf of fp64 numbers, any shape."""
     size = x.abs()
     t = 1 / (size * 0.3275911 + 1)
     result = torch.full_like(x, _ERF[0])
@@ -57,7 +57,7 @@ def tanh(x: Tensor) -> Tensor:
 
 
 def mish(x: Tensor) -> Tensor:
-    """x tanh(ln(1 + e^x)) = x n / (n + 2), n = e^x (e^x + 2)."""
+    """Return x tanh(ln(1 + e^x)), computed as x n / (n + 2) with n = e^x (e^x + 2)."""
     power = exp(x.clamp(max=20))
     n = power * (power + 2)
     return x * (n / (n + 2))
@@ -89,7 +89,7 @@ WIDE: dict[str, Callable[..., Tensor]] = {
 
 
 def function(kind: str, x: Tensor, settings: tuple[float, ...]) -> Tensor:
-    """A function of fp32 numbers by its name in programs."""
+    """Apply the function that programs call `kind` to fp32 numbers, any shape."""
     if kind in WIDE:
         return WIDE[kind](x.double(), *settings).float()
     if kind == "relu":

@@ -1,7 +1,7 @@
-"""Run a program on pictures, exactly as it is defined. Slow and sure: fast executors are compared with this one.
+"""Run a program on pictures by its definition. This executor is slow; tests compare the fast ones with it.
 
-Layers on codes add whole numbers, without rounding. Their fp32 output, and every operation between layers, is one fp32 operation
-after the other, in the order that deploy.operations says. Layers whose input or weight is no code add in fp64 and round once.
+Layers on codes add integers, without rounding. Their fp32 output and every operation between layers is a sequence of fp32
+operations in the order of deploy.operations. Layers whose input or weight is not in codes add in fp64 and round once.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from deploy.reference.functions import exp, function
 from models.layers.quantizers.base import Signs, Steps
 
 EXACT = 2**24
-"""Whole numbers below it, and their sums, are exact in fp32."""
+"""Sums of integers are exact in fp32 while they stay below it."""
 
 
 @torch.no_grad()
 def run(program: Program, x: Tensor, seen: Callable[[int, Tensor], None] | None = None) -> Tensor:
-    """The answer for normalised pictures, (N, *program.picture) fp32.
+    """Return the answer, (N, *program.answer) fp32, for normalised pictures, (N, *program.picture) fp32.
 
     Args:
-        seen: told the number and numbers of each value; codes are whole numbers in fp32.
+        seen: called with the number and the numbers of each value; codes are integers in fp32.
     """
     with subnormals():
         return _run(program, x, seen)
@@ -39,7 +39,7 @@ def run(program: Program, x: Tensor, seen: Callable[[int, Tensor], None] | None 
 
 @contextmanager
 def subnormals() -> Iterator[None]:
-    """Numbers below the smallest normal one stay what they are, whatever torch.set_flush_denormal said."""
+    """Keep subnormal numbers, whatever the caller set by torch.set_flush_denormal; restore its setting at the end."""
     flushed = (torch.tensor([1e-40]) * 1).item() == 0
     torch.set_flush_denormal(False)
     try:
@@ -90,13 +90,13 @@ def _decode(op: layers.Decode, kinds: list[Value], value: Value, count: int, x: 
 
 
 def numbers_of(codes: Tensor, grid: Steps | Signs | None) -> Tensor:
-    """The fp32 numbers that codes on steps stand for."""
+    """Return the fp32 numbers of codes on steps."""
     assert isinstance(grid, Steps)
     return codes.float() * torch.tensor(grid.scale, dtype=torch.float32)
 
 
 def codes_of(x: Tensor, grid: Steps | Signs) -> Tensor:
-    """The codes of fp32 numbers, as fp32."""
+    """Return the codes of fp32 numbers, as fp32."""
     if isinstance(grid, Steps):
         return (x * torch.tensor(grid.inverse, dtype=torch.float32)).round_().clamp_(grid.low, grid.high)
     if grid.edge is None:
@@ -106,12 +106,12 @@ def codes_of(x: Tensor, grid: Steps | Signs) -> Tensor:
 
 
 def tensor(part: Any) -> Tensor:
-    """A tensor of a stored array, its own."""
+    """Return a tensor with a copy of a stored array."""
     return torch.from_numpy(np.array(part))
 
 
 def _finished(sums: Tensor, matrix: Matrix, whole: bool, behind: int) -> Tensor:
-    """fp32(sum + bias) * scale + shift of (N, ..., out, *behind axes)."""
+    """Return fp32(sum + bias) * scale + shift of sums, (N, ..., out, *`behind` axes)."""
 
     def along(part: Any) -> Tensor:
         return tensor(part).reshape(-1, *(1,) * behind)
@@ -125,7 +125,7 @@ def _finished(sums: Tensor, matrix: Matrix, whole: bool, behind: int) -> Tensor:
 
 
 def _summing(matrix: Matrix, kind: Value) -> tuple[torch.dtype, Tensor]:
-    """The arithmetic in which a layer's sums are exact, or else fp64; and its weight in it."""
+    """Return the type to sum in, fp32 if a layer's sums are exact there, else fp64; and the weight in this type."""
     exact = matrix.whole(kind) and matrix.reach(kind) < EXACT
     arithmetic = torch.float32 if exact else torch.float64
     weight = matrix.weight.values if isinstance(matrix.weight, Codes) else matrix.weight

@@ -1,4 +1,4 @@
-"""Sums whose order is defined: in fp64, one number after the other, so that any engine can give the same bits."""
+"""Sums with a defined order: in fp64, one number after the other, so that any engine can give the same bits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deploy.operations.places import AdaptivePool, AveragePool
 
 
 def summed(x: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Sums of fp64 numbers over some axes, the last axis fastest; those axes then have length 1."""
+    """Sum fp64 numbers over some axes, the last axis fastest; these axes then have length 1."""
     others = [axis for axis in range(x.ndim) if axis not in axes]
     rows = x.permute(*axes, *others).reshape(-1, *(x.shape[axis] for axis in others))
     total = rows[0].clone()
@@ -23,10 +23,10 @@ def summed(x: Tensor, axes: tuple[int, ...]) -> Tensor:
 
 
 def average_pool(x: Tensor, operation: AveragePool, rows: int, columns: int) -> Tensor:
-    """Means of windows of (N, C, H, W) fp32 numbers.
+    """Return the means of windows of (N, C, H, W) fp32 numbers, (N, C, rows, columns).
 
     Args:
-        rows, columns: how many windows there are.
+        rows, columns: the number of windows in each direction.
     """
     height, width = x.shape[2:]
     (high, wide), (down, over) = operation.kernel, operation.stride
@@ -46,7 +46,7 @@ def average_pool(x: Tensor, operation: AveragePool, rows: int, columns: int) -> 
 
 
 def counts(operation: AveragePool, sides: tuple[int, ...], windows: tuple[int, ...]) -> Tensor:
-    """How many places of each window count, (rows, columns): what ceil adds beyond the padding never does."""
+    """Return how many places of each window count, (rows, columns); places that ceil adds beyond the padding never do."""
     each = []
     for place in range(2):
         size, stride = sides[place], operation.stride[place]
@@ -58,7 +58,7 @@ def counts(operation: AveragePool, sides: tuple[int, ...], windows: tuple[int, .
 
 
 def adaptive_pool(x: Tensor, operation: AdaptivePool) -> Tensor:
-    """Means or largest numbers of (N, C, H, W) fp32 numbers."""
+    """Return the means or maxima of an adaptive pool's windows of (N, C, H, W) fp32 numbers."""
     spans = [
         [(i * size // out, -(-(i + 1) * size // out)) for i in range(out)]
         for size, out in zip(x.shape[2:], operation.size, strict=True)

@@ -77,7 +77,7 @@ POOL = {"kernel": (3, 3), "stride": (2, 2)}
         (Affine, {"shift": zeros(3, 1)}, (3, 8), "numbers of shape (3, 1) along axis 0"),
         (Affine, {"shift": zeros(3), "axis": 2}, (3, 8), "axis 2 of a value of shape (3, 8)"),
         (Affine, {"shift": zeros(1), "axis": -1}, (3, 8), "axis -1 of a value of shape (3, 8)"),
-        (Decode, {}, (3,), "it reads no codes on steps"),
+        (Decode, {}, (3,), "its source is not in codes on steps"),
         (Quantize, {"grid": Steps(1.0, 1.0, 3, 3)}, (3,), "a grid from 3 to 3 in steps of 1.0"),
         (Quantize, {"grid": Steps(1.0, 1.0, 0, 2**16)}, (3,), f"its high is {2**16}"),
         (Quantize, {"grid": Steps(0.0, 1.0, 0, 255)}, (3,), "a grid from 0 to 255"),
@@ -174,7 +174,7 @@ def test_the_longest_row_counts() -> None:
 @pytest.mark.parametrize("matrix", [Matrix(codes(2, 3), bias=integers(0, 1)), Matrix(zeros(2, 3), bias=integers(0, 1))])
 def test_a_bias_on_a_grid_needs_whole_sums(matrix: Matrix) -> None:
     grid = None if isinstance(matrix.weight, Codes) else BYTES
-    with pytest.raises(ValueError, match="it has a bias on the grid of sums, and its sums are no whole numbers"):
+    with pytest.raises(ValueError, match="it has an integer bias, but its sums are not integers"):
         linear(matrix, grid)
 
 
