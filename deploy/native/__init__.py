@@ -1,1 +1,1 @@
-"""The native engine: programs as C++ steps, compiled on first use. What it computes is what deploy.reference computes, bit for bit."""
+"""The native engine: runs programs as C++ steps, compiled on first use. Its results equal deploy.reference's bit for bit."""

@@ -1,4 +1,4 @@
-"""Layers on signs, and layers whose results are signs, as the engine's kernels read them; see source/signs.h."""
+"""Prepare layers on signs, and layers that give signs, for the engine's kernels; see source/signs.h."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ LOWEST, HIGHEST = -(2**31), 2**31 - 1
 
 
 def only_signs(weight: Codes) -> int:
-    """What all codes but 0 are in size, where that is one number; else 0."""
+    """Return |code| of all codes other than 0 if it is one number; else 0."""
     sizes = np.unique(np.abs(weight.values[weight.values != 0]))
     return int(sizes[0]) if len(sizes) == 1 else 0
 
 
 def settings(values: NDArray[np.int64], geometry: Geometry, source: Place, result: Place, lanes: int) -> dict[str, Any]:
-    """What a layer on signs is told of its weights and windows.
+    """Return the step settings of a layer on signs that depend on its weights and windows.
 
     Args:
-        values: (out, in, rows, columns), of one size but 0.
+        values: (out, in, rows, columns), 0 or numbers of one absolute value.
         lanes: outputs that are counted at once.
     """
     positive, nonzero = values > 0, values != 0
@@ -46,7 +46,7 @@ def settings(values: NDArray[np.int64], geometry: Geometry, source: Place, resul
 
 
 def _words(plane: NDArray[np.bool_], lanes: int) -> NDArray[np.uint64]:
-    """(blocks, taps and words, lanes)."""
+    """Pack a plane of bits, (out, in, rows, columns), into words, (blocks, taps and words, lanes)."""
     spread = plane.transpose(0, 2, 3, 1)
     outputs, words = -(-len(spread) // lanes) * lanes, -(-spread.shape[3] // 64)
     held = np.zeros((outputs, *spread.shape[1:3], words * 64), bool)
@@ -63,12 +63,13 @@ def _bases(
     result: Place,
     lanes: int,
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """What windows sum to if no bit differs, for each kind of place.
+    """Return the sums of windows in which no bit differs, for each kind of place.
 
-    In the border all bits are 0: they differ from the weights that are positive, which the base takes back.
+    Places are of one kind if the same taps of their windows lie inside the input. In the border all bits are 0 and differ
+    from those of positive weights; the base compensates for that.
 
     Returns:
-        the kind of each row of places and of each column, which are added; (kinds, outputs).
+        the kind of each row of places, then of each column, to be added; the base, (kinds, outputs).
     """
     inside: list[NDArray[np.bool_]] = []
     numbers: list[NDArray[np.intp]] = []
@@ -92,11 +93,11 @@ def _bases(
 def limits(
     base: NDArray[np.int32], depth: int, bias: NDArray[np.int32], bounds: NDArray[np.int32], outputs: int
 ) -> NDArray[np.int64]:
-    """How many bits may differ for a sum to reach its bound: (planes, kinds, outputs); -1 where there is no output.
+    """Return how many bits may differ while a sum reaches its bound, (planes, kinds, outputs); -1 for padding outputs.
 
     Args:
-        base, depth: as `settings` gives them.
-        bounds: as `bounds` gives them.
+        base, depth: from `settings`.
+        bounds: from `bounds`.
     """
     found = np.full((len(bounds), *base.shape), -1, np.int64)
     room = base[:, :outputs].astype(np.int64) * depth + bias[:outputs] - bounds[:, None, :outputs].astype(np.int64)
@@ -105,15 +106,15 @@ def limits(
 
 
 def bounds(matrix: Matrix, grid: Signs, outputs: int, lanes: int) -> dict[str, Any]:
-    """From which sums on (biases among them) a layer's results are positive, and negative where they may be 0.
+    """Return the bounds of sums, bias included, from which results are positive; on grids with 0, also negative.
 
-    A number grows with its sum, or falls where its factor is negative: one bound tells which sums give which sign. It is found by
-    the very operations in fp32 that the reference does.
+    A result rises with its sum, or falls if its scale is negative, so one bound separates the signs. The search uses the
+    reference's own fp32 operations.
     """
     edge = np.float32(0 if grid.edge is None else grid.edge)
     tests = [lambda y: y >= 0] if grid.edge is None else [lambda y: y > edge, lambda y: y < -edge]
     told = [_bound(matrix, test, outputs) for test in tests]
-    rows = np.zeros((len(told), outputs + lanes), np.int32)  # who reads whole vectors reads beyond the last channel
+    rows = np.zeros((len(told), outputs + lanes), np.int32)  # kernels read whole vectors, beyond the last channel
     words = np.zeros((len(told), -(-outputs // 64) * 64), bool)
     for row, (bound, flipped) in enumerate(told):
         rows[row, :outputs], words[row, :outputs] = bound, flipped
@@ -124,7 +125,7 @@ def bounds(matrix: Matrix, grid: Signs, outputs: int, lanes: int) -> dict[str, A
 
 
 def _bound(matrix: Matrix, test: Any, outputs: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """The lowest sum that passes a test, or that fails it where sums pass up to there (flipped), of each output."""
+    """Return each output's lowest sum that passes a test, or, if flipped, that fails it; and whether it is flipped."""
 
     def passes(sums: NDArray[np.int64]) -> NDArray[np.bool_]:
         y = sums.astype(np.int32).astype(np.float32)
@@ -134,8 +135,8 @@ def _bound(matrix: Matrix, test: Any, outputs: int) -> tuple[NDArray[np.int64], 
         return np.broadcast_to(test(y), (outputs,))
 
     low, high = np.full(outputs, LOWEST, np.int64), np.full(outputs, HIGHEST, np.int64)
-    flipped = passes(low)  # from the bound on it fails
-    never = passes(high) == flipped  # the same for all sums
+    flipped = passes(low)  # sums from the bound on fail the test
+    never = passes(high) == flipped  # all sums give the same result
     while (low + 1 < high).any():
         middle = (low + high) // 2
         changed = passes(middle) != flipped

@@ -1,4 +1,4 @@
-"""The native engine as a library, and the instruction sets that it runs by."""
+"""Build and load the native engine's library, and choose its instruction set."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ SETS: dict[str, tuple[str, ...]] = {
 } if X86 else {}  # fmt: skip
 BASES = {"amx": "avx512popcnt", "amx_emulated": "avx512popcnt"}
 EMULATED = {"amx_emulated": SETS["avx512popcnt"]} if X86 else {}
-"""For tests, where the environment asks: the kernels of an instruction set that processors seldom have, without it."""
+"""For tests, if MODEL_COMPRESSION_EMULATE is 1: kernels that emulate an instruction set that few processors have."""
 KERNELS = "MODEL_COMPRESSION_KERNELS"
 EMULATE = "MODEL_COMPRESSION_EMULATE"
 MORE_FLAGS: tuple[str, ...] = ("-pthread",)
 
 
 def sources() -> Sources:
-    """What the engine is made of, in the environment as it is."""
+    """Return the engine's source files and compiler flags, as the environment variables ask."""
     every = SETS | EMULATED if os.environ.get(EMULATE) == "1" else SETS
     folder = Path(__file__).parent / "source"
     return Sources("the native engine", folder, "engine", every, BASES, (*FLAGS, *MORE_FLAGS))
 
 
 def build() -> Path:
-    """The library, compiled if it is missing.
+    """Return the path of the library, compiled if it is missing.
 
     Raises:
         Unavailable: see `engine`.
@@ -46,12 +46,12 @@ def build() -> Path:
 
 @dataclass(frozen=True)
 class Engine:
-    """A loaded library and the instruction set that it is told to use.
+    """A loaded library and its instruction set.
 
     Args:
-        which: its number in the library.
-        kernels: its name.
-        widths: how it wants weights.
+        which: the instruction set's number in the library.
+        kernels: the instruction set's name.
+        widths: its layout of weights.
     """
 
     library: ctypes.CDLL
@@ -62,13 +62,13 @@ class Engine:
 
 
 def engine(kernels: str | None = None) -> Engine:
-    """The engine of this machine, compiled where no library of these sources is there yet.
+    """Return this machine's engine; compile it if its sources have changed or it does not exist yet.
 
     Args:
-        kernels: the instruction set; None: the best one that runs here, or the one that the environment names.
+        kernels: the instruction set; None: that of MODEL_COMPRESSION_KERNELS, else the best one that runs here.
 
     Raises:
-        Unavailable: no compiler, nowhere to keep the library, or none that can be loaded.
+        Unavailable: if there is no compiler, no cache folder, no such instruction set, or the library cannot be loaded.
     """
     path, library = _library()
     known = _known(library)
@@ -81,7 +81,7 @@ def engine(kernels: str | None = None) -> Engine:
 
 
 def instruction_sets() -> list[str]:
-    """Those that run here, the best one last."""
+    """Return the names of the instruction sets that run here, the best one last."""
     return [*_known(_library()[1])]
 
 
@@ -94,12 +94,12 @@ def _library() -> tuple[Path, ctypes.CDLL]:
     except AttributeError as fault:
         raise Unavailable(f"{path} cannot be loaded: {fault}") from fault
     if library.mc_step_size() != ctypes.sizeof(steps.Step):
-        raise Unavailable(f"{path} is of another version")
+        raise Unavailable(f"{path} belongs to another version")
     return path, library
 
 
 def _known(library: ctypes.CDLL) -> dict[str, int]:
-    """The instruction sets that run here by name, with their numbers in the library."""
+    """Return the instruction sets that run here: their numbers in the library by name."""
     found, number = {}, 0
     while name := library.mc_name(number):
         if library.mc_runs_here(number):

@@ -1,4 +1,4 @@
-"""`native`: programs on the C++ engine. Every number is the one that the reference gives."""
+"""`native`: run programs on the C++ engine. Every number equals the reference's."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from deploy.reference.run import RULES
 
 
 class Native:
-    """Runs a program on the CPU, pictures side by side on torch.get_num_threads() threads.
+    """A program on the CPU, with pictures in parallel on torch.get_num_threads() threads.
 
     Args:
         kernels: as in deploy.native.compiler.engine.
 
     Raises:
-        Unavailable: where there is no engine, see deploy.native.compiler.
+        Unavailable: if there is no engine; see deploy.native.compiler.
     """
 
     name = "native"
@@ -40,7 +40,7 @@ class Native:
             kinds = sorted({type(program.operations[number]).__name__ for number in self.plan.by_reference.values()})
             self.how += f"; {', '.join(kinds)} by the reference"
         self.first, self.last = (self.plan.places[n].told() for n in (0, len(program.operations)))
-        if len(program.answer) == 2:  # rows lie one behind the other, as the answer has them
+        if len(program.answer) == 2:  # rows are contiguous, as in the answer
             self.last.rows = 1
             self.last.channels = self.last.pitch = math.prod(program.answer)
         self.arenas: NDArray[np.uint8] = np.zeros(0, np.uint8)
@@ -51,7 +51,7 @@ class Native:
         return self._run(x, max(torch.get_num_threads(), 1))
 
     def profile(self, x: Tensor) -> list[tuple[int, float]]:
-        """Of each step, in order: the operation of the program that it is of, and the seconds that it took, on one thread."""
+        """Run pictures on one thread; return for each step the number of its operation and the seconds it took."""
         seconds = np.zeros(len(self.plan.steps))
         self._run(x, 1, seconds)
         return [*zip(self.plan.numbers, seconds.tolist(), strict=True)]
@@ -74,7 +74,7 @@ class Native:
         return answers
 
     def _make_room(self, threads: int) -> None:
-        """An arena for each thread, kept from call to call, with the constants in it."""
+        """Allocate an arena with the constants for each thread; it is kept between calls."""
         size = self.plan.arena
         if len(self.arenas) < threads * size + 64:
             self.arenas = np.zeros(threads * size + 64, np.uint8)
@@ -84,7 +84,7 @@ class Native:
                     _write(self.plan.places[value], self._begin + thread * size, numbers)
 
     def _by_reference(self, number: int, arena: int) -> None:
-        """Compute a step of one picture as the reference does it."""
+        """Compute a step for one picture by the reference."""
         try:
             at = self.plan.by_reference[number]
             operation, value = self.program.operations[at], self.program.values[at + 1]
@@ -94,7 +94,7 @@ class Native:
                 operation, kinds, value, 1, *(torch.from_numpy(each)[None] for each in given)
             )
             _write(self.plan.places[at + 1], arena, found[0].contiguous().numpy())
-        except BaseException as fault:  # it cannot pass through the engine
+        except BaseException as fault:  # an exception cannot pass through C++
             self.fault = fault
 
 
@@ -105,7 +105,7 @@ def _memory(place: Place, arena: int) -> NDArray[Any]:
 
 
 def _read(place: Place, arena: int) -> NDArray[np.float32]:
-    """A value's numbers, codes as whole numbers, in the program's order."""
+    """Return a value's numbers in the program's order; codes are integers."""
     found = _memory(place, arena)[place.order()].astype(np.float32)
     return found - np.float32(place.zero) if place.zero else found
 
@@ -114,5 +114,5 @@ def _write(place: Place, arena: int, numbers: NDArray[np.float32]) -> None:
     memory = _memory(place, arena)
     if memory.size > numbers.size:
         memory[:] = place.zero
-    # a sum may lose subnormal numbers
+    # 0 is not added: the sum may lose subnormal numbers
     memory[place.order()] = numbers + np.float32(place.zero) if place.zero else numbers

@@ -1,4 +1,4 @@
-"""Which kernel a layer on codes gets, and in which form the values between layers are held for it."""
+"""Choose the storage format of values in codes, and with it the kernels of the layers that read them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from deploy.program import Program
 from models.layers.quantizers.base import Signs, Steps
 
 WORTH = 8
-"""Sums of bytes that 16 bits have to hold for bytes to be faster than shorts."""
+"""The number of sums that int16 must hold for byte kernels to be faster than int16 kernels."""
 MOST_TAPS = 1024
 FEWEST_BITS = 32
-"""Channels from which on a word of 64 is worth its place."""
+"""The number of channels from which packing bits into 64-bit words is worth it."""
 
 
 def geometry(operation: Convolution | Linear) -> Geometry:
@@ -30,7 +30,7 @@ def geometry(operation: Convolution | Linear) -> Geometry:
 
 
 def is_depthwise(operation: Convolution | Linear) -> bool:
-    """Return whether each channel has a filter of its own, and one alone."""
+    """Return whether each channel has exactly one filter."""
     shape = operation.matrix.weight.shape
     return isinstance(operation, Convolution) and shape[1] == 1 and operation.groups == shape[0] > 1
 
@@ -41,11 +41,11 @@ def largest_byte(grid: Steps | Signs | None) -> int:
 
 @dataclass(frozen=True)
 class Format:
-    """How a value in codes is held.
+    """The storage format of a value in codes.
 
     Args:
         kind: BYTE, SHORT or BITS.
-        planes: of BITS: 2 where codes may be 0.
+        planes: for BITS: 2 if codes may be 0, else 1.
         zero: the byte of the code 0.
     """
 
@@ -55,7 +55,7 @@ class Format:
 
 
 def by_signs(operation: Convolution | Linear, given: Value) -> bool:
-    """Return whether a layer can count bits."""
+    """Return whether a layer can be computed by counting bits."""
     weight, form = operation.matrix.weight, geometry(operation)
     if not isinstance(given.grid, Signs) or not isinstance(weight, Codes):
         return False
@@ -65,10 +65,10 @@ def by_signs(operation: Convolution | Linear, given: Value) -> bool:
 
 
 def formats(program: Program, whole: bool) -> dict[int, Format]:
-    """That of each value in codes. A border around codes is held as they are.
+    """Return the format of each value in codes. A padded value has the format of its source.
 
     Args:
-        whole: whether sums of products of bytes are kept in 32 bits.
+        whole: whether the kernels add byte products in 32 bits.
     """
     readers = plans.readers(program)
     found: dict[int, Format] = {}
@@ -77,7 +77,7 @@ def formats(program: Program, whole: bool) -> dict[int, Format]:
             continue
         alike, todo = [number], [number]
         layers: list[Convolution | Linear] = []
-        plain = False  # whether something reads codes one by one
+        plain = False  # whether an operation other than an integer layer, such as a padding, reads the codes
         while todo:
             for reader in readers[todo.pop()]:
                 operation = program.operations[reader]

@@ -1,4 +1,4 @@
-"""Steps as the engine reads them: values with their places in the arena, arrays with their pointers."""
+"""Lay out steps for the engine: values with their places in the arena, arrays with their pointers."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ class Planned:
     """A step before the memory is laid out.
 
     Args:
-        operation: as the engine calls it.
+        operation: the engine's number of the operation.
         sources, result: numbers of values.
-        settings: the other fields of steps.Step; arrays are kept and pointed at.
-        later: gives more of them when all places are known, borders included; told the settings, the first source and the result.
-        number: the operation of the program that it is of.
+        settings: other fields of steps.Step; arrays are kept and passed as pointers.
+        later: called with the settings, the first source and the result once all places and borders are known; returns
+            more settings.
+        number: of the program's operation that the step belongs to.
     """
 
     operation: int
@@ -38,15 +39,16 @@ class Planned:
 
 @dataclass
 class Plan:
-    """What the engine runs.
+    """The steps and the memory that the engine needs.
 
     Args:
         steps: a ctypes array.
-        places: of each value that has one.
+        places: by the number of the value.
         arena: bytes for one picture.
-        constants: what stands in the arena before the first picture: the place of a value and its numbers.
+        constants: values to write into the arena before the first picture: the value's number and its numbers.
         by_reference: operations that the reference computes, by the number of their step.
-        numbers: of each step, the operation of the program.
+        numbers: for each step, the program's operation.
+        kept: arrays that the steps point at.
     """
 
     steps: Any
@@ -61,10 +63,10 @@ class Plan:
 def laid_out(
     made: list[Planned], places: dict[int, Place], constants: list[tuple[int, NDArray[np.float32]]], answer: int
 ) -> Plan:
-    """The plan of these steps: each value gets its place in the arena.
+    """Give each value its place in the arena and return the plan of the steps.
 
     Args:
-        answer: the number of the value that is the network's.
+        answer: the number of the value that is the network's answer.
     """
     order, last = sorted(places), len(made)
     begin = dict.fromkeys(order, last) | {0: -1} | {value: -1 for value, _ in constants}

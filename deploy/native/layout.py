@@ -1,4 +1,4 @@
-"""Where the values of a program lie: rows, columns, channels and borders of each, and which numbers live when in the arena."""
+"""The memory layout of values: rows, columns, channels and borders, and their places in the arena."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from engine.system.compiled import Unavailable
 
 ALIGNED = 64
 SLACK = 64
-"""Bytes behind each value: who reads a vector of 64 bytes may read beyond the last channel."""
+"""Bytes after each value: a kernel that reads vectors of 64 bytes may read beyond the last channel."""
 MOST = 2**31 - 1
-"""Bytes of a value: offsets within it are told in 32 bits."""
+"""Limit of a value in bytes: offsets within it have 32 bits."""
 
 
 @dataclass
 class Place:
-    """A value as the engine holds it: channels are next to each other, whatever the program's order.
+    """The storage of a value in the engine: channels are contiguous, whatever the program's order.
 
-    Of a shape (..., H, W) with three axes or more all before the last two are channels; (N, C) are N rows of one column; (C,)
-    is one place.
+    In a shape (..., H, W) of three or more axes, all axes before the last two are channels. (N, C) is N rows of one
+    column; (C,) is one place.
 
     Args:
         shape: in the program.
         kind: FLOAT, BYTE, SHORT, BITS or WHOLE.
-        planes: of BITS.
-        zero: what stands in the border, and the byte of the code 0.
+        planes: for BITS.
+        zero: the number in the border, and the byte of the code 0.
         border: above, left, below, right, as far as windows read.
-        at: bytes from the begin of the arena.
+        at: bytes from the start of the arena.
     """
 
     shape: Shape
@@ -51,7 +51,7 @@ class Place:
 
     @property
     def pitch(self) -> int:
-        """Numbers (of BITS: words) from one column to the next; codes come in fours, fewer bytes stand close to each other."""
+        """Numbers (for BITS: words) from one column to the next. Codes are padded to fours, except fewer than 4 bytes."""
         channels = self.sides[2]
         if self.kind == steps.BITS:
             return -(-channels // 64) * self.planes
@@ -65,11 +65,11 @@ class Place:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Bytes of the value, borders included."""
         return (self.border[0] + self.sides[0] + self.border[2]) * self.line * steps.SIZES[self.kind]
 
     def widened(self, *border: int) -> None:
-        """Let the border be at least this wide."""
+        """Widen the border to at least this width on each side."""
         self.border = tuple(map(max, self.border, border))  # type: ignore[assignment]
 
     def told(self) -> steps.Value:
@@ -77,7 +77,7 @@ class Place:
         return steps.Value(self.at, self.kind, rows, columns, channels, self.pitch, *self.border, self.zero)
 
     def order(self) -> NDArray[np.int64]:
-        """Of each number in the program's order, in its shape, where it lies: counted from the begin of the value."""
+        """Return the position of each number from the start of the value, in the value's shape."""
         rows, columns, channels = self.sides
         first = self.border[0] * self.line + self.border[1] * self.pitch
         row, column, channel = (np.arange(n, dtype=np.int64) for n in (rows, columns, channels))
@@ -88,13 +88,16 @@ class Place:
 
 
 def arranged(places: list[Place], begin: list[int], end: list[int]) -> int:
-    """Give each value its place in one arena, and the arena's bytes: values that never live at once may lie on each other.
+    """Give each value its place in one arena; values that are never needed at the same time may overlap.
 
     Args:
-        begin, end: of each value, the first and the last step that it lives in.
+        begin, end: for each value, the first and the last step that needs it.
+
+    Returns:
+        the arena's bytes.
 
     Raises:
-        Unavailable: for a value too large; borders of several readers may make it so.
+        Unavailable: if a value with its border is larger than 2^31 - 1 bytes.
     """
     if (size := max(place.size for place in places)) > MOST:
         raise Unavailable(f"a value takes {size:,} bytes with its border")

@@ -1,4 +1,4 @@
-"""Operations that compute nothing, as runs of numbers that lie side by side before and after."""
+"""Operations that only move numbers, as runs that are contiguous before and after."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def known(operation: Operation) -> bool:
 
 
 def runs(operation: Operation, number: int, sources: Sequence[Place], result: Place) -> NDArray[np.int64]:
-    """The runs (from, to, count) of one of an operation's sources, from FILL: numbers that the operation fills in.
+    """Return the runs (from, to, count) of one source of an operation; from FILL: the operation fills them in.
 
     Args:
-        number: which of the sources.
+        number: the index of the source.
     """
     to = result.order()
     if isinstance(operation, Concatenate):
@@ -37,7 +37,7 @@ def runs(operation: Operation, number: int, sources: Sequence[Place], result: Pl
 
 
 def _moved(operation: Operation, lies: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where each number of the result comes from."""
+    """Return where each number of the result comes from."""
     if isinstance(operation, Permute):
         return lies.transpose(operation.axes)
     if isinstance(operation, Reshape):
@@ -58,7 +58,7 @@ def _moved(operation: Operation, lies: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _side_by_side(begin: NDArray[np.int64], to: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Runs in the order in which they are written."""
+    """Join contiguous numbers into runs, in the order in which they are written."""
     order = np.argsort(to, kind="stable")
     begin, to = begin[order], to[order]
     filled = begin == FILL

@@ -1,4 +1,4 @@
-"""What operations on fp32 numbers are told in the engine's steps."""
+"""The engine's steps for operations on fp32 numbers, and their settings."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from models.layers.quantizers.base import Steps
 
 
 def step_of(operation: Operation, given: Sequence[Value], shape: Shape) -> tuple[int, dict[str, Any]] | None:
-    """The step of an operation on fp32 numbers and its settings; None: the engine has none.
+    """Return the step of an operation on fp32 numbers and its settings; None if the engine has no such step.
 
     Args:
-        given: what it reads.
-        shape: of what it gives.
+        given: the values that it reads.
+        shape: of its result.
     """
     shapes = [value.shape for value in given]
     if isinstance(operation, Decode):
@@ -63,12 +63,12 @@ def step_of(operation: Operation, given: Sequence[Value], shape: Shape) -> tuple
 
 
 def _along_channels(axis: int, shape: tuple[int, ...]) -> bool:
-    """Return whether an axis is that of a value's channels."""
+    """Return whether an axis is a value's channel axis."""
     return (axis == 0 and len(shape) in (1, 3)) or (axis == 1 and len(shape) == 2)
 
 
 def _each(part: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """A number for each channel."""
+    """Broadcast to one number for each channel."""
     channels = shape[1] if len(shape) == 2 else shape[0]
     return np.ascontiguousarray(np.broadcast_to(part, (channels,)), np.float32)
 

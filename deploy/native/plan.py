@@ -1,4 +1,4 @@
-"""plan(program): the steps of the engine, the arrays that they read, and the arena that they work in."""
+"""plan(program): plan the engine's steps, the arrays that they read, and the arena that they work in."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ from models.layers.quantizers.base import Signs, Steps
 
 
 def plan(program: Program, widths: Widths) -> Plan:
-    """
+    """Return the plan of a program.
+
     Args:
-        widths: of the instruction set that is to run it.
+        widths: of the instruction set that runs it.
     """
     return _Planner(program, widths).plan()
 
@@ -39,7 +40,9 @@ class _Planner:
         self.places: dict[int, Place] = {0: Place(program.picture)}
         self.made: list[Planned] = []
         self.constants: list[tuple[int, NDArray[np.float32]]] = []
-        self.extra = len(program.values)  # numbers of values that the program has not: codes before a pool
+        self.extra = len(
+            program.values
+        )  # number of the next value that only the engine has, such as codes before a pool
 
     def plan(self) -> Plan:
         done: set[int] = set()
@@ -48,10 +51,10 @@ class _Planner:
                 done |= self._operation(number, operation)
         return laid_out(self.made, self.places, self.constants, len(self.program.values) - 1)
 
-    # what each operation becomes
+    # operations to steps
 
     def _operation(self, number: int, operation: Operation) -> set[int]:
-        """Add the steps of an operation; gives the values that they make, those of operations behind it among them."""
+        """Add the steps of an operation; return the values that they compute, later operations' values included."""
         sources = operation.sources
         if isinstance(operation, (Convolution, Linear)) and self._is_layer(operation):
             return self._layer(number, operation)
@@ -99,7 +102,7 @@ class _Planner:
         values = matrices.whole(matrix.weight)
         bias = np.zeros(len(values), np.int64) if matrix.bias is None else matrix.bias.astype(np.int64)
         held = self.formats[source]
-        if held.kind == steps.BYTE and value.grid is not None:  # bytes are counted from the lowest code
+        if held.kind == steps.BYTE and value.grid is not None:  # byte = code - lowest code
             bias = bias - held.zero * values.reshape(len(values), -1).sum(1)
         settings: dict[str, Any] = {
             **reach, "bias": self._channels(bias),
@@ -118,7 +121,7 @@ class _Planner:
         return {number + 1}
 
     def _totals(self, operation: Convolution | Linear, source: int, number: int, reach: dict[str, Any]) -> tuple[int]:
-        """The value that holds what each window of bytes sums to; see matrices.Halves."""
+        """Add a value with the sum of each window's bytes; see matrices.Halves."""
         shape = self.program.values[number + 1].shape
         each = (reach["groups"], *shape[1:]) if isinstance(operation, Convolution) else (*shape[:-1], 1)
         total = self._new(Place(each, steps.WHOLE))
@@ -128,7 +131,7 @@ class _Planner:
     def _kernel(
         self, operation: Any, value: Value, values: NDArray[np.int64], held: Format, source: int, number: int
     ) -> tuple[int, dict[str, Any]]:
-        """The step of a layer on whole numbers, and what that kernel alone is told."""
+        """Return the step of an integer layer, and the settings of its kernel."""
         place = self._place(source)
         self._read_by_windows(place, operation, self.program.values[number + 1].shape)
         if held.kind == steps.BITS:
@@ -150,7 +153,7 @@ class _Planner:
             told |= {"factor": found.factor, "each": self._channels(found.each)}
         return steps.LAYER, {**told, "later": partial(self._blocks, values, geometry(operation), unit)}
 
-    # what hangs on borders, which windows of other layers may widen still
+    # settings that depend on borders, which other layers' windows may widen until the end
 
     def _runs(
         self, operation: Operation, which: int, settings: dict[str, Any], source: Place, result: Place
@@ -191,7 +194,7 @@ class _Planner:
         return found
 
     def _read_by_windows(self, place: Place, operation: Convolution | Linear, shape: tuple[int, ...]) -> None:
-        """Let a value have the border that a layer's windows reach over."""
+        """Widen a value's border as far as a layer's windows reach."""
         if isinstance(operation, Convolution):
             form = geometry(operation)
             above, below, left, right = padding_of_windows(
@@ -207,12 +210,12 @@ class _Planner:
         settings: dict[str, Any],
         chain: plans.Chain | plans.SignChain,
     ) -> set[int]:
-        """A layer that gives codes, and the max-pools of these codes."""
+        """Add a layer that gives codes, and the max-pools of these codes."""
         final = chain.covered[-1]
         held, shape = self.formats[final], self.program.values[number + 1].shape
 
         def value_of(step: int) -> int:
-            """The number of the value in codes before a pool, or of the last one."""
+            """Return the number of the value that pool `step` reads, or of the final value."""
             if step == len(chain.pools):
                 return final
             return self._new(Place(shape, held.kind, held.planes, held.zero))
@@ -229,14 +232,16 @@ class _Planner:
     # values and steps
 
     def _new(self, place: Place) -> int:
-        """The number of a new value, which the program does not have."""
+        """Return the number of a new value that only the engine has."""
         self.places[self.extra] = place
         self.extra += 1
         return self.extra - 1
 
     def _channels(self, numbers: NDArray[np.int64]) -> NDArray[np.int32]:
-        """Numbers of channels, with zeros behind them: kernels read whole vectors. Sums of bytes may pass int32 on their way; what
-        they come to does not, modulo 2^32."""
+        """Return numbers of channels, padded with zeros because kernels read whole vectors.
+
+        Intermediate sums of bytes may overflow int32; the final sums are right modulo 2^32.
+        """
         return np.pad((numbers & 0xFFFFFFFF).astype(np.uint32).view(np.int32), (0, self.widths.most))
 
     def _place(self, value: int) -> Place:

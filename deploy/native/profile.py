@@ -1,4 +1,4 @@
-"""Where the time of a network goes on the native engine, operation by operation, and what a core could do at best."""
+"""Profile a network on the native engine, operation by operation, and measure the core's peak rate."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ PEAK_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class Spent:
-    """What one operation took of one picture, on one thread.
+    """The time of one operation for one picture, on one thread.
 
     Args:
-        kernel: how it is computed.
-        seconds: of the steps that it is made of.
-        macs: multiply-accumulates of a layer; 0 elsewhere.
+        kernel: the kernel that computes it.
+        seconds: of all its steps.
+        macs: multiply-accumulates of a layer; 0 for other operations.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Spent:
 
 @dataclass(frozen=True)
 class Peaks:
-    """Multiply-accumulates a second of one core, measured: products of bytes, and of signs."""
+    """The measured peak of one core, in multiply-accumulates per second: of bytes, and of signs."""
 
     of_bytes: float
     of_bits: float
@@ -53,7 +53,7 @@ def peaks(native: Native) -> Peaks:
 
 
 def macs(operation: Operation, given: Value) -> int:
-    """Multiply-accumulates of a layer for one picture."""
+    """Return the multiply-accumulates of a layer for one picture; 0 for other operations."""
     if not isinstance(operation, (Convolution, Linear)):
         return 0
     shape = operation.value(given).shape
@@ -68,10 +68,12 @@ def total_macs(program: Program) -> int:
 
 
 def spent(native: Native, x: Tensor) -> list[Spent]:
-    """Of each operation that takes time, in order: the shortest of some runs; what a layer does for those behind it counts as its own.
+    """Return the time of each operation that has steps, in order: the shortest of 5 runs.
+
+    The time of an operation that a layer computes along with its own counts as the layer's.
 
     Args:
-        x: pictures.
+        x: normalised pictures, (N, *program.picture).
     """
     program = native.program
     native.profile(x)
@@ -97,7 +99,7 @@ def _kernel(step: steps.Step) -> str:
 
 
 def table(found: list[Spent]) -> list[list[str]]:
-    """Rows of text, heads first: microseconds of a picture, their share, and the rate."""
+    """Return rows of text, headers first: microseconds per picture, their share, and the rate."""
     whole = sum(each.seconds for each in found) or 1.0
     rows = [["layer", "operation", "kernel", "us a picture", "share", "MMAC", "GMAC/s"]]
     for each in found:

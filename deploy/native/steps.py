@@ -1,4 +1,4 @@
-"""What the engine is told, as source/step.h declares it, and the functions of its library."""
+"""The engine's data structures, as source/step.h declares them, and the functions of its library."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 FLOAT, BYTE, SHORT, BITS, WHOLE = range(5)
 SIZES = {FLOAT: 4, BYTE: 1, SHORT: 2, BITS: 8, WHOLE: 4}
-"""Bytes of a number; of BITS, of a word of 64 channels."""
+"""Bytes of a number; for BITS, of a word of 64 channels."""
 
 (
     MOVE, LAYER, DEPTHWISE, SIGNS, WIDE, QUANTIZE, DECODE, AFFINE, FUNCTION, SLOPES, COMBINE, MAXPOOL, AVERAGE, SPANS,
@@ -23,11 +23,11 @@ COMBINATIONS = ("add", "sub", "mul", "div", "max", "min")
 SPAN_KINDS = ("mean", "max", "sum", "min")
 
 Callback = ctypes.CFUNCTYPE(None, c_int64, c_void_p)
-"""Told the number of a REFERENCE step and the begin of the arena."""
+"""Called with the number of a REFERENCE step and the start of the arena."""
 
 
 class Value(ctypes.Structure):
-    """Where a value lies in the arena of a picture; see source/step.h."""
+    """The place of a value in the arena of a picture; see source/step.h."""
 
     _fields_ = (
         ("at", c_int64), ("kind", c_int32), ("rows", c_int32), ("columns", c_int32), ("channels", c_int32),
@@ -37,7 +37,7 @@ class Value(ctypes.Structure):
 
 
 class Run(ctypes.Structure):
-    """Numbers that lie side by side before and after a move; from -1: a fill."""
+    """Numbers that are contiguous before and after a move; begin -1: a fill."""
 
     _fields_ = (("begin", c_int64), ("to", c_int64), ("count", c_int64))
 
@@ -58,15 +58,15 @@ class Step(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Widths:
-    """How an instruction set wants weights laid out.
+    """The weight layout of an instruction set.
 
     Args:
-        lanes: channels a vector.
-        vectors: of a block.
+        lanes: channels in a vector.
+        vectors: in a block.
         counted: outputs whose bits are counted at once.
-        apart: channels of a depthwise layer that are summed at once, four taps at a time; 0: not so.
-        whole: whether sums of products of bytes are kept in 32 bits, not in 16.
-        tiles: whether layers on bytes may come in tiles, see deploy.native.tiles.
+        apart: channels of a depthwise layer that are summed at once, four taps at a time; 0: there is no such kernel.
+        whole: whether byte products are added in 32 bits, not in 16.
+        tiles: whether layers on bytes may use tiles; see deploy.native.tiles.
     """
 
     lanes: int
@@ -78,7 +78,7 @@ class Widths:
 
     @property
     def most(self) -> int:
-        """Outputs that a kernel reads at once: beyond the last one of a layer, too."""
+        """The most outputs that a kernel reads at once; it may read beyond a layer's last output."""
         return max(self.lanes * self.vectors, self.counted, self.apart)
 
     @classmethod
@@ -89,7 +89,7 @@ class Widths:
 
 
 def declare(library: ctypes.CDLL) -> None:
-    """Say what the functions of the library take and give."""
+    """Declare the argument and result types of the library's functions."""
     library.mc_name.argtypes, library.mc_name.restype = [c_int32], ctypes.c_char_p
     library.mc_runs_here.argtypes, library.mc_runs_here.restype = [c_int32], c_int32
     library.mc_widths.argtypes, library.mc_widths.restype = [c_int32, c_void_p], None

@@ -1,6 +1,6 @@
-"""Layers on bytes for a matrix unit: windows cut into pieces, and weights in the tiles that multiply them.
+"""Layers on bytes for a matrix unit: windows cut into pieces, and weights in tiles.
 
-A tile holds 16 places times up to 64 bytes of their windows, or those bytes of 16 outputs; see source/tiles.h.
+A tile holds up to 64 bytes of the windows of 16 places, or the weights of 16 outputs for these bytes; see source/tiles.h.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from deploy.native.matrices import Geometry
 SIDE, BYTES = 16, 64
 """Rows of a tile, and bytes of a row."""
 BESIDE = 2
-"""How many times faster the products have to be: tiles are loaded and stored, too."""
+"""Factor by which the products in tiles must be faster, because loading and storing tiles takes time, too."""
 
 
 @dataclass(frozen=True)
 class Cut:
-    """How windows are cut.
+    """A way to cut windows into pieces.
 
     Args:
-        runs: bytes that lie side by side in memory, times where they lie: rows of the window, or its taps.
+        runs: contiguous runs of a window: its rows, or its taps.
         length: bytes of a run.
         size: bytes of a piece.
-        joined: pieces in the row of a tile. One piece may be read where it lies, some are brought together.
+        joined: pieces in a row of a tile. A single piece may be read in place; several are gathered.
     """
 
     runs: int
@@ -37,35 +37,35 @@ class Cut:
 
     @property
     def begins(self) -> list[int]:
-        """Where the pieces of a run begin: the last one ends with it, and may begin in the one before."""
+        """The starts of a run's pieces. The last piece ends with the run and may overlap the one before."""
         return [min(begin, max(self.length - self.size, 0)) for begin in range(0, self.length, self.size)]
 
     @property
     def tiles(self) -> int:
-        """Of a window."""
+        """Tiles of a window."""
         return -(-self.runs * len(self.begins) // self.joined)
 
     @property
     def width(self) -> int:
-        """Bytes of a window in one tile: whole fours."""
+        """Bytes of a window in one tile, a multiple of four."""
         return -(-self.joined * self.size // 4) * 4
 
     def turns(self, blocks: int, columns: int) -> int:
-        """Of the processor, for 16 places: as many a tile, and one for each piece that is brought to another place.
+        """Estimate the processor cycles for 16 places: 16 for each product of tiles, and 16 for each piece to gather.
 
         Args:
             blocks: of 16 outputs.
-            columns: of the result; the places of a tile that goes on in the next row do not lie at equal distances.
+            columns: of the result; with fewer than 16, a tile continues in the next row and its pieces are gathered.
         """
         brought = self.joined > 1 or columns < SIDE
         return SIDE * (self.tiles * blocks + brought * self.tiles * self.joined)
 
 
 def ways(weight: tuple[int, ...], geometry: Geometry, source: Place) -> list[Cut]:
-    """How windows can be cut: long runs into pieces of one size, short ones also brought together.
+    """Return the ways to cut windows: runs into pieces of one size, and short runs also gathered.
 
     Args:
-        weight: its shape (out, in / groups, rows, columns).
+        weight: shape of the weight, (out, in / groups, rows, columns).
     """
     rows, columns = geometry.kernel
     inputs = weight[1]
@@ -78,27 +78,27 @@ def ways(weight: tuple[int, ...], geometry: Geometry, source: Place) -> list[Cut
 
 
 def cut(weight: tuple[int, ...], geometry: Geometry, source: Place, result: Place) -> Cut | None:
-    """The fastest way; None: fours of bytes are faster, as places or inputs are few.
+    """Return the fastest way to cut windows; None if the kernel for fours of bytes is faster: few places or inputs.
 
     Args:
-        weight: as above.
+        weight: shape of the weight, (out, in / groups, rows, columns).
     """
     blocks = -(-weight[0] // geometry.groups // SIDE)
     rows, columns, _ = result.sides
     best = min(ways(weight, geometry, source), key=lambda way: way.turns(blocks, columns))
-    by_fours = best.runs * -(-best.length // 4) * blocks * rows * columns / 2  # two products of 16 fours at once
+    by_fours = best.runs * -(-best.length // 4) * blocks * rows * columns / 2  # two products of 16 fours in a cycle
     return best if best.turns(blocks, columns) * -(-rows * columns // SIDE) * BESIDE <= by_fours else None
 
 
 def _whole_rows(geometry: Geometry) -> bool:
-    """Return whether a row of a window lies in one run: channels that fill up the fours between are times 0."""
+    """Return whether a row of a window is one run; channels that pad each column to fours have weight 0."""
     return geometry.groups == geometry.dilation[1] == 1
 
 
 def tiles(
     values: NDArray[np.int64], geometry: Geometry, source: Place, way: Cut
 ) -> tuple[NDArray[np.int8], NDArray[np.int32], int]:
-    """Weights in tiles, and the offsets of pieces.
+    """Return weights in tiles, and the offsets of pieces.
 
     Args:
         values: (out, in / groups, rows, columns), bytes.
@@ -122,7 +122,7 @@ def tiles(
     for piece, begin in enumerate(way.begins):
         low, high = piece * way.size, min((piece + 1) * way.size, way.length)
         pieces[:, :, piece, low - begin : high - begin] = runs[..., low:high]
-    begins = np.resize((first.reshape(-1, 1) + way.begins).reshape(-1), count)  # what is read once more is times 0
+    begins = np.resize((first.reshape(-1, 1) + way.begins).reshape(-1), count)  # repeated pieces have weight 0
     offsets = np.arange(groups)[:, None] * inputs + begins
     outputs = -(-each // SIDE) * SIDE
     held = np.zeros((groups, outputs, count, way.size), np.int8)
@@ -137,7 +137,7 @@ def tiles(
 
 
 def _aligned(array: NDArray[np.int8]) -> NDArray[np.int8]:
-    """A copy that begins where a row of a tile does: reading rows across two lines of the cache takes twice as long."""
+    """Return a copy aligned to a tile's row: reading a row across two cache lines takes twice as long."""
     room = np.empty(array.size + BYTES, np.int8)
     begin = -room.ctypes.data % BYTES
     room[begin : begin + array.size] = array

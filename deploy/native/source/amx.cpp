@@ -1,5 +1,5 @@
-// AMX: AVX512 VPOPCNT whose layers on bytes run in tiles, 16 places times 16 outputs times 64 products an instruction.
-// By assembly: the macros of compilers take the number of a tile as a word alone, and some lose what is stored for them to read.
+// AMX: as AVX512 VPOPCNT, but layers on bytes run in tiles: 16 places times 16 outputs times 64 products an instruction.
+// In assembly: compilers' intrinsics take a tile's number as a literal only, and some compilers drop stores that tiles read.
 #include "tiles.h"
 
 namespace {
@@ -14,7 +14,7 @@ struct Tiles {
     template <int T> ALWAYS static void store(void *to, int64_t stride) {
         asm volatile("tilestored %%tmm%c2, (%0,%1,1)" : : "r"(to), "r"(stride), "i"(T) : "memory");
     }
-    // Unsigned bytes of A times signed ones of B.
+    // C += unsigned bytes of A times signed bytes of B.
     template <int C, int A, int B> ALWAYS static void multiply() {
         asm volatile("tdpbusd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(C), "i"(A), "i"(B));
     }

@@ -1,4 +1,4 @@
-// For tests: the kernels of AMX on a processor without it. What the unit would refuse ends the process.
+// For tests: the AMX kernels on a processor without AMX. A use that the unit would refuse aborts the process.
 #include "tiles.h"
 #include <cstdio>
 #include <cstdlib>
@@ -24,14 +24,14 @@ thread_local Unit unit;
 
 struct Tiles {
     static void configure(const Shapes &shapes) {
-        uint8_t told[64];  // at the bytes that the manual names
+        uint8_t told[64];  // byte offsets as in the processor manual
         std::memcpy(told, &shapes, 64);
-        refuse(told[0] != 1, "palette 1 is the only one");
+        refuse(told[0] != 1, "the palette must be 1");
         unit = Unit();
-        for (int i = 1; i < 64; i++) refuse((i < 16 || (i >= 32 && i < 48) || i >= 56) && told[i], "reserved bytes are 0");
+        for (int i = 1; i < 64; i++) refuse((i < 16 || (i >= 32 && i < 48) || i >= 56) && told[i], "reserved bytes must be 0");
         for (int t = 0; t < 8; t++) {
             const int bytes = told[16 + 2 * t] | told[17 + 2 * t] << 8, rows = told[48 + t];
-            refuse(bytes > 64 || rows > 16 || !bytes != !rows, "tiles have up to 16 rows of up to 64 bytes");
+            refuse(bytes > 64 || rows > 16 || !bytes != !rows, "a tile has at most 16 rows of at most 64 bytes");
             unit.tiles[t].bytes = bytes;
             unit.tiles[t].rows = rows;
             std::memset(unit.tiles[t].held, 0, sizeof unit.tiles[t].held);
@@ -40,8 +40,8 @@ struct Tiles {
     }
     static void release() { unit = Unit(); }
     static Tile &tile(int number) {
-        refuse(!unit.configured, "no shapes are told");
-        refuse(!unit.tiles[number].rows, "a tile without a shape");
+        refuse(!unit.configured, "the tiles are not configured");
+        refuse(!unit.tiles[number].rows, "the tile has no shape");
         return unit.tiles[number];
     }
     template <int T> static void zero() { std::memset(tile(T).held, 0, sizeof tile(T).held); }
@@ -55,10 +55,10 @@ struct Tiles {
             std::memcpy(static_cast<uint8_t *>(to) + row * stride, tile(T).held[row], tile(T).bytes);
     }
     template <int C, int A, int B> static void multiply() {
-        static_assert(C != A && C != B && A != B, "three different tiles");
+        static_assert(C != A && C != B && A != B, "the three tiles must differ");
         Tile &c = tile(C), &a = tile(A), &b = tile(B);
-        refuse(a.bytes % 4 || b.bytes % 4 || c.bytes % 4, "rows of whole fours");
-        refuse(a.rows != c.rows || b.bytes != c.bytes || a.bytes / 4 != b.rows, "shapes that do not match");
+        refuse(a.bytes % 4 || b.bytes % 4 || c.bytes % 4, "the bytes of a row must be a multiple of 4");
+        refuse(a.rows != c.rows || b.bytes != c.bytes || a.bytes / 4 != b.rows, "the tiles' shapes do not match");
         for (int row = 0; row < a.rows; row++) {
             auto total = Sixteen::load(c.held[row]);
             for (int k = 0; k < b.rows; k++)

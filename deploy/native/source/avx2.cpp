@@ -1,4 +1,4 @@
-// AVX2: pairs of shorts by vpmaddwd, fours of bytes by vpmaddubsw where 16 bits hold their sums, bits by look-up of nibbles.
+// AVX2: pairs of shorts by vpmaddwd, fours of bytes by vpmaddubsw if 16 bits hold their sums, bit counts by nibble look-up.
 #include "eight.h"
 #include "kernels.h"
 #include "nibbles.h"
@@ -12,7 +12,7 @@ struct Lanes : Eight {
     }
     static Vector fours(Vector total, Vector x, const int8_t *w) {
         total = _mm256_add_epi16(total, _mm256_maddubs_epi16(x, load(w)));
-        asm volatile("" : "+x"(total));  // one product after the other: all at once do not fit the registers
+        asm volatile("" : "+x"(total));  // one product at a time: all at once do not fit the registers
         return total;
     }
     static void widen(int32_t *sums, Vector part) {

@@ -1,11 +1,11 @@
-// AVX512 with VNNI, bits by look-up of nibbles: the first processors that had it (Cascade Lake) count no bits in vectors.
+// AVX512 with VNNI, bit counts by nibble look-up: the first processors with VNNI (Cascade Lake) cannot count bits in vectors.
 #include "sixteen.h"
 #include "kernels.h"
 #include "nibbles.h"
 
 namespace {
 
-// Sixteen outputs as twice eight.
+// Sixteen outputs as two groups of eight.
 struct Twice {
     static constexpr int PLACES = 1, WIDTH = 16;
     Counts half[2];

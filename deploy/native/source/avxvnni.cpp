@@ -1,4 +1,4 @@
-// AVX-VNNI: AVX2 whose fours of bytes are added in 32 bits, in one instruction.
+// AVX-VNNI: as AVX2, but one instruction adds fours of bytes in 32 bits.
 #include "eight.h"
 #include "kernels.h"
 #include "nibbles.h"

@@ -1,4 +1,4 @@
-// From sums to what a layer gives, and from numbers to codes: each step one fp32 operation, in the order of the reference.
+// From sums to a layer's results, and from numbers to codes: single fp32 operations in the order of the reference.
 #pragma once
 #include "spots.h"
 
@@ -6,15 +6,15 @@
 
 namespace {  // each instruction set has its own
 
-// Added to a number within +-2^22 it rounds half to even, and leaves the whole number in the lowest bits.
+// Adding it to a number within +-2^22 rounds half to even and leaves the integer in the lowest bits.
 constexpr float MAGIC = 12582912.0f;
 
-// How numbers become codes, in registers.
+// The parameters of a step's grid, in registers.
 struct Coding {
     const float inverse, low, high;
     explicit Coding(const Step &step) : inverse(step.inverse), low(step.low), high(step.high) {}
 
-    // On the scale of codes, within their ends. Clamping before rounding gives the same: the ends are whole numbers.
+    // x in steps, clamped to the range of codes. Clamping before rounding gives the same result, as the ends are integers.
     float clamped(float x) const {
         float y = x * inverse;
         y = y > low ? y : low;
@@ -38,7 +38,7 @@ template <> inline float stored<float>(float code, int32_t) { return code; }
 template <> inline uint8_t stored<uint8_t>(float code, int32_t zero) { return uint8_t(int32_t(code) + zero); }
 template <> inline int16_t stored<int16_t>(float code, int32_t) { return int16_t(int32_t(code)); }
 
-// The code of a number as it is stored. The lowest 16 bits of MAGIC are 0.
+// The stored code of a number. The lowest 16 bits of MAGIC are 0.
 template <class T> inline T stored_code(const Coding &coding, float x, int32_t zero) {
     const float y = coding.clamped(x) + MAGIC;
     int32_t bits;
@@ -51,7 +51,7 @@ template <> inline float stored_code<float>(const Coding &coding, float x, int32
 
 enum After : int { NUMBERS = 0, CODES, SIGN_CODES };
 
-// What sums of channels from `first` on become at one place. COUNT: how many, 0: as many as `count` says.
+// Turns the sums of channels from `first` on into results at one place. COUNT: the number of channels; 0: `count`.
 template <class T, int COUNT, bool SCALED, bool SHIFTED, int AFTER>
 ALWAYS void finish_as(const Step &step, const int32_t *__restrict sums, int first, int count, T *__restrict to) {
     const Coding coding(step);
@@ -82,7 +82,7 @@ template <class T, int COUNT> inline void finish(const Step &step, const int32_t
     } else finish_after<T, COUNT, NUMBERS>(step, sums, first, count, to);
 }
 
-// Bits of channels from `first` on, of which there are at most 64; the words were 0 before.
+// Sets the bits of at most 64 channels from `first` on; the words must be 0 before.
 ALWAYS void set_bits(uint64_t *to, int first, int count, uint64_t bits) {
     to[first / 64] |= bits << (first % 64);
     if (first % 64 + count > 64) to[first / 64 + 1] |= bits >> (64 - first % 64);
@@ -94,7 +94,7 @@ ALWAYS uint64_t bits_of(const uint64_t *from, int first, int count) {
     return count < 64 ? found & ((uint64_t(1) << count) - 1) : found;
 }
 
-// Which sums of channels from `first` on have reached their bounds, or have not where a bit of `flips` says so. COUNT as above.
+// A bit for each channel from `first` on: whether its sum has reached its bound; inverted if `flips` has a 1. COUNT as above.
 template <class Lanes, int COUNT>
 ALWAYS uint64_t reached(const Step &step, const int32_t *bounds, const uint64_t *flips, const int32_t *sums, int first, int count) {
     uint64_t found = 0;
@@ -103,7 +103,7 @@ ALWAYS uint64_t reached(const Step &step, const int32_t *bounds, const uint64_t 
     return bits_of(&found, 0, COUNT ? COUNT : count) ^ bits_of(flips, first, COUNT ? COUNT : count);
 }
 
-// The signs of sums, one bit each.
+// Stores the signs of sums, one bit each.
 template <class Lanes, int COUNT>
 inline void finish_bits(const Step &step, const int32_t *sums, int first, int count, uint64_t *to) {
     const int words = (step.result.channels + 63) / 64;
@@ -114,7 +114,7 @@ inline void finish_bits(const Step &step, const int32_t *sums, int first, int co
     set_bits(to + words, first, count, positive | reached<Lanes, COUNT>(step, lower, step.flips + words, sums, first, count));
 }
 
-// The same, whatever the result holds.
+// Stores results for any kind of value.
 template <class Lanes, int COUNT>
 inline void finish_any(const Step &step, const int32_t *sums, int first, int count, uint8_t *arena, const Spot &spot) {
     const int kind = step.result.kind;
@@ -124,7 +124,7 @@ inline void finish_any(const Step &step, const int32_t *sums, int first, int cou
     else finish<int16_t, COUNT>(step, sums, first, count, result_at<int16_t>(step, arena, spot));
 }
 
-// Sums of one vector of channels to codes, each in 32 bits: what finish_as does. Rounding is half to even, as mc_run has set it.
+// Turns a vector of sums into codes of 32 bits, as finish_as does. mc_run has set rounding to nearest, half to even.
 template <class Lanes, bool SCALED, bool SHIFTED> struct Coder {
     using Vector = typename Lanes::Vector;
     using Numbers = typename Lanes::Numbers;
@@ -145,7 +145,7 @@ template <class Lanes, bool SCALED, bool SHIFTED> struct Coder {
     }
 };
 
-// Bytes of codes of whole vectors at several places: what a channel is multiplied by is loaded once.
+// Stores codes as bytes, whole vectors at several places: the scales of a channel are loaded once.
 template <class Lanes, int VECTORS, bool SCALED, bool SHIFTED>
 ALWAYS void finish_bytes(const Step &step, const int32_t *sums, int first, uint8_t *const *to, int places) {
     for (int v = 0; v < VECTORS; v++) {
@@ -156,7 +156,7 @@ ALWAYS void finish_bytes(const Step &step, const int32_t *sums, int first, uint8
     }
 }
 
-// The sums of vectors of channels at several places; `left` channels of them there are.
+// Stores the results of VECTORS vectors of channels at several places; only the first `left` channels exist.
 template <class Lanes, int VECTORS>
 inline void finish_places(const Step &step, const int32_t *sums, int first, int left, uint8_t *arena, const Spot *spots, int places) {
     const int wide = VECTORS * Lanes::WIDTH;

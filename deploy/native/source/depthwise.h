@@ -1,11 +1,11 @@
-// Layers with a filter for each channel.
-// Weights: (taps, channels) shorts; or, where Lanes has fours of taps: (parts of APART channels, fours of taps, 4 vectors, bytes).
+// Layers with one filter for each channel.
+// Weights: (taps, channels) shorts; or, if Lanes sums fours of taps: (parts of APART channels, fours of taps, 4 vectors, bytes).
 #pragma once
 #include "layers.h"
 
 namespace {  // each instruction set has its own
 
-// All channels of a place at once, a tap at a time.
+// All channels of a place at once, one tap at a time.
 template <class Lanes, class T> inline void depthwise_of(const Step &step, uint8_t *arena, int begin, int end) {
     const int channels = step.result.channels;
     const int16_t *weight = static_cast<const int16_t *>(step.weight);
@@ -24,7 +24,7 @@ template <class Lanes, class T> inline void depthwise_of(const Step &step, uint8
     });
 }
 
-// Four taps at a time: their bytes are brought side by side, so that one instruction sums four products of a channel.
+// Four taps at a time: their bytes are interleaved, so that one instruction sums four products of a channel.
 template <class Lanes> inline void depthwise_fours(const Step &step, uint8_t *arena, int begin, int end) {
     constexpr int APART = Lanes::APART;
     const int8_t *weight = static_cast<const int8_t *>(step.weight);
@@ -44,7 +44,7 @@ template <class Lanes> inline void depthwise_fours(const Step &step, uint8_t *ar
     }
 }
 
-// what: 1 where taps come in fours.
+// what: 1 if taps come in fours.
 template <class Lanes> inline void depthwise(const Step &step, uint8_t *arena, int begin, int end) {
     if constexpr (Lanes::APART > 0)
         if (step.what) return depthwise_fours<Lanes>(step, arena, begin, end);

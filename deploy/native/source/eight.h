@@ -1,4 +1,4 @@
-// Eight channels a vector, for AVX2 and up.
+// Eight channels in a vector, for AVX2 and later.
 #pragma once
 #include "codes.h"
 #include <immintrin.h>

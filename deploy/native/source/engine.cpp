@@ -1,4 +1,4 @@
-// Runs the steps of a network on pictures: many pictures side by side, or the rows of a few.
+// Runs a network's steps on pictures: many pictures in parallel, or the rows of a few pictures in parallel.
 #include "sets.h"
 #include "value.h"
 #include <atomic>
@@ -13,8 +13,7 @@
 
 namespace {
 
-// Numbers below the smallest normal one stay what they are, and rounding is to nearest, whatever the caller has set. Processors
-// without SSE round so unless told otherwise.
+// Keeps subnormal numbers and rounds to nearest, whatever the caller has set. Processors without SSE do so by default.
 struct Arithmetic {
 #ifdef __SSE__
     unsigned before = _mm_getcsr();
@@ -25,12 +24,12 @@ struct Arithmetic {
 #endif
 };
 
-// All threads wait for the last one. Who waits spins: steps take microseconds.
+// A barrier for all threads. Waiting threads spin, because steps take microseconds.
 class Meeting {
     std::atomic<int> waiting{0}, round{0}, threads{0};
 
   public:
-    // Set once all threads exist; the others wait for it.
+    // Sets the number of threads once all exist; the threads wait for it in `known`.
     void told(int count) { threads.store(count); }
     int known() {
         while (!threads.load()) std::this_thread::yield();
@@ -48,7 +47,7 @@ class Meeting {
     }
 };
 
-// What the engine cannot do itself is done by the caller: told the number of the step and the begin of the arena.
+// Computes a step that the engine cannot compute; called with the number of the step and the start of the arena.
 typedef void (*Callback)(int64_t step, void *arena);
 
 struct Network {
@@ -60,7 +59,7 @@ struct Network {
     double *seconds;
 };
 
-// (channels, rows, columns) as callers have it, and (rows, columns, channels) as values lie. CHANNELS: 0, as many as there are.
+// Copies a picture (channels, rows, columns) to a value (rows, columns, channels). CHANNELS: 0: v.channels.
 template <int CHANNELS> void interleaved(const Value &v, const float *picture, uint8_t *arena) {
     const int channels = CHANNELS ? CHANNELS : v.channels, pitch = CHANNELS ? CHANNELS : v.pitch;
     const int64_t places = int64_t(v.rows) * v.columns;
@@ -119,14 +118,14 @@ void all_steps(const Network &net, uint8_t *arena) {
 
 extern "C" {
 
-// The name of an instruction set that was built in, or null behind the last one.
+// The name of a compiled instruction set; null after the last one.
 SHOWN const char *mc_name(int32_t which) {
     return which >= 0 && which < int32_t(sizeof all / sizeof *all) ? all[which]->name : nullptr;
 }
 
 SHOWN int32_t mc_runs_here(int32_t which) { return mc_name(which) && runs_here(all[which]); }
 
-// How weights are laid out for it: see Kernels.
+// The weight layout of an instruction set: see Kernels.
 SHOWN void mc_widths(int32_t which, int32_t *to) {
     to[0] = all[which]->width;
     to[1] = all[which]->vectors;
@@ -136,13 +135,13 @@ SHOWN void mc_widths(int32_t which, int32_t *to) {
     to[5] = all[which]->tiles;
 }
 
-// Multiply-accumulates a second of a core, of signs or of bytes, measured for so many seconds.
+// The multiply-accumulates per second of one core, of signs or of bytes, measured for `seconds`.
 SHOWN double mc_peak(int32_t which, int32_t bits, double seconds) { return all[which]->peak(bits, seconds); }
 
 SHOWN int64_t mc_step_size() { return sizeof(Step); }
 
-// Pictures (count, channels, rows, columns) to answers. `arenas` holds as many bytes for each thread as one picture takes. What
-// each step took is added to `seconds`, unless null; then there is one thread.
+// Runs pictures (count, channels, rows, columns). `arenas` holds arena_size bytes for each thread. If `seconds` is not null,
+// the time of each step is added to it, and `threads` must be 1.
 SHOWN void mc_run(int32_t which, const Step *steps, int64_t step_count, const Value *first, const Value *last, uint8_t *arenas,
             int64_t arena_size, int32_t threads, const float *pictures, int64_t count, float *answers, Callback reference,
             double *seconds) {
@@ -179,7 +178,7 @@ SHOWN void mc_run(int32_t which, const Step *steps, int64_t step_count, const Va
     try {
         others.reserve(threads);
         for (int thread = 1; thread < threads; thread++) others.emplace_back(work, thread);
-    } catch (const std::exception &) {  // the system gives no more threads, or no memory for them: fewer do the work
+    } catch (const std::exception &) {  // no more threads, or no memory for them: fewer threads do the work
     }
     meeting.told(int(others.size()) + 1);
     work(0);

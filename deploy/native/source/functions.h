@@ -1,4 +1,4 @@
-// Functions of numbers, as deploy/reference/functions.py defines them: every step one operation of fp64, rounded to fp32 once.
+// Elementwise functions as deploy/reference/functions.py defines them: single fp64 operations, rounded to fp32 once.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -74,7 +74,7 @@ template <int NAME> inline float function_of(float x, const float *settings) {
     const double wide = x;
     switch (NAME) {
         case ABS: return std::fabs(x);
-        case CLAMP: {  // where the ends are crossed the upper one counts
+        case CLAMP: {  // if low > high, the result is high
             const float y = x < settings[0] ? settings[0] : x;
             return y > settings[1] ? settings[1] : y;
         }

@@ -1,4 +1,4 @@
-// The table of an instruction set: the file that includes this says which Lanes and Counts it has.
+// The kernel table of an instruction set; the including file defines Lanes and Counts.
 #pragma once
 #include "depthwise.h"
 #include "numbers.h"

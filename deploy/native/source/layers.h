@@ -1,19 +1,20 @@
-// Layers on whole numbers, for any instruction set that says how it multiplies (a Lanes policy).
-// A window is a list of offsets; at each stand 4 bytes, two shorts or four bytes, that all channels of a block multiply.
+// Integer layers for any instruction set that defines how it multiplies (a Lanes policy).
+// A window is a list of offsets; at each are 4 bytes, two shorts or four bytes, which are multiplied for all channels of a block.
 #pragma once
 #include "codes.h"
 
 namespace {  // each instruction set has its own
 
-// Lanes: WIDTH channels a vector; PLACES at once; Vector; zero(); repeat(four bytes); pairs(sums, x, weights) and store; for bytes
-// fours and, unless WHOLE, widen; at_least(sums, biases, bounds), not_negative, above and below as bits; where CODES, what Coder asks
-// for; where APART, sums of so many channels of a depthwise layer: Apart and ApartCoder. WIDE_PLACES at once are summed in fp64.
-// The sums of a block live in registers: compilers keep an array there if every index is a constant, hence Indices.
+// Lanes: WIDTH channels in a vector; PLACES places at once; Vector; zero(); repeat(four bytes); pairs(sums, x, weights); store.
+// For bytes: fours and, unless WHOLE, widen. As bits: at_least(sums, biases, bounds), not_negative, above, below.
+// If CODES: the functions that Coder calls. If APART > 0: Apart and ApartCoder, for APART channels of a depthwise layer.
+// WIDE_PLACES: places that are summed in fp64 at once.
+// The sums of a block are in registers. Compilers keep an array there only if every index is a constant, hence Indices.
 constexpr int BLOCK = 3;  // vectors
 
 template <int... I> using Indices = std::integer_sequence<int, I...>;
 
-// One place after the other: what all multiply does not fit the registers for more than one place.
+// One place at a time: the operands of several places do not fit the registers.
 template <class Lanes, int... V>
 ALWAYS void add_place(typename Lanes::Vector *total, const uint8_t *from, const int16_t *weight, Indices<V...>) {
     const typename Lanes::Vector x = Lanes::repeat(from);
@@ -41,7 +42,7 @@ ALWAYS void pairs_of(const Step &step, const uint8_t *const *from, const int32_t
     (Lanes::store(sums + I * Lanes::WIDTH, total[I]), ...);
 }
 
-// Sums of four products of bytes. Without Lanes::WHOLE: two in each 16 bits, which hold `depth` of them; then they go on in 32.
+// Sums fours of byte products. Without Lanes::WHOLE, 16 bits hold `depth` sums of two products, which are then added in 32 bits.
 template <class Lanes, int PLACES, int VECTORS, int... I>
 ALWAYS void fours_of(const Step &step, const uint8_t *const *from, const int32_t *offsets, const int8_t *weight,
                      int32_t *sums, Indices<I...>) {
@@ -72,7 +73,7 @@ __attribute__((noinline)) void fours(const Step &step, const uint8_t *const *fro
     fours_of<Lanes, PLACES, VECTORS>(step, from, offsets, weight, sums, std::make_integer_sequence<int, PLACES * VECTORS>());
 }
 
-// Weights that bytes cannot hold are stored as w with factor * w + each: so are their sums, `each` times the total of the window.
+// Weights beyond int8 are factor * w + each with w stored: their sums are factor times the sum, plus `each` times the window's total.
 template <int COUNT>
 ALWAYS void add_each(const Step &step, const uint8_t *arena, const Spot &spot, int group, int first, int32_t *__restrict sums) {
     const int32_t *totals = row_of<int32_t>(step.other, const_cast<uint8_t *>(arena), spot.row) + spot.column * step.other.pitch;
@@ -81,7 +82,7 @@ ALWAYS void add_each(const Step &step, const uint8_t *arena, const Spot &spot, i
     for (int i = 0; i < COUNT; i++) sums[i] = int32_t(uint32_t(sums[i]) * factor + uint32_t(each[i]) * total);
 }
 
-// The total of each window's bytes, of each group. A row of a window without gaps is taken as one piece.
+// The total of each window's bytes, for each group. A contiguous row of a window is one piece.
 inline void totals(const Step &step, uint8_t *arena, int begin, int end) {
     const Value &in = step.source;
     const int inputs = in.channels / step.groups;
@@ -127,7 +128,7 @@ inline void block_of(const Step &step, uint8_t *arena, int begin, int end, int g
     });
 }
 
-// Blocks of up to three vectors of channels; the weights of a block lie together.
+// Blocks of up to three vectors of channels; the weights of a block are contiguous.
 template <class Lanes> void layer(const Step &step, uint8_t *arena, int begin, int end) {
     for (int group = 0; group < step.groups; group++) {
         const int32_t *offsets = step.offsets + group * step.count;

@@ -1,11 +1,12 @@
-// Counts of bits without an instruction for them: for AVX2 and up.
+// Bit counts without an instruction for them: for AVX2 and later.
 #pragma once
 #include "codes.h"
 #include <immintrin.h>
 
 namespace {  // each instruction set has its own
 
-// Bits of four words each in two vectors: nibbles are looked up, bytes hold at most 31 words of them, then go on in 64 bits.
+// Bit counts of eight outputs, four in each of two vectors. Nibbles are looked up; bytes hold the counts of at most 31 words,
+// which are then added in 64 bits.
 struct Counts {
     static constexpr int PLACES = 1, WIDTH = 8;
     __m256i bytes[2], wide[2];

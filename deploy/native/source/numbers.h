@@ -1,11 +1,11 @@
-// Operations on fp32 numbers, codes of numbers and numbers of codes, and moves.
+// Operations on fp32 numbers, conversion of numbers to codes and back, and moves.
 #pragma once
 #include "codes.h"
 #include "functions.h"
 
 namespace {  // each instruction set has its own
 
-// Each number of a row through `compute(index of its channel, number)`.
+// Applies `compute(channel, number)` to each number of the rows.
 template <class Compute> inline void each_number(const Step &step, uint8_t *arena, int begin, int end, Compute compute) {
     for (int row = begin; row < end; row++)
         for (int column = 0; column < step.result.columns; column++) {
@@ -32,7 +32,7 @@ template <int NAME> inline void function_as(const Step &step, uint8_t *arena, in
     each_number(step, arena, begin, end, [=](int, float x) { return function_of<NAME>(x, settings); });
 }
 
-// One loop a function: compilers make vectors of most.
+// One loop for each function: compilers vectorise most of them.
 template <int... NAMES> inline void function_in(std::integer_sequence<int, NAMES...>, const Step &step, uint8_t *arena, int begin, int end) {
     ((step.what == NAMES ? function_as<NAMES>(step, arena, begin, end) : void()), ...);
 }
@@ -47,7 +47,7 @@ inline void slopes(const Step &step, uint8_t *arena, int begin, int end) {
 
 enum Combination : int32_t { ADD = 0, SUB, MUL, DIV, MAX, MIN };
 
-// An axis of one number goes with any: it is read again and again.
+// Applies `compute` to two values; an axis of length 1 broadcasts.
 template <class Compute> inline void each_pair(const Step &step, uint8_t *arena, int begin, int end, Compute compute) {
     const Value &a = step.source, &b = step.other, &out = step.result;
     const int a_step = a.channels > 1, b_step = b.channels > 1;
@@ -74,7 +74,7 @@ inline void combine(const Step &step, uint8_t *arena, int begin, int end) {
     }
 }
 
-// A row whose numbers lie without gaps is taken as one place.
+// A contiguous row is processed as one place.
 template <class T> inline void quantize_to(const Step &step, uint8_t *arena, int begin, int end) {
     const Coding coding(step);
     const int32_t zero = step.result.zero, channels = step.result.channels;
@@ -91,7 +91,7 @@ template <class T> inline void quantize_to(const Step &step, uint8_t *arena, int
         }
 }
 
-// Which of `count` numbers are positive, and which are not 0, as signs of `step` say.
+// A bit for each of `count` numbers: whether its sign is positive, and whether it is not 0, on the grid of `step`.
 template <class Lanes> ALWAYS void signs_of_numbers(const Step &step, const float *x, int count, uint64_t &positive, uint64_t &nonzero) {
     int c = 0;
     positive = nonzero = 0;
@@ -148,7 +148,7 @@ inline void decode(const Step &step, uint8_t *arena, int begin, int end) {
     else decode_of<int16_t>(step, arena, begin, end);
 }
 
-// Shares along the channels of each place: exp(x - max) over their sum, in fp64.
+// Softmax along the channels of each place: exp(x - max) over its sum, in fp64.
 inline void softmax(const Step &step, uint8_t *arena, int begin, int end) {
     for (int row = begin; row < end; row++)
         for (int column = 0; column < step.result.columns; column++) {

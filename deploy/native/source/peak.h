@@ -1,4 +1,4 @@
-// How fast the kernels' own products are on data that lies in the first cache: what a core can reach.
+// The peak rate of a core: the kernels' own products on data in the first-level cache.
 #pragma once
 #include "signs.h"
 #include <chrono>
@@ -7,7 +7,7 @@ namespace {  // each instruction set has its own
 
 constexpr int PEAK_UNITS = 64;
 
-// Multiply-accumulates a second: `many` in a call, the shortest of calls within `seconds`.
+// The highest rate of multiply-accumulates per second measured within `seconds`; a call has `many` of them.
 template <class Act> double rate_of(double many, double seconds, Act act) {
     using Clock = std::chrono::steady_clock;
     const Clock::time_point begin = Clock::now();
@@ -40,7 +40,7 @@ template <class Lanes> double peak_of_bytes(double seconds) {
 template <class Counts, int... P> double peak_of_bits(double seconds, Indices<P...>) {
     alignas(64) static const uint64_t zeros[PEAK_UNITS * Counts::WIDTH + sizeof...(P)] = {0};
     const uint64_t *weight = zeros, *x = zeros;
-    asm volatile("" : "+r"(weight), "+r"(x));  // compilers must not know what lies there
+    asm volatile("" : "+r"(weight), "+r"(x));  // hides the contents from compilers
     alignas(64) int32_t sums[sizeof...(P) * Counts::WIDTH];
     return rate_of(64.0 * PEAK_UNITS * Counts::WIDTH * sizeof...(P), seconds, [&] {
         Counts found[sizeof...(P)];
@@ -50,7 +50,7 @@ template <class Counts, int... P> double peak_of_bits(double seconds, Indices<P.
     });
 }
 
-// bits: whether signs are multiplied, else bytes.
+// bits: 1: products of signs, 0: products of bytes.
 template <class Lanes, class Counts> double peak(int32_t bits, double seconds) {
     return bits ? peak_of_bits<Counts>(seconds, std::make_integer_sequence<int, Counts::PLACES>()) : peak_of_bytes<Lanes>(seconds);
 }

@@ -1,4 +1,4 @@
-// Windows as tiles read them: in pieces, of which one or some side by side fill the row of a tile; see deploy/native/tiles.py.
+// Windows as tiles read them: in pieces, of which one or several fill a row of a tile; see deploy/native/tiles.py.
 #pragma once
 #include "sixteen.h"
 #include <vector>
@@ -7,7 +7,7 @@ namespace {  // each instruction set has its own
 
 constexpr int PLACES = 32;  // at once: two tiles
 
-// What the unit is told: of each tile the bytes of a row, and the rows. Tiles 0 to 3 are sums, 4 and 5 places, 6 and 7 weights.
+// The unit's configuration: the bytes of a row and the rows of each tile. Tiles 0 to 3 hold sums, 4 and 5 places, 6 and 7 weights.
 struct alignas(64) Shapes {
     uint8_t palette = 1, start = 0, none[14] = {0};
     uint16_t bytes[16] = {64, 64, 64, 64, 0, 0, 64, 64};
@@ -19,17 +19,17 @@ struct alignas(64) Shapes {
 };
 static_assert(sizeof(Shapes) == 64, "the unit reads 64 bytes");
 
-// Tiles of a window, and the bytes that each holds of it: in fours.
+// The tiles of a window, and the bytes of the window in each, a multiple of four.
 struct Window {
     const int64_t tiles, bytes;
     explicit Window(const Step &step) : tiles(step.count / step.joined), bytes((int64_t(step.joined) * step.depth + 3) / 4 * 4) {}
 };
 
-// The windows of 16 places: where the first row of each tile lies, and how far the next one is.
+// The windows of 16 places: the start of each tile's first row, and the distance between rows.
 struct Side {
     const uint8_t *first;
     int64_t stride;
-    const int32_t *offsets;  // null: the tiles lie one behind the other
+    const int32_t *offsets;  // null: the tiles are contiguous
     const uint8_t *tile(int64_t k) const { return first + (offsets ? offsets[k] : k * 1024); }
 };
 
@@ -37,7 +37,7 @@ struct alignas(64) Line {
     uint8_t bytes[64];
 };
 
-// Brings the pieces of 16 windows side by side. Each is stored with 0 behind it, in the order of memory: the next one lies on that.
+// Gathers the pieces of 16 windows in order. Each store writes zeros after its piece, which the next store overwrites.
 inline void gather(const Step &step, const Window &window, const uint8_t *const *from, const int32_t *offsets, Line *to) {
     const __mmask64 mask = ~__mmask64(0) >> (64 - step.depth);
     for (int64_t k = 0; k < window.tiles; k++, offsets += step.joined)
@@ -46,7 +46,7 @@ inline void gather(const Step &step, const Window &window, const uint8_t *const 
                 _mm512_storeu_si512(to->bytes + j * step.depth, _mm512_maskz_loadu_epi8(mask, from[row] + offsets[j]));
 }
 
-// A tile reads places at equal distances where they lie: all of a row, or of rows without a gap. Others are gathered.
+// A tile reads places at equal distances in place: places of one row, or of rows without a gap. Other places are gathered.
 inline Side side_of(const Step &step, const uint8_t *arena, const Window &window, int group, int number, const Spot *spots, int count) {
     const int32_t *offsets = step.offsets + group * step.count;
     const int64_t across = int64_t(step.stride[1]) * step.source.pitch;

@@ -1,4 +1,4 @@
-// Plain C++, for any processor: what the others are compared with.
+// Plain C++ for any processor; tests compare the other instruction sets with it.
 #include "kernels.h"
 
 namespace {
@@ -8,7 +8,7 @@ struct Lanes {
     static constexpr bool WHOLE = true, CODES = false;
     struct Vector { int32_t part[8]; };
     static Vector zero() { return {}; }
-    // Sums of bytes may pass 32 bits on their way; what they come to does not, modulo 2^32.
+    // Intermediate sums of bytes may overflow 32 bits; the final sums are right modulo 2^32.
     static void add(int32_t &total, int32_t product) { total = int32_t(uint32_t(total) + uint32_t(product)); }
     static Vector repeat(const uint8_t *at) { return {{four_bytes(at)}}; }
     static Vector pairs(Vector total, const Vector &x, const int16_t *w) {

@@ -5,7 +5,7 @@
 
 namespace {  // each instruction set has its own
 
-// Which taps of a window lie inside, along one axis: from `begin` up to `end`.
+// The taps of a window inside the source along one axis: [begin, end).
 struct Taps {
     int first, begin, end;
     Taps(const Step &step, int axis, int at, int size) : first(at * step.stride[axis] - step.padding[axis]) {
@@ -16,7 +16,7 @@ struct Taps {
     }
 };
 
-// The largest numbers of a window, PART channels at once, which compilers hold in vectors; gives the first channel that is left.
+// The largest numbers of a window, PART channels at once in vectors; returns the first channel that is left.
 template <class T, int PART>
 ALWAYS int largest(const Step &step, const T *from, const Taps &rows, const Taps &columns, T *to, int c) {
     typedef T Part __attribute__((vector_size(PART * sizeof(T))));
@@ -57,7 +57,7 @@ template <class T> inline void max_of(const Step &step, uint8_t *arena, int begi
     }
 }
 
-// The largest signs: positive where one is, negative where all are.
+// The largest signs: positive if any is positive, negative if all are negative.
 inline void max_bits(const Step &step, uint8_t *arena, int begin, int end) {
     const Value &in = step.source, &out = step.result;
     const int words = (out.channels + 63) / 64;
@@ -89,7 +89,7 @@ inline void max_pool(const Step &step, uint8_t *arena, int begin, int end) {
     else max_of<int16_t>(step, arena, begin, end);
 }
 
-// Sums in fp64, row by row, over the count of each window.
+// Sums in fp64, row by row, divided by each window's count.
 inline void average_pool(const Step &step, uint8_t *arena, int begin, int end) {
     const Value &in = step.source, &out = step.result;
     for (int row = begin; row < end; row++)
@@ -114,7 +114,7 @@ inline void average_pool(const Step &step, uint8_t *arena, int begin, int end) {
         }
 }
 
-// Windows that begin and end where `spans` says. what: 0 means, 1 the largest number, 2 sums, 3 the smallest.
+// Windows with starts and ends in `spans`. what: 0 mean, 1 maximum, 2 sum, 3 minimum.
 inline void span_pool(const Step &step, uint8_t *arena, int begin, int end) {
     const Value &in = step.source, &out = step.result;
     const int32_t *columns = step.spans + 2 * out.rows;

@@ -1,11 +1,11 @@
-// Bits counted by VPOPCNTDQ.
+// Bit counts by VPOPCNTDQ.
 #pragma once
 #include "codes.h"
 #include <immintrin.h>
 
 namespace {  // each instruction set has its own
 
-// Bits of 32 outputs, counted by an instruction: 0x28 is (a ^ b) & c.
+// Bit counts of 32 outputs, by one instruction a vector. Ternary logic 0x28 is (a ^ b) & c.
 struct Counts {
     static constexpr int PLACES = 4, WIDTH = 32, PARTS = 4;
     __m512i found[PARTS];

@@ -1,4 +1,4 @@
-// The instruction sets that were built in (WITH_... says which), and whether they run here.
+// The compiled instruction sets (by WITH_... macros), and whether they run here.
 #pragma once
 #include "step.h"
 #include "tiles_here.h"
@@ -12,7 +12,7 @@ bool amx_adds_right(), amx_emulated_adds_right();
 
 namespace {
 
-// The best one last; those for tests in front.
+// The best one last; emulated ones for tests come early.
 const Kernels *const all[] = {
     &plain_kernels,
 #ifdef WITH_AMX_EMULATED
@@ -35,7 +35,7 @@ const Kernels *const all[] = {
 #endif
 };
 
-// What the processor has; the compiler's checks ask whether the system keeps the registers, too.
+// The processor's features. __builtin_cpu_supports also checks that the operating system saves the registers.
 struct Here {
     bool avx2 = false, avxvnni = false, wide = false, counting = false;
     Here() {
@@ -50,7 +50,7 @@ struct Here {
     }
 };
 
-// Whether the processor has what a file was compiled for. A matrix unit has to show besides that it adds right.
+// Whether the processor has the features that a file was compiled for. A matrix unit must also pass a test of its sums.
 inline bool runs_here(const Kernels *kernels) {
     [[maybe_unused]] static const Here here;
     if (kernels == &plain_kernels) return true;

@@ -1,13 +1,13 @@
-// Layers on signs: a product is a bit, a sum is a count of bits. A border holds 0 in every bit.
-// Weights: (blocks of WIDTH outputs, taps and words, planes, WIDTH); of two planes the first holds signs, the second which are not 0.
-// A sum is base - 2 * (bits that differ). The base knows which taps lie in the border: there are as many rows of it as kinds of
-// places, `spans` tells the kind of each row, then of each column. Where the source may be 0, its second plane tells what counts.
+// Layers on signs: a product is a bit, a sum is a count of bits. In a border every bit is 0.
+// Weights: (blocks of WIDTH outputs, taps and words, planes, WIDTH); the first plane holds signs, the second marks nonzero weights.
+// A sum is base - 2 * (bits that differ). The base depends on which taps lie in the border: it has a row for each kind of
+// place. `spans` holds the kind of each row, then of each column. If the source may be 0, its second plane marks the bits to count.
 #pragma once
 #include "layers.h"
 
 namespace {  // each instruction set has its own
 
-// Counts: of WIDTH outputs; add_unequal(bits that all share, bits of each output) and others, total.
+// Counts: bit counts of WIDTH outputs; add_unequal(bits shared by all outputs, bits of each output), its variants, and total.
 template <bool SOURCE_HAS_ZERO, bool WEIGHT_HAS_ZERO, class Counts>
 ALWAYS void count_word(Counts &unequal, Counts &all, uint64_t x, uint64_t mask, const uint64_t *w, const uint64_t *counting) {
     if (!SOURCE_HAS_ZERO && !WEIGHT_HAS_ZERO) unequal.add_unequal(x, w);
@@ -19,7 +19,7 @@ ALWAYS void count_word(Counts &unequal, Counts &all, uint64_t x, uint64_t mask, 
     }
 }
 
-// Counts to bits of the result: a sum has reached its bound if few enough bits differ. Outputs that are none have limits of -1.
+// Turns counts into bits of the result: a sum reaches its bound if few enough bits differ. Padding outputs have limits of -1.
 template <class Counts>
 ALWAYS void finish_counts(const Step &step, Counts &unequal, int kind, int first, uint64_t *to) {
     constexpr uint64_t ALL = (uint64_t(1) << Counts::WIDTH) - 1;
@@ -78,7 +78,7 @@ void signs_of(const Step &step, uint8_t *arena, int begin, int end) {
         });
 }
 
-// what: bit 0, whether codes of the source may be 0; bit 1, whether weights may.
+// what: bit 0: codes of the source may be 0; bit 1: weights may be 0.
 template <class Lanes, class Counts> void signs(const Step &step, uint8_t *arena, int begin, int end) {
     switch (step.what) {
         case 0: signs_of<Lanes, Counts, false, false>(step, arena, begin, end); break;

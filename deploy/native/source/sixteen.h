@@ -1,4 +1,4 @@
-// Sixteen channels a vector, fours of bytes added in 32 bits: for AVX512 with VNNI.
+// Sixteen channels in a vector, fours of bytes added in 32 bits: for AVX512 with VNNI.
 #pragma once
 #include "codes.h"
 #include <immintrin.h>
@@ -12,7 +12,7 @@ struct Sixteen {
     static Vector zero() { return _mm512_setzero_si512(); }
     static Vector repeat(const uint8_t *at) { return all(four_bytes(at)); }
     static Vector load(const void *at) { return _mm512_loadu_si512(at); }
-    // One product after the other: all at once do not fit the registers, and compilers try.
+    // One product at a time: compilers try all at once, which do not fit the registers.
     static Vector in_order(Vector total) {
         asm volatile("" : "+v"(total));
         return total;
@@ -40,7 +40,7 @@ struct Sixteen {
     static unsigned not_negative(const float *x) { return compared<_CMP_GE_OQ>(x, 0); }
     static unsigned above(const float *x, float edge) { return compared<_CMP_GT_OQ>(x, edge); }
     static unsigned below(const float *x, float edge) { return compared<_CMP_LT_OQ>(x, edge); }
-    // Sums of 64 channels: vector v holds channels 16 L + 4 v + (0 to 3) in its lane L, as unpacking leaves them.
+    // Sums of 64 channels: vector v holds channels 16 L + 4 v + (0 to 3) in its lane L, the order that unpacking gives.
     struct Apart {
         Vector part[4];
         ALWAYS Apart() {
@@ -66,13 +66,13 @@ struct Sixteen {
         }
     };
 
-    // Such sums to bytes, where codes are all that a layer gives. What it does not multiply by is 1 here, what it does not add 0.
+    // Turns sums of 64 channels into bytes, if the layer gives codes. A missing scale is 1 here, a missing shift or bias 0.
     class ApartCoder {
         using Each = Coder<Sixteen, true, true>;
         const __mmask64 mask;
         const Each each[4];
 
-        // The numbers of `count` channels in the order of sums, `rest` for none.
+        // The numbers of `count` channels in the order of sums, `rest` for channels beyond them.
         template <class T> struct Ordered {
             alignas(64) T held[64];
             Ordered(const T *from, int first, int count, T rest) {

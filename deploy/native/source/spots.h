@@ -1,20 +1,20 @@
-// The places of a result, some at a time, and where their windows begin.
+// The places of a result, several at a time, and the starts of their windows.
 #pragma once
 #include "value.h"
 #include <utility>
 
 namespace {  // each instruction set has its own
 
-// A place, and in numbers (of BITS: words) from the begin of their values: where its window begins and where its result lies.
+// A place; the start of its window and the place of its result, in numbers (for BITS: words) from the start of their values.
 struct Spot {
     int row, column;
     int64_t from, to;
 };
 
-// Goes through the places of rows [begin, end).
+// Walks through the places of rows [begin, end).
 class Walk {
     const Step &step;
-    const int64_t across;  // how far the windows of neighbours in a row lie from each other
+    const int64_t across;  // distance between the windows of neighbours in a row
     int64_t left;
     Spot next;
 
@@ -33,7 +33,7 @@ class Walk {
     Walk(const Step &of, int begin, int end)
         : step(of), across(int64_t(of.stride[1]) * of.source.pitch), left(int64_t(end - begin) * of.result.columns), next(row_begin(begin)) {}
 
-    // Gives the next places, at most so many, and how many these are: 0 behind the last one.
+    // Stores the next places, at most `most`, and returns their number: 0 after the last one.
     int take(Spot *spots, int most) {
         const int count = left < most ? int(left) : most;
         for (int p = 0; p < count; p++, next = behind(next)) spots[p] = next;
@@ -42,7 +42,7 @@ class Walk {
     }
 };
 
-// Places of rows [begin, end), MOST at a time and few single ones; behind the last one the first is taken again.
+// Calls `act` on places of rows [begin, end), MOST at a time. A small rest is done one by one; a larger rest repeats its first place.
 template <int MOST, class Act> inline void each_tile(const Step &step, int begin, int end, Act act) {
     Walk walk(step, begin, end);
     Spot spots[MOST];
@@ -56,7 +56,7 @@ template <int MOST, class Act> inline void each_tile(const Step &step, int begin
     }
 }
 
-// How far a tap lies behind the begin of its window, in numbers.
+// The distance of a tap from the start of its window, in numbers.
 inline int64_t tap(const Step &step, int i, int j) {
     return i * step.dilation[0] * row_pitch<uint8_t>(step.source) + int64_t(j) * step.dilation[1] * step.source.pitch;
 }

@@ -1,19 +1,19 @@
-// What the engine is told: values in memory and steps that compute one from others. deploy/native/steps.py mirrors it.
+// The engine's input: values in memory, and steps that compute a value from others. deploy/native/steps.py mirrors it.
 #pragma once
 #include <cstdint>
 
 enum Kind : int32_t { FLOAT = 0, BYTE = 1, SHORT = 2, BITS = 3, WHOLE = 4 };
 
-// A value of one picture: rows of columns of channels, with a border around it that layers may read.
-// FLOAT fp32 numbers; BYTE codes less the lowest one; SHORT codes; BITS planes of one bit a channel, in words of 64;
-// WHOLE numbers of 32 bits.
+// A value of one picture: (rows, columns, channels), with a border around it that layers may read.
+// FLOAT: fp32 numbers. BYTE: codes minus the lowest code. SHORT: codes. BITS: planes of one bit a channel, in words of 64.
+// WHOLE: integers of 32 bits.
 struct Value {
-    int64_t at;                          // bytes from the begin of the arena
+    int64_t at;                          // bytes from the start of the arena
     int32_t kind;
     int32_t rows, columns, channels;
-    int32_t pitch;                       // numbers (of BITS: words) from one column to the next
+    int32_t pitch;                       // numbers (for BITS: words) from one column to the next
     int32_t top, left, bottom, right;    // the border
-    int32_t zero;                        // what stands in the border
+    int32_t zero;                        // the number in the border
 };
 
 enum Operation : int32_t {
@@ -22,51 +22,51 @@ enum Operation : int32_t {
     TOTALS = 16,
 };
 
-// One run of numbers that lie side by side before and after a move; from -1: `fill`.
+// A run of numbers that is contiguous before and after a move; from -1: the fill, numbers[0].
 struct Run {
     int64_t from, to, count;
 };
 
 struct Step {
     int32_t operation;
-    int32_t what;                        // which function, combination, reduction; of LAYER: 0 pairs of shorts, 1 fours of bytes, 2 tiles
+    int32_t what;                        // which function, combination, reduction; LAYER: 0 pairs of shorts, 1 fours of bytes, 2 tiles
     Value source, other, result;
     int32_t kernel[2], stride[2], padding[2], dilation[2];   // padding: above and left
-    int32_t outputs;                     // of each group, rounded up to what the kernel takes at once
+    int32_t outputs;                     // of each group, rounded up to a multiple that the kernel computes at once
     int32_t groups;
     int64_t count;                       // of offsets for each group, or of runs
-    int32_t depth;                       // of LAYER with bytes: fours that 16 bits hold the sum of; with tiles: bytes of a piece; of SIGNS: what a bit counts
-    int32_t joined;                      // of LAYER with tiles: pieces that lie side by side in a tile
-    int32_t factor;                      // of LAYER with `each`: weights are factor * what is stored + each, `other` holds the windows' totals
-    int32_t coded;                       // of a layer: whether it gives codes
-    float inverse, low, high, edge;      // of codes: Steps, or Signs where `signs`
+    int32_t depth;                       // LAYER with bytes: fours whose sum 16 bits hold; with tiles: bytes of a piece; SIGNS: |weight|, the value of a bit
+    int32_t joined;                      // LAYER with tiles: pieces in a row of a tile
+    int32_t factor;                      // LAYER with `each`: weights are factor * stored + each, `other` holds the windows' totals
+    int32_t coded;                       // layers: whether the result is in codes
+    float inverse, low, high, edge;      // the grid of codes: Steps, or Signs if `signs` is 1
     int32_t signs;
     float numbers[2];                    // settings of a function; the fill of a move
     const int32_t *offsets;              // bytes (of BITS: words) from the first place that a window reads
     const void *weight;
     const int32_t *bias;
-    const int32_t *each;                 // of LAYER, for each output; null: none
-    const float *scale, *shift;          // of a layer, AFFINE, SLOPES; null: none
-    const double *divisors;              // of AVERAGE, for each window
-    const int32_t *spans;                // of SPANS: begin and end of each row of windows, then of each column; of SIGNS see signs.h
-    int64_t kinds;                       // of SIGNS: rows of base
-    const int32_t *base;                 // of SIGNS: what windows sum if no bit differs, see signs.h
-    const int64_t *limits;               // of SIGNS to BITS: bits that may differ at most, for bounds; null where the source may be 0
-    const int32_t *bounds;               // of a result in BITS: sums from here on are positive; then: are negative
-    const uint64_t *flips;               // where it is the sums below the bound instead, a bit each
+    const int32_t *each;                 // LAYER: for each output; null: none
+    const float *scale, *shift;          // layers, AFFINE, SLOPES; null: none
+    const double *divisors;              // AVERAGE: for each window
+    const int32_t *spans;                // SPANS: start and end of each row of windows, then of each column; SIGNS: see signs.h
+    int64_t kinds;                       // SIGNS: rows of base
+    const int32_t *base;                 // SIGNS: sums of windows in which no bit differs, see signs.h
+    const int64_t *limits;               // SIGNS with a result in BITS: the most bits that may differ to reach the bound; null if the source may be 0
+    const int32_t *bounds;               // result in BITS: the sums from which results are positive; then, from which they are negative
+    const uint64_t *flips;               // a bit for each bound: 1 if the sums below it are meant instead
     const Run *runs;
 };
 
-// Computes rows [begin, end) of a step's result. Moves: all of it, by whoever has row 0.
+// Computes rows [begin, end) of a step's result. A move is done as a whole by the call with row 0.
 typedef void (*Rows)(const Step &step, uint8_t *arena, int begin, int end);
 
 struct Kernels {
     const char *name;
-    int32_t width, vectors;   // channels a vector, and vectors of a block: how weights are laid out
+    int32_t width, vectors;   // channels in a vector and vectors in a block, for the weight layout
     int32_t counted;          // outputs whose bits are counted at once
-    int32_t apart;            // channels of a depthwise layer that are summed at once, four taps at a time; 0: not so
-    int32_t whole;            // whether sums of products of bytes are kept in 32 bits
-    int32_t tiles;            // whether layers on bytes may come in tiles, see tiles.h
-    double (*peak)(int32_t bits, double seconds);  // multiply-accumulates a second, see peak.h
+    int32_t apart;            // channels of a depthwise layer that are summed at once, four taps at a time; 0: no such kernel
+    int32_t whole;            // whether byte products are added in 32 bits
+    int32_t tiles;            // whether layers on bytes may use tiles, see tiles.h
+    double (*peak)(int32_t bits, double seconds);  // multiply-accumulates per second, see peak.h
     Rows table[17];
 };

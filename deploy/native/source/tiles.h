@@ -1,5 +1,5 @@
-// Layers on bytes in tiles of a matrix unit: 16 places times up to 64 bytes of their windows, times as many weights of 16 outputs.
-// Tiles: a policy with configure, zero, load, multiply, store and release, as AMX has them.
+// Layers on bytes in tiles of a matrix unit: up to 64 bytes of the windows of 16 places, times the same bytes' weights of 16 outputs.
+// Tiles: a policy with AMX's operations configure, zero, load, multiply, store and release.
 #pragma once
 #include "layers.h"
 #include "peak.h"
@@ -10,7 +10,7 @@ extern const Kernels avx512popcnt_kernels;
 
 namespace {  // each instruction set has its own
 
-constexpr int SUMS = 0, PLACES_IN = 4, WEIGHTS_IN = 6;  // the first tile of each: two of places times two of weights
+constexpr int SUMS = 0, PLACES_IN = 4, WEIGHTS_IN = 6;  // the first tile of each; two tiles of places times two of weights
 
 // Sums of SIDES * 16 places and VECTORS * 16 outputs, (places, outputs).
 template <class Tiles, int SIDES, int VECTORS>
@@ -41,7 +41,7 @@ inline void sums_of(const Side *sides, int64_t tiles, const int8_t *weight, int6
     if constexpr (SIDES > 1 && VECTORS > 1) Tiles::template store<SUMS + 3>(sums + 16 * WIDE + 16, WIDE * 4);
 }
 
-// VECTORS * 16 outputs from `block` on of a group, at up to 32 places.
+// Computes VECTORS * 16 outputs of a group from `block` on, at up to 32 places.
 template <class Tiles, int VECTORS>
 inline void block_in_tiles(const Step &step, uint8_t *arena, const Window &window, const Side *sides, const Spot *spots, int count,
                            int group, int block) {
@@ -59,9 +59,9 @@ inline void block_in_tiles(const Step &step, uint8_t *arena, const Window &windo
                                         count - p < Sixteen::PLACES ? count - p : Sixteen::PLACES);
 }
 
-constexpr int64_t HELD = 1 << 19;  // bytes of weights that stay in the processor's cache while places pass
+constexpr int64_t HELD = 1 << 19;  // bytes of weights that stay in the processor's cache while all places are computed
 
-// Outputs [first, last) of a group at rows [begin, end).
+// Computes outputs [first, last) of a group in rows [begin, end).
 template <class Tiles>
 inline void outputs_in_tiles(const Step &step, uint8_t *arena, int begin, int end, const Window &window, int group, int first, int last) {
     Walk walk(step, begin, end);
@@ -75,12 +75,12 @@ inline void outputs_in_tiles(const Step &step, uint8_t *arena, int begin, int en
     }
 }
 
-// Whatever does not come in tiles.
+// A step that does not use tiles.
 template <int OPERATION> void without_tiles(const Step &step, uint8_t *arena, int begin, int end) {
     avx512popcnt_kernels.table[OPERATION](step, arena, begin, end);
 }
 
-// The shapes are told at each step: others use the unit too, and let go of it as this does.
+// The unit is configured and released in each step, because other libraries use it, too.
 template <class Tiles> void layer_in_tiles(const Step &step, uint8_t *arena, int begin, int end) {
     if (step.what != 2) return without_tiles<LAYER>(step, arena, begin, end);
     const Window window(step);
@@ -94,7 +94,7 @@ template <class Tiles> void layer_in_tiles(const Step &step, uint8_t *arena, int
     Tiles::release();
 }
 
-// Whether the unit adds what it should: 32 places times 32 outputs over 128 bytes, the largest products among them.
+// Whether the unit's sums are right: 32 places times 32 outputs over 128 bytes, the largest products among them.
 template <class Tiles> bool tiles_add_right() {
     static uint8_t x[2 * PLACES * 64];                 // (pieces of 64 bytes, places, bytes)
     static int8_t weight[2 * 2 * 1024];                // (pieces, vectors of outputs, fours, outputs, bytes)
@@ -117,7 +117,7 @@ template <class Tiles> bool tiles_add_right() {
     return true;
 }
 
-// Products of bytes that lie in the first cache, as peak.h measures them.
+// The peak rate of byte products on data in the first-level cache, measured as in peak.h.
 template <class Tiles> double peak_in_tiles(int32_t bits, double seconds) {
     if (bits) return avx512popcnt_kernels.peak(bits, seconds);
     constexpr int COUNT = 8;

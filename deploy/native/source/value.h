@@ -1,4 +1,4 @@
-// Where the numbers of a value lie.
+// The positions of a value's numbers in memory.
 #pragma once
 #include "step.h"
 #include <cstring>
@@ -30,14 +30,14 @@ template <class T> void border_of(const Value &v, uint8_t *arena, int begin, int
     if (end == v.rows) fill(first + v.rows * wide, v.bottom * wide);
 }
 
-// Bits are set one by one: they are 0 before.
+// Clears the bits of rows [begin, end): kernels only set bits.
 inline void clear_bits(const Value &v, uint8_t *arena, int begin, int end) {
     if (v.kind != BITS) return;
     for (int row = begin; row < end; row++)
         std::memset(row_of<uint64_t>(v, arena, row), 0, sizeof(uint64_t) * v.columns * v.pitch);
 }
 
-// Fill the border beside rows [begin, end), and above or below where these are the first or the last.
+// Fills the border beside rows [begin, end), and above the first or below the last row.
 inline void border(const Value &v, uint8_t *arena, int begin, int end) {
     if (!(v.top | v.left | v.bottom | v.right)) return;
     if (v.kind == FLOAT) border_of<float>(v, arena, begin, end);

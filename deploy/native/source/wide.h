@@ -1,5 +1,5 @@
-// Layers whose input or weight is no code: sums in fp64, rounded once. A product of two fp32 numbers is exact in fp64.
-// Weights: of each group blocks of 4, 2 or 1 vectors of outputs, (taps, inputs, outputs of the block) fp32; depthwise: (taps, channels).
+// Layers whose input or weight is not in codes: sums in fp64, rounded once. A product of two fp32 numbers is exact in fp64.
+// Weights: for each group, blocks of 4, 2 or 1 vectors of outputs, (taps, inputs, outputs of the block) fp32; depthwise: (taps, channels).
 #pragma once
 #include "layers.h"
 #ifdef __AVX512F__
@@ -8,11 +8,11 @@
 
 namespace {  // each instruction set has its own
 
-constexpr int EIGHT = 8;  // outputs a vector
+constexpr int EIGHT = 8;  // outputs in a vector
 typedef double Doubles __attribute__((vector_size(EIGHT * sizeof(double))));
 typedef float Floats __attribute__((vector_size(EIGHT * sizeof(float))));
 
-// The product is exact, so that fusing it with the sum gives the same.
+// The product is exact, so a fused multiply-add gives the same result.
 ALWAYS Doubles added(Doubles total, Doubles x, Doubles w) {
 #ifdef __AVX512F__
     return _mm512_fmadd_pd(x, w, total);
@@ -21,7 +21,7 @@ ALWAYS Doubles added(Doubles total, Doubles x, Doubles w) {
 #endif
 }
 
-// A number in all places. The code of 0 is `zero`.
+// A vector with the same number in all elements. `zero` is the byte of the code 0.
 template <class T> ALWAYS Doubles all_of(T number, double zero) {
     const double wide = sizeof(T) == 4 ? double(number) : double(number) - zero;
 #ifdef __AVX512F__
@@ -41,7 +41,7 @@ ALWAYS Doubles doubles_at(const float *at) {
 #endif
 }
 
-// Sums to numbers of `count` channels from `first` on.
+// Turns sums into results of `count` channels from `first` on.
 inline void finish_wide(const Step &step, const double *sums, int first, int count, float *to) {
     for (int o = 0; o < count; o++) {
         float y = float(sums[o]);
@@ -61,7 +61,7 @@ ALWAYS void add_wide(Doubles *total, const T *const *from, int k, const float *w
     (add_number(total + P * VECTORS, all_of(from[P][k], zero), w, all), ...);
 }
 
-// What several places sum to.
+// The sums of several places.
 template <class T, int PLACES, int VECTORS>
 ALWAYS void wide_places(const Step &step, uint8_t *arena, const Spot *spots, int count, int group, int block, const float *weight) {
     const int inputs = step.source.channels / step.groups, each = step.result.channels / step.groups;
@@ -127,7 +127,7 @@ template <class Lanes, class T> inline void wide_of(const Step &step, uint8_t *a
         }
 }
 
-// what: 1 where each channel has a filter of its own.
+// what: 1 for a depthwise layer.
 template <class Lanes> void wide(const Step &step, uint8_t *arena, int begin, int end) {
     if (step.source.kind == FLOAT) wide_of<Lanes, float>(step, arena, begin, end);
     else if (step.source.kind == BYTE) wide_of<Lanes, uint8_t>(step, arena, begin, end);

@@ -117,7 +117,7 @@ def test_the_emulation_refuses_what_the_unit_would(tiled: str) -> None:
         pytest.skip("the unit itself ends a process without a word")
     done = subprocess.run([sys.executable, "-c", REFUSED], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode < 0
-    assert "AMX emulated: tiles have up to 16 rows of up to 64 bytes" in done.stderr
+    assert "AMX emulated: a tile has at most 16 rows of at most 64 bytes" in done.stderr
 
 
 def test_it_is_never_taken_where_it_does_not_run(engine: compiler.Engine) -> None:
