@@ -27,11 +27,11 @@ STAGES = (
 
 @pytest.fixture(scope="session")
 def _stages(_chain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder where all stages have run, each on what the refined network's file holds."""
+    """Run all stages, each on the refined network's file, and return their folder."""
     place = tmp_path_factory.mktemp("stages")
     shutil.copytree(_chain / "models_save", place / "models_save")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RunFolder, "draw", lambda *_: None)  # longer than such a run
+        patch.setattr(RunFolder, "draw", lambda *_: None)  # drawing takes longer than the run
         return run_stages(place, STAGES)
 
 

@@ -1,4 +1,4 @@
-"""Programs of every operation with every kind of setting: those whose numbers are exact in any runtime, and the others."""
+"""Programs of every operation with every kind of setting: those that are exact in any runtime, and the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs of layers on codes, one behind the other, with what may stand between them."""
+"""Programs of consecutive layers on codes, with the operations that may stand between them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def codes(values: NDArray[Any]) -> Codes:
 
 
 def matrix(rows: int, *rest: int, most: int = 63, gain: float = 1, whole: bool = False) -> Matrix:
-    """Weights up to `most`; scales of both signs, biases on the grid and beside it, or alone, as before signs."""
+    """Draw a matrix: weights up to `most`, scales of both signs, biases on the grid and off it; `whole`: an integer bias only."""
     weight, draws = codes(drawn(-most, most, rows, *rest)), np.random.default_rng(1)
     if whole:
         return Matrix(weight, None, drawn(-9, 9, rows).astype(np.int32))
@@ -40,7 +40,7 @@ def matrix(rows: int, *rest: int, most: int = 63, gain: float = 1, whole: bool =
 
 
 def program(*operations: Said, shape: tuple[int, ...] = SHAPE) -> Program:
-    """One operation after the other; codes at the end are given as numbers."""
+    """Return a program of consecutive operations; codes at the end are decoded to numbers."""
     made: list[Operation] = []
     value = Value(shape)
     for kind, settings in operations:

@@ -1,4 +1,4 @@
-"""Networks under every quantizer, merged, for the tests of what is made of them."""
+"""Merged networks under every quantizer, for tests of their programs."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ SPECS = {
     "w32ab": QuantSpec(FLOAT, for_inputs("b")),
 }
 SUMS = {"int8 sums": uniform("affine", 8, 8, sums="int8")}
-"""For networks that have some."""
+"""For networks with sums."""
 
 
 @cache
 def captured(name: str) -> NormalForm:
-    """A network of tests.tools.cases."""
+    """Return a captured network of tests.tools.cases."""
     torch.manual_seed(0)
     return capture(getattr(cases, name)().eval(), (3, SIDE, SIDE), f"tests.tools.cases:{name}", check=False)
 
@@ -69,7 +69,7 @@ def pictures(count: int = 4, seed: int = 0) -> Tensor:
 
 @torch.no_grad()
 def trained(form: NormalForm, spec: QuantSpec) -> NormalForm:
-    """A quantized copy in evaluation: gammas of both signs, statistics and steps of two training batches."""
+    """Return a quantized copy in eval mode: gammas of both signs, statistics and steps from two training batches."""
     torch.manual_seed(0)
     model = copy.deepcopy(form)
     model = prepare(model, meet(spec, model) if spec != QuantSpec() else spec)
@@ -92,7 +92,7 @@ def lowered(form: NormalForm, low_ends: bool = True) -> Program:
 
 
 def as_numbers(number: int, shape: tuple[int, ...]) -> Operation:
-    """A layer of ones that gives the codes of a value as numbers: no program answers in codes."""
+    """Return a layer of ones that gives a value's codes as numbers, because a program's answer cannot be in codes."""
     width, flat = shape[0], len(shape) == 1
     ones = np.eye(width, dtype=np.int16) if flat else np.ones((width, 1, 1, 1), np.int16)
     matrix = Matrix(Codes(ones, 4, 1, np.array([-2], np.int32)))
@@ -102,7 +102,7 @@ def as_numbers(number: int, shape: tuple[int, ...]) -> Operation:
 
 
 def until(program: Program, number: int) -> Program:
-    """A program whose answer is a value of this one, without what that does not need."""
+    """Return a program whose answer is a value of this one, without the operations that it does not need."""
     needed = {number}
     for place in range(number, 0, -1):
         needed |= {*program.operations[place - 1].sources} if place in needed else set()

@@ -1,4 +1,4 @@
-"""Codes in bytes: written down by hand for every width, read back whatever their number, and refused where they are none."""
+"""Codes in bytes: by hand for every width, read back for any count, and refused if invalid."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LEVELS = (2, 3, 4, 8, 16, 32, 64, 128, 256)
     [
         (2, [1, 0, 0, 0, 0, 0, 0, 1, 1], [0b10000001, 1]),
         (4, [1, 2, 3, 0, 1], [0b00111001, 1]),
-        (8, [7, 0, 5], [0b01000111, 0b1]),  # the third goes on in the second byte
+        (8, [7, 0, 5], [0b01000111, 0b1]),  # the third continues in the second byte
         (16, [1, 14, 7], [0xE1, 0x07]),  # the first in the low half
         (256, [3, 255], [3, 255]),
         (3, [2, 1, 0, 2, 1], [140]),

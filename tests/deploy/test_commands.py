@@ -1,4 +1,4 @@
-"""Packing from end to end: files of every stage, their default names, what is said of them, and what a packed file lists."""
+"""Packing from end to end: files of every stage, their default names, the output, and the listing of a packed file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ INTEGER = {
     "prune": 0, "refine": 0, "refine_merged": 0, "w4a4": 8, "lsq_w4a4": 9, "int8_q0_fold0": 9, "ptq_kl": 9, "wbab": 8,
     "wbab_merged": 8, "wtab": 8,
 }  # fmt: skip
-"""By file, how many of its nine layers run on whole numbers: the first reads bytes, the last may read fp32."""
+"""By file, the number of integer layers of its nine: the first reads bytes, the last may read fp32."""
 
 
 def checkpoint(stem: str) -> str:
@@ -141,7 +141,7 @@ def test_the_default_file_is_the_merged_one(stocked: Command) -> None:
 def test_another_name_in_another_folder(stocked: Command) -> None:
     result = stocked(PACK, "--model", checkpoint("w4a4"), "--save", "there/small.safetensors")
     assert (result.code, result.path) == (0, "there/small.safetensors")
-    again = stocked(PACK, "--model", result.path, "--save", "copy.safetensors")  # of a packed file: what it holds
+    again = stocked(PACK, "--model", result.path, "--save", "copy.safetensors")  # a packed file is copied as it is
     assert again.code == 0, again.err
     assert Path("copy.safetensors").read_bytes() == Path(result.path).read_bytes()
     assert not list(Path("models_save").glob("*.safetensors"))

@@ -1,4 +1,4 @@
-"""Exporting and racing from end to end: what is written, what is said, and what is missing."""
+"""Exporting and racing from end to end: files, output, and missing packages."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ TAKING_PART = ["PyTorch eager, fp32", "PyTorch, folded, channels last", "torch e
 
 
 def hide(monkeypatch: pytest.MonkeyPatch, package: str, *ours: str) -> None:
-    """As if a package were not installed; `ours` imported it when they were loaded."""
+    """Hide a package as if it were not installed; modules in `ours` import it when they are loaded."""
     for name in [*sys.modules]:
         if name == package or name.startswith((f"{package}.", *ours)):
             monkeypatch.delitem(sys.modules, name)
@@ -152,13 +152,13 @@ def test_a_race_in_numbers(stocked: Command) -> None:
     assert found["same_answers"] == {"torch executor": 1.0, "reference executor": 1.0}
     size = len(Path(stocked(PACK, "--model", W4A4).path).read_bytes())
     assert found["bytes"]["checkpoint"] == Path(W4A4).stat().st_size
-    assert found["bytes"]["packed"] == pytest.approx(size, abs=200)  # it tells of another command
+    assert found["bytes"]["packed"] == pytest.approx(size, abs=200)  # its provenance names another command
     assert (found["threads"], found["path"]) == (1, "race.png")
 
 
 @pytest.fixture
 def timed(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
-    """Milliseconds that each contender is said to take; 2 where nothing is said."""
+    """Return fake milliseconds of each contender; the default is 2."""
     told: dict[str, float] = {}
 
     def race(runs: Mapping[str, Any], seconds: float) -> dict[str, Timed]:

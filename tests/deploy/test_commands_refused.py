@@ -1,4 +1,4 @@
-"""What packing and running refuse: two lines, the right exit code, and nothing written."""
+"""Errors of packing and running: two lines, the right exit code, and nothing written."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ W4A4, PACKED = "models_save/nin_w4a4.pth", "models_save/nin_w4a4.safetensors"
 
 @pytest.fixture(scope="module")
 def _kept() -> dict[str, bytes]:
-    """What was packed once."""
+    """Return a cache of the packed file, so that it is packed once."""
     return {}
 
 
 @pytest.fixture
 def ready(stocked: Command, _kept: dict[str, bytes]) -> Command:
-    """`command` where there is a packed file, a picture, a text, and files that are no networks by their names."""
+    """Return `command` in a folder with a packed file, a picture, text files and files that do not hold a network."""
     if not _kept:
         assert stocked(PACK, "--model", W4A4).code == 0
         _kept[PACKED] = Path(PACKED).read_bytes()

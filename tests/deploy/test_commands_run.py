@@ -1,4 +1,4 @@
-"""Running packed files from end to end: the classes of pictures, and the accuracy of the file that was packed."""
+"""Running packed files from end to end: the classes of pictures, and the packed checkpoint's accuracy."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def photo(name: str, rows: int = 40, columns: int = 50, seed: int = 0) -> str:
 
 @pytest.fixture
 def ready(stocked: Command) -> Callable[[str], str]:
-    """Packs a file and gives the packed one's path."""
+    """Return a function that packs a file and returns the packed file's path."""
 
     def pack(stem: str, *flags: str) -> str:
         done = stocked(PACK, "--model", path_of(stem), *flags)
@@ -54,7 +54,7 @@ def ready(stocked: Command) -> Callable[[str], str]:
 def test_the_accuracy_is_the_checkpoints(
     stem: str, executor: str, stocked: Command, ready: Callable[[str], str]
 ) -> None:
-    """But for few of 360 pictures: biases, ends and the picture itself were rounded, and hardly trained networks often waver."""
+    """Few of 360 pictures differ: biases, first and last layers and the picture are rounded, and the networks are hardly trained."""
     result = stocked(RUN, "--model", ready(stem), *DIGITS, "--executor", executor, "--json")
     assert result.code == 0, result.err
     found, known = json.loads(result.out), raw(path_of(stem))
@@ -75,14 +75,14 @@ def test_what_is_said_of_an_accuracy(stocked: Command, ready: Callable[[str], st
     path = ready("refine")
     known = raw(path_of("refine"))["best_acc"]
     said = f"test accuracy {known:.2f} % -> {known:.2f} % on digits (360 pictures)"
-    result = stocked(RUN, "--model", path, "--evaluate", "--executor", "reference")  # the file names its data set
+    result = stocked(RUN, "--model", path, "--evaluate", "--executor", "reference")  # the data set is the file's
     assert result.out == f"{said}; reference, fp32, the definition\n"
     assert result.err == "judging the packed file\n"
     assert stocked(RUN, "--model", path, "--evaluate", "--executor", "torch").out == f"{said}; torch, fp32\n"
 
 
 def shares(stem: str, names: list[str]) -> Tensor:
-    """What the checkpoint's own network says of pictures: the short side at 8, the middle square, normalised."""
+    """Return the softmax of the checkpoint's own network: the short side at 8, the middle square, normalised."""
     opened = restore.open(path_of(stem))
     info = opened.checkpoint.dataset
     bytes_ = []
@@ -145,7 +145,7 @@ def test_other_test_pictures_than_the_files_are_refused(stocked: Command, ready:
 
 
 def test_pictures_are_normalised_as_the_file_was_packed(stocked: Command, ready: Callable[[str], str]) -> None:
-    """What a packed file computes begins at the picture's bytes: another mean is refused, or changes nothing."""
+    """A packed file starts from the picture's bytes: another mean is refused, or changes nothing."""
     path, other = ready("refine"), ("--mean", "0,0,0", "--std", "1,1,1")
     result = stocked(RUN, "--model", path, *DIGITS, *other, "--json")
     assert result.code == USAGE or json.loads(result.out)["accuracy"] == pytest.approx(

@@ -1,4 +1,4 @@
-"""Pictures cut by ImageNet's recipe, from training to a packed file: every command sees them as the network was trained."""
+"""Pictures cropped by ImageNet's recipe, from training to a packed file: every command crops them as in training."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TRAIN = ("prune.train", "--dataset", "imagefolder", "--crop", "imagenet", "--ima
 
 @pytest.fixture
 def pets(workplace: Path) -> Path:
-    """Pictures of many sizes in ImageNet's layout."""
+    """Write pictures of many sizes in ImageNet's layout."""
     draws = np.random.default_rng(0)
     for part, count in (("train", 12), ("val", 5)):
         for name in ("n01440764", "n01443537"):
@@ -72,7 +72,7 @@ def test_files_say_it_and_later_stages_take_it_from_them(command: Command, pets:
 
 
 class Spied:
-    """An executor that keeps what it is shown."""
+    """An executor that records its input."""
 
     def __init__(self, executor: Any, seen: list[Tensor]) -> None:
         self.executor, self.seen, self.name, self.how = executor, seen, executor.name, executor.how

@@ -1,4 +1,4 @@
-"""A program of every operation as JSON and rows: read back it computes the same, bit for bit, and nothing is stored twice."""
+"""A program of every operation as JSON and rows: read back, it computes the same bits, and nothing is stored twice."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ STEPS: list[tuple[type[Operation], tuple, dict]] = [
 
 
 def program(steps: list[tuple[type[Operation], tuple, dict]] = STEPS, picture: tuple[int, ...] = (3, 8, 8)) -> Program:
-    """Each step reads the one before, unless it says otherwise."""
+    """Return a program in which each step reads the one before, unless it names other sources."""
     made = [
         kind(*given, **{"sources": (number,), "name": f"layer{number}.é", **more})
         for number, (kind, given, more) in enumerate(steps)
@@ -91,7 +91,7 @@ def program(steps: list[tuple[type[Operation], tuple, dict]] = STEPS, picture: t
 
 
 def back(given: Program) -> Program:
-    """Through the text of a file."""
+    """Write a program as text and read it back."""
     said, rows = description.written(given)
     words = json.dumps(said, allow_nan=False)
     return description.read(json.loads(words), Rows(*(row.copy() for row in rows)))
@@ -137,7 +137,7 @@ def test_defaults_are_left_out() -> None:
 
 
 def test_rows_by_hand() -> None:
-    """Codes of 4 levels lie four a byte, those of the next array in the next byte."""
+    """A byte holds four codes of 4 levels; the next array begins in the next byte."""
     first = Codes(np.array([[-3, 3, 1]], np.int16), 4, 2, integers(-3))
     second = Codes(np.array([[0], [7]], np.int16), 4, 1, integers(-1, 4))
     matrices = (Matrix(first, bias=integers(5)), Matrix(second, scale=np.array([1.5, -2], np.float32)))
@@ -156,7 +156,7 @@ def test_rows_by_hand() -> None:
 
 
 def linears(*matrices: Matrix) -> Program:
-    """Each on the signs of a row of three pixels; what they give, one behind the other. The first is operation 1."""
+    """Return linear layers on the signs of a row of three pixels, and their concatenated results. The first is operation 1."""
     layers = [Linear(matrix, sources=(1,), name=f"fc{number}") for number, matrix in enumerate(matrices)]
     joined = Concatenate(2, sources=tuple(range(2, len(matrices) + 2)), name="all")
     return Program((Quantize(Signs(), sources=(0,), name="signs"), *layers, joined), (1, 1, 3), (0.5,), (0.25,))
@@ -175,7 +175,7 @@ def test_equal_arrays_are_stored_once(again: Callable[[np.ndarray], np.ndarray])
 
 
 def test_equal_codes_are_stored_once() -> None:
-    """Their lowest codes, too, also where a bias holds the same integers."""
+    """Equal lowest codes are stored once, too, even if a bias holds the same integers."""
     low, values = (-3, -1), [[-3, 3, 1], [-1, 1, 5]]
     matrices = [Matrix(Codes(np.array(values, np.int16), 4, 2, integers(*low)), bias=integers(*low)) for _ in range(2)]
     said, rows = description.written(linears(*matrices))
@@ -197,7 +197,7 @@ def test_what_differs_in_a_bit_or_in_shape_is_stored_apart() -> None:
 
 
 def test_codes_are_shared_by_what_they_mean() -> None:
-    """One array of numbers, told apart by how many levels there are."""
+    """Equal numbers with different levels are stored separately."""
     values = np.array([[0, 1, 1]], np.int16)
     given = linears(*(Matrix(Codes(values, levels, 1, integers(0))) for levels in (2, 4, 2)))
     _, rows = description.written(given)
@@ -207,7 +207,7 @@ def test_codes_are_shared_by_what_they_mean() -> None:
 
 
 def test_codes_of_the_same_bytes_are_not_mixed_up() -> None:
-    """One byte, 0b110 = 0 + 2 * 3, which means something else each time; only the first comes twice."""
+    """The byte 0b110 = 0 + 2 * 3 has a different meaning each time; only the first occurs twice."""
     meant = [
         ([[0, 1, 1]], 2, 1, 0),
         ([[0, 2, 2]], 2, 2, 0),

@@ -1,4 +1,4 @@
-"""Descriptions that nobody has written: each is refused with a ValueError of one short line that names what is wrong."""
+"""Descriptions that the toolkit never writes: each is refused with a ValueError of one short line that names the fault."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_parts_that_are_not_there(place: Any, error: str) -> None:
     ],
 )  # fmt: skip
 def test_codes_that_are_none(key: str, said: Any, error: str) -> None:
-    """A weight may be codes or numbers; which of them was meant can be seen."""
+    """A weight may be codes or numbers; the error fits the form that was used."""
     refused(f"operation 1: {error}", CODED, linear({**CODES, key: said}), rows=ROWS)
 
 
@@ -151,7 +151,7 @@ def test_codes_without_one_of_their_parts(key: str) -> None:
     ("places", "size", "error"),
     [
         *[(places, 8, "its {} from 2 on are read twice or not at all") for places in (
-            [[0, 4], [2, 6]], [[2, 6], [0, 4]], [[0, 8], [2, 4]],  # some twice
+            [[0, 4], [2, 6]], [[2, 6], [0, 4]], [[0, 8], [2, 4]],  # some are read twice
             [[0, 2], [4, 4]], [[4, 4], [0, 2]])],  # a gap
         ([[0, 4], [0, 2, 2]], 4, "its {} from 0 on are read twice or not at all"),  # the same in another shape
         ([[1, 4]], 5, "its {} from 0 on are read twice or not at all"),
@@ -162,7 +162,7 @@ def test_codes_without_one_of_their_parts(key: str) -> None:
 )  # fmt: skip
 @pytest.mark.parametrize("kind", Rows._fields)
 def test_each_number_is_of_one_part(kind: str, places: list[list[int]], size: int, error: str) -> None:
-    """Of none: a file could hide something there. Of several: a short file could take much memory."""
+    """In numbers of no part a file could hide data; with numbers of several parts a short file could take much memory."""
     operations = {
         "codes": [CODED, *(linear({**CODES, "levels": 256, "at": place}) for place in places), linear([0, 1])],
         "numbers": [linear(place) for place in places],

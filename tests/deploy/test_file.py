@@ -1,4 +1,4 @@
-"""The packed file: read back bit for bit; cut short, changed or made up by hand, it is refused in one line."""
+"""The packed file: read back bit for bit; a truncated, changed or handmade file is refused in one line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests import conftest
 GIVEN = Contents(
     {"name": "net", "sizes": [3, 8], "nested": {"a": None}},
     Rows(
-        np.arange(7, dtype=np.uint8),  # an odd number, so that what is after it lies at an odd place
+        np.arange(7, dtype=np.uint8),  # an odd length, so that the next row is unaligned
         np.array([1.5, -0.0, 1e-38], np.float32),
         np.array([-(2**31), 2**31 - 1], np.int32),
     ),
@@ -86,7 +86,7 @@ def made(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str] | 
 
 
 def described(words: str, **changes: Any) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Tensors and metadata of a file whose checksum is right."""
+    """Return tensors and metadata of a file with a right checksum."""
     tensors = {**GIVEN.rows._asdict(), **changes}
     checksum = file._checksum(words, Rows(*(tensors[name] for name in Rows._fields)))
     return tensors, {"packed": f"1 {checksum} {words}"}

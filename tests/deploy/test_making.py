@@ -1,4 +1,4 @@
-"""What becomes of a checkpoint: its normalisation, its history, its float weights, and the size of the packed file."""
+"""Packing a checkpoint: its normalisation, its history, its float weights, and the size of the packed file."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def quantized(kind: str, width: int) -> NormalForm:
 
 
 def saved(path: Path, kind: str, width: int = 8, is_merged: bool = False) -> NormalForm:
-    """Write the file of a quantized network, merged or not, and give the network."""
+    """Write the file of a quantized network, merged or not, and return the network."""
     form, model, spec = network(width), quantized(kind, width), KINDS[kind]
     model.cfg = form.cfg
     stages: History = (Train(epochs=1), *([Quantize(spec=meet(spec, form).to_dict())] if spec != QuantSpec() else []))
@@ -77,7 +77,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def original(tmp_path: Path) -> Path:
-    """A file as the original wrote it: nothing says what its pictures were."""
+    """Write a file of the original project, which does not describe its pictures."""
     torch.manual_seed(0)
     torch.save({"net": prefixed(Original("tnn_bin").state_dict()), "acc": 80.0}, tmp_path / "original.pth")
     return tmp_path / "original.pth"
@@ -151,7 +151,7 @@ def test_the_float_network_of_a_float_file_gives_its_answers(tmp_path: Path) -> 
 
 
 def test_the_float_network_of_a_merged_file_has_its_widths(tmp_path: Path) -> None:
-    """Its float weights are gone; how fast it is does not depend on them."""
+    """A merged file has no float weights; speed does not depend on them."""
     saved(tmp_path / "a.pth", "w4a4", is_merged=True)
     found = float_network(restore.open(tmp_path / "a.pth"), None)
     shapes = {name: held.shape for name, held in found.state_dict().items()}
@@ -161,7 +161,7 @@ def test_the_float_network_of_a_merged_file_has_its_widths(tmp_path: Path) -> No
 
 
 def of_codes(program: Program, levels: int) -> int:
-    """How many weights are codes of so many levels."""
+    """Return the number of weights in codes of `levels` levels."""
     held = [operation.matrix.weight for operation, _ in layers(program)]
     return sum(prod(weight.shape) for weight in held if isinstance(weight, Codes) and weight.levels == levels)
 
@@ -174,7 +174,7 @@ def of_codes(program: Program, levels: int) -> int:
     ],
 )
 def test_the_file_is_as_small_as_the_counted_bits(kind: str, tmp_path: Path) -> None:
-    """Beside them: 4 KiB of words, and 200 bytes a layer. Ternary weights are counted as 2 bits and take 1.6."""
+    """The file may add 4 KiB of description and 200 bytes a layer. Ternary weights count as 2 bits and take 1.6."""
     saved(tmp_path / "a.pth", kind, WIDE)
     wide, small = (made(tmp_path / "a.pth", low_ends) for low_ends in (False, True))
     counted = wide.bits - 0.4 * of_codes(wide.program, 3)
@@ -182,7 +182,7 @@ def test_the_file_is_as_small_as_the_counted_bits(kind: str, tmp_path: Path) -> 
     size = packed.save(wide, tmp_path / "wide")
     assert counted / 8 < size <= 1.02 * counted / 8 + words
     assert small.bits == wide.bits
-    ends = of_codes(small.program, 256) - of_codes(wide.program, 256)  # float ones of 32 bits, now of 8
+    ends = of_codes(small.program, 256) - of_codes(wide.program, 256)  # float weights of 32 bits, now of 8
     assert (ends > 0) == (kind in ("w8a8", "w4a4", "w2a2", "wta8", "wtab", "wbab bacp"))
     assert packed.save(small, tmp_path / "small") <= 1.02 * (counted / 8 - 3 * ends) + words
 
@@ -192,7 +192,7 @@ def test_the_file_is_as_small_as_the_counted_bits(kind: str, tmp_path: Path) -> 
     [("w8a8", "w4a4", 4), ("w4a4", "w2a2", 2), ("w2a2", "wta8", 0.4), ("wtab", "wbab bacp", 0.6)],
 )
 def test_weights_of_fewer_bits_take_fewer_bytes(wide: str, narrow: str, bits: float, tmp_path: Path) -> None:
-    """One byte less for eight bits less of the weights between the ends; else the files tell of the same."""
+    """The files differ by the bits saved in weights between the first and last layers, and by nothing else."""
     sizes = []
     for kind in (wide, narrow):
         saved(tmp_path / f"{kind}.pth", kind, WIDE)

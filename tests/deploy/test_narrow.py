@@ -1,4 +1,4 @@
-"""Layers in int8: they compute the same number as what they were made from, whatever the codes, signs and groups."""
+"""Layers in int8 compute the same numbers as the layers they were made from, for any codes, signs and groups."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from models.layers.quantizers.base import Signs, Steps
 
 GRIDS = (Steps(1.0, 1.0, 0, 255), Steps(1.0, 1.0, -128, 127), Steps(1.0, 1.0, -255, 0), Steps(1.0, 1.0, 0, 3), Signs(), Signs(0.5))  # fmt: skip
 WEIGHTS = {"int8": (256, 1, -128), "odd": (256, 2, -255), "ternary": (3, 1, -1), "signs": (2, 2, -1), "zero points": (256, 1, None), "far": (4, 64, -512)}  # fmt: skip
-"""Levels, step and lowest code; None: another for each row."""
+"""Levels, step and lowest code; None: a different one for each row."""
 
 
 def codes(draw: np.random.Generator, kind: str, shape: tuple[int, ...]) -> Codes:
@@ -25,7 +25,7 @@ def codes(draw: np.random.Generator, kind: str, shape: tuple[int, ...]) -> Codes
 
 
 def layer(draw: np.random.Generator, kind: str, shape: tuple[int, ...]) -> Matrix:
-    """Scales of both signs, some of them 0; bias and shift may be missing."""
+    """Draw a layer with scales of both signs and 0; bias and shift may be missing."""
     rows = shape[0]
     scale = (draw.normal(size=rows) * draw.integers(0, 5, rows).clip(0, 1)).astype(np.float32)
     bias = draw.integers(-(2**20), 2**20, rows).astype(np.int32)
@@ -34,7 +34,7 @@ def layer(draw: np.random.Generator, kind: str, shape: tuple[int, ...]) -> Matri
 
 
 def computed(layer: Matrix | Narrow, weight: np.ndarray, x: np.ndarray, groups: int) -> np.ndarray:
-    """(sum + bias) * scale + shift in fp64, of which every sum is exact."""
+    """Compute (sum + bias) * scale + shift in fp64, where every sum is exact."""
     parts = torch.from_numpy(x.astype(np.float64)), torch.from_numpy(weight.astype(np.float64))
     sums = (F.linear(*parts) if weight.ndim == 2 else F.conv2d(*parts, groups=groups)).numpy()
 
@@ -52,7 +52,7 @@ def drawn(draw: np.random.Generator, grid: Steps | Signs, shape: tuple[int, ...]
 
 
 def same(matrix: Matrix, grid: Steps | Signs, groups: int, draw: np.random.Generator) -> Narrow:
-    """The narrow form, which gives what the layer gives on random codes."""
+    """Return the narrow form after checking that it equals the layer on random codes."""
     wide = matrix.weight
     assert isinstance(wide, Codes)
     inputs = wide.shape[1] * groups
@@ -77,7 +77,7 @@ def same(matrix: Matrix, grid: Steps | Signs, groups: int, draw: np.random.Gener
 def test_convolutions_give_the_same(
     kind: str, grid: Steps | Signs, groups: int, per: tuple[int, int], seed: int
 ) -> None:
-    """`per`: outputs and inputs of a group; 6 groups of one input are depthwise."""
+    """`per` is the outputs and inputs of a group; 6 groups of one input are depthwise."""
     draw = np.random.default_rng(seed)
     same(layer(draw, kind, (per[0] * groups, per[1], 2, 3)), grid, groups, draw)
 
@@ -112,7 +112,7 @@ def test_weights_by_hand(weight: list, scale: float, expected: list, channels: l
 
 
 def test_groups_read_copies_of_their_own_channels() -> None:
-    """Each group gets as many copies as the one in most need; those of another copy nothing that counts."""
+    """Each group gets as many copies as the group that needs most; unneeded copies have weight 0."""
     values = np.array([[255, 0, 5], [1, 2, 255]], np.int16).reshape(2, 3, 1, 1)
     draw = np.random.default_rng(0)
     found = same(Matrix(Codes(values, 256, 1, np.array([0], np.int32))), GRIDS[0], 2, draw)
@@ -139,7 +139,7 @@ def test_bias_and_sign_turn_together_and_nothing_given_changes() -> None:
         Steps(1.0, 1.0, 0, 256),
         Steps(1.0, 1.0, -128, 128),
         Steps(1.0, 1.0, -256, 0),
-        Steps(1.0, 1.0, 1, 255),  # 0 is none of them, and stands at the borders
+        Steps(1.0, 1.0, 1, 255),  # 0 is not among the codes, but borders need it
         Steps(1.0, 1.0, -255, -1),
     ],
     ids=str,
@@ -155,7 +155,7 @@ def test_float_weights_have_no_narrow_form() -> None:
 
 
 def test_the_largest_sums_stay_what_they_are() -> None:
-    """2,147,450,625, all that int32 holds: fp32 comes after the sum."""
+    """Sums reach 2^31 - 1, int32's limit: the conversion to fp32 comes after the sum."""
     values = np.full((2, 33_025), 255, np.int16)
     values[1] = -255
     matrix = Matrix(Codes(values, 256, 2, np.array([-255], np.int32)), bias=np.array([33_022, -33_022], np.int32))

@@ -1,4 +1,4 @@
-"""Networks of the user's own code, and networks that read gray pictures: packed once, they run from the file alone."""
+"""Networks of user code, and networks that read gray pictures: once packed, they run from the file alone."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def net(classes=10):
 
 @pytest.fixture
 def mine(workplace: Path, command: Command) -> str:
-    """The trained file of a network in mine.py."""
+    """Return the trained file of a network in mine.py."""
     (workplace / "mine.py").write_text(MINE)
     done = command("prune.train", "--arch", "mine.py:net", *SMALL)
     assert done.code == 0, done.err
@@ -48,7 +48,7 @@ def mine(workplace: Path, command: Command) -> str:
 
 
 def forget() -> None:
-    """The code is gone, from the disk and from memory."""
+    """Remove the code from the disk and from memory."""
     Path("mine.py").unlink()
     sys.modules.pop("mine", None)
 
@@ -98,7 +98,7 @@ TRAINED = {
 def test_gray_networks_are_shown_gray_pictures(kind: str, command: Command) -> None:
     made = command(*TRAINED[kind])
     assert made.code == 0, made.err
-    ends = "float" if kind == "binary" else "int8"  # signs turn over where a first layer is rounded
+    ends = "float" if kind == "binary" else "int8"  # signs flip if the first layer is rounded
     path = command(PACK, "--model", made.path, "--arch", GRAY, "--ends", ends).path
     held, known = packed.open(Path(path)), raw(made.path)
     assert held.program.picture == (1, 8, 8)

@@ -1,4 +1,4 @@
-"""A packed network: what is opened is what was saved; whatever its description says instead is refused in one line, or runs."""
+"""A packed network is opened as it was saved; a changed description is refused in one line, or runs."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_what_is_opened_is_what_was_saved(tiny: Packed, path: Path) -> None:
     wanted = run(tiny.program, x)
     assert torch.equal(run(found.program, x), wanted)
     assert not torch.equal(wanted[0], wanted[1])
-    assert any(value.grid is not None for value in tiny.program.values)  # some layers are whole
+    assert any(value.grid is not None for value in tiny.program.values)  # some layers are integer
     assert (found.made, found.bits) == (MADE, 12_345)
     assert found.made.to_dict() == MADE.to_dict()
 
@@ -110,7 +110,7 @@ def test_gray_networks_are_saved_and_opened(tmp_path: Path) -> None:
 
 
 def test_imagenets_crop_is_saved_in_a_file_that_older_programs_refuse(tiny: Packed, path: Path, tmp_path: Path) -> None:
-    """Format 2; one of format 1 cannot have it, and pictures of format 1 are cut as ever."""
+    """The file has format 2. A file of format 1 cannot have this crop; its pictures are cropped as before."""
     assert (file.read(path).version, packed.open(path).made.dataset.crop) == (1, "shift")
     made = replace(MADE, dataset=replace(MADE.dataset, crop="imagenet"))
     packed.save(replace(tiny, made=made), tmp_path / "cut")
@@ -133,19 +133,19 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
 
 
 def forge(path: Path, words: str, rows: file.Rows) -> None:
-    """A file of these words whose checksum is right."""
+    """Write a file with this description and a right checksum."""
     metadata = {"packed": f"1 {file._checksum(words, rows)} {words}"}
     path.write_bytes(safetensors.numpy.save(rows._asdict(), metadata))
 
 
 def places(held: Any) -> list[tuple[Any, Any]]:
-    """Every dict and list inside, with each of its keys."""
+    """Return every dict and list inside, with each of its keys."""
     keys = list(held) if isinstance(held, dict) else range(len(held)) if isinstance(held, list) else []
     return [(held, key) for key in keys] + [place for key in keys for place in places(held[key])]
 
 
 def opened_or_refused(path: Path) -> UserError | Packed:
-    """What a file holds, or why it is refused."""
+    """Return a file's contents, or the error that refuses it."""
     try:
         return packed.open(path)
     except UserError as fault:
@@ -181,7 +181,7 @@ def test_descriptions_that_lack_something_are_refused(key: str, path: Path) -> N
 
 @pytest.mark.parametrize("key", ["bias", "low", "picture", "epochs"])
 def test_lists_in_lists_are_refused_however_deep(key: str, path: Path) -> None:
-    """JSON is read to a depth near Python's limit, and what reads it on must not fail before."""
+    """json reads to a depth near Python's recursion limit; later steps must not fail on a smaller depth."""
     found = file.read(path)
     held = next(held for held, name in places(found.description) if name == key)
     held[key] = "deep"
@@ -197,7 +197,7 @@ OTHERS: tuple[Any, ...] = (None, True, [], {})
 
 
 def changed(said: dict[str, Any], draw: random.Random) -> dict[str, Any]:
-    """The same description with one change."""
+    """Return the same description with one change."""
     said = copy.deepcopy(said)
     operations = said["program"]["operations"]
     kind = draw.randrange(6)
@@ -223,7 +223,7 @@ def changed(said: dict[str, Any], draw: random.Random) -> dict[str, Any]:
 
 
 def native_executor() -> Callable[[Program], Executor] | None:
-    """The native engine, where there is one."""
+    """Return the native engine's class; None if it is unavailable."""
     try:
         compiler.engine()
     except compiler.Unavailable:
@@ -232,7 +232,7 @@ def native_executor() -> Callable[[Program], Executor] | None:
 
 
 def outcomes(path: Path, count: int, seed: int) -> dict[str, int]:
-    """How often a change was refused, gave a program that ran, natively as well, or one too large to run here."""
+    """Count how often a change was refused, gave a program that ran (natively, too), or one too large to run here."""
     native = native_executor()
     found, draw, counts = file.read(path), random.Random(seed), {"refused": 0, "ran": 0, "large": 0}
     for number in range(count):

@@ -1,4 +1,4 @@
-"""Programs: what each value of a small one is, and what does not fit together, refused by the operation's name."""
+"""Programs: the values of a small one, and parts that do not fit together, refused with the operation's name."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_what_does_not_fit_is_refused_by_name(operations: list[Operation], error
     ("operations", "number"),
     [
         ([relu(0), relu(0)], 0),
-        ([relu(0), relu(1), relu(0)], 1),  # what reads it is itself not read
+        ([relu(0), relu(1), relu(0)], 1),  # its reader is not read itself
         ([relu(0), relu(0), relu(0)], 0),  # the first of two
         ([relu(0), relu(1), relu(1), relu(2)], 2),
         ([CODED, relu(0)], 0),
@@ -170,7 +170,7 @@ def test_pictures_out_of_range_are_refused(picture: tuple[int, ...], changes: di
 
 def test_gray_and_the_largest_pictures_are_taken() -> None:
     assert program(relu(0), picture=(1, 28, 28), mean=(0.0,), std=(1.0,)).answer == (1, 28, 28)
-    assert program(relu(0), picture=(1, 2**14, 2**14)).answer == (1, 2**14, 2**14)  # 2^28 numbers, and not one more
+    assert program(relu(0), picture=(1, 2**14, 2**14)).answer == (1, 2**14, 2**14)  # 2^28 numbers, exactly the limit
 
 
 def test_values_of_eight_axes_are_taken() -> None:

@@ -1,4 +1,4 @@
-"""What lets int8 convolutions run on any processor: weights within +-63, whose pairs of products fit 16 bits."""
+"""Int8 convolutions on any processor: with weights within +-63, pairs of products fit 16 bits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which executor runs: by its name, or the fastest one, measured once for a network and kept."""
+"""The choice of the executor: by name, or the fastest one, measured once for a network and kept."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_without_a_native_engine_auto_says_why_and_native_is_refused(
 
 
 class Sleeper:
-    """An executor that takes its time."""
+    """An executor that sleeps."""
 
     how = "it waits"
 
@@ -67,7 +67,7 @@ class Sleeper:
 
 
 def race(program: Program, quick: str, library: str = "one") -> tuple[str, list[str]]:
-    """Which of two was taken, and which were made for it."""
+    """Return which of two executors was chosen, and which were made to choose it."""
     made: list[str] = []
     makers = {
         name: lambda name=name: Sleeper(name, 0.001 if name == quick else 0.02, made) for name in ("native", "torch")
@@ -80,7 +80,7 @@ def test_the_fastest_is_measured_once_for_a_network_and_number_of_threads(
 ) -> None:
     monkeypatch.setenv(CACHE, str(tmp_path / "cache"))
     assert race(program, "torch") == ("torch", ["native", "torch"])
-    assert race(program, "native") == ("torch", ["torch"])  # as it was found before
+    assert race(program, "native") == ("torch", ["torch"])  # the kept choice
     assert race(program, "native", "another engine") == ("native", ["native", "torch"])
     other = lowered(merged("Residual", "w8a8"))
     assert race(other, "native") == ("native", ["native", "torch"])

@@ -1,4 +1,4 @@
-"""What a layer may do by itself: everything up to the codes that its one reader gives, and nothing that another one reads."""
+"""A layer may compute everything up to its codes by itself, unless another operation reads a value between."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def layer(source: int) -> Operation:
 
 
 def chain(*operations: Operation, picture: tuple[int, ...] = (2, 8, 8)) -> plans.Chain | None:
-    """Of a layer that reads codes and is value 2; the answer is what a layer makes of the last value."""
+    """Return the chain of a layer that reads codes and is value 2; a last layer gives the answer."""
     program = Program((op(Quantize, 0, grid=BYTES), layer(1), *operations), picture, (0.5,) * 2, (0.5,) * 2)
     return plans.chain(program, 1, plans.readers(program))
 
@@ -67,7 +67,7 @@ CODED, SUM = {"grid": BYTES}, {"kind": "add"}
 @pytest.mark.parametrize(
     "behind",
     [
-        [],  # the answer is the layer's own
+        [],  # the layer itself gives the answer
         [(Function, (2,), RELU)],
         [(Function, (2,), {"kind": "abs"}), (Quantize, (3,), CODED), None],
         [(Affine, (2,), {"multiplier": np.array([-1], np.float32)}), (Quantize, (3,), CODED), None],
@@ -75,10 +75,10 @@ CODED, SUM = {"grid": BYTES}, {"kind": "add"}
         [(Quantize, (2,), {"grid": Signs(0.5)}), None],
         [(Quantize, (2,), {"grid": Steps(1.0, 1.0, 0, 256)}), None],
         [(Quantize, (2,), {"grid": Steps(1.0, 1.0, 1, 9)}), None],
-        [(Quantize, (2,), CODED), None, (Combine, (4, 2), SUM)],  # two read the layer
-        [(Function, (2,), RELU), (Quantize, (3,), CODED), None, (Combine, (5, 3), SUM)],  # two read the ReLU
-        [(Combine, (2, 2), SUM), (Quantize, (3,), CODED), None],  # one reads it twice
-        # a window of padding alone gives -inf, which the ReLU raises to 0, and codes have none
+        [(Quantize, (2,), CODED), None, (Combine, (4, 2), SUM)],  # two operations read the layer
+        [(Function, (2,), RELU), (Quantize, (3,), CODED), None, (Combine, (5, 3), SUM)],  # two operations read the ReLU
+        [(Combine, (2, 2), SUM), (Quantize, (3,), CODED), None],  # one operation reads it twice
+        # a window of padding alone gives -inf, which the ReLU raises to 0; codes cannot hold -inf
         [
             (MaxPool, (2,), {**POOL, "padding": (1,) * 4, "dilation": (3, 3)}),
             (Function, (3,), RELU),

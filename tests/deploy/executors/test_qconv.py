@@ -1,4 +1,4 @@
-"""Whether int8 convolutions are trusted here: found out once, said in words, and never a reason to fail."""
+"""Whether int8 convolutions are trusted here: tested once, reported in words, and never a reason to fail."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.deploy.quantized import lowered, merged, pictures
 
 @pytest.fixture
 def _afresh() -> Iterator[None]:
-    """What was found out is forgotten, before and after."""
+    """Forget the result of the check before and after a test."""
     qconv.trusted.cache_clear()
     yield
     qconv.trusted.cache_clear()
@@ -74,5 +74,5 @@ def test_they_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.filterwarnings("error")
 @pytest.mark.usefixtures("_int8")
 def test_a_run_warns_of_nothing() -> None:
-    """What PyTorch will take away, it announces: by then the executor has to do without."""
+    """PyTorch warns of functions that it will remove; the executor must not use any."""
     Stock(lowered(merged("Residual", "w4a4"), low_ends=False))(pictures())

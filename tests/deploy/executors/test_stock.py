@@ -1,4 +1,4 @@
-"""The executor of stock PyTorch on programs made by hand: codes are the reference's or their neighbours, all else is exact."""
+"""The stock PyTorch executor on programs made by hand: codes equal the reference's or their neighbours, all else is exact."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ def test_codes_are_those_of_the_reference_or_next_to_them(name: str) -> None:
     made, x = program(*PROGRAMS[name]), given()
     executor, expected = Stock(made), run(made, x)
     assert executor.how == "int8 convolutions of oneDNN"
-    assert any(len(step.covers) > 1 for step in executor.steps) == ("linear" not in name)  # what follows is fused
+    assert any(len(step.covers) > 1 for step in executor.steps) == (
+        "linear" not in name
+    )  # the following operations are fused
     found = executor(x)
     assert expected.unique().numel() >= 7
     assert (found - expected).abs().max() <= 1
@@ -78,7 +80,7 @@ def test_pools_of_maps_of_any_size(side: int) -> None:
     ids=["convolutions", "groups", "linear layers"],
 )
 def test_signs_are_exact(layers: list[Said], grid: Signs) -> None:
-    """Whole numbers alone; a border is 0, for which the bytes of signs have a place."""
+    """All sums are integers. The border is 0, which the bytes of signs can hold."""
     *before, first, last = layers
     made, x = program(*before, quantize(grid), first, quantize(grid), last, quantize(grid)), given()
     expected = run(made, x)
@@ -105,7 +107,7 @@ def test_numbers_of_codes_are_exact(grid: Steps) -> None:
 @pytest.mark.parametrize("grid", [BYTES, POSITIVE, FEWER, Signs(), Signs(0.5)], ids=str)
 @pytest.mark.parametrize("kind", [Convolution, Linear])
 def test_float_weights_read_the_codes_and_not_their_bytes(kind: type[Operation], grid: Steps | Signs) -> None:
-    """As of a network whose activations alone are quantized."""
+    """Such layers come from networks in which only activations are quantized."""
     real = np.random.default_rng(0).normal(size=(12, 8, 3, 3) if kind is Convolution else (12, 504)).astype(np.float32)
     settings = {"matrix": Matrix(real), **(SAME if kind is Convolution else {})}
     made, x = program(*([] if kind is Convolution else [FLAT]), quantize(grid), (kind, settings)), given()
@@ -115,7 +117,7 @@ def test_float_weights_read_the_codes_and_not_their_bytes(kind: type[Operation],
 @pytest.mark.usefixtures("_int8")
 @pytest.mark.parametrize("bias", [0, 2**30])
 def test_sums_above_what_fp32_counts(bias: int) -> None:
-    """They are added in int32: in fp32 the large ones would swallow the small."""
+    """Sums are added in int32: in fp32 large terms would absorb small ones."""
     weight = np.where(np.arange(4000) < 2000, 63, -63) * np.ones((3, 1), int)
     large, shape = Matrix(codes(weight), None, np.array([bias, -bias, 5], np.int32)), (4, 40, 25)
     made = program((Reshape, {"shape": (4000,)}), CODE, (Linear, {"matrix": large}), shape=shape)
@@ -126,7 +128,7 @@ def test_sums_above_what_fp32_counts(bias: int) -> None:
 @pytest.mark.usefixtures("_int8")
 @pytest.mark.parametrize(("low", "high"), [(-1000, 1000), (2, 7), (-9, -2)])
 def test_codes_that_are_no_bytes_about_0(low: int, high: int) -> None:
-    """No quantizer of ours has such a grid; a packed file may."""
+    """No quantizer of the toolkit has such a grid, but a packed file may."""
     grid = Steps(9.0, 1 / 9, low, high)
     made, x = program(quantize(grid), conv(12, 8, 3, 3, **SAME), quantize(grid)), given() * 30
     assert torch.equal(Stock(made)(x), run(made, x))
@@ -135,7 +137,7 @@ def test_codes_that_are_no_bytes_about_0(low: int, high: int) -> None:
 @pytest.mark.usefixtures("_int8")
 @pytest.mark.parametrize("number", [5.0, 5e7, 6e7, 1e30, float("inf")])
 def test_numbers_beyond_the_last_code_get_that_one(number: float) -> None:
-    """However far: at 6e7 they are more than 2^31 steps of 1 / 40 away."""
+    """The distance does not matter: 6e7 is more than 2^31 steps of 1 / 40 away."""
     made = program(CODE)
     ends = torch.tensor([number, -number]).repeat_interleave(504).reshape(2, *SHAPE)
     assert [part.unique().tolist() for part in Stock(made)(ends)] == [[127], [-128]]

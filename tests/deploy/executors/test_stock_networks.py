@@ -1,4 +1,4 @@
-"""Whole networks on stock PyTorch: in int8 they give the reference's codes, or few others, and its classes."""
+"""Whole networks on stock PyTorch: int8 gives the reference's classes, and its codes with few exceptions."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from models.layers.quantizers.base import Signs
 from tests.deploy.quantized import lowered, merged, pictures, until
 
 SMALL = ("w4a4", "wta8", "wtat", "wtab", "wbab bacp", "wbab cbap", "int7", "w32a4", "w32ab")
-"""Weights within +-63, exact on any processor, or float ones that read codes."""
+"""Weights within +-63, which are exact on any processor, or float weights that read codes."""
 
 
 def compare(program: Program) -> None:
-    """Every value in codes, and the classes: the first layer in codes gives neighbours at most, the next go on from there."""
+    """Compare every value in codes, and the classes. The first layer's codes differ by one at most; later layers build on them."""
     x = pictures(16)
     coded = {n: op.grid for n, op in enumerate(program.operations, 1) if isinstance(op, Quantize)}
     for place, (number, grid) in enumerate(coded.items()):

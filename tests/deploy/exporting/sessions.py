@@ -1,4 +1,4 @@
-"""The ONNX models of programs in ONNX Runtime, and the nodes of a model by what they give."""
+"""Run programs' ONNX models in ONNX Runtime, and look up a model's nodes by their outputs."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from deploy.program import Program
 
 
 def session(model: onnx.ModelProto, level: str = "DISABLE_ALL", **told: Any) -> onnxruntime.InferenceSession:
-    """One thread of the CPU."""
+    """Return a session with one CPU thread."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_{level}")
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # it warns of each model that it writes
+    options.log_severity_level = 3  # ONNX Runtime warns about each model that it writes
     for name, value in told.items():
         setattr(options, name, value)
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def answers(made: Program, x: Tensor, level: str = "DISABLE_ALL") -> Tensor:
-    """What ONNX Runtime gives."""
+    """Return ONNX Runtime's answers."""
     return torch.from_numpy(session(exported(made), level).run(None, {"picture": x.numpy()})[0])
 
 
@@ -35,7 +35,7 @@ class Nodes:
 
     Attributes:
         stored: its initialisers, by name.
-        maker: the node that gives a value, by the value's name.
+        maker: by a value's name, the node that computes it.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -50,9 +50,9 @@ class Nodes:
         return [node.op_type for node in self.all]
 
     def readers(self, name: str) -> set[str]:
-        """The kinds of what reads a value."""
+        """Return the kinds of nodes that read a value."""
         return {node.op_type for node in self.all if name in node.input}
 
     def before(self, node: onnx.NodeProto, place: int = 0) -> onnx.NodeProto | None:
-        """The node that gives an input."""
+        """Return the node that computes an input; None for a stored tensor."""
         return self.maker.get(node.input[place])

@@ -1,4 +1,4 @@
-"""Numbers that runtimes are known to get wrong, by hand, with all of a runtime's optimisations and with none."""
+"""Numbers that runtimes are known to compute wrongly, by hand, with all of a runtime's optimisations and without any."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ONES = np.ones((1, 1, 3, 3), np.int16)
 
 
 def found(x: list[list[float]], *operations: Operation, level: str) -> Tensor:
-    """What becomes of one picture of one channel."""
+    """Return the answer for one picture of one channel."""
     picture = torch.tensor(x, dtype=torch.float32)[None, None]
     return answers(program(*operations, shape=picture.shape[1:]), picture, level)[0].squeeze(0)
 

@@ -1,4 +1,7 @@
-"""How layers on codes are written, on programs by hand: what codes imply is left out, what int8 does not hold is read from copies."""
+"""Export of layers on codes, on programs made by hand.
+
+A ReLU or clamp that codes imply is left out; weights beyond int8 read copies of channels.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ def layer(source: int, out: int = 3, into: int = 3, most: int = 60, groups: int 
 
 
 def assert_equal(made: Program) -> None:
-    """The reference's numbers, of which there are many."""
+    """Check that ONNX Runtime gives the reference's numbers, and that these vary."""
     x = given(made) * 3
     expected = run(made, x)
     assert expected.unique().numel() > 100
@@ -50,7 +53,7 @@ def kinds(made: Program) -> list[str]:
 
 
 def between(*operations: tuple[type[Operation], dict], grid: Steps) -> Program:
-    """A layer on codes, then these, then codes that another layer reads."""
+    """Return a program: a layer on codes, these operations, then codes that another layer reads."""
     made = [op(Quantize, 0, grid=BYTES), layer(1)]
     for kind, settings in (*operations, (Quantize, {"grid": grid})):
         made.append(op(kind, len(made), **settings))
@@ -80,7 +83,7 @@ def test_a_relu_before_codes_from_0_is_left_out(operations: list, grid: Steps) -
 @RECTIFIED
 @pytest.mark.parametrize("grid", [BYTES, SIGNED], ids=str)
 def test_a_relu_before_codes_below_0_is_done_on_codes(operations: list, grid: Steps) -> None:
-    """A ReLU behind a layer would keep engines from its integers."""
+    """With a ReLU after a layer, engines would not compute the layer in integers."""
     made = between(*operations, grid=grid)
     assert "Relu" not in kinds(made)
     assert_equal(made)
@@ -93,7 +96,7 @@ def clamp(least: float, most: float) -> tuple[type[Operation], dict]:
 @pytest.mark.parametrize(
     ("operations", "ends"),
     [
-        ([clamp(0, 6)], (0, 127)),  # ReLU6 on codes that end before it
+        ([clamp(0, 6)], (0, 127)),  # ReLU6 on codes that end below 6
         ([clamp(-1.3, 1.74)], (-52, 70)),
         ([(MaxPool, POOL), clamp(0.5, 9), (MaxPool, SLIDING)], (20, 127)),
         ([(Function, RELU), clamp(-1, 2)], (0, 80)),
@@ -169,7 +172,7 @@ def test_borders_of_codes(most: int, settings: dict) -> None:
 
 
 def test_linear_layers_beyond_int8_are_stored_as_integers_too() -> None:
-    """As of asymmetric weights: 168 rows of fp32 would take four times the bytes, and run as floats."""
+    """Asymmetric weights give such layers. 168 rows of fp32 would take four times the bytes and run as floats."""
     matrix = Matrix(codes(drawn(-255, 255, 60, 168)), np.full(60, 0.01, np.float32))
     made = program(op(Reshape, 0, shape=(168,)), op(Quantize, 1, grid=POSITIVE), op(Linear, 2, matrix=matrix))
     stored = Nodes(exported(made)).stored.values()
@@ -179,7 +182,7 @@ def test_linear_layers_beyond_int8_are_stored_as_integers_too() -> None:
 
 @pytest.mark.parametrize("most", [1, 60])
 def test_where_the_sign_alone_counts_sums_are_whole(most: int) -> None:
-    """They saturate beyond 8 bits, and keep their sign; a pool and a sign between change nothing."""
+    """Sums saturate beyond 8 bits and keep their sign; a pool and a sign flip between do not matter."""
     made = program(
         op(Quantize, 0, grid=Signs()), layer(1, 8, most=most, plain=True), op(MaxPool, 2, **POOL),
         op(Quantize, 3, grid=Signs()), layer(4, 20, 8, plain=True),
@@ -192,7 +195,7 @@ def test_where_the_sign_alone_counts_sums_are_whole(most: int) -> None:
 
 
 def test_the_sign_of_what_lies_between_whole_numbers() -> None:
-    """No layer of ours that is looked at by its sign has a shift; a packed file's may."""
+    """No layer of the toolkit before a sign has a shift, but a packed file's layer may."""
     taps = np.array([[1, 0, 0], [-1, 0, 0]]).reshape(2, 3, 1, 1)
     matrix = Matrix(codes(taps), None, np.array([-1, 1], np.int32), np.array([-0.3, -0.3], np.float32))
     made = program(

@@ -1,4 +1,4 @@
-"""What a model says of itself, and how its layers are written: stored integers behind DequantizeLinear, each with its zero point."""
+"""The metadata of a model, and its layers: stored integers with a DequantizeLinear, each with its zero point."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def nodes_of(name: str, kind: str) -> Nodes:
 
 
 def is_integer(program: Program, operation: Operation) -> bool:
-    """Whether a layer adds whole numbers."""
+    """Return whether a layer adds integers."""
     if not isinstance(operation, (Convolution, Linear)):
         return False
     return operation.matrix.whole(program.values[operation.sources[0]])
@@ -47,7 +47,7 @@ def is_integer(program: Program, operation: Operation) -> bool:
 def test_what_a_model_says() -> None:
     model = exported(made("Residual", "w4a4"), arch="mine", classes="a\nb")
     assert [(each.domain, each.version) for each in model.opset_import] == [("", 17)]
-    assert model.ir_version == 8  # what ONNX Runtime 1.12 reads
+    assert model.ir_version == 8  # the newest version that ONNX Runtime 1.12 reads
     assert {each.key: each.value for each in model.metadata_props} == {
         "mean": "0.5 0.5 0.5", "std": "0.25 0.25 0.25", "arch": "mine", "classes": "a\nb",
     }  # fmt: skip
@@ -71,12 +71,14 @@ def test_the_checker_takes_what_is_stored(name: str, kind: str) -> None:
     again = onnx.load_model_from_string(content)
     onnx.checker.check_model(again, full_check=True)
     kinds = {onnx.TensorProto.DataType.Name(held.data_type) for held in again.graph.initializer}
-    assert {"INT8", "INT32"} < kinds <= {"INT8", "UINT8", "INT32", "INT64", "FLOAT"}  # codes below 8 bits came later
+    assert (
+        {"INT8", "INT32"} < kinds <= {"INT8", "UINT8", "INT32", "INT64", "FLOAT"}
+    )  # later versions added codes below 8 bits
 
 
 @EVERY
 def test_integer_layers_are_stored_as_integers(name: str, kind: str) -> None:
-    """int8 weights, int32 biases in steps that are exactly the product of the two others in fp32, for each channel."""
+    """Weights are int8, biases int32. A bias's scale is exactly the fp32 product of the other two, for each channel."""
     program, nodes = made(name, kind), nodes_of(name, kind)
     stored, seen = nodes.stored, 0
     for node in nodes.of("Conv", "Gemm"):
@@ -98,7 +100,7 @@ def test_integer_layers_are_stored_as_integers(name: str, kind: str) -> None:
 
 @EVERY
 def test_every_constant_has_a_zero_point_of_its_type(name: str, kind: str) -> None:
-    """Without one some runtimes take int8 for uint8. Biases, int32, may have none."""
+    """Without a zero point some runtimes read int8 as uint8. Biases, int32, need none."""
     nodes = nodes_of(name, kind)
     stored = nodes.stored
     for node in nodes.of("DequantizeLinear", "QuantizeLinear"):
@@ -110,16 +112,16 @@ def test_every_constant_has_a_zero_point_of_its_type(name: str, kind: str) -> No
         zero = stored[node.input[2]]
         assert (zero.dtype, zero.shape) == (np.uint8 if held is None else np.int8, scale.shape)
         if held is not None:
-            assert node.op_type == "DequantizeLinear"  # weights are not quantized by the model
+            assert node.op_type == "DequantizeLinear"  # the model does not quantize weights itself
             assert not zero.any()
 
 
 @EVERY
 def test_codes_are_read_where_engines_look_for_them(name: str, kind: str) -> None:
-    """Right before the layer, or a pool or border in front of it: nothing else may be computed in integers."""
+    """DequantizeLinear is right before the layer, or before a pool or padding in front of it: engines look nowhere else."""
     nodes = nodes_of(name, kind)
     for node in nodes.of("DequantizeLinear"):
-        signs = {"Mul", "GreaterOrEqual"}  # of whole numbers that saturated
+        signs = {"Mul", "GreaterOrEqual"}  # of integers that saturated
         assert nodes.readers(node.output[0]) <= {"Conv", "Gemm", "MaxPool", "Pad", *signs}
 
 

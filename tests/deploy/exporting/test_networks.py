@@ -1,4 +1,4 @@
-"""Whole networks in ONNX Runtime without optimisations: the reference's numbers; where codes lie on an edge, its classes."""
+"""Whole networks in ONNX Runtime without optimisations: the reference's numbers or, if codes lie on an edge, its classes."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ SUMMING = ("Residual", "Concatenation", "ShuffleUnits")
 """Networks with sums or concatenations of values."""
 SILENT = [
     ("SqueezeExcite", kind) for kind in ("wbab bacp", "wbab cbap", "wtab")
-]  # behind a ReLU and a gate all signs are +1
+]  # after a ReLU and a gate all signs are +1
 SILENT += [("mobilenet_v1", kind) for kind in ("w2a2", "w32a4")]  # all codes are 0
 """Untrained networks that give one answer for all pictures."""
 ALWAYS_ON_AN_EDGE = ("Residual", "wtab")
-"""A stream that begins at 0, to which a layer adds what its rounded bias makes exactly 0: the sign of that in fp32 is chance."""
+"""A stream that begins at 0, to which a layer adds a sum that its rounded bias makes exactly 0: its fp32 sign is chance."""
 
 
 class Groups(nn.Module):
-    """Convolutions in groups of several channels, which are shuffled between."""
+    """Convolutions in groups of several channels, with shuffles between."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Groups(nn.Module):
 
 
 def is_slow(name: str, kind: str) -> bool:
-    """Whether it waits for a release: what others show, too."""
+    """Return whether a case runs in the slow tests only: other cases cover the same."""
     return name in ("mobilenet_v1", "groups") or kind in ("int8 folded", "w32a4") or (
         name != "Residual" and kind in ("wbab cbap", "int8 symmetric", "wta32", "w2a2")
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Each operation in ONNX Runtime gives the reference's numbers: those that move numbers exactly, the others to fp32's rounding."""
+"""Each operation in ONNX Runtime gives the reference's numbers: moves exactly, others up to fp32 rounding."""
 
 from __future__ import annotations
 
@@ -47,4 +47,4 @@ def test_no_operation_is_left_out() -> None:
     for kind, hint in ((Function, Kind), *((k, get_type_hints(k)["kind"]) for k in (Combine, Reduce, AdaptivePool))):
         assert {operation.kind for operation in held if isinstance(operation, kind)} == {*get_args(hint)}
     pads = {operation.kind for operation in held if isinstance(operation, Pad)}
-    assert pads == {*get_args(get_type_hints(Pad)["kind"])} - {"circular"}  # that one is refused
+    assert pads == {*get_args(get_type_hints(Pad)["kind"])} - {"circular"}  # circular padding is refused

@@ -1,4 +1,4 @@
-"""ONNX Runtime's optimisations: which layers it makes integer, and what they change of the numbers."""
+"""ONNX Runtime's optimisations: which layers become integer, and how the numbers change."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ class Mean(nn.Module):
 
 @cache
 def chain() -> NormalForm:
-    """Four convolutions one behind the other."""
+    """Return four convolutions in a row."""
     torch.manual_seed(0)
     layers = [conv_bn(3, 8), conv_bn(8, 8, stride=2), conv_bn(8, 8), nn.Conv2d(8, 10, 1), Mean()]
     return capture(nn.Sequential(*layers).eval(), (3, SIDE, SIDE), "a test")
 
 
 def optimised(made: Program, path: Path) -> list[str]:
-    """The kinds of nodes that ONNX Runtime runs."""
+    """Return the kinds of nodes in ONNX Runtime's optimised model."""
     session(exported(made), "ENABLE_ALL", optimized_model_filepath=str(path))
     return Nodes(onnx.load(path)).kinds()
 
@@ -54,7 +54,7 @@ def optimised(made: Program, path: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("kind", "integer"),
     [
-        ("w8a8", 2),  # the third gives fp32: training gave the last one's input no codes
+        ("w8a8", 2),  # the third gives fp32: training did not quantize the last one's input
         ("w4a4", 2),
         ("wta8", 2),
         ("lsq", 3),  # the last one gives the answer, in fp32
@@ -64,14 +64,14 @@ def optimised(made: Program, path: Path) -> list[str]:
     ],
 )
 def test_layers_that_give_codes_become_integer(kind: str, integer: int, tmp_path: Path) -> None:
-    """One that reads codes and gives some is a QLinearConv; what it gives in fp32 is computed in fp32."""
+    """A layer that reads and gives codes becomes a QLinearConv; a layer that gives fp32 is computed in fp32."""
     made = lowered(merge(trained(chain(), SPECS[kind])))
     assert sum(isinstance(operation, Convolution) for operation in made.operations) == 4
     assert optimised(made, tmp_path / "optimised.onnx").count("QLinearConv") == integer
 
 
 def test_sums_in_codes_are_added_as_integers(tmp_path: Path) -> None:
-    """Where what they give is coded, too: the last sum of this network is read by a mean."""
+    """A sum is integer if its result is in codes, too; a mean reads the last sum of this network."""
     plain, coded = (optimised(lowered(merged("Residual", kind)), tmp_path / kind) for kind in ("int8", "int8 sums"))
     made = lowered(merged("Residual", "int8 sums"))
     sums = sum(isinstance(operation, Combine) and operation.kind == "add" for operation in made.operations)
@@ -89,7 +89,7 @@ def test_basic_optimisations_change_no_bit(name: str, kind: str) -> None:
 
 GRID, FEW = Steps(40.0, 1 / 40, -128, 127), Steps(9.0, 1 / 9, 0, 15)
 SMALL = codes(drawn(-63, 63, 8, 3, 3, 3))
-"""Weights whose pairs of products fit 16 bits: on processors without VNNI others overflow."""
+"""Weights whose pairs of products fit 16 bits: larger weights overflow on processors without VNNI."""
 SCALE = np.random.default_rng(1).uniform(-0.003, 0.003, 8).astype(np.float32)
 BIAS = drawn(-999, 999, 8).astype(np.int32)
 
@@ -122,7 +122,7 @@ LINEAR = {
 
 @pytest.mark.parametrize("name", LINEAR)
 def test_linear_layers_give_the_numbers(name: str) -> None:
-    """Stored rows of int8 with a scale each, behind which a Transpose may stand: the scale stays that of the row."""
+    """Rows of int8 have a scale each; a Transpose may follow, and the scale stays with its row."""
     made = program(*LINEAR[name])
     x = given(made)
     expected = run(made, x)

@@ -1,4 +1,4 @@
-"""What ONNX cannot say is refused, exit 2, by the layer's name."""
+"""An operation that ONNX does not have is refused with exit 2 and the layer's name."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ def coded(low: int, high: int) -> list[Operation]:
         ([op(AdaptivePool, 0, kind="max", size=(3, 7))], ["the adaptivepool: ", "(3, 7)", "(8, 7)"]),
         ([op(AdaptivePool, 0, kind="max", size=(16, 14))], ["the adaptivepool: ", "(16, 14)", "(8, 7)"]),
         (coded(-1000, 1000), ["the quantize: ", "-1000 to 1000", "8 bits"]),
-        (coded(2, 7), ["the quantize: ", "2 to 7"]),  # no quantizer of ours has such codes; a packed file may
+        (
+            coded(2, 7),
+            ["the quantize: ", "2 to 7"],
+        ),  # no quantizer of the toolkit has such codes, but a packed file may
         (coded(-300, -200), ["the quantize: ", "-300 to -200"]),
     ],
     ids=["circular", "windows apart", "more windows", "too many codes", "codes above 0", "codes below 0"],

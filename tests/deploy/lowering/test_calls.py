@@ -1,4 +1,4 @@
-"""Everything between layers that a program can say: lowered, it computes what PyTorch does, on either executor."""
+"""Every module and call between layers that programs support: lowered, it computes the same as PyTorch on both executors."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Calling(nn.Module):
 
 
 def network(inner: nn.Module | Call) -> nn.Module:
-    """A convolution, and behind it a module or a call; norms with statistics that are not those of a fresh network."""
+    """Return a convolution followed by a module or a call; norms have statistics unlike those of a fresh network."""
     torch.manual_seed(0)
     made = nn.Sequential()
     made.stem, made.inner = nn.Conv2d(3, 8, 1), inner if isinstance(inner, nn.Module) else Calling(inner)
@@ -62,7 +62,7 @@ def lowered(form: NormalForm) -> Program:
 
 @torch.no_grad()
 def assert_same(program: Program, made: nn.Module) -> None:
-    """Both executors against the network in float64, within 1e-5 of the largest number."""
+    """Compare both executors with the network in float64, within 1e-5 of the largest number."""
     x = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     expected = made.double()(x.double())
     assert expected.isfinite().all()
@@ -137,7 +137,7 @@ CALLED: dict[Any, list[Call]] = {
     aten.negative: [lambda s, x: torch.negative(x)], aten.absolute: [lambda s, x: torch.absolute(x)],
     aten.clip: [lambda s, x: torch.clip(x, -0.5, 0.25)],
 }  # fmt: skip
-"""By operation, calls whose captured graph holds it."""
+"""By operation, calls whose captured graph contains it."""
 
 UNREACHED = {
     **{call: "capture makes a module of it" for call in lift.WITHOUT_WEIGHT if call in {**CALLS, **MOVES}},
@@ -161,7 +161,7 @@ def test_a_call_computes_what_it_did(what: Any, call: Call) -> None:
 
 
 MADE: dict[type[nn.Module], list[nn.Module | Call]] = {
-    nn.Identity: [nn.BatchNorm2d(8)],  # what merge leaves of it
+    nn.Identity: [nn.BatchNorm2d(8)],  # merge replaces it by this
     nn.Dropout: [nn.Dropout()], nn.Dropout2d: [nn.Dropout2d()], nn.AlphaDropout: [nn.AlphaDropout()],
     _BatchNorm: [nn.Sequential(nn.ReLU(), nn.BatchNorm2d(8)), nn.Sequential(nn.ReLU(), nn.BatchNorm2d(8, affine=False)),
                  nn.Sequential(nn.Flatten(2), nn.BatchNorm1d(8)), nn.Sequential(nn.Flatten(), nn.BatchNorm1d(512))],
@@ -177,7 +177,7 @@ MADE: dict[type[nn.Module], list[nn.Module | Call]] = {
 
 
 def test_every_rule_for_modules_is_here() -> None:
-    """But that of nn.Dropout1d, of which capture makes nn.Dropout2d."""
+    """The only exception is nn.Dropout1d, which capture turns into nn.Dropout2d."""
     assert {*MODULES} - {nn.Dropout1d} == {*MADE}
 
 

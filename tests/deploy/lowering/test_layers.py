@@ -40,9 +40,9 @@ FEWER = [kind for kind in INTEGER if kind not in ("int8 symmetric", "int8 one gr
 
 @torch.no_grad()
 def codes_of(form: NormalForm, program: Program, x: Tensor) -> tuple[list[float], Tensor, Tensor]:
-    """How many of the codes agree at each place where there are some, in order; the answers of the network and program.
+    """Return the share of equal codes at each value in codes, in order, and the answers of the network and the program.
 
-    The network runs in float64, with the scales and biases that it has in fp32.
+    The network runs in float64 with its fp32 scales and biases.
     """
     exact, theirs, own = copy.deepcopy(form).double(), {}, {}
     for name, quantizer in exact.named_modules(remove_duplicate=False):
@@ -58,7 +58,7 @@ def codes_of(form: NormalForm, program: Program, x: Tensor) -> tuple[list[float]
 
 
 def on_the_grid(form: NormalForm) -> NormalForm:
-    """A copy whose biases are whole steps of the sums, as programs hold them."""
+    """Return a copy whose biases are on the grid of the sums, as in programs."""
     form = copy.deepcopy(form)
     for layer in (m for m in form.modules() if isinstance(m, _Merged)):
         if layer.scale is not None and layer.input_quantizer.grid() is not None:
@@ -72,7 +72,7 @@ def on_the_grid(form: NormalForm) -> NormalForm:
     [*itertools.product(NETWORKS, INTEGER), *itertools.product(("Residual", "ShuffleUnits", "Concatenation"), SUMS)],
 )
 def test_biases_on_the_grid_leave_every_code_as_it_is(name: str, kind: str) -> None:
-    """But those within the rounding of fp32 of the middle between two."""
+    """Codes may differ only within fp32 rounding of the middle between two codes."""
     form = on_the_grid(merged(name, kind))
     shares, expected, found = codes_of(form, lowered(form, low_ends=False), pictures(8))
     assert len(shares) >= 2
@@ -88,7 +88,7 @@ def test_the_output_of_the_first_layer_in_codes_is_that_of_the_network(name: str
     form = merged(name, kind)
     shares, _, _ = codes_of(form, lowered(form, low_ends=False), pictures(64 if name == "SqueezeExcite" else 8))
     assert shares[0] > 0.9999
-    assert shares[1] >= (0.97 if name == "SqueezeExcite" else 0.99)  # of 256 codes, one more or less shows
+    assert shares[1] >= (0.97 if name == "SqueezeExcite" else 0.99)  # with 256 codes, a difference of one is visible
 
 
 @pytest.mark.parametrize("kind", FLOAT)
@@ -104,7 +104,7 @@ def test_a_network_without_codes_answers_alike(name: str, kind: str) -> None:
 @pytest.mark.parametrize("kind", HALF)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_float_weights_read_codes(name: str, kind: str) -> None:
-    """Of whose sums no grid is known: the biases stay what they are, and so do the codes."""
+    """Their sums have no grid, so biases are unchanged, and so are the codes."""
     form = merged(name, kind)
     program = lowered(form)
     shares, expected, found = codes_of(form, program, pictures())
@@ -120,12 +120,12 @@ def test_signs_are_exact_where_every_norm_is_folded(name: str, kind: str) -> Non
     form = merged(name, kind)
     shares, _, _ = codes_of(form, lowered(form, low_ends=False), pictures(8))
     assert set(shares) == {1}
-    if name == "mobilenet_v1":  # a max-pool stands between a layer and its norm
+    if name == "mobilenet_v1":  # a max-pool is between a layer and its norm
         assert any(isinstance(module, Flip) for module in form.modules()) == (kind != "wbab cbap")
 
 
 def at(program: Program, name: str) -> int:
-    """The number of what an operation gives, by its name."""
+    """Return the number of an operation's value by the operation's name."""
     return next(number for number, op in enumerate(program.operations, 1) if op.name == name)
 
 
@@ -134,7 +134,7 @@ def layers(program: Program) -> dict[str, Any]:
 
 
 def of_the_picture(program: Program, number: int) -> bool:
-    """Whether nothing but a border and other units stand between the picture and a value in codes."""
+    """Return whether only a padding and a change of units are between the picture and a value in codes."""
     while number:
         operation = program.operations[number - 1]
         if not isinstance(operation, (Quantize, Pad, Affine)):
@@ -187,7 +187,7 @@ def test_a_network_whose_other_layers_read_numbers_has_float_ends_either_way(kin
 
 
 class Padded(nn.Module):
-    """An even kernel whose padding is one more behind, and two layers that read one value, each with a border of its own."""
+    """An even kernel with one more row of padding below, and two layers that read one value with different borders."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -216,14 +216,14 @@ def test_borders_are_those_of_the_network(kind: str, mode: str) -> None:
     pads = [op for op in program.operations if isinstance(op, Pad)]
     assert [(op.kind, op.sides) for op in pads] == ([] if mode == "zeros" else [(mode, (1, 1, 1, 1))])
     read = {layers(program)["other"].sources, *(op.sources for op in pads or [layers(program)["one"]])}
-    assert len(read) == 1  # the codes that both read
+    assert len(read) == 1  # both layers read these codes
     assert isinstance(program.operations[read.pop()[0] - 1], Quantize)
 
 
 @pytest.mark.parametrize("kind", FEWER)
 @pytest.mark.parametrize("name", ["Residual", "ShuffleUnits", "mobilenet_v1"])
 def test_layers_in_fp32_on_codes_are_exact(name: str, kind: str) -> None:
-    """All of them read codes, the picture's first: up to the mean of the last, each number is the reference's."""
+    """All layers read codes, the first one the picture's. Up to the last mean every number equals the reference's."""
     program = lowered(merged(name, kind), low_ends=True)
     (mean,) = [op.sources[0] for op in program.operations if isinstance(op, Reduce)]
     program, x = until(program, mean), pictures()

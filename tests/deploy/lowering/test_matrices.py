@@ -1,4 +1,4 @@
-"""Matrices: the narrowest codes that hold a weight, biases on the grid of the sums, signs that no bias loses, and each once."""
+"""Matrices: narrowest codes for a weight, biases on the grid of the sums, biases that keep signs, shared storage."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def rows(*values: list[int]) -> Tensor:
     ("values", "bits", "levels", "step", "low"),
     [
         (rows([1, -1], [1, 1]), 1, 2, 2, [-1]),
-        (rows([1, -1], [1, 1]), 8, 2, 2, [-1]),  # fewer than its bits could say
+        (rows([1, -1], [1, 1]), 8, 2, 2, [-1]),  # fewer levels than its bits allow
         (rows([1, 0], [-1, 1]), 2, 3, 1, [-1]),
         (rows([0, 0], [0, 0]), 2, 3, 1, [-1]),
         (rows([-1, 0], [1, -2]), 2, 4, 1, [-2]),
@@ -60,7 +60,7 @@ WEIGHT = Codes(np.ones((5, 2), np.int16), 2, 2, np.array([-1], np.int32))
     [([0.5, -0.25, 2.0, 1.0, 3.0], [1.3, 1.5, 7.0, -0.1, 1e6]), ([0.5, 0.0, 1e-9, -1e-30, 1.0], [1.3, 3.0, 100.0, -7.0, 0.0])],
 )  # fmt: skip
 def test_a_bias_lies_on_the_grid_of_the_sums_where_that_reaches(scale: list[float], bias: list[float]) -> None:
-    """Beyond it, and where the scale is 0, it is added in fp32. The weights stay what they are in real numbers."""
+    """A bias beyond the grid, or with scale 0, is added in fp32. The weights' real values do not change."""
     given_ = np.array(scale, np.float32)
     found = matrices.on_grid(WEIGHT, given_, np.array(bias))
     assert found.scale is not None
@@ -73,19 +73,19 @@ def test_a_bias_lies_on_the_grid_of_the_sums_where_that_reaches(scale: list[floa
 
 
 def test_what_a_far_coarser_grid_cannot_hold_is_added_in_fp32() -> None:
-    """Filters of inputs that hardly vary, which a batch norm enlarged: the others keep their bias on the grid alone."""
+    """Such filters have inputs that hardly vary, enlarged by a batch norm; other filters keep their bias on the grid only."""
     weight = Codes(np.full((5, 2), 100, np.int16), 256, 1, np.array([-128], np.int32))
     scale, bias = np.array([0.01, -0.01, 0.02, 0.5, -0.25], np.float32), np.array([0.304, 0.304, 0.5, 3.3, 1.0])
     found = matrices.on_grid(weight, scale, bias)
     assert found.bias is not None
     assert found.shift is not None
-    assert found.bias.tolist() == [30, -30, 25, 7, -4]  # 3.3 is 6.6 steps of 0.5; 1.0 lies on its grid
+    assert found.bias.tolist() == [30, -30, 25, 7, -4]  # 3.3 is 6.6 steps of 0.5; 1.0 is on its grid
     np.testing.assert_allclose(found.shift, [0, 0, 0, -0.2, 0], atol=1e-7)
 
 
 @pytest.mark.parametrize("scale", [[0.5, -0.25, 2.0, 1.0, 3.0], [0.5, 0.0, 2.0, 1.0, 3.0]], ids=["all", "a dead row"])
 def test_few_bits_are_made_finer(scale: list[float]) -> None:
-    """A bias that was rounded to the grid of signs would be off by half a weight."""
+    """A bias rounded to the grid of signs would be off by up to half a weight."""
     bias = np.array([1.3, 1.5, 7.1, -0.1, 0.7])
     found = matrices.on_grid(WEIGHT, np.array(scale, np.float32), bias)
     assert found.scale is not None
@@ -117,16 +117,16 @@ def test_errors_of_a_channel_and_of_a_filter_cancel() -> None:
     errors = found - exact
     assert np.abs((nearest - exact).reshape(6, -1).sum(1)).max() > 1
     assert np.abs(errors.reshape(6, -1).sum(1)).max() <= 0.5
-    assert np.abs(errors.reshape(30, -1).sum(1)).max() < 1.5  # a filter may take one more of a channel
+    assert np.abs(errors.reshape(30, -1).sum(1)).max() < 1.5  # balancing a filter may change one more code of a channel
     assert np.abs(errors).max() < 1
-    assert (np.abs(errors) > 0.5).mean() < 0.2  # the others stay the nearest
+    assert (np.abs(errors) > 0.5).mean() < 0.2  # other codes stay the nearest
 
 
 def test_what_is_rounded_the_other_way_by_hand() -> None:
-    """Errors of 0.4, 0.3, 0.4 and 0.1 up come to 1.2: one of the two of 0.4 goes down."""
+    """Rounding up by 0.4, 0.3, 0.4 and 0.1 sums to 1.2: one of the two numbers with 0.4 is rounded down instead."""
     exact = np.array([[[[0.6, 1.7, 2.6, 2.9]]]])
     assert matrices.balanced(np.rint(exact).astype(np.int64), exact, 127).tolist() == [[[[0, 2, 3, 3]]]]
-    ends = np.array([[[[127.0, -126.7, -126.7, -126.7]]]])  # 0.3 down thrice: one goes up
+    ends = np.array([[[[127.0, -126.7, -126.7, -126.7]]]])  # three errors of 0.3 down: one number is rounded up
     assert matrices.balanced(np.array([[[[127, -127, -127, -127]]]]), ends, 127).tolist() == [
         [[[127, -126, -127, -127]]]
     ]
@@ -156,7 +156,7 @@ class Twins(nn.Module):
 
 @pytest.mark.parametrize("kind", ["float", "int8", "wtat", "wbab bacp"])
 def test_a_layer_at_two_places_is_stored_once(kind: str) -> None:
-    """As in the network's own file, which counts it once."""
+    """The network's own file counts it once, too."""
     form = merged("SharedConv", kind)
     program = lowered(form, low_ends=False)
     assert sum(isinstance(op, Convolution) and op.name == "conv" for op in program.operations) == 2

@@ -1,4 +1,4 @@
-"""What no program can say is refused before anything is written: the layer is named, the operation, and why."""
+"""A network that cannot be a program is refused before anything is written; the error names the layer and the operation."""
 
 from __future__ import annotations
 
@@ -84,12 +84,12 @@ ACROSS = "works across pictures"
     ],
 )
 def test_what_mixes_pictures(call: Callable[[Tensor], Tensor], operation: str, why: str) -> None:
-    """An engine may be given any number of them, one by one."""
+    """An engine may run any number of pictures, one by one."""
     refused(captured(call), f"inner.{operation}: a program has no operation {operation}", why)
 
 
 def test_a_slice_that_leaves_out_the_first_picture() -> None:
-    """x[1:] cannot even be captured; in the graph it would be this."""
+    """x[1:] cannot be captured; this is the node it would become."""
     form = captured(lambda x: x[:, 1:])
     (node,) = [n for n in form.captured.graph.nodes if n.target is torch.ops.aten.slice.Tensor]
     node.args = (node.args[0], 0, 1, 2**63 - 1)
@@ -103,7 +103,7 @@ def test_a_slice_that_leaves_out_the_first_picture() -> None:
         (nn.Softplus(), "inner: a program has no operation Softplus"),
         (nn.Sequential(nn.Flatten(2), nn.Conv1d(8, 4, 3)), "inner.1: a program has no operation Conv1d"),
         (nn.InstanceNorm2d(8), "inner.instance_norm: a program has no operation instance_norm"),
-        (Recurrent(), "inner.lstm."),  # its first state, of as many zeros as there are pictures
+        (Recurrent(), "inner.lstm."),  # its initial state depends on the number of pictures
         (Indexed(), "inner.index: a program has no operation index"),
         (lambda x: x @ x, "inner.matmul: a program has no operation matmul"),
         (lambda x: torch.add(x, x, alpha=2), "inner.add: a program has no operation add: an alpha"),
@@ -129,7 +129,7 @@ def test_what_has_no_operation(inner: nn.Module | Callable[[Tensor], Tensor], wo
 
 
 def test_a_call_that_changes_a_part_of_a_value() -> None:
-    """Whoever reads the whole sees it, and a program's values never change."""
+    """Readers of the whole value would see the change, but a program's values never change."""
 
     def call(x: Tensor) -> Tensor:
         x[:, 2:4].mul_(3)

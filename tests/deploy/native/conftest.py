@@ -1,4 +1,4 @@
-"""Tests of the native engine run on each instruction set that this machine has; without a compiler they are skipped."""
+"""Run tests of the native engine on each instruction set of this machine; skip them without a compiler."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from deploy.native import compiler
 TILED = ("AMX emulated", "AMX")
 SETS = ("plain C++", "AVX2", "AVX-VNNI", "AVX512 VNNI", "AVX512 VPOPCNT", *TILED)
 
-os.environ.setdefault(compiler.EMULATE, "1")  # before any test loads the library, which is loaded once
+os.environ.setdefault(compiler.EMULATE, "1")  # set before any test loads the library, which is loaded once
 
 
 def _here(name: str) -> str:
@@ -26,11 +26,11 @@ def _here(name: str) -> str:
 
 @pytest.fixture(params=SETS)
 def kernels(request: pytest.FixtureRequest) -> str:
-    """An instruction set."""
+    """Return an instruction set that runs here."""
     return _here(request.param)
 
 
 @pytest.fixture(params=TILED)
 def tiled(request: pytest.FixtureRequest) -> str:
-    """An instruction set with tiles."""
+    """Return an instruction set with tiles."""
     return _here(request.param)

@@ -1,4 +1,4 @@
-"""Programs of a layer of any size, and what is asked of the native engine on them."""
+"""Programs of one layer of any size, and the checks of the native engine on them."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ GRIDS = (
 
 @st.composite
 def programs(draw: Any, side: int = 9) -> Program:
-    """A layer between codes and codes, perhaps with a ReLU and a pool.
+    """Draw a layer between codes and codes, with or without a ReLU and a pool.
 
     Args:
-        side: of the pictures, at most this much longer than the windows.
+        side: how much larger than the windows pictures may be, in pixels.
     """
 
     def between(low: int, high: int) -> int:
@@ -38,7 +38,7 @@ def programs(draw: Any, side: int = 9) -> Program:
     groups = draw(st.sampled_from([1, 1, 1, 2, 3, 5]))
     each = between(1, 200 // groups)
     channels, outputs = groups * each, groups * between(1, 200 // groups)
-    if draw(st.integers(0, 4)) == 0:  # each channel apart
+    if draw(st.integers(0, 4)) == 0:  # depthwise
         groups, each, outputs = channels, 1, channels
     kernel, dilation = (between(1, 4), between(1, 3)), (between(1, 2), between(1, 2))
     sides = tuple(dilation[i] * (kernel[i] - 1) + between(1, side) for i in range(2))
@@ -46,9 +46,9 @@ def programs(draw: Any, side: int = 9) -> Program:
     most = draw(st.sampled_from([1, 7, 127, 255]))
     draws = np.random.default_rng(between(0, 2**16))
     weight = draws.integers(-most, most + 1, (outputs, each, *kernel)).astype(np.int16)
-    if most == 255 and draw(st.booleans()):  # DoReFa's odd numbers; else often too wide a range for bytes
+    if most == 255 and draw(st.booleans()):  # DoReFa's odd numbers; other numbers often exceed bytes
         weight = weight | 1
-    if most == 127:  # a grid that lies beside 0, each filter's elsewhere
+    if most == 127:  # a grid off 0, different for each filter
         weight = weight + draws.integers(0, 2, (outputs, 1, 1, 1)).astype(np.int16) * draw(st.sampled_from([0, 100]))
     grid = draw(st.sampled_from(GRIDS))
     plain = isinstance(grid, Signs) and draw(st.booleans())
@@ -76,7 +76,7 @@ def programs(draw: Any, side: int = 9) -> Program:
         {"kind": "clamp", "settings": (-0.7, 1.9)},
         {"kind": "clamp", "settings": (0.3, 0.2)},
     ]
-    behind = draw(st.booleans())  # an activation stands behind the pool
+    behind = draw(st.booleans())  # an activation after the pool
     if not behind and (told := draw(st.sampled_from(activations))):
         add(Function, **told)
     rows, columns = made[1].value(made[0].value(_value((channels, *sides)))).shape[1:]
@@ -90,7 +90,7 @@ def programs(draw: Any, side: int = 9) -> Program:
         add(Quantize, grid=draw(st.sampled_from(GRIDS)))
     elif plain:
         add(Quantize, grid=grid)
-    if isinstance(made[-1], Quantize):  # codes are seen as numbers
+    if isinstance(made[-1], Quantize):  # decode codes to numbers
         ones = Codes(np.ones((outputs, 1, 1, 1), np.int16), 4, 1, np.array([-2], np.int32))
         add(Convolution, matrix=Matrix(ones), groups=outputs)
     return Program(tuple(made), (channels, *sides), (0.5,) * channels, (0.25,) * channels)
@@ -107,7 +107,7 @@ def check(made: Program, kernels: str) -> None:
     native = Native(made, kernels)
     size = native.plan.arena
     native(x)
-    native.arenas[:] = GUARD  # what a step does not write is not 0 either
+    native.arenas[:] = GUARD  # memory that no step writes is not 0
     assert not native.plan.constants
     begin = native._begin - native.arenas.ctypes.data
     with _one_thread():
@@ -115,7 +115,7 @@ def check(made: Program, kernels: str) -> None:
     assert torch.equal(found, run(made, x))
     assert (native.arenas[:begin] == GUARD).all()
     assert (native.arenas[begin + size :] == GUARD).all()
-    assert torch.equal(native._run(x[:1], 3), found[:1])  # the rows of one picture side by side
+    assert torch.equal(native._run(x[:1], 3), found[:1])  # the rows of one picture in parallel
 
 
 class _one_thread:

@@ -1,4 +1,4 @@
-"""Layers of any number of channels on pictures of any size: the reference's numbers, and no byte beyond the arena."""
+"""Layers of any number of channels on pictures of any size give the reference's numbers and write no byte beyond the arena."""
 
 from __future__ import annotations
 

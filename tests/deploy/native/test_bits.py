@@ -1,4 +1,4 @@
-"""Bounds of sums in place of numbers and their signs: found by the reference's own operations in fp32."""
+"""Bounds of sums that replace the signs of numbers, found by the reference's own fp32 operations."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ def test_without_a_factor_the_bound_is_0() -> None:
 
 
 def test_limits_by_hand() -> None:
-    """10 - 2 n bits that differ, times 3, plus 1: at least 4 as long as n <= 4; at least 5 as long as n <= 4; 31 for n = 0 alone."""
+    """With n differing bits the sum is (10 - 2 n) * 3 + 1: at least 4 for n <= 4, at least 5 for n <= 4, 31 for n = 0 only."""
     base, bias = np.array([[10, 10, 10, 10]], np.int32), np.array([1, 1, 1, 1], np.int32)
     bounds = np.array([[4, 5, 31, 32, 0]], np.int32)
     assert bits.limits(base, 3, bias, bounds, 4).tolist() == [[[4, 4, 0, -1]]]
     assert bits.limits(base, 3, bias, bounds, 2).tolist() == [
         [[4, 4, -1, -1]]
-    ]  # who is no output never differs so little
+    ]  # padding outputs never reach their bound

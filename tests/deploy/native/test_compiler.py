@@ -1,4 +1,4 @@
-"""The engine's library: compiled once into a folder that is the user's alone, and never believed otherwise."""
+"""The engine's library: compiled once into a folder that only the user can write; any other folder is refused."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from tests.tools.house import ROOT
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache folder of this test."""
+    """Return an empty cache folder for this test."""
     monkeypatch.setenv(CACHE, str(tmp_path / "cache"))
     return tmp_path / "cache" / "native"
 
 
 @pytest.fixture(scope="session")
 def library() -> Path:
-    """The library of this machine, in the user's own cache folder."""
+    """Return this machine's library in the user's own cache folder."""
     try:
         return compiler.build()
     except Unavailable as fault:
@@ -38,7 +38,7 @@ def library() -> Path:
 
 
 def compiling(path: Path, does: str) -> str:
-    """A compiler of this test: tells its version, and does so otherwise; `$out` is the file it is to write."""
+    """Write a fake compiler that prints a version and otherwise runs `does`; `$out` is the file to write."""
     path.write_text(
         "#!/bin/sh\n[ $1 = --version ] && echo one && exit 0\n"
         'while [ $# -gt 0 ]; do [ "$1" = -o ] && out=$2; shift; done\n' + does
@@ -70,7 +70,7 @@ def test_what_a_compiler_complains_of_is_said(cache: Path, tmp_path: Path, monke
 def test_a_compiler_that_is_ended_leaves_nothing_behind(
     does: str, cache: Path, tmp_path: Path, library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It knew the instruction set: a library without it would stay for good."""
+    """The compiler knew the instruction set: a library without it would stay forever."""
     ended = f'case "$out" in *avx512popcnt.o) {does};; esac; cp {library} "$out"\n'
     monkeypatch.setenv("CXX", compiling(tmp_path / "c", ended))
     if not compiler.SETS:
@@ -200,7 +200,7 @@ def test_the_name_hangs_on_sources_flags_and_compiler(
 def test_a_damaged_library_is_compiled_again(
     damage: Callable, cache: Path, tmp_path: Path, library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Loaded, one that is cut short ends the process with a bus error."""
+    """Loading a truncated library would end the process with a bus error."""
     monkeypatch.setenv("CXX", compiling(tmp_path / "c", f'cp {library} "$out"\n'))
     made = compiler.build()
     good = made.read_bytes()
@@ -212,7 +212,7 @@ def test_a_damaged_library_is_compiled_again(
 def test_without_a_compiler_what_another_one_made_is_as_good(
     cache: Path, tmp_path: Path, library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An image that builds the engine need not keep the compiler."""
+    """A container image that builds the engine need not keep the compiler."""
     monkeypatch.setenv("CXX", compiling(tmp_path / "c", f'cp {library} "$out"\n'))
     made = compiler.build()
     monkeypatch.setenv("CXX", "no-such-compiler")

@@ -1,4 +1,4 @@
-"""The native engine on programs made by hand, one for each operation and more: every number is the reference's."""
+"""The native engine on programs made by hand, at least one for each operation: every number equals the reference's."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ SIGNS = {
 @pytest.mark.parametrize("binary", [False, True])
 @pytest.mark.parametrize("name", SIGNS)
 def test_layers_on_signs(name: str, binary: bool, grid: Signs, kernels: str) -> None:
-    """Weights of -1, 0 and 1, or of -1 and 1 alone; a border is 0."""
+    """Weights are -1, 0 and 1, or only -1 and 1; the border is 0."""
     *before, first, last = SIGNS[name]
     layers = []
     for kind, settings in (first, last):
@@ -67,7 +67,7 @@ def test_layers_on_signs(name: str, binary: bool, grid: Signs, kernels: str) -> 
 
 
 def test_a_factor_that_all_weights_share_counts(kernels: str) -> None:
-    """Few-bit codes are stored times a power of two where a bias asks for it."""
+    """Codes of few bits are stored times a power of two if a bias needs it."""
     weight = codes(64 * drawn(-1, 1, 12, 40, 3, 3))
     matrix = Matrix(weight, np.full(12, 0.01, np.float32), drawn(-999, 999, 12).astype(np.int32))
     made = chains.program(chains.quantize(Signs()), (Convolution, {"matrix": matrix}), shape=(40, 6, 5))
@@ -128,7 +128,7 @@ def test_what_the_engine_lacks_is_computed_by_the_reference_and_named(kernels: s
 
 @pytest.mark.parametrize("grid", [Signs(), Steps(9.0, 1 / 9, -20, 20)], ids=str)
 def test_linear_layers_over_rows_of_codes(grid: Signs | Steps, kernels: str) -> None:
-    """Of (N, C) each row is a place; of more axes the reference has to help."""
+    """In (N, C) each row is a place; with more axes the reference computes the layer."""
     for shape, how in ((36, 40), ""), ((33, 3, 40), "; Linear by the reference"):
         matrix = Matrix(codes(drawn(-1, 1, 6, 40)), None, drawn(-5, 5, 6).astype(np.int32))
         made = chains.program((Reshape, {"shape": shape}), chains.quantize(grid), (Linear, {"matrix": matrix}),
@@ -152,7 +152,7 @@ def test_a_fault_of_the_reference_passes_through(kernels: str, monkeypatch: pyte
 
 
 def test_a_value_that_borders_make_too_large_is_refused(monkeypatch: pytest.MonkeyPatch, kernels: str) -> None:
-    """Two readers reach far over it, one along each axis: neither asks for much, both together do."""
+    """Two readers need wide borders, one along each axis: each alone would fit, both together do not."""
     far = 200
     weight = drawn(-9, 9, 1, 1, 2, 1)
     made = program(

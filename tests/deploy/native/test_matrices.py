@@ -1,4 +1,4 @@
-"""Weights in the form that kernels read, by hand."""
+"""Weights in the kernels' layouts, by hand."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def codes(values: list[list[int]]) -> Codes:
     ("values", "factor", "each"),
     [
         ([[-255, 255], [1, 3]], 2, [1, 257]),  # DoReFa's odd numbers
-        ([[0, 255], [-10, 200]], 1, [128, 118]),  # grids beside 0, each filter's elsewhere
+        ([[0, 255], [-10, 200]], 1, [128, 118]),  # grids off 0, different for each filter
         ([[-254, 0], [-100, 100]], 1, [-126, 28]),
         ([[-254, 254], [1, -3]], 2, [2, 253]),  # even in one filter, odd in the other
     ],
@@ -42,12 +42,12 @@ def test_other_weights_are_left(values: list[list[int]]) -> None:
 
 
 def test_rows_of_few_channels_lie_in_one_piece() -> None:
-    """Three channels, three columns: nine bytes are three fours, where each place in a four of its own would be three a row, too."""
+    """Three channels times three columns are nine contiguous bytes, which are three fours."""
     widths, place = Widths(8, 3, 8, 0, True), Place((3, 5, 6), steps.BYTE, border=(1, 1, 1, 1))
     values = np.arange(1, 2 * 3 * 2 * 5 + 1).reshape(2, 3, 2, 5)
     assert place.pitch == 3
     stored, offsets, outputs, count = matrices.blocks(values, Geometry((2, 5)), place, 4, widths)
-    assert (outputs, count) == (8, 8)  # 15 bytes a row: four fours
+    assert (outputs, count) == (8, 8)  # 15 bytes in a row: four fours
     assert offsets.tolist() == [[0, 4, 8, 12, 24, 28, 32, 36]]
     first = stored.reshape(count, 8, 4)[:4, 0].reshape(-1)
     assert first[:15].tolist() == values[0, :, 0, :].T.reshape(-1).tolist()
@@ -55,12 +55,12 @@ def test_rows_of_few_channels_lie_in_one_piece() -> None:
 
 
 def test_taps_of_a_depthwise_layer_come_in_fours() -> None:
-    """Five taps are two fours; channel 21 is 16 + 4 + 1: vector 1, lane 1, the second there."""
+    """Five taps are two fours. Channel 21 is 16 + 4 + 1: vector 1, lane 1, second channel of the lane."""
     values = np.arange(70 * 5).reshape(70, 1, 1, 5) % 100
     place = Place((70, 3, 9), steps.BYTE, border=(0, 2, 0, 2))
     weight, offsets = matrices.taps_apart(values, Geometry((1, 5)), place, Widths(16, 3, 32, 64, True))
     assert weight.shape == (2, 2, 4, 4, 4, 4)  # parts, fours, vectors, lanes, channels, taps
-    assert offsets.tolist() == [0, 72, 144, 216, 288, 0, 72, 144]  # the last ones are read with weights of 0
+    assert offsets.tolist() == [0, 72, 144, 216, 288, 0, 72, 144]  # the last three are read with weight 0
     assert weight[0, 0, 1, 1, 1].tolist() == values[21, 0, 0, :4].tolist()
     assert weight[0, 1, 1, 1, 1].tolist() == [values[21, 0, 0, 4], 0, 0, 0]
     assert weight[1, 0, 1, 0, 1].tolist() == values[69, 0, 0, :4].tolist()

@@ -1,4 +1,4 @@
-"""Whole networks on the native engine: every answer is the reference's, bit for bit."""
+"""Whole networks on the native engine: every answer equals the reference's, bit for bit."""
 
 from __future__ import annotations
 

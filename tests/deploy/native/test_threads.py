@@ -1,4 +1,4 @@
-"""Threads of the native engine: as many as the system gives, and the same numbers."""
+"""Threads of the native engine: any number that the system grants gives the same numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layers in tiles of a matrix unit: every way to cut windows, wherever the places of a tile lie."""
+"""Layers in tiles of a matrix unit: every way to cut windows, for any position of a tile's places."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_linear_layers_over_rows(tiled: str) -> None:
 
 
 def assert_in_tiles(made: Program, tiled: str, told: dict[str, int]) -> None:
-    """One layer is, told so, and gives the reference's numbers."""
+    """Check that one layer uses tiles with these settings, and that it gives the reference's numbers."""
     x = chains.given(made.picture)[:2]
     native, expected = Native(made, tiled), run(made, x)
     (step,) = (step for step in native.plan.steps if step.operation == steps.LAYER)
@@ -66,7 +66,7 @@ def assert_in_tiles(made: Program, tiled: str, told: dict[str, int]) -> None:
     assert {key: getattr(step, key) for key in told} == told
     before = torch.get_num_threads()
     try:
-        for threads in (1, 2, 3):  # two pictures side by side, or the rows of each
+        for threads in (1, 2, 3):  # two pictures in parallel, or the rows of each
             torch.set_num_threads(threads)
             assert torch.equal(native(x), expected)
     finally:
@@ -76,7 +76,7 @@ def assert_in_tiles(made: Program, tiled: str, told: dict[str, int]) -> None:
 @settings(max_examples=150, derandomize=True, **FAST)
 @given(made=programs(side=24))
 def test_any_layer_can_come_in_tiles(made: Program, tiled: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether that is fast or not."""
+    """Tiles are used even where they are slower."""
     cut_anyhow(monkeypatch)
     check(made, tiled)
 
@@ -90,7 +90,7 @@ def test_a_thousand_layers(made: Program, tiled: str, monkeypatch: pytest.Monkey
 
 
 def cut_anyhow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every layer on bytes come in tiles, cut the way that is written down last."""
+    """Make every layer on bytes use tiles, cut in the last of its ways."""
     monkeypatch.setattr(tiles, "cut", lambda weight, form, source, _: tiles.ways(weight, form, source)[-1])
 
 

@@ -1,4 +1,4 @@
-"""What operations refuse, in which words; sums up to the last one that int32 holds are allowed."""
+"""Settings that operations refuse, and their messages; sums are allowed up to int32's limit."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ POOL = {"kernel": (3, 3), "stride": (2, 2)}
         (Pad, {"sides": (0,) * 4, "kind": "replicate", "channels": (0, 1)}, (1, 8, 9), "replicate padding of channels"),
         (Pad, {"sides": (0,) * 4, "channels": (0, -1)}, (2, 8, 9), "its channels is (0, -1)"),
         (Pad, {"sides": (-4, -4, 0, 0)}, (1, 8, 9), "a padding of (-4, -4, 0, 0) that leaves nothing"),
-        (Pad, {"sides": (-9, 5, 0, 0)}, (1, 8, 9), "a padding of (-9, 5, 0, 0)"),  # one side cuts more than there is
+        (Pad, {"sides": (-9, 5, 0, 0)}, (1, 8, 9), "a padding of (-9, 5, 0, 0)"),  # one side cuts more rows than exist
         (Pad, {"sides": (0,) * 4, "fill": NAN}, (1, 8, 9), "a padding of nan"),
         (Pad, {"sides": (1,) * 4, "fill": 1e300}, (1, 8, 9), "a padding of 1e+300"),  # no fp32
         (Reshape, {"shape": (5, 5)}, (3, 8), "a value of shape (3, 8) as one of shape (5, 5)"),
@@ -152,7 +152,7 @@ def linear(matrix: Matrix, grid: Steps | Signs | None) -> Value:
 
 
 def test_sums_are_allowed_as_far_as_int32_goes() -> None:
-    """33,025 products of 255 and 255 are 2,147,450,625, which is 33,023 less than 2^31."""
+    """33,025 products of 255 and 255 sum to 2,147,450,625, which is 33,023 less than 2^31."""
     assert linear(Matrix(codes(1, 33_025)), BYTES).shape == (1,)
     assert linear(Matrix(codes(1, 33_025, -255), bias=integers(-33_022)), BYTES).shape == (1,)
     with pytest.raises(ValueError, match="its sums reach 2,147,515,650, and int32 holds less than 2,147,483,648"):
@@ -161,7 +161,7 @@ def test_sums_are_allowed_as_far_as_int32_goes() -> None:
         with pytest.raises(ValueError, match="its sums reach"):
             linear(Matrix(codes(1, 33_025), bias=integers(bias)), BYTES)
     assert linear(Matrix(codes(1, 33_026)), Signs()).shape == (1,)
-    assert linear(Matrix(codes(1, 33_026)), None).shape == (1,)  # no whole sums at all
+    assert linear(Matrix(codes(1, 33_026)), None).shape == (1,)  # no integer sums
 
 
 def test_the_longest_row_counts() -> None:

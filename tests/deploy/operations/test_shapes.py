@@ -1,4 +1,4 @@
-"""The shape that each operation gives, written down by hand; a new operation needs a row here."""
+"""The shape of each operation's result, by hand; a new operation needs a row here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Windows as torch slides them: pools and transposed convolutions over a grid of sizes give its shapes, and refuse what it does."""
+"""Windows as in torch: pools and transposed convolutions of many sizes give torch's shapes and refuse the same settings."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ POOLS = [
     )
     for padding in range(kernel // 2 + 1)
 ]
-"""Every pool of these sizes; padding wider than half a kernel is refused by both."""
+"""Every pool of these sizes; both sides refuse padding wider than half a kernel."""
 
 
 def torchs(pool: Callable[..., Tensor], size: int, *settings: object) -> Shape | None:
-    """The shape that torch gives; None: it refuses."""
+    """Return torch's shape; None if torch refuses."""
     try:
         return tuple(pool(torch.empty(1, 2, size, size, device="meta"), *settings).shape[1:])
     except RuntimeError:
@@ -45,7 +45,7 @@ def ours(operation: Operation, *shape: int) -> Shape | None:
 
 
 def pools(size: int, kernel: int, stride: int, padding: int, dilation: int, ceil: bool) -> list[tuple]:
-    """What we and torch give, of the max-pool and of the average-pool."""
+    """Return the shapes by the toolkit and by torch, for the max-pool and the average-pool."""
     square, around = (kernel, kernel), (padding,) * 4
     most = MaxPool(square, (stride,) * 2, around, (dilation,) * 2, ceil, sources=(0,), name="it")
     mean = AveragePool(square, (stride,) * 2, around, ceil, sources=(0,), name="it")
@@ -56,7 +56,7 @@ def pools(size: int, kernel: int, stride: int, padding: int, dilation: int, ceil
 
 
 def larger(size: int, kernel: int, stride: int, padding: int, dilation: int, ceil: bool) -> bool:
-    """Whether a window is larger than what there is, padding included."""
+    """Return whether a window is larger than the input with its padding."""
     return dilation * (kernel - 1) + 1 > size + 2 * padding
 
 
@@ -72,14 +72,14 @@ def test_windows_larger_than_the_picture_are_refused() -> None:
 
 
 def test_larger_windows_with_ceil_are_as_torch_has_them() -> None:
-    """torch's ceil_mode takes one window of 3 in steps of 2 on 2 places: it reaches over the end."""
+    """torch's ceil_mode gives one window of 3 with stride 2 on 2 places: it reaches beyond the end."""
     cases = [case for case in POOLS if larger(*case) and case[-1]]
     wrong = {case: pair for case in cases for pair in pools(*case) if pair[0] != pair[1]}
     assert not wrong
 
 
 def test_a_last_window_that_begins_in_the_padding_is_left_out() -> None:
-    """5 places and 1 around, windows of 2 in steps of 3: from -1, from 2, and from 5, which is padding."""
+    """5 places with padding 1, windows of 2, stride 3: windows begin at -1, at 2, and at 5, which is padding."""
     kept = MaxPool((2, 2), (3, 3), (1, 1, 1, 1), ceil=True, sources=(0,), name="it")
     assert kept.value(Value((1, 5, 6))).shape == (1, 2, 3)
     assert F.max_pool2d(torch.zeros(1, 5, 6), 2, 3, 1, 1, True).shape == (1, 2, 3)
@@ -124,7 +124,7 @@ def test_transposed_convolutions_have_torchs_shapes() -> None:
         if wanted.numel():
             assert found == tuple(wanted.shape[1:]), operation
             accepted += 1
-        else:  # torch may also give a value of no rows
+        else:  # torch may also give 0 rows
             assert found is None, operation
             refused += 1
     assert min(accepted, refused) > 300

@@ -1,4 +1,4 @@
-"""Contenders run in turns, on a clock that they move themselves, and once on the true one."""
+"""Contenders run in turns, on a fake clock that they advance themselves, and once on the real clock."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from deploy.racing.clock import LEAST, MOST, TURN, WARM_UP, Timed, race
 
 
 class Clock:
-    """Time that passes while contenders run, and not else."""
+    """A clock that advances only while contenders run."""
 
     def __init__(self) -> None:
         self.now = 0.0
         self.calls: list[str] = []
 
     def contender(self, name: str, *seconds: float) -> Callable[[], None]:
-        """One that takes so long, at each call the next of these; the last again and again."""
+        """Return a contender whose calls take these seconds, one after the other; the last one repeats."""
         left = list(seconds)
 
         def run() -> None:
@@ -42,7 +42,9 @@ def own(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def test_numbers_by_hand(own: Clock) -> None:
     found = own.race(10, eager=0.5, half=1.0, twice=0.25)
-    assert found["eager"] == Timed(500.0, 1.0, 1.0, 1.0, 6)  # the sixth round begins at 8.75 s, and no other after 10
+    assert found["eager"] == Timed(
+        500.0, 1.0, 1.0, 1.0, 6
+    )  # the sixth round begins at 8.75 s, and none begins after 10 s
     assert found["half"] == Timed(1000.0, 0.5, 0.5, 0.5, 6)
     assert found["twice"] == Timed(250.0, 2.0, 2.0, 2.0, 6)
 
@@ -61,12 +63,12 @@ def test_there_are_rounds_enough_and_not_too_many(seconds: float, rounds: int, o
 
 
 def test_the_first_calls_do_not_count(own: Clock) -> None:
-    runs = {"a": own.contender("a", 1), "b": own.contender("b", 90, 90, 90, 2)}  # it compiles, say
+    runs = {"a": own.contender("a", 1), "b": own.contender("b", 90, 90, 90, 2)}  # slow at first, as if it compiled
     assert race(runs, 0)["b"] == Timed(2000.0, 0.5, 0.5, 0.5, LEAST)
 
 
 def test_ratios_are_of_the_same_round(own: Clock) -> None:
-    """The machine slows down for two rounds of five: both take twice as long, and the ratio stays."""
+    """The machine is slow in two rounds of five: both contenders take twice as long, and their ratio stays."""
     warm = [1.0] * WARM_UP
     slow = own.contender("a", *warm, 1, 2, 2, 1, 1), own.contender("b", *(n / 4 for n in (*warm, 1, 2, 2, 1, 1)))
     found = race(dict(zip("ab", slow, strict=True)), 0)
@@ -81,7 +83,7 @@ def test_the_middle_half_of_ratios(own: Clock) -> None:
 
 
 def test_a_turn_of_a_fast_one_is_many_calls_without_the_first(own: Clock) -> None:
-    """Its first call of each turn is slow: others have driven what it needs out of the caches."""
+    """The first call of each turn is slow, because the other contenders have evicted its data from the caches."""
     fast = own.contender("fast", *[0.001] * WARM_UP, *([0.009] + [TURN / 7.5] * 8) * LEAST)
     found = race({"lasting": own.contender("lasting", 1.0), "fast": fast}, 0)
     assert found["fast"].milliseconds == pytest.approx(TURN / 7.5 * 1000)

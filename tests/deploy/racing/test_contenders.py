@@ -1,4 +1,4 @@
-"""Who takes part: the float network and the packed one, each rightly computed, and why others do not."""
+"""The contenders: float and packed networks give the right answers, and absent contenders give a reason."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def network() -> NormalForm:
 
 @pytest.fixture(scope="module")
 def program() -> Program:
-    return lowered(merged("SqueezeExcite", "w4a4"), low_ends=False)  # weights that int8 kernels add exactly anywhere
+    return lowered(
+        merged("SqueezeExcite", "w4a4"), low_ends=False
+    )  # weights that int8 kernels add exactly on any processor
 
 
 def found(
@@ -94,7 +96,7 @@ def test_mnn_gives_the_answers_of_the_float_network_and_says_nothing_on_stdout(
     kind: str, bits: int, network: NormalForm, capfd: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("MNN")
-    capfd.readouterr()  # its import speaks
+    capfd.readouterr()  # importing it prints
     x, held = (
         pictures(20),
         found(network, lowered(merged("SqueezeExcite", kind)), ("torch*", "PyTorch*", "reference*", "O*", "native*")),
@@ -166,7 +168,7 @@ def test_what_onnx_cannot_say_is_told() -> None:
         ),
         (
             ["openvino*", "ONNX*", "PyT*", "t*", "re*", "native*"],
-            ["MNN, fp32", "MNN, 4-bit weights"],  # capitals or not
+            ["MNN, fp32", "MNN, 4-bit weights"],  # case does not matter
         ),
     ],
 )
@@ -181,7 +183,7 @@ def test_those_left_out_are_left_out_without_a_word(
 
 
 def test_a_compiled_network_takes_part(network: NormalForm, program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The compiler itself takes its time, and is left out here; it is run once before the race."""
+    """The compiler is slow, so it is left out here; it runs once before the race."""
     seen: list[int] = []
 
     def compiled(network: NormalForm, dynamic: bool) -> Any:

@@ -1,4 +1,4 @@
-"""What other runtimes leave behind: a signal still reaches this process as it should."""
+"""Side effects of other runtimes: signals still reach this process."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ except KeyboardInterrupt:
 
 
 def test_a_signal_after_openvino_interrupts_and_does_not_crash() -> None:
-    """Two of its cores, gone, used to leave a stack of signals in memory that was no longer there."""
+    """Two deleted OpenVINO cores used to leave a signal stack in freed memory."""
     pytest.importorskip("openvino")
     pytest.importorskip("onnx")
     done = subprocess.run(

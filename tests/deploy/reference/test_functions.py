@@ -1,4 +1,4 @@
-"""Functions of numbers: as far from the true ones as promised, known by hand, and the same bits wherever a number stands."""
+"""Elementwise functions: within the promised error, equal to values by hand, and the same bits at any position."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TORCH: dict[str, Callable[[Tensor], Tensor]] = {
 
 @pytest.fixture
 def _flushed() -> Iterator[None]:
-    """As a program may run that has asked for speed: the CPU takes subnormal numbers as 0."""
+    """Let the CPU flush subnormal numbers to 0, as programs may do for speed."""
     if not torch.set_flush_denormal(True):
         pytest.skip("this CPU does not flush subnormal numbers")
     yield
@@ -36,7 +36,7 @@ def _flushed() -> Iterator[None]:
 
 
 def numbers(kind: str) -> Tensor:
-    """fp32 numbers that a function takes, dense about 0 and far beyond."""
+    """Return fp32 inputs of a function, dense around 0 and far beyond."""
     draws = torch.randn(500, generator=torch.Generator().manual_seed(0))
     ends = torch.tensor([0.0, -0.0, 80.0, -80.0, 1e-30, -1e-30])
     x = torch.cat([torch.linspace(-20, 20, 2001), draws, ends])
@@ -48,7 +48,7 @@ def bits(x: Tensor) -> list[int]:
 
 
 def alone(kind: str, x: Tensor) -> Tensor:
-    """Each number in a tensor of its own."""
+    """Apply the function to each number in a tensor of its own."""
     return torch.cat([function(kind, number[None], TOLD.get(kind, ())) for number in x])
 
 
@@ -123,7 +123,7 @@ SAMPLES = torch.tensor([-0.0, 0.0, 0.5, -0.5, 3, -3, 1e-3, -1e-3, 6, -6, 17.3, -
 
 
 def layouts(x: Tensor) -> tuple[Tensor, ...]:
-    """The same numbers as other tensors have them in memory, and some of them apart from each other."""
+    """Return the same numbers in tensors with other memory layouts."""
     return x, x.contiguous(memory_format=torch.channels_last), x.transpose(1, 3), x[:, :, 1:, ::3]
 
 

@@ -1,4 +1,4 @@
-"""Layers and codes of the reference: against whole numbers in NumPy's int64, to the last bit."""
+"""Layers and codes of the reference equal integers in NumPy's int64, bit for bit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from deploy.reference.run import codes_of, run
 from models.layers.quantizers.base import Signs, Steps
 
 WHOLE = Steps(1.0, 1.0, -(2**15), 2**15 - 1)
-"""Codes of numbers that are whole."""
+"""Codes of integers."""
 
 
 def program(*operations: Operation, picture: tuple[int, ...]) -> Program:
@@ -28,7 +28,7 @@ def program(*operations: Operation, picture: tuple[int, ...]) -> Program:
 
 
 def codes(values: Any) -> Codes:
-    """Weights as int16; how they would be stored is of no matter here."""
+    """Return weights as int16; their storage does not matter here."""
     return Codes(np.array(values, np.int16), 256, 1, np.array([-128], np.int32))
 
 
@@ -37,7 +37,7 @@ def drawn(low: int, high: int, *shape: int, seed: int = 0) -> NDArray[np.int64]:
 
 
 def layer(x: Any, grid: Steps | Signs, kind: type[Operation], **settings: Any) -> NDArray[np.float32]:
-    """The output of one layer that reads whole numbers, (N, C, H, W) or (N, C), as codes of a grid."""
+    """Return the output of one layer that reads integers, (N, C, H, W) or (N, C), as codes of a grid."""
     given = torch.from_numpy(np.asarray(x, np.float32))
     picture, flat = (*given.shape[1:], 1, 1)[:3], Reshape(tuple(given.shape[1:]), sources=(0,), name="flat")
     coded, last = Quantize(grid, sources=(1,), name="codes"), kind(**settings, sources=(2,), name="layer")
@@ -46,7 +46,7 @@ def layer(x: Any, grid: Steps | Signs, kind: type[Operation], **settings: Any) -
 
 def convolved(x: NDArray[Any], w: NDArray[Any], stride: Any = (1, 1), padding: Any = (0,) * 4, dilation: Any = (1, 1),
               groups: int = 1) -> NDArray[Any]:  # fmt: skip
-    """A convolution by its definition, in the arithmetic of its arguments; what is beyond the edge is 0."""
+    """Compute a convolution by its definition in its arguments' type, padded with 0."""
     above, below, left, right = padding
     x = np.pad(x, ((0, 0), (0, 0), (above, below), (left, right)))
     reach = [d * (k - 1) for d, k in zip(dilation, w.shape[2:], strict=True)]
@@ -90,7 +90,7 @@ def test_a_convolution_of_codes_is_one_of_whole_numbers(grid: Steps | Signs, geo
 
 
 def test_a_border_is_0_and_not_a_code() -> None:
-    """Of signs, too, which have no 0: 4, 6 or 9 places of a window lie inside."""
+    """This holds for signs, too, which have no 0: 4, 6 or 9 places of a window lie inside."""
     ones, w = np.ones((1, 1, 4, 4)), np.ones((1, 1, 3, 3))
     found = layer(ones, Signs(), Convolution, matrix=Matrix(codes(w)), padding=(1, 1, 1, 1))
     assert found[0, 0].tolist() == [[4, 6, 6, 4], [6, 9, 9, 6], [6, 9, 9, 6], [4, 6, 6, 4]]
@@ -113,14 +113,14 @@ def test_a_linear_layer_of_codes_and_what_is_added_to_it() -> None:
 
 
 def test_a_layer_rounds_scale_and_shift_apart() -> None:
-    """4097^2 = 2^24 + 2^13 + 1 is rounded before the shift takes the rest away; a fused addition would leave the 1."""
+    """4097^2 = 2^24 + 2^13 + 1 is rounded before the shift is subtracted; a fused multiply-add would leave the 1."""
     matrix = Matrix(codes([[1]]), np.array([4097], np.float32), None, np.array([-(2**24) - 2**13], np.float32))
     assert layer([[4097]], WHOLE, Linear, matrix=matrix).tolist() == [[0]]
 
 
 @pytest.mark.parametrize("kind", [Linear, Convolution])
 def test_sums_above_what_fp32_counts_are_exact(kind: type[Operation]) -> None:
-    """16,384 large products, then as many negative ones: in fp32 each addition is rounded, and the small rest is lost."""
+    """16,384 large products and as many negative ones cancel: fp32 would round each addition and lose the small rest."""
     x = drawn(128, 255, 2, 2**15) | 1
     w = (drawn(100, 127, 1, 2**15, seed=1) | 1) * np.where(np.arange(2**15) < 2**14, 1, -1)
     exact = x @ w.T
@@ -136,8 +136,8 @@ def test_sums_above_what_fp32_counts_are_exact(kind: type[Operation]) -> None:
 @pytest.mark.parametrize(
     ("bias", "expected"),
     [
-        (0, 2**24),  # 2^24 + 1 lies in the middle, and is rounded to the even one
-        (1, 2**24 + 2),  # rounded before this is added, the sum would stay 2^24
+        (0, 2**24),  # 2^24 + 1 is a tie, rounded to even
+        (1, 2**24 + 2),  # if the sum were rounded before the bias is added, it would stay 2^24
         (2, 2**24 + 4),
         (-1, 2**24),
         (-2, 2**24 - 1),
@@ -154,7 +154,7 @@ def test_a_sum_is_rounded_once(bias: int, expected: int) -> None:
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 def test_numbers_are_summed_in_fp64(geometry: dict[str, Any]) -> None:
-    """Of numbers with few digits, so that no order of the sum rounds: fp32 would."""
+    """The numbers have few digits, so that no order of the fp64 sum rounds; fp32 would round."""
     x = drawn(-(2**12), 2**12, 2, 4, 9, 8) / 2**6
     w = drawn(-(2**20), 2**20, 8, 4 // geometry.get("groups", 1), 3, 3) / 2**20
     scale, shift = (np.random.default_rng(i).normal(size=8).astype(np.float32) for i in (1, 2))

@@ -1,4 +1,4 @@
-"""What stands between layers, run by the reference: moves as NumPy makes them, shares and norms as torch in fp64."""
+"""Operations between layers by the reference: moves equal NumPy's, softmax and norms equal torch's in fp64."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_numbers_are_moved_as_numpy_moves_them(operation: Operation, expected: A
 
 @pytest.mark.parametrize("kind", ["add", "sub", "mul", "div", "max", "min"])
 def test_two_values_meet_number_by_number(kind: Any) -> None:
-    """The first is the first; an axis of one number goes with any."""
+    """The order of the two values matters; an axis of length 1 broadcasts."""
     meet = {
         "add": np.add,
         "sub": np.subtract,
@@ -117,7 +117,7 @@ def test_a_softmax_of_far_numbers_is_finite() -> None:
 def test_a_mean_is_summed_in_fp64_and_rounded_once() -> None:
     """In fp32, 2^24 + 1 + 1 + ... stays 2^24."""
     x = torch.tensor([2.0**24] + [1] * 7).reshape(1, 1, 8, 1)
-    assert ran(given(Reduce, kind="sum", axes=(1,)), x=x).item() == 2**24 + 8  # 2^24 + 7 in the middle, to the even one
+    assert ran(given(Reduce, kind="sum", axes=(1,)), x=x).item() == 2**24 + 8  # 2^24 + 7 is a tie, rounded to even
     assert ran(given(Reduce, kind="mean", axes=(1,)), x=x).item() == 2**21 + 1
 
 
@@ -141,7 +141,7 @@ def test_the_nearest_number_before_by_hand(before: int, after: int, places: dict
 @pytest.mark.parametrize("align", [False, True])
 @pytest.mark.parametrize("size", [(10, 8), (3, 9), (7, 1), (5, 4)])
 def test_bilinear_numbers_are_those_of_their_formula(size: tuple[int, int], align: bool) -> None:
-    """Each direction apart: as far from its two neighbours as its place in the source is."""
+    """Each direction is interpolated separately, weighted by the distance to the two neighbours in the source."""
     x = N.astype(np.float64)
     for axis, new in zip((2, 3), size, strict=True):
         old = x.shape[axis]
@@ -167,7 +167,7 @@ def test_bilinear_numbers_are_those_of_their_formula(size: tuple[int, int], alig
 )
 @pytest.mark.parametrize("below", [0, 100])
 def test_largest_numbers_by_hand(below: int, settings: Any, expected: list[list[int]]) -> None:
-    """Also of negative numbers: the border is lower than all, and no 0."""
+    """Negative numbers work, too: the border is lower than all numbers, not 0."""
     x = torch.arange(1, 17, dtype=torch.float32).reshape(1, 1, 4, 4) - below
     found = ran(given(MaxPool, **settings), x=x)[0, 0] + below
     assert found.tolist() == expected
@@ -175,7 +175,7 @@ def test_largest_numbers_by_hand(below: int, settings: Any, expected: list[list[
 
 @pytest.mark.parametrize("kind", ["reflect", "replicate", "circular", "constant"])
 def test_a_border_of_codes_holds_codes(kind: Any) -> None:
-    """The border of the codes is the codes of the border; that of zeros is 0, wherever the grid has it."""
+    """Padding codes gives the codes of the padded numbers; a zero border has code 0, wherever 0 is on the grid."""
     grid = Steps(2.0, 0.5, -3, 12)
     codes = np.clip(np.rint(N * 2), -3, 12).astype(int)
     mode = {"replicate": "edge", "circular": "wrap"}.get(kind, kind)
@@ -188,7 +188,7 @@ def test_a_border_of_codes_holds_codes(kind: Any) -> None:
 
 
 def test_a_value_is_held_until_its_last_reader_and_no_longer() -> None:
-    """Value 1 is read at once, twice, and late; those of the chain between are gone after their reader."""
+    """Value 1 is read at once, twice, and late; the values of the chain between are freed after their reader."""
     chain = [given(Function, n, kind="abs") for n in range(1, 10)]
     operations = (given(Affine, shift=numbers(1)), *chain, given(Combine, 1, 1, kind="mul"), given(Combine, 10, 11, kind="add"),
                   given(Combine, 12, 0, kind="sub"))  # fmt: skip

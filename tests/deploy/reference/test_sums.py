@@ -1,4 +1,4 @@
-"""Sums and pools: in fp64, one number after the other, against loops in NumPy and windows counted by hand."""
+"""Sums and pools in fp64, one number after the other, compared with NumPy loops and windows counted by hand."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def pool(**settings: Any) -> AveragePool:
 
 
 def averaged(x: Tensor, operation: AveragePool) -> Tensor:
-    """With as many windows as the operation says it has."""
+    """Return the average pool with the number of windows of the operation's own shape."""
     return sums.average_pool(x, operation, *operation.value(Value(tuple(x.shape[1:]))).shape[1:])
 
 
@@ -31,7 +31,7 @@ def numbers(*shape: int) -> Tensor:
 
 
 def by_loops(x: NDArray[np.float32], operation: AveragePool, rows: int, columns: int) -> NDArray[np.float32]:
-    """Means by their definition: every number of every window is looked at once, row by row, and added in fp64."""
+    """Compute means by their definition: every number of every window is added in fp64, row by row."""
     above, below, left, right = operation.padding
     height, width = x.shape[2:]
     found = np.zeros((*x.shape[:2], rows, columns), np.float32)
@@ -54,7 +54,7 @@ def by_loops(x: NDArray[np.float32], operation: AveragePool, rows: int, columns:
     [
         ((3, 3), (1, 1), (1, 1, 1, 1)),
         ((3, 2), (2, 3), (1, 1, 1, 1)),
-        ((4, 4), (3, 2), (2, 0, 1, 2)),  # of other width on each side
+        ((4, 4), (3, 2), (2, 0, 1, 2)),  # a different width on each side
         ((2, 3), (2, 2), (0, 1, 0, 1)),
         ((5, 1), (4, 4), (0, 0, 0, 0)),
         ((1, 1), (3, 3), (0, 0, 0, 0)),
@@ -88,7 +88,7 @@ def test_means_are_those_of_a_loop(
         ((2, 2), {"kernel": (2, 2), "padding": (0, 1, 0, 1)}, [[1, 0.5], [0.5, 0.25]]),
         ((2, 2), {"kernel": (2, 2), "padding": (0, 1, 0, 1), "counts_padding": False}, [[1, 1], [1, 1]]),
         ((2, 2), {"kernel": (2, 2), "padding": (1, 0, 0, 1)}, [[0.5, 0.25], [1, 0.5]]),
-        ((3, 3), {"kernel": (2, 2), "stride": (2, 2), "ceil": True}, [[1, 1], [1, 1]]),  # what ceil adds never counts
+        ((3, 3), {"kernel": (2, 2), "stride": (2, 2), "ceil": True}, [[1, 1], [1, 1]]),  # places that ceil adds never count
         # a third window would begin in the padding
         ((3, 3), {"kernel": (2, 2), "stride": (2, 2), "padding": (1, 1, 1, 1), "ceil": True}, [[0.25, 0.5], [0.5, 1]]),
         ((3, 3), {"kernel": (3, 3), "stride": (3, 3), "padding": (1, 1, 1, 1), "ceil": True}, [[4 / 9, 1 / 3], [1 / 3, 1 / 4]]),
@@ -101,9 +101,9 @@ def test_means_of_ones_by_hand(sides: tuple[int, int], settings: Any, expected: 
 
 
 def test_adaptive_windows_by_hand() -> None:
-    """12 places in 7 windows, some of two places and some of three, each beginning where it is to."""
+    """12 places in 7 windows, some of two places and some of three, each with the right start."""
     spans = [(0, 2), (1, 4), (3, 6), (5, 7), (6, 9), (8, 11), (10, 12)]
-    x = 2.0 ** torch.arange(12)  # the sum says which places it is of
+    x = 2.0 ** torch.arange(12)  # the sum shows which places it contains
     operation = AdaptivePool("mean", (1, 7), sources=(0,), name="pool")
     found = sums.adaptive_pool(x[None, None, None], operation)[0, 0, 0]
     assert found.tolist() == [np.float32(sum(2.0**i for i in range(a, b)) / (b - a)) for a, b in spans]
@@ -133,7 +133,7 @@ LARGE = 2.0**53
     ],
 )  # fmt: skip
 def test_numbers_are_added_one_after_the_other(given: list[float], total: float) -> None:
-    """In whatever axis they stand, however many others stand beside them."""
+    """The axis and the number of other sums do not matter."""
     x = torch.tensor(given, dtype=torch.float64)
     assert sums.summed(x, (0,)).tolist() == [total]
     many = x[:, None].expand(-1, 19)
