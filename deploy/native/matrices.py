@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -132,23 +133,66 @@ def blocks(
     return stored, np.ascontiguousarray(offsets, np.int32), outputs, count
 
 
+MOST_PLANES = 3
+
+
+def in_bytes(values: NDArray[np.int64]) -> list[NDArray[np.int64]] | None:
+    """Split numbers into up to MOST_PLANES arrays of bytes whose sum they are; None if these do not hold them."""
+    planes = [values.clip(-128, 127)]
+    while (rest := values - sum(planes)).any():
+        if len(planes) == MOST_PLANES:
+            return None
+        planes.append(rest.clip(-128, 127))
+    return planes
+
+
+def in_order_of_sums(parts: NDArray) -> NDArray:
+    """Return numbers of lanes, (parts, lanes, ...), in the order in which a depthwise kernel sums them.
+
+    Vector v holds lanes 16 L + 4 v + (0 to 3) at its places 4 L + (0 to 3); see source/sixteen.h.
+    """
+    count, lanes, *rest = parts.shape
+    return parts.reshape(count, lanes // 16, 4, 4, *rest).swapaxes(1, 2).reshape(count, lanes, *rest)
+
+
+def rows_pay(channels: int, columns: int, widths: Widths) -> bool:
+    """Return whether a row has far fewer vectors of lanes than its places have together: its weights are stored several times."""
+    return -(-columns * channels // widths.apart) * 4 <= 3 * columns * -(-channels // widths.apart)
+
+
+def lanes_of(channels: int, columns: int, in_rows: bool, widths: Widths) -> NDArray[np.int64]:
+    """Return the channel of each lane, (parts, lanes of a part); -1: a lane beyond the last channel.
+
+    Args:
+        columns: of the result.
+        in_rows: whether the lanes of a row are contiguous, so that the channels repeat along it.
+    """
+    apart = widths.apart
+    if not in_rows:
+        lane = np.arange(-(-channels // apart) * apart)
+        return np.where(lane < channels, lane, -1).reshape(-1, apart)
+    parts = min(channels // math.gcd(channels, apart), -(-columns * channels // apart))
+    return (np.arange(parts * apart) % channels).reshape(parts, apart)
+
+
 def taps_apart(
-    values: NDArray[np.int64], geometry: Geometry, source: Place, widths: Widths
+    planes: list[NDArray[np.int64]], lanes: NDArray[np.int64], geometry: Geometry, source: Place
 ) -> tuple[NDArray[np.int8], NDArray[np.int32]]:
     """Return a depthwise layer's weights with taps in fours, and the taps' offsets in bytes; see source/depthwise.h.
 
     Args:
-        values: (channels, 1, rows, columns), bytes.
+        planes: of bytes, (channels, 1, rows, columns); the weight is their sum.
+        lanes: see lanes_of.
     """
-    channels, _, rows, columns = values.shape
+    rows, columns = planes[0].shape[2:]
     taps = np.arange(rows)[:, None] * geometry.dilation[0] * source.line
     offsets = (taps + np.arange(columns) * geometry.dilation[1] * source.pitch).reshape(-1)
-    fours, parts = -(-len(offsets) // 4), -(-channels // widths.apart)
-    held = np.zeros((parts * widths.apart, fours * 4), np.int8)
-    held[:channels, : len(offsets)] = values.reshape(channels, -1)
-    # channels 16 L + 4 v + i of a part: vector v holds them in lane L
-    apart = held.reshape(parts, widths.apart // 16, 4, 4, fours, 4)
-    return np.ascontiguousarray(apart.transpose(0, 4, 2, 1, 3, 5)), np.resize(offsets, fours * 4).astype(np.int32)
+    fours = -(-len(offsets) // 4)
+    held = np.zeros((len(planes), len(planes[0]) + 1, fours * 4), np.int8)  # the last one is that of no channel
+    held[:, :-1, : len(offsets)] = [plane.reshape(len(plane), -1) for plane in planes]
+    apart = in_order_of_sums(held[:, lanes].reshape(len(planes) * len(lanes), -1, fours, 4))
+    apart = apart.reshape(len(planes), len(lanes), -1, fours, 4)  # (planes, parts, lanes, fours, bytes)
+    return np.ascontiguousarray(apart.transpose(1, 3, 0, 2, 4)), np.resize(offsets, fours * 4).astype(np.int32)
 
 
 EIGHT = 8

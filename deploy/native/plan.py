@@ -106,7 +106,7 @@ class _Planner:
             bias = bias - held.zero * values.reshape(len(values), -1).sum(1)
         settings: dict[str, Any] = {
             **reach, "bias": self._channels(bias),
-            "scale": matrix.scale, "shift": matrix.shift,
+            "scale": self._numbers(matrix.scale), "shift": self._numbers(matrix.shift),
         }  # fmt: skip
         kind, own = self._kernel(operation, value, values, held, source, number)
         sources = (source, *self._totals(operation, source, number, reach)) if "each" in own else (source,)
@@ -138,8 +138,12 @@ class _Planner:
             assert by_signs(operation, value)
             return steps.SIGNS, {"later": partial(self._counted, values, geometry(operation))}
         if is_depthwise(operation):
-            if held.kind == steps.BYTE and self.widths.apart and matrices.fit_bytes(operation.matrix.weight):
-                return steps.DEPTHWISE, {"what": 1, "later": partial(self._taps, values, geometry(operation))}
+            planes = matrices.in_bytes(values) if held.kind == steps.BYTE and self.widths.apart else None
+            if planes is not None:
+                return steps.DEPTHWISE, {
+                    "depth": len(planes),
+                    "later": partial(self._taps, planes, geometry(operation)),
+                }
             return steps.DEPTHWISE, {"weight": np.ascontiguousarray(values[:, 0].transpose(1, 2, 0).astype(np.int16))}
         unit = 4 if held.kind == steps.BYTE else 2
         deep = (
@@ -179,10 +183,25 @@ class _Planner:
         return {"weight": weight, "offsets": offsets, "outputs": outputs, "count": count}
 
     def _taps(
-        self, values: NDArray[np.int64], form: Geometry, settings: dict[str, Any], source: Place, result: Place
+        self, planes: list[NDArray[np.int64]], form: Geometry, settings: dict[str, Any], source: Place, result: Place
     ) -> dict[str, Any]:
-        weight, offsets = matrices.taps_apart(values, form, source, self.widths)
-        return {"weight": weight, "offsets": offsets, "count": len(offsets)}
+        channels, columns = result.sides[2], result.sides[1]
+        coded = result.kind == steps.BYTE and not settings.get("signs")
+        ordered = coded or result.kind == steps.FLOAT
+        close = ordered and form.stride[1] == 1 and source.pitch == result.pitch == channels
+        in_rows = close and matrices.rows_pay(channels, columns, self.widths)
+        lanes = matrices.lanes_of(channels, columns, in_rows, self.widths)
+        weight, offsets = matrices.taps_apart(planes, lanes, form, source)
+        told = {"weight": weight, "offsets": offsets, "count": len(offsets), "outputs": len(lanes)}
+        told |= {"what": 1 + ordered, "joined": columns if in_rows else 1}
+        if not ordered:
+            return told
+        neutral = {"bias": 0, "scale": 1.0, "shift": -0.0}  # x + -0 is x, of x = -0, too
+        for name, missing in neutral.items():
+            each = settings[name]
+            each = np.full(channels, missing, np.float32) if each is None else each[:channels]
+            told[name] = matrices.in_order_of_sums(np.append(each, each.dtype.type(missing))[lanes])
+        return told
 
     def _counted(
         self, values: NDArray[np.int64], form: Geometry, settings: dict[str, Any], source: Place, result: Place
@@ -243,6 +262,10 @@ class _Planner:
         Intermediate sums of bytes may overflow int32; the final sums are right modulo 2^32.
         """
         return np.pad((numbers & 0xFFFFFFFF).astype(np.uint32).view(np.int32), (0, self.widths.most))
+
+    def _numbers(self, numbers: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
+        """Return numbers of channels, padded like `_channels`."""
+        return None if numbers is None else np.pad(numbers, (0, self.widths.most))
 
     def _place(self, value: int) -> Place:
         if value not in self.places:

@@ -25,7 +25,7 @@ FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fPIC", "
 """No contraction: a product and a sum that are rounded once give other bits than two roundings."""
 X86 = platform.machine() in ("x86_64", "AMD64")
 AVX2 = ("-mavx2", "-mpopcnt")
-AVX512 = (*AVX2, *(f"-mavx512{part}" for part in ("f", "bw", "dq", "vl")), "-mprefer-vector-width=512")
+AVX512 = (*AVX2, "-mfma", *(f"-mavx512{part}" for part in ("f", "bw", "dq", "vl")), "-mprefer-vector-width=512")
 PASSING = ("Killed", "Terminated", "No space left", "out of memory", "Cannot allocate")
 """What a compiler says that might succeed at another time: nothing is to be concluded from it."""
 CACHE = "MODEL_COMPRESSION_CACHE"

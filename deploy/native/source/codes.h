@@ -137,39 +137,59 @@ template <class Lanes, bool SCALED, bool SHIFTED> struct Coder {
           shift(SHIFTED ? Lanes::load_numbers(shift_) : Lanes::all(0.0f)),
           inverse(Lanes::all(step.inverse)), low(Lanes::all(step.low)), high(Lanes::all(step.high)) {}
 
-    ALWAYS Vector operator()(Vector sums) const {
+    // The numbers that the codes stand for.
+    ALWAYS Numbers number(Vector sums) const {
         Numbers y = Lanes::numbers(Lanes::plus(sums, bias));
         if (SCALED) y = Lanes::times(y, scale);
         if (SHIFTED) y = Lanes::plus(y, shift);
-        return Lanes::plus(Lanes::nearest(Lanes::between(Lanes::times(y, inverse), low, high)), zero);
+        return y;
+    }
+    ALWAYS Vector operator()(Vector sums) const {
+        return Lanes::plus(Lanes::nearest(Lanes::between(Lanes::times(number(sums), inverse), low, high)), zero);
     }
 };
 
-// Stores codes as bytes, whole vectors at several places: the scales of a channel are loaded once.
-template <class Lanes, int VECTORS, bool SCALED, bool SHIFTED>
-ALWAYS void finish_bytes(const Step &step, const int32_t *sums, int first, uint8_t *const *to, int places) {
-    for (int v = 0; v < VECTORS; v++) {
-        const int at = first + v * Lanes::WIDTH;
+// Stores a vector of results, of which the first `count` exist.
+template <class Lanes, class Coder> ALWAYS void store_results(const Coder &coder, typename Lanes::Vector sums, uint8_t *to, int count) {
+    if (count >= Lanes::WIDTH) Lanes::store_bytes(to, coder(sums));
+    else Lanes::store_first_bytes(to, coder(sums), count);
+}
+template <class Lanes, class Coder> ALWAYS void store_results(const Coder &coder, typename Lanes::Vector sums, float *to, int count) {
+    if (count >= Lanes::WIDTH) Lanes::store_numbers(to, coder.number(sums));
+    else Lanes::store_first_numbers(to, coder.number(sums), count);
+}
+
+// Stores codes or numbers of vectors at several places: the scales of a channel are loaded once. Only the first `left` channels exist.
+template <class Lanes, class T, int VECTORS, bool SCALED, bool SHIFTED>
+ALWAYS void finish_vectors(const Step &step, const int32_t *sums, int first, int left, T *const *to, int places) {
+    for (int v = 0; v < VECTORS && v * Lanes::WIDTH < left; v++) {
+        const int at = first + v * Lanes::WIDTH, count = left - v * Lanes::WIDTH;
         const Coder<Lanes, SCALED, SHIFTED> coder(step, step.bias + at, step.scale + at, step.shift + at);
         for (int p = 0; p < places; p++)
-            Lanes::store_bytes(to[p] + at, coder(Lanes::load(sums + (p * VECTORS + v) * Lanes::WIDTH)));
+            store_results<Lanes>(coder, Lanes::load(sums + (p * VECTORS + v) * Lanes::WIDTH), to[p] + at, count);
     }
+}
+
+template <class Lanes, class T, int VECTORS>
+inline void finish_in_vectors(const Step &step, const int32_t *sums, int first, int left, uint8_t *arena, const Spot *spots, int places) {
+    T *to[Lanes::PLACES];
+    for (int p = 0; p < places; p++) to[p] = result_at<T>(step, arena, spots[p]);
+    if (step.scale && step.shift) finish_vectors<Lanes, T, VECTORS, true, true>(step, sums, first, left, to, places);
+    else if (step.scale) finish_vectors<Lanes, T, VECTORS, true, false>(step, sums, first, left, to, places);
+    else if (step.shift) finish_vectors<Lanes, T, VECTORS, false, true>(step, sums, first, left, to, places);
+    else finish_vectors<Lanes, T, VECTORS, false, false>(step, sums, first, left, to, places);
 }
 
 // Stores the results of VECTORS vectors of channels at several places; only the first `left` channels exist.
 template <class Lanes, int VECTORS>
 inline void finish_places(const Step &step, const int32_t *sums, int first, int left, uint8_t *arena, const Spot *spots, int places) {
     const int wide = VECTORS * Lanes::WIDTH;
-    if constexpr (Lanes::CODES)
-        if (step.result.kind == BYTE && step.coded && !step.signs && left >= wide) {
-            uint8_t *to[Lanes::PLACES];
-            for (int p = 0; p < places; p++) to[p] = result_at<uint8_t>(step, arena, spots[p]);
-            if (step.scale && step.shift) finish_bytes<Lanes, VECTORS, true, true>(step, sums, first, to, places);
-            else if (step.scale) finish_bytes<Lanes, VECTORS, true, false>(step, sums, first, to, places);
-            else if (step.shift) finish_bytes<Lanes, VECTORS, false, true>(step, sums, first, to, places);
-            else finish_bytes<Lanes, VECTORS, false, false>(step, sums, first, to, places);
-            return;
-        }
+    if constexpr (Lanes::CODES) {
+        if (step.result.kind == BYTE && step.coded && !step.signs)
+            return finish_in_vectors<Lanes, uint8_t, VECTORS>(step, sums, first, left, arena, spots, places);
+        if (step.result.kind == FLOAT && !step.coded)
+            return finish_in_vectors<Lanes, float, VECTORS>(step, sums, first, left, arena, spots, places);
+    }
     for (int p = 0; p < places; p++)
         if (left >= wide) finish_any<Lanes, wide>(step, sums + p * wide, first, wide, arena, spots[p]);
         else finish_any<Lanes, 0>(step, sums + p * wide, first, left, arena, spots[p]);

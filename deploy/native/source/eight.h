@@ -27,6 +27,17 @@ struct Eight {
         const __m128i shorts = _mm_packs_epi32(_mm256_castsi256_si128(codes), _mm256_extracti128_si256(codes, 1));
         _mm_storel_epi64(reinterpret_cast<__m128i *>(to), _mm_packus_epi16(shorts, shorts));
     }
+    static void store_first_bytes(uint8_t *to, Vector codes, int count) {
+        uint8_t found[WIDTH];
+        store_bytes(found, codes);
+        for (int i = 0; i < count; i++) to[i] = found[i];
+    }
+    static void store_numbers(float *to, Numbers x) { _mm256_storeu_ps(to, x); }
+    static void store_first_numbers(float *to, Numbers x, int count) {
+        float found[WIDTH];
+        store_numbers(found, x);
+        for (int i = 0; i < count; i++) to[i] = found[i];
+    }
     template <int TEST> static unsigned compared(const float *x, float edge) {
         return unsigned(_mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(x), _mm256_set1_ps(edge), TEST)));
     }

@@ -68,7 +68,17 @@ inline double gelu_tanh_of(double x) {
     return (x * 0.5) * (tanh_of((cube * 0.044715 + x) * 0.7978845608028654) + 1);
 }
 
-inline double hardsigmoid_of(double x) { return clamped(x + 3, 0, 6) / 6; }
+// x / 6, rounded once. With fused multiply-add: the quotient by the rounded 1/6, corrected by its exact remainder.
+inline double sixth_of(double x) {
+#ifdef __FMA__
+    const double near = x * (1.0 / 6);
+    return __builtin_fma(__builtin_fma(-6.0, near, x), 1.0 / 6, near);
+#else
+    return x / 6;
+#endif
+}
+
+inline double hardsigmoid_of(double x) { return sixth_of(clamped(x + 3, 0, 6)); }
 
 template <int NAME> inline float function_of(float x, const float *settings) {
     const double wide = x;

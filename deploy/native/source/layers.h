@@ -2,12 +2,15 @@
 // A window is a list of offsets; at each are 4 bytes, two shorts or four bytes, which are multiplied for all channels of a block.
 #pragma once
 #include "codes.h"
+#ifdef __AVX512BW__
+#include <immintrin.h>
+#endif
 
 namespace {  // each instruction set has its own
 
 // Lanes: WIDTH channels in a vector; PLACES places at once; Vector; zero(); repeat(four bytes); pairs(sums, x, weights); store.
 // For bytes: fours and, unless WHOLE, widen. As bits: at_least(sums, biases, bounds), not_negative, above, below.
-// If CODES: the functions that Coder calls. If APART > 0: Apart and ApartCoder, for APART channels of a depthwise layer.
+// If CODES: the functions that Coder calls. If APART > 0: Apart and ApartFinish, for APART lanes of a depthwise layer.
 // WIDE_PLACES: places that are summed in fp64 at once.
 // The sums of a block are in registers. Compilers keep an array there only if every index is a constant, hence Indices.
 constexpr int BLOCK = 3;  // vectors
@@ -82,6 +85,25 @@ ALWAYS void add_each(const Step &step, const uint8_t *arena, const Spot &spot, i
     for (int i = 0; i < COUNT; i++) sums[i] = int32_t(uint32_t(sums[i]) * factor + uint32_t(each[i]) * total);
 }
 
+// The sum of `length` contiguous bytes.
+inline int32_t total_of(const uint8_t *x, int length) {
+#ifdef __AVX512BW__
+    if (length <= 16) {
+        const __m128i found = _mm_maskz_loadu_epi8(__mmask16((1u << length) - 1), x), sums = _mm_sad_epu8(found, _mm_setzero_si128());
+        return _mm_cvtsi128_si32(sums) + _mm_extract_epi32(sums, 2);
+    }
+    const __m512i zero = _mm512_setzero_si512();
+    __m512i sums = zero;
+    for (; length >= 64; x += 64, length -= 64) sums = _mm512_add_epi64(sums, _mm512_sad_epu8(_mm512_loadu_si512(x), zero));
+    const __m512i rest = _mm512_maskz_loadu_epi8((__mmask64(1) << length) - 1, x);
+    return int32_t(_mm512_reduce_add_epi64(_mm512_add_epi64(sums, _mm512_sad_epu8(rest, zero))));
+#else
+    int32_t total = 0;
+    for (int k = 0; k < length; k++) total += x[k];
+    return total;
+#endif
+}
+
 // The total of each window's bytes, for each group. A contiguous row of a window is one piece.
 inline void totals(const Step &step, uint8_t *arena, int begin, int end) {
     const Value &in = step.source;
@@ -94,10 +116,8 @@ inline void totals(const Step &step, uint8_t *arena, int begin, int end) {
         for (int group = 0; group < step.groups; group++) {
             int32_t total = 0;
             for (int i = 0; i < step.kernel[0]; i++)
-                for (int j = 0; j < pieces; j++) {
-                    const uint8_t *x = first + tap(step, i, j) + group * inputs;
-                    for (int k = 0; k < length; k++) total += x[k];
-                }
+                for (int j = 0; j < pieces; j++)
+                    total += total_of(first + tap(step, i, j) + group * inputs, length);
             to[group] = total;
         }
     });

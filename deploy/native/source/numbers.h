@@ -27,9 +27,17 @@ inline void affine(const Step &step, uint8_t *arena, int begin, int end) {
         each_number(step, arena, begin, end, [](int, float x) { return x; });
 }
 
+// A contiguous row is computed as one place.
 template <int NAME> inline void function_as(const Step &step, uint8_t *arena, int begin, int end) {
     const float settings[] = {step.numbers[0], step.numbers[1]};
-    each_number(step, arena, begin, end, [=](int, float x) { return function_of<NAME>(x, settings); });
+    const bool whole = step.source.pitch == step.result.channels && step.result.pitch == step.result.channels;
+    const int columns = whole ? 1 : step.result.columns, count = whole ? step.result.channels * step.result.columns : step.result.channels;
+    for (int row = begin; row < end; row++)
+        for (int column = 0; column < columns; column++) {
+            const float *__restrict x = row_of<float>(step.source, arena, row) + int64_t(column) * step.source.pitch;
+            float *__restrict y = row_of<float>(step.result, arena, row) + int64_t(column) * step.result.pitch;
+            for (int c = 0; c < count; c++) y[c] = function_of<NAME>(x[c], settings);
+        }
 }
 
 // One loop for each function: compilers vectorise most of them.

@@ -34,6 +34,18 @@ struct Sixteen {
     static void store_bytes(uint8_t *to, Vector codes) {
         _mm_storeu_si128(reinterpret_cast<__m128i *>(to), _mm512_cvtepi32_epi8(codes));
     }
+    static void store_first_bytes(uint8_t *to, Vector codes, int count) {
+        const __m128i bytes = _mm512_cvtepi32_epi8(codes);
+        if (count == 8) _mm_storel_epi64(reinterpret_cast<__m128i *>(to), bytes);
+        else _mm_mask_storeu_epi8(to, first(count), bytes);
+    }
+    static void store_numbers(float *to, Numbers x) { _mm512_storeu_ps(to, x); }
+    // Masked stores are slow on some processors; most counts of channels are multiples of 8.
+    static void store_first_numbers(float *to, Numbers x, int count) {
+        if (count != 8) return _mm512_mask_storeu_ps(to, first(count), x);
+        _mm256_storeu_ps(to, _mm512_castps512_ps256(x));
+    }
+    static __mmask16 first(int count) { return __mmask16((1u << count) - 1); }
     template <int TEST> static unsigned compared(const float *x, float edge) {
         return _mm512_cmp_ps_mask(_mm512_loadu_ps(x), _mm512_set1_ps(edge), TEST);
     }
@@ -46,54 +58,56 @@ struct Sixteen {
         ALWAYS Apart() {
             for (int v = 0; v < 4; v++) part[v] = zero();
         }
-        ALWAYS void add(const uint8_t *from, const int32_t *offsets, const int8_t *w) {
+        template <int PLANES> ALWAYS void add(const uint8_t *from, const int32_t *offsets, const int8_t *w) {
             const Vector a = load(from + offsets[0]), b = load(from + offsets[1]);
             const Vector c = load(from + offsets[2]), d = load(from + offsets[3]);
             const Vector low = _mm512_unpacklo_epi8(a, b), high = _mm512_unpackhi_epi8(a, b);
             const Vector low2 = _mm512_unpacklo_epi8(c, d), high2 = _mm512_unpackhi_epi8(c, d);
-            part[0] = _mm512_dpbusd_epi32(part[0], _mm512_unpacklo_epi16(low, low2), load(w));
-            part[1] = _mm512_dpbusd_epi32(part[1], _mm512_unpackhi_epi16(low, low2), load(w + 64));
-            part[2] = _mm512_dpbusd_epi32(part[2], _mm512_unpacklo_epi16(high, high2), load(w + 128));
-            part[3] = _mm512_dpbusd_epi32(part[3], _mm512_unpackhi_epi16(high, high2), load(w + 192));
+            const Vector fours[] = {_mm512_unpacklo_epi16(low, low2), _mm512_unpackhi_epi16(low, low2),
+                                    _mm512_unpacklo_epi16(high, high2), _mm512_unpackhi_epi16(high, high2)};
+            for (int plane = 0; plane < PLANES; plane++, w += 256)
+                for (int v = 0; v < 4; v++) part[v] = _mm512_dpbusd_epi32(part[v], fours[v], load(w + 64 * v));
         }
         // In the order of channels.
         void store(int32_t *to) const {
-            for (int v = 0; v < 4; v++) {
-                alignas(64) int32_t found[16];
-                Sixteen::store(found, part[v]);
-                for (int i = 0; i < 16; i++) to[i / 4 * 16 + 4 * v + i % 4] = found[i];
-            }
+            Numbers natural[4];
+            in_natural_order(_mm512_castsi512_ps(part[0]), _mm512_castsi512_ps(part[1]), _mm512_castsi512_ps(part[2]),
+                             _mm512_castsi512_ps(part[3]), natural);
+            for (int n = 0; n < 4; n++) Sixteen::store(to + 16 * n, _mm512_castps_si512(natural[n]));
         }
     };
 
-    // Turns sums of 64 channels into bytes, if the layer gives codes. A missing scale is 1 here, a missing shift or bias 0.
-    class ApartCoder {
+    // Four vectors in the order of Apart: transposes their 4 x 4 lanes of four channels.
+    ALWAYS static void in_natural_order(Numbers a, Numbers b, Numbers c, Numbers d, Numbers *to) {
+        const Numbers ab = _mm512_shuffle_f32x4(a, b, 0x44), cd = _mm512_shuffle_f32x4(c, d, 0x44);
+        const Numbers ab2 = _mm512_shuffle_f32x4(a, b, 0xee), cd2 = _mm512_shuffle_f32x4(c, d, 0xee);
+        to[0] = _mm512_shuffle_f32x4(ab, cd, 0x88);
+        to[1] = _mm512_shuffle_f32x4(ab, cd, 0xdd);
+        to[2] = _mm512_shuffle_f32x4(ab2, cd2, 0x88);
+        to[3] = _mm512_shuffle_f32x4(ab2, cd2, 0xdd);
+    }
+
+    // Turns sums of 64 lanes into bytes or numbers. Bias, scale and shift are in the order of Apart, all of them present.
+    class ApartFinish {
         using Each = Coder<Sixteen, true, true>;
-        const __mmask64 mask;
         const Each each[4];
 
-        // The numbers of `count` channels in the order of sums, `rest` for channels beyond them.
-        template <class T> struct Ordered {
-            alignas(64) T held[64];
-            Ordered(const T *from, int first, int count, T rest) {
-                for (int c = 0; c < 64; c++) held[c / 4 % 4 * 16 + c / 16 * 4 + c % 4] = from && c < count ? from[first + c] : rest;
-            }
-            const T *vector(int v) const { return held + 16 * v; }
-        };
-        ApartCoder(const Step &step, int count, const Ordered<int32_t> &bias, const Ordered<float> &scale, const Ordered<float> &shift)
-            : mask(count < 64 ? (__mmask64(1) << count) - 1 : ~__mmask64(0)),
-              each{{step, bias.vector(0), scale.vector(0), shift.vector(0)}, {step, bias.vector(1), scale.vector(1), shift.vector(1)},
-                   {step, bias.vector(2), scale.vector(2), shift.vector(2)}, {step, bias.vector(3), scale.vector(3), shift.vector(3)}},
-              codes(step.result.kind == BYTE && step.coded && !step.signs) {}
+        static Each of(const Step &step, int at) { return {step, step.bias + at, step.scale + at, step.shift + at}; }
+        static __mmask64 mask_of(int count) { return ~__mmask64(0) >> (64 - count); }
 
       public:
-        const bool codes;
-        ApartCoder(const Step &step, int first, int count)
-            : ApartCoder(step, count, {step.bias, first, count, 0}, {step.scale, first, count, 1.0f}, {step.shift, first, count, 0.0f}) {}
-        ALWAYS void store(const Apart &sums, uint8_t *to) const {
+        ApartFinish(const Step &step, int part)
+            : each{of(step, 64 * part), of(step, 64 * part + 16), of(step, 64 * part + 32), of(step, 64 * part + 48)} {}
+        ALWAYS void store_codes(const Apart &sums, uint8_t *to, int count) const {
             const Vector low = _mm512_packs_epi32(each[0](sums.part[0]), each[1](sums.part[1]));
             const Vector high = _mm512_packs_epi32(each[2](sums.part[2]), each[3](sums.part[3]));
-            _mm512_mask_storeu_epi8(to, mask, _mm512_packus_epi16(low, high));
+            _mm512_mask_storeu_epi8(to, mask_of(count), _mm512_packus_epi16(low, high));
+        }
+        ALWAYS void store_numbers(const Apart &sums, float *to, int count) const {
+            Numbers found[4];
+            in_natural_order(each[0].number(sums.part[0]), each[1].number(sums.part[1]), each[2].number(sums.part[2]),
+                             each[3].number(sums.part[3]), found);
+            for (int n = 0; n < 4; n++) _mm512_mask_storeu_ps(to + 16 * n, __mmask16(mask_of(count) >> 16 * n), found[n]);
         }
     };
     static unsigned at_least(const int32_t *sums, const int32_t *bias, const int32_t *bounds) {

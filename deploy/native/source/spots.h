@@ -11,6 +11,14 @@ struct Spot {
     int64_t from, to;
 };
 
+// The first place of a row.
+inline Spot row_begin(const Step &step, int row) {
+    const Value &in = step.source, &out = step.result;
+    const int64_t from = (int64_t(in.top) - step.padding[0] + int64_t(row) * step.stride[0]) * row_pitch<uint8_t>(in)
+        + (int64_t(in.left) - step.padding[1]) * in.pitch;
+    return {row, 0, from, (int64_t(out.top) + row) * row_pitch<uint8_t>(out) + int64_t(out.left) * out.pitch};
+}
+
 // Walks through the places of rows [begin, end).
 class Walk {
     const Step &step;
@@ -18,20 +26,14 @@ class Walk {
     int64_t left;
     Spot next;
 
-    Spot row_begin(int row) const {
-        const Value &in = step.source, &out = step.result;
-        const int64_t from = (int64_t(in.top) - step.padding[0] + int64_t(row) * step.stride[0]) * row_pitch<uint8_t>(in)
-            + (int64_t(in.left) - step.padding[1]) * in.pitch;
-        return {row, 0, from, (int64_t(out.top) + row) * row_pitch<uint8_t>(out) + int64_t(out.left) * out.pitch};
-    }
     Spot behind(const Spot &spot) const {
-        if (spot.column + 1 == step.result.columns) return row_begin(spot.row + 1);
+        if (spot.column + 1 == step.result.columns) return row_begin(step, spot.row + 1);
         return {spot.row, spot.column + 1, spot.from + across, spot.to + step.result.pitch};
     }
 
   public:
     Walk(const Step &of, int begin, int end)
-        : step(of), across(int64_t(of.stride[1]) * of.source.pitch), left(int64_t(end - begin) * of.result.columns), next(row_begin(begin)) {}
+        : step(of), across(int64_t(of.stride[1]) * of.source.pitch), left(int64_t(end - begin) * of.result.columns), next(row_begin(of, begin)) {}
 
     // Stores the next places, at most `most`, and returns their number: 0 after the last one.
     int take(Spot *spots, int most) {
