@@ -32,8 +32,8 @@ def body(options: Options) -> dict[str, Any]:
     from scripts.ladder.result import Done
 
     rows, folder = ladder.choose(options.rows, options.arch), Path("results") / options.name
-    readmes = table.readmes(options.readme, options.name)
-    for path in (folder / "table.md", *readmes):
+    pages = table.pages(options.readme, options.name)
+    for path in (folder / "table.md", *pages):
         check_writable(path, "work in a folder that can be written")
     before = table.read(folder)
     if not before and options.table:
@@ -45,7 +45,7 @@ def body(options: Options) -> dict[str, Any]:
         left, failed = fill.fill(options, rows, folder, Path("runs/results") / options.name)
     results = table.read(folder)
     if options.table or options.readme or results != before or not (folder / "table.md").exists():
-        table.write(folder, ladder.of(options.arch), readmes if options.table or results != before else options.readme)
+        table.write(folder, ladder.of(options.arch), pages if options.table or results != before else options.readme)
     if not options.table and results == before:
         there = sum(len(before.get(row.name, ())) for row in rows)
         found = f"{there} results of these rows were in {folder}/ before"

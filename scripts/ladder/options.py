@@ -58,8 +58,8 @@ class Options(Command):
     )  # fmt: skip
     readme: list[Path] = flag(
         "--readme", type=argtypes.path, nargs="+", default=[], metavar="F",
-        help="put the table between the markers <!-- results:NAME --> of these files (default: README.md and "
-        "README.zh-CN.md, where they have them)",
+        help="put the table between the markers <!-- results:NAME --> of these files, its headline rows between "
+        "<!-- headline:NAME --> (default: docs/results.md, README.md and README.zh-CN.md, where they have them)",
     )  # fmt: skip
     data: Pictures = part(
         Pictures,

@@ -12,6 +12,7 @@ from engine.system import figures
 from engine.tasks.score import ACCURACY as SCORE
 from scripts import plots
 from scripts.ladder.result import Done
+from scripts.ladder.rows import ROWS
 from scripts.plots import Point
 from scripts.table import ResultRow
 
@@ -21,6 +22,7 @@ FAMILIES = {
     "DoReFa": ("w",),
     "INT8": ("int8", "ptq"),
     "ternary and binary": ("wb", "wt", "prune50_wtab", "gc_prune40_wtab"),
+    "LSQ": ("lsq",),
 }
 
 
@@ -28,6 +30,12 @@ def family(name: str) -> str:
     """The family of a row: the one that its name agrees with longest; else what stands before its first `_`."""
     known = [(len(start), title) for title, starts in FAMILIES.items() for start in starts if name.startswith(start)]
     return max(known)[1] if known else name.partition("_")[0]
+
+
+def colour(name: str) -> str:
+    """Return the colour of a row among its family: the same for every data set, whichever rows were run."""
+    names = [row.name for row in ROWS if family(row.name) == family(name)]
+    return f"C{names.index(name)}" if name in names else "C0"
 
 
 def _titles(names: Iterable[str]) -> list[str]:
@@ -53,7 +61,7 @@ def curves_figure(rows: list[Done]) -> Figure:
     for axis, title in zip(axes[:, 0], titles, strict=True):
         for row, line in zip(rows, lines, strict=True):
             if family(row.row) == title:
-                axis.plot(*zip(*line, strict=True), marker=".", label=row.label)
+                axis.plot(*zip(*line, strict=True), marker=".", label=row.label, color=colour(row.row))
         axis.set(title=title, ylabel=SCORE.label)
         axis.grid(alpha=0.3)
         axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)

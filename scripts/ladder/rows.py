@@ -85,6 +85,11 @@ def of(arch: str) -> list[LadderRow]:
     return [replace(row, label=own.get(row.name, row.label)) for row in rows]
 
 
+def of_group(name: str, rows: Sequence[LadderRow] = ROWS) -> list[LadderRow]:
+    """Return those of `rows` that a group of GROUPS names, in the order of the ladder."""
+    return [row for row in rows if any(fnmatch(row.name, pattern) for pattern in GROUPS[name])]
+
+
 def choose(names: Sequence[str], arch: str = steps.NETWORK) -> list[LadderRow]:
     """Rows of a network by name, by pattern (`int8*`) or by group (`all`, `headline`), in the order of the ladder.
 

@@ -1,4 +1,4 @@
-"""The ladder as people look at it: the table in its folder and in the READMEs, learning curves, size, kept channels."""
+"""The ladder as people look at it: the table in its folder and on the pages, learning curves, size, kept channels."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ from engine.system.terminal import columns
 from engine.tasks.score import ACCURACY as SCORE
 from scripts.ladder import result as stored
 from scripts.ladder.result import Diverged, Done, Result, Stale
-from scripts.ladder.rows import LadderRow
+from scripts.ladder.rows import LadderRow, of_group
 from scripts.table import SIZE, ResultRow, grid, shown
 
 Results = dict[str, list[Result]]
 """The results of each row, by its name, in the order of their seeds."""
 
 HEADER = ("row", "epochs", "n", SCORE.name, "MACs", "parameters", SIZE, "compression", "loss")
-READMES = (Path("README.md"), Path("README.zh-CN.md"))
+HEADLINE = {"network": "row", SCORE.name: SCORE.name, "loss, points": "loss", SIZE: SIZE, "compression": "compression"}
+"""Columns of the headline table: their header, and the column of HEADER that each one shows."""
+PAGES = (Path("docs/results.md"), Path("README.md"), Path("README.zh-CN.md"))
 
 NAMED = 5
 """Rows that were not run and are named; more are counted."""
@@ -53,8 +55,8 @@ def read(folder: Path) -> Results:
     return {name: sorted(results, key=lambda r: r.seed) for name, results in found.items()}
 
 
-def write(folder: Path, rows: list[LadderRow], readmes: Sequence[Path] = ()) -> Results:
-    """Write table.md, the pictures, and the part of each of `readmes` between its markers; gives the results.
+def write(folder: Path, rows: list[LadderRow], pages: Sequence[Path] = ()) -> Results:
+    """Write table.md, the pictures, and the part of each of `pages` between its markers; gives the results.
 
     Args:
         rows: all of the ladder, whether they have results or not.
@@ -62,9 +64,10 @@ def write(folder: Path, rows: list[LadderRow], readmes: Sequence[Path] = ()) -> 
     results = read(folder)
     text = markdown(results, rows)
     write_text(folder / "table.md", text)
-    for path in readmes:
+    texts = {"results": text, "headline": headline(results, rows)}
+    for path in pages:
         was = path.read_text(encoding="utf-8")
-        now = _marked(folder.name).sub(lambda found: found[1] + text + found[2], was)
+        now = _marked(folder.name).sub(lambda found: found[1] + texts[found["kind"]] + found[3], was)
         if now != was:
             write_text(path, now)
             print(f"updated {path}", file=sys.stderr)
@@ -76,6 +79,16 @@ def write(folder: Path, rows: list[LadderRow], readmes: Sequence[Path] = ()) -> 
 def markdown(results: Results, rows: list[LadderRow]) -> str:
     """One line a row that was run: mean over seeds, +- the sample standard deviation where there are two or more."""
     return "\n".join([grid(_table(results, rows), padded=False).rstrip("\n"), *_note(results, rows)]) + "\n"
+
+
+def headline(results: Results, rows: list[LadderRow]) -> str:
+    """The rows of the group `headline`, in few columns."""
+    chosen = of_group("headline", rows)
+    header, *lines = _table(results, chosen)
+    columns = [header.index(column) for column in HEADLINE.values()]
+    table = [list(HEADLINE), *([cells[column] for column in columns] for cells in lines)]
+    shown_results = {row.name: results.get(row.name, []) for row in chosen}
+    return "\n".join([grid(table, padded=False).rstrip("\n"), *_note(shown_results, chosen)]) + "\n"
 
 
 def plain(results: Results, rows: list[LadderRow]) -> str:
@@ -151,8 +164,8 @@ def _cells(row: LadderRow, found: list[Result], base: ResultRow | None) -> list[
     return [cells.get(column, "") for column in HEADER]
 
 
-def readmes(given: Sequence[Path], name: str) -> list[Path]:
-    """The files that the table of a data set goes into: those given, else the READMEs here that have its markers.
+def pages(given: Sequence[Path], name: str) -> list[Path]:
+    """The files that the table of a data set goes into: those given, else those of PAGES here that have its markers.
 
     Raises:
         UserError: exit 2 for a given one that has no markers; found out before hours of work.
@@ -163,7 +176,7 @@ def readmes(given: Sequence[Path], name: str) -> list[Path]:
                 f"{path} has no place for the table",
                 f"write <!-- results:{name} --> and <!-- /results:{name} --> into it",
             )
-    return list(given) or [path for path in READMES if _has_place(path, name)]
+    return list(given) or [path for path in PAGES if _has_place(path, name)]
 
 
 def _has_place(path: Path, name: str) -> bool:
@@ -174,11 +187,16 @@ def _has_place(path: Path, name: str) -> bool:
 
 
 def _marked(name: str) -> re.Pattern[str]:
-    return re.compile(rf"(<!-- results:{re.escape(name)} -->\n).*?(<!-- /results:{re.escape(name)} -->)", re.S)
+    """The places of a page that the whole table (`results:NAME`) or its headline rows (`headline:NAME`) fill."""
+    name = re.escape(name)
+    return re.compile(rf"(<!-- (?P<kind>results|headline):{name} -->\n).*?(<!-- /(?P=kind):{name} -->)", re.S)
 
 
 def draw(results: Results, rows: list[LadderRow]) -> dict[str, bytes]:
-    """curves.png and kept.png of the lowest seed of each row, and size.png of the means; nothing without matplotlib."""
+    """curves.png and kept.png of the lowest seed of each row; size.png and headline.png of the means.
+
+    Without matplotlib there are none.
+    """
     if figures.pyplot() is None:
         notice("no pictures without matplotlib: pip install '.[report]'")
         return {}
@@ -191,6 +209,9 @@ def draw(results: Results, rows: list[LadderRow]) -> dict[str, bytes]:
     drawn = {
         "curves.png": plots.curves([result for result in firsts if result.curve]),
         "size.png": plots.size(means),
+        "headline.png": plots.size(
+            {row.name: means[row.name] for row in of_group("headline", rows) if row.name in means}
+        ),
         "kept.png": plots.kept([result for result in firsts if result.row in PRUNED]),
     }
     return {name: picture for name, picture in drawn.items() if picture is not None}

@@ -140,7 +140,9 @@ def test_it_fills_the_table_and_goes_on_where_it_was(
     assert f"| NIN, 5x5 second stage | 2 | 1 | {row['accuracy']:.2f} % |" in readme
     assert "| W1A1 |" not in readme
     assert re.search(r"Not run: .*W1A1\.", readme)
-    assert {p.name for p in Path("results/digits").glob("*.png")} == {"curves.png", "size.png", "kept.png"}
+    assert {p.name for p in Path("results/digits").glob("*.png")} == {
+        "curves.png", "size.png", "headline.png", "kept.png",
+    }  # fmt: skip
 
     stamps = {p: p.stat().st_mtime_ns for p in Path("results/digits").glob("*.json")}
     models = {p: p.stat().st_mtime_ns for p in Path("runs/results/digits/s1").glob("*.pth")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -77,6 +78,34 @@ def test_the_picture_of_sizes_shows_means_and_a_colour_a_family(monkeypatch: pyt
     assert [(p.name, p.size, p.accuracy) for p in points] == [(n, 0.5, 81.5) for n in ("whole", "wbab", "wbab")]
     assert len({p.colour for p in points}) == 3
     assert title == "x"
+
+
+def test_a_row_has_one_colour_whichever_rows_were_run() -> None:
+    pytest.importorskip("matplotlib")
+    from scripts.ladder import plots
+
+    def drawn(*names: str) -> dict[str, str]:
+        curve = [{"epoch": 1, "test_accuracy": 80.0}]
+        figure = plots.curves_figure([done(name, 1, 80.0, curve=curve) for name in names])
+        return {line.get_label(): line.get_color() for axis in figure.axes for line in axis.lines}
+
+    both, one = drawn("w8a8", "w4a4"), drawn("w4a4")
+    assert len(set(both.values())) == 2
+    assert one.items() <= both.items()
+
+
+def test_headline_rows_have_a_place_and_few_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- headline:x -->\nold\n<!-- /headline:x -->\n<!-- results:x -->\nold\n<!-- /results:x -->\n")
+    found: table.Results = {name: [done(name, 1, 80.0)] for name in ("nin", "nin_3x3", "wbab")}
+    monkeypatch.setattr(table, "read", lambda _: found)
+    monkeypatch.setattr(table, "draw", lambda *_: {})
+    table.write(tmp_path / "x", list(rows.ROWS), [page])
+    short, _, whole = page.read_text().partition("<!-- /headline:x -->\n")
+    assert short.splitlines()[1].startswith("| network | accuracy | loss, points | size, MB")
+    assert [line.split(" | ")[0] for line in short.splitlines()[3:5]] == ["| NIN, 5x5 second stage", "| W1A1"]
+    assert "| NIN, 3x3 second stage |" in whole
+    assert "old" not in page.read_text()
 
 
 def test_curves_count_whole_epochs_and_share_their_axes() -> None:
