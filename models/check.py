@@ -19,7 +19,7 @@ from engine.errors import UserError, no_memory
 from engine.system.said import notice
 from model_compression import HOME, PACKAGES
 
-SEE = "see README, 'Any network'"
+SEE = "see docs/own-network.md"
 _NOT_THEIRS = (
     "<frozen",
     *(str(Path(module.__file__ or "").parent) + os.sep for module in (torch, importlib)),

@@ -1,5 +1,5 @@
-"""Default recipes of the quantized families, by data set, and the original's. Those that the README's tables on held-out
-digits compare were chosen there; the longer ones, for larger sets, scale them up and were not searched for."""
+"""Default recipes of the quantized families, by data set, and the original's. Those that docs/recipes.md compares on held-out
+digits were chosen there; the longer ones, for larger sets, scale them up and were not searched for."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from safetensors import safe_open
 
 from engine.data.detection import scenes
 from tests.tools import boxed
-from tests.tools.house import ROOT
+from tests.tools.readme import lines, marked
 
 pytest.importorskip("pycocotools")
 
@@ -176,12 +176,23 @@ def test_a_folder_of_ten_pictures_through_the_chain(name: str, command: Callable
     assert "add --data DIR" in moved.err
 
 
+@pytest.mark.usefixtures("few")
+def test_the_smallest_example(command: Callable) -> None:
+    """The first block of docs/detectors.md, with few and small scenes."""
+    (block,) = marked("detectors-small")
+    Image.fromarray(np.zeros((50, 60, 3), np.uint8)).save("photo.jpg")
+    for module, argv, _ in lines(block):
+        more = (*SHORT, "--image_size", "64") if module == "prune.train" else ()
+        done = command(module, *argv, *more)
+        assert done.code == 0, f"{module} {argv}\n{done.err}"
+    assert Path("found/photo.png").is_file()
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("few")
 def test_the_chain_of_the_page_on_detectors(command: Callable) -> None:
     """Every line of docs/detectors.md's chain, with few and small scenes."""
-    text = (ROOT / "docs/detectors.md").read_text()
-    (block,) = re.findall(r"<!-- detectors -->\n```sh\n(.*?)```", text, re.S)
+    block = marked("detectors")[0].text
     names = dict(re.findall(r'^(\w+)="(.*)"$', block, re.M))
     Image.fromarray(np.zeros((50, 60, 3), np.uint8)).save("photo.jpg")
     for line in re.findall(r"^python -m (.*)$", block, re.M):
@@ -198,9 +209,7 @@ def test_the_chain_of_the_page_on_detectors(command: Callable) -> None:
 def test_a_yolo_of_ultralytics(command: Callable) -> None:
     """The file of docs/detectors.md, where Ultralytics is installed."""
     pytest.importorskip("ultralytics")
-    text = (ROOT / "docs/detectors.md").read_text()
-    (code,) = re.findall(r"<!-- detector: yolo.py -->\n```python\n(.*?)```", text, re.S)
-    Path("yolo.py").write_text(code)
+    Path("yolo.py").write_text(marked("detector: yolo.py")[0].text)
     own = ("--arch", "yolo.py:net")
     made = command("prune.train", *own, "--core", "net", "-sr", "--dataset", "scenes", "--image_size", "64", *SHORT)
     assert made.code == 0, made.err

@@ -1,7 +1,8 @@
-"""What the README shows is run, with small networks, and what it states is compared with the code; in both languages."""
+"""What README and docs show is run, with small networks, and what they state is compared with the code."""
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shlex
@@ -27,6 +28,7 @@ from tests.tools.library import with_few_blocks
 from tests.tools.readme import (
     CHINESE,
     MODULES,
+    PAGES,
     README,
     ROOT,
     Block,
@@ -36,8 +38,10 @@ from tests.tools.readme import (
     options,
     parser,
     shortened,
+    shown,
 )
 
+COMMANDS = ROOT / "docs/commands.md"
 Command = Callable[..., object]
 
 
@@ -53,29 +57,64 @@ def run_all(block: Block, command: Command) -> None:
             assert Path(done.path).is_file(), f"the last line of stdout is no file: {done.path}"
 
 
-def test_the_readme_has_the_blocks_that_are_tested() -> None:
-    markers = [block.marker for block in blocks(README)]
-    assert markers == [
-        "",
-        "chain",
-        "chain",
-        "pipeline",
-        "ladder",
-        "any-network",
-        "own-pictures",
-        "own-weights",
-        "own-network: my_net.py",
-        "own-network",
-        "in-python",
-        "int8-layers",
-        "deploy",
-    ]
+HERE, DETECTORS = "tests/test_readme.py", "tests/test_detectors.py"
+TESTED = {
+    "": (HERE, "test_the_scripts_it_names_can_be_run"),
+    "chain": (HERE, "test_the_chain"),
+    "pipeline": (HERE, "test_the_pipeline_in_a_shell"),
+    "ladder": (HERE, "test_the_ladder_command"),
+    "any-network": (HERE, "test_any_network"),
+    "own-pictures": (HERE, "test_pictures_and_weights_of_ones_own"),
+    "own-weights": (HERE, "test_pictures_and_weights_of_ones_own"),
+    "own-network: my_net.py": (HERE, "test_a_network_of_ones_own"),
+    "own-network": (HERE, "test_a_network_of_ones_own"),
+    "in-python": (HERE, "test_in_a_program_of_ones_own"),
+    "inspect": (HERE, "test_in_a_program_of_ones_own"),
+    "int8-layers": (HERE, "test_the_int8_layers_by_themselves"),
+    "deploy": (HERE, "test_deployment"),
+    "imagenet": ("tests/test_imagenet.py", "test_the_chain_of_the_page"),
+    "detectors-small": (DETECTORS, "test_the_smallest_example"),
+    "detectors": (DETECTORS, "test_the_chain_of_the_page_on_detectors"),
+    "detector: yolo.py": (DETECTORS, "test_a_yolo_of_ultralytics"),
+}
+"""The test that runs the blocks of each marker."""
+
+UNTESTED = {
+    "torchrun": "starts processes: tests/ranks runs such commands",
+    "slurm": "needs a cluster",
+    "requeue": "kills its run: tests/faults/test_requeue.py runs such a loop",
+    "benchmark": "measures for minutes: tests/scripts/speed runs it in small",
+    "own-detector": "a detector of the reader's: tests/test_detectors.py has one",
+    "yolo": "needs Ultralytics: test_a_yolo_of_ultralytics runs the same on scenes",
+    "yolo-weights": "downloads weights",
+}
+"""Markers of blocks that no test runs, and why. Their commands are parsed."""
+
+
+def test_every_block_of_every_page_is_tested() -> None:
+    for page in PAGES:
+        for block in blocks(page):
+            assert block.marker in TESTED or block.marker in UNTESTED, f"{page.name}: no test runs {block}"
+    known = {block.marker for page in PAGES for block in blocks(page)}
+    assert known == TESTED.keys() | UNTESTED.keys()
+    for marker, (path, name) in TESTED.items():
+        code = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+        (test,) = (node for node in code.body if isinstance(node, ast.FunctionDef) and node.name == name)
+        texts = [node.value for node in ast.walk(test) if isinstance(node, ast.Constant)]
+        assert any(marker in text for text in texts if isinstance(text, str)) or not marker, f"{name} reads no {marker}"
+
+
+def test_blocks_name_the_files_that_they_write() -> None:
     assert sum(line.leaves is not None for block in marked("chain") for line in lines(block)) >= 12
 
 
-@pytest.mark.parametrize("number", [0, 1], ids=["nin", "nin_gc"])
-def test_the_chain(number: int, workplace: Path, command: Command) -> None:
-    run_all(marked("chain")[number], command)
+@pytest.mark.parametrize("numbers", [(0, 1), (2,)], ids=["nin", "nin_gc"])
+def test_the_chain(numbers: tuple[int, ...], workplace: Path, command: Command) -> None:
+    """README's chain, and what docs/commands.md adds to it, in one folder; then the grouped network's."""
+    found = marked("chain")
+    assert len(found) == 3
+    for number in numbers:
+        run_all(found[number], command)
 
 
 def test_the_ladder_command(workplace: Path, command: Command) -> None:
@@ -93,6 +132,7 @@ def test_in_a_program_of_ones_own(workplace: Path, command: Command) -> None:
     assert command("quant.wqaq", "--Wbits", "4", "--Abits", "4", *flags).code == 0
     (block,) = marked("in-python")
     exec(block.text, {})
+    run_all(marked("inspect")[0], command)
 
 
 def test_deployment(workplace: Path, command: Command) -> None:
@@ -116,7 +156,7 @@ def test_the_int8_layers_by_themselves() -> None:
 
 
 def test_a_network_of_ones_own(workplace: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = next(block for block in blocks(README) if block.marker.startswith("own-network: "))
+    (source,) = marked("own-network: my_net.py")
     name = source.marker.removeprefix("own-network: ")
     (workplace / name).write_text(source.text)
     monkeypatch.syspath_prepend(workplace)  # as `python -m` does with the working folder
@@ -220,9 +260,9 @@ def table(path: Path, corner: str) -> list[list[str]]:
     return [[cell.strip() for cell in row.split("|")[1:-1]] for row in found[1].splitlines()]
 
 
-@pytest.mark.parametrize("path", [README, CHINESE], ids=lambda path: path.name)
-def test_counts_of_the_networks(path: Path) -> None:
-    rows = {name.strip("`"): (params, macs) for name, _, params, macs in table(path, "`--arch`")}
+def test_counts_of_the_networks() -> None:
+    page = ROOT / "docs/own-network.md"
+    rows = {name.strip("`"): (params, macs) for name, _, params, macs in table(page, "`--arch`")}
     assert list(rows) == models.names()
     for name, (params, macs) in rows.items():
         count, size = re.fullmatch(r"([\d,]+)(?: \((\d+)x\2\))?", macs).groups()  # type: ignore[union-attr]
@@ -236,7 +276,7 @@ def flag_words(text: str) -> list[str]:
 
 def test_every_flag_in_the_table_exists() -> None:
     every = [(flag, action) for name in commands() for flag, action in options(name).items()]
-    rows = [flags for flags, _ in table(README, "flag")]
+    rows = [flags for flags, _ in table(COMMANDS, "flag")]
     assert len(rows) >= 10
     for row in rows:
         for span in re.findall(r"`([^`]+)`", row):
@@ -252,19 +292,19 @@ def test_every_flag_in_the_table_exists() -> None:
                 assert set(choices[1].split(",")) in offered, span
 
 
-def test_every_flag_anywhere_exists() -> None:
-    prose = re.sub(r"^```.*?^```$", "", README.read_text(encoding="utf-8"), flags=re.S | re.M)
-    named = {flag for span in re.findall(r"`([^`\n]+)`", prose) for flag in flag_words(span)} - {
-        "-m",
-        "--weightQuantBits",
-    }  # of MNN's converter
+FOREIGN = {"-m", "--weightQuantBits", "--nproc-per-node", "--max-restarts"}
+"""Flags of MNN's converter and of torchrun."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_flag_anywhere_exists(page: Path) -> None:
+    prose = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.S | re.M)
+    named = {flag for span in re.findall(r"`([^`\n]+)`", prose) for flag in flag_words(span)} - FOREIGN
     assert named - {flag for name in commands() for flag in options(name)} == set()
 
 
 def test_exit_codes_are_those_of_the_code() -> None:
-    text = re.search(r"^Exit codes: .*?\n\n", README.read_text(encoding="utf-8"), re.S | re.M)
-    assert text
-    listed = {int(code) for code in re.findall(r"\b(\d+) [a-z]", text[0])}
+    listed = {int(code) for code, _ in table(COMMANDS, "code")}
     known = {value for name, value in vars(errors).items() if name.isupper()}
     assert listed == known
 
@@ -282,8 +322,42 @@ def test_the_examples_of_help_can_be_parsed(name: str) -> None:
     assert any(words[2] == typed for words in examples)
 
 
-def test_commands_of_the_readme_can_be_parsed_as_they_stand() -> None:
-    """The blocks are run with more flags than they show; without those they must be commands, too."""
-    for block in (*marked("chain"), *marked("any-network"), *marked("own-network")):
-        for module, argv, _ in lines(block):
-            parser(module).parse_args(argv)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_commands_can_be_parsed_as_they_stand(page: Path) -> None:
+    """The blocks are run with more flags than they show, or not at all; without those they must be commands, too."""
+    for block in blocks(page):
+        for module, argv, _ in shown(block) if block.language == "sh" else ():
+            parser(module).parse_args(shlex.split(" ".join(argv).replace("$D", "--arch torchvision:ssd300_vgg16")))
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings of a page as GitHub links to them."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.S | re.M)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in re.findall(r"^#+ (.+)$", text, re.M)}
+
+
+@pytest.mark.parametrize("page", [*PAGES, CHINESE, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    later = {ROOT / "docs/methods/README.md"}
+    for target, anchor in re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", page.read_text(encoding="utf-8")):
+        there = (page.parent / target).resolve() if target else page
+        assert there.exists() or there in later, target
+        assert not anchor or anchor in anchors(there), f"{target}#{anchor}"
+
+
+@pytest.mark.parametrize("page", [*(ROOT / "docs").glob("*.md"), README, CHINESE], ids=lambda page: page.name)
+def test_pages_can_be_read(page: Path) -> None:
+    """Lines of prose fit a screen, README a few of them, and a page begins with who needs it."""
+    text = page.read_text(encoding="utf-8")
+    bare = re.sub(r"^```.*?^```$|^<!-- (\S+) -->$.*?^<!-- /\1 -->$|^\|.*?$", "", text, flags=re.S | re.M)
+    assert [line for line in bare.splitlines() if len(line) > 160] == []
+    if page.parent == ROOT:
+        assert text.count("\n") <= 120
+    elif page.name != "README.md":
+        assert text.split("\n\n")[1].startswith("You need this page if"), page.name
+
+
+def test_pages_are_listed() -> None:
+    index = (ROOT / "docs/README.md").read_text(encoding="utf-8")
+    for page in (ROOT / "docs").glob("*.md"):
+        assert page.name == "README.md" or f"({page.name})" in index, page.name

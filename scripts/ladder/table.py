@@ -23,7 +23,10 @@ Results = dict[str, list[Result]]
 """The results of each row, by its name, in the order of their seeds."""
 
 HEADER = ("row", "epochs", "n", SCORE.name, "MACs", "parameters", SIZE, "compression", "loss")
-HEADLINE = {"network": "row", SCORE.name: SCORE.name, "loss, points": "loss", SIZE: SIZE, "compression": "compression"}
+HEADLINE = {
+    "network": "row", "epochs": "epochs", SCORE.name: SCORE.name, "loss, points": "loss", SIZE: SIZE,
+    "compression": "compression",
+}  # fmt: skip
 """Columns of the headline table: their header, and the column of HEADER that each one shows."""
 PAGES = (Path("docs/results.md"), Path("README.md"), Path("README.zh-CN.md"))
 

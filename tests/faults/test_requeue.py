@@ -73,7 +73,7 @@ def test_signals_at_random_times(
 
 
 def test_a_requeued_run_comes_to_its_end(line: tuple, whole: tuple, server: Server) -> None:
-    """The loop of the README: again after a kill or a SIGTERM, until it comes to its end."""
+    """The loop of docs/reliability.md: again after a kill or a SIGTERM, until it comes to its end."""
     draws, kinds = random.Random(7), []
     for n in range(100):
         seconds = draws.uniform(0.05, 0.15) + n / 8  # longer and longer: it has to get somewhere

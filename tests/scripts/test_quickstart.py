@@ -35,7 +35,7 @@ def test_steps_can_be_parsed_and_name_the_files_they_leave() -> None:
         if "--cfg" in argv:
             assert args.dataset == "digits"  # fresh networks; everything after them knows its data set
             own = importlib.import_module("models.files").build(args.arch or "nin").cfg
-            assert args.cfg == [width // 2 for width in own], "the README says half width"
+            assert args.cfg == [width // 2 for width in own], "docs/results.md says half width"
 
 
 def small(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The READMEs as tests read them: fenced blocks, the commands in them, and the same commands made quick."""
+"""README and docs as tests read them: fenced blocks, the commands in them, and the same commands made quick."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from tests.conftest import NARROW, SMALL
 
 ROOT = Path(__file__).parents[2]
 README, CHINESE = (ROOT / name for name in ("README.md", "README.zh-CN.md"))
+PAGES = (README, *sorted((ROOT / "docs").rglob("*.md")))
+"""Whatever shows code to a reader; the Chinese README is held equal to README by test_readme_languages."""
 FRESH = {"nin": NARROW, "nin_gc": "32,32,32,64,64,64,64,64"}  # widths that groups 1,2,2,16,4,4,32,8,1 allow
 
 
@@ -42,7 +44,15 @@ def blocks(path: Path) -> list[Block]:
 
 
 def marked(marker: str) -> list[Block]:
-    return [block for block in blocks(README) if block.marker == marker]
+    """Return the blocks of all pages with this marker: README's first."""
+    return [block for page in PAGES for block in blocks(page) if block.marker == marker]
+
+
+def shown(block: Block) -> list[Line]:
+    """Return the commands of this toolkit in a block of shell: behind torchrun or in a loop, too."""
+    text = block.text.replace("\\\n", " ")
+    found = re.findall(r"-m ((?:prune|quant|bn_merge|deploy|scripts|engine)[\w.]*)([^;|)\n]*)", text)
+    return [Line(module, shlex.split(words, comments=True), None) for module, words in found]
 
 
 def lines(block: Block) -> list[Line]:

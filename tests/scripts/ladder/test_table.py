@@ -102,7 +102,7 @@ def test_headline_rows_have_a_place_and_few_columns(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(table, "draw", lambda *_: {})
     table.write(tmp_path / "x", list(rows.ROWS), [page])
     short, _, whole = page.read_text().partition("<!-- /headline:x -->\n")
-    assert short.splitlines()[1].startswith("| network | accuracy | loss, points | size, MB")
+    assert short.splitlines()[1].startswith("| network | epochs | accuracy | loss, points | size, MB")
     assert [line.split(" | ")[0] for line in short.splitlines()[3:5]] == ["| NIN, 5x5 second stage", "| W1A1"]
     assert "| NIN, 3x3 second stage |" in whole
     assert "old" not in page.read_text()
