@@ -1,0 +1,221 @@
+"""The lists of CONTRIBUTING, "Adding things": what they name exists, they name every file, and one of each is added here."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from bn_merge.merge import merge
+from deploy import description
+from deploy.lowering import walk as lowering
+from deploy.lowering.builder import Builder
+from deploy.native import compiler
+from deploy.operations.base import Operation, Value
+from deploy.reference import run as reference
+from engine.cli import archs, argtypes, network as flags
+from engine.data import catalogue
+from engine.tasks.classification import CLASSIFICATION
+from engine.training.loop import fit
+from models import registry
+from models.graph.capture import cache as captures
+from models.graph.channels import labels
+from models.graph.channels.classes import channels
+from models.graph.surgery import copies
+from models.networks import slimming
+from tests.conftest import SMALL
+from tests.tools.house import ROOT
+from tests.tools.networks import captured, form
+from tests.tools.training import RECIPE, config
+
+PATH = re.compile(r"[\w./-]+/[\w./-]+\.(?:py|md|h|cpp)")
+TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+def lists() -> dict[str, list[str]]:
+    """The items of each list, by its heading."""
+    found = re.findall(r"^### Add an? (.+)\n\n((?:.+\n)+)", TEXT, re.M)
+    return {name: re.split(r"^\d+\. ", text, flags=re.M)[1:] for name, text in found}
+
+
+LISTS = lists()
+
+
+def spans(text: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", text)
+
+
+def paths(name: str) -> set[str]:
+    return {span for item in LISTS[name] for span in spans(item) if PATH.fullmatch(span)}
+
+
+@cache
+def names_in(path: str) -> set[str]:
+    """What a file defines: classes, functions, their arguments, variables, fields; of C++, every word."""
+    text = (ROOT / path).read_text(encoding="utf-8")
+    if not path.endswith(".py"):
+        return set(re.findall(r"\w+", text))
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+            found.add(node.name)
+        elif isinstance(node, ast.arg):
+            found.add(node.arg)
+        elif isinstance(node, ast.Name):
+            found.add(node.id)
+        elif isinstance(node, ast.Constant) and str(node.value).isidentifier():
+            found.add(str(node.value))
+    return found
+
+
+def test_there_is_a_list_for_each_thing() -> None:
+    assert list(LISTS) == [
+        "quantizer", "network", "data set", "task", "operation of the program", "operation on channels", "instruction set",
+    ]  # fmt: skip
+    assert all(len(items) >= 3 for items in LISTS.values())
+
+
+@pytest.mark.parametrize("item", [item for items in LISTS.values() for item in items], ids=lambda item: item[:40])
+def test_what_an_item_names_exists(item: str) -> None:
+    """A name behind a path is one of that file's; behind a path with NAME, of the file that it is to be written as."""
+    at = None
+    for span in spans(item):
+        if PATH.fullmatch(span):
+            at = None if "NAME" in span else span
+            assert (ROOT / span).parent.is_dir(), span
+            assert at is None or (ROOT / at).is_file(), span
+        elif at and span.isidentifier():
+            assert span in names_in(at), f"{at} has no {span}"
+
+
+def test_paths_outside_the_lists_exist() -> None:
+    for span in spans(TEXT.partition("## Adding things")[0]):
+        if PATH.fullmatch(span):
+            assert (ROOT / span).exists(), span
+
+
+EXAMPLES: dict[str, tuple[str, tuple[str, ...], set[str]]] = {
+    "quantizer": (r"lsq|LSQ|lsq_w4a4", ("*.py",), {"quant/notices.py"}),  # hints that name it
+    "network": (r"slimming(?! article)", ("models/**/*.py", "engine/cli/*.py"), {"models/legacy.py"}),  # old files
+    "data set": (r"fashion_mnist", ("*.py",), set()),
+    "task": (r"DETECTION|MAP|Detection", ("*.py",), {"engine/data/detection/sets.py"}),  # describes sets with boxes
+    "operation of the program": (r"Upsample", ("deploy/**/*.py",), set()),
+    "instruction set": (r"avxvnni|avx_vnni", ("*.py", "*.h", "*.cpp"), set()),
+}
+"""For each list: what names one thing of its kind, where, and files that name it for another reason."""
+FOLDERS = ("engine", "models", "prune", "quant", "bn_merge", "deploy", "scripts")
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_list_has_every_file(name: str) -> None:
+    pattern, globs, others = EXAMPLES[name]
+    files = {path for glob in globs for folder in FOLDERS for path in (
+        (ROOT / folder).rglob(glob) if "/" not in glob else ROOT.glob(glob))}  # fmt: skip
+    naming = {
+        str(path.relative_to(ROOT))
+        for path in files
+        if re.search(rf"\b(?:{pattern})\b", path.read_text(encoding="utf-8"))
+    }
+    assert len(naming) >= 3
+    assert naming - others <= paths(name)
+
+
+# -- one of each, from outside; a quantizer: tests/quant/test_toy.py, a task: tests/engine/tasks/test_another.py -----------
+
+
+def test_a_network(monkeypatch: pytest.MonkeyPatch, workplace: Path, command: Callable) -> None:
+    monkeypatch.setitem(
+        registry.NETWORKS, "tiny", lambda cfg=None, classes=10: slimming.slimming(cfg or (4, 6, 8), classes)
+    )
+    monkeypatch.setitem(registry._WIDTHS, "tiny", slimming.widths)
+    for module in (archs, argtypes, flags, captures, copies):
+        monkeypatch.setattr(module, "ARCHS", (*archs.ARCHS, "tiny"))
+    for line in (
+        ("prune.train", "--arch", "tiny", "-sr", *SMALL),
+        ("prune.normal_regular", "--arch", "tiny", "--percent", 0.3, "--cpu"),
+        ("quant.wqaq", "--arch", "tiny", "--refine", "models_save/tiny_prune.pth", *SMALL),
+        ("bn_merge.__main__", "--arch", "tiny", "--model", "models_save/tiny_w8a8.pth", "--cpu"),
+    ):
+        done = command(*line)
+        assert done.code == 0, done.err
+    assert done.path == "models_save/tiny_w8a8_merged.pth"
+
+
+def test_a_data_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(root: Path, size: int | None) -> Any:
+        train, test, info = catalogue.READERS["digits"](root, size)
+        return (255 - train[0][:40], train[1][:40]), (255 - test[0][:20], test[1][:20]), info
+
+    monkeypatch.setitem(catalogue.READERS, "dark", read)
+    data = catalogue.load("dark", image_size=8)
+    assert (len(data.train), len(data.test)) == (40, 20)
+    assert fit(form("slimming", [4, 6, 8]), data, config(RECIPE), CLASSIFICATION)
+
+
+@dataclass(frozen=True, eq=False)
+class Sinh(Operation):
+    """The hyperbolic sine of each number."""
+
+    def value(self, *given: Value) -> Value:
+        return Value(given[0].shape)
+
+
+class Waves(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self[2](torch.sinh(self[1](self[0](x)))).mean((2, 3))
+
+
+def test_an_operation_of_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, x = Waves().eval(), torch.randn(2, 3, 8, 8)
+    monkeypatch.setitem(
+        lowering.RULES, torch.ops.aten.sinh, lambda builder, _: Builder.add(builder, Sinh, builder.source())
+    )
+    monkeypatch.setitem(reference.RULES, Sinh, lambda op, kinds, value, count, x: x.sinh())
+    monkeypatch.setitem(description.OPERATIONS, "Sinh", Sinh)
+    program = lowering.lower(merge(captured(made)), (0.5,) * 3, (0.25,) * 3)
+    again = description.read(*description.written(program))
+    assert Sinh in map(type, again.operations)
+    torch.testing.assert_close(reference.run(again, x), made(x))
+
+    pytest.importorskip("onnx")
+    from deploy.exporting import model
+
+    def node(graph: Any, number: int, operation: Sinh) -> None:
+        graph.at[number + 1] = graph.node("Sinh", graph.at[operation.sources[0]])
+
+    monkeypatch.setitem(model.RULES, Sinh, node)
+    assert "Sinh" in {each.op_type for each in model.exported(again).graph.node}
+
+
+def test_an_operation_on_channels(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = captured(Waves())
+
+    def fixed() -> bool:
+        found = channels(network)
+        (place,) = (place for place in found.places if (place.tensor, place.axis) == ("0.weight", 0))
+        return all(cls in found.fixed for cls in place.classes.tolist())
+
+    monkeypatch.setattr(labels, "POINTWISE", labels.POINTWISE - {torch.ops.aten.sinh})
+    assert fixed()
+    monkeypatch.setattr(labels, "POINTWISE", labels.POINTWISE | {torch.ops.aten.sinh})
+    assert not fixed()
+
+
+@pytest.mark.parametrize("name", [*compiler.SETS, *compiler.EMULATED])
+def test_an_instruction_set_has_its_lines(name: str) -> None:
+    assert f"{name}_kernels" in names_in(f"deploy/native/source/{name}.cpp")
+    text = (ROOT / "deploy/native/source/sets.h").read_text(encoding="utf-8")
+    before, inside, after = re.split(r"\*const all\[\]|inline bool runs_here", text)
+    assert all(f"{name}_kernels" in part for part in (before, inside, after))
+    assert all(f"WITH_{name.upper()}\n" in part for part in (inside, after))
