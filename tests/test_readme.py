@@ -1,11 +1,9 @@
-"""What README and docs show is run, with small networks, and what they state is compared with the code."""
+"""What README and docs show is run, with small networks. What they say of the code: test_pages.py."""
 
 from __future__ import annotations
 
-import ast
 import os
 import re
-import shlex
 import shutil
 import stat
 import subprocess
@@ -18,17 +16,12 @@ import torch
 from torchvision.io import write_png
 
 import models
-from engine import errors
 from engine.data import digits
-from models import cost
 from tests.conftest import NARROW
 from tests.tools import shell
-from tests.tools.house import commands
 from tests.tools.library import with_few_blocks
 from tests.tools.readme import (
-    CHINESE,
     MODULES,
-    PAGES,
     README,
     ROOT,
     Block,
@@ -36,12 +29,9 @@ from tests.tools.readme import (
     lines,
     marked,
     options,
-    parser,
     shortened,
-    shown,
 )
 
-COMMANDS = ROOT / "docs/commands.md"
 Command = Callable[..., object]
 
 
@@ -55,53 +45,6 @@ def run_all(block: Block, command: Command) -> None:
             assert Path(done.path) == Path("models_save", leaves)
         if "--save" in options(module):
             assert Path(done.path).is_file(), f"the last line of stdout is no file: {done.path}"
-
-
-HERE, DETECTORS = "tests/test_readme.py", "tests/test_detectors.py"
-TESTED = {
-    "": (HERE, "test_the_scripts_it_names_can_be_run"),
-    "chain": (HERE, "test_the_chain"),
-    "pipeline": (HERE, "test_the_pipeline_in_a_shell"),
-    "ladder": (HERE, "test_the_ladder_command"),
-    "any-network": (HERE, "test_any_network"),
-    "own-pictures": (HERE, "test_pictures_and_weights_of_ones_own"),
-    "own-weights": (HERE, "test_pictures_and_weights_of_ones_own"),
-    "own-network: my_net.py": (HERE, "test_a_network_of_ones_own"),
-    "own-network": (HERE, "test_a_network_of_ones_own"),
-    "in-python": (HERE, "test_in_a_program_of_ones_own"),
-    "inspect": (HERE, "test_in_a_program_of_ones_own"),
-    "int8-layers": (HERE, "test_the_int8_layers_by_themselves"),
-    "deploy": (HERE, "test_deployment"),
-    "imagenet": ("tests/test_imagenet.py", "test_the_chain_of_the_page"),
-    "detectors-small": (DETECTORS, "test_the_smallest_example"),
-    "detectors": (DETECTORS, "test_the_chain_of_the_page_on_detectors"),
-    "detector: yolo.py": (DETECTORS, "test_a_yolo_of_ultralytics"),
-}
-"""The test that runs the blocks of each marker."""
-
-UNTESTED = {
-    "torchrun": "starts processes: tests/ranks runs such commands",
-    "slurm": "needs a cluster",
-    "requeue": "kills its run: tests/faults/test_requeue.py runs such a loop",
-    "benchmark": "measures for minutes: tests/scripts/speed runs it in small",
-    "own-detector": "a detector of the reader's: tests/test_detectors.py has one",
-    "yolo": "needs Ultralytics: test_a_yolo_of_ultralytics runs the same on scenes",
-    "yolo-weights": "downloads weights",
-}
-"""Markers of blocks that no test runs, and why. Their commands are parsed."""
-
-
-def test_every_block_of_every_page_is_tested() -> None:
-    for page in PAGES:
-        for block in blocks(page):
-            assert block.marker in TESTED or block.marker in UNTESTED, f"{page.name}: no test runs {block}"
-    known = {block.marker for page in PAGES for block in blocks(page)}
-    assert known == TESTED.keys() | UNTESTED.keys()
-    for marker, (path, name) in TESTED.items():
-        code = ast.parse((ROOT / path).read_text(encoding="utf-8"))
-        (test,) = (node for node in code.body if isinstance(node, ast.FunctionDef) and node.name == name)
-        texts = [node.value for node in ast.walk(test) if isinstance(node, ast.Constant)]
-        assert any(marker in text for text in texts if isinstance(text, str)) or not marker, f"{name} reads no {marker}"
 
 
 def test_blocks_name_the_files_that_they_write() -> None:
@@ -249,115 +192,3 @@ def test_the_scripts_it_names_can_be_run() -> None:
     for name in named:
         assert (ROOT / name).stat().st_mode & stat.S_IXUSR
         subprocess.run(["/bin/sh", "-n", ROOT / name], check=True)
-
-
-def table(path: Path, corner: str) -> list[list[str]]:
-    """The cells of the table whose first header is `corner`, a list a row, without the header."""
-    found = re.search(
-        rf"^\| {re.escape(corner)} \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", path.read_text(encoding="utf-8"), re.M
-    )
-    assert found
-    return [[cell.strip() for cell in row.split("|")[1:-1]] for row in found[1].splitlines()]
-
-
-def test_counts_of_the_networks() -> None:
-    page = ROOT / "docs/own-network.md"
-    rows = {name.strip("`"): (params, macs) for name, _, params, macs in table(page, "`--arch`")}
-    assert list(rows) == models.names()
-    for name, (params, macs) in rows.items():
-        count, size = re.fullmatch(r"([\d,]+)(?: \((\d+)x\2\))?", macs).groups()  # type: ignore[union-attr]
-        costs = cost.layers(models.build(name), int(size or 32))
-        assert (f"{cost.total(costs, 'params'):,}", f"{cost.total(costs, 'macs'):,}") == (params, count), name
-
-
-def flag_words(text: str) -> list[str]:
-    return re.findall(r"(?<![\w-])--?[a-zA-Z][\w-]*", text)
-
-
-def test_every_flag_in_the_table_exists() -> None:
-    every = [(flag, action) for name in commands() for flag, action in options(name).items()]
-    rows = [flags for flags, _ in table(COMMANDS, "flag")]
-    assert len(rows) >= 10
-    for row in rows:
-        for span in re.findall(r"`([^`]+)`", row):
-            flags = flag_words(span)
-            assert flags, span
-            for flag in flags:
-                assert flag in dict(every), flag
-            choices = re.search(r"\{(.+)\}", span)
-            if choices:
-                offered = [
-                    {str(c) for c in action.choices} for flag, action in every if flag == flags[0] and action.choices
-                ]
-                assert set(choices[1].split(",")) in offered, span
-
-
-FOREIGN = {"-m", "--weightQuantBits", "--nproc-per-node", "--max-restarts"}
-"""Flags of MNN's converter and of torchrun."""
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_every_flag_anywhere_exists(page: Path) -> None:
-    prose = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.S | re.M)
-    named = {flag for span in re.findall(r"`([^`\n]+)`", prose) for flag in flag_words(span)} - FOREIGN
-    assert named - {flag for name in commands() for flag in options(name)} == set()
-
-
-def test_exit_codes_are_those_of_the_code() -> None:
-    listed = {int(code) for code, _ in table(COMMANDS, "code")}
-    known = {value for name, value in vars(errors).items() if name.isupper()}
-    assert listed == known
-
-
-@pytest.mark.parametrize("name", commands())
-def test_the_examples_of_help_can_be_parsed(name: str) -> None:
-    text = parser(name).format_help()
-    typed = {found: typed for typed, found in MODULES.items()}.get(name, name)
-    assert text.startswith(f"usage: python -m {typed} ")
-    examples = [shlex.split(line) for line in text.partition("\nexamples:\n")[2].splitlines()]
-    assert examples
-    for words in examples:
-        assert words[:2] == ["python", "-m"]
-        parser(words[2]).parse_args(words[3:])
-    assert any(words[2] == typed for words in examples)
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_commands_can_be_parsed_as_they_stand(page: Path) -> None:
-    """The blocks are run with more flags than they show, or not at all; without those they must be commands, too."""
-    for block in blocks(page):
-        for module, argv, _ in shown(block) if block.language == "sh" else ():
-            parser(module).parse_args(shlex.split(" ".join(argv).replace("$D", "--arch torchvision:ssd300_vgg16")))
-
-
-def anchors(page: Path) -> set[str]:
-    """The headings of a page as GitHub links to them."""
-    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.S | re.M)
-    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in re.findall(r"^#+ (.+)$", text, re.M)}
-
-
-@pytest.mark.parametrize("page", [*PAGES, CHINESE, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path) -> None:
-    later = {ROOT / "docs/methods/README.md"}
-    for target, anchor in re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", page.read_text(encoding="utf-8")):
-        there = (page.parent / target).resolve() if target else page
-        assert there.exists() or there in later, target
-        assert not anchor or anchor in anchors(there), f"{target}#{anchor}"
-
-
-@pytest.mark.parametrize("page", [*(ROOT / "docs").glob("*.md"), README, CHINESE], ids=lambda page: page.name)
-def test_pages_can_be_read(page: Path) -> None:
-    """Lines of prose fit a screen, README a few of them, and a page begins with who needs it."""
-    text = page.read_text(encoding="utf-8")
-    bare = re.sub(r"^```.*?^```$|^<!-- (\S+) -->$.*?^<!-- /\1 -->$|^\|.*?$", "", text, flags=re.S | re.M)
-    assert [line for line in bare.splitlines() if len(line) > 160] == []
-    if page.parent == ROOT:
-        assert text.count("\n") <= 120
-    elif page.name != "README.md":
-        assert text.split("\n\n")[1].startswith("You need this page if"), page.name
-
-
-def test_pages_are_listed() -> None:
-    index = (ROOT / "docs/README.md").read_text(encoding="utf-8")
-    for page in (ROOT / "docs").glob("*.md"):
-        assert page.name == "README.md" or f"({page.name})" in index, page.name
