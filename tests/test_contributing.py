@@ -103,7 +103,11 @@ def test_paths_outside_the_lists_exist() -> None:
 
 
 EXAMPLES: dict[str, tuple[str, tuple[str, ...], set[str]]] = {
-    "quantizer": (r"lsq|LSQ|lsq_w4a4", ("*.py",), {"quant/notices.py"}),  # hints that name it
+    "quantizer": (
+        r"lsq|LSQ|lsq_w4a4",
+        ("*.py",),
+        {"quant/notices.py", "scripts/curves.py"},
+    ),  # a hint, and an example of --help
     "network": (r"slimming(?! article)", ("models/**/*.py", "engine/cli/*.py"), {"models/legacy.py"}),  # old files
     "data set": (r"fashion_mnist", ("*.py",), set()),
     "task": (r"DETECTION|MAP|Detection", ("*.py",), {"engine/data/detection/sets.py"}),  # describes sets with boxes
