@@ -15,6 +15,7 @@ setup(
     entry_points={"console_scripts": ["model-compression = model_compression:console"]},
     package_data={
         "scripts": ["*.sh"],
+        "scripts.page": ["*.html"],
         "deploy.native": ["source/*.h", "source/*.cpp"],
         "models.fused": ["source/*.h", "source/*.cpp"],
     },
@@ -28,7 +29,7 @@ setup(
         "safetensors>=0.4.3",
     ],
     extras_require={
-        "report": ["matplotlib>=3.8"],
+        "report": ["matplotlib>=3.8", "bokeh>=3.4"],
         "timm": ["timm>=1.0"],
         "onnx": ["onnx>=1.16", "onnxruntime>=1.18"],
         "openvino": ["openvino>=2024.6"],

@@ -1,4 +1,4 @@
-"""python -m scripts.report: one table of any number of checkpoints, as Markdown, CSV, JSON and a picture."""
+"""python -m scripts.report: one table of any number of checkpoints, as Markdown, CSV, JSON, a picture and a web page."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ from engine.system.said import notice
 
 if TYPE_CHECKING:
     from models.files import Opened
+    from scripts.page import past
+    from scripts.page.entry import Entry
     from scripts.table import ResultRow
 
 EXAMPLES = (
     "scripts.report models_save/nin.pth models_save/nin_refine.pth models_save/nin_w8a8.pth",
     "scripts.report models_save/*.pth --save runs/report.md --units original",
+    "scripts.report models_save/*.pth --measure --html",
+    "scripts.report results/digits/nin-s1.json results/digits/w*-s1.json --html runs/digits.html",
 )
 
 
@@ -29,12 +33,18 @@ class Options(Command):
     """Which files, and what the table looks like."""
 
     files: list[Path] = flag(
-        "files", type=argtypes.path, nargs="*", metavar="F", help="checkpoints; the first is the baseline"
-    )
+        "files", type=argtypes.path, nargs="*", metavar="F",
+        help="checkpoints, or results of the ladder (results/NAME/*-s*.json); the first is the baseline",
+    )  # fmt: skip
     save: Path = flag(
         "--save", type=argtypes.path, default=Path("runs/report.md"), metavar="F",
         help="the Markdown file; .csv, .json, .png go beside it: t.md has t.csv, v1.2 has v1.2.csv "
         "(default: runs/report.md)",
+    )  # fmt: skip
+    html: Path | bool | None = flag(
+        "--html", nargs="?", const=True, type=argtypes.path, metavar="F.html",
+        help="a web page as well, which needs no network: the table to sort, plots with names, layers, learning "
+        "curves, commands (default: beside --save; needs the extra [report])",
     )  # fmt: skip
     units: str = flag(
         "--units", type=argtypes.original, choices=["plain", "original", "seed"], default="plain",
@@ -65,6 +75,9 @@ class Options(Command):
             raise UserError(text, "give --arch once, or describe the file first: scripts.convert")
         if self.image_size and not self.weights:
             raise UserError("--image_size without --weights has no effect: files say their own", "leave it out")
+        if isinstance(self.html, Path) and self.html.suffix.lower() not in (".html", ".htm"):
+            text = f"--html {self.html}: a page ends in .html"
+            raise UserError(text, "name the page F.html, or write --html behind the files")
 
     @property
     def inputs(self) -> list[Path]:
@@ -81,14 +94,18 @@ def body(options: Options) -> dict[str, Any]:
     from scripts import table
 
     outputs = table.outputs(options.save)
-    if clash := {path.resolve() for path in options.inputs} & {path.resolve() for path in outputs}:
+    page = _page(options, outputs)
+    if clash := {path.resolve() for path in options.inputs} & {path.resolve() for path in (*outputs, *page)}:
         raise UserError(f"{clash.pop()} is both input and output", "name another --save")
-    for path in outputs:
+    for path in (*outputs, *page):
         check_writable(path)
-    rows = [_row(options, path) for path in options.inputs]
+    rows, entries = _read(options, bool(page))
     _say_what_is_not_compared(rows)
-    old = [path for path in outputs if path.exists()]
+    old = [path for path in (*outputs, *page) if path.exists()]
     written = table.write(rows, options.save, options.units)
+    for path in page:
+        _write_page(options, entries, path)
+        written.append(path)
     if replaced := [str(path) for path in old if path in written]:
         print(f"replaced {', '.join(replaced)}", file=sys.stderr)
     for picture in set(outputs) - set(written):
@@ -101,13 +118,53 @@ def body(options: Options) -> dict[str, Any]:
     return {"text": text, "path": options.save, "rows": table.records(rows)}
 
 
-def _row(options: Options, path: Path) -> ResultRow:
+def _page(options: Options, outputs: list[Path]) -> list[Path]:
+    """Return the path of the web page; nothing where none is asked for."""
+    if not options.html:
+        return []
+    import bokeh  # noqa: F401  without it no file is read
+
+    path = outputs[1].with_suffix(".html") if options.html is True else options.html
+    if path.resolve() in [output.resolve() for output in outputs]:
+        raise UserError(f"--html {path} is what --save writes, too", "name another page")
+    return [path]
+
+
+def _read(options: Options, paged: bool) -> tuple[list[ResultRow], list[Entry]]:
+    """Return a row for each input and, where a page is asked for, what it shows of each."""
+    rows: list[ResultRow] = []
+    entries: list[Entry] = []
+    known: past.Known = {}
+    for path in options.inputs:
+        row, entry = _result(path, paged) if path.suffix == ".json" else _network(options, path, paged, known)
+        rows.append(row)
+        entries += [entry] if entry else []
+    if paged:
+        from scripts.page import make
+
+        make.refuse_unjudged(entries)
+    return rows, entries
+
+
+def _result(path: Path, paged: bool) -> tuple[ResultRow, Entry | None]:
+    from scripts.page import results
+
+    found = results.read(path)
+    return results.row(path, found), results.entry(path, found) if paged else None
+
+
+def _network(options: Options, path: Path, paged: bool, known: past.Known) -> tuple[ResultRow, Entry | None]:
     from scripts import describe
+    from scripts.page import files
 
     opened = _opened(options, path)
     row = describe.row(opened)
-    if not options.measure:
-        return row
+    if options.measure:
+        row = _timed(opened, row)
+    return row, files.entry(opened, row, known) if paged else None
+
+
+def _timed(opened: Opened, row: ResultRow) -> ResultRow:
     from deploy.racing.measure import measured
 
     try:
@@ -116,6 +173,18 @@ def _row(options: Options, path: Path) -> ResultRow:
         notice(f"not measured: {fault}")
         return row
     return replace(row, packed_bytes=found.size, milliseconds=found.milliseconds)
+
+
+def _write_page(options: Options, entries: list[Entry], path: Path) -> None:
+    from scripts.page import make
+
+    make.write(
+        entries,
+        path,
+        "Compressed networks",
+        measured_on=_measured_on() if options.measure else "",
+        to_measure="Add --measure to the command: scripts.report --measure --html packs every network and runs it.",
+    )
 
 
 def _measured_on() -> str:

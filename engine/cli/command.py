@@ -29,6 +29,7 @@ _CORE = "activate the environment that the toolkit is installed in (. .venv/bin/
 
 INSTALL = {
     "matplotlib": "pip install '.[report]'",
+    "bokeh": "pip install '.[report]'",
     "onnx": "pip install '.[onnx]'",
     "onnxruntime": "pip install '.[onnx]'",
     **dict.fromkeys(("torch", "torchvision", "numpy", "tqdm", "sklearn", "PIL"), _CORE),

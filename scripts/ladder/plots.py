@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from matplotlib import pyplot
 from matplotlib.figure import Figure
@@ -10,38 +10,18 @@ from matplotlib.ticker import MaxNLocator
 
 from engine.system import figures
 from engine.tasks.score import ACCURACY as SCORE
-from scripts import plots
+from scripts import methods, plots
 from scripts.ladder.result import Done
 from scripts.ladder.rows import ROWS
 from scripts.plots import Point
 from scripts.table import ResultRow
 
-FAMILIES = {
-    "float": ("nin", "nin_3x3", "nin_gc", "sparse", "gc_sparse", "depthwise"),
-    "pruned": ("prune50", "gc_prune40"),
-    "DoReFa": ("w",),
-    "INT8": ("int8", "ptq"),
-    "ternary and binary": ("wb", "wt", "prune50_wtab", "gc_prune40_wtab"),
-    "LSQ": ("lsq",),
-}
-
-
-def family(name: str) -> str:
-    """The family of a row: the one that its name agrees with longest; else what stands before its first `_`."""
-    known = [(len(start), title) for title, starts in FAMILIES.items() for start in starts if name.startswith(start)]
-    return max(known)[1] if known else name.partition("_")[0]
-
 
 def colour(name: str) -> str:
-    """Return the colour of a row among its family: the same for every data set, whichever rows were run."""
-    names = [row.name for row in ROWS if family(row.name) == family(name)]
+    """Return the colour of a row among those of its method: the same for every data set, whichever rows were run."""
+    method = methods.of_row(name)
+    names = [row.name for row in ROWS if methods.of_row(row.name) == method]
     return f"C{names.index(name)}" if name in names else "C0"
-
-
-def _titles(names: Iterable[str]) -> list[str]:
-    """The families of rows, in order: those of FAMILIES first."""
-    found = dict.fromkeys(map(family, names))
-    return [title for title in FAMILIES if title in found] + [title for title in found if title not in FAMILIES]
 
 
 def curves(rows: list[Done]) -> bytes | None:
@@ -54,13 +34,13 @@ def curves_figure(rows: list[Done]) -> Figure:
     lines = [[(e["epoch"], e[_evaluated(row)]) for e in row.curve] for row in rows]
     values = sorted(accuracy for line in lines for _, accuracy in line)
     low = values[len(values) // 20]
-    titles = _titles(row.row for row in rows)
+    titles = methods.in_order(methods.of_row(row.row) for row in rows)
     figure, axes = pyplot.subplots(
         len(titles), 1, figsize=(10, 2.8 * len(titles)), layout="constrained", squeeze=False, sharex=True, sharey=True
     )
     for axis, title in zip(axes[:, 0], titles, strict=True):
         for row, line in zip(rows, lines, strict=True):
-            if family(row.row) == title:
+            if methods.of_row(row.row) == title:
                 axis.plot(*zip(*line, strict=True), marker=".", label=row.label, color=colour(row.row))
         axis.set(title=title, ylabel=SCORE.label)
         axis.grid(alpha=0.3)
@@ -87,9 +67,9 @@ def size(rows: Mapping[str, ResultRow]) -> bytes | None:
     """
     if not rows:
         return None
-    colours = {title: f"C{number}" for number, title in enumerate(dict.fromkeys((*FAMILIES, *_titles(rows))))}
+    colours = methods.colours(map(methods.of_row, rows))
     points = [
-        Point(row.type, row.size_bits / 8e6, row.accuracy, "o", colours[family(name)])
+        Point(row.type, row.size_bits / 8e6, row.accuracy, "o", colours[methods.of_row(name)])
         for name, row in rows.items()
         if row.accuracy is not None
     ]
