@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,8 @@ def body(options: Options) -> dict[str, Any]:
     finally:
         os.chdir(home)
     text = f"\ndone in {time.monotonic() - started:.0f} s; every command above can be run alone"
+    if has_page():
+        text += f"\nthe table, the plots and the commands as a web page: {place / 'report.html'}"
     return {"text": text, "path": place / "report.md"}
 
 
@@ -83,10 +86,15 @@ def _chain(options: Options, count: int) -> None:
         chain.call(line)
     files = " ".join(f"models_save/{name}.pth" for *_, name in STEPS)
     print(f"\n[{count - 2}/{count}] the table", flush=True)
-    chain.call(f"scripts.report {files} --save report.md --measure")
+    chain.call(f"scripts.report {files} --save report.md --measure{' --html' if has_page() else ''}")
     for number, (what, line) in enumerate(_packed(), count - 1):
         print(f"\n[{number}/{count}] {what}\n$ {called(line)}", flush=True)
         chain.call(line)
+
+
+def has_page() -> bool:
+    """Whether what draws the web page is installed."""
+    return find_spec("bokeh") is not None
 
 
 def _packed() -> tuple[tuple[str, str], ...]:

@@ -42,7 +42,7 @@ class Options(Command):
         "(default: runs/report.md)",
     )  # fmt: skip
     html: Path | bool | None = flag(
-        "--html", nargs="?", const=True, type=argtypes.path, metavar="F.html",
+        "--html", nargs="?", const=True, type=argtypes.page, metavar="F.html",
         help="a web page as well, which needs no network: the table to sort, plots with names, layers, learning "
         "curves, commands (default: beside --save; needs the extra [report])",
     )  # fmt: skip
@@ -75,9 +75,6 @@ class Options(Command):
             raise UserError(text, "give --arch once, or describe the file first: scripts.convert")
         if self.image_size and not self.weights:
             raise UserError("--image_size without --weights has no effect: files say their own", "leave it out")
-        if isinstance(self.html, Path) and self.html.suffix.lower() not in (".html", ".htm"):
-            text = f"--html {self.html}: a page ends in .html"
-            raise UserError(text, "name the page F.html, or write --html behind the files")
 
     @property
     def inputs(self) -> list[Path]:

@@ -14,10 +14,13 @@ from scripts.ladder.options import Options
 
 if TYPE_CHECKING:
     from scripts.ladder.runner import Node
+    from scripts.ladder.table import Results
+    from scripts.page.entry import Entry
 
 EXAMPLES = (
     "scripts.results --dataset digits",
     "scripts.results --dataset digits --rows headline --seeds 3",
+    "scripts.results --dataset digits --table --html",
     "scripts.results --dataset imagefolder --data PATH --rows nin_3x3 'int8*' --epochs 40 --minutes 60",
 )
 
@@ -38,11 +41,13 @@ def body(options: Options) -> dict[str, Any]:
     before = table.read(folder)
     if not before and options.table:
         raise UserError(f"no results in {folder}/", "run the ladder there first, without --table")
+    if options.page:
+        _page(options, folder, before)  # before hours of work
     left, failed = 0, None
     if not options.table:
         from scripts.ladder import fill  # needs torch
 
-        left, failed = fill.fill(options, rows, folder, Path("runs/results") / options.name)
+        left, failed = fill.fill(options, rows, folder, options.work)
     results = table.read(folder)
     if options.table or options.readme or results != before or not (folder / "table.md").exists():
         table.write(folder, ladder.of(options.arch), pages if options.table or results != before else options.readme)
@@ -54,6 +59,8 @@ def body(options: Options) -> dict[str, Any]:
         print(told, file=sys.stderr)
     if failed:
         raise _as_one(failed)
+    if options.page:
+        _write_page(options, folder, results)
     text = table.plain(results, rows)
     if left:
         text += f"\nrows left: {left}; the same command goes on with them"
@@ -68,6 +75,35 @@ def body(options: Options) -> dict[str, Any]:
         for result in results.get(row.name, ())
     ]
     return {"text": text, "path": folder / "table.md", "left": left, "rows": shown}
+
+
+def _page(options: Options, folder: Path, found: Results) -> tuple[list[Entry], list[str]]:
+    """Return what the web page shows, and the results without an accuracy; refuse at once what cannot be shown."""
+    import bokeh  # noqa: F401  without it nothing is run
+
+    from engine.system.files import check_writable
+    from scripts.ladder import rows as ladder
+    from scripts.page import make, results
+
+    if options.page:
+        check_writable(options.page, make.OTHER_PAGE)
+    return results.of_ladder(folder, found, [row.name for row in ladder.of(options.arch)])
+
+
+def _write_page(options: Options, folder: Path, found: Results) -> None:
+    from scripts.page import make
+
+    entries, without = _page(options, folder, found)
+    if not options.page:
+        return
+    make.write(
+        entries,
+        options.page,
+        f"Results of the ladder: {options.name}",
+        to_measure="The ladder measures none. Give its checkpoints to scripts.report --measure --html.",
+        missing=without,
+    )
+    print(f"written: {options.page}", file=sys.stderr)
 
 
 def _as_one(failed: dict[Node, UserError]) -> UserError:

@@ -60,6 +60,14 @@ def path(text: str) -> Path:
     return Path(text).expanduser() if text == "~" or text.startswith("~/") else Path(text)
 
 
+def page(text: str) -> Path:
+    """An argparse type: the path of a web page. Another ending is most likely a file that the page would replace."""
+    found = path(text)
+    if found.suffix.lower() not in (".html", ".htm"):
+        raise argparse.ArgumentTypeError(f"{text!r} does not end in .html\nname the page F.html, or write --html last")
+    return found
+
+
 def state(text: str) -> Path | str:
     """An argparse type: the state of a run, or `auto` for that of the run folder."""
     return text if text == "auto" else path(text)

@@ -56,6 +56,11 @@ class Options(Command):
         "--table", action="store_true",
         help="run nothing, write table and pictures from what is there; needs --dataset (and --data, --val) alone",
     )  # fmt: skip
+    html: Path | bool | None = flag(
+        "--html", nargs="?", const=True, type=argtypes.page, metavar="F.html",
+        help="all results as a web page, which needs no network (default: runs/results/NAME/report.html; needs the "
+        "extra [report])",
+    )  # fmt: skip
     readme: list[Path] = flag(
         "--readme", type=argtypes.path, nargs="+", default=[], metavar="F",
         help="put the table between the markers <!-- results:NAME --> of these files, its headline rows between "
@@ -93,3 +98,13 @@ class Options(Command):
         name = name if self.arch == NETWORK else f"{name}-{prefix(self.arch)}"
         name = re.sub(r"[^\w.-]+", "-", name)
         return f"{name}-val{self.data.val}" if self.data.val else name
+
+    @property
+    def work(self) -> Path:
+        """The folder that the steps run in."""
+        return Path("runs/results") / self.name
+
+    @property
+    def page(self) -> Path | None:
+        """The web page that is asked for, if one is."""
+        return self.work / "report.html" if self.html is True else self.html or None

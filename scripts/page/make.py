@@ -42,7 +42,14 @@ def refuse_unjudged(entries: Sequence[Entry]) -> None:
         raise UserError(text, "judge a file first, e.g. prune.train --evaluate F, or leave --html out")
 
 
-def write(entries: Sequence[Entry], path: Path, title: str, measured_on: str = "", to_measure: str = "") -> None:
+def write(
+    entries: Sequence[Entry],
+    path: Path,
+    title: str,
+    measured_on: str = "",
+    to_measure: str = "",
+    missing: Sequence[str] = (),
+) -> None:
     """Write the page.
 
     Args:
@@ -50,15 +57,18 @@ def write(entries: Sequence[Entry], path: Path, title: str, measured_on: str = "
         title: its heading.
         measured_on: the machine that milliseconds are of.
         to_measure: how milliseconds are got, where there are none.
+        missing: in words, the results that the page cannot show.
 
     Raises:
         UserError: exit 2 where nothing was judged, exit 6.
     """
     refuse_unjudged(entries)
-    write_text(path, html(distinct(entries), title, measured_on, to_measure), OTHER_PAGE)
+    write_text(path, html(distinct(entries), title, measured_on, to_measure, missing), OTHER_PAGE)
 
 
-def html(entries: Sequence[Entry], title: str, measured_on: str = "", to_measure: str = "") -> str:
+def html(
+    entries: Sequence[Entry], title: str, measured_on: str = "", to_measure: str = "", missing: Sequence[str] = ()
+) -> str:
     """Return the page as text; every word of a file is escaped."""
     networks = layers.by_network(entries)
     drawn: dict[str, Any] = {
@@ -86,8 +96,10 @@ def html(entries: Sequence[Entry], title: str, measured_on: str = "", to_measure
         remarks=_remarks(entries),
         measured_on=measured_on,
         to_measure=to_measure,
+        missing=missing,
         plots=plots,
         networks=[(name, plots[f"kept{number}"], plots[f"bits{number}"]) for number, name in enumerate(networks)],
+        without_bits=any(layer.weight_bits is None for entry in entries for layer in entry.layers),
         no_curves=[(entry.name, entry.no_curve) for entry in entries if not entry.curve],
         entries=list(enumerate(entries, 1)),
         resources=Markup(resources.render()),

@@ -29,7 +29,7 @@ TALLEST = 850
 WIDEST = 1240
 
 _LOOK = """
-.slick-cell { white-space: normal; line-height: 1.25; overflow: hidden; padding: 2px 4px; }
+.slick-cell { white-space: normal; line-height: 1.25; overflow-wrap: anywhere; text-overflow: clip; padding: 2px 4px; }
 .slick-header-columns, .slick-header-column.ui-state-default { height: 40px; background: #eef1f5; }
 .slick-column-name { white-space: normal; line-height: 1.2; font-weight: 600; display: block; }
 """

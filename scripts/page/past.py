@@ -119,7 +119,7 @@ def _run_dir(path: Path, command: str) -> str:
     except ValueError:
         words = []
     said = {}
-    for word, after in zip(words, [*words[1:], ""], strict=True):
+    for word, after in zip(words, (*words[1:], ""), strict=False):
         name, equals, value = word.partition("=")
         if name in ("--run_dir", "--save"):
             said[name] = value if equals else after

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 from engine.checkpoint.words import flat
 from engine.errors import BAD_CHECKPOINT, UserError
@@ -28,7 +29,8 @@ def read(path: Path) -> Done:
         found = stored.load(path)
     except UserError as fault:
         hint = f"name results of the ladder, {path.parent}/*-s*.json, or checkpoints"
-        raise UserError(f"{path} is no result of the ladder: {fault}", hint, BAD_CHECKPOINT) from fault
+        why = str(fault).removeprefix(f"{path} is damaged: ")
+        raise UserError(f"{path} is no result of the ladder: {why}", hint, BAD_CHECKPOINT) from fault
     if isinstance(found, (Diverged, Stale)):
         raise UserError(f"{path}: {without_accuracy(found)}", "leave it out")
     if wrong := _wrong(found):
@@ -41,16 +43,26 @@ def read(path: Path) -> Done:
 def _wrong(found: Done) -> str:
     """Return which field holds a value of another kind; empty where none does."""
     numbers = {name: getattr(found, name) for name in ("accuracy", "macs", "params", "size_bits")}
-    widths = {"cfg": found.cfg, "cfg_before": found.cfg_before or []}
-    odd = [name for name, value in numbers.items() if type(value) not in (int, float) or not math.isfinite(value)]
-    odd += [
-        name for name, value in widths.items() if not isinstance(value, list) or any(type(n) is not int for n in value)
-    ]
-    if not isinstance(found.curve, list) or not all(isinstance(each, dict) for each in found.curve):
+    odd = [name for name, value in numbers.items() if not _is_number(value)]
+    odd += [name for name, each in (("cfg", found.cfg), ("cfg_before", found.cfg_before or [])) if not _are(each, int)]
+    if not _are(found.curve, dict) or not all(_is_number(value) for each in found.curve for value in each.values()):
         odd.append("curve")
-    if isinstance(found.commands, list) and len(found.commands) != len(found.version or found.commands):
+    texts = ("label", "dataset", "epochs", "judged_on", "machine")
+    odd += [name for name in texts if not isinstance(getattr(found, name), str)]
+    odd += [name for name in ("version", "sha256") if not isinstance(getattr(found, name) or {}, dict)]
+    told = found.commands
+    if told is not None and (not _are(told, str) or (found.version is not None and len(told) != len(found.version))):
         odd.append("commands")
     return f"{', '.join(odd)} of another kind than a result has" if odd else ""
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _are(values: Any, kind: Any) -> bool:
+    """Whether this is a list of such values."""
+    return isinstance(values, list) and all(isinstance(value, kind) for value in values)
 
 
 def without_accuracy(found: Diverged | Stale) -> str:
@@ -115,7 +127,7 @@ def entry(path: Path, found: Done) -> Entry:
 def _told(found: Done) -> str:
     lines = [f"# seed {found.seed}; {one_line(found.machine)}"]
     hashes, versions = found.sha256 or {}, found.version or {}
-    for command, step in zip(found.commands or (), versions, strict=False):
+    for command, step in zip(found.commands or (), versions, strict=True):
         lines += [
             f"# {one_line(step)}: sha256 {hashes.get(step, 'unknown')}; {one_line(flat(versions[step] or {})) or 'versions unknown'}",
             one_line(command),

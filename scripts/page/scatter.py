@@ -53,15 +53,13 @@ def _scatter(entries: Sequence[Entry], name: str, cost: Cost, label: str) -> fig
     colours = methods.colours(entry.method for entry in entries)
     items = []
     for method in methods.in_order(entry.method for entry in shown):
-        group = [entry for entry in shown if entry.method == method and entry is not entries[0]]
-        look = {"marker": "circle", "size": 11, "color": colours[method]}
-        drawn = _draw(plot, _told(group, entries, cost), **look)
-        items.append(LegendItem(label={"value": method}, renderers=[drawn]))
-    if entries[0] in shown:
-        look = {"marker": "star", "size": 20, "color": colours[entries[0].method]}
-        items.append(
-            LegendItem(label={"value": "baseline"}, renderers=[_draw(plot, _told(entries[:1], entries, cost), **look)])
-        )
+        group = [entry for entry in shown if entry.method == method]
+        told = [
+            ([entry for entry in group if entry is entries[0]], {"marker": "star", "size": 20}),
+            ([entry for entry in group if entry is not entries[0]], {"marker": "circle", "size": 11}),
+        ]
+        drawn = [_draw(plot, _told(those, entries, cost), color=colours[method], **look) for those, look in told]
+        items.append(LegendItem(label={"value": method}, renderers=drawn))
     plot.add_layout(Legend(items=items, click_policy="hide", title="click to hide"), "right")
     plot.add_tools(HoverTool(tooltips=_tooltips(entries)))
     return plot

@@ -1,0 +1,99 @@
+"""Where a file comes from: its parents by their hashes, its run folder, and what is said where they are gone."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from models import files as opener
+from models.files import Opened
+from scripts import describe
+from scripts.page import files, past
+from scripts.page.entry import Entry
+
+Command = Callable[..., SimpleNamespace]
+
+
+@pytest.fixture
+def chain(refined: Command, workplace: Path, _chain: Path) -> Path:
+    """A folder with models_save/ and runs/ of a network that was trained, pruned and refined."""
+    shutil.copytree(_chain / "runs", workplace / "runs")
+    return workplace
+
+
+def opened(path: str) -> Opened:
+    return opener.open(Path(path))
+
+
+def entry(path: str) -> Entry:
+    known = opened(path)
+    return files.entry(known, describe.row(known), {})
+
+
+def test_commands_of_all_stages_the_oldest_first(chain: Path) -> None:
+    lines = entry("models_save/nin_refine.pth").provenance.splitlines()
+    commands = [line.split()[2] for line in lines if not line.startswith("#")]
+    assert commands == ["prune.train", "prune.normal_regular", "prune.train"]
+    hashes = [opened(f"models_save/nin_{name}.pth").checkpoint.sha256 for name in ("preprune", "prune", "refine")]
+    assert [line.rpartition("sha256 ")[2] for line in lines if ", sha256 " in line] == hashes
+    assert [line.rpartition("sha256 ")[2] for line in lines if "parent's" in line] == hashes[:2]
+    assert sum("seed 1; python " in line for line in lines) == 3
+
+
+def test_it_is_the_same_from_another_folder(chain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = entry("models_save/nin_refine.pth")
+    monkeypatch.chdir("/")
+    there = entry(str(chain / "models_save/nin_refine.pth"))
+    assert there.curve == here.curve
+    assert there.provenance.count("\npython -m prune") == here.provenance.count("\npython -m prune") == 3
+
+
+def test_another_file_of_that_name_is_not_believed(chain: Path) -> None:
+    shutil.copy("models_save/nin_refine.pth", "models_save/nin_preprune.pth")
+    text = entry("models_save/nin_refine.pth").provenance
+    assert text.splitlines()[0].startswith("# models_save/nin_preprune.pth (sha256 ")
+    assert text.splitlines()[0].endswith(" was not found; earlier commands are not known")
+    assert text.count("\npython -m prune") == 2
+
+
+def test_curves_are_of_this_very_file(chain: Path) -> None:
+    curve = entry("models_save/nin_refine.pth").curve
+    assert [row["epoch"] for row in curve] == [1]
+    assert curve[0]["test_accuracy"] == pytest.approx(opened("models_save/nin_refine.pth").checkpoint.metrics.accuracy)
+    pruned = entry("models_save/nin_prune.pth")
+    assert (pruned.curve, pruned.no_curve) == ((), "its last stage (prune) has no epochs")
+    shutil.copy("runs/nin_preprune/result.json", "runs/nin_refine/result.json")  # another run is in the folder
+    gone = entry("models_save/nin_refine.pth")
+    assert (gone.curve, gone.no_curve) == ((), "no run folder runs/nin_refine that this very file came out of")
+
+
+@pytest.mark.parametrize("damage", ["", "epoch,test_accuracy\n1,many\n", "accuracy\n5\n"])
+def test_damaged_metrics_are_no_curve(damage: str, chain: Path) -> None:
+    Path("runs/nin_refine/metrics.csv").write_text(damage)
+    assert entry("models_save/nin_refine.pth").curve == ()
+
+
+def test_layers_know_what_they_had_before_pruning(chain: Path) -> None:
+    layers = entry("models_save/nin_refine.pth").layers
+    assert [layer.name for layer in layers] == [f"block{n}.conv" for n in range(1, 10)]
+    checkpoint = opened("models_save/nin_refine.pth").checkpoint
+    assert [layer.kept for layer in layers] == [*checkpoint.cfg, 10]
+    assert [layer.before for layer in layers] == [8] * 8 + [10]
+    assert {(layer.weight_bits, layer.input_bits) for layer in layers} == {(32, 32)}
+
+
+@pytest.mark.parametrize(
+    ("command", "folder"),
+    [
+        ("python -m prune.train", "runs/a"),
+        ("python -m prune.train --save out/b.pth", "runs/b"),
+        ("python -m prune.train --save=out/b.pth --run_dir 'my run'", "my run"),
+        ("python -m prune.train 'open", "runs/a"),
+    ],
+)
+def test_the_run_folder_is_that_of_the_command(command: str, folder: str) -> None:
+    assert past._run_dir(Path("models_save/a.pth"), command) == folder
