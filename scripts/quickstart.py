@@ -16,6 +16,7 @@ from engine.cli.flags import Parser, flag, part
 from engine.cli.naming import called
 from engine.cli.options import Command, Debugging
 from engine.system import precision
+from engine.system.said import notice
 from scripts import chain
 from scripts.ladder.steps import STEPS as LADDER
 
@@ -75,6 +76,8 @@ def body(options: Options) -> dict[str, Any]:
     text = f"\ndone in {time.monotonic() - started:.0f} s; every command above can be run alone"
     if has_page():
         text += f"\nthe table, the plots and the commands as a web page: {place / 'report.html'}"
+    else:
+        notice("no web page without bokeh: pip install '.[report]'")
     return {"text": text, "path": place / "report.md"}
 
 

@@ -38,6 +38,7 @@ ENGINE = ("errors", "system", "cli", "data", "checkpoint", "tasks", "training")
 LADDER = (
     "notes", "steps", "options", "result", "rows", "runner", "plots", "fingerprint", "record", "table", "fill",
 )  # fmt: skip
+PAGE = ("entry", "past", "results", "files", "overview", "scatter", "layers", "curves", "make")
 MODELS = (
     "blocks",
     "channels",
@@ -60,7 +61,9 @@ MODELS = (
 
 
 @pytest.mark.parametrize(
-    ("folder", "floors"), [("engine", ENGINE), ("models", MODELS), ("scripts.ladder", LADDER)], ids=str
+    ("folder", "floors"),
+    [("engine", ENGINE), ("models", MODELS), ("scripts.ladder", LADDER), ("scripts.page", PAGE)],
+    ids=str,
 )
 def test_imports_inside_a_folder_go_one_way(folder: str, floors: tuple[str, ...]) -> None:
     inside = {

@@ -17,6 +17,8 @@ LOW, HIGH = 34, 92
 """Pixels of a column: room for four digits, and no more than a number needs."""
 LINE = 21
 """Pixels of a layer."""
+ASLANT = 4.6
+"""Pixels that a letter of a slanted name reaches to the right."""
 Text = Callable[[Layer], str]
 Colour = Callable[[Layer], float]
 
@@ -82,6 +84,7 @@ def _heat(entries: Sequence[Entry], text: Text, colour: Colour, mapper: LinearCo
         tools="save",
         toolbar_location=None,
         y_axis_label="layer",
+        min_border_right=round(ASLANT * max(map(len, files))),
     )
     cells = [(entry, layer) for entry in entries for layer in entry.layers]
     source = ColumnDataSource({

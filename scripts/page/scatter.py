@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from bokeh.models import ColumnDataSource, FixedTicker, HoverTool, Legend, LegendItem, NumeralTickFormatter
 from bokeh.plotting import figure
@@ -54,19 +53,16 @@ def _scatter(entries: Sequence[Entry], name: str, cost: Cost, label: str) -> fig
     items = []
     for method in methods.in_order(entry.method for entry in shown):
         group = [entry for entry in shown if entry.method == method]
-        told = [
-            ([entry for entry in group if entry is entries[0]], {"marker": "star", "size": 20}),
-            ([entry for entry in group if entry is not entries[0]], {"marker": "circle", "size": 11}),
-        ]
-        drawn = [_draw(plot, _told(those, entries, cost), color=colours[method], **look) for those, look in told]
-        items.append(LegendItem(label={"value": method}, renderers=drawn))
+        look = {"color": colours[method], "line_color": "white", "alpha": 0.85}
+        drawn = plot.scatter("x", "y", source=ColumnDataSource(_told(group, entries, cost)), size=11, **look)
+        items.append(LegendItem(label={"value": method}, renderers=[drawn]))
+        if entries[0] in group:
+            star = plot.scatter([cost(entries[0])], [entries[0].row.accuracy], marker="star", size=20, **look)
+            drawn.js_link("visible", star, "visible")
     plot.add_layout(Legend(items=items, click_policy="hide", title="click to hide"), "right")
-    plot.add_tools(HoverTool(tooltips=_tooltips(entries)))
+    points = [drawn for item in items for drawn in item.renderers]
+    plot.add_tools(HoverTool(renderers=points, tooltips=_tooltips(entries)))
     return plot
-
-
-def _draw(plot: figure, told: dict[str, list], **look: Any) -> Any:
-    return plot.scatter("x", "y", source=ColumnDataSource(told), line_color="white", alpha=0.85, **look)
 
 
 def _ticks(low: float, high: float) -> list[float]:

@@ -6,14 +6,16 @@ import importlib
 import json
 import re
 import shlex
+import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from deploy.racing import measure
-from scripts import quickstart
+from scripts import chain, quickstart
 from tests.tools.contents import raw
 from tests.tools.readme import options, parser, shortened
 
@@ -70,12 +72,27 @@ def test_in_small_it_runs_to_the_table(workplace: Path, command: Command, monkey
     assert [row["accuracy"] for row in rows] == [round(raw(Path(path))["best_acc"], 4) for path in files]
     assert {row["dataset"] for row in rows} == {"digits"}
     assert Path("report.csv").is_file()
+    if find_spec("bokeh"):
+        assert "nin_wbab_merged" in Path("report.html").read_text(encoding="utf-8")
+        assert re.findall(r"^the table, .* as a web page: (.*)$", done.out, re.M) == ["runs/quickstart/report.html"]
     packed = {row["file"]: row["packed_bytes"] for row in rows}
     assert packed["models_save/nin_wbab_merged.pth"] == pytest.approx(Path(small_file).stat().st_size, abs=200)
     assert all(row["milliseconds"] > 0 for row in rows)
     sizes = dict(zip((name for *_, name in quickstart.STEPS), (row["size_bits"] for row in rows), strict=True))
     assert sizes["nin_wbab_merged"] < sizes["nin_wbab"] < sizes["nin_wta32"] < sizes["nin_w4a4"] < sizes["nin_w8a8"]
     assert sizes["nin_w8a8"] < sizes["nin_refine"] == sizes["nin_prune"] < sizes["nin"]
+
+
+def test_without_the_extra_there_is_no_page(workplace: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[str] = []
+    monkeypatch.setattr(chain, "call", called.append)
+    monkeypatch.setitem(sys.modules, "bokeh", None)
+    done = command("scripts.quickstart")
+    assert done.code == 0, done.err
+    assert [line for line in called if line.startswith("scripts.report") and "--html" not in line]
+    assert not [line for line in called if "--html" in line]
+    assert "web page:" not in done.out
+    assert done.err == "notice: no web page without bokeh: pip install '.[report]'\n"
 
 
 def test_a_step_that_fails_ends_it_with_its_exit_code(

@@ -6,7 +6,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,7 +27,7 @@ PLACE = """
 const plot = Bokeh.documents[0].get_model_by_name(arguments[0]), view = Bokeh.index.find_one(plot);
 view.el.scrollIntoView({block: 'center'});
 for (const drawn of plot.renderers) {
-    const data = drawn.data_source.data, n = [...data.name].indexOf(arguments[1]);
+    const data = drawn.data_source.data, n = [...(data.name ?? [])].indexOf(arguments[1]);
     if (n < 0) continue;
     const box = view.el.getBoundingClientRect();
     return [box.x + view.frame.x_scale.compute(data.x[n]), box.y + view.frame.y_scale.compute(data.y[n])];
@@ -39,7 +38,7 @@ for (const drawn of plot.renderers) {
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Any]:
-    webdriver = pytest.importorskip("selenium.webdriver")
+    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install selenium")
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not chromium or not driver:
         pytest.skip("needs Chromium and its driver: apt-get install chromium chromium-driver")
@@ -125,6 +124,8 @@ def test_nothing_is_fetched_and_no_word_of_a_file_runs(browser: Any, tmp_path: P
     assert browser.title == evil
     said = [line["message"] for line in browser.get_log("browser") if line["level"] != "INFO"]
     assert not said
-    asked = [line["message"] for line in browser.get_log("performance") if '"Network.requestWillBeSent"' in line["message"]]
+    asked = [
+        line["message"] for line in browser.get_log("performance") if '"Network.requestWillBeSent"' in line["message"]
+    ]
     assert asked  # the page itself
     assert not [line for line in asked if '"url":"http' in line]

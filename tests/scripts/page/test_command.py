@@ -124,7 +124,7 @@ def test_results_of_the_ladder_make_a_page(ladder: Path, command: Command) -> No
 def test_results_stand_beside_checkpoints(ladder: Path, refined: Command) -> None:
     done = refined("scripts.report", ladder / "nin-s1.json", FILES[0], "--html", "--json")
     assert done.code == 0, done.err
-    assert [row["type"] for row in json.loads(done.out)["rows"]][0] == "NIN, seed 1"
+    assert json.loads(done.out)["rows"][0]["type"] == "NIN, seed 1"
     page = Page(Path("runs/report.html").read_text(encoding="utf-8"))
     assert column(page, "name") == ["nin-s1", "nin_preprune"]
 

@@ -43,15 +43,17 @@ def test_points_tell_their_names_and_one_method_has_one_colour() -> None:
     ]
     plot = scatter.by_size(entries)
     points = [
-        (name, x, y, drawn.glyph.marker, drawn.glyph.fill_color)
-        for drawn in plot.renderers
+        (name, x, y, drawn.glyph.fill_color)
+        for drawn in plot.hover.renderers
         for name, x, y in zip(*(drawn.data_source.data[key] for key in ("name", "x", "y")), strict=True)
     ]
     assert points == [
-        ("1. a", 10_000, 90.0, "star", "#1f77b4"),
-        ("2. b", 1_000, 80.0, "circle", "#2ca02c"),
-        ("3. c", 2_000, 70.0, "circle", "#2ca02c"),
+        ("1. a", 10_000, 90.0, "#1f77b4"),
+        ("2. b", 1_000, 80.0, "#2ca02c"),
+        ("3. c", 2_000, 70.0, "#2ca02c"),
     ]
+    (star,) = [drawn.data_source.data for drawn in plot.renderers if drawn.glyph.marker == "star"]
+    assert (star["x"], star["y"]) == ([10_000], [90.0])
     assert plot.xaxis.axis_label == "size in bytes (stored bits / 8), log scale"
     assert plot.yaxis.axis_label == "accuracy in %"
     timed = scatter.by_time(entries)
@@ -63,7 +65,9 @@ def test_points_tell_their_names_and_one_method_has_one_colour() -> None:
 def test_cells_hold_channels_and_bits_of_each_layer() -> None:
     known = entry("a")
     other = entry("b", layers=(Layer("block1.conv", 8, None),))
-    (cells,) = {id(drawn.data_source): drawn.data_source.data for drawn in layers.kept([known, other]).renderers}.values()
+    (cells,) = {
+        id(drawn.data_source): drawn.data_source.data for drawn in layers.kept([known, other]).renderers
+    }.values()
     assert list(zip(cells["file"], cells["layer"], cells["text"], strict=True)) == [
         ("a", "block1.conv", "8"), ("a", "block2.conv", "6"), ("b", "block1.conv", "8"),
     ]  # fmt: skip
@@ -85,7 +89,9 @@ def test_curves_leave_out_epochs_that_were_not_judged() -> None:
 
 
 def test_the_page_says_where_each_file_comes_from_and_what_it_lacks() -> None:
-    silent = entry("b", None, curve=(), no_curve="its last stage (prune) has no epochs", provenance="# 1. b\npython -m x")
+    silent = entry(
+        "b", None, curve=(), no_curve="its last stage (prune) has no epochs", provenance="# 1. b\npython -m x"
+    )
     page = Page(make.html([entry("a"), silent], "Digits", to_measure="give --measure"))
     assert "Baseline: a (float)" in page.text
     assert "# 1. b\npython -m x" in page.text
@@ -106,7 +112,8 @@ def test_the_page_loads_nothing() -> None:
     }  # fmt: skip
     assert not {"link", "iframe", "object", "embed", "img"} & set(page.tags)
     (policy,) = [each["content"] for each in page.tags["meta"] if "http-equiv" in each]
-    assert policy and "default-src 'none'" in policy
+    assert policy
+    assert "default-src 'none'" in policy
     assert not re.search(r"https?:|\*", policy)  # what JavaScript asks for later is refused, too
 
 
