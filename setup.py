@@ -29,7 +29,7 @@ setup(
         "safetensors>=0.4.3",
     ],
     extras_require={
-        "report": ["matplotlib>=3.8", "bokeh>=3.4"],
+        "report": ["matplotlib>=3.8", "bokeh>=3.9"],  # earlier ones of Bokeh need pandas
         "timm": ["timm>=1.0"],
         "onnx": ["onnx>=1.16", "onnxruntime>=1.18"],
         "openvino": ["openvino>=2024.6"],

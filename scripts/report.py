@@ -112,7 +112,8 @@ def body(options: Options) -> dict[str, Any]:
         notice(f"no picture {why}{stale}")
     note = f"{table.note(rows)} {_measured_on()}" if options.measure else table.note(rows)
     text = f"{table.markdown(rows, options.units)}\n{note}\nwritten: {', '.join(map(str, written))}"
-    return {"text": text, "path": options.save, "rows": table.records(rows)}
+    shown = {"html": page[0]} if page else {}
+    return {"text": text, "path": options.save, **shown, "rows": table.records(rows)}
 
 
 def _page(options: Options, outputs: list[Path]) -> list[Path]:

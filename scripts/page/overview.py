@@ -1,4 +1,7 @@
-"""The table of the page: a click on a header sorts by its numbers. The text of a cell wraps, so that nothing is cut off."""
+"""The table of the page: a click on a header sorts by its numbers. The text of a cell wraps.
+
+What is longer than three lines is cut off; the pointer shows all of it.
+"""
 
 from __future__ import annotations
 

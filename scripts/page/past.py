@@ -109,7 +109,7 @@ def curve(path: Path, checkpoint: Checkpoint) -> tuple[Curve, str]:
             continue
         if rows and all("epoch" in row for row in rows):
             return rows, ""
-    return (), f"no run folder {folder} that this very file came out of"
+    return (), f"its run folder {folder} was not found, or holds the run of another file"
 
 
 def _run_dir(path: Path, command: str) -> str:

@@ -21,17 +21,17 @@ Cost = Callable[[Entry], float | None]
 
 def by_size(entries: Sequence[Entry]) -> figure:
     """Return the plot against stored bytes."""
-    return _scatter(entries, "size", lambda entry: entry.size, "size in bytes (stored bits / 8)")
+    return _scatter(entries, "size", lambda entry: entry.size, "size in bytes (stored bits / 8)", "0,0")
 
 
 def by_time(entries: Sequence[Entry]) -> figure | None:
     """Return the plot against measured milliseconds; None where none were measured."""
     if not any(entry.row.milliseconds is not None and entry.row.accuracy is not None for entry in entries):
         return None
-    return _scatter(entries, "time", lambda entry: entry.row.milliseconds, "time for one picture in ms")
+    return _scatter(entries, "time", lambda entry: entry.row.milliseconds, "time for one picture in ms", "0,0.[000]")
 
 
-def _scatter(entries: Sequence[Entry], name: str, cost: Cost, label: str) -> figure:
+def _scatter(entries: Sequence[Entry], name: str, cost: Cost, label: str, written: str) -> figure:
     shown = [entry for entry in entries if entry.row.accuracy is not None and cost(entry) is not None]
     costs = [float(cost(entry) or 0) for entry in shown]
     log = max(costs) > WIDE * min(costs) > 0
@@ -46,9 +46,11 @@ def _scatter(entries: Sequence[Entry], name: str, cost: Cost, label: str) -> fig
         active_scroll=None,
     )
     plot.toolbar.logo = None
-    plot.xaxis.formatter = NumeralTickFormatter(format="0,0.[000]")
+    plot.xaxis.formatter = NumeralTickFormatter(format=written)
     if log:
         plot.xaxis.ticker = FixedTicker(ticks=_ticks(min(costs), max(costs)))
+    else:
+        plot.x_range.default_span = max(costs) or 1  # of an axis with one value
     colours = methods.colours(entry.method for entry in entries)
     items = []
     for method in methods.in_order(entry.method for entry in shown):

@@ -35,8 +35,8 @@ def test_the_page_shows_what_the_table_shows(refined: Command, monkeypatch: pyte
     monkeypatch.setattr(measure, "SECONDS", 0.02)
     done = refined("scripts.report", *FILES, "--measure", "--html", "--json")
     assert done.code == 0, done.err
-    rows = json.loads(done.out)["rows"]
-    page = Page(Path("runs/report.html").read_text(encoding="utf-8"))
+    rows, path = (json.loads(done.out)[key] for key in ("rows", "html"))
+    page = Page(Path(path).read_text(encoding="utf-8"))
     assert column(page, "name") == ["nin_preprune", "nin_prune", "nin_refine"]
     assert column(page, "score") == pytest.approx([row["accuracy"] for row in rows], abs=1e-4)
     assert column(page, "size") == [(row["size_bits"] + 7) // 8 for row in rows]

@@ -68,7 +68,10 @@ def test_curves_are_of_this_very_file(chain: Path) -> None:
     assert (pruned.curve, pruned.no_curve) == ((), "its last stage (prune) has no epochs")
     shutil.copy("runs/nin_preprune/result.json", "runs/nin_refine/result.json")  # another run is in the folder
     gone = entry("models_save/nin_refine.pth")
-    assert (gone.curve, gone.no_curve) == ((), "no run folder runs/nin_refine that this very file came out of")
+    assert (gone.curve, gone.no_curve) == (
+        (),
+        "its run folder runs/nin_refine was not found, or holds the run of another file",
+    )
 
 
 @pytest.mark.parametrize("damage", ["", "epoch,test_accuracy\n1,many\n", "accuracy\n5\n"])
