@@ -36,13 +36,18 @@ def of_row(name: str) -> str:
     return max(known)[1] if known else name.partition("_")[0]
 
 
+def of_kind(kind: str) -> str:
+    """Return the method of a quantizer; another quantizer than ours is a method of its own."""
+    return _OF_KIND.get(kind, kind)
+
+
 def of_checkpoint(checkpoint: Checkpoint) -> str:
     """Return the last quantizer's method; without one "pruned" or "float"."""
     for stage in reversed(checkpoint.history):
         if isinstance(stage, (Quantize, Calibrate)):
             spec = QuantSpec.from_dict(dict(stage.spec))
             kind = next((part.kind for part in (spec.weight, spec.activation) if part.kind != "float"), "float")
-            return _OF_KIND.get(kind, kind)
+            return of_kind(kind)
     return "pruned" if prunings(checkpoint.history) else "float"
 
 

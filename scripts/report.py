@@ -134,7 +134,7 @@ def _read(options: Options, paged: bool) -> tuple[list[ResultRow], list[Entry]]:
     entries: list[Entry] = []
     known: past.Known = {}
     for path in options.inputs:
-        row, entry = _result(path, paged) if path.suffix == ".json" else _network(options, path, paged, known)
+        row, entry = _result(options, path, paged) if path.suffix == ".json" else _network(options, path, paged, known)
         rows.append(row)
         entries += [entry] if entry else []
     if paged:
@@ -144,10 +144,12 @@ def _read(options: Options, paged: bool) -> tuple[list[ResultRow], list[Entry]]:
     return rows, entries
 
 
-def _result(path: Path, paged: bool) -> tuple[ResultRow, Entry | None]:
+def _result(options: Options, path: Path, paged: bool) -> tuple[ResultRow, Entry | None]:
     from scripts.page import results
 
     found = results.read(path)
+    if options.measure:
+        notice(f"not measured: {path} holds no network")
     return results.row(path, found), results.entry(path, found) if paged else None
 
 

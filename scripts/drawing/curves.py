@@ -10,10 +10,9 @@ from matplotlib.figure import Figure
 
 from engine.system import figures
 from models.layers.quantizers import kinds
-from quant.spec import QuantizerSpec, QuantSpec
+from scripts import methods
 from scripts.drawing import numbers
 from scripts.drawing.numbers import Curve
-from scripts.ladder.plots import FAMILIES, family
 
 DPI = 110
 VALUE = "quantized value"
@@ -21,10 +20,9 @@ STYLES = ("-", "--", ":", "-.")
 
 
 def colour(name: str) -> str:
-    """Return the colour that a quantizer's family has in the plots of the ladder; a family of its own has the next one."""
-    spec = QuantizerSpec(name, kinds.traits(name).bits[-1])
-    title = family(QuantSpec(spec, spec).name)
-    return f"C{list(dict.fromkeys((*FAMILIES, title))).index(title)}"
+    """Return the colour that a quantizer's method has in every picture; a method of its own has the next one."""
+    title = methods.of_kind(name)
+    return methods.colours([title])[title]
 
 
 def picture(name: str, bits: int) -> bytes:
