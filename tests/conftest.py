@@ -1,4 +1,4 @@
-"""Shared by the tests: commands run in this process, in an empty folder, on few small pictures."""
+"""Fixtures for all tests: run commands in this process, in an empty folder, on few small pictures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from engine.errors import BAD_CHECKPOINT, UserError
 from engine.training.run_folder import RunFolder
 from models.graph.capture import cache
 
-pytest.register_assert_rewrite("tests.tools")  # their asserts, too, say what they compared
+pytest.register_assert_rewrite("tests.tools")  # so that their asserts show the compared values
 
 NARROW = "8,8,8,8,8,8,8,8"
 SMALL = (
@@ -36,25 +36,25 @@ SMALL = (
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
-    torch.set_num_threads(1)  # networks this small only wait for each other on two
+    torch.set_num_threads(1)  # with two threads, networks this small are slower
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _autograd_without_threads() -> None:
-    """Let autograd start before any capture: after one it would start threads, and forks could not train."""
+    """Start autograd before any capture: after a capture it would start threads, and forks could not train."""
     torch.ones(1, requires_grad=True).sum().backward()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _digits_are_read_once() -> Iterator[None]:
-    """From scikit-learn's file of text, which takes longer than to train on them for an epoch of few steps."""
+    """Read the digits once: parsing scikit-learn's text file takes longer than an epoch of few steps."""
     read = catalogue.READERS["digits"]
 
     def once(root: Path, image_size: int | None) -> Read:
         from sklearn import datasets
         from sklearn.datasets._base import load_digits
 
-        if datasets.load_digits is load_digits:  # not yet, and no test has others in its place
+        if datasets.load_digits is load_digits:  # not replaced already, by this fixture or by a test
             known = load_digits()
             datasets.load_digits = lambda: copy.deepcopy(known)
         return read(root, image_size)
@@ -66,8 +66,8 @@ def _digits_are_read_once() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _signals_can_be_handled() -> Iterator[None]:
-    """Also after a test that has run OpenVINO; else the next one to fork, or to be interrupted, would end this process."""
-    from tests.tools import signal_stack  # not before its asserts are rewritten
+    """Restore the signal stack after a test that has run OpenVINO; a later fork or interrupt would end this process."""
+    from tests.tools import signal_stack  # imported after register_assert_rewrite
 
     with signal_stack.kept():
         yield
@@ -75,7 +75,7 @@ def _signals_can_be_handled() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _forget_projects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Forget the modules of a test's own project: the next test's may have the same names (`plain.py`, `net.py`)."""
+    """Forget the modules of a test's own project, because the next test's may have the same names (`plain.py`, `net.py`)."""
     yield
     temporary = str(tmp_path_factory.getbasetemp())
     for name, module in list(sys.modules.items()):
@@ -87,7 +87,7 @@ def _forget_projects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder: models_save/ and runs/ appear here."""
+    """Return an empty working folder, in which models_save/ and runs/ appear."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -96,8 +96,11 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def command(
     workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., SimpleNamespace]:
-    """Run `python -m MODULE ARGS` in this process; gives code, out, err and the last line of stdout as `path`."""
-    monkeypatch.setattr(RunFolder, "draw", lambda *_: None)  # longer than such a run; test_run_folder draws
+    """Return a function that runs `python -m MODULE ARGS` in this process.
+
+    Its result has the exit code, stdout, stderr and, as `path`, the last line of stdout.
+    """
+    monkeypatch.setattr(RunFolder, "draw", lambda *_: None)  # drawing takes longer than the run; test_run_folder draws
 
     def call(module: str, *args: object) -> SimpleNamespace:
         capsys.readouterr()
@@ -108,7 +111,7 @@ def command(
     return call
 
 
-LONGER = (*SMALL, "--train_batch_size", "32")  # 45 steps: surer of its answers, for those who compare them
+LONGER = (*SMALL, "--train_batch_size", "32")  # 45 steps: clearer answers, for tests that compare them
 CHAIN = (
     ("prune.train", "-sr", "--cfg", NARROW, *LONGER),
     ("prune.normal_regular", "--percent", "0.3", "--cpu"),
@@ -117,7 +120,7 @@ CHAIN = (
 
 
 def run_stages(place: Path, stages: Iterable[Sequence[str]]) -> Path:
-    """Run commands one after the other in a folder, without a word; gives the folder."""
+    """Run commands one after the other in a folder without output; return the folder."""
     torch.set_num_threads(1)
     before = Path.cwd()
     os.chdir(place)
@@ -135,19 +138,19 @@ def run_stages(place: Path, stages: Iterable[Sequence[str]]) -> Path:
 
 @pytest.fixture(scope="session")
 def _chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder where train, prune and refine have run once, with default paths."""
+    """Run train, prune and refine once with default paths and return the folder."""
     return run_stages(tmp_path_factory.mktemp("chain"), CHAIN)
 
 
 @pytest.fixture
 def refined(command: Callable[..., SimpleNamespace], workplace: Path, _chain: Path) -> Callable[..., SimpleNamespace]:
-    """`command` in a folder whose models_save/ holds nin_preprune.pth, nin_prune.pth and nin_refine.pth."""
+    """Return `command` in a folder whose models_save/ holds nin_preprune.pth, nin_prune.pth and nin_refine.pth."""
     shutil.copytree(_chain / "models_save", workplace / "models_save")
     return command
 
 
 def assert_refused(result: SimpleNamespace, code: int, *words: str) -> None:
-    """Nothing on stdout, one `error:` line with these words and one `hint:` line on stderr."""
+    """Check that stdout is empty, and that stderr is one `error:` line with these words and one `hint:` line."""
     assert (result.code, result.out) == (code, "")
     error, hint = result.err.splitlines()
     assert error.startswith("error: ")
@@ -158,13 +161,13 @@ def assert_refused(result: SimpleNamespace, code: int, *words: str) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _interrupts() -> None:
-    """A shell without job control starts what is in its background deaf to Ctrl-C; what tests start must hear it."""
+    """Restore SIGINT's handler: a shell without job control starts background jobs that ignore Ctrl-C."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def refused(path: Path, *words: str, read: Callable[[Path], object] = checkpoint.load) -> UserError:
-    """The fault of a file, by default a checkpoint, that `read` refuses with exit 3, a hint, and these words beside its path."""
+    """Check that `read` refuses a file with exit 3, a hint, its path and these words; return the error."""
     with pytest.raises(UserError) as fault:
         read(path)
     assert fault.value.code == BAD_CHECKPOINT

@@ -1,6 +1,6 @@
-"""Pictures with rectangles of one colour in them: the box of each can be seen in the pixels, whatever was done to a picture.
+"""Pictures with rectangles of one colour, whose boxes can be read from the pixels after any change of the picture.
 
-And folders of such pictures: COCO's and YOLO's.
+Also folders of such pictures, in COCO's and YOLO's layouts.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from torch import Tensor
 
 GROUND = (0, 0, 90)
 COLOURS = ((250, 0, 0), (0, 250, 0))
-"""Of the rectangles, by their labels. No two of them, nor one and the ground, are alike in the first two channels."""
+"""Colours of the rectangles, by label. All of them and the background differ in the first two channels."""
 
 
 def painted(size: tuple[int, int], boxes: list[list[int]], labels: list[int]) -> np.ndarray:
-    """uint8, (height, width, 3); size is (width, height)."""
+    """Paint rectangles: uint8, (height, width, 3); size is (width, height)."""
     picture = np.full((size[1], size[0], 3), GROUND, np.uint8)
     for (left, top, right, bottom), label in zip(boxes, labels, strict=True):
         picture[top:bottom, left:right] = COLOURS[label]
@@ -28,7 +28,7 @@ def painted(size: tuple[int, int], boxes: list[list[int]], labels: list[int]) ->
 
 
 def seen(picture: Tensor, label: int) -> list[float] | None:
-    """The box of what has a label's colour in uint8 (H, W, 3), to half a pixel; None if there is none."""
+    """Return the box of the pixels with a label's colour in uint8 (H, W, 3), to half a pixel; None without any."""
     there = picture[..., label].int() - picture[..., 1 - label].int() > 125
     rows, columns = (torch.nonzero(there.any(axis)).flatten() for axis in (1, 0))
     return [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1] if len(rows) else None
@@ -39,14 +39,14 @@ SIDES = (48, 40)
 
 
 def scene(number: int) -> tuple[list[list[int]], list[int]]:
-    """Boxes and labels of a picture of SIDES: none in every fourth one, else one or two."""
+    """Return the boxes and labels of a picture of SIDES: none in every fourth picture, else one or two."""
     boxes = [[2 + number, 4, 14 + number, 20], [26, 22, 46, 30 + number]]
     count = (0, 1, 2, 2)[number % 4]
     return boxes[:count], [number % 2, 1 - number % 2][:count]
 
 
 def coco_content(part: str) -> dict[str, Any]:
-    """What COCO's file of a part says: categories 3 and 7, images from 100, annotations from 1."""
+    """Return the content of COCO's file for a part: categories 3 and 7, image ids from 100, annotation ids from 1."""
     images, annotations = [], []
     for number in range(COUNTS[part]):
         images.append({"id": 100 + number, "file_name": f"{number}.png", "width": SIDES[0], "height": SIDES[1]})
@@ -64,14 +64,14 @@ def coco_content(part: str) -> dict[str, Any]:
 
 
 def pictures(folder: Path, part: str) -> None:
-    """Write those of a part."""
+    """Write the pictures of a part."""
     folder.mkdir(parents=True)
     for number in range(COUNTS[part]):
         Image.fromarray(painted(SIDES, *scene(number))).save(folder / f"{number}.png")
 
 
 def coco_folder(root: Path) -> Path:
-    """train.json and train/, val.json and val/."""
+    """Write a COCO folder: train.json and train/, val.json and val/."""
     for part in COUNTS:
         pictures(root / part, part)
         (root / f"{part}.json").write_text(json.dumps(coco_content(part)))
@@ -79,13 +79,13 @@ def coco_folder(root: Path) -> Path:
 
 
 def yolo_row(box: list[int], label: int) -> str:
-    """A row of a label file."""
+    """Return a row of a label file."""
     left, top, right, bottom = box[0] / SIDES[0], box[1] / SIDES[1], box[2] / SIDES[0], box[3] / SIDES[1]
     return f"{label} {(left + right) / 2:.6f} {(top + bottom) / 2:.6f} {right - left:.6f} {bottom - top:.6f}\n"
 
 
 def yolo_folder(root: Path) -> Path:
-    """images/ and labels/ of train and val, and data.yaml. Pictures without objects have an empty label file, or none."""
+    """Write a YOLO folder: images/ and labels/ of train and val, and data.yaml. Pictures without objects have an empty or no label file."""
     for part in COUNTS:
         pictures(root / "images" / part, part)
         (root / "labels" / part).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Networks whose batch norm stands in no block of ours, and blocks whose forward is their own."""
+"""Networks whose batch norm is in no block of the toolkit, and blocks with a forward of their own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from models.blocks import ConvBNAct, GlobalMean
 
 
 class ByHand(nn.Module):
-    """A convolution and batch norm that stand in no block, after one that do."""
+    """A convolution and batch norm outside any block, after a block."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class ByHand(nn.Module):
 
 
 class Plain(nn.Module):
-    """A network of torch's own modules alone."""
+    """A network of torch's modules only."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -39,21 +39,21 @@ def plain(cfg: Sequence[int] | None = None, classes: int = 10) -> Plain:
 
 
 class Before(ConvBNAct):
-    """Pre-activation: its batch norm has nothing to do with its convolution's output."""
+    """Pre-activation: the batch norm does not read the convolution's output."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(self.act(self.bn(x)))
 
 
 class Behind(ConvBNAct):
-    """A sum stands between the convolution and its batch norm."""
+    """A sum is between the convolution and its batch norm."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.act(self.bn(self.conv(x) + x))
 
 
 class Again(ConvBNAct):
-    """Its batch norm runs at two places, one of them behind no convolution."""
+    """The batch norm runs at two places, one of them not after a convolution."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.act(self.bn(self.bn(self.conv(x))))
@@ -68,7 +68,7 @@ class Twice(ConvBNAct):
 
 
 class Named(ConvBNAct):
-    """Another name, and the same forward."""
+    """The same forward under another name."""
 
 
 FOLDED = {Named: True, Twice: True, Before: False, Behind: False, Again: False}
@@ -76,7 +76,7 @@ FOLDED = {Named: True, Twice: True, Before: False, Behind: False, Again: False}
 
 
 class Own(nn.Sequential):
-    """One block of a kind, in the middle."""
+    """A network with one block of a given kind in the middle."""
 
     def __init__(self, kind: type[ConvBNAct], classes: int = 10) -> None:
         super().__init__()

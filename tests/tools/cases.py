@@ -1,6 +1,6 @@
-"""Small networks with the structures of public bug reports, in plain PyTorch: what users bring.
+"""Small networks in plain PyTorch with the structures of public bug reports.
 
-Each function takes the number of classes and gives an nn.Module for pictures of 3x32x32 (`gray`: 1x32x32).
+Each function takes the number of classes and returns an nn.Module for pictures of 3x32x32 (`gray`: 1x32x32).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Head(nn.Module):
 
 
 class Conv2dSame(nn.Conv2d):
-    """Pads in its own forward, as TensorFlow's "same" does."""
+    """A convolution that pads in its own forward, as TensorFlow's "same" does."""
 
     def forward(self, x: Tensor) -> Tensor:
         pads = []
@@ -42,7 +42,7 @@ def same_padding(classes: int = 10) -> nn.Module:
 
 
 class SharedConv(nn.Module):
-    """One convolution in two places, each with a batch norm of its own."""
+    """One convolution used at two places, each with its own batch norm."""
 
     def __init__(self, classes: int = 10) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class SharedConv(nn.Module):
 
 
 class WeightsByFunction(nn.Module):
-    """Two layers whose forward never runs: their weights are used by functions (a cosine classifier)."""
+    """Two layers whose forward never runs: functions use their weights (a cosine classifier)."""
 
     def __init__(self, classes: int = 10) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class WeightsByFunction(nn.Module):
 
 
 class OwnWeights(nn.Module):
-    """A convolution that no module of the network is: its weight is the network's own."""
+    """A functional convolution whose weight is a parameter of the network itself."""
 
     def __init__(self, classes: int = 10) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class OwnWeights(nn.Module):
 
 
 class NormAct(nn.BatchNorm2d):
-    """A batch norm that holds the activation behind it, as timm's."""
+    """A batch norm that includes the activation after it, like timm's."""
 
     def __init__(self, width: int) -> None:
         super().__init__(width)
@@ -93,7 +93,7 @@ class NormAct(nn.BatchNorm2d):
 
 
 class Gained(nn.Conv2d):
-    """A convolution with a factor, and a constant of its code, behind it."""
+    """A convolution followed by a factor and a constant of its code."""
 
     def __init__(self, i: int, o: int) -> None:
         super().__init__(i, o, 3, padding=1)
@@ -104,7 +104,7 @@ class Gained(nn.Conv2d):
 
 
 class Positions(nn.Module):
-    """Numbers of the code, of the type that it names: as many as there are pictures, summed up in float32."""
+    """Numbers that the code makes for each picture, summed up in an explicit type, float32."""
 
     def forward(self, x: Tensor) -> Tensor:
         ones = torch.ones(x.shape[0], 1, x.shape[2], x.shape[3], device=x.device)
@@ -112,7 +112,7 @@ class Positions(nn.Module):
 
 
 class HoldMore(nn.Module):
-    """Layers that hold more than their kind, and numbers that the code makes."""
+    """Layers with more than their kind's parameters, and numbers that the code makes."""
 
     def __init__(self, classes: int = 10) -> None:
         super().__init__()
@@ -152,7 +152,7 @@ def no_running_statistics(classes: int = 10) -> nn.Module:
 
 
 class AuxiliaryOutputs(nn.Module):
-    """Several outputs in training, one in evaluation, as GoogLeNet has them."""
+    """Several outputs in training, one in evaluation, like GoogLeNet."""
 
     def __init__(self, classes: int = 10) -> None:
         super().__init__()
@@ -166,7 +166,7 @@ class AuxiliaryOutputs(nn.Module):
 
 
 class Residual(nn.Module):
-    """A stream that several batch norms write to: its channels go together, the first and the strided ones included."""
+    """A stream that several batch norms write to, so its channels are tied; the first and strided layers are, too."""
 
     def __init__(self, classes: int = 10) -> None:
         super().__init__()
@@ -187,7 +187,7 @@ class Residual(nn.Module):
 
 
 def prelu(classes: int = 10) -> nn.Module:
-    """A slope for each channel, which is cut with it."""
+    """A network with a slope for each channel, which is pruned with the channel."""
     a = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.PReLU(16))
     return nn.Sequential(a, nn.MaxPool2d(2), conv_bn(16, 24), Head(24, classes))
 
@@ -207,7 +207,7 @@ class SqueezeExcite(nn.Module):
 
 
 class Concatenation(nn.Module):
-    """Two branches side by side, a skip over an upsampling, and batch norm before a convolution (as DenseNet, U-Net)."""
+    """Two concatenated branches, a skip over an upsampling, and batch norm before a convolution (DenseNet, U-Net)."""
 
     def __init__(self, classes: int = 10) -> None:
         super().__init__()
@@ -225,7 +225,7 @@ class Concatenation(nn.Module):
 
 
 def flatten_linear(classes: int = 10) -> nn.Module:
-    """VGG's ending: 4 x 4 columns for each channel, batch norm between linear layers."""
+    """A network that ends like VGG: 4 x 4 columns for each channel, batch norm between linear layers."""
     body = [conv_bn(3, 16), nn.MaxPool2d(2), conv_bn(16, 24), nn.MaxPool2d(2), conv_bn(24, 32), nn.MaxPool2d(2)]
     return nn.Sequential(
         *body, nn.Flatten(), nn.Linear(512, 48), nn.BatchNorm1d(48), nn.ReLU(), nn.Dropout(0.2), nn.Linear(48, classes)
@@ -233,7 +233,7 @@ def flatten_linear(classes: int = 10) -> nn.Module:
 
 
 class ShuffleUnits(nn.Module):
-    """Half of the channels pass by; then the halves are shuffled (ShuffleNet V2)."""
+    """Half of the channels bypass the convolutions; then the halves are shuffled (ShuffleNet V2)."""
 
     def __init__(self, classes: int = 10) -> None:
         super().__init__()
@@ -254,7 +254,7 @@ class ShuffleUnits(nn.Module):
 
 
 class ConstantChannels(nn.Module):
-    """Sparse training has taken half of the gammas to 1e-7 and left the betas at 2: those channels say 2, always."""
+    """Half of the gammas are 1e-7 after sparse training, with betas of 2: these channels always give 2."""
 
     def __init__(self, classes: int = 10) -> None:
         super().__init__()
@@ -268,7 +268,7 @@ class ConstantChannels(nn.Module):
 
 
 class DropoutLeftOn(nn.Module):
-    """A slip: F.dropout without training=self.training. The network answers differently each time."""
+    """A user's mistake: F.dropout without training=self.training. The answers differ each time."""
 
     def __init__(self, classes: int = 10) -> None:
         super().__init__()
@@ -279,7 +279,7 @@ class DropoutLeftOn(nn.Module):
 
 
 def gray(classes: int = 10) -> nn.Module:
-    """Reads one channel: pictures are turned gray for it."""
+    """A network that reads one channel: its pictures are converted to gray."""
     return nn.Sequential(conv_bn(1, 16, stride=2), conv_bn(16, 24), Head(24, classes))
 
 
@@ -288,5 +288,5 @@ NAMES = (
     "AuxiliaryOutputs", "Residual", "prelu", "SqueezeExcite", "Concatenation", "flatten_linear", "ShuffleUnits",
     "ConstantChannels", "gray",
 )  # fmt: skip
-"""The public cases but DropoutLeftOn, which cannot be captured. OwnWeights and HoldMore are more: of the first the normal
-form has names of its own, the code of the second runs in float32 alone."""
+"""The public cases except DropoutLeftOn, which cannot be captured. OwnWeights and HoldMore are left out: the normal form renames
+the first one's parameters, and the second one's code runs in float32 only."""

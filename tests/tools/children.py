@@ -1,6 +1,6 @@
-"""Children that may die: functions in a fork of this process, commands in forks of a server that has torch loaded.
+"""Child processes that may die: functions in a fork of this process, commands in forks of a server that has loaded torch.
 
-Run as a program, this file is that server: a JSON line in, a JSON line out.
+Run as a program, this file is the server: a JSON line in, a JSON line out.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def in_child(function: Callable[[], Any]) -> int:
-    """Exit status of a fork of this process that calls `function`: 0 if it returns, 1 if it raises."""
+    """Return the exit status of a fork of this process that calls `function`: 0 if it returns, 1 if it raises."""
     if pid := os.fork():
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     status = 1
@@ -35,7 +35,7 @@ def in_child(function: Callable[[], Any]) -> int:
 
 
 class Fork:
-    """What the ladder asks of subprocess.Popen, for `PROGRAM prune.train ...`: a fork of this process, with torch loaded."""
+    """A stand-in for subprocess.Popen as the ladder uses it for `PROGRAM prune.train ...`: a fork with torch loaded."""
 
     def __init__(self, words: Sequence[str], stdout: IO, stderr: IO, env: dict[str, str], **_: Any) -> None:
         self.returncode: int | None = None
@@ -77,7 +77,7 @@ class Fork:
 
 @dataclass
 class Done:
-    """How a command ended: its exit status, or minus the signal that killed it."""
+    """The end of a command: its exit status, or minus the signal that killed it."""
 
     status: int
     out: str
@@ -88,7 +88,7 @@ class Done:
 
 
 class Server:
-    """Starts commands quickly; `pid` may be sent any signal until `wait` has been called for it."""
+    """A server that starts commands quickly. A `pid` may be sent any signal until `wait` has been called for it."""
 
     def __init__(self, log: Path) -> None:
         self.log = log
@@ -113,7 +113,7 @@ class Server:
         files = [self.log / f"{pid}.{name}" for name in ("out", "err")]
         return Done(
             status, *(file.read_text() if file.exists() else "" for file in files)
-        )  # killed before its first line
+        )  # the server was killed before its first line
 
     def run(self, where: Path, *argv: object) -> Done:
         """Start and wait."""
@@ -154,12 +154,12 @@ def _within_command(fault: BaseException) -> bool:
 
 def _serve() -> None:
     import torch
-    import torch._dynamo  # the first optimizer would
+    import torch._dynamo  # otherwise the first optimizer imports it
 
     from engine.training.run_folder import RunFolder
     from models import forms
 
-    torch.ones(1, requires_grad=True).sum().backward()  # before any capture, see conftest._autograd_without_threads
+    torch.ones(1, requires_grad=True).sum().backward()  # before any capture; see conftest._autograd_without_threads
     forms.build("nin", [2] * 8, side=8)  # the first capture takes a second
     RunFolder.draw = lambda *_: None  # type: ignore[method-assign]
     torch.set_num_threads(1)
@@ -168,12 +168,12 @@ def _serve() -> None:
         if "wait" in question:
             answer = os.waitstatus_to_exitcode(os.waitpid(question["wait"], 0)[1])
         elif not (answer := os.fork()):
-            code = 99  # something that no command returns
+            code = 99  # no command returns it
             try:
                 code = _child(question)
             except BaseException as fault:
                 if isinstance(fault, KeyboardInterrupt) and not _within_command(fault):
-                    signal.signal(signal.SIGINT, signal.SIG_DFL)  # before its first line, as Python ends then
+                    signal.signal(signal.SIGINT, signal.SIG_DFL)  # as Python ends before its first line
                     os.kill(os.getpid(), signal.SIGINT)
                 traceback.print_exception(fault)
                 sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""Checkpoint files as the dicts that are on disk, and dicts that a test has changed as the checkpoints they would be."""
+"""Read checkpoint files as raw dicts, and read dicts that a test has changed as checkpoints."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from engine.checkpoint.format import Checkpoint, load
 
 
 def raw(path: Path | str) -> dict[str, Any]:
-    """The dict in a file, as it is."""
+    """Return the dict in a file."""
     return archive.load(Path(path)).value
 
 
 def typed(content: dict[str, Any]) -> Checkpoint:
-    """What a file of ours with this content is read as.
+    """Return the checkpoint that a file with this content is read as.
 
     Raises:
         UserError: as format.load.

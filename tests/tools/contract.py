@@ -1,4 +1,4 @@
-"""What every written checkpoint has to hold, and that --evaluate finds its accuracy again."""
+"""The contract of every written checkpoint: what it holds, and that --evaluate reproduces its accuracy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CONTRACT = {"cfg", "best_acc", "state_dict", "format", "format_version", "arch",
 
 
 def contract(path: str, *stages: str) -> dict[str, Any]:
-    """The content of a file that keeps the contract and went through these stages."""
+    """Check that a file keeps the contract and went through these stages; return its content."""
     content = torch.load(path, weights_only=True)
     assert content.keys() >= CONTRACT
     assert [t["stage"] for t in content["transforms"]] == list(stages)
@@ -28,7 +28,7 @@ def contract(path: str, *stages: str) -> dict[str, Any]:
 
 
 def assert_judged_right(command: Callable[..., SimpleNamespace], path: str) -> None:
-    """--evaluate rebuilds the network from the file alone, and finds the accuracy that is in it."""
+    """Check that --evaluate rebuilds the network from the file alone and finds the file's accuracy."""
     before = Path(path).read_bytes()
     result = command("quant.wqaq", "--evaluate", path, "--cpu", "--json")
     assert result.code == 0, result.err

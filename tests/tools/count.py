@@ -1,6 +1,6 @@
-"""python -m tests.tools.count [ROOT] [--json]: what a checkout of this project is made of, for figures before and after.
+"""python -m tests.tools.count [ROOT] [--json]: count parts of a checkout of this project, for figures before and after.
 
-It reads syntax trees and imports nothing of the checkout. Tests are counted in lines alone.
+It reads syntax trees and imports nothing of the checkout. Tests are counted in lines only.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from tests.tools.house import ROOT, arrows, circles, is_face, modules, parsed
 KEYS = {
     "state_dict", "cfg", "best_acc", "transforms", "arch", "arch_args", "dataset", "metrics", "provenance", "stage",
 }  # fmt: skip
-"""Of a checkpoint. A dict of another kind may have one of these keys; it is counted, too."""
+"""Keys of a checkpoint's dict. Other dicts with one of these keys are counted, too."""
 KINDS = {"dorefa", "affine", "ternary", "binary"}
 FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 IMPORT = (ast.Import, ast.ImportFrom)
 
 
 class Count(NamedTuple):
-    """One figure; `where` names the files or functions it is of, where these are few enough to look at."""
+    """One figure; `where` names its files or functions, if they are few."""
 
     key: str
     says: str
@@ -34,7 +34,7 @@ class Count(NamedTuple):
 
 
 def counts(root: Path) -> list[Count]:
-    """All figures of a checkout."""
+    """Return all figures of a checkout."""
     found = modules(root)
     files = {str(path.relative_to(root)): path for path in found.values()}
     targets = arrows(found)
@@ -74,7 +74,7 @@ def counts(root: Path) -> list[Count]:
 
 
 def key_of(node: ast.AST) -> object:
-    """The constant that a dict is asked for, by a subscript or by `get`; None where there is none."""
+    """Return the constant key of a subscript or of a call of `get`; None for any other node."""
     asked = None
     if isinstance(node, ast.Subscript):
         asked = node.slice
@@ -84,7 +84,7 @@ def key_of(node: ast.AST) -> object:
 
 
 def names(node: ast.AST, word: str) -> int:
-    """How often one node is this name: as a name, as an attribute (`argparse.Namespace`), or in an import."""
+    """Count how often a node is this name: as a name, as an attribute (`argparse.Namespace`), or in an import."""
     if isinstance(node, IMPORT):
         return sum(alias.name == word for alias in node.names)
     return int(getattr(node, "id", None) == word or getattr(node, "attr", None) == word)
@@ -95,14 +95,14 @@ def is_open_dict(node: ast.AST) -> bool:
 
 
 def parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """All of them but `self` and `cls`; `*args` and `**more` are one each."""
+    """Count a function's parameters except `self` and `cls`; `*args` and `**more` count as one each."""
     a = node.args
     named = [arg.arg for arg in (*a.posonlyargs, *a.args, *a.kwonlyargs, a.vararg, a.kwarg) if arg]
     return len(named) - (named[:1] in (["self"], ["cls"]))
 
 
 def inner_imports(tree: ast.Module) -> set[ast.stmt]:
-    """Import statements that stand in a function."""
+    """Return the import statements inside functions."""
     functions = (node for node in ast.walk(tree) if isinstance(node, FUNCTION))
     return {node for function in functions for node in ast.walk(function) if isinstance(node, IMPORT)}
 

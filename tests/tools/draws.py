@@ -15,7 +15,7 @@ FEW, ALL = 30, 200
 
 
 def drawn(examples: int = ALL, few: int = FEW, **strategies: SearchStrategy) -> Callable[[Callable], Callable]:
-    """As hypothesis.given: a test of these drawn arguments, run twice, the second time marked slow."""
+    """Decorate a test like hypothesis.given; it runs twice, with few examples and, marked slow, with all."""
 
     def twice(test: Callable) -> Callable:
         runs = {

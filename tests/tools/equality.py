@@ -6,7 +6,7 @@ import torch
 
 
 def same(one, other) -> bool:
-    """To the last bit, through dicts and lists."""
+    """Return whether two values are equal bit for bit, through dicts and lists."""
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(same(one[k], other[k]) for k in one)
     if isinstance(one, (list, tuple)):

@@ -1,7 +1,7 @@
-"""One network of a library, taken through everything: captured, pruned, folded, quantized, trained a step, restored, merged.
+"""Take a library's network through the whole chain: capture, prune, fold, quantize, train a step, restore, merge.
 
-`python -m tests.tools.examined torchvision: [timm:a timm:b ...] [--most 130]` prints one line a network: `torchvision:` alone means
-all of its classification and segmentation networks.
+`python -m tests.tools.examined torchvision: [timm:a timm:b ...] [--most 130]` prints a line for each network. `torchvision:`
+means all of its classification and segmentation networks.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ LIMIT = 1e-10
 
 
 def smallest(arch: str) -> tuple[nn.Module, int]:
-    """A network in evaluation, with noise in its batch norms, and the smallest side of pictures that it takes."""
+    """Return a network in eval mode with noise in its batch norms, and the smallest picture side that it accepts."""
     torch.manual_seed(0)
     model = with_noise(registry.build(arch))
     for side in SIDES:
         try:
             with torch.no_grad():
                 model(torch.zeros(1, 3, side, side))
-        except Exception:  # whatever its code does with a picture that is too small
+        except Exception:  # the picture is too small for its code, which may raise anything
             continue
         return model, side
     raise AssertionError(f"{arch} takes no picture of {SIDES}")
@@ -69,14 +69,14 @@ def with_noise(model: nn.Module) -> nn.Module:
 
 
 def apart(one: nn.Module, other: nn.Module, x: Tensor) -> float:
-    """The largest difference of two answers, relative to the largest answer."""
+    """Return the largest difference of two networks' answers, relative to the largest answer."""
     with torch.no_grad():
         a, b = one.eval()(x), other.eval()(x)
     return ((a - b).abs().max() / a.abs().max().clamp_min(1e-300)).item()
 
 
 def pruned(model: nn.Module, form: NormalForm, arch: str, base: int) -> tuple[float, float]:
-    """How far masked and narrowed networks are apart, in float64, and the share of parameters that is left."""
+    """Return the difference of the masked and the narrowed network in float64, and the share of parameters that is left."""
     model, form = copy.deepcopy(model).double(), copy.deepcopy(form).double()
     found = channels(form)
     gates = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in form.modules())
@@ -89,7 +89,7 @@ def pruned(model: nn.Module, form: NormalForm, arch: str, base: int) -> tuple[fl
 
 
 def quantized(form: NormalForm, arch: str, fold: bool) -> tuple[float, bool]:
-    """INT8, one step trained, saved and restored: how far the merged network is off, and whether the file is the network."""
+    """Train INT8 for a step, save and restore; return the merged network's error, and whether the file equals the network."""
     spec = meet(affine(8, 8, 1, fold), form)
     model = prepare(form, spec).train()
     x = torch.randn(4, *form.captured.picture)
@@ -103,7 +103,7 @@ def quantized(form: NormalForm, arch: str, fold: bool) -> tuple[float, bool]:
 
 
 def stored(model: NormalForm, arch: str, spec: dict[str, Any]) -> Any:
-    """The checkpoint of a network as its file gives it."""
+    """Return a network's checkpoint as read from its file."""
     info = DataInfo.unknown(10, model.captured.picture[1])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.pth"
@@ -113,10 +113,10 @@ def stored(model: NormalForm, arch: str, spec: dict[str, Any]) -> Any:
 
 
 def examined(arch: str, most: float) -> str:
-    """One line: what was found, and seconds.
+    """Return one line with the results and the seconds.
 
     Args:
-        most: millions of parameters above which a network is captured alone.
+        most: millions of parameters above which a network is only captured.
     """
     words, model_side = [], smallest(arch)
     model, side = model_side
@@ -160,7 +160,7 @@ def main() -> None:
     for arch in names(given.arch):
         try:
             print(examined(arch, given.most), flush=True)
-        except Exception as fault:  # goes on with the next one: the line is what counts
+        except Exception as fault:  # print it in the line and continue with the next network
             print(
                 f"{arch}: FAULT {type(fault).__name__}: {str(fault).splitlines()[0] if str(fault) else ''}", flush=True
             )

@@ -1,4 +1,4 @@
-"""Files that lie: payloads in every container, damaged archives, and children in which to open them."""
+"""Malicious files: payloads in every container, damaged archives, and child processes to open them in."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ INFO = DataInfo("digits", "digits", 10, 8, (0.5,) * 3, (0.25,) * 3)
 
 
 def tiny(arch: str = "slimming", cfg: tuple[int, ...] = (2, 2, 2)) -> dict[str, Any]:
-    """What is in a whole checkpoint of a few kilobytes."""
+    """Return the content of a complete checkpoint of a few kilobytes."""
     torch.manual_seed(0)
     network = forms.build(arch, list(cfg), side=INFO.image_size)
     metrics, stages = Metrics(12.5, pictures=360, judged_on="test"), (Train(epochs=1),)
@@ -45,7 +45,7 @@ def tiny(arch: str = "slimming", cfg: tuple[int, ...] = (2, 2, 2)) -> dict[str, 
 
 
 class Call:
-    """Pickles as the call of a function: opening the file by plain pickle makes it."""
+    """An object that pickles as a function call: unpickling it by plain pickle calls the function."""
 
     def __init__(self, function: Callable, *args: Any) -> None:
         self.function, self.args = function, args
@@ -55,7 +55,7 @@ class Call:
 
 
 def payloads(folder: Path) -> dict[str, Call]:
-    """Twelve ways to make `folder/sentinel`, by the name of what is called."""
+    """Return twelve ways to create `folder/sentinel`, by the name of the called function."""
     sentinel, script = folder / "sentinel", folder / "hubconf.py"
     script.write_text(f"open({str(sentinel)!r}, 'w')\ndef net(): return 1\n")
     text, touch = f"open({str(sentinel)!r}, 'w')", f"touch {sentinel}"
@@ -81,7 +81,7 @@ CONTAINERS = ("zip", "legacy", "pickle")
 
 
 def hidden(content: dict[str, Any], place: str, evil: Any) -> dict[str, Any]:
-    """A copy of a checkpoint with something in one of its fields."""
+    """Return a copy of a checkpoint with a payload in one of its fields."""
     if place == "state_dict":
         return {**content, place: {**content[place], "evil": evil}}
     if place in ("cfg", "transforms"):
@@ -90,7 +90,7 @@ def hidden(content: dict[str, Any], place: str, evil: Any) -> dict[str, Any]:
 
 
 def packed(value: Any, container: str, protocol: int = 2) -> bytes:
-    """A value as torch writes it today, as it did before 1.6, or as a bare pickle."""
+    """Return a value as torch writes it today, as torch before 1.6 wrote it, or as a bare pickle."""
     if container == "pickle":
         return pickle.dumps(value, protocol=protocol)
     buffer = io.BytesIO()
@@ -101,7 +101,7 @@ def packed(value: Any, container: str, protocol: int = 2) -> bytes:
 def rezipped(
     whole: bytes, change: Callable[[str, bytes], bytes] = lambda name, data: data, kind: int = zipfile.ZIP_STORED
 ) -> bytes:
-    """An archive with other members and checksums that fit them."""
+    """Return an archive with changed members and matching checksums."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(whole)) as old, zipfile.ZipFile(buffer, "w", kind) as new:
         for member in old.infolist():
@@ -110,18 +110,18 @@ def rezipped(
 
 
 def two_archives(shown: bytes, loaded: bytes) -> bytes:
-    """One file with two directories of members: zipfile takes `shown`, a reader that goes by the written place `loaded`.
+    """Return one file with two directories: zipfile reads `shown`, a reader that trusts the written offset reads `loaded`.
 
-    Both archives are small ones as `rezipped` makes them, with directories of the same length.
+    Both archives are small ones made by `rezipped`, with directories of the same length.
     """
-    last = struct.Struct("<4s4H2IH")  # end record: ..., length and place of the directory, length of the comment
+    last = struct.Struct("<4s4H2IH")  # end record: ..., length and offset of the directory, length of the comment
     parts = []
     for raw in (loaded, shown):
         *begin, length, place, comment = last.unpack(raw[-last.size :])
         parts.append((raw[:place], bytearray(raw[place : place + length]), begin, place, comment))
     (true, its_directory, _, place, _), (other, directory, begin, _, comment) = parts
     assert len(directory) == len(its_directory)
-    at, shift = 0, place - len(other)  # zipfile adds len(true + its_directory + other) - place to every place it reads
+    at, shift = 0, place - len(other)  # zipfile adds len(true + its_directory + other) - place to every offset it reads
     while at < len(directory):
         name, extra, words = struct.unpack_from("<3H", directory, at + 28)
         (start,) = struct.unpack_from("<I", directory, at + 42)
@@ -131,7 +131,7 @@ def two_archives(shown: bytes, loaded: bytes) -> bytes:
 
 
 def from_memo(function: str, argument: str) -> bytes:
-    """A pickle that calls e.g. "os.system", where the last strings before STACK_GLOBAL are harmless ones."""
+    """Return a pickle that calls e.g. "os.system", although the last strings before STACK_GLOBAL are harmless."""
     known = [*function.split("."), "torch", "Size"]
     stored = b"".join(_text(word) + b"q" + bytes([number]) + b"0" for number, word in enumerate(known))
     return b"\x80\x04" + stored + b"h\0h\1\x93(" + _text(argument) + b"tR."
@@ -142,7 +142,11 @@ def _text(word: str) -> bytes:
 
 
 def in_child(work: Callable[[], Any], memory: int | None = None) -> Any:
-    """What `work` returns (plain values) in a forked child, which may be limited to so many bytes of memory more."""
+    """Return the plain values that `work` returns in a forked child.
+
+    Args:
+        memory: bytes that the child may allocate in addition; None: no limit.
+    """
     receiving, sending = os.pipe()
     child = os.fork()
     if child == 0:
@@ -171,7 +175,7 @@ WATCHED = ("os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "sub
 
 
 def run_watched(module: str, lines: list[list[str]]) -> tuple[list[int], list[str], list[str]]:
-    """Run a command's main on each list of arguments; exit codes, what was started meanwhile, and its errors."""
+    """Run a command's main on each list of arguments; return exit codes, the processes started, and the errors."""
     events: list[str] = []
     sys.addaudithook(lambda event, args: events.append(event) if event in WATCHED else None)
     main, codes, errors = importlib.import_module(module).main, [], []
@@ -187,5 +191,5 @@ def run_watched(module: str, lines: list[list[str]]) -> tuple[list[int], list[st
 
 
 def same_arrays(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    """Whether two state_dicts hold the same numbers under the same names."""
+    """Return whether two state_dicts hold the same numbers under the same names."""
     return list(a) == list(b) and all(np.array_equal(a[k].numpy(), b[k].numpy(), equal_nan=True) for k in a)

@@ -1,4 +1,4 @@
-"""The kernels of a GPU against their formulas; on a CPU, by Triton's interpreter: TRITON_INTERPRET=1 python -m tests.tools.gpu_loops cpu"""
+"""Compare GPU kernels with their formulas; on a CPU, in Triton's interpreter: TRITON_INTERPRET=1 python -m tests.tools.gpu_loops cpu"""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ from models.fused import channels, channels_on_gpu, kernels, on_gpu, pool
 from tests.models.fused.test_loops import KINDS, SIZES, TYPES, given
 
 MEASURED = {"cpu": (*SIZES, (700, 40)), "cuda": ((129, 33), (200_000, 96))}
-"""The interpreter is slow where there are many numbers, a compiler where there are many kernels."""
+"""Sizes to compare. The interpreter is slow with many numbers, a compiler with many kernels."""
 POOLS = (nn.MaxPool2d(3, 2, 1), nn.MaxPool2d(2), nn.MaxPool2d(3, 1, 1), nn.MaxPool2d((2, 3), (1, 2), (1, 1)))
 
 
 def compare(device: str) -> int:
-    """Raises AssertionError where they differ; gives the number of comparisons."""
+    """Compare all kernels and return the number of comparisons.
+
+    Raises:
+        AssertionError: if a kernel differs from its formula.
+    """
     done = 0
     for size in MEASURED[device]:
         for of in TYPES:
@@ -36,7 +40,7 @@ def compare(device: str) -> int:
 
 
 def _compare_formulas(has: str, device: str) -> None:
-    """What is computed of channels, and the running statistics that it moves."""
+    """Compare the results by channel, and the updated running statistics."""
     torch.manual_seed(0)
     for width, parts in ((5, 1), (33, 3), (192, 264)):
         first, second = torch.randn(2, parts, width, device=device)
@@ -71,7 +75,7 @@ def _compare_formulas(has: str, device: str) -> None:
 
 
 def _compare_pool(module: nn.MaxPool2d, device: str) -> None:
-    """Values, the choice between equal numbers, and gradients."""
+    """Compare values, the choice between equal numbers, and gradients."""
     x = torch.randint(-3, 4, (2, 70, 9, 8), device=device).float().contiguous(memory_format=torch.channels_last)
     x[0, 0, 0, 0] = -math.inf
     x.requires_grad_()
@@ -93,9 +97,9 @@ def _compare_one(
             torch.testing.assert_close(one, other.float(), rtol=1e-4, atol=1e-3)
     codes, wanted_codes = on_gpu.coded(z, k, a, c, grid, kind, to), kernels.coded(z, k, a, c, grid, kind, to)
     assert codes.dtype == to
-    if kind == "number":  # the interpreter cuts digits off where a GPU rounds
+    if kind == "number":  # the interpreter truncates where a GPU rounds
         torch.testing.assert_close(codes, wanted_codes, rtol=1e-2 if to == torch.bfloat16 else 1e-5, atol=1e-5)
-    else:  # a code may lie on an edge: a GPU multiplies and adds in one
+    else:  # a code may lie on an edge: a GPU uses fused multiply-add
         assert (codes != wanted_codes).sum() <= codes.numel() // 10_000
     g, steps = g.to(to), (a / grid[2], c / grid[2])
     e0, e1 = torch.randn(2, size[1], device=device)
@@ -104,7 +108,7 @@ def _compare_one(
         kernels.sums(g.double(), z.double(), k.double(), *(v.double() for v in steps), grid.double(), kind, slope),
         strict=True,
     ):
-        # many numbers of bf16 are the same number, and it may lie on an edge
+        # many numbers are equal in bf16, and may lie on an edge
         torch.testing.assert_close(one.sum(0), other.float(), rtol=1e-2 if size[0] > 10_000 else 1e-3, atol=1e-2)
     rounding = {"rtol": 2e-2, "atol": 1e-2} if of == torch.bfloat16 else {"rtol": 1e-4, "atol": 1e-4}
     found = on_gpu.back(g, z, k, *steps, grid, e0, e1, kind, slope)
@@ -114,7 +118,7 @@ def _compare_one(
 
 
 def _compare_ends(device: str) -> None:
-    """What is no number stays none, halves go to even, and infinity is clamped."""
+    """Check that NaN stays NaN, halves round to even, and infinity is clamped."""
     z = torch.tensor([[0.5], [1.5], [2.5], [-0.5], [-1.5], [math.nan], [math.inf], [300.0]], device=device)
     one, zero = torch.ones(1, device=device), torch.zeros(1, device=device)
     grid = torch.tensor([-math.inf, math.inf, 1.0, -9.0, 9.0, -9.0, 9.0, -9.0, 9.0], device=device)

@@ -1,4 +1,4 @@
-"""Networks that read one channel, or as many as pictures do not have."""
+"""Networks that read one channel, or a number of channels that pictures do not have."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.tools.cases import Head, conv_bn
 
 
 def small(classes: int = 10) -> nn.Module:
-    """Two convolutions, each with a batch norm; the first reads one channel."""
+    """Return two convolutions, each with a batch norm; the first reads one channel."""
     return nn.Sequential(conv_bn(1, 12, stride=2), conv_bn(12, 16), Head(16, classes))
 
 
@@ -18,12 +18,12 @@ def four(classes: int = 10) -> nn.Module:
 
 
 def flat(classes: int = 10) -> nn.Module:
-    """No convolution: 8 x 8 gray pixels."""
+    """Return a network without convolutions that reads 8 x 8 gray pixels."""
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, classes))
 
 
 class Coordinates(nn.Module):
-    """Adds two channels of its own to coloured pictures, and works for one size."""
+    """A network that adds two channels to colour pictures and accepts one size only."""
 
     def __init__(self, classes: int = 10, size: int = 8) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Coordinates(nn.Module):
 
 
 class Either(nn.Module):
-    """Reads any number of channels."""
+    """A network that reads any number of channels."""
 
     def __init__(self, classes: int = 10) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The modules of the toolkit as the tests of the house see them: sources, imports and calls, by the syntax tree alone."""
+"""The modules of the toolkit for the tests of the house: sources, imports and calls, from syntax trees alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAY_IMPORT = {
 
 
 def modules(root: Path) -> dict[str, Path]:
-    """Every module of the toolkit in a checkout by its dotted name; packages by the name of their folder."""
+    """Return every module of the toolkit in a checkout by its dotted name; packages by their folder's name."""
     found = {}
     for folder in MAY_IMPORT:
         for path in sorted((root / folder).rglob("*.py")):
@@ -35,7 +35,7 @@ def parsed(path: Path) -> ast.Module:
 
 
 def imports(path: Path, known: Iterable[str]) -> Iterator[str]:
-    """Those of the `known` modules that a file imports anywhere in it: at its top, in functions, for types alone."""
+    """Yield the `known` modules that a file imports anywhere: at the top, in functions, for types only."""
     for node in ast.walk(parsed(path)):
         targets = []
         if isinstance(node, ast.Import):
@@ -48,13 +48,13 @@ def imports(path: Path, known: Iterable[str]) -> Iterator[str]:
 
 
 def is_face(path: Path) -> bool:
-    """Whether a module is a package that defines nothing."""
+    """Return whether a module is a package that defines nothing."""
     defines = (ast.FunctionDef, ast.ClassDef)
     return path.name == "__init__.py" and not any(isinstance(node, defines) for node in parsed(path).body)
 
 
 def arrows(found: dict[str, Path]) -> dict[str, set[str]]:
-    """Who imports whom. A package's own __init__ is loaded with each of its modules, and a face says nothing new."""
+    """Return the imports of each module, without its own packages and without packages that define nothing."""
     return {
         name: {t for t in imports(path, found) if t != name and not name.startswith(f"{t}.") and not is_face(found[t])}
         for name, path in found.items()
@@ -62,7 +62,7 @@ def arrows(found: dict[str, Path]) -> dict[str, set[str]]:
 
 
 def circles(arrows: dict[str, set[str]]) -> list[tuple[str, ...]]:
-    """Groups of modules that import each other, directly or by way of others."""
+    """Return the groups of modules that import each other, directly or through others."""
     reach = {name: set(targets) for name, targets in arrows.items()}
     for middle in reach:
         for targets in reach.values():
@@ -73,7 +73,7 @@ def circles(arrows: dict[str, set[str]]) -> list[tuple[str, ...]]:
 
 @cache
 def sources() -> dict[str, Path]:
-    """The modules of this checkout."""
+    """Return the modules of this checkout."""
     return modules(ROOT)
 
 
@@ -83,7 +83,7 @@ def tree(name: str) -> ast.Module:
 
 @cache
 def commands() -> tuple[str, ...]:
-    """Modules with a `main` of their own, by their dotted name (`bn_merge.__main__`, which runs as `bn_merge`)."""
+    """Return the dotted names of modules with a `main` (`bn_merge.__main__` runs as `bn_merge`)."""
     return tuple(
         name
         for name in sources()
@@ -92,12 +92,12 @@ def commands() -> tuple[str, ...]:
 
 
 def imported(name: str) -> Iterator[str]:
-    """The modules of this project that a module imports."""
+    """Yield the modules of this project that a module imports."""
     return imports(sources()[name], sources())
 
 
 def calls(name: str) -> Iterator[tuple[str, ast.Call]]:
-    """Every call in a module, with what is called as it is written: `torch.load`, `eval`."""
+    """Yield every call in a module with the called name as written: `torch.load`, `eval`."""
     for node in ast.walk(tree(name)):
         if isinstance(node, ast.Call):
             yield ast.unparse(node.func), node

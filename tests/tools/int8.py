@@ -1,4 +1,4 @@
-"""Lets int8 convolutions run on any processor, for tests whose weights are small: pairs of their products fit 16 bits."""
+"""Let int8 convolutions run on any processor, for tests with small weights: pairs of products fit 16 bits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from models.layers import qconv
 
 
 def take(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are taken, whatever the processor does with large weights; where this PyTorch has none, the test is skipped."""
+    """Use int8 convolutions, whatever the processor does with large weights; skip the test if PyTorch has none."""
     try:
         next(qconv._trials())
     except Exception as fault:

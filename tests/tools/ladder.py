@@ -1,4 +1,4 @@
-"""The options of scripts.results, for tests of what stands below the command."""
+"""The options of scripts.results, for tests of the code below the command."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scripts.ladder.options import Options
 
 
 def options(**changes: Any) -> Options:
-    """Those of `--dataset digits --cpu`, with changes of any group's field."""
+    """Return the options of `--dataset digits --cpu` with changes to any group's fields."""
     plain: Options = results.parser().options_of(["--dataset", "digits", "--cpu"])
     data = {key: changes.pop(key) for key in list(changes) if hasattr(plain.data, key)}
     machine = {key: changes.pop(key) for key in list(changes) if hasattr(plain.machine, key)}

@@ -1,4 +1,4 @@
-"""Networks of torchvision with few of their blocks, under their names: commands take them as they take the whole ones."""
+"""torchvision networks reduced to few blocks, under their own names: commands treat them like the full networks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _mobile = partial(InvertedResidualConfig, dilation=1, width_mult=1)
 
 
 def _mobilenet(classes: int) -> nn.Module:
-    """A block with squeeze-excite, one that widens, one that adds its input."""
+    """Return a MobileNet with three blocks: one with squeeze-excite, one that widens, one that adds its input."""
     blocks = [
         _mobile(16, 3, 16, 16, True, "RE", stride=2),
         _mobile(16, 3, 72, 24, False, "RE", stride=2),
@@ -26,7 +26,7 @@ def _mobilenet(classes: int) -> nn.Module:
 
 
 def _resnet(classes: int) -> nn.Module:
-    """Of the first two widths of 18 layers, a block each."""
+    """Return a ResNet with one block for each of ResNet-18's first two widths."""
     network = ResNet(BasicBlock, [1, 1, 1, 1])
     network.layer3, network.layer4 = nn.Identity(), nn.Identity()
     network.fc = nn.Linear(128, classes)
@@ -40,7 +40,7 @@ FEW: dict[str, Callable[[int], nn.Module]] = {
 
 
 def with_few_blocks(patch: pytest.MonkeyPatch) -> None:
-    """Let torchvision make those of FEW so."""
+    """Make torchvision build the networks of FEW with few blocks."""
     whole = models.get_model
 
     def get(name: str, num_classes: int = 1000, **more: Any) -> nn.Module:

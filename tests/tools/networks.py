@@ -22,20 +22,20 @@ NARROW = {
 
 
 def form(arch: str, cfg: Sequence[int] | None = None, side: int = 8, **args: Any) -> NormalForm:
-    """A network by its name, with fresh weights."""
+    """Return a network by its name, with fresh weights."""
     return forms.build(arch, cfg, side=side, **args)
 
 
 def captured(network: nn.Module, side: int = 8) -> NormalForm:
-    """The normal form of a network of a test's own, with its very parameters."""
+    """Return the normal form of a test's own network, which shares its parameters."""
     return capture(network.eval(), (3, side, side), "tests:network")
 
 
 def ends(network: NormalForm) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What `QuantSpec.at_ends` is to know of a network: its first and its last layers."""
+    """Return a network's first and last layers, for `QuantSpec.at_ends`."""
     return first_layers(network), last_layers(network)
 
 
 def for_side(content: Checkpoint, side: int) -> Checkpoint:
-    """A checkpoint for pictures of this side, whatever it says: the original's files say none."""
+    """Return a checkpoint with this picture side; files of the original project have none."""
     return replace(content, dataset=replace(content.dataset, image_size=side))

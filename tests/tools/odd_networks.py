@@ -1,4 +1,4 @@
-"""Networks that do what few do: changes in place, raw kernels, tied weights, constants of their code, parametrizations."""
+"""Unusual networks: in-place changes, raw kernels, tied weights, constants in the code, parametrizations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 
 class Bare(nn.Module):
-    """A network of one function; what else it holds, it is given."""
+    """A network of one function, with any modules and tensors that it is given."""
 
     def __init__(self, run: Callable[..., Tensor], **parts: nn.Module | nn.Parameter | Tensor) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Bare(nn.Module):
 def changed_and_read(net: nn.Module, x: Tensor) -> Tensor:
     y = x * 2
     z = F.relu_(y)
-    return y + z  # reads what relu_ has changed
+    return y + z  # reads a value that relu_ has changed
 
 
 def part_changed(net: nn.Module, x: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ def sum_in_place(net: nn.Module, x: Tensor) -> Tensor:
 
 
 def by_function(net: nn.Module, x: Tensor) -> Tensor:
-    """A raw kernel, twice with the same stride, and once with another."""
+    """Apply a raw kernel twice with the same stride, and once with another."""
     x = F.conv2d(F.conv2d(x, net.kernel, net.shift, padding=1), net.kernel, net.shift, padding=1)
     return F.conv2d(x, net.kernel, net.shift, stride=2, padding=1)
 
@@ -76,7 +76,7 @@ def without_gradient(net: nn.Module, x: Tensor) -> Tensor:
 
 
 def counted_up(net: nn.Module, x: Tensor) -> Tensor:
-    """A constant of the code that it changes before it reads it: every run starts from the same one."""
+    """Change a constant of the code before reading it: every run starts from the same constant."""
     mask = torch.zeros(x.shape[2], x.shape[3])
     mask[2:-2, 2:-2] += 1
     mask[4:] += 1
@@ -137,7 +137,7 @@ ODD: dict[str, Callable[[], nn.Module]] = {
 
 
 def small_attention(classes: int = 10) -> nn.Module:
-    """Two heads of width 3 over all places of a picture."""
+    """Return a network with attention: two heads of width 3 over all places of a picture."""
     net = ODD["attention"]()
     net.head = nn.Linear(6, classes)
     return net

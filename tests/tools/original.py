@@ -1,4 +1,4 @@
-"""A network as the original wrote it, and its state dict as it was saved."""
+"""A network as the original project defined it, and its state dict as it was saved."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SMALL = [12, 10, 6, 8, 9, 7, 11, 5]
 
 
 class Original(nn.Module):
-    """NIN with its children where the original has them: a Sequential called `child`, first and last conv bare."""
+    """NIN with the original's module names: a Sequential called `child`, first and last convolution bare."""
 
     def __init__(self, child: str, kernel: int = 5) -> None:
         super().__init__()
@@ -37,10 +37,10 @@ class Original(nn.Module):
 
 
 def prefixed(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """As DataParallel saves it."""
+    """Return a state dict as DataParallel saves it."""
     return {f"module.{key}": value for key, value in state.items()}
 
 
 def without_counters(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """As torch before 0.4.1 saved it."""
+    """Return a state dict as torch before 0.4.1 saved it."""
     return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}

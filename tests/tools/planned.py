@@ -1,4 +1,4 @@
-"""Networks ready to be planned for, with scales that tell their channels apart."""
+"""Networks ready for a pruning plan, with scales that differ for each channel."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def tried(model: nn.Module, size: int = 32) -> Subject:
 
 
 def own(arch: str, cfg: tuple[int, ...] | None = None, size: int = 8) -> Subject:
-    """A network of the toolkit's, as commands open it."""
+    """Return one of the toolkit's networks, as commands open it."""
     form = forms.build(arch, cfg, side=size)
     return Subject(registry.build(arch, cfg), form, channels(form, form.captured.whole), arch)
 

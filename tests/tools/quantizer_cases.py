@@ -1,4 +1,4 @@
-"""Every quantizer with every width it has, for the tests of what all of them promise; and how to read what they give."""
+"""Every quantizer with every width, for tests of their common promises; and functions to read their results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from models.layers.quantizers.ternary import TernaryActivation, ternary_weight
 
 
 class Case(NamedTuple):
-    """A weight quantizer; `levels` is of a filter if `own` (each has its own grid), else of the whole tensor."""
+    """A weight quantizer; `levels` counts per filter if `own` (each filter has its own grid), else per tensor."""
 
     quantize: Callable[[Tensor], Quantized]
     levels: int
@@ -43,7 +43,7 @@ for _k in BITS:
 
 
 def named(*words: str) -> list[str]:
-    """Cases whose names have all of these words."""
+    """Return the cases whose names contain all of these words."""
     return [name for name in CASES if set(words) <= set(name.split())]
 
 

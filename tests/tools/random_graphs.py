@@ -1,4 +1,4 @@
-"""Small networks put together at random: sums, concatenations, chunks, shuffles, groups, depthwise, gates, flattens."""
+"""Small random networks: sums, concatenations, chunks, shuffles, groups, depthwise layers, gates, flattens."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Step = Callable[[Any, Tensor], Tensor]
-"""Of a network and a value. It takes the layers of the network that it is given, so that a copy has its own."""
+"""A function of a network and a value. It uses the given network's layers, so that a copy uses its own."""
 SIZE = 8
 
 
 class RandomNetwork(nn.Module):
-    """What `seed` says, for pictures of 3 x 8 x 8; its batch norms have statistics and scales of both signs."""
+    """A network drawn from `seed` for pictures of 3 x 8 x 8; batch norms have statistics, and scales of both signs."""
 
     def __init__(self, seed: int) -> None:
         super().__init__()
@@ -47,12 +47,12 @@ class RandomNetwork(nn.Module):
         del self.draw
 
     def own(self, module: nn.Module) -> int:
-        """The place of a layer in `parts`."""
+        """Add a layer and return its index in `parts`."""
         self.parts.append(module)
         return len(self.parts) - 1
 
     def run(self, *places: int) -> Step:
-        """Layers one after the other."""
+        """Return a step that runs layers one after the other."""
 
         def step(net: Any, x: Tensor) -> Tensor:
             for place in places:
@@ -135,7 +135,7 @@ def gated(net: RandomNetwork, width: int) -> Made:
 
 
 def halves_gated(net: RandomNetwork, width: int) -> Made:
-    """GLU: one half scales the other; the width behind it is half of it."""
+    """GLU: one half scales the other; the width is halved."""
 
     def step(net: Any, x: Tensor) -> Tensor:
         a, b = x.chunk(2, 1)
@@ -145,7 +145,7 @@ def halves_gated(net: RandomNetwork, width: int) -> Made:
 
 
 def squashed(net: RandomNetwork, width: int) -> Made:
-    """What a silent channel says is 1/2, not 0."""
+    """A sigmoid: a silent channel gives 1/2, not 0."""
     return (lambda net, x: torch.sigmoid(x)), width
 
 
@@ -175,13 +175,13 @@ def normed(net: RandomNetwork, width: int) -> Made:
 
 
 def attended(net: RandomNetwork, width: int) -> Made:
-    """One map for all channels."""
+    """Attention with one map for all channels."""
     a = net.own(nn.Conv2d(width, 1, 1))
     return (lambda net, x: x * torch.sigmoid(net.parts[a](x))), width
 
 
 def mixed(net: RandomNetwork, width: int) -> Made:
-    """An operation that nobody has a rule for."""
+    """An operation without a rule."""
     return (lambda net, x: x - x.logsumexp(1, keepdim=True)), width
 
 

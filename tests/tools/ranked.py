@@ -1,6 +1,6 @@
-"""Losses of some training steps, by as many processes as the environment says: python -m tests.tools.ranked DTYPE STEPS VARIANT...
+"""Train for some steps in the environment's number of processes: python -m tests.tools.ranked DTYPE STEPS VARIANT...
 
-The first rank prints them as JSON, with what the network has become.
+The first rank prints the losses and the final network as JSON.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ RECIPE = Recipe(1, BATCH, lr=0.02)
 
 
 def losses(variant: str, dtype: torch.dtype, steps: int) -> tuple[list[float], list[float]]:
-    """Of each step the loss, penalty and right answers as one list; and a sum of each tensor of the network, afterwards.
+    """Return the loss, penalty and right answers of all steps as one list, and a sum of each final tensor of the network.
 
-    The steps are the last ones of an epoch: of the very last, ranks have shares of different sizes.
+    The steps are the last ones of an epoch: in the very last, the ranks' shares differ in size.
     """
     kind = variant if variant in SPECS and variant != "ternary" else FLOAT
     model = network("nin", 8, kind, cfg=[12] * 8)
-    if variant == "ternary":  # binary inputs are signs of numbers that are 0 but for the order of sums
+    if variant == "ternary":  # binary inputs are signs of numbers that differ from 0 only by the order of sums
         model = prepare(model, meet(QuantSpec(quantizer("t"), for_inputs(32)), model))
     model = model.to(dtype).train()
     term = penalty(1e-3) if variant == "sparse" else None

@@ -1,4 +1,4 @@
-"""README and docs as tests read them: fenced blocks, the commands in them, and the same commands made quick."""
+"""Parse README and docs for tests: fenced blocks, their commands, and quick versions of these commands."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tests.conftest import NARROW, SMALL
 ROOT = Path(__file__).parents[2]
 README, CHINESE = (ROOT / name for name in ("README.md", "README.zh-CN.md"))
 PAGES = (README, *sorted((ROOT / "docs").rglob("*.md")))
-"""Whatever shows code to a reader; the Chinese README is held equal to README by test_readme_languages."""
-FRESH = {"nin": NARROW, "nin_gc": "32,32,32,64,64,64,64,64"}  # widths that groups 1,2,2,16,4,4,32,8,1 allow
+"""Every page that shows code. test_readme_languages compares the Chinese README with README."""
+FRESH = {"nin": NARROW, "nin_gc": "32,32,32,64,64,64,64,64"}  # widths that the groups 1,2,2,16,4,4,32,8,1 divide
 
 
 class Block(NamedTuple):
-    """A fenced block: the HTML comment right before it ("" for none), its language, its text."""
+    """A fenced block: the HTML comment before it ("" without one), its language, its text."""
 
     marker: str
     language: str
@@ -27,11 +27,11 @@ class Block(NamedTuple):
 
 
 MODULES = {"bn_merge": "bn_merge.__main__", "engine.checkpoint": "engine.checkpoint.__main__"}
-"""Where `python -m` finds another module than the one it names."""
+"""Modules that `python -m` runs for a package's name."""
 
 
 class Line(NamedTuple):
-    """A command of a block: `python -m MODULE ARGV`, and the file that its comment says it writes, if any."""
+    """A command of a block: `python -m MODULE ARGV`, and the file that its comment names, if any."""
 
     module: str
     argv: list[str]
@@ -56,7 +56,7 @@ def shown(block: Block) -> list[Line]:
 
 
 def lines(block: Block) -> list[Line]:
-    """The commands of a block; a line that is anything else is a mistake."""
+    """Return the commands of a block; any other line is an error."""
     found = []
     for text in filter(None, block.text.splitlines()):
         words = shlex.split(text, comments=True)
@@ -71,12 +71,12 @@ def parser(module: str) -> Parser:
 
 
 def options(module: str) -> dict[str, object]:
-    """Every flag of a command with its argparse action."""
+    """Return every flag of a command with its argparse action."""
     return {flag: action for action in parser(module)._actions for flag in action.option_strings}
 
 
 def shortened(module: str, argv: list[str]) -> list[str]:
-    """The same command with flags that make it quick: few small pictures, one epoch, narrow widths for a fresh network."""
+    """Return the command with flags that make it quick: few small pictures, one epoch, narrow widths for a fresh network."""
     known = options(module)
     if "--epochs" not in known:
         return [*argv, *(flag for flag in ("--cpu", "--quiet") if flag in known)]

@@ -1,4 +1,4 @@
-"""A command that is refused says one error and one hint, and leaves every file as it was."""
+"""A refused command prints one error and one hint, and changes no file."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from types import SimpleNamespace
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
-    """All files but those of run folders."""
+    """Return the contents of all files except run folders'."""
     files = (p for p in folder.rglob("*") if p.is_file() and "runs" not in p.relative_to(folder).parts)
     return {str(p.relative_to(folder)): p.read_bytes() for p in files}
 
 
 def refused(done: SimpleNamespace, code: int, *words: str) -> None:
-    """One error line, then one hint line, nothing on stdout."""
+    """Check for one error line, then one hint line, and nothing on stdout."""
     assert done.code == code, done.err
     starts = [line.split(" ")[0] for line in done.err.splitlines()]
     assert starts[-2:] == ["error:", "hint:"], done.err

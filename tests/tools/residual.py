@@ -1,4 +1,4 @@
-"""A network of a user's, for the tests: two residual blocks that can be pruned on the inside, and a linear classifier."""
+"""A user's network for tests: two residual blocks whose inner layers can be pruned, and a linear classifier."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from models.channels import ChannelGroup, Consumer
 
 ARCH = "tests.tools.residual:residual"
 STEM = 12
-"""The width that the additions tie together; it is in no group, so it never changes."""
+"""The width of the additions' operands; it belongs to no group, so it never changes."""
 
 
 class Residual(nn.Module):
-    """(B, width, H, W) -> the same; only `inner` is free, the sum fixes `width`."""
+    """A block (B, width, H, W) -> (B, width, H, W); `inner` can be pruned, the sum fixes `width`."""
 
     def __init__(self, width: int, inner: int) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class Residual(nn.Module):
 
 
 class ResidualNetwork(nn.Sequential):
-    """`cfg`: the inner widths of both blocks, and the width that the linear layer reads.
+    """A residual network. `cfg` is the inner widths of both blocks, and the width that the linear layer reads.
 
     It has no `arch_args`: build() adds them.
     """
@@ -55,5 +55,5 @@ def residual(cfg: Sequence[int] | None = None, classes: int = 10) -> ResidualNet
 
 
 def bare(cfg: Sequence[int] | None = None, classes: int = 10) -> nn.Module:
-    """Declares nothing, and takes no pictures."""
+    """Return a network that declares nothing and does not accept pictures."""
     return nn.Linear(3, classes)

@@ -1,8 +1,8 @@
-"""python -m tests.tools.sanitized [COUNT]: layers of any size on an engine that checks itself, on each instruction set.
+"""python -m tests.tools.sanitized [COUNT]: run layers of any size on a sanitized engine, on each instruction set.
 
-The engine is compiled with AddressSanitizer and UndefinedBehaviorSanitizer, which end this process at the first wrong access.
-Without COUNT it is compiled, and no more. The former has to be there from the start of a process that runs it: LD_PRELOAD names
-it; it would slow the compiler down a hundred times.
+The engine is compiled with AddressSanitizer and UndefinedBehaviorSanitizer, which end this process at the first wrong
+access. Without COUNT it is only compiled. AddressSanitizer must be loaded from the start of a process that uses it, by
+LD_PRELOAD; it would slow the compiler down a hundred times.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from deploy.native import compiler
 
 CHECKED = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-sanitize=alignment", "-g")
-"""Rows of bytes begin anywhere; the processor reads words from there all the same."""
+"""Alignment is not checked: rows of bytes begin anywhere, and x86 reads unaligned words."""
 
 
 def main(count: int) -> None:

@@ -1,6 +1,6 @@
-"""python -m tests.tools.sanitized_loops [COUNT]: the loops of training on rows of any size, in a library that checks itself.
+"""python -m tests.tools.sanitized_loops [COUNT]: run the training loops on rows of any size in a sanitized library.
 
-As tests.tools.sanitized: without COUNT it is compiled, and no more; with it the checking library has to be loaded from the start.
+As in tests.tools.sanitized, without COUNT it is only compiled; with COUNT AddressSanitizer must be loaded from the start.
 """
 
 from __future__ import annotations

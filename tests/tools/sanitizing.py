@@ -1,4 +1,4 @@
-"""Runs a module of tests/tools that compiles C++ with checks, in a process that has these from its start."""
+"""Run a module of tests/tools that compiles C++ with sanitizers, in a process that loads them from its start."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from tests.tools.house import ROOT
 
 
 def checked(module: str, count: int, cache: Path, seconds: int) -> str:
-    """What `python -m MODULE COUNT` prints, its library compiled before without these checks in the way; it has to end well.
+    """Compile the library without AddressSanitizer loaded, then return the output of `python -m MODULE COUNT`.
 
     Args:
         cache: an empty folder for the library.
+
+    Raises:
+        AssertionError: if the module fails.
     """
     asked = [system_compiler(), "-print-file-name=libasan.so"]
     found = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()

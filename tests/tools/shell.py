@@ -1,4 +1,4 @@
-"""A program `python` for shells, which runs the toolkit's commands in small: in new processes, or in forks."""
+"""A program `python` for shells that runs quick versions of the toolkit's commands, in new processes or in forks."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ sys.exit(status)
 
 
 def write(folder: Path, text: str, **words: str) -> None:
-    """The program itself."""
+    """Write the program."""
     program = folder / "python"
     program.write_text(text.format(python=sys.executable, **words))
     program.chmod(0o755)
@@ -47,7 +47,7 @@ def write(folder: Path, text: str, **words: str) -> None:
 
 @contextlib.contextmanager
 def forking(folder: Path) -> Iterator[None]:
-    """`python` in this folder asks for a fork of a server that has torch loaded: imports take longer than a command."""
+    """Let `python` in this folder run in forks of a server that has loaded torch, as imports take longer than a command."""
     log = folder / "log"
     log.mkdir()
     commands = Server(log)
@@ -59,7 +59,7 @@ def forking(folder: Path) -> Iterator[None]:
             done = commands.run(Path(where), MODULES.get(module, module), *shortened(module, argv))
             self.wfile.write(json.dumps([done.status, done.out, done.err]).encode() + b"\n")
 
-    place = Path(tempfile.mkdtemp())  # the address of a socket has to be short
+    place = Path(tempfile.mkdtemp())  # a socket's address must be short
     with socketserver.UnixStreamServer(str(place / "socket"), Handler) as listening:
         threading.Thread(target=listening.serve_forever, args=(0.01,), daemon=True).start()
         write(folder, CLIENT, address=str(place / "socket"))

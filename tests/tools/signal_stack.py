@@ -1,8 +1,8 @@
-"""The memory on which this thread handles signals: faulthandler's, until a library sets its own.
+"""This thread's alternate signal stack: faulthandler's, until a library sets its own.
 
-OpenVINO does so for each Core, and gives the memory back with the Core. Of two Cores, where the first is the first to go, what
-is set in the end is memory that is no longer there. The system cannot deliver a signal then that Python handles (all its
-handlers ask for that stack): it ends the process by SIGSEGV instead, and faulthandler, which needs it too, says nothing.
+OpenVINO sets one for each Core and frees it with the Core. If the first of two Cores is deleted first, freed memory is left
+as the signal stack. The system then cannot deliver a signal that Python handles, because all Python handlers use that
+stack. It ends the process by SIGSEGV instead, and faulthandler, which needs the stack, too, prints nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _libc = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
 
 @contextlib.contextmanager
 def kept() -> Iterator[None]:
-    """Put back what is set now."""
+    """Restore the current signal stack at the end."""
     if _libc is None:
         yield
         return

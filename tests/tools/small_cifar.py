@@ -1,4 +1,4 @@
-"""A CIFAR-10 of twelve pictures, in files like the true one's; the fixture `source` of conftest.py makes torchvision know it."""
+"""A CIFAR-10 of twelve pictures in the real file layout; the fixture `source` of conftest.py makes torchvision accept it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from engine.errors import BAD_DATA, UserError
 
 
 class Python2(pickle._Pickler):
-    """Writes bytes as Python 2 did, which made CIFAR's files: plain strings, to be read as latin1."""
+    """A pickler that writes bytes as Python 2 did for CIFAR's files: plain strings, to be read as latin1."""
 
     dispatch: ClassVar = dict(pickle._Pickler.dispatch)
 

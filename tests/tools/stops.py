@@ -1,4 +1,4 @@
-"""Training commands on few steps, and signals that stop them at a batch of choice."""
+"""Training commands of few steps, and signals that stop them at a chosen batch."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ MODES = {
     "int8": ("quant.wqaq", "--q_type", "1", "--bn_fold", "1", *CFG),
 }
 STEPS, EPOCHS = 4, 4
-BATCHES = STEPS + 2  # of an epoch, with the two that are judged
+BATCHES = STEPS + 2  # batches of an epoch, including the two that are judged
 
 
 @contextmanager
 def stop(at: int, *numbers: int) -> Iterator[None]:
-    """This process sends itself signals (SIGTERM) when it gets the n-th batch, of training or of judging."""
+    """Make this process send itself signals (SIGTERM) at the n-th batch of training or judging."""
     left = iter(range(at - 1, -1, -1))
 
     def counted(batches: Callable) -> Callable:

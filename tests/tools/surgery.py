@@ -1,4 +1,4 @@
-"""Networks to cut in float64, and how far two outputs are apart."""
+"""Networks to prune in float64, and the difference of two outputs."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ BOUND = 1e-10  # of the largest output, in float64
 
 
 def network(arch: str, cfg: list[int], seed: int, exact: bool = False) -> Subject:
-    """A float64 network in eval mode whose BNs are nothing like fresh ones: gammas of both signs, any statistics.
+    """Return a float64 network in eval mode whose BNs differ from fresh ones: gammas of both signs, random statistics.
 
-    With `exact`, weights are integers and scales powers of two, so small that no sum is ever rounded, in any order.
+    With `exact`, weights are small integers and scales powers of two, so that no sum is rounded in any order.
     """
     torch.manual_seed(seed)
     form = forms.build(arch, cfg, side=8).double().eval()

@@ -25,7 +25,7 @@ def pictures() -> Data:
 
 
 def network() -> nn.Module:
-    """With dropout, which draws from torch's own state."""
+    """Return a network with dropout, which draws from torch's global state."""
     torch.manual_seed(0)
     layers = (nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(0.3), nn.Flatten(), nn.Linear(96, 4))
     return nn.Sequential(*layers)

@@ -1,4 +1,4 @@
-"""State_dicts of one's own network, for the tests of --weights."""
+"""State dicts of a user's network, for tests of --weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HEAD = ["head.fc.weight", "head.fc.bias"]
 
 
 def network(classes: int = 10, seed: int = 0) -> Any:
-    """A network of the user's whose statistics and scales are not those of a fresh one."""
+    """Return a user's network whose statistics and scales differ from a fresh network's."""
     torch.manual_seed(seed)
     made = cases.Residual(classes)
     for name, tensor in made.state_dict().items():
