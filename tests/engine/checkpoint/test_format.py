@@ -1,4 +1,4 @@
-"""Checkpoints say what they are, byte for byte the same each time, and are believed only if nothing is wrong with them."""
+"""Checkpoints describe themselves, have the same bytes each time, and are accepted only if nothing is wrong with them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_round_trip(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_what_is_said_of_a_file_is_of_the_bytes_that_were_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are read once: a file that is replaced meanwhile gives no hash of the one and weights of the other."""
+    """The bytes are read once: if the file is replaced meanwhile, hash and weights still belong to the same file."""
     path, other = tmp_path / "a.pth", archive.to_bytes({"w": torch.zeros(3)})
     checkpoint.save(path, made())
     digest, size, reads, read = files.sha256(path), path.stat().st_size, [], Path.read_bytes
@@ -90,7 +90,7 @@ def test_what_older_files_do_not_say_of_their_pictures_stays_unsaid(missing: str
 
 
 def test_what_is_asked_of_pictures_is_written_where_it_is_not_their_class(tmp_path: Path) -> None:
-    """A classifier's file stays as it was before there were others."""
+    """A classifier's file is the same as before other tasks existed."""
     content = made().to_dict()
     assert "task" not in content["dataset"]
     assert typed(content).dataset.task == "classification"

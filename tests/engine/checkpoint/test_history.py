@@ -1,4 +1,4 @@
-"""Stages of a history: what they refuse, what they say, and that a dict of a file comes back as it was."""
+"""Stages of a history: what they refuse, their words, and that a file's dict is read and written unchanged."""
 
 from __future__ import annotations
 

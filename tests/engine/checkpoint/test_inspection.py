@@ -1,4 +1,4 @@
-"""What inspect says of files that are not of this toolkit, and of damaged ones; of ours, see tests/golden."""
+"""The output of inspect for files of other programs and for damaged files; for the toolkit's files see tests/golden."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_words_of_a_file_cannot_move_the_cursor(command, workplace: Path) -> Non
 
 
 def test_as_a_module_it_needs_torch_only_to_read(tmp_path: Path) -> None:
-    """`python -m engine.checkpoint` is a library run as a program: its --help must not load what the library needs."""
+    """`python -m engine.checkpoint` runs a library as a program: its --help must not import torch."""
     code = (
         "import runpy, sys\nsys.argv = ['engine.checkpoint', *sys.argv[1:]]\n"
         "try: runpy.run_module('engine.checkpoint', run_name='__main__')\n"

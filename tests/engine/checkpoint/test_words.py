@@ -1,4 +1,4 @@
-"""Plain values in words."""
+"""Plain values as words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What flags take: spellings people write, edges of ranges, defaults. What they refuse is in tests/test_arguments.py."""
+"""The values that flags accept: usual spellings, limits of ranges, defaults. tests/test_arguments.py has what they refuse."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def parsed(module: str, *line: str) -> argparse.Namespace:
 
 
 def test_what_people_write_is_understood() -> None:
-    assert parsed(WQAQ, "--Wbits", "８").Wbits == 8  # a full-width digit of an Asian keyboard
+    assert parsed(WQAQ, "--Wbits", "８").Wbits == 8  # a full-width digit from an Asian keyboard
     assert parsed(PRUNE, "--normal_regular", "８").normal_regular == 8
     assert parsed(WBWTAB, "--W", "３").W == 3
     assert parsed(TRAIN, "--cfg", "１６,８").cfg == [16, 8]
@@ -73,7 +73,7 @@ def test_paths_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/someone")
     assert parsed(TRAIN, "--save=~/nets/a.pth").save == Path(
         "/home/someone/nets/a.pth"
-    )  # shells expand `--save ~` alone
+    )  # shells expand only `--save ~`
     for text in (
         "with spaces.pth",
         "模型.pth",

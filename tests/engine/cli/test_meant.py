@@ -1,4 +1,4 @@
-"""Unknown flags: the table of who has which is that of the parsers. What is said of them is in tests/test_arguments.py."""
+"""Unknown flags: the table of commands and flags equals the parsers'. tests/test_arguments.py has the messages."""
 
 from __future__ import annotations
 

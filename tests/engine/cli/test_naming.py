@@ -1,4 +1,4 @@
-"""How hints name a command: by what started this one, which works in this folder; files record one form."""
+"""Hints name commands in the way this command was started, which works in this folder; files record one form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options: a frozen dataclass says its flags, their defaults, what a command changes of a group, and what contradicts."""
+"""Options: a frozen dataclass declares flags, defaults, a command's changes to a group, and contradictions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from prune import train
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Command):
-    """Two flags of its own, and three groups."""
+    """Options with two flags of their own, and three groups."""
 
     count: int = flag("--count", type=int, default=3)
     names: list[str] = flag("--name", action="append", default=[])

@@ -1,4 +1,4 @@
-"""What the tests of data sets share: a small CIFAR-10, and a server that gives it."""
+"""Fixtures for tests of data sets: a small CIFAR-10, and a server that offers it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.tools.small_cifar import batch, md5, pickled
 
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """A small CIFAR-10 that torchvision knows instead of the true one: its files, its archive, nothing on disk yet."""
+    """Make torchvision accept a small CIFAR-10 instead of the real one; return its files and archive, with nothing on disk yet."""
     known = torchvision.datasets.CIFAR10
     files = {f"data_batch_{n}": pickled(batch(n)) for n in (1, 2)} | {"test_batch": pickled(batch(3))}
     buffer = io.BytesIO()
@@ -34,7 +34,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.setattr(known, "train_list", [[n, md5(c)] for n, c in files.items() if "data" in n])
     monkeypatch.setattr(known, "test_list", [["test_batch", md5(files["test_batch"])]])
     monkeypatch.setattr(known, "tgz_md5", md5(archive))
-    monkeypatch.setattr(known, "url", "https://127.0.0.1:9/cifar.tar.gz")  # nobody listens there
+    monkeypatch.setattr(known, "url", "https://127.0.0.1:9/cifar.tar.gz")  # no server listens there
     root = tmp_path / "data"
     return SimpleNamespace(
         root=root, files=files, archive=archive, folder=root / known.base_folder, tar=root / known.filename
@@ -43,7 +43,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 @pytest.fixture
 def server(source: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
-    """A server on this machine that gives the archive, by plain http, which is allowed here alone."""
+    """Start a local server that offers the archive by plain http, which is allowed only in these tests."""
     known = SimpleNamespace(body=source.archive, asked=0, to=None, cut=None, slow=0.0, stall=0.0)
 
     class Handler(http.server.BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""Where pictures come from: the digits as documented, folders in memory and streamed alike, every fault named."""
+"""Sources of pictures: the digits as documented, folders in memory and streamed, and a name in every error."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def test_the_digits() -> None:
     np.testing.assert_allclose(known.info.std, [pixels.std(correction=0)] * 3, atol=5e-5)
     small = catalogue.load("digits", image_size=8)
     raw = torch.from_numpy(np.round(load_digits().images * 255 / 16)).to(torch.uint8)
-    assert torch.equal(small.test.images[..., 1], raw[::5])  # their own size: nothing is interpolated
+    assert torch.equal(small.test.images[..., 1], raw[::5])  # their own size, without interpolation
 
 
 @pytest.mark.parametrize("digits", [4, 10])
 def test_mean_and_deviation_have_as_many_decimals_as_asked_for(digits: int) -> None:
     images = torch.randint(0, 256, (5, 7, 6, 3), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
-    images[..., 2] = 255  # a plain channel: its deviation divides, so it is not 0
+    images[..., 2] = 255  # a constant channel: its deviation is a divisor, so it must not be 0
     mean, std = arithmetic.statistics(images, digits)
     values = images.reshape(-1, 3).numpy() / 255
     np.testing.assert_allclose(mean, values.mean(0), rtol=0, atol=0.51 * 10**-digits)
@@ -56,7 +56,7 @@ def test_mean_and_deviation_have_as_many_decimals_as_asked_for(digits: int) -> N
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two classes, 5 + 4 training and 2 + 1 test pictures, 8x8, and a file that is none."""
+    """Write two classes with 5 + 4 training and 2 + 1 test pictures, 8x8, and a file that is not a picture."""
     pictures = iter(noise(12).numpy())
     for part, counts in (("train", (5, 4)), ("test", (2, 1))):
         for name, count in zip(("ant", "bee"), counts, strict=True):
@@ -123,7 +123,7 @@ def test_faults_of_a_folder_are_named(folder: Path, tmp_path: Path) -> None:
     assert str(picture) in str(assert_bad_data(folder))
     picture.write_text("no picture")
     assert str(picture) in str(assert_bad_data(folder))
-    (folder / "train/ant/0.png").write_text("no picture")  # the first one, which gives the size
+    (folder / "train/ant/0.png").write_text("no picture")  # the first picture, which defines the size
     assert "ant/0.png" in str(assert_bad_data(folder))
 
 
@@ -200,7 +200,7 @@ def test_every_kind_of_damage_to_a_picture_is_exit_4(kind: str, tmp_path: Path) 
 
 def test_faults_of_a_streamed_folder_are_named(folder: Path) -> None:
     (folder / "test/bee/0.png").write_text("no picture")
-    with pytest.raises(UserError, match=r"bee/0\.png") as fault:  # met by a worker process
+    with pytest.raises(UserError, match=r"bee/0\.png") as fault:  # found by a worker process
         list(stream.load(listed(folder), CPU, 8, 0, 2).test.batches(2))
     assert fault.value.code == BAD_DATA
     (folder / "test/bee").rename(folder / "test/cat")
@@ -225,7 +225,7 @@ def test_cifar10_never_falls_back_and_auto_does_with_a_notice(
     known = catalogue.load("auto", tmp_path, image_size=8)
     assert known.info.name == "digits"
     assert "\nNOTICE: CIFAR-10 is not on disk" in capsys.readouterr().err
-    (tmp_path / "cifar-10-batches-py").mkdir()  # damaged pictures are no reason to train on others
+    (tmp_path / "cifar-10-batches-py").mkdir()  # damaged pictures must not be replaced by another data set
     assert_bad_data(tmp_path, "auto")
 
 

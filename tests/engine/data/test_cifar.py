@@ -1,4 +1,4 @@
-"""CIFAR on disk and over the wire: what is whole is read without running it, everything else is exit 4 with its name."""
+"""CIFAR on disk and from the network: complete files are read without running code, anything else is exit 4 with its name."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_an_archive_on_disk_is_unpacked_without_a_network(source: SimpleNamespac
     raw = bytearray(path.read_bytes())
     raw[1000] ^= 1
     path.write_bytes(raw)
-    assert_whole(source)  # mended from the archive
+    assert_whole(source)  # restored from the archive
     assert path.read_bytes() == source.files["data_batch_2"]
 
 
@@ -67,7 +67,7 @@ def test_damage_that_cannot_be_mended_is_named(kind: str, source: SimpleNamespac
         source.tar.write_bytes(source.archive[:-100])
         refused(source, str(source.tar), md5(source.archive[:-100]), md5(source.archive), "could not be downloaded")
         with pytest.raises(UserError, match="could not be downloaded"):
-            catalogue.load("auto", source.root)  # somebody wants CIFAR-10: the digits would be another set
+            catalogue.load("auto", source.root)  # the user wants CIFAR-10, so the digits must not replace it
         return
     unpacked(source)
     path, raw = source.folder / "data_batch_2", source.files["data_batch_2"]
@@ -91,7 +91,7 @@ def test_what_may_not_be_read_is_named(
         source.tar.write_bytes(source.archive)
     real = Path.read_bytes
 
-    def read_bytes(path: Path) -> bytes:  # mode bits do not stop root, who may run this
+    def read_bytes(path: Path) -> bytes:  # the tests may run as root, whom mode bits do not stop
         if closed in path.parts:
             raise PermissionError(13, "Permission denied", str(path))
         return real(path)
@@ -130,7 +130,7 @@ def test_each_file_is_read_once(source: SimpleNamespace, monkeypatch: pytest.Mon
 def test_a_forged_batch_with_the_right_md5_is_still_refused(
     changes: dict[str, Any], word: str, source: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, workplace: Path
 ) -> None:
-    """md5 can be forged; so its content is not trusted either."""
+    """md5 can be forged, so the content is not trusted even if it matches."""
     source.files["data_batch_2"] = forged = pickled(batch(2, **changes))
     unpacked(source)
     known = torchvision.datasets.CIFAR10

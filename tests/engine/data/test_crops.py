@@ -1,4 +1,4 @@
-"""ImageNet's recipe is torchvision's, number for number: the random part of training, and the middle that is judged."""
+"""ImageNet's recipe equals torchvision's: the random crops of training, and the centre crop of evaluation."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_middle_of_a_jpeg_is_that_of_torchvision(tmp_path: Path) -> None:
 
 
 def drawing(draws: random.Random) -> SimpleNamespace:
-    """What torchvision takes of torch to draw a box, its random numbers those of `draws`, in double precision."""
+    """Return the functions of torch that torchvision draws a box with, in double precision, with numbers from `draws`."""
 
     def uniform(low: float, high: float) -> np.float64:
         return np.float64(low + (high - low) * draws.random())
@@ -56,7 +56,7 @@ def drawing(draws: random.Random) -> SimpleNamespace:
 def test_random_parts_are_drawn_as_torchvision_draws_them(
     width: int, height: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From the same random numbers, the very same boxes."""
+    """Equal random numbers give equal boxes."""
     given = Image.new("1", (width, height))
     for seed in range(300):
         with monkeypatch.context() as patch:

@@ -1,4 +1,4 @@
-"""Fetching CIFAR: once, whole, over https, by one process at a time; everything else is exit 4 with its name."""
+"""Downloading CIFAR: once, complete, by https, in one process at a time; anything else is exit 4 with its name."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_download_that_was_killed_is_begun_again(source: SimpleNamespace, serv
 
 
 def killed_in_the_middle(source: SimpleNamespace) -> int:
-    """Status of a process that dies while it writes what it has fetched."""
+    """Return the status of a process that dies while it writes the download."""
     if child := os.fork():
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     write = os.write
@@ -118,7 +118,7 @@ def test_ten_processes_fetch_once(source: SimpleNamespace, server: SimpleNamespa
 
 
 def test_the_lock_lets_in_one_at_a_time_though_it_is_taken_away(source: SimpleNamespace, tmp_path: Path) -> None:
-    """And the folder with it, while others are about to lock it."""
+    """The folder is removed, too, while other processes are about to lock it."""
 
     def alone() -> bool:
         for _ in range(100):
@@ -128,11 +128,11 @@ def test_the_lock_lets_in_one_at_a_time_though_it_is_taken_away(source: SimpleNa
         return True
 
     assert all_true(alone, 4)
-    assert not source.root.exists() or not list(source.root.iterdir())  # the last one may not have made it
+    assert not source.root.exists() or not list(source.root.iterdir())  # the last process may not have made it
 
 
 def all_true(what: Callable[[], bool], processes: int) -> bool:
-    """Whether a function is true in each of some processes at once."""
+    """Return whether a function is true in each of several processes at once."""
     children = []
     for _ in range(processes):
         child = os.fork()
@@ -143,7 +143,7 @@ def all_true(what: Callable[[], bool], processes: int) -> bool:
             finally:
                 os._exit(status)
         children.append(child)
-    statuses = [os.waitpid(child, 0)[1] for child in children]  # of all: none is left behind
+    statuses = [os.waitpid(child, 0)[1] for child in children]  # wait for all children
     return not any(statuses)
 
 
@@ -154,7 +154,7 @@ def test_https_is_never_left(source: SimpleNamespace, server: SimpleNamespace, m
     monkeypatch.setattr(download, "SCHEMES", ("https",))
     refused(source, "is not https")
     monkeypatch.setattr(torchvision.datasets.CIFAR10, "url", server.url.replace("http:", "https:"))
-    refused(source, "could not be downloaded")  # no TLS there, and torchvision would now ask by http
+    refused(source, "could not be downloaded")  # the server has no TLS; torchvision would now try http
     assert server.asked == 0
 
 

@@ -1,4 +1,4 @@
-"""What a folder of pictures says of itself, and that it is listed once."""
+"""The information about a folder of pictures, and that it is listed once."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_description_of_another_form_is_refused(content: bytes, folder: Path) 
 
 
 def test_where_there_is_no_test_folder_val_is_judged_on(folder: Path) -> None:
-    """ImageNet's own layout. What is wrong with it is said of val/; beside a test/ it is not looked at."""
+    """This is ImageNet's own layout. Errors name val/; beside a test/ folder val/ is ignored."""
     assert listed(folder).tested == "test"
     (folder / "val/cat").mkdir(parents=True)
     assert listed(folder).tested == "test"
@@ -87,7 +87,7 @@ def test_other_sets_refuse_imagenets_recipe_by_name(name: str, tmp_path: Path) -
 
 @pytest.mark.parametrize("limit", [0, 10**9])
 def test_a_folder_is_listed_once(folder: Path, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Streamed or in memory."""
+    """This holds for streamed folders and for folders in memory."""
     parts, real = list[str](), image_folder.folder_files
     monkeypatch.setattr(catalogue, "IN_MEMORY_BYTES", limit)
     monkeypatch.setattr(image_folder, "folder_files", lambda root, part: parts.append(part) or real(root, part))

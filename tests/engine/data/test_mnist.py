@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST, wherever their files lie; everything else is exit 4 with the file's name."""
+"""MNIST and Fashion-MNIST, in any of their places; anything else is exit 4 with the file's name."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def idx(values: torch.Tensor) -> bytes:
 
 @pytest.fixture
 def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
-    """The four files of a small Fashion-MNIST, unpacked, that torchvision and this project know instead of the true one."""
+    """Make torchvision and this project accept a small Fashion-MNIST instead of the real one; return its four unpacked files."""
     draw = torch.Generator().manual_seed(0)
     found = {}
     for part, count in SMALL.items():
@@ -115,7 +115,7 @@ def test_a_missing_file_is_fetched_once(
     address = server.url.rpartition("/")[0] + "/"
     monkeypatch.setitem(
         mnist.ADDRESSES, "fashion_mnist", ("http://127.0.0.1:9/", address)
-    )  # nobody listens at the first
+    )  # no server listens at the first address
     assert_whole(tmp_path, files)
     assert_whole(tmp_path, files)
     assert server.asked == 1

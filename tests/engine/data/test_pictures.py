@@ -1,4 +1,4 @@
-"""One picture's file: 16 bits, transparency and the camera's orientation are read as a viewer shows them."""
+"""Picture files: 16 bits, transparency and the camera's orientation are read as a viewer shows them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from engine.errors import BAD_DATA, UserError
 from tests.tools.noise import noise
 
 DEEP = np.linspace(0, 65535, 64).round().astype(np.uint16).reshape(8, 8)
-UPRIGHT = {  # the EXIF orientations, as NumPy turns what is stored
+UPRIGHT = {  # for each EXIF orientation, NumPy's operation on the stored pixels
     1: lambda a: a,
     2: np.fliplr,
     3: lambda a: np.rot90(a, 2),
@@ -74,9 +74,9 @@ def test_broken_notes_of_a_camera_spoil_no_picture(tmp_path: Path) -> None:
 
 
 def test_transparent_pictures_are_seen_on_white(tmp_path: Path) -> None:
-    """Black ink on nothing is stored as black everywhere: without its transparency the drawing is gone."""
+    """Black ink on a transparent ground is stored as black everywhere: without transparency the drawing is lost."""
     ink = np.zeros((8, 8), np.uint8)
-    ink[2:5] = 255  # how opaque
+    ink[2:5] = 255  # opacity
     seen = np.repeat(255 - ink[..., None], 3, 2)
     black = np.zeros((8, 8, 3), np.uint8)
     palette = Image.fromarray((ink > 0).astype(np.uint8), "L").convert("P")

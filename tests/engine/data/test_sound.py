@@ -1,4 +1,4 @@
-"""--skip_bad leaves out what cannot be read, counts and names it; without it the first such picture is refused by name."""
+"""--skip_bad leaves out, counts and names unreadable pictures; without it the first one is an error with its name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHORT = ("--dataset", "imagefolder", "--data", "pets", "--image_size", "8", "--c
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Pictures of two classes, five and two; of each class the first one is bad."""
+    """Write five and two pictures of two classes; the first of each class is bad."""
     draws = np.random.default_rng(0)
     for part, count in (("train", 5), ("test", 2)):
         for name in ("ant", "bee"):

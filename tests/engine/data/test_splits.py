@@ -1,4 +1,4 @@
-"""Batches: normalised by the formula, shifted and mirrored as a slow loop does it, a pure function of their place."""
+"""Batches: normalised by the formula, shifted and mirrored as by a slow loop, a pure function of their place in the run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def split(count: int = 11) -> TensorSplit:
 
 
 def test_bytes_are_normalised_one_operation_after_the_other() -> None:
-    """In fp32: engines for packed files do the same."""
+    """The operations are in fp32, as in the engines for packed files."""
     given = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1).repeat(1, 1, 1, 3)
     mean, std = (0.4914, 0.1, 0.3), (0.2470, 0.3, 1.0)
     shares = given[0, :, :, 0].numpy().astype(np.float32) / np.float32(255)
@@ -34,7 +34,7 @@ def test_bytes_are_normalised_one_operation_after_the_other() -> None:
 
 @pytest.mark.parametrize("channels", [3, 1])
 def test_large_batches_are_normalised_in_parts(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """To the same bits, in the same order in memory."""
+    """The parts give the same bits in the same memory order."""
     info, pictures = INFO.normalised(INFO.mean[:channels], INFO.std[:channels]), noise(11)
     whole = augment.normalise(pictures, info)
     monkeypatch.setattr(augment, "MOST_AT_ONCE", 100)
@@ -55,7 +55,7 @@ def test_batches_are_in_order_and_normalised() -> None:
 
 
 def test_another_normalisation_is_that_of_both_parts() -> None:
-    """It is set in place, so nothing is given back that looks like a copy."""
+    """It is set in place, so the function returns nothing."""
     data = Data(INFO, split(), split())
     assert data.set_normalisation((0.5, 0.6, 0.7), (0.1, 0.2, 0.3)) is None
     wanted = replace(INFO, mean=(0.5, 0.6, 0.7), std=(0.1, 0.2, 0.3))
@@ -77,7 +77,7 @@ def test_shifts_and_mirrors_equal_a_loop_over_pictures(flip: bool) -> None:
         if mirrored[n]:
             cut = torch.flip(cut, (1,))
         assert torch.equal(found[n], augment.normalise(cut[None], info)[0])
-    assert len({tuple(s) for s in shift[:, :, 0].T.tolist()}) > 3  # they do differ
+    assert len({tuple(s) for s in shift[:, :, 0].T.tolist()}) > 3  # the shifts vary
     assert not flip or 0 < mirrored.sum() < 9
 
 
@@ -85,12 +85,12 @@ def test_training_batches_depend_on_seed_and_epoch_alone() -> None:
     part = split(64)
     torch.manual_seed(1)
     first = list(part.training_batches(16, 1, 0))
-    torch.manual_seed(2)  # the global state has no part in it
+    torch.manual_seed(2)  # the global random state does not matter
     assert equal_batches(first, part.training_batches(16, 1, 0))
     assert sorted(torch.cat([labels for _, labels in first]).tolist()) == sorted(part.labels.tolist())
     for seed, epoch in ((2, 0), (1, 1)):
         assert not equal_batches(first, part.training_batches(16, seed, epoch))
-    images, _ = first[2]  # any step can be redone alone
+    images, _ = first[2]  # any step can be repeated alone
     order = torch.randperm(64, generator=augment.generator(1, 0))
     assert torch.equal(
         images, augment.moved(part.images[order[32:48]], INFO, augment.moves(16, INFO, augment.generator(1, 0, 3)))

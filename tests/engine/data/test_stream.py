@@ -1,4 +1,4 @@
-"""Streamed pictures in the loop: a run that stops in the middle goes on to the last bit, whatever reads the pictures."""
+"""Streamed pictures in the loop: a run that stops in the middle resumes bit for bit, with any reader."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_an_epoch_may_begin_at_any_step(workers: int, crop: str, folder: Path) -
 
 @pytest.mark.parametrize("crop", CROPS)
 def test_a_run_may_stop_in_the_middle_whatever_reads_the_pictures(crop: str, folder: Path) -> None:
-    """The network draws from torch's own state (dropout); the loaders must not, or a resumed run would draw otherwise."""
+    """The network draws from torch's global state (dropout); the loaders must not, or a resumed run would draw other numbers."""
     config = training.config(replace(training.RECIPE, epochs=2, batch_size=16))
     data = {workers: stream.load(listed(folder), torch.device("cpu"), 6, 0, workers, crop=crop) for workers in (0, 2)}
     whole, resumed, states = list[Progress](), list[Progress](), list[bytes]()
@@ -71,7 +71,7 @@ def test_a_run_may_stop_in_the_middle_whatever_reads_the_pictures(crop: str, fol
 def test_random_parts_are_those_of_the_place_in_the_whole_batch(
     flip: bool, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a slow loop cuts them from the files, for any number of workers, and each rank has its share of the same ones."""
+    """Batches equal a slow loop's crops of the files for any number of workers, and each rank has its share of them."""
     files = listed(folder)
     part = stream.load(files, torch.device("cpu"), 6, 0, 2, flip, IMAGENET).train
     order = torch.randperm(44, generator=generator(3, 5)).tolist()

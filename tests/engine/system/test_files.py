@@ -1,4 +1,4 @@
-"""A file is written whole or not at all: wherever the system fails, the old one stays and nothing else is left."""
+"""A file is written completely or not at all: on any failure the old file stays and no other file is left."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_content_and_mode(tmp_path: Path) -> None:
     files.write_json(path, {"é": [1, None]})
     os.umask(before)
     assert path.read_text(encoding="utf-8") == '{\n  "é": [\n    1,\n    null\n  ]\n}\n'
-    assert path.stat().st_mode & 0o777 == 0o640  # what the user asks for, not what a temporary file gets
+    assert path.stat().st_mode & 0o777 == 0o640  # the user's mode, not a temporary file's
     assert os.listdir(path.parent) == ["a"]
 
 
@@ -36,7 +36,7 @@ def test_a_write_that_fails_leaves_the_old_file(call: str, tmp_path: Path, monke
         raise OSError(28, "No space left on device")
 
     def usage(folder: Path) -> SimpleNamespace:
-        return SimpleNamespace(free=1000 - len(os.listdir(folder)))  # what our own file took is free again
+        return SimpleNamespace(free=1000 - len(os.listdir(folder)))  # the space of our own file is free again
 
     monkeypatch.setattr(os, call, fail)
     monkeypatch.setattr(shutil, "disk_usage", usage)
@@ -52,7 +52,7 @@ def test_a_file_larger_than_the_system_allows_leaves_the_old_one(tmp_path: Path)
     path = tmp_path / "a.pth"
     path.write_bytes(b"old")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))  # a real failure, half way through
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))  # a real failure in the middle
     try:
         with pytest.raises(UserError, match="disk full") as fault:
             files.write_bytes(path, b"new" * 5000)
@@ -69,7 +69,7 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
         with pytest.raises(UserError) as fault:
             files.check_writable(path)
         assert fault.value.code == CANNOT_WRITE
-    for length, fits in ((241, True), (242, False)):  # the temporary name has 14 letters more than the 255 there are
+    for length, fits in ((241, True), (242, False)):  # the temporary name adds 14 letters, and 255 are allowed
         if fits:
             files.check_writable(tmp_path / ("x" * length))
             files.write_bytes(tmp_path / ("x" * length), b"")
@@ -77,7 +77,7 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
             with pytest.raises(UserError, match="too long"):
                 files.check_writable(tmp_path / "new" / ("x" * length))
     files.check_writable(tmp_path / "new" / "a.pth")
-    assert not (tmp_path / "new").exists()  # made when there is something to put there
+    assert not (tmp_path / "new").exists()  # the folder is made when there is something to write
 
 
 def test_what_a_living_process_writes_is_not_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Which precision a flag means, and what is in force when."""
+"""The precision that a flag selects, and where it is in force."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_what_is_in_force_ends_with_its_block() -> None:
     ("how", "codes", "casts"), [("bf16", False, True), ("bf16", True, False), ("exact", False, False)]
 )
 def test_networks_without_codes_alone_are_cast(how: str, codes: bool, casts: bool) -> None:
-    """What a quantized network computes without codes stays fp32."""
+    """In quantized networks, computations without codes stay in fp32."""
     with precision.training(how, CPU, codes):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == (torch.bfloat16 if casts else torch.float32)
         assert precision.in_force() == how

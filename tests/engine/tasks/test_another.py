@@ -1,4 +1,4 @@
-"""The loop and the proofs know a task by its interface alone: one whose output and target are no classes goes through both."""
+"""The loop and the proofs use only a task's interface: a task without classes works in both."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.tools.training import RECIPE, config, pictures
 
 
 class Brightness(Task):
-    """A network gives the mean and the spread of a picture; a training batch says nothing of its score, R^2."""
+    """A task whose network estimates the mean and spread of a picture; its score, R^2, is not known in training."""
 
     score = Score("r2", "", "")
     loss_name = "squared error"
@@ -50,7 +50,7 @@ class Brightness(Task):
 
 
 class Estimates(nn.Module):
-    """(B, 3, 6, 6) -> {"mean": (B,), "spread": (B,)}"""
+    """A network (B, 3, 6, 6) -> {"mean": (B,), "spread": (B,)}."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class Estimates(nn.Module):
 
 
 def estimated() -> Data:
-    """Pictures whose target is their own mean and spread, (N, 2)."""
+    """Return pictures whose target is their own mean and spread, (N, 2)."""
     data = pictures()
     for part in (data.train, data.test):
         assert isinstance(part, TensorSplit)

@@ -1,4 +1,4 @@
-"""COCO's average precision on cases that one can compute by hand, and where evaluators have gone wrong."""
+"""COCO's average precision on cases computed by hand, and on known pitfalls of evaluators."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ A, B = [10.0, 10, 30, 50], [60.0, 20, 90, 40]
 
 
 def test_perfect_boxes() -> None:
-    """The first object too: an id of 0 would mean "not hit"."""
+    """The first object counts, too: an id of 0 would mean "not hit"."""
     seen = measured([found(A, B, scores=[0.9, 0.8])], [truth(A, B)], 1)
     assert (seen.mean, seen.half, seen.recall) == pytest.approx((1, 1, 1))
 
 
 def test_one_of_two_is_found() -> None:
-    """Precision is 1 up to a recall of 0.5, and 0 beyond: of 101 places 51 count."""
+    """Precision is 1 up to a recall of 0.5, and 0 beyond: 51 of 101 recall levels count."""
     seen = measured([found(A, scores=[0.9])], [truth(A, B)], 1)
     assert (seen.mean, seen.half, seen.recall) == pytest.approx((51 / 101, 51 / 101, 0.5))
 
 
 def test_an_overlap_of_0_6() -> None:
-    """A counts at the overlaps 0.50, 0.55 and 0.60, of ten."""
+    """Box A counts at 3 of 10 overlaps: 0.50, 0.55 and 0.60."""
     near = [10.0, 10, 30, 34]  # 20 x 24 of 20 x 40
     seen = measured([found(near, scores=[0.9])], [truth(A)], 1)
     assert (seen.mean, seen.half) == pytest.approx((0.3, 1))

@@ -1,4 +1,4 @@
-"""Classification: what counts as right, as the same answer, and as the same to rounding."""
+"""Classification: right answers, equal answers, and answers that are equal up to rounding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The task of detectors: its losses and scores are those of the detector's own code, and equal answers are equal boxes."""
+"""The task of detectors: losses and scores come from the detector's own code, and equal answers are equal boxes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DIGITS = DataInfo("digits", "digits", 10, 32, (0.5,) * 3, (0.25,) * 3)
 
 
 class Plain:
-    """Numbers are boxes: of each picture rows of x1, y1, x2, y2, class, score."""
+    """A shell whose numbers are boxes: for each picture rows of x1, y1, x2, y2, class, score."""
 
     def losses(self, output: Tensor, targets: Sequence[Boxes]) -> dict[str, Tensor]:
         counts = torch.tensor([float(len(one["labels"])) for one in targets])
@@ -67,7 +67,7 @@ def test_measured_over_batches() -> None:
     assert len(found.output.boxes) == 3
     assert found.loss == pytest.approx(TASK.loss(numbers([ONE, OTHER]), targets[0], None).item())  # type: ignore[arg-type]
     half = TASK.measure(outputs[:1], [[target(ONE, [0.0, 0, 5, 5, 5, 1])]])
-    assert half.score == pytest.approx(50)  # of two classes one
+    assert half.score == pytest.approx(50)  # one of two classes
 
 
 def judged(output: Tensor, targets: list[Boxes]) -> Evaluation:

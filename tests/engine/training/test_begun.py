@@ -1,4 +1,4 @@
-"""Forgotten flags: a run that is gone on with otherwise is refused with the whole command that goes on with it."""
+"""Forgotten flags: resuming a run with other flags is refused, and the hint is the whole command that resumes it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def begun_once(command: Command, workplace: Path, _begun: Path) -> Command:
-    """`command` where LINE has run."""
+    """Return `command` in a folder in which LINE has run."""
     shutil.copytree(_begun, workplace, dirs_exist_ok=True)
     return command
 

@@ -1,4 +1,4 @@
-"""What a later stage takes from its file of the pictures: whether they are mirrored, and what their folder is called."""
+"""What a later stage reads about pictures from its file: mirroring, and the name of their folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What commands share: settings that make another run are refused on resume, and odd paths end in two lines."""
+"""Common behaviour of commands: settings that change the run are refused on resume, and odd paths give two-line errors."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_paths_that_are_no_files(command) -> None:
 
 
 def test_pictures_that_were_trained_on_are_not_held_out(command) -> None:
-    """A smaller --val holds out part of what a larger one does."""
+    """A smaller --val holds out a part of the pictures that a larger one holds out."""
     assert command("prune.train", *FLAGS, "--save", "all.pth").code == 0
     assert command("prune.train", *FLAGS, "--save", "most.pth", "--val", 400).code == 0
     assert raw(Path("most.pth"))["transforms"] == [{"stage": "train", "epochs": 1, "val": 400}]
@@ -62,7 +62,7 @@ def test_pictures_that_were_trained_on_are_not_held_out(command) -> None:
 
 
 def test_what_may_be_held_out_of_other_files(command) -> None:
-    """A file of the original's may have seen every picture; a control takes widths alone from the file that has."""
+    """A file of the original project may have been trained on every picture; a control run takes only widths from it."""
     assert command("prune.train", "-sr", *FLAGS).code == 0
     assert command("prune.normal_regular").code == 0
     content = raw(Path("models_save/nin_preprune.pth"))
@@ -87,7 +87,7 @@ def test_what_the_run_keeps_for_itself_is_not_replaced(name: str, command) -> No
 
 
 def test_other_classes_than_those_of_the_file(command) -> None:
-    """As many, and the same pictures: only the names of the folders tell."""
+    """The number of classes and the pictures are equal; only the folders' names differ."""
     for names in (("ant", "bee"), ("ant", "wasp")):
         for part, name in itertools.product(("train", "test"), names):
             place = Path(names[1], part, name)
@@ -102,7 +102,7 @@ def test_other_classes_than_those_of_the_file(command) -> None:
     assert command("prune.train", "--evaluate", "--data", "bee").code == 0
     done = command("prune.train", "--evaluate", "--data", "wasp")
     assert_refused(done, 3, "the file was made for other classes: bee, here wasp")
-    done = command("prune.train", "--refine", "models_save/nin.pth", *folder, "wasp")  # said to be meant
+    done = command("prune.train", "--refine", "models_save/nin.pth", *folder, "wasp")  # stated explicitly
     assert (done.code, done.err.splitlines()[0]) == (0, "warning: the file was made for other classes: bee, here wasp")
 
 

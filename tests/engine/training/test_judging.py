@@ -1,4 +1,4 @@
-"""How a score is told."""
+"""Scores in words."""
 
 from __future__ import annotations
 

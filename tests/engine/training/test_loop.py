@@ -1,4 +1,4 @@
-"""The one training loop: repeatable, resumable bit for bit, with hooks where its docstring says."""
+"""The training loop: repeatable, resumable bit for bit, with hooks at the places of its docstring."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_same_seed_gives_the_same_weights(recipe: Recipe) -> None:
         rows.append(fit(models[-1], pictures(), config(recipe, seed=seed), CLASSIFICATION))
     assert same(models[0].state_dict(), models[1].state_dict())
     assert rows[0] == rows[1]
-    assert not same(models[0].state_dict(), models[2].state_dict())  # another seed shuffles otherwise
+    assert not same(models[0].state_dict(), models[2].state_dict())  # another seed gives another order
     assert [set(row) for row in rows[0]] == 3 * [
         {"epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy"}
     ]
@@ -56,7 +56,7 @@ def test_three_epochs_are_one_and_two_more_bit_for_bit(recipe: Recipe, tmp_path:
         fit(network(), pictures(), config(recipe), CLASSIFICATION, after_epoch=stop)
     resumed: list[Progress] = []
     fresh = network()
-    torch.manual_seed(99)  # whatever happens between the runs
+    torch.manual_seed(99)  # the state between the runs does not matter
     state = folder.state(folder.state_path, fingerprint)
     assert state["epoch"] == 1
     fit(fresh, pictures(), config(recipe), CLASSIFICATION, resume=state, after_epoch=resumed.append)
@@ -68,7 +68,7 @@ def test_three_epochs_are_one_and_two_more_bit_for_bit(recipe: Recipe, tmp_path:
 
 @pytest.mark.parametrize("recipe", [RECIPE, ADAM], ids=lambda r: r.optimizer)
 def test_a_run_may_stop_after_any_step_and_any_batch_that_is_judged(recipe: Recipe) -> None:
-    """3 epochs of 5 steps and 3 batches to judge: 24 places, each resumed to the last bit."""
+    """3 epochs of 5 steps and 3 evaluated batches give 24 places to stop; each resumes bit for bit."""
     whole: list[Progress] = []
     fit(network(), pictures(), config(recipe, eval_batch_size=4), CLASSIFICATION, after_epoch=whole.append)
     for place in range(1, 25):
@@ -132,7 +132,7 @@ def test_hooks_are_called_where_the_docstring_says() -> None:
     def on_epoch(m: nn.Module, epoch: int) -> None:
         assert m.training
         calls.append(f"epoch {epoch}")
-        m[1].eval()  # freezing a BN for an epoch has to last through it
+        m[1].eval()  # freezing a BN must last through the epoch
 
     def step(progress: Progress) -> None:
         calls.append(f"step {progress.epoch}.{progress.step}")
@@ -151,13 +151,13 @@ def test_hooks_are_called_where_the_docstring_says() -> None:
         after_step=step,
         after_epoch=after,
     )
-    # 37 pictures in batches of 8, the last 5 are enough for a batch; the 11 that are judged are one
+    # 37 pictures in batches of 8: the last 5 form a batch; the 11 evaluated pictures are one batch
     expected = []
     for epoch in range(2):
         steps = [text for n in range(1, 6) for text in ("penalty", "constrain", f"step {epoch}.{n}")]
         expected += [f"epoch {epoch}", *steps, f"step {epoch}.5", f"after {epoch + 1}"]
     assert calls == expected
-    assert model[0].weight.abs().max() <= 0.01  # nothing follows the constraint
+    assert model[0].weight.abs().max() <= 0.01  # no step follows the constraint
     assert torch.equal(model[1].running_mean, torch.zeros(6))
 
 
@@ -179,7 +179,7 @@ def test_slimming_adds_s_times_the_sign_of_gamma() -> None:
     term.backward()
     for bn in blocks:
         assert torch.equal(bn.weight.grad, 0.25 * values.sign())
-    assert model.get_submodule("block9.bn").weight.grad is None  # the classes have no gate
+    assert model.get_submodule("block9.bn").weight.grad is None  # the classifier has no gate
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

@@ -1,4 +1,4 @@
-"""What pixels are normalised with: the flags' mean and std, else the file's, else the data set's; the original's for its files."""
+"""Normalisation of pixels: the flags' mean and std, else the file's, else the data set's; original files use the original's."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ HERE = ("--image_size", 8, "--epochs", 1, "--train_batch_size", 20, "--quiet", "
 
 @pytest.fixture
 def copy(workplace: Path) -> tuple[str, ...]:
-    """old.pth as the original saves it, a folder of pictures that says it is CIFAR-10's copy; the flags that take it."""
+    """Write old.pth as the original project saves it and a folder that names itself a copy of CIFAR-10; return the flags for it."""
     draws = np.random.default_rng(0)
     for part in ("train", "test"):
         for number in range(10):
@@ -57,7 +57,7 @@ def test_files_of_the_original_are_refined_as_they_were_trained(command: Command
     )
     done = command("prune.train", "--refine", "old.pth", *copy, *HERE, "--save", "new.pth")
     assert (done.code, told in done.err, normalised("new.pth")) == (0, True, (MEAN, STD))
-    done = command("quant.wqaq", "--refine", "new.pth", *copy[2:], *HERE, "--save", "next.pth")  # the file says it now
+    done = command("quant.wqaq", "--refine", "new.pth", *copy[2:], *HERE, "--save", "next.pth")  # the file holds it now
     assert (done.code, told in done.err, normalised("next.pth")) == (0, False, (MEAN, STD))
     done = command("prune.train", "--refine", "old.pth", *copy, *HERE, *OWN, "--save", "new.pth")
     assert (done.code, told in done.err) == (0, False)
@@ -87,9 +87,9 @@ def test_whose_mean_and_std_are_taken(command: Command, copy: tuple[str, ...]) -
         replace(original, dataset=digits),
     ):
         assert opened(other, copy) == own
-    assert opened(original, copy, fresh=True) == own  # widths alone
+    assert opened(original, copy, fresh=True) == own  # only widths are read
     Path("pictures/dataset.json").unlink()
-    assert opened(original, copy) == own  # who knows what these are
+    assert opened(original, copy) == own  # unknown pictures
 
 
 def test_flags_override_the_file_and_the_data_set(command: Command, workplace: Path) -> None:

@@ -1,4 +1,4 @@
-"""Strided 1x1 convolutions with few inputs: their gradients are right, in a process of their own (a fault would end this one)."""
+"""Strided 1x1 convolutions with few inputs have right gradients; tested in a child process, which a fault would end."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ for pair in sys.argv[1:]:
 
 
 def test_gradients_are_right() -> None:
-    """For each pair of inputs and groups; the last one that is printed is the one at fault."""
+    """Each pair of inputs and groups is printed before it runs, so the last one printed is at fault."""
     words = [sys.executable, "-c", CODE, "1,1", "4,1", "7,1", "15,1", "16,1", "14,2"]
     found = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert found.returncode == 0, found.stdout + found.stderr
@@ -53,7 +53,7 @@ def test_other_layers_stay_in_channels_last_memory() -> None:
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_depthwise_gradients_in_bf16_are_those_of_fp32(stride: int) -> None:
-    """On maps smaller than the kernel, where memory was written before: of 100 without a way around some 8 were wrong."""
+    """On maps smaller than the kernel, wrong memory was written: without the workaround about 8 of 100 were wrong."""
     torch.manual_seed(0)
     for _ in range(100):
         junk = [torch.full((256, 1, 3, 3), 1e20) for _ in range(8)]

@@ -1,4 +1,4 @@
-"""--profile and --eval_every of commands that train."""
+"""--profile and --eval_every of training commands."""
 
 from __future__ import annotations
 

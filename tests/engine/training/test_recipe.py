@@ -1,4 +1,4 @@
-"""Recipes: learning rates step by step, what is decayed, and the original's own numbers."""
+"""Recipes: learning rates step by step, weight decay, and the original project's numbers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_schedules() -> None:
     assert math.isclose(cycle[29], 0.5)  # after 30 % of the steps
     assert cycle[:30] == sorted(cycle[:30])
     assert cycle[29:] == sorted(cycle[29:], reverse=True)
-    middle = 29 + 35  # of a cosine down to almost nothing
+    middle = 29 + 35  # middle of a cosine down to almost 0
     assert math.isclose(cycle[middle], 0.25, rel_tol=1e-4)
     assert cycle[-1] < 0.5e-5
     stepped = rates(Recipe(4, 1, lr=0.5, schedule="steps", steps=(1, 3)), 40)

@@ -1,4 +1,4 @@
-"""Steps that are recorded and replayed are the steps that they were. The recorder here is Python's own: it calls the step again."""
+"""Recorded and replayed steps equal normal steps. The recorder here is a Python stand-in that calls the step again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RECIPE = Recipe(2, 8, lr=0.1)
 
 
 class Replays(Recorded):
-    """Counts what is recorded and replayed."""
+    """A recorder that counts recordings and replays."""
 
     records = replays = 0
 
@@ -53,7 +53,7 @@ class Counts(Network):
 
 
 def steps_of(kind: type[Step], model: Network, sizes: list[int], change: int | None = None) -> tuple[Any, list[Tensor]]:
-    """The steps of an epoch, and at `change` the start of another one, in which the network is frozen."""
+    """Run the steps of an epoch; at `change` another epoch begins, in which the network is frozen."""
     optimizer, schedule = RECIPE.start(model, 30)
     step = kind(model, model, FitConfig(RECIPE), CLASSIFICATION, optimizer, lambda m: m.norm.weight.abs().sum() * 1e-3)
     source, found = torch.Generator().manual_seed(3), []
@@ -70,7 +70,7 @@ def steps_of(kind: type[Step], model: Network, sizes: list[int], change: int | N
 
 @pytest.mark.parametrize("change", [None, 8])
 def test_all_steps_are_the_same_bit_for_bit(change: int | None) -> None:
-    sizes = [8] * 6 + [5] + [8] * 8  # one of another size between them
+    sizes = [8] * 6 + [5] + [8] * 8  # one batch of another size
     models = [Network(), Network()]
     _, wanted = steps_of(Step, models[0], sizes, change)
     step, found = steps_of(Replays, models[1], sizes, change)

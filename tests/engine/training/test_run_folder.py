@@ -1,4 +1,4 @@
-"""The run folder: one run at a time, what it writes, and a state that belongs to other flags refused by name."""
+"""The run folder: one run at a time, its files, and the refusal of a state with other flags."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_one_run_at_a_time(tmp_path: Path) -> None:
     other = second(tmp_path / "run")
     assert other.returncode == LOCKED, other.stderr
     assert f"in use by process {os.getpid()} on " in other.stdout
-    del first  # the lock goes with its holder, however that ends
+    del first  # the lock is released with its holder, however it ends
     assert second(tmp_path / "run").returncode == 0
     RunFolder(tmp_path / "run")
 
@@ -152,7 +152,7 @@ def test_too_long_a_name_of_a_state_is_a_fault(tmp_path: Path) -> None:
 
 def test_forgetting_leaves_the_flags_and_the_lock(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    folder.forget(Path("a.pth"))  # where nothing is there
+    folder.forget(Path("a.pth"))  # without any file
     for name in ("state.pth", "state.prev.pth", "result.json", "curve.png", "flags.json"):
         (tmp_path / name).write_bytes(b"of the run before")
     folder.forget(Path("a.pth"))
@@ -186,7 +186,7 @@ def test_what_was_saved_before_is_spoken_of_where_it_is_there(tmp_path: Path) ->
 def test_a_save_after_a_fall_back_keeps_the_good_state(
     call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Wherever that save ends: the damaged state must not take the place of the only whole one."""
+    """Wherever the save ends, the damaged state must not replace the only intact one."""
     folder = RunFolder(tmp_path)
     whole = {"identity": FINGERPRINT, **STATE}
     archive.save(folder.previous_path, whole)

@@ -1,4 +1,4 @@
-"""What steps add up to, read at once or later."""
+"""Totals over steps, read at once or later."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_the_first_loss_that_is_not_finite_is_remembered() -> None:
     made = filled(False, 0.5, math.inf, math.nan)
     assert made.worst == (2, math.inf)
     late = filled(True, 0.5, math.inf, math.nan)
-    assert late.worst is None  # nobody has asked
+    assert late.worst is None  # not read yet
     late.read()
     assert late.worst == (2, math.inf)
 

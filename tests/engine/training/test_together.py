@@ -1,4 +1,4 @@
-"""What many processes do to a batch norm, and to a batch. Two ranks are played by one: each has half of what there is."""
+"""Batch norms and batches with several processes. One process plays two ranks, each with half of the batch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from engine.training import together
 def test_a_batch_norm_is_torchs_own(
     dtype: torch.dtype, affine: bool, tracks: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of one rank, so that what it reduces is its own: values, gradients, running statistics; in eval mode, too."""
+    """With one rank, reductions return its own numbers: values, gradients, running statistics; in eval mode, too."""
     monkeypatch.setattr(ranks, "reduced", lambda value, *_: value.clone())
     torch.manual_seed(0)
     plain = nn.BatchNorm2d(7, affine=affine, track_running_stats=tracks)
@@ -85,7 +85,7 @@ def test_buffers_that_come_apart_are_named(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_signal_during_the_exchange_is_answered_by_the_next_poll(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another rank wants a save; meanwhile this one is told to stop."""
+    """Another rank wants to save while this one is told to stop."""
     saved = list[Tensor]()
     with signals.stopping(), signals.watching() as watch:
 

@@ -1,4 +1,4 @@
-"""Moves of a training picture: boxes go with their pixels, and depend on their place in the run alone."""
+"""Augmentation of training pictures: boxes move with their pixels, and depend only on their place in the run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def moved(seed: int, info=INFO):
 
 
 def test_boxes_enclose_what_they_enclosed() -> None:
-    """To a pixel and a half of the scaled picture: a whole one of a crop's edge, and half of one that scaling mixes."""
+    """Boxes are right to a pixel and a half of the scaled picture: one pixel by the crop's edge, half a pixel by scaling."""
     for seed in range(150):
         picture, boxes, labels = moved(seed)
         assert picture.shape == (64, 64, 3)
@@ -48,7 +48,7 @@ def test_a_crop_keeps_the_boxes_whose_centres_lie_in_it() -> None:
 
 
 def test_sets_that_are_not_mirrored_are_not() -> None:
-    """The first rectangle is left of the second."""
+    """Without mirroring the first rectangle stays left of the second."""
     orders = {flip: set[bool]() for flip in (True, False)}
     for flip, found in orders.items():
         for seed in range(60):
@@ -74,7 +74,7 @@ def test_the_ground_beyond_a_picture_is_its_mean(mean: tuple[float, ...]) -> Non
     grounds = [found[~(found == 255).all(-1)] for found, *_ in (augmented(picture, *NONE, info, n) for n in range(20))]
     shown = torch.cat(grounds)
     assert 0 < sum(len(ground) > 0 for ground in grounds) < 20
-    assert (shown == wanted).all(-1).float().mean() > 0.9  # the others are mixed at the picture's edge
+    assert (shown == wanted).all(-1).float().mean() > 0.9  # other pixels are interpolated at the picture's edge
 
 
 def test_boxes_of_less_than_a_pixel_are_left_out() -> None:

@@ -1,4 +1,4 @@
-"""Boxes are cut to their pictures where rounding made them reach out, and refused by name where they are wrong."""
+"""Boxes that reach out of their pictures by rounding are clipped; wrong boxes are refused by name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from engine.errors import UserError
 
 
 def rows(*boxes: tuple[float, ...]) -> Rows:
-    """Of pictures of 100 x 200, out of which a box may reach by 1 and by 2."""
+    """Return rows for pictures of 100 x 200, out of which a box may reach by 1 and by 2 pixels."""
     count = len(boxes)
     sides, slack = np.tile([100.0, 200.0], (count, 1)), np.tile([1.0, 2.0], (count, 1))
     return Rows(np.array(boxes, np.float64).reshape(-1, 4), sides, slack, lambda row: f"box {row}", "pixels")
@@ -51,7 +51,7 @@ def test_a_box_without_width_or_height_is_refused(box: tuple[float, ...]) -> Non
 
 
 def test_one_in_ten_thousand_is_left_out_and_named(capsys: pytest.CaptureFixture[str]) -> None:
-    """COCO's own training part has two such boxes, which nobody will mend; a box that is turned round is no such thing."""
+    """COCO's own training part has two such boxes, which will not be fixed; a box with swapped corners is refused."""
     many = [(0.0, 0.0, 5.0, 5.0)] * (FLAT - 1)
     boxes, kept = checked(rows((5, 5, 9, 5), *many), "here")
     assert kept.tolist() == list(range(1, FLAT))

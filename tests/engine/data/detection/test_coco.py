@@ -1,4 +1,4 @@
-"""COCO folders: boxes, classes and areas by hand, the layouts people have, and every entry that is wrong, by its name."""
+"""COCO folders: boxes, classes and areas by hand, common layouts, and an error with a name for every wrong entry."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 
 def changed(root: Path, change: Callable[[dict[str, Any]], Any], part: str = "train") -> Path:
-    """A folder whose annotations of a part were changed in place."""
+    """Change a part's annotations in place and return the folder."""
     content = coco_content(part)
     change(content)
     (root / f"{part}.json").write_text(json.dumps(content))
@@ -49,7 +49,7 @@ def test_what_is_annotated_is_what_networks_are_shown(root: Path) -> None:
             ]
             assert target["labels"].tolist() == labels
             sizes = (target["boxes"][:, 2:] - target["boxes"][:, :2]).prod(1)
-            assert torch.allclose(target["area"], sizes / 2)  # that of the annotation, not width by height
+            assert torch.allclose(target["area"], sizes / 2)  # the annotation's area, not width times height
             assert not target["crowd"].any()
             for box, label in zip(target["boxes"].tolist(), labels, strict=True):
                 assert seen(picture, label) == pytest.approx(box, abs=1)
@@ -72,7 +72,7 @@ def test_some_training_pictures_are_held_out(root: Path) -> None:
 
 
 def test_ids_with_holes_are_numbered_without_them(root: Path) -> None:
-    """COCO's stop sign is 13, and the twelfth: label 11 from 0."""
+    """COCO's stop sign has id 13 and is the twelfth class: label 11."""
 
     def change(content: dict[str, Any]) -> None:
         content["categories"] = [{"id": n, "name": f"n{n}"} for n in (90, *range(1, 12), 13)]
@@ -225,11 +225,11 @@ def test_training_on_nothing_is_refused(root: Path) -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_picture_that_its_camera_turns_is_shown_upright(workers: int, root: Path) -> None:
-    """100 x 40 pixels in the file, 40 x 100 as it is seen: the boxes of the second are right, and those of the first refused."""
+    """The file has 100 x 40 pixels, shown as 40 x 100: boxes of the shown picture are right, boxes of the file's size are refused."""
     upright = Image.new("RGB", (40, 100))
     upright.paste((250, 0, 0), (5, 60, 25, 90))
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by a quarter, clockwise
+    exif[0x0112] = 6  # rotate by 90 degrees clockwise
     upright.transpose(Image.Transpose.ROTATE_90).save(root / "train" / "1.png", exif=exif)
 
     def change(content: dict[str, Any], sides: tuple[int, int] = (40, 100)) -> None:

@@ -1,4 +1,4 @@
-"""Objects in arrays: those of a picture, of some pictures, and of none."""
+"""Objects in arrays: of one picture, of several, and of none."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ BOXES = np.array([[0, 0, 4, 3], [1, 2, 3, 4], [5, 5, 9, 6]], np.float64)
 
 
 def objects() -> Objects:
-    """Four pictures; the rows come in another order than they do. The first shows one object, the third two."""
+    """Return the objects of four pictures, with rows in another order. The first picture has one object, the third two."""
     return Objects.gathered(
         4, [2, 0, 2], BOXES, [7, 8, 9], crowd=np.array([False, True, False]), area=np.array([1, 2, 3])
     )

@@ -1,4 +1,4 @@
-"""Digit scenes: their boxes are those of the ink, they are the same everywhere, and test scenes show nothing of training scenes."""
+"""Digit scenes: boxes enclose the ink, scenes are equal on every machine, and test scenes share nothing with training scenes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BOXES = [[85, 60, 119, 110], [11, 70, 48, 123]]
 
 
 def test_draws_are_those_of_every_machine() -> None:
-    """Written down once; a NumPy that gave others would make other scenes under the same name."""
+    """The draws are fixed here: a NumPy with other draws would make other scenes under the same name."""
     draws = Draws(1, 7)
     assert [draws.between(0, 999) for _ in range(6)] == DRAWN
     assert {Draws(0, n).between(3, 5) for n in range(50)} == {3, 4, 5}
@@ -70,7 +70,7 @@ def test_digits_hide_little_of_each_other() -> None:
 
 
 def test_test_scenes_show_other_digits_and_other_regions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Photographs of one colour on each side of the line, and digits marked by part, show what a scene is made of."""
+    """Photographs with one colour on each side of the line, and digits marked by part, reveal the sources of a scene."""
     photo = np.zeros(scenes.SHAPE, np.uint8)
     photo[:, : scenes.TRAINING_WIDTH] = (10, 200, 10)
     photo[:, scenes.TRAINING_WIDTH :] = (10, 10, 200)

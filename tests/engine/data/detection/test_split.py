@@ -1,4 +1,4 @@
-"""Batches of pictures and their objects: the same whatever reads them, from wherever a run goes on, and for however many ranks."""
+"""Batches of pictures and objects are equal for any reader, after any resume, and for any number of ranks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def split(composed: tuple[torch.Tensor, Objects]) -> DetectionSplit:
 
 
 def in_files(folder: Path, composed: tuple[torch.Tensor, Objects], workers: int) -> DetectionSplit:
-    """The same in files: 21 pictures of 32 x 32 pixels."""
+    """Return the same split from files: 21 pictures of 32 x 32 pixels."""
     files = [folder / f"{number}.png" for number in range(len(composed[0]))]
     for path, picture in zip(files, composed[0].numpy(), strict=True):
         Image.fromarray(picture).save(path)
@@ -42,7 +42,7 @@ def in_files(folder: Path, composed: tuple[torch.Tensor, Objects], workers: int)
 
 
 def flat(batch: tuple[torch.Tensor, list[dict[str, torch.Tensor]]]) -> list[Any]:
-    """All numbers of a batch, with the names of its fields."""
+    """Return all numbers of a batch, with the names of its fields."""
     return [batch[0], *(value for target in batch[1] for _, value in sorted(target.items()))]
 
 
@@ -100,7 +100,7 @@ def test_an_epoch_shows_every_picture_once_and_no_two_epochs_alike(split: Detect
 def test_files_give_what_memory_gives_whatever_reads_them(
     workers: int, split: DetectionSplit, composed: tuple[torch.Tensor, Objects], tmp_path: Path
 ) -> None:
-    """Pictures in files are 32 pixels wide here, too: then training works on the same ones."""
+    """Pictures in files are also 32 pixels wide here, so training sees the same pixels."""
     other = in_files(tmp_path, composed, workers)
     assert same(split.batches(8), other.batches(8))
     assert same(split.training_batches(7, 1, 4), other.training_batches(7, 1, 4))
@@ -151,11 +151,11 @@ def test_a_picture_that_cannot_be_read_is_named(
     with pytest.raises(UserError, match=r"12\.png") as fault:
         list(part.batches(8))
     assert fault.value.code == 4
-    del fault  # a cycle through this frame would keep the processes that read until rubbish is collected
+    del fault  # a reference cycle through this frame would keep the reading processes until garbage collection
 
 
 def test_large_pictures_are_cropped_before_they_are_scaled(tmp_path: Path) -> None:
-    """Training works on up to twice the side; a small picture is enlarged first."""
+    """Training crops from up to twice the side; a small picture is enlarged first."""
     files = [tmp_path / name for name in ("large.png", "wide.png", "small.png")]
     for path, sides in zip(files, ((100, 90), (50, 20), (5, 8)), strict=True):
         Image.new("RGB", sides).save(path)

@@ -1,4 +1,4 @@
-"""YOLO folders: rows by hand, the layouts people have, and every row and file that is wrong, by its name."""
+"""YOLO folders: rows by hand, common layouts, and an error with a name for every wrong row and file."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_a_class_that_nobody_named_is_refused(kind: str, root: Path) -> None:
 
 
 def test_labels_without_a_picture_are_refused(root: Path) -> None:
-    (root / "labels" / "train" / "classes.txt").write_text("ant\nbee\n")  # which labelling tools leave there
+    (root / "labels" / "train" / "classes.txt").write_text("ant\nbee\n")  # labelling tools leave such a file there
     assert len(yolo.read(root)[0].files) == 10
     labels(root, 99).write_text("")
     with pytest.raises(UserError, match=r"labels/train/99\.txt has no picture under .*/images/train/") as fault:
