@@ -1,4 +1,4 @@
-"""Networks of any structure, under every quantizer: merged they answer as before, and their files read back."""
+"""Networks of any structure under every quantizer: merged, they give the same answers, and their files read back."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ SPECS = {
 
 @cache
 def network(name: str) -> NormalForm:
-    """With gammas of both signs, a few of them 0."""
+    """Return a network with gammas of both signs, a few of them 0."""
     torch.manual_seed(0)
     size = (1 if name == "gray" else 3, 32, 32)
     model = capture(getattr(cases, name)().eval(), size, f"tests.tools.cases:{name}")
@@ -61,7 +61,7 @@ def pictures(model: NormalForm, seed: int, count: int = 4) -> Tensor:
 
 
 def quantized(name: str, kind: str) -> tuple[NormalForm, QuantSpec]:
-    """In evaluation, after two training passes that give batch norms and quantizers what they measure."""
+    """Return a network in eval mode, after two training passes that set the state of batch norms and quantizers."""
     model = copy.deepcopy(network(name))
     spec = meet(SPECS[kind], model) if kind != "float" else SPECS[kind]
     model = prepare(model, spec)
@@ -80,8 +80,8 @@ def test_merged_networks_answer_as_before(kind: str, name: str) -> None:
     model = model.double()
     x, left = pictures(model, 4).double(), unfolded(model)
     merged, expected = merge(model), model(x)
-    one_sided = name == "SqueezeExcite" and kind.startswith("wbab")  # its gated inputs are never below 0
-    assert one_sided or expected.std(0).max() > 1e-6  # or the comparison has shown nothing
+    one_sided = name == "SqueezeExcite" and kind.startswith("wbab")  # its gated inputs are never negative
+    assert one_sided or expected.std(0).max() > 1e-6  # otherwise the comparison shows nothing
     assert (merged(x) - expected).abs().max() <= 1e-10 * expected.abs().max()
     assert [n for n in left if isinstance(merged.get_submodule(n), nn.BatchNorm2d)] == left
     assert chains(merged) == []
@@ -111,7 +111,7 @@ def test_merged_files_read_back(kind: str, name: str, tmp_path: Path) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["OwnWeights", "flatten_linear"])
 def test_a_merged_file_of_a_narrower_network_reads_back(name: str, tmp_path: Path) -> None:
-    """Its norms are gone, and the weight of a layer that the capture named goes by another name."""
+    """Its norms are merged, and the weight of a layer that the capture named has another name."""
     plain, arch = getattr(cases, name)().eval(), f"tests.tools.cases:{name}"
     cut = {
         "OwnWeights": {"kernel": (20, 16, 3, 3), "last.0.weight": (16, 20, 1, 1), **norm("bn", 20)},

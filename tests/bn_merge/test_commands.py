@@ -1,4 +1,4 @@
-"""Merging and comparing from end to end: the chain with its default paths, the parent found by its hash, refusals."""
+"""Merging and comparing from end to end: the chain with default paths, the parent found by its hash, and errors."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def make(refined: Command) -> Callable[[str], str]:
     return maker
 
 
-SLOW = ("nin_wba32", "nin_w2a4", "nin_int8_q0_fold1", "nin_int8_q1_fold0")  # between others that are fast tests
+SLOW = ("nin_wba32", "nin_w2a4", "nin_int8_q0_fold1", "nin_int8_q1_fold0")  # in between are fast tests
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_any_file_is_merged_and_compared(refined: Command, make: Callable, stem:
 
     exact = json.loads(refined(COMPARE, result.path, "--cpu", "--json", "--float64").out)
     assert (exact["pictures"], exact["agree"], exact["top2_gaps"]) == (360, 360, {})
-    wide = stem.startswith(("nin_w8", "nin_int8", "nin_ptq"))  # so many codes that fp32 numbers turn one over
+    wide = stem.startswith(("nin_w8", "nin_int8", "nin_ptq"))  # with so many codes, fp32 rounding changes one
     assert 0 < exact["largest_logit_difference"] <= (0.05 if wide else 1e-5)
     assert (exact["fresh_agree"], exact["fresh_largest_logit_difference"] <= 1e-9) == (360, True)
     fp32 = json.loads(refined(COMPARE, result.path, "--cpu", "--json").out)
@@ -84,7 +84,7 @@ def test_any_file_is_merged_and_compared(refined: Command, make: Callable, stem:
 
 
 def test_the_whole_chain_by_default_paths(command: Command) -> None:
-    """No command is told where the one before has written; every file says how it came about."""
+    """No command is given the previous one's output path; every file holds its history."""
     lines = [
         ("prune.train", "-sr", "--cfg", NARROW, *SMALL), ("prune.normal_regular", "--percent", "0.3", "--cpu"),
         ("prune.train", "--refine", *SMALL), ("quant.wbwtab", "--refine", *FAST), (MERGE, "--W", "2", "--cpu"),
@@ -177,7 +177,7 @@ def changed(path: str, change: Callable[[dict[str, torch.Tensor]], Any]) -> None
 
 
 def test_float64_judges_the_file_itself(refined: Command) -> None:
-    """A fold made afresh would agree with the parent, whatever the file holds."""
+    """Folding again instead of reading the file would agree with the parent, whatever the file holds."""
     merged = refined(MERGE, "--model", "models_save/nin_refine.pth", "--cpu").path
     changed(merged, lambda state: state["block9.conv.codes"].neg_())
     result = json.loads(refined(COMPARE, merged, "--cpu", "--json", "--float64").out)

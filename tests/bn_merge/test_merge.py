@@ -1,4 +1,4 @@
-"""A merged network is the unmerged one: the same answer for every picture, whatever its bits, and it holds whole codes."""
+"""A merged network equals the unmerged one: the same answer for every picture at any bits, and integer codes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def network(arch: str) -> NormalForm:
 
 
 def spread(model: NormalForm) -> NormalForm:
-    """With gammas of both signs, some of them 0, and large enough for activations of 2 bits."""
+    """Give a network gammas of both signs, some of them 0, large enough for activations of 2 bits."""
     with torch.no_grad():
         for norm in (m for m in model.modules() if isinstance(m, NORMS)):
             norm.weight.uniform_(2, 8).mul_(torch.randn(len(norm.weight)).sign())
@@ -56,7 +56,7 @@ def spread(model: NormalForm) -> NormalForm:
 
 
 def prepared(arch: str, spec: QuantSpec) -> NormalForm:
-    """In evaluation, after training passes that give every BN statistics of its own input, or nothing would get through."""
+    """Return a network in eval mode after training passes: without each BN's own statistics no signal would get through."""
     model = network(arch)
     model = prepare(model, spec.at_ends(*ends(model)))
     for norm in (m for m in model.modules() if isinstance(m, NORMS)):
@@ -67,7 +67,7 @@ def prepared(arch: str, spec: QuantSpec) -> NormalForm:
 
 
 def assert_merged(model: NormalForm, merged: NormalForm) -> None:
-    """No batch norm is left but those that stand behind no layer; what was a quantized layer holds whole numbers of its bits, what was float, floats."""
+    """Check that only batch norms without a layer are left, and that layers hold integers of their bits if they were quantized, else floats."""
     layers = {n: m for n, m in model.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))}
     folded = {chain.layer for chain in chains(model)}
     assert [n for n, m in merged.named_modules() if isinstance(m, NORMS)] == unfolded(model)
@@ -75,7 +75,7 @@ def assert_merged(model: NormalForm, merged: NormalForm) -> None:
         held = merged.get_submodule(name)
         if type(layer) in (nn.Conv2d, nn.Linear) and name not in folded:
             assert type(held) is type(layer)
-            assert held.weight.equal(layer.weight)  # float, and no BN behind it: as it was
+            assert held.weight.equal(layer.weight)  # float, without a BN after it: unchanged
             continue
         assert isinstance(held, (MergedConv2d, MergedLinear)), name
         assert list(dict(held.named_buffers(recurse=False))) == ["codes", *["scale"] * (held.scale is not None), "bias"]
@@ -97,7 +97,7 @@ def check(model: NormalForm) -> NormalForm:
     expected, found = model(x).detach(), merged(x)
     assert torch.equal(found.argmax(1), expected.argmax(1))
     assert (found - expected).abs().max() <= 1e-9
-    assert expected.std(0).max() > 0.01  # or the comparison has shown nothing
+    assert expected.std(0).max() > 0.01  # otherwise the comparison shows nothing
     assert_merged(model, merged)
     assert all(torch.equal(state[k], v) for k, v in model.state_dict().items())  # merged is a copy
     return merged
@@ -119,7 +119,7 @@ PAIRED = [
 @pytest.mark.parametrize(("arch", "order", "activations"), PAIRED)
 @pytest.mark.parametrize("weight", BITS)
 def test_every_pair_of_bits(weight: int | str, activations: tuple[int | str, ...], order: str, arch: str) -> None:
-    """All float layers too: 32 with 32 is the float network."""
+    """The pairs include 32 with 32, the float network."""
     for activation, scale in product(activations, (True, False) if weight in ("t", "b") else (True,)):
         check(prepared(arch, QuantSpec(quantizer(weight, scale=scale), quantizer(activation), order=order)))
 
@@ -139,7 +139,7 @@ def test_residual_networks_with_linear_layers(spec: QuantSpec) -> None:
 
 
 def test_binary_codes_before_a_residual_sum_keep_their_scale() -> None:
-    """Only a BN that nothing but binary readers follow may be cut down to its sign."""
+    """A BN may be reduced to its sign only if all its readers are binary."""
     model = captured(residual())
     spec = replace(
         QuantSpec(quantizer("b"), quantizer("b")), exceptions=("last.conv", "block1.first.conv", "block2.first.conv")
@@ -191,7 +191,7 @@ def test_binary_weights_before_binary_activations_need_no_scale_at_all() -> None
 
 @cache
 def odd(change: Callable[[ConvBNAct], None]) -> NormalForm:
-    """nin with another block 4, its statistics those of pictures; not to be changed."""
+    """Return a nin with another block 4 and statistics of pictures; tests must not change it."""
     torch.manual_seed(0)
     plain = models.build("nin", CFGS["nin"])
     change(plain.block4)
@@ -218,7 +218,7 @@ def averaged(block: ConvBNAct) -> None:
 )
 @pytest.mark.parametrize("spec", [QuantSpec(), affine(8, 8, 1, True)], ids=["float", "folded in training"])
 def test_what_cannot_be_folded_stays(change: Callable[[ConvBNAct], None], left: str, spec: QuantSpec) -> None:
-    """One behind a sum, a batch norm or an average: the network computes the same, and the others are folded."""
+    """A batch norm after a sum, a batch norm or an average stays; the network computes the same, and other norms are folded."""
     model = odd(change)
     model = prepare(model, spec.at_ends(*ends(model)))
     model.train()(pictures())

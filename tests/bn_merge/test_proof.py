@@ -1,4 +1,4 @@
-"""A fold that changes what a network computes is found before a file is written, whatever the network's own code does."""
+"""A fold that changes a network's answers is found before a file is written, whatever the network's code does."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_network_without_finite_logits_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["before", "again"])
 def test_the_command_leaves_what_it_cannot_fold(command: Callable, name: str) -> None:
-    """And the file that it writes opens with that batch norm, and answers as the one before."""
+    """The written file opens with that batch norm and gives the same answers as before."""
     info, arch = DataInfo("digits", "digits", 10, 8, (0.5,) * 3, (0.25,) * 3), f"tests.tools.by_hand:{name}"
     torch.manual_seed(0)
     model = form(arch)

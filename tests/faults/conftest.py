@@ -1,4 +1,4 @@
-"""What the tests of faults share: few small pictures, and a server that starts commands in a moment."""
+"""Fixtures for the tests of faults: few small pictures, and a server that starts commands quickly."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.tools.children import Server
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An image folder of two classes: 28 pictures to train on, 3 steps of 8 and one of 4 an epoch; 8 to judge on."""
+    """Write an image folder of two classes: 28 training pictures, which are 3 steps of 8 and one of 4; 8 test pictures."""
     root, draws = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
     for part, count in (("train", 14), ("test", 4)):
         for label in ("ant", "bee"):
@@ -28,7 +28,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def flags_of(pictures: Path) -> tuple[str, ...]:
-    """4 epochs of 4 steps, judged in batches of 4."""
+    """Return flags for 4 epochs of 4 steps, evaluated in batches of 4."""
     return (
         "--dataset", "imagefolder", "--data", str(pictures), "--image_size", "8", "--epochs", "4",
         "--train_batch_size", "8", "--eval_batch_size", "4", "--quiet", "--cpu", "--precision", "fp32",
@@ -37,13 +37,13 @@ def flags_of(pictures: Path) -> tuple[str, ...]:
 
 @pytest.fixture
 def flags(pictures: Path, workplace: Path) -> tuple[str, ...]:
-    """Flags for a training command on these pictures. The folder is empty."""
+    """Return flags for a training command on these pictures, in an empty folder."""
     return flags_of(pictures)
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """See children.Server."""
+    """Return a children.Server."""
     server = Server(tmp_path_factory.mktemp("log"))
     yield server
     server.close()
@@ -51,7 +51,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def line(flags: tuple[str, ...]) -> tuple[str, ...]:
-    """A training command of a narrow network."""
+    """Return a training command of a narrow network."""
     return ("prune.train", "--cfg", NARROW, *flags)
 
 
@@ -66,12 +66,12 @@ def _whole(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[by
 
 @pytest.fixture
 def whole(_whole: tuple[bytes, bytes], line: tuple[str, ...]) -> tuple[bytes, bytes]:
-    """What `line` leaves where it is not interrupted."""
+    """Return the outputs of `line` when it is not interrupted."""
     return _whole
 
 
 def taken() -> tuple[bytes, bytes]:
-    """The file and the metrics of a finished run, which are then removed."""
+    """Return the file and the metrics of a finished run, and remove them."""
     assert not list(Path().rglob(".*"))  # no temporary files, no lock
     found = Path("models_save/nin.pth").read_bytes(), Path("runs/nin/metrics.csv").read_bytes()
     shutil.rmtree("models_save")

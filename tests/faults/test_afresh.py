@@ -1,4 +1,4 @@
-"""Starting afresh: --resume never passes what another run left off as this one's. Going on is in test_resume.py."""
+"""Starting a new run: --resume never continues from another run's state. Resuming itself is in test_resume.py."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_nothing_there_starts_afresh_and_says_so(line: tuple, whole: tuple, comm
 
 
 def test_a_fresh_run_forgets_the_one_before(line: tuple, command: Callable) -> None:
-    """Killed before its first save, it has nothing to go on from: the weights of the run before are none of its own."""
+    """Killed before its first save, a run cannot be resumed: the previous run's weights do not belong to it."""
     assert command(*line).code == 0
     shutil.copytree("runs", "before")
     whole = taken()
@@ -62,7 +62,7 @@ def test_an_unfinished_run_is_put_aside_and_can_be_gone_on_with(line: tuple, who
 
 
 def test_nothing_put_aside_is_lost(line: tuple, whole: tuple, command: Callable) -> None:
-    """The long run is the one put aside first."""
+    """The long run is put aside first."""
     for batch in (9, 1):
         with stop(batch, signal.SIGTERM):
             assert command(*line).code == 143

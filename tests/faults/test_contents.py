@@ -1,4 +1,4 @@
-"""Whole files with contents that cannot be: each is refused with exit 3 and the name of what is wrong."""
+"""Intact files with impossible contents: each is refused with exit 3 and the name of the fault."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ CFGS: dict[str, Callable[[list[int]], Any]] = {
 
 @pytest.mark.parametrize("kind", CFGS)
 def test_twelve_hostile_cfgs(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refused before a network of that size takes memory."""
+    """They are refused before a network of that size is allocated."""
     assert len(CFGS) == 12
     content = tiny("nin", (8,) * 8)
     content["cfg"] = CFGS[kind](content["cfg"])
@@ -75,7 +75,7 @@ KINDS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", KINDS)
 def test_kinds_of_tensors(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Other floats are converted with a note; nothing else may stand where a float belongs."""
+    """Other float types are converted with a notice; any other type in place of a float is refused."""
     content, key = tiny(), "block2.conv.weight"
     was = content["state_dict"][key]
     content["state_dict"][key] = KINDS[kind](was)
@@ -86,7 +86,7 @@ def test_kinds_of_tensors(kind: str, tmp_path: Path, capsys: pytest.CaptureFixtu
         assert torch.equal(found.state_dict[key], KINDS[kind](was).float())
         assert capsys.readouterr().err == f"notice: {tmp_path}/a.pth: tensors read as float32: 1 of {kind}\n"
         models.restore(found)
-    elif kind == "int64":  # it may stand for a counter; that a float belongs there, the network knows
+    elif kind == "int64":  # it may be a counter; only the network knows that a float belongs there
         found = checkpoint.load(tmp_path / "a.pth")
         with pytest.raises(UserError, match=f"{key} is torch.int64, not torch.float32") as fault:
             models.restore(found)
@@ -137,7 +137,7 @@ def test_weights_of_another_network_are_named(kind: str) -> None:
     ],
 )
 def test_the_network_that_weights_look_like_is_suggested(arch: str, cfg: list[int]) -> None:
-    """Of all five, the others refuse; the hint names the right one."""
+    """Four of the five networks refuse the weights; the hint names the fifth."""
     state = models.build(arch, cfg).state_dict()
     content = {**tiny("slimming"), "cfg": cfg, "state_dict": state}
     for said in {"nin", "nin_3x3", "nin_gc", "separable", "separable_wide"} - {arch}:
@@ -155,7 +155,7 @@ def test_a_prefix_counts_only_if_all_keys_have_it() -> None:
     state = {"conv.weight": 1, "bn.weight": 2}
     everywhere = {f"module.{key}": value for key, value in state.items()}
     assert legacy.unwrapped(everywhere) == state
-    assert legacy.unwrapped(everywhere, set(everywhere)) == everywhere  # a child that is called so
+    assert legacy.unwrapped(everywhere, set(everywhere)) == everywhere  # a child module has this name
     for prefix in (
         "_orig_mod.",
         "module._orig_mod.",
@@ -193,7 +193,7 @@ def test_values_of_other_libraries_are_named(kind: str, container: str, tmp_path
 
 
 def test_files_saved_without_checksums(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """An old one loads with a warning; one of ours has had them, so something has taken them away."""
+    """An old file loads with a warning; the toolkit's files always have checksums, so a missing one means damage."""
     path, state = tmp_path / "a.pth", {"state_dict": tiny()["state_dict"]}
     try:
         torch.serialization.set_crc32_options(False)
@@ -280,7 +280,7 @@ def test_fields_of_another_form_are_named(number: int, tmp_path: Path) -> None:
 
 
 def test_ours_are_files_of_the_originals_kind(tmp_path: Path) -> None:
-    """The original reads checkpoint['state_dict'], ['cfg'] and ['best_acc'], in any torch: forward compatibility."""
+    """The original project reads checkpoint['state_dict'], ['cfg'] and ['best_acc'] in any torch: forward compatibility."""
     checkpoint.save(tmp_path / "a.pth", typed(tiny()))
     found = torch.load(tmp_path / "a.pth", weights_only=True)
     assert all(isinstance(value, torch.Tensor) for value in found["state_dict"].values())

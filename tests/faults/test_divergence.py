@@ -1,4 +1,4 @@
-"""Numbers that are not finite, wherever they hide: training ends with exit 5, and no file holds them."""
+"""Non-finite numbers in any tensor: training ends with exit 5, and no file holds them."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ CASES = [(key, value, words) for key, values in WRONG.items() for value, words i
 
 
 def spoiled(key: str, value: float) -> Callable[[nn.Module], None]:
-    """A constraint that puts a value into a tensor after each step."""
+    """Return a constraint that writes a value into a tensor after each step."""
     return lambda model: model.state_dict()[key].view(-1)[2].fill_(value) and None
 
 
 @pytest.mark.parametrize(("key", "value", "words"), CASES)
 def test_training_ends_at_a_tensor_that_is_not_finite(key: str, value: float, words: str) -> None:
-    """One step an epoch: no loss of a later step can tell."""
+    """With one step in an epoch, no later step's loss can reveal it."""
     one_step = training.config(Recipe(1, 37, lr=0.05))
     with pytest.raises(UserError, match=rf"^{key} holds .*{words}.* in epoch 1, step 1, at lr") as fault:
         fit(training.network(), training.pictures(), one_step, CLASSIFICATION, constrain=spoiled(key, value))
@@ -47,7 +47,7 @@ def test_training_ends_at_a_tensor_that_is_not_finite(key: str, value: float, wo
 
 @pytest.fixture
 def large(refined: Command) -> Command:
-    """`refined`, and large.pth: finite, but the variance of its first layer exceeds the largest float32."""
+    """Return `refined` with large.pth, which is finite, but whose first layer's variance exceeds the largest float32."""
     content = raw("models_save/nin_preprune.pth")
     content["state_dict"]["block1.conv.weight"] *= 1e30
     archive.save(Path("large.pth"), content)
@@ -63,7 +63,7 @@ def large(refined: Command) -> Command:
     ],
 )
 def test_codes_and_norms_hide_what_tensors_show(large: Command, module: str, argv: tuple) -> None:
-    """Where its variance is infinite a batch norm gives zeros: the loss of the only step is finite."""
+    """With an infinite variance a batch norm gives zeros, so the loss of the only step is finite."""
     done = large(module, *argv, "--save", "old.pth")
     assert done.code == DIVERGED
     assert "block1.bn.running_var holds " in done.err.splitlines()[-2]

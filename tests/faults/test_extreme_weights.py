@@ -1,4 +1,4 @@
-"""What no formula survives by itself: zeros, one value, subnormal and huge numbers, in weights and in activations."""
+"""Extreme weights and activations: zeros, constants, subnormal and huge numbers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ EXTREMES = {
 @every
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_extreme_weights_give_finite_numbers_of_few_levels(name: str, dtype: torch.dtype) -> None:
-    """G1, gradients included; 14 weights."""
+    """G1: 14 weights, gradients included."""
     case = CASES[name]
     for what, weight in EXTREMES.items():
         weight = weight.to(dtype, copy=True).requires_grad_()
@@ -52,14 +52,14 @@ def test_extreme_weights_give_finite_numbers_of_few_levels(name: str, dtype: tor
 
 @every
 def test_what_constants_become(name: str) -> None:
-    """G1: one value a filter is no obstacle to exactness, where the formula can say it at all."""
+    """G1: filters of one value are exact if the formula can represent them."""
     for constant in (0.3, -0.3):
         for shape in ((1, 1, 1, 1), (3, 2, 3, 3)):
             found = value(CASES[name].quantize(torch.full(shape, constant, dtype=torch.float64)))
             expected = constant
             if name.startswith("dorefa") or name.endswith("without scale"):
                 expected = 1 if constant > 0 else -1
-            if name.startswith("binary") and shape[1] > 1:  # centring leaves nothing, and the sign of 0 is +1
+            if name.startswith("binary") and shape[1] > 1:  # centring gives 0, and the sign of 0 is +1
                 expected = 1 if name.endswith("without scale") else 0
             torch.testing.assert_close(found, torch.full(shape, expected, dtype=torch.float64), rtol=1e-12, atol=0)
 

@@ -1,4 +1,4 @@
-"""Pickles made of noise: nothing but the project's own exception leaves the loader, and never after a long wait."""
+"""Random pickles: the loader raises only the project's own exception, and never takes long."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LONGEST_S = 2.0
 
 
 def noise(genuine: bytes, draws: random.Random) -> bytes:
-    """A pickle that is a genuine one with wounds, or opcodes in any order, or bytes."""
+    """Return a damaged genuine pickle, random opcodes, or random bytes."""
     kind = draws.randrange(4)
     if kind == 0:
         return draws.randbytes(draws.randrange(1, 300))
@@ -49,7 +49,7 @@ def noise(genuine: bytes, draws: random.Random) -> bytes:
 
 
 def fuzzed(path: Path, count: int, seed: int) -> dict[str, float]:
-    """Load so many; how many were believed, and the longest time that one took."""
+    """Load `count` pickles; return how many were accepted, and the longest time for one."""
     draws, believed, longest = random.Random(seed), 0, 0.0
     zipped, legacy = archive.to_bytes(tiny()), packed(tiny(), "legacy")
     with zipfile.ZipFile(io.BytesIO(zipped)) as zipped_file:

@@ -1,4 +1,4 @@
-"""kill -9 at random moments: the next run goes on, and ends with the bytes of the one that was never killed."""
+"""kill -9 at random moments: the next run resumes and ends with the same bytes as an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FILES = ("out.pth", "state.pth", "state.prev.pth", "metrics.csv", "flags.json", 
 
 
 def outcome(where: Path) -> tuple[bytes, bytes, Any]:
-    """The file that came out, the metrics, and the last state with every tensor in it."""
+    """Return the output file, the metrics, and the last state with all its tensors."""
     assert not [path for path in where.rglob(".*") if path.is_file()]  # no temporary file is left at the end
     return (
         (where / "out.pth").read_bytes(),
@@ -31,14 +31,14 @@ def outcome(where: Path) -> tuple[bytes, bytes, Any]:
 
 
 def leftovers(where: Path) -> None:
-    """At most one temporary file for each, however often it was killed."""
+    """Check that at most one temporary file is left for each file, however often the run was killed."""
     names = [path.name for path in where.rglob("*.tmp")]
     assert all(sum(name.startswith(f".{file}.") for name in names) <= 1 for file in FILES), names
 
 
 def train(server: Server, where: Path, line: Sequence[str]) -> tuple[Any, float]:
-    """What the uninterrupted run leaves, and its seconds."""
-    server.run(where, *line)  # the first in a process imports this and that
+    """Return the outcome of the uninterrupted run, and its seconds."""
+    server.run(where, *line)  # warm-up: the first run pays for imports
     shutil.rmtree(where / "run")
     started = time.monotonic()
     assert server.run(where, *line).status == 0
@@ -54,7 +54,7 @@ def forget(where: Path) -> None:
 
 
 def kill_until(count: int, server: Server, where: Path, line: Sequence[str], seed: int) -> tuple[int, int]:
-    """Kill it so often, going on each time; compare whenever it comes to its end. Returns kills and ends."""
+    """Kill and resume runs `count` times; compare each finished run. Return the numbers of kills and of finished runs."""
     whole, seconds = train(server, where, line)
     draws, kills, ends = random.Random(seed), 0, 0
     while kills < count or (where / "run").exists():
@@ -74,13 +74,13 @@ def kill_until(count: int, server: Server, where: Path, line: Sequence[str], see
 
 
 def test_five_kills(server: Server, workplace: Path, flags: tuple[str, ...]) -> None:
-    """Five runs, each killed once, at a random moment of another fifth of it; each goes on to its end, and is compared."""
+    """Five runs are killed once each, at a random moment in a different fifth; each is resumed to its end and compared."""
     line = (*MODES["sparse"], *flags, "--save", "out.pth", "--run_dir", "run")
     whole, seconds = train(server, workplace, line)
     draws = random.Random(11)
     for fifth in range(5):
         while not server.struck(signal.SIGKILL, draws.uniform(fifth, fifth + 1) / 5 * seconds, workplace, *line).status:
-            forget(workplace)  # it was quicker than the first one
+            forget(workplace)  # it finished sooner than the first run
         leftovers(workplace)
         saved = any((workplace / "run").glob("state*.pth"))
         done = server.run(workplace, *line, "--resume")
@@ -93,7 +93,7 @@ def test_five_kills(server: Server, workplace: Path, flags: tuple[str, ...]) -> 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_two_hundred_kills(mode: str, server: Server, workplace: Path, flags: tuple[str, ...]) -> None:
-    """29 for each of the seven modes: 203."""
+    """29 kills in each of the seven modes are 203."""
     if mode == "refine":
         server.run(workplace, *MODES["sparse"], *flags, "--save", "sparse.pth")
         pruned = server.run(workplace, "prune.normal_regular", "--percent", "0.3", "--model", "sparse.pth", "--save",

@@ -1,4 +1,4 @@
-"""24 forms in which the original's files come: each loads, computes what its network did, and a command takes it."""
+"""24 forms of the original project's files: each loads, computes the same as its network, and works with a command."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ VARIANTS: dict[str, tuple[str, str, Callable[[dict], Any]]] = {
 
 
 def originals_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A network of ours under the original's keys: first and last convolution bare, pools at 4 and 8."""
+    """Rename a network's keys to the original's: first and last convolution bare, pools at 4 and 8."""
     place = {1: 0, 2: 2, 3: 3, 4: 5, 5: 6, 6: 7, 7: 9, 8: 10, 9: 11}
     renamed = {}
     for key, value in state.items():
@@ -65,7 +65,7 @@ def originals_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def made(kind: str) -> tuple[nn.Module, dict[str, Tensor]]:
-    """A network and the state_dict that the original would save of it."""
+    """Return a network and the state_dict that the original project would save for it."""
     torch.manual_seed(0)
     if kind != "nin_gc":
         network: nn.Module = Original(kind)
@@ -83,7 +83,7 @@ def test_24_variants(
     kind, container, wrap = VARIANTS[name]
     network, state = made(kind)
     with monkeypatch.context() as patch:
-        if container.startswith("cuda"):  # as a GPU's storages are tagged
+        if container.startswith("cuda"):  # the tags of GPU storages
             patch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
         raw = packed(wrap(state), container.removeprefix("cuda "))
     assert (b"cuda:0" in raw) == container.startswith("cuda")
@@ -92,7 +92,7 @@ def test_24_variants(
 
     content = adopt(checkpoint.load(path), path)
     notes = capsys.readouterr().err.splitlines()
-    assert len(notes) == (2 if "legacy" in container else 1)  # each said once
+    assert len(notes) == (2 if "legacy" in container else 1)  # each is printed once
     assert ("re-save with: python -m scripts.convert" in notes[0]) == ("legacy" in container)
     assert f"read as {'nin_gc' if kind == 'nin_gc' else 'nin'} " in notes[-1]
     assert content.metrics.accuracy == (ACCURACY if "best_acc" in wrap(state) else 0)

@@ -1,4 +1,4 @@
-"""One run in a folder: the second is refused by the name of the first, a dead one holds nothing, and poor file systems do."""
+"""One run in a folder: a second one is refused and told of the first, a dead process holds no lock, limited file systems work."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.tools.children import Server
 
 
 def contend(path: Path, start: int, result: int, end: int) -> None:
-    """In a child: wait for `start` to be closed, try, say how it went, and hold on until `end` is closed."""
+    """In a child: wait until `start` is closed, try to lock, report the result, and hold the lock until `end` is closed."""
     os.read(start, 1)
     try:
         folder = RunFolder(path)
@@ -120,7 +120,7 @@ def test_a_fork_leaves_the_lock_with_its_parent(tmp_path: Path) -> None:
 def test_a_lock_that_is_taken_away_just_before_counts_for_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its holder removes the file and lets go, after this process has opened it."""
+    """The holder removes the file and releases the lock after this process has opened the file."""
     real, calls = fcntl.flock, []
 
     def late(handle: int, how: int) -> None:
@@ -150,7 +150,7 @@ def test_a_lock_file_that_cannot_be_opened(tmp_path: Path) -> None:
 def test_file_systems_without_locks_links_and_folder_syncs(
     code: int, command: Callable, flags: tuple, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One warning for each thing that is missed; the run and its resuming are as ever."""
+    """Each missing feature gives one warning; running and resuming work as usual."""
     line = ("prune.train", "--cfg", NARROW, *flags)
     assert command(*line).code == 0
     whole = Path("models_save/nin.pth").read_bytes()

@@ -1,6 +1,6 @@
-"""Merging survives every batch norm there can be: dead, turned, without spread, with any eps and momentum, still in training.
+"""Merging works for every possible batch norm: dead, negative, without variance, with any eps and momentum, still in training.
 
-That merged networks of ordinary statistics are the unmerged ones, and what their files hold, is in tests/bn_merge.
+tests/bn_merge checks that merged networks with ordinary statistics equal the unmerged ones, and the contents of their files.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CFGS = {
     "nin": [8] * 8,
     "nin_gc": [2, 4, 16, 32, 8, 32, 32, 8],  # groups
     "slimming": [8, 12, 16],  # convolutions without a bias
-    "separable": [4, 4, 8, 8, 8, 16, 16, 16],  # depthwise convolutions, with no batch norm behind them
+    "separable": [4, 4, 8, 8, 8, 16, 16, 16],  # depthwise convolutions without a batch norm after them
     ARCH: [8, 12, 10],
 }
 SPECS = {
@@ -51,7 +51,7 @@ Edit = Callable[[nn.BatchNorm2d], None]
 
 
 def _gamma(value: float | None, first: int, step: int = 4) -> Edit:
-    """Every `step`-th gamma, from the `first` on, becomes `value`; None: below 0."""
+    """Set every `step`-th gamma, from the `first` on, to `value`; None: make it negative."""
 
     def edit(norm: nn.BatchNorm2d) -> None:
         part = norm.weight.data[first::step]
@@ -88,7 +88,7 @@ def pictures(seed: int = 1, count: int = 16) -> Tensor:
 
 
 def as_stored(arch: str, spec: QuantSpec) -> QuantSpec:
-    """The spec as a file of this network holds it."""
+    """Return the spec as this network's file holds it."""
     model = form(arch, CFGS[arch])
     return spec.at_ends(*ends(model), reads_sums(model))
 
@@ -98,14 +98,14 @@ def norms(model: nn.Module) -> list[nn.BatchNorm2d]:
 
 
 def prepared(arch: str, spec: QuantSpec, edits: tuple[Edit, ...] = ()) -> nn.Module:
-    """In float64 and still in training; each BN has seen its input, and holds what the edits make of it."""
+    """Return a network in float64 and training mode, whose BNs have statistics of their inputs, changed by the edits."""
     torch.manual_seed(0)
     model = form(arch, CFGS[arch]).double()
     model = prepare(model, as_stored(arch, spec)).train()
     for norm in norms(model):
         norm.weight.data.uniform_(2, 6)
         norm.bias.data.normal_(0.5)
-    for when in ("before", "after"):  # before: so that the layers behind have seen what comes out; after: to stay so
+    for when in ("before", "after"):  # before: so that later layers see the result; after: so that it persists
         for norm in norms(model):
             for edit in edits:
                 edit(norm)
@@ -123,7 +123,7 @@ def assert_close(found: Tensor, expected: Tensor, bound: float) -> None:
 
 
 EVERY_KIND = ("nin", ARCH)
-"""Networks that are tried with all SPECS in the fast tests; the others with those of OFTEN."""
+"""Networks tested with all SPECS in the fast tests; others are tested with those of OFTEN."""
 OFTEN = ("float", "wbab", "int8 folded")
 
 
@@ -136,7 +136,7 @@ OFTEN = ("float", "wbab", "int8 folded")
     ],
 )
 def test_whatever_the_batch_norm_holds(kind: str, arch: str) -> None:
-    """G7: 1e-12 of the largest output in float64 (1e-5 in float32, where no codes can turn over)."""
+    """G7: 1e-12 of the largest output in float64 (1e-5 in float32, if no code can change)."""
     alive = 0
     for what, edits in NORMS.items():
         model = prepared(arch, SPECS[kind], edits)
@@ -149,15 +149,15 @@ def test_whatever_the_batch_norm_holds(kind: str, arch: str) -> None:
         expected = model.eval()(x)
         assert_close(merged(x), expected, 1e-12)
         alive += bool(expected.std(0).max() > 1e-3 * expected.abs().max())
-        if kind == "float" and expected.abs().max() < 1e6:  # beyond it float32 itself is off by more
+        if kind == "float" and expected.abs().max() < 1e6:  # for larger outputs float32 itself has larger errors
             single = merge(model.float())
             assert_close(single(x.float()), model(x.float()), 1e-5)
     one_sided = arch == ARCH and kind.startswith("wbab")  # its binary inputs come from ReLUs: +1 and nothing else
-    assert alive >= 2 or one_sided  # or the comparison has shown nothing
+    assert alive >= 2 or one_sided  # otherwise the comparison shows nothing
 
 
 def signs(model: nn.Module) -> dict[str, Tensor]:
-    """The binary codes that each quantizer gives, filled by the next forward pass."""
+    """Return a dict that the next forward pass fills with the binary codes of each quantizer."""
     seen: dict[str, Tensor] = {}
     for name, module in model.named_modules():
         if isinstance(module, BinaryActivation):
@@ -169,7 +169,7 @@ def signs(model: nn.Module) -> dict[str, Tensor]:
 @pytest.mark.parametrize("arch", ["nin", "nin_gc", "slimming", "separable"])
 @pytest.mark.parametrize("order", ["cbap", "bacp"])
 def test_every_sign_is_the_same(order: str, arch: str) -> None:
-    """G7: 100 % of the codes of every layer, for gammas of 0, below 0 and next to nothing."""
+    """G7: 100 % of the codes of every layer are equal, for gammas of 0, negative and tiny gammas."""
     for what, edits in NORMS.items():
         model = prepared(arch, replace(SPECS["wbab"], order=order), edits).eval()
         merged = merge(model)
@@ -183,7 +183,7 @@ def test_every_sign_is_the_same(order: str, arch: str) -> None:
 
 @pytest.mark.parametrize("kind", SPECS)
 def test_what_training_leaves_is_merged_as_evaluation_does_it(kind: str) -> None:
-    """G8: a network in training is merged with its running statistics, not with a batch's, and none of it moves."""
+    """G8: a network in training mode is merged with its running statistics, not a batch's, and does not change."""
     model = prepared("nin", SPECS[kind], (_gamma(None, 1),))
     state = {key: value.clone() for key, value in model.state_dict().items()}
     one, other = merge(model), merge(model.eval())
@@ -202,7 +202,7 @@ def test_merging_twice_is_refused(kind: str) -> None:
 
 @pytest.mark.parametrize("what", NORMS)
 def test_a_file_of_it_is_finite_and_reads_back(what: str, tmp_path: Path) -> None:
-    """A threshold beyond all numbers would be refused by the reader."""
+    """The reader would refuse an infinite threshold."""
     info = DataInfo("digits", "digits", 10, 8, (0.5,) * 3, (0.25,) * 3)
     for arch, spec in (("nin", SPECS["wbab"]), ("nin", SPECS["wta4"]), ("separable", SPECS["w8a8"])):
         merged = merge(prepared(arch, spec, NORMS[what]).float())
@@ -217,7 +217,7 @@ def test_a_file_of_it_is_finite_and_reads_back(what: str, tmp_path: Path) -> Non
 
 
 def test_the_zero_weight_filter_of_a_binary_layer_is_a_constant_channel() -> None:
-    """Its scale is 0, so that its BN sees one value: beyond the threshold on one side, whatever comes in."""
+    """Its scale is 0, so its BN sees one value, which is on one side of the threshold for any input."""
     model = prepared("nin", SPECS["wbab"]).eval()
     with torch.no_grad():
         model.block4.conv.weight[::2] = 0

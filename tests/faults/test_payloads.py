@@ -1,4 +1,4 @@
-"""Opening a file never runs what is in it: twelve payloads, three containers, every command that reads files."""
+"""Opening a file never runs code in it: twelve payloads, three containers, every command that reads files."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ READ_NONE = {
     "deploy.run",
     "deploy.build",
 }
-"""deploy.run reads packed files, which hold no pickle, deploy.build none at all."""
+"""deploy.run reads only packed files, which hold no pickle; deploy.build reads no files."""
 ALSO = [
     ("prune.train", ["--evaluate", "F"]),
     ("prune.train", ["--from_scratch", "F"]),
@@ -63,13 +63,13 @@ ALSO = [
     ("bn_merge.compare", ["F"]),
     ("scripts.summary", ["--sensitivity", "F"]),
 ]
-"""Other ways in of the same commands, tried with one payload of each container."""
+"""Other inputs of the same commands, tested with one payload of each container."""
 RESUMED = ["--dataset", "digits", "--image_size", "8", "--epochs", "1", "--cfg", "8,8,8,8,8,8,8,8", "--cpu", "--resume"]
 
 
 @pytest.fixture(scope="module")
 def evil(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the 36 files; `sentinel` appears in it if one of them gets its way."""
+    """Write a folder with the 36 files; `sentinel` appears in it if a payload runs."""
     folder = tmp_path_factory.mktemp("evil")
     content = tiny()
     for number, (name, call) in enumerate(payloads(folder).items()):
@@ -109,7 +109,7 @@ def test_every_command_is_looked_at() -> None:
 def test_no_command_runs_what_a_file_holds(
     module: str, unsafe: str, evil: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The environment variable turns torch's default off; only what is said in the call itself still counts."""
+    """The environment variable turns torch's default off; only the argument in the call still counts."""
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", unsafe)
     lines = [[str(file) if word == "F" else word for word in READS[module]] for file in sorted(evil.glob("*.pth"))]
     assert_nothing_ran(module, lines, evil)
@@ -129,7 +129,7 @@ def test_a_state_to_resume_from_runs_nothing(module: str, evil: Path, workplace:
 
 
 def test_torch_itself_still_refuses_what_the_first_look_would_miss(evil: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two fences: with the list of names out of the way, weights_only holds."""
+    """There are two checks: without the list of names, weights_only still refuses."""
     monkeypatch.setattr(archive.pickles, "first_forbidden_name", lambda content, count: None)
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     for file in evil.glob("*.pth"):
@@ -147,7 +147,7 @@ def test_the_first_look_refuses_before_torch_sees_a_byte(evil: Path, monkeypatch
 
 
 def test_a_name_that_comes_from_the_memo_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The strings before it say torch.Size; what is called is os.mkdir."""
+    """The strings before the call are torch.Size, but the call is os.mkdir."""
     monkeypatch.setattr(torch, "load", lambda *args, **kwargs: pytest.fail("torch has seen it"))
     sentinel, path = tmp_path / "sentinel", tmp_path / "a.pth"
     raw = from_memo("posix.mkdir", str(sentinel))
@@ -172,7 +172,7 @@ def test_a_pickle_in_capitals_is_looked_at_too(tmp_path: Path, monkeypatch: pyte
 
 
 def test_unpicklers_live_in_one_place() -> None:
-    """The one for CIFAR's batch files, which knows four names."""
+    """The only unpickler is for CIFAR's batch files and allows four names."""
     found = [
         name
         for name in sources()

@@ -1,4 +1,4 @@
-"""What pruning promises whatever the scales look like: counts, ties, floors, bases, groups, and that nothing is computed otherwise.
+"""Promises of pruning for any scales: counts, ties, floors, bases, groups, and unchanged results.
 
 One seed draws a network with narrow widths, its scales, a percent and a base; every promise is checked on each.
 """
@@ -68,7 +68,7 @@ SCALES: dict[str, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class Case:
-    """A network in float64 as its code makes it, and in its normal form."""
+    """A network in float64, as its code builds it and in its normal form."""
 
     arch: str
     tried: Subject
@@ -85,7 +85,7 @@ class Case:
         return planning.plan(self.tried, percent, base)
 
     def cut(self, chosen: PrunePlan) -> tuple[NormalForm, NormalForm]:
-        """Masked and narrowed."""
+        """Return the masked and the narrowed network."""
         found = self.tried.found
         return masked(self.form, found, chosen.dropped), narrowed(
             self.plain, self.form, found, chosen.dropped, self.arch
@@ -108,7 +108,7 @@ def opened(arch: str, plain: nn.Module) -> Case:
 
 
 def drawn(seed: int) -> tuple[Case, float, int]:
-    """A network, a percent and a base."""
+    """Draw a network, a percent and a base."""
     draw = random.Random(seed)
     arch = ARCHS[seed % len(ARCHS)]
     kind = draw.choice([*SCALES, "any", "any"])
@@ -117,7 +117,7 @@ def drawn(seed: int) -> tuple[Case, float, int]:
 
 
 def check_counts(chosen: PrunePlan) -> None:
-    """F1, F2, F4, F5, F6: never none; multiples of the base, or whole with a note; shares as they are said."""
+    """F1, F2, F4, F5, F6: no layer is empty; widths are multiples of the base, or whole with a notice; shares are as printed."""
     for name, before, width in zip(chosen.names, chosen.before, chosen.widths, strict=True):
         assert min(before, 2) <= width <= before
         assert width % chosen.base == 0 or width == before, name
@@ -126,7 +126,7 @@ def check_counts(chosen: PrunePlan) -> None:
 
 
 def check_ranks(found: Case, chosen: PrunePlan) -> None:
-    """F1: what goes of a family is never larger than what stays of it, where its channels can take each other's places."""
+    """F1: in a family of interchangeable channels, no dropped channel scores higher than a kept one."""
     from prune.families import families, scores
 
     worth = scores(found.form, found.tried.found)
@@ -168,7 +168,7 @@ def test_every_promise_on_300_networks() -> None:
 
 
 def test_scales_that_tell_nothing_apart_are_noticed() -> None:
-    """F1: the command warns by this."""
+    """F1: the command's warning depends on this."""
     model = case("nin", [5] * 8, 0).form
     assert looks_sparse(gammas(model))
     for spread, sparse in ((0.0, False), (0.9e-3, False), (1.1e-3, True)):
@@ -199,7 +199,7 @@ def test_a_score_that_is_not_finite_is_refused(importance: str, value: float) ->
     ],
 )
 def test_a_larger_percent_keeps_a_part_of_what_a_smaller_one_keeps(arch: str) -> None:
-    """F11: on every network whose groups leave the choice free; base 1. An emptied layer keeps its best."""
+    """F11: for every network whose groups do not restrict the choice, with base 1. An emptied layer keeps its best channels."""
     found = case(arch, widths(arch, random.Random(5)), 5)
     more, fewer = (found.plan(p) for p in (0.3, 0.6))
     assert more.dropped <= fewer.dropped
@@ -207,7 +207,7 @@ def test_a_larger_percent_keeps_a_part_of_what_a_smaller_one_keeps(arch: str) ->
 
 @pytest.mark.parametrize("arch", [pytest.param("nin", marks=pytest.mark.slow), "separable", residual.ARCH])
 def test_pruned_trained_and_pruned_again(arch: str) -> None:
-    """F9: the second time starts from the widths of the first, and both go by the same proof."""
+    """F9: the second pruning starts from the first one's widths, and both pass the same proof."""
     found = case(arch, widths(arch, random.Random(43)), 3)
     chosen = found.plan(0.3)
     once = found.cut(chosen)[1].train()
@@ -261,7 +261,7 @@ for path in map(Path, sys.argv[1:]):
     ],
 )
 def test_a_fresh_process_reads_back_the_pruned_network_bit_for_bit(archs: tuple[str, ...], tmp_path: Path) -> None:
-    """F10: a strict load from nothing but the file."""
+    """F10: a strict load from the file alone."""
     info = DataInfo("digits", "digits", 10, 8, (0.5,) * 3, (0.25,) * 3)
     paths, expected = [], []
     for number, arch in enumerate(archs):

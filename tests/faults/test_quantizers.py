@@ -1,4 +1,4 @@
-"""What every quantizer promises of every weight: few levels, order, symmetry, small errors, any layout and type.
+"""Promises of every quantizer for every weight: few levels, order, symmetry, small errors, any layout and type.
 
 The formulas themselves are compared with their papers in tests/models/layers.
 """
@@ -25,7 +25,7 @@ each = pytest.mark.parametrize("name", ACTIVATIONS)
 
 @st.composite
 def weights(draw: st.DrawFn) -> Tensor:
-    """Float32 (out, in / groups, k, k): any size, filters of zeros, of one value and of one sign among them."""
+    """Draw float32 weights (out, in / groups, k, k) of any size, some filters all zero, of one value or of one sign."""
     shape = draw(st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 3), st.integers(1, 3)))
     source = torch.Generator().manual_seed(draw(st.integers(0, 2**32 - 1)))
     weight = torch.randn(shape, generator=source) * draw(st.sampled_from([1e-6, 0.05, 0.5, 3.0]))
@@ -42,7 +42,7 @@ def any_of(*words: str) -> st.SearchStrategy[str]:
 
 
 def assert_same(found: Quantized, expected: Quantized) -> None:
-    """To the last bit."""
+    """Check that codes and scales are equal bit for bit."""
     assert torch.equal(found.codes, expected.codes)
     assert (found.scale is None) == (expected.scale is None)
     assert found.scale is None or torch.equal(found.scale, expected.scale)
@@ -60,7 +60,7 @@ def test_few_levels(family: str, data: st.DataObject, weight: Tensor) -> None:
 @pytest.mark.parametrize("words", [("dorefa",), ("ternary",), ("binary",), ("affine", "symmetric")], ids=" ".join)
 @drawn(data=st.data(), weight=weights())
 def test_odd_symmetric(words: tuple[str, ...], data: st.DataObject, weight: Tensor) -> None:
-    """f(-w) = -f(w), but for a 0 that has to take a side, and ties of DoReFa's, which go to the even step."""
+    """f(-w) = -f(w), except for a 0 that must take a side, and for DoReFa's ties, which round to the even step."""
     name = data.draw(any_of(*words))
     plus, minus = CASES[name].quantize(weight), CASES[name].quantize(-weight)
     clear = torch.ones_like(weight, dtype=torch.bool)
@@ -109,12 +109,12 @@ def test_no_error_is_larger_than_half_a_step_inside_the_range(family: str, data:
         assert ((codes * scale - target).abs() <= scale * (1 + 1e-9)).all()  # codes are odd: a step is 2 of them
         return
     found = codes * scale
-    assert ((found - weight).abs() <= scale * (1 + 1e-9)).all()  # a rounded zero point cuts off half a step
+    assert ((found - weight).abs() <= scale * (1 + 1e-9)).all()  # a rounded zero point clips half a step
     low, high = found.amin(), found.amax()
     if CASES[name].own:
         low, high = (edge(found.flatten(1), 1).reshape(-1, 1, 1, 1) for edge in (torch.amin, torch.amax))
     inside = (weight >= low) & (weight <= high)
-    assume(inside.any())  # a lone weight may be rounded to a point that it is not
+    assume(inside.any())  # a single weight may be rounded to another grid point
     assert ((found - weight).abs() <= 0.5 * scale * (1 + 1e-9))[inside].all()
 
 
@@ -123,7 +123,7 @@ def test_no_error_is_larger_than_half_a_step_inside_the_range(family: str, data:
 )
 @drawn(data=st.data(), weight=weights())
 def test_idempotent(words: tuple[str, ...], data: st.DataObject, weight: Tensor) -> None:
-    """Quantizing what is quantized changes no code; promised where the range survives."""
+    """Quantizing twice changes no code; promised where the range is unchanged."""
     quantize = CASES[data.draw(any_of(*words))].quantize
     once = quantize(weight.double())
     again = quantize(value(once))
@@ -139,7 +139,7 @@ def test_binary_weights_of_one_input_channel_are_idempotent(weight: Tensor) -> N
 
 
 def eighths(*shape: int) -> Tensor:
-    """Multiples of 1/64 below 2, of which no sum is ever rounded, in any order."""
+    """Return multiples of 1/64 below 2, whose sums are exact in any order."""
     return torch.randint(-127, 128, shape, generator=torch.Generator().manual_seed(3)) / 64
 
 
@@ -166,7 +166,7 @@ def test_type_device_and_memory_layout_do_not_matter_and_stay(name: str, device:
 @each
 @pytest.mark.parametrize("device", DEVICES)
 def test_activations_of_any_layout_type_and_batch_order(name: str, device: str) -> None:
-    """Pictures in another order give the same codes in that order, while a range is observed, too."""
+    """Reordered pictures give the same codes in the new order, also while a range is observed."""
     x = 4 * torch.randn(5, 6, 4, 4, generator=torch.Generator().manual_seed(4)).to(device)
     order = torch.tensor([3, 0, 4, 1, 2], device=device)
     expected = ACTIVATIONS[name]().to(device)(x)

@@ -1,4 +1,4 @@
-"""Damaged, foreign and hostile files: each is refused with exit 3 in words, none is silently believed."""
+"""Damaged, foreign and hostile files: each is refused with exit 3 and a message, none is accepted silently."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.tools.forge import in_child, packed, rezipped, same_arrays, tiny, two
 
 
 def outcome(path: Path) -> Any:
-    """The checkpoint in a file, or None if it is refused as it should be."""
+    """Return the checkpoint in a file, or None if it is refused properly."""
     try:
         return checkpoint.load(path)
     except UserError as fault:
@@ -30,7 +30,7 @@ def outcome(path: Path) -> Any:
 
 
 def silently_wrong(path: Path, flips: int, seed: int) -> tuple[int, int]:
-    """Of so many files with one bit flipped: how many are believed and differ, and how many are refused."""
+    """Flip one bit in each of `flips` files; return how many are accepted with different contents, and how many are refused."""
     content = {**tiny(), "state_dict": {"a": torch.randn(8, 8), "b": torch.randn(10)}}  # few tensors: quick to load
     whole, draws, wrong, refusals = archive.to_bytes(content), random.Random(seed), 0, 0
     plain = {key: value for key, value in content.items() if key != "state_dict"}
@@ -50,7 +50,7 @@ def silently_wrong(path: Path, flips: int, seed: int) -> tuple[int, int]:
 def test_2000_flipped_bits(tmp_path: Path) -> None:
     wrong, refusals = silently_wrong(tmp_path / "a.pth", 2000, 0)
     assert wrong == 0
-    assert refusals > 800  # the rest lies in padding, which holds nothing
+    assert refusals > 800  # the other flips hit padding
 
 
 @pytest.mark.slow
@@ -92,7 +92,7 @@ def test_nine_things_that_are_no_checkpoint(kind: str, tmp_path: Path) -> None:
         refused(tmp_path, "not a regular file")
     elif kind == "fifo":
         os.mkfifo(path)
-        signal.alarm(10)  # opening it would wait for a writer for ever
+        signal.alarm(10)  # opening it would wait for a writer forever
         refused(path, "not a regular file")
         signal.alarm(0)
     elif kind == "dangling link":
@@ -103,7 +103,7 @@ def test_nine_things_that_are_no_checkpoint(kind: str, tmp_path: Path) -> None:
 
 
 def test_torch_reads_the_archive_that_was_checked(tmp_path: Path) -> None:
-    """Two in one file: zipfile sees the zeros, torch by itself the ones."""
+    """The file holds two archives: zipfile reads zeros, torch alone would read ones."""
     path = tmp_path / "a.pth"
     zeros, ones = (rezipped(archive.to_bytes({"w": torch.full((1000,), value)})) for value in (0.0, 1.0))
     path.write_bytes(two_archives(zeros, ones))
@@ -173,7 +173,7 @@ def test_tensors_that_claim_more_than_is_stored(kind: str, container: str, tmp_p
 
 
 def test_an_old_file_cannot_ask_for_memory(tmp_path: Path) -> None:
-    """Its pickle says how long each storage is, before a byte of it is read."""
+    """Its pickle states the length of each storage before any byte of it is read."""
     path, raw = tmp_path / "a.pth", packed({"state_dict": {"w": torch.ones(1000)}}, "legacy")
     assert raw.count(struct.pack("<H", 1000)) >= 2
     path.write_bytes(raw.replace(b"M" + struct.pack("<H", 1000), b"\x8a\x05" + (2**38).to_bytes(5, "little")))

@@ -1,4 +1,4 @@
-"""Signals and kill -9 again and again, at random times: the run goes on each time, and ends as if nothing had been."""
+"""Repeated signals and kill -9 at random times: the run resumes each time, and ends as if it had not been interrupted."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TERM, INT, HUP = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
 
 
 def shell(status: int) -> int:
-    """Exit status as a shell gives it."""
+    """Return the exit status as a shell reports it."""
     return 128 - status if status < 0 else status
 
 
@@ -35,7 +35,7 @@ def finished(server: Server, line: Sequence[str]) -> Done:
 
 
 def struck_and_resumed(server: Server, number: int, line: Sequence[str], whole: Any, seconds: list[float]) -> None:
-    """Train, with a signal at one of these times, and go on to the same end."""
+    """Train, send a signal at each of these times, resume, and compare the end."""
     pid = server.start(Path.cwd(), *line)
     for pause in seconds:
         time.sleep(pause)
@@ -44,7 +44,7 @@ def struck_and_resumed(server: Server, number: int, line: Sequence[str], whole: 
     done = server.wait(pid)
     assert time.monotonic() - started < 2
     if done.status == -number:
-        assert not Path("runs").exists()  # before the first line of the program, it ends it as ever
+        assert not Path("runs").exists()  # before the program's first line, the signal ends the process by default
     else:
         assert done.status in (INTERRUPTED if number == INT else TERMINATED, 0), done.err
     finished(server, line)
@@ -73,24 +73,24 @@ def test_signals_at_random_times(
 
 
 def test_a_requeued_run_comes_to_its_end(line: tuple, whole: tuple, server: Server) -> None:
-    """The loop of docs/reliability.md: again after a kill or a SIGTERM, until it comes to its end."""
+    """The loop of docs/reliability.md restarts the run after a kill or a SIGTERM until it finishes."""
     draws, kinds = random.Random(7), []
     for n in range(100):
-        seconds = draws.uniform(0.05, 0.15) + n / 8  # longer and longer: it has to get somewhere
+        seconds = draws.uniform(0.05, 0.15) + n / 8  # increasing, so that the run makes progress
         done = server.struck(draws.choice((TERM, signal.SIGKILL)), seconds, Path.cwd(), *line, "--resume")
         kinds.append(shell(done.status))
         assert kinds[-1] in (TERMINATED, 137, 0), done.err
         if not done.status:
             break
     assert kinds[-1] == 0
-    for hidden in Path().rglob(".*"):  # what kill -9 leaves: the next start takes it away
+    for hidden in Path().rglob(".*"):  # left by kill -9; the next start removes it
         assert hidden.name == ".lock" or hidden.suffix == ".tmp"
     assert server.run(Path.cwd(), *line, "--resume").err == "already complete: models_save/nin.pth\n"
     assert taken() == whole
 
 
 def started() -> list[int]:
-    """The processes that the shell has started so far."""
+    """Return the processes that the shell has started so far."""
     return [int(pid) for pid in Path("pids").read_text().split()] if Path("pids").exists() else []
 
 
@@ -104,7 +104,7 @@ until {command} & echo $! >> pids; wait $!; do [ $? -ge 137 ] || break; done
     [((0,), 1), ((137, 143, 137, 0, 137), 4), ((143, 2, 0), 2), ((INTERRUPTED, 0), 1), ((3, 0), 1), ((137, 6, 0), 2)],
 )
 def test_the_loop_goes_on_after_a_kill_alone(statuses: tuple[int, ...], taken: int, workplace: Path) -> None:
-    """A wrong flag, a fault or Ctrl-C ends it."""
+    """A wrong flag, a fault or Ctrl-C ends the loop."""
     Path("left").write_text("".join(f"{status}\n" for status in statuses))
     command = "sh -c 'read s < left; sed -i 1d left; exit $s'"
     subprocess.run(["bash", "-c", REQUEUE.format(command=command)], check=True, timeout=60)
@@ -122,7 +122,7 @@ def test_a_shell_that_requeues(run: int, line: tuple, whole: tuple) -> None:
             time.sleep(0.05)
         time.sleep(draws.uniform(0, 6))
         if loop.poll() is None:
-            with contextlib.suppress(ProcessLookupError):  # it may have come to its end
+            with contextlib.suppress(ProcessLookupError):  # it may have finished
                 os.kill(pids[strike - 1], draws.choice((TERM, signal.SIGKILL)))
     err = loop.communicate(timeout=60)[1].decode()
     assert loop.returncode == 0

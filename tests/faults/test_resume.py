@@ -1,4 +1,4 @@
-"""Going on: wherever a run stops, the resumed one writes the bytes of the one that never stopped, or is refused by name."""
+"""Resuming: wherever a run stops, the resumed run writes the same bytes as an uninterrupted one, or is refused with a reason."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from tests.tools.stops import BATCHES, CFG, EPOCHS, MODES, STEPS, snapshot, stop
 
 @pytest.fixture(autouse=True)
 def _no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda handle: None)  # a third of the time, and no power is cut here
+    monkeypatch.setattr(os, "fsync", lambda handle: None)  # it takes a third of the time, and no power fails here
 
 
 @pytest.fixture
 def ready(command: Callable, flags: tuple[str, ...]) -> Callable:
-    """`ready(mode)`: the command line of a mode, its input made."""
+    """Return `ready(mode)`, which makes a mode's input and returns its command line."""
 
     def make(mode: str) -> tuple[str, ...]:
         if mode == "refine":
@@ -45,7 +45,7 @@ def ready(command: Callable, flags: tuple[str, ...]) -> Callable:
 
 
 def outcome() -> tuple[bytes, bytes, dict]:
-    """What a finished run leaves, and forgets: its file, its metrics, its last state."""
+    """Return a finished run's file, metrics and last state, and remove the run."""
     found = Path("out.pth").read_bytes(), Path("run/metrics.csv").read_bytes(), archive.load(Path("run/state.pth"))[0]
     shutil.rmtree("run")
     Path("out.pth").unlink()
@@ -63,7 +63,7 @@ def outcome() -> tuple[bytes, bytes, dict]:
     ],
 )
 def test_stopped_in_every_epoch(mode: str, batches: tuple[int, ...], ready: Callable, command: Callable) -> None:
-    """After its last step, in its middle, while it is judged; int8 freezes its ranges in the last one."""
+    """It stops after the epoch's last step, in the middle, and during evaluation; int8 freezes its ranges in the last epoch."""
     line = ready(mode)
     assert command(*line).code == 0
     whole = outcome()
@@ -95,7 +95,7 @@ def test_stopped_again_and_again(ready: Callable, command: Callable) -> None:
     assert command(*line).code == 0
     whole = outcome()
     for _ in range(EPOCHS * BATCHES):
-        with stop(3):  # enough to judge and take one step
+        with stop(3):  # enough to evaluate and take one step
             code = command(*line, "--resume").code
         if code == 0:
             break
@@ -104,7 +104,7 @@ def test_stopped_again_and_again(ready: Callable, command: Callable) -> None:
 
 
 def test_stopped_where_it_must_be_noticed(ready: Callable, command: Callable) -> None:
-    """Each part of the state counts: without it, or with another value, the run ends elsewhere or is refused."""
+    """Each part of the state matters: without it, or with another value, the result differs or the run is refused."""
     line = ready("gap")
     assert command(*line).code == 0
     whole = outcome()
@@ -193,7 +193,7 @@ def test_a_run_that_is_complete_touches_nothing(
         assert (done.code, done.err) == (0, "already complete: out.pth\n")
         assert "--json" in more or done.out == first.out
         assert snapshot() == before
-    with monkeypatch.context() as patch:  # the file is made again, without a step of training
+    with monkeypatch.context() as patch:  # the file is written again without training
         patch.setattr(TensorSplit, "training_batches", None)
         for damage in (Path.unlink, lambda path: path.write_bytes(b"another")):
             damage(Path("out.pth"))
@@ -218,7 +218,7 @@ def test_a_result_of_the_run_before_does_not_count(ready: Callable, command: Cal
 
 
 def test_metrics_are_what_the_state_says(tmp_path: Path) -> None:
-    """Rows later than the state, torn or doubled: gone when the run goes on."""
+    """Rows after the state, torn rows and duplicate rows are removed when the run resumes."""
     folder, draws = RunFolder(tmp_path), random.Random(3)
     rows = [{"epoch": float(n), "test_loss": draws.random()} for n in range(1, 6)]
     for n in range(50):

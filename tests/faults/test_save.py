@@ -1,4 +1,4 @@
-"""Saving: wherever the process dies and whatever the disk does, a file is the old one or the new one, whole."""
+"""Saving: wherever the process dies and however the disk fails, a file is the complete old one or the complete new one."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def die(*_: object, **__: object) -> None:
 
 
 def at(point: str) -> None:
-    """Let this process die at a point of engine.system.files.write_bytes."""
+    """Make this process die at a point of engine.system.files.write_bytes."""
     write, replace, syncs = os.write, os.replace, iter(range(9))
     if point == "before_write":
         os.write = die  # type: ignore[assignment]
@@ -45,14 +45,14 @@ def at(point: str) -> None:
     elif point == "after_replace":
         os.replace = lambda *names: die(replace(*names))
     elif point == "before_dirsync":
-        os.fsync = lambda handle: die() if next(syncs) else None  # the file's is the first
+        os.fsync = lambda handle: die() if next(syncs) else None  # the first call is for the file
 
 
 POINTS = ("before_write", "mid_write", "before_fsync", "before_replace", "after_replace", "before_dirsync")
 
 
 def state(tag: int, size: int) -> Any:
-    """What RunFolder.keep takes, with a network of so many numbers."""
+    """Return an argument for RunFolder.keep with a network of `size` numbers."""
     content = {
         "epoch": tag, "step": 1, "loss": 0.5, "penalty": 0.0, "right": 1, "seen": 2, "rows": [], "optimizer": {}, "schedule": {},
         "rng": [], "model": {"w": torch.full((size,), float(tag))},
@@ -95,7 +95,7 @@ def test_killed_inside_a_save(point: str, kind: str, size: int, tmp_path: Path) 
 def test_killed_while_the_old_state_is_kept(
     call: str, links: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without hard links there is a moment with state.prev.pth alone; a resumed run takes it."""
+    """Without hard links only state.prev.pth exists for a moment; a resumed run uses it."""
     folder = RunFolder(tmp_path)
     for tag in (1, 2):
         folder.keep(state(tag, 10), {})
@@ -107,7 +107,7 @@ def test_killed_while_the_old_state_is_kept(
         if not links:
             os.link = no_link
         real, calls = getattr(os, call), iter(range(9))
-        fatal = int(not links)  # the first replace is then the one that keeps the old state
+        fatal = int(not links)  # the first replace then keeps the old state
         setattr(os, call, lambda *names, **more: die() if next(calls) == fatal else real(*names, **more))
         folder.keep(state(3, 10), {})
 
@@ -142,7 +142,7 @@ def test_many_blind_kills(kills: int, tmp_path: Path) -> None:
 
 @contextmanager
 def room_for(count: int) -> Iterator[None]:
-    """Files of this process may have so many bytes."""
+    """Limit this process's files to `count` bytes."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (count, limits[1]))
     try:
@@ -153,7 +153,7 @@ def room_for(count: int) -> Iterator[None]:
 
 @contextmanager
 def disk_of(count: int) -> Iterator[None]:
-    """The disk has so many bytes left, and takes 1,000 at a time."""
+    """Simulate a disk with `count` free bytes that accepts 1,000 bytes at a time."""
     write, left = os.write, count
 
     def limited(handle: int, content: Any) -> int:
@@ -234,7 +234,7 @@ def test_a_full_disk_ends_a_run_that_goes_on_later(command: Callable, flags: tup
     assert "--resume" not in done.err  # this run has saved nothing yet
     assert Path("models_save/nin.pth").read_bytes() == whole
     Path("models_save/nin.pth").unlink()
-    with pytest.MonkeyPatch.context() as patch:  # now the file that comes out finds no room
+    with pytest.MonkeyPatch.context() as patch:  # now there is no room for the output file
         real = checkpoint.save
         patch.setattr(checkpoint, "save", lambda *a: room(real, *a))
         done = command(*line)
@@ -275,7 +275,7 @@ def test_a_damaged_state_falls_back_to_the_save_before(tmp_path: Path, capsys: p
         warned = f"warning: {folder.state_path}" in (err := capsys.readouterr().err)
         assert (found["epoch"], err.count("\n")) == ((1, 1) if warned else (2, 0))
         assert warned or torch.equal(found["model"]["w"], torch.full((500,), 2.0))
-        assert not warned or folder.state_path.read_bytes() == before  # it has taken the damaged one's place
+        assert not warned or folder.state_path.read_bytes() == before  # it has replaced the damaged one
         folder.previous_path.write_bytes(before)
     for path in (folder.state_path, folder.previous_path):
         path.write_bytes(whole[:-9])

@@ -1,4 +1,4 @@
-"""Signals: a training saves at the step it is in and says how to go on; nothing is torn, and the exit status is right."""
+"""Signals: training saves at the current step and prints how to resume; no file is torn, and the exit status is right."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CATCHABLE = (TERM, INT, HUP, USR1)
 
 
 def test_an_interrupt_after_another_signal_is_the_first(capfd: pytest.CaptureFixture[str]) -> None:
-    """The second chance that is announced is given, whatever came before."""
+    """The announced second Ctrl-C is respected after any other signal."""
     with signals.watching() as watch:
         for number in (TERM, INT):
             os.kill(os.getpid(), number)
@@ -44,7 +44,7 @@ def test_an_interrupt_after_another_signal_is_the_first(capfd: pytest.CaptureFix
 
 @pytest.mark.parametrize(("number", "code"), [(TERM, TERMINATED), (HUP, TERMINATED), (INT, INTERRUPTED)])
 def test_what_is_said(number: int, code: int, line: tuple, whole: tuple, command: Callable) -> None:
-    """The command to go on with is the one that was given, to the letter, and it works."""
+    """The printed command equals the given one, letter for letter, with --resume, and it works."""
     line = (*line, "--run_dir", "it's a run")
     for batch in (1, 8, 12, 13, 24):
         with stop(batch, number):
@@ -90,7 +90,7 @@ def test_usr1_saves_and_goes_on(line: tuple, whole: tuple, command: Callable, mo
 
 
 def send(number: int, real: Callable) -> Callable:
-    """A function that is interrupted by a signal when it is called first, and does its work."""
+    """Return a function that sends a signal on its first call and then works normally."""
     left = iter([number])
 
     def call(*arguments: Any, **more: Any) -> Any:
@@ -114,7 +114,7 @@ def test_a_signal_while(
         if place == "the data are read":  # or downloaded
             attributes.setattr(catalogue, "load", send(number, catalogue.load))
         elif place == "a state is saved":
-            attributes.setattr(os, "link", send(number, os.link))  # the second one: the first has nothing to keep
+            attributes.setattr(os, "link", send(number, os.link))  # the second call: the first has no old file to keep
         elif place == "the file is written":
             attributes.setattr(checkpoint, "save", lambda *a: killed_in_replace(number, *a))
         done = command(*line)
@@ -137,7 +137,7 @@ def killed_in_replace(number: int, *arguments: Any) -> None:
 
 @pytest.mark.parametrize("number", [HUP, INT])
 def test_what_the_parent_ignores_stays_ignored(number: int, line: tuple, server: Server) -> None:
-    """nohup ignores SIGHUP; a shell ignores SIGINT for what it runs in the background."""
+    """nohup ignores SIGHUP; a shell ignores SIGINT for background jobs."""
     pid = server.start(Path.cwd(), *line, ignore=(number,))
     for _ in range(8):
         time.sleep(0.03)
@@ -147,7 +147,7 @@ def test_what_the_parent_ignores_stays_ignored(number: int, line: tuple, server:
 
 
 def test_a_terminal_that_hangs_up(line: tuple, whole: tuple, command: Callable) -> None:
-    """SIGHUP comes, and nothing can be printed any more."""
+    """After SIGHUP nothing can be printed."""
     pid, terminal = pty.fork()
     if not pid:
         words = [word for word in map(str, line) if word != "--quiet"]
@@ -222,7 +222,7 @@ def test_usr1_after_term_does_not_hide_it() -> None:
 
 
 def _stream(pictures: Path) -> None:
-    """In a group of its own: a signal for all of it, loader processes included, as a terminal sends it."""
+    """In its own process group, send a signal to all processes, loaders included, as a terminal does."""
     import torch
 
     from engine.data import stream
@@ -239,11 +239,11 @@ def _stream(pictures: Path) -> None:
 
         def step(progress: Any) -> None:
             if progress.step == 2:
-                if not (sender := os.fork()):  # a loader process obeys its parent, so it must be another one
+                if not (sender := os.fork()):  # loader processes follow their parent, so another process sends it
                     os.killpg(0, TERM)
                     os._exit(0)
                 os.waitpid(sender, 0)
-                time.sleep(0.2)  # for loader processes to die, if they would
+                time.sleep(0.2)  # time for loader processes to die, if they are not protected
             watch.poll(lambda: states.append(progress.state_dict()))
 
         try:

@@ -1,4 +1,4 @@
-"""Signals that come while code runs that swallows exceptions, turns them into others, or dies of them."""
+"""Signals during code that swallows exceptions, converts them, or dies from them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TERM, INT = signal.SIGTERM, signal.SIGINT
 
 
 class Dying:
-    """Gets a signal while it is deleted, where Python only prints what is raised."""
+    """An object that gets a signal in its destructor, where Python only prints exceptions."""
 
     def __del__(self) -> None:
         os.kill(os.getpid(), TERM)
@@ -45,7 +45,7 @@ def test_a_signal_that_python_loses_is_obeyed_later(
 def test_a_fault_that_a_signal_became_is_the_signal(
     number: int, code: int, line: tuple, command: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A module of C++ whose import is interrupted says `initialization failed`."""
+    """An interrupted import of a C++ module fails with `initialization failed`."""
 
     def load(*_: Any) -> None:
         try:
@@ -63,7 +63,7 @@ def test_a_fault_that_a_signal_became_is_the_signal(
 def test_a_capture_comes_to_its_end(
     number: int, line: tuple, command: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """torch.export calls Python from C++: an exception that a signal raises there can abort the process."""
+    """torch.export calls Python from C++: an exception raised by a signal there can abort the process."""
     real, done = torch.export.export, []
 
     def export(*arguments: Any, **more: Any) -> Any:

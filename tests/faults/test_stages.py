@@ -1,4 +1,4 @@
-"""What must not be in a file of any stage: numbers that are not finite, codes that no quantizer gives, odd fields."""
+"""Contents that no stage's file may have: non-finite numbers, codes that no quantizer gives, odd fields."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def content_of(stage: str) -> dict[str, Any]:
 
 
 def refused(content: dict[str, Any], path: Path) -> str:
-    """The error of a file with this content, read and rebuilt."""
+    """Return the error of reading and rebuilding a file with this content."""
     archive.save(path, content)
     with pytest.raises(UserError) as fault:
         restore(checkpoint.load(path))
@@ -45,7 +45,7 @@ def test_numbers_that_are_none_are_named(kind: str, stage: str, tmp_path: Path) 
     )
     ending = "running_var" if "variance" in kind else "bias"
     key = next((k for k in reversed(state) if k.endswith(ending)), None)
-    if key is None:  # a merged network has no variance; its scales must be numbers, too
+    if key is None:  # a merged network has no variance; its scales must be finite, too
         assert stage == "merged"
         key, value = next(k for k in state if k.endswith("scale")), torch.nan
     state[key][1:3] = value
@@ -95,7 +95,7 @@ def test_codes_scales_and_ranges_that_cannot_be(kind: str, tmp_path: Path) -> No
 def test_codes_beyond_their_bits_are_refused_and_all_others_are_not(
     weights: dict[str, Any], beyond: tuple[int, ...], tmp_path: Path
 ) -> None:
-    """Of a network merged here, in each kind of weights."""
+    """The network is merged here; each kind of weights is tested."""
     from bn_merge.merge import merge
     from quant.prepare import prepare
     from quant.spec import QuantizerSpec, QuantSpec
@@ -117,7 +117,7 @@ def test_codes_beyond_their_bits_are_refused_and_all_others_are_not(
 
 
 def paths(value: Any, at: tuple = ()) -> list[tuple]:
-    """Where each value of nested dicts and lists is."""
+    """Return the path of each value in nested dicts and lists."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     found = [at] if at else []
     for key, part in items:
@@ -150,8 +150,8 @@ STRANGE = [
 def attempt(
     request: pytest.FixtureRequest, command, workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[int], None]:
-    """Call with a seed: a file of a stage with one field replaced or gone is refused in two lines, or was not that odd."""
-    monkeypatch.setattr(table, "draw", lambda rows: None)  # a picture takes longer than all the rest
+    """Return a function of a seed: replace or remove one field of a stage's file; it is refused in two lines or still valid."""
+    monkeypatch.setattr(table, "draw", lambda rows: None)  # drawing takes longer than everything else
     content = content_of(request.param)
     places = paths(content)
 

@@ -1,4 +1,4 @@
-"""The network of the files of format 2, which say that pictures are gray. It must not change."""
+"""The network of the golden files of format 2, which are for gray pictures. It must not change."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import nn
 
 
 def small(classes: int = 10) -> nn.Module:
-    """Two convolutions; the first reads one channel."""
+    """Return a network of two convolutions; the first reads one channel."""
     return nn.Sequential(
         nn.Conv2d(1, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
         nn.Conv2d(8, 12, 3, 1, 1, bias=False), nn.BatchNorm2d(12), nn.ReLU(),

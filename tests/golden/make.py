@@ -1,7 +1,7 @@
-"""Makes the golden files: one small file for each stage, as the commands write them, and what its network answers.
+"""Make the golden files: a small file for each stage, as the commands write it, and its network's answers.
 
 Run once for each version of the format, in this folder: python make.py 1. Files of old versions are never made again.
-Version 2 is that of gray pictures, version 3 that of pictures cut by ImageNet's recipe; all others still get version 1.
+Version 2 is for gray pictures, version 3 for pictures cropped by ImageNet's recipe; other networks still get version 1.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ NETWORKS = {
 }
 TRAINING = "--image_size 8 --epochs 16 --quiet --cpu --precision fp32"
 PICTURES = {"format_3": "--dataset imagefolder --data digits --crop imagenet"}
-"""Flags of the pictures; all other versions have the embedded digits."""
+"""Flags for a version's pictures; other versions use the embedded digits."""
 
 
 def pictures() -> torch.Tensor:
-    """Four pictures of whole numbers, the same in every version of every library: float64 (4, 3, 8, 8)."""
+    """Return four pictures of integers, equal in every version of every library: float64 (4, 3, 8, 8)."""
     numbers = torch.arange(4 * 3 * 8 * 8, dtype=torch.int64)
     return ((numbers * 7919 + numbers // 64 * 104729) % 251).reshape(4, 3, 8, 8).double() / 125 - 1
 
 
 def own(path: Path) -> tuple[str, ...]:
-    """What every command is to be told of a golden file's network: the --arch of one that is none of ours."""
+    """Return the --arch flags of a golden file whose network is not the toolkit's."""
     words = NETWORKS[path.parent.name]
     return words if words[0] == "--arch" else ()
 
 
 def answers(path: Path, arch: str | None = None) -> list[list[float]]:
-    """Logits of a file's network on `pictures`, in float64: rounding then differs by far less than a code between CPUs."""
+    """Return the logits of a file's network on `pictures` in float64, where CPUs differ by far less than a code."""
     from quant import restore
 
     opened = restore.open(path, arch)
@@ -57,7 +57,7 @@ def answers(path: Path, arch: str | None = None) -> list[list[float]]:
 
 
 def write_digits(root: Path) -> None:
-    """The embedded digits as files, in ImageNet's layout."""
+    """Write the embedded digits as files in ImageNet's layout."""
     from PIL import Image
 
     from engine.data.digits import read_digits

@@ -1,4 +1,4 @@
-"""Files of a network that declares its channels, made when it had to: opened, judged, merged, pruned and refined as then."""
+"""Old files of a network that declares its channels: they are opened, evaluated, merged, pruned and refined as before."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Command = Callable[..., SimpleNamespace]
 
 @pytest.fixture
 def files(workplace: Path) -> Path:
-    """The working folder, with the network and its files."""
+    """Return the working folder with the network and its files."""
     shutil.copytree(FOLDER, workplace, dirs_exist_ok=True)
     return workplace
 
@@ -46,7 +46,7 @@ def test_every_stage_is_here_and_small() -> None:
     assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 300_000
 
 
-SLOW = ("preprune", "refined", "w4a4", "int8_fold0", "int8_fold1_merged")  # between others that are fast tests
+SLOW = ("preprune", "refined", "w4a4", "int8_fold0", "int8_fold1_merged")  # in between are fast tests
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in NAMES])
@@ -64,7 +64,7 @@ def test_it_is_judged_as_then(name: str, files: Path, command: Command) -> None:
 
 
 def test_they_are_pruned_with_one_notice(files: Path, command: Command) -> None:
-    """7 of 26 channels are to go, all inner ones, where a layer keeps two at least. The declarations get one notice."""
+    """7 of 26 channels are dropped, all inner ones; a layer keeps at least two. The declarations cause one notice."""
     check.say_undeclared.cache_clear()
     done = command("prune.normal_regular", "--percent", 0.3, "--model", "preprune.pth", "--save", "again.pth", *OWN)
     assert done.code == 0, done.err
@@ -86,7 +86,7 @@ def test_they_are_merged_as_then(name: str, files: Path, command: Command) -> No
 
 
 def test_they_are_refined_and_quantized_anew(files: Path, command: Command) -> None:
-    """What is binarized now reads what stands before a ReLU, wherever the graph has one; the file says so."""
+    """Newly binarized layers read the values before a ReLU, wherever the graph has one; the file records it."""
     start = command("prune.train", "--refine", "pruned.pth", *SMALL, "--lr", "1e-30", *OWN)
     assert start.code == 0, start.err
     assert same_weights(files / start.path, files / "pruned.pth")
@@ -104,7 +104,7 @@ def same_weights(one: Path, other: Path) -> bool:
 
 
 def test_without_its_declarations_a_binary_file_is_refused(files: Path, command: Command) -> None:
-    """They say which ReLUs had left it; without them it would be another network."""
+    """The declarations say which ReLUs were removed; without them it would be another network."""
     text = (files / "my_net.py").read_text()
     (files / "my_net.py").write_text(
         text[: text.index("    def channel_groups")] + text[text.index("\n\ndef residual") :]

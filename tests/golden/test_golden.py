@@ -1,4 +1,4 @@
-"""Files of every version of the format are still read, and their networks still give the same answers."""
+"""Files of every format version are still read, and their networks still give the same answers."""
 
 from __future__ import annotations
 

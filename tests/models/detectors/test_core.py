@@ -1,4 +1,4 @@
-"""The core of a detector gives what the detector computes, and its own code answers with it as it does by itself."""
+"""The core of a detector computes the same numbers as the detector, and the detector's code gives the same boxes with it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TARGETS = (
 
 
 class Tiny(nn.Module):
-    """A detector of the user's: one box a cell."""
+    """A user's detector: one box for each cell."""
 
     def __init__(self, classes: int = 3) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ def form_of(core: nn.Module, side: int, name: str = "tiny") -> NormalForm:
 
 
 def assert_same(core: Core, form: NormalForm, side: int) -> None:
-    """Losses and boxes of the captured graph and the detector's own code are those of the detector."""
+    """Check that the captured graph with the detector's code gives the detector's losses and boxes."""
     detector, x = core._detector[0], torch.rand(2, 3, side, side)
     own = [{"boxes": one["boxes"], "labels": one["labels"] + 1} for one in TARGETS]
     for network in (form, detector):
@@ -92,7 +92,7 @@ def test_torchvisions_detectors(name: str) -> None:
 @pytest.mark.parametrize("name", DETECTORS)
 def test_masked_equals_narrowed_folded_equals_unfolded_and_heads_keep_their_outputs(name: str) -> None:
     torch.manual_seed(0)
-    side, importance = SIDES.get(name, 64), "l1" if name == "ssd300_vgg16" else "bn"  # it has no batch norms
+    side, importance = SIDES.get(name, 64), "l1" if name == "ssd300_vgg16" else "bn"  # VGG16 has no batch norms
     core = build(f"torchvision:{name}", 3).double()
     with torch.no_grad():
         for module in core.modules():
@@ -128,7 +128,7 @@ def test_a_detector_of_ones_own() -> None:
 
 
 class Reads(Tiny):
-    """Its loss reads what passes between the modules of its core."""
+    """A detector whose loss reads values between the modules of its core."""
 
     def forward(self, images: list[Tensor], targets: Any = None) -> Any:
         if targets is None:
@@ -262,7 +262,7 @@ def test_the_normalisation_of_a_detectors_own_transform_is_known_and_not_done_tw
 
 
 def test_background_is_no_answer_of_a_librarys_detector() -> None:
-    """RetinaNet has a score for class 0, which no object has; code of one's own that gives label 0 counts otherwise."""
+    """RetinaNet has a score for class 0, which is no object; in user code label 0 may be a class."""
     shell = form_of(build("torchvision:retinanet_resnet50_fpn", 3), 64, "retinanet").captured.detector
     found = {"boxes": torch.rand(3, 4), "scores": torch.tensor([0.2, 0.9, 0.5]), "labels": torch.tensor([1, 0, 3])}
     kept = shell._sorted(found)

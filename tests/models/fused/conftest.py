@@ -1,4 +1,4 @@
-"""Tests of the compiled loops are skipped without a compiler."""
+"""Skip tests of the compiled loops without a compiler."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The compiled loops compute what kernels.py says, for any types, widths and numbers of rows."""
+"""The compiled loops compute the formulas of kernels.py for any types, widths and numbers of rows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KINDS = (
 def given(
     rows: int, channels: int, of: torch.dtype, kind: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """z, k, a, c of kernels.py, its grid and a gradient; what lies on an edge would hang on the last bit."""
+    """Return z, k, a, c of kernels.py, its grid and a gradient, without numbers on an edge, which depend on the last bit."""
     draw = torch.Generator().manual_seed(rows * 1000 + channels)
     z = (3 * torch.randn(rows, channels, generator=draw)).to(of)
     k, a, c = torch.randn(3, channels, generator=draw)
@@ -71,7 +71,7 @@ def test_codes_and_gradients(kind: tuple, size: tuple[int, int], of: torch.dtype
 
 @pytest.mark.parametrize("to", TYPES, ids=str)
 def test_what_is_no_number_stays_none(to: torch.dtype) -> None:
-    """A step that is no number ends training: it must not come out as a code."""
+    """A NaN ends training, so it must not become a code."""
     z, k, a, c, grid, _ = given(20, 19, torch.float32, "round")
     z[3, 4], z[5, 18] = math.nan, math.inf
     found = loops.coded(z, k, a.abs(), c, grid, "round", to)

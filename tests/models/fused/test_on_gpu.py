@@ -1,4 +1,4 @@
-"""The kernels of a GPU compute what kernels.py says: on one where there is one, else by Triton's interpreter."""
+"""The GPU kernels compute the formulas of kernels.py: on a GPU if there is one, else in Triton's interpreter."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_gradients_by_hand_are_those_of_autograd(given: str) -> None:
 
 
 def test_a_grid_of_numbers_is_made_once() -> None:
-    """Also where the step is one that was learned, it is not kept: it moves."""
+    """A grid with a learned step is not kept, because the step changes."""
     rule = Rule("round", 0.5, 0, 15)
     assert grid.grid_of(rule, "relu", CPU) is grid.grid_of(rule._replace(scale=2.0), "relu", CPU)
     step = torch.tensor(0.5)

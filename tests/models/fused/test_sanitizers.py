@@ -1,4 +1,4 @@
-"""The loops under AddressSanitizer and UBSan: no read or write beside an array, no undefined step."""
+"""The loops under AddressSanitizer and UBSan: no access outside an array, no undefined behaviour."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A segment gives what its modules give one after the other: codes, gradients of everything, statistics, ranges."""
+"""A segment gives the same results as its modules in sequence: codes, all gradients, statistics, ranges."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ACTS: dict[str, Callable[[Tensor], Tensor]] = {"none": lambda x: x, "relu": F.re
 
 
 def parts(kind: str, fold: bool, bias: bool) -> tuple[Any, Any, Any, Tensor]:
-    """A layer, its norm, the quantizer behind, and an input."""
+    """Return a layer, its norm, the quantizer after it, and an input."""
     torch.manual_seed(3)
     weight, activation, _ = MADE[kind]
     conv = nn.Conv2d(8, 21, 3, padding=1, bias=bias)
@@ -56,7 +56,7 @@ def parts(kind: str, fold: bool, bias: bool) -> tuple[Any, Any, Any, Tensor]:
 
 
 def trained(run: Callable[[Tensor], Any], x: Tensor, modules: list[nn.Module]) -> tuple[Tensor, list[Tensor]]:
-    """The codes, and the gradients of parameters and input and all state, after a step."""
+    """Take a step; return the codes, and the gradients of parameters and input and all state."""
     x = x.clone().requires_grad_()
     codes, scale = run(x)
     value = codes.float() if scale is None else codes.float() * scale
@@ -75,7 +75,7 @@ def test_it_is_what_its_modules_are(kind: str, fold: bool, bias: bool) -> None:
     layer, norm, behind, x = parts(kind, fold, bias)
     segment = Segment(layer, None if fold else norm, act, behind)
     fused, same = trained(segment, x, [layer, norm, behind])
-    assert (fused != codes).float().mean() < 1e-3  # what lies on an edge
+    assert (fused != codes).float().mean() < 1e-3  # numbers on an edge may differ
     names = ["input", *(n for m in (layer, norm, behind) for n, _ in m.named_parameters())]
     for number, (one, other) in enumerate(zip(found, same, strict=True)):
         name = names[number] if number < len(names) else "state"
@@ -85,7 +85,7 @@ def test_it_is_what_its_modules_are(kind: str, fold: bool, bias: bool) -> None:
 
 
 def test_a_number_that_an_activation_holds_at_its_end_moves_the_step() -> None:
-    """Codes of 6 depend on the step, though what was clamped to 6 has no gradient."""
+    """Codes of 6 depend on the step, although numbers clamped to 6 have no gradient."""
     found = []
     for run in (lambda behind, x: behind(F.relu6(x)), lambda behind, x: Segment(None, None, "relu6", behind)(x)):
         behind = lsq.LsqActivation(4, False)
@@ -127,7 +127,7 @@ def test_it_is_what_its_modules_are_in_rarer_settings(change: str) -> None:
 
 
 def test_where_nothing_is_trained_state_stays() -> None:
-    """The range of a quantizer in eval mode, and float64, which the loops do not have."""
+    """A quantizer keeps its range in eval mode; float64, which the loops do not support, gives the modules' codes."""
     behind = affine.AffineActivation(8, False)
     behind.set_range(torch.tensor(0.0), torch.tensor(1.0))
     behind.eval()
@@ -153,7 +153,7 @@ def test_float_weights_are_not_rounded_behind_codes_in_bf16() -> None:
 
 
 def test_in_bf16_sums_alone_are_rounded() -> None:
-    """An activation moves by at most a code: the sums have 8 bits, the rest is fp32."""
+    """An activation changes by one code at most: sums have bf16's 8 bits, everything else is fp32."""
     layer, norm, behind, x = parts("DoReFa", False, False)
     first = copy.deepcopy((layer, norm, behind))
     exact = first[2](F.relu(first[1](first[0](x)))).codes

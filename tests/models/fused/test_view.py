@@ -1,4 +1,4 @@
-"""The view of a network that its training runs."""
+"""The view of a network that training runs."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def form_of(spec: str) -> NormalForm:
 
 @pytest.mark.parametrize("spec", ["w4a4", "lsq", "int8"])
 def test_it_trains_the_network_as_the_network_itself(spec: str) -> None:
-    """Loss and statistics of a few steps; codes on an edge may differ, and the steps are few and small for it."""
+    """Loss and statistics of a few small steps are compared; more steps would spread the differences of codes on an edge."""
     found = []
     for how in (lambda form: form, View):
         form = form_of(spec)
@@ -114,7 +114,7 @@ def test_it_pays_in_long_trainings_alone(monkeypatch: pytest.MonkeyPatch, capsys
 
 
 def test_hooks_are_called_and_names_of_the_network_stay_its_own() -> None:
-    """A workaround for oneDNN is such a hook; and a layer may be called as a segment is."""
+    """A workaround for oneDNN is such a hook; a layer may have the same name as a segment."""
 
     class Named(nn.Module):
         def __init__(self) -> None:
@@ -143,7 +143,7 @@ def test_hooks_are_called_and_names_of_the_network_stay_its_own() -> None:
 
 
 def test_what_is_read_apart_is_the_networks_own() -> None:
-    """A tensor that is no part of a checkpoint does not become one."""
+    """A tensor that is not part of the checkpoint does not become part of it."""
 
     class Scaled(nn.Conv2d):
         def __init__(self, *given: int) -> None:
