@@ -1,5 +1,5 @@
-"""Arguments that cannot be meant, for every command: exit 2 with one `error:` and one `hint:` line, before torch is
-imported and before anything is written; --help answers at once. What is understood is in engine/cli/test_flags.py."""
+"""Invalid arguments of every command: exit 2 with one `error:` and one `hint:` line, before torch is imported and before
+anything is written; --help answers at once. engine/cli/test_flags.py has the accepted values."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ Case = tuple[str, tuple[str, ...]]
 
 
 def each(module: str, *lines: str) -> list[Case]:
-    """A case for each line, split at spaces."""
+    """Return a case for each line, split at spaces."""
     return [(module, tuple(line.split())) for line in lines]
 
 
 def values(module: str, flag: str, *texts: str, more: tuple[str, ...] = ()) -> list[Case]:
-    """A case for each value of a flag, with spaces and all."""
+    """Return a case for each value of a flag, not split at spaces."""
     return [(module, (flag, text, *more)) for text in texts]
 
 
@@ -108,7 +108,7 @@ print(json.dumps(answers))
 
 @cache
 def answers(module: str, folder: Path) -> dict[tuple[str, ...], list]:
-    """What a command says to each of its cases, asked in one process in an empty folder."""
+    """Return a command's output for each of its cases, run in one process in an empty folder."""
     cases = [argv for name, argv in BAD if name == module]
     place = folder / module
     place.mkdir()
@@ -202,7 +202,7 @@ except SystemExit as end:
 
 @pytest.mark.parametrize("module", commands())
 def test_help_answers_at_once(module: str, tmp_path: Path) -> None:
-    """In half a second of processor time, with nothing heavy imported and nothing left behind."""
+    """It takes half a second of processor time, imports nothing heavy and leaves no files."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     line = [sys.executable, "-c", HELP.format(module)]
     done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)

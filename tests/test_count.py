@@ -1,4 +1,4 @@
-"""The figures of a checkout, on a small made-up one in which each is counted by hand."""
+"""The figures of a checkout, on a small made-up one with figures counted by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole chain on detectors, as its commands run: a small one of the user's, and torchvision's SSDlite."""
+"""The whole chain of commands on detectors: a small user's detector, and torchvision's SSDlite."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ SHORT = ("--cpu", "--quiet", "--epochs", "1", "--train_batch_size", "16", "--pre
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch, workplace: Path) -> None:
-    """Few and small scenes, and a detector of the user's."""
+    """Use few and small scenes, and a user's detector."""
     whole = scenes.read
     monkeypatch.setattr(scenes, "read", lambda size: whole(size, (48, 12)))
     Path("cells.py").write_text(NETWORK)
@@ -125,7 +125,7 @@ def test_the_chain_on_a_detector_of_ones_own(command: Callable) -> None:
     assert "photo.png is both input and output" in over.err
     assert Image.open("photo.png").size == (120, 90)
     with safe_open("cells.safetensors", "pt") as file:
-        assert file.metadata()["packed"].startswith("2 ")  # a program that knows no boxes refuses it
+        assert file.metadata()["packed"].startswith("2 ")  # versions without detectors refuse it
     other = command("prune.train", *OWN, "--core", "top", "--refine", pruned.path, *SHORT)
     assert other.code == 2
     assert "--core top: the file has trunk,top" in other.err
@@ -191,7 +191,7 @@ def test_the_smallest_example(command: Callable) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("few")
 def test_the_chain_of_the_page_on_detectors(command: Callable) -> None:
-    """Every line of docs/detectors.md's chain, with few and small scenes."""
+    """Run every line of docs/detectors.md's chain with few and small scenes."""
     block = marked("detectors")[0].text
     names = dict(re.findall(r'^(\w+)="(.*)"$', block, re.M))
     Image.fromarray(np.zeros((50, 60, 3), np.uint8)).save("photo.jpg")
@@ -207,7 +207,7 @@ def test_the_chain_of_the_page_on_detectors(command: Callable) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("few")
 def test_a_yolo_of_ultralytics(command: Callable) -> None:
-    """The file of docs/detectors.md, where Ultralytics is installed."""
+    """Run the file of docs/detectors.md if Ultralytics is installed."""
     pytest.importorskip("ultralytics")
     Path("yolo.py").write_text(marked("detector: yolo.py")[0].text)
     own = ("--arch", "yolo.py:net")
@@ -230,7 +230,7 @@ def test_a_yolo_of_ultralytics(command: Callable) -> None:
 
 @pytest.mark.usefixtures("few")
 def test_weights_for_other_classes_keep_all_but_the_head(command: Callable) -> None:
-    """As those that torchvision offers for COCO: 90 classes and a background, normalised by the detector's own transform."""
+    """torchvision's COCO weights are like this: 90 classes and a background, normalised by the detector's own transform."""
     from torchvision.models import get_model
 
     name = "ssdlite320_mobilenet_v3_large"

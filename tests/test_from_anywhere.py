@@ -1,4 +1,4 @@
-"""Commands in a project of the user's that has a `models/`, an `engine/`, a `scripts/`, a `quant/` of its own."""
+"""Commands in a user's project with its own `models/`, `engine/`, `scripts/` and `quant/`."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ FILES = {
     "scripts/late.py": "def mean(x):\n    return x.mean((2, 3))\n",
     "quant.py": "GROUPS = ()\n",
 }
-"""A project; what forward and channel_groups import, they import when they are called."""
+"""A project whose forward and channel_groups import when they are called."""
 
 
 def written(files: dict[str, str], place: Path) -> Path:
@@ -77,7 +77,7 @@ def written(files: dict[str, str], place: Path) -> Path:
 
 @pytest.fixture
 def clean(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty working folder that leaves no modules and no entries of sys.path to the tests after it."""
+    """Return an empty working folder; its modules and sys.path entries are removed after the test."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     before = set(sys.modules)
     yield workplace
@@ -118,7 +118,7 @@ sys.exit(code)
 
 
 def test_the_console_script_works_whatever_lies_in_the_working_folder(project: Path) -> None:
-    """-I: the working folder is not in sys.path, as for a console script; here it would come first all the same."""
+    """With -I the working folder is not in sys.path, as for a console script; the project's packages must not come first."""
     written({f"{name}/__init__.py": "raise OSError('the user')" for name in ("prune", "bn_merge", "deploy")}, project)
     line = ("-I", "-c", ISOLATED, str(ROOT), "prune.train", "--arch", "models/net.py:Net", *TRAIN)
     done = run(project, *line)
@@ -141,7 +141,7 @@ def test_a_network_finds_its_own_packages_whenever_it_runs(arch: str, project: P
     assert torch.equal(quantized(x), model(x))
     assert set(model.state_dict()) == {f"{n}.{w}" for n in ("first", "second", "head") for w in ("weight", "bias")}
     twin.head.bias.data += 1
-    assert torch.allclose(twin(x), model(x) + 1)  # a copy runs on its own weights
+    assert torch.allclose(twin(x), model(x) + 1)  # a copy uses its own weights
     assert ours() == before
     assert sys.meta_path == hooks
     assert sys.path[: len(folders)] == folders
@@ -176,7 +176,7 @@ def test_every_stage_takes_it(project: Path, command: Callable[..., SimpleNamesp
 
 
 def test_without_packages_of_its_own_a_project_has_ours(clean: Path) -> None:
-    """Weights in a folder `models/` make no package of it; and nothing is done to a network of such a project."""
+    """A folder `models/` with weights is not a package, and a network of such a project is not changed."""
     written({"models/weights.pth": "", "plain.py": "from tests.tools.residual import residual as net\n"}, clean)
     model = models.build("plain.py:net")
     assert type(model.stem) is ConvBNAct
@@ -267,10 +267,10 @@ def test_half_a_name_is_refused(text: str, lacks: str) -> None:
 
 @pytest.mark.slow
 def test_a_wheel_brings_the_console_script(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Built from this tree and unpacked by pip into a folder of its own."""
+    """Build the wheel from this tree and unpack it with pip into its own folder."""
     place = tmp_path_factory.mktemp("installed")
     pip = ("-m", "pip", "--disable-pip-version-check")
-    source = place / "source"  # a copy, as a build leaves files in the tree
+    source = place / "source"  # a copy, because a build leaves files in the tree
     for package in filter(Path.is_dir, (ROOT / name for name in model_compression.PACKAGES)):
         shutil.copytree(package, source / package.name)
     for name in ("setup.py", "pyproject.toml", "model_compression.py"):

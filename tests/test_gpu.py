@@ -1,4 +1,4 @@
-"""The chain on a GPU, and its files judged on the CPU. Without a GPU these tests are skipped."""
+"""The chain on a GPU, with its files evaluated on the CPU. These tests are skipped without a GPU."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_stopped_run_goes_on(precision: str, command: Callable[..., SimpleName
      "tests.tools.cases:prelu", "tests.tools.cases:SqueezeExcite", "tests.tools.cases:Residual"],
 )  # fmt: skip
 def test_captured_and_narrowed_there(arch: str) -> None:
-    """Captured equals eager to the last bit; masked equals narrowed in float64."""
+    """Captured equals eager bit for bit; masked equals narrowed in float64."""
     model, side = smallest(arch)
     model = model.cuda()
     form = capture(model, (3, side, side), arch)
@@ -109,7 +109,7 @@ def test_captured_and_narrowed_there(arch: str) -> None:
 def test_recorded_steps_are_the_same_steps(
     variant: str, precision: Precision, fused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same losses, from the first to the last; between them an epoch's start, and batches of another size."""
+    """All losses are equal, over the start of an epoch and batches of another size."""
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     found, made = [], list[Step]()
     for kind in (Step, Recorded):

@@ -1,4 +1,4 @@
-"""What newcomers stumble over: a hint names what helps here, an error names the file, and nothing is taken silently."""
+"""Typical mistakes of newcomers: a hint names the remedy, an error names the file, and nothing is assumed silently."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_what_failed_in_a_file_is_named_once() -> None:
 
 
 def own_network(path: str, arch: str = "tests.tools.residual:residual") -> None:
-    """A file that holds a network of the user's."""
+    """Write a file with a user's network."""
     content = raw(Path("models_save/nin_refine.pth"))
     network = residual()
     content |= {
@@ -181,7 +181,7 @@ def test_a_cfg_that_does_not_fit_is_found_before_pictures_are_read(
 
 
 def test_folders_of_pictures_are_noticed(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They were given by --data, but not taken: without --dataset, CIFAR-10 or the digits are."""
+    """--data alone does not select them: without --dataset, CIFAR-10 or the digits are used."""
     for part in ("train", "test"):
         place = Path("pets", part, "cat")
         place.mkdir(parents=True)
@@ -197,7 +197,7 @@ def test_folders_of_pictures_are_noticed(command: Command, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("package", ["torch", "sklearn", "torchvision"])
 def test_a_missing_package_is_a_hint(package: str, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The likeliest way to get there: the environment is not active."""
+    """The likeliest cause is an inactive environment."""
 
     def body(_: object) -> None:
         raise ModuleNotFoundError(f"No module named '{package}'", name=package)
@@ -239,11 +239,11 @@ def test_threads_are_those_asked_for(command: Command) -> None:
     assert command("scripts.summary", "--threads", 1).code == 0
     assert torch.get_num_threads() == 1
     assert command("scripts.summary").code == 0
-    assert torch.get_num_threads() == 1  # nobody asked
+    assert torch.get_num_threads() == 1  # --threads was not given
 
 
 def test_odd_names_of_files_work_through_the_chain(refined: Command) -> None:
-    """Every one is printed, read back and kept in the run folder: spaces, other scripts, a dash, quotes."""
+    """Each name is printed, read back and recorded in the run folder: spaces, other scripts, a dash, quotes."""
     for name in ("with space.pth", "模型.pth", "-dash.pth", "'quoted\".pth", "*.pth"):
         trained = refined("prune.train", "--refine", f"--save={name}", *SMALL)
         assert trained.code == 0, trained.err
@@ -256,7 +256,9 @@ def test_a_folder_given_for_a_file(refined: Command) -> None:
     for module, flag in (("prune.normal_regular", "--model"), ("quant.wqaq", "--refine")):
         result = refined(module, flag, "models_save", "--dataset", "digits", *QUIET)
         assert_refused(result, 3, "models_save: not a regular file")
-    result = refined("prune.train", "--resume", "models_save", "--dataset", "digits", *QUIET)  # a run folder would do
+    result = refined(
+        "prune.train", "--resume", "models_save", "--dataset", "digits", *QUIET
+    )  # a run folder would be accepted
     assert_refused(result, 3, "models_save/state.pth: no such file")
 
 

@@ -1,4 +1,4 @@
-"""The rules of the house, checked over the whole tree: who may import whom, what no file may do, what every file says."""
+"""The rules of the house, checked over the whole tree: allowed imports, forbidden calls, required docstrings."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ MODELS = (
     "forms",
     "files",
 )
-"""Floors from the ground up: a file imports from its own floor or from those before it."""
+"""Floors from the ground up: a file imports from its own floor or from lower ones."""
 
 
 @pytest.mark.parametrize(
@@ -80,13 +80,13 @@ def test_imports_inside_a_folder_go_one_way(folder: str, floors: tuple[str, ...]
 
 
 def test_no_imports_go_in_a_circle() -> None:
-    """Imports inside functions count. A package's own __init__ is loaded with each of its modules and says nothing new."""
+    """Imports inside functions count. A package's own __init__ is loaded with each of its modules, so it does not count."""
     assert not circles(arrows(sources()))
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [("a", "b", "c")]
 
 
 def test_every_package_is_imported_from_where_the_toolkit_lies() -> None:
-    """Whichever of them `python -m` imports first, the others are not those of the working folder; see model_compression."""
+    """Whichever package `python -m` imports first, the others do not come from the working folder; see model_compression."""
     assert set(PACKAGES) == set(MAY_IMPORT)
     for package in set(PACKAGES) & set(sources()):
         imports = [ast.unparse(node) for node in tree(package).body if isinstance(node, (ast.Import, ast.ImportFrom))]
@@ -95,8 +95,8 @@ def test_every_package_is_imported_from_where_the_toolkit_lies() -> None:
 
 
 def test_models_take_little_of_engine() -> None:
-    """Its errors, what hints call commands, what opens files, how notices are said, the hold on signals, the precision in force,
-    what compiles, and what sums over ranks."""
+    """models may import checkpoints, errors, names of commands in hints, information about data, notices, signals, precision,
+    the compiler and sums over ranks."""
     used = {target for name in sources() if name.startswith("models") for target in imported(name)}
     inside = {target for target in used if target.startswith("engine.") and not target.startswith("engine.checkpoint")}
     assert inside <= {
@@ -123,18 +123,18 @@ def test_nobody_imports_a_command() -> None:
 
 
 def named(name: str, node: ast.AST) -> bool:
-    """Whether a node is this name, bare or behind a dot."""
+    """Return whether a node is this name, bare or after a dot."""
     return (isinstance(node, ast.Attribute) and node.attr == name) or (isinstance(node, ast.Name) and node.id == name)
 
 
 def test_parsed_arguments_are_options_below_the_command_line() -> None:
-    """A Namespace is taken apart where flags are declared; whoever else sees one does not know what is in it."""
+    """A Namespace is converted where flags are declared; other code could not know its fields."""
     places = {name for name in sources() if any(named("Namespace", node) for node in ast.walk(tree(name)))}
     assert places == {"engine.cli.flags", "quant.options"}
 
 
 def test_the_dict_of_a_checkpoint_is_known_in_one_folder() -> None:
-    """By the keys that nothing else has."""
+    """The test looks for keys that only a checkpoint has."""
     keys = {"best_acc", "transforms", "provenance", "format_version"}
     places = {
         name
@@ -145,7 +145,7 @@ def test_the_dict_of_a_checkpoint_is_known_in_one_folder() -> None:
 
 
 def test_modules_are_imported_by_name_in_few_places() -> None:
-    """One for networks of the user's, one for quantizers, and the scripts that run commands one after the other."""
+    """The places: one for user networks, one for quantizers, and the script that runs commands in sequence."""
     places = {
         name for name in sources() for called, _ in calls(name) if called.endswith(("import_module", "__import__"))
     }
@@ -153,7 +153,7 @@ def test_modules_are_imported_by_name_in_few_places() -> None:
 
 
 def test_the_walk_sees_imports_wherever_they_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tests above can fail: an arrow the wrong way is noticed at the top, in a function and for types alone."""
+    """The tests above can fail: a wrong import is noticed at the top, in a function and for types only."""
     path = tmp_path / "bad.py"
     path.write_text(
         "from quant import wqaq\ndef f():\n    import prune.plan as p\nif TYPE_CHECKING:\n    from models.blocks import ConvBNAct\n"
@@ -163,7 +163,7 @@ def test_the_walk_sees_imports_wherever_they_stand(tmp_path: Path, monkeypatch: 
 
 
 def importers_of_tests(folder: Path) -> list[str]:
-    """Files test_*.py that import a file test_*.py; what they share belongs into tests/tools."""
+    """Return the files test_*.py that import a test_*.py; shared code belongs into tests/tools."""
     return [
         str(path.relative_to(folder))
         for path in sorted(folder.rglob("test_*.py"))
@@ -206,7 +206,7 @@ def test_every_module_says_what_lives_there() -> None:
 
 
 def test_files_are_opened_by_torch_in_one_place_and_safely() -> None:
-    """weights_only has been the default of torch, and an environment variable turns the default off."""
+    """weights_only is torch's default, but an environment variable turns the default off."""
     loads = [
         (name, call) for name in sources() for called, call in calls(name) if called in ("torch.load", "load_file")
     ]
@@ -278,7 +278,7 @@ def test_importing_a_command_has_no_effect_and_help_needs_no_torch(tmp_path: Pat
 
 @pytest.mark.parametrize("folder", ["engine", "models", "prune", "quant", "bn_merge", "scripts"])
 def test_public_classes_have_a_docstring(folder: str) -> None:
-    """Functions are left to reviewers: a rule for all of them made sentences that say nothing."""
+    """Functions are left to reviewers: a rule for all of them produced empty sentences."""
     silent = [
         f"{name}.{node.name}"
         for name in sources()

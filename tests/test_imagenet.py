@@ -1,4 +1,4 @@
-"""ImageNet's layout and recipe through the whole chain: the commands that docs/scale.md shows, on few small pictures."""
+"""ImageNet's layout and recipe in the whole chain: the commands of docs/scale.md on few small pictures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Command = Callable[..., SimpleNamespace]
 
 
 def photo(path: Path, draws: np.random.Generator) -> None:
-    """Coarse noise of a size of its own, as JPEG."""
+    """Write coarse noise of a random size as JPEG."""
     wide, high = (int(side) for side in draws.integers(70, 160, 2))
     pixels = draws.integers(0, 256, (high // 8, wide // 8, 3), np.uint8)
     Image.fromarray(pixels).resize((wide, high), Image.Resampling.BICUBIC).save(path)
@@ -27,7 +27,7 @@ def photo(path: Path, draws: np.random.Generator) -> None:
 
 @pytest.fixture
 def imagenet(workplace: Path) -> Path:
-    """Its layout: val/, and no test/."""
+    """Write pictures in ImageNet's layout: val/, and no test/."""
     draws = np.random.default_rng(0)
     for part, count in (("train", 24), ("val", 8)):
         for name in CLASSES:
@@ -41,7 +41,7 @@ def imagenet(workplace: Path) -> Path:
 
 @pytest.fixture(params=["few blocks", pytest.param("whole", marks=pytest.mark.slow)])
 def side(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Of the pictures; small ones for torchvision's network with few of its blocks."""
+    """Return the side of the pictures; it is small for torchvision's network with few blocks."""
     if request.param == "few blocks":
         with_few_blocks(monkeypatch)
         return 16

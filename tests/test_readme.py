@@ -1,4 +1,4 @@
-"""What README and docs show is run, with small networks. What they say of the code: test_pages.py."""
+"""Run the code that README and docs show, with small networks. test_pages.py checks what they say of the code."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Command = Callable[..., object]
 
 
 def run_all(block: Block, command: Command) -> None:
-    """Every command of a block, one after the other in one folder."""
+    """Run every command of a block in one folder."""
     for module, argv, leaves in lines(block):
         pictures = ("--image_size", "32") if "pictures" in argv and "--dataset" in argv else ()
         done = command(MODULES.get(module, module), *shortened(module, argv), *pictures)
@@ -61,7 +61,7 @@ def test_the_chain(numbers: tuple[int, ...], workplace: Path, command: Command) 
 
 
 def test_the_ladder_command(workplace: Path, command: Command) -> None:
-    """Here it only draws up the published rows. tests/scripts/test_results.py runs a small one."""
+    """Here it only prints the published rows; tests/scripts/test_results.py runs a small ladder."""
     shutil.copytree(ROOT / "results", workplace / "results")
     ((module, argv, _),) = lines(marked("ladder")[0])
     done = command(module, *argv, "--table")
@@ -82,7 +82,7 @@ def test_deployment(workplace: Path, command: Command) -> None:
     pytest.importorskip("onnx")
     flags = ("--dataset", "digits", "--cfg", NARROW, "--epochs", "1", "--quiet", "--cpu", "--precision", "fp32")
     assert command("quant.wqaq", "--Wbits", "4", "--Abits", "4", *flags).code == 0
-    write_png(torch.zeros(3, 40, 50, dtype=torch.uint8), "photo.jpg")  # PIL looks at what is in it, not at its name
+    write_png(torch.zeros(3, 40, 50, dtype=torch.uint8), "photo.jpg")  # PIL reads the contents, not the name
     (block,) = marked("deploy")
     for module, argv, _ in lines(block):
         quick = (
@@ -112,7 +112,7 @@ def test_a_network_of_ones_own(workplace: Path, command: Command, monkeypatch: p
 
 @pytest.fixture(params=["few blocks", pytest.param("whole", marks=pytest.mark.slow)])
 def _library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Networks of torchvision: with few of their blocks, or as they are."""
+    """Use torchvision's networks with few blocks, or in full."""
     if request.param == "few blocks":
         with_few_blocks(monkeypatch)
 
@@ -125,7 +125,7 @@ def test_any_network(workplace: Path, command: Command) -> None:
 
 @pytest.fixture
 def pictures(workplace: Path) -> Path:
-    """An image folder made from some of the digits."""
+    """Write an image folder from some of the digits."""
     train, test, _ = digits.read_digits(Path(), 32)
     for part, (images, labels) in (("train", train), ("test", test)):
         for number, (image, label) in enumerate(zip(images[:60], labels[:60], strict=True)):
@@ -148,7 +148,7 @@ def test_pictures_and_weights_of_ones_own(pictures: Path, command: Command) -> N
 
 @pytest.fixture(params=["forks", pytest.param("processes", marks=pytest.mark.slow)])
 def programs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
-    """The folder of a `python` that runs commands in small."""
+    """Return the folder of a `python` that runs quick versions of commands."""
     folder = tmp_path / "bin"
     folder.mkdir()
     if request.param == "forks":
@@ -160,7 +160,7 @@ def programs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
 
 
 def test_the_pipeline_in_a_shell(tmp_path: Path, programs: Path) -> None:
-    """Processes of their own: each reads from the last line of stdout of the one before which file to take."""
+    """Each command is a process and takes its file from the last line of the previous command's stdout."""
     work = tmp_path / "work"
     work.mkdir()
     environment = {

@@ -1,4 +1,4 @@
-"""The README in two languages: the same code, tables, links and numbers. What they promise is in test_readme.py."""
+"""The README in two languages: the same code, tables, links and numbers. test_readme.py tests its statements."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.tools.readme import CHINESE, README, Block, blocks, lines
 
 
 def bare(block: Block) -> Block:
-    """A block without its comments."""
+    """Return a block without its comments."""
     return block._replace(text="\n".join(re.sub(r"\s*#.*$", "", line).rstrip() for line in block.text.splitlines()))
 
 
@@ -22,7 +22,7 @@ def test_both_languages_show_the_same_code() -> None:
 
 
 def outline(path: Path) -> dict[str, list[str]]:
-    """What a translation must leave as it is: markers, levels of headings, shapes of tables, links, literals, numbers."""
+    """Return the parts that a translation must keep: markers, levels of headings, shapes of tables, links, literals, numbers."""
     text = path.read_text(encoding="utf-8")
     prose = re.sub(r"^```.*?^```$", "", text, flags=re.S | re.M)
     found = {

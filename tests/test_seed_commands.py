@@ -1,7 +1,7 @@
-"""The original README's commands, in its own flags, run one after the other in the order in which it lists them.
+"""The original README's commands run with their own flags, in the order of that README.
 
 Folders have become modules (`cd prune; python main.py -sr` is `python -m prune.train -sr`); two networks under one
-script have become --arch. Everything else is spelt as it was.
+script have become --arch. Everything else is spelt as in the original.
 """
 
 from __future__ import annotations

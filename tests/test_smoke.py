@@ -21,7 +21,7 @@ CHAIN = (
 
 
 def test_the_chain(command: Callable[..., SimpleNamespace]) -> None:
-    """Each command takes the file of the one before by its default name; the last file knows all that was done to it."""
+    """Each command reads the previous one's file by its default name; the last file records the whole history."""
     paths = []
     for module, *argv in CHAIN:
         done = command(module, *argv)
@@ -31,7 +31,7 @@ def test_the_chain(command: Callable[..., SimpleNamespace]) -> None:
     assert paths == [f"models_save/{name}.pth" for name in names]
     merged = raw(Path(paths[-1]))
     assert [stage["stage"] for stage in merged["transforms"]] == ["train", "prune", "refine", "quantize", "merge"]
-    assert sum(merged["cfg"]) == 64 - 19  # floor(0.3 * 64) channels have gone
+    assert sum(merged["cfg"]) == 64 - 19  # floor(0.3 * 64) channels are pruned
     done = command("bn_merge.compare", "--W", "2", "--cpu", "--json")
     assert done.code == 0, done.err
     compared = json.loads(done.out)

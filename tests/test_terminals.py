@@ -1,4 +1,4 @@
-"""Streams that are no terminal, or no longer there: no escapes, no lost trainings, no tracebacks, paths that survive."""
+"""Streams that are not a terminal or are closed: no escape codes, no lost training, no tracebacks, intact paths."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Terminal(io.StringIO):
 
 
 def shown(monkeypatch: pytest.MonkeyPatch, command: Command, name: str) -> str:
-    """What a training writes to a terminal whose TERM is `name`."""
+    """Return a training's output on a terminal whose TERM is `name`."""
     monkeypatch.setenv("TERM", name)
     screen = Terminal()
     with monkeypatch.context() as patch:
@@ -54,7 +54,7 @@ def test_colours_of_others_and_line_breaks_do_not_reach_an_error_line() -> None:
 
 
 def run(module: str, *argv: str, **more: object) -> subprocess.CompletedProcess:
-    """A command in a process of its own."""
+    """Run a command in its own process."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **more.pop("env", {})}  # type: ignore[dict-item]
     return subprocess.run([sys.executable, "-m", module, *argv], env=environment, check=False, **more)  # type: ignore[call-overload]
 
@@ -72,7 +72,7 @@ def test_what_an_encoding_lacks_is_escaped(env: dict[str, str], tmp_path: Path) 
 
 
 def test_no_colours_where_nobody_wants_them(tmp_path: Path) -> None:
-    """NO_COLOR, a dumb terminal, a pipe: of --help, which argparse colours in some versions, and of errors."""
+    """NO_COLOR, a dumb terminal and a pipe disable colours of --help, which some argparse versions colour, and of errors."""
     for env in ({"NO_COLOR": "1"}, {"TERM": "dumb"}, {"FORCE_COLOR": "", "CI": "1"}):
         for argv, code in ((("--help",), 0), (("--lr", "x"), 2)):
             done = run("prune.train", *argv, cwd=tmp_path, capture_output=True, env=env)
@@ -81,14 +81,14 @@ def test_no_colours_where_nobody_wants_them(tmp_path: Path) -> None:
 
 
 def closed_pipe() -> int:
-    """The end to write to of a pipe that nobody reads."""
+    """Return the write end of a pipe without a reader."""
     reader, writer = os.pipe()
     os.close(reader)
     return writer
 
 
 def unread() -> io.TextIOWrapper:
-    """A stream into a pipe that nobody reads any more."""
+    """Return a stream into a pipe without a reader."""
     return io.TextIOWrapper(io.BufferedWriter(io.FileIO(closed_pipe(), "w")), "utf-8", line_buffering=True)
 
 
@@ -121,7 +121,7 @@ def test_training_goes_on_when_nobody_reads_its_progress(
 
 
 def test_streams_that_were_never_there(tmp_path: Path) -> None:
-    """A shell's `2>&-` and `>&-`: errors must not turn up on stdout, nor in the next file that is opened."""
+    """With a shell's `2>&-` and `>&-`, errors must not appear on stdout or in the next opened file."""
     for closed, argv, code in (("2>&-", "--lr x", 2), (">&- 2>&-", "--lr x", 2), (">&-", "--help", 0)):
         line = ["sh", "-c", f'exec "$0" -m prune.train {argv} {closed}', sys.executable]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -142,7 +142,7 @@ def test_streams_are_put_back(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_path_is_printed_as_the_file_system_has_it(
     name: str, refined: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a stream of ASCII, too: the next command of the pipeline opens what it reads there."""
+    """This holds for an ASCII stream, too, as the next command of a pipeline opens the printed path."""
     raw = io.BytesIO()
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", io.TextIOWrapper(raw, "ascii"))
@@ -174,7 +174,7 @@ for module, *argv in (("prune.train", *sys.argv[1:]), ("scripts.report", "models
 
 
 def test_the_core_works_without_what_is_optional(tmp_path: Path) -> None:
-    """Training, then a report: without its picture, and with the exact command that brings it."""
+    """Train, then report: the plot is missing, and a notice gives the exact command to install its package."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     line = [sys.executable, "-c", BLOCKED, *TRAIN[1:]]
     done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
@@ -213,7 +213,10 @@ assert threads == 1, threads
 
 
 def test_importing_has_no_side_effects(tmp_path: Path) -> None:
-    """Of every module (but what draws at its own risk): no file written, no socket, no process, no random number, no setting; OMP_NUM_THREADS holds."""
+    """Importing a module changes nothing; modules that import matplotlib at once are left out.
+
+    It writes no file, opens no socket, starts no process, draws no random number, and changes no setting, OMP_NUM_THREADS included.
+    """
     names = [name for name, path in sources().items() if "\nfrom matplotlib" not in path.read_text(encoding="utf-8")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", IMPORTING, *names], cwd=tmp_path, env=environment,

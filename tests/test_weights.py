@@ -1,4 +1,4 @@
-"""--weights: a state_dict of one's own in the place of a checkpoint, by every command that starts from one."""
+"""--weights: a user's state dict in place of a checkpoint, in every command that starts from one."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_a_head_for_other_classes_is_made_fresh_where_it_is_trained(command) -> 
     asked = command(*line, "--save", "12.pth", "--classes", "12", "--val", "300")
     assert "are made fresh: the file has 7 classes, --classes 12" in asked.err
     later = command("prune.normal_regular", "--arch", ARCH, "--model", "12.pth", "--val", "300", *QUIET)
-    assert later.code == 0, later.err  # nothing has learnt from what is held out
+    assert later.code == 0, later.err  # held-out pictures were not trained on
 
 
 def test_a_head_that_is_not_there_is_made_fresh_too(command) -> None:

@@ -1,4 +1,4 @@
-"""--weights: what is refused, by name, with nothing written."""
+"""--weights: errors name the fault, and nothing is written."""
 
 from __future__ import annotations
 
@@ -122,5 +122,5 @@ def test_the_widths_of_ones_own_network_may_be_said(command) -> None:
     own = ("--arch", DECLARED, "--weights", "own.pth")
     told = command("scripts.summary", *own, "--cfg", "6,4,8")
     assert told.code == 0
-    assert command("scripts.summary", *own).out == told.out  # the file's shapes say as much
+    assert command("scripts.summary", *own).out == told.out  # the file's shapes give the same answer
     assert_refused(command("prune.normal_regular", "--cfg", NARROW), 2, "--cfg")

@@ -1,4 +1,4 @@
-"""What a network costs, against sums made by hand: every family, plain, grouped, depthwise, pruned and merged."""
+"""Costs of networks equal sums by hand: every family, plain, grouped, depthwise, pruned and merged."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def dorefa(weight: int | str, activation: int | str, **more) -> QuantSpec:
     return QuantSpec(quantizer(weight, **more), quantizer(activation))
 
 
-# before and after merging. A merged layer keeps a bias a filter and, but for float weights, one scale a filter
+# before and after merging. A merged layer has a bias for each filter and, unless its weights are float, a scale for each filter
 SIZES = {
     "float": (None, 32 * (ENDS + INNER + FILTERS + NORM), 32 * (ENDS + INNER + FILTERS)),
     "w4a4": (dorefa(4, 4), 4 * INNER + 32 * (ENDS + FILTERS + NORM), 4 * INNER + 32 * (ENDS + FILTERS + 56)),
@@ -53,9 +53,9 @@ SIZES = {
     "wba8 without scale": (
         dorefa("b", 8, scale=False), 1 * INNER + 32 * (ENDS + FILTERS + NORM), 1 * INNER + 32 * (ENDS + FILTERS + 56),
     ),
-    # only the layer before the float last one needs a scale: what the others give is read for its sign
+    # only the layer before the float last one needs a scale: the others are read for their sign
     "wbab": (dorefa("b", "b"), 1 * INNER + 32 * (ENDS + FILTERS + 56 + NORM), 1 * INNER + 32 * (ENDS + FILTERS + 8)),
-    # symmetric: a scale a filter, and one for the input of all layers but the first
+    # symmetric: a scale for each filter, and one for the input of all layers except the first
     "int8 symmetric": (
         affine(8, 8, 0, False),
         8 * (ENDS + INNER) + 32 * (FILTERS + FILTERS + NORM + 8), 8 * (ENDS + INNER) + 32 * (2 * FILTERS + 8),
@@ -117,7 +117,7 @@ def test_groups_hold_and_multiply_less() -> None:
 
 
 def depthwise(cfg: list[int]) -> tuple[int, int, int, int]:
-    """Of `separable`: weights of both ends, of all pairs, filters of the pairs, channels of batch norms."""
+    """Return the counts of `separable`: weights of both ends, weights of all pairs, filters of the pairs, batch norm channels."""
     sizes = [1, 1, 9, 1, 1, 9, 1]
     pairs = sum(after * k + after * after for after, k in zip(cfg[1:], sizes, strict=True))
     return 75 * cfg[0] + 10 * cfg[-1], pairs, 2 * sum(cfg[1:]), sum(cfg) + 10
@@ -152,7 +152,7 @@ def test_pruned_networks_cost_what_their_widths_say() -> None:
 
 
 def test_linear_layers_count_like_convolutions() -> None:
-    model = form("slimming", [4, 6, 8])  # no biases but the linear layer's
+    model = form("slimming", [4, 6, 8])  # only the linear layer has a bias
     weights, filters = 3 * 4 * 49 + 4 * 6 * 9 + 6 * 8 * 9, 4 + 6 + 8
     assert bits(model) == 32 * (weights + 4 * filters + 8 * 10 + 10)
     spec = affine(8, 8, 0, False)
@@ -171,7 +171,7 @@ def test_merging_changes_no_multiplication(arch: str) -> None:
 
 
 class Twice(nn.Module):
-    """One convolution run two times, one part that stays in evaluation, and one that never runs."""
+    """One convolution that runs twice, one part that stays in eval mode, and one that never runs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -199,7 +199,7 @@ def test_shared_layers_store_once_and_run_twice(dtype: torch.dtype) -> None:
 
 
 class Gained(nn.Module):
-    """Tensors that no leaf holds, or that no leaf uses: of the network itself, of a block, of a layer that is spare."""
+    """Tensors that no leaf module holds or uses: of the network itself, of a block, of an unused layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -232,7 +232,7 @@ def test_what_does_not_run_says_so() -> None:
 
 
 class Tied(nn.Module):
-    """One weight of 4 x 4 numbers at two layers, on 8 x 8 pictures."""
+    """One weight of 4 x 4 numbers shared by two layers, on 8 x 8 pictures."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -252,6 +252,6 @@ def test_tied_weights_are_counted_once_and_computed_with_twice() -> None:
     assert cost.total(rows, "params") == sum(p.numel() for p in model.parameters()) == params
     assert cost.total(rows, "bits") == 32 * params
     assert cost.total(rows, "macs") == 64 * (12 + 16 + 16) + 40
-    for spared, width in (((), 4), (("one",), 32), (("two",), 32)):  # where both are needed, the wider one is kept
+    for spared, width in (((), 4), (("one",), 32), (("two",), 32)):  # if both are needed, the wider one is kept
         spec = QuantSpec(quantizer(4), quantizer(4), exceptions=("first", "last", *spared))
         assert bits(prepare(captured(model), spec)) == 32 * (params - 16) + width * 16

@@ -1,4 +1,4 @@
-"""What captured networks cost, against torch's own counter and sums made by hand: layers of every kind, ATen calls, sharing."""
+"""Costs of captured networks equal torch's counter and sums by hand: layers of every kind, ATen calls, sharing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.tools.odd_networks import ODD
 
 
 def counted(model: nn.Module, *picture: int) -> int:
-    """Multiply-accumulates on one picture as torch counts them; attention by its plain kernel, the others it skips."""
+    """Return torch's count of multiply-accumulates for one picture; attention uses the plain kernel, as torch skips others."""
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model.eval()(torch.zeros(1, *picture))
     return counter.get_total_flops() // 2
@@ -68,7 +68,7 @@ def test_networks_of_users_cost_what_torch_counts(name: str) -> None:
     assert macs(capture(own, picture, name, check=False)) == counted(own, *picture)
 
 
-NO_FORMULA = ("spectral norm", "a vector as a linear layer")  # torch's counter takes a matrix by a vector for nothing
+NO_FORMULA = ("spectral norm", "a vector as a linear layer")  # torch's counter counts 0 for a matrix times a vector
 
 
 @pytest.mark.parametrize("name", [name for name in ODD if name not in NO_FORMULA])
@@ -80,7 +80,7 @@ def test_odd_networks_cost_what_torch_counts(name: str) -> None:
 
 
 class Layers(nn.Module):
-    """A convolution of one, two or three directions, plain or transposed, in groups or not; it gives 10 numbers."""
+    """A convolution of one, two or three dimensions, plain or transposed, grouped or not; it gives 10 numbers."""
 
     def __init__(self, layer: nn.Module, directions: int) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ def test_convolutions_of_every_kind(directions: int, transposed: bool, groups: i
 
 
 class Products(nn.Module):
-    """Matrix products that no module holds; 4 x 4 pictures."""
+    """Matrix products outside modules, on 4 x 4 pictures."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ def test_products_have_rows_under_their_owner_and_operation() -> None:
         "linear": ("ATen", (7,), 7, 7 * 15),
     }
     assert macs(form) == counted(Products(), 3, 4, 4) + 15
-    assert cost.total([*rows.values()], "bits") == 32 * (80 + 5 + 7)  # what the code makes itself is in no file
+    assert cost.total([*rows.values()], "bits") == 32 * (80 + 5 + 7)  # tensors that the code makes are in no file
 
 
 def test_attention_counts_by_its_formula() -> None:
@@ -159,7 +159,7 @@ def test_a_norm_that_is_no_module_stands_where_it_runs() -> None:
 
 
 class TwoNames(nn.Module):
-    """A convolution and a batch norm that go by two names each."""
+    """A convolution and a batch norm with two names each."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -177,7 +177,7 @@ def test_modules_of_two_names_are_counted_once(capsys: pytest.CaptureFixture[str
     assert cost.total(rows, "params") == sum(p.numel() for p in TwoNames().parameters()) == 84 + 6 + 40
     assert cost.total(rows, "bits") == 32 * (84 + 6 + 6 + 40)
     assert macs(form) == 81 * 16 + 30
-    assert capsys.readouterr().err == ""  # all of it runs
+    assert capsys.readouterr().err == ""  # all layers run
 
 
 def test_a_layer_that_runs_twice_multiplies_twice() -> None:

@@ -1,4 +1,4 @@
-"""Shows that the original's files become networks of ours that compute the same, and that damaged ones are refused."""
+"""The original project's files become networks of the toolkit that compute the same; damaged files are refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.tools.networks import for_side
 from tests.tools.original import SMALL, Original, prefixed, without_counters
 
 SHAPES = Path(__file__).parents[3] / "shared" / "original-checkpoints.json"
-"""Key names and shapes of the original's files: it lies beside the repository, and not everywhere."""
+"""Key names and shapes of the original's files. The file is outside the repository and may be missing."""
 DEFAULT = {"nin": [192, 160, 96, 192, 192, 192, 192, 192], "nin_gc": [256, 256, 256, 512, 512, 512, 1024, 1024]}
 
 
@@ -94,7 +94,7 @@ def test_files_of_other_networks_and_damaged_ones_are_refused():
 
 
 def published(name: str) -> dict[str, Tensor]:
-    """Random weights in the shapes of one of the original's files."""
+    """Return random weights in the shapes of one of the original's files."""
     if not SHAPES.exists():
         pytest.skip(f"{SHAPES} is not here")
     shapes = json.loads(SHAPES.read_text())[name]
@@ -113,7 +113,7 @@ def test_the_originals_own_files_are_recognised(folder, arch):
         assert (adopted.arch, adopted.cfg, adopted.arch_args) == (arch, DEFAULT[arch], {"classes": 10})
         model = models.restore(adopted, arch)
         assert model.cfg == DEFAULT[arch]
-        # keys are renamed and never reordered, so that both dicts can be walked side by side
+        # keys are renamed and never reordered, so both dicts can be walked in parallel
         for (ours, value), (theirs, was) in zip(model.state_dict().items(), state.items(), strict=True):
             assert ours.rpartition(".")[2] == theirs.rpartition(".")[2]
             assert torch.equal(value, was)
@@ -128,7 +128,7 @@ def test_the_originals_separable_network_loads():
 
 
 def test_the_articles_bare_state_dict_loads():
-    """network-slimming-article: nn.Sequential `features` and `linear`, saved without anything around it."""
+    """network-slimming-article: nn.Sequential `features` and `linear`, saved as a bare state dict."""
     torch.manual_seed(0)
     features = []
     for before, after, kernel in ((3, 29, 7), (29, 56, 3), (56, 75, 3)):

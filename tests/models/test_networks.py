@@ -1,4 +1,4 @@
-"""Shows that every network has its agreed cost, takes any picture size, and is built, saved and refused as promised."""
+"""Every network has its agreed cost, accepts any picture size, and is built, saved and refused as promised."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ COSTS = [
 
 
 def made(arch: str, cfg: list[int] | None = None, classes: int = 10) -> Checkpoint:
-    """A checkpoint of a fresh network, as a command would write it."""
+    """Return a checkpoint of a fresh network, as a command would write it."""
     info = DataInfo("digits", "digits", classes, 8, (0.5,) * 3, (0.5,) * 3)
     model = form(arch, cfg, classes=classes)
     origin = provenance.Origin(("prune.train",), 0)
@@ -72,7 +72,7 @@ def test_any_picture_size_fits(arch, size):
 
 @pytest.mark.parametrize("arch", models.names())
 def test_the_layers_of_a_network_say_its_widths(arch):
-    """And there is a gate for each of them, or for a pair; a network is built again by its widths."""
+    """Each width, or pair of widths, has a gate; a network is rebuilt from its widths."""
     model = form(arch)
     widths = {"separable_wide": [2 * width for width in model.cfg[1:]]}.get(arch, model.cfg[1:])
     assert [norm.num_features for _, norm in gates(model)] == [model.cfg[0], *widths]

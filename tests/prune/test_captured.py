@@ -1,4 +1,4 @@
-"""Networks that declare nothing: trained sparsely, pruned, refined, judged and reported by --arch alone."""
+"""Networks without declarations: trained with sparsity, pruned, refined, evaluated and reported with only --arch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CHAIN = (
     "SharedConv",
 )
 FAST = ("Residual",)
-"""The rest of CHAIN is slow: all of them are cut in test_narrow.py, too."""
+"""The rest of CHAIN is slow; test_narrow.py prunes all of them, too."""
 
 
 NETS = "tests.tools.cases"
@@ -98,7 +98,7 @@ def test_percent_0_changes_nothing(command) -> None:
 
 
 def test_constant_channels_go_without_a_trace() -> None:
-    """Half of the gammas are 1e-7, their betas 2: what those channels say always stays behind in biases."""
+    """Half of the gammas are 1e-7 with betas of 2: the constants of these channels move into biases."""
     torch.manual_seed(0)
     model = cases.ConstantChannels().double().eval()
     network = tried(model, 8)
@@ -142,7 +142,7 @@ def test_channels_without_a_batch_norm_are_chosen_by_their_weights(
 
 
 class Written(nn.Module):
-    """The number of columns stands in its code."""
+    """A network with the number of columns written in its code."""
 
     def __init__(self, classes: int = 10) -> None:
         super().__init__()
@@ -181,7 +181,7 @@ def test_networks_that_cannot_be_captured_end_in_two_lines(name: str, command) -
 
 
 def test_a_library_network_opens_without_arch(command, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its name is looked up in the library's own list, so a file alone runs no other code."""
+    """Its name is looked up in the library's own list, so a file alone cannot run other code."""
     found = command("prune.train", "-sr", "--s", "0.01", "--arch", "torchvision:squeezenet1_1", *SMALL[:2], "--image_size", "32",
                     "--epochs", "1", "--quiet", "--cpu")  # fmt: skip
     assert_refused(found, USAGE, "no batch norm")
@@ -194,7 +194,7 @@ def test_a_library_network_opens_without_arch(command, monkeypatch: pytest.Monke
 
 
 def test_a_state_dict_of_the_users_is_pruned(workplace: Path, command) -> None:
-    """What somebody has trained elsewhere: described once, then cut."""
+    """A network trained elsewhere is described once, then pruned."""
     torch.manual_seed(0)
     own = cases.Residual(10)
     for module in own.modules():

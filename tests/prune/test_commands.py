@@ -1,4 +1,4 @@
-"""Training, pruning and refining as a user does them: what is printed, what is written, and what every fault leaves alone."""
+"""Training, pruning and refining like a user: printed output, written files, and errors that change nothing."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ Command = Callable[..., SimpleNamespace]
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with nin.pth, nin_preprune.pth, nin_w2a2.pth and its merged form."""
+    """Make a folder with nin.pth, nin_preprune.pth, nin_w2a2.pth and its merged form."""
     folder = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -59,7 +59,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def saved(workplace: Path, made: Path) -> Path:
-    """The working folder, with a copy of those files in its models_save/."""
+    """Return the working folder with a copy of those files in its models_save/."""
     shutil.copytree(made, workplace / "models_save")
     return workplace
 
@@ -80,7 +80,7 @@ def flat(**others: float) -> dict[str, Tensor]:
 
 
 def accuracy(state: dict[str, Tensor], silent: dict[str, Tensor] | None = None) -> float:
-    """Of a nin on the 360 small test digits, computed here; `silent` marks channels of each gate to put to 0."""
+    """Compute a nin's accuracy on the 360 small test digits; `silent` marks channels of each gate to set to 0."""
     network = models.build("nin", [len(state[f"block{n}.bn.weight"]) for n in range(1, 9)])
     network.load_state_dict(state)
     for name, dropped in (silent or {}).items():
@@ -148,7 +148,7 @@ def test_pruning_prints_and_writes_what_a_count_by_hand_gives(saved: Path, comma
     assert found == [round(a, 2) for a in (source["best_acc"], masked, masked, content["best_acc"])]
     assert content["best_acc"] == pytest.approx(accuracy(content["state_dict"]), abs=1e-9)
     means = [c["state_dict"]["block1.bn.running_mean"] for c in (source, content)]
-    assert not torch.allclose(means[0][~silent["block1.bn"]], means[1], rtol=1e-3)  # measured anew
+    assert not torch.allclose(means[0][~silent["block1.bn"]], means[1], rtol=1e-3)  # measured again
     assert content["provenance"]["parent_sha256"] == files.sha256(PREPRUNE)
     stage = {"stage": "prune", "percent": 0.5, "base": 1, "achieved": 0.5, "cfg_before": [8] * 8}
     assert content["transforms"] == [*source["transforms"], stage]
@@ -178,7 +178,7 @@ def test_refining_goes_on_and_the_control_starts_anew(saved: Path, command: Comm
 
 
 def test_resumed_is_uninterrupted(workplace: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bit for bit, after a run that ended in the middle of the second of three epochs of 12 steps."""
+    """They are equal bit for bit after a stop in the middle of the second of three epochs of 12 steps."""
     line = ("prune.train", "-sr", "--s", 0.001, *SMALL, "--epochs", 3, "--cfg", NARROW)
     assert command(*line, "--save", "whole.pth").code == 0
     left, penalty = iter(range(18)), sparsity.penalty
@@ -191,7 +191,7 @@ def test_resumed_is_uninterrupted(workplace: Path, command: Command, monkeypatch
         refused(command(*line, "--save", "half.pth"), 130, "interrupted", "--resume")
     assert not Path("half.pth").exists()
     assert archive.load(Path("runs/half/state.pth"))[0]["epoch"] == 1
-    for more, code in ((("--lr", 0.5), 2), ((), 0)):  # with another setting it would not be the same run
+    for more, code in ((("--lr", 0.5), 2), ((), 0)):  # another setting makes another run
         gc.collect()
         assert command(*line, "--save", "half.pth", "--resume", *more).code == code
     one, other = read("whole.pth"), read("half.pth")
@@ -228,12 +228,21 @@ def test_a_layer_that_would_be_emptied_is_named(saved: Path, command: Command) -
     rewrite("thin.pth", **flat(block1=0.7, block3=1e-6))
     done = command("prune.normal_regular", "--percent", 0.125, "--model", "thin.pth")
     assert re.search(r"^warning: .*would empty block3\.conv\b", done.err, re.M)
-    assert read(done.path)["cfg"] == [8, 8, 2, 8, 8, 8, 8, 8]  # one channel alone would look like a value for all
+    assert read(done.path)["cfg"] == [
+        8,
+        8,
+        2,
+        8,
+        8,
+        8,
+        8,
+        8,
+    ]  # a single channel would look like a value for all channels
     assert "requested 12.50 %, achieved 9.38 %" in done.out
 
 
 def test_equal_scales_are_noticed_and_counted_exactly(saved: Path, command: Command) -> None:
-    """floor(64 percent) go, the first of equal ones first. (The original leaves one in every layer, whatever the percent.)"""
+    """floor(64 percent) channels are dropped, the first of equal ones first. (The original keeps one in every layer at any percent.)"""
     rewrite("flat.pth", **flat())
     for percent, first in ((0.01, [8, 8]), (0.1, [2, 8]), (0.2, [2, 4])):
         done = command("prune.normal_regular", "--percent", percent, "--model", "flat.pth")

@@ -1,4 +1,4 @@
-"""Networks that read one channel: they are shown gray pictures by every command, and their files say so."""
+"""Networks that read one channel: every command feeds them gray pictures, and their files record it."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_pixels_are_made_gray_before_they_are_normalised() -> None:
 
 
 def test_the_standard_deviation_is_that_of_gray_pictures() -> None:
-    """Channels that go against each other cancel out: it cannot be had from theirs."""
+    """Opposite channels cancel out, so it cannot be computed from the channels' deviations."""
     data = catalogue.load("digits", image_size=8)
     train = data.train
     train.images = train.images.clone()

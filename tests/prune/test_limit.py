@@ -1,4 +1,4 @@
-"""--max_per_layer, and plans that drop nothing: what was asked for, what is done, and what is said of the difference."""
+"""--max_per_layer, and plans that drop nothing: the request, the result, and the message about the difference."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FULL = {"stem.0": 16, "c1": 24, "short.0": 32}
 
 
 def test_no_layer_loses_more_than_the_limit_after_rounding() -> None:
-    """Against a plan by hand: without rounding each layer loses what its scores say, at most the limit's share."""
+    """Compared with a plan by hand: without rounding each layer loses channels by score, at most the limit's share."""
     draw = random.Random(0)
     network = tried(cases.Residual())
     for seed, limit in enumerate((0.1, 0.5)):
@@ -46,7 +46,7 @@ def test_widths_below_the_limit_are_not_tried() -> None:
     assert list(candidates(stem, 5, 13, 8)) == [16, 16]
     shuffled = tried(with_scales(cases.ShuffleUnits(), 0))
     (first, *_) = families(shuffled.found, scores(shuffled.form, shuffled.found))
-    assert list(candidates(first, 0, 64, 1)) == [65, 70, 75, 80, 80]  # multiples of what the shuffle shares out
+    assert list(candidates(first, 0, 64, 1)) == [65, 70, 75, 80, 80]  # multiples of the shuffle's groups
 
 
 @pytest.mark.parametrize("limit", [0, -0.1, 1.1])
@@ -93,7 +93,7 @@ def test_what_stays_is_told_by_its_reason() -> None:
     open_ = spared(units.form, units.found, ["units.1.2.0"])
     told = [*stays(open_, scores(units.form, open_), "bn").values()]
     assert told.count("spared") == 16
-    assert told.count("they go together with channels that stay") == 32 + 2 * 16  # what is shuffled with them
+    assert told.count("they go together with channels that stay") == 32 + 2 * 16  # channels shuffled with them
 
 
 def test_all_that_is_asked_and_done_is_printed(command) -> None:

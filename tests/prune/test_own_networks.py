@@ -1,4 +1,4 @@
-"""Networks of the user's: what is said of their code before and while they are pruned."""
+"""User networks: messages about their code before and during pruning."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_surgery_that_goes_wrong_is_a_bug_in_ours_and_a_fault_in_others() -> Non
 
 
 def test_tensors_of_the_module_are_real(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Counting parameters imports the module first; on the meta device its own tensors would stay without values."""
+    """Counting parameters imports the module first; on the meta device the module's own tensors would have no values."""
     text = "import torch\nSCALE = torch.tensor([2.0])\ndef net(classes=10):\n    return torch.nn.Linear(3, classes)\n"
     Path("with_scale.py").write_text(text)
     monkeypatch.syspath_prepend(workplace)

@@ -1,4 +1,4 @@
-"""Shows which channels a plan keeps: the drop rule, rounding, and the widths that groups and shuffles allow."""
+"""The channels that a plan keeps: the drop rule, rounding, and the widths that groups and shuffles allow."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ network = cache(own)
 
 
 def scaled(*scales: list[float] | torch.Tensor) -> Subject:
-    """A network of three layers whose batch norms have these scales."""
+    """Return a network of three layers whose batch norms have these scales."""
     found = network("slimming", tuple(map(len, scales)))
     for number, values in enumerate(scales, 1):
         found.form.get_submodule(f"block{number}.bn").weight.data = torch.as_tensor(values, dtype=torch.float32)
@@ -34,7 +34,7 @@ def scaled(*scales: list[float] | torch.Tensor) -> Subject:
 
 
 def kept(tried: Subject, chosen: PrunePlan) -> list[list[int]]:
-    """The channels that stay, layer by layer."""
+    """Return the kept channels, layer by layer."""
     places = {place.tensor: place.classes.tolist() for place in tried.found.places if place.makes and place.rows}
     rows = [places[f"block{n}.conv.weight"] for n in (1, 2, 3)]
     return [[i for i, cls in enumerate(classes) if cls not in chosen.dropped] for classes in rows]
@@ -46,13 +46,13 @@ def planned(percent: float, base: int, *scales: list[float] | torch.Tensor) -> l
 
 
 def ties(seed: int) -> list[torch.Tensor]:
-    """Three gates, whose scales are small integers of both signs: most of them tie."""
+    """Return three gates whose scales are small integers of both signs, so that most tie."""
     source = torch.Generator().manual_seed(seed)
     return [torch.randint(-3, 4, (width,), generator=source).float() for width in (7, 20, 13)]
 
 
 def by_the_rule(scales: list[torch.Tensor], percent: float) -> list[list[int]]:
-    """The drop rule in plain Python; a layer keeps its two largest channels at least, of equal ones the last."""
+    """Apply the drop rule in plain Python; a layer keeps at least its two largest channels, of equal ones the last."""
     every = sorted((abs(g), layer, i) for layer, s in enumerate(scales) for i, g in enumerate(s.tolist()))
     gone = {(layer, i) for _, layer, i in every[: floor(percent * len(every) + 1e-9)]}
     result = []
@@ -112,7 +112,7 @@ def test_ties_go_by_scale_then_layer_then_index():
 def test_equal_scales_keep_exactly_the_planned_count(percent):
     chosen = planning.plan(scaled(torch.ones(7), torch.ones(20), torch.full((13,), -1.0)), percent)
     dropped = floor(percent * 40 + 1e-9)
-    emptied = 2 * (dropped >= 7)  # the first layer goes first; emptied, it keeps two
+    emptied = 2 * (dropped >= 7)  # the first layer is dropped first; emptied, it keeps two
     assert sum(chosen.widths) == 40 - dropped + emptied
     assert chosen.achieved == pytest.approx((dropped - emptied) / 40)
     assert chosen.raised == ((FIRST,) if emptied else ())
@@ -136,7 +136,7 @@ def test_percent_0_with_base_1_keeps_everything(arch, cfg):
         (20, 8, 11, 8),
         (20, 8, 1, 8),  # at least one base
         (16, 8, 16, 16),
-        (5, 8, 5, 5),  # narrower than the base: whole, whatever was wanted
+        (5, 8, 5, 5),  # narrower than the base: whole at any percent
         (5, 8, 1, 5),
         (20, 1, 7, 7),
         (20, 3, 20, 18),
@@ -181,8 +181,8 @@ def test_a_larger_percent_keeps_a_part_of_what_a_smaller_one_keeps(seed):
         assert all(set(b) <= set(a) for a, b in zip(more, fewer, strict=True))
 
 
-# What the plan of declared channel groups gave, as it stood until networks were captured: the rule that counted through
-# shuffles which channel of a producer's group each reader's group gets. A layer keeps two channels now where it kept one.
+# Results of the former plan for declared channel groups, which traced through shuffles which channel of a producer's group each
+# reader's group gets. A layer now keeps two channels where it kept one.
 AS_EVER = [
     ("nin", (24, 20, 12, 24, 24, 24, 24, 24), 0.3, 1, [15, 12, 6, 21, 22, 17, 16, 15]),
     ("nin", (24, 20, 12, 24, 24, 24, 24, 24), 0.6, 1, [12, 5, 2, 13, 14, 10, 11, 4]),
@@ -216,7 +216,7 @@ def test_widths_are_those_of_the_declared_groups(arch, cfg, percent, base, expec
 
 
 def left(tried: Subject, chosen: PrunePlan) -> dict[Signature, tuple[list[float], list[float]]]:
-    """Of each kind of channels, the scores of those that stay and of those that go."""
+    """Return, for each kind of channels, the scores of the kept and of the dropped channels."""
     worth = scores(tried.form, tried.found)
     kinds = {kind: classes for f in families(tried.found, worth) for kind, classes in f.kinds.items()}
     return {

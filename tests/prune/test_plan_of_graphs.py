@@ -1,4 +1,4 @@
-"""The plan of pruning: families, widths that are tried, and exact where it is cut. Its rule: test_plan.py."""
+"""The pruning plan for graphs: families, candidate widths, and exact cuts. test_plan.py tests its rule."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def test_widths_are_tried_from_the_nearest_on() -> None:
     assert list(candidates(stem, 5, 0, 1))[:5] == [5, 6, 4, 7, 3]
     assert list(candidates(stem, 5, 0, 4)) == [4, 8, 12, 16, 16]
     assert next(iter(candidates(stem, 0, 0, 1))) == 2  # one channel looks like a value for all channels
-    assert list(candidates(stem, 3, 0, 32)) == [16]  # no multiple fits: it stays whole
+    assert list(candidates(stem, 3, 0, 32)) == [16]  # no multiple fits, so it stays whole
 
 
 @cache
 def network_of(name: str) -> tuple[nn.Module, Subject]:
-    """A case in float64, as its code makes it and ready to be planned for; not to be changed."""
+    """Return a case in float64, as its code builds it and ready for a plan; tests must not change it."""
     torch.manual_seed(0)
     model = with_scales(getattr(cases, name)(), 1).double()
     return model, tried(model)
@@ -56,7 +56,7 @@ CUT = product(("Residual", "ShuffleUnits", "Concatenation", "mobilenet_v1"), ((0
 
 @pytest.mark.parametrize(
     ("name", "percent", "base"),
-    [  # one that shuffles is planned for some seconds
+    [  # planning a network with shuffles takes seconds
         pytest.param(name, *asked, marks=pytest.mark.slow if name == "ShuffleUnits" and asked != (0.5, 8) else ())
         for name, asked in CUT
     ],
@@ -86,7 +86,7 @@ def test_percent_0_drops_nothing_and_others_are_refused() -> None:
 
 
 def test_a_family_names_all_layers_that_make_its_channels() -> None:
-    """Those that write to one stream: the first one, and how many others, in the table of widths."""
+    """The table of widths names the first layer that writes to a stream, and the number of other layers."""
     network = tried(with_scales(cases.Residual(), 0))
     found = families(network.found, scores(network.form, network.found))
     assert [(family.name, family.others) for family in found] == [("stem.0", ("c2",)), ("c1", ()), ("short.0", ("c3",))]

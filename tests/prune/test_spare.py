@@ -1,4 +1,4 @@
-"""--spare: layers that keep all channels, by name or by pattern, whatever their scales say."""
+"""--spare: layers that keep all channels at any scales, by name or by pattern."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def test_a_spared_layer_fixes_what_it_gives(name: str, pattern: str, count: int)
 def test_what_is_spared_stays_and_the_rest_is_cut_exactly() -> None:
     torch.manual_seed(0)
     model = with_scales(cases.Residual(), 1).double()
-    nn.init.constant_(model.n1.weight, 1e-9)  # would go first of all
+    nn.init.constant_(model.n1.weight, 1e-9)  # would be dropped first
     network = tried(model)
     assert next(p for p in zip(*_widths(planning.plan(network, 0.5)), strict=True) if p[0] == "c1")[1] < 24
     open_ = spared(network.form, network.found, ["c1"])
     plan = planning.plan(Subject(model, network.form, open_, "net"), 0.5)
     assert plan.names == ("stem.0", "short.0")
-    assert 1 - sum(plan.widths) / (16 + 32) == plan.achieved == 0.5  # of what can be cut
+    assert 1 - sum(plan.widths) / (16 + 32) == plan.achieved == 0.5  # of the channels that can be pruned
     small = narrowed(model, network.form, network.found, plan.dropped, "net")
     assert small.get_parameter("c1.weight").shape[0] == 24
     assert small.get_parameter("stem.0.weight").shape[0] == plan.widths[0] < 16

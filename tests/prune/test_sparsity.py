@@ -1,4 +1,4 @@
-"""Scales that tell no channels apart: how they are noticed, and what is said of their cause."""
+"""Scales that do not distinguish channels: how they are noticed, and the message about the cause."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_large_scales_must_differ_by_more(size: float, spread: float, sparse: bo
 
 
 def test_the_cause_of_scales_that_are_alike_is_named(command: Callable[..., SimpleNamespace], workplace: Path) -> None:
-    """A strong penalty moves all scales in step; -sr, which gave them, is no help then."""
+    """A strong penalty moves all scales together; the hint must not be -sr, which caused it."""
     strong = ("prune.train", "-sr", "--s", 1e6, "--cfg", NARROW, *SMALL, "--epochs", 2, "--save", "strong.pth")
     assert command(*strong).code == 0
     content = raw(workplace / "strong.pth")

@@ -1,4 +1,4 @@
-"""Shows that surgery loses nothing: the narrowed network computes what the masked one does, groups and shuffles included."""
+"""Surgery is exact: the narrowed network computes the same as the masked one, groups and shuffles included."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ CASES = [
     ("nin_gc", [24, 20, 48, 48, 24, 96, 96, 24]),  # as in the plain cfg, groups do not meet evenly
     (residual.ARCH, [16, 24, 20]),
     ("separable", [3, 6, 6, 12, 12, 12, 12, 24]),  # depthwise convolutions with a bias, one and two rows a channel
-    ("separable_wide", [3, 6, 6, 12, 12, 12, 12, 24]),  # channels stand and fall in pairs
+    ("separable_wide", [3, 6, 6, 12, 12, 12, 12, 24]),  # channels are kept or dropped in pairs
     ("slimming", [12, 20, 28]),  # convolutions without a bias, and a linear layer
 ]
 
 SLOW = {("nin_gc", 32), ("nin_3x3", 17), ("separable", 3)}
 FEW = [pytest.param(*case, marks=pytest.mark.slow) if (case[0], case[1][0]) in SLOW else case for case in CASES]
-"""CASES, those alone in the fast tests that are unlike the others."""
+"""CASES, of which only distinct ones are in the fast tests."""
 
 SLOWER = [(0.3, 8), (0.5, 16), (0.7, 8), (0.95, 1)]  # percents and bases
 
@@ -44,7 +44,7 @@ def cut(found: Subject, dropped: frozenset[int]) -> NormalForm:
 
 @torch.no_grad()
 def both(found: Subject, dropped: frozenset[int]) -> tuple[Tensor, Tensor]:
-    """Outputs of the masked and of the narrowed network, for two pictures of small integers."""
+    """Return the outputs of the masked and of the narrowed network for two pictures of small integers."""
     x = torch.randint(-2, 3, (2, 3, 8, 8)).double()
     return masked(found.form, found.found, dropped)(x), cut(found, dropped)(x)
 
@@ -70,7 +70,7 @@ def test_masked_equals_narrowed_to_the_last_bit_where_sums_are_exact(arch, cfg, 
 
 
 def test_channels_that_take_the_place_of_others_are_refused():
-    """Equal counts for every producer group are not enough: a shuffle would send them to other readers."""
+    """Equal counts in every producer group are not enough: a shuffle would send channels to other readers."""
     found = network(*CASES[3], 0)
     sixth = next(place for place in found.found.places if place.tensor == "block6.conv.weight" and place.rows)
     kept = torch.arange(96).reshape(4, 24)[:, :8].flatten()  # 8 of each of block6's 4 groups
@@ -140,14 +140,14 @@ def test_a_pruned_network_is_pruned_again(arch, cfg):
 
 
 def narrowed_plain(found: Subject, dropped: frozenset[int]) -> nn.Module:
-    """The network as its code makes it, of the narrower sizes."""
+    """Return the network built by its code with the narrower widths."""
     gone = torch.tensor(sorted(dropped))
     left = {(p.tensor, p.axis): int((~torch.isin(p.classes, gone)).sum()) for p in found.found.places}
     return resized(found.model, shapes(found.form, found.found, left), found.found.whole)
 
 
 def test_the_type_of_the_numbers_stays() -> None:
-    """Whatever the network was."""
+    """The narrowed network keeps the network's type."""
     double = network(*CASES[0], 1)
     chosen = planning.plan(double, 0.5)
     (place,) = (p for p in double.found.places if p.tensor == "block1.conv.weight" and p.rows)
@@ -166,7 +166,7 @@ def test_the_type_of_the_numbers_stays() -> None:
 
 
 class Pictures:
-    """Three random batches an epoch; notes what it was asked for."""
+    """A split with three random batches in an epoch that records its calls."""
 
     dtype = torch.float64
 
@@ -188,7 +188,7 @@ def test_bn_statistics_become_the_mean_over_batches(training):
     norms = {name: m for name, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)}
     seen: dict[str, list[Tensor]] = {name: [] for name in norms}
     for name, norm in norms.items():
-        norm.num_batches_tracked.fill_(1000)  # what training counted must not weigh in
+        norm.num_batches_tracked.fill_(1000)  # training's count must not matter
         norm.register_forward_pre_hook(lambda _, inputs, name=name: seen[name].append(inputs[0]))
     reestimate_bn(model, pictures, 99, 7, batches=5)
     assert pictures.asked == [(12, 7, 0), (12, 7, 1)]  # no batch is larger than the set, and 5 batches are 2 epochs

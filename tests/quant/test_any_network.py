@@ -1,4 +1,4 @@
-"""Networks that declare nothing, pruned, quantized by every command, merged, compared and judged, by --arch alone."""
+"""Networks without declarations: pruned, quantized by every command, merged, compared and evaluated with only --arch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bias correction takes the mean error of each channel off, exactly, and says where it cannot."""
+"""Bias correction removes the mean error of each channel exactly, and names the layers where it cannot."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.tools.examined import with_noise
 
 
 class Pictures:
-    """What calibration asks of a split: some pictures, the same each time."""
+    """A split for calibration: some pictures, the same each time."""
 
     def __init__(self, count: int = 64) -> None:
         self.images = torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(3))
@@ -35,7 +35,7 @@ class Pictures:
 
 
 def coded(model: nn.Module, bits: int = 3) -> tuple[NormalForm, NormalForm, Pictures]:
-    """A network, its calibrated form at few bits, and the pictures."""
+    """Return a network, its calibrated form at few bits, and the pictures."""
     torch.manual_seed(0)
     form, split = capture(with_noise(model), (3, 32, 32), "net"), Pictures()
     quantized = prepare(form, meet(affine(bits, 8, 1, True), form))
@@ -58,7 +58,7 @@ def test_every_channel_of_every_layer_has_the_mean_that_it_had(name: str) -> Non
     before = copy.deepcopy(quantized)
     assert correct_biases(quantized, split, len(split)) == []
     layers = [n for n, m in quantized.named_modules() if hasattr(m, "weight_quantizer")]
-    folded = prepare(form, QuantSpec(bn_fold=True))  # float, and folded into nothing: the norms still stand there
+    folded = prepare(form, QuantSpec(bn_fold=True))  # float: the norms are not folded
     for layer in layers:
         norm = layer if isinstance(quantized.get_submodule(layer), nn.Linear) else _norm(form, layer)
         meant, was, now = (
@@ -68,7 +68,7 @@ def test_every_channel_of_every_layer_has_the_mean_that_it_had(name: str) -> Non
         axes = [axis for axis in range(meant.ndim) if axis != 1]
         size = meant.abs().mean()
         assert (now - meant).mean(axes).abs().max() < 1e-4 * size, layer
-    assert (was - meant).mean(axes).abs().max() > 1e-3 * size  # there was something to correct
+    assert (was - meant).mean(axes).abs().max() > 1e-3 * size  # there was an error to correct
 
 
 def _norm(form: NormalForm, layer: str) -> str:
@@ -78,7 +78,7 @@ def _norm(form: NormalForm, layer: str) -> str:
 
 
 class NoBias(nn.Module):
-    """A convolution without a bias and without a norm, one that runs twice, and a norm behind a pool."""
+    """A convolution without bias or norm, one that runs twice, and a norm after a pool."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ def test_what_cannot_take_it_is_named_and_a_norm_behind_a_pool_takes_it() -> Non
 
 
 class Tied(nn.Module):
-    """Two layers that share a bias, and one whose bias the code reads itself."""
+    """Two layers that share a bias, and one whose bias the code itself reads."""
 
     def __init__(self) -> None:
         super().__init__()

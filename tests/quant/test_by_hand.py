@@ -1,4 +1,4 @@
-"""Batch norms are folded where they stand right behind a convolution, in whatever block; others stay, and nothing is lost."""
+"""Batch norms right after a convolution are folded in any block; other norms stay, and results are unchanged."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.tools.networks import captured, form
 
 
 def norms(model: NormalForm) -> list[str]:
-    """Those that were not folded in training, by name."""
+    """Return the names of the norms that were not folded in training."""
     return [name for name, m in model.named_modules() if type(m) is nn.BatchNorm2d]
 
 

@@ -1,4 +1,4 @@
-"""Where activations are clipped: each method does on known distributions what its name says, and nothing else moves.
+"""Ranges of activations: each method behaves on known distributions as its name says, and nothing else changes.
 
 Errors and quantiles are computed from the raw values with NumPy; the methods see them through 2,048 bins.
 """
@@ -44,7 +44,7 @@ KINDS = ("normal", "relu", "uniform", "positive", "negative", "heavy", "heavy_re
 
 
 def clipped(method: str, x: np.ndarray, bits: int = 8, symmetric: bool = True) -> tuple[float, float]:
-    """The range that a method chooses, from a histogram filled in two parts."""
+    """Return the range that a method chooses from a histogram filled in two parts."""
     histogram = Histogram(float(x.min()), float(x.max()))
     for part in np.array_split(x, 2):
         histogram.add(torch.from_numpy(part))
@@ -53,12 +53,12 @@ def clipped(method: str, x: np.ndarray, bits: int = 8, symmetric: bool = True) -
 
 
 def width(x: np.ndarray) -> float:
-    """Of a bin."""
+    """Return the width of a bin."""
     return (max(x.max(), 0) - min(x.min(), 0)) / BINS
 
 
 def mean_error(x: np.ndarray, low: float, high: float, bits: int, symmetric: bool) -> float:
-    """Mean squared error of x, rounded to the grid of arXiv 1712.05877 on [low, high] and cut off at its ends."""
+    """Return the mean squared error of x, rounded to the grid of arXiv 1712.05877 on [low, high] and clipped."""
     low, high = min(low, 0), max(high, 0)
     if symmetric:
         scale, ends = max(-low, high) / (2 ** (bits - 1) - 1), (1 - 2 ** (bits - 1), 2 ** (bits - 1) - 1)
@@ -96,7 +96,7 @@ def test_no_share_of_the_range_has_a_smaller_error_than_that_of_mse(kind: str, b
     chosen = mean_error(x, *clipped("mse", x, bits, symmetric), bits, symmetric)
     # a value is known to half a bin, so an error to its square, and to half a bin times the error itself
     slack = width(x) ** 2 + width(x) * chosen**0.5
-    for share in (0.01, 0.02, 0.05, *np.arange(0.1, 0.95, 0.1), 1.0):  # 1: that of minmax
+    for share in (0.01, 0.02, 0.05, *np.arange(0.1, 0.95, 0.1), 1.0):  # 1: minmax
         assert chosen <= mean_error(x, low * share, high * share, bits, symmetric) + slack
 
 
@@ -138,7 +138,7 @@ def test_more_values_than_a_float32_can_count(monkeypatch: pytest.MonkeyPatch) -
     histc, sizes = torch.histc, list[int]()
     monkeypatch.setattr(torch, "histc", lambda x, *more: (sizes.append(x.numel()), histc(x, *more))[1])
     histogram = Histogram(0, 1)
-    histogram.counts[0] = 2**24  # one more in float32 would be lost
+    histogram.counts[0] = 2**24  # float32 would lose one more
     histogram.add(torch.zeros(2, 1250))
     assert histogram.counts[0] == 2**24 + 2500
     assert sizes == [1000, 1000, 500]
@@ -173,7 +173,7 @@ def quantizers(model: nn.Module) -> dict[str, AffineActivation]:
 
 
 def float_inputs(pictures: int) -> dict[str, Tensor]:
-    """What each quantizer is given where none of them rounds."""
+    """Return the input of each quantizer when none of them rounds."""
     seen: dict[str, Tensor] = {}
     whole = prepared(a_bits=32).eval()
     for name in (f"block{number}.conv" for number in range(2, 10)):
@@ -199,7 +199,7 @@ def test_calibration_sets_every_range_and_moves_nothing_else(method: str, bn_fol
         assert f"{name}.high" in moved
     assert {key.rpartition(".")[2] for key in moved} <= {"low", "high", "seen"}
     codes = model.eval().block2.conv.input_quantizer(torch.randn(4)).codes
-    assert torch.equal(codes, codes.round())  # and they quantize again
+    assert torch.equal(codes, codes.round())  # and the quantizers round again
 
 
 @pytest.mark.parametrize("pictures", [1, 30, 40])
@@ -223,7 +223,7 @@ def test_float64_networks_are_calibrated_in_float64(bn_fold: bool) -> None:
 
 def test_pictures_are_drawn_from_every_class_of_an_ordered_set() -> None:
     part, seen = split(400), list[Tensor]()
-    part.labels = torch.arange(400) // 40  # class after class, as folders are read
+    part.labels = torch.arange(400) // 40  # sorted by class, as folders are read
     whole = part.batches
     part.batches = lambda size, order=None: (seen.append(part.labels[order]), whole(size, order))[1]
     calibrate(prepared(), part, "minmax", 100)

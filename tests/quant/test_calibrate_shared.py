@@ -1,4 +1,4 @@
-"""Calibration where layers share an input: one range, one choice of a method for all that read it."""
+"""Calibration of a shared input: all its readers have one range and one method."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.tools.networks import captured, ends
 
 
 class TwoReaders(nn.Module):
-    """Two layers read one value, which no ReLU has made positive."""
+    """Two layers that read one value of both signs."""
 
     def __init__(self) -> None:
         super().__init__()

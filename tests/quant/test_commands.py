@@ -1,4 +1,4 @@
-"""The quantizing commands from end to end: default paths, what they write, and every refusal leaving no trace."""
+"""The quantizing commands from end to end: default paths, written files, and errors that change nothing."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_every_trick_reaches_the_file(refined: Command) -> None:
 def test_quantizing_without_training(refined: Command, line: str) -> None:
     result = refined("quant.ptq", *line.split(), "--calibration_pictures", "100", "--cpu")
     assert result.code == 0, result.err
-    other = "_w4a4_q0_tensor" if "--Wbits" in line else ""  # what is not the default is in the name
+    other = "_w4a4_q0_tensor" if "--Wbits" in line else ""  # non-default settings are in the name
     assert result.path == f"models_save/nin_ptq_{line.split()[1]}{other}.pth"
     content = contract(result.path, "train", "prune", "refine", "quantize")
     assert (content["transforms"][-1]["calibrate"], content["transforms"][-1]["pictures"]) == (line.split()[1], 100)
@@ -163,7 +163,7 @@ def test_a_missing_file_names_the_command_that_makes_it(command: Command) -> Non
 
 
 def test_a_file_is_judged_as_what_it_is(refined: Command) -> None:
-    """Asked for 2 bits, the accuracy of a float file would be no answer."""
+    """The accuracy of a float file would not answer a question about 2 bits."""
     path = refined("quant.wqaq", "--Wbits", 8, "--Abits", 8, "--refine", *SMALL).path
     command = refined
     assert command("quant.wqaq", "--evaluate", path, "--cpu").out.startswith("w8a8: test accuracy")

@@ -1,4 +1,4 @@
-"""--keep_float: layers stay float by name or by pattern, in every quantizing command, and the file says which."""
+"""--keep_float: layers stay float by name or by pattern, in every quantizing command, and the file records them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said of a network that is about to be quantized is true of it."""
+"""Notices about a network before it is quantized are correct."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.tools.networks import captured
 
 
 def test_norms_that_stay_are_told_apart_by_why(capsys: pytest.CaptureFixture[str]) -> None:
-    """That of a layer kept float, that of a linear layer, and that of a sum."""
+    """The three norms belong to a layer kept float, to a linear layer, and to a sum."""
 
     class Net(nn.Module):
         def __init__(self) -> None:

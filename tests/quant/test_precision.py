@@ -1,4 +1,4 @@
-"""Quantized networks trained in each precision, and in one loop between layers."""
+"""Training of quantized networks in each precision, and with one loop between layers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LINES = {
 
 
 def train(refined: Callable, line: str, *more: str) -> tuple[list[dict[str, str]], dict]:
-    """The metrics of each epoch, and what the run folder says of it."""
+    """Train and return the metrics of each epoch, and the run folder's record."""
     module, *words = line.split()
     done = refined(module, *words, "--refine", *FAST, "--epochs", "2", "--run_dir", "run", "--save", "out.pth", *more)
     assert done.code == 0, done.err
@@ -36,7 +36,7 @@ def train(refined: Callable, line: str, *more: str) -> tuple[list[dict[str, str]
 
 @pytest.mark.parametrize("kind", LINES)
 def test_exact_trains_as_fp32(kind: str, refined: Callable) -> None:
-    """Sums of codes are whole numbers in both, as long as they are below 2^24."""
+    """Sums of codes are integers in both, as long as they are below 2^24."""
     plain, _ = train(refined, LINES[kind], "--precision", "fp32")
     exact, said = train(refined, LINES[kind], "--precision", "exact", "--overwrite")
     assert said["precision"] == "exact"
@@ -73,7 +73,7 @@ def test_one_loop_between_layers_trains_as_well(kind: str, refined: Callable) ->
 
 
 def test_a_run_goes_on_in_the_loops_that_it_began_in(refined: Callable) -> None:
-    """Bit for bit; and not without them, where sums round in another order."""
+    """The run resumes bit for bit; without the loops sums would round in another order."""
     try:
         library.loaded()
     except Unavailable as fault:

@@ -1,4 +1,4 @@
-"""Preparation puts quantizers into a copy of a network and changes nothing else: no name, no parameter, no exception."""
+"""Preparation puts quantizers into a copy of a network and changes nothing else: no name, parameter or exception."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def in_range(codes: torch.Tensor, bits: int | str) -> bool:
 
 
 def input_codes(layers: dict[str, nn.Module]) -> dict[str, torch.Tensor]:
-    """Filled by the next forward pass."""
+    """Return a dict that the next forward pass fills with input codes."""
     seen: dict[str, torch.Tensor] = {}
     for name, layer in layers.items():
         layer.input_quantizer.register_forward_hook(lambda _, __, out, name=name: seen.update({name: out.codes}))
@@ -130,7 +130,7 @@ def test_the_relu_goes_only_where_signed_codes_follow(
 ) -> None:
     model = network()
     prepared = prepare(model, spec_for(model, "b", activation))
-    # the readers of blocks 1 to 7 are quantized; the float last layer reads block 8, and the answer is block 9's
+    # the readers of blocks 1 to 7 are quantized; the float last layer reads block 8, and block 9 gives the answer
     assert rectified(prepared) == ([8, 9] if activation in ("t", "b") else [*range(1, 10)])
     assert capsys.readouterr().err == ""
     apart = prepare(model, replace(spec_for(model, 8, "b"), exceptions=("block1.conv", "block4.conv", "block9.conv")))
@@ -138,7 +138,7 @@ def test_the_relu_goes_only_where_signed_codes_follow(
 
 
 def rectified(model: NormalForm) -> list[int]:
-    """The blocks whose ReLU runs."""
+    """Return the blocks whose ReLU runs."""
     return [n for n in range(1, 10) if f"block{n}.act" in places(model)]
 
 
@@ -193,7 +193,7 @@ PAIRS = tuple(f"block{n}.conv" for n in range(2, 9))
 def test_between_the_halves_of_a_depthwise_pair_the_range_is_measured(
     activation: int | str, highest: int | None
 ) -> None:
-    """DoReFa would cut off all below 0 there, and call the rest 0: nothing has brought it to the size it expects."""
+    """DoReFa would clip negative values there and round the rest to 0, because they are not scaled to its range."""
     torch.manual_seed(0)
     model = form("separable", [4, 4, 8, 8, 8, 16, 16, 16])
     assert tuple(reads_sums(model)) == PAIRS
@@ -242,7 +242,7 @@ def test_float64_networks_are_prepared_as_float32_ones_converted_afterwards(spec
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("spec", TYPED, ids=lambda spec: spec.name)
 def test_networks_of_half_precision_are_refused(spec: QuantSpec, dtype: torch.dtype) -> None:
-    """Whole sums of codes would overflow or be rounded in silence."""
+    """Integer sums of codes would overflow or be rounded silently."""
     model = network().to(dtype)
     with pytest.raises(UserError, match=f"weights of {dtype}") as fault:
         prepare(model, spec.at_ends(*ends(model)))

@@ -1,4 +1,4 @@
-"""quant.ptq where quantizing goes badly: what it says of a great loss, of depthwise pairs, and of activations that overflow."""
+"""quant.ptq in difficult cases: messages about a large loss, depthwise pairs, and activations that overflow."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_great_loss_is_said_with_its_remedy(refined: Command, method: str, mon
 
 
 def test_the_remedy_trains_what_was_asked_for(refined: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At these bits, on these pictures, with the network's code, however its file is called."""
+    """The suggested command trains at these bits, on these pictures, with the network's code, for any file name."""
     own, arch = "my net.pth", "tests.tools.residual:residual"
     content = raw(Path(SOURCE))
     network = residual()

@@ -1,4 +1,4 @@
-"""What quantization changes in a graph: ReLUs before signed codes go, values are coded once, pools move before norms.
+"""Changes of a graph by quantization: ReLUs before signed codes are removed, values are coded once, pools move before norms.
 
 Expected values are computed by hand, with torch.nn.functional on the network's own weights.
 """
@@ -25,7 +25,7 @@ BINARY = QuantSpec(quantizer("b"), quantizer("b"), ("stem", "head"))
 
 
 class Net(nn.Module):
-    """A float stem and classifier; what is computed of the stem's 6 channels between them, `run` says."""
+    """A float stem and classifier; `run` computes the part between them from the stem's 6 channels."""
 
     def __init__(self, run: Callable[[Net, Tensor], Tensor]) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Net(nn.Module):
 
 
 def made(run: Callable[[Net, Tensor], Tensor]) -> tuple[Net, NormalForm]:
-    """The network and its normal form, which hold the same tensors; in float64."""
+    """Return the network and its normal form in float64; they share tensors."""
     torch.manual_seed(0)
     net = Net(run).eval()
     model = captured(net).double()
@@ -59,7 +59,7 @@ def signs(x: Tensor) -> Tensor:
 
 
 def binary(conv: nn.Conv2d, codes: Tensor) -> Tensor:
-    """What a layer of binary weights gives of these codes: each filter centred over its inputs, sign times mean |w|."""
+    """Apply a layer of binary weights to codes: each filter centred over its inputs, sign times mean |w|."""
     weight = (conv.weight - conv.weight.mean(1, keepdim=True)).clamp(-1, 1)
     scale = weight.abs().mean((1, 2, 3))
     output = F.conv2d(codes, signs(weight), padding=conv.padding)
@@ -71,7 +71,7 @@ def answered(net: Net, between: Tensor) -> Tensor:
 
 
 def assert_computes(model: NormalForm, expected: Tensor) -> None:
-    """The prepared network, and what is merged of it."""
+    """Check the answers of the prepared network and of its merged form."""
     for network in (model, merge(model)):
         torch.testing.assert_close(network(pictures()), expected, rtol=0, atol=1e-12)
 
@@ -117,7 +117,7 @@ def test_joined_and_pooled_and_padded_values_are_read_as_they_are_before_their_r
 
 @torch.no_grad()
 def test_values_that_are_never_negative_otherwise_stay_so() -> None:
-    """An average of ReLUs is no ReLU: what it gives is what the layer reads."""
+    """An average of ReLUs is not a ReLU: the layer reads the average."""
 
     def run(net: Net, x: Tensor) -> Tensor:
         return net.a(F.avg_pool2d(net.n(x).relu(), 2) - 0.5)
@@ -179,7 +179,7 @@ def test_layers_of_other_settings_have_quantizers_of_their_own() -> None:
 
 @torch.no_grad()
 def test_layers_that_share_one_by_one_share_all() -> None:
-    """`a` reads two values; whoever reads one of them has its quantizer."""
+    """`a` reads two values; every reader of one of them shares its quantizer."""
 
     def run(net: Net, x: Tensor) -> Tensor:
         y = net.n(x).relu()
@@ -214,7 +214,7 @@ def norm_relu_pool(net: Net, x: Tensor) -> Tensor:
 @torch.no_grad()
 def test_the_order_bacp_puts_a_pool_before_the_norm_and_its_relu() -> None:
     net, model = made(norm_relu_pool)
-    net.m.weight[::2] *= -1  # so that the order makes a difference
+    net.m.weight[::2] *= -1  # so that the order matters
     model.m.weight.copy_(net.m.weight)
     y = net.n(net.stem(pictures()))
     before = {"cbap": net.pool(net.m(binary(net.a, signs(y)))), "bacp": net.m(net.pool(binary(net.a, signs(y))))}
@@ -226,7 +226,7 @@ def test_the_order_bacp_puts_a_pool_before_the_norm_and_its_relu() -> None:
     (norm,) = places(wide)["m"]
     assert isinstance(module(wide, norm.args[0]), nn.MaxPool2d)
     (relu,) = norm.users
-    assert isinstance(module(wide, relu), nn.ReLU)  # before codes from 0 on, it stays
+    assert isinstance(module(wide, relu), nn.ReLU)  # before non-negative codes it stays
 
 
 @torch.no_grad()
@@ -244,7 +244,7 @@ def test_a_pool_that_does_not_alone_read_the_norm_stays_where_it_is() -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("kind", SHARING)
 def test_linear_layers_over_positions(kind: str) -> None:
-    """(B, N, C): one scale a column of the output, wherever it stands."""
+    """(B, N, C): each output column has one scale at every position."""
 
     def run(net: Net, x: Tensor) -> Tensor:
         tokens = net.n(x).flatten(2).transpose(1, 2)
@@ -262,7 +262,7 @@ def test_linear_layers_over_positions(kind: str) -> None:
         value = codes if scale is None else codes * scale
         weight = w if w_scale is None else w * w_scale.reshape(-1, *(1,) * (w.ndim - 1))
         tokens = F.linear(value, weight, layer.bias)
-        if name == "fc" and kind != "binary":  # signs are read before the ReLU
+        if name == "fc" and kind != "binary":  # signs are taken before the ReLU
             tokens = tokens.relu()
     assert_computes(model, model.head(tokens.mean(1)))
 
@@ -282,7 +282,7 @@ def test_a_linear_layer_does_the_work_of_its_batch_norm(kind: str) -> None:
 
 @torch.no_grad()
 def test_where_values_are_changed_in_place_nothing_moves() -> None:
-    """`y` is another value later on: before the ReLU there may be nothing left to read."""
+    """`y` changes later, so the value before the ReLU may no longer exist."""
 
     def run(net: Net, x: Tensor) -> Tensor:
         y = net.n(x)

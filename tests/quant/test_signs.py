@@ -13,7 +13,7 @@ from tests.tools.networks import captured
 
 
 class Net(nn.Module):
-    """A stem, two convolutions, and a classifier; what is computed between, `run` says."""
+    """A stem, two convolutions, and a classifier; `run` computes the part between."""
 
     def __init__(self, run: Callable[[Net, Tensor], Tensor]) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class Net(nn.Module):
 
 @torch.no_grad()
 def test_a_layer_that_reads_a_signed_value_as_well_has_codes_of_both_signs() -> None:
-    """LSQ begins at 0 where nothing negative comes: `a` may do so, `b` may not, though both read one value."""
+    """LSQ's codes begin at 0 for non-negative inputs: `a`'s may, `b`'s may not, although both read one value."""
 
     def run(net: Net, x: Tensor) -> Tensor:
         y = net.n(x).relu()

@@ -1,4 +1,4 @@
-"""A file is for pictures of one size; commands that are given others use its network for those."""
+"""A file is for pictures of one size; with another size commands adapt its network."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_file_that_says_no_size_is_trained_on_at_the_one_that_is_given(refined
 def test_a_file_whose_widths_do_not_go_together_is_refused(refined: Command) -> None:
     content = raw(Path("models_save/nin_refine.pth"))
     state = content["state_dict"]
-    state["block4.conv.weight"] = state["block4.conv.weight"][:, :3]  # block 3 gives more
+    state["block4.conv.weight"] = state["block4.conv.weight"][:, :3]  # block 3 gives more channels
     archive.save(Path("bad.pth"), content)
     done = refined("quant.ptq", "--model", "bad.pth", "--cpu", "--save", "out.pth")
     assert_refused(done, 3, "the weights do not fit the network: block4.conv.weight has shape (")

@@ -1,4 +1,4 @@
-"""A spec survives its dict, and one that this program does not know is refused."""
+"""A spec is unchanged by conversion to a dict and back, and an unknown spec is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""--sums int8: inputs of sums and concatenations are numbers of 8-bit codes, in training and after merging.
+"""--sums int8: inputs of sums and concatenations are rounded to 8-bit codes, in training and after merging.
 
 Expected values are computed by hand, with torch.nn.functional on the network's own weights.
 """
@@ -27,7 +27,7 @@ from tests.tools.networks import captured, ends
 
 
 class Residual(nn.Module):
-    """A block's output is added to its input, which its first layer reads as well; both, side by side, reach the head."""
+    """A block's output is added to its input, which its first layer reads, too; the head reads both, concatenated."""
 
     def __init__(self) -> None:
         super().__init__()

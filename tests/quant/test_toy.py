@@ -1,4 +1,4 @@
-"""A quantizer from outside: what it takes to add one, and that every stage then knows it."""
+"""A third-party quantizer: the code that adds one, and its support in every stage."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ INFO = DataInfo("digits", "noise", 10, 8, (0.5,) * 3, (0.25,) * 3, pad=1)
 
 @pytest.fixture
 def _toy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The ten lines that a quantizer takes: a module, and its registration."""
+    """Add a quantizer in ten lines: a module, and its registration."""
     monkeypatch.setattr(kinds, "TABLE", dict(kinds.TABLE))
     from models.layers.quantizers.base import Quantized, Quantizer, clip, round_ste
 
     class Toy(Quantizer):
-        """Rounds to -1, 0, 1."""
+        """A quantizer that rounds to -1, 0, 1."""
 
         bits = 2
 
@@ -100,7 +100,7 @@ def test_commands_know_it_once_it_is_registered(command, monkeypatch: pytest.Mon
 
 @pytest.mark.usefixtures("_toy")
 def test_flags_of_different_quantizers_are_refused_together(command, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of ours has flags that `affine` lacks; what is registered from outside may."""
+    """No built-in quantizer has flags that `affine` lacks, but a third-party one may."""
     for name, uses in (("toy", ("bn_fold",)), ("affine", ("symmetric", "per_channel"))):
         kind = kinds.lookup(name)
         traits = replace(kind.traits, bits=(2, 3), settings=uses)

@@ -1,4 +1,4 @@
-"""Commands of many processes: started as torchrun starts them, on this machine, each with one thread."""
+"""Run commands in several processes on this machine, started by torchrun, each with one thread."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Together = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture
 def together(tmp_path: Path) -> Together:
-    """Starts `python -m MODULE WORDS...` as so many processes, in an empty folder; of one, without torchrun."""
+    """Return a function that starts `python -m MODULE WORDS...` in several processes in an empty folder; one without torchrun."""
 
     def start(count: int, *line: str, options: tuple[str, ...] = ()) -> subprocess.Popen[str]:
         run = ("torch.distributed.run", "--standalone", f"--nproc-per-node={count}", *options, "-m")
@@ -28,7 +28,7 @@ def together(tmp_path: Path) -> Together:
 
 
 def ended(process: subprocess.Popen[str], timeout: float = 240) -> tuple[int, str, str]:
-    """Its exit status, stdout and stderr; a process that does not end is killed."""
+    """Return a process's exit status, stdout and stderr; kill a process that does not end."""
     try:
         out, err = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-"""Commands under torchrun: one voice, one writer, one stop for all; a rank that is lost ends the others, and a restart goes on."""
+"""Commands under torchrun: one rank prints and writes, all stop together, a lost rank ends the others, and a restart resumes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def errors(err: str) -> list[str]:
 
 
 def workers(parent: int) -> list[int]:
-    """The ranks that a torchrun has started, by their numbers."""
+    """Return the process ids of the ranks that a torchrun has started."""
     found = {}
     for folder in Path("/proc").iterdir():
         try:
@@ -51,7 +51,7 @@ def until(condition: object, process: subprocess.Popen[str], seconds: float = 12
 
 
 def assert_as_undisturbed(together: Together, folder: Path, epochs: str) -> None:
-    """The run ended as one that nothing disturbs, bit for bit."""
+    """Check that the run ended like an undisturbed one, bit for bit."""
     code, _, err = ended(together(2, *TRAIN[:-2], "--run_dir", "straight", "--epochs", epochs))
     assert code == 0, err
     found, straight = (
@@ -63,7 +63,7 @@ def assert_as_undisturbed(together: Together, folder: Path, epochs: str) -> None
 
 @pytest.mark.slow
 def test_two_processes_train_quantize_and_judge_as_one_does(together: Together, tmp_path: Path) -> None:
-    """Files say the same of how they were made; one of the ranks prints and writes."""
+    """Files record the same history; one of the ranks prints and writes."""
     made = {}
     for count in (1, 2):
         line = (*TRAIN[:-3], f"net{count}.pth", "--run_dir", f"run{count}", "--epochs", "2", "--lr", "0.01")
@@ -146,7 +146,7 @@ def test_a_restart_comes_to_the_same_end(together: Together, tmp_path: Path) -> 
 def test_a_fault_is_one_error_and_one_hint(
     line: tuple[str, ...], says: str, together: Together, tmp_path: Path
 ) -> None:
-    """And what lies in the run folder stays."""
+    """The run folder's files stay."""
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "state.pth").write_bytes(b"of another run")
     code, _, err = ended(together(2, *line))

@@ -1,4 +1,4 @@
-"""Many processes train as one does with the same batch: shares of it, gradients, statistics, ranges and scores of the whole."""
+"""Several processes train like one with the same batch: each has a share; gradients, statistics, ranges and scores are global."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tests.ranks.conftest import Together, ended
 
 VARIANTS = ("float", "sparse", "DoReFa W8A8", "LSQ W4A4", "ternary", "INT8 folded")
-"""Binary inputs are not among them: a network starts with numbers that are 0 but for the order of sums, and they take their signs."""
+"""Binary inputs are left out: a fresh network has numbers that differ from 0 only by the order of sums, and their signs vary."""
 
 
 def results(together: Together, count: int, dtype: str, steps: int) -> dict[str, tuple[list[float], list[float]]]:
@@ -21,7 +21,7 @@ def results(together: Together, count: int, dtype: str, steps: int) -> dict[str,
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 4])
 def test_losses_and_networks_are_equal(count: int, together: Together) -> None:
-    """20 steps in float64: losses, penalties, right answers and the loss on the test pictures; and all tensors afterwards."""
+    """Compare 20 steps in float64: losses, penalties, right answers, the loss on the test pictures, and all final tensors."""
     alone, many = (results(together, n, "float64", 20) for n in (1, count))
     for variant in VARIANTS:
         for one, other in zip(alone[variant], many[variant], strict=True):

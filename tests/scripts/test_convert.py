@@ -1,4 +1,4 @@
-"""Old files become checkpoints of today: described, with checksums, the same network; nothing is written that was not read."""
+"""Old files become current checkpoints with a description and checksums, and the same network; the output is read back."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_weights_of_ones_own_network(command, workplace: Path, monkeypatch: pyte
     assert "python -m scripts.convert old.pth NEW.pth --arch package.module:function" in result.err
     line = ("scripts.convert", "old.pth", "new.pth", "--arch", ARCH, "--classes", 3, "--image_size", 8)
     x = torch.randn(2, 3, 8, 8)
-    for widths in ((), ("--cfg", "6,4,8")):  # its default widths are others; its tensors say what they are
+    for widths in ((), ("--cfg", "6,4,8")):  # its default widths differ; its tensors determine the widths
         assert command(*line, *widths).code == 0
         content = raw(workplace / "new.pth")
         assert torch.equal(models.restore(typed(content), ARCH).eval()(x), network.eval()(x))

@@ -1,4 +1,4 @@
-"""What a row of a table says of the stages that a network has been through."""
+"""A table row's description of a network's stages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REFINE, SCRATCH = {"stage": "refine", "epochs": 1}, {**TRAIN, "from_scratch": Tr
 
 
 def nin(cfg: list[int], dicts: list[dict]) -> Checkpoint:
-    """A checkpoint with this history, as a file says it."""
+    """Return a checkpoint with this history, given as a file's dicts."""
     data, stages = DataInfo.unknown(10), transforms.read(dicts)
     return Checkpoint("nin", {"classes": 10}, cfg, {}, stages, data, Metrics(0.0), Provenance())
 

@@ -1,4 +1,4 @@
-"""The quickstart: its steps are commands as they stand, and in small they run through to the table."""
+"""The quickstart: its steps are valid commands, and quick versions run through to the table."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def test_steps_can_be_parsed_and_name_the_files_they_leave() -> None:
         if module == "prune.train":
             parser(module).parse_args([*argv, "--precision", "fp32"])
         if "--cfg" in argv:
-            assert args.dataset == "digits"  # fresh networks; everything after them knows its data set
+            assert args.dataset == "digits"  # fresh networks; later steps read the data set from their files
             own = importlib.import_module("models.files").build(args.arch or "nin").cfg
             assert args.cfg == [width // 2 for width in own], "docs/results.md says half width"
 
 
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every step with flags that make it quick."""
+    """Add flags that make every step quick."""
     monkeypatch.setattr(measure, "SECONDS", 0.02)
 
     def shorter(line: str) -> str:
@@ -57,7 +57,7 @@ def test_in_small_it_runs_to_the_table(workplace: Path, command: Command, monkey
     small(monkeypatch)
     done = command("scripts.quickstart", "--precision", "fp32")
     assert done.code == 0, done.err
-    assert not Path("models_save").exists()  # the user's own files are elsewhere
+    assert not Path("models_save").exists()  # it does not touch the user's own models_save
     monkeypatch.chdir("runs/quickstart")
     files = [f"models_save/{name}.pth" for *_, name in quickstart.STEPS]
     small_file = "models_save/nin_wbab_merged.safetensors"
@@ -121,7 +121,7 @@ OTHERS = [
     "line", [*HINTED, *(pytest.param(line, marks=pytest.mark.slow) for line in OTHERS), "bn_merge --W 3"]
 )
 def test_who_begins_anywhere_and_follows_the_hints_arrives(line: str, workplace: Path, command: Command) -> None:
-    """A missing input names the command that makes it: run that, then try again."""
+    """A missing input's hint is the command that makes it: run it, then try again."""
     stack = [line]
     for _ in range(10):
         module, *argv = stack[-1].split()

@@ -1,4 +1,4 @@
-"""The table of results: every number in it counted by hand, in all its forms; and nothing written where it cannot be."""
+"""The table of results: every number by hand, in all formats; no output is written if it cannot be."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ another = residual
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a float file, its 2 bit form, and that one merged."""
+    """Make a folder with a float file, its 2-bit form, and its merged form."""
     from bn_merge import __main__ as merge
     from prune import train
     from quant import wqaq
@@ -78,7 +78,7 @@ def test_the_numbers_of_real_files(saved: Path, command: Command) -> None:
     assert [row["file"] for row in rows] == FILES
     state = raw(Path(FILES[2]))["state_dict"]
     codes = sum(v.numel() for k, v in state.items() if v.dtype == torch.int8 and k.endswith("codes"))
-    assert codes == INNER  # what is counted at 2 bits is held as integers
+    assert codes == INNER  # tensors counted at 2 bits are stored as integers
 
 
 def test_all_four_forms_say_the_same(saved: Path, command: Command) -> None:
@@ -130,7 +130,7 @@ def test_formulas_and_the_units_of_the_original() -> None:
     lines = table.markdown([ROW, OTHER], "seed").splitlines()
     assert "GFLOPs (MACs / 2^30)" in lines[0]
     assert len({len(line) for line in lines}) == 1
-    assert "b\\|c" in lines[2]  # or the table would have one more column
+    assert "b\\|c" in lines[2]  # otherwise the table would have one more column
 
 
 def test_what_is_too_small_for_two_decimals_has_three_digits() -> None:
@@ -229,7 +229,7 @@ def test_siblings_are_named_after_the_whole_name(name: str, stem: str) -> None:
 
 
 def test_arch_is_named_once_for_each_network_of_the_users(saved: Path, command: Command) -> None:
-    """One network under two names will do."""
+    """Two names for one network are enough for this test."""
     content = raw(Path(FILES[0]))
     own = ["tests.tools.residual:residual", "tests.scripts.test_report:another"]
     for name, arch in zip("ab", own, strict=True):

@@ -1,4 +1,4 @@
-"""The picture of accuracy against size: what can be read on it."""
+"""The plot of accuracy against size: its labels and markers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROW = ResultRow("a", "digits", "1", 90.0, 222_486_528, 969_822, 8_000_000, "", "
 
 @pytest.fixture
 def draw(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[list[ResultRow]], Any]]:
-    """Draws rows and gives the axes, with the labels and markers that are on them."""
+    """Return a function that draws rows and returns the axes with labels and markers."""
     pyplot = pytest.importorskip("matplotlib.pyplot")
     kept = pyplot.close
     monkeypatch.setattr(pyplot, "close", lambda figure: None)
@@ -31,7 +31,7 @@ def draw(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[list[ResultRow]]
 
 
 def labels(axis: Any) -> list[str]:
-    """What stands beside the points; no label lies on another or on the middle of a point."""
+    """Return the labels of the points after checking that no label covers another or the middle of a point."""
     boxes = [text.get_window_extent() for text in axis.texts]
     assert not any(a.overlaps(b) for n, a in enumerate(boxes) for b in boxes[:n])
     points = [axis.transData.transform((line.get_xdata()[0], line.get_ydata()[0])) for line in axis.lines]
@@ -40,7 +40,7 @@ def labels(axis: Any) -> list[str]:
 
 
 def numbers(said: list[str]) -> list[int]:
-    """All numbers of labels such as "1, 4-6"."""
+    """Return all numbers of labels such as "1, 4-6"."""
     parts = [part.split("-") for text in said for part in text.split(", ")]
     return sorted(n for first, *last in parts for n in range(int(first), int(last[0] if last else first) + 1))
 
@@ -53,7 +53,7 @@ def test_points_that_lie_together_share_a_label_and_no_label_hides_another(draw:
     assert "31, 32" in said
     looks = {(line.get_marker(), line.get_color()) for line in axis.lines}
     assert len(looks) == 32
-    assert axis.bbox.height > 0.5 * 5.2 * axis.figure.dpi  # the legend does not eat the plot
+    assert axis.bbox.height > 0.5 * 5.2 * axis.figure.dpi  # the legend leaves room for the plot
     assert axis.bbox.width > 0.8 * axis.figure.bbox.width
     shown = [tick.get_text() for tick in axis.get_xticklabels()]
     assert {"0.002", "0.01", "0.5", "1"} <= set(shown)

@@ -1,4 +1,4 @@
-"""The ladder: its rows are commands as they stand, it goes on where it was, and nothing half-done counts."""
+"""The ladder: its rows are valid commands, it resumes where it stopped, and unfinished steps do not count."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_the_rows_are_those_of_the_tables() -> None:
 
 
 def test_the_rows_of_another_network() -> None:
-    """Those that begin with NIN, under its name; every step names the network."""
+    """The rows that begin with NIN use the other network's name; every step names the network."""
     found = {row.name: row for row in rows.of("torchvision:resnet18")}
     assert {"nin", "sparse", "prune50_wtab", "ptq_kl", "lsq_w2a2"} <= set(found)
     assert not {"nin_3x3", "nin_gc", "gc_prune40", "depthwise_standard", "depthwise_separable"} & set(found)
@@ -75,7 +75,7 @@ def test_the_rows_of_another_network() -> None:
 
 @pytest.fixture(params=["forks", pytest.param("processes", marks=pytest.mark.slow)])
 def _steps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Steps run in forks of this process, or in new ones, which takes some seconds of imports each."""
+    """Run steps in forks of this process, or in new processes, which import for some seconds each."""
     if request.param == "forks":
         forking = SimpleNamespace(Popen=Fork, run=subprocess.run, TimeoutExpired=subprocess.TimeoutExpired)
         monkeypatch.setattr(runner, "subprocess", forking)
@@ -183,7 +183,7 @@ def test_it_fills_the_table_and_goes_on_where_it_was(
     assert_refused(command("scripts.results", *RESULTS), 7, "runs/results/digits is in use by process")
     lock.release()
 
-    # as in a fresh clone, where another machine has made the published rows and nin is trained anew
+    # as in a fresh clone: another machine made the published rows, and nin is trained again
     published = Path("results/digits/wbab-s1.json")
     published.unlink()
     nin = json.loads(Path("results/digits/nin-s1.json").read_text())

@@ -1,4 +1,4 @@
-"""Layer by layer: totals are sums, the article's network has the article's numbers, and sensitivities are measured."""
+"""The summary by layer: totals are sums, the article's network has the article's numbers, and sensitivities are measured."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from scripts.table import short
 from tests.conftest import SMALL, assert_refused
 from tests.tools.contents import raw, typed
 
-# "Network Slimming" article, HySmiley: its two torchsummary listings of pictures 3x20x20 with 2 classes. Their row of
-# the global mean, 0 parameters, has none here: it is a call and no module. Its 256 numbers, forward and backward, are
-# what 0.164 MB lack of the article's 0.166.
+# "Network Slimming" article, HySmiley: its two torchsummary listings for pictures 3x20x20 and 2 classes. Their row for the
+# global mean, 0 parameters, has no row here, because it is a call, not a module. Its 256 numbers, forward and backward,
+# are the difference between 0.164 MB here and the article's 0.166.
 ARTICLE = {
     "": ("9,408 128 0 73,728 256 0 294,912 512 0 514", 379_458, "0.16", "1.45", "1.62"),
     "[29, 56, 75, 'A']": ("4,263 58 0 14,616 112 0 37,800 150 0 152", 57_151, "0.07", "0.22", "0.29"),
@@ -77,7 +77,7 @@ def test_totals_are_the_sums_of_the_rows(arch: str, workplace: Path, command: Co
 
 @pytest.fixture
 def trained(workplace: Path, command: Command) -> Path:
-    """A small slimming network whose scales differ; a second epoch, so that there is something to lose."""
+    """Train a small slimming network with different scales; the second epoch gives it accuracy to lose."""
     done = command("prune.train", *SMALL, "--arch", "slimming", "--cfg", "8,12,16", "--epochs", 2, "-sr")
     assert done.code == 0, done.err
     return Path(done.path)
@@ -89,7 +89,7 @@ def test_a_file_knows_its_classes_and_pictures(trained: Path, command: Command) 
     assert found["layers"][-1]["shape"] == [10]
     quantized = command("quant.wqaq", *SMALL, "--Wbits", "t", "--Abits", 4, "--refine", trained)
     rows = {row["name"]: row for row in json.loads(command("scripts.summary", quantized.path, "--json").out)["layers"]}
-    assert rows["block2.conv"]["bits"] == 2 * 8 * 12 * 9 + 32 * 12  # ternary codes and a scale a filter; no bias
+    assert rows["block2.conv"]["bits"] == 2 * 8 * 12 * 9 + 32 * 12  # ternary codes and a scale for each filter; no bias
     assert rows["block1.conv"]["bits"] == 32 * 3 * 8 * 49  # an end: float
     for flag, value in (("--cfg", "8,8,8"), ("--classes", 3)):
         assert command("scripts.summary", trained, flag, value).code == 2
@@ -114,7 +114,7 @@ def test_sensitivity(trained: Path, command: Command) -> None:
     data = catalogue.load("digits", image_size=8)
     for layer, values in cut.items():
         for share, shown in zip((0.25, 0.5, 0.75), values, strict=True):
-            network = models.restore(typed(content))  # again by hand: the channels with the smallest scales, silenced
+            network = models.restore(typed(content))  # by hand: set the channels with the smallest scales to 0
             bn = network.get_submodule(layer.replace("conv", "bn"))
             dropped = bn.weight.abs().argsort(stable=True)[: round(share * len(bn.weight))]
             bn.weight.data[dropped] = bn.bias.data[dropped] = 0

@@ -1,4 +1,4 @@
-"""What dropped channels say moves into biases: a network with scales of 0 is the narrowed one, where that can be exact."""
+"""Constant outputs of dropped channels move into biases: a network with scales of 0 equals the narrowed one, where that can be exact."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def conv_bn(
 
 
 def chain() -> nn.Module:
-    """NIN without padding: biases, running means, activations that are not 0 at 0, pools, a 3x3 reader."""
+    """Return a NIN without padding: biases, running means, activations that are not 0 at 0, pools, a 3x3 reader."""
     return nn.Sequential(
         conv_bn(3, 8, nn.ReLU(), k=3), conv_bn(8, 12, nn.Sigmoid()), nn.MaxPool2d(2, 2, 1), conv_bn(12, 8, nn.Hardswish(), True),
         nn.Dropout(0.5), nn.AvgPool2d(2), conv_bn(8, 8, nn.GELU(), k=3), nn.Conv2d(8, 6, 1), nn.BatchNorm2d(6), nn.ReLU(),
@@ -34,7 +34,7 @@ def chain() -> nn.Module:
 
 
 class Stream(nn.Module):
-    """Residual: what the stream says is the sum of what two batch norms add."""
+    """A residual network: the stream is the sum of two batch norms' outputs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Stream(nn.Module):
 
 
 class Concatenated(nn.Module):
-    """A depthwise layer, which hands on what it hears and adds its own, and two branches side by side."""
+    """A depthwise layer, which passes constants on and adds its own bias, and two concatenated branches."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Concatenated(nn.Module):
 
 
 def disturbed(model: nn.Module, size: int = 16) -> nn.Module:
-    """Float64, its batch norms with scales and biases of their own and the statistics of a few pictures."""
+    """Convert a network to float64, with random scales and biases in its batch norms and the statistics of a few pictures."""
     source = torch.Generator().manual_seed(0)
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -72,13 +72,13 @@ def disturbed(model: nn.Module, size: int = 16) -> nn.Module:
 
 
 def gated(found: Channels) -> list[int]:
-    """Every third class that a batch norm scales."""
+    """Return every third class that a batch norm scales."""
     classes = {cls: None for p in found.places if p.norm for cls in p.classes.tolist() if cls not in found.fixed}
     return [*classes][::3]
 
 
 def at_zero(form: NormalForm, found: Channels, dropped: list[int]) -> NormalForm:
-    """The network with the scales of dropped channels 0, everything else as it was: what is to be kept."""
+    """Return the network with the scales of dropped channels set to 0 and nothing else changed: the expected result."""
     form = copy.deepcopy(form)
     for p in found.places:
         if p.norm:
@@ -90,7 +90,9 @@ def apart(one: nn.Module, other: nn.Module, size: int = 16) -> float:
     x = torch.randn(3, 3, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         expected, found = one.eval()(x), other.eval()(x)
-    assert float((expected[0] - expected[1]).abs().max()) > 1e-3 * float(expected.abs().max())  # it looks at pictures
+    assert float((expected[0] - expected[1]).abs().max()) > 1e-3 * float(
+        expected.abs().max()
+    )  # the answers depend on the picture
     return float((expected - found).abs().max() / expected.abs().max())
 
 
@@ -107,7 +109,9 @@ def test_a_network_with_scales_of_0_is_the_narrowed_one(make) -> None:
     assert ready.left == set()
     assert apart(silenced, small) <= 1e-10
     assert apart(masked(ready.model, found, dropped), small) <= 1e-10
-    assert apart(silenced, narrowed(model, form, found, frozenset(dropped), "net")) > 1e-3  # it was worth a word
+    assert (
+        apart(silenced, narrowed(model, form, found, frozenset(dropped), "net")) > 1e-3
+    )  # the change is large enough for a notice
     assert apart(form, capture(model, (3, 16, 16), "net")) == 0  # a copy was changed
 
 
@@ -117,7 +121,7 @@ RANDOM = {f"random {seed}": (lambda seed=seed: random_graphs.RandomNetwork(seed)
 
 @pytest.mark.parametrize("name", [*REAL, *RANDOM])
 def test_it_is_exact_where_readers_pad_nothing(name: str) -> None:
-    """Shuffles, chunks, gates, depthwise layers: whoever reads them."""
+    """It is exact for any reader: shuffles, chunks, gates, depthwise layers."""
     make, size = {**REAL, **RANDOM}[name]
     form = capture(disturbed(make(), size), (3, size, size), "net", check=False)
     found = channels(form)
@@ -128,7 +132,7 @@ def test_it_is_exact_where_readers_pad_nothing(name: str) -> None:
 
 
 def test_what_is_padded_stays_and_is_counted() -> None:
-    """A zero-padded 3x3 reader hears 0 at the border: only channels that say 0 are the same everywhere."""
+    """A zero-padded 3x3 reader reads 0 at the border: only channels that give 0 are the same everywhere."""
     torch.manual_seed(0)
     model = disturbed(
         nn.Sequential(conv_bn(3, 8, nn.ReLU()), conv_bn(8, 4, nn.ReLU(), True, k=3, padding=1), cases.Head(4, 5))
@@ -146,7 +150,7 @@ def test_what_is_padded_stays_and_is_counted() -> None:
 
 
 class Odd(nn.Module):
-    """Readers that no bias serves: a gate by multiplication, two readers of a layer without a bias, a comparison."""
+    """Readers whose bias cannot absorb a constant: a gate by multiplication, two readers of a layer without a bias, a comparison."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -161,7 +165,9 @@ class Odd(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.a(x)
         if self.kind == "gate":
-            x = x * F.hardsigmoid(100 + self.fc(x.mean((2, 3))))[:, :, None, None]  # 1 for any picture: not known to be
+            x = (
+                x * F.hardsigmoid(100 + self.fc(x.mean((2, 3))))[:, :, None, None]
+            )  # 1 for any picture, but that is not known
         y = self.c(x)
         y = (
             self.n(y) + self.m(y)
@@ -188,7 +194,7 @@ def test_what_no_bias_can_say_is_left(kind: str) -> None:
 
 
 class Places(nn.Module):
-    """A linear layer over 6 channels, and a batch norm over 6 places behind it."""
+    """A linear layer over 6 channels, and a batch norm over 6 places after it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -211,7 +217,7 @@ def test_a_norm_over_places_takes_nothing_of_channels() -> None:
 
 
 class Gated(nn.Module):
-    """Squeeze and excite behind a ReLU, whose dropped channels say 0."""
+    """Squeeze-and-excite after a ReLU, whose dropped channels give 0."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -248,7 +254,7 @@ def test_a_batch_norm_may_have_no_bias(bias: bool) -> None:
 
 
 def test_nothing_known_comes_of_what_is_not() -> None:
-    """Each operation that counts as known gives NaN of NaN, here or by the guard of element-wise ones."""
+    """Each operation that counts as known turns NaN into NaN, here or by the guard of elementwise operations."""
     nan = torch.full((1, 2, 4, 4), torch.nan, dtype=torch.float64)
     calls = {
         "max_pool2d": (2,), "avg_pool2d": (2,), "adaptive_avg_pool2d": ([1, 1],), "upsample_nearest2d": ([8, 8],),

@@ -1,4 +1,4 @@
-"""Capture: the normal form answers, trains, is copied, saved and loaded as the network does that it was made from."""
+"""Capture: the normal form answers, trains, is copied, saved and loaded like the original network."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STOCHASTIC = "DropoutLeftOn"
 
 
 def network(name: str) -> tuple[nn.Module, NormalForm]:
-    """A network, and the normal form of a copy of it; both are the caller's."""
+    """Return a network, and the normal form of a copy of it; the caller may change both."""
     return copy.deepcopy(_made(name))
 
 
@@ -65,7 +65,7 @@ def test_it_answers_and_trains_bit_for_bit_as_the_network_does(name: str) -> Non
 
 @pytest.mark.parametrize("name", [*NAMES, *models.names()])
 def test_its_file_is_the_networks_own(name: str) -> None:
-    """Keys in their order, and each loads the other's strictly; a copy is apart."""
+    """The keys and their order are equal, each loads the other's state dict strictly, and a copy is independent."""
     own, form = network(name)
     assert list(form.state_dict()) == list(own.state_dict())
     with torch.no_grad():
@@ -113,7 +113,7 @@ def test_odd_networks_are_captured_exactly(name: str, capsys: pytest.CaptureFixt
     given = x.clone()
     expected = own.eval()(x)
     assert torch.equal(form(x), expected)
-    assert torch.equal(x, given)  # the pictures are the caller's
+    assert torch.equal(x, given)  # the caller's pictures are unchanged
     assert set(form.state_dict()) == set(own.state_dict())
     form.load_state_dict(own.state_dict())
     own.load_state_dict(copy.deepcopy(form).state_dict())
@@ -143,7 +143,7 @@ def test_tensors_that_evaluation_does_not_use_are_kept_and_not_trained() -> None
 
 @pytest.mark.parametrize("name", ["changed and read", "sum in place", "one activation, twice", "view changed"])
 def test_values_are_not_changed_in_place(name: str) -> None:
-    """A transform may then share or drop what made a value. A part that is changed stays so."""
+    """A transform may then share or drop the maker of a value. In-place changes of a part of a value are kept."""
     kept = 1 if name == "view changed" else 0
     form = capture(ODD[name](), (3, 16, 16), name)
     assert sum(map(changes, form.captured.graph.nodes)) == kept
@@ -215,7 +215,7 @@ def test_another_picture_size_is_refused() -> None:
 
 
 class Drops(nn.Module):
-    """Stochastic depth: a branch that training leaves out at random."""
+    """Stochastic depth: training leaves a branch out at random."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x * torch.bernoulli(torch.full((len(x), 1, 1, 1), 0.5)) if self.training else x
@@ -230,14 +230,14 @@ def test_what_training_alone_does_is_named(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().err == (
         "notice: net:Net: evaluation does not run aux.fc; what they hold stays in the file and is not trained\n"
     )
-    capture(cases.WeightsByFunction(), (3, 32, 32), "net:Net")  # its head does not run, but a function reads its weight
+    capture(cases.WeightsByFunction(), (3, 32, 32), "net:Net")  # the head does not run, but a function reads its weight
     assert capsys.readouterr().err == ""
-    capture(cases.flatten_linear(), (3, 32, 32), "net:Net")  # dropout and batch norm are as they were
+    capture(cases.flatten_linear(), (3, 32, 32), "net:Net")  # dropout and batch norm are unchanged
     assert capsys.readouterr().err == ""
 
 
 def test_numbers_that_the_code_makes_follow_the_type_of_the_network() -> None:
-    """The proofs run in float64, where the user's own code would mix types."""
+    """The proofs run in float64, where the user's code would mix types."""
     form, x = capture(cases.HoldMore().eval(), (3, 32, 32), "net:Net"), torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         before = form(x)
@@ -255,7 +255,7 @@ def _needs_targets(net: nn.Module, x: Tensor) -> Tensor:
 
 
 def test_a_forward_that_fails_in_training_is_captured_with_a_notice(capsys: pytest.CaptureFixture[str]) -> None:
-    """It is trained as it is evaluated; torchvision's inception_v3 asks training for larger pictures, others for targets."""
+    """It is trained with its evaluation graph; torchvision's inception_v3 needs larger pictures in training, others need targets."""
     own = Bare(_needs_targets)
     form, x = capture(own, (3, 16, 16), "net:Net"), torch.randn(2, 3, 16, 16)
     assert torch.equal(form.train()(x), own(x))

@@ -1,4 +1,4 @@
-"""Which batch norm a layer can do the work of, which are read by their sign alone, and where values come from."""
+"""Which batch norms a layer can absorb, which are read only by sign, and where values come from."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.tools.networks import captured
 
 
 class Net(nn.Module):
-    """Convolutions a to d, batch norms n and m, a pool, a classifier; `run` says what is computed of a 6 channel value."""
+    """Convolutions a to d, batch norms n and m, a pool, a classifier; `run` computes the middle part from a 6-channel value."""
 
     def __init__(self, run: Callable[[Net, Tensor], Tensor]) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Net(nn.Module):
 
 
 def made(run: Callable[[Net, Tensor], Tensor]) -> NormalForm:
-    """Its batch norms have statistics, and gammas of both signs."""
+    """Return the network's normal form; batch norms have statistics, and gammas of both signs."""
     torch.manual_seed(0)
     model = captured(Net(run))
     for norm in (m for m in model.modules() if isinstance(m, (nn.BatchNorm2d, nn.BatchNorm1d)) and m.num_features):
@@ -92,7 +92,7 @@ PLACES: dict[str, tuple[Callable[[Net, Tensor], Tensor], list[Chain]]] = {
 @torch.no_grad()
 @pytest.mark.parametrize("where", PLACES)
 def test_a_layer_does_the_work_of_a_norm_that_nothing_else_reaches(where: str) -> None:
-    """And, folded or not, the network computes the same."""
+    """Folded or not, the network computes the same."""
     run, expected = PLACES[where]
     model = made(run).double()
     assert chains(model) == expected
@@ -121,7 +121,7 @@ SIGNS: dict[str, tuple[Callable[[Net, Tensor], Tensor], set[str]]] = {
 @torch.no_grad()
 @pytest.mark.parametrize("where", SIGNS)
 def test_a_norm_is_read_by_sign_if_every_reader_looks_at_signs(where: str) -> None:
-    """And, cut down to a threshold or not, the network computes the same."""
+    """Reduced to a threshold or not, the network computes the same."""
     run, expected = SIGNS[where]
     model = made(run)
     floats = tuple(name for name in ("stem", "d", "head") if name in places(model))
@@ -192,7 +192,7 @@ POSITIVE: list[tuple[Callable[[Net, Tensor], Tensor], bool]] = [
 
 
 class Value(nn.Module):
-    """What a function gives, and of 6 channels of it a mean."""
+    """A network with a function's value, and the mean of 6 channels of it."""
 
     def __init__(self, run: Callable[[Net, Tensor], Tensor]) -> None:
         super().__init__()
@@ -213,7 +213,7 @@ def test_what_no_weights_can_make_negative(run: Callable[[Net, Tensor], Tensor],
 
 
 def test_whole_numbers_are_not_handed_on() -> None:
-    """What cuts numbers off makes others of them; a conversion between float types moves them."""
+    """A truncating conversion changes numbers; a conversion between float types only moves them."""
     form = captured(Value(lambda net, x: x.to(torch.int32).to(x.dtype) + x.double().to(x.dtype)))
     found = [hands_on(form, node) for node in form.captured.graph.nodes if "to" in str(node.target)]
     assert found == [False, True, True, True]

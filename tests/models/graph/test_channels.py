@@ -1,4 +1,4 @@
-"""Classes of channels: what goes together, what cannot be cut and why, in networks where both can be said by hand."""
+"""Classes of channels: which channels are tied, and which cannot be pruned and why, in networks solved by hand."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_columns_go_with_what_is_laid_side_by_side() -> None:
     found = of(cases.flatten_linear())
     columns = classes(found, "7.weight", 1)
     assert columns == [cls for cls in classes(found, "4.0.weight") for _ in range(16)]
-    assert classes(found, "8.weight") == classes(found, "7.weight")  # a batch norm behind a linear layer
+    assert classes(found, "8.weight") == classes(found, "7.weight")  # a batch norm after a linear layer
 
 
 def test_gates_and_slopes_go_with_what_they_scale() -> None:
@@ -73,7 +73,7 @@ def test_a_depthwise_layer_passes_its_channels_on() -> None:
     wide = of(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 8, 3, groups=4), nn.Flatten(), nn.Linear(72, 2)), 5)
     assert classes(wide, "1.weight") == [cls for cls in classes(wide, "0.weight") for _ in range(2)]
     (rows,) = (p.channels.tolist() for p in wide.places if (p.tensor, p.axis) == ("1.weight", 0))
-    assert len(set(rows)) == 8  # two channels of one class are not one channel
+    assert len(set(rows)) == 8  # two channels of one class are still two channels
 
 
 def test_rows_of_a_transposed_convolution_lie_on_its_second_axis() -> None:
@@ -102,7 +102,7 @@ def scaled(net: nn.Module, x: Tensor) -> Tensor:
     ],
 )
 def test_a_scale_that_the_code_lays_out_has_rows_too(laid: Callable[[Tensor], Tensor]) -> None:
-    """As the layer scale of timm's ConvNeXt: gamma of one axis, viewed as (1, C, 1, 1)."""
+    """timm's ConvNeXt has such a layer scale: gamma with one axis, viewed as (1, C, 1, 1)."""
     own = Bare(lambda net, x: net.next(x * laid(net.scale)), next=nn.Conv2d(6, 6, 1), scale=nn.Parameter(torch.rand(6)))
     found = of(own, 16)
     assert classes(found, "scale") == classes(found, "stem.weight") == classes(found, "next.weight", 1)

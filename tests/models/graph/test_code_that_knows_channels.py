@@ -1,4 +1,4 @@
-"""Code that treats channels unlike each other, or has numbers of its own for each: cut exactly, also when reopened, or left whole."""
+"""Code that treats channels differently, or has numbers for each: pruned exactly, also when reopened, or left whole."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SIZE, WIDTH = 8, 8
 
 
 class Code(nn.Module):
-    """Two convolutions with a function of the user's between them."""
+    """Two convolutions with a user's function between them."""
 
     def __init__(self, run: Callable[..., Tensor], behind: bool = True, **parts: nn.Parameter | Tensor) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ WHOLE = {
 
 
 def made(name: str) -> Code:
-    """With scales that put the channels to go first into the first part of all."""
+    """Return a network whose lowest scales are in the first part of all channels."""
     torch.manual_seed(0)
     net = NETWORKS[name]()
     for norm in net.modules():
@@ -142,7 +142,7 @@ def test_what_it_knows_of_channels_keeps_them_in_both_precisions(name: str, why:
 
 
 class Tokens(nn.Module):
-    """A pool over a value without an axis for pictures: it pools channels."""
+    """A pool over a value without a batch axis, which therefore pools channels."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""An export leaves Python's garbage collector as it was."""
+"""An export restores the state of Python's garbage collector."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.tools import cases
 
 
 class Watching(nn.Module):
-    """It notes, each time that it runs, whether the collector is on; `note` keeps that, as an export puts attributes back."""
+    """A module that records in each run whether the collector is on, in `note`, because an export restores attributes."""
 
     def __init__(self, note: Callable[[bool], None], fails: bool) -> None:
         super().__init__()

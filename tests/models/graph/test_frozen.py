@@ -1,4 +1,4 @@
-"""Batch norms that do not train: kept in training, cut with their channels, folded when merged."""
+"""Frozen batch norms: kept in training, pruned with their channels, folded when merged."""
 
 from __future__ import annotations
 

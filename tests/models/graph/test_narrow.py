@@ -1,4 +1,4 @@
-"""Narrowing: the masked and the narrowed network answer alike, or the widths are refused."""
+"""Narrowing: the masked and the narrowed network give the same answers, or the widths are refused."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LIMIT = 1e-10
 
 
 def with_noise(model: nn.Module) -> nn.Module:
-    """In float64 and evaluation, with scales of both signs and statistics that are not those of a fresh network."""
+    """Set a network to float64 and eval mode, with scales of both signs and statistics unlike a fresh network's."""
     generator = torch.Generator().manual_seed(1)
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -40,7 +40,7 @@ def with_noise(model: nn.Module) -> nn.Module:
 
 
 def a_share(found: Channels, share: float, seed: int = 0) -> set[int]:
-    """As large a share of each kind of class, at random."""
+    """Draw the same share of each kind of class."""
     kinds: dict[object, list[int]] = defaultdict(list)
     for cls, signature in found.signatures.items():
         if cls not in found.fixed:
@@ -50,7 +50,7 @@ def a_share(found: Channels, share: float, seed: int = 0) -> set[int]:
 
 
 def differ(one: nn.Module, other: nn.Module, size: int, channels: int = 3) -> float:
-    """The largest difference of two networks' answers, relative to the largest answer."""
+    """Return the largest difference of two networks' answers, relative to the largest answer."""
     x = torch.randn(3, channels, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         a, b = one(x), other(x)
@@ -58,7 +58,7 @@ def differ(one: nn.Module, other: nn.Module, size: int, channels: int = 3) -> fl
 
 
 def cut(model: nn.Module, name: str, size: int, share: float, inputs: int = 3) -> tuple[NormalForm, ...]:
-    """The normal form, the masked and the narrowed network."""
+    """Return the normal form, the masked and the narrowed network."""
     form = capture(copy.deepcopy(model), (inputs, size, size), name)
     found = channels(form)
     dropped = a_share(found, share)
@@ -72,14 +72,14 @@ def test_masked_is_narrowed(name: str, share: float) -> None:
     model = with_noise(getattr(cases, name)(10))
     form, silenced, small = cut(model, name, 32, share, 1 if name == "gray" else 3)
     assert differ(silenced, small, 32, form.captured.picture[0]) < LIMIT
-    assert differ(silenced, form, 32, form.captured.picture[0]) > 1e-3  # something was cut that says something
+    assert differ(silenced, form, 32, form.captured.picture[0]) > 1e-3  # channels that matter were cut
     assert sum(p.numel() for p in small.parameters()) < 0.95 * sum(p.numel() for p in form.parameters())
 
 
 @pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["small", "whole"])
 @pytest.mark.parametrize("name", models.names())
 def test_masked_is_narrowed_in_the_toolkits_own_networks(name: str, whole: bool) -> None:
-    """On small pictures and widths, or as they are."""
+    """The networks have small widths and pictures, or their own."""
     torch.manual_seed(0)
     size, cfg = (32, None) if whole else (8, [4 * width for width in NARROW[name]])
     form, silenced, small = cut(with_noise(models.build(name, cfg)), name, size, 0.5)
@@ -88,7 +88,7 @@ def test_masked_is_narrowed_in_the_toolkits_own_networks(name: str, whole: bool)
 
 
 def test_a_narrowed_network_is_a_network_again() -> None:
-    """It is captured, cut and saved as any other; its own class of the same sizes takes its file."""
+    """It is captured, pruned and saved like any other; the user's class with the same widths loads its file."""
     model = with_noise(cases.Residual())
     form, _, small = cut(model, "Residual", 32, 0.25)
     found = channels(small)
@@ -101,7 +101,7 @@ def test_a_narrowed_network_is_a_network_again() -> None:
 
 
 class TwoNames(nn.Module):
-    """One layer under two names, whose weight a third one has, too."""
+    """One layer under two names, whose weight a third layer shares."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,10 +123,10 @@ def test_a_layer_of_two_names_and_its_twin_stay_one_tensor() -> None:
 
 
 def outcome(seed: int) -> str:
-    """Of a random network, cut at random: `equal`, `uncut` where nothing of it can be cut, or why it was refused.
+    """Prune a random network at random; return `equal`, `uncut` if nothing can be pruned, or the reason of a refusal.
 
     Raises:
-        AssertionError: where the masked and the narrowed network differ.
+        AssertionError: if the masked and the narrowed network differ.
     """
     model = RandomNetwork(seed).double().eval()
     said = f"{seed}: {', '.join(model.said)}"

@@ -1,4 +1,4 @@
-"""Folding a batch norm while training is that batch norm exactly, and what is trained is what is deployed afterwards."""
+"""Folding a batch norm in training equals that batch norm exactly, and the trained network equals the deployed one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ORIGINAL = Path(__file__).parents[4] / "shared/seeds/original-readme.txt"
 
 
 def pair(bias: bool = True, groups: int = 1, momentum: float | None = 0.1, eps: float = 1e-5) -> nn.Sequential:
-    """conv, bn in float64; gammas of both signs, and one of 0."""
+    """Return conv, bn in float64; gammas of both signs, and one of 0."""
     conv = nn.Conv2d(4, 6, 3, stride=(1, 2), padding=1, groups=groups, bias=bias, padding_mode="reflect")
     bn = nn.BatchNorm2d(6, eps=eps, momentum=momentum)
     with torch.no_grad():
@@ -38,7 +38,7 @@ def pair(bias: bool = True, groups: int = 1, momentum: float | None = 0.1, eps: 
 
 
 def folding(plain: nn.Sequential, weight: Quantizer, activation: Quantizer) -> nn.Sequential:
-    """A copy of `plain` whose convolution does the work of both."""
+    """Return a copy of `plain` whose convolution includes the batch norm."""
     conv, bn = copy.deepcopy(plain)
     norm = FoldedNorm.from_norm(bn)
     return nn.Sequential(BNFoldConv2d.from_float(conv, weight, activation).attach(norm), norm).double()
@@ -57,7 +57,7 @@ def assert_close(found: Tensor, expected: Tensor, largest: float | None = None) 
     ("bias", "groups", "momentum", "eps"), [(True, 1, 0.1, 1e-5), (False, 2, 0.01, 1e-3), (True, 2, None, 1e-5)]
 )
 def test_without_quantizers_it_is_the_batch_norm(bias: bool, groups: int, momentum: float | None, eps: float) -> None:
-    """Values, every gradient, and the running statistics, over three training batches and in evaluation."""
+    """Values, every gradient, and running statistics are equal over three training batches and in evaluation."""
     torch.manual_seed(0)
     plain = pair(bias, groups, momentum, eps)
     folded = folding(plain, Identity(), Identity())
@@ -72,7 +72,7 @@ def test_without_quantizers_it_is_the_batch_norm(bias: bool, groups: int, moment
             output.backward(up)
         assert_close(x.grad, twin.grad)
         for (name, one), other in zip(folded.named_parameters(), plain.parameters(), strict=True):
-            # a bias before a BN has gradient 0; what is left of it is rounding
+            # a bias before a BN has gradient 0 up to rounding
             assert_close(one.grad, other.grad, up.abs().sum() if name == "0.bias" else None)
         for one, other in zip(folded.buffers(), plain.buffers(), strict=True):
             assert_close(one, other)
@@ -106,21 +106,21 @@ def test_evaluation_quantizes_the_folded_weight(symmetric: bool, per_channel: bo
     assert torch.equal(w_codes, codes)
     assert_close(w_scale, scale)
     assert_close(folded[0].folded_bias(), shift)
-    assert all(torch.equal(before[k], v) for k, v in folded.state_dict().items())  # nothing moved
+    assert all(torch.equal(before[k], v) for k, v in folded.state_dict().items())  # no state changed
 
 
 def test_training_quantizes_the_weight_folded_with_the_batch() -> None:
-    """One batch as large as the data: what training computes is what evaluation does with that batch's statistics."""
+    """With the data as one batch, training computes the same as evaluation with that batch's statistics."""
     torch.manual_seed(0)
     plain = pair(momentum=1.0)
     folded = folding(plain, AffineWeight(4, True, True), AffineActivation(3, False))
     x = pictures()
     trained = folded(x)
     codes, scale = folded[0].input_quantizer(x)
-    before = plain[0](codes * scale)  # what the BN would see: the unquantized weight, the quantized input
+    before = plain[0](codes * scale)  # the BN's input: unquantized weight, quantized input
     assert_close(folded[1].running_mean, before.mean((0, 2, 3)))
     assert_close(folded[1].running_var, before.var((0, 2, 3)))
-    folded[1].running_var.copy_(before.var((0, 2, 3), correction=0).detach())  # training goes by the biased one
+    folded[1].running_var.copy_(before.var((0, 2, 3), correction=0).detach())  # training uses the biased variance
     assert_close(folded.eval()(x), trained)
 
 
@@ -144,11 +144,11 @@ def test_copies_of_a_prepared_network_keep_conv_and_norm_tied(arch: str) -> None
     second(torch.randn(4, 3, 8, 8) + 1)
     with torch.no_grad():
         second.block2.bn.bias += 3
-    assert all(torch.equal(held[k], v) for k, v in first.state_dict().items())  # the copy has norms of its own,
+    assert all(torch.equal(held[k], v) for k, v in first.state_dict().items())  # the copy has its own norms,
     for number in range(1, 10):
         block = second.get_submodule(f"block{number}")
         assert isinstance(block.conv, BNFoldConv2d)
-        assert not torch.equal(block.bn.running_mean, held[f"block{number}.bn.running_mean"])  # and moves them
+        assert not torch.equal(block.bn.running_mean, held[f"block{number}.bn.running_mean"])  # and updates them
     fresh = prepare(model, affine(8, 8, 1, True).at_ends(*ends(model)))
     fresh.load_state_dict(second.state_dict())
     assert torch.equal(fresh.eval()(x), second.eval()(x))
@@ -167,7 +167,7 @@ def test_the_originals_names_and_arguments() -> None:
     assert (folded.bn.eps, folded.bn.momentum, folded.bn.num_batches_tracked) == (1e-3, 0.5, 1)
     for kind in (Conv2d_Q, BNFold_Conv2d_Q):
         first = kind(3, 2, 1, first_layer=1, bias=False)
-        assert first.input_quantizer(x).codes is x  # the picture stays as it is
+        assert first.input_quantizer(x).codes is x  # the picture is not quantized
         assert first.bias is None
         with pytest.raises(ValueError, match="q_type 2"):
             kind(3, 2, 1, q_type=2)
@@ -198,7 +198,7 @@ def test_float_weights_can_be_judged_before_any_training() -> None:
 @pytest.mark.skipif(not ORIGINAL.exists(), reason="the original's page is not here")
 @pytest.mark.parametrize(("q_type", "bn_fold"), list(product((0, 1), (0, 1))))
 def test_the_network_printed_by_the_original_trains(q_type: int, bn_fold: int) -> None:
-    """Its text as it stands there; of it, the import line alone is changed."""
+    """The original's code is used as printed, except for the import line."""
     text = ORIGINAL.read_text()
     source = text[text.index("import torch\n") : text.index("def adjust_learning_rate")]
     source = source[: source.rindex("return x\n") + len("return x\n")]

@@ -1,4 +1,4 @@
-"""A convolution as a product of matrices gives what the convolution gives."""
+"""A convolution as a matrix product equals the convolution."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_cpu_has_its_own() -> None:
 
 
 def test_filters_of_zeros_fill_the_last_block_of_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a GPU: outputs and gradients stay those of the filters that there are."""
+    """This happens on a GPU: outputs and gradients belong to the real filters only."""
     monkeypatch.setattr(columns, "spare", lambda x, weight, groups: -len(weight) % columns.BLOCK)
     conv, x = nn.Conv2d(6, 10, 3, padding=1, bias=False).double(), torch.randn(2, 6, 5, 5).double().requires_grad_()
     found, wanted = products.convolution(conv, x, conv.weight), conv(x)

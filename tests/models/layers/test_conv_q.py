@@ -26,7 +26,7 @@ GEOMETRIES = {
     "oblong": {"kernel_size": (3, 2), "padding": (1, 0)},
     "valid": {"padding": "valid"},
     "same": {"padding": "same"},
-    "same_even": {"padding": "same", "kernel_size": 4},  # one more behind than before
+    "same_even": {"padding": "same", "kernel_size": 4},  # one more after than before
 }
 PADDINGS = ["zeros", "reflect", "circular", "replicate"]
 PAIRS = {
@@ -54,7 +54,7 @@ def assert_close(found: Tensor | None, expected: Tensor | None) -> None:
 
 
 def assert_same(layer: nn.Module, x: Tensor, plain: nn.Module) -> None:
-    """`layer` of `x` and all gradients, against `plain`, a float layer put on the dequantized tensors."""
+    """Compare `layer` of `x` and all gradients with `plain`, a float layer on the dequantized tensors."""
     leaf, twin = x.clone().requires_grad_(), x.clone().requires_grad_()
     output = layer(leaf)
     weight = dequantized(layer.weight_quantizer, plain.weight)
@@ -70,7 +70,7 @@ def assert_same(layer: nn.Module, x: Tensor, plain: nn.Module) -> None:
 
 
 def twins(plain: nn.Module, pair: str) -> tuple[nn.Module, nn.Module]:
-    """A quantized layer, and an independent float layer with the same parameters."""
+    """Return a quantized layer, and an independent float layer with the same parameters."""
     source = copy.deepcopy(plain.double())
     kind = QuantConv2d if isinstance(plain, nn.Conv2d) else QuantLinear
     weight, activation = PAIRS[pair]
@@ -112,7 +112,7 @@ def test_identity_quantizers_give_the_float_layer_bit_for_bit() -> None:
 
 
 def test_zero_padding_adds_the_code_0() -> None:
-    """A padded 0 stays 0: it is no +1, though sign(0) is."""
+    """A padded 0 stays 0 and does not become +1, although sign(0) is +1."""
     layer = QuantConv2d.from_float(
         nn.Conv2d(1, 1, 3, padding=1, bias=False), BinaryWeight(scale=False), BinaryActivation()
     )

@@ -1,4 +1,4 @@
-"""Products of codes by int8 convolutions. Weights within +-31 are exact on any processor: pairs of products fit 16 bits."""
+"""Products of codes by int8 convolutions. Weights within +-31 are exact on any processor, as pairs of products fit 16 bits."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_they_are_the_same_products_with_the_same_gradients(name: str, codes: tu
     weight = whole(-31, 31, *conv.weight.shape)
     weight = 2 * weight + 1 if odd else weight
     if odd:
-        weight[0, 0, 0, 0] = 255  # no byte holds it
+        weight[0, 0, 0, 0] = 255  # does not fit a byte
     x = whole(*codes, 2, 12, 9, 9)
     assert eight_bits.fits(conv, x, weight, codes)
     for how, kind in (("exact", torch.float32), ("fp32", torch.float64)):
@@ -65,7 +65,7 @@ def test_sums_that_fp32_does_not_hold_are_rounded_once() -> None:
 @pytest.mark.parametrize(
     ("weight", "codes", "padding"),
     [
-        (128.0, (0, 255), 0),  # even, and no byte
+        (128.0, (0, 255), 0),  # even, and does not fit a byte
         (257.0, (0, 255), 0),
         (1.0, (-1, 255), 0),  # 257 codes
         (1.0, (1, 3), 0),  # no 0 for a border

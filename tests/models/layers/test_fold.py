@@ -1,6 +1,6 @@
-"""The algebra of both folds: conv + BN == folded conv to 1e-12, and the binary fold has the sign of the BN every time.
+"""The algebra of both folds: conv + BN == folded conv to 1e-12, and the binary fold always has the BN's sign.
 
-The oracle of the ordinary fold is torch's own BN in float64, that of the binary one is whole-number arithmetic.
+The oracle of the ordinary fold is torch's own BN in float64, that of the binary fold is integer arithmetic.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from tests.tools.draws import drawn
 
 REACH = 40
 Z = torch.arange(-REACH, REACH + 1, dtype=torch.float64)[:, None]
-"""Every whole number that a convolution of codes might give, (81, 1): one row a value, one column a channel."""
+"""Every integer that a convolution of codes might give, (81, 1): a row for each value, a column for each channel."""
 
 
 def norm(channels: int, affine: bool = True, eps: float = 1e-5) -> nn.BatchNorm2d:
-    """A BN that has seen something: gammas of both signs and 0, variances from 1e-9 to 10, one of exactly 0."""
+    """Return a BN with gammas of both signs and 0, and variances from 1e-9 to 10, one of exactly 0."""
     made = nn.BatchNorm2d(channels, eps=eps, affine=affine, dtype=torch.float64).eval()
     made.running_mean.normal_()
     made.running_var.copy_(10 ** (10 * torch.rand(channels) - 9))
@@ -49,13 +49,13 @@ def test_conv_and_batch_norm_are_one_convolution(affine: bool, bias: bool, group
         largest = expected.abs().amax((0, 2, 3), keepdim=True)
         assert ((found - expected).abs() <= 1e-12 * largest).all()
         if affine:
-            assert torch.equal(found[:, 0], bn.bias[0].detach().expand(3, 6, 6))  # gamma 0: beta and nothing else
+            assert torch.equal(found[:, 0], bn.bias[0].detach().expand(3, 6, 6))  # gamma 0: only beta
 
 
 def test_half_an_affine_pair_and_a_half_that_cannot_be_folded() -> None:
     bn = norm(4)
     multiplier = fold.affine(bn).multiplier
-    bn.bias = None  # torch builds them in pairs, a user need not
+    bn.bias = None  # torch makes both or none, but users may not
     assert torch.equal(fold.affine(bn).multiplier, multiplier)
     assert torch.equal(fold.affine(bn).shift, -bn.running_mean * multiplier)
     with pytest.raises(ValueError, match="without running statistics"):
@@ -67,7 +67,7 @@ CHANNEL = st.tuples(SIXTEENTHS, st.integers(0, 64) | st.just(0), SIXTEENTHS, st.
 
 
 def folded_signs(multiplier: Tensor, shift: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-    """(81, channels) of +1 and -1, by way of fold.threshold."""
+    """Return +1 and -1, (81, channels), by fold.threshold."""
     flip, offset = fold.threshold(fold.Affine(multiplier, shift), scale, bias, torch.full_like(scale, REACH))
     assert set(flip.tolist()) <= {-1.0, 1.0}
     return torch.where(flip * Z + offset >= 0, 1.0, -1.0)
@@ -75,7 +75,7 @@ def folded_signs(multiplier: Tensor, shift: Tensor, scale: Tensor, bias: Tensor)
 
 @drawn(400, few=60, channels=st.lists(CHANNEL, min_size=1, max_size=20))
 def test_the_binary_fold_never_differs(channels: list[tuple[int, int, int, int]]) -> None:
-    """All values are whole sixteenths, so that the truth is exact, on the threshold (sign(0) = +1) as well."""
+    """All values are multiples of 1/16, so that the truth is exact, also on the threshold (sign(0) = +1)."""
     truth = [
         [1.0 if m * (a * z + b) + 16 * s >= 0 else -1.0 for m, a, b, s in channels] for z in range(-REACH, REACH + 1)
     ]

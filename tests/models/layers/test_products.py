@@ -26,7 +26,7 @@ LAYERS = {
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("largest", [15, 255])
 def test_exact_is_exact(name: str, largest: int) -> None:
-    """As whole numbers, which fp64 holds; a sum above 2^24 is rounded once."""
+    """The sums equal integers in fp64; a sum above 2^24 is rounded once."""
     torch.manual_seed(1)
     conv = LAYERS[name]
     x, weight = whole(0, largest, 2, 64, 9, 9), whole(-largest, largest, *conv.weight.shape)
@@ -36,7 +36,7 @@ def test_exact_is_exact(name: str, largest: int) -> None:
 
 
 def test_sums_that_pass_2_to_24_are_split() -> None:
-    """All of one sign, odd: fp32 would round each partial sum beyond it."""
+    """All numbers are odd and of one sign: fp32 would round each partial sum beyond 2^24."""
     torch.manual_seed(1)
     conv = nn.Conv2d(512, 4, 3)
     x, weight = whole(254, 255, 1, 512, 3, 3) // 2 * 2 + 1, whole(100, 127, 4, 512, 3, 3) // 2 * 2 + 1
@@ -103,7 +103,7 @@ def test_switches_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(products, "convolution", fails)
     monkeypatch.setattr(eight_bits, "fits", lambda *_: False)
-    for largest in (255, 300):  # bf16 does not hold all numbers up to 300
+    for largest in (255, 300):  # bf16 does not hold all integers up to 300
         with precision.computing("exact"), pytest.raises(KeyError):
             products.convolve(
                 nn.Conv2d(4, 4, 3), whole(0, 3, 1, 4, 5, 5), whole(0, 3, 4, 4, 3, 3), lambda most=largest: (0, most)

@@ -1,4 +1,4 @@
-"""Products that a GPU library may not compute exactly: here a CPU plays it."""
+"""Products that a GPU library may not compute exactly; here a CPU stands in for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def wrong_in_fp32(x: Tensor, weight: Tensor) -> Tensor:
-    """As an algorithm that is exact in fp64 alone."""
+    """Multiply like an algorithm that is exact only in fp64."""
     y = x @ weight.T
     return y if x.dtype == torch.float64 else y * (1 + 1e-6)
 

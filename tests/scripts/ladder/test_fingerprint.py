@@ -1,4 +1,4 @@
-"""What a ladder is."""
+"""The fingerprint of a ladder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_folder_is_listed_once_and_told_by_its_pictures(tmp_path: Path, monkey
 
 
 def test_pictures_cut_otherwise_are_another_ladder(tmp_path: Path) -> None:
-    """Also than that of a file from before the flag."""
+    """It also differs from the ladder of a file older than the flag."""
     said = fingerprint.of(options())
     old = {key: value for key, value in said.items() if key != "--crop"}
     fingerprint.compare_or_write(tmp_path / "ladder.json", old, begun=False)

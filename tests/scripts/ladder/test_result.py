@@ -1,4 +1,4 @@
-"""Results and notes of the ladder: the same bytes when they are loaded and saved, and damage is named."""
+"""Results and notes of the ladder: loading and saving keeps the bytes, and damage is named."""
 
 from __future__ import annotations
 

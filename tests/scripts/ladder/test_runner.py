@@ -1,4 +1,4 @@
-"""How steps run: parents first, interrupted and gone on with, and nothing half-done counts."""
+"""Running steps: parents first, interruption and resuming, and unfinished steps do not count."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ FAKES = {
 
 @pytest.fixture
 def fakes(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Runner, list[Node], list[str]]]:
-    """A ladder a -> b -> c and d alone, of a script that only sleeps; gives runner, nodes and what ended in order."""
+    """Make a ladder a -> b -> c and a separate d of a script that only sleeps; return runner, nodes and finished steps in order."""
     Path("fake_step.py").write_text(STEP)
     monkeypatch.setenv("PYTHONPATH", str(workplace))
     monkeypatch.setattr(runners, "PROGRAM", (sys.executable, "-m"))
@@ -219,7 +219,7 @@ def test_commits_are_dirty_where_code_is_changed(code: str, workplace: Path, mon
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_however_the_ladder_ends_its_steps_end(number: int, fakes: Callable, workplace: Path) -> None:
-    """No orphan goes on training; what was begun is kept, and so are its seconds."""
+    """No orphan continues to train; unfinished steps and their seconds are kept."""
     fakes({})
     code = (
         "from pathlib import Path; from engine.system import signals; from scripts.ladder import runner, steps\n"

@@ -1,4 +1,4 @@
-"""The steps of the ladder: their commands as ladders have stored them, and what follows from a step."""
+"""The steps of the ladder: their commands as stored in ladders, and the consequences of a step."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ LINES = {
     "depthwise_separable": "prune.train --type 2",
     "depthwise_separable_wide": "prune.train --arch separable_wide",
 }
-"""What the ladder.json of a ladder begun earlier says: with another line it would be refused."""
+"""Commands in the ladder.json of an older ladder: with any other command it would be refused."""
 
 
 def test_the_lines_are_those_that_ladders_have_stored() -> None:
@@ -95,7 +95,7 @@ def test_refining_takes_half_the_epochs_and_pruning_none() -> None:
 
 
 def test_a_step_is_told_what_the_ladder_is_told() -> None:
-    """The checkpoints hold these words."""
+    """The checkpoints record these words."""
     folder = Path("runs/results/digits/s2")
     plain = "--dataset digits --data data --seed 2 --device cpu --save"
     files = [f"{folder}/{name}.pth" for name in ("nin", "w8a8", "ptq_kl")]

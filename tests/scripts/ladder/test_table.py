@@ -1,4 +1,4 @@
-"""The ladder as people look at it: its table, and what its pictures say."""
+"""The ladder's output: its table and its plots."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What scripts.benchmark compares computes the same, and its tables say what they measured."""
+"""The variants that scripts.benchmark compares give equal results, and its tables describe what was measured."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 
 @pytest.mark.parametrize("variant", [name for name in SPECS if name != "float"])
 def test_the_textbook_layers_are_the_same_layers(variant: str) -> None:
-    """Their loops and their products of numbers give what codes and scales give; in fp64, where no code lies on an edge."""
+    """Textbook loops and products of numbers equal codes and scales, in fp64, where no code lies on an edge."""
     here, there = network("nin", 32, variant).double(), network("nin", 32, variant).double()
     layers = [(one, other) for one, other in zip(here.modules(), reference.plain(there, variant).modules(), strict=True)
               if isinstance(one, QuantConv2d)]  # fmt: skip
@@ -37,7 +37,7 @@ def test_a_step_trains(variant: str) -> None:
         model = network("nin", 32, variant)
         before = {n: p.detach().clone() for n, p in model.named_parameters()}
         step = ours.step_with(model, variant, 32, 8, CPU, how)
-        for _ in range(2):  # the first one may only set the steps of LSQ
+        for _ in range(2):  # the first pass may only set LSQ's steps
             step()
         assert sum(not torch.equal(before[n], p) for n, p in model.named_parameters()) > 20
 

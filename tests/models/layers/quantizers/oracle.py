@@ -1,6 +1,6 @@
-"""What the oracles of quantizers share: inputs, weights, gradients; NumPy in float64, calling nothing of the code.
+"""Common parts of the quantizers' oracles: inputs, weights, gradients; NumPy in float64, without the tested code.
 
-Values within 1e-9 of a rounding tie are left out, because there two correct programs may differ.
+Values within 1e-9 of a rounding tie are left out, because two correct programs may differ there.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ inputs = arrays(np.float64, array_shapes(max_dims=4, max_side=4),
 
 @st.composite
 def weights(draw: st.DrawFn) -> np.ndarray:
-    """(out, in / groups, k, k): mostly inside [-1, 1], or mostly outside; some filters all zero."""
+    """Draw weights (out, in / groups, k, k): mostly inside [-1, 1], or mostly outside; some filters all zero."""
     shape = tuple(draw(st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 3), st.integers(1, 3))))
     random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     weight = random.normal(0, draw(st.sampled_from([1e-6, 0.05, 0.5, 2.0])), shape)
@@ -28,7 +28,7 @@ def weights(draw: st.DrawFn) -> np.ndarray:
 
 
 def quantized(function: Callable, x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, Callable]:
-    """Codes, scale, and the gradient of x as a function of those of the codes and of the scale."""
+    """Return codes, scale, and a function that maps gradients of the codes and the scale to the gradient of x."""
     tensor = torch.tensor(x, requires_grad=True)
     result = function(tensor)
     codes, scale = result if isinstance(result, tuple) else (result, None)
@@ -56,7 +56,7 @@ def off_tie(x: np.ndarray) -> np.ndarray:
 
 
 def pseudo(x: np.ndarray, kind: str) -> np.ndarray:
-    """design.md: identity / cut outside [-1, 1] / max(0, 1 - |x|)."""
+    """Return a pseudo-gradient: identity, or 0 outside [-1, 1], or max(0, 1 - |x|); see design.md."""
     return {
         "ste": np.ones_like(x),
         "saturate": np.where(np.abs(x) <= 1, 1.0, 0.0),

@@ -1,7 +1,7 @@
 """Affine (INT8 and narrower) quantization equals an oracle written from arXiv 1712.05877; ranges move as documented.
 
-The oracle is NumPy in float64: r = S (q - Z), Z a whole number among the codes q, so that the real 0 is exact.
-Values within 1e-9 of a rounding tie are left out, because there two correct programs may differ.
+The oracle is NumPy in float64: r = S (q - Z), with an integer Z among the codes q, so that the real 0 is exact.
+Values within 1e-9 of a rounding tie are left out, because two correct programs may differ there.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from tests.tools.draws import drawn
 BITS = range(2, 9)
 FORMS = pytest.mark.parametrize("symmetric", [True, False], ids=["symmetric", "asymmetric"])
 values = st.floats(-20, 20) | st.floats(-1e-3, 1e-3) | st.sampled_from([0.0, -0.0, 1.0, -1.0, 1e-30, 1e9])
-values = values.map(lambda v: round(v, 30))  # no quotient of two overflows
+values = values.map(lambda v: round(v, 30))  # so that no quotient overflows
 inputs = arrays(np.float64, array_shapes(max_dims=4, max_side=4), elements=values)
 
 
 @st.composite
 def weights(draw: st.DrawFn) -> np.ndarray:
-    """(out, in / groups, k, k) of any size and offset; some filters all zero, some of one value, some of one sign."""
+    """Draw weights (out, in / groups, k, k) of any size and offset; some filters all zero, of one value or of one sign."""
     shape = tuple(draw(st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 3), st.integers(1, 3))))
     random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     weight = random.normal(draw(st.sampled_from([0, 0, 3, -3])), 1, shape) * draw(st.sampled_from([1e-6, 0.05, 2.0]))
@@ -35,12 +35,12 @@ def weights(draw: st.DrawFn) -> np.ndarray:
 
 
 def oracle_grid(low: float, high: float, bits: int, symmetric: bool) -> tuple[float, int, int, int]:
-    """Scale S, zero point Z, lowest and highest q of a range that is widened to hold 0."""
+    """Return scale S, zero point Z, and the lowest and highest q of a range that is widened to contain 0."""
     low, high = min(low, 0.0), max(high, 0.0)
     q_low, q_high = (1 - 2 ** (bits - 1), 2 ** (bits - 1) - 1) if symmetric else (0, 2**bits - 1)
     width = 2 * max(-low, high) if symmetric else high - low
     scale = width / (q_high - q_low)
-    if scale <= np.finfo(np.float64).tiny:  # nothing but zeros
+    if scale <= np.finfo(np.float64).tiny:  # all zeros
         scale = 1.0
     return scale, 0 if symmetric else int(np.rint(-low / scale)), q_low, q_high
 
@@ -48,7 +48,7 @@ def oracle_grid(low: float, high: float, bits: int, symmetric: bool) -> tuple[fl
 def check(
     x: np.ndarray, low: float, high: float, bits: int, symmetric: bool, found: Quantized, grad: np.ndarray
 ) -> None:
-    """Codes, scale, and the gradient of the sum of the values, against the oracle on [low, high]."""
+    """Compare codes, scale, and the gradient of the sum of the values with the oracle on [low, high]."""
     scale, zero, q_low, q_high = oracle_grid(low, high, bits, symmetric)
     codes = found.codes.detach().numpy()
     np.testing.assert_allclose(float(found.scale), scale, rtol=1e-12)
@@ -61,7 +61,7 @@ def check(
     assert (codes[x == 0] == 0).all()  # the real 0 is on the grid
     inside = q == np.rint(steps) + zero
     np.testing.assert_allclose(grad[clear], np.where(inside, 1.0, 0.0)[clear], rtol=1e-12)
-    if low <= x.min() and x.max() <= high:  # nothing is clipped but what the rounded zero point cuts off
+    if low <= x.min() and x.max() <= high:  # only the rounded zero point clips
         assert (np.abs(codes * scale - x) <= (0.5 if symmetric else 1) * scale * (1 + 1e-9)).all()
 
 
@@ -139,7 +139,7 @@ def test_what_it_gives_is_the_grid_of_that_range(symmetric: bool) -> None:
     found = quantizer.eval()(wide)
     (found.codes * found.scale).sum().backward()
     check(wide.detach().numpy(), -1, 3, 4, symmetric, found, wide.grad.numpy())
-    assert 0 < wide.grad.sum() < wide.numel()  # some of it was clipped
+    assert 0 < wide.grad.sum() < wide.numel()  # some values were clipped
     assert [s.item() for s in quantizer.scale_and_zero()] == [found.scale.item(), oracle_grid(-1, 3, 4, symmetric)[1]]
 
 
@@ -183,5 +183,5 @@ def test_the_range_is_saved() -> None:
     one, other = (q.eval()(batch(-2, 3)) for q in (trained, fresh))
     assert torch.equal(one.codes, other.codes)
     assert torch.equal(one.scale, other.scale)
-    fresh.train()(batch(-5, 5))  # and training goes on from it, not anew
+    fresh.train()(batch(-5, 5))  # training continues from the range instead of starting anew
     assert observed(fresh)[1] < 2.1

@@ -1,4 +1,4 @@
-"""Binary weights and activations equal an oracle written from the formulas alone: codes, scales, gradients."""
+"""Binary weights and activations equal an oracle written only from the formulas: codes, scales, gradients."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.tools.draws import drawn
 @pytest.mark.parametrize("kind", ["ste", "saturate"])
 @drawn(weight=weights())
 def test_binary_weight(kind: str, scaled: bool, weight: np.ndarray) -> None:
-    alone = weight.shape[1] == 1  # centring would leave nothing
+    alone = weight.shape[1] == 1  # centring would give 0
     middle = weight if alone else weight - weight.sum(1, keepdims=True) / weight.shape[1]
     live = np.abs(weight).max((1, 2, 3)) > 0
     assume((np.abs(middle[live]) > 1e-9).all())
@@ -30,7 +30,7 @@ def test_binary_weight(kind: str, scaled: bool, weight: np.ndarray) -> None:
         expected = expected + to_scale * np.sign(middle) * (np.abs(middle) <= 1) / size
     else:
         assert scale is None
-    if not alone:  # centring takes the mean of the gradient away, too
+    if not alone:  # centring subtracts the gradient's mean, too
         expected = expected - expected.mean(1, keepdims=True)
     np.testing.assert_allclose(gradient(up, to_scale), expected, rtol=1e-9, atol=1e-12)
 

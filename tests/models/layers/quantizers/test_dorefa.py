@@ -1,4 +1,4 @@
-"""DoReFa equals an oracle written from the formulas alone: codes, scales, and gradients in and out of the clip."""
+"""DoReFa equals an oracle written only from the formulas: codes, scales, and gradients inside and outside the clip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Grids, the codes of inputs as an engine computes them, against what the quantizers themselves give."""
+"""Grids: the codes of inputs as an engine computes them equal the quantizers' own codes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ MADE = {
 
 
 def codes(grid: Steps | Signs, x: np.ndarray) -> np.ndarray:
-    """What the words of the grid say, in NumPy's fp32."""
+    """Compute codes by the grid's definition, in NumPy's fp32."""
     if isinstance(grid, Steps):
         return np.clip(np.rint(x * np.float32(grid.inverse)), grid.low, grid.high)
     if grid.edge is None:
@@ -57,7 +57,7 @@ def codes(grid: Steps | Signs, x: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("name", MADE)
 @drawn(100, more=st.lists(st.floats(-40, 40, width=32), min_size=1, max_size=50), seed=st.integers(0, 2**31))
 def test_an_engine_codes_as_the_quantizer_does(name: str, more: list[float], seed: int) -> None:
-    """But for numbers that lie in the middle of two steps, as far as fp32 can tell."""
+    """Codes may differ only for numbers in the middle between two steps, to fp32 precision."""
     quantizer, others = MADE[name], np.random.default_rng(seed).normal(0, 4, 200)
     x = np.concatenate([np.array(more, np.float32), others.astype(np.float32)])
     grid = quantizer.grid()
@@ -85,7 +85,7 @@ def test_codes_by_hand() -> None:
 
 
 def test_what_has_measured_nothing_codes_nothing() -> None:
-    """As in evaluation: it passes its input on."""
+    """A quantizer without a measured range passes its input on, as in evaluation."""
     assert AffineActivation(8, False).grid() is None
     assert LsqActivation(4, False).grid() is None
 

@@ -1,4 +1,4 @@
-"""The table of quantizers: what it refuses, and that what is read of a file is what the file registers."""
+"""The table of quantizers: what it refuses, and that the traits read from a file's text equal those it registers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from quant.spec import QuantizerSpec
 
 @pytest.fixture
 def table(monkeypatch: pytest.MonkeyPatch) -> dict[str, Kind]:
-    """A copy of the table, which a test may write into."""
+    """Return a copy of the table that a test may change."""
     monkeypatch.setattr(kinds, "TABLE", dict(kinds.TABLE))
     return kinds.TABLE
 
@@ -32,7 +32,7 @@ def test_what_is_read_of_a_file_is_what_it_registers() -> None:
 
 @pytest.mark.parametrize("name", ["dorefa", "binary", "float", "toy"])
 def test_a_name_is_registered_once(name: str, table: dict[str, Kind]) -> None:
-    """Also that of a quantizer of ours whose file has not been loaded yet."""
+    """This includes the name of a built-in quantizer whose file has not been loaded yet."""
     table.pop(name, None)
     if name == "toy":
         register(Traits("toy", (2,)))

@@ -1,4 +1,4 @@
-"""LSQ equals an oracle written from arXiv 1902.08153: codes, first steps, gradients; its commands know where steps go."""
+"""LSQ equals an oracle written from arXiv 1902.08153: codes, initial steps, gradients; commands handle its steps."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LSQ = ("quant.wqaq", "--quantizer", "lsq", "--Wbits", 4, "--Abits", 4, *SMALL)
 
 
 def limits(bits: int, signed: bool) -> tuple[int, int]:
-    """-Qn and Qp of section 2."""
+    """Return -Qn and Qp of section 2."""
     return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
 
 
@@ -63,7 +63,7 @@ def test_codes_and_gradients(bits: int, signed: bool, x: np.ndarray, step: float
 
 
 def test_the_gradient_of_the_step_by_hand() -> None:
-    """Inside, the code minus x / s; outside, the outermost code."""
+    """The gradient is the code minus x / s inside the range, and the outermost code outside."""
     x = torch.tensor([0.1, 1.2, 9.0, -9.0], dtype=torch.float64)
     s = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
     codes, scale = lsq(x, s, -4, 3, 1)
@@ -90,7 +90,7 @@ def test_weights_start_at_their_mean(bits: int, weight: np.ndarray) -> None:
 @pytest.mark.parametrize("negative", [True, False])
 def test_the_first_training_batch_sets_the_step_of_activations(negative: bool) -> None:
     module, x = LsqActivation(4, negative).eval(), torch.linspace(-1, 3, 24).reshape(2, 3, 2, 2)
-    assert module(x).codes is x  # nothing is known yet
+    assert module(x).codes is x  # no step is known yet
     assert module(x).scale is None
     module.train()(x)
     high = 7 if negative else 15
@@ -102,13 +102,13 @@ def test_the_first_training_batch_sets_the_step_of_activations(negative: bool) -
     assert torch.equal(codes, (x / first).round().clamp(-8 if negative else 0, high))
     again = LsqActivation(4, negative)
     again.load_state_dict(module.state_dict())
-    again.train()(10 * x)  # a run that goes on
+    again.train()(10 * x)  # a resumed run
     assert torch.equal(again.step, module.step)
     assert list(module.state_dict()) == ["step", "seen"]
 
 
 def test_the_share_of_activations_is_of_one_picture() -> None:
-    """Pictures of a batch are averaged by the loss; section 2.2 counts the features of a layer."""
+    """The loss averages over a batch's pictures; section 2.2 counts a layer's features."""
     grads = []
     for batch in (1, 4):
         module = LsqActivation(2, False)
@@ -191,7 +191,7 @@ def test_a_run_that_goes_on_ends_as_one_that_was_never_stopped() -> None:
     whole, kept = network(), []
     fit(whole, data, config, CLASSIFICATION, after_epoch=lambda p: kept.append(copy.deepcopy(p.state_dict())))
     again = network()
-    again.block2.conv.weight_quantizer.step.data.fill_(7)  # what a fresh network starts from is forgotten
+    again.block2.conv.weight_quantizer.step.data.fill_(7)  # the fresh network's initial step is overwritten
     fit(again, data, config, CLASSIFICATION, resume=kept[0])
     for (name, one), other in zip(whole.state_dict().items(), again.state_dict().values(), strict=True):
         assert torch.equal(one, other), name

@@ -1,4 +1,4 @@
-"""Quantizer modules are their formulas with settings; what all of them do with zeros, edges and unknown words."""
+"""Quantizer modules equal their formulas with settings; their common treatment of zeros, edges and unknown words."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_zeros() -> None:
 
 
 def test_on_the_edges_of_a_clip_there_is_a_gradient() -> None:
-    """torch.clamp's differs there between versions."""
+    """The gradient of torch.clamp differs there between versions."""
     x = torch.tensor([0.0, 10.0], requires_grad=True)
     dorefa_activation(x, 2).codes.sum().backward()
     torch.testing.assert_close(x.grad, torch.tensor([0.3, 0.3]))

@@ -1,4 +1,4 @@
-"""Ternary weights and activations equal an oracle; the gap holds a value over steps, and is kept state."""
+"""Ternary weights and activations equal an oracle; the gap keeps a code between steps, and is saved state."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_the_gap_equals_a_slow_loop_over_random_steps() -> None:
         assert np.array_equal(codes, values)
         means = [np.abs(w)[v != 0].mean() for w, v in zip(weight, values, strict=True)]
         np.testing.assert_allclose(scale.flatten(), means, rtol=1e-12)
-    assert held > 50  # or the loop has shown nothing
+    assert held > 50  # otherwise the loop shows nothing
 
 
 def test_the_state_of_a_gap_is_saved_and_evaluation_leaves_it_alone() -> None:
@@ -104,8 +104,8 @@ def test_the_state_of_a_gap_is_saved_and_evaluation_leaves_it_alone() -> None:
     fresh = gap_quantizer(tuple(weight.shape)).eval()
     assert not torch.equal(fresh(shrunk).codes, trained.eval()(shrunk).codes)  # the past matters,
     fresh.load_state_dict(trained.state_dict())
-    assert torch.equal(fresh(shrunk).codes, trained(shrunk).codes)  # and travels in the file,
-    assert torch.equal(trained.previous, codes.to(torch.int8))  # where evaluation leaves it
+    assert torch.equal(fresh(shrunk).codes, trained(shrunk).codes)  # and is saved in the file,
+    assert torch.equal(trained.previous, codes.to(torch.int8))  # which evaluation does not change
     trained.train()(shrunk)
     assert not torch.equal(trained.previous, codes.to(torch.int8))
 
