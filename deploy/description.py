@@ -273,13 +273,13 @@ class _Reader:
 
     def _codes(self, said: Any) -> Codes:
         if not isinstance(said, dict) or sorted(said) != ["at", "levels", "low", "step"]:
-            raise ValueError(f"codes are written as {short(said)}")
+            raise ValueError(f"codes are written as {short(said)}, not by at, levels, low and step")
         key = json.dumps(said, sort_keys=True)
         if key not in self.known:
             start, shape = self._place(said["at"])
             levels, step = (self.value(int, said[name], name) for name in ("levels", "step"))
             if not 1 <= step <= 64 or not shape:
-                raise ValueError(f"codes of shape {shape} in steps of {step}")
+                raise ValueError(f"codes of shape {shape} in steps of {step}, not from 1 to 64")
             low = np.array([said["low"]], np.int32) if type(said["low"]) is int and abs(said["low"]) <= 512 else (
                 self.value(Annotated[NDArray[np.int32], "integers"], said["low"], "low"))  # fmt: skip
             if low.shape not in ((1,), shape[:1]) or np.abs(low.astype(np.int64)).max(initial=0) > 512:
@@ -293,7 +293,7 @@ class _Reader:
 
     def _place(self, said: Any) -> tuple[int, tuple[int, ...]]:
         if not isinstance(said, list) or not 1 <= len(said) <= 9:
-            raise ValueError(f"a place is written as {short(said)}")
+            raise ValueError(f"a place is written as {short(said)}, not as [start, *shape]")
         start, *shape = (self.value(int, number, "a place") for number in said)
         if start < 0 or any(size < 1 for size in shape) or math.prod(shape) > 2**31:
             raise ValueError(f"a part of shape {shape} at {start}")

@@ -36,15 +36,19 @@ class Program:
 
     def __post_init__(self) -> None:
         if len(self.picture) != 3 or not all(1 <= n <= FARTHEST for n in self.picture):
-            raise ValueError(f"pictures of shape {short(self.picture)}")
+            raise ValueError(
+                f"pictures of shape {short(self.picture)}, not (channels, rows, columns) from 1 to {FARTHEST}"
+            )
         if math.prod(self.picture) > MOST:
-            raise ValueError(f"pictures of shape {self.picture}")
+            raise ValueError(f"pictures of shape {self.picture} have more than {MOST:,} numbers")
         if not len(self.mean) == len(self.std) == self.picture[0] or not all(s > 0 and single(s) for s in self.std):
-            raise ValueError(f"mean {short(self.mean)} and std {short(self.std)} of {self.picture[0]} channels")
+            raise ValueError(
+                f"mean {short(self.mean)} and std {short(self.std)} of {self.picture[0]} channels; each needs a mean and a std above 0"
+            )
         if not all(map(single, self.mean)):
-            raise ValueError(f"mean {short(self.mean)}")
+            raise ValueError(f"mean {short(self.mean)} is not finite in fp32")
         if not 1 <= len(self.operations) <= MOST_OPERATIONS:
-            raise ValueError(f"{len(self.operations)} operations")
+            raise ValueError(f"{len(self.operations)} operations, not 1 to {MOST_OPERATIONS:,}")
         object.__setattr__(self, "values", self._values())
 
     def _values(self) -> tuple[Value, ...]:
@@ -76,7 +80,7 @@ def _plain(name: str) -> str:
 def _checked(operation: Operation, known: list[Value]) -> Value:
     sources, reads = operation.sources, operation.reads
     if len(sources) != reads if reads is not None else not sources:
-        raise ValueError(f"it reads {len(sources)} values")
+        raise ValueError(f"it reads {len(sources)} values, not {'1 or more' if reads is None else reads}")
     if not all(0 <= source < len(known) for source in sources):
         raise ValueError(f"it reads values {short(sources)}, not from 0 to {len(known) - 1}")
     given = [known[source] for source in sources]
@@ -84,5 +88,5 @@ def _checked(operation: Operation, known: list[Value]) -> Value:
         raise ValueError("it reads codes, which only layers can read")
     value = operation.value(*given)
     if math.prod(value.shape) > MOST or len(value.shape) > MOST_AXES:
-        raise ValueError(f"a value of shape {short(value.shape)}")
+        raise ValueError(f"a value of shape {short(value.shape)} is larger than {MOST:,} numbers or {MOST_AXES} axes")
     return value

@@ -173,7 +173,7 @@ def axes_of(axis: int, shape: Shape) -> int:
         ValueError: if the shape has no such axis.
     """
     if not 0 <= axis < len(shape):
-        raise ValueError(f"axis {axis} of a value of shape {shape}")
+        raise ValueError(f"axis {axis} of a value of shape {shape} does not exist")
     return axis
 
 
@@ -200,10 +200,10 @@ def window(shape: Shape, kernel: tuple[int, int], stride: tuple[int, int], paddi
         if ceil and (count - 1) * stride[place] >= shape[1 + place] + before:
             count -= 1
         if count < 1:
-            raise ValueError(f"a window of {kernel} on a value of shape {shape}")
+            raise ValueError(f"a window of {kernel} on a value of shape {shape} gives no rows or columns")
         found.append(count)
     if shape[0] * (shape[1] + sum(padding[:2])) * (shape[2] + sum(padding[2:])) > MOST:
-        raise ValueError(f"a padding of {padding} around a value of shape {shape}")
+        raise ValueError(f"a padding of {padding} around a value of shape {shape} gives more than {MOST:,} numbers")
     return found[0], found[1]
 
 

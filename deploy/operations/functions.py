@@ -26,7 +26,9 @@ class Function(Operation):
     def value(self, *given: Value) -> Value:
         known = all(single(s) or (self.kind == "clamp" and math.isinf(s)) for s in self.settings)
         if len(self.settings) != SETTINGS.get(self.kind, 0) or not known:
-            raise ValueError(f"{self.kind} with the settings {short(self.settings)}")
+            raise ValueError(
+                f"{self.kind} with the settings {short(self.settings)}, not {SETTINGS.get(self.kind, 0)} numbers of fp32"
+            )
         return Value(given[0].shape)
 
 
@@ -39,7 +41,9 @@ class Slopes(Operation):
     def value(self, *given: Value) -> Value:
         shape = given[0].shape
         if self.slope.shape not in ((1,), (shape[axes_of(0, shape)],)):
-            raise ValueError(f"slopes of shape {self.slope.shape} on a value of shape {shape}")
+            raise ValueError(
+                f"slopes of shape {self.slope.shape} on a value of shape {shape}, not (1,) or one for each channel"
+            )
         return Value(shape)
 
 
@@ -53,7 +57,7 @@ class Combine(Operation):
     def value(self, *given: Value) -> Value:
         one, other = (v.shape for v in given)
         if len(one) != len(other) or any(a != b and 1 not in (a, b) for a, b in zip(one, other, strict=True)):
-            raise ValueError(f"values of shapes {one} and {other}")
+            raise ValueError(f"values of shapes {one} and {other} do not broadcast")
         return Value(tuple(map(max, one, other)))
 
 
@@ -66,7 +70,7 @@ class Constant(Operation):
 
     def value(self, *given: Value) -> Value:
         if not self.numbers.size:
-            raise ValueError(f"no numbers, of shape {self.numbers.shape}")
+            raise ValueError(f"no numbers, of shape {self.numbers.shape}: it needs one or more")
         return Value(self.numbers.shape)
 
 
@@ -91,7 +95,7 @@ class Standardize(Operation):
     def value(self, *given: Value) -> Value:
         _short(given[0].shape, self.axes)
         if not (0 < self.eps < 1e6 and single(self.eps)):
-            raise ValueError(f"eps {self.eps}")
+            raise ValueError(f"eps {self.eps}, not above 0 and below 1e6")
         return Value(given[0].shape)
 
 
@@ -108,7 +112,9 @@ class Softmax(Operation):
 
 def _short(shape: Shape, axes: tuple[int, ...]) -> Shape:
     if not axes or sorted(set(axes)) != list(axes) or not all(0 <= a < len(shape) for a in axes):
-        raise ValueError(f"axes {short(axes)} of a value of shape {shape}")
+        raise ValueError(f"axes {short(axes)} of a value of shape {shape} do not exist or do not ascend")
     if math.prod(shape[axis] for axis in axes) > MOST_SUMS:
-        raise ValueError(f"one number of {math.prod(shape[axis] for axis in axes):,} along axes {axes}")
+        raise ValueError(
+            f"one number of {math.prod(shape[axis] for axis in axes):,} along axes {axes}, more than {MOST_SUMS:,}"
+        )
     return tuple(1 if axis in axes else size for axis, size in enumerate(shape))

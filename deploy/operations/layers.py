@@ -19,9 +19,11 @@ class Quantize(Operation):
         if isinstance(grid, Steps):
             within(-(2**15), 2**15 - 1, low=grid.low, high=grid.high)
             if grid.low >= grid.high or not all(n > 0 and single(n) for n in (grid.inverse, grid.scale)):
-                raise ValueError(f"a grid from {grid.low} to {grid.high} in steps of {grid.scale}")
+                raise ValueError(
+                    f"a grid from {grid.low} to {grid.high} in steps of {grid.scale}; it needs low < high and steps above 0"
+                )
         elif grid.edge is not None and not (grid.edge > 0 and single(grid.edge)):
-            raise ValueError(f"codes at +-{grid.edge}")
+            raise ValueError(f"codes at +-{grid.edge}: the edge must be above 0")
         return Value(given[0].shape, grid)
 
 
@@ -55,11 +57,11 @@ class Convolution(Operation):
     def value(self, *given: Value) -> Value:
         shape, weight = given[0].shape, self.matrix.weight.shape
         if len(weight) != 4:
-            raise ValueError(f"a weight of shape {weight}")
+            raise ValueError(f"a weight of shape {weight}, not (out, in / groups, rows, columns)")
         within(1, FARTHEST, groups=self.groups)
         rows, columns = window(shape, (weight[2], weight[3]), self.stride, self.padding, self.dilation)
         if shape[0] != weight[1] * self.groups or weight[0] % self.groups:
-            raise ValueError(f"a weight of shape {weight} in {self.groups} groups on {shape[0]} channels")
+            raise ValueError(f"a weight of shape {weight} in {self.groups} groups on {shape[0]} channels does not fit")
         self.matrix.check(given[0])
         return Value((weight[0], rows, columns))
 
@@ -86,7 +88,9 @@ class Transposed(Operation):
         within(1, FARTHEST, stride=self.stride, dilation=self.dilation, groups=self.groups)
         within(0, FARTHEST, padding=self.padding, more=self.more)
         if len(shape) != 3 or len(weight) != 4 or shape[0] != weight[0] or weight[0] % self.groups:
-            raise ValueError(f"a weight of shape {weight} in {self.groups} groups on a value of shape {shape}")
+            raise ValueError(
+                f"a weight of shape {weight} in {self.groups} groups on a value of shape {shape} does not fit"
+            )
         rows, columns = (
             (shape[1 + i] - 1) * self.stride[i] - 2 * self.padding[i] + self.dilation[i] * (weight[2 + i] - 1)
             + self.more[i] + 1
@@ -95,7 +99,9 @@ class Transposed(Operation):
         if min(rows, columns) < 1 or any(
             m >= max(s, d) for m, s, d in zip(self.more, self.stride, self.dilation, strict=True)
         ):
-            raise ValueError(f"a transposed window that gives {rows}x{columns}")
+            raise ValueError(
+                f"a transposed window that gives {rows}x{columns}, or too large an output padding {self.more}"
+            )
         if self.shift.shape != (weight[1] * self.groups,):
             raise ValueError(f"its shift has shape {self.shift.shape}, not ({weight[1] * self.groups},)")
         return Value((weight[1] * self.groups, rows, columns))
@@ -111,7 +117,7 @@ class Linear(Operation):
     def value(self, *given: Value) -> Value:
         shape, weight = given[0].shape, self.matrix.weight.shape
         if not shape or len(weight) != 2 or shape[-1] != weight[1]:
-            raise ValueError(f"a weight of shape {weight} on a value of shape {shape}")
+            raise ValueError(f"a weight of shape {weight} on a value of shape {shape} does not fit")
         self.matrix.check(given[0])
         return Value((*shape[:-1], weight[0]))
 
@@ -128,5 +134,7 @@ class Affine(Operation):
         shape = given[0].shape
         for part in (self.multiplier, self.shift):
             if part is not None and part.shape not in ((1,), (shape[axes_of(self.axis, shape)],)):
-                raise ValueError(f"numbers of shape {part.shape} along axis {self.axis} of a value of shape {shape}")
+                raise ValueError(
+                    f"numbers of shape {part.shape} along axis {self.axis} of a value of shape {shape} do not fit"
+                )
         return Value(shape)

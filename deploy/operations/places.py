@@ -61,14 +61,14 @@ class AveragePool(Operation):
         shape = given[0].shape
         _narrow(self.padding, self.kernel)
         if self.divisor is not None and not 0 < abs(self.divisor) <= FARTHEST**2:
-            raise ValueError(f"a mean over a count of {self.divisor}")
+            raise ValueError(f"a mean over a count of {self.divisor}: it must be from 1 to {FARTHEST**2:,} in size")
         return Value((*shape[:1], *window(shape, self.kernel, self.stride, self.padding, ceil=self.ceil)))
 
 
 def _narrow(padding: tuple[int, int, int, int], kernel: tuple[int, int]) -> None:
     """Limit padding to half the window, as torch does, so that no window is all padding."""
     if any(2 * side > kernel[place // 2] for place, side in enumerate(padding)):
-        raise ValueError(f"a padding of {padding} around windows of {kernel}")
+        raise ValueError(f"a padding of {padding} around windows of {kernel} exceeds half the window")
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,10 +80,12 @@ class AdaptivePool(Operation):
 
     def value(self, *given: Value) -> Value:
         if len(given[0].shape) != 3:
-            raise ValueError(f"a pool of a value of shape {given[0].shape}")
+            raise ValueError(f"a pool of a value of shape {given[0].shape}, not (channels, rows, columns)")
         within(1, FARTHEST, size=self.size)
         if math.prod(self.size) > MOST_SUMS or math.prod(given[0].shape[1:]) > MOST_SUMS:
-            raise ValueError(f"{self.size} windows of a value of shape {given[0].shape}")
+            raise ValueError(
+                f"{self.size} windows of a value of shape {given[0].shape}: one of both exceeds {MOST_SUMS:,}"
+            )
         return Value((given[0].shape[0], *self.size))
 
 
@@ -98,7 +100,7 @@ class Concatenate(Operation):
         first = given[0].shape
         axis = axes_of(self.axis, first)
         if any(v.shape[:axis] != first[:axis] or v.shape[axis + 1 :] != first[axis + 1 :] for v in given):
-            raise ValueError(f"values of shapes {short([v.shape for v in given])[1:-1]} along axis {axis}")
+            raise ValueError(f"values of shapes {short([v.shape for v in given])[1:-1]} along axis {axis} do not fit")
         return Value((*first[:axis], sum(v.shape[axis] for v in given), *first[axis + 1 :]))
 
 
@@ -115,7 +117,9 @@ class Slice(Operation):
         shape = given[0].shape
         size = shape[axes_of(self.axis, shape)]
         if not (0 <= self.start < self.stop <= size and self.step >= 1):
-            raise ValueError(f"places {self.start} to {self.stop} in steps of {self.step} of {size}")
+            raise ValueError(
+                f"places {self.start} to {self.stop} in steps of {self.step} of {size}: the axis has no such places"
+            )
         count = len(range(self.start, self.stop, self.step))
         return Value((*shape[: self.axis], count, *shape[self.axis + 1 :]))
 
@@ -137,21 +141,23 @@ class Pad(Operation):
     def value(self, *given: Value) -> Value:
         shape = given[0].shape
         if len(shape) != 3 or not single(self.fill):
-            raise ValueError(f"a padding of {self.fill} around a value of shape {shape}")
+            raise ValueError(
+                f"a padding of {self.fill} around a value of shape {shape}: it needs 3 axes and a fill in fp32"
+            )
         within(-FARTHEST if self.kind == "constant" else 0, FARTHEST, sides=self.sides)
         within(0, FARTHEST, channels=self.channels)
         most = {"reflect": -1, "circular": 0}
         for place, side in enumerate(self.sides):
             if self.kind in most and side > shape[1 + place // 2] + most[self.kind]:
-                raise ValueError(f"{self.kind} padding of {self.sides} around a value of shape {shape}")
+                raise ValueError(f"{self.kind} padding of {self.sides} around a value of shape {shape} is too wide")
         if self.kind != "constant" and any(self.channels):
-            raise ValueError(f"{self.kind} padding of channels")
+            raise ValueError(f"{self.kind} padding of channels: only constant padding can add them")
         above, below, left, right = self.sides
         found = (shape[0] + sum(self.channels), shape[1] + above + below, shape[2] + left + right)
         if min(found) < 1 or any(-side > shape[1 + place // 2] for place, side in enumerate(self.sides)):
             raise ValueError(f"a padding of {self.sides} that leaves nothing of a value of shape {shape}")
         if given[0].grid is not None and self.fill:
-            raise ValueError(f"codes padded with {self.fill}")
+            raise ValueError(f"codes padded with {self.fill}, not 0")
         return Value(found, given[0].grid)
 
 
@@ -164,7 +170,9 @@ class Reshape(Operation):
     def value(self, *given: Value) -> Value:
         within(1, 2**31, shape=self.shape)
         if len(self.shape) > MOST_AXES or math.prod(self.shape) != math.prod(given[0].shape):
-            raise ValueError(f"a value of shape {given[0].shape} as one of shape {short(self.shape)}")
+            raise ValueError(
+                f"a value of shape {given[0].shape} as one of shape {short(self.shape)}: another count of numbers, or more than {MOST_AXES} axes"
+            )
         return Value(self.shape)
 
 
@@ -177,7 +185,7 @@ class Permute(Operation):
     def value(self, *given: Value) -> Value:
         shape: Shape = given[0].shape
         if sorted(self.axes) != list(range(len(shape))):
-            raise ValueError(f"axes {short(self.axes)} of a value of shape {shape}")
+            raise ValueError(f"axes {short(self.axes)} of a value of shape {shape} are not a permutation")
         return Value(tuple(shape[axis] for axis in self.axes))
 
 
@@ -196,6 +204,6 @@ class Upsample(Operation):
 
     def value(self, *given: Value) -> Value:
         if len(given[0].shape) != 3:
-            raise ValueError(f"more rows of a value of shape {given[0].shape}")
+            raise ValueError(f"more rows of a value of shape {given[0].shape}, not (channels, rows, columns)")
         within(1, FARTHEST, size=self.size)
         return Value((given[0].shape[0], *self.size))
