@@ -1,3 +1,3 @@
 """Channel pruning by network slimming (arXiv 1708.06519): sparse training, plan, mask or surgery."""
 
-import model_compression  # noqa: F401  our packages are found where they lie
+import model_compression  # noqa: F401  imports the toolkit's packages from its own folder

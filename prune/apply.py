@@ -1,4 +1,4 @@
-"""What both pruning commands do: plan, mask, cut, re-estimate BN, and show every step. Their flags: options.py."""
+"""The steps of both pruning commands: plan, mask, cut, re-estimate BN statistics, report. Their flags: options.py."""
 
 from __future__ import annotations
 
@@ -30,7 +30,11 @@ from prune.surgery import Surgery, surgery_of
 
 
 def apply(options: Options, grouped: bool = False) -> dict[str, Any]:
-    """Prune one file and show what each step did to its accuracy."""
+    """Prune the network of one file and return its widths, costs and accuracy after each step.
+
+    Raises:
+        UserError: if the file cannot be pruned, or the cut network does not compute the same.
+    """
     opened = _opened(options, grouped)
     parent = opened.checkpoint
     run = Experiment(options, saved(parent.prefix, "_prune"), opened.path, parent)
@@ -43,7 +47,7 @@ def apply(options: Options, grouped: bool = False) -> dict[str, Any]:
     chosen = surgery.plan(options.percent, options.base)
     report.say_what_differs(chosen, options.strict)
     small, evaluations = _cut(run, opened, surgery, chosen, data)
-    if chosen.cfg != chosen.cfg_before:  # else there is nothing to mend
+    if chosen.cfg != chosen.cfg_before:  # nothing dropped: the statistics still hold
         reestimate_bn(small, data.train, options.batch_size, options.machine.seed, options.bn_batches)
         evaluations["bn_reestimated"] = run.evaluate(small, data, "with BN re-estimated")
     after = evaluations.get("bn_reestimated", evaluations["sliced"])
@@ -77,7 +81,7 @@ def apply(options: Options, grouped: bool = False) -> dict[str, Any]:
 def _cut(
     run: Experiment, opened: Opened, surgery: Surgery, chosen: PrunePlan, data: Data
 ) -> tuple[NormalForm, dict[str, Evaluation]]:
-    """The narrowed network, proven equal to the masked one, and the evaluations before, masked and sliced."""
+    """Return the narrowed network, proven equal to the masked one, and the evaluations of all three networks."""
     model, arch = opened.network, opened.checkpoint.arch
     ready = surgery.ready(model, chosen)
     report.say_what_is_lost(len(ready.left), chosen)
@@ -87,8 +91,8 @@ def _cut(
         "masked": run.evaluate(silenced, data, "masked"),
         "sliced": run.evaluate(small, data, "sliced"),
     }
-    with torch.random.fork_rng(devices=[]):  # what it builds may draw weights
-        whole = surgery.ready(copy.deepcopy(model).double(), chosen).model  # what surgery adds up, fp32 would round
+    with torch.random.fork_rng(devices=[]):  # building the narrower network may draw random weights
+        whole = surgery.ready(copy.deepcopy(model).double(), chosen).model  # fp32 would round the sums of surgery
         exact = [surgery.masked(whole, chosen), surgery.narrowed(whole, chosen)]
     moved = run.task.surely_moved(evaluations["masked"].output, evaluations["sliced"].output)
     prove(run, data, exact, moved, own=is_users_code(arch))
@@ -96,7 +100,7 @@ def _cut(
 
 
 def _opened(options: Options, grouped: bool) -> Opened:
-    """The sparsely trained file, looked at before work begins: whether it can be pruned, and whether it makes sense."""
+    """Open the sparsely trained file. Warn on stderr if its scales are not sparse or `grouped` has no effect."""
     maker = command_hint("prune.train -sr", options.network.name)
     source = options.network.file(options.model, saved(options.network.prefix, "_preprune"), maker)
     opened = files.open(source, options.network.arch, description(options))

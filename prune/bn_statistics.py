@@ -1,4 +1,4 @@
-"""Batch norm statistics measured anew after surgery."""
+"""Batch norm statistics re-estimated after surgery."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from engine.data.info import Split
 
 @torch.no_grad()
 def reestimate_bn(model: nn.Module, split: Split, batch: int, seed: int, batches: int = 50) -> None:
-    """Measure BN statistics anew as the cumulative mean over training batches: surgery has made the old ones stale.
+    """Re-estimate BN statistics, in place, as cumulative means over training batches: surgery made the old ones stale.
 
     Args:
-        batches: how many; small sets are gone through more than once.
+        split: training pictures.
+        batch: pictures a batch, at most the whole split.
+        seed: of the order of the pictures.
+        batches: number of batches. A small split is read several times.
     """
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     momenta = [norm.momentum for norm in norms]

@@ -1,4 +1,4 @@
-"""Families of channels: those whose number one layer's width says, with the classes in them and what they are worth."""
+"""Families of channels, the classes that share one width, and the scores of classes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from prune.options import Importance
 
 @dataclass(frozen=True)
 class Family:
-    """Classes of channels that one width counts.
+    """The classes of channels that one width counts.
 
     Args:
-        name: the layer that makes them, the first one if several write to one stream.
-        kinds: the classes of each signature, ascending. Those of one kind can take each other's places.
-        step: what a width is a multiple of.
-        others: the other layers that make them.
+        name: the layer that makes the channels; the first one if several layers write to one stream.
+        kinds: the classes of each signature, ascending. Classes of one kind are interchangeable.
+        step: widths are multiples of it.
+        others: the other layers that make the channels.
     """
 
     name: str
@@ -33,17 +33,17 @@ class Family:
 
     @cached_property
     def classes(self) -> list[int]:
-        """All of them, ascending."""
+        """All classes of the family, ascending."""
         return sorted(cls for kind in self.kinds.values() for cls in kind)
 
     @property
     def free(self) -> bool:
-        """Whether the network can have any width: no layer shares these channels out."""
+        """Whether any width is legal: no layer splits these channels into parts."""
         return len(self.kinds) == 1 and self.step == 1
 
 
 def families(found: Channels, scores: dict[int, float]) -> list[Family]:
-    """The families that can be cut, in the order of the graph: of classes with a score, none of them fixed."""
+    """Return the families that can be cut, in graph order: all their classes have a score and none is fixed."""
     kind_of, number = found.signatures, _numbered(found)
     classes: dict[int, list[int]] = defaultdict(list)
     for cls in sorted(number):
@@ -68,7 +68,7 @@ def families(found: Channels, scores: dict[int, float]) -> list[Family]:
 
 
 def stays(found: Channels, scores: dict[int, float], importance: Importance) -> dict[int, str]:
-    """Why classes of channels that layers make cannot be cut, by class: those of no family."""
+    """Return why channels made by a layer cannot be cut, by class, for all classes outside the families."""
     unscored = (
         "no batch norm scales them (--importance l1 goes by weights)" if importance == "bn" else "no layer makes them"
     )
@@ -79,7 +79,7 @@ def stays(found: Channels, scores: dict[int, float], importance: Importance) -> 
 
 
 def _numbered(found: Channels) -> dict[int, int]:
-    """Of each class, a number that those of its family share: those that one layer makes, or that are shared out."""
+    """Return the family number of each class. One layer's output, or channels split together, form one family."""
     number: dict[int, int] = {}
     members: dict[int, list[int]] = {}
     for place in found.places:
@@ -96,7 +96,7 @@ def _numbered(found: Channels) -> dict[int, int]:
 
 
 def _steps(found: Channels, members: list[list[int]]) -> list[int]:
-    """What each family's width is a multiple of: a place keeps the same share of it, in equal parts for its groups."""
+    """Return the step of each family's width: each axis keeps a whole number of its channels, equal in every group."""
     steps = [1] * len(members)
     for place, counts in zip(found.places, counted(found, members), strict=True):
         for number in counts[:-1].nonzero()[:, 0].tolist():
@@ -106,10 +106,13 @@ def _steps(found: Channels, members: list[list[int]]) -> list[int]:
 
 
 def counted(found: Channels, members: list[list[int]]) -> list[Tensor]:
-    """For each place, how many of its entries are of each family, and at the end how many are of none.
+    """Count the entries of each place by family.
 
     Args:
         members: the classes of each family.
+
+    Returns:
+        For each place one int64 tensor (families + 1,); the last number counts entries of no family.
     """
     last = max((int(place.classes.max()) for place in found.places), default=0)
     family = torch.full((last + 1,), len(members))
@@ -119,7 +122,7 @@ def counted(found: Channels, members: list[list[int]]) -> list[Tensor]:
 
 
 def scores(form: NormalForm, found: Channels, importance: Importance = "bn") -> dict[int, float]:
-    """What each class is worth.
+    """Return the score of each class. Pruning drops the lowest first.
 
     Args:
         importance: bn: the mean |gamma| of its gates (arXiv 1708.06519); l1: the mean |w| of its rows (arXiv 1608.08710).
@@ -137,5 +140,5 @@ def scores(form: NormalForm, found: Channels, importance: Importance = "bn") -> 
 
 
 def _sizes(tensor: Tensor, axis: int) -> Tensor:
-    """The mean absolute value of each entry of an axis, float64 on the CPU."""
+    """Return the mean absolute value of each entry of an axis, float64 (entries,) on the CPU."""
     return tensor.double().abs().movedim(axis, 0).reshape(tensor.shape[axis], -1).mean(1).cpu()

@@ -1,4 +1,4 @@
-"""python -m prune.gc: prune a network of grouped convolutions, which stay grouped and keep their weights."""
+"""python -m prune.gc: prune a network with grouped convolutions, which stay grouped and keep their weights."""
 
 from __future__ import annotations
 

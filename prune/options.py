@@ -15,7 +15,7 @@ from engine.cli.options import Writes
 
 
 def share(text: str) -> float:
-    """An argparse type: the share of channels to drop, in [0, 1)."""
+    """Parse the share of channels to drop, in [0, 1), for argparse."""
     try:
         value = float(text) if "_" not in text else math.nan
     except ValueError:
@@ -38,7 +38,7 @@ Importance = Literal["bn", "l1"]
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Writes):
-    """How much goes, and where from."""
+    """How much to prune, from which file, and by which scores."""
 
     percent: float = flag("--percent", default=0.5, **PERCENT)
     base: int = flag(
@@ -51,23 +51,23 @@ class Options(Writes):
     )  # fmt: skip
     importance: Importance = flag(
         "--importance", choices=["bn", "l1"], default="bn",
-        help="what a channel is worth: its BN scales, or the mean |weight| of its rows (default: bn)",
+        help="score of a channel: its BN scales, or the mean |weight| of its rows (default: bn)",
     )  # fmt: skip
     max_per_layer: float | None = flag(
         "--max_per_layer", type=argtypes.number(float, 0, 1, open_low=True), metavar="P",
-        help="the largest share of its channels that one layer may lose; what this keeps is not dropped elsewhere "
+        help="largest share of its channels that a layer may lose; other layers do not lose more instead "
         "(default: no limit)",
     )  # fmt: skip
     spare: list[str] = flag(
         "--spare", action="append", default=[], metavar="PATTERN",
-        help="a layer that keeps all channels, by its name or a pattern like layer1.*; may be given several times",
+        help="keep all channels of this layer, a name or a pattern like layer1.*; may be given several times",
     )  # fmt: skip
     strict: bool = flag(
-        "--strict", action="store_true", help="refuse, instead of warning, where a layer would be emptied"
+        "--strict", action="store_true", help="stop with an error, not a warning, if a layer would be emptied"
     )
     bn_batches: int = flag(
         "--bn_batches", type=argtypes.number(int, 1), default=50, metavar="N",
-        help="training batches to re-estimate BN statistics over (default: 50)",
+        help="number of training batches for re-estimating BN statistics (default: 50)",
     )  # fmt: skip
     batch_size: int = flag("--train_batch_size", type=argtypes.number(int, 2), default=128, metavar="N")
 

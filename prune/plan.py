@@ -1,8 +1,8 @@
-"""The plan for a captured network: which classes of channels go. How they are cut: models/graph/surgery/narrow.py.
+"""The plan for a captured network: which classes of channels to drop. models/graph/surgery/narrow.py drops them.
 
-The rule (network slimming, arXiv 1708.06519, made exact): over all classes that can be cut, the floor(percent * total)
-of the smallest score go, ties broken by their order in the network; then each family's width moves to the nearest one
-that the network can have.
+The rule is network slimming (arXiv 1708.06519), made exact. Of all classes that can be cut, drop the
+floor(percent * total) with the smallest scores; ties go by their order in the network. Then move each family's width
+to the nearest legal one.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from prune.widths import Need, Subject, candidates, settle
 
 @dataclass(frozen=True)
 class PrunePlan:
-    """The classes of channels that go.
+    """The classes of channels to drop.
 
     Args:
-        names, before, widths: of the families.
-        units: for one of a cfg, how many of a family; see registry.unit.
-        dropped: the classes.
+        names, before, widths: name, old width and new width of each family.
+        units: classes of each family per 1 in the cfg; see registry.unit.
+        dropped: the classes to drop.
         stays: why other classes cannot be cut, by class.
-        others: for each family how many layers, besides the one that it is named after, make its channels.
-        raised: families that would have been emptied and keep their smallest width.
-        whole: families that no multiple of `base` fits.
-        limited: families of which more would have gone than the limit lets go.
-        rounded: families that would have lost channels, and whose nearest width is the one that they have.
-        stuck: families that would have lost channels, and that the network's code lets have no smaller width.
+        others: number of layers, besides the one in `names`, that make each family's channels.
+        raised: families that would have been emptied and keep their smallest legal width.
+        whole: families left whole because no multiple of `base` fits.
+        limited: families that would have lost more than the limit allows.
+        rounded: families that would have lost channels but whose nearest legal width is the present one.
+        stuck: families that would have lost channels but whose code allows no smaller width.
     """
 
     names: tuple[str, ...]
@@ -54,17 +54,17 @@ class PrunePlan:
 
     @property
     def cfg_before(self) -> list[int]:
-        """The widths of the families before."""
+        """The cfg before pruning."""
         return [width // unit for width, unit in zip(self.before, self.units, strict=True)]
 
     @property
     def cfg(self) -> list[int]:
-        """The widths of the families that are left."""
+        """The cfg after pruning."""
         return [width // unit for width, unit in zip(self.widths, self.units, strict=True)]
 
     @property
     def achieved(self) -> float:
-        """The share of the classes that can be cut that really goes."""
+        """The share of the cuttable classes that is dropped."""
         return 1 - sum(self.widths) / sum(self.before)
 
 
@@ -72,13 +72,13 @@ def plan(network: Subject, percent: float, base: int = 1, importance: Importance
     """Choose the classes to drop.
 
     Args:
-        percent: share of the classes that can be cut, in [0, 1).
-        base: each family keeps a multiple of this many.
-        limit: share of its classes that a family may lose, in (0, 1]. What it keeps is not dropped elsewhere.
+        percent: share of the cuttable classes to drop, in [0, 1).
+        base: each family's new width is a multiple of it.
+        limit: share of its classes that a family may lose, in (0, 1]. Other families do not lose more instead.
 
     Raises:
         ValueError: percent outside [0, 1), limit outside (0, 1], or base below 1.
-        UserError: exit 2 where no class can be cut, exit 3 where a score is not finite.
+        UserError: exit 2 if no class can be cut, exit 3 if a score is not finite.
     """
     check(percent, base)
     if not 0 < limit <= 1:
@@ -88,9 +88,9 @@ def plan(network: Subject, percent: float, base: int = 1, importance: Importance
     units = tuple(registry.unit(network.arch, family.name) for family in chosen)
     chosen = [replace(family, step=lcm(family.step, unit)) for family, unit in zip(chosen, units, strict=True)]
     if not chosen:
-        raise UserError(f"{network.arch}: no channels of it can be cut", _why_none(network.found, importance))
+        raise UserError(f"{network.arch}: none of its channels can be cut", _why_none(network.found, importance))
     if bad := [family.name for family in chosen if not all(isfinite(worth[cls]) for cls in family.classes)]:
-        raise UserError(f"{bad[0]} has scores that are not finite", "take an earlier file", BAD_CHECKPOINT)
+        raise UserError(f"{bad[0]} has non-finite scores", "prune an earlier file", BAD_CHECKPOINT)
     order = sorted((worth[cls], cls) for family in chosen for cls in family.classes)
     gone = {cls for _, cls in order[: to_drop(percent, len(order))]}
     counts = [len(set(family.classes) - gone) for family in chosen]
@@ -108,25 +108,26 @@ def plan(network: Subject, percent: float, base: int = 1, importance: Importance
 
 
 def _why_none(found: Channels, importance: Importance) -> str:
-    """What to do about a network of which nothing can be cut."""
+    """Return a hint for a network without any channel to cut."""
     if "spared" in found.fixed.values():
         return "name fewer layers after --spare"
     if importance == "bn":
-        return "a network without batch norms: --importance l1"
-    return "all its channels are fixed, for the reasons above"
+        return "if the network has no batch norms, add --importance l1"
+    return "the notices above say why each channel is fixed"
 
 
 STATES = ("raised", "whole", "limited", "rounded", "stuck")
 
 
 def _state(count: int, least: int, full: int, width: int, nearest: int, base: int) -> str:
-    """What kept a family from the width that its scores ask for: one of STATES, or nothing worth a word.
+    """Return why a family did not get the width that its scores ask for: one of STATES, or "" for rounding alone.
 
     Args:
-        count: that its scores ask for.
-        least: that the limit leaves.
-        full, width: before and after.
-        nearest: the legal width next to `count`.
+        count: the width that its scores ask for.
+        least: the smallest width that the limit allows.
+        full, width: the widths before and after.
+        nearest: the legal width nearest to `count`.
+        base: --normal_regular.
     """
     if width == full > count:
         if nearest < full:
@@ -136,7 +137,7 @@ def _state(count: int, least: int, full: int, width: int, nearest: int, base: in
 
 
 def _lowest(chosen: list[Family], needs: list[Need], worth: dict[int, float]) -> frozenset[int]:
-    """The classes to drop: of each kind those worth least, ties broken by their order in the network."""
+    """Return the classes to drop: the lowest scores of each kind, ties by their order in the network."""
     return frozenset(
         cls
         for family, need in zip(chosen, needs, strict=True)

@@ -1,4 +1,4 @@
-"""The proof of surgery: the masked and the narrowed network answer alike in float64."""
+"""The proof of surgery: the masked and the narrowed network give the same outputs in float64."""
 
 from __future__ import annotations
 
@@ -13,15 +13,19 @@ PROOF_PICTURES = 16
 
 
 def prove(run: Experiment, data: Data, exact: list[NormalForm], moved: int, own: bool) -> None:
-    """Compare the masked and the sliced network in float64: the logits of a few pictures, which say more than answers do
-    where a network gives one class to all, and the answers to all pictures where some have moved.
+    """Compare the masked and the sliced network in float64.
+
+    The raw outputs of PROOF_PICTURES pictures are always compared. They show differences even if the network gives all
+    pictures one class. If answers moved in fp32, the answers to all pictures are compared too.
 
     Args:
-        exact: both networks.
-        moved: pictures whose answer seems to have moved: by fp32 sums in another order, or by a fault.
+        exact: the masked and the sliced network, in float64.
+        moved: number of pictures whose answer moved in fp32, by another order of sums or by a fault.
+        own: whether the network's code is the user's.
 
     Raises:
-        UserError: exit 2 where the network is the user's own; another that differs is a bug of ours.
+        UserError: exit 2 if a network of the user's code differs.
+        AssertionError: if a network of the toolkit differs: a bug.
     """
     pictures = next(iter(data.test.batches(PROOF_PICTURES)))[0].double()
     with torch.no_grad():
@@ -32,8 +36,8 @@ def prove(run: Experiment, data: Data, exact: list[NormalForm], moved: int, own:
         fault = f"{surely} answers" if surely else ""
     if fault and own:
         raise UserError(
-            f"surgery changed the {fault} of this network: its channels are read otherwise than its graph says",
-            "name the layers at fault with --spare, and tell us",
+            f"surgery changed the {fault} of this network: its code reads channels otherwise than its graph shows",
+            "leave the layers at fault whole with --spare, and report the network to us",
         )
     if fault:
         raise AssertionError(f"surgery changed {fault} more than rounding can")

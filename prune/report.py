@@ -1,4 +1,4 @@
-"""What pruning says: notices and warnings about the plan on stderr, the result's lines. What it does: apply.py."""
+"""The texts of pruning: notices and warnings on stderr, and the lines of the result. Its steps: apply.py."""
 
 from __future__ import annotations
 
@@ -15,54 +15,52 @@ from prune.plan import PrunePlan
 from prune.rounding import to_drop
 
 ROWS = 40
-"""Of the table of widths at most."""
+"""Most rows of the table of widths."""
 
 
 def say_what_stays(reasons: dict[int, str]) -> None:
-    """Name, on stderr, how many channels cannot be cut, by reason.
+    """Print to stderr how many channels cannot be cut, by reason.
 
     Args:
-        reasons: by class of channels.
+        reasons: the reason of each class of channels.
     """
     for why, count in Counter(reasons.values()).most_common():
         notice(f"{count:,} channels cannot be cut: {why}")
 
 
 def say_what_differs(chosen: PrunePlan, strict: bool) -> None:
-    """Name, on stderr, what the plan does otherwise than asked.
+    """Print to stderr where the plan differs from the request.
 
     Raises:
-        UserError: exit 2 with `strict`, where a layer would be emptied.
+        UserError: exit 2 with `strict` if a layer would be emptied.
     """
     if chosen.raised:
         text = f"percent {chosen.percent:g} would empty {some(chosen.raised)}"
         if strict:
             raise UserError(text, "take a smaller --percent, or leave --strict out")
-        warning(
-            f"{text}: the smallest legal width is kept there; lower --percent, or limit each layer with --max_per_layer"
-        )
+        warning(f"{text}: kept its smallest legal width; lower --percent, or limit each layer with --max_per_layer")
     if chosen.whole:
-        warning(f"no multiple of {chosen.base} is legal for {some(chosen.whole)}: left whole")
+        warning(f"left {some(chosen.whole)} whole: no multiple of {chosen.base} is a legal width")
     if chosen.stuck:
-        warning(f"no smaller width is legal for {some(chosen.stuck)}, as the network's code has it: left whole")
+        warning(f"left {some(chosen.stuck)} whole: the network's code allows no smaller width")
     if chosen.limited:
-        notice(f"--max_per_layer keeps channels that would have gone, in {some(chosen.limited)}")
+        notice(f"--max_per_layer kept channels with low scores in {some(chosen.limited)}")
     if why := _why_nothing(chosen):
         notice(f"the plan drops nothing: {why}")
 
 
 def say_what_is_lost(left: int, chosen: PrunePlan) -> None:
-    """Name, on stderr, how many dropped channels have said something that no bias can say."""
+    """Print to stderr how many dropped channels had a constant output that no bias can replace."""
     if left:
         gone = sum(chosen.before) - sum(chosen.widths)
         notice(
-            f"{left:,} of the {gone:,} dropped channels had a constant output that the bias of the next layer cannot replace "
-            "exactly, because that layer pads with zeros, say; re-estimated batch norm statistics correct most of it"
+            f"{left:,} of the {gone:,} dropped channels had a constant output that no bias of the next layer replaces "
+            "exactly, for example because of zero padding; re-estimating BN statistics corrects most of the difference"
         )
 
 
 def _why_nothing(chosen: PrunePlan) -> str:
-    """Why a plan drops nothing; empty for one that drops something."""
+    """Return why a plan drops nothing, "" if it drops something."""
     if chosen.cfg != chosen.cfg_before:
         return ""
     total = sum(chosen.before)
@@ -70,21 +68,21 @@ def _why_nothing(chosen: PrunePlan) -> str:
         return "--percent is 0"
     if not to_drop(chosen.percent, total):
         return f"--percent {chosen.percent:g} of {total:,} channels is less than one"
-    rounding = f"every layer's nearest multiple of {chosen.base} is the width that it has"
+    rounding = f"every layer's nearest multiple of {chosen.base} is its present width"
     reasons = {
         rounding: chosen.rounded,
-        f"{len(chosen.whole)} layers fit no multiple of {chosen.base}": chosen.whole,
-        f"--max_per_layer lets {len(chosen.limited)} layers lose none": chosen.limited,
-        f"{len(chosen.stuck)} layers can have no smaller width in the network's code": chosen.stuck,
+        f"no multiple of {chosen.base} fits {len(chosen.whole)} layers": chosen.whole,
+        f"--max_per_layer keeps all channels of {len(chosen.limited)} layers": chosen.limited,
+        f"the network's code allows no smaller width of {len(chosen.stuck)} layers": chosen.stuck,
     }
     return "; ".join(why for why, names in reasons.items() if names)
 
 
 def widths(chosen: PrunePlan, history: History) -> list[str]:
-    """The widths before and after, layer by layer, and the shares that went."""
+    """Return the lines on widths before and after, by layer, and on the shares of channels dropped."""
     first = next((sum(stage.cfg_before) for stage in history if isinstance(stage, Prune)), None)
     again = []
-    if first is not None:  # pruned again: what has gone since the network was whole
+    if first is not None:  # pruned before: add the share dropped since the network was whole
         share = 100 * (1 - sum(chosen.cfg) / first)
         again = [f"in all      {first} -> {sum(chosen.cfg)} channels since the first pruning, {share:.2f} % dropped"]
     return [
@@ -96,7 +94,7 @@ def widths(chosen: PrunePlan, history: History) -> list[str]:
 
 
 def _table(chosen: PrunePlan) -> list[str]:
-    """One line a layer; of many, those that lose the largest shares, in the network's order."""
+    """Return one line a layer. Above ROWS layers, show the ROWS // 2 with the largest losses, in network order."""
     rows = [*zip(chosen.names, chosen.before, chosen.widths, strict=True)]
     shown = sorted(range(len(rows)), key=lambda n: rows[n][2] / rows[n][1])[
         : len(rows) if len(rows) <= ROWS else ROWS // 2
@@ -104,12 +102,12 @@ def _table(chosen: PrunePlan) -> list[str]:
     cells = [[_group(chosen, n), str(rows[n][1]), str(rows[n][2])] for n in sorted(shown)]
     table = columns([["layer", "before", "kept"], *cells])
     if left := len(rows) - len(shown):
-        return [*table, f"... and {left} layers that lose smaller shares: --json names all"]
+        return [*table, f"... and {left} layers that lose smaller shares: --json lists all"]
     return [*table, f"cfg before  {chosen.cfg_before}", f"cfg after   {chosen.cfg}"]
 
 
 def _group(chosen: PrunePlan, number: int) -> str:
-    """A family in the table: the first layer that makes its channels, and how many others do (a sum, say)."""
+    """Name a family in the table: its first layer, and the number of other layers that make its channels."""
     others = chosen.others[number] if chosen.others else 0
     return f"{chosen.names[number]} (+{others})" if others else chosen.names[number]
 
@@ -120,7 +118,7 @@ def _channels(chosen: PrunePlan) -> list[str]:
 
 
 def scores(evaluations: dict[str, Evaluation], data: Data, score: Score) -> list[str]:
-    """The score after each step."""
+    """Return the lines on the score after each step."""
     mended = evaluations.get("bn_reestimated")
     return [
         f"{score.name} on {len(data.test):,} {data.part} pictures of {data.info.label}:",

@@ -1,4 +1,4 @@
-"""The numbers of a plan: how many channels go, and which width is the nearest one. Which channels go: plan.py."""
+"""The arithmetic of a plan: the number of channels to drop and the nearest legal widths. The channels: plan.py."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from math import floor
 
 
 def check(percent: float, base: int) -> None:
-    """Refuse numbers that no plan can have.
+    """Check the numbers of a plan.
 
     Raises:
         ValueError: percent outside [0, 1) or base below 1.
@@ -17,10 +17,10 @@ def check(percent: float, base: int) -> None:
 
 
 def to_drop(percent: float, total: int) -> int:
-    """How many of all channels go; 0.3 of 10 are 3, whatever 0.3 * 10 is in binary."""
+    """Return floor(percent * total), the number of channels to drop, safe against binary fractions: 0.3 of 10 is 3."""
     return floor(percent * total + 1e-9)
 
 
 def by_distance(count: int, legal: Iterable[int]) -> list[int]:
-    """Legal widths, the closest to `count` first; of two equally close ones the larger."""
+    """Sort legal widths by their distance to `count`, of two equally close ones the larger first."""
     return sorted(legal, key=lambda width: (abs(width - count), -width))

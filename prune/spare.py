@@ -1,4 +1,4 @@
-"""Layers that pruning leaves whole because it is told to: --spare."""
+"""Layers that --spare keeps whole."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from models.graph.normal import NormalForm
 
 
 def spared(form: NormalForm, found: Channels, patterns: Sequence[str]) -> Channels:
-    """The classes of channels with those fixed that the named layers give; what was fixed before keeps its reason.
+    """Return the classes of channels with the outputs of the named layers fixed. Earlier reasons stay.
 
     Args:
-        patterns: names of convolutions and linear layers, or patterns of them (fnmatch).
+        patterns: names of convolutions and linear layers, or fnmatch patterns.
 
     Raises:
-        UserError: exit 2 for a pattern that names none, and if nothing is left to cut.
+        UserError: exit 2 if a pattern matches no layer, or no channel is left to cut.
     """
     layers = {
         name: layer
@@ -34,5 +34,5 @@ def spared(form: NormalForm, found: Channels, patterns: Sequence[str]) -> Channe
     fixed = {**dict.fromkeys(sorted(its), "spared"), **found.fixed}
     made = {cls for place in found.places if place.makes for cls in place.classes.tolist()}
     if patterns and fixed.keys() >= made:
-        raise UserError("--spare leaves no channel to cut", "name fewer layers")
+        raise UserError("--spare leaves no channel to cut", "spare fewer layers")
     return replace(found, fixed=fixed)

@@ -1,4 +1,4 @@
-"""Sparse training: the penalty that drives BN scales to zero, and how to see whether it did."""
+"""Sparse training: the penalty that drives BN scales to zero, and the check that it did."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from models.graph.normal import NormalForm
 
 
 def gates(model: NormalForm) -> list[tuple[str, nn.Module]]:
-    """The batch norms whose scales say which channels go, by name, in order.
+    """Return the batch norms whose scales rank the channels, with their names, in order.
 
     Raises:
-        UserError: exit 2 for a network without any.
+        UserError: exit 2 if the network has none.
     """
     if found := classes.gates(model):
         return found
     raise UserError(
         "no batch norm of this network scales channels that can be cut",
-        "train without -sr; what is pruned is then chosen by weights: prune.normal_regular --importance l1",
+        "train without -sr, then choose channels by weights: prune.normal_regular --importance l1",
     )
 
 
 def penalty(s: float) -> Callable[[NormalForm], Tensor]:
-    """The loss term of network slimming (arXiv 1708.06519, eq. 1): s * sum of |gamma| over all gates.
+    """Return the loss term of network slimming (arXiv 1708.06519, eq. 1): s * sum of |gamma| over all gates.
 
-    Its gradient is s * sign(gamma), 0 at 0, as in the original's edit of `.grad` after backward.
+    Its gradient is s * sign(gamma), 0 at 0. The original code adds the same numbers to `.grad` after backward.
     """
 
     def term(model: NormalForm) -> Tensor:
@@ -41,21 +41,21 @@ def penalty(s: float) -> Callable[[NormalForm], Tensor]:
 
 
 def gammas(model: NormalForm) -> list[Tensor]:
-    """The scales of every gate, in order: one float64 tensor (width,) a group, on the CPU."""
+    """Return the scales of every gate, in order: one float64 tensor (width,) a gate, on the CPU."""
     return [cast(Tensor, bn.weight).detach().double().cpu() for _, bn in gates(model)]
 
 
 def looks_sparse(scales: list[Tensor]) -> bool:
-    """Whether scales differ enough to tell channels apart: by more than 1e-3, and than 1e-3 of the largest.
+    """Return whether scales differ enough to rank channels: by more than 1e-3 and by more than 1e-3 of the largest.
 
-    Those of fresh or plainly trained networks often do not, nor those that a large s has moved in step.
+    The scales of fresh or plainly trained networks often differ less. So do scales that a too large s moved in step.
     """
     every = torch.cat([g.abs() for g in scales])
     return bool(every.max() - every.min() > 1e-3 * every.max().clamp_min(1))
 
 
 def alike(history: History) -> str:
-    """Why the scales of a network with this history may all be alike, and what to do about it."""
+    """Return why the scales of a network with this history may be alike, and what to do, as the end of a sentence."""
     strengths = [stage.s for stage in history if isinstance(stage, (Train, Refine)) and stage.s]
     if not strengths:
         return "looks not sparsity-trained: its BN scales hardly differ; train with -sr first"

@@ -1,4 +1,4 @@
-"""Who plans and cuts a file's network, by the classes of channels found in its graph."""
+"""Planning and cutting of a file's network, by the classes of channels in its graph."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from prune.widths import Subject
 
 
 def surgery_of(model: NormalForm, parent: Checkpoint, options: Options) -> Surgery:
-    """The surgery of a file's network.
+    """Return the surgery of a file's network.
 
     Raises:
-        UserError: exit 2 for patterns that name no layer of it.
+        UserError: exit 2 if a pattern of --spare matches no layer.
     """
     found = channels(model, model.captured.whole)
     plain = files.plain(parent, options.network.arch)
@@ -35,12 +35,13 @@ def surgery_of(model: NormalForm, parent: Checkpoint, options: Options) -> Surge
 
 @dataclass(frozen=True)
 class Surgery:
-    """Plans, and makes what the proof of surgery compares. All networks are copies.
+    """The planner and cutter of one network. All networks that it returns are copies.
 
     Args:
-        plain: the network as its code makes it, of the form's sizes.
-        found: the classes of its channels.
-        plannable: the same with what is spared fixed.
+        form: the network's normal form.
+        plain: the network as its code builds it, with the form's sizes.
+        found: the network's classes of channels.
+        plannable: the same classes, with the spared ones fixed.
         limit: share of its channels that a layer may lose.
     """
 
@@ -53,7 +54,7 @@ class Surgery:
     limit: float
 
     def stays(self) -> dict[int, str]:
-        """Why classes cannot be cut, by class."""
+        """Return why classes cannot be cut, by class."""
         return stays(self.plannable, scores(self.form, self.plannable, self.importance), self.importance)
 
     def plan(self, percent: float, base: int) -> PrunePlan:
@@ -62,21 +63,25 @@ class Surgery:
             return planning.plan(network, percent, base, self.importance, self.limit)
 
     def ready(self, model: NormalForm, chosen: PrunePlan) -> Absorbed:
-        """A copy whose readers' biases absorb the constant output of the dropped channels, where that is exact."""
+        """Return a copy with the dropped channels' constant outputs moved into the next layers' biases, where exact."""
         return absorb(model, self.found, chosen.dropped)
 
     def masked(self, model: NormalForm, chosen: PrunePlan) -> NormalForm:
-        """`model` with what is to go silent."""
+        """Return a copy of `model` with the dropped channels set to 0."""
         return narrow.masked(model, self.found, chosen.dropped)
 
     def narrowed(self, model: NormalForm, chosen: PrunePlan) -> NormalForm:
-        """`model` without it."""
+        """Return a narrower copy of `model` without the dropped channels.
+
+        Raises:
+            UserError: exit 2 if the network's code cannot have the planned widths.
+        """
         try:
             with user_code.running(self.arch):
                 small = narrow.narrowed(self.plain, model, self.found, chosen.dropped, self.arch)
         except narrow.NotLegal as fault:
             raise UserError(
-                f"--arch {self.arch}: it cannot be as narrow as planned: {fault}", "take another --percent"
+                f"--arch {self.arch}: its code cannot have the planned widths: {fault}", "try another --percent"
             ) from fault
         small.cfg = registry.widths(self.arch, small) or model.cfg
         return small

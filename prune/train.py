@@ -1,4 +1,4 @@
-"""python -m prune.train: float training, plain or sparse, refining after pruning, and the from-scratch control."""
+"""python -m prune.train: train in float, plain or sparse, refine a pruned file, or train its from-scratch control."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EXAMPLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Trains):
-    """Whether training is sparse, and what it starts from."""
+    """Options for sparse training and for the file to start from."""
 
     sparse: bool = flag("-sr", action="store_true", help="sparse training: penalise the BN scales")
     s: float | None = flag(
@@ -37,11 +37,11 @@ class Options(Trains):
     )  # fmt: skip
     refine: Path | bool | None = flag(
         "--refine", nargs="?", const=True, type=argtypes.path, metavar="F",
-        help="train a pruned file on (default: the pruned file of --arch)",
+        help="go on training a pruned file (default: the pruned file of --arch)",
     )  # fmt: skip
     from_scratch: Path | bool | None = flag(
         "--from_scratch", nargs="?", const=True, type=argtypes.path, metavar="F",
-        help="a pruned file's widths with fresh weights: the control for --refine",
+        help="train a pruned file's widths from fresh weights: the control for --refine",
     )  # fmt: skip
     training: Training = part(Training, **recipe_help({"float": recipe.for_float}))
 
@@ -61,10 +61,10 @@ class Options(Trains):
         return self.refine if self.refine is not None else self.from_scratch
 
     def source(self) -> Path | None:
-        """The file to start from, if any: a pruned one, or that of --weights.
+        """Return the file to start from: a pruned file or that of --weights. None means fresh weights.
 
         Raises:
-            UserError: exit 3 if it is not there.
+            UserError: exit 3 if the file does not exist.
         """
         if self.given is None and self.network.weights is None:
             return None
@@ -74,7 +74,7 @@ class Options(Trains):
 
     @property
     def suffix(self) -> str:
-        """Of the default output file."""
+        """The suffix of the default output file's name."""
         if self.given is not None:
             return "_refine" if self.refine is not None else "_scratch"
         return "_preprune" if self.sparse else ""
@@ -98,8 +98,8 @@ def body(options: Options) -> dict[str, Any]:
     start = Start(options, files, options.suffix, options.source(), fresh)
     if fresh and start.opened and start.opened.checkpoint.arch not in NETWORKS:
         raise UserError(
-            f"--from_scratch: {start.opened.checkpoint.arch} has no widths that its code could start with",
-            "train the whole network instead: leave --from_scratch out",
+            f"--from_scratch: the code of {start.opened.checkpoint.arch} takes no widths to start with",
+            "leave --from_scratch out to train the whole network",
         )
     if options.training.evaluate is not None:
         opened = start.judged(files.open)
@@ -117,7 +117,7 @@ def body(options: Options) -> dict[str, Any]:
         epochs = options.training.epochs or chosen.epochs
         view = partial(view_of_training, start.network, options.training.fused, epochs * len(data.train))
         rows, used = run.train(chosen, stage, arch_args=start.arch_args, view=view, **hooks)
-        if isinstance(stage, Train) and start.parent:  # what it is the control of
+        if isinstance(stage, Train) and start.parent:  # record the prunings that this run is the control of
             stage = replace(stage, pruned=tuple(prunings(start.parent.history)))
         found, path = run.finish(replace(stage, epochs=used.epochs))
         text = in_words(run.experiment.task, found.score, data, more=found.more)
@@ -130,7 +130,7 @@ def body(options: Options) -> dict[str, Any]:
 
 
 def _plain(start: Any) -> Any:
-    """The network that is trained, as its code makes it."""
+    """Return the network to train, as its code builds it."""
     from models import files, registry
 
     if start.parent and not start.fresh:

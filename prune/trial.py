@@ -1,4 +1,4 @@
-"""A network of the user's, cut on trial before it is trained to be cut: sizes that its code has written in show here."""
+"""A trial cut of your network before sparse training, to find sizes that are written as numbers in its code."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from prune.widths import Subject, settle
 
 
 def try_to_cut(form: NormalForm, plain: nn.Module, arch: str) -> None:
-    """Halve the widths of a copy, and name the layers that stay whole; only the code of a user's own network is tried.
+    """Halve the widths of a copy and print the layers that cannot lose channels. Skip the toolkit's own networks.
 
     Args:
-        plain: the network as its code makes it, of the form's sizes.
+        plain: the network as its code builds it, with the form's sizes.
 
     Raises:
-        UserError: exit 2 for a network without any channels that a batch norm scales and that can be cut.
+        UserError: exit 2 if no batch norm scales channels that can be cut, or no layer can lose channels.
     """
     gates(form)
     if not is_users_code(arch):
@@ -35,11 +35,11 @@ def try_to_cut(form: NormalForm, plain: nn.Module, arch: str) -> None:
     stay = [f.name for f, need in zip(chosen, needs, strict=True) if sum(need.values()) == len(f.classes) > 2]
     if chosen and len(stay) == len(chosen):
         raise UserError(
-            f"--arch {arch}: no layer of it can lose channels: a narrower copy cannot be captured",
-            "let its forward read sizes off its values, not write them as numbers: x.flatten(1), not x.view(-1, 512)",
+            f"--arch {arch}: none of its layers can lose channels: a narrower copy cannot be captured",
+            "let its forward take sizes from tensors, not from numbers: x.flatten(1), not x.view(-1, 512)",
         )
     if stay:
         notice(
-            f"{', '.join(stay)} will not lose channels: a narrower copy cannot be captured; is a size written into "
-            "the code of what reads them?"
+            f"{', '.join(stay)} will not lose channels: a narrower copy cannot be captured; does the code that reads "
+            "them contain a size as a number?"
         )

@@ -1,4 +1,4 @@
-"""Which widths a network can have: tried by capturing narrower copies, where its code shares channels out."""
+"""The legal widths of a network. If its code splits or shuffles channels, narrower copies are captured to find them."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ from prune.families import Family, counted
 from prune.rounding import by_distance
 
 TRIES = 12
-"""Narrower copies that are captured at most before families that still cannot have their width are left whole."""
+"""Most rounds of trial widths. Families that still have no legal width after them are left whole."""
 
 NEARBY = 2
-"""Widths that are tried, after the nearest one, of a layer whose code asks for even ones, say."""
+"""Widths to try after the nearest one, for example for code that accepts only even widths."""
 
 Need = dict[Signature, int]
-"""Of each kind of a family, how many classes stay."""
+"""The number of classes to keep of each kind of a family."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What widths are tried on.
+    """The network on which widths are tried.
 
     Args:
-        model: the network as its code makes it; it is copied.
+        model: the network as its code builds it; it is copied.
         form: its normal form.
         found: its classes of channels.
+        arch: its name or the path of its code, for messages.
     """
 
     model: nn.Module
@@ -45,12 +46,12 @@ class Subject:
 
 
 def settle(network: Subject, chosen: list[Family], counts: list[int], base: int, least: list[int]) -> list[Need]:
-    """For each family the nearest width to what is wanted that the network can have, as its kinds need it.
+    """Return for each family the legal width nearest to the wanted one, as the number of classes to keep of each kind.
 
     Args:
-        counts: what is wanted of each.
+        counts: the wanted width of each family.
         base: widths are multiples of it.
-        least: what each keeps at least.
+        least: the smallest allowed width of each family.
     """
     tried = [candidates(*each, base) for each in zip(chosen, counts, least, strict=True)]
     widths = [next(its) for its in tried]
@@ -60,7 +61,7 @@ def settle(network: Subject, chosen: list[Family], counts: list[int], base: int,
             for width in (widths[place], *islice(tried[place], NEARBY), len(chosen[place].classes)):
                 widths[place] = width
                 if _can(network, chosen, widths, place):
-                    break  # else a size stands in the code, which fits the whole width alone
+                    break  # if none fits, a size in the code allows only the whole width, the last one tried
     tied = [place for place, family in enumerate(chosen) if not family.free]
     for _ in range(TRIES):
         needs, wrong = _needs(network, chosen, widths, tied)
@@ -74,18 +75,19 @@ def settle(network: Subject, chosen: list[Family], counts: list[int], base: int,
 
 
 def candidates(family: Family, count: int, least: int, base: int) -> Iterator[int]:
-    """Widths to try, none below `least`: the nearest to `count` first, of two equally near ones the larger, the family's
-    own last.
+    """Yield widths to try, none below `least`, in order of distance to `count`. The family's present width comes last.
+
+    Of two equally near widths the larger comes first.
     """
     full, step = len(family.classes), lcm(base, family.step)
-    least = max(least, 2)  # a width of 1 cannot be told from broadcasting
+    least = max(least, 2)  # capture cannot tell a width of 1 from broadcasting
     every = (width for width in range(step, full + 1, step) if width >= least)
     yield from by_distance(count, every)
     yield full
 
 
 def _needs(network: Subject, chosen: list[Family], widths: list[int], tied: list[int]) -> tuple[list[Need], list[int]]:
-    """What each family's kinds need at these widths, and the tied families that cannot have them."""
+    """Return the classes to keep of each family's kinds at these widths, and the tied families with illegal widths."""
     whole = [{kind: len(classes) for kind, classes in family.kinds.items()} for family in chosen]
     needs = [{next(iter(family.kinds)): width} if family.free else whole[n]
              for n, (family, width) in enumerate(zip(chosen, widths, strict=True))]  # fmt: skip
@@ -93,7 +95,7 @@ def _needs(network: Subject, chosen: list[Family], widths: list[int], tied: list
     if not cut:
         return needs, []
     there = _kinds(network, chosen, widths)
-    if there is None:  # one of them, or several, stand in the way of all
+    if there is None:  # at least one of the tied families has an illegal width
         if len(cut) == 1:
             return needs, cut
         wrong = [place for place in cut if not _can(network, chosen, widths, place)]
@@ -108,18 +110,18 @@ def _needs(network: Subject, chosen: list[Family], widths: list[int], tied: list
 
 
 def _only(places: list[int], chosen: list[Family], widths: list[int]) -> list[int]:
-    """These widths of some families, the others whole."""
+    """Return the widths of the families at `places`, and whole widths for the others."""
     return [width if place in places else len(chosen[place].classes) for place, width in enumerate(widths)]
 
 
 def _can(network: Subject, chosen: list[Family], widths: list[int], place: int) -> bool:
-    """Whether the code runs with this width of one family, the others whole."""
+    """Return whether the code runs with this width of one family and all others whole."""
     sizes = _sizes(network, chosen, _only([place], chosen, widths))
     return sizes is not None and fits(network.model, network.form, network.found, sizes)
 
 
 def _kinds(network: Subject, chosen: list[Family], widths: list[int]) -> Counter[Signature] | None:
-    """How many classes of each signature the network has at these widths; None where it cannot have them."""
+    """Count the classes of each signature at these widths. None means that the widths are illegal."""
     sizes = _sizes(network, chosen, widths)
     if sizes is None or not fits(network.model, network.form, network.found, sizes):
         return None
@@ -131,7 +133,7 @@ def _kinds(network: Subject, chosen: list[Family], widths: list[int]) -> Counter
 
 
 def _sizes(network: Subject, chosen: list[Family], widths: list[int]) -> dict[tuple[str, int], int] | None:
-    """The entries of each axis at these widths; None where one would be no whole number."""
+    """Return the size of each axis at these widths, None if one would not be a whole number."""
     share = [*(Fraction(width, len(family.classes)) for family, width in zip(chosen, widths, strict=True)), Fraction(1)]
     sizes = {}
     for place, counts in zip(network.found.places, counted(network.found, [f.classes for f in chosen]), strict=True):

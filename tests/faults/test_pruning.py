@@ -185,7 +185,7 @@ def test_a_score_that_is_not_finite_is_refused(importance: str, value: float) ->
     found = case("slimming", [4, 6, 8], 3)
     layer = found.form.block2.bn if importance == "bn" else found.form.block2.conv
     layer.weight.data[-1] = value
-    with pytest.raises(UserError, match=r"block2\.conv has scores that are not finite") as fault:
+    with pytest.raises(UserError, match=r"block2\.conv has non-finite scores") as fault:
         planning.plan(found.tried, 0.1, 1, importance)
     assert fault.value.code == BAD_CHECKPOINT
 

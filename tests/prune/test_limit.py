@@ -60,9 +60,9 @@ def test_other_limits_are_refused(limit: float) -> None:
     [
         (0.0, 1, 1, "--percent is 0"),
         (0.01, 1, 1, "--percent 0.01 of 72 channels is less than one"),
-        (0.05, 8, 1, "every layer's nearest multiple of 8 is the width that it has"),
-        (0.5, 1, 0.03, "--max_per_layer lets 3 layers lose none"),
-        (0.9, 64, 1, "3 layers fit no multiple of 64"),
+        (0.05, 8, 1, "every layer's nearest multiple of 8 is its present width"),
+        (0.5, 1, 0.03, "--max_per_layer keeps all channels of 3 layers"),
+        (0.9, 64, 1, "no multiple of 64 fits 3 layers"),
     ],
 )
 def test_a_plan_that_drops_nothing_says_why(
@@ -103,7 +103,7 @@ def test_all_that_is_asked_and_done_is_printed(command) -> None:
     assert done.code == 0, done.err
     assert "percent     requested 90.00 %, achieved 25.00 %\n" in done.out
     assert "channels    72 of 82 can be cut; 18 go, 21.95 % of all\n" in done.out
-    assert "notice: --max_per_layer keeps channels that would have gone, in stem.0, c1, short.0\n" in done.err
+    assert "notice: --max_per_layer kept channels with low scores in stem.0, c1, short.0\n" in done.err
     assert "notice: 10 channels cannot be cut: the network's answer" in done.err
     told = json.loads(command(*words, "--max_per_layer", "0.25", "--json").out)
     assert told["layers"] == {"stem.0": [16, 12], "c1": [24, 18], "short.0": [32, 24]}
@@ -126,5 +126,5 @@ def test_a_long_table_leaves_out_those_that_lose_least() -> None:
     lines = report.widths(chosen, ())
     assert len(lines) == 1 + report.ROWS // 2 + 3
     assert lines[1].split() == ["layer6", "10", "4"]
-    assert lines[-3] == "... and 40 layers that lose smaller shares: --json names all"
+    assert lines[-3] == "... and 40 layers that lose smaller shares: --json lists all"
     assert lines[-1] == "channels    600 of 601 can be cut; 270 go, 44.93 % of all"

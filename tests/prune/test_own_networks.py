@@ -57,7 +57,7 @@ def test_a_size_written_into_the_code_is_named_before_sparse_training(workplace:
     assert first < 8
     assert second == 16
     assert_refused(
-        command("prune.train", "-sr", "--arch", "fixed.py:One", *SMALL), USAGE, "no layer of it can lose channels"
+        command("prune.train", "-sr", "--arch", "fixed.py:One", *SMALL), USAGE, "none of its layers can lose channels"
     )
 
 

@@ -79,7 +79,7 @@ def test_percent_0_drops_nothing_and_others_are_refused() -> None:
         with pytest.raises(ValueError):
             planning.plan(network, percent, base)
     bare = nn.Sequential(nn.Conv2d(3, 8, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
-    with pytest.raises(UserError, match="no channels of it can be cut") as refused:
+    with pytest.raises(UserError, match="none of its channels can be cut") as refused:
         planning.plan(tried(bare), 0.5)
     assert "--importance l1" in refused.value.hint
     assert sum(planning.plan(tried(bare), 0.5, importance="l1").widths) == 4
