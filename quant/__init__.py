@@ -1,3 +1,3 @@
-"""Quantization: what goes where (spec), how a network gets it (prepare), and the commands that train with it."""
+"""Quantization: the spec of a network's quantizers, their insertion (prepare), and the commands that use them."""
 
-import model_compression  # noqa: F401  our packages are found where they lie
+import model_compression  # noqa: F401  imports the toolkit's packages from its own folder

@@ -1,7 +1,7 @@
-"""Bias correction: the mean error that coded weights and inputs bring into each channel is taken off its bias.
+"""Bias correction: subtract from each channel's bias the mean error of quantized weights and inputs.
 
-Nagel et al., Data-Free Quantization through Weight Equalization and Bias Correction, arXiv 1906.04721, section 4.2, with
-errors measured on pictures. Layers are corrected in the order of the graph, each with those before it corrected.
+Nagel et al., Data-Free Quantization through Weight Equalization and Bias Correction, arXiv 1906.04721, section 4.2.
+Here the errors are measured on pictures. Layers are corrected in graph order, each after all layers before it.
 """
 
 from __future__ import annotations
@@ -25,20 +25,24 @@ from models.layers.fold import affine
 from models.layers.quantizers.base import Quantized, Quantizer
 
 PIXELS = 2**21
-"""Of all pictures looked at together: the values of a layer for all of them are in memory at once."""
+"""Most pixels of all pictures together: a layer's values for all pictures are in memory at once."""
 
 
 @torch.no_grad()
 def correct_biases(model: NormalForm, split: Split, pictures: int, seed: int = 1) -> list[str]:
-    """Correct a quantized, calibrated network in place, in evaluation. Returns the names of the layers that were not corrected.
-
-    Those have no bias and no batch norm behind them, share it with another layer, or run at several places.
+    """Correct the biases of a quantized, calibrated network, in place and in eval mode.
 
     Args:
-        pictures: training pictures to look at; fewer where they are large.
+        split: training pictures.
+        pictures: number of pictures to measure errors on, fewer if they are large (see PIXELS).
+        seed: of the draw of pictures.
+
+    Returns:
+        The names of the quantized layers left uncorrected: they have neither a bias nor a batch norm behind them, share
+        it with another layer, or run more than once.
 
     Raises:
-        UserError: exit 2 for a network without quantized layers.
+        UserError: exit 2 if the network has no quantized layer.
     """
     calls = places(model)
     layers = {n: m for n in calls if isinstance(m := model.get_submodule(n), (QuantConv2d, QuantLinear))}
@@ -60,8 +64,10 @@ def correct_biases(model: NormalForm, split: Split, pictures: int, seed: int = 1
 
 
 Correctable = tuple[Tensor, Tensor | int]
-"""What takes up the error of a layer's channels, and what the error is multiplied by: a bias by 1, the running mean of the
-batch norm behind it by -1; of one that is folded into the layer by -sigma / gamma, as the error is that of gamma z / sigma.
+"""The tensor that takes up the error of a layer's channels, and the factor of the error.
+
+The factor is 1 for a bias and -1 for the running mean of the batch norm behind the layer. For a batch norm folded into
+the layer it is -sigma / gamma, because the error is that of gamma z / sigma.
 """
 
 
@@ -81,7 +87,7 @@ def _correctable(model: NormalForm, name: str, norms: dict[str, nn.Module]) -> C
 
 
 def _walk(model: NormalForm, images: Tensor, correctable: dict[str, Correctable]) -> None:
-    """Run the float and the quantized network side by side, an operation at a time."""
+    """Run the float and the quantized network side by side, one operation at a time, and correct the biases."""
     exact, coded, errors = _Run(model, images), _Run(model, images), {}
     for node in model.captured.graph.nodes:
         with _quantizers_off(model):
@@ -95,13 +101,13 @@ def _walk(model: NormalForm, images: Tensor, correctable: dict[str, Correctable]
             errors[str(node.target)] = error.flatten()
         for run in (exact, coded):
             run.forget(node)
-    for name, error in errors.items():  # not before: the float run reads the same tensors
+    for name, error in errors.items():  # only after the run, as the float network reads the same tensors
         tensor, factor = correctable[name]
         tensor += factor * error
 
 
 class _Run(fx.Interpreter):
-    """One run of a graph, to be taken step by step."""
+    """A run of a graph, one step at a time."""
 
     def __init__(self, model: NormalForm, images: Tensor) -> None:
         super().__init__(model, graph=model.captured.graph)
@@ -112,14 +118,14 @@ class _Run(fx.Interpreter):
         return self.env[node]
 
     def forget(self, node: fx.Node) -> None:
-        """Let go of the values that nothing reads after this operation."""
+        """Free the values that nothing reads after this operation."""
         for last in self.user_to_last_uses.get(node, []):
             del self.env[last]
 
 
 @contextmanager
 def _quantizers_off(model: nn.Module) -> Iterator[None]:
-    """Let every quantizer give what it is given."""
+    """Make every quantizer return its input, inside the context."""
 
     def passing(module: nn.Module, inputs: tuple[Tensor], output: Quantized) -> Quantized:
         return Quantized(inputs[0], None)

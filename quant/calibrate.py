@@ -1,6 +1,6 @@
-"""Activation ranges without training: look at a few hundred pictures, choose where to clip.
+"""Calibration: choose clipping ranges of activations from a few hundred pictures, without training.
 
-How a histogram becomes a range is in `METHODS`; everything else is the same for all of them.
+`METHODS` turn a histogram into a range. All other steps are the same for each method.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from models.layers.quantizers.base import Quantized
 BINS = 2048
 PERCENTILE = 0.9999
 CHUNK = 2**22
-"""Values that are counted at a time: torch counts in float32, where a bin stops at 2^24."""
+"""Values counted at a time. torch.histc counts in float32, in which a bin cannot grow beyond 2^24."""
 
 
 class Histogram:
-    """Counts of everything a layer's input took, (BINS,) over [low, high]; the range is known before it is filled."""
+    """The histogram of a layer's input: float64 counts (BINS,) over [low, high], a range that is fixed at the start."""
 
     def __init__(self, low: float, high: float) -> None:
         self.low, self.high = min(low, 0.0), max(high, 0.0)
@@ -45,12 +45,12 @@ class Histogram:
 
 
 def minmax(h: Histogram, bits: int, symmetric: bool) -> tuple[float, float]:
-    """Everything that was seen."""
+    """Return the full range of the values seen."""
     return h.low, h.high
 
 
 def percentile(h: Histogram, bits: int, symmetric: bool) -> tuple[float, float]:
-    """All but the outermost 0.01 % of the values, on either side (symmetric: of |x|); arXiv 2004.09602."""
+    """Return the range without the outermost 0.01 % of values on each side (symmetric: of |x|); arXiv 2004.09602."""
     total, width = h.counts.sum(), (h.high - h.low) / BINS
     if symmetric:
         order = h.centres.abs().sort()
@@ -63,9 +63,9 @@ def percentile(h: Histogram, bits: int, symmetric: bool) -> tuple[float, float]:
 
 
 def mse(h: Histogram, bits: int, symmetric: bool) -> tuple[float, float]:
-    """The clip with the smallest mean squared error of the quantized values, among 100 shares of the full range.
+    """Return the range with the smallest mean squared error of quantized values, among 100 shares of the full range.
 
-    The range search of arXiv 2106.08295, section 3.1.
+    This is the range search of arXiv 2106.08295, section 3.1.
     """
     values, best = h.centres, (float("inf"), 1.0)
     for share in torch.linspace(0.01, 1, 100).tolist():
@@ -81,21 +81,22 @@ def _quantized(values: Tensor, h: Histogram, share: float, bits: int, symmetric:
 
 
 def kl(h: Histogram, bits: int, symmetric: bool) -> tuple[float, float]:
-    """Entropy calibration as in TensorRT (Migacz, GTC 2017): the clip whose 2^k-level version of the histogram
-    diverges least from the clipped original. Values beyond a clip count at its edge, as they will in use.
+    """Return the range of entropy calibration as in TensorRT (Migacz, GTC 2017).
 
-    Both sides are clipped by the same share. Signed values are judged on |x|, with the levels that the wider side has.
+    It is the clip at which the histogram in 2^k levels diverges least from the clipped histogram. Values beyond a clip
+    count at its edge, as in inference. Both sides are clipped by the same share. Signed values are judged on |x|, with
+    the levels of the wider side.
     """
     counts, reach = h.counts.clone(), max(-h.low, h.high)
     if symmetric or h.low < 0:
         place = (h.centres.abs() / reach * BINS).long().clamp_max(BINS - 1)
         counts = torch.zeros_like(counts).index_add_(0, place, h.counts)
     zero = counts[0].item()
-    counts[0] = counts[1]  # zeros (of a ReLU) are exact at any scale; left in, they would drown the rest
+    counts[0] = counts[1]  # a ReLU's zeros are exact at any scale; counted, they would hide all other values
     levels = 2 ** (bits - 1) if symmetric else round(2**bits * reach / (h.high - h.low))
     best = (float("inf"), BINS)
     if zero + counts.sum() > 0:
-        for bins in (*range(levels, BINS, BINS // 256), BINS):  # all of it is a choice at any number of levels
+        for bins in (*range(levels, BINS, BINS // 256), BINS):  # the full range is a candidate at any number of levels
             best = min(best, (_divergence(counts, bins, levels), bins), key=lambda item: item[0])
     share = best[1] / BINS
     if symmetric:
@@ -104,7 +105,10 @@ def kl(h: Histogram, bits: int, symmetric: bool) -> tuple[float, float]:
 
 
 def _divergence(counts: Tensor, bins: int, levels: int) -> float:
-    """KL(P || Q) of the first `bins` bins: P has the rest added to its edge, Q spreads each level over its filled bins."""
+    """Return KL(P || Q) of the first `bins` bins.
+
+    P adds all further bins to its last one. Q spreads each level over the level's filled bins.
+    """
     part = counts[:bins]
     p = part.clone()
     p[-1] += counts[bins:].sum()
@@ -124,7 +128,7 @@ METHODS: dict[str, Callable[[Histogram, int, bool], tuple[float, float]]] = {
 
 
 Look = Callable[[int, Tensor], None]
-"""Is shown the input of a quantizer, named by its number, a batch at a time."""
+"""A function called with a quantizer's number and one batch of its input."""
 
 
 @torch.no_grad()
@@ -132,23 +136,26 @@ def calibrate(
     model: nn.Module, split: Split, method: str, pictures: int, seed: int = 1, batch: int = 128,
     negative: Collection[str] = (),
 ) -> None:  # fmt: skip
-    """Set every AffineActivation range of `model` from `pictures` of `split`, drawn by `seed`, two passes in eval mode.
+    """Set every AffineActivation range of `model`, in place, in two passes in eval mode.
 
-    The ranges are those of the float activations: quantizers pass their input on while they are looked at.
+    The ranges are those of the float activations: during both passes quantizers return their input.
 
     Args:
-        negative: names of layers whose input may be negative, see quant.placement.may_be_negative. What has no ReLU
-            before it is dense about 0 and thin in the tails that matter: kl clips it too hard, and mse is taken.
+        split: training pictures.
+        method: a key of METHODS.
+        pictures: number of pictures, drawn with `seed`.
+        negative: names of layers whose input may be negative, see quant.placement.may_be_negative. Without a ReLU,
+            values are dense around 0 and thin in the tails that matter. kl clips them too hard, so mse is used instead.
 
     Raises:
-        UserError: exit 4 for no pictures, exit 3 for activations that are not finite.
+        UserError: exit 4 without pictures, exit 3 for non-finite activations.
     """
     quantizers = {n.rpartition(".")[0]: m for n, m in model.named_modules() if isinstance(m, AffineActivation)}
     if not len(split) or pictures < 1:
         raise UserError("calibration needs at least one picture", "give more with --calibration_pictures", BAD_DATA)
     if not quantizers:
         return
-    # drawn, not the first ones: folders are read class by class
+    # a random draw: in folders the first pictures are all of one class
     order = torch.randperm(len(split), generator=generator(seed, 0))[:pictures]
     watch = partial(_watch, model, list(quantizers.values()), split, order, batch)
     histograms = [Histogram(*edges) for edges in _ranges(list(quantizers), watch)]
@@ -163,7 +170,7 @@ def calibrate(
 
 
 def _ranges(layers: list[str], watch: Callable[[Look], None]) -> list[tuple[float, float]]:
-    """The smallest and the largest value that the input of each layer takes, 0 among them."""
+    """Return the smallest and the largest value of each layer's input, widened to include 0."""
     ranges = [(0.0, 0.0)] * len(layers)
 
     def widen(number: int, x: Tensor) -> None:
@@ -173,7 +180,7 @@ def _ranges(layers: list[str], watch: Callable[[Look], None]) -> list[tuple[floa
         if not high - low <= torch.finfo(torch.float32).max:
             raise UserError(
                 f"the network's activations are not finite at {layers[number]}",
-                "take another checkpoint",
+                "calibrate another checkpoint",
                 BAD_CHECKPOINT,
             )
         ranges[number] = low, high
@@ -185,7 +192,7 @@ def _ranges(layers: list[str], watch: Callable[[Look], None]) -> list[tuple[floa
 def _watch(
     model: nn.Module, quantizers: list[AffineActivation], split: Split, order: Tensor, batch: int, look: Look
 ) -> None:
-    """Run pictures through the network, showing each quantizer's input and leaving it unquantized."""
+    """Run pictures through the network, call `look` with each quantizer's input, and leave the input unquantized."""
 
     def hook(number: int) -> Callable:
         def passing(module: nn.Module, inputs: tuple[Tensor], output: Quantized) -> Quantized:

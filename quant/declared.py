@@ -1,7 +1,7 @@
-"""Files of the user's networks that were quantized when networks declared their channels.
+"""Old quantized files of your networks, from versions in which networks declared their channels.
 
-What was declared said which ReLUs leave the network and which pools move. A file does not hold it, so such a file is
-opened by the declarations that still stand in the network's code. Files that are made now say that they need none.
+The declarations decided which ReLUs are removed and which pools move. They are not stored in the file, so an old file
+is opened with the declarations in the network's code. New files record that they need none (by_graph).
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from quant.spec import QuantSpec
 
 @dataclass(frozen=True)
 class Declared:
-    """What a network declares, as quantization reads it.
+    """A network's declarations, as far as quantization needs them.
 
     Args:
-        readers: of each activation by name, the layers that read its channel group.
-        rectifiers: those of the activations that are ReLUs.
-        ends: the layers at the picture and at the classes; None: by the graph.
-        pools: the pools that the order bacp moves.
+        readers: for each activation, by name, the layers that read its channel group.
+        rectifiers: names of the activations that are ReLUs.
+        ends: names of the first and the last layers; None if the graph decides.
+        pools: names of the pools that the order bacp moves.
     """
 
     readers: dict[str, frozenset[str]] = field(default_factory=dict)
@@ -38,20 +38,20 @@ class Declared:
     pools: frozenset[str] = frozenset()
 
     def unread(self, quantized: Collection[str]) -> list[str]:
-        """The activations that leave the network where these layers read signed codes."""
+        """Return the ReLUs to remove if these layers read signed codes."""
         return [act for act in self.rectifiers if self.readers[act] & {*quantized}]
 
     @property
     def rectified(self) -> set[str]:
-        """Layers that read what a ReLU gives."""
+        """Names of the layers that read a ReLU."""
         return {layer for act in self.rectifiers for layer in self.readers[act]}
 
 
 def declared(checkpoint: Checkpoint, spec: QuantSpec, arch: str | None) -> Declared | None:
-    """What a file's network declares, where the file was quantized by that; None where its graph decides.
+    """Return the declarations that a file was quantized by, None if its graph decides.
 
     Raises:
-        UserError: exit 3 where codes depend on declarations that are no longer there.
+        UserError: exit 3 if the codes depend on declarations that the code no longer has.
     """
     if spec.by_graph or not is_users_code(checkpoint.arch):
         return None
@@ -62,7 +62,7 @@ def declared(checkpoint: Checkpoint, spec: QuantSpec, arch: str | None) -> Decla
     signed = kinds.lookup(spec.activation.kind).activation(spec.activation, False).signed
     if signed or spec.activation.traits.follows_sign:
         raise UserError(
-            f"the file was quantized as its network's channel_groups() said, and {checkpoint.arch} has none any more",
+            f"the file was quantized by its network's channel_groups(), and {checkpoint.arch} no longer has the method",
             "open it with the network's old code, or quantize the network again",
             BAD_CHECKPOINT,
         )
@@ -85,7 +85,7 @@ def _read(network: nn.Module) -> Declared:
 
 
 def _pools(network: nn.Module) -> frozenset[str]:
-    """The pools of blocks, which knew how to pool first."""
+    """Return the names of the pools in ConvBNAct blocks, which could pool before their batch norm."""
     return frozenset(
         f"{name}.pool".lstrip(".") for name, block in network.named_modules() if isinstance(block, ConvBNAct)
     )

@@ -1,4 +1,4 @@
-"""What quantized training adds to the loop: ranges that freeze late, latent weights that are clipped."""
+"""Hooks of quantized training: ranges freeze late in training, and latent weights are clipped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from models.layers.quantizers.base import Quantizer
 
 
 def hooks(model: nn.Module, epochs: int) -> dict[str, Any]:
-    """What fit is given for this network, as its quantizers ask for it: `constrain`, `on_epoch`."""
+    """Return the keywords of fit that this network's quantizers need: `on_epoch`, and `constrain` to clip weights."""
     found = [module for module in model.modules() if isinstance(module, Quantizer)]
     return {
         **({"constrain": clip_latent} if any(quantizer.latent for quantizer in found) else {}),
@@ -21,7 +21,7 @@ def hooks(model: nn.Module, epochs: int) -> dict[str, Any]:
 
 
 def each_epoch(epochs: int) -> Callable[[nn.Module, int], None]:
-    """An on_epoch function that tells every quantizer the epoch, counted from 0, of so many."""
+    """Return an on_epoch function that passes the epoch, counted from 0, and `epochs` to every quantizer."""
 
     def on_epoch(model: nn.Module, epoch: int) -> None:
         for module in model.modules():
@@ -33,7 +33,7 @@ def each_epoch(epochs: int) -> Callable[[nn.Module, int], None]:
 
 @torch.no_grad()
 def clip_latent(model: nn.Module) -> None:
-    """Constraint after each step: latent weights stay in the interval that their quantizer names."""
+    """Clip latent weights, in place, to the interval of their quantizer. Call it after each step."""
     for layer in model.modules():
         if interval := getattr(getattr(layer, "weight_quantizer", None), "latent", None):
             cast(nn.Parameter, layer.weight).clamp_(*interval)

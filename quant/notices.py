@@ -1,4 +1,4 @@
-"""What a user should know of a network that is about to be quantized: what stays float, and which inputs suit their codes badly."""
+"""Notices and warnings about a quantized network: layers that stay float, and inputs that suit their codes badly."""
 
 from __future__ import annotations
 
@@ -19,54 +19,54 @@ from quant.spec import QuantSpec
 
 
 def say(plain: NormalForm, quantized: NormalForm, spec: QuantSpec) -> None:
-    """Tell, on stderr, what a spec leaves out and where it does not suit.
+    """Print to stderr what a spec leaves in float and which inputs suit their quantizer badly.
 
     Args:
-        plain: the network before it was prepared.
-        quantized: the network afterwards.
+        plain: the network before `prepare`.
+        quantized: the network after it.
     """
     if left := stays_float(plain):
-        notice(f"these stay float, their numbers count 32 bits: {some(left)}")
+        notice(f"kept in float, with 32 bits a number: {some(left)}")
     chosen = [n for n in quantizable(plain) if n not in spec.exceptions and n not in spec.float_inputs]
     fixed = chosen if spec.activation.traits.fixed_range else []
     if low := _negative(plain, [name for name in fixed if name not in spec.measured_inputs]):
         warning(
-            f"the inputs of {some(low)} can be negative, and {spec.activation.kind} codes begin at 0: negative inputs become 0; "
-            "--quantizer lsq and --quantizer affine keep them"
+            f"the inputs of {some(low)} can be negative; {spec.activation.kind} codes start at 0 and turn negative "
+            "inputs into 0; --quantizer lsq and --quantizer affine keep them"
         )
     if input_quantizer(spec.activation).signed:
         negative = {*_negative(quantized, chosen)}
         if high := [name for name in chosen if name not in negative]:
-            warning(f"the inputs of {some(high)} are never negative: their {spec.activation.kind} codes say little")
+            warning(f"the inputs of {some(high)} are never negative: {spec.activation.kind} codes hold little of them")
     if spec.bn_fold:
         say_unfolded(quantized)
 
 
 def say_unfolded(form: NormalForm) -> None:
-    """Name the batch norms of a folded network that compute still."""
+    """Print to stderr the batch norms of a folded network that still compute, with the reason."""
     norms = {name: form.get_submodule(name) for name in places(form)}
     left = [n for n, m in norms.items() if isinstance(m, _BatchNorm) and not isinstance(m, FoldedNorm)]
     behind = {chain.norm for chain in chains(form)}
     reasons = {
-        "they do not stand right behind one convolution or linear layer": [n for n in left if n not in behind],
+        "they do not directly follow one convolution or linear layer": [n for n in left if n not in behind],
         "the layers before them stay float, are linear, or are pooled first": [n for n in left if n in behind],
     }
     for why, names in reasons.items():
         if names:
-            notice(f"{len(names)} batch norms stay, as {why}: {some(names)}")
+            notice(f"kept {len(names)} batch norms, because {why}: {some(names)}")
 
 
 def say_uncorrected(names: Sequence[str]) -> None:
-    """Name the layers whose mean error stays."""
+    """Print to stderr the layers whose bias was not corrected."""
     if names:
         notice(
-            "biases are not corrected where there are none, where layers share one, or where a layer runs at several "
-            f"places: {some(names)}"
+            "bias correction skipped layers that have no bias, share one with another layer, or run more than once: "
+            f"{some(names)}"
         )
 
 
 def stays_float(form: NormalForm) -> list[str]:
-    """What does the work of a layer and has no quantizer, by name and kind."""
+    """Return the operations that compute like a layer but have no quantizer, by name and kind."""
     layers, found = quantizable(form), []
     for node in form.captured.graph.nodes:
         if computes(form, node) and str(node.target) not in layers:
@@ -79,11 +79,11 @@ def _named(form: NormalForm, node: fx.Node) -> str:
     if layer is None:
         return f"{node.meta.get('owner') or 'forward'} ({packet(node).__name__})"
     kind = type(layer).__name__
-    return f"{node.target} ({kind}{', its weight is read elsewhere, too' * isinstance(layer, (nn.Conv2d, nn.Linear))})"
+    return f"{node.target} ({kind}{', its weight has other readers' * isinstance(layer, (nn.Conv2d, nn.Linear))})"
 
 
 def _negative(form: NormalForm, names: Iterable[str]) -> list[str]:
-    """Those of the layers whose input can be negative; an input that comes in codes is that of its quantizer."""
+    """Return the layers whose input can be negative. If the input is quantized, judge the quantizer's input."""
     positive, calls = never_negative(form), places(form)
 
     def value(node: fx.Node) -> fx.Node:

@@ -1,4 +1,4 @@
-"""The flags that the commands of this folder share. Those of quantizers are declared with the fields of a spec: settings.py."""
+"""The flags that the commands of this folder share. Flags of quantizers are declared with spec fields: settings.py."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from quant.spec import QuantSpec
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(Options):
-    """The flags of quantizers that a command has, as they were given; None where one was not."""
+    """A command's flags of quantizers and their values; None for flags that were not given."""
 
     flags: ClassVar[tuple[Flag, ...]] = ()
     values: Mapping[str, Any]
@@ -42,7 +42,13 @@ class Settings(Options):
         return self.values["keep_float"] or []
 
     def contradiction(self, words: tuple[str, ...], was: QuantSpec, asked: QuantSpec) -> str | None:
-        """The first flag that was typed and asks for something else than a file has."""
+        """Return the first typed flag that contradicts a file, None if there is none.
+
+        Args:
+            words: the typed command line.
+            was: the file's spec.
+            asked: the spec of the flags.
+        """
         typed = {word.partition("=")[0] for word in words}
         wrong = (flag.word for flag in self.flags if typed & {*flag.words} and flag.of(was) != flag.of(asked))
         return next(wrong, None)
@@ -50,7 +56,7 @@ class Settings(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class Quantizing(Trains):
-    """What it starts from."""
+    """The options of quantized training: the file to start from and the flags of quantizers."""
 
     settings: Any
     refine: Path | bool | None = flag(
@@ -65,10 +71,10 @@ class Quantizing(Trains):
             self.network.refuse_widths(" contradicts --refine: the file has its own")
 
     def source(self) -> Path | None:
-        """The float file to start from, if any.
+        """Return the float file to start from, None for fresh weights.
 
         Raises:
-            UserError: exit 3 if it is not there.
+            UserError: exit 3 if the file does not exist.
         """
         if self.refine is None and self.network.weights is None:
             return None
@@ -76,10 +82,10 @@ class Quantizing(Trains):
 
 
 def refined_file(given: Path | bool | None, network: Network) -> Path:
-    """A float file to quantize: that of --weights, as given, else the refined file of --arch.
+    """Return the float file to quantize: that of --weights, the one given, or else the refined file of --arch.
 
     Raises:
-        UserError: exit 3 if it is not there.
+        UserError: exit 3 if the file does not exist.
     """
     maker = command_hint("prune.train --refine", network.arch)
     return network.file(given, saved(network.prefix, "_refine"), maker)

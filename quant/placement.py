@@ -1,4 +1,4 @@
-"""Where quantizers go in a network: its ends, what stays float, which inputs are sums, and which are never negative."""
+"""The places of quantizers in a network: first and last layers, float layers, inputs that are sums or not negative."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from quant.spec import QuantSpec
 
 
 def meet(spec: QuantSpec, model: NormalForm, keep_float: Sequence[str] = ()) -> QuantSpec:
-    """Resolve a spec for a network: add the exceptions of its first and last layers and those of --keep_float.
+    """Resolve a spec for a network: add the exceptions for its first and last layers and for --keep_float.
 
-    The last layers of a detector stay float: 8 bits of a box's place are pixels, and a score of 0.01 counts.
+    The last layers of a detector stay float: 8 bits would round box positions to whole pixels, and scores as small as
+    0.01 count.
 
     Args:
-        keep_float: names of convolutions and linear layers, or patterns of them (fnmatch).
+        keep_float: names of convolutions and linear layers, or fnmatch patterns.
 
     Raises:
-        UserError: exit 2 for a pattern that matches none, and if nothing is left to quantize.
+        UserError: exit 2 if a pattern matches no layer, or no layer is left to quantize.
     """
     layers = [*quantizable(model)]
     kept = named("--keep_float", keep_float, layers)
@@ -33,31 +34,31 @@ def meet(spec: QuantSpec, model: NormalForm, keep_float: Sequence[str] = ()) -> 
     spec = replace(spec, exceptions=tuple(dict.fromkeys((*spec.exceptions, *boxes, *kept))))
     if spec.kept >= {*layers}:
         if kept:
-            raise UserError("--keep_float leaves no layer to quantize", "name fewer layers")
-        raise UserError("no layer between the first and the last one can be quantized", "take another quantizer")
+            raise UserError("--keep_float leaves no layer to quantize", "keep fewer layers in float")
+        raise UserError("no layer between the first and the last one can be quantized", "choose another quantizer")
     return spec
 
 
 def quantizable(model: NormalForm) -> dict[str, nn.Conv2d | nn.Linear]:
-    """The layers that quantizers are made for, by name: those that run, and whose weight nothing else reads."""
+    """Return the layers that can be quantized, by name: those that run and whose weight has no other reader."""
     apart = read_apart(model)
     layers = {name: model.get_submodule(name) for name in places(model) if name not in apart}
     return {name: layer for name, layer in layers.items() if isinstance(layer, (nn.Conv2d, nn.Linear))}
 
 
 def reads_sums(model: NormalForm) -> list[str]:
-    """Layers whose input no norm has scaled: it is made of the sums of a layer, such as the halves of depthwise pairs."""
+    """Return the layers that read another layer's sums with no norm between, such as the second of a depthwise pair."""
     plain = unscaled(model)
     return [name for name in quantizable(model) if any(node.args[0] in plain for node in places(model)[name])]
 
 
 def may_be_negative(model: NormalForm) -> list[str]:
-    """Layers whose input may be negative: no ReLU or the like stands before them."""
+    """Return the layers whose input may be negative, for lack of a ReLU or similar before them."""
     known = rectified_layers(model)
     return [name for name in quantizable(model) if name not in known]
 
 
 def rectified_layers(model: NormalForm) -> set[str]:
-    """Layers whose input is never negative: they read what a ReLU gives, say."""
+    """Return the layers whose input is never negative, for example the output of a ReLU."""
     positive = never_negative(model)
     return {name for name, calls in places(model).items() if all(node.args[0] in positive for node in calls)}

@@ -1,4 +1,4 @@
-"""prepare(model, spec): a quantized copy of a float network, layer by layer, names unchanged."""
+"""prepare(model, spec): a quantized copy of a float network, with the same names."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 
 def weight_quantizer(spec: QuantizerSpec, weight: Tensor) -> Quantizer:
-    """The module for this weight."""
+    """Return the quantizer module for a weight."""
     return kinds.lookup(spec.kind).weight(spec, weight)
 
 
 def input_quantizer(spec: QuantizerSpec, signed: bool = False) -> Quantizer:
-    """The module for a layer's input.
+    """Return the quantizer module for a layer's input.
 
     Args:
         signed: whether the input may be negative.
@@ -44,25 +44,27 @@ def input_quantizer(spec: QuantizerSpec, signed: bool = False) -> Quantizer:
 
 
 def prepare(model: NormalForm, spec: QuantSpec, as_declared: Declared | None = None) -> NormalForm:
-    """Quantize a copy of `model`; parameters keep their names, so float weights load into it and back.
+    """Quantize a copy of `model`. Parameters keep their names, so float weights load into the copy and back.
 
-    Every convolution (2d) and linear layer but the exceptions gets two quantizers; layers that read one value share the
-    input's. Layers with signed activation codes read what stands before a ReLU: sign(relu(x)) would be +1 everywhere.
+    Every 2d convolution and linear layer except the exceptions gets a weight and an input quantizer. Layers that read
+    one value share the input quantizer. Layers with signed activation codes read the value before a ReLU, because
+    sign(relu(x)) is +1 everywhere.
 
-    Float32 or float64, the arithmetic stays what it was. Sums of codes overflow float16, and bfloat16 rounds them.
+    The arithmetic stays float32 or float64. Other types are refused: sums of codes overflow float16, and bfloat16
+    rounds them.
 
     Args:
-        as_declared: what decides instead of the graph, for files that were made so.
+        as_declared: declarations that decide instead of the graph, for old files.
 
     Raises:
-        UserError: exit 2 if an exception names no layer, or the weights to quantize are of another type.
+        UserError: exit 2 if a name in the spec is no layer, or the weights are neither float32 nor float64.
     """
     model = copy.deepcopy(model)
     layers = quantizable(model)
     known = {n for n, m in model.named_modules() if is_layer(m)}
     unknown = [name for name in (*spec.exceptions, *spec.float_inputs, *spec.measured_inputs) if name not in known]
     if unknown:
-        raise UserError(f"no layer is called {unknown[0]}", f"the layers are {', '.join(layers)}")
+        raise UserError(f"no layer is called {unknown[0]}", f"name one of {', '.join(layers)}")
     chosen = {name: layer for name, layer in layers.items() if name not in spec.exceptions}
     if input_quantizer(spec.activation).signed:
         if as_declared:
@@ -85,7 +87,7 @@ def prepare(model: NormalForm, spec: QuantSpec, as_declared: Declared | None = N
 def _quantize(
     model: NormalForm, layers: Mapping[str, nn.Conv2d | nn.Linear], spec: QuantSpec, as_declared: Declared | None
 ) -> None:
-    """Put a quantized layer in the place of each of these, with two quantizers and its very parameters."""
+    """Replace each of these layers by a quantized one with two quantizers and the same parameters."""
     inner, outer = (spec.weight, spec.activation), (_at_end(spec.weight), _at_end(spec.activation))
     ends = (as_declared and as_declared.ends) or {*first_layers(model), *last_layers(model)}
     ends = ends if outer != inner else set()
@@ -103,7 +105,7 @@ def _quantize(
         coded[name] = None if inputs.bits == 32 else (inputs, name in rectified)
         if layer.weight.dtype not in (torch.float32, torch.float64):
             raise UserError(f"{name} has weights of {layer.weight.dtype}", "convert the network first: model.float()")
-        for new in (weight, activation):  # new state goes where the weights are, in their arithmetic
+        for new in (weight, activation):  # move the quantizers' state to the weights' device and type
             new.to(layer.weight.device, layer.weight.dtype)
         if isinstance(layer, nn.Conv2d):
             model.replace(name, QuantConv2d.from_float(layer, weight, activation))
@@ -119,12 +121,12 @@ def _quantize(
 
 
 def _at_end(part: QuantizerSpec) -> QuantizerSpec:
-    """The quantizer of the first and the last layer, if they are quantized."""
+    """Return the quantizer of the first and the last layer, if these are quantized."""
     return replace(part, bits=part.traits.end_bits) if part.traits.end_bits else part
 
 
 def _fold_in_training(model: NormalForm) -> None:
-    """Let convolutions do the work of the batch norm right behind them; that of a float convolution keeps its own."""
+    """Fold batch norms into the quantized convolutions before them. Float convolutions keep their batch norms."""
     for chain in chains(model):
         conv, norm = model.get_submodule(chain.layer), model.get_submodule(chain.norm)
         if (

@@ -1,4 +1,4 @@
-"""python -m quant.ptq: quantize a float file without training, its ranges calibrated on a few hundred training pictures."""
+"""python -m quant.ptq: quantize a float file without training, with ranges calibrated on a few hundred pictures."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ EXAMPLES = (
 )
 
 LOST = 10
-"""Points of accuracy whose loss says that this network has to be trained at these bits."""
+"""Loss of accuracy in points above which training at these bits is recommended."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grid(Settings):
-    """Which grid the codes lie on."""
+    """The grid of the codes."""
 
     flags = tuple(settings.flags_of("ptq", QuantizerSpec, QuantSpec))
 
@@ -42,41 +42,45 @@ class Grid(Settings):
 
     @property
     def per_channel(self) -> bool:
-        """A weight grid for each filter, or one for all."""
+        """Whether each filter has its own weight grid."""
         return self.values["per_channel"]
 
     @property
     def sums(self) -> str:
-        """Whether inputs of sums and concatenations are coded: "int8", or "float"."""
+        """The inputs of sums and concatenations: "int8" or "float"."""
         return self.values["sums"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Writes):
-    """Which grid, and how ranges are found."""
+    """The file to quantize, the grid, and the calibration of ranges."""
 
     ranks = True
     model: Path | None = flag(
         "--model", type=argtypes.path, metavar="F",
-        help="float, sparse or pruned file (default: models_save/ARCH_refine.pth)",
+        help="float, sparse or pruned file to quantize (default: models_save/ARCH_refine.pth)",
     )  # fmt: skip
     calibrate: str = flag(
         "--calibrate", choices=["minmax", "percentile", "mse", "kl"], default="mse",
-        help="how activations are clipped (default: mse)",
+        help="how to choose the clipping range of activations (default: mse)",
     )  # fmt: skip
     pictures: int = flag(
         "--calibration_pictures", type=argtypes.number(int, 1), default=512, metavar="N",
-        help="training pictures to look at (default: 512)",
+        help="number of training pictures to calibrate on (default: 512)",
     )  # fmt: skip
     w_bits: int = flag(
-        "--Wbits", type=argtypes.number(int, 2, 8), default=8, metavar="K", help="of weights, 2 to 8 (default: 8)"
+        "--Wbits", type=argtypes.number(int, 2, 8), default=8, metavar="K", help="bits of weights, 2 to 8 (default: 8)"
     )
     a_bits: int = flag(
-        "--Abits", type=argtypes.number(int, 2, 8), default=8, metavar="K", help="of activations, 2 to 8 (default: 8)"
+        "--Abits",
+        type=argtypes.number(int, 2, 8),
+        default=8,
+        metavar="K",
+        help="bits of activations, 2 to 8 (default: 8)",
     )
     bias_correction: bool = flag(
         "--bias_correction", action=BooleanOptionalAction, default=False,
-        help="take the mean error of each channel off its bias afterwards; worth trying with 4-bit weights (default: no)",
+        help="subtract each channel's mean error from its bias; worth trying with 4-bit weights (default: no)",
     )  # fmt: skip
     settings: Grid = part(Grid, q_type={"default": 1}, per_channel={"default": True}, sums={"default": "float"})
 
@@ -86,7 +90,7 @@ class Options(Writes):
 
     @property
     def suffix(self) -> str:
-        """Of the default output file: what is not the default."""
+        """The suffix of the default output file's name, with all settings that are not the default."""
         bits = "" if (self.w_bits, self.a_bits) == (8, 8) else f"_w{self.w_bits}a{self.a_bits}"
         q_type, per_channel = self.settings.q_type, self.settings.per_channel
         grid = f"{'' if q_type == 1 else '_q0'}{'' if per_channel else '_tensor'}"
@@ -122,7 +126,7 @@ def body(options: Options) -> dict[str, Any]:
     model = opened.at(data.info.image_size).network
     run.task = task_of(model, data.info, parent.arch)
     grid = options.settings
-    # its bn_momentum is without effect here, where statistics stand still, and says how to train on from this file
+    # its bn_momentum has no effect here, as statistics stay fixed; training from this file uses it
     spec = affine(options.w_bits, options.a_bits, grid.q_type, True, grid.per_channel)
     spec = replace(meet(spec, model, grid.keep_float), by_graph=is_users_code(parent.arch), sums=grid.sums)
     quantized = prepare(model, spec).to(run.device)
@@ -144,13 +148,13 @@ def body(options: Options) -> dict[str, Any]:
     path = run.write(quantized, parent.arch, parent.arch_args, data, metrics, stage)
     text = (
         f"{spec.name} by {options.calibrate}: {in_words(run.task, after.score, data, before.score, after.more)}, "
-        f"{looked_at} pictures looked at, nothing trained"
+        f"calibrated on {looked_at} pictures, without training"
     )
     return {"text": text, "path": path, **in_keys(run.task, after.score, before.score, after.more)}
 
 
 def _warn_of_loss(options: Options, arch: str, source: Path, lost: float) -> None:
-    """Where calibration is not enough, training is the way: at these bits, on these pictures, with the network's code."""
+    """Warn of a loss above LOST points, with the command that trains at the same bits on the same data."""
     if lost <= LOST:
         return
     other = "" if options.calibrate == "mse" else "try --calibrate mse, or "

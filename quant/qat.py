@@ -1,4 +1,4 @@
-"""What the training commands of this folder do: a float network, prepared, trained, judged, written."""
+"""The steps of the training commands of this folder: prepare a float network, train, evaluate and write it."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from quant.spec import QuantSpec
 
 
 def train(options: Quantizing, spec: QuantSpec) -> dict[str, Any]:
-    """Train a quantized network.
+    """Train a quantized network and return its results for printing, or evaluate a file with --evaluate.
 
     Args:
-        spec: a QuantSpec that does not know the network's two ends yet; they are spared as its family does.
+        spec: a QuantSpec not yet resolved for the network. Its kind decides about the first and last layers.
     """
     source = options.source()
     start = Start(options, files, f"_{spec.name}", source)
@@ -40,7 +40,7 @@ def train(options: Quantizing, spec: QuantSpec) -> dict[str, Any]:
         spec = meet(spec, network, options.settings.keep_float)
         spec = replace(spec, by_graph=is_users_code(start.arch))
         if not refine and not options.training.original and spec.weight.traits.bn_momentum:
-            # it is for statistics that exist: fresh ones would take epochs to arrive
+            # this slow momentum suits statistics of a trained network; fresh ones would take epochs to converge
             spec = replace(spec, bn_momentum=None)
         model = prepare(network, spec)
         notices.say(network, model, spec)
@@ -64,15 +64,15 @@ def train(options: Quantizing, spec: QuantSpec) -> dict[str, Any]:
 
 
 def _evaluate(options: Quantizing, opened: Opened[NormalForm], spec: QuantSpec) -> dict[str, Any]:
-    """Judge a file as what it is. With --evaluate, a flag that contradicts the file is refused."""
+    """Evaluate a file by its own spec. Flags that contradict the file are refused."""
     path = opened.path
     known = restore.spec_of(opened.checkpoint)
     spec = meet(spec, opened.network, options.settings.keep_float)
     was, made = known or QuantSpec(), known.name if known else "float"
     if wrong := options.settings.contradiction(options.words, was, spec):
-        raise UserError(f"{path} is {made}, and not what {wrong} says", "leave the flags of quantization out")
+        raise UserError(f"{path} is {made}, which contradicts {wrong}", "leave the flags of quantization out")
     if options.training.evaluate is True and not options.network.weights and made != spec.name:
-        raise UserError(f"{path} is {made}, the flags say {spec.name}", "leave the flags of quantization out")
+        raise UserError(f"{path} is {made}, but the flags ask for {spec.name}", "leave the flags of quantization out")
     found = evaluate_file(options, opened)
     return {**found, "text": f"{made}: {found['text']}"}
 

@@ -1,5 +1,8 @@
-"""Default recipes of the quantized families, by data set, and the original's. Those that docs/recipes.md compares on held-out
-digits were chosen there; the longer ones, for larger sets, scale them up and were not searched for."""
+"""Default recipes of the quantized families, by data set, and the original's.
+
+The recipes for digits were chosen by the comparison in docs/recipes.md on held-out digits. The longer recipes for larger sets are
+scaled up from them; no search was made for those.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +21,16 @@ _EPOCHS = {"refine": 30, "scratch": 60}
 
 
 def for_spec(spec: QuantSpec, dataset: str, refine: bool) -> Recipe:
-    """The recipe of a spec's weights; where its activations alone ask for Adam, theirs."""
+    """Return the recipe of a spec's weights, or that of its activations if only they need Adam."""
     asked = [traits for traits in spec.all_traits if traits.optimizer == "adam"]
     return default((asked or spec.all_traits)[0], dataset, refine)
 
 
 def default(traits: Traits, dataset: str, refine: bool) -> Recipe:
-    """DoReFa trains like float networks; ternary and binary ones want Adam, which revives weights that hardly move."""
+    """Return a quantizer's recipe.
+
+    DoReFa networks train like float ones. Ternary and binary ones need Adam, which revives weights that hardly move.
+    """
     epochs = {"digits": _DIGITS_EPOCHS, "scenes": _SCENES_EPOCHS}.get(dataset, _EPOCHS)
     return replace(
         for_float(dataset),
@@ -36,7 +42,7 @@ def default(traits: Traits, dataset: str, refine: bool) -> Recipe:
 
 
 def families(command: str) -> dict[str, Callable[[str, bool], Recipe]]:
-    """What chooses the recipe of each family of quantizers, by its name; wbwtab has those with one width, wqaq all."""
+    """Return a function for the recipe of each family of quantizers, by name. wbwtab has only families of one width."""
     return {
         traits.family or traits.name: partial(default, traits)
         for traits in kinds.all_traits().values()
@@ -45,13 +51,13 @@ def families(command: str) -> dict[str, Callable[[str, bool], Recipe]]:
 
 
 def original(spec: QuantSpec, arch: str) -> Recipe:
-    """--recipe original: that repository's own; for INT8 its 30 epochs, with steps that depend on fold and network."""
+    """Return the recipe of --recipe original. For INT8 it has 30 epochs, with steps that depend on fold and network."""
     differing = kinds.lookup(spec.weight.kind).original
     return replace(ORIGINAL, **differing(spec.bn_fold, arch)) if differing else ORIGINAL
 
 
 def table(dataset: str, of_original: bool = False) -> dict[str, str]:
-    """Every recipe in words, by family: what results must be told apart by."""
+    """Return every recipe in words, by family. Results made with different recipes are not comparable."""
     specs = {}
     for traits in kinds.all_traits().values():
         if traits.bits != (32,):

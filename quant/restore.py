@@ -1,4 +1,4 @@
-"""Any network of any checkpoint of this toolkit: float, pruned, quantized or merged."""
+"""Rebuilding the network of any checkpoint of this toolkit: float, pruned, quantized or merged."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from quant.spec import QuantizerSpec, QuantSpec
 
 
 def spec_of(checkpoint: Checkpoint) -> QuantSpec | None:
-    """The quantization of a checkpoint, None for a float network."""
+    """Return the quantization of a checkpoint, None for a float network."""
     stages = [stage for stage in checkpoint.history if isinstance(stage, (Quantize, Calibrate))]
     return QuantSpec.from_dict(dict(stages[-1].spec)) if stages else None
 
 
 def short_name_of(checkpoint: Checkpoint) -> str:
-    """How file names write its weights: 8, 4, 32, b, t."""
+    """Return the width of a checkpoint's weights as file names write it: 8, 4, 32, b, t."""
     spec = spec_of(checkpoint)
     return spec.weight.short_name if spec else "32"
 
 
 def is_merged(checkpoint: Checkpoint) -> bool:
-    """Whether its batch norms are folded."""
+    """Return whether a checkpoint's batch norms are folded."""
     return any(isinstance(stage, Merge) for stage in checkpoint.history)
 
 
@@ -47,10 +47,10 @@ def restore(checkpoint: Checkpoint, arch: str | None = None) -> NormalForm:
     """Rebuild the network of a checkpoint.
 
     Args:
-        arch: what --arch says; needed for a network of the user's, see models.restore.
+        arch: the value of --arch; needed for networks of the user's code, see models.restore.
 
     Raises:
-        UserError: exit 3 for weights that do not fit, exit 2 for another --arch.
+        UserError: exit 3 for weights that do not fit, exit 2 for another --arch than the file's.
     """
     spec = spec_of(checkpoint)
     model = models.rebuild(checkpoint, arch)
@@ -69,12 +69,15 @@ def restore(checkpoint: Checkpoint, arch: str | None = None) -> NormalForm:
 
 
 def merged_shell(model: NormalForm, state: dict[str, Tensor]) -> None:
-    """Give a network the layers of a merged one, in place; their contents are loaded afterwards.
+    """Replace layers by empty merged ones, in place. Their contents are loaded afterwards.
 
-    What is in the file decides: `codes` make a merged layer, a missing BN an identity, `flip` a sign change.
+    The file's keys decide: `codes` make a merged layer, a missing BN an identity, `flip` a change of signs.
+
+    Args:
+        state: the file's tensors.
 
     Raises:
-        UserError: exit 3 for codes, scales or biases of another shape than the layer's.
+        UserError: exit 3 for codes, scales or biases of another shape than the layer's, or a missing scale.
     """
     before_sign = read_by_sign(model)
     folds = {chain.norm: chain.layer for chain in chains(model)}
@@ -83,7 +86,7 @@ def merged_shell(model: NormalForm, state: dict[str, Tensor]) -> None:
         if isinstance(module, (nn.Conv2d, nn.Linear)) and f"{name}.codes" in state:
             codes, bias, scale = (state.get(f"{name}.{part}") for part in ("codes", "bias", "scale"))
             if codes is None or bias is None:
-                continue  # load_weights says what is missing
+                continue  # load_weights names the missing key
             bits, quantizer = getattr(module, "weight_bits", 32), getattr(module, "input_quantizer", None)
             if codes.shape != module.weight.shape or any(
                 part is not None and part.shape != codes.shape[:1] for part in (bias, scale)
@@ -100,7 +103,7 @@ def merged_shell(model: NormalForm, state: dict[str, Tensor]) -> None:
 
 
 def check_codes(model: nn.Module, spec: QuantSpec) -> None:
-    """Refuse stored codes that no quantizer of this spec gives, and ranges or signs that are none.
+    """Refuse stored codes that no quantizer of this spec can give, and invalid ranges or signs.
 
     Raises:
         UserError: exit 3, naming the tensor.
@@ -109,7 +112,7 @@ def check_codes(model: nn.Module, spec: QuantSpec) -> None:
         if isinstance(module, (MergedConv2d, MergedLinear)):
             part = replace(spec.weight, bits=module.weight_bits) if module.weight_bits < 32 else QuantizerSpec()
             if not _possible(module.codes, part):
-                raise _bad(f"{name}.codes are not all codes of {part.bits} bit {part.kind} weights")
+                raise _bad(f"{name}.codes holds values that {part.bits}-bit {part.kind} weights cannot have")
         elif isinstance(module, Flip) and not (module.flip.abs() == 1).all():
             raise _bad(f"{name}.flip holds other values than -1 and 1")
         elif isinstance(module, Quantizer) and (fault := module.fault()):
@@ -117,14 +120,14 @@ def check_codes(model: nn.Module, spec: QuantSpec) -> None:
 
 
 def _possible(codes: Tensor, part: QuantizerSpec) -> bool:
-    """Whether a weight quantizer can give these codes, (out, ...); float weights are held as they are."""
+    """Return whether a weight quantizer can give these codes, (out, ...). For float weights, any float tensor fits."""
     if part.bits == 32:
         return codes.is_floating_point()
     return codes.dtype in (torch.int8, torch.int16) and kinds.lookup(part.kind).gives(codes, part)
 
 
 def _bad(what: str) -> UserError:
-    return UserError(f"the file cannot be believed: {what}", "make the file again", BAD_CHECKPOINT)
+    return UserError(f"the file is invalid: {what}", "create the file again", BAD_CHECKPOINT)
 
 
 def open(path: Path, arch: str | None = None, said: Description | None = None, trusted: Sequence[str] = ()) -> Opened:
@@ -133,10 +136,10 @@ def open(path: Path, arch: str | None = None, said: Description | None = None, t
     Args:
         arch: as in `restore`.
         said: as in models.files.open.
-        trusted: networks of the user's that may be imported where the file holds one of them.
+        trusted: networks of the user's code that may be imported if the file names one of them.
 
     Raises:
-        UserError: as models.files.read and `restore`, naming the file.
+        UserError: as models.files.read and `restore`, with the file's path.
     """
     checkpoint = files.read(path, said)
     with prefix_path(path):

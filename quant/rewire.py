@@ -1,6 +1,6 @@
-"""Changes of a graph that quantization asks for: what reads signs, one quantizer for all readers of a value, pool before norm.
+"""Graph changes for quantization: signs read before ReLUs, one quantizer for all readers of a value, pool before norm.
 
-Each changes the network that it is given.
+Each function changes its network in place.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ PADS = frozenset({torch.ops.aten.pad, torch.ops.aten.constant_pad_nd})
 
 
 def read_before_relu(form: NormalForm, layers: Collection[str]) -> None:
-    """Let these layers read what stands before a ReLU: behind it, every sign is +1.
+    """Connect these layers to the value before a ReLU, because after it every sign is +1.
 
-    A ReLU that nothing else reads is gone then. One that a sum or a layer of other codes reads, too, stays for those.
+    A ReLU without other readers is removed. A ReLU that sums or layers with other codes read stays for them.
     """
     if writes(form):
         return
@@ -35,7 +35,7 @@ def read_before_relu(form: NormalForm, layers: Collection[str]) -> None:
 
 
 def leave_out(form: NormalForm, names: Collection[str]) -> None:
-    """Take ReLUs out of the graph, by name."""
+    """Remove ReLUs from the graph, by name."""
     calls = places(form)
     for node in [node for name in names for node in calls.get(name, [])]:
         node.replace_all_uses_with(node.all_input_nodes[0])
@@ -43,11 +43,12 @@ def leave_out(form: NormalForm, names: Collection[str]) -> None:
 
 
 def _without_relu(form: NormalForm, value: fx.Node, known: dict[fx.Node, fx.Node]) -> fx.Node:
-    """A value as it would be without the ReLUs behind it; what hands it on (a max-pool, a concatenation) or pads it
-    runs once more.
+    """Return the value computed without the ReLUs before it.
+
+    Operations that hand values on (a max-pool, a concatenation) or pad them are copied. Any other ends the search.
 
     Args:
-        known: such values found before; this one is added.
+        known: the results so far; this one is added.
     """
     if value not in known:
         known[value] = value
@@ -62,12 +63,12 @@ def _without_relu(form: NormalForm, value: fx.Node, known: dict[fx.Node, fx.Node
 
 
 def share_quantizers(form: NormalForm, layers: dict[str, Any]) -> None:
-    """Let layers that read one value have one input quantizer, and the value be coded once.
+    """Give layers that read one value one input quantizer, so that the value is quantized once.
 
     Args:
-        layers: the quantized layers by name, each with the settings of its input's quantizer; None: it reads floats.
+        layers: the settings of each quantized layer's input quantizer, by name; None for a float input.
     """
-    first: dict[str, str] = {}  # of each layer, the one whose quantizer it has
+    first: dict[str, str] = {}  # for each layer, another whose quantizer it takes, or itself
 
     def owner(name: str) -> str:
         return name if first.setdefault(name, name) == name else owner(first[name])
@@ -101,10 +102,10 @@ def _code_once(form: NormalForm, value: fx.Node, alike: list[fx.Node], quantizer
 
 
 def pool_before_norm(form: NormalForm, pools: Collection[str] | None = None) -> None:
-    """Put the max-pool behind a layer's batch norm between the two (XNOR-Net, arXiv 1603.05279, section 3.2).
+    """Move max-pools from behind a layer's batch norm to before it (XNOR-Net, arXiv 1603.05279, section 3.2).
 
     Args:
-        pools: those that may be moved; None: all.
+        pools: names of the pools that may move; None for all.
     """
     calls = places(form)
     for chain in chains(form):
@@ -114,7 +115,7 @@ def pool_before_norm(form: NormalForm, pools: Collection[str] | None = None) -> 
 
 
 def _swap(form: NormalForm, norm: fx.Node, pools: Collection[str] | None) -> None:
-    """Take the max-pool that alone reads a norm, perhaps behind a ReLU, to its front."""
+    """Move the max-pool that is the only reader of a norm, perhaps behind a ReLU, to before the norm."""
     last, following = norm, readers(norm)
     while len(following) == 1 and isinstance(module(form, following[0]), RECTIFIERS):
         last, following = following[0], readers(following[0])
@@ -131,7 +132,7 @@ def _swap(form: NormalForm, norm: fx.Node, pools: Collection[str] | None) -> Non
 
 
 def _clean(form: NormalForm) -> None:
-    """Take out what nothing reads any more, and run the graph as it is now."""
+    """Remove operations that nothing reads and recompile the graph."""
     form.captured.graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output") or changes(node))
     form.captured.graph.lint()
     form.update()

@@ -1,6 +1,6 @@
-"""The flags of quantizers: each is declared with the field of a spec that it sets, and says what it means of a spec.
+"""The flags of quantizers. Each is declared with the field of a spec that it sets.
 
-Needs no torch. What the fields mean is in spec.py, which quantizers use them in models/layers/quantizers/.
+This module needs no torch. spec.py explains the fields; models/layers/quantizers/ lists the fields of each quantizer.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from engine.errors import UserError
 from models.layers.quantizers.kinds import Traits, all_traits, traits
 
 VALUES: dict[int, int | str] = {2: "b", 3: "t", 32: 32}
-"""The original's numbers, which count values, and what they are called everywhere else."""
+"""The original's numbers, which count the values of a code, and the names used everywhere else."""
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,14 @@ class Flag:
     """A flag and the field that it sets.
 
     Args:
-        word: as it is typed, --q_type.
-        commands: those of this folder that have it.
-        options: of argparse's add_argument.
-        part: of a QuantSpec that has the field: "weight" (which may speak for both) or "activation"; "" for itself.
-        owner: the part whose quantizer has to have a use for it.
-        reads: the field's value of the flag's; None: the command makes more of it than a field.
-        field: the field's name, which `flags_of` fills in, or the property that it is compared with.
+        word: the flag as typed, such as --q_type.
+        commands: the commands of this folder that have the flag.
+        options: keywords of argparse's add_argument.
+        part: the part of a QuantSpec with the field: "weight" (which may stand for both), "activation", or "" for the
+            spec itself.
+        owner: the part whose quantizer must use the field.
+        reads: turns the flag's value into the field's; None if the command itself handles the flag.
+        field: name of the field, filled in by `flags_of`, or of a property to compare with.
     """
 
     word: str
@@ -46,22 +47,22 @@ class Flag:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The ways to type it."""
+        """The spellings of the flag."""
         both = self.options.get("action") is argparse.BooleanOptionalAction
         return (self.word, f"--no-{self.name}") if both else (self.word,)
 
     def of(self, spec: Any) -> Any:
-        """What a QuantSpec has there."""
+        """Return the field's value in a QuantSpec."""
         return getattr(getattr(spec, self.part) if self.part else spec, self.field)
 
 
 def flagged(default: Any, *flags: Flag) -> Any:
-    """A dataclass field with this default that these flags set."""
+    """Declare a dataclass field with a default and the flags that set it."""
     return field(default=default, metadata={"flags": flags})
 
 
 def flags_of(command: str, *specs: type) -> Iterator[Flag]:
-    """The flags of a command, in the order of the fields of these dataclasses."""
+    """Yield the flags of a command, in the order of the fields of these dataclasses."""
     for spec in specs:
         for each in fields(spec):
             for found in each.metadata.get("flags", ()):
@@ -70,7 +71,7 @@ def flags_of(command: str, *specs: type) -> Iterator[Flag]:
 
 
 def users(found: Flag) -> list[Traits]:
-    """The quantizers that have a use for what a flag sets."""
+    """Return the quantizers that use the field of a flag."""
     return [traits for traits in all_traits().values() if found.field in traits.settings]
 
 
@@ -78,17 +79,17 @@ def add(group: Any, flags: Iterable[Flag], **changes: dict[str, Any]) -> None:
     """Add flags to an argparse group.
 
     Args:
-        changes: by the name of a flag, what of its options this command has otherwise.
+        changes: by a flag's name, the options that differ in this command.
     """
     for found in flags:
         group.add_argument(found.word, **{**found.options, **changes.get(found.name, {})})
 
 
 def given(values: Mapping[str, Any], flags: Iterable[Flag], part: str) -> dict[str, Any]:
-    """The fields of a part of a spec that flags set.
+    """Return the fields of a part of a spec that the given flags set.
 
     Args:
-        values: the parsed arguments; None where a flag was not given.
+        values: the parsed arguments; None for flags that were not given.
     """
     return {
         found.field: found.reads(values[found.name])
@@ -98,13 +99,13 @@ def given(values: Mapping[str, Any], flags: Iterable[Flag], part: str) -> dict[s
 
 
 def refuse_idle(values: Mapping[str, Any], flags: Iterable[Flag], **parts: tuple[str, str]) -> None:
-    """Refuse a flag that has no effect on these quantizers: two runs that differ in it alone would be one.
+    """Refuse flags without effect on these quantizers.
 
     Args:
-        parts: weight and activation: the quantizer's name, and the flag that chose it.
+        parts: for `weight` and `activation`: the quantizer's name, and the flag that chose it.
 
     Raises:
-        UserError: exit 2.
+        UserError: exit 2 for the first such flag.
     """
     for found in flags:
         if values[found.name] is not None and (using := users(found)):
@@ -115,7 +116,7 @@ def refuse_idle(values: Mapping[str, Any], flags: Iterable[Flag], **parts: tuple
 
 
 def width(text: str) -> int | str:
-    """An argparse type: a bit width, or the letter of a quantizer that has one width."""
+    """Parse a bit width, or the letter of a quantizer with one width, for argparse."""
     numbers, letters = widths()
     if text in letters:
         return text
@@ -126,14 +127,14 @@ def width(text: str) -> int | str:
 
 
 def widths() -> tuple[list[int], list[str]]:
-    """The numbers that a bit width may be, and the letters."""
+    """Return the numbers and the letters that a bit width may be."""
     known = all_traits().values()
     numbers = sorted({bits for traits in known if not traits.short_name for bits in traits.bits})
     return numbers, [traits.short_name for traits in known if traits.short_name]
 
 
 def widths_in_words() -> str:
-    """The same for --help, the widest letter first: `2, 3, 4, 32, t ternary, b binary`."""
+    """Return the same for --help, the widest letter first: `2, 3, 4, 32, t ternary, b binary`."""
     lettered = sorted(
         (each for each in all_traits().values() if each.short_name), key=lambda each: each.bits, reverse=True
     )
@@ -141,11 +142,11 @@ def widths_in_words() -> str:
 
 
 def offered() -> str:
-    """The quantizers that --quantizer chooses from, in words."""
+    """Return the choices of --quantizer in words."""
     several = [traits for traits in all_traits().values() if len(traits.bits) > 1]
     return "; ".join(f"{traits.name}: {traits.words}" if traits.words else traits.name for traits in several)
 
 
 def as_it_is(value: Any) -> Any:
-    """What a flag reads that sets its field to its own value."""
+    """Return `value`: for flags whose value is the field's value."""
     return value

@@ -1,6 +1,6 @@
-"""Which bits go where, as data: frozen, printable, and stored in every quantized checkpoint.
+"""The specs of quantization: frozen, printable data, stored in every quantized checkpoint.
 
-A field is declared with the flags that set it. Which quantizers there are stands in models/layers/quantizers/.
+Each field is declared with the flags that set it. The quantizers are in models/layers/quantizers/.
 """
 
 from __future__ import annotations
@@ -17,62 +17,66 @@ from quant.settings import Flag, as_it_is, flagged, offered, width, widths_in_wo
 
 STE = ("ste", "saturate", "soft")
 DEFAULT = "dorefa"
-"""The quantizer that a number of bits means where none is named."""
+"""The quantizer for a number of bits given without a quantizer's name."""
 
 _WIDTHS = f"{widths_in_words()} (default: 8)"
 _THREE = "2 binary, 3 ternary, 32 float; quant.wqaq has the widths between (default: 2)"
 
 
 def _width_flag(command: str, word: str, part: str, **options: Any) -> Flag:
-    """A flag that says the bits of a part, and with them its quantizer."""
+    """Declare a flag that sets the bits, and by them the quantizer, of weights or activations."""
     return Flag(word, (command,), options, part, part, None, "short_name")
 
 
 @dataclass(frozen=True)
 class QuantizerSpec:
-    """One quantizer.
+    """The settings of one quantizer.
 
     Args:
-        kind: its name in the table of quantizers; "float" is 32 bits, the identity.
-        bits: of a code, one of those that the kind has.
-        scale: binary and ternary weights: with a scale for each filter.
-        ste: pseudo-gradient of binary and ternary codes.
-        gap: ternary weights: hold the value just below a threshold.
-        symmetric, per_channel: affine: a grid about 0; for weights, one grid a filter.
+        kind: its name in the table of quantizers; "float" is the identity with 32 bits.
+        bits: width of a code, one of the kind's widths.
+        scale: binary and ternary weights: whether each filter has a scale.
+        ste: straight-through estimator of binary and ternary codes.
+        gap: ternary weights: keep the values just below a threshold.
+        symmetric: affine: whether the grid is symmetric about 0.
+        per_channel: affine weights: whether each filter has its own grid.
 
     Raises:
-        ValueError: for a combination that makes no sense, or a value of another type.
+        ValueError: for settings that contradict each other, or a value of another type.
     """
 
     kind: str = flagged(
         "float",
-        Flag("--quantizer", ("wqaq",), {"metavar": "NAME", "help": f"{offered()} (default: {DEFAULT}, or the one that "
-             "the flags below are for)"}),
+        Flag("--quantizer", ("wqaq",), {"metavar": "NAME", "help": f"{offered()} (default: {DEFAULT}, or the quantizer "
+             "of the other flags given)"}),
     )  # fmt: skip
     bits: int = flagged(
         32,
-        _width_flag("wqaq", "--Wbits", "weight", type=width, default=8, metavar="K", help=f"of weights: {_WIDTHS}"),
-        _width_flag("wqaq", "--Abits", "activation", type=width, default=8, metavar="K", help=f"of activations: {_WIDTHS}"),
-        _width_flag("wbwtab", "--W", "weight", type=number(int, 0), choices=[2, 3, 32], default=2, help=f"weights: {_THREE}"),
+        _width_flag("wqaq", "--Wbits", "weight", type=width, default=8, metavar="K",
+                help=f"bits of weights: {_WIDTHS}"),
+        _width_flag("wqaq", "--Abits", "activation", type=width, default=8, metavar="K",
+                help=f"bits of activations: {_WIDTHS}"),
+        _width_flag("wbwtab", "--W", "weight", type=number(int, 0), choices=[2, 3, 32], default=2,
+                help=f"weights: {_THREE}"),
         _width_flag("wbwtab", "--A", "activation", type=number(int, 0), choices=[2, 3, 32], default=2,
                 help=f"activations: {_THREE}"),
     )  # fmt: skip
     scale: bool = flagged(
         True,
-        Flag("--scale", ("wbwtab",), {"action": YesNo, "help": "weights with a scaling factor a filter; without: for "
-             "hardware that cannot multiply (default: with)"}, reads=as_it_is),
+        Flag("--scale", ("wbwtab",), {"action": YesNo, "help": "one scale for each filter of weights; --no-scale is "
+             "for hardware that cannot multiply (default: --scale)"}, reads=as_it_is),
     )  # fmt: skip
     ste: str = flagged(
         "ste",
         Flag("--ste", ("wbwtab",), {"choices": STE, "help": "gradient through activation codes: 1, cut outside "
              "[-1, 1], or max(0, 1-|x|) (default: saturate)"}, "activation", "activation", as_it_is),
         Flag("--wste", ("wbwtab",), {"choices": STE[:2], "help": "gradient through weight codes (default: ste; latent "
-             "weights are clipped to [-1, 1] anyway)"}, reads=as_it_is),
+             "weights are always clipped to [-1, 1])"}, reads=as_it_is),
     )  # fmt: skip
     gap: bool = flagged(
         False,
-        Flag("--gap", ("wbwtab",), {"action": "store_true", "default": None, "help": "ternary weights just below a "
-             "threshold keep their value: no flicker"}, reads=as_it_is),
+        Flag("--gap", ("wbwtab",), {"action": "store_true", "default": None, "help": "let ternary weights just below a "
+             "threshold keep their value, so that they do not flicker"}, reads=as_it_is),
     )  # fmt: skip
     symmetric: bool = flagged(
         False,
@@ -81,35 +85,35 @@ class QuantizerSpec:
     )  # fmt: skip
     per_channel: bool = flagged(
         True,
-        Flag("--per_channel", ("wqaq", "ptq"), {"action": YesNo, "default": None, "help": "affine: a weight grid for "
-             "each filter (default), or one for all"}, reads=as_it_is),
+        Flag("--per_channel", ("wqaq", "ptq"), {"action": YesNo, "default": None, "help": "affine: one weight grid for "
+             "each filter (default), or one for the whole layer"}, reads=as_it_is),
     )  # fmt: skip
 
     def __post_init__(self) -> None:
         for each in fields(self):
             if type(getattr(self, each.name)) is not type(each.default):
-                raise ValueError(f"{each.name} of a quantizer is {getattr(self, each.name)!r}")
+                raise ValueError(f"{each.name} of a quantizer has the wrong type: {getattr(self, each.name)!r}")
         traits = self.traits
         if self.bits not in traits.bits:
-            raise ValueError(f"{self.kind} has no {self.bits} bit form")
+            raise ValueError(f"{self.kind} codes cannot have {self.bits} bits")
         if self.ste not in STE:
-            raise ValueError(f"unknown straight-through estimator {self.ste!r}: one of {', '.join(STE)}")
+            raise ValueError(f"unknown straight-through estimator {self.ste!r}, not one of {', '.join(STE)}")
         if self.gap and "gap" not in traits.settings:
-            raise ValueError(f"{self.kind} has no gap")
+            raise ValueError(f"{self.kind} codes have no setting gap")
 
     @property
     def traits(self) -> kinds.Traits:
-        """What is known of its kind."""
+        """The traits of its kind."""
         return kinds.traits(self.kind)
 
     @property
     def short_name(self) -> str:
-        """How file names write it: 8, 4, 32, b, t."""
+        """Its width as file names write it: 8, 4, 32, b, t."""
         return self.traits.short_name or str(self.bits)
 
 
 def quantizer(bits: int | str, **options: Any) -> QuantizerSpec:
-    """The quantizer of a flag's value: 2 to 8 is DoReFa, 32 float, `t` ternary, `b` binary."""
+    """Return the quantizer for a flag's value: DoReFa for 2 to 8, float for 32, ternary for `t`, binary for `b`."""
     for traits in kinds.all_traits().values():
         if traits.short_name and traits.short_name == bits:
             return QuantizerSpec(traits.name, traits.bits[0], **options)
@@ -117,7 +121,7 @@ def quantizer(bits: int | str, **options: Any) -> QuantizerSpec:
 
 
 def for_inputs(bits: int | str, **options: Any) -> QuantizerSpec:
-    """The same for activations, with their kind's default estimator."""
+    """Return the same for activations, with the kind's default straight-through estimator."""
     return replace(quantizer(bits), **{"ste": quantizer(bits).traits.input_ste, **options})
 
 
@@ -126,99 +130,101 @@ _LISTS = ("exceptions", "float_inputs", "measured_inputs")
 
 @dataclass(frozen=True)
 class QuantSpec:
-    """How a whole network is quantized.
+    """The quantization of a whole network.
 
     Args:
-        weight, activation: of every convolution and linear layer but the exceptions.
+        weight, activation: quantizers of every convolution and linear layer except the exceptions.
         exceptions: names of layers that stay float.
-        float_inputs: names of layers whose weights alone are quantized.
-        measured_inputs: names of layers whose inputs are coded over a measured range (affine), with the activation's
-            bits: DoReFa's range is fixed and suits what a BN gives, and between a depthwise pair there is none.
+        float_inputs: names of layers with quantized weights and float inputs.
+        measured_inputs: names of layers whose inputs are quantized over a measured range (affine), with the bits of
+            activations. DoReFa's fixed range suits the output of a BN, and inside a depthwise pair there is no BN.
         bn_fold: fold each batch norm into its convolution while training (affine weights).
         order: "cbap" (conv, bn, activation codes after the pool) or "bacp" (conv, pool, bn, codes).
-        bn_momentum: of every BN while training; None leaves torch's 0.1.
-        by_graph: in files of networks of the user's: the graph says which ReLUs leave; older ones see declared.py.
-        sums: "float" or "int8" (affine activations): whether inputs of sums and concatenations are coded, see quant.sums.
+        bn_momentum: of every BN while training; None keeps torch's 0.1.
+        by_graph: in files of the user's networks: whether the graph decides which ReLUs are removed. For older files,
+            see declared.py.
+        sums: "float", or "int8" (affine activations) to quantize the inputs of sums and concatenations; see quant.sums.
 
     Raises:
-        ValueError: for another order, a momentum outside (0, 1], measured inputs beside activations without a fixed
-            range, sums in codes beside activations that are not affine, or a value of another type.
+        ValueError: for an unknown order, a momentum outside (0, 1], measured inputs with activations without a fixed
+            range, int8 sums with activations that are not affine, or a value of another type.
     """
 
     weight: QuantizerSpec = QuantizerSpec()
     activation: QuantizerSpec = QuantizerSpec()
     exceptions: tuple[str, ...] = flagged(
         (),
-        Flag("--keep_float", ("wqaq", "wbwtab", "ptq"), {"action": "append", "metavar": "PATTERN", "help": "a layer that "
-             "stays float, by its name or a pattern like block8.*; may be given several times"}, "", field="kept"),
+        Flag("--keep_float", ("wqaq", "wbwtab", "ptq"), {"action": "append", "metavar": "PATTERN", "help": "keep this "
+             "layer in float, a name or a pattern like block8.*; may be given several times"}, "", field="kept"),
     )  # fmt: skip
     order: str = flagged(
         "cbap",
-        Flag("--order", ("wbwtab",), {"choices": ["bacp", "cbap"], "help": "where there is a pool: bacp "
-             "conv-pool-bn-sign, cbap conv-bn-pool-sign (default: bacp)"}, "", "activation", as_it_is),
+        Flag("--order", ("wbwtab",), {"choices": ["bacp", "cbap"], "help": "order of blocks with a pool: bacp is "
+             "conv-pool-bn-sign, cbap is conv-bn-pool-sign (default: bacp)"}, "", "activation", as_it_is),
     )  # fmt: skip
     bn_momentum: float | None = flagged(
         None,
         Flag("--bn_momentum", ("wbwtab",), {"type": number(float, 0, 1, open_low=True), "metavar": "X",
-             "help": "of batch norm statistics (default: torch's 0.1)"}, "", reads=as_it_is),
+             "help": "momentum of batch norm statistics (default: torch's 0.1)"}, "", reads=as_it_is),
     )  # fmt: skip
     float_inputs: tuple[str, ...] = ()
     bn_fold: bool = flagged(
         False,
         Flag("--bn_fold", ("wqaq",), {"type": number(int, 0), "choices": [0, 1], "help": "affine: 1 folds batch norms "
-             "while training (default: 0)"}, "", "weight", bool),
+             "during training (default: 0)"}, "", "weight", bool),
     )  # fmt: skip
     measured_inputs: tuple[str, ...] = ()
     by_graph: bool = False
     sums: str = flagged(
         "float",
-        Flag("--sums", ("wqaq", "ptq"), {"choices": ["float", "int8"], "help": "affine: int8 codes the inputs of sums and "
-             "concatenations as well, so that engines keep 8 bits between layers (default: float)"}, "", "activation", as_it_is),
+        Flag("--sums", ("wqaq", "ptq"), {"choices": ["float", "int8"], "help": "affine: int8 also quantizes the inputs "
+             "of sums and concatenations, so that engines keep 8 bits between layers (default: float)"},
+             "", "activation", as_it_is),
     )  # fmt: skip
 
     def __post_init__(self) -> None:
         if not all(isinstance(part, QuantizerSpec) for part in (self.weight, self.activation)):
-            raise ValueError("weight and activation are quantizers")
+            raise ValueError("weight and activation must be quantizers")
         for names in (getattr(self, k) for k in _LISTS):
             if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
-                raise ValueError(f"{' and '.join(_LISTS)} are lists of names")
+                raise ValueError(f"{', '.join(_LISTS)} must be lists of names")
         for name in ("bn_fold", "by_graph"):
             if type(getattr(self, name)) is not bool:
-                raise ValueError(f"{name} is neither true nor false")
+                raise ValueError(f"{name} must be true or false")
         if self.order not in ("cbap", "bacp"):
-            raise ValueError(f"unknown order {self.order!r}: cbap or bacp")
+            raise ValueError(f"unknown order {self.order!r}, not cbap or bacp")
         if self.bn_momentum is not None and (
             type(self.bn_momentum) not in (int, float) or not 0 < self.bn_momentum <= 1
         ):
             raise ValueError(f"bn_momentum {self.bn_momentum} is not in (0, 1]")
         if self.measured_inputs and not self.activation.traits.fixed_range:
-            raise ValueError(f"measured inputs are for activations of a fixed range, not {self.activation.kind} ones")
+            raise ValueError(f"measured inputs need activations with a fixed range, not {self.activation.kind}")
 
         if self.sums not in ("float", "int8"):
-            raise ValueError(f"unknown sums {self.sums!r}: float or int8")
+            raise ValueError(f"unknown sums {self.sums!r}, not float or int8")
         if self.sums == "int8" and "sums" not in self.activation.traits.settings:
-            raise ValueError(f"sums in codes are for affine activations, not {self.activation.kind} ones")
+            raise ValueError(f"int8 sums need affine activations, not {self.activation.kind}")
 
     @property
     def all_traits(self) -> list[kinds.Traits]:
-        """Of the weights' and the activations' quantizer; of float ones only where both are."""
+        """The traits of the weight and the activation quantizer, without float ones unless both are float."""
         parts = [part.traits for part in (self.weight, self.activation) if part.bits < 32]
         return parts or [self.weight.traits]
 
     @property
     def least_sparing(self) -> kinds.Traits:
-        """Of the weights' and the activations' quantizer, the one that both ends follow: it spares them least."""
+        """The traits that decide about the first and last layers: those that keep the least of them in float."""
         order = ("picture", "bits", "float")
         return min(self.all_traits, key=lambda traits: (order.index(traits.ends), traits.end_bits or 0))
 
     @property
     def kept(self) -> frozenset[str]:
-        """The layers that stay float."""
+        """Names of the layers that stay float."""
         return frozenset(self.exceptions)
 
     @property
     def name(self) -> str:
-        """How file names write it: w8a8, wbab, int8_q1_fold0."""
+        """The spec as file names write it: w8a8, wbab, int8_q1_fold0."""
         traits = self.all_traits[0]
         if own := kinds.lookup(traits.name).file_name:
             return own(self)
@@ -226,10 +232,10 @@ class QuantSpec:
         return f"{prefix}w{self.weight.short_name}a{self.activation.short_name}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for checkpoints and JSON."""
+        """Return plain values, for checkpoints and JSON."""
         lists = {k: list(getattr(self, k)) for k in _LISTS}
         values = {**asdict(self), **lists}
-        if not self.by_graph:  # older programs do not know it
+        if not self.by_graph:  # older versions refuse unknown fields
             del values["by_graph"]
         if self.sums == "float":
             del values["sums"]
@@ -237,10 +243,10 @@ class QuantSpec:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> QuantSpec:
-        """Read what to_dict wrote.
+        """Rebuild a spec from the values of to_dict.
 
         Raises:
-            UserError: exit 3 for fields or values that this program does not know.
+            UserError: exit 3 for unknown fields or values.
         """
         try:
             parts = {k: QuantizerSpec(**values[k]) for k in ("weight", "activation")}
@@ -248,15 +254,15 @@ class QuantSpec:
             return cls(**{**values, **parts, **lists})
         except (TypeError, KeyError, ValueError, AttributeError) as fault:
             raise UserError(
-                f"the file's quantization cannot be understood: {fault}", "make it again", BAD_CHECKPOINT
+                f"the file's quantization cannot be understood: {fault}", "create the file again", BAD_CHECKPOINT
             ) from fault
 
     def at_ends(self, first: Iterable[str], last: Iterable[str], sums: Iterable[str] = ()) -> QuantSpec:
-        """A copy that names what a network's two ends are spared, as its kind does: affine spares the picture alone.
+        """Return a copy with the kind's exceptions for the first and last layers: affine leaves only the picture float.
 
         Args:
-            first, last: names of the layers that read the picture, and of those that give the answer.
-            sums: names of layers that read the plain sums of a convolution; see quant.placement.reads_sums.
+            first, last: names of the layers that read the picture, and of the layers that give the answer.
+            sums: names of layers that read a convolution's sums without a norm; see quant.placement.reads_sums.
         """
         if self.least_sparing.ends == "picture":
             return replace(self, float_inputs=(*self.float_inputs, *first))
@@ -268,11 +274,11 @@ class QuantSpec:
 
 
 def uniform(kind: str, w_bits: int, a_bits: int, settings: dict[str, Any] | None = None, **fields: Any) -> QuantSpec:
-    """One kind for weights and activations, 32 bits of either excepted.
+    """Return a spec with one kind for weights and activations. 32 bits of either mean float.
 
     Args:
         settings: fields of both quantizers.
-        fields: those of the QuantSpec.
+        fields: fields of the QuantSpec.
     """
 
     def part(bits: int) -> QuantizerSpec:
@@ -283,7 +289,7 @@ def uniform(kind: str, w_bits: int, a_bits: int, settings: dict[str, Any] | None
 
 
 def affine(w_bits: int, a_bits: int, q_type: int, bn_fold: bool, per_channel: bool = True) -> QuantSpec:
-    """INT8 and its narrower kin (arXiv 1712.05877).
+    """Return a spec of affine quantization, INT8 or narrower (arXiv 1712.05877).
 
     Args:
         q_type: 0 symmetric, 1 asymmetric.

@@ -1,4 +1,4 @@
-"""Sums and concatenations whose inputs are held in codes (--sums int8): which values these are, and what codes them."""
+"""Sums and concatenations with quantized inputs (--sums int8): the values that they read and their quantizers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from models.layers.coded_value import CodedValue
 from models.layers.quantizers.base import Quantizer
 
 CODED = "coded_sums"
-"""The module that holds what codes these values, one child a value."""
+"""The name of the module that holds the quantizers, one child a value."""
 BITS = 8
 
 aten = torch.ops.aten
@@ -26,9 +26,9 @@ _CONCATENATIONS = frozenset({aten.cat, aten.concat, aten.concatenate, aten.stack
 
 
 def summed_values(form: NormalForm) -> dict[str, fx.Node]:
-    """The values that sums of two values and concatenations read, by the name of the module that codes each.
+    """Return the values read by sums of two values and by concatenations, by the name of each value's quantizer.
 
-    A sum with a number or with a tensor of the network's own is none of two values.
+    Sums with a number, or with a tensor that the network holds, do not count.
     """
     found: dict[fx.Node, None] = {}
     for node in form.captured.graph.nodes:
@@ -44,28 +44,28 @@ def summed_values(form: NormalForm) -> dict[str, fx.Node]:
 
 
 def negative_sums(form: NormalForm) -> list[str]:
-    """Those of `summed_values` that may be negative: no ReLU or the like stands before them."""
+    """Return the names of the `summed_values` that may be negative, for lack of a ReLU or similar before them."""
     positive = never_negative(form)
     return [name for name, node in summed_values(form).items() if node not in positive]
 
 
 def code_sums(form: NormalForm, quantizer: Quantizer) -> list[str]:
-    """Let sums and concatenations read codes, in place, and give the names of what codes them.
+    """Quantize the inputs of sums and concatenations, in place, and return the names of their quantizers.
 
     Args:
-        quantizer: made once for each value, as this one is.
+        quantizer: copied once for each value.
 
     Raises:
-        UserError: exit 2 for a network that has neither sums nor concatenations, changes values in place, or has a module
-            of that name.
+        UserError: exit 2 if the network has no sums or concatenations, changes values in place, or has a module
+            named CODED.
     """
     values = summed_values(form)
     if writes(form):
         raise UserError("--sums int8: the network changes values in place", "leave --sums out")
     if not values:
-        raise UserError("--sums int8: the network adds and concatenates no values", "leave --sums out")
+        raise UserError("--sums int8: the network has no sums or concatenations of values", "leave --sums out")
     if hasattr(form, CODED):
-        raise UserError(f"--sums int8: the network has a module {CODED} of its own", "rename it, or leave --sums out")
+        raise UserError(f"--sums int8: the network already has a module {CODED}", "rename it, or leave --sums out")
     holder = nn.Module()
     form.add_module(CODED, holder)
     graph = form.captured.graph
@@ -86,7 +86,7 @@ def _is_sum(node: fx.Node) -> bool:
 
 
 def _name(node: fx.Node) -> str:
-    """What makes a value: a module, a call of an operation in a module, or a part of what such a call gives."""
+    """Name a value after its source: a module, a call of an operation in a module, or a part of that call's result."""
     if node.op == "call_module":
         return str(node.target).replace(".", "_")
     if node.target is operator.getitem:

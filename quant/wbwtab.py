@@ -26,15 +26,15 @@ OWN = tuple(settings.flags_of("wbwtab", QuantizerSpec, QuantSpec))
 
 @dataclass(frozen=True, kw_only=True)
 class Codes(Settings):
-    """Which codes, and the tricks of their training."""
+    """The widths of the codes and the settings of their training."""
 
     flags = OWN
 
     def spec(self) -> QuantSpec:
-        """What the flags say, without a network.
+        """Return the spec that the flags ask for, not yet resolved for a network.
 
         Raises:
-            UserError: exit 2 for a trick that these codes have no use for.
+            UserError: exit 2 for a flag without effect on these codes.
         """
         values = self.values
         weight, activation = quantizer(VALUES[values["W"]]), for_inputs(VALUES[values["A"]])

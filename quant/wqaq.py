@@ -1,4 +1,4 @@
-"""python -m quant.wqaq: train with weights and activations of few bits (DoReFa, or affine as in INT8), any W with any A."""
+"""python -m quant.wqaq: train with weights and activations of few bits (DoReFa, LSQ or affine), any W with any A."""
 
 from __future__ import annotations
 
@@ -30,33 +30,37 @@ OWN = tuple(settings.flags_of("wqaq", QuantizerSpec, QuantSpec))
 
 @dataclass(frozen=True, kw_only=True)
 class Bits(Settings):
-    """Which quantizer, and how many bits."""
+    """The quantizer, its bits and its settings."""
 
     flags = OWN
 
     def spec(self) -> QuantSpec:
-        """What the flags say, without a network.
+        """Return the spec that the flags ask for, not yet resolved for a network.
 
         Raises:
             UserError: exit 2 for flags or bits that the quantizer does not have.
         """
         values = self.values
         kind, weights, activations = self._chosen(), values["Wbits"], values["Abits"]
-        if kind.mixes:  # then each side may have any other quantizer that does
+        if kind.mixes:  # weights and activations may have different quantizers, if both mix
             activation = for_inputs(activations)
             return QuantSpec(quantizer(weights), activation, order=activation.traits.order)
         if weights not in kind.bits or activations not in (*kind.bits, 32):
             span = f"{kind.bits[0]} to {kind.bits[-1]}"
             used = [flag.word for flag in OWN if flag.field in kind.settings] or ["--quantizer"]
             raise UserError(
-                f"{kind.name} quantization has weights of {span} bits and activations of {span} or 32",
+                f"{kind.name} quantization needs weights of {span} bits and activations of {span} or 32 bits",
                 f"leave {', '.join(used)} out for other widths",
             )
         both, whole = (settings.given(values, OWN, part) for part in ("weight", ""))
         return uniform(kind.name, weights, activations, both, **whole)
 
     def _chosen(self) -> Traits:
-        """The quantizer that --quantizer names; else the one that the other flags are for, else the default."""
+        """Return the quantizer of --quantizer, else the one that has the other flags, else the default.
+
+        Raises:
+            UserError: exit 2 for an unknown quantizer, or flags of different ones.
+        """
         name = self.values["quantizer"]
         several = {traits.name: traits for traits in all_traits().values() if len(traits.bits) > 1}
         wanted = [flag for flag in OWN if self.values[flag.name] is not None and settings.users(flag)]

@@ -111,7 +111,7 @@ def test_without_its_declarations_a_binary_file_is_refused(files: Path, command:
     )
     for name in ("wbab", "wbab_merged"):
         assert_refused(
-            command("quant.wqaq", "--evaluate", f"{name}.pth", *OWN), BAD_CHECKPOINT, "channel_groups() said"
+            command("quant.wqaq", "--evaluate", f"{name}.pth", *OWN), BAD_CHECKPOINT, "channel_groups(), and"
         )
     judged = command("quant.wqaq", "--evaluate", "w4a4.pth", *OWN)  # its codes have no sign
     assert f"test accuracy {raw(files / 'w4a4.pth')['best_acc']:.2f} %" in judged.out

@@ -54,7 +54,7 @@ def test_the_chain_goes_on_to_merged_files(
         assert f"{found['accuracy']:.2f} %" in judged.out
         norms = [key for key in torch.load(found["path"], weights_only=True)["state_dict"] if "running_mean" in key]
         assert bool(norms) is (name in ("SharedConv", "Concatenation")), norms
-        assert ("batch norms stay" in merged.err) is bool(norms)
+        assert ("batch norms, because they" in merged.err) is bool(norms)
     compared = command(
         "bn_merge.compare", "models_save/" + Path(made[0].path).stem + "_merged.pth", *own, "--float64", "--cpu"
     )
@@ -65,19 +65,16 @@ def test_the_chain_goes_on_to_merged_files(
 
 def test_what_stays_float_is_named(command: Callable[..., SimpleNamespace]) -> None:
     transposed = command("quant.wqaq", "--Wbits", "4", "--Abits", "4", "--arch", f"{NETS}:Transposed", *SMALL)
-    assert "notice: these stay float, their numbers count 32 bits: up (ConvTranspose2d)" in transposed.err
+    assert "notice: kept in float, with 32 bits a number: up (ConvTranspose2d)" in transposed.err
     computed = command("quant.wqaq", "--Wbits", "4", "--Abits", "4", "--arch", f"{NETS}:WeightsByFunction", *SMALL)
     assert "(linear)" in computed.err
 
 
 def test_inputs_that_suit_their_codes_badly_are_warned_of(command: Callable[..., SimpleNamespace]) -> None:
     own = ("--arch", f"{NETS}:prelu", *SMALL)
-    assert (
-        "can be negative, and dorefa codes begin at 0"
-        in command("quant.wqaq", "--Abits", "4", "--Wbits", "4", *own).err
-    )
+    assert "can be negative; dorefa codes start at 0" in command("quant.wqaq", "--Abits", "4", "--Wbits", "4", *own).err
     gates = ("--arch", f"{NETS}:SqueezeExcite", *SMALL)
-    assert "are never negative: their binary codes say little" in command("quant.wbwtab", *gates).err
+    assert "are never negative: binary codes hold little of them" in command("quant.wbwtab", *gates).err
 
 
 def test_a_network_of_two_layers_has_nothing_between_its_ends(

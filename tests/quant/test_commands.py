@@ -172,8 +172,8 @@ def test_a_file_is_judged_as_what_it_is(refined: Command) -> None:
     )
     assert command("quant.wqaq", "--Wbits=8", "--Abits", 8, "--evaluate", "--cpu").code == 0
     for line, made, asked in (
-        (("--Wbits", 2), "models_save/nin_refine.pth", "float, and not what --Wbits says"),
-        (("--Abits=4",), path, "w8a8, and not what --Abits says"),
+        (("--Wbits", 2), "models_save/nin_refine.pth", "float, which contradicts --Wbits"),
+        (("--Abits=4",), path, "w8a8, which contradicts --Abits"),
     ):
         assert_refused(command("quant.wqaq", *line, "--evaluate", made), 2, f"{made} is {asked}")
 

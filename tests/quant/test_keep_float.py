@@ -110,5 +110,5 @@ def test_evaluation_refuses_what_contradicts_the_file(refined) -> None:
     judged = ("quant.wqaq", *SMALL, "--evaluate", path)
     assert refined(*judged).code == 0
     assert refined(*judged, "--keep_float", "*3.conv").code == 0
-    assert_refused(refined(*judged, "--keep_float", "block4.conv"), 2, "not what --keep_float says")
+    assert_refused(refined(*judged, "--keep_float", "block4.conv"), 2, "which contradicts --keep_float")
     assert_refused(refined(*judged, "--keep_float", "bloc3.conv"), 2, "matches no convolution")

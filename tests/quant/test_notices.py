@@ -33,10 +33,10 @@ def test_norms_that_stay_are_told_apart_by_why(capsys: pytest.CaptureFixture[str
     notices.say(form, prepare(form, spec), spec)
     said = capsys.readouterr().err
     assert (
-        "notice: 1 batch norms stay, as they do not stand right behind one convolution or linear layer: of_sum\n"
+        "notice: kept 1 batch norms, because they do not directly follow one convolution or linear layer: of_sum\n"
         in said
     )
     assert (
-        "notice: 2 batch norms stay, as the layers before them stay float, are linear, or are pooled first: one, three\n"
+        "notice: kept 2 batch norms, because the layers before them stay float, are linear, or are pooled first: one, three\n"
         in said
     )

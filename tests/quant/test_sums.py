@@ -132,9 +132,9 @@ def test_folding_in_training_goes_on_beside_them() -> None:
 
 def test_without_sums_and_with_others_activations_it_is_refused() -> None:
     alone = captured(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 10)))
-    with pytest.raises(UserError, match="adds and concatenates no values"):
+    with pytest.raises(UserError, match="has no sums or concatenations of values"):
         prepare(alone, uniform("affine", 8, 8, sums="int8"))
-    with pytest.raises(ValueError, match="for affine activations, not dorefa"):
+    with pytest.raises(ValueError, match="need affine activations, not dorefa"):
         uniform("dorefa", 8, 8, sums="int8")
     with pytest.raises(ValueError, match="unknown sums 'int4'"):
         uniform("affine", 8, 8, sums="int4")
@@ -148,7 +148,7 @@ def test_a_network_with_a_module_of_that_name_is_refused() -> None:
 
     form = captured(Taken())
     form.add_module("coded_sums", nn.Identity())
-    with pytest.raises(UserError, match="has a module coded_sums of its own"):
+    with pytest.raises(UserError, match="already has a module coded_sums"):
         prepare(form, uniform("affine", 8, 8, sums="int8"))
 
 

@@ -216,7 +216,7 @@ def test_from_training_to_a_merged_file(command, workplace: Path) -> None:
         "block1.conv", "block9.conv",
     }  # fmt: skip
     assert_refused(
-        command("quant.wqaq", "--evaluate", done.path, *SMALL, "--quantizer", "dorefa"), 2, "--quantizer says"
+        command("quant.wqaq", "--evaluate", done.path, *SMALL, "--quantizer", "dorefa"), 2, "contradicts --quantizer"
     )
 
 
