@@ -1,3 +1,3 @@
-"""Folding batch norm into the layers before it, and proving that nothing changed."""
+"""Folding of batch norms into the layers before them, with a proof that nothing changed."""
 
-import model_compression  # noqa: F401  our packages are found where they lie
+import model_compression  # noqa: F401  imports the toolkit's packages from its own folder

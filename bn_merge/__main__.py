@@ -1,4 +1,4 @@
-"""python -m bn_merge: fold the batch norms of a trained file; the result holds codes and scales."""
+"""python -m bn_merge: fold the batch norms of a trained file; the new file holds codes and scales."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def body(options: Merging) -> dict[str, Any]:
     opened = restore.open(source, network.arch, description(options))
     parent = opened.checkpoint
     if restore.is_merged(parent):
-        raise UserError(f"{source} is merged already", "merge the file it was made from", BAD_CHECKPOINT)
+        raise UserError(f"{source} is already merged", "merge the file that it was made from", BAD_CHECKPOINT)
     weights.check(source, restore.short_name_of(parent))
 
     beside = source.with_name(f"{source.stem}_merged.pth")

@@ -1,4 +1,4 @@
-"""python -m bn_merge.compare: a network before and after merging, over the whole test set."""
+"""python -m bn_merge.compare: compare a network before and after merging, over the whole test set."""
 
 from __future__ import annotations
 

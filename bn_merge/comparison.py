@@ -1,4 +1,4 @@
-"""How far a network and its merged form are apart, over the whole test set."""
+"""The comparison of a network with its merged form, over the whole test set."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from quant import restore
 
 
 def compare(options: Comparing) -> dict[str, Any]:
-    """Judge both networks and compare their answers; with --float64 also those of a fresh fold.
+    """Evaluate both networks and compare their answers. With --float64, compare a fresh fold as well.
 
     Raises:
-        UserError: exit 3 for files that are not a network and its merged form.
+        UserError: exit 3 if the files are not a network and its merged form.
     """
     one, other = _pair(options)
     spec, where = restore.spec_of(other.checkpoint), device.choose(options.machine.device)
@@ -41,8 +41,8 @@ def compare(options: Comparing) -> dict[str, Any]:
     before = evaluate(options, model.to(where), data, task, "unmerged")
     after = evaluate(options, merged.to(where), data, task, "merged")
     found = task.agreement(before.output, after.output)
-    # seen: 23 of 440,640 int8 codes turned over, and the logits of one picture of 360 moved by 0.006
-    turning = "; a code on an edge may turn over" if spec and spec.activation.bits < 32 else ""
+    # measured: 23 of 440,640 int8 codes changed, and the logits of one picture of 360 moved by 0.006
+    turning = "; a value on the edge of two codes may change its code" if spec and spec.activation.bits < 32 else ""
     rounded = f" (the file's numbers are fp32{turning})" if options.float64 else ""
     arithmetic = "float64" if options.float64 else "fp32"
     lines = [
@@ -66,7 +66,7 @@ def compare(options: Comparing) -> dict[str, Any]:
 
 
 def _pair(options: Comparing) -> tuple[Opened, Opened]:
-    """The unmerged and the merged file: both as named, or the merged one and its parent, known by its hash."""
+    """Open the unmerged and the merged file: the two named ones, or the merged one and its parent, found by hash."""
     named, arch, weights = options.files, options.network.arch, options.weights
     prefix, bare, kind = options.network.prefix, options.network.weights, f" --W {weights.bits}" if weights.bits else ""
     default = SAVED / f"{prefix if bare else weights.stem(prefix)}_merged.pth"
@@ -75,17 +75,17 @@ def _pair(options: Comparing) -> tuple[Opened, Opened]:
     if not restore.is_merged(merged.checkpoint):
         hint = _merged_hint(merged, arch)
         if len(named) == 2 and restore.is_merged(restore.open(named[0], arch).checkpoint):
-            hint = "name the unmerged one first"
+            hint = "name the unmerged file first"
         raise UserError(f"{merged.path} is not merged", hint, BAD_CHECKPOINT)
     weights.check(merged.path, restore.short_name_of(merged.checkpoint))
     source = options.network.weights or (named[0] if len(named) == 2 else _parent(merged, arch))
     unmerged = restore.open(source, arch, _of_the_merged(merged))
     if restore.is_merged(unmerged.checkpoint):
-        raise UserError(f"{unmerged.path} is merged, too", "name the unmerged one first", BAD_CHECKPOINT)
+        raise UserError(f"{unmerged.path} is also merged", "name the unmerged file first", BAD_CHECKPOINT)
     classes = [opened.checkpoint.classes for opened in (unmerged, merged)]
     if classes[0] != classes[1]:
         raise UserError(
-            f"{unmerged.path} tells {classes[0]} classes apart, {merged.path} {classes[1]}",
+            f"{unmerged.path} has {classes[0]} classes, but {merged.path} has {classes[1]}",
             "name the file that was merged",
             BAD_CHECKPOINT,
         )
@@ -95,7 +95,7 @@ def _pair(options: Comparing) -> tuple[Opened, Opened]:
 
 
 def _of_the_merged(merged: Opened) -> Description:
-    """What a merged file says of the one that it was made from, if that is a state_dict."""
+    """Describe the file that a merged file was made from, in case it is a plain state_dict."""
     made = merged.checkpoint
     return Description(
         arch=made.arch, cfg=made.cfg or None, classes=made.classes, said_by=str(merged.path),
@@ -112,13 +112,13 @@ def _number(value: float | None) -> str:
 
 
 def _merged_hint(unmerged: Opened, arch: str | None) -> str:
-    """What to do where an unmerged file stands for the merged one, which may lie beside it."""
+    """Return a hint for an unmerged file given as the merged one. The merged file may lie in the same folder."""
     path = unmerged.path
     beside = path.with_name(f"{path.stem}_merged.pth")
-    with suppress(UserError):  # what is wrong with a file that nobody has named
+    with suppress(UserError):  # faults of a file that the user did not name do not matter
         if beside.is_file() and files.read(beside).provenance.parent_sha256 == unmerged.checkpoint.sha256:
-            return f"name the merged one: {called(command_hint(f'bn_merge.compare {shlex.quote(str(beside))}', arch))}"
-    return f"make the merged file with: {_merging(path, arch)}"
+            return f"name the merged file: {called(command_hint(f'bn_merge.compare {shlex.quote(str(beside))}', arch))}"
+    return f"create the merged file with: {_merging(path, arch)}"
 
 
 def _merging(path: Path, arch: str | None) -> str:
@@ -126,7 +126,11 @@ def _merging(path: Path, arch: str | None) -> str:
 
 
 def _parent(merged: Opened, arch: str | None) -> Path:
-    """The unmerged file, wherever in the folder it is now."""
+    """Find the unmerged file of a merged one by its hash, at its recorded path or anywhere in the merged file's folder.
+
+    Raises:
+        UserError: exit 3 if it is not there.
+    """
     path, made = merged.path, merged.checkpoint.provenance
     recorded = Path(made.parent or "")
     named = [recorded, path.with_name(recorded.name)] if recorded.name else []
@@ -135,5 +139,5 @@ def _parent(merged: Opened, arch: str | None) -> Path:
             return candidate
     hint = "name it: python -m bn_merge.compare UNMERGED MERGED"
     if again := next((c for c in named if c.is_file() and c.resolve() != path.resolve()), None):
-        hint += f", or merge again: {_merging(again, arch)}"  # there it is, with other weights
+        hint += f", or merge again: {_merging(again, arch)}"  # the file exists but its weights changed
     raise UserError(f"the file that {path} was merged from is not in {path.parent}/", hint, BAD_CHECKPOINT)

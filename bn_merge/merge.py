@@ -1,7 +1,7 @@
-"""merge(model): a copy without batch norms that computes the same, its weights held as codes and scales.
+"""merge(model): a copy without batch norms that computes the same, with weights as codes and scales.
 
-Two folds (algebra in models/layers/fold.py): the ordinary one into scale and bias, and, where binary
-activations follow, one into the bias alone. The original's binary fold is right only for gamma = 1.
+There are two folds (algebra in models/layers/fold.py). The ordinary one changes scale and bias. If binary activations
+follow, the other one changes only the bias. The original's binary fold is correct only for gamma = 1.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from quant.placement import quantizable
 
 @torch.no_grad()
 def merge(model: NormalForm) -> NormalForm:
-    """Fold the batch norms of a float, quantized, pruned or grouped network; its arithmetic type is kept.
+    """Fold the batch norms of a copy of a float, quantized, pruned or grouped network. Its number type is kept.
 
-    A batch norm that does not stand right behind one convolution or linear layer stays: chains.unfolded names those.
-    What evaluation does is merged, also of a network in training: the copy is in eval mode.
+    A batch norm that does not directly follow one convolution or linear layer stays; chains.unfolded lists these. The
+    copy is in eval mode: a network in training is merged as it computes in evaluation.
 
     Raises:
-        UserError: exit 3 for a network that is merged already.
+        UserError: exit 3 if the network is already merged.
     """
     if any(isinstance(module, (fold.MergedConv2d, fold.MergedLinear)) for module in model.modules()):
-        raise UserError("the network is merged already", "merge the one it was made from", BAD_CHECKPOINT)
+        raise UserError("the network is already merged", "merge the network that it was made from", BAD_CHECKPOINT)
     model = copy.deepcopy(model).eval()
-    before_sign = read_by_sign(model)  # only the sign of such a BN is ever looked at
+    before_sign = read_by_sign(model)  # BNs of which only the output's sign is read
     layers = quantizable(model)
     for chain in chains(model):
         if chain.layer in layers:
@@ -47,11 +47,14 @@ def merge(model: NormalForm) -> NormalForm:
         if isinstance(layer, (QuantConv2d, QuantLinear)):
             codes, scale, bias = _codes_scale_bias(layer)
             model.replace(name, _merged_layer(layer, codes, scale, bias))
-    return model.eval()  # the new layers, too
+    return model.eval()  # again, because the new layers start in training mode
 
 
 def _codes_scale_bias(layer: nn.Conv2d | nn.Linear) -> tuple[Tensor, Tensor, Tensor]:
-    """Codes (out, ...), positive scale (out,) with the input's in it, and bias (out,) of a layer in eval mode."""
+    """Return codes (out, ...), positive scale (out,) and bias (out,) of a layer in eval mode.
+
+    The scale includes the scale of the input.
+    """
     weight = layer.weight.detach()
     if isinstance(layer, BNFoldConv2d):
         codes, scale = layer.weight_codes()
@@ -64,13 +67,13 @@ def _codes_scale_bias(layer: nn.Conv2d | nn.Linear) -> tuple[Tensor, Tensor, Ten
 
 
 def _output_scale(layer: QuantConv2d | QuantLinear, codes: Tensor, scale: Tensor | None) -> Tensor:
-    """The scale of the output, (out,): the weight's times the input's."""
+    """Return the scale of the output, (out,): the weight's times the input's."""
     scale = combined(layer.input_quantizer(codes.new_zeros(1, 1)).scale, scale)
     return codes.new_ones(len(codes)) if scale is None else scale.flatten().expand(len(codes)).clone()
 
 
 def _merged_layer(layer: nn.Conv2d | nn.Linear, codes: Tensor, scale: Tensor | None, bias: Tensor) -> nn.Module:
-    """The layer that holds the result; float weights take their scale in."""
+    """Return the merged layer. Float weights are multiplied by their scale; quantized ones keep it apart."""
     quantizer = getattr(layer, "input_quantizer", None)
     bits = getattr(layer, "weight_bits", 32)
     if bits == 32:
@@ -83,9 +86,9 @@ def _merged_layer(layer: nn.Conv2d | nn.Linear, codes: Tensor, scale: Tensor | N
 
 
 def _fold(model: NormalForm, chain: Chain, before_sign: bool) -> None:
-    """Let a layer do the work of the batch norm behind it."""
+    """Fold the batch norm of a chain into its layer, in place."""
     layer, norm = model.get_submodule(chain.layer), cast(_BatchNorm, model.get_submodule(chain.norm))
-    if isinstance(layer, BNFoldConv2d):  # folded while it trained: nothing is left to compute
+    if isinstance(layer, BNFoldConv2d):  # already folded in training
         model.replace(chain.layer, _merged_layer(layer, *_codes_scale_bias(layer)))
         model.replace(chain.norm, nn.Identity())
         return
@@ -99,7 +102,7 @@ def _fold(model: NormalForm, chain: Chain, before_sign: bool) -> None:
         multiplier = bn.multiplier * flip
         scale_out, bias_out = scale * multiplier, bias * multiplier + bn.shift * flip
     rest: nn.Module = nn.Identity()
-    if pooled:  # max(-z) is not -max(z): the sign has to wait until after the pool
+    if pooled:  # max(-z) is not -max(z): the sign changes after the pool
         bias_out = bias_out * flip if before_sign else bias_out
         rest = fold.Flip(flip) if (flip < 0).any() else rest
     elif before_sign:
@@ -109,7 +112,7 @@ def _fold(model: NormalForm, chain: Chain, before_sign: bool) -> None:
 
 
 def _largest_sum(layer: nn.Conv2d | nn.Linear, codes: Tensor) -> Tensor:
-    """The largest |sum of input codes times codes| of each filter; for float inputs, as good as infinite."""
+    """Return a bound of |sum of input codes times codes| for each filter. Float inputs get a factor of 1e6."""
     quantizer = getattr(layer, "input_quantizer", Identity())
     largest = 2.0**quantizer.bits if quantizer.bits <= 8 else 1e6
     return codes.abs().flatten(1).sum(1) * largest

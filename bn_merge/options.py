@@ -1,4 +1,4 @@
-"""The flags of both commands, and the files that they take by --W where none is named."""
+"""The flags of both commands, and the default files of --W."""
 
 from __future__ import annotations
 
@@ -25,17 +25,24 @@ class Weights(Options):
     )  # fmt: skip
 
     def stem(self, prefix: str) -> str:
-        """The name of the unmerged file, without folder and ending; --W 2 is the default, as in quant.wbwtab."""
+        """Return the unmerged file's name without folder and suffix. --W 2 is the default, as in quant.wbwtab."""
         return f"{prefix}_{QuantSpec(quantizer(VALUES[self.bits or 2]), quantizer('b')).name}"
 
     def others(self, prefix: str) -> list[Path]:
-        """Files of the network that can be merged, in the folder of the default one: those of --W, where it is given."""
+        """Return the network's files that can be merged, in the default file's folder; only those of --W if given."""
         quantized = rf"w{VALUES[self.bits]}a[0-9a-z]+" if self.bits else "(?:w[0-9a-z]+a|int|lsq_|ptq_).*(?<!_merged)"
         name = re.compile(rf"{re.escape(prefix)}_{quantized}")
         return sorted(path for path in SAVED.glob("*.pth") if name.fullmatch(path.stem))
 
     def check(self, path: Path, letter: str) -> None:
-        """Refuse, with exit 3, a file whose weights (`letter` as QuantSpec writes them) are not of --W."""
+        """Refuse a file whose weights are not of --W.
+
+        Args:
+            letter: the width of the file's weights, as QuantSpec writes it.
+
+        Raises:
+            UserError: exit 3.
+        """
         if self.bits and letter != str(VALUES[self.bits]):
             raise UserError(
                 f"--W {self.bits}, but the weights of {path} are of kind {letter}", "leave --W out", BAD_CHECKPOINT
@@ -44,7 +51,7 @@ class Weights(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class Merging(Writes):
-    """Which file."""
+    """The file to merge."""
 
     model: Path | None = flag(
         "--model", type=argtypes.path, metavar="F", help="the file to merge (default: models_save/ARCH_wWab.pth by --W)"
@@ -58,21 +65,21 @@ class Merging(Writes):
 
 @dataclass(frozen=True, kw_only=True)
 class Comparing(Works):
-    """Which files, and in which arithmetic."""
+    """The files to compare, and the number type."""
 
     files: list[Path] = flag(
         "files", type=argtypes.path, nargs="*", metavar="F",
-        help="the merged file (default: models_save/ARCH_wWab_merged.pth by --W), or both, unmerged first",
+        help="the merged file (default: models_save/ARCH_wWab_merged.pth by --W), or both files, unmerged first",
     )  # fmt: skip
     float64: bool = flag(
         "--float64", action="store_true",
-        help="compute in float64; also with a fresh fold, which is not rounded to a file's fp32",
+        help="compute in float64, and also compare a fresh fold that is not rounded to a file's fp32",
     )  # fmt: skip
     weights: Weights = part(Weights)
 
     def __post_init__(self) -> None:
         if len(self.files) > 2:
-            raise UserError("more than two files", "name the merged file, or the unmerged and the merged one")
+            raise UserError("more than two files", "name the merged file, or the unmerged and the merged file")
         self.network.only_weights("the unmerged file", len(self.files) == 2)
         if self.network.cfg:
             raise UserError("--cfg: the files have their own", "leave --cfg out")

@@ -1,4 +1,4 @@
-"""The proof that a fold changed nothing, on a few pictures, before a file is written."""
+"""The proof, on a few pictures and before a file is written, that a fold changed nothing."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ PICTURES = 16
 
 @torch.no_grad()
 def prove(model: NormalForm, pictures: Tensor, task: Task = CLASSIFICATION) -> None:
-    """Fold a float64 copy of a network and compare its output with the unfolded one's.
+    """Fold a float64 copy of a network and compare its output with that of the unfolded copy.
 
-    Each picture's numbers have to be within 1e-10 of the largest one. Where activations are quantized, one in eight may be
-    further off: a value on the edge of two codes may fall to either side, and a wrong fold spares no picture.
+    The difference must stay within 1e-10 of the largest output. If activations are quantized, one picture in eight may
+    differ more: a value on the edge of two codes may fall to either side. A wrong fold changes all pictures.
 
     Args:
-        pictures: (B, 3, H, W), few.
+        pictures: a few pictures, (B, 3, H, W).
 
     Raises:
         UserError: exit 3 if an output is not finite.
-        AssertionError: if the fold changed what the network computes.
+        AssertionError: if the fold changed the network's output.
     """
     exact = copy.deepcopy(model).double().to(pictures.device).eval()
     folded = merge(exact)
     before, after = exact(pictures.double()), folded(pictures.double())
     if not (task.is_finite(before) and task.is_finite(after)):
-        raise UserError(f"the network's {task.output_name} are not finite", "take another checkpoint", BAD_CHECKPOINT)
+        raise UserError(f"the network's {task.output_name} are not finite", "merge another checkpoint", BAD_CHECKPOINT)
     off = task.changed(before, after)
     if off <= (len(pictures) // 8 if _rounds(model) else 0):
         return
@@ -44,5 +44,5 @@ def prove(model: NormalForm, pictures: Tensor, task: Task = CLASSIFICATION) -> N
 
 
 def _rounds(model: nn.Module) -> bool:
-    """Whether any activation is quantized."""
+    """Return whether any activation is quantized."""
     return any(not isinstance(getattr(m, "input_quantizer", Identity()), Identity) for m in model.modules())

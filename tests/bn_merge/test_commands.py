@@ -202,15 +202,15 @@ def test_hints_where_files_are_mixed_up(refined: Command) -> None:
     merged = refined(MERGE, "--model", source, "--cpu").path
     swapped, alone = refined(COMPARE, merged, source), refined(COMPARE, source)
     assert_refused(swapped, 3, f"{source} is not merged")
-    assert "hint: name the unmerged one first\n" in swapped.err
+    assert "hint: name the unmerged file first\n" in swapped.err
     assert_refused(alone, 3, f"{source} is not merged")
-    assert f"hint: name the merged one: python -m bn_merge.compare {merged}\n" in alone.err
-    whole, make = Path(merged).read_bytes(), f"hint: make the merged file with: python -m bn_merge --model {source}\n"
+    assert f"hint: name the merged file: python -m bn_merge.compare {merged}\n" in alone.err
+    whole, make = Path(merged).read_bytes(), f"hint: create the merged file with: python -m bn_merge --model {source}\n"
     for other in (Path("models_save/nin_prune.pth").read_bytes(), b"damaged"):
         Path(merged).write_bytes(other)
         assert make in refined(COMPARE, source).err
     Path(merged).write_bytes(whole)
-    assert_refused(refined(COMPARE, merged, merged), 3, f"{merged} is merged, too")
+    assert_refused(refined(COMPARE, merged, merged), 3, f"{merged} is also merged")
 
 
 def test_a_file_with_the_weights_that_were_asked_for_is_named(refined: Command) -> None:
@@ -237,7 +237,7 @@ def test_json_is_one_object(refined: Command) -> None:
 def test_a_merged_file_is_merged_quantized_and_pruned_no_further(refined: Command) -> None:
     merged = refined(MERGE, "--model", "models_save/nin_refine.pth", "--cpu").path
     before = Path(merged).read_bytes()
-    assert_refused(refined(MERGE, "--model", merged, "--cpu", "--save", "x.pth"), 3, f"{merged} is merged already")
+    assert_refused(refined(MERGE, "--model", merged, "--cpu", "--save", "x.pth"), 3, f"{merged} is already merged")
     for module, flag in (
         ("prune.normal_regular", "--model"), ("prune.train", "--refine"), ("quant.wqaq", "--refine"), ("quant.ptq", "--model"),
     ):  # fmt: skip

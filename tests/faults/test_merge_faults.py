@@ -195,7 +195,7 @@ def test_what_training_leaves_is_merged_as_evaluation_does_it(kind: str) -> None
 def test_merging_twice_is_refused(kind: str) -> None:
     """G8."""
     merged = merge(prepared("nin", SPECS[kind]))
-    with pytest.raises(UserError, match="merged already") as fault:
+    with pytest.raises(UserError, match="already merged") as fault:
         merge(merged)
     assert fault.value.code == BAD_CHECKPOINT
 
