@@ -1,3 +1,3 @@
-"""What a person runs around the commands: reports, summaries, the quickstart."""
+"""Programs around the commands: reports, summaries, benchmarks, the quickstart."""
 
-import model_compression  # noqa: F401  our packages are found where they lie
+import model_compression  # noqa: F401  imports the toolkit's packages from its own folder

@@ -1,4 +1,4 @@
-"""python -m scripts.benchmark: how fast networks train and are judged here, against textbook steps, in one run and in turns."""
+"""python -m scripts.benchmark: time training and evaluation against textbook code, in turns within one run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run a command line of the toolkit from Python, in this process, as a shell would run it in one of its own."""
+"""Running a command line of the toolkit from Python, in this process instead of a new one."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from engine.errors import UserError
 
 
 def module(name: str) -> ModuleType:
-    """The module that `python -m NAME` runs."""
+    """Return the module that `python -m NAME` runs."""
     return importlib.import_module(f"{name}.__main__" if name in ("bn_merge", "engine.checkpoint") else name)
 
 
 def call(line: str) -> None:
-    """Run `prune.train -sr` and the like; what it prints goes where this process prints.
+    """Run a command line such as `prune.train -sr`. It prints to this process's streams.
 
     Raises:
-        UserError: with the command's own exit code, if it fails.
+        UserError: with the command's exit code, if it fails.
     """
     name, *argv = shlex.split(line)
     if code := module(name).main(argv):
-        raise UserError(f"{called(line)} ended with exit code {code}", "see its error above", code)
+        raise UserError(f"{called(line)} ended with exit code {code}", "see the error above", code)
 
 
 def result(line: str) -> dict[str, Any]:
-    """The same with --json and --quiet; gives the object that the command prints."""
+    """Run a command line with --json and --quiet and return the object that it prints."""
     with contextlib.redirect_stdout(io.StringIO()) as out:
         call(f"{line} --json --quiet")
     return json.loads(out.getvalue())

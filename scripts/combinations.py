@@ -1,4 +1,4 @@
-"""python -m scripts.combinations: every W with every A on the digits, trained, merged and compared, in one table."""
+"""python -m scripts.combinations: train, merge and compare every W with every A on the digits, in one table."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ FAMILIES = (
     *((f"INT8 q{q} fold{f}", f"int8_q{q}_fold{f}") for q, f in itertools.product((0, 1), repeat=2)),
     *((f"PTQ {m}", f"ptq_{m}") for m in ("minmax", "percentile", "mse", "kl")),
 )
-"""The label of each row, and the step of the ladder that is its command."""
+"""The label of each row, and the ladder step with its command."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Command):
-    """How long, and where to."""
+    """The length of training and the output file."""
 
     epochs: int = flag(
-        "--epochs", type=argtypes.number(int, 1, 1000), default=2, metavar="N", help="of every stage (default: 2)"
+        "--epochs", type=argtypes.number(int, 1, 1000), default=2, metavar="N", help="epochs of a stage (default: 2)"
     )
     save: Path = flag(
         "--save", type=argtypes.path, default=Path("runs/combinations.md"), metavar="F",
-        help="default: runs/combinations.md",
+        help="file for the table (default: runs/combinations.md)",
     )  # fmt: skip
     machine: Debugging = part(Debugging)
 
@@ -62,7 +62,7 @@ def body(options: Options) -> dict[str, Any]:
     check_writable(options.save)
     save, place = options.save.resolve(), Path("runs/combinations")
     place.mkdir(parents=True, exist_ok=True)
-    os.chdir(place)  # a folder of its own: the user's models_save/ is left alone
+    os.chdir(place)  # an own folder, so that your models_save/ stays untouched
     lines = [
         "| network | W x A or family | accuracy | merged | same answer | largest logit difference |",
         "|---|---|---|---|---|---|",
@@ -89,7 +89,7 @@ def body(options: Options) -> dict[str, Any]:
 
 
 def _line(step: Step, epochs: int, path: str) -> str:
-    """The command of a step that reads a file."""
+    """Return the command of a step that reads a file."""
     length = f" --epochs {epochs}" if step.trains else ""
     return f"{step.command}{length} {step.reads} {path}"
 

@@ -1,4 +1,4 @@
-"""model-compression COMMAND ...: every command by its name, in any folder; without one, the list of them."""
+"""model-compression COMMAND ...: run any command by its name, in any folder. Without COMMAND, list all commands."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ COMMANDS = (
     "scripts.report", "scripts.summary", "scripts.curves", "scripts.histograms", "scripts.convert", "engine.checkpoint",
     "scripts.quickstart", "scripts.results", "scripts.combinations", "scripts.benchmark",
 )  # fmt: skip
-"""In the order in which a network meets them."""
+"""All commands, in the order of a usual workflow."""
 
 
 def run(argv: Sequence[str] | None = None) -> int:
-    """Run one command as `python -m` would; gives its exit status."""
+    """Run one command as `python -m` would and return its exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] in COMMANDS:
-        sys.argv[1:] = words[1:]  # what started us stays: see naming.called
+        sys.argv[1:] = words[1:]  # sys.argv[0] stays: naming.called reads it
         return chain.module(words[0]).main()
     return command.run(parser(), body, words[:1])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Command):
-    """Which command; its own flags are not read here."""
+    """The name of a command. The command itself reads its flags."""
 
-    name: str | None = flag("name", nargs="?", metavar="COMMAND", help="its own flags follow it")
-    version: bool = flag("--version", action="store_true", help="print the version that is installed")
+    name: str | None = flag("name", nargs="?", metavar="COMMAND", help="the command to run, before its flags")
+    version: bool = flag("--version", action="store_true", help="print the installed version")
     machine: Debugging = part(Debugging)
 
 
@@ -53,7 +53,7 @@ def parser() -> Parser:
 
 
 def listing() -> str:
-    """Every command in a line: its name, and what its module says first of itself."""
+    """Return one line for each command: its name and the first line of its module's docstring."""
     about = [(chain.module(name).__doc__ or "").partition("\n")[0].partition(": ")[2] for name in COMMANDS]
     return "\n".join(map(str.rstrip, terminal.columns([*map(list, zip(COMMANDS, about, strict=True))], left=2)))
 
@@ -69,6 +69,6 @@ def body(options: Options) -> dict[str, Any]:
     if options.version:
         return {"text": f"{PROGRAM} {_version()}"}
     if options.name is not None:
-        hint = argtypes.nearest(options.name, COMMANDS) or "see them all: model-compression --help"
+        hint = argtypes.nearest(options.name, COMMANDS) or "list all commands: model-compression --help"
         raise UserError(f"unknown command {options.name!r}", hint)
     return {"text": parser().format_help().rstrip()}

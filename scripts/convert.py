@@ -1,4 +1,4 @@
-"""python -m scripts.convert: an old file, the original's or one without checksums, as a checkpoint of today."""
+"""python -m scripts.convert: convert an old file, the original's or one without checksums, to today's format."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ EXAMPLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Command):
-    """Which file, and what it cannot say of itself."""
+    """The old and the new file, and facts that the old one lacks."""
 
     old: Path = flag(
         "old", type=argtypes.path, metavar="OLD",
-        help="any file that the commands can read, or a state_dict of your own network",
+        help="any file that the commands read, or a state_dict of your network",
     )  # fmt: skip
     new: Path = flag("new", type=argtypes.path, metavar="NEW", help="the file to write")
     dataset: str | None = flag(
-        "--dataset", choices=[*datasets.BUILT_IN], help="what it was trained on, where the file cannot say"
+        "--dataset", choices=[*datasets.BUILT_IN], help="data set of its training, if the file does not name it"
     )
     image_size: int | None = flag(
         "--image_size", type=argtypes.number(int, 8, 1024), metavar="N", help="side of those pictures (default: 32)"
@@ -50,7 +50,7 @@ class Options(Command):
             raise UserError(f"{self.new} is both input and output", "name another NEW, or add --overwrite")
 
     def described(self) -> dict[str, Any]:
-        """What was said of the file, by flag."""
+        """Return the facts that flags give about the file, by flag."""
         said = {
             "cfg": self.network.cfg,
             "classes": self.network.classes,
@@ -77,7 +77,7 @@ def body(options: Options) -> dict[str, Any]:
         made = _described(options, found)
     else:
         if given := next(iter(options.described()), None):
-            raise UserError(f"{options.old} says its own {given}", f"leave --{given} out")
+            raise UserError(f"--{given}: {options.old} already records it", f"leave --{given} out")
         made = replace(found, state_dict=dict(restore(found, options.network.arch).state_dict()))  # checked by building
     save(options.new, made)
     words = f"{made.arch} {','.join(map(str, made.cfg))} for {made.classes} classes"
@@ -85,7 +85,7 @@ def body(options: Options) -> dict[str, Any]:
 
 
 def _described(options: Options, found: Foreign) -> Checkpoint:
-    """A checkpoint for weights that come without a description."""
+    """Return a checkpoint for weights that come without a description."""
     import models
     from engine.checkpoint.description import Description
     from engine.checkpoint.format import make
@@ -98,7 +98,7 @@ def _described(options: Options, found: Foreign) -> Checkpoint:
         raise UserError(f"--{unused} without --dataset has no effect", "add --dataset")
     said = Description(
         arch=asked.arch, cfg=asked.cfg, classes=asked.classes, said_by="--classes", image_size=options.image_size or 32,
-        remedy="leave --classes out; with other classes it has to be trained: prune.train --weights",
+        remedy="leave --classes out, or train the network for other classes: prune.train --weights",
     )  # fmt: skip
     read = weights.described(found, old, said)
     with prefix_path(old):
@@ -115,20 +115,20 @@ def _data_set(options: Options, arch: str, classes: int, channels: int) -> DataI
     size = options.image_size or 32
     if options.dataset is None:
         notice(
-            f"{options.old} does not say what it was trained on, and neither does {options.new}: give --dataset "
-            "(and --mean and --std, if its pictures were normalised in another way)"
+            f"{options.old} does not name its data set, and neither does {options.new}: give --dataset "
+            "(and --mean and --std, if its pictures were normalised differently)"
         )
         return DataInfo.unknown(classes, size, ((0.0,) * channels, (1.0,) * channels))
     info = catalogue.describe(options.dataset, size)
     if classes < info.classes:
-        raise UserError(f"{info.label} has {info.classes} classes, the network {classes}", "name another --dataset")
+        raise UserError(f"{info.label} has {info.classes} classes, the network {classes}", "give another --dataset")
     own = (info.mean, info.std)
     given = [values for values in (options.pixels.mean, options.pixels.std) if values]
     if any(len(values) != channels for values in given) or (channels == 1 and len(given) < 2):
         reads, what = ("one channel", "one number") if channels == 1 else ("three channels", "three numbers")
         raise UserError(
-            f"the network reads {reads}: --mean and --std have to be {what} each",
-            "give those that its pictures were normalised with",
+            f"the network reads {reads}: --mean and --std must be {what} each",
+            "give the values that its pictures were normalised with",
         )
     if options.dataset == "cifar10" and ":" not in arch:  # a file of the original's kind
         own = catalogue.ORIGINAL

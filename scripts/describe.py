@@ -1,4 +1,4 @@
-"""A checkpoint in words and numbers: the row that it fills in a table."""
+"""The row of a checkpoint in a table: its words and numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scripts.table import ResultRow
 
 
 def row(opened: Opened) -> ResultRow:
-    """Count the network of a file."""
+    """Return the table row of a file, with its network's costs counted."""
     checkpoint = opened.checkpoint
     costs = cost.layers(opened.network, checkpoint.dataset.image_size)
     trained = [stage.epochs for stage in checkpoint.history if isinstance(stage, Trained) and stage.epochs is not None]
@@ -34,7 +34,7 @@ def row(opened: Opened) -> ResultRow:
 
 
 def kind(checkpoint: Checkpoint) -> str:
-    """The stages that a network has been through: `nin (1/2 width) sparse, pruned 50 %, refined, w8a8`."""
+    """Return the stages of a network's history: `nin (1/2 width) sparse, pruned 50 %, refined, w8a8`."""
     words = listed(*map(_words, checkpoint.history))
     return f"{checkpoint.arch}{_width(checkpoint)} {words or 'float'}"
 
@@ -46,7 +46,7 @@ def _words(stage: Stage) -> str:
 
 
 def _width(checkpoint: Checkpoint) -> str:
-    """How the widths before any pruning compare with the network's own."""
+    """Return how the widths before any pruning compare with the network's default widths, "" if equal."""
     cfg = next((list(stage.cfg_before) for stage in prunings(checkpoint.history)), checkpoint.cfg)
     if checkpoint.arch not in NETWORKS:
         return ""
@@ -60,7 +60,7 @@ def _width(checkpoint: Checkpoint) -> str:
 
 
 def _tricks(spec: QuantSpec) -> list[str]:
-    """Settings that are not the default of the quantizers that have them."""
+    """Return the settings that differ from their quantizers' defaults."""
     weight, activation = spec.weight, spec.activation
     has, takes = weight.traits.settings, activation.traits.settings
     return [
@@ -75,7 +75,7 @@ _ENDS = {"picture": "every layer quantized, the picture not", "float": "first an
 
 
 def remarks(checkpoint: Checkpoint) -> str:
-    """What a table says besides: settings of the quantizers, widths, held-out pictures."""
+    """Return the remarks of a row: settings of the quantizers, widths, held-out pictures."""
     words = []
     for stage in checkpoint.history:
         if isinstance(stage, (Quantize, Calibrate)):
@@ -86,12 +86,12 @@ def remarks(checkpoint: Checkpoint) -> str:
             followed = spec.least_sparing
             words.append(_ENDS.get(followed.ends, f"first and last layer {followed.end_bits} bit"))
             as_ever = 2 if followed.ends == "float" else 0
-            if checkpoint.arch not in NETWORKS:  # it may have several first and last layers
+            if checkpoint.arch not in NETWORKS:  # your network may have several first and last layers
                 words.append(f"{len(spec.kept)} layers float")
             elif (kept := len(spec.kept) - as_ever) > 0:
                 words.append(f"{kept} more kept float" if as_ever else f"{kept} kept float")
-        if prunings([stage]) and checkpoint.cfg:  # a captured network has no widths beside its tensors
+        if prunings([stage]) and checkpoint.cfg:  # a captured network has no cfg
             words.append(f"cfg {','.join(map(str, checkpoint.cfg))}")
     if checkpoint.metrics.judged_on == "val":
         words.append("judged on held-out training pictures")
-    return "; ".join(dict.fromkeys(words)) or "full precision"  # pruned twice, it still has one cfg
+    return "; ".join(dict.fromkeys(words)) or "full precision"  # a network pruned twice names its cfg once

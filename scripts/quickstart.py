@@ -1,4 +1,4 @@
-"""python -m scripts.quickstart: the whole chain on the embedded digits, ending in a table and a small file at work."""
+"""python -m scripts.quickstart: run the whole chain on the embedded digits, up to a table and a small packed file."""
 
 from __future__ import annotations
 
@@ -22,38 +22,38 @@ from scripts.ladder.steps import STEPS as LADDER
 
 EXAMPLES = ("scripts.quickstart", "scripts.quickstart --precision fp32")
 
-NIN = "--dataset digits --cfg 96,80,48,96,96,96,96,96"  # half of its own widths, as the table says
+NIN = "--dataset digits --cfg 96,80,48,96,96,96,96,96"  # half of NIN's widths
 NIN_GC = "--dataset digits --arch nin_gc --cfg 128,128,128,256,256,256,512,512"
 
 
 def _refine(step: str, epochs: int) -> str:
-    """A step of the ladder that trains on from the stage before."""
+    """Return a ladder step that starts from the file of the stage before."""
     return f"{LADDER[step].command} --refine --epochs {epochs}"
 
 
 STEPS = (
     ("a float network, half width", f"prune.train {NIN} --epochs 6", "nin"),
     ("sparse training: BN scales are pushed towards 0", f"prune.train {NIN} -sr --s 0.0001 --epochs 6", "nin_preprune"),
-    ("half of all channels go, those with the smallest BN scales", LADDER["prune50"].command, "nin_prune"),
-    ("refining: training what is left", _refine("prune50_refine", 5), "nin_refine"),
-    ("8 bit weights and activations (DoReFa)", _refine("w8a8", 3), "nin_w8a8"),
-    ("4 bit weights and activations", _refine("w4a4", 4), "nin_w4a4"),
+    ("pruning: half of all channels, those with the smallest BN scales", LADDER["prune50"].command, "nin_prune"),
+    ("refining: training the pruned network", _refine("prune50_refine", 5), "nin_refine"),
+    ("8-bit weights and activations (DoReFa)", _refine("w8a8", 3), "nin_w8a8"),
+    ("4-bit weights and activations", _refine("w4a4", 4), "nin_w4a4"),
     ("ternary weights", _refine("wta32", 4), "nin_wta32"),
     ("binary weights, binary activations", _refine("wbab", 8), "nin_wbab"),
     ("batch norm folded into binary weights", "bn_merge --W 2", "nin_wbab_merged"),
-    ("INT8, batch norm folded while training", _refine("int8_q1_fold1", 3), "nin_int8_q1_fold1"),
+    ("INT8, batch norm folded in training", _refine("int8_q1_fold1", 3), "nin_int8_q1_fold1"),
     ("INT8 without training", LADDER["ptq_kl"].command, "nin_ptq_kl"),
     ("grouped convolutions, sparse", f"prune.train {NIN_GC} -sr --s 0.001 --epochs 6", "nin_gc_preprune"),
     ("grouped pruning: groups and shuffles stay", LADDER["gc_prune40"].command, "nin_gc_prune"),
     ("refining the grouped network", "prune.train --arch nin_gc --refine --epochs 5", "nin_gc_refine"),
 )
-"""What is done, the command that does it, and the file it leaves in models_save/."""
+"""The title of each step, its command, and the name of its file in models_save/."""
 BINARY = "nin_wbab_merged"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Command):
-    """How to compute."""
+    """The precision and the machine."""
 
     precision: str = flag("--precision", choices=precision.CHOICES, default="auto", help=precision.HELP)
     machine: Debugging = part(Debugging)
@@ -67,13 +67,13 @@ def body(options: Options) -> dict[str, Any]:
     started, count = time.monotonic(), len(STEPS) + 3
     home, place = Path.cwd(), Path("runs/quickstart")
     place.mkdir(parents=True, exist_ok=True)
-    print(f"$ cd {place}      # a folder of its own: your models_save/ is left alone", flush=True)
+    print(f"$ cd {place}      # a new folder, so that your models_save/ stays untouched", flush=True)
     os.chdir(place)
     try:
         _chain(options, count)
     finally:
         os.chdir(home)
-    text = f"\ndone in {time.monotonic() - started:.0f} s; every command above can be run alone"
+    text = f"\ndone in {time.monotonic() - started:.0f} s; every command above can also be run alone"
     if has_page():
         text += f"\nthe table, the plots and the commands as a web page: {place / 'report.html'}"
     else:
@@ -96,19 +96,19 @@ def _chain(options: Options, count: int) -> None:
 
 
 def has_page() -> bool:
-    """Whether what draws the web page is installed."""
+    """Return whether Bokeh, which draws the web page, is installed."""
     return find_spec("bokeh") is not None
 
 
 def _packed() -> tuple[tuple[str, str], ...]:
-    """The binary network as a small file, and a few digits for it: pictures of the test set, in files."""
+    """Write a few test digits to picture files and return the steps that pack the binary network and run it on them."""
     from engine.data.digits import write_some
 
     pictures = " ".join(map(str, write_some(Path("digits"), 5)))
     file = f"models_save/{BINARY}"
     return (
-        ("the binary network as a file of its true size", f"deploy.pack --model {file}.pth"),
-        ("that file at work", f"deploy.run --model {file}.safetensors {pictures} --top 1"),
+        ("packing the binary network into a small file", f"deploy.pack --model {file}.pth"),
+        ("running the packed file on five digits", f"deploy.run --model {file}.safetensors {pictures} --top 1"),
     )
 
 

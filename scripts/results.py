@@ -1,4 +1,4 @@
-"""python -m scripts.results: fill the results ladder row by row; stopped at any time, it goes on where it was."""
+"""python -m scripts.results: fill the results ladder row by row. Stop it at any time; the same command resumes it."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def body(options: Options) -> dict[str, Any]:
     rows, folder = ladder.choose(options.rows, options.arch), Path("results") / options.name
     pages = table.pages(options.readme, options.name)
     for path in (folder / "table.md", *pages):
-        check_writable(path, "work in a folder that can be written")
+        check_writable(path, "work in a writable folder")
     before = table.read(folder)
     if not before and options.table:
-        raise UserError(f"no results in {folder}/", "run the ladder there first, without --table")
+        raise UserError(f"no results in {folder}/", "run the same command first without --table")
     if options.page:
         _page(options, folder, before)  # before hours of work
     left, failed = 0, None
@@ -53,7 +53,7 @@ def body(options: Options) -> dict[str, Any]:
         table.write(folder, ladder.of(options.arch), pages if options.table or results != before else options.readme)
     if not options.table and results == before:
         there = sum(len(before.get(row.name, ())) for row in rows)
-        found = f"{there} results of these rows were in {folder}/ before"
+        found = f"{folder}/ already held {there} results of these rows"
         stopped = left and not failed
         told = f"stopped before any row was done; {found}" if stopped else f"nothing new: {found}, and none was added"
         print(told, file=sys.stderr)
@@ -63,7 +63,7 @@ def body(options: Options) -> dict[str, Any]:
         _write_page(options, folder, results)
     text = table.plain(results, rows)
     if left:
-        text += f"\nrows left: {left}; the same command goes on with them"
+        text += f"\nrows left: {left}; repeat the command to go on"
     shown = [
         {
             "row": row.name,
@@ -107,7 +107,7 @@ def _write_page(options: Options, folder: Path, found: Results) -> None:
 
 
 def _as_one(failed: dict[Node, UserError]) -> UserError:
-    """The fault that all failed steps share, else the first one and where the others are told."""
+    """Return the error that all failed steps share, else the first error with a hint to the logs."""
     node, fault = next(iter(failed.items()))
     if len({(str(f), f.hint, f.code) for f in failed.values()}) == 1:
         return UserError(str(fault), fault.hint, fault.code)

@@ -1,4 +1,4 @@
-"""Which layers can bear what: accuracy with one layer at a time at few bits, or with some of its channels silent."""
+"""The sensitivity of layers: accuracy with one layer at a time at few bits or with some channels set to 0."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ CALIBRATION_PICTURES = 256
 
 
 def table(model: NormalForm, data: Data, batch: int, task: Task) -> Iterator[tuple[str, str, float]]:
-    """Give (layer, change, score) for every layer and change; nothing is trained.
+    """Yield (layer, change, score) for every layer and change, without training.
 
-    Bits: weights (a grid a filter) and input of one convolution or linear layer, asymmetric, BN folded, clipped by mse on 256
-    training pictures; the picture itself is left alone. Pruning: of the channels that one layer makes, those with the
-    smallest BN scales, silenced; where some of them have none, those with the smallest weights.
+    Bits: the weights (one grid a filter) and the input of one convolution or linear layer are quantized: asymmetric, BN
+    folded, clipped by mse on 256 training pictures. The picture itself stays float. Pruning: of the channels that one
+    layer makes, those with the smallest BN scales are set to 0. If some have no BN scale, weights decide.
     """
-    ran = dict.fromkeys(row.name for row in cost.layers(model, data.info.image_size))  # in that order
+    ran = dict.fromkeys(row.name for row in cost.layers(model, data.info.image_size))  # in the order of execution
     layers = [name for name in ran if name in quantizable(model)]
     first = first_layers(model)
     for name in layers:

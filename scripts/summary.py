@@ -1,4 +1,4 @@
-"""python -m scripts.summary: a network layer by layer: shapes, parameters, MACs, bits, memory."""
+"""python -m scripts.summary: list a network's layers with shapes, parameters, MACs, bits and memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from models.graph.normal import NormalForm
 
 SHORTEST_NAME = 24
-"""Characters of a layer's name that a narrow terminal leaves."""
+"""Fewest characters of a layer's name, in narrow terminals."""
 
 EXAMPLES = (
     "scripts.summary models_save/nin_w8a8.pth",
@@ -33,15 +33,15 @@ EXAMPLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Works):
-    """Which network, and whether its layers are tried one by one."""
+    """The network, and whether to measure the sensitivity of its layers."""
 
     file: Path | None = flag(
         "file", type=argtypes.path, nargs="?", metavar="F",
-        help="a checkpoint; without one, --arch and --cfg say which network",
+        help="a checkpoint (default: a new network of --arch and --cfg)",
     )  # fmt: skip
     sensitivity: bool = flag(
         "--sensitivity", action="store_true",
-        help="of a float file: accuracy with one layer at a time at 8, 4, 2 bit or pruned by 25, 50, 75 %%",
+        help="for a float file: accuracy with one layer at a time at 8, 4 or 2 bits, or pruned by 25, 50 or 75 %%",
     )  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -53,7 +53,7 @@ class Options(Works):
 
     @property
     def source(self) -> Path | None:
-        """The file that holds the network, if one does."""
+        """The file that holds the network, None for a new one."""
         return self.file or self.network.weights
 
 
@@ -72,7 +72,7 @@ def body(options: Options) -> dict[str, Any]:
         return _sensitivity(options)
     arch, model, side = _network(options)
     picture = picture_of(model, side)
-    with check.user_code(arch, f"it is shown pictures of {_by(picture)}") if is_users_code(arch) else nullcontext():
+    with check.user_code(arch, f"its input was {_by(picture)} pictures") if is_users_code(arch) else nullcontext():
         rows = cost.layers(model, side)
     params, macs, bits, outputs = (cost.total(rows, what) for what in ("params", "macs", "bits", "output_bytes"))
     memory = {
@@ -97,7 +97,7 @@ def body(options: Options) -> dict[str, Any]:
 
 
 def _network(options: Options) -> tuple[str, NormalForm, int]:
-    """Its name, itself, and the side of the pictures that it is shown."""
+    """Return the network's name, the network, and the side of its pictures."""
     from engine.training.foreign import description
     from models import forms
     from quant import restore
@@ -112,10 +112,10 @@ def _network(options: Options) -> tuple[str, NormalForm, int]:
 
 
 def _by_layer(rows: list[LayerCost], room: int | None) -> list[str]:
-    """A line a layer.
+    """Return the lines of the table, one a layer.
 
     Args:
-        room: columns of the terminal. Where the table is wider, long names lose their beginning; None: nothing is lost.
+        room: columns of the terminal; in a wider table, long names lose their beginning. None keeps all names whole.
     """
     heads = ["layer", "kind", "output", "parameters", "MACs", "weight bits", "stored bits"]
     cells = [

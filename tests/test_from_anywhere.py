@@ -236,7 +236,7 @@ def test_the_console_script_lists_every_command(capsys: pytest.CaptureFixture[st
         listed = {line[0]: line[1] for line in words if len(line) == 2 and line[0] in console.COMMANDS}
         assert code == 0
         assert tuple(listed) == console.COMMANDS
-        assert listed["prune.train"].startswith("float training, plain or sparse")
+        assert listed["prune.train"].startswith("train in float, plain or sparse")
 
 
 def test_the_console_script_tells_its_version(
@@ -252,7 +252,10 @@ def test_the_console_script_tells_its_version(
 
 
 def test_an_unknown_command_is_refused_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
-    for name, hint in (("prune.trian", "did you mean prune.train?"), ("x", "see them all: model-compression --help")):
+    for name, hint in (
+        ("prune.trian", "did you mean prune.train?"),
+        ("x", "list all commands: model-compression --help"),
+    ):
         code = console.run([name, "-sr"])
         result = SimpleNamespace(code=code, **capsys.readouterr()._asdict())
         assert_refused(result, USAGE, f"unknown command {name!r}")

@@ -1,1 +1,1 @@
-"""The results ladder: its rows and steps, how they run, and the table and pictures made of them."""
+"""The results ladder: its rows and steps, the runner, and the table and plots of the results."""

@@ -1,4 +1,4 @@
-"""Fill the ladder: which steps its rows still need, what each is called, and a JSON file for each row that is done."""
+"""Filling of the ladder: run the steps that its rows still need, and write a JSON file for each finished row."""
 
 from __future__ import annotations
 
@@ -23,16 +23,20 @@ from scripts.ladder.result import Done, Stale
 from scripts.ladder.rows import LadderRow
 from scripts.ladder.runner import Node, Runner
 
-WRITABLE_FOLDER = "work in a folder that can be written"
+WRITABLE_FOLDER = "work in a writable folder"
 
 
 def fill(options: Options, rows: list[LadderRow], folder: Path, work: Path) -> tuple[int, dict[Node, UserError]]:
-    """Make the rows that are not there yet, seed by seed; gives how many are left, and which steps failed.
+    """Run the missing rows, seed by seed.
 
-    Everything that can be known before the first step is found out before anything is written.
+    All checks that need no step are made before anything is written.
+
+    Returns:
+        The number of rows left, and the steps that failed with their errors.
 
     Raises:
-        UserError: exit 2 for flags or a GPU that this machine or ladder has not, exit 4 for the pictures, 6, 7.
+        UserError: exit 2 for a GPU that this machine lacks or flags of another ladder, exit 4 for faulty pictures,
+            exit 6 for a folder that cannot be written, exit 7 if another ladder runs in it.
     """
     hardware = record.hardware(options.machine.device, _threads(options))
     for path in (folder / "ladder.json", work / "s1" / "nin.json"):
@@ -45,18 +49,18 @@ def fill(options: Options, rows: list[LadderRow], folder: Path, work: Path) -> t
         filling = _Filling(options, folder, said)
         filling.plan(rows, work)
         runner = Runner(lambda node: command(options, node), options.jobs, deadline, hardware)
-        while filling.wanted and not runner.failed:  # once more for rows that went stale on the way
+        while filling.wanted and not runner.failed:  # repeat for rows that became stale meanwhile
             nodes = dict.fromkeys(step for node in filling.wanted for step in node.chain)
-            filling.catch_up(nodes)  # with an earlier run that was stopped before it wrote a row
+            filling.catch_up(nodes)  # an earlier run may have stopped before it wrote a row
             if not runner.run(list(nodes), filling.ended):
-                print("the time is over", file=sys.stderr)
+                print("the time is up", file=sys.stderr)
                 break
-            filling.catch_up(nodes)  # with rows that were lost together with a parent
+            filling.catch_up(nodes)  # steps after a diverged one get their note without being run
     return sum(len(found) for found in filling.wanted.values()), runner.failed
 
 
 class _Filling:
-    """The rows that are still wanted, by their last step; `said` is what ladder.json says once one is added."""
+    """The rows still wanted, by their last step. `said` is the content of ladder.json once a row is added."""
 
     def __init__(self, options: Options, folder: Path, said: dict[str, Any]) -> None:
         self.options, self.folder, self.said = options, folder, said
@@ -66,7 +70,7 @@ class _Filling:
         return self.folder / f"{row.name}-s{seed}.json"
 
     def plan(self, rows: list[LadderRow], work: Path) -> None:
-        """Want the rows that have no result, and those that have gone stale, whoever asked for them."""
+        """Want the asked rows that have no result, and all stale rows of the ladder."""
         for seed in range(1, self.options.seeds + 1):
             for row in ladder.of(self.options.arch):
                 path = self._path(row, seed)
@@ -80,7 +84,7 @@ class _Filling:
                 self.ended(node)
 
     def ended(self, node: Node) -> None:
-        """Write the rows that a step completes; those that hang on another file of this step have gone stale."""
+        """Write the rows that a step completes, and mark rows made from an earlier file of this step as stale."""
         self._outdate(node)
         for row in self.wanted.pop(node, ()):
             known = record.of(row, node, lambda n: command(self.options, n), self.options.arch)
@@ -90,7 +94,7 @@ class _Filling:
             print(f"{row.name}, seed {node.seed}: {shown}", file=sys.stderr, flush=True)
 
     def _outdate(self, node: Node) -> None:
-        """Rows of one seed are compared with each other, so they must all be of the same files."""
+        """Mark rows made from another file of this step as stale: rows of one seed must share their files."""
         note, stale = node.ended(), []
         for row in ladder.of(self.options.arch):
             path = self._path(row, node.seed)
@@ -103,19 +107,23 @@ class _Filling:
                 stale.append(row.name)
         if stale:
             notice(
-                f"{node.step}, seed {node.seed}, was made anew and came out differently; "
-                f"rows that hang on it are run again: {', '.join(stale)}"
+                f"{node.step}, seed {node.seed}, was made again and its file differs; "
+                f"rows that depend on it run again: {', '.join(stale)}"
             )
 
 
 @contextmanager
 def _locked(work: Path) -> Iterator[None]:
-    """One ladder at a time in a work folder."""
+    """Hold the lock of a work folder, which allows one ladder at a time.
+
+    Raises:
+        UserError: exit 7 if another process holds it, exit 6 if the folder cannot be written.
+    """
     work.mkdir(parents=True, exist_ok=True)
     try:
         lock = Lock(work)
     except UserError as fault:
-        hint = "wait for it; its --jobs runs several rows at once" if fault.code == LOCKED else WRITABLE_FOLDER
+        hint = "wait until it ends; --jobs runs several rows at once" if fault.code == LOCKED else WRITABLE_FOLDER
         raise UserError(str(fault), hint, fault.code) from fault
     try:
         yield
@@ -124,19 +132,19 @@ def _locked(work: Path) -> Iterator[None]:
 
 
 def _threads(options: Options) -> int:
-    """Of each step: OMP_NUM_THREADS is said of one process, --threads of all that run at once."""
+    """Return the CPU threads of each step. OMP_NUM_THREADS is for one process, --threads for all that run at once."""
     total = torch.get_num_threads()
     return total if "OMP_NUM_THREADS" in os.environ and not options.machine.threads else max(1, total // options.jobs)
 
 
 def command(options: Options, node: Node) -> list[str]:
-    """The words after `python -m`, as a user would type them."""
+    """Return the words after `python -m`, as a user would type them."""
     step = steps.STEPS[node.step]
     words = step.words({parent.step: str(parent.model) for parent in node.parents}, options.arch)
     words += ["--dataset", options.dataset, "--data", str(options.data.root)]
     words += ["--seed", str(node.seed), "--device", options.machine.device]
     words += ["--save", str(node.model), "--eval_batch_size", str(options.data.eval_batch_size)]
-    # a checkpoint holds its command: the default says nothing, so files stay the same
+    # a checkpoint stores its command: default values are left out, so that files stay the same
     if options.data.num_workers != 2:
         words += ["--num_workers", str(options.data.num_workers)]
     if options.data.skip_bad:

@@ -1,4 +1,4 @@
-"""What a ladder is, as its ladder.json says it: data, flags, recipes, steps. Rows of another one are not mixed in."""
+"""The identity of a ladder in its ladder.json: data, flags, recipes and steps. Rows of different ladders never mix."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from quant import recipes
 from scripts.ladder import notes, steps
 from scripts.ladder.options import Options
 
-SAME = 1e-6  # of mean and std: larger than rounding differences, smaller than one changed picture in 50,000
-DIGITS = 10  # of mean and std
+SAME = 1e-6  # tolerance of mean and std: above rounding differences, below one changed picture in 50,000
+DIGITS = 10  # decimals of mean and std
 
 
 def of(options: Options) -> dict[str, Any]:
-    """The ladder that the flags ask for; reads its pictures once, so that what is wrong with them is said at once.
+    """Return the identity of the ladder that the flags ask for. Read all pictures once, to report faults early.
 
     Raises:
-        UserError: as image_folder.listed and catalogue.load.
+        UserError: as sound.listed and catalogue.load.
     """
     asked = options.data
     folder = None
@@ -53,7 +53,7 @@ def of(options: Options) -> dict[str, Any]:
         "--flip": asked.flip,
         "--val": asked.val,
         "--epochs": options.epochs,
-        "--recipe": "seed" if options.original else "default",  # as ladders that were begun before say it
+        "--recipe": "seed" if options.original else "default",  # the word in older ladder.json files
         "--precision": options.precision,
         **{f"recipe of {family}": text for family, text in recipes.table(short, options.original).items()},
         **{f"step {name}": step.line for name, step in steps.STEPS.items()},
@@ -61,26 +61,28 @@ def of(options: Options) -> dict[str, Any]:
 
 
 def compare_or_write(path: Path, now: dict[str, Any], begun: bool) -> dict[str, Any]:
-    """Write down what a ladder is, or refuse to mix it with another one; what an older file does not tell is no difference.
-
-    Gives what the file is to say once a row is added: an older one lacks, say, the steps that are new.
+    """Write a ladder's identity, or refuse to mix it with another ladder. Keys that an older file lacks do not count.
 
     Args:
-        path: its ladder.json.
-        begun: whether anything has come of the ladder that is there; else it may be replaced.
+        path: the ladder.json.
+        now: the identity that the flags ask for.
+        begun: whether the present ladder has any results or states; without them it may be replaced.
+
+    Returns:
+        The content for the file once a row is added. An older file may lack new keys, for example new steps.
 
     Raises:
         UserError: exit 2 for another ladder, exit 3 if the file is damaged.
     """
-    was = notes.load(path, hint="delete it: the next run writes it again") if path.exists() else {}
+    was = notes.load(path, hint="delete it; the next run writes it again") if path.exists() else {}
     if was:
         for flag in ("--flip", "--crop"):
-            was.setdefault(flag, None)  # the file may be older than the flag
+            was.setdefault(flag, None)  # older files lack these flags
     changed = [f"{key}: {_said(was[key])} -> {_said(now.get(key))}" for key in was if not _same(was[key], now.get(key))]
     if changed and begun:
         raise UserError(
             f"{path.parent}/ holds another ladder: {'; '.join(changed[:3])}",
-            f"repeat its flags, or move {path.parent}/ and {Path('runs') / path.parent}/ away",
+            f"repeat the flags of that ladder, or move {path.parent}/ and {Path('runs') / path.parent}/ away",
         )
     said = now if changed else {**now, **was}
     if changed or not was:
@@ -89,7 +91,7 @@ def compare_or_write(path: Path, now: dict[str, Any], begun: bool) -> dict[str, 
 
 
 def write(path: Path, said: dict[str, Any]) -> None:
-    """Let a ladder's file say this, if it does not yet."""
+    """Write a ladder's identity, if its file holds another content."""
     if notes.load(path) != said:
         write_json(path, said)
 
@@ -105,7 +107,7 @@ def _said(value: Any) -> str:
 
 
 def _statistics(data: Data) -> tuple[list[float], list[float]]:
-    """Mean and std of the training pictures, finer than networks need them; what is streamed has those of its sample."""
+    """Return mean and std of the training pictures to DIGITS decimals. Streamed data have those of their sample."""
     images = getattr(data.train, "images", None)
     if images is None:
         return list(data.info.mean), list(data.info.std)

@@ -1,4 +1,4 @@
-"""The ladder's own JSON files, read and checked, and what it notes of a step: under way, and once it has ended."""
+"""The ladder's JSON files, read and checked, and its notes of unfinished and ended steps."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from engine.errors import BAD_CHECKPOINT, UserError
 T = TypeVar("T")
 
 
-def load(path: Path, *keys: str, hint: str = "delete it: its row is made again") -> dict[str, Any]:
-    """A JSON file of the ladder's own: of a row, of a step, or of the ladder itself.
+def load(path: Path, *keys: str, hint: str = "delete it; its row runs again") -> dict[str, Any]:
+    """Read a JSON file of a row, of a step, or of the ladder itself.
 
     Raises:
         UserError: exit 3 naming the file if it is damaged or lacks one of `keys`.
@@ -29,20 +29,20 @@ def load(path: Path, *keys: str, hint: str = "delete it: its row is made again")
 
 
 def to_json(record: Any) -> dict[str, Any]:
-    """The fields of a dataclass in their order. One whose default is None may be unknown: then it is left out."""
+    """Return the fields of a dataclass, in order. Fields that are None and have the default None are left out."""
     values = {field: getattr(record, field.name) for field in fields(record)}
     return {field.name: value for field, value in values.items() if value is not None or field.default is not None}
 
 
 def from_json(kind: type[T], content: dict[str, Any]) -> T:
-    """The inverse of `to_json`. Keys that are no fields of the dataclass are ignored."""
+    """Build a dataclass from the result of `to_json`. Unknown keys are ignored."""
     names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     return kind(**{key: value for key, value in content.items() if key in names})
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """What steps run on: `cpu` or `cuda`, the processor or GPU in words, and the CPU threads of each step."""
+    """The hardware of steps: `cpu` or `cuda`, the name of the processor or GPU, and the CPU threads of each step."""
 
     device: str | None = None
     machine: str | None = None
@@ -51,15 +51,15 @@ class Hardware:
 
 @dataclass(frozen=True)
 class Note:
-    """What is known of a step that has ended. What a note of an older version does not tell is None.
+    """The note of an ended step. Fields that older versions did not record are None.
 
     Args:
         status: "done" or "diverged".
-        diverged_in: the step that diverged: this one or one before it.
-        parents: the hash of the file of each step whose file this one read.
-        result: what the command printed with --json.
-        sha256: the hash of the file that it left.
-        seconds: its time, that of interrupted runs included.
+        diverged_in: the step that diverged: this one or an earlier one.
+        parents: the hash of each file that the step read, by the name of its step.
+        result: the output of the command with --json.
+        sha256: the hash of the step's file.
+        seconds: its time, with interrupted runs.
         version: the versions and the commit that it ran with.
     """
 
@@ -82,7 +82,7 @@ class Note:
         Raises:
             UserError: exit 3 naming the file if it is damaged.
         """
-        hint = "delete it: the step is made again"
+        hint = "delete it; the step runs again"
         content = load(path, "status", hint=hint)
         if content["status"] == "done":
             load(path, "sha256", "parents", "result", hint=hint)
@@ -91,19 +91,19 @@ class Note:
 
 @dataclass(frozen=True)
 class Spent:
-    """What is known of a step under way: how long it has run, and with how many threads; it goes on with as many."""
+    """The time and the CPU threads of an unfinished step. It resumes with the same number of threads."""
 
     seconds: float
     threads: int | None
 
     @staticmethod
     def load(path: Path, threads: int | None) -> Spent:
-        """Read what an interrupted run has left; 0 seconds where there is nothing, or it is damaged.
+        """Read the record of an interrupted run. A missing or damaged file counts as 0 seconds.
 
         Args:
-            threads: of a step that has not begun, or whose file is older than this field.
+            threads: the number for a step that has not begun, or whose file is older than this field.
         """
-        with contextlib.suppress(OSError, ValueError):  # seconds are not worth a refusal
+        with contextlib.suppress(OSError, ValueError):  # a damaged record only loses the time taken so far
             found = json.loads(path.read_text())
             if not isinstance(found, dict):
                 return Spent(float(found), threads)

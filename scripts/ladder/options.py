@@ -1,4 +1,4 @@
-"""The flags of scripts.results: which rows, how long, on which pictures, and where the table goes."""
+"""The flags of scripts.results: rows, epochs, pictures, and the files for the table."""
 
 from __future__ import annotations
 
@@ -17,44 +17,44 @@ from scripts.ladder.steps import NETWORK
 
 @dataclass(frozen=True, kw_only=True)
 class Machine(Printing, Device):
-    """Where to run and what to print."""
+    """The device to run on, and what to print."""
 
     title = "machine"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Command):
-    """Which rows, how long, and where the table goes."""
+    """The rows, the length of training, and the files for the table."""
 
     rows: list[str] = flag(
         "--rows", nargs="+", default=["all"], metavar="ROW",
-        help="names, patterns like 'int8*', headline, or all (default: all)",
+        help="rows by name or pattern like 'int8*', headline, or all (default: all)",
     )  # fmt: skip
     arch: str = flag(
         "--arch", type=argtypes.arch, default=NETWORK, metavar="NAME",
-        help="another network than NIN, as prune.train names it: it has the rows that need none of NIN's relatives",
+        help="another network than NIN, as in prune.train, for the rows that need no relatives of NIN",
     )  # fmt: skip
     epochs: int | None = flag(
         "--epochs", type=argtypes.number(int, 1, 100_000), metavar="N",
-        help="of a float training; refining and quantizing take half (default: as each recipe says)",
+        help="epochs of a float training; refining and quantizing take half (default: those of each recipe)",
     )  # fmt: skip
     seeds: int = flag("--seeds", type=argtypes.number(int, 1, 1000), default=1, metavar="K", help="seeds 1 to K")
     minutes: float | None = flag(
         "--minutes", type=argtypes.number(float, 0, open_low=True), metavar="M",
-        help="stop cleanly after M minutes; the same command goes on from there",
+        help="stop cleanly after M minutes; the same command resumes",
     )  # fmt: skip
     jobs: int = flag(
         "--jobs", type=argtypes.number(int, 1, 64), default=1, metavar="J",
-        help="rows at once, for a GPU that one row does not fill (default: 1)",
+        help="number of steps to run at once, for a GPU that one step does not fill (default: 1)",
     )  # fmt: skip
     recipe: str = flag(
         "--recipe", type=argtypes.original, choices=["default", "original", "seed"], default="default",
-        help="original (or seed): that repository's",
+        help="original (or seed): the original repository's recipes (default: default)",
     )  # fmt: skip
     precision: str = flag("--precision", choices=precision.CHOICES, default="auto", help=precision.HELP)
     table: bool = flag(
         "--table", action="store_true",
-        help="run nothing, write table and pictures from what is there; needs --dataset (and --data, --val) alone",
+        help="run nothing; write the table and the plots of present results; needs only --dataset (and --data, --val)",
     )  # fmt: skip
     html: Path | bool | None = flag(
         "--html", nargs="?", const=True, type=argtypes.page, metavar="F.html",
@@ -70,30 +70,30 @@ class Options(Command):
         Pictures,
         dataset={
             "choices": [name for name in datasets.ALL if name not in datasets.BOXES],
-            "help": "results belong to one: name it",
+            "help": "the data set of the results (required)",
         },
     )
     machine: Machine = part(
-        Machine, threads={"help": "CPU threads, shared by the --jobs (default: OMP_NUM_THREADS for each, else all)"}
+        Machine, threads={"help": "CPU threads, shared by all --jobs (default: OMP_NUM_THREADS for each, else all)"}
     )
 
     def __post_init__(self) -> None:
         if self.data.dataset is None:
-            raise UserError("results belong to one data set", f"name it: --dataset {datasets.IN_WORDS}")
+            raise UserError("results need one data set", f"give --dataset {datasets.IN_WORDS}")
 
     @property
     def dataset(self) -> str:
-        """Which data set; there always is one."""
+        """The name of the data set."""
         return str(self.data.dataset)
 
     @property
     def original(self) -> bool:
-        """Whether the original's own recipes are asked for."""
+        """Whether to use the original's recipes."""
         return self.recipe == "original"
 
     @property
     def name(self) -> str:
-        """The folder of the results: the data set's, and the network's where it is not NIN."""
+        """The name of the results' folder: the data set, and the network unless it is NIN."""
         name = self.data.root.resolve().name if self.data.dataset == "imagefolder" else self.dataset
         name = name if self.arch == NETWORK else f"{name}-{prefix(self.arch)}"
         name = re.sub(r"[^\w.-]+", "-", name)

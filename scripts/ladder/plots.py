@@ -1,4 +1,4 @@
-"""The three plots of the ladder; needs matplotlib. Each is a PNG, or None where there is nothing to show."""
+"""The three plots of the ladder, made with matplotlib. Each function returns a PNG, or None without any data."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def colour(name: str) -> str:
 
 
 def curves(rows: list[Done]) -> bytes | None:
-    """Accuracy after each epoch of a row's last stage, a panel a family, all with the same axes."""
+    """Plot accuracy after each epoch of each row's last stage, one panel a family, all with the same axes."""
     return figures.png(curves_figure(rows), dpi=120) if rows else None
 
 
 def curves_figure(rows: list[Done]) -> Figure:
-    """The axes may cut off the lowest of twenty points: poor first epochs would press all else against the upper edge."""
+    """Draw the figure of `curves`. Its axes may cut off the lowest 5 % of the points: poor first epochs."""
     lines = [[(e["epoch"], e[_evaluated(row)]) for e in row.curve] for row in rows]
     values = sorted(accuracy for line in lines for _, accuracy in line)
     low = values[len(values) // 20]
@@ -55,15 +55,15 @@ def curves_figure(rows: list[Done]) -> Figure:
 
 
 def _evaluated(row: Done) -> str:
-    """Which accuracy of an epoch is not that of training: test_accuracy, or val_accuracy."""
+    """Return the key of an epoch's evaluated accuracy: test_accuracy or val_accuracy."""
     return next(key for key in row.curve[0] if key.endswith(f"_{SCORE.name}") and not key.startswith("train"))
 
 
 def size(rows: Mapping[str, ResultRow]) -> bytes | None:
-    """Accuracy against size, a colour a family.
+    """Plot accuracy against size, one colour a family.
 
     Args:
-        rows: by their names in the ladder.
+        rows: the rows by their names in the ladder.
     """
     if not rows:
         return None
@@ -77,7 +77,7 @@ def size(rows: Mapping[str, ResultRow]) -> bytes | None:
 
 
 def kept(rows: list[Done]) -> bytes | None:
-    """Channels before and after pruning, a panel a network."""
+    """Plot channels before and after pruning, one panel a network."""
     if not rows:
         return None
     figure, axes = pyplot.subplots(len(rows), 1, figsize=(8, 2.4 * len(rows)), layout="constrained", squeeze=False)

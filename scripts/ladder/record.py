@@ -1,4 +1,4 @@
-"""One row of the ladder as a JSON file: its numbers, and everything that they were made from."""
+"""The record of one row of the ladder for its JSON file: its numbers and their provenance."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ NOT_KNOWN = Note("unknown")
 
 
 def of(row: LadderRow, node: Node, command: Callable[[Node], list[str]], arch: str) -> Done | Diverged:
-    """What is known of a row whose last step has ended.
+    """Return the record of a row whose last step has ended.
 
     Args:
-        command: stands in for the command of a step, where an old note does not tell it.
-        arch: the network that the ladder is of.
+        command: returns the command of a step, for old notes that lack it.
+        arch: the ladder's network.
 
     Raises:
         UserError: exit 3 for a damaged file of the row.
@@ -44,7 +44,7 @@ def of(row: LadderRow, node: Node, command: Callable[[Node], list[str]], arch: s
 
 
 def _made(row: LadderRow, node: Node, notes: dict[str, Note], command: Callable[[Node], list[str]]) -> dict[str, Any]:
-    """Which row it is, and how it was made: the fields that `Done` and `Diverged` share."""
+    """Return the fields that `Done` and `Diverged` share: the row and how it was made."""
     return {
         "row": row.name,
         "label": row.label,
@@ -60,7 +60,7 @@ def _made(row: LadderRow, node: Node, notes: dict[str, Note], command: Callable[
 
 
 def _measured(row: LadderRow, node: Node, arch: str) -> dict[str, Any]:
-    """What the file of the last step says, and what its network counts: fields of `Done`."""
+    """Return the fields of `Done` that come from the last step's file: its metrics and its network's costs."""
     opened = restore.open(node.model, arch if is_users_code(arch) else None)
     checkpoint, counted = opened.checkpoint, describe.row(opened)
     return {
@@ -86,23 +86,23 @@ def _accuracy(row: LadderRow, checkpoint: Checkpoint) -> float:
 
 
 def _precision(node: Node) -> str:
-    """That of a training step, from its run folder; pruning and calibration train nothing."""
+    """Return the precision of a step's training, from its run folder. Steps without training count as fp32."""
     path = node.model.with_suffix("") / "flags.json"
     if not path.exists():
         return "fp32"
-    return load(path, "resolved", hint=f"delete {node.note}: the step is made again")["resolved"]["precision"]
+    return load(path, "resolved", hint=f"delete {node.note}; the step runs again")["resolved"]["precision"]
 
 
 def _on_the_way(said: Iterable[str | None]) -> str:
-    """What all steps ran on, each named once; notes from before this was written down do not say."""
+    """Join the devices or machines of all steps, each once. Old notes lack them: "unknown"."""
     return "; ".join(dict.fromkeys(name or "unknown" for name in said))
 
 
 def hardware(name: str, threads: int) -> Hardware:
-    """What --device NAME means here.
+    """Return the hardware that --device NAME chooses on this machine.
 
     Args:
-        threads: of each step.
+        threads: CPU threads of each step.
     """
     kind = device.choose(name).type
     return Hardware(kind, torch.cuda.get_device_name() if kind == "cuda" else _processor(), threads)

@@ -1,6 +1,6 @@
-"""The result of one row with one seed, as its JSON file holds it: done, diverged, or to be run again.
+"""The result of one row with one seed, as its JSON file holds it: done, diverged, or stale.
 
-Fields stand in the order of the keys on disk. A field whose default is None is missing in files of older versions.
+Fields are in the order of the keys in the file. Files of older versions may lack the fields with default None.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ class Done:
     """A row that was run to its end.
 
     Args:
-        commands: those of all steps on the way, in order.
-        seconds, version, precision, sha256, threads: of each step on the way, by its name.
-        pictures, judged_on: how many pictures the accuracy is of, and of which part ("test", "val").
-        accuracy: percent, of the last epoch.
+        commands: the commands of all its steps, in order.
+        seconds, version, precision, sha256, threads: of each of its steps, by the step's name.
+        pictures, judged_on: number of pictures that the accuracy was measured on, and their part ("test" or "val").
+        accuracy: in percent, of the last epoch.
         epochs: of each training stage, "10+6".
-        cfg, cfg_before: widths of the network, and those before it was pruned, if it was.
-        size_bits: bits of every stored tensor; `bytes_counted` is the same in whole bytes.
-        curve: what the last stage measured after each epoch; empty where it trained nothing.
-        device, machine: what the steps ran on, each named once, joined by "; ".
+        cfg, cfg_before: widths of the network, and its widths before pruning if it was pruned.
+        size_bits: bits of all stored tensors; `bytes_counted` is the same in whole bytes.
+        curve: metrics of the last stage after each epoch; empty if it trained nothing.
+        device, machine: hardware of the steps, each named once, joined by "; ".
     """
 
     row: str
@@ -58,13 +58,13 @@ class Done:
 
     @property
     def made_from(self) -> dict[str, str]:
-        """`sha256`, empty where an older file does not tell it."""
+        """The hashes of the steps' files, by step; empty for older files that lack them."""
         return self.sha256 or {}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Diverged:
-    """A row with no accuracy: `diverged_in`, its last step or one before it, ended in numbers that are not finite."""
+    """A row without accuracy: the step `diverged_in`, its last or an earlier one, ended in non-finite numbers."""
 
     row: str
     label: str | None = None
@@ -86,7 +86,7 @@ class Diverged:
 
 @dataclass(frozen=True, kw_only=True)
 class Stale:
-    """A row whose file of some step has been made anew and came out differently: it has to be run again."""
+    """A row to be run again: the file of one of its steps was made again and differs."""
 
     row: str
     label: str | None = None
@@ -95,7 +95,7 @@ class Stale:
 
     @property
     def made_from(self) -> dict[str, str]:
-        """Nothing is known of the files that it was made from."""
+        """Empty: a stale row records no files."""
         return {}
 
 
@@ -111,7 +111,7 @@ def load(path: Path) -> Result:
     """
     status = notes.load(path, "row", "seed", "status")["status"]
     if status not in _KINDS:
-        raise UserError(f"{path} is damaged: no status {status!r}", "delete it: its row is made again", BAD_CHECKPOINT)
+        raise UserError(f"{path} is damaged: no status {status!r}", "delete it; its row runs again", BAD_CHECKPOINT)
     kind = _KINDS[status]
     return notes.from_json(kind, notes.load(path, *(f.name for f in fields(kind) if f.default is MISSING)))
 

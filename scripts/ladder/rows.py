@@ -1,4 +1,4 @@
-"""The rows of the results ladder: which step makes each one's file (steps.py). How steps run: runner.py."""
+"""The rows of the results ladder and the steps that make their files (steps.py). runner.py runs the steps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scripts.ladder import steps
 
 @dataclass(frozen=True)
 class LadderRow:
-    """One row of the table: the step that makes its file, and which of that command's accuracies it shows."""
+    """One row of the table: the step that makes its file, and the accuracy of that step that it shows."""
 
     name: str
     label: str
@@ -77,7 +77,7 @@ GROUPS = {
 
 
 def of(arch: str) -> list[LadderRow]:
-    """The rows of a network: of NIN all of them, of another one those that NIN's relatives have no part in."""
+    """Return the rows of a network: for NIN all of them, for others the rows that need no relatives of NIN."""
     if arch == steps.NETWORK:
         return list(ROWS)
     own = {"nin": prefix(arch), "sparse": f"{prefix(arch)} sparse"}
@@ -91,10 +91,10 @@ def of_group(name: str, rows: Sequence[LadderRow] = ROWS) -> list[LadderRow]:
 
 
 def choose(names: Sequence[str], arch: str = steps.NETWORK) -> list[LadderRow]:
-    """Rows of a network by name, by pattern (`int8*`) or by group (`all`, `headline`), in the order of the ladder.
+    """Return rows of a network by name, pattern (`int8*`) or group (`all`, `headline`), in the order of the ladder.
 
     Raises:
-        UserError: exit 2 for a name that matches none.
+        UserError: exit 2 for a name that matches no row.
     """
     rows, wanted = of(arch), set[str]()
     for name in ",".join(names).split(","):

@@ -1,4 +1,4 @@
-"""Run the steps of the ladder: several at once, parents first, until all are done or the time is over."""
+"""The runner of the ladder's steps: several at once, parents first, until all are done or the time is up."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from model_compression import HOME
 from scripts.ladder import notes, steps
 from scripts.ladder.notes import Hardware, Note, Spent
 
-STOP_SECONDS = 60  # for a step to save its state once the time is over
-KEEP_SECONDS = 10  # how often the time that running steps have taken is written down
+STOP_SECONDS = 60  # that a step may take to save its state once the time is up
+KEEP_SECONDS = 10  # between records of the time that running steps have taken
 CODE = ("engine", "models", "prune", "quant", "bn_merge", "scripts", "setup.py", "model_compression.py")
-"""What can change a figure."""
+"""The code that can change a figure."""
 
-PROGRAM = (sys.executable, str(HOME / "model_compression.py"))  # what runs a step, whatever the working folder holds
+PROGRAM = (sys.executable, str(HOME / "model_compression.py"))  # runs a step independently of the working folder
 NOT_SAID = Hardware()
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _libc = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
@@ -35,7 +35,7 @@ _libc = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
 
 @dataclass(frozen=True)
 class Node:
-    """One step with one seed; its files lie in `folder`."""
+    """One step with one seed. Its files are in `folder`."""
 
     folder: Path
     seed: int
@@ -47,7 +47,7 @@ class Node:
 
     @property
     def note(self) -> Path:
-        """What is known of the step once it has ended; written last, so its presence means done."""
+        """The note of an ended step. It is written last, so its presence means that the step has ended."""
         return self.folder / f"{self.step}.json"
 
     @property
@@ -57,27 +57,27 @@ class Node:
 
     @property
     def chain(self) -> list[Node]:
-        """This step and all before it, in order."""
+        """This step and all steps before it, in order."""
         return [Node(self.folder, self.seed, step.name) for step in steps.chain(self.step)]
 
     @property
     def spent(self) -> Path:
-        """What is known of the step while it is under way."""
+        """The file with the time that an unfinished step has taken."""
         return self.folder / f"{self.step}.spent"
 
     def ended(self) -> Note | None:
-        """The note, if the step has ended, its file is still the one that it left, and its parents those that it read."""
+        """Return the note if the step has ended and neither its file nor its parents' files have changed, else None."""
         if not self.note.exists():
             return None
         note = Note.load(self.note)
         read = {parent.model: (note.parents or {}).get(parent.step) for parent in self.parents}
         if note.status == "done":
             read[self.model] = note.sha256
-        elif note.diverged_in != self.step:  # a step before it diverged: true as long as the parent's note says so
+        elif note.diverged_in != self.step:  # an earlier step diverged: valid while the parent's note says so
             if not any(found and found.diverged_in == note.diverged_in for found in map(Node.ended, self.parents)):
                 return None
             read = {}
-        elif note.parents is None:  # of an older version
+        elif note.parents is None:  # written by an older version
             read = {}
         if not all(path.exists() and sha256(path) == known for path, known in read.items()):
             return None
@@ -93,18 +93,18 @@ class _Job:
     threads: int | None = None
 
     def seconds(self) -> float:
-        """Those of earlier, interrupted runs of the step, too."""
+        """Return the step's time so far, with its earlier, interrupted runs."""
         return self.before + time.monotonic() - self.started
 
 
 class Runner:
-    """Runs nodes as commands of their own processes.
+    """A runner of nodes, each in a process of its own.
 
     Args:
-        command: gives the words of a node's command, without those for its files.
-        jobs: how many at once.
-        deadline: of time.monotonic; no step starts after it, and running ones are asked to save and stop.
-        hardware: what steps run on, for their notes.
+        command: returns the words of a node's command.
+        jobs: number of steps to run at once.
+        deadline: in seconds of time.monotonic. After it no step starts, and running steps must save and stop.
+        hardware: the hardware of the steps, for their notes.
     """
 
     def __init__(
@@ -116,10 +116,10 @@ class Runner:
     ) -> None:
         self.command, self.jobs, self.deadline, self.hardware = command, jobs, deadline, hardware
         self.failed: dict[Node, UserError] = {}
-        self._patience = time.monotonic() + STOP_SECONDS  # with what a killed ladder left, which is saving its state
+        self._patience = time.monotonic() + STOP_SECONDS  # until then, steps of a killed ladder may still be saving
 
     def run(self, nodes: list[Node], ended: Callable[[Node], None]) -> bool:
-        """Run what has not ended yet, and call `ended` after each; False if the time was over before all was tried."""
+        """Run the nodes that have not ended, and call `ended` after each. Return False if the time was up first."""
         waiting = [node for node in nodes if not node.ended()]
         running: dict[Node, _Job] = {}
         kept = time.monotonic()
@@ -130,7 +130,7 @@ class Runner:
                         ended(node)
                     elif node not in self.failed:
                         waiting.append(node)
-                if time.monotonic() >= kept + KEEP_SECONDS:  # kill -9 takes this process without a word
+                if time.monotonic() >= kept + KEEP_SECONDS:  # in case of kill -9, which leaves no time to save
                     kept = time.monotonic()
                     for node, job in running.items():
                         self._keep(node, job)
@@ -141,14 +141,14 @@ class Runner:
                     waiting.remove(node)
                     running[node] = self._start(node)
                 if waiting and not running:
-                    raise UserError(f"{waiting[0].step} waits for a file that is gone", "give the same command again")
+                    raise UserError(f"{waiting[0].step} waits for a file that is gone", "repeat the command")
                 time.sleep(0.1)
         finally:
             self._stop(running)
         return True
 
     def _ready(self, waiting: list[Node]) -> list[Node]:
-        """Those whose parents are done; those with a lost parent are taken off the list."""
+        """Return the nodes whose parents are done. Remove nodes whose parent diverged or failed from `waiting`."""
         ready = []
         for node in list(waiting):
             known = [parent.ended() for parent in node.parents]
@@ -169,7 +169,7 @@ class Runner:
             words.append("--resume")
         node.folder.mkdir(parents=True, exist_ok=True)
         environment, earlier = dict(os.environ), Spent.load(node.spent, self.hardware.threads)
-        if earlier.threads:  # else each process would start as many as there are cores
+        if earlier.threads:  # otherwise each process would start one thread per core
             environment["OMP_NUM_THREADS"] = str(earlier.threads)
         output = (node.folder / f"{node.step}.out").open("w+b")
         with (node.folder / f"{node.step}.log").open("ab") as log:
@@ -184,7 +184,7 @@ class Runner:
         return job
 
     def _settle(self, node: Node, job: _Job) -> bool:
-        """Write the note of an ended step, or report its failure; False if it left nothing, failed or to be tried again."""
+        """Write the note of an ended step, or report its failure. Return False if it failed or must be tried again."""
         job.output.seek(0)
         text, code = job.output.read().decode(), job.process.returncode
         job.output.close()
@@ -213,7 +213,7 @@ class Runner:
         return True
 
     def _stop(self, running: dict[Node, _Job]) -> None:
-        """Ask what still runs to save its state; it goes on from there next time."""
+        """Ask running steps to save their state, from which the next run resumes, and wait for them."""
         for job in running.values():
             job.process.terminate()
         for node, job in running.items():
@@ -226,27 +226,27 @@ class Runner:
             self._keep(node, job)
 
     def _keep(self, node: Node, job: _Job) -> None:
-        """Write down what a step under way has taken, for the next run to count."""
+        """Record the time that an unfinished step has taken, for the next run."""
         write_json(node.spent, asdict(Spent(job.seconds(), job.threads)))
 
 
 def plain(words: list[str]) -> str:
-    """A command line without the places of this machine: an absolute path by its last part."""
+    """Return a command line without paths of this machine: absolute paths are cut to their last part."""
     return "python -m " + shlex.join(Path(word).name if word.startswith("/") else word for word in words)
 
 
 def _end_with_parent() -> None:
-    """In the new process: should the ladder be killed, the system asks it to save and stop. Linux alone has this."""
+    """In the new process, ask Linux to send SIGTERM if the ladder is killed, so that the step saves and stops."""
     if _libc:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _fault(node: Node, code: int) -> UserError:
-    """What a failed step said last: its two lines, or what there is."""
+    """Return the error of a failed step from the end of its log: its error and hint, or else its last line."""
     log = node.folder / f"{node.step}.log"
     lines = log.read_text(errors="replace").splitlines()
     begun = max((number for number, line in enumerate(lines) if line.startswith("$ ")), default=-1)
-    lines = lines[begun + 1 :]  # the runs before had faults of their own
+    lines = lines[begun + 1 :]  # skip the errors of earlier runs
     errors = [number for number, line in enumerate(lines) if line.startswith("error: ")]
     if errors and lines[errors[-1] + 1 :][:1] and lines[errors[-1] + 1].startswith("hint: "):
         error, hint = lines[errors[-1] :][:2]
@@ -255,7 +255,7 @@ def _fault(node: Node, code: int) -> UserError:
 
 
 def _commit() -> str | None:
-    """The commit of the code, with -dirty behind it where code was changed; None outside a clone."""
+    """Return the commit of the code, with -dirty appended if code was changed; None outside a clone."""
     home = Path(__file__).parents[2]
     try:
         said = subprocess.run(

@@ -1,4 +1,4 @@
-"""The steps of the ladder: which command each one is, and which file it reads. A step is one command."""
+"""The steps of the ladder. A step is one command and the file that it reads."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 NETWORK = "nin"
-"""The network that the steps name. For another one `words` puts that in its place."""
+"""The network named in the steps. `Step.words` replaces it by another one."""
 OF_ANY = ("nin", "sparse")
-"""The steps that begin with a network of any kind; others begin with relatives of NIN."""
+"""The first steps that work with any network. Chains with other first steps need relatives of NIN."""
 TRAINING = ("prune.train", "quant.wqaq", "quant.wbwtab")
 
 
 @dataclass(frozen=True)
 class Step:
-    """One command of the ladder, without what every step is told: data, seed, device and where to save.
+    """One command of the ladder, without the flags common to all steps: data, seed, device and output file.
 
     Args:
-        module: what `python -m` runs.
-        flags: the words after it.
-        reads: the flag that takes the file of `parent`, such as "--refine"; None where the step reads no file.
+        module: the module that `python -m` runs.
+        flags: the words after the module.
+        reads: the flag for the file of `parent`, such as "--refine"; None if the step reads no file.
         parent: the step whose file this one reads.
     """
 
@@ -31,14 +31,14 @@ class Step:
 
     @property
     def command(self) -> str:
-        """The command line without the file it reads: `quant.wqaq --Wbits 8 --Abits 8`."""
+        """The command line without the input file: `quant.wqaq --Wbits 8 --Abits 8`."""
         return " ".join((self.module, *self.flags))
 
     @property
     def line(self) -> str:
-        """The command line with the parent's name for its file: `prune.train --refine {prune50}`.
+        """The command line with the parent's name in place of its file: `prune.train --refine {prune50}`.
 
-        A ladder's JSON file stores it: were it to change, ladders that were begun before would be refused.
+        A ladder's JSON file stores these lines. If they change, existing ladders are refused.
         """
         return f"{self.command} {self.reads} {{{self.parent}}}" if self.parent else self.command
 
@@ -52,11 +52,11 @@ class Step:
         return self.reads == "--refine"
 
     def words(self, files: Mapping[str, str], arch: str = NETWORK) -> list[str]:
-        """The words of the command.
+        """Return the words of the command.
 
         Args:
             files: the file of each step, by the step's name.
-            arch: the network. One that is not NIN is named in each step: a file alone runs no code of the user's.
+            arch: the network. Each step names a network other than NIN, because a file alone never runs user code.
         """
         words = [self.module, *self.flags, *((self.reads, files[self.parent]) if self.reads and self.parent else ())]
         if arch == NETWORK:
@@ -67,9 +67,9 @@ class Step:
         return [*words, "--arch", arch]
 
     def epochs(self, total: int | None) -> int | None:
-        """How long the step trains when a float training takes `total` epochs: refining takes half.
+        """Return the epochs of the step if a float training takes `total`: refining takes half.
 
-        None: the step trains nothing, or as long as its recipe says.
+        None means that the step does not train, or trains as long as its recipe says.
         """
         if total is None or not self.trains:
             return None
@@ -140,6 +140,6 @@ STEPS = {
 
 
 def chain(name: str) -> list[Step]:
-    """A step and all before it, in order."""
+    """Return a step and all steps before it, in order."""
     step = STEPS[name]
     return [*(chain(step.parent) if step.parent else ()), step]

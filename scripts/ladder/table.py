@@ -1,4 +1,4 @@
-"""The ladder as people look at it: the table in its folder and on the pages, learning curves, size, kept channels."""
+"""The ladder's output: the table in its folder and on pages, and the plots of curves, size and kept channels."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ HEADLINE = {
 PAGES = (Path("docs/results.md"), Path("README.md"), Path("README.zh-CN.md"))
 
 NAMED = 5
-"""Rows that were not run and are named; more are counted."""
-BASE = "nin"  # the row that the others are compared with
+"""Most rows to list as not run. A larger number of rows is only counted."""
+BASE = "nin"  # the baseline of the other rows
 PRUNED = ("prune50", "prune50_x8", "prune50_x16", "gc_prune40")  # the rows whose widths are shown
 
 
 def read(folder: Path) -> Results:
-    """All results of a folder.
+    """Read all results of a folder.
 
     Raises:
-        UserError: exit 3 for a damaged file, or two of one seed that are made from different files of a step.
+        UserError: exit 3 for a damaged file, or for two results of one seed made from different files of a step.
     """
     found: Results = {}
     first: dict[tuple[int, str], tuple[str, Path]] = {}
@@ -51,7 +51,7 @@ def read(folder: Path) -> Results:
             if known != made:
                 raise UserError(
                     f"{other} and {path} are made from different files of the step {step}",
-                    "delete the one that does not belong here: its row is made again",
+                    "delete the wrong one; its row runs again",
                     BAD_CHECKPOINT,
                 )
         found.setdefault(result.row, []).append(result)
@@ -59,10 +59,10 @@ def read(folder: Path) -> Results:
 
 
 def write(folder: Path, rows: list[LadderRow], pages: Sequence[Path] = ()) -> Results:
-    """Write table.md, the pictures, and the part of each of `pages` between its markers; gives the results.
+    """Write table.md, the plots, and the part of each of `pages` between its markers. Return the results.
 
     Args:
-        rows: all of the ladder, whether they have results or not.
+        rows: all rows of the ladder, with or without results.
     """
     results = read(folder)
     text = markdown(results, rows)
@@ -80,7 +80,10 @@ def write(folder: Path, rows: list[LadderRow], pages: Sequence[Path] = ()) -> Re
 
 
 def markdown(results: Results, rows: list[LadderRow]) -> str:
-    """One line a row that was run: mean over seeds, +- the sample standard deviation where there are two or more."""
+    """Return the table in Markdown, one line a row that was run: the mean over seeds.
+
+    With two or more seeds, +- the sample standard deviation follows.
+    """
     return "\n".join([grid(_table(results, rows), padded=False).rstrip("\n"), *_note(results, rows)]) + "\n"
 
 
@@ -95,7 +98,7 @@ def headline(results: Results, rows: list[LadderRow]) -> str:
 
 
 def plain(results: Results, rows: list[LadderRow]) -> str:
-    """The same for a terminal."""
+    """Return the same table for a terminal."""
     return "\n".join([*columns(_table(results, rows)), *_note(results, rows)]) + "\n"
 
 
@@ -105,7 +108,7 @@ def _table(results: Results, rows: list[LadderRow]) -> list[list[str]]:
 
 
 def _note(results: Results, rows: list[LadderRow]) -> list[str]:
-    """What the figures are of and where they were made, and which rows have none, below an empty line."""
+    """Return an empty line and a note: data set and machine of the figures, and rows without results."""
     ended = [result for found in results.values() for result in done(found)]
     missing = [row.label for row in rows if not results.get(row.name)]
     told = f"Not run: {', '.join(missing) if len(missing) <= NAMED else f'{len(missing)} of {len(rows)} rows'}."
@@ -134,7 +137,7 @@ def done(found: list[Result]) -> list[Done]:
 
 
 def mean(seeds: list[Done]) -> ResultRow | None:
-    """The results of one row as a row of the table; None if there are none."""
+    """Return the mean of one row's results as a row of the table, None if there are none."""
     if not seeds:
         return None
     values = [result.accuracy for result in seeds]
@@ -168,15 +171,15 @@ def _cells(row: LadderRow, found: list[Result], base: ResultRow | None) -> list[
 
 
 def pages(given: Sequence[Path], name: str) -> list[Path]:
-    """The files that the table of a data set goes into: those given, else those of PAGES here that have its markers.
+    """Return the files to write the table of a data set into: those given, else those of PAGES here with its markers.
 
     Raises:
-        UserError: exit 2 for a given one that has no markers; found out before hours of work.
+        UserError: exit 2 for a given file without the markers, before hours of work are spent.
     """
     for path in given:
         if not _has_place(path, name):
             raise UserError(
-                f"{path} has no place for the table",
+                f"{path} has no markers for the table",
                 f"write <!-- results:{name} --> and <!-- /results:{name} --> into it",
             )
     return list(given) or [path for path in PAGES if _has_place(path, name)]
@@ -196,12 +199,12 @@ def _marked(name: str) -> re.Pattern[str]:
 
 
 def draw(results: Results, rows: list[LadderRow]) -> dict[str, bytes]:
-    """curves.png and kept.png of the lowest seed of each row; size.png and headline.png of the means.
+    """Draw curves.png and kept.png of each row's lowest seed, and size.png and headline.png of the means.
 
-    Without matplotlib there are none.
+    Return nothing without matplotlib.
     """
     if figures.pyplot() is None:
-        notice("no pictures without matplotlib: pip install '.[report]'")
+        notice("no plots without matplotlib: pip install '.[report]'")
         return {}
     from scripts.ladder import plots
 

@@ -1,1 +1,1 @@
-"""What scripts.benchmark measures: steps of this toolkit, the textbook's, and what the device can do at best."""
+"""The measurements of scripts.benchmark: the toolkit's steps, textbook steps, and the device's upper bounds."""

@@ -1,4 +1,4 @@
-"""What a device can do at best: matrix products and copies of memory, measured."""
+"""Measured upper bounds of a device: matrix products and copies of memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MEGABYTES = 256
 
 
 def ceilings(device: torch.device) -> dict[str, float]:
-    """GFLOP/s of fp32 and bf16 matrix products, and GB/s read and written by a copy."""
+    """Measure GFLOP/s of fp32 and bf16 matrix products, and GB/s read and written by a copy."""
     found = {}
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         a, b = (torch.randn(SIDE, SIDE, device=device).to(dtype) for _ in range(2))

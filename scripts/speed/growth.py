@@ -1,4 +1,4 @@
-"""How the cost of a step grows with batch, width and pruned share, and that of pruning with the size of a network."""
+"""The growth of a step's cost with batch, width and pruned share, and of pruning's cost with a network's size."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ BATCHES = (10, 50, 200)
 WIDTHS = (0.25, 0.5, 1.0, 2.0)
 KEPT = (1.0, 0.75, 0.5, 0.25)
 SIZES = (1, 2, 4, 10)
-"""Times NIN's widths: 10 times have 100 times its weights."""
+"""Multiples of NIN's widths. At 10 times the widths, a network has 100 times the weights."""
 NETWORK = "nin"
 
 
 def steps(device: torch.device, how: Precision, seconds: float) -> Iterator[dict[str, float | str]]:
-    """Milliseconds of a float step of NIN: one row for each batch, width and share of channels kept."""
+    """Yield the milliseconds of a float step of NIN: one row for each batch, width and share of channels kept."""
     full = forms.build(NETWORK).cfg
     runs: dict[tuple[str, float], Turn] = {}
     for batch in BATCHES:
@@ -47,7 +47,7 @@ def _step(cfg: list[int], batch: int, device: torch.device, how: Precision) -> T
 
 
 def surgery() -> Iterator[dict[str, float | str]]:
-    """Seconds to choose half of the channels and cut them, of networks up to 100 times NIN's weights."""
+    """Yield the seconds for choosing and cutting half of the channels, in networks of up to 100 times NIN's weights."""
     full = forms.build(NETWORK).cfg
     for times in SIZES:
         plain = registry.build(NETWORK, [width * times for width in full])

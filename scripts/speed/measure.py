@@ -1,4 +1,4 @@
-"""Steps and evaluations in turns, as a table and as plain values."""
+"""Timing of steps and evaluations in turns, as a table and as plain values."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from scripts.speed.variants import FLOAT
 TEXTBOOK = "textbook"
 IN_MEMORY = "textbook, pictures in memory"
 SETTLING, SETTLED = 6, 2.0
-"""Runs of each before any is timed, but no more when these take so many seconds: memory that is new to a process is slow."""
+"""Runs before timing, and the seconds after which warm-up ends: memory that is new to a process is slow."""
 Runs = dict[tuple[str, str, str], Turn]
-"""By variant, who computes, and precision."""
+"""Turns by variant, code ("textbook", "here") and precision."""
 
 
 def measure(options: Options) -> dict[str, Any]:
-    """What scripts.benchmark prints."""
+    """Measure what the flags ask for and return the tables, as text and as values."""
     device = devices.choose(options.machine.device)
     best = ceilings(device)
     lines = [
@@ -85,7 +85,7 @@ def _ways(device: torch.device) -> list[Precision]:
 
 
 def _steps(arch: str, options: Options, device: torch.device) -> Runs:
-    """The textbook's float step first: all others are compared with it."""
+    """Return the training steps to time. The textbook's float step comes first: it is the baseline."""
     batch, side = options.batch, options.image_size
     runs: Runs = {}
     for variant in dict.fromkeys((FLOAT, *options.variants)):
@@ -111,11 +111,11 @@ def _evaluations(arch: str, options: Options, device: torch.device) -> Runs:
 
 
 def _row(key: tuple[str, str, str], timed: dict[str, Timed], runs: Runs, count: int, flops: float) -> dict[str, Any]:
-    """One row.
+    """Return one row of the table.
 
     Args:
-        count: pictures of a step, or of an evaluation.
-        flops: of a picture.
+        count: pictures of a step or an evaluation.
+        flops: FLOPs of one picture.
     """
     variant, who, how = key
     first, own, this = next(iter(runs)), (variant, TEXTBOOK, "fp32"), timed[_name(key)]

@@ -1,4 +1,4 @@
-"""The flags of scripts.benchmark: what is measured, and how long."""
+"""The flags of scripts.benchmark: what to measure, and how long."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ WHAT = ("training", "evaluation")
 
 @dataclass(frozen=True, kw_only=True)
 class Machine(Printing, Device):
-    """Where to measure."""
+    """The device to measure."""
 
     title = "machine"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Command):
-    """What, and how long."""
+    """What to measure, and how long."""
 
     networks: list[str] = flag(
         "--networks",
@@ -30,21 +30,23 @@ class Options(Command):
         nargs="+",
         default=list(NETWORKS),
         metavar="ARCH",
-        help=f"(default: {' '.join(NETWORKS)})",
+        help=f"networks to measure (default: {' '.join(NETWORKS)})",
     )
     variants: list[str] = flag("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="NAME",
                                help=f"some of {', '.join(VARIANTS)} (default: all)")  # fmt: skip
     what: list[str] = flag("--what", nargs="+", choices=WHAT, default=list(WHAT), metavar="WHAT",
                            help=f"some of {', '.join(WHAT)} (default: both)")  # fmt: skip
-    batch: int = flag("--batch", type=argtypes.number(int, 2, 100_000), default=50, metavar="N", help="(default: 50)")
+    batch: int = flag("--batch", type=argtypes.number(int, 2, 100_000), default=50, metavar="N",
+                      help="pictures of a training batch (default: 50)")  # fmt: skip
     pictures: int = flag("--pictures", type=argtypes.number(int, 10, 1_000_000), default=2000, metavar="N",
-                         help="to be judged (default: 2000)")  # fmt: skip
+                         help="pictures of an evaluation (default: 2000)")  # fmt: skip
     image_size: int = flag(
-        "--image_size", type=argtypes.number(int, 8, 1024), default=32, metavar="N", help="(default: 32)"
-    )
+        "--image_size", type=argtypes.number(int, 8, 1024), default=32, metavar="N",
+        help="side of the pictures (default: 32)",
+    )  # fmt: skip
     seconds: float = flag("--seconds", type=argtypes.number(float, 0), default=30, metavar="S",
-                          help="at least, for each table; five turns of each are measured in any case (default: 30)")  # fmt: skip
+                          help="least time for each table; each row gets five turns or more (default: 30)")  # fmt: skip
     growth: bool = flag(
-        "--growth", action="store_true", help="how the cost grows with batch, width, pruned share, and size, too"
+        "--growth", action="store_true", help="also measure how cost grows with batch, width, pruned share and size"
     )
     machine: Machine = part(Machine)

@@ -1,4 +1,4 @@
-"""This toolkit's own step and evaluation, as its commands run them."""
+"""The toolkit's training step and evaluation, as its commands run them."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from scripts.speed.reference import BATCH, PICTURES, plain
 from scripts.speed.variants import FLOAT, SPECS, network
 
 LONG = 10**9
-"""Pictures of a training that is long enough for everything that pays in one."""
+"""Pictures of a training long enough for every optimisation to pay off."""
 EPOCH = 500
-"""Steps after which a GPU's sums are read."""
+"""Steps between reads of the sums on a GPU."""
 
 
 def pictures(side: int, device: torch.device, count: int = PICTURES) -> TensorSplit:
@@ -37,7 +37,7 @@ def pictures(side: int, device: torch.device, count: int = PICTURES) -> TensorSp
 
 
 def step_of(arch: str, side: int, variant: str, batch: int, device: torch.device, how: Precision) -> Callable[[], None]:
-    """One training step of a fresh network, in the precision that is named."""
+    """Return a function that runs one training step of a fresh network in this precision."""
     model = network(arch, side, variant).to(device).to(memory_format=torch.channels_last)
     return step_with(model, variant, side, batch, device, how)
 
@@ -76,10 +76,10 @@ def _forever(split: TensorSplit, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
 def evaluation_of(
     arch: str, side: int, variant: str, count: int, device: torch.device, how: Precision, textbook: bool = False
 ) -> Callable[[], None]:
-    """One evaluation of `count` pictures.
+    """Return a function that evaluates a network once on `count` pictures.
 
     Args:
-        textbook: the textbook's layers, in NCHW memory.
+        textbook: use the textbook's layers, in NCHW memory.
     """
     model: nn.Module = network(arch, side, variant).to(device)
     model = plain(model, variant) if textbook else model.to(memory_format=torch.channels_last)

@@ -1,8 +1,8 @@
-"""The textbook step that this toolkit's is compared with: how the original and its peers train, written from its description.
+"""The textbook step to compare with: training as the original and its peers do it, written from their description.
 
-PIL pictures through a DataLoader with two workers, NCHW in fp32, codes times scale before each convolution, one Adam group a tensor, a
-Python loop over the filters of ternary and binary weights, and `.item()` of loss and hits in every step. Its workers load ahead while
-others are timed, which favours it.
+It reads PIL pictures through a DataLoader with two workers, in NCHW and fp32. It multiplies codes by their scale before
+each convolution, has one Adam group a tensor, loops in Python over the filters of ternary and binary weights, and calls
+`.item()` on loss and hits in every step. Its workers load ahead while other steps are timed, which favours it.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from scripts.speed.variants import FLOAT, network
 
 PICTURES = 2000
 BATCH = 500
-"""Pictures that are judged at a time."""
+"""Pictures of one evaluation batch."""
 
 
 class Pictures(Dataset):
-    """Random PIL pictures; augmented as is usual, or as they are."""
+    """Random PIL pictures, with the usual augmentation or without."""
 
     def __init__(self, side: int, count: int = PICTURES, augmented: bool = True) -> None:
         from torchvision import transforms
@@ -48,7 +48,7 @@ class Pictures(Dataset):
 
 
 def step_of(arch: str, side: int, variant: str, batch: int, device: torch.device) -> Callable[[], None]:
-    """One training step of a fresh network."""
+    """Return a function that runs one training step of a fresh network."""
     model = plain(network(arch, side, variant), variant).to(device)
     optimizer = torch.optim.Adam([{"params": [p]} for p in model.parameters() if p.requires_grad], 1e-3)
     loader = _forever(DataLoader(Pictures(side), batch, shuffle=True, num_workers=2, persistent_workers=True))
@@ -67,7 +67,7 @@ def step_of(arch: str, side: int, variant: str, batch: int, device: torch.device
 
 
 def evaluation_of(arch: str, side: int, variant: str, count: int, device: torch.device) -> Callable[[], None]:
-    """One evaluation of so many pictures."""
+    """Return a function that evaluates a network once on `count` pictures."""
     model = plain(network(arch, side, variant), variant).to(device)
     loader = DataLoader(Pictures(side, count, augmented=False), BATCH, num_workers=2, persistent_workers=True)
     with torch.no_grad():
@@ -88,7 +88,7 @@ def _forever(loader: DataLoader) -> Iterator[Any]:
 
 
 def plain(model: nn.Module, variant: str) -> nn.Module:
-    """A network whose quantized layers multiply numbers, not codes: "fake" quantization."""
+    """Return `model` with "fake" quantization: its quantized layers multiply real numbers instead of codes."""
     if variant != FLOAT:
         for layer in model.modules():
             if isinstance(layer, (QuantConv2d, QuantLinear)):

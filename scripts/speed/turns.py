@@ -1,4 +1,4 @@
-"""A turn: as many steps as a device does before it is waited for."""
+"""A turn: the steps that a device runs before the program waits for it."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from collections.abc import Callable
 import torch
 
 STEPS, SECONDS = 20, 0.1
-"""A GPU is waited for once an epoch in training; here, after so many steps, or so much time."""
+"""Most steps and most seconds of a turn on a GPU. Training waits for a GPU once an epoch."""
 
 
 class Turn:
-    """Does some steps: one on a CPU.
+    """A callable that runs the steps of one turn: one step on a CPU.
 
     Attributes:
-        steps: how many.
+        steps: number of steps.
     """
 
     def __init__(self, step: Callable[[], None], device: torch.device) -> None:
         self._step, self._on_gpu, self.steps = step, device.type == "cuda", 1
         if self._on_gpu:
-            self()  # libraries choose
+            self()  # warm-up: libraries choose their algorithms
             started = time.perf_counter()
             self()
             self.steps = max(1, min(STEPS, int(SECONDS / (time.perf_counter() - started))))

@@ -1,4 +1,4 @@
-"""The kinds of networks whose training is measured, ready to train."""
+"""The variants of networks to measure, float and quantized, ready to train."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SPECS: dict[str, QuantSpec | None] = {
 
 
 def network(arch: str, side: int, variant: str, seed: int = 1, cfg: list[int] | None = None) -> NormalForm:
-    """A fresh network of 10 classes in training mode, quantized as the variant says."""
+    """Return a fresh network for 10 classes, in training mode and quantized according to the variant."""
     torch.manual_seed(seed)
     form, spec = forms.build(arch, cfg, side=side), SPECS[variant]
     return (form if spec is None else prepare(form, meet(spec, form))).train()

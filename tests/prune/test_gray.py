@@ -132,7 +132,7 @@ def test_mean_and_std_are_one_number_each(command) -> None:
 def test_a_state_dict_of_the_users_is_described(workplace: Path, command) -> None:
     torch.save(networks.small().state_dict(), "trained.pth")
     line = ("scripts.convert", "trained.pth", "mine.pth", *ARCH, "--image_size", "8", "--dataset", "digits")
-    assert_refused(command(*line), USAGE, "the network reads one channel: --mean and --std have to be one number each")
+    assert_refused(command(*line), USAGE, "the network reads one channel: --mean and --std must be one number each")
     found = command(*line, "--mean", "0.3", "--std", "0.4")
     assert found.code == 0, found.err
     assert checkpoint("mine.pth").dataset.mean == (0.3,)

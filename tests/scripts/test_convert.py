@@ -62,7 +62,7 @@ def test_what_a_file_cannot_say_is_asked_for_and_not_made_up(command, workplace:
         return command("engine.checkpoint.__main__", "inspect", "new.pth").out
 
     torch.save(models.build("nin", [8] * 8).state_dict(), workplace / "old.pth")
-    told = "notice: old.pth does not say what it was trained on, and neither does new.pth: give --dataset (and --mean and --std"
+    told = "notice: old.pth does not name its data set, and neither does new.pth: give --dataset (and --mean and --std"
     assert told in command("scripts.convert", "old.pth", "new.pth").err
     assert "\naccuracy    not known: it was not judged here\n" in inspected()
     assert told not in command("scripts.convert", "old.pth", "new.pth", "--dataset", "digits").err
@@ -110,7 +110,9 @@ def test_flags_that_contradict_the_weights(
 def test_ours_pass_unchanged_and_say_everything_themselves(command, workplace: Path) -> None:
     content = tiny()
     archive.save(workplace / "a.pth", content)
-    assert_refused(command("scripts.convert", "a.pth", "b.pth", "--dataset", "digits"), 2, "its own dataset")
+    assert_refused(
+        command("scripts.convert", "a.pth", "b.pth", "--dataset", "digits"), 2, "--dataset: a.pth already records it"
+    )
     assert command("scripts.convert", "a.pth", "b.pth").code == 0
     assert same(raw(workplace / "b.pth"), content)
     assert command("scripts.convert", "b.pth", "c.pth").code == 0

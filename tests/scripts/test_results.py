@@ -107,7 +107,7 @@ def test_it_fills_the_table_and_goes_on_where_it_was(
     Path("README.md").write_text("before\n<!-- results:digits -->\nold\n<!-- /results:digits -->\nafter\n")
     Path("other.md").write_text("no markers\n")
     assert_refused(
-        command("scripts.results", *RESULTS, "--readme", "README.md", "other.md"), 2, "other.md has no place"
+        command("scripts.results", *RESULTS, "--readme", "README.md", "other.md"), 2, "other.md has no markers"
     )
     monkeypatch.setattr(rows, "ROWS", SMALL_ROWS)
 
@@ -163,9 +163,9 @@ def test_it_fills_the_table_and_goes_on_where_it_was(
     assert (nothing.code, nothing.path) == (0, "results/digits/table.md")
     assert snapshot(Path("results")) == published, "a call that adds nothing writes nothing"
     stopped = command("scripts.results", *RESULTS, "--rows", "nin", "--seeds", "2", "--minutes", "1e-9")
-    assert "stopped before any row was done; 1 results of these rows were in results/digits/ before\n" in stopped.err
+    assert "stopped before any row was done; results/digits/ already held 1 results of these rows\n" in stopped.err
     assert snapshot(Path("results")) == published
-    assert "nothing new: 1 results of these rows were in results/digits/ before, and none was added" in nothing.err
+    assert "nothing new: results/digits/ already held 1 results of these rows, and none was added" in nothing.err
     assert "| mine |" in Path("README.md").read_text(), "a call that adds nothing leaves the READMEs alone"
     Path("README.md").write_text(readme)
     Path("results/digits/wbab-s1.json").unlink()
@@ -190,7 +190,7 @@ def test_it_fills_the_table_and_goes_on_where_it_was(
     Path("results/digits/nin-s1.json").write_text(json.dumps({**nin, "sha256": {"nin": "another"}}))
     anew = command("scripts.results", *RESULTS[:-1], "auto", "--rows", "wbab")
     assert anew.code == 0, anew.err
-    assert "notice: nin, seed 1, was made anew and came out differently" in anew.err
+    assert "notice: nin, seed 1, was made again and its file differs" in anew.err
     assert "are run again: nin\n" in anew.err
     assert json.loads(Path("results/digits/nin-s1.json").read_text()) == nin, "with the command and device that ran"
     assert stamps[Path("results/digits/prune50-s1.json")] == Path("results/digits/prune50-s1.json").stat().st_mtime_ns

@@ -112,4 +112,6 @@ def test_a_converted_file_says_how_it_was_trained(command: Command, copy: tuple[
     assert command(*line, "--dataset", "digits", "--mean", "0,0.5,1").code == 0
     assert normalised("new.pth") == ((0, 0.5, 1), catalogue.describe("digits", 32).std)
     assert_refused(command(*line, "--std", "1,1,1"), 2, "--std without --dataset has no effect")
-    assert_refused(command("scripts.convert", "new.pth", "x.pth", "--mean", "0,0,0"), 2, "new.pth says its own mean")
+    assert_refused(
+        command("scripts.convert", "new.pth", "x.pth", "--mean", "0,0,0"), 2, "--mean: new.pth already records it"
+    )

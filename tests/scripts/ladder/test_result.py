@@ -63,7 +63,7 @@ def test_a_damaged_result_is_named(content: dict, words: str, tmp_path: Path) ->
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match=words) as fault:
         result.load(path)
-    assert (fault.value.code, fault.value.hint) == (BAD_CHECKPOINT, "delete it: its row is made again")
+    assert (fault.value.code, fault.value.hint) == (BAD_CHECKPOINT, "delete it; its row runs again")
 
 
 def test_what_an_older_note_does_not_tell_is_not_known(tmp_path: Path) -> None:
