@@ -1,4 +1,4 @@
-"""What a call of an ATen operation in a graph says of itself, by its schema."""
+"""The schema, arguments and shapes of calls of ATen operations in a graph."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ Values = dict[str, Any]
 
 
 def packet(node: fx.Node) -> Any:
-    """The operation, whatever the overload: torch.ops.aten.add; None for what is no call of one."""
+    """Return the operation without its overload, such as torch.ops.aten.add; None if the node calls no operation."""
     return getattr(node.target, "overloadpacket", None) if node.op == "call_function" else None
 
 
 def schema(node: fx.Node) -> Any:
-    """Its names, defaults and which memory it shares or writes; None for what is no call of an operation."""
+    """Return the operation's schema: argument names, defaults, shared and written memory. None for other nodes."""
     return getattr(node.target, "_schema", None) if node.op == "call_function" else None
 
 
 def values(node: fx.Node) -> Values:
-    """The arguments of a call of an operation."""
+    """Return the arguments of a call of an operation, by name."""
     found = {}
     for place, argument in enumerate(schema(node).arguments):
         default = argument.default_value if argument.has_default_value() else None
@@ -31,36 +31,36 @@ def values(node: fx.Node) -> Values:
 
 
 def source(node: fx.Node) -> Any:
-    """The first argument."""
+    """Return the first argument of a call."""
     return node.args[0]
 
 
 def changes(node: fx.Node) -> bool:
-    """Whether a call writes into a tensor that it is given."""
+    """Return whether a call writes into one of its arguments."""
     said = schema(node)
     return said is not None and any(getattr(a.alias_info, "is_write", False) for a in said.arguments)
 
 
 def is_constant(node: fx.Node) -> bool:
-    """Whether a call gives the same tensor each time, whatever the pictures: torch.arange of a size."""
+    """Return whether a call returns the same tensor for any pictures, such as torch.arange of a fixed size."""
     seeded = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
     return packet(node) is not None and not node.all_input_nodes and not seeded and not changes(node)
 
 
 def owner(node: fx.Node) -> str:
-    """The module whose forward ran a call of an exported graph; one that runs twice has one name."""
+    """Return the name of the module whose forward made a call of an exported graph. Repeated runs share one name."""
     stack = node.meta.get("nn_module_stack") or {"": ("", "")}
     return next(reversed(stack.values()))[0].partition("@")[0]
 
 
 def shape(node: fx.Node) -> tuple[int | None, ...] | None:
-    """Sizes of the value of an exported node, None where they depend on the number of pictures."""
+    """Return the sizes of an exported node's value, with None for sizes that depend on the number of pictures."""
     value = node.meta.get("val")
     return tuple(n if isinstance(n, int) else None for n in value.shape) if isinstance(value, Tensor) else None
 
 
 def typed(node: fx.Node) -> dict[str, Any]:
-    """The named arguments of a call, its dtype among them where it makes a tensor of none and could be told one."""
+    """Return the keyword arguments of a call. Calls that create a tensor from no other tensor get an explicit dtype."""
     value, schema = node.meta.get("val"), getattr(node.target, "_schema", None)
     if schema is None or not isinstance(value, Tensor) or node.kwargs.get("dtype") is not None:
         return dict(node.kwargs)
@@ -70,13 +70,13 @@ def typed(node: fx.Node) -> dict[str, Any]:
 
 
 def line(node: fx.Node) -> str | None:
-    """Where the code of a call stands, as tracebacks say it."""
+    """Return the file and line of the code of a call, as in a traceback."""
     lines = [text.strip() for text in (node.meta.get("stack_trace") or "").splitlines()]
     return next((text for text in reversed(lines) if text.startswith("File ")), None)
 
 
 def converts_nothing(node: fx.Node) -> bool:
-    """Whether a conversion is to the type and device that a value has; in float64 it would be one to float32."""
+    """Return whether a conversion keeps a value's type and device. In a float64 copy it would convert to float32."""
     if getattr(packet(node), "__name__", "") not in ("to", "_to_copy"):
         return False
     before, after = source(node).meta["val"], node.meta["val"]

@@ -1,4 +1,4 @@
-"""Which batch norm does its work right behind which layer, so that the layer can do it: found in the graph."""
+"""Chains of a layer and the batch norm directly behind it, which can be folded into the layer."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from models.graph.normal import NormalForm
 
 @dataclass(frozen=True)
 class Chain:
-    """A batch norm that nothing but the sums of one layer reach.
+    """A batch norm that reads only the output of one layer, and that layer.
 
     Args:
         layer: name of the convolution or linear layer.
         norm: name of the batch norm.
-        pool: name of the max-pool between the two; None: there is none.
+        pool: name of the max-pool between the two, None without one.
     """
 
     layer: str
@@ -27,9 +27,9 @@ class Chain:
 
 
 def chains(form: NormalForm) -> list[Chain]:
-    """All chains, in the order of the graph.
+    """Return all chains, in the order of the graph.
 
-    A layer that runs at several places has one if the same batch norm stands behind each of them.
+    A layer that runs at several places is part of a chain if the same batch norm follows each of them.
     """
     found, calls, apart = [], places(form), read_apart(form)
     for name, nodes in calls.items():
@@ -48,7 +48,7 @@ def chains(form: NormalForm) -> list[Chain]:
 
 
 def _before(form: NormalForm, norm: fx.Node) -> tuple[fx.Node | None, str | None]:
-    """The layer whose sums reach a batch norm alone, and the max-pool between them."""
+    """Return the layer whose only reader is this batch norm, and the name of the max-pool between them."""
     source, pool = norm.all_input_nodes[0], None
     if isinstance(module(form, source), nn.MaxPool2d) and len(readers(source)) == 1:
         source, pool = source.all_input_nodes[0], str(source.target)
@@ -57,20 +57,20 @@ def _before(form: NormalForm, norm: fx.Node) -> tuple[fx.Node | None, str | None
 
 
 def fits(layer: nn.Module, norm: _BatchNorm, node: fx.Node) -> bool:
-    """Whether the channels of a norm are the rows of a layer: a linear layer over more than (B, C) has others."""
+    """Return whether a norm's channels are a layer's rows. For a linear layer, its output must be (B, C)."""
     if isinstance(layer, nn.Linear):
         return layer.out_features == norm.num_features and len(node.meta["shape"]) == 2
     return isinstance(layer, nn.Conv2d) and layer.out_channels == norm.num_features
 
 
 def unfolded(form: NormalForm) -> list[str]:
-    """Batch norms that run and are in no chain, by name."""
+    """Return the names of the batch norms that run and are in no chain."""
     folded = {chain.norm for chain in chains(form)}
     return [n for n in places(form) if isinstance(form.get_submodule(n), _BatchNorm) and n not in folded]
 
 
 def read_by_sign(form: NormalForm) -> set[str]:
-    """Batch norms of whose output every reader looks at the sign alone: it binarizes its input."""
+    """Return the names of the batch norms whose readers all use only the output's sign, because they binarize it."""
 
     def looks_at_signs(node: fx.Node) -> bool:
         found = module(form, node)

@@ -1,6 +1,6 @@
-"""What the ATen calls of a normal form cost: multiply-accumulates and the tensors of the network that they read.
+"""The costs of the ATen calls of a normal form: multiply-accumulates and the network's tensors that they read.
 
-What its modules cost, and the table of both: models/cost.py.
+models/cost.py counts the costs of modules and makes the table of both.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class Call:
     """One call of an operation on one picture.
 
     Args:
-        name: the module whose forward ran it and the operation: `encoder.ln.layer_norm`; with a number from the
-            second one of the kind on.
-        value: what it gives.
-        macs: counted by torch's own counter, and by the formula for attention, whatever kernel runs.
-        own: the stored tensors of the network that it reads.
+        name: the module that made the call and the operation, such as `encoder.ln.layer_norm`. A second call of the
+            same name gets a number.
+        value: the result of the call.
+        macs: counted by torch's counter; for attention by a formula, independent of the kernel.
+        own: the network's stored tensors that it reads.
     """
 
     name: str
@@ -40,10 +40,11 @@ class Call:
 
 
 def run(form: NormalForm, x: Tensor, note: Callable[[Call], None]) -> None:
-    """Run the graph of a normal form, its modules with their hooks, and note each call of an operation.
+    """Run the graph of a normal form, with the hooks of its modules, and pass each call of an operation to `note`.
 
     Args:
         x: one picture, (1, *form.captured.picture).
+        note: is called with each call.
     """
     _Run(form, note).run(x)
 
@@ -69,16 +70,16 @@ class _Run(fx.Interpreter):
 
 
 def _attention(key: Tensor, value: Tensor, out: Tensor) -> int:
-    """Of softmax(Q K^T) V: each of the L queries meets S keys and S values; a mask spares nothing.
+    """Return the MACs of softmax(Q K^T) V. Each of the L queries meets S keys and S values; masks save nothing.
 
-    Shapes: (..., S, E), (..., S, Ev), (..., L, Ev).
+    Shapes: key (..., S, E), value (..., S, Ev), out (..., L, Ev).
     """
     queries = out.numel() // out.shape[-1]
     return queries * key.shape[-2] * (key.shape[-1] + value.shape[-1])
 
 
 def _vector_product(one: Any, other: Any, *_: Any, **__: Any) -> int:
-    """Of a vector by a vector or a matrix, (..., n) and (n,): torch's counter has no formula for it."""
+    """Return the FLOPs of (..., n) times (n,). torch's counter has no formula for products with a vector."""
     return 2 * torch.Size(one).numel()
 
 
@@ -86,7 +87,7 @@ _FORMULAS = {aten.mv: _vector_product, aten.dot: _vector_product, aten.vdot: _ve
 
 
 def _names(form: NormalForm) -> dict[fx.Node, str]:
-    """A name for each call: no other call and no module of the network has it."""
+    """Name each call, with names that no other call and no module of the network has."""
     found: dict[fx.Node, str] = {}
     taken = {name for name, _ in form.named_modules()}
     for node in form.captured.graph.nodes:

@@ -1,6 +1,6 @@
-"""Where values come from and go to in the graph of a normal form: who reads them, what they cannot be.
+"""The flow of values in the graph of a normal form: their sources and readers, and bounds on their signs.
 
-Which batch norm follows which layer: chains.py. Which channels go together: channels.py.
+chains.py finds the batch norms behind layers. channels/ finds the channels that go together.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ COMPUTES = frozenset({
     aten.convolution, aten.linear, aten.matmul, aten.mm, aten.bmm, aten.addmm, aten.baddbmm, aten.einsum,
     aten.scaled_dot_product_attention,
 })  # fmt: skip
-"""Operations that do the work of a layer and are none: of weights that are computed, or of two values."""
+"""Operations that compute like a layer but are no module: with computed weights, or of two values."""
 
 PASSING = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.AlphaDropout)
 _AVERAGES = (nn.AvgPool2d, nn.AdaptiveAvgPool2d)
@@ -41,12 +41,12 @@ _KEEPS_SIGN = frozenset({
 
 
 def module(form: nn.Module, node: fx.Node) -> nn.Module | None:
-    """The module that a node calls, if it calls one."""
+    """Return the module that a node calls, None for other nodes."""
     return form.get_submodule(str(node.target)) if node.op == "call_module" else None
 
 
 def places(form: NormalForm) -> dict[str, list[fx.Node]]:
-    """The calls of each module, by its name, in the order of the graph."""
+    """Return the calls of each module, by its name, in the order of the graph."""
     found: dict[str, list[fx.Node]] = defaultdict(list)
     for node in form.captured.graph.find_nodes(op="call_module"):
         found[str(node.target)].append(node)
@@ -54,29 +54,29 @@ def places(form: NormalForm) -> dict[str, list[fx.Node]]:
 
 
 def read_apart(form: NormalForm) -> set[str]:
-    """The modules whose tensors a call reads itself, by name: they cannot give way to others."""
+    """Return the names of the modules whose tensors an operation reads directly. They cannot be replaced."""
     return {str(node.target).rpartition(".")[0] for node in form.captured.graph.find_nodes(op="get_attr")}
 
 
 def is_shared(form: NormalForm, tensor: torch.Tensor) -> bool:
-    """Whether a parameter or buffer serves more than one module, or a call reads it itself."""
+    """Return whether more than one module uses a tensor, or an operation also reads it directly."""
     modules = (t for m in form.modules() for t in (*m._parameters.values(), *m._buffers.values()))
     calls = (attrgetter(str(node.target))(form) for node in form.captured.graph.find_nodes(op="get_attr"))
     return sum(t is tensor for t in modules) + any(t is tensor for t in calls) > 1
 
 
 def is_layer(found: nn.Module | None) -> bool:
-    """Whether a module has a matrix of weights: a convolution of any kind, or a linear layer."""
+    """Return whether a module is a convolution of any kind or a linear layer."""
     return isinstance(found, (_ConvNd, nn.Linear))
 
 
 def computes(form: nn.Module, node: fx.Node) -> bool:
-    """Whether a node does the work of a layer, as a module or as a call."""
+    """Return whether a node computes like a layer, as a module or as an operation."""
     return is_layer(module(form, node)) or packet(node) in COMPUTES
 
 
 def is_size(node: fx.Node) -> bool:
-    """Whether a node gives whole numbers, not values: sizes, and what is computed of them."""
+    """Return whether a node returns sizes, or whole numbers computed from sizes, instead of values."""
     if packet(node) in (aten.sym_size, aten.sym_numel):
         return True
     python = node.op == "call_function" and packet(node) is None
@@ -84,28 +84,28 @@ def is_size(node: fx.Node) -> bool:
 
 
 def readers(node: fx.Node) -> list[fx.Node]:
-    """The nodes that read the values of a node, and not its sizes alone."""
+    """Return the nodes that read the values of a node, not only its sizes."""
     return [user for user in node.users if not is_size(user) and packet(user) not in SHAPES]
 
 
 def sources(node: fx.Node) -> list[fx.Node]:
-    """The nodes whose values a node reads; tensors of the network itself are none."""
+    """Return the nodes whose values a node reads, without the network's own tensors."""
     return [source for source in node.all_input_nodes if source.op != "get_attr" and not is_size(source)]
 
 
 def hands_on(form: nn.Module, node: fx.Node) -> bool:
-    """Whether each number that a node gives is one of those that it reads: moves, dropout (in evaluation), max-pools."""
+    """Return whether a node only hands on numbers that it reads: moves, dropout (in evaluation), max-pools."""
     found = module(form, node)
     if found is not None:
         return isinstance(found, (*PASSING, nn.MaxPool2d))
     if packet(node) in (aten.to, aten._to_copy):
         kinds = [a for a in (*node.args, *node.kwargs.values()) if isinstance(a, torch.dtype)]
-        return all(kind.is_floating_point for kind in kinds)  # whole numbers are cut off
+        return all(kind.is_floating_point for kind in kinds)  # a conversion to integers cuts numbers off
     return packet(node) in MOVES or node.target is operator.getitem
 
 
 def ends(form: nn.Module, node: fx.Node) -> list[fx.Node]:
-    """The nodes that do something with the numbers of a value, behind everything that hands them on."""
+    """Return the nodes that compute with a value's numbers, behind all nodes that only hand them on."""
     found: dict[fx.Node, None] = {}
     met, todo = {node}, readers(node)
     while todo:
@@ -121,14 +121,14 @@ def ends(form: nn.Module, node: fx.Node) -> list[fx.Node]:
 
 
 def writes(form: NormalForm) -> bool:
-    """Whether some call changes a value in place: then it counts when a value is read, and nothing may be moved."""
+    """Return whether a call changes a value in place. Then the order of reads matters, and nothing may be moved."""
     return any(changes(node) for node in form.captured.graph.nodes)
 
 
 def never_negative(form: NormalForm) -> set[fx.Node]:
-    """The values that no network of these operations can make negative, whatever its weights.
+    """Return the values that cannot be negative for any weights of the network.
 
-    None where a call changes a value in place: it may be any afterwards.
+    The set is empty if a call changes a value in place, because the value may then be negative.
     """
     found: set[fx.Node] = set()
     if writes(form):
@@ -160,7 +160,7 @@ def _is_positive(form: NormalForm, node: fx.Node, known: set[fx.Node]) -> bool:
 
 
 def unscaled(form: NormalForm) -> set[fx.Node]:
-    """The values that are sums of a layer, or made of such, with no norm since and no bound: of any size."""
+    """Return the values of unbounded size: sums of a layer, or values made from them without a norm or bound since."""
     found: set[fx.Node] = set()
     for node in form.captured.graph.nodes:
         made = computes(form, node)
@@ -172,7 +172,7 @@ def unscaled(form: NormalForm) -> set[fx.Node]:
 
 
 def first_layers(form: NormalForm) -> tuple[str, ...]:
-    """The layers that read the picture, with no other layer before them."""
+    """Return the names of the layers that read the picture, with no layer before them."""
     raw, found = set(), []
     for node in form.captured.graph.nodes:
         if node.op == "placeholder":
@@ -186,7 +186,7 @@ def first_layers(form: NormalForm) -> tuple[str, ...]:
 
 
 def last_layers(form: NormalForm) -> tuple[str, ...]:
-    """The layers whose sums make the answer, with no other layer behind them."""
+    """Return the names of the layers whose sums make the answer, with no layer behind them."""
     answer, found = set(), []
     for node in reversed(form.captured.graph.nodes):
         behind = readers(node)

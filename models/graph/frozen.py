@@ -1,4 +1,4 @@
-"""A batch norm that does not train, as detectors have it: its statistics, scales and shifts stay as they are."""
+"""A batch norm that does not train, as in detectors: its statistics, scales and shifts stay fixed."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 
 class FrozenNorm(nn.BatchNorm2d):
-    """What torchvision's FrozenBatchNorm2d computes, with the keys of that: no count of batches.
+    """A batch norm that computes like torchvision's FrozenBatchNorm2d, with the same keys: no count of batches.
 
     Shapes: (B, C, H, W) -> (B, C, H, W).
     """
 
     @classmethod
     def like(cls, norm: Any) -> FrozenNorm:
-        """One that holds the very tensors of torchvision's."""
+        """Return a FrozenNorm that shares the tensors of torchvision's `norm`."""
         return cls(norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.eps)
 
     def __init__(self, weight: Tensor, bias: Tensor, running_mean: Tensor, running_var: Tensor, eps: float) -> None:
@@ -31,5 +31,5 @@ class FrozenNorm(nn.BatchNorm2d):
         self.eval()
 
     def train(self, mode: bool = True) -> FrozenNorm:
-        """It is always at work as in evaluation."""
+        """Stay in eval mode, whatever `mode` is."""
         return super().train(False)

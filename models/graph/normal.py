@@ -13,23 +13,23 @@ from torch.fx.node import Argument
 from engine.errors import UserError
 
 Size = tuple[int, int, int]
-"""Of a picture: channels, height, width."""
+"""The size of a picture: channels, height, width."""
 
 
 @dataclass
 class Form:
-    """What a normal form knows besides its modules.
+    """The graph of a normal form, and facts about it that its modules do not hold.
 
     Args:
-        graph: calls of modules and of ATen operations, one input, one output. The `meta` of a node holds `owner`, the
-            module whose forward ran it, `shape`, sizes with None for the number of pictures, `line`, where the code
-            stands, and `follows`, whether it makes numbers of the network's type or on its device.
-        picture: what it reads; another size is another graph.
-        aliases: keys of parameters whose owner is no module of its own, and those of the network that was captured.
-        vanished: modules that evaluation does not run.
-        whole: see channels.Channels, where another network's is to be kept to: that of the one it was cut of.
-        gates: see channels.gates; None as long as nobody has asked.
-        detector: of the core of a detector the code around it, models.detectors.shell.Shell.
+        graph: calls of modules and of ATen operations, with one input and one output. The `meta` of a node holds
+            `owner`, the module whose forward ran it; `shape`, its sizes with None for the number of pictures; `line`,
+            the place of its code; and `follows`, whether its arguments name the network's type or device.
+        picture: the size that it reads; another size needs another graph.
+        aliases: maps the keys of parameters in this form to their keys in the captured network, where they differ.
+        vanished: names of modules that evaluation does not run.
+        whole: of a cut network, Channels.whole of the network that it was cut from.
+        gates: the result of channels.classes.gates, None before its first call.
+        detector: for the core of a detector, the code around it: a models.detectors.shell.Shell.
     """
 
     graph: fx.Graph
@@ -42,21 +42,21 @@ class Form:
 
     @property
     def answer(self) -> tuple[int | None, ...]:
-        """The shape of the output, None for the number of pictures."""
+        """The shape of the output, with None for the number of pictures."""
         return tuple(cast(fx.Node, self.graph.output_node().args[0]).meta["shape"])
 
 
 class NormalForm(nn.Module):
-    """A network whose `captured.graph` says what is computed. models.graph.capture.form.capture makes it.
+    """A network that computes its `captured.graph`. models.graph.capture.form.capture makes it.
 
-    Its state_dict has the keys of the network that was captured. Tensors that evaluation does not use stand in it as
-    buffers, so it loads strictly into the user's own class and is trained and counted without them.
+    Its state_dict has the keys of the captured network. Tensors that evaluation does not use are kept as buffers. So
+    the state_dict loads strictly into the user's class, and these tensors are neither trained nor counted.
 
-    Shapes: (B, *picture) -> that of the network's output; UserError for pictures of another size.
+    Shapes: (B, *picture) -> the shape of the network's output; UserError for pictures of another size.
 
     Attributes:
-        cfg: the widths that its function is called with to make a network of this size; empty: it takes none.
-        arch_args: what else it is called with.
+        cfg: the widths that the network's function needs to build a network of this size; empty if it takes none.
+        arch_args: the other arguments of that function.
     """
 
     captured: Form
@@ -82,9 +82,9 @@ class NormalForm(nn.Module):
         return cast(Callable, self._run)(self, x)
 
     def replace(self, name: str, module: nn.Module) -> None:
-        """Put a module in the place of another, and into it what the graph reads below that name.
+        """Replace a module, and move into the new one the submodules and tensors below it that the graph reads.
 
-        timm's batch norms hold the activation behind them; a user's convolution may hold a factor of its own.
+        timm's batch norms hold the activation behind them; a convolution of your own may hold a factor.
         """
         old = self.get_submodule(name)
         below = {
@@ -102,7 +102,7 @@ class NormalForm(nn.Module):
         self.set_submodule(name, module)
 
     def _apply(self, *args: Any, **kwargs: Any) -> Any:
-        """As nn.Module's. Calls that make numbers of the network's type, or on its device, follow it."""
+        """Apply as nn.Module does, and move calls that name the network's type or device along."""
         before = type_and_device(self)
         super()._apply(*args, **kwargs)
         moves = dict(zip(before, type_and_device(self), strict=True))
@@ -117,18 +117,18 @@ class NormalForm(nn.Module):
         return self
 
     def update(self) -> None:
-        """Run what the graph says from now on: to be called after a change of it."""
+        """Recompile the graph. Call it after each change of the graph."""
         self._run = type(fx.GraphModule(self, self.captured.graph)).forward
 
 
 def type_and_device(model: nn.Module) -> tuple[torch.dtype, torch.device]:
-    """The type of a network's numbers, and where it is."""
+    """Return the type of a network's numbers and its device, float32 on the CPU if it has no floats."""
     tensors = (*model.parameters(), *model.buffers())
     return next(((t.dtype, t.device) for t in tensors if t.is_floating_point()), (torch.float32, torch.device("cpu")))
 
 
 def is_kind(value: Any) -> bool:
-    """Whether an argument of a call is a type or a device."""
+    """Return whether an argument of a call is a type or a device."""
     return isinstance(value, torch.dtype | torch.device)
 
 
@@ -138,7 +138,7 @@ def _by(sizes: tuple[int, ...]) -> str:
 
 def _to_own_keys(model: Any, state: dict[str, Any], prefix: str, _: Any) -> None:
     for key, own in model.captured.aliases.items():
-        if prefix + key in state:  # a merged layer holds codes in its place
+        if prefix + key in state:  # a merged layer holds codes instead of this key
             state[prefix + own] = state.pop(prefix + key)
 
 
@@ -152,15 +152,15 @@ def _from_own_keys(model: Any, state: dict[str, Any], prefix: str, *_: Any) -> N
 
 
 def picture_of(model: nn.Module, side: int) -> Size:
-    """What a network reads: a captured one its own picture, others coloured ones of this side."""
+    """Return the size of picture that a network reads: a normal form's own, else colour pictures of this side."""
     return model.captured.picture if isinstance(model, NormalForm) else (3, side, side)
 
 
 def pictures(picture: Size, count: int) -> Tensor:
-    """A few made-up pictures, (count, *picture), the same each time and without a draw from the global generator."""
+    """Return made-up pictures, (count, *picture), always the same ones and without using the global generator."""
     return torch.randn(count, *picture, generator=torch.Generator().manual_seed(0))
 
 
 def stored(form: nn.Module) -> set[int]:
-    """The ids of the tensors that a file holds: constants of the code are in none."""
+    """Return the ids of the tensors that a file would hold, which excludes constants of the code."""
     return {id(tensor) for tensor in form.state_dict(keep_vars=True).values()}

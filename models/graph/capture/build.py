@@ -1,4 +1,4 @@
-"""The normal form from an exported graph: standard modules put in, tensors under the names that they had."""
+"""Building of a normal form from an exported graph: with standard modules, and tensors under their old names."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ aten = torch.ops.aten
 
 
 def build(model: nn.Module, program: ExportedProgram, picture: Size, arch: str) -> NormalForm:
-    """The normal form of an exported network, with its parameters and buffers.
+    """Build the normal form of an exported network, with its parameters and buffers.
 
     Raises:
-        Misdeclared: for a buffer that evaluation changes.
+        Misdeclared: exit 2 for a buffer that evaluation changes, or a module whose name a normal form already uses.
     """
     return _Builder(model, program, picture, arch).normal_form()
 
@@ -39,10 +39,10 @@ class _Builder:
         self.model, self.program, self.picture, self.arch = model, program, picture, arch
         self.modules = dict(model.named_modules(remove_duplicate=False))
         self.graph = fx.Graph()
-        self.new: dict[fx.Node, fx.Node] = {}  # of the nodes of the exported graph
-        self.tensors: dict[fx.Node, tuple[str, Tensor]] = {}  # of the nodes that stand for one: its name and itself
+        self.new: dict[fx.Node, fx.Node] = {}  # the new node of each exported node
+        self.tensors: dict[fx.Node, tuple[str, Tensor]] = {}  # name and tensor of each node that stands for a tensor
         self.put: dict[str, nn.Module] = {}  # the standard modules, by name
-        self.read: dict[str, Tensor] = {}  # what ATen operations read, by name
+        self.read: dict[str, Tensor] = {}  # the tensors that ATen operations read, by name
         self.constants: dict[str, Tensor] = dict(program.constants)
         self.aliases: dict[str, str] = {}
         self.ran: set[str] = set()
@@ -69,7 +69,7 @@ class _Builder:
         return form
 
     def _inputs(self) -> None:
-        """Give each input of the exported graph its meaning: the pictures, or a tensor of the network."""
+        """Map each input of the exported graph to the pictures or to a tensor of the network."""
         signature, changed = self.program.graph_signature, written(self.program.graph)
         known: dict[str, Tensor] = dict(self.model.named_parameters(remove_duplicate=False))
         known.update(self.model.named_buffers(remove_duplicate=False))
@@ -85,12 +85,12 @@ class _Builder:
                 if node in changed:
                     raise Misdeclared(
                         f"--arch {self.arch}: evaluation changes its {'buffer' if name in known else 'constant'} {name}",
-                        "change it in training alone: if self.training",
+                        "change it only in training: if self.training",
                     )
 
     def _call(self, node: fx.Node) -> None:
         if node.target is aten._assert_tensor_metadata.default:
-            return  # it would hold float64 and autocast off
+            return  # the assertion would refuse float64 and autocast
         if calls.converts_nothing(node):
             source = calls.source(node)
             where: dict[fx.Node, Any] = self.new if source in self.new else self.tensors
@@ -98,7 +98,7 @@ class _Builder:
             return
         owner = calls.owner(node)
         self.ran.add(owner)
-        if calls.is_constant(node):  # else a call such as torch.arange would stay on the device of the capture
+        if calls.is_constant(node):  # kept as a call, torch.arange would stay on the device of the capture
             name = self._name(owner, calls.packet(node))
             self.constants[name] = cast(Any, node.target)(*node.args, **node.kwargs)
             self.tensors[node] = name, self.constants[name]
@@ -111,7 +111,7 @@ class _Builder:
             new = self.graph.call_module(name, (self._argument(source),))
         else:
             arguments = fx.node.map_aggregate((node.args, calls.typed(node)), self._argument)
-            target = aten.reshape.default if node.target is aten.view.default else node.target  # in any memory format
+            target = aten.reshape.default if node.target is aten.view.default else node.target  # any memory format
             new = self.graph.create_node("call_function", target, *arguments)
             new.meta["follows"] = not {*self.place}.isdisjoint(leaf for leaf in tree_leaves(arguments) if is_kind(leaf))
         new.meta.update(owner=owner, shape=calls.shape(node), line=calls.line(node))
@@ -127,7 +127,7 @@ class _Builder:
         return self.graph.get_attr(name)
 
     def _module(self, node: fx.Node, owner: str) -> tuple[str, fx.Node] | None:
-        """The name of the standard module for a call, entered if it is new, and the value that it reads; else None."""
+        """Return the name of a call's standard module, entered if new, and the value that it reads; else None."""
         packet = calls.packet(node)
         if packet in lift.WITHOUT_WEIGHT:
             values = calls.values(node)
@@ -144,7 +144,7 @@ class _Builder:
         return (name, next(iter(values.values()))) if name else None
 
     def _enter(self, owner: str, packet: Any, made: nn.Module) -> str:
-        """Put in a module that no module of the network is: under the name of one of its kind that ran this, once."""
+        """Enter a new module. Return its name: the owner's for the first one of the owner's kind, else a free name."""
         own = self.modules[owner]
         alike = isinstance(own, type(made)) or isinstance(made, type(own))
         name = owner if alike and owner and owner not in self.put else self._name(owner, packet, alike)
@@ -152,10 +152,10 @@ class _Builder:
         return name
 
     def _name(self, owner: str, packet: Any, alike: bool = False) -> str:
-        """A free name for what stands for a call: the owner's and the operation's, with a number if it is taken.
+        """Return a free name for a call: owner and operation, with a number if it is taken.
 
         Args:
-            alike: the owner is what the operation does: another place of it is named after it alone.
+            alike: whether the owner is a module of the operation's kind. Then the name is the owner's with a number.
         """
         start = owner if alike and owner else f"{owner}.{packet.__name__.rstrip('_')}".lstrip(".")
         names = (f"{start}_{number}" if number else start for number in itertools.count())
@@ -168,7 +168,7 @@ class _Builder:
     def _with_weight(self, values: calls.Values, make: Any, owner: str, packet: Any) -> str | None:
         nodes = {key: values[key] for key in ("weight", "bias") if values.get(key) is not None}
         if any(node not in self.tensors for node in nodes.values()):
-            return None  # computed: by a parametrization, say
+            return None  # a computed weight, for example by a parametrization
         names = {key: self.tensors[node][0] for key, node in nodes.items()}
         tensors = {key: self.tensors[node][1] for key, node in nodes.items()}
         if not all(isinstance(tensor, nn.Parameter) for tensor in tensors.values()):
@@ -179,17 +179,17 @@ class _Builder:
         made._parameters.update(tensors)
         owners = (owner, names["weight"].rpartition(".")[0])
         name = next((o for o in owners if o and self._holds(o, tensors)), None)
-        if name is None:  # no module calls these its weight and bias
+        if name is None:  # no module holds these as its weight and bias
             name = self._enter(owner, packet, made)
             self.aliases.update({f"{name}.{key}": names[key] for key in names})
         elif name not in self.put:
             self.put[name] = made
         elif str(self.put[name]) != str(made):
-            return None  # the same weight in another place with another stride, say
+            return None  # the same weight with other settings, for example another stride
         return name
 
     def _holds(self, name: str, tensors: dict[str, Tensor]) -> bool:
-        """Whether a module of the network has these as its weight and bias, and no others."""
+        """Return whether these are the weight and bias of a module of the network."""
         module = self.modules[name]
         return all(getattr(module, key, None) is tensors.get(key) for key in ("weight", "bias"))
 
@@ -199,7 +199,7 @@ class _Builder:
         given = {part: self.tensors.get(values[part], (None, None))[1] for part in parts}
         frozen = is_frozen(own)
         if not (frozen or isinstance(own, _BatchNorm)) or any(getattr(own, part) is not given[part] for part in parts):
-            return None  # a function of its own: what training would do to its statistics is not known
+            return None  # the user's own function: what training does to its statistics is not known
         if frozen:
             self.put[owner] = FrozenNorm.like(own)
         elif owner not in self.put:
@@ -210,16 +210,16 @@ class _Builder:
         return owner
 
     def _vanished(self) -> tuple[str, ...]:
-        """Modules without children that evaluation does not run, under no name of theirs."""
+        """Return the names of the modules without children that evaluation does not run under any of their names."""
         leaves = (name for name, module in self.modules.items() if name and not any(True for _ in module.children()))
         ran = {id(self.modules[name]) for name in (*self.ran, *self.put) if name in self.modules}
         own = ((name, self.modules[name]) for name in leaves)
         return tuple(name for name, module in own if id(module) not in ran and not isinstance(module, nn.Identity))
 
     def _fill(self, form: NormalForm) -> None:
-        """Put all modules and tensors into their places, in the order of the network that was captured."""
+        """Put all modules and tensors into their places, in the order of the captured network."""
         if clash := {name.partition(".")[0] for name in self.modules} & {*vars(form), *dir(NormalForm)} - {""}:
-            raise Misdeclared(f"--arch {self.arch}: a module of it is called {min(clash)}", "give it another name")
+            raise Misdeclared(f"--arch {self.arch}: a module has the reserved name {min(clash)}", "rename the module")
         by_alias = {*self.aliases.values()} - {*self.read}
         for name, module in self.modules.items():
             place = _put(form, name, self.put.get(name) or nn.Module()) if name else form

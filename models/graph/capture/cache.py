@@ -1,7 +1,7 @@
-"""One capture a process for each network and its sizes: a capture takes a third of a second and more.
+"""A cache of captures in a process, by network and sizes: a capture takes a third of a second or more.
 
-A cached graph is used again only if its outputs equal those of the network bit for bit, because a user's code may make
-another graph each time.
+A cached graph is used again only if its outputs equal the network's bit for bit, because user code may make another
+graph each time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _known: dict[Key, NormalForm] = {}
 
 
 def captured(network: nn.Module, picture: Size, arch: str) -> NormalForm:
-    """The normal form of a network, as models.graph.capture.form.capture gives it.
+    """Return the normal form of a network, as models.graph.capture.form.capture does.
 
     Raises:
         Misdeclared: as capture.
@@ -47,16 +47,16 @@ def _answer_alike(network: nn.Module, form: NormalForm, picture: Size) -> bool:
         fit_to(network, picture)
         x = pictures(picture, 2)
         return torch.equal(network(x), form(x))
-    except Exception:  # of the user's code, or a device of its own: capture says it in words
+    except Exception:  # from user code or a device; capture reports it
         return False
 
 
 def _is_told_by_its_state(form: NormalForm) -> bool:
-    """Whether the tensors of its state_dict are all that it holds, each of them once."""
+    """Return whether the form holds no tensors outside its state_dict and none twice."""
     every = [*form.named_parameters(remove_duplicate=False), *form.named_buffers(remove_duplicate=False)]
     return {name for name, _ in every} == set(form.state_dict()) and len({id(t) for _, t in every}) == len(every)
 
 
 def forget() -> None:
-    """Know no network any more: code of the same name may be another's."""
+    """Empty the cache: other code may have the same name."""
     _known.clear()

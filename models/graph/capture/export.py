@@ -1,4 +1,4 @@
-"""torch.export of a network, and its faults in the words of a user."""
+"""torch.export of a network, with plain messages for its errors."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from engine.system import signals
 from models.check import Misdeclared, one_line
 
 PICTURES = 3
-"""In the example: a number that code is unlikely to hold as a constant, and not that of capture.CHECKED."""
+"""Pictures of the example: a number that code is unlikely to contain as a constant, and not form.CHECKED."""
 
 BATCH = 2**15
-"""Pictures at most: with more than 65,535 batch norm takes another path on a GPU, and torch.export asks for one."""
+"""Most pictures of a batch. torch.export needs one path, and above 65,535 batch norm takes another one on a GPU."""
 
 
 def exported(model: nn.Module, arch: str, like: Tensor) -> ExportedProgram:
-    """The graph of ATen operations of a network in evaluation, for any number of pictures.
+    """Export the graph of ATen operations of a network in evaluation, for any number of pictures.
 
     Args:
-        like: pictures of the size, type and device of those that it is to read.
+        arch: the network's name in messages.
+        like: pictures with the size, type and device to read.
 
     Raises:
-        Misdeclared: for a network that cannot be captured, with the line of its code.
+        Misdeclared: exit 2 for a network that cannot be captured, with the line of its code.
     """
     batch = {0: Dim("batch", min=2, max=BATCH)}
     with _silent(), _uncollected(), signals.held(), torch.random.fork_rng(devices=[]):
@@ -44,21 +45,21 @@ def exported(model: nn.Module, arch: str, like: Tensor) -> ExportedProgram:
 
 def _in_words(fault: Exception) -> str:
     if "specialized it to be a constant" in str(fault):
-        return "its code works for one number of pictures alone"
+        return "its code works for only one number of pictures"
     return re.sub(r"\(unhinted.*", "", one_line(fault)).strip()
 
 
 def _hint(fault: Exception) -> str:
     if "specialized it to be a constant" in str(fault):
-        return "take the number from the pictures: x.shape[0]"
+        return "read the number of pictures from the input: x.shape[0]"
     if "data-dependent" in str(fault):
-        return "its path must not depend on the values in a tensor: no `if` and no .item() on them"
-    return "torch.export has to accept it: https://docs.pytorch.org/docs/stable/export.html"
+        return "let no `if` and no .item() depend on the values in a tensor"
+    return "change it so that torch.export accepts it: https://docs.pytorch.org/docs/stable/export.html"
 
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """torch.export warns of what the checks of a capture find or refuse themselves."""
+    """Silence the warnings of torch.export: the checks of a capture report the same faults."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
@@ -71,7 +72,7 @@ def _silent() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _uncollected() -> Iterator[None]:
-    """Let the garbage collector wait: the first export imports a great deal, and nearly all that it makes stays."""
+    """Pause the garbage collector: the first export imports a lot, and nearly all of its objects stay."""
     was_on = gc.isenabled()
     gc.disable()
     try:

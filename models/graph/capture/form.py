@@ -1,4 +1,4 @@
-"""Capture: any module becomes its normal form, equal bit for bit and checked to be."""
+"""Capture: turn any module into its normal form and check that both are equal bit for bit."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from models.graph.capture.frozen import as_norms
 from models.graph.normal import NormalForm, Size, pictures
 
 CHECKED = 2
-"""Pictures of the comparisons: not as many as in the export."""
+"""Pictures of the comparisons: another number than in the export."""
 
 CHANNELS = (3, 1)
-"""What a network may read, tried in this order: colours, gray."""
+"""The channels of pictures, tried in this order: colour, gray."""
 
 
 def capture(model: nn.Module, picture: Size, arch: str, check: bool = True) -> NormalForm:
-    """The normal form of a network, in evaluation mode, with the same parameters and buffers (not copies).
+    """Return the normal form of a network, in eval mode, with the same parameters and buffers (not copies).
 
     Args:
-        picture: size of what it is to read.
-        arch: what messages call it.
-        check: run both and compare, in training, too; a notice names modules that only training runs. Without it nothing
-            is run: for networks whose answers are known or compared elsewhere.
+        picture: the size that it will read.
+        arch: its name in messages.
+        check: run both and compare them, also in training; a notice names modules that only training runs. False is for
+            networks that are known or compared elsewhere.
 
     Raises:
-        Misdeclared: exit 2 for a network that cannot be captured, answers differently each time, gives several
-            outputs or none, or changes a buffer in evaluation.
+        Misdeclared: exit 2 for a network that cannot be captured, answers differently each time, does not return
+            exactly one tensor, or changes a buffer in evaluation.
     """
     fit_to(model, picture)
     with as_norms(model):
@@ -49,26 +49,26 @@ def _capture(model: nn.Module, picture: Size, arch: str, check: bool) -> NormalF
     model.eval()
     if not check:
         return _built(model, arch, x).eval()
-    hint = f"it is shown pictures of {'x'.join(map(str, picture))}"
-    with _buffers_kept(model), user_code(arch, hint):  # with gradients: without, attention takes a path of its own
+    hint = f"let its code run on pictures of {'x'.join(map(str, picture))}, or give another --image_size"
+    with _buffers_kept(model), user_code(arch, hint):  # with gradients: without them, attention takes another path
         first, second = (_output(model(x.clone()), arch) for _ in range(2))
     if not _same(first, second):
         raise Misdeclared(f"--arch {arch}: the network answers differently each time in evaluation", _RANDOM)
     form = _built(model, arch, x)
     form.eval()
-    for own in [form(x.clone()).detach() for _ in range(2)]:  # the second shows what a run leaves behind
+    for own in [form(x.clone()).detach() for _ in range(2)]:  # the second run detects changes by the first
         if _same(first, own):
             continue
         raise Misdeclared(
-            f"--arch {arch}: its captured graph gives other answers: by {(first - own).abs().max().item():.2g}",
-            "it may change a global state, or depend on something besides pictures and parameters",
+            f"--arch {arch}: the outputs of its captured graph differ by {(first - own).abs().max().item():.2g}",
+            "let its output depend only on pictures and parameters, not on a global state",
         )
     _compare_training(model, form, x, arch)
     return form
 
 
 def fit_to(model: nn.Module, picture: Size) -> None:
-    """Tell a network that is made for pictures of one size which that is: the core of a detector."""
+    """Set the size of pictures in a network that needs to know it, such as the core of a detector."""
     if callable(told := getattr(model, "fit_to", None)):
         told(picture)
 
@@ -81,9 +81,9 @@ def _built(model: nn.Module, arch: str, x: Tensor) -> NormalForm:
 
 
 def reads(model: nn.Module, side: int, arch: str) -> int:
-    """How many channels the pictures have to have: 3 if the network runs on such, else 1 if it runs on gray ones.
+    """Return the channels of the pictures that a network reads: 3 if it runs on colour, else 1 if it runs on gray.
 
-    `capture` says why a network runs on neither.
+    The result is 3 for a network that runs on neither; `capture` then reports why.
 
     Raises:
         Misdeclared: exit 2 if the first convolution that runs expects another number of channels.
@@ -105,17 +105,17 @@ def reads(model: nn.Module, side: int, arch: str) -> int:
         if wanted not in (given, *CHANNELS):
             raise Misdeclared(
                 f"--arch {arch}: {name} reads {wanted} channels, pictures have 3, or 1 in gray",
-                "let the first layer read as many",
+                "let the first layer read 3 channels, or 1",
             )
     return read or CHANNELS[0]
 
 
 @torch.no_grad()
 def answers(model: nn.Module, picture: Size, shape: tuple[int | None, ...] | None = None) -> bool:
-    """Whether a network takes a few pictures of a size, in evaluation mode, with nothing of it changed.
+    """Return whether a network runs on pictures of a size in eval mode. Its buffers are restored.
 
     Args:
-        shape: of the one tensor that it has to give, None for the number of pictures; None: whatever it gives.
+        shape: the required shape of its one output, with None for the number of pictures; None accepts any output.
     """
     x = _made_up(model, picture)
     try:
@@ -138,27 +138,31 @@ def _made_up(model: nn.Module, picture: Size) -> Tensor:
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
-    """Equal bit for bit, NaN to NaN: made-up pictures and weights may overflow."""
+    """Return whether two tensors are equal bit for bit. NaN equals NaN, as made-up numbers may overflow."""
     return torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
 
 
-_RANDOM = "does it call F.dropout without training=self.training, or draw numbers of its own?"
+_RANDOM = "give F.dropout training=self.training, and draw no random numbers in evaluation"
 
 
 def _output(found: Any, arch: str) -> Tensor:
-    """The one tensor of an output; in evaluation there has to be one."""
+    """Return the one tensor of an output.
+
+    Raises:
+        Misdeclared: exit 2 for none or several tensors.
+    """
     leaves = [leaf for leaf in tree_leaves(found) if isinstance(leaf, Tensor)]
     if len(leaves) != 1:
         raise Misdeclared(
-            f"--arch {arch}: in evaluation it gives {len(leaves)} tensors",
-            "let forward give one: the scores; of a detector, name the modules that are trained: --core backbone,head",
+            f"--arch {arch}: in evaluation it returns {len(leaves)} tensors, not one",
+            "let forward return only the scores; for a detector, name its trained modules: --core backbone,head",
         )
     return leaves[0].detach()
 
 
 @contextlib.contextmanager
 def _buffers_kept(model: nn.Module) -> Iterator[None]:
-    """Put back what a run of the network has changed of its buffers."""
+    """Restore the network's buffers after a run inside the context."""
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     try:
         yield
@@ -173,24 +177,24 @@ def _compare_training(model: nn.Module, form: NormalForm, x: Tensor, arch: str) 
     try:
         theirs: Tensor | None = _in_training(model, x)
         why = ""
-    except (Exception, SystemExit) as fault:  # it may ask for targets, or for larger pictures
+    except (Exception, SystemExit) as fault:  # its code may need targets or larger pictures in training
         if no_memory(fault):
             raise
         theirs, why = None, f" (in training its code raises {one_line(fault)})"
     own = _in_training(form, x)
-    names, used = form.captured.vanished, set(form.parameters())  # which functions may use, too
+    names, used = form.captured.vanished, set(form.parameters())  # functions may use parameters of vanished modules
     if theirs is None or own is None or not _same(theirs, own):
-        alone = f": {some(names)} run in training alone" if names else ""
+        alone = f": {some(names)} run only in training" if names else ""
         notice(
-            f"{arch} behaves otherwise in training than in evaluation{alone}{why}; it is trained as it is evaluated "
-            "(dropout and batch norm apart)"
+            f"{arch} computes differently in training and in evaluation{alone}{why}; training uses the code of "
+            "evaluation (except for dropout and batch norm)"
         )
     elif held := [name for name in names if any(p not in used for p in model.get_submodule(name).parameters())]:
-        notice(f"{arch}: evaluation does not run {some(held)}; what they hold stays in the file and is not trained")
+        notice(f"{arch}: evaluation does not run {some(held)}; their parameters stay in the file and are not trained")
 
 
 def _in_training(network: nn.Module, x: Tensor) -> Tensor | None:
-    """The first tensor of what a network gives in training mode, from one seed; its buffers and mode are put back."""
+    """Return a network's first output tensor in training mode, from a fixed seed. Restore buffers and eval mode."""
     with _buffers_kept(network), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network.train()

@@ -1,4 +1,4 @@
-"""Batch norms of torchvision that do not train, as batch norms: their own arithmetic is a chain of products and sums to a graph."""
+"""torchvision's frozen batch norms, captured as batch norms. Their own code would give a chain of products and sums."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch.nn import functional as F
 
 
 def is_frozen(module: nn.Module) -> bool:
-    """Whether it is torchvision's FrozenBatchNorm2d, itself."""
-    known = sys.modules.get("torchvision.ops.misc")  # whoever made one has imported it
+    """Return whether a module is torchvision's FrozenBatchNorm2d, not a subclass."""
+    known = sys.modules.get("torchvision.ops.misc")  # not imported: the network cannot hold one
     return known is not None and type(module) is known.FrozenBatchNorm2d
 
 
 @contextmanager
 def as_norms(model: nn.Module) -> Iterator[None]:
-    """Let them compute what they do by one operation, inside; fp32 rounds it differently by its last digits."""
+    """Make frozen batch norms compute by one operation, inside the context. In fp32 the last digits may differ."""
     found = [module for module in model.modules() if is_frozen(module)]
     for module in found:
         module.forward = _one_operation(module)  # type: ignore[method-assign]

@@ -1,4 +1,4 @@
-"""An exported graph without in-place changes, so that a transform may take out or share what made a value."""
+"""Removal of in-place changes from an exported graph, so that a transform may remove or share operations."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from models.graph.calls import changes, packet, schema, source
 
 
 def functional(graph: fx.Graph) -> None:
-    """Turn `x += y` into a new value, wherever no other value that shares the memory of `x` is read afterwards.
+    """Turn `x += y` into a new value, unless another value in the memory of `x` is read later.
 
-    A change of a part that is read as a whole later (`x[:, 0] = 0`) stays as it is.
+    A change of a part whose whole is read later (`x[:, 0] = 0`) stays in place.
     """
     order, memory = {node: place for place, node in enumerate(graph.nodes)}, _memory(graph)
     for node in list(graph.nodes):
@@ -29,13 +29,13 @@ def functional(graph: fx.Graph) -> None:
 
 
 def written(graph: fx.Graph) -> set[fx.Node]:
-    """The nodes whose memory the graph writes into."""
+    """Return the nodes whose memory the graph writes into."""
     memory = _memory(graph)
     return {memory[source(node)] for node in graph.nodes if changes(node)}
 
 
 def _memory(graph: fx.Graph) -> dict[fx.Node, fx.Node]:
-    """Of each value, the first one in the same memory."""
+    """Return for each value the first value in the same memory."""
     found: dict[fx.Node, fx.Node] = {}
     for node in graph.nodes:
         shared = _shares_with(node)
@@ -44,7 +44,7 @@ def _memory(graph: fx.Graph) -> dict[fx.Node, fx.Node]:
 
 
 def _shares_with(node: fx.Node) -> fx.Node | None:
-    """The argument whose memory the value of a call may lie in: of a view, a change, or a part of a list."""
+    """Return the argument whose memory a call's result may share: for a view, a change, or an entry of a list."""
     if node.op == "call_function" and getattr(node.target, "__name__", "") == "getitem":
         return source(node)
     said = schema(node)
@@ -56,7 +56,7 @@ def _shares_with(node: fx.Node) -> fx.Node | None:
 
 
 def _without_change(node: fx.Node) -> Any:
-    """The operation that gives what this one writes into its first argument, e.g. aten.add for aten.add_; else None."""
+    """Return the operation that computes the same without writing, such as aten.add for aten.add_, None without one."""
     if not changes(node):
         return None
     same = packet(node)

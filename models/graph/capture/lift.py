@@ -1,6 +1,6 @@
-"""Standard modules in place of ATen calls: convolutions, linear layers, batch norms, activations, pools, dropout.
+"""Standard modules for ATen calls: convolutions, linear layers, batch norms, activations, pools, dropout.
 
-What has no entry here stays an ATen call, and is never guessed to be anything.
+Operations without an entry here stay ATen calls. No call is ever guessed to be a module.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ def _layer(kinds: Kinds, inputs: int, outputs: int, v: Values, weight: Tensor) -
 
 
 def _each(value: Any, count: int) -> Any:
-    """One number for each direction; a schema lets a single one stand for all."""
+    """Return one number for each direction. A schema may give a single number for all."""
     if isinstance(value, str):
         return value
     return tuple(value) * (count // len(value)) if isinstance(value, (list, tuple)) else (value,) * count
 
 
 def _linear(v: Values, weight: Tensor) -> nn.Module | None:
-    if weight.ndim != 2:  # F.linear takes a vector, too
+    if weight.ndim != 2:  # F.linear also takes a vector
         return None
     return nn.Linear(weight.shape[1], weight.shape[0], bias=v["bias"] is not None, device="meta")
 
@@ -58,9 +58,9 @@ WITH_WEIGHT: dict[Any, Callable[[Values, Tensor], nn.Module | None]] = {
     aten.conv_transpose1d: _transposed, aten.conv_transpose2d: _transposed, aten.conv_transpose3d: _transposed,
     aten.linear: _linear, aten.prelu: _prelu,
 }  # fmt: skip
-"""By operation: of its arguments and its weight, the module, or None where there is none that computes the same.
+"""By operation, a function of its arguments and weight that returns the module, or None if no module computes the same.
 
-Weight and bias are the caller's to put in.
+The caller puts weight and bias in.
 """
 
 NORMS = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
@@ -68,7 +68,7 @@ NORMS = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNor
 
 
 def norm(v: Values, dimensions: int, features: int, momentum: float | None) -> nn.Module:
-    """A batch norm, its tensors the caller's to put in; momentum None means a cumulative mean."""
+    """Return a batch norm without contents; the caller puts its tensors in. Momentum None means a cumulative mean."""
     return NORMS[dimensions](
         features, v["eps"], momentum, v["weight"] is not None, v["running_mean"] is not None, device="meta"
     )
@@ -113,4 +113,4 @@ WITHOUT_WEIGHT: dict[Any, Callable[[Values], nn.Module | None]] = {
     aten.feature_dropout: lambda v: None if v["train"] else nn.Dropout2d(v["p"]),
     aten.alpha_dropout: lambda v: None if v["train"] else nn.AlphaDropout(v["p"]),
 }
-"""By operation: of its arguments, the module, or None where there is none that computes the same."""
+"""By operation, a function of its arguments that returns the module, or None if no module computes the same."""

@@ -1,1 +1,1 @@
-"""Which channels of a network go together. Start at classes.py."""
+"""The channels of a network that go together. Start at classes.py."""

@@ -1,8 +1,8 @@
-"""Which channels of a network go together: found by sending labels through its normal form.
+"""The classes of channels of a network, found by sending labels through its normal form.
 
-A class of channels is what has to be cut at once: rows of convolutions, linear layers and batch norms, slopes and
-scales, and the columns that read them. An operation without a rule fixes the channels that it reads, by name: nothing
-is ever guessed to work on each number apart.
+A class holds the channels that must be cut together: rows of convolutions, linear layers and batch norms, slopes and
+scales, and the columns that read them. Operations without a rule fix the channels that they read: no operation is ever
+guessed to work on each number separately.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from models.graph.channels.walk import BATCH, Walk
 from models.graph.normal import NormalForm
 
 Signature = tuple[frozenset[tuple[str, int, int]], bool, frozenset[int]]
-"""Of a class: the tensors, axes and groups' numbers where it lies, whether it is fixed, and its paths."""
+"""The signature of a class: its tensors, axes and numbers of groups, whether it is fixed, and its paths."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class Channels:
     """The classes of channels of a network.
 
     Args:
-        places: all axes that channels lie on, in the order of the graph.
+        places: all axes of tensors that hold channels, in the order of the graph.
         fixed: why classes cannot be cut, by class.
-        whole: grouped convolutions that lose whole groups; others lose as many channels in each group.
-        shared: classes that the code shares out together (chunks, shuffles): they lose equal shares.
-        paths: by class, hashes of the operations that its channels go through.
+        whole: names of grouped convolutions that lose whole groups. Others lose equally many channels in each group.
+        shared: classes that the code splits together (chunks, shuffles); they lose equal shares.
+        paths: hashes of the operations that a class's channels go through, by class.
     """
 
     places: list[Place]
@@ -43,14 +43,14 @@ class Channels:
 
     @cached_property
     def signatures(self) -> dict[int, Signature]:
-        """Of each class, where it lies. Classes of equal signatures can take each other's places."""
+        """The signature of each class. Classes with equal signatures are interchangeable."""
         return {
             cls: (where, cls in self.fixed, self.paths.get(cls, frozenset()))
             for cls, where in self.where("classes").items()
         }
 
     def where(self, what: Literal["classes", "channels"]) -> dict[int, frozenset[tuple[str, int, int]]]:
-        """Where each class or channel lies: tensor, axis, and number of the group."""
+        """Return the places of each class or channel: tensor, axis, and number of the group."""
         lies: dict[int, set[tuple[str, int, int]]] = defaultdict(set)
         for place in self.places:
             part = len(place.classes) // place.groups
@@ -61,7 +61,7 @@ class Channels:
 
 
 def gates(form: NormalForm) -> list[tuple[str, nn.Module]]:
-    """The batch norms that scale channels which can be cut, by name, in order; found once for a graph."""
+    """Return the batch norms that scale channels which can be cut, with names, in order. The result is cached."""
     if form.captured.gates is None:
         found = channels(form, form.captured.whole)
         names = (
@@ -74,10 +74,11 @@ def gates(form: NormalForm) -> list[tuple[str, nn.Module]]:
 
 
 def channels(form: NormalForm, whole: frozenset[str] | None = None) -> Channels:
-    """The classes of channels of a network.
+    """Find the classes of channels of a network.
 
     Args:
-        whole: as in the result, where another network's is to be kept to; None: those with one or two inputs a group.
+        whole: Channels.whole of the network that this one was cut from; None chooses the grouped convolutions with one
+            or two inputs a group.
     """
     notes = Notes(form, whole)
     Walk(form, notes).run(spread(notes.fresh(form.captured.picture[0]), (BATCH, *form.captured.picture)))

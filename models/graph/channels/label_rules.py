@@ -1,6 +1,6 @@
-"""What layers do to labels: a layer reads the labels of its input, and gives new ones or passes them on.
+"""The rules of layers for labels: a layer reads the labels of its input, and creates new ones or passes them on.
 
-Each rule returns the labels of the layer's output. It returns None if the layer mixes channels with other axes.
+Each rule returns the labels of the layer's output, or None if the layer mixes channels with other axes.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from models.graph.channels.labels import along, spread
 from models.graph.channels.notes import Notes
 
 FEW = 2
-"""Inputs of a group up to which a grouped convolution loses whole groups."""
+"""Most inputs a group with which a grouped convolution loses whole groups."""
 
 
 def conv(notes: Notes, name: str, module: Any, x: Tensor) -> Tensor | None:
-    """A convolution; one whose groups are small loses whole groups, others as many channels in each."""
+    """Note a convolution. With small groups it loses whole groups, otherwise equally many channels in each group."""
     weight, groups = module.weight, module.groups
     if groups > 1 and notes.decides and module.in_channels // groups <= FEW:
         notes.whole.add(name)
@@ -28,16 +28,16 @@ def conv(notes: Notes, name: str, module: Any, x: Tensor) -> Tensor | None:
     if read is not None:
         notes.lie(weight, 1, read, groups, rows=False)
     elif groups > 1:
-        notes.fix(rows, f"mixed with places: {notes.here}")
+        notes.fix(rows, f"mixed with other axes: {notes.here}")
     _own(notes, module, 0, rows, groups)
     return notes.out(rows, x)
 
 
 def whole(notes: Notes, module: Any, x: Tensor) -> Tensor | None:
-    """A grouped convolution that loses whole groups: what each reads and gives goes together."""
+    """Note a grouped convolution that loses whole groups: the inputs and outputs of a group go together."""
     read = along(x, 1)
     if read is None:
-        notes.fix(x, f"mixed with places: {notes.here}")
+        notes.fix(x, f"mixed with other axes: {notes.here}")
         return None
     inputs, outputs = module.in_channels // module.groups, module.out_channels // module.groups
     rows, read = read.abs(), read.abs().reshape(module.groups, inputs)
@@ -50,7 +50,7 @@ def whole(notes: Notes, module: Any, x: Tensor) -> Tensor | None:
 
 
 def transposed(notes: Notes, module: Any, x: Tensor) -> Tensor:
-    """A transposed convolution: its weight is (in, out / groups, ...)."""
+    """Note a transposed convolution, whose weight is (in, out / groups, ...)."""
     read, rows = notes.read(x, 1), notes.fresh(module.out_channels)
     if module.groups > 1 or read is None:
         for labels in (x, rows):
@@ -62,7 +62,7 @@ def transposed(notes: Notes, module: Any, x: Tensor) -> Tensor:
 
 
 def linear(notes: Notes, module: nn.Linear, x: Tensor) -> Tensor:
-    """A linear layer over the last axis."""
+    """Note a linear layer over the last axis."""
     read, rows = notes.read(x, x.ndim - 1), notes.fresh(module.out_features)
     if read is not None:
         notes.lie(module.weight, 1, read, rows=False)
@@ -71,7 +71,7 @@ def linear(notes: Notes, module: nn.Linear, x: Tensor) -> Tensor:
 
 
 def norm(notes: Notes, module: _BatchNorm, x: Tensor) -> Tensor | None:
-    """A batch norm: all its tensors go with the channels."""
+    """Note a batch norm, all of whose tensors go with the channels."""
     found = along(x, 1)
     if found is None:
         return None
@@ -79,14 +79,14 @@ def norm(notes: Notes, module: _BatchNorm, x: Tensor) -> Tensor | None:
     for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
         if tensor is not None:
             scale_or_shift = tensor is module.weight or tensor is module.bias
-            learns = isinstance(tensor, nn.Parameter)  # a scale that does not says nothing of its channel
+            learns = isinstance(tensor, nn.Parameter)  # a scale that does not train does not rank its channel
             notes.lie(tensor, 0, rows, norm=learns and tensor is module.weight, zeroed=scale_or_shift)
     out = notes.out(rows, x)
-    return out if module.weight is not None else -out  # without a scale, -mean / std is left of a silent channel
+    return out if module.weight is not None else -out  # without a scale, a masked channel becomes -mean / std
 
 
 def slopes(notes: Notes, tensor: Tensor, x: Tensor) -> Tensor | None:
-    """A slope for each channel (PReLU)."""
+    """Note a PReLU with one slope for each channel."""
     found = along(x, 1)
     if found is None:
         return None

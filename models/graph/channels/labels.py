@@ -1,8 +1,9 @@
-"""Tensors of channel labels: which channel each number of a value comes from, and the operations that move them.
+"""Tensors of channel labels, which name the channel of each number of a value, and the operations that move them.
 
-A label is a whole number. 0 stands for what comes from no channel or from several; such a place is never cut. A
-negative label is that of a channel which says something other than 0 when all its rows are 0: 1/2 behind a sigmoid.
-Label tensors have the shape of the values; axes along which nothing changes are expanded and cost nothing.
+A label is a whole number. 0 marks numbers from no channel or from several; they are never cut. A negative label marks
+a channel that is not 0 when all its rows are 0 (masked), such as 1/2 behind a sigmoid. Label tensors have the shape of
+the values.
+Axes along which labels do not change are expanded and need no memory.
 """
 
 from __future__ import annotations
@@ -19,27 +20,27 @@ MOVES = frozenset({
     aten.unsqueeze, aten.squeeze, aten.expand, aten.expand_as, aten.repeat, aten.repeat_interleave, aten.cat, aten.stack,
     aten.roll, aten.flip, aten.pixel_shuffle, aten.pixel_unshuffle, aten.channel_shuffle, aten.view_as, aten.reshape_as,
 })  # fmt: skip
-"""Operations that put numbers into other places and compute nothing: they are run on the labels themselves."""
+"""Operations that only move numbers. The walk runs them on the labels themselves."""
 
 IDLE = frozenset({aten.contiguous, aten.clone, aten.alias, aten.detach, aten.detach_})
-"""Those of them that leave every number where it is; a narrower network may do without."""
+"""The moves that leave every number at its place. A narrower network may lack them."""
 
 VIEWS = frozenset({aten.view, aten.reshape, aten.unsqueeze, aten.squeeze})
-"""Those of them that can lay a tensor of the network out for a sum or product: gamma.view(1, -1, 1, 1)."""
+"""The moves that can reshape a tensor of the network for a sum or product: gamma.view(1, -1, 1, 1)."""
 
 JOINS = frozenset({aten.cat, aten.stack, aten.expand_as, aten.view_as, aten.reshape_as})
-"""Those of them that take several values."""
+"""The moves that take several values."""
 
 PARTS = frozenset({
     aten.view, aten._unsafe_view, aten.reshape, aten.unflatten, aten.chunk, aten.split, aten.split_with_sizes,
     aten.tensor_split, aten.unbind, aten.slice, aten.select, aten.narrow, aten.index,
 })  # fmt: skip
-"""Those of them that can share channels out."""
+"""The moves that can split channels into parts."""
 
 SHAPES = frozenset(
     {aten.zeros_like, aten.ones_like, aten.full_like, aten.empty_like, aten.new_zeros, aten.new_ones, aten.new_full}
 )
-"""Operations that read the shape of a value and not the value."""
+"""Operations that read only the shape of a value."""
 
 POINTWISE = frozenset({
     aten.relu, aten.relu6, aten.hardtanh, aten.clamp, aten.clamp_min, aten.clamp_max, aten.leaky_relu, aten.elu,
@@ -49,7 +50,7 @@ POINTWISE = frozenset({
     aten.feature_dropout, aten.alpha_dropout, aten.floor, aten.round, aten.sign, aten.add, aten.sub,
     aten.mul, aten.div, aten.maximum, aten.minimum,
 })  # fmt: skip
-"""Functions of one number at a time: those of two where the other is a number of the code, too."""
+"""Functions of one number at a time. Functions of two count if the second is a number in the code."""
 
 SUMS = frozenset({aten.add, aten.sub, aten.maximum, aten.minimum})
 PRODUCTS = frozenset({aten.mul})
@@ -59,14 +60,14 @@ SPATIAL = frozenset({
     aten.adaptive_avg_pool1d, aten.adaptive_avg_pool2d, aten.adaptive_avg_pool3d, aten.upsample_nearest1d,
     aten.upsample_nearest2d, aten.upsample_bilinear2d, aten.upsample_bicubic2d, aten._upsample_nearest_exact2d,
 })  # fmt: skip
-"""Operations that work on each channel (axis 1) apart and give 0 of 0."""
+"""Operations that work on each channel (axis 1) separately and map 0 to 0."""
 
 REDUCTIONS = frozenset({aten.mean, aten.sum, aten.amax, aten.amin})
-"""Over axes; what is reduced must be one channel."""
+"""Reductions over axes. The reduced numbers must be of one channel."""
 
 
 def compact(labels: Tensor) -> Tensor:
-    """One entry of every axis along which a label tensor is expanded."""
+    """Return a label tensor with its expanded axes cut to one entry."""
     for axis, stride in enumerate(labels.stride()):
         if stride == 0 and labels.shape[axis] > 1:
             labels = labels.narrow(axis, 0, 1)
@@ -74,13 +75,13 @@ def compact(labels: Tensor) -> Tensor:
 
 
 def varies(labels: Tensor, axis: int) -> bool:
-    """Whether labels change along an axis."""
+    """Return whether labels change along an axis."""
     labels = compact(labels)
     return labels.shape[axis] > 1 and not bool((labels == labels.narrow(axis, 0, 1)).all())
 
 
 def along(labels: Tensor, axis: int) -> Tensor | None:
-    """The labels along an axis, (size of the axis,); None where they change along another one, too."""
+    """Return the labels along an axis, (size of the axis,), or None if they also change along another axis."""
     size = labels.shape[axis]
     rows = compact(labels).movedim(axis, 0).flatten(1)
     if not bool((rows == rows[:, :1]).all()):
@@ -89,14 +90,14 @@ def along(labels: Tensor, axis: int) -> Tensor | None:
 
 
 def spread(labels: Tensor, shape: tuple[int, ...], axis: int = 1) -> Tensor:
-    """Labels (n,) as those of a value of this shape, along an axis."""
+    """Expand labels (n,) along an axis to the shape of a value."""
     view = [1] * len(shape)
     view[axis] = -1
     return labels.reshape(view).expand(shape)
 
 
 def stretched(labels: Tensor, other: Tensor) -> bool:
-    """Whether broadcasting lays one channel of `labels` over several of `other`."""
+    """Return whether broadcasting combines one channel of `labels` with several channels of `other`."""
     shape = torch.broadcast_shapes(labels.shape, other.shape)
     own = labels.reshape((1,) * (len(shape) - labels.ndim) + tuple(labels.shape))
     theirs = other.reshape((1,) * (len(shape) - other.ndim) + tuple(other.shape))
@@ -104,7 +105,7 @@ def stretched(labels: Tensor, other: Tensor) -> bool:
 
 
 def pairs(one: Tensor, other: Tensor) -> Tensor:
-    """Labels that meet element by element, each pair once: (n, 2), without signs."""
+    """Return the pairs of different labels that meet element by element, each pair once: (n, 2), without signs."""
     one, other = torch.broadcast_tensors(one, other)
     for axis in range(one.ndim):
         if one.stride(axis) == 0 and other.stride(axis) == 0 and one.shape[axis] > 1:

@@ -1,4 +1,4 @@
-"""What a walk notes: which labels are one channel, which channels go together, where they lie, which cannot be cut."""
+"""The notes of a walk: labels of one channel, channels that go together, their places, and channels that stay."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class Place:
     """One axis of one tensor, and the channel and class of each entry.
 
     Args:
-        tensor: its name in the normal form; tensors that several modules share have one.
-        axis: that the channels lie on.
-        channels, classes: int64 (size of the axis,). A class is the channels that are cut at once.
-        groups: equal parts of the axis that have to stay equal: those of a grouped convolution.
-        rows: whether the entries make the channels; else they read them.
-        norm: whether it is the weight of a batch norm: a gate.
-        zeroed: whether to silence a channel is to set its entries to 0; not those that divide.
-        makes: whether the entries are new channels, those of a convolution or linear layer.
+        tensor: its name in the normal form; a tensor shared by several modules has one name.
+        axis: the axis of the channels.
+        channels, classes: int64 (size of the axis,). A class holds the channels that are cut together.
+        groups: number of equal parts of the axis that must stay equal, as in a grouped convolution.
+        rows: whether the entries make the channels; otherwise they read them.
+        norm: whether the tensor is the weight of a batch norm: a gate.
+        zeroed: whether entries are set to 0 to mask a channel; False for tensors that divide.
+        makes: whether the entries create channels, as in a convolution or linear layer.
     """
 
     tensor: str
@@ -43,21 +43,21 @@ class Place:
 
 
 class Notes:
-    """The notes of one walk. Labels are those of models/graph/channels/labels.py."""
+    """The notes of one walk. models/graph/channels/labels.py explains labels."""
 
     def __init__(self, form: NormalForm, whole: frozenset[str] | None) -> None:
         self.decides, self.whole = whole is None, set(whole or ())  # grouped convolutions that lose whole groups
-        self.count = 0  # of labels
-        self.here = ""  # the operation that the walk is at, for reasons
-        self.shape: tuple[Any, ...] = ()  # of the value there, None where it depends on the number of pictures
-        self.met: list[Tensor] = []  # pairs of labels that are of one channel
-        self.tied: list[Tensor] = []  # pairs of labels that are of one class
-        self.stuck: list[tuple[Tensor, str]] = []  # labels that cannot be cut, and why
-        self.shared: list[Tensor] = []  # labels that the code shares out together
-        self.paths = torch.zeros(1, dtype=torch.int64)  # of each label, a hash of the operations that it went through
-        self.apart: set[str] = set()  # tensors that operations read otherwise than by channels
+        self.count = 0  # number of labels
+        self.here = ""  # the current operation, for reasons
+        self.shape: tuple[Any, ...] = ()  # of the current value, with None for the number of pictures
+        self.met: list[Tensor] = []  # pairs of labels of one channel
+        self.tied: list[Tensor] = []  # pairs of labels of one class
+        self.stuck: list[tuple[Tensor, str]] = []  # labels that cannot be cut, and the reasons
+        self.shared: list[Tensor] = []  # labels that the code splits together
+        self.paths = torch.zeros(1, dtype=torch.int64)  # for each label, a hash of the operations on its way
+        self.apart: set[str] = set()  # tensors that operations read as a whole, not by channels
         self.places: dict[tuple[str, int], Place] = {}
-        self.names: dict[int, str] = {}  # of the tensors that a file holds, by id
+        self.names: dict[int, str] = {}  # names of the tensors that a file would hold, by id
         held = stored(form)
         for name, tensor in (*form.named_parameters(remove_duplicate=False), *form.named_buffers()):
             if id(tensor) in held:
@@ -69,7 +69,7 @@ class Notes:
         return torch.arange(self.count - count + 1, self.count + 1)
 
     def passes(self, labels: Tensor, operation: str) -> None:
-        """Note that labels went through an operation of the graph: what goes through others is no substitute."""
+        """Note that labels went through an operation. Channels are interchangeable only with equal operations."""
         its = compact(labels).abs().unique()
         its = its[its > 0]
         self.paths[its] = self.paths[its] * 1_000_003 + crc32(operation.encode())  # int64 wraps around
@@ -79,15 +79,15 @@ class Notes:
         self.stuck.append((found[found > 0], why))
 
     def tie(self, one: Tensor, other: Tensor) -> None:
-        """Let channels be cut together; those that go with a 0 cannot be cut."""
-        self.tied.append(self._apart_from_none(one, other, "goes together with what is no channel"))
+        """Note that channels are cut together. Channels tied to a 0 cannot be cut."""
+        self.tied.append(self._apart_from_none(one, other, "grouped with a value that is not a channel"))
 
     def unite(self, one: Tensor, other: Tensor) -> None:
-        """Let labels that meet element by element be of one channel; those that meet a 0 cannot be cut."""
-        self.met.append(self._apart_from_none(one, other, "joined with what is no channel"))
+        """Note that labels that meet element by element are of one channel. Labels that meet a 0 cannot be cut."""
+        self.met.append(self._apart_from_none(one, other, "joined with a value that is not a channel"))
 
     def _apart_from_none(self, one: Tensor, other: Tensor, why: str) -> Tensor:
-        """The pairs of two labels, each once; labels that are paired with a 0 are fixed."""
+        """Return the pairs of two labels, each once, and fix labels that are paired with a 0."""
         found = pairs(one, other)
         alone = (found == 0).any(1)
         self.fix(found[alone], f"{why}: {self.here}")
@@ -103,27 +103,30 @@ class Notes:
         if before is None:
             self.places[name, axis] = Place(name, axis, labels, labels, groups, rows, norm, makes, zeroed)
             return
-        self.unite(before.channels, labels)  # a second place of a layer, or a tensor that two of them share
+        self.unite(before.channels, labels)  # the layer runs twice, or two layers share the tensor
         if (before.groups, before.rows, before.zeroed) != (groups, rows, zeroed):
-            self.fix(labels, f"read in two ways: {name}")
+            self.fix(labels, f"used in two different ways: {name}")
 
     def read(self, x: Tensor, axis: int) -> Tensor | None:
-        """The channels that a layer reads along an axis; fixed, and None, where it reads them in another way."""
+        """Return the channels that a layer reads along an axis. If other axes mix with it, fix them and return None."""
         found = along(x, axis)
         if found is None:
-            self.fix(x, f"mixed with places: {self.here}")
+            self.fix(x, f"mixed with other axes: {self.here}")
             return None
         if (found < 0).any():
-            self.fix(found[found < 0], f"not 0 where its rows are 0, read by {self.here}")
+            self.fix(found[found < 0], f"not 0 when masked, read by {self.here}")
         return found.abs()
 
     def out(self, rows: Tensor, x: Tensor) -> Tensor:
-        """The labels of what a layer gives of `x`: its rows along axis 1, the other sizes as in the graph."""
+        """Return the labels of a layer's output for `x`: its rows along axis 1, with the sizes of the graph."""
         return spread(rows, (x.shape[0], len(rows), *self.shape[2:]))
 
     def classes(self) -> tuple[list[Place], dict[int, str], list[list[int]], dict[int, frozenset[int]]]:
-        """The places with channels and classes in place of labels, why classes cannot be cut, which are shared out, and by
-        class the paths of its labels.
+        """Turn labels into channels and classes.
+
+        Returns:
+            The places; the reasons why classes cannot be cut; the classes that are split together; and the paths of
+            each class.
         """
         channel, cls = self._components(self.met), self._components([*self.met, *self.tied])
         for place in self.places.values():
@@ -142,7 +145,7 @@ class Notes:
         return [replace(p, channels=channel[p.channels], classes=cls[p.channels]) for p in places], fixed, shared, went
 
     def _components(self, met: list[Tensor]) -> Tensor:
-        """Of each label, the smallest of those that it is joined with."""
+        """Return for each label the smallest label that it is joined with."""
         edges = torch.cat([*met, torch.zeros(0, 2, dtype=torch.int64)]).numpy()
         graph = coo_array(([1] * len(edges), (edges[:, 0], edges[:, 1])), shape=(self.count + 1, self.count + 1))
         number, component = connected_components(graph, directed=False)

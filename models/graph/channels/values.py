@@ -12,30 +12,30 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 @dataclass(frozen=True)
 class Raw:
-    """A tensor of the network, perhaps with more axes or fewer of size 1, or what is computed of such alone.
+    """A tensor of the network, perhaps with axes of size 1 added or removed, or a value computed from such tensors.
 
     Args:
-        own: the tensor; None for what is computed.
-        value: what a call reads.
+        own: the network's tensor; None for a computed value.
+        value: the tensor that a call reads.
     """
 
     own: Tensor | None
     value: Tensor
 
     def viewed(self, value: Tensor) -> Raw | None:
-        """The same tensor as a call has laid it out; None if that changes more than axes of size 1."""
+        """Return the same tensor in the shape of `value`, None if more than axes of size 1 changed."""
         same = self.own is not None and [n for n in value.shape if n > 1] == [n for n in self.own.shape if n > 1]
         return Raw(self.own, value) if same else None
 
     def axis(self, axis: int) -> int:
-        """The axis of the tensor that is an axis, of more than one entry, of the value."""
+        """Return the axis of the network's tensor for an axis of the value with more than one entry."""
         assert self.own is not None
         before = sum(size > 1 for size in self.value.shape[:axis])
         return [place for place, size in enumerate(self.own.shape) if size > 1][before]
 
 
 def nothing(shape: Any) -> Tensor:
-    """Labels of what is no channel."""
+    """Return labels of this shape for a value that is not a channel."""
     return torch.zeros((), dtype=torch.int64).expand(shape)
 
 
@@ -52,7 +52,7 @@ def contents(tree: Any) -> Any:
 
 
 def _without_contents(tree: Any) -> Any:
-    """Arguments as tensors of the meta device: what an operation gives of them has its shape alone."""
+    """Return arguments as tensors on the meta device, on which an operation returns only a shape."""
     raw = [leaf.value for leaf in tree_leaves(tree) if isinstance(leaf, Raw)]
     kind = next((value.dtype for value in raw if value.is_floating_point()), torch.float32)
 

@@ -1,4 +1,4 @@
-"""One walk through a normal form with labels in place of values: see labels.py and channels.py."""
+"""One walk through a normal form with labels in place of values: see labels.py and classes.py."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from models.graph.normal import NormalForm
 aten = torch.ops.aten
 
 BATCH = 2
-"""Pictures of the label tensors: more than one, so that what mixes pictures is seen."""
+"""Pictures of the label tensors: more than one, to detect operations that mix pictures."""
 
 PICTURE, ANSWER = "the picture's own", "the network's answer"
 
@@ -34,12 +34,12 @@ POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
 
 
 class Walk(fx.Interpreter):
-    """Runs a graph on labels, and notes what it meets."""
+    """An interpreter that runs a graph on labels and makes notes."""
 
     def __init__(self, form: NormalForm, notes: Notes) -> None:
         super().__init__(form, graph=form.captured.graph)
         self.notes = notes
-        self.at: fx.Node  # where the walk is
+        self.at: fx.Node  # the current node
 
     def run_node(self, n: fx.Node) -> Any:
         self.at, self.notes.here, self.notes.shape = n, _place(n), n.meta.get("shape") or ()
@@ -86,7 +86,7 @@ class Walk(fx.Interpreter):
             return label_rules.slopes(self.notes, module.weight, x)
         if isinstance(module, POOLS):
             return self._spatial(x, 2)
-        if isinstance(module, PASSING):  # in evaluation, whatever the mode
+        if isinstance(module, PASSING):  # dropout counts as in evaluation
             return x
         if isinstance(module, ACTIVATIONS):
             return _silent(x, module(torch.zeros(1, device=next((p.device for p in module.parameters()), None))))
@@ -95,7 +95,7 @@ class Walk(fx.Interpreter):
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
         packet = getattr(target, "overloadpacket", None)
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, (Tensor, Raw))]
-        if not any(isinstance(leaf, Tensor) for leaf in given):  # nothing of the pictures but sizes
+        if not any(isinstance(leaf, Tensor) for leaf in given):  # no values of the pictures, only sizes
             if packet in table.VIEWS and (same := args[0].viewed(target(*contents(args), **contents(kwargs)))):
                 return same
             if packet not in (aten.sym_size, aten.sym_numel):
@@ -133,24 +133,24 @@ class Walk(fx.Interpreter):
                 self.notes.apart.add(self.notes.names[id(raw.own)])
 
     def _spatial(self, x: Tensor, directions: int) -> Tensor:
-        """A pool or the like; of a value without an axis for pictures it would pool channels."""
+        """Run a pool or similar. On a value without an axis for pictures, it would pool channels."""
         found = along(x, 1) if x.ndim == directions + 2 else None
         return self._unknown([x]) if found is None else self.notes.out(found, x)
 
     def _function(self, target: Any, args: Any, kwargs: Any) -> Tensor:
-        """A function of one number at a time, tried on 0."""
+        """Run a function of one number at a time, tried on 0."""
         x = next(leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor))
         zero, options = tree_map(lambda leaf: torch.zeros(1) if leaf is x else leaf, (args, kwargs))
         return _silent(x, target(*zero, **options))
 
     def _two(self, one: Any, other: Any, product: bool) -> Tensor:
-        """A sum or product, element by element."""
+        """Run a sum or product, element by element."""
         if isinstance(one, Raw) or isinstance(other, Raw):
             raw, x = (one, other) if isinstance(one, Raw) else (other, one)
             return self._with_raw(x, raw, product)
         for x, kept in ((one, other), (other, one)):
-            if stretched(x, kept):  # one channel laid over several: it stays
-                self.notes.fix(x, f"laid over several channels: {self.notes.here}")
+            if stretched(x, kept):  # one channel broadcast over several cannot be cut
+                self.notes.fix(x, f"broadcast over several channels: {self.notes.here}")
                 if stretched(kept, x):
                     return self._unknown([one, other])
                 found = kept if product else -kept.abs()
@@ -162,7 +162,7 @@ class Walk(fx.Interpreter):
         return torch.where(odd, -one.abs(), one.abs()).expand(shape)
 
     def _with_raw(self, x: Tensor, raw: Raw, product: bool, zeroed: bool = True) -> Tensor:
-        """A sum or product with a tensor of the network: its entries along a channel axis are rows.
+        """Run a sum or product with a tensor of the network, whose entries along a channel axis are rows.
 
         Args:
             zeroed: as in notes.Place.
@@ -174,7 +174,7 @@ class Walk(fx.Interpreter):
             if size > 1 and varies(wide, axis + offset):
                 found = along(wide, axis + offset)
                 if found is None or raw.own is None:
-                    self.notes.fix(x, f"meets a value of the code for each channel: {self.notes.here}")
+                    self.notes.fix(x, f"combined with a constant for each channel: {self.notes.here}")
                     return self._unknown([x])
                 self.notes.lie(raw.own, raw.axis(axis), found.abs(), zeroed=zeroed)
                 own = True
@@ -202,10 +202,10 @@ class Walk(fx.Interpreter):
         return out if mode != "constant" or value == 0 else -out.abs()
 
     def _unknown(self, given: list[Any], run: Callable[[], Any] | None = None) -> Any:
-        """What has no rule: what it reads cannot be cut, and what it gives is no channel.
+        """Handle an operation without a rule: fix its inputs and return labels of no channel.
 
         Args:
-            run: the operation on tensors without contents; None: the value has the shape that the graph says.
+            run: runs the operation on tensors without contents; None takes the output's shape from the graph.
         """
         self._apart(given)
         for labels in given:
@@ -215,7 +215,7 @@ class Walk(fx.Interpreter):
             return nothing((given[0].shape[0], *self.at.meta["shape"][1:]))
         try:
             found = run()
-        except (RuntimeError, NotImplementedError):  # an operation that knows no tensors without contents
+        except (RuntimeError, NotImplementedError):  # the operation does not support tensors without contents
             shape = self.at.meta.get("shape")
             if shape is None:
                 raise
@@ -224,7 +224,7 @@ class Walk(fx.Interpreter):
 
 
 def _place(node: fx.Node) -> str:
-    """What stands at a node, for reasons: a layer's name, or an operation and the module that it belongs to."""
+    """Name a node for reasons: a layer's name, or an operation and its module."""
     if node.op == "call_module":
         return str(node.target)
     what, owner = str(node.target).removeprefix("aten.").partition(".")[0], node.meta.get("owner")
@@ -232,17 +232,17 @@ def _place(node: fx.Node) -> str:
 
 
 def _is_fixed_index(packet: Any, args: Any) -> bool:
-    """Whether a call picks entries whose numbers do not depend on the pictures."""
+    """Return whether a call picks entries by indices that do not depend on the pictures."""
     return packet is aten.index and isinstance(args[0], Tensor) and not any(isinstance(at, Tensor) for at in args[1])
 
 
 def _silent(x: Tensor, of_zero: Tensor) -> Tensor:
-    """Labels behind a function of each number: negative ones if it does not give 0 of 0."""
+    """Return the labels behind a function of each number: negative ones unless it maps 0 to 0."""
     return x if bool((of_zero == 0).all()) else -x.abs()
 
 
 def _is_shared_out(labels: Tensor, found: Any) -> bool:
-    """Whether an operation gives some of the channels apart from others, or lays them along one axis more."""
+    """Return whether an operation splits channels into several values, or over one more axis."""
     parts = [leaf for leaf in tree_leaves(found) if isinstance(leaf, Tensor)]
     axes = sum(varies(labels, axis) for axis in range(labels.ndim))
     if any(sum(varies(part, axis) for axis in range(part.ndim)) > axes for part in parts):
@@ -252,10 +252,10 @@ def _is_shared_out(labels: Tensor, found: Any) -> bool:
 
 
 def _moved(packet: Any, target: Any, args: Any, kwargs: Any) -> Any:
-    """What an operation that computes nothing does to labels."""
+    """Run a move on labels."""
     if packet in (aten.to, aten._to_copy, aten.contiguous, aten.clone):
         return args[0]
-    if packet is aten.view:  # labels may lie in memory otherwise than the values
+    if packet is aten.view:  # the memory layout of labels may differ from that of the values
         return args[0].reshape(args[1])
     if packet is aten.index:
         return args[0][tuple(slice(None) if at is None else at.value for at in args[1])]

@@ -1,1 +1,1 @@
-"""Channels are cut: what they said is absorbed, and the network is narrowed."""
+"""Cutting of channels: their constant outputs are absorbed, and the network is narrowed."""

@@ -1,9 +1,9 @@
-"""What dropped channels say when their batch norms' scales are 0, and its move into the biases of the layers that read it.
+"""Absorbing: the constant outputs of dropped channels, with BN scales of 0, move into the next layers' biases.
 
-Such a channel says what its batch norm adds, sent through what follows: act(beta). The graph is run on pictures of NaN:
-what depends on the picture is NaN from there on, and only what a dropped channel says alone is a number. Where a reader
-sees the same number at every place and pads nothing but 0, sum of weight * number moves into its bias exactly. To absorb
-biases into the layers behind is from Nagel et al., arXiv 1906.04721, section 4.1.
+The output of such a channel is what follows its batch norm's shift: act(beta). The graph is run on pictures of NaN.
+Values that depend on the picture become NaN, and only the constants of dropped channels stay numbers. If a reader sees
+the same number at every place, padding included, the sum of weight * number moves into its bias exactly. Absorbing
+biases into the next layers is from Nagel et al., arXiv 1906.04721, section 4.1.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from models.graph.normal import NormalForm
 aten = torch.ops.aten
 
 Reader = Any
-"""A convolution or linear layer: torch types their attributes apart."""
+"""A convolution or linear layer. Any, because torch has no common type for their attributes."""
 
 ELEMENTWISE = table.POINTWISE | table.SUMS | table.PRODUCTS
 KNOWN = ELEMENTWISE | table.MOVES | table.SPATIAL | table.REDUCTIONS | {aten.pad, aten.constant_pad_nd}
-"""Operations that give a number only where they read numbers alone; what others give counts as unknown."""
+"""Operations whose result is a number only where they read numbers alone. Results of others count as unknown."""
 
 
 @dataclass
 class Absorbed:
-    """A network with what dropped channels say in the biases of their readers.
+    """A network with the constants of dropped channels in the biases of their readers.
 
     Args:
-        model: a copy.
-        left: dropped classes that some reader hears otherwise than a bias can say.
+        model: a copy of the network.
+        left: dropped classes with a constant that the bias of some reader cannot replace.
     """
 
     model: NormalForm
@@ -53,16 +53,19 @@ class Absorbed:
 
 @torch.no_grad()
 def absorb(form: NormalForm, found: Channels, dropped: Collection[int]) -> Absorbed:
-    """Move what dropped channels say, with gamma 0, into their readers' biases, or into the mean of the one batch norm that
-    reads a layer without a bias.
+    """Move the constants of dropped channels, with gamma 0, into their readers' biases, in a copy.
+
+    For a layer without a bias, the running mean of the one batch norm that reads it takes the constant.
 
     Args:
-        dropped: classes of `found`.
+        form: the network.
+        found: its classes of channels.
+        dropped: the classes to drop.
     """
     result = Absorbed(copy.deepcopy(form))
     if not dropped:
         return result
-    whole = copy.deepcopy(form).double().eval()  # sums that fp32 would round
+    whole = copy.deepcopy(form).double().eval()  # fp32 would round the sums
     heard = Silence(whole, found, dropped)
     like = next(form.parameters())
     picture = torch.full((BATCH, *form.captured.picture), math.nan, dtype=torch.float64, device=like.device)
@@ -72,7 +75,7 @@ def absorb(form: NormalForm, found: Channels, dropped: Collection[int]) -> Absor
     for name, values in heard.values.items():
         layer: Reader = whole.get_submodule(name)
         classes = columns.get(names[id(layer.weight)])
-        if classes is None:  # reads no channels, or rows alone
+        if classes is None:  # the layer reads no channels
             continue
         gone = torch.isin(classes, torch.tensor(sorted(dropped)))
         said = torch.where(gone.to(values.device), values, 0.0)
@@ -85,10 +88,10 @@ def absorb(form: NormalForm, found: Channels, dropped: Collection[int]) -> Absor
 
 
 class Silence(fx.Interpreter):
-    """Runs a graph on pictures of NaN, with the scales of dropped channels 0.
+    """An interpreter that runs a graph on pictures of NaN, with the scales of dropped channels 0.
 
     Attributes:
-        values: by layer, the one number that each of its input channels says at every place; NaN where there is none.
+        values: by layer, the constant of each of its input channels, (inputs,); NaN for channels without one.
     """
 
     def __init__(self, form: NormalForm, found: Channels, dropped: Collection[int]) -> None:
@@ -117,7 +120,7 @@ class Silence(fx.Interpreter):
         return self._unknown()
 
     def _norm(self, module: _BatchNorm, x: Tensor) -> Tensor:
-        """What a batch norm says: of dropped channels what it adds, else what its own numbers make of numbers."""
+        """Return a batch norm's output: its shift for dropped channels, its usual output for others."""
         gone = self.gone.get(id(module.weight))
         out = module(x) if module.track_running_stats else torch.full_like(x, math.nan)
         if gone is None:
@@ -128,7 +131,7 @@ class Silence(fx.Interpreter):
 
     def _layer(self, name: str, layer: Reader, x: Tensor) -> Tensor:
         said = _at_every_place(layer, x)
-        before = self.values.get(name)  # a layer that is called twice has one bias for both
+        before = self.values.get(name)  # a layer that is called twice has one bias for both calls
         self.values[name] = said if before is None else torch.where(before == said, said, math.nan)
         grouped = isinstance(layer, _ConvNd) and layer.groups > 1
         return layer(x) if grouped else self._unknown()
@@ -147,7 +150,7 @@ class Silence(fx.Interpreter):
         return self._tainted(super().call_function(target, args, kwargs), given, packet)
 
     def _tainted(self, out: Any, given: list[Any], packet: Any) -> Any:
-        """What an operation gives, with NaN where it hides one: among whole numbers, or behind a threshold."""
+        """Return an operation's result with NaN restored where the operation hides it, such as behind a threshold."""
         if not isinstance(out, Tensor):
             return out
         if not out.is_floating_point():
@@ -155,13 +158,13 @@ class Silence(fx.Interpreter):
         if packet in ELEMENTWISE:
             for leaf in given:
                 out = torch.where(leaf.isnan(), math.nan, out)
-        if packet in table.PRODUCTS:  # a gate is a finite number
+        if packet in table.PRODUCTS:  # 0 times a gate is 0, as gates are finite
             for leaf in given:
                 out = torch.where(leaf == 0, 0.0, out)
         return out
 
     def _unknown(self) -> Any:
-        """A value of NaN, of the shape that the graph says."""
+        """Return NaN in the shape that the graph records, or Unknown without one."""
         shape = self.at.meta.get("shape")
         if shape is None:
             return Unknown()
@@ -172,11 +175,11 @@ class Silence(fx.Interpreter):
 
 
 class Unknown:
-    """A value of which nothing is known, several tensors perhaps."""
+    """A value of which nothing is known; it may stand for several tensors."""
 
 
 def _at_every_place(layer: Reader, x: Tensor) -> Tensor:
-    """The number that each input channel of a layer says at every place, padding included; NaN where they differ."""
+    """Return the constant of each input channel at all places of a layer, padding included; NaN if places differ."""
     axis = x.ndim - 1 if isinstance(layer, nn.Linear) else 1
     rows = x.movedim(axis, 0).flatten(1)
     low, high = rows.amin(1), rows.amax(1)
@@ -194,17 +197,17 @@ def _pads_zeros(layer: Reader) -> bool:
 
 
 def _weighed(layer: Reader, said: Tensor) -> Tensor:
-    """What a layer makes of one number for each input channel, the same at every place: (rows,)."""
+    """Return a layer's output, (rows,), for one constant for each input channel."""
     if isinstance(layer, nn.Linear):
         return layer.weight @ said
-    if isinstance(layer, _ConvTransposeNd):  # hears 0 alone
+    if isinstance(layer, _ConvTransposeNd):  # its input constants are all 0: see _at_every_place
         return said.new_zeros(layer.out_channels)
     weight = layer.weight.flatten(2).sum(2).unflatten(0, (layer.groups, -1))
     return (weight @ said.reshape(layer.groups, -1, 1)).flatten()
 
 
 def _add(model: NormalForm, name: str, change: Tensor) -> bool:
-    """Let a layer give so much more, row by row; False where nothing of the network's can say that."""
+    """Add `change`, (rows,), to a layer's output by its bias or its batch norm's mean. Return False if neither can."""
     layer: Reader = model.get_submodule(name)
     if layer.bias is not None:
         if is_shared(model, layer.bias):
@@ -219,7 +222,7 @@ def _add(model: NormalForm, name: str, change: Tensor) -> bool:
 
 
 def _only_norm(model: NormalForm, name: str) -> Any:
-    """The batch norm that alone reads a layer, with running statistics that serve no other place; None without one."""
+    """Return the batch norm that is a layer's only reader and does not share its running mean, None without one."""
     calls = [node for node in model.captured.graph.nodes if node.op == "call_module"]
     its = [node for node in calls if node.target == name]
     users = list(its[0].users)

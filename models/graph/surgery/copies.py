@@ -1,4 +1,4 @@
-"""Narrower copies of a network, captured. A plan tries one, and the cut wants the same again: it is captured once."""
+"""Captured narrower copies of a network. The plan and the cut often need the same copy, so the last one is kept."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from models.graph.normal import NormalForm
 from models.graph.surgery.resize import NotLegal, resized, shapes
 
 Sizes = Mapping[tuple[str, int], int]
-"""How many entries an axis of a tensor is to have."""
+"""The wanted size of an axis, by tensor and axis."""
 
 _known: WeakKeyDictionary[nn.Module, tuple[object, NormalForm, Channels]] = WeakKeyDictionary()
-"""Of each network its last copy, with what it was made of."""
+"""The last copy of each network, with the arguments that it was made from."""
 
 
 def fits(model: nn.Module, form: NormalForm, found: Channels, sizes: Sizes) -> bool:
-    """Whether the code runs at these sizes and answers as before. That is soon known, and a capture takes long."""
+    """Return whether the code runs at these sizes and its output has the same shape. This is faster than a capture."""
     try:
         small = resized(model, shapes(form, found, sizes), found.whole)
     except NotLegal:
@@ -34,7 +34,7 @@ def fits(model: nn.Module, form: NormalForm, found: Channels, sizes: Sizes) -> b
 def narrower(
     model: nn.Module, form: NormalForm, found: Channels, sizes: Sizes, arch: str
 ) -> tuple[NormalForm, Channels]:
-    """The normal form of a narrower copy, all of whose changed tensors are 0, and its classes of channels.
+    """Return the normal form of a narrower copy, with all resized tensors 0, and its classes of channels.
 
     Raises:
         NotLegal, Misdeclared: as `_captured`.
@@ -44,7 +44,7 @@ def narrower(
 
 
 def its_channels(model: nn.Module, form: NormalForm, found: Channels, sizes: Sizes, arch: str) -> Channels:
-    """The classes of channels of a narrower copy.
+    """Return the classes of channels of a narrower copy.
 
     Raises:
         NotLegal, Misdeclared: as `_captured`.
@@ -55,21 +55,21 @@ def its_channels(model: nn.Module, form: NormalForm, found: Channels, sizes: Siz
 def _captured(
     model: nn.Module, form: NormalForm, found: Channels, sizes: Sizes, arch: str
 ) -> tuple[NormalForm, Channels]:
-    """A narrower copy as it is kept, not to be changed, and its classes.
+    """Return the kept narrower copy, which must not be changed, and its classes.
 
     Args:
-        model: as its code makes it. Its code is not to change between two calls.
-        form, found: its normal form and the classes of that.
+        model: the network as its code builds it. The code must not change between two calls.
+        form, found: its normal form and classes of channels.
 
     Raises:
-        NotLegal: where a layer cannot have these sizes.
-        Misdeclared: where the copy cannot be captured: a size stands in its code.
+        NotLegal: if a layer cannot have these sizes.
+        Misdeclared: if the copy cannot be captured, for example because its code contains a size as a number.
     """
     wanted = shapes(form, found, sizes)
     made_of = (wanted, found.whole, form.captured.picture, arch)
     if model not in _known or _known[model][0] != made_of:
         plain = resized(model, wanted, found.whole)
-        # the graph of one of ours is told by its sizes; of other code it may be another each time
+        # sizes determine the graph of the toolkit's networks; user code may give another graph each time
         own = arch in ARCHS
         small = (
             captured(plain, form.captured.picture, arch)

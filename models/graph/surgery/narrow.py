@@ -1,7 +1,7 @@
-"""Cut classes of channels: silenced in a copy (masked), or gone from a network of smaller layers (narrowed).
+"""Cutting of classes of channels: set to 0 in a copy (masked), or removed from a network of smaller layers (narrowed).
 
-The narrower network is the user's own module with its layers resized, captured again, so its own code computes all
-sizes. Each of its channels is filled by the old one that has the same places: see Channels.signatures.
+The narrower network is the user's module with resized layers, captured again, so its own code computes all sizes. Each
+of its channels takes the weights of an old channel with the same places: see Channels.signatures.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from models.graph.surgery.resize import NotLegal, tensors
 
 
 def masked(form: NormalForm, found: Channels, dropped: Collection[int]) -> NormalForm:
-    """A copy in which all rows of the dropped classes are 0, so that their channels say 0."""
+    """Return a copy in which all rows of the dropped classes are 0, so that their channels are 0."""
     model = copy.deepcopy(form)
     gone = torch.tensor(sorted(dropped), dtype=torch.int64)
     held = tensors(model)
@@ -34,14 +34,17 @@ def masked(form: NormalForm, found: Channels, dropped: Collection[int]) -> Norma
 
 
 def narrowed(model: nn.Module, form: NormalForm, found: Channels, dropped: Collection[int], arch: str) -> NormalForm:
-    """The normal form of the narrower network, with the weights that stay.
+    """Return the normal form of the narrower network, with the weights that stay.
 
     Args:
-        model: the network that `form` is of, in whatever type and place; it is copied.
+        model: the captured network of `form`, of any type and on any device; it is copied.
+        form: its normal form, whose weights are used.
+        found: its classes of channels.
+        dropped: the classes to drop.
 
     Raises:
-        NotLegal: where the widths that are left are none that its code can have.
-        Misdeclared: where a narrower copy cannot be captured: a size stands in its code.
+        NotLegal: if the code cannot have the remaining widths.
+        Misdeclared: if a narrower copy cannot be captured, for example because its code contains a size as a number.
     """
     gone = torch.tensor(sorted(dropped), dtype=torch.int64)
     left = {(p.tensor, p.axis): int((~torch.isin(p.classes, gone)).sum()) for p in found.places}
@@ -54,10 +57,10 @@ def narrowed(model: nn.Module, form: NormalForm, found: Channels, dropped: Colle
 
 
 def fill(new: NormalForm, its: Channels, old: NormalForm, found: Channels, dropped: Collection[int]) -> None:
-    """Fill a narrower network from the one that it was cut of, in place.
+    """Fill a narrower network from the network that it was cut from, in place.
 
     Raises:
-        NotLegal: where a class of it finds none with its signature, or one is left over.
+        NotLegal: if the classes of both networks do not match one to one by signature.
     """
     source = _channels(its, found, _classes(its, found, dropped))
     places = {(place.tensor, place.axis): place for place in found.places}
@@ -68,17 +71,17 @@ def fill(new: NormalForm, its: Channels, old: NormalForm, found: Channels, dropp
         values[place.tensor] = _gathered(values[place.tensor], place, before, source)
     with torch.no_grad():
         for name, tensor in tensors(new).items():
-            if id(tensor) in held:  # constants of the code are as the narrower network makes them
+            if id(tensor) in held:  # the narrower network computes constants of the code itself
                 tensor.copy_(values[name])
 
 
 def _classes(its: Channels, found: Channels, dropped: Collection[int]) -> dict[int, int]:
-    """For each class of a narrower network, the old one that fills it: of those with its signature, in their order."""
+    """Return for each class of a narrower network the old class that fills it: with equal signature, in order."""
     supply, demand = _by_signature(found, dropped), _by_signature(its)
     for signature in {*supply, *demand}:
         if len(supply[signature]) != len(demand[signature]):
             where = sorted(signature[0])[0][0]
-            raise NotLegal(f"{where}: {len(demand[signature])} channels of a kind, {len(supply[signature])} kept")
+            raise NotLegal(f"{where}: {len(demand[signature])} channels of a kind, but {len(supply[signature])} kept")
     return {cls: old for s in demand for cls, old in zip(demand[s], supply[s], strict=True)}
 
 
@@ -91,20 +94,20 @@ def _by_signature(found: Channels, dropped: Collection[int] = ()) -> dict[Signat
 
 
 def _channels(its: Channels, found: Channels, classes: dict[int, int]) -> dict[int, int]:
-    """For each channel of a narrower network, the old one: in the class that fills its class, in their order."""
+    """Return for each channel of a narrower network the old channel that fills it, class by class and in order."""
     mine, theirs = _members(its), _members(found)
     lies, lay = its.where("channels"), found.where("channels")
     result: dict[int, int] = {}
     for cls, old in classes.items():
         if [lies[channel] for channel in mine[cls]] != [lay[channel] for channel in theirs[old]]:
             where = sorted(lies[mine[cls][0]])[0][0]
-            raise NotLegal(f"{where}: channels that are cut together lie otherwise than before")
+            raise NotLegal(f"{where}: channels that are cut together have other places than before")
         result.update(zip(mine[cls], theirs[old], strict=True))
     return result
 
 
 def _members(found: Channels) -> dict[int, list[int]]:
-    """The channels of each class, in order."""
+    """Return the channels of each class, in order."""
     result: dict[int, set[int]] = defaultdict(set)
     for place in found.places:
         for cls, channel in zip(place.classes.tolist(), place.channels.tolist(), strict=True):
@@ -113,7 +116,7 @@ def _members(found: Channels) -> dict[int, list[int]]:
 
 
 def _gathered(value: Tensor, place: Place, before: Place, source: dict[int, int]) -> Tensor:
-    """The entries of an axis that its channels need. If a channel has several entries, they are taken in order."""
+    """Return the entries of an axis that its channels need. Several entries of one channel are taken in order."""
     at: dict[int, list[int]] = defaultdict(list)
     for position, channel in enumerate(before.channels.tolist()):
         at[channel].append(position)
@@ -122,7 +125,7 @@ def _gathered(value: Tensor, place: Place, before: Place, source: dict[int, int]
     for channel in place.channels.tolist():
         old = source[channel]
         if turns[old] >= len(at[old]):
-            raise NotLegal(f"{place.tensor}: a channel lies there more often than before")
+            raise NotLegal(f"{place.tensor}: a channel has more entries than before")
         chosen.append(at[old][turns[old]])
         turns[old] += 1
     index = torch.tensor(chosen, device=value.device)

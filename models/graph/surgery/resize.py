@@ -1,4 +1,4 @@
-"""Layers of other sizes: what shapes the tensors of a narrower network have, and a copy of a module with such."""
+"""Resizing of layers: the tensor shapes of a narrower network, and a copy of a module with these shapes."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from models.graph.normal import NormalForm
 
 
 class NotLegal(ValueError):
-    """Widths that the network cannot have: its code shares channels out otherwise than they were cut."""
+    """Widths that the network cannot have: its code splits channels in another way than they were cut."""
 
 
 def shapes(form: NormalForm, found: Channels, left: Mapping[tuple[str, int], int]) -> dict[str, tuple[int, ...]]:
-    """The shapes of the tensors that get smaller, by name in the network itself.
+    """Return the new shapes of the tensors that get smaller, by their names in the captured network.
 
     Args:
-        left: of each place (tensor, axis), how many entries stay.
+        left: the number of entries that stay, by tensor and axis.
 
     Raises:
-        NotLegal: where nothing stays, or what stays cannot be shared out to groups.
+        NotLegal: if no entry stays, or the entries cannot be divided into the groups.
     """
     held = tensors(form)
     result: dict[str, tuple[int, ...]] = {}
@@ -43,9 +43,9 @@ def shapes(form: NormalForm, found: Channels, left: Mapping[tuple[str, int], int
 
 
 def resized(model: nn.Module, shapes: Mapping[str, tuple[int, ...]], whole: Collection[str] = ()) -> nn.Module:
-    """A copy of a network with tensors of other shapes, their contents to be filled in, and layers that know of it."""
+    """Return a copy of a network with tensors of other shapes, filled with 0, and layers of matching sizes."""
     model = copy.deepcopy(model)
-    before = [*model.parameters(), *model.buffers()]  # kept: the id of a tensor that is gone may be another's
+    before = [*model.parameters(), *model.buffers()]  # keep them alive: a new tensor could reuse a freed one's id
     met: dict[int, Tensor] = {}
     for name, module in model.named_modules():
         for own in (module._parameters, module._buffers):
@@ -65,7 +65,7 @@ def resized(model: nn.Module, shapes: Mapping[str, tuple[int, ...]], whole: Coll
 
 
 def _tell(module: nn.Module, whole: bool) -> None:
-    """Set the sizes that a layer keeps beside its tensors."""
+    """Set the sizes that a layer stores as attributes."""
     if isinstance(module, _BatchNorm):
         parts = (module.weight, module.bias, module.running_mean, module.running_var)
         module.num_features = next((len(part) for part in parts if part is not None), module.num_features)
@@ -88,5 +88,5 @@ def _tell(module: nn.Module, whole: bool) -> None:
 
 
 def tensors(form: NormalForm) -> dict[str, Tensor]:
-    """All tensors by name; those that modules share once."""
+    """Return all tensors by name, with shared tensors once."""
     return {**dict(form.named_parameters()), **dict(form.named_buffers())}

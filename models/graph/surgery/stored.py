@@ -1,4 +1,4 @@
-"""A network as narrow as the tensors of a file say. How channels are cut: narrow.py."""
+"""A network resized to the tensors of a file. narrow.py cuts channels."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from models.graph.surgery.resize import NotLegal, resized
 
 @dataclass(frozen=True)
 class Stored:
-    """A network as narrow as a file says.
+    """A network resized to a file.
 
     Args:
-        model: as its code makes it, with layers of the file's sizes and the contents that it had.
-        whole: its grouped convolutions that lose whole groups; None where nothing was cut.
+        model: the network as its code builds it, with layers of the file's sizes. Resized tensors are 0.
+        whole: names of its grouped convolutions that lose whole groups; None if nothing was cut.
     """
 
     model: nn.Module
@@ -27,17 +27,21 @@ class Stored:
 
 
 def as_stored(model: nn.Module, picture: Size, arch: str, stored: Mapping[str, tuple[int, ...]]) -> Stored:
-    """A network resized to the shapes of a file, where channels may have been cut; others are left to the strict load.
+    """Resize a network to the shapes of a file whose channels may have been cut.
+
+    Other differences are left to the strict load.
 
     Args:
+        model: the network as its code builds it.
         stored: the shapes of the file's tensors.
 
     Raises:
-        NotLegal: where a tensor is smaller along an axis on which no channels lie.
+        NotLegal: if a tensor differs along an axis without channels, is larger than in the network, or contradicts
+            another tensor.
     """
     own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     form = None
-    if any(name.endswith(".weight") and name not in own for name in stored):  # of a merged layer that capture named
+    if any(name.endswith(".weight") and name not in own for name in stored):  # a merged layer named by capture
         form = capture(model, picture, arch, check=False)
         stored = {form.captured.aliases.get(name, name): shape for name, shape in stored.items()}
     smaller = {name: stored[name] for name, shape in own.items() if name in stored and stored[name] != shape}
@@ -57,7 +61,7 @@ def as_stored(model: nn.Module, picture: Size, arch: str, stored: Mapping[str, t
 
 
 def _absent(form: NormalForm, found: Channels, stored: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """Shapes of tensors that a file lacks, as those of a batch norm that was merged: as the rows whose channels they have."""
+    """Return the shapes of tensors that a file lacks, such as a merged batch norm's, from rows of the same channels."""
     size: dict[tuple[int, ...], int] = {}
     for place in found.places:
         key = form.captured.aliases.get(place.tensor, place.tensor)
@@ -72,7 +76,11 @@ def _absent(form: NormalForm, found: Channels, stored: Mapping[str, tuple[int, .
 
 
 def _agree(form: NormalForm, found: Channels, stored: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse a file that keeps more of the same channels in one tensor than in another."""
+    """Refuse a file whose tensors keep different numbers of the same channels.
+
+    Raises:
+        NotLegal: with the names and shapes of both tensors.
+    """
     first: dict[tuple[int, ...], tuple[str, int]] = {}
     for place in found.places:
         name = form.captured.aliases.get(place.tensor, place.tensor)

@@ -181,14 +181,18 @@ class Counts(nn.Module):
     ("make", "error", "hint"),
     [
         (lambda: getattr(cases, STOCHASTIC)(10), "answers differently each time", "training=self.training"),
-        (lambda: Bare(values_decide), "test_capture.py:", "must not depend on the values"),
-        (lambda: Bare(one_batch), "one number of pictures alone", "x.shape[0]"),
-        (lambda: Outputs(2), "gives 2 tensors", "give one"),
-        (lambda: Outputs(0), "gives 0 tensors", "give one"),
+        (lambda: Bare(values_decide), "test_capture.py:", "depend on the values"),
+        (lambda: Bare(one_batch), "only one number of pictures", "x.shape[0]"),
+        (lambda: Outputs(2), "returns 2 tensors", "return only"),
+        (lambda: Outputs(0), "returns 0 tensors", "return only"),
         (Counts, "changes its buffer seen", "if self.training"),
         (lambda: nn.Conv2d(4, 4, 1), "expected input", "pictures of 3x16x16"),
         (lambda: nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten(), nn.Linear(7, 2)), "mat1 and mat2", "3x16x16"),
-        (lambda: Bare(lambda net, x: net.captured(x), captured=nn.ReLU()), "is called captured", "another name"),
+        (
+            lambda: Bare(lambda net, x: net.captured(x), captured=nn.ReLU()),
+            "the reserved name captured",
+            "rename the module",
+        ),
     ],
     ids=["random", "values", "batch", "two", "none", "buffer", "channels", "size", "name"],
 )
@@ -225,10 +229,10 @@ def test_what_training_alone_does_is_named(capsys: pytest.CaptureFixture[str]) -
     capture(Bare(lambda net, x: net.drop(x), drop=Drops()), (3, 16, 16), "net:Net")
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert said.startswith("notice: net:Net behaves otherwise in training than in evaluation: drop ")
+    assert said.startswith("notice: net:Net computes differently in training and in evaluation: drop ")
     capture(cases.AuxiliaryOutputs(), (3, 32, 32), "net:Net")
     assert capsys.readouterr().err == (
-        "notice: net:Net: evaluation does not run aux.fc; what they hold stays in the file and is not trained\n"
+        "notice: net:Net: evaluation does not run aux.fc; their parameters stay in the file and are not trained\n"
     )
     capture(cases.WeightsByFunction(), (3, 32, 32), "net:Net")  # the head does not run, but a function reads its weight
     assert capsys.readouterr().err == ""
@@ -261,9 +265,9 @@ def test_a_forward_that_fails_in_training_is_captured_with_a_notice(capsys: pyte
     assert torch.equal(form.train()(x), own(x))
     said = capsys.readouterr().err
     assert said.startswith(
-        "notice: net:Net behaves otherwise in training than in evaluation (in training its code raises "
+        "notice: net:Net computes differently in training and in evaluation (in training its code raises "
     )
-    assert "ValueError: in training it takes targets, too); it is trained as it is evaluated" in said
+    assert "ValueError: in training it takes targets, too); training uses the code of evaluation" in said
     assert not own.training
 
 

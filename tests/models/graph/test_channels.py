@@ -129,16 +129,16 @@ def test_scales_and_shifts_of_the_network_are_rows() -> None:
 @pytest.mark.parametrize(
     ("run", "why"),
     [
-        (lambda net, x: net.next(torch.sigmoid(x)), "not 0 where its rows are 0, read by next"),
-        (lambda net, x: net.next(x + 1), "not 0 where its rows are 0, read by next"),
-        (lambda net, x: net.next(F.pad(x, (1, 1, 1, 1), value=2.0)), "not 0 where its rows are 0, read by next"),
+        (lambda net, x: net.next(torch.sigmoid(x)), "not 0 when masked, read by next"),
+        (lambda net, x: net.next(x + 1), "not 0 when masked, read by next"),
+        (lambda net, x: net.next(F.pad(x, (1, 1, 1, 1), value=2.0)), "not 0 when masked, read by next"),
         (lambda net, x: net.next(x.softmax(1)), "read by softmax"),
         (lambda net, x: net.next(F.layer_norm(x, x.shape[1:])), "read by layer_norm"),
         (lambda net, x: net.next(x / (1 + x.norm(dim=1, keepdim=True))), "read by linalg_vector_norm"),
         (lambda net, x: net.next(x + x.sum(1, keepdim=True)), "read by sum"),
-        (lambda net, x: net.next(x * torch.arange(6.0)[:, None, None]), "meets a value of the code for each channel: mul"),
-        (lambda net, x: net.next(x + torch.cat([x[:, :3], torch.zeros_like(x[:, 3:])], 1)), "joined with what is no"),
-        (lambda net, x: net.next(x.reshape(x.shape[0], 16, 6, 16).transpose(1, 2)), "mixed with places: next"),
+        (lambda net, x: net.next(x * torch.arange(6.0)[:, None, None]), "combined with a constant for each channel: mul"),
+        (lambda net, x: net.next(x + torch.cat([x[:, :3], torch.zeros_like(x[:, 3:])], 1)), "joined with a value that is not a channel"),
+        (lambda net, x: net.next(x.reshape(x.shape[0], 16, 6, 16).transpose(1, 2)), "mixed with other axes: next"),
         (lambda net, x: net.next(x.cumsum(1)), "read by cumsum"),
     ],
 )  # fmt: skip
@@ -174,7 +174,7 @@ def test_one_map_laid_over_all_channels_stays() -> None:
         16,
     )
     assert not reasons(found, "stem.weight")
-    assert reasons(found, "map.weight") == {"laid over several channels: mul"}
+    assert reasons(found, "map.weight") == {"broadcast over several channels: mul"}
 
 
 def test_groups_are_parts_that_stay_equal() -> None:

@@ -95,10 +95,10 @@ NETWORKS: dict[str, Callable[[], Code]] = {
     "by_buffer": lambda: Code(by_buffer, scale=ones()),
 }
 WHOLE = {
-    "weighed": "meets a value of the code for each channel: mul",
-    "encoded": "meets a value of the code for each channel: add",
+    "weighed": "combined with a constant for each channel: mul",
+    "encoded": "combined with a constant for each channel: add",
     "by_norm": "first.0.weight is read by operations other than its layer",
-    "by_buffer": "meets a value of the code for each channel: mul",
+    "by_buffer": "combined with a constant for each channel: mul",
 }
 
 
