@@ -1,1 +1,1 @@
-"""Detectors: the part of them that is trained, captured, cut and quantized, and their own code around it."""
+"""Detectors: their core, which is trained, captured, cut and quantized, and the code around it."""

@@ -1,4 +1,4 @@
-"""The core of a detector as a network: pictures in, all its numbers out. The detector's own code around it: shell.py."""
+"""The core of a detector as a network from pictures to all its raw outputs. The code around the core: shell.py."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from models.detectors.stages import PICTURE, Place, Stage, answers, watched
 
 
 class Core(nn.Module):
-    """The modules of a detector that are trained, one after the other, under their own names.
+    """The trained modules of a detector, one after the other, under their own names.
 
-    Shapes: (B, 3, S, S) -> (B, numbers): what none of these modules reads of the others, each tensor flattened, side by side.
+    Shapes: (B, 3, S, S) -> (B, numbers): the outputs that no module of the core reads, each flattened, side by side.
 
     Attributes:
-        normalisation: mean and standard deviation that the detector's own transform takes off; None where it has none.
+        normalisation: mean and standard deviation of the detector's own transform; None without one.
 
     Args:
-        detector: called as those of torchvision are, `detector(images, targets)`; it stays as it is.
-        names: of its modules.
-        classes: of objects, without a background.
+        detector: called as torchvision's detectors are, `detector(images, targets)`. It is kept, not copied.
+        names: the names of the core's modules.
+        arch: the network's name in messages.
+        classes: number of classes of objects, without the background.
 
     Raises:
-        Misdeclared: exit 2 for a name of no module, or parameters outside of these.
+        Misdeclared: exit 2 for a name of no module, or parameters outside of the core.
     """
 
     def __init__(self, detector: nn.Module, names: Sequence[str], arch: str, classes: int) -> None:
@@ -40,7 +41,7 @@ class Core(nn.Module):
                 module = None
             if module is None:
                 known = ", ".join(name for name, _ in detector.named_children())
-                raise Misdeclared(f"--arch {arch}: --core names {name!r}, which is no module of it", f"it has {known}")
+                raise Misdeclared(f"--arch {arch}: --core names {name!r}, which is no module", f"name some of {known}")
             _place(self, name, module)
         self.normalisation = sizes.normalisation(detector)
         self._detector = (detector,)  # in a tuple, so that nn.Module does not register it
@@ -49,11 +50,15 @@ class Core(nn.Module):
         if lost := [name for name, value in detector.named_parameters() if id(value) not in own]:
             raise Misdeclared(
                 f"--arch {arch}: {lost[0]} lies outside of --core {','.join(names)}",
-                "name all modules that have parameters",
+                "name all modules with parameters",
             )
 
     def fit_to(self, picture: tuple[int, int, int]) -> None:
-        """Set the detector to pictures of a size, and see how it calls its modules then."""
+        """Set the detector to pictures of a size, and record how it calls its modules.
+
+        Raises:
+            Misdeclared: as sizes.set_side, stages.watched and Shell.check.
+        """
         detector, side = self._detector[0], picture[-1]
         if side == self._side:
             return
@@ -72,7 +77,7 @@ class Core(nn.Module):
 
     @property
     def shell(self) -> Shell:
-        """The detector's own code, for what the core gives."""
+        """The detector's code around the core."""
         return Shell(self._detector[0], self._stages, self._side, self._arch, self._classes)
 
 

@@ -1,4 +1,4 @@
-"""A detector's own code around its core: losses and boxes of numbers that its core has given."""
+"""A detector's code around its core: losses and boxes from the core's outputs."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from models.check import Misdeclared, user_code
 from models.detectors.stages import CALLED, Stage, answers
 
 Boxes = dict[str, Tensor]
-"""Of a picture: "boxes" (n, 4), x1, y1, x2, y2 in pixels; "labels" (n,), from 0 on; of an answer "scores" (n,), too."""
+"""The boxes of a picture: "boxes" (n, 4), x1, y1, x2, y2 in pixels; "labels" (n,), from 0; in answers "scores" (n,)."""
 PARTS = ("boxes", "labels", "scores")
 
 
 class Shell:
-    """What a detector does with the numbers of its core. The modules of the core are called, and answer with these.
+    """The code of a detector around its core. The detector runs with modules that return given outputs of the core.
 
     Args:
-        stages: of the core.
-        side: of the pictures.
-        arch: what messages call it.
-        classes: of objects, without a background.
+        stages: the stages of the core.
+        side: side of the pictures.
+        arch: the network's name in messages.
+        classes: number of classes of objects, without the background.
     """
 
     def __init__(self, detector: nn.Module, stages: Sequence[Stage], side: int, arch: str, classes: int) -> None:
@@ -37,61 +37,71 @@ class Shell:
         self._around = [module for module in detector.modules() if module not in core]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Shell:
-        """It learns nothing: copies of a network share it."""
+        """Return self: a shell does not train, so copies of a network share it."""
         return self
 
     def losses(self, output: Tensor, targets: Sequence[Boxes]) -> dict[str, Tensor]:
-        """The losses of a batch, as the detector names them.
+        """Return the losses of a batch, under the detector's names.
 
         Args:
-            output: of the core, (B, numbers).
+            output: the core's output, (B, numbers).
+            targets: the true boxes of each picture.
 
         Raises:
-            Misdeclared: exit 2 for what is no dict of tensors, and for what the detector's code raises.
+            Misdeclared: exit 2 if the result is no dict of tensors, or the detector's code raises an error.
         """
-        # the detectors of torchvision call the background class 0
+        # in torchvision's detectors class 0 is the background
         told = [
             {**target, "boxes": target["boxes"].to(output.dtype), "labels": target["labels"] + 1} for target in targets
         ]
         with self._answering(output, True) as detector:
             found = detector(self._blank(output), told)
         if not isinstance(found, dict) or not found or not all(isinstance(loss, Tensor) for loss in found.values()):
-            raise Misdeclared(f"--arch {self._arch}: in training it gives no dict of losses", CALLED)
+            raise Misdeclared(f"--arch {self._arch}: in training it returns no dict of losses", CALLED)
         return found
 
     @torch.no_grad()
     def boxes(self, output: Tensor) -> list[Boxes]:
-        """What the detector finds in each picture, best first.
+        """Return the boxes that the detector finds in each picture, best first.
+
+        Args:
+            output: the core's output, (B, numbers).
 
         Raises:
-            Misdeclared: exit 2 for what is no list of dicts, for a label of no class, and for what the detector's code raises.
+            Misdeclared: exit 2 if the result is no list of dicts, a label is of no class, or the detector's code raises
+                an error.
         """
         with self._answering(output, False) as detector:
             found = detector(self._blank(output))
         if not isinstance(found, list) or not all(isinstance(one, dict) and {*PARTS} <= one.keys() for one in found):
             raise Misdeclared(
-                f"--arch {self._arch}: in evaluation it gives no list of dicts with {', '.join(PARTS)}", CALLED
+                f"--arch {self._arch}: in evaluation it returns no list of dicts with {', '.join(PARTS)}", CALLED
             )
         return [self._sorted(one) for one in found]
 
     def _sorted(self, found: Boxes) -> Boxes:
         order = found["scores"].argsort(descending=True, stable=True)
-        if library(self._arch):  # RetinaNet's and FCOS's may answer "background" before they are trained
+        if library(self._arch):  # untrained, RetinaNet and FCOS may return boxes of the background
             order = order[found["labels"][order] > 0]
         labels = found["labels"][order] - 1
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < self._classes:
             wrong = int(labels.min() if labels.min() < 0 else labels.max()) + 1
             raise Misdeclared(
-                f"--arch {self._arch}: it gives label {wrong}; labels of {self._classes} classes count from 1 to {self._classes}",
-                "0 is the background: add 1 to the labels that it gives, and take 1 off those that it is given",
+                f"--arch {self._arch}: it returns label {wrong}; "
+                f"labels of {self._classes} classes run from 1 to {self._classes}",
+                "0 is the background: add 1 to the labels that it returns, and subtract 1 from its targets' labels",
             )
         return {"boxes": found["boxes"][order], "labels": labels, "scores": found["scores"][order]}
 
     def check(self, output: Tensor) -> None:
-        """Let the detector make losses and boxes of made-up numbers.
+        """Try the detector's losses and boxes on an output of the core.
+
+        Args:
+            output: the core's output for made-up pictures, (B, numbers).
 
         Raises:
-            Misdeclared: exit 2 if its code reads what passes between modules of the core; as `losses` and `boxes`.
+            Misdeclared: exit 2 if its code reads values that pass between modules of the core; else as `losses` and
+                `boxes`.
         """
         half = output.new_tensor([[0.25, 0.25, 0.75, 0.75]]) * self.side
         one = {"boxes": half, "labels": torch.zeros(1, dtype=torch.int64, device=output.device)}
@@ -100,22 +110,25 @@ class Shell:
             self.boxes(output)
         if any(bool(loss.isnan().any()) for loss in losses.values()) and not bool(output.isnan().any()):
             raise Misdeclared(
-                f"--arch {self._arch}: its code reads numbers that pass from one module of --core to the next",
-                "name the modules that stand between, too, or one that holds them all",
+                f"--arch {self._arch}: its code reads values that pass from one module of --core to the next",
+                "also name the modules between them in --core, or one module that holds them all",
             )
 
     def _blank(self, output: Tensor) -> list[Tensor]:
-        """Pictures that nobody looks at: only their sizes count."""
+        """Return empty pictures. Only their sizes count."""
         return list(output.new_zeros(len(output), 3, self.side, self.side).unbind())
 
     @contextmanager
     def _answering(self, output: Tensor, training: bool) -> Iterator[nn.Module]:
-        """The detector with modules that answer with the output, and where others read them with NaN of the right sizes."""
+        """Yield the detector with core modules that return parts of `output`.
+
+        Tensors that only modules of the core read are not in `output`. They become NaN of the right sizes.
+        """
         detector, before = self._detector, self._detector.training
         self._bring_to(output.device)
         given = answers(self._stages)
         parts = output.split([math.prod(shape) for _, shape in given], 1)
-        known = {  # contiguous, as its own code views it
+        known = {  # contiguous, as the detector's code may call view
             place: part.reshape(len(output), *shape).contiguous()
             for part, (place, shape) in zip(parts, given, strict=True)
         }
@@ -125,7 +138,7 @@ class Shell:
             answer = tree_unflatten(values, stage.gives)
             module.forward = lambda *args, answer=answer, **kwargs: answer  # type: ignore[method-assign]
         try:
-            self._set(training)  # the modules of the core may be at work in a network that is in another mode
+            self._set(training)  # not the core: its modules may belong to a network in another mode
             with user_code(self._arch, CALLED):
                 yield detector
         finally:
@@ -138,7 +151,7 @@ class Shell:
             module.training = training
 
     def _bring_to(self, device: torch.device) -> None:
-        """Bring to a device what the code around may read: buffers, and numbers that nobody trains."""
+        """Move to a device what the code around the core may read: buffers and parameters that do not train."""
         for module in self._detector.modules():
             for name, held in module._buffers.items():
                 if held is not None and held.device != device:

@@ -1,4 +1,4 @@
-"""One size of pictures for a detector of torchvision's kind: its transform neither scales nor normalises any more."""
+"""A fixed size of pictures for detectors like torchvision's: their transform no longer scales or normalises."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from models.check import Misdeclared
 
 
 def set_side(detector: nn.Module, side: int) -> None:
-    """Let a detector read square pictures of this side as they are.
+    """Let a detector read square pictures of this side without changing them.
 
     Raises:
-        Misdeclared: exit 2 for a side that its transform would fill up.
+        Misdeclared: exit 2 for a side that its transform would pad.
     """
     transform = getattr(detector, "transform", None)
     if transform is None or not hasattr(transform, "image_mean"):
@@ -20,7 +20,7 @@ def set_side(detector: nn.Module, side: int) -> None:
     if side % step:
         raise Misdeclared(
             f"--image_size {side}: this detector reads pictures whose side is a multiple of {step}",
-            f"--image_size {max(step, round(side / step) * step)}",
+            f"give --image_size {max(step, round(side / step) * step)}",
         )
     transform.min_size, transform.max_size, transform.fixed_size = (side,), side, (side, side)
     transform.image_mean, transform.image_std = [0.0] * 3, [1.0] * 3
@@ -28,7 +28,7 @@ def set_side(detector: nn.Module, side: int) -> None:
 
 
 def normalisation(detector: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """Mean and standard deviation that a detector of torchvision's kind was made for; None if it has none of its own."""
+    """Return mean and standard deviation of a detector's own transform, None without one like torchvision's."""
     transform = getattr(detector, "transform", None)
     if transform is None or not hasattr(transform, "image_mean"):
         return None

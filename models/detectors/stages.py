@@ -1,4 +1,4 @@
-"""The calls of a detector's core: which modules run, in which order, and what each of them reads."""
+"""The calls of a detector's core: the modules in the order in which they run, and the inputs of each."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 from models.check import Misdeclared, user_code
 
 Place = tuple[int, int]
-"""Of a tensor: the stage that gives it, -1 for the picture, and its number among those of that stage."""
+"""The place of a tensor: the stage that returns it, -1 for the picture, and its number among the stage's tensors."""
 PICTURE: Place = (-1, 0)
-CALLED = "it is called as detectors of torchvision are: detector(images) with a list of pictures, detector(images, targets) in training"
+CALLED = (
+    "let it run like torchvision's detectors: detector(images) with a list of pictures, "
+    "detector(images, targets) in training"
+)
 
 
 @dataclass(frozen=True)
@@ -24,9 +27,11 @@ class Stage:
     """One module of a core, as the detector calls it.
 
     Args:
-        reads: of each leaf of its arguments the place of a tensor, or the value itself.
-        form: of its arguments and keywords.
-        shapes, gives: of each tensor that it gives, without the pictures, and of the whole.
+        name: the module's name in the detector.
+        reads: for each leaf of its arguments, the place of a tensor or the value itself.
+        form: the tree of its arguments and keywords.
+        shapes: the shape of each tensor that it returns, without the number of pictures.
+        gives: the tree of its result.
     """
 
     name: str
@@ -36,7 +41,7 @@ class Stage:
     gives: TreeSpec
 
     def run(self, module: nn.Module, known: dict[Place, Tensor], number: int) -> None:
-        """Call the module, and enter what it gives among the known."""
+        """Call the module with tensors of `known`, and add the tensors that it returns."""
         given = [known[leaf.place] if isinstance(leaf, Read) else leaf for leaf in self.reads]
         args, kwargs = tree_unflatten(given, self.form)
         for n, value in enumerate(tree_flatten(module(*args, **kwargs))[0]):
@@ -51,21 +56,23 @@ class Read:
 
 
 def answers(stages: Sequence[Stage]) -> list[tuple[Place, tuple[int, ...]]]:
-    """What a core gives: the tensors that no later stage reads, with their shapes, without the pictures."""
+    """Return the outputs of a core: the tensors that no stage reads, with their shapes without the pictures' number."""
     read = {leaf.place for stage in stages for leaf in stage.reads if isinstance(leaf, Read)}
     every = [((number, n), shape) for number, stage in enumerate(stages) for n, shape in enumerate(stage.shapes)]
     return [(place, shape) for place, shape in every if place not in read]
 
 
 def watched(detector: nn.Module, names: Sequence[str], picture: Tensor, arch: str) -> list[Stage]:
-    """Run a detector on a picture, and see how it calls the modules of its core.
+    """Run a detector on a picture and record how it calls the modules of its core.
 
     Args:
-        picture: (3, S, S), normalised as the core is to read it.
+        names: the names of the core's modules.
+        picture: (3, S, S), normalised for the core.
+        arch: the network's name in messages.
 
     Raises:
-        Misdeclared: exit 2 for a module that does not run once, reads what no module before it gave, gives something else than
-            tensors, or a picture that reaches the first one changed.
+        Misdeclared: exit 2 for a module that does not run exactly once, reads a tensor from outside the core or returns
+            anything else than tensors, or if the first module reads a changed picture.
     """
     calls: list[tuple[str, Any, Any]] = []
     with _hooked(detector, names, lambda name, given, output: calls.append((name, given, output))), torch.no_grad():
@@ -88,8 +95,8 @@ def watched(detector: nn.Module, names: Sequence[str], picture: Tensor, arch: st
         values, gives = tree_flatten(output)
         if not values or not all(isinstance(v, Tensor) and v.is_floating_point() and len(v) == 1 for v in values):
             raise Misdeclared(
-                f"--arch {arch}: {name} of --core gives something else than tensors of a picture",
-                "name modules that give tensors whose first dimension is that of the pictures",
+                f"--arch {arch}: {name} of --core returns something other than float tensors with one entry a picture",
+                "name modules that return tensors whose first dimension is the number of pictures",
             )
         known.update({id(value): (number, n) for n, value in enumerate(values)})
         found.append(Stage(name, reads, form, tuple(tuple(v.shape[1:]) for v in values), gives))
@@ -97,12 +104,16 @@ def watched(detector: nn.Module, names: Sequence[str], picture: Tensor, arch: st
 
 
 def _first(leaves: list[Any], picture: Tensor, name: str, arch: str) -> Tensor:
-    """What the first module reads: the picture, as it was given."""
+    """Return the tensor that the first module reads, which must be the given picture.
+
+    Raises:
+        Misdeclared: exit 2 for any other input.
+    """
     tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
     if len(tensors) != 1 or tensors[0].shape[1:] != picture.shape or not torch.equal(tensors[0][0], picture):
         raise Misdeclared(
-            f"--arch {arch}: {name} of --core does not read the picture that the detector is given, but another",
-            "pictures come scaled and normalised (--image_size, --mean, --std): let the detector do neither",
+            f"--arch {arch}: {name} of --core does not read the picture given to the detector, but another tensor",
+            "let the detector neither scale nor normalise: --image_size, --mean and --std do that",
         )
     return tensors[0]
 
@@ -112,8 +123,8 @@ def _read(leaf: Any, known: dict[int, Place], name: str, arch: str) -> Any:
         return leaf
     if id(leaf) not in known:
         raise Misdeclared(
-            f"--arch {arch}: {name} of --core reads a tensor that no module of --core gave",
-            "name the modules that stand between, too, or one that holds them all",
+            f"--arch {arch}: {name} of --core reads a tensor that no module of --core returned",
+            "also name the modules between them in --core, or one module that holds them all",
         )
     return Read(known[id(leaf)])
 

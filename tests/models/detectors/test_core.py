@@ -222,17 +222,17 @@ class Between(Tiny):
 @pytest.mark.parametrize(
     ("kind", "names", "said"),
     [
-        (Tiny, "trunk,head", "names 'head', which is no module of it"),
+        (Tiny, "trunk,head", "names 'head', which is no module"),
         (Tiny, "trunk", "top.weight lies outside of --core trunk"),
         (Twice, "trunk,top", "trunk of --core runs 2 times"),
-        (Changes, "trunk,top", "does not read the picture that the detector is given"),
-        (Between, "trunk,top", "reads a tensor that no module of --core gave"),
-        (Reads, "trunk,top", "its code reads numbers that pass from one module of --core to the next"),
-        (FromZero, "trunk,top", "it gives label 0; labels of 3 classes count from 1 to 3"),
-        (OneLoss, "trunk,top", "in training it gives no dict of losses"),
-        (NoBoxes, "trunk,top", "in evaluation it gives no list of dicts with boxes, labels, scores"),
+        (Changes, "trunk,top", "does not read the picture given to the detector"),
+        (Between, "trunk,top", "reads a tensor that no module of --core returned"),
+        (Reads, "trunk,top", "its code reads values that pass from one module of --core to the next"),
+        (FromZero, "trunk,top", "it returns label 0; labels of 3 classes run from 1 to 3"),
+        (OneLoss, "trunk,top", "in training it returns no dict of losses"),
+        (NoBoxes, "trunk,top", "in evaluation it returns no list of dicts with boxes, labels, scores"),
         (Batch, "trunk,top", "TypeError"),
-        (Counts, "trunk,top", "trunk of --core gives something else than tensors of a picture"),
+        (Counts, "trunk,top", "trunk of --core returns something other than float tensors"),
     ],
 )
 def test_what_is_no_core_is_refused_by_name(kind: type[nn.Module], names: str, said: str) -> None:
@@ -249,7 +249,7 @@ def test_two_stage_detectors_are_refused() -> None:
 def test_a_side_that_would_be_filled_up_is_refused() -> None:
     with pytest.raises(Misdeclared, match=r"--image_size 70: .* multiple of 32") as fault:
         form_of(build("torchvision:retinanet_resnet50_fpn", 3), 70)
-    assert fault.value.hint == "--image_size 64"
+    assert fault.value.hint == "give --image_size 64"
 
 
 def test_the_normalisation_of_a_detectors_own_transform_is_known_and_not_done_twice() -> None:
