@@ -113,14 +113,14 @@ def _why_none(found: Channels, importance: Importance) -> str:
         return "name fewer layers after --spare"
     if importance == "bn":
         return "if the network has no batch norms, add --importance l1"
-    return "the notices above say why each channel is fixed"
+    return "read the notices above: they say why each channel is fixed"
 
 
 STATES = ("raised", "whole", "limited", "rounded", "stuck")
 
 
 def _state(count: int, least: int, full: int, width: int, nearest: int, base: int) -> str:
-    """Return why a family did not get the width that its scores ask for: one of STATES, or "" for rounding alone.
+    """Return why a family did not get the width that its scores ask for: one of STATES, or "" if only rounding did it.
 
     Args:
         count: the width that its scores ask for.

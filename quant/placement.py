@@ -17,8 +17,8 @@ from quant.spec import QuantSpec
 def meet(spec: QuantSpec, model: NormalForm, keep_float: Sequence[str] = ()) -> QuantSpec:
     """Resolve a spec for a network: add the exceptions for its first and last layers and for --keep_float.
 
-    The last layers of a detector stay float: 8 bits would round box positions to whole pixels, and scores as small as
-    0.01 count.
+    The last layers of a detector stay float: with 8 bits, boxes would be off by pixels, and scores as small as 0.01
+    count.
 
     Args:
         keep_float: names of convolutions and linear layers, or fnmatch patterns.

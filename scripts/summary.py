@@ -72,7 +72,11 @@ def body(options: Options) -> dict[str, Any]:
         return _sensitivity(options)
     arch, model, side = _network(options)
     picture = picture_of(model, side)
-    with check.user_code(arch, f"its input was {_by(picture)} pictures") if is_users_code(arch) else nullcontext():
+    with (
+        check.user_code(arch, f"let its code run on pictures of {_by(picture)}, or give another --image_size")
+        if is_users_code(arch)
+        else nullcontext()
+    ):
         rows = cost.layers(model, side)
     params, macs, bits, outputs = (cost.total(rows, what) for what in ("params", "macs", "bits", "output_bytes"))
     memory = {

@@ -191,7 +191,7 @@ def test_it_fills_the_table_and_goes_on_where_it_was(
     anew = command("scripts.results", *RESULTS[:-1], "auto", "--rows", "wbab")
     assert anew.code == 0, anew.err
     assert "notice: nin, seed 1, was made again and its file differs" in anew.err
-    assert "are run again: nin\n" in anew.err
+    assert "depend on it run again: nin\n" in anew.err
     assert json.loads(Path("results/digits/nin-s1.json").read_text()) == nin, "with the command and device that ran"
     assert stamps[Path("results/digits/prune50-s1.json")] == Path("results/digits/prune50-s1.json").stat().st_mtime_ns
 
