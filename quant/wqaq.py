@@ -1,4 +1,4 @@
-"""python -m quant.wqaq: train with weights and activations of few bits (DoReFa, LSQ or affine), any W with any A."""
+"""python -m quant.wqaq: train with weights and activations of few bits, any W with any A."""
 
 from __future__ import annotations
 
