@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.native.layout import Place
-from deploy.operations.base import Operation
+from deploy.operations.base import Operation, Shape
 from deploy.operations.places import Concatenate, Pad, Permute, Reshape, Slice, Upsample, nearest
 
 KINDS = (Concatenate, Pad, Permute, Reshape, Slice, Upsample)
@@ -21,18 +21,34 @@ def known(operation: Operation) -> bool:
     return isinstance(operation, KINDS) and not (isinstance(operation, Upsample) and operation.kind != "nearest")
 
 
-def runs(operation: Operation, number: int, sources: Sequence[Place], result: Place) -> NDArray[np.int64]:
+def joins(operation: Operation) -> bool:
+    """Return whether the next move can do an operation's move as well."""
+    return isinstance(operation, (Permute, Reshape, Slice))
+
+
+def runs(
+    operation: Operation,
+    number: int,
+    sources: Sequence[tuple[Place, Sequence[Operation]]],
+    shapes: Sequence[Shape],
+    result: Place,
+) -> NDArray[np.int64]:
     """Return the runs (from, to, count) of one source of an operation; from FILL: the operation fills them in.
 
     Args:
         number: the index of the source.
+        sources: the place of each source, and moves that come before the operation's own.
+        shapes: of the sources after these moves.
     """
     to = result.order()
     if isinstance(operation, Concatenate):
-        begin = sum(source.shape[operation.axis] for source in sources[:number])
-        part = slice(begin, begin + sources[number].shape[operation.axis])
+        begin = sum(shape[operation.axis] for shape in shapes[:number])
+        part = slice(begin, begin + shapes[number][operation.axis])
         to = to[(slice(None),) * operation.axis + (part,)]
-    begin_of = _moved(operation, sources[number].order())
+    place, before = sources[number]
+    begin_of = place.order()
+    for each in (*before, operation):
+        begin_of = _moved(each, begin_of)
     return _side_by_side(begin_of.reshape(-1), to.reshape(-1))
 
 

@@ -39,6 +39,7 @@ class _Planner:
         self.formats = formats(program, widths.whole)
         self.places: dict[int, Place] = {0: Place(program.picture)}
         self.made: list[Planned] = []
+        self.moves: dict[int, tuple[int, tuple[Operation, ...]]] = {}  # values that are never stored: source and moves
         self.constants: list[tuple[int, NDArray[np.float32]]] = []
         self.extra = len(
             program.values
@@ -64,8 +65,10 @@ class _Planner:
         elif isinstance(operation, Quantize):
             self._add(steps.QUANTIZE, sources, number, **_grid(operation.grid))
         elif moves.known(operation) and self._can_move(operation):
-            for which, source in enumerate(sources):
-                self._add(steps.MOVE, (source,), number, later=partial(self._runs, operation, which))
+            if not self._moves_later(number, operation):
+                for which, source in enumerate(sources):
+                    first = self.moves.get(source, (source, ()))[0]
+                    self._add(steps.MOVE, (first,), number, later=partial(self._runs, operation, which))
         elif (found := self._on_numbers(number, operation)) is not None:
             kind, settings = found
             self._add(kind, sources, number, **settings)
@@ -76,6 +79,18 @@ class _Planner:
     def _is_layer(self, operation: Convolution | Linear) -> bool:
         shape = self.program.values[operation.sources[0]].shape
         return len(shape) <= 2 if isinstance(operation, Linear) else True
+
+    def _moves_later(self, number: int, operation: Operation) -> bool:
+        """Leave a move to the next one, if that is the only operation that reads its result."""
+        readers = [self.program.operations[reader] for reader in self.readers[number + 1]]
+        if len(readers) != 1 or not moves.joins(operation):
+            return False
+        if readers[0].sources.count(number + 1) > 1 or not (moves.known(readers[0]) and self._can_move(readers[0])):
+            return False
+        (source,) = operation.sources
+        first, before = self.moves.get(source, (source, ()))
+        self.moves[number + 1] = (first, (*before, operation))
+        return True
 
     def _can_move(self, operation: Operation) -> bool:
         held = (self.formats.get(source) for source in operation.sources)
@@ -162,7 +177,9 @@ class _Planner:
     def _runs(
         self, operation: Operation, which: int, settings: dict[str, Any], source: Place, result: Place
     ) -> dict[str, Any]:
-        runs = moves.runs(operation, which, [self.places[value] for value in operation.sources], result)
+        found = [self.moves.get(value, (value, ())) for value in operation.sources]
+        shapes = [self.program.values[value].shape for value in operation.sources]
+        runs = moves.runs(operation, which, [(self.places[first], before) for first, before in found], shapes, result)
         fill = getattr(operation, "fill", 0.0) if source.kind == steps.FLOAT else result.zero
         return {"runs": runs, "count": len(runs), "numbers": (fill, 0.0)}
 

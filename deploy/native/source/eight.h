@@ -18,6 +18,7 @@ struct Eight {
     static Numbers all(float x) { return _mm256_set1_ps(x); }
     static Numbers load_numbers(const float *at) { return _mm256_loadu_ps(at); }
     static Vector plus(Vector x, Vector y) { return _mm256_add_epi32(x, y); }
+    static Vector product(Vector x, Vector y) { return _mm256_mullo_epi32(x, y); }
     static Numbers plus(Numbers x, Numbers y) { return _mm256_add_ps(x, y); }
     static Numbers times(Numbers x, Numbers y) { return _mm256_mul_ps(x, y); }
     static Numbers between(Numbers x, Numbers low, Numbers high) { return _mm256_min_ps(_mm256_max_ps(x, low), high); }

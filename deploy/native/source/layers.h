@@ -77,12 +77,18 @@ __attribute__((noinline)) void fours(const Step &step, const uint8_t *const *fro
 }
 
 // Weights beyond int8 are factor * w + each with w stored: their sums are factor times the sum, plus `each` times the window's total.
-template <int COUNT>
+template <class Lanes, int COUNT>
 ALWAYS void add_each(const Step &step, const uint8_t *arena, const Spot &spot, int group, int first, int32_t *__restrict sums) {
     const int32_t *totals = row_of<int32_t>(step.other, const_cast<uint8_t *>(arena), spot.row) + spot.column * step.other.pitch;
-    const uint32_t total = uint32_t(totals[group]), factor = uint32_t(step.factor);
     const int32_t *__restrict each = step.each + first;
-    for (int i = 0; i < COUNT; i++) sums[i] = int32_t(uint32_t(sums[i]) * factor + uint32_t(each[i]) * total);
+    if constexpr (Lanes::CODES) {
+        const auto total = Lanes::all(totals[group]), factor = Lanes::all(step.factor);
+        for (int i = 0; i < COUNT; i += Lanes::WIDTH)
+            Lanes::store(sums + i, Lanes::plus(Lanes::product(Lanes::load(sums + i), factor), Lanes::product(Lanes::load(each + i), total)));
+    } else {
+        const uint32_t total = uint32_t(totals[group]), factor = uint32_t(step.factor);
+        for (int i = 0; i < COUNT; i++) sums[i] = int32_t(uint32_t(sums[i]) * factor + uint32_t(each[i]) * total);
+    }
 }
 
 // The sum of `length` contiguous bytes.
@@ -110,17 +116,18 @@ inline void totals(const Step &step, uint8_t *arena, int begin, int end) {
     const int inputs = in.channels / step.groups;
     const bool whole = step.groups == 1 && step.dilation[1] == 1 && in.pitch == in.channels;
     const int pieces = whole ? 1 : step.kernel[1], length = whole ? inputs * step.kernel[1] : inputs;
-    each_tile<1>(step, begin, end, [&](auto, const Spot *spots, int) {
-        const uint8_t *first = window_at<uint8_t>(step, arena, *spots);
-        int32_t *to = result_at<int32_t>(step, arena, *spots);
-        for (int group = 0; group < step.groups; group++) {
-            int32_t total = 0;
-            for (int i = 0; i < step.kernel[0]; i++)
-                for (int j = 0; j < pieces; j++)
-                    total += total_of(first + tap(step, i, j) + group * inputs, length);
-            to[group] = total;
-        }
-    });
+    for (int row = begin; row < end; row++) {
+        const Spot spot = row_begin(step, row);
+        const uint8_t *first = window_at<uint8_t>(step, arena, spot);
+        int32_t *to = result_at<int32_t>(step, arena, spot);
+        for (int column = 0; column < step.result.columns; column++, first += step.stride[1] * in.pitch, to += step.result.pitch)
+            for (int group = 0; group < step.groups; group++) {
+                int32_t total = 0;
+                for (int i = 0; i < step.kernel[0]; i++)
+                    for (int j = 0; j < pieces; j++) total += total_of(first + tap(step, i, j) + group * inputs, length);
+                to[group] = total;
+            }
+    }
 }
 
 template <class Lanes, int PLACES, int VECTORS>
@@ -137,7 +144,7 @@ inline void places(const Step &step, uint8_t *arena, const Spot *spots, int coun
         pairs<Lanes, PLACES, VECTORS>(step, from, offsets, static_cast<const int16_t *>(step.weight) + place * 2, sums);
     const int each = step.result.channels / step.groups;
     if (step.each)
-        for (int p = 0; p < count; p++) add_each<VECTORS * Lanes::WIDTH>(step, arena, spots[p], group, group * each + block, sums + p * VECTORS * Lanes::WIDTH);
+        for (int p = 0; p < count; p++) add_each<Lanes, VECTORS * Lanes::WIDTH>(step, arena, spots[p], group, group * each + block, sums + p * VECTORS * Lanes::WIDTH);
     finish_places<Lanes, VECTORS>(step, sums, group * each + block, each - block, arena, spots, count);
 }
 

@@ -26,6 +26,7 @@ struct Sixteen {
     static Numbers all(float x) { return _mm512_set1_ps(x); }
     static Numbers load_numbers(const float *at) { return _mm512_loadu_ps(at); }
     static Vector plus(Vector x, Vector y) { return _mm512_add_epi32(x, y); }
+    static Vector product(Vector x, Vector y) { return _mm512_mullo_epi32(x, y); }
     static Numbers plus(Numbers x, Numbers y) { return _mm512_add_ps(x, y); }
     static Numbers times(Numbers x, Numbers y) { return _mm512_mul_ps(x, y); }
     static Numbers between(Numbers x, Numbers low, Numbers high) { return _mm512_min_ps(_mm512_max_ps(x, low), high); }
