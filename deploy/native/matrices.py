@@ -1,8 +1,7 @@
-"""Weight layouts of the engine's kernels: blocks of channels, taps in fours, and fp64 sums."""
+"""Weight layouts of the engine's kernels: blocks of channels, and fp64 sums. Depthwise layers: depthwise.py."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -131,68 +130,6 @@ def blocks(
             at += wide
     stored = np.concatenate(parts).astype(np.int16 if unit == 2 else np.int8)
     return stored, np.ascontiguousarray(offsets, np.int32), outputs, count
-
-
-MOST_PLANES = 3
-
-
-def in_bytes(values: NDArray[np.int64]) -> list[NDArray[np.int64]] | None:
-    """Split numbers into up to MOST_PLANES arrays of bytes whose sum they are; None if these do not hold them."""
-    planes = [values.clip(-128, 127)]
-    while (rest := values - sum(planes)).any():
-        if len(planes) == MOST_PLANES:
-            return None
-        planes.append(rest.clip(-128, 127))
-    return planes
-
-
-def in_order_of_sums(parts: NDArray) -> NDArray:
-    """Return numbers of lanes, (parts, lanes, ...), in the order in which a depthwise kernel sums them.
-
-    Vector v holds lanes 16 L + 4 v + (0 to 3) at its places 4 L + (0 to 3); see source/sixteen.h.
-    """
-    count, lanes, *rest = parts.shape
-    return parts.reshape(count, lanes // 16, 4, 4, *rest).swapaxes(1, 2).reshape(count, lanes, *rest)
-
-
-def rows_pay(channels: int, columns: int, widths: Widths) -> bool:
-    """Return whether a row has far fewer vectors of lanes than its places have together: its weights are stored several times."""
-    return -(-columns * channels // widths.apart) * 4 <= 3 * columns * -(-channels // widths.apart)
-
-
-def lanes_of(channels: int, columns: int, in_rows: bool, widths: Widths) -> NDArray[np.int64]:
-    """Return the channel of each lane, (parts, lanes of a part); -1: a lane beyond the last channel.
-
-    Args:
-        columns: of the result.
-        in_rows: whether the lanes of a row are contiguous, so that the channels repeat along it.
-    """
-    apart = widths.apart
-    if not in_rows:
-        lane = np.arange(-(-channels // apart) * apart)
-        return np.where(lane < channels, lane, -1).reshape(-1, apart)
-    parts = min(channels // math.gcd(channels, apart), -(-columns * channels // apart))
-    return (np.arange(parts * apart) % channels).reshape(parts, apart)
-
-
-def taps_apart(
-    planes: list[NDArray[np.int64]], lanes: NDArray[np.int64], geometry: Geometry, source: Place
-) -> tuple[NDArray[np.int8], NDArray[np.int32]]:
-    """Return a depthwise layer's weights with taps in fours, and the taps' offsets in bytes; see source/depthwise.h.
-
-    Args:
-        planes: of bytes, (channels, 1, rows, columns); the weight is their sum.
-        lanes: see lanes_of.
-    """
-    rows, columns = planes[0].shape[2:]
-    taps = np.arange(rows)[:, None] * geometry.dilation[0] * source.line
-    offsets = (taps + np.arange(columns) * geometry.dilation[1] * source.pitch).reshape(-1)
-    fours = -(-len(offsets) // 4)
-    held = np.zeros((len(planes), len(planes[0]) + 1, fours * 4), np.int8)  # the last one is that of no channel
-    held[:, :-1, : len(offsets)] = [plane.reshape(len(plane), -1) for plane in planes]
-    apart = in_order_of_sums(held[:, lanes].reshape(len(planes) * len(lanes), -1, fours, 4))
-    apart = apart.reshape(len(planes), len(lanes), -1, fours, 4)  # (planes, parts, lanes, fours, bytes)
-    return np.ascontiguousarray(apart.transpose(1, 3, 0, 2, 4)), np.resize(offsets, fours * 4).astype(np.int32)
 
 
 EIGHT = 8

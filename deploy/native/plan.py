@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.executors import plans
-from deploy.native import bits, matrices, moves, steps, tiles
+from deploy.native import bits, depthwise, matrices, moves, steps, tiles
 from deploy.native.formats import Format, by_signs, formats, geometry, is_depthwise, largest_byte
 from deploy.native.laid_out import Later, Plan, Planned, laid_out
 from deploy.native.layout import Place
@@ -153,11 +153,11 @@ class _Planner:
             assert by_signs(operation, value)
             return steps.SIGNS, {"later": partial(self._counted, values, geometry(operation))}
         if is_depthwise(operation):
-            planes = matrices.in_bytes(values) if held.kind == steps.BYTE and self.widths.apart else None
+            planes = depthwise.in_bytes(values) if held.kind == steps.BYTE and self.widths.apart else None
             if planes is not None:
                 return steps.DEPTHWISE, {
                     "depth": len(planes),
-                    "later": partial(self._taps, planes, geometry(operation)),
+                    "later": partial(depthwise.settings, planes, geometry(operation), self.widths),
                 }
             return steps.DEPTHWISE, {"weight": np.ascontiguousarray(values[:, 0].transpose(1, 2, 0).astype(np.int16))}
         unit = 4 if held.kind == steps.BYTE else 2
@@ -198,27 +198,6 @@ class _Planner:
             return {**told, "weight": weight, "offsets": offsets, "outputs": outputs}
         weight, offsets, outputs, count = matrices.blocks(values, form, source, unit, self.widths)
         return {"weight": weight, "offsets": offsets, "outputs": outputs, "count": count}
-
-    def _taps(
-        self, planes: list[NDArray[np.int64]], form: Geometry, settings: dict[str, Any], source: Place, result: Place
-    ) -> dict[str, Any]:
-        channels, columns = result.sides[2], result.sides[1]
-        coded = result.kind == steps.BYTE and not settings.get("signs")
-        ordered = coded or result.kind == steps.FLOAT
-        close = ordered and form.stride[1] == 1 and source.pitch == result.pitch == channels
-        in_rows = close and matrices.rows_pay(channels, columns, self.widths)
-        lanes = matrices.lanes_of(channels, columns, in_rows, self.widths)
-        weight, offsets = matrices.taps_apart(planes, lanes, form, source)
-        told = {"weight": weight, "offsets": offsets, "count": len(offsets), "outputs": len(lanes)}
-        told |= {"what": 1 + ordered, "joined": columns if in_rows else 1}
-        if not ordered:
-            return told
-        neutral = {"bias": 0, "scale": 1.0, "shift": -0.0}  # x + -0 is x, of x = -0, too
-        for name, missing in neutral.items():
-            each = settings[name]
-            each = np.full(channels, missing, np.float32) if each is None else each[:channels]
-            told[name] = matrices.in_order_of_sums(np.append(each, each.dtype.type(missing))[lanes])
-        return told
 
     def _counted(
         self, values: NDArray[np.int64], form: Geometry, settings: dict[str, Any], source: Place, result: Place
