@@ -1,11 +1,12 @@
-"""Where the toolkit lies: its packages are imported from there, whatever the working folder holds.
+"""Import the toolkit's packages from the folder of this file, whatever the working folder contains.
 
-Users run the commands from their own projects, and `python -m` looks into the working folder first. A project with a
-`models/` or an `engine/` of its own would take the place of ours. So every package of the toolkit imports this module,
-and importing it has one effect: a finder for the names in PACKAGES, and for no others, stands before Python's own.
+Users run the commands from their own projects, and `python -m` searches the working folder first. A project with its
+own `models/` or `engine/` would hide the toolkit's package. Every package of the toolkit therefore imports this module.
+The import has one effect: it puts a finder for the names in PACKAGES, and for no others, before Python's own finders.
 
-`python -m prune.train` needs a working folder without a `prune` and without a `model_compression`. The console script, `model-compression prune.train`,
-needs nothing: it starts here. What a user's code finds under these names: models/user_code.py.
+`python -m prune.train` needs a working folder without a `prune` and without a `model_compression`. The console script,
+`model-compression prune.train`, has no such limit, because it starts in this file. models/user_code.py describes what
+a user's own code finds under these names.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ HOME = Path(__file__).resolve().parent
 
 
 class Finder:
-    """An import hook that finds top-level packages of some names in some folders, and nothing else.
+    """An import hook that finds the named top-level packages in the given folders, and nothing else.
 
     Args:
-        names: of the packages.
-        folders: where they are looked for, in this order.
+        names: names of the packages.
+        folders: folders to search, in this order.
     """
 
     def __init__(self, names: Collection[str], folders: Sequence[str]) -> None:
@@ -34,7 +35,7 @@ class Finder:
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Python's protocol for meta path finders; `path` is None for top-level packages."""
+        """Return the spec of one of the named packages, else None; `path` is None for top-level packages."""
         return PathFinder.find_spec(name, self.folders) if path is None and name in self.names else None
 
 
@@ -42,7 +43,7 @@ sys.meta_path.insert(0, Finder(PACKAGES, [str(HOME)]))
 
 
 def console() -> int:
-    """What the console script `model-compression` calls."""
+    """Run the console script `model-compression` and return its exit status."""
     from scripts.console import run
 
     return run()

@@ -1,4 +1,4 @@
-"""Packaging: the top-level folders are the packages. Commands run as `python -m FOLDER.NAME`, or by the console script."""
+"""Packaging: each top-level folder is a package. A command runs as `python -m FOLDER.NAME` or by the console script."""
 
 from setuptools import find_packages, setup
 
@@ -20,7 +20,7 @@ setup(
         "models.fused": ["source/*.h", "source/*.cpp"],
     },
     install_requires=[
-        "torch>=2.10",  # weights_only of older ones could be bypassed: CVE-2026-24747
+        "torch>=2.10",  # weights_only could be bypassed in older versions: CVE-2026-24747
         "torchvision>=0.25",
         "numpy>=1.26",
         "tqdm>=4.60",

@@ -1,6 +1,8 @@
-"""What every experiment runs on. Nothing here knows a bit width, a mask or a layer, or imports another folder.
+"""The base of every experiment: commands, data, checkpoints, tasks and training.
 
-Arrows between its folders go one way: errors < system < cli < data < checkpoint < tasks < training.
+It knows no bit widths, masks or layers, and imports no other package of the toolkit.
+
+Imports between its folders go one way: errors < system < cli < data < checkpoint < tasks < training.
 """
 
-import model_compression  # noqa: F401  our packages are found where they lie
+import model_compression  # noqa: F401  Python then finds the toolkit's own packages

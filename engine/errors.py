@@ -1,4 +1,4 @@
-"""The one exception for faults that a user can mend, and the exit codes of every command."""
+"""The exception for errors that a user can fix, and the exit codes of every command."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PIPE_CLOSED = 141
 
 
 class UserError(Exception):
-    """A fault with a remedy: ends a command with one `error:` and one `hint:` line, never a traceback.
+    """An error that the user can fix: it ends a command with one `error:` and one `hint:` line, without a traceback.
 
     Args:
         message: what went wrong, with the path or value concerned.
@@ -47,10 +47,10 @@ def prefix_path(path: Path | None) -> Iterator[None]:
 
 
 def no_memory(fault: BaseException) -> bool:
-    """Whether there was no memory left; torch says so in words."""
+    """Return whether an exception means that memory ran out; torch says so only in its message."""
     return isinstance(fault, MemoryError) or any(w in str(fault).lower() for w in ("out of memory", "allocate memory"))
 
 
 def first_line(fault: BaseException) -> str:
-    """What an exception says first, in one line; its type where it says nothing."""
+    """Return the first line of an exception's message, or its type if the message is empty."""
     return (str(fault).splitlines() or [type(fault).__name__])[0]

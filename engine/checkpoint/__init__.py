@@ -1,1 +1,1 @@
-"""The file that passes between commands: its bytes, its fields, its origin. Needs no torch until a file is opened."""
+"""The checkpoint file: its bytes, its fields and its origin. torch is imported only when a file is opened."""

@@ -1,4 +1,4 @@
-"""python -m engine.checkpoint inspect F: what a file is, where it comes from, and whether it can be believed."""
+"""python -m engine.checkpoint inspect F: show what a file holds, where it comes from and whether it is intact."""
 
 from __future__ import annotations
 
@@ -25,11 +25,13 @@ EXAMPLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Command):
-    """Which file."""
+    """The file to inspect."""
 
-    what: str = flag("what", choices=["inspect"], help="read everything and say what it is; nothing is built or run")
+    what: str = flag(
+        "what", choices=["inspect"], help="read the whole file and describe it; no network is built or run"
+    )
     file: Path = flag(
-        "file", type=argtypes.path, metavar="F", help="a checkpoint, of this toolkit or of the original's kind"
+        "file", type=argtypes.path, metavar="F", help="a checkpoint of this toolkit, or of the original repository"
     )
 
 
@@ -50,10 +52,10 @@ def body(options: Options) -> dict[str, Any]:
         "checksums": checkpoint.checksums,
         "tensors": len(checkpoint.state_dict),
         "numbers": sum(tensor.numel() for tensor in checkpoint.state_dict.values()),
-        "finite": True,  # load refuses anything else
+        "finite": True,  # load refuses a file with other numbers
     }
     if not isinstance(checkpoint, Checkpoint):
-        plain = "format      not of this toolkit: a state_dict, bare or wrapped, as the original writes it"
+        plain = "format      not this toolkit's: a state_dict, bare or wrapped, as the original repository writes it"
         return {"text": "\n".join([*_lines(found), plain]), **found}
     described = checkpoint.to_dict()
     del described["state_dict"]
@@ -63,7 +65,7 @@ def body(options: Options) -> dict[str, Any]:
 
 
 def _lines(found: dict[str, Any]) -> list[str]:
-    whole = "all match: no damage since it was written" if found["checksums"] else "none: damage could not be noticed"
+    whole = "all match: the file is as it was written" if found["checksums"] else "none: damage would go unnoticed"
     return [
         f"file        {found['file']}, {found['bytes']:,} bytes",
         f"sha256      {found['sha256']}",
@@ -92,10 +94,10 @@ def _described(checkpoint: Checkpoint, stages: list[str]) -> list[str]:
 
 
 def _accuracy(metrics: Metrics) -> str:
-    """How good it is; an old file may give a number without saying on what, and 0 where it has none."""
+    """Word the accuracy. An old file may not say what it was measured on, and may store 0 for an unknown accuracy."""
     if metrics.judged_on == "unknown":
-        told = f"{metrics.accuracy:.2f} %, on pictures that are not known"
-        return told if metrics.judged else "not known: it was not judged here"
+        told = f"{metrics.accuracy:.2f} %, on unknown pictures"
+        return told if metrics.judged else "unknown: it was not judged here"
     pictures = "unknown" if metrics.pictures is None else metrics.pictures
     return f"{metrics.accuracy:.2f} %, judged on {metrics.judged_on}, {pictures} pictures"
 

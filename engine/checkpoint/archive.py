@@ -1,6 +1,8 @@
-"""Bytes of a .pth file: written whole, and believed only after every check that needs no knowledge of networks.
+"""Read and write the bytes of a .pth file.
 
-What the fields of a checkpoint mean is in format.py. The one call of torch.load in this project is here.
+A file is written completely or not at all. It is read only after every check that needs no knowledge of networks.
+
+format.py defines the fields of a checkpoint. Nothing else in this project calls torch.load.
 """
 
 from __future__ import annotations
@@ -28,28 +30,28 @@ _PLAINLY = "in the program that wrote it: torch.save(model.state_dict(), PATH), 
 
 
 def bad_file(path: Path | str, what: str, hint: str = _RESAVE) -> UserError:
-    """The error of every file that cannot be used: exit 3."""
+    """Return the error for a file that cannot be used (exit 3)."""
     return UserError(f"{path}: {what}", hint, BAD_CHECKPOINT)
 
 
 def to_bytes(value: dict[str, Any]) -> bytes:
-    """Serialise to memory: the bytes then depend on the content alone, not on the file's name."""
+    """Serialise in memory, so that the bytes depend on the content alone and not on the file's name."""
     buffer = io.BytesIO()
     torch.save(value, buffer)
     return buffer.getvalue()
 
 
 def save(path: Path, value: dict[str, Any]) -> None:
-    """Write a dict of tensors and plain Python values; the old file stays whole if that fails.
+    """Write a dict of tensors and plain Python values; if that fails, the old file stays intact.
 
     Raises:
-        UserError: exit 6.
+        UserError: if the file cannot be written (exit 6).
     """
     write_bytes(path, to_bytes(value))
 
 
 class Loaded(NamedTuple):
-    """What a file holds, whether checksums vouch for it (old files may have none), and the hash and size of its bytes."""
+    """A file's content, whether checksums cover it (old files may have none), and the hash and size of its bytes."""
 
     value: Any
     checksums: bool
@@ -58,15 +60,15 @@ class Loaded(NamedTuple):
 
 
 def load(path: Path) -> Loaded:
-    """Read what `save` wrote, or another torch file of tensors and plain values, onto the CPU.
+    """Read a file of `save`, or another torch file of tensors and plain values, onto the CPU.
 
-    Checks, before torch sees the bytes: a regular file, a zip whose members are stored uncompressed,
-    within the file's size and with matching checksums, and pickles that name nothing but what tensors need.
-    torch is then given an archive of the checked members alone, as two readers may see two archives in one file.
-    After it: values of plain kinds, nested no deeper than `MAX_DEPTH`. No code from the file is ever run.
+    Before torch sees the bytes, the checks are: it is a regular file; it is a zip archive whose members are stored
+    uncompressed, fit into the file's size and match their checksums; its pickles name only what tensors need.
+    torch then gets a copy with the checked members alone, because two zip readers may see two archives in one file.
+    Afterwards, all values must be of plain types and nested no deeper than `MAX_DEPTH`. No code from the file is run.
 
     Raises:
-        UserError: exit 3, saying what the file looks like.
+        UserError: if a check fails (exit 3); the message says what the file looks like.
     """
     content = _read(path)
     if path.suffix == ".safetensors":
@@ -74,12 +76,12 @@ def load(path: Path) -> Loaded:
     check = _check_zip if content[:4] == b"PK\x03\x04" else _check_legacy
     believed, checked, inside = check(path, content)
     digest, size = hashlib.sha256(content).hexdigest(), len(content)
-    del content  # large, and torch is to see nothing but what was checked
+    del content  # frees memory; torch gets only the checked copy
     for pickled, count in inside:
         _refuse_foreign(path, pickled, count)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's notices on old storages: not the user's concern
+            warnings.simplefilter("ignore")  # torch warns about old storages; the user can do nothing about them
             value = torch.load(believed, map_location="cpu", weights_only=True)
     except Exception as fault:  # a damaged or hostile pickle can make torch raise nearly anything
         raise _explain(path, fault) from fault
@@ -88,11 +90,11 @@ def load(path: Path) -> Loaded:
 
 
 PACKED = {"codes", "numbers", "integers"}
-"""What deploy.pack's files hold."""
+"""The tensors in a file of deploy.pack."""
 
 
 def _safetensors(path: Path, content: bytes) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file; its own library reads it, which runs no code either."""
+    """Read the tensors of a safetensors file with its own library, which runs no code either."""
     try:
         from safetensors import torch as reader
     except ImportError as fault:
@@ -103,7 +105,7 @@ def _safetensors(path: Path, content: bytes) -> dict[str, torch.Tensor]:
         if {*found} == PACKED:
             raise bad_file(
                 path,
-                "a packed file: it runs, and holds no network to work on",
+                "a packed file: it can be run, but holds no network to train or compress",
                 f"python -m deploy.pack --inspect {path}",
             )
         return found
@@ -117,7 +119,7 @@ def _read(path: Path) -> bytes:
     try:
         if not path.exists():
             if path.is_symlink():
-                raise bad_file(path, "a link to a file that is not there", "check where it points to")
+                raise bad_file(path, "a link to a missing file", "check where it points")
             raise bad_file(path, "no such file", "check the path, or run the command that makes it")
         if not path.is_file():
             raise bad_file(path, "not a regular file", "name a .pth file")
@@ -127,29 +129,29 @@ def _read(path: Path) -> bytes:
 
 
 Checked = tuple[io.BytesIO, bool, list[tuple[bytes, int]]]
-"""What torch may read, whether checksums vouch for it, and the pickles in it, with how many are in each stream."""
+"""The bytes for torch, whether checksums cover them, and each stream of pickles in them with its count of pickles."""
 
 
 def _check_zip(path: Path, content: bytes) -> Checked:
-    """Copy every member, compared with its checksum where it has one (torch can save without any)."""
+    """Copy every member and compare it with its checksum, if it has one (torch can save without checksums)."""
     copied, filled, unchecked, inside = io.BytesIO(), 0, [], []
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive, zipfile.ZipFile(copied, "w") as copy:
             members = archive.infolist()
-            names = [member.filename.lower() for member in members]  # torch does not tell A from a
+            names = [member.filename.lower() for member in members]  # torch ignores case in names
             if len(members) > MAX_MEMBERS or len(set(names)) != len(names):
-                raise bad_file(path, "a zip archive with too many or doubled members")
+                raise bad_file(path, "a zip archive with too many members, or with two of the same name")
             if any(member.external_attr & 0x10 or member.is_dir() for member in members):
-                raise bad_file(path, "damaged: a member of it claims to be a folder", _COPY_AGAIN)
+                raise bad_file(path, "damaged: one of its members claims to be a folder", _COPY_AGAIN)
             if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-                raise bad_file(path, "a compressed zip archive; torch stores its members as they are")
+                raise bad_file(path, "a compressed zip archive; torch stores members uncompressed")
             if any(".." in name.split("/") or name.startswith("/") for name in names):
                 raise bad_file(path, "a zip archive with paths that lead out of it")
             if sum(member.file_size for member in members) > len(content):
                 raise bad_file(path, "a zip archive that claims to be larger than its file")
             for member, name in zip(members, names, strict=True):
                 stored, found = _stored(content, member), zipfile.ZipInfo(member.filename)
-                copy.writestr(found, stored)  # and takes its checksum
+                copy.writestr(found, stored)  # also computes found.CRC
                 filled += bool(stored)
                 if found.CRC != member.CRC:
                     if member.CRC:
@@ -174,7 +176,7 @@ def _check_zip(path: Path, content: bytes) -> Checked:
 
 
 def _stored(content: bytes, member: zipfile.ZipInfo) -> memoryview:
-    """A member's bytes, with no regard to its checksum: behind its own header, whose two lengths are at byte 26."""
+    """Return a member's bytes without checking them: they follow its local header, which has two lengths at byte 26."""
     name, more = struct.unpack_from("<HH", content, member.header_offset + 26)
     start = member.header_offset + 30 + name + more
     stored = memoryview(content)[start : start + member.file_size]
@@ -184,7 +186,7 @@ def _stored(content: bytes, member: zipfile.ZipInfo) -> memoryview:
 
 
 def _check_legacy(path: Path, content: bytes) -> Checked:
-    """A file of torch before 1.6 (five pickles and bare numbers), or something that is no checkpoint at all."""
+    """Check a file of torch before 1.6 (five pickles, then bare numbers); refuse a file that is no checkpoint."""
     if not content:
         raise bad_file(path, "an empty file", _COPY_AGAIN)
     if content.startswith(b"version https://git-lfs"):
@@ -212,26 +214,26 @@ def _refuse_foreign(path: Path, pickled: bytes, count: int) -> None:
 
 
 def _check_plain(path: Path, value: Any) -> None:
-    """Refuse what would trouble those who read on: deep or endless nesting, other types, numbers without end."""
+    """Refuse values that later code cannot handle: nested too deeply or endlessly, of other types, or huge integers."""
     todo, met = [(value, 0)], 0
     while todo:
         item, depth = todo.pop()
         met += 1
         if depth > MAX_DEPTH or met > MAX_VALUES:
-            raise bad_file(path, "its values are nested too deep, or too many")
+            raise bad_file(path, "its values are nested too deeply, or there are too many")
         if isinstance(item, dict):
             todo += [(part, depth + 1) for pair in item.items() for part in pair]
         elif isinstance(item, (list, tuple, set)):
             todo += [(part, depth + 1) for part in item]
         elif isinstance(item, int):
             if item.bit_length() > MAX_BITS:
-                raise bad_file(path, "holds a whole number of more digits than anything here has")
+                raise bad_file(path, "holds a whole number that is too large for a checkpoint")
         elif item is not None and not isinstance(item, (torch.Tensor, str, bytes, float)):
             raise bad_file(path, f"holds a {type(item).__name__}, not just tensors and plain values", _PLAINLY)
 
 
 def _explain(path: Path, fault: Exception) -> UserError:
-    """What torch has against a file, in one line."""
+    """Return torch's reason for refusing a file, in one line."""
     blocked = re.search(r"(?:GLOBAL|global:?) ([\w.]+)", str(fault))
     if blocked:
         return bad_file(

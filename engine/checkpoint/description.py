@@ -1,4 +1,4 @@
-"""What is said of a file that does not describe itself (format.Foreign): by flags, or by a file that was made from it."""
+"""Descriptions of files that do not describe themselves (format.Foreign), from flags or from a file made from them."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """Which network a state_dict is of, and what it is wanted for.
+    """The network of a state_dict, and what it is needed for.
 
     Args:
-        arch: None: a network of this toolkit, which its shapes tell.
-        cfg: its widths; None: its own, or those that the shapes of a network of this toolkit tell.
-        core: of a detector of the user's the modules that are trained.
-        classes: that the network is to have; None: as many as the file has.
-        said_by: who wants these classes, for messages: `digits`, `--classes`.
-        image_size: side of the pictures that it is to see.
-        seed: of the last layer, which is made fresh where the file has other classes; None: such a file is refused.
+        arch: the network; None: one of this toolkit, recognised by its tensors' shapes.
+        cfg: its widths; None: its default widths, or, for a network of this toolkit, those of its tensors' shapes.
+        core: the modules to train, for a detector of the user's own.
+        classes: number of classes of the network; None: the file's number.
+        said_by: where `classes` comes from, for messages: `digits`, `--classes`.
+        image_size: side of the input pictures, in pixels.
+        seed: for a fresh last layer, used if the file has another number of classes; None: such a file is refused.
         remedy: the hint of that refusal.
-        bare: whether a file that describes itself is refused; else it is taken at its word.
+        bare: whether to refuse a file that describes itself; if False, its own description is used.
     """
 
     arch: str | None = None

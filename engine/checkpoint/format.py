@@ -1,7 +1,7 @@
 """The checkpoint that passes between commands, as a value in memory and as a dict on disk.
 
-The dict, a superset of the original's {cfg, best_acc, state_dict}, is known in this folder alone. How its bytes are
-kept safe: archive.py. How a network is rebuilt from it: models and quant.
+The dict is a superset of the original repository's {cfg, best_acc, state_dict}. Only this folder knows its keys.
+archive.py reads and writes the bytes; models and quant rebuild a network from the value.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from engine.errors import DIVERGED, UserError
 from engine.system.said import notice
 
 FORMAT, FORMAT_VERSION, NEWEST_VERSION = PACKAGE, 1, 3
-"""Format 1 is written where it suffices: not for gray pictures (2), not for pictures cut by ImageNet's recipe or with boxes (3). All are
-read."""
+"""Format 1 is written unless the pictures are gray (2), or are cut by ImageNet's recipe or have boxes (3). All three
+are read."""
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
-"""Where other programs keep the weights in their files."""
+"""Keys under which other programs store the weights."""
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """How good exactly these weights are.
+    """The measured quality of these very weights.
 
     Args:
         accuracy: percent.
-        loss: mean over the pictures.
-        pictures: how many it was measured on.
+        loss: mean loss over the pictures.
+        pictures: number of pictures it was measured on.
         judged_on: "test", "val", or "unknown".
-        extra: what a stage adds, e.g. the accuracies before and after each step of pruning.
+        extra: further figures of a stage, such as the accuracies before and after each step of pruning.
     """
 
     accuracy: float
@@ -54,32 +54,33 @@ class Metrics:
 
     @property
     def judged(self) -> bool:
-        """Whether anybody has measured it; a file that nobody has judged has accuracy 0."""
+        """Whether the accuracy was measured; a file that was never judged stores accuracy 0."""
         return self.judged_on != "unknown" or self.accuracy > 0
 
     @property
     def pruning(self) -> Mapping[str, float]:
-        """Of a file whose last stage is a pruning: the accuracies before and after each of its steps, by name."""
+        """The accuracies before and after each step of pruning, by name; empty unless the last stage is a pruning."""
         return self.extra.get("pruning", {})
 
     def to_dict(self) -> dict[str, Any]:
-        """The form on disk; what is None is left out."""
+        """Return the form on disk, without the fields that are None."""
         own = {"accuracy": self.accuracy, "loss": self.loss, "pictures": self.pictures, "judged_on": self.judged_on}
         return {**{key: value for key, value in own.items() if value is not None}, **self.extra}
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A network, described completely.
+    """A checkpoint in memory: a network with its description.
 
     Args:
         arch: registry name, or package.module:function.
-        arch_args: what the registry needs besides cfg, `classes` among them.
-        cfg: the widths.
-        metrics: of these very weights.
+        arch_args: the registry's arguments besides cfg, including `classes`.
+        cfg: channels of each layer.
+        metrics: accuracy of these very weights.
         history: every stage so far.
-        dataset: what it was trained on; `dataset.known` is False for files of the original.
-        sha256, checksums: of the bytes that it was read from, and whether damage to them would have been noticed.
+        dataset: the data set it was trained on; `dataset.known` is False for files of the original repository.
+        sha256: hash of the bytes it was read from.
+        checksums: whether checksums covered these bytes.
     """
 
     arch: str
@@ -96,16 +97,16 @@ class Checkpoint:
 
     @property
     def classes(self) -> int:
-        """How many classes the network gives."""
+        """The number of classes of the network."""
         return self.arch_args["classes"]
 
     @property
     def prefix(self) -> str:
-        """What default file names begin with: `nin`, or the function's name of a network of the user's."""
+        """The start of default file names: `nin`, or the function's name for a network of the user's own."""
         return prefix(self.arch)
 
     def to_dict(self) -> dict[str, Any]:
-        """The form on disk."""
+        """Return the form on disk."""
         return {
             "format": FORMAT,
             "format_version": _version(self.dataset),
@@ -122,7 +123,7 @@ class Checkpoint:
 
 
 def _version(data: DataInfo) -> int:
-    """The oldest format that says how pictures are shown: programs that would show them otherwise refuse a later one."""
+    """Return the oldest format that can say how pictures are prepared; programs that only know older ones refuse it."""
     if data.crop == IMAGENET or data.boxes:
         return 3
     return 2 if data.channels == 1 else FORMAT_VERSION
@@ -130,10 +131,10 @@ def _version(data: DataInfo) -> int:
 
 @dataclass(frozen=True)
 class Foreign:
-    """A file that does not describe itself: a state_dict, bare or wrapped, as the original writes it.
+    """A file that does not describe itself: a state_dict, bare or wrapped, as the original repository writes it.
 
     Args:
-        cfg, best_acc: as the file has them, not checked; None where it has none.
+        cfg, best_acc: the file's own values, unchecked; None if it has none.
     """
 
     state_dict: dict[str, Tensor]
@@ -146,7 +147,7 @@ class Foreign:
 def make(
     model: nn.Module, arch: str, arch_args: dict[str, Any], info: DataInfo, metrics: Metrics, stages: History, origin: Origin
 ) -> Checkpoint:  # fmt: skip
-    """Describe a network; its `cfg` attribute gives the widths, its tensors are copied to the CPU."""
+    """Describe a network; its `cfg` attribute gives the widths, and its tensors are copied to the CPU."""
     return Checkpoint(
         arch=arch,
         arch_args=arch_args,
@@ -160,17 +161,19 @@ def make(
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint that `load` will take; see archive.save for what is promised. Says when a file is replaced.
+    """Write a checkpoint that `load` accepts, and say so on stderr if a file is replaced.
+
+    archive.save keeps the old file intact if writing fails.
 
     Raises:
-        UserError: exit 5 for numbers that are not finite, exit 2 for tensors that are no numbers; the old file stays.
+        UserError: for non-finite numbers (exit 5) or tensors of another kind (exit 2); the old file stays.
     """
     content, state = checkpoint.to_dict(), checkpoint.state_dict
     schema.check_fields(path, content)
     if odd := next(filter(None, (schema.odd_kind(key, value) for key, value in state.items())), None):
         raise UserError(f"{path} is not written: {odd}", "register that buffer with persistent=False")
     if wrong := schema.unsound(state):
-        hint = "start from another file: what this one computes grows beyond the largest number"
+        hint = "start from another file: the values this one computes overflow"
         raise UserError(f"{path} is not written: {wrong}", hint, DIVERGED)
     if path.exists():
         print(f"replaced {path}", file=sys.stderr)
@@ -178,12 +181,12 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load(path: Path) -> Checkpoint | Foreign:
-    """Read and check a checkpoint of ours, or a state_dict, bare or wrapped; the bytes are read once.
+    """Read and check a checkpoint of this toolkit, or a state_dict, bare or wrapped; the bytes are read once.
 
-    Unknown fields are ignored, so that later programs may add some.
+    Unknown fields are ignored, so that later versions can add fields.
 
     Raises:
-        UserError: exit 3 for a missing, damaged, unsafe or non-finite file, or one of a newer format.
+        UserError: for a missing, damaged, unsafe or non-finite file, or a newer format (exit 3).
     """
     content, checked, sha256, size = archive.load(path)
     if isinstance(content, dict) and content and all(isinstance(v, Tensor) for v in content.values()):
@@ -201,7 +204,7 @@ def load(path: Path) -> Checkpoint | Foreign:
         return _described(path, content, state, sha256, checked)
     if not checked:
         notice(
-            f"{path}: no checksum in this format, damage to it could not be noticed; "
+            f"{path}: this format has no checksums, so damage would go unnoticed; "
             f"re-save with: {called(f'scripts.convert {shlex.quote(str(path))} NEW.pth')}"
         )
     state = schema.tensors(path, content["state_dict"], size)
@@ -209,13 +212,13 @@ def load(path: Path) -> Checkpoint | Foreign:
 
 
 def without_tensors(path: Path, content: Any) -> Checkpoint:
-    """What a file of another kind says of the network in it: the dict form of a checkpoint without a state_dict.
+    """Read the dict form of a checkpoint without its state_dict, as files of other kinds hold it.
 
     Raises:
-        UserError: exit 3 for fields of another form.
+        UserError: for malformed fields (exit 3).
     """
     if not isinstance(content, dict):
-        raise bad_file(path, "it does not say what it was made from")
+        raise bad_file(path, "it does not describe the checkpoint it was made from")
     schema.check_fields(path, content)
     return _described(path, content, {}, None, True)
 
@@ -245,10 +248,10 @@ def _described(
 
 
 def _weights(path: Path, content: dict[Any, Any], keys: Sequence[str]) -> str:
-    """The key of a file's weights: a state_dict as such, another entry only where it holds tensors.
+    """Return the key of a file's weights: `state_dict`, or another of `keys` whose entry holds tensors.
 
     Raises:
-        UserError: exit 3 where there is none, or more than one.
+        UserError: if there is none, or more than one (exit 3).
     """
     found = [
         key
@@ -261,19 +264,19 @@ def _weights(path: Path, content: dict[Any, Any], keys: Sequence[str]) -> str:
     if len(found) > 1:
         raise bad_file(
             path,
-            f"{' and '.join(found)} may each be its weights",
+            f"its weights could be any of {' and '.join(found)}",
             "save the right ones alone: torch.save(model.state_dict(), PATH)",
         )
     return found[0]
 
 
 def _check_format(path: Path, content: dict[str, Any], checked: bool) -> None:
-    """Refuse a file of another program, of a later version, or one that has lost what guards it."""
+    """Refuse a file of another program, of a later version, or without its checksums."""
     name, number = content["format"], content.get("format_version")
     if name != FORMAT:
         raise bad_file(path, f"format {str(name)[:40]!r} is not {FORMAT!r}")
     if not checked:
-        raise bad_file(path, "has lost its checksums; damage could not be noticed")
+        raise bad_file(path, "has lost its checksums; damage would go unnoticed")
     if type(number) is int and number > NEWEST_VERSION:
         raise bad_file(
             path,

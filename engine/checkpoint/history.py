@@ -1,7 +1,7 @@
-"""The stages that a network has been through, as values that check and word themselves.
+"""The stages that a network has been through; each stage checks its settings and can word them.
 
-A stage carries bits and masks as plain values and never interprets them: quant and prune do. Their dict form on disk is read
-by transforms.py.
+A stage stores bits and masks as plain values; only quant and prune interpret them. transforms.py reads the dict form
+on disk.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ History = tuple["Stage", ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One stage. `stored` is its dict as a file had it, written again as it was, with fields of later programs.
+    """One stage. `stored` is its dict from a file, written back unchanged with any fields of later versions.
 
     Raises:
-        ValueError: for a setting of another kind or out of range.
+        ValueError: for a setting of the wrong type or out of range.
     """
 
     name: ClassVar[str]
     stored: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
 
     def settings(self) -> dict[str, Any]:
-        """What the dict form holds besides the name, in the order of old files; nothing that is not set."""
+        """Return the dict form without the name and without unset fields, in the order of old files."""
         return {}
 
     def to_dict(self) -> dict[str, Any]:
-        """The form on disk."""
+        """Return the form on disk."""
         return dict(self.stored) if self.stored is not None else {"stage": self.name, **self.settings()}
 
     def words(self) -> str:
-        """What a report says of the stage; empty where it says nothing."""
+        """Return the words for a report; empty if the report leaves the stage out."""
         return self.name
 
     def settings_words(self) -> str:
-        """Every setting that is set, by its key: `s 0.0001, epochs 6`; of a spec, whatever it holds."""
+        """Return every setting with its key, `s 0.0001, epochs 6`, including all entries of a spec."""
         return flat(without_unset({key: value for key, value in self.to_dict().items() if key != "stage"}))
 
 
@@ -57,8 +57,8 @@ class Trained(Stage):
     """A stage that trains.
 
     Args:
-        epochs: how long; None before the training.
-        val: training pictures that were held out.
+        epochs: length of the training; None before it.
+        val: number of training pictures held out.
     """
 
     epochs: int | None = None
@@ -70,22 +70,22 @@ class Trained(Stage):
         check_count("val", self.val, least=0)
 
     def duration(self) -> dict[str, Any]:
-        """The part of the dict form that all trained stages share."""
+        """Return the part of the dict form that all trained stages share."""
         return {**({} if self.epochs is None else {"epochs": self.epochs}), **({"val": self.val} if self.val else {})}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prune(Stage):
-    """Channels dropped.
+    """A pruning of channels.
 
     Args:
-        percent: the share that was asked for, of all gates, in [0, 1).
-        base: the count that widths are multiples of.
-        achieved: the share that went, in [0, 1); None where a file does not say.
-        cfg_before: the widths before.
-        importance: what a channel was worth, a value of --importance.
-        max_per_layer: the largest share that one layer was to lose, in (0, 1]; None without a limit.
-        spare: names and patterns of the layers that were to keep all channels.
+        percent: requested share of all gates, in [0, 1).
+        base: widths are multiples of this.
+        achieved: share that was removed, in [0, 1); None if the file does not say.
+        cfg_before: widths before the pruning.
+        importance: how channels were ranked, a value of --importance.
+        max_per_layer: largest share one layer could lose, in (0, 1]; None for no limit.
+        spare: names and patterns of the layers that kept all channels.
     """
 
     name = "prune"
@@ -102,7 +102,7 @@ class Prune(Stage):
         check_count("base", self.base)
         check_names("spare", self.spare)
         if not isinstance(self.importance, str):
-            raise ValueError("importance is no name")
+            raise ValueError("importance is not a name")
         check_limit("max_per_layer", self.max_per_layer)
         if self.achieved is not None:
             check_share("achieved", self.achieved)
@@ -131,9 +131,9 @@ class Train(Trained):
     """Float training from fresh weights.
 
     Args:
-        s: strength of the sparsity penalty, None without.
-        from_scratch: whether it is the control of a pruned file: its widths, fresh weights.
-        pruned: the prunings of that file; None where it is the control of none.
+        s: strength of the sparsity penalty; None for no penalty.
+        from_scratch: whether it is the control of a pruned file, with its widths and fresh weights.
+        pruned: the prunings of that file; None if it is no control.
     """
 
     name = "train"
@@ -166,7 +166,7 @@ class Train(Trained):
 
 @dataclass(frozen=True, kw_only=True)
 class Refine(Trained):
-    """A float file trained on; `s` as in Train."""
+    """Further training of a float file; `s` as in Train."""
 
     name = "refine"
     s: float | None = None
@@ -184,7 +184,7 @@ class Refine(Trained):
 
 @dataclass(frozen=True, kw_only=True)
 class Quantize(Trained):
-    """Training with quantizers; `spec` is the dict of a quant.spec.QuantSpec, which alone knows what it means."""
+    """Training with quantizers; `spec` is the dict of a quant.spec.QuantSpec, and only that class interprets it."""
 
     name = "quantize"
     spec: Mapping[str, Any]
@@ -197,19 +197,19 @@ class Quantize(Trained):
         return {"spec": self.spec, **self.duration()}
 
     def words(self) -> str:
-        """Nothing: a report says the name of the spec, which quant knows."""
+        """Return nothing: quant words the spec for reports."""
         return ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibrate(Stage):
-    """Quantizers with ranges measured on `pictures` training pictures by `method`, nothing trained; `spec` as in Quantize.
+    """Quantization without training: `method` measures ranges on `pictures` training pictures; `spec` as in Quantize.
 
     Args:
-        bias_correction: whether biases were corrected afterwards.
+        bias_correction: whether the biases were corrected afterwards.
     """
 
-    name = "quantize"  # what old files call it; `calibrate` tells it apart
+    name = "quantize"  # the name in old files; the key `calibrate` distinguishes the two
     spec: Mapping[str, Any]
     method: str
     pictures: int | None = None
@@ -218,7 +218,7 @@ class Calibrate(Stage):
     def __post_init__(self) -> None:
         check_spec(self.spec)
         if not isinstance(self.method, str):
-            raise ValueError("its method of calibration is no word")
+            raise ValueError("its calibration method is not a string")
         if self.pictures is not None:
             check_count("pictures", self.pictures)
         if type(self.bias_correction) is not bool:
@@ -229,13 +229,13 @@ class Calibrate(Stage):
         return {"spec": self.spec, "calibrate": self.method, "pictures": self.pictures, **corrected}
 
     def words(self) -> str:
-        """What stands behind the name of the spec, which quant knows."""
+        """Return the words that follow the name of the spec, which quant adds."""
         return f"ptq {self.method}" + ", biases corrected" * self.bias_correction
 
 
 @dataclass(frozen=True, kw_only=True)
 class Merge(Stage):
-    """Batch norms folded."""
+    """Folding of the batch norms."""
 
     name = "merge"
 
@@ -245,11 +245,11 @@ class Merge(Stage):
 
 @dataclass(frozen=True, kw_only=True)
 class Original(Stage):
-    """A file of the original repository or of another program, which may have seen every training picture.
+    """A file of the original repository or of another program; it may have been trained on every training picture.
 
     Args:
-        made_fresh: tensors of the last layers that it did not have for these classes. They were made fresh, so that it has
-            learnt nothing of the pictures that followed.
+        made_fresh: names of the last layers' tensors that were initialised afresh, because the file had other classes. The
+            network has therefore learnt nothing yet from the pictures of these classes.
     """
 
     name = "original"
@@ -266,7 +266,7 @@ class Original(Stage):
 
 
 def prunings(history: Sequence[Stage]) -> list[Prune]:
-    """Every pruning that the widths come from; a control from scratch has those of the file it is the control of."""
+    """Return every pruning behind the widths; a control from scratch has the prunings of its pruned file."""
     return list(_prunings(history))
 
 

@@ -1,7 +1,7 @@
-"""What a pickle asks for by name, read without running it. What is done with the answer: archive.py.
+"""List the names that a pickle asks for, without running it; archive.py refuses a file by its names.
 
-torch's own weights_only has a longer list (sparse, quantized and meta tensors, subclasses), and has been got round
-twice; what a checkpoint needs is little, and everything else is refused before torch sees the file.
+torch's own weights_only allows more names (sparse, quantized and meta tensors, subclasses) and has been bypassed
+twice. A checkpoint needs few names, so all others are refused before torch sees the file.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 
 ALLOWED_NAMES = {
     "collections.OrderedDict",
-    "collections.Counter",  # milestones of a schedule
+    "collections.Counter",  # milestones of a learning-rate schedule
     "builtins.set",
     "__builtin__.set",
     "torch.Size",
@@ -25,18 +25,18 @@ _STORAGE = re.compile(r"torch(\.storage)?\.[A-Z]\w*Storage")
 
 
 def first_forbidden_name(content: bytes, pickles: int = 1) -> str | None:
-    """The first name in a stream of pickles that tensors and plain values do not need, None if there is none.
+    """Return the first name in a stream of pickles that tensors and plain values do not need, or None.
 
     Raises:
-        ValueError: for bytes that are no pickles.
+        ValueError: if the bytes are not pickles.
     """
     stream, strings = io.BytesIO(content), ["", ""]
     for _ in range(pickles):
         for operation, argument, _place in pickletools.genops(stream):
             if operation.name in ("GLOBAL", "INST"):
                 name = str(argument).replace(" ", ".")
-            elif operation.name == "STACK_GLOBAL":  # takes its name from anywhere; torch has no such operation
-                return ".".join(strings)  # the last ones seen: the likely name, no more
+            elif operation.name == "STACK_GLOBAL":  # takes its name from the stack; torch never writes it
+                return ".".join(strings)  # the last two strings: only probably the name
             elif operation.name.startswith("EXT"):
                 name = f"registered extension {argument}"
             else:

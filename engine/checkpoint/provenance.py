@@ -27,7 +27,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Provenance:
-    """An origin as a file tells it: no absolute paths and no clock times, so equal runs write equal bytes."""
+    """An origin as stored in a file: without absolute paths and times, so that equal runs write equal bytes."""
 
     command: str = "unknown"
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class Provenance:
 
 
 def provenance(origin: Origin) -> Provenance:
-    """The origin of a file that is written now, by the versions that are installed."""
+    """Return the origin to store in a file, with the installed versions."""
     return Provenance(
         command=shlex.join(map(_relative, origin.command)),
         versions=versions(),
@@ -48,7 +48,7 @@ def provenance(origin: Origin) -> Provenance:
 
 
 def versions() -> dict[str, str]:
-    """What the numbers of a run depend on besides its flags."""
+    """Return the versions of the packages that a run's results depend on."""
     return {
         "python": platform.python_version(),
         "torch": str(torch.__version__),
@@ -65,7 +65,7 @@ def _installed(package: str) -> str:
 
 
 def _relative(text: str) -> str:
-    """A path inside the working folder as seen from it; other absolute paths by their last part alone."""
+    """Make an absolute path relative to the working folder; outside of it, keep only the last part."""
     flag, equals, value = text.partition("=")
     if flag.startswith("-") and equals:
         return f"{flag}={_relative(value)}"

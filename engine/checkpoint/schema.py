@@ -1,6 +1,6 @@
-"""What a checkpoint must look like before anything is built from it: its fields, and its tensors one by one.
+"""Check the fields and the tensors of a checkpoint before anything is built from it.
 
-How the bytes are read is in archive.py, what the fields mean in format.py.
+archive.py reads the bytes; format.py defines the fields.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ FIELDS = ("arch", "arch_args", "cfg", "transforms", "dataset", "metrics", "prove
 
 
 def check_fields(path: Path, content: dict[str, Any]) -> None:
-    """Refuse fields of another form; those that nobody here knows are left alone.
+    """Refuse malformed fields; unknown fields are ignored.
 
     Raises:
-        UserError: exit 3, naming the field.
+        UserError: naming the field (exit 3).
     """
     if missing := [key for key in FIELDS if key not in content]:
         raise bad_file(path, f"lacks {', '.join(missing)}")
@@ -39,8 +39,8 @@ def check_fields(path: Path, content: dict[str, Any]) -> None:
     if type(dataset.get("flip", True)) is not bool:  # older files may lack it
         raise bad_file(path, "its dataset does not say whether pictures are mirrored")
     if dataset.get("task", CLASSIFICATION) not in (CLASSIFICATION, DETECTION):
-        raise bad_file(path, f"its dataset is for {str(dataset['task'])[:40]!r}, which is no task known here")
-    names = dataset.get("names", [])  # of classes; older files have none
+        raise bad_file(path, f"its dataset is for {str(dataset['task'])[:40]!r}, which is not a known task")
+    names = dataset.get("names", [])  # class names; older files have none
     if (
         not isinstance(names, list)
         or not all(isinstance(name, str) for name in names)
@@ -50,19 +50,19 @@ def check_fields(path: Path, content: dict[str, Any]) -> None:
     if not 1 <= dataset["image_size"] <= 1024:
         raise bad_file(path, f"its image size {dataset['image_size']} is out of range")
     if not isinstance(arguments, dict) or type(arguments.get("classes")) is not int:
-        raise bad_file(path, "its arch_args name no number of classes")
+        raise bad_file(path, "its arch_args lack the number of classes")
     if not is_cfg(content["cfg"]):
         raise bad_file(path, "its cfg is not a list of channel counts")
     if not isinstance(content["arch"], str) or not isinstance(metrics, dict):
-        raise bad_file(path, "its arch or metrics have another form")
+        raise bad_file(path, "its arch or metrics are malformed")
     if not isinstance(content.get("best_acc"), float) or not math.isfinite(content["best_acc"]):
-        raise bad_file(path, "its best_acc is no number")
+        raise bad_file(path, "its best_acc is not a finite number")
     if not _provenance(content["provenance"]):
-        raise bad_file(path, "its provenance has another form")
+        raise bad_file(path, "its provenance is malformed")
 
 
 def _check_normalisation(path: Path, dataset: dict[str, Any], version: Any) -> None:
-    """A mean and a std of three channels; from format 2 on also of one: gray pictures."""
+    """Require a mean and a std of three channels, or of one (gray pictures) from format 2 on."""
     mean, std = dataset.get("mean"), dataset.get("std")
     counts = (3,) if version == 1 else (3, 1)
     if not any(_numbers(mean, count) and _numbers(std, count) for count in counts) or min(dataset["std"]) <= 0:
@@ -70,7 +70,7 @@ def _check_normalisation(path: Path, dataset: dict[str, Any], version: Any) -> N
 
 
 def _check_crop(path: Path, dataset: dict[str, Any], version: Any) -> None:
-    """One that is known here; ImageNet's recipe from format 3 on, which older programs refuse."""
+    """Require a known crop; ImageNet's is allowed from format 3 on, which older versions refuse."""
     crop = dataset.get("crop", SHIFT)
     if crop not in CROPS or (crop == IMAGENET and version in (1, 2)):
         raise bad_file(path, "its dataset does not say how pictures are cut")
@@ -89,13 +89,13 @@ def _numbers(value: Any, count: int) -> bool:
 
 
 def tensors(path: Path, state: dict[Any, Any], size: int) -> dict[str, Tensor]:
-    """The tensors of a state_dict, checked; half, bfloat16 and float64 become float32, with a note on stderr.
+    """Check and return the tensors of a state_dict; half, bfloat16 and float64 become float32, with a notice on stderr.
 
     Args:
-        size: bytes of the file: what all tensors together may take.
+        size: bytes of the file, the limit for all tensors together.
 
     Raises:
-        UserError: exit 3 for what is no dense finite tensor of numbers, by name.
+        UserError: naming the first entry that is not a dense tensor of finite numbers (exit 3).
     """
     for key, value in state.items():
         if wrong := odd_kind(key, value):
@@ -106,7 +106,7 @@ def tensors(path: Path, state: dict[Any, Any], size: int) -> dict[str, Tensor]:
     if kinds:
         listing = ", ".join(f"{count} of {kind}" for kind, count in sorted(kinds.items()))
         notice(f"{path}: tensors read as float32: {listing}")
-    # whole numbers stay as they are
+    # integer tensors keep their type
     found = {k: v.detach().float() if v.is_floating_point() else v.detach() for k, v in state.items()}
     if wrong := unsound(found):
         raise bad_file(path, wrong, "take the checkpoint from before the run diverged")
@@ -114,7 +114,7 @@ def tensors(path: Path, state: dict[Any, Any], size: int) -> dict[str, Tensor]:
 
 
 def odd_kind(key: Any, value: Any) -> str | None:
-    """What an entry of a state_dict is, where it is no dense tensor of real numbers on the CPU under a name."""
+    """Return what is wrong with an entry of a state_dict; None for a named, dense tensor of real numbers on the CPU."""
     if not isinstance(key, str) or not isinstance(value, Tensor):
         return f"state_dict[{str(key)[:80]!r}] is a {type(value).__name__}, not a tensor"
     odd = value.is_quantized or value.is_complex() or value.dtype == torch.bool
@@ -126,9 +126,9 @@ def odd_kind(key: Any, value: Any) -> str | None:
 
 
 def unsound(state: dict[str, Tensor]) -> str | None:
-    """The first tensor of a state_dict with a number that is not finite, as float32, or with a negative variance.
+    """Describe the first tensor with a non-finite number (as float32) or a negative variance; None if all are sound.
 
-    All tensors are on one device; where all are sound, this waits for it once.
+    All tensors must be on one device. If all are sound, the device is synchronised once.
     """
     floats = {k: v.detach() for k, v in state.items() if v.is_floating_point() and v.layout == torch.strided}
     if not floats:

@@ -1,4 +1,4 @@
-"""The history as a file holds it, under `transforms`: a list of dicts, one a stage."""
+"""Read a history from a file's `transforms`: a list of dicts, one for each stage."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from engine.checkpoint.history import Calibrate, History, Merge, Original, Prune
 
 
 def read(stages: Any) -> History:
-    """The history of a file's `transforms`.
+    """Return the history in a file's `transforms`.
 
     Raises:
-        ValueError: if it is no list of known stages with their settings.
+        ValueError: if it is not a list of known stages with their settings.
     """
     if not isinstance(stages, list):
         raise ValueError("its transforms are no list of stages")
@@ -41,7 +41,7 @@ def _read(stage: Any) -> Stage:
 def _pruned(stages: Any) -> tuple[Prune, ...]:
     found = read(stages)
     if not all(isinstance(stage, Prune) for stage in found):
-        raise ValueError("it is the control of other stages than prunings")
+        raise ValueError("`pruned` holds stages other than prunings")
     return tuple(stage for stage in found if isinstance(stage, Prune))
 
 

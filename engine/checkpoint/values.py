@@ -1,6 +1,6 @@
-"""What the values of a checkpoint may be, asked one by one. Which fields hold them: history.py and schema.py.
+"""Checks of single values of a checkpoint; history.py and schema.py apply them to the fields.
 
-Each check raises ValueError for a value that no command writes.
+Each `check_` function raises ValueError for a value that no command writes.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ MAX_WIDTH, MAX_LAYERS = 65_536, 10_000
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is a finite number; a whole one of more digits than a float holds is none."""
+    """Return whether it is a finite number; an integer beyond the range of a float is not."""
     return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 def is_cfg(cfg: Any) -> bool:
-    """Whether it is a list of channel counts that a network could have."""
+    """Return whether it is a list of channel counts that a network could have."""
     return isinstance(cfg, list) and len(cfg) <= MAX_LAYERS and all(type(w) is int and 0 < w <= MAX_WIDTH for w in cfg)
 
 
@@ -29,13 +29,13 @@ def check_count(what: str, value: Any, least: int = 1) -> None:
 
 def check_share(what: str, value: Any) -> None:
     if not is_number(value):
-        raise ValueError(f"{what} {value!r} is no number")
+        raise ValueError(f"{what} {value!r} is not a finite number")
     if not 0 <= value < 1:
         raise ValueError(f"{what} {value} is not in [0, 1)")
 
 
 def check_limit(what: str, value: Any) -> None:
-    """The largest share that may be had; None without a limit."""
+    """Check a limit for a share, in (0, 1]; None means no limit."""
     if value is not None and (not is_number(value) or not 0 < value <= 1):
         raise ValueError(f"{what} {str(value)[:40]!r} is not in (0, 1]")
 
@@ -46,16 +46,16 @@ def check_names(what: str, value: Any) -> None:
 
 
 def check_strength(s: Any) -> None:
-    """That of a sparsity penalty; None without."""
+    """Check the strength of a sparsity penalty; None means no penalty."""
     if s is None:
         return
     if not is_number(s):
-        raise ValueError(f"s {str(s)[:40]!r} is no number")
+        raise ValueError(f"s {str(s)[:40]!r} is not a finite number")
     if s <= 0:
         raise ValueError(f"s {s} is not above 0")
 
 
 def check_spec(spec: Any) -> None:
-    """A quantization; what is in it, quant.spec checks."""
+    """Check that a quantization is a dict; quant.spec checks its entries."""
     if not isinstance(spec, Mapping):
-        raise ValueError("its quantization is no dict of settings")
+        raise ValueError("its quantization is not a dict of settings")

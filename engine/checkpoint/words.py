@@ -1,4 +1,4 @@
-"""Plain values in words, for reports and for `engine.checkpoint inspect`."""
+"""Word plain values for reports and for `engine.checkpoint inspect`."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 
 
 def listed(*words: str) -> str:
-    """The words that are there, with commas between."""
+    """Join the words that are not empty with commas."""
     return ", ".join(filter(None, words))
 
 
 def counted(number: int, noun: str) -> str:
-    """`1 epoch`, `2 epochs`."""
+    """Return a number with its noun: `1 epoch`, `2 epochs`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def flat(value: Any) -> str:
-    """A value in one line: `classes 10, groups 1,2,4`; a dict inside another value stands in brackets."""
+    """Return a value in one line: `classes 10, groups 1,2,4`; a dict inside another value is in brackets."""
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_inner(part)}" for key, part in value.items())
     if isinstance(value, (list, tuple)):
@@ -30,7 +30,7 @@ def _inner(value: Any) -> str:
 
 
 def without_unset(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy without what is None, False or an empty list, also in the dicts inside."""
+    """Return a copy without entries that are None, False or an empty list, also in nested dicts."""
     return {
         key: without_unset(value) if isinstance(value, Mapping) else value
         for key, value in values.items()

@@ -159,7 +159,7 @@ def opened_or_refused(path: Path) -> UserError | Packed:
         ({"bits": 1.0}, "its description is not one of a packed network"),
         ({"bits": True}, "its description is not one of a packed network"),
         ({"more": 1}, "its description is not one of a packed network"),
-        ({"made": None}, "it does not say what it was made from"),
+        ({"made": None}, "it does not describe the checkpoint it was made from"),
         ({"made": {}}, "lacks arch"),
         ({"program": {}}, "a program has the keys"),
         ({"program": None}, "a program has the keys"),

@@ -202,7 +202,7 @@ def test_files_saved_without_checksums(tmp_path: Path, capsys: pytest.CaptureFix
     finally:
         torch.serialization.set_crc32_options(True)
     assert same_arrays(checkpoint.load(path).state_dict, state["state_dict"])
-    assert "no checksum in this format" in capsys.readouterr().err
+    assert "this format has no checksums" in capsys.readouterr().err
     path.write_bytes(ours)
     refused(path, "lost its checksums")
 
@@ -254,10 +254,10 @@ FIELD_FAULTS: list[tuple[Callable[[dict], Any], str]] = [
     (lambda c: c["dataset"].pop("label"), "its dataset is not described"),
     (lambda c: c["dataset"].update(std=[1.0, 0.0, 1.0]), "no mean and std"),
     (lambda c: c["dataset"].update(image_size=5000), "image size 5000 is out of range"),
-    (lambda c: c["arch_args"].pop("classes"), "no number of classes"),
-    (lambda c: c.update(metrics=[]), "metrics have another form"),
+    (lambda c: c["arch_args"].pop("classes"), "lack the number of classes"),
+    (lambda c: c.update(metrics=[]), "arch or metrics are malformed"),
     (lambda c: c.update(arch=None), "its arch"),
-    (lambda c: c.update(best_acc=float("nan")), "its best_acc is no number"),
+    (lambda c: c.update(best_acc=float("nan")), "its best_acc is not a finite number"),
     (lambda c: c["provenance"].pop("parent"), "its provenance"),
     (lambda c: c["provenance"].update(parent_sha256=3), "its provenance"),
     (lambda c: c["transforms"].append({"stage": "prune", "percent": 0.5, "base": 8}), "lacks its settings"),

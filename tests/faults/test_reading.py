@@ -97,7 +97,7 @@ def test_nine_things_that_are_no_checkpoint(kind: str, tmp_path: Path) -> None:
         signal.alarm(0)
     elif kind == "dangling link":
         path.symlink_to(tmp_path / "nowhere")
-        refused(path, "a link to a file that is not there")
+        refused(path, "a link to a missing file")
     else:
         refused(Path("/dev/null"), "not a regular file")
 
@@ -118,7 +118,7 @@ def test_names_that_torch_takes_for_one_are_refused(tmp_path: Path) -> None:
     path.write_bytes(archive.to_bytes(tiny()))
     with zipfile.ZipFile(path, "a") as added:
         added.writestr("archive/DATA/0", b"again")
-    refused(path, "doubled")
+    refused(path, "of the same name")
 
 
 def many_members(path: Path) -> None:
@@ -147,7 +147,7 @@ def test_six_archives_that_torch_never_sees(kind: str, tmp_path: Path, monkeypat
     elif kind in ("double", "leads out"):
         with zipfile.ZipFile(path, "a") as added:
             added.writestr("archive/data/0" if kind == "double" else "archive/../../x", b"again")
-        word = "doubled" if kind == "double" else "lead out"
+        word = "of the same name" if kind == "double" else "lead out"
     else:  # the directory says that a member is larger than the whole file
         raw = bytearray(whole)
         entry = raw.index(b"PK\x01\x02")

@@ -97,7 +97,7 @@ def test_what_is_asked_of_pictures_is_written_where_it_is_not_their_class(tmp_pa
     detects = replace(made(), dataset=replace(made().dataset, task="detection"))
     checkpoint.save(tmp_path / "a.pth", detects)
     assert checkpoint.load(tmp_path / "a.pth").dataset == detects.dataset
-    with pytest.raises(UserError, match="'counting', which is no task known here") as fault:
+    with pytest.raises(UserError, match="'counting', which is not a known task") as fault:
         checkpoint.save(tmp_path / "b.pth", replace(made(), dataset=replace(made().dataset, task="counting")))
     assert fault.value.code == 3
 

@@ -21,7 +21,7 @@ def test_a_file_of_the_originals_kind(command, workplace: Path) -> None:
     Path("a.pth").write_bytes(packed({"best_acc": 80.0, "state_dict": {"w": torch.ones(2, 3)}}, "legacy"))
     result = command("engine.checkpoint.__main__", "inspect", "a.pth")
     assert result.code == 0
-    for words in ("1, with 6 numbers, all finite", "none: damage could not be noticed", "not of this toolkit"):
+    for words in ("1, with 6 numbers, all finite", "none: damage would go unnoticed", "not this toolkit's"):
         assert words in result.out
     seen = json.loads(command("engine.checkpoint.__main__", "inspect", "a.pth", "--json").out)
     assert (seen["format"], seen["checksums"], seen["tensors"], seen["numbers"]) == (None, False, 1, 6)
