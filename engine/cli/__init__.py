@@ -1,1 +1,1 @@
-"""The command line: flags, the values they take, the frame of a command, default file names. Needs no torch."""
+"""The command line: flags and their values, running a command, default file names. It does not import torch."""

@@ -1,26 +1,26 @@
-"""What --arch may name: a network of this toolkit, of a library, or of the user's code."""
+"""The values of --arch: a network of this toolkit, of a library, or of the user's own code."""
 
 from __future__ import annotations
 
 ARCHS = ("nin", "nin_3x3", "nin_gc", "separable", "separable_wide", "slimming")
-"""The names that models/registry.py knows, which needs torch; a test compares them."""
+"""The names in models/registry.py, repeated here because that module imports torch; a test compares the two."""
 
 LIBRARIES = ("torchvision", "timm")
-"""Their networks: `torchvision:resnet18`. A name is looked up in the library's own list, and nothing is downloaded."""
+"""Libraries with networks: `torchvision:resnet18`. Names are looked up in the library's list; nothing is downloaded."""
 
 
 def library(arch: str) -> str | None:
-    """The library that a network is of."""
+    """Return the library of a network, or None."""
     place = arch.partition(":")[0]
     return place if place in LIBRARIES and ":" in arch else None
 
 
 def is_users_code(arch: str) -> bool:
-    """Whether building this network runs code outside this toolkit and its libraries: a file alone must not cause it."""
+    """Return whether building this network runs the user's own code, which a checkpoint alone must never cause."""
     return ":" in arch and library(arch) is None
 
 
 def prefix(arch: str) -> str:
-    """What default file names of a network begin with: nin, resnet18, timm_resnet18, net of my_net.py:net."""
+    """Return the start of a network's default file names: nin, resnet18, timm_resnet18, or net for my_net.py:net."""
     name = arch.rpartition(":")[2]
     return f"timm_{name}" if library(arch) == "timm" else name

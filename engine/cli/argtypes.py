@@ -1,7 +1,7 @@
-"""What the value of a flag may be: argparse types that refuse what cannot be meant, each with a hint.
+"""The argparse types of flags, which refuse impossible values with a hint.
 
-A type raises ArgumentTypeError with two lines, what is wrong and what to do (values are shown by repr, which writes
-no line break); flags.py takes them apart.
+A type raises ArgumentTypeError with two lines: what is wrong, and what to do. flags.py splits them. Values are shown by
+repr, which escapes line breaks.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from engine.cli.archs import ARCHS, LIBRARIES
 
 
 def nearest(text: str, known: Sequence[str], cutoff: float = 0.6) -> str:
-    """The hint for a misspelt word, empty if nothing is near; difflib says what `cutoff` means."""
+    """Return the hint for a misspelt word, empty if no known word is similar; `cutoff` is difflib's."""
     close = difflib.get_close_matches(text, known, n=1, cutoff=cutoff)
     return f"did you mean {close[0]}?" if close else ""
 
@@ -26,14 +26,14 @@ def nearest(text: str, known: Sequence[str], cutoff: float = 0.6) -> str:
 def number(
     kind: type, low: float, high: float = math.inf, open_low: bool = False, hint: str = ""
 ) -> Callable[[str], Any]:
-    """An argparse type: a finite `kind` in [low, high], or (low, high] with `open_low`."""
+    """Return an argparse type: a finite `kind` in [low, high], or in (low, high] with `open_low`."""
 
     def parse(text: str) -> Any:
         try:
             value = kind(text) if "_" not in text else None  # int("1_6") is 16 in Python
         except ValueError:
             value = None
-        # nan and inf fall out here, too; a whole number may be too large for a float
+        # also refuses nan and inf; isfinite may overflow
         if value is None or not low <= value <= high or value == math.inf or (open_low and value == low):
             name = "a whole number" if kind is int else "a number"
             span = f"{'above' if open_low else 'of at least'} {_shown(low)}"
@@ -49,9 +49,9 @@ def _shown(value: float) -> str:
 
 
 def path(text: str) -> Path:
-    """An argparse type: a path that commands can hand on, one to a line; `~/` is the home folder.
+    """Read a path, an argparse type; `~/` is the home folder. A path with a line break is refused.
 
-    An empty one is what an unset shell variable leaves, most likely that of a command that has failed.
+    An empty path usually comes from a shell variable that a failed command left unset.
     """
     if not text:
         raise argparse.ArgumentTypeError("'' is not a path\ndid an earlier command of the pipeline fail?")
@@ -69,12 +69,12 @@ def page(text: str) -> Path:
 
 
 def state(text: str) -> Path | str:
-    """An argparse type: the state of a run, or `auto` for that of the run folder."""
+    """Read the path of a run's state, an argparse type; `auto` means the state in the run folder."""
     return text if text == "auto" else path(text)
 
 
 def widths(text: str) -> list[int]:
-    """An argparse type: the channels of each layer, `192,160,96`; spaces, brackets and a pool's 'A' may stand."""
+    """Read the channels of each layer, an argparse type: `192,160,96`. Spaces, brackets and pools ('A') are skipped."""
     items = [t.strip(" '\"") for t in text.strip(" []()").split(",")]
     items = [t for t in items if t and t != "A"]
     if not items or not all(t.isdecimal() and 0 < int(t) <= 65536 for t in items):
@@ -85,7 +85,7 @@ def widths(text: str) -> list[int]:
 
 
 def channels(example: str, open_low: bool = False) -> Callable[[str], tuple[float, ...]]:
-    """An argparse type: a number in [0, 1] (or (0, 1] with `open_low`) for each of three channels, `R,G,B`, or one for gray."""
+    """Return an argparse type: `R,G,B`, or one number for gray, in [0, 1] (`open_low`: in (0, 1])."""
     one = number(float, 0, 1, open_low)
 
     def parse(text: str) -> tuple[float, ...]:
@@ -98,7 +98,7 @@ def channels(example: str, open_low: bool = False) -> Callable[[str], tuple[floa
             span = "above 0 and at most 1" if open_low else "in [0, 1]"
             raise argparse.ArgumentTypeError(
                 f"{text!r} is not three numbers {span}\none for each channel of pixels from 0 to 1, e.g. {example}; "
-                "one alone for a network that reads gray pictures"
+                "a single one for a network that reads gray pictures"
             )
         return values
 
@@ -106,14 +106,15 @@ def channels(example: str, open_low: bool = False) -> Callable[[str], tuple[floa
 
 
 def original(text: str) -> str:
-    """An argparse type: `seed`, another name of the original, is `original` from here on."""
+    """Return `original` for its other name `seed`, and other words unchanged; an argparse type."""
     return "original" if text == "seed" else text
 
 
 def arch(text: str) -> str:
-    """An argparse type: a network of ARCHS, `torchvision:NAME`, `timm:NAME`, `package.module:function` or `file.py:function`.
+    """Read a network, an argparse type: one of ARCHS, `torchvision:NAME`, `timm:NAME`, `package.module:function` or
+    `file.py:function`.
 
-    A file is named as seen from the working folder, so that one file has one name: `./net.py:Net` is `net.py:Net`.
+    A file's path is made relative to the working folder, so that it has one name: `./net.py:Net` is `net.py:Net`.
     """
     place, colon, function = text.rpartition(":")
     if place.endswith(".py") and function:

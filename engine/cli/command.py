@@ -1,6 +1,6 @@
-"""The frame around every command: parse, run, report faults in two lines, leave with the right exit code.
+"""Run a command: parse its flags, run it, report errors in two lines, return the right exit code.
 
-Needs no torch itself, so usage errors and --help answer at once.
+This module does not import torch, so usage errors and --help appear at once.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ INSTALL = {
     "onnxruntime": "pip install '.[onnx]'",
     **dict.fromkeys(("torch", "torchvision", "numpy", "tqdm", "sklearn", "PIL"), _CORE),
 }
-"""What to do where a package is missing."""
+"""The hint for each missing package."""
 
 SILENT = 3
-"""Seconds that a rank which is not the first waits before it speaks."""
+"""Seconds that every rank but the first waits before it prints an error."""
 
 Body = Callable[[Any], dict[str, Any]]
-"""What a command does: takes the options of its parser and gives its result."""
+"""A command's work: it takes the options of its parser and returns its result."""
 
 
 def run(parser: Parser, body: Body, argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status.
 
     Args:
-        body: does the work and returns its result: `text` to print, `path` written (the last line of
-            stdout, so that commands chain in a shell), and whatever else --json should show.
+        body: does the work and returns its result: `text` to print, the `path` it wrote (the last line of
+            stdout, so that commands chain in a shell), and further entries for --json.
     """
     with terminal.prepared(), _one_voice(), signals.stopping():
         code = _run(parser, body, argv)
@@ -93,10 +93,12 @@ def _run(parser: Parser, body: Body, argv: Sequence[str] | None) -> int:
         if errors.no_memory(fault):
             return _complain("out of memory", _smaller(parser), errors.USAGE)
         if ranks.lost(fault):
-            hint = "see what it said; torchrun --max-restarts N with --resume auto goes on from the last save"
+            hint = (
+                "read that process's error; torchrun --max-restarts N with --resume auto continues from the last save"
+            )
             why = errors.first_line(fault)
             return _complain(
-                f"another of the {ranks.started()} processes has ended, or is not reached ({why})", hint, errors.LOST
+                f"another of the {ranks.started()} processes has ended or cannot be reached ({why})", hint, errors.LOST
             )
         raise
 
@@ -107,7 +109,7 @@ def _device(options: Any) -> str:
 
 @contextlib.contextmanager
 def _one_voice() -> Iterator[None]:
-    """Of many ranks, the first one speaks."""
+    """Silence every rank but the first."""
     if ranks.is_first():
         yield
         return
@@ -116,7 +118,7 @@ def _one_voice() -> Iterator[None]:
 
 
 def _smaller(parser: Parser) -> str:
-    """What takes less memory, by flags that the command has."""
+    """Return the hint for taking less memory, with flags of this command."""
     remedies = {
         "--train_batch_size": "a smaller --train_batch_size",
         "--eval_batch_size": "a smaller --eval_batch_size",
@@ -124,11 +126,11 @@ def _smaller(parser: Parser) -> str:
         "--cpu": "--cpu",
     }
     found = [text for flag, text in remedies.items() if parser.has(flag)]
-    return f"take {', or '.join(found)}" if found else "free some memory, or take a machine that has more"
+    return f"take {', or '.join(found)}" if found else "free some memory, or use a machine with more"
 
 
 def _stopped(stop: BaseException, words: Sequence[str], parser: Parser) -> int:
-    """Say how to go on; the command is repeated as it was given. Of many ranks the first one says it."""
+    """Print the command to continue or restart, as it was given. Of many ranks, only the first prints it."""
     what, code = "interrupted", errors.INTERRUPTED
     if isinstance(stop, Stopped):
         what = f"stopped by {stop}" + (", everything up to here is saved" if stop.saved else "")
@@ -136,7 +138,7 @@ def _stopped(stop: BaseException, words: Sequence[str], parser: Parser) -> int:
     if not ranks.is_first():
         return code
     if issubclass(parser.options, Trains) and not any(word.startswith("--evaluate") for word in words):
-        return _complain(what, f"go on with: {shlex.join((*without(words, '--resume'), '--resume'))}", code)
+        return _complain(what, f"continue with: {shlex.join((*without(words, '--resume'), '--resume'))}", code)
     return _complain(what, f"start again with: {shlex.join(words)}", code)
 
 
@@ -154,7 +156,7 @@ def _print(result: dict[str, Any], as_json: bool) -> None:
 
 def _complain(what: str, hint: str, code: int) -> int:
     stream = sys.stderr
-    if not ranks.is_first():  # where the first one has met the same fault, torchrun ends this one meanwhile
+    if not ranks.is_first():  # if the first rank has the same error, torchrun ends this one meanwhile
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         time.sleep(SILENT)
         stream = sys.__stderr__ or stream

@@ -1,12 +1,12 @@
-"""How a command declares its flags: frozen dataclasses, each field with its flag, read from argparse once.
+"""Flags as frozen dataclasses: each field declares its flag, and argparse's result is read into it once.
 
     @dataclass(frozen=True, kw_only=True)
     class Options(Command):
         percent: float = flag("--percent", type=share, default=0.5, help="...")
         data: Data = part(Data)                  # a group of flags, see options.py
 
-A dataclass checks itself in __post_init__. Below the command nobody sees a Namespace. What the value of a flag may be
-is in argtypes.py. Needs no torch, so that --help answers at once.
+A dataclass checks its values in __post_init__. Only this module sees argparse's Namespace. argtypes.py has the types of
+values. This module does not import torch, so --help appears at once.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def flag(*names: str, **how: Any) -> Any:
-    """A field that a flag (or, without a dash, a positional argument) fills; `how` is what add_argument takes."""
+    """Return a dataclass field for a flag, or for a positional argument without a dash; `how` goes to add_argument."""
     default = how.get("default", False if how.get("action") == "store_true" else None)
     metadata = {"names": names, "how": how}
     if isinstance(default, list):
@@ -36,22 +36,22 @@ def flag(*names: str, **how: Any) -> Any:
 
 
 def part(kind: type[Options], **changes: Mapping[str, Any] | Any) -> Any:
-    """A field that holds a group of flags.
+    """Return a dataclass field for a group of flags.
 
     Args:
-        changes: by the group's field: a dict changes what add_argument takes, anything else the default.
+        changes: by the group's field name; a dict updates add_argument's arguments, any other value is the default.
     """
     return field(metadata={"part": kind, "changes": changes})
 
 
 def dest(option: Field) -> str:
-    """Where argparse keeps the value: under the flag's own name, as the user spells it."""
+    """Return argparse's name for the value: the flag's own name, as the user spells it."""
     return option.metadata["names"][0].lstrip("-")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Flags that belong together; `title` heads them in --help."""
+    """A group of flags; `title` is its heading in --help."""
 
     title = ""
 
@@ -71,10 +71,10 @@ class Options:
 
     @classmethod
     def read(cls, found: argparse.Namespace) -> Self:
-        """The values of a parsed command line.
+        """Return the values of a parsed command line.
 
         Raises:
-            UserError: exit 2 where they contradict each other.
+            UserError: if they contradict each other (exit 2).
         """
         values: dict[str, Any] = {}
         for option in fields(cls):
@@ -87,7 +87,7 @@ class Options:
         return cls(**values)
 
     def flat(self) -> dict[str, Any]:
-        """Every flag's value by the flag's name."""
+        """Return every flag's value by the flag's name."""
         found: dict[str, Any] = {}
         for option in fields(self):
             value = getattr(self, option.name)
@@ -102,7 +102,7 @@ class Parser(argparse.ArgumentParser):
     """An argparse parser that never guesses abbreviations and fails with one error and one hint line.
 
     Args:
-        options: what the command line is read into, see `options_of`.
+        options: the dataclass that the command line is read into, see `options_of`.
     """
 
     def __init__(self, prog: str, description: str | None, examples: Sequence[str], options: type[Any]) -> None:
@@ -117,17 +117,17 @@ class Parser(argparse.ArgumentParser):
         options.add(self)
 
     def options_of(self, argv: Sequence[str]) -> Any:
-        """Read a command line; its `words`, which files record, are the same however the command was started.
+        """Read a command line. Its `words`, which files record, do not depend on how the command was started.
 
         Raises:
-            UserError: exit 2.
+            UserError: for an unknown flag or a bad value (exit 2).
         """
         found = self.parse_args(list(argv))
         found.words = ("python", "-m", self.name, *argv)
         return self.options.read(found)
 
     def has(self, flag: str) -> bool:
-        """Whether the command has a flag."""
+        """Return whether the command has a flag."""
         return flag in self._option_string_actions
 
     def parse_args(self, args=None, namespace=None):
@@ -143,35 +143,35 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         what, _, hint = message.partition("\n")
         if "expected one argument" in what:
-            hint = "give it a value; one that begins with a dash is written like --save=./-x.pth"
+            hint = "give it a value; write one that begins with a dash like --save=./-x.pth"
         raise UserError(what, hint or f"see {self.prog} --help")
 
     def print_help(self, file: Any = None) -> None:
-        """argparse itself would swallow a closed pipe."""
+        """Print the help; argparse's own version ignores a closed pipe."""
         print(self.format_help(), end="", file=file)
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
-        """After --help: what is still buffered finds a closed pipe here, not at the interpreter's end."""
+        """Flush stdout and exit, so that a closed pipe is noticed here and not when the interpreter ends."""
         sys.stdout.flush()
         super().exit(status, message)
 
     def _get_option_tuples(self, option_string: str) -> list:
-        """No abbreviations of `-sr` either: argparse's allow_abbrev is about `--` alone."""
+        """Return no abbreviations of `-sr` either: argparse's allow_abbrev covers `--` flags alone."""
         return []
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        """argparse's own test of `choices`, with a hint; a word that has to stand first is told from what follows it."""
+        """Check `choices` like argparse, with a hint; a positional word with one choice may have been left out."""
         if action.choices is None or value in action.choices:
             return
         known = [str(choice) for choice in action.choices]
         hint = meant.choice(str(value), known, (action.help or "").replace("%%", "%"))
-        if not action.option_strings and hint == f"choose {known[0]}":  # the only word, left out
+        if not action.option_strings and hint == f"choose {known[0]}":  # the only choice was left out
             hint = f"did you mean: {known[0]} {shlex.quote(str(value))}"
         raise argparse.ArgumentError(action, f"{value!r} is not one of {', '.join(known)}\n{hint}")
 
 
 def without(words: Sequence[str], flag: str) -> tuple[str, ...]:
-    """A command line without a flag whose value, if it has one, is the next word or behind a `=`."""
+    """Return a command line without a flag and its value, which is the next word or follows a `=`."""
     kept: list[str] = []
     value = False  # whether this word may be the flag's value
     for word in words:

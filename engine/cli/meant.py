@@ -1,4 +1,4 @@
-"""What an unknown word was meant to be: a flag of another command, another word for one of this, a misspelt one, a file."""
+"""Hints for unknown words: another command's flag, another program's name for a flag, a misspelt flag, or a file."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ELSEWHERE = {
     "scripts.results": "--rows --seeds --minutes --jobs --table --readme",
     "scripts.benchmark": "--networks --variants --what --batch --pictures --growth",
 }
-"""The commands that have a flag, for flags that few have. To ask them would take their imports; a test compares them."""
+"""The commands with each rare flag. Reading it from the commands would need their imports; a test compares the two."""
 
 OTHER_WORDS = {
     "output": "--save", "out": "--save", "o": "--save",
@@ -50,21 +50,21 @@ OTHER_VALUES = {"gpu": "cuda"}
 """What other programs call the value of a flag."""
 
 FILES = ("--model", "--refine", "--from_scratch", "--evaluate", "--weights")
-"""Flags that take the file a command starts from; the last one takes that of another program."""
+"""Flags for the file a command starts from; --weights takes a file of another program."""
 
 REALLY_NEAR = 0.8
-"""Of difflib: `--gap` and `--val` have 0.6, `--perc` and `--percent` 0.8."""
+"""Cutoff for difflib: `--gap` and `--val` have ratio 0.6, `--perc` and `--percent` 0.8."""
 
 
 def unknown(word: str, own: Collection[str]) -> str:
-    """The hint for an unknown word of a command line; empty if nothing comes to mind.
+    """Return the hint for an unknown word of a command line; empty if none fits.
 
     Args:
-        own: the flags that the command has.
+        own: the command's flags.
     """
     takers = [option for option in FILES if option in own]
     if takers and not word.startswith("-") and (word.endswith(".pth") or os.path.exists(word)):
-        return f"say what it is: {one_of([f'{option} {shlex.quote(word)}' for option in takers])}"
+        return f"name its flag: {one_of([f'{option} {shlex.quote(word)}' for option in takers])}"
     if home := next((commands for commands, flags in ELSEWHERE.items() if word in flags.split()), None):
         return f"{word} is a flag of {home}"
     same = OTHER_WORDS.get(word.lstrip("-").replace("-", "_"), "") if word.startswith("-") else ""
@@ -75,15 +75,15 @@ def unknown(word: str, own: Collection[str]) -> str:
 
 
 def choice(value: str, known: Sequence[str], told: str) -> str:
-    """The hint for a value that is none of the choices: what it was meant to be, else what there is.
+    """Return the hint for a value that is not a choice: the most similar choice, else all of them.
 
     Args:
-        told: what --help says of them; of numbers it says what they mean.
+        told: the flag's help, which explains choices that are numbers.
     """
     near = nearest(OTHER_VALUES.get(value, value), known)
     return near or (told if known[0].isdecimal() else f"choose {one_of(known)}")
 
 
 def one_of(words: Sequence[str]) -> str:
-    """The words with commas and an `or` between."""
+    """Join words with commas and a final `or`."""
     return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))

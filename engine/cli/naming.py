@@ -1,4 +1,4 @@
-"""Default file names of the stages, and how a hint names a command, such as the one that makes a missing file."""
+"""Default file names of the stages, and commands in hints, such as the one that makes a missing file."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from engine.errors import BAD_CHECKPOINT, UserError
 SAVED = Path("models_save")
 
 PICTURES = ("data", "dataset", "image_size", "crop", "mean", "std", "val")
-"""Flags that say which pictures a network is for; each stage of a chain without files has to be told them."""
+"""Flags that choose the pictures; a hint for a missing file repeats them, as there is no file to read them from."""
 
 
 def saved(prefix: str, suffix: str = "") -> Path:
-    """The default file of a stage: models_save/nin_refine.pth."""
+    """Return the default file of a stage: models_save/nin_refine.pth."""
     return SAVED / f"{prefix}{suffix}.pth"
 
 
 def called(line: str) -> str:
-    """A command line as it is to be typed here: behind what started this command, the console script or `python -m`.
+    """Return a command line to type: prefixed by what started this command, the console script or `python -m`.
 
-    Beside a `quant/` of the user's, `python -m quant.wqaq` would run that one.
+    In a folder with the user's own `quant/`, `python -m quant.wqaq` would run that one instead.
     """
     program = Path(sys.argv[0])
     if program.stem == "model-compression":
@@ -37,15 +37,15 @@ def called(line: str) -> str:
 
 
 def command_hint(command: str, arch: str | None) -> str:
-    """A command for the network in question, for `called`."""
+    """Return a command with the network's --arch, for `called`."""
     return command if arch in (None, "nin") else f"{command} --arch {shlex.quote(arch)}"
 
 
 def repeated(arch: str, data: Path = Path("data"), **flags: Any) -> list[str]:
-    """Flags that another command needs, too, as words: a network of the user's, where the pictures are, and what was given.
+    """Return flags to repeat in another command, as words: the user's own network, the data folder, and `flags`.
 
     Args:
-        flags: values of further flags by their names; None is left out, several numbers are joined by commas.
+        flags: values of further flags by their names; None is left out, and several numbers are joined by commas.
     """
     words = ["--arch", arch] if is_users_code(arch) else []
     words += [] if data == Path("data") else ["--data", str(data)]
@@ -56,11 +56,11 @@ def repeated(arch: str, data: Path = Path("data"), **flags: Any) -> list[str]:
 
 
 class Missing(UserError):
-    """An input file that is not there.
+    """The error for a missing input file.
 
     Args:
         maker: the command that makes it, if one does.
-        check: what to do besides, if anything.
+        check: another remedy, if there is one.
     """
 
     def __init__(self, path: Path, maker: str = "", check: str = "") -> None:
@@ -69,16 +69,16 @@ class Missing(UserError):
         super().__init__(f"{path}: no such file", ", or ".join(filter(None, (check, making))), BAD_CHECKPOINT)
 
     def made_with(self, more: Sequence[str]) -> Missing:
-        """The same, its maker with more flags."""
+        """Return the same error with more flags in the maker's command."""
         return Missing(self.path, f"{self.maker} {shlex.join(more)}" if more else self.maker, self.check)
 
 
 @contextmanager
 def carrying(flags: Mapping[str, Any]) -> Iterator[None]:
-    """Let the command that makes a missing file have the pictures of the command that misses it.
+    """Add this command's picture flags to the hint for a missing file.
 
     Args:
-        flags: of the command that runs, by their names; see Options.flat.
+        flags: this command's flags by name; see Options.flat.
     """
     try:
         yield
@@ -93,18 +93,18 @@ def carrying(flags: Mapping[str, Any]) -> Iterator[None]:
 
 
 def input_file(given: Path | bool | None, default: Path, maker: str, others: Sequence[Path] = ()) -> Path:
-    """The input file of a stage: as given, else (None, or True for a flag without a value) that of the stage before.
+    """Return a stage's input file: `given`, or, for None or True (a flag without a value), the previous stage's file.
 
     Args:
-        others: files that would do instead of the default one, for the hint; --model names one.
+        others: alternatives to the default file, for the hint (--model takes one).
 
     Raises:
-        UserError: exit 3, naming the command that makes the default file if that is the one that is missing.
+        UserError: if the file is missing (exit 3); for the default file, the hint names the command that makes it.
     """
     path = given if isinstance(given, Path) else default
     try:
         there = path.exists()
-    except OSError as fault:  # too long, or in a folder that may not be read
+    except OSError as fault:  # name too long, or folder not readable
         raise UserError(f"{path}: {fault.strerror}", "check the path", BAD_CHECKPOINT) from fault
     if not there:
         check = ["check the path"] if path is given else [f"take --model {shlex.quote(str(each))}" for each in others]

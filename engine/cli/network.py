@@ -1,4 +1,4 @@
-"""The flags that say which network, and the file that it starts from. The other groups of flags: options.py."""
+"""The flags that choose the network and the file it starts from; options.py has the other groups of flags."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ SHORT = ("nin", "nin_gc", "separable")
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture(Options):
-    """Which network; `default_arch` is the command's own."""
+    """The network to use; `default_arch` is the command's default."""
 
     title = "network"
     arch: str | None = flag(
         "--arch", type=arch, metavar="NAME",
         help=f"{', '.join(ARCHS)}, torchvision:NAME, timm:NAME, or package.module:function or file.py:function for your "
-        "own (default: the input file's, else the command's own)",
+        "own (default: the input file's, else the command's)",
     )  # fmt: skip
     type: int | None = flag(
         "--type", type=number(int, 0, 2, hint="0: nin, 1: nin_gc, 2: separable"), metavar="N",
@@ -38,7 +38,7 @@ class Architecture(Options):
     )
     core: str | None = flag(
         "--core", metavar="M,M,...",
-        help="of a detector of your own the modules that are trained, as it calls them: backbone,head",
+        help="for your own detector: names of the modules to train, such as backbone,head",
     )  # fmt: skip
     default_arch: str = "nin"
 
@@ -52,18 +52,18 @@ class Architecture(Options):
 
     @property
     def name(self) -> str:
-        """The network, where no file says it."""
+        """The network, if no file names one."""
         return self.arch or self.default_arch
 
     @property
     def prefix(self) -> str:
-        """What default file names begin with, where no file says it."""
+        """The start of default file names, if no file names the network."""
         return prefix(self.name)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Network(Architecture):
-    """Which network, and the weights that it has where no checkpoint gives them."""
+    """The network, and its weights if they do not come from a checkpoint."""
 
     weights: Path | None = flag(
         "--weights", type=path, metavar="F",
@@ -71,20 +71,20 @@ class Network(Architecture):
     )  # fmt: skip
 
     def file(self, given: Path | bool | None, default: Path, maker: str, others: Sequence[Path] = ()) -> Path:
-        """The file that a command starts from: that of --weights, else as naming.input_file."""
+        """Return the file that a command starts from: that of --weights, else as naming.input_file."""
         return input_file(self.weights or given, default, maker, others)
 
     def only_weights(self, word: str, given: object) -> None:
-        """Refuse a file beside --weights.
+        """Refuse another input file besides --weights.
 
         Args:
-            word: the flag that names a file, or what it is called.
-            given: its value; nothing that is true where it was not given.
+            word: the other file's flag or name.
+            given: its value, falsy if it was not given.
         """
         if self.weights and given:
-            raise UserError(f"--weights contradicts {word}: each is what the command starts from", "give one of them")
+            raise UserError(f"--weights contradicts {word}: a command starts from one file", "give one of them")
 
     def refuse_widths(self, why: str) -> None:
-        """Refuse --cfg where a file says the widths; a state_dict does not."""
+        """Refuse --cfg if the input file gives the widths; with --weights it does not."""
         if self.cfg and not self.weights:
             raise UserError(f"--cfg{why}", "leave --cfg out")

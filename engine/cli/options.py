@@ -1,6 +1,7 @@
-"""The groups of flags that commands share: data, training, machine, output, each flag declared once. The network: network.py.
+"""The groups of flags that commands share: data, training, machine, output. network.py has the network's flags.
 
-Spellings are the original's (`--train_batch_size`, `--eval_batch_size`). A command's own flags are declared in its file.
+Spellings are the original repository's (`--train_batch_size`, `--eval_batch_size`). A command's own flags are in its
+file.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from engine.system import precision
 
 @dataclass(frozen=True, kw_only=True)
 class Pictures(Options):
-    """Which pictures, and how they are read."""
+    """The pictures, and how they are read."""
 
     title = "data"
     dataset: str | None = flag(
@@ -33,58 +34,58 @@ class Pictures(Options):
         type=path,
         default=Path("data"),
         metavar="DIR",
-        help="where pictures are, or go (default: data); of an imagefolder train/<class>/* and test/<class>/*, or else val/",
+        help="folder of the pictures (default: data); an imagefolder has train/<class>/* and test/<class>/* (or val/)",
     )
     image_size: int | None = flag(
         "--image_size", type=number(int, 8, 1024), metavar="N", help="side of the pictures (default: the data set's)"
     )
     crop: str | None = flag(
         "--crop", choices=datasets.CROPS,
-        help="imagefolder: how training cuts pictures, the middle shifted, or a random part as is usual for ImageNet, judged "
-        "on the middle 224 of 256 (default: as the input file's were, else shift)",
+        help="imagefolder: how training cuts pictures; shift: the middle, shifted; imagenet: a random part, "
+        "and the middle 224 of 256 for judging (default: the input file's, else shift)",
     )  # fmt: skip
     flip: bool | None = flag(
         "--flip", action=argparse.BooleanOptionalAction,
-        help="mirror half of the pictures in training (default: as the input file's were, else yes, sets of digits no)",
+        help="mirror half of the pictures in training (default: as the input file's, else yes, but no for digits)",
     )  # fmt: skip
     val: int = flag(
         "--val", type=number(int, 0, 10**9), default=0, metavar="N",
         help="hold out N training pictures and judge on them, not on the test set",
     )  # fmt: skip
     skip_bad: bool = flag(
-        "--skip_bad", action="store_true", help="imagefolder: leave out pictures that cannot be read (default: they are refused by name)"
+        "--skip_bad", action="store_true", help="imagefolder: leave out unreadable pictures (default: refuse them)"
     )  # fmt: skip
     eval_batch_size: int = flag("--eval_batch_size", type=number(int, 1, 1_000_000), default=500, metavar="N")
     num_workers: int = flag(
         "--num_workers", type=number(int, 0, 1024), default=2, metavar="N",
-        help="loader processes, for sets too large for memory",
+        help="loader processes, for data sets too large for memory",
     )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class Normalisation(Options):
-    """What pixels are normalised with; None leaves it to the file, else to the data set."""
+    """The normalisation of pixels; None takes the input file's, else the data set's."""
 
     mean: tuple[float, ...] | None = flag(
         "--mean", type=channels("--mean 0.485,0.456,0.406"), metavar="R,G,B",
-        help="subtracted from pixels in [0, 1], one number for gray ones (default: the input file's, else the data set's)",
+        help="subtracted from pixels in [0, 1]; one number for gray (default: the input file's, else the data set's)",
     )  # fmt: skip
     std: tuple[float, ...] | None = flag(
         "--std", type=channels("--std 0.229,0.224,0.225", open_low=True), metavar="R,G,B",
-        help="which they are divided by then (default: the input file's, else the data set's)",
+        help="then pixels are divided by it (default: the input file's, else the data set's)",
     )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class Data(Normalisation, Pictures):
-    """Pictures, normalised as a network wants them."""
+    """Pictures with their normalisation."""
 
     title = "data"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training(Options):
-    """How to train; None leaves a setting to the recipe."""
+    """The training; None takes the recipe's setting."""
 
     title = "training"
     epochs: int | None = flag("--epochs", type=number(int, 1, 1_000_000), metavar="N")
@@ -93,22 +94,23 @@ class Training(Options):
     batch_size: int | None = flag("--train_batch_size", type=number(int, 2, 1_000_000), metavar="N")
     recipe: str = flag(
         "--recipe", type=original, choices=["default", "original", "seed"], default="default",
-        help="original (or seed): that repository's Adam, lr 0.01, batch 50, 300 epochs in steps (INT8: 30, in steps of its own)",
+        help="original (or seed): the original repository's Adam, lr 0.01, batch 50, 300 epochs with a step schedule "
+        "(INT8: 30, with its own steps)",
     )  # fmt: skip
     resume: Path | str | None = flag(
         "--resume", nargs="?", const="auto", type=state, metavar="auto|F",
-        help="go on from the run folder's state (or from F), as if never stopped",
+        help="continue from the run folder's state (or from F), as if never stopped",
     )  # fmt: skip
     evaluate: Path | bool | None = flag(
         "--evaluate", nargs="?", const=True, type=path, metavar="F",
-        help="train nothing, judge F (default: that of --weights, else the file this command writes)",
+        help="do not train; judge F (default: the file of --weights, else the file this command writes)",
     )  # fmt: skip
     precision: str = flag(
         "--precision", choices=precision.CHOICES, default="auto", help=precision.HELP,
     )  # fmt: skip
     fused: str = flag(
         "--fused", choices=["auto", "on", "off"], default="auto",
-        help="batch norm, activation and codes in one loop, compiled on first use (default: where it pays in a long training)",
+        help="batch norm, activation and codes in one loop, compiled on first use (default: where long trainings gain)",
     )  # fmt: skip
     eval_every: int = flag(
         "--eval_every", type=number(int, 1, 1_000_000), default=1, metavar="N",
@@ -123,7 +125,7 @@ class Training(Options):
 
     @property
     def original(self) -> bool:
-        """Whether the original's own recipe is asked for."""
+        """Whether the original repository's recipe was chosen."""
         return self.recipe == "original"
 
 
@@ -137,7 +139,7 @@ class Printing(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class Debugging(Options):
-    """That of commands whose result is text alone."""
+    """Printing for commands whose result is text alone."""
 
     json = False
     debug: bool = flag("--debug", action="store_true", help="show the traceback of a fault")
@@ -145,7 +147,7 @@ class Debugging(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class Threads(Options):
-    """How many CPU threads."""
+    """The number of CPU threads."""
 
     threads: int | None = flag(
         "--threads", type=number(int, 1, 1024), metavar="N", help="CPU threads (default: OMP_NUM_THREADS, else all)"
@@ -154,7 +156,7 @@ class Threads(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class Device(Threads):
-    """Where to run."""
+    """The device to run on."""
 
     title = "machine"
     device: str = flag("--device", choices=["auto", "cpu", "cuda"], default="auto")
@@ -169,7 +171,7 @@ class Device(Threads):
 
 @dataclass(frozen=True, kw_only=True)
 class Machine(Printing, Device):
-    """Where to run and what to print."""
+    """The device, the random seed and what to print."""
 
     title = "machine"
     seed: int = flag("--seed", type=number(int, 0, 2**63 - 1), default=1, metavar="N")
@@ -189,15 +191,15 @@ class Output(Options):
 
     title = "output"
     save: Path | None = flag("--save", type=path, metavar="F", help="the file to write")
-    overwrite: bool = flag("--overwrite", action="store_true", help="allow output and input to be one file")
+    overwrite: bool = flag("--overwrite", action="store_true", help="allow the output file to replace the input file")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Command(Options):
-    """What every command has; `words` is the command line as it was given."""
+    """The options of every command; `words` is the command line as it was given."""
 
     ranks = False
-    """Whether several processes may run it together: torchrun's ranks."""
+    """Whether several processes may run it together, as torchrun's ranks."""
     machine: Any = part(Printing)
     words: tuple[str, ...] = ()
 
@@ -213,14 +215,14 @@ class Works(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Writes(Works):
-    """One that writes a checkpoint, too."""
+    """A command that also writes a checkpoint."""
 
     output: Output = part(Output)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trains(Writes):
-    """One that trains."""
+    """A command that trains."""
 
     ranks = True
     training: Training = part(Training)
@@ -231,19 +233,19 @@ class Trains(Writes):
             self.network.refuse_widths(" contradicts --evaluate: the file has its own")
 
     def words_without(self, word: str) -> tuple[str, ...]:
-        """The command line behind `python -m`, without a flag."""
+        """Return the command line after `python -m`, without a flag."""
         return without(self.words[2:], word)
 
 
 OF_THEIR_OWN = ("digits", "scenes", "coco", "yolo")
-"""Data sets with recipes that differ from the others'."""
+"""Data sets with their own default recipes."""
 Families = Mapping[str, Callable[[str, bool], Any]]
-"""What chooses the default recipe of each family: a function of the data set's name and of whether it is refined, like
+"""The function that chooses each family's default recipe, given the data set's name and whether a file is refined, like
 recipe.for_float."""
 
 
 def recipe_help(families: Families) -> dict[str, dict[str, str]]:
-    """The help of --epochs, --lr, --wd and --train_batch_size, for `part(Training, ...)`."""
+    """Return the help of --epochs, --lr, --wd and --train_batch_size, for `part(Training, ...)`."""
     return {
         "epochs": {"help": f"default: {in_words('epochs', families)}"},
         "lr": {"help": f"highest learning rate (default: {in_words('lr', families)})"},
@@ -253,7 +255,7 @@ def recipe_help(families: Families) -> dict[str, dict[str, str]]:
 
 
 def in_words(what: str, families: Families) -> str:
-    """A default for --help: `60 (digits 10; scenes 16), refining 20 (digits 6; scenes 8)`, for each family apart where they differ.
+    """Word a default for --help: `60 (digits 10; scenes 16), refining 20 (digits 6; scenes 8)`, or one per family.
 
     Args:
         what: a field of Recipe.

@@ -1,4 +1,4 @@
-"""Names of layers as people type them: whole, or as patterns (fnmatch). What is done with a named layer: its command's."""
+"""Match the names or patterns (fnmatch) of layers that a user types."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from engine.cli.argtypes import nearest
 from engine.errors import UserError
 
 SHOWN = 12
-"""Names in a hint at most."""
+"""The most names in a hint."""
 
 
 def named(flag: str, patterns: Sequence[str], layers: Sequence[str]) -> list[str]:
-    """The convolutions and linear layers that these patterns name, pattern by pattern, each once.
+    """Return the convolutions and linear layers that the patterns match, pattern by pattern, each once.
 
     Args:
-        flag: that the patterns were given to, for the error.
-        layers: the names of all of them.
+        flag: the flag of the patterns, for the error.
+        layers: the names of all convolutions and linear layers.
 
     Raises:
-        UserError: exit 2 for a pattern that names none.
+        UserError: for a pattern that matches none (exit 2).
     """
     result: list[str] = []
     for pattern in patterns:
