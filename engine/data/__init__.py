@@ -1,1 +1,1 @@
-"""Pictures: which data sets there are, how each is read, and how a batch is made of them."""
+"""Data sets: reading their pictures and making batches of them."""

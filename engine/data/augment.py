@@ -1,4 +1,4 @@
-"""One batch of pictures, normalised, shifted and mirrored; random numbers depend on the place in the run alone."""
+"""Normalise, shift and mirror a batch of pictures; the random numbers depend only on the position in the run."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from torch import Tensor
 from engine.data.info import Channels, DataInfo
 
 LARGE = 3 * 96 * 96
-"""Numbers of a picture from which on copying rectangles is quicker than gathering pixels."""
+"""From this many values in a picture on, copying rectangles is faster on a CPU than gathering pixels."""
 MOST_AT_ONCE, CACHED = 2**22, 2**18
-"""A CPU normalises a batch of more numbers than the first in parts of as many as the second: a part stays in its cache."""
+"""A CPU normalises a batch of more than MOST_AT_ONCE values in parts of CACHED values, which fit into its cache."""
 LUMA = (0.299, 0.587, 0.114)
-"""What red, green and blue add to the gray of a pixel: ITU-R BT.601, as PIL's conversion to "L"."""
+"""The weights of red, green and blue in gray: ITU-R BT.601, as in PIL's conversion to "L"."""
 
 
 def generator(seed: int, epoch: int, step: int = 0) -> torch.Generator:
-    """A CPU generator that depends on nothing but its place in the run, so any step can be redone alone."""
+    """Return a CPU generator that depends only on its position in the run, so that any step can be repeated alone."""
     mixed = (seed * 1_000_003 + epoch) * 1_000_003 + step
     return torch.Generator().manual_seed(mixed % 2**63)
 
 
 def normalise(pictures: Tensor, info: DataInfo) -> Tensor:
-    """uint8 (B, H, W, 3) -> float32 (B, info.channels, H, W) in channels_last memory, mean 0 and std 1 per channel.
+    """Normalise uint8 (B, H, W, 3) to float32 (B, info.channels, H, W) in channels_last memory.
 
-    Where there is one channel, pixels are made gray in [0, 1], before normalisation and without rounding.
+    For one channel, pixels in [0, 1] become gray without rounding before they are normalised.
     """
     if pictures.device.type != "cpu" or pictures.numel() <= MOST_AT_ONCE:
         return _normalised(pictures, info).permute(0, 3, 1, 2)
@@ -38,42 +38,42 @@ def normalise(pictures: Tensor, info: DataInfo) -> Tensor:
 
 
 def _normalised(pictures: Tensor, info: DataInfo) -> Tensor:
-    """The same, channels last."""
+    """Normalise without splitting; the result has its channels last."""
     width = pictures.shape[2]
     mean, std, luma = _constants(info.mean, info.std, width, pictures.device)
     pixels = pictures / 255
     if info.channels == 1:
         pixels = (pixels * luma).sum(-1, keepdim=True)
-    rows = pixels.flatten(2)  # a row of pixels has one of each number for each place: three alone would be no vector
+    rows = pixels.flatten(2)  # mean and std are repeated along a row: three values alone would not be vectorised
     return rows.sub_(mean).div_(std).unflatten(2, (width, -1))
 
 
 @cache
 def _constants(mean: Channels, std: Channels, width: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Kept on the device: copied for each batch, they would make a GPU wait. Mean and std of a row of pixels, and LUMA."""
+    """Return mean and std for a row of pixels, and LUMA; cached, because a copy per batch would make a GPU wait."""
     one, other = (torch.tensor(values, device=device).repeat(width) for values in (mean, std))
     return one, other, torch.tensor(LUMA, device=device)
 
 
 def moves(count: int, info: DataInfo, source: torch.Generator) -> Tensor:
-    """How pictures are shifted down and right, 0 .. 2 pad, and whether each is mirrored: int64, (3, count), on the CPU."""
+    """Draw each picture's shifts down and right, 0 to 2 pad, and mirroring (0 or 1): int64, (3, count), on the CPU."""
     shift = torch.randint(0, 2 * info.pad + 1, (2, count, 1), generator=source)
     mirrored = torch.rand(count, 1, generator=source) < 0.5 if info.flip else torch.zeros(count, 1)
     return torch.cat([shift.squeeze(2), mirrored.long().T])
 
 
 def moved(pictures: Tensor, info: DataInfo, how: Tensor) -> Tensor:
-    """Shift and mirror each picture as `moves` has it, black beyond the edge; normalised.
+    """Shift and mirror each picture as `moves` drew it, with black beyond the edges, and normalise it.
 
     Args:
-        how: (3, B), where the pictures are.
+        how: int64, (3, B), from `moves`, on the pictures' device.
     """
     large = pictures.device.type == "cpu" and pictures[:1].numel() >= LARGE
     return normalise((_copied if large else _gathered)(pictures, info, how), info)
 
 
 def _gathered(pictures: Tensor, info: DataInfo, how: Tensor) -> Tensor:
-    """All pixels at once, which is quick for small pictures and on a GPU."""
+    """Gather all pixels at once, which is fast for small pictures and on a GPU."""
     count, height, width, _ = pictures.shape
     pad, (index, down, right) = info.pad, _counts((count, height, width), pictures.device)
     rows = how[0, :, None] + down  # (B, H), in the padded picture
@@ -85,7 +85,7 @@ def _gathered(pictures: Tensor, info: DataInfo, how: Tensor) -> Tensor:
 
 
 def _copied(pictures: Tensor, info: DataInfo, how: Tensor) -> Tensor:
-    """One picture after the other, a rectangle of each."""
+    """Copy a rectangle of each picture, one picture after the other."""
     _, height, width, _ = pictures.shape
     found = torch.zeros_like(pictures)
     for picture, into, (row, column, mirrored) in zip(pictures, found, how.T.tolist(), strict=True):

@@ -1,8 +1,8 @@
-"""Where pictures come from: CIFAR, MNIST and its like, the embedded digits, folders of the user's own.
+"""The data sets of pictures: CIFAR, MNIST and Fashion-MNIST, the embedded digits, the user's own folders.
 
-Sets whose pictures have objects in them are detection/sets.py's. One picture's file is pictures.py's, folders too large for memory are stream.py's.
-Each reader returns ((train images, labels), (test images, labels), DataInfo); images are uint8 (N, H, W, 3), so that no
-pixel can be NaN or out of range, and labels are numbered by the reader (CIFAR's are checked, see cifar.py).
+detection/sets.py reads the sets with boxes, pictures.py one picture's file, and stream.py folders too large for memory.
+Each reader returns ((train images, labels), (test images, labels), DataInfo). Images are uint8 (N, H, W, 3),
+so no pixel can be NaN or out of range. Labels are numbered by the reader; CIFAR's are checked, see cifar.py.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CIFAR: dict[str, tuple[str, Channels, Channels]] = {
     "cifar10": ("CIFAR-10", (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
     "cifar100": ("CIFAR-100", (0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
 }
-"""What each is called, and the mean and standard deviation of its channels."""
+"""The label of each set, and the mean and standard deviation of its channels."""
 CIFAR_SIDE = 32
 
 MNIST: dict[str, tuple[str, float, float, tuple[str, ...]]] = {
@@ -42,19 +42,19 @@ MNIST: dict[str, tuple[str, float, float, tuple[str, ...]]] = {
         ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
     ),
 }  # fmt: skip
-"""What each is called, mean and standard deviation of its gray pictures, and its classes' names. Digits are not mirrored."""
+"""The label of each set, the mean and standard deviation of its gray pictures, and the names of its classes."""
 
 ORIGINAL: tuple[Channels, Channels] = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
-"""What the original's networks were trained with on CIFAR-10: its mean, and another standard deviation."""
+"""Mean and standard deviation of the original repository's networks on CIFAR-10; its standard deviation differs."""
 
 
 def has_cifar10(root: Path) -> bool:
-    """Whether its files, or the archive of them, lie under a folder."""
+    """Return whether CIFAR-10's files or their archive are under a folder."""
     return any(os.path.exists(root / name) for name in CIFAR10_PLACES)
 
 
 def is_cifar10(info: DataInfo) -> bool:
-    """Whether these are the pictures of CIFAR-10, in its own files or as JPEG files in a folder."""
+    """Return whether these are the pictures of CIFAR-10, from its own files or as JPEG files in a folder."""
     return info.name == "cifar10" or (info.name == "imagefolder" and info.label == CIFAR10_COPY)
 
 
@@ -72,13 +72,13 @@ def load(
     """Read a data set (the values of --dataset) and put it on the device.
 
     Args:
-        flip: whether training mirrors pictures; None is the set's own choice: yes, digits no.
-        folder: what lies under `root`, where an imagefolder has been listed already.
-        crop: the value of --crop. By ImageNet's recipe pictures are streamed: random parts are cut from the files' own pixels.
+        flip: whether training mirrors pictures; None takes the set's default: yes, but no for digits.
+        folder: the listing of `root`, if an imagefolder was already listed.
+        crop: the value of --crop. With `imagenet`, pictures are streamed, as random parts are cut at full resolution.
 
     Raises:
-        UserError: exit 4 if pictures are missing or damaged, exit 2 if --val leaves none to train on, or for ImageNet's
-            recipe of pictures that are no imagefolder.
+        UserError: if pictures are missing or damaged (exit 4), if --val leaves none to train on, or for crop `imagenet`
+            of a set that is no imagefolder (exit 2).
     """
     if crop == IMAGENET and name != "imagefolder":
         raise UserError(
@@ -109,22 +109,22 @@ def load(
 
 
 def _auto(root: Path, *how: Any) -> Data:
-    """CIFAR-10, else the digits with a notice that cannot be overlooked.
+    """Read CIFAR-10, or else the digits with a conspicuous notice.
 
     Raises:
-        UserError: exit 2 for a folder of other pictures: nothing is downloaded into it, nothing else trained on.
+        UserError: if `root` holds other pictures (exit 2); nothing is then downloaded or trained on.
     """
     there = has_cifar10(root)
     if not there and has_folders(root):
         raise UserError(
-            f"{root} holds train/ and {tested(root)}/ folders, and no CIFAR-10",
-            "say which pictures: --dataset imagefolder (those of the folders), cifar10 or digits",
+            f"{root} holds train/ and {tested(root)}/ folders, but no CIFAR-10",
+            "choose the pictures: --dataset imagefolder (these folders), cifar10 or digits",
         )
     try:
         return load("cifar10", root, *how)
     except UserError as fault:
         if fault.code != BAD_DATA or there:
-            raise  # damaged pictures are a fault, not a reason to train on others
+            raise  # damaged pictures are an error, not a reason to train on others
         rule = "=" * 78
         print(
             f"{rule}\nNOTICE: CIFAR-10 is not on disk under {root}/ and could not be downloaded.\n"
@@ -147,7 +147,7 @@ def _cifar(kind: str, root: Path, image_size: int | None) -> Read:
 
 
 def _mnist(kind: str, root: Path, image_size: int | None) -> Read:
-    """Gray pictures, in three equal channels: networks that read one are shown one."""
+    """Read gray pictures as three equal channels; normalise reduces them to one for networks that read one."""
     from engine.data import mnist
 
     check_size(sum(mnist.COUNTS.values()), image_size)
@@ -159,13 +159,13 @@ def _mnist(kind: str, root: Path, image_size: int | None) -> Read:
 
 
 def describe(name: str, image_size: int | None, root: Path = Path("data"), crop: str = SHIFT) -> DataInfo:
-    """What is known of a data set without reading pictures from disk; of a folder without its mean and std.
+    """Describe a data set without reading its pictures from disk; a folder's mean and std are then unknown.
 
     Args:
-        image_size: None: as the data set has them.
+        image_size: side of the pictures; None takes the data set's.
 
     Raises:
-        UserError: exit 4 for a folder that holds no pictures.
+        UserError: for a folder without pictures (exit 4).
     """
     if name == "digits":
         return load("digits", image_size=image_size).info

@@ -1,6 +1,6 @@
-"""CIFAR-10 and CIFAR-100, read without running what their pickles name. How the files get here: download.py.
+"""Read CIFAR-10 and CIFAR-100 without running code from their pickles; download.py fetches the files.
 
-torchvision's own reader is not used: it unpickles whatever has the right md5, which can be forged.
+torchvision's reader is not used: it unpickles any file with the right md5, which can be forged.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PICTURES = 60_000
 _ARRAYS = {
     ("numpy", "dtype"),
     ("numpy", "ndarray"),
-    ("numpy.core.multiarray", "_reconstruct"),  # as NumPy 1 called it, and so do the files
+    ("numpy.core.multiarray", "_reconstruct"),  # the name in NumPy 1 and in the files
     ("numpy._core.multiarray", "_reconstruct"),
 }
 
@@ -30,7 +30,7 @@ Part = tuple[np.ndarray, list[int]]
 
 
 class _Arrays(pickle.Unpickler):
-    """Lists, dicts, text and arrays; anything else that a pickle names is refused."""
+    """An unpickler for lists, dicts, text and arrays; it refuses every other name."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ARRAYS:
@@ -39,10 +39,10 @@ class _Arrays(pickle.Unpickler):
 
 
 def read(kind: str, root: Path) -> tuple[Part, Part]:
-    """Both parts of a set: uint8 (N, 32, 32, 3) and labels; fetched first if they are not under `root`.
+    """Read both parts of a set, uint8 (N, 32, 32, 3) and labels; files missing under `root` are downloaded first.
 
     Raises:
-        UserError: exit 4, naming the file, and both hashes where they differ; exit 6 if there is no room for it.
+        UserError: naming the file, and both hashes if they differ (exit 4); if it cannot be written (exit 6).
     """
     import torchvision
 
@@ -67,10 +67,10 @@ def _part(contents: dict[Path, bytes], classes: int) -> Part:
 
 
 def batch(path: Path, content: bytes, classes: int) -> Part:
-    """One batch file: uint8 (N, 32, 32, 3) and N labels below `classes`.
+    """Read one batch file: uint8 (N, 32, 32, 3) and N labels below `classes`.
 
     Raises:
-        UserError: exit 4 for anything that is not that, in a pickle or in what it holds.
+        UserError: for any other content (exit 4).
     """
     try:
         held = _Arrays(io.BytesIO(content), encoding="latin1").load()

@@ -1,6 +1,6 @@
-"""What of a picture a network is shown: its middle, or in training by ImageNet's recipe a random part. Both are square.
+"""Cut the square part of a picture that a network sees: its middle, or a random part in training by ImageNet's recipe.
 
-The numbers of that recipe, and the roundings of torchvision, whose networks were trained by it.
+The figures are that recipe's. Rounding is as in torchvision, whose networks were trained by it.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from torch import Tensor
 from engine.cli.datasets import IMAGENET
 
 SIDE = 224
-"""Side of ImageNet's pictures, unless another one is asked for."""
+"""Default side of ImageNet's pictures, in pixels."""
 MARGIN = 256 / 224
-"""Short side of the picture that the middle is cut from, against that of the middle."""
+"""Ratio of the scaled picture's short side to the side of the middle cut from it."""
 AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
-"""Share of the picture's area that a random part has, and its width by its height, which is drawn on a logarithmic scale."""
+"""A random part's share of the picture's area, and its width divided by its height, drawn on a logarithmic scale."""
 ATTEMPTS = 10
 
 Box = tuple[int, int, int, int]
-"""Left, top, right and bottom, as PIL has it."""
+"""Left, top, right and bottom, as in PIL."""
 
 
 def short_side(size: int, crop: str) -> int:
-    """To how many pixels the short side is scaled before a middle of side `size` is cut: 256 for 224 by ImageNet's recipe."""
+    """Return the short side, in pixels, before a middle of side `size` is cut: by ImageNet's recipe 256 for 224."""
     return round(size * MARGIN) if crop == IMAGENET else size
 
 
 def middle(rgb: Any, size: int, crop: str) -> Any:
-    """What a network is judged on: scaled, and the middle cut out.
+    """Scale a picture and cut out its middle, for judging.
 
     Args:
-        rgb: a picture of PIL's, of any size.
+        rgb: a PIL picture of any size.
 
     Returns:
-        One of (size, size); by ImageNet's recipe what torchvision's Resize and CenterCrop give.
+        A picture of (size, size); by ImageNet's recipe it equals torchvision's Resize and CenterCrop.
     """
     from PIL.Image import Resampling
 
@@ -56,16 +56,16 @@ def middle(rgb: Any, size: int, crop: str) -> Any:
 
 
 def seeds(count: int, source: torch.Generator) -> Tensor:
-    """A number for each picture of a batch, which `part` draws from: int64, (count,)."""
+    """Draw a seed for `part` for each picture of a batch: int64, (count,)."""
     return torch.randint(2**62, (count,), generator=source)
 
 
 def part(rgb: Any, size: int, seed: int, flip: bool) -> Any:
-    """What a network is trained on by ImageNet's recipe: a random part, scaled, half of them mirrored; a function of its seed.
+    """Cut out and scale a random part by ImageNet's recipe, mirrored with probability 1/2; `seed` determines both.
 
     Args:
         rgb: as in `middle`.
-        flip: whether any are mirrored; the part is the same.
+        flip: whether to mirror at all; the part does not depend on it.
     """
     from PIL.Image import Resampling, Transpose
 
@@ -76,7 +76,7 @@ def part(rgb: Any, size: int, seed: int, flip: bool) -> Any:
 
 
 def box(width: int, height: int, draws: random.Random) -> Box:
-    """Where a random part lies, drawn as torchvision's RandomResizedCrop draws it; of very long pictures at last the middle."""
+    """Draw the place of a random part like torchvision's RandomResizedCrop; after ATTEMPTS failures, the middle."""
     for _ in range(ATTEMPTS):
         area = width * height * _between(*AREA, draws)
         ratio = math.exp(_between(math.log(RATIO[0]), math.log(RATIO[1]), draws))
@@ -91,5 +91,5 @@ def box(width: int, height: int, draws: random.Random) -> Box:
 
 
 def _between(low: float, high: float, draws: random.Random) -> float:
-    """By `random` alone: of all methods of random.Random it is promised to give the same in every version of Python."""
+    """Draw from [low, high) with `random`, the one method whose results Python guarantees across versions."""
     return low + (high - low) * draws.random()

@@ -16,7 +16,7 @@ DIGITS_SHA256 = "0b7e9c3202d7bcd255d6a19a238d3743bf5e320ba74812a6679958a017c5538
 
 
 def read_digits(root: Path, image_size: int | None) -> Read:
-    """scikit-learn's 1,797 real 8x8 digits, enlarged to 3x32x32; every fifth one is for testing."""
+    """Read scikit-learn's 1,797 real 8x8 digits, enlarged to 3x32x32; every fifth one is for testing."""
     from sklearn.datasets import load_digits
 
     check_size(1797, image_size)
@@ -38,7 +38,7 @@ def read_digits(root: Path, image_size: int | None) -> Read:
 
 
 def write_some(folder: Path, count: int) -> list[Path]:
-    """Write the first test pictures as files, named after what they show; gives their paths."""
+    """Write the first `count` test pictures as files named after their digits, and return the paths."""
     from PIL import Image
 
     _, (images, labels), _ = read_digits(folder, None)

@@ -1,7 +1,7 @@
-"""The files of a data set, on disk or fetched over https: compared with their md5, unpacked, by one process at a time.
+"""Read the files of a data set from disk, or download them over https, checked by md5 and by one process at a time.
 
-What is in them: cifar.py, mnist.py. The files, their addresses and their md5 are torchvision's, which itself tries http where
-https fails.
+cifar.py and mnist.py parse the files. Names, addresses and md5 sums are torchvision's; torchvision itself falls back
+to http if https fails.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from engine.system.files import sweep, write_bytes
 from engine.system.lock import locked
 from engine.system.said import notice
 
-START_S = 5  # until a download starts, per address; several may be tried within the 10 s allowed
-STALL_S = 60  # of silence in the middle of one: what has come is worth waiting for
+START_S = 5  # seconds for a download to start, per address; several addresses fit into the 10 s allowed
+STALL_S = 60  # seconds of silence allowed within a download: its first part is worth waiting for
 LARGEST = 1 << 30  # bytes; the archives have 170 million
 SCHEMES = ("https",)
-ELSEWHERE = "point --data at a folder that can be written, or take --dataset digits"
+ELSEWHERE = "point --data at a writable folder, or take --dataset digits"
 
 
 def obtain(source: Any, root: Path, files: dict[str, str]) -> dict[str, bytes]:
-    """The bytes of `files` (names and md5) of a data set of torchvision's, fetched first if they are not under `root`.
+    """Return the bytes of a torchvision data set's `files` (names and md5 sums), downloaded if `root` lacks them.
 
     Raises:
-        UserError: exit 4, naming the file, and both hashes where they differ; exit 6 if there is no room for it.
+        UserError: naming the file, and both hashes if they differ (exit 4); if it cannot be written (exit 6).
     """
     found = _on_disk(root / source.base_folder, files)
     return fetch(source, root, files) if isinstance(found, str) else found
 
 
 def _on_disk(folder: Path, files: dict[str, str]) -> dict[str, bytes] | str:
-    """The bytes of a set's files by name, or what is wrong with the first that is not whole."""
+    """Return the bytes of a set's files by name, or a description of the first missing or damaged one."""
     contents = {}
     for name, wanted in files.items():
         found = _whole(folder / name, wanted)
@@ -51,10 +51,10 @@ def _on_disk(folder: Path, files: dict[str, str]) -> dict[str, bytes] | str:
 
 
 def _whole(path: Path, wanted: str) -> bytes | str:
-    """A file's bytes, or, in words, that it is missing or has another md5 (which tells damage, not intent).
+    """Return a file's bytes, or words saying that it is missing or has another md5 (which reveals damage, not forgery).
 
     Raises:
-        UserError: exit 4 if it is there and cannot be read.
+        UserError: if it exists but cannot be read (exit 4).
     """
     content = held(path)
     if content is None:
@@ -64,10 +64,10 @@ def _whole(path: Path, wanted: str) -> bytes | str:
 
 
 def held(path: Path) -> bytes | None:
-    """A file's bytes; None if it is not there.
+    """Return a file's bytes, or None if it does not exist.
 
     Raises:
-        UserError: exit 4 if it is there and cannot be read.
+        UserError: if it exists but cannot be read (exit 4).
     """
     try:
         return path.read_bytes()
@@ -83,13 +83,13 @@ def md5(content: bytes) -> str:
 
 
 def fetch(source: Any, root: Path, files: dict[str, str]) -> dict[str, bytes]:
-    """Unpack the archive under `root`, downloading it first where it is missing or damaged; one process at a time.
+    """Unpack the archive under `root`, after downloading it if it is missing or damaged; one process at a time.
 
     Returns:
-        the bytes of `files`, by name.
+        The bytes of `files`, by name.
 
     Raises:
-        UserError: exit 4; exit 6 if there is no room for it.
+        UserError: if it cannot be had or is damaged (exit 4); if it cannot be written (exit 6).
     """
     folder, archive = root / source.base_folder, root / source.filename
     try:
@@ -112,13 +112,13 @@ def fetch(source: Any, root: Path, files: dict[str, str]) -> dict[str, bytes]:
 
 
 def fetch_file(addresses: Sequence[str], path: Path, wanted: str, why: str, remedy: str) -> bytes:
-    """A file by itself, from the first address that gives it; one process at a time.
+    """Download a single file from the first address that works, and return its bytes; one process at a time.
 
     Args:
-        why: it is fetched, in words.
+        why: why it is downloaded, for the error.
 
     Raises:
-        UserError: exit 4, with `remedy`; exit 6 if there is no room for it.
+        UserError: with `remedy` as the hint (exit 4); if it cannot be written (exit 6).
     """
     try:
         with _alone(path.parent, f".{path.name}.lock"):
@@ -144,9 +144,9 @@ def _ways_out(source: Any, root: Path) -> str:
 
 @contextlib.contextmanager
 def _alone(root: Path, name: str) -> Iterator[None]:
-    """Wait for the lock of a folder, made if it is missing; the kernel lets go of it however a process ends.
+    """Hold the lock of a folder, which is made if missing; the kernel releases the lock however a process ends.
 
-    Afterwards the lock is gone, and so is the folder where it was made here and nothing, and nobody, came into it.
+    Afterwards the lock file is removed, and so are folders that were made here and are still empty.
     """
     made, waited = list[Path](), False
 
@@ -160,21 +160,21 @@ def _alone(root: Path, name: str) -> Iterator[None]:
             waited = True
             fcntl.flock(lock, fcntl.LOCK_EX)
         except OSError:
-            pass  # a file system without locks: two downloads at once then spoil each other, which the md5 tells
+            pass  # a file system without locks: parallel downloads may corrupt each other, and the md5 finds it
 
     lock = locked(lambda: _lock_file(root, name, made), wait)
     try:
         yield
     finally:
         with lock, contextlib.suppress(OSError):
-            (root / name).unlink()  # while it is still ours
+            (root / name).unlink()  # while this process still holds it
         for folder in made:
             with contextlib.suppress(OSError):
-                folder.rmdir()  # refused where anything is in it
+                folder.rmdir()  # fails if the folder is not empty
 
 
 def _lock_file(root: Path, name: str, made: list[Path]) -> TextIO:
-    """Open; again, where another process takes away just now the folder that it had made. Adds to `made` what is."""
+    """Open the lock file, retrying if another process removes the folder meanwhile; new folders are added to `made`."""
     tries = 100
     while True:
         try:
@@ -188,7 +188,7 @@ def _lock_file(root: Path, name: str, made: list[Path]) -> TextIO:
 
 
 class _SameScheme(urllib.request.HTTPRedirectHandler):
-    """Redirects may not lead from https to anything else."""
+    """A redirect handler that refuses to leave https."""
 
     def redirect_request(self, req, fp, code, msg, headers, newurl):
         if newurl.partition(":")[0] not in SCHEMES:
@@ -197,18 +197,18 @@ class _SameScheme(urllib.request.HTTPRedirectHandler):
 
 
 def _download(url: str, archive: Path, wanted: str, why: str) -> bytes:
-    """To memory, then compared, then written whole: a killed download leaves nothing that looks whole."""
+    """Download to memory, check the md5, then write the file atomically; a killed download leaves no file."""
     if url.partition(":")[0] not in SCHEMES:
         raise UserError(f"{url} is not https", "", BAD_DATA)
     print(f"downloading {url}", file=sys.stderr)
     try:
         opener = urllib.request.build_opener(_SameScheme)
         with opener.open(url, timeout=START_S) as response:
-            response.fp.raw._sock.settimeout(STALL_S)  # urllib knows one timeout for all, and shows no socket
+            response.fp.raw._sock.settimeout(STALL_S)  # urllib has one timeout for everything and hides its socket
             content = response.read(LARGEST)
     except UserError:
         raise
-    except Exception as problem:  # urllib, http.client, socket and ssl raise many kinds; all mean: no pictures
+    except Exception as problem:  # urllib, http.client, socket and ssl raise many types
         raise UserError(f"{why}; and {url} could not be downloaded ({first_line(problem)})", "", BAD_DATA) from problem
     if (found := md5(content)) != wanted:
         looks = " (it looks like an HTML page)" if content[:64].lstrip()[:1] == b"<" else ""
@@ -218,7 +218,7 @@ def _download(url: str, archive: Path, wanted: str, why: str) -> bytes:
 
 
 def _unpack(packed: bytes, archive: Path, folder: Path, inside: str, files: dict[str, str]) -> dict[str, bytes]:
-    """Only the files that are read, each compared and written whole: no other name in the archive counts."""
+    """Unpack only the named files, each checked by md5 and written atomically; other members are ignored."""
     contents = {}
     try:
         with tarfile.open(fileobj=io.BytesIO(packed)) as tar:

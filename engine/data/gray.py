@@ -1,4 +1,4 @@
-"""Gray pictures for networks that read one channel: mean and std, measured. How pixels are made gray: augment.py."""
+"""Measure mean and std of gray pictures, for networks that read one channel; augment.py converts the pixels."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from engine.data.info import Channels
 from engine.data.splits import Data
 
 MEASURED = 10_000
-"""Training pictures that mean and std are measured on, at most; always the same."""
+"""The most training pictures to measure mean and std on; they are always the same."""
 
 
 def statistics(data: Data, digits: int = 4) -> tuple[Channels, Channels]:
-    """Mean and standard deviation of the training pictures in gray, as fractions of 255.
+    """Measure mean and standard deviation of the training pictures in gray, as fractions of 255.
 
-    The mean would follow from those of red, green and blue; the standard deviation depends on how they go together.
+    The mean follows from the colours' means, but the standard deviation depends on the correlation of the colours.
 
     Raises:
-        UserError: exit 4 for damaged pictures of a folder.
+        UserError: for damaged pictures in a folder (exit 4).
     """
     train, own = data.train, data.train.info
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:MEASURED]

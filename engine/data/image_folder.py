@@ -1,4 +1,7 @@
-"""Folders of pictures, DIR/train/<class>/* and DIR/test/<class>/*, or as ImageNet is laid out DIR/val/<class>/*. One picture's file is read in pictures.py."""
+"""Folders of pictures: DIR/train/<class>/* and DIR/test/<class>/*, or DIR/val/<class>/* as in ImageNet.
+
+pictures.py reads one picture's file.
+"""
 
 from __future__ import annotations
 
@@ -18,19 +21,19 @@ from engine.errors import BAD_DATA, UserError
 
 CIFAR10_COPY = "CIFAR-10 (JPEG copy)"
 KNOWN = {"cifar10-jpeg": CIFAR10_COPY}
-"""Labels of folders that may lie without a dataset.json, by their names."""
+"""Labels of known folders, by name, for folders without a dataset.json."""
 
 DESCRIPTION_BYTES, LABEL_LENGTH = 10_000, 100
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
 
 
 def folder_files(root: Path, part: str) -> tuple[list[tuple[Path, int]], list[str]]:
-    """The pictures of `root/part/<class>/*` with their class numbers, and the class names.
+    """List the pictures of `root/part/<class>/*` with their class numbers, and the class names.
 
-    Names that begin with a dot are not the user's, but some program's: .ipynb_checkpoints, ._1.png.
+    Names that begin with a dot are skipped, as other programs make them: .ipynb_checkpoints, ._1.png.
 
     Raises:
-        UserError: exit 4, naming the folder that is missing or empty.
+        UserError: naming the missing or empty folder (exit 4).
     """
     folder = root / part
     names = sorted(p.name for p in folder.iterdir() if _is_class(p)) if folder.is_dir() else []
@@ -43,20 +46,20 @@ def folder_files(root: Path, part: str) -> tuple[list[tuple[Path, int]], list[st
     if not files:
         raise UserError(
             f"no pictures under {folder}/<class>/",
-            "--dataset imagefolder wants DIR/train/<class>/* and DIR/test/<class>/* (or val/), DIR given by --data",
+            "--dataset imagefolder needs DIR/train/<class>/* and DIR/test/<class>/* (or val/), with DIR from --data",
             BAD_DATA,
         )
     for number in bare(files, names):
         raise UserError(
             f"no pictures under {folder / names[number]}/",
-            f"put some there ({' '.join(sorted(PICTURE_SUFFIXES))}), or take its class out of train/ and {tested(root)}/",
+            f"add some ({' '.join(sorted(PICTURE_SUFFIXES))}), or remove this class from train/ and {tested(root)}/",
             BAD_DATA,
         )
     return files, names
 
 
 def bare(files: list[tuple[Path, int]], names: list[str]) -> list[int]:
-    """The numbers of classes without pictures."""
+    """Return the numbers of the classes without pictures."""
     return sorted(set(range(len(names))) - {number for _, number in files})
 
 
@@ -65,16 +68,16 @@ def _is_class(path: Path) -> bool:
 
 
 def tested(root: Path) -> str:
-    """The part that is judged on: test, or where there is none val, as ImageNet has it."""
+    """Return the folder of the test part: test, or val (as in ImageNet) if there is no test."""
     return "val" if (root / "val").is_dir() and not (root / "test").is_dir() else "test"
 
 
 OF_YOLO = ("images", "labels")
-"""What stands below train/ in a folder of YOLO's."""
+"""The folders below train/ in a YOLO folder."""
 
 
 def has_folders(root: Path) -> bool:
-    """Whether it looks like a folder of the user's pictures: train/<class>/ and test/<class>/, or val/<class>/."""
+    """Return whether a folder looks like an imagefolder: train/<class>/ and test/<class>/, or val/<class>/."""
     try:
         return all(
             any(_is_class(place) and place.name not in OF_YOLO for place in (root / part).iterdir())
@@ -86,25 +89,25 @@ def has_folders(root: Path) -> bool:
 
 @dataclass(frozen=True)
 class Folder:
-    """What lies in a folder of pictures, listed once: the files of both parts with their class numbers, the classes."""
+    """The listing of a folder of pictures: the files of both parts with their class numbers, and the class names."""
 
     label: str
     train: list[tuple[Path, int]]
     test: list[tuple[Path, int]]
     names: list[str]
     tested: str = "test"
-    """What the folder of the part that is judged on is called."""
+    """Name of the test part's folder."""
 
     def native_size(self, crop: str = SHIFT) -> int:
-        """The side that pictures get without --image_size: the first one's, at most 224; by ImageNet's recipe 224."""
+        """Return the default side: the first picture's shorter one, at most 224, or 224 by ImageNet's recipe."""
         return SIDE if crop == IMAGENET else min(*decode(self.train[0][0]).size, SIDE)
 
     def bytes_needed(self, size: int) -> int:
-        """Memory that all pictures would take at side `size`."""
+        """Return the bytes that all pictures would take in memory at side `size`."""
         return (len(self.train) + len(self.test)) * size * size * 3
 
     def info(self, size: int) -> DataInfo:
-        """DataInfo without statistics."""
+        """Return the DataInfo, with mean 0 and std 1 in place of measured ones."""
         zero, one = (0.0,) * 3, (1.0,) * 3
         names = tuple(self.names)
         return DataInfo("imagefolder", self.label, len(names), size, zero, one, widest_shift(size), names=names)
@@ -114,14 +117,14 @@ def listed(root: Path) -> Folder:
     """List a folder of pictures.
 
     Raises:
-        UserError: exit 4 if a part is missing, their classes differ, or there is only one; as `label`.
+        UserError: if a part is missing, the parts' classes differ or there is only one class, or as `label` (exit 4).
     """
     other = tested(root)
     (train, names), (test, found) = folder_files(root, "train"), folder_files(root, other)
     for odd in sorted({*names} ^ {*found}):
         where = "train" if odd in names else other
         text = f"{root}/train and {root}/{other} hold different classes: {odd} is in {where}"
-        raise UserError(f"{text} alone", "make their folders agree", BAD_DATA)
+        raise UserError(f"{text} only", "give both parts the same class folders", BAD_DATA)
     if len(names) < 2:
         text = f"{root} holds pictures of one class, {names[0]}: training needs at least two classes"
         raise UserError(text, f"make a folder for each class: DIR/train/<class>/* and DIR/{other}/<class>/*", BAD_DATA)
@@ -129,10 +132,10 @@ def listed(root: Path) -> Folder:
 
 
 def label(root: Path) -> str:
-    """What tables call a folder of pictures: the label of its dataset.json, else its own name.
+    """Return a folder's label for tables: the one in its dataset.json, else the folder's name.
 
     Raises:
-        UserError: exit 4 for a dataset.json of another form.
+        UserError: for a malformed dataset.json (exit 4).
     """
     path, name = root / "dataset.json", root.resolve().name
     if not path.exists():
@@ -145,7 +148,7 @@ def label(root: Path) -> str:
         said = json.loads(content)
         found = said.get("label") if isinstance(said, dict) else None
         if not isinstance(found, str) or not found.strip() or not found.isprintable() or len(found) > LABEL_LENGTH:
-            raise ValueError(f"it has no label, a line of at most {LABEL_LENGTH} characters")
+            raise ValueError(f"it has no label, which is a line of at most {LABEL_LENGTH} characters")
     except (OSError, ValueError, RecursionError) as fault:
         what = fault.strerror if isinstance(fault, OSError) else fault
         raise UserError(
@@ -155,10 +158,10 @@ def label(root: Path) -> str:
 
 
 def read_folder(folder: Folder, size: int, workers: int = 2) -> Read:
-    """All pictures of a folder in memory; mean and std come from its training part.
+    """Read all pictures of a folder into memory, with mean and std of its training part.
 
     Args:
-        workers: 0: no processes beside this one.
+        workers: 0 allows no further processes.
     """
     info, files = folder.info(size), [*folder.train, *folder.test]
     pictures = read_all(files, size, info.label, workers_for(len(files), workers))

@@ -1,4 +1,4 @@
-"""What a data set is: its description, and the interface of its parts. How each one is read: catalogue.py."""
+"""The description of a data set, and the interface of its parts; catalogue.py reads each set."""
 
 from __future__ import annotations
 
@@ -13,18 +13,23 @@ from engine.cli.datasets import SHIFT
 CLASSIFICATION, DETECTION = "classification", "detection"
 
 Channels = tuple[float, ...]
-"""A number for each channel: three of a coloured picture, one of a gray one."""
+"""One number for each channel: three for colour, one for gray."""
 
 
 @dataclass(frozen=True)
 class DataInfo:
-    """What a checkpoint and a table must say about the pictures a network was trained on.
+    """The description of a network's pictures, for checkpoints and tables.
 
-    `name` is the value of --dataset, `label` what tables print; `mean` and `std` are per channel,
-    of pixels in [0, 1], and of length 1 where pictures are shown in gray; `pad` is the widest random shift, `flip` whether pictures are mirrored;
-    `names` are those of the classes, where folders tell them; `crop` is the value of --crop: how pictures are cut, see crops.py; `task`
-    is what is asked of a picture: its class ("classification"), or the objects in it ("detection"), whose classes are then counted
-    without the background.
+    Args:
+        name: the value of --dataset.
+        label: the name in tables.
+        classes: number of classes; for detection, without the background.
+        mean, std: per channel, for pixels in [0, 1]; of length 1 if the network sees gray pictures.
+        pad: largest random shift, in pixels.
+        flip: whether training mirrors pictures.
+        names: the classes' names, if the data set gives them.
+        crop: the value of --crop: how pictures are cut, see crops.py.
+        task: "classification" for a picture's class, "detection" for the objects in it.
     """
 
     name: str
@@ -34,79 +39,83 @@ class DataInfo:
     mean: Channels
     std: Channels
     pad: int = 4
-    flip: bool | None = True  # None: an old file does not say; of names, too
+    flip: bool | None = True  # None: an old file does not say; the same for names
     names: tuple[str, ...] | None = ()
     crop: str = SHIFT
     task: str = CLASSIFICATION
 
     @classmethod
     def unknown(cls, classes: int, image_size: int = 32, told: tuple[Channels, Channels] | None = None) -> DataInfo:
-        """That of a file that cannot say what it was trained on.
+        """Return the description for a file that does not name its data set.
 
         Args:
-            told: mean and std, where the network's own code says them.
+            told: mean and std, if the network's own code gives them.
         """
         mean, std = told or ((0.0,) * 3, (1.0,) * 3)
         return cls("unknown", "unknown", classes, image_size, mean, std)
 
     @classmethod
     def read(cls, values: dict[str, Any]) -> DataInfo:
-        """What a file says of its data set, checked before; older ones leave out `pad`, `flip`, `names`, `crop` and `task`."""
+        """Read a file's checked description; older files lack `pad`, `flip`, `names`, `crop` and `task`."""
         known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
         lists: dict[str, Any] = {key: tuple(known[key]) for key in ("mean", "std", "names") if key in known}
         values = {"flip": None, "names": None, **known, **lists}
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """What a file says of it. Left out is what an old file does not say (None), and a crop and a task that files mean where they
-        say none: what is written of a classifier stays the same.
+        """Return the form on disk.
+
+        Fields that an old file lacks (None) are left out. So are the default crop and task, so that files of
+        classifiers stay byte for byte the same.
         """
         held = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
         meant = {"crop": SHIFT, "task": CLASSIFICATION}
         return {key: value for key, value in held.items() if value is not None and meant.get(key) != value}
 
     def normalised(self, mean: Sequence[float], std: Sequence[float]) -> DataInfo:
-        """The same data set with another mean and std, both of 3 channels, or both of 1: its pictures shown in gray."""
+        """Return the data set with another mean and std, both of 3 channels, or both of 1 for gray."""
         if len(mean) != len(std) or len(mean) not in (1, 3):
             raise ValueError(f"a mean of {len(mean)} and a std of {len(std)} channels")
         return replace(self, mean=tuple(mean), std=tuple(std))
 
     @property
     def channels(self) -> int:
-        """Of the pictures that networks are shown: 3, or 1 in gray."""
+        """The channels a network sees: 3, or 1 for gray."""
         return len(self.mean)
 
     @property
     def boxes(self) -> bool:
-        """Whether objects are looked for in its pictures."""
+        """Whether the task is detection."""
         return self.task == DETECTION
 
     @property
     def says_normalisation(self) -> bool:
-        """Whether mean and std are more than the place of unknown ones."""
+        """Whether mean and std are more than placeholders."""
         return self.known or any(self.mean) or any(value != 1 for value in self.std)
 
     @property
     def known(self) -> bool:
-        """Whether it says what the pictures were."""
+        """Whether the data set is known."""
         return self.name != "unknown"
 
 
 class Split(Protocol):
-    """One part of a data set, wherever it is kept. A batch is pictures, and for each its label, or its objects: detection/split.py."""
+    """One part of a data set. A batch has pictures and their labels, or their objects (detection/split.py)."""
 
     info: DataInfo
 
     def __len__(self) -> int: ...
 
     def batches(self, size: int, order: Tensor | None = None) -> Iterator[tuple[Tensor, Any]]:
-        """The pictures in order (or those of `order`, numbers), unaltered: (B, info.channels, H, W) float, and their labels (B,)."""
+        """Yield unaltered pictures, float (B, info.channels, H, W), and labels (B,), in order or by `order`."""
 
     def training_batches(self, size: int, seed: int, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Any]]:
-        """One epoch, shuffled, shifted and mirrored; a pure function of (seed, epoch), on any device. Of each batch, this rank's share.
+        """Yield this rank's share of each batch of an epoch, shuffled, shifted and mirrored.
+
+        The pictures depend only on (seed, epoch), on any device.
 
         Args:
-            start: the step to begin with; those before it cost nothing.
+            start: the first step; skipping the steps before it costs no time.
         """
 
 

@@ -1,4 +1,4 @@
-"""Many files, gone through by several processes."""
+"""Read many files with several processes."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from engine.system import ranks, terminal
 from engine.system.signals import ignore
 
 MANY = 5_000
-"""Pictures, whose reading takes seconds."""
+"""Reading more pictures than this takes seconds."""
 TOGETHER = 64
-"""Files that a process goes through at a time."""
+"""Files in one task of a process."""
 PROCESSES = 8
-"""More processes are no faster: the one that collects is the bottleneck."""
+"""The most processes: with more, the collecting process is the bottleneck."""
 Found = TypeVar("Found")
 Thing_co = TypeVar("Thing_co", covariant=True)
 
 
 class Parts(Protocol[Thing_co]):
-    """What there is a number of, to be gone through."""
+    """An iterable with a length."""
 
     def __len__(self) -> int: ...
 
@@ -34,7 +34,7 @@ class Parts(Protocol[Thing_co]):
 
 
 class _Each(Dataset, Generic[Found]):
-    """What a function gives for each file."""
+    """The results of a function for each file."""
 
     def __init__(self, of: Callable[[Path], Found], files: list[tuple[Path, int]]) -> None:
         self.of, self.files = of, files
@@ -49,10 +49,10 @@ class _Each(Dataset, Generic[Found]):
 def each(
     of: Callable[[Path], Found], files: list[tuple[Path, int]], workers: int, label: str, doing: str = "reading"
 ) -> Iterator[Found]:
-    """What a function of the module level gives for each file, in their order.
+    """Yield a function's result for each file, in order; the function must be at module level.
 
     Args:
-        workers: processes; 0: this one.
+        workers: number of processes; 0 uses this process.
     """
     read: Any = DataLoader(
         _Each(of, files), batch_size=TOGETHER, num_workers=workers, collate_fn=list, worker_init_fn=ignore,
@@ -65,43 +65,43 @@ def each(
 def loaded(
     there: Dataset, batches: Sequence[Sequence[Any]], workers: int, pinned: bool, collate: Callable | None = None
 ) -> Iterator[Any]:
-    """Batches of a data set, in order.
+    """Yield the batches of a data set, in order.
 
     Args:
-        batches: what each item of a batch is asked for by.
-        pinned: whether they go to a GPU.
+        batches: for each batch, the indices of its items.
+        pinned: whether to use pinned memory, for a GPU.
 
     Raises:
-        UserError: that of an item that cannot be read, whichever process has met it.
+        UserError: the error of an unreadable item, whichever process read it.
     """
     loader: Any = DataLoader(
         there, batch_sampler=batches, num_workers=workers, pin_memory=pinned, collate_fn=collate,  # type: ignore[arg-type]
-        worker_init_fn=ignore,  # a terminal signals the whole group, and the batch under way is still wanted
-        generator=torch.Generator(),  # else it draws from torch's own, once more in a run that was resumed
+        worker_init_fn=ignore,  # Ctrl-C reaches the whole process group, but the batch in progress is still needed
+        generator=torch.Generator(),  # else it draws from torch's global one, and a resumed run would draw once more
     )  # fmt: skip
     done = 0
     try:
         for batch in loader:
             yield batch
             done += 1
-    except RuntimeError:  # a worker's UserError arrives as this; the items of its batch say what it was
+    except RuntimeError:  # a worker's UserError arrives as RuntimeError; reading the batch here raises it again
         for item in batches[done] if done < len(batches) else ():
             there[item]
         raise
 
 
 def workers_for(count: int, allowed: int) -> int:
-    """How many processes read so many files once: as many as there are cores for, where it takes seconds.
+    """Return the number of processes for reading `count` files once: one for each core, or 0 for few files.
 
     Args:
-        allowed: by the user; 0 alone counts.
+        allowed: the user's --num_workers, of which only 0 has an effect.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(PROCESSES, cores // ranks.beside()) if allowed and count > MANY else 0
 
 
 def announced(things: Parts[Thing_co], pictures: int, label: str, doing: str = "reading") -> Iterable[Thing_co]:
-    """What is read one after the other: many pictures are announced, and counted on a terminal."""
+    """Iterate over `things`; if there are many pictures, say so on stderr and show a progress bar on a terminal."""
     if pictures > MANY:
         print(f"{doing} {pictures:,} pictures of {label}", file=sys.stderr)
     return tqdm(things, doing, unit="picture", unit_scale=pictures / max(1, len(things)), delay=1, leave=False,

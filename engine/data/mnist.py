@@ -1,7 +1,7 @@
 """MNIST and Fashion-MNIST: gray pictures of 28x28 and their labels, in four files.
 
-Names, addresses and md5s of the files are torchvision's, and so is what reads them. They are taken as torchvision lays them down, from
-the folder itself, from where a system package puts them, or fetched: download.py.
+Names, addresses, md5 sums and the parser are torchvision's. The files are read from torchvision's folder layout, the
+data folder itself or a system package's folder; download.py fetches missing ones.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NAMES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
 SIDE, CLASSES = 28, 10
 COUNTS = {"train": 60_000, "t10k": 10_000}
 SYSTEM = {"fashion_mnist": Path("/usr/share/datasets/fashion-mnist")}
-"""Where Debian's package dataset-fashion-mnist puts them, packed anew."""
+"""Where Debian's package dataset-fashion-mnist installs the files, recompressed."""
 UNPACKED = {
     "mnist": {
         "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -36,18 +36,18 @@ UNPACKED = {
         "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
     },
 }
-"""md5s of what is in the files, which may have been unpacked, or packed anew."""
+"""md5 sums of the uncompressed files, as a copy may be uncompressed or recompressed."""
 ADDRESSES = {"fashion_mnist": ("https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",)}
-"""By https; torchvision's own of this set is http."""
+"""https addresses; torchvision's own for this set uses http."""
 
 Part = tuple[Tensor, Tensor]
 
 
 def read(kind: str, root: Path) -> tuple[Part, Part]:
-    """Both parts of a set: uint8 (N, 28, 28) and int64 labels (N,); what is nowhere is fetched into a folder under `root`.
+    """Read both parts of a set, uint8 (N, 28, 28) and int64 labels (N,); missing files are downloaded below `root`.
 
     Raises:
-        UserError: exit 4, naming the file, for one that is damaged or cannot be fetched; exit 6 if there is no room for it.
+        UserError: naming a file that is damaged or cannot be downloaded (exit 4), or cannot be written (exit 6).
     """
     import torchvision
 
@@ -61,7 +61,7 @@ def read(kind: str, root: Path) -> tuple[Part, Part]:
 
 
 def _content(kind: str, source: Any, root: Path, name: str, md5: str) -> bytes:
-    """What is in a file, unpacked."""
+    """Return a file's uncompressed content."""
     own = root / source.__name__ / "raw"
     problem = ""
     for folder in (own, root, *([SYSTEM[kind]] if kind in SYSTEM else [])):
@@ -77,10 +77,10 @@ def _content(kind: str, source: Any, root: Path, name: str, md5: str) -> bytes:
 
 
 def _in(folder: Path, name: str, md5: str, unpacked: dict[str, str]) -> bytes | str:
-    """What is in a file of a folder, packed or not; or what is wrong with it, empty if it is not there.
+    """Return a file's uncompressed content, or a description of its damage, empty if the file is missing.
 
     Raises:
-        UserError: exit 4 if it cannot be read.
+        UserError: if it cannot be read (exit 4).
     """
     stem = Path(name).stem
     for path in (folder / name, folder / stem):
@@ -101,10 +101,10 @@ def _in(folder: Path, name: str, md5: str, unpacked: dict[str, str]) -> bytes | 
 
 
 def _part(contents: dict[str, bytes], count: int) -> Part:
-    """Pictures and labels, of what has the right md5."""
+    """Parse files with the right md5 into pictures and labels."""
     from torchvision.datasets import mnist
 
-    with tempfile.TemporaryDirectory() as folder:  # torchvision reads paths
+    with tempfile.TemporaryDirectory() as folder:  # torchvision reads from paths only
         paths = {stem: Path(folder) / stem for stem in contents}
         for stem, path in paths.items():
             path.write_bytes(contents[stem])
@@ -117,5 +117,5 @@ def _part(contents: dict[str, bytes], count: int) -> Part:
         or labels.shape != (count,)
         or not 0 <= int(labels.min()) <= int(labels.max()) < CLASSES
     ):
-        raise AssertionError(f"{images.shape} pictures and {labels.shape} labels")  # md5s say that this cannot be
+        raise AssertionError(f"{images.shape} pictures and {labels.shape} labels")  # impossible after the md5 check
     return images, labels.to(torch.int64)

@@ -1,4 +1,4 @@
-"""Many paths in one array: of a list, every loader process would soon have a copy, by counting references."""
+"""Many paths in one array. Reference counting in a list would soon copy its memory into every loader process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 
 class Paths:
-    """Paths by their numbers, as the bytes of their names, one behind the other."""
+    """A sequence of paths, stored as one array of bytes."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
         names = [os.fsencode(path) for path in paths]

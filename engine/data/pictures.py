@@ -1,4 +1,4 @@
-"""Pictures in files, decoded: upright, with 8 bits a channel, square. Which files there are: image_folder.py."""
+"""Decode picture files: upright, 8 bits a channel, square. image_folder.py lists the files."""
 
 from __future__ import annotations
 
@@ -19,21 +19,23 @@ from engine.errors import BAD_DATA, UserError
 
 
 def decode(path: Path) -> Any:
-    """A picture's file as an RGB picture of PIL's, as its camera says it was held, 8 bits a channel.
+    """Decode a file to a PIL picture in RGB with 8 bits a channel, turned as its EXIF data say.
 
     Raises:
-        UserError: exit 4, naming the file.
+        UserError: naming the file (exit 4).
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        image = Image.open(io.BytesIO(path.read_bytes()))  # small files: reading them whole is faster than by handle
+        image = Image.open(
+            io.BytesIO(path.read_bytes())
+        )  # faster than PIL reading from the file, as the files are small
         image.load()
-        with contextlib.suppress(Exception):  # what a camera noted in a wrong form (many errors) spoils no picture
+        with contextlib.suppress(Exception):  # malformed EXIF data (many types of errors) do not spoil the picture
             ImageOps.exif_transpose(image, in_place=True)
         return _rgb(image)
-    except UnidentifiedImageError as fault:  # its own words name the bytes by their address in memory
-        what = "no kind of picture known here, or damaged at its beginning" if path.stat().st_size else "an empty file"
+    except UnidentifiedImageError as fault:  # PIL's message shows only an address in memory
+        what = "an unknown picture format, or damaged at its beginning" if path.stat().st_size else "an empty file"
         raise UserError(f"cannot read {path}: {what}", "remove or replace the picture", BAD_DATA) from fault
     except FileNotFoundError as fault:
         raise UserError(f"cannot read {path}: no such file", "check the path", BAD_DATA) from fault
@@ -44,16 +46,16 @@ def decode(path: Path) -> Any:
 
 
 def _rgb(image: Any) -> Any:
-    """PIL's own conversion takes what exceeds 255 for white, and keeps the hidden colours of transparent pixels."""
+    """Convert to RGB; PIL's own conversion clips 16 bits to white and keeps hidden colours of transparent pixels."""
     from PIL import Image
 
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         grey = (np.asarray(image).astype(np.uint32) + 128) // 257  # 65535 is white
         return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
-        raise ValueError("nothing says which of its numbers is white; save it with 8 or 16 bits a channel")
+        raise ValueError("it does not define which value is white; save it with 8 or 16 bits a channel")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        paper = Image.new("RGBA", image.size, "white")  # as it is seen on a page
+        paper = Image.new("RGBA", image.size, "white")  # transparency is blended onto white
         image = Image.alpha_composite(paper, image.convert("RGBA"))
     return image.convert("RGB")
 
@@ -77,10 +79,10 @@ def read_part(path: Path, size: int, seed: int, flip: bool) -> np.ndarray:
 
 
 def read_all(files: list[tuple[Path, int]], size: int, label: str, workers: int = 0) -> Tensor:
-    """The pictures of `files`, uint8 (N, size, size, 3); many are announced, and counted on a terminal.
+    """Read the pictures of `files`, uint8 (N, size, size, 3), with progress on a terminal if there are many.
 
     Args:
-        workers: processes that read; 0: this one.
+        workers: number of reading processes; 0 uses this process.
 
     Raises:
         UserError: exit 4, naming the file.
@@ -92,7 +94,7 @@ def read_all(files: list[tuple[Path, int]], size: int, label: str, workers: int 
 
 
 def _read_or_none(path: Path, size: int) -> np.ndarray | None:
-    """None where a picture cannot be read: another process could not say why in the same words."""
+    """Return None if a picture cannot be read; a worker's error would reach the main process in other words."""
     try:
         return read_picture(path, size)
     except UserError:

@@ -1,4 +1,4 @@
-"""Arithmetic on uint8 pictures in memory: scaling, mean and standard deviation, size limits."""
+"""Scale uint8 pictures in memory, measure their mean and standard deviation, and limit their size."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from torch import Tensor
 from engine.data.info import Channels
 from engine.errors import UserError
 
-RESIZED_BYTES = 4 * 10**9  # what a set that cannot be streamed may grow to
+RESIZED_BYTES = 4 * 10**9  # the limit for a set that cannot be streamed
 
 
 def widest_shift(size: int) -> int:
-    """Pixels that training shifts a picture by at most: 4 of 32."""
+    """Return the largest shift of a picture in training, in pixels: 4 of 32."""
     return max(1, size // 8)
 
 
 def check_size(pictures: int, size: int | None) -> None:
-    """Refuse an --image_size at which a set kept in memory would take too much of it: exit 2."""
+    """Refuse an --image_size for which a set kept in memory would be too large (exit 2)."""
     needed = pictures * (size or 0) ** 2 * 3
     if needed > RESIZED_BYTES:
         largest = int((RESIZED_BYTES / pictures / 3) ** 0.5)
         raise UserError(
             f"--image_size {size}: {pictures:,} pictures of that size would take {needed / 1e9:.1f} GB",
-            f"at most --image_size {largest} here; larger ones can be read from files, with --dataset imagefolder",
+            f"give at most --image_size {largest} here; --dataset imagefolder reads larger pictures from files",
         )
 
 
 def resize(images: Tensor, size: int | None) -> Tensor:
-    """(N, H, W, 3) uint8 to side `size`, bilinear; None leaves the pictures alone."""
+    """Scale uint8 (N, H, W, 3) to side `size`, bilinear; None leaves the pictures unchanged."""
     if size is None or images.shape[1] == size:
         return images.contiguous()
     scaled = images.new_empty(len(images), size, size, 3)
-    for start in range(0, len(images), 1000):  # as floats they would take four times the room, twice over
+    for start in range(0, len(images), 1000):  # in parts: two float copies of all would take eight times the memory
         part = images[start : start + 1000].permute(0, 3, 1, 2).float()
         part = torch.nn.functional.interpolate(part, (size, size), mode="bilinear", antialias=True)
         scaled[start : start + 1000] = part.round().clamp(0, 255).permute(0, 2, 3, 1)
@@ -40,21 +40,21 @@ def resize(images: Tensor, size: int | None) -> Tensor:
 
 
 def statistics(images: Tensor, digits: int = 4) -> tuple[Channels, Channels]:
-    """Mean and standard deviation per channel of uint8 (N, H, W, 3), as fractions of 255.
+    """Measure mean and standard deviation per channel of uint8 (N, H, W, 3), as fractions of 255.
 
     Args:
-        digits: decimals of both. The standard deviation of a plain channel is one of the last digit: it divides.
+        digits: decimals of both. A constant channel gets a standard deviation of 10^-digits, as it is a divisor.
     """
     return of_counts(counts(images), digits)
 
 
 def counts(images: Tensor) -> Tensor:
-    """How often each channel of uint8 (N, H, W, 3) has each value: int64, (3, 256). Counts of parts add up: no copy as floats."""
+    """Count each channel's values in uint8 (N, H, W, 3): int64, (3, 256). Counts of parts can be added."""
     return torch.stack([torch.bincount(channel, minlength=256) for channel in images.reshape(-1, 3).unbind(1)])
 
 
 def of_counts(found: Tensor, digits: int = 4) -> tuple[Channels, Channels]:
-    """Mean and standard deviation of pixels that were counted, as `statistics`."""
+    """Return mean and standard deviation from the result of `counts`, as `statistics` does."""
     levels = torch.arange(256, dtype=torch.float64) / 255
     mean, std = [], []
     for channel in found:

@@ -1,4 +1,4 @@
-"""--skip_bad: a folder of pictures without those that cannot be read. Each picture is decoded once to find out."""
+"""--skip_bad: leave unreadable pictures out of a folder. Each picture is decoded once to find them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from engine.system.said import notice, some
 
 
 def _fault(path: Path) -> str:
-    """What is wrong with a file, empty if nothing."""
+    """Return the error of a file, empty if it can be read."""
     try:
         decode(path)
     except UserError as fault:
@@ -23,7 +23,7 @@ def _fault(path: Path) -> str:
 
 
 def listed(root: Path, skip_bad: bool, workers: int) -> Folder:
-    """A folder of pictures; without the bad ones, if these are to be skipped.
+    """List a folder of pictures, without the unreadable ones if `skip_bad`.
 
     Raises:
         UserError: as image_folder.listed and without_bad.
@@ -33,25 +33,25 @@ def listed(root: Path, skip_bad: bool, workers: int) -> Folder:
 
 
 def without_bad(folder: Folder, workers: int) -> Folder:
-    """The folder without pictures that cannot be read, which a notice counts and names.
+    """Return the folder without its unreadable pictures, which a notice counts and names.
 
     Args:
-        workers: processes that read.
+        workers: number of reading processes.
 
     Raises:
-        UserError: exit 4 if a class loses all its pictures of a part.
+        UserError: if a class loses all its pictures of a part (exit 4).
     """
     every = [*folder.train, *folder.test]
     faults = list(each(_fault, every, workers, folder.label, "looking through"))
     bad = [fault for fault in faults if fault]
     if not bad:
         return folder
-    notice(f"--skip_bad: {len(bad):,} of {len(every):,} pictures are left out: {some(bad)}")
+    notice(f"--skip_bad: {len(bad):,} of {len(every):,} pictures left out: {some(bad)}")
     count = len(folder.train)
     train = [file for file, fault in zip(folder.train, faults[:count], strict=True) if not fault]
     test = [file for file, fault in zip(folder.test, faults[count:], strict=True) if not fault]
     for part, files in (("train", train), (folder.tested, test)):
         for number in image_folder.bare(files, folder.names):
             text = f"no picture of {folder.names[number]} in {part}/ can be read"
-            raise UserError(text, f"replace them, or take their class out of train/ and {folder.tested}/", BAD_DATA)
+            raise UserError(text, f"replace them, or remove this class from train/ and {folder.tested}/", BAD_DATA)
     return replace(folder, train=train, test=test)

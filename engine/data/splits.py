@@ -1,6 +1,6 @@
-"""Pictures as one uint8 tensor on the device, cropped and flipped a batch at a time.
+"""A part of a data set as one uint8 tensor on the device, shifted and mirrored batch by batch.
 
-Which data sets there are and how each is read: catalogue.py. Sets too large for memory: stream.py.
+catalogue.py reads the data sets; stream.py handles sets too large for memory.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from engine.system import ranks
 
 
 class TensorSplit:
-    """One part of a data set, whole in memory.
+    """One part of a data set, completely in memory.
 
     Args:
         images: uint8, (N, H, W, 3): channels last, so that a batch is one gather.
@@ -42,7 +42,7 @@ class TensorSplit:
         parts = [order[step * size : (step + 1) * size] for step in range(start, steps(len(self), size))]
         sources = (generator(seed, epoch, step) for step in range(start + 1, start + len(parts) + 1))
         drawn = (moves(len(part), self.info, source) for part, source in zip(parts, sources, strict=True))
-        if self.device.type == "cuda" and parts:  # one copy for all: each would make the GPU wait
+        if self.device.type == "cuda" and parts:  # one copy for all steps, as each copy makes the GPU wait
             drawn = iter(torch.cat(list(drawn), 1).to(self.device).split(size, 1))
         for part, how in zip(parts, drawn, strict=True):
             mine = ranks.share(len(part))
@@ -51,7 +51,7 @@ class TensorSplit:
 
 @dataclass
 class Data:
-    """A training part and the part that the score is measured on (`part`: "test", or "val")."""
+    """A training part, and the part for judging (`part`: "test" or "val")."""
 
     info: DataInfo
     train: Split
@@ -59,20 +59,20 @@ class Data:
     part: str = "test"
 
     def set_normalisation(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        """Give both parts another mean and std: those that a network was trained with; of 1 channel: gray pictures."""
+        """Give both parts a network's mean and std; those of 1 channel make the pictures gray."""
         self.info = self.train.info = self.test.info = self.info.normalised(mean, std)
 
 
 def steps(pictures: int, size: int) -> int:
-    """Training batches in an epoch; a remainder too small for BN statistics is left out of it."""
+    """Return the number of training batches in an epoch; a remainder too small for BN statistics is left out."""
     return max(1, pictures // size + (pictures % size >= max(2, size // 2)))
 
 
 def held_out(total: int, count: int) -> tuple[Tensor, Tensor]:
-    """Numbers of the pictures to train on and of those held out for --val: always the same, so choices made on them agree.
+    """Return the numbers of the training pictures and of those held out for --val, which are always the same.
 
     Raises:
-        UserError: exit 2 if none would be left to train on.
+        UserError: if none would be left to train on (exit 2).
     """
     if count >= total:
         raise UserError(f"--val {count}: there are only {total} training pictures", "hold out fewer pictures")

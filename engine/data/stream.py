@@ -1,4 +1,4 @@
-"""Folders of pictures too large for memory: read by a torch DataLoader, with the interface of TensorSplit."""
+"""Folders of pictures too large for memory, read by a torch DataLoader, with the interface of TensorSplit."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from engine.system import ranks
 
 STATISTICS_PICTURES, BATCH = 10_000, 64
 Index = int | tuple[int, int]
-"""Which picture: its middle, or with a second number the random part that is drawn from that."""
+"""A picture's number for its middle, or its number and the seed of a random part."""
 
 
 class Read(Protocol):
-    """A part whose pictures can be read as they are."""
+    """A part whose unaltered pictures can be read."""
 
     info: DataInfo
 
@@ -41,7 +41,7 @@ class Read(Protocol):
 
 
 class _Pictures(Dataset):
-    """Pictures of files and their labels, which lie in arrays as paths do."""
+    """Picture files and their labels, both in arrays; see paths.py."""
 
     def __init__(self, files: list[tuple[Path, int]], info: DataInfo) -> None:
         self.info, self._paths = info, Paths(path for path, _ in files)
@@ -61,9 +61,9 @@ class _Pictures(Dataset):
 
 
 class _Seeded(Sequence[list[Index]]):
-    """Of each batch this rank's share, with a number that the random part of each picture is drawn from.
+    """This rank's share of each batch, with a seed for the random part of each picture.
 
-    A batch is made when it is asked for: all those of a million pictures would take 150 MB.
+    A batch is made on demand, as all batches of a million pictures would take 150 MB.
     """
 
     def __init__(self, parts: list[list[int]], source: Callable[[int], torch.Generator]) -> None:
@@ -80,7 +80,7 @@ class _Seeded(Sequence[list[Index]]):
 
 
 class StreamSplit:
-    """One part of a data set, read as it is needed; augmentation as in TensorSplit, so workers change nothing."""
+    """One part of a data set, read on demand and augmented like TensorSplit; its batches do not depend on `workers`."""
 
     def __init__(self, files: list[tuple[Path, int]], info: DataInfo, device: torch.device, workers: int) -> None:
         self.pictures = _Pictures(files, info)
@@ -90,7 +90,7 @@ class StreamSplit:
         return len(self.pictures)
 
     def read(self, batches: Sequence[Sequence[Index]]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Pictures as they are, uint8 (B, H, W, 3), and their labels."""
+        """Yield unaltered pictures, uint8 (B, H, W, 3), and their labels."""
         for images, labels in loaded(self.pictures, batches, self.workers, self.device.type == "cuda"):
             yield images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
 
@@ -123,13 +123,13 @@ def load(
     flip: bool | None = None,
     crop: str = SHIFT,
 ) -> Data:
-    """A folder as Data; mean and std come from up to 10,000 of its training pictures.
+    """Open a folder as Data; mean and std come from up to 10,000 of its training pictures.
 
     Args:
         flip, crop: as in catalogue.load.
 
     Raises:
-        UserError: exit 2 if --val leaves no training pictures, exit 4 for damaged ones.
+        UserError: if --val leaves no training pictures (exit 2); for damaged ones (exit 4).
     """
     train, test, info = folder.train, folder.test, replace(folder.info(size), crop=crop)
     mean, std = statistics(StreamSplit(train, info, torch.device("cpu"), workers))
@@ -141,10 +141,10 @@ def load(
 
 
 def statistics(part: Read, item: Callable[[int], Any] = int) -> tuple[Channels, Channels]:
-    """Mean and standard deviation of up to 10,000 pictures, always the same ones, of which a batch is in memory at a time.
+    """Measure mean and standard deviation on up to 10,000 pictures, always the same ones, with one batch in memory.
 
     Args:
-        item: what `part.read` asks for a picture by, of its number.
+        item: turns a picture's number into an index for `part.read`.
     """
     chosen = torch.randperm(len(part), generator=torch.Generator().manual_seed(0))[:STATISTICS_PICTURES].tolist()
     batches = [[*map(item, chosen[start : start + BATCH])] for start in range(0, len(chosen), BATCH)]

@@ -1,1 +1,1 @@
-"""Pictures with objects in them: boxes and classes, as COCO and YOLO users have them, and composed scenes. The sets: sets.py."""
+"""Pictures with boxes and classes of objects: COCO and YOLO folders, and composed scenes. sets.py opens the sets."""

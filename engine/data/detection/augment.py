@@ -1,6 +1,6 @@
-"""A training picture with its boxes: zoomed out, cropped, mirrored and scaled, by torchvision.
+"""Zoom out, crop, mirror and scale a training picture with its boxes, by torchvision.
 
-These are the moves that SSD was trained with (arXiv 1512.02325, section 2.2), without its changes of colour.
+This is SSD's augmentation (arXiv 1512.02325, section 2.2) without its changes of colour.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from torch import Tensor
 from engine.data.info import Channels, DataInfo
 
 ZOOM = (1.0, 2.0)
-"""How many times as wide and high as the picture the plain ground may be that half of the pictures are laid on."""
+"""The zoom-out of half of the pictures: the side of the plain canvas divided by the picture's side."""
 TRIALS = 10
-"""Crops tried for each overlap that is asked for. SSD tried 50, most of them in vain where objects are small."""
+"""Crops tried for each minimum overlap. SSD tried 50, but most of them fail if objects are small."""
 LEAST = 1.0
-"""Pixels that a box has to be wide and high after all moves to be trained on."""
+"""The least width and height, in pixels, of a box to train on after augmentation."""
 
 
 def place(seed: int, epoch: int, step: int, number: int) -> int:
-    """A seed that depends on nothing but the place of a picture in the run: its number in the batch of all ranks together."""
+    """Return a seed that depends only on a picture's position in the run; `number` is its place in all ranks' batch."""
     mixed = seed
     for part in (epoch, step, number):
         mixed = mixed * 1_000_003 + part
@@ -32,19 +32,20 @@ def place(seed: int, epoch: int, step: int, number: int) -> int:
 def augmented(
     picture: Tensor, boxes: Tensor, labels: Tensor, info: DataInfo, seed: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """A picture with its boxes as training sees them once; a pure function of its arguments.
+    """Augment a picture with its boxes; the result depends only on the arguments.
 
-    A crop keeps the boxes whose centre lies in it, cut to it: torchvision's rule, and SSD's. What is left of a box may so be a
-    quarter of it, where its centre lies in a corner of the crop. A picture without boxes is not cropped, as no crop could keep one.
+    A crop keeps the boxes with their centre inside it, and clips them: torchvision's rule, and SSD's. A quarter of a
+    box may be left if its centre is in a corner of the crop. A picture without boxes is not cropped, as no crop could
+    keep a box.
 
     Args:
         picture: uint8, (H, W, 3).
         boxes: float32, (n, 4): x1, y1, x2, y2 in pixels of the picture.
         labels: (n,).
-        seed: what `place` gives.
+        seed: from `place`.
 
     Returns:
-        The picture, uint8 (S, S, 3), with S info.image_size; the boxes left, in its pixels; and their labels.
+        The picture, uint8 (S, S, 3) with S = info.image_size; the remaining boxes, in its pixels; their labels.
     """
     from torchvision import tv_tensors
 
@@ -54,8 +55,10 @@ def augmented(
         "labels": labels,
     }
     moves = _moves(info.image_size, info.mean, bool(info.flip), len(boxes) > 0)
-    with torch.random.fork_rng(devices=[]):  # torchvision draws from torch's own numbers
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed GPUs, too, which nobody sets back
+    with torch.random.fork_rng(devices=[]):  # torchvision draws from torch's global generator
+        torch.default_generator.manual_seed(
+            seed
+        )  # torch.manual_seed would also seed GPUs, which fork_rng does not restore
         sample = moves(sample)
     image = sample["picture"].as_subclass(Tensor).permute(1, 2, 0).contiguous()
     return image, sample["boxes"].as_subclass(Tensor), sample["labels"]

@@ -1,4 +1,4 @@
-"""Boxes as people annotate them: cut to their pictures where they reach out by rounding, refused where they are wrong."""
+"""Check annotated boxes: clip those that leave their picture by rounding, and refuse wrong ones."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from engine.errors import BAD_DATA, UserError
 from engine.system.said import notice, some
 
 SLACK = 0.01
-"""How far a box may reach out of its picture, as a fraction of its side."""
+"""How far a box may reach beyond its picture, as a fraction of the picture's side."""
 NOISE = 1e-4
-"""Boxes that reach out by less are cut without a notice: annotations are rounded."""
+"""Boxes that reach out by less are clipped without a notice, as annotations are rounded."""
 FLAT = 10_000
-"""Boxes among which one may have no width or no height, and is left out. Training pictures of COCO have 2 of 860,001."""
+"""One box in this many may have no width or no height, and is left out. COCO's training pictures have 2 in 860,001."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Boxes of a part as they were read, before they are checked.
+    """The unchecked boxes of a part.
 
     Args:
         boxes: float64, (M, 4): x1, y1, x2, y2, in any unit.
-        sides: float64, (M, 2): width and height of each one's picture, in that unit.
-        slack: float64, (M, 2): how far each may reach out of it.
-        named: what a row is called where it is wrong: its file, and where it stands there.
-        unit: that of boxes and sides, in words.
+        sides: float64, (M, 2): width and height of each box's picture, in the same unit.
+        slack: float64, (M, 2): how far each box may reach beyond its picture.
+        named: the name of a row in errors: its file and its place there.
+        unit: the unit of boxes and sides, in words.
     """
 
     boxes: np.ndarray
@@ -38,13 +38,13 @@ class Rows:
 
 
 def checked(rows: Rows, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes cut to their pictures, (K, 4), and which rows they were, (K,): all, but for flat ones where these are few.
+    """Clip the boxes to their pictures; return them, (K, 4), and their row numbers, (K,), without a few flat ones.
 
     Args:
-        where: what notices say of the part, a path.
+        where: the part's path, for notices.
 
     Raises:
-        UserError: exit 4, naming the first box that lies outside its picture, or has no width or height.
+        UserError: naming the first box outside its picture or without width or height (exit 4).
     """
     if not len(rows.boxes):
         return np.zeros((0, 4)), np.zeros(0, np.int64)
@@ -52,18 +52,20 @@ def checked(rows: Rows, where: str) -> tuple[np.ndarray, np.ndarray]:
     if (wrong := np.flatnonzero((out > np.tile(rows.slack, 2)).any(1))).size:
         what = f"lies outside its picture, {rows.sides[wrong[0], 0]:.6g} x {rows.sides[wrong[0], 1]:.6g} {rows.unit}"
         raise _fault(
-            rows, int(wrong[0]), what, "mend or remove it; boxes are cut where they reach out by rounding alone"
+            rows, int(wrong[0]), what, "correct or remove it; only boxes that reach out by rounding are clipped"
         )
     if cut := int((out > NOISE * np.tile(rows.sides, 2)).any(1).sum()):
-        notice(f"{where}: {cut:,} of {len(out):,} boxes reach out of their pictures by rounding, and are cut there")
+        notice(f"{where}: {cut:,} of {len(out):,} boxes reach beyond their pictures by rounding; clipped")
     boxes = np.clip(rows.boxes, 0, np.tile(rows.sides, 2))
     flat = np.flatnonzero(~(boxes[:, 2:] > boxes[:, :2]).all(1))
     crossed = np.flatnonzero((rows.boxes[:, 2:] < rows.boxes[:, :2]).any(1))
     if len(crossed) or len(flat) * FLAT > len(boxes):
-        raise _fault(rows, int([*crossed, *flat][0]), "has no width or no height in its picture", "mend or remove it")
+        raise _fault(
+            rows, int([*crossed, *flat][0]), "has no width or no height in its picture", "correct or remove it"
+        )
     if len(flat):
         names = some([rows.named(row) for row in flat.tolist()])
-        notice(f"{where}: {len(flat):,} of {len(boxes):,} boxes have no width or no height, and are left out: {names}")
+        notice(f"{where}: {len(flat):,} of {len(boxes):,} boxes have no width or no height; left out: {names}")
     kept = np.setdiff1d(np.arange(len(boxes)), flat)
     return boxes[kept], kept
 

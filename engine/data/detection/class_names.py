@@ -1,6 +1,6 @@
-"""The names of a YOLO folder's classes: classes.txt, a name a line, or the entry `names` of data.yaml in its usual forms.
+"""Read the class names of a YOLO folder: classes.txt with a name a line, or the entry `names` of data.yaml.
 
-No YAML library is needed for these, and whatever else YAML can say is refused: a name read wrongly would stand in every table.
+The usual forms of the entry need no YAML library. Other YAML is refused, as a misread name would appear in every table.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ _QUOTED = re.compile(r"'([^'\\]*)'|\"([^\"\\]*)\"")
 
 
 def read(root: Path) -> tuple[str, ...]:
-    """The names, in the order of their numbers.
+    """Return the class names in the order of their numbers.
 
     Raises:
-        UserError: exit 4 if no file has them, or not in a form known here.
+        UserError: if no file has them, or only in an unknown form (exit 4).
     """
     path = root / "classes.txt"
     if path.is_file():
@@ -27,32 +27,34 @@ def read(root: Path) -> tuple[str, ...]:
         while found and not found[-1]:
             found.pop()
         if not found or not all(found):
-            raise UserError(f"{path}: it has no names, or an empty line between them", "write one a line", BAD_DATA)
+            raise UserError(
+                f"{path}: it has no names, or an empty line between names", "write one name a line", BAD_DATA
+            )
         return tuple(found)
     path = next((root / name for name in YAML if (root / name).is_file()), root / YAML[0])
     if not path.is_file():
-        text = f"no classes are named under {root}: there is neither {YAML[0]} nor classes.txt"
-        raise UserError(text, f"write {root / 'classes.txt'}, the name of a class a line, class 0 first", BAD_DATA)
+        text = f"no class names under {root}: there is neither {YAML[0]} nor classes.txt"
+        raise UserError(text, f"write {root / 'classes.txt'}, one class name a line, class 0 first", BAD_DATA)
     text = _text(path)
     if re.search(r"^kpt_shape\s*:", text, re.MULTILINE):
         raise UserError(
             f"{path}: it describes key points (kpt_shape), whose rows would be read as polygons",
-            "write rows of class, centre x, centre y, width and height, and leave kpt_shape out", BAD_DATA,
+            "write rows of class, centre x, centre y, width and height, and remove kpt_shape", BAD_DATA,
         )  # fmt: skip
     names = parsed(text)
     if names is None:
-        why = "its entry `names` is missing, or not in a form that is read here"
+        why = "its entry `names` is missing or has an unknown form"
         raise UserError(
-            f"{path}: {why}", f"write {root / 'classes.txt'}: the name of a class a line, class 0 first", BAD_DATA
+            f"{path}: {why}", f"write {root / 'classes.txt'}: one class name a line, class 0 first", BAD_DATA
         )
     count = re.search(r"^nc\s*:\s*(\d+)\s*(?:#.*)?$", text, re.MULTILINE)
     if count and int(count[1]) != len(names):
-        raise UserError(f"{path}: nc is {count[1]}, and names are {len(names)}", "let them agree", BAD_DATA)
+        raise UserError(f"{path}: nc is {count[1]}, but there are {len(names)} names", "make them agree", BAD_DATA)
     return tuple(names)
 
 
 def parsed(text: str) -> list[str] | None:
-    """The names that a data.yaml gives, as a list or by numbers, in brackets or a line each; None if the entry has another form."""
+    """Return the names in a data.yaml, a list or a mapping, in brackets or a line each; None for another form."""
     lines = [re.sub(r"(^|\s)#.*", "", line).rstrip() for line in text.splitlines()]
     starts = [number for number, line in enumerate(lines) if re.match(r"names\s*:", line)]
     if len(starts) != 1:
@@ -67,14 +69,14 @@ def parsed(text: str) -> list[str] | None:
     if end < 0:
         return None
     inside = whole[1:end].strip().removesuffix(",")
-    entries = re.findall(r"(?:'[^']*'|\"[^\"]*\"|[^,'\"])+", inside)  # a comma in quotes is part of a name
+    entries = re.findall(r"(?:'[^']*'|\"[^\"]*\"|[^,'\"])+", inside)  # a quoted comma is part of a name
     if ",".join(entries) != inside:
         return None
     return _each(entries) if first[0] == "[" else _numbered(entries)
 
 
 def _block(lines: list[str]) -> list[str] | None:
-    """A line for each, `- name` or `0: name`, until something else begins."""
+    """Read lines of `- name` or `0: name` until the block ends."""
     entries = []
     for line in lines:
         if not line.strip():
@@ -93,7 +95,7 @@ def _each(entries: list[str]) -> list[str] | None:
 
 
 def _numbered(entries: list[str]) -> list[str] | None:
-    """`0: name` and so on: every number from 0 once."""
+    """Read entries of `0: name`, with every number from 0 on once."""
     parts = [entry.partition(":") for entry in entries]
     numbers = [int(number) if number.strip().isdecimal() else -1 for number, _, _ in parts]
     if sorted(numbers) != list(range(len(entries))):
@@ -103,7 +105,7 @@ def _numbered(entries: list[str]) -> list[str] | None:
 
 
 def _scalar(text: str) -> str | None:
-    """A plain or quoted word or words; None for whatever means something else in YAML."""
+    """Return a plain or quoted string; None for anything that means something else in YAML."""
     text = text.strip()
     if quoted := _QUOTED.fullmatch(text):
         return (quoted[1] or quoted[2] or "") or None

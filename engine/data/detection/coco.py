@@ -1,4 +1,4 @@
-"""A COCO folder: annotations in JSON beside the pictures. What each entry says: coco_entries.py; which boxes are wrong: boxes.py."""
+"""Read a COCO folder: JSON annotations and pictures. coco_entries.py reads entries; boxes.py checks boxes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from engine.errors import BAD_DATA, UserError
 from engine.system.said import notice
 
 PARTS = {"train": ("train",), "test": ("val", "valid", "test")}
-"""What the parts are called in their files, the first of them that is there."""
-LAYOUT = "--dataset coco wants DIR/train.json with DIR/train/* and DIR/val.json with DIR/val/*, or COCO's own annotations/; DIR is given by --data"
+"""The file names of each part; the first that exists is read."""
+LAYOUT = (
+    "--dataset coco needs DIR/train.json with DIR/train/* and DIR/val.json with DIR/val/*, or COCO's own annotations/, "
+    "with DIR from --data"
+)
 
 
 def find(root: Path, part: str) -> tuple[Path, Path]:
-    """The annotations of a part, and the folder of its pictures.
+    """Find the annotations of a part, and the folder of its pictures.
 
     Raises:
-        UserError: exit 4 if one is missing.
+        UserError: if one is missing (exit 4).
     """
     for name in PARTS[part]:
         own = (
@@ -34,32 +37,32 @@ def find(root: Path, part: str) -> tuple[Path, Path]:
                 for there in (root / folder, root / "images" / folder):
                     if there.is_dir():
                         return path, there
-                raise UserError(f"{path} has no folder of pictures {root / folder}", LAYOUT, BAD_DATA)
+                raise UserError(f"{path}: its folder of pictures, {root / folder}, is missing", LAYOUT, BAD_DATA)
     raise UserError(f"no COCO annotations of {' or '.join(PARTS[part])} pictures under {root}", LAYOUT, BAD_DATA)
 
 
 def names(root: Path) -> tuple[str, ...]:
-    """Of the classes: the categories of the training part, in ascending order of their ids."""
+    """Return the class names: the categories of the training part, in ascending order of their ids."""
     path, _ = find(root, "train")
     return tuple(categories(path, content_of(path)).values())
 
 
 def read(root: Path) -> tuple[Listed, Listed, tuple[str, ...]]:
-    """Both parts of a folder, and the names of its classes.
+    """Read both parts of a folder, and the names of its classes.
 
     Raises:
-        UserError: exit 4 for files that are missing, of another form or contradict each other.
+        UserError: for files that are missing, malformed or contradict each other (exit 4).
     """
     (path, folder), (other, others) = find(root, "train"), find(root, "test")
     content = content_of(path)
     known = categories(path, content)
     train = _part(path, folder, content, known)
-    del content  # COCO's own takes gigabytes
+    del content  # COCO's training part takes gigabytes
     content = content_of(other)
     for number, name in categories(other, content).items():
         if known.get(number, name) != name:
-            text = f"{other} calls category {number} {name}, and {path} calls it {known[number]}"
-            raise UserError(text, "let both files name the same categories", BAD_DATA)
+            text = f"{other} calls category {number} {name}, but {path} calls it {known[number]}"
+            raise UserError(text, "give the categories the same names in both files", BAD_DATA)
     return train, _part(other, others, content, known), tuple(known.values())
 
 
@@ -72,7 +75,7 @@ def _part(path: Path, folder: Path, content: dict[str, list[Any]], known: dict[i
     if any(lacking.values()):
         taken = {"iscrowd": "0", "area": "width by height"}
         listing = " and ".join(
-            f"{count:,} lack {key} (taken to be {taken[key]})" for key, count in lacking.items() if count
+            f"{count:,} lack {key} (assumed: {taken[key]})" for key, count in lacking.items() if count
         )
         notice(f"{path}: of {len(rows):,} annotations, {listing}")
     table = np.array(rows, np.float64).reshape(-1, 8)

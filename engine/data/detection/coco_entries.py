@@ -1,4 +1,4 @@
-"""A COCO file of annotations, entry by entry: its categories, its pictures, and its rows, each refused by name where it is wrong."""
+"""Read the entries of a COCO annotation file: categories, pictures and annotations. Errors name the wrong entry."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Any
 
 from engine.errors import BAD_DATA, UserError
 
-_MEND = "mend the file"
+_MEND = "correct the file"
 
 
 def content_of(path: Path) -> dict[str, list[Any]]:
-    """What a file holds: lists of "images", "annotations" and "categories".
+    """Read a file's lists of "images", "annotations" and "categories".
 
     Raises:
-        UserError: exit 4 if it cannot be read or has no such lists, as everything here.
+        UserError: if it cannot be read or lacks these lists (exit 4, as all errors of this module).
     """
     try:
         content = json.loads(path.read_bytes())
     except OSError as fault:
         raise UserError(f"cannot read {path}: {fault.strerror}", "check the path", BAD_DATA) from fault
     except (ValueError, RecursionError) as fault:
-        text = f"cannot read {path}: it is cut short, or no JSON ({fault})"
-        raise UserError(text, "fetch or write it anew", BAD_DATA) from fault
+        text = f"cannot read {path}: it is truncated or not JSON ({fault})"
+        raise UserError(text, "download or write it again", BAD_DATA) from fault
     if not isinstance(content, dict) or not all(
         isinstance(content.get(key), list) for key in ("images", "annotations", "categories")
     ):
@@ -32,7 +32,7 @@ def content_of(path: Path) -> dict[str, list[Any]]:
 
 
 def categories(path: Path, content: dict[str, list[Any]]) -> dict[int, str]:
-    """The names of categories by their ids, ascending. Ids may have holes, and classes are numbered without them, from 0."""
+    """Return the categories' names by id, ascending. Ids may have gaps; classes are numbered from 0 without gaps."""
     found: dict[int, str] = {}
     for entry in content["categories"]:
         number, name = (entry.get("id"), entry.get("name")) if isinstance(entry, dict) else (None, None)
@@ -50,18 +50,16 @@ Row = tuple[int, int, float, float, float, float, bool, float]
 
 
 def row(path: Path, place: int, entry: Any, numbers: dict[Any, int], classes: dict[int, int]) -> Row:
-    """Of one annotation: the place of its picture, its class, x1, y1, x2 and y2, whether it is a crowd, and its area."""
+    """Return an annotation's picture number, class, x1, y1, x2, y2, whether it is a crowd, and its area."""
     name = called(place, entry)
     box = entry.get("bbox") if isinstance(entry, dict) else None
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
         raise _wrong(path, f"{name} has no bbox of four numbers")
     number, kind = entry.get("image_id"), entry.get("category_id")
     if not _is_id(number) or number not in numbers:
-        raise _wrong(path, f"{name} is of image {str(number)[:80]}, which it does not list")
+        raise _wrong(path, f"{name} is for image {str(number)[:80]}, which the file does not list")
     if not _is_id(kind) or kind not in classes:
-        raise _wrong(
-            path, f"{name} is of category {str(kind)[:80]}, which is none of the training pictures' categories"
-        )
+        raise _wrong(path, f"{name} has category {str(kind)[:80]}, which is not among the training part's categories")
     left, top, width, height = box
     crowd, area = entry.get("iscrowd", 0), entry.get("area", abs(width * height))
     if crowd not in (0, 1) or not _is_number(area) or area < 0:
@@ -70,13 +68,13 @@ def row(path: Path, place: int, entry: Any, numbers: dict[Any, int], classes: di
 
 
 def called(place: int, entry: Any) -> str:
-    """What an annotation is called: by its id, else by its place in the list."""
+    """Return an annotation's name for errors: its id, else its place in the list."""
     number = entry.get("id") if isinstance(entry, dict) else None
     return f"annotation {number}" if _is_id(number) else f"annotation no. {place + 1}"
 
 
 def pictures(path: Path, folder: Path, entries: list[Any]) -> tuple[dict[Any, int], list[Path], list[tuple[int, int]]]:
-    """Places of pictures by their ids, their files, and their widths and heights."""
+    """Return the pictures' numbers by id, their files, and their widths and heights."""
     numbers: dict[Any, int] = {}
     files: list[Path] = []
     sides: list[tuple[int, int]] = []
@@ -92,7 +90,7 @@ def pictures(path: Path, folder: Path, entries: list[Any]) -> tuple[dict[Any, in
         found = next((file for file in (folder / name, folder.parent / name) if file.is_file()), None)
         if found is None:
             raise UserError(
-                f"{path} lists {name}, and {folder / name} is missing", "fetch it, or take it out", BAD_DATA
+                f"{path} lists {name}, but {folder / name} is missing", "add the picture, or remove its entry", BAD_DATA
             )
         numbers[number] = len(files)
         files.append(found)
@@ -107,7 +105,7 @@ def _is_id(value: Any) -> bool:
 
 
 FARTHEST = 1e9
-"""Pixels: sums and products of such numbers are finite."""
+"""Limit for coordinates, in pixels, so that their sums and products are finite."""
 
 
 def _is_number(value: Any) -> bool:

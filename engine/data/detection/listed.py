@@ -1,4 +1,4 @@
-"""A part of a folder of pictures with boxes, listed and checked, before any picture is read."""
+"""A part of a folder of pictures with boxes, listed and checked before any picture is read."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from engine.data.detection.sources import Files
 
 @dataclass(frozen=True)
 class Listed:
-    """The files of a part and what they show.
+    """The files of a part and their objects.
 
     Args:
-        sides: the width and height that each annotation is made for; None where none says so.
-        objects: boxes and areas in fractions of a picture's sides and of its pixels.
+        sides: each picture's width and height according to its annotations; None if they do not say.
+        objects: boxes in fractions of a picture's sides, and areas in fractions of its area.
     """
 
     files: list[Path]
@@ -24,10 +24,10 @@ class Listed:
     objects: Objects
 
     def some(self, numbers: Sequence[int]) -> Listed:
-        """Some of its pictures, by their numbers."""
+        """Return a part of the pictures, by their numbers."""
         sides = None if self.sides is None else [self.sides[number] for number in numbers]
         return Listed([self.files[number] for number in numbers], sides, self.objects.some(numbers))
 
     def at(self, size: int) -> tuple[Files, Objects]:
-        """Its pictures, and its objects in pixels of pictures of `size` by `size`."""
+        """Return the pictures, and their objects in pixels of pictures of `size` by `size`."""
         return Files(self.files, self.sides), self.objects.scaled(size)

@@ -1,4 +1,4 @@
-"""The objects of many pictures, in arrays: of lists, every loader process would soon have a copy, by counting references."""
+"""The objects of many pictures, in arrays. Reference counting in lists would copy them into every loader process."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Objects:
-    """What the pictures of a part show, one row for each of M objects, those of a picture one after the other.
+    """The objects in the pictures of a part: one row for each of M objects, sorted by picture.
 
     Args:
         ends: int64, (N + 1,): the objects of picture i are rows ends[i] .. ends[i + 1].
-        boxes: float32, (M, 4): x1, y1, x2, y2 in pixels of the picture when it is scaled to the side that networks see
-            (before that side is known, in fractions of it).
-        labels: int64, (M,), from 0, without a background.
-        crowd: bool, (M,): whether the box holds many objects that nobody has told apart.
-        area: float32, (M,): pixels that an object covers, on the scale of the boxes.
+        boxes: float32, (M, 4): x1, y1, x2, y2 in pixels of the picture scaled to the network's side (or in fractions of
+            the side, before it is known).
+        labels: int64, (M,), from 0, without a background class.
+        crowd: bool, (M,): whether the box holds many objects that are not annotated one by one.
+        area: float32, (M,): an object's area, in the squared unit of the boxes.
     """
 
     ends: np.ndarray
@@ -34,11 +34,12 @@ class Objects:
         cls, pictures: int, owners: Sequence[int] | np.ndarray, boxes: np.ndarray, labels: Sequence[int] | np.ndarray,
         crowd: np.ndarray | None = None, area: np.ndarray | None = None,
     ) -> Objects:  # fmt: skip
-        """From rows in any order; those of a picture keep theirs.
+        """Build from rows in any order; the rows of a picture keep their order.
 
         Args:
-            owners: (M,), the picture of each object.
-            crowd, area: none of them by default, and width by height.
+            owners: (M,), the number of each object's picture.
+            crowd: (M,), by default all False.
+            area: (M,), by default width by height.
         """
         owner = np.asarray(owners, np.int64)
         order = np.argsort(owner, kind="stable")
@@ -57,18 +58,18 @@ class Objects:
         return len(self.ends) - 1
 
     def of(self, picture: int) -> dict[str, Tensor]:
-        """The objects of one picture: "boxes", "labels", "crowd" and "area", as tensors of their own."""
+        """Return copies of one picture's "boxes", "labels", "crowd" and "area" as tensors."""
         rows = slice(self.ends[picture], self.ends[picture + 1])
         return {field.name: torch.tensor(getattr(self, field.name)[rows]) for field in fields(self)[1:]}
 
     def some(self, pictures: Sequence[int]) -> Objects:
-        """Those of some pictures, numbered anew in the order given."""
+        """Return the objects of some pictures, renumbered in the given order."""
         rows = [np.arange(self.ends[picture], self.ends[picture + 1]) for picture in pictures]
         ends = np.concatenate([[0], np.cumsum([len(part) for part in rows])]).astype(np.int64)
         taken = np.concatenate([np.zeros(0, np.int64), *rows])
         return Objects(ends, *(getattr(self, field.name)[taken] for field in fields(self)[1:]))
 
     def scaled(self, size: float) -> Objects:
-        """With boxes as many times as large, and areas as many times squared."""
+        """Return a copy with boxes multiplied by `size`, and areas by its square."""
         boxes = (self.boxes.astype(np.float64) * size).astype(np.float32)
         return replace(self, boxes=boxes, area=(self.area.astype(np.float64) * size**2).astype(np.float32))

@@ -1,7 +1,7 @@
-"""Digit scenes (composed): handwritten digits on crops of two photographs, all of them real and shipped with scikit-learn.
+"""Digit scenes (composed): real handwritten digits on crops of two real photographs, all shipped with scikit-learn.
 
-A scene is a pure function of its part and number. It is laid out in whole numbers on a grid, and drawn from that at any size.
-Test scenes show digits and regions of the photographs that no training scene shows.
+A scene depends only on its part and number. Its layout is in whole steps of a grid, and can be drawn at any size.
+Test scenes show digits and regions of the photographs that are in no training scene.
 """
 
 from __future__ import annotations
@@ -22,32 +22,33 @@ COUNTS = (2_000, 500)
 """Training and test scenes."""
 SIDE = 160
 GRID = 10_000
-"""Steps along a side of a scene, in which places and sizes are drawn: so they do not depend on its pixels."""
+"""Steps along a side of a scene. Places and sizes are drawn in steps, so they do not depend on the size in pixels."""
 MOST, HEIGHTS, STRETCH = 5, (1_400, 4_500), (80, 125)
-"""Digits in a scene at most; their heights, some margin included: the ink is about 12 to 40 % of the side; their widths in % of as written."""
+"""The most digits in a scene; their heights in steps, with a margin (ink is about 12 to 40 % of the side); their widths
+in % of the written ones."""
 OVERLAP, TRIES = 10, 40
-"""How much of the smaller of two digits the other may cover, in %; places tried for a digit before it is left out."""
+"""The most overlap of two digits, in % of the smaller one; places tried for a digit before it is left out."""
 CROPS, TRAINING_WIDTH = (96, 192), 448
-"""Sides of a background in the photograph, in pixels, and where its training part ends: 70 % of 640."""
+"""The side of a background crop, in the photograph's pixels; the width of the training region: 70 % of 640."""
 PHOTOGRAPHS, SHAPE = ("china.jpg", "flower.jpg"), (427, 640, 3)
 INK = 64
-"""Of 255: what a pixel has to be covered by at least to count as ink. Boxes end there."""
+"""The least cover of a pixel, of 255, that counts as ink. Boxes enclose the ink."""
 
 
 class Draws:
-    """Whole numbers that a seed gives. The bits of PCG64 are promised to stay; what NumPy's Generator makes of them is not."""
+    """Whole numbers drawn from a seed. NumPy guarantees the bits of PCG64, but not the methods of its Generator."""
 
     def __init__(self, *seed: int) -> None:
         self._bits = np.random.PCG64(list(seed))
 
     def between(self, low: int, high: int) -> int:
-        """From low to high, both included."""
+        """Draw a number from low to high, both included."""
         return low + int(self._bits.random_raw() % (high - low + 1))
 
 
 @dataclass(frozen=True)
 class Placed:
-    """A digit, by its number in its part, and the field it is drawn in, in steps of GRID."""
+    """A digit's number in its part, and the rectangle it is drawn in, in steps of GRID."""
 
     digit: int
     left: int
@@ -56,7 +57,7 @@ class Placed:
     height: int
 
     def covers(self, other: Placed) -> bool:
-        """Whether both share more than OVERLAP of the smaller one."""
+        """Return whether both overlap by more than OVERLAP of the smaller one."""
         wide = min(self.left + self.width, other.left + other.width) - max(self.left, other.left)
         high = min(self.top + self.height, other.top + other.height) - max(self.top, other.top)
         smaller = min(self.width * self.height, other.width * other.height)
@@ -64,7 +65,7 @@ class Placed:
 
 
 def place(draws: Draws, inks: list[np.ndarray]) -> list[Placed]:
-    """1 to 5 digits in places of a scene where they do not hide each other."""
+    """Draw 1 to 5 digits and their places in a scene, so that they do not hide each other."""
     found: list[Placed] = []
     for _ in range(draws.between(1, MOST)):
         digit, high = draws.between(0, len(inks) - 1), draws.between(*HEIGHTS)
@@ -79,7 +80,7 @@ def place(draws: Draws, inks: list[np.ndarray]) -> list[Placed]:
 
 
 def background(draws: Draws, photographs: list[np.ndarray], size: int) -> np.ndarray:
-    """A square of one of the photographs' regions, scaled: uint8, (size, size, 3)."""
+    """Draw a square from one of the regions, scaled: uint8, (size, size, 3)."""
     from PIL import Image
 
     region = photographs[draws.between(0, len(photographs) - 1)]
@@ -90,7 +91,7 @@ def background(draws: Draws, photographs: list[np.ndarray], size: int) -> np.nda
 
 
 def draw(picture: np.ndarray, where: Placed, ink: np.ndarray, draws: Draws) -> tuple[int, int, int, int]:
-    """Draw a digit into a scene, light where that is dark and dark where it is light; gives the tight box of its ink, in pixels."""
+    """Draw a digit, light on dark or dark on light, and return the tight box of its ink, in pixels."""
     from PIL import Image
 
     size = len(picture)
@@ -102,7 +103,7 @@ def draw(picture: np.ndarray, where: Placed, ink: np.ndarray, draws: Draws) -> t
     left, top = min(left, right - 3), min(top, bottom - 3)
     drawn = Image.fromarray(ink).resize((right - left, bottom - top), Image.Resampling.BICUBIC)
     cover = np.asarray(drawn).astype(np.int64)[..., None]  # (h, w, 1)
-    cover = np.minimum(cover * 3 // 2, 255)  # strokes of a digit of 8 x 8 are pale
+    cover = np.minimum(cover * 3 // 2, 255)  # the strokes of 8 x 8 digits are faint
     under = picture[top:bottom, left:right].astype(np.int64)
     gray = (under * (299, 587, 114)).sum(-1, keepdims=True) // 1000
     light = int((gray * cover).sum()) < 128 * int(cover.sum())
@@ -113,10 +114,10 @@ def draw(picture: np.ndarray, where: Placed, ink: np.ndarray, draws: Draws) -> t
 
 
 def read(size: int = SIDE, counts: tuple[int, int] = COUNTS) -> list[tuple[Tensor, Objects]]:
-    """The scenes of training and of testing: pictures, uint8 (N, size, size, 3), and what they show.
+    """Draw the training and the test scenes: pictures, uint8 (N, size, size, 3), and their objects.
 
     Raises:
-        UserError: exit 2 if they would take too much memory, exit 4 if scikit-learn's files are not the known ones.
+        UserError: if they would take too much memory (exit 2); if scikit-learn's files are not the known ones (exit 4).
     """
     check_size(sum(counts), size)
     photographs, parts = _photographs(), []
@@ -137,7 +138,7 @@ def read(size: int = SIDE, counts: tuple[int, int] = COUNTS) -> list[tuple[Tenso
 
 
 def _ink(image: np.ndarray) -> np.ndarray:
-    """A digit cut to its ink, with a margin of one pixel in which strokes fade out."""
+    """Crop a digit to its ink, with a margin of one pixel in which strokes fade out."""
     rows, columns = (np.flatnonzero((image >= INK).any(axis)) for axis in (1, 0))
     return np.pad(image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 1)
 

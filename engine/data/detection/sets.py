@@ -1,4 +1,4 @@
-"""The detection sets by name, as Data: digit scenes, COCO and YOLO folders."""
+"""Open the detection sets by name, as Data: digit scenes, COCO and YOLO folders."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from engine.data.stream import statistics
 from engine.errors import BAD_DATA, UserError
 
 FOLDERS = {"coco": (coco.read, coco.names), "yolo": (yolo.read, class_names.read)}
-"""What reads a folder of each kind, and what reads the names of its classes alone."""
+"""The readers of each kind of folder: for all of it, and for its class names alone."""
 SIDE = 320
-"""Of pictures in folders, where nobody says another."""
+"""Default side of pictures in folders, in pixels."""
 SCENES_MEAN, SCENES_STD = (0.4701, 0.4230, 0.3626), (0.3464, 0.2725, 0.2858)
-"""Of the training scenes at a side of 160 pixels."""
+"""Measured on the training scenes at a side of 160 pixels."""
 
 
 def describe(name: str, image_size: int | None, root: Path = Path("data")) -> DataInfo:
-    """What is known of a set without its pictures; of a folder without their mean and std.
+    """Describe a set without reading its pictures; a folder's mean and std are then unknown.
 
     Raises:
-        UserError: exit 4 for a folder that does not name its classes.
+        UserError: for a folder without class names (exit 4).
     """
     if name == "scenes":  # digits are not mirrored
         names = tuple(map(str, range(10)))
@@ -42,11 +42,11 @@ def describe(name: str, image_size: int | None, root: Path = Path("data")) -> Da
 def load(
     name: str, root: Path, device: torch.device, image_size: int | None, val: int, workers: int, flip: bool | None = None
 ) -> Data:  # fmt: skip
-    """A detection set as Data; the arguments are those of catalogue.load.
+    """Open a detection set as Data, with the arguments of catalogue.load.
 
     Raises:
-        UserError: exit 4 for pictures or annotations that are missing, damaged or contradict each other, exit 2 if --val leaves
-            no training pictures.
+        UserError: for pictures or annotations that are missing, damaged or contradict each other (exit 4); if --val
+            leaves no training pictures (exit 2).
     """
     if name == "scenes":
         info = describe(name, image_size)
@@ -55,12 +55,12 @@ def load(
         if val:
             chosen = [numbers.tolist() for numbers in held_out(len(pictures), val)]
             parts = [(Memory(pictures[numbers]), shown.some(numbers)) for numbers in chosen]
-        workers = workers if device.type == "cuda" else 0  # a CPU is busy with the network
+        workers = workers if device.type == "cuda" else 0  # on a CPU, workers would compete with the network
     else:
         train, test, names = FOLDERS[name][0](root)
         for part, what in ((train, "training"), (test, "test")):
             if not len(part.objects.labels):
-                raise UserError(f"{root}: no {what} picture shows an object", "add annotations", BAD_DATA)
+                raise UserError(f"{root}: no {what} picture has an object", "add annotations", BAD_DATA)
         info = _of_folder(name, root, names, image_size)
         plain = DetectionSplit(*train.at(info.image_size), info, torch.device("cpu"), workers)
         mean, std = statistics(plain, _unmoved)
@@ -81,7 +81,7 @@ def _info(
 
 
 def _of_folder(name: str, root: Path, names: tuple[str, ...], size: int | None) -> DataInfo:
-    """DataInfo without statistics."""
+    """Return a folder's DataInfo, with mean 0 and std 1 in place of measured ones."""
     return _info(name, image_folder.label(root), names, size or SIDE, (0.0,) * 3, (1.0,) * 3, True)
 
 

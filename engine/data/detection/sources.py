@@ -1,4 +1,4 @@
-"""Where a picture to detect objects in is read from: memory, or a file. Its objects: objects.py."""
+"""Sources of pictures for detection: memory or files. objects.py has their objects."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from engine.data.pictures import decode
 from engine.errors import BAD_DATA, UserError
 
 LARGEST = 2
-"""Training scales pictures to at most this many times the network's side: a crop of half a picture is still sharp, and a large photograph costs little."""
+"""Training scales pictures to at most this many times the network's side. A crop of half a picture is then still sharp,
+and a large photograph costs little time."""
 
 
 class Source(Protocol):
@@ -24,14 +25,14 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def scaled(self, index: int, size: int) -> Tensor:
-        """Stretched to size by size: uint8, (size, size, 3)."""
+        """Return a picture stretched to size by size: uint8, (size, size, 3)."""
 
     def whole(self, index: int, size: int) -> Tensor:
-        """With `size` to LARGEST * size pixels a side, as many as it has where it can be: uint8, (H, W, 3)."""
+        """Return a picture with each side clamped to `size` .. LARGEST * size pixels: uint8, (H, W, 3)."""
 
 
 class Memory:
-    """Pictures that are as large as networks see them: uint8, (N, S, S, 3), on the CPU."""
+    """Pictures in memory, already at the network's side: uint8, (N, S, S, 3), on the CPU."""
 
     def __init__(self, pictures: Tensor) -> None:
         self.pictures = pictures
@@ -49,7 +50,7 @@ class Files:
     """Pictures in files.
 
     Args:
-        sides: the width and height that the annotations are made for, upright; None where these do not say.
+        sides: each upright picture's width and height according to its annotations; None if they do not say.
     """
 
     def __init__(self, files: Sequence[Path], sides: Sequence[tuple[int, int]] | None = None) -> None:
@@ -66,10 +67,10 @@ class Files:
         return self._read(index, size, LARGEST * size)
 
     def _read(self, index: int, least: int, most: int) -> Tensor:
-        """A picture of `least` to `most` pixels a side, each side scaled by itself.
+        """Read a picture and clamp each side to `least` .. `most` pixels.
 
         Raises:
-            UserError: exit 4, naming the file, if it cannot be read, or is not what was annotated.
+            UserError: naming the file, if it cannot be read or its size contradicts the annotations (exit 4).
         """
         path = self._paths[index]
         picture = decode(path)
@@ -80,7 +81,7 @@ class Files:
 
 
 def stretched(picture: Any, width: int, height: int) -> Tensor:
-    """A picture of PIL's, each side scaled by itself: uint8, (height, width, 3)."""
+    """Stretch a PIL picture: uint8, (height, width, 3)."""
     from PIL.Image import Resampling
 
     if picture.size != (width, height):
@@ -89,8 +90,8 @@ def stretched(picture: Any, width: int, height: int) -> Tensor:
 
 
 def _other_size(path: Path, found: tuple[int, int], said: tuple[int, ...]) -> UserError:
-    """Boxes of a picture of another size would lie elsewhere; where both sides are swapped, its EXIF data turn it."""
+    """Return the error for a picture of the wrong size, whose boxes are misplaced; swapped sides mean EXIF rotation."""
     text = f"{path} has {found[0]} x {found[1]} pixels, its annotation is for {said[0]} x {said[1]}"
     if found == said[::-1]:
-        return UserError(text, "annotate it upright, as its EXIF data turn it, or save it without them", BAD_DATA)
-    return UserError(text, "mend the width and height that are annotated, or the picture", BAD_DATA)
+        return UserError(text, "annotate it as its EXIF data turn it, or save it without EXIF data", BAD_DATA)
+    return UserError(text, "correct the annotated width and height, or the picture", BAD_DATA)

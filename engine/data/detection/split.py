@@ -1,4 +1,4 @@
-"""One part of a detection set, as batches of pictures and of their objects. How they are moved in training: augment.py."""
+"""One part of a detection set, as batches of pictures and their objects; augment.py augments them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ from engine.system import ranks
 
 Targets = list[dict[str, Tensor]]
 Item = tuple[int, int | None]
-"""The number of a picture, and the seed of its moves; None leaves it as it is."""
+"""The number of a picture, and the seed of its augmentation; None leaves it unaltered."""
 Loaded = tuple[Tensor, list[int], dict[str, Tensor]]
-"""Pictures, how many objects each has, and the objects of all in one tensor for each field: few tensors pass from a process to another."""
+"""Pictures, their numbers of objects, and one tensor of all objects for each field, so that processes exchange few
+tensors."""
 
 
 @dataclass
 class _Items(Dataset):
-    """One picture and its objects, moved where that is asked for."""
+    """Single pictures with their objects, augmented if a seed is given."""
 
     source: Source
     objects: Objects
@@ -41,7 +42,7 @@ class _Items(Dataset):
         found, size = self.objects.of(index), self.info.image_size
         if seed is None:
             return self.source.scaled(index, size), found
-        picture, alone = self.source.whole(index, size), ~found["crowd"]  # a crowd is no object to learn
+        picture, alone = self.source.whole(index, size), ~found["crowd"]  # crowds are not trained on
         height, width, _ = picture.shape
         boxes = found["boxes"][alone] * (torch.tensor([width, height] * 2) / size)
         picture, boxes, labels = augmented(picture, boxes, found["labels"][alone], self.info, seed)
@@ -57,12 +58,13 @@ def _together(items: list[tuple[Tensor, dict[str, Tensor]]]) -> Loaded:
 class DetectionSplit:
     """One part of a detection set.
 
-    A batch is (images, targets): images float32 (B, info.channels, S, S), normalised, in channels_last memory; targets a list of B dicts,
-    "boxes" float32 (n, 4), x1, y1, x2, y2 in pixels of the S x S picture, and "labels" int64 (n,), from 0, without a background. n may be 0.
-    `batches` tells also "crowd", bool (n,), and "area", float32 (n,), in the same pixels; `training_batches` leaves crowds out.
+    A batch is (images, targets). Images are float32 (B, info.channels, S, S), normalised, in channels_last memory.
+    Targets are a list of B dicts: "boxes", float32 (n, 4), x1, y1, x2, y2 in pixels of the S x S picture, and "labels",
+    int64 (n,), from 0, without a background class; n may be 0. `batches` adds "crowd", bool (n,), and "area",
+    float32 (n,), in square pixels; `training_batches` leaves crowds out.
 
     Args:
-        workers: processes that read and move pictures; 0: this one.
+        workers: number of processes that read and augment pictures; 0 uses this process.
     """
 
     def __init__(self, source: Source, objects: Objects, info: DataInfo, device: torch.device, workers: int) -> None:
@@ -73,13 +75,13 @@ class DetectionSplit:
         return len(self.objects)
 
     def batches(self, size: int, order: Tensor | None = None) -> Iterator[tuple[Tensor, Targets]]:
-        """The pictures in order (or those of `order`, numbers), scaled and unaltered."""
+        """Yield scaled, otherwise unaltered pictures, in order or as `order` numbers them."""
         items: list[Item] = [(index, None) for index in (range(len(self)) if order is None else order.tolist())]
         for images, targets in self.read([items[start : start + size] for start in range(0, len(items), size)]):
             yield normalise(images, self.info), targets
 
     def training_batches(self, size: int, seed: int, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Targets]]:
-        """One epoch, shuffled and moved; as Split has it. The moves of a picture depend on (seed, epoch, step, place in the batch)."""
+        """Yield this rank's share of an epoch, augmented by (seed, epoch, step, place in the batch), as in Split."""
         order = torch.randperm(len(self), generator=generator(seed, epoch)).tolist()
         batches: list[list[Item]] = []
         for step in range(start, steps(len(self), size)):
@@ -90,10 +92,10 @@ class DetectionSplit:
             yield normalise(images, self.info), targets
 
     def read(self, batches: list[list[Item]]) -> Iterator[tuple[Tensor, Targets]]:
-        """Pictures as they are, uint8 (B, S, S, 3), and their targets, on the device.
+        """Yield pictures before normalisation, uint8 (B, S, S, 3), and their targets, on the device.
 
         Raises:
-            UserError: exit 4, naming the picture that cannot be read.
+            UserError: naming the picture that cannot be read (exit 4).
         """
         there = _Items(self.source, self.objects, self.info)
         pinned = self.device.type == "cuda"

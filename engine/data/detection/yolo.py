@@ -1,4 +1,7 @@
-"""A YOLO folder: images/ and labels/, a text file for each picture, a row for each object. What a row says: yolo_rows.py; which boxes are wrong: boxes.py."""
+"""Read a YOLO folder: images/ and labels/, with a text file for each picture and a row for each object.
+
+yolo_rows.py reads the rows; boxes.py checks the boxes.
+"""
 
 from __future__ import annotations
 
@@ -16,18 +19,18 @@ from engine.errors import BAD_DATA, UserError
 from engine.system.said import notice
 
 PARTS = {"train": ("train",), "test": ("val", "valid", "test")}
-"""What the parts are called, the first of them that is there."""
+"""The folder names of each part; the first that exists is read."""
 LAYOUT = (
-    "--dataset yolo wants DIR/images/train/* with DIR/labels/train/*.txt and the same of val, "
-    "or DIR/train/images/* with DIR/train/labels/*.txt; DIR is given by --data"
+    "--dataset yolo needs DIR/images/train/* with DIR/labels/train/*.txt and the same for val, "
+    "or DIR/train/images/* with DIR/train/labels/*.txt; DIR is from --data"
 )
 
 
 def find(root: Path, part: str) -> tuple[Path, Path]:
-    """The folders of a part's pictures and of its labels.
+    """Find the folders of a part's pictures and labels.
 
     Raises:
-        UserError: exit 4 if one is missing.
+        UserError: if one is missing (exit 4).
     """
     for name in PARTS[part]:
         for images, labels in (
@@ -37,15 +40,15 @@ def find(root: Path, part: str) -> tuple[Path, Path]:
             if images.is_dir():
                 if labels.is_dir():
                     return images, labels
-                raise UserError(f"{images} has no folder of labels {labels}", LAYOUT, BAD_DATA)
+                raise UserError(f"{images}: its folder of labels, {labels}, is missing", LAYOUT, BAD_DATA)
     raise UserError(f"no {' or '.join(PARTS[part])} pictures of a YOLO folder under {root}", LAYOUT, BAD_DATA)
 
 
 def read(root: Path) -> tuple[Listed, Listed, tuple[str, ...]]:
-    """Both parts of a folder, and the names of its classes.
+    """Read both parts of a folder, and the names of its classes.
 
     Raises:
-        UserError: exit 4 for files that are missing, of another form or contradict each other.
+        UserError: for files that are missing, malformed or contradict each other (exit 4).
     """
     folders = [find(root, part) for part in ("train", "test")]
     names = class_names.read(root)
@@ -59,9 +62,7 @@ def _part(images: Path, labels: Path, classes: int) -> Listed:
         raise UserError(f"no pictures under {images}/", LAYOUT, BAD_DATA)
     wanted = _label_files(images, labels, files)
     there = set(_files(labels, {".txt"}))
-    odd = sorted(
-        path for path in there - set(wanted) if path.name != "classes.txt"
-    )  # which labelling tools leave there
+    odd = sorted(path for path in there - set(wanted) if path.name != "classes.txt")  # labelling tools leave it there
     if odd:
         raise UserError(f"{odd[0]} has no picture under {images}/", "add the picture, or remove the labels", BAD_DATA)
     found = Found()
@@ -71,11 +72,9 @@ def _part(images: Path, labels: Path, classes: int) -> Listed:
         else:
             found.without += 1
     if found.without:
-        notice(
-            f"{labels}: {found.without:,} of {len(files):,} pictures have no labels, and are taken to show no object"
-        )
+        notice(f"{labels}: {found.without:,} of {len(files):,} pictures have no labels: treated as empty")
     if found.twice:
-        notice(f"{labels}: {found.twice:,} rows say what another one of their file says, and are left out")
+        notice(f"{labels}: {found.twice:,} rows repeat another row of their file and were left out")
     rows = Rows(
         np.array(found.boxes, np.float64).reshape(-1, 4), np.ones((len(found.boxes), 2)), np.full((len(found.boxes), 2), SLACK),
         lambda row: f"{wanted[found.owners[row]]}, line {found.lines[row]}", "in fractions of its sides",
@@ -86,7 +85,7 @@ def _part(images: Path, labels: Path, classes: int) -> Listed:
 
 
 def _files(folder: Path, suffixes: set[str]) -> list[Path]:
-    """The files under a folder, those of folders in it, too. Names that begin with a dot are some program's."""
+    """List the files under a folder and its subfolders, without names that begin with a dot (other programs' files)."""
     return sorted(
         path
         for path in folder.rglob("*")
@@ -95,7 +94,7 @@ def _files(folder: Path, suffixes: set[str]) -> list[Path]:
 
 
 def _label_files(images: Path, labels: Path, files: list[Path]) -> list[Path]:
-    """Where the labels of each picture are, if it has any."""
+    """Return the label file of each picture, whether it exists or not."""
     found: dict[Path, Path] = {}
     for path in files:
         wanted = labels / path.relative_to(images).with_suffix(".txt")

@@ -1,4 +1,4 @@
-"""The label file of a picture as YOLO users have them: a row for each object, its class and its box, or a polygon around it."""
+"""Read a YOLO label file: a row for each object, with its class and its box or a polygon around it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from engine.data.detection.boxes import SLACK
 from engine.errors import BAD_DATA, UserError
 
 CORNERS = 4
-"""Of a polygon, at least: fewer numbers are also what trackers and detectors write behind a box."""
+"""The least corners of a polygon; rows with fewer numbers may be a box with a tracker's or detector's extra columns."""
 
 
 @dataclass
 class Found:
-    """What the label files of a part say, row by row: the picture of each object, its class, its box and its line.
+    """The rows of a part's label files: each object's picture, class, box and line.
 
-    `twice` counts rows that say what another one of their file says; `without` counts pictures that have no label file.
+    `twice` counts the rows that repeat another row of their file; `without` counts the pictures without a label file.
     """
 
     owners: list[int] = field(default_factory=list)
@@ -32,16 +32,16 @@ def read(path: Path, number: int, classes: int, found: Found) -> None:
     """Add the rows of a label file.
 
     Args:
-        number: that of its picture.
-        classes: how many there are.
+        number: the number of its picture.
+        classes: number of classes.
 
     Raises:
-        UserError: exit 4, naming file and line.
+        UserError: naming file and line (exit 4).
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as fault:
-        raise UserError(f"cannot read {path}: {fault}", "write it as text", BAD_DATA) from fault
+        raise UserError(f"cannot read {path}: {fault}", "write it as UTF-8 text", BAD_DATA) from fault
     seen = set()
     for line, words in enumerate(map(str.split, lines), 1):
         if not words:
@@ -58,23 +58,23 @@ def read(path: Path, number: int, classes: int, found: Found) -> None:
 
 
 def _row(where: str, words: list[str], classes: int) -> tuple[float, ...]:
-    """A class and its box, x1, y1, x2, y2, in fractions of the picture's sides.
+    """Return a row's class and its box, x1, y1, x2, y2, in fractions of the picture's sides.
 
     Raises:
-        UserError: exit 4, naming file and line.
+        UserError: naming file and line (exit 4).
     """
     try:
         kind, *values = map(float, words)
     except ValueError as fault:
-        raise _wrong(where, f"{' '.join(words)[:60]!r} are not all numbers") from fault
+        raise _wrong(where, f"not all of {' '.join(words)[:60]!r} are numbers") from fault
     if not all(map(math.isfinite, (kind, *values))):
         raise _wrong(where, "a number is not finite")
     polygon = len(values) >= 2 * CORNERS and len(values) % 2 == 0
     if len(values) != 4 and not polygon:
         raise _wrong(where, f"it has {len(words)} numbers")
     if kind not in range(classes):
-        text = f"{where}: {words[0]} is no class; {classes} are named, from 0 to {classes - 1}"
-        raise UserError(text, "mend the row, or name the class", BAD_DATA)
+        text = f"{where}: {words[0]} is not a class; {classes} are named, 0 to {classes - 1}"
+        raise UserError(text, "correct the row, or name the class", BAD_DATA)
     for value in values:
         if not -SLACK <= value <= 1 + SLACK:
             text = f"{where}: {value:g} is not between 0 and 1"
@@ -87,5 +87,5 @@ def _row(where: str, words: list[str], classes: int) -> tuple[float, ...]:
 
 
 def _wrong(where: str, what: str) -> UserError:
-    hint = "a row is: class, then centre x, centre y, width and height, or the corners of a polygon, in fractions of the sides"
+    hint = "write class, then centre x, centre y, width and height, or a polygon's corners, in fractions of the sides"
     return UserError(f"{where}: {what}", hint, BAD_DATA)

@@ -111,10 +111,10 @@ def assert_bad_data(root: Path, name: str = "imagefolder", **more) -> UserError:
 def test_faults_of_a_folder_are_named(folder: Path, tmp_path: Path) -> None:
     assert "nowhere/train" in str(assert_bad_data(tmp_path / "nowhere"))
     (folder / "test/bee").rename(folder / "test/cat")
-    assert "different classes: bee is in train alone" in str(assert_bad_data(folder))
+    assert "different classes: bee is in train only" in str(assert_bad_data(folder))
     (folder / "train/bee").rename(folder / "train/cat")
     (folder / "test/ant").rename(folder / "test/aa")
-    assert "different classes: aa is in test alone" in str(assert_bad_data(folder))
+    assert "different classes: aa is in test only" in str(assert_bad_data(folder))
     (folder / "test/aa").rename(folder / "test/ant")
     (folder / "train/cat").rename(folder / "train/bee")
     (folder / "test/cat").rename(folder / "test/bee")

@@ -58,14 +58,14 @@ def test_where_there_is_no_test_folder_val_is_judged_on(folder: Path) -> None:
     found = listed(folder)
     assert ([path.parts[-3] for path, _ in found.test], found.tested) == (["val", "val"], "val")
     assert image_folder.has_folders(folder)
-    with pytest.raises(UserError, match=f"{folder} holds train/ and val/ folders, and no CIFAR-10"):
+    with pytest.raises(UserError, match=f"{folder} holds train/ and val/ folders, but no CIFAR-10"):
         catalogue.load("auto", folder)
     (folder / "val/bee/0.png").write_text("no picture")
     with pytest.raises(UserError, match="no picture of bee in val/ can be read"):
         without_bad(found, 0)
     (folder / "val/bee").rename(folder / "val/cat")
     with pytest.raises(
-        UserError, match=f"{folder}/train and {folder}/val hold different classes: bee is in train alone"
+        UserError, match=f"{folder}/train and {folder}/val hold different classes: bee is in train only"
     ):
         listed(folder)
 

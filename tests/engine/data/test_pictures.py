@@ -47,7 +47,7 @@ def test_numbers_without_a_known_white_are_refused_by_name(kind: type, tmp_path:
 
 @pytest.mark.parametrize(
     ("content", "what"),
-    [(b"no picture", "no kind of picture known here, or damaged at its beginning"), (b"", "an empty file")],
+    [(b"no picture", "an unknown picture format, or damaged at its beginning"), (b"", "an empty file")],
 )
 def test_a_file_that_is_no_picture_is_named_and_no_address_in_memory(content: bytes, what: str, tmp_path: Path) -> None:
     path = tmp_path / "a.png"
@@ -98,6 +98,6 @@ def test_several_processes_read_what_one_does(workers: int, tmp_path: Path) -> N
     found = read_all(files, 6, "pictures", workers)
     assert all(np.array_equal(found[place], read_picture(path, 6)) for place, (path, _) in enumerate(files))
     files[77][0].write_bytes(b"no picture")
-    with pytest.raises(UserError, match=r"077\.png: no kind of picture") as fault:
+    with pytest.raises(UserError, match=r"077\.png: an unknown picture format") as fault:
         read_all(files, 6, "pictures", workers)
     assert (fault.value.code, fault.value.hint) == (BAD_DATA, "remove or replace the picture")

@@ -42,8 +42,8 @@ def test_bad_pictures_are_left_out_counted_and_named(
     assert [path.name for path, _ in found.train] == ["1.png", "2.png", "3.png", "4.png"] * 2
     assert len(found.test) == 4
     said = capsys.readouterr().err
-    assert "--skip_bad: 2 of 14 pictures are left out" in said
-    assert "train/ant/0.png: no kind of picture" in said
+    assert "--skip_bad: 2 of 14 pictures left out" in said
+    assert "train/ant/0.png: an unknown picture format" in said
     assert "train/bee/0.png" in said
 
 
@@ -58,7 +58,7 @@ def test_a_training_goes_on_without_them(
     assert "/0.png" in refused.err
     done = command("prune.train", *SHORT, "--skip_bad")
     assert done.code == 0, done.err
-    assert "2 of 14 pictures are left out" in done.err
+    assert "2 of 14 pictures left out" in done.err
     assert "pets: 8 training and 4 test pictures" in done.err
 
 

@@ -27,9 +27,7 @@ def test_what_lies_within_stays_and_nobody_is_told(capsys: pytest.CaptureFixture
 def test_what_reaches_out_by_rounding_is_cut_and_counted(capsys: pytest.CaptureFixture[str]) -> None:
     boxes, _ = checked(rows((-1, -2, 101, 202), (1, 1, 9, 9), (90, 50, 100.5, 60)), "here")
     assert boxes.tolist() == [[0, 0, 100, 200], [1, 1, 9, 9], [90, 50, 100, 60]]
-    assert capsys.readouterr().err == (
-        "notice: here: 2 of 3 boxes reach out of their pictures by rounding, and are cut there\n"
-    )
+    assert capsys.readouterr().err == ("notice: here: 2 of 3 boxes reach beyond their pictures by rounding; clipped\n")
 
 
 @pytest.mark.parametrize(
@@ -56,7 +54,7 @@ def test_one_in_ten_thousand_is_left_out_and_named(capsys: pytest.CaptureFixture
     boxes, kept = checked(rows((5, 5, 9, 5), *many), "here")
     assert kept.tolist() == list(range(1, FLAT))
     assert len(boxes) == FLAT - 1
-    said = f"notice: here: 1 of {FLAT:,} boxes have no width or no height, and are left out: box 0\n"
+    said = f"notice: here: 1 of {FLAT:,} boxes have no width or no height; left out: box 0\n"
     assert capsys.readouterr().err == said
     for refused in ([(5, 5, 9, 5), (5, 5, 5, 9), *many], [*many, (5, 9, 9, 5)]):
         with pytest.raises(UserError, match="has no width"):

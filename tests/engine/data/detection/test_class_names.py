@@ -43,7 +43,7 @@ def test_names_keep_what_stands_in_quotes() -> None:
 def test_any_other_form_is_not_read(text: str, tmp_path: Path) -> None:
     assert parsed(text) is None
     (tmp_path / "data.yaml").write_text(text)
-    with pytest.raises(UserError, match=r"data\.yaml: its entry `names` is missing, or not") as fault:
+    with pytest.raises(UserError, match=r"data\.yaml: its entry `names` is missing or has") as fault:
         read(tmp_path)
     assert fault.value.code == 4
     assert "classes.txt" in fault.value.hint
@@ -65,5 +65,5 @@ def test_classes_txt_comes_first(tmp_path: Path) -> None:
 
 def test_a_count_that_contradicts_the_names_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data.yaml").write_text("nc: 3  # classes\nnames: [ant, bee]\n")
-    with pytest.raises(UserError, match="nc is 3, and names are 2"):
+    with pytest.raises(UserError, match="nc is 3, but there are 2 names"):
         read(tmp_path)

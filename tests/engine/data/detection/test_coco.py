@@ -103,7 +103,7 @@ def test_crowds_are_marked_and_missing_fields_are_said(root: Path, capsys: pytes
     said = capsys.readouterr().err.splitlines()
     count = len(coco_content("train")["annotations"])
     assert said == [
-        f"notice: {root}/train.json: of {count} annotations, 1 lack iscrowd (taken to be 0) and 2 lack area (taken to be width by height)"
+        f"notice: {root}/train.json: of {count} annotations, 1 lack iscrowd (assumed: 0) and 2 lack area (assumed: width by height)"
     ]
     assert train.objects.crowd.tolist() == [True, *[False] * (count - 1)]
     *_, width, height = coco_content("train")["annotations"][1]["bbox"]
@@ -157,9 +157,9 @@ BAD = {
     "three numbers": (first(bbox=[5, 5, 4]), "annotation 1 has no bbox of four numbers"),
     "words": (first(bbox=[5, 5, 4, "4"]), "annotation 1 has no bbox of four numbers"),
     "not finite": (first(bbox=[5, 5, 4, float("nan")]), "annotation 1 has no bbox of four numbers"),
-    "unknown category": (first(category_id=4), "annotation 1 is of category 4, which is none"),
-    "odd category": (first(category_id=[3]), r"annotation 1 is of category \[3\], which is none"),
-    "unknown image": (first(image_id=5), "annotation 1 is of image 5, which it does not list"),
+    "unknown category": (first(category_id=4), "annotation 1 has category 4, which is not among"),
+    "odd category": (first(category_id=[3]), r"annotation 1 has category \[3\], which is not among"),
+    "unknown image": (first(image_id=5), "annotation 1 is for image 5, which the file does not list"),
     "odd crowd": (first(iscrowd=2), "annotation 1 has iscrowd 2"),
     "odd area": (first(area=-1), "annotation 1 has iscrowd 0 and area -1"),
     "no annotation": (lambda content: content["annotations"].insert(0, 7), "annotation no. 1 has no bbox"),
@@ -171,7 +171,7 @@ BAD = {
     "image twice": (lambda content: content["images"].append(content["images"][0]), "two images have the id 100: 0.png and 0.png"),
     "image without a size": (lambda content: content["images"][1].pop("width"), r"image 1\.png has no width and height in pixels"),
     "image without a name": (lambda content: content["images"][1].pop("file_name"), "an image has no id or no file_name"),
-    "missing picture": (lambda content: content["images"][1].update(file_name="z.png"), r"train\.json lists z\.png, and .*/train/z\.png is missing"),
+    "missing picture": (lambda content: content["images"][1].update(file_name="z.png"), r"train\.json lists z\.png, but .*/train/z\.png is missing"),
 }  # fmt: skip
 
 
@@ -194,16 +194,16 @@ def test_a_file_that_is_cut_short_is_refused(root: Path) -> None:
             coco.read(root)
         assert fault.value.code == 4
     path.write_bytes(content[:-20])
-    with pytest.raises(UserError, match="cut short"):
+    with pytest.raises(UserError, match="truncated"):
         coco.read(root)
 
 
 def test_parts_that_contradict_each_other_are_refused(root: Path) -> None:
     changed(root, lambda content: content["categories"][0].update(name="wasp"), "val")
-    with pytest.raises(UserError, match=r"val\.json calls category 7 wasp, and .*train\.json calls it bee"):
+    with pytest.raises(UserError, match=r"val\.json calls category 7 wasp, but .*train\.json calls it bee"):
         coco.read(root)
     changed(root, first(category_id=9), "val")
-    with pytest.raises(UserError, match=r"val\.json: annotation 1 is of category 9"):
+    with pytest.raises(UserError, match=r"val\.json: annotation 1 has category 9"):
         coco.read(root)
 
 
@@ -213,13 +213,13 @@ def test_a_folder_of_something_else_is_refused(root: Path, tmp_path: Path) -> No
     assert fault.value.code == 4
     assert "--data" in fault.value.hint
     (root / "val").rename(root / "elsewhere")
-    with pytest.raises(UserError, match=r"val\.json has no folder of pictures"):
+    with pytest.raises(UserError, match=r"val\.json: its folder of pictures, .*/val, is missing"):
         catalogue.load("coco", root)
 
 
 def test_training_on_nothing_is_refused(root: Path) -> None:
     changed(root, lambda content: content.update(annotations=[]))
-    with pytest.raises(UserError, match="no training picture shows an object"):
+    with pytest.raises(UserError, match="no training picture has an object"):
         catalogue.load("coco", root, workers=0)
 
 

@@ -168,7 +168,7 @@ def test_a_picture_of_another_size_than_annotated_is_refused(tmp_path: Path) -> 
     path = tmp_path / "a.png"
     Image.new("RGB", (40, 30)).save(path)
     assert Files([path], [(40, 30)]).scaled(0, 16).shape == (16, 16, 3)
-    for said, hint in (((30, 40), "upright"), ((80, 60), "width and height")):
+    for said, hint in (((30, 40), "EXIF"), ((80, 60), "width and height")):
         with pytest.raises(UserError, match=f"40 x 30 pixels, its annotation is for {said[0]} x {said[1]}") as fault:
             Files([path], [said]).scaled(0, 16)
         assert (fault.value.code, hint in fault.value.hint) == (4, True)

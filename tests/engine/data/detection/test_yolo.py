@@ -38,7 +38,7 @@ def test_boxes_are_those_of_the_same_pictures_as_coco_has_them(
         assert one.objects.labels.tolist() == two.objects.labels.tolist()
         assert one.objects.boxes == pytest.approx(two.objects.boxes, abs=1e-6)
         assert one.objects.area == pytest.approx(two.objects.area * 2, abs=1e-5)  # which are halved there
-    said = [f"notice: {root}/labels/{part}: 1 of {count} pictures have no labels, and are taken to show no object"
+    said = [f"notice: {root}/labels/{part}: 1 of {count} pictures have no labels: treated as empty"
             for part, count in (("train", 10), ("val", 4))]  # fmt: skip
     assert capsys.readouterr().err.splitlines() == said
 
@@ -92,7 +92,7 @@ def test_rows_that_are_there_twice_are_left_out_and_counted(root: Path, capsys: 
     row = "0 0.5 0.5 0.2 0.2\n"
     labels(root).write_text(row + row + "1 0.5 0.5 0.2 0.2\n" + "0.0 0.50 0.5 0.2 0.2\n")
     assert yolo.read(root)[0].objects.of(1)["labels"].tolist() == [0, 1]
-    said = f"notice: {root}/labels/train: 2 rows say what another one of their file says, and are left out"
+    said = f"notice: {root}/labels/train: 2 rows repeat another row of their file and were left out"
     assert said in capsys.readouterr().err.splitlines()
 
 
@@ -103,7 +103,7 @@ def test_rows_that_reach_out_by_rounding_are_cut_and_counted(root: Path, capsys:
         pytest.approx([0.8, 0.4, 1, 0.6]),
     ]
     count = sum(len(scene(number)[0]) for number in range(10)) + 1
-    said = f"notice: {root}/labels/train: 1 of {count} boxes reach out of their pictures by rounding, and are cut there"
+    said = f"notice: {root}/labels/train: 1 of {count} boxes reach beyond their pictures by rounding; clipped"
     assert said in capsys.readouterr().err.splitlines()
 
 
@@ -118,7 +118,7 @@ BAD_ROWS = {
     "0.1 0.1 0.2 0.2 0.3 0.1": "it has 7 numbers",
     "0.1 0.1 0.2 0.2 0.3 0.1 0.4 0.4 0.5": "it has 10 numbers",
     "0.5 0.5 nan 0.1": "a number is not finite",
-    "0.5,0.5,0.1,0.1": "are not all numbers",
+    "0.5,0.5,0.1,0.1": "not all of",
 }
 
 
@@ -137,7 +137,7 @@ def test_a_row_that_is_wrong_is_refused_by_file_and_line(row: str, root: Path) -
 @pytest.mark.parametrize("kind", ["2", "-1", "0.5", "80"])
 def test_a_class_that_nobody_named_is_refused(kind: str, root: Path) -> None:
     labels(root).write_text(f"{kind} 0.5 0.5 0.1 0.1\n")
-    with pytest.raises(UserError, match=f"line 1: {kind} is no class; 2 are named, from 0 to 1") as fault:
+    with pytest.raises(UserError, match=f"line 1: {kind} is not a class; 2 are named, 0 to 1") as fault:
         yolo.read(root)
     assert fault.value.code == 4
 
@@ -175,7 +175,7 @@ def test_a_folder_of_something_else_is_refused(root: Path, tmp_path: Path) -> No
         catalogue.load("yolo", tmp_path / "nowhere")
     assert (fault.value.code, "--data" in fault.value.hint) == (4, True)
     (root / "labels" / "val").rename(root / "elsewhere")
-    with pytest.raises(UserError, match="images/val has no folder of labels"):
+    with pytest.raises(UserError, match=r"images/val: its folder of labels, .*, is missing"):
         catalogue.load("yolo", root)
     for path in (root / "images" / "train").iterdir():
         path.unlink()
