@@ -1,1 +1,1 @@
-"""What the operating system gives: whole files, locks, signals, terminals, devices."""
+"""The operating system: atomic files, locks, signals, terminals, devices, processes."""

@@ -1,6 +1,7 @@
-"""C++ of this toolkit as libraries: compiled by the system's compiler on first use, and kept in the user's cache folder.
+"""Compile this toolkit's C++ libraries with the system's compiler on first use, into the user's cache folder.
 
-A library that is kept is code. It is loaded from a folder of the user's own alone, that nobody else can write, and only if it is whole.
+A cached library is code. It is loaded only if it is intact, and only from a folder that this user owns and nobody else
+can write.
 """
 
 from __future__ import annotations
@@ -22,31 +23,31 @@ from pathlib import Path
 from engine.system.said import notice
 
 FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fPIC", "-fvisibility=hidden")
-"""No contraction: a product and a sum that are rounded once give other bits than two roundings."""
+"""-ffp-contract=off: a fused multiply-add rounds once and gives other bits than two roundings."""
 X86 = platform.machine() in ("x86_64", "AMD64")
 AVX2 = ("-mavx2", "-mpopcnt")
 AVX512 = (*AVX2, "-mfma", *(f"-mavx512{part}" for part in ("f", "bw", "dq", "vl")), "-mprefer-vector-width=512")
 PASSING = ("Killed", "Terminated", "No space left", "out of memory", "Cannot allocate")
-"""What a compiler says that might succeed at another time: nothing is to be concluded from it."""
+"""Messages of passing failures: the compiler may succeed at another time."""
 CACHE = "MODEL_COMPRESSION_CACHE"
 SECONDS = 300
 
 
 class Unavailable(Exception):
-    """Why there is no library here, in words."""
+    """There is no library; the message says why."""
 
 
 @dataclass(frozen=True)
 class Sources:
-    """What a library is made of.
+    """The sources of a library.
 
     Args:
-        title: what it is, in messages.
-        folder: of its sources.
-        main: the source that is told which instruction sets there are, by macros WITH_NAME.
-        sets: sources of instruction sets by name, each with flags of its own: never taken from the machine that compiles. A compiler
-            that does not know them leaves them out. "plain" needs none.
-        bases: sets that leave some of their work to another one.
+        title: its name in messages.
+        folder: the folder of its sources.
+        main: the source that receives a macro WITH_NAME for each compiled instruction set.
+        sets: the sources of instruction sets by name, with their compiler flags, which do not depend on the compiling
+            machine. A set whose flags the compiler does not know is left out. "plain" needs no flags.
+        bases: for sets that need another set, the name of that set.
     """
 
     title: str
@@ -57,12 +58,12 @@ class Sources:
     flags: tuple[str, ...] = FLAGS
 
     def build(self) -> Path:
-        """The library in the cache folder, compiled if it is missing or damaged.
+        """Return the library in the cache folder, compiled if it is missing or damaged.
 
-        Without a compiler, one of these very sources that another compiler made is as good.
+        Without a compiler, a cached library that another compiler made from the same sources is used.
 
         Raises:
-            Unavailable: no compiler, or nowhere to keep the library.
+            Unavailable: if there is no compiler, or no folder to keep the library in.
         """
         folder = cache_folder()
         try:
@@ -77,7 +78,7 @@ class Sources:
         if not whole(path):
             try:
                 with (folder / ".lock").open("a") as lock:
-                    fcntl.flock(lock, fcntl.LOCK_EX)  # let go when this process ends, however it does
+                    fcntl.flock(lock, fcntl.LOCK_EX)  # the system releases it however this process ends
                     if not whole(path):
                         notice(f"compiling {self.title}, once: some 5 to 60 seconds")
                         self._compile(compiler, path)
@@ -87,15 +88,15 @@ class Sources:
         return path
 
     def key(self) -> str:
-        """What the library hangs on, besides the compiler: sources and flags."""
+        """Return a hash of all that the library depends on besides the compiler: sources, flags and machine."""
         made = hashlib.sha256(repr((self.flags, sorted(self.sets.items()), platform.machine())).encode())
         for source in sorted(path for path in self.folder.iterdir() if path.is_file()):
             made.update(source.name.encode() + b"\0" + source.read_bytes())
         return made.hexdigest()[:32]
 
     def _compile(self, compiler: str, path: Path) -> None:
-        """Compile to a file beside it, which is then renamed: a library is whole or absent. Nobody else compiles meanwhile."""
-        for left in path.parent.glob(".build.*"):  # of a compiler that was killed
+        """Compile to a temporary file and rename it: a library is complete or absent. The caller holds the lock."""
+        for left in path.parent.glob(".build.*"):  # left by a killed compiler
             shutil.rmtree(left, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".build.") as place:
 
@@ -109,20 +110,20 @@ class Sources:
             known = [each for each in objects if each.name not in failed and self.bases.get(each.name) not in failed]
             if len(known) < len(objects):
                 left_out = ", ".join(each.name for each in objects if each not in known)
-                notice(f"{compiler} does not know {left_out}: {self.title} goes without")
+                notice(f"{compiler} does not know {left_out}: {self.title} is compiled without")
             main = object_of(self.main, *(f"-DWITH_{each.name.upper()}" for each in known[1:]))
             made = Path(place, "made.so")
             words = [compiler, *self.flags, "-shared", main.path, *(each.path for each in known), "-o", str(made)]
             if fault := main.fault or _Running([word for word in words if word != "-fopenmp"]).fault:
                 raise Unavailable(f"{compiler} cannot compile {self.title}: {fault}")
             held = made.read_bytes()
-            made.write_bytes(held + hashlib.sha256(held).digest())  # loaders do not read what stands behind a library
+            made.write_bytes(held + hashlib.sha256(held).digest())  # loaders ignore trailing bytes
             made.chmod(0o700)
             os.replace(made, path)
 
 
 def whole(path: Path) -> bool:
-    """Whether a library is there as it was made: it ends with the hash of all before. A damaged one would end the process."""
+    """Return whether a library is intact (it ends with its hash); loading a damaged one kills the process."""
     try:
         held = path.read_bytes()
     except OSError:
@@ -131,10 +132,10 @@ def whole(path: Path) -> bool:
 
 
 def load(path: Path) -> ctypes.CDLL:
-    """A library.
+    """Load a library.
 
     Raises:
-        Unavailable: where the system does not take it.
+        Unavailable: if the system cannot load it.
     """
     try:
         return ctypes.CDLL(str(path))
@@ -143,7 +144,7 @@ def load(path: Path) -> ctypes.CDLL:
 
 
 def system_compiler() -> str:
-    """The C++ compiler: that of CXX, else of the usual names.
+    """Return the C++ compiler: the one in CXX, else the first of the usual names.
 
     Raises:
         Unavailable: if there is none.
@@ -153,12 +154,12 @@ def system_compiler() -> str:
         if name and (found := shutil.which(name)):
             return found
     raise Unavailable(
-        f"there is no C++ compiler {asked or 'c++, g++ or clang++'}; a system package such as g++ has one"
+        f"there is no C++ compiler {asked or 'c++, g++ or clang++'}; install one, such as the system's package g++"
     )
 
 
 def _version(compiler: str) -> str:
-    """Which compiler of which version, as a hash."""
+    """Return a hash of the compiler's name and version."""
     try:
         said = subprocess.run([compiler, "--version"], capture_output=True, check=True, timeout=30).stdout
     except subprocess.CalledProcessError as fault:
@@ -169,46 +170,48 @@ def _version(compiler: str) -> str:
 
 
 def cache_folder() -> Path:
-    """The cache folder, mode 0700, made if it is missing.
+    """Return the cache folder, created with mode 0700 if missing.
 
     Raises:
-        Unavailable: if there is none, or others can write it.
+        Unavailable: if it cannot be created, or others can write to it.
     """
     try:
         shared = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         folder = Path(os.environ.get(CACHE) or Path(shared, "model-compression")) / "native"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except RuntimeError as fault:  # a user without a home
-        raise Unavailable(f"{fault}; {CACHE} names a cache folder") from fault
+        raise Unavailable(f"{fault}; set {CACHE} to a cache folder") from fault
     except OSError as fault:
-        raise Unavailable(f"{fault.filename}: {fault.strerror}; {CACHE} names another cache folder") from fault
+        raise Unavailable(f"{fault.filename}: {fault.strerror}; set {CACHE} to another cache folder") from fault
     trusted(folder)
     return folder
 
 
 def trusted(path: Path) -> None:
-    """Refuse what is not this user's own, or what others can write: it is loaded as code.
+    """Refuse a path that another user owns or can write to, as it is loaded as code.
 
     Raises:
         Unavailable: for such a path.
     """
     found = path.lstat()
     if stat.S_ISLNK(found.st_mode) or found.st_uid != os.getuid():
-        raise Unavailable(f"{path} is not yours alone to write: remove it, or name another cache folder with {CACHE}")
+        raise Unavailable(
+            f"{path} is a link, or belongs to another user: remove it, or set {CACHE} to another cache folder"
+        )
     if found.st_mode & 0o022:
-        raise Unavailable(f"{path} is not yours alone to write: chmod go-w {path}, or remove it")
+        raise Unavailable(f"{path} can be written by other users: chmod go-w {path}, or remove it")
 
 
 class _Running:
-    """A compiler at work."""
+    """A running compiler."""
 
     def __init__(self, words: list[str]) -> None:
         self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        self.passing = False  # whether its fault may pass
+        self.passing = False  # whether a later attempt may succeed
 
     @functools.cached_property
     def fault(self) -> str | None:
-        """Waits; what it complains of, in a line."""
+        """The compiler's error in one line, or None; waits until it ends."""
         try:
             said = self.process.communicate(timeout=SECONDS)[0].decode(errors="replace").splitlines()
         except subprocess.TimeoutExpired:
@@ -224,7 +227,7 @@ class _Running:
 
 
 class _Object(_Running):
-    """A source file being compiled."""
+    """A running compilation of one source file."""
 
     def __init__(self, compiler: str, place: str, source: Path, flags: tuple[str, ...]) -> None:
         self.name, self.path = source.stem, f"{place}/{source.stem}.o"

@@ -1,4 +1,4 @@
-"""Where a network runs: device, memory allocator, random state."""
+"""The device of a network, its memory allocator and its random state."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's malloc.h
 
 
 def keep_memory() -> None:
-    """Let malloc keep what it has, on Linux; must run before torch is imported.
+    """Make malloc keep freed memory, on Linux; call it before torch is imported.
 
-    By default glibc maps and unmaps every large tensor, and the kernel zeroes its pages each time:
-    half of a training step on a CPU was spent there (182 -> 304 pictures a second on one network).
+    By default glibc maps and unmaps every large tensor, and the kernel zeroes its pages each time. On a CPU, half of a
+    training step was spent there (182 -> 304 pictures a second on one network).
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     if not sys.platform.startswith("linux"):
@@ -31,14 +31,14 @@ def keep_memory() -> None:
         libc.mallopt(_M_MMAP_MAX, 0)
         libc.mallopt(_M_TRIM_THRESHOLD, -1)  # never
     except (OSError, AttributeError):
-        pass  # another C library (musl): slower, not wrong
+        pass  # another C library (musl): training is slower, but correct
 
 
 def choose(name: str = "auto") -> torch.device:
-    """The device of `--device`: `auto` takes a GPU where there is one.
+    """Return the device of `--device`; `auto` takes a GPU if there is one.
 
     Raises:
-        UserError: exit 2 if `cuda` is asked for by name and there is none.
+        UserError: if `cuda` is given but there is no GPU (exit 2).
     """
     import torch
 
@@ -47,7 +47,7 @@ def choose(name: str = "auto") -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: no GPU that torch can use", "leave --device at auto, or use --cpu")
     if name == "cuda":
-        torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32: TF32 keeps 10 bits of a mantissa
+        torch.backends.cudnn.allow_tf32 = False  # TF32 would keep only 10 bits of the mantissa
         torch.backends.cuda.matmul.allow_tf32 = False
         if ranks.count() > 1:
             return torch.device(name, ranks.local())
@@ -55,14 +55,14 @@ def choose(name: str = "auto") -> torch.device:
 
 
 def rng_state(device: torch.device) -> list[torch.Tensor]:
-    """Torch's own random state, which dropout draws from: of the CPU, then of the GPU in use."""
+    """Return torch's random state, which dropout draws from: the CPU's, then that of the GPU in use."""
     import torch
 
     return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
 
 
 def set_rng_state(states: list[torch.Tensor]) -> None:
-    """Put back what `rng_state` gave."""
+    """Restore the states from `rng_state`."""
     import torch
 
     torch.set_rng_state(states[0])

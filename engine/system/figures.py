@@ -1,4 +1,4 @@
-"""Figures as PNG bytes, where matplotlib is installed. Nothing is ever shown on a screen."""
+"""Draw figures as PNG bytes with matplotlib, if it is installed, without opening windows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def pyplot() -> Any | None:
-    """The module matplotlib.pyplot, set to draw into memory; None without matplotlib."""
+    """Return the module matplotlib.pyplot, set to draw into memory; None without matplotlib."""
     try:
         import matplotlib
     except ModuleNotFoundError:
@@ -19,7 +19,7 @@ def pyplot() -> Any | None:
 
 
 def png(figure: Any, dpi: int) -> bytes:
-    """Draw a figure and close it."""
+    """Draw a figure, close it and return its PNG bytes."""
     from matplotlib import pyplot
 
     buffer = io.BytesIO()

@@ -1,6 +1,6 @@
-"""Files that are whole or absent: every write goes to a sibling file first, which is then renamed.
+"""Write files atomically: every write goes to a sibling file, which is then renamed.
 
-What a file means is not known here; see engine/checkpoint for that.
+engine/checkpoint defines the content of checkpoints.
 """
 
 from __future__ import annotations
@@ -25,65 +25,67 @@ OTHER_SAVE = "name a writable file with --save"
 
 
 def check_writable(path: Path, remedy: str = OTHER_SAVE) -> None:
-    """Find out before hours of work whether `path` can be written; what killed processes left of it is removed.
+    """Check before hours of work that `path` can be written, and remove the remains of killed processes' writes.
 
     Args:
-        remedy: what the hint of the error says.
+        remedy: the hint of the error.
 
     Raises:
-        UserError: exit 6 if the folder cannot be made or written, or `path` is no regular file.
+        UserError: if the folder cannot be made or written, or `path` is not a regular file (exit 6).
     """
     try:
         if path.exists() and not path.is_file():
-            raise UserError(f"cannot write {path}: it is no regular file", remedy, CANNOT_WRITE)
+            raise UserError(f"cannot write {path}: it is not a regular file", remedy, CANNOT_WRITE)
         target = path.resolve()
         folder = target.parent
         while not folder.exists() and folder != folder.parent:
-            folder = folder.parent  # the missing ones are made when there is something to put there
+            folder = folder.parent  # missing folders are made when the file is written
         with contextlib.suppress(FileNotFoundError):
-            os.stat(folder / f".{target.name}.12345678.tmp")  # too long a name would be found out at the end
+            os.stat(folder / f".{target.name}.12345678.tmp")  # a name that is too long fails here, not at the end
         with tempfile.TemporaryFile(dir=folder):
-            pass  # it has no name, where the system can do that: nothing is left even by kill -9
+            pass  # an unnamed file if the system allows it: even kill -9 leaves nothing
         sweep(target)
     except OSError as fault:
         raise _cannot_write(path, 0, fault, remedy) from fault
 
 
 def write_bytes(path: Path, content: bytes, previous: Path | None = None, remedy: str = OTHER_SAVE) -> None:
-    """Replace `path` by `content`: after a crash it holds the old bytes or the new ones, never a part.
+    """Replace the content of `path`; after a crash it holds the old bytes or the new ones, never a mixture.
 
     Args:
         previous: keep the old file under this name.
-        remedy: what the hint of the error says.
+        remedy: the hint of the error.
 
     Raises:
-        UserError: exit 6, the old file untouched and the temporary file removed.
+        UserError: if it cannot be written (exit 6); the old file stays and the temporary file is removed.
     """
     handle = temporary = None
     try:
-        target = path.resolve()  # a link stays, what it points to is replaced
+        target = path.resolve()  # a link stays; its target is replaced
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = _temporary(target)
         left = memoryview(content)
-        while left:  # the system may take a part only
+        while left:  # os.write may write only a part
             left = left[os.write(handle, left) :]
         os.fsync(handle)
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes private files
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files that only the user can read
         if previous and target.exists():
             _keep(target, previous)
         os.replace(temporary, target)
         temporary = None
         _sync_folder(target.parent)
     except OSError as fault:
-        _discard(handle, temporary)  # before the free space is measured
+        _discard(handle, temporary)  # so that the free space in the error is right
         handle = temporary = None
         raise _cannot_write(path, len(content), fault, remedy) from fault
-    finally:  # also where the user is impatient
+    finally:  # also after Ctrl-C
         _discard(handle, temporary)
 
 
 def write_text(path: Path, text: str, remedy: str = OTHER_SAVE) -> None:
-    write_bytes(path, text.encode("utf-8", "backslashreplace"), remedy=remedy)  # names of files may be no text
+    write_bytes(
+        path, text.encode("utf-8", "backslashreplace"), remedy=remedy
+    )  # file names in the text may not be valid Unicode
 
 
 def write_json(path: Path, value: Any, remedy: str = OTHER_SAVE) -> None:
@@ -91,7 +93,7 @@ def write_json(path: Path, value: Any, remedy: str = OTHER_SAVE) -> None:
 
 
 def sweep(path: Path) -> None:
-    """Remove what killed processes left of their writes of `path`; what a living one is writing is locked."""
+    """Remove the temporary files of killed writes of `path`; those of running processes are locked and stay."""
     ours = re.compile(re.escape(f".{path.name}.") + r"\w{8}\.tmp")
     for entry in path.parent.iterdir() if path.parent.is_dir() else ():
         if ours.fullmatch(entry.name):
@@ -102,19 +104,19 @@ def sweep(path: Path) -> None:
 
 @cache
 def warn_once(text: str) -> None:
-    """What a file system cannot do is said once, not with every file."""
+    """Print a warning once per process, not with every file."""
     print(f"warning: {text}", file=sys.stderr)
 
 
 def _temporary(path: Path) -> tuple[int, str]:
-    """A sibling of `path`, open and locked as long as this process lives, so that nobody sweeps it."""
+    """Create a temporary sibling of `path`, locked until this process ends so that `sweep` leaves it alone."""
     while True:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         with contextlib.suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_EX)
         if os.fstat(handle).st_nlink:
             return handle, name
-        os.close(handle)  # swept before it was locked
+        os.close(handle)  # another process swept it before it was locked
 
 
 def _discard(handle: int | None, temporary: str | None) -> None:
@@ -125,7 +127,7 @@ def _discard(handle: int | None, temporary: str | None) -> None:
 
 
 def _keep(path: Path, previous: Path) -> None:
-    """Give the old file a second name; where there are no links, that is its only one until the new file is there."""
+    """Give the old file a second name; on a file system without hard links, it is renamed instead."""
     previous.unlink(missing_ok=True)
     try:
         os.link(path, previous)
@@ -140,7 +142,7 @@ def _umask() -> int:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable, where the file system can."""
+    """Make the rename itself durable, if the file system can."""
     try:
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -150,7 +152,7 @@ def _sync_folder(folder: Path) -> None:
     except OSError as fault:
         if fault.errno in (errno.EIO, errno.ENOSPC, errno.EDQUOT):
             raise
-        warn_once(f"folders cannot be synced here ({fault.strerror}): a power cut may take the newest file")
+        warn_once(f"folders cannot be synced here ({fault.strerror}): a power cut may lose the newest file")
 
 
 def _cannot_write(path: Path, size: int, fault: OSError, remedy: str) -> UserError:

@@ -1,4 +1,4 @@
-"""The lock of a folder: one process at a time, let go by the system however that process ends."""
+"""The lock of a folder, held by one process at a time; the system releases it however that process ends."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _held: weakref.WeakSet[TextIO] = weakref.WeakSet()
 
 
 def _let_go() -> None:
-    """A loader process may outlive its parent by seconds; the lock must not."""
+    """Close the locks in a child: a loader process may outlive its parent by seconds, and must not hold its lock."""
     for file in list(_held):
         file.close()
 
@@ -28,9 +28,10 @@ os.register_at_fork(after_in_child=_let_go)
 
 
 def locked(opened: Callable[[], TextIO], take: Callable[[TextIO], None]) -> TextIO:
-    """Open a file and lock it; again, where its holder took it away before it let go of it.
+    """Open and lock a file, and retry if its previous holder removed it before releasing the lock.
 
     Args:
+        opened: opens the file.
         take: locks an open file, or raises.
     """
     while True:
@@ -38,14 +39,14 @@ def locked(opened: Callable[[], TextIO], take: Callable[[TextIO], None]) -> Text
         take(file)
         if os.fstat(file.fileno()).st_nlink:
             return file
-        file.close()  # who comes now locks another file of that name
+        file.close()  # the file was removed: later processes lock a new one of that name
 
 
 class Lock:
-    """Taken when made; where the file system has no locks, with a warning instead.
+    """A folder's lock, taken when the object is made; a file system without locks causes a warning.
 
     Raises:
-        UserError: exit 7 naming process and host if another one has it, exit 6 if the file cannot be opened.
+        UserError: naming the process and host that hold it (exit 7); if the file cannot be opened (exit 6).
     """
 
     def __init__(self, folder: Path) -> None:
@@ -71,19 +72,19 @@ class Lock:
                 LOCKED,
             ) from fault
         except OSError as fault:
-            warn_once(f"{self.path.parent} cannot be locked ({fault.strerror}): start no second run in it")
+            warn_once(f"{self.path.parent} cannot be locked ({fault.strerror}): do not start a second run in it")
 
     def _holder(self) -> str:
-        """Who has it; it may be about to write its name, where this process was as quick."""
+        """Return the lock's holder; retry for a second, as it may not have written its name yet."""
         for _ in range(20):
             time.sleep(0.05)
-            with contextlib.suppress(FileNotFoundError):  # gone meanwhile
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
                 if name := self.path.read_text().strip():
                     return name
         return "another run"
 
     def release(self) -> None:
-        """Let another process in."""
+        """Release the lock for another process."""
         if not self._file.closed:
             self.path.unlink(missing_ok=True)
             self._file.close()

@@ -1,7 +1,7 @@
-"""In which arithmetic a network computes: --precision, and what is in force now.
+"""The arithmetic of a network: --precision, and the precision in force now.
 
-Integer codes are exact in bf16 up to 256, and a sum of their products is exact in fp32 below 2^24. So a product of codes may be
-computed faster than in fp32 and come out the same; models/layers/products.py does it.
+Integer codes are exact in bf16 up to 256, and a sum of their products is exact in fp32 below 2^24. So a product of codes
+may be computed faster than in fp32, with the same result; see models/layers/products.py.
 """
 
 from __future__ import annotations
@@ -17,35 +17,35 @@ if TYPE_CHECKING:
 
 Precision = Literal["fp32", "bf16", "exact"]
 """
-* fp32: every operation, products of codes as those of any numbers.
-* bf16: a float network under autocast. In a quantized network products of codes alone, whose results are rounded to bf16; all
-  else is fp32.
-* exact: as fp32, and products of codes without any rounding.
+* fp32: for every operation, including products of codes.
+* bf16: a float network runs under autocast. In a quantized network only products of codes use bf16, with results
+  rounded to bf16; all else is fp32.
+* exact: as fp32, but products of codes without any rounding.
 """
 CHOICES = ("auto", *get_args(Precision))
 HELP = (
-    "of training: bf16 rounds what a layer gives, exact computes products of codes without rounding (default: bf16 where the "
-    "hardware has it, else fp32); scores are always exact"
+    "arithmetic of training: bf16 rounds a layer's results, exact computes products of codes without rounding "
+    "(default: bf16 if the hardware has it, else fp32); scores are always computed with exact"
 )
 
 _in_force: Precision = "fp32"
 
 
 def resolved(name: str, device: torch.device) -> Precision:
-    """What `--precision` means on a device.
+    """Return the precision that `--precision` means on a device.
 
     Raises:
-        UserError: exit 2 for a bf16 that the hardware would have to emulate.
+        UserError: for bf16 that the hardware would emulate (exit 2).
     """
     if name == "auto":
         return "bf16" if has_bf16(device) else "fp32"
     if name == "bf16" and not has_bf16(device):
-        raise UserError(f"--precision bf16: this {device.type} has no such arithmetic", "leave --precision at auto")
+        raise UserError(f"--precision bf16: this {device.type} has no bf16 arithmetic", "leave --precision at auto")
     return next(known for known in get_args(Precision) if known == name)
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether bfloat16 arithmetic is done by the hardware, not emulated."""
+    """Return whether the hardware computes in bfloat16 without emulation."""
     import torch
 
     if device.type == "cuda":
@@ -57,18 +57,18 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def in_fp32(conv: Any) -> bool:
-    """Whether a convolution of a CPU computes in fp32 where others do in bf16: see engine/training/onednn.py."""
+    """Return whether a convolution on a CPU stays in fp32 in a bf16 training; see engine/training/onednn.py."""
     return conv.groups > 1 and max(conv.stride) > 1
 
 
 def in_force() -> Precision:
-    """The precision that layers with codes compute in."""
+    """Return the precision that layers with codes compute in."""
     return _in_force
 
 
 @contextmanager
 def computing(precision: Precision) -> Iterator[None]:
-    """Let layers with codes compute so, inside."""
+    """Set the precision of layers with codes within the block."""
     global _in_force
     before, _in_force = _in_force, precision
     try:
@@ -79,10 +79,10 @@ def computing(precision: Precision) -> Iterator[None]:
 
 @contextmanager
 def training(precision: Precision, device: torch.device, codes: bool) -> Iterator[None]:
-    """The arithmetic of a training step.
+    """Set the arithmetic of a training step within the block.
 
     Args:
-        codes: whether the network computes with codes. What it does without them is fp32 then.
+        codes: whether the network computes with codes; its other operations are then in fp32.
     """
     import torch
 

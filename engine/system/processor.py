@@ -1,4 +1,4 @@
-"""What a machine calls its processor, for the line under a table of times."""
+"""The processor's name, for the line under a table of times."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def processor() -> str:
-    """What the machine calls its processor, and which instructions of use here it has."""
+    """Return the processor's name and its vector instruction sets."""
     words, flags = platform.processor() or platform.machine(), ""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():

@@ -1,6 +1,7 @@
-"""The processes that train one network together: ranks, as torchrun starts and numbers them. For a process by itself all this is nothing.
+"""The processes that train one network together: ranks, started and numbered by torchrun.
 
-What a batch gives is summed over ranks, so that their number changes nothing but the order of sums. Needs no torch where there is one.
+Results of a batch are summed over ranks, so the number of ranks changes only the order of the sums. In a single process
+the functions do nothing and do not import torch.
 """
 
 from __future__ import annotations
@@ -18,54 +19,54 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ENVIRONMENT = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-"""What torchrun tells a process."""
+"""Environment variables set by torchrun."""
 PATIENCE = timedelta(minutes=30)
-"""That ranks wait for each other: one may read pictures, or compile, while the others are ready."""
-_control: Any = None  # the group for numbers on the CPU, once this one has met the others
+"""How long ranks wait for each other, as one may still read pictures or compile."""
+_control: Any = None  # the process group for numbers on the CPU; None before `joined`
 
 
 def started() -> int:
-    """How many torchrun has started. The layers of this project may be part of a program that torchrun runs for its own ends."""
+    """Return the number of processes that torchrun started, perhaps for another program that uses these layers."""
     return int(os.environ["WORLD_SIZE"]) if all(name in os.environ for name in ENVIRONMENT) else 1
 
 
 def count() -> int:
-    """How many have met to train together; 1 before `joined`."""
+    """Return the number of ranks that train together; 1 before `joined`."""
     return started() if _control is not None else 1
 
 
 def rank() -> int:
-    """The number of this one, from 0."""
+    """Return this process's rank, from 0."""
     return int(os.environ["RANK"]) if started() > 1 else 0
 
 
 def local() -> int:
-    """Its number on this machine, which is that of its GPU."""
+    """Return this process's rank on its machine, which is also the number of its GPU."""
     return int(os.environ["LOCAL_RANK"]) if started() > 1 else 0
 
 
 def beside() -> int:
-    """Of all processes those of this machine."""
+    """Return the number of ranks on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", count())) if count() > 1 else 1
 
 
 def is_first() -> bool:
-    """Whether this one writes files and speaks for all."""
+    """Return whether this rank writes files and prints."""
     return rank() == 0
 
 
 def share(length: int) -> slice:
-    """Which of so many things are this rank's: neighbours, as many as others have, or one more."""
+    """Return this rank's part of `length` items, as a slice; the parts differ by at most one item."""
     each, more = divmod(length, count())
     first = rank() * each + min(rank(), more)
     return slice(first, first + each + (rank() < more))
 
 
 def refuse(command: str) -> None:
-    """Refuse torchrun for a command that one process runs.
+    """Refuse torchrun for a command that runs in one process.
 
     Raises:
-        UserError: exit 2.
+        UserError: if torchrun started several processes (exit 2).
     """
     if started() > 1:
         raise UserError(
@@ -76,26 +77,26 @@ def refuse(command: str) -> None:
 
 @contextmanager
 def joined(device: str) -> Iterator[None]:
-    """Meet the others, if there are any.
+    """Connect all ranks within the block, if there are several.
 
     Args:
-        device: as --device names it.
+        device: the value of --device.
 
     Raises:
-        UserError: exit 2 if this machine has fewer GPUs than ranks.
+        UserError: if this machine has fewer GPUs than ranks (exit 2).
     """
     global _control
     if started() == 1:
         yield
         return
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # each rank would warn of what is as it should be
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else each rank prints needless warnings
     import torch
     from torch import distributed
 
     on_gpu = device != "cpu" and torch.cuda.is_available()
     if on_gpu and local() >= torch.cuda.device_count():
         text = f"{local() + 1} processes on this machine, which has {torch.cuda.device_count()} GPUs"
-        raise UserError(text, "start as many as there are GPUs: torchrun --nproc-per-node=gpu")
+        raise UserError(text, "start one process for each GPU: torchrun --nproc-per-node=gpu")
     if on_gpu:
         torch.cuda.set_device(local())
     store, *_ = next(distributed.rendezvous("env://", rank(), started()))
@@ -106,7 +107,7 @@ def joined(device: str) -> Iterator[None]:
         )  # fmt: skip
         _control = distributed.new_group(backend="gloo") if on_gpu else distributed.group.WORLD
         wait()
-    yield  # a fault goes past what follows: it would wait for those that are gone
+    yield  # an exception skips the rest, which would wait for ranks that have ended
     wait()
     _control = None
     distributed.destroy_process_group()
@@ -114,7 +115,7 @@ def joined(device: str) -> Iterator[None]:
 
 @contextmanager
 def _said_apart() -> Iterator[None]:
-    """Let what C++ prints go to stderr: gloo of torch 2.10 says on stdout that it is connected, where results are."""
+    """Send C++ output to stderr: gloo in torch 2.10 prints on stdout, which is for results, that it is connected."""
     out = os.dup(1)
     try:
         os.dup2(2, 1)
@@ -125,9 +126,10 @@ def _said_apart() -> Iterator[None]:
 
 
 def _round(store: Any) -> int:
-    """How often the ranks have met in this store: torchrun keeps it over restarts, with addresses of processes that are gone.
+    """Return how often the ranks have met in this store, which torchrun keeps over restarts with stale addresses.
 
-    The first rank counts; another one waits until that number has passed what it has seen itself, which it keeps there as well.
+    The first rank increments the count. The others wait until it exceeds the count that they last saw, which is in the
+    store, too.
     """
     if is_first():
         return store.add("rounds", 1)
@@ -139,14 +141,14 @@ def _round(store: Any) -> int:
 
 
 def lost(fault: BaseException) -> bool:
-    """Whether a fault is that another rank has ended."""
+    """Return whether an exception means that another rank has ended."""
     if started() == 1 or not isinstance(fault, RuntimeError):
         return False
     return any(word in str(fault) for word in ("gloo", "NCCL", "Connection closed by peer", "Connection reset"))
 
 
 def wait() -> None:
-    """Wait until all have come here."""
+    """Wait until all ranks have come here."""
     if count() > 1:
         from torch import distributed
 
@@ -154,12 +156,12 @@ def wait() -> None:
 
 
 def everywhere(number: int) -> int:
-    """The sum of a number that each rank has."""
+    """Return the sum of all ranks' numbers."""
     return _of_all(number, "SUM")
 
 
 def agreed(number: int) -> int:
-    """The largest of what the ranks say."""
+    """Return the largest of all ranks' numbers."""
     return _of_all(number, "MAX")
 
 
@@ -172,7 +174,7 @@ def _of_all(number: int, how: str) -> int:
 
 
 def gathered(value: Any) -> list[Any]:
-    """What each rank has, on the CPU, in their order."""
+    """Return the values of all ranks, in the order of the ranks."""
     if count() == 1:
         return [value]
     from torch import distributed
@@ -183,7 +185,7 @@ def gathered(value: Any) -> list[Any]:
 
 
 def reduced(value: Tensor, how: str, group: Any = None) -> Tensor:
-    """A tensor of all ranks, reduced as distributed.ReduceOp says: "SUM", "MIN", "MAX". Without a gradient: sums.py has it."""
+    """Reduce a tensor over all ranks by "SUM", "MIN" or "MAX", without a gradient; sums.py has one with a gradient."""
     from torch import distributed
 
     found = value.detach().clone().contiguous()
@@ -192,7 +194,7 @@ def reduced(value: Tensor, how: str, group: Any = None) -> Tensor:
 
 
 def seed(numbers: tuple[int, ...]) -> None:
-    """Let torch's own random numbers, those of dropout, depend on the place in a run and on the rank alone."""
+    """Seed torch's generators, which dropout draws from, by the position in a run and the rank."""
     if count() > 1:
         import torch
 

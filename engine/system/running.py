@@ -1,4 +1,4 @@
-"""Running statistics of batch norms: how those of a batch move them."""
+"""Update the running statistics of batch norms."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def move_statistics(norm: _BatchNorm, mean: Tensor, var: Tensor, count: int) -> None:
-    """Move a norm's running statistics by those of a batch, as it would in training.
+    """Update a norm's running statistics from a batch, as it does in training.
 
     Args:
-        mean, var: of each channel, (C,); the variance divided by `count`.
-        count: numbers a channel.
+        mean, var: the batch's statistics, (C,); the variance is biased (divided by `count`).
+        count: values in each channel.
     """
     if norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
         return

@@ -1,4 +1,4 @@
-"""What a command says beside its result, on stderr: notices, warnings, and lists of names that do not bury them."""
+"""Print notices and warnings on stderr, with short lists of names."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import sys
 from collections.abc import Sequence
 
 MOST = 5
-"""Names that a list shows."""
+"""The most names that a list shows."""
 
 
 def notice(text: str) -> None:
-    """Say what a user may not expect, and what is right all the same."""
+    """Print something that the user may not expect, but that is no mistake."""
     print(f"notice: {text}", file=sys.stderr)
 
 
 def warning(text: str) -> None:
-    """Say what is likely to be a mistake."""
+    """Print something that is probably a mistake."""
     print(f"warning: {text}", file=sys.stderr)
 
 
 def some(names: Sequence[str]) -> str:
-    """A few names, and how many more there are: `a, b and 3 more`."""
+    """Return a few names and the number of the others: `a, b and 3 more`."""
     more = len(names) - MOST
     return ", ".join(names[:MOST]) + (f" and {more} more" if more > 0 else "")

@@ -1,7 +1,7 @@
-"""Signals: a training run saves before it stops, any other command stops at once. Needs no torch.
+"""Signals: a training run saves before it stops, and any other command stops at once. Does not import torch.
 
-What saving is: training/experiment.py. What is said of it, and the exit status: cli/command.py.
-A signal that the parent process ignores (SIGHUP under nohup) stays ignored, and what was there before is put back.
+training/experiment.py saves; cli/command.py prints the message and sets the exit status.
+A signal that the parent process ignores (SIGHUP under nohup) stays ignored. Previous handlers are restored.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from engine.system import ranks
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)
 ALL = (*ENDING, signal.SIGINT, signal.SIGUSR1)
-_lost: list[int] = []  # signals that have raised something; what they raised may never arrive
+_lost: list[int] = []  # signals whose handlers raised; their exceptions may have been swallowed
 
 
 class Stopped(BaseException):
-    """A signal ends this command. No Exception, as KeyboardInterrupt is none: nobody on the way takes it for a fault.
+    """A signal ends this command. Like KeyboardInterrupt it is no Exception, so that error handlers do not catch it.
 
     Args:
-        number: of the signal.
-        saved: whether everything that was done is in the run folder.
+        number: the signal's number.
+        saved: whether the run folder holds all progress.
     """
 
     def __init__(self, number: int, saved: bool = False) -> None:
@@ -35,7 +35,7 @@ class Stopped(BaseException):
 
 
 class Watch:
-    """What came in since the last poll."""
+    """The signals since the last poll."""
 
     def __init__(self) -> None:
         self.pending = False
@@ -43,7 +43,7 @@ class Watch:
         self.stop: int | None = None
 
     def catch(self, number: int, _: Any) -> None:
-        """The handler: only takes a note, but for a user who asks twice."""
+        """Handle a signal: note it, or raise KeyboardInterrupt for a second interrupt."""
         if number == signal.SIGINT:
             if self.interrupted:
                 raise KeyboardInterrupt
@@ -55,13 +55,13 @@ class Watch:
             self.stop = self.stop or number
 
     def poll(self, save: Callable[[], None]) -> None:
-        """Between two steps: save if a signal has come, to any rank, and end if it says so.
+        """Save if any rank received a signal since the last step, and stop if the signal demands it.
 
         Raises:
             Stopped: for every signal but SIGUSR1, after saving.
         """
         mine = self.pending + 2 * (self.stop or 0)
-        self.pending = False  # a signal that comes from here on is answered by the next poll
+        self.pending = False  # a later signal is handled by the next poll
         if found := ranks.agreed(mine):
             save()
             if found > 1:
@@ -70,27 +70,27 @@ class Watch:
 
 @contextlib.contextmanager
 def watching() -> Iterator[Watch]:
-    """While a training runs: signals are noted, and answered when the loop polls.
+    """Note signals during a training; the loop acts on them when it polls.
 
     Raises:
-        Stopped: at its end, if one came after the last poll.
+        Stopped: at the end, if a signal came after the last poll.
     """
     watch = Watch()
     if _lost:
         watch.stop, watch.pending = _lost[0], True
     with _handled(dict.fromkeys(ALL, watch.catch)):
         yield watch
-    if watch.pending and watch.stop:  # after the last poll; a training that has ended has saved
+    if watch.pending and watch.stop:  # after the last poll; the finished training has saved
         raise Stopped(watch.stop, saved=True)
 
 
 @contextlib.contextmanager
 def stopping() -> Iterator[None]:
-    """While any command runs: SIGTERM and SIGHUP raise Stopped; SIGUSR1 has nothing to save yet.
+    """Let SIGTERM and SIGHUP raise Stopped while a command runs; SIGUSR1 is ignored, as there is nothing to save yet.
 
-    What a handler raises may never arrive: it is swallowed in destructors and in weak references' callbacks, and it
-    becomes an ImportError in a module of C++ that is being imported. The signal is remembered: `arriving` raises it
-    again, and a training that starts later acts on it.
+    An exception from a handler may be lost: destructors and weak references' callbacks swallow it, and the import of a
+    C++ module turns it into an ImportError. The signal is therefore remembered: `arriving` raises it again, and a
+    training that starts later acts on it.
     """
 
     def stop(number: int, _: Any) -> None:
@@ -103,7 +103,7 @@ def stopping() -> Iterator[None]:
 
     before, sys.unraisablehook = sys.unraisablehook, lost
     handlers: dict[int, Any] = {**dict.fromkeys(ENDING, stop), signal.SIGUSR1: lambda *_: None}
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else a caller's own
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else the caller has its own handler
         handlers[signal.SIGINT] = stop
     try:
         with _handled(handlers):
@@ -114,13 +114,13 @@ def stopping() -> Iterator[None]:
 
 
 def _end(number: int) -> BaseException:
-    """What a signal raises where nothing has to be saved."""
+    """Return the exception for a signal when there is nothing to save."""
     return KeyboardInterrupt() if number == signal.SIGINT else Stopped(number)
 
 
 @contextlib.contextmanager
 def arriving() -> Iterator[None]:
-    """Within `stopping`: a fault that comes after a signal is what became of that signal, and is raised as it again."""
+    """Replace an error after a signal, within `stopping`, by the signal's own exception, as the signal caused it."""
     try:
         yield
     except Exception as fault:
@@ -131,7 +131,7 @@ def arriving() -> Iterator[None]:
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-    """While C++ calls back into Python: an exception raised there can end the process. Signals act at the end."""
+    """Delay signals while C++ calls back into Python, where an exception can kill the process; they act at the end."""
     noted: list[int] = []
     try:
         with _handled(dict.fromkeys(ALL, lambda number, _: noted.append(number))):
@@ -143,13 +143,13 @@ def held() -> Iterator[None]:
 
 @contextlib.contextmanager
 def ignoring() -> Iterator[None]:
-    """While the last words are said: an impatient user gets them without a traceback."""
+    """Ignore signals while the last messages are printed, so that a further Ctrl-C causes no traceback."""
     with _handled(dict.fromkeys(ALL, signal.SIG_IGN)):
         yield
 
 
 def ignore(*_: Any) -> None:
-    """For the rest of this process: where it ends anyway, and where its parent decides (loader processes)."""
+    """Ignore signals for the rest of this process, because it ends anyway or its parent decides (loader processes)."""
     if threading.current_thread() is threading.main_thread():
         for number in ALL:
             signal.signal(number, signal.SIG_IGN)
@@ -159,7 +159,7 @@ def ignore(*_: Any) -> None:
 def _handled(handlers: Mapping[int, Any]) -> Iterator[None]:
     before = {}
     try:
-        if threading.current_thread() is threading.main_thread():  # nobody else may set handlers
+        if threading.current_thread() is threading.main_thread():  # other threads cannot set handlers
             for number, handler in handlers.items():
                 if signal.getsignal(number) not in (signal.SIG_IGN, None):
                     before[number] = signal.signal(number, handler)

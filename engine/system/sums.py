@@ -1,4 +1,4 @@
-"""What the pictures of all ranks add up to: sums with a gradient, and ends. See ranks.py; of one process, its own."""
+"""Sums with a gradient, minima and maxima over the pictures of all ranks; a single process keeps its own values."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class _Total(torch.autograd.Function):
 
 
 def total(value: Tensor) -> Tensor:
-    """The sum over ranks. Its gradient is the sum of theirs."""
+    """Return the sum over ranks; its gradient is the sum of the ranks' gradients."""
     return value if ranks.count() == 1 else _Total.apply(value)
 
 
 def totals(values: Tensor, number: int) -> tuple[Tensor, float]:
-    """Sums over a batch, (channels,), and what they are sums of, over all ranks. The sums have a gradient."""
+    """Sum over all ranks a batch's sums, (channels,), which keep their gradient, and their number of summands."""
     if ranks.count() == 1:
         return values, number
     found = total(torch.cat([values, values.new_full((1,), number)]))
@@ -34,10 +34,10 @@ def totals(values: Tensor, number: int) -> tuple[Tensor, float]:
 
 
 def least(value: Tensor) -> Tensor:
-    """The least number of all ranks."""
+    """Return the element-wise minimum over all ranks."""
     return value if ranks.count() == 1 else ranks.reduced(value, "MIN")
 
 
 def most(value: Tensor) -> Tensor:
-    """The largest number of all ranks."""
+    """Return the element-wise maximum over all ranks."""
     return value if ranks.count() == 1 else ranks.reduced(value, "MAX")

@@ -1,4 +1,4 @@
-"""The three streams of a command where they are no terminal: closed pipes, missing streams, encodings of old locales."""
+"""Make the standard streams robust: closed pipes, missing streams, encodings of old locales, text for terminals."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import Any, TextIO
 
 @contextlib.contextmanager
 def prepared() -> Iterator[None]:
-    """Streams that a command can rely on, as long as it runs.
+    """Give a command reliable streams while it runs.
 
-    * stdout and stderr exist: a shell's `>&-` leaves None, which print() takes for stdout.
-    * What an encoding lacks is written as `\\u6a21`, not refused.
-    * stderr goes on as /dev/null when its reader has gone: progress that nobody reads must not end a training.
+    * stdout and stderr exist: after a shell's `>&-` they are None, and print() treats None as stdout.
+    * Characters that the encoding lacks are written as `\\u6a21` instead of raising an error.
+    * stderr becomes /dev/null when its reader has gone, as unread progress must not end a training.
     """
     before = sys.stdout, sys.stderr
     with contextlib.ExitStack() as stack:
@@ -34,7 +34,7 @@ def prepared() -> Iterator[None]:
 
 
 class _Progress:
-    """A text stream that drops what it cannot write."""
+    """A text stream that drops text it cannot write."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -57,14 +57,14 @@ class _Progress:
 
 
 def to_null(stream: TextIO) -> None:
-    """Let the stream's file descriptor lead to /dev/null, so that what is buffered can be flushed at the end."""
+    """Point the stream's file descriptor to /dev/null, so that buffered text can be flushed at the end."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, stream.fileno())
     os.close(null)
 
 
 def print_path(path: Any) -> None:
-    """A path as the file system has it, whatever the stream's encoding: the next command of a pipeline reads it."""
+    """Print a path in the file system's bytes, whatever the stream's encoding, for the next command of a pipeline."""
     sys.stdout.flush()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.buffer.write(os.fsencode(path) + b"\n")
@@ -73,28 +73,28 @@ def print_path(path: Any) -> None:
 
 
 def one_line(text: str) -> str:
-    """Text for an error line: no line breaks, no colours of torch's, nothing else that a terminal would act on."""
+    """Return text for an error line, without line breaks, torch's colours or other control characters."""
     text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text)
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in " ".join(text.split()))
 
 
 def escape(text: str) -> str:
-    """A command's result with what a terminal would act on spelt out: the words of a file may be anybody's."""
+    """Return a command's result with control characters escaped, as text from a file cannot be trusted."""
     return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
 
 
 def is_interactive() -> bool:
-    """Whether stderr is a terminal on which a progress bar can be redrawn."""
+    """Return whether stderr is a terminal on which a progress bar can be redrawn."""
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def width() -> int | None:
-    """Columns of the terminal that stdout is; None for a file or a pipe."""
+    """Return the width of stdout's terminal in columns; None for a file or a pipe."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def columns(rows: list[list[str]], left: int = 1) -> list[str]:
-    """Lines of a terminal table as wide as its cells: the first `left` columns flush left, the others right."""
+    """Return the lines of a table: the first `left` columns are flush left, the others flush right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(

@@ -56,7 +56,7 @@ def test_bf16_trains_as_well(kind: str, refined: Callable) -> None:
 def test_bf16_that_would_be_emulated_is_refused(refined: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "has_bf16", lambda _: False)
     done = refined("quant.wqaq", "--refine", *FAST, "--precision", "bf16")
-    assert_refused(done, 2, "--precision bf16: this cpu has no such arithmetic")
+    assert_refused(done, 2, "--precision bf16: this cpu has no bf16 arithmetic")
 
 
 @pytest.mark.parametrize("kind", LINES)

@@ -138,7 +138,7 @@ def test_what_others_can_write_is_not_loaded(
     made = compiler.build()
     wrong = cache if what == "folder" else made
     wrong.chmod(0o777)
-    with pytest.raises(Unavailable, match="is not yours alone to write"):
+    with pytest.raises(Unavailable, match="can be written by other users"):
         compiler.build()
     wrong.chmod(0o700)
     assert compiler.build() == made
@@ -151,7 +151,7 @@ def test_a_link_in_the_place_of_the_library_is_not_loaded(
     made = compiler.build()
     made.rename(tmp_path / "elsewhere.so")
     made.symlink_to(tmp_path / "elsewhere.so")
-    with pytest.raises(Unavailable, match="is not yours alone to write"):
+    with pytest.raises(Unavailable, match="is a link, or belongs to another user"):
         compiler.build()
 
 
@@ -160,7 +160,7 @@ def test_where_nothing_can_be_written_it_is_said(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv(CACHE, str(tmp_path / "file"))
-    with pytest.raises(Unavailable, match=f"{CACHE} names another cache folder"):
+    with pytest.raises(Unavailable, match=f"set {CACHE} to another cache folder"):
         compiler.build()
 
 
@@ -171,7 +171,7 @@ def test_a_user_without_a_home_is_told_how_to_go_on(monkeypatch: pytest.MonkeyPa
     for name in (CACHE, "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(compiled.Path, "home", fails)
-    with pytest.raises(Unavailable, match=f"home directory.; {CACHE} names a cache folder"):
+    with pytest.raises(Unavailable, match=f"home directory.; set {CACHE} to a cache folder"):
         compiler.build()
 
 

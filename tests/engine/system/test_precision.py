@@ -21,7 +21,7 @@ def test_auto_is_bf16_where_the_hardware_has_it(monkeypatch: pytest.MonkeyPatch)
 
 def test_bf16_by_name_is_not_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "has_bf16", lambda _: False)
-    with pytest.raises(UserError, match="--precision bf16: this cpu has no such arithmetic") as fault:
+    with pytest.raises(UserError, match="--precision bf16: this cpu has no bf16 arithmetic") as fault:
         precision.resolved("bf16", CPU)
     assert fault.value.code == 2
 
