@@ -140,10 +140,10 @@ def test_a_classifier_and_boxes_do_not_meet(command: Callable) -> None:
         "prune.train", "--arch", "nin", "--cfg", "8,8,8,8,8,8,8,8", "--dataset", "scenes", "--image_size", "32", *SHORT
     )
     assert found.code == 2
-    assert "error: digit scenes (composed) has boxes, and nin is no detector" in found.err
+    assert "error: digit scenes (composed) has boxes, but nin is not a detector" in found.err
     found = command("prune.train", *OWN, "--core", "trunk,top", "--dataset", "digits", *SHORT)
     assert found.code == 2
-    assert "is a detector, and digits has no boxes" in found.err
+    assert "is a detector, but digits has no boxes" in found.err
 
 
 FOLDERS = {"coco": boxed.coco_folder, "yolo": boxed.yolo_folder}
@@ -240,7 +240,7 @@ def test_weights_for_other_classes_keep_all_but_the_head(command: Callable) -> N
     made = command("prune.train", "--arch", f"torchvision:{name}", *pictures, *SHORT)
     assert made.code == 0, made.err
     assert "and 7 more are made fresh: the file has 90 classes, digit scenes (composed) 10" in made.err
-    assert "normalised as the network's own code says, mean 0.5,0.5,0.5, std 0.5,0.5,0.5" in made.err
+    assert "normalised as in the network's own code, mean 0.5,0.5,0.5, std 0.5,0.5,0.5" in made.err
     stored = torch.load(made.path, weights_only=True)
     assert stored["dataset"]["std"] == [0.5] * 3
     refused = command("quant.ptq", "--arch", f"torchvision:{name}", *pictures, "--cpu")

@@ -106,7 +106,7 @@ def test_mean_and_std_are_the_networks_own(command) -> None:
     done = command("prune.train", "--evaluate", *OWN, *DIGITS)
     info = catalogue.describe("digits", 8)
     mean, std = (",".join(f"{value:.4g}" for value in values) for values in (info.mean, info.std))
-    notice = f"notice: own.pth does not say what its pictures were normalised with: taken to be that of digits, mean {mean}, std {std}"
+    notice = f"notice: own.pth does not say how its pictures were normalised: assuming digits, mean {mean}, std {std}"
     assert notice in done.err
     said = ("--mean", "0.5,0.5,0.5", "--std", "0.25,0.25,0.25")
     done = command("prune.normal_regular", *OWN, *DIGITS, "--percent", "0.3", *said)

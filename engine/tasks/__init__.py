@@ -1,1 +1,1 @@
-"""What a network is trained for: its loss, its score, and when two answers agree."""
+"""Tasks of networks: their losses, their scores, and when two answers agree."""

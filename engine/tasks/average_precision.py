@@ -1,4 +1,4 @@
-"""COCO's average precision, by COCO's own evaluator (pycocotools)."""
+"""Measure COCO's average precision with COCO's own evaluator (pycocotools)."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from torch import Tensor
 from engine.errors import UserError
 
 WORKING = 0.5
-"""The score from which on an answer counts when a detector is at work, and the overlap that makes it a hit: for `recall`."""
+"""For `recall`: the least score of an answer that counts in use, and the overlap (IoU) that makes it a hit."""
 Boxes = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Precision:
-    """Means over the classes that have objects, in [0, 1]. Wrong answers of a class without objects do not count, as is COCO's rule.
+    """Means in [0, 1] over the classes that have objects. By COCO's rule, wrong answers of other classes do not count.
 
     Attributes:
-        mean: over the overlaps 0.50, 0.55 .. 0.95, "mAP".
-        half: at 0.50.
-        recall: of all objects the share that an answer with a score of 0.5 or more hits at an overlap of 0.5.
+        mean: over the overlaps 0.50, 0.55 .. 0.95; this is "mAP".
+        half: at overlap 0.50.
+        recall: share of all objects hit, at an overlap of 0.5, by an answer with a score of 0.5 or more.
     """
 
     mean: float
@@ -34,9 +34,10 @@ class Precision:
 
 
 def check_installed() -> None:
-    """
+    """Check that pycocotools is installed.
+
     Raises:
-        UserError: exit 2 where pycocotools is not installed.
+        UserError: if it is not (exit 2).
     """
     try:
         import pycocotools  # noqa: F401
@@ -47,12 +48,13 @@ def check_installed() -> None:
 
 
 def measured(found: Sequence[Boxes], truth: Sequence[Boxes], classes: int) -> Precision:
-    """Judge the boxes that were found in each picture.
+    """Judge the boxes found in each picture.
 
     Args:
         found: "boxes" (n, 4), x1, y1, x2, y2; "labels" (n,), from 0 on; "scores" (n,).
-        truth: the same without scores; "crowd" (n,), where boxes hold many objects: none; "area" (n,), else that of the box.
-        classes: how many there are.
+        truth: the same without scores. Optional: "crowd" (n,), whether a box holds many objects (default: none does);
+            "area" (n,) (default: the box's area).
+        classes: number of classes.
     """
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
@@ -70,7 +72,7 @@ def measured(found: Sequence[Boxes], truth: Sequence[Boxes], classes: int) -> Pr
             "annotations": objects,
         }
         known.createIndex()
-        if not len(rows):  # its reader takes no empty list
+        if not len(rows):  # pycocotools cannot read an empty list
             return Precision(0.0, 0.0, 0.0)
         judge = COCOeval(known, known.loadRes(rows), "bbox")
         judge.evaluate()
@@ -81,7 +83,7 @@ def measured(found: Sequence[Boxes], truth: Sequence[Boxes], classes: int) -> Pr
 
 
 def _answers(found: Sequence[Boxes]) -> np.ndarray:
-    """Picture, x, y, width, height, score, class: a row each."""
+    """Return a row for each box: picture, x, y, width, height, score, class."""
     parts = []
     for number, one in enumerate(found, 1):
         boxes, count = one["boxes"].double().cpu().numpy(), len(one["boxes"])
@@ -97,7 +99,7 @@ def _objects(truth: Sequence[Boxes]) -> list[dict[str, Any]]:
         crowd, area = one.get("crowd"), one.get("area")
         for n, (left, top, right, bottom) in enumerate(one["boxes"].double().tolist()):
             objects.append({
-                "id": len(objects) + 1,  # 0 means "not hit" to its evaluator
+                "id": len(objects) + 1,  # 0 means "not hit" in pycocotools
                 "image_id": number,
                 "category_id": int(one["labels"][n]) + 1,
                 "bbox": [left, top, right - left, bottom - top],

@@ -1,6 +1,6 @@
-"""What a network is trained for, as the loop and the proofs see it: loss, score, counts and agreement.
+"""The interface of a task, for the training loop and the proofs: loss, score, counts and agreement.
 
-A task has a file beside this one: classification.py. What scores are called: score.py. How a network is trained: engine/training.
+classification.py and detection.py have the tasks, score.py the names of scores, and engine/training the training.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from engine.system import precision, ranks
 from engine.tasks.score import Score
 
 Output = Any
-"""What a network gives for a batch; only the task knows what it is made of."""
+"""A network's result for a batch; only the task knows its structure."""
 Target = Any
-"""What a split gives beside the pictures of a batch."""
+"""A split's labels or boxes for a batch."""
 BOUND = 1e-10
-"""Of the largest number of an output: float64 rounds some thousand times finer."""
+"""Tolerance relative to the largest number of an output; float64 rounding is some thousand times finer."""
 
 
 class LossSettings(Protocol):
-    """What a loss reads of a recipe. A task takes what it needs."""
+    """The settings of a recipe that a loss may read."""
 
     @property
     def label_smoothing(self) -> float: ...
@@ -36,13 +36,13 @@ class LossSettings(Protocol):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How good a network is on a split.
+    """The measured quality of a network on a split.
 
     Attributes:
         score: in the unit of the task's score.
-        loss: mean over the pictures.
-        output: what was kept of what the network gave for all pictures, on the CPU; see `Task.agreement`.
-        more: other numbers of the task, by their names.
+        loss: mean loss over the pictures.
+        output: the kept outputs for all pictures, on the CPU; see `Task.kept` and `Task.agreement`.
+        more: the task's further figures, by name.
     """
 
     score: float
@@ -53,13 +53,14 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far the answers of two networks are the same.
+    """The agreement of two networks' answers.
 
     Attributes:
-        pictures, agree: how many there are, and on how many both networks give the same finite answer.
-        gap: largest difference between their outputs; None where a number is not finite.
-        differ: for each other picture, by its index, how far the first network's answer is from its second best;
-            None where that is not finite.
+        pictures: number of pictures.
+        agree: number of pictures with the same finite answer from both networks.
+        gap: largest difference between their outputs; None if a number is not finite.
+        differ: for each other picture, by index, the margin of the first network's answer over its second best; None if
+            that is not finite.
     """
 
     pictures: int
@@ -73,9 +74,10 @@ class Task(ABC):
 
     Attributes:
         score: the name and unit of the score.
-        loss_name: of the loss, for the axis of a picture.
-        output_name: of the numbers in an output ("logits"), for the faults of a proof.
-        gap_name, margin_words: how `Agreement.gap` and one value of `Agreement.differ` are worded; {} is the value.
+        loss_name: name of the loss, for the axis of a plot.
+        output_name: name of the numbers in an output ("logits"), for the errors of a proof.
+        gap_name: words for `Agreement.gap`.
+        margin_words: words for a value of `Agreement.differ`, which replaces {}.
     """
 
     score: Score
@@ -86,47 +88,47 @@ class Task(ABC):
 
     @abstractmethod
     def loss(self, output: Output, target: Target, settings: LossSettings) -> Tensor:
-        """The mean loss of a training batch, in fp32, or as finely as the output is: a tensor of no dimension that has a gradient."""
+        """Return the mean loss of a training batch: a scalar with a gradient, in fp32, or in fp64 for fp64 outputs."""
 
     @abstractmethod
     def right(self, output: Output, target: Target) -> Tensor:
-        """The number of right answers in a training batch.
+        """Return the number of right answers in a training batch.
 
-        It has no dimension and stays on the device: the loop fetches it together with the loss.
+        It is a scalar tensor on the device; the loop fetches it together with the loss.
         """
 
     @abstractmethod
     def training_score(self, right: int, seen: int) -> float | None:
-        """The score of an epoch's training batches, from sums of `right` and of pictures; None if these give none."""
+        """Return an epoch's training score from its numbers of right answers and pictures; None if there is none."""
 
     def kept(self, output: Output, target: Target) -> Output:
-        """What an evaluation keeps of a batch: the output, or less where that is much. `measure` and `agreement` get it."""
+        """Return what an evaluation keeps of a batch's output: all, or less if it is large."""
         return output
 
     @abstractmethod
     def measure(self, outputs: list[Output], targets: list[Target]) -> Evaluation:
-        """The score of a split, from what was kept of the output of each of its batches, and their targets."""
+        """Return the evaluation of a split from its batches' kept outputs and their targets."""
 
     @abstractmethod
     def agreement(self, before: Output, after: Output) -> Agreement:
-        """Compare the answers of two networks to the same pictures. An answer that is not finite agrees with none."""
+        """Compare the answers of two networks to the same pictures. Non-finite answers never agree."""
 
     @abstractmethod
     def surely_moved(self, before: Output, after: Output) -> int:
-        """Pictures whose answer differs by more than fp32 sums in another order can explain."""
+        """Return the number of pictures whose answers differ by more than a changed order of fp32 sums can explain."""
 
     @abstractmethod
     def numbers(self, output: Output) -> Tensor:
-        """All numbers of an output as one tensor, (B, ...), for the proofs that two networks compute the same."""
+        """Return all numbers of an output as one tensor, (B, ...), for the proofs that two networks are equal."""
 
     def same(self, expected: Output, found: Output) -> bool:
-        """Whether float64 outputs are equal within 1e-10 of the largest finite number; what overflows, in both."""
+        """Return whether float64 outputs are equal within 1e-10 of the largest finite number; both overflow alike."""
         wanted = self.numbers(expected)
         largest = wanted[wanted.isfinite()].abs().amax().item() if wanted.isfinite().any() else 0.0
         return torch.allclose(self.numbers(found), wanted, rtol=0, atol=BOUND * largest, equal_nan=True)
 
     def changed(self, expected: Output, found: Output) -> int:
-        """Pictures with a number that is off by more than 1e-10 of the largest; all numbers have to be finite."""
+        """Return the number of pictures with a number off by more than 1e-10 of the largest; all must be finite."""
         wanted = self.numbers(expected)
         off = (wanted - self.numbers(found)).abs().flatten(1).amax(1)
         return int((off > BOUND * wanted.abs().max()).sum())
@@ -138,8 +140,9 @@ class Task(ABC):
     def evaluate(
         self, model: nn.Module, split: Split, batch: int = 500, after_batch: Callable[[], None] | None = None
     ) -> Evaluation:
-        """Evaluate a network in eval mode, in its own arithmetic (fp32 or fp64), products of codes exactly; its training mode
-        is put back.
+        """Evaluate a network in eval mode, in its own precision (fp32 or fp64) with exact products of codes.
+
+        Its training mode is restored afterwards.
         """
         was_training = model.training
         model.eval()
@@ -160,12 +163,12 @@ class Task(ABC):
 
 
 def fine(output: Tensor) -> Tensor:
-    """Numbers of a network in fp32, or as finely as they are."""
+    """Return numbers of a network in fp32, or in fp64 if they are in fp64."""
     return output if output.dtype == torch.float64 else output.float()
 
 
 def finite(value: Tensor) -> float | None:
-    """A number, or None for what JSON has no word for."""
+    """Return a number, or None if it is not finite, as JSON has only finite numbers."""
     number = float(value)
     return number if math.isfinite(number) else None
 

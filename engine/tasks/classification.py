@@ -1,4 +1,4 @@
-"""Classification: one class a picture. The loss is cross-entropy, the score accuracy, and the answer the largest logit."""
+"""Classification: one class a picture. The loss is cross-entropy, the score accuracy, the answer the largest logit."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from engine.tasks.base import Agreement, Evaluation, LossSettings, Task, fine, f
 from engine.tasks.score import ACCURACY
 
 MARGIN = 1e-5
-"""Of the largest logit: fp32 sums in another order do not move an answer whose lead is as large as that."""
+"""Margin relative to the largest logit. A changed order of fp32 sums does not move an answer with this margin."""
 
 
 class Classification(Task):
-    """An output is logits, (B, classes); a target is labels, int64 (B,)."""
+    """The task of classifiers. An output is logits, (B, classes); a target is labels, int64 (B,)."""
 
     score = ACCURACY
     loss_name = "cross-entropy"
@@ -45,7 +45,7 @@ class Classification(Task):
         return Agreement(len(before), int(same.sum()), finite(gap), apart)
 
     def surely_moved(self, before: Tensor, after: Tensor) -> int:
-        """Of another class, though the two best logits of `before` are at least 1e-5 (of the largest logit) apart."""
+        """Count pictures of another class whose two best logits in `before` differ by at least 1e-5 of the largest."""
         best = before.topk(2, dim=1).values
         apart = best[:, 0] - best[:, 1] >= MARGIN * before.abs().max().clamp_min(1)
         return int(((before.argmax(1) != after.argmax(1)) & apart).sum())
@@ -55,4 +55,4 @@ class Classification(Task):
 
 
 CLASSIFICATION = Classification()
-"""The task of every command."""
+"""The task of every command, unless its network is a detector."""

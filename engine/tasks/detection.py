@@ -1,4 +1,4 @@
-"""Detection: boxes with classes. The loss is the detector's own, the score COCO's mAP, and an answer the boxes of a picture."""
+"""Detection: boxes with classes. The loss is the detector's, the score COCO's mAP, an answer the boxes of a picture."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from engine.tasks.score import MAP
 
 Boxes = dict[str, Tensor]
 SHOWN = 0.3
-"""Boxes with a lower score are no answer: an agreement does not look at them."""
+"""Boxes with a lower score are ignored in agreements."""
 NEAR, ALIKE = 0.5, 0.01
-"""Pixels between corners, and difference of scores, of boxes that are the same."""
+"""Two boxes are the same up to this distance of corners, in pixels, and this difference of scores."""
 _NONE = {"boxes": (0, 4), "labels": (0,), "scores": (0,)}
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What is kept of an evaluation, on the CPU.
+    """The kept part of an evaluation, on the CPU.
 
     Args:
-        boxes: of each picture; none where its numbers are not finite.
-        losses, finite: of each picture, (B,).
+        boxes: boxes of each picture; empty if its numbers are not finite.
+        losses: loss of each picture, (B,).
+        finite: whether each picture's numbers are finite, (B,).
     """
 
     boxes: list[Boxes]
@@ -37,7 +38,7 @@ class Seen:
 
 
 class Detector(Protocol):
-    """A detector's own code around its core; models.detectors.shell has it."""
+    """A detector's own code around its core; see models.detectors.shell."""
 
     def losses(self, output: Tensor, targets: Sequence[Boxes]) -> dict[str, Tensor]: ...
 
@@ -45,15 +46,17 @@ class Detector(Protocol):
 
 
 class Detection(Task):
-    """An output is what a detector's core gives, (B, numbers), of which an evaluation keeps boxes and losses; a target a list of B
-    pictures' boxes and labels.
+    """The task of detectors.
+
+    An output is the result of a detector's core, (B, numbers); an evaluation keeps its boxes and losses. A target is a
+    list of B pictures' boxes and labels.
 
     Args:
-        detector: makes losses and boxes of it.
-        classes: of objects.
+        detector: computes losses and boxes from an output.
+        classes: number of classes of objects.
 
     Raises:
-        UserError: exit 2 where the evaluator is not installed.
+        UserError: if pycocotools is not installed (exit 2).
     """
 
     score = MAP
@@ -78,12 +81,12 @@ class Detection(Task):
 
     @torch.no_grad()
     def kept(self, output: Tensor, target: Any) -> Seen:
-        """Boxes: a core's numbers are some hundred thousand a picture."""
+        """Keep boxes and losses only, as a core gives some hundred thousand numbers a picture."""
         finite = output.isfinite().flatten(1).all(1)
         losses = output.new_full((len(output),), math.nan, dtype=torch.float64)
         boxes: list[Boxes] = [{key: output.new_zeros(size) for key, size in _NONE.items()}] * len(output)
         for number in finite.nonzero().flatten().tolist():
-            one = output[number : number + 1]  # by itself: the loss of some detectors depends on the pictures beside it
+            one = output[number : number + 1]  # one at a time: some detectors' losses depend on the other pictures
             losses[number] = self.loss(one, [_learned(target[number])], _NOTHING)
             boxes[number] = self.detector.boxes(fine(one))[0]
         return Seen([{key: value.cpu() for key, value in one.items()} for one in boxes], losses.cpu(), finite.cpu())
@@ -98,8 +101,10 @@ class Detection(Task):
         return Evaluation(100 * judged.mean, float(seen.losses.mean()), seen, more)
 
     def agreement(self, before: Seen, after: Seen) -> Agreement:
-        """Pictures with the same boxes: each with a score of 0.3 or more has one of the same class in the other network's
-        answer, half a pixel and 0.01 of the score away at most.
+        """Compare the boxes of two networks.
+
+        Two answers agree if each box with a score of 0.3 or more has a box of the same class in the other answer, with
+        corners at most half a pixel away and a score that differs by at most 0.01.
         """
         both, differ, gap = before.finite & after.finite, dict[int, float | None](), 0.0
         for number, (one, other) in enumerate(zip(before.boxes, after.boxes, strict=True)):
@@ -113,7 +118,7 @@ class Detection(Task):
         return Agreement(len(both), len(both) - len(differ), gap if bool(both.all()) else None, differ)
 
     def surely_moved(self, before: Seen, after: Seen) -> int:
-        """With a box that has not its like in the other answer."""
+        """Count pictures with a box that has no counterpart in the other answer."""
         return len(self.agreement(before, after).differ)
 
     def numbers(self, output: Tensor) -> Tensor:
@@ -128,13 +133,13 @@ _NOTHING = _Settings()
 
 
 def _learned(target: Boxes) -> Boxes:
-    """The objects that a loss knows: none of a crowd."""
+    """Return the objects for the loss, without crowds."""
     keep = ~target["crowd"] if "crowd" in target else torch.ones_like(target["labels"], dtype=torch.bool)
     return {"boxes": target["boxes"][keep], "labels": target["labels"][keep]}
 
 
 def _unlike(one: Boxes, other: Boxes) -> float | None:
-    """The largest difference of a score between boxes that are shown and their like in the other answer; None: one has none."""
+    """Return the largest score difference between boxes and their counterparts; None if a box has no counterpart."""
     shown = one["scores"] >= SHOWN
     boxes, labels, scores = (one[key][shown] for key in ("boxes", "labels", "scores"))
     if not len(boxes):

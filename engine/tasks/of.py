@@ -1,4 +1,4 @@
-"""The task of a network: boxes where it brings a detector's own code with it, else classes."""
+"""Choose the task of a network: detection if it contains a detector's own code, else classification."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from engine.tasks.classification import CLASSIFICATION
 
 
 def task_of(network: nn.Module, info: DataInfo, arch: str = "the network") -> Task:
-    """What a network is trained for.
+    """Return the task of a network.
 
     Args:
-        network: as normal form, or what is made of it.
-        info: of the pictures.
+        network: in normal form, or made from one.
+        info: the description of the pictures.
 
     Raises:
-        UserError: exit 2 for a classifier and pictures with boxes, and the reverse; as Detection.
+        UserError: for a classifier with pictures that have boxes, a detector with others, or as Detection (exit 2).
     """
     detector = getattr(getattr(network, "captured", None), "detector", None)
     if detector is None and info.boxes:
         raise UserError(
-            f"{info.label} has boxes, and {arch} is no detector",
-            "take a detector: --arch torchvision:ssdlite320_mobilenet_v3_large, or one of your own with --core",
+            f"{info.label} has boxes, but {arch} is not a detector",
+            "take a detector: --arch torchvision:ssdlite320_mobilenet_v3_large, or your own with --core",
         )
     if detector is not None and not info.boxes:
         raise UserError(
-            f"{arch} is a detector, and {info.label} has no boxes",
+            f"{arch} is a detector, but {info.label} has no boxes",
             "take pictures with boxes: --dataset scenes, coco or yolo",
         )
     if detector is None:

@@ -1,4 +1,4 @@
-"""What the score of a task is called, for the keys of files and the headers of tables. It needs no torch."""
+"""The name and unit of a task's score, for keys of files and headers of tables. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Score:
-    """A number that says how good a network is; more is better.
+    """A measure of a network's quality; higher is better.
 
     Attributes:
-        name: in keys, headers and sentences: "accuracy".
-        unit: behind the number: "%".
-        unit_word: the unit where a sign cannot stand, as in the header of a CSV file: "percent".
+        name: the name in keys, headers and sentences: "accuracy".
+        unit: the unit after the number: "%".
+        unit_word: the unit as a word, for the header of a CSV file: "percent".
     """
 
     name: str
@@ -22,12 +22,12 @@ class Score:
 
     @property
     def column(self) -> str:
-        """For machines: "accuracy_percent"."""
+        """The name of a column in a file: "accuracy_percent"."""
         return f"{self.name}_{self.unit_word}"
 
     @property
     def label(self) -> str:
-        """For the axis of a picture: "accuracy in %"."""
+        """The label of an axis: "accuracy in %"."""
         return f"{self.name} in {self.unit}"
 
 
@@ -39,11 +39,11 @@ _ANY = Score("score", "%", "percent")
 
 
 def of(task: str) -> Score:
-    """The score of a task, by what DataInfo calls it."""
+    """Return the score of a task, given DataInfo's name for it."""
     return _OF[task]
 
 
 def common(scores: Iterable[Score]) -> Score:
-    """What a column of these is called."""
+    """Return a column's score: the common one of `scores`, "score" for different ones, accuracy for none."""
     every = set(scores)
     return every.pop() if len(every) == 1 else _ANY if every else ACCURACY

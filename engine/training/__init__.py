@@ -1,1 +1,1 @@
-"""The training loop, its recipe, its run folder, and what training commands share."""
+"""The training loop, recipes, the run folder, and the code that training commands share."""

@@ -1,4 +1,4 @@
-"""How the run in a folder was begun, as its flags.json tells: for hints, and for what can be compared without pictures."""
+"""Read from a run folder's flags.json how its run was started, for hints and for early comparisons of settings."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ STATES = ("state.pth", "state.prev.pth")
 
 
 def run_dir(options: Trains, save: Path) -> Path:
-    """The folder of a run that writes `save`."""
+    """Return the folder of a run that writes `save`."""
     return options.training.run_dir or Path("runs") / save.stem
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """What flags.json holds; nothing where there is none, or none that can be read."""
+    """Read flags.json; return an empty dict if it is missing or unreadable."""
     try:
         found = json.loads((folder / BEGUN).read_bytes())
     except (OSError, ValueError):
@@ -30,10 +30,10 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def going_on(folder: Path, state: Path | None = None) -> str:
-    """The command that goes on with the run that a folder tells of; empty where it does not tell.
+    """Return the command that continues the run of a folder; empty if its flags.json does not have it.
 
     Args:
-        state: where that run is; None: where its command looks by itself.
+        state: the run's state file; None takes the one in the run folder.
     """
     words = read(folder).get("command")
     if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
@@ -42,35 +42,38 @@ def going_on(folder: Path, state: Path | None = None) -> str:
 
 
 def other_run(path: Path, differing: list[str], own: bool) -> UserError:
-    """The fault of a state that belongs to a run with other settings.
+    """Return the error for a state that belongs to a run with other settings.
 
     Args:
-        path: of the state.
-        differing: its settings, and those asked for.
-        own: whether it is that of the run folder in question.
+        path: the state file.
+        differing: the differing settings, with the state's and the current value.
+        own: whether it is the state in this run's own folder.
     """
-    anew = "start anew without --resume"
+    anew = "start afresh without --resume"
     text = f"{path} belongs to a run with other settings: {', '.join(differing)}"
     if many := [each for each in differing if each.startswith("ranks ")]:
         was, now = (1 if count == "None" else int(count) for count in many[0].removeprefix("ranks ").split(" -> "))
         start = f"torchrun --nproc-per-node={was} -m" if was > 1 else "python -m"
-        text = f"{path} belongs to a run of {was} process{'es' if was > 1 else ''}, and here {'is' if now == 1 else 'are'} {now}"
-        return UserError(text, f"{anew}, or start as many: {start} ... --resume")
+        text = (
+            f"{path} belongs to a run of {was} process{'es' if was > 1 else ''}, "
+            f"but here {'is' if now == 1 else 'are'} {now}"
+        )
+        return UserError(text, f"{anew}, or start the same number: {start} ... --resume")
     line = going_on(path.parent, None if own else path) if path.name in STATES else ""
-    if not line or all(each.startswith(("torch ", "source_sha256 ")) for each in differing):  # no flag mends that
+    if not line or all(each.startswith(("torch ", "source_sha256 ")) for each in differing):  # no flag can fix that
         return UserError(text, f"repeat the flags of that run, or {anew}")
-    return UserError(text, f"{anew}, or go on with: {line}")
+    return UserError(text, f"{anew}, or continue with: {line}")
 
 
 def refuse_other_data(options: Trains, save: Path, known: bool) -> None:
-    """Refuse to go on with a run on other pictures before these are looked for, which may take a download.
+    """Refuse to resume a run on other pictures before they are looked for, which may need a download.
 
     Args:
         save: the file that the run writes.
-        known: whether the input file says which pictures are taken where --dataset does not.
+        known: whether the input file names its pictures, in case --dataset is not given.
 
     Raises:
-        UserError: exit 2.
+        UserError: if the run in the folder used another data set (exit 2).
     """
     folder = run_dir(options, save)
     state = next((folder / name for name in STATES if (folder / name).exists()), None)

@@ -1,4 +1,4 @@
-"""The pictures a command works on: those of its flags, else those its file was made for; refused where they do not fit."""
+"""Choose a command's pictures: those of its flags, else those of its input file; refuse pictures that do not fit."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from engine.data.splits import Data
 from engine.errors import BAD_CHECKPOINT, BAD_DATA, USAGE, UserError
 from engine.system.said import notice, warning
 
-_OTHER = "name the data set that the network was made for with --dataset and --data"
+_OTHER = "give the network's own data set with --dataset and --data"
 
 
 def open_data(options: Works, where: torch.device, parent: Checkpoint | None = None, fresh: bool = False) -> Data:
-    """The data set of the flags, else that of a checkpoint, else `auto`.
+    """Open the data set of the flags, else of the checkpoint, else `auto`.
 
-    Its mean and std are those of the flags, else those that the checkpoint was trained with, else its own.
+    Mean and std come from the flags, else from the checkpoint, else from the data set.
 
     Args:
-        parent: the checkpoint whose network will see the pictures.
-        fresh: whether its widths alone are taken, and no weights.
+        parent: the checkpoint of the network that will see the pictures.
+        fresh: whether only its widths are taken, without weights.
 
     Raises:
-        UserError: exit 3 if that network has too few classes or others, exit 2 if --classes says too few or it was
-            trained on what --val holds out.
+        UserError: if the checkpoint has too few or other classes (exit 3); if --classes is too small, or if the
+            checkpoint was trained on pictures that --val holds out (exit 2).
     """
     known = parent.dataset if parent and parent.dataset.known else None
     data = _load(options.data, where, known)
     originals = parent is not None and not fresh and _is_originals(parent)
-    channels = parent.dataset.channels if parent else 3  # those of a fresh network are not known yet: see show_to
+    channels = parent.dataset.channels if parent else 3  # a fresh network's channels are not known yet: see show_to
     if parent:
         _refuse_other_channels(options.data, channels)
     told = parent.dataset if parent and not known and not fresh and parent.dataset.says_normalisation else None
@@ -49,13 +49,13 @@ def open_data(options: Works, where: torch.device, parent: Checkpoint | None = N
 
 
 def show_to(chosen: DataFlags, data: Data, channels: int, arch: str) -> None:
-    """Show a fresh network what it reads: where that is one channel, gray pictures, with a notice.
+    """Show gray pictures, with a notice, to a fresh network that reads one channel.
 
     Args:
         channels: 3 or 1.
 
     Raises:
-        UserError: exit 2 for --mean or --std of another number of channels.
+        UserError: for --mean or --std of another number of channels (exit 2).
     """
     _refuse_other_channels(chosen, channels)
     if channels == 1:
@@ -64,10 +64,10 @@ def show_to(chosen: DataFlags, data: Data, channels: int, arch: str) -> None:
 
 
 def _refuse_other_channels(chosen: DataFlags, channels: int) -> None:
-    """Refuse --mean and --std that are not of this number of channels.
+    """Refuse --mean and --std of another number of channels.
 
     Raises:
-        UserError: exit 2.
+        UserError: naming the flag (exit 2).
     """
     for name, values in (("--mean", chosen.mean), ("--std", chosen.std)):
         if values and len(values) != channels:
@@ -78,7 +78,7 @@ def _refuse_other_channels(chosen: DataFlags, channels: int) -> None:
 
 
 def _in_gray(chosen: DataFlags, data: Data) -> tuple[Sequence[float], Sequence[float]]:
-    """Mean and std of the flags, else those of the training pictures in gray."""
+    """Return mean and std of the flags, else of the training pictures in gray."""
     if chosen.mean and chosen.std:
         return chosen.mean, chosen.std
     mean, std = gray.statistics(data)
@@ -86,11 +86,12 @@ def _in_gray(chosen: DataFlags, data: Data) -> tuple[Sequence[float], Sequence[f
 
 
 def _load(chosen: DataFlags, where: torch.device, known: DataInfo | None) -> Data:
-    """The data set of the flags, else that of a file (`known`), else `auto`; as a file has it where it is the same."""
+    """Load the data set of the flags, else of a file (`known`), else `auto`; the file's own set keeps its settings."""
     name = chosen.dataset or (known.name if known else "auto")
     if name == "auto" and image_folder.has_folders(chosen.root):
         notice(
-            f"{chosen.root} holds train/ and {image_folder.tested(chosen.root)}/ folders; to take their pictures, add --dataset imagefolder"
+            f"{chosen.root} holds train/ and {image_folder.tested(chosen.root)}/ folders; "
+            "to use their pictures, add --dataset imagefolder"
         )
     same = known if known and chosen.dataset in (None, known.name) else None
     size = chosen.image_size or (same.image_size if same else None)
@@ -99,7 +100,7 @@ def _load(chosen: DataFlags, where: torch.device, known: DataInfo | None) -> Dat
     if chosen.skip_bad and name != "imagefolder":
         raise UserError(
             f"--skip_bad is for folders of pictures, not for {name}",
-            "leave it out: what cannot be read is refused by name",
+            "leave --skip_bad out: an unreadable picture is refused by name",
         )
     try:
         folder = sound.listed(chosen.root, chosen.skip_bad, chosen.num_workers) if name == "imagefolder" else None
@@ -114,19 +115,19 @@ def _load(chosen: DataFlags, where: torch.device, known: DataInfo | None) -> Dat
         ):
             raise
         label = known.label if known else ""
-        hint = f"the file was trained on a folder of pictures called {label}: add --data DIR"
+        hint = f"the file was trained on the picture folder {label}: add --data DIR"
         raise UserError(str(fault), hint, BAD_DATA) from fault
 
 
 def _normalisation(
     chosen: DataFlags, data: Data, known: DataInfo | None, originals: bool, channels: int
 ) -> tuple[Sequence[float], Sequence[float]]:
-    """Mean and std of the flags, else those that a file was trained with, else the data set's own.
+    """Return mean and std of the flags, else of the file, else of the data set.
 
     Args:
-        known: the data set of the file, or, where it is unknown, what the network's own code says.
-        originals: whether the file is of the original's kind, and does not say what its pictures were.
-        channels: that the network reads.
+        known: the file's data set, or, if that is unknown, the normalisation in the network's own code.
+        originals: whether the file is in the original repository's format, which does not name its pictures.
+        channels: number of channels that the network reads.
     """
     info = data.info
     mean: Sequence[float] = info.mean
@@ -137,16 +138,16 @@ def _normalisation(
         mean, std = known.mean, known.std
         if not (chosen.mean and chosen.std):
             notice(
-                f"pictures are normalised as the network's own code says, mean {_numbers(mean)}, std {_numbers(std)} "
-                "(--mean and --std say otherwise)"
+                f"pictures are normalised as in the network's own code, mean {_numbers(mean)}, std {_numbers(std)} "
+                "(override with --mean and --std)"
             )
     elif originals and catalogue.is_cifar10(info):
         mean, std = catalogue.ORIGINAL
         if not (chosen.mean and chosen.std):
             said = [_numbers(values) for values in (mean, std)]
             notice(
-                "the file is of the original's kind: pictures are normalised as it was trained, "
-                f"mean {said[0]}, std {said[1]} (--mean and --std say otherwise)"
+                "the file is in the original repository's format: pictures are normalised as in that repository, "
+                f"mean {said[0]}, std {said[1]} (override with --mean and --std)"
             )
     if len(mean) != channels:  # gray pictures of another data set than the file's
         mean, std = _in_gray(chosen, data)
@@ -155,12 +156,12 @@ def _normalisation(
 
 
 def _say_normalisation(chosen: DataFlags, info: DataInfo, weights: Path) -> None:
-    """Name what is taken for granted of a network whose file cannot say how its pictures were normalised."""
+    """Print the normalisation assumed for a file that does not give its own."""
     taken = [f"{name} {_numbers(getattr(info, name))}" for name in ("mean", "std") if getattr(chosen, name) is None]
     if taken:
         notice(
-            f"{weights} does not say what its pictures were normalised with: taken to be that of {info.label}, "
-            f"{', '.join(taken)} (--mean and --std say otherwise)"
+            f"{weights} does not say how its pictures were normalised: assuming {info.label}, "
+            f"{', '.join(taken)} (override with --mean and --std)"
         )
 
 
@@ -169,11 +170,11 @@ def _numbers(values: Sequence[float]) -> str:
 
 
 def _check_fit(options: Works, info: DataInfo, parent: Checkpoint | None, fresh: bool) -> None:
-    """Refuse a network with too few classes or others, and one trained on what --val holds out; as `open_data`."""
+    """Refuse a network with too few or other classes, or trained on pictures that --val holds out; see `open_data`."""
     chosen, asked = options.data, options.network.classes
     known = parent.dataset if parent and parent.dataset.known else None
     if known and known.classes != info.classes:
-        text = f"{info.label} has {info.classes} classes, the file was made for {known.classes}"
+        text = f"{info.label} has {info.classes} classes, but the file was made for {known.classes}"
         raise UserError(text, _OTHER, BAD_CHECKPOINT)
     if parent and not fresh and (known is None or known.name == info.name):
         _check_held_out(chosen.val, parent.history)
@@ -183,12 +184,12 @@ def _check_fit(options: Works, info: DataInfo, parent: Checkpoint | None, fresh:
         raise UserError(f"--classes {asked}, but the file has {parent.classes}", "leave --classes out")
     classes = parent.classes if parent else asked or info.classes
     if classes < info.classes:
-        text = f"{info.label} has {info.classes} classes, the network {classes}"
+        text = f"{info.label} has {info.classes} classes, but the network has {classes}"
         raise UserError(text, _OTHER, BAD_CHECKPOINT if parent else USAGE)
 
 
 def _is_originals(parent: Checkpoint) -> bool:
-    """Whether a file holds weights as the original trained them, on CIFAR-10, which its own files leave unsaid."""
+    """Return whether a file holds the original repository's weights, trained on CIFAR-10, which its files do not name."""
     alone = len(parent.history) == 1 and isinstance(parent.history[0], Original)
     return alone and ":" not in parent.arch and parent.dataset.name in ("unknown", "cifar10")
 
@@ -198,26 +199,26 @@ def _check_names(was: Sequence[str] | None, now: Sequence[str] | None, asked_for
     if not was or not now or list(was) == list(now):
         return
     changed = next((old, new) for old, new in zip(was, now, strict=True) if old != new)
-    text = f"the file was made for other classes: {changed[0]}, here {changed[1]}"
+    text = f"the file was made for other classes: {changed[0]}, but here {changed[1]}"
     if not asked_for:
-        raise UserError(text, "give --data DIR of the data set it was made for", BAD_CHECKPOINT)
+        raise UserError(text, "give the file's own data set with --data DIR", BAD_CHECKPOINT)
     warning(text)
 
 
 def _check_held_out(val: int, history: History) -> None:
-    """--val judges on pictures that no stage before has seen. Those of a smaller --val are among those of a larger one."""
+    """Refuse a --val larger than an earlier stage's; a smaller --val holds out a subset of the same pictures."""
     trained = [stage.val if isinstance(stage, Trained) else 0 for stage in history if _saw_pictures(stage)]
     least = min(trained, default=val)
     if val > least:
         remedy = f"take --val {least}" if least else "leave --val out"
         raise UserError(
-            f"--val {val}: the file was trained on pictures that this holds out",
+            f"--val {val} holds out pictures that the file was trained on",
             f"{remedy}, or give --val {val} to every stage from the first training on",
         )
 
 
 def _saw_pictures(stage: object) -> bool:
-    """Whether a stage has learnt from training pictures; one of an unknown length did not happen here."""
+    """Return whether a stage trained on pictures; a stage of unknown length was not run here."""
     return (isinstance(stage, Original) and not stage.made_fresh) or (
         isinstance(stage, Trained) and stage.epochs is not None
     )

@@ -1,4 +1,4 @@
-"""The learning curve of a run as a picture: loss and score of both parts, epoch by epoch. Needs matplotlib."""
+"""Draw a run's learning curve with matplotlib: loss and score of both parts, epoch by epoch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from engine.training.progress import EpochMetrics
 
 
 def picture(rows: list[EpochMetrics], task: Task) -> bytes | None:
-    """A PNG; None without matplotlib."""
+    """Return the learning curve as a PNG; None without matplotlib."""
     pyplot = figures.pyplot()
     if pyplot is None:
         return None
@@ -17,7 +17,7 @@ def picture(rows: list[EpochMetrics], task: Task) -> bytes | None:
     for axis, (what, unit) in zip(axes, named, strict=True):
         for key in rows[-1]:
             if key.endswith(what):
-                there = [(row["epoch"], row[key]) for row in rows if key in row]  # not every epoch need be judged
+                there = [(row["epoch"], row[key]) for row in rows if key in row]  # only some epochs are judged
                 axis.plot(*zip(*there, strict=True), marker=".", label=key.removesuffix(f"_{what}"))
         axis.set(xlabel="epoch", ylabel=f"{what} ({unit})")
         axis.xaxis.get_major_locator().set_params(integer=True)

@@ -1,6 +1,6 @@
-"""What every command that writes a checkpoint does: check the paths, choose device and data, judge, save.
+"""The steps of every command that writes a checkpoint: check the paths, choose device and data, judge, save.
 
-Commands that train start with start.py; run.py adds the run folder.
+Training commands use it through start.py; run.py adds the run folder.
 """
 
 from __future__ import annotations
@@ -32,12 +32,13 @@ class Experiment:
     """One run of one command.
 
     Args:
-        options: of the command.
-        save: the file it writes unless --save says otherwise; checked here, before any work.
-        source, parent: the file it starts from and what is in it, if any.
+        options: the command's options.
+        save: the default output file; the path is checked here, before any work.
+        source: the input file, if any.
+        parent: the checkpoint in `source`.
 
     Raises:
-        UserError: exit 6 if the output cannot be written, exit 2 if it is the input and --overwrite is not given.
+        UserError: if the output cannot be written (exit 6); if it is the input file, without --overwrite (exit 2).
     """
 
     def __init__(
@@ -54,34 +55,34 @@ class Experiment:
         torch.manual_seed(options.machine.seed)
 
     def data(self, fresh: bool = False) -> Data:
-        """The data set of the flags, else that of the input file; see choose_data.open_data."""
+        """Open the data set of the flags, else of the input file; see choose_data.open_data."""
         return open_data(self.options, self.device, self.parent, fresh)
 
     def evaluate(self, model: nn.Module, data: Data, what: str = "") -> Evaluation:
-        """Evaluate a network on the device of the flags; `what`, if given, is named on stderr meanwhile."""
+        """Evaluate a network on the flags' device; `what`, if given, is named on stderr meanwhile."""
         return judging.evaluate(self.options, model.to(self.device), data, self.task, what)
 
     def metrics(self, found: Evaluation, data: Data, **extra: Any) -> Metrics:
-        """How good exactly these weights are, and on what."""
+        """Return the metrics of the evaluated weights."""
         return Metrics(found.score, found.loss, len(data.test), data.part, {**found.more, **extra})
 
     def write(
         self, model: nn.Module, arch: str, arch_args: dict[str, Any], data: Data, metrics: Metrics, *stages: Stage,
         fresh: bool = False,
     ) -> Path:  # fmt: skip
-        """Save the checkpoint; the last thing a command does. A resumed run writes what an uninterrupted one would.
+        """Save the checkpoint, the last step of a command. A resumed run writes the same file as an uninterrupted one.
 
         Args:
-            stages: what this command did; the input file's history stands before it.
-            fresh: whether the input file gave its widths alone, and no history.
+            stages: the stages of this command, which follow the input file's history.
+            fresh: whether the input file gave only its widths, and no history.
         """
         before = self.parent.history if self.parent and not fresh else ()
-        val = self.options.data.val  # what it may hold out of later stages
+        val = self.options.data.val  # later stages may hold out as many pictures
         done = tuple(replace(stage, val=val) if isinstance(stage, Trained) and val else stage for stage in stages)
-        command = without(self.options.words, "--resume")  # the one whose result a resumed run gives
+        command = without(self.options.words, "--resume")  # a resumed run has the result of this command
         origin = Origin(
             command, self.options.machine.seed, self.source, self.parent.sha256 if self.parent else None
-        )  # as it was read: the file may have been replaced since
+        )  # the hash of the bytes that were read, as the file may have been replaced since
         made = checkpoint.make(model, arch, arch_args, data.info, metrics, (*before, *done), origin)
         if ranks.is_first():
             checkpoint.save(self.save, made)

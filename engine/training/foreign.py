@@ -1,4 +1,4 @@
-"""What the flags of a command say of --weights: a state_dict knows neither its network nor its pictures."""
+"""Describe the file of --weights by flags, as a state_dict names neither its network nor its pictures."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from engine.errors import UserError
 
 
 def description(options: Works, trains: bool = False, judges: bool = True) -> Description | None:
-    """What models.files.open needs to know of the file of --weights; None where the command starts from another one.
+    """Return the description of the file of --weights for models.files.open; None without --weights.
 
     Args:
-        trains: whether what is made fresh is trained then.
-        judges: whether the network is shown pictures of the data set, and not only counted.
+        trains: whether fresh layers are trained afterwards.
+        judges: whether the network sees pictures of the data set, and is not only counted.
 
     Raises:
-        UserError: exit 2 where nothing says which pictures, exit 4 for a folder of pictures that is none.
+        UserError: if nothing names the pictures (exit 2); for a folder without pictures (exit 4).
     """
     network, data = options.network, options.data
     if network.weights is None:
@@ -35,17 +35,17 @@ def description(options: Works, trains: bool = False, judges: bool = True) -> De
         said_by="--classes" if network.classes else info.label if info else "",
         image_size=info.image_size if info else data.image_size or 32,
         seed=options.machine.seed if trains else None,
-        remedy=f"an untrained last layer is worth nothing; train first: {_training(options)}",
+        remedy=f"its last layer would be untrained; train first: {_training(options)}",
     )
 
 
 def _pictures(chosen: Data) -> DataInfo:
-    """What is known of the data set before its pictures are read."""
+    """Describe the data set before its pictures are read."""
     name = chosen.dataset or "auto"
     if name == "auto":
-        if not catalogue.has_cifar10(chosen.root):  # never a guess: other pictures would give numbers without a meaning
+        if not catalogue.has_cifar10(chosen.root):  # no guess: accuracies on other pictures would be meaningless
             raise UserError(
-                f"--weights: a state_dict does not say which pictures it is for, and {chosen.root} holds no CIFAR-10",
+                f"--weights: a state_dict does not name its pictures, and {chosen.root} holds no CIFAR-10",
                 f"name them: --dataset {datasets.IN_WORDS}",
             )
         name = "cifar10"
@@ -53,7 +53,7 @@ def _pictures(chosen: Data) -> DataInfo:
 
 
 def _training(options: Works) -> str:
-    """The command that trains a network from these weights, on these pictures."""
+    """Return the command that trains a network from these weights on these pictures."""
     network, data = options.network, options.data
     which = ["--arch", network.arch] if network.arch else []
     same = repeated(

@@ -21,7 +21,7 @@ from engine.training.opened import Opened
 
 
 def evaluate_file(options: Works, opened: Opened[nn.Module]) -> dict[str, Any]:
-    """--evaluate: the score of a file's network, nothing trained and nothing written."""
+    """Measure the score of a file's network for --evaluate, without training or writing."""
     where = device.choose(options.machine.device)
     data = open_data(options, where, opened.checkpoint)
     say_other_pictures(opened.checkpoint.dataset, data.info)
@@ -38,16 +38,16 @@ def evaluate_file(options: Works, opened: Opened[nn.Module]) -> dict[str, Any]:
 
 
 def say_other_pictures(known: DataInfo, info: DataInfo) -> None:
-    """Name what the pictures at hand are that those of a file (`known`) are not: larger or smaller, or cut in another way."""
+    """Print a notice if the pictures have another size or crop than those of the file (`known`)."""
     if known.image_size != info.image_size:
         size, own = info.image_size, known.image_size
-        notice(f"judged on pictures of {size}x{size}, the file is for {own}x{own}")
+        notice(f"judged on pictures of {size}x{size}, but the file is for {own}x{own}")
     if known.crop != info.crop:
-        notice(f"judged on pictures cut by --crop {info.crop}, the file is for --crop {known.crop}")
+        notice(f"judged on pictures cut by --crop {info.crop}, but the file is for --crop {known.crop}")
 
 
 def evaluate(options: Works, model: nn.Module, data: Data, task: Task, what: str = "") -> Evaluation:
-    """Evaluate a network where it is. `what`, if given, is named on stderr meanwhile: on a CPU it takes a while."""
+    """Evaluate a network on its device; `what`, if given, is named on stderr meanwhile, as a CPU takes a while."""
     batch, announced = options.data.eval_batch_size, bool(what) and not options.machine.quiet
     if announced and not terminal.is_interactive():
         print(f"judging {what}", file=sys.stderr)
@@ -59,10 +59,10 @@ def evaluate(options: Works, model: nn.Module, data: Data, task: Task, what: str
 def in_words(
     task: Task, score: float, data: Data, before: float | None = None, more: Mapping[str, float] | None = None
 ) -> str:
-    """`test accuracy 98.30 % on digits (360 pictures)`; with the score before, `test accuracy 98.90 % -> 98.30 % on ...`.
+    """Word a score: `test accuracy 98.30 % on digits (360 pictures)`; with `before`, `98.90 % -> 98.30 %`.
 
     Args:
-        more: other numbers of the task, in percent.
+        more: the task's further figures, in percent.
     """
     others = "".join(f", {name} {value:.2f} %" for name, value in (more or {}).items())
     scores = " -> ".join(f"{value:.2f} {task.score.unit}" for value in (before, score) if value is not None)
@@ -72,6 +72,6 @@ def in_words(
 def in_keys(
     task: Task, score: float, before: float | None = None, more: Mapping[str, float] | None = None
 ) -> dict[str, float]:
-    """The same for a result: {"accuracy": 98.3}, with "accuracy_before" where there is a score before."""
+    """Return a score for a command's result: {"accuracy": 98.3}, and "accuracy_before" if there is a score before."""
     name = task.score.name
     return {**({} if before is None else {f"{name}_before": before}), name: score, **(more or {})}

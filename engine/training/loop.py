@@ -1,7 +1,7 @@
-"""The one training loop of every command.
+"""The training loop of every command.
 
-Recipes (which optimizer, how long) are in recipe.py; loss and score, in engine/tasks; what a penalty or a constraint
-means, in prune and quant.
+recipe.py has the recipes (optimizer, length), engine/tasks the losses and scores, prune and quant the penalties and
+constraints.
 """
 
 from __future__ import annotations
@@ -52,19 +52,19 @@ def fit(
                 loss = task.loss(model(x), y) + penalty(model)         # slimming: s * sum|gamma|
                 loss.backward(); optimizer.step(); schedule.step()
                 constrain(model)                        # BNN: clip latent weights to [-1, 1]
-                after_step(progress)                    # a signal: save, and stop
+                after_step(progress)                    # after a signal: save and stop
             task.evaluate(model, data.test)             # accuracy, for classification
-            after_epoch(progress)                       # the run folder keeps state and metrics
+            after_epoch(progress)                       # the run folder saves state and metrics
 
     Args:
-        view: what computes in training as the model does, with its parameters; None: the model.
-        on_epoch: is called again, for the same epoch, where a run goes on in the middle of it.
-        after_step: is also called between two batches of evaluation; what it raises ends the training.
-        resume: what Progress.state_dict gave; training goes on from there, bit for bit.
+        view: a module that computes the same as the model in training, with its parameters; None takes the model.
+        on_epoch: called before each epoch, and again if a run resumes in the middle of an epoch.
+        after_step: also called between two batches of evaluation; an exception from it ends the training.
+        resume: a state from Progress.state_dict; training continues from it, bit for bit.
 
     Raises:
-        UserError: exit 5 at the first loss that is not finite, and after an epoch that has left a weight or a running
-            statistic so (the codes of a quantized network hide it from the loss); exit 3 for a state of something else.
+        UserError: at the first non-finite loss, and after an epoch with a non-finite weight or running statistic, which
+            the codes of a quantized network hide from the loss (exit 5); for a state of another network (exit 3).
     """
     compute = model if view is None else view
     recipe = config.recipe
@@ -128,10 +128,10 @@ def fit(
 
 
 def check_losses(progress: Progress) -> None:
-    """Wait for the losses so far.
+    """Wait for the losses so far and check them.
 
     Raises:
-        UserError: exit 5 if one is not finite.
+        UserError: if one is not finite (exit 5).
     """
     progress.tally.read()
     if progress.tally.worst:

@@ -1,10 +1,12 @@
-"""Ways around two of oneDNN's gradients in channels-last memory, of strided convolutions.
+"""Work around two bugs in oneDNN's gradients of strided convolutions in channels-last memory.
 
-1x1 with few inputs: its kernel writes past its workspace where a group has fewer inputs than one of its blocks, 8 or 16 channels
-(oneDNN issue 6035): wrong, or a crash. Pruned shortcuts of residual networks are such layers.
+1x1 with few inputs: if a group has fewer inputs than one of oneDNN's blocks, 8 or 16 channels, the kernel writes past
+its workspace (oneDNN issue 6035). The gradient is wrong, or the process crashes. Pruned shortcuts of residual networks
+are such layers.
 
-Depthwise in bf16: where a map is smaller than the kernel, weights that meet the border alone get whatever stood in memory (seen with
-torch 2.14). The last layers of SSDlite are such. In fp32 they are right, and faster.
+Depthwise in bf16: if a map is smaller than the kernel, weights that only meet the border get gradients from
+uninitialised memory (seen with torch 2.14). The last layers of SSDlite are such layers. In fp32 they are right, and
+faster.
 """
 
 from __future__ import annotations
@@ -18,11 +20,11 @@ from torch.utils._pytree import tree_map
 from engine.system.precision import in_fp32
 
 BLOCK = 16
-"""Channels of the largest block."""
+"""Channels of oneDNN's largest block."""
 
 
 def spare(network: nn.Module) -> None:
-    """Let such layers of a network compute in plain memory from now on; their values stay. Only CPUs need it."""
+    """Make the affected layers of a network avoid these kernels from now on. Their values stay; only CPUs need it."""
     for module in network.modules():
         if type(module) is nn.Conv2d and in_fp32(module):
             module.register_forward_pre_hook(_enter)
@@ -33,7 +35,7 @@ def spare(network: nn.Module) -> None:
 
 
 def _enter(module: nn.Module, given: tuple[Any, ...]) -> Any:
-    """Leave autocast for this layer; `_leave` goes back."""
+    """Leave autocast for this layer; `_leave` enters it again."""
     context = torch.autocast("cpu", enabled=False)
     context.__enter__()
     module._outside = context  # type: ignore[assignment]
@@ -52,7 +54,7 @@ def _is_struck(conv: nn.Conv2d) -> bool:
 
 
 def _plainly(_: nn.Module, given: tuple[Any, ...]) -> Any:
-    return tree_map(_plain, given)  # what it is given may be codes and their scale
+    return tree_map(_plain, given)  # the input may be codes with their scale
 
 
 def _plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A file and the network in it, as what is here needs them. engine itself makes none: models/files.py does."""
+"""The interface of an opened file with its network; models/files.py opens files, as engine builds no networks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Net_co = TypeVar("Net_co", bound=nn.Module, covariant=True)
 
 
 class Opened(Protocol[Net_co]):
-    """A file and the network in it; models.files gives it."""
+    """An opened file and its network, from models.files."""
 
     @property
     def path(self) -> Path: ...
@@ -28,4 +28,4 @@ class Opened(Protocol[Net_co]):
     def network(self) -> Net_co: ...
 
     def at(self, side: int) -> Self:
-        """The same with a network for pictures of this side."""
+        """Return the same file with a network for pictures of this side."""

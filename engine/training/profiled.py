@@ -1,4 +1,4 @@
-"""--profile: where the time of training steps goes, as a trace for chrome://tracing or Perfetto."""
+"""--profile: trace the time of training steps, for chrome://tracing or Perfetto."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch.profiler import ProfilerActivity, profile, schedule
 from engine.system.said import notice
 
 SKIPPED, STEPS = 3, 5
-"""Steps that warm up, and those that are traced."""
+"""Numbers of warm-up steps and of traced steps."""
 
 
 @contextmanager
 def profiled(path: Path | None) -> Iterator[Callable[[], None]]:
-    """Write a trace of some steps to `path`; gives what is to be called after each. Without a path it does nothing."""
+    """Write a trace of some steps to `path`; yield a function to call after each step. Without a path, do nothing."""
     if path is None:
         yield lambda: None
         return
@@ -31,4 +31,4 @@ def profiled(path: Path | None) -> Iterator[Callable[[], None]]:
     with profile(activities=kinds, schedule=plan, on_trace_ready=write) as running:
         yield running.step
     if not path.exists():
-        notice(f"--profile: no trace of fewer than {SKIPPED + STEPS} steps")
+        notice(f"--profile: no trace, as it needs at least {SKIPPED + STEPS} steps")

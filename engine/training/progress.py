@@ -1,4 +1,4 @@
-"""How a training is configured, and how far it has come: everything that a resumed run needs."""
+"""The configuration and the progress of a training: everything that a resumed run needs."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from engine.training.recipe import Recipe
 from engine.training.tally import Tally
 
 EpochMetrics = dict[str, float]
-"""One line of metrics.csv: epoch, lr, and the loss and score of both parts."""
+"""One row of metrics.csv: epoch, lr, and the loss and score of both parts."""
 
 
 @dataclass(frozen=True)
 class FitConfig:
-    """How one stage is trained; all of it goes into the run folder.
+    """The configuration of one stage's training; all of it is written to the run folder.
 
     Args:
-        precision: of the training steps; evaluation is exact.
-        eval_every: epochs after which the network is judged; after the last it always is.
+        precision: precision of the training steps; evaluation is exact.
+        eval_every: number of epochs between evaluations; the last epoch is always evaluated.
         codes: whether the network computes with codes.
-        fused: whether a view of it is trained, which rounds sums in another order.
+        fused: whether a fused view of it is trained, which adds in another order.
     """
 
     recipe: Recipe
@@ -39,16 +39,17 @@ class FitConfig:
 
 
 class Progress:
-    """What a fit has done so far; everything needed to go on as if it had never stopped.
+    """The progress of a training, with everything needed to continue as if it had never stopped.
 
     Attributes:
-        epoch, step: whole epochs, and steps of the one under way.
-        tally: the sums over those steps.
-        rows: the metrics of whole epochs.
+        epoch: number of finished epochs.
+        step: number of finished steps in the current epoch.
+        tally: the sums over these steps.
+        rows: the metrics of the finished epochs.
     """
 
     COUNTS = ("epoch", "step", "loss", "penalty", "right", "seen")
-    """Numbers in the state."""
+    """The keys of plain numbers in the state."""
 
     def __init__(self, model: nn.Module, config: FitConfig, per_epoch: int) -> None:
         self.model, self.rows, self.per_epoch = model, list[EpochMetrics](), per_epoch
@@ -60,7 +61,7 @@ class Progress:
         self.step, self.tally = 0, Tally(next(self.model.parameters()).is_cuda)
 
     def close_epoch(self, row: EpochMetrics) -> None:
-        """One epoch more."""
+        """Finish an epoch and store its metrics."""
         self.rows.append(row)
         self.epoch += 1
         self._start_epoch()
@@ -78,10 +79,10 @@ class Progress:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put everything back as `state_dict` found it.
+        """Restore everything from `state_dict`.
 
         Raises:
-            UserError: exit 3 if it is of another network or optimizer, or a part of it is missing.
+            UserError: if it belongs to another network or optimizer, or is incomplete (exit 3).
         """
         try:
             self.model.load_state_dict(state["model"])

@@ -1,6 +1,6 @@
-"""Recipes: which optimizer, which schedule, how long. The defaults of float training; quant/recipes.py adds its own.
+"""Recipes (optimizer, schedule, length) and the defaults of float training; quant/recipes.py adds its own.
 
-Needs no torch until a recipe is started: --help tells the defaults from here.
+torch is imported only when a recipe starts, as --help shows the defaults from here.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides how a network is trained, besides the data.
+    """The settings of a training, besides the data.
 
     Args:
         optimizer: "sgd" (Nesterov, momentum 0.9) or "adam".
-        schedule: "onecycle" (cosine from lr / 25 up to lr in 30 % of the steps, then down to almost 0) or "steps" (x 0.1 at `steps`).
+        schedule: "onecycle" (cosine from lr / 25 up to lr in 30 % of the steps, then down to almost 0) or "steps"
+            (x 0.1 at `steps`).
         steps: epochs at whose start the learning rate falls.
     """
 
@@ -37,7 +38,7 @@ class Recipe:
     def start(
         self, model: nn.Module, total_steps: int
     ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-        """Fresh optimizer and schedule; the schedule counts steps, not epochs."""
+        """Return a fresh optimizer and schedule; the schedule counts steps, not epochs."""
         import torch
 
         parameters = decay_groups(model, self.weight_decay)
@@ -55,12 +56,15 @@ class Recipe:
         return optimizer, torch.optim.lr_scheduler.MultiStepLR(optimizer, [epoch * per_epoch for epoch in self.steps])
 
     def changed(self, **values: Any) -> Recipe:
-        """A copy with the values that are not None."""
+        """Return a copy with the values that are not None."""
         return replace(self, **{k: v for k, v in values.items() if v is not None})
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Decay acts on the weights of convolutions and linear layers alone: on a BN scale it would be a second penalty."""
+    """Group parameters so that only weights of convolutions and linear layers decay.
+
+    On a BN scale, decay would be a second penalty.
+    """
     decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
     others = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
     return [
@@ -70,7 +74,7 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
 
 
 ORIGINAL = Recipe(300, 50, "adam", 0.01, 0.0, "steps", (80, 130, 180, 230, 280))
-"""The original's own: Adam, lr 0.01, batch 50, x 0.1 at epochs 80, 130, 180, 230, 280."""
+"""The original repository's recipe: Adam, lr 0.01, batch 50, x 0.1 at epochs 80, 130, 180, 230, 280."""
 
 _EPOCHS = {"digits": 10, "scenes": 16, "default": 60}
 _REFINE_EPOCHS = {"digits": 6, "scenes": 8, "default": 20}
@@ -78,11 +82,11 @@ _BATCH = {"digits": 32, "scenes": 16, "coco": 16, "yolo": 16, "default": 128}
 
 
 def for_float(dataset: str, refine: bool = False) -> Recipe:
-    """The default recipe of float networks on a data set; refining is shorter and gentler."""
+    """Return the default recipe of float networks on a data set; refining has fewer epochs and a lower rate."""
     epochs = _REFINE_EPOCHS if refine else _EPOCHS
     boxes = (
         dataset in BOXES
-    )  # the decay of torchvision's recipes for detectors, and a rate that 16 pictures a step bear
+    )  # torchvision's decay for detectors, and a learning rate that is stable with 16 pictures a step
     return Recipe(
         epochs=epochs.get(dataset, epochs["default"]),
         batch_size=_BATCH.get(dataset, _BATCH["default"]),

@@ -1,7 +1,8 @@
-"""Training steps of a GPU, recorded once as a CUDA graph and replayed from then on: one launch a step, not some hundred.
+"""Record a training step on a GPU once as a CUDA graph and replay it: one launch a step instead of some hundred.
 
-Python does not run in a replay. So a step is recorded where nothing but tensors differs from the step before it, and recorded anew
-after an epoch's start has changed a number or a switch of the network: a range that is frozen, a step that is learned by now.
+Python does not run in a replay. So a step is recorded only if nothing but tensors differs from the step before. It is
+recorded again if the start of an epoch changes a number or a flag of the network, such as a frozen range or a step size
+that is now learned.
 """
 
 from __future__ import annotations
@@ -23,25 +24,29 @@ from engine.training.progress import FitConfig
 from engine.training.step import Step
 
 SETTLED = 3
-"""Steps alike before one is recorded: in the first, libraries choose, loops compile and optimizers make their state."""
+"""Equal steps before one is recorded. In the first steps, libraries choose kernels, loops compile and optimizers create
+their state."""
 Replay = Callable[[], Tensor]
-"""Does the step again, with what now stands in the tensors that it was recorded with; gives its result."""
+"""Repeats the recorded step with the current values of its tensors, and returns its result."""
 Recorder = Callable[[Callable[[], Tensor]], Replay]
-"""Records what a function launches, which does nothing meanwhile."""
+"""Records the launches of a function without executing them."""
 
 
 def kind(config: FitConfig, device: torch.device) -> type[Step]:
-    """How steps are done: recorded on a GPU. Exact products look at their codes in every step, and ranks wait for each other; theirs
-    are not.
+    """Return the class of steps: recorded on a GPU, except with exact products or several ranks.
+
+    Exact products inspect their codes in every step, and ranks wait for each other.
     """
     pays = device.type == "cuda" and config.precision != "exact" and ranks.count() == 1
     return Recorded if pays else Step
 
 
 def graph(run: Callable[[], Tensor]) -> Replay:
-    """A recorder of CUDA."""
+    """Record a function as a CUDA graph."""
     made = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(made, capture_error_mode="thread_local"):  # threads that load pictures may allocate meanwhile
+    with torch.cuda.graph(
+        made, capture_error_mode="thread_local"
+    ):  # threads that load pictures may allocate in the meantime
         found = run()
 
     def replay() -> Tensor:
@@ -52,9 +57,9 @@ def graph(run: Callable[[], Tensor]) -> Replay:
 
 
 class Recorded(Step):
-    """A step that is replayed once it has settled; batches of another shape go step by step.
+    """A step that is recorded after SETTLED equal ones and then replayed; batches of another shape are not replayed.
 
-    Where a step waits for the GPU or cannot be recorded, all go step by step, and a notice says so.
+    If a step waits for the GPU or cannot be recorded, no step is replayed, and a notice says so.
     """
 
     recorder: Recorder = staticmethod(graph)
@@ -92,7 +97,7 @@ class Recorded(Step):
         return self._replay().clone()
 
     def update(self) -> None:
-        """As a step does; a replay has done it."""
+        """Change the network, unless a replay has done so."""
         if self._updated:
             return
         with self._watched():
@@ -110,7 +115,7 @@ class Recorded(Step):
             return found
 
         held = tuple(value.clone() for value in given)
-        self.optimizer.zero_grad(set_to_none=True)  # gradients of a recorded step have places of their own
+        self.optimizer.zero_grad(set_to_none=True)  # a recorded step allocates its own gradients
         try:
             self._replay, self._held = self.recorder(run), held
         except RuntimeError as fault:
@@ -122,7 +127,7 @@ class Recorded(Step):
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
-        """In the last step before it would be recorded, see whether it waits for the GPU: a recorded one cannot."""
+        """Check in the last step before recording that it neither waits for the GPU nor draws numbers on the CPU."""
         if self._alike != SETTLED - 1 or self._refused or self._replay is not None or self.device.type != "cuda":
             yield
             return
@@ -152,7 +157,7 @@ def _fits(held: Tensor, given: Any) -> bool:
 
 
 def _habits(model: torch.nn.Module) -> list[Any]:
-    """What decides what a step does and is no tensor: switches and numbers of all modules, and which parameters learn."""
+    """Return what a step depends on besides tensors: all modules' plain attributes, and which parameters learn."""
     plain = (bool, int, float, str, type(None))
     return [
         *((id(module), key, value) for module in model.modules() for key, value in vars(module).items()

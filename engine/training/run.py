@@ -1,4 +1,4 @@
-"""A training in its run folder: fitted from the start or from where it stopped, judged, and written.
+"""Train in a run folder, from the start or from where a run stopped; judge the network and write its file.
 
 run = start.run(network)
 rows, recipe = run.train(recipe, stage)
@@ -37,11 +37,11 @@ class Run:
     """One training of one network.
 
     Args:
-        options: of the command.
+        options: the command's options.
         network: trained in place.
-        arch, arch_args: all that building the network again takes, besides its widths.
-        folder: open; whoever opened it closes it.
-        fresh: whether the input file gave its widths alone, see Experiment.write.
+        arch, arch_args: all that is needed to build the network again, besides its widths.
+        folder: the open run folder; the caller closes it.
+        fresh: whether the input file gave only its widths, see Experiment.write.
     """
 
     options: Trains
@@ -52,24 +52,25 @@ class Run:
     arch_args: dict[str, Any]
     folder: RunFolder
     fresh: bool = False
-    _complete: bool = field(default=False, init=False)  # whether the run and its file were there before
+    _complete: bool = field(default=False, init=False)  # whether the run was already complete
 
     def train(
         self, recipe: Recipe, stage: Stage, arch_args: dict[str, Any] | None = None, codes: bool = False,
         view: Callable[[], nn.Module | None] | None = None, **hooks: Callable,
     ) -> tuple[list[EpochMetrics], Recipe]:  # fmt: skip
-        """Fit with the flags' changes to `recipe`; gives the metrics of each epoch and the recipe.
+        """Train by `recipe` with the flags' changes; return the metrics of each epoch and the changed recipe.
 
-        A run that is complete is not trained and touches no file.
+        A complete run is not trained again, and no file is changed.
 
         Args:
-            stage: what is done, without its length.
-            arch_args: of the fingerprint that --resume compares; default: those of the network.
+            stage: the stage of this training, without its length.
+            arch_args: for the fingerprint that --resume compares; the default is the network's.
             codes: whether the network computes with codes.
-            view: of the network where it is to run, gives what computes as it does in training, and faster; None: nothing does.
+            view: returns a module that computes the same as the network in training, but faster, or None; called when
+                the network is on its device.
 
         Raises:
-            Stopped: at the first signal that asks for it, the state of that very step saved.
+            Stopped: at the first signal that asks for it, after the current step and its state are saved.
             UserError: as RunFolder.state and loop.fit.
         """
         self.network.to(self.experiment.device).to(memory_format=torch.channels_last)
@@ -84,11 +85,13 @@ class Run:
         self._complete = done == config.recipe.epochs and self.folder.has_result(save)
         found = ranks.gathered((done, resume["step"] if resume else 0, self._complete))
         if len(set(found)) > 1:
-            text = f"the processes do not find the same in {self.folder.path} and {save}"
-            raise UserError(text, "let --run_dir and --save name folders that all of them see")
+            text = f"the processes find different files in {self.folder.path} and at {save}"
+            raise UserError(text, "give --run_dir and --save in folders that all processes share")
         if self._complete:
             print(f"already complete: {save}", file=sys.stderr)
-            rows = loop.fit(self.network, self.data, config, self.experiment.task, resume=resume)  # no step is left
+            rows = loop.fit(
+                self.network, self.data, config, self.experiment.task, resume=resume
+            )  # loads the state; no step is left
             return rows, config.recipe
         self._begin(config, resume)
         rows = self._fit(config, fingerprint, seen, resume=resume, **hooks)
@@ -96,7 +99,7 @@ class Run:
         return rows, config.recipe
 
     def finish(self, stage: Stage) -> tuple[Evaluation, Path]:
-        """Judge the network and write its file; gives the evaluation and the path."""
+        """Judge the network, write its file, and return the evaluation and the path."""
         found = self.experiment.evaluate(self.network, self.data)
         if self._complete:
             return found, self.experiment.save
@@ -118,7 +121,7 @@ class Run:
         )
 
     def _fingerprint(self, config: FitConfig, stage: Stage, arch_args: dict[str, Any]) -> dict[str, Any]:
-        """What has to be the same for a resumed run to be the same run."""
+        """Return the settings that must be equal for a resumed run."""
         where, parent = self.experiment.device.type, self.experiment.parent
         return {
             **_plain(asdict(config.recipe)),
@@ -128,7 +131,7 @@ class Run:
             **{f"data_{key}": value for key, value in self.data.info.to_dict().items()},
             "device": where,
             **({"ranks": ranks.count()} if ranks.count() > 1 else {}),
-            **({"threads": torch.get_num_threads()} if where == "cpu" else {}),  # they share out the sums
+            **({"threads": torch.get_num_threads()} if where == "cpu" else {}),  # the order of sums depends on them
             "torch": str(torch.__version__),
             "val": self.options.data.val,
             "source_sha256": parent.sha256 if parent else None,
@@ -139,7 +142,7 @@ class Run:
         }
 
     def _resume_together(self, fingerprint: dict[str, Any]) -> dict[str, Any] | None:
-        """The first rank reads first: it may put another state in the place of a damaged one."""
+        """Read the state, on the first rank first, as it may replace a damaged state."""
         if not ranks.is_first():
             ranks.wait()
             return self._resume(fingerprint)
@@ -155,12 +158,12 @@ class Run:
             path = Path(asked)
             return folder.state(path / folder.state_path.name if path.is_dir() else path, fingerprint)
         if not folder.state_path.exists() and not folder.previous_path.exists():
-            print(f"--resume: nothing in {folder.path} yet, starting afresh", file=sys.stderr)
+            print(f"--resume: no state in {folder.path} yet, starting afresh", file=sys.stderr)
             return None
         return folder.state(folder.state_path, fingerprint)
 
     def _begin(self, config: FitConfig, resume: dict[str, Any] | None) -> None:
-        """Leave nothing of another run in the folder, and write down and say what this one is."""
+        """Clear another run's files from the folder, and record and announce this run."""
         if resume is None:
             self.folder.forget(self.experiment.save)
         flags = {k: str(v) if isinstance(v, Path) else v for k, v in self.options.flat().items()}
@@ -184,7 +187,7 @@ class Run:
     def _fit(
         self, config: FitConfig, fingerprint: dict[str, Any], view: nn.Module | None, **hooks: Any
     ) -> list[EpochMetrics]:
-        """The loop, with the run folder behind it: saved after each epoch, and wherever a signal asks for it."""
+        """Run the training loop, saving to the run folder after each epoch and after each signal that asks for it."""
         at = [0]
         trace = self.folder.path / "trace.json" if self.options.training.profile and ranks.is_first() else None
         with signals.watching() as watch, profiled(trace) as stepped:
@@ -198,7 +201,7 @@ class Run:
                 self.folder.keep(progress, fingerprint)
 
             def after_step(progress: Progress) -> None:
-                if progress.step != at[0]:  # and not between two batches of an evaluation
+                if progress.step != at[0]:  # not between two batches of an evaluation
                     stepped()
                 at[0] = progress.step
                 watch.poll(lambda: keep(progress))

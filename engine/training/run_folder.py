@@ -1,4 +1,4 @@
-"""The run folder: what a training run was told, what it runs on, how it went, and how to go on from there."""
+"""The run folder: a run's flags, versions, metrics and state."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ WITHOUT_RESUME = "start again without --resume"
 
 
 class RunFolder:
-    """Holds flags.json, versions.json, metrics.csv, curve.png (with matplotlib), state.pth and result.json.
+    """A folder with flags.json, versions.json, metrics.csv, curve.png (needs matplotlib), state.pth and result.json.
 
-    One run at a time: the folder is locked until the process ends, however it ends. state.prev.pth is the save
-    before the last: should a disk damage state.pth, a run goes on from there.
+    The folder is locked for one run at a time, until the process ends in any way. state.prev.pth is the previous
+    save; a run continues from it if state.pth is damaged.
 
     Raises:
-        UserError: exit 6 if it cannot be written, exit 7 if another run is in it.
+        UserError: if it cannot be written (exit 6); if another run uses it (exit 7).
     """
 
     FILES = (
@@ -57,11 +57,11 @@ class RunFolder:
             sweep(path / name)
 
     def owns(self, path: Path) -> bool:
-        """Whether `path` is one of the files that are kept here."""
+        """Return whether `path` is one of this folder's own files."""
         return path.resolve() in [(self.path / name).resolve() for name in self.FILES]
 
     def close(self) -> None:
-        """Let another run in."""
+        """Release the folder for another run."""
         self._lock.release()
 
     @property
@@ -75,18 +75,19 @@ class RunFolder:
     def forget(self, save: Path) -> None:
         """Clear the folder for a new run so that --resume cannot pick up the old one.
 
-        state.pth goes after state.prev.pth, which would stand in for it, and before result.json, which says it is complete.
+        state.pth is deleted after state.prev.pth, which would replace it, and before result.json, which marks the run
+        as complete.
         An unfinished run's state is renamed to state.abandoned[.N].pth; the new name is printed.
 
         Args:
-            save: the file that will come out.
+            save: the file that the new run writes.
 
         Raises:
-            UserError: exit 6.
+            UserError: if the folder cannot be changed (exit 6).
         """
         if (other := self._result().get("path")) not in (None, str(save)):
             notice(
-                f"{self.path} was of {other}; its metrics and state make room for those of {save} (--run_dir DIR keeps both)"
+                f"{self.path} held the run of {other}; {save} replaces its metrics and state (--run_dir DIR keeps both)"
             )
         if self.state_path.exists() and not (self.path / "result.json").exists():
             later = (f"state.abandoned.{number}.pth" for number in itertools.count(2))
@@ -95,7 +96,7 @@ class RunFolder:
             with _changing(aside):
                 os.replace(self.state_path, aside)
             line = begun.going_on(self.path, aside) or f"--resume {aside}"
-            notice(f"{self.path} held an unfinished run; to go on with it: {line}")
+            notice(f"{self.path} held an unfinished run; to continue it: {line}")
         for path in (self.previous_path, self.state_path, self.path / "result.json", self.path / "curve.png"):
             with _changing(path):
                 path.unlink(missing_ok=True)
@@ -103,13 +104,13 @@ class RunFolder:
     def describe(
         self, flags: dict[str, Any], config: FitConfig, rows: list[EpochMetrics], words: Sequence[str] = ()
     ) -> None:
-        """Before the first step: the flags as given, the settings as resolved, the metrics that the state vouches for.
+        """Write, before the first step, the given flags, the resolved settings and the metrics in the state.
 
         Args:
-            words: the command line behind `python -m`, for hints.
+            words: the command line after `python -m`, for hints.
         """
         with _changing(self.path / "result.json"):
-            (self.path / "result.json").unlink(missing_ok=True)  # it is of the run before
+            (self.path / "result.json").unlink(missing_ok=True)  # the previous run's
         write_json(
             self.path / "flags.json",
             {"flags": flags, "resolved": asdict(config), "command": list(words)},
@@ -119,10 +120,10 @@ class RunFolder:
         self.write_metrics(rows)
 
     def keep(self, progress: Progress, fingerprint: dict[str, Any]) -> None:
-        """Save where a run is: metrics first, then the state, which is what a resumed run believes.
+        """Save a run's metrics, then its state, from which a resumed run starts.
 
         Args:
-            fingerprint: what has to be the same for a run to go on from there; `identity` in the file.
+            fingerprint: the settings that must be equal to resume; `identity` in the file.
         """
         if not progress.step:
             self.write_metrics(progress.rows)
@@ -130,7 +131,7 @@ class RunFolder:
         write_bytes(self.state_path, state, self.previous_path, _remedy(self.path))
 
     def write_metrics(self, rows: list[EpochMetrics]) -> None:
-        """metrics.csv: one line an epoch; no file where there are none."""
+        """Write metrics.csv with a row for each epoch, or remove it if there are none."""
         if not rows:
             (self.path / "metrics.csv").unlink(missing_ok=True)
             return
@@ -141,7 +142,7 @@ class RunFolder:
         write_text(self.path / "metrics.csv", text.getvalue(), _remedy(self.path))
 
     def write_result(self, path: Path) -> None:
-        """The very last: which file came out."""
+        """Record the written file, as the last step of a run."""
         write_json(self.path / "result.json", {"path": str(path), "sha256": sha256(path)}, _remedy(self.path))
 
     def _result(self) -> dict[str, Any]:
@@ -152,20 +153,20 @@ class RunFolder:
         return recorded if isinstance(recorded, dict) else {}
 
     def has_result(self, path: Path) -> bool:
-        """Whether `path` is still the file that came out of this run."""
+        """Return whether `path` is still the file that this run wrote."""
         try:
             return self._result().get("sha256") == sha256(path)
         except OSError:
             return False
 
     def state(self, path: Path, fingerprint: dict[str, Any]) -> dict[str, Any]:
-        """Read a state to go on from; where this folder's own is damaged, the save before it, with a warning.
+        """Read a state to resume from; if this folder's own is damaged, read the previous save, with a warning.
 
-        The save before replaces the damaged state; otherwise the next save would keep the damaged file as its backup.
+        The previous save replaces the damaged state; otherwise the next save would keep the damaged file as its backup.
 
         Raises:
-            UserError: exit 3 for a damaged file, exit 2 if it belongs to a run with other flags, named one by one;
-                exit 6 where the damaged one cannot be replaced.
+            UserError: for a damaged file (exit 3); naming each setting that differs from the state's run (exit 2); if
+                the damaged state cannot be replaced (exit 6).
         """
         try:
             return _read(path, fingerprint, path == self.state_path)
@@ -175,21 +176,21 @@ class RunFolder:
             try:
                 state = _read(self.previous_path, fingerprint, own=True)
             except UserError:
-                raise fault from None  # neither helps
-            warning(f"{fault}; going on from {self.previous_path}, the save before it")
+                raise fault from None  # both are damaged
+            warning(f"{fault}; continuing from {self.previous_path}, the previous save")
             with _changing(self.state_path):
                 os.replace(self.previous_path, self.state_path)
             return state
 
     def draw(self, rows: list[EpochMetrics], task: Task) -> None:
-        """Learning curve; without matplotlib there is none, and metrics.csv has the numbers."""
+        """Draw curve.png; without matplotlib, only metrics.csv has the numbers."""
         picture = curve.picture(rows, task)
         if picture:
             write_bytes(self.path / "curve.png", picture, remedy=_remedy(self.path))
 
 
 class Following(RunFolder):
-    """That of a rank which is not the first: it reads what the first one writes."""
+    """The run folder on every rank but the first, which alone writes; the others only read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -208,9 +209,9 @@ class Following(RunFolder):
 
 
 def _remedy(folder: Path) -> str:
-    """What to do where a run folder cannot be written; that nothing is lost is said where there is something to go on from."""
+    """Return the hint for a run folder that cannot be written; it mentions a saved state if there is one."""
     saved = any(os.path.exists(folder / name) for name in ("state.pth", "state.prev.pth"))
-    rest = "; what was saved before is whole, and --resume goes on from it"
+    rest = "; the last saved state is intact, and --resume continues from it"
     return f"name another folder with --run_dir{rest if saved else ''}"
 
 
@@ -225,14 +226,12 @@ def _changing(path: Path) -> Iterator[None]:
 def _read(path: Path, fingerprint: dict[str, Any], own: bool) -> dict[str, Any]:
     try:
         state, checked, *_ = archive.load(path)
-    except UserError as fault:  # what storage says of other files, to save them anew, is no help with this one
+    except UserError as fault:  # archive's hint, to save the file again, does not apply to a state
         raise UserError(str(fault), WITHOUT_RESUME if os.path.exists(path) else fault.hint, fault.code) from fault
     if not checked or not isinstance(state, dict) or not state.keys() >= WANTED:
         raise archive.bad_file(path, "not the state of a run", WITHOUT_RESUME)
     differing = list(_differences(state["identity"], fingerprint))
-    if any(
-        text.startswith("data_label ") for text in differing
-    ):  # another data set: its mean and the like go without saying
+    if any(text.startswith("data_label ") for text in differing):  # another data set: its label says enough
         differing = [text for text in differing if not text.startswith("data_") or text.startswith("data_label ")]
     if differing:
         raise begun.other_run(path, differing, own)
@@ -240,7 +239,7 @@ def _read(path: Path, fingerprint: dict[str, Any], own: bool) -> dict[str, Any]:
 
 
 def _differences(was: dict[str, Any], now: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    """`lr 0.1 -> 0.2`, `spec.weight.bits 8 -> 4`: each setting that is not the same."""
+    """Yield each differing setting: `lr 0.1 -> 0.2`, `spec.weight.bits 8 -> 4`."""
     for key in {**was, **now}:
         old, new = was.get(key), now.get(key)
         if isinstance(old, dict) and isinstance(new, dict):

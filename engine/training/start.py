@@ -1,4 +1,5 @@
-"""The frame of every command that trains: parent, restored or built network, default name, data, lock.
+"""The start of every command that trains: open the input file, open or build the network, open the data, lock the run
+folder.
 
 with Start(options, models.files, "_refine", source) as start:
     run = start.run(start.network)  # see run.py
@@ -37,7 +38,7 @@ Net = TypeVar("Net", bound=nn.Module)
 
 
 class Library(Protocol[Net_co]):
-    """What a frame needs of the networks: models.files has it. engine itself imports none."""
+    """The functions for networks that a training needs; models.files has them, as engine imports no networks."""
 
     def open(self, path: Path, arch: str | None = None, said: Description | None = None) -> Opened[Net_co]: ...
 
@@ -51,19 +52,19 @@ class Library(Protocol[Net_co]):
 
 
 class Start(Generic[Net]):
-    """What a training command starts from, and the run that follows; networks are of the library's type.
+    """The start of a training command, and its run; networks are of the library's type.
 
     Args:
-        options: of the command.
+        options: the command's options.
         library: opens and builds networks.
-        suffix: of the default output file: `_refine`.
-        source: the file that it starts from, if any.
-        fresh: take the widths of that file alone, and no weights.
+        suffix: suffix of the default output file: `_refine`.
+        source: the input file, if any.
+        fresh: take only the widths of that file, without weights.
 
     Attributes:
-        network, data, arch, arch_args: there after `with`.
+        network, data, arch, arch_args: set when the `with` block begins.
         parent: the checkpoint of `source`.
-        default: the file that the command writes unless --save says otherwise.
+        default: the default output file.
     """
 
     def __init__(
@@ -78,13 +79,13 @@ class Start(Generic[Net]):
         self._folder: RunFolder | None = None
 
     def judged(self, read: Callable[[Path, str | None], Opened[Net]]) -> Opened[Net]:
-        """The file of --evaluate, opened; that of --weights is open already.
+        """Open the file of --evaluate; the file of --weights is already open.
 
         Args:
-            read: opens files of every kind that the command judges.
+            read: opens all kinds of files that the command can judge.
 
         Raises:
-            UserError: exit 3 if it is not there; as `read`.
+            UserError: if the file is missing (exit 3), or as `read`.
         """
         chosen = self.options.network
         if chosen.weights and self.opened:
@@ -96,7 +97,7 @@ class Start(Generic[Net]):
     def __enter__(self) -> Self:
         chosen = self.options.network
         if self.parent is None:
-            self.library.size(chosen.name, chosen.cfg)  # one that does not fit is found before pictures are read
+            self.library.size(chosen.name, chosen.cfg)  # checks the widths before pictures are read
         self.experiment = Experiment(self.options, self.default, self.source, self.parent)
         begun.refuse_other_data(self.options, self.experiment.save, known=self.parent is not None)
         self.data: Data = self.experiment.data(self.fresh)
@@ -123,18 +124,21 @@ class Start(Generic[Net]):
             self._folder.close()
 
     def run(self, network: nn.Module) -> Run:
-        """The training of a network, in the run folder, which stays locked until the `with` ends.
+        """Return the training of a network in its run folder, which stays locked until the `with` block ends.
 
         Args:
-            network: this one, or what was made of it.
+            network: `self.network`, or a network made from it.
 
         Raises:
-            UserError: exit 2 if --save is one of the folder's own files; else as RunFolder.
+            UserError: if --save is one of the folder's own files (exit 2), or as RunFolder.
         """
         save = self.experiment.save
         kind = RunFolder if ranks.is_first() else Following
         self._folder = kind(begun.run_dir(self.options, save))
         if self._folder.owns(save):
-            raise UserError(f"{save} is where the run keeps its own {save.name}", "name another --save")
-        whole = {**self.arch_args, **cast(dict[str, Any], self.network.arch_args)}  # with what the network adds
+            raise UserError(f"{save} is the run folder's own {save.name}", "name another file with --save")
+        whole = {
+            **self.arch_args,
+            **cast(dict[str, Any], self.network.arch_args),
+        }  # with the arguments that the network adds
         return Run(self.options, self.experiment, self.data, network, self.arch, whole, self._folder, self.fresh)

@@ -1,4 +1,4 @@
-"""One training step: gradients of a batch, then the change that they make."""
+"""One training step: compute the gradients of a batch, then update the network."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from engine.training.progress import FitConfig
 
 
 class Step:
-    """Trains a network on one batch after the other.
+    """A training step, for one batch after the other.
 
     Args:
-        compute: what computes as `model` does, with its parameters; often the model itself.
-        penalty: a term of the loss that the network alone decides.
-        constrain: what is done to the network after each change.
+        compute: a module that computes the same as `model`, with its parameters; often the model itself.
+        penalty: a term of the loss that depends only on the network.
+        constrain: a change of the network after each update, such as clipping.
     """
 
     def __init__(
@@ -34,16 +34,16 @@ class Step:
         self._rates = [torch.zeros((), device=self.device) for _ in optimizer.param_groups] if on_gpu else []
 
     def start_epoch(self) -> None:
-        """Said when the network may have been changed by other hands: frozen, say."""
+        """Called at the start of an epoch, when a hook may have changed the network, such as by freezing a range."""
 
     def gradients(self, images: Tensor, target: Target, whole: int | None = None) -> Tensor:
         """Compute the gradients of a batch.
 
         Args:
-            whole: how many pictures all ranks have together, where there are many.
+            whole: number of pictures of all ranks together, if there are several ranks.
 
         Returns:
-            float64, (3,): the task's loss and the penalty, means over the pictures, and the number of right answers.
+            float64, (3,): the mean task loss, the mean penalty, and the number of right answers.
         """
         share = len(images) / whole if whole and ranks.count() > 1 else 1.0
         with precision.training(self.config.precision, self.device, self.config.codes):
@@ -51,7 +51,7 @@ class Step:
         loss = self.task.loss(output, target, self.config.recipe)
         added = self.penalty(self.model) if self.penalty else loss.new_zeros(())
         self.optimizer.zero_grad(set_to_none=True)
-        weight = share * ranks.count()  # gradients of ranks are averaged, and shares may differ by a picture
+        weight = share * ranks.count()  # ranks' gradients are averaged, but their shares may differ by one picture
         (loss + added if weight == 1 else loss * weight + added).backward()
         right = self.task.right(output, target)
         found = torch.stack([loss.detach(), added.detach(), right]).double()
@@ -60,20 +60,20 @@ class Step:
         return sums.total(found * found.new_tensor([share, 1 / ranks.count(), 1]))
 
     def update(self) -> None:
-        """Change the network by its gradients."""
+        """Update the network by its gradients."""
         with self._rates_as_tensors():
             self.optimizer.step()
         if self.constrain:
             self.constrain(self.model)
 
     def tell_rates(self) -> None:
-        """Bring the learning rates of now to the GPU."""
+        """Copy the current learning rates to the GPU."""
         for rate, group in zip(self._rates, self.optimizer.param_groups, strict=bool(self._rates)):
             rate.fill_(group["lr"])
 
     @contextmanager
     def _rates_as_tensors(self) -> Iterator[None]:
-        """Let the optimizer of a GPU read its rates there: a recorded step keeps numbers as they were when it was recorded."""
+        """Let the optimizer read learning rates from GPU tensors, as a recorded step freezes plain numbers."""
         if not self._rates:
             yield
             return

@@ -1,4 +1,4 @@
-"""What the steps of an epoch add up to. A GPU is not waited for: its sums stay there until somebody asks."""
+"""The sums over an epoch's steps, kept on a GPU until they are read so that steps do not wait for it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ class Tally:
     """Sums over steps.
 
     Args:
-        deferred: keep sums as tensors; a loss that is not finite is then found when they are read.
+        deferred: keep results as tensors; a non-finite loss is then found only when they are read.
 
     Attributes:
-        seen: pictures.
-        worst: of the first step whose loss was not finite, its number and that loss.
+        seen: number of pictures.
+        worst: number and loss of the first step with a non-finite loss.
     """
 
     def __init__(self, deferred: bool = False) -> None:
@@ -26,10 +26,10 @@ class Tally:
         self._waiting: list[tuple[int, int, Tensor]] = []
 
     def add(self, step: int, found: Tensor, pictures: int) -> None:
-        """Count a step.
+        """Add a step.
 
         Args:
-            found: what `Step.gradients` gives.
+            found: the result of `Step.gradients`.
         """
         self.seen += pictures
         self._waiting.append((step, pictures, found))
@@ -37,9 +37,9 @@ class Tally:
             self.read()
 
     def read(self) -> tuple[float, float, int]:
-        """Sums of the loss and of what was added of each picture, and the right answers."""
+        """Return the sums of loss and penalty over all pictures, and the number of right answers."""
         if self._waiting:
-            values = torch.stack([found for *_, found in self._waiting]).tolist()  # one wait for a GPU
+            values = torch.stack([found for *_, found in self._waiting]).tolist()  # waits for a GPU once
             for (step, pictures, _), (loss, added, right) in zip(self._waiting, values, strict=True):
                 if self.worst is None and not math.isfinite(loss + added):
                     self.worst = (step, loss + added)
@@ -54,6 +54,6 @@ class Tally:
         return {"loss": loss, "penalty": penalty, "right": right, "seen": self.seen}
 
     def load(self, state: dict[str, float | int]) -> None:
-        """Put back what `state` gave."""
+        """Restore the sums from `state`."""
         self._sums = [float(state["loss"]), float(state["penalty"]), float(state["right"])]
         self.seen = int(state["seen"])

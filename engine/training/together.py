@@ -1,7 +1,8 @@
-"""Training one network by many processes: each has a share of every batch, and gradients and statistics are those of all of it.
+"""Train one network in several processes: each has a share of every batch; gradients and statistics cover the whole
+batch.
 
-torch's DistributedDataParallel averages the gradients. Its SyncBatchNorm takes no tensors of a CPU; here batch norms put together
-what the ranks measure.
+torch's DistributedDataParallel averages the gradients. torch's SyncBatchNorm does not work on a CPU, so batch norms
+combine the ranks' statistics here.
 """
 
 from __future__ import annotations
@@ -24,40 +25,42 @@ from engine.system.running import move_statistics
 
 
 def refuse(batch: int) -> None:
-    """Refuse a batch that ranks cannot share equally, or with less than two pictures for each.
+    """Refuse a batch that ranks cannot share equally, or with fewer than two pictures for each.
 
     Raises:
-        UserError: exit 2.
+        UserError: for such a batch (exit 2).
     """
     count = ranks.count()
     if count > 1 and (batch % count or batch < 2 * count):
         why = "cannot share it equally" if batch % count else "would have one picture each"
         raise UserError(
-            f"--train_batch_size {batch}: {count} processes {why}", f"take a multiple of {count}, from {2 * count} on"
+            f"--train_batch_size {batch}: {count} processes {why}", f"take a multiple of {count}, at least {2 * count}"
         )
 
 
 def compare_buffers(model: nn.Module) -> None:
-    """Refuse a network whose state has come apart: some layer of it moves a buffer by what its own rank sees.
+    """Refuse a network whose buffers differ between ranks, because a layer updates them from its rank's share alone.
 
     Raises:
-        UserError: exit 2, naming the buffer.
+        UserError: naming the buffer (exit 2).
     """
     mine = {name: float(buffer.double().sum()) for name, buffer in model.named_buffers()}
     every = ranks.gathered(mine)
     for name in mine:
         values = [of[name] for of in every]
         if max(values) - min(values) > 1e-6 * max(map(abs, values)):
-            text = f"{name} differs between the {len(every)} processes: its layer knows one share of a batch alone"
-            raise UserError(text, "train this network by one process")
+            text = (
+                f"{name} differs between the {len(every)} processes: its layer updates it from its own share of a batch"
+            )
+            raise UserError(text, "train this network in one process")
 
 
 @contextmanager
 def shared(compute: nn.Module, model: nn.Module) -> Iterator[nn.Module]:
-    """What computes in training as `compute` does, gradients averaged over ranks; `compute` itself where there is one.
+    """Yield a module that computes as `compute` does, with gradients averaged over ranks; `compute` for one rank.
 
     Args:
-        model: the network, whose batch norms measure the whole batch inside.
+        model: the network; within the block its batch norms use statistics of the whole batch.
     """
     if ranks.count() == 1:
         yield compute
@@ -69,7 +72,7 @@ def shared(compute: nn.Module, model: nn.Module) -> Iterator[nn.Module]:
         device = next(model.parameters()).device
         places = [device.index or 0] if device.type == "cuda" else None
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # newer ones call this setting by another name
+            warnings.simplefilter("ignore", FutureWarning)  # newer versions of torch rename this argument
             averaged = DistributedDataParallel(compute, places, broadcast_buffers=False, find_unused_parameters=True)
         yield averaged
     finally:
@@ -78,8 +81,8 @@ def shared(compute: nn.Module, model: nn.Module) -> Iterator[nn.Module]:
 
 
 def _normed(norm: _BatchNorm, x: Tensor) -> Tensor:
-    """A batch norm of the pictures of all ranks."""
-    if not norm.training:  # where ranks may have different numbers of batches
+    """Apply a batch norm with the statistics of all ranks' pictures."""
+    if not norm.training:  # in evaluation, ranks may have different numbers of batches
         return _BatchNorm.forward(norm, x)
     mean, var, count = _statistics(x.detach(), norm.eps)
     move_statistics(norm, mean, var, count)
@@ -88,15 +91,17 @@ def _normed(norm: _BatchNorm, x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _statistics(x: Tensor, eps: float) -> tuple[Tensor, Tensor, int]:
-    """Mean and variance of each channel over all ranks, and how many numbers they are of.
+    """Return mean and variance of each channel over all ranks, and the number of values in a channel.
 
-    Those of a rank are torch's own, which are fast, put together in fp64.
+    torch's fast kernel computes each rank's statistics; they are combined in fp64.
 
     Raises:
-        ValueError: for one number a channel, as torch's own batch norm does.
+        ValueError: for a single value in a channel, like torch's own batch norm.
     """
     own, kind = x.numel() // x.shape[1], torch.promote_types(x.dtype, torch.float32)
-    one = torch.ones(x.shape[1], dtype=kind, device=x.device)  # of fp32, whatever x is: so are the statistics
+    one = torch.ones(
+        x.shape[1], dtype=kind, device=x.device
+    )  # fp32 for any x in lower precision, so that the statistics are fp32, too
     _, mean, inverse = torch.ops.aten.native_batch_norm(x, one, one, None, None, True, 0.0, eps)
     mean, var = mean.double(), inverse.double() ** -2 - eps
     first, second, count = ranks.reduced(
@@ -109,7 +114,7 @@ def _statistics(x: Tensor, eps: float) -> tuple[Tensor, Tensor, int]:
 
 
 class _Normed(torch.autograd.Function):
-    """gamma (x - mean) / sqrt(var + eps) + beta, whose mean and variance are those of x on all ranks."""
+    """gamma (x - mean) / sqrt(var + eps) + beta, with the mean and variance of x over all ranks."""
 
     @staticmethod
     def forward(
@@ -133,7 +138,7 @@ class _Normed(torch.autograd.Function):
         weight = torch.ones_like(mean) if gamma is None else gamma
         of_x, of_gamma, of_beta = torch.ops.aten.native_batch_norm_backward(
             grads[0], x, weight, mean, var, None, None, False, eps, [True, True, True]
-        )  # as if mean and variance were constants
+        )  # treats mean and variance as constants
         sum_of_beta, sum_of_gamma = ranks.reduced(torch.stack([of_beta, of_gamma]), "SUM")
         inverse = (var + eps).rsqrt()
         along = weight * inverse.square() * sum_of_gamma / count

@@ -17,7 +17,7 @@ from tests.faults.conftest import taken
 from tests.tools.children import in_child
 from tests.tools.stops import snapshot, stop
 
-AFRESH = "--resume: nothing in runs/nin yet, starting afresh\n"
+AFRESH = "--resume: no state in runs/nin yet, starting afresh\n"
 
 
 def test_nothing_there_starts_afresh_and_says_so(line: tuple, whole: tuple, command: Callable) -> None:
@@ -88,7 +88,7 @@ def test_what_was_put_aside_is_said(line: tuple, command: Callable) -> None:
         assert command(*line).code == 143
     done = command(*line)
     told = f"python -m {shlex.join(line)} --resume runs/nin/state.abandoned.pth"
-    assert done.err == f"notice: runs/nin held an unfinished run; to go on with it: {told}\n"
+    assert done.err == f"notice: runs/nin held an unfinished run; to continue it: {told}\n"
     again = command(*line)
     assert "unfinished" not in again.err, "the second one was complete"
 

@@ -114,7 +114,7 @@ def test_killed_while_the_old_state_is_kept(
     assert in_child(save) == KILLED
     assert folder.state_path.exists() is links
     assert folder.state(folder.state_path, {})["epoch"] == 2
-    assert ("going on from" in capsys.readouterr().err) is not links
+    assert ("continuing from" in capsys.readouterr().err) is not links
 
 
 @pytest.mark.parametrize("kills", [30, pytest.param(100, marks=pytest.mark.slow)])

@@ -52,7 +52,7 @@ def test_what_is_said(number: int, code: int, line: tuple, whole: tuple, command
         assert done.code == code
         error, hint = [text for text in done.err.splitlines() if "afresh" not in text]
         assert error == f"error: stopped by {signal.Signals(number).name}, everything up to here is saved"
-        words = shlex.split(hint.removeprefix("hint: go on with: "))
+        words = shlex.split(hint.removeprefix("hint: continue with: "))
         assert words == ["python", "-m", *line, "--resume"]
         assert command(*words[2:]).code == 0
         assert Path("it's a run/metrics.csv").read_bytes() == whole[1]
@@ -63,7 +63,7 @@ def test_a_second_interrupt_ends_at_once(line: tuple, whole: tuple, command: Cal
     with stop(8, INT, INT):
         done = command(*line)
     assert done.code == INTERRUPTED
-    assert done.err.startswith("error: interrupted\nhint: go on with: ")
+    assert done.err.startswith("error: interrupted\nhint: continue with: ")
     assert archive.load(Path("runs/nin/state.pth"))[0]["step"] == 0  # the last save, of a whole epoch
     assert command(*line, "--resume").code == 0
     assert taken() == whole

@@ -56,7 +56,7 @@ def test_a_fault_that_a_signal_became_is_the_signal(
     monkeypatch.setattr(catalogue, "load", load)
     done = command(*line)
     assert done.code == code
-    assert done.err.splitlines()[-1].startswith("hint: go on with: ")
+    assert done.err.splitlines()[-1].startswith("hint: continue with: ")
 
 
 @pytest.mark.parametrize("number", [TERM, INT])

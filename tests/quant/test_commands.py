@@ -136,7 +136,7 @@ def merged(content: Checkpoint) -> None:
 
 DAMAGE: list[tuple[Callable[[Any], None], str]] = [
     (not_a_number, "block3.conv.weight holds"), (another_shape, "block3.bn.weight has shape (3,)"),
-    (five_classes, "digits has 10 classes, the network 5"), (quantized, "after stage 'quantize'"), (merged, "after stage 'merge'"),
+    (five_classes, "digits has 10 classes, but the network has 5"), (quantized, "after stage 'quantize'"), (merged, "after stage 'merge'"),
 ]  # fmt: skip
 
 

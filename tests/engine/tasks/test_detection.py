@@ -129,7 +129,7 @@ def test_classifiers_and_sets_of_boxes_do_not_meet() -> None:
 
     assert isinstance(task_of(Detector(), SCENES), Detection)
     assert task_of(nn.Linear(1, 1), DIGITS).score.name == "accuracy"
-    with pytest.raises(UserError, match="has boxes, and nin is no detector") as fault:
+    with pytest.raises(UserError, match="has boxes, but nin is not a detector") as fault:
         task_of(nn.Linear(1, 1), SCENES, "nin")
     assert "--core" in fault.value.hint
     with pytest.raises(UserError, match="digits has no boxes"):

@@ -40,11 +40,11 @@ def hint(result: SimpleNamespace) -> str:
 def test_the_hint_is_the_whole_command_and_it_works(begun_once: Command) -> None:
     refused = begun_once(*SAME, "--epochs", 2, "--resume")
     assert_refused(refused, 2, "epochs 1 -> 2")
-    assert hint(refused) == f"hint: start anew without --resume, or go on with: {WHOLE}"
+    assert hint(refused) == f"hint: start afresh without --resume, or continue with: {WHOLE}"
     done = begun_once(*shlex.split(hint(refused).partition("python -m ")[2]))
     assert (done.code, done.err) == (0, "already complete: models_save/nin_preprune.pth\n")
     refused = begun_once(*SAME, "--epochs", 2, "--resume", "runs/nin_preprune", "--run_dir", "elsewhere")
-    assert hint(refused).endswith(f"go on with: {WHOLE} runs/nin_preprune/state.pth")
+    assert hint(refused).endswith(f"continue with: {WHOLE} runs/nin_preprune/state.pth")
 
 
 def test_other_pictures_are_refused_before_any_are_looked_for(
@@ -56,7 +56,7 @@ def test_other_pictures_are_refused_before_any_are_looked_for(
         assert_refused(
             refused, 2, f"nin_preprune/state.pth belongs to a run with other settings: dataset digits -> {now}"
         )
-        assert hint(refused).endswith(f"go on with: {WHOLE}")
+        assert hint(refused).endswith(f"continue with: {WHOLE}")
 
 
 def test_pictures_that_the_input_file_names_need_no_flag(refined: Command) -> None:
@@ -67,14 +67,14 @@ def test_pictures_that_the_input_file_names_need_no_flag(refined: Command) -> No
 
 def test_another_torch_is_not_mended_by_a_command(begun_once: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "__version__", "9.9.0")
-    assert hint(begun_once(*LINE, "--resume")) == "hint: repeat the flags of that run, or start anew without --resume"
+    assert hint(begun_once(*LINE, "--resume")) == "hint: repeat the flags of that run, or start afresh without --resume"
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"command": "a b"}', '{"command": [1]}', '{"flags": 1}'])
 def test_a_folder_that_does_not_tell_gives_the_old_hint(content: str, begun_once: Command) -> None:
     Path("runs/nin_preprune/flags.json").write_text(content)
     refused = begun_once(*SAME, "--epochs", 2, "--resume")
-    assert hint(refused) == "hint: repeat the flags of that run, or start anew without --resume"
+    assert hint(refused) == "hint: repeat the flags of that run, or start afresh without --resume"
 
 
 def test_a_resumed_run_records_the_command_that_it_goes_on_with(begun_once: Command) -> None:
@@ -87,8 +87,8 @@ def test_a_resumed_run_records_the_command_that_it_goes_on_with(begun_once: Comm
 @pytest.mark.parametrize(
     ("differing", "told", "start"),
     [
-        ("ranks 2 -> None", "a run of 2 processes, and here is 1", "torchrun --nproc-per-node=2 -m ... --resume"),
-        ("ranks None -> 4", "a run of 1 process, and here are 4", "python -m ... --resume"),
+        ("ranks 2 -> None", "a run of 2 processes, but here is 1", "torchrun --nproc-per-node=2 -m ... --resume"),
+        ("ranks None -> 4", "a run of 1 process, but here are 4", "python -m ... --resume"),
     ],
 )
 def test_a_state_of_another_number_of_processes(differing: str, told: str, start: str, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_a_folder_that_is_not_given_again_is_called_by_its_name(command, pets: P
     assert command("prune.train", "--dataset", "imagefolder", "--data", pets, *SMALL).code == 0
     done = command("prune.train", "--refine", "models_save/nin.pth", *SMALL[2:])
     assert_refused(done, 4, "no pictures under data/train/<class>/")
-    assert done.err.splitlines()[-1] == "hint: the file was trained on a folder of pictures called pets: add --data DIR"
+    assert done.err.splitlines()[-1] == "hint: the file was trained on the picture folder pets: add --data DIR"
     (pets / "test/bee/0.png").write_text("no picture")
     done = command("prune.train", "--refine", "models_save/nin.pth", "--data", pets, *SMALL[2:])
     assert_refused(done, 4, "cannot read pets/test/bee/0.png")

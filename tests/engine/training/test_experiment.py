@@ -53,7 +53,9 @@ def test_pictures_that_were_trained_on_are_not_held_out(command) -> None:
     assert command("prune.train", *FLAGS, "--save", "most.pth", "--val", 400).code == 0
     assert raw(Path("most.pth"))["transforms"] == [{"stage": "train", "epochs": 1, "val": 400}]
     assert_refused(
-        command("prune.train", "--evaluate", "all.pth", "--val", 1), 2, "was trained on pictures that this holds out"
+        command("prune.train", "--evaluate", "all.pth", "--val", 1),
+        2,
+        "holds out pictures that the file was trained on",
     )
     assert_refused(command("prune.normal_regular", "--model", "most.pth", "--val", 401), 2, "--val 401")
     for val in (0, 399, 400):
@@ -68,12 +70,12 @@ def test_what_may_be_held_out_of_other_files(command) -> None:
     content = raw(Path("models_save/nin_preprune.pth"))
     torch.save({"cfg": content["cfg"], "state_dict": content["state_dict"]}, "old.pth")
     done = command("prune.train", "--refine", "old.pth", *SMALL, "--val", 9)
-    assert "error: --val 9: the file was trained on pictures that this holds out" in done.err
+    assert "error: --val 9 holds out pictures that the file was trained on" in done.err
     assert command("prune.train", "--from_scratch", *SMALL, "--val", 9).code == 0
 
 
 def test_two_files_of_one_name_share_a_folder_and_it_is_said(command) -> None:
-    notice = "notice: runs/n was of one/n.pth; its metrics and state make room for those of two/n.pth"
+    notice = "notice: runs/n held the run of one/n.pth; two/n.pth replaces its metrics and state"
     for folder in ("one", "two"):
         done = command("prune.train", *FLAGS, "--save", f"{folder}/n.pth")
         assert (done.code, notice in done.err) == (0, folder == "two")
@@ -82,7 +84,7 @@ def test_two_files_of_one_name_share_a_folder_and_it_is_said(command) -> None:
 @pytest.mark.parametrize("name", ["state.pth", "state.prev.pth", "metrics.csv"])
 def test_what_the_run_keeps_for_itself_is_not_replaced(name: str, command) -> None:
     done = command("prune.train", *FLAGS, "--run_dir", "here", "--save", f"here/{name}")
-    assert_refused(done, 2, f"here/{name} is where the run keeps its own")
+    assert_refused(done, 2, f"here/{name} is the run folder's own {name}")
     assert os.listdir("here") == []
 
 
@@ -101,9 +103,12 @@ def test_other_classes_than_those_of_the_file(command) -> None:
     assert done.err.splitlines()[0].endswith("other settings: data_label bee -> wasp"), "its mean goes without saying"
     assert command("prune.train", "--evaluate", "--data", "bee").code == 0
     done = command("prune.train", "--evaluate", "--data", "wasp")
-    assert_refused(done, 3, "the file was made for other classes: bee, here wasp")
+    assert_refused(done, 3, "the file was made for other classes: bee, but here wasp")
     done = command("prune.train", "--refine", "models_save/nin.pth", *folder, "wasp")  # stated explicitly
-    assert (done.code, done.err.splitlines()[0]) == (0, "warning: the file was made for other classes: bee, here wasp")
+    assert (done.code, done.err.splitlines()[0]) == (
+        0,
+        "warning: the file was made for other classes: bee, but here wasp",
+    )
 
 
 def test_a_link_stays_a_link(command) -> None:

@@ -52,8 +52,8 @@ def normalised(path: str | Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 def test_files_of_the_original_are_refined_as_they_were_trained(command: Command, copy: tuple[str, ...]) -> None:
     told = (
-        "notice: the file is of the original's kind: pictures are normalised as it was trained, "
-        "mean 0.4914,0.4822,0.4465, std 0.2023,0.1994,0.201 (--mean and --std say otherwise)\n"
+        "notice: the file is in the original repository's format: pictures are normalised as in that repository, "
+        "mean 0.4914,0.4822,0.4465, std 0.2023,0.1994,0.201 (override with --mean and --std)\n"
     )
     done = command("prune.train", "--refine", "old.pth", *copy, *HERE, "--save", "new.pth")
     assert (done.code, told in done.err, normalised("new.pth")) == (0, True, (MEAN, STD))

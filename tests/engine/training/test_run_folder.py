@@ -178,7 +178,7 @@ def test_what_was_saved_before_is_spoken_of_where_it_is_there(tmp_path: Path) ->
     for saved in (False, True):
         with pytest.raises(UserError) as fault:
             folder.describe({}, FitConfig(ORIGINAL), [])
-        assert ("; what was saved before is whole, and --resume goes on from it" in fault.value.hint) == saved
+        assert ("; the last saved state is intact, and --resume continues from it" in fault.value.hint) == saved
         folder.previous_path.touch()
 
 
@@ -192,7 +192,7 @@ def test_a_save_after_a_fall_back_keeps_the_good_state(
     archive.save(folder.previous_path, whole)
     folder.state_path.write_bytes(b"damaged")
     assert folder.state(folder.state_path, FINGERPRINT) == whole
-    assert "going on from" in capsys.readouterr().err
+    assert "continuing from" in capsys.readouterr().err
     with monkeypatch.context() as patch:
         patch.setattr(os, call, lambda *_, **__: sys.exit("killed"))
         with pytest.raises(SystemExit):

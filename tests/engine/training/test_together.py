@@ -60,7 +60,7 @@ def test_batches_that_cannot_be_shared_are_refused(batch: int, fits: bool, monke
         return
     with pytest.raises(UserError, match=f"--train_batch_size {batch}: 4 processes") as fault:
         together.refuse(batch)
-    assert fault.value.hint == "take a multiple of 4, from 8 on"
+    assert fault.value.hint == "take a multiple of 4, at least 8"
 
 
 def test_shares_are_neighbours_and_leave_nothing_out(monkeypatch: pytest.MonkeyPatch) -> None:
