@@ -1,11 +1,14 @@
-"""Networks: geometry, layers, and the files that hold them. What users import stands here, and is loaded when asked for:
-commands that answer --help read the table of quantizers (layers/quantizers/kinds.py) without torch."""
+"""Networks: geometry, layers, and the files that hold them.
+
+The names for users are loaded on first use, because --help reads the table of quantizers (layers/quantizers/kinds.py)
+without importing torch.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import model_compression  # noqa: F401  our packages are found where they lie
+import model_compression  # noqa: F401  Python then finds the toolkit's own packages
 
 if TYPE_CHECKING:
     from models.files import load_weights, rebuild, restore

@@ -1,4 +1,4 @@
-"""What the networks are built from: geometry alone, no bits and no masks."""
+"""Building blocks of the networks: their geometry, without bits and masks."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class ChannelShuffle(nn.Module):
 
 
 class GlobalMean(nn.Module):
-    """Mean over the picture, (B, C, H, W) -> (B, C): networks that end in it take any picture size."""
+    """Mean over the picture, (B, C, H, W) -> (B, C). A network that ends in it takes pictures of any size."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mean((2, 3))

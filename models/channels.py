@@ -1,7 +1,7 @@
-"""Names that networks of the user's imported from here when networks had to declare their channels.
+"""Names that users' networks imported from here when networks had to declare their channels.
 
-They are kept so that such a network can still be imported. What is made of them is read by nobody: which channels go
-together is found in the network's graph (models/graph/channels/classes.py).
+They are kept so that such networks can still be imported, but the declarations are ignored. The network's graph shows
+which channels belong together (models/graph/channels/classes.py).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Whether a network of the user's answers as commands need it, and its faults in words.
+"""Check the output of a user's network, and word the errors of its code.
 
-Where its code is imported from: user_code.py.
+user_code.py imports the code.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _NOT_THEIRS = (
 
 
 class Misdeclared(UserError):
-    """A network of the user's, or the module it is in, is not what the commands need: exit 2."""
+    """The error for a user's network or module that does not meet the requirements (exit 2)."""
 
 
 def one_line(fault: BaseException) -> str:
-    """A fault of the user's code in one line, with the file and line where that code stood."""
+    """Return an error of the user's code in one line, with its file and line."""
     if isinstance(fault, SyntaxError):
         place, text = f"{fault.filename}:{fault.lineno}: ", f"{type(fault).__name__}: {fault.msg}"
     else:
@@ -46,7 +46,7 @@ def one_line(fault: BaseException) -> str:
 
 @contextmanager
 def user_code(arch: str, hint: str) -> Iterator[None]:
-    """Let what the user's code raises, a sys.exit() included, end a command in two lines. No memory left is nobody's fault."""
+    """Turn exceptions of the user's code, also sys.exit(), into Misdeclared; running out of memory passes through."""
     try:
         yield
     except UserError:
@@ -58,23 +58,23 @@ def user_code(arch: str, hint: str) -> Iterator[None]:
 
 
 def answer(shape: tuple[int | None, ...], arch: str, classes: int) -> None:
-    """Whether a network answers with one number a class.
+    """Check that a network's output is one number for each class.
 
     Args:
-        shape: of its answer, None where a size depends on the number of pictures.
+        shape: the shape of its output, with None for a size that depends on the number of pictures.
 
     Raises:
-        Misdeclared: exit 2.
+        Misdeclared: if the shape is another one (exit 2).
     """
     if shape != (None, classes):
         found = ", ".join("B" if size is None else str(size) for size in shape)
         raise Misdeclared(
-            f"--arch {arch}: forward gives ({found}) for B pictures and {classes} classes, not (B, {classes})",
-            "the function has to use its classes, and the network to give one number a class",
+            f"--arch {arch}: forward returns ({found}) for B pictures and {classes} classes, not (B, {classes})",
+            "the function must use its argument classes, and the network must return one number for each class",
         )
 
 
 @cache
 def say_undeclared(arch: str) -> None:
-    """Tell, once, whoever wrote a network with declarations that nothing reads them any more."""
-    notice(f"{arch} declares channel groups; they are not read: what goes together is found in its graph")
+    """Print once that a network's declarations of channels are ignored."""
+    notice(f"{arch} declares channel groups, which are ignored: the groups are found in its graph")

@@ -1,7 +1,7 @@
-"""What a network costs: parameters, multiply-accumulates, bits, memory; layer by layer.
+"""Measure the cost of a network layer by layer: parameters, multiply-accumulates, bits, memory.
 
-A module whose tensors are stored in fewer than 32 bits says so itself, with `stored_bits()` and `weight_bits`;
-one that keeps its numbers as buffers counts them with `values()`. A captured network has rows for its ATen calls, too:
+A module that stores tensors in fewer than 32 bits reports this by `stored_bits()` and `weight_bits`. A module that
+keeps its numbers as buffers counts them by `values()`. A captured network also has rows for its ATen calls, see
 graph/costs.py.
 """
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 
 ATEN = "ATen"
-"""The kind of rows that are no modules."""
+"""The kind of a row that is not a module."""
 
 
 @dataclass
 class LayerCost:
-    """One layer on one picture: multiply-accumulates, and the bits of all tensors kept for inference.
+    """The cost of one layer on one picture: multiply-accumulates, and the bits of all tensors kept for inference.
 
     Args:
-        name: of a module, or of an ATen call (kind ATEN): the module whose forward runs it and the operation.
+        name: a module's name, or, for an ATen call (kind ATEN), the module whose forward runs it and the operation.
         macs: of convolutions, linear layers and, in a captured network, matrix products and attention.
     """
 
@@ -50,7 +50,7 @@ class LayerCost:
 
 
 def stored_bits(module: nn.Module) -> int:
-    """Bits of a module's own tensors: 32 each, unless it knows better. Counters are not needed to run a network."""
+    """Return the bits of a module's own tensors: 32 a number, unless it reports others. BN counters are not counted."""
     if (say := getattr(module, "stored_bits", None)) is not None:
         return say()
     own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
@@ -58,10 +58,10 @@ def stored_bits(module: nn.Module) -> int:
 
 
 def _stored(module: nn.Module, met: dict[Tensor, int]) -> tuple[int, int]:
-    """How many numbers a module holds and their bits, without what modules before it hold of the same parameters.
+    """Return a module's number of parameters and its stored bits, without parameters shared with earlier modules.
 
     Args:
-        met: the parameters of the modules before and the bits of each number; this one's are added.
+        met: the parameters of earlier modules, and the bits of each of their numbers; this module's are added.
     """
     params, bits = _parameters(module), stored_bits(module)
     for name, parameter in module.named_parameters(recurse=False):
@@ -75,16 +75,16 @@ def _stored(module: nn.Module, met: dict[Tensor, int]) -> tuple[int, int]:
 
 @torch.no_grad()
 def layers(model: nn.Module, image_size: int = 32) -> list[LayerCost]:
-    """Run one black picture through the network in eval mode and list the leaf modules in the order they ran.
+    """Run one black picture through the network in eval mode, and list the leaf modules in the order they ran.
 
-    A module that runs twice has two rows, with all of its MACs in each and what it stores in the first; so have two
-    modules that share a parameter. In a captured network an ATen call that multiplies or reads stored tensors has a
-    row as well. What else holds tensors follows without MACs or output: layers that did not run ("not run") and
-    modules around others; a captured network has none, its tensors that evaluation does not use are not counted.
-    Every module's training mode is put back.
+    A module that runs twice has two rows, with all of its MACs in each and its storage in the first. Two modules that
+    share a parameter are counted in the same way. In a captured network, an ATen call that multiplies or reads stored
+    tensors has a row as well. Other modules with tensors follow without MACs or output: layers that did not run ("not
+    run"), and modules around others. A captured network has no such rows, as its tensors that evaluation does not use
+    are not counted. Every module's training mode is restored.
 
     Args:
-        image_size: side of the picture; a captured network has a picture of its own, and takes that.
+        image_size: side of the picture; a captured network uses the size it was captured for.
     """
     table = _Table()
     handles = [
@@ -94,7 +94,7 @@ def layers(model: nn.Module, image_size: int = 32) -> list[LayerCost]:
     try:
         model.eval()
         if isinstance(model, NormalForm):
-            from models.graph import costs  # loads what walks graphs, for captured networks alone
+            from models.graph import costs  # imports the graph code, for captured networks only
 
             costs.run(model, _black(model, image_size), table.call)
         else:
@@ -114,7 +114,7 @@ def _black(model: nn.Module, image_size: int) -> Tensor:
 
 
 class _Table:
-    """The rows of a network, as it runs.
+    """The rows of a network, collected while it runs.
 
     Attributes:
         seen: names of the modules that have run.
@@ -127,7 +127,7 @@ class _Table:
         self.met: dict[Tensor, int] = {}
 
     def module(self, name: str) -> Any:
-        """A forward hook."""
+        """Return a forward hook for a module."""
 
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
             params, bits = (0, 0) if name in self.seen else _stored(module, self.met)
@@ -138,7 +138,7 @@ class _Table:
         return hook
 
     def call(self, call: Call) -> None:
-        """A row for an ATen call, if it multiplies or is the first to read a tensor of the network."""
+        """Add a row for an ATen call if it multiplies, or is the first to read one of the network's tensors."""
         fresh = [tensor for tensor in call.own if tensor not in self.met]
         self.met.update(dict.fromkeys(fresh, 32))
         if call.macs or fresh:
@@ -148,27 +148,28 @@ class _Table:
 
 
 def _shape(output: Any) -> tuple[int, ...]:
-    """Of an output (of several the first) for one picture; what a window or a step of a sequence is stays in it."""
+    """Return the shape of a module's (first) output for one picture; sizes of windows or of sequences stay in it."""
     shape = tuple(next(leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)).shape)
     return shape[1:] if shape[:1] == (1,) else shape
 
 
 def _macs(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> int:
-    """Multiply-accumulates of a run; of modules only convolutions and linear layers have any.
+    """Return the multiply-accumulates of a run; only convolutions and linear layers have any.
 
-    Each number of the output is a sum over a filter; in a transposed convolution each of the input is spread by one.
+    Each number of the output is a sum over a filter; in a transposed convolution, a filter spreads each number of the
+    input.
     """
     if not isinstance(module, (_ConvNd, nn.Linear)):
         return 0
     weight: Tensor | None = getattr(module, "weight", None)
-    if weight is None:  # a merged layer holds codes alone
+    if weight is None:  # a merged layer holds only codes
         weight = module.get_buffer("codes")
     over = inputs[0] if isinstance(module, _ConvTransposeNd) else output
     return prod(weight.shape[1:]) * over.numel()
 
 
 def _others(model: nn.Module, table: _Table) -> Iterator[LayerCost]:
-    """What holds tensors besides the modules that ran: layers that did not, and modules around others."""
+    """Yield rows for the other modules with tensors: layers that did not run, and modules around others."""
     for name, module in model.named_modules():
         if name in table.seen or getattr(module, "part_of_layer", False):
             continue
@@ -179,13 +180,13 @@ def _others(model: nn.Module, table: _Table) -> Iterator[LayerCost]:
 
 
 def _parameters(module: nn.Module) -> int:
-    """How many numbers a module itself holds: its parameters, or what it says."""
+    """Return the number of a module's own parameters, or the number that its `values()` reports."""
     count = getattr(module, "values", None)
     return count() if count is not None else sum(p.numel() for p in module.parameters(recurse=False))
 
 
 def _is_layer(module: nn.Module) -> bool:
-    """A leaf, or what has quantizers inside: those belong to it."""
+    """Return whether a module is a layer: a leaf, or a module with its own quantizers inside."""
     return (
         isinstance(module, (_ConvNd, nn.Linear))
         or hasattr(module, "stored_bits")
@@ -198,5 +199,5 @@ def _is_layer(module: nn.Module) -> bool:
 
 
 def total(rows: list[LayerCost], what: str) -> int:
-    """Sum of `params`, `macs`, `bits` or `output_bytes`."""
+    """Return the sum of `params`, `macs`, `bits` or `output_bytes`."""
     return sum(getattr(row, what) for row in rows)

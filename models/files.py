@@ -1,4 +1,4 @@
-"""Networks of checkpoint files: build float and pruned ones again and load their weights."""
+"""Rebuild the float and pruned networks of checkpoint files and load their weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from engine.cli.naming import called
 from engine.errors import BAD_CHECKPOINT, UserError, prefix_path
 from models import forms, legacy, registry, user_code, weights
 from models.check import Misdeclared
-from models.forms import build as build, channels as channels  # one door for what commands need: see start.Library
+from models.forms import build as build, channels as channels  # part of the interface start.Library
 from models.registry import size
 
 if TYPE_CHECKING:
@@ -31,10 +31,10 @@ _OTHER_ARCH = "was it made with another --arch?"
 
 @dataclass(frozen=True)
 class Opened:
-    """A file and the network in it.
+    """An opened file and its network.
 
     Args:
-        restore: makes the network once more; `checkpoint` and `arch` are those of `models.files.restore`.
+        restore: rebuilds the network from a checkpoint, as `models.files.restore` does with the same arch.
     """
 
     path: Path
@@ -43,10 +43,10 @@ class Opened:
     restore: Callable[[Checkpoint], NormalForm]
 
     def at(self, side: int) -> Opened:
-        """The same for pictures of this side: a network that was captured for others is captured again.
+        """Return the same file for pictures of this side; the network is captured again if the side is another one.
 
         Raises:
-            UserError: where it cannot read such pictures.
+            UserError: if the network cannot read such pictures.
         """
         if side == self.checkpoint.dataset.image_size:
             return self
@@ -55,23 +55,23 @@ class Opened:
 
 
 def read(path: Path, said: Description | None = None) -> Checkpoint:
-    """The checkpoint of a file, of this toolkit or of the original; its bytes are read once.
+    """Read the checkpoint of a file, of this toolkit or of the original repository; its bytes are read once.
 
     Args:
-        said: what flags say of a state_dict that describes nothing, see weights.described.
+        said: the flags' description of a bare state_dict, see weights.described.
 
     Raises:
-        UserError: exit 3 for a file that cannot be used.
+        UserError: for a file that cannot be used (exit 3).
     """
     found = load(path)
     return weights.described(found, path, said) if said else legacy.adopt(found, path)
 
 
 def open(path: Path, arch: str | None = None, said: Description | None = None) -> Opened:
-    """Read a float or pruned file and rebuild its network. Files of every kind: quant.restore.open.
+    """Read a float or pruned file and rebuild its network; quant.restore.open opens files of every kind.
 
     Args:
-        arch: what --arch says, as in `restore`.
+        arch: the value of --arch, as in `restore`.
         said: as in `read`.
 
     Raises:
@@ -86,15 +86,15 @@ def restore(checkpoint: Checkpoint, arch: str | None = None) -> NormalForm:
     """Rebuild a float or pruned network.
 
     Args:
-        arch: what --arch says. Must be given for a network of the user's: a file alone never causes an import.
+        arch: the value of --arch. A network of the user's own needs it, as a file alone never causes an import.
 
     Raises:
-        UserError: exit 3 for quantized or merged files, other names or shapes, exit 2 for another --arch.
+        UserError: for quantized or merged files, and for other names or shapes (exit 3); for another --arch (exit 2).
     """
     if late := [stage.name for stage in checkpoint.history if isinstance(stage, (Quantize, Calibrate, Merge))]:
         raise UserError(
-            f"the file holds a network after stage '{late[0]}'; a float one is needed here",
-            "start from the float or pruned file it was made from; to judge this one: "
+            f"the file holds a network after stage '{late[0]}'; a float network is needed here",
+            "start from the float or pruned file it was made from; to judge this file: "
             + called("quant.wqaq --evaluate F"),
             BAD_CHECKPOINT,
         )
@@ -104,14 +104,14 @@ def restore(checkpoint: Checkpoint, arch: str | None = None) -> NormalForm:
 
 
 def rebuild(checkpoint: Checkpoint, arch: str | None = None) -> NormalForm:
-    """The network of a checkpoint, with fresh weights, as narrow as the file's tensors say."""
+    """Build the network of a checkpoint with fresh weights and the widths of the file's tensors."""
     small = _narrow(_plain(checkpoint, arch), checkpoint)
     classes, side = checkpoint.classes, checkpoint.dataset.image_size
     try:
         channels = _channels(small.model, checkpoint)
         form = forms.form_of(small.model, checkpoint.arch, checkpoint.cfg, classes, side, channels)
     except Misdeclared as fault:
-        if small.whole is None:  # nothing was cut: the code is at fault, not the file
+        if small.whole is None:  # nothing was cut, so the error is in the code, not in the file
             raise
         raise UserError(f"the weights do not fit the network: {fault}", _OTHER_ARCH, BAD_CHECKPOINT) from fault
     if small.whole is not None:
@@ -120,19 +120,21 @@ def rebuild(checkpoint: Checkpoint, arch: str | None = None) -> NormalForm:
 
 
 def check_arch(own: str, arch: str | None, what: str) -> None:
-    """Refuse another network than a file's, and code of the user's that --arch does not name: a file alone never causes an import.
+    """Refuse an --arch that contradicts the file, and a file that needs the user's code without --arch.
+
+    A file alone never causes an import.
 
     Args:
         own: the network of the file.
-        arch: what --arch says.
-        what: the file holds, if it is the user's code.
+        arch: the value of --arch.
+        what: the content of the file, for the error about the user's code.
 
     Raises:
-        UserError: exit 2.
+        UserError: for both (exit 2).
     """
     if arch not in (None, own):
-        hint = f"if you trust that module, say --arch {own}" if is_users_code(own) else "leave --arch out"
-        raise UserError(f"the file holds {own}, --arch says {arch}", hint)
+        hint = f"if you trust that module, give --arch {own}" if is_users_code(own) else "leave --arch out"
+        raise UserError(f"the file holds {own}, but --arch is {arch}", hint)
     if is_users_code(own) and arch is None:
         raise UserError(f"the file holds {what}", f"if you trust that module, add --arch {own}")
 
@@ -144,29 +146,30 @@ def _plain(checkpoint: Checkpoint, arch: str | None) -> nn.Module:
         needed = size(own, cfg, **checkpoint.arch_args) if cfg else None
         stored = sum(t.numel() for t in checkpoint.state_dict.values())
         if needed is not None and needed > (2 * stored + 1000) * _shrunk(checkpoint):
-            raise ValueError(f"cfg {cfg} asks for {needed:,} parameters, the file holds {stored:,} numbers")
+            raise ValueError(f"cfg {cfg} needs {needed:,} parameters, but the file holds {stored:,} numbers")
         return registry.build(own, cfg or None, **checkpoint.arch_args)
-    except Misdeclared:  # the code is at fault, not the file
+    except Misdeclared:  # the error is in the code, not in the file
         raise
     except (UserError, TypeError, ValueError, RuntimeError, OverflowError) as fault:
         raise UserError(f"the network cannot be built: {fault}", "make the file again", BAD_CHECKPOINT) from fault
 
 
 def _shrunk(checkpoint: Checkpoint) -> int:
-    """How many times fewer numbers than its cfg asks for a file may hold: ours has a cfg of its own after pruning.
+    """Return by which factor a file may hold fewer numbers than its cfg needs.
 
-    To leave 1 % of the channels of two layers leaves 0.01 % of the weights between them.
+    A pruned network of this toolkit has a new cfg, so the factor is 1. In another pruned network, keeping 1 % of the
+    channels of two layers keeps 0.01 % of the weights between them.
     """
     return 10_000 if prunings(checkpoint.history) and checkpoint.arch not in registry.NETWORKS else 1
 
 
 def plain(checkpoint: Checkpoint, arch: str | None = None) -> nn.Module:
-    """The network of a checkpoint as its code makes it, with layers of the file's sizes and fresh weights."""
+    """Build the network of a checkpoint as its code makes it, with fresh weights and layers of the file's sizes."""
     return _narrow(_plain(checkpoint, arch), checkpoint).model
 
 
 def _channels(network: nn.Module, checkpoint: Checkpoint) -> int:
-    """Of the pictures: as the file says; of one that does not know its data set, as the network reads them."""
+    """Return the channels of the pictures: the file's, or, if its data set is unknown, those that the network reads."""
     from models.graph.capture.form import reads
 
     data = checkpoint.dataset
@@ -177,7 +180,7 @@ def _channels(network: nn.Module, checkpoint: Checkpoint) -> int:
 
 
 def _narrow(network: nn.Module, checkpoint: Checkpoint) -> Stored:
-    """A network as narrow as the file's tensors; one of ours is so by its cfg, and other shapes do not fit it."""
+    """Narrow a network to the file's tensors; a network of this toolkit has the file's cfg already."""
     from models.graph.surgery.resize import NotLegal
     from models.graph.surgery.stored import Stored, as_stored
 
@@ -195,17 +198,17 @@ def _narrow(network: nn.Module, checkpoint: Checkpoint) -> Stored:
 
 
 def load_weights(model: nn.Module, state: dict[str, torch.Tensor], arch: str | None = None) -> None:
-    """Strict load with a message a person can use.
+    """Load weights strictly, with a readable error.
 
     Args:
-        arch: the name that `model` was built by, so that weights of another network can be told by their shapes.
+        arch: the name that `model` was built by, for a hint if the weights look like another network's.
 
     Raises:
-        UserError: exit 3, with at most five names.
+        UserError: if keys, shapes or types differ, with at most five names (exit 3).
     """
     own = model.state_dict()
     wrong = [f"{k} is missing" for k in own if k not in state]
-    wrong += [f"{k} is not known" for k in state if k not in own]
+    wrong += [f"{k} is unknown" for k in state if k not in own]
     wrong += [
         f"{k} has shape {tuple(state[k].shape)}, not {tuple(own[k].shape)}"
         for k in own

@@ -1,4 +1,4 @@
-"""The normal form of a network of the toolkit, of a library or of the user's: with fresh weights, or of a module at hand."""
+"""Bring networks into normal form: by name with fresh weights, or from a given module."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 def build(
     arch: str, cfg: Sequence[int] | None = None, classes: int = 10, side: int = 32, **arch_args: Any
 ) -> NormalForm:
-    """A network with fresh weights.
+    """Build a network with fresh weights in normal form.
 
     Args:
-        side: of the pictures that it is to read.
+        side: side of the input pictures, in pixels.
 
     Raises:
         UserError: as registry.build and models.graph.capture.form.capture.
@@ -30,24 +30,25 @@ def build(
 
 
 def channels(network: nn.Module) -> int:
-    """Of the pictures that a network reads: 3, or 1 where they are to be gray."""
+    """Return the channels of a network's input: 3, or 1 for gray."""
     return picture_of(network, 1)[0]
 
 
 def form_of(
     network: nn.Module, arch: str, cfg: Sequence[int] | None, classes: int, side: int, channels: int | None = None
 ) -> NormalForm:
-    """The normal form of a network as its code makes it, with the very parameters of that.
+    """Return the normal form of a network from its code; it shares the network's parameters.
 
     Args:
         cfg: the widths that it was built with.
-        side, channels: of the pictures that it is to read; channels None: as `reads` finds.
+        side: side of the input pictures, in pixels.
+        channels: channels of the input pictures; None: as `reads` finds.
 
     Raises:
-        UserError: as models.graph.capture.form.capture; exit 2 for an answer that is not (B, classes).
+        UserError: as models.graph.capture.form.capture; for an output that is not (B, classes) (exit 2).
     """
     from models.graph.capture.cache import captured
-    from models.graph.capture.form import CHANNELS, reads  # loads what walks graphs: `--help` does without
+    from models.graph.capture.form import CHANNELS, reads  # imports the graph code, which --help does not need
 
     with user_code.running(arch):
         channels = channels or (reads(network, side, arch) if is_users_code(arch) else CHANNELS[0])

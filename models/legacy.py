@@ -1,6 +1,6 @@
-"""Files of the original: its key names, its missing cfg, its prefixes, read as checkpoints of ours.
+"""Read the original repository's files as checkpoints of this toolkit, with their key names, prefixes and missing cfg.
 
-Its quantized files hold latent float weights, and load as the float network that they are.
+Its quantized files hold latent float weights and load as float networks.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _KEY = re.compile(r"(?:tnn_bin|dorefa|quan_model|model)\.(\d+)\.(.+)")
 
 
 def adopt(found: Checkpoint | Foreign, path: Path | str) -> Checkpoint:
-    """Turn a file of the original into a checkpoint of ours; ours pass unchanged.
+    """Turn a file of the original repository into a checkpoint; checkpoints of this toolkit pass unchanged.
 
     Raises:
-        UserError: exit 3 if the keys are those of no network known here.
+        UserError: if the keys belong to no known network (exit 3).
     """
     if isinstance(found, Checkpoint):
         return found
@@ -38,7 +38,7 @@ def adopt(found: Checkpoint | Foreign, path: Path | str) -> Checkpoint:
         return _adopted(found, path)
     except (TypeError, ValueError, KeyError, IndexError, RuntimeError, OverflowError) as fault:
         raise UserError(
-            f"{path}: not a file of the original's kind ({fault})", "name another file", BAD_CHECKPOINT
+            f"{path}: not in the original repository's format ({fault})", "name another file", BAD_CHECKPOINT
         ) from fault
 
 
@@ -47,20 +47,20 @@ def _adopted(found: Foreign, path: Path | str) -> Checkpoint:
     known = recognise(state)
     if known is None:
         raise UserError(
-            f"{path}: its weights are those of no network known here ({', '.join(map(str, list(state)[:3]))}, ...)",
-            f"if they are those of a network of your own: --arch package.module:function --weights {path} instead, or "
+            f"{path}: its weights belong to no known network ({', '.join(map(str, list(state)[:3]))}, ...)",
+            f"for a network of your own, give --arch package.module:function --weights {path} instead, or "
             + called(f"scripts.convert {path} NEW.pth --arch package.module:function --cfg W,W,..."),
             BAD_CHECKPOINT,
         )
     arch, cfg, arch_args = known
     if found.cfg is not None and _widths(found.cfg) != cfg:
         raise UserError(
-            f"{path}: its cfg {str(found.cfg)[:80]} is not that of its weights, {cfg}",
+            f"{path}: its cfg {str(found.cfg)[:80]} does not match its weights, whose cfg is {cfg}",
             "make the file again",
             BAD_CHECKPOINT,
         )
     classes = len(state["linear.weight" if arch == "slimming" else "block9.conv.weight"])
-    notice(f"{path} is a file of the original's kind; read as {arch} {cfg}")
+    notice(f"{path} is in the original repository's format; read as {arch} {cfg}")
     return Checkpoint(
         arch=arch,
         arch_args={"classes": classes, **arch_args},
@@ -77,10 +77,10 @@ def _adopted(found: Foreign, path: Path | str) -> Checkpoint:
 
 
 def renamed(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The keys as they are called here: prefixes gone, children of the original's Sequential named, counters there.
+    """Rename keys to this toolkit's names: strip prefixes, name the original's Sequential children, add BN counters.
 
     Raises:
-        ValueError: if two keys become one.
+        ValueError: if two keys get the same name.
     """
     old = unwrapped(state)
     state = {_renamed(key): value for key, value in old.items()}
@@ -92,10 +92,10 @@ def renamed(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def stored_accuracy(found: Foreign) -> float:
-    """best_acc of an old file in percent, a number or a tensor of one; 0 where there is none.
+    """Return best_acc of an old file in percent, from a number or a tensor of one; 0 if there is none.
 
     Raises:
-        ValueError: for anything else.
+        ValueError: for any other value.
     """
     accuracy = float(found.best_acc or 0.0)
     if not 0 <= accuracy <= 100:
@@ -104,25 +104,25 @@ def stored_accuracy(found: Foreign) -> float:
 
 
 def _widths(cfg: Any) -> list[int]:
-    """Widths that an old file gives as a list, a tuple, a tensor or a list of tensors; an 'A' or 'M' is a pool."""
+    """Return the widths in an old file: a list, tuple, tensor or list of tensors, in which 'A' and 'M' are pools."""
     if isinstance(cfg, torch.Tensor):
         if cfg.numel() > 1000:  # a tensor can claim any length
             raise ValueError(f"its cfg has {cfg.numel()} widths")
         cfg = cfg.tolist()
     items = [w.item() if isinstance(w, torch.Tensor) else w for w in cfg if w not in ("A", "M")]
     if any(isinstance(w, (bool, str)) or w != int(w) for w in items):
-        raise ValueError(f"its cfg {str(cfg)[:80]} is no list of widths")
+        raise ValueError(f"its cfg {str(cfg)[:80]} is not a list of widths")
     return [int(w) for w in items]
 
 
 def unwrapped(state: dict[str, torch.Tensor], wanted: set[str] | None = None) -> dict[str, torch.Tensor]:
-    """Keys without the `module.` of DataParallel and the `_orig_mod.` of torch.compile, in either order.
+    """Strip the `module.` of DataParallel and the `_orig_mod.` of torch.compile from all keys, in either order.
 
-    Each stands before every key; before some alone, it is a name like any other.
+    A prefix is stripped only if every key has it; otherwise it is an ordinary name.
 
     Args:
-        wanted: the keys of the network, if it is known: its own child may be called `module`. Then the name under which a
-            training program holds its network goes, too.
+        wanted: the keys of the network, if it is known, as its own child may be called `module`. The prefixes of
+            training programs (`model.`, `net.`, `network.`) are then stripped, too.
     """
     left = {"module.", "_orig_mod.", *(("model.", "net.", "network.") if wanted else ())}
     while state and not set(state) <= (wanted or set()):
@@ -147,7 +147,7 @@ def _renamed(key: str) -> str:
 
 
 def recognise(state: dict[str, torch.Tensor]) -> tuple[str, list[int], dict[str, Any]] | None:
-    """Architecture, cfg and what else is needed to build it, from the shapes of renamed weights; None if unknown."""
+    """Return architecture, cfg and further arguments, recognised by the shapes of renamed weights; None if unknown."""
     widths = {
         key.split(".")[0]: len(value) for key, value in state.items() if re.fullmatch(r"block\d\.conv\.weight", key)
     }
@@ -169,7 +169,7 @@ def recognise(state: dict[str, torch.Tensor]) -> tuple[str, list[int], dict[str,
 
 
 def known_arch(state: dict[str, torch.Tensor]) -> str | None:
-    """The network of this toolkit whose weights these are, under whatever prefix; None for others."""
+    """Return the network of this toolkit that the weights belong to, under any prefix; None for other weights."""
     try:
         known = recognise(renamed(state))
     except (
@@ -179,14 +179,14 @@ def known_arch(state: dict[str, torch.Tensor]) -> str | None:
         TypeError,
         ValueError,
         ZeroDivisionError,
-    ):  # shapes of no network at all
+    ):  # impossible shapes
         return None
     return known[0] if known else None
 
 
 def other(state: dict[str, torch.Tensor], arch: str | None) -> str:
-    """The hint for weights that do not fit: the network that they look like, if it is another."""
+    """Return the hint for weights that do not fit: the network that they look like, if it is another."""
     known = known_arch(state)
     if known and known != arch:
-        return f"they look like those of {known}: --arch {known}?"
+        return f"they look like weights of {known}: give --arch {known}"
     return "was the file made with another --arch or --cfg?"

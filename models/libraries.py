@@ -1,4 +1,4 @@
-"""Networks of torchvision and timm by name, with fresh weights: nothing is downloaded."""
+"""Build networks of torchvision and timm by name, with fresh weights; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DETECTORS = (
     "retinanet_resnet50_fpn_v2",
     "fcos_resnet50_fpn",
 )
-"""Of torchvision: the single-stage ones."""
+"""torchvision's single-stage detectors."""
 CORE = ("backbone", "head")
 TWO_CORES = ("fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2", "fasterrcnn_mobilenet_v3_large_fpn",
              "fasterrcnn_mobilenet_v3_large_320_fpn", "maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2",
@@ -26,14 +26,14 @@ TWO_CORES = ("fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2", "fasterrcn
 
 
 def build(arch: str, classes: int) -> nn.Module:
-    """A network of a library.
+    """Build a network of a library.
 
     Args:
-        arch: `torchvision:resnet18`, `timm:resnet18`; of a detector its core.
-        classes: of a detector, without the background.
+        arch: `torchvision:resnet18`, `timm:resnet18`; for a detector its core is returned.
+        classes: number of classes; for a detector without the background.
 
     Raises:
-        UserError: exit 2 for a name that the library does not list, and where the library is not installed.
+        UserError: for a name that the library does not list, or if the library is not installed (exit 2).
     """
     name = arch.partition(":")[2]
     return (_torchvision if library(arch) == "torchvision" else _timm)(name, classes)
@@ -45,8 +45,8 @@ def _torchvision(name: str, classes: int) -> nn.Module:
     known = [*models.list_models(module=models), *models.list_models(module=models.segmentation), *DETECTORS]
     if name in TWO_CORES:
         raise UserError(
-            f"torchvision:{name} is a two-stage detector: it has two cores, and the second one reads what the first one found",
-            f"take a single-stage one: torchvision:{', torchvision:'.join(DETECTORS)}",
+            f"torchvision:{name} is a two-stage detector: its second core reads the results of the first",
+            f"take a single-stage detector: torchvision:{', torchvision:'.join(DETECTORS)}",
         )
     if name not in known:
         raise _unknown("torchvision", name, known)
@@ -61,7 +61,7 @@ def _torchvision(name: str, classes: int) -> nn.Module:
         )
     more: dict[str, Any] = {"weights_backbone": None} if name in models.list_models(module=models.segmentation) else {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of defaults that it is going to change
+        warnings.simplefilter("ignore", FutureWarning)  # torchvision warns about defaults that will change
         return models.get_model(name, weights=None, num_classes=classes, **more)
 
 
@@ -78,5 +78,6 @@ def _timm(name: str, classes: int) -> nn.Module:
 def _unknown(source: str, name: str, known: list[str]) -> UserError:
     close = get_close_matches(name, known, n=3)
     return UserError(
-        f"{source} has no network {name!r}", f"did you mean {' or '.join(close)}?" if close else f"it has {len(known)}"
+        f"{source} has no network {name!r}",
+        f"did you mean {' or '.join(close)}?" if close else f"it has {len(known)} networks",
     )

@@ -1,4 +1,4 @@
-"""The registry of networks: build one by name. Those of checkpoint files: files.py."""
+"""The registry of networks: build a network by name. files.py rebuilds those of checkpoint files."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _WIDTHS: dict[str, Callable[[nn.Module], list[int]]] = {
 
 
 FIXED_GROUPS = ("nin_gc",)
-"""Networks whose code fixes the numbers of groups: a grouped layer loses as many channels in each, however few they are."""
+"""Networks whose code fixes the number of groups: a grouped layer loses the same number of channels in each group."""
 _UNITS = {("separable_wide", "block8.conv"): 2}
 
 
 def unit(arch: str, layer: str) -> int:
-    """What a layer's width is a multiple of beside what the graph asks for: a cfg could not say another one."""
+    """Return what a layer's width must be a multiple of, besides the graph's demands, so that a cfg can express it."""
     return _UNITS.get((arch, layer), 1)
 
 
@@ -48,28 +48,28 @@ def names() -> list[str]:
 
 
 def widths(arch: str, network: nn.Module) -> list[int] | None:
-    """The cfg that builds a network of this size; None where the network is none of ours."""
+    """Return the cfg that builds a network of this size; None if it is not a network of this toolkit."""
     return _WIDTHS[arch](network) if arch in _WIDTHS else None
 
 
 def build(
     arch: str, cfg: Sequence[int] | None = None, classes: int = 10, core: str | None = None, **arch_args: Any
 ) -> nn.Module:
-    """Make a network with fresh weights, as its code makes it. What commands work on is its normal form: files.py.
+    """Build a network with fresh weights from its code; commands work on its normal form, see forms.py.
 
     Args:
         arch: a registered name, `torchvision:NAME`, `timm:NAME`, or `package.module:function` or
-            `path/file.py:function` for a function of the user's. It is called with those of `cfg`, `classes` and
-            `num_classes` that it takes, and gives any module.
-        cfg: widths, None for the network's own.
-        core: of a detector of the user's the modules that are trained, `backbone,head`; these are given then.
+            `path/file.py:function` for a user's function. It is called with those of `cfg`, `classes` and `num_classes`
+            that it accepts, and may return any module.
+        cfg: widths; None for the network's default.
+        core: for a user's detector, the modules to train, `backbone,head`; the result is then their Core.
 
     Raises:
-        UserError: exit 2 for an unknown name, a cfg that does not fit, and what a function of the user's raises.
+        UserError: for an unknown name, a cfg that does not fit, or an exception of the user's function (exit 2).
     """
     if not is_users_code(arch):
         if core:
-            raise UserError(f"--core: {arch} is no network of your own", "leave --core out")
+            raise UserError(f"--core: {arch} is not a network of your own", "leave --core out")
         return _made(arch, cfg, classes, **arch_args)
     with check.user_code(arch, f"it is called with cfg={cfg and list(cfg)}, classes={classes}; {check.SEE}"):
         network = _made(arch, cfg, classes, **arch_args)
@@ -81,9 +81,9 @@ def build(
 
 
 def _made(arch: str, cfg: Sequence[int] | None, classes: int = 10, **arch_args: Any) -> nn.Module:
-    """The network; what the user's own code raises is let through."""
+    """Build the network; exceptions of the user's code pass through."""
     if cfg is not None and ((not cfg and ":" not in arch) or min(cfg, default=1) < 1):
-        raise UserError(f"cfg {list(cfg)} has widths below 1, or none", "every layer needs a channel")
+        raise UserError(f"cfg {list(cfg)} is empty or has widths below 1", "give every layer at least 1 channel")
     if library(arch):
         if cfg:
             raise UserError(f"--cfg: {arch} has its own widths", "leave --cfg out")
@@ -101,7 +101,7 @@ def _made(arch: str, cfg: Sequence[int] | None, classes: int = 10, **arch_args: 
         raise UserError(f"--cfg does not fit {arch}: {fault}", _own_cfg(arch)) from fault
     if not isinstance(network, nn.Module):
         raise Misdeclared(
-            f"--arch {arch}: the function gives a {type(network).__name__}, not a torch.nn.Module", check.SEE
+            f"--arch {arch}: the function returns a {type(network).__name__}, not a torch.nn.Module", check.SEE
         )
     return network
 
@@ -111,7 +111,7 @@ def _without_core(words: dict[str, Any]) -> dict[str, Any]:
 
 
 def _own_cfg(arch: str) -> str:
-    """The widths that a network of ours has by itself, in words."""
+    """Return the hint with the default widths of a network of this toolkit."""
     if arch not in NETWORKS:
         return "see --help"
     with torch.device("meta"):
@@ -119,10 +119,11 @@ def _own_cfg(arch: str) -> str:
 
 
 def _words(arch: str, function: Callable[..., nn.Module], words: dict[str, Any]) -> dict[str, Any]:
-    """Of these words those that a function of the user's takes; `classes` may be called `num_classes`.
+    """Return the arguments that a user's function accepts; `classes` may be called `num_classes`.
 
     Raises:
-        Misdeclared: where it cannot be called so: a TypeError of the call would look like one of its body.
+        Misdeclared: if it cannot be called with them. It is checked here, as a TypeError of the call would look like
+            one from the function's body.
     """
     try:
         signature = inspect.signature(function)
@@ -146,27 +147,27 @@ def _words(arch: str, function: Callable[..., nn.Module], words: dict[str, Any])
 
 
 def outline(arch: str, cfg: Sequence[int] | None = None, classes: int = 10, **arch_args: Any) -> nn.Module:
-    """A network as `build` makes it, for its names and shapes alone: without memory, where its constructor bears that.
+    """Build a network for its names and shapes only, without memory if its constructor allows that.
 
-    Torch's random state stays as it is.
+    torch's random state does not change.
 
     Raises:
         UserError: as build.
     """
     if is_users_code(arch):
-        user_code.imported(arch)  # tensors that the module itself makes are to be real
+        user_code.imported(arch)  # first, so that tensors made on import are real
     with torch.random.fork_rng(devices=[]):
         try:
             with torch.device("meta"):
                 return build(arch, cfg, classes, **arch_args)
         except UserError:
             raise
-        except (Exception, SystemExit):  # e.g. .item() of a tensor without a value; a fault is met again
+        except (Exception, SystemExit):  # e.g. .item() of a meta tensor; a real error is raised again
             return build(arch, cfg, classes, **arch_args)
 
 
 def size(arch: str, cfg: Sequence[int] | None = None, **arch_args: Any) -> int | None:
-    """How many parameters `build` would make, no memory taken; None where the constructor needs real tensors.
+    """Return the number of parameters that `build` would make, without memory; None if that needs real tensors.
 
     Raises:
         UserError: as build.
@@ -174,13 +175,13 @@ def size(arch: str, cfg: Sequence[int] | None = None, **arch_args: Any) -> int |
     if library(arch):
         return None
     if ":" in arch:
-        user_code.imported(arch)  # tensors that the module itself makes are to be real
+        user_code.imported(arch)  # first, so that tensors made on import are real
     try:
         with torch.device("meta"):
             return sum(p.numel() for p in _made(arch, cfg, **_without_core(arch_args)).parameters())
     except UserError:
         raise
-    except Exception as fault:  # e.g. .item() of a tensor without a value; if it is a fault, build meets it again
+    except Exception as fault:  # e.g. .item() of a meta tensor; `build` raises a real error again
         if ":" not in arch and not isinstance(fault, RuntimeError):
             raise
         return None

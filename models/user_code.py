@@ -1,11 +1,11 @@
-"""A user's code: where `--arch` finds it, and whose `models` an `import models` means while it runs.
+"""Import and run a user's code for `--arch`, with the user's own packages in place of this toolkit's.
 
-A user's project may hold packages that are called like ours: a `models/`, an `engine/`, a `scripts/`. sys.modules has
-one place for each name. So the project's packages stand there for as long as its code is imported, built or run
-(`with running(arch):`), and ours before and after. A name that the project does not use stays ours throughout: a
-network may import `models.blocks` where its project has no `models`.
+A user's project may have packages with the names of this toolkit's: a `models/`, an `engine/`, a `scripts/`.
+sys.modules has one place for each name. The project's packages are therefore in sys.modules while its code is imported,
+built or run (`with running(arch):`), and the toolkit's before and after. A name that the project does not use stays the
+toolkit's: a network may import `models.blocks` if its project has no `models`.
 
-What that code raises becomes an error line in check.py; what `--arch` may say is checked in engine/cli/argtypes.py.
+check.py turns exceptions of that code into error lines; engine/cli/argtypes.py checks the form of `--arch`.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from models import check
 from models.check import Misdeclared
 
 FORMS = "package.module:function, or file.py:function"
-HINT = f"name a module or file that Python can import, and a function in it: {FORMS}"
+HINT = f"give a module or file that Python can import, and a function in it: {FORMS}"
 
 
 class Project:
-    """A context manager around every run of a user's code. One project has one, however often its code runs inside itself.
+    """A context manager around every run of a user's code. Each project has one, which can be nested in itself.
 
     Args:
-        folders: where the code and what it imports are looked for, before the rest of sys.path.
+        folders: searched for the code and its imports before the rest of sys.path.
     """
 
     def __init__(self, folders: tuple[str, ...]) -> None:
         self.folders = folders
         own = [folder for folder in folders if folder != str(HOME)]
         self.finder = Finder([name for name in PACKAGES if _holds(own, name)], own)
-        self.away: dict[str, ModuleType] = {}  # modules of these names that do not stand in sys.modules: theirs or ours
+        self.away: dict[str, ModuleType] = {}  # modules of these names outside sys.modules
         self.depth = 0
-        sys.path += [folder for folder in folders if folder not in sys.path]  # for what it imports when it runs later
+        sys.path += [folder for folder in folders if folder not in sys.path]  # for imports at a later run
 
     def __enter__(self) -> None:
         self.depth += 1
@@ -60,12 +60,12 @@ class Project:
         if self.depth == 0:
             sys.meta_path.remove(self.finder)
             for folder in self.folders:
-                with contextlib.suppress(ValueError):  # the user's code may change sys.path, too
+                with contextlib.suppress(ValueError):  # the user's code may have changed sys.path
                     sys.path.remove(folder)
             self._change()
 
     def _change(self) -> None:
-        """Let the modules that are away and those that stand in sys.modules change places."""
+        """Exchange the modules in `away` with those in sys.modules."""
         names = self.finder.names
         away = {name: m for name, m in sys.modules.items() if name.partition(".")[0] in names} if names else {}
         for name in away:
@@ -74,12 +74,12 @@ class Project:
         self.away = away
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Project:
-        """A copy of a network belongs to the same project."""
+        """Return the project itself, as a copy of a network belongs to the same project."""
         return self
 
 
 def _holds(folders: Sequence[str], name: str) -> bool:
-    """Whether a project has a package or a module of this name; a folder without Python files (of weights, say) is none."""
+    """Return whether a project has a package or module of this name; a folder without Python files does not count."""
     spec = PathFinder.find_spec(name, folders)
     if spec is None or spec.loader is not None:
         return spec is not None
@@ -91,7 +91,7 @@ _project = cache(Project)
 
 
 def running(arch: str) -> AbstractContextManager[None]:
-    """Around code of the network that `--arch` names; nothing for a network of ours."""
+    """Return the context for running the code of `--arch`; it does nothing for a network of this toolkit."""
     if ":" not in arch:
         return nullcontext()
     place, here = arch.rpartition(":")[0], os.getcwd()
@@ -100,7 +100,7 @@ def running(arch: str) -> AbstractContextManager[None]:
 
 
 def _top(file: Path) -> Path:
-    """The folder that a file is imported from: its own, or that of the outermost package it is in."""
+    """Return the folder that a file is imported from: its own, or the one above its outermost package."""
     folder = file.parent
     while (folder / "__init__.py").exists():
         folder = folder.parent
@@ -108,10 +108,10 @@ def _top(file: Path) -> Path:
 
 
 def imported(arch: str) -> Callable[..., nn.Module]:
-    """The function that `--arch` names; its module is imported with its own packages around it.
+    """Import the function that `--arch` names; its module sees its project's own packages.
 
     Raises:
-        Misdeclared: exit 2 for a missing file, function, or whatever the module raises, with the line where it stands.
+        Misdeclared: for a missing file or function, or for an exception of the module, with its line (exit 2).
     """
     place, _, name = arch.rpartition(":")
     with check.user_code(arch, HINT), running(arch):
@@ -128,7 +128,7 @@ def imported(arch: str) -> Callable[..., nn.Module]:
 
 def _from_file(arch: str, file: Path) -> ModuleType:
     if not file.is_file():
-        raise Misdeclared(f"--arch {arch}: there is no such file", "paths are seen from the working folder")
+        raise Misdeclared(f"--arch {arch}: there is no such file", "give the path as seen from the working folder")
     name = ".".join(file.relative_to(_top(file)).with_suffix("").parts)
     module = importlib.import_module(name)
     if Path(module.__file__ or "").resolve() != file:

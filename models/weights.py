@@ -1,6 +1,7 @@
-"""Weights from elsewhere: a state_dict and what is said of it, read as a checkpoint. Files that describe themselves: files.py.
+"""Read a state_dict with a description as a checkpoint; files.py reads files that describe themselves.
 
-The tensors whose shape the number of classes decides (the head) are found by building the network for two numbers.
+The head, the tensors whose shape depends on the number of classes, is found by building the network for two numbers of
+classes.
 """
 
 from __future__ import annotations
@@ -25,23 +26,23 @@ from models import legacy, registry, user_code
 
 State = dict[str, Tensor]
 SHOWN = 5
-"""Names in a message."""
+"""The most names in a message."""
 ANY = 10
-"""Classes to build a network for where neither flags nor data say how many."""
+"""The number of classes to build a network for, if neither flags nor data give one."""
 
 
 def described(found: Checkpoint | Foreign, path: Path, said: Description) -> Checkpoint:
-    """A checkpoint of a state_dict: keys unwrapped, each fitted to the network, the head made fresh where it may be.
+    """Make a checkpoint of a state_dict: unwrap its keys, fit them to the network, initialise a new head if allowed.
 
     Raises:
-        UserError: exit 2 for a file that describes itself, for flags that contradict its shapes, and for other classes
-            without a seed to make a head; exit 3 for keys or shapes that are not those of the network.
+        UserError: for a file that describes itself, flags that contradict its shapes, or other classes without a seed
+            for a new head (exit 2); for keys or shapes that do not fit the network (exit 3).
     """
     if isinstance(found, Checkpoint):
         if not said.bare:
             return found
-        text = f"{path} is a checkpoint, which says itself what it holds"
-        raise UserError(text, "name it as the command's file, without --weights")
+        text = f"{path} is a checkpoint, which describes itself"
+        raise UserError(text, "give it as the command's input file, without --weights")
     known, state = _network(found, path, said)
     own = known.outline(said.classes or ANY)
     if ":" in known.arch:
@@ -76,7 +77,7 @@ def described(found: Checkpoint | Foreign, path: Path, said: Description) -> Che
 
 @dataclass(frozen=True)
 class _Known:
-    """A network but for its classes: all that registry.build takes besides."""
+    """A network without its classes: the other arguments of registry.build."""
 
     arch: str
     cfg: Sequence[int] | None
@@ -87,16 +88,16 @@ class _Known:
 
 
 def _network(found: Foreign, path: Path, said: Description) -> tuple[_Known, State]:
-    """The network that is meant, and the file's tensors as it calls them; one of this toolkit is told by its shapes."""
+    """Return the described network, and the file's tensors by its names; shapes identify a network of this toolkit."""
     state = dict(found.state_dict)
     if said.arch and (":" in said.arch or legacy.known_arch(state) is None):
         return _Known(said.arch, said.cfg, {"core": said.core} if said.core else {}), state
     if legacy.known_arch(state) is None:
-        text = f"{path}: its weights are those of no network known here ({', '.join([*state][:3])}, ...)"
-        raise UserError(text, f"say which network they are of: --arch torchvision:NAME, {user_code.FORMS}")
+        text = f"{path}: its weights belong to no known network ({', '.join([*state][:3])}, ...)"
+        raise UserError(text, f"name their network: --arch torchvision:NAME, {user_code.FORMS}")
     adopted = legacy.adopt(found, path)
     if said.arch not in (None, adopted.arch):
-        raise UserError(f"{path}: the file holds {adopted.arch}, --arch says {said.arch}", "leave --arch out")
+        raise UserError(f"{path}: the file holds {adopted.arch}, but --arch is {said.arch}", "leave --arch out")
     if said.cfg not in (None, adopted.cfg):
         raise UserError(f"{path} has cfg {adopted.cfg}, not {said.cfg}", "leave --cfg out")
     arch_args = {name: value for name, value in adopted.arch_args.items() if name != "classes"}
@@ -105,24 +106,24 @@ def _network(found: Foreign, path: Path, said: Description) -> tuple[_Known, Sta
 
 @dataclass(frozen=True)
 class _Grows:
-    """How long a tensor is along an axis: `each` for a class, and `besides`: a detector has some places, and a background."""
+    """A tensor's length along an axis: `each` for a class (several in a detector), plus `besides` (its background)."""
 
     axis: int
     each: int
     besides: int
 
     def classes(self, tensor: Tensor) -> int:
-        """How many classes a tensor is for; 0 where it is none of this kind."""
+        """Return the number of classes that a tensor is for; 0 if its length does not fit."""
         length = tensor.shape[self.axis] if self.axis < tensor.ndim else 0
         found, rest = divmod(length - self.besides, self.each)
         return 0 if rest else max(0, found)
 
 
 def _head(own: nn.Module, known: _Known, classes: int) -> dict[str, _Grows]:
-    """The tensors whose length is decided by the classes: built for one more, they grow."""
+    """Return the tensors whose length depends on the classes: those that grow when built for one class more."""
     try:
         larger = {key: tensor.shape for key, tensor in known.outline(classes + 1).state_dict().items()}
-    except UserError:  # it bears this number alone
+    except UserError:  # the network allows only this number of classes
         return {}
     found = {}
     for key, tensor in own.state_dict().items():
@@ -141,14 +142,14 @@ def _head(own: nn.Module, known: _Known, classes: int) -> dict[str, _Grows]:
 def _with_fresh(
     state: State, head: dict[str, _Grows], known: _Known, path: Path, said: Description, has: int | None
 ) -> State:
-    """The same tensors with a head for the classes that are wanted, in the network's own initialisation.
+    """Return the tensors with a new head for the wanted classes, in the network's own initialisation.
 
     Args:
-        has: classes of the file; None: it has no head.
+        has: the file's number of classes; None if it has no head.
     """
     classes, names = said.classes or ANY, some([*head])
     if said.seed is None:
-        lacks = f"has {has} classes, {said.said_by} {classes}" if has else f"has no last layer: no {names}"
+        lacks = f"has {has} classes, but {said.said_by} asks for {classes}" if has else f"has no last layer: no {names}"
         raise UserError(f"{path} {lacks}", said.remedy)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(said.seed)
@@ -156,22 +157,22 @@ def _with_fresh(
     for key, grows in head.items():
         axis = grows.axis
         tensor, stored = made[key], state.get(key, made[key])
-        if stored.ndim == tensor.ndim:  # a narrower network has a narrower head
+        if stored.ndim == tensor.ndim:  # a pruned network has a narrower head
             for other in (each for each in range(tensor.ndim) if each != axis):
                 tensor = tensor.narrow(other, 0, min(stored.shape[other], tensor.shape[other]))
         state[key] = tensor.clone()
-    why = f"the file has {has} classes, {said.said_by} {classes}" if has else "the file has none"
-    notice(f"{names} {'is' if len(head) == 1 else 'are'} made fresh: {why}")
+    why = f"the file has {has} classes, but {said.said_by} asks for {classes}" if has else "the file has none"
+    notice(f"{names} {'is' if len(head) == 1 else 'are'} initialised afresh: {why}")
     return state
 
 
 def _check_keys(state: State, own: nn.Module, head: dict[str, _Grows], arch: str, path: Path) -> None:
-    """Refuse keys that the network does not have, or has in another shape.
+    """Refuse keys that the network lacks or has in another shape.
 
-    A captured network may have been narrowed; a head may be missing as a whole, or be for other classes.
+    A captured network may be narrower in the file. A head may be missing completely, or be for other classes.
 
     Raises:
-        UserError: exit 3, saying how many there are, and what the network calls those that are nearest.
+        UserError: with the number of such keys and the network's most similar names (exit 3).
     """
     shapes = {key: tuple(tensor.shape) for key, tensor in own.state_dict().items()}
 
@@ -187,7 +188,7 @@ def _check_keys(state: State, own: nn.Module, head: dict[str, _Grows], arch: str
         near = [_nearest(key, state[key], shapes, missing) for key in astray[:SHOWN]]
         more = f"; and {len(astray) - SHOWN} more" if len(astray) > SHOWN else ""
         alike = all(key in shapes for key in astray)
-        what = "tensors have another shape than in" if alike else "keys fit nowhere in"
+        what = "tensors have another shape than in" if alike else "keys do not fit"
         text = f"{len(astray)} of its {len(state)} {what} {arch}: {'; '.join(near)}{more}"
     elif missing:
         text = f"it lacks {len(missing)} of the {len(shapes)} keys of {arch}: {some(missing)}"
@@ -197,7 +198,7 @@ def _check_keys(state: State, own: nn.Module, head: dict[str, _Grows], arch: str
 
 
 def _nearest(key: str, tensor: Tensor, shapes: dict[str, tuple[int, ...]], missing: list[str]) -> str:
-    """A key that fits nowhere, with the nearest one of the network's, of those that the file does not have."""
+    """Return a key that does not fit, with its wrong shape, or with the most similar key that the file lacks."""
     if key in shapes:
         return f"{key} has shape {tuple(tensor.shape)}, not {shapes[key]}"
     close = get_close_matches(key, missing or [*shapes], n=1, cutoff=0)

@@ -181,7 +181,7 @@ def test_there_are_enough_cases() -> None:
          "give it a value; write one that begins with a dash like --save=./-x.pth"),
         (TRAIN, ("--save", "a\nb"), r"argument --save: 'a\nb' holds a line break", "rename it: paths are passed on as lines"),
         (TRAIN, ("--cpu", "--device", "cuda"), "--cpu contradicts --device cuda", "give one of them"),
-        (TRAIN, ("--type", "0", "--arch", "nin_gc"), "--type 0 means nin, --arch says nin_gc", "give one of them"),
+        (TRAIN, ("--type", "0", "--arch", "nin_gc"), "--type 0 means nin, but --arch is nin_gc", "give one of them"),
         (TRAIN, ("--refine", "--from_scratch"), "--refine contradicts --from_scratch", "give one of them"),
     ],
 )  # fmt: skip

@@ -239,7 +239,10 @@ def test_weights_for_other_classes_keep_all_but_the_head(command: Callable) -> N
     pictures = ("--weights", "coco.pth", "--dataset", "scenes", "--image_size", "64")
     made = command("prune.train", "--arch", f"torchvision:{name}", *pictures, *SHORT)
     assert made.code == 0, made.err
-    assert "and 7 more are made fresh: the file has 90 classes, digit scenes (composed) 10" in made.err
+    assert (
+        "and 7 more are initialised afresh: the file has 90 classes, but digit scenes (composed) asks for 10"
+        in made.err
+    )
     assert "normalised as in the network's own code, mean 0.5,0.5,0.5, std 0.5,0.5,0.5" in made.err
     stored = torch.load(made.path, weights_only=True)
     assert stored["dataset"]["std"] == [0.5] * 3

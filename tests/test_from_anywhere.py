@@ -172,7 +172,7 @@ def test_every_stage_takes_it(project: Path, command: Callable[..., SimpleNamesp
     assert (merged.code, merged.path) == (0, "models_save/Net_w4a4_merged.pth"), merged.err
     assert_refused(command("prune.train", "--evaluate", trained.path, "--cpu"), USAGE, "models/net.py:Net")
     other = command("prune.train", "--evaluate", trained.path, "--cpu", "--arch", "models.net:Net")
-    assert_refused(other, USAGE, "the file holds models/net.py:Net, --arch says models.net:Net")
+    assert_refused(other, USAGE, "the file holds models/net.py:Net, but --arch is models.net:Net")
 
 
 def test_without_packages_of_its_own_a_project_has_ours(clean: Path) -> None:

@@ -118,7 +118,10 @@ def test_a_head_for_other_classes_is_made_fresh_where_it_is_trained(command) -> 
     state = written("own.pth", network(7).state_dict())
     line = ("prune.train", *OWN, *SMALL, "--lr", "1e-9", "--wd", "0")
     done = command(*line)
-    assert "notice: head.fc.weight, head.fc.bias are made fresh: the file has 7 classes, digits 10" in done.err
+    assert (
+        "notice: head.fc.weight, head.fc.bias are initialised afresh: the file has 7 classes, but digits asks for 10"
+        in done.err
+    )
     first = described(done.path)
     assert first.history[0].to_dict() == {"stage": "original", "made_fresh": HEAD}
     assert first.state_dict["head.fc.weight"].shape == (10, 32)
@@ -128,7 +131,7 @@ def test_a_head_for_other_classes_is_made_fresh_where_it_is_trained(command) -> 
     command(*line, "--save", "other.pth", "--seed", "2")
     assert not torch.allclose(described("other.pth").state_dict[HEAD[0]], first.state_dict[HEAD[0]], atol=1e-3)
     asked = command(*line, "--save", "12.pth", "--classes", "12", "--val", "300")
-    assert "are made fresh: the file has 7 classes, --classes 12" in asked.err
+    assert "are initialised afresh: the file has 7 classes, but --classes asks for 12" in asked.err
     later = command("prune.normal_regular", "--arch", ARCH, "--model", "12.pth", "--val", "300", *QUIET)
     assert later.code == 0, later.err  # held-out pictures were not trained on
 
@@ -137,7 +140,7 @@ def test_a_head_that_is_not_there_is_made_fresh_too(command) -> None:
     written("own.pth", {key: value for key, value in network().state_dict().items() if key not in HEAD})
     done = command("prune.train", *OWN, *SMALL)
     assert done.code == 0
-    assert "notice: head.fc.weight, head.fc.bias are made fresh: the file has none" in done.err
+    assert "notice: head.fc.weight, head.fc.bias are initialised afresh: the file has none" in done.err
     refused(command("scripts.summary", *OWN), 2, "own.pth has no last layer: no head.fc.weight, head.fc.bias")
 
 
@@ -161,8 +164,8 @@ def test_a_network_of_the_toolkit_is_known_by_its_shapes(command) -> None:
     refused(command("prune.train", "--weights", "own.pth", "--arch", "nin_gc", *SMALL), 2, "holds nin")
     written("own.pth", network().state_dict())
     done = command("prune.train", "--weights", "own.pth", *SMALL)
-    assert_refused(done, 2, "those of no network known here")
-    assert "hint: say which network they are of: --arch" in done.err
+    assert_refused(done, 2, "its weights belong to no known network")
+    assert "hint: name their network: --arch" in done.err
 
 
 def test_a_network_that_was_narrowed_elsewhere(command) -> None:

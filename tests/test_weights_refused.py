@@ -19,19 +19,19 @@ from tests.tools.weights import ARCH, DECLARED, DIGITS, OWN, network, written
 @pytest.mark.parametrize(
     ("module", "more", "says"),
     [
-        ("prune.normal_regular", (), "digits 10"),
-        ("prune.train", ("--evaluate",), "digits 10"),
-        ("quant.ptq", (), "digits 10"),
-        ("bn_merge.__main__", (), "digits 10"),
-        ("scripts.summary", ("--classes", "12"), "--classes 12"),
-        ("scripts.summary", ("--sensitivity",), "digits 10"),
+        ("prune.normal_regular", (), "digits asks for 10"),
+        ("prune.train", ("--evaluate",), "digits asks for 10"),
+        ("quant.ptq", (), "digits asks for 10"),
+        ("bn_merge.__main__", (), "digits asks for 10"),
+        ("scripts.summary", ("--classes", "12"), "--classes asks for 12"),
+        ("scripts.summary", ("--sensitivity",), "digits asks for 10"),
     ],
 )
 def test_an_untrained_head_is_refused(module: str, more: tuple[str, ...], says: str, command, workplace: Path) -> None:
     written("own.pth", network(7).state_dict())
     before = snapshot(workplace)
     done = command(module, *OWN, *DIGITS, *more)
-    assert_refused(done, 2, f"own.pth has 7 classes, {says}")
+    assert_refused(done, 2, f"own.pth has 7 classes, but {says}")
     assert f"train first: python -m prune.train --arch {ARCH} --weights own.pth" in done.err
     assert snapshot(workplace) == before
 
@@ -50,7 +50,7 @@ def test_an_untrained_head_is_refused(module: str, more: tuple[str, ...], says: 
         ("bn_merge.__main__", ("--model", "a.pth"), "--weights contradicts --model"),
         ("bn_merge.compare", ("a.pth", "b.pth"), "--weights contradicts the unmerged file"),
         ("scripts.summary", ("a.pth",), "--weights contradicts a file"),
-        ("prune.train", ("--arch", ARCH), "does not say which pictures it is for, and data holds no CIFAR-10"),
+        ("prune.train", ("--arch", ARCH), "does not name its pictures, and data holds no CIFAR-10"),
     ],
 )
 def test_two_files_to_start_from(module: str, line: tuple[str, ...], words: str, command, workplace: Path) -> None:
@@ -63,7 +63,7 @@ def test_keys_that_fit_nowhere(command, workplace: Path) -> None:
     own = network().state_dict()
     written("own.pth", {f"backbone.{key}": value for key, value in own.items()})
     done = command("prune.train", *OWN, *SMALL)
-    assert_refused(done, 3, f"own.pth: {len(own)} of its {len(own)} keys fit nowhere in {ARCH}")
+    assert_refused(done, 3, f"own.pth: {len(own)} of its {len(own)} keys do not fit {ARCH}")
     assert "backbone.stem.0.weight (nearest: stem.0.weight)" in done.err
     assert done.err.count("nearest: ") == 5
     assert f"; and {len(own) - 5} more" in done.err
@@ -80,7 +80,7 @@ def test_keys_that_fit_nowhere(command, workplace: Path) -> None:
     assert_refused(command("prune.train", *OWN, *SMALL), 3, f"it lacks 5 of the {len(own)} keys of {ARCH}: n2.weight,")
     written("own.pth", models.build("nin").state_dict())
     done = command("prune.train", *OWN, *SMALL)
-    assert done.err.splitlines()[-1] == "hint: they look like those of nin: --arch nin?"
+    assert done.err.splitlines()[-1] == "hint: they look like weights of nin: give --arch nin"
     assert [path.name for path in workplace.iterdir()] == ["own.pth"]
 
 
@@ -99,7 +99,7 @@ def test_files_that_are_no_state_dict(command, workplace: Path) -> None:
 
 def test_a_checkpoint_describes_itself(refined) -> None:
     done = refined("prune.train", "--weights", "models_save/nin_refine.pth", *SMALL)
-    assert_refused(done, 2, "models_save/nin_refine.pth is a checkpoint, which says itself what it holds")
+    assert_refused(done, 2, "models_save/nin_refine.pth is a checkpoint, which describes itself")
 
 
 def test_safetensors_are_refused_by_name_where_their_library_is_not(command, monkeypatch: pytest.MonkeyPatch) -> None:

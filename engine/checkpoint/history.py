@@ -203,7 +203,7 @@ class Quantize(Trained):
 
 @dataclass(frozen=True, kw_only=True)
 class Calibrate(Stage):
-    """Quantization without training: `method` measures ranges on `pictures` training pictures; `spec` as in Quantize.
+    """Quantization without training: ranges measured by `method` on `pictures` pictures; `spec` as in Quantize.
 
     Args:
         bias_correction: whether the biases were corrected afterwards.
@@ -248,8 +248,8 @@ class Original(Stage):
     """A file of the original repository or of another program; it may have been trained on every training picture.
 
     Args:
-        made_fresh: names of the last layers' tensors that were initialised afresh, because the file had other classes. The
-            network has therefore learnt nothing yet from the pictures of these classes.
+        made_fresh: names of the last layers' tensors that were initialised afresh, because the file had other classes.
+            The network has therefore learnt nothing yet from the pictures of these classes.
     """
 
     name = "original"

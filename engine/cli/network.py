@@ -47,7 +47,7 @@ class Architecture(Options):
             return
         meant = SHORT[self.type]
         if self.arch not in (None, meant):
-            raise UserError(f"--type {self.type} means {meant}, --arch says {self.arch}", "give one of them")
+            raise UserError(f"--type {self.type} means {meant}, but --arch is {self.arch}", "give one of them")
         object.__setattr__(self, "arch", meant)
 
     @property

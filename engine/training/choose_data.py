@@ -189,7 +189,7 @@ def _check_fit(options: Works, info: DataInfo, parent: Checkpoint | None, fresh:
 
 
 def _is_originals(parent: Checkpoint) -> bool:
-    """Return whether a file holds the original repository's weights, trained on CIFAR-10, which its files do not name."""
+    """Return whether a file holds the original repository's weights for CIFAR-10, which its files do not name."""
     alone = len(parent.history) == 1 and isinstance(parent.history[0], Original)
     return alone and ":" not in parent.arch and parent.dataset.name in ("unknown", "cifar10")
 

@@ -1,1 +1,1 @@
-"""Layers that networks are made of after a transform: quantizers, quantized and folded convolutions."""
+"""Layers of transformed networks: quantizers, quantized and folded convolutions."""

@@ -1,6 +1,6 @@
 """A quantized convolution with its batch norm folded in while it trains.
 
-What is quantized is the folded weight, the one that is deployed (Jacob et al., arXiv 1712.05877, section 3.2).
+The folded weight is quantized, as it is the one that is deployed (Jacob et al., arXiv 1712.05877, section 3.2).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from models.layers.quantizers.base import Quantized
 
 
 class FoldedNorm(nn.BatchNorm2d):
-    """A batch norm whose work is done by the convolution before it: keeps the parameters, passes its input on."""
+    """A batch norm folded into the convolution before it: it keeps its parameters and passes its input on."""
 
-    running_mean: Tensor  # never None: without statistics there is nothing to fold
+    running_mean: Tensor  # never None: a norm without statistics cannot be folded
     running_var: Tensor
     num_batches_tracked: Tensor
 
@@ -28,7 +28,7 @@ class FoldedNorm(nn.BatchNorm2d):
 
     @classmethod
     def from_norm(cls, norm: nn.BatchNorm2d) -> FoldedNorm:
-        """Take over a batch norm's very parameters and statistics."""
+        """Make a FoldedNorm that shares a batch norm's parameters and statistics."""
         made = cls(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats, device="meta")
         made._parameters.update(norm._parameters)
         made._buffers.update(norm._buffers)
@@ -39,36 +39,36 @@ class BNFoldConv2d(QuantConv2d):
     """conv(input codes, codes of w * gamma / sigma) * scale + (beta - mean * gamma / sigma).
 
     In training, a first pass with the unfolded weight gives the batch's mean and sigma, exactly as BN would see
-    them, and they move the running statistics; in eval those are used. gamma of 0 and below 0 are ordinary.
+    them, and they update the running statistics. Eval mode uses the running statistics. gamma may be 0 or negative.
     Shapes as nn.Conv2d.
     """
 
     _norm: tuple[FoldedNorm]
 
     def attach(self, norm: FoldedNorm) -> BNFoldConv2d:
-        """Name the batch norm to fold; it stays where it is, so that state-dict keys do not change."""
+        """Set the batch norm to fold; it keeps its place in the network, so that state-dict keys do not change."""
         self._norm = (norm,)  # a tuple: not a child of this module
         return self
 
     def folded(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
-        """Weight and bias with a BN of these statistics in them."""
+        """Return weight and bias with the BN folded in, by these statistics."""
         factor, bias = normalizing(self._norm[0], mean, var)
         if self.bias is not None:
             bias = bias + self.bias * factor
         return self.weight * factor.reshape(-1, 1, 1, 1), bias
 
     def weight_codes(self) -> tuple[Tensor, Tensor | None]:
-        """Codes and scale of the weight folded with the running statistics."""
+        """Return codes and scale of the weight folded with the running statistics."""
         norm = self._norm[0]
         return self.weight_quantizer(self.folded(norm.running_mean, norm.running_var)[0])
 
     def folded_bias(self) -> Tensor:
-        """The bias that goes with weight_codes, (out,)."""
+        """Return the bias that belongs to weight_codes, (out,)."""
         norm = self._norm[0]
         return self.folded(norm.running_mean, norm.running_var)[1]
 
     def statistics(self, codes: Tensor, scale: Tensor | None, moments: Moments = moments) -> tuple[Tensor, Tensor]:
-        """Mean and variance of what the layer would give unfolded, of an input of codes * scale."""
+        """Return mean and variance of the unfolded layer's output for an input of codes * scale."""
         norm = self._norm[0]
         if not self.training:
             return norm.running_mean, norm.running_var

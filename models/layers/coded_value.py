@@ -1,4 +1,4 @@
-"""A value between layers that is held in codes: an input of a sum or of a concatenation (--sums int8)."""
+"""A value between layers that is kept in codes: an input of a sum or a concatenation (--sums int8)."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from models.layers.quantizers.base import Quantized, Quantizer
 
 
 class CodedValue(nn.Module):
-    """What an engine that keeps 8 bits between layers has of a value: codes * scale.
+    """A value as an engine with 8 bits between layers keeps it: codes * scale.
 
     Args:
-        quantizer: gives the codes.
+        quantizer: computes the codes.
 
-    Shapes: any, or `Quantized` codes where layers read the same value; gives a tensor of that shape.
+    Shapes: any; the output has the input's shape. The input may be `Quantized` codes if layers read the same value.
     """
 
     shares_input = False
-    """Whether the quantizer is a layer's, which reads the same value and counts its constants."""
+    """Whether the quantizer belongs to a layer that reads the same value and counts its constants."""
 
     def __init__(self, quantizer: Quantizer) -> None:
         super().__init__()
@@ -28,5 +28,5 @@ class CodedValue(nn.Module):
         return codes if scale is None else codes * scale
 
     def stored_bits(self) -> int:
-        """Scale and zero point, 32 bits each."""
+        """Return the bits of scale and zero point, 32 each."""
         return 0 if self.shares_input else 32 * self.input_quantizer.constants

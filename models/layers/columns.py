@@ -1,7 +1,8 @@
-"""Convolutions in the shapes that a GPU's matrix units like.
+"""Convolutions in shapes that suit a GPU's matrix units.
 
-Those of pictures are products of matrices: its own have tiles for many inputs, and use a small part of them for three. Of the first
-layer of NIN in bf16, batch 128, an H200 took 236 us forward and backward, and takes 100 us so. Others get outputs in whole blocks.
+A convolution of pictures becomes a product of matrices: the GPU's own kernels have tiles for many inputs and use only a
+small part of them for three. For NIN's first layer in bf16, batch 128, an H200 took 236 us forward and backward, and
+takes 100 us this way. Other convolutions get their outputs padded to whole blocks.
 """
 
 from __future__ import annotations
@@ -11,15 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 FEW = 4
-"""Inputs."""
+"""The most input channels for which this is faster."""
 MOST = 2**27
-"""Numbers in the matrix."""
+"""The most numbers in the matrix."""
 BLOCK = 8
-"""Inputs or outputs of a product that a GPU's matrix units take at a time."""
+"""Inputs or outputs of a product that a GPU's matrix units process at a time."""
 
 
 def fits(conv: nn.Conv2d, x: Tensor) -> bool:
-    """Whether a convolution is faster so: it has few inputs, zeros around them, and no gradient that they want."""
+    """Return whether a convolution is faster this way: few inputs, zero padding, and no gradient for the inputs."""
     if not x.is_cuda or x.requires_grad or conv.in_channels > FEW or conv.groups != 1:
         return False
     plain = conv.padding_mode == "zeros" and not isinstance(conv.padding, str) and tuple(conv.dilation) == (1, 1)
@@ -28,7 +29,7 @@ def fits(conv: nn.Conv2d, x: Tensor) -> bool:
 
 
 def convolution(conv: nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:
-    """What `conv` gives without its bias, for a weight of its shape, in channels_last memory."""
+    """Compute `conv` without its bias, for a weight of its shape, in channels_last memory."""
     if torch.is_autocast_enabled(x.device.type):
         x = x.to(torch.get_autocast_dtype(x.device.type))
     (high, wide), (down, right) = conv.kernel_size, conv.stride
@@ -43,10 +44,10 @@ def convolution(conv: nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:
 
 
 def spare(x: Tensor, weight: Tensor, groups: int) -> int:
-    """How many filters of zeros fill the last block of outputs: without them, a GPU falls back to slow kernels."""
+    """Return the number of zero filters that fill the last block of outputs; without them a GPU uses slow kernels."""
     return -len(weight) % BLOCK if x.is_cuda and groups == 1 else 0
 
 
 def with_spare(weight: Tensor, count: int) -> Tensor:
-    """A weight with so many filters of zeros behind its own."""
+    """Return a weight with `count` filters of zeros appended."""
     return F.pad(weight, (0, 0) * (weight.ndim - 1) + (0, count)) if count else weight

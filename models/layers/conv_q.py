@@ -1,7 +1,7 @@
 """Quantized convolution and linear layer: conv(input codes, weight codes) * scale + bias.
 
-The input is quantized here, at the layer, and not after the activation before it: a pool between the two
-would otherwise mix codes. (A max-pool commutes with a monotone quantizer, an average does not.)
+The input is quantized at the layer, not after the activation before it, as a pool between the two would otherwise mix
+codes. (A max-pool commutes with a monotone quantizer, an average does not.)
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def combined(a: Tensor | None, w: Tensor | None) -> Tensor | None:
-    """Scale of the product: `a` is a scalar, `w` a scalar or (out, 1, 1, 1); gives a scalar or (out, 1, 1)."""
+    """Return a product's scale, a scalar or (out, 1, 1); `a` is a scalar, `w` a scalar or (out, 1, 1, 1)."""
     if w is not None and w.ndim:
         w = w.reshape(-1, *(1,) * (w.ndim - 2))
     if a is None or w is None:
@@ -31,10 +31,10 @@ def combined(a: Tensor | None, w: Tensor | None) -> Tensor | None:
 
 
 def scaled(output: Tensor, scale: Tensor | None, bias: Tensor | None, behind: int = 2) -> Tensor:
-    """output * scale + bias, (..., out, *behind).
+    """Return output * scale + bias, (..., out, *behind).
 
     Args:
-        behind: how many axes stand behind the channels: 2 of a convolution, 0 of a linear layer.
+        behind: number of axes after the channels: 2 for a convolution, 0 for a linear layer.
     """
     if output.dtype == torch.bfloat16:
         output = output.float()
@@ -46,11 +46,11 @@ def scaled(output: Tensor, scale: Tensor | None, bias: Tensor | None, behind: in
 
 
 def moments(z: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of each channel of (B, C, H, W) of all ranks, (C,) each; the variance divided by the count."""
+    """Return the mean and the biased variance of each channel of (B, C, H, W) over all ranks, (C,) each."""
     z = z.float() if z.dtype == torch.bfloat16 else z
     added, count = sums.totals(z.sum((0, 2, 3)), z.numel() // z.shape[1])
     mean = added / count
-    # the mean is a constant here: deviations from it sum to 0, and so would its gradient (torch.var_mean is slow)
+    # the mean is a constant, as its gradient here is 0: deviations from it sum to 0 (torch.var_mean is slow)
     return mean, sums.total((z - mean.detach()[:, None, None]).square().sum((0, 2, 3))) / count
 
 
@@ -58,25 +58,25 @@ Moments = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class _Codes:
-    """What both layers share: two quantizers, readable codes, the bits they take."""
+    """The common part of both layers: two quantizers, access to codes, the bits they take."""
 
     weight: Tensor
     bias: Tensor | None
     weight_quantizer: Quantizer
     input_quantizer: Quantizer
     shares_input = False
-    """Whether the input's quantizer is another layer's, which reads the same value and counts its constants."""
+    """Whether the input's quantizer belongs to another layer that reads the same value and counts its constants."""
 
     def input_codes(self, x: Tensor | Quantized) -> Quantized:
-        """The input in codes: those that it comes in, where several layers read them, or those of the own quantizer."""
+        """Return the input in codes: those it comes in, for several layers, or those of this layer's quantizer."""
         return x if isinstance(x, Quantized) else self.input_quantizer(x)
 
     def weight_codes(self) -> tuple[Tensor, Tensor | None]:
-        """Integer codes of the weight, as floats, and their scale (None: 1)."""
+        """Return integer codes of the weight, as floats, and their scale (None: 1)."""
         return self.weight_quantizer(self.weight)
 
     def span(self) -> Span | None:
-        """What gives the least and the largest code of the input, if both input and weight are codes now."""
+        """Return the function for the input's least and largest code, if input and weight are both codes now."""
         return (
             None
             if self.weight_quantizer.bits == 32 or not self.input_quantizer.codes_now()
@@ -88,7 +88,7 @@ class _Codes:
         return self.weight_quantizer.bits
 
     def stored_bits(self) -> int:
-        """Codes at their width; scales, zero points and bias at 32, the input's included."""
+        """Return the stored bits: codes at their width; scales, zero points and bias at 32, including the input's."""
         quantizer = self.weight_quantizer
         extra = len(self.bias) if self.bias is not None else 0
         extra += quantizer.scales * len(self.weight) + quantizer.constants
@@ -104,7 +104,7 @@ class QuantConv2d(_Codes, nn.Conv2d):
 
     @classmethod
     def from_float(cls, conv: nn.Conv2d, weight: Quantizer, activation: Quantizer) -> Self:
-        """Take over a convolution's geometry and its very parameters."""
+        """Make a layer with a convolution's geometry that shares its parameters."""
         made = cls(
             conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding,  # type: ignore[arg-type]
             conv.dilation, conv.groups, conv.bias is not None, conv.padding_mode, device="meta",  # type: ignore[arg-type]
@@ -114,10 +114,10 @@ class QuantConv2d(_Codes, nn.Conv2d):
         return made.train(conv.training)
 
     def sums(self, x: Tensor | Quantized, moments: Moments = moments) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """What the convolution of the codes gives, and the scale and bias that make numbers of it.
+        """Return the convolution of the codes, and the scale and bias that turn it into numbers.
 
         Args:
-            moments: measures a batch for layers that fold a batch norm.
+            moments: measures a batch, for layers that fold a batch norm.
         """
         x_codes, x_scale = self.input_codes(x)
         w_codes, w_scale = self.weight_codes()
@@ -131,11 +131,11 @@ class QuantConv2d(_Codes, nn.Conv2d):
 class QuantLinear(_Codes, nn.Linear):
     """A linear layer whose weight and input are quantized. Shapes: (B, ..., in_features) -> (B, ..., out_features)."""
 
-    bias: nn.Parameter  # as torch types it, None or not
+    bias: nn.Parameter  # torch's type, though it may be None
 
     @classmethod
     def from_float(cls, linear: nn.Linear, weight: Quantizer, activation: Quantizer) -> Self:
-        """Take over a layer's geometry and its very parameters."""
+        """Make a layer with a linear layer's geometry that shares its parameters."""
         made = cls(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
         made.weight, made.bias = linear.weight, linear.bias
         made.weight_quantizer, made.input_quantizer = weight, activation

@@ -1,4 +1,4 @@
-"""Exact products of codes by a CPU's int8 convolutions, with the gradients of fp32 ones."""
+"""Exact products of codes by a CPU's int8 convolutions, with the gradients of fp32 convolutions."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from models.layers import qconv
 from models.layers.qconv import QConv
 
 Codes = tuple[int, int]
-"""The least and the largest code that there may be."""
+"""The least and the largest possible code."""
 
 
 def fits(conv: nn.Conv2d, x: Tensor, weight: Tensor, codes: Codes) -> bool:
-    """Whether bytes hold these codes, and this processor's int8 convolutions are exact; see qconv.trusted.
+    """Return whether these codes fit into bytes and this processor's int8 convolutions are exact; see qconv.trusted.
 
     Args:
-        codes: the least and the largest of the input.
+        codes: the least and the largest code of the input.
     """
     low, high = codes
     plain = conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
@@ -33,12 +33,12 @@ def _is_byte(weight: Tensor) -> bool:
 
 
 def _is_odd(weight: Tensor) -> bool:
-    """Whether codes are twice a byte and 1, as DoReFa's of 8 bits are."""
+    """Return whether codes are 2 h + 1 for bytes h, like DoReFa's 8-bit codes."""
     return _is_byte((weight.detach() - 1) / 2) and bool((weight.detach().remainder(2) == 1).all())
 
 
 class Product(torch.autograd.Function):
-    """conv(x, weight) of codes that fit, fp32: sums of whole numbers in 32 bits, one above 2^24 rounded once."""
+    """conv(x, weight) of codes that fit, in fp32: sums of integers in 32 bits, rounded once if above 2^24."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, conv: nn.Conv2d, codes: Codes) -> Tensor:
@@ -47,13 +47,13 @@ class Product(torch.autograd.Function):
         held = (x - codes[0]).to(torch.uint8).contiguous(memory_format=torch.channels_last)
         if _is_byte(weight):
             return _multiplied(held, weight, conv, -codes[0])
-        # w = 2 h + 1: what all inputs of a window come to is the same for every output
+        # w = 2 h + 1: the sum of a window's inputs is the same for every output
         halved = (weight - 1) / 2
         half = _multiplied(held, halved, conv, -codes[0])
         whole = _multiplied(held, torch.ones_like(weight[: conv.groups]), conv, -codes[0])
         whole = whole.repeat_interleave(len(weight) // conv.groups, 1) if conv.groups > 1 else whole
         largest = max(-codes[0], codes[1]) * halved.abs().flatten(1).sum(1).max()
-        if largest < 2**23:  # fp32 has these sums as they are
+        if largest < 2**23:  # these sums are exact in fp32
             return torch.add(whole, half, alpha=2)
         return (2 * half.double() + whole).to(x.dtype)
 

@@ -1,6 +1,6 @@
-"""Folding batch norm into the layer before it: the algebra on tensors, and the layers that hold the result.
+"""Fold batch norm into the layer before it: the algebra on tensors, and the layers that hold the result.
 
-Which layers of a network are folded, and how, is decided in bn_merge/merge.py.
+bn_merge/merge.py decides which layers of a network are folded, and how.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from models.layers.quantizers.identity import Identity
 
 
 class Affine(NamedTuple):
-    """multiplier * z + shift, one of each a channel."""
+    """multiplier * z + shift, with one of each for a channel."""
 
     multiplier: Tensor
     shift: Tensor
 
 
 class Threshold(NamedTuple):
-    """sign(flip * z + bias), one of each a channel; flip is +1 or -1."""
+    """sign(flip * z + bias), with one of each for a channel; flip is +1 or -1."""
 
     flip: Tensor
     bias: Tensor
 
 
 def normalizing(norm: _BatchNorm, mean: Tensor, var: Tensor) -> Affine:
-    """What a BN does with these statistics: gamma (z - mean) / sigma + beta. A missing gamma is 1, a missing beta 0.
+    """Return a BN with these statistics, gamma (z - mean) / sigma + beta. A missing gamma is 1, a missing beta 0.
 
-    Has a gradient in all four. Shapes: (C,) each.
+    It has a gradient for gamma, beta, mean and variance. Shapes: (C,) each.
     """
     multiplier = (var + norm.eps).rsqrt()
     if norm.weight is not None:
@@ -44,7 +44,7 @@ def normalizing(norm: _BatchNorm, mean: Tensor, var: Tensor) -> Affine:
 
 
 def affine(norm: _BatchNorm) -> Affine:
-    """What a BN computes in eval mode, without a gradient.
+    """Return what a BN computes in eval mode, without a gradient.
 
     Raises:
         ValueError: if it keeps no running statistics.
@@ -56,15 +56,15 @@ def affine(norm: _BatchNorm) -> Affine:
 
 
 def threshold(bn: Affine, scale: Tensor, bias: Tensor, reach: Tensor) -> Threshold:
-    """The binary fold: sign(BN(scale * z + bias)) = sign(flip * z + bias').
+    """Return the binary fold: sign(BN(scale * z + bias)) = sign(flip * z + bias').
 
     Derivation: BN(scale z + bias) = m (scale z + bias) + s. Dividing by |m| scale > 0 keeps the sign, so
     flip = sgn(m) and bias' = (m bias + s) / (|m| scale). Where m scale = 0 (gamma = 0, or a filter of zeros)
     the channel is constant: bias' is beyond any |z|, with the sign of m bias + s.
 
     Args:
-        scale, bias: of the layer, (out,), scale >= 0.
-        reach: the largest |z| there can be, (out,).
+        scale, bias: the layer's, (out,), with scale >= 0.
+        reach: the largest possible |z|, (out,).
     """
     constant = bn.multiplier * bias + bn.shift
     slope = bn.multiplier.abs() * scale
@@ -72,11 +72,13 @@ def threshold(bn: Affine, scale: Tensor, bias: Tensor, reach: Tensor) -> Thresho
     flip = torch.where(moving & (bn.multiplier < 0), -1.0, 1.0).to(scale.dtype)
     beyond = torch.where(constant >= 0, reach + 1, -reach - 1)
     bias = constant / torch.where(moving, slope, 1.0)
-    return Threshold(flip, torch.where(moving, bias.nan_to_num(), beyond))  # a tiny slope overflows: keep it finite
+    return Threshold(
+        flip, torch.where(moving, bias.nan_to_num(), beyond)
+    )  # a tiny slope makes it overflow: keep it finite
 
 
 class Flip(nn.Module):
-    """Turns the sign of some channels: what is left of a BN that stands behind a max-pool. (B, C, H, W) -> the same."""
+    """Flips the sign of some channels: the rest of a BN that was after a max-pool. (B, C, H, W) -> the same."""
 
     def __init__(self, flip: Tensor) -> None:
         super().__init__()
@@ -91,14 +93,14 @@ class Flip(nn.Module):
 
 
 def stored(codes: Tensor) -> Tensor:
-    """Codes in the narrowest type that holds them: int8, int16, or as they are where they are no integers."""
+    """Return codes in the narrowest type that holds them: int8, int16, or unchanged if they are not integers."""
     if not torch.equal(codes, codes.round()) or codes.abs().max() > 32767:
         return codes.detach().clone()
     return codes.detach().to(torch.int8 if codes.abs().max() <= 127 else torch.int16)
 
 
 class _Merged(nn.Module):
-    """A layer that holds codes, one scale and one bias a filter, and nothing to train.
+    """A layer with codes, one scale and one bias for each filter, and nothing to train.
 
     Buffers: codes (out, in / groups, ...), scale (out,) or None for 1, bias (out,).
     """
@@ -112,7 +114,7 @@ class _Merged(nn.Module):
     def take_codes(
         self, like: nn.Module, codes: Tensor, scale: Tensor | None, bias: Tensor, bits: int, quantizer: Quantizer
     ) -> None:
-        """Replace the parameters by these."""
+        """Replace the parameters by these codes, scale and bias."""
         weights = getattr(like, "weight_quantizer", None) or Identity()
         self._zero_points = weights.zero_points * (len(codes) if weights.scales else 1)
         del self.weight, self.bias
@@ -123,11 +125,11 @@ class _Merged(nn.Module):
         self.shares_input = getattr(like, "shares_input", False)
 
     def input_codes(self, x: Tensor | Quantized) -> Tensor:
-        """The codes of the input: those that it comes in, where several layers read them, or of the own quantizer."""
+        """Return the input's codes: those it comes in, for several layers, or those of this layer's quantizer."""
         return (x if isinstance(x, Quantized) else self.input_quantizer(x)).codes
 
     def span(self) -> Span | None:
-        """What gives the least and the largest code of the input, if both input and weight are codes now."""
+        """Return the function for the input's least and largest code, if input and weight are both codes now."""
         return (
             None
             if self.codes.is_floating_point() or not self.input_quantizer.codes_now()
@@ -135,17 +137,17 @@ class _Merged(nn.Module):
         )
 
     def weight_codes(self) -> tuple[Tensor, Tensor | None]:
-        """Integer codes of the weight and the scale of the output, which has the input's scale and the BN in it."""
+        """Return integer codes of the weight and the output's scale, which includes the input's scale and the BN."""
         return self.codes, self.scale
 
     def values(self) -> int:
-        """How many numbers the layer holds."""
+        """Return the number of values in the layer."""
         return self.codes.numel() + self.bias.numel() + (0 if self.scale is None else self.scale.numel())
 
     def stored_bits(self) -> int:
-        """Codes at their width; scales, biases and zero points at 32, the input's included.
+        """Return the stored bits: codes at their width; scales, biases and zero points at 32, including the input's.
 
-        Asymmetric codes are held here with their zero point taken off, which makes them a bit wider.
+        Asymmetric codes are stored here minus their zero point, which may make them one bit wider.
         """
         count = self.codes.numel()
         numbers = self.values() - count + self._zero_points
@@ -178,7 +180,7 @@ class MergedConv2d(_Merged, nn.Conv2d):
 class MergedLinear(_Merged, nn.Linear):
     """linear(input codes, codes) * scale + bias. Shapes as nn.Linear."""
 
-    bias: Tensor  # type: ignore[assignment]  # a buffer, where torch says Parameter
+    bias: Tensor  # type: ignore[assignment]  # a buffer, though torch's type is Parameter
 
     def __init__(
         self, like: nn.Linear, codes: Tensor, scale: Tensor | None, bias: Tensor, bits: int,
@@ -196,7 +198,7 @@ def merged(
     like: nn.Conv2d | nn.Linear, codes: Tensor, scale: Tensor | None, bias: Tensor, bits: int,
     quantizer: Quantizer | None = None,
 ) -> MergedConv2d | MergedLinear:  # fmt: skip
-    """The merged layer that takes the place of `like`."""
+    """Return the merged layer that replaces `like`."""
     if isinstance(like, nn.Conv2d):
         return MergedConv2d(like, codes, scale, bias, bits, quantizer)
     return MergedLinear(like, codes, scale, bias, bits, quantizer)

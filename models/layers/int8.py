@@ -1,4 +1,4 @@
-"""The INT8 layers under the names and arguments of the original: Conv2d_Q and BNFold_Conv2d_Q."""
+"""The INT8 layers with the original repository's names and arguments: Conv2d_Q and BNFold_Conv2d_Q."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def _quantizers(a_bits: int, w_bits: int, q_type: int, first_layer: int) -> tupl
 
 
 class Conv2d_Q(QuantConv2d):
-    """An INT8 convolution under the original's name and keyword arguments.
+    """An INT8 convolution with the original repository's name and keyword arguments.
 
     Args:
-        a_bits, w_bits: of the input and the weight, 2 to 8 each, or 32: float.
+        a_bits, w_bits: bits of the input and of the weight, 2 to 8, or 32 for float.
         q_type: 0 symmetric, 1 asymmetric.
-        first_layer: 1 leaves the input (the picture) as it is, 0 codes it.
+        first_layer: 1 leaves the input (the picture) unquantized, 0 quantizes it.
 
-    The input's range is measured while training; until then, evaluation leaves the input as it is.
+    The input's range is measured in training; before that, evaluation leaves the input unquantized.
 
     Raises:
         ValueError: for other bits, another q_type or another first_layer.
@@ -46,10 +46,10 @@ class Conv2d_Q(QuantConv2d):
 
 
 class BNFold_Conv2d_Q(BNFoldConv2d):
-    """An INT8 convolution with a batch norm of its own (child `bn`) folded in; arguments as Conv2d_Q.
+    """An INT8 convolution with its own batch norm (child `bn`) folded in; arguments as Conv2d_Q.
 
     Args:
-        momentum: of the batch norm's statistics.
+        momentum: momentum of the batch norm's statistics.
 
     Raises:
         ValueError: as Conv2d_Q.

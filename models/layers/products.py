@@ -1,8 +1,8 @@
-"""Products of codes: convolutions and linear layers on integers, in the precision that is in force.
+"""Products of codes: convolutions and linear layers on integers, in the current precision.
 
-Codes of 8 bits are whole numbers up to 256: bf16 holds them, and TF32 does. A product of two is one up to 2^16, and fp32 holds
-sums of them exactly as long as no partial sum can pass 2^24. So exact results need no exact arithmetic, only fp32 sums;
-eight_bits.py has them by int8 convolutions, proven.py by a GPU's.
+Codes of 8 bits are integers up to 256, which bf16 and TF32 represent exactly. A product of two is at most 2^16, and
+fp32 sums of products are exact if no partial sum can exceed 2^24. Exact results therefore need only fp32 sums.
+eight_bits.py computes them by int8 convolutions, proven.py by a GPU's convolutions.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from models.layers import columns, eight_bits, proven
 from models.layers.eight_bits import Codes
 
 LARGEST = 256
-"""bf16 has 8 bits of a number: it holds whole ones up to this."""
+"""bf16 has 8 significant bits: it represents all integers up to this."""
 SUM = 2**24
-"""fp32 holds whole numbers up to this."""
+"""fp32 represents all integers up to this."""
 SAFE = SUM * (1 - 1e-5)
-"""A reach is a sum in fp32 itself."""
+"""Limit for `reach`, with a margin, as a reach is itself a sum in fp32."""
 
 Times = Callable[[Tensor, Tensor], Tensor]
 """A product of an input and a weight."""
 Span = Callable[[], Codes]
-"""Gives these: a GPU may have to be waited for."""
+"""Returns the least and largest code; it may have to wait for a GPU."""
 
 
 def convolve(conv: nn.Conv2d, x: Tensor, weight: Tensor, codes: Span | None) -> Tensor:
-    """The convolution that `conv` describes, of other tensors; every padding mode.
+    """Convolve other tensors with the geometry of `conv`, with every padding mode.
 
     Args:
-        codes: gives those of `x`, if both tensors are such; None: they are numbers, and the convolution is an ordinary one.
+        codes: returns the code range of `x`, if both tensors are codes; None for numbers and an ordinary convolution.
     """
     if codes is not None and precision.in_force() == "exact" and x.dtype == torch.float32:
         span = codes()
@@ -47,15 +47,16 @@ def convolve(conv: nn.Conv2d, x: Tensor, weight: Tensor, codes: Span | None) -> 
 
 
 def convolve_for_statistics(conv: nn.Conv2d, x: Tensor, weight: Tensor, codes: Span | None) -> Tensor:
-    """As `convolve`, where `codes` are those of x, and the weights are numbers: statistics over a batch do not hang on the digits of
-    each weight, so bf16 may round them.
+    """Convolve codes with weights that are numbers, for statistics over a batch.
+
+    The statistics do not depend on the last digits of each weight, so bf16 may round the weights.
     """
     rounded = precision.in_force() == "bf16"
     return _product(partial(convolution, conv), x, weight, codes if rounded else None)
 
 
 def linear(x: Tensor, weight: Tensor, codes: Span | None) -> Tensor:
-    """x @ weight^T. Shapes: (..., in), (out, in) -> (..., out). `codes` as of `convolve`."""
+    """Return x @ weight^T. Shapes: (..., in), (out, in) -> (..., out). `codes` as in `convolve`."""
     return _product(F.linear, x, weight, codes)
 
 
@@ -63,7 +64,7 @@ def _product(
     times: Times, x: Tensor, weight: Tensor, codes: Span | None, groups: int = 1, key: Hashable = None
 ) -> Tensor:
     how = precision.in_force()
-    if x.dtype == torch.bfloat16:  # codes that were stored so
+    if x.dtype == torch.bfloat16:  # codes that are stored in bf16
         return times(x.float(), weight) if codes is None else times(x, weight.bfloat16())
     if codes is None or x.dtype != torch.float32 or how == "fp32":
         return times(x, weight)
@@ -77,12 +78,12 @@ def _rounded(times: Times, x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _exact(times: Times, x: Tensor, weight: Tensor, codes: Codes, groups: int, key: Hashable) -> Tensor:
-    """As whole numbers; a result above 2^24 is rounded once."""
+    """Compute the product in integers; a result above 2^24 is rounded once."""
     inputs, axis = weight.shape[1], -1 if weight.ndim == 2 else 1
     each = inputs
     while each and any(reach(part, codes) >= SAFE for part in weight.split(each, 1)):
         each = -(-each // 2) if each > 1 else 0
-    if not each or (groups > 1 and each < inputs):  # one product alone may pass it, or parts lie apart
+    if not each or (groups > 1 and each < inputs):  # a single product may exceed it, or groups prevent a split
         return times(x.double(), weight.double()).to(x.dtype)
     pairs = [(x, weight)]
     if each < inputs:
@@ -99,25 +100,25 @@ def _exact(times: Times, x: Tensor, weight: Tensor, codes: Codes, groups: int, k
 
 
 def reach(weight: Tensor, codes: Codes) -> float:
-    """How far from 0 a sum of some products of a filter can be.
+    """Return how far from 0 any partial sum of a filter's products can be.
 
     Args:
         weight: codes, (out, in / groups, ...).
-        codes: the least and the largest of the input.
+        codes: the least and the largest code of the input.
     """
     raw, (low, high) = weight.detach().flatten(1), codes
     up, down = raw.clamp_min(0).sum(1), raw.clamp_max(0).sum(1)
-    low, high = min(low, 0), max(high, 0)  # a border holds 0, and of some sums of products the others are missing
+    low, high = min(low, 0), max(high, 0)  # padding holds 0, and a partial sum lacks some products
     most = torch.maximum(up * high + down * low, -(up * low + down * high))
     return float(most.max()) if len(most) else 0.0
 
 
 @contextmanager
 def _quick(small: bool) -> Iterator[None]:
-    """Let fp32 products of a CPU take bf16 ones with fp32 sums where it has them, inside; backward() is outside.
+    """Let a CPU compute fp32 products by bf16 ones with fp32 sums within the block, if it has them; not in backward().
 
     Args:
-        small: whether all codes are numbers that bf16 holds.
+        small: whether bf16 represents all codes exactly.
     """
     if not small:
         yield
@@ -134,7 +135,7 @@ def _quick(small: bool) -> Iterator[None]:
 
 
 def convolution(conv: nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:
-    """The convolution that `conv` describes, of other tensors, without its bias."""
+    """Convolve other tensors with the geometry of `conv`, without its bias."""
     if not x.is_cuda and x.dtype == torch.bfloat16 and precision.in_fp32(conv):
         return convolution(conv, x.float(), weight.float()).to(x.dtype)
     if columns.fits(conv, x):
@@ -142,7 +143,7 @@ def convolution(conv: nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:
     around = conv.padding
     padding: int | str | tuple[int, ...] = around
     if conv.padding_mode != "zeros" and around != "valid":
-        if isinstance(around, str):  # "same"; an even kernel: one more behind, as torch does it
+        if isinstance(around, str):  # "same"; for an even kernel one more at the end, like torch
             totals = [d * (k - 1) for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
             ends = [(total // 2, total - total // 2) for total in totals]
         else:

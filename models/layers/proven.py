@@ -1,7 +1,7 @@
-"""Fast products of a GPU that are exact for codes: compared with fp64 once for each shape, and taken only where they were.
+"""Fast products on a GPU that are exact for codes: compared with fp64 once for each shape, and used only if equal.
 
-A GPU library chooses its algorithm by shape. Winograd's and FFT's are not exact for whole numbers; direct ones are, in TF32, too, whose
-10 bits hold codes.
+A GPU library chooses its algorithm by shape. Winograd and FFT algorithms are not exact for integers. Direct ones are
+exact, also in TF32, whose 10 mantissa bits represent codes.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 _exact: dict[Hashable, bool] = {}
-"""By what a product hangs on, whether its fast way gave whole numbers exactly."""
+"""For everything that a product's algorithm depends on, whether its fast version was exact."""
 
 
 def product(times: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor, key: Hashable) -> Tensor:
-    """times(x, weight) of codes, exactly, fp32.
+    """Return times(x, weight) of codes, exactly, in fp32.
 
     Args:
-        key: what the algorithm hangs on besides the shapes: stride, padding and so on.
+        key: what the algorithm depends on besides the shapes: stride, padding and so on.
     """
     key = (key, x.device, tuple(x.shape), x.stride(), tuple(weight.shape))
     if key not in _exact:
@@ -39,7 +39,7 @@ def _sure(times: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) 
 
 @contextmanager
 def _fast() -> Iterator[None]:
-    """Let TF32 be taken, inside."""
+    """Allow TF32 within the block."""
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     try:
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True

@@ -1,7 +1,7 @@
-"""PyTorch's int8 convolutions for oneDNN: private operations, so what is known of them stands here alone, and is tested at start-up.
+"""PyTorch's int8 convolutions for oneDNN: private operations, so only this file uses them, and tests them first.
 
-`torch.ops.onednn.qconv_prepack` and `qconv2d_pointwise` take inputs of 8 bits without a sign and weights with one, and give fp32
-or 8 bits again. On a CPU without VNNI oneDNN adds pairs of products in 16 bits, which saturate: `trusted` finds that out.
+`torch.ops.onednn.qconv_prepack` and `qconv2d_pointwise` take unsigned 8-bit inputs and signed 8-bit weights, and return
+fp32 or 8 bits. On a CPU without VNNI, oneDNN adds pairs of products in 16 bits, which saturate; `trusted` detects this.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ Sides = tuple[int, int, int, int]
 
 
 class QConv:
-    """One convolution, its weight laid out for oneDNN.
+    """One convolution, with its weight laid out for oneDNN.
 
     Args:
         weight: int8, (out, in / groups, h, w).
-        scale: fp32, (out,), positive: of a sum.
+        scale: fp32, (out,), positive: scale of each sum.
         bias: fp32, (out,), added to the scaled sum.
-        zero: the code of 0 in the input, from 0 to 255. Rows and columns beyond the edge hold it.
-        stride, padding, dilation, groups: as torch's; the same padding on opposite sides.
-        inverse, out_zero: of an output in codes, round(y * inverse) + out_zero from 0 to 255; None: fp32.
+        zero: the code of 0 in the input, 0 to 255; padding holds it.
+        stride, padding, dilation, groups: as in torch, with the same padding on opposite sides.
+        inverse, out_zero: for an output in codes, round(y * inverse) + out_zero, 0 to 255; None for fp32.
         relu: whether negative sums become 0.
-        shape: of the inputs it will see most.
+        shape: the most frequent shape of inputs.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class QConv:
         self.weight = torch.ops.onednn.qconv_prepack(weight.contiguous(), scale, 1.0, zero, *self.geometry, room)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Codes (N, in, H, W), uint8, channels last -> fp32 or uint8 (N, out, H', W')."""
+        """Convolve codes (N, in, H, W), uint8, channels last, to fp32 or uint8 (N, out, H', W')."""
         return torch.ops.onednn.qconv2d_pointwise(
             x, 1.0, self.zero, self.weight, self.scale, self.zeros, self.bias, *self.geometry, *self.output,
             "relu" if self.relu else "none", [], "",
@@ -52,16 +52,16 @@ class QConv:
 
 @functools.cache
 def trusted() -> str:
-    """Empty where these convolutions are exact on this machine; else why they are not used."""
+    """Return why these convolutions cannot be used on this machine; empty if they are exact."""
     try:
         with torch.no_grad():
             return next((f"{name} is wrong on this processor" for name, good in _trials() if not good), "")
-    except Exception as fault:  # a private operation may be gone or take other arguments
+    except Exception as fault:  # a private operation may disappear or change its arguments
         return f"this PyTorch has other int8 convolutions ({type(fault).__name__})"
 
 
 def _trials() -> Any:
-    """Extreme codes, where shortcuts show: both signs, all strides, groups, and a zero that is not 0."""
+    """Yield tests with extreme codes, which reveal shortcuts: both signs, strides, groups, zero points other than 0."""
     draw = torch.Generator().manual_seed(0)
 
     def codes(*shape: int, low: int = 0, high: int = 256) -> Tensor:

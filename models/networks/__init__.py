@@ -1,1 +1,1 @@
-"""The built-in networks, one file each."""
+"""The built-in networks, one in each file."""

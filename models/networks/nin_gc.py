@@ -1,4 +1,4 @@
-"""NIN with grouped convolutions and channel shuffles between them (ShuffleNet, arXiv 1707.01083)."""
+"""NIN with grouped convolutions, and channel shuffles between them (ShuffleNet, arXiv 1707.01083)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ CFG = (256, 256, 256, 512, 512, 512, 1024, 1024)
 
 
 def nin_gc(cfg: Sequence[int] | None = None, classes: int = 10) -> NIN:
-    """Grouped NIN: 591,390 parameters at its own widths, 87,390 at those of plain NIN."""
+    """Build a grouped NIN: 591,390 parameters at its default widths, 87,390 at the widths of plain NIN."""
     return NIN(
         CFG if cfg is None else cfg,
         classes,

@@ -1,4 +1,4 @@
-"""The original's depthwise experiment: NIN with each inner convolution split into a k x k and a 1 x 1 one."""
+"""The original repository's depthwise experiment: NIN with inner convolutions split into k x k and 1 x 1."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KERNELS = (1, 1, 3, 1, 1, 3, 1)
 
 
 class SeparableBlock(ConvBNAct):
-    """`conv1` (k x k, `groups` groups, to `middle` channels), then `conv` (1 x 1), one BN and activation after the pair.
+    """A block of `conv1` (k x k, `groups` groups, to `middle` channels) and `conv` (1 x 1), with one BN and activation.
 
     Shapes: (B, in_channels, H, W) -> (B, out_channels, H', W').
     """
@@ -37,23 +37,23 @@ class SeparableBlock(ConvBNAct):
 
 
 class SeparableNIN(nn.Sequential):
-    """Blocks `block1` (an ordinary one) to `block9` (the classes); blocks 2 to 8 are separable.
+    """Separable NIN: `block1` (an ordinary block) to `block9` (the classes); blocks 2 to 8 are separable.
 
     Args:
         cfg: widths of blocks 1 to 8, before doubling.
-        doubled: the 1 x 1 convolutions give twice as many channels; conv1 then reads them in pairs.
-        multipliers: for blocks 2 to 8, outputs of conv1 for each of its groups; None: cfg[i] / cfg[i - 1], as long as
-            the network is not pruned. A pruned network keeps those of the whole one.
+        doubled: whether the 1 x 1 convolutions have twice the channels, which conv1 then reads in pairs.
+        multipliers: for blocks 2 to 8, conv1's output channels per group; None: cfg[i] / cfg[i - 1], for a network that
+            is not pruned. A pruned network keeps the multipliers of the unpruned one.
 
     Raises:
-        ValueError: if `cfg` has another length, or no multiplier makes it.
+        ValueError: if `cfg` does not have 8 widths, or no multipliers fit it.
     """
 
     def __init__(
         self, cfg: Sequence[int], classes: int, doubled: bool, multipliers: Sequence[int] | None = None
     ) -> None:
         if len(cfg) != 8:
-            raise ValueError(f"cfg has {len(cfg)} widths, this network 8")
+            raise ValueError(f"cfg has {len(cfg)} widths, but this network has 8")
         if multipliers is None:
             if any(after % before for before, after in itertools.pairwise(cfg)):
                 raise ValueError("each width must be a multiple of the one before it")
@@ -62,7 +62,7 @@ class SeparableNIN(nn.Sequential):
             raise ValueError(f"multipliers {multipliers!r} are not 7 whole numbers")
         super().__init__()
         self.arch_args = {"multipliers": list(multipliers)}
-        self._unit = [1] + [2 if doubled else 1] * 7  # channels of each block for one of its width
+        self._unit = [1] + [2 if doubled else 1] * 7  # each block's channels per unit of width
         self.add_module("block1", ConvBNAct(3, cfg[0], 5))
         for number in range(2, 9):
             groups, unit = cfg[number - 2], self._unit[number - 1]
@@ -82,12 +82,12 @@ class SeparableNIN(nn.Sequential):
 
 
 def widths(network: nn.Module) -> list[int]:
-    """The cfg that makes a network of this size, by its layers."""
+    """Return the cfg that builds a network of this size, read from its layers."""
     return [cast(nn.Conv2d, network.get_submodule(f"block{n}.conv")).out_channels for n in range(1, 9)]
 
 
 def wide_widths(network: nn.Module) -> list[int]:
-    """The same of a doubled one."""
+    """Return the cfg of a doubled network."""
     first, *others = widths(network)
     return [first, *(width // 2 for width in others)]
 
@@ -95,12 +95,12 @@ def wide_widths(network: nn.Module) -> list[int]:
 def separable(
     cfg: Sequence[int] | None = None, classes: int = 10, multipliers: Sequence[int] | None = None
 ) -> SeparableNIN:
-    """Depthwise and 1 x 1: 1,559,198 parameters, 159,580,160 MACs."""
+    """Build the network with depthwise and 1 x 1 convolutions: 1,559,198 parameters, 159,580,160 MACs."""
     return SeparableNIN(CFG if cfg is None else cfg, classes, False, multipliers)
 
 
 def separable_wide(
     cfg: Sequence[int] | None = None, classes: int = 10, multipliers: Sequence[int] | None = None
 ) -> SeparableNIN:
-    """With twice the 1 x 1 channels: 3,113,310 parameters, 316,637,184 MACs."""
+    """Build the network with twice the 1 x 1 channels: 3,113,310 parameters, 316,637,184 MACs."""
     return SeparableNIN(CFG if cfg is None else cfg, classes, True, multipliers)

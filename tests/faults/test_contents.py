@@ -97,10 +97,10 @@ def test_kinds_of_tensors(kind: str, tmp_path: Path, capsys: pytest.CaptureFixtu
 
 KEYS: dict[str, tuple[Callable[[dict], Any], tuple[str, ...]]] = {
     "missing": (lambda s: s.pop("block2.bn.bias"), ("block2.bn.bias is missing",)),
-    "extra": (lambda s: s.update(more=torch.ones(1)), ("more is not known",)),
+    "extra": (lambda s: s.update(more=torch.ones(1)), ("more is unknown",)),
     "renamed": (
         lambda s: s.update(norm=s.pop("block2.bn.bias")),
-        ("block2.bn.bias is missing", "norm is not known"),
+        ("block2.bn.bias is missing", "norm is unknown"),
     ),
     "shape": (
         lambda s: s.update({"linear.bias": torch.ones(3)}),
@@ -144,7 +144,7 @@ def test_the_network_that_weights_look_like_is_suggested(arch: str, cfg: list[in
         with pytest.raises(UserError) as fault:
             models.restore(typed({**content, "arch": said, "arch_args": {"classes": 10}}))
         if "do not fit" in str(fault.value):
-            assert fault.value.hint == f"they look like those of {arch}: --arch {arch}?"
+            assert fault.value.hint == f"they look like weights of {arch}: give --arch {arch}"
     known = legacy.recognise(legacy.renamed(state))
     assert known is not None
     assert known[:2] == (arch, cfg)

@@ -128,7 +128,7 @@ def test_odd_cfgs_of_old_files_are_refused(kind: str, command, workplace: Path) 
     torch.save({"cfg": ODD_CFGS[kind], "state_dict": made("tnn_bin")[1]}, workplace / "a.pth")
     result = command("scripts.summary", workplace / "a.pth")
     assert result.code == 3
-    assert "cfg" in result.err or "original's kind" in result.err
+    assert "cfg" in result.err or "original repository's format" in result.err
 
 
 @pytest.mark.parametrize("accuracy", [float("nan"), -1.0, 101.0, "80 %", [80.0], torch.ones(2)])

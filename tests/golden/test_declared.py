@@ -21,9 +21,7 @@ from tests.tools.contents import raw
 FOLDER = HERE / "declared"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.pth"))
 OWN = ("--arch", "my_net:residual", "--cpu")
-NOTICE = (
-    "notice: my_net:residual declares channel groups; they are not read: what goes together is found in its graph\n"
-)
+NOTICE = "notice: my_net:residual declares channel groups, which are ignored: the groups are found in its graph\n"
 
 Command = Callable[..., SimpleNamespace]
 

@@ -260,7 +260,7 @@ FAULTS = """
 3 prune.normal_regular --model nan.pth                        | block2.bn.weight holds 1 value(s) that are not finite
 3 prune.normal_regular --model object.pth                     | not just tensors
 3 prune.normal_regular --model page.pth                       | looks like an HTML page
-3 prune.normal_regular --model strange.pth                    | no network known here
+3 prune.normal_regular --model strange.pth                    | no known network
 3 prune.normal_regular --model models_save/nin_w2a2.pth       | stage 'quantize'
 3 prune.gc --model models_save/nin_w2a2_merged.pth            | stage 'quantize'
 3 prune.train --refine models_save/nin_w2a2.pth               | stage 'quantize'
@@ -268,7 +268,7 @@ FAULTS = """
 3 prune.train --evaluate models_save/nin_w2a2.pth             | stage 'quantize'
 2 prune.normal_regular --save models_save/../models_save/nin_preprune.pth | is both input and output
 2 prune.normal_regular --model thin.pth --percent 0.125 --strict | would empty block3.conv
-2 prune.gc --arch nin_gc --model models_save/nin.pth          | holds nin, --arch says nin_gc
+2 prune.gc --arch nin_gc --model models_save/nin.pth          | holds nin, but --arch is nin_gc
 6 prune.normal_regular --save page.pth/out.pth                | cannot write page.pth/out.pth
 6 prune.train --save page.pth/out.pth                         | cannot write page.pth/out.pth
 4 prune.normal_regular --dataset imagefolder --data nowhere   | nowhere/train

@@ -93,7 +93,7 @@ def test_weights_of_ones_own_network(command, workplace: Path, monkeypatch: pyte
     [
         (("--arch", "nin_gc"), 2, "the file holds nin"),
         (("--cfg", NARROW), 2, "has cfg [12,"),
-        (("--classes", "10"), 2, "has 4 classes, --classes 10"),
+        (("--classes", "10"), 2, "has 4 classes, but --classes asks for 10"),
         (("--dataset", "imagefolder"), 2, "imagefolder"),
     ],
 )

@@ -1,1 +1,1 @@
-"""Quantizers, one file each: formula, module, registration. What they share is in base.py, their table in kinds.py."""
+"""Quantizers, one in each file: formula, module, registration. base.py has their common code, kinds.py their table."""

@@ -1,4 +1,4 @@
-"""Affine grids, INT8 and its narrower kin (Jacob et al., arXiv 1712.05877): symmetric or with a zero point."""
+"""Affine grids, INT8 and narrower (Jacob et al., arXiv 1712.05877): symmetric or with a zero point."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from models.layers.quantizers.kinds import Kind, Spec, Traits, WholeSpec, regist
 TRAITS = Traits(
     name="affine",
     bits=(2, 3, 4, 5, 6, 7, 8),
-    words="INT8 and its kin, every layer",
+    words="INT8 and narrower, every layer",
     settings=("symmetric", "per_channel", "bn_fold", "sums"),
     ends="picture",
     bn_momentum=0.01,
@@ -26,14 +26,16 @@ TRAITS = Traits(
 
 
 def affine_range(low: Tensor, high: Tensor, bits: int, symmetric: bool) -> tuple[Tensor, Tensor]:
-    """Scale and zero point that cover [low, high], widened to hold 0 (Jacob et al., arXiv 1712.05877, section 3).
+    """Return scale and zero point to cover [low, high], widened to hold 0 (Jacob et al., arXiv 1712.05877, section 3).
 
-    Symmetric: codes -(2^(k-1) - 1) .. 2^(k-1) - 1, zero point 0. Asymmetric: 0 .. 2^k - 1, the zero point an
-    integer, so that the real 0 is exact. A range of zero width (constant 0): scale 1. The ends of one wider than
-    the largest number are cut off.
+    Symmetric: codes -(2^(k-1) - 1) .. 2^(k-1) - 1, zero point 0. Asymmetric: 0 .. 2^k - 1, with an integer zero point,
+    so that the real 0 is exact. A range of zero width (constant 0) has scale 1. A range wider than the largest number
+    is clipped.
     """
     low, high = low.clamp_max(0), high.clamp_min(0)
-    largest = 0.999 * torch.finfo(low.dtype).max  # the outermost code times the scale has to fit, rounded as it is
+    largest = (
+        0.999 * torch.finfo(low.dtype).max
+    )  # the outermost code times the scale must not overflow, even when rounded
     if symmetric:
         scale = torch.maximum(-low, high).clamp_max(largest) / (2 ** (bits - 1) - 1)
     else:
@@ -44,7 +46,7 @@ def affine_range(low: Tensor, high: Tensor, bits: int, symmetric: bool) -> tuple
 
 
 def code_range(bits: int, symmetric: bool) -> tuple[int, int]:
-    """The lowest and the highest code, before a zero point is taken off."""
+    """Return the lowest and the highest code, before the zero point is subtracted."""
     return (-(2 ** (bits - 1) - 1), 2 ** (bits - 1) - 1) if symmetric else (0, 2**bits - 1)
 
 
@@ -75,7 +77,7 @@ class AffineWeight(Quantizer):
     def __init__(self, bits: int, symmetric: bool, per_channel: bool) -> None:
         super().__init__()
         self.bits, self.symmetric, self.per_channel = bits, symmetric, per_channel
-        numbers = 1 if symmetric else 2  # a scale; asymmetric: a zero point, too
+        numbers = 1 if symmetric else 2  # a scale; if asymmetric, also a zero point
         self.scales, self.constants = (numbers, 0) if per_channel else (0, numbers)
         self.zero_points = numbers - 1
 
@@ -86,9 +88,9 @@ class AffineWeight(Quantizer):
 class AffineActivation(Quantizer):
     """See affine. The range is a moving average over training batches, until it is frozen.
 
-    Buffers: low, high, the range; seen, whether there is one yet.
+    Buffers: low and high, the range; seen, whether the range is set.
 
-    Until a training batch or `set_range` has given it a range, eval mode passes the input on as it is, unquantized.
+    Until a training batch or `set_range` sets the range, eval mode passes the input on unquantized.
     """
 
     MOMENTUM = 0.01
@@ -125,7 +127,7 @@ class AffineActivation(Quantizer):
         return lowest - int(zero), highest - int(zero)
 
     def on_epoch(self, epoch: int, epochs: int) -> None:
-        """In the last quarter the range stands still, and the rest settles around it."""
+        """Freeze the range in the last quarter of the epochs, so that the rest of the network settles around it."""
         self.frozen = epoch >= max(1, (3 * epochs) // 4)
 
     def fault(self) -> str:
@@ -164,13 +166,13 @@ class AffineActivation(Quantizer):
     def forward(self, x: Tensor) -> Quantized:
         if self.training and not self.frozen:
             self._observe(x.detach().amin(), x.detach().amax())
-        elif not self.training and not self.seen:  # not asked in training: a GPU would have to wait for the answer
+        elif not self.training and not self.seen:  # not checked in training: it would wait for the GPU
             return Quantized(x, None)
         return affine(x, *self.scale_and_zero(), self.bits, self.symmetric)
 
 
 def possible(codes: Tensor, spec: Spec) -> bool:
-    """Whether a weight can have these codes, (out, n): with a zero point, a filter's may lie anywhere about 0."""
+    """Return whether a weight can have these codes, (out, n); a zero point may shift a filter's codes."""
     levels = 2**spec.bits - 1
     if spec.symmetric:
         return bool((codes.abs() <= levels // 2).all())
@@ -178,7 +180,7 @@ def possible(codes: Tensor, spec: Spec) -> bool:
 
 
 def file_name(spec: WholeSpec) -> str:
-    """How file names write a whole spec: int8_q1_fold0, intw4a8_q0_fold1_tensor."""
+    """Return a spec as in file names: int8_q1_fold0, intw4a8_q0_fold1_tensor."""
     w, a = spec.weight.bits, spec.activation.bits
     bits = f"int{w}" if w == a else f"intw{w}a{a}"
     whole = "" if spec.weight.per_channel else "_tensor"  # one grid for all filters
@@ -187,7 +189,7 @@ def file_name(spec: WholeSpec) -> str:
 
 
 def original(bn_fold: bool, arch: str) -> dict[str, Any]:
-    """What the original's recipe is for INT8: 30 epochs, with steps that depend on fold and network."""
+    """Return the original repository's recipe for INT8: 30 epochs, with steps that depend on fold and network."""
     steps = (15, 17, 20)
     if bn_fold:
         return {"epochs": 30, "steps": (8, 12, 20, 25) if arch == "nin_gc" else (12, 15, 25)}

@@ -1,9 +1,9 @@
-"""What quantizers share: the pair of codes and scale, pseudo-gradients where rounding has none, the module's base class.
+"""The common part of quantizers: the pair of codes and scale, pseudo-gradients for rounding, the base class.
 
-A quantized tensor is codes * scale. Formulas have no state, and nothing edits its argument.
+A quantized tensor is codes * scale. Formulas have no state, and no function changes its argument.
 
-Activations are large and memory is slow, so comparisons are made in place on a copy (1 or 0 in its own type): a
-mask of bools, turned into numbers, takes 3 to 8 times as long on a CPU.
+Activations are large and memory is slow, so comparisons are made in place on a copy (1 or 0 in its own type). A mask of
+bools that is converted to numbers takes 3 to 8 times as long on a CPU.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ Kind = Literal["number", "round", "sign", "ternary"]
 
 
 class Quantized(NamedTuple):
-    """codes: integers kept as floats, 0 meaning 0. scale: None for 1, or broadcastable to the codes."""
+    """Codes, integers stored as floats with 0 for 0, and their scale, None for 1, or broadcastable to the codes."""
 
     codes: Tensor
     scale: Tensor | None
 
 
 class Steps(NamedTuple):
-    """Codes of numbers for an engine: clamp(round half to even(x * inverse), low, high), each operation in fp32.
+    """The codes of numbers for an engine: clamp(round half to even(x * inverse), low, high), each operation in fp32.
 
-    A code stands for code * scale. Training divides by the scale, so that it may give the neighbour of a code where x lies
-    within rounding of the middle between two.
+    A code stands for code * scale. Training divides by the scale, so it may give the neighbouring code if x is within
+    rounding of the middle between two codes.
     """
 
     inverse: float
@@ -38,14 +38,14 @@ class Steps(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """A quantizer as a formula of each number alone, for loops that compute more than codes: see models/fused/kernels.py.
+    """A quantizer as a formula for a single number, for fused loops: see models/fused/kernels.py.
 
     Args:
         kind: "round": clamp(round(x / step), low, high); "sign"; "ternary"; "number": x itself.
         step: of shape (), perhaps learned.
-        margin: x / step has a gradient up to so far beyond `low` and `high`; None: between them, not at them.
-        slope: of signs, as `slope` below has it.
-        scale: what code 1 stands for, None for 1.
+        margin: distance beyond `low` and `high` up to which x / step has a gradient; None: only strictly between them.
+        slope: for signs, a kind of the function `slope`.
+        scale: the value of code 1, None for 1.
     """
 
     kind: Kind
@@ -62,10 +62,10 @@ class Rule(NamedTuple):
 
 
 class Signs(NamedTuple):
-    """Codes of numbers for an engine, by comparison; they stand for themselves.
+    """The codes of numbers for an engine, by comparison, with scale 1.
 
     Args:
-        edge: None: +1 from 0 on, -1 below; else +1 above it, -1 below -edge, 0 between.
+        edge: None: +1 for x >= 0, else -1; a number: +1 above it, -1 below its negative, 0 between.
     """
 
     edge: float | None = None
@@ -83,12 +83,12 @@ class _StraightThrough(torch.autograd.Function):
 
 
 def straight_through(x: Tensor, value: Tensor, slope: Tensor | None = None) -> Tensor:
-    """`value`, exactly, with d value / d x = `slope` (None: 1) (arXiv 1308.3432). Shapes: all alike."""
+    """Return exactly `value`, with d value / d x = `slope` (None: 1) (arXiv 1308.3432). All have the same shape."""
     return _StraightThrough.apply(x, value, slope) if wants_slope(x) else value
 
 
 def wants_slope(x: Tensor) -> bool:
-    """Whether a result of x will be differentiated: where networks are judged, slopes would cost more than codes."""
+    """Return whether a gradient for x may be needed; in evaluation, slopes would cost more time than codes."""
     return torch.is_grad_enabled() and x.requires_grad
 
 
@@ -103,7 +103,7 @@ def round_ste(x: Tensor) -> Tensor:
 
 
 def clip(x: Tensor, low: float, high: float) -> Tensor:
-    """Clamp, with gradient 1 on the edges, too: torch.clamp's differs there between versions."""
+    """Clamp, with gradient 1 on the edges, where torch.clamp's gradient differs between versions."""
     raw = x.detach()
     value = raw.clamp(low, high)
     if not wants_slope(x):
@@ -112,8 +112,9 @@ def clip(x: Tensor, low: float, high: float) -> Tensor:
 
 
 def slope(x: Tensor, kind: str) -> Tensor | None:
-    """Pseudo-derivative of sign: `ste` 1, `saturate` 1 inside [-1, 1] and 0 outside, `soft` max(0, 1 - |x|); None for 1 everywhere,
-    and where nobody asks.
+    """Return a pseudo-derivative of sign, or None for 1 everywhere, or if no gradient is needed.
+
+    `ste` is 1, `saturate` 1 inside [-1, 1] and 0 outside, `soft` max(0, 1 - |x|).
 
     Raises:
         ValueError: for another kind.
@@ -129,26 +130,26 @@ def slope(x: Tensor, kind: str) -> Tensor | None:
 
 
 def sign(x: Tensor) -> Tensor:
-    """+1 or -1; sign(0) = +1, so that one bit is enough."""
+    """Return +1 or -1, with sign(0) = +1 so that one bit is enough."""
     return x.detach().clone().ge_(0).mul_(2).sub_(1)
 
 
 def filters(weight: Tensor) -> tuple[int, ...]:
-    """The axes that a filter of a weight (out, ...) takes."""
+    """Return the axes of a filter in a weight (out, ...)."""
     return tuple(range(1, weight.ndim))
 
 
 class Quantizer(nn.Module):
-    """The base: what every quantizer says of itself. A call gives `Quantized`.
+    """The base class of quantizers. A call returns `Quantized`.
 
     Attributes:
-        bits: of a stored code.
-        scales: how many numbers a filter are stored: scales and zero points (0: the scale is a constant of the formula, or 1).
-        constants: the same for the whole layer.
-        zero_points: how many of these numbers are zero points (a filter, if `scales`; else for the whole layer).
-        signed: whether the activation codes may be negative wherever it stands, so that no ReLU may stand before it.
-        sign_alone: whether the sign of its input is all that it looks at.
-        latent: the interval that the layer's weights are clipped to after each step, None for none.
+        bits: bits of a stored code.
+        scales: scales and zero points stored for each filter (0: the scale is a constant of the formula, or 1).
+        constants: scales and zero points stored for the whole layer.
+        zero_points: how many of these are zero points (for each filter if `scales`, else for the layer).
+        signed: whether activation codes may be negative anywhere, so that no ReLU may precede it.
+        sign_alone: whether it depends only on the sign of its input.
+        latent: the interval that the layer's weights are clipped to after each step, or None.
     """
 
     part_of_layer = True
@@ -164,36 +165,36 @@ class Quantizer(nn.Module):
         """Called before each epoch of training, counted from 0."""
 
     def grid(self) -> Steps | Signs | None:
-        """Which codes a layer's input gets, for an engine that runs the merged network. None: numbers pass as they are."""
+        """Return the codes of a layer's input, for an engine that runs the merged network; None for uncoded numbers."""
         return None
 
     def codes_now(self) -> bool:
-        """Whether an input is coded now, and does not pass as it is."""
+        """Return whether an input is now coded, and not passed on unquantized."""
         return False
 
     def span(self) -> tuple[int, int]:
-        """The least and the largest code that an input can have now."""
+        """Return the least and the largest code that an input can now have."""
         raise NotImplementedError
 
     def ready(self) -> bool:
-        """Whether `rule` tells all that a call does in training mode."""
+        """Return whether `rule` describes a call in training mode completely."""
         return False
 
     def asks_for_ends(self) -> bool:
-        """Whether `rule` asks for the least and the largest number of its input."""
+        """Return whether `rule` needs the least and the largest number of its input."""
         return False
 
     def rule(self, features: int, ends: Callable[[], tuple[Tensor, Tensor]]) -> Rule:
-        """How a batch is coded in training mode; state moves as by a call.
+        """Return the rule that codes a batch in training mode, and update the state like a call.
 
         Args:
-            features: numbers of one picture.
-            ends: gives the least and the largest number of the batch.
+            features: number of values in one picture.
+            ends: returns the least and the largest number of the batch.
         """
         raise NotImplementedError
 
     def fault(self) -> str:
-        """What of the state that a file gave it cannot be, in words; empty if nothing."""
+        """Return what is wrong with the state from a file, in words; empty if nothing."""
         return ""
 
     def extra_repr(self) -> str:

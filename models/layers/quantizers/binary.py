@@ -36,7 +36,7 @@ TRAITS = Traits(
 
 
 def sign_ste(x: Tensor, kind: str = "saturate") -> Tensor:
-    """Binary codes of `x`, sign(0) = +1 (arXiv 1602.02830); gradient by `kind`, see `slope`.
+    """Return binary codes of `x`, with sign(0) = +1 (arXiv 1602.02830) and a gradient by `kind`, see `slope`.
 
     >>> x = torch.tensor([-2.0, 0.0, 0.5], requires_grad=True)
     >>> y = sign_ste(x, "saturate"); y.sum().backward(); y.tolist(), x.grad.tolist()
@@ -46,21 +46,21 @@ def sign_ste(x: Tensor, kind: str = "saturate") -> Tensor:
 
 
 def centred(weight: Tensor) -> Tensor:
-    """Each filter minus its mean over the input channels; left alone where there is one: nothing would remain.
+    """Subtract from each filter its mean over the input channels; a single channel is unchanged, as it would become 0.
 
-    A mean whose sum overflows is taken as the largest number, or 0 where both signs do.
+    If a mean overflows, it is the largest number instead, or 0 if both signs overflow.
     """
     return weight if weight.shape[1] == 1 else weight - weight.mean(1, keepdim=True).nan_to_num()
 
 
 def binary_weight(weight: Tensor, scale: bool = True, kind: str = "ste") -> Quantized:
-    """Binary weights (XNOR-Net, arXiv 1603.05279): the sign of each centred weight, times the mean |w| of its filter.
+    """Return binary weights (XNOR-Net, arXiv 1603.05279): the sign of each centred weight times its filter's mean |w|.
 
     Gradient: through the codes by `kind`, and through the scale. All-zero filter: codes +1, scale 0.
 
     Args:
         weight: (out, in / groups, ...).
-        scale: False leaves the codes alone (scale 1), for hardware that cannot multiply.
+        scale: False returns codes without a scale, for hardware that cannot multiply.
     """
     middle = centred(weight)
     codes = sign_ste(middle, kind)

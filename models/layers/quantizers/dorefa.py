@@ -11,7 +11,7 @@ from models.layers.quantizers.base import Quantized, Quantizer, Rule, Steps, cli
 from models.layers.quantizers.kinds import Kind, Traits, register
 
 ACTIVATION_PRESCALE = 0.1
-"""The original multiplies activations by this before DoReFa clips them to [0, 1]; BN makes up for it."""
+"""The original repository multiplies activations by this before DoReFa clips them to [0, 1]; BN compensates for it."""
 
 TRAITS = Traits(
     name="dorefa",
@@ -23,10 +23,10 @@ TRAITS = Traits(
 
 
 def dorefa_weight(weight: Tensor, bits: int) -> Quantized:
-    """DoReFa weights (arXiv 1606.06160, eq. 9): t = tanh(w) / (2 max|tanh w|) + 1/2 in 2^k - 1 steps, 2t - 1.
+    """Return DoReFa weights (arXiv 1606.06160, eq. 9): t = tanh(w) / (2 max|tanh w|) + 1/2 in 2^k - 1 steps, 2t - 1.
 
     Codes are the odd integers from -(2^k - 1) to 2^k - 1, the scale is 1 / (2^k - 1). The maximum is a
-    constant in the gradient. All-zero weights: t = 1/2; so are those too small for a finite gradient, levels / max.
+    constant in the gradient. All-zero weights have t = 1/2, like those too small for a finite gradient, levels / max.
     """
     levels = 2**bits - 1
     squashed = weight.tanh()
@@ -38,7 +38,7 @@ def dorefa_weight(weight: Tensor, bits: int) -> Quantized:
 
 
 def dorefa_activation(x: Tensor, bits: int) -> Quantized:
-    """DoReFa activations: clamp(0.1 x, 0, 1) in 2^k - 1 steps. Codes 0 .. 2^k - 1, scale 1 / (2^k - 1).
+    """Return DoReFa activations: clamp(0.1 x, 0, 1) in 2^k - 1 steps. Codes 0 .. 2^k - 1, scale 1 / (2^k - 1).
 
     Gradient: 0.1 where 0 <= 0.1 x <= 1, else 0.
     """

@@ -1,4 +1,4 @@
-"""32 bits: no quantizer at all, under the name float."""
+"""The quantizer `float`: 32 bits, unquantized."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TRAITS = Traits(name="float", bits=(32,), prefix="", mixes=True)
 
 
 class Identity(Quantizer):
-    """The tensor is its own code."""
+    """A quantizer that returns its input as codes."""
 
     def forward(self, x: Tensor) -> Quantized:
         return Quantized(x, None)

@@ -1,8 +1,8 @@
-"""The one table of quantizers: what is known of each, and its registration. Needs no torch until one is used.
+"""The table of quantizers: their traits and registration. torch is imported only when a quantizer is used.
 
-A quantizer is a file of this folder that holds its formula, its modules, `TRAITS = Traits(...)`, keywords with plain
-values, and one call of `register`. --help and the checks of flags must not wait for torch, so they read `TRAITS` without
-running the file.
+A quantizer is a file in this folder with its formula, its modules, `TRAITS = Traits(...)` (keywords with plain values)
+and one call of `register`. --help and the checks of flags must not import torch, so they read `TRAITS` without running
+the file.
 """
 
 from __future__ import annotations
@@ -24,25 +24,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Traits:
-    """What a quantizer says of itself in plain values.
+    """The traits of a quantizer, in plain values.
 
     Args:
-        name: in specs, files and after --quantizer.
-        bits: the widths that it has. One with several is what --quantizer chooses from.
-        words: for --help.
-        short_name: how flags and file names write its width; empty: the number.
-        prefix: of file names, before w4a4; None: the name and `_`.
-        family: those that share a recipe; empty: the name.
+        name: the name in specs, in files and for --quantizer.
+        bits: its bit widths. --quantizer offers the quantizers with several widths.
+        words: its description in --help.
+        short_name: its width in flags and file names; empty: the number.
+        prefix: the prefix in file names, before w4a4; None: the name and `_`.
+        family: the name of a family that shares a recipe; empty: the name.
         mixes: whether a layer's other quantizer may be of another kind (that mixes, too).
-        settings: the fields of QuantizerSpec and QuantSpec that mean something to it.
+        settings: the fields of QuantizerSpec and QuantSpec that it uses.
         input_ste: the default estimator of its activations.
-        order: the default order of pool and batch norm where it codes activations.
-        ends: what its first and last layer are spared: "float", they stay float; "picture", the picture alone is not
-            quantized; "bits", they have `end_bits`, one of `bits`.
-        fixed_range: whether its activations suit what a batch norm gives, so that other inputs are measured (affine).
-        follows_sign: whether its activations are signed where no ReLU stands before.
-        bn_momentum: of every BN in refining.
-        optimizer, lr, refining_lr, weight_decay: of its recipe.
+        order: the default order of pool and batch norm if it codes activations.
+        ends: its first and last layer: "float", they stay float; "picture", only the picture is not quantized; "bits",
+            they have `end_bits`, one of `bits`.
+        fixed_range: whether its activations have a fixed range for the output of a batch norm; other inputs then use
+            measured ranges (affine).
+        follows_sign: whether its activations are signed if no ReLU precedes them.
+        bn_momentum: momentum of every BN in refining.
+        optimizer, lr, refining_lr, weight_decay: settings of its recipe.
     """
 
     name: str
@@ -67,7 +68,7 @@ class Traits:
 
 
 class Spec(Protocol):
-    """What is asked of one quantizer; what each field means: quant.spec.QuantizerSpec."""
+    """The settings of one quantizer; quant.spec.QuantizerSpec describes the fields."""
 
     @property
     def bits(self) -> int: ...
@@ -89,7 +90,7 @@ class Spec(Protocol):
 
 
 class WholeSpec(Protocol):
-    """What of a network's spec a file's name may say; quant.spec.QuantSpec has it."""
+    """The part of quant.spec.QuantSpec that a file name may contain."""
 
     @property
     def weight(self) -> Spec: ...
@@ -106,15 +107,15 @@ class WholeSpec(Protocol):
 
 @dataclass(frozen=True)
 class Kind:
-    """A quantizer of the table.
+    """A quantizer in the table.
 
     Args:
-        weight: of a spec and the layer's weight, the module for it.
-        activation: of a spec and whether the input may be negative, the module for a layer's input.
-        codes: of its bits, all codes that a weight can have as they are stored; None: real numbers.
-        possible: of codes, int (out, n), and a spec, whether a weight can have them; None: each is one of `codes`.
-        file_name: of a whole spec, how file names write it; None: prefix and widths, lsq_w4a4.
-        original: of bn_fold and arch, what differs from the original's recipe for float networks.
+        weight: returns the module for a spec and the layer's weight.
+        activation: returns the module for a layer's input, given a spec and whether the input may be negative.
+        codes: returns all codes that a stored weight of these bits can have; None: real numbers.
+        possible: returns whether a weight can have codes, int (out, n), by a spec; None: each must be one of `codes`.
+        file_name: returns a whole spec as in file names; None: prefix and widths, lsq_w4a4.
+        original: returns what differs from the original repository's float recipe, given bn_fold and arch.
     """
 
     traits: Traits
@@ -126,7 +127,7 @@ class Kind:
     original: Callable[[bool, str], dict[str, Any]] | None = None
 
     def gives(self, codes: Tensor, spec: Spec) -> bool:
-        """Whether a weight quantized by `spec` can have these stored codes, int (out, ...)."""
+        """Return whether a weight quantized by `spec` can have these stored codes, int (out, ...)."""
         codes = codes.flatten(1).int()
         if self.possible:
             return self.possible(codes, spec)
@@ -134,14 +135,14 @@ class Kind:
 
 
 TABLE: dict[str, Kind] = {}
-"""The quantizers that have been loaded: read it by `lookup`."""
+"""The loaded quantizers; use `lookup` to read it."""
 
 
 def register(kind: Kind) -> None:
-    """Enter a quantizer into the table.
+    """Add a quantizer to the table.
 
     Raises:
-        ValueError: for a name or short name that is taken, no width, a width of the ends that is none of its own, or
+        ValueError: for a name or short name that is taken, no widths, `end_bits` that do not fit `ends` and `bits`, or
             more codes than a width can hold.
     """
     traits, known = kind.traits, all_traits()
@@ -154,10 +155,10 @@ def register(kind: Kind) -> None:
     ):
         raise ValueError(f"{traits.name}: the short name {traits.short_name!r} is taken")
     if not traits.bits or (kind.codes and not all(1 <= bits <= 8 for bits in traits.bits)):
-        raise ValueError(f"{traits.name}: bits are numbers from 1 to 8, not {traits.bits}")
+        raise ValueError(f"{traits.name}: bits must be numbers from 1 to 8, not {traits.bits}")
     if traits.end_bits not in (traits.bits if traits.ends == "bits" else (None,)):
         raise ValueError(
-            f"{traits.name}: end_bits {traits.end_bits} do not go with ends {traits.ends!r}, widths {traits.bits}"
+            f"{traits.name}: end_bits {traits.end_bits} contradict ends {traits.ends!r} with widths {traits.bits}"
         )
     for bits in traits.bits if kind.codes else ():
         count = len(set((kind.codes or range)(bits)))
@@ -167,15 +168,15 @@ def register(kind: Kind) -> None:
 
 
 def all_traits() -> dict[str, Traits]:
-    """What is known of every quantizer, by name: those of this folder, and those registered from elsewhere."""
+    """Return the traits of every quantizer by name: those in this folder and those registered from elsewhere."""
     return {**{name: traits for name, (traits, _) in _own().items()}, **{n: kind.traits for n, kind in TABLE.items()}}
 
 
 def traits(name: str) -> Traits:
-    """What is known of a quantizer.
+    """Return the traits of a quantizer.
 
     Raises:
-        ValueError: for a name that none has; its message names the nearest, or all.
+        ValueError: for an unknown name; its message names the most similar one, or all.
     """
     known = all_traits()
     if name not in known:
@@ -187,10 +188,10 @@ def traits(name: str) -> Traits:
 
 
 def lookup(name: str) -> Kind:
-    """A quantizer by its name; its file is loaded if need be, and torch with it.
+    """Return a quantizer by its name; its file, and torch with it, is loaded if needed.
 
     Raises:
-        ValueError: for a name that none has.
+        ValueError: for an unknown name.
     """
     if name not in TABLE:
         traits(name)
@@ -200,7 +201,7 @@ def lookup(name: str) -> Kind:
 
 @cache
 def _own() -> dict[str, tuple[Traits, str]]:
-    """`TRAITS` of every file of this folder, with the file's name; read, not run."""
+    """Read `TRAITS` and the name of every file in this folder, without running the files."""
     found = {}
     for path in sorted(Path(__file__).parent.glob("*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:

@@ -1,8 +1,7 @@
-"""Learned step sizes (LSQ, Esser et al., arXiv 1902.08153): the width of a step is a parameter, trained with the weights.
+"""Learned step sizes (LSQ, Esser et al., arXiv 1902.08153): the step size is a parameter, trained with the weights.
 
-A step of 0, below 0, or that is no number has no meaning, and an optimizer can take it there. Such a quantizer gives NaN:
-the loss is none then, and training ends as it does for every divergence (exit 5, the old file stays). A file that holds
-such a step is refused.
+An optimizer can make a step 0, negative or non-finite, which has no meaning. Such a quantizer returns NaN, so the loss
+is NaN and training ends like every divergence (exit 5, the old file stays). A file with such a step is refused.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ TRAITS = Traits(
 
 
 def usable(step: Tensor) -> Tensor:
-    """Whether a step is a positive number. Shape: of the step."""
+    """Return whether a step is a positive finite number, in the step's shape."""
     return (step > 0) & step.isfinite()
 
 
 def first_step(x: Tensor, highest: int) -> Tensor:
-    """The step that training starts from, 2 mean|x| / sqrt(highest code); 1 for nothing but zeros. Shape: ()."""
+    """Return the first step of training, 2 mean|x| / sqrt(highest code), or 1 if all are zeros. Shape: ()."""
     return _step(x.abs().mean(), highest)
 
 
@@ -42,19 +41,19 @@ def _step(mean: Tensor, highest: int) -> Tensor:
 
 
 def learned(step: Tensor, count: int) -> Tensor:
-    """A step whose gradient is divided by sqrt(count) (section 2.2); NaN for one that is not positive. Shape: ()."""
+    """Return the step with its gradient divided by sqrt(count) (section 2.2); NaN if it is not positive. Shape: ()."""
     return straight_through(step, torch.where(usable(step), step, torch.nan).detach(), step.new_full((), count**-0.5))
 
 
 def lsq(x: Tensor, step: Tensor, lowest: int, highest: int, count: int) -> Quantized:
-    """round(clip(x / step, lowest, highest)) times step (sections 2 and 2.1); NaN for a step that is not positive.
+    """Return round(clip(x / step, lowest, highest)) * step (sections 2 and 2.1); NaN if the step is not positive.
 
-    Gradient of the value: of x 1 where lowest < x / step < highest, else 0. Of the step round(x / step) - x / step there,
-    `lowest` or `highest` beyond, all times 1 / sqrt(count * highest).
+    Gradient for x: 1 where lowest < x / step < highest, else 0. Gradient for the step: round(x / step) - x / step there,
+    `lowest` or `highest` outside, all times 1 / sqrt(count * highest).
 
     Args:
-        step: of shape ().
-        count: of the weights, or of the features of one picture.
+        step: the step size, of shape ().
+        count: number of weights, or of features of one picture.
     """
     step = learned(step, count * highest)
     steps = x / step
@@ -66,7 +65,7 @@ def lsq(x: Tensor, step: Tensor, lowest: int, highest: int, count: int) -> Quant
 
 
 class _Learned(Quantizer):
-    """What both have: a step, and codes from `lowest` to `highest`. Its state is `step`, a parameter of shape ()."""
+    """The common part of both: codes from `lowest` to `highest`, and the parameter `step` of shape ()."""
 
     constants = 1
 
@@ -85,7 +84,7 @@ class LsqWeight(_Learned):
     """See lsq; codes -2^(k-1) .. 2^(k-1) - 1.
 
     Args:
-        weight: what the first step is measured on.
+        weight: the weight that the first step is measured on.
     """
 
     def __init__(self, bits: int, weight: Tensor) -> None:
@@ -97,15 +96,15 @@ class LsqWeight(_Learned):
 
 
 class LsqActivation(_Learned):
-    """See lsq; codes 0 .. 2^k - 1, or those of weights where the input may be negative.
+    """See lsq; codes 0 .. 2^k - 1, or those of weights if the input may be negative.
 
-    The first training batch sets the step. Until then, eval mode passes the input on as it is, unquantized.
-    Buffer: seen, whether there has been one.
+    The first training batch sets the step. Until then, eval mode passes the input on unquantized.
+    Buffer: seen, whether the step is set.
     """
 
     def __init__(self, bits: int, negative: bool) -> None:
         super().__init__(bits, negative)
-        self._begun = False  # as `seen`, for this run: a GPU would have to wait for that answer
+        self._begun = False  # a copy of `seen` on the CPU: reading `seen` would wait for the GPU
         self.seen: Tensor
         self.register_buffer("seen", torch.zeros((), dtype=torch.int8))
 

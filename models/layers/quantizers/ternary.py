@@ -11,10 +11,10 @@ from models.layers.quantizers.base import Quantized, Quantizer, Rule, Signs, fil
 from models.layers.quantizers.kinds import Kind, Traits, register
 
 THRESHOLD = 0.7
-"""Times the mean |w| of a filter: the threshold of ternary weight networks (arXiv 1605.04711, eq. 6)."""
+"""The threshold of ternary weight networks divided by the mean |w| of a filter (arXiv 1605.04711, eq. 6)."""
 
 GAP = 0.8
-"""Lower edge of the band below a threshold in which a ternary weight keeps its value."""
+"""The lower edge of the band, as a fraction of the threshold, in which a ternary weight keeps its value."""
 
 ACTIVATION_THRESHOLD = 0.5
 
@@ -34,7 +34,7 @@ TRAITS = Traits(
 
 
 def ternary_activation(x: Tensor, kind: str = "saturate") -> Tensor:
-    """Codes -1, 0, +1 with thresholds at -0.5 and +0.5 (which belong to 0).
+    """Return codes -1, 0, +1 with thresholds at -0.5 and +0.5 (which belong to 0).
 
     Gradient: `ste` 1, `saturate` cut outside [-1, 1], `soft` a triangle around each threshold,
     max(0, 1 - 2 | |x| - 0.5 |).
@@ -48,7 +48,7 @@ def ternary_activation(x: Tensor, kind: str = "saturate") -> Tensor:
 
 
 def ternary_weight(weight: Tensor, scale: bool = True, kind: str = "ste", previous: Tensor | None = None) -> Quantized:
-    """Ternary weights (TWN, arXiv 1605.04711): sign(w) where |w| > t = 0.7 mean|w| of the filter, else 0.
+    """Return ternary weights (TWN, arXiv 1605.04711): sign(w) where |w| > t = 0.7 mean|w| of the filter, else 0.
 
     The scale is the mean |w| of the weights that are not 0; a filter of zeros, or one whose sum overflows, has
     codes 0 and scale 0.
@@ -56,8 +56,8 @@ def ternary_weight(weight: Tensor, scale: bool = True, kind: str = "ste", previo
 
     Args:
         weight: (out, in / groups, ...).
-        previous: codes of the step before, for a gap: where 0.8 t < |w| <= t a weight keeps its old value
-            (if that has its sign), so that it does not flicker about the threshold.
+        previous: codes of the previous step, for a gap: where 0.8 t < |w| <= t, a weight keeps its old code (if that
+            has its sign), so that it does not oscillate around the threshold.
     """
     raw, dims = weight.detach(), filters(weight)
     size = raw.abs()
@@ -74,14 +74,14 @@ def ternary_weight(weight: Tensor, scale: bool = True, kind: str = "ste", previo
 
 
 class TernaryWeight(Quantizer):
-    """See ternary_weight. With a gap, the codes of the last training step are kept as state.
+    """See ternary_weight. With a gap, the codes of the last training step are stored as state.
 
     Args:
-        shape: of the weight; needed with `gap` only.
+        shape: shape of the weight; needed only with `gap`.
     """
 
     bits = 2
-    latent = (-1, 1)  # as binary ones, arXiv 1602.02830
+    latent = (-1, 1)  # as for binary weights, arXiv 1602.02830
 
     def __init__(
         self, scale: bool = True, ste: str = "ste", gap: bool = False, shape: torch.Size | None = None

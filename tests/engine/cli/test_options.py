@@ -72,7 +72,7 @@ def test_a_command_changes_the_words_of_a_group() -> None:
     [
         (("--count", "-1"), "--count is negative"),
         (("--cpu", "--device", "cuda"), "--cpu contradicts --device cuda"),
-        (("--type", "0", "--arch", "nin_gc"), "--type 0 means nin, --arch says nin_gc"),
+        (("--type", "0", "--arch", "nin_gc"), "--type 0 means nin, but --arch is nin_gc"),
     ],
 )
 def test_contradictions_are_found_where_the_fields_are(words: tuple[str, ...], fault: str) -> None:

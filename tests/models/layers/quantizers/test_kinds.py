@@ -54,9 +54,9 @@ def test_a_letter_is_taken_once(table: dict[str, Kind]) -> None:
         ((1,), (-1, 0, 1), "3 codes do not fit 1 bit"),
         ((2, 3), range(5), "5 codes do not fit 2 bit"),
         ((2,), (), "0 codes do not fit 2 bit"),
-        ((), range(2), "bits are numbers from 1 to 8"),
-        ((9,), range(2), "bits are numbers from 1 to 8"),
-        ((0,), range(1), "bits are numbers from 1 to 8"),
+        ((), range(2), "bits must be numbers from 1 to 8"),
+        ((9,), range(2), "bits must be numbers from 1 to 8"),
+        ((0,), range(1), "bits must be numbers from 1 to 8"),
     ],
 )
 def test_codes_have_to_fit_their_bits(bits: tuple[int, ...], codes: Any, words: str, table: dict[str, Kind]) -> None:
@@ -68,7 +68,7 @@ def test_codes_have_to_fit_their_bits(bits: tuple[int, ...], codes: Any, words: 
 
 @pytest.mark.parametrize("traits", [{"ends": "bits"}, {"ends": "bits", "end_bits": 8}, {"end_bits": 2}], ids=str)
 def test_bits_of_the_ends_are_those_of_a_width(traits: dict[str, Any], table: dict[str, Kind]) -> None:
-    with pytest.raises(ValueError, match="do not go with ends"):
+    with pytest.raises(ValueError, match="contradict ends"):
         register(Traits("toy", (2, 3), **traits))
     register(Traits("toy", (2, 3), ends="bits", end_bits=3))
 
