@@ -248,4 +248,4 @@ def test_weights_for_other_classes_keep_all_but_the_head(command: Callable) -> N
     assert stored["dataset"]["std"] == [0.5] * 3
     refused = command("quant.ptq", "--arch", f"torchvision:{name}", *pictures, "--cpu")
     assert refused.code == 2
-    assert "coco.pth has 90 classes, digit scenes (composed) 10" in refused.err
+    assert "coco.pth has 90 classes, but digit scenes (composed) asks for 10" in refused.err

@@ -38,7 +38,7 @@ def evaluate_file(options: Works, opened: Opened[nn.Module]) -> dict[str, Any]:
 
 
 def say_other_pictures(known: DataInfo, info: DataInfo) -> None:
-    """Print a notice if the pictures have another size or crop than those of the file (`known`)."""
+    """Print a notice if the pictures' size or crop differs from the file's (`known`)."""
     if known.image_size != info.image_size:
         size, own = info.image_size, known.image_size
         notice(f"judged on pictures of {size}x{size}, but the file is for {own}x{own}")

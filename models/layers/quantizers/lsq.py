@@ -46,7 +46,7 @@ def learned(step: Tensor, count: int) -> Tensor:
 
 
 def lsq(x: Tensor, step: Tensor, lowest: int, highest: int, count: int) -> Quantized:
-    """Return round(clip(x / step, lowest, highest)) * step (sections 2 and 2.1); NaN if the step is not positive.
+    """Return round(clip(x / step, lowest, highest)) * step (sections 2 and 2.1); NaN for a step that is not positive.
 
     Gradient for x: 1 where lowest < x / step < highest, else 0. Gradient for the step: round(x / step) - x / step there,
     `lowest` or `highest` outside, all times 1 / sqrt(count * highest).
