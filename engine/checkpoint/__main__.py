@@ -27,9 +27,7 @@ EXAMPLES = (
 class Options(Command):
     """The file to inspect."""
 
-    what: str = flag(
-        "what", choices=["inspect"], help="read the whole file and describe it; no network is built or run"
-    )
+    what: str = flag("what", choices=["inspect"], help="read and describe the whole file; no network is built or run")
     file: Path = flag(
         "file", type=argtypes.path, metavar="F", help="a checkpoint of this toolkit, or of the original repository"
     )

@@ -265,7 +265,7 @@ def _weights(path: Path, content: dict[Any, Any], keys: Sequence[str]) -> str:
         raise bad_file(
             path,
             f"its weights could be any of {' and '.join(found)}",
-            "save the right ones alone: torch.save(model.state_dict(), PATH)",
+            "save only the right one: torch.save(model.state_dict(), PATH)",
         )
     return found[0]
 

@@ -35,7 +35,7 @@ def first_forbidden_name(content: bytes, pickles: int = 1) -> str | None:
         for operation, argument, _place in pickletools.genops(stream):
             if operation.name in ("GLOBAL", "INST"):
                 name = str(argument).replace(" ", ".")
-            elif operation.name == "STACK_GLOBAL":  # takes its name from the stack; torch never writes it
+            elif operation.name == "STACK_GLOBAL":  # takes its name from the stack; torch's reader lacks it
                 return ".".join(strings)  # the last two strings: only probably the name
             elif operation.name.startswith("EXT"):
                 name = f"registered extension {argument}"

@@ -15,13 +15,13 @@ def read(stages: Any) -> History:
         ValueError: if it is not a list of known stages with their settings.
     """
     if not isinstance(stages, list):
-        raise ValueError("its transforms are no list of stages")
+        raise ValueError("its transforms are not a list of stages")
     return tuple(_read(stage) for stage in stages)
 
 
 def _read(stage: Any) -> Stage:
     if not isinstance(stage, dict) or not isinstance(stage.get("stage"), str):
-        raise ValueError("its transforms are no list of stages")
+        raise ValueError("its transforms are not a list of stages")
     kind = Calibrate if "calibrate" in stage and stage["stage"] == "quantize" else _KINDS.get(stage["stage"])
     if kind is None:
         raise ValueError(f"its transforms hold a stage that this program does not know: {stage['stage'][:40]!r}")

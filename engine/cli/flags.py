@@ -5,8 +5,8 @@
         percent: float = flag("--percent", type=share, default=0.5, help="...")
         data: Data = part(Data)                  # a group of flags, see options.py
 
-A dataclass checks its values in __post_init__. Only this module sees argparse's Namespace. argtypes.py has the types of
-values. This module does not import torch, so --help appears at once.
+A dataclass checks its values in __post_init__. Below the command line, no code sees argparse's Namespace.
+argtypes.py has the types of values. This module does not import torch, so --help appears at once.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def read_picture(path: Path, size: int, crop: str = SHIFT) -> np.ndarray:
     """Decode, scale and cut out the middle, as crops.middle does: uint8 (size, size, 3).
 
     Raises:
-        UserError: exit 4, naming the file.
+        UserError: naming the file (exit 4).
     """
     return np.asarray(crops.middle(decode(path), size, crop))
 
@@ -73,7 +73,7 @@ def read_part(path: Path, size: int, seed: int, flip: bool) -> np.ndarray:
     """Decode and cut out a random part, as crops.part does: uint8 (size, size, 3).
 
     Raises:
-        UserError: exit 4, naming the file.
+        UserError: naming the file (exit 4).
     """
     return np.asarray(crops.part(decode(path), size, seed, flip))
 
@@ -85,7 +85,7 @@ def read_all(files: list[tuple[Path, int]], size: int, label: str, workers: int 
         workers: number of reading processes; 0 uses this process.
 
     Raises:
-        UserError: exit 4, naming the file.
+        UserError: naming the file (exit 4).
     """
     pictures = np.empty((len(files), size, size, 3), np.uint8)
     for place, found in enumerate(each(partial(_read_or_none, size=size), files, workers, label)):

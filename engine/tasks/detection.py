@@ -103,8 +103,8 @@ class Detection(Task):
     def agreement(self, before: Seen, after: Seen) -> Agreement:
         """Compare the boxes of two networks.
 
-        Two answers agree if each box with a score of 0.3 or more has a box of the same class in the other answer, with
-        corners at most half a pixel away and a score that differs by at most 0.01.
+        Two answers agree if each box with a score of 0.3 or more has a counterpart in the other answer. A counterpart
+        has the same class, corners at most half a pixel away and a score that differs by at most 0.01.
         """
         both, differ, gap = before.finite & after.finite, dict[int, float | None](), 0.0
         for number, (one, other) in enumerate(zip(before.boxes, after.boxes, strict=True)):

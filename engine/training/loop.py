@@ -63,8 +63,8 @@ def fit(
         resume: a state from Progress.state_dict; training continues from it, bit for bit.
 
     Raises:
-        UserError: at the first non-finite loss, and after an epoch with a non-finite weight or running statistic, which
-            the codes of a quantized network hide from the loss (exit 5); for a state of another network (exit 3).
+        UserError: at the first non-finite loss, and after an epoch with a non-finite weight or running statistic (exit
+            5), as codes of a quantized network hide it from the loss; for a state of another network (exit 3).
     """
     compute = model if view is None else view
     recipe = config.recipe

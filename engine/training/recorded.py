@@ -1,8 +1,8 @@
 """Record a training step on a GPU once as a CUDA graph and replay it: one launch a step instead of some hundred.
 
 Python does not run in a replay. So a step is recorded only if nothing but tensors differs from the step before. It is
-recorded again if the start of an epoch changes a number or a flag of the network, such as a frozen range or a step size
-that is now learned.
+recorded again if the start of an epoch changes a number or a flag of the network: a range may be frozen, or a step size
+learned from then on.
 """
 
 from __future__ import annotations
@@ -44,9 +44,7 @@ def kind(config: FitConfig, device: torch.device) -> type[Step]:
 def graph(run: Callable[[], Tensor]) -> Replay:
     """Record a function as a CUDA graph."""
     made = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(
-        made, capture_error_mode="thread_local"
-    ):  # threads that load pictures may allocate in the meantime
+    with torch.cuda.graph(made, capture_error_mode="thread_local"):  # threads that load pictures may allocate
         found = run()
 
     def replay() -> Tensor:

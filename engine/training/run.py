@@ -89,9 +89,7 @@ class Run:
             raise UserError(text, "give --run_dir and --save in folders that all processes share")
         if self._complete:
             print(f"already complete: {save}", file=sys.stderr)
-            rows = loop.fit(
-                self.network, self.data, config, self.experiment.task, resume=resume
-            )  # loads the state; no step is left
+            rows = loop.fit(self.network, self.data, config, self.experiment.task, resume=resume)  # no step is left
             return rows, config.recipe
         self._begin(config, resume)
         rows = self._fit(config, fingerprint, seen, resume=resume, **hooks)

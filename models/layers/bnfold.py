@@ -39,7 +39,7 @@ class BNFoldConv2d(QuantConv2d):
     """conv(input codes, codes of w * gamma / sigma) * scale + (beta - mean * gamma / sigma).
 
     In training, a first pass with the unfolded weight gives the batch's mean and sigma, exactly as BN would see
-    them, and they update the running statistics. Eval mode uses the running statistics. gamma may be 0 or negative.
+    them. They update the running statistics, which eval mode uses. gamma may be 0 or negative.
     Shapes as nn.Conv2d.
     """
 

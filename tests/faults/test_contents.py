@@ -266,7 +266,7 @@ FIELD_FAULTS: list[tuple[Callable[[dict], Any], str]] = [
     (lambda c: c["dataset"].update(names=["only one"]), "does not name each of its classes"),
     (lambda c: c["dataset"].update(flip="no"), ""),
     (lambda c: c["transforms"].append({"stage": "quantize"}), "lacks its settings"),
-    (lambda c: c["transforms"].append("merge"), "no list of stages"),
+    (lambda c: c["transforms"].append("merge"), "not a list of stages"),
 ]
 
 

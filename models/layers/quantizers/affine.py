@@ -63,7 +63,7 @@ def affine(x: Tensor, scale: Tensor, zero: Tensor, bits: int, symmetric: bool) -
 
 
 def affine_weight(weight: Tensor, bits: int, symmetric: bool, per_channel: bool) -> Quantized:
-    """Quantize a weight over its own range, one a filter or one for all. Scale: (out, 1, ...) or a scalar."""
+    """Quantize a weight over its own range, for each filter or for all. Scale: (out, 1, ...) or a scalar."""
     raw, dims = weight.detach(), filters(weight) if per_channel else tuple(range(weight.ndim))
     scale, zero = affine_range(
         raw.amin(dims, keepdim=per_channel), raw.amax(dims, keepdim=per_channel), bits, symmetric

@@ -33,7 +33,7 @@ class Traits:
         short_name: its width in flags and file names; empty: the number.
         prefix: the prefix in file names, before w4a4; None: the name and `_`.
         family: the name of a family that shares a recipe; empty: the name.
-        mixes: whether a layer's other quantizer may be of another kind (that mixes, too).
+        mixes: whether a layer's other quantizer may be of another kind, if that kind mixes as well.
         settings: the fields of QuantizerSpec and QuantSpec that it uses.
         input_ste: the default estimator of its activations.
         order: the default order of pool and batch norm if it codes activations.

@@ -48,8 +48,8 @@ def learned(step: Tensor, count: int) -> Tensor:
 def lsq(x: Tensor, step: Tensor, lowest: int, highest: int, count: int) -> Quantized:
     """Return round(clip(x / step, lowest, highest)) * step (sections 2 and 2.1); NaN for a step that is not positive.
 
-    Gradient for x: 1 where lowest < x / step < highest, else 0. Gradient for the step: round(x / step) - x / step in that
-    range, `lowest` or `highest` outside, all times 1 / sqrt(count * highest).
+    Gradient for x: 1 where lowest < x / step < highest, else 0. Gradient for the step: round(x / step) - x / step in
+    that range, `lowest` or `highest` outside, all times 1 / sqrt(count * highest).
 
     Args:
         step: the step size, of shape ().

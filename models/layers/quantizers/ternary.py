@@ -56,8 +56,8 @@ def ternary_weight(weight: Tensor, scale: bool = True, kind: str = "ste", previo
 
     Args:
         weight: (out, in / groups, ...).
-        previous: codes of the previous step, for a gap: where 0.8 t < |w| <= t, a weight keeps its old code (if that
-            has its sign), so that it does not oscillate around the threshold.
+        previous: codes of the previous step, for a gap: where 0.8 t < |w| <= t, a weight keeps an old code of its
+            sign. It then does not oscillate around the threshold.
     """
     raw, dims = weight.detach(), filters(weight)
     size = raw.abs()

@@ -124,14 +124,14 @@ def test_what_later_programs_add_is_written_again() -> None:
         ),
         ({"stage": "quantize", "spec": {}, "calibrate": "kl", "pictures": 0}, "pictures 0 is not a whole number"),
         ({"stage": "distil"}, "a stage that this program does not know: 'distil'"),
-        ("merge", "no list of stages"),
+        ("merge", "not a list of stages"),
     ],
     ids=str,
 )
 def test_what_no_stage_says_is_refused(content: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         transforms.read([content])
-    with pytest.raises(ValueError, match="no list of stages"):
+    with pytest.raises(ValueError, match="not a list of stages"):
         transforms.read(content)
 
 
