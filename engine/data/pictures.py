@@ -27,9 +27,7 @@ def decode(path: Path) -> Any:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        image = Image.open(
-            io.BytesIO(path.read_bytes())
-        )  # faster than PIL reading from the file, as the files are small
+        image = Image.open(io.BytesIO(path.read_bytes()))  # faster than PIL's own reading, as the files are small
         image.load()
         with contextlib.suppress(Exception):  # malformed EXIF data (many types of errors) do not spoil the picture
             ImageOps.exif_transpose(image, in_place=True)

@@ -83,9 +83,7 @@ def write_bytes(path: Path, content: bytes, previous: Path | None = None, remedy
 
 
 def write_text(path: Path, text: str, remedy: str = OTHER_SAVE) -> None:
-    write_bytes(
-        path, text.encode("utf-8", "backslashreplace"), remedy=remedy
-    )  # file names in the text may not be valid Unicode
+    write_bytes(path, text.encode("utf-8", "backslashreplace"), remedy=remedy)  # file names may be no valid Unicode
 
 
 def write_json(path: Path, value: Any, remedy: str = OTHER_SAVE) -> None:

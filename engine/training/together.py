@@ -99,9 +99,7 @@ def _statistics(x: Tensor, eps: float) -> tuple[Tensor, Tensor, int]:
         ValueError: for a single value in a channel, like torch's own batch norm.
     """
     own, kind = x.numel() // x.shape[1], torch.promote_types(x.dtype, torch.float32)
-    one = torch.ones(
-        x.shape[1], dtype=kind, device=x.device
-    )  # fp32 for any x in lower precision, so that the statistics are fp32, too
+    one = torch.ones(x.shape[1], dtype=kind, device=x.device)  # at least fp32, so that the statistics are, too
     _, mean, inverse = torch.ops.aten.native_batch_norm(x, one, one, None, None, True, 0.0, eps)
     mean, var = mean.double(), inverse.double() ** -2 - eps
     first, second, count = ranks.reduced(

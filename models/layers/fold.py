@@ -72,9 +72,7 @@ def threshold(bn: Affine, scale: Tensor, bias: Tensor, reach: Tensor) -> Thresho
     flip = torch.where(moving & (bn.multiplier < 0), -1.0, 1.0).to(scale.dtype)
     beyond = torch.where(constant >= 0, reach + 1, -reach - 1)
     bias = constant / torch.where(moving, slope, 1.0)
-    return Threshold(
-        flip, torch.where(moving, bias.nan_to_num(), beyond)
-    )  # a tiny slope makes it overflow: keep it finite
+    return Threshold(flip, torch.where(moving, bias.nan_to_num(), beyond))  # a tiny slope overflows: keep it finite
 
 
 class Flip(nn.Module):

@@ -56,9 +56,7 @@ def augmented(
     }
     moves = _moves(info.image_size, info.mean, bool(info.flip), len(boxes) > 0)
     with torch.random.fork_rng(devices=[]):  # torchvision draws from torch's global generator
-        torch.default_generator.manual_seed(
-            seed
-        )  # torch.manual_seed would also seed GPUs, which fork_rng does not restore
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed also seeds GPUs, which fork_rng does not restore
         sample = moves(sample)
     image = sample["picture"].as_subclass(Tensor).permute(1, 2, 0).contiguous()
     return image, sample["boxes"].as_subclass(Tensor), sample["labels"]

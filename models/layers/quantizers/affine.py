@@ -33,9 +33,7 @@ def affine_range(low: Tensor, high: Tensor, bits: int, symmetric: bool) -> tuple
     is clipped.
     """
     low, high = low.clamp_max(0), high.clamp_min(0)
-    largest = (
-        0.999 * torch.finfo(low.dtype).max
-    )  # the outermost code times the scale must not overflow, even when rounded
+    largest = 0.999 * torch.finfo(low.dtype).max  # the outermost code times the scale, rounded, must not overflow
     if symmetric:
         scale = torch.maximum(-low, high).clamp_max(largest) / (2 ** (bits - 1) - 1)
     else:
