@@ -160,6 +160,6 @@ def test_the_weights_lie_where_other_programs_put_them(key: str, workplace: Path
 def test_two_entries_that_may_be_the_weights_are_refused_by_name(workplace: Path) -> None:
     state = made("tnn_bin")[1]
     torch.save({"net": state, "state_dict": state}, "a.pth")
-    assert "alone" in refused(Path("a.pth"), "its weights could be any of state_dict and net").hint
+    assert "only the right one" in refused(Path("a.pth"), "its weights could be any of state_dict and net").hint
     torch.save({"model": {"width": 3}, "net": {}}, "a.pth")
     refused(Path("a.pth"), "no state_dict in it")
