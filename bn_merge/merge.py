@@ -20,6 +20,7 @@ from models.graph.normal import NormalForm
 from models.layers import fold
 from models.layers.bnfold import BNFoldConv2d
 from models.layers.conv_q import QuantConv2d, QuantLinear, combined
+from models.layers.quantizers import declared
 from models.layers.quantizers.identity import Identity
 from quant.placement import quantizable
 
@@ -32,11 +33,15 @@ def merge(model: NormalForm) -> NormalForm:
     copy is in eval mode: a network in training is merged as it computes in evaluation.
 
     Raises:
-        UserError: exit 3 if the network is already merged.
+        UserError: exit 3 if the network is already merged, or for a layer whose input has no fixed scale.
     """
     if any(isinstance(module, (fold.MergedConv2d, fold.MergedLinear)) for module in model.modules()):
         raise UserError("the network is already merged", "merge the network that it was made from", BAD_CHECKPOINT)
     model = copy.deepcopy(model).eval()
+    for name in places(model):
+        quantizer = getattr(model.get_submodule(name), "input_quantizer", None)
+        if quantizer is not None and (fault := declared.fault_of_scale(quantizer)):
+            raise UserError(f"{name}: {fault}", declared.HINT, BAD_CHECKPOINT)
     before_sign = read_by_sign(model)  # BNs of which only the output's sign is read
     layers = quantizable(model)
     for chain in chains(model):

@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from deploy.lowering import matrices
-from deploy.lowering.builder import Builder, numbers
+from deploy.lowering.builder import Builder, name_of, numbers
 from deploy.operations.base import Codes, Matrix
 from deploy.operations.layers import Affine, Convolution, Decode, Linear, Quantize, Transposed
 from deploy.operations.places import Pad
+from engine.errors import BAD_CHECKPOINT, UserError
 from models.graph.flow import module, readers
 from models.layers.fold import Flip
-from models.layers.quantizers.base import Signs, Steps
+from models.layers.quantizers import declared
+from models.layers.quantizers.base import Quantizer, Signs, Steps
 
 Grid = Steps | Signs | None
 
@@ -50,7 +52,7 @@ def layer(builder: Builder, node: fx.Node, ends: Ends) -> int:
             source = builder.add(Pad, source, part=".pad", sides=around, kind=found.padding_mode)
             around = (0, 0, 0, 0)
     is_end = str(node.target) in ends.names
-    grid = _grid(found) or builder.values[source].grid
+    grid = _grid(node, found) or builder.values[source].grid
     shown = is_end and grid is None and isinstance(found, nn.Conv2d) and _is_picture(builder, source)
     if shown and _weights(found).is_floating_point() and found.groups == 1 and getattr(found, "scale", None) is None:
         return _of_bytes(builder, found, source, around, ends)
@@ -98,9 +100,20 @@ def _is_picture(builder: Builder, source: int) -> bool:
     return True
 
 
-def _grid(found: nn.Module) -> Grid:
+def _grid(node: fx.Node, found: nn.Module) -> Grid:
     quantizer: Any = getattr(found, "input_quantizer", None)
-    return quantizer.grid() if quantizer is not None else None
+    return _grid_of(node, quantizer) if quantizer is not None else None
+
+
+def _grid_of(node: fx.Node, quantizer: Quantizer) -> Grid:
+    """Return the grid of an input quantizer.
+
+    Raises:
+        UserError: exit 3 if no grid describes its codes.
+    """
+    if fault := declared.fault_of_grid(quantizer):
+        raise UserError(f"{name_of(node)}: {fault}", declared.HINT, BAD_CHECKPOINT)
+    return quantizer.grid()
 
 
 def _matrix(
@@ -179,14 +192,14 @@ def turned(builder: Builder, node: fx.Node) -> int:
 def shared_codes(builder: Builder, node: fx.Node) -> int:
     """Add the codes of a quantizer that several layers share; it is a node of its own in the graph."""
     found: Any = module(builder.form, node)
-    grid = found.grid()
+    grid = _grid_of(node, found)
     return builder.source() if grid is None else coded(builder, builder.source(), grid)
 
 
 def coded_value(builder: Builder, node: fx.Node) -> int:
     """Add the fp32 numbers of codes; the codes may come from a shared quantizer."""
     found: Any = module(builder.form, node)
-    source, grid = builder.source(), _grid(found)
+    source, grid = builder.source(), _grid(node, found)
     if grid is None:
         return source
     if builder.values[source].grid is None:

@@ -10,16 +10,19 @@ import torch
 from torch import Tensor
 
 from bn_merge.merge import merge
+from deploy.lowering.walk import lower
 from engine.checkpoint import format as checkpoint
 from engine.checkpoint.format import Metrics
 from engine.checkpoint.history import Merge, Quantize
 from engine.checkpoint.provenance import Origin
 from engine.data.info import DataInfo
 from engine.data.splits import Data, TensorSplit
+from engine.errors import UserError
 from engine.tasks.classification import CLASSIFICATION
 from engine.training.loop import fit
 from engine.training.progress import FitConfig
 from models.layers.quantizers import kinds
+from models.layers.quantizers.base import Quantized, Quantizer, Steps
 from quant import recipes
 from quant.hooks import hooks
 from quant.prepare import prepare
@@ -36,7 +39,7 @@ INFO = DataInfo("digits", "noise", 10, 8, (0.5,) * 3, (0.25,) * 3, pad=1)
 def _toy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Add a quantizer in ten lines: a module, and its registration."""
     monkeypatch.setattr(kinds, "TABLE", dict(kinds.TABLE))
-    from models.layers.quantizers.base import Quantized, Quantizer, clip, round_ste
+    from models.layers.quantizers.base import clip, round_ste
 
     class Toy(Quantizer):
         """A quantizer that rounds to -1, 0, 1."""
@@ -87,6 +90,57 @@ def test_a_quantizer_from_outside_goes_through_every_stage(tmp_path: Path) -> No
     assert set(folded.block2.conv.codes.unique().tolist()) == {-1, 0, 1}
     exact = trained.double()
     torch.testing.assert_close(merge(exact)(x.double()), exact(x.double()), rtol=0, atol=1e-9)
+
+
+@pytest.mark.usefixtures("_toy")
+def test_packing_asks_for_a_grid() -> None:
+    """Without it the layers would add fp32 numbers as if they were codes."""
+    model = form("nin", [8] * 8)
+    folded = merge(prepare(model, uniform("toy", 2, 2).at_ends(*ends(model))).eval())
+    with pytest.raises(UserError, match=r"block2\.conv: its input quantizer, Toy, has no grid") as found:
+        lower(folded, INFO.mean, INFO.std)
+    assert found.value.code == 3
+    assert "--Abits 32" in found.value.hint
+    weights_alone = prepare(model, uniform("toy", 2, 32).at_ends(*ends(model))).eval()
+    assert lower(merge(weights_alone), INFO.mean, INFO.std).answer == (10,)
+
+
+class Peak(Quantizer):
+    """A quantizer whose scale is that of the batch."""
+
+    bits = 2
+
+    def forward(self, x: Tensor) -> Quantized:
+        scale = x.detach().abs().max().clamp_min(1e-6)
+        return Quantized((x / scale).round(), scale)
+
+
+class Wide(Quantizer):
+    """A quantizer whose grid ends before its codes do."""
+
+    bits = 4
+
+    def forward(self, x: Tensor) -> Quantized:
+        return Quantized(x.round().clamp(0, 15), None)
+
+    def grid(self) -> Steps:
+        return Steps(1.0, 1.0, 0, 7)
+
+
+def test_merging_asks_for_a_fixed_scale() -> None:
+    model = form("nin", [8] * 8)
+    trained = prepare(model, uniform("dorefa", 4, 4).at_ends(*ends(model))).eval()
+    trained.get_submodule("block3.conv").input_quantizer = Peak()
+    with pytest.raises(UserError, match=r"block3\.conv: the scale of its input quantizer, Peak, depends on the input"):
+        merge(trained)
+
+
+def test_packing_asks_for_the_grid_of_the_codes() -> None:
+    model = form("nin", [8] * 8)
+    trained = prepare(model, uniform("dorefa", 4, 4).at_ends(*ends(model))).eval()
+    trained.get_submodule("block3.conv").input_quantizer = Wide()
+    with pytest.raises(UserError, match=r"block3\.conv: the grid of its input quantizer, Wide, gives other codes"):
+        lower(merge(trained), INFO.mean, INFO.std)
 
 
 @pytest.mark.usefixtures("_toy")
