@@ -33,9 +33,9 @@ struct Counts {
         for (int i = 0; i < PARTS; i++) add_bits(i, _mm512_and_si512(load(counting + 8 * i), all(mask)));
     }
     ALWAYS uint64_t at_most(const int64_t *limits) const {
-        uint64_t bits = 0;
-        for (int i = 0; i < PARTS; i++) bits |= uint64_t(_mm512_cmple_epi64_mask(found[i], load(limits + 8 * i))) << (8 * i);
-        return bits;
+        __mmask16 few[PARTS];
+        for (int i = 0; i < PARTS; i++) few[i] = _mm512_cmple_epi64_mask(found[i], load(limits + 8 * i));
+        return _cvtmask32_u32(_mm512_kunpackw(_mm512_kunpackb(few[3], few[2]), _mm512_kunpackb(few[1], few[0])));
     }
     ALWAYS void total(int32_t *to) const {
         for (int i = 0; i < PARTS; i++)

@@ -67,14 +67,20 @@ ALWAYS void signs_at(const Step &step, uint8_t *arena, const Spot *spots, int ma
     }
 }
 
+constexpr int64_t NEAR = 16384;  // bytes of weights that stay in the first cache beside a few places
+
 template <class Lanes, class Counts, bool SOURCE_HAS_ZERO, bool WEIGHT_HAS_ZERO>
 void signs_of(const Step &step, uint8_t *arena, int begin, int end) {
-    const uint64_t *weight = static_cast<const uint64_t *>(step.weight);
-    const int64_t block = step.count * Counts::WIDTH * (WEIGHT_HAS_ZERO ? 2 : 1);
-    for (int first = 0; first < step.result.channels; first += Counts::WIDTH, weight += block)
+    const int channels = step.result.channels;
+    const int64_t block = step.count * Counts::WIDTH * (WEIGHT_HAS_ZERO ? 2 : 1), blocks = (channels + Counts::WIDTH - 1) / Counts::WIDTH;
+    // Some outputs at all places, which need their weights alone; or all outputs at some places, if all weights stay near.
+    const int together = block * blocks * int64_t(sizeof(uint64_t)) <= NEAR ? channels : Counts::WIDTH;
+    for (int from = 0; from < channels; from += together)
         each_tile<Counts::PLACES>(step, begin, end, [&](auto most, const Spot *spots, int count) {
-            signs_at<Lanes, Counts, SOURCE_HAS_ZERO, WEIGHT_HAS_ZERO>(
-                step, arena, spots, count, first, weight, std::make_integer_sequence<int, decltype(most)::value>());
+            for (int first = from; first < from + together && first < channels; first += Counts::WIDTH)
+                signs_at<Lanes, Counts, SOURCE_HAS_ZERO, WEIGHT_HAS_ZERO>(
+                    step, arena, spots, count, first, static_cast<const uint64_t *>(step.weight) + first / Counts::WIDTH * block,
+                    std::make_integer_sequence<int, decltype(most)::value>());
         });
 }
 
