@@ -130,8 +130,10 @@ def read(path: Path) -> Contents:
     except (safetensors.SafetensorError, ValueError, AttributeError, RecursionError) as fault:
         if path.suffix == ".safetensors":
             raise _bad(path, f"it is damaged, or not a packed file ({first_line(fault)})") from fault
-        again = f"python -m deploy.pack --model {path}" if path.suffix == ".pth" else "make one: python -m deploy.pack"
-        raise _bad(path, f"it is not a packed file ({first_line(fault)})", again) from fault
+        if path.suffix == ".pth":
+            what = "it is not a packed file, but by its name a checkpoint"
+            raise _bad(path, what, f"make one: python -m deploy.pack --model {path}") from fault
+        raise _bad(path, f"it is not a packed file ({first_line(fault)})", "make one: python -m deploy.pack") from fault
     if version not in (str(FORMAT), str(NEWEST)):
         raise _bad(
             path,

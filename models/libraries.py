@@ -8,17 +8,9 @@ from typing import Any
 
 from torch import nn
 
-from engine.cli.archs import library
+from engine.cli.archs import DETECTORS, library
 from engine.errors import UserError
 
-DETECTORS = (
-    "ssdlite320_mobilenet_v3_large",
-    "ssd300_vgg16",
-    "retinanet_resnet50_fpn",
-    "retinanet_resnet50_fpn_v2",
-    "fcos_resnet50_fpn",
-)
-"""torchvision's single-stage detectors."""
 CORE = ("backbone", "head")
 TWO_CORES = ("fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2", "fasterrcnn_mobilenet_v3_large_fpn",
              "fasterrcnn_mobilenet_v3_large_320_fpn", "maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2",

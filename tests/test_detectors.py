@@ -146,6 +146,25 @@ def test_a_classifier_and_boxes_do_not_meet(command: Callable) -> None:
     assert "is a detector, but digits has no boxes" in found.err
 
 
+def test_a_detector_without_pictures_is_refused_at_once(command: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It neither looks for CIFAR-10, nor takes other pictures in its place."""
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("pictures are looked for")
+
+    monkeypatch.setattr("engine.data.catalogue.load", never)
+    monkeypatch.setattr("engine.data.catalogue.has_cifar10", never)
+    Path("cells.py").write_text(NETWORK)
+    torch.save({}, "weights.pth")
+    library = ("--arch", "torchvision:ssdlite320_mobilenet_v3_large")
+    for words in (library, (*library, "--weights", "weights.pth"), (*library, "--dataset", "auto"),
+                  (*OWN, "--core", "trunk,top")):  # fmt: skip
+        found = command("prune.train", *words, *SHORT)
+        assert found.code == 2, found.err
+        assert f"error: {words[1]} is a detector, and needs pictures with boxes" in found.err
+        assert "hint: add --dataset scenes, or --dataset coco or yolo with --data DIR" in found.err
+
+
 FOLDERS = {"coco": boxed.coco_folder, "yolo": boxed.yolo_folder}
 
 

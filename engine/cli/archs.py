@@ -8,11 +8,25 @@ ARCHS = ("nin", "nin_3x3", "nin_gc", "separable", "separable_wide", "slimming")
 LIBRARIES = ("torchvision", "timm")
 """Libraries with networks: `torchvision:resnet18`. Names are looked up in the library's list; nothing is downloaded."""
 
+DETECTORS = (
+    "ssdlite320_mobilenet_v3_large",
+    "ssd300_vgg16",
+    "retinanet_resnet50_fpn",
+    "retinanet_resnet50_fpn_v2",
+    "fcos_resnet50_fpn",
+)
+"""The single-stage detectors of torchvision."""
+
 
 def library(arch: str) -> str | None:
     """Return the library of a network, or None."""
     place = arch.partition(":")[0]
     return place if place in LIBRARIES and ":" in arch else None
+
+
+def is_detector(arch: str) -> bool:
+    """Return whether a name is that of a library's detector."""
+    return library(arch) == "torchvision" and arch.partition(":")[2] in DETECTORS
 
 
 def is_users_code(arch: str) -> bool:

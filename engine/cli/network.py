@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.cli.archs import ARCHS, prefix
+from engine.cli.archs import ARCHS, is_detector, prefix
 from engine.cli.argtypes import arch, number, path, widths
 from engine.cli.flags import Options, flag
 from engine.cli.naming import input_file
 from engine.errors import UserError
 
+BOXES_HINT = "add --dataset scenes, or --dataset coco or yolo with --data DIR"
 SHORT = ("nin", "nin_gc", "separable")
 """The networks of --type 0, 1 and 2."""
 
@@ -59,6 +60,15 @@ class Architecture(Options):
     def prefix(self) -> str:
         """The start of default file names, if no file names the network."""
         return prefix(self.name)
+
+    def needs_boxes(self, dataset: str | None) -> None:
+        """Refuse a detector where neither a flag nor a file names its pictures: no set is taken unasked.
+
+        Raises:
+            UserError: exit 2.
+        """
+        if dataset in (None, "auto") and (self.core or is_detector(self.name)):
+            raise UserError(f"{self.name} is a detector, and needs pictures with boxes", BOXES_HINT)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,9 +32,12 @@ def open_data(options: Works, where: torch.device, parent: Checkpoint | None = N
 
     Raises:
         UserError: if the checkpoint has too few or other classes (exit 3); if --classes is too small, or if the
-            checkpoint was trained on pictures that --val holds out (exit 2).
+            checkpoint was trained on pictures that --val holds out (exit 2);
+            for a detector whose pictures nothing names (exit 2).
     """
     known = parent.dataset if parent and parent.dataset.known else None
+    if not known:
+        options.network.needs_boxes(options.data.dataset)
     data = _load(options.data, where, known)
     originals = parent is not None and not fresh and _is_originals(parent)
     channels = parent.dataset.channels if parent else 3  # a fresh network's channels are not known yet: see show_to

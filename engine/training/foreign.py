@@ -26,6 +26,8 @@ def description(options: Works, trains: bool = False, judges: bool = True) -> De
     network, data = options.network, options.data
     if network.weights is None:
         return None
+    if judges:
+        network.needs_boxes(data.dataset)
     info = _pictures(data) if judges else None
     return Description(
         arch=network.arch,

@@ -66,7 +66,7 @@ REFUSED = [
     (RUN, ("--evaluate",), USAGE, ["--model"]),
     (RUN, ("--model", PACKED), USAGE, ["no pictures"]),
     (RUN, ("--model", PACKED, "black.png", "--evaluate"), USAGE, ["both pictures and --evaluate"]),
-    (RUN, ("--model", W4A4, "black.png"), BAD_CHECKPOINT, [f"{W4A4}: it is not a packed file"]),
+    (RUN, ("--model", W4A4, "black.png"), BAD_CHECKPOINT, [f"{W4A4}: it is not a packed file, but by its name a checkpoint"]),
     (RUN, ("--model", "gone.safetensors", "black.png"), BAD_CHECKPOINT, ["gone.safetensors"]),
     (RUN, ("--model", "folder.safetensors", "black.png"), BAD_CHECKPOINT, ["folder.safetensors"]),
     (RUN, ("--model", PACKED, "black.png", "gone.png"), BAD_DATA, ["cannot read gone.png: no such file"]),
@@ -115,3 +115,9 @@ def test_a_packed_file_that_was_changed_is_not_run(ready: Command) -> None:
 
 def test_debug_shows_where_a_fault_arose(ready: Command) -> None:
     assert "Traceback" in ready(RUN, "--model", W4A4, "black.png", "--debug").err
+
+
+def test_a_checkpoint_in_place_of_a_packed_file_is_packed_first(command: Callable) -> None:
+    Path("some.pth").write_bytes(b"no packed file")
+    found = command(RUN, "--model", "some.pth", "black.png")
+    assert "hint: make one: python -m deploy.pack --model some.pth" in found.err

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.data.detection.boxes import SLACK
 from engine.errors import BAD_DATA, UserError
 
+COLUMNS = ("class", "centre x", "centre y", "width", "height")
+"""What a row with a box holds."""
 CORNERS = 4
 """The least corners of a polygon; rows with fewer numbers may be a box with a tracker's or detector's extra columns."""
 
@@ -61,29 +64,47 @@ def _row(where: str, words: list[str], classes: int) -> tuple[float, ...]:
     """Return a row's class and its box, x1, y1, x2, y2, in fractions of the picture's sides.
 
     Raises:
-        UserError: naming file and line (exit 4).
+        UserError: naming file, line and column (exit 4).
     """
-    try:
-        kind, *values = map(float, words)
-    except ValueError as fault:
-        raise _wrong(where, f"not all of {' '.join(words)[:60]!r} are numbers") from fault
-    if not all(map(math.isfinite, (kind, *values))):
-        raise _wrong(where, "a number is not finite")
+
+    def column(number: int) -> str:
+        return f"{where}, column {number}{_meaning(number, len(words))}"
+
+    kind, *values = (_number(word, column, number) for number, word in enumerate(words, 1))
     polygon = len(values) >= 2 * CORNERS and len(values) % 2 == 0
     if len(values) != 4 and not polygon:
         raise _wrong(where, f"it has {len(words)} numbers")
     if kind not in range(classes):
         text = f"{where}: {words[0]} is not a class; {classes} are named, 0 to {classes - 1}"
         raise UserError(text, "correct the row, or name the class", BAD_DATA)
-    for value in values:
+    for number, value in enumerate(values, 2):
         if not -SLACK <= value <= 1 + SLACK:
-            text = f"{where}: {value:g} is not between 0 and 1"
+            text = f"{column(number)}: {value:g} is not between 0 and 1"
             hint = "rows are fractions of the picture's width and height" + (", not pixels" if abs(value) > 2 else "")
             raise UserError(text, hint, BAD_DATA)
     if polygon:
         return kind, min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])
     x, y, width, height = values
     return kind, x - width / 2, y - height / 2, x + width / 2, y + height / 2
+
+
+def _number(word: str, column: Callable[[int], str], number: int) -> float:
+    try:
+        value = float(word)
+    except ValueError as fault:
+        raise _wrong(column(number), f"{word[:60]!r} is not a number") from fault
+    if not math.isfinite(value):
+        raise _wrong(column(number), f"{word[:60]} is not finite")
+    return value
+
+
+def _meaning(number: int, count: int) -> str:
+    """Return what a column of a row of `count` columns holds: ` (width)`; nothing for a row of no known form."""
+    if count == len(COLUMNS):
+        return f" ({COLUMNS[number - 1]})"
+    if count > 2 * CORNERS and count % 2:
+        return " (class)" if number == 1 else f" ({'xy'[number % 2]})"
+    return ""
 
 
 def _wrong(where: str, what: str) -> UserError:

@@ -108,17 +108,19 @@ def test_rows_that_reach_out_by_rounding_are_cut_and_counted(root: Path, capsys:
 
 
 BAD_ROWS = {
-    "1.0371 0.5 0.1 0.1": "1.0371 is not between 0 and 1",
-    "0.5 -0.04 0.1 0.1": "-0.04 is not between 0 and 1",
-    "300 200 20 30": "300 is not between 0 and 1",
+    "1.0371 0.5 0.1 0.1": "column 2 (centre x): 1.0371 is not between 0 and 1",
+    "0.5 -0.04 0.1 0.1": "column 3 (centre y): -0.04 is not between 0 and 1",
+    "300 200 20 30": "column 2 (centre x): 300 is not between 0 and 1",
     "0.95 0.5 0.2 0.1": "the box from 0.85, 0.45 to 1.05, 0.55 lies outside its picture, 1 x 1 in fractions of its sides",
     "0.5 0.5 0 0.1": "the box from 0.5, 0.45 to 0.5, 0.55 has no width or no height",
     "0.5 0.5 0.1": "it has 4 numbers",
     "0.5 0.5 0.1 0.1 0.9": "it has 6 numbers",
     "0.1 0.1 0.2 0.2 0.3 0.1": "it has 7 numbers",
     "0.1 0.1 0.2 0.2 0.3 0.1 0.4 0.4 0.5": "it has 10 numbers",
-    "0.5 0.5 nan 0.1": "a number is not finite",
-    "0.5,0.5,0.1,0.1": "not all of",
+    "0.5 0.5 nan 0.1": "column 4 (width): nan is not finite",
+    "0.5 0.5 0.1 wide": "column 5 (height): 'wide' is not a number",
+    "0.5,0.5,0.1,0.1": "column 2: '0.5,0.5,0.1,0.1' is not a number",
+    "0.1 0.1 0.2 0.2 0.3 0.1 0.1 1.5": "column 9 (y): 1.5 is not between 0 and 1",
 }
 
 
@@ -127,7 +129,7 @@ def test_a_row_that_is_wrong_is_refused_by_file_and_line(row: str, root: Path) -
     labels(root).write_text(f"0 0.5 0.5 0.1 0.1\n0 {row}\n")
     with pytest.raises(UserError) as fault:
         yolo.read(root)
-    assert str(fault.value).startswith(f"{labels(root)}, line 2: ")
+    assert str(fault.value).startswith(f"{labels(root)}, line 2")
     assert BAD_ROWS[row] in str(fault.value)
     assert fault.value.code == 4
     assert "\n" not in str(fault.value) + fault.value.hint
