@@ -69,7 +69,7 @@ def body(options: Options) -> dict[str, Any]:
             "row": row.name,
             "seed": result.seed,
             "status": result.status,
-            "accuracy": result.accuracy if isinstance(result, Done) else None,
+            options.score.name: result.accuracy if isinstance(result, Done) else None,
         }
         for row in rows
         for result in results.get(row.name, ())

@@ -36,7 +36,7 @@ def test_imports_go_one_way() -> None:
 
 ENGINE = ("errors", "system", "cli", "data", "checkpoint", "tasks", "training")
 LADDER = (
-    "notes", "steps", "options", "result", "rows", "runner", "plots", "fingerprint", "record", "table", "fill",
+    "notes", "steps", "options", "result", "rows", "runner", "plots", "fingerprint", "fitting", "record", "table", "fill",
 )  # fmt: skip
 PAGE = ("entry", "past", "results", "files", "overview", "scatter", "layers", "curves", "make")
 MODELS = (

@@ -35,12 +35,14 @@ ACCURACY = Score("accuracy", "%", "percent")
 MAP = Score("mAP", "%", "percent")
 """COCO's mean average precision, over overlaps of 0.50 to 0.95."""
 _OF = {"classification": ACCURACY, "detection": MAP}
+TASKS = tuple(_OF)
+"""The tasks that have a score, as DataInfo calls them."""
 _ANY = Score("score", "%", "percent")
 
 
-def of(task: str) -> Score:
-    """Return the score of a task, given DataInfo's name for it."""
-    return _OF[task]
+def of(task: str | None) -> Score:
+    """Return the score of a task, by its name in DataInfo; None, which files of classifiers hold, is classification."""
+    return _OF[task] if task else ACCURACY
 
 
 def common(scores: Iterable[Score]) -> Score:

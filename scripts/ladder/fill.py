@@ -18,6 +18,7 @@ from engine.system.files import check_writable
 from engine.system.lock import Lock
 from engine.system.said import notice
 from scripts.ladder import fingerprint, record, result, rows as ladder, steps
+from scripts.ladder.fitting import fitting
 from scripts.ladder.options import Options
 from scripts.ladder.result import Done, Stale
 from scripts.ladder.rows import LadderRow
@@ -41,6 +42,7 @@ def fill(options: Options, rows: list[LadderRow], folder: Path, work: Path) -> t
     hardware = record.hardware(options.machine.device, _threads(options))
     for path in (folder / "ladder.json", work / "s1" / "nin.json"):
         check_writable(path, WRITABLE_FOLDER)
+    rows = fitting(options, rows)
     now = fingerprint.of(options)
     deadline = time.monotonic() + 60 * options.minutes if options.minutes else math.inf
     with _locked(work):
@@ -90,7 +92,7 @@ class _Filling:
             known = record.of(row, node, lambda n: command(self.options, n), self.options.arch)
             fingerprint.write(self.folder / "ladder.json", self.said)
             result.save(self._path(row, node.seed), known)
-            shown = f"{known.accuracy:.2f} %" if isinstance(known, Done) else known.status
+            shown = f"{known.accuracy:.2f} {known.score.unit}" if isinstance(known, Done) else known.status
             print(f"{row.name}, seed {node.seed}: {shown}", file=sys.stderr, flush=True)
 
     def _outdate(self, node: Node) -> None:
@@ -141,6 +143,8 @@ def command(options: Options, node: Node) -> list[str]:
     """Return the words after `python -m`, as a user would type them."""
     step = steps.STEPS[node.step]
     words = step.words({parent.step: str(parent.model) for parent in node.parents}, options.arch)
+    if options.core and not step.parent:
+        words += ["--core", options.core]
     words += ["--dataset", options.dataset, "--data", str(options.data.root)]
     words += ["--seed", str(node.seed), "--device", options.machine.device]
     words += ["--save", str(node.model), "--eval_batch_size", str(options.data.eval_batch_size)]

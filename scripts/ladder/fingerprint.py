@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 from engine.cli.datasets import SHIFT
+from engine.cli.options import OF_THEIR_OWN
 from engine.data import catalogue, pixels, sound
 from engine.data.splits import Data
 from engine.errors import UserError
@@ -40,14 +42,16 @@ def of(options: Options) -> dict[str, Any]:
     )
     pictures = f"{len(folder.train)} + {len(folder.test)} pictures of {len(folder.names)} classes" if folder else ""
     mean, std = _statistics(data)
-    short = "digits" if options.dataset == "digits" else "other"
+    short = options.dataset if options.dataset in OF_THEIR_OWN else "other"
     return {
         "data set": f"{options.dataset} {pictures}".strip(),
         "pictures": f"{len(data.train)} to train on, {len(data.test)} to judge on",
+        **({"boxes": [_boxes(part) for part in (data.train, data.test)]} if data.info.boxes else {}),
         "mean": mean,
         "std": std,
         **({"classes": list(data.info.names)} if data.info.names else {}),
         **({"--arch": options.arch} if options.arch != steps.NETWORK else {}),
+        **({"--core": options.core} if options.core else {}),
         "--image_size": asked.image_size,
         "--crop": asked.crop,
         "--flip": asked.flip,
@@ -104,6 +108,14 @@ def _same(was: Any, now: Any) -> bool:
 
 def _said(value: Any) -> str:
     return "default" if value is None else str(value)
+
+
+def _boxes(part: Any) -> str:
+    """Return the number of a part's boxes and a hash of their places, classes and pictures."""
+    objects, digest = part.objects, hashlib.sha256()
+    for array in (objects.ends, objects.boxes, objects.labels, objects.crowd):
+        digest.update(array.tobytes())
+    return f"{len(objects.labels):,} of {digest.hexdigest()[:16]}"
 
 
 def _statistics(data: Data) -> tuple[list[float], list[float]]:

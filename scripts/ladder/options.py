@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.cli import argtypes, datasets
-from engine.cli.archs import prefix
+from engine.cli.archs import ARCHS, is_detector, prefix
 from engine.cli.flags import flag, part
 from engine.cli.options import Command, Device, Pictures, Printing
 from engine.errors import UserError
 from engine.system import precision
+from engine.tasks import score as scores
+from engine.tasks.score import Score
 from scripts.ladder.steps import NETWORK
 
 
@@ -66,13 +68,10 @@ class Options(Command):
         help="put the table between the markers <!-- results:NAME --> of these files, its headline rows between "
         "<!-- headline:NAME --> (default: docs/results.md, README.md and README.zh-CN.md, where they have them)",
     )  # fmt: skip
-    data: Pictures = part(
-        Pictures,
-        dataset={
-            "choices": [name for name in datasets.ALL if name not in datasets.BOXES],
-            "help": "the data set of the results (required)",
-        },
+    core: str | None = flag(
+        "--core", metavar="M,M,...", help="of a detector of your own the modules that are trained, as in prune.train"
     )
+    data: Pictures = part(Pictures, dataset={"choices": datasets.ALL, "help": "the data set of the results (required)"})
     machine: Machine = part(
         Machine, threads={"help": "CPU threads, shared by all --jobs (default: OMP_NUM_THREADS for each, else all)"}
     )
@@ -80,11 +79,27 @@ class Options(Command):
     def __post_init__(self) -> None:
         if self.data.dataset is None:
             raise UserError("results need one data set", f"give --dataset {datasets.IN_WORDS}")
+        boxes = self.dataset in datasets.BOXES
+        if boxes and self.arch in ARCHS:
+            raise UserError(
+                f"--dataset {self.dataset} has boxes, and {self.arch} is no detector",
+                "add --arch torchvision:ssdlite320_mobilenet_v3_large, or a detector of your own with --core",
+            )
+        if not boxes and (self.core or is_detector(self.arch)):
+            raise UserError(
+                f"{self.arch} is a detector, and {self.dataset} has no boxes",
+                f"give --dataset {', '.join(datasets.BOXES[:-1])} or {datasets.BOXES[-1]}",
+            )
 
     @property
     def dataset(self) -> str:
         """The name of the data set."""
         return str(self.data.dataset)
+
+    @property
+    def score(self) -> Score:
+        """The score of the rows."""
+        return scores.of("detection" if self.dataset in datasets.BOXES else None)
 
     @property
     def original(self) -> bool:
@@ -94,7 +109,7 @@ class Options(Command):
     @property
     def name(self) -> str:
         """The name of the results' folder: the data set, and the network unless it is NIN."""
-        name = self.data.root.resolve().name if self.data.dataset == "imagefolder" else self.dataset
+        name = self.data.root.resolve().name if self.dataset not in datasets.BUILT_IN else self.dataset
         name = name if self.arch == NETWORK else f"{name}-{prefix(self.arch)}"
         name = re.sub(r"[^\w.-]+", "-", name)
         return f"{name}-val{self.data.val}" if self.data.val else name

@@ -9,12 +9,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from engine.system import figures
-from engine.tasks.score import ACCURACY as SCORE
 from scripts import methods, plots
 from scripts.ladder.result import Done
 from scripts.ladder.rows import ROWS
 from scripts.plots import Point
-from scripts.table import ResultRow
+from scripts.table import ResultRow, score_of
 
 
 def colour(name: str) -> str:
@@ -25,7 +24,7 @@ def colour(name: str) -> str:
 
 
 def curves(rows: list[Done]) -> bytes | None:
-    """Plot accuracy after each epoch of each row's last stage, one panel a family, all with the same axes."""
+    """Plot the score after each epoch of each row's last stage, one panel a family, all with the same axes."""
     return figures.png(curves_figure(rows), dpi=120) if rows else None
 
 
@@ -42,7 +41,7 @@ def curves_figure(rows: list[Done]) -> Figure:
         for row, line in zip(rows, lines, strict=True):
             if methods.of_row(row.row) == title:
                 axis.plot(*zip(*line, strict=True), marker=".", label=row.label, color=colour(row.row))
-        axis.set(title=title, ylabel=SCORE.label)
+        axis.set(title=title, ylabel=rows[0].score.label)
         axis.grid(alpha=0.3)
         axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
         axis.tick_params(labelbottom=True)
@@ -55,12 +54,12 @@ def curves_figure(rows: list[Done]) -> Figure:
 
 
 def _evaluated(row: Done) -> str:
-    """Return the key of an epoch's evaluated accuracy: test_accuracy or val_accuracy."""
-    return next(key for key in row.curve[0] if key.endswith(f"_{SCORE.name}") and not key.startswith("train"))
+    """Return the key of an epoch's evaluated score: test_accuracy, val_accuracy, test_mAP or val_mAP."""
+    return next(key for key in row.curve[0] if key.endswith(f"_{row.score.name}") and not key.startswith("train"))
 
 
 def size(rows: Mapping[str, ResultRow]) -> bytes | None:
-    """Plot accuracy against size, one colour a family.
+    """Plot the score against size, one colour a family.
 
     Args:
         rows: the rows by their names in the ladder.
@@ -73,11 +72,12 @@ def size(rows: Mapping[str, ResultRow]) -> bytes | None:
         for name, row in rows.items()
         if row.accuracy is not None
     ]
-    return plots.size(points, next(iter(rows.values())).dataset)
+    return plots.size(points, next(iter(rows.values())).dataset, score_of(list(rows.values())))
 
 
 def kept(rows: list[Done]) -> bytes | None:
-    """Plot channels before and after pruning, one panel a network."""
+    """Plot channels before and after pruning, one panel a network. Networks without a cfg are left out."""
+    rows = [row for row in rows if row.cfg]
     if not rows:
         return None
     figure, axes = pyplot.subplots(len(rows), 1, figsize=(8, 2.4 * len(rows)), layout="constrained", squeeze=False)

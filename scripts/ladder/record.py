@@ -14,6 +14,7 @@ import torch
 from engine.checkpoint.format import Checkpoint
 from engine.checkpoint.history import Prune
 from engine.cli.archs import is_users_code
+from engine.data.info import CLASSIFICATION
 from engine.system import device
 from quant import restore
 from scripts import describe
@@ -67,6 +68,7 @@ def _measured(row: LadderRow, node: Node, arch: str) -> dict[str, Any]:
         "dataset": checkpoint.dataset.label,
         "pictures": checkpoint.metrics.pictures or 0,
         "judged_on": checkpoint.metrics.judged_on,
+        "task": checkpoint.dataset.task if checkpoint.dataset.task != CLASSIFICATION else None,
         "accuracy": _accuracy(row, checkpoint),
         "epochs": counted.epochs,
         "arch": checkpoint.arch,

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 from engine.errors import BAD_CHECKPOINT, UserError
 from engine.system.files import write_json
+from engine.tasks import score as scores
+from engine.tasks.score import Score
 from scripts.ladder import notes
 
 
@@ -22,7 +24,8 @@ class Done:
         commands: the commands of all its steps, in order.
         seconds, version, precision, sha256, threads: of each of its steps, by the step's name.
         pictures, judged_on: number of pictures that the accuracy was measured on, and their part ("test" or "val").
-        accuracy: in percent, of the last epoch.
+        task: what the network is for, as DataInfo calls it; None for classification.
+        accuracy: in percent, of the last epoch; a detector's mAP. The file calls it as the task does.
         epochs: of each training stage, "10+6".
         cfg, cfg_before: widths of the network, and its widths before pruning if it was pruned.
         size_bits: bits of all stored tensors; `bytes_counted` is the same in whole bytes.
@@ -40,6 +43,7 @@ class Done:
     dataset: str
     pictures: int
     judged_on: str
+    task: str | None = None
     accuracy: float
     epochs: str
     precision: dict[str, str] | None = None
@@ -55,6 +59,11 @@ class Done:
     device: str | None = None
     machine: str
     threads: dict[str, int | None] | None = None
+
+    @property
+    def score(self) -> Score:
+        """The name and unit of the accuracy."""
+        return scores.of(self.task)
 
     @property
     def made_from(self) -> dict[str, str]:
@@ -109,12 +118,22 @@ def load(path: Path) -> Result:
     Raises:
         UserError: exit 3 naming the file if it is damaged.
     """
-    status = notes.load(path, "row", "seed", "status")["status"]
+    content = notes.load(path, "row", "seed", "status")
+    status, task = content["status"], content.get("task")
+    again = "delete it; its row runs again"
     if status not in _KINDS:
-        raise UserError(f"{path} is damaged: no status {status!r}", "delete it; its row runs again", BAD_CHECKPOINT)
-    kind = _KINDS[status]
-    return notes.from_json(kind, notes.load(path, *(f.name for f in fields(kind) if f.default is MISSING)))
+        raise UserError(f"{path} is damaged: no status {status!r}", again, BAD_CHECKPOINT)
+    if task is not None and task not in scores.TASKS:
+        raise UserError(f"{path} is damaged: no task {task!r}", again, BAD_CHECKPOINT)
+    kind, score = _KINDS[status], scores.of(task).name
+    names = (field.name for field in fields(kind) if field.default is MISSING)
+    content = notes.load(path, *(score if name == "accuracy" else name for name in names))
+    return notes.from_json(kind, {"accuracy" if key == score else key: value for key, value in content.items()})
 
 
 def save(path: Path, result: Result) -> None:
-    write_json(path, notes.to_json(result))
+    """Write the result of a row. The key of its accuracy is the name of its score: "accuracy" or "mAP"."""
+    content = notes.to_json(result)
+    if isinstance(result, Done):
+        content = {result.score.name if key == "accuracy" else key: value for key, value in content.items()}
+    write_json(path, content)

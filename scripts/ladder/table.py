@@ -13,11 +13,12 @@ from engine.system import figures
 from engine.system.files import write_bytes, write_text
 from engine.system.said import notice
 from engine.system.terminal import columns
-from engine.tasks.score import ACCURACY as SCORE
+from engine.tasks.score import ACCURACY as SCORE, Score
 from scripts.ladder import result as stored
 from scripts.ladder.result import Diverged, Done, Result, Stale
 from scripts.ladder.rows import LadderRow, of_group
-from scripts.table import SIZE, ResultRow, grid, shown
+from scripts.ladder.steps import NETWORK
+from scripts.table import SIZE, ResultRow, grid, score_of, shown
 
 Results = dict[str, list[Result]]
 """The results of each row, by its name, in the order of their seeds."""
@@ -33,6 +34,8 @@ PAGES = (Path("docs/results.md"), Path("README.md"), Path("README.zh-CN.md"))
 NAMED = 5
 """Most rows to list as not run. A larger number of rows is only counted."""
 BASE = "nin"  # the baseline of the other rows
+NIN = "NIN with its 5x5 second stage"
+"""The baseline in words, where the ladder is NIN's own."""
 PRUNED = ("prune50", "prune50_x8", "prune50_x16", "gc_prune40")  # the rows whose widths are shown
 
 
@@ -90,9 +93,10 @@ def markdown(results: Results, rows: list[LadderRow]) -> str:
 def headline(results: Results, rows: list[LadderRow]) -> str:
     """The rows of the group `headline`, in few columns."""
     chosen = of_group("headline", rows)
-    header, *lines = _table(results, chosen)
-    columns = [header.index(column) for column in HEADLINE.values()]
-    table = [list(HEADLINE), *([cells[column] for column in columns] for cells in lines)]
+    _, *lines = _table(results, chosen)
+    columns, score = [HEADER.index(column) for column in HEADLINE.values()], _score(results).name
+    header = [score if column == SCORE.name else column for column in HEADLINE]
+    table = [header, *([cells[column] for column in columns] for cells in lines)]
     shown_results = {row.name: results.get(row.name, []) for row in chosen}
     return "\n".join([grid(table, padded=False).rstrip("\n"), *_note(shown_results, chosen)]) + "\n"
 
@@ -104,7 +108,13 @@ def plain(results: Results, rows: list[LadderRow]) -> str:
 
 def _table(results: Results, rows: list[LadderRow]) -> list[list[str]]:
     base = mean(done(results.get(BASE, [])))
-    return [list(HEADER), *(_cells(row, results[row.name], base) for row in rows if results.get(row.name))]
+    header = [_score(results).name if column == SCORE.name else column for column in HEADER]
+    return [header, *(_cells(row, results[row.name], base) for row in rows if results.get(row.name))]
+
+
+def _score(results: Results) -> Score:
+    """Return the score of a ladder's rows."""
+    return score_of([known for found in results.values() if (known := mean(done(found)))])
 
 
 def _note(results: Results, rows: list[LadderRow]) -> list[str]:
@@ -121,10 +131,10 @@ def _note(results: Results, rows: list[LadderRow]) -> list[str]:
     where = "; ".join(sorted({machine for r in ended for machine in r.machine.split("; ")}))
     return [
         "",
-        f"{what}; {SCORE.name} of the last epoch{spread}; {where}. "
+        f"{what}; {_score(results).name} of the last epoch{spread}; {where}. "
         + (
-            "Compression and loss (points) are against NIN with its 5x5 second stage. "
-            if done(results.get(BASE, []))
+            f"Compression and loss (points) are against {NIN if base[0].arch in (None, NETWORK) else base[0].label}. "
+            if (base := done(results.get(BASE, [])))
             else ""
         )
         + "Size counts stored bits, not a file."
@@ -154,6 +164,7 @@ def mean(seeds: list[Done]) -> ResultRow | None:
         file="",
         n=len(seeds),
         std=statistics.stdev(values) if len(values) > 1 else None,
+        score=seeds[0].score,
     )
 
 

@@ -38,7 +38,8 @@ def refuse_unjudged(entries: Sequence[Entry]) -> None:
     """
     if all(entry.row.accuracy is None for entry in entries):
         names = ", ".join(entry.name for entry in entries[:3]) + (", ..." if len(entries) > 3 else "")
-        text = f"--html: nobody has judged {names or 'any row'}, so the page would show no accuracy"
+        score = score_of([entry.row for entry in entries]).name
+        text = f"--html: nobody has judged {names or 'any row'}, so the page would show no {score}"
         raise UserError(text, "judge a file first, e.g. prune.train --evaluate F, or leave --html out")
 
 

@@ -9,7 +9,6 @@ from typing import Any
 from engine.checkpoint.words import flat
 from engine.errors import BAD_CHECKPOINT, UserError
 from engine.system.terminal import one_line
-from engine.tasks.score import ACCURACY
 from scripts import methods
 from scripts.ladder import result as stored
 from scripts.ladder.result import Diverged, Done, Result, Stale
@@ -97,7 +96,7 @@ def row(path: Path, found: Done) -> ResultRow:
         remarks="" if found.judged_on == "test" else "judged on held-out training pictures",
         judged_on=found.judged_on,
         file=str(path),
-        score=ACCURACY,
+        score=found.score,
     )
 
 

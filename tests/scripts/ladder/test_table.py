@@ -74,10 +74,10 @@ def test_the_picture_of_sizes_shows_means_and_a_colour_a_family(monkeypatch: pyt
     drawn: list[Any] = []
     monkeypatch.setattr("scripts.plots.size", lambda *said: drawn.append(said))
     plots.size({"nin": replace(known, type="whole"), "w4a4": known, "wbab": known})
-    ((points, title),) = drawn
+    ((points, title, score),) = drawn
     assert [(p.name, p.size, p.accuracy) for p in points] == [(n, 0.5, 81.5) for n in ("whole", "wbab", "wbab")]
     assert len({p.colour for p in points}) == 3
-    assert title == "x"
+    assert (title, score.name) == ("x", "accuracy")
 
 
 def test_a_row_has_one_colour_whichever_rows_were_run() -> None:

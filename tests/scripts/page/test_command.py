@@ -112,7 +112,7 @@ def test_results_of_the_ladder_make_a_page(ladder: Path, command: Command) -> No
     page = Page(Path("runs/results/digits/report.html").read_text(encoding="utf-8"))
     assert column(page, "name") == ["nin-s1", "nin-s2", "prune50-s1"]  # in the order of the ladder
     assert column(page, "score") == [90.0, 92.0, 80.0]
-    assert "Without an accuracy, so not shown: wbab, seed 1, diverged in wbab." in page.text
+    assert "Without a score, so not shown: wbab, seed 1, diverged in wbab." in page.text
     assert "# nin: sha256 ab; python 3.11\npython -m prune.train" in page.text
     assert "does not hold the bits of each layer" in page.text
     assert "prune50-s1: its last stage has no epochs" in page.text
