@@ -16,10 +16,12 @@ from engine.data.detection.sources import stretched
 from engine.data.pictures import decode
 from engine.errors import UserError
 from engine.system.files import check_writable, write_bytes
+from engine.system.said import notice
 from models import registry
 from models.files import check_arch
 
 if TYPE_CHECKING:
+    from deploy.around import Around
     from deploy.executors.base import Executor
     from models.detectors.shell import Shell
 
@@ -31,19 +33,24 @@ A box is [x1, y1, x2, y2] in pixels of the picture.
 COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#808000")
 
 
-def shell_of(made: Checkpoint, side: int, arch: str | None) -> Shell:
+def shell_of(made: Checkpoint, side: int, arch: str | None, around: Around | None = None) -> Shell:
     """Build the code that turns a packed detector's numbers into boxes.
 
     Args:
         side: of the pictures, in pixels.
         arch: the value of --arch. Your own detectors need it: opening a file never imports your code by itself.
+        around: what the file says of this code; None for a file of format 2.
 
     Raises:
-        UserError: exit 2 if --arch is missing or differs from the file's.
+        UserError: exit 2 if --arch is missing or differs from the file's, or the code has other settings.
     """
     check_arch(made.arch, arch, f"a detector of {made.arch}, whose code turns its numbers into boxes")
     core: Any = registry.build(made.arch, **made.arch_args)
     core.fit_to((3, side, side))
+    if around is None:
+        notice("the packed file does not say with which settings boxes are made: those of the code are taken")
+    else:
+        around.check(core.shell.outputs, core.shell.settings, made.arch)
     return core.shell
 
 

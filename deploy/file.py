@@ -26,9 +26,12 @@ KINDS: dict[str, tuple[str, Any, str]] = {
 }
 """The type of each row: its name in safetensors, in memory, and in the file."""
 
-FORMAT, NEWEST = 1, 2
-"""Both formats are read. Format 2 is for pictures cropped by ImageNet's recipe and for detectors: older versions, which
-crop differently and know no boxes, refuse it."""
+FORMAT, CROPPED, DETECTORS = FORMATS = 1, 2, 3
+"""All formats are read. Older versions, which crop differently and know no boxes, refuse the later ones.
+
+Format 2 is for pictures cropped by ImageNet's recipe. Format 3 is for detectors, with the names of their tensors and the settings
+of their boxes. Detectors of format 2 lack both.
+"""
 ENTRY = "packed"
 """The key in the safetensors header; its value is the format, the checksum and the description, separated by spaces."""
 MOST_BYTES = 2**31
@@ -134,10 +137,10 @@ def read(path: Path) -> Contents:
             what = "it is not a packed file, but by its name a checkpoint"
             raise _bad(path, what, f"make one: python -m deploy.pack --model {path}") from fault
         raise _bad(path, f"it is not a packed file ({first_line(fault)})", "make one: python -m deploy.pack") from fault
-    if version not in (str(FORMAT), str(NEWEST)):
+    if version not in map(str, FORMATS):
         raise _bad(
             path,
-            f"it has format {version[:20]}; this version reads {FORMAT} to {NEWEST}",
+            f"it has format {version[:20]}; this version reads {FORMAT} to {max(FORMATS)}",
             "use the version that wrote the file",
         )
     if {*tensors} != {*KINDS}:

@@ -33,6 +33,7 @@ def listing(held: Packed) -> str:
         *map(str.rstrip, table),
         "",
         f"{made.arch}, {made.dataset.label}{judged}; from {made.provenance.parent}",
+        *(held.around.lines() if held.around else []),
         f"{found['operations']} operations, {found['integer_layers']} of {found['layers']} layers on whole numbers",
         f"{held.size:,} bytes; {found['counted_bytes']:,} are counted as stored bits",
     ])  # fmt: skip
@@ -42,6 +43,7 @@ def summary(held: Packed) -> dict[str, Any]:
     """Return a packed file's figures for --json."""
     matrices = layers(held.program)
     return {
+        **({"detector": held.around.to_dict()} if held.around else {}),
         "bytes": held.size,
         "counted_bytes": held.bits // 8,
         "sha256": held.sha256,

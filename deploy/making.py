@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import models
 from bn_merge.merge import merge
+from deploy.around import Around
 from deploy.lowering.walk import lower
 from deploy.packed import Packed
 from engine.checkpoint.history import Merge
@@ -42,7 +43,9 @@ def packed_of(opened: Opened, mean: Numbers, std: Numbers, low_ends: bool, words
     origin = Origin(tuple(words), 0, opened.path, known.sha256)  # seed 0: packing draws no random numbers
     data = replace(known.dataset, mean=mean, std=std)
     made = replace(known, state_dict={}, history=history, dataset=data, provenance=provenance(origin))
-    return Packed(program, made, cost.total(cost.layers(form, known.dataset.image_size), "bits"))
+    shell = form.captured.detector
+    around = Around(tuple(shell.outputs), shell.settings) if shell else None
+    return Packed(program, made, cost.total(cost.layers(form, known.dataset.image_size), "bits"), around=around)
 
 
 def _normalisation(opened: Opened, mean: Numbers, std: Numbers) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ def parser() -> Parser:
 def body(options: Options) -> dict[str, Any]:
     from deploy.exporting.model import exported
     from engine.system.files import write_bytes
+    from engine.system.said import notice
 
     path = options.source.target(options.output, ".onnx")
     held = options.source.packed(options.words)
@@ -41,6 +43,10 @@ def body(options: Options) -> dict[str, Any]:
     names = {"classes": "\n".join(made.dataset.names)} if made.dataset.names else {}
     if made.dataset.crop == IMAGENET:
         names["crop"] = IMAGENET
+    if held.around:
+        names |= {key: json.dumps(value) for key, value in held.around.to_dict().items()}
+    elif made.dataset.boxes:
+        notice("the packed file does not name the tensors of its answer, so the model does not: pack it again")
     model = exported(
         held.program, arch=made.arch, data=made.dataset.label, made_from=str(made.provenance.parent), **names
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy import description, file
+from deploy.around import Around, read_around
 from deploy.file import Contents
 from deploy.program import Program
 from engine.checkpoint.format import Checkpoint, without_tensors
@@ -23,6 +24,7 @@ class Packed:
     Args:
         made: the checkpoint that it was made from, without tensors.
         bits: stored bits of that network as stage tables count them; see models.cost.
+        around: what is around the core of a detector; None for classifiers and in files of format 2.
         size, sha256: of the file's bytes, once the file exists.
     """
 
@@ -31,6 +33,7 @@ class Packed:
     bits: int
     size: int = 0
     sha256: str = ""
+    around: Around | None = None
 
 
 def save(packed: Packed, path: Path) -> int:
@@ -54,12 +57,17 @@ def size(packed: Packed) -> int:
 def _contents(packed: Packed) -> Contents:
     said, rows = description.written(packed.program)
     made = {key: value for key, value in packed.made.to_dict().items() if key != "state_dict"}
-    return Contents({"bits": packed.bits, "made": made, "program": said}, rows, version=_version(packed.made))
+    held = {"bits": packed.bits, "made": made, "program": said}
+    if packed.around:
+        held["detector"] = packed.around.to_dict()
+    return Contents(held, rows, version=_version(packed.made, packed.around))
 
 
-def _version(made: Checkpoint) -> int:
+def _version(made: Checkpoint, around: Around | None) -> int:
     """Return the oldest format whose readers handle this network's pictures and answers correctly."""
-    return file.NEWEST if made.dataset.crop == IMAGENET or made.dataset.boxes else file.FORMAT
+    if around:
+        return file.DETECTORS
+    return file.CROPPED if made.dataset.crop == IMAGENET or made.dataset.boxes else file.FORMAT
 
 
 def open(path: Path) -> Packed:
@@ -70,16 +78,21 @@ def open(path: Path) -> Packed:
     """
     found = file.read(path)
     said = found.description
-    if sorted(said) != ["bits", "made", "program"] or type(said["bits"]) is not int or said["bits"] < 0:
+    if (
+        sorted({*said} - {"detector"}) != ["bits", "made", "program"]
+        or type(said["bits"]) is not int
+        or said["bits"] < 0
+    ):
         raise UserError(f"{path}: its description is not one of a packed network", _AGAIN, BAD_CHECKPOINT)
     try:
         made = without_tensors(path, said["made"])
         program = description.read(said["program"], found.rows)
+        around = read_around(said["detector"], program.answer) if "detector" in said else None
     except ValueError as fault:
         raise UserError(f"{path}: {fault}", _AGAIN, BAD_CHECKPOINT) from fault
     except RecursionError as fault:
         raise UserError(f"{path}: its lists are nested too deeply", _AGAIN, BAD_CHECKPOINT) from fault
-    if found.version != _version(made):
+    if found.version != _version(made, around) or (around and not made.dataset.boxes):
         holds = "a detector" if made.dataset.boxes else f"--crop {made.dataset.crop}"
         raise UserError(f"{path}: it holds {holds} in format {found.version}", _AGAIN, BAD_CHECKPOINT)
-    return Packed(program, made, said["bits"], found.size, found.sha256)
+    return Packed(program, made, said["bits"], found.size, found.sha256, around)

@@ -180,7 +180,7 @@ def as_module(executor: Executor, detector: Shell | None = None) -> Any:
 def _shell(options: Options, held: Packed) -> Shell:
     from deploy import boxes
 
-    return boxes.shell_of(held.made, held.program.picture[1], options.arch)
+    return boxes.shell_of(held.made, held.program.picture[1], options.arch, held.around)
 
 
 def _detected(options: Options, held: Packed, executor: Executor) -> dict[str, Any]:

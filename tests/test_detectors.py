@@ -82,7 +82,7 @@ def test_the_chain_on_a_detector_of_ones_own(command: Callable) -> None:
     assert "photo.png is both input and output" in over.err
     assert Image.open("photo.png").size == (120, 90)
     with safe_open("cells.safetensors", "pt") as file:
-        assert file.metadata()["packed"].startswith("2 ")  # versions without detectors refuse it
+        assert file.metadata()["packed"].startswith("3 ")  # versions without detectors refuse it
     other = command("prune.train", *OWN, "--core", "top", "--refine", pruned.path, *SHORT)
     assert other.code == 2
     assert "--core top: the file has trunk,top" in other.err

@@ -17,6 +17,7 @@ from tests.tools.readme import CHINESE, MODULES, PAGES, README, ROOT, blocks, op
 
 COMMANDS = ROOT / "docs/commands.md"
 HERE, DETECTORS = "tests/test_readme.py", "tests/test_detectors.py"
+IN_FILES = "tests/test_detectors_packed.py"
 TESTED = {
     "": (HERE, "test_the_scripts_it_names_can_be_run"),
     "chain": (HERE, "test_the_chain"),
@@ -34,6 +35,8 @@ TESTED = {
     "imagenet": ("tests/test_imagenet.py", "test_the_chain_of_the_page"),
     "detectors-small": (DETECTORS, "test_the_smallest_example"),
     "detectors": (DETECTORS, "test_the_chain_of_the_page_on_detectors"),
+    "detectors-onnx": (IN_FILES, "test_the_answer_of_an_onnx_model_can_be_cut_apart"),
+    "detectors-onnx-cut": (IN_FILES, "test_the_answer_of_an_onnx_model_can_be_cut_apart"),
     "method": ("tests/test_methods.py", "test_the_commands_of_a_page_run"),
     "curves": ("tests/test_methods.py", "test_the_commands_of_a_page_run"),
     "detector: yolo.py": (DETECTORS, "test_a_yolo_of_ultralytics"),

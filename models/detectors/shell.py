@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_unflatten
 
 from engine.cli.archs import library
 from models.check import Misdeclared, user_code
+from models.detectors.settings import Settings, outputs, settings
 from models.detectors.stages import CALLED, Stage, answers
 
 Boxes = dict[str, Tensor]
@@ -35,6 +36,16 @@ class Shell:
         self._arch, self._classes = arch, classes
         core = {module for stage in stages for module in detector.get_submodule(stage.name).modules()}
         self._around = [module for module in detector.modules() if module not in core]
+
+    @property
+    def settings(self) -> Settings:
+        """The settings with which it makes boxes; see models.detectors.settings."""
+        return settings(self._detector, self._stages)
+
+    @property
+    def outputs(self) -> list[tuple[str, tuple[int, ...]]]:
+        """The names and shapes of the core's tensors, in the order in which they lie in its output."""
+        return outputs(self._stages)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Shell:
         """Return self: a shell does not train, so copies of a network share it."""
