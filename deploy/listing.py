@@ -14,6 +14,7 @@ from deploy.operations.functions import Function
 from deploy.operations.layers import Quantize
 from deploy.packed import Packed
 from engine.system import terminal
+from engine.tasks import score as scores
 from models.layers.quantizers.base import Steps
 
 HEADER = ["operation", "name", "reads", "shape", "weights", "bytes"]
@@ -28,7 +29,9 @@ def listing(held: Packed) -> str:
         rows.append([_kind(operation), operation.name, reads, shape, _weights(operation), f"{stored(operation):,}"])
     table = terminal.columns([[str(number), *row] for number, row in enumerate(rows)], left=3)
     made, found = held.made, summary(held)
-    judged = f", {made.metrics.accuracy:.2f} % before it was packed" if made.metrics.judged else ""
+    score = scores.of(made.dataset.task)
+    name = f"{score.name} " if made.dataset.boxes else ""
+    judged = f", {name}{made.metrics.accuracy:.2f} {score.unit} before it was packed" if made.metrics.judged else ""
     return "\n".join([
         *map(str.rstrip, table),
         "",

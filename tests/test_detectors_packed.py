@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -76,6 +77,7 @@ def in_format_2() -> None:
 @pytest.mark.usefixtures("made")
 def test_boxes_are_made_with_the_settings_that_were_packed(command: Callable) -> None:
     listed = command("deploy.pack", "--inspect", PACKED)
+    assert re.search(r"digit scenes \(composed\), mAP \d+\.\d\d % before it was packed", listed.out)
     assert "answer: top 15x8x8\n" in listed.out
     assert "boxes: nms_thresh 0.25\n" in listed.out
     said = json.loads(command("deploy.pack", "--inspect", PACKED, "--json").out)["detector"]

@@ -86,6 +86,23 @@ def test_the_ladder_of_a_detector_shows_map(more: tuple[str, ...], command: Call
     assert other.code == 2
 
 
+FOLDERS = {"coco": boxed.coco_folder, "yolo": boxed.yolo_folder}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize("name", FOLDERS)
+def test_the_ladder_of_a_folder_with_boxes(name: str, command: Callable) -> None:
+    FOLDERS[name](Path("boxes"))
+    flags = ("--dataset", name, "--data", "boxes", "--image_size", "32", "--num_workers", "0", *OF_CELLS[-7:])
+    done = command("scripts.results", *OF_CELLS[:4], *flags, "--rows", "nin", "ptq_mse", "prune50")
+    assert done.code == 0, done.err
+    assert done.path == "results/boxes-net/table.md"
+    text = Path(done.path).read_text()
+    assert "| INT8 without training, mse |" in text
+    assert "4 test pictures of boxes; mAP of the last epoch; " in text
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
@@ -137,9 +154,9 @@ def test_a_step_that_prepare_refuses_takes_its_rows_with_it(
         fitting.fitting(options(dataset="scenes", arch=SSDLITE), chosen[1:])
 
 
-@pytest.mark.parametrize("name", ["coco", "yolo"])
+@pytest.mark.parametrize("name", FOLDERS)
 def test_a_ladder_of_other_boxes_is_another_ladder(name: str, tmp_path: Path) -> None:
-    {"coco": boxed.coco_folder, "yolo": boxed.yolo_folder}[name](tmp_path)
+    FOLDERS[name](tmp_path)
     asked = options(dataset=name, root=tmp_path, arch=SSDLITE, image_size=32, num_workers=0)
     assert asked.name == f"{tmp_path.name}-ssdlite320_mobilenet_v3_large"
     said = fingerprint.of(asked)
