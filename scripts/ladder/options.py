@@ -82,12 +82,12 @@ class Options(Command):
         boxes = self.dataset in datasets.BOXES
         if boxes and self.arch in ARCHS:
             raise UserError(
-                f"--dataset {self.dataset} has boxes, and {self.arch} is no detector",
+                f"--dataset {self.dataset} has boxes, but {self.arch} is not a detector",
                 "add --arch torchvision:ssdlite320_mobilenet_v3_large, or a detector of your own with --core",
             )
         if not boxes and (self.core or is_detector(self.arch)):
             raise UserError(
-                f"{self.arch} is a detector, and {self.dataset} has no boxes",
+                f"{self.arch} is a detector, but {self.dataset} has no boxes",
                 f"give --dataset {', '.join(datasets.BOXES[:-1])} or {datasets.BOXES[-1]}",
             )
 

@@ -106,10 +106,10 @@ def test_the_ladder_of_a_folder_with_boxes(name: str, command: Callable) -> None
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (("--dataset", "scenes"), "--dataset scenes has boxes, and nin is no detector"),
-        (("--dataset", "digits", "--arch", SSDLITE), f"{SSDLITE} is a detector, and digits has no boxes"),
-        (("--dataset", "digits", *OWN, "--core", "top"), "cells.py:net is a detector, and digits has no boxes"),
-        (("--dataset", "scenes", "--arch", "torchvision:resnet18"), "has boxes, and torchvision:resnet18 is no det"),
+        (("--dataset", "scenes"), "--dataset scenes has boxes, but nin is not a detector"),
+        (("--dataset", "digits", "--arch", SSDLITE), f"{SSDLITE} is a detector, but digits has no boxes"),
+        (("--dataset", "digits", *OWN, "--core", "top"), "cells.py:net is a detector, but digits has no boxes"),
+        (("--dataset", "scenes", "--arch", "torchvision:resnet18"), "has boxes, but torchvision:resnet18 is not a det"),
     ],
     ids=["nin", "classes", "classes for one's own", "a classifier"],
 )
