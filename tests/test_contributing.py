@@ -15,11 +15,12 @@ import torch
 from torch import nn
 
 from bn_merge.merge import merge
-from deploy import description
+from deploy import description, packed
 from deploy.lowering import walk as lowering
 from deploy.lowering.builder import Builder
 from deploy.native import compiler
-from deploy.operations.base import Operation, Value
+from deploy.operations.base import Codes, Operation, Value
+from deploy.operations.layers import Convolution, Quantize
 from deploy.reference import run as reference
 from engine.cli import archs, argtypes, network as flags
 from engine.data import catalogue
@@ -30,10 +31,14 @@ from models.graph.capture import cache as captures
 from models.graph.channels import labels
 from models.graph.channels.classes import channels
 from models.graph.surgery import copies
+from models.layers import quantizers
+from models.layers.quantizers import kinds
+from models.layers.quantizers.base import Steps
 from models.networks import slimming
 from tests.conftest import SMALL
 from tests.tools.house import ROOT
 from tests.tools.networks import captured, form
+from tests.tools.readme import MODULES, blocks, lines, shortened
 from tests.tools.training import RECIPE, config
 
 PATH = re.compile(r"[\w./-]+/[\w./-]+\.(?:py|md|h|cpp)")
@@ -132,7 +137,29 @@ def test_a_list_has_every_file(name: str) -> None:
     assert naming - others <= paths(name)
 
 
-# -- one of each, from outside; a quantizer: tests/quant/test_toy.py, a task: tests/engine/tasks/test_another.py -----------
+# -- one of each, from outside; a quantizer from other code: tests/quant/test_toy.py, a task: tests/engine/tasks/test_another.py -----------
+
+
+def test_the_quantizer_of_the_page(monkeypatch: pytest.MonkeyPatch, workplace: Path, command: Callable) -> None:
+    """It lies in its folder as far as commands see: it trains, merges, and packs with whole numbers between layers."""
+    source, commands = (found for found in blocks(ROOT / "CONTRIBUTING.md") if found.language in ("python", "sh"))
+    path = workplace / source.marker.removeprefix("quantizer: ")
+    path.write_text(source.text)
+    traits = kinds.declared(path)
+    assert traits
+    own = kinds._own()
+    monkeypatch.setattr(kinds, "TABLE", {name: kinds.lookup(name) for name in own})
+    monkeypatch.setattr(kinds, "_own", lambda: {**own, traits.name: (traits, path.stem)})
+    monkeypatch.setattr(quantizers, "__path__", [*quantizers.__path__, str(workplace)])
+    for module, argv, leaves in lines(commands):
+        done = command(MODULES.get(module, module), *shortened(module, argv))
+        assert done.code == 0, done.err
+        assert leaves in (None, Path(done.path).name)
+    operations = packed.open(Path(done.path)).program.operations
+    grids = [operation.grid for operation in operations if isinstance(operation, Quantize)]
+    assert grids.count(Steps(inverse=1 / 0.1, scale=0.1, low=0, high=15)) == 7
+    weights = [operation.matrix.weight for operation in operations if isinstance(operation, Convolution)]
+    assert sum(isinstance(weight, Codes) and weight.levels == 16 for weight in weights) == 7
 
 
 def test_a_network(monkeypatch: pytest.MonkeyPatch, workplace: Path, command: Callable) -> None:

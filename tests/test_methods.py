@@ -52,8 +52,9 @@ def tables(page: str) -> list[list[dict[str, str]]]:
 
 def page_of(quantizer: str) -> str:
     """The first page of the index for a quantizer."""
-    row = next(row for row in tables(text("README"))[0] if row["quantizer"] == f"`{quantizer}`")
-    return re.findall(r"\((\w+)\.md\)", row["page"])[0]
+    rows = [row for row in tables(text("README"))[0] if row["quantizer"] == f"`{quantizer}`"]
+    assert rows, f"docs/methods/README.md has no row for the quantizer `{quantizer}`: give it a page and a row"
+    return re.findall(r"\((\w+)\.md\)", rows[0]["page"])[0]
 
 
 @pytest.mark.parametrize("quantizer", numbers.names())

@@ -1,6 +1,6 @@
 """The table of quantizers: their traits and registration. torch is imported only when a quantizer is used.
 
-A quantizer is a file in this folder with its formula, its modules, `TRAITS = Traits(...)` (keywords with plain values)
+A quantizer is a file in this folder with its formula, its modules, `TRAITS = Traits(...)` (keywords and literals)
 and one call of `register`. --help and the checks of flags must not import torch, so they read `TRAITS` without running
 the file.
 """
@@ -202,11 +202,30 @@ def lookup(name: str) -> Kind:
 @cache
 def _own() -> dict[str, tuple[Traits, str]]:
     """Read `TRAITS` and the name of every file in this folder, without running the files."""
-    found = {}
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "TRAITS":
-                assert isinstance(node.value, ast.Call)
-                values = {str(word.arg): ast.literal_eval(word.value) for word in node.value.keywords}
-                found[values["name"]] = Traits(**values), path.stem
-    return found
+    found = {path.stem: declared(path) for path in sorted(Path(__file__).parent.glob("*.py"))}
+    return {traits.name: (traits, stem) for stem, traits in found.items() if traits}
+
+
+def declared(path: Path) -> Traits | None:
+    """Read `TRAITS` of a file without running it; None for a file that registers no quantizer.
+
+    Raises:
+        ValueError: for a file that calls `register` and whose `TRAITS` cannot be read.
+    """
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    calls = [
+        node.value for node in body if isinstance(node, (ast.Assign, ast.Expr)) and isinstance(node.value, ast.Call)
+    ]
+    given = [node.value for node in body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "TRAITS"]
+    if not given and all(ast.unparse(call.func) not in ("register", "kinds.register") for call in calls):
+        return None
+    try:
+        (call,) = given
+        if not isinstance(call, ast.Call) or call.args:
+            raise ValueError("no keywords")
+        return Traits(**{str(word.arg): ast.literal_eval(word.value) for word in call.keywords})
+    except (TypeError, ValueError) as fault:
+        raise ValueError(
+            f"{path.name} registers a quantizer without readable traits: write TRAITS = Traits(name=..., bits=(...)) at "
+            "the top level, with keywords and literals, because the file is not run to read it"
+        ) from fault

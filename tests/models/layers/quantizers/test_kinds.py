@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +29,22 @@ def test_what_is_read_of_a_file_is_what_it_registers() -> None:
     for name, traits in kinds.all_traits().items():
         assert kinds.lookup(name).traits == traits
         assert traits.name == name
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'register(Kind(Traits(name="toy", bits=(2,)), None, None, None))',
+        'TRAITS: Traits = Traits(name="toy", bits=(2,))\nregister(None)',
+        'TRAITS = Traits("toy", (2,))\nregister(None)',
+        'TRAITS = Traits(name="toy", bits=tuple(BITS))\nkinds.register(None)',
+        'TRAITS = Traits(name="toy", bit=(2,))\nregister(None)',
+    ],
+)
+def test_traits_that_cannot_be_read_are_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "toy.py").write_text(text)
+    with pytest.raises(ValueError, match=r"toy\.py registers a quantizer without readable traits: write TRAITS = "):
+        kinds.declared(tmp_path / "toy.py")
 
 
 @pytest.mark.parametrize("name", ["dorefa", "binary", "float", "toy"])
