@@ -51,11 +51,11 @@ def test_blocks_name_the_files_that_they_write() -> None:
     assert sum(line.leaves is not None for block in marked("chain") for line in lines(block)) >= 12
 
 
-@pytest.mark.parametrize("numbers", [(0, 1), (2,)], ids=["nin", "nin_gc"])
+@pytest.mark.parametrize("numbers", [(0, 1, 3), (2,)], ids=["nin", "nin_gc"])
 def test_the_chain(numbers: tuple[int, ...], workplace: Path, command: Command) -> None:
-    """README's chain, and what docs/commands.md adds to it, in one folder; then the grouped network's."""
+    """README's chain, and what docs/commands.md adds to it, reports too, in one folder; then the grouped network's."""
     found = marked("chain")
-    assert len(found) == 3
+    assert len(found) == 4
     for number in numbers:
         run_all(found[number], command)
 
