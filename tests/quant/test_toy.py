@@ -21,7 +21,7 @@ from engine.errors import UserError
 from engine.tasks.classification import CLASSIFICATION
 from engine.training.loop import fit
 from engine.training.progress import FitConfig
-from models.layers.quantizers import kinds
+from models.layers.quantizers import declared, kinds
 from models.layers.quantizers.base import Quantized, Quantizer, Steps
 from quant import recipes
 from quant.hooks import hooks
@@ -141,6 +141,50 @@ def test_packing_asks_for_the_grid_of_the_codes() -> None:
     trained.get_submodule("block3.conv").input_quantizer = Wide()
     with pytest.raises(UserError, match=r"block3\.conv: the grid of its input quantizer, Wide, gives other codes"):
         lower(merge(trained), INFO.mean, INFO.std)
+
+
+class Halves(Quantizer):
+    """A quantizer in steps of 0.5 with any grid."""
+
+    def __init__(self, bits: int, told: Steps) -> None:
+        super().__init__()
+        self.high, self.told = 2**bits - 1, told
+
+    def forward(self, x: Tensor) -> Quantized:
+        return Quantized((x / 0.5).round().clamp(0, self.high), torch.tensor(0.5))
+
+    def grid(self) -> Steps:
+        return self.told
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_a_grid_is_compared_step_by_step(bits: int) -> None:
+    high = 2**bits - 1
+    right = Steps(2.0, 0.5, 0, high)
+    assert declared.fault_of_grid(Halves(bits, right)) == ""
+    for wrong in (
+        right._replace(scale=0.53),
+        right._replace(inverse=1.9),
+        right._replace(high=high + 1),
+        right._replace(low=-1),
+    ):
+        assert "gives other codes" in declared.fault_of_grid(Halves(bits, wrong)), wrong
+
+
+class Elsewhere(Quantizer):
+    """A quantizer on a device without arithmetic."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("step", torch.ones((), device="meta"))
+
+    def forward(self, x: Tensor) -> Quantized:
+        assert x.device == self.get_buffer("step").device
+        return Quantized(torch.zeros(1), None)
+
+
+def test_numbers_are_probed_where_the_quantizer_is() -> None:
+    assert declared.fault_of_scale(Elsewhere()) == ""
 
 
 @pytest.mark.usefixtures("_toy")

@@ -5,16 +5,19 @@ Merging and packing rely on both. A quantizer from outside may have neither, and
 
 from __future__ import annotations
 
+from itertools import chain
+
 import torch
 from torch import Tensor
 
-from models.layers.quantizers.base import Quantized, Quantizer, Signs, Steps
+from models.layers.quantizers.base import Quantizer, Signs, Steps
 
 HINT = (
     "give the quantizer a scale that its state fixes and a `grid` (CONTRIBUTING.md), or leave inputs float: --Abits 32"
 )
+NEAR = 0.003
+"""The most of the probed numbers whose code may be the neighbour: those within rounding of the middle of two codes."""
 _SIZES = 2.0 ** torch.arange(-24, 25, dtype=torch.float64) * 1.1  # of no power of two, where grids have their edges
-_PROBE = torch.cat([-_SIZES.flip(0), _SIZES]).float()
 
 
 @torch.no_grad()
@@ -22,8 +25,12 @@ def fault_of_scale(quantizer: Quantizer) -> str:
     """Return what keeps a layer from being merged, in words; empty if nothing does.
 
     A merged layer multiplies its sums by one stored scale, whatever its input is.
+
+    Args:
+        quantizer: of an input, in eval mode.
     """
-    scales = [quantizer(x).scale for x in (_PROBE.new_zeros(1, 1), _probe())]
+    probe = _probe(quantizer)
+    scales = [quantizer(x).scale for x in (torch.zeros_like(probe), probe)]
     if any(scale is None for scale in scales):
         same = scales == [None, None]
     else:
@@ -35,35 +42,41 @@ def fault_of_scale(quantizer: Quantizer) -> str:
 def fault_of_grid(quantizer: Quantizer) -> str:
     """Return why the quantizer's grid does not describe its codes, in words; empty if it does.
 
-    Codes may differ by one step: an engine multiplies where the quantizer divides.
+    Args:
+        quantizer: of an input, in eval mode.
     """
-    x, grid = _probe(), quantizer.grid()
-    found = _numbers(quantizer(x))
+    grid = quantizer.grid()
     if grid is None:
-        return "" if torch.equal(found, x) else f"its input quantizer, {_name(quantizer)}, has no grid"
-    told, most = _on(grid, x)
-    return (
-        ""
-        if bool(((found - told).abs() <= most).all())
-        else f"the grid of its input quantizer, {_name(quantizer)}, gives other codes"
-    )
+        codes, scale = quantizer(x := _probe(quantizer))
+        is_number = torch.equal(codes if scale is None else codes * scale, x)
+        return "" if is_number else f"its input quantizer, {_name(quantizer)}, has no grid"
+    right = _steps_agree(quantizer, grid) if isinstance(grid, Steps) else _signs_agree(quantizer, grid)
+    return "" if right else f"the grid of its input quantizer, {_name(quantizer)}, gives other codes"
 
 
-def _probe() -> Tensor:
-    return _PROBE.reshape(-1, 1)
+def _steps_agree(quantizer: Quantizer, grid: Steps) -> bool:
+    """Return whether codes have the grid's scale, and are the grid's: a few may be neighbours, as an engine multiplies."""
+    x = _probe(quantizer, (grid.low - 1) / grid.inverse, (grid.high + 1) / grid.inverse)
+    codes, scale = quantizer(x)
+    steps = x.new_ones(1) if scale is None else scale.flatten()
+    off = (codes - (x * grid.inverse).round().clamp(grid.low, grid.high)).abs()
+    scales_agree = bool(((steps - grid.scale).abs() <= 1e-5 * abs(grid.scale)).all())
+    return scales_agree and bool((off <= 1).all()) and (off > 0).float().mean().item() <= NEAR
 
 
-def _numbers(quantized: Quantized) -> Tensor:
-    codes, scale = quantized
-    return codes if scale is None else codes * scale
+def _signs_agree(quantizer: Quantizer, grid: Signs) -> bool:
+    edge = grid.edge or 0.0
+    x = _probe(quantizer, -2 * edge - 1, 2 * edge + 1)
+    codes, scale = quantizer(x)
+    return scale is None and torch.equal(codes, (x > edge).to(x) - (x < -edge).to(x))
 
 
-def _on(grid: Steps | Signs, x: Tensor) -> tuple[Tensor, float]:
-    """Return the numbers that a grid gives for x, and how far the quantizer's may be from them."""
-    if isinstance(grid, Steps):
-        return (x * grid.inverse).round().clamp(grid.low, grid.high) * grid.scale, grid.scale * 1.001
-    edge = 0.0 if grid.edge is None else grid.edge
-    return (x > edge).float() - (x < -edge).float(), 0.0
+def _probe(quantizer: Quantizer, low: float = -1.0, high: float = 1.0) -> Tensor:
+    """Return numbers of all sizes and many between `low` and `high`, (N, 1), none of them 0, where the quantizer is."""
+    between = torch.linspace(low, high, 1000, dtype=torch.float64) + (high - low) / 7919
+    found = torch.cat([-_SIZES.flip(0), _SIZES, between[between != 0]]).float().reshape(-1, 1)
+    held = next(chain(quantizer.parameters(), quantizer.buffers()), found)
+    return found.to(held.device)
 
 
 def _name(quantizer: Quantizer) -> str:
