@@ -76,33 +76,31 @@ def taps_apart(
 
 
 def settings(
-    planes: list[NDArray[np.int64]],
-    form: Geometry,
-    widths: Widths,
-    settings: dict[str, Any],
-    source: Place,
-    result: Place,
+    planes: list[NDArray[np.int64]], form: Geometry, widths: Widths, known: dict[str, Any], source: Place, result: Place
 ) -> dict[str, Any]:
     """Return the step settings that depend on the weights and on the places of source and result.
 
     Args:
-        planes: see taps_apart.
-        settings: those known before; bias, scale and shift are put into the order of sums.
+        planes: of the weights, see taps_apart.
+        form: of the windows.
+        widths: of the instruction set.
+        known: the settings so far; bias, scale and shift, (channels,), are put into the order of sums.
+        source, result: the values that the layer reads and gives.
     """
     channels, columns = result.sides[2], result.sides[1]
-    coded = result.kind == steps.BYTE and not settings.get("signs")
+    coded = result.kind == steps.BYTE and not known.get("signs")
     ordered = coded or result.kind == steps.FLOAT
     close = ordered and form.stride[1] == 1 and source.pitch == result.pitch == channels
     in_rows = close and rows_pay(channels, columns, widths)
     lanes = lanes_of(channels, columns, in_rows, widths)
     weight, offsets = taps_apart(planes, lanes, form, source)
-    told = {"weight": weight, "offsets": offsets, "count": len(offsets), "outputs": len(lanes)}
-    told |= {"what": 1 + ordered, "joined": columns if in_rows else 1}
+    told = {"weight": weight, "offsets": offsets, "count": len(offsets), "parts": len(lanes)}
+    told |= {"what": 1 + ordered, "line": columns if in_rows else 1}
     if not ordered:
         return told
     neutral = {"bias": 0, "scale": 1.0, "shift": -0.0}  # x + -0 is x, of x = -0, too
     for name, missing in neutral.items():
-        each = settings[name]
+        each = known[name]
         each = np.full(channels, missing, np.float32) if each is None else each[:channels]
         told[name] = in_order_of_sums(np.append(each, each.dtype.type(missing))[lanes])
     return told

@@ -21,15 +21,35 @@ def known(operation: Operation) -> bool:
     return isinstance(operation, KINDS) and not (isinstance(operation, Upsample) and operation.kind != "nearest")
 
 
-def joins(operation: Operation) -> bool:
-    """Return whether the next move can do an operation's move as well."""
-    return isinstance(operation, (Permute, Reshape, Slice))
+class Joined:
+    """Moves that are left to the move behind them, so that their values are never stored."""
+
+    def __init__(self) -> None:
+        self._left: dict[int, tuple[int, tuple[Operation, ...]]] = {}
+
+    def origin(self, value: int) -> tuple[int, tuple[Operation, ...]]:
+        """Return the stored value that a value comes from, and the moves between."""
+        return self._left.get(value, (value, ()))
+
+    def leave(self, value: int, operation: Operation, readers: Sequence[Operation]) -> bool:
+        """Leave the move that gives `value` to its only reader, if that is a move, too; return whether it is left.
+
+        Not to an upsampling: it would repeat runs of single numbers once for each copy.
+        """
+        if len(readers) != 1 or not isinstance(operation, (Permute, Reshape, Slice)):
+            return False
+        if not known(readers[0]) or isinstance(readers[0], Upsample):
+            return False
+        first, before = self.origin(operation.sources[0])
+        self._left[value] = (first, (*before, operation))
+        return True
 
 
 def runs(
     operation: Operation,
     number: int,
-    sources: Sequence[tuple[Place, Sequence[Operation]]],
+    source: Place,
+    before: Sequence[Operation],
     shapes: Sequence[Shape],
     result: Place,
 ) -> NDArray[np.int64]:
@@ -37,16 +57,16 @@ def runs(
 
     Args:
         number: the index of the source.
-        sources: the place of each source, and moves that come before the operation's own.
-        shapes: of the sources after these moves.
+        source: the stored value that it comes from.
+        before: the moves between, which are done as well.
+        shapes: of all sources, after these moves.
     """
     to = result.order()
     if isinstance(operation, Concatenate):
         begin = sum(shape[operation.axis] for shape in shapes[:number])
         part = slice(begin, begin + shapes[number][operation.axis])
         to = to[(slice(None),) * operation.axis + (part,)]
-    place, before = sources[number]
-    begin_of = place.order()
+    begin_of = source.order()
     for each in (*before, operation):
         begin_of = _moved(each, begin_of)
     return _side_by_side(begin_of.reshape(-1), to.reshape(-1))

@@ -39,7 +39,7 @@ class _Planner:
         self.formats = formats(program, widths.whole)
         self.places: dict[int, Place] = {0: Place(program.picture)}
         self.made: list[Planned] = []
-        self.moves: dict[int, tuple[int, tuple[Operation, ...]]] = {}  # values that are never stored: source and moves
+        self.joined = moves.Joined()
         self.constants: list[tuple[int, NDArray[np.float32]]] = []
         self.extra = len(
             program.values
@@ -65,10 +65,12 @@ class _Planner:
         elif isinstance(operation, Quantize):
             self._add(steps.QUANTIZE, sources, number, **_grid(operation.grid))
         elif moves.known(operation) and self._can_move(operation):
-            if not self._moves_later(number, operation):
+            if not self.joined.leave(
+                number + 1, operation, [self.program.operations[n] for n in self.readers[number + 1]]
+            ):
                 for which, source in enumerate(sources):
-                    first = self.moves.get(source, (source, ()))[0]
-                    self._add(steps.MOVE, (first,), number, later=partial(self._runs, operation, which))
+                    first, before = self.joined.origin(source)
+                    self._add(steps.MOVE, (first,), number, later=partial(self._runs, operation, which, before))
         elif (found := self._on_numbers(number, operation)) is not None:
             kind, settings = found
             self._add(kind, sources, number, **settings)
@@ -79,18 +81,6 @@ class _Planner:
     def _is_layer(self, operation: Convolution | Linear) -> bool:
         shape = self.program.values[operation.sources[0]].shape
         return len(shape) <= 2 if isinstance(operation, Linear) else True
-
-    def _moves_later(self, number: int, operation: Operation) -> bool:
-        """Leave a move to the next one, if that is the only operation that reads its result."""
-        readers = [self.program.operations[reader] for reader in self.readers[number + 1]]
-        if len(readers) != 1 or not moves.joins(operation):
-            return False
-        if readers[0].sources.count(number + 1) > 1 or not (moves.known(readers[0]) and self._can_move(readers[0])):
-            return False
-        (source,) = operation.sources
-        first, before = self.moves.get(source, (source, ()))
-        self.moves[number + 1] = (first, (*before, operation))
-        return True
 
     def _can_move(self, operation: Operation) -> bool:
         held = (self.formats.get(source) for source in operation.sources)
@@ -156,7 +146,7 @@ class _Planner:
             planes = depthwise.in_bytes(values) if held.kind == steps.BYTE and self.widths.apart else None
             if planes is not None:
                 return steps.DEPTHWISE, {
-                    "depth": len(planes),
+                    "planes": len(planes),
                     "later": partial(depthwise.settings, planes, geometry(operation), self.widths),
                 }
             return steps.DEPTHWISE, {"weight": np.ascontiguousarray(values[:, 0].transpose(1, 2, 0).astype(np.int16))}
@@ -175,11 +165,11 @@ class _Planner:
     # settings that depend on borders, which other layers' windows may widen until the end
 
     def _runs(
-        self, operation: Operation, which: int, settings: dict[str, Any], source: Place, result: Place
-    ) -> dict[str, Any]:
-        found = [self.moves.get(value, (value, ())) for value in operation.sources]
+        self, operation: Operation, which: int, before: tuple[Operation, ...], settings: dict[str, Any], source: Place,
+        result: Place,
+    ) -> dict[str, Any]:  # fmt: skip
         shapes = [self.program.values[value].shape for value in operation.sources]
-        runs = moves.runs(operation, which, [(self.places[first], before) for first, before in found], shapes, result)
+        runs = moves.runs(operation, which, source, before, shapes, result)
         fill = getattr(operation, "fill", 0.0) if source.kind == steps.FLOAT else result.zero
         return {"runs": runs, "count": len(runs), "numbers": (fill, 0.0)}
 

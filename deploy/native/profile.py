@@ -70,7 +70,8 @@ def total_macs(program: Program) -> int:
 def spent(native: Native, x: Tensor) -> list[Spent]:
     """Return the time of each operation that has steps, in order: the shortest of 5 runs.
 
-    The time of an operation that a layer computes along with its own counts as the layer's.
+    The time of an operation that a layer computes along with its own counts as the layer's; that of a move that the next
+    move does as well counts as the next one's. Such operations are left out.
 
     Args:
         x: normalised pictures, (N, *program.picture).

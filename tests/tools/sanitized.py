@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 
 from hypothesis import given, settings
+from hypothesis.strategies import one_of
 
 from deploy.native import compiler
 
@@ -22,12 +23,12 @@ def main(count: int) -> None:
     if not count:
         compiler.build()
         return
-    from tests.deploy.native.sized import FAST, check, programs
+    from tests.deploy.native.sized import FAST, check, depthwise, programs
 
     for kernels in compiler.instruction_sets():
 
         @settings(max_examples=count, derandomize=True, database=None, **FAST)
-        @given(made=programs())
+        @given(made=one_of(programs(), depthwise()))
         def each(made):  # type: ignore[no-untyped-def]
             check(made, kernels)  # noqa: B023  (called before the next one)
 

@@ -27,23 +27,23 @@ template <class Lanes, class T> inline void depthwise_of(const Step &step, uint8
 
 // Four taps at a time: their bytes are interleaved, so that one instruction sums four products of a lane.
 // The numbers of a line are contiguous: of a place, or of a row whose places have no gap between their windows. Its lanes are
-// computed APART at a time. Channels repeat along a row, so the weights of a part serve every `outputs`-th block of lanes.
+// computed APART at a time. Channels repeat along a row, so the weights of a part serve every `parts`-th block of lanes.
 template <class Lanes, int PLANES, class Finish> inline void each_sum(const Step &step, uint8_t *arena, int begin, int end, int part, const int8_t *weight, const Finish &finish) {
     constexpr int APART = Lanes::APART;
-    const int lanes = step.joined * step.result.channels;
+    const int lanes = step.line * step.result.channels;
     for (int row = begin; row < end; row++) {
         Spot spot = row_begin(step, row);
-        for (; spot.column < step.result.columns; spot.column += step.joined) {
+        for (; spot.column < step.result.columns; spot.column += step.line) {
             const uint8_t *from = window_at<uint8_t>(step, arena, spot);
-            for (int at = part * APART; at < lanes; at += step.outputs * APART) {
+            for (int at = part * APART; at < lanes; at += step.parts * APART) {
                 typename Lanes::Apart sums;
                 const int8_t *w = weight;
                 for (int64_t k = 0; k < step.count; k += 4, w += 4 * PLANES * APART)
                     sums.template add<PLANES>(from + at, step.offsets + k, w);
                 finish(sums, spot, at, lanes - at < APART ? lanes - at : APART);
             }
-            spot.from += int64_t(step.stride[1]) * step.source.pitch * step.joined;
-            spot.to += int64_t(step.result.pitch) * step.joined;
+            spot.from += int64_t(step.stride[1]) * step.source.pitch * step.line;
+            spot.to += int64_t(step.result.pitch) * step.line;
         }
     }
 }
@@ -51,7 +51,7 @@ template <class Lanes, int PLANES, class Finish> inline void each_sum(const Step
 template <class Lanes, int PLANES> inline void depthwise_lines(const Step &step, uint8_t *arena, int begin, int end) {
     constexpr int APART = Lanes::APART;
     const int8_t *weight = static_cast<const int8_t *>(step.weight);
-    for (int part = 0; part < step.outputs; part++, weight += step.count * PLANES * APART) {
+    for (int part = 0; part < step.parts; part++, weight += step.count * PLANES * APART) {
         if (step.what == 1) {
             each_sum<Lanes, PLANES>(step, arena, begin, end, part, weight, [&](const auto &sums, const Spot &spot, int at, int count) {
                 alignas(64) int32_t natural[APART];
@@ -72,12 +72,12 @@ template <class Lanes, int PLANES> inline void depthwise_lines(const Step &step,
     }
 }
 
-// what: 1 if taps come in fours; 2 if bias, scale and shift are then in the order of sums, see ApartFinish. depth: planes of weights.
+// what: 1 if taps come in fours; 2 if bias, scale and shift are then in the order of sums, see ApartFinish.
 template <class Lanes> inline void depthwise(const Step &step, uint8_t *arena, int begin, int end) {
     if constexpr (Lanes::APART > 0)
         if (step.what) {
-            if (step.depth == 1) return depthwise_lines<Lanes, 1>(step, arena, begin, end);
-            if (step.depth == 2) return depthwise_lines<Lanes, 2>(step, arena, begin, end);
+            if (step.planes == 1) return depthwise_lines<Lanes, 1>(step, arena, begin, end);
+            if (step.planes == 2) return depthwise_lines<Lanes, 2>(step, arena, begin, end);
             return depthwise_lines<Lanes, 3>(step, arena, begin, end);
         }
     if (step.source.kind == BYTE) depthwise_of<Lanes, uint8_t>(step, arena, begin, end);

@@ -32,12 +32,13 @@ struct Step {
     int32_t what;                        // which function, combination, reduction; LAYER: 0 pairs of shorts, 1 fours of bytes, 2 tiles; DEPTHWISE: see depthwise.h
     Value source, other, result;
     int32_t kernel[2], stride[2], padding[2], dilation[2];   // padding: above and left
-    int32_t outputs;                     // of each group, rounded up to a multiple that the kernel computes at once; DEPTHWISE: parts of the weights
+    int32_t outputs;                     // of each group, rounded up to a multiple that the kernel computes at once
     int32_t groups;
     int64_t count;                       // of offsets for each group, or of runs
-    int32_t depth;                       // LAYER with bytes: fours whose sum 16 bits hold; with tiles: bytes of a piece; DEPTHWISE: planes of the weights; SIGNS: |weight|, the value of a bit
-    int32_t joined;                      // LAYER with tiles: pieces in a row of a tile; DEPTHWISE: places in a line
+    int32_t depth;                       // LAYER with bytes: fours whose sum 16 bits hold; with tiles: bytes of a piece; SIGNS: |weight|, the value of a bit
+    int32_t joined;                      // LAYER with tiles: pieces in a row of a tile
     int32_t factor;                      // LAYER with `each`: weights are factor * stored + each, `other` holds the windows' totals
+    int32_t parts, planes, line;         // DEPTHWISE with fours of taps: parts and planes of the weights, places in a line; see depthwise.h
     int32_t coded;                       // layers: whether the result is in codes
     float inverse, low, high, edge;      // the grid of codes: Steps, or Signs if `signs` is 1
     int32_t signs;

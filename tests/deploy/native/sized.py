@@ -96,6 +96,47 @@ def programs(draw: Any, side: int = 9) -> Program:
     return Program(tuple(made), (channels, *sides), (0.5,) * channels, (0.25,) * channels)
 
 
+@st.composite
+def depthwise(draw: Any) -> Program:
+    """Draw a depthwise layer whose taps may come in fours: rows of few channels, several parts, weights beyond a byte.
+
+    A layer reads codes, and gives codes to a second one or numbers.
+    """
+
+    def between(low: int, high: int) -> int:
+        return draw(st.integers(low, high))
+
+    channels = 4 * draw(st.sampled_from([*range(1, 16), 17, 18, 20, 32, 33])) - draw(st.sampled_from([0, 0, 0, 1]))
+    kernel, dilation = (between(1, 5), between(1, 4)), (between(1, 2), between(1, 2))
+    sides = tuple(dilation[i] * (kernel[i] - 1) + between(*((1, 3), (3, 16))[i]) for i in range(2))
+    draws = np.random.default_rng(between(0, 2**16))
+    most = draw(st.sampled_from([1, 127, 254, 381]))  # one, one, two and three planes of bytes
+    weight = draws.integers(-most, most + 1, (channels, 1, *kernel)).astype(np.int16)
+    scale = draws.uniform(-1, 1, channels).astype(np.float32) / (most * 20)
+    shift = draw(st.sampled_from([None, draws.normal(size=channels).astype(np.float32)]))
+    bias = draw(st.sampled_from([None, draws.integers(-99, 99, channels).astype(np.int32)]))
+    matrix = Matrix(_wide_codes(weight), scale, bias, shift)
+    grid = draw(st.sampled_from(GRIDS[:3]))
+    made: list[Operation] = [Quantize(grid, sources=(0,), name="codes")]
+
+    def add(make: type[Operation], **told: Any) -> None:
+        made.append(make(**told, sources=(len(made),), name=str(len(made))))
+
+    add(Convolution, matrix=matrix, stride=(between(1, 2), draw(st.sampled_from([1, 1, 2]))), dilation=dilation,
+        padding=tuple(between(0, 2) for _ in range(4)), groups=channels)  # fmt: skip
+    if draw(st.booleans()):
+        add(Function, kind="relu")
+    if draw(st.sampled_from([True, True, False])):
+        add(Quantize, grid=draw(st.sampled_from(GRIDS)))
+        ones = draws.integers(-1, 2, (8, channels, 1, 1)).astype(np.int16)
+        add(Convolution, matrix=Matrix(_wide_codes(ones)))
+    return Program(tuple(made), (channels, *sides), (0.5,) * channels, (0.25,) * channels)
+
+
+def _wide_codes(values: Any) -> Codes:
+    return Codes(values, 1024, 1, np.array([-512], np.int32))
+
+
 def _value(shape: tuple[int, ...]) -> Any:
     from deploy.operations.base import Value
 

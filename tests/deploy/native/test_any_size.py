@@ -2,16 +2,50 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 
+from deploy.native import steps
+from deploy.native.plan import plan
+from deploy.native.steps import Widths
 from deploy.program import Program
-from tests.deploy.native.sized import FAST, check, programs
+from tests.deploy.native.sized import FAST, check, depthwise, programs
 
 
 @settings(max_examples=30, derandomize=True, **FAST)
 @given(made=programs())
 def test_a_layer_of_any_size(made: Program, kernels: str) -> None:
+    check(made, kernels)
+
+
+@settings(max_examples=80, derandomize=True, **FAST)
+@given(made=depthwise())
+def test_a_depthwise_layer_of_any_size(made: Program, kernels: str) -> None:
+    check(made, kernels)
+
+
+def test_the_drawn_depthwise_layers_reach_each_kernel() -> None:
+    """Places and rows; codes and numbers; one to three planes of weights; one and several parts."""
+    wide, reached = Widths(16, 3, 32, 64, True), set()
+
+    @settings(max_examples=80, derandomize=True, database=None, **FAST)
+    @given(made=depthwise())
+    def count(made: Program) -> None:
+        for step in plan(made, wide).steps:
+            if step.operation == steps.DEPTHWISE and step.what == 2:
+                reached.add((step.line > 1, bool(step.coded), step.parts > 1))
+                reached.add(step.planes)
+
+    count()
+    assert reached >= {*itertools.product([False, True], repeat=3), 1, 2, 3}
+
+
+@pytest.mark.slow
+@settings(max_examples=1000, **FAST)
+@given(made=depthwise())
+def test_a_thousand_depthwise_layers(made: Program, kernels: str) -> None:
     check(made, kernels)
 
 

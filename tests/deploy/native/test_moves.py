@@ -6,7 +6,6 @@ from math import prod
 from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import given, settings, strategies as st
 
 from deploy.native import steps
@@ -99,15 +98,16 @@ def test_any_chain_gives_what_the_reference_gives(made: Program) -> None:
     check(made, engine().kernels)
 
 
-def test_the_chains_of_these_tests_are_joined() -> None:
-    """Without a join, three moves would be three steps."""
-    made = program(
-        op(Permute, 0, axes=(1, 0, 2)),
-        op(Slice, 1, axis=1, start=1, stop=6, step=2),
-        op(Reshape, 2, shape=(60,)),
-        shape=SHAPE,
-    )
-    assert len(moves_of(made)) == 1
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("deploy.native.moves.joins", lambda operation: False)
-        assert len(moves_of(made)) == 3
+def test_a_chain_of_moves_is_one_step() -> None:
+    """Were the moves not joined, three moves would be three steps."""
+    turned, cut = op(Permute, 0, axes=(1, 0, 2)), op(Slice, 1, axis=1, start=1, stop=6, step=2)
+    assert len(moves_of(program(turned, cut, op(Reshape, 2, shape=(60,)), shape=SHAPE))) == 1
+
+
+def test_an_upsampling_copies_what_is_stored(kernels: str) -> None:
+    """A shuffle of channels leaves runs of one number, which an upsampling would repeat 16 times."""
+    shuffled = (op(Reshape, 0, shape=(2, 3, 20)), op(Permute, 1, axes=(1, 0, 2)), op(Reshape, 2, shape=SHAPE))
+    made = program(*shuffled, op(Upsample, 3, kind="nearest", size=(16, 20)), shape=SHAPE)
+    _, copy = moves_of(made)
+    assert copy.count <= 16 * 20  # one run a place: channels are contiguous
+    check(made, kernels)
