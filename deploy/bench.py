@@ -13,6 +13,7 @@ from engine.cli import argtypes, command
 from engine.cli.flags import Parser, flag, part
 from engine.cli.options import Command, OnCpu
 from engine.errors import UserError
+from engine.system.packages import install
 
 if TYPE_CHECKING:
     from deploy.racing.base import Contender
@@ -203,7 +204,7 @@ def _drawn(path: Path, results: dict[int, dict[str, Timed]]) -> bool:
     try:
         from deploy.racing.picture import drawn
     except ModuleNotFoundError:
-        notice("no picture: matplotlib is not installed (pip install '.[report]')")
+        notice(f"no picture: matplotlib is not installed ({install('report')})")
         return False
     faster = {batch: {name: timed.faster for name, timed in each.items()} for batch, each in results.items()}
     write_bytes(path, drawn(faster, path.suffix.lstrip(".") or "png"))

@@ -10,6 +10,7 @@ from torch import nn
 
 from engine.cli.archs import DETECTORS, library
 from engine.errors import UserError
+from engine.system.packages import install
 
 CORE = ("backbone", "head")
 TWO_CORES = ("fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2", "fasterrcnn_mobilenet_v3_large_fpn",
@@ -61,7 +62,7 @@ def _timm(name: str, classes: int) -> nn.Module:
     try:
         import timm
     except ImportError as fault:
-        raise UserError("timm is not installed", "pip install 'model-compression[timm]'") from fault
+        raise UserError("timm is not installed", install("timm")) from fault
     if name not in (known := timm.list_models()):
         raise _unknown("timm", name, known)
     return timm.create_model(name, pretrained=False, num_classes=classes)

@@ -110,7 +110,7 @@ def body(options: Options) -> dict[str, Any]:
     from engine.training.foreign import description
     from engine.training.judging import in_keys, in_words
     from models import files
-    from quant import notices
+    from quant import notices, restore
     from quant.bias_correction import correct_biases
     from quant.calibrate import calibrate
     from quant.placement import may_be_negative, meet
@@ -147,7 +147,7 @@ def body(options: Options) -> dict[str, Any]:
     metrics = run.metrics(after, data, before=before.score)
     path = run.write(quantized, parent.arch, parent.arch_args, data, metrics, stage)
     text = (
-        f"{spec.name} by {options.calibrate}: {in_words(run.task, after.score, data, before.score, after.more)}, "
+        f"{restore.in_words(stage)}: {in_words(run.task, after.score, data, before.score, after.more)}, "
         f"calibrated on {looked_at} pictures, without training"
     )
     return {"text": text, "path": path, **in_keys(run.task, after.score, before.score, after.more)}

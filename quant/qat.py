@@ -68,10 +68,10 @@ def _evaluate(options: Quantizing, opened: Opened[NormalForm], spec: QuantSpec) 
     path = opened.path
     known = restore.spec_of(opened.checkpoint)
     spec = meet(spec, opened.network, options.settings.keep_float)
-    was, made = known or QuantSpec(), known.name if known else "float"
+    was, made = known or QuantSpec(), restore.words_of(opened.checkpoint)
     if wrong := options.settings.contradiction(options.words, was, spec):
         raise UserError(f"{path} is {made}, which contradicts {wrong}", "leave the flags of quantization out")
-    if options.training.evaluate is True and not options.network.weights and made != spec.name:
+    if options.training.evaluate is True and not options.network.weights and was.name != spec.name:
         raise UserError(f"{path} is {made}, but the flags ask for {spec.name}", "leave the flags of quantization out")
     found = evaluate_file(options, opened)
     return {**found, "text": f"{made}: {found['text']}"}

@@ -26,10 +26,30 @@ from quant.prepare import prepare
 from quant.spec import QuantizerSpec, QuantSpec
 
 
+def _stage_of(checkpoint: Checkpoint) -> Quantize | Calibrate | None:
+    """Return the last stage that quantized a checkpoint, None for a float network."""
+    stages = [stage for stage in checkpoint.history if isinstance(stage, (Quantize, Calibrate))]
+    return stages[-1] if stages else None
+
+
 def spec_of(checkpoint: Checkpoint) -> QuantSpec | None:
     """Return the quantization of a checkpoint, None for a float network."""
-    stages = [stage for stage in checkpoint.history if isinstance(stage, (Quantize, Calibrate))]
-    return QuantSpec.from_dict(dict(stages[-1].spec)) if stages else None
+    stage = _stage_of(checkpoint)
+    return QuantSpec.from_dict(dict(stage.spec)) if stage else None
+
+
+def words_of(checkpoint: Checkpoint) -> str:
+    """Return the quantization of a checkpoint in words, `float` for a float network; see `in_words`."""
+    stage = _stage_of(checkpoint)
+    return in_words(stage) if stage else "float"
+
+
+def in_words(stage: Quantize | Calibrate) -> str:
+    """Return a stage of quantization in words: int8_q1_fold1 if it trained, int8_q1 ptq kl if it calibrated."""
+    name = QuantSpec.from_dict(dict(stage.spec)).name
+    if isinstance(stage, Calibrate):  # its fold1 is no folding in training
+        return f"{name.replace('_fold1', '')} {stage.words()}"
+    return name
 
 
 def short_name_of(checkpoint: Checkpoint) -> str:

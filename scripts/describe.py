@@ -9,6 +9,7 @@ from engine.tasks import score as scores
 from models import cost
 from models.files import Opened
 from models.registry import NETWORKS, build, widths
+from quant import restore
 from quant.spec import QuantSpec
 from scripts.table import ResultRow
 
@@ -41,7 +42,7 @@ def kind(checkpoint: Checkpoint) -> str:
 
 def _words(stage: Stage) -> str:
     if isinstance(stage, (Quantize, Calibrate)):
-        return f"{QuantSpec.from_dict(dict(stage.spec)).name} {stage.words()}".rstrip()
+        return restore.in_words(stage)
     return stage.words()
 
 

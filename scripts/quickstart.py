@@ -16,6 +16,7 @@ from engine.cli.flags import Parser, flag, part
 from engine.cli.naming import called
 from engine.cli.options import Command, Debugging
 from engine.system import precision
+from engine.system.packages import install
 from engine.system.said import notice
 from scripts import chain
 from scripts.ladder.steps import STEPS as LADDER
@@ -77,7 +78,7 @@ def body(options: Options) -> dict[str, Any]:
     if has_page():
         text += f"\nthe table, the plots and the commands as a web page: {place / 'report.html'}"
     else:
-        notice("no web page without bokeh: pip install '.[report]'")
+        notice(f"no web page without bokeh: {install('report')}")
     return {"text": text, "path": place / "report.md"}
 
 

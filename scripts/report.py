@@ -12,6 +12,7 @@ from engine.cli import argtypes, command
 from engine.cli.flags import Parser, flag
 from engine.cli.options import Command
 from engine.errors import UserError
+from engine.system.packages import install
 from engine.system.said import notice
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def body(options: Options) -> dict[str, Any]:
     for picture in set(outputs) - set(written):
         stale = f"; {picture} is that of an earlier table" if picture in old else ""
         judged = any(row.accuracy is not None for row in rows)
-        why = "without matplotlib: pip install '.[report]'" if judged else "where nothing was judged"
+        why = f"without matplotlib: {install('report')}" if judged else "where nothing was judged"
         notice(f"no picture {why}{stale}")
     note = f"{table.note(rows)} {_measured_on()}" if options.measure else table.note(rows)
     text = f"{table.markdown(rows, options.units)}\n{note}\nwritten: {', '.join(map(str, written))}"

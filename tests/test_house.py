@@ -95,8 +95,8 @@ def test_every_package_is_imported_from_where_the_toolkit_lies() -> None:
 
 
 def test_models_take_little_of_engine() -> None:
-    """models may import checkpoints, errors, names of commands in hints, information about data, notices, signals, precision,
-    the compiler and sums over ranks."""
+    """models may import checkpoints, errors, names of commands in hints, information about data, notices, packages in hints,
+    signals, precision, the compiler and sums over ranks."""
     used = {target for name in sources() if name.startswith("models") for target in imported(name)}
     inside = {target for target in used if target.startswith("engine.") and not target.startswith("engine.checkpoint")}
     assert inside <= {
@@ -109,6 +109,7 @@ def test_models_take_little_of_engine() -> None:
         "engine.system",
         "engine.system.compiled",
         "engine.system.precision",
+        "engine.system.packages",
         "engine.system.ranks",
         "engine.system.running",
         "engine.system.sums",

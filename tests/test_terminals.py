@@ -179,7 +179,7 @@ def test_the_core_works_without_what_is_optional(tmp_path: Path) -> None:
     line = [sys.executable, "-c", BLOCKED, *TRAIN[1:]]
     done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.splitlines()[-1] == "notice: no picture without matplotlib: pip install '.[report]'"
+    assert done.stderr.splitlines()[-1] == "notice: no picture without matplotlib: pip install matplotlib bokeh"
     assert not list(tmp_path.rglob("*.png"))
 
 

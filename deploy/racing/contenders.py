@@ -26,6 +26,7 @@ from deploy.racing import runtimes
 from deploy.racing.base import Absent, Call, Contender
 from engine.errors import UserError
 from engine.system.compiled import Unavailable
+from engine.system.packages import package
 from models.graph.normal import NormalForm
 
 Entry = Contender | Absent
@@ -94,7 +95,7 @@ def _guarded(name: str, make: Callable[[str], Entry]) -> Entry:
     except Unavailable as fault:
         return Absent(name, str(fault))
     except ModuleNotFoundError as fault:
-        return Absent(name, f"{fault.name} is not installed")
+        return Absent(name, f"{(missing := package(fault.name or ''))} is not installed: pip install {missing}")
     except Exception as fault:  # a runtime may lack an operation, torch.compile may lack a compiler
         return Absent(name, f"{type(fault).__name__}: {' '.join(str(fault).split())[:80]}")
 

@@ -23,15 +23,13 @@ from engine.cli.options import Threads, Trains
 from engine.errors import UserError
 from engine.system import ranks, signals, terminal
 from engine.system.device import keep_memory
+from engine.system.packages import EXTRAS, install, install_core
 from engine.system.signals import Stopped
 
-_CORE = "activate the environment that the toolkit is installed in (. .venv/bin/activate), or: pip install ."
+_CORE = f"activate the environment that the toolkit is installed in (. .venv/bin/activate), or: {install_core()}"
 
 INSTALL = {
-    "matplotlib": "pip install '.[report]'",
-    "bokeh": "pip install '.[report]'",
-    "onnx": "pip install '.[onnx]'",
-    "onnxruntime": "pip install '.[onnx]'",
+    **{package: install(extra) for extra in ("report", "onnx") for package in EXTRAS[extra]},
     **dict.fromkeys(("torch", "torchvision", "numpy", "tqdm", "sklearn", "PIL"), _CORE),
 }
 """The hint for each missing package."""

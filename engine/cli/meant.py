@@ -32,6 +32,7 @@ ELSEWHERE = {
     "deploy.bench": "--batches --without --picture",
     "deploy.bench and scripts.benchmark": "--seconds",
     "scripts.report": "--units --measure",
+    "scripts.report and scripts.results": "--html",
     "scripts.summary": "--sensitivity",
     "scripts.curves": "--bits --folder",
     "scripts.histograms": "--layer",

@@ -22,7 +22,7 @@ from engine.system.files import sweep, write_bytes
 from engine.system.lock import locked
 from engine.system.said import notice
 
-START_S = 5  # seconds for a download to start, per address; several addresses fit into the 10 s allowed
+START_S = 5  # seconds for a download to start, per address: a machine without a network learns it soon
 STALL_S = 60  # seconds of silence allowed within a download: its first part is worth waiting for
 LARGEST = 1 << 30  # bytes; the archives have 170 million
 SCHEMES = ("https",)

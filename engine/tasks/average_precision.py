@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from engine.errors import UserError
+from engine.system.packages import install
 
 WORKING = 0.5
 """For `recall`: the least score of an answer that counts in use, and the overlap (IoU) that makes it a hit."""
@@ -42,9 +43,7 @@ def check_installed() -> None:
     try:
         import pycocotools  # noqa: F401
     except ImportError as fault:
-        raise UserError(
-            "detectors are judged by pycocotools, which is not installed", "pip install 'model-compression[detect]'"
-        ) from fault
+        raise UserError("detectors are judged by pycocotools, which is not installed", install("detect")) from fault
 
 
 def measured(found: Sequence[Boxes], truth: Sequence[Boxes], classes: int) -> Precision:

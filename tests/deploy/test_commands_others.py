@@ -91,7 +91,7 @@ def test_without_onnx_the_hint_says_how_to_get_it(stocked: Command, monkeypatch:
     hide(monkeypatch, "onnx", "deploy.exporting")
     missing = stocked(ONNX, "--model", W4A4)
     assert_refused(missing, USAGE, "onnx is not installed")
-    assert missing.err.endswith("hint: pip install '.[onnx]'\n")
+    assert missing.err.endswith("hint: pip install onnx onnxruntime\n")
     assert not Path(MODEL).exists()
 
 
@@ -214,8 +214,9 @@ def test_who_is_absent_is_named(stocked: Command, timed: dict[str, float], monke
     assert result.code == 0
     for runtime, package in (("ONNX Runtime", "onnxruntime"), ("OpenVINO", "openvino")):
         for kind in ("fp32", "int8"):
-            assert f"{runtime}, {kind}: left out, {package} is not installed\n" in result.out
-    assert "notice: no picture: matplotlib is not installed (pip install '.[report]')\n" in result.err
+            assert f"{runtime}, {kind}: left out, {package} is not installed: pip install {package}\n" in result.out
+    assert "MNN, fp32: left out, MNN is not installed: pip install MNN\n" in result.out
+    assert "notice: no picture: matplotlib is not installed (pip install matplotlib bokeh)\n" in result.err
     assert not list(Path("models_save").glob("*.png"))
 
 

@@ -173,6 +173,7 @@ def test_commands_train_calibrate_merge_and_judge_it(command: Callable[..., Simp
     assert calibrated.code == 0, calibrated.err
     assert calibrated.path.endswith("Residual_ptq_kl_sums.pth")
     assert "clipped by mse: coded_sums." in calibrated.err
+    assert calibrated.out.startswith("int8_q1_sums ptq kl: ")
     for path in (made.path, calibrated.path):
         merged = command("bn_merge.__main__", "--model", path, *own, "--cpu")
         assert merged.code == 0, merged.err

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from engine.checkpoint import transforms
@@ -60,6 +62,7 @@ def quantized(spec: QuantSpec) -> dict:
     ("spec", "kind", "remarks"),
     [
         (affine(8, 8, 1, False), "int8_q1_fold0", "every layer quantized, the picture not"),
+        (affine(8, 8, 1, True), "int8_q1_fold1", "every layer quantized, the picture not"),
         (affine(8, 8, 1, False, per_channel=False), "int8_q1_fold0_tensor", "every layer quantized, the picture not"),
         (QuantSpec(quantizer("b"), quantizer("b", ste="saturate"), order="bacp"), "wbab", "W with scale; first and last layer float"),
         (
@@ -71,3 +74,18 @@ def quantized(spec: QuantSpec) -> dict:
 def test_a_row_says_how_it_was_quantized(spec: QuantSpec, kind: str, remarks: str) -> None:
     checkpoint = nin([192, 160, 96, 192, 192, 192, 192, 192], [quantized(spec)])
     assert (describe.kind(checkpoint), describe.remarks(checkpoint)) == (f"nin {kind}", remarks)
+
+
+@pytest.mark.parametrize(
+    ("spec", "more", "kind"),
+    [
+        (affine(8, 8, 1, True), {}, "int8_q1 ptq kl"),
+        (affine(4, 8, 0, True, per_channel=False), {"bias_correction": True}, "intw4a8_q0_tensor ptq kl, biases corrected"),
+        (replace(affine(8, 8, 1, True), sums="int8"), {}, "int8_q1_sums ptq kl"),
+    ],
+)  # fmt: skip
+def test_calibration_trains_nothing_so_nothing_was_folded_in_training(spec: QuantSpec, more: dict, kind: str) -> None:
+    stage = {"stage": "quantize", "spec": spec.to_dict(), "calibrate": "kl", "pictures": 512, **more}
+    checkpoint = nin([192, 160, 96, 192, 192, 192, 192, 192], [stage])
+    assert describe.kind(checkpoint) == f"nin {kind}"
+    assert checkpoint.history[-1].to_dict() == stage  # the file keeps the spec

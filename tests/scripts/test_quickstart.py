@@ -92,7 +92,7 @@ def test_without_the_extra_there_is_no_page(workplace: Path, command: Command, m
     assert [line for line in called if line.startswith("scripts.report") and "--html" not in line]
     assert not [line for line in called if "--html" in line]
     assert "web page:" not in done.out
-    assert done.err == "notice: no web page without bokeh: pip install '.[report]'\n"
+    assert done.err == "notice: no web page without bokeh: pip install matplotlib bokeh\n"
 
 
 def test_a_step_that_fails_ends_it_with_its_exit_code(

@@ -216,7 +216,7 @@ def test_what_is_replaced_is_named(saved: Path, command: Command, monkeypatch: p
     monkeypatch.setattr(table, "draw", lambda rows: None)
     done = command("scripts.report", *FILES)
     assert "replaced runs/report.md, runs/report.csv, runs/report.json" in done.err.splitlines()
-    assert done.err.splitlines()[-1].endswith("'.[report]'; runs/report.png is that of an earlier table")
+    assert done.err.splitlines()[-1].endswith("matplotlib bokeh; runs/report.png is that of an earlier table")
 
 
 @pytest.mark.parametrize(

@@ -99,4 +99,4 @@ def test_without_the_evaluator(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pycocotools", None)
     with pytest.raises(UserError, match="not installed") as fault:
         check_installed()
-    assert fault.value.hint == "pip install 'model-compression[detect]'"
+    assert fault.value.hint == "pip install pycocotools"

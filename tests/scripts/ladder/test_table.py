@@ -62,7 +62,7 @@ def test_pictures_need_matplotlib_and_say_so(
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert table.draw({}, []) == {}
-    assert capsys.readouterr().err == "notice: no plots without matplotlib: pip install '.[report]'\n"
+    assert capsys.readouterr().err == "notice: no plots without matplotlib: pip install matplotlib bokeh\n"
 
 
 def test_the_picture_of_sizes_shows_means_and_a_colour_a_family(monkeypatch: pytest.MonkeyPatch) -> None:

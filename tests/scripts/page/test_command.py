@@ -70,7 +70,7 @@ def test_without_the_extra_nothing_is_read_or_written(refined: Command, monkeypa
     monkeypatch.setitem(sys.modules, "bokeh", None)
     done = refined("scripts.report", "models_save/gone.pth", "--html")
     assert_refused(done, 2, "bokeh is not installed")
-    assert done.err.splitlines()[-1] == "hint: pip install '.[report]'"
+    assert done.err.splitlines()[-1] == "hint: pip install matplotlib bokeh"
     assert not Path("runs/report.md").exists()
     assert refined("scripts.report", FILES[0]).code == 0
 
