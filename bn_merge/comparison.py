@@ -46,7 +46,7 @@ def compare(options: Comparing) -> dict[str, Any]:
     rounded = f" (the file's numbers are fp32{turning})" if options.float64 else ""
     arithmetic = "float64" if options.float64 else "fp32"
     lines = [
-        f"{one.path} against {other.path}, {arithmetic}, {found.pictures:,} {data.part} pictures of {data.info.label}",
+        f"{one.path} against {other.path}, {arithmetic}, {found.pictures:,} {data.part} pictures of {data.info.quoted}",
         f"{task.score.name:13} {before.score:.2f} {task.score.unit} -> {after.score:.2f} {task.score.unit}",
         f"same answer   {_share(found)} ({100 * found.agree / found.pictures:.2f} %)",
         f"{task.gap_name} {_number(found.gap)}{rounded}",

@@ -71,6 +71,7 @@ def body(options: Options) -> dict[str, Any]:
     from deploy.racing.base import Absent, Contender
     from deploy.racing.clock import race
     from deploy.racing.contenders import entries
+    from engine.checkpoint.words import counted
     from engine.system.files import check_writable
     from engine.system.processor import processor
     from engine.system.terminal import columns
@@ -106,17 +107,23 @@ def body(options: Options) -> dict[str, Any]:
     lines = columns(_table(options, taking_part, results, same))
     lines += [f"{entry.name}: left out, {entry.why}" for entry in absent]
     lines += _plainly(taking_part, results)
+    slower = _slower(taking_part, results)
+    lines += [
+        f"{each['runtime']}: {each['kind']} takes {each['milliseconds']:.2f} ms, fp32 {each['fp32']:.2f} ms "
+        f"at batch {each['batch']}"
+        for each in slower
+    ]
     native = next((c.run for c in taking_part if c.name == "native executor"), None)
     rates, profiled = _native(native, x, results, threads, options.profile)
     lines += rates
     lines.append(f"{source}: {size['checkpoint']:,} bytes, packed {size['packed']:,}")
     lines.append(
-        f"same answers: share of {len(right)} random pictures with the reference executor's answer; "
+        f"same answers: share of {counted(len(right), 'random picture')} with the reference executor's answer; "
         f"medians over turns, the middle half of ratios in brackets; {processor()}, {threads} thread"
         f"{'s' * (threads > 1)}, PyTorch {torch.__version__.partition('+')[0]}"
     )
     found = {str(batch): {name: asdict(timed) for name, timed in timed_.items()} for batch, timed_ in results.items()}
-    result = {"text": "\n".join(lines), "milliseconds": found, "same_answers": same, "bytes": size,
+    result = {"text": "\n".join(lines), "milliseconds": found, "same_answers": same, "bytes": size, "slower": slower,
               "processor": processor(), "threads": threads, "profile": profiled}  # fmt: skip
     if _drawn(picture, results):
         result["path"] = picture
@@ -160,6 +167,23 @@ def _plainly(taking_part: list[Contender], results: dict[int, dict[str, Timed]])
                 f"batch {batch}: compression made nothing faster here: {small} takes {packed[small]:.2f} ms, "
                 f"the float network in {best} {plain[best]:.2f} ms"
             )
+    return found
+
+
+def _slower(taking_part: list[Contender], results: dict[int, dict[str, Timed]]) -> list[dict[str, Any]]:
+    """Return each runtime and batch size where the runtime's own fp32 is faster than its compressed network.
+
+    Returns:
+        runtime, kind (int8 or packed) and batch; milliseconds and, as `fp32`, those of fp32.
+    """
+    found = []
+    for name in (c.name for c in taking_part if c.compressed):
+        runtime, _, kind = name.partition(", ")
+        for batch, timed in results.items():
+            plain = timed.get(f"{runtime}, fp32")
+            if plain and timed[name].milliseconds > plain.milliseconds:
+                times = {"milliseconds": timed[name].milliseconds, "fp32": plain.milliseconds}
+                found.append({"runtime": runtime, "kind": kind, "batch": batch, **times})
     return found
 
 

@@ -38,7 +38,7 @@ def listing(held: Packed) -> str:
         f"{made.arch}, {made.dataset.label}{judged}; from {made.provenance.parent}",
         *(held.around.lines() if held.around else []),
         f"{found['operations']} operations, {found['integer_layers']} of {found['layers']} layers on whole numbers",
-        f"{held.size:,} bytes; {found['counted_bytes']:,} are counted as stored bits",
+        f"{held.size:,} bytes; {in_tables(found['counted_bytes'])}",
     ])  # fmt: skip
 
 
@@ -54,6 +54,11 @@ def summary(held: Packed) -> dict[str, Any]:
         "layers": len(matrices),
         "integer_layers": sum(whole for _, whole in matrices),
     }
+
+
+def in_tables(counted: int) -> str:
+    """Word the size of a network in tables, which differs from the size of its packed file."""
+    return f"the tables count {counted:,} bytes, its stored bits without the description of the program"
 
 
 def stored(operation: Operation) -> int:

@@ -44,7 +44,7 @@ def parser() -> Parser:
 
 def body(options: Options) -> dict[str, Any]:
     from deploy import packed
-    from deploy.listing import listing, summary
+    from deploy.listing import in_tables, listing, summary
 
     if options.inspect:
         held = packed.open(options.inspect)
@@ -59,7 +59,7 @@ def body(options: Options) -> dict[str, Any]:
     size = packed.save(made, path)
     held = packed.open(path)  # checks that the file can be read back
     before, counted = source.stat().st_size, made.bits // 8
-    text = f"{source}: {before:,} bytes -> {size:,} bytes; {counted:,} are counted as stored bits"
+    text = f"{source}: {before:,} bytes -> {size:,} bytes; {in_tables(counted)}"
     return {"text": text, "path": path, "bytes_before": before, **summary(held)}
 
 

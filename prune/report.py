@@ -87,7 +87,7 @@ def widths(chosen: PrunePlan, history: History) -> list[str]:
         again = [f"in all      {first} -> {sum(chosen.cfg)} channels since the first pruning, {share:.2f} % dropped"]
     return [
         *_table(chosen),
-        f"percent     requested {100 * chosen.percent:.2f} %, achieved {100 * chosen.achieved:.2f} %",
+        f"percent     requested {100 * chosen.percent:.2f} %, achieved {100 * chosen.achieved:.2f} % of the channels that can be cut",
         *_channels(chosen),
         *again,
     ]
@@ -121,7 +121,7 @@ def scores(evaluations: dict[str, Evaluation], data: Data, score: Score) -> list
     """Return the lines on the score after each step."""
     mended = evaluations.get("bn_reestimated")
     return [
-        f"{score.name} on {len(data.test):,} {data.part} pictures of {data.info.label}:",
+        f"{score.name} on {len(data.test):,} {data.part} pictures of {data.info.quoted}:",
         "  " + ", ".join(f"{name} {evaluations[name].score:.2f} {score.unit}" for name in ("before", "masked", "sliced"))
         + (f", BN re-estimated {mended.score:.2f} {score.unit}" if mended else ", nothing dropped: BN left as it was"),
     ]  # fmt: skip

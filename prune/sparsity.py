@@ -10,8 +10,12 @@ from torch import Tensor, nn
 
 from engine.checkpoint.history import History, Refine, Train
 from engine.errors import UserError
+from engine.system.said import notice
 from models.graph.channels import classes
 from models.graph.normal import NormalForm
+
+HARDLY = 0.01
+"""Relative change of the median scale below which a notice recommends a larger --s."""
 
 
 def gates(model: NormalForm) -> list[tuple[str, nn.Module]]:
@@ -43,6 +47,15 @@ def penalty(s: float) -> Callable[[NormalForm], Tensor]:
 def gammas(model: NormalForm) -> list[Tensor]:
     """Return the scales of every gate, in order: one float64 tensor (width,) a gate, on the CPU."""
     return [cast(Tensor, bn.weight).detach().double().cpu() for _, bn in gates(model)]
+
+
+def say_what_moved(before: list[Tensor], after: list[Tensor]) -> None:
+    """Print a notice if training with the penalty moved the median scale by less than HARDLY."""
+    first, last = (torch.cat([g.abs() for g in scales]).median().item() for scales in (before, after))
+    if first and abs(last / first - 1) < HARDLY:
+        notice(
+            f"the penalty hardly moved the batch norm scales (median {last / first:.3f} of the first): give a larger --s"
+        )
 
 
 def looks_sparse(scales: list[Tensor]) -> bool:

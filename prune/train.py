@@ -91,7 +91,7 @@ def body(options: Options) -> dict[str, Any]:
     from models import files
     from models.fused.view import chosen as view_of_training
     from models.registry import NETWORKS
-    from prune.sparsity import penalty
+    from prune.sparsity import gammas, penalty, say_what_moved
     from prune.trial import try_to_cut
 
     fresh = options.from_scratch is not None
@@ -116,7 +116,10 @@ def body(options: Options) -> dict[str, Any]:
         run = start.run(start.network)
         epochs = options.training.epochs or chosen.epochs
         view = partial(view_of_training, start.network, options.training.fused, epochs * len(data.train))
+        before = gammas(start.network) if s else []
         rows, used = run.train(chosen, stage, arch_args=start.arch_args, view=view, **hooks)
+        if s:
+            say_what_moved(before, gammas(start.network))
         if isinstance(stage, Train) and start.parent:  # record the prunings that this run is the control of
             stage = replace(stage, pruned=tuple(prunings(start.parent.history)))
         found, path = run.finish(replace(stage, epochs=used.epochs))

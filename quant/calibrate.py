@@ -138,7 +138,8 @@ def calibrate(
 ) -> None:  # fmt: skip
     """Set every AffineActivation range of `model`, in place, in two passes in eval mode.
 
-    The ranges are those of the float activations: during both passes quantizers return their input.
+    Inputs stay float during both passes: their quantizers return them. Weights are already quantized, so the ranges
+    are those of the inputs that the quantized weights give.
 
     Args:
         split: training pictures.

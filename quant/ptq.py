@@ -126,7 +126,7 @@ def body(options: Options) -> dict[str, Any]:
     model = opened.at(data.info.image_size).network
     run.task = task_of(model, data.info, parent.arch)
     grid = options.settings
-    # its bn_momentum has no effect here, as statistics stay fixed; it records how to train on from this file
+    # bn_fold: batch norms are folded at each use. bn_momentum has no effect: no command trains a quantized file
     spec = affine(options.w_bits, options.a_bits, grid.q_type, True, grid.per_channel)
     spec = replace(meet(spec, model, grid.keep_float), by_graph=is_users_code(parent.arch), sums=grid.sums)
     quantized = prepare(model, spec).to(run.device)

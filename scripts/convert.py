@@ -121,7 +121,9 @@ def _data_set(options: Options, arch: str, classes: int, channels: int) -> DataI
         return DataInfo.unknown(classes, size, ((0.0,) * channels, (1.0,) * channels))
     info = catalogue.describe(options.dataset, size)
     if classes < info.classes:
-        raise UserError(f"{info.label} has {info.classes} classes, the network {classes}", "give another --dataset")
+        raise UserError(
+            f"{info.label} has {info.classes} classes, but the network has {classes}", "give another --dataset"
+        )
     own = (info.mean, info.std)
     given = [values for values in (options.pixels.mean, options.pixels.std) if values]
     if any(len(values) != channels for values in given) or (channels == 1 and len(given) < 2):
@@ -130,7 +132,7 @@ def _data_set(options: Options, arch: str, classes: int, channels: int) -> DataI
             f"the network reads {reads}: --mean and --std must be {what} each",
             "give the values that its pictures were normalised with",
         )
-    if options.dataset == "cifar10" and ":" not in arch:  # a file of the original's kind
+    if options.dataset == "cifar10" and ":" not in arch:  # a file of the original repository
         own = catalogue.ORIGINAL
     return info.normalised(options.pixels.mean or own[0], options.pixels.std or own[1])
 

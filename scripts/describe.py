@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from engine.checkpoint.format import Checkpoint
 from engine.checkpoint.history import Calibrate, Original, Quantize, Stage, Trained, prunings
-from engine.checkpoint.words import listed
+from engine.checkpoint.words import counted, listed
 from engine.tasks import score as scores
 from models import cost
 from models.files import Opened
@@ -88,7 +88,7 @@ def remarks(checkpoint: Checkpoint) -> str:
             words.append(_ENDS.get(followed.ends, f"first and last layer {followed.end_bits} bit"))
             as_ever = 2 if followed.ends == "float" else 0
             if checkpoint.arch not in NETWORKS:  # your network may have several first and last layers
-                words.append(f"{len(spec.kept)} layers float")
+                words += [f"{counted(len(spec.kept), 'layer')} float"] if spec.kept else []
             elif (kept := len(spec.kept) - as_ever) > 0:
                 words.append(f"{kept} more kept float" if as_ever else f"{kept} kept float")
         if prunings([stage]) and checkpoint.cfg:  # a captured network has no cfg

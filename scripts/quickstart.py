@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -109,8 +110,19 @@ def _packed() -> tuple[tuple[str, str], ...]:
     file = f"models_save/{BINARY}"
     return (
         ("packing the binary network into a small file", f"deploy.pack --model {file}.pth"),
-        ("running the packed file on five digits", f"deploy.run --model {file}.safetensors {pictures} --top 1"),
+        (
+            f"running the packed file{_judged()} on five digits",
+            f"deploy.run --model {file}.safetensors {pictures} --top 1",
+        ),
     )
+
+
+def _judged() -> str:
+    """Return the packed network's accuracy in words, from the report; "" without a report."""
+    report = Path("report.json")
+    rows = json.loads(report.read_text(encoding="utf-8")) if report.exists() else []
+    found = [row["accuracy"] for row in rows if Path(row["file"]).stem == BINARY]
+    return f", right on {found[0]:.2f} % of the test digits," if found else ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,8 +5,10 @@ Each uses the same number of threads. Runtimes compute everything that is not in
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from functools import partial
 from typing import Any
@@ -31,6 +33,8 @@ from models.graph.normal import NormalForm
 
 Entry = Contender | Absent
 FIRST = "PyTorch eager, fp32"
+CUDA_SEARCH = "torch.utils.cpp_extension"
+"""torch's logger that warns of a CUDA toolkit without a GPU, which a race on the CPU does not need."""
 
 
 def entries(network: NormalForm, program: Program, threads: int, without: Sequence[str] = ()) -> Iterator[Entry]:
@@ -110,5 +114,18 @@ def _eager(network: Callable[[Tensor], Any], layout: torch.memory_format = torch
 
 def _compiled(name: str, network: NormalForm) -> Contender:
     run = _eager(torch.compile(network, dynamic=False), torch.channels_last)
-    run(torch.zeros(1, *network.captured.picture))
+    with _without_warnings_of(CUDA_SEARCH):
+        run(torch.zeros(1, *network.captured.picture))
     return Contender(name, run, False)
+
+
+@contextmanager
+def _without_warnings_of(name: str) -> Iterator[None]:
+    """Raise a logger's level to errors."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 BUILT_IN = ("cifar10", "cifar100", "mnist", "fashion_mnist", "digits", "scenes")
 """Data sets whose pictures never change."""
-ALL = (*BUILT_IN, "imagefolder", "coco", "yolo")
+FOLDERS = ("imagefolder", "coco", "yolo")
+"""Kinds of folders with the user's pictures."""
+ALL = (*BUILT_IN, *FOLDERS)
 BOXES = ("scenes", "coco", "yolo")
 """Data sets of objects with boxes, for detectors."""
 SHIFT, IMAGENET = CROPS = ("shift", "imagenet")

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from engine.cli.datasets import SHIFT
+from engine.cli.datasets import FOLDERS, SHIFT
 
 CLASSIFICATION, DETECTION = "classification", "detection"
 
@@ -43,6 +43,11 @@ class DataInfo:
     names: tuple[str, ...] | None = ()
     crop: str = SHIFT
     task: str = CLASSIFICATION
+
+    @property
+    def quoted(self) -> str:
+        """The label inside a sentence: in quotes if the user's folder gave it."""
+        return self.label if self.name not in FOLDERS else f'"{self.label}"'
 
     @classmethod
     def unknown(cls, classes: int, image_size: int = 32, told: tuple[Channels, Channels] | None = None) -> DataInfo:

@@ -20,8 +20,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's malloc.h
 def keep_memory() -> None:
     """Make malloc keep freed memory, on Linux; call it before torch is imported.
 
-    By default glibc maps and unmaps every large tensor, and the kernel zeroes its pages each time. On a CPU, half of a
-    training step was spent there (182 -> 304 pictures a second on one network).
+    By default glibc maps and unmaps every large tensor, and the kernel zeroes its pages each time. On a CPU, 40 %
+    of a training step was spent there (182 -> 304 pictures a second on one network).
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     if not sys.platform.startswith("linux"):

@@ -66,7 +66,7 @@ def in_words(
     """
     others = "".join(f", {name} {value:.2f} %" for name, value in (more or {}).items())
     scores = " -> ".join(f"{value:.2f} {task.score.unit}" for value in (before, score) if value is not None)
-    return f"{data.part} {task.score.name} {scores}{others} on {data.info.label} ({len(data.test):,} pictures)"
+    return f"{data.part} {task.score.name} {scores}{others} on {data.info.quoted} ({len(data.test):,} pictures)"
 
 
 def in_keys(

@@ -20,9 +20,10 @@ from engine.checkpoint.history import Stage
 from engine.checkpoint.words import counted
 from engine.cli.datasets import SHIFT
 from engine.cli.options import Trains
-from engine.data.splits import Data
+from engine.data.splits import Data, steps
 from engine.errors import UserError
 from engine.system import precision, ranks, signals
+from engine.system.said import notice
 from engine.tasks.base import Evaluation
 from engine.training import loop, onednn, together
 from engine.training.experiment import Experiment
@@ -30,6 +31,9 @@ from engine.training.profiled import profiled
 from engine.training.progress import EpochMetrics, FitConfig, Progress
 from engine.training.recipe import Recipe
 from engine.training.run_folder import RunFolder
+
+FEW_STEPS = 10
+"""Steps of an epoch below which a notice recommends a smaller batch: a recipe's epochs are then too few to learn."""
 
 
 @dataclass
@@ -169,6 +173,9 @@ class Run:
         self.folder.describe(flags, config, resume["rows"] if resume else [], words)
         if not config.quiet:
             self._announce(config, resume)
+        batch = min(config.recipe.batch_size, len(self.data.train))
+        if (count := steps(len(self.data.train), batch)) < FEW_STEPS:
+            notice(f"an epoch has {counted(count, 'step')} of {batch:,} pictures: give a smaller --train_batch_size")
 
     def _announce(self, config: FitConfig, resume: dict[str, Any] | None) -> None:
         data, recipe, count = self.data, config.recipe, sum(p.numel() for p in self.network.parameters())

@@ -29,7 +29,7 @@ def test_a_file_of_the_original(command, workplace: Path) -> None:
     old = old_file(workplace / "old.pth", best_acc=81.5)
     result = command("scripts.convert", "old.pth", "new/nin.pth", "--dataset", "cifar100", "--image_size", "16")
     assert result.code == 2  # it has 4 classes
-    assert "100 classes, the network 4" in result.err
+    assert "100 classes, but the network has 4" in result.err
     assert not (workplace / "new").exists()
     result = command("scripts.convert", "old.pth", "new/nin.pth")
     assert (result.code, result.path) == (0, "new/nin.pth")

@@ -1,4 +1,4 @@
-// AMX: as AVX512 VPOPCNT, but layers on bytes run in tiles: 16 places times 16 outputs times 64 products an instruction.
+// AMX: as AVX512 VNNI + VPOPCNT, but layers on bytes run in tiles: 16 places times 16 outputs times 64 products an instruction.
 // In assembly: compilers' intrinsics take a tile's number as a literal only, and some compilers drop stores that tiles read.
 #include "tiles.h"
 

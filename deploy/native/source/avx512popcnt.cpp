@@ -4,4 +4,4 @@
 #include "popcnt.h"
 
 extern const Kernels avx512popcnt_kernels;
-const Kernels avx512popcnt_kernels = kernels<Sixteen, Counts>("AVX512 VPOPCNT");
+const Kernels avx512popcnt_kernels = kernels<Sixteen, Counts>("AVX512 VNNI + VPOPCNT");
