@@ -118,7 +118,7 @@ def body(options: Options) -> dict[str, Any]:
         view = partial(view_of_training, start.network, options.training.fused, epochs * len(data.train))
         before = gammas(start.network) if s else []
         rows, used = run.train(chosen, stage, arch_args=start.arch_args, view=view, **hooks)
-        if s:
+        if s and not run.complete and not options.machine.quiet:
             say_what_moved(before, gammas(start.network))
         if isinstance(stage, Train) and start.parent:  # record the prunings that this run is the control of
             stage = replace(stage, pruned=tuple(prunings(start.parent.history)))

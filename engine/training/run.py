@@ -56,7 +56,7 @@ class Run:
     arch_args: dict[str, Any]
     folder: RunFolder
     fresh: bool = False
-    _complete: bool = field(default=False, init=False)  # whether the run was already complete
+    complete: bool = field(default=False, init=False)  # whether the run was already complete
 
     def train(
         self, recipe: Recipe, stage: Stage, arch_args: dict[str, Any] | None = None, codes: bool = False,
@@ -86,12 +86,12 @@ class Run:
         together.refuse(min(config.recipe.batch_size, len(self.data.train)))
         resume = self._resume_together(fingerprint)
         save, done = self.experiment.save, resume["epoch"] if resume else 0
-        self._complete = done == config.recipe.epochs and self.folder.has_result(save)
-        found = ranks.gathered((done, resume["step"] if resume else 0, self._complete))
+        self.complete = done == config.recipe.epochs and self.folder.has_result(save)
+        found = ranks.gathered((done, resume["step"] if resume else 0, self.complete))
         if len(set(found)) > 1:
             text = f"the processes find different files in {self.folder.path} and at {save}"
             raise UserError(text, "give --run_dir and --save in folders that all processes share")
-        if self._complete:
+        if self.complete:
             print(f"already complete: {save}", file=sys.stderr)
             rows = loop.fit(self.network, self.data, config, self.experiment.task, resume=resume)  # no step is left
             return rows, config.recipe
@@ -103,7 +103,7 @@ class Run:
     def finish(self, stage: Stage) -> tuple[Evaluation, Path]:
         """Judge the network, write its file, and return the evaluation and the path."""
         found = self.experiment.evaluate(self.network, self.data)
-        if self._complete:
+        if self.complete:
             return found, self.experiment.save
         metrics = self.experiment.metrics(found, self.data)
         path = self.experiment.write(
@@ -173,9 +173,7 @@ class Run:
         self.folder.describe(flags, config, resume["rows"] if resume else [], words)
         if not config.quiet:
             self._announce(config, resume)
-        batch = min(config.recipe.batch_size, len(self.data.train))
-        if (count := steps(len(self.data.train), batch)) < FEW_STEPS:
-            notice(f"an epoch has {counted(count, 'step')} of {batch:,} pictures: give a smaller --train_batch_size")
+            self._say_few_steps(config)
 
     def _announce(self, config: FitConfig, resume: dict[str, Any] | None) -> None:
         data, recipe, count = self.data, config.recipe, sum(p.numel() for p in self.network.parameters())
@@ -188,6 +186,11 @@ class Run:
             f"lr {recipe.lr:g}; {self.experiment.device.type} {config.precision}{', fused' if config.fused else ''}{place}",
             file=sys.stderr,
         )
+
+    def _say_few_steps(self, config: FitConfig) -> None:
+        batch = min(config.recipe.batch_size, len(self.data.train))
+        if (count := steps(len(self.data.train), batch)) < FEW_STEPS:
+            notice(f"an epoch has {counted(count, 'step')} of {batch:,} pictures: give a smaller --train_batch_size")
 
     def _fit(
         self, config: FitConfig, fingerprint: dict[str, Any], view: nn.Module | None, **hooks: Any

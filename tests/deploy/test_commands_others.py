@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -109,6 +110,7 @@ def test_a_race_is_shown_and_drawn(stocked: Command) -> None:
     assert " ".join(lines[4].split("100.0 %")[1].split()) == "whole numbers in 8 of 9 layers, the definition"
     assert re.match(rf"{W4A4}: {Path(W4A4).stat().st_size:,} bytes, packed \d,\d{{3}}$", lines[-3])
     assert "PyTorch" in lines[-2]
+    assert "same answers: share of 1 random picture with the reference executor's answer; " in lines[-2]
     assert "measuring batches of 1\n" in result.err
 
 
@@ -199,6 +201,31 @@ def test_where_nothing_is_faster_it_is_said(stocked: Command, timed: dict[str, f
     ]  # fmt: skip
     timed["torch executor"] = 1.49
     assert "made nothing faster" not in stocked(BENCH, *QUICK).out
+
+
+def test_a_runtime_that_is_slower_on_whole_numbers_is_named(
+    stocked: Command, timed: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from deploy.racing import contenders
+
+    kept = contenders.entries
+
+    def entries(*given: Any) -> Any:
+        first, *others = kept(*given)
+        yield first
+        yield from (replace(first, name=f"{name}, fp32") for name in ("ONNX Runtime", "OpenVINO"))
+        yield from (replace(first, name=f"{name}, int8", compressed=True) for name in ("ONNX Runtime", "OpenVINO"))
+        yield from others
+
+    monkeypatch.setattr(contenders, "entries", entries)
+    timed.update({"ONNX Runtime, fp32": 0.41, "ONNX Runtime, int8": 1.44, "OpenVINO, fp32": 3.0})
+    lines = stocked(BENCH, *QUICK, "--batches", "1", "3").out.splitlines()
+    assert [line for line in lines if line.startswith(("ONNX Runtime: ", "OpenVINO: "))] == [
+        f"ONNX Runtime: int8 takes 1.44 ms, fp32 0.41 ms at batch {batch}" for batch in (1, 3)
+    ]
+    assert json.loads(stocked(BENCH, *QUICK, "--json").out)["slower"] == [
+        {"runtime": "ONNX Runtime", "kind": "int8", "batch": 1, "milliseconds": 1.44, "fp32": 0.41}
+    ]
 
 
 def test_a_race_of_float_networks_alone(stocked: Command, timed: dict[str, float]) -> None:

@@ -54,6 +54,12 @@ def test_a_row_says_what_was_done(transforms: list[dict], kind: str, remarks: st
     assert (describe.kind(checkpoint), describe.remarks(checkpoint)) == (kind, remarks)
 
 
+def test_layers_of_your_network_that_stay_float_are_counted() -> None:
+    for kept, words in (((), ""), (("a",), "; 1 layer float"), (("a", "b"), "; 2 layers float")):
+        checkpoint = replace(nin([8], [quantized(replace(affine(8, 8, 1, True), exceptions=kept))]), arch="my_net:net")
+        assert describe.remarks(checkpoint) == f"every layer quantized, the picture not{words}"
+
+
 def quantized(spec: QuantSpec) -> dict:
     return {"stage": "quantize", "epochs": 1, "spec": spec.to_dict()}
 

@@ -75,6 +75,9 @@ def test_in_small_it_runs_to_the_table(workplace: Path, command: Command, monkey
     if find_spec("bokeh"):
         assert "nin_wbab_merged" in Path("report.html").read_text(encoding="utf-8")
         assert re.findall(r"^the table, .* as a web page: (.*)$", done.out, re.M) == ["runs/quickstart/report.html"]
+    right = next(row["accuracy"] for row in rows if row["file"].endswith("wbab_merged.pth"))
+    title = f"[17/17] running the packed file, right on {right:.2f} % of the test digits, on five digits"
+    assert title in done.out
     packed = {row["file"]: row["packed_bytes"] for row in rows}
     assert packed["models_save/nin_wbab_merged.pth"] == pytest.approx(Path(small_file).stat().st_size, abs=200)
     assert all(row["milliseconds"] > 0 for row in rows)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from deploy.executors.choose import MAKERS
 from deploy.program import Program
-from deploy.racing import runtimes
+from deploy.racing import contenders, runtimes
 from deploy.racing.base import Absent, Contender
 from deploy.racing.contenders import Entry, entries
 from deploy.reference.run import run
@@ -88,7 +89,9 @@ def test_packages_that_are_missing_are_named(
     monkeypatch.setitem(sys.modules, package, None)
     held = found(network, program, ("torch*", "PyTorch*", "reference*", "M*", "native*"))
     for kind in ("fp32", "int8"):
-        assert held[f"{name}, {kind}"] == Absent(f"{name}, {kind}", f"{package} is not installed")
+        assert held[f"{name}, {kind}"] == Absent(
+            f"{name}, {kind}", f"{package} is not installed: pip install {package}"
+        )
 
 
 @pytest.mark.parametrize(("kind", "bits"), [("w4a4", 4), ("w8a8", 8), ("int8", 8), ("wtab", 4)])
@@ -200,3 +203,23 @@ def test_a_compiled_network_takes_part(network: NormalForm, program: Program, mo
     x = pictures(5)
     with torch.no_grad():
         torch.testing.assert_close(entry.run(x), network(x), rtol=1e-4, atol=1e-4)
+
+
+def test_a_search_for_cuda_does_not_warn_of_a_race_on_the_cpu(
+    network: NormalForm, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    logger = logging.getLogger(contenders.CUDA_SEARCH)
+
+    def compiled(model: nn.Module, dynamic: bool) -> Callable[[Tensor], Any]:
+        def run(x: Tensor) -> Any:
+            logger.warning("No CUDA runtime is found, using CUDA_HOME='/usr/local/cuda'")
+            logger.error("another fault")
+            return model(x)
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    contenders._compiled("torch.compile, folded", network)
+    assert [record.message for record in caplog.records] == ["another fault"]
+    logger.warning("later")
+    assert caplog.records[-1].message == "later"
