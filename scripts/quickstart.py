@@ -35,7 +35,7 @@ def _refine(step: str, epochs: int) -> str:
 
 STEPS = (
     ("a float network, half width", f"prune.train {NIN} --epochs 6", "nin"),
-    ("sparse training: BN scales are pushed towards 0", f"prune.train {NIN} -sr --s 0.0001 --epochs 6", "nin_preprune"),
+    ("sparse training: BN scales are pushed towards 0", f"prune.train {NIN} -sr --s 0.003 --epochs 6", "nin_preprune"),
     ("pruning: half of all channels, those with the smallest BN scales", LADDER["prune50"].command, "nin_prune"),
     ("refining: training the pruned network", _refine("prune50_refine", 5), "nin_refine"),
     ("8-bit weights and activations (DoReFa)", _refine("w8a8", 3), "nin_w8a8"),
