@@ -58,7 +58,7 @@ def summary(held: Packed) -> dict[str, Any]:
 
 def in_tables(counted: int) -> str:
     """Word the size of a network in tables, which differs from the size of its packed file."""
-    return f"the tables count {counted:,} bytes, its stored bits without the description of the program"
+    return f"the tables count {counted:,} bytes: the tensors before packing, without the description of the program"
 
 
 def stored(operation: Operation) -> int:

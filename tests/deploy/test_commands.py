@@ -39,8 +39,8 @@ def test_files_of_any_stage_are_packed(stem: str, stocked: Command) -> None:
     held, known = packed.open(Path(result.path)), raw(source)
     before, size = Path(source).stat().st_size, Path(result.path).stat().st_size
     assert result.out.splitlines() == [
-        f"{source}: {before:,} bytes -> {size:,} bytes; the tables count {held.bits // 8:,} bytes, "
-        "its stored bits without the description of the program", result.path,
+        f"{source}: {before:,} bytes -> {size:,} bytes; the tables count {held.bits // 8:,} bytes: "
+        "the tensors before packing, without the description of the program", result.path,
     ]  # fmt: skip
     assert size < before
     whole = [is_whole for _, is_whole in layers(held.program)]
