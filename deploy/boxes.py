@@ -1,8 +1,7 @@
-"""The boxes that a packed detector finds: as lines of text, and drawn into pictures."""
+"""The boxes that a packed detector finds, as lines of text. Drawn into pictures: drawing.py."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from engine.data.augment import normalise
 from engine.data.detection.sources import stretched
 from engine.data.pictures import decode
 from engine.errors import UserError
-from engine.system.files import check_writable, write_bytes
+from engine.system.files import check_writable
 from engine.system.said import notice
 from models import registry
 from models.files import check_arch
@@ -30,7 +29,6 @@ Found = dict[str, Any]
 
 A box is [x1, y1, x2, y2] in pixels of the picture.
 """
-COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#808000")
 
 
 def shell_of(made: Checkpoint, side: int, arch: str | None, around: Around | None = None) -> Shell:
@@ -117,21 +115,3 @@ def places(folder: Path, pictures: list[Path]) -> list[Path]:
         check_writable(place)
         taken.append(place)
     return taken
-
-
-def draw(one: Found, to: Path) -> None:
-    """Draw a picture with its boxes and write it as PNG."""
-    from PIL import ImageDraw
-
-    picture = decode(Path(one["picture"]))
-    canvas, line = ImageDraw.Draw(picture), max(1, round(min(picture.size) / 200))
-    for box in reversed(one["boxes"]):  # the highest score on top
-        colour = COLOURS[sum(map(ord, box["name"])) % len(COLOURS)]
-        x1, y1, x2, y2 = box["box"]
-        canvas.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=colour, width=line)
-        text, corner = f"{box['name']} {box['score']:.2f}", (x1, y1 - 11 if y1 >= 11 else y1)
-        canvas.rectangle(canvas.textbbox(corner, text), fill=colour)
-        canvas.text(corner, text, fill="white")
-    made = io.BytesIO()
-    picture.save(made, "PNG")
-    write_bytes(to, made.getvalue())

@@ -185,13 +185,13 @@ def _shell(options: Options, held: Packed) -> Shell:
 
 def _detected(options: Options, held: Packed, executor: Executor) -> dict[str, Any]:
     """Find boxes, with a line for each."""
-    from deploy import boxes
+    from deploy import boxes, drawing
 
     shell, paths = _shell(options, held), options.pictures
     places = boxes.places(options.draw, paths) if options.draw else []
     found = boxes.found(executor, shell, held.made, paths, options.score, options.data.eval_batch_size)
     for one, place in zip(found, places, strict=False):
-        boxes.draw(one, place)
+        drawing.draw(one, place)
     if not options.machine.quiet:
         print(f"run by: {executor.name}, {executor.how}", file=sys.stderr)
     text = "\n".join(boxes.lines(found, options.score))
