@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import count as numbers
 
 from scripts.table import ResultRow, score_of
 
@@ -57,14 +58,18 @@ class Entry:
 
 
 def distinct(entries: Sequence[Entry]) -> list[Entry]:
-    """Give entries whose names are the same the paths of their files as names."""
+    """Give entries of one name the paths of their files as names, and a number where the paths are the same, too."""
     count = Counter(entry.name for entry in entries)
     named = [replace(entry, name=entry.row.file) if count[entry.name] > 1 else entry for entry in entries]
     again = Counter(entry.name for entry in named)  # one file given twice
-    return [
-        replace(entry, name=f"{entry.name} ({number})") if again[entry.name] > 1 else entry
-        for number, entry in enumerate(named, 1)
-    ]
+    found, taken = [], {name for name, times in again.items() if times == 1}
+    for place, entry in enumerate(named, 1):
+        if again[entry.name] > 1:
+            names = (f"{entry.name} ({number})" for number in numbers(place))
+            entry = replace(entry, name=next(name for name in names if name not in taken))
+            taken.add(entry.name)
+        found.append(entry)
+    return found
 
 
 def score_label(entries: Sequence[Entry]) -> str:

@@ -143,3 +143,5 @@ def test_a_page_without_any_accuracy_is_refused(tmp_path: Path) -> None:
 def test_files_of_one_name_are_told_apart() -> None:
     same = [entry("a", file="x/a.pth"), entry("a", file="y/a.pth"), entry("b"), entry("a", file="x/a.pth")]
     assert [each.name for each in distinct(same)] == ["x/a.pth (1)", "y/a.pth", "b", "x/a.pth (4)"]
+    numbered = [entry("a (2)", file="a (2)"), entry("a", file="a"), entry("a", file="a")]
+    assert [each.name for each in distinct(numbered)] == ["a (2)", "a (3)", "a (4)"]
