@@ -21,7 +21,7 @@ from bokeh.models import (
 )
 
 from scripts.page.entry import Entry
-from scripts.table import compression, loss, score_of
+from scripts.table import compression, loss, score_of, shown
 
 ROW = 50
 """Pixels of a row: three lines of text."""
@@ -57,7 +57,7 @@ def _columns(entries: Sequence[Entry]) -> dict[str, _Column]:
         "dataset": _Column("data set", 64, lambda e, base: e.row.dataset),
         "epochs": _Column("epochs", 64, lambda e, base: sum(_numbers(e.row.epochs))),
         "score": _Column(f"{score.name} ({score.unit})", 74, lambda e, base: _number(e.row.accuracy), "0.00"),
-        "loss": _Column("loss (points)", 58, lambda e, base: _compared(e, base, loss), "0.00"),
+        "loss": _Column("loss (points)", 58, lambda e, base: _compared(e, base, loss)),
         "size": _Column("size (bytes)", 76, lambda e, base: e.size, "0,0"),
         "compression": _Column("compression (%)", 86, lambda e, base: _compared(e, base, compression), "0.00"),
         "packed": _Column("packed (bytes)", 76, lambda e, base: _number(e.row.packed_bytes), "0,0"),
@@ -72,7 +72,8 @@ def _columns(entries: Sequence[Entry]) -> dict[str, _Column]:
 
 
 def _compared(entry: Entry, base: Entry, how: Callable[..., float | None]) -> float:
-    return math.nan if entry is base else _number(how(entry.row, base.row))
+    """Return a comparison with the baseline to two decimals, as it is shown: -0.001 is 0."""
+    return math.nan if entry is base else round(_number(how(entry.row, base.row)), 2) + 0.0
 
 
 def _number(value: float | None) -> float:
@@ -89,6 +90,7 @@ def table(entries: Sequence[Entry]) -> DataTable:
     columns = _columns(entries)
     data = {name: [column.value(entry, entries[0]) for entry in entries] for name, column in columns.items()}
     data["epochs_text"] = [entry.row.epochs for entry in entries]
+    data["loss_text"] = [shown(e.row, None if e is entries[0] else entries[0].row)["loss"] for e in entries]
     spare = WIDEST - 20 - sum(column.width for column in columns.values())  # 20 for a bar that scrolls
     return DataTable(
         name="table",
@@ -119,5 +121,7 @@ def _formatter(name: str, column: _Column) -> CellFormatter:
         return NumberFormatter(
             format=column.digits, text_align="right", nan_format="not judged" if name == "score" else "-"
         )
+    if name == "loss":  # the formats of NumberFormatter give 0 no sign
+        return HTMLTemplateFormatter(template='<div style="text-align: right"><%- loss_text %></div>')
     field = "epochs_text" if name == "epochs" else "value"
     return HTMLTemplateFormatter(template=f'<span title="<%- {field} %>"><%- {field} %></span>')

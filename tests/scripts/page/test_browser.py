@@ -129,3 +129,10 @@ def test_nothing_is_fetched_and_no_word_of_a_file_runs(browser: Any, tmp_path: P
     ]
     assert asked  # the page itself
     assert not [line for line in asked if '"url":"http' in line]
+
+
+def test_losses_have_their_sign(browser: Any, tmp_path: Path) -> None:
+    entries = [entry("a"), entry("b", 89.5), entry("c", 90.5), entry("d", 90.001)]
+    make.write(entries, tmp_path / "page.html", "A page")
+    opened(browser, tmp_path / "page.html")
+    assert [row[6] for row in rows(browser)] == ["-", "+0.50", "-0.50", "+0.00"]

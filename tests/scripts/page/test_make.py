@@ -30,6 +30,11 @@ def test_the_table_is_sorted_by_numbers() -> None:
     titles = [column.title for column in table.columns]
     assert {"accuracy (%)", "size (bytes)", "loss (points)", "compression (%)"} <= set(titles)
     assert not {"packed (bytes)", "time (ms)"} & set(titles)
+    near = overview.table([entry("a", 90.0), entry("b", 90.001), entry("c", 89.996, 80_001)]).source.data
+    assert [str(value) for value in near["loss"]] == ["nan", "0.0", "0.0"]
+    assert near["loss_text"] == ["-", "+0.00", "+0.00"]
+    assert data["loss_text"] == ["-", "-90.50", "-"]
+    assert str(near["compression"][2]) == "0.0"
     timed = overview.table([entry(packed_bytes=900, milliseconds=0.25)])
     assert {"packed (bytes)", "time (ms)"} <= {column.title for column in timed.columns}
 
