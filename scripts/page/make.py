@@ -116,7 +116,8 @@ def _heading(entries: Sequence[Entry]) -> str:
 
 def _remarks(entries: Sequence[Entry]) -> list[str]:
     """Return what a reader of the plots has to know: the baseline's mark, and what has no point or other pictures."""
-    lines = ["The star is the baseline. Move the pointer over a point to see its name and its numbers."]
+    lines = ["The star is the baseline."] if entries[0].row.accuracy is not None else []
+    lines.append("Move the pointer over a point to see its name and its numbers.")
     if unjudged := [entry.name for entry in entries if entry.row.accuracy is None]:
         lines.append(f"Not judged, so without a point: {', '.join(unjudged)}.")
     judged = dict.fromkeys((e.row.dataset, e.row.judged_on) for e in entries if e.row.accuracy is not None)

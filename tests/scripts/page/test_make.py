@@ -104,6 +104,8 @@ def test_the_page_says_where_each_file_comes_from_and_what_it_lacks() -> None:
     assert "No time was measured. give --measure" in page.text
     assert "Not judged, so without a point: b." in page.text
     assert {"DataTable", "HoverTool", "Figure"} <= set(page.models)
+    assert "The star is the baseline." in page.text
+    assert "The star" not in Page(make.html([silent, entry("a")], "Digits")).text
     mixed = make.html([entry("a"), entry("b", dataset="CIFAR-10")], "x")
     assert "judged on different pictures, digits (test), CIFAR-10 (test)" in mixed
 
