@@ -12,6 +12,9 @@ from scripts.table import ResultRow, score_of
 Curve = tuple[dict[str, float], ...]
 """What was measured after each epoch of the last stage, by the names of metrics.csv."""
 
+Judged = tuple[str, str, str]
+"""What a score was measured on, and which it is: data set, part, and the score's name."""
+
 
 @dataclass(frozen=True)
 class Layer:

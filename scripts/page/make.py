@@ -19,7 +19,7 @@ from markupsafe import Markup
 from engine.errors import UserError
 from engine.system.files import write_text
 from scripts.page import curves, layers, overview, scatter
-from scripts.page.entry import Entry, distinct
+from scripts.page.entry import Entry, Judged, distinct
 from scripts.table import note, score_of
 
 POLICY = (
@@ -95,6 +95,7 @@ def html(
         note=note(rows),
         score=score[0].upper() + score[1:] if score.islower() else score,
         remarks=_remarks(entries),
+        curve_remarks=_incomparable(curves.judged(entries)),
         measured_on=measured_on,
         to_measure=to_measure,
         missing=missing,
@@ -120,8 +121,17 @@ def _remarks(entries: Sequence[Entry]) -> list[str]:
     lines.append("Move the pointer over a point to see its name and its numbers.")
     if unjudged := [entry.name for entry in entries if entry.row.accuracy is None]:
         lines.append(f"Not judged, so without a point: {', '.join(unjudged)}.")
-    judged = dict.fromkeys((e.row.dataset, e.row.judged_on) for e in entries if e.row.accuracy is not None)
-    if len(judged) > 1:
-        sets = ", ".join(f"{name} ({part})" for name, part in judged)
-        lines.append(f"The files were judged on different pictures, {sets}: their heights cannot be compared.")
+    judged = [(e.row.dataset, e.row.judged_on, e.row.score.name) for e in entries if e.row.accuracy is not None]
+    return lines + _incomparable(judged)
+
+
+def _incomparable(judged: Sequence[Judged]) -> list[str]:
+    """Return why heights in a plot cannot be compared, if they cannot."""
+    lines = []
+    if len(sets := dict.fromkeys(f"{name} ({part})" for name, part, _ in judged)) > 1:
+        lines.append(
+            f"The files were judged on different pictures, {', '.join(sets)}: their heights cannot be compared."
+        )
+    if len(scores := dict.fromkeys(score for *_, score in judged)) > 1:
+        lines.append(f"The files have different scores, {', '.join(scores)}: their heights cannot be compared.")
     return lines

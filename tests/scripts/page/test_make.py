@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from engine.errors import USAGE, UserError
+from engine.tasks.score import MAP
 from scripts.page import curves, layers, make, overview, scatter
-from scripts.page.entry import Layer, distinct
+from scripts.page.entry import Entry, Layer, distinct
 from tests.tools.page import Page, entry
 
 EVIL = "<script>alert(1)</script>"
@@ -91,6 +94,29 @@ def test_curves_leave_out_epochs_that_were_not_judged() -> None:
     lines = [drawn.data_source.data for drawn in plot.renderers[::2]]
     assert [(line["x"], line["y"]) for line in lines] == [([1, 2], [81.0, 82.0]), ([2], [30.0])]
     assert curves.losses([entry("c", curve=())]) is None
+
+
+def test_curves_say_which_pictures_judged() -> None:
+    """A checkpoint that was judged on test pictures at its end may have a curve of held-out ones."""
+    held_out = entry("b", curve=({"epoch": 1, "train_loss": 2.0, "val_accuracy": 70.0},))
+    detector = entry("c", score=MAP, curve=({"epoch": 1, "train_loss": 2.0, "val_mAP": 30.0},))
+
+    def told(entries: list[Entry], drawn: Callable[[list[Entry]], Any] = curves.scores) -> list[str]:
+        plot = drawn(entries)
+        names = [item.label.value for item in plot.legend.items]
+        assert names == [line.data_source.data["name"][0] for line in plot.renderers[::2]]
+        return names
+
+    assert told([entry("a"), held_out]) == ["a (test)", "b (val)"]
+    assert told([entry("a"), held_out, detector]) == ["a (test accuracy)", "b (val accuracy)", "c (val mAP)"]
+    assert told([entry("a"), held_out], curves.losses) == ["a", "b"]
+    pictures = "The files were judged on different pictures, digits (test), digits (val): their heights"
+    scores = "The files have different scores, accuracy, mAP: their heights"
+    head, _, tail = Page(make.html([entry("a"), held_out, detector], "x")).text.rpartition("Learning curves")
+    assert (pictures in head, pictures in tail) == (False, True)
+    assert (scores in head, scores in tail) == (True, True)
+    alike = Page(make.html([entry("a"), entry("b")], "x")).text
+    assert "cannot be compared" not in alike
 
 
 def test_the_page_says_where_each_file_comes_from_and_what_it_lacks() -> None:
