@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,12 +25,19 @@ Colour = Callable[[Layer], float]
 
 
 def by_network(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
-    """Return the files that have layers, by the network that they hold: their layers have the same names."""
-    found: dict[str, list[Entry]] = {}
+    """Return the files that have layers, by a heading. Files of one heading have one network and the same layers.
+
+    A result of the ladder numbers the widths of its network instead of naming layers.
+    """
+    found: dict[tuple[str, frozenset[str]], list[Entry]] = {}
     for entry in entries:
         if entry.layers:
-            found.setdefault(entry.network, []).append(entry)
-    return found
+            found.setdefault((entry.network, frozenset(layer.name for layer in entry.layers)), []).append(entry)
+    times = Counter(network for network, _ in found)
+    return {
+        f"{network} ({', '.join(entry.name for entry in those)})" if times[network] > 1 else network: those
+        for (network, _), those in found.items()
+    }
 
 
 def kept(entries: Sequence[Entry]) -> figure:

@@ -32,18 +32,29 @@ def read(path: Path) -> Done:
         raise UserError(f"{path} is no result of the ladder: {why}", hint, BAD_CHECKPOINT) from fault
     if isinstance(found, (Diverged, Stale)):
         raise UserError(f"{path}: {without_accuracy(found)}", "leave it out")
+    refuse_damaged(path, found)
+    return found
+
+
+def refuse_damaged(path: Path, found: Done) -> None:
+    """Refuse a result whose fields hold values of another kind.
+
+    Raises:
+        UserError: exit 3.
+    """
     if wrong := _wrong(found):
         raise UserError(
             f"{path} is damaged: {wrong}", "delete it and fill its row again: scripts.results", BAD_CHECKPOINT
         )
-    return found
 
 
 def _wrong(found: Done) -> str:
-    """Return which field holds a value of another kind; empty where none does."""
+    """Return which fields hold values of another kind or number; empty where none does."""
     numbers = {name: getattr(found, name) for name in ("accuracy", "macs", "params", "size_bits")}
     odd = [name for name, value in numbers.items() if not _is_number(value)]
     odd += [name for name, each in (("cfg", found.cfg), ("cfg_before", found.cfg_before or [])) if not _are(each, int)]
+    if not odd and found.cfg_before and len(found.cfg) != len(found.cfg_before):
+        return f"cfg has {len(found.cfg)} widths, cfg_before {len(found.cfg_before)}"
     if not _are(found.curve, dict) or not all(_is_number(value) for each in found.curve for value in each.values()):
         odd.append("curve")
     texts = ("label", "dataset", "epochs", "judged_on", "machine")
@@ -104,8 +115,9 @@ def entry(path: Path, found: Done) -> Entry:
     """Return what the page shows of a result; the bits of its layers are not in it.
 
     Raises:
-        UserError: as `refuse_old`.
+        UserError: as `refuse_damaged` and `refuse_old`.
     """
+    refuse_damaged(path, found)
     refuse_old(path, found)
     before = found.cfg_before or found.cfg
     return Entry(
@@ -115,7 +127,7 @@ def entry(path: Path, found: Done) -> Entry:
         network=found.arch or "unknown",
         layers=tuple(
             Layer(f"width {number}", kept, was)
-            for number, (kept, was) in enumerate(zip(found.cfg, before, strict=False), 1)
+            for number, (kept, was) in enumerate(zip(found.cfg, before, strict=True), 1)
         ),
         curve=tuple(found.curve),
         no_curve="" if found.curve else "its last stage has no epochs",
@@ -138,7 +150,7 @@ def of_ladder(folder: Path, results: dict[str, list[Result]], order: list[str]) 
     """Return the entries of a ladder in the order of its rows, and in words the results that have no accuracy.
 
     Raises:
-        UserError: as `refuse_old`.
+        UserError: as `entry`.
     """
     entries, without = [], []
     for found in (each for name in order for each in results.get(name, ())):

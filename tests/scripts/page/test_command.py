@@ -129,6 +129,10 @@ def test_results_stand_beside_checkpoints(ladder: Path, refined: Command, monkey
     assert json.loads(done.out)["rows"][0]["type"] == "NIN, seed 1"
     page = Page(Path("runs/report.html").read_text(encoding="utf-8"))
     assert column(page, "name") == ["nin-s1", "nin_preprune"]
+    drawn = [dict(each["data"]["entries"]) for each in page.models["ColumnDataSource"]]
+    assert [set(data["file"]) for data in drawn if "layer" in data] == [{"nin-s1"}, {"nin_preprune"}, {"nin_preprune"}]
+    assert "nin (nin-s1): channels kept" in page.text
+    assert "nin (nin_preprune): bits of weights and inputs" in page.text
 
 
 def test_an_old_result_is_named(ladder: Path, command: Command) -> None:
@@ -151,6 +155,7 @@ def test_an_old_result_is_named(ladder: Path, command: Command) -> None:
         (json.dumps({**notes.to_json(DONE), "accuracy": "high"}), "is damaged: accuracy"),
         (json.dumps({**notes.to_json(DONE), "curve": [{"epoch": "one"}]}), "is damaged: curve"),
         (json.dumps({**notes.to_json(DONE), "cfg": 3, "commands": []}), "is damaged: cfg, commands"),
+        (json.dumps({**notes.to_json(DONE), "cfg_before": [8, 4, 2]}), "is damaged: cfg has 2 widths, cfg_before 3"),
         (json.dumps(notes.to_json(Diverged(row="w", seed=3, diverged_in="w"))), "w, seed 3, diverged in w"),
     ],
 )
@@ -158,6 +163,12 @@ def test_another_json_is_refused(content: str, words: str, workplace: Path, comm
     Path("x.json").write_text(content)
     assert_refused(command("scripts.report", "x.json", "--html"), 2 if "diverged" in words else 3, "x.json", words)
     assert [path.name for path in workplace.iterdir()] == ["x.json"]
+
+
+def test_widths_that_do_not_fit_are_named_for_a_ladder(ladder: Path, command: Command) -> None:
+    stored.save(ladder / "nin-s1.json", replace(DONE, cfg_before=[8]))
+    done = command("scripts.results", "--dataset", "digits", "--table", "--html")
+    assert_refused(done, 3, "nin-s1.json is damaged: cfg has 2 widths, cfg_before 1")
 
 
 def test_a_result_is_not_overwritten_by_the_report(ladder: Path, command: Command) -> None:
