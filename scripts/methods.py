@@ -1,43 +1,52 @@
 """What a network was made by, in one word for pictures: the method of a checkpoint or a row of the ladder, and its colour.
 
-Every picture takes its colours from here. They are those of matplotlib's C0 to C9, so that needs no matplotlib.
+Every picture takes its colours from here. They are matplotlib's, C0 to C9 and a lighter C3, so that needs no matplotlib.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable, Sequence
 
 from engine.checkpoint.format import Checkpoint
 from engine.checkpoint.history import Calibrate, Quantize, prunings
 from quant.spec import QuantSpec
 
 METHODS = {
-    "float": ("nin", "nin_3x3", "nin_gc", "sparse", "gc_sparse", "depthwise"),
-    "pruned": ("prune50", "gc_prune40"),
-    "DoReFa": ("w",),
-    "INT8": ("int8", "ptq"),
-    "ternary and binary": ("wb", "wt", "prune50_wtab", "gc_prune40_wtab"),
-    "LSQ": ("lsq",),
+    "float": ("#1f77b4", r"^(nin|sparse|gc_sparse|depthwise)(_|$)"),
+    "pruned": ("#ff7f0e", r"^(gc_)?prune\d+(_|$)"),
+    "DoReFa": ("#2ca02c", r"(^|_)w\d+a\d+(_|$)"),
+    "INT8": ("#d62728", r"^(int8|ptq)(_|$)"),
+    "affine": ("#ff9896", r"^affine(_|$)"),
+    "ternary and binary": ("#9467bd", r"(^|_)w[bt]a([bt]|\d+)(_|$)"),
+    "LSQ": ("#8c564b", r"^lsq(_|$)"),
 }
-"""The methods, each with what the names of the ladder's rows begin with."""
+"""The methods, each with its colour and what the names of its rows look like; the last one that fits a name holds.
+
+INT8 is the affine quantizer at 8 bits; at other bits it is a lighter shade.
+"""
+OTHERS = ("#e377c2", "#7f7f7f", "#bcbd22", "#17becf")
+"""Colours of methods from elsewhere. The fifth has the first colour again, with another marker."""
 
 _OF_KIND = {
-    "dorefa": "DoReFa", "affine": "INT8", "binary": "ternary and binary", "ternary": "ternary and binary", "lsq": "LSQ",
+    "dorefa": "DoReFa", "binary": "ternary and binary", "ternary": "ternary and binary", "lsq": "LSQ",
 }  # fmt: skip
-
-COLOURS = (
-    "#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf",
-)  # fmt: skip
 
 
 def of_row(name: str) -> str:
-    """Return the method whose names agree longest with that of a row; else what stands before the row's first `_`."""
-    known = [(len(start), title) for title, starts in METHODS.items() for start in starts if name.startswith(start)]
-    return max(known)[1] if known else name.partition("_")[0]
+    """Return the last method whose rows have such names; else what stands before the row's first `_`."""
+    known = [title for title, (_, pattern) in METHODS.items() if re.search(pattern, name)]
+    return known[-1] if known else name.partition("_")[0]
 
 
-def of_kind(kind: str) -> str:
-    """Return the method of a quantizer; another quantizer than ours is a method of its own."""
+def of_kind(kind: str, bits: Collection[int] = (8,)) -> str:
+    """Return the method of a quantizer; another quantizer than ours is a method of its own.
+
+    Args:
+        bits: those of its weights and activations.
+    """
+    if kind == "affine":
+        return "INT8" if set(bits) == {8} else "affine"
     return _OF_KIND.get(kind, kind)
 
 
@@ -46,8 +55,8 @@ def of_checkpoint(checkpoint: Checkpoint) -> str:
     for stage in reversed(checkpoint.history):
         if isinstance(stage, (Quantize, Calibrate)):
             spec = QuantSpec.from_dict(dict(stage.spec))
-            kind = next((part.kind for part in (spec.weight, spec.activation) if part.kind != "float"), "float")
-            return of_kind(kind)
+            parts = [part for part in (spec.weight, spec.activation) if part.kind != "float"]
+            return of_kind(parts[0].kind, [part.bits for part in parts]) if parts else "float"
     return "pruned" if prunings(checkpoint.history) else "float"
 
 
@@ -59,5 +68,15 @@ def in_order(found: Iterable[str]) -> list[str]:
 
 def colours(found: Iterable[str]) -> dict[str, str]:
     """Return the colour of each method; a method of METHODS has the same one in every picture."""
-    titles = dict.fromkeys((*METHODS, *in_order(found)))
-    return {title: COLOURS[number % len(COLOURS)] for number, title in enumerate(titles)}
+    known = {title: colour for title, (colour, _) in METHODS.items()}
+    return known | {title: OTHERS[number % len(OTHERS)] for number, title in enumerate(_others(found))}
+
+
+def markers(found: Iterable[str], shapes: Sequence[str]) -> dict[str, str]:
+    """Return the marker of each method: the first of some shapes, and the next one where colours repeat."""
+    own = {title: shapes[number // len(OTHERS) % len(shapes)] for number, title in enumerate(_others(found))}
+    return dict.fromkeys(METHODS, shapes[0]) | own
+
+
+def _others(found: Iterable[str]) -> list[str]:
+    return [title for title in in_order(found) if title not in METHODS]

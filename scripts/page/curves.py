@@ -11,7 +11,7 @@ from bokeh.models import ColumnDataSource, HoverTool, Legend, LegendItem
 from bokeh.plotting import figure
 
 from scripts import methods
-from scripts.page.entry import Entry, Judged, score_label
+from scripts.page.entry import MARKERS, Entry, Judged, score_label
 
 DASHES = ("solid", "dashed", "dotted", "dotdash", "dashdot")
 """Tell files of one method apart."""
@@ -48,6 +48,7 @@ def _curves(
     if not lines:
         return None
     colours, met = methods.colours(entry.method for entry in entries), dict[str, int]()
+    markers = methods.markers((entry.method for entry in entries), MARKERS)
     plot = figure(
         name=name,
         width=1240,
@@ -66,7 +67,7 @@ def _curves(
         })  # fmt: skip
         look = {"color": colours[entry.method], "alpha": 0.85}
         drawn = plot.line("x", "y", source=source, line_width=2, line_dash=DASHES[number % len(DASHES)], **look)
-        dots = plot.scatter("x", "y", source=source, size=5, **look)
+        dots = plot.scatter("x", "y", source=source, size=5, marker=markers[entry.method], **look)
         points.append(dots)
         items.append(LegendItem(label={"value": named(entry)}, renderers=[drawn, dots]))
     legend = Legend(

@@ -60,6 +60,10 @@ class Entry:
         return (self.row.size_bits + 7) // 8
 
 
+MARKERS = ("circle", "square", "diamond", "triangle", "inverted_triangle", "hex")
+"""Bokeh's shapes of points."""
+
+
 def distinct(entries: Sequence[Entry]) -> list[Entry]:
     """Give entries of one name the paths of their files as names, and a number where the paths are the same, too."""
     count = Counter(entry.name for entry in entries)

@@ -9,7 +9,7 @@ from bokeh.models import ColumnDataSource, FixedTicker, HoverTool, Legend, Legen
 from bokeh.plotting import figure
 
 from scripts import methods
-from scripts.page.entry import Entry, score_label
+from scripts.page.entry import MARKERS, Entry, score_label
 from scripts.table import score_of
 
 WIDE = 4
@@ -52,11 +52,13 @@ def _scatter(entries: Sequence[Entry], name: str, cost: Cost, label: str, writte
     else:
         plot.x_range.default_span = max(costs) or 1  # of an axis with one value
     colours = methods.colours(entry.method for entry in entries)
+    markers = methods.markers((entry.method for entry in entries), MARKERS)
     items = []
     for method in methods.in_order(entry.method for entry in shown):
         group = [entry for entry in shown if entry.method == method]
         look = {"color": colours[method], "line_color": "white", "alpha": 0.85}
-        drawn = plot.scatter("x", "y", source=ColumnDataSource(_told(group, entries, cost)), size=11, **look)
+        source = ColumnDataSource(_told(group, entries, cost))
+        drawn = plot.scatter("x", "y", source=source, size=11, marker=markers[method], **look)
         items.append(LegendItem(label={"value": method}, renderers=[drawn]))
         if entries[0] in group:
             star = plot.scatter([cost(entries[0])], [entries[0].row.accuracy], marker="star", size=20, **look)

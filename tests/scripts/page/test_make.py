@@ -70,6 +70,16 @@ def test_points_tell_their_names_and_one_method_has_one_colour() -> None:
     assert scatter.by_time([entry("a")]) is None
 
 
+def test_methods_from_elsewhere_are_told_apart() -> None:
+    entries = [entry(str(number), method=f"own{number}") for number in range(14)]
+    curve = curves.scores(entries)
+    assert curve is not None
+    points = [scatter.by_size(entries).hover.renderers, curve.hover.renderers]
+    for drawn in points:
+        assert len({(each.glyph.marker, each.glyph.fill_color) for each in drawn}) == 14
+    assert {each.glyph.marker for each in scatter.by_size(entries[:4]).hover.renderers} == {"circle"}
+
+
 def test_cells_hold_channels_and_bits_of_each_layer() -> None:
     known = entry("a")
     other = entry("b", layers=(Layer("block1.conv", 8, None),))
