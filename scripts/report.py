@@ -17,8 +17,8 @@ from engine.system.said import notice
 
 if TYPE_CHECKING:
     from models.files import Opened
-    from scripts.page import past
     from scripts.page.entry import Entry
+    from scripts.page.past import Known
     from scripts.table import ResultRow
 
 EXAMPLES = (
@@ -131,9 +131,11 @@ def _page(options: Options, outputs: list[Path]) -> list[Path]:
 
 def _read(options: Options, paged: bool) -> tuple[list[ResultRow], list[Entry]]:
     """Return a row for each input and, where a page is asked for, what it shows of each."""
+    from scripts.page import past
+
     rows: list[ResultRow] = []
     entries: list[Entry] = []
-    known: past.Known = {}
+    known = past.Known()
     for path in options.inputs:
         row, entry = _result(options, path, paged) if path.suffix == ".json" else _network(options, path, paged, known)
         rows.append(row)
@@ -154,7 +156,7 @@ def _result(options: Options, path: Path, paged: bool) -> tuple[ResultRow, Entry
     return results.row(path, found), results.entry(path, found) if paged else None
 
 
-def _network(options: Options, path: Path, paged: bool, known: past.Known) -> tuple[ResultRow, Entry | None]:
+def _network(options: Options, path: Path, paged: bool, known: Known) -> tuple[ResultRow, Entry | None]:
     from scripts import describe
     from scripts.page import files
 

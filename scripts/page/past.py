@@ -10,7 +10,7 @@ import csv
 import json
 import shlex
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from engine.checkpoint.format import Checkpoint, load
@@ -33,8 +33,19 @@ class Ancestor:
     checkpoint: Checkpoint
 
 
-Known = dict[str, Ancestor]
-"""The files that were read before, by their hashes."""
+@dataclass(frozen=True)
+class Known:
+    """The files that were read before: checkpoints by their hashes, and hashes by resolved paths."""
+
+    files: dict[str, Ancestor] = field(default_factory=dict)
+    hashes: dict[Path, str] = field(default_factory=dict)
+
+    def hash(self, path: Path) -> str:
+        """Return the hash of a file, which is read once."""
+        path = path.resolve()
+        if path not in self.hashes:
+            self.hashes[path] = sha256(path)
+        return self.hashes[path]
 
 
 def ancestors(path: Path, checkpoint: Checkpoint, known: Known) -> tuple[list[Ancestor], str]:
@@ -46,7 +57,7 @@ def ancestors(path: Path, checkpoint: Checkpoint, known: Known) -> tuple[list[An
     chain = [_remembered(path, checkpoint, known)]
     while parent := chain[0].checkpoint.provenance.parent:
         wanted = chain[0].checkpoint.provenance.parent_sha256
-        found = known.get(wanted or "") or _found(chain[0].path, parent, wanted, known)
+        found = known.files.get(wanted or "") or _found(chain[0].path, parent, wanted, known)
         if found is None or found in chain:
             return chain, f"{parent} (sha256 {wanted or 'not recorded'}) was not found; earlier commands are not known"
         chain.insert(0, found)
@@ -56,14 +67,17 @@ def ancestors(path: Path, checkpoint: Checkpoint, known: Known) -> tuple[list[An
 def _remembered(path: Path, checkpoint: Checkpoint, known: Known) -> Ancestor:
     light = Ancestor(path, replace(checkpoint, state_dict={}))
     if checkpoint.sha256:
-        known.setdefault(checkpoint.sha256, light)
+        known.files.setdefault(checkpoint.sha256, light)
+        known.hashes[path.resolve()] = checkpoint.sha256
     return light
 
 
 def _found(path: Path, parent: str, wanted: str | None, known: Known) -> Ancestor | None:
+    if not wanted:
+        return None
     for there in (*_places(path, parent), path.parent / Path(parent).name):
         try:
-            if there.is_file() and wanted == sha256(there) and isinstance(read := load(there), Checkpoint):
+            if there.is_file() and wanted == known.hash(there) and isinstance(read := load(there), Checkpoint):
                 return _remembered(there, read, known)
         except (OSError, UserError):
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,7 +32,7 @@ def opened(path: str) -> Opened:
 
 def entry(path: str) -> Entry:
     known = opened(path)
-    return files.entry(known, describe.row(known), {})
+    return files.entry(known, describe.row(known), past.Known())
 
 
 def test_commands_of_all_stages_the_oldest_first(chain: Path) -> None:
@@ -58,6 +59,32 @@ def test_another_file_of_that_name_is_not_believed(chain: Path) -> None:
     assert text.splitlines()[0].startswith("# models_save/nin_preprune.pth (sha256 ")
     assert text.splitlines()[0].endswith(" was not found; earlier commands are not known")
     assert text.count("\npython -m prune") == 2
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files that were read for their hashes alone."""
+    read: list[Path] = []
+    real = past.sha256
+    monkeypatch.setattr(past, "sha256", lambda path: read.append(path) or real(path))
+    return read
+
+
+def test_no_file_is_read_for_a_hash_that_was_not_recorded(chain: Path, hashed: list[Path]) -> None:
+    checkpoint = opened("models_save/nin_prune.pth").checkpoint
+    silent = replace(checkpoint, provenance=replace(checkpoint.provenance, parent_sha256=None))
+    _, missing = past.ancestors(Path("models_save/nin_prune.pth"), silent, past.Known())
+    assert missing.startswith("models_save/nin_preprune.pth (sha256 not recorded) was not found")
+    assert not hashed
+
+
+def test_a_file_is_hashed_once_for_all_entries(chain: Path, hashed: list[Path]) -> None:
+    shutil.copy("models_save/nin_refine.pth", "models_save/nin_preprune.pth")  # so no hash fits
+    pruned, known = opened("models_save/nin_prune.pth"), past.Known()
+    for name in ("a.pth", "b.pth"):
+        _, missing = past.ancestors(Path("models_save", name), pruned.checkpoint, known)
+        assert missing
+    assert [path.name for path in hashed] == ["nin_preprune.pth"]
 
 
 def test_curves_are_of_this_very_file(chain: Path) -> None:
