@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from engine.cli import command
 from engine.cli.flags import Parser
 from engine.errors import UserError
+from engine.system.said import notice
 from scripts.ladder.options import Options
 
 if TYPE_CHECKING:
@@ -57,10 +58,15 @@ def body(options: Options) -> dict[str, Any]:
         stopped = left and not failed
         told = f"stopped before any row was done; {found}" if stopped else f"nothing new: {found}, and none was added"
         print(told, file=sys.stderr)
+    if options.page:
+        try:
+            _write_page(options, folder, results)
+        except UserError as fault:
+            if not failed:
+                raise
+            notice(f"no web page: {fault}")
     if failed:
         raise _as_one(failed)
-    if options.page:
-        _write_page(options, folder, results)
     text = table.plain(results, rows)
     if left:
         text += f"\nrows left: {left}; repeat the command to go on"
@@ -87,7 +93,10 @@ def _page(options: Options, folder: Path, found: Results) -> tuple[list[Entry], 
 
     if options.page:
         check_writable(options.page, make.OTHER_PAGE)
-    return results.of_ladder(folder, found, [row.name for row in ladder.of(options.arch)])
+    shown = results.of_ladder(folder, found, [row.name for row in ladder.of(options.arch)])
+    if options.table:
+        make.refuse_unjudged(shown[0])
+    return shown
 
 
 def _write_page(options: Options, folder: Path, found: Results) -> None:
@@ -95,6 +104,9 @@ def _write_page(options: Options, folder: Path, found: Results) -> None:
 
     entries, without = _page(options, folder, found)
     if not options.page:
+        return
+    if not entries:
+        notice(f"no web page: {'; '.join(without) or 'no row was done'}")
         return
     make.write(
         entries,

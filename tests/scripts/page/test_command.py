@@ -14,8 +14,10 @@ import pytest
 
 from deploy.racing import measure
 from engine.checkpoint import archive
-from scripts.ladder import notes, result as stored
+from engine.errors import UserError
+from scripts.ladder import fill, notes, result as stored, runner
 from scripts.ladder.result import Diverged, Done
+from scripts.page import make
 from tests.conftest import assert_refused
 from tests.tools.contents import raw
 from tests.tools.page import Page
@@ -169,6 +171,48 @@ def test_widths_that_do_not_fit_are_named_for_a_ladder(ladder: Path, command: Co
     stored.save(ladder / "nin-s1.json", replace(DONE, cfg_before=[8]))
     done = command("scripts.results", "--dataset", "digits", "--table", "--html")
     assert_refused(done, 3, "nin-s1.json is damaged: cfg has 2 widths, cfg_before 1")
+
+
+def test_a_failed_step_leaves_the_page_of_the_rows_that_are_done(
+    ladder: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = runner.Node(Path("runs/results/digits/s1"), 1, "wtab")
+    filled = (1, {node: UserError("no memory", "take fewer pictures", 5)})
+    monkeypatch.setattr(fill, "fill", lambda *_: filled)
+    line = ("scripts.results", "--dataset", "digits", "--html")
+    done = command(*line)
+    assert (done.code, done.err.splitlines()[-2:]) == (5, ["error: no memory", "hint: take fewer pictures"])
+    assert "written: runs/results/digits/report.html" in done.err
+    assert column(Page(Path("runs/results/digits/report.html").read_text(encoding="utf-8")), "name")[0] == "nin-s1"
+    monkeypatch.setattr(make, "write", refuse)
+    failed = command(*line)
+    assert failed.err.splitlines()[-3:] == [
+        "notice: no web page: full",
+        "error: no memory",
+        "hint: take fewer pictures",
+    ]
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise UserError("full", "make room")
+
+
+def test_a_run_without_an_accuracy_ends_with_a_notice(
+    workplace: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fills(*_: object) -> tuple[int, dict]:
+        stored.save(Path("results/digits/nin-s1.json"), Diverged(row="nin", seed=1, diverged_in="nin", commands=[]))
+        return 0, {}
+
+    monkeypatch.setattr(fill, "fill", fills)
+    done = command("scripts.results", "--dataset", "digits", "--html")
+    assert done.code == 0, done.err
+    assert "notice: no web page: nin, seed 1, diverged in nin" in done.err
+    Path("results/digits/table.md").unlink()
+    assert_refused(
+        command("scripts.results", "--dataset", "digits", "--table", "--html"), 2, "nobody has judged any row"
+    )
+    assert not Path("results/digits/table.md").exists()
 
 
 def test_a_result_is_not_overwritten_by_the_report(ladder: Path, command: Command) -> None:
