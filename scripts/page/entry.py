@@ -43,6 +43,7 @@ class Entry:
         network: what it was built by; layers of one network have the same names.
         no_curve: why there is no learning curve, where there is none.
         provenance: the commands that made it, with a comment above each.
+        no_before: why the channels before pruning are not known, where the network cannot be built without pruning.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Entry:
     curve: Curve
     no_curve: str
     provenance: str
+    no_before: str = ""
 
     @property
     def size(self) -> int:

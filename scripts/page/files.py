@@ -9,7 +9,7 @@ from torch import nn
 from engine.checkpoint.format import Checkpoint
 from engine.checkpoint.history import prunings
 from engine.errors import UserError
-from models import cost, registry
+from models import check, cost, registry
 from models.files import Opened
 from scripts import methods
 from scripts.page import past
@@ -24,22 +24,23 @@ def entry(opened: Opened, row: ResultRow, known: past.Known) -> Entry:
         known: the files that were read before; this one is added.
     """
     path, checkpoint = opened.path, opened.checkpoint
+    before, no_before = _before(checkpoint)
     curve, no_curve = past.curve(path, checkpoint)
     return Entry(
         name=path.stem,
         row=row,
         method=methods.of_checkpoint(checkpoint),
         network=checkpoint.arch,
-        layers=tuple(_layers(opened)),
+        layers=tuple(_layers(opened, before)),
+        no_before=no_before,
         curve=curve,
         no_curve=no_curve,
         provenance=past.told(*past.ancestors(path, checkpoint, known)),
     )
 
 
-def _layers(opened: Opened) -> Iterator[Layer]:
+def _layers(opened: Opened, whole: dict[str, int] | None) -> Iterator[Layer]:
     modules = dict(opened.network.named_modules())
-    whole = _before(opened.checkpoint)
     seen = set[str]()
     for counted in cost.layers(opened.network, opened.checkpoint.dataset.image_size):
         module = modules.get(counted.name)
@@ -57,18 +58,18 @@ def _layers(opened: Opened) -> Iterator[Layer]:
         )
 
 
-def _before(checkpoint: Checkpoint) -> dict[str, int] | None:
-    """Return each layer's channels before the first pruning; None where nothing was pruned."""
+def _before(checkpoint: Checkpoint) -> tuple[dict[str, int] | None, str]:
+    """Return each layer's channels before the first pruning, None where nothing was pruned, and why they are not known."""
     pruned = prunings(checkpoint.history)
     if not pruned:
-        return None
-    own = checkpoint.arch in registry.NETWORKS
+        return None, ""
+    cfg = list(pruned[0].cfg_before) if checkpoint.arch in registry.NETWORKS else None
     try:
-        network = registry.build(checkpoint.arch, list(pruned[0].cfg_before) if own else None, **checkpoint.arch_args)
-    except (UserError, TypeError, ValueError):
-        return {}
-    found = {name: _channels(module) for name, module in network.named_modules()}
-    return {name: channels for name, channels in found.items() if channels is not None}
+        network = registry.outline(checkpoint.arch, cfg, **checkpoint.arch_args)
+        found = {name: _channels(module) for name, module in network.named_modules()}
+    except (Exception, SystemExit) as fault:  # the user's code may raise anything
+        return {}, str(fault) if isinstance(fault, UserError) else check.one_line(fault)
+    return {name: channels for name, channels in found.items() if channels is not None}, ""
 
 
 def _channels(module: nn.Module | None) -> int | None:

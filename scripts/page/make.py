@@ -102,6 +102,7 @@ def html(
         plots=plots,
         networks=[(name, plots[f"kept{number}"], plots[f"bits{number}"]) for number, name in enumerate(networks)],
         without_bits=any(layer.weight_bits is None for entry in entries for layer in entry.layers),
+        no_before=[(entry.name, entry.no_before) for entry in entries if entry.no_before],
         no_curves=[(entry.name, entry.no_curve) for entry in entries if not entry.curve],
         entries=list(enumerate(entries, 1)),
         resources=Markup(resources.render()),

@@ -137,6 +137,9 @@ def test_the_page_says_where_each_file_comes_from_and_what_it_lacks() -> None:
     assert "Baseline: a (float)" in page.text
     assert "# 1. b\npython -m x" in page.text
     assert "b: its last stage (prune) has no epochs" in page.text
+    unknown = Page(make.html([entry("a"), entry("b", no_before="--arch my.py:net: OSError: gone")], "x"))
+    assert "The channels before pruning are not known:\nb: --arch my.py:net: OSError: gone" in unknown.text
+    assert "before pruning are not known" not in page.text
     assert "No time was measured. give --measure" in page.text
     assert "Not judged, so without a point: b." in page.text
     assert {"DataTable", "HoverTool", "Figure"} <= set(page.models)

@@ -9,8 +9,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
+from torch import nn
 
-from models import files as opener
+from models import files as opener, registry
 from models.files import Opened
 from scripts import describe
 from scripts.page import files, past
@@ -114,6 +116,34 @@ def test_layers_know_what_they_had_before_pruning(chain: Path) -> None:
     assert [layer.kept for layer in layers] == [*checkpoint.cfg, 10]
     assert [layer.before for layer in layers] == [8] * 8 + [10]
     assert {(layer.weight_bits, layer.input_bits) for layer in layers} == {(32, 32)}
+
+
+def test_the_whole_network_is_built_without_weights(chain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = opened("models_save/nin_refine.pth").checkpoint
+    drawn: list[torch.device] = []
+    monkeypatch.setattr(nn.Conv2d, "reset_parameters", lambda conv: drawn.append(conv.weight.device))
+    before, why = files._before(checkpoint)
+    assert (set(before or {}), why) == ({f"block{n}.conv" for n in range(1, 10)}, "")
+    assert {device.type for device in drawn} == {"meta"}
+
+
+@pytest.mark.parametrize("raised", ["KeyError('gone')", "SystemExit(3)", "OSError('gone')"])
+def test_a_network_of_ones_own_that_cannot_be_built_again_is_named(raised: str, chain: Path) -> None:
+    Path("my.py").write_text(f"def net(classes=10):\n    raise {raised}\n")
+    checkpoint = replace(opened("models_save/nin_refine.pth").checkpoint, arch="my.py:net", arch_args={"classes": 10})
+    before, why = files._before(checkpoint)
+    assert (before, why.startswith("--arch my.py:net: my.py:2: ")) == ({}, True), why
+
+
+def test_what_a_library_raises_is_named(chain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = opened("models_save/nin_refine.pth").checkpoint
+
+    def broken(*_: object, **__: object) -> nn.Module:
+        raise RuntimeError("no such widths")
+
+    monkeypatch.setitem(registry.NETWORKS, "nin", broken)
+    before, why = files._before(checkpoint)
+    assert (before, why.endswith("RuntimeError: no such widths")) == ({}, True)
 
 
 @pytest.mark.parametrize(
