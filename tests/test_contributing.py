@@ -63,22 +63,45 @@ def paths(name: str) -> set[str]:
 
 
 @cache
-def names_in(path: str) -> set[str]:
-    """What a file defines: classes, functions, their arguments, variables, fields; of C++, every word."""
+def names_in(path: str, example: bool = False) -> set[str]:
+    """What a file defines or derives from; of an example, what it calls, too."""
     text = (ROOT / path).read_text(encoding="utf-8")
-    if not path.endswith(".py"):
-        return set(re.findall(r"\w+", text))
+    return names_of(text, example) if path.endswith(".py") else names_of_cpp(text, example)
+
+
+def names_of(text: str, calls: bool = False) -> set[str]:
+    """Classes and their bases, functions, arguments, variables, fields and keys of dicts: an import is none of them."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
-            found.add(node.name)
-        elif isinstance(node, ast.arg):
-            found.add(node.arg)
-        elif isinstance(node, ast.Name):
-            found.add(node.id)
-        elif isinstance(node, ast.Constant) and str(node.value).isidentifier():
-            found.add(str(node.value))
+        match node:
+            case ast.ClassDef(name=name, bases=bases):
+                found |= {name, *(base.id for base in bases if isinstance(base, ast.Name))}
+            case ast.FunctionDef(name=name) | ast.arg(arg=name) | ast.Name(id=name, ctx=ast.Store()):
+                found.add(name)
+            case ast.Dict(keys=keys):
+                found |= {key.value for key in keys if isinstance(key, ast.Constant) and isinstance(key.value, str)}
+            case ast.Call(func=ast.Name(id=name)) if calls:
+                found.add(name)
     return found
+
+
+def names_of_cpp(text: str, calls: bool = False) -> set[str]:
+    """Types, variables with a value, and functions with a body."""
+    text = re.sub(r"//.*", "", text)
+    kinds_of_names = [
+        r"\b(?:struct|class|enum)\s+(\w+)", r"\b(\w+)\s*(?:\[\w*\]\s*)?=[^=]", r"\b(\w+)\([^;()]*\)\s*(?:const\s*)?{",
+        *([r"\b(\w+)\s*(?:<[^;()]*>)?\("] if calls else []),
+    ]  # fmt: skip
+    return {name for pattern in kinds_of_names for name in re.findall(pattern, text)}
+
+
+def test_an_import_or_a_use_is_not_a_definition() -> None:
+    text = "from a import ROWS\nimport steps as CASES\nMADE: dict = {'sign': ROWS}\nclass X(Task):\n    kind = ask('MOVES')\n"
+    assert names_of(text) == {"MADE", "sign", "X", "Task", "kind"}
+    assert names_of(text, calls=True) == {"MADE", "sign", "X", "Task", "kind", "ask"}
+    text = '// The table.\n#include "step.h"\nenum Kind : int { A };\nconst K all[] = { &other };\nint run(int a) { return find(a); }\n'
+    assert names_of_cpp(text) == {"Kind", "all", "run"}
+    assert names_of_cpp(text, calls=True) == {"Kind", "all", "run", "find"}
 
 
 def test_there_is_a_list_for_each_thing() -> None:
@@ -91,14 +114,14 @@ def test_there_is_a_list_for_each_thing() -> None:
 @pytest.mark.parametrize("item", [item for items in LISTS.values() for item in items], ids=lambda item: item[:40])
 def test_what_an_item_names_exists(item: str) -> None:
     """A name behind a path is one of that file's; behind a path with NAME, of the file that it is to be written as."""
-    at = None
+    at, example = None, False
     for span in spans(item):
         if PATH.fullmatch(span):
-            at = None if "NAME" in span else span
+            at, example = (None, True) if "NAME" in span else (span, example and at is None)
             assert (ROOT / span).parent.is_dir(), span
             assert at is None or (ROOT / at).is_file(), span
         elif at and span.isidentifier():
-            assert span in names_in(at), f"{at} has no {span}"
+            assert span in names_in(at, example), f"{at} does not define {span}"
 
 
 def test_paths_outside_the_lists_exist() -> None:
