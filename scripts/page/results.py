@@ -53,7 +53,7 @@ def _wrong(found: Done) -> str:
     numbers = {name: getattr(found, name) for name in ("accuracy", "macs", "params", "size_bits")}
     odd = [name for name, value in numbers.items() if not _is_number(value)]
     odd += [name for name, each in (("cfg", found.cfg), ("cfg_before", found.cfg_before or [])) if not _are(each, int)]
-    if not odd and found.cfg_before and len(found.cfg) != len(found.cfg_before):
+    if not odd and found.cfg and found.cfg_before and len(found.cfg) != len(found.cfg_before):
         return f"cfg has {len(found.cfg)} widths, cfg_before {len(found.cfg_before)}"
     if not _are(found.curve, dict) or not all(_is_number(value) for each in found.curve for value in each.values()):
         odd.append("curve")
@@ -119,7 +119,7 @@ def entry(path: Path, found: Done) -> Entry:
     """
     refuse_damaged(path, found)
     refuse_old(path, found)
-    before = found.cfg_before or found.cfg
+    before = found.cfg and (found.cfg_before or found.cfg)  # your own networks have no cfg
     return Entry(
         name=f"{found.row}-s{found.seed}",
         row=row(path, found),

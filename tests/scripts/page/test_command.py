@@ -17,7 +17,7 @@ from engine.checkpoint import archive
 from engine.errors import UserError
 from scripts.ladder import fill, notes, result as stored, runner
 from scripts.ladder.result import Diverged, Done
-from scripts.page import make
+from scripts.page import make, results
 from tests.conftest import assert_refused
 from tests.tools.contents import raw
 from tests.tools.page import Page
@@ -171,6 +171,11 @@ def test_widths_that_do_not_fit_are_named_for_a_ladder(ladder: Path, command: Co
     stored.save(ladder / "nin-s1.json", replace(DONE, cfg_before=[8]))
     done = command("scripts.results", "--dataset", "digits", "--table", "--html")
     assert_refused(done, 3, "nin-s1.json is damaged: cfg has 2 widths, cfg_before 1")
+
+
+def test_a_network_without_a_cfg_has_no_widths_on_the_page(ladder: Path) -> None:
+    own = replace(DONE, arch="my.py:net", cfg=[], cfg_before=[8, 4, 4])
+    assert results.entry(ladder / "nin-s1.json", own).layers == ()
 
 
 def test_a_failed_step_leaves_the_page_of_the_rows_that_are_done(
