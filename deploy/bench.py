@@ -49,7 +49,7 @@ class Options(Command):
         "--profile", action="store_true", help="also print the native executor's time for each operation"
     )
     picture: Path | None = flag(
-        "--picture", type=argtypes.path, metavar="F", help="the chart to write (default: --model with _bench.png)"
+        "--picture", type=argtypes.path, metavar="F", help="the plot to write (default: --model with _bench.png)"
     )
     machine: OnCpu = part(OnCpu)
 

@@ -32,7 +32,7 @@ A box is [x1, y1, x2, y2] in pixels of the picture.
 
 
 def shell_of(made: Checkpoint, side: int, arch: str | None, around: Around | None = None) -> Shell:
-    """Build the code that turns a packed detector's numbers into boxes.
+    """Build the code that turns a packed detector's outputs into boxes.
 
     Args:
         side: of the pictures, in pixels.
@@ -42,7 +42,7 @@ def shell_of(made: Checkpoint, side: int, arch: str | None, around: Around | Non
     Raises:
         UserError: exit 2 if --arch is missing or differs from the file's, or the code has other settings.
     """
-    check_arch(made.arch, arch, f"a detector of {made.arch}, whose code turns its numbers into boxes")
+    check_arch(made.arch, arch, f"a detector of {made.arch}, whose code turns its outputs into boxes")
     core: Any = registry.build(made.arch, **made.arch_args)
     core.fit_to((3, side, side))
     if around is None:

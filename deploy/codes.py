@@ -74,5 +74,5 @@ def unpacked(stored: Bytes, count: int, levels: int) -> Bytes:
         own = np.packbits(each[: count * width].reshape(count, width), axis=1, bitorder="little").reshape(-1)
         all_ = np.concatenate([own, each[count * width :]])
     if all_[count:].any():
-        raise ValueError("the bits after the last code are not 0")
+        raise ValueError("what follows the last code is not 0")
     return all_[:count]

@@ -246,9 +246,7 @@ class _Reader:
             return None
         each = get_args(hint)
         if not isinstance(said, list) or (each[-1] is not Ellipsis and len(said) != len(each)):
-            raise ValueError(
-                f"{short(said)} is not a list of {'the expected length' if len(each) != 2 else 'two or more'}"
-            )
+            raise ValueError(f"{short(said)} is not a list{'' if each[-1] is Ellipsis else f' of {len(each)}'}")
         kinds = each[:1] * len(said) if each[-1] is Ellipsis else each
         return tuple(self.value(kind, value) for kind, value in zip(kinds, said, strict=True))
 
@@ -279,11 +277,13 @@ class _Reader:
             start, shape = self._place(said["at"])
             levels, step = (self.value(int, said[name], name) for name in ("levels", "step"))
             if not 1 <= step <= 64 or not shape:
-                raise ValueError(f"codes of shape {shape} in steps of {step}, not from 1 to 64")
+                raise ValueError(
+                    f"codes of shape {shape} in steps of {step}: they need an axis, and a step from 1 to 64"
+                )
             low = np.array([said["low"]], np.int32) if type(said["low"]) is int and abs(said["low"]) <= 512 else (
                 self.value(Annotated[NDArray[np.int32], "integers"], said["low"], "low"))  # fmt: skip
             if low.shape not in ((1,), shape[:1]) or np.abs(low.astype(np.int64)).max(initial=0) > 512:
-                raise ValueError("the lowest codes have a wrong shape or exceed 512 in size")
+                raise ValueError("the lowest codes are not one for all rows or one for each, or one is beyond +-512")
             count = math.prod(shape)
             stored = self.part("codes", start, codes.size(count, levels))
             found = codes.unpacked(stored, count, levels).reshape(shape).astype(np.int16)

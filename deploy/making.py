@@ -54,7 +54,7 @@ def _normalisation(opened: Opened, mean: Numbers, std: Numbers) -> tuple[tuple[f
         numbers = [",".join(map(str, values)) for values in ORIGINAL]
         raise UserError(
             "the file does not hold the mean and std of its pictures",
-            f"give --mean and --std; for files of the original project: --mean {numbers[0]} --std {numbers[1]}",
+            f"give --mean and --std; for files of the original repository: --mean {numbers[0]} --std {numbers[1]}",
         )
     mean, std = mean or known.mean, std or known.std
     if {len(mean), len(std)} != {channels}:

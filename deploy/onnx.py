@@ -24,7 +24,12 @@ EXAMPLES = (
 class Options(Command):
     """The options of deploy.onnx."""
 
-    source: Source = part(Source)
+    source: Source = part(
+        Source,
+        given={
+            "help": "checkpoint of any stage, merged or not, or packed file (default: models_save/nin_wbab_merged.pth)"
+        },
+    )
     output: Output = part(Output, save={"help": "the model to write (default: --model with .onnx)"})
 
 

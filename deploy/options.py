@@ -28,7 +28,7 @@ class Source(Options):
 
     given: Path | None = flag(
         "--model", type=argtypes.path, metavar="F",
-        help="checkpoint of any stage, merged or not, or packed file (default: models_save/nin_wbab_merged.pth)",
+        help="checkpoint of any stage, merged or not (default: models_save/nin_wbab_merged.pth)",
     )  # fmt: skip
     ends: str = flag(
         "--ends", choices=["int8", "float"], default="int8",
@@ -64,7 +64,7 @@ class Source(Options):
             asked = {"--ends float": self.ends != "int8", "--arch": self.arch, "--mean": self.pixels.mean,
                      "--std": self.pixels.std}  # fmt: skip
             if given := next((name for name, value in asked.items() if value), None):
-                raise UserError(f"{given}: {self.model} is packed already", "give this flag with the checkpoint")
+                raise UserError(f"{given}: {self.model} is already packed", "give this flag with the checkpoint")
             return packed.open(self.model)
         from quant import restore
 

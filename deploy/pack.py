@@ -51,7 +51,7 @@ def body(options: Options) -> dict[str, Any]:
         return {"text": listing(held), **summary(held)}
     source = options.source.model
     if source.suffix == packed.SUFFIX and options.output.save is None:
-        raise UserError(f"{source} is packed already", f"deploy.run runs it; deploy.pack --inspect {source} lists it")
+        raise UserError(f"{source} is already packed", f"deploy.run runs it; deploy.pack --inspect {source} lists it")
     path = options.source.target(options.output, packed.SUFFIX)
     made = options.source.packed(options.words)
     if path.exists():

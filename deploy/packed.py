@@ -14,7 +14,7 @@ from engine.cli.datasets import IMAGENET
 from engine.errors import BAD_CHECKPOINT, UserError
 
 SUFFIX = ".safetensors"
-_AGAIN = "make it again: python -m deploy.pack"
+_AGAIN = "make the file again: python -m deploy.pack"
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,8 @@ def open(path: Path) -> Packed:
     except RecursionError as fault:
         raise UserError(f"{path}: its lists are nested too deeply", _AGAIN, BAD_CHECKPOINT) from fault
     if found.version != _version(made, around) or (around and not made.dataset.boxes):
-        holds = "a detector" if made.dataset.boxes else f"--crop {made.dataset.crop}"
-        raise UserError(f"{path}: it holds {holds} in format {found.version}", _AGAIN, BAD_CHECKPOINT)
+        holds = "a detector" if made.dataset.boxes else f"pictures of --crop {made.dataset.crop}"
+        raise UserError(
+            f"{path}: it holds {holds}, which does not belong in format {found.version}", _AGAIN, BAD_CHECKPOINT
+        )
     return Packed(program, made, said["bits"], found.size, found.sha256, around)

@@ -43,10 +43,11 @@ class Program:
             raise ValueError(f"pictures of shape {self.picture} have more than {MOST:,} numbers")
         if not len(self.mean) == len(self.std) == self.picture[0] or not all(s > 0 and single(s) for s in self.std):
             raise ValueError(
-                f"mean {short(self.mean)} and std {short(self.std)} of {self.picture[0]} channels; each needs a mean and a std above 0"
+                f"mean {short(self.mean)} and std {short(self.std)} of {self.picture[0]} channels: each channel needs one "
+                "mean, and one std above 0 in fp32"
             )
         if not all(map(single, self.mean)):
-            raise ValueError(f"mean {short(self.mean)} is not finite in fp32")
+            raise ValueError(f"mean {short(self.mean)} holds a number that fp32 cannot hold")
         if not 1 <= len(self.operations) <= MOST_OPERATIONS:
             raise ValueError(f"{len(self.operations)} operations, not 1 to {MOST_OPERATIONS:,}")
         object.__setattr__(self, "values", self._values())
@@ -85,8 +86,8 @@ def _checked(operation: Operation, known: list[Value]) -> Value:
         raise ValueError(f"it reads values {short(sources)}, not from 0 to {len(known) - 1}")
     given = [known[source] for source in sources]
     if not operation.takes_codes and any(value.grid is not None for value in given):
-        raise ValueError("it reads codes, which only layers can read")
+        raise ValueError("it reads codes, which only layers, Pad and Decode can read")
     value = operation.value(*given)
     if math.prod(value.shape) > MOST or len(value.shape) > MOST_AXES:
-        raise ValueError(f"a value of shape {short(value.shape)} is larger than {MOST:,} numbers or {MOST_AXES} axes")
+        raise ValueError(f"a value of shape {short(value.shape)} has more than {MOST:,} numbers or {MOST_AXES} axes")
     return value

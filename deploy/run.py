@@ -65,7 +65,7 @@ class Options(Command):
     evaluate: bool = flag("--evaluate", action="store_true", help="measure the accuracy on the test pictures instead")
     arch: str | None = flag(
         "--arch", type=argtypes.arch, metavar="M:F",
-        help="your own detector, if the file holds one: its code turns numbers into boxes",
+        help="your own detector, if the file holds one: its code turns outputs into boxes",
     )  # fmt: skip
     score: float = flag(
         "--score", type=argtypes.number(float, 0, 1), default=0.3, metavar="X",

@@ -86,7 +86,7 @@ def restore(checkpoint: Checkpoint, arch: str | None = None) -> NormalForm:
     """Rebuild a float or pruned network.
 
     Args:
-        arch: the value of --arch. A network of the user's own needs it, as a file alone never causes an import.
+        arch: the value of --arch. Your own network needs it, as a file alone never causes an import.
 
     Raises:
         UserError: for quantized or merged files, and for other names or shapes (exit 3); for another --arch (exit 2).

@@ -34,7 +34,8 @@ _WIDTHS: dict[str, Callable[[nn.Module], list[int]]] = {
 
 
 FIXED_GROUPS = ("nin_gc",)
-"""Networks whose code fixes the number of groups: a grouped layer loses the same number of channels in each group."""
+"""Networks whose code fixes the number of groups: a grouped layer loses the same number of channels in each group, even
+if the groups are small."""
 _UNITS = {("separable_wide", "block8.conv"): 2}
 
 

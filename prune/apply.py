@@ -47,7 +47,7 @@ def apply(options: Options, grouped: bool = False) -> dict[str, Any]:
     chosen = surgery.plan(options.percent, options.base)
     report.say_what_differs(chosen, options.strict)
     small, evaluations = _cut(run, opened, surgery, chosen, data)
-    if chosen.cfg != chosen.cfg_before:  # nothing dropped: the statistics still hold
+    if chosen.cfg != chosen.cfg_before:  # if nothing was dropped, the statistics still hold
         reestimate_bn(small, data.train, options.batch_size, options.machine.seed, options.bn_batches)
         evaluations["bn_reestimated"] = run.evaluate(small, data, "with BN re-estimated")
     after = evaluations.get("bn_reestimated", evaluations["sliced"])

@@ -21,10 +21,10 @@ def prove(run: Experiment, data: Data, exact: list[NormalForm], moved: int, own:
     Args:
         exact: the masked and the sliced network, in float64.
         moved: number of pictures whose answer moved in fp32, by another order of sums or by a fault.
-        own: whether the network's code is the user's.
+        own: whether the network is your own.
 
     Raises:
-        UserError: exit 2 if a network of the user's code differs.
+        UserError: exit 2 if your own network differs.
         AssertionError: if a network of the toolkit differs: a bug.
     """
     pictures = next(iter(data.test.batches(PROOF_PICTURES)))[0].double()

@@ -73,7 +73,7 @@ def _why_nothing(chosen: PrunePlan) -> str:
         rounding: chosen.rounded,
         f"no multiple of {chosen.base} fits {len(chosen.whole)} layers": chosen.whole,
         f"--max_per_layer keeps all channels of {len(chosen.limited)} layers": chosen.limited,
-        f"the network's code allows no smaller width of {len(chosen.stuck)} layers": chosen.stuck,
+        f"the network's code allows no smaller width for {len(chosen.stuck)} layers": chosen.stuck,
     }
     return "; ".join(why for why, names in reasons.items() if names)
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Collection
 from functools import partial
 
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from engine.data.augment import generator
 from engine.data.info import Split
 from engine.errors import BAD_CHECKPOINT, BAD_DATA, UserError
+from engine.system.said import notice
 from models.layers.quantizers.affine import AffineActivation, affine, affine_range
 from models.layers.quantizers.base import Quantized
 
@@ -164,7 +164,7 @@ def calibrate(
     signed = {id(m) for n, m in model.named_modules(remove_duplicate=False) if n.rpartition(".")[0] in negative}
     by_mse = [layer for layer, m in quantizers.items() if method == "kl" and id(m) in signed]
     if by_mse:
-        print(f"note: inputs without a ReLU before them are clipped by mse: {', '.join(by_mse)}", file=sys.stderr)
+        notice(f"inputs without a ReLU before them are clipped by mse: {', '.join(by_mse)}")
     for (layer, quantizer), histogram in zip(quantizers.items(), histograms, strict=True):
         low, high = METHODS["mse" if layer in by_mse else method](histogram, quantizer.bits, quantizer.symmetric)
         quantizer.set_range(torch.tensor(low), torch.tensor(high))

@@ -37,7 +37,10 @@ def say(plain: NormalForm, quantized: NormalForm, spec: QuantSpec) -> None:
     if input_quantizer(spec.activation).signed:
         negative = {*_negative(quantized, chosen)}
         if high := [name for name in chosen if name not in negative]:
-            warning(f"the inputs of {some(high)} are never negative: {spec.activation.kind} codes hold little of them")
+            warning(
+                f"the inputs of {some(high)} are never negative: {spec.activation.kind} codes lose most of their "
+                "information"
+            )
     if spec.bn_fold:
         say_unfolded(quantized)
 
@@ -60,8 +63,8 @@ def say_uncorrected(names: Sequence[str]) -> None:
     """Print to stderr the layers whose bias was not corrected."""
     if names:
         notice(
-            "bias correction skipped layers that have no bias, share one with another layer, or run more than once: "
-            f"{some(names)}"
+            "bias correction skipped layers that have neither a bias nor a batch norm behind them, share it with another "
+            f"layer, or run more than once: {some(names)}"
         )
 
 

@@ -67,7 +67,7 @@ def restore(checkpoint: Checkpoint, arch: str | None = None) -> NormalForm:
     """Rebuild the network of a checkpoint.
 
     Args:
-        arch: the value of --arch; needed for networks of the user's code, see models.restore.
+        arch: the value of --arch; needed for your own networks, see models.restore.
 
     Raises:
         UserError: exit 3 for weights that do not fit, exit 2 for another --arch than the file's.
@@ -147,7 +147,7 @@ def _possible(codes: Tensor, part: QuantizerSpec) -> bool:
 
 
 def _bad(what: str) -> UserError:
-    return UserError(f"the file is invalid: {what}", "create the file again", BAD_CHECKPOINT)
+    return UserError(f"the file is invalid: {what}", "make the file again", BAD_CHECKPOINT)
 
 
 def open(path: Path, arch: str | None = None, said: Description | None = None, trusted: Sequence[str] = ()) -> Opened:
@@ -156,7 +156,7 @@ def open(path: Path, arch: str | None = None, said: Description | None = None, t
     Args:
         arch: as in `restore`.
         said: as in models.files.open.
-        trusted: networks of the user's code that may be imported if the file names one of them.
+        trusted: your own networks that may be imported if the file names one of them.
 
     Raises:
         UserError: as models.files.read and `restore`, with the file's path.

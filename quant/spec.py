@@ -254,7 +254,7 @@ class QuantSpec:
             return cls(**{**values, **parts, **lists})
         except (TypeError, KeyError, ValueError, AttributeError) as fault:
             raise UserError(
-                f"the file's quantization cannot be understood: {fault}", "create the file again", BAD_CHECKPOINT
+                f"the file's quantization cannot be understood: {fault}", "make the file again", BAD_CHECKPOINT
             ) from fault
 
     def at_ends(self, first: Iterable[str], last: Iterable[str], sums: Iterable[str] = ()) -> QuantSpec:

@@ -33,7 +33,7 @@ class Options(Works):
     )  # fmt: skip
     save: Path = flag(
         "--save", type=argtypes.path, default=Path("runs/histograms.png"), metavar="F",
-        help="the picture to write (default: runs/histograms.png)",
+        help="the plot to write (default: runs/histograms.png)",
     )  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -111,7 +111,7 @@ def _inputs(options: Options, opened: Any) -> tuple[str, bytes]:
         for method, (low, high) in histograms.ranges(found, bits, symmetric=False).items()
     ]
     if name in may_be_negative(model):
-        lines.append("no ReLU stands before this layer: quant.ptq clips its input by mse where kl is asked for")
+        lines.append("no ReLU before this layer: with --calibrate kl, quant.ptq uses mse for its input")
     pictures = min(options.pictures, len(data.train))
     title = f"inputs of {name}, {opened.path}, {pictures} pictures of {data.info.label}"
     return "\n".join(lines), histograms.of_inputs(found, title, symmetric=False)

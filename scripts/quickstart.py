@@ -69,7 +69,7 @@ def body(options: Options) -> dict[str, Any]:
     started, count = time.monotonic(), len(STEPS) + 3
     home, place = Path.cwd(), Path("runs/quickstart")
     place.mkdir(parents=True, exist_ok=True)
-    print(f"$ cd {place}      # a new folder, so that your models_save/ stays untouched", flush=True)
+    print(f"$ cd {place}      # a separate folder: your models_save/ stays untouched", flush=True)
     os.chdir(place)
     try:
         _chain(options, count)

@@ -61,7 +61,7 @@ class Options(Command):
     )  # fmt: skip
     weights: Path | None = flag(
         "--weights", type=argtypes.path, metavar="F",
-        help="a state_dict of your own, of the one network of --arch: the baseline, which nobody has judged",
+        help="a state_dict of your network (--arch): the baseline, without a measured accuracy",
     )  # fmt: skip
     image_size: int | None = flag(
         "--image_size", type=argtypes.number(int, 8, 1024), metavar="N",

@@ -111,10 +111,14 @@ def test_the_formats_are_told_apart(command: Callable) -> None:
     assert Path("again.safetensors").read_bytes() == OLD.read_bytes()
     found = file.read(PACKED)
     file.write(OLD, replace(found, version=2))
-    assert_refused(command("deploy.pack", "--inspect", OLD), 3, "it holds a detector in format 2")
+    assert_refused(
+        command("deploy.pack", "--inspect", OLD), 3, "it holds a detector, which does not belong in format 2"
+    )
     del found.description["detector"]
     file.write(OLD, replace(found, version=3))
-    assert_refused(command("deploy.pack", "--inspect", OLD), 3, "it holds a detector in format 3")
+    assert_refused(
+        command("deploy.pack", "--inspect", OLD), 3, "it holds a detector, which does not belong in format 3"
+    )
 
 
 GOOD = {"outputs": [{"name": "a", "shape": [2, 3]}, {"name": "b", "shape": [4]}], "settings": {"n": [[1, 0.5], True]}}

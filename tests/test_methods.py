@@ -30,8 +30,8 @@ ROWS = {
     "INT8 asymmetric": "int8_q1_fold0", "INT8 asymmetric, folded": "int8_q1_fold1",
     "INT8 symmetric": "int8_q0_fold0", "INT8 symmetric, folded": "int8_q0_fold1",
     **{method: f"ptq_{method}" for method in ("minmax", "percentile", "mse", "kl")},
-    "sparse, `--s 0.0001`": "sparse", "pruned 50 %, before BN is measured anew": "prune50_raw",
-    "pruned 50 %, BN measured anew": "prune50", "refined": "prune50_refine",
+    "sparse, `--s 0.0001`": "sparse", "pruned 50 %, before BN is re-estimated": "prune50_raw",
+    "pruned 50 %, BN re-estimated": "prune50", "refined": "prune50_refine",
     "to multiples of 8, refined": "prune50_x8_refine", "the same widths from scratch (control)": "prune50_scratch",
 }  # fmt: skip
 """The rows of the ladder that tables of the pages show, by what they are called there."""

@@ -22,7 +22,7 @@ from engine.system.processor import processor
 RUNS, SECONDS = 5, 2.0
 """Limits for each executor. The shortest run counts: other programs disturb it least."""
 KEPT = 1000
-"""Results that the file holds."""
+"""The most results that the file keeps; the oldest are dropped."""
 
 
 def fastest(

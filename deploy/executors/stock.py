@@ -51,7 +51,7 @@ class Stock:
         self.program = program
         why = "int8 convolutions are switched off" if integers is False else qconv.trusted()
         self.integers = not why and all(v.grid is None or fits_a_byte(v.grid) for v in program.values)
-        why = why or "some codes do not fit bytes with 0 among them"
+        why = why or "some codes do not fit a byte, or 0 is not among them"
         whole = arithmetic(program) != "fp32"
         self.how = "int8 convolutions of oneDNN" if self.integers else f"fp32 arithmetic on codes: {why}"
         self.how = self.how if whole else "fp32"

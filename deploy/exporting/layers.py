@@ -35,7 +35,7 @@ def quantize(graph: Graph, number: int, operation: Quantize) -> None:
         if not fits_a_byte(grid):
             raise UserError(
                 f"{operation.name}: codes from {grid.low} to {grid.high} do not fit 8 bits with 0 among them",
-                "quantize the network to 8 bits or fewer",
+                "quantize the network to 8 bits or fewer, with 0 among the codes",
             )
         graph.codes[number + 1], graph.at[number + 1] = graph.coded(x, grid, graph.ends.get(source))
         return

@@ -123,7 +123,10 @@ class Builder:
         """Add a tensor of the network as a value that is the same for each picture."""
         held = self.tensor(node)
         if held.ndim < 2 or held.shape[0] != 1:
-            raise self.refused(f"it reads {node} of shape {tuple(held.shape)}; the first axis must have length 1")
+            raise self.refused(
+                f"it reads {node} of shape {tuple(held.shape)}; it needs two or more axes, the first of length 1 "
+                "(for the pictures)"
+            )
         return self.add(Constant, part=f".{node}", numbers=numbers(held[0]))
 
     def refused(self, why: str = "") -> UserError:
@@ -158,7 +161,7 @@ def numbers(tensor: Tensor | float) -> Numbers:
     with np.errstate(over="ignore"):
         single = np.ascontiguousarray(found.numpy().astype(np.float32))
     if not np.isfinite(single).all():
-        raise ValueError("it has numbers that fp32 does not hold")
+        raise ValueError("it holds a number that fp32 cannot hold")
     return single
 
 

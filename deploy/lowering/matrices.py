@@ -18,7 +18,7 @@ from engine.errors import UserError
 from models.layers.quantizers.affine import affine_weight
 
 LARGEST_FINE = 63
-"""Largest |weight| after scaling up: the sum of two products with 255 fits 16 bits."""
+"""Largest |weight| after scaling up. AVX2 adds two products of bytes in 16 bits: 2 * 63 * 255 fits, and even 64 would."""
 COARSE = 8
 """A row's grid is coarse if its scale exceeds the layer's median scale by this factor."""
 LARGEST_BIAS = 2**30

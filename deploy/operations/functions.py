@@ -27,7 +27,7 @@ class Function(Operation):
         known = all(single(s) or (self.kind == "clamp" and math.isinf(s)) for s in self.settings)
         if len(self.settings) != SETTINGS.get(self.kind, 0) or not known:
             raise ValueError(
-                f"{self.kind} with the settings {short(self.settings)}, not {SETTINGS.get(self.kind, 0)} numbers of fp32"
+                f"{self.kind} with the settings {short(self.settings)}; it takes {SETTINGS.get(self.kind, 0)} fp32 numbers"
             )
         return Value(given[0].shape)
 
@@ -115,6 +115,6 @@ def _short(shape: Shape, axes: tuple[int, ...]) -> Shape:
         raise ValueError(f"axes {short(axes)} of a value of shape {shape} do not exist or do not ascend")
     if math.prod(shape[axis] for axis in axes) > MOST_SUMS:
         raise ValueError(
-            f"one number of {math.prod(shape[axis] for axis in axes):,} along axes {axes}, more than {MOST_SUMS:,}"
+            f"a reduction of {math.prod(shape[axis] for axis in axes):,} numbers along axes {axes}, more than {MOST_SUMS:,}"
         )
     return tuple(1 if axis in axes else size for axis, size in enumerate(shape))

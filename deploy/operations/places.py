@@ -61,7 +61,9 @@ class AveragePool(Operation):
         shape = given[0].shape
         _narrow(self.padding, self.kernel)
         if self.divisor is not None and not 0 < abs(self.divisor) <= FARTHEST**2:
-            raise ValueError(f"a mean over a count of {self.divisor}: it must be from 1 to {FARTHEST**2:,} in size")
+            raise ValueError(
+                f"a mean over a count of {self.divisor}: its absolute value must be from 1 to {FARTHEST**2:,}"
+            )
         return Value((*shape[:1], *window(shape, self.kernel, self.stride, self.padding, ceil=self.ceil)))
 
 
@@ -84,7 +86,7 @@ class AdaptivePool(Operation):
         within(1, FARTHEST, size=self.size)
         if math.prod(self.size) > MOST_SUMS or math.prod(given[0].shape[1:]) > MOST_SUMS:
             raise ValueError(
-                f"{self.size} windows of a value of shape {given[0].shape}: one of both exceeds {MOST_SUMS:,}"
+                f"{self.size} windows of a value of shape {given[0].shape}: one of the two exceeds {MOST_SUMS:,}"
             )
         return Value((given[0].shape[0], *self.size))
 
@@ -118,7 +120,7 @@ class Slice(Operation):
         size = shape[axes_of(self.axis, shape)]
         if not (0 <= self.start < self.stop <= size and self.step >= 1):
             raise ValueError(
-                f"places {self.start} to {self.stop} in steps of {self.step} of {size}: the axis has no such places"
+                f"indices {self.start} to {self.stop} in steps of {self.step} do not fit an axis of {size}"
             )
         count = len(range(self.start, self.stop, self.step))
         return Value((*shape[: self.axis], count, *shape[self.axis + 1 :]))
@@ -204,6 +206,6 @@ class Upsample(Operation):
 
     def value(self, *given: Value) -> Value:
         if len(given[0].shape) != 3:
-            raise ValueError(f"more rows of a value of shape {given[0].shape}, not (channels, rows, columns)")
+            raise ValueError(f"an upsampling of a value of shape {given[0].shape}, not (channels, rows, columns)")
         within(1, FARTHEST, size=self.size)
         return Value((given[0].shape[0], *self.size))

@@ -227,7 +227,7 @@ def _check_plain(path: Path, value: Any) -> None:
             todo += [(part, depth + 1) for part in item]
         elif isinstance(item, int):
             if item.bit_length() > MAX_BITS:
-                raise bad_file(path, "holds a whole number that is too large for a checkpoint")
+                raise bad_file(path, f"holds an integer of more than {MAX_BITS} bits")
         elif item is not None and not isinstance(item, (torch.Tensor, str, bytes, float)):
             raise bad_file(path, f"holds a {type(item).__name__}, not just tensors and plain values", _PLAINLY)
 

@@ -13,7 +13,7 @@ class Description:
     Args:
         arch: the network; None: one of this toolkit, recognised by its tensors' shapes.
         cfg: its widths; None: its default widths, or, for a network of this toolkit, those of its tensors' shapes.
-        core: the modules to train, for a detector of the user's own.
+        core: the modules to train, for your own detector.
         classes: number of classes of the network; None: the file's number.
         said_by: where `classes` comes from, for messages: `digits`, `--classes`.
         image_size: side of the input pictures, in pixels.

@@ -102,7 +102,7 @@ class Checkpoint:
 
     @property
     def prefix(self) -> str:
-        """The start of default file names: `nin`, or the function's name for a network of the user's own."""
+        """The start of default file names: `nin`, or the function's name for your own network."""
         return prefix(self.arch)
 
     def to_dict(self) -> dict[str, Any]:
@@ -280,8 +280,8 @@ def _check_format(path: Path, content: dict[str, Any], checked: bool) -> None:
     if type(number) is int and number > NEWEST_VERSION:
         raise bad_file(
             path,
-            f"format version {number}; this program reads {FORMAT_VERSION} to {NEWEST_VERSION}",
-            "upgrade this program to read it",
+            f"format version {number}; this version reads {FORMAT_VERSION} to {NEWEST_VERSION}",
+            "upgrade the toolkit to read it",
         )
     if type(number) is not int or number < FORMAT_VERSION:
         raise bad_file(path, f"its format version is not {FORMAT_VERSION} to {NEWEST_VERSION}")

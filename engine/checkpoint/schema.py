@@ -56,7 +56,7 @@ def check_fields(path: Path, content: dict[str, Any]) -> None:
     if not isinstance(content["arch"], str) or not isinstance(metrics, dict):
         raise bad_file(path, "its arch or metrics are malformed")
     if not isinstance(content.get("best_acc"), float) or not math.isfinite(content["best_acc"]):
-        raise bad_file(path, "its best_acc is not a finite number")
+        raise bad_file(path, "its best_acc is not a finite float")
     if not _provenance(content["provenance"]):
         raise bad_file(path, "its provenance is malformed")
 

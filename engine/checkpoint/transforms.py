@@ -24,7 +24,7 @@ def _read(stage: Any) -> Stage:
         raise ValueError("its transforms are not a list of stages")
     kind = Calibrate if "calibrate" in stage and stage["stage"] == "quantize" else _KINDS.get(stage["stage"])
     if kind is None:
-        raise ValueError(f"its transforms hold a stage that this program does not know: {stage['stage'][:40]!r}")
+        raise ValueError(f"its transforms hold a stage that this version does not know: {stage['stage'][:40]!r}")
     known: dict[str, Any] = {key: stage[key] for key in _settings(kind) if key in stage}
     try:
         if kind is Calibrate:
@@ -35,7 +35,7 @@ def _read(stage: Any) -> Stage:
     except TypeError as fault:
         raise ValueError(f"its stage {stage['stage']} lacks its settings") from fault
     except ValueError as fault:
-        raise ValueError(f"its stage {stage['stage']} lacks its settings: {fault}") from fault
+        raise ValueError(f"its stage {stage['stage']} has invalid settings: {fault}") from fault
 
 
 def _pruned(stages: Any) -> tuple[Prune, ...]:

@@ -1,4 +1,4 @@
-"""The values of --arch: a network of this toolkit, of a library, or of the user's own code."""
+"""The values of --arch: a network of this toolkit, of a library, or of your own code."""
 
 from __future__ import annotations
 

@@ -46,7 +46,8 @@ class Pictures(Options):
     )  # fmt: skip
     flip: bool | None = flag(
         "--flip", action=argparse.BooleanOptionalAction,
-        help="mirror half of the pictures in training (default: as the input file's, else yes, but no for digits)",
+        help="mirror half of the pictures in training (default: as the input file's, else yes, but no for digits, mnist "
+        "and scenes)",
     )  # fmt: skip
     val: int = flag(
         "--val", type=number(int, 0, 10**9), default=0, metavar="N",
@@ -110,7 +111,8 @@ class Training(Options):
     )  # fmt: skip
     fused: str = flag(
         "--fused", choices=["auto", "on", "off"], default="auto",
-        help="batch norm, activation and codes in one loop, compiled on first use (default: where long trainings gain)",
+        help="batch norm, activation and codes in one loop, compiled on first use (default: on if the training is "
+        "long enough to gain)",
     )  # fmt: skip
     eval_every: int = flag(
         "--eval_every", type=number(int, 1, 1_000_000), default=1, metavar="N",

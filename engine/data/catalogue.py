@@ -72,7 +72,8 @@ def load(
     """Read a data set (the values of --dataset) and put it on the device.
 
     Args:
-        flip: whether training mirrors pictures; None takes the set's default: yes, but no for digits.
+        flip: whether training mirrors pictures; None takes the set's default: yes, but no for digits,
+            mnist and scenes.
         folder: the listing of `root`, if an imagefolder was already listed.
         crop: the value of --crop. With `imagenet`, pictures are streamed, as random parts are cut at full resolution.
 
@@ -178,7 +179,7 @@ def describe(name: str, image_size: int | None, root: Path = Path("data"), crop:
         from engine.data import mnist
 
         size, (label, gray, spread, names) = image_size or mnist.SIDE, MNIST[name]
-        flip = name != "mnist"
+        flip = name != "mnist"  # digits are not mirrored
         return DataInfo(
             name, label, mnist.CLASSES, size, (gray,) * 3, (spread,) * 3, widest_shift(size), flip, names=names
         )

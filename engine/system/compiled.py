@@ -110,7 +110,7 @@ class Sources:
             known = [each for each in objects if each.name not in failed and self.bases.get(each.name) not in failed]
             if len(known) < len(objects):
                 left_out = ", ".join(each.name for each in objects if each not in known)
-                notice(f"{compiler} does not know {left_out}: {self.title} is compiled without")
+                notice(f"{compiler} does not know {left_out}: {self.title} is compiled without these instruction sets")
             main = object_of(self.main, *(f"-DWITH_{each.name.upper()}" for each in known[1:]))
             made = Path(place, "made.so")
             words = [compiler, *self.flags, "-shared", main.path, *(each.path for each in known), "-o", str(made)]

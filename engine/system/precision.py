@@ -25,7 +25,7 @@ Precision = Literal["fp32", "bf16", "exact"]
 CHOICES = ("auto", *get_args(Precision))
 HELP = (
     "arithmetic of training: bf16 rounds a layer's results, exact computes products of codes without rounding "
-    "(default: bf16 if the hardware has it, else fp32); scores are always computed with exact"
+    "(default: bf16 if the hardware has it, else fp32); scores always use exact"
 )
 
 _in_force: Precision = "fp32"

@@ -54,10 +54,7 @@ def other_run(path: Path, differing: list[str], own: bool) -> UserError:
     if many := [each for each in differing if each.startswith("ranks ")]:
         was, now = (1 if count == "None" else int(count) for count in many[0].removeprefix("ranks ").split(" -> "))
         start = f"torchrun --nproc-per-node={was} -m" if was > 1 else "python -m"
-        text = (
-            f"{path} belongs to a run of {was} process{'es' if was > 1 else ''}, "
-            f"but here {'is' if now == 1 else 'are'} {now}"
-        )
+        text = f"{path} belongs to a run of {was} process{'es' if was > 1 else ''}, but this one has {now}"
         return UserError(text, f"{anew}, or start the same number: {start} ... --resume")
     line = going_on(path.parent, None if own else path) if path.name in STATES else ""
     if not line or all(each.startswith(("torch ", "source_sha256 ")) for each in differing):  # no flag can fix that

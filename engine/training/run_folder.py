@@ -87,7 +87,8 @@ class RunFolder:
         """
         if (other := self._result().get("path")) not in (None, str(save)):
             notice(
-                f"{self.path} held the run of {other}; {save} replaces its metrics and state (--run_dir DIR keeps both)"
+                f"{self.path} held the run of {other}; the run of {save} replaces its metrics and state (--run_dir DIR "
+                "keeps both)"
             )
         if self.state_path.exists() and not (self.path / "result.json").exists():
             later = (f"state.abandoned.{number}.pth" for number in itertools.count(2))

@@ -41,7 +41,10 @@ class Core(nn.Module):
                 module = None
             if module is None:
                 known = ", ".join(name for name, _ in detector.named_children())
-                raise Misdeclared(f"--arch {arch}: --core names {name!r}, which is no module", f"name some of {known}")
+                raise Misdeclared(
+                    f"--arch {arch}: --core names {name!r}, which is not a module of the detector",
+                    f"name some of its modules: {known}",
+                )
             _place(self, name, module)
         self.normalisation = sizes.normalisation(detector)
         self._detector = (detector,)  # in a tuple, so that nn.Module does not register it

@@ -112,7 +112,7 @@ def _first(leaves: list[Any], picture: Tensor, name: str, arch: str) -> Tensor:
     tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
     if len(tensors) != 1 or tensors[0].shape[1:] != picture.shape or not torch.equal(tensors[0][0], picture):
         raise Misdeclared(
-            f"--arch {arch}: {name} of --core does not read the picture given to the detector, but another tensor",
+            f"--arch {arch}: {name} of --core reads another tensor than the picture given to the detector",
             "let the detector neither scale nor normalise: --image_size, --mean and --std do that",
         )
     return tensors[0]

@@ -27,7 +27,7 @@ class Curve:
     """One quantizer over a range.
 
     Args:
-        x, value: (POINTS,) each, what goes in and what it stands for afterwards.
+        x, value: (POINTS,) each, the input and its quantized value.
         slope: (POINTS,), of each value by its own input.
         by: of each value by a parameter of the quantizer, (POINTS,), by its name.
     """

@@ -125,7 +125,7 @@ def _locked(work: Path) -> Iterator[None]:
     try:
         lock = Lock(work)
     except UserError as fault:
-        hint = "wait until it ends; --jobs runs several rows at once" if fault.code == LOCKED else WRITABLE_FOLDER
+        hint = "wait until it ends; --jobs runs several steps at once" if fault.code == LOCKED else WRITABLE_FOLDER
         raise UserError(str(fault), hint, fault.code) from fault
     try:
         yield

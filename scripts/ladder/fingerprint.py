@@ -119,7 +119,7 @@ def _boxes(part: Any) -> str:
 
 
 def _statistics(data: Data) -> tuple[list[float], list[float]]:
-    """Return mean and std of the training pictures to DIGITS decimals. Streamed data have those of their sample."""
+    """Return mean and std of the training pictures to DIGITS decimals. For streamed data, of their sample."""
     images = getattr(data.train, "images", None)
     if images is None:
         return list(data.info.mean), list(data.info.std)

@@ -47,13 +47,13 @@ def everything() -> dict[Path, bytes]:
 
 REFUSED = [
     (PACK, ("--model", "text.pth"), BAD_CHECKPOINT, ["text.pth"]),
-    (PACK, ("--model", PACKED, "--save", "a", "--ends", "float"), USAGE, [f"--ends float: {PACKED} is packed already"]),
-    (PACK, ("--model", PACKED, "--save", "a", "--mean", "0,0,0"), USAGE, [f"--mean: {PACKED} is packed already"]),
+    (PACK, ("--model", PACKED, "--save", "a", "--ends", "float"), USAGE, [f"--ends float: {PACKED} is already packed"]),
+    (PACK, ("--model", PACKED, "--save", "a", "--mean", "0,0,0"), USAGE, [f"--mean: {PACKED} is already packed"]),
     (PACK, ("--model", "other.pth"), BAD_CHECKPOINT, ["other.pth"]),
     (PACK, ("--model", "gone.pth"), BAD_CHECKPOINT, ["gone.pth: no such file"]),
     (PACK, ("--model", "text.safetensors", "--save", "a"), BAD_CHECKPOINT, ["text.safetensors: it is damaged, or not a packed file"]),
     (PACK, ("--model", W4A4, "--save", W4A4), USAGE, [f"{W4A4} is both input and output"]),
-    (PACK, ("--model", PACKED), USAGE, [f"{PACKED} is packed already"]),
+    (PACK, ("--model", PACKED), USAGE, [f"{PACKED} is already packed"]),
     (PACK, ("--model", W4A4, "--save", f"./there/../{W4A4}"), USAGE, ["is both input and output"]),
     (PACK, ("--model", W4A4, "--save", "folder.safetensors"), CANNOT_WRITE, ["folder.safetensors"]),
     (PACK, ("--model", W4A4, "--ends", "int4"), USAGE, ["--ends"]),

@@ -74,7 +74,7 @@ CODED = Quantize(BYTES, sources=(0,), name="codes")
         ([Combine("add", sources=(0,), name="one")], "operation 0 (Combine one): it reads 1 values"),
         ([Constant(numbers(1), sources=(0,), name="same")], "operation 0 (Constant same): it reads 1 values"),
         ([Concatenate(0, sources=(), name="cat")], "operation 0 (Concatenate cat): it reads 0 values"),
-        ([CODED, relu(1)], "operation 1 (Function act): it reads codes, which only layers can read"),
+        ([CODED, relu(1)], "operation 1 (Function act): it reads codes, which only layers, Pad and Decode can read"),
         ([CODED, MaxPool((2, 2), (2, 2), sources=(1,), name="pool")], "operation 1 (MaxPool pool): it reads codes"),
         ([CODED, Combine("add", sources=(0, 1), name="sum")], "operation 1 (Combine sum): it reads codes"),
         ([CODED, Quantize(BYTES, sources=(1,), name="again")], "operation 1 (Quantize again): it reads codes"),

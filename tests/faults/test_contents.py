@@ -210,7 +210,7 @@ def test_files_saved_without_checksums(tmp_path: Path, capsys: pytest.CaptureFix
 def test_files_of_later_programs(tmp_path: Path) -> None:
     path, content = tmp_path / "a.pth", tiny()
     archive.save(path, {**content, "format_version": 4})
-    assert "upgrade" in refused(path, "format version 4; this program reads 1 to 3").hint
+    assert "upgrade" in refused(path, "format version 4; this version reads 1 to 3").hint
     for odd in (0, -1, "1", 1.0, True, None, [1]):
         archive.save(path, {**content, "format_version": odd})
         refused(path, "its format version is not 1 to 3")
@@ -257,7 +257,7 @@ FIELD_FAULTS: list[tuple[Callable[[dict], Any], str]] = [
     (lambda c: c["arch_args"].pop("classes"), "lack the number of classes"),
     (lambda c: c.update(metrics=[]), "arch or metrics are malformed"),
     (lambda c: c.update(arch=None), "its arch"),
-    (lambda c: c.update(best_acc=float("nan")), "its best_acc is not a finite number"),
+    (lambda c: c.update(best_acc=float("nan")), "its best_acc is not a finite float"),
     (lambda c: c["provenance"].pop("parent"), "its provenance"),
     (lambda c: c["provenance"].update(parent_sha256=3), "its provenance"),
     (lambda c: c["transforms"].append({"stage": "prune", "percent": 0.5, "base": 8}), "lacks its settings"),

@@ -74,7 +74,7 @@ def test_inputs_that_suit_their_codes_badly_are_warned_of(command: Callable[...,
     own = ("--arch", f"{NETS}:prelu", *SMALL)
     assert "can be negative; dorefa codes start at 0" in command("quant.wqaq", "--Abits", "4", "--Wbits", "4", *own).err
     gates = ("--arch", f"{NETS}:SqueezeExcite", *SMALL)
-    assert "are never negative: binary codes hold little of them" in command("quant.wbwtab", *gates).err
+    assert "are never negative: binary codes lose most of their information" in command("quant.wbwtab", *gates).err
 
 
 def test_a_network_of_two_layers_has_nothing_between_its_ends(

@@ -251,7 +251,7 @@ def test_what_may_be_negative_is_clipped_by_mse_where_kl_is_asked_for(
     alike = {name.removesuffix(".input_quantizer") for name in found["kl"] if found["kl"][name] == found["mse"][name]}
     assert alike == set(negative)
     assert capsys.readouterr().err == "".join(
-        f"note: inputs without a ReLU before them are clipped by mse: {s}\n" for s in negative
+        f"notice: inputs without a ReLU before them are clipped by mse: {s}\n" for s in negative
     )
 
 

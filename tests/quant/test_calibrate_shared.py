@@ -42,4 +42,4 @@ def test_a_range_that_layers_share_is_set_once_and_is_signed_for_all(
         calibrate(model, split, method, 40, negative=[negative])
         found[method] = layers[0].input_quantizer.high.item(), layers[0].input_quantizer.low.item()
     assert found["kl"] == found["mse"]
-    assert capsys.readouterr().err == "note: inputs without a ReLU before them are clipped by mse: first\n"
+    assert capsys.readouterr().err == "notice: inputs without a ReLU before them are clipped by mse: first\n"

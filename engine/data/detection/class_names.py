@@ -116,4 +116,6 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as fault:
-        raise UserError(f"cannot read {path}: {fault}", "write it as UTF-8 text", BAD_DATA) from fault
+        raise UserError(
+            f"cannot read {path}: {fault}", "check its permissions, or write it as UTF-8 text", BAD_DATA
+        ) from fault

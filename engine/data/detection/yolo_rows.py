@@ -13,7 +13,7 @@ from engine.errors import BAD_DATA, UserError
 COLUMNS = ("class", "centre x", "centre y", "width", "height")
 """What a row with a box holds."""
 CORNERS = 4
-"""The least corners of a polygon; rows with fewer numbers may be a box with a tracker's or detector's extra columns."""
+"""The fewest corners of a polygon; rows with fewer numbers may be a box with a tracker's or detector's extra columns."""
 
 
 @dataclass
@@ -44,7 +44,9 @@ def read(path: Path, number: int, classes: int, found: Found) -> None:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as fault:
-        raise UserError(f"cannot read {path}: {fault}", "write it as UTF-8 text", BAD_DATA) from fault
+        raise UserError(
+            f"cannot read {path}: {fault}", "check its permissions, or write it as UTF-8 text", BAD_DATA
+        ) from fault
     seen = set()
     for line, words in enumerate(map(str.split, lines), 1):
         if not words:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 def is_frozen(module: nn.Module) -> bool:
     """Return whether a module is torchvision's FrozenBatchNorm2d, not a subclass."""
-    known = sys.modules.get("torchvision.ops.misc")  # not imported: the network cannot hold one
+    known = sys.modules.get("torchvision.ops.misc")  # None if it was not imported: then the network cannot hold one
     return known is not None and type(module) is known.FrozenBatchNorm2d
 
 

@@ -1,6 +1,7 @@
 """Absorbing: the constant outputs of dropped channels, with BN scales of 0, move into the next layers' biases.
 
-The output of such a channel is what follows its batch norm's shift: act(beta). The graph is run on pictures of NaN.
+Such a channel outputs its batch norm's shift, passed through the operations behind it: act(beta).
+The graph is run on pictures of NaN.
 Values that depend on the picture become NaN, and only the constants of dropped channels stay numbers. If a reader sees
 the same number at every place, padding included, the sum of weight * number moves into its bias exactly. Absorbing
 biases into the next layers is from Nagel et al., arXiv 1906.04721, section 4.1.

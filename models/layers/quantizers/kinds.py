@@ -147,7 +147,7 @@ def register(kind: Kind) -> None:
     """
     traits, known = kind.traits, all_traits()
     if traits.name in TABLE or known.get(traits.name, traits) != traits:
-        raise ValueError(f"a quantizer {traits.name!r} is registered already")
+        raise ValueError(f"a quantizer {traits.name!r} is already registered")
     if any(
         traits.short_name and other.short_name == traits.short_name
         for name, other in known.items()

@@ -107,9 +107,9 @@ POOL = {"kernel": (3, 3), "stride": (2, 2)}
         (AdaptivePool, {"kind": "max", "size": (0, 1)}, (3, 8, 8), "its size is (0, 1)"),
         (AdaptivePool, {"kind": "max", "size": (1, 1)}, (8, 8), "a pool of a value of shape (8, 8)"),
         (Slice, {"axis": 2, "start": 0, "stop": 1}, (3, 8), "axis 2 of a value of shape (3, 8)"),
-        (Slice, {"axis": 1, "start": 3, "stop": 3}, (3, 8), "places 3 to 3 in steps of 1 of 8"),
-        (Slice, {"axis": 1, "start": -1, "stop": 3}, (3, 8), "places -1 to 3"),
-        (Slice, {"axis": 1, "start": 0, "stop": 9}, (3, 8), "places 0 to 9 in steps of 1 of 8"),
+        (Slice, {"axis": 1, "start": 3, "stop": 3}, (3, 8), "indices 3 to 3 in steps of 1 do not fit an axis of 8"),
+        (Slice, {"axis": 1, "start": -1, "stop": 3}, (3, 8), "indices -1 to 3"),
+        (Slice, {"axis": 1, "start": 0, "stop": 9}, (3, 8), "indices 0 to 9 in steps of 1 do not fit an axis of 8"),
         (Slice, {"axis": 1, "start": 0, "stop": 8, "step": 0}, (3, 8), "in steps of 0"),
         (Pad, {"sides": (1, 1, 1, 1)}, (8, 8), "a padding of 0.0 around a value of shape (8, 8)"),
         (Pad, {"sides": (8, 0, 0, 0), "kind": "reflect"}, (1, 8, 9), "reflect padding of (8, 0, 0, 0) around"),
@@ -127,7 +127,7 @@ POOL = {"kernel": (3, 3), "stride": (2, 2)}
         (Permute, {"axes": (0, 0)}, (3, 8), "axes (0, 0) of a value of shape (3, 8)"),
         (Permute, {"axes": (1, 0)}, (3, 8, 8), "axes (1, 0) of a value of shape (3, 8, 8)"),
         (Upsample, {"kind": "nearest", "size": (0, 1)}, (3, 8, 8), "its size is (0, 1)"),
-        (Upsample, {"kind": "nearest", "size": (1, 1)}, (8, 8), "more rows of a value of shape (8, 8)"),
+        (Upsample, {"kind": "nearest", "size": (1, 1)}, (8, 8), "an upsampling of a value of shape (8, 8)"),
     ],
 )  # fmt: skip
 def test_settings_that_cannot_be(kind: type[Operation], settings: dict[str, Any], shape: Shape, error: str) -> None:

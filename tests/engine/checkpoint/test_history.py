@@ -123,7 +123,7 @@ def test_what_later_programs_add_is_written_again() -> None:
             "pictures 'many' is not a whole number",
         ),
         ({"stage": "quantize", "spec": {}, "calibrate": "kl", "pictures": 0}, "pictures 0 is not a whole number"),
-        ({"stage": "distil"}, "a stage that this program does not know: 'distil'"),
+        ({"stage": "distil"}, "a stage that this version does not know: 'distil'"),
         ("merge", "not a list of stages"),
     ],
     ids=str,

@@ -87,8 +87,8 @@ def test_a_resumed_run_records_the_command_that_it_goes_on_with(begun_once: Comm
 @pytest.mark.parametrize(
     ("differing", "told", "start"),
     [
-        ("ranks 2 -> None", "a run of 2 processes, but here is 1", "torchrun --nproc-per-node=2 -m ... --resume"),
-        ("ranks None -> 4", "a run of 1 process, but here are 4", "python -m ... --resume"),
+        ("ranks 2 -> None", "a run of 2 processes, but this one has 1", "torchrun --nproc-per-node=2 -m ... --resume"),
+        ("ranks None -> 4", "a run of 1 process, but this one has 4", "python -m ... --resume"),
     ],
 )
 def test_a_state_of_another_number_of_processes(differing: str, told: str, start: str, tmp_path: Path) -> None:

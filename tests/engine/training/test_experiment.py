@@ -75,7 +75,7 @@ def test_what_may_be_held_out_of_other_files(command) -> None:
 
 
 def test_two_files_of_one_name_share_a_folder_and_it_is_said(command) -> None:
-    notice = "notice: runs/n held the run of one/n.pth; two/n.pth replaces its metrics and state"
+    notice = "notice: runs/n held the run of one/n.pth; the run of two/n.pth replaces its metrics and state"
     for folder in ("one", "two"):
         done = command("prune.train", *FLAGS, "--save", f"{folder}/n.pth")
         assert (done.code, notice in done.err) == (0, folder == "two")

@@ -222,7 +222,7 @@ class Between(Tiny):
 @pytest.mark.parametrize(
     ("kind", "names", "said"),
     [
-        (Tiny, "trunk,head", "names 'head', which is no module"),
+        (Tiny, "trunk,head", "names 'head', which is not a module of the detector"),
         (Tiny, "trunk", "top.weight lies outside of --core trunk"),
         (Twice, "trunk,top", "trunk of --core runs 2 times"),
         (Changes, "trunk,top", "does not read the picture given to the detector"),

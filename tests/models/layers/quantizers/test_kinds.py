@@ -53,7 +53,7 @@ def test_a_name_is_registered_once(name: str, table: dict[str, Kind]) -> None:
     table.pop(name, None)
     if name == "toy":
         register(Traits("toy", (2,)))
-    with pytest.raises(ValueError, match=f"'{name}' is registered already"):
+    with pytest.raises(ValueError, match=f"'{name}' is already registered"):
         register(Traits(name, (3,)))
     assert table.keys() == {*kinds.TABLE}
 
