@@ -17,7 +17,7 @@ MOST_OPERATIONS = 100_000
 class Program:
     """A network for an engine. Value 0 is the picture, value i + 1 the result of operation i; the last is the answer.
 
-    The picture is fp32(fp32(fp32(byte) / 255) - mean) / std, channel by channel; engine.data.augment makes gray pictures.
+    The picture is fp32(fp32(fp32(byte) / 255) - mean) / std, channel by channel; engine.data.augment makes grey pictures.
 
     Args:
         picture: channels, rows, columns.

@@ -30,7 +30,7 @@ def build(
 
 
 def channels(network: nn.Module) -> int:
-    """Return the channels of a network's input: 3, or 1 for gray."""
+    """Return the channels of a network's input: 3, or 1 for grey."""
     return picture_of(network, 1)[0]
 
 

@@ -27,7 +27,7 @@ from engine.errors import DIVERGED, UserError
 from engine.system.said import notice
 
 FORMAT, FORMAT_VERSION, NEWEST_VERSION = PACKAGE, 1, 3
-"""Format 1 is written unless the pictures are gray (2), or are cut by ImageNet's recipe or have boxes (3). All three
+"""Format 1 is written unless the pictures are grey (2), or are cut by ImageNet's recipe or have boxes (3). All three
 are read."""
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")

@@ -62,7 +62,7 @@ def check_fields(path: Path, content: dict[str, Any]) -> None:
 
 
 def _check_normalisation(path: Path, dataset: dict[str, Any], version: Any) -> None:
-    """Require a mean and a std of three channels, or of one (gray pictures) from format 2 on."""
+    """Require a mean and a std of three channels, or of one (grey pictures) from format 2 on."""
     mean, std = dataset.get("mean"), dataset.get("std")
     counts = (3,) if version == 1 else (3, 1)
     if not any(_numbers(mean, count) and _numbers(std, count) for count in counts) or min(dataset["std"]) <= 0:

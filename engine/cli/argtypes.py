@@ -85,7 +85,7 @@ def widths(text: str) -> list[int]:
 
 
 def channels(example: str, open_low: bool = False) -> Callable[[str], tuple[float, ...]]:
-    """Return an argparse type: `R,G,B`, or one number for gray, in [0, 1] (`open_low`: in (0, 1])."""
+    """Return an argparse type: `R,G,B`, or one number for grey, in [0, 1] (`open_low`: in (0, 1])."""
     one = number(float, 0, 1, open_low)
 
     def parse(text: str) -> tuple[float, ...]:
@@ -98,7 +98,7 @@ def channels(example: str, open_low: bool = False) -> Callable[[str], tuple[floa
             span = "above 0 and at most 1" if open_low else "in [0, 1]"
             raise argparse.ArgumentTypeError(
                 f"{text!r} is not three numbers {span}\none for each channel of pixels from 0 to 1, e.g. {example}; "
-                "a single one for a network that reads gray pictures"
+                "a single one for a network that reads grey pictures"
             )
         return values
 

@@ -69,7 +69,7 @@ class Normalisation(Options):
 
     mean: tuple[float, ...] | None = flag(
         "--mean", type=channels("--mean 0.485,0.456,0.406"), metavar="R,G,B",
-        help="subtracted from pixels in [0, 1]; one number for gray (default: the input file's, else the data set's)",
+        help="subtracted from pixels in [0, 1]; one number for grey (default: the input file's, else the data set's)",
     )  # fmt: skip
     std: tuple[float, ...] | None = flag(
         "--std", type=channels("--std 0.229,0.224,0.225", open_low=True), metavar="R,G,B",

@@ -14,7 +14,7 @@ LARGE = 3 * 96 * 96
 MOST_AT_ONCE, CACHED = 2**22, 2**18
 """A CPU normalises a batch of more than MOST_AT_ONCE values in parts of CACHED values, which fit into its cache."""
 LUMA = (0.299, 0.587, 0.114)
-"""The weights of red, green and blue in gray: ITU-R BT.601, as in PIL's conversion to "L"."""
+"""The weights of red, green and blue in grey: ITU-R BT.601, as in PIL's conversion to "L"."""
 
 
 def generator(seed: int, epoch: int, step: int = 0) -> torch.Generator:
@@ -26,7 +26,7 @@ def generator(seed: int, epoch: int, step: int = 0) -> torch.Generator:
 def normalise(pictures: Tensor, info: DataInfo) -> Tensor:
     """Normalise uint8 (B, H, W, 3) to float32 (B, info.channels, H, W) in channels_last memory.
 
-    For one channel, pixels in [0, 1] become gray without rounding before they are normalised.
+    For one channel, pixels in [0, 1] become grey without rounding before they are normalised.
     """
     if pictures.device.type != "cpu" or pictures.numel() <= MOST_AT_ONCE:
         return _normalised(pictures, info).permute(0, 3, 1, 2)

@@ -42,7 +42,7 @@ MNIST: dict[str, tuple[str, float, float, tuple[str, ...]]] = {
         ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
     ),
 }  # fmt: skip
-"""The label of each set, the mean and standard deviation of its gray pictures, and the names of its classes."""
+"""The label of each set, the mean and standard deviation of its grey pictures, and the names of its classes."""
 
 ORIGINAL: tuple[Channels, Channels] = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 """Mean and standard deviation of the original repository's networks on CIFAR-10; its standard deviation differs."""
@@ -148,7 +148,7 @@ def _cifar(kind: str, root: Path, image_size: int | None) -> Read:
 
 
 def _mnist(kind: str, root: Path, image_size: int | None) -> Read:
-    """Read gray pictures as three equal channels; normalise reduces them to one for networks that read one."""
+    """Read grey pictures as three equal channels; normalise reduces them to one for networks that read one."""
     from engine.data import mnist
 
     check_size(sum(mnist.COUNTS.values()), image_size)

@@ -1,4 +1,4 @@
-"""Measure mean and std of gray pictures, for networks that read one channel; augment.py converts the pixels."""
+"""Measure mean and std of grey pictures, for networks that read one channel; augment.py converts the pixels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MEASURED = 10_000
 
 
 def statistics(data: Data, digits: int = 4) -> tuple[Channels, Channels]:
-    """Measure mean and standard deviation of the training pictures in gray, as fractions of 255.
+    """Measure mean and standard deviation of the training pictures in grey, as fractions of 255.
 
     The mean follows from the colours' means, but the standard deviation depends on the correlation of the colours.
 

@@ -13,7 +13,7 @@ from engine.cli.datasets import FOLDERS, SHIFT
 CLASSIFICATION, DETECTION = "classification", "detection"
 
 Channels = tuple[float, ...]
-"""One number for each channel: three for colour, one for gray."""
+"""One number for each channel: three for colour, one for grey."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class DataInfo:
         name: the value of --dataset.
         label: the name in tables.
         classes: number of classes; for detection, without the background.
-        mean, std: per channel, for pixels in [0, 1]; of length 1 if the network sees gray pictures.
+        mean, std: per channel, for pixels in [0, 1]; of length 1 if the network sees grey pictures.
         pad: largest random shift, in pixels.
         flip: whether training mirrors pictures.
         names: the classes' names, if the data set gives them.
@@ -78,14 +78,14 @@ class DataInfo:
         return {key: value for key, value in held.items() if value is not None and meant.get(key) != value}
 
     def normalised(self, mean: Sequence[float], std: Sequence[float]) -> DataInfo:
-        """Return the data set with another mean and std, both of 3 channels, or both of 1 for gray."""
+        """Return the data set with another mean and std, both of 3 channels, or both of 1 for grey."""
         if len(mean) != len(std) or len(mean) not in (1, 3):
             raise ValueError(f"a mean of {len(mean)} and a std of {len(std)} channels")
         return replace(self, mean=tuple(mean), std=tuple(std))
 
     @property
     def channels(self) -> int:
-        """The channels a network sees: 3, or 1 for gray."""
+        """The channels a network sees: 3, or 1 for grey."""
         return len(self.mean)
 
     @property

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST: gray pictures of 28x28 and their labels, in four files.
+"""MNIST and Fashion-MNIST: grey pictures of 28x28 and their labels, in four files.
 
 Names, addresses, md5 sums and the parser are torchvision's. The files are read from torchvision's folder layout, the
 data folder itself or a system package's folder; download.py fetches missing ones.

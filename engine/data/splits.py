@@ -59,7 +59,7 @@ class Data:
     part: str = "test"
 
     def set_normalisation(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        """Give both parts a network's mean and std; those of 1 channel make the pictures gray."""
+        """Give both parts a network's mean and std; those of 1 channel make the pictures grey."""
         self.info = self.train.info = self.test.info = self.info.normalised(mean, std)
 
 

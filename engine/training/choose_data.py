@@ -52,7 +52,7 @@ def open_data(options: Works, where: torch.device, parent: Checkpoint | None = N
 
 
 def show_to(chosen: DataFlags, data: Data, channels: int, arch: str) -> None:
-    """Show gray pictures, with a notice, to a fresh network that reads one channel.
+    """Show grey pictures, with a notice, to a fresh network that reads one channel.
 
     Args:
         channels: 3 or 1.
@@ -63,7 +63,7 @@ def show_to(chosen: DataFlags, data: Data, channels: int, arch: str) -> None:
     _refuse_other_channels(chosen, channels)
     if channels == 1:
         data.set_normalisation(*_in_gray(chosen, data))
-        notice(f"{arch} reads one channel: pictures are shown in gray")
+        notice(f"{arch} reads one channel: pictures are shown in grey")
 
 
 def _refuse_other_channels(chosen: DataFlags, channels: int) -> None:
@@ -81,7 +81,7 @@ def _refuse_other_channels(chosen: DataFlags, channels: int) -> None:
 
 
 def _in_gray(chosen: DataFlags, data: Data) -> tuple[Sequence[float], Sequence[float]]:
-    """Return mean and std of the flags, else of the training pictures in gray."""
+    """Return mean and std of the flags, else of the training pictures in grey."""
     if chosen.mean and chosen.std:
         return chosen.mean, chosen.std
     mean, std = gray.statistics(data)
@@ -152,7 +152,7 @@ def _normalisation(
                 "the file is in the original repository's format: pictures are normalised as in that repository, "
                 f"mean {said[0]}, std {said[1]} (override with --mean and --std)"
             )
-    if len(mean) != channels:  # gray pictures of another data set than the file's
+    if len(mean) != channels:  # grey pictures of another data set than the file's
         mean, std = _in_gray(chosen, data)
     given = [values if values and len(values) == channels else None for values in (chosen.mean, chosen.std)]
     return given[0] or mean, given[1] or std

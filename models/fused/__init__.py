@@ -1,1 +1,1 @@
-"""A network as it is trained fast: what stands between two layers, in one pass over memory each way."""
+"""Fast training: the operations between two layers run in one pass over memory forward and one backward."""

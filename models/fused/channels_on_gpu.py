@@ -1,4 +1,4 @@
-"""Two formulas of channels.py that every step of every network needs, as one Triton kernel each: some twenty launches less a layer."""
+"""Two formulas of channels.py that every training step needs, as one Triton kernel each: about twenty launches fewer a layer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import triton.language as tl
 from torch import Tensor, nn
 
 WIDE, PARTS, WARPS = 2, 256, 2
-"""Channels of a program, parts of a sum that it takes at a time, and its groups of 32 threads: these kernels wait for memory, not for
+"""A program's channels, the parts of a sum that it adds at a time, and its warps. These kernels wait for memory, not for
 arithmetic, so many small programs are faster."""
 
 
@@ -47,7 +47,7 @@ def _or(value: Tensor | None, instead: Tensor) -> Tensor:
 
 
 def _kind(s: Tensor | None) -> int:
-    """0: there is none; 1: one of all channels; 2: one of each."""
+    """Return the kind of a scale: 0: none; 1: one for all channels; 2: one for each."""
     return 0 if s is None else 1 if s.numel() == 1 else 2
 
 
@@ -133,6 +133,6 @@ def _pulled(
     tl.store(into, -weight * size * r * of_shift / count, inside)
     tl.store(into + channels, of_var * 2 / count, inside)
     tl.store(into + 2 * channels, of_factor * weight * eps * r * r * r, inside)
-    tl.store(into + 3 * channels, tl.zeros((WIDE,), tl.float32), inside)  # a norm takes a bias away
+    tl.store(into + 3 * channels, tl.zeros((WIDE,), tl.float32), inside)  # a norm cancels a bias
     tl.store(into + 4 * channels, of_factor * size * r, inside)
     tl.store(into + 5 * channels, of_shift, inside)

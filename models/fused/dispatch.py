@@ -1,4 +1,4 @@
-"""Which function computes: one here, or that of its name in a module of Triton kernels, on a GPU."""
+"""Choose the function that computes: the decorated one, or on a GPU the Triton kernel of the same name."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Function = TypeVar("Function", bound=Callable)
 
 
 def by_kernels(kernels: Callable[[], ModuleType]) -> Callable[[Function], Function]:
-    """Let that of another module compute where the first argument is on a GPU.
+    """Return a decorator that calls another module's function of the same name if the first argument is on a GPU.
 
     Args:
-        kernels: imports the module, which is done then: not every torch has Triton beside it.
+        kernels: imports the module. It is called on a GPU only, as not every torch comes with Triton.
     """
 
     def of(here: Function) -> Function:

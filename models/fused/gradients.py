@@ -1,4 +1,4 @@
-"""The gradients of a segment, by hand."""
+"""The gradients of a segment, written by hand."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from models.layers.quantizers.base import Rule
 
 
 def rows(z: Tensor) -> Tensor:
-    """(B, C, H, W) as (B H W, C)."""
+    """Reshape (B, C, H, W) to (B H W, C)."""
     return z.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1).reshape(-1, z.shape[1])
 
 
 def moments(z: Tensor) -> tuple[Tensor, Tensor]:
-    """As models.layers.conv_q.moments, in one pass each way."""
+    """Compute models.layers.conv_q.moments in one pass forward and one backward."""
     return _Moments.apply(rows(z))
 
 
 def measured(z: Tensor, ends: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """A number near each channel's mean, and what `loops.moments` gives with it.
+    """Return a number near each channel's mean, and the result of `loops.moments` with it.
 
     Raises:
-        ValueError: for a single row, as torch's own batch norm does.
+        ValueError: for a single row, as torch's batch norm does.
     """
     if len(z) < 2:
         raise ValueError("a batch norm cannot be trained on one number a channel")
-    k = z[0] if z.is_cuda else z[0].float()  # so that a mean far from 0 costs the variance no digits
+    k = z[0] if z.is_cuda else z[0].float()  # without k, a mean far from 0 costs the variance digits
     return k, loops.moments(z, k, ends)
 
 
@@ -52,11 +52,11 @@ class _Moments(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class Told:
-    """How rows of numbers become rows of codes: those of act((z - mean) a + c).
+    """The values that turn rows of numbers into rows of codes: codes of act((z - mean) a + c).
 
     Args:
         factors: a and c, (2, channels).
-        eps: of the norm; None: there is no norm, and mean and variance are constants.
+        eps: the norm's; None: there is no norm, and mean and variance are constants.
     """
 
     mean: Tensor
@@ -71,8 +71,8 @@ class Told:
 class Coded(torch.autograd.Function):
     """Rows of numbers to rows of codes.
 
-    Arguments behind `told`: the step of the rule, if it is learned; scale and bias of the layer; gamma and beta of the norm. These have
-    gradients.
+    The arguments behind `told` have gradients: the step of the rule, if it is learned; scale and bias of the layer;
+    gamma and beta of the norm.
     """
 
     @staticmethod
@@ -112,5 +112,5 @@ class Coded(torch.autograd.Function):
 
 
 def flattened(scale: Tensor | None) -> Tensor | None:
-    """A scale of all channels, (1,), or of each, (channels,)."""
+    """Return a scale as a vector: (1,) if it is one for all channels, else (channels,)."""
     return None if scale is None else scale.detach().reshape(-1)

@@ -1,4 +1,4 @@
-"""Where a segment clamps, rounds and has a slope, as the nine numbers that its passes over memory take."""
+"""The nine numbers of a segment's passes over memory: its clamps, its rounding, and the range where it has a slope."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from models.layers.quantizers.base import Rule
 
 Act = Literal["none", "relu", "relu6"]
 ENDS: dict[Act, tuple[float, float]] = {"none": (-math.inf, math.inf), "relu": (0.0, math.inf), "relu6": (0.0, 6.0)}
-"""What an activation clamps to. Between its ends, not at them, it has a slope."""
+"""The ends to which each activation clamps. It has a slope between its ends, not at them."""
 
 
 def grid_of(rule: Rule, act: Act, device: torch.device) -> Tensor:
-    """bottom, top, step, low, high, least, most, first, last of kernels.py: (9,), fp32."""
+    """Return bottom, top, step, low, high, least, most, first, last of kernels.py: (9,), fp32."""
     learned = any(isinstance(value, Tensor) for value in (rule.step, rule.low, rule.high))
     return _of(rule, act, device) if learned else _fixed(rule._replace(scale=None), act, device)
 
@@ -33,7 +33,7 @@ def _of(rule: Rule, act: Act, device: torch.device) -> Tensor:
     step, low, high = (_number(value, device) for value in (rule.step, rule.low, rule.high))
     far = torch.full_like(step, math.inf)
     bottom, top = (torch.full_like(step, end) for end in ENDS[act])
-    first, last = far, -far  # of the step: nowhere
+    first, last = far, -far  # the step has no gradient
     least, most = -far, far
     if rule.kind == "round" and rule.margin is None:
         least, most = first, last = torch.nextafter(low, high), torch.nextafter(high, low)

@@ -1,11 +1,11 @@
-"""What stands between two layers, number by number: batch norm, activation, codes; and its gradients. One pass over memory each.
+"""The operations between two layers and their gradients: batch norm, activation, codes. One pass over memory each.
 
-    x = clamp((z - k) * a + c, bottom, top)      z: what a layer gives, (numbers a channel, channels); k, a, c: of each channel
+    x = clamp((z - k) * a + c, bottom, top)      z: a layer's output, (numbers a channel, channels); k, a, c: (channels,)
     codes = clamp(round(x / step), low, high), or signs of x, or x itself
 
-Backward, a and c are those of v = x / step: dv / dz is `a` where least <= v <= most, else 0. All is computed in fp32, whatever z and
-the gradients are stored in. These formulas define what source/fused.cpp computes (but that the ends of `moments` leave out what is no
-number), and on_gpu.py on a GPU.
+Backward, a and c belong to v = x / step: dv / dz is `a` where least <= v <= most, else 0. All arithmetic is fp32,
+whatever the type of z and of the gradients. source/fused.cpp computes these formulas on a CPU, on_gpu.py on a GPU. One
+difference: in fused.cpp the smallest and the largest number of `moments` ignore NaN.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ THRESHOLD = ternary.ACTIVATION_THRESHOLD
 
 
 def moments(z: Tensor, k: Tensor, ends: bool) -> tuple[Tensor, ...]:
-    """Of each channel the sum of z - k and of its square, (channels,); with `ends` its least and largest number, too."""
+    """Return each channel's sums of z - k and of its square, (channels,); with `ends`, also its smallest and largest number."""
     raw = z.float()
     apart = raw - k
     sums = (apart.sum(0), (apart * apart).sum(0))
@@ -28,7 +28,7 @@ def moments(z: Tensor, k: Tensor, ends: bool) -> tuple[Tensor, ...]:
 
 
 def coded(z: Tensor, k: Tensor, a: Tensor, c: Tensor, grid: Tensor, kind: Kind, dtype: torch.dtype) -> Tensor:
-    """What the next layer reads, in `dtype`.
+    """Return the input of the next layer, in `dtype`.
 
     Args:
         grid: bottom, top, step, low, high, least, most, first, last, (9,).
@@ -44,7 +44,7 @@ def coded(z: Tensor, k: Tensor, a: Tensor, c: Tensor, grid: Tensor, kind: Kind, 
 
 
 def _pulled(g: Tensor, v: Tensor, grid: Tensor, kind: Kind, slope: str) -> Tensor:
-    """The gradient of v."""
+    """Return the gradient of v."""
     d = g.float()
     if slope == "soft" and kind == "sign":
         d = d * (1 - v.abs()).clamp_min(0)
@@ -56,10 +56,10 @@ def _pulled(g: Tensor, v: Tensor, grid: Tensor, kind: Kind, slope: str) -> Tenso
 def sums(
     g: Tensor, z: Tensor, k: Tensor, a: Tensor, c: Tensor, grid: Tensor, kind: Kind, slope: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each channel the sums of d (z - k) and of d, with d the gradient of v, and of g x / step; (channels,) each.
+    """Return each channel's sums of d (z - k), of d and of g x / step, (channels,) each; d is the gradient of v.
 
-    The last one is of the step. It counts where first <= x / step <= last: an activation that holds a number at its end has no slope
-    there, and its code still depends on the step.
+    The last sum is for the step. It counts where first <= x / step <= last: where an activation holds a number at its
+    end, it has no slope, but the code still depends on the step.
     """
     apart = z.float() - k
     v = apart * a + c
@@ -81,12 +81,12 @@ def back(
     kind: Kind,
     slope: str,
 ) -> Tensor:
-    """The gradient of z, as z is stored: through v, and through mean and variance of each channel, e0 + (z - k) e1."""
+    """Return the gradient of z, in z's dtype: through v, and through each channel's mean and variance, e0 + (z - k) e1."""
     apart = z.float() - k
     d = _pulled(g, apart * a + c, grid, kind, slope)
     return (d * a + e0 + apart * e1).to(z.dtype)
 
 
 def spread(z: Tensor, k: Tensor, e0: Tensor, e1: Tensor) -> Tensor:
-    """A gradient of mean and variance of each channel alone, on its numbers; as z is stored."""
+    """Return the gradient of z through each channel's mean and variance alone, in z's dtype."""
     return (e0 + (z.float() - k) * e1).to(z.dtype)

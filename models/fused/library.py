@@ -1,4 +1,4 @@
-"""The loops of source/ as a library."""
+"""The compiled library of the loops in source/."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from engine.system.compiled import AVX2, AVX512, FLAGS, X86, Sources, Unavailable, load
 
 OPENMP = ("-fopenmp", "-fno-trapping-math")
-"""Threads are those of torch's own OpenMP, found when the library is loaded: the linker is not told of one. A second one would
-fight for the processors with threads that wait for work."""
+"""The loops run on the threads of torch's OpenMP, which is found when the library is loaded, so nothing is linked. A second
+OpenMP would compete for the processors with threads that wait for work."""
 SOURCES = Sources(
     "the loops of training", Path(__file__).parent / "source", "fused", {"avx2": AVX2, "avx512": AVX512} if X86 else {},
     flags=(*FLAGS, *OPENMP),
@@ -26,10 +26,10 @@ _TYPES = {
 
 @cache
 def loaded() -> ctypes.CDLL:
-    """The library, compiled where it is not there yet.
+    """Return the library; compile it first if the cache folder does not have it.
 
     Raises:
-        Unavailable: no compiler, nowhere to keep it, or another OpenMP than torch's.
+        Unavailable: no compiler, no folder to keep the library in, or another OpenMP than torch's.
     """
     try:
         library = load(SOURCES.build())

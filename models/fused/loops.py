@@ -1,6 +1,6 @@
-"""The formulas of kernels.py as loops: those of source/fused.cpp on a CPU, those of on_gpu.py on a GPU.
+"""The formulas of kernels.py as loops: source/fused.cpp on a CPU, on_gpu.py on a GPU.
 
-Arguments and results are those of kernels.py; but sums and ends come in parts, (parts, channels).
+Arguments and results are as in kernels.py, but sums and ends come in parts, (parts, channels).
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ def _kernels() -> ModuleType:
 
 
 def fits(pool: nn.MaxPool2d) -> bool:
-    """Whether `pooled` computes what a max-pool does."""
+    """Return whether `pooled` can replace a max-pool."""
     from models.fused import pool as own
 
     return own.fits(pool)
 
 
 def pooled(pool: nn.MaxPool2d, x: Tensor) -> Tensor:
-    """The max-pool of a GPU. Shapes: (B, C, H, W) -> (B, C, H', W'), channels_last."""
+    """Compute a max-pool on a GPU. Shapes: (B, C, H, W) -> (B, C, H', W'), channels_last."""
     from models.fused import pool as own
 
     return own.pooled(pool, x)
@@ -55,7 +55,7 @@ def _rule(grid: Tensor, kind: Kind, slope: str = "ste") -> Any:
 
 
 def _given(*values: Tensor) -> list[Any]:
-    """Tensors of numbers as addresses, each with whether it is bf16; vectors of channels as addresses."""
+    """Return the tensors' addresses; behind a matrix's address, 1 if it is bf16, else 0."""
     found: list[Any] = []
     for value in values:
         if value.dtype not in (torch.float32, torch.bfloat16) or not value.is_contiguous():
@@ -139,10 +139,10 @@ def spread(z: Tensor, k: Tensor, e0: Tensor, e1: Tensor) -> Tensor:
 
 
 def trial(device: torch.device) -> None:
-    """Make what is needed, before a training relies on it.
+    """Compile what a training needs and run it once, before the training relies on it.
 
     Raises:
-        Unavailable: where a CPU has no library, or a GPU no Triton that works.
+        Unavailable: if the library cannot be loaded on a CPU, or Triton fails on a GPU.
     """
     if device.type == "cpu":
         library.loaded()
@@ -152,5 +152,5 @@ def trial(device: torch.device) -> None:
         first, second = moments(z, z[0], False)
         mean, _, (a, c) = channels.normed(first, second, z[0], len(z), None, None, nn.BatchNorm2d(32, device=device))
         coded(z, mean, a, c, torch.ones(9, device=device), "round", torch.bfloat16)
-    except Exception as fault:  # whatever Triton meets
+    except Exception as fault:  # Triton's faults have many types
         raise Unavailable(f"Triton fails: {first_line(fault)}") from fault

@@ -1,7 +1,7 @@
 """The formulas of kernels.py as Triton kernels, one pass over memory each.
 
-A program of the GPU takes some channels of some rows and walks down these rows, so that what belongs to a channel is loaded once. Sums
-are taken in two stages, without atomics: equal inputs give equal bits.
+A program takes some channels of a range of rows and walks down these rows, so that it loads each channel's values once.
+Sums are taken in two stages, without atomics: equal inputs give equal bits.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from models.fused.kernels import THRESHOLD
 from models.layers.quantizers.base import Kind
 
 WIDE = 64
-"""Channels that a program takes at a time: another number of them would be another kernel to compile."""
+"""Channels that a program takes at a time. The number is fixed, as each number is another kernel to compile."""
 LANES = (64, 1056)
-"""Rows that a program takes at a time, and into how many parts rows are cut at most."""
+"""Rows that a program takes at a time, and the most parts that rows are cut into."""
 SUMS = (64, 132)
-"""The same of what gives sums: they stay in registers, and a part is a row of the result. An H200 has so many multiprocessors."""
+"""The same for sums: they stay in registers, and a part is a row of the result. An H200 has 132 multiprocessors."""
 EXACT = 12582912.0
-"""1.5 * 2^23: an fp32 number below 2^22 added to it and taken away again is rounded to a whole one, half to even."""
+"""1.5 * 2^23: adding it to an fp32 number below 2^22 and subtracting it again rounds to an integer, half to even."""
 _KINDS: dict[Kind, int] = {"number": 0, "round": 1, "sign": 2, "ternary": 3}
 _EDGE, _EXACT = tl.constexpr(THRESHOLD), tl.constexpr(EXACT)
 
@@ -67,7 +67,7 @@ def spread(z: Tensor, k: Tensor, e0: Tensor, e1: Tensor) -> Tensor:
 
 
 def _cut(z: Tensor, size: tuple[int, int]) -> tuple[int, dict[str, int]]:
-    """Into how many parts rows are cut, and the rows and channels of a tile."""
+    """Return the number of parts that rows are cut into, and the rows and channels of a tile."""
     high, most = size
     return max(1, min(most, len(z) // high)), {"ROWS": high, "WIDE": WIDE}
 
@@ -78,7 +78,7 @@ def _programs(z: Tensor, parts: int, tile: dict[str, int]) -> tuple[int, int]:
 
 @triton.jit
 def _place(rows, channels, ROWS: tl.constexpr, WIDE: tl.constexpr):
-    """The channels of a program, whether they exist, and its first row and the one behind its last."""
+    """Return a program's channels, whether they exist, its first row, and the row behind its last."""
     channel = tl.program_id(1) * WIDE + tl.arange(0, WIDE)
     each = tl.cdiv(tl.cdiv(rows, tl.num_programs(0)), ROWS) * ROWS
     first = tl.program_id(0) * each
@@ -87,20 +87,20 @@ def _place(rows, channels, ROWS: tl.constexpr, WIDE: tl.constexpr):
 
 @triton.jit
 def _at(start, last, channel, inside, channels, ROWS: tl.constexpr):
-    """The places of a tile, and which of them exist."""
+    """Return the offsets of a tile's numbers, and which of them exist."""
     row = start + tl.arange(0, ROWS)
     return row[:, None].to(tl.int64) * channels + channel[None, :], (row < last)[:, None] & inside[None, :]
 
 
 @triton.jit
 def _row(of, channel, inside):
-    """What belongs to the channels of a tile, fp32."""
+    """Return a vector's values for the channels of a tile, (1, channels), fp32."""
     return tl.load(of + channel, inside, 0.0).to(tl.float32)[None, :]
 
 
 @triton.jit
 def _clamped(x, low, high):
-    """What is no number stays none."""
+    """Clamp x; NaN stays NaN."""
     return tl.minimum(tl.maximum(x, low, tl.PropagateNan.ALL), high, tl.PropagateNan.ALL)
 
 
@@ -116,7 +116,7 @@ def _pulled(g, v, least, most, KIND: tl.constexpr, SOFT: tl.constexpr):
 
 @triton.jit
 def _divided(x, step, inverse):
-    """x / step, rounded once, of a quotient that matters; a division of its own takes three times as long."""
+    """Return x / step, rounded once if it is below 2^20. A true division takes three times as long."""
     near = x * inverse
     exact = tl.fma(tl.fma(-near, step, x), inverse, near)
     return tl.where(tl.abs(near) < 1048576.0, exact, near)
@@ -189,12 +189,12 @@ def _sums(
     for start in range(first, last, ROWS):
         place, there = _at(start, last, channel, inside, channels, ROWS)
         apart = tl.load(z + place, there, 0.0).to(tl.float32) - middle
-        pull = tl.load(g + place, there, 0.0).to(tl.float32)  # 0 where there is no number: nothing is added
+        pull = tl.load(g + place, there, 0.0).to(tl.float32)  # 0 outside of the tile: nothing is added
         v = apart * factor + shift
         d = _pulled(pull, v, least, most, KIND, SOFT)
         of_a += d * apart
         of_c += d
-        if KIND == 1:  # others have no step
+        if KIND == 1:  # other kinds have no step
             x = _clamped(v, bottom, top)
             of_step += tl.where((x >= begin) & (x <= end), pull * x, 0.0)
     into, apart = found + tl.program_id(0) * channels + channel, tl.num_programs(0) * channels

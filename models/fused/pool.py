@@ -1,6 +1,7 @@
-"""Max-pools of a GPU in channels_last memory, one pass over memory each way, as Triton kernels.
+"""Max-pools in channels_last memory as Triton kernels, one pass over memory forward and one backward.
 
-Torch's own scatter gradients by atomics: slower, and in another order each time. These look, for each input, at the windows it is in.
+Torch's kernels scatter gradients by atomics: slower, and in another order each time. These kernels gather: each input
+reads the windows that contain it.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ ROWS, WIDE = 32, 32
 
 
 class Pool(torch.autograd.Function):
-    """(B, C, H, W) -> (B, C, H', W'), both channels_last; values and choices as torch's own: the first of equal numbers.
+    """(B, C, H, W) -> (B, C, H', W'), both channels_last. Of equal numbers the first is chosen, as torch does.
 
     Args:
-        size, step, around: of windows, as nn.MaxPool2d's, a pair each; `shape`: H', W'.
+        size, step, around: kernel_size, stride and padding of nn.MaxPool2d, a pair each.
+        shape: H', W'.
     """
 
     @staticmethod
@@ -46,7 +48,7 @@ class Pool(torch.autograd.Function):
 
 
 def fits(pool: nn.MaxPool2d) -> bool:
-    """Whether `Pool` computes what a module does: windows without gaps, of at most 256 numbers, that nobody asks places of."""
+    """Return whether `Pool` can replace a module: no dilation, at most 256 numbers a window, no ceil_mode, no indices."""
     size = _pair(pool.kernel_size)
     return (
         _pair(pool.dilation) == (1, 1) and not pool.return_indices and not pool.ceil_mode and size[0] * size[1] <= 256
@@ -106,7 +108,7 @@ def _backward(
     row, channel, there = _places(rows, channels, ROWS, WIDE)
     batch, h, w = row // (H * W), (row // W) % H + PH, row % W + PW
     found = tl.zeros((ROWS, WIDE), tl.float32)
-    for n in tl.static_range(((KH + SH - 1) // SH) * ((KW + SW - 1) // SW)):  # windows that a number can be in
+    for n in tl.static_range(((KH + SH - 1) // SH) * ((KW + SW - 1) // SW)):  # windows that can contain a number
         top, left = h // SH - n // ((KW + SW - 1) // SW), w // SW - n % ((KW + SW - 1) // SW)
         down, right = h - top * SH, w - left * SW
         inside = (top >= 0) & (left >= 0) & (top < OH) & (left < OW) & (down < KH) & (right < KW)

@@ -1,9 +1,9 @@
-"""From the sums of a layer to the codes that the next one reads: scale, batch norm, activation and quantizer in one.
+"""Scale, batch norm, activation and quantizer in one: from the sums of a layer to the codes that the next layer reads.
 
     z -> mean and variance of each channel -> a, c -> codes of act((z - mean) a + c)
 
-Three passes over memory forward and two backward, whatever stands between. Gradients are exact: those of a and c are sums over a
-channel, and by channels.py those of the mean, the variance and all parameters follow from them.
+Every segment takes three passes over memory forward and two backward. Gradients are exact: the gradients of a and c are
+sums over a channel, and channels.py derives the gradients of the mean, the variance and all parameters from them.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ NUMBERS = Rule("number")
 
 
 class Segment(nn.Module):
-    """Computes in training what these modules compute one after the other; parameters and statistics stay theirs.
+    """A replacement for some modules in training: it computes the same; parameters and statistics stay in the modules.
 
     Args:
-        layer: the convolution before, quantized or not, if its sums reach nothing else.
+        layer: the convolution before, quantized or not, if nothing else reads its sums.
         norm: the batch norm, if there is one.
-        quantizer: of the layers behind, if these read nothing but its codes.
+        quantizer: the input quantizer of the layers behind, if they read nothing but its codes.
 
-    Shapes: as those of the first and the last of them.
+    Shapes: the input is that of the first module, the output that of the last.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Segment(nn.Module):
         return products.convolution(self.layer, x, self.layer.weight), None, self.layer.bias
 
     def _apart(self, x: Tensor | Quantized) -> Tensor | Quantized:
-        """The same, module by module."""
+        """Compute the same, module by module."""
         if self.layer is not None:
             x = self.layer(x)
         assert isinstance(x, Tensor)
@@ -84,8 +84,8 @@ class Segment(nn.Module):
 
     @torch.no_grad()
     def _channels(self, flat: Tensor, scale: Tensor | None, bias: Tensor | None) -> tuple[Tensor, ...]:
-        """Of each channel mean and variance of this batch, or 0 and 1 where no norm asks; a and c; and its ends, where a quantizer
-        asks.
+        """Return each channel's mean and variance in this batch, or 0 and 1 without a norm; a and c, (2, channels);
+        and each channel's smallest and largest z, if the quantizer asks for them.
         """
         asks, s = self.quantizer is not None and self.quantizer.asks_for_ends(), flattened(scale)
         if self.norm is not None:
@@ -97,7 +97,7 @@ class Segment(nn.Module):
 
     @torch.no_grad()
     def _reach(self, mean: Tensor, factors: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        """The least and the largest number that the quantizer reads."""
+        """Return the smallest and the largest number that the quantizer reads."""
         return channels.reach(mean, factors, low, high, *ENDS[self.act])
 
 

@@ -1,4 +1,4 @@
-"""The view of a network that its training runs: the same parameters, with segments in place of what stands between layers."""
+"""The view of a network that training runs: the same parameters, with segments for the operations between layers."""
 
 from __future__ import annotations
 
@@ -27,17 +27,18 @@ ACTS: dict[type, Act] = {nn.ReLU: "relu", nn.ReLU6: "relu6"}
 
 
 MANY = {"cpu": 2e10, "cuda": 4e11}
-"""Numbers between layers in a whole training from which loops pay: they take some seconds to compile."""
+"""The fewest numbers between layers, in a whole training, for which loops save time: they take some seconds to compile."""
 
 
 def chosen(form: NormalForm, asked: str, pictures: int) -> nn.Module | None:
-    """The view that a training of so many pictures runs, all epochs counted; None: `form` itself. Where it is and as it is laid out.
+    """Return the view that a training runs, on the device of `form`; None: it runs `form` itself.
 
     Args:
-        asked: "auto", "on" or "off".
+        asked: the value of --fused: "auto", "on" or "off".
+        pictures: number of pictures in the whole training, all epochs counted.
 
     Raises:
-        UserError: exit 2 if it is to be on and there is no compiler, or there are many ranks.
+        UserError: exit 2 for "on" without a working compiler, or with more than one rank.
     """
     device = type_and_device(form)[1]
     if ranks.count() > 1:
@@ -59,29 +60,30 @@ def chosen(form: NormalForm, asked: str, pictures: int) -> nn.Module | None:
 
 
 def _pays(form: NormalForm, device: torch.device, pictures: int) -> bool:
-    """A CPU computes batch norm and ReLU of a float network as fast by themselves."""
+    """Return whether loops save time. On a CPU they do not for a float network: its batch norm and ReLU are as fast apart."""
     has_codes = any(isinstance(layer, Quantizer) for layer in form.modules())
     return (has_codes or device.type == "cuda") and pictures * _numbers(form) >= MANY[device.type]
 
 
 def _numbers(form: NormalForm) -> int:
-    """How many numbers its nodes give for a picture."""
+    """Return the count of numbers in the outputs of all nodes, for one picture."""
     shapes = (node.meta.get("shape") for node in form.captured.graph.nodes)
     return sum(prod(size for size in shape if size) for shape in shapes if isinstance(shape, tuple))
 
 
 class View(nn.Module):
-    """Computes in training what a normal form does, with its very parameters and statistics; made when it is where it is to run.
+    """A replacement for a normal form in training: it computes the same, with the form's parameters and statistics.
 
-    What is no batch norm, activation or quantizer runs as it did. Where a call changes a value in place, all does.
+    Operations other than batch norm, activation and quantizer run unchanged. If a call changes a value in place, all run
+    unchanged.
 
     Args:
-        form: the network, which stays as it is.
+        form: the network, already on its device; it is not changed.
     """
 
     def __init__(self, form: NormalForm) -> None:
         super().__init__()
-        self._form = (form,)  # a tuple: its parameters are not this module's
+        self._form = (form,)  # in a tuple, so that nn.Module does not register it
         graph, new = fx.Graph(), dict[fx.Node, fx.Node]()
         segments, pools = ([], {}) if writes(form) else (_segments(form), _pools(form))
         found = {chain[-1]: (chain, segment) for chain, segment in segments}
@@ -100,12 +102,11 @@ class View(nn.Module):
                 new[node] = graph.call_module(name, (new[node.all_input_nodes[0]],))
             elif node not in inside:
                 new[node] = graph.node_copy(node, new.__getitem__)
-        self._interpreter = fx.Interpreter(
-            self, graph=graph
-        )  # a GraphModule would enter tensors of the form into it anew
+        # a GraphModule would register the form's tensors a second time
+        self._interpreter = fx.Interpreter(self, graph=graph)
 
     def __getattr__(self, name: str) -> Any:
-        """What the graph names and this module does not have is the form's."""
+        """Return the form's attribute, for names of the graph that this module lacks."""
         try:
             return super().__getattr__(name)
         except AttributeError:
@@ -116,7 +117,7 @@ class View(nn.Module):
 
 
 class Pooling(nn.Module):
-    """A max-pool, by a kernel of its own where that takes its input."""
+    """A max-pool that runs the kernel of pool.py if it takes the input."""
 
     def __init__(self, pool: nn.MaxPool2d) -> None:
         super().__init__()
@@ -128,7 +129,7 @@ class Pooling(nn.Module):
 
 
 def _pools(form: NormalForm) -> dict[fx.Node, nn.MaxPool2d]:
-    """The max-pools that a GPU's own kernels compute."""
+    """Return the max-pools that pool.py computes; none on a CPU."""
     if type_and_device(form)[1].type != "cuda":
         return {}
     every = ((node, module(form, node)) for node in form.captured.graph.nodes)
@@ -137,7 +138,7 @@ def _pools(form: NormalForm) -> dict[fx.Node, nn.MaxPool2d]:
 
 
 def _segments(form: NormalForm) -> Iterator[tuple[list[fx.Node], Segment]]:
-    """The nodes of each segment, in order, and the segment."""
+    """Yield the nodes of each segment, in order, and the segment."""
     taken: set[fx.Node] = set()
     for node in form.captured.graph.nodes:
         if node not in taken and (found := _from(form, node)) is not None:
@@ -146,12 +147,12 @@ def _segments(form: NormalForm) -> Iterator[tuple[list[fx.Node], Segment]]:
 
 
 def _from(form: NormalForm, first: fx.Node) -> tuple[list[fx.Node], Segment] | None:
-    """The segment that begins with a node; None: there is none."""
+    """Return the nodes and the segment that begin with a node; None: there is no segment."""
     chain: list[fx.Node] = []
     at: fx.Node | None = first
 
     def take(fits: bool) -> bool:
-        """Add the next node to the chain, if it is of the kind that may come now. Hooks want a call of their module."""
+        """Add the next node to the chain, if `fits` and its module has no hooks: hooks need a call of their module."""
         nonlocal at
         if not fits or at is None or _has_hooks(module(form, at)):
             return False
@@ -187,13 +188,15 @@ def _is_called_once(form: NormalForm, node: fx.Node) -> bool:
 
 
 def _is_plain(form: NormalForm, node: fx.Node | None, norm: nn.BatchNorm2d) -> bool:
-    """Whether a norm is torch's own, with tensors that nothing else reads."""
+    """Return whether a norm is torch's BatchNorm2d, with tensors that nothing else reads."""
     plain = type(norm) is nn.BatchNorm2d
     return node is not None and plain and len(node.meta["shape"]) == 4 and str(node.target) not in read_apart(form)
 
 
 def _is_quicker_here(form: NormalForm, node: fx.Node) -> bool:
-    """Whether a node is a plain convolution before a norm, with a bias, which the norm takes away, or few inputs."""
+    """Return whether a plain convolution before a norm is faster in a segment: with a bias, which the norm cancels, or
+    on a GPU with few inputs.
+    """
     layer, behind = module(form, node), readers(node)
     if type(layer) is not nn.Conv2d or len(behind) != 1 or len(node.users) != 1:
         return False
@@ -202,10 +205,10 @@ def _is_quicker_here(form: NormalForm, node: fx.Node) -> bool:
 
 
 def _quantizer(form: NormalForm, reader: fx.Node | None, follows: bool) -> Quantizer | None:
-    """The quantizer that alone reads a value: a node of the graph, or that of the layer that does.
+    """Return the quantizer that reads a value: a node of the graph, or the input quantizer of the layer that reads it.
 
     Args:
-        follows: whether there is a segment that it could end.
+        follows: whether there is a segment that an input quantizer could end.
     """
     found = module(form, reader) if reader is not None else None
     if follows and isinstance(found, QuantConv2d):

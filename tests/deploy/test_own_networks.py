@@ -1,4 +1,4 @@
-"""Networks of user code, and networks that read gray pictures: once packed, they run from the file alone."""
+"""Networks of user code, and networks that read grey pictures: once packed, they run from the file alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The network of the golden files of format 2, which are for gray pictures. It must not change."""
+"""The network of the golden files of format 2, which are for grey pictures. It must not change."""
 
 from __future__ import annotations
 

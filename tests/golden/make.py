@@ -1,7 +1,7 @@
 """Make the golden files: a small file for each stage, as the commands write it, and its network's answers.
 
 Run once for each version of the format, in this folder: python make.py 1. Files of old versions are never made again.
-Version 2 is for gray pictures, version 3 for pictures cropped by ImageNet's recipe; other networks still get version 1.
+Version 2 is for grey pictures, version 3 for pictures cropped by ImageNet's recipe; other networks still get version 1.
 """
 
 from __future__ import annotations

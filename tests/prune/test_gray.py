@@ -1,4 +1,4 @@
-"""Networks that read one channel: every command feeds them gray pictures, and their files record it."""
+"""Networks that read one channel: every command feeds them grey pictures, and their files record it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def checkpoint(path: str) -> Checkpoint:
 def test_the_chain_shows_gray_pictures(command) -> None:
     sparse = command("prune.train", "-sr", "--s", "0.01", *ARCH, *SMALL)
     assert sparse.code == 0, sparse.err
-    assert sparse.err.startswith("notice: tests.tools.gray:small reads one channel: pictures are shown in gray\n")
+    assert sparse.err.startswith("notice: tests.tools.gray:small reads one channel: pictures are shown in grey\n")
     pruned = command("prune.normal_regular", "--percent", "0.5", *ARCH, "--cpu")
     assert pruned.code == 0, pruned.err
     refined = command("prune.train", "--refine", *ARCH, *SMALL)
@@ -110,7 +110,7 @@ def test_what_a_network_reads_is_tried(make, side: int, channels: int) -> None:
 
 def test_other_numbers_of_channels_are_refused_by_name(command) -> None:
     found = command("prune.train", "--arch", "tests.tools.gray:four", *SMALL)
-    assert_refused(found, USAGE, "tests.tools.gray:four: 0.0 reads 4 channels, pictures have 3, or 1 in gray")
+    assert_refused(found, USAGE, "tests.tools.gray:four: 0.0 reads 4 channels, pictures have 3, or 1 in grey")
     assert_refused(command("scripts.summary", "--arch", "tests.tools.gray:four"), USAGE, "0.0 reads 4 channels")
 
 

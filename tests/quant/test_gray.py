@@ -1,4 +1,4 @@
-"""Networks that read one channel are quantized, calibrated and merged like any other; their files stay gray."""
+"""Networks that read one channel are quantized, calibrated and merged like any other; their files stay grey."""
 
 from __future__ import annotations
 

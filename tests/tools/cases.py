@@ -279,7 +279,7 @@ class DropoutLeftOn(nn.Module):
 
 
 def gray(classes: int = 10) -> nn.Module:
-    """A network that reads one channel: its pictures are converted to gray."""
+    """A network that reads one channel: its pictures are converted to grey."""
     return nn.Sequential(conv_bn(1, 16, stride=2), conv_bn(16, 24), Head(24, classes))
 
 

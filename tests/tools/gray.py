@@ -18,7 +18,7 @@ def four(classes: int = 10) -> nn.Module:
 
 
 def flat(classes: int = 10) -> nn.Module:
-    """Return a network without convolutions that reads 8 x 8 gray pixels."""
+    """Return a network without convolutions that reads 8 x 8 grey pixels."""
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, classes))
 
 

@@ -23,7 +23,7 @@ CHECKED = 2
 """Pictures of the comparisons: another number than in the export."""
 
 CHANNELS = (3, 1)
-"""The channels of pictures, tried in this order: colour, gray."""
+"""The channels of pictures, tried in this order: colour, grey."""
 
 
 def capture(model: nn.Module, picture: Size, arch: str, check: bool = True) -> NormalForm:
@@ -81,7 +81,7 @@ def _built(model: nn.Module, arch: str, x: Tensor) -> NormalForm:
 
 
 def reads(model: nn.Module, side: int, arch: str) -> int:
-    """Return the channels of the pictures that a network reads: 3 if it runs on colour, else 1 if it runs on gray.
+    """Return the channels of the pictures that a network reads: 3 if it runs on colour, else 1 if it runs on grey.
 
     The result is 3 for a network that runs on neither; `capture` then reports why.
 
@@ -104,7 +104,7 @@ def reads(model: nn.Module, side: int, arch: str) -> int:
         name, wanted, given = found[0]
         if wanted not in (given, *CHANNELS):
             raise Misdeclared(
-                f"--arch {arch}: {name} reads {wanted} channels, pictures have 3, or 1 in gray",
+                f"--arch {arch}: {name} reads {wanted} channels, pictures have 3, or 1 in grey",
                 "let the first layer read 3 channels, or 1",
             )
     return read or CHANNELS[0]

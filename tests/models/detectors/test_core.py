@@ -225,7 +225,7 @@ class Between(Tiny):
         (Tiny, "trunk,head", "names 'head', which is not a module of the detector"),
         (Tiny, "trunk", "top.weight lies outside of --core trunk"),
         (Twice, "trunk,top", "trunk of --core runs 2 times"),
-        (Changes, "trunk,top", "does not read the picture given to the detector"),
+        (Changes, "trunk,top", "reads another tensor than the picture given to the detector"),
         (Between, "trunk,top", "reads a tensor that no module of --core returned"),
         (Reads, "trunk,top", "its code reads values that pass from one module of --core to the next"),
         (FromZero, "trunk,top", "it returns label 0; labels of 3 classes run from 1 to 3"),
