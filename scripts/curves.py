@@ -19,7 +19,7 @@ EXAMPLES = ("scripts.curves", "scripts.curves lsq --bits 2", "scripts.curves dor
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Command):
-    """Which quantizers, and at which width."""
+    """The quantizers to draw, and their bits."""
 
     names: list[str] = flag("names", nargs="*", metavar="NAME", help="quantizers (default: all)")
     bits: int = flag(

@@ -21,7 +21,7 @@ EXAMPLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Works):
-    """Which files, and which layer."""
+    """The options of scripts.histograms: the files, and the layer."""
 
     files: list[Path] = flag("files", type=argtypes.path, nargs="*", metavar="F", help="float, sparse or pruned files")
     layer: str | None = flag(

@@ -1,4 +1,4 @@
-"""The plot of accuracy against size: a numbered point a network, and a legend. Needs matplotlib."""
+"""The plot of accuracy against size: a numbered point for each network, and a legend. Needs matplotlib."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from engine.system import figures
 from engine.tasks.score import ACCURACY, Score
 
-DPI = 130  # where labels have room, and as it is saved: text does not scale exactly
+DPI = 130  # for placing labels and for saving: text does not scale exactly
 LEGEND = 120  # characters of a name; longer ones are cut
 RADIUS = 3.5  # of a point, in typographic points
 WAYS = np.array([(0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, 1), (1, -1), (-1, -1)])  # from a point to its label
@@ -20,7 +20,7 @@ WAYS = np.array([(0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, 1), (1, -1), (-1
 
 @dataclass(frozen=True)
 class Point:
-    """One network: its name, MB, accuracy in percent, and how matplotlib draws it."""
+    """One network: its name, MB, accuracy in percent, and its marker and colour in matplotlib."""
 
     name: str
     size: float
@@ -30,11 +30,11 @@ class Point:
 
 
 def size(points: Sequence[Point], title: str, score: Score = ACCURACY) -> bytes | None:
-    """The picture as a PNG; None without matplotlib.
+    """Return the plot as a PNG; None without matplotlib.
 
     Args:
-        title: behind "accuracy against size: ".
-        score: what the points' accuracies are.
+        title: the text behind "accuracy against size: ".
+        score: the score that the points' accuracies are.
     """
     pyplot = figures.pyplot()
     return figures.png(_draw(pyplot, points, title, score), DPI) if pyplot else None
@@ -60,14 +60,14 @@ def _draw(pyplot: Any, points: Sequence[Point], title: str, score: Score) -> Any
         axis.lines, names, loc="outside lower center", ncols=columns, fontsize=8, frameon=False, labelspacing=0.35
     )
     for text in legend.get_texts():
-        text.set_parse_math(False)  # a $ is a $
-    figure.draw_without_rendering()  # from here on it is known where points are
+        text.set_parse_math(False)  # a name may hold a $
+    figure.draw_without_rendering()  # now the places of the points are known
     _number(axis, points)
     return figure
 
 
 def _scale(axis: Any, sizes: list[float]) -> None:
-    """A log scale where sizes differ by more than a factor of 4, with ticks at 1, 2, 5 where there is room for them."""
+    """Use a log scale if sizes differ by more than a factor of 4, with ticks at 1, 2, 5 below a factor of 10,000."""
     from matplotlib import ticker
 
     wide = max(sizes) > 4 * min(sizes)
@@ -84,7 +84,7 @@ def _number(axis: Any, points: Sequence[Point]) -> None:
     """Number the points from 1. No label lies on another or on a point: without room, neighbours share one."""
     from matplotlib.transforms import Bbox
 
-    radius = RADIUS * axis.figure.dpi / 72  # pixels, as all that follows
+    radius = RADIUS * axis.figure.dpi / 72  # in pixels, as all lengths below
     places = axis.transData.transform([(point.size, point.accuracy) for point in points])
     marks = [Bbox([place - radius, place + radius]) for place in places]
     waiting = _together(places, radius)
@@ -106,7 +106,7 @@ def _number(axis: Any, points: Sequence[Point]) -> None:
 
 
 def _together(places: Any, near: float) -> list[tuple[int, ...]]:
-    """The numbers of points that cover each other, group by group: those less than `near` from the first of a group."""
+    """Return groups of points that cover each other, by number: each is less than `near` from the first of its group."""
     groups: list[list[int]] = []
     for number, place in enumerate(places):
         group = next((g for g in groups if abs(places[g[0]] - place).max() < near), None)
@@ -118,12 +118,12 @@ def _together(places: Any, near: float) -> list[tuple[int, ...]]:
 
 
 def _label(axis: Any, places: Any, text: str, taken: list[Any]) -> Any | None:
-    """Write beside some points, in the first of WAYS where nothing is; None if there is no such place.
+    """Write beside some points, in the first of WAYS that is free; return None if no way is free.
 
-    Above all points of a picture there always is.
+    Above the topmost points of a plot there is always room.
 
     Args:
-        places: (N, 2), of the points.
+        places: the points' places, (N, 2).
         taken: boxes of markers and labels.
     """
     low, high = places.min(0), places.max(0)
@@ -133,7 +133,7 @@ def _label(axis: Any, places: Any, text: str, taken: list[Any]) -> Any | None:
         label = axis.annotate(
             text, place, (RADIUS + 1.5) * way, textcoords="offset points", fontsize=8, ha=across, va=along
         )
-        label.set_in_layout(False)  # or the points would move once more
+        label.set_in_layout(False)  # in the layout, it would move the points
         room = label.get_window_extent()
         if not any(room.overlaps(box) for box in taken):
             return label
@@ -142,7 +142,7 @@ def _label(axis: Any, places: Any, text: str, taken: list[Any]) -> Any | None:
 
 
 def spans(numbers: list[int]) -> str:
-    """Ascending numbers in few words: `7, 19-24, 27`."""
+    """Return ascending numbers as ranges: `7, 19-24, 27`."""
     parts: list[list[int]] = []
     for number in numbers:
         if parts and number == parts[-1][-1] + 1:

@@ -31,7 +31,7 @@ EXAMPLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Command):
-    """Which files, and what the table looks like."""
+    """The options of scripts.report: the files, and the form of the table."""
 
     files: list[Path] = flag(
         "files", type=argtypes.path, nargs="*", metavar="F",

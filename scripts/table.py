@@ -22,13 +22,13 @@ from scripts.plots import Point
 
 @dataclass(frozen=True)
 class ResultRow:
-    """One network; or the mean of `n` that differ in their seed.
+    """One network, or the mean of `n` networks that differ in their seed.
 
     Args:
         type: what was done to it, in words.
         epochs: of each training stage, "10+6".
-        accuracy: percent, last epoch, on all test pictures (or, `judged_on` says so, held-out ones); None: never judged. Of a
-            detector its mAP: `score` says which it is.
+        accuracy: percent, last epoch, on all test pictures (or on held-out ones, if `judged_on` says so); None: never judged.
+            For a detector its mAP; `score` says which.
         size_bits: bits of every stored tensor; a count, not a file size.
         std: sample standard deviation of the accuracy over the seeds, in points; None for one seed.
         packed_bytes, milliseconds: of the packed file, and for one picture, where they were measured.
@@ -56,7 +56,7 @@ HEADER = (
     "type", "data set", "epochs", SCORE.name, "MACs", "parameters", SIZE, "compression", "loss", "remarks",
 )  # fmt: skip
 MEASURED = {"MACs": "ms", SIZE: "packed file, bytes"}
-"""The columns of what was measured, each behind that of what was counted."""
+"""The columns of measured values, each behind its column of counted values."""
 ORIGINAL_HEADER = (*HEADER[:4], "GFLOPs (MACs / 2^30)", "Para(M) (/ 2^20)", *HEADER[6:])
 ORIGINAL_UNITS = ("original", "seed")
 _NOTE = (
@@ -68,27 +68,27 @@ _NOTE = (
 
 
 def note(rows: list[ResultRow]) -> str:
-    """What stands below a table."""
+    """Return the lines below a table."""
     return _NOTE.format(score_of(rows).name)
 
 
 def compression(row: ResultRow, base: ResultRow) -> float:
-    """What is saved of the baseline's size, percent."""
+    """Return the share of the baseline's size that is saved, in percent."""
     return 100 * (1 - row.size_bits / base.size_bits)
 
 
 def loss(row: ResultRow, base: ResultRow) -> float | None:
-    """What is lost of the baseline's accuracy, points; None where the two were not judged on the same pictures."""
+    """Return the accuracy lost against the baseline, in points; None if the two were judged on different pictures."""
     if row.accuracy is None or base.accuracy is None or (row.dataset, row.judged_on) != (base.dataset, base.judged_on):
         return None
     return base.accuracy - row.accuracy
 
 
 def shown(row: ResultRow, base: ResultRow | None) -> dict[str, str]:
-    """The cells of a row as text, by their column.
+    """Return the cells of a row as text, by column.
 
     Args:
-        base: what the row is compared with; None for the baseline itself.
+        base: the baseline of the table; None if the row is the baseline itself.
     """
     lost = loss(row, base) if base else None
     return {
@@ -109,7 +109,7 @@ def shown(row: ResultRow, base: ResultRow | None) -> dict[str, str]:
 
 
 def score_of(rows: list[ResultRow]) -> Score:
-    """What the column of accuracies is called: "mAP" where all are detectors, "score" where some are."""
+    """Return the score in the accuracy column: "mAP" if all rows are detectors, "score" if some are."""
     return scores.common(row.score for row in rows)
 
 
@@ -120,7 +120,7 @@ def _score(row: ResultRow) -> str:
 
 
 def header(rows: list[ResultRow], units: str = "plain") -> list[str]:
-    """The columns of a table; those of what was measured where it was, and not in the original's units."""
+    """Return the columns of a table. Measured values have columns if a row has them, but not in the original's units."""
     names = ORIGINAL_HEADER if units in ORIGINAL_UNITS else _columns(rows)
     return [score_of(rows).name if name == SCORE.name else name for name in names]
 
@@ -132,10 +132,11 @@ def _columns(rows: list[ResultRow]) -> list[str]:
 
 
 def cells(rows: list[ResultRow], units: str = "plain") -> list[list[str]]:
-    """The columns as text, a list a row; the first row is the baseline.
+    """Return the cells as text, one list for each row; the first row is the baseline.
 
     Args:
-        units: "plain" for counts, "original" (or "seed") for that repository's (MACs / 2^30 called GFLOPs, parameters / 2^20).
+        units: "plain" for counts; "original" (or "seed") for the original repository's units: MACs / 2^30, called GFLOPs,
+            and parameters / 2^20.
     """
     table, columns = [], HEADER if units in ORIGINAL_UNITS else _columns(rows)
     for number, row in enumerate(rows):
@@ -147,16 +148,14 @@ def cells(rows: list[ResultRow], units: str = "plain") -> list[list[str]]:
 
 
 def short(value: float) -> str:
-    """Two decimals, as in the original's tables (0.92, 0.06); below what they show, three digits: 0.0436."""
+    """Return a number with two decimals, as in the original's tables (0.92, 0.06); below 0.05 with three digits: 0.0436."""
     return f"{value:.2f}" if value >= 0.05 or value <= 0 else f"{value:.{2 - math.floor(math.log10(value))}f}"
 
 
 def records(rows: list[ResultRow]) -> list[dict[str, Any]]:
-    """The rows for machines: the fields of ResultRow for one seed, and `compression_percent` and `loss_points`.
+    """Return the rows for machines: the fields of ResultRow for one seed, `compression_percent` and `loss_points`.
 
-    The last two are None in the first row, which is the baseline.
-
-    Percentages are rounded to four places: finer than one of 50,000 pictures, coarser than the noise of floats.
+    Both are None in the first row, the baseline. Percentages are rounded to four places: finer than one of 50,000 pictures, coarser than the noise of floats.
     """
     made = []
     for number, row in enumerate(rows):
@@ -185,7 +184,7 @@ CSV_HEADER = (
 
 
 def comma_separated(rows: list[ResultRow]) -> str:
-    """The rows as CSV; a cell is empty where there is no number."""
+    """Return the rows as CSV; a cell without a number is empty."""
     text = io.StringIO()
     measured = () if all(row.packed_bytes is None for row in rows) else ("packed_bytes", "milliseconds")
     score = score_of(rows).column
@@ -198,12 +197,12 @@ def comma_separated(rows: list[ResultRow]) -> str:
 
 
 def markdown(rows: list[ResultRow], units: str = "plain") -> str:
-    """A Markdown table, padded so that it also reads well in a terminal."""
+    """Return a Markdown table, padded so that it also reads well in a terminal."""
     return grid([header(rows, units), *cells(rows, units)], padded=True)
 
 
 def grid(lines: list[list[str]], padded: bool) -> str:
-    """Lines of cells as Markdown, the header first.
+    """Return lines of cells as Markdown, the header first.
 
     Args:
         padded: whether all cells of a column are as wide as the widest.
@@ -216,7 +215,7 @@ def grid(lines: list[list[str]], padded: bool) -> str:
 
 
 def outputs(path: Path) -> list[Path]:
-    """The files that `write` makes: Markdown, CSV, JSON, PNG: `t.md` has `t.csv` beside it, `v1.2` has `v1.2.csv`.
+    """Return the files that `write` makes: Markdown, CSV, JSON, PNG. `t.md` has `t.csv` beside it, `v1.2` has `v1.2.csv`.
 
     Raises:
         UserError: exit 2 if `path` has the ending of one of the siblings.
@@ -229,7 +228,7 @@ def outputs(path: Path) -> list[Path]:
 
 
 def write(rows: list[ResultRow], path: Path, units: str = "plain") -> list[Path]:
-    """Write `path` (Markdown) and its siblings .csv, .json and, with matplotlib, .png; gives what was written.
+    """Write `path` (Markdown) and its siblings .csv, .json and, with matplotlib, .png; return the paths written.
 
     Args:
         units: of the Markdown table, see `cells`.
@@ -250,7 +249,7 @@ def write(rows: list[ResultRow], path: Path, units: str = "plain") -> list[Path]
 
 
 def draw(rows: list[ResultRow]) -> bytes | None:
-    """Accuracy against size as a PNG, a look a row, the baseline a star; None without matplotlib or any accuracy."""
+    """Return accuracy against size as a PNG, a marker for each row, the baseline a star; None without matplotlib or any accuracy."""
     points = [
         Point(
             row.type,

@@ -64,13 +64,13 @@ def paths(name: str) -> set[str]:
 
 @cache
 def names_in(path: str, example: bool = False) -> set[str]:
-    """What a file defines or derives from; of an example, what it calls, too."""
+    """Return the names that a file defines or derives from; for an example, also the names that it calls."""
     text = (ROOT / path).read_text(encoding="utf-8")
     return names_of(text, example) if path.endswith(".py") else names_of_cpp(text, example)
 
 
 def names_of(text: str, calls: bool = False) -> set[str]:
-    """Classes and their bases, functions, arguments, variables, fields and keys of dicts: an import is none of them."""
+    """Return classes and their bases, functions, arguments, variables, fields and keys of dicts, but not imports."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(text)):
         match node:
@@ -164,7 +164,7 @@ def test_a_list_has_every_file(name: str) -> None:
 
 
 def test_the_quantizer_of_the_page(monkeypatch: pytest.MonkeyPatch, workplace: Path, command: Callable) -> None:
-    """It lies in its folder as far as commands see: it trains, merges, and packs with whole numbers between layers."""
+    """Commands find the quantizer in its folder: it trains, merges, and packs with integers between layers."""
     source, commands = (found for found in blocks(ROOT / "CONTRIBUTING.md") if found.language in ("python", "sh"))
     path = workplace / source.marker.removeprefix("quantizer: ")
     path.write_text(source.text)

@@ -1,4 +1,4 @@
-"""What packed files and ONNX models of detectors say of the core's tensors and of the code that makes boxes."""
+"""Packed files and ONNX models of detectors describe the core's tensors and the code that makes boxes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ RUN = ("deploy.run", *OWN, "--score", "0", "photo.png", "--model")
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch, workplace: Path, command: Callable) -> None:
-    """Pack a small detector of the user's whose code has a nms_thresh, trained for an epoch on few scenes."""
+    """Pack a small detector whose own code has a nms_thresh, trained for an epoch on few scenes."""
     whole = scenes.read
     monkeypatch.setattr(scenes, "read", lambda size: whole(size, (48, 12)))
     Path("cells.py").write_text(WITH_SETTING)

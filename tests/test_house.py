@@ -86,7 +86,7 @@ def test_no_imports_go_in_a_circle() -> None:
 
 
 def test_every_package_is_imported_from_where_the_toolkit_lies() -> None:
-    """Whichever package `python -m` imports first, the others do not come from the working folder; see model_compression."""
+    """No package comes from the working folder, whichever `python -m` imports first; see model_compression."""
     assert set(PACKAGES) == set(MAY_IMPORT)
     for package in set(PACKAGES) & set(sources()):
         imports = [ast.unparse(node) for node in tree(package).body if isinstance(node, (ast.Import, ast.ImportFrom))]

@@ -1,4 +1,4 @@
-"""What README and docs say: every block is run by a named test, flags, links, counts and exit codes are those of the code."""
+"""README and docs match the code: a named test runs every block; flags, links, counts and exit codes agree."""
 
 from __future__ import annotations
 

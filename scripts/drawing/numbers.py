@@ -1,4 +1,4 @@
-"""What a quantizer makes of numbers, and its pseudo-gradient by autograd. How it is drawn: curves.py."""
+"""Quantize numbers and compute the pseudo-gradient by autograd, for curves.py to draw."""
 
 from __future__ import annotations
 

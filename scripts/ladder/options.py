@@ -103,7 +103,7 @@ class Options(Command):
 
     @property
     def original(self) -> bool:
-        """Whether to use the original's recipes."""
+        """Return whether to use the original's recipes."""
         return self.recipe == "original"
 
     @property

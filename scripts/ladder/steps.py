@@ -48,7 +48,7 @@ class Step:
 
     @property
     def refines(self) -> bool:
-        """Whether training starts from the weights of the parent."""
+        """Return whether training starts from the parent's weights."""
         return self.reads == "--refine"
 
     def words(self, files: Mapping[str, str], arch: str = NETWORK) -> list[str]:

@@ -22,7 +22,7 @@ class Machine(Printing, Device):
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Command):
-    """What to measure, and how long."""
+    """The options of the speed benchmark: the variants, and the duration."""
 
     networks: list[str] = flag(
         "--networks",

@@ -1,4 +1,4 @@
-"""What a network was made by: a word and a colour, the same in every picture."""
+"""A network's method is one word and one colour, the same in every picture."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class Named(ConvBNAct):
 
 
 FOLDED = {Named: True, Twice: True, Before: False, Behind: False, Again: False}
-"""Whether the batch norm of a block can be folded, by its kind."""
+"""True for each kind of block whose batch norm can be folded."""
 
 
 class Own(nn.Sequential):

@@ -1,4 +1,4 @@
-"""A small detector of the user's own, as the text of cells.py. The modules of its core are trunk and top."""
+"""A small detector from outside of the toolkit, as the text of cells.py. The modules of its core are trunk and top."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def entry(name: str = "a", accuracy: float | None = 90.0, bits: int = 80_000, **
 
 
 class Page(HTMLParser):
-    """What a browser makes of a page.
+    """A page as a browser shows it.
 
     Attributes:
         tags: the attributes of its elements, by their tag.

@@ -1,4 +1,4 @@
-"""Whether int8 convolutions are trusted here: tested once, reported in words, and never a reason to fail."""
+"""The trust in this machine's int8 convolutions: tested once, reported in words, and never a reason to fail."""
 
 from __future__ import annotations
 

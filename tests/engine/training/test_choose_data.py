@@ -1,4 +1,4 @@
-"""What a later stage reads about pictures from its file: mirroring, and the name of their folder."""
+"""A later stage reads from its file whether pictures are mirrored, and the name of their folder."""
 
 from __future__ import annotations
 

@@ -186,7 +186,7 @@ def test_what_was_saved_before_is_spoken_of_where_it_is_there(tmp_path: Path) ->
 def test_a_save_after_a_fall_back_keeps_the_good_state(
     call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Wherever the save ends, the damaged state must not replace the only intact one."""
+    """The damaged state must not replace the only intact one, wherever the save ends."""
     folder = RunFolder(tmp_path)
     whole = {"identity": FINGERPRINT, **STATE}
     archive.save(folder.previous_path, whole)

@@ -1,4 +1,4 @@
-"""Which batch norms a layer can absorb, which are read only by sign, and where values come from."""
+"""Batch norms that a layer can absorb, batch norms read only by sign, and the origin of values."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ for (const drawn of plot.renderers) {
     return [box.x + view.frame.x_scale.compute(data.x[n]), box.y + view.frame.y_scale.compute(data.y[n])];
 }
 """
-"""Where a point is on the screen: its plot and its name are given."""
+"""JavaScript that returns a point's place on the screen, given its plot and its name."""
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def browser(tmp_path: Path) -> Iterator[Any]:
 
 
 def waited(found: Callable[[], Any]) -> Any:
-    """What a function gives once it gives something."""
+    """Wait until a function returns something; return it."""
     end = time.monotonic() + SECONDS
     while not (value := found()):
         assert time.monotonic() < end, "the browser shows nothing"
@@ -82,7 +82,7 @@ def opened(browser: Any, path: Path) -> None:
 
 
 def point(browser: Any, plot: str, name: str) -> str:
-    """What appears where the pointer is on a point."""
+    """Return the text that appears when the pointer is on a point."""
     from selenium.webdriver.common.actions.action_builder import ActionBuilder
 
     x, y = waited(lambda: browser.execute_script(PLACE, plot, name))

@@ -1,4 +1,4 @@
-"""Where a file comes from: its parents by their hashes, its run folder, and what is said where they are gone."""
+"""A file's origin: its parents by their hashes, its run folder, and the words for parents that are gone."""
 
 from __future__ import annotations
 

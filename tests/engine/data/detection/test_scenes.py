@@ -18,9 +18,9 @@ from engine.errors import UserError
 
 DRAWN = [968, 83, 927, 95, 28, 456]
 LABELS = [[1, 6], [8, 0, 9], [4, 7, 3, 0, 5]]
-"""Of the first two training scenes and of the first test scene."""
+"""The labels of the first two training scenes and of the first test scene."""
 BOXES = [[85, 60, 119, 110], [11, 70, 48, 123]]
-"""Of the first training scene, at a side of 160."""
+"""The boxes of the first training scene, at a side of 160."""
 
 
 def test_draws_are_those_of_every_machine() -> None:
