@@ -261,8 +261,11 @@ FIELD_FAULTS: list[tuple[Callable[[dict], Any], str]] = [
     (lambda c: c["provenance"].pop("parent"), "its provenance"),
     (lambda c: c["provenance"].update(parent_sha256=3), "its provenance"),
     (lambda c: c["transforms"].append({"stage": "prune", "percent": 0.5, "base": 8}), "lacks its settings"),
-    (lambda c: c["transforms"].append({"stage": "train", "epochs": 1, "val": "x"}), "lacks its settings"),
-    (lambda c: c["transforms"].append({"stage": "train", "epochs": 1, "pruned": [{"base": 8}]}), "lacks its settings"),
+    (lambda c: c["transforms"].append({"stage": "train", "epochs": 1, "val": "x"}), "stage train has invalid settings"),
+    (
+        lambda c: c["transforms"].append({"stage": "train", "epochs": 1, "pruned": [{"base": 8}]}),
+        "stage train has invalid settings",
+    ),
     (lambda c: c["dataset"].update(names=["only one"]), "does not name each of its classes"),
     (lambda c: c["dataset"].update(flip="no"), ""),
     (lambda c: c["transforms"].append({"stage": "quantize"}), "lacks its settings"),
