@@ -77,7 +77,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def original(tmp_path: Path) -> Path:
-    """Write a file of the original project, which does not describe its pictures."""
+    """Write a file of the original repository, which does not describe its pictures."""
     torch.manual_seed(0)
     torch.save({"net": prefixed(Original("tnn_bin").state_dict()), "acc": 80.0}, tmp_path / "original.pth")
     return tmp_path / "original.pth"

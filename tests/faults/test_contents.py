@@ -283,7 +283,7 @@ def test_fields_of_another_form_are_named(number: int, tmp_path: Path) -> None:
 
 
 def test_ours_are_files_of_the_originals_kind(tmp_path: Path) -> None:
-    """The original project reads checkpoint['state_dict'], ['cfg'] and ['best_acc'] in any torch: forward compatibility."""
+    """The original repository reads checkpoint['state_dict'], ['cfg'] and ['best_acc'] in any torch: forward compatibility."""
     checkpoint.save(tmp_path / "a.pth", typed(tiny()))
     found = torch.load(tmp_path / "a.pth", weights_only=True)
     assert all(isinstance(value, torch.Tensor) for value in found["state_dict"].values())

@@ -1,4 +1,4 @@
-"""24 forms of the original project's files: each loads, computes the same as its network, and works with a command."""
+"""24 forms of the original repository's files: each loads, computes the same as its network, and works with a command."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def originals_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def made(kind: str) -> tuple[nn.Module, dict[str, Tensor]]:
-    """Return a network and the state_dict that the original project would save for it."""
+    """Return a network and the state_dict that the original repository would save for it."""
     torch.manual_seed(0)
     if kind != "nin_gc":
         network: nn.Module = Original(kind)

@@ -1,4 +1,4 @@
-"""The original project's files become networks of the toolkit that compute the same; damaged files are refused."""
+"""The original repository's files become networks of the toolkit that compute the same; damaged files are refused."""
 
 from __future__ import annotations
 

@@ -37,5 +37,5 @@ def ends(network: NormalForm) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def for_side(content: Checkpoint, side: int) -> Checkpoint:
-    """Return a checkpoint with this picture side; files of the original project have none."""
+    """Return a checkpoint with this picture side; files of the original repository have none."""
     return replace(content, dataset=replace(content.dataset, image_size=side))

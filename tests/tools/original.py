@@ -1,4 +1,4 @@
-"""A network as the original project defined it, and its state dict as it was saved."""
+"""A network as the original repository defined it, and its state dict as it was saved."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def test_pictures_that_were_trained_on_are_not_held_out(command) -> None:
 
 
 def test_what_may_be_held_out_of_other_files(command) -> None:
-    """A file of the original project may have been trained on every picture; a control run takes only widths from it."""
+    """A file of the original repository may have been trained on every picture; a control run takes only widths from it."""
     assert command("prune.train", "-sr", *FLAGS).code == 0
     assert command("prune.normal_regular").code == 0
     content = raw(Path("models_save/nin_preprune.pth"))

@@ -32,7 +32,7 @@ HERE = ("--image_size", 8, "--epochs", 1, "--train_batch_size", 20, "--quiet", "
 
 @pytest.fixture
 def copy(workplace: Path) -> tuple[str, ...]:
-    """Write old.pth as the original project saves it and a folder that names itself a copy of CIFAR-10; return the flags for it."""
+    """Write old.pth as the original repository saves it and a folder that names itself a copy of CIFAR-10; return the flags for it."""
     draws = np.random.default_rng(0)
     for part in ("train", "test"):
         for number in range(10):

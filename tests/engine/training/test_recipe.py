@@ -1,4 +1,4 @@
-"""Recipes: learning rates step by step, weight decay, and the original project's numbers."""
+"""Recipes: learning rates step by step, weight decay, and the original repository's numbers."""
 
 from __future__ import annotations
 
