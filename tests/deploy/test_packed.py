@@ -118,7 +118,9 @@ def test_imagenets_crop_is_saved_in_a_file_that_older_programs_refuse(tiny: Pack
     assert found.version == 2
     assert packed.open(tmp_path / "cut").made == made
     file.write(tmp_path / "forged", replace(found, version=1))
-    conftest.refused(tmp_path / "forged", "--crop imagenet in format 1", read=packed.open)
+    conftest.refused(
+        tmp_path / "forged", "pictures of --crop imagenet, which does not belong in format 1", read=packed.open
+    )
     file.write(tmp_path / "forged", replace(file.read(path), version=2))
     conftest.refused(tmp_path / "forged", "--crop shift in format 2", read=packed.open)
 
