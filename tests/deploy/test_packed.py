@@ -122,7 +122,7 @@ def test_imagenets_crop_is_saved_in_a_file_that_older_programs_refuse(tiny: Pack
         tmp_path / "forged", "pictures of --crop imagenet, which does not belong in format 1", read=packed.open
     )
     file.write(tmp_path / "forged", replace(file.read(path), version=2))
-    conftest.refused(tmp_path / "forged", "--crop shift in format 2", read=packed.open)
+    conftest.refused(tmp_path / "forged", "--crop shift, which does not belong in format 2", read=packed.open)
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
