@@ -16,7 +16,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -110,7 +110,9 @@ class Sources:
             known = [each for each in objects if each.name not in failed and self.bases.get(each.name) not in failed]
             if len(known) < len(objects):
                 left_out = ", ".join(each.name for each in objects if each not in known)
-                notice(f"{compiler} does not know {left_out}: {self.title} is compiled without these instruction sets")
+                wrong = [each for each in failed.values() if _knows(compiler, self.sets[each.name])]
+                why = f"cannot compile {left_out} ({wrong[0].fault})" if wrong else f"does not know {left_out}"
+                notice(f"{compiler} {why}: {self.title} is compiled without these instruction sets")
             main = object_of(self.main, *(f"-DWITH_{each.name.upper()}" for each in known[1:]))
             made = Path(place, "made.so")
             words = [compiler, *self.flags, "-shared", main.path, *(each.path for each in known), "-o", str(made)]
@@ -224,6 +226,11 @@ class _Running:
         self.passing = self.process.returncode < 0 or any(word in line for word in PASSING for line in said)
         ended = f"it was ended by signal {-self.process.returncode}" if self.process.returncode < 0 else "it failed"
         return ([line for line in said if "error" in line] or [ended])[0].strip()[:160]
+
+
+def _knows(compiler: str, flags: Sequence[str]) -> bool:
+    """Return whether a compiler takes flags; if so, what it cannot compile with them is a fault of the source."""
+    return _Running([compiler, *flags, "-x", "c++", "-fsyntax-only", os.devnull]).fault is None
 
 
 class _Object(_Running):

@@ -53,7 +53,7 @@ inline void block_in_tiles(const Step &step, uint8_t *arena, const Window &windo
     else sums_of<Tiles, 1, VECTORS>(sides, window.tiles, weight, window.bytes * 16, sums);
     const int each = step.result.channels / step.groups, first = group * each + block;
     if (step.each)
-        for (int p = 0; p < count; p++) add_each<WIDE>(step, arena, spots[p], group, first, sums + p * WIDE);
+        for (int p = 0; p < count; p++) add_each<Sixteen, WIDE>(step, arena, spots[p], group, first, sums + p * WIDE);
     for (int p = 0; p < count; p += Sixteen::PLACES)
         finish_places<Sixteen, VECTORS>(step, sums + p * WIDE, first, each - block, arena, spots + p,
                                         count - p < Sixteen::PLACES ? count - p : Sixteen::PLACES);

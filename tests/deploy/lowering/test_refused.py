@@ -144,14 +144,14 @@ def test_the_line_of_the_code_is_named() -> None:
 
 @pytest.mark.parametrize("number", [1e39, -1e300])
 def test_a_number_that_fp32_does_not_hold(number: float) -> None:
-    refused(captured(lambda x: x * number), "numbers that fp32 does not", "inner.mul")
+    refused(captured(lambda x: x * number), "a number that fp32 cannot hold", "inner.mul")
 
 
 def test_a_weight_that_fp32_does_not_hold() -> None:
     form = captured(nn.Conv2d(8, 4, 1)).double()
     with torch.no_grad():
         form.inner.weight[2, 3] = 1e39
-    refused(form, "numbers that fp32 does not", "inner")
+    refused(form, "a number that fp32 cannot hold", "inner")
 
 
 def test_a_network_that_does_nothing() -> None:

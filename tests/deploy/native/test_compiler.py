@@ -38,10 +38,10 @@ def library() -> Path:
 
 
 def compiling(path: Path, does: str) -> str:
-    """Write a fake compiler that prints a version and otherwise runs `does`; `$out` is the file to write."""
+    """Write a fake compiler that prints a version and otherwise runs `does`; `$out` is the file to write, `$all` all words."""
     path.write_text(
         "#!/bin/sh\n[ $1 = --version ] && echo one && exit 0\n"
-        'while [ $# -gt 0 ]; do [ "$1" = -o ] && out=$2; shift; done\n' + does
+        'all="$*"; while [ $# -gt 0 ]; do [ "$1" = -o ] && out=$2; shift; done\n' + does
     )
     path.chmod(0o755)
     return str(path)
@@ -85,12 +85,36 @@ def test_a_compiler_that_is_ended_leaves_nothing_behind(
 def test_a_set_that_the_compiler_does_not_know_is_left_out_with_those_that_need_it(
     cache: Path, tmp_path: Path, library: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    unknown = f'case "$out" in *avx512popcnt.o) echo "error: unrecognized option"; exit 1;; esac; cp {library} "$out"\n'
+    unknown = (
+        f'case "$all" in *-mavx512vpopcntdq*) echo "error: unrecognized option"; exit 1;; esac; cp {library} "$out"\n'
+    )
     monkeypatch.setenv("CXX", compiling(tmp_path / "c", f"echo $* >> {tmp_path}/calls; {unknown}"))
     if not compiler.SETS:
         pytest.skip("there is one instruction set here")
     compiler.build()
     assert "does not know avx512popcnt, amx" in capsys.readouterr().err
+
+
+def test_a_set_that_the_compiler_knows_and_cannot_compile_is_named_with_the_fault(
+    cache: Path, tmp_path: Path, library: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fails = f'case "$out" in *avx512popcnt.o) echo "error: no matching function"; exit 1;; esac; test "$out" && cp {library} "$out"\n'
+    monkeypatch.setenv("CXX", compiling(tmp_path / "c", f"{fails}exit 0\n"))
+    if not compiler.SETS:
+        pytest.skip("there is one instruction set here")
+    compiler.build()
+    said = capsys.readouterr().err
+    assert "cannot compile avx512popcnt, amx" in said
+    assert "(error: no matching function)" in said
+
+
+def test_every_set_that_the_compiler_knows_is_compiled(engine: compiler.Engine) -> None:
+    """Whether this processor has it or not: a fault in kernels that few processors run is found everywhere."""
+    found, sources = 0, compiler.sources()
+    while engine.library.mc_name(found):
+        found += 1
+    compilable = [name for name, flags in sources.sets.items() if compiled._knows(compiled.system_compiler(), flags)]
+    assert found == 1 + len(compilable), compilable
 
 
 def test_it_is_compiled_once_though_many_ask_at_once(
