@@ -1,4 +1,4 @@
-// The loops by AVX512.
+// The loops for AVX512.
 #include "loops.h"
 
 TABLE(avx512_loops, [] {

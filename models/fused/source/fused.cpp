@@ -1,5 +1,5 @@
-// The loops of kernels.py on all threads, by the best instruction set that runs here. Numbers lie as (rows, channels), bf16 where
-// `half` is 1, else fp32.
+// The loops of kernels.py on all threads, with the best instruction set that runs here. Numbers are stored as (rows, channels), in
+// bf16 if `half` is 1, else in fp32.
 #include "table.h"
 
 #include <cstddef>
@@ -30,8 +30,8 @@ const Loops &best() {
 
 using Found = std::vector<std::vector<double>>;
 
-// Runs act(part, parts, own) on all threads, each with `count` numbers of its own that are `at_first` before; all memory is taken
-// beforehand: a thread may not throw.
+// Runs act(part, parts, own) on all threads. Each has `count` numbers of its own, which start as `at_first`. All memory is allocated
+// beforehand, because a thread may not throw.
 template <class Act> Found on_threads(int64_t count, double at_first, Act act) {
     Found found(static_cast<std::size_t>(omp_get_max_threads()));
     for (auto &own : found) own.assign(static_cast<std::size_t>(count), at_first);
@@ -40,7 +40,7 @@ template <class Act> Found on_threads(int64_t count, double at_first, Act act) {
     return found;
 }
 
-// What all threads found, added in their order.
+// Adds what all threads found, in their order.
 void added(const Found &found, float *into) {
     for (std::size_t n = 0; n < found[0].size(); n++) {
         double total = 0;
@@ -51,10 +51,10 @@ void added(const Found &found, float *into) {
 
 }  // namespace
 
-// All give 0, or 1 where there is no memory.
+// All return 0, or 1 if there is not enough memory.
 extern "C" {
 
-// into: two sums a channel; ends: its least and largest number, too, or null.
+// into: two sums for each channel; ends: its least and largest number, or null.
 VISIBLE int mc_moments(const void *z, int half, int64_t rows, int channels, const float *k, float *into, float *ends) try {
     added(on_threads(2 * int64_t(channels), 0.0, [&](int part, int parts, double *own) {
         best().moments[half](z, Share(rows, part, parts), channels, k, own);
@@ -65,7 +65,7 @@ VISIBLE int mc_moments(const void *z, int half, int64_t rows, int channels, cons
         best().ends[half](z, Share(rows, part, parts), channels, own, own + channels);
     });
     for (int n = 0; n < channels; n++) {
-        double least = far, most = far;  // the largest one is kept with its sign turned
+        double least = far, most = far;  // the largest is stored negated
         for (const auto &own : found) {
             if (own[std::size_t(n)] < least) least = own[std::size_t(n)];
             if (own[std::size_t(channels + n)] < most) most = own[std::size_t(channels + n)];
@@ -85,7 +85,7 @@ VISIBLE int mc_coded(const void *z, int half, int64_t rows, int channels, const 
     return 0;
 }
 
-// into: three sums a channel.
+// into: three sums for each channel.
 VISIBLE int mc_sums(const void *g, int g_half, const void *z, int half, int64_t rows, int channels, const float *k, const float *a,
                     const float *c, const Rule *rule, float *into) try {
     added(on_threads(3 * int64_t(channels), 0.0, [&](int part, int parts, double *own) {

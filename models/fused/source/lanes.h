@@ -1,4 +1,4 @@
-// Vectors of numbers in fp32, loaded from fp32 and bf16, as wide as those of the instruction set that is compiled.
+// Vectors of fp32 numbers, loaded from fp32 or bf16, as wide as the vectors of the instruction set.
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -55,7 +55,7 @@ ALWAYS Vector between(Vector x, float low, float high) {  // NaN stays NaN
     x = x < low ? all(low) : x;
     return x > high ? all(high) : x;
 }
-// Half to even, for numbers that are smaller than 2^22: above that, fp32 has no halves.
+// Rounds half to even. Only for numbers below 2^22: larger fp32 numbers have no fraction of a half.
 ALWAYS Vector nearest(Vector x) {
     constexpr float MIDDLE = 12582912.0f;  // 1.5 * 2^23
     return (x + MIDDLE) - MIDDLE;

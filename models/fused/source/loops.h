@@ -1,4 +1,4 @@
-// The loops of kernels.py for one instruction set, over rows [begin, end) of (rows, channels). What is told of channels is fp32.
+// The loops of kernels.py for one instruction set, over rows [begin, end) of (rows, channels). Parameters of channels are fp32.
 #pragma once
 #include "lanes.h"
 #include "table.h"
@@ -7,15 +7,15 @@ namespace {  // each instruction set has its own
 
 constexpr int BLOCK = 64;  // rows whose sums are kept in registers
 
-// Calls act(channel, all) for vectors of channels: all of a vector but the last one's, perhaps.
+// Calls act(channel, all) for each vector of channels; `all` is false for a last vector that is not full.
 template <class Act> ALWAYS void each_vector(int channels, Act act) {
     int at = 0;
     for (; at + LANES <= channels; at += LANES) act(at, LANES);
     if (at < channels) act(at, channels - at);
 }
 
-// Sums over rows, `count` a channel; threads add in their order, so that equal numbers of them give equal bits.
-// Each vector: sums of a block of rows, in fp32, are added in fp64.
+// Sums over rows, `count` for each channel. Threads add in a fixed order, so that the same number of threads gives the same bits.
+// Sums of a block of rows are fp32; blocks are added in fp64.
 template <int COUNT, class Add> ALWAYS void summed(int64_t begin, int64_t end, int channels, double *into, Add add) {
     for (int64_t row = begin; row < end; row += BLOCK) {
         const int64_t last = row + BLOCK < end ? row + BLOCK : end;
@@ -37,7 +37,7 @@ template <class Z> ALWAYS void moments_of(const Z *z, Share share, int channels,
     });
 }
 
-// low: the least number of each channel; high: the largest, with its sign turned.
+// low: the least number of each channel; high: the largest, negated.
 template <class Z> ALWAYS void ends_of(const Z *z, Share share, int channels, double *low, double *high) {
     each_vector(channels, [&](int at, int count) ALWAYS_LAMBDA {
         if (share.begin >= share.end) return;
@@ -65,7 +65,7 @@ ALWAYS void coded_of(const Z *z, Share share, int channels, const float *k, cons
         });
 }
 
-// The gradient of v, what is coded in steps.
+// Returns the gradient of v, the number that is coded in steps.
 ALWAYS Vector pulled(Vector g, Vector v, const Rule &rule) {
     const Vector zero{}, one = all(1.0f);
     if (rule.slope == 1) {
@@ -79,7 +79,7 @@ ALWAYS Vector pulled(Vector g, Vector v, const Rule &rule) {
     return v <= rule.most ? g : zero;
 }
 
-// What a number adds to the gradient of -log(step): one that an activation holds at its end still depends on the step.
+// Returns what a number adds to the gradient of -log(step). A number that the activation clamps still depends on the step.
 ALWAYS Vector inside(Vector g, Vector x, const Rule &rule) {
     const Vector zero{};
     g = x >= rule.first ? g * x : zero;
@@ -134,7 +134,7 @@ void back_any(const void *g, const void *z, Share share, int channels, const flo
 
 }  // namespace
 
-// By whether numbers are bf16: of z, or of the gradient and z, or of z and the codes.
+// Chosen by which numbers are bf16: z; the gradient and z; or z and the codes.
 #define TABLE(name, runs_here) \
     extern const Loops name; \
     const Loops name = { \

@@ -1,4 +1,4 @@
-// The loops by what every processor of its kind has.
+// The loops for every processor of this kind, without extensions.
 #include "loops.h"
 
 TABLE(plain_loops, [] { return bool(true); })

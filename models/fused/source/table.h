@@ -1,19 +1,19 @@
-// What every instruction set has.
+// The functions that every instruction set has, and the formula that they are given.
 #pragma once
 #include <cstdint>
 
 struct Half { uint16_t bits; };  // bf16: the upper half of fp32
 
-// How numbers become codes, and where codes have a slope: as kernels.py has it.
+// How numbers become codes, and where codes have a slope; the same as in kernels.py.
 struct Rule {
     int kind, slope;        // 0 number, 1 round, 2 sign, 3 ternary; 0 an interval, 1 soft signs, 2 soft ternary ones
     float bottom, top;      // of the activation
     float step, low, high;  // of codes
-    float least, most;      // between what x / step has a gradient
-    float first, last;      // between what x / step gives the step one
+    float least, most;      // x / step has a gradient between them
+    float first, last;      // x / step gives the step a gradient between them
 };
 
-// Rows [begin, end): those of one of several threads.
+// Computes rows [begin, end), the part of one thread.
 struct Share {
     int64_t begin, end;
     Share(int64_t rows, int part, int parts) : begin(rows * part / parts), end(rows * (part + 1) / parts) {}
