@@ -15,6 +15,17 @@ template <class Compute> inline void each_number(const Step &step, uint8_t *aren
         }
 }
 
+// Calls act(x, y, count) on the numbers of each place of the rows, before and after. A contiguous row is one place.
+template <class X, class Y, class Act> inline void each_run(const Step &step, uint8_t *arena, int begin, int end, Act act) {
+    const int channels = step.result.channels;
+    const bool whole = step.source.pitch == channels && step.result.pitch == channels;
+    const int columns = whole ? 1 : step.result.columns, count = whole ? channels * step.result.columns : channels;
+    for (int row = begin; row < end; row++)
+        for (int column = 0; column < columns; column++)
+            act(row_of<X>(step.source, arena, row) + int64_t(column) * step.source.pitch,
+                row_of<Y>(step.result, arena, row) + int64_t(column) * step.result.pitch, count);
+}
+
 inline void affine(const Step &step, uint8_t *arena, int begin, int end) {
     const float *scale = step.scale, *shift = step.shift;
     if (scale && shift)
@@ -27,17 +38,11 @@ inline void affine(const Step &step, uint8_t *arena, int begin, int end) {
         each_number(step, arena, begin, end, [](int, float x) { return x; });
 }
 
-// A contiguous row is computed as one place.
 template <int NAME> inline void function_as(const Step &step, uint8_t *arena, int begin, int end) {
     const float settings[] = {step.numbers[0], step.numbers[1]};
-    const bool whole = step.source.pitch == step.result.channels && step.result.pitch == step.result.channels;
-    const int columns = whole ? 1 : step.result.columns, count = whole ? step.result.channels * step.result.columns : step.result.channels;
-    for (int row = begin; row < end; row++)
-        for (int column = 0; column < columns; column++) {
-            const float *__restrict x = row_of<float>(step.source, arena, row) + int64_t(column) * step.source.pitch;
-            float *__restrict y = row_of<float>(step.result, arena, row) + int64_t(column) * step.result.pitch;
-            for (int c = 0; c < count; c++) y[c] = function_of<NAME>(x[c], settings);
-        }
+    each_run<float, float>(step, arena, begin, end, [=](const float *__restrict x, float *__restrict y, int count) {
+        for (int c = 0; c < count; c++) y[c] = function_of<NAME>(x[c], settings);
+    });
 }
 
 // One loop for each function: compilers vectorise most of them.
@@ -92,21 +97,15 @@ inline void combine(const Step &step, uint8_t *arena, int begin, int end) {
     }
 }
 
-// A contiguous row is processed as one place.
 template <class T> inline void quantize_to(const Step &step, uint8_t *arena, int begin, int end) {
     const Coding coding(step);
-    const int32_t zero = step.result.zero, channels = step.result.channels;
-    const bool whole = step.source.pitch == channels && step.result.pitch == channels;
-    const int columns = whole ? 1 : step.result.columns, count = whole ? channels * step.result.columns : channels;
-    for (int row = begin; row < end; row++)
-        for (int column = 0; column < columns; column++) {
-            const float *__restrict x = row_of<float>(step.source, arena, row) + int64_t(column) * step.source.pitch;
-            T *__restrict y = row_of<T>(step.result, arena, row) + int64_t(column) * step.result.pitch;
-            if (step.signs)
-                for (int c = 0; c < count; c++) y[c] = stored<T>(sign_of(step, x[c]), zero);
-            else
-                for (int c = 0; c < count; c++) y[c] = stored_code<T>(coding, x[c], zero);
-        }
+    const int32_t zero = step.result.zero;
+    each_run<float, T>(step, arena, begin, end, [&](const float *__restrict x, T *__restrict y, int count) {
+        if (step.signs)
+            for (int c = 0; c < count; c++) y[c] = stored<T>(sign_of(step, x[c]), zero);
+        else
+            for (int c = 0; c < count; c++) y[c] = stored_code<T>(coding, x[c], zero);
+    });
 }
 
 // A bit for each of `count` numbers: whether its sign is positive, and whether it is not 0, on the grid of `step`.
