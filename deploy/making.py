@@ -9,6 +9,7 @@ import models
 from bn_merge.merge import merge
 from deploy.around import Around
 from deploy.lowering.walk import lower
+from deploy.operations.layers import Quantize
 from deploy.packed import Packed
 from engine.checkpoint.history import Merge
 from engine.checkpoint.provenance import Origin, provenance
@@ -17,6 +18,7 @@ from engine.errors import UserError, prefix_path
 from models import cost
 from models.files import Opened
 from models.graph.normal import NormalForm
+from models.layers.quantizers.base import Signs
 from quant import restore
 
 Numbers = Sequence[float] | None
@@ -46,6 +48,19 @@ def packed_of(opened: Opened, mean: Numbers, std: Numbers, low_ends: bool, words
     shell = form.captured.detector
     around = Around(tuple(shell.outputs), shell.settings) if shell else None
     return Packed(program, made, cost.total(cost.layers(form, known.dataset.image_size), "bits"), around=around)
+
+
+def amplifies(held: Packed) -> bool:
+    """Return whether a network's layers read signs, and its first layer was trained without the codes that it now has.
+
+    A sum next to a sign's edge flips with any rounding, and the flipped signs flip others: of 2,000 pictures of CIFAR-10
+    (JPEG copy), 1 to 2 % were answered in another way when only the first layer's weights were rounded to 16 bits.
+    """
+    spec, operations = restore.spec_of(held.made), held.program.operations
+    signs = any(isinstance(operation, Quantize) and isinstance(operation.grid, Signs) for operation in operations)
+    return (
+        signs and not held.around and spec is not None and spec.ends == "float" and spec.least_sparing.ends == "float"
+    )
 
 
 def _normalisation(opened: Opened, mean: Numbers, std: Numbers) -> tuple[tuple[float, ...], tuple[float, ...]]:

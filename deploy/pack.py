@@ -13,6 +13,7 @@ from engine.cli import argtypes, command
 from engine.cli.flags import Parser, flag, part
 from engine.cli.options import Command, Output
 from engine.errors import UserError
+from engine.system.said import notice
 
 EXAMPLES = (
     "deploy.pack --model models_save/nin_wbab.pth",
@@ -45,6 +46,7 @@ def parser() -> Parser:
 def body(options: Options) -> dict[str, Any]:
     from deploy import packed
     from deploy.listing import in_tables, listing, summary
+    from deploy.making import amplifies
 
     if options.inspect:
         held = packed.open(options.inspect)
@@ -54,6 +56,11 @@ def body(options: Options) -> dict[str, Any]:
         raise UserError(f"{source} is already packed", f"deploy.run runs it; deploy.pack --inspect {source} lists it")
     path = options.source.target(options.output, packed.SUFFIX)
     made = options.source.packed(options.words)
+    if options.source.ends == "int8" and amplifies(made):
+        notice(
+            "the first and last layers were trained in float and get 8 bits; layers that read signs amplify this "
+            "rounding, and some answers change. --ends float avoids it, and so does training with --ends int8"
+        )
     if path.exists():
         print(f"replaced {path}", file=sys.stderr)
     size = packed.save(made, path)

@@ -27,7 +27,7 @@ def say(plain: NormalForm, quantized: NormalForm, spec: QuantSpec) -> None:
     """
     if left := stays_float(plain):
         notice(f"kept in float, with 32 bits a number: {some(left)}")
-    chosen = [n for n in quantizable(plain) if n not in spec.exceptions and n not in spec.float_inputs]
+    chosen = [n for n in quantizable(plain) if n not in (*spec.exceptions, *spec.float_inputs, *spec.coded_ends)]
     fixed = chosen if spec.activation.traits.fixed_range else []
     if low := _negative(plain, [name for name in fixed if name not in spec.measured_inputs]):
         warning(

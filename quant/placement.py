@@ -5,16 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from torch import nn
+import torch
+from torch import fx, nn
 
 from engine.cli.patterns import named
 from engine.errors import UserError
+from models.graph.calls import packet, source
 from models.graph.flow import first_layers, last_layers, never_negative, places, read_apart, unscaled
 from models.graph.normal import NormalForm
 from quant.spec import QuantSpec
 
+aten = torch.ops.aten
+_PADS = {aten.pad, aten.constant_pad_nd, aten.reflection_pad2d, aten.replication_pad2d}
 
-def meet(spec: QuantSpec, model: NormalForm, keep_float: Sequence[str] = ()) -> QuantSpec:
+
+def meet(
+    spec: QuantSpec, model: NormalForm, keep_float: Sequence[str] = (), mean: Sequence[float] = (),
+    std: Sequence[float] = (),
+) -> QuantSpec:  # fmt: skip
     """Resolve a spec for a network: add the exceptions for its first and last layers and for --keep_float.
 
     The last layers of a detector stay float: with 8 bits, boxes would be off by pixels, and scores as small as 0.01
@@ -22,6 +30,7 @@ def meet(spec: QuantSpec, model: NormalForm, keep_float: Sequence[str] = ()) -> 
 
     Args:
         keep_float: names of convolutions and linear layers, or fnmatch patterns.
+        mean, std: of the picture's channels; without them, int8 ends read the picture's floats.
 
     Raises:
         UserError: exit 2 if a pattern matches no layer, or no layer is left to quantize.
@@ -32,7 +41,10 @@ def meet(spec: QuantSpec, model: NormalForm, keep_float: Sequence[str] = ()) -> 
     spec = spec.at_ends(first, last, reads_sums(model))
     boxes = last if model.captured.detector is not None else []
     spec = replace(spec, exceptions=tuple(dict.fromkeys((*spec.exceptions, *boxes, *kept))))
-    if spec.kept >= {*layers}:
+    if spec.coded_ends:
+        coded = tuple(name for name in spec.coded_ends if name not in spec.kept)
+        spec = replace(spec, coded_ends=coded, pixels=(tuple(mean), tuple(std)))
+    if {*spec.exceptions, *spec.coded_ends} >= {*layers}:
         if kept:
             raise UserError("--keep_float leaves no layer to quantize", "keep fewer layers in float")
         raise UserError("no layer between the first and the last one can be quantized", "choose another quantizer")
@@ -44,6 +56,18 @@ def quantizable(model: NormalForm) -> dict[str, nn.Conv2d | nn.Linear]:
     apart = read_apart(model)
     layers = {name: model.get_submodule(name) for name in places(model) if name not in apart}
     return {name: layer for name, layer in layers.items() if isinstance(layer, (nn.Conv2d, nn.Linear))}
+
+
+def reads_picture(model: NormalForm) -> set[str]:
+    """Return the convolutions that read the picture itself, padded or not, as the data set normalises it."""
+    found = {name: calls for name, calls in places(model).items() if isinstance(model.get_submodule(name), nn.Conv2d)}
+    return {name for name, calls in found.items() if all(_is_picture(source(node)) for node in calls)}
+
+
+def _is_picture(node: fx.Node) -> bool:
+    while packet(node) in _PADS:
+        node = source(node)
+    return node.op == "placeholder"
 
 
 def reads_sums(model: NormalForm) -> list[str]:

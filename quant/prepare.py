@@ -20,13 +20,17 @@ from models.layers.bnfold import BNFoldConv2d, FoldedNorm
 from models.layers.conv_q import QuantConv2d, QuantLinear
 from models.layers.quantizers import kinds
 from models.layers.quantizers.base import Quantizer
-from quant.placement import quantizable, rectified_layers
+from models.layers.quantizers.pixels import PixelCodes, PixelWeight
+from quant.placement import quantizable, reads_picture, rectified_layers
 from quant.rewire import leave_out, pool_before_norm, read_before_relu, share_quantizers
 from quant.spec import QuantizerSpec, QuantSpec
 from quant.sums import BITS, code_sums
 
 if TYPE_CHECKING:
     from quant.declared import Declared
+
+CODED_END = QuantizerSpec("affine", 8, symmetric=True)
+"""The weights of the first and last layers with --ends int8, as deploy.pack would store them."""
 
 
 def weight_quantizer(spec: QuantizerSpec, weight: Tensor) -> Quantizer:
@@ -62,7 +66,8 @@ def prepare(model: NormalForm, spec: QuantSpec, as_declared: Declared | None = N
     model = copy.deepcopy(model)
     layers = quantizable(model)
     known = {n for n, m in model.named_modules() if is_layer(m)}
-    unknown = [name for name in (*spec.exceptions, *spec.float_inputs, *spec.measured_inputs) if name not in known]
+    named = (*spec.exceptions, *spec.float_inputs, *spec.measured_inputs, *spec.coded_ends)
+    unknown = [name for name in named if name not in known]
     if unknown:
         raise UserError(f"no layer is called {unknown[0]}", f"name one of {', '.join(layers)}")
     chosen = {name: layer for name, layer in layers.items() if name not in spec.exceptions}
@@ -70,7 +75,7 @@ def prepare(model: NormalForm, spec: QuantSpec, as_declared: Declared | None = N
         if as_declared:
             leave_out(model, as_declared.unread(chosen))
         else:
-            read_before_relu(model, {*chosen} - {*spec.float_inputs, *spec.measured_inputs})
+            read_before_relu(model, {*chosen} - {*spec.float_inputs, *spec.measured_inputs, *spec.coded_ends})
     if spec.order == "bacp":
         pool_before_norm(model, as_declared.pools if as_declared else None)
     if spec.weight.bits < 32 or spec.activation.bits < 32:
@@ -93,6 +98,7 @@ def _quantize(
     ends = ends if outer != inner else set()
     rectified = as_declared.rectified if as_declared else rectified_layers(model)
     rectified = rectified if spec.activation.traits.follows_sign else set()
+    shown = reads_picture(model) if spec.pixels[0] else set()
     coded: dict[str, Any] = {}
     for name, layer in layers.items():
         weights, inputs = outer if name in ends else inner
@@ -100,8 +106,13 @@ def _quantize(
             inputs = QuantizerSpec()
         if name in spec.measured_inputs:
             inputs = QuantizerSpec("affine", spec.activation.bits)
+        if name in spec.coded_ends:
+            weights, inputs = CODED_END, QuantizerSpec()
         weight = weight_quantizer(weights, layer.weight.detach())
         activation = input_quantizer(inputs, signed=name not in rectified)
+        if name in shown and name in spec.coded_ends and isinstance(layer, nn.Conv2d):
+            weight = PixelWeight(spec.pixels[1], layer.out_channels, layer.groups)
+            activation = PixelCodes(*spec.pixels)
         coded[name] = None if inputs.bits == 32 else (inputs, name in rectified)
         if layer.weight.dtype not in (torch.float32, torch.float64):
             raise UserError(f"{name} has weights of {layer.weight.dtype}", "convert the network first: model.float()")

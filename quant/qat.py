@@ -37,14 +37,15 @@ def train(options: Quantizing, spec: QuantSpec) -> dict[str, Any]:
         if source is None and not options.machine.quiet:
             _say_fresh(options)
         network, refine = start.network, source is not None
-        spec = meet(spec, network, options.settings.keep_float)
+        data = start.data.info
+        spec = meet(spec, network, options.settings.keep_float, data.mean, data.std)
         spec = replace(spec, by_graph=is_users_code(start.arch))
         if not refine and not options.training.original and spec.weight.traits.bn_momentum:
             # this slow momentum suits statistics of a trained network; fresh ones would take epochs to converge
             spec = replace(spec, bn_momentum=None)
         model = prepare(network, spec)
         notices.say(network, model, spec)
-        recipe = recipes.for_spec(spec, start.data.info.name, refine=refine)
+        recipe = recipes.for_spec(spec, data.name, refine=refine)
         if options.training.original:
             recipe = recipes.original(spec, start.arch)
         stage = Quantize(spec=spec.to_dict())

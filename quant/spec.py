@@ -125,7 +125,7 @@ def for_inputs(bits: int | str, **options: Any) -> QuantizerSpec:
     return replace(quantizer(bits), **{"ste": quantizer(bits).traits.input_ste, **options})
 
 
-_LISTS = ("exceptions", "float_inputs", "measured_inputs")
+_LISTS = ("exceptions", "float_inputs", "measured_inputs", "coded_ends")
 
 
 @dataclass(frozen=True)
@@ -144,10 +144,14 @@ class QuantSpec:
         by_graph: in files of the user's networks: whether the graph decides which ReLUs are removed. For older files,
             see declared.py.
         sums: "float", or "int8" (affine activations) to quantize the inputs of sums and concatenations; see quant.sums.
+        ends: "float", or "int8" to give first and last layers that would stay float 8-bit weights, as deploy.pack does.
+        coded_ends: names of these layers.
+        pixels: mean and std of the picture's channels; with coded ends, the first layers read its bytes.
 
     Raises:
         ValueError: for an unknown order, a momentum outside (0, 1], measured inputs with activations without a fixed
-            range, int8 sums with activations that are not affine, or a value of another type.
+            range, int8 sums with activations that are not affine, int8 ends where the quantizers keep none in float, or a
+            value of another type.
     """
 
     weight: QuantizerSpec = QuantizerSpec()
@@ -182,6 +186,15 @@ class QuantSpec:
              "", "activation", as_it_is),
     )  # fmt: skip
 
+    ends: str = flagged(
+        "float",
+        Flag("--ends", ("wqaq", "wbwtab"), {"choices": ["float", "int8"], "help": "int8 trains the first and last layers "
+             "with the 8 bits that deploy.pack gives them, so that the packed network computes the same (default: float)"},
+             "", "activation", as_it_is),
+    )  # fmt: skip
+    coded_ends: tuple[str, ...] = ()
+    pixels: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
+
     def __post_init__(self) -> None:
         if not all(isinstance(part, QuantizerSpec) for part in (self.weight, self.activation)):
             raise ValueError("weight and activation must be quantizers")
@@ -204,6 +217,24 @@ class QuantSpec:
             raise ValueError(f"unknown sums {self.sums!r}, not float or int8")
         if self.sums == "int8" and "sums" not in self.activation.traits.settings:
             raise ValueError(f"int8 sums need affine activations, not {self.activation.kind}")
+        if self.ends not in ("float", "int8"):
+            raise ValueError(f"unknown ends {self.ends!r}, not float or int8")
+        if self.ends == "int8" and not all(
+            "ends" in part.settings for part in (self.activation.traits, *self.all_traits)
+        ):
+            raise ValueError("int8 ends need quantized activations whose first and last layers would stay float")
+        if self.ends == "float" and self.coded_ends:
+            raise ValueError("float ends have no codes")
+        if not isinstance(self.pixels, tuple) or not all(isinstance(part, tuple) for part in self.pixels):
+            raise ValueError("pixels must be the mean and the std of each channel")
+        if {type(number) for part in self.pixels for number in part} - {int, float}:
+            raise ValueError("pixels must be numbers")
+        if (
+            len({len(part) for part in self.pixels}) > 1
+            or len(self.pixels) != 2
+            or not all(s > 0 for s in self.pixels[1])
+        ):
+            raise ValueError("pixels must be as many means as stds, and stds above 0")
 
     @property
     def all_traits(self) -> list[kinds.Traits]:
@@ -229,7 +260,8 @@ class QuantSpec:
         if own := kinds.lookup(traits.name).file_name:
             return own(self)
         prefix = f"{traits.name}_" if traits.prefix is None else traits.prefix
-        return f"{prefix}w{self.weight.short_name}a{self.activation.short_name}"
+        ends = "_ends" if self.ends == "int8" else ""
+        return f"{prefix}w{self.weight.short_name}a{self.activation.short_name}{ends}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for checkpoints and JSON."""
@@ -239,6 +271,9 @@ class QuantSpec:
             del values["by_graph"]
         if self.sums == "float":
             del values["sums"]
+        if self.ends == "float":
+            for name in ("ends", "coded_ends", "pixels"):
+                del values[name]
         return values
 
     @classmethod
@@ -251,6 +286,8 @@ class QuantSpec:
         try:
             parts = {k: QuantizerSpec(**values[k]) for k in ("weight", "activation")}
             lists = {k: tuple(v) if isinstance(v := values[k], list) else v for k in _LISTS if k in values}
+            if "pixels" in values:
+                lists["pixels"] = tuple(tuple(part) for part in values["pixels"])
             return cls(**{**values, **parts, **lists})
         except (TypeError, KeyError, ValueError, AttributeError) as fault:
             raise UserError(
@@ -270,6 +307,8 @@ class QuantSpec:
         measured = self.measured_inputs
         if self.activation.traits.fixed_range:
             measured = tuple(dict.fromkeys((*measured, *(name for name in sums if name not in ends))))
+        if self.ends == "int8":
+            return replace(self, coded_ends=ends, measured_inputs=measured)
         return replace(self, exceptions=tuple(dict.fromkeys((*self.exceptions, *ends))), measured_inputs=measured)
 
 

@@ -43,8 +43,16 @@ class Bits(Settings):
         values = self.values
         kind, weights, activations = self._chosen(), values["Wbits"], values["Abits"]
         if kind.mixes:  # weights and activations may have different quantizers, if both mix
-            activation = for_inputs(activations)
-            return QuantSpec(quantizer(weights), activation, order=activation.traits.order)
+            weight, activation = quantizer(weights), for_inputs(activations)
+            settings.refuse_idle(
+                values,
+                OWN,
+                weight=(weight.kind, f"--Wbits {weights}"),
+                activation=(activation.kind, f"--Abits {activations}"),
+            )
+            return QuantSpec(
+                weight, activation, **{"order": activation.traits.order, **settings.given(values, OWN, "")}
+            )
         if weights not in kind.bits or activations not in (*kind.bits, 32):
             span = f"{kind.bits[0]} to {kind.bits[-1]}"
             used = [flag.word for flag in OWN if flag.field in kind.settings] or ["--quantizer"]

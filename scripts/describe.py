@@ -85,8 +85,9 @@ def remarks(checkpoint: Checkpoint) -> str:
                 words.append(f"W {'with' if spec.weight.scale else 'without'} scale")
             words += _tricks(spec)
             followed = spec.least_sparing
-            words.append(_ENDS.get(followed.ends, f"first and last layer {followed.end_bits} bit"))
-            as_ever = 2 if followed.ends == "float" else 0
+            bits = 8 if spec.ends == "int8" else followed.end_bits
+            words.append(f"first and last layer {bits} bit" if bits else _ENDS[followed.ends])
+            as_ever = 2 if followed.ends == "float" and spec.ends == "float" else 0
             if checkpoint.arch not in NETWORKS:  # your network may have several first and last layers
                 words += [f"{counted(len(spec.kept), 'layer')} float"] if spec.kept else []
             elif (kept := len(spec.kept) - as_ever) > 0:

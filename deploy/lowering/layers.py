@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,35 +10,16 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from deploy.lowering import matrices
-from deploy.lowering.builder import Builder, name_of, numbers
+from deploy.lowering.builder import Builder, numbers
+from deploy.lowering.ends import Ends, is_picture, of_bytes, of_pixels
+from deploy.lowering.grids import Grid, coded, grid_of_input
 from deploy.operations.base import Codes, Matrix
-from deploy.operations.layers import Affine, Convolution, Decode, Linear, Quantize, Transposed
+from deploy.operations.layers import Affine, Convolution, Linear, Transposed
 from deploy.operations.places import Pad
-from engine.errors import BAD_CHECKPOINT, UserError
 from models.graph.flow import module, readers
 from models.layers.fold import Flip
-from models.layers.quantizers import declared
-from models.layers.quantizers.base import Quantizer, Signs, Steps
-
-Grid = Steps | Signs | None
-
-
-@dataclass(frozen=True)
-class Ends:
-    """How the first and last layers of an integer network are stored.
-
-    Args:
-        names: of the layers whose float weights get 8 bits.
-        mean, std: of the pictures, one number for each channel.
-        grid: of a normalised picture's codes, for a first layer whose weights are codes already.
-        exact: whether biases keep fp32 precision.
-    """
-
-    names: frozenset[str]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    grid: Steps
-    exact: bool = False
+from models.layers.quantizers.base import Steps
+from models.layers.quantizers.pixels import PixelCodes
 
 
 def layer(builder: Builder, node: fx.Node, ends: Ends) -> int:
@@ -51,11 +31,13 @@ def layer(builder: Builder, node: fx.Node, ends: Ends) -> int:
         if found.padding_mode != "zeros":
             source = builder.add(Pad, source, part=".pad", sides=around, kind=found.padding_mode)
             around = (0, 0, 0, 0)
+    if isinstance(getattr(found, "input_quantizer", None), PixelCodes):
+        return of_pixels(builder, found, source, around, ends, _bias(found), _flip(builder, node))
     is_end = str(node.target) in ends.names
-    grid = _grid(node, found) or builder.values[source].grid
-    shown = is_end and grid is None and isinstance(found, nn.Conv2d) and _is_picture(builder, source)
+    grid = grid_of_input(node, found) or builder.values[source].grid
+    shown = is_end and grid is None and isinstance(found, nn.Conv2d) and is_picture(builder, source)
     if shown and _weights(found).is_floating_point() and found.groups == 1 and getattr(found, "scale", None) is None:
-        return _of_bytes(builder, found, source, around, ends)
+        return of_bytes(builder, found, source, around, ends, _weights(found), _bias(found))
     matrix = _matrix(builder, node, found, grid, ends.grid if shown else None, is_end, ends.exact)
     if builder.values[source].grid is None and (used := ends.grid if shown else grid) is not None:
         source = coded(builder, source, used)
@@ -69,51 +51,6 @@ def layer(builder: Builder, node: fx.Node, ends: Ends) -> int:
 
 def _weights(found: Any) -> Tensor:
     return found.codes if hasattr(found, "codes") else found.weight
-
-
-def _of_bytes(builder: Builder, found: nn.Conv2d, source: int, around: Any, ends: Ends) -> int:
-    """Add a first layer that reads the picture's bytes. Only the border's zeros are rounded."""
-    if any(around):
-        source = builder.add(Pad, source, part=".border", sides=around)
-    spread, middle = (np.array([255 * n for n in each], np.float32) for each in (ends.std, ends.mean))
-    pixels = builder.add(Affine, source, part=".bytes", multiplier=spread, shift=middle)
-    source = coded(builder, pixels, Steps(1.0, 1.0, 0, 255))
-    matrix = matrices.of_bytes(_weights(found), _bias(found), ends.mean, ends.std)
-    return builder.add(Convolution, source, matrix=matrix, stride=tuple(found.stride), dilation=tuple(found.dilation))
-
-
-def coded(builder: Builder, source: int, grid: Steps | Signs) -> int:
-    """Add the codes of a value; layers that read it on the same grid share them."""
-    for number, operation in enumerate(builder.operations):
-        if isinstance(operation, Quantize) and (operation.sources, operation.grid) == ((source,), grid):
-            return number + 1
-    return builder.add(Quantize, source, part=".input", grid=grid)
-
-
-def _is_picture(builder: Builder, source: int) -> bool:
-    """Return whether a value is the picture, padded or not."""
-    while source:
-        operation = builder.operations[source - 1]
-        if not (isinstance(operation, Pad) and operation.fill == 0):
-            return False
-        source = operation.sources[0]
-    return True
-
-
-def _grid(node: fx.Node, found: nn.Module) -> Grid:
-    quantizer: Any = getattr(found, "input_quantizer", None)
-    return _grid_of(node, quantizer) if quantizer is not None else None
-
-
-def _grid_of(node: fx.Node, quantizer: Quantizer) -> Grid:
-    """Return the grid of an input quantizer.
-
-    Raises:
-        UserError: exit 3 if no grid describes its codes.
-    """
-    if fault := declared.fault_of_grid(quantizer):
-        raise UserError(f"{name_of(node)}: {fault}", declared.HINT, BAD_CHECKPOINT)
-    return quantizer.grid()
 
 
 def _matrix(
@@ -187,21 +124,3 @@ def transposed(builder: Builder, node: fx.Node) -> int:
 def turned(builder: Builder, node: fx.Node) -> int:
     found: Any = module(builder.form, node)
     return builder.add(Affine, builder.source(), multiplier=numbers(found.flip.float()))
-
-
-def shared_codes(builder: Builder, node: fx.Node) -> int:
-    """Add the codes of a quantizer that several layers share; it is a node of its own in the graph."""
-    found: Any = module(builder.form, node)
-    grid = _grid_of(node, found)
-    return builder.source() if grid is None else coded(builder, builder.source(), grid)
-
-
-def coded_value(builder: Builder, node: fx.Node) -> int:
-    """Add the fp32 numbers of codes; the codes may come from a shared quantizer."""
-    found: Any = module(builder.form, node)
-    source, grid = builder.source(), _grid(node, found)
-    if grid is None:
-        return source
-    if builder.values[source].grid is None:
-        source = coded(builder, source, grid)
-    return builder.add(Decode, source)

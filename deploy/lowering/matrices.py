@@ -151,16 +151,19 @@ def balanced(codes: NDArray[np.int64], exact: NDArray[np.float64], largest: int)
     return found
 
 
-def of_bytes(weight: Tensor, bias: NDArray[np.float64], mean: Sequence[float], std: Sequence[float]) -> Matrix:
+def of_bytes(
+    weight: Tensor, bias: NDArray[np.float64], mean: Sequence[float], std: Sequence[float], exact: bool = False
+) -> Matrix:
     """Convert a layer that reads normalised pictures to an 8-bit matrix that reads their bytes.
 
     Args:
         weight: float, (out, in, h, w), in one group.
         bias: (out,).
         mean, std: of each channel.
+        exact: as in on_grid.
     """
     spread = torch.tensor([255 * s for s in std], dtype=torch.float64).reshape(-1, 1, 1)
     weight_, scale = low_bits(weight.detach().cpu().double() / spread)
     middle = np.array([255 * m for m in mean]).reshape(-1, 1, 1)
     offset = (weight_.values * middle).reshape(len(bias), -1).sum(1) * scale
-    return on_grid(weight_, scale, bias - offset)
+    return on_grid(weight_, scale, bias - offset, exact)

@@ -12,7 +12,9 @@ from torch import fx, nn
 
 from deploy.lowering.builder import Builder
 from deploy.lowering.calls import CALLS
-from deploy.lowering.layers import Ends, coded_value, layer, shared_codes, transposed, turned
+from deploy.lowering.ends import Ends
+from deploy.lowering.grids import coded_value, shared_codes
+from deploy.lowering.layers import layer, transposed, turned
 from deploy.lowering.modules import lowered
 from deploy.lowering.moves import MOVES, item
 from deploy.operations.base import Operation
@@ -24,7 +26,7 @@ from models.graph.normal import NormalForm
 from models.layers.coded_value import CodedValue
 from models.layers.fold import Flip
 from models.layers.quantizers.affine import affine_range
-from models.layers.quantizers.base import Quantizer, Steps
+from models.layers.quantizers.base import Quantizer, Signs, Steps
 
 RULES = {**CALLS, **MOVES}
 """The rule of each operation's calls."""
@@ -45,7 +47,7 @@ def lower(form: NormalForm, mean: Sequence[float], std: Sequence[float], low_end
     # rounded to 8 bits, a detector's boxes move by pixels, and its scores are compared with each other
     detects = form.captured.detector is not None
     names = {*first_layers(form), *last_layers(form)} if low_ends and _has_integers(form) and not detects else set()
-    ends = Ends(frozenset(names), tuple(mean), tuple(std), _picture(mean, std), exact=detects)
+    ends = Ends(frozenset(names), tuple(mean), tuple(std), _picture(mean, std), detects or _reads_signs(form))
     builder, answer = Builder(form), 0
     for node in form.captured.graph.nodes:
         builder.node = node
@@ -85,6 +87,12 @@ def _has_integers(form: NormalForm) -> bool:
     return any(
         hasattr(m, "codes") and not m.codes.is_floating_point() and m.input_quantizer.grid() is not None for m in found
     )
+
+
+def _reads_signs(form: NormalForm) -> bool:
+    """Return whether a layer reads signs: a rounded bias would change those of the sums next to it."""
+    found: list[Any] = [form.get_submodule(name) for name in places(form)]
+    return any(isinstance(m.input_quantizer.grid(), Signs) for m in found if hasattr(m, "input_quantizer"))
 
 
 def _picture(mean: Sequence[float], std: Sequence[float]) -> Steps:

@@ -20,8 +20,9 @@ STAGES = (
     ("quant.wqaq", "--q_type", "0", "--refine", *FAST),
     ("quant.wbwtab", "--W", "2", "--A", "2", "--refine", *FAST),
     ("quant.wbwtab", "--W", "3", "--A", "2", "--refine", *FAST),
+    ("quant.wbwtab", "--W", "3", "--A", "2", "--ends", "int8", "--refine", *FAST),
     ("quant.ptq", "--calibrate", "kl", "--cpu"),
-    *(("bn_merge.__main__", "--model", f"models_save/nin_{stem}.pth", "--cpu") for stem in ("refine", "w4a4", "wbab", "ptq_kl")),
+    *(("bn_merge.__main__", "--model", f"models_save/nin_{stem}.pth", "--cpu") for stem in ("refine", "w4a4", "wbab", "wtab_ends", "ptq_kl")),
 )  # fmt: skip
 
 

@@ -24,6 +24,8 @@ from quant.spec import QuantSpec, affine, for_inputs, quantizer, uniform
 from tests.tools import cases
 
 SIDE = 16
+MEAN, STD = (0.5,) * 3, (0.25,) * 3
+Numbers = tuple[float, ...]
 FLOAT = quantizer(32)
 
 
@@ -52,6 +54,12 @@ SPECS = {
     "w32a4": QuantSpec(FLOAT, for_inputs(4)),
     "w32ab": QuantSpec(FLOAT, for_inputs("b")),
 }
+ENDS = {
+    "wbab ends": replace(_signs("b", "b"), ends="int8"),
+    "wtab cbap ends": replace(_signs("t", "b", "cbap"), ends="int8"),
+    "wtat ends": replace(_signs("t", "t"), ends="int8"),
+    "w4a4 ends": uniform("dorefa", 4, 4, ends="int8"),
+}
 SUMS = {"int8 sums": uniform("affine", 8, 8, sums="int8")}
 """For networks with sums."""
 
@@ -68,11 +76,11 @@ def pictures(count: int = 4, seed: int = 0) -> Tensor:
 
 
 @torch.no_grad()
-def trained(form: NormalForm, spec: QuantSpec) -> NormalForm:
+def trained(form: NormalForm, spec: QuantSpec, mean: Numbers = MEAN, std: Numbers = STD) -> NormalForm:
     """Return a quantized copy in eval mode: gammas of both signs, statistics and steps from two training batches."""
     torch.manual_seed(0)
     model = copy.deepcopy(form)
-    model = prepare(model, meet(spec, model) if spec != QuantSpec() else spec)
+    model = prepare(model, meet(spec, model, (), mean, std) if spec != QuantSpec() else spec)
     for norm in (m for m in model.modules() if isinstance(m, _BatchNorm)):
         norm.weight.uniform_(0.5, 1.5).mul_(torch.randn(len(norm.weight)).sign())
         norm.bias.normal_(0, 0.3)
@@ -84,11 +92,11 @@ def trained(form: NormalForm, spec: QuantSpec) -> NormalForm:
 
 @cache
 def merged(name: str, kind: str) -> NormalForm:
-    return merge(trained(captured(name), {**SPECS, **SUMS}[kind]))
+    return merge(trained(captured(name), {**SPECS, **SUMS, **ENDS}[kind]))
 
 
 def lowered(form: NormalForm, low_ends: bool = True) -> Program:
-    return lower(form, (0.5,) * 3, (0.25,) * 3, low_ends)
+    return lower(form, MEAN, STD, low_ends)
 
 
 def as_numbers(number: int, shape: tuple[int, ...]) -> Operation:

@@ -21,9 +21,11 @@ Command = Callable[..., SimpleNamespace]
 PACK = "deploy.pack"
 INTEGER = {
     "prune": 0, "refine": 0, "refine_merged": 0, "w4a4": 8, "lsq_w4a4": 9, "int8_q0_fold0": 9, "ptq_kl": 9, "wbab": 8,
-    "wbab_merged": 8, "wtab": 8,
+    "wbab_merged": 8, "wtab": 8, "wtab_ends": 8, "wtab_ends_merged": 8,
 }  # fmt: skip
 """By file, the number of integer layers of its nine: the first reads bytes, the last may read fp32."""
+SIGNED = ("wbab", "wbab_merged", "wtab")
+"""Files whose layers read signs, with ends that were trained in float."""
 
 
 def checkpoint(stem: str) -> str:
@@ -34,7 +36,9 @@ def checkpoint(stem: str) -> str:
 def test_files_of_any_stage_are_packed(stem: str, stocked: Command) -> None:
     source = checkpoint(stem)
     result = stocked(PACK, "--model", source)
-    assert (result.code, result.err) == (0, "")
+    assert result.code == 0
+    assert ("training with --ends int8" in result.err) == (stem in SIGNED)
+    assert bool(result.err) == (stem in SIGNED)
     assert result.path == f"models_save/nin_{stem}.safetensors"
     held, known = packed.open(Path(result.path)), raw(source)
     before, size = Path(source).stat().st_size, Path(result.path).stat().st_size
@@ -55,7 +59,7 @@ def test_files_of_any_stage_are_packed(stem: str, stocked: Command) -> None:
     assert made.parent_sha256 == files.sha256(Path(source))
 
 
-@pytest.mark.parametrize("stem", ["refine", "w4a4", "wbab", "ptq_kl"])
+@pytest.mark.parametrize("stem", ["refine", "w4a4", "wbab", "wtab_ends", "ptq_kl"])
 def test_merging_first_gives_the_same_program(stem: str, stocked: Command) -> None:
     programs = [
         description.written(packed.open(Path(stocked(PACK, "--model", checkpoint(name)).path)).program)

@@ -63,6 +63,16 @@ def test_the_accuracy_is_the_checkpoints(
     assert found["executor"] in {"auto": ("native", "torch")}.get(executor, (executor,))
 
 
+@pytest.mark.parametrize("executor", ["reference", "native", "torch"])
+def test_with_ends_that_were_trained_in_8_bits_it_is_the_very_same(
+    executor: str, stocked: Command, ready: Callable[[str], str]
+) -> None:
+    found = json.loads(stocked(RUN, "--model", ready("wtab_ends"), *DIGITS, "--executor", executor, "--json").out)
+    known = raw(path_of("wtab_ends"))
+    assert found["accuracy"] == known["best_acc"]
+    assert found["loss"] == pytest.approx(known["metrics"]["loss"], rel=1e-5)
+
+
 @pytest.mark.parametrize("stem", ["refine", "w4a4", "wtab"])
 def test_with_float_ends_it_is_the_very_same(stem: str, stocked: Command, ready: Callable[..., str]) -> None:
     found = json.loads(stocked(RUN, "--model", ready(stem, "--ends", "float"), *DIGITS, "--json").out)

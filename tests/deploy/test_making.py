@@ -29,13 +29,13 @@ from models.graph.normal import NormalForm
 from quant import restore
 from quant.placement import meet
 from quant.spec import QuantSpec, uniform
-from tests.deploy.quantized import SIDE, SPECS, pictures, trained
+from tests.deploy.quantized import ENDS, SIDE, SPECS, pictures, trained
 from tests.tools.original import Original, prefixed
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.3, 0.2, 0.25)
 INFO = DataInfo("digits", "digits", 10, SIDE, MEAN, STD)
 
-KINDS = {**SPECS, "w2a2": uniform("dorefa", 2, 2)}
+KINDS = {**SPECS, **ENDS, "w2a2": uniform("dorefa", 2, 2)}
 WIDE = 32
 
 
@@ -47,14 +47,17 @@ def network(width: int) -> NormalForm:
 
 @cache
 def quantized(kind: str, width: int) -> NormalForm:
-    return trained(network(width), KINDS[kind])
+    return trained(network(width), KINDS[kind], MEAN, STD)
 
 
 def saved(path: Path, kind: str, width: int = 8, is_merged: bool = False) -> NormalForm:
     """Write the file of a quantized network, merged or not, and return the network."""
     form, model, spec = network(width), quantized(kind, width), KINDS[kind]
     model.cfg = form.cfg
-    stages: History = (Train(epochs=1), *([Quantize(spec=meet(spec, form).to_dict())] if spec != QuantSpec() else []))
+    stages: History = (
+        Train(epochs=1),
+        *([Quantize(spec=meet(spec, form, (), MEAN, STD).to_dict())] if spec != QuantSpec() else []),
+    )
     if is_merged:
         model, stages = merge(model), (*stages, Merge())
         model.cfg = form.cfg
@@ -97,6 +100,15 @@ def test_another_normalisation_is_told_on(path: Path) -> None:
     held = made(path, mean=mean, std=std)
     assert (held.program.mean, held.program.std) == (mean, std) == (held.made.dataset.mean, held.made.dataset.std)
     assert made(path, std=std).program.mean == MEAN
+
+
+def test_bytes_of_training_have_one_normalisation(tmp_path: Path) -> None:
+    saved(tmp_path / "a.pth", "wbab ends")
+    assert made(tmp_path / "a.pth", mean=MEAN, std=STD).program.mean == MEAN
+    with pytest.raises(
+        UserError, match=r"trained on bytes of pictures with --mean 0\.5,0\.4,0\.3 --std 0\.3,0\.2,0\.25"
+    ):
+        made(tmp_path / "a.pth", mean=(0.5, 0.5, 0.5))
 
 
 def refused(path: Path, **said: tuple[float, ...]) -> UserError:

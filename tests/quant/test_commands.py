@@ -27,7 +27,9 @@ LETTER = {2: "b", 3: "t", 32: "32"}
 TRAINED = [
     *(("quant.wbwtab", f"--W {w} --A {a}", f"w{LETTER[w]}a{LETTER[a]}") for w, a in product(LETTER, LETTER)),
     *(("quant.wqaq", f"--q_type {q} --bn_fold {f}", f"int8_q{q}_fold{f}") for q, f in product((0, 1), (0, 1))),
+    ("quant.wbwtab", "--W 3 --ends int8", "wtab_ends"),
     ("quant.wqaq", "--Wbits 8 --Abits 8", "w8a8"),
+    ("quant.wqaq", "--Wbits 4 --Abits 4 --ends int8", "w4a4_ends"),
     ("quant.wqaq", "--Wbits t --Abits 4", "wta4"),
     ("quant.wqaq", "--Wbits 32 --Abits 2", "w32a2"),
     ("quant.wqaq", "--quantizer affine --Wbits 4 --no-per_channel", "intw4a8_q1_fold0_tensor"),
@@ -97,6 +99,8 @@ BAD_FLAGS = [
     *(("quant.wbwtab", line) for line in ("--bn_momentum 0", "--ste magic", "--refine --cfg 8,8,8,8,8,8,8,8")),
     *(("quant.wqaq", line) for line in ("--Wbits 9", "--Abits 1", "--Abits bb", "--q_type 2", "--bn_fold 2", "--quantizer int8")),
     *(("quant.wqaq", f"--quantizer dorefa {line}") for line in ("--bn_fold 1", "--bn_fold 0", "--q_type 0", "--no-per_channel")),
+    *(("quant.wqaq", f"--ends int8 {line}") for line in ("--quantizer lsq", "--q_type 1", "--Abits 32")),
+    *(("quant.wbwtab", line) for line in ("--ends int8 --A 32", "--ends int4")),
     *(("quant.wqaq", f"--q_type 1 {line}") for line in ("--Wbits t", "--Abits b", "--Wbits 32")),
     *(("quant.ptq", line) for line in ("--calibration_pictures 0", "--calibrate entropy", "--Wbits 32", "--Abits 1", f"--cfg {NARROW}")),
     *((module, "--cfg 8,8") for module in ("quant.wqaq", "quant.wbwtab")),

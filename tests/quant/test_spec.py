@@ -7,12 +7,13 @@ import copy
 import pytest
 
 from engine.errors import BAD_CHECKPOINT, UserError
-from quant.spec import QuantizerSpec, QuantSpec, quantizer
+from quant.spec import QuantizerSpec, QuantSpec, quantizer, uniform
 
 SPECS = [
     QuantSpec(),
     QuantSpec(quantizer(8), quantizer(4), ("a", "b.c"), "bacp", 0.01),
     QuantSpec(quantizer("t", gap=True, scale=False, ste="saturate"), quantizer("b", ste="soft")),
+    QuantSpec(quantizer("b"), quantizer("b"), ends="int8", coded_ends=("a", "b"), pixels=((0.5, 0.4), (0.2, 0.1))),
 ]
 
 
@@ -29,6 +30,11 @@ def test_a_spec_survives_its_dict(spec: QuantSpec) -> None:
         lambda d: d["weight"].update(gap=True), lambda d: d.pop("weight"), lambda d: d.update(activation=None),
         lambda d: d.update(weight=[8]), lambda d: d.update(exceptions=3),
         lambda d: d.update(colour=1), lambda d: d.update(order="zz"), lambda d: d.update(exceptions="ab"),
+        lambda d: d.update(ends="int4"), lambda d: d.update(coded_ends=["a"]), lambda d: d.update(ends="int8", coded_ends="a"),
+        lambda d: d.update(ends="int8", activation=SPECS[0].to_dict()["activation"]),
+        lambda d: d.update(ends="int8", pixels=[[0.5], [0.0]]), lambda d: d.update(ends="int8", pixels=[[0.5], []]),
+        lambda d: d.update(ends="int8", pixels=[["a"], ["b"]]), lambda d: d.update(ends="int8", pixels=[0.5, 0.5]),
+        lambda d: d.update(ends="int8", pixels=[[0.5]]), lambda d: d.update(ends="int8", pixels=[[0.5], [float("nan")]]),
         lambda d: d.update(bn_momentum="q"), lambda d: d.update(measured_inputs=["a"], activation=SPECS[0].to_dict()["activation"]),
     ],
 )  # fmt: skip
@@ -54,3 +60,13 @@ def test_a_quantizer_that_makes_no_sense_is_refused(values: tuple[str, int]) -> 
 )
 def test_names_of_files(weight: int | str, activation: int | str, name: str) -> None:
     assert QuantSpec(quantizer(weight), quantizer(activation)).name == name
+
+
+def test_a_file_names_its_int8_ends() -> None:
+    assert QuantSpec(quantizer("b"), quantizer("b"), ends="int8").name == "wbab_ends"
+
+
+@pytest.mark.parametrize("kind", ["lsq", "affine"])
+def test_quantizers_with_ends_of_their_own_take_no_others(kind: str) -> None:
+    with pytest.raises(ValueError, match="int8 ends"):
+        uniform(kind, 4, 4, ends="int8")

@@ -18,6 +18,7 @@ TRAITS = Traits(
     bits=(2, 3, 4, 5, 6, 7, 8),
     prefix="",
     mixes=True,
+    settings=("ends",),
     fixed_range=True,
 )
 

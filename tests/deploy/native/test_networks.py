@@ -9,7 +9,7 @@ import torch
 
 from deploy.native.executor import Native
 from deploy.reference.run import run
-from tests.deploy.quantized import SPECS, SUMS, lowered, merged, pictures
+from tests.deploy.quantized import ENDS, SPECS, SUMS, lowered, merged, pictures
 
 NETWORKS = ("Residual", "ShuffleUnits", "mobilenet_v1", "SqueezeExcite", "Concatenation")
 TELLING = ("w8a8", "lsq", "int8", "wbab bacp", "wtat", "w32a4")
@@ -24,6 +24,7 @@ SUMMING = ("Residual", "ShuffleUnits", "Concatenation")
             for pair in itertools.product(NETWORKS, SPECS)
         ),
         *itertools.product(SUMMING, SUMS),
+        *itertools.product(("Residual", "mobilenet_v1"), ENDS),
     ],
 )
 def test_answers_are_those_of_the_reference(name: str, kind: str, kernels: str) -> None:
