@@ -29,9 +29,6 @@ from quant.sums import BITS, code_sums
 if TYPE_CHECKING:
     from quant.declared import Declared
 
-CODED_END = QuantizerSpec("affine", 8, symmetric=True)
-"""The weights of the first and last layers with --ends int8, as deploy.pack would store them."""
-
 
 def weight_quantizer(spec: QuantizerSpec, weight: Tensor) -> Quantizer:
     """Return the quantizer module for a weight."""
@@ -107,11 +104,11 @@ def _quantize(
         if name in spec.measured_inputs:
             inputs = QuantizerSpec("affine", spec.activation.bits)
         if name in spec.coded_ends:
-            weights, inputs = CODED_END, QuantizerSpec()
+            weights, inputs = of_coded_end(spec), QuantizerSpec()
         weight = weight_quantizer(weights, layer.weight.detach())
         activation = input_quantizer(inputs, signed=name not in rectified)
         if name in shown and name in spec.coded_ends and isinstance(layer, nn.Conv2d):
-            weight = PixelWeight(spec.pixels[1], layer.out_channels, layer.groups)
+            weight = PixelWeight(weight, spec.pixels[1], layer.out_channels, layer.groups)
             activation = PixelCodes(*spec.pixels)
         coded[name] = None if inputs.bits == 32 else (inputs, name in rectified)
         if layer.weight.dtype not in (torch.float32, torch.float64):
@@ -129,6 +126,11 @@ def _quantize(
             coded[name] = (inputs, False)
     if not as_declared:
         share_quantizers(model, coded)
+
+
+def of_coded_end(spec: QuantSpec) -> QuantizerSpec:
+    """Return the weight quantizer of the layers of `coded_ends`: as deploy.pack stores those that would stay float."""
+    return QuantizerSpec("affine", 8, symmetric=True) if spec.least_sparing.ends == "float" else spec.weight
 
 
 def _at_end(part: QuantizerSpec) -> QuantizerSpec:

@@ -46,6 +46,11 @@ class Grid(Settings):
         return self.values["per_channel"]
 
     @property
+    def ends(self) -> str:
+        """The first layers: "int8" reads the picture's bytes, "float" its normalised numbers."""
+        return self.values["ends"]
+
+    @property
     def sums(self) -> str:
         """The inputs of sums and concatenations: "int8" or "float"."""
         return self.values["sums"]
@@ -82,7 +87,9 @@ class Options(Writes):
         "--bias_correction", action=BooleanOptionalAction, default=False,
         help="subtract each channel's mean error from its bias; worth trying with 4-bit weights (default: no)",
     )  # fmt: skip
-    settings: Grid = part(Grid, q_type={"default": 1}, per_channel={"default": True}, sums={"default": "float"})
+    settings: Grid = part(
+        Grid, q_type={"default": 1}, per_channel={"default": True}, sums={"default": "float"}, ends={"default": "float"}
+    )
 
     def __post_init__(self) -> None:
         self.network.only_weights("--model", self.model)
@@ -94,7 +101,7 @@ class Options(Writes):
         bits = "" if (self.w_bits, self.a_bits) == (8, 8) else f"_w{self.w_bits}a{self.a_bits}"
         q_type, per_channel = self.settings.q_type, self.settings.per_channel
         grid = f"{'' if q_type == 1 else '_q0'}{'' if per_channel else '_tensor'}"
-        grid += "_sums" if self.settings.sums == "int8" else ""
+        grid += ("_sums" if self.settings.sums == "int8" else "") + ("_ends" if self.settings.ends == "int8" else "")
         return f"_ptq_{self.calibrate}{bits}{grid}{'_bc' if self.bias_correction else ''}"
 
 
@@ -127,8 +134,9 @@ def body(options: Options) -> dict[str, Any]:
     run.task = task_of(model, data.info, parent.arch)
     grid = options.settings
     # bn_fold: batch norms are folded at each use. bn_momentum has no effect: no command trains a quantized file
-    spec = affine(options.w_bits, options.a_bits, grid.q_type, True, grid.per_channel)
-    spec = replace(meet(spec, model, grid.keep_float), by_graph=is_users_code(parent.arch), sums=grid.sums)
+    spec = replace(affine(options.w_bits, options.a_bits, grid.q_type, True, grid.per_channel), ends=grid.ends)
+    spec = meet(spec, model, grid.keep_float, data.info.mean, data.info.std)
+    spec = replace(spec, by_graph=is_users_code(parent.arch), sums=grid.sums)
     quantized = prepare(model, spec).to(run.device)
     notices.say(model, quantized, spec)
     before = run.evaluate(model, data, "before")
@@ -166,6 +174,7 @@ def _warn_of_loss(options: Options, arch: str, source: Path, lost: float) -> Non
     )  # fmt: skip
     grids = [] if settings.per_channel else ["--no-per_channel"]
     grids += ["--sums", "int8"] if settings.sums == "int8" else []
+    grids += ["--ends", "int8"] if settings.ends == "int8" else []
     kept = [word for name in settings.keep_float for word in ("--keep_float", name)]
     start = ["--weights" if options.network.weights else "--refine", str(source)]
     remedy = shlex.join(["quant.wqaq", *bits, *grids, *kept, *same, *start])

@@ -22,7 +22,7 @@ from models.layers.fold import Flip, MergedConv2d, MergedLinear, merged
 from models.layers.quantizers import kinds
 from models.layers.quantizers.base import Quantizer
 from quant.declared import declared
-from quant.prepare import CODED_END, prepare
+from quant.prepare import of_coded_end, prepare
 from quant.spec import QuantizerSpec, QuantSpec
 
 
@@ -130,7 +130,7 @@ def check_codes(model: nn.Module, spec: QuantSpec) -> None:
     """
     for name, module in model.named_modules():
         if isinstance(module, (MergedConv2d, MergedLinear)):
-            of_layer = CODED_END if name in spec.coded_ends else spec.weight
+            of_layer = of_coded_end(spec) if name in spec.coded_ends else spec.weight
             part = replace(of_layer, bits=module.weight_bits) if module.weight_bits < 32 else QuantizerSpec()
             if not _possible(module.codes, part):
                 raise _bad(f"{name}.codes holds values that {part.bits}-bit {part.kind} weights cannot have")

@@ -144,9 +144,10 @@ class QuantSpec:
         by_graph: in files of the user's networks: whether the graph decides which ReLUs are removed. For older files,
             see declared.py.
         sums: "float", or "int8" (affine activations) to quantize the inputs of sums and concatenations; see quant.sums.
-        ends: "float", or "int8" to give first and last layers that would stay float 8-bit weights, as deploy.pack does.
+        ends: "float", or "int8" to give first and last layers that would stay float 8-bit weights, as deploy.pack does,
+            and to let the first layers read the picture's bytes.
         coded_ends: names of these layers.
-        pixels: mean and std of the picture's channels; with coded ends, the first layers read its bytes.
+        pixels: mean and std of the picture's channels, for layers that read its bytes.
 
     Raises:
         ValueError: for an unknown order, a momentum outside (0, 1], measured inputs with activations without a fixed
@@ -188,8 +189,8 @@ class QuantSpec:
 
     ends: str = flagged(
         "float",
-        Flag("--ends", ("wqaq", "wbwtab"), {"choices": ["float", "int8"], "help": "int8 trains the first and last layers "
-             "with the 8 bits that deploy.pack gives them, so that the packed network computes the same (default: float)"},
+        Flag("--ends", ("wqaq", "wbwtab", "ptq"), {"choices": ["float", "int8"], "help": "int8 gives the first and last layers the 8 "
+             "bits that deploy.pack stores, and reads the picture's bytes: the packed network answers alike (default: float)"},
              "", "activation", as_it_is),
     )  # fmt: skip
     coded_ends: tuple[str, ...] = ()
@@ -222,7 +223,7 @@ class QuantSpec:
         if self.ends == "int8" and not all(
             "ends" in part.settings for part in (self.activation.traits, *self.all_traits)
         ):
-            raise ValueError("int8 ends need quantized activations whose first and last layers would stay float")
+            raise ValueError(f"int8 ends are not for {self.weight.kind} weights and {self.activation.kind} activations")
         if self.ends == "float" and self.coded_ends:
             raise ValueError("float ends have no codes")
         if not isinstance(self.pixels, tuple) or not all(isinstance(part, tuple) for part in self.pixels):
@@ -302,7 +303,8 @@ class QuantSpec:
             sums: names of layers that read a convolution's sums without a norm; see quant.placement.reads_sums.
         """
         if self.least_sparing.ends == "picture":
-            return replace(self, float_inputs=(*self.float_inputs, *first))
+            coded = tuple(first) if self.ends == "int8" else ()
+            return replace(self, float_inputs=(*self.float_inputs, *first), coded_ends=coded)
         ends = tuple(dict.fromkeys((*first, *last))) if self.least_sparing.ends == "float" else ()
         measured = self.measured_inputs
         if self.activation.traits.fixed_range:

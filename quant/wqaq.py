@@ -44,15 +44,9 @@ class Bits(Settings):
         kind, weights, activations = self._chosen(), values["Wbits"], values["Abits"]
         if kind.mixes:  # weights and activations may have different quantizers, if both mix
             weight, activation = quantizer(weights), for_inputs(activations)
-            settings.refuse_idle(
-                values,
-                OWN,
-                weight=(weight.kind, f"--Wbits {weights}"),
-                activation=(activation.kind, f"--Abits {activations}"),
-            )
-            return QuantSpec(
-                weight, activation, **{"order": activation.traits.order, **settings.given(values, OWN, "")}
-            )
+            self._refuse_idle(weight.kind, activation.kind)
+            whole = settings.given(values, OWN, "")
+            return QuantSpec(weight, activation, **{"order": activation.traits.order, **whole})
         if weights not in kind.bits or activations not in (*kind.bits, 32):
             span = f"{kind.bits[0]} to {kind.bits[-1]}"
             used = [flag.word for flag in OWN if flag.field in kind.settings] or ["--quantizer"]
@@ -60,8 +54,14 @@ class Bits(Settings):
                 f"{kind.name} quantization needs weights of {span} bits and activations of {span} or 32 bits",
                 f"leave {', '.join(used)} out for other widths",
             )
+        self._refuse_idle(kind.name, "float" if activations == 32 else kind.name)
         both, whole = (settings.given(values, OWN, part) for part in ("weight", ""))
         return uniform(kind.name, weights, activations, both, **whole)
+
+    def _refuse_idle(self, weight: str, activation: str) -> None:
+        """Refuse flags without effect on these quantizers, with exit 2."""
+        widths = (f"--Wbits {self.values['Wbits']}", f"--Abits {self.values['Abits']}")
+        settings.refuse_idle(self.values, OWN, weight=(weight, widths[0]), activation=(activation, widths[1]))
 
     def _chosen(self) -> Traits:
         """Return the quantizer of --quantizer, else the one that has the other flags, else the default.
@@ -80,7 +80,7 @@ class Bits(Settings):
             words = " and ".join(flag.word for flag in wanted)
             raise UserError(f"{words} are for different quantizers", "give one of them")
         if name is None:
-            return several[using[0] if wanted else DEFAULT]
+            return several[DEFAULT if DEFAULT in using else using[0]]
         if name not in using:
             owners = " or ".join(user.name for user in settings.users(wanted[0]))
             raise UserError(f"{wanted[0].word} is for --quantizer {owners}, not {name}", "give one of them")

@@ -72,7 +72,13 @@ def _tricks(spec: QuantSpec) -> list[str]:
     ]
 
 
-_ENDS = {"picture": "every layer quantized, the picture not", "float": "first and last layer float"}
+_ENDS = {
+    ("picture", "float"): "every layer quantized, the picture not",
+    ("picture", "int8"): "every layer quantized, the picture as bytes",
+    ("float", "float"): "first and last layer float",
+    ("float", "int8"): "first and last layer 8 bit, the picture as bytes",
+}
+"""By the quantizer's ends and the spec's."""
 
 
 def remarks(checkpoint: Checkpoint) -> str:
@@ -85,8 +91,7 @@ def remarks(checkpoint: Checkpoint) -> str:
                 words.append(f"W {'with' if spec.weight.scale else 'without'} scale")
             words += _tricks(spec)
             followed = spec.least_sparing
-            bits = 8 if spec.ends == "int8" else followed.end_bits
-            words.append(f"first and last layer {bits} bit" if bits else _ENDS[followed.ends])
+            words.append(_ENDS.get((followed.ends, spec.ends), f"first and last layer {followed.end_bits} bit"))
             as_ever = 2 if followed.ends == "float" and spec.ends == "float" else 0
             if checkpoint.arch not in NETWORKS:  # your network may have several first and last layers
                 words += [f"{counted(len(spec.kept), 'layer')} float"] if spec.kept else []

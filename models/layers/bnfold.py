@@ -72,7 +72,8 @@ class BNFoldConv2d(QuantConv2d):
         norm = self._norm[0]
         if not self.training:
             return norm.running_mean, norm.running_var
-        plain = products.convolve_for_statistics(self, codes, self.weight, self.span())
+        weight = self.weight_quantizer.in_units(self.weight)
+        plain = products.convolve_for_statistics(self, codes, weight, self.span())
         mean, var = moments(plain)
         if scale is not None:
             mean, var = mean * scale, var * scale.square()

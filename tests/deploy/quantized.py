@@ -59,6 +59,9 @@ ENDS = {
     "wtab cbap ends": replace(_signs("t", "b", "cbap"), ends="int8"),
     "wtat ends": replace(_signs("t", "t"), ends="int8"),
     "w4a4 ends": uniform("dorefa", 4, 4, ends="int8"),
+    "int8 ends": replace(affine(8, 8, 1, False), ends="int8"),
+    "int4 symmetric ends folded": replace(affine(4, 4, 0, True), ends="int8"),
+    "int8 one grid ends": replace(affine(8, 8, 1, False, per_channel=False), ends="int8"),
 }
 SUMS = {"int8 sums": uniform("affine", 8, 8, sums="int8")}
 """For networks with sums."""

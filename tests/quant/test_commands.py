@@ -30,6 +30,7 @@ TRAINED = [
     ("quant.wbwtab", "--W 3 --ends int8", "wtab_ends"),
     ("quant.wqaq", "--Wbits 8 --Abits 8", "w8a8"),
     ("quant.wqaq", "--Wbits 4 --Abits 4 --ends int8", "w4a4_ends"),
+    ("quant.wqaq", "--bn_fold 1 --ends int8", "int8_q1_fold1_ends"),
     ("quant.wqaq", "--Wbits t --Abits 4", "wta4"),
     ("quant.wqaq", "--Wbits 32 --Abits 2", "w32a2"),
     ("quant.wqaq", "--quantizer affine --Wbits 4 --no-per_channel", "intw4a8_q1_fold0_tensor"),
@@ -60,11 +61,15 @@ def test_every_trick_reaches_the_file(refined: Command) -> None:
     assert_judged_right(refined, path)
 
 
-@pytest.mark.parametrize("line", [*PTQ, "--calibrate kl --Wbits 4 --Abits 4 --q_type 0 --no-per_channel"])
+@pytest.mark.parametrize(
+    "line", [*PTQ, "--calibrate mse --ends int8", "--calibrate kl --Wbits 4 --Abits 4 --q_type 0 --no-per_channel"]
+)
 def test_quantizing_without_training(refined: Command, line: str) -> None:
     result = refined("quant.ptq", *line.split(), "--calibration_pictures", "100", "--cpu")
     assert result.code == 0, result.err
-    other = "_w4a4_q0_tensor" if "--Wbits" in line else ""  # non-default settings are in the name
+    other = (
+        "_w4a4_q0_tensor" if "--Wbits" in line else "_ends" * ("--ends" in line)
+    )  # non-default settings are in the name
     assert result.path == f"models_save/nin_ptq_{line.split()[1]}{other}.pth"
     content = contract(result.path, "train", "prune", "refine", "quantize")
     assert (content["transforms"][-1]["calibrate"], content["transforms"][-1]["pictures"]) == (line.split()[1], 100)
@@ -99,7 +104,8 @@ BAD_FLAGS = [
     *(("quant.wbwtab", line) for line in ("--bn_momentum 0", "--ste magic", "--refine --cfg 8,8,8,8,8,8,8,8")),
     *(("quant.wqaq", line) for line in ("--Wbits 9", "--Abits 1", "--Abits bb", "--q_type 2", "--bn_fold 2", "--quantizer int8")),
     *(("quant.wqaq", f"--quantizer dorefa {line}") for line in ("--bn_fold 1", "--bn_fold 0", "--q_type 0", "--no-per_channel")),
-    *(("quant.wqaq", f"--ends int8 {line}") for line in ("--quantizer lsq", "--q_type 1", "--Abits 32")),
+    *(("quant.wqaq", f"--ends int8 {line}") for line in ("--quantizer lsq", "--Abits 32", "--q_type 1 --Abits 32")),
+    ("quant.wqaq", "--sums int8 --Abits 32"),
     *(("quant.wbwtab", line) for line in ("--ends int8 --A 32", "--ends int4")),
     *(("quant.wqaq", f"--q_type 1 {line}") for line in ("--Wbits t", "--Abits b", "--Wbits 32")),
     *(("quant.ptq", line) for line in ("--calibration_pictures 0", "--calibrate entropy", "--Wbits 32", "--Abits 1", f"--cfg {NARROW}")),

@@ -17,7 +17,7 @@ TRAITS = Traits(
     name="affine",
     bits=(2, 3, 4, 5, 6, 7, 8),
     words="INT8 and narrower, every layer",
-    settings=("symmetric", "per_channel", "bn_fold", "sums"),
+    settings=("symmetric", "per_channel", "bn_fold", "sums", "ends"),
     ends="picture",
     bn_momentum=0.01,
     lr=0.05,
@@ -183,7 +183,8 @@ def file_name(spec: WholeSpec) -> str:
     bits = f"int{w}" if w == a else f"intw{w}a{a}"
     whole = "" if spec.weight.per_channel else "_tensor"  # one grid for all filters
     sums = "_sums" if spec.sums == "int8" else ""
-    return f"{bits}_q{int(not spec.weight.symmetric)}_fold{int(spec.bn_fold)}{whole}{sums}"
+    ends = "_ends" if spec.ends == "int8" else ""
+    return f"{bits}_q{int(not spec.weight.symmetric)}_fold{int(spec.bn_fold)}{whole}{sums}{ends}"
 
 
 def original(bn_fold: bool, arch: str) -> dict[str, Any]:

@@ -168,6 +168,10 @@ class Quantizer(nn.Module):
         """Return the codes of a layer's input, for an engine that runs the merged network; None for uncoded numbers."""
         return None
 
+    def in_units(self, weight: Tensor) -> Tensor:
+        """Return a layer's weight in the units of its input's codes times their scale, before it is quantized."""
+        return weight
+
     def codes_now(self) -> bool:
         """Return whether an input is now coded, and not passed on unquantized."""
         return False

@@ -104,6 +104,9 @@ class WholeSpec(Protocol):
     @property
     def sums(self) -> str: ...
 
+    @property
+    def ends(self) -> str: ...
+
 
 @dataclass(frozen=True)
 class Kind:

@@ -1,7 +1,7 @@
-"""Codes of a network's first layer that reads the picture's bytes (--ends int8): 8-bit weights, and the bytes themselves.
+"""Codes of a network's first layer that reads the picture's bytes (--ends int8): those bytes, and weights in their units.
 
-A picture is normalised by (byte / 255 - mean) / std. Its bytes are integers already, so a layer whose weights divide by
-255 std works on them without rounding, and a packed network computes what was trained. The mean is rounded to a byte.
+A picture is normalised as (byte / 255 - mean) / std. Its bytes are integers already. A layer whose weights are divided by
+255 std reads them without rounding, and a packed network computes what was trained. The mean is rounded to a byte.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from models.layers.quantizers.affine import affine_weight
 from models.layers.quantizers.base import Quantized, Quantizer, straight_through
 
 BITS = 8
@@ -54,22 +53,28 @@ class PixelCodes(Quantizer):
 
 
 class PixelWeight(Quantizer):
-    """Symmetric 8-bit codes of weight / (255 std), with one grid for each filter. Shape: (out, in / groups, h, w).
+    """The codes of weight / (255 std) by another quantizer. Shape: (out, in / groups, h, w).
 
     Args:
+        inner: the quantizer.
         std: of each channel of the picture.
         filters, groups: of the layer.
     """
 
-    def __init__(self, std: Sequence[float], filters: int, groups: int) -> None:
+    def __init__(self, inner: Quantizer, std: Sequence[float], filters: int, groups: int) -> None:
         super().__init__()
-        self.bits, self.scales = BITS, 1
+        self.inner = inner
+        self.bits, self.scales, self.constants = inner.bits, inner.scales, inner.constants
+        self.zero_points = inner.zero_points
         self.spread: Tensor
         spread = torch.tensor([255 * n for n in std])
         self.register_buffer("spread", by_group(spread, filters, groups)[:, :, None, None], persistent=False)
 
+    def in_units(self, weight: Tensor) -> Tensor:
+        return weight / self.spread
+
     def forward(self, weight: Tensor) -> Quantized:
-        return affine_weight(weight / self.spread, BITS, symmetric=True, per_channel=True)
+        return self.inner(self.in_units(weight))
 
 
 def by_group(channels: Tensor, filters: int, groups: int) -> Tensor:

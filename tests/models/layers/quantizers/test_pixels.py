@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from engine.data.augment import normalise
 from engine.data.info import DataInfo
 from models.layers.conv_q import QuantConv2d
+from models.layers.quantizers.affine import AffineWeight
 from models.layers.quantizers.pixels import PixelCodes, PixelWeight, by_group
 
 NORMALISED = [
@@ -58,7 +59,9 @@ def test_channels_of_groups() -> None:
 def test_the_sums_are_those_of_a_picture_whose_mean_is_a_byte(mean: tuple, std: tuple, groups: int) -> None:
     torch.manual_seed(0)
     conv = torch.nn.Conv2d(3, 6, 3, 2, 1, groups=groups).double()
-    layer = QuantConv2d.from_float(conv, PixelWeight(std, 6, groups).double(), PixelCodes(mean, std).double())
+    layer = QuantConv2d.from_float(
+        conv, PixelWeight(AffineWeight(8, True, True), std, 6, groups).double(), PixelCodes(mean, std).double()
+    )
     near = [round(255 * m) / 255 for m in mean]
     bytes_ = torch.randint(0, 256, (4, 3, 9, 9))
     x, exact = (
@@ -77,7 +80,7 @@ def test_the_sums_are_those_of_a_picture_whose_mean_is_a_byte(mean: tuple, std: 
 
 def test_a_weight_learns_as_if_it_were_not_rounded() -> None:
     weight = torch.randn(4, 3, 3, 3, requires_grad=True)
-    quantizer = PixelWeight((0.2, 0.3, 0.4), 4, 1)
+    quantizer = PixelWeight(AffineWeight(8, True, True), (0.2, 0.3, 0.4), 4, 1)
     codes, scale = quantizer(weight)
     (codes * scale * quantizer.spread).sum().backward()
     assert weight.grad is not None
