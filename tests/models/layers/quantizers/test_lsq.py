@@ -48,7 +48,7 @@ def test_codes_and_gradients(bits: int, signed: bool, x: np.ndarray, step: float
     assume(((np.abs(ratio - low) > 1e-9).all() and (np.abs(ratio - high) > 1e-9).all()) or not x.any())
     tensor, s = torch.tensor(x, requires_grad=True), torch.tensor(step, dtype=torch.float64, requires_grad=True)
     codes, scale = lsq(tensor, s, low, high, count)
-    assert float(scale) == step
+    assert scale.item() == step
     expected, clear = np.rint(np.clip(ratio, low, high)), off_tie(ratio)
     assert np.array_equal(codes.detach().numpy()[clear], expected[clear])
     up = upstream(*x.shape) * clear
@@ -58,7 +58,7 @@ def test_codes_and_gradients(bits: int, signed: bool, x: np.ndarray, step: float
     slope = np.where(inside, np.rint(ratio) - ratio, np.clip(ratio, low, high))
     size = np.abs(up * np.maximum(np.abs(slope), np.abs(ratio) * inside)).sum() / np.sqrt(count * high)
     np.testing.assert_allclose(
-        float(s.grad), (up * slope).sum() / np.sqrt(count * high), rtol=1e-9, atol=1e-12 * size + 1e-300
+        s.grad.item(), (up * slope).sum() / np.sqrt(count * high), rtol=1e-9, atol=1e-12 * size + 1e-300
     )
 
 
@@ -69,7 +69,7 @@ def test_the_gradient_of_the_step_by_hand() -> None:
     codes, scale = lsq(x, s, -4, 3, 1)
     (codes * scale).sum().backward()
     expected = (0 - 0.1) + (1 - 1.2) + 3 - 4
-    assert float(s.grad) == pytest.approx(expected / 3**0.5, rel=1e-12)
+    assert s.grad.item() == pytest.approx(expected / 3**0.5, rel=1e-12)
 
 
 @pytest.mark.parametrize("bits", range(2, 9))
@@ -78,7 +78,7 @@ def test_weights_start_at_their_mean(bits: int, weight: np.ndarray) -> None:
     module = LsqWeight(bits, torch.tensor(weight))
     high = 2 ** (bits - 1) - 1
     expected = 2 * np.abs(weight).mean() / np.sqrt(high) or 1.0
-    assert float(module.step) == pytest.approx(expected, rel=1e-12)
+    assert module.step.item() == pytest.approx(expected, rel=1e-12)
     codes = module(torch.tensor(weight)).codes
     assert (codes == codes.round()).all()
     assert codes.min() >= -high - 1
@@ -95,9 +95,9 @@ def test_the_first_training_batch_sets_the_step_of_activations(negative: bool) -
     module.train()(x)
     high = 7 if negative else 15
     first = 2 * float(x.abs().mean()) / high**0.5
-    assert float(module.step) == pytest.approx(first, rel=1e-6)
+    assert module.step.item() == pytest.approx(first, rel=1e-6)
     module(10 * x)
-    assert float(module.step) == pytest.approx(first, rel=1e-6)
+    assert module.step.item() == pytest.approx(first, rel=1e-6)
     codes = module.eval()(x).codes
     assert torch.equal(codes, (x / first).round().clamp(-8 if negative else 0, high))
     again = LsqActivation(4, negative)
@@ -116,7 +116,7 @@ def test_the_share_of_activations_is_of_one_picture() -> None:
         x = torch.full((1, 5), 0.7).repeat(batch, 1)
         codes, scale = module(x)
         (codes * scale).sum(1).mean().backward()
-        grads.append(float(module.step.grad))
+        grads.append(module.step.grad.item())
     assert grads[0] == pytest.approx(grads[1], rel=1e-6)
     assert grads[0] == pytest.approx(5 * 0.3 / (5 * 3) ** 0.5, rel=1e-6)
 
