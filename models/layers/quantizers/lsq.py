@@ -31,13 +31,25 @@ def usable(step: Tensor) -> Tensor:
 
 
 def first_step(x: Tensor, highest: int) -> Tensor:
-    """Return the first step of training, 2 mean|x| / sqrt(highest code), or 1 if all are zeros. Shape: ()."""
-    return _step(x.abs().mean(), highest)
+    """Return the first step of training, 2 mean|x| / sqrt(highest code), or 1 if all are zeros. Shape: ().
+
+    It is positive and finite for all finite numbers: where x's type cannot hold it, it is the nearest number of the type.
+    """
+    unit = _unit(x.abs().amax())
+    return _step((x.abs() / unit).mean(), unit, highest)
 
 
-def _step(mean: Tensor, highest: int) -> Tensor:
-    step = 2 * mean / highest**0.5
-    return torch.where(step == 0, torch.ones_like(step), step)
+def _unit(largest: Tensor) -> Tensor:
+    """Return the power of two at or below a number, or 1 for 0. Sums in this unit neither overflow nor vanish."""
+    return torch.where(largest > 0, largest / (2 * torch.frexp(largest).mantissa), 1)
+
+
+def _step(mean: Tensor, unit: Tensor, highest: int) -> Tensor:
+    """Return the first step for a mean in units."""
+    step = 2 * mean / highest**0.5 * unit
+    least = torch.nextafter(torch.zeros_like(step), torch.ones_like(step))
+    near = step.clamp(least, torch.finfo(step.dtype).max)
+    return torch.where(mean == 0, torch.ones_like(step), torch.where(mean.isfinite(), near, step))
 
 
 def learned(step: Tensor, count: int) -> Tensor:
@@ -130,8 +142,9 @@ class LsqActivation(_Learned):
 
     @torch.no_grad()
     def _begin(self, x: Tensor) -> None:
-        (total,), count = sums.totals(x.abs().sum()[None], x.numel())
-        self.step.copy_(torch.where(self.seen > 0, self.step, _step(total / count, self.highest)))
+        unit = _unit(sums.most(x.abs().amax()))
+        (total,), count = sums.totals((x.abs() / unit).sum()[None], x.numel())
+        self.step.copy_(torch.where(self.seen > 0, self.step, _step(total / count, unit, self.highest)))
         self.seen.fill_(1)
         self._begun = True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,9 @@ from tests.tools.draws import drawn
 from tests.tools.networks import ends, form
 
 LSQ = ("quant.wqaq", "--quantizer", "lsq", "--Wbits", 4, "--Abits", 4, *SMALL)
+
+
+FLOATS = (torch.float32, torch.float64)
 
 
 def limits(bits: int, signed: bool) -> tuple[int, int]:
@@ -87,6 +91,33 @@ def test_weights_start_at_their_mean(bits: int, weight: np.ndarray) -> None:
     assert (module.bits, module.scales, module.constants) == (bits, 0, 1)
 
 
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize(("bits", "root"), [(2, 1), (4, 7**0.5), (8, 127**0.5)])
+def test_the_first_step_of_every_finite_weight_is_finite(bits: int, root: float, dtype: torch.dtype) -> None:
+    large, least = (
+        torch.finfo(dtype).max,
+        float(torch.nextafter(torch.zeros((), dtype=dtype), torch.ones((), dtype=dtype))),
+    )
+    weights_and_means = [
+        ([large] * 7, large),
+        ([large / 4, -large / 2, large / 4, 0], large / 4),
+        ([-large], large),
+        ([0], 0),
+        ([0] * 9, 0),
+        ([0.25], 0.25),
+        ([1000 * least, -3000 * least], 2000 * least),
+        ([least, 0, 0], Fraction(least) / 3),
+    ]
+    for weight, mean in weights_and_means:
+        step = LsqWeight(bits, torch.tensor(weight, dtype=dtype)).step
+        exact = 2 * Fraction(mean) / Fraction(root)
+        expected = min(max(exact, Fraction(least)), Fraction(large)) if mean else 1
+        assert step.dtype == dtype
+        assert abs(Fraction(step.item()) - expected) <= max(4 * torch.finfo(dtype).eps * expected, Fraction(least)), (
+            weight
+        )
+
+
 @pytest.mark.parametrize("negative", [True, False])
 def test_the_first_training_batch_sets_the_step_of_activations(negative: bool) -> None:
     module, x = LsqActivation(4, negative).eval(), torch.linspace(-1, 3, 24).reshape(2, 3, 2, 2)
@@ -105,6 +136,16 @@ def test_the_first_training_batch_sets_the_step_of_activations(negative: bool) -
     again.train()(10 * x)  # a resumed run
     assert torch.equal(again.step, module.step)
     assert list(module.state_dict()) == ["step", "seen"]
+
+
+@pytest.mark.parametrize(("value", "expected"), [(3e38, 3e38 * 2 / 15**0.5), (1e-45, 1e-45)])
+def test_a_first_batch_whose_sum_overflows_sets_a_finite_step(value: float, expected: float) -> None:
+    module = LsqActivation(4, False)
+    module.train()(torch.full((2, 8), value))
+    assert module.step.item() == pytest.approx(expected, rel=1e-5)
+    module = LsqActivation(4, False)
+    module.train()(torch.full((2, 8), torch.inf))
+    assert module.fault()
 
 
 def test_the_share_of_activations_is_of_one_picture() -> None:
