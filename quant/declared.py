@@ -16,7 +16,7 @@ from engine.cli.archs import is_users_code
 from engine.errors import BAD_CHECKPOINT, UserError
 from models import files, user_code
 from models.blocks import ConvBNAct
-from models.layers.quantizers import kinds
+from models.layers.quantizers import made
 from quant.rewire import RECTIFIERS
 from quant.spec import QuantSpec
 
@@ -59,7 +59,7 @@ def declared(checkpoint: Checkpoint, spec: QuantSpec, arch: str | None) -> Decla
     if hasattr(network, "channel_groups"):
         with user_code.running(checkpoint.arch):
             return _read(network)
-    signed = kinds.lookup(spec.activation.kind).activation(spec.activation, False).signed
+    signed = made.input_quantizer(spec.activation.kind, spec.activation, False).signed
     if signed or spec.activation.traits.follows_sign:
         raise UserError(
             f"the file was quantized by its network's channel_groups(), and {checkpoint.arch} no longer has the method",

@@ -18,7 +18,7 @@ from models.graph.frozen import FrozenNorm
 from models.graph.normal import NormalForm
 from models.layers.bnfold import BNFoldConv2d, FoldedNorm
 from models.layers.conv_q import QuantConv2d, QuantLinear
-from models.layers.quantizers import kinds
+from models.layers.quantizers import made
 from models.layers.quantizers.base import Quantizer
 from models.layers.quantizers.pixels import PixelCodes, PixelWeight
 from quant.placement import quantizable, reads_picture, rectified_layers
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 def weight_quantizer(spec: QuantizerSpec, weight: Tensor) -> Quantizer:
     """Return the quantizer module for a weight."""
-    return kinds.lookup(spec.kind).weight(spec, weight)
+    return made.weight_quantizer(spec.kind, spec, weight)
 
 
 def input_quantizer(spec: QuantizerSpec, signed: bool = False) -> Quantizer:
@@ -41,7 +41,7 @@ def input_quantizer(spec: QuantizerSpec, signed: bool = False) -> Quantizer:
     Args:
         signed: whether the input may be negative.
     """
-    return kinds.lookup(spec.kind).activation(spec, signed)
+    return made.input_quantizer(spec.kind, spec, signed)
 
 
 def prepare(model: NormalForm, spec: QuantSpec, as_declared: Declared | None = None) -> NormalForm:
@@ -105,14 +105,14 @@ def _quantize(
             inputs = QuantizerSpec("affine", spec.activation.bits)
         if name in spec.coded_ends:
             weights, inputs = of_coded_end(spec), QuantizerSpec()
+        if layer.weight.dtype not in (torch.float32, torch.float64):
+            raise UserError(f"{name} has weights of {layer.weight.dtype}", "convert the network first: model.float()")
         weight = weight_quantizer(weights, layer.weight.detach())
         activation = input_quantizer(inputs, signed=name not in rectified)
         if name in shown and name in spec.coded_ends and isinstance(layer, nn.Conv2d):
             weight = PixelWeight(weight, spec.pixels[1], layer.out_channels, layer.groups)
             activation = PixelCodes(*spec.pixels)
         coded[name] = None if inputs.bits == 32 else (inputs, name in rectified)
-        if layer.weight.dtype not in (torch.float32, torch.float64):
-            raise UserError(f"{name} has weights of {layer.weight.dtype}", "convert the network first: model.float()")
         for new in (weight, activation):  # move the quantizers' state to the weights' device and type
             new.to(layer.weight.device, layer.weight.dtype)
         if isinstance(layer, nn.Conv2d):

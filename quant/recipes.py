@@ -12,6 +12,7 @@ from functools import partial
 
 from engine.training.recipe import ORIGINAL, Recipe, for_float
 from models.layers.quantizers import kinds
+from models.layers.quantizers.guard import called
 from models.layers.quantizers.kinds import Traits
 from quant.spec import QuantizerSpec, QuantSpec
 
@@ -53,7 +54,7 @@ def families(command: str) -> dict[str, Callable[[str, bool], Recipe]]:
 def original(spec: QuantSpec, arch: str) -> Recipe:
     """Return the recipe of --recipe original. For INT8 it has 30 epochs, with steps that depend on fold and network."""
     differing = kinds.lookup(spec.weight.kind).original
-    return replace(ORIGINAL, **differing(spec.bn_fold, arch)) if differing else ORIGINAL
+    return replace(ORIGINAL, **called(differing, spec.bn_fold, arch)) if differing else ORIGINAL
 
 
 def table(dataset: str, of_original: bool = False) -> dict[str, str]:

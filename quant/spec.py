@@ -13,6 +13,7 @@ from typing import Any
 from engine.cli.argtypes import number
 from engine.errors import BAD_CHECKPOINT, UserError
 from models.layers.quantizers import kinds
+from models.layers.quantizers.guard import called
 from quant.settings import Flag, as_it_is, flagged, offered, width, widths_in_words
 
 STE = ("ste", "saturate", "soft")
@@ -259,7 +260,7 @@ class QuantSpec:
         """The spec as file names write it: w8a8, wbab, int8_q1_fold0."""
         traits = self.all_traits[0]
         if own := kinds.lookup(traits.name).file_name:
-            return own(self)
+            return called(own, self)
         prefix = f"{traits.name}_" if traits.prefix is None else traits.prefix
         ends = "_ends" if self.ends == "int8" else ""
         return f"{prefix}w{self.weight.short_name}a{self.activation.short_name}{ends}"

@@ -34,6 +34,7 @@ from models.graph.surgery import copies
 from models.layers import quantizers
 from models.layers.quantizers import kinds
 from models.layers.quantizers.base import Steps
+from models.layers.quantizers.traits import declared
 from models.networks import slimming
 from tests.conftest import SMALL
 from tests.tools.house import ROOT
@@ -168,11 +169,11 @@ def test_the_quantizer_of_the_page(monkeypatch: pytest.MonkeyPatch, workplace: P
     source, commands = (found for found in blocks(ROOT / "CONTRIBUTING.md") if found.language in ("python", "sh"))
     path = workplace / source.marker.removeprefix("quantizer: ")
     path.write_text(source.text)
-    traits = kinds.declared(path)
+    traits = declared(path)
     assert traits
     own = kinds._own()
     monkeypatch.setattr(kinds, "TABLE", {name: kinds.lookup(name) for name in own})
-    monkeypatch.setattr(kinds, "_own", lambda: {**own, traits.name: (traits, path.stem)})
+    monkeypatch.setattr(kinds, "_own", lambda: {**own, traits.name: (traits, path)})
     monkeypatch.setattr(quantizers, "__path__", [*quantizers.__path__, str(workplace)])
     for module, argv, leaves in lines(commands):
         done = command(MODULES.get(module, module), *shortened(module, argv))

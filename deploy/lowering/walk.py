@@ -27,6 +27,7 @@ from models.layers.coded_value import CodedValue
 from models.layers.fold import Flip
 from models.layers.quantizers.affine import affine_range
 from models.layers.quantizers.base import Quantizer, Signs, Steps
+from models.layers.quantizers.declared import grid_of
 
 RULES = {**CALLS, **MOVES}
 """The rule of each operation's calls."""
@@ -85,14 +86,15 @@ def _has_integers(form: NormalForm) -> bool:
     """Return whether some layer computes on integers alone."""
     found: list[Any] = [form.get_submodule(name) for name in places(form)]
     return any(
-        hasattr(m, "codes") and not m.codes.is_floating_point() and m.input_quantizer.grid() is not None for m in found
+        hasattr(m, "codes") and not m.codes.is_floating_point() and grid_of(m.input_quantizer) is not None
+        for m in found
     )
 
 
 def _reads_signs(form: NormalForm) -> bool:
     """Return whether a layer reads signs: a rounded bias would change those of the sums next to it."""
     found: list[Any] = [form.get_submodule(name) for name in places(form)]
-    return any(isinstance(m.input_quantizer.grid(), Signs) for m in found if hasattr(m, "input_quantizer"))
+    return any(isinstance(grid_of(m.input_quantizer), Signs) for m in found if hasattr(m, "input_quantizer"))
 
 
 def _picture(mean: Sequence[float], std: Sequence[float]) -> Steps:

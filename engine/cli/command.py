@@ -158,5 +158,5 @@ def _complain(what: str, hint: str, code: int) -> int:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         time.sleep(SILENT)
         stream = sys.__stderr__ or stream
-    print(f"error: {terminal.one_line(what)}\nhint: {terminal.one_line(hint)}", file=stream)
+    terminal.complain(what, hint, stream)
     return code

@@ -78,6 +78,11 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in " ".join(text.split()))
 
 
+def complain(what: str, hint: str, stream: TextIO | None = None) -> None:
+    """Print an error and its hint, one line each, on stderr or another stream."""
+    print(f"error: {one_line(what)}\nhint: {one_line(hint)}", file=stream or sys.stderr)
+
+
 def escape(text: str) -> str:
     """Return a command's result with control characters escaped, as text from a file cannot be trusted."""
     return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from models.layers.quantizers import kinds
+from models.layers.quantizers import kinds, made
 from models.layers.quantizers.base import Quantizer, Signs, Steps
+from models.layers.quantizers.declared import grid_of
 from quant.spec import STE, QuantizerSpec
 
 POINTS = 401
@@ -49,7 +50,7 @@ def weights(name: str, bits: int) -> list[Curve]:
     x = torch.linspace(-REACH, REACH, POINTS, dtype=torch.float64)
     shape, found = (1, POINTS, 1, 1), []
     for label, spec in _variants(name, bits, STE[:2]).items():
-        module = kinds.lookup(name).weight(spec, x.reshape(shape) * (START / REACH)).double()
+        module = made.weight_quantizer(name, spec, x.reshape(shape) * (START / REACH)).double()
         found.append(curve(module, x, shape, label))
     return found
 
@@ -59,7 +60,7 @@ def activations(name: str, bits: int) -> list[Curve]:
     modules = {}
     for label, spec in _variants(name, bits, STE).items():
         for signed in (False, True) if spec.traits.follows_sign else (False,):
-            module = kinds.lookup(name).activation(spec, signed).double().train()
+            module = made.input_quantizer(name, spec, signed).double().train()
             module(torch.linspace(*SEEN, POINTS, dtype=torch.float64).reshape(1, POINTS))
             words = (label, "may be negative" if signed else "behind a ReLU") if spec.traits.follows_sign else (label,)
             modules[", ".join(filter(None, words))] = module.eval()
@@ -100,7 +101,7 @@ def _variants(name: str, bits: int, estimators: tuple[str, ...]) -> dict[str, Qu
 
 def _edges(module: Quantizer) -> tuple[float, float]:
     """Return the inputs between which the codes change."""
-    grid = module.grid()
+    grid = grid_of(module)
     if isinstance(grid, Steps):
         return grid.low / grid.inverse, grid.high / grid.inverse
     edge = (grid.edge or 0.0) if isinstance(grid, Signs) else 0.0

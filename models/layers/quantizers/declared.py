@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from models.layers.quantizers.base import Quantizer, Signs, Steps
+from models.layers.quantizers.guard import file_of, guarded
 
 HINT = (
     "give the quantizer a scale that its state fixes and a `grid` (CONTRIBUTING.md), or leave inputs float: --Abits 32"
@@ -45,11 +46,28 @@ def fault_of_grid(quantizer: Quantizer) -> str:
     Args:
         quantizer: of an input, in eval mode.
     """
-    grid = quantizer.grid()
+    grid = grid_of(quantizer)
+    with guarded(file_of(type(quantizer))):
+        return _fault_of(quantizer, grid)
+
+
+def grid_of(quantizer: Quantizer) -> Steps | Signs | None:
+    """Return the quantizer's grid, not yet checked.
+
+    Raises:
+        UserError: exit 2 for an exception of its file.
+    """
+    with guarded(file_of(type(quantizer))):
+        return quantizer.grid()
+
+
+def _fault_of(quantizer: Quantizer, grid: object) -> str:
     if grid is None:
         codes, scale = quantizer(x := _probe(quantizer))
         is_number = torch.equal(codes if scale is None else codes * scale, x)
         return "" if is_number else f"its input quantizer, {_name(quantizer)}, has no grid"
+    if not isinstance(grid, (Steps, Signs)):
+        return f"the grid of its input quantizer, {_name(quantizer)}, is a {type(grid).__name__}, not Steps or Signs"
     right = _steps_agree(quantizer, grid) if isinstance(grid, Steps) else _signs_agree(quantizer, grid)
     return "" if right else f"the grid of its input quantizer, {_name(quantizer)}, gives other codes"
 

@@ -1,70 +1,26 @@
 """The table of quantizers: their traits and registration. torch is imported only when a quantizer is used.
 
-A quantizer is a file in this folder with its formula, its modules, `TRAITS = Traits(...)` (keywords and literals)
-and one call of `register`. --help and the checks of flags must not import torch, so they read `TRAITS` without running
-the file.
+A quantizer is a file in this folder with its formula, its modules, `TRAITS = Traits(...)` (see traits.py) and one call
+of `register`. --help and the checks of flags must not import torch, so they read `TRAITS` without running the file.
 """
 
 from __future__ import annotations
 
-import ast
 import difflib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from models.layers.quantizers.guard import called, guarded, misdeclared
+from models.layers.quantizers.traits import Traits, declared
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from models.layers.quantizers.base import Quantizer
-
-
-@dataclass(frozen=True)
-class Traits:
-    """The traits of a quantizer, in plain values.
-
-    Args:
-        name: the name in specs, in files and for --quantizer.
-        bits: its bit widths. --quantizer offers the quantizers with several widths.
-        words: its description in --help.
-        short_name: its width in flags and file names; empty: the number.
-        prefix: the prefix in file names, before w4a4; None: the name and `_`.
-        family: the name of a family that shares a recipe; empty: the name.
-        mixes: whether a layer's other quantizer may be of another kind, if that kind mixes as well.
-        settings: the fields of QuantizerSpec and QuantSpec that it uses.
-        input_ste: the default estimator of its activations.
-        order: the default order of pool and batch norm if it codes activations.
-        ends: its first and last layer: "float", they stay float; "picture", only the picture is not quantized; "bits",
-            they have `end_bits`, one of `bits`.
-        fixed_range: whether its activations have a fixed range for the output of a batch norm; other inputs then use
-            measured ranges (affine).
-        follows_sign: whether its activations are signed if no ReLU precedes them.
-        bn_momentum: momentum of every BN in refining.
-        optimizer, lr, refining_lr, weight_decay: settings of its recipe.
-    """
-
-    name: str
-    bits: tuple[int, ...]
-    words: str = ""
-    short_name: str = ""
-    prefix: str | None = None
-    family: str = ""
-    mixes: bool = False
-    settings: tuple[str, ...] = ()
-    input_ste: str = "ste"
-    order: str = "cbap"
-    ends: Literal["picture", "bits", "float"] = "float"
-    end_bits: int | None = None
-    fixed_range: bool = False
-    follows_sign: bool = False
-    bn_momentum: float | None = None
-    optimizer: str = "sgd"
-    lr: float = 0.05
-    refining_lr: float = 0.02
-    weight_decay: float = 5e-4
 
 
 class Spec(Protocol):
@@ -133,7 +89,7 @@ class Kind:
         """Return whether a weight quantized by `spec` can have these stored codes, int (out, ...)."""
         codes = codes.flatten(1).int()
         if self.possible:
-            return self.possible(codes, spec)
+            return called(self.possible, codes, spec)
         return self.codes is not None and set(codes.unique().tolist()) <= set(self.codes(spec.bits))
 
 
@@ -145,10 +101,13 @@ def register(kind: Kind) -> None:
     """Add a quantizer to the table.
 
     Raises:
+        TypeError: if `weight` or `activation` is no function.
         ValueError: for a name or short name that is taken, no widths, `end_bits` that do not fit `ends` and `bits`, or
             more codes than a width can hold.
     """
     traits, known = kind.traits, all_traits()
+    if not callable(kind.weight) or not callable(kind.activation):
+        raise TypeError(f"{traits.name}: weight and activation must be functions")
     if traits.name in TABLE or known.get(traits.name, traits) != traits:
         raise ValueError(f"a quantizer {traits.name!r} is already registered")
     if any(
@@ -195,40 +154,38 @@ def lookup(name: str) -> Kind:
 
     Raises:
         ValueError: for an unknown name.
+        UserError: exit 2 if its file cannot be imported or does not register it.
     """
     if name not in TABLE:
         traits(name)
-        import_module(f"{__package__}.{_own()[name][1]}")
+        _load(_own()[name][1])
+        if name not in TABLE:
+            raise misdeclared(
+                _own()[name][1], f"it does not register {name!r}", "end it with register(Kind(TRAITS, ...))"
+            )
     return TABLE[name]
 
 
+def _load(path: Path) -> None:
+    """Import a quantizer's file."""
+    import_module("torch")  # first: if it is missing, the file is not the cause
+    with guarded(path):
+        import_module(f"{__package__}.{path.stem}")
+
+
 @cache
-def _own() -> dict[str, tuple[Traits, str]]:
-    """Read `TRAITS` and the name of every file in this folder, without running the files."""
-    found = {path.stem: declared(path) for path in sorted(Path(__file__).parent.glob("*.py"))}
-    return {traits.name: (traits, stem) for stem, traits in found.items() if traits}
-
-
-def declared(path: Path) -> Traits | None:
-    """Read `TRAITS` of a file without running it; None for a file that registers no quantizer.
+def _own() -> dict[str, tuple[Traits, Path]]:
+    """Read `TRAITS` of every file in this folder, by the quantizer's name, without running the files.
 
     Raises:
-        ValueError: for a file that calls `register` and whose `TRAITS` cannot be read.
+        UserError: exit 2 for a file that cannot be read, or two files of one name or short name.
     """
-    body = ast.parse(path.read_text(encoding="utf-8")).body
-    calls = [
-        node.value for node in body if isinstance(node, (ast.Assign, ast.Expr)) and isinstance(node.value, ast.Call)
-    ]
-    given = [node.value for node in body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "TRAITS"]
-    if not given and all(ast.unparse(call.func) not in ("register", "kinds.register") for call in calls):
-        return None
-    try:
-        (call,) = given
-        if not isinstance(call, ast.Call) or call.args:
-            raise ValueError("no keywords")
-        return Traits(**{str(word.arg): ast.literal_eval(word.value) for word in call.keywords})
-    except (TypeError, ValueError) as fault:
-        raise ValueError(
-            f"{path.name} registers a quantizer without readable traits: write TRAITS = Traits(name=..., bits=(...)) at "
-            "the top level, with keywords and literals, because the file is not run to read it"
-        ) from fault
+    found: dict[str, tuple[Traits, Path]] = {}
+    for path in sorted(Path(__file__).parent.glob("[!.]*.py")):  # not an editor's lock files
+        if path.is_file() and (traits := declared(path)):
+            for other, place in found.values():
+                if traits.name == other.name or (traits.short_name and traits.short_name == other.short_name):
+                    name = traits.name if traits.name == other.name else traits.short_name
+                    raise misdeclared(path, f"{place.name} has the name {name!r}, too", "give it another name")
+            found[traits.name] = (traits, path)
+    return found

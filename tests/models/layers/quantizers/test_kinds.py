@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 import torch
 
+from engine.errors import UserError
 from models.layers.quantizers import kinds
 from models.layers.quantizers.identity import Identity
 from models.layers.quantizers.kinds import Kind, Traits
+from models.layers.quantizers.traits import declared
 from quant.spec import QuantizerSpec
 
 
@@ -43,8 +45,9 @@ def test_what_is_read_of_a_file_is_what_it_registers() -> None:
 )
 def test_traits_that_cannot_be_read_are_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "toy.py").write_text(text)
-    with pytest.raises(ValueError, match=r"toy\.py registers a quantizer without readable traits: write TRAITS = "):
-        kinds.declared(tmp_path / "toy.py")
+    with pytest.raises(UserError, match=r"toy\.py: its traits cannot be read: ") as found:
+        declared(tmp_path / "toy.py")
+    assert found.value.hint.startswith("write TRAITS = ")
 
 
 @pytest.mark.parametrize("name", ["dorefa", "binary", "float", "toy"])
