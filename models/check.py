@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 
 import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
 
 from engine.errors import UserError, no_memory
 from engine.system.said import notice
@@ -55,6 +57,34 @@ def user_code(arch: str, hint: str) -> Iterator[None]:
         if no_memory(fault):
             raise
         raise Misdeclared(f"--arch {arch}: {one_line(fault)}", hint) from fault
+
+
+def module(network: nn.Module, arch: str) -> None:
+    """Check that a user's network does what every nn.Module does: it has a state_dict, and changes its mode.
+
+    Raises:
+        Misdeclared: if it does not (exit 2).
+    """
+    with user_code(arch, f"let __init__ call super().__init__() first, and replace no method of nn.Module; {SEE}"):
+        network.state_dict()
+        mode = network.training
+        network.eval().train(mode)
+
+
+def values(network: nn.Module, arch: str) -> None:
+    """Check that a user's network has parameters of float32, and values for all of them.
+
+    Raises:
+        Misdeclared: if not (exit 2).
+    """
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        if is_lazy(tensor):
+            continue  # a lazy module's; its first run makes it
+        if tensor.is_meta:
+            raise Misdeclared(f"--arch {arch}: {name} has no values: it is on the device meta", "make it on the CPU")
+        if isinstance(tensor, nn.Parameter) and tensor.is_floating_point() and tensor.dtype != torch.float32:
+            dtype = str(tensor.dtype).removeprefix("torch.")
+            raise Misdeclared(f"--arch {arch}: {name} is {dtype}, not float32", "return network.float()")
 
 
 def answer(shape: tuple[int | None, ...], arch: str, classes: int) -> None:

@@ -50,6 +50,8 @@ def form_of(
     from models.graph.capture.cache import captured
     from models.graph.capture.form import CHANNELS, reads  # imports the graph code, which --help does not need
 
+    if is_users_code(arch):
+        check.values(network, arch)
     with user_code.running(arch):
         channels = channels or (reads(network, side, arch) if is_users_code(arch) else CHANNELS[0])
         form = captured(network, (channels, side, side), arch)

@@ -74,6 +74,7 @@ def build(
         return _made(arch, cfg, classes, **arch_args)
     with check.user_code(arch, f"it is called with cfg={cfg and list(cfg)}, classes={classes}; {check.SEE}"):
         network = _made(arch, cfg, classes, **arch_args)
+    check.module(network, arch)
     if not core:
         return network
     from models.detectors.core import Core
@@ -182,7 +183,7 @@ def size(arch: str, cfg: Sequence[int] | None = None, **arch_args: Any) -> int |
             return sum(p.numel() for p in _made(arch, cfg, **_without_core(arch_args)).parameters())
     except UserError:
         raise
-    except Exception as fault:  # e.g. .item() of a meta tensor; `build` raises a real error again
+    except (Exception, SystemExit) as fault:  # e.g. .item() of a meta tensor; `build` raises a real error again
         if ":" not in arch and not isinstance(fault, RuntimeError):
             raise
         return None

@@ -64,8 +64,13 @@ def fit(
 
     Raises:
         UserError: at the first non-finite loss, and after an epoch with a non-finite weight or running statistic (exit
-            5), as codes of a quantized network hide it from the loss; for a state of another network (exit 3).
+            5), as codes of a quantized network hide it from the loss; for a state of another network (exit 3); for a
+            network without a parameter to train (exit 2).
     """
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise UserError(
+            "the network has no parameter to train", "train a network whose parameters have requires_grad=True"
+        )
     compute = model if view is None else view
     recipe = config.recipe
     batch = min(recipe.batch_size, len(data.train))

@@ -149,13 +149,18 @@ def _output(found: Any, arch: str) -> Tensor:
     """Return the one tensor of an output.
 
     Raises:
-        Misdeclared: exit 2 for none or several tensors.
+        Misdeclared: exit 2 for none or several tensors, or for integers.
     """
     leaves = [leaf for leaf in tree_leaves(found) if isinstance(leaf, Tensor)]
     if len(leaves) != 1:
         raise Misdeclared(
             f"--arch {arch}: in evaluation it returns {len(leaves)} tensors, not one",
             "let forward return only the scores; for a detector, name its trained modules: --core backbone,head",
+        )
+    if not leaves[0].is_floating_point():
+        dtype = str(leaves[0].dtype).removeprefix("torch.")
+        raise Misdeclared(
+            f"--arch {arch}: in evaluation it returns {dtype}, not floats", "let forward return the scores"
         )
     return leaves[0].detach()
 
