@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from engine.cli.datasets import BOXES, IMAGENET, SHIFT
+from engine.data.contract import checked
 from engine.data.detection import sets
 from engine.data.digits import read_digits
 from engine.data.image_folder import CIFAR10_COPY, Folder, has_folders, listed, read_folder, tested
@@ -100,7 +101,7 @@ def load(
             return stream.load(folder, device, size, val, workers, flip, crop)
         train, test, info = read_folder(folder, size, workers)
     else:
-        train, test, info = READERS[name](root, image_size)
+        train, test, info = checked(name, READERS[name](root, image_size))
     if flip is not None:
         info = replace(info, flip=flip)
     if val:
