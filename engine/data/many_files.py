@@ -46,6 +46,26 @@ class _Each(Dataset, Generic[Found]):
         return self.of(self.files[index][0])
 
 
+class _Leavable(Dataset):
+    """A data set that refuses all items once `left` is set, so that its processes end before their next item.
+
+    Processes ignore signals, and torch's DataLoader otherwise waits for the end of their batches.
+    """
+
+    def __init__(self, of: Dataset, workers: int) -> None:
+        self.of, self.left = of, torch.zeros((), dtype=torch.uint8)
+        if workers:
+            self.left.share_memory_()
+
+    def __len__(self) -> int:
+        return len(self.of)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: Any) -> Any:
+        if self.left.item():
+            raise InterruptedError("nobody waits for this item")
+        return self.of[index]
+
+
 def each(
     of: Callable[[Path], Found], files: list[tuple[Path, int]], workers: int, label: str, doing: str = "reading"
 ) -> Iterator[Found]:
@@ -54,12 +74,17 @@ def each(
     Args:
         workers: number of processes; 0 uses this process.
     """
+    there = _Leavable(_Each(of, files), workers)
     read: Any = DataLoader(
-        _Each(of, files), batch_size=TOGETHER, num_workers=workers, collate_fn=list, worker_init_fn=ignore,
+        there, batch_size=TOGETHER, num_workers=workers, collate_fn=list, worker_init_fn=ignore,
         generator=torch.Generator(),
     )  # fmt: skip
-    for found in announced(read, len(files), label, doing):
-        yield from found
+    found = iter(announced(read, len(files), label, doing))  # it ends its processes when this variable is gone
+    try:
+        for some in found:
+            yield from some
+    finally:
+        there.left.fill_(1)
 
 
 def loaded(
@@ -74,20 +99,23 @@ def loaded(
     Raises:
         UserError: the error of an unreadable item, whichever process read it.
     """
+    items = _Leavable(there, workers)
     loader: Any = DataLoader(
-        there, batch_sampler=batches, num_workers=workers, pin_memory=pinned, collate_fn=collate,  # type: ignore[arg-type]
+        items, batch_sampler=batches, num_workers=workers, pin_memory=pinned, collate_fn=collate,  # type: ignore[arg-type]
         worker_init_fn=ignore,  # Ctrl-C reaches the whole process group, but the batch in progress is still needed
         generator=torch.Generator(),  # else it draws from torch's global one, and a resumed run would draw once more
     )  # fmt: skip
-    done = 0
+    done, read = 0, iter(loader)  # it ends its processes when this variable is gone
     try:
-        for batch in loader:
+        for batch in read:
             yield batch
             done += 1
     except RuntimeError:  # a worker's UserError arrives as RuntimeError; reading the batch here raises it again
         for item in batches[done] if done < len(batches) else ():
             there[item]
         raise
+    finally:
+        items.left.fill_(1)
 
 
 def workers_for(count: int, allowed: int) -> int:
