@@ -56,10 +56,10 @@ def narrow(matrix: Matrix, groups: int, given: Value) -> Narrow | None:
 def _parts(values: NDArray[np.int32], groups: int) -> tuple[NDArray[np.int8], NDArray[np.int64] | None]:
     """Split weights into int8 parts; return them and the input channels that they read."""
     inputs = values.shape[1]
-    apart = values.reshape(groups, -1, *values.shape[1:])  # (groups, out / groups, in / groups, ...)
-    parts = [np.clip(apart, -128, 127)]
+    grouped = values.reshape(groups, -1, *values.shape[1:])  # (groups, out / groups, in / groups, ...)
+    parts = [np.clip(grouped, -128, 127)]
     order = [np.tile(np.arange(inputs), (groups, 1))]  # channels of each group
-    rest = apart - parts[0]
+    rest = grouped - parts[0]
     while rest.any():
         needed = rest.reshape(groups, rest.shape[1], inputs, -1).any((1, 3))  # (groups, in / groups)
         chosen = np.argsort(~needed, axis=1, kind="stable")[:, : needed.sum(1).max()]  # channels with a rest come first

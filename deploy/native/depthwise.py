@@ -37,7 +37,7 @@ def in_order_of_sums(parts: NDArray) -> NDArray:
 
 def rows_pay(channels: int, columns: int, widths: Widths) -> bool:
     """Return whether a row has far fewer vectors of lanes than its places have together: its weights are stored several times."""
-    return -(-columns * channels // widths.apart) * 4 <= 3 * columns * -(-channels // widths.apart)
+    return -(-columns * channels // widths.depthwise_lanes) * 4 <= 3 * columns * -(-channels // widths.depthwise_lanes)
 
 
 def lanes_of(channels: int, columns: int, in_rows: bool, widths: Widths) -> NDArray[np.int64]:
@@ -47,15 +47,15 @@ def lanes_of(channels: int, columns: int, in_rows: bool, widths: Widths) -> NDAr
         columns: of the result.
         in_rows: whether the lanes of a row are contiguous, so that the channels repeat along it.
     """
-    apart = widths.apart
+    together = widths.depthwise_lanes
     if not in_rows:
-        lane = np.arange(-(-channels // apart) * apart)
-        return np.where(lane < channels, lane, -1).reshape(-1, apart)
-    parts = min(channels // math.gcd(channels, apart), -(-columns * channels // apart))
-    return (np.arange(parts * apart) % channels).reshape(parts, apart)
+        lane = np.arange(-(-channels // together) * together)
+        return np.where(lane < channels, lane, -1).reshape(-1, together)
+    parts = min(channels // math.gcd(channels, together), -(-columns * channels // together))
+    return (np.arange(parts * together) % channels).reshape(parts, together)
 
 
-def taps_apart(
+def weights_in_order(
     planes: list[NDArray[np.int64]], lanes: NDArray[np.int64], geometry: Geometry, source: Place
 ) -> tuple[NDArray[np.int8], NDArray[np.int32]]:
     """Return a depthwise layer's weights with taps in fours, and the taps' offsets in bytes; see source/depthwise.h.
@@ -70,9 +70,9 @@ def taps_apart(
     fours = -(-len(offsets) // 4)
     held = np.zeros((len(planes), len(planes[0]) + 1, fours * 4), np.int8)  # the last one is that of no channel
     held[:, :-1, : len(offsets)] = [plane.reshape(len(plane), -1) for plane in planes]
-    apart = in_order_of_sums(held[:, lanes].reshape(len(planes) * len(lanes), -1, fours, 4))
-    apart = apart.reshape(len(planes), len(lanes), -1, fours, 4)  # (planes, parts, lanes, fours, bytes)
-    return np.ascontiguousarray(apart.transpose(1, 3, 0, 2, 4)), np.resize(offsets, fours * 4).astype(np.int32)
+    ordered = in_order_of_sums(held[:, lanes].reshape(len(planes) * len(lanes), -1, fours, 4))
+    ordered = ordered.reshape(len(planes), len(lanes), -1, fours, 4)  # (planes, parts, lanes, fours, bytes)
+    return np.ascontiguousarray(ordered.transpose(1, 3, 0, 2, 4)), np.resize(offsets, fours * 4).astype(np.int32)
 
 
 def settings(
@@ -81,7 +81,7 @@ def settings(
     """Return the step settings that depend on the weights and on the places of source and result.
 
     Args:
-        planes: of the weights, see taps_apart.
+        planes: of the weights, see weights_in_order.
         form: of the windows.
         widths: of the instruction set.
         known: the settings so far; bias, scale and shift, (channels,), are put into the order of sums.
@@ -93,7 +93,7 @@ def settings(
     close = ordered and form.stride[1] == 1 and source.pitch == result.pitch == channels
     in_rows = close and rows_pay(channels, columns, widths)
     lanes = lanes_of(channels, columns, in_rows, widths)
-    weight, offsets = taps_apart(planes, lanes, form, source)
+    weight, offsets = weights_in_order(planes, lanes, form, source)
     told = {"weight": weight, "offsets": offsets, "count": len(offsets), "parts": len(lanes)}
     told |= {"what": 1 + ordered, "line": columns if in_rows else 1}
     if not ordered:

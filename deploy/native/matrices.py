@@ -99,8 +99,8 @@ def blocks(
         # a row of the window is contiguous: treat its bytes as the inputs of one place
         values = values.transpose(0, 3, 1, 2).reshape(len(values), -1, geometry.kernel[0], 1)
         geometry = replace(geometry, kernel=(geometry.kernel[0], 1))
-    apart = values.reshape(groups, -1, *values.shape[1:])
-    each, inputs = apart.shape[1:3]
+    grouped = values.reshape(groups, -1, *values.shape[1:])
+    each, inputs = grouped.shape[1:3]
     first = np.arange(groups) * inputs // unit
     units = int((-(-(np.arange(1, groups + 1) * inputs) // unit) - first).max())
     lanes = widths.lanes
@@ -109,7 +109,7 @@ def blocks(
     packed = np.zeros((groups, outputs, rows, columns, units * unit), np.int64)
     for group in range(groups):
         begin = group * inputs - first[group] * unit
-        packed[group, :each, :, :, begin : begin + inputs] = apart[group].transpose(0, 2, 3, 1)
+        packed[group, :each, :, :, begin : begin + inputs] = grouped[group].transpose(0, 2, 3, 1)
     count = rows * columns * units
     taps = (
         np.arange(rows)[:, None, None] * geometry.dilation[0] * source.line
@@ -139,10 +139,10 @@ EIGHT = 8
 def wide(matrix: Matrix, groups: int) -> NDArray[np.float32]:
     """Return the weights of a layer that sums in fp64, flat, as source/wide.h reads them."""
     values = _windows(_numbers(matrix))
-    apart = values.reshape(groups, -1, *values.shape[1:]).transpose(0, 3, 4, 2, 1)  # (groups, rows, columns, in, out)
-    parts, outputs = [], apart.shape[-1]
-    padded = np.zeros((*apart.shape[:-1], -(-outputs // EIGHT) * EIGHT), np.float32)
-    padded[..., :outputs] = apart
+    grouped = values.reshape(groups, -1, *values.shape[1:]).transpose(0, 3, 4, 2, 1)  # (groups, rows, columns, in, out)
+    parts, outputs = [], grouped.shape[-1]
+    padded = np.zeros((*grouped.shape[:-1], -(-outputs // EIGHT) * EIGHT), np.float32)
+    padded[..., :outputs] = grouped
     for group in padded:
         at, left = 0, padded.shape[-1] // EIGHT
         while left:
@@ -152,7 +152,7 @@ def wide(matrix: Matrix, groups: int) -> NDArray[np.float32]:
     return np.concatenate(parts)
 
 
-def wide_apart(matrix: Matrix) -> NDArray[np.float32]:
+def wide_depthwise(matrix: Matrix) -> NDArray[np.float32]:
     """Return the weights of a depthwise layer that sums in fp64, (taps, channels)."""
     return np.ascontiguousarray(_numbers(matrix)[:, 0].transpose(1, 2, 0))
 

@@ -98,9 +98,14 @@ class _Planner:
         matrix = operation.matrix
         if not matrix.whole(value):
             self._read_by_windows(self._place(source), operation, self.program.values[number + 1].shape)
-            apart = is_depthwise(operation)
-            weight = matrices.wide_apart(matrix) if apart else matrices.wide(matrix, form.groups)
-            told: dict[str, Any] = {"what": int(apart), "weight": weight, "scale": matrix.scale, "shift": matrix.shift}
+            by_channel = is_depthwise(operation)
+            weight = matrices.wide_depthwise(matrix) if by_channel else matrices.wide(matrix, form.groups)
+            told: dict[str, Any] = {
+                "what": int(by_channel),
+                "weight": weight,
+                "scale": matrix.scale,
+                "shift": matrix.shift,
+            }
             self._add(steps.WIDE, (source,), number, **told, **reach)
             return {number + 1}
         assert isinstance(matrix.weight, Codes)
@@ -143,7 +148,7 @@ class _Planner:
             assert by_signs(operation, value)
             return steps.SIGNS, {"later": partial(self._counted, values, geometry(operation))}
         if is_depthwise(operation):
-            planes = depthwise.in_bytes(values) if held.kind == steps.BYTE and self.widths.apart else None
+            planes = depthwise.in_bytes(values) if held.kind == steps.BYTE and self.widths.depthwise_lanes else None
             if planes is not None:
                 return steps.DEPTHWISE, {
                     "planes": len(planes),

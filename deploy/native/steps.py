@@ -64,7 +64,7 @@ class Widths:
         lanes: channels in a vector.
         vectors: in a block.
         counted: outputs whose bits are counted at once.
-        apart: channels of a depthwise layer that are summed at once, four taps at a time; 0: there is no such kernel.
+        depthwise_lanes: channels of a depthwise layer that are summed at once, four taps at a time; 0: there is no such kernel.
         whole: whether byte products are added in 32 bits, not in 16.
         tiles: whether layers on bytes may use tiles; see deploy.native.tiles.
     """
@@ -72,14 +72,14 @@ class Widths:
     lanes: int
     vectors: int
     counted: int
-    apart: int
+    depthwise_lanes: int
     whole: bool
     tiles: bool = False
 
     @property
     def most(self) -> int:
         """The most outputs that a kernel reads at once; it may read beyond a layer's last output."""
-        return max(self.lanes * self.vectors, self.counted, self.apart)
+        return max(self.lanes * self.vectors, self.counted, self.depthwise_lanes)
 
     @classmethod
     def of(cls, library: ctypes.CDLL, which: int) -> Widths:

@@ -139,12 +139,12 @@ def _moments(z, k, found, rows, channels, ENDS: tl.constexpr, ROWS: tl.constexpr
         if ENDS:
             least = tl.minimum(least, tl.where(there, raw, float("inf")))
             most = tl.maximum(most, tl.where(there, raw, float("-inf")))
-    into, apart = found + tl.program_id(0) * channels + channel, tl.num_programs(0) * channels
+    into, stride = found + tl.program_id(0) * channels + channel, tl.num_programs(0) * channels
     tl.store(into, tl.sum(one, 0), inside)
-    tl.store(into + apart, tl.sum(two, 0), inside)
+    tl.store(into + stride, tl.sum(two, 0), inside)
     if ENDS:
-        tl.store(into + 2 * apart, tl.min(least, 0), inside)
-        tl.store(into + 3 * apart, tl.max(most, 0), inside)
+        tl.store(into + 2 * stride, tl.min(least, 0), inside)
+        tl.store(into + 3 * stride, tl.max(most, 0), inside)
 
 
 @triton.jit
@@ -197,10 +197,10 @@ def _sums(
         if KIND == 1:  # other kinds have no step
             x = _clamped(v, bottom, top)
             of_step += tl.where((x >= begin) & (x <= end), pull * x, 0.0)
-    into, apart = found + tl.program_id(0) * channels + channel, tl.num_programs(0) * channels
+    into, stride = found + tl.program_id(0) * channels + channel, tl.num_programs(0) * channels
     tl.store(into, tl.sum(of_a, 0), inside)
-    tl.store(into + apart, tl.sum(of_c, 0), inside)
-    tl.store(into + 2 * apart, tl.sum(of_step, 0), inside)
+    tl.store(into + stride, tl.sum(of_c, 0), inside)
+    tl.store(into + 2 * stride, tl.sum(of_step, 0), inside)
 
 
 @triton.jit

@@ -6,7 +6,7 @@
 namespace {  // each instruction set has its own
 
 struct Eight {
-    static constexpr int WIDTH = 8, PLACES = 4, WIDE_PLACES = 1, APART = 0;
+    static constexpr int WIDTH = 8, PLACES = 4, WIDE_PLACES = 1, DEPTHWISE_LANES = 0;
     using Vector = __m256i;
     static Vector zero() { return _mm256_setzero_si256(); }
     static Vector repeat(const uint8_t *at) { return all(four_bytes(at)); }

@@ -130,7 +130,7 @@ SHOWN void mc_widths(int32_t which, int32_t *to) {
     to[0] = all[which]->width;
     to[1] = all[which]->vectors;
     to[2] = all[which]->counted;
-    to[3] = all[which]->apart;
+    to[3] = all[which]->depthwise_lanes;
     to[4] = all[which]->whole;
     to[5] = all[which]->tiles;
 }
@@ -148,14 +148,14 @@ SHOWN void mc_run(int32_t which, const Step *steps, int64_t step_count, const Va
     const Network net{all[which], steps, step_count, *first, *last, reference, seconds};
     const int64_t in = int64_t(first->rows) * first->columns * first->channels;
     const int64_t out = int64_t(last->rows) * last->columns * last->channels;
-    const bool apart = count >= threads;
+    const bool by_pictures = count >= threads;
     Meeting meeting;
     std::atomic<int64_t> next{0};
     auto work = [&](int thread) {
         Arithmetic arithmetic;
         const int all_of_us = meeting.known();
-        uint8_t *arena = arenas + (apart ? thread * arena_size : 0);
-        if (apart) {
+        uint8_t *arena = arenas + (by_pictures ? thread * arena_size : 0);
+        if (by_pictures) {
             for (int64_t i; (i = next.fetch_add(1)) < count;) {
                 show(net, pictures + i * in, arena);
                 all_steps(net, arena);

@@ -10,7 +10,8 @@ namespace {  // each instruction set has its own
 
 // Lanes: WIDTH channels in a vector; PLACES places at once; Vector; zero(); repeat(four bytes); pairs(sums, x, weights); store.
 // For bytes: fours and, unless WHOLE, widen. As bits: at_least(sums, biases, bounds), not_negative, above, below.
-// If CODES: the functions that Coder calls. If APART > 0: Apart and ApartFinish, for APART lanes of a depthwise layer.
+// If CODES: the functions that Coder calls. If DEPTHWISE_LANES > 0: DepthwiseSums and
+// DepthwiseFinish, for that many lanes of a depthwise layer.
 // WIDE_PLACES: places that are summed in fp64 at once.
 // The sums of a block are in registers. Compilers keep an array there only if every index is a constant, hence Indices.
 constexpr int BLOCK = 3;  // vectors

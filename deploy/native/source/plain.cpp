@@ -4,7 +4,7 @@
 namespace {
 
 struct Lanes {
-    static constexpr int WIDTH = 8, PLACES = 4, WIDE_PLACES = 1, APART = 0;
+    static constexpr int WIDTH = 8, PLACES = 4, WIDE_PLACES = 1, DEPTHWISE_LANES = 0;
     static constexpr bool WHOLE = true, CODES = false;
     struct Vector { int32_t part[8]; };
     static Vector zero() { return {}; }

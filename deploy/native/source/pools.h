@@ -9,9 +9,9 @@ namespace {  // each instruction set has its own
 struct Taps {
     int first, begin, end;
     Taps(const Step &step, int axis, int at, int size) : first(at * step.stride[axis] - step.padding[axis]) {
-        const int apart = step.dilation[axis];
-        begin = first < 0 ? (-first + apart - 1) / apart : 0;
-        end = first < size ? (size - first + apart - 1) / apart : 0;
+        const int dilation = step.dilation[axis];
+        begin = first < 0 ? (-first + dilation - 1) / dilation : 0;
+        end = first < size ? (size - first + dilation - 1) / dilation : 0;
         if (end > step.kernel[axis]) end = step.kernel[axis];
     }
 };

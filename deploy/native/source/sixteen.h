@@ -6,7 +6,7 @@
 namespace {  // each instruction set has its own
 
 struct Sixteen {
-    static constexpr int WIDTH = 16, PLACES = 8, WIDE_PLACES = 4, APART = 64;
+    static constexpr int WIDTH = 16, PLACES = 8, WIDE_PLACES = 4, DEPTHWISE_LANES = 64;
     static constexpr bool WHOLE = true;
     using Vector = __m512i;
     static Vector zero() { return _mm512_setzero_si512(); }
@@ -54,9 +54,9 @@ struct Sixteen {
     static unsigned above(const float *x, float edge) { return compared<_CMP_GT_OQ>(x, edge); }
     static unsigned below(const float *x, float edge) { return compared<_CMP_LT_OQ>(x, edge); }
     // Sums of 64 channels: vector v holds channels 16 L + 4 v + (0 to 3) in its lane L, the order that unpacking gives.
-    struct Apart {
+    struct DepthwiseSums {
         Vector part[4];
-        ALWAYS Apart() {
+        ALWAYS DepthwiseSums() {
             for (int v = 0; v < 4; v++) part[v] = zero();
         }
         template <int PLANES> ALWAYS void add(const uint8_t *from, const int32_t *offsets, const int8_t *w) {
@@ -78,7 +78,7 @@ struct Sixteen {
         }
     };
 
-    // Four vectors in the order of Apart: transposes their 4 x 4 lanes of four channels.
+    // Four vectors in the order of DepthwiseSums: transposes their 4 x 4 lanes of four channels.
     ALWAYS static void in_natural_order(Numbers a, Numbers b, Numbers c, Numbers d, Numbers *to) {
         const Numbers ab = _mm512_shuffle_f32x4(a, b, 0x44), cd = _mm512_shuffle_f32x4(c, d, 0x44);
         const Numbers ab2 = _mm512_shuffle_f32x4(a, b, 0xee), cd2 = _mm512_shuffle_f32x4(c, d, 0xee);
@@ -88,8 +88,8 @@ struct Sixteen {
         to[3] = _mm512_shuffle_f32x4(ab2, cd2, 0xdd);
     }
 
-    // Turns sums of 64 lanes into bytes or numbers. Bias, scale and shift are in the order of Apart, all of them present.
-    class ApartFinish {
+    // Turns sums of 64 lanes into bytes or numbers. Bias, scale and shift are in the order of DepthwiseSums, all of them present.
+    class DepthwiseFinish {
         using Each = Coder<Sixteen, true, true>;
         const Each each[4];
 
@@ -97,14 +97,14 @@ struct Sixteen {
         static __mmask64 mask_of(int count) { return ~__mmask64(0) >> (64 - count); }
 
       public:
-        ApartFinish(const Step &step, int part)
+        DepthwiseFinish(const Step &step, int part)
             : each{of(step, 64 * part), of(step, 64 * part + 16), of(step, 64 * part + 32), of(step, 64 * part + 48)} {}
-        ALWAYS void store_codes(const Apart &sums, uint8_t *to, int count) const {
+        ALWAYS void store_codes(const DepthwiseSums &sums, uint8_t *to, int count) const {
             const Vector low = _mm512_packs_epi32(each[0](sums.part[0]), each[1](sums.part[1]));
             const Vector high = _mm512_packs_epi32(each[2](sums.part[2]), each[3](sums.part[3]));
             _mm512_mask_storeu_epi8(to, mask_of(count), _mm512_packus_epi16(low, high));
         }
-        ALWAYS void store_numbers(const Apart &sums, float *to, int count) const {
+        ALWAYS void store_numbers(const DepthwiseSums &sums, float *to, int count) const {
             Numbers found[4];
             in_natural_order(each[0].number(sums.part[0]), each[1].number(sums.part[1]), each[2].number(sums.part[2]),
                              each[3].number(sums.part[3]), found);

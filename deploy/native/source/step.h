@@ -65,7 +65,7 @@ struct Kernels {
     const char *name;
     int32_t width, vectors;   // channels in a vector and vectors in a block, for the weight layout
     int32_t counted;          // outputs whose bits are counted at once
-    int32_t apart;            // channels of a depthwise layer that are summed at once, four taps at a time; 0: no such kernel
+    int32_t depthwise_lanes;  // channels of a depthwise layer that are summed at once, four taps at a time; 0: no such kernel
     int32_t whole;            // whether byte products are added in 32 bits
     int32_t tiles;            // whether layers on bytes may use tiles, see tiles.h
     double (*peak)(int32_t bits, double seconds);  // multiply-accumulates per second, see peak.h

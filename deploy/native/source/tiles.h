@@ -135,7 +135,7 @@ template <class Tiles> double peak_in_tiles(int32_t bits, double seconds) {
 }
 
 template <class Tiles, int... O> constexpr Kernels with_tiles(const char *name, Indices<O...>) {
-    Kernels found{name, Sixteen::WIDTH, BLOCK, Counts::WIDTH, Sixteen::APART, Sixteen::WHOLE, 1, peak_in_tiles<Tiles>, {without_tiles<O>...}};
+    Kernels found{name, Sixteen::WIDTH, BLOCK, Counts::WIDTH, Sixteen::DEPTHWISE_LANES, Sixteen::WHOLE, 1, peak_in_tiles<Tiles>, {without_tiles<O>...}};
     found.table[LAYER] = layer_in_tiles<Tiles>;
     return found;
 }

@@ -93,7 +93,7 @@ inline const float *wide_block(const Step &step, uint8_t *arena, int begin, int 
     return weight + int64_t(step.kernel[0]) * step.kernel[1] * (step.source.channels / step.groups) * VECTORS * EIGHT;
 }
 
-template <class T> inline void wide_apart(const Step &step, uint8_t *arena, int begin, int end) {
+template <class T> inline void wide_depthwise(const Step &step, uint8_t *arena, int begin, int end) {
     const float *all = static_cast<const float *>(step.weight);
     const double zero = step.source.zero;
     const int channels = step.result.channels;
@@ -114,7 +114,7 @@ template <class T> inline void wide_apart(const Step &step, uint8_t *arena, int 
 
 template <class Lanes, class T> inline void wide_of(const Step &step, uint8_t *arena, int begin, int end) {
     const float *weight = static_cast<const float *>(step.weight);
-    if (step.what) return wide_apart<T>(step, arena, begin, end);
+    if (step.what) return wide_depthwise<T>(step, arena, begin, end);
     const int each = step.result.channels / step.groups;
     for (int group = 0; group < step.groups; group++)
         for (int block = 0, vectors = (each + EIGHT - 1) / EIGHT; vectors > 0;) {

@@ -18,7 +18,7 @@ def test_taps_of_a_depthwise_layer_come_in_fours() -> None:
     values = np.arange(70 * 5).reshape(70, 1, 1, 5) % 100
     place = Place((70, 3, 9), steps.BYTE, border=(0, 2, 0, 2))
     lanes = depthwise.lanes_of(70, 9, False, WIDE)
-    weight, offsets = depthwise.taps_apart([values, -values], lanes, Geometry((1, 5)), place)
+    weight, offsets = depthwise.weights_in_order([values, -values], lanes, Geometry((1, 5)), place)
     weight = weight.reshape(2, 2, 2, 4, 4, 4, 4)  # parts, fours, planes, vectors, lanes, channels, taps
     assert offsets.tolist() == [0, 72, 144, 216, 288, 0, 72, 144]  # the last three are read with weight 0
     assert weight[0, 0, 0, 1, 1, 1].tolist() == values[21, 0, 0, :4].tolist()
