@@ -48,7 +48,7 @@ def packed(codes: Bytes, levels: int) -> Bytes:
     """
     flat = codes.reshape(-1)
     if flat.dtype != np.uint8 or (flat.size and int(flat.max()) >= levels):
-        raise ValueError(f"codes of {levels} levels are whole numbers from 0 to {levels - 1}")
+        raise ValueError(f"codes of {levels} levels are integers from 0 to {levels - 1}")
     if levels == 3:
         full = np.zeros(size(flat.size, 3) * TRITS, np.uint8)
         full[: flat.size] = flat

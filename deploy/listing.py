@@ -37,7 +37,7 @@ def listing(held: Packed) -> str:
         "",
         f"{made.arch}, {made.dataset.label}{judged}; from {made.provenance.parent}",
         *(held.around.lines() if held.around else []),
-        f"{found['operations']} operations, {found['integer_layers']} of {found['layers']} layers on whole numbers",
+        f"{found['operations']} operations, {found['integer_layers']} of {found['layers']} layers on integers",
         f"{held.size:,} bytes; {in_tables(found['counted_bytes'])}",
     ])  # fmt: skip
 

@@ -168,7 +168,7 @@ def test_there_are_enough_cases() -> None:
          "choose auto, cifar10, cifar100, mnist, fashion_mnist, digits, scenes, imagefolder, coco or yolo"),
         (TRAIN, ("--precision", "fp99"), "argument --precision: 'fp99' is not one of auto, fp32, bf16, exact", "choose auto, fp32, bf16 or exact"),
         (TRAIN, ("--device", "gpu"), "argument --device: 'gpu' is not one of auto, cpu, cuda", "did you mean cuda?"),
-        (TRAIN, ("--epochs", "0"), "argument --epochs: '0' is not a whole number of at least 1 and at most 1,000,000",
+        (TRAIN, ("--epochs", "0"), "argument --epochs: '0' is not an integer of at least 1 and at most 1,000,000",
          "see python -m prune.train --help"),
         (TRAIN, ("--s", "0.001"), "--s without -sr has no effect", "add -sr"),
         (TRAIN, ("--refine", ""), "argument --refine: '' is not a path", "did an earlier command of the pipeline fail?"),

@@ -40,4 +40,4 @@ def arithmetic(program: Program) -> str:
     whole = [is_whole for _, is_whole in layers(program)]
     if not any(whole):
         return "fp32"
-    return "whole numbers" if all(whole) else f"whole numbers in {sum(whole)} of {len(whole)} layers"
+    return "integers" if all(whole) else f"integers in {sum(whole)} of {len(whole)} layers"

@@ -24,7 +24,7 @@ def is_cfg(cfg: Any) -> bool:
 
 def check_count(what: str, value: Any, least: int = 1) -> None:
     if type(value) is not int or value < least:
-        raise ValueError(f"{what} {value!r} is not a whole number of at least {least}")
+        raise ValueError(f"{what} {value!r} is not an integer of at least {least}")
 
 
 def check_share(what: str, value: Any) -> None:

@@ -35,7 +35,7 @@ def number(
             value = None
         # also refuses nan and inf; isfinite may overflow
         if value is None or not low <= value <= high or value == math.inf or (open_low and value == low):
-            name = "a whole number" if kind is int else "a number"
+            name = "an integer" if kind is int else "a number"
             span = f"{'above' if open_low else 'of at least'} {_shown(low)}"
             span += f" and at most {_shown(high)}" if high < math.inf else ""
             raise argparse.ArgumentTypeError(f"{text!r} is not {name} {span}" + (f"\n{hint}" if hint else ""))

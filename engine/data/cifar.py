@@ -78,7 +78,7 @@ def batch(path: Path, content: bytes, classes: int) -> Part:
         if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape != (len(labels), 3072):
             raise ValueError("its pictures are not 3 x 32 x 32 bytes each")
         if not all(type(label) is int and 0 <= label < classes for label in labels):
-            raise ValueError(f"its labels are not whole numbers below {classes}")
+            raise ValueError(f"its labels are not integers below {classes}")
     except Exception as problem:  # a forged pickle can raise nearly anything
         raise UserError(
             f"{path} cannot be read ({str(problem)[:200]})", "delete its folder and fetch the set again", BAD_DATA

@@ -76,7 +76,7 @@ def computes(form: nn.Module, node: fx.Node) -> bool:
 
 
 def is_size(node: fx.Node) -> bool:
-    """Return whether a node returns sizes, or whole numbers computed from sizes, instead of values."""
+    """Return whether a node returns sizes, or integers computed from sizes, instead of values."""
     if packet(node) in (aten.sym_size, aten.sym_numel):
         return True
     python = node.op == "call_function" and packet(node) is None

@@ -16,7 +16,7 @@ def _quantizers(a_bits: int, w_bits: int, q_type: int, first_layer: int) -> tupl
         raise ValueError(f"first_layer {first_layer} is neither 0 nor 1")
     for name, bits in (("a_bits", a_bits), ("w_bits", w_bits)):
         if type(bits) is not int or bits not in (*range(2, 9), 32):
-            raise ValueError(f"{name} {bits!r} is neither a whole number from 2 to 8 nor 32 (float)")
+            raise ValueError(f"{name} {bits!r} is neither an integer from 2 to 8 nor 32 (float)")
     weight = Identity() if w_bits == 32 else AffineWeight(w_bits, q_type == 0, per_channel=True)
     activation = Identity() if first_layer or a_bits == 32 else AffineActivation(a_bits, q_type == 0)
     return weight, activation

@@ -59,7 +59,7 @@ class SeparableNIN(nn.Sequential):
                 raise ValueError("each width must be a multiple of the one before it")
             multipliers = [after // before for before, after in itertools.pairwise(cfg)]
         if len(multipliers) != 7 or any(type(m) is not int or m < 1 for m in multipliers):
-            raise ValueError(f"multipliers {multipliers!r} are not 7 whole numbers")
+            raise ValueError(f"multipliers {multipliers!r} are not 7 integers")
         super().__init__()
         self.arch_args = {"multipliers": list(multipliers)}
         self._unit = [1] + [2 if doubled else 1] * 7  # each block's channels per unit of width

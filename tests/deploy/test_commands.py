@@ -118,7 +118,7 @@ def test_a_listing_has_a_line_an_operation(stocked: Command) -> None:
     ]  # fmt: skip
     accuracy = raw(checkpoint("w4a4"))["best_acc"]
     assert (empty, origin) == ("", f"nin, digits, {accuracy:.2f} % before it was packed; from {checkpoint('w4a4')}")
-    assert whole == "32 operations, 8 of 9 layers on whole numbers"
+    assert whole == "32 operations, 8 of 9 layers on integers"
     assert size.startswith(f"{len(before):,} bytes; ")
     told = json.loads(stocked(PACK, "--inspect", path, "--json").out)
     assert (told["sha256"], told["integer_layers"]) == (hashlib.sha256(before).hexdigest(), 8)

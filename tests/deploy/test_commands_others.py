@@ -107,7 +107,7 @@ def test_a_race_is_shown_and_drawn(stocked: Command) -> None:
         kind = "compressed" if "executor" in name else "float"
         assert re.match(rf"{name} +{kind} +\d+\.\d\d +\d+\.\d\d \(\d+\.\d\d to \d+\.\d\d\)", line), line
     assert re.search(r" 1\.00 \(1\.00 to 1\.00\)", lines[1])
-    assert " ".join(lines[4].split("100.0 %")[1].split()) == "whole numbers in 8 of 9 layers, the definition"
+    assert " ".join(lines[4].split("100.0 %")[1].split()) == "integers in 8 of 9 layers, the definition"
     assert re.match(rf"{W4A4}: {Path(W4A4).stat().st_size:,} bytes, packed \d,\d{{3}}$", lines[-3])
     assert "PyTorch" in lines[-2]
     assert "same answers: share of 1 random picture with the reference executor's answer; " in lines[-2]

@@ -36,7 +36,7 @@ INK = 64
 
 
 class Draws:
-    """Whole numbers drawn from a seed. NumPy guarantees the bits of PCG64, but not the methods of its Generator."""
+    """Integers drawn from a seed. NumPy guarantees the bits of PCG64, but not the methods of its Generator."""
 
     def __init__(self, *seed: int) -> None:
         self._bits = np.random.PCG64(list(seed))

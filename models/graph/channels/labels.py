@@ -1,6 +1,6 @@
 """Tensors of channel labels, which name the channel of each number of a value, and the operations that move them.
 
-A label is a whole number. 0 marks numbers from no channel or from several; they are never cut. A negative label marks
+A label is an integer. 0 marks numbers from no channel or from several; they are never cut. A negative label marks
 a channel that is not 0 when all its rows are 0 (masked), such as 1/2 behind a sigmoid. Label tensors have the shape of
 the values.
 Axes along which labels do not change are expanded and need no memory.

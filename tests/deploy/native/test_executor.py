@@ -134,7 +134,7 @@ def test_linear_layers_over_rows_of_codes(grid: Signs | Steps, kernels: str) -> 
         made = chains.program((Reshape, {"shape": shape}), chains.quantize(grid), (Linear, {"matrix": matrix}),
                               shape=(shape[0], 1, int(np.prod(shape[1:]))))  # fmt: skip
         native = Native(made, kernels)
-        assert native.how == f"whole numbers, {kernels}{how}"
+        assert native.how == f"integers, {kernels}{how}"
         x = chains.given(made.picture)
         assert torch.equal(native(x), run(made, x))
 

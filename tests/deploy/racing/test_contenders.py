@@ -59,7 +59,7 @@ def test_each_gives_the_answers_of_its_network(network: NormalForm, program: Pro
         assert entry.compressed == ("executor" in name)
         right = packed if entry.compressed else plain
         torch.testing.assert_close(entry.run(x), right, rtol=1e-4, atol=1e-5 * right.abs().max().item())
-    assert held["reference executor"].note == "whole numbers in 3 of 5 layers, the definition"
+    assert held["reference executor"].note == "integers in 3 of 5 layers, the definition"
 
 
 @pytest.mark.parametrize(("name", "package"), [("ONNX Runtime", "onnxruntime"), ("OpenVINO", "openvino")])

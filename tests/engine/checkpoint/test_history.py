@@ -86,7 +86,7 @@ def test_what_later_programs_add_is_written_again() -> None:
     ("content", "words"),
     [
         ({"stage": "prune", "percent": "half", "base": 1, "cfg_before": [8]}, "percent 'half' is not a finite number"),
-        ({"stage": "prune", "percent": 0.5, "base": 1.5, "cfg_before": [8]}, "base 1.5 is not a whole number"),
+        ({"stage": "prune", "percent": 0.5, "base": 1.5, "cfg_before": [8]}, "base 1.5 is not an integer"),
         (
             {"stage": "prune", "percent": 0.5, "base": 1, "cfg_before": [0]},
             "cfg_before is not a list of channel counts",
@@ -98,7 +98,7 @@ def test_what_later_programs_add_is_written_again() -> None:
         ({"stage": "prune", "percent": -0.1, "base": 1, "cfg_before": [8]}, r"percent -0.1 is not in \[0, 1\)"),
         (
             {"stage": "prune", "percent": 0.5, "base": -3, "cfg_before": [8]},
-            "base -3 is not a whole number of at least 1",
+            "base -3 is not an integer of at least 1",
         ),
         ({**PRUNED, "achieved": "abc"}, "achieved 'abc' is not a finite number"),
         ({**PRUNED, "importance": 3}, "importance is not a name"),
@@ -113,16 +113,16 @@ def test_what_later_programs_add_is_written_again() -> None:
         ({"stage": "train", "s": "strong", "epochs": 1}, "s 'strong' is not a finite number"),
         ({"stage": "train", "from_scratch": 1}, "from_scratch is neither true nor false"),
         ({"stage": "prune", "percent": 0.5}, "its stage prune lacks its settings"),
-        ({"stage": "train", "epochs": 0}, "epochs 0 is not a whole number of at least 1"),
-        ({"stage": "train", "epochs": 1, "val": -1}, "val -1 is not a whole number of at least 0"),
+        ({"stage": "train", "epochs": 0}, "epochs 0 is not an integer of at least 1"),
+        ({"stage": "train", "epochs": 1, "val": -1}, "val -1 is not an integer of at least 0"),
         ({"stage": "train", "pruned": [{"stage": "merge"}]}, "`pruned` holds stages other than prunings"),
         ({"stage": "quantize", "spec": "w4a4"}, "is not a dict of settings"),
         ({"stage": "quantize"}, "its stage quantize lacks its settings"),
         (
             {"stage": "quantize", "spec": {}, "calibrate": "kl", "pictures": "many"},
-            "pictures 'many' is not a whole number",
+            "pictures 'many' is not an integer",
         ),
-        ({"stage": "quantize", "spec": {}, "calibrate": "kl", "pictures": 0}, "pictures 0 is not a whole number"),
+        ({"stage": "quantize", "spec": {}, "calibrate": "kl", "pictures": 0}, "pictures 0 is not an integer"),
         ({"stage": "distil"}, "a stage that this version does not know: 'distil'"),
         ("merge", "not a list of stages"),
     ],
