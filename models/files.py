@@ -94,7 +94,7 @@ def restore(checkpoint: Checkpoint, arch: str | None = None) -> NormalForm:
     if late := [stage.name for stage in checkpoint.history if isinstance(stage, (Quantize, Calibrate, Merge))]:
         raise UserError(
             f"the file holds a network after stage '{late[0]}'; a float network is needed here",
-            "start from the float or pruned file it was made from; to judge this file: "
+            "start from the float or pruned file it was made from; to evaluate this file: "
             + called("quant.wqaq --evaluate F"),
             BAD_CHECKPOINT,
         )

@@ -100,5 +100,5 @@ def remarks(checkpoint: Checkpoint) -> str:
         if prunings([stage]) and checkpoint.cfg:  # a captured network has no cfg
             words.append(f"cfg {','.join(map(str, checkpoint.cfg))}")
     if checkpoint.metrics.judged_on == "val":
-        words.append("judged on held-out training pictures")
+        words.append("evaluated on held-out training pictures")
     return "; ".join(dict.fromkeys(words)) or "full precision"  # a network pruned twice names its cfg once

@@ -109,7 +109,7 @@ def body(options: Options) -> dict[str, Any]:
     for picture in set(outputs) - set(written):
         stale = f"; {picture} is that of an earlier table" if picture in old else ""
         judged = any(row.accuracy is not None for row in rows)
-        why = f"without matplotlib: {install('report')}" if judged else "where nothing was judged"
+        why = f"without matplotlib: {install('report')}" if judged else "where nothing was evaluated"
         notice(f"no picture {why}{stale}")
     note = f"{table.note(rows)} {_measured_on()}" if options.measure else table.note(rows)
     text = f"{table.markdown(rows, options.units)}\n{note}\nwritten: {', '.join(map(str, written))}"
@@ -224,7 +224,7 @@ def _say_what_is_not_compared(rows: list[ResultRow]) -> None:
             "nothing" if row.accuracy is None else f"{row.dataset} ({row.judged_on})" for row in (rows[0], *others)
         ]
         where = ", ".join(dict.fromkeys(judged[1:]))
-        notice(f"no loss for {len(others)} of {len(rows)} rows: judged on {where}, the baseline on {judged[0]}")
+        notice(f"no loss for {len(others)} of {len(rows)} rows: evaluated on {where}, the baseline on {judged[0]}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -159,7 +159,7 @@ def _sensitivity(options: Options) -> dict[str, Any]:
     task = task_of(model, data.info, opened.checkpoint.arch)
     whole = task.evaluate(model, data.test, batch).score
     found: dict[str, dict[str, float]] = {}
-    steps = tqdm(table(model, data, batch, task), "judging", leave=False, disable=not terminal.is_interactive())
+    steps = tqdm(table(model, data, batch, task), "evaluating", leave=False, disable=not terminal.is_interactive())
     for layer, change, accuracy in steps:
         found.setdefault(layer, {})[change] = accuracy
     lines = [

@@ -61,7 +61,7 @@ ORIGINAL_HEADER = (*HEADER[:4], "GFLOPs (MACs / 2^30)", "Para(M) (/ 2^20)", *HEA
 ORIGINAL_UNITS = ("original", "seed")
 _NOTE = (
     "The first row is the baseline: compression is 1 - size / its size, loss is its {} minus the row's, in points, "
-    "and - where the row was judged on other pictures. "
+    "and - where the row was evaluated on other pictures. "
     "Size counts the stored bits of every tensor (codes at their bit width, scales, biases and BN at 32), not a file. "
     "MACs are multiply-accumulates of convolutions, linear layers, matrix products and attention on one picture."
 )
@@ -78,7 +78,7 @@ def compression(row: ResultRow, base: ResultRow) -> float:
 
 
 def loss(row: ResultRow, base: ResultRow) -> float | None:
-    """Return the accuracy lost against the baseline, in points; None if the two were judged on different pictures."""
+    """Return the accuracy lost against the baseline, in points; None if the two were evaluated on different pictures."""
     if row.accuracy is None or base.accuracy is None or (row.dataset, row.judged_on) != (base.dataset, base.judged_on):
         return None
     return base.accuracy - row.accuracy
@@ -115,7 +115,7 @@ def score_of(rows: list[ResultRow]) -> Score:
 
 def _score(row: ResultRow) -> str:
     if row.accuracy is None:
-        return "not judged"
+        return "not evaluated"
     return f"{row.accuracy:.2f} {SCORE.unit}" + ("" if row.std is None else f" +- {row.std:.2f}")
 
 

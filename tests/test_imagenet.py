@@ -60,7 +60,7 @@ def test_the_chain_of_the_page(side: int, imagenet: Path, command: Command) -> N
         more += [flag for flag in ("--cpu", "--quiet") if flag in options(name)]
         done = command(name, *argv, *more, *(() if number else ("--image_size", side)))
         assert done.code == 0, f"python -m {module} {' '.join(argv)}\n{done.err}"
-        assert "notice: judged on" not in done.err
+        assert "notice: evaluated on" not in done.err
     files = sorted(Path("models_save").glob("*.pth"))
     assert [path.stem for path in files] == [
         f"resnet18_{end}" for end in ("preprune", "prune", "ptq_mse", "refine", "w8a8", "w8a8_merged")

@@ -95,9 +95,9 @@ def _accuracy(metrics: Metrics) -> str:
     """Word the accuracy. An old file may not say what it was measured on, and may store 0 for an unknown accuracy."""
     if metrics.judged_on == "unknown":
         told = f"{metrics.accuracy:.2f} %, on unknown pictures"
-        return told if metrics.judged else "unknown: it was not judged here"
+        return told if metrics.judged else "unknown: it was not evaluated here"
     pictures = "unknown" if metrics.pictures is None else metrics.pictures
-    return f"{metrics.accuracy:.2f} %, judged on {metrics.judged_on}, {pictures} pictures"
+    return f"{metrics.accuracy:.2f} %, evaluated on {metrics.judged_on}, {pictures} pictures"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

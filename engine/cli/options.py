@@ -42,7 +42,7 @@ class Pictures(Options):
     crop: str | None = flag(
         "--crop", choices=datasets.CROPS,
         help="imagefolder: how training cuts pictures; shift: the middle, shifted; imagenet: a random part, "
-        "and the middle 224 of 256 for judging (default: the input file's, else shift)",
+        "and the middle 224 of 256 for evaluation (default: the input file's, else shift)",
     )  # fmt: skip
     flip: bool | None = flag(
         "--flip", action=argparse.BooleanOptionalAction,
@@ -51,7 +51,7 @@ class Pictures(Options):
     )  # fmt: skip
     val: int = flag(
         "--val", type=number(int, 0, 10**9), default=0, metavar="N",
-        help="hold out N training pictures and judge on them, not on the test set",
+        help="hold out N training pictures and evaluate on them, not on the test set",
     )  # fmt: skip
     skip_bad: bool = flag(
         "--skip_bad", action="store_true", help="imagefolder: leave out unreadable pictures (default: refuse them)"
@@ -104,7 +104,7 @@ class Training(Options):
     )  # fmt: skip
     evaluate: Path | bool | None = flag(
         "--evaluate", nargs="?", const=True, type=path, metavar="F",
-        help="do not train; judge F (default: the file of --weights, else the file this command writes)",
+        help="do not train; evaluate F (default: the file of --weights, else the file this command writes)",
     )  # fmt: skip
     precision: str = flag(
         "--precision", choices=precision.CHOICES, default="auto", help=precision.HELP,
@@ -116,7 +116,7 @@ class Training(Options):
     )  # fmt: skip
     eval_every: int = flag(
         "--eval_every", type=number(int, 1, 1_000_000), default=1, metavar="N",
-        help="judge after every N epochs, and after the last (default: 1)",
+        help="evaluate after every N epochs, and after the last (default: 1)",
     )  # fmt: skip
     profile: bool = flag("--profile", action="store_true", help="trace some steps to trace.json in the run folder")
     run_dir: Path | None = flag("--run_dir", type=path, metavar="DIR", help="run folder (default: runs/NAME)")

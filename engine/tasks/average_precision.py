@@ -43,7 +43,7 @@ def check_installed() -> None:
     try:
         import pycocotools  # noqa: F401
     except ImportError as fault:
-        raise UserError("detectors are judged by pycocotools, which is not installed", install("detect")) from fault
+        raise UserError("detectors are evaluated by pycocotools, which is not installed", install("detect")) from fault
 
 
 def measured(found: Sequence[Boxes], truth: Sequence[Boxes], classes: int) -> Precision:

@@ -41,17 +41,17 @@ def say_other_pictures(known: DataInfo, info: DataInfo) -> None:
     """Print a notice if the pictures' size or crop differs from the file's (`known`)."""
     if known.image_size != info.image_size:
         size, own = info.image_size, known.image_size
-        notice(f"judged on pictures of {size}x{size}, but the file is for {own}x{own}")
+        notice(f"evaluated on pictures of {size}x{size}, but the file is for {own}x{own}")
     if known.crop != info.crop:
-        notice(f"judged on pictures cut by --crop {info.crop}, but the file is for --crop {known.crop}")
+        notice(f"evaluated on pictures cut by --crop {info.crop}, but the file is for --crop {known.crop}")
 
 
 def evaluate(options: Works, model: nn.Module, data: Data, task: Task, what: str = "") -> Evaluation:
     """Evaluate a network on its device; `what`, if given, is named on stderr meanwhile, as a CPU takes a while."""
     batch, announced = options.data.eval_batch_size, bool(what) and not options.machine.quiet
     if announced and not terminal.is_interactive():
-        print(f"judging {what}", file=sys.stderr)
-    with tqdm(total=len(data.test), desc=f"judging {what}", leave=False, file=sys.stderr,
+        print(f"evaluating {what}", file=sys.stderr)
+    with tqdm(total=len(data.test), desc=f"evaluating {what}", leave=False, file=sys.stderr,
               disable=not announced or not terminal.is_interactive()) as bar:  # fmt: skip
         return task.evaluate(model, data.test, batch, lambda: bar.update(batch))
 

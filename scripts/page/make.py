@@ -39,8 +39,8 @@ def refuse_unjudged(entries: Sequence[Entry]) -> None:
     if all(entry.row.accuracy is None for entry in entries):
         names = ", ".join(entry.name for entry in entries[:3]) + (", ..." if len(entries) > 3 else "")
         score = score_of([entry.row for entry in entries]).name
-        text = f"--html: nobody has judged {names or 'any row'}, so the page would show no {score}"
-        raise UserError(text, "judge a file first, e.g. prune.train --evaluate F, or leave --html out")
+        text = f"--html: nobody has evaluated {names or 'any row'}, so the page would show no {score}"
+        raise UserError(text, "evaluate a file first, e.g. prune.train --evaluate F, or leave --html out")
 
 
 def write(
@@ -121,7 +121,7 @@ def _remarks(entries: Sequence[Entry]) -> list[str]:
     lines = ["The star is the baseline."] if entries[0].row.accuracy is not None else []
     lines.append("Move the pointer over a point to see its name and its numbers.")
     if unjudged := [entry.name for entry in entries if entry.row.accuracy is None]:
-        lines.append(f"Not judged, so without a point: {', '.join(unjudged)}.")
+        lines.append(f"Not evaluated, so without a point: {', '.join(unjudged)}.")
     judged = [(e.row.dataset, e.row.judged_on, e.row.score.name) for e in entries if e.row.accuracy is not None]
     return lines + _incomparable(judged)
 
@@ -131,7 +131,7 @@ def _incomparable(judged: Sequence[Judged]) -> list[str]:
     lines = []
     if len(sets := dict.fromkeys(f"{name} ({part})" for name, part, _ in judged)) > 1:
         lines.append(
-            f"The files were judged on different pictures, {', '.join(sets)}: their heights cannot be compared."
+            f"The files were evaluated on different pictures, {', '.join(sets)}: their heights cannot be compared."
         )
     if len(scores := dict.fromkeys(score for *_, score in judged)) > 1:
         lines.append(f"The files have different scores, {', '.join(scores)}: their heights cannot be compared.")

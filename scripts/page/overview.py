@@ -119,7 +119,7 @@ def _formatter(name: str, column: _Column) -> CellFormatter:
     """Return how a cell is written; `<%-` of a template escapes."""
     if column.digits:
         return NumberFormatter(
-            format=column.digits, text_align="right", nan_format="not judged" if name == "score" else "-"
+            format=column.digits, text_align="right", nan_format="not evaluated" if name == "score" else "-"
         )
     if name == "loss":  # the formats of NumberFormatter give 0 no sign
         return HTMLTemplateFormatter(template='<div style="text-align: right"><%- loss_text %></div>')

@@ -104,7 +104,7 @@ def row(path: Path, found: Done) -> ResultRow:
         macs=found.macs,
         params=found.params,
         size_bits=found.size_bits,
-        remarks="" if found.judged_on == "test" else "judged on held-out training pictures",
+        remarks="" if found.judged_on == "test" else "evaluated on held-out training pictures",
         judged_on=found.judged_on,
         file=str(path),
         score=found.score,

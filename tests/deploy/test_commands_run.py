@@ -87,7 +87,7 @@ def test_what_is_said_of_an_accuracy(stocked: Command, ready: Callable[[str], st
     said = f"test accuracy {known:.2f} % -> {known:.2f} % on digits (360 pictures)"
     result = stocked(RUN, "--model", path, "--evaluate", "--executor", "reference")  # the data set is the file's
     assert result.out == f"{said}; reference, fp32, the definition\n"
-    assert result.err == "judging the packed file\n"
+    assert result.err == "evaluating the packed file\n"
     assert stocked(RUN, "--model", path, "--evaluate", "--executor", "torch").out == f"{said}; torch, fp32\n"
 
 

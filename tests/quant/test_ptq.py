@@ -99,6 +99,6 @@ def test_activations_that_overflow_are_no_bug(refined: Command, module: str) -> 
         done = refined(module, "--model", "big.pth", "--cpu", "--save", "out.pth")
     else:
         done = refined(module, "--sensitivity", "big.pth", "--cpu")
-    done.err = done.err.removeprefix("judging before\n")
+    done.err = done.err.removeprefix("evaluating before\n")
     assert_refused(done, 3, "the network's activations are not finite at block")
     assert not Path("out.pth").exists()

@@ -35,7 +35,7 @@ def test_a_file_is_judged_on_pictures_of_another_size(refined: Command) -> None:
     for module in ("prune.train", "quant.wqaq"):
         done = refined(module, "--evaluate", "models_save/nin_refine.pth", *AT_12)
         assert done.code == 0, done.err
-        assert "notice: judged on pictures of 12x12, but the file is for 8x8" in done.err
+        assert "notice: evaluated on pictures of 12x12, but the file is for 8x8" in done.err
     assert "block1.conv" in refined("scripts.summary", "models_save/nin_refine.pth", "--image_size", 12).out
 
 

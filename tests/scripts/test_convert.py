@@ -64,9 +64,9 @@ def test_what_a_file_cannot_say_is_asked_for_and_not_made_up(command, workplace:
     torch.save(models.build("nin", [8] * 8).state_dict(), workplace / "old.pth")
     told = "notice: old.pth does not name its data set, and neither does new.pth: give --dataset (and --mean and --std"
     assert told in command("scripts.convert", "old.pth", "new.pth").err
-    assert "\naccuracy    unknown: it was not judged here\n" in inspected()
+    assert "\naccuracy    unknown: it was not evaluated here\n" in inspected()
     assert told not in command("scripts.convert", "old.pth", "new.pth", "--dataset", "digits").err
-    assert "\naccuracy    unknown: it was not judged here\n" in inspected()
+    assert "\naccuracy    unknown: it was not evaluated here\n" in inspected()
     old_file(workplace / "old.pth", best_acc=81.5)
     assert command("scripts.convert", "old.pth", "new.pth").code == 0
     assert "\naccuracy    81.50 %, on unknown pictures\n" in inspected()

@@ -157,7 +157,7 @@ def test_losses_are_of_the_same_pictures_or_not_shown(
     monkeypatch.setattr("scripts.describe.row", lambda *_: next(made))
     monkeypatch.setattr(table, "draw", lambda rows: b"")
     notices = [line for line in command("scripts.report", *[FILES[0]] * 4).err.splitlines() if "no loss" in line]
-    where = "judged on CIFAR-10 (test), digits (val), the baseline on digits (test)"
+    where = "evaluated on CIFAR-10 (test), digits (val), the baseline on digits (test)"
     assert notices == [f"notice: no loss for 2 of 4 rows: {where}"]
     made = iter(rows[:2])
     assert "no loss" not in command("scripts.report", *FILES[:2]).err

@@ -104,9 +104,9 @@ def test_a_click_sorts_by_numbers_and_the_pointer_reads_a_point(browser: Any, tm
     assert [row[1] for row in rows(browser)] == ["first", "second", "third", "unjudged"]
     (header,) = [each for each in everywhere(browser, ".slick-header-column") if each.text.startswith("accuracy")]
     header.click()
-    assert [row[5] for row in rows(browser)] == ["9.50", "90.25", "100.00", "not judged"]  # as text, 100 came first
+    assert [row[5] for row in rows(browser)] == ["9.50", "90.25", "100.00", "not evaluated"]  # as text, 100 came first
     header.click()
-    assert [row[5] for row in rows(browser)] == ["not judged", "100.00", "90.25", "9.50"]
+    assert [row[5] for row in rows(browser)] == ["not evaluated", "100.00", "90.25", "9.50"]
     read = point(browser, "size", "3. third")
     for words in ("3. third", "90.25 %", "2,000 bytes", "2.00 ms"):
         assert words in read

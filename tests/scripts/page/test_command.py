@@ -81,7 +81,7 @@ def test_where_nothing_was_judged_there_is_no_page(refined: Command) -> None:
     content = raw(Path(FILES[0]))
     content["metrics"] = {"judged_on": "unknown"}
     archive.save(Path("fresh.pth"), {**content, "best_acc": 0.0})
-    assert_refused(refined("scripts.report", "fresh.pth", "--html"), 2, "--html: nobody has judged fresh")
+    assert_refused(refined("scripts.report", "fresh.pth", "--html"), 2, "--html: nobody has evaluated fresh")
     assert not Path("runs/report.md").exists()
     assert refined("scripts.report", "fresh.pth").code == 0
 
@@ -215,7 +215,7 @@ def test_a_run_without_an_accuracy_ends_with_a_notice(
     assert "notice: no web page: nin, seed 1, diverged in nin" in done.err
     Path("results/digits/table.md").unlink()
     assert_refused(
-        command("scripts.results", "--dataset", "digits", "--table", "--html"), 2, "nobody has judged any row"
+        command("scripts.results", "--dataset", "digits", "--table", "--html"), 2, "nobody has evaluated any row"
     )
     assert not Path("results/digits/table.md").exists()
 

@@ -120,7 +120,7 @@ def test_curves_say_which_pictures_judged() -> None:
     assert told([entry("a"), held_out]) == ["a (test)", "b (val)"]
     assert told([entry("a"), held_out, detector]) == ["a (test accuracy)", "b (val accuracy)", "c (val mAP)"]
     assert told([entry("a"), held_out], curves.losses) == ["a", "b"]
-    pictures = "The files were judged on different pictures, digits (test), digits (val): their heights"
+    pictures = "The files were evaluated on different pictures, digits (test), digits (val): their heights"
     scores = "The files have different scores, accuracy, mAP: their heights"
     head, _, tail = Page(make.html([entry("a"), held_out, detector], "x")).text.rpartition("Learning curves")
     assert (pictures in head, pictures in tail) == (False, True)
@@ -141,12 +141,12 @@ def test_the_page_says_where_each_file_comes_from_and_what_it_lacks() -> None:
     assert "The channels before pruning are not known:\nb: --arch my.py:net: OSError: gone" in unknown.text
     assert "before pruning are not known" not in page.text
     assert "No time was measured. give --measure" in page.text
-    assert "Not judged, so without a point: b." in page.text
+    assert "Not evaluated, so without a point: b." in page.text
     assert {"DataTable", "HoverTool", "Figure"} <= set(page.models)
     assert "The star is the baseline." in page.text
     assert "The star" not in Page(make.html([silent, entry("a")], "Digits")).text
     mixed = make.html([entry("a"), entry("b", dataset="CIFAR-10")], "x")
-    assert "judged on different pictures, digits (test), CIFAR-10 (test)" in mixed
+    assert "evaluated on different pictures, digits (test), CIFAR-10 (test)" in mixed
 
 
 def test_the_page_loads_nothing() -> None:
@@ -180,7 +180,7 @@ def test_words_of_files_are_not_markup() -> None:
 
 
 def test_a_page_without_any_accuracy_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="nobody has judged a, b, so the page would show no accuracy") as fault:
+    with pytest.raises(UserError, match="nobody has evaluated a, b, so the page would show no accuracy") as fault:
         make.write([entry("a", None), entry("b", None)], tmp_path / "p.html", "x")
     assert fault.value.code == USAGE
     assert not list(tmp_path.iterdir())
