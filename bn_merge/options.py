@@ -11,8 +11,9 @@ from engine.cli.flags import Options, flag, part
 from engine.cli.naming import SAVED
 from engine.cli.options import Works, Writes
 from engine.errors import BAD_CHECKPOINT, UserError
+from quant.quantizer_spec import quantizer
 from quant.settings import VALUES
-from quant.spec import QuantSpec, quantizer
+from quant.spec import QuantSpec
 
 
 @dataclass(frozen=True, kw_only=True)

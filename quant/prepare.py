@@ -22,8 +22,9 @@ from models.layers.quantizers import made
 from models.layers.quantizers.base import Quantizer
 from models.layers.quantizers.pixels import PixelCodes, PixelWeight
 from quant.placement import quantizable, reads_picture, rectified_layers
+from quant.quantizer_spec import FLOAT, QuantizerSpec
 from quant.rewire import leave_out, pool_before_norm, read_before_relu, share_quantizers
-from quant.spec import QuantizerSpec, QuantSpec
+from quant.spec import QuantSpec
 from quant.sums import BITS, code_sums
 
 if TYPE_CHECKING:
@@ -100,11 +101,11 @@ def _quantize(
     for name, layer in layers.items():
         weights, inputs = outer if name in ends else inner
         if name in spec.float_inputs:
-            inputs = QuantizerSpec()
+            inputs = FLOAT
         if name in spec.measured_inputs:
             inputs = QuantizerSpec("affine", spec.activation.bits)
         if name in spec.coded_ends:
-            weights, inputs = of_coded_end(spec), QuantizerSpec()
+            weights, inputs = of_coded_end(spec), FLOAT
         if layer.weight.dtype not in (torch.float32, torch.float64):
             raise UserError(f"{name} has weights of {layer.weight.dtype}", "convert the network first: model.float()")
         weight = weight_quantizer(weights, layer.weight.detach())

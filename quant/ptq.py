@@ -18,7 +18,8 @@ from engine.cli.options import Writes
 from engine.system.said import warning
 from quant import settings
 from quant.options import Settings, refined_file
-from quant.spec import QuantizerSpec, QuantSpec
+from quant.quantizer_spec import QuantizerSpec
+from quant.spec import QuantSpec
 
 EXAMPLES = (
     "quant.ptq --calibrate kl",

@@ -14,7 +14,8 @@ from engine.training.recipe import ORIGINAL, Recipe, for_float
 from models.layers.quantizers import kinds
 from models.layers.quantizers.guard import called
 from models.layers.quantizers.kinds import Traits
-from quant.spec import QuantizerSpec, QuantSpec
+from quant.quantizer_spec import QuantizerSpec
+from quant.spec import QuantSpec
 
 _DIGITS_EPOCHS = {"refine": 6, "scratch": 12}
 _SCENES_EPOCHS = {"refine": 4, "scratch": 16}

@@ -23,7 +23,8 @@ from models.layers.quantizers import kinds
 from models.layers.quantizers.base import Quantizer
 from quant.declared import declared
 from quant.prepare import of_coded_end, prepare
-from quant.spec import QuantizerSpec, QuantSpec
+from quant.quantizer_spec import FLOAT, QuantizerSpec
+from quant.spec import QuantSpec
 
 
 def _stage_of(checkpoint: Checkpoint) -> Quantize | Calibrate | None:
@@ -131,7 +132,7 @@ def check_codes(model: nn.Module, spec: QuantSpec) -> None:
     for name, module in model.named_modules():
         if isinstance(module, (MergedConv2d, MergedLinear)):
             of_layer = of_coded_end(spec) if name in spec.coded_ends else spec.weight
-            part = replace(of_layer, bits=module.weight_bits) if module.weight_bits < 32 else QuantizerSpec()
+            part = replace(of_layer, bits=module.weight_bits) if module.weight_bits < 32 else FLOAT
             if not _possible(module.codes, part):
                 raise _bad(f"{name}.codes holds values that {part.bits}-bit {part.kind} weights cannot have")
         elif isinstance(module, Flip) and not (module.flip.abs() == 1).all():

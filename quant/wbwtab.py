@@ -12,8 +12,9 @@ from engine.cli.flags import Parser, part
 from engine.cli.options import Training, recipe_help
 from quant import recipes, settings
 from quant.options import Quantizing, Settings
+from quant.quantizer_spec import QuantizerSpec, for_inputs, quantizer
 from quant.settings import VALUES
-from quant.spec import QuantizerSpec, QuantSpec, for_inputs, quantizer
+from quant.spec import QuantSpec
 
 EXAMPLES = (
     "quant.wbwtab --W 2 --A 2",

@@ -15,7 +15,8 @@ from engine.errors import UserError
 from models.layers.quantizers.kinds import Traits, all_traits
 from quant import recipes, settings
 from quant.options import Quantizing, Settings
-from quant.spec import DEFAULT, QuantizerSpec, QuantSpec, for_inputs, quantizer, uniform
+from quant.quantizer_spec import DEFAULT, QuantizerSpec, for_inputs, quantizer
+from quant.spec import QuantSpec, uniform
 
 EXAMPLES = (
     "quant.wqaq --Wbits 8 --Abits 8",

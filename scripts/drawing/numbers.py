@@ -10,7 +10,7 @@ from torch import Tensor
 from models.layers.quantizers import kinds, made
 from models.layers.quantizers.base import Quantizer, Signs, Steps
 from models.layers.quantizers.declared import grid_of
-from quant.spec import STE, QuantizerSpec
+from quant.quantizer_spec import STE, QuantizerSpec
 
 POINTS = 401
 REACH = 1.5

@@ -8,7 +8,8 @@ from models import forms
 from models.graph.normal import NormalForm
 from quant.placement import meet
 from quant.prepare import prepare
-from quant.spec import QuantSpec, affine, for_inputs, quantizer, uniform
+from quant.quantizer_spec import for_inputs, quantizer
+from quant.spec import QuantSpec, affine, uniform
 
 FLOAT = "float"
 SPECS: dict[str, QuantSpec | None] = {

@@ -25,8 +25,9 @@ from models.graph.surgery.resize import resized
 from models.layers.conv_q import QuantConv2d, QuantLinear
 from quant.placement import meet
 from quant.prepare import prepare
+from quant.quantizer_spec import quantizer
 from quant.restore import open as opened
-from quant.spec import QuantSpec, affine, quantizer, uniform
+from quant.spec import QuantSpec, affine, uniform
 from tests.tools import cases
 
 SPECS = {

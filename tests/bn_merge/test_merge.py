@@ -25,8 +25,9 @@ from models.graph.normal import NormalForm
 from models.layers.conv_q import QuantConv2d, QuantLinear
 from models.layers.fold import MergedConv2d, MergedLinear
 from quant.prepare import prepare
+from quant.quantizer_spec import quantizer
 from quant.restore import open as restored
-from quant.spec import QuantSpec, affine, quantizer
+from quant.spec import QuantSpec, affine
 from tests.tools.networks import captured, ends, form
 from tests.tools.residual import ARCH, residual
 

@@ -20,8 +20,9 @@ from engine.data.info import DataInfo
 from engine.errors import BAD_CHECKPOINT, UserError
 from models.blocks import ConvBNAct
 from quant.prepare import prepare
+from quant.quantizer_spec import quantizer
 from quant.restore import open as opened
-from quant.spec import QuantSpec, affine, quantizer
+from quant.spec import QuantSpec, affine
 from tests.tools.by_hand import FOLDED, Own
 from tests.tools.networks import NARROW, captured, ends, form
 from tests.tools.residual import residual

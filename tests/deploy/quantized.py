@@ -20,7 +20,8 @@ from models.graph.capture.form import capture
 from models.graph.normal import NormalForm
 from quant.placement import meet
 from quant.prepare import prepare
-from quant.spec import QuantSpec, affine, for_inputs, quantizer, uniform
+from quant.quantizer_spec import for_inputs, quantizer
+from quant.spec import QuantSpec, affine, uniform
 from tests.tools import cases
 
 SIDE = 16

@@ -34,7 +34,8 @@ from engine.data.info import DataInfo
 from engine.errors import BAD_CHECKPOINT, UserError
 from models.graph.capture.form import capture
 from quant.prepare import prepare
-from quant.spec import QuantizerSpec, QuantSpec
+from quant.quantizer_spec import QuantizerSpec
+from quant.spec import QuantSpec
 from tests import conftest
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)

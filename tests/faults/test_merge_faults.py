@@ -25,8 +25,9 @@ from models.layers.quantizers.base import Quantizer
 from models.layers.quantizers.binary import BinaryActivation
 from quant.placement import reads_sums
 from quant.prepare import prepare
+from quant.quantizer_spec import quantizer
 from quant.restore import restore
-from quant.spec import QuantSpec, affine, quantizer
+from quant.spec import QuantSpec, affine
 from tests.tools.networks import ends, form
 from tests.tools.residual import ARCH
 

@@ -98,7 +98,8 @@ def test_codes_beyond_their_bits_are_refused_and_all_others_are_not(
     """The network is merged here; each kind of weights is tested."""
     from bn_merge.merge import merge
     from quant.prepare import prepare
-    from quant.spec import QuantizerSpec, QuantSpec
+    from quant.quantizer_spec import QuantizerSpec
+    from quant.spec import QuantSpec
 
     torch.manual_seed(0)
     spec = QuantSpec(weight=QuantizerSpec(**weights), exceptions=("block1.conv", "linear"))

@@ -15,7 +15,8 @@ from bn_merge.merge import merge
 from models import cost
 from models.layers.fold import Flip
 from quant.prepare import prepare
-from quant.spec import QuantSpec, affine, quantizer
+from quant.quantizer_spec import quantizer
+from quant.spec import QuantSpec, affine
 from tests.tools.networks import captured, ends, form
 from tests.tools.residual import ARCH
 

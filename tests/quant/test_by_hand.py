@@ -17,8 +17,9 @@ from models.graph.chains import unfolded
 from models.graph.normal import NormalForm
 from models.layers.bnfold import BNFoldConv2d, FoldedNorm
 from quant.prepare import prepare
+from quant.quantizer_spec import quantizer
 from quant.restore import open as opened
-from quant.spec import QuantSpec, affine, quantizer
+from quant.spec import QuantSpec, affine
 from tests.tools.by_hand import FOLDED, ByHand, Own, Plain
 from tests.tools.networks import captured, form
 

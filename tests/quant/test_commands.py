@@ -16,7 +16,8 @@ import models
 from engine.checkpoint import archive
 from engine.checkpoint.format import Checkpoint
 from engine.system import files
-from quant.spec import QuantSpec, quantizer
+from quant.quantizer_spec import quantizer
+from quant.spec import QuantSpec
 from tests.conftest import NARROW, SMALL, assert_refused
 from tests.tools.contents import raw
 from tests.tools.contract import FAST, assert_judged_right, contract

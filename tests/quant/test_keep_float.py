@@ -13,8 +13,9 @@ from models.layers.conv_q import QuantConv2d
 from models.layers.quantizers import kinds
 from quant.placement import meet
 from quant.prepare import prepare
+from quant.quantizer_spec import quantizer
 from quant.restore import open as opened, spec_of
-from quant.spec import QuantSpec, affine, quantizer, uniform
+from quant.spec import QuantSpec, affine, uniform
 from tests.conftest import NARROW, SMALL, assert_refused
 from tests.tools.networks import form
 

@@ -23,8 +23,9 @@ from models.layers.quantizers.affine import AffineActivation
 from quant.hooks import clip_latent
 from quant.placement import reads_sums
 from quant.prepare import input_quantizer, prepare
+from quant.quantizer_spec import quantizer
 from quant.restore import restore
-from quant.spec import QuantSpec, affine, quantizer
+from quant.spec import QuantSpec, affine
 from tests.tools.networks import captured, ends, form
 
 CFGS = {"nin": [8] * 8, "nin_gc": [2, 2, 16, 16, 4, 32, 32, 8]}

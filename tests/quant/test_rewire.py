@@ -18,7 +18,8 @@ from models.graph.flow import module, places
 from models.graph.normal import NormalForm
 from models.layers.quantizers.base import Quantizer
 from quant.prepare import prepare
-from quant.spec import QuantSpec, affine, quantizer, uniform
+from quant.quantizer_spec import quantizer
+from quant.spec import QuantSpec, affine, uniform
 from tests.tools.networks import captured
 
 BINARY = QuantSpec(quantizer("b"), quantizer("b"), ("stem", "head"))
@@ -292,8 +293,7 @@ def test_where_values_are_changed_in_place_nothing_moves() -> None:
         return net.a(z) + net.b(y)
 
     net, model = made(run)
-    x = net.stem(pictures())
-    y = net.n(x)
+    y = net.n(x := net.stem(pictures()))
     changed = torch.cat([torch.ones_like(y[:, :1]), y[:, 1:3] + x[:, 1:3], y[:, 3:]], 1)
     assert_computes(
         prepare(model, BINARY), answered(net, binary(net.a, signs(y.relu())) + binary(net.b, signs(changed)))

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from quant.prepare import prepare
-from quant.spec import QuantSpec, quantizer, uniform
+from quant.quantizer_spec import quantizer
+from quant.spec import QuantSpec, uniform
 from tests.tools.networks import captured
 
 

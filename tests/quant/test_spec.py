@@ -7,7 +7,8 @@ import copy
 import pytest
 
 from engine.errors import BAD_CHECKPOINT, UserError
-from quant.spec import QuantizerSpec, QuantSpec, quantizer, uniform
+from quant.quantizer_spec import QuantizerSpec, quantizer
+from quant.spec import QuantSpec, uniform
 
 SPECS = [
     QuantSpec(),

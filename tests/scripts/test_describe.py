@@ -10,7 +10,8 @@ from engine.checkpoint import transforms
 from engine.checkpoint.format import Checkpoint, Metrics
 from engine.checkpoint.provenance import Provenance
 from engine.data.info import DataInfo
-from quant.spec import QuantSpec, affine, quantizer
+from quant.quantizer_spec import quantizer
+from quant.spec import QuantSpec, affine
 from scripts import describe
 from tests.conftest import NARROW
 

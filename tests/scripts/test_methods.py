@@ -11,7 +11,8 @@ from engine.checkpoint.format import Checkpoint, Metrics
 from engine.checkpoint.history import Calibrate, Merge, Prune, Quantize, Stage, Train
 from engine.checkpoint.provenance import Provenance
 from engine.data.info import DataInfo
-from quant.spec import QuantizerSpec, QuantSpec
+from quant.quantizer_spec import QuantizerSpec
+from quant.spec import QuantSpec
 from scripts import methods
 from scripts.ladder import steps
 from scripts.ladder.rows import ROWS, LadderRow

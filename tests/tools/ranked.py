@@ -22,7 +22,8 @@ from prune.sparsity import penalty
 from quant.hooks import hooks
 from quant.placement import meet
 from quant.prepare import prepare
-from quant.spec import QuantSpec, for_inputs, quantizer
+from quant.quantizer_spec import for_inputs, quantizer
+from quant.spec import QuantSpec
 from scripts.speed.variants import FLOAT, SPECS, network
 
 BATCH = 24

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Spec(Protocol):
-    """The settings of one quantizer; quant.spec.QuantizerSpec describes the fields."""
+    """The settings of one quantizer; quant.quantizer_spec.QuantizerSpec describes the fields."""
 
     @property
     def bits(self) -> int: ...

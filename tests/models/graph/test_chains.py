@@ -14,7 +14,8 @@ from models.graph.chains import Chain, chains, read_by_sign, unfolded
 from models.graph.flow import first_layers, hands_on, last_layers, never_negative, places, unscaled
 from models.graph.normal import NormalForm
 from quant.prepare import prepare
-from quant.spec import QuantSpec, quantizer
+from quant.quantizer_spec import quantizer
+from quant.spec import QuantSpec
 from tests.tools.networks import captured
 
 

@@ -15,7 +15,7 @@ from models.layers.quantizers.dorefa import DorefaActivation
 from models.layers.quantizers.lsq import LsqActivation
 from models.layers.quantizers.ternary import TernaryActivation
 from quant.prepare import input_quantizer
-from quant.spec import QuantizerSpec
+from quant.quantizer_spec import QuantizerSpec
 from tests.tools.draws import drawn
 
 

@@ -13,7 +13,7 @@ from models.layers.quantizers import kinds
 from models.layers.quantizers.identity import Identity
 from models.layers.quantizers.kinds import Kind, Traits
 from models.layers.quantizers.traits import declared
-from quant.spec import QuantizerSpec
+from quant.quantizer_spec import QuantizerSpec
 
 
 @pytest.fixture

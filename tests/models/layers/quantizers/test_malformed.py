@@ -21,7 +21,7 @@ from models.layers.quantizers import declared, kinds, made, traits
 from models.layers.quantizers.base import Quantized, Quantizer
 from models.layers.quantizers.identity import Identity
 from models.layers.quantizers.kinds import Kind
-from quant.spec import QuantizerSpec
+from quant.quantizer_spec import QuantizerSpec
 from tests.conftest import NARROW, SMALL, assert_refused
 
 ROOT = Path(__file__).parents[4]
