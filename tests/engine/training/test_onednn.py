@@ -67,13 +67,21 @@ def test_depthwise_gradients_in_bf16_are_those_of_fp32(stride: int) -> None:
         torch.testing.assert_close(conv.weight.grad.double(), weight.grad, rtol=0.02, atol=0.5)
 
 
-def test_strided_depthwise_layers_leave_autocast() -> None:
-    layers = [nn.Conv2d(8, 8, 3, 2, 1, groups=8), nn.Conv2d(8, 8, 3, 1, 1, groups=8), nn.Conv2d(8, 8, 3, 2, 1)]
+LAYERS = (
+    lambda: nn.Conv2d(8, 8, 3, 2, 1, groups=8), lambda: nn.Conv2d(8, 8, 3, 1, 1, groups=8),
+    lambda: nn.Conv2d(8, 8, 3, 2, 1), lambda: nn.Conv2d(8, 8, (3, 5), 1, (1, 2), groups=8),
+    lambda: nn.Conv2d(8, 8, 5, 1, 2, groups=4), lambda: nn.Conv2d(8, 8, 5, 1, 2),
+)  # fmt: skip
+IN_FP32 = [True, False, False, True, False, False]
+
+
+def test_strided_and_wide_depthwise_layers_leave_autocast() -> None:
+    layers = [make() for make in LAYERS]
     onednn.spare(nn.Sequential(*layers))
     with torch.autocast("cpu", torch.bfloat16):
         found = [layer(torch.zeros(1, 8, 4, 4, dtype=torch.bfloat16)).dtype for layer in layers]
         assert torch.is_autocast_enabled("cpu")
-    assert found == [torch.float32, torch.bfloat16, torch.bfloat16]
+    assert [dtype == torch.float32 for dtype in found] == IN_FP32
 
 
 def test_autocast_is_back_after_a_fault() -> None:
@@ -85,11 +93,11 @@ def test_autocast_is_back_after_a_fault() -> None:
         assert torch.is_autocast_enabled("cpu")
 
 
-def test_codes_of_strided_depthwise_layers_are_multiplied_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_codes_of_these_layers_are_multiplied_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     whole = torch.nn.functional.conv2d
     monkeypatch.setattr(products.F, "conv2d", lambda x, *rest: seen.append(x.dtype) or whole(x, *rest))
     x = torch.ones(1, 8, 4, 4, dtype=torch.bfloat16)
-    for conv in (nn.Conv2d(8, 8, 3, 2, 1, groups=8), nn.Conv2d(8, 8, 3, 1, 1, groups=8), nn.Conv2d(8, 8, 3, 2, 1)):
+    for conv in (make() for make in LAYERS):
         assert products.convolution(conv, x, conv.weight.bfloat16()).dtype == torch.bfloat16
-    assert seen == [torch.float32, torch.bfloat16, torch.bfloat16]
+    assert [dtype == torch.float32 for dtype in seen] == IN_FP32
