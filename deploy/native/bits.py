@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.native import steps
 from deploy.native.layout import Place
 from deploy.native.matrices import Geometry
 from deploy.operations.base import Codes, Matrix
@@ -32,7 +33,7 @@ def settings(values: NDArray[np.int64], geometry: Geometry, source: Place, resul
     planes = [positive] if nonzero.all() else [positive, nonzero]
     held = np.stack([_words(plane, lanes) for plane in planes], 2)  # (blocks, taps and words, planes, lanes)
     rows, columns = (np.arange(n) for n in geometry.kernel)
-    words = -(-values.shape[1] // 64)
+    words = steps.words(values.shape[1])
     places = (
         rows[:, None, None] * geometry.dilation[0] * source.line
         + columns[:, None] * geometry.dilation[1] * source.pitch
@@ -45,14 +46,18 @@ def settings(values: NDArray[np.int64], geometry: Geometry, source: Place, resul
     }  # fmt: skip
 
 
-def _words(plane: NDArray[np.bool_], lanes: int) -> NDArray[np.uint64]:
+def _words(plane: NDArray[np.bool_], lanes: int) -> NDArray[np.uint32]:
     """Pack a plane of bits, (out, in, rows, columns), into words, (blocks, taps and words, lanes)."""
     spread = plane.transpose(0, 2, 3, 1)
-    outputs, words = -(-len(spread) // lanes) * lanes, -(-spread.shape[3] // 64)
-    held = np.zeros((outputs, *spread.shape[1:3], words * 64), bool)
+    outputs, words = -(-len(spread) // lanes) * lanes, steps.words(spread.shape[3])
+    held = np.zeros((outputs, *spread.shape[1:3], words * steps.WORD), bool)
     held[: len(spread), :, :, : spread.shape[3]] = spread
-    packed = np.packbits(held, axis=-1, bitorder="little").view(np.dtype("<u8")).astype(np.uint64)
-    return np.ascontiguousarray(packed.reshape(outputs // lanes, lanes, -1).transpose(0, 2, 1))
+    return np.ascontiguousarray(_packed(held).reshape(outputs // lanes, lanes, -1).transpose(0, 2, 1))
+
+
+def _packed(held: NDArray[np.bool_]) -> NDArray[np.uint32]:
+    """Pack the bits of the last axis into words."""
+    return np.packbits(held, axis=-1, bitorder="little").view(np.dtype("<u4")).astype(np.uint32)
 
 
 def _bases(
@@ -92,16 +97,18 @@ def _bases(
 
 def limits(
     base: NDArray[np.int32], depth: int, bias: NDArray[np.int32], bounds: NDArray[np.int32], outputs: int
-) -> NDArray[np.int64]:
-    """Return how many bits may differ while a sum reaches its bound, (planes, kinds, outputs); -1 for padding outputs.
+) -> NDArray[np.int32]:
+    """Return how many bits may differ while a sum reaches its bound, (planes, kinds, outputs).
+
+    A limit of -1, as padding outputs have, is never kept.
 
     Args:
         base, depth: from `settings`.
         bounds: from `bounds`.
     """
-    found = np.full((len(bounds), *base.shape), -1, np.int64)
+    found = np.full((len(bounds), *base.shape), -1, np.int32)
     room = base[:, :outputs].astype(np.int64) * depth + bias[:outputs] - bounds[:, None, :outputs].astype(np.int64)
-    found[:, :, :outputs] = room // (2 * depth)
+    found[:, :, :outputs] = np.clip(room // (2 * depth), -1, HIGHEST)
     return found
 
 
@@ -115,13 +122,10 @@ def bounds(matrix: Matrix, grid: Signs, outputs: int, lanes: int) -> dict[str, A
     tests = [lambda y: y >= 0] if grid.edge is None else [lambda y: y > edge, lambda y: y < -edge]
     told = [_bound(matrix, test, outputs) for test in tests]
     rows = np.zeros((len(told), outputs + lanes), np.int32)  # kernels read whole vectors, beyond the last channel
-    words = np.zeros((len(told), -(-outputs // 64) * 64), bool)
+    words = np.zeros((len(told), steps.words(outputs) * steps.WORD), bool)
     for row, (bound, flipped) in enumerate(told):
         rows[row, :outputs], words[row, :outputs] = bound, flipped
-    return {
-        "bounds": rows,
-        "flips": np.packbits(words, axis=-1, bitorder="little").view(np.dtype("<u8")).astype(np.uint64),
-    }
+    return {"bounds": rows, "flips": _packed(words)}
 
 
 def _bound(matrix: Matrix, test: Any, outputs: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

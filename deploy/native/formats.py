@@ -18,7 +18,7 @@ WORTH = 8
 """The number of sums that int16 must hold for byte kernels to be faster than int16 kernels."""
 MOST_TAPS = 1024
 FEWEST_BITS = 32
-"""The number of channels from which packing bits into 64-bit words is worth it."""
+"""The number of channels from which packing bits into words is worth it."""
 
 
 def geometry(operation: Convolution | Linear) -> Geometry:

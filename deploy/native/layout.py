@@ -54,7 +54,7 @@ class Place:
         """Numbers (for BITS: words) from one column to the next. Codes are padded to fours, except fewer than 4 bytes."""
         channels = self.sides[2]
         if self.kind == steps.BITS:
-            return -(-channels // 64) * self.planes
+            return steps.words(channels) * self.planes
         close = self.kind in (steps.FLOAT, steps.WHOLE) or (self.kind == steps.BYTE and channels < 4)
         return channels if close else -(-channels // 4) * 4
 

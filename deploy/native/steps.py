@@ -7,8 +7,11 @@ from ctypes import c_double, c_float, c_int32, c_int64, c_void_p
 from dataclasses import dataclass
 
 FLOAT, BYTE, SHORT, BITS, WHOLE = range(5)
-SIZES = {FLOAT: 4, BYTE: 1, SHORT: 2, BITS: 8, WHOLE: 4}
-"""Bytes of a number; for BITS, of a word of 64 channels."""
+SIZES = {FLOAT: 4, BYTE: 1, SHORT: 2, BITS: 4, WHOLE: 4}
+"""Bytes of a number; for BITS, of a word of 32 channels."""
+
+WORD = 32
+"""Channels in a word of BITS."""
 
 (
     MOVE, LAYER, DEPTHWISE, SIGNS, WIDE, QUANTIZE, DECODE, AFFINE, FUNCTION, SLOPES, COMBINE, MAXPOOL, AVERAGE, SPANS,
@@ -24,6 +27,11 @@ SPAN_KINDS = ("mean", "max", "sum", "min")
 
 Callback = ctypes.CFUNCTYPE(None, c_int64, c_void_p)
 """Called with the number of a REFERENCE step and the start of the arena."""
+
+
+def words(channels: int) -> int:
+    """Return the words of BITS that hold one bit a channel."""
+    return -(-channels // WORD)
 
 
 class Value(ctypes.Structure):

@@ -82,31 +82,45 @@ template <class T, int COUNT> inline void finish(const Step &step, const int32_t
     } else finish_after<T, COUNT, NUMBERS>(step, sums, first, count, to);
 }
 
-// Sets the bits of at most 64 channels from `first` on; the words must be 0 before.
-ALWAYS void set_bits(uint64_t *to, int first, int count, uint64_t bits) {
-    to[first / 64] |= bits << (first % 64);
-    if (first % 64 + count > 64) to[first / 64 + 1] |= bits >> (64 - first % 64);
+constexpr int WORD = 32;
+
+inline int words_of(int channels) { return (channels + WORD - 1) / WORD; }
+
+// Stores the bits of at most 64 channels from `first` on. Kernels give a place's channels in rising order, so a word's
+// first bits overwrite it.
+ALWAYS void set_bits(uint32_t *to, int first, int count, uint64_t bits) {
+    const int shift = first % WORD;
+    to += first / WORD;
+    if (shift) {
+        *to++ |= uint32_t(bits << shift);
+        bits >>= WORD - shift;
+        count -= WORD - shift;
+    }
+    for (; count > 0; count -= WORD, bits >>= WORD) *to++ = uint32_t(bits);
 }
 
-ALWAYS uint64_t bits_of(const uint64_t *from, int first, int count) {
-    uint64_t found = from[first / 64] >> (first % 64);
-    if (first % 64 + count > 64) found |= from[first / 64 + 1] << (64 - first % 64);
+ALWAYS uint64_t bits_of(const uint32_t *from, int first, int count) {
+    const int shift = first % WORD;
+    from += first / WORD;
+    uint64_t found = *from++ >> shift;
+    for (int have = WORD - shift; have < count; have += WORD) found |= uint64_t(*from++) << have;
     return count < 64 ? found & ((uint64_t(1) << count) - 1) : found;
 }
 
 // A bit for each channel from `first` on: whether its sum has reached its bound; inverted if `flips` has a 1. COUNT as above.
 template <class Lanes, int COUNT>
-ALWAYS uint64_t reached(const Step &step, const int32_t *bounds, const uint64_t *flips, const int32_t *sums, int first, int count) {
+ALWAYS uint64_t reached(const Step &step, const int32_t *bounds, const uint32_t *flips, const int32_t *sums, int first, int count) {
     uint64_t found = 0;
     for (int i = 0; i < (COUNT ? COUNT : count); i += Lanes::WIDTH)
         found |= uint64_t(Lanes::at_least(sums + i, step.bias + first + i, bounds + first + i)) << i;
-    return bits_of(&found, 0, COUNT ? COUNT : count) ^ bits_of(flips, first, COUNT ? COUNT : count);
+    const int most = COUNT ? COUNT : count;
+    return (most < 64 ? found & ((uint64_t(1) << most) - 1) : found) ^ bits_of(flips, first, most);
 }
 
 // Stores the signs of sums, one bit each.
 template <class Lanes, int COUNT>
-inline void finish_bits(const Step &step, const int32_t *sums, int first, int count, uint64_t *to) {
-    const int words = (step.result.channels + 63) / 64;
+inline void finish_bits(const Step &step, const int32_t *sums, int first, int count, uint32_t *to) {
+    const int words = words_of(step.result.channels);
     const uint64_t positive = reached<Lanes, COUNT>(step, step.bounds, step.flips, sums, first, count);
     set_bits(to, first, count, positive);
     if (step.edge < 0) return;
@@ -120,7 +134,7 @@ inline void finish_any(const Step &step, const int32_t *sums, int first, int cou
     const int kind = step.result.kind;
     if (kind == FLOAT) finish<float, COUNT>(step, sums, first, count, result_at<float>(step, arena, spot));
     else if (kind == BYTE) finish<uint8_t, COUNT>(step, sums, first, count, result_at<uint8_t>(step, arena, spot));
-    else if (kind == BITS) finish_bits<Lanes, COUNT>(step, sums, first, count, result_at<uint64_t>(step, arena, spot));
+    else if (kind == BITS) finish_bits<Lanes, COUNT>(step, sums, first, count, result_at<uint32_t>(step, arena, spot));
     else finish<int16_t, COUNT>(step, sums, first, count, result_at<int16_t>(step, arena, spot));
 }
 

@@ -94,7 +94,6 @@ void one_step(const Network &net, int64_t number, uint8_t *arena, int part, int 
     const int rows = step.result.rows;
     const int begin = int(int64_t(rows) * part / parts), end = int(int64_t(rows) * (part + 1) / parts);
     if (begin >= end) return;
-    clear_bits(step.result, arena, begin, end);
     net.kernels->table[step.operation](step, arena, begin, end);
     border(step.result, arena, begin, end);
 }

@@ -5,15 +5,15 @@
 
 namespace {  // each instruction set has its own
 
-// Bit counts of eight outputs, four in each of two vectors. Nibbles are looked up; bytes hold the counts of at most 31 words,
-// which are then added in 64 bits.
+// Bit counts of sixteen outputs, eight in each of two vectors. Nibbles are looked up; bytes hold the counts of at most 31 words,
+// which are then added in 32 bits.
 struct Counts {
-    static constexpr int PLACES = 1, WIDTH = 8;
+    static constexpr int PLACES = 1, WIDTH = 16;
     __m256i bytes[2], wide[2];
     int words = 0;
     Counts() { bytes[0] = bytes[1] = wide[0] = wide[1] = _mm256_setzero_si256(); }
-    static __m256i load(const uint64_t *at) { return _mm256_loadu_si256(reinterpret_cast<const __m256i *>(at)); }
-    static __m256i all(uint64_t x) { return _mm256_set1_epi64x(int64_t(x)); }
+    static __m256i load(const uint32_t *at) { return _mm256_loadu_si256(reinterpret_cast<const __m256i *>(at)); }
+    static __m256i all(uint32_t x) { return _mm256_set1_epi32(int32_t(x)); }
     ALWAYS static __m256i bits(__m256i x) {
         const __m256i table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
         const __m256i low = _mm256_set1_epi8(15);
@@ -27,44 +27,43 @@ struct Counts {
     }
     ALWAYS void flush() {
         for (int i = 0; i < 2; i++) {
-            wide[i] = _mm256_add_epi64(wide[i], _mm256_sad_epu8(bytes[i], _mm256_setzero_si256()));
+            const __m256i pairs = _mm256_maddubs_epi16(bytes[i], _mm256_set1_epi8(1));
+            wide[i] = _mm256_add_epi32(wide[i], _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
             bytes[i] = _mm256_setzero_si256();
         }
         words = 0;
     }
-    ALWAYS void add_unequal(uint64_t x, const uint64_t *w) {
-        add_both(_mm256_xor_si256(all(x), load(w)), _mm256_xor_si256(all(x), load(w + 4)));
+    ALWAYS void add_unequal(uint32_t x, const uint32_t *w) {
+        add_both(_mm256_xor_si256(all(x), load(w)), _mm256_xor_si256(all(x), load(w + 8)));
     }
-    ALWAYS void add_unequal_in(uint64_t x, const uint64_t *w, uint64_t mask) {
+    ALWAYS void add_unequal_in(uint32_t x, const uint32_t *w, uint32_t mask) {
         add_both(_mm256_and_si256(_mm256_xor_si256(all(x), load(w)), all(mask)),
-                 _mm256_and_si256(_mm256_xor_si256(all(x), load(w + 4)), all(mask)));
+                 _mm256_and_si256(_mm256_xor_si256(all(x), load(w + 8)), all(mask)));
     }
-    ALWAYS void add_unequal_of(uint64_t x, const uint64_t *w, const uint64_t *counting) {
+    ALWAYS void add_unequal_of(uint32_t x, const uint32_t *w, const uint32_t *counting) {
         add_both(_mm256_and_si256(_mm256_xor_si256(all(x), load(w)), load(counting)),
-                 _mm256_and_si256(_mm256_xor_si256(all(x), load(w + 4)), load(counting + 4)));
+                 _mm256_and_si256(_mm256_xor_si256(all(x), load(w + 8)), load(counting + 8)));
     }
-    ALWAYS void add_unequal_both(uint64_t x, const uint64_t *w, const uint64_t *counting, uint64_t mask) {
+    ALWAYS void add_unequal_both(uint32_t x, const uint32_t *w, const uint32_t *counting, uint32_t mask) {
         const __m256i one = _mm256_and_si256(_mm256_xor_si256(all(x), load(w)), load(counting));
-        const __m256i other = _mm256_and_si256(_mm256_xor_si256(all(x), load(w + 4)), load(counting + 4));
+        const __m256i other = _mm256_and_si256(_mm256_xor_si256(all(x), load(w + 8)), load(counting + 8));
         add_both(_mm256_and_si256(one, all(mask)), _mm256_and_si256(other, all(mask)));
     }
-    ALWAYS void add(const uint64_t *counting, uint64_t mask) {
-        add_both(_mm256_and_si256(load(counting), all(mask)), _mm256_and_si256(load(counting + 4), all(mask)));
+    ALWAYS void add(const uint32_t *counting, uint32_t mask) {
+        add_both(_mm256_and_si256(load(counting), all(mask)), _mm256_and_si256(load(counting + 8), all(mask)));
     }
-    ALWAYS unsigned at_most(const int64_t *limits) {
+    ALWAYS unsigned at_most(const int32_t *limits) {
         flush();
         unsigned more = 0;
         for (int i = 0; i < 2; i++) {
-            const __m256i limit = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(limits + 4 * i));
-            more |= unsigned(_mm256_movemask_pd(_mm256_castsi256_pd(_mm256_cmpgt_epi64(wide[i], limit)))) << (4 * i);
+            const __m256i limit = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(limits + 8 * i));
+            more |= unsigned(_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(wide[i], limit)))) << (8 * i);
         }
-        return ~more & 255;
+        return ~more & 65535;
     }
     ALWAYS void total(int32_t *to) {
         flush();
-        alignas(32) int64_t found[8];
-        for (int i = 0; i < 2; i++) _mm256_store_si256(reinterpret_cast<__m256i *>(found + 4 * i), wide[i]);
-        for (int o = 0; o < 8; o++) to[o] = int32_t(found[o]);
+        for (int i = 0; i < 2; i++) _mm256_storeu_si256(reinterpret_cast<__m256i *>(to + 8 * i), wide[i]);
     }
 };
 

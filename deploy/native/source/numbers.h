@@ -109,35 +109,35 @@ template <class T> inline void quantize_to(const Step &step, uint8_t *arena, int
 }
 
 // A bit for each of `count` numbers: whether its sign is positive, and whether it is not 0, on the grid of `step`.
-template <class Lanes> ALWAYS void signs_of_numbers(const Step &step, const float *x, int count, uint64_t &positive, uint64_t &nonzero) {
+template <class Lanes> ALWAYS void signs_of_numbers(const Step &step, const float *x, int count, uint32_t &positive, uint32_t &nonzero) {
     int c = 0;
     positive = nonzero = 0;
     for (; c + Lanes::WIDTH <= count; c += Lanes::WIDTH) {
         if (step.edge < 0) {
-            positive |= uint64_t(Lanes::not_negative(x + c)) << c;
+            positive |= uint32_t(Lanes::not_negative(x + c)) << c;
             continue;
         }
-        const uint64_t above = Lanes::above(x + c, step.edge);
+        const uint32_t above = Lanes::above(x + c, step.edge);
         positive |= above << c;
         nonzero |= (above | Lanes::below(x + c, -step.edge)) << c;
     }
     for (; c < count; c++) {
         const float sign = sign_of(step, x[c]);
-        positive |= uint64_t(sign > 0) << c;
-        nonzero |= uint64_t(sign != 0) << c;
+        positive |= uint32_t(sign > 0) << c;
+        nonzero |= uint32_t(sign != 0) << c;
     }
 }
 
 template <class Lanes> inline void quantize_bits(const Step &step, uint8_t *arena, int begin, int end) {
-    const int channels = step.result.channels, words = (channels + 63) / 64;
+    const int channels = step.result.channels, words = words_of(channels);
     for (int row = begin; row < end; row++)
         for (int column = 0; column < step.result.columns; column++) {
             const float *x = row_of<float>(step.source, arena, row) + int64_t(column) * step.source.pitch;
-            uint64_t *y = row_of<uint64_t>(step.result, arena, row) + int64_t(column) * step.result.pitch;
+            uint32_t *y = row_of<uint32_t>(step.result, arena, row) + int64_t(column) * step.result.pitch;
             for (int word = 0; word < words; word++) {
-                const int count = channels - word * 64 < 64 ? channels - word * 64 : 64;
-                uint64_t nonzero;
-                signs_of_numbers<Lanes>(step, x + word * 64, count, y[word], nonzero);
+                const int count = channels - word * WORD < WORD ? channels - word * WORD : WORD;
+                uint32_t nonzero;
+                signs_of_numbers<Lanes>(step, x + word * WORD, count, y[word], nonzero);
                 if (step.edge >= 0) y[words + word] = nonzero;
             }
         }
@@ -196,7 +196,7 @@ inline void move(const Step &step, uint8_t *arena, int begin, int) {
     if (step.result.kind == FLOAT) move_of<float>(step, arena);
     else if (step.result.kind == BYTE) move_of<uint8_t>(step, arena);
     else if (step.result.kind == SHORT) move_of<int16_t>(step, arena);
-    else move_of<uint64_t>(step, arena);
+    else move_of<uint32_t>(step, arena);
 }
 
 }  // namespace

@@ -38,11 +38,11 @@ template <class Lanes> double peak_of_bytes(double seconds) {
 }
 
 template <class Counts, int... P> double peak_of_bits(double seconds, Indices<P...>) {
-    alignas(64) static const uint64_t zeros[PEAK_UNITS * Counts::WIDTH + sizeof...(P)] = {0};
-    const uint64_t *weight = zeros, *x = zeros;
+    alignas(64) static const uint32_t zeros[PEAK_UNITS * Counts::WIDTH + sizeof...(P)] = {0};
+    const uint32_t *weight = zeros, *x = zeros;
     asm volatile("" : "+r"(weight), "+r"(x));  // hides the contents from compilers
     alignas(64) int32_t sums[sizeof...(P) * Counts::WIDTH];
-    return rate_of(64.0 * PEAK_UNITS * Counts::WIDTH * sizeof...(P), seconds, [&] {
+    return rate_of(double(WORD) * PEAK_UNITS * Counts::WIDTH * sizeof...(P), seconds, [&] {
         Counts found[sizeof...(P)];
         for (int k = 0; k < PEAK_UNITS; k++) ((found[P].add_unequal(x[k + P], weight + k * Counts::WIDTH)), ...);
         ((found[P].total(sums + P * Counts::WIDTH)), ...);

@@ -43,27 +43,27 @@ struct Lanes {
 struct Counts {
     static constexpr int PLACES = 1, WIDTH = Lanes::WIDTH;
     int32_t sums[WIDTH] = {0};
-    static int32_t count(uint64_t x) {
-        x = x - ((x >> 1) & 0x5555555555555555u);
-        x = (x & 0x3333333333333333u) + ((x >> 2) & 0x3333333333333333u);
-        return int32_t((((x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fu) * 0x0101010101010101u) >> 56);
+    static int32_t count(uint32_t x) {
+        x = x - ((x >> 1) & 0x55555555u);
+        x = (x & 0x33333333u) + ((x >> 2) & 0x33333333u);
+        return int32_t((((x + (x >> 4)) & 0x0f0f0f0fu) * 0x01010101u) >> 24);
     }
-    void add_unequal(uint64_t x, const uint64_t *w) {
+    void add_unequal(uint32_t x, const uint32_t *w) {
         for (int o = 0; o < WIDTH; o++) sums[o] += count(x ^ w[o]);
     }
-    void add_unequal_in(uint64_t x, const uint64_t *w, uint64_t mask) {
+    void add_unequal_in(uint32_t x, const uint32_t *w, uint32_t mask) {
         for (int o = 0; o < WIDTH; o++) sums[o] += count((x ^ w[o]) & mask);
     }
-    void add_unequal_of(uint64_t x, const uint64_t *w, const uint64_t *counting) {
+    void add_unequal_of(uint32_t x, const uint32_t *w, const uint32_t *counting) {
         for (int o = 0; o < WIDTH; o++) sums[o] += count((x ^ w[o]) & counting[o]);
     }
-    void add_unequal_both(uint64_t x, const uint64_t *w, const uint64_t *counting, uint64_t mask) {
+    void add_unequal_both(uint32_t x, const uint32_t *w, const uint32_t *counting, uint32_t mask) {
         for (int o = 0; o < WIDTH; o++) sums[o] += count((x ^ w[o]) & counting[o] & mask);
     }
-    void add(const uint64_t *counting, uint64_t mask) {
+    void add(const uint32_t *counting, uint32_t mask) {
         for (int o = 0; o < WIDTH; o++) sums[o] += count(counting[o] & mask);
     }
-    unsigned at_most(const int64_t *limits) const {
+    unsigned at_most(const int32_t *limits) const {
         unsigned found = 0;
         for (int o = 0; o < WIDTH; o++) found |= unsigned(sums[o] <= limits[o]) << o;
         return found;

@@ -60,18 +60,18 @@ template <class T> inline void max_of(const Step &step, uint8_t *arena, int begi
 // The largest signs: positive if any is positive, negative if all are negative.
 inline void max_bits(const Step &step, uint8_t *arena, int begin, int end) {
     const Value &in = step.source, &out = step.result;
-    const int words = (out.channels + 63) / 64;
+    const int words = words_of(out.channels);
     const bool has_zero = out.pitch > words;
     for (int row = begin; row < end; row++)
         for (int column = 0; column < out.columns; column++) {
             const Taps rows(step, 0, row, in.rows), columns(step, 1, column, in.columns);
-            uint64_t *to = row_of<uint64_t>(out, arena, row) + int64_t(column) * out.pitch;
+            uint32_t *to = row_of<uint32_t>(out, arena, row) + int64_t(column) * out.pitch;
             for (int word = 0; word < words; word++) {
-                const int left = out.channels - word * 64;
-                uint64_t positive = 0, negative = left < 64 ? (uint64_t(1) << left) - 1 : ~uint64_t(0);
+                const int left = out.channels - word * WORD;
+                uint32_t positive = 0, negative = left < WORD ? (uint32_t(1) << left) - 1 : ~uint32_t(0);
                 for (int i = rows.begin; i < rows.end; i++)
                     for (int j = columns.begin; j < columns.end; j++) {
-                        const uint64_t *x = row_of<uint64_t>(in, arena, rows.first + i * step.dilation[0])
+                        const uint32_t *x = row_of<uint32_t>(in, arena, rows.first + i * step.dilation[0])
                             + int64_t(columns.first + j * step.dilation[1]) * in.pitch;
                         positive |= x[word];
                         if (has_zero) negative &= x[words + word] & ~x[word];

@@ -9,7 +9,7 @@ namespace {  // each instruction set has its own
 
 // Counts: bit counts of WIDTH outputs; add_unequal(bits shared by all outputs, bits of each output), its variants, and total.
 template <bool SOURCE_HAS_ZERO, bool WEIGHT_HAS_ZERO, class Counts>
-ALWAYS void count_word(Counts &unequal, Counts &all, uint64_t x, uint64_t mask, const uint64_t *w, const uint64_t *counting) {
+ALWAYS void count_word(Counts &unequal, Counts &all, uint32_t x, uint32_t mask, const uint32_t *w, const uint32_t *counting) {
     if (!SOURCE_HAS_ZERO && !WEIGHT_HAS_ZERO) unequal.add_unequal(x, w);
     else if (!WEIGHT_HAS_ZERO) unequal.add_unequal_in(x, w, mask);
     else if (!SOURCE_HAS_ZERO) unequal.add_unequal_of(x, w, counting);
@@ -20,67 +20,77 @@ ALWAYS void count_word(Counts &unequal, Counts &all, uint64_t x, uint64_t mask, 
 }
 
 // Turns counts into bits of the result: a sum reaches its bound if few enough bits differ. Padding outputs have limits of -1.
+// WIDTH divides the bits of a word, and a word's first outputs overwrite it.
 template <class Counts>
-ALWAYS void finish_counts(const Step &step, Counts &unequal, int kind, int first, uint64_t *to) {
-    constexpr uint64_t ALL = (uint64_t(1) << Counts::WIDTH) - 1;
-    const int words = (step.result.channels + 63) / 64, word = first / 64, shift = first % 64;
+ALWAYS void finish_counts(const Step &step, Counts &unequal, int kind, int first, uint32_t *to) {
+    constexpr uint32_t ALL = ~uint32_t(0) >> (WORD - Counts::WIDTH);
+    const int words = words_of(step.result.channels), word = first / WORD, shift = Counts::WIDTH == WORD ? 0 : first % WORD;
     const int64_t padded = (step.result.channels + Counts::WIDTH - 1) / Counts::WIDTH * Counts::WIDTH;
-    const int64_t *limits = step.limits + kind * padded + first;
-    uint64_t bits = unequal.at_most(limits) ^ (step.flips[word] >> shift & ALL);
-    to[word] |= bits << shift;
+    const int32_t *limits = step.limits + kind * padded + first;
+    uint32_t bits = unequal.at_most(limits) ^ (step.flips[word] >> shift & ALL);
+    to[word] = (shift ? to[word] : 0) | bits << shift;
     if (step.edge < 0) return;
     bits |= unequal.at_most(limits + step.kinds * padded) ^ (step.flips[words + word] >> shift & ALL);
-    to[words + word] |= bits << shift;
+    to[words + word] = (shift ? to[words + word] : 0) | bits << shift;
 }
 
+// Computes a block of outputs at several places. Counts stay in registers only if every index is a constant, hence Indices.
 template <class Lanes, class Counts, bool SOURCE_HAS_ZERO, bool WEIGHT_HAS_ZERO, int... P>
-ALWAYS void signs_at(const Step &step, uint8_t *arena, const Spot *spots, int many, int first, const uint64_t *weight,
-                     Indices<P...>) {
-    constexpr int WIDTH = Counts::WIDTH, VECTORS = WIDTH / Lanes::WIDTH, PLACES = sizeof...(P), BOTH = SOURCE_HAS_ZERO && WEIGHT_HAS_ZERO;
-    const uint64_t *const from[] = {window_at<uint64_t>(step, arena, spots[P])...};
-    const int words = (step.source.channels + 63) / 64;
-    Counts unequal[PLACES], all[BOTH ? PLACES : 1];
+ALWAYS void signs_of_places(const Step &step, uint8_t *arena, const Spot *spots, int many, int first, const uint32_t *weight, Indices<P...>) {
+    constexpr int WIDTH = Counts::WIDTH, PLACES = sizeof...(P), BOTH = SOURCE_HAS_ZERO && WEIGHT_HAS_ZERO;
+    const uint32_t *const from[] = {window_at<uint32_t>(step, arena, spots[P])...};
+    const int words = words_of(step.source.channels);
+    Counts unequal[] = {(void(P), Counts())...}, all[] = {(void(P), Counts())...};
     int32_t shared[PLACES] = {0};
     for (int64_t k = 0; k < step.count; k++, weight += WIDTH * (WEIGHT_HAS_ZERO ? 2 : 1)) {
-        const int32_t at = step.offsets[k];
-        (count_word<SOURCE_HAS_ZERO, WEIGHT_HAS_ZERO>(unequal[P], all[BOTH ? P : 0], from[P][at],
+        const int64_t at = step.offsets[k];
+        (count_word<SOURCE_HAS_ZERO, WEIGHT_HAS_ZERO>(unequal[P], all[P], from[P][at],
                                                       SOURCE_HAS_ZERO ? from[P][at + words] : 0, weight, weight + WIDTH), ...);
-        if (SOURCE_HAS_ZERO && !WEIGHT_HAS_ZERO) ((shared[P] += int32_t(__builtin_popcountll(from[P][at + words]))), ...);
+        if (SOURCE_HAS_ZERO && !WEIGHT_HAS_ZERO) ((shared[P] += int32_t(__builtin_popcount(from[P][at + words]))), ...);
     }
-    const int32_t *rows = step.spans, *columns = step.spans + step.result.rows;
+    const int32_t *const rows = step.spans, *const columns = step.spans + step.result.rows;
     if (!SOURCE_HAS_ZERO && step.limits) {
-        for (int p = 0; p < many; p++) {
-            const int kind = rows[spots[p].row] + columns[spots[p].column];
-            finish_counts(step, unequal[p], kind, first, result_at<uint64_t>(step, arena, spots[p]));
-        }
+        ((P < many ? finish_counts(step, unequal[P], rows[spots[P].row] + columns[spots[P].column], first, result_at<uint32_t>(step, arena, spots[P]))
+                   : void()), ...);
         return;
     }
+    alignas(64) int32_t sums[PLACES * WIDTH], plus[BOTH ? PLACES * WIDTH : 1];
+    ((unequal[P].total(sums + P * WIDTH)), ...);
+    if constexpr (BOTH) ((all[P].total(plus + P * WIDTH)), ...);
     const int outputs = (step.result.channels + WIDTH - 1) / WIDTH * WIDTH, left = step.result.channels - first;
     for (int p = 0; p < many; p++) {
-        alignas(64) int32_t sums[WIDTH], minus[WIDTH], plus[WIDTH];
-        unequal[p].total(minus);
-        if (BOTH) all[p].total(plus);
         const int32_t *base = step.base + int64_t(rows[spots[p].row] + columns[spots[p].column]) * outputs + first;
-        for (int o = 0; o < WIDTH; o++)
-            sums[o] = ((SOURCE_HAS_ZERO ? (WEIGHT_HAS_ZERO ? plus[o] : shared[p]) : base[o]) - 2 * minus[o]) * step.depth;
-        finish_places<Lanes, VECTORS>(step, sums, first, left, arena, spots + p, 1);
+        for (int o = 0; o < WIDTH; o++) {
+            int32_t &sum = sums[p * WIDTH + o];
+            sum = ((SOURCE_HAS_ZERO ? (WEIGHT_HAS_ZERO ? plus[p * WIDTH + o] : shared[p]) : base[o]) - 2 * sum) * step.depth;
+        }
     }
+    for (int p = 0; p < many; p += Lanes::PLACES)
+        finish_places<Lanes, WIDTH / Lanes::WIDTH>(step, sums + p * WIDTH, first, left, arena, spots + p,
+                                                   many - p < Lanes::PLACES ? many - p : Lanes::PLACES);
+}
+
+template <class Lanes, class Counts, bool SOURCE_HAS_ZERO, bool WEIGHT_HAS_ZERO, int PLACES>
+__attribute__((noinline)) void signs_at(const Step &step, uint8_t *arena, const Spot *spots, int many, int first, const uint32_t *weight) {
+    signs_of_places<Lanes, Counts, SOURCE_HAS_ZERO, WEIGHT_HAS_ZERO>(step, arena, spots, many, first, weight,
+                                                                     std::make_integer_sequence<int, PLACES>());
 }
 
 constexpr int64_t NEAR = 16384;  // bytes of weights that stay in the first cache beside a few places
 
 template <class Lanes, class Counts, bool SOURCE_HAS_ZERO, bool WEIGHT_HAS_ZERO>
 void signs_of(const Step &step, uint8_t *arena, int begin, int end) {
+    // Two counts for each sum take twice the registers.
+    constexpr int PLACES = SOURCE_HAS_ZERO && WEIGHT_HAS_ZERO && Counts::PLACES > 1 ? Counts::PLACES / 2 : Counts::PLACES;
     const int channels = step.result.channels;
     const int64_t block = step.count * Counts::WIDTH * (WEIGHT_HAS_ZERO ? 2 : 1), blocks = (channels + Counts::WIDTH - 1) / Counts::WIDTH;
     // Some outputs at all places, which need their weights alone; or all outputs at some places, if all weights stay near.
-    const int together = block * blocks * int64_t(sizeof(uint64_t)) <= NEAR ? channels : Counts::WIDTH;
+    const int together = block * blocks * int64_t(sizeof(uint32_t)) <= NEAR ? channels : Counts::WIDTH;
     for (int from = 0; from < channels; from += together)
-        each_tile<Counts::PLACES>(step, begin, end, [&](auto most, const Spot *spots, int count) {
+        each_tile<PLACES>(step, begin, end, [&](auto most, const Spot *spots, int count) {
             for (int first = from; first < from + together && first < channels; first += Counts::WIDTH)
-                signs_at<Lanes, Counts, SOURCE_HAS_ZERO, WEIGHT_HAS_ZERO>(
-                    step, arena, spots, count, first, static_cast<const uint64_t *>(step.weight) + first / Counts::WIDTH * block,
-                    std::make_integer_sequence<int, decltype(most)::value>());
+                signs_at<Lanes, Counts, SOURCE_HAS_ZERO, WEIGHT_HAS_ZERO, decltype(most)::value>(
+                    step, arena, spots, count, first, static_cast<const uint32_t *>(step.weight) + first / Counts::WIDTH * block);
         });
 }
 

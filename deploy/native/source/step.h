@@ -5,7 +5,7 @@
 enum Kind : int32_t { FLOAT = 0, BYTE = 1, SHORT = 2, BITS = 3, WHOLE = 4 };
 
 // A value of one picture: (rows, columns, channels), with a border around it that layers may read.
-// FLOAT: fp32 numbers. BYTE: codes minus the lowest code. SHORT: codes. BITS: planes of one bit a channel, in words of 64.
+// FLOAT: fp32 numbers. BYTE: codes minus the lowest code. SHORT: codes. BITS: planes of one bit a channel, in words of 32.
 // WHOLE: integers of 32 bits.
 struct Value {
     int64_t at;                          // bytes from the start of the arena
@@ -52,9 +52,9 @@ struct Step {
     const int32_t *spans;                // SPANS: start and end of each row of windows, then of each column; SIGNS: see signs.h
     int64_t kinds;                       // SIGNS: rows of base
     const int32_t *base;                 // SIGNS: sums of windows in which no bit differs, see signs.h
-    const int64_t *limits;               // SIGNS with a result in BITS: the most bits that may differ to reach the bound; null if the source may be 0
+    const int32_t *limits;               // SIGNS with a result in BITS: the most bits that may differ to reach the bound; null if the source may be 0
     const int32_t *bounds;               // result in BITS: the sums from which results are positive; then, from which they are negative
-    const uint64_t *flips;               // a bit for each bound: 1 if the sums below it are meant instead
+    const uint32_t *flips;               // a bit for each bound: 1 if the sums below it are meant instead
     const Run *runs;
 };
 

@@ -30,20 +30,13 @@ template <class T> void border_of(const Value &v, uint8_t *arena, int begin, int
     if (end == v.rows) fill(first + v.rows * wide, v.bottom * wide);
 }
 
-// Clears the bits of rows [begin, end): kernels only set bits.
-inline void clear_bits(const Value &v, uint8_t *arena, int begin, int end) {
-    if (v.kind != BITS) return;
-    for (int row = begin; row < end; row++)
-        std::memset(row_of<uint64_t>(v, arena, row), 0, sizeof(uint64_t) * v.columns * v.pitch);
-}
-
 // Fills the border beside rows [begin, end), and above the first or below the last row.
 inline void border(const Value &v, uint8_t *arena, int begin, int end) {
     if (!(v.top | v.left | v.bottom | v.right)) return;
     if (v.kind == FLOAT) border_of<float>(v, arena, begin, end);
     else if (v.kind == BYTE) border_of<uint8_t>(v, arena, begin, end);
     else if (v.kind == SHORT) border_of<int16_t>(v, arena, begin, end);
-    else border_of<uint64_t>(v, arena, begin, end);
+    else border_of<uint32_t>(v, arena, begin, end);
 }
 
 }  // namespace
