@@ -2,6 +2,7 @@
 #pragma once
 #include "codes.h"
 #include <limits>
+#include <vector>
 
 namespace {  // each instruction set has its own
 
@@ -57,33 +58,63 @@ template <class T> inline void max_of(const Step &step, uint8_t *arena, int begi
     }
 }
 
-// The largest signs: positive if any is positive, negative if all are negative.
-inline void max_bits(const Step &step, uint8_t *arena, int begin, int end) {
+// Words of signs: `positive`, and `nonzero` of grids with 0. All bits of nonzero are 1 on other grids, and none is stored.
+struct Signed {
+    uint32_t positive, nonzero;
+    // The larger of two signs: positive if either is, negative if both are.
+    ALWAYS void join(Signed x) {
+        nonzero = positive | x.positive | (nonzero & x.nonzero);
+        positive |= x.positive;
+    }
+};
+
+template <bool HAS_ZERO> ALWAYS Signed signed_at(const uint32_t *at, int words) { return {at[0], HAS_ZERO ? at[words] : ~uint32_t(0)}; }
+template <bool HAS_ZERO> ALWAYS void store_signed(Signed x, uint32_t *to, int words) {
+    to[0] = x.positive;
+    if (HAS_ZERO) to[words] = x.nonzero;
+}
+
+// The largest signs: first of each column, in whole lines, then of each window.
+template <bool HAS_ZERO> void max_bits(const Step &step, uint8_t *arena, int begin, int end) {
     const Value &in = step.source, &out = step.result;
-    const int words = words_of(out.channels);
-    const bool has_zero = out.pitch > words;
-    for (int row = begin; row < end; row++)
+    const int words = words_of(out.channels), places = HAS_ZERO ? in.columns : 1, together = HAS_ZERO ? words : in.columns * words;
+    thread_local std::vector<uint32_t> line;
+    line.resize(size_t(in.columns) * in.pitch);
+    const int64_t next = int64_t(step.dilation[1]) * in.pitch;
+    for (int row = begin; row < end; row++) {
+        const Taps rows(step, 0, row, in.rows);
+        for (int i = rows.begin; i < rows.end; i++) {
+            const uint32_t *x = row_of<uint32_t>(in, arena, rows.first + i * step.dilation[0]);
+            if (i == rows.begin) {
+                std::memcpy(line.data(), x, line.size() * sizeof(uint32_t));
+                continue;
+            }
+            uint32_t *y = line.data();
+            for (int place = 0; place < places; place++, x += in.pitch, y += in.pitch)
+                for (int word = 0; word < together; word++) {
+                    Signed both = signed_at<HAS_ZERO>(y + word, words);
+                    both.join(signed_at<HAS_ZERO>(x + word, words));
+                    store_signed<HAS_ZERO>(both, y + word, words);
+                }
+        }
         for (int column = 0; column < out.columns; column++) {
-            const Taps rows(step, 0, row, in.rows), columns(step, 1, column, in.columns);
+            const Taps columns(step, 1, column, in.columns);
+            const int taps = rows.begin < rows.end ? columns.end - columns.begin : 0;
+            const uint32_t *x = line.data() + int64_t(columns.first + columns.begin * step.dilation[1]) * in.pitch;
             uint32_t *to = row_of<uint32_t>(out, arena, row) + int64_t(column) * out.pitch;
             for (int word = 0; word < words; word++) {
                 const int left = out.channels - word * WORD;
-                uint32_t positive = 0, negative = left < WORD ? (uint32_t(1) << left) - 1 : ~uint32_t(0);
-                for (int i = rows.begin; i < rows.end; i++)
-                    for (int j = columns.begin; j < columns.end; j++) {
-                        const uint32_t *x = row_of<uint32_t>(in, arena, rows.first + i * step.dilation[0])
-                            + int64_t(columns.first + j * step.dilation[1]) * in.pitch;
-                        positive |= x[word];
-                        if (has_zero) negative &= x[words + word] & ~x[word];
-                    }
-                to[word] = positive;
-                if (has_zero) to[words + word] = positive | negative;
+                Signed most{0, left < WORD ? (uint32_t(1) << left) - 1 : ~uint32_t(0)};
+                for (int j = 0; j < taps; j++) most.join(signed_at<HAS_ZERO>(x + j * next + word, words));
+                store_signed<HAS_ZERO>(most, to + word, words);
             }
         }
+    }
 }
 
 inline void max_pool(const Step &step, uint8_t *arena, int begin, int end) {
-    if (step.source.kind == BITS) max_bits(step, arena, begin, end);
+    if (step.source.kind == BITS)
+        step.source.pitch > words_of(step.source.channels) ? max_bits<true>(step, arena, begin, end) : max_bits<false>(step, arena, begin, end);
     else if (step.source.kind == FLOAT) max_of<float>(step, arena, begin, end);
     else if (step.source.kind == BYTE) max_of<uint8_t>(step, arena, begin, end);
     else max_of<int16_t>(step, arena, begin, end);
