@@ -107,25 +107,25 @@ ALWAYS uint64_t bits_of(const uint32_t *from, int first, int count) {
     return count < 64 ? found & ((uint64_t(1) << count) - 1) : found;
 }
 
-// A bit for each channel from `first` on: whether its sum has reached its bound; inverted if `flips` has a 1. COUNT as above.
-template <class Lanes, int COUNT>
-ALWAYS uint64_t reached(const Step &step, const int32_t *bounds, const uint32_t *flips, const int32_t *sums, int first, int count) {
-    uint64_t found = 0;
-    for (int i = 0; i < (COUNT ? COUNT : count); i += Lanes::WIDTH)
-        found |= uint64_t(Lanes::at_least(sums + i, step.bias + first + i, bounds + first + i)) << i;
-    const int most = COUNT ? COUNT : count;
-    return (most < 64 ? found & ((uint64_t(1) << most) - 1) : found) ^ bits_of(flips, first, most);
-}
-
-// Stores the signs of sums, one bit each.
-template <class Lanes, int COUNT>
-inline void finish_bits(const Step &step, const int32_t *sums, int first, int count, uint32_t *to) {
-    const int words = words_of(step.result.channels);
-    const uint64_t positive = reached<Lanes, COUNT>(step, step.bounds, step.flips, sums, first, count);
-    set_bits(to, first, count, positive);
-    if (step.edge < 0) return;
-    const int32_t *lower = step.bounds + step.result.channels + Lanes::WIDTH;
-    set_bits(to + words, first, count, positive | reached<Lanes, COUNT>(step, lower, step.flips + words, sums, first, count));
+// Stores the signs of sums at several places, one bit each: whether a sum has reached its bound, inverted if `flips` has a 1.
+// A place has `wide` sums, at most 64, of which the first `left` channels exist.
+template <class Lanes>
+ALWAYS void finish_bits(const Step &step, const int32_t *sums, int wide, int first, int left, uint8_t *arena, const Spot *spots, int places) {
+    const int words = words_of(step.result.channels), count = left < wide ? left : wide;
+    const uint64_t all = ~uint64_t(0) >> (64 - count), flips = bits_of(step.flips, first, count);
+    const int32_t *const bias = step.bias + first, *const bounds = step.bounds + first, *const lower = bounds + step.result.channels + Lanes::WIDTH;
+    const uint64_t lower_flips = step.edge < 0 ? 0 : bits_of(step.flips + words, first, count);
+    auto reached = [&](const int32_t *of, const int32_t *from) {
+        uint64_t found = 0;
+        for (int i = 0; i < wide; i += Lanes::WIDTH) found |= uint64_t(Lanes::at_least(of + i, bias + i, from + i)) << i;
+        return found & all;
+    };
+    for (int p = 0; p < places; p++, sums += wide) {
+        uint32_t *to = result_at<uint32_t>(step, arena, spots[p]);
+        const uint64_t positive = reached(sums, bounds) ^ flips;
+        set_bits(to, first, count, positive);
+        if (step.edge >= 0) set_bits(to + words, first, count, positive | (reached(sums, lower) ^ lower_flips));
+    }
 }
 
 // Stores results for any kind of value.
@@ -134,7 +134,7 @@ inline void finish_any(const Step &step, const int32_t *sums, int first, int cou
     const int kind = step.result.kind;
     if (kind == FLOAT) finish<float, COUNT>(step, sums, first, count, result_at<float>(step, arena, spot));
     else if (kind == BYTE) finish<uint8_t, COUNT>(step, sums, first, count, result_at<uint8_t>(step, arena, spot));
-    else if (kind == BITS) finish_bits<Lanes, COUNT>(step, sums, first, count, result_at<uint32_t>(step, arena, spot));
+    else if (kind == BITS) finish_bits<Lanes>(step, sums, count, first, count, arena, &spot, 1);
     else finish<int16_t, COUNT>(step, sums, first, count, result_at<int16_t>(step, arena, spot));
 }
 
@@ -197,7 +197,8 @@ inline void finish_in_vectors(const Step &step, const int32_t *sums, int first, 
 // Stores the results of VECTORS vectors of channels at several places; only the first `left` channels exist.
 template <class Lanes, int VECTORS>
 inline void finish_places(const Step &step, const int32_t *sums, int first, int left, uint8_t *arena, const Spot *spots, int places) {
-    const int wide = VECTORS * Lanes::WIDTH;
+    constexpr int wide = VECTORS * Lanes::WIDTH;
+    if (step.result.kind == BITS) return finish_bits<Lanes>(step, sums, wide, first, left, arena, spots, places);
     if constexpr (Lanes::CODES) {
         if (step.result.kind == BYTE && step.coded && !step.signs)
             return finish_in_vectors<Lanes, uint8_t, VECTORS>(step, sums, first, left, arena, spots, places);
