@@ -20,19 +20,30 @@ ALWAYS void count_word(Counts &unequal, Counts &all, uint32_t x, uint32_t mask, 
 }
 
 // Turns counts into bits of the result: a sum reaches its bound if few enough bits differ. Padding outputs have limits of -1.
-// WIDTH divides the bits of a word, and a word's first outputs overwrite it.
-template <class Counts>
-ALWAYS void finish_counts(const Step &step, Counts &unequal, int kind, int first, uint32_t *to) {
-    constexpr uint32_t ALL = ~uint32_t(0) >> (WORD - Counts::WIDTH);
-    const int words = words_of(step.result.channels), word = first / WORD, shift = Counts::WIDTH == WORD ? 0 : first % WORD;
-    const int64_t padded = (step.result.channels + Counts::WIDTH - 1) / Counts::WIDTH * Counts::WIDTH;
-    const int32_t *limits = step.limits + kind * padded + first;
-    uint32_t bits = unequal.at_most(limits) ^ (step.flips[word] >> shift & ALL);
-    to[word] = (shift ? to[word] : 0) | bits << shift;
-    if (step.edge < 0) return;
-    bits |= unequal.at_most(limits + step.kinds * padded) ^ (step.flips[words + word] >> shift & ALL);
-    to[words + word] = (shift ? to[words + word] : 0) | bits << shift;
-}
+// WIDTH divides the bits of a word, and a word's first outputs overwrite it. All settings of a block of outputs are read once.
+template <class Counts> class FinishCounts {
+    static constexpr uint32_t ALL = ~uint32_t(0) >> (WORD - Counts::WIDTH);
+    const int word, words, shift;
+    const bool has_zero;
+    const int64_t padded, lower;
+    const int32_t *const limits, *const rows, *const columns;
+    const uint32_t flips, lower_flips;
+
+    ALWAYS void store(uint32_t bits, uint32_t *to) const { *to = (shift ? *to : 0) | bits << shift; }
+
+  public:
+    ALWAYS FinishCounts(const Step &step, int first)
+        : word(first / WORD), words(words_of(step.result.channels)), shift(Counts::WIDTH == WORD ? 0 : first % WORD), has_zero(step.edge >= 0),
+          padded((step.result.channels + Counts::WIDTH - 1) / Counts::WIDTH * Counts::WIDTH), lower(step.kinds * padded),
+          limits(step.limits + first), rows(step.spans), columns(step.spans + step.result.rows),
+          flips(step.flips[word] >> shift & ALL), lower_flips(has_zero ? step.flips[words + word] >> shift & ALL : 0) {}
+    ALWAYS void operator()(Counts &unequal, const Spot &spot, uint32_t *to) const {
+        const int32_t *at = limits + (rows[spot.row] + columns[spot.column]) * padded;
+        const uint32_t positive = unequal.at_most(at) ^ flips;
+        store(positive, to + word);
+        if (has_zero) store(positive | (unequal.at_most(at + lower) ^ lower_flips), to + words + word);
+    }
+};
 
 // Computes a block of outputs at several places. Counts stay in registers only if every index is a constant, hence Indices.
 template <class Lanes, class Counts, bool SOURCE_HAS_ZERO, bool WEIGHT_HAS_ZERO, int... P>
@@ -48,15 +59,16 @@ ALWAYS void signs_of_places(const Step &step, uint8_t *arena, const Spot *spots,
                                                       SOURCE_HAS_ZERO ? from[P][at + words] : 0, weight, weight + WIDTH), ...);
         if (SOURCE_HAS_ZERO && !WEIGHT_HAS_ZERO) ((shared[P] += int32_t(__builtin_popcount(from[P][at + words]))), ...);
     }
-    const int32_t *const rows = step.spans, *const columns = step.spans + step.result.rows;
     if (!SOURCE_HAS_ZERO && step.limits) {
-        ((P < many ? finish_counts(step, unequal[P], rows[spots[P].row] + columns[spots[P].column], first, result_at<uint32_t>(step, arena, spots[P]))
-                   : void()), ...);
+        const FinishCounts<Counts> finish(step, first);
+        uint32_t *const to = reinterpret_cast<uint32_t *>(arena + step.result.at);
+        ((P < many ? finish(unequal[P], spots[P], to + spots[P].to) : void()), ...);
         return;
     }
     alignas(64) int32_t sums[PLACES * WIDTH], plus[BOTH ? PLACES * WIDTH : 1];
     ((unequal[P].total(sums + P * WIDTH)), ...);
     if constexpr (BOTH) ((all[P].total(plus + P * WIDTH)), ...);
+    const int32_t *const rows = step.spans, *const columns = step.spans + step.result.rows;
     const int outputs = (step.result.channels + WIDTH - 1) / WIDTH * WIDTH, left = step.result.channels - first;
     for (int p = 0; p < many; p++) {
         const int32_t *base = step.base + int64_t(rows[spots[p].row] + columns[spots[p].column]) * outputs + first;
