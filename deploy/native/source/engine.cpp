@@ -1,12 +1,10 @@
 // Runs a network's steps on pictures: many pictures in parallel, or the rows of a few pictures in parallel.
 #include "sets.h"
+#include "threads.h"
 #include "value.h"
 #include <atomic>
 #include <chrono>
 #include <cstring>
-#include <exception>
-#include <thread>
-#include <vector>
 #ifdef __SSE__
 #include <xmmintrin.h>
 #endif
@@ -22,29 +20,6 @@ struct Arithmetic {
 #else
     Arithmetic() {}
 #endif
-};
-
-// A barrier for all threads. Waiting threads spin, because steps take microseconds.
-class Meeting {
-    std::atomic<int> waiting{0}, round{0}, threads{0};
-
-  public:
-    // Sets the number of threads once all exist; the threads wait for it in `known`.
-    void told(int count) { threads.store(count); }
-    int known() {
-        while (!threads.load()) std::this_thread::yield();
-        return threads.load();
-    }
-    void wait() {
-        const int now = round.load();
-        if (waiting.fetch_add(1) + 1 == threads.load()) {
-            waiting.store(0);
-            round.fetch_add(1);
-        } else {
-            for (int turns = 0; round.load() == now; turns++)
-                if (turns > 2000) std::this_thread::yield();
-        }
-    }
 };
 
 // Computes a step that the engine cannot compute; called with the number of the step and the start of the arena.
@@ -148,11 +123,13 @@ SHOWN void mc_run(int32_t which, const Step *steps, int64_t step_count, const Va
     const int64_t in = int64_t(first->rows) * first->columns * first->channels;
     const int64_t out = int64_t(last->rows) * last->columns * last->channels;
     const bool by_pictures = count >= threads;
-    Meeting meeting;
+    Teams &teams = Teams::here();
+    Team *const team = threads > 1 ? teams.take() : nullptr;
+    const int helpers = team ? team->provide(threads - 1) : 0, all_of_us = helpers + 1;
+    Meeting meeting(all_of_us);
     std::atomic<int64_t> next{0};
     auto work = [&](int thread) {
         Arithmetic arithmetic;
-        const int all_of_us = meeting.known();
         uint8_t *arena = arenas + (by_pictures ? thread * arena_size : 0);
         if (by_pictures) {
             for (int64_t i; (i = next.fetch_add(1)) < count;) {
@@ -173,15 +150,9 @@ SHOWN void mc_run(int32_t which, const Step *steps, int64_t step_count, const Va
             meeting.wait();
         }
     };
-    std::vector<std::thread> others;
-    try {
-        others.reserve(threads);
-        for (int thread = 1; thread < threads; thread++) others.emplace_back(work, thread);
-    } catch (const std::exception &) {  // no more threads, or no memory for them: fewer threads do the work
-    }
-    meeting.told(int(others.size()) + 1);
-    work(0);
-    for (std::thread &other : others) other.join();
+    if (!team) return work(0);
+    team->run(helpers, work);
+    teams.give_back(team);
 }
 
 }  // extern "C"
