@@ -149,25 +149,29 @@ inline void places(const Step &step, uint8_t *arena, const Spot *spots, int coun
     finish_places<Lanes, VECTORS>(step, sums, group * each + block, each - block, arena, spots, count);
 }
 
-template <class Lanes, int VECTORS>
-inline void block_of(const Step &step, uint8_t *arena, int begin, int end, int group, int block, const int32_t *offsets) {
+// Outputs of a group from `from` to `to` at all places, in blocks of up to three vectors; the weights of a block are contiguous.
+template <class Lanes>
+inline void outputs_of(const Step &step, uint8_t *arena, int begin, int end, int group, int from, int to, const int32_t *offsets) {
     each_tile<Lanes::PLACES>(step, begin, end, [&](auto most, const Spot *spots, int count) {
-        places<Lanes, decltype(most)::value, VECTORS>(step, arena, spots, count, group, block, offsets);
+        constexpr int PLACES = decltype(most)::value;
+        for (int block = from, vectors; block < to; block += Lanes::WIDTH * (vectors < BLOCK ? vectors : BLOCK)) {
+            vectors = (step.outputs - block) / Lanes::WIDTH;
+            if (vectors >= BLOCK) places<Lanes, PLACES, BLOCK>(step, arena, spots, count, group, block, offsets);
+            else if (vectors == 2) places<Lanes, PLACES, 2>(step, arena, spots, count, group, block, offsets);
+            else places<Lanes, PLACES, 1>(step, arena, spots, count, group, block, offsets);
+        }
     });
 }
 
-// Blocks of up to three vectors of channels; the weights of a block are contiguous.
+constexpr int64_t NEAR = 16384;  // bytes of weights that stay in the first cache beside a few places
+
+// A block of outputs at all places, which need its weights alone; or all outputs at some places, if all weights stay near.
 template <class Lanes> void layer(const Step &step, uint8_t *arena, int begin, int end) {
-    for (int group = 0; group < step.groups; group++) {
-        const int32_t *offsets = step.offsets + group * step.count;
-        for (int block = 0; block < step.outputs;) {
-            const int vectors = (step.outputs - block) / Lanes::WIDTH;
-            if (vectors >= BLOCK) block_of<Lanes, BLOCK>(step, arena, begin, end, group, block, offsets);
-            else if (vectors == 2) block_of<Lanes, 2>(step, arena, begin, end, group, block, offsets);
-            else block_of<Lanes, 1>(step, arena, begin, end, group, block, offsets);
-            block += Lanes::WIDTH * (vectors < BLOCK ? vectors : BLOCK);
-        }
-    }
+    const int together = step.outputs * step.count * 4 <= NEAR ? step.outputs : BLOCK * Lanes::WIDTH;
+    for (int group = 0; group < step.groups; group++)
+        for (int from = 0; from < step.outputs; from += together)
+            outputs_of<Lanes>(step, arena, begin, end, group, from, from + together < step.outputs ? from + together : step.outputs,
+                              step.offsets + group * step.count);
 }
 
 }  // namespace

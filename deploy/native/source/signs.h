@@ -88,8 +88,6 @@ __attribute__((noinline)) void signs_at(const Step &step, uint8_t *arena, const 
                                                                      std::make_integer_sequence<int, PLACES>());
 }
 
-constexpr int64_t NEAR = 16384;  // bytes of weights that stay in the first cache beside a few places
-
 template <class Lanes, class Counts, bool SOURCE_HAS_ZERO, bool WEIGHT_HAS_ZERO>
 void signs_of(const Step &step, uint8_t *arena, int begin, int end) {
     // Two counts for each sum take twice the registers.
