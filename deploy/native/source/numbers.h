@@ -26,16 +26,36 @@ template <class X, class Y, class Act> inline void each_run(const Step &step, ui
                 row_of<Y>(step.result, arena, row) + int64_t(column) * step.result.pitch, count);
 }
 
+template <bool SCALED, bool SHIFTED>
+inline void affine_as(const Step &step, uint8_t *arena, int begin, int end, const float *scale, const float *shift, int period) {
+    each_run<float, float>(step, arena, begin, end, [=](const float *x, float *y, int count) {
+        for (; count > 0; count -= period, x += period, y += period)
+            for (int c = 0; c < (count < period ? count : period); c++) {
+                float z = x[c];
+                if (SCALED) z = z * scale[c];
+                if (SHIFTED) z = z + shift[c];
+                y[c] = z;
+            }
+    });
+}
+
+// The factors of few channels are repeated, so that vectors hold several places of a row.
 inline void affine(const Step &step, uint8_t *arena, int begin, int end) {
+    constexpr int FEW = 16;
     const float *scale = step.scale, *shift = step.shift;
-    if (scale && shift)
-        each_number(step, arena, begin, end, [=](int c, float x) { const float y = x * scale[c]; return y + shift[c]; });
-    else if (scale)
-        each_number(step, arena, begin, end, [=](int c, float x) { return x * scale[c]; });
-    else if (shift)
-        each_number(step, arena, begin, end, [=](int c, float x) { return x + shift[c]; });
-    else
-        each_number(step, arena, begin, end, [](int, float x) { return x; });
+    float scales[FEW * FEW], shifts[FEW * FEW];
+    int period = step.result.channels;
+    if (period <= FEW) {
+        for (int i = 0; i < period * FEW; i++) {
+            scales[i] = scale ? scale[i % period] : 1;
+            shifts[i] = shift ? shift[i % period] : 0;
+        }
+        scale = scale ? scales : nullptr, shift = shift ? shifts : nullptr, period *= FEW;
+    }
+    if (scale && shift) affine_as<true, true>(step, arena, begin, end, scale, shift, period);
+    else if (scale) affine_as<true, false>(step, arena, begin, end, scale, shift, period);
+    else if (shift) affine_as<false, true>(step, arena, begin, end, scale, shift, period);
+    else affine_as<false, false>(step, arena, begin, end, scale, shift, period);
 }
 
 template <int NAME> inline void function_as(const Step &step, uint8_t *arena, int begin, int end) {
