@@ -56,7 +56,6 @@ class Native:
         self._run(x, 1, seconds)
         return [*zip(self.plan.numbers, seconds.tolist(), strict=True)]
 
-    @torch.no_grad()
     def _run(self, x: Tensor, threads: int, seconds: NDArray[np.float64] | None = None) -> Tensor:
         pictures = x.detach().cpu().float().contiguous()
         if tuple(pictures.shape[1:]) != self.program.picture:
@@ -83,6 +82,7 @@ class Native:
                 for value, numbers in self.plan.constants:
                     _write(self.plan.places[value], self._begin + thread * size, numbers)
 
+    @torch.no_grad()
     def _by_reference(self, number: int, arena: int) -> None:
         """Compute a step for one picture by the reference."""
         try:
