@@ -73,6 +73,33 @@ void one_step(const Network &net, int64_t number, uint8_t *arena, int part, int 
     border(step.result, arena, begin, end);
 }
 
+// Whether a step is left to the first thread: in parts it takes longer, because numbers travel from processor to processor.
+bool alone(const Step &step) {
+    const Value &in = step.source, &out = step.result;
+    const int64_t numbers = int64_t(in.rows) * in.columns * in.channels + int64_t(out.rows) * out.columns * out.channels;
+    switch (step.operation) {
+        case REFERENCE: case MOVE: return true;
+        case QUANTIZE: case DECODE: case AFFINE: case COMBINE: case SPANS: return numbers <= 8192;
+        case FUNCTION: return numbers <= 2048;
+        default: return out.rows == 1;
+    }
+}
+
+// Runs the rows of a picture in parallel. Steps of the first thread alone need no meeting between them.
+void steps_together(const Network &net, Meeting &meeting, uint8_t *arena, int thread, int threads, const float *picture, float *to) {
+    bool before = true;  // the first thread alone has the picture
+    if (thread == 0) show(net, picture, arena);
+    for (int64_t s = 0; s < net.count; s++) {
+        const bool now = alone(net.steps[s]);
+        if (!before || !now) meeting.wait();
+        if (!now) one_step(net, s, arena, thread, threads);
+        else if (thread == 0) one_step(net, s, arena, 0, 1);
+        before = now;
+    }
+    if (!before) meeting.wait();
+    if (thread == 0) answer(net, arena, to);
+}
+
 void all_steps(const Network &net, uint8_t *arena) {
     using Clock = std::chrono::steady_clock;
     for (int64_t s = 0; s < net.count; s++) {
@@ -139,16 +166,8 @@ SHOWN void mc_run(int32_t which, const Step *steps, int64_t step_count, const Va
             }
             return;
         }
-        for (int64_t i = 0; i < count; i++) {
-            if (thread == 0) show(net, pictures + i * in, arena);
-            meeting.wait();
-            for (int64_t s = 0; s < net.count; s++) {
-                one_step(net, s, arena, thread, all_of_us);
-                meeting.wait();
-            }
-            if (thread == 0) answer(net, arena, answers + i * out);
-            meeting.wait();
-        }
+        for (int64_t i = 0; i < count; i++)
+            steps_together(net, meeting, arena, thread, all_of_us, pictures + i * in, answers + i * out);
     };
     if (!team) return work(0);
     team->run(helpers, work);
