@@ -23,10 +23,10 @@ inline void pause() {
 #endif
 }
 
-// Waits until `done`, at first without giving up the processor: steps take microseconds.
+// Waits until `done`: a microsecond without giving up the processor, then for a thread that may need this one's processor.
 template <class Done> void spin_until(Done done) {
     for (int turns = 0; !done(); turns++)
-        if (turns < 2000) pause();
+        if (turns < 50) pause();
         else std::this_thread::yield();
 }
 
@@ -62,8 +62,8 @@ class Team {
 
     int64_t next_call(int64_t before) {
         using Clock = std::chrono::steady_clock;
-        for (const Clock::time_point end = Clock::now() + AWAKE; Clock::now() < end;)
-            for (int turns = 0; turns < 32; turns++, pause())
+        for (const Clock::time_point end = Clock::now() + AWAKE; Clock::now() < end; std::this_thread::yield())
+            for (int turns = 0; turns < 50; turns++, pause())
                 if (const int64_t now = call.load(); now != before) return now;
         std::unique_lock<std::mutex> lock(mutex);
         called.wait(lock, [&] { return call.load() != before; });
