@@ -62,6 +62,8 @@ def _parts(values: NDArray[np.int32], groups: int) -> tuple[NDArray[np.int8], ND
     rest = grouped - parts[0]
     while rest.any():
         needed = rest.reshape(groups, rest.shape[1], inputs, -1).any((1, 3))  # (groups, in / groups)
+        if 2 * needed.sum() > needed.size:  # whole copies are faster than a choice of channels
+            needed = np.ones_like(needed)
         chosen = np.argsort(~needed, axis=1, kind="stable")[:, : needed.sum(1).max()]  # channels with a rest come first
         taken = np.clip(rest, -128, 127)
         place = chosen.reshape(groups, 1, -1, *(1,) * (values.ndim - 2))

@@ -5,8 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -23,6 +26,8 @@ from models.layers.qconv import QConv
 from models.layers.quantizers.base import Signs, Steps
 
 LAST = torch.channels_last
+SHAPES = 4
+"""Shapes of inputs for which a layer's weight is kept laid out."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,8 @@ class Stock:
     def _quantize(self, grid: Steps | Signs) -> Callable[[Tensor], Tensor]:
         if not self.integers:
             return lambda x: codes_of(x, grid)
+        if isinstance(grid, Signs):
+            return lambda x: _signs(x, grid)
         zero = _zero(grid)
         return lambda x: codes_of(x, grid).add_(zero).to(torch.uint8)
 
@@ -142,6 +149,13 @@ def _of_bytes(run: Callable[[Tensor], Tensor], zero: int, gives_codes: bool) -> 
     return lambda x: run(x.float() - zero)
 
 
+def _signs(x: Tensor, grid: Signs) -> Tensor:
+    """Return codes_of(x, grid) + 1 in bytes, also for NaN. Comparisons give bytes at once, ten times as fast."""
+    if grid.edge is None:
+        return x.ge(0).view(torch.uint8).mul_(2)
+    return x.gt(grid.edge).view(torch.uint8).add_(x.lt(-grid.edge).logical_not_().view(torch.uint8))
+
+
 def _zero(grid: Steps | Signs | None) -> int:
     """Return the byte of the code 0."""
     return -grid.low if isinstance(grid, Steps) else 1
@@ -169,10 +183,15 @@ def _integer(
     bias = torch.from_numpy(small.bias).float() * scale
     bias = bias if small.shift is None else bias + torch.from_numpy(small.shift)
     inverse, out_zero = (fused.grid.inverse, -fused.grid.low) if fused else (None, 0)
-    layer = QConv(
-        weight, scale, bias, zero, *geometry, inverse=inverse, out_zero=out_zero, relu=bool(fused and fused.low == 0)
-    )
-    channels = None if small.channels is None else torch.from_numpy(small.channels)
+
+    @lru_cache(maxsize=SHAPES)
+    def layer(shape: tuple[int, ...]) -> QConv:
+        return QConv(
+            weight, scale, bias, zero, *geometry, inverse=inverse, out_zero=out_zero,
+            relu=bool(fused and fused.low == 0), shape=shape,
+        )  # fmt: skip
+
+    runs = [] if small.channels is None else _runs(small.channels)
     least, most = (fused.low + out_zero, fused.high + out_zero) if fused else (0, 255)
     nearer = most < 255 or least not in (0, out_zero)  # the convolution itself computes a ReLU
     pools = [(pool, values[place]) for pool, place in fused.pools] if fused else []
@@ -180,17 +199,24 @@ def _integer(
     def run(x: Tensor) -> Tensor:
         flat = x.ndim == 2
         x = x[:, :, None, None] if flat else x
-        x = x if channels is None else x.index_select(1, channels)
+        x = torch.cat([x[:, first:behind] for first, behind in runs], 1) if runs else x
         if not even:
             above, below, left, right = padding
             x = F.pad(x, (left, right, above, below), value=zero)
-        found = layer(x.contiguous(memory_format=LAST))
+        x = x.contiguous(memory_format=LAST)
+        found = layer(tuple(x.shape))(x)
         found = found.clamp_(least, most) if nearer else found
         for pool, value in pools:
             found = _pooled(found, pool, value)
         return found[:, :, 0, 0] if flat else found
 
     return run
+
+
+def _runs(channels: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Return the first channel of each run of neighbours, and the channel behind its last."""
+    edges = [0, *(np.flatnonzero(np.diff(channels) != 1) + 1).tolist(), len(channels)]
+    return [(int(channels[a]), int(channels[b - 1]) + 1) for a, b in itertools.pairwise(edges)]
 
 
 def _pooled(x: Tensor, pool: MaxPool, value: Value) -> Tensor:

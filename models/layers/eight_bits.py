@@ -71,7 +71,10 @@ class Product(torch.autograd.Function):
 def _multiplied(held: Tensor, weight: Tensor, conv: nn.Conv2d, zero: int) -> Tensor:
     stride, padding, dilation = (_pair(value) for value in (conv.stride, conv.padding, conv.dilation))
     one, none = torch.ones(len(weight)), torch.zeros(len(weight))
-    return QConv(weight.to(torch.int8), one, none, zero, stride, padding, dilation, conv.groups)(held)
+    layer = QConv(
+        weight.to(torch.int8), one, none, zero, stride, padding, dilation, conv.groups, shape=tuple(held.shape)
+    )
+    return layer(held)
 
 
 def _pair(value: Any) -> tuple[int, int]:

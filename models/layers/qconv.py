@@ -27,7 +27,8 @@ class QConv:
         stride, padding, dilation, groups: as in torch, with the same padding on opposite sides.
         inverse, out_zero: for an output in codes, round(y * inverse) + out_zero, 0 to 255; None for fp32.
         relu: whether negative sums become 0.
-        shape: the most frequent shape of inputs.
+        shape: of the inputs. For other ones oneDNN may lay out the weight anew in each call, which can take 20 times as
+            long as the convolution.
     """
 
     def __init__(

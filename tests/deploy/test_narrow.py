@@ -98,13 +98,15 @@ def test_linear_layers_give_the_same(kind: str, grid: Steps | Signs, inputs: int
         ([[128, 0]], 1, [[127, 0, 1]], [0, 1, 0]),
         ([[128, 0]], -1, [[-128, 0]], None),  # the other sign fits
         ([[128, 0]], 0, [[0, 0]], None),
+        ([[2, 200, 201, 5]], 1, [[2, 127, 127, 5, 73, 74]], [0, 1, 2, 3, 1, 2]),
+        ([[2, 200, 201, 202]], 1, [[2, 127, 127, 127, 0, 73, 74, 75]], [0, 1, 2, 3, 0, 1, 2, 3]),  # a whole copy
         ([[255, 2], [3, 200]], 1, [[127, 2, 127, 0, 1], [3, 127, 0, 73, 0]], [0, 1, 0, 1, 0]),
     ],
 )
 def test_weights_by_hand(weight: list, scale: float, expected: list, channels: list[int] | None) -> None:
     values = np.array(weight, np.int16)
     matrix = Matrix(Codes(values, 256, 1, np.array([0], np.int32)), np.full(len(values), scale, np.float32))
-    found = narrow(matrix, 1, Value((2,), GRIDS[0]))
+    found = narrow(matrix, 1, Value((values.shape[1],), GRIDS[0]))
     assert found is not None
     assert found.weight.tolist() == expected
     assert (None if found.channels is None else found.channels.tolist()) == channels

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from deploy.executors.stock import Stock
+from deploy.executors import stock
+from deploy.executors.stock import Stock, _runs, _signs
 from deploy.operations.base import Matrix, Operation
 from deploy.operations.functions import Combine, Constant, Function
 from deploy.operations.layers import Convolution, Decode, Linear, Quantize
 from deploy.operations.places import Reshape
 from deploy.program import Program
-from deploy.reference.run import run
+from deploy.reference.run import codes_of, run
 from models.layers.quantizers.base import Signs, Steps
 from tests.deploy.layer_chains import (
     BYTES,
@@ -157,3 +158,34 @@ def test_values_that_are_read_twice_or_late() -> None:
     )  # fmt: skip
     made, x = Program(operations, SHAPE, (0.5,) * 8, (0.25,) * 8), given()
     assert torch.equal(Stock(made, integers=False)(x), run(made, x))
+
+
+@pytest.mark.parametrize("grid", [Signs(), Signs(0.5), Signs(0.0)], ids=str)
+def test_bytes_of_signs_are_their_codes_plus_1(grid: Signs) -> None:
+    x = torch.tensor([-np.inf, -1, -0.5, np.nextafter(np.float32(-0.5), -1), -0.0, 0.0, 1e-45, 0.5, np.inf, np.nan])
+    x = x.float().reshape(1, 10, 1, 1)
+    assert torch.equal(_signs(x.clone(), grid).float(), codes_of(x, grid) + 1)
+
+
+@pytest.mark.parametrize(
+    ("channels", "runs"),
+    [
+        ([0, 1, 2], [(0, 3)]), ([0, 1, 2, 0, 1, 2, 1], [(0, 3), (0, 3), (1, 2)]), ([4], [(4, 5)]),
+        ([3, 2, 1], [(3, 4), (2, 3), (1, 2)]), ([0, 2, 3, 3], [(0, 1), (2, 4), (3, 4)]),
+    ],
+)  # fmt: skip
+def test_runs_of_channels(channels: list[int], runs: list[tuple[int, int]]) -> None:
+    assert _runs(np.array(channels)) == runs
+
+
+@pytest.mark.usefixtures("_int8")
+def test_a_weight_is_laid_out_once_for_each_shape_of_its_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For another shape than the one it was laid out for, oneDNN may do it again in each call."""
+    shapes = []
+    made = program(CODE, conv(12, 8, 3, 3, **SAME), RELU, CODE)
+    executor, whole = Stock(made), stock.QConv
+    monkeypatch.setattr(stock, "QConv", lambda *told, **more: shapes.append(more["shape"]) or whole(*told, **more))
+    x = given()
+    for count in (1, 2, 1, 2, 1):
+        executor(x[:count])
+    assert [shape[0] for shape in shapes] == [1, 1, 2, 2]  # two layers
