@@ -70,7 +70,7 @@ def entries(network: NormalForm, program: Program, threads: int, without: Sequen
     for pattern in without:
         if not any(_matches(name, pattern) for name in (FIRST, *makers)):
             raise UserError(
-                f"--without {pattern!r} names none of: {', '.join(makers)}", "give one of these names, or a pattern"
+                f"--without {pattern!r} names none of: {'; '.join(makers)}", "give one of these names, or a pattern"
             )
     yield Contender(FIRST, _eager(network), False)
     for name, maker in makers.items():
