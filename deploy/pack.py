@@ -46,7 +46,7 @@ def parser() -> Parser:
 def body(options: Options) -> dict[str, Any]:
     from deploy import packed
     from deploy.listing import in_tables, listing, summary
-    from deploy.making import amplifies
+    from deploy.making import amplified
 
     if options.inspect:
         held = packed.open(options.inspect)
@@ -56,10 +56,10 @@ def body(options: Options) -> dict[str, Any]:
         raise UserError(f"{source} is already packed", f"deploy.run runs it; deploy.pack --inspect {source} lists it")
     path = options.source.target(options.output, packed.SUFFIX)
     made = options.source.packed(options.words)
-    if options.source.ends == "int8" and amplifies(made):
+    if name := amplified(made):
         notice(
-            "the first and last layers were trained in float and get 8 bits; layers that read signs amplify this "
-            "rounding, and some answers change. --ends float avoids it, and so does training with --ends int8"
+            f"{name} was trained in float and is stored in 8 bits; layers that read signs amplify this rounding, and some "
+            "answers change. --ends float avoids it, and so does training this layer with --ends int8"
         )
     if path.exists():
         print(f"replaced {path}", file=sys.stderr)

@@ -10,9 +10,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from engine.system.said import notice, some, warning
 from models.graph.calls import packet
 from models.graph.chains import chains
-from models.graph.flow import computes, module, never_negative, places
+from models.graph.flow import computes, first_layers, module, never_negative, places
 from models.graph.normal import NormalForm
 from models.layers.bnfold import FoldedNorm
+from models.layers.quantizers.pixels import PixelCodes
 from quant.placement import quantizable
 from quant.prepare import input_quantizer
 from quant.spec import QuantSpec
@@ -27,6 +28,9 @@ def say(plain: NormalForm, quantized: NormalForm, spec: QuantSpec) -> None:
     """
     if left := stays_float(plain):
         notice(f"kept in float, with 32 bits a number: {some(left)}")
+    shown = [name for name in first_layers(plain) if name in spec.coded_ends]
+    if far := [n for n in shown if not isinstance(quantized.get_submodule(n).input_quantizer, PixelCodes)]:
+        notice(f"{some(far)} cannot read the picture's bytes: something computes before them, so they read numbers")
     chosen = [n for n in quantizable(plain) if n not in (*spec.exceptions, *spec.float_inputs, *spec.coded_ends)]
     fixed = chosen if spec.activation.traits.fixed_range else []
     if low := _negative(plain, [name for name in fixed if name not in spec.measured_inputs]):

@@ -10,13 +10,16 @@ from torch import fx, nn
 
 from engine.cli.patterns import named
 from engine.errors import UserError
-from models.graph.calls import packet, source
-from models.graph.flow import first_layers, last_layers, never_negative, places, read_apart, unscaled
+from models.graph.calls import packet, source, values
+from models.graph.flow import first_layers, last_layers, module, never_negative, places, read_apart, unscaled
 from models.graph.normal import NormalForm
 from quant.spec import QuantSpec
 
 aten = torch.ops.aten
 _PADS = {aten.pad, aten.constant_pad_nd, aten.reflection_pad2d, aten.replication_pad2d}
+_SIDES = 4
+"""Numbers of a pad of rows and columns; more would add channels."""
+_COPIES = {aten.clone, aten.detach, aten.alias, aten.contiguous}
 
 
 def meet(
@@ -44,7 +47,8 @@ def meet(
     if spec.coded_ends:
         coded = tuple(name for name in spec.coded_ends if name not in spec.kept)
         spec = replace(spec, coded_ends=coded, pixels=(tuple(mean), tuple(std)))
-    if {*spec.exceptions, *spec.coded_ends} >= {*layers}:
+    ends = spec.coded_ends if spec.least_sparing.ends == "float" else ()  # of affine codes all layers are quantized
+    if {*spec.exceptions, *ends} >= {*layers}:
         if kept:
             raise UserError("--keep_float leaves no layer to quantize", "keep fewer layers in float")
         raise UserError("no layer between the first and the last one can be quantized", "choose another quantizer")
@@ -61,11 +65,14 @@ def quantizable(model: NormalForm) -> dict[str, nn.Conv2d | nn.Linear]:
 def reads_picture(model: NormalForm) -> set[str]:
     """Return the convolutions that read the picture itself, padded or not, as the data set normalises it."""
     found = {name: calls for name, calls in places(model).items() if isinstance(model.get_submodule(name), nn.Conv2d)}
-    return {name for name, calls in found.items() if all(_is_picture(source(node)) for node in calls)}
+    return {name for name, calls in found.items() if all(_is_picture(model, source(node)) for node in calls)}
 
 
-def _is_picture(node: fx.Node) -> bool:
-    while packet(node) in _PADS:
+def _is_picture(model: NormalForm, node: fx.Node) -> bool:
+    """Return whether a value is the picture with all its channels, padded or not."""
+    while packet(node) in (*_PADS, *_COPIES) or isinstance(module(model, node), nn.Identity):
+        if packet(node) in _PADS and len(values(node).get("pad", ())) > _SIDES:
+            return False
         node = source(node)
     return node.op == "placeholder"
 

@@ -97,6 +97,8 @@ def _quantize(
     rectified = as_declared.rectified if as_declared else rectified_layers(model)
     rectified = rectified if spec.activation.traits.follows_sign else set()
     shown = reads_picture(model) if spec.pixels[0] else set()
+    if shown and len(spec.pixels[0]) != model.captured.picture[0]:
+        raise UserError(f"pixels are of {len(spec.pixels[0])} channels", "give one mean and std for each channel")
     coded: dict[str, Any] = {}
     for name, layer in layers.items():
         weights, inputs = outer if name in ends else inner

@@ -16,6 +16,8 @@ from models.layers.quantizers.guard import called
 from quant.quantizer_spec import FLOAT, QuantizerSpec
 from quant.settings import Flag, as_it_is, flagged
 
+FAR = 1e4
+"""Limit of means and stds of pixels, of which bytes are still exact in fp32."""
 _LISTS = ("exceptions", "float_inputs", "measured_inputs", "coded_ends")
 
 
@@ -80,9 +82,9 @@ class QuantSpec:
 
     ends: str = flagged(
         "float",
-        Flag("--ends", ("wqaq", "wbwtab", "ptq"), {"choices": ["float", "int8"], "help": "int8 gives the first and last layers the 8 "
-             "bits that deploy.pack stores, and reads the picture's bytes: the packed network answers alike (default: float)"},
-             "", "activation", as_it_is),
+        Flag("--ends", ("wqaq", "wbwtab", "ptq"), {"choices": ["float", "int8"], "help": "int8: the first layer reads "
+             "the picture's bytes, and ends that would stay float get the 8 bits that deploy.pack stores "
+             "(default: float)"}, "", "activation", as_it_is),
     )  # fmt: skip
     coded_ends: tuple[str, ...] = ()
     pixels: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
@@ -121,12 +123,10 @@ class QuantSpec:
             raise ValueError("pixels must be the mean and the std of each channel")
         if {type(number) for part in self.pixels for number in part} - {int, float}:
             raise ValueError("pixels must be numbers")
-        if (
-            len({len(part) for part in self.pixels}) > 1
-            or len(self.pixels) != 2
-            or not all(s > 0 for s in self.pixels[1])
-        ):
-            raise ValueError("pixels must be as many means as stds, and stds above 0")
+        if len(self.pixels) != 2 or len(self.pixels[0]) != len(self.pixels[1]):
+            raise ValueError("pixels must be as many means as stds")
+        if not all(abs(m) <= FAR for m in self.pixels[0]) or not all(1 / FAR <= s <= FAR for s in self.pixels[1]):
+            raise ValueError(f"pixels must have means up to {FAR:g}, and stds from {1 / FAR:g} to {FAR:g}")
 
     @property
     def all_traits(self) -> list[kinds.Traits]:

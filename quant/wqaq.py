@@ -83,7 +83,7 @@ class Bits(Settings):
         if name is None:
             return several[DEFAULT if DEFAULT in using else using[0]]
         if name not in using:
-            owners = " or ".join(user.name for user in settings.users(wanted[0]))
+            owners = " or ".join(user.name for user in settings.users(wanted[0]) if user.name in several)
             raise UserError(f"{wanted[0].word} is for --quantizer {owners}, not {name}", "give one of them")
         return several[name]
 

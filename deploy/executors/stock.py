@@ -27,7 +27,7 @@ from models.layers.quantizers.base import Signs, Steps
 
 LAST = torch.channels_last
 SHAPES = 4
-"""Shapes of inputs for which a layer's weight is kept laid out."""
+"""Shapes of inputs for which a layer's weight is kept laid out, each as large as the weight."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -34,13 +34,16 @@ RULES = {**CALLS, **MOVES}
 
 
 @torch.no_grad()
-def lower(form: NormalForm, mean: Sequence[float], std: Sequence[float], low_ends: bool = True) -> Program:
+def lower(
+    form: NormalForm, mean: Sequence[float], std: Sequence[float], low_ends: bool = True, as_trained: Iterable[str] = ()
+) -> Program:
     """Return the program of a network whose foldable batch norms are merged (bn_merge.merge).
 
     Args:
         mean, std: of the pictures that it was trained on, one number for each channel.
         low_ends: in a network with integer layers, quantize the weights of the first and last layers and the
             picture to 8 bits. Other float layers stay float; detectors keep their first and last layers.
+        as_trained: names of first and last layers whose codes were trained, so that nothing is rounded.
 
     Raises:
         UserError: exit 2, naming the layer, for a module or call that no operation computes.
@@ -48,6 +51,7 @@ def lower(form: NormalForm, mean: Sequence[float], std: Sequence[float], low_end
     # rounded to 8 bits, a detector's boxes move by pixels, and its scores are compared with each other
     detects = form.captured.detector is not None
     names = {*first_layers(form), *last_layers(form)} if low_ends and _has_integers(form) and not detects else set()
+    names -= {*as_trained}
     ends = Ends(frozenset(names), tuple(mean), tuple(std), _picture(mean, std), detects or _reads_signs(form))
     builder, answer = Builder(form), 0
     for node in form.captured.graph.nodes:

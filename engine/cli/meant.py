@@ -26,7 +26,6 @@ ELSEWHERE = {
     "quant.ptq": "--calibrate --bias_correction --no-bias_correction",
     "quant.ptq and scripts.histograms": "--calibration_pictures",
     "bn_merge.compare": "--float64",
-    "deploy.pack, deploy.onnx and deploy.bench": "--ends",
     "deploy.pack": "--inspect",
     "deploy.run": "--executor --top --score --draw",
     "deploy.bench": "--batches --without --picture",

@@ -42,5 +42,7 @@ def _said(tensor: Tensor) -> str:
 
 def _wrong(name: str, what: str) -> UserError:
     return UserError(
-        f"the reader of --dataset {name}: {what}", "mend its line in READERS of engine/data/catalogue.py", BAD_DATA
+        f"the reader of --dataset {name}: {what}",
+        "mend the reader, which READERS of engine/data/catalogue.py names",
+        BAD_DATA,
     )

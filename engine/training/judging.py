@@ -38,12 +38,15 @@ def evaluate_file(options: Works, opened: Opened[nn.Module]) -> dict[str, Any]:
 
 
 def say_other_pictures(known: DataInfo, info: DataInfo) -> None:
-    """Print a notice if the pictures' size or crop differs from the file's (`known`)."""
+    """Print a notice if the pictures' size, crop or normalisation differs from the file's (`known`)."""
     if known.image_size != info.image_size:
         size, own = info.image_size, known.image_size
         notice(f"evaluated on pictures of {size}x{size}, but the file is for {own}x{own}")
     if known.crop != info.crop:
         notice(f"evaluated on pictures cut by --crop {info.crop}, but the file is for --crop {known.crop}")
+    if known.known and (known.mean, known.std) != (info.mean, info.std):
+        mean, std = (",".join(f"{n:g}" for n in each) for each in (known.mean, known.std))
+        notice(f"evaluated on pictures of another normalisation than the file's --mean {mean} --std {std}")
 
 
 def evaluate(options: Works, model: nn.Module, data: Data, task: Task, what: str = "") -> Evaluation:

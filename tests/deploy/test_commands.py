@@ -37,7 +37,7 @@ def test_files_of_any_stage_are_packed(stem: str, stocked: Command) -> None:
     source = checkpoint(stem)
     result = stocked(PACK, "--model", source)
     assert result.code == 0
-    assert ("training with --ends int8" in result.err) == (stem in SIGNED)
+    assert ("training this layer with --ends int8" in result.err) == (stem in SIGNED)
     assert bool(result.err) == (stem in SIGNED)
     assert result.path == f"models_save/nin_{stem}.safetensors"
     held, known = packed.open(Path(result.path)), raw(source)

@@ -13,7 +13,7 @@ from torch import nn
 from bn_merge.merge import merge
 from deploy import packed
 from deploy.listing import layers
-from deploy.making import float_network, packed_of
+from deploy.making import amplified, float_network, packed_of
 from deploy.operations.base import Codes
 from deploy.packed import Packed
 from deploy.program import Program
@@ -28,6 +28,7 @@ from models import forms
 from models.graph.normal import NormalForm
 from quant import restore
 from quant.placement import meet
+from quant.prepare import prepare
 from quant.spec import QuantSpec, uniform
 from tests.deploy.quantized import ENDS, SIDE, SPECS, pictures, trained
 from tests.tools.original import Original, prefixed
@@ -109,6 +110,26 @@ def test_bytes_of_training_have_one_normalisation(tmp_path: Path) -> None:
         UserError, match=r"trained on bytes of pictures with --mean 0\.5,0\.4,0\.3 --std 0\.3,0\.2,0\.25"
     ):
         made(tmp_path / "a.pth", mean=(0.5, 0.5, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("kind", "kept", "low_ends", "name"),
+    [
+        ("wbab bacp", (), True, "block1.conv"), ("wbab bacp", (), False, ""), ("wbab ends", (), True, ""),
+        ("wbab ends", ("block1.conv",), True, "block1.conv"), ("wbab ends", ("block9.conv",), True, ""),
+        ("w4a4", (), True, ""), ("int8", (), True, ""),
+    ],
+)  # fmt: skip
+def test_a_rounded_first_layer_before_signs_is_named(
+    kind: str, kept: tuple[str, ...], low_ends: bool, name: str, tmp_path: Path
+) -> None:
+    form, spec = network(8), meet(KINDS[kind], network(8), kept, MEAN, STD)
+    stages = (Quantize(spec=spec.to_dict()),)
+    file = checkpoint.make(
+        prepare(form, spec), "nin", {"classes": 10, **form.arch_args}, INFO, Metrics(50.0), stages, Origin(("a",), 1)
+    )
+    checkpoint.save(tmp_path / "a.pth", file)
+    assert amplified(made(tmp_path / "a.pth", low_ends)) == name
 
 
 def refused(path: Path, **said: tuple[float, ...]) -> UserError:

@@ -21,7 +21,7 @@ from engine.data.many_files import TOGETHER, each, loaded
 from engine.errors import INTERRUPTED, TERMINATED
 from tests.conftest import NARROW, SMALL
 
-ROOT, SOON = Path(__file__).parents[2], 4.0
+ROOT, SOON = Path(__file__).parents[2], 6.0
 STOPPED_AT = 3
 
 COMMAND = f"""

@@ -34,6 +34,7 @@ def test_a_spec_survives_its_dict(spec: QuantSpec) -> None:
         lambda d: d.update(ends="int4"), lambda d: d.update(coded_ends=["a"]), lambda d: d.update(ends="int8", coded_ends="a"),
         lambda d: d.update(ends="int8", activation=SPECS[0].to_dict()["activation"]),
         lambda d: d.update(ends="int8", pixels=[[0.5], [0.0]]), lambda d: d.update(ends="int8", pixels=[[0.5], []]),
+        lambda d: d.update(ends="int8", pixels=[[float("inf")], [1.0]]), lambda d: d.update(ends="int8", pixels=[[0.5], [1e-50]]),
         lambda d: d.update(ends="int8", pixels=[["a"], ["b"]]), lambda d: d.update(ends="int8", pixels=[0.5, 0.5]),
         lambda d: d.update(ends="int8", pixels=[[0.5]]), lambda d: d.update(ends="int8", pixels=[[0.5], [float("nan")]]),
         lambda d: d.update(bn_momentum="q"), lambda d: d.update(measured_inputs=["a"], activation=SPECS[0].to_dict()["activation"]),

@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 #if defined(__unix__) || defined(__APPLE__)
+#include <csignal>
 #include <unistd.h>
 #endif
 #ifdef __SSE2__
@@ -46,7 +47,25 @@ class Meeting {
     }
 };
 
-// Threads that work beside the caller's. They are never joined: a process may end while they wait.
+// While it lives, new threads are made that no signal of the process reaches: these are for the caller's threads.
+class Deaf {
+#if defined(__unix__) || defined(__APPLE__)
+    sigset_t before;
+
+  public:
+    Deaf() {
+        sigset_t every;
+        sigfillset(&every);
+        pthread_sigmask(SIG_SETMASK, &every, &before);
+    }
+    ~Deaf() { pthread_sigmask(SIG_SETMASK, &before, nullptr); }
+    Deaf(const Deaf &) = delete;
+    Deaf &operator=(const Deaf &) = delete;
+#endif
+};
+
+// Threads that work beside the caller's. They are never joined: a process may end while they wait. They stay for later calls, so a
+// process has as many teams as it ever had calls at one time.
 class Team {
     typedef void (*Work)(void *what, int thread);
     static constexpr std::chrono::microseconds AWAKE{200};  // longer than between the calls of a loop
@@ -81,6 +100,7 @@ class Team {
   public:
     // Provides up to `helpers` threads and returns how many there are: fewer if the system refuses one.
     int provide(int helpers) {
+        const Deaf deaf;
         try {
             for (; hired < helpers; hired++) std::thread(&Team::help, this, hired, call.load()).detach();
         } catch (const std::exception &) {

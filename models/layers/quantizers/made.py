@@ -37,10 +37,11 @@ def input_quantizer(kind: str, spec: Spec, signed: bool) -> Quantizer:
 def _checked(quantizer: Quantizer, make: Any, x: Tensor, scales: tuple[int, ...]) -> Quantizer:
     """Return the quantizer if a copy of it quantizes `x` into codes and a scale of one number or of shape `scales`.
 
-    The copy is in eval mode: in training mode a quantizer may measure its input over all ranks.
+    The copy is in eval mode: in training mode a quantizer may measure its input over all ranks. Exceptions of training
+    mode alone are not found here.
     """
     if not isinstance(quantizer, Quantizer):
-        raise misdeclared(file_of(make), f"it makes a {type(quantizer).__name__}, not a Quantizer")
+        raise misdeclared(file_of(make), f"it makes an object of type {type(quantizer).__name__}, not a Quantizer")
     if x.is_meta:
         return quantizer
     file, name = file_of(type(quantizer)), type(quantizer).__name__
@@ -51,6 +52,9 @@ def _checked(quantizer: Quantizer, make: Any, x: Tensor, scales: tuple[int, ...]
     if not isinstance(found.codes, Tensor) or found.codes.shape != x.shape:
         shape = tuple(found.codes.shape) if isinstance(found.codes, Tensor) else type(found.codes).__name__
         raise misdeclared(file, f"{name}.forward returns codes of shape {shape} for {tuple(x.shape)}")
+    for part in (found.codes, found.scale):
+        if isinstance(part, Tensor) and part.dtype != x.dtype:
+            raise misdeclared(file, f"{name}.forward returns {part.dtype} for {x.dtype}: codes and scale keep the type")
     if found.scale is not None and not isinstance(found.scale, Tensor):
         raise misdeclared(file, f"{name}.forward returns a {type(found.scale).__name__} as scale, not a Tensor or None")
     if found.scale is not None and found.scale.numel() != 1 and found.scale.shape != scales:

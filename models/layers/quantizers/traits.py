@@ -93,7 +93,9 @@ def declared(path: Path) -> Traits | None:
     calls = [
         node.value for node in body if isinstance(node, (ast.Assign, ast.Expr)) and isinstance(node.value, ast.Call)
     ]
-    given = [node.value for node in body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "TRAITS"]
+    targets = [(t, node.value) for node in body if isinstance(node, ast.Assign) for t in node.targets]
+    targets += [(node.target, node.value) for node in body if isinstance(node, ast.AnnAssign) and node.value]
+    given = [value for target, value in targets if ast.unparse(target) == "TRAITS"]
     if not given and all(ast.unparse(call.func) not in ("register", "kinds.register") for call in calls):
         return None
     try:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from bn_merge.merge import merge
 from deploy.lowering.walk import lower
@@ -17,6 +19,7 @@ from deploy.program import Program
 from deploy.reference.run import run
 from engine.data.augment import normalise
 from engine.data.info import DataInfo
+from engine.errors import UserError
 from models.graph.capture.form import capture
 from models.graph.flow import first_layers, last_layers
 from models.graph.normal import NormalForm
@@ -61,7 +64,8 @@ def both(name: str, kind: str) -> tuple[NormalForm, Program]:
 
 def made(form: NormalForm, kind: str) -> tuple[NormalForm, Program]:
     network = trained(form, ENDS[kind], MEAN, STD)
-    return network, lower(merge(network), MEAN, STD)
+    spec = meet(ENDS[kind], form, (), MEAN, STD)
+    return network, lower(merge(network), MEAN, STD, as_trained=spec.coded_ends)
 
 
 @torch.no_grad()
@@ -121,20 +125,72 @@ def test_a_layer_that_is_kept_in_float_has_no_codes() -> None:
     assert type(prepare(form, spec).get_submodule("stem.0")) is nn.Conv2d
 
 
-def test_a_first_layer_behind_the_networks_own_arithmetic_reads_numbers() -> None:
-    """The bytes of 2 x - 1 are not those of the picture."""
+class Changed(Stem):
+    """A stem that reads the picture after a function."""
 
-    class Scaled(Stem):
-        def forward(self, x: Tensor) -> Tensor:
-            return super().forward(2 * x - 1)
+    def __init__(self, function: Callable[[Tensor], Tensor] | None, channels: int = 3) -> None:
+        super().__init__()
+        self.function, self.drop = function, nn.Dropout(0.1)
+        if channels != 3:
+            self.stem[0] = nn.Conv2d(channels, 12, 3, 2, 1)
 
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(self.drop(x) if self.function is None else self.function(x))
+
+
+def changed(function: Callable[[Tensor], Tensor] | None, channels: int = 3) -> tuple[NormalForm, Program]:
     torch.manual_seed(0)
-    form = capture(Scaled().eval(), (3, SIDE, SIDE), "a test", check=False)
-    network = trained(form, ENDS["wbab ends"], MEAN, STD)
+    form = capture(Changed(function, channels).eval(), (3, SIDE, SIDE), "a test", check=False)
+    return made(form, "wbab ends")
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x.clone(), lambda x: x.contiguous(memory_format=torch.channels_last), lambda x: F.pad(x, (1, 0, 2, 1)),
+        lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect").clone(),
+    ],
+    ids=["clone", "contiguous", "pad", "pad and clone"],
+)  # fmt: skip
+def test_copies_and_pads_of_the_picture_have_its_bytes(function: Callable[[Tensor], Tensor]) -> None:
+    network, program = changed(function)
+    assert isinstance(network.get_submodule("stem.0").input_quantizer, PixelCodes)
+    assert farthest(network, program) < 2e-6
+
+
+@pytest.mark.parametrize(
+    ("function", "channels"),
+    [
+        (lambda x: 2 * x - 1, 3), (None, 3), (lambda x: F.pad(x, (0, 0, 0, 0, 0, 1)), 4),
+        (lambda x: x.reshape(-1, 3, SIDE, SIDE), 3), (lambda x: F.interpolate(x, scale_factor=0.5), 3),
+    ],
+    ids=["arithmetic", "dropout", "channels", "reshape", "resize"],
+)  # fmt: skip
+def test_a_first_layer_that_reads_something_else_reads_numbers(
+    function: Callable[[Tensor], Tensor], channels: int
+) -> None:
+    """Packing does not round them either: the layer was trained on numbers."""
+    network, program = changed(function, channels)
     first = network.get_submodule("stem.0")
     assert not isinstance(first.input_quantizer, PixelCodes)
     assert first.weight_bits == 8
-    assert farthest(network, lower(merge(network), MEAN, STD)) < 2e-6
+    assert farthest(network, program) < 2e-6
+
+
+def test_a_layer_that_reads_the_picture_and_something_else_reads_numbers() -> None:
+    class Twice(Stem):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(torch.relu(self.one(torch.relu(self.stem(x) + self.stem(0.5 * x)))))
+
+    torch.manual_seed(0)
+    network, program = made(capture(Twice().eval(), (3, SIDE, SIDE), "a test", check=False), "wbab ends")
+    assert farthest(network, program) < 2e-6
+
+
+def test_pixels_are_of_the_networks_channels() -> None:
+    form = captured("Residual")
+    with pytest.raises(UserError, match="pixels are of 1 channels"):
+        prepare(form, meet(ENDS["wbab ends"], form, (), (0.5,), (0.5,)))
 
 
 def test_without_mean_and_std_the_first_layer_reads_numbers() -> None:

@@ -62,20 +62,18 @@ def test_calls_of_any_number_of_threads_follow_each_other(engine: compiler.Engin
 
 
 def test_calls_at_the_same_time_do_not_meet(engine: compiler.Engine) -> None:
-    wrong: list[int] = []
+    right: list[bool] = []
 
-    def call(number: int) -> None:
+    def call() -> None:
         native, x, expected = _native()
-        for _ in range(50):
-            if not torch.equal(native._run(x[:1], 2), expected[:1]):
-                wrong.append(number)
+        right.extend(torch.equal(native._run(x[:1], 2), expected[:1]) for _ in range(50))
 
-    callers = [threading.Thread(target=call, args=(number,)) for number in range(3)]
+    callers = [threading.Thread(target=call) for _ in range(3)]
     for caller in callers:
         caller.start()
     for caller in callers:
         caller.join(60)
-    assert not wrong
+    assert right == [True] * 150
     assert not any(caller.is_alive() for caller in callers)
 
 
@@ -86,7 +84,11 @@ def test_a_forked_process_gets_threads_of_its_own(engine: compiler.Engine) -> No
     assert torch.equal(native._run(x[:1], 3), expected[:1])
     child = os.fork()
     if not child:
-        threading.Timer(60, os._exit, (2,)).start()  # a child that waits for its parent's threads ends
-        os._exit(0 if torch.equal(native._run(x[:1], 3), expected[:1]) else 1)
+        code = 1
+        try:
+            threading.Timer(60, os._exit, (2,)).start()  # a child that waits for its parent's threads ends
+            code = 0 if torch.equal(native._run(x[:1], 3), expected[:1]) else 1
+        finally:
+            os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert torch.equal(native._run(x[:1], 3), expected[:1])

@@ -37,7 +37,6 @@ def test_what_is_read_of_a_file_is_what_it_registers() -> None:
     "text",
     [
         'register(Kind(Traits(name="toy", bits=(2,)), None, None, None))',
-        'TRAITS: Traits = Traits(name="toy", bits=(2,))\nregister(None)',
         'TRAITS = Traits("toy", (2,))\nregister(None)',
         'TRAITS = Traits(name="toy", bits=tuple(BITS))\nkinds.register(None)',
         'TRAITS = Traits(name="toy", bit=(2,))\nregister(None)',
@@ -48,6 +47,11 @@ def test_traits_that_cannot_be_read_are_refused(text: str, tmp_path: Path) -> No
     with pytest.raises(UserError, match=r"toy\.py: its traits cannot be read: ") as found:
         declared(tmp_path / "toy.py")
     assert found.value.hint.startswith("write TRAITS = ")
+
+
+def test_traits_may_be_annotated(tmp_path: Path) -> None:
+    (tmp_path / "toy.py").write_text('TRAITS: Traits = Traits(name="toy", bits=(2,))\nregister(None)')
+    assert declared(tmp_path / "toy.py") == Traits("toy", (2,))
 
 
 @pytest.mark.parametrize("name", ["dorefa", "binary", "float", "toy"])

@@ -97,7 +97,10 @@ def files(monkeypatch: pytest.MonkeyPatch, workplace: Path) -> Iterator[Callable
         (HEAD + "register(Kind(TRAITS, print, print, lambda bits: range(99)))", "ValueError: toy: 99 codes do not fit"),
         (HEAD + "register(Kind(TRAITS, print, print, lambda bits: 1 / 0))", "toy.py:3: ZeroDivisionError"),
         (HEAD + "register(Kind(TRAITS, f := lambda spec: 1, f, None))", "toy.py:3: TypeError: <lambda>() takes 1"),
-        (HEAD + "register(Kind(TRAITS, f := lambda *_: None, f, None))", "makes a NoneType, not a Quantizer"),
+        (
+            HEAD + "register(Kind(TRAITS, f := lambda *_: None, f, None))",
+            "makes an object of type NoneType, not a Quantizer",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_used(text: str, words: str, files: Callable, command: Callable) -> None:
