@@ -121,7 +121,8 @@ def bounds(matrix: Matrix, grid: Signs, outputs: int, lanes: int) -> dict[str, A
     edge = np.float32(0 if grid.edge is None else grid.edge)
     tests = [lambda y: y >= 0] if grid.edge is None else [lambda y: y > edge, lambda y: y < -edge]
     told = [_bound(matrix, test, outputs) for test in tests]
-    rows = np.zeros((len(told), outputs + lanes), np.int32)  # kernels read whole vectors, beyond the last channel
+    # kernels read whole vectors: channels beyond the last one never reach their bound, and give zeros
+    rows = np.full((len(told), outputs + lanes), HIGHEST, np.int32)
     words = np.zeros((len(told), steps.words(outputs) * steps.WORD), bool)
     for row, (bound, flipped) in enumerate(told):
         rows[row, :outputs], words[row, :outputs] = bound, flipped

@@ -1,15 +1,13 @@
 // Integer layers for any instruction set that defines how it multiplies (a Lanes policy).
 // A window is a list of offsets; at each are 4 bytes, two shorts or four bytes, which are multiplied for all channels of a block.
 #pragma once
-#include "codes.h"
-#ifdef __AVX512BW__
-#include <immintrin.h>
-#endif
+#include "totals.h"
 
 namespace {  // each instruction set has its own
 
 // Lanes: WIDTH channels in a vector; PLACES places at once; Vector; zero(); repeat(four bytes); pairs(sums, x, weights); store.
-// For bytes: fours and, unless WHOLE, widen. As bits: at_least(sums, biases, bounds), not_negative, above, below.
+// For bytes: fours and, unless WHOLE, widen. As bits: at_least(sums, biases, bounds), not_negative, above, below;
+// if WHOLE, reached(vector of sums, bounds).
 // If CODES: the functions that Coder calls. If DEPTHWISE_LANES > 0: DepthwiseSums and
 // DepthwiseFinish, for that many lanes of a depthwise layer.
 // WIDE_PLACES: places that are summed in fp64 at once.
@@ -77,68 +75,54 @@ __attribute__((noinline)) void fours(const Step &step, const uint8_t *const *fro
     fours_of<Lanes, PLACES, VECTORS>(step, from, offsets, weight, sums, std::make_integer_sequence<int, PLACES * VECTORS>());
 }
 
-// Weights beyond int8 are factor * w + each with w stored: their sums are factor times the sum, plus `each` times the window's total.
-template <class Lanes, int COUNT>
-ALWAYS void add_each(const Step &step, const uint8_t *arena, const Spot &spot, int group, int first, int32_t *__restrict sums) {
-    const int32_t *totals = row_of<int32_t>(step.other, const_cast<uint8_t *>(arena), spot.row) + spot.column * step.other.pitch;
-    const int32_t *__restrict each = step.each + first;
-    if constexpr (Lanes::CODES) {
-        const auto total = Lanes::all(totals[group]), factor = Lanes::all(step.factor);
-        for (int i = 0; i < COUNT; i += Lanes::WIDTH)
-            Lanes::store(sums + i, Lanes::plus(Lanes::product(Lanes::load(sums + i), factor), Lanes::product(Lanes::load(each + i), total)));
-    } else {
-        const uint32_t total = uint32_t(totals[group]), factor = uint32_t(step.factor);
-        for (int i = 0; i < COUNT; i++) sums[i] = int32_t(uint32_t(sums[i]) * factor + uint32_t(each[i]) * total);
-    }
-}
+// Turns sums of vectors of 16 channels into bits. Channels beyond the last one never reach their bound, and fill its word with zeros.
+template <class Lanes, int VECTORS> class FinishSums {
+    const int32_t *const bounds;
+    uint16_t flips[VECTORS];
+    const bool fill;
 
-// The sum of `length` contiguous bytes.
-inline int32_t total_of(const uint8_t *x, int length) {
-#ifdef __AVX512BW__
-    if (length <= 16) {
-        const __m128i found = _mm_maskz_loadu_epi8(__mmask16((1u << length) - 1), x), sums = _mm_sad_epu8(found, _mm_setzero_si128());
-        return _mm_cvtsi128_si32(sums) + _mm_extract_epi32(sums, 2);
+    template <int... V> ALWAYS void store(const typename Lanes::Vector *total, uint16_t *to, Indices<V...>) const {
+        ((to[V] = uint16_t(Lanes::reached(total[V], bounds + V * Lanes::WIDTH) ^ flips[V])), ...);
+        if (fill) to[VECTORS] = 0;
     }
-    const __m512i zero = _mm512_setzero_si512();
-    __m512i sums = zero;
-    for (; length >= 64; x += 64, length -= 64) sums = _mm512_add_epi64(sums, _mm512_sad_epu8(_mm512_loadu_si512(x), zero));
-    const __m512i rest = _mm512_maskz_loadu_epi8((__mmask64(1) << length) - 1, x);
-    return int32_t(_mm512_reduce_add_epi64(_mm512_add_epi64(sums, _mm512_sad_epu8(rest, zero))));
-#else
-    int32_t total = 0;
-    for (int k = 0; k < length; k++) total += x[k];
-    return total;
-#endif
-}
 
-// The total of each window's bytes, for each group. A contiguous row of a window is one piece.
-inline void totals(const Step &step, uint8_t *arena, int begin, int end) {
-    const Value &in = step.source;
-    const int inputs = in.channels / step.groups;
-    const bool whole = step.groups == 1 && step.dilation[1] == 1 && in.pitch == in.channels;
-    const int pieces = whole ? 1 : step.kernel[1], length = whole ? inputs * step.kernel[1] : inputs;
-    for (int row = begin; row < end; row++) {
-        const Spot spot = row_begin(step, row);
-        const uint8_t *first = window_at<uint8_t>(step, arena, spot);
-        int32_t *to = result_at<int32_t>(step, arena, spot);
-        for (int column = 0; column < step.result.columns; column++, first += step.stride[1] * in.pitch, to += step.result.pitch)
-            for (int group = 0; group < step.groups; group++) {
-                int32_t total = 0;
-                for (int i = 0; i < step.kernel[0]; i++)
-                    for (int j = 0; j < pieces; j++) total += total_of(first + tap(step, i, j) + group * inputs, length);
-                to[group] = total;
-            }
+  public:
+    ALWAYS FinishSums(const Step &step, int first)
+        : bounds(step.bounds + first), fill((first / 16 + VECTORS) % 2 && first + VECTORS * 16 >= step.result.channels) {
+        std::memcpy(flips, reinterpret_cast<const uint16_t *>(step.flips) + first / 16, sizeof flips);
     }
+    ALWAYS void operator()(const typename Lanes::Vector *total, uint16_t *to) const { store(total, to, std::make_integer_sequence<int, VECTORS>()); }
+};
+
+// Fours of bytes whose sums become bits in the registers. Sums start at the bias.
+template <class Lanes, int PLACES, int VECTORS, int... I, int... P>
+ALWAYS void signs_by_fours(const Step &step, const uint8_t *const *from, const int32_t *offsets, const int8_t *weight, int first,
+                           uint8_t *arena, const Spot *spots, Indices<I...>, Indices<P...> all) {
+    const int32_t *const bias = step.bias + first;
+    typename Lanes::Vector total[] = {Lanes::load(bias + I % VECTORS * Lanes::WIDTH)...};
+    for (int64_t k = 0; k < step.count; k++, weight += VECTORS * 4 * Lanes::WIDTH)
+        add_places<Lanes, VECTORS>(total, from, offsets[k], weight, all);
+    const FinishSums<Lanes, VECTORS> finish(step, first);
+    uint16_t *const to = reinterpret_cast<uint16_t *>(arena + step.result.at) + first / 16;
+    (finish(total + P * VECTORS, to + 2 * spots[P].to), ...);  // a repeated place gets its bits again
 }
 
 template <class Lanes, int PLACES, int VECTORS>
-inline void places(const Step &step, uint8_t *arena, const Spot *spots, int count, int group, int block, const int32_t *offsets) {
-    const uint8_t *from[PLACES];
-    for (int p = 0; p < PLACES; p++)
-        from[p] = step.source.kind == BYTE ? window_at<uint8_t>(step, arena, spots[p])
-                                           : reinterpret_cast<const uint8_t *>(window_at<int16_t>(step, arena, spots[p]));
+__attribute__((noinline)) void signs_of_fours(const Step &step, const uint8_t *const *from, const int32_t *offsets, const int8_t *weight,
+                                              int first, uint8_t *arena, const Spot *spots) {
+    signs_by_fours<Lanes, PLACES, VECTORS>(step, from, offsets, weight, first, arena, spots,
+                                           std::make_integer_sequence<int, PLACES * VECTORS>(), std::make_integer_sequence<int, PLACES>());
+}
+
+template <class Lanes, int PLACES, int VECTORS>
+inline void places(const Step &step, uint8_t *arena, const Spot *spots, const uint8_t *const *from, int count, int group, int block,
+                   const int32_t *offsets) {
     alignas(64) int32_t sums[PLACES * VECTORS * Lanes::WIDTH];
     const int64_t place = (int64_t(group) * step.outputs + block) * step.count;
+    // 16 outputs fill half a word, so no place reads what another block has written. Groups may begin within a half.
+    if constexpr (Lanes::WHOLE && Lanes::WIDTH == 16)
+        if (step.what && step.result.kind == BITS && step.edge < 0 && step.groups == 1 && !step.each)
+            return signs_of_fours<Lanes, PLACES, VECTORS>(step, from, offsets, static_cast<const int8_t *>(step.weight) + place * 4, block, arena, spots);
     if (step.what)
         fours<Lanes, PLACES, VECTORS>(step, from, offsets, static_cast<const int8_t *>(step.weight) + place * 4, sums);
     else
@@ -154,11 +138,15 @@ template <class Lanes>
 inline void outputs_of(const Step &step, uint8_t *arena, int begin, int end, int group, int from, int to, const int32_t *offsets) {
     each_tile<Lanes::PLACES>(step, begin, end, [&](auto most, const Spot *spots, int count) {
         constexpr int PLACES = decltype(most)::value;
+        const uint8_t *windows[PLACES];
+        for (int p = 0; p < PLACES; p++)
+            windows[p] = step.source.kind == BYTE ? window_at<uint8_t>(step, arena, spots[p])
+                                                  : reinterpret_cast<const uint8_t *>(window_at<int16_t>(step, arena, spots[p]));
         for (int block = from, vectors; block < to; block += Lanes::WIDTH * (vectors < BLOCK ? vectors : BLOCK)) {
             vectors = (step.outputs - block) / Lanes::WIDTH;
-            if (vectors >= BLOCK) places<Lanes, PLACES, BLOCK>(step, arena, spots, count, group, block, offsets);
-            else if (vectors == 2) places<Lanes, PLACES, 2>(step, arena, spots, count, group, block, offsets);
-            else places<Lanes, PLACES, 1>(step, arena, spots, count, group, block, offsets);
+            if (vectors >= BLOCK) places<Lanes, PLACES, BLOCK>(step, arena, spots, windows, count, group, block, offsets);
+            else if (vectors == 2) places<Lanes, PLACES, 2>(step, arena, spots, windows, count, group, block, offsets);
+            else places<Lanes, PLACES, 1>(step, arena, spots, windows, count, group, block, offsets);
         }
     });
 }

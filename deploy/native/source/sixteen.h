@@ -111,6 +111,7 @@ struct Sixteen {
             for (int n = 0; n < 4; n++) _mm512_mask_storeu_ps(to + 16 * n, __mmask16(mask_of(count) >> 16 * n), found[n]);
         }
     };
+    static unsigned reached(Vector total, const int32_t *bounds) { return _mm512_cmpge_epi32_mask(total, load(bounds)); }
     static unsigned at_least(const int32_t *sums, const int32_t *bias, const int32_t *bounds) {
         return _mm512_cmpge_epi32_mask(_mm512_add_epi32(load(sums), load(bias)), load(bounds));
     }

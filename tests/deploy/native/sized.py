@@ -133,6 +133,32 @@ def depthwise(draw: Any) -> Program:
     return Program(tuple(made), (channels, *sides), (0.5,) * channels, (0.25,) * channels)
 
 
+@st.composite
+def chained(draw: Any) -> Program:
+    """Draw a layer on bytes or signs and two layers on its signs, which the engine holds in words of bits."""
+
+    def between(low: int, high: int) -> int:
+        return draw(st.integers(low, high))
+
+    channels, draws = between(1, 70), np.random.default_rng(between(0, 2**16))
+    sides = between(3, 9), between(3, 14)
+    signs = Signs(draw(st.sampled_from([None, None, 0.5])))
+    made: list[Operation] = []
+    inputs, plain = channels, draw(st.booleans())
+    for number, grid in enumerate([draw(st.sampled_from(GRIDS)), signs, signs]):
+        outputs, kernel = between(1, 200), draw(st.sampled_from([1, 3]))
+        most = draw(st.sampled_from([1, 100])) if number == 0 else 1
+        weight = draws.integers(-most, most + 1, (outputs, inputs, kernel, kernel)).astype(np.int16)
+        weight = np.where(weight == 0, 1, weight) if draw(st.booleans()) else weight
+        scale = None if plain else draws.uniform(-1, 1, outputs).astype(np.float32) / (most * weight[0].size ** 0.5)
+        shift = None if plain else draws.normal(size=outputs).astype(np.float32)
+        matrix = Matrix(_wide_codes(weight), scale, draws.integers(-9, 9, outputs).astype(np.int32), shift)
+        made.append(Quantize(grid, sources=(len(made),), name=str(len(made))))
+        made.append(Convolution(matrix=matrix, padding=(kernel // 2,) * 4, sources=(len(made),), name=str(len(made))))
+        inputs = outputs
+    return Program(tuple(made), (channels, *sides), (0.5,) * channels, (0.25,) * channels)
+
+
 def _wide_codes(values: Any) -> Codes:
     return Codes(values, 1024, 1, np.array([-512], np.int32))
 

@@ -11,7 +11,7 @@ from deploy.native import steps
 from deploy.native.plan import plan
 from deploy.native.steps import Widths
 from deploy.program import Program
-from tests.deploy.native.sized import FAST, check, depthwise, programs
+from tests.deploy.native.sized import FAST, chained, check, depthwise, programs
 
 
 @settings(max_examples=30, derandomize=True, **FAST)
@@ -23,6 +23,12 @@ def test_a_layer_of_any_size(made: Program, kernels: str) -> None:
 @settings(max_examples=80, derandomize=True, **FAST)
 @given(made=depthwise())
 def test_a_depthwise_layer_of_any_size(made: Program, kernels: str) -> None:
+    check(made, kernels)
+
+
+@settings(max_examples=40, derandomize=True, **FAST)
+@given(made=chained())
+def test_layers_of_any_size_on_signs(made: Program, kernels: str) -> None:
     check(made, kernels)
 
 
@@ -53,4 +59,11 @@ def test_a_thousand_depthwise_layers(made: Program, kernels: str) -> None:
 @settings(max_examples=2000, **FAST)
 @given(made=programs())
 def test_two_thousand_layers(made: Program, kernels: str) -> None:
+    check(made, kernels)
+
+
+@pytest.mark.slow
+@settings(max_examples=1000, **FAST)
+@given(made=chained())
+def test_a_thousand_layers_on_signs(made: Program, kernels: str) -> None:
     check(made, kernels)

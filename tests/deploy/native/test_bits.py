@@ -45,7 +45,7 @@ def test_a_bound_gives_the_sign_that_the_number_has(edge: float | None, shift: f
 
 def test_without_a_factor_the_bound_is_0() -> None:
     found = bits.bounds(Matrix(Codes(np.ones((3, 1), np.int16), 2, 1, np.array([-1], np.int32))), Signs(), 3, 8)
-    assert found["bounds"].tolist() == [[0] * 11]
+    assert found["bounds"].tolist() == [[0] * 3 + [bits.HIGHEST] * 8]
     assert not found["flips"].any()
 
 
