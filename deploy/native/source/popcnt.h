@@ -12,9 +12,15 @@ struct Counts {
     static __m512i load(const void *at) { return _mm512_loadu_si512(at); }
     static __m512i all(uint32_t x) { return _mm512_set1_epi32(int32_t(x)); }
     static __m512i differing(__m512i x, __m512i w, __m512i in) { return _mm512_ternarylogic_epi32(x, w, in, 0x28); }
+    // One sum at a time: compilers try all at once, which do not fit the registers.
+    static __m512i added(__m512i total, __m512i bits) {
+        total = _mm512_add_epi32(total, _mm512_popcnt_epi32(bits));
+        asm volatile("" : "+v"(total));
+        return total;
+    }
     ALWAYS void add_bits(__m512i of_low, __m512i of_high) {
-        low = _mm512_add_epi32(low, _mm512_popcnt_epi32(of_low));
-        high = _mm512_add_epi32(high, _mm512_popcnt_epi32(of_high));
+        low = added(low, of_low);
+        high = added(high, of_high);
     }
     ALWAYS void add_unequal(uint32_t x, const uint32_t *w) {
         add_bits(_mm512_xor_si512(all(x), load(w)), _mm512_xor_si512(all(x), load(w + 16)));

@@ -4,6 +4,7 @@
 // place. `spans` holds the kind of each row, then of each column. If the source may be 0, its second plane marks the bits to count.
 #pragma once
 #include "layers.h"
+#include "limits.h"
 
 namespace {  // each instruction set has its own
 
@@ -19,33 +20,24 @@ ALWAYS void count_word(Counts &unequal, Counts &all, uint32_t x, uint32_t mask, 
     }
 }
 
-// Turns counts into bits of the result: a sum reaches its bound if few enough bits differ. Padding outputs have limits of -1.
-// WIDTH divides the bits of a word, and a word's first outputs overwrite it. All settings of a block of outputs are read once.
-template <class Counts> class FinishCounts {
-    static constexpr uint32_t ALL = ~uint32_t(0) >> (WORD - Counts::WIDTH);
-    const int word, words, shift;
-    const bool has_zero;
-    const int64_t padded, lower;
-    const int32_t *const limits, *const rows, *const columns;
-    const uint32_t flips, lower_flips;
-
-    ALWAYS void store(uint32_t bits, uint32_t *to) const { *to = (shift ? *to : 0) | bits << shift; }
-
-  public:
-    ALWAYS FinishCounts(const Step &step, int first)
-        : word(first / WORD), words(words_of(step.result.channels)), shift(Counts::WIDTH == WORD ? 0 : first % WORD), has_zero(step.edge >= 0),
-          padded((step.result.channels + Counts::WIDTH - 1) / Counts::WIDTH * Counts::WIDTH), lower(step.kinds * padded),
-          limits(step.limits + first), rows(step.spans), columns(step.spans + step.result.rows),
-          flips(step.flips[word] >> shift & ALL), lower_flips(has_zero ? step.flips[words + word] >> shift & ALL : 0) {}
-    ALWAYS void operator()(Counts &unequal, const Spot &spot, uint32_t *to) const {
-        const int32_t *at = limits + (rows[spot.row] + columns[spot.column]) * padded;
-        const uint32_t positive = unequal.at_most(at) ^ flips;
-        store(positive, to + word);
-        if (has_zero) store(positive | (unequal.at_most(at + lower) ^ lower_flips), to + words + word);
+// Computes outputs [first, last) at several places. Counts stay in registers only if every index is a constant, hence Indices.
+template <class Counts, bool WEIGHT_HAS_ZERO, bool HAS_ZERO, int... P>
+ALWAYS void bits_of_places(const Step &step, uint8_t *arena, const Spot *spots, int first, int last, const uint32_t *weight, Indices<P...>) {
+    const uint32_t *const from[] = {window_at<uint32_t>(step, arena, spots[P])...};
+    const FinishCounts<Counts, HAS_ZERO, P...> finish(step, arena, spots);  // a repeated place gets its bits again
+    const int64_t count = step.count;
+    const int32_t *const offsets = step.offsets;
+    for (; first < last; first += Counts::WIDTH) {
+        Counts unequal[] = {(void(P), Counts())...}, all[1];
+        for (int64_t k = 0; k < count; k++, weight += Counts::WIDTH * (WEIGHT_HAS_ZERO ? 2 : 1)) {
+            const int64_t at = offsets[k];
+            (count_word<false, WEIGHT_HAS_ZERO>(unequal[P], all[0], from[P][at], 0, weight, weight + Counts::WIDTH), ...);
+        }
+        finish(unequal, first);
     }
-};
+}
 
-// Computes a block of outputs at several places. Counts stay in registers only if every index is a constant, hence Indices.
+// Computes a block of outputs at several places, as sums.
 template <class Lanes, class Counts, bool SOURCE_HAS_ZERO, bool WEIGHT_HAS_ZERO, int... P>
 ALWAYS void signs_of_places(const Step &step, uint8_t *arena, const Spot *spots, int many, int first, const uint32_t *weight, Indices<P...>) {
     constexpr int WIDTH = Counts::WIDTH, PLACES = sizeof...(P), BOTH = SOURCE_HAS_ZERO && WEIGHT_HAS_ZERO;
@@ -58,12 +50,6 @@ ALWAYS void signs_of_places(const Step &step, uint8_t *arena, const Spot *spots,
         (count_word<SOURCE_HAS_ZERO, WEIGHT_HAS_ZERO>(unequal[P], all[P], from[P][at],
                                                       SOURCE_HAS_ZERO ? from[P][at + words] : 0, weight, weight + WIDTH), ...);
         if (SOURCE_HAS_ZERO && !WEIGHT_HAS_ZERO) ((shared[P] += int32_t(__builtin_popcount(from[P][at + words]))), ...);
-    }
-    if (!SOURCE_HAS_ZERO && step.limits) {
-        const FinishCounts<Counts> finish(step, first);
-        uint32_t *const to = reinterpret_cast<uint32_t *>(arena + step.result.at);
-        ((P < many ? finish(unequal[P], spots[P], to + spots[P].to) : void()), ...);
-        return;
     }
     alignas(64) int32_t sums[PLACES * WIDTH], plus[BOTH ? PLACES * WIDTH : 1];
     ((unequal[P].total(sums + P * WIDTH)), ...);
@@ -83,9 +69,15 @@ ALWAYS void signs_of_places(const Step &step, uint8_t *arena, const Spot *spots,
 }
 
 template <class Lanes, class Counts, bool SOURCE_HAS_ZERO, bool WEIGHT_HAS_ZERO, int PLACES>
-__attribute__((noinline)) void signs_at(const Step &step, uint8_t *arena, const Spot *spots, int many, int first, const uint32_t *weight) {
-    signs_of_places<Lanes, Counts, SOURCE_HAS_ZERO, WEIGHT_HAS_ZERO>(step, arena, spots, many, first, weight,
-                                                                     std::make_integer_sequence<int, PLACES>());
+__attribute__((noinline)) void signs_at(const Step &step, uint8_t *arena, const Spot *spots, int many, int first, int last, const uint32_t *weight) {
+    constexpr std::make_integer_sequence<int, PLACES> all{};
+    if constexpr (!SOURCE_HAS_ZERO)
+        if (step.limits)
+            return step.edge < 0 ? bits_of_places<Counts, WEIGHT_HAS_ZERO, false>(step, arena, spots, first, last, weight, all)
+                                 : bits_of_places<Counts, WEIGHT_HAS_ZERO, true>(step, arena, spots, first, last, weight, all);
+    const int64_t block = step.count * Counts::WIDTH * (WEIGHT_HAS_ZERO ? 2 : 1);
+    for (; first < last; first += Counts::WIDTH, weight += block)
+        signs_of_places<Lanes, Counts, SOURCE_HAS_ZERO, WEIGHT_HAS_ZERO>(step, arena, spots, many, first, weight, all);
 }
 
 template <class Lanes, class Counts, bool SOURCE_HAS_ZERO, bool WEIGHT_HAS_ZERO>
@@ -98,9 +90,9 @@ void signs_of(const Step &step, uint8_t *arena, int begin, int end) {
     const int together = block * blocks * int64_t(sizeof(uint32_t)) <= NEAR ? channels : Counts::WIDTH;
     for (int from = 0; from < channels; from += together)
         each_tile<PLACES>(step, begin, end, [&](auto most, const Spot *spots, int count) {
-            for (int first = from; first < from + together && first < channels; first += Counts::WIDTH)
-                signs_at<Lanes, Counts, SOURCE_HAS_ZERO, WEIGHT_HAS_ZERO, decltype(most)::value>(
-                    step, arena, spots, count, first, static_cast<const uint32_t *>(step.weight) + first / Counts::WIDTH * block);
+            signs_at<Lanes, Counts, SOURCE_HAS_ZERO, WEIGHT_HAS_ZERO, decltype(most)::value>(
+                step, arena, spots, count, from, from + together < channels ? from + together : channels,
+                static_cast<const uint32_t *>(step.weight) + from / Counts::WIDTH * block);
         });
 }
 
