@@ -133,12 +133,4 @@ def tiles(
     # (groups, tiles, vectors, fours, outputs, bytes)
     fours = packed.reshape(*packed.shape[:4], -1, 4).transpose(0, 3, 1, 4, 2, 5)
     parts = [fours[group, :, at : at + 2].reshape(-1) for group in range(groups) for at in range(0, outputs // SIDE, 2)]
-    return _aligned(np.concatenate(parts)), offsets.astype(np.int32), outputs
-
-
-def _aligned(array: NDArray[np.int8]) -> NDArray[np.int8]:
-    """Return a copy aligned to a tile's row: reading a row across two cache lines takes twice as long."""
-    room = np.empty(array.size + BYTES, np.int8)
-    begin = -room.ctypes.data % BYTES
-    room[begin : begin + array.size] = array
-    return room[begin : begin + array.size]
+    return np.concatenate(parts), offsets.astype(np.int32), outputs
