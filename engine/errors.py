@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,6 +44,23 @@ def prefix_path(path: Path | None) -> Iterator[None]:
         if path is None or str(path) in str(fault):
             raise
         raise UserError(f"{path}: {fault}", fault.hint, fault.code) from fault
+
+
+@contextmanager
+def users_code(worded: Callable[[BaseException], UserError]) -> Iterator[None]:
+    """Turn exceptions of a user's code, also sys.exit(), into a UserError; a UserError and lack of memory pass through.
+
+    Args:
+        worded: returns the error for an exception.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (Exception, SystemExit) as fault:
+        if no_memory(fault):
+            raise
+        raise worded(fault) from fault
 
 
 def no_memory(fault: BaseException) -> bool:

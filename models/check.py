@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from engine.errors import UserError, no_memory
+from engine.errors import UserError, users_code
 from engine.system.said import notice
 from model_compression import HOME, PACKAGES
 
@@ -49,14 +49,8 @@ def one_line(fault: BaseException) -> str:
 @contextmanager
 def user_code(arch: str, hint: str) -> Iterator[None]:
     """Turn exceptions of the user's code, also sys.exit(), into Misdeclared; running out of memory passes through."""
-    try:
+    with users_code(lambda fault: Misdeclared(f"--arch {arch}: {one_line(fault)}", hint)):
         yield
-    except UserError:
-        raise
-    except (Exception, SystemExit) as fault:
-        if no_memory(fault):
-            raise
-        raise Misdeclared(f"--arch {arch}: {one_line(fault)}", hint) from fault
 
 
 def module(network: nn.Module, arch: str) -> None:

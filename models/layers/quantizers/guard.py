@@ -10,7 +10,7 @@ from pathlib import Path
 from traceback import extract_tb
 from typing import Any, TypeVar
 
-from engine.errors import UserError, first_line, no_memory
+from engine.errors import UserError, first_line, users_code
 
 MEND = "mend the file, or take it out of its folder; --debug shows the traceback"
 Result = TypeVar("Result")
@@ -29,17 +29,13 @@ def guarded(path: Path, line: int | None = None) -> Iterator[None]:
     Args:
         line: the line to name if the exception comes from a call of the file, not from its code.
     """
-    try:
-        yield
-    except UserError:
-        raise
-    except (Exception, SystemExit) as fault:
-        if no_memory(fault):
-            raise
+
+    def worded(fault: BaseException) -> UserError:
         lines = [frame.lineno for frame in extract_tb(fault.__traceback__) if frame.filename == str(path)]
-        raise misdeclared(
-            path, f"{type(fault).__name__}: {first_line(fault)}", line=lines[-1] if lines else line
-        ) from fault
+        return misdeclared(path, f"{type(fault).__name__}: {first_line(fault)}", line=lines[-1] if lines else line)
+
+    with users_code(worded):
+        yield
 
 
 def called(function: Callable[..., Result], *args: Any) -> Result:
