@@ -16,6 +16,7 @@ from deploy.lowering.builder import Builder, numbers
 from deploy.lowering.grids import coded
 from deploy.operations.layers import Affine, Convolution
 from deploy.operations.places import Pad
+from engine.data.info import in_flags
 from engine.errors import UserError
 from models.layers.quantizers.base import Steps
 from models.layers.quantizers.pixels import PixelCodes, by_group
@@ -80,11 +81,8 @@ def of_pixels(
     """
     codes: PixelCodes = found.input_quantizer
     if (codes.mean, codes.std) != (ends.mean, ends.std):
-        mean, std = (",".join(f"{n:g}" for n in each) for each in (codes.mean, codes.std))
-        raise UserError(
-            f"the first layer was trained on bytes of pictures with --mean {mean} --std {std}",
-            "leave --mean and --std out",
-        )
+        own = in_flags(codes.mean, codes.std)
+        raise UserError(f"the first layer was trained on bytes of pictures with {own}", "leave --mean and --std out")
     source = _bytes(builder, source, around, codes.spread.flatten().tolist(), codes.middle.flatten().tolist())
     weight = matrices.coded(found.codes, found.weight_bits)
     center = by_group(torch.tensor(codes.centers()), found.out_channels, found.groups).double().numpy()

@@ -16,6 +16,11 @@ Channels = tuple[float, ...]
 """One number for each channel: three for colour, one for grey."""
 
 
+def in_flags(mean: Sequence[float], std: Sequence[float]) -> str:
+    """Return a normalisation as its flags: `--mean 0.5,0.4,0.3 --std 0.3,0.2,0.25`."""
+    return " ".join(f"{flag} {','.join(f'{n:g}' for n in each)}" for flag, each in (("--mean", mean), ("--std", std)))
+
+
 @dataclass(frozen=True)
 class DataInfo:
     """The description of a network's pictures, for checkpoints and tables.

@@ -10,7 +10,7 @@ from torch import nn
 from tqdm import tqdm
 
 from engine.cli.options import Works
-from engine.data.info import DataInfo
+from engine.data.info import DataInfo, in_flags
 from engine.data.splits import Data
 from engine.system import device, terminal
 from engine.system.said import notice
@@ -45,8 +45,8 @@ def say_other_pictures(known: DataInfo, info: DataInfo) -> None:
     if known.crop != info.crop:
         notice(f"evaluated on pictures cut by --crop {info.crop}, but the file is for --crop {known.crop}")
     if known.known and (known.mean, known.std) != (info.mean, info.std):
-        mean, std = (",".join(f"{n:g}" for n in each) for each in (known.mean, known.std))
-        notice(f"evaluated on pictures of another normalisation than the file's --mean {mean} --std {std}")
+        flags = in_flags(known.mean, known.std)
+        notice(f"evaluated on pictures of another normalisation than the file's {flags}")
 
 
 def evaluate(options: Works, model: nn.Module, data: Data, task: Task, what: str = "") -> Evaluation:
