@@ -8,16 +8,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 
 from deploy.executors import choose
 from engine.data import catalogue
 from engine.errors import USAGE
 from tests.conftest import NARROW, assert_refused
+from tests.tools import folders
 from tests.tools.contents import raw
 
 Command = Callable[..., SimpleNamespace]
@@ -30,15 +29,10 @@ TRAIN = ("prune.train", "--dataset", "imagefolder", "--crop", "imagenet", "--ima
 @pytest.fixture
 def pets(workplace: Path) -> Path:
     """Write pictures of many sizes in ImageNet's layout."""
-    draws = np.random.default_rng(0)
-    for part, count in (("train", 12), ("val", 5)):
-        for name in ("n01440764", "n01443537"):
-            place = workplace / "pets" / part / name
-            place.mkdir(parents=True)
-            for number in range(count):
-                high, wide = draws.integers(9, 40, 2)
-                Image.fromarray(draws.integers(0, 256, (high, wide, 3), np.uint8)).save(place / f"{number}.JPEG")
-    return workplace / "pets"
+    return folders.write(
+        workplace / "pets", {"train": 12, "val": 5}, ("n01440764", "n01443537"), lambda draws: draws.integers(9, 40, 2),
+        ".JPEG",
+    )  # fmt: skip
 
 
 def crop(path: str) -> str | None:

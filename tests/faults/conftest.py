@@ -6,25 +6,17 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from tests.conftest import NARROW, run_stages
+from tests.tools import folders
 from tests.tools.children import Server
 
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write an image folder of two classes: 28 training pictures, which are 3 steps of 8 and one of 4; 8 test pictures."""
-    root, draws = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
-    for part, count in (("train", 14), ("test", 4)):
-        for label in ("ant", "bee"):
-            (root / part / label).mkdir(parents=True)
-            for n in range(count):
-                noise = draws.integers(0, 256, (8, 8, 3), np.uint8)
-                Image.fromarray(noise).save(root / part / label / f"{n}.png")
-    return root
+    return folders.write(tmp_path_factory.mktemp("pictures"), {"train": 14, "test": 4}, ("ant", "bee"), 8)
 
 
 def flags_of(pictures: Path) -> tuple[str, ...]:

@@ -11,15 +11,14 @@ from collections.abc import Iterator
 from multiprocessing import active_children
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 from torch.utils.data import Dataset
 
 from engine.checkpoint import archive
 from engine.data.many_files import TOGETHER, each, loaded
 from engine.errors import INTERRUPTED, TERMINATED
 from tests.conftest import NARROW, SMALL
+from tests.tools import folders
 
 ROOT, SOON = Path(__file__).parents[2], 6.0
 STOPPED_AT = 3
@@ -56,13 +55,7 @@ sys.exit(main(sys.argv[2:]))
 @pytest.fixture
 def pictures(workplace: Path) -> Path:
     """Return the working folder with pictures of two classes: six batches of 8."""
-    draws = np.random.default_rng(0)
-    for part, count in (("train", 24), ("val", 2)):
-        for label in ("a", "b"):
-            folder = workplace / "pictures" / part / label
-            folder.mkdir(parents=True)
-            for number in range(count):
-                Image.fromarray(draws.integers(0, 256, (8, 8, 3), np.uint8)).save(folder / f"{number}.png")
+    folders.write(workplace / "pictures", {"train": 24, "val": 2}, "ab", 8)
     return workplace
 
 

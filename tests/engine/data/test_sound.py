@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from engine.data import catalogue
 from engine.data.image_folder import listed
 from engine.data.sound import without_bad
 from engine.errors import BAD_DATA, UserError
+from tests.tools import folders
 
 SHORT = ("--dataset", "imagefolder", "--data", "pets", "--image_size", "8", "--cfg", "8,8,8,8,8,8,8,8", "--epochs", "1",
          "--train_batch_size", "4", "--cpu")  # fmt: skip
@@ -21,13 +20,7 @@ SHORT = ("--dataset", "imagefolder", "--data", "pets", "--image_size", "8", "--c
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Write five and two pictures of two classes; the first of each class is bad."""
-    draws = np.random.default_rng(0)
-    for part, count in (("train", 5), ("test", 2)):
-        for name in ("ant", "bee"):
-            place = tmp_path / "pets" / part / name
-            place.mkdir(parents=True)
-            for number in range(count):
-                Image.fromarray(draws.integers(0, 256, (9, 9, 3), np.uint8)).save(place / f"{number}.png")
+    folders.write(tmp_path / "pets", {"train": 5, "test": 2}, ("ant", "bee"), 9)
     (tmp_path / "pets/train/ant/0.png").write_bytes(b"no picture")
     whole = (tmp_path / "pets/train/bee/0.png").read_bytes()
     (tmp_path / "pets/train/bee/0.png").write_bytes(whole[:60])

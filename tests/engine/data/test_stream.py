@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from engine.checkpoint import archive
 from engine.cli.datasets import CROPS, IMAGENET
@@ -21,20 +20,14 @@ from engine.system import ranks
 from engine.tasks.classification import CLASSIFICATION
 from engine.training.loop import fit
 from engine.training.progress import Progress
-from tests.tools import training
+from tests.tools import folders, training
 from tests.tools.equality import same
 from tests.tools.noise import equal_batches
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    draws = np.random.default_rng(0)
-    for part, count in (("train", 11), ("test", 3)):
-        for label in ("ant", "bee", "cat", "dog"):
-            (tmp_path / part / label).mkdir(parents=True)
-            for n in range(count):
-                Image.fromarray(draws.integers(0, 256, (6, 6, 3), np.uint8)).save(tmp_path / part / label / f"{n}.png")
-    return tmp_path
+    return folders.write(tmp_path, {"train": 11, "test": 3}, ("ant", "bee", "cat", "dog"), 6)
 
 
 @pytest.mark.parametrize("crop", CROPS)
