@@ -13,10 +13,11 @@ from engine.errors import UserError
 from models.graph.calls import packet, source, values
 from models.graph.flow import first_layers, last_layers, module, never_negative, places, read_apart, unscaled
 from models.graph.normal import NormalForm
+from quant.rewire import PADS
 from quant.spec import QuantSpec
 
 aten = torch.ops.aten
-_PADS = {aten.pad, aten.constant_pad_nd, aten.reflection_pad2d, aten.replication_pad2d}
+_PADS = PADS | {aten.reflection_pad2d, aten.replication_pad2d}
 _SIDES = 4
 """Numbers of a pad of rows and columns; more would add channels."""
 _COPIES = {aten.clone, aten.detach, aten.alias, aten.contiguous}

@@ -34,7 +34,7 @@ class PixelCodes(Quantizer):
         self.register_buffer("spread", spread, persistent=False)  # the spec of the network holds them
         self.register_buffer("middle", middle, persistent=False)
         centers = self.centers()
-        self._span = int(-max(centers)), int(255 - min(centers))
+        self._span = -max(centers), 255 - min(centers)
 
     def centers(self) -> list[int]:
         """Return the byte of code 0 in each channel."""
