@@ -14,6 +14,8 @@ from deploy.operations.base import Codes, Matrix
 from models.layers.quantizers.base import Signs
 
 LOWEST, HIGHEST = -(2**31), 2**31 - 1
+THREE = 3
+"""Words whose differences two bit counts sum up; see source/threes.h."""
 
 
 def only_signs(weight: Codes) -> int:
@@ -22,7 +24,20 @@ def only_signs(weight: Codes) -> int:
     return int(sizes[0]) if len(sizes) == 1 else 0
 
 
-def settings(values: NDArray[np.int64], geometry: Geometry, source: Place, result: Place, lanes: int) -> dict[str, Any]:
+def in_threes(values: NDArray[np.int64], planes: int) -> bool:
+    """Return whether a layer counts three words at a time. If a code may be 0, what has to be counted differs from word to word.
+
+    Args:
+        values: of the weights, (out, in, rows, columns).
+        planes: of the source.
+    """
+    words, taps = steps.words(values.shape[1]), values[0, 0].size
+    return planes == 1 and words >= THREE and (taps > 1 or words % THREE == 0) and bool((values != 0).all())
+
+
+def settings(
+    values: NDArray[np.int64], geometry: Geometry, source: Place, result: Place, lanes: int
+) -> dict[str, Any]:
     """Return the step settings of a layer on signs that depend on its weights and windows.
 
     Args:
@@ -31,28 +46,50 @@ def settings(values: NDArray[np.int64], geometry: Geometry, source: Place, resul
     """
     positive, nonzero = values > 0, values != 0
     planes = [positive] if nonzero.all() else [positive, nonzero]
-    held = np.stack([_words(plane, lanes) for plane in planes], 2)  # (blocks, taps and words, planes, lanes)
+    held = np.stack([_words(plane, lanes) for plane in planes], 3)  # (blocks, taps, words, planes, lanes)
     rows, columns = (np.arange(n) for n in geometry.kernel)
     words = steps.words(values.shape[1])
     places = (
         rows[:, None, None] * geometry.dilation[0] * source.line
         + columns[:, None] * geometry.dilation[1] * source.pitch
     )
+    threes = words // THREE if in_threes(values, source.planes) else 0
+    held, begins = _threes_first(held, threes)
     spans, base = _bases(positive, nonzero, geometry, source, result, lanes)
     return {
-        "weight": held, "count": len(rows) * len(columns) * words, "depth": int(np.abs(values).max()),
+        "weight": held, "count": places.size * len(begins), "threes": places.size * threes, "depth": int(np.abs(values).max()),
         "what": int(source.planes == 2) + 2 * int(len(planes) == 2), "spans": spans, "base": base, "kinds": len(base),
-        "offsets": (places + np.arange(words)).astype(np.int32).reshape(-1),
+        "offsets": np.concatenate([(places + part).reshape(-1) for part in np.split(begins, [threes])]).astype(np.int32),
     }  # fmt: skip
 
 
 def _words(plane: NDArray[np.bool_], lanes: int) -> NDArray[np.uint32]:
-    """Pack a plane of bits, (out, in, rows, columns), into words, (blocks, taps and words, lanes)."""
+    """Pack a plane of bits, (out, in, rows, columns), into words, (blocks, taps, words, lanes)."""
     spread = plane.transpose(0, 2, 3, 1)
     outputs, words = -(-len(spread) // lanes) * lanes, steps.words(spread.shape[3])
     held = np.zeros((outputs, *spread.shape[1:3], words * steps.WORD), bool)
     held[: len(spread), :, :, : spread.shape[3]] = spread
-    return np.ascontiguousarray(_packed(held).reshape(outputs // lanes, lanes, -1).transpose(0, 2, 1))
+    return _packed(held).reshape(outputs // lanes, lanes, -1, words).transpose(0, 2, 3, 1)
+
+
+def _threes_first(
+    words: NDArray[np.uint32], threes: int
+) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+    """Put the threes of all taps before the words of all taps that are left.
+
+    Args:
+        words: (blocks, taps, words, planes, lanes).
+        threes: of each tap.
+
+    Returns:
+        the words, (blocks, taps and words, planes, lanes); for a tap, the first word of each three, then the other words.
+    """
+    blocks, taps, many, *rest = words.shape
+    first, left = np.split(words, [threes * THREE], axis=2)
+    forms = np.bitwise_xor.accumulate(first.reshape(blocks, taps, threes, THREE, *rest), axis=3)
+    parts = [part.reshape(blocks, -1, *rest) for part in (forms, left)]
+    begins = np.concatenate([np.arange(threes) * THREE, np.arange(threes * THREE, many)])
+    return np.ascontiguousarray(np.concatenate(parts, axis=1)), begins
 
 
 def _packed(held: NDArray[np.bool_]) -> NDArray[np.uint32]:

@@ -46,6 +46,8 @@ def layer(draft: Draft, number: int, operation: Convolution | Linear) -> set[int
         **reach, "bias": draft.channels(bias),
         "scale": draft.numbers(matrix.scale), "shift": draft.numbers(matrix.shift),
     }  # fmt: skip
+    if held.kind == steps.BITS and bits.in_threes(values, held.planes):
+        source = _threes(draft, source, number)
     kind, own = kernel(draft, operation, value, values, held, source, number)
     sources = (source, *_totals(draft, operation, source, number, reach)) if "each" in own else (source,)
     if (chain := plans.chain(draft.program, number, draft.readers)) is not None:
@@ -57,6 +59,14 @@ def layer(draft: Draft, number: int, operation: Convolution | Linear) -> set[int
         return _pooled(draft, kind, sources, number, {"coded": 1, **coding(signs.grid), **settings, **own}, signs)
     draft.add(kind, sources, number, **settings, **own)
     return {number + 1}
+
+
+def _threes(draft: Draft, source: int, number: int) -> int:
+    """Add a value with signs in the form of source/threes.h."""
+    place = draft.place(source)
+    found = draft.new(Place(place.shape, steps.BITS))
+    draft.add(steps.THREES, (source,), number, result=found)
+    return found
 
 
 def _totals(

@@ -12,6 +12,9 @@ struct Twice {
     ALWAYS void add_unequal(uint32_t x, const uint32_t *w) {
         for (int i = 0; i < 2; i++) half[i].add_unequal(x, w + 16 * i);
     }
+    ALWAYS void add_three(const uint32_t *x, const uint32_t *w, int apart) {
+        for (int i = 0; i < 2; i++) half[i].add_three(x, w + 16 * i, apart);
+    }
     ALWAYS void add_unequal_in(uint32_t x, const uint32_t *w, uint32_t mask) {
         for (int i = 0; i < 2; i++) half[i].add_unequal_in(x, w + 16 * i, mask);
     }

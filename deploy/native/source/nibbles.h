@@ -8,7 +8,7 @@ namespace {  // each instruction set has its own
 // Bit counts of sixteen outputs, eight in each of two vectors. Nibbles are looked up; bytes hold the counts of at most 31 words,
 // which are then added in 32 bits.
 struct Counts {
-    static constexpr int PLACES = 1, WIDTH = 16;
+    static constexpr int PLACES = 1, WIDTH = 16, MOST_WORDS = 31;
     __m256i bytes[2], wide[2];
     int words = 0;
     Counts() { bytes[0] = bytes[1] = wide[0] = wide[1] = _mm256_setzero_si256(); }
@@ -20,10 +20,24 @@ struct Counts {
         return _mm256_add_epi8(_mm256_shuffle_epi8(table, _mm256_and_si256(x, low)),
                                _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16(x, 4), low)));
     }
+    ALWAYS static __m256i bits_of_three(__m256i first, __m256i two, __m256i three) {
+        const __m256i most = _mm256_xor_si256(first, _mm256_andnot_si256(_mm256_xor_si256(first, three), two));
+        const __m256i count = bits(most);
+        return _mm256_add_epi8(bits(three), _mm256_add_epi8(count, count));
+    }
+    ALWAYS static __m256i three_at(const uint32_t *x, const uint32_t *w, int apart) {
+        return bits_of_three(_mm256_xor_si256(all(x[0]), load(w)), _mm256_xor_si256(all(x[1]), load(w + apart)),
+                             _mm256_xor_si256(all(x[2]), load(w + 2 * apart)));
+    }
+    ALWAYS void add_three(const uint32_t *x, const uint32_t *w, int apart) {
+        bytes[0] = _mm256_add_epi8(bytes[0], three_at(x, w, apart));
+        bytes[1] = _mm256_add_epi8(bytes[1], three_at(x, w + 8, apart));
+        if ((words += 3) > MOST_WORDS - 3) flush();
+    }
     ALWAYS void add_both(__m256i one, __m256i other) {
         bytes[0] = _mm256_add_epi8(bytes[0], bits(one));
         bytes[1] = _mm256_add_epi8(bytes[1], bits(other));
-        if (++words == 31) flush();
+        if (++words > MOST_WORDS - 3) flush();
     }
     ALWAYS void flush() {
         for (int i = 0; i < 2; i++) {

@@ -5,8 +5,9 @@
 
 namespace {  // each instruction set has its own
 
-// Bit counts of 32 outputs, by one instruction a vector. Ternary logic 0x28 is (a ^ b) & c.
+// Bit counts of 32 outputs, by one instruction a vector. Ternary logic 0x28 is (a ^ b) & c; MAJORITY is a ? ~b : c.
 struct Counts {
+    static constexpr int MAJORITY = 0x3A;
     static constexpr int PLACES = 8, WIDTH = 32;
     __m512i low = _mm512_setzero_si512(), high = _mm512_setzero_si512();
     static __m512i load(const void *at) { return _mm512_loadu_si512(at); }
@@ -24,6 +25,20 @@ struct Counts {
     }
     ALWAYS void add_unequal(uint32_t x, const uint32_t *w) {
         add_bits(_mm512_xor_si512(all(x), load(w)), _mm512_xor_si512(all(x), load(w + 16)));
+    }
+    // Every byte of `twice` is 2. A count of 32 bits fits a byte, so its dot product with `twice` is the doubled count.
+    static __m512i added_three(__m512i total, __m512i first, __m512i two, __m512i all) {
+        const __m512i twice = _mm512_set1_epi8(2), most = _mm512_ternarylogic_epi32(two, all, first, MAJORITY);
+        total = _mm512_add_epi32(total, _mm512_popcnt_epi32(all));
+        total = _mm512_dpbusd_epi32(total, _mm512_popcnt_epi32(most), twice);
+        asm volatile("" : "+v"(total));
+        return total;
+    }
+    ALWAYS void add_three(const uint32_t *x, const uint32_t *w, int apart) {
+        const __m512i first = all(x[0]), two = all(x[1]), three = all(x[2]);
+        const uint32_t *const w2 = w + apart, *const w3 = w2 + apart;
+        low = added_three(low, _mm512_xor_si512(first, load(w)), _mm512_xor_si512(two, load(w2)), _mm512_xor_si512(three, load(w3)));
+        high = added_three(high, _mm512_xor_si512(first, load(w + 16)), _mm512_xor_si512(two, load(w2 + 16)), _mm512_xor_si512(three, load(w3 + 16)));
     }
     ALWAYS void add_unequal_in(uint32_t x, const uint32_t *w, uint32_t mask) {
         add_bits(differing(all(x), load(w), all(mask)), differing(all(x), load(w + 16), all(mask)));

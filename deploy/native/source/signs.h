@@ -1,10 +1,12 @@
 // Layers on signs: a product is a bit, a sum is a count of bits. In a border every bit is 0.
 // Weights: (blocks of WIDTH outputs, taps and words, planes, WIDTH); the first plane holds signs, the second marks nonzero weights.
+// Threes of words come first, see threes.h.
 // A sum is base - 2 * (bits that differ). The base depends on which taps lie in the border: it has a row for each kind of
 // place. `spans` holds the kind of each row, then of each column. If the source may be 0, its second plane marks the bits to count.
 #pragma once
 #include "layers.h"
 #include "limits.h"
+#include "threes.h"
 
 namespace {  // each instruction set has its own
 
@@ -20,16 +22,25 @@ ALWAYS void count_word(Counts &unequal, Counts &all, uint32_t x, uint32_t mask, 
     }
 }
 
+// The words of a block of outputs.
+inline int64_t words_of_block(const Step &step) { return step.count + 2 * step.threes; }
+
 // Computes outputs [first, last) at several places. Counts stay in registers only if every index is a constant, hence Indices.
 template <class Counts, bool WEIGHT_HAS_ZERO, bool HAS_ZERO, int... P>
 ALWAYS void bits_of_places(const Step &step, uint8_t *arena, const Spot *spots, int first, int last, const uint32_t *weight, Indices<P...>) {
     const uint32_t *const from[] = {window_at<uint32_t>(step, arena, spots[P])...};
     const FinishCounts<Counts, HAS_ZERO, P...> finish(step, arena, spots);  // a repeated place gets its bits again
-    const int64_t count = step.count;
+    const int64_t count = step.count, threes = step.threes;
     const int32_t *const offsets = step.offsets;
     for (; first < last; first += Counts::WIDTH) {
         Counts unequal[] = {(void(P), Counts())...}, all[1];
-        for (int64_t k = 0; k < count; k++, weight += Counts::WIDTH * (WEIGHT_HAS_ZERO ? 2 : 1)) {
+        int64_t k = 0;
+        if constexpr (!WEIGHT_HAS_ZERO)
+            for (; k < threes; k++, weight += 3 * Counts::WIDTH) {
+                const int64_t at = offsets[k];
+                (unequal[P].add_three(from[P] + at, weight, Counts::WIDTH), ...);
+            }
+        for (; k < count; k++, weight += Counts::WIDTH * (WEIGHT_HAS_ZERO ? 2 : 1)) {
             const int64_t at = offsets[k];
             (count_word<false, WEIGHT_HAS_ZERO>(unequal[P], all[0], from[P][at], 0, weight, weight + Counts::WIDTH), ...);
         }
@@ -45,7 +56,13 @@ ALWAYS void signs_of_places(const Step &step, uint8_t *arena, const Spot *spots,
     const int words = words_of(step.source.channels);
     Counts unequal[] = {(void(P), Counts())...}, all[] = {(void(P), Counts())...};
     int32_t shared[PLACES] = {0};
-    for (int64_t k = 0; k < step.count; k++, weight += WIDTH * (WEIGHT_HAS_ZERO ? 2 : 1)) {
+    int64_t k = 0;
+    if constexpr (!SOURCE_HAS_ZERO && !WEIGHT_HAS_ZERO)
+        for (; k < step.threes; k++, weight += 3 * WIDTH) {
+            const int64_t at = step.offsets[k];
+            ((unequal[P].add_three(from[P] + at, weight, WIDTH)), ...);
+        }
+    for (; k < step.count; k++, weight += WIDTH * (WEIGHT_HAS_ZERO ? 2 : 1)) {
         const int64_t at = step.offsets[k];
         (count_word<SOURCE_HAS_ZERO, WEIGHT_HAS_ZERO>(unequal[P], all[P], from[P][at],
                                                       SOURCE_HAS_ZERO ? from[P][at + words] : 0, weight, weight + WIDTH), ...);
@@ -75,7 +92,7 @@ __attribute__((noinline)) void signs_at(const Step &step, uint8_t *arena, const 
         if (step.limits)
             return step.edge < 0 ? bits_of_places<Counts, WEIGHT_HAS_ZERO, false>(step, arena, spots, first, last, weight, all)
                                  : bits_of_places<Counts, WEIGHT_HAS_ZERO, true>(step, arena, spots, first, last, weight, all);
-    const int64_t block = step.count * Counts::WIDTH * (WEIGHT_HAS_ZERO ? 2 : 1);
+    const int64_t block = words_of_block(step) * Counts::WIDTH * (WEIGHT_HAS_ZERO ? 2 : 1);
     for (; first < last; first += Counts::WIDTH, weight += block)
         signs_of_places<Lanes, Counts, SOURCE_HAS_ZERO, WEIGHT_HAS_ZERO>(step, arena, spots, many, first, weight, all);
 }
@@ -85,7 +102,7 @@ void signs_of(const Step &step, uint8_t *arena, int begin, int end) {
     // Two counts for each sum take twice the registers.
     constexpr int PLACES = SOURCE_HAS_ZERO && WEIGHT_HAS_ZERO && Counts::PLACES > 1 ? Counts::PLACES / 2 : Counts::PLACES;
     const int channels = step.result.channels;
-    const int64_t block = step.count * Counts::WIDTH * (WEIGHT_HAS_ZERO ? 2 : 1), blocks = (channels + Counts::WIDTH - 1) / Counts::WIDTH;
+    const int64_t block = words_of_block(step) * Counts::WIDTH * (WEIGHT_HAS_ZERO ? 2 : 1), blocks = (channels + Counts::WIDTH - 1) / Counts::WIDTH;
     // Some outputs at all places, which need their weights alone; or all outputs at some places, if all weights stay near.
     const int together = block * blocks * int64_t(sizeof(uint32_t)) <= NEAR ? channels : Counts::WIDTH;
     for (int from = 0; from < channels; from += together)

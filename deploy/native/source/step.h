@@ -19,7 +19,7 @@ struct Value {
 enum Operation : int32_t {
     MOVE = 0, LAYER = 1, DEPTHWISE = 2, SIGNS = 3, WIDE = 4, QUANTIZE = 5, DECODE = 6, AFFINE = 7, FUNCTION = 8,
     SLOPES = 9, COMBINE = 10, MAXPOOL = 11, AVERAGE = 12, SPANS = 13, REFERENCE = 14, SOFTMAX = 15,
-    TOTALS = 16,
+    TOTALS = 16, THREES = 17,
 };
 
 // A run of numbers that is contiguous before and after a move; from -1: the fill, numbers[0].
@@ -38,6 +38,7 @@ struct Step {
     int32_t depth;                       // LAYER with bytes: fours whose sum 16 bits hold; with tiles: bytes of a piece; SIGNS: |weight|, the value of a bit
     int32_t joined;                      // LAYER with tiles: pieces in a row of a tile
     int32_t factor;                      // LAYER with `each`: weights are factor * stored + each, `other` holds the windows' totals
+    int32_t threes;                      // SIGNS: offsets of threes of words, see threes.h; other offsets follow
     int32_t parts, planes, line;         // DEPTHWISE with fours of taps: parts and planes of the weights, places in a line; see depthwise.h
     int32_t coded;                       // layers: whether the result is in codes
     float inverse, low, high, edge;      // the grid of codes: Steps, or Signs if `signs` is 1
@@ -69,5 +70,5 @@ struct Kernels {
     int32_t whole;            // whether byte products are added in 32 bits
     int32_t tiles;            // whether layers on bytes may use tiles, see tiles.h
     double (*peak)(int32_t bits, double seconds);  // multiply-accumulates per second, see peak.h
-    Rows table[17];
+    Rows table[18];
 };
