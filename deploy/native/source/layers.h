@@ -10,7 +10,7 @@ namespace {  // each instruction set has its own
 // if WHOLE, reached(vector of sums, bounds).
 // If CODES: the functions that Coder calls. If DEPTHWISE_LANES > 0: DepthwiseSums and
 // DepthwiseFinish, for that many lanes of a depthwise layer.
-// WIDE_PLACES: places that are summed in fp64 at once.
+// WIDE_PLACES: places of four vectors of outputs that are summed in fp64 at once.
 // The sums of a block are in registers. Compilers keep an array there only if every index is a constant, hence Indices.
 constexpr int BLOCK = 3;  // vectors
 

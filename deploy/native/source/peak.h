@@ -38,13 +38,14 @@ template <class Lanes> double peak_of_bytes(double seconds) {
 }
 
 template <class Counts, int... P> double peak_of_bits(double seconds, Indices<P...>) {
-    alignas(64) static const uint32_t zeros[PEAK_UNITS * Counts::WIDTH + sizeof...(P)] = {0};
+    constexpr int THREES = PEAK_UNITS / 3, WORDS = 3 * THREES;
+    alignas(64) static const uint32_t zeros[WORDS * Counts::WIDTH + sizeof...(P)] = {0};
     const uint32_t *weight = zeros, *x = zeros;
     asm volatile("" : "+r"(weight), "+r"(x));  // hides the contents from compilers
     alignas(64) int32_t sums[sizeof...(P) * Counts::WIDTH];
-    return rate_of(double(WORD) * PEAK_UNITS * Counts::WIDTH * sizeof...(P), seconds, [&] {
+    return rate_of(double(WORD) * WORDS * Counts::WIDTH * sizeof...(P), seconds, [&] {
         Counts found[sizeof...(P)];
-        for (int k = 0; k < PEAK_UNITS; k++) ((found[P].add_unequal(x[k + P], weight + k * Counts::WIDTH)), ...);
+        for (int k = 0; k < WORDS; k += 3) ((found[P].add_three(x + k + P, weight + k * Counts::WIDTH, Counts::WIDTH)), ...);
         ((found[P].total(sums + P * Counts::WIDTH)), ...);
         asm volatile("" : : "r"(sums) : "memory");
     });

@@ -87,7 +87,8 @@ ALWAYS void wide_places(const Step &step, uint8_t *arena, const Spot *spots, int
 
 template <class Lanes, class T, int VECTORS>
 inline const float *wide_block(const Step &step, uint8_t *arena, int begin, int end, int group, int block, const float *weight) {
-    each_tile<Lanes::WIDE_PLACES>(step, begin, end, [&](auto most, const Spot *spots, int count) {
+    constexpr int PLACES = VECTORS == 4 ? Lanes::WIDE_PLACES : 2 * Lanes::WIDE_PLACES;  // fewer vectors leave registers for more places
+    each_tile<PLACES>(step, begin, end, [&](auto most, const Spot *spots, int count) {
         wide_places<T, decltype(most)::value, VECTORS>(step, arena, spots, count, group, block, weight);
     });
     return weight + int64_t(step.kernel[0]) * step.kernel[1] * (step.source.channels / step.groups) * VECTORS * EIGHT;

@@ -48,6 +48,21 @@ def test_the_drawn_depthwise_layers_reach_each_kernel() -> None:
     assert reached >= {*itertools.product([False, True], repeat=3), 1, 2, 3}
 
 
+def test_the_drawn_layers_on_signs_reach_threes_of_words() -> None:
+    """Bits and numbers as results; with and without words beyond the threes."""
+    wide, reached = Widths(16, 3, 32, 64, True), set()
+
+    @settings(max_examples=40, derandomize=True, database=None, **FAST)
+    @given(made=chained())
+    def count(made: Program) -> None:
+        for step in plan(made, wide).steps:
+            if step.operation == steps.SIGNS and step.threes:
+                reached.add((step.result.kind == steps.BITS, step.count > step.threes))
+
+    count()
+    assert reached == {*itertools.product([False, True], repeat=2)}
+
+
 @pytest.mark.slow
 @settings(max_examples=1000, **FAST)
 @given(made=depthwise())
