@@ -114,8 +114,7 @@ def body(options: Options) -> dict[str, Any]:
         chosen = recipe.ORIGINAL if options.training.original else recipe.for_float(data.info.name, refine=refine)
         hooks: dict[str, Any] = {"penalty": penalty(s)} if s else {}
         run = start.run(start.network)
-        epochs = options.training.epochs or chosen.epochs
-        view = partial(view_of_training, start.network, options.training.fused, epochs * len(data.train))
+        view = partial(view_of_training, start.network, options.training.fused)
         before = gammas(start.network) if s else []
         rows, used = run.train(chosen, stage, arch_args=start.arch_args, view=view, **hooks)
         if s and not run.complete and not options.machine.quiet:

@@ -51,7 +51,7 @@ def train(options: Quantizing, spec: QuantSpec) -> dict[str, Any]:
         stage = Quantize(spec=spec.to_dict())
         run = start.run(model)
         epochs = options.training.epochs or recipe.epochs
-        view = partial(view_of_training, model, options.training.fused, epochs * len(start.data.train))
+        view = partial(view_of_training, model, options.training.fused)
         rows, used = run.train(recipe, stage, codes=True, view=view, **hooks(model, epochs))
         evaluated, path = run.finish(replace(stage, epochs=used.epochs))
         text = f"{spec.name}: {in_words(run.experiment.task, evaluated.score, run.data, more=evaluated.more)}"

@@ -117,7 +117,7 @@ def test_recorded_steps_are_the_same_steps(
         model = network("nin", 32, variant, cfg=[32] * 8).cuda().to(memory_format=torch.channels_last)
         recipe = Recipe(2, 16, lr=0.001)
         optimizer, schedule = recipe.start(model, 30)
-        compute = (chosen(model, "on", 1) if fused else None) or model
+        compute = (chosen(model, "on", 1, 1) if fused else None) or model
         asked = hooks(model, 2)
         step = kind(
             compute, model, FitConfig(recipe, precision=precision, codes=variant != "float"), CLASSIFICATION,

@@ -60,7 +60,7 @@ class Run:
 
     def train(
         self, recipe: Recipe, stage: Stage, arch_args: dict[str, Any] | None = None, codes: bool = False,
-        view: Callable[[], nn.Module | None] | None = None, **hooks: Callable,
+        view: Callable[[int, int], nn.Module | None] | None = None, **hooks: Callable,
     ) -> tuple[list[EpochMetrics], Recipe]:  # fmt: skip
         """Train by `recipe` with the flags' changes; return the metrics of each epoch and the changed recipe.
 
@@ -71,7 +71,7 @@ class Run:
             arch_args: for the fingerprint that --resume compares; the default is the network's.
             codes: whether the network computes with codes.
             view: returns a module that computes the same as the network in training, but faster, or None; called when
-                the network is on its device.
+                the network is on its device, with the pictures of the whole training and of a batch.
 
         Raises:
             Stopped: at the first signal that asks for it, after the current step and its state are saved.
@@ -80,7 +80,9 @@ class Run:
         self.network.to(self.experiment.device).to(memory_format=torch.channels_last)
         if self.experiment.device.type == "cpu":
             onednn.spare(self.network)
-        seen = view() if view is not None else None
+        recipe = self._changed(recipe)
+        count = recipe.epochs * len(self.data.train)
+        seen = view(count, recipe.batch_size) if view is not None else None
         config = self._config(recipe, codes, seen is not None)
         fingerprint = self._fingerprint(config, stage, arch_args or self.arch_args)
         together.refuse(min(config.recipe.batch_size, len(self.data.train)))
@@ -112,11 +114,13 @@ class Run:
         self.folder.write_result(path)
         return found, path
 
+    def _changed(self, recipe: Recipe) -> Recipe:
+        """Return the recipe with the flags' changes."""
+        chosen = self.options.training
+        return recipe.changed(epochs=chosen.epochs, lr=chosen.lr, weight_decay=chosen.wd, batch_size=chosen.batch_size)
+
     def _config(self, recipe: Recipe, codes: bool, fused: bool) -> FitConfig:
         chosen, machine = self.options.training, self.options.machine
-        recipe = recipe.changed(
-            epochs=chosen.epochs, lr=chosen.lr, weight_decay=chosen.wd, batch_size=chosen.batch_size
-        )
         how = precision.resolved(chosen.precision, self.experiment.device)
         return FitConfig(
             recipe, machine.seed, how, self.options.data.eval_batch_size, machine.quiet, chosen.eval_every, codes, fused

@@ -6,6 +6,7 @@ Arguments and results are as in kernels.py, but sums and ends come in parts, (pa
 from __future__ import annotations
 
 import ctypes
+import math
 from ctypes import c_float, c_int
 from types import ModuleType
 from typing import Any
@@ -20,6 +21,8 @@ from models.fused.dispatch import by_kernels
 from models.layers.quantizers.base import Kind
 
 KINDS: tuple[Kind, ...] = ("number", "round", "sign", "ternary")
+LANES = 16
+"""Channels in the widest vector of source/lanes.h."""
 
 
 def _kernels() -> ModuleType:
@@ -66,6 +69,17 @@ def _given(*values: Tensor) -> list[Any]:
     return found
 
 
+def _side_by_side(z: Tensor, *of_channels: Tensor) -> tuple[Tensor, ...]:
+    """Return a matrix with rows side by side, which fill vectors together, and numbers of its channels as often.
+
+    A loop takes many times as long for channels beyond the last full vector.
+    """
+    beside = min(LANES // math.gcd(z.shape[1], LANES), math.gcd(len(z), LANES))
+    if beside == 1:
+        return z, *of_channels
+    return z.reshape(len(z) // beside, -1), *(value.repeat(beside) for value in of_channels)
+
+
 def _run(loop: Any, *given: Any) -> None:
     if loop(*given):
         raise MemoryError
@@ -73,22 +87,18 @@ def _run(loop: Any, *given: Any) -> None:
 
 @by_kernels(_kernels)
 def moments(z: Tensor, k: Tensor, ends: bool) -> tuple[Tensor, ...]:
+    wide, k = _side_by_side(z, k)
     found, reach = k.new_empty(2, len(k)), k.new_empty(2, len(k)) if ends else None
-    _run(
-        library.loaded().mc_moments,
-        *_given(z),
-        *z.shape,
-        *_given(k),
-        found.data_ptr(),
-        None if reach is None else reach.data_ptr(),
-    )
-    return tuple(value[None] for value in (*found, *(() if reach is None else reach)))
+    told = (*_given(wide), *wide.shape, *_given(k))
+    _run(library.loaded().mc_moments, *told, found.data_ptr(), None if reach is None else reach.data_ptr())
+    return tuple(value.reshape(-1, z.shape[1]) for value in (*found, *(() if reach is None else reach)))
 
 
 @by_kernels(_kernels)
 def coded(z: Tensor, k: Tensor, a: Tensor, c: Tensor, grid: Tensor, kind: Kind, dtype: torch.dtype) -> Tensor:
     out = torch.empty_like(z, dtype=dtype)
-    _run(library.loaded().mc_coded, *_given(z), *z.shape, *_given(k, a, c), _rule(grid, kind), *_given(out))
+    wide, k, a, c = _side_by_side(z, k, a, c)
+    _run(library.loaded().mc_coded, *_given(wide), *wide.shape, *_given(k, a, c), _rule(grid, kind), *_given(out))
     return out
 
 
@@ -96,45 +106,30 @@ def coded(z: Tensor, k: Tensor, a: Tensor, c: Tensor, grid: Tensor, kind: Kind, 
 def sums(
     g: Tensor, z: Tensor, k: Tensor, a: Tensor, c: Tensor, grid: Tensor, kind: Kind, slope: str
 ) -> tuple[Tensor, ...]:
+    wide, k, a, c = _side_by_side(z, k, a, c)
     found = k.new_empty(3, len(k))
-    _run(
-        library.loaded().mc_sums, *_given(g, z), *z.shape, *_given(k, a, c), _rule(grid, kind, slope), found.data_ptr()
-    )
-    return tuple(value[None] for value in found)
+    told = (*_given(g, wide), *wide.shape, *_given(k, a, c), _rule(grid, kind, slope))
+    _run(library.loaded().mc_sums, *told, found.data_ptr())
+    return tuple(value.reshape(-1, z.shape[1]) for value in found)
 
 
 @by_kernels(_kernels)
 def back(
-    g: Tensor,
-    z: Tensor,
-    k: Tensor,
-    a: Tensor,
-    c: Tensor,
-    grid: Tensor,
-    e0: Tensor,
-    e1: Tensor,
-    kind: Kind,
-    slope: str,
+    g: Tensor, z: Tensor, k: Tensor, a: Tensor, c: Tensor, grid: Tensor, e0: Tensor, e1: Tensor, kind: Kind, slope: str
 ) -> Tensor:
     out, rule = torch.empty_like(z), _rule(grid, kind, slope)
-    _run(library.loaded().mc_back, *_given(g, z), *z.shape, *_given(k, a, c), rule, *_given(e0, e1), out.data_ptr())
+    wide, k, a, c, e0, e1 = _side_by_side(z, k, a, c, e0, e1)
+    told = (*_given(g, wide), *wide.shape, *_given(k, a, c), rule, *_given(e0, e1))
+    _run(library.loaded().mc_back, *told, out.data_ptr())
     return out
 
 
 @by_kernels(_kernels)
 def spread(z: Tensor, k: Tensor, e0: Tensor, e1: Tensor) -> Tensor:
     out = torch.empty_like(z)
-    _run(
-        library.loaded().mc_back,
-        None,
-        0,
-        *_given(z),
-        *z.shape,
-        *_given(k, k, k),
-        ctypes.byref(_Rule()),
-        *_given(e0, e1),
-        out.data_ptr(),
-    )
+    wide, k, e0, e1 = _side_by_side(z, k, e0, e1)
+    told = (*_given(wide), *wide.shape, *_given(k, k, k), ctypes.byref(_Rule()), *_given(e0, e1))
+    _run(library.loaded().mc_back, None, 0, *told, out.data_ptr())
     return out
 
 

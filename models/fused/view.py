@@ -28,14 +28,18 @@ ACTS: dict[type, Act] = {nn.ReLU: "relu", nn.ReLU6: "relu6"}
 
 MANY = {"cpu": 2e10, "cuda": 4e11}
 """The fewest numbers between layers, in a whole training, for which loops save time: they take some seconds to compile."""
+FEW = 2**21
+"""The fewest numbers for which loops of numbers, not codes, are quicker on a CPU than torch's batch norm and activation.
+A batch norm alone is as quick by torch."""
 
 
-def chosen(form: NormalForm, asked: str, pictures: int) -> nn.Module | None:
+def chosen(form: NormalForm, asked: str, pictures: int, batch: int) -> nn.Module | None:
     """Return the view that a training runs, on the device of `form`; None: it runs `form` itself.
 
     Args:
         asked: the value of --fused: "auto", "on" or "off".
         pictures: number of pictures in the whole training, all epochs counted.
+        batch: number of pictures in a batch.
 
     Raises:
         UserError: exit 2 for "on" without a working compiler, or with more than one rank.
@@ -47,7 +51,7 @@ def chosen(form: NormalForm, asked: str, pictures: int) -> nn.Module | None:
                 "--fused on: its loops know the pictures of one process", "leave --fused at auto under torchrun"
             )
         return None
-    if asked == "off" or (asked == "auto" and not _pays(form, device, pictures)):
+    if asked == "off" or (asked == "auto" and not _pays(form, device, pictures, batch)):
         return None
     try:
         loops.trial(device)
@@ -56,19 +60,22 @@ def chosen(form: NormalForm, asked: str, pictures: int) -> nn.Module | None:
             raise UserError(f"--fused on: {fault}", "leave --fused at auto: training is slower then") from fault
         notice(f"training is slower than it could be: {fault}")
         return None
-    return View(form)
+    return View(form, batch if asked == "auto" else None)
 
 
-def _pays(form: NormalForm, device: torch.device, pictures: int) -> bool:
-    """Return whether loops save time. On a CPU they do not for a float network: its batch norm and ReLU are as fast apart."""
-    has_codes = any(isinstance(layer, Quantizer) for layer in form.modules())
-    return (has_codes or device.type == "cuda") and pictures * _numbers(form) >= MANY[device.type]
+def _pays(form: NormalForm, device: torch.device, pictures: int, batch: int) -> bool:
+    """Return whether loops save more time than it takes to compile them."""
+    return pictures * _numbers(form) >= MANY[device.type] and next(_segments(form, batch), None) is not None
 
 
 def _numbers(form: NormalForm) -> int:
     """Return the count of numbers in the outputs of all nodes, for one picture."""
-    shapes = (node.meta.get("shape") for node in form.captured.graph.nodes)
-    return sum(prod(size for size in shape if size) for shape in shapes if isinstance(shape, tuple))
+    return sum(_size(node) for node in form.captured.graph.nodes if isinstance(node.meta.get("shape"), tuple))
+
+
+def _size(node: fx.Node) -> int:
+    """Return the count of numbers of a node's output, for one picture."""
+    return prod(size for size in node.meta["shape"] if size)
 
 
 class View(nn.Module):
@@ -79,13 +86,14 @@ class View(nn.Module):
 
     Args:
         form: the network, already on its device; it is not changed.
+        batch: number of pictures in a batch: loops that do not pay with it are left out. None: take all.
     """
 
-    def __init__(self, form: NormalForm) -> None:
+    def __init__(self, form: NormalForm, batch: int | None = None) -> None:
         super().__init__()
         self._form = (form,)  # in a tuple, so that nn.Module does not register it
         graph, new = fx.Graph(), dict[fx.Node, fx.Node]()
-        segments, pools = ([], {}) if writes(form) else (_segments(form), _pools(form))
+        segments, pools = ([], {}) if writes(form) else (_segments(form, batch), _pools(form))
         found = {chain[-1]: (chain, segment) for chain, segment in segments}
         inside = {node for chain, _ in found.values() for node in chain[:-1]}
         prefix = "segment"
@@ -137,16 +145,16 @@ def _pools(form: NormalForm) -> dict[fx.Node, nn.MaxPool2d]:
             if type(pool) is nn.MaxPool2d and loops.fits(pool) and not _has_hooks(pool)}  # fmt: skip
 
 
-def _segments(form: NormalForm) -> Iterator[tuple[list[fx.Node], Segment]]:
+def _segments(form: NormalForm, batch: int | None) -> Iterator[tuple[list[fx.Node], Segment]]:
     """Yield the nodes of each segment, in order, and the segment."""
     taken: set[fx.Node] = set()
     for node in form.captured.graph.nodes:
-        if node not in taken and (found := _from(form, node)) is not None:
+        if node not in taken and (found := _from(form, node, batch)) is not None:
             taken |= {*found[0]}
             yield found
 
 
-def _from(form: NormalForm, first: fx.Node) -> tuple[list[fx.Node], Segment] | None:
+def _from(form: NormalForm, first: fx.Node, batch: int | None) -> tuple[list[fx.Node], Segment] | None:
     """Return the nodes and the segment that begin with a node; None: there is no segment."""
     chain: list[fx.Node] = []
     at: fx.Node | None = first
@@ -174,6 +182,9 @@ def _from(form: NormalForm, first: fx.Node) -> tuple[list[fx.Node], Segment] | N
     if quantizer is not None and at is not None and isinstance(module(form, at), Quantizer):
         take(True)
     if not chain or (layer is None and norm is None and quantizer is None):
+        return None
+    of_numbers = type_and_device(form)[1].type == "cpu" and quantizer is None and not isinstance(layer, QuantConv2d)
+    if of_numbers and batch is not None and (act == "none" or batch * _size(chain[-1]) < FEW):
         return None
     return chain, Segment(layer, norm, act, quantizer)
 

@@ -46,7 +46,7 @@ def step_with(
     model: NormalForm, variant: str, side: int, batch: int, device: torch.device, how: Precision
 ) -> Callable[[], None]:
     spec = SPECS[variant]
-    compute = chosen(model, "auto", LONG) or model
+    compute = chosen(model, "auto", LONG, batch) or model
     recipe = for_float("cifar10") if spec is None else recipes.for_spec(spec, "cifar10", refine=True)
     config = FitConfig(recipe, precision=how, codes=variant != FLOAT)
     optimizer, schedule = recipe.start(model, 10**6)

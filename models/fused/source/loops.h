@@ -1,36 +1,12 @@
 // The loops of kernels.py for one instruction set, over rows [begin, end) of (rows, channels). Parameters of channels are fp32.
 #pragma once
-#include "lanes.h"
+#include "rows.h"
 #include "table.h"
 
 namespace {  // each instruction set has its own
 
-constexpr int BLOCK = 64;  // rows whose sums are kept in registers
-
-// Calls act(channel, all) for each vector of channels; `all` is false for a last vector that is not full.
-template <class Act> ALWAYS void each_vector(int channels, Act act) {
-    int at = 0;
-    for (; at + LANES <= channels; at += LANES) act(at, LANES);
-    if (at < channels) act(at, channels - at);
-}
-
-// Sums over rows, `count` for each channel. Threads add in a fixed order, so that the same number of threads gives the same bits.
-// Sums of a block of rows are fp32; blocks are added in fp64.
-template <int COUNT, class Add> ALWAYS void summed(int64_t begin, int64_t end, int channels, double *into, Add add) {
-    for (int64_t row = begin; row < end; row += BLOCK) {
-        const int64_t last = row + BLOCK < end ? row + BLOCK : end;
-        each_vector(channels, [&](int at, int count) ALWAYS_LAMBDA {
-            Vector found[COUNT];
-            for (int n = 0; n < COUNT; n++) found[n] = Vector{};
-            for (int64_t r = row; r < last; r++) add(r, at, count, found);
-            for (int n = 0; n < COUNT; n++)
-                for (int lane = 0; lane < count; lane++) into[int64_t(n) * channels + at + lane] += found[n][lane];
-        });
-    }
-}
-
 template <class Z> ALWAYS void moments_of(const Z *z, Share share, int channels, const float *k, double *into) {
-    summed<2>(share.begin, share.end, channels, into, [&](int64_t row, int at, int count, Vector *found) ALWAYS_LAMBDA {
+    summed<2>(share, channels, into, [&](int64_t row, int at, int count, Vector *found) ALWAYS_LAMBDA {
         const Vector apart = load(z + row * channels + at, count) - load(k + at, count);
         found[0] += apart;
         found[1] += apart * apart;
@@ -39,15 +15,18 @@ template <class Z> ALWAYS void moments_of(const Z *z, Share share, int channels,
 
 // low: the least number of each channel; high: the largest, negated.
 template <class Z> ALWAYS void ends_of(const Z *z, Share share, int channels, double *low, double *high) {
-    each_vector(channels, [&](int at, int count) ALWAYS_LAMBDA {
-        if (share.begin >= share.end) return;
-        Vector least = load(z + share.begin * channels + at, count), most = -least;
-        for (int64_t row = share.begin; row < share.end; row++) {
-            const Vector raw = load(z + row * channels + at, count), turned = -raw;
-            least = raw < least ? raw : least;
-            most = turned < most ? turned : most;
-        }
-        for (int lane = 0; lane < count; lane++) low[at + lane] = least[lane], high[at + lane] = most[lane];
+    if (share.begin >= share.end) return;
+    each_tile(channels, [&](int first, int some) ALWAYS_LAMBDA {
+        Vector least[TILE / LANES], most[TILE / LANES];
+        for (int64_t row = share.begin; row < share.end; row++)
+            each_vector(some, [&](int at, int count) ALWAYS_LAMBDA {
+                const Vector raw = load(z + row * channels + first + at, count), turned = -raw;
+                Vector &lowest = least[at / LANES], &highest = most[at / LANES];
+                if (row == share.begin) lowest = raw, highest = turned;
+                lowest = raw < lowest ? raw : lowest;
+                highest = turned < highest ? turned : highest;
+            });
+        for (int at = 0; at < some; at++) low[first + at] = least[at / LANES][at % LANES], high[first + at] = most[at / LANES][at % LANES];
     });
 }
 
@@ -86,16 +65,18 @@ ALWAYS Vector inside(Vector g, Vector x, const Rule &rule) {
     return x <= rule.last ? g : zero;
 }
 
-template <class G, class Z>
+// LEARNED: whether the step is; else its sums are 0.
+template <bool LEARNED, class G, class Z>
 ALWAYS void sums_of(const G *g, const Z *z, Share share, int channels, const float *k, const float *a, const float *c, const Rule &rule,
                     double *into) {
-    summed<3>(share.begin, share.end, channels, into, [&](int64_t row, int at, int count, Vector *found) ALWAYS_LAMBDA {
+    summed<LEARNED ? 3 : 2>(share, channels, into, [&](int64_t row, int at, int count, Vector *found) ALWAYS_LAMBDA {
         const Vector apart = load(z + row * channels + at, count) - load(k + at, count);
         const Vector v = apart * load(a + at, count) + load(c + at, count);
         const Vector d = pulled(load(g + row * channels + at, count), v, rule);
         found[0] += d * apart;
         found[1] += d;
-        found[2] += inside(load(g + row * channels + at, count), between(v, rule.bottom / rule.step, rule.top / rule.step), rule);
+        if (LEARNED)
+            found[2] += inside(load(g + row * channels + at, count), between(v, rule.bottom / rule.step, rule.top / rule.step), rule);
     });
 }
 
@@ -124,7 +105,8 @@ void coded_any(const void *z, Share share, int channels, const float *k, const f
 template <class G, class Z>
 void sums_any(const void *g, const void *z, Share share, int channels, const float *k, const float *a, const float *c, const Rule &rule,
               double *into) {
-    sums_of(static_cast<const G *>(g), static_cast<const Z *>(z), share, channels, k, a, c, rule, into);
+    const bool learned = rule.first <= rule.last;
+    (learned ? sums_of<true, G, Z> : sums_of<false, G, Z>)(static_cast<const G *>(g), static_cast<const Z *>(z), share, channels, k, a, c, rule, into);
 }
 template <class G, class Z>
 void back_any(const void *g, const void *z, Share share, int channels, const float *k, const float *a, const float *c, const Rule &rule,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -98,19 +99,30 @@ def test_where_a_call_writes_into_a_value_the_network_runs_as_it_is(monkeypatch:
 
 def test_it_pays_in_long_trainings_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     form = form_of("w4a4")
-    assert chosen(form, "auto", 1000) is None
-    assert chosen(form, "auto", 10_000_000) is not None
-    assert chosen(form, "off", 10_000_000) is None
-    assert chosen(form, "on", 1) is not None
+    assert chosen(form, "auto", 1000, 50) is None
+    assert chosen(form, "auto", 10_000_000, 50) is not None
+    assert chosen(form, "off", 10_000_000, 50) is None
+    assert chosen(form, "on", 1, 50) is not None
 
     def absent() -> None:
         raise Unavailable("there is no C++ compiler")
 
     monkeypatch.setattr(library, "loaded", absent)
-    assert chosen(form, "auto", 10_000_000) is None
+    assert chosen(form, "auto", 10_000_000, 50) is None
     assert "slower than it could be: there is no C++ compiler" in capsys.readouterr().err
     with pytest.raises(UserError, match="--fused on: there is no C"):
-        chosen(form, "on", 1)
+        chosen(form, "on", 1, 50)
+
+
+def test_loops_of_numbers_are_taken_where_they_pay() -> None:
+    """On a CPU, a float network runs them for an activation behind a norm, and in large batches."""
+    form = capture(Residual(), (3, 12, 12), "residual").train()
+    shape = (16, 12, 12)  # of the first three norms; the fourth has no activation
+    few = -(-view.FEW // math.prod(shape))
+    assert chosen(form, "auto", 10**9, few - 1) is None
+    found = [m for m in chosen(form, "auto", 10**9, few).modules() if isinstance(m, Segment)]
+    assert [segment.act for segment in found] == ["relu"] * 3
+    assert sum(isinstance(m, Segment) for m in chosen(form, "on", 1, 1).modules()) == 4
 
 
 def test_hooks_are_called_and_names_of_the_network_stay_its_own() -> None:
