@@ -7,7 +7,7 @@ namespace {  // each instruction set has its own
 constexpr int BLOCK = 64;  // rows whose sums are fp32
 constexpr int TILE = 512;  // channels, a multiple of LANES
 
-// Calls act(channel, all) for each vector of channels; `all` is false for a last vector that is not full.
+// Calls act(channel, count) for each vector of channels; the last one may not be full.
 template <class Act> ALWAYS void each_vector(int channels, Act act) {
     int at = 0;
     for (; at + LANES <= channels; at += LANES) act(at, LANES);
