@@ -13,6 +13,7 @@ from engine.system.running import move_statistics
 from models.layers import products
 from models.layers.conv_q import Moments, QuantConv2d, combined, moments
 from models.layers.fold import normalizing
+from models.layers.products import Layouts
 from models.layers.quantizers.base import Quantized
 
 
@@ -62,6 +63,10 @@ class BNFoldConv2d(QuantConv2d):
         norm = self._norm[0]
         return self.weight_quantizer(self.folded(norm.running_mean, norm.running_var)[0])
 
+    def sources(self) -> list[Tensor]:
+        norm = self._norm[0]
+        return [*super().sources(), *norm.parameters(), *norm.buffers(), *(() if self.bias is None else (self.bias,))]
+
     def folded_bias(self) -> Tensor:
         """Return the bias that belongs to weight_codes, (out,)."""
         norm = self._norm[0]
@@ -85,6 +90,11 @@ class BNFoldConv2d(QuantConv2d):
 
     def sums(self, x: Tensor | Quantized, moments: Moments = moments) -> tuple[Tensor, Tensor | None, Tensor | None]:
         x_codes, x_scale = self.input_codes(x)
-        weight, bias = self.folded(*self.statistics(x_codes, x_scale, moments))
-        w_codes, w_scale = self.weight_quantizer(weight)
-        return products.convolve(self, x_codes, w_codes, self.span()), combined(x_scale, w_scale), bias
+        layouts: Layouts = {}
+        if self.training:
+            weight, bias = self.folded(*self.statistics(x_codes, x_scale, moments))
+            w_codes, w_scale = self.weight_quantizer(weight)
+        else:
+            w_codes, w_scale, layouts = self.kept_codes()
+            bias = self.folded_bias()
+        return products.convolve(self, x_codes, w_codes, self.span(), layouts), combined(x_scale, w_scale), bias

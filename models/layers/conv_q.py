@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from engine.system import sums
+from engine.system.kept import kept
 from models.layers import products
-from models.layers.products import Span
+from models.layers.products import Layouts, Span
 from models.layers.quantizers.base import Quantized, Quantizer
 
 if TYPE_CHECKING:
@@ -31,18 +32,21 @@ def combined(a: Tensor | None, w: Tensor | None) -> Tensor | None:
 
 
 def scaled(output: Tensor, scale: Tensor | None, bias: Tensor | None, behind: int = 2) -> Tensor:
-    """Return output * scale + bias, (..., out, *behind).
+    """Return output * scale + bias, (..., out, *behind); without gradients it is computed in the memory of `output`.
 
     Args:
+        output: a fresh result that nothing else reads.
         behind: number of axes after the channels: 2 for a convolution, 0 for a linear layer.
     """
     if output.dtype == torch.bfloat16:
         output = output.float()
     if bias is not None:
         bias = bias.reshape(-1, *(1,) * behind)
+    kinds = {part.dtype for part in (output, scale, bias) if part is not None}
+    into = None if torch.is_grad_enabled() or len(kinds) > 1 else output
     if scale is None:
-        return output if bias is None else output + bias
-    return output * scale if bias is None else torch.addcmul(bias, output, scale)
+        return output if bias is None else torch.add(output, bias, out=into)
+    return torch.mul(output, scale, out=into) if bias is None else torch.addcmul(bias, output, scale, out=into)
 
 
 def moments(z: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,6 +66,7 @@ class _Codes:
 
     weight: Tensor
     bias: Tensor | None
+    training: bool
     weight_quantizer: Quantizer
     input_quantizer: Quantizer
     shares_input = False
@@ -74,6 +79,19 @@ class _Codes:
     def weight_codes(self) -> tuple[Tensor, Tensor | None]:
         """Return integer codes of the weight, as floats, and their scale (None: 1)."""
         return self.weight_quantizer(self.weight)
+
+    def sources(self) -> list[Tensor]:
+        """Return the tensors that `weight_codes` depends on."""
+        return [self.weight, *self.weight_quantizer.parameters(), *self.weight_quantizer.buffers()]
+
+    def kept_codes(self) -> tuple[Tensor, Tensor | None, Layouts]:
+        """Return `weight_codes` and their layouts, which an evaluation keeps between batches."""
+
+        def make() -> tuple[Tensor, Tensor | None, Layouts]:
+            return *self.weight_codes(), {}
+
+        repeats = not self.training and vars(type(self.weight_quantizer)).get("repeats", False)
+        return kept(self, self.sources(), make) if repeats else make()
 
     def span(self) -> Span | None:
         """Return the function for the input's least and largest code, if input and weight are both codes now."""
@@ -120,8 +138,8 @@ class QuantConv2d(_Codes, nn.Conv2d):
             moments: measures a batch, for layers that fold a batch norm.
         """
         x_codes, x_scale = self.input_codes(x)
-        w_codes, w_scale = self.weight_codes()
-        output = products.convolve(self, x_codes, w_codes, self.span())
+        w_codes, w_scale, layouts = self.kept_codes()
+        output = products.convolve(self, x_codes, w_codes, self.span(), layouts)
         return output, combined(x_scale, w_scale), self.bias
 
     def forward(self, x: Tensor | Quantized) -> Tensor:
@@ -143,5 +161,5 @@ class QuantLinear(_Codes, nn.Linear):
 
     def forward(self, x: Tensor | Quantized) -> Tensor:
         x_codes, x_scale = self.input_codes(x)
-        w_codes, w_scale = self.weight_codes()
+        w_codes, w_scale, _ = self.kept_codes()
         return scaled(products.linear(x_codes, w_codes, self.span()), combined(x_scale, w_scale), self.bias, behind=0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,48 +14,69 @@ Codes = tuple[int, int]
 """The least and the largest possible code."""
 
 
-def fits(conv: nn.Conv2d, x: Tensor, weight: Tensor, codes: Codes) -> bool:
-    """Return whether these codes fit into bytes and this processor's int8 convolutions are exact; see qconv.trusted.
+class Layout(NamedTuple):
+    """A weight laid out for int8 convolutions.
+
+    Args:
+        codes: the convolution with the weight w, or if `ones` is given with the halves h of w = 2 h + 1.
+        ones: the convolution with ones: the sum of a window's inputs is the same for every output.
+        doubled: whether `codes` returns twice its sums. It does if they are then exact in fp32.
+    """
+
+    codes: QConv
+    ones: QConv | None = None
+    doubled: bool = False
+
+
+def fits(conv: nn.Conv2d, x: Tensor, codes: Codes) -> bool:
+    """Return whether an input's codes fit into bytes and this processor's int8 convolutions are exact; see qconv.trusted.
 
     Args:
         codes: the least and the largest code of the input.
     """
     low, high = codes
     plain = conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
-    if x.device.type != "cpu" or not plain or not low <= 0 <= high <= low + 255 or qconv.trusted():
-        return False
-    return _is_byte(weight) or _is_odd(weight)
+    return x.device.type == "cpu" and plain and low <= 0 <= high <= low + 255 and not qconv.trusted()
+
+
+def layout(conv: nn.Conv2d, shape: tuple[int, ...], weight: Tensor, codes: Codes) -> Layout | None:
+    """Return the layout of a weight for inputs of a shape, or None if its codes do not fit into bytes."""
+    weight = weight.detach()
+    if _is_byte(weight):
+        return Layout(_laid_out(weight, conv, shape, -codes[0]))
+    if not _is_odd(weight):
+        return None
+    halved = (weight - 1) / 2
+    doubled = bool(max(-codes[0], codes[1]) * halved.abs().flatten(1).sum(1).max() < 2**23)
+    half = _laid_out(halved, conv, shape, -codes[0], 2.0 if doubled else 1.0)
+    return Layout(half, _laid_out(torch.ones_like(weight[: conv.groups]), conv, shape, -codes[0]), doubled)
 
 
 def _is_byte(weight: Tensor) -> bool:
-    least, most = weight.detach().aminmax()
+    least, most = weight.aminmax()
     return bool(least >= -128) and bool(most <= 127)
 
 
 def _is_odd(weight: Tensor) -> bool:
     """Return whether codes are 2 h + 1 for bytes h, like DoReFa's 8-bit codes."""
-    return _is_byte((weight.detach() - 1) / 2) and bool((weight.detach().remainder(2) == 1).all())
+    return _is_byte((weight - 1) / 2) and bool((weight.remainder(2) == 1).all())
 
 
 class Product(torch.autograd.Function):
     """conv(x, weight) of codes that fit, in fp32: sums of integers in 32 bits, rounded once if above 2^24."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, conv: nn.Conv2d, codes: Codes) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, conv: nn.Conv2d, least: int, laid_out: Layout) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.conv = conv
-        held = (x - codes[0]).to(torch.uint8).contiguous(memory_format=torch.channels_last)
-        if _is_byte(weight):
-            return _multiplied(held, weight, conv, -codes[0])
-        # w = 2 h + 1: the sum of a window's inputs is the same for every output
-        halved = (weight - 1) / 2
-        half = _multiplied(held, halved, conv, -codes[0])
-        whole = _multiplied(held, torch.ones_like(weight[: conv.groups]), conv, -codes[0])
+        short = x.to(torch.int16).sub_(least)  # in two steps, as torch converts fp32 to bytes one by one
+        held = short.to(torch.uint8, memory_format=torch.channels_last)
+        found = laid_out.codes(held)
+        if laid_out.ones is None:
+            return found
+        whole = laid_out.ones(held)
         whole = whole.repeat_interleave(len(weight) // conv.groups, 1) if conv.groups > 1 else whole
-        largest = max(-codes[0], codes[1]) * halved.abs().flatten(1).sum(1).max()
-        if largest < 2**23:  # these sums are exact in fp32
-            return torch.add(whole, half, alpha=2)
-        return (2 * half.double() + whole).to(x.dtype)
+        return found.add_(whole) if laid_out.doubled else (2 * found.double() + whole).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
@@ -65,16 +86,13 @@ class Product(torch.autograd.Function):
             grads[0], x, weight, None, conv.stride, conv.padding, conv.dilation, False, [0, 0], conv.groups,
             [ctx.needs_input_grad[0], ctx.needs_input_grad[1], False],
         )  # fmt: skip
-        return of_x, of_weight, None, None
+        return of_x, of_weight, None, None, None
 
 
-def _multiplied(held: Tensor, weight: Tensor, conv: nn.Conv2d, zero: int) -> Tensor:
+def _laid_out(weight: Tensor, conv: nn.Conv2d, shape: tuple[int, ...], zero: int, scale: float = 1.0) -> QConv:
     stride, padding, dilation = (_pair(value) for value in (conv.stride, conv.padding, conv.dilation))
-    one, none = torch.ones(len(weight)), torch.zeros(len(weight))
-    layer = QConv(
-        weight.to(torch.int8), one, none, zero, stride, padding, dilation, conv.groups, shape=tuple(held.shape)
-    )
-    return layer(held)
+    scales, none = torch.full((len(weight),), scale), torch.zeros(len(weight))
+    return QConv(weight.to(torch.int8), scales, none, zero, stride, padding, dilation, conv.groups, shape=shape)
 
 
 def _pair(value: Any) -> tuple[int, int]:

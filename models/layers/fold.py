@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from engine.system.kept import kept
 from models.layers import products
 from models.layers.conv_q import scaled
-from models.layers.products import Span
+from models.layers.products import Layouts, Span
 from models.layers.quantizers.base import Quantized, Quantizer
 from models.layers.quantizers.identity import Identity
 
@@ -170,9 +171,9 @@ class MergedConv2d(_Merged, nn.Conv2d):
 
     def forward(self, x: Tensor | Quantized) -> Tensor:
         x = self.input_codes(x)
-        return scaled(
-            products.convolve(self, x, self.codes.to(x.dtype), self.span()), _per_channel(self.scale, 2), self.bias
-        )
+        codes, layouts = kept((self, x.dtype), [self.codes], lambda: (self.codes.to(x.dtype), Layouts()))
+        found = products.convolve(self, x, codes, self.span(), layouts)
+        return scaled(found, _per_channel(self.scale, 2), self.bias)
 
 
 class MergedLinear(_Merged, nn.Linear):

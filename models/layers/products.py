@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from engine.system import precision
 from models.layers import columns, eight_bits, proven
-from models.layers.eight_bits import Codes
+from models.layers.eight_bits import Codes, Layout
 
 LARGEST = 256
 """bf16 has 8 significant bits: it represents all integers up to this."""
@@ -30,18 +30,25 @@ Times = Callable[[Tensor, Tensor], Tensor]
 """A product of an input and a weight."""
 Span = Callable[[], Codes]
 """Returns the least and largest code; it may have to wait for a GPU."""
+Layouts = dict[tuple[tuple[int, ...], Codes], Layout | None]
+"""The layouts of one weight, by the shape and the codes of the input; None: its codes do not fit into bytes."""
 
 
-def convolve(conv: nn.Conv2d, x: Tensor, weight: Tensor, codes: Span | None) -> Tensor:
+def convolve(conv: nn.Conv2d, x: Tensor, weight: Tensor, codes: Span | None, layouts: Layouts | None = None) -> Tensor:
     """Convolve other tensors with the geometry of `conv`, with every padding mode.
 
     Args:
         codes: returns the code range of `x`, if both tensors are codes; None for numbers and an ordinary convolution.
+        layouts: those already made of this weight; a new one is added.
     """
     if codes is not None and precision.in_force() == "exact" and x.dtype == torch.float32:
         span = codes()
-        if eight_bits.fits(conv, x, weight, span):
-            return eight_bits.Product.apply(x, weight, conv, span)
+        if eight_bits.fits(conv, x, span):
+            shape, layouts = tuple(x.shape), {} if layouts is None else layouts
+            if (shape, span) not in layouts:
+                layouts[shape, span] = eight_bits.layout(conv, shape, weight, span)
+            if (laid_out := layouts[shape, span]) is not None:
+                return eight_bits.Product.apply(x, weight, conv, span[0], laid_out)
     how = (conv.stride, conv.padding, conv.padding_mode, conv.dilation, conv.groups)
     return _product(partial(convolution, conv), x, weight, codes, conv.groups, how)
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from engine.data.info import DataInfo
 from engine.data.splits import TensorSplit
 from engine.system import precision
+from engine.system.kept import keeping
 from engine.system.precision import Precision
 from engine.tasks.classification import CLASSIFICATION
 from engine.training import recorded
@@ -90,9 +91,10 @@ def evaluation_of(
 
     @torch.no_grad()
     def run() -> None:
-        for images, _ in split.batches(BATCH):
-            images = images.contiguous() if textbook else images
-            with precision.training(how, device, variant != FLOAT):
-                model(images)
+        with keeping():
+            for images, _ in split.batches(BATCH):
+                images = images.contiguous() if textbook else images
+                with precision.training(how, device, variant != FLOAT):
+                    model(images)
 
     return run

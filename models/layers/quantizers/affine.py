@@ -55,6 +55,10 @@ def affine(x: Tensor, scale: Tensor, zero: Tensor, bits: int, symmetric: bool) -
     """
     lowest, highest = code_range(bits, symmetric)
     steps = x / scale
+    if not wants_slope(steps) and scale.ndim == 0:  # scales of filters give results another order in memory
+        nearest = steps.round_()
+        torch.maximum(nearest, lowest - zero, out=nearest)
+        return Quantized(torch.minimum(nearest, highest - zero, out=nearest), scale)
     nearest = steps.detach().round()
     codes = torch.minimum(torch.maximum(nearest, lowest - zero), highest - zero)
     return Quantized(straight_through(steps, codes, nearest.eq_(codes)) if wants_slope(steps) else codes, scale)
@@ -71,6 +75,8 @@ def affine_weight(weight: Tensor, bits: int, symmetric: bool, per_channel: bool)
 
 class AffineWeight(Quantizer):
     """See affine_weight."""
+
+    repeats = True
 
     def __init__(self, bits: int, symmetric: bool, per_channel: bool) -> None:
         super().__init__()

@@ -131,7 +131,8 @@ def slope(x: Tensor, kind: str) -> Tensor | None:
 
 def sign(x: Tensor) -> Tensor:
     """Return +1 or -1, with sign(0) = +1 so that one bit is enough."""
-    return x.detach().clone().ge_(0).mul_(2).sub_(1)
+    raw = x.detach()
+    return torch.ge(raw, 0, out=torch.empty_like(raw)).mul_(2).sub_(1)
 
 
 def filters(weight: Tensor) -> tuple[int, ...]:
@@ -149,6 +150,8 @@ class Quantizer(nn.Module):
         zero_points: how many of these are zero points (for each filter if `scales`, else for the layer).
         signed: whether activation codes may be negative anywhere, so that no ReLU may precede it.
         sign_alone: whether it depends only on the sign of its input.
+        repeats: whether a weight's codes depend on nothing but the weight and the module's own parameters and buffers.
+            A subclass that is also so has to say so itself.
         latent: the interval that the layer's weights are clipped to after each step, or None.
     """
 
@@ -159,6 +162,7 @@ class Quantizer(nn.Module):
     zero_points = 0
     signed = False
     sign_alone = False
+    repeats = False
     latent: tuple[float, float] | None = None
 
     def on_epoch(self, epoch: int, epochs: int) -> None:

@@ -72,6 +72,7 @@ class BinaryWeight(Quantizer):
     """See binary_weight."""
 
     bits = 1
+    repeats = True
     latent = (-1, 1)  # arXiv 1602.02830
 
     def __init__(self, scale: bool = True, ste: str = "ste") -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.layers.quantizers.base import Quantized, Quantizer, Rule, Steps, clip, round_ste
+from models.layers.quantizers.base import Quantized, Quantizer, Rule, Steps, clip, round_ste, wants_slope
 from models.layers.quantizers.kinds import Kind, Traits, register
 
 ACTIVATION_PRESCALE = 0.1
@@ -44,12 +44,16 @@ def dorefa_activation(x: Tensor, bits: int) -> Quantized:
     Gradient: 0.1 where 0 <= 0.1 x <= 1, else 0.
     """
     levels = 2**bits - 1
-    codes = round_ste(clip(x * ACTIVATION_PRESCALE, 0, 1) * levels)
-    return Quantized(codes, x.new_full((), 1 / levels))
+    scale = x.new_full((), 1 / levels)
+    if not wants_slope(x):
+        return Quantized((x * ACTIVATION_PRESCALE).clamp_(0, 1).mul_(levels).round_(), scale)
+    return Quantized(round_ste(clip(x * ACTIVATION_PRESCALE, 0, 1) * levels), scale)
 
 
 class DorefaWeight(Quantizer):
     """See dorefa_weight."""
+
+    repeats = True
 
     def __init__(self, bits: int) -> None:
         super().__init__()

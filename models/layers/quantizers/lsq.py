@@ -71,7 +71,7 @@ def lsq(x: Tensor, step: Tensor, lowest: int, highest: int, count: int) -> Quant
     steps = x / step
     raw = steps.detach()
     if not wants_slope(steps):
-        return Quantized(raw.clamp(lowest, highest).round_(), step)
+        return Quantized(raw.clamp_(lowest, highest).round_(), step)
     inside = raw.clone().gt_(lowest).mul_(raw < highest)
     return Quantized(straight_through(steps, raw.clamp(lowest, highest).round_(), inside), step)
 
@@ -98,6 +98,8 @@ class LsqWeight(_Learned):
     Args:
         weight: the weight that the first step is measured on.
     """
+
+    repeats = True
 
     def __init__(self, bits: int, weight: Tensor) -> None:
         super().__init__(bits, signed=True)

@@ -81,6 +81,7 @@ class TernaryWeight(Quantizer):
     """
 
     bits = 2
+    repeats = True
     latent = (-1, 1)  # as for binary weights, arXiv 1602.02830
 
     def __init__(

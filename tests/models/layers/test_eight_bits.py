@@ -39,7 +39,8 @@ def test_they_are_the_same_products_with_the_same_gradients(name: str, codes: tu
     if odd:
         weight[0, 0, 0, 0] = 255  # does not fit a byte
     x = whole(*codes, 2, 12, 9, 9)
-    assert eight_bits.fits(conv, x, weight, codes)
+    assert eight_bits.fits(conv, x, codes)
+    assert eight_bits.layout(conv, tuple(x.shape), weight, codes) is not None
     for how, kind in (("exact", torch.float32), ("fp32", torch.float64)):
         given, its = (part.detach().to(kind, copy=True).requires_grad_() for part in (x, weight))
         with precision.computing(how):
@@ -63,21 +64,28 @@ def test_sums_that_fp32_does_not_hold_are_rounded_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("weight", "codes", "padding"),
+    ("codes", "padding"),
     [
-        (128.0, (0, 255), 0),  # even, and does not fit a byte
-        (257.0, (0, 255), 0),
-        (1.0, (-1, 255), 0),  # 257 codes
-        (1.0, (1, 3), 0),  # no 0 for a border
-        (1.0, (0, 255), "same"),
+        ((-1, 255), 0),  # 257 codes
+        ((1, 3), 0),  # no 0 for a border
+        ((0, 255), "same"),
     ],
 )
-def test_what_bytes_do_not_hold_is_done_otherwise(weight: float, codes: tuple[int, int], padding: int | str) -> None:
+def test_inputs_that_bytes_do_not_hold_are_convolved_otherwise(codes: tuple[int, int], padding: int | str) -> None:
     conv = nn.Conv2d(3, 4, 3, padding=padding)
-    assert not eight_bits.fits(conv, torch.ones(1, 3, 5, 5), torch.full((4, 3, 3, 3), weight), codes)
-    assert eight_bits.fits(nn.Conv2d(3, 4, 3), torch.ones(1, 3, 5, 5), torch.ones(4, 3, 3, 3), (0, 255))
+    assert not eight_bits.fits(conv, torch.ones(1, 3, 5, 5), codes)
+    assert eight_bits.fits(nn.Conv2d(3, 4, 3), torch.ones(1, 3, 5, 5), (0, 255))
+
+
+def test_weights_that_bytes_do_not_hold_have_no_layout() -> None:
+    conv, x = nn.Conv2d(3, 4, 3), torch.ones(1, 3, 5, 5)
+    even, large = torch.full((4, 3, 3, 3), 128.0), torch.full((4, 3, 3, 3), 257.0)
+    for weight, fits in ((even, False), (large, False), (even - 1, True)):
+        assert (eight_bits.layout(conv, (1, 3, 5, 5), weight, (0, 255)) is not None) == fits
+    with precision.computing("exact"):
+        assert torch.equal(products.convolve(conv, x, even, lambda: (0, 255)), torch.full((1, 4, 3, 3), 128.0 * 27))
 
 
 def test_a_processor_that_is_not_exact_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(qconv, "trusted", lambda: "it is wrong")
-    assert not eight_bits.fits(nn.Conv2d(3, 4, 3), torch.ones(1, 3, 5, 5), torch.ones(4, 3, 3, 3), (0, 255))
+    assert not eight_bits.fits(nn.Conv2d(3, 4, 3), torch.ones(1, 3, 5, 5), (0, 255))
