@@ -69,7 +69,8 @@ class Product(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, conv: nn.Conv2d, least: int, laid_out: Layout) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.conv = conv
-        short = x.to(torch.int16).sub_(least)  # in two steps, as torch converts fp32 to bytes one by one
+        short = x.to(torch.int16)  # in two steps, as torch converts fp32 to bytes one by one
+        short = short.sub_(least) if least else short
         held = short.to(torch.uint8, memory_format=torch.channels_last)
         found = laid_out.codes(held)
         if laid_out.ones is None:
