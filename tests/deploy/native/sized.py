@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -133,31 +134,55 @@ def depthwise(draw: Any) -> Program:
     return Program(tuple(made), (channels, *sides), (0.5,) * channels, (0.25,) * channels)
 
 
+@dataclass(frozen=True)
+class Size:
+    """A layer of `chain`: its outputs, its square windows, its largest weight, and whether no weight is 0."""
+
+    outputs: int
+    kernel: int
+    most: int = 1
+    whole: bool = True
+
+
 @st.composite
 def chained(draw: Any) -> Program:
     """Draw a layer on bytes or signs and two layers on its signs, which the engine holds in words of bits."""
 
-    def between(low: int, high: int) -> int:
-        return draw(st.integers(low, high))
-
-    channels, draws = between(1, 70), np.random.default_rng(between(0, 2**16))
-    sides = between(3, 9), between(3, 14)
-    signs = Signs(draw(st.sampled_from([None, None, 0.5])))
-    made: list[Operation] = []
-    inputs, plain = channels, draw(st.booleans())
-    for number, grid in enumerate([draw(st.sampled_from(GRIDS)), signs, signs]):
-        outputs = draw(st.sampled_from([None, None, 96, 128, 192])) or between(1, 200)  # often threes of words
-        kernel = draw(st.sampled_from([1, 3]))
+    def size(number: int) -> Size:
+        outputs, kernel = draw(st.integers(1, 200)), draw(st.sampled_from([1, 3]))
         most = draw(st.sampled_from([1, 100])) if number == 0 else 1
-        weight = draws.integers(-most, most + 1, (outputs, inputs, kernel, kernel)).astype(np.int16)
-        weight = np.where(weight == 0, 1, weight) if draw(st.booleans()) else weight
+        return Size(outputs, kernel, most, draw(st.booleans()))
+
+    channels, draws = draw(st.integers(1, 70)), np.random.default_rng(draw(st.integers(0, 2**16)))
+    sides = draw(st.integers(3, 9)), draw(st.integers(3, 14))
+    signs = Signs(draw(st.sampled_from([None, None, 0.5])))
+    grids, plain = [draw(st.sampled_from(GRIDS)), signs, signs], draw(st.booleans())
+    return chain(draws, (channels, *sides), grids, [size(number) for number in range(3)], plain)
+
+
+def chain(
+    draws: np.random.Generator, picture: tuple[int, int, int], grids: list[Any], sizes: list[Size], plain: bool
+) -> Program:
+    """Return layers on codes, one behind the other.
+
+    Args:
+        grids: of each layer's input.
+        plain: whether sums are the results, without scale and shift.
+    """
+    made: list[Operation] = []
+    inputs = picture[0]
+    for grid, size in zip(grids, sizes, strict=True):
+        outputs, most = size.outputs, size.most
+        weight = draws.integers(-most, most + 1, (outputs, inputs, size.kernel, size.kernel)).astype(np.int16)
+        weight = np.where(weight == 0, 1, weight) if size.whole else weight
         scale = None if plain else draws.uniform(-1, 1, outputs).astype(np.float32) / (most * weight[0].size ** 0.5)
         shift = None if plain else draws.normal(size=outputs).astype(np.float32)
         matrix = Matrix(_wide_codes(weight), scale, draws.integers(-9, 9, outputs).astype(np.int32), shift)
+        around = (size.kernel // 2,) * 4
         made.append(Quantize(grid, sources=(len(made),), name=str(len(made))))
-        made.append(Convolution(matrix=matrix, padding=(kernel // 2,) * 4, sources=(len(made),), name=str(len(made))))
+        made.append(Convolution(matrix=matrix, padding=around, sources=(len(made),), name=str(len(made))))
         inputs = outputs
-    return Program(tuple(made), (channels, *sides), (0.5,) * channels, (0.25,) * channels)
+    return Program(tuple(made), picture, (0.5,) * picture[0], (0.25,) * picture[0])
 
 
 def _wide_codes(values: Any) -> Codes:

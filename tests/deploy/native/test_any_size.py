@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 
 from deploy.native import steps
+from deploy.native.executor import Native
 from deploy.native.plan import plan
 from deploy.native.steps import Widths
 from deploy.program import Program
-from tests.deploy.native.sized import FAST, chained, check, depthwise, programs
+from models.layers.quantizers.base import Signs
+from tests.deploy.native.sized import FAST, Size, chain, chained, check, depthwise, programs
 
 
 @settings(max_examples=30, derandomize=True, **FAST)
@@ -48,19 +51,17 @@ def test_the_drawn_depthwise_layers_reach_each_kernel() -> None:
     assert reached >= {*itertools.product([False, True], repeat=3), 1, 2, 3}
 
 
-def test_the_drawn_layers_on_signs_reach_threes_of_words() -> None:
-    """Bits and numbers as results; with and without words beyond the threes."""
-    wide, reached = Widths(16, 3, 32, 64, True), set()
-
-    @settings(max_examples=40, derandomize=True, database=None, **FAST)
-    @given(made=chained())
-    def count(made: Program) -> None:
-        for step in plan(made, wide).steps:
-            if step.operation == steps.SIGNS and step.threes:
-                reached.add((step.result.kind == steps.BITS, step.count > step.threes))
-
-    count()
-    assert reached == {*itertools.product([False, True], repeat=2)}
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("channels", [64, 65, 96, 100, 128, 130, 192])
+def test_layers_on_threes_of_words(channels: int, kernel: int, kernels: str) -> None:
+    """A layer with a result in bits, and one with numbers; with and without words beyond the threes."""
+    sizes = [Size(channels, 3), Size(channels, kernel), Size(channels, kernel)]
+    made = chain(np.random.default_rng(channels), (3, 5, 7), [Signs()] * 3, sizes, False)
+    words = -(-channels // 32)
+    threes = kernel * kernel * (words // 3) if kernel > 1 or words % 3 == 0 else 0
+    found = [step for step in Native(made, kernels).plan.steps if step.operation == steps.SIGNS]
+    assert [(step.threes, step.result.kind) for step in found] == [(threes, steps.BITS), (threes, steps.FLOAT)]
+    check(made, kernels)
 
 
 @pytest.mark.slow
