@@ -108,7 +108,7 @@ def test_models_take_little_of_engine() -> None:
         "engine.data.info",
         "engine.system",
         "engine.system.compiled",
-        "engine.system.kept",
+        "engine.system.reuse",
         "engine.system.precision",
         "engine.system.packages",
         "engine.system.ranks",

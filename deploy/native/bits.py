@@ -16,6 +16,8 @@ from models.layers.quantizers.base import Signs
 LOWEST, HIGHEST = -(2**31), 2**31 - 1
 THREE = 3
 """Words whose differences two bit counts sum up; see source/threes.h."""
+FEWEST = 32
+"""Outputs from which counting by threes is quicker."""
 
 
 def only_signs(weight: Codes) -> int:
@@ -25,24 +27,29 @@ def only_signs(weight: Codes) -> int:
 
 
 def in_threes(values: NDArray[np.int64], planes: int) -> bool:
-    """Return whether a layer counts three words at a time. If a code may be 0, what has to be counted differs from word to word.
+    """Return whether a layer counts three words at a time.
+
+    If a code may be 0, the bits to count differ from word to word, so words cannot be joined. To bring a value into this form
+    costs more than it saves for few outputs, or for one tap if some words of a place are left over.
 
     Args:
         values: of the weights, (out, in, rows, columns).
         planes: of the source.
     """
     words, taps = steps.words(values.shape[1]), values[0, 0].size
-    return planes == 1 and words >= THREE and (taps > 1 or words % THREE == 0) and bool((values != 0).all())
+    pays = len(values) >= FEWEST and words >= THREE and (taps > 1 or words % THREE == 0)
+    return pays and planes == 1 and bool((values != 0).all())
 
 
 def settings(
-    values: NDArray[np.int64], geometry: Geometry, source: Place, result: Place, lanes: int
+    values: NDArray[np.int64], geometry: Geometry, source: Place, result: Place, lanes: int, by_threes: bool
 ) -> dict[str, Any]:
     """Return the step settings of a layer on signs that depend on its weights and windows.
 
     Args:
         values: (out, in, rows, columns), 0 or numbers of one absolute value.
         lanes: outputs that are counted at once.
+        by_threes: whether the source is in the form of source/threes.h.
     """
     positive, nonzero = values > 0, values != 0
     planes = [positive] if nonzero.all() else [positive, nonzero]
@@ -53,7 +60,7 @@ def settings(
         rows[:, None, None] * geometry.dilation[0] * source.line
         + columns[:, None] * geometry.dilation[1] * source.pitch
     )
-    threes = words // THREE if in_threes(values, source.planes) else 0
+    threes = words // THREE if by_threes else 0
     held, begins = _threes_first(held, threes)
     spans, base = _bases(positive, nonzero, geometry, source, result, lanes)
     return {
@@ -72,9 +79,7 @@ def _words(plane: NDArray[np.bool_], lanes: int) -> NDArray[np.uint32]:
     return _packed(held).reshape(outputs // lanes, lanes, -1, words).transpose(0, 2, 3, 1)
 
 
-def _threes_first(
-    words: NDArray[np.uint32], threes: int
-) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+def _threes_first(words: NDArray[np.uint32], threes: int) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
     """Put the threes of all taps before the words of all taps that are left.
 
     Args:

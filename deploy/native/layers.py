@@ -46,9 +46,9 @@ def layer(draft: Draft, number: int, operation: Convolution | Linear) -> set[int
         **reach, "bias": draft.channels(bias),
         "scale": draft.numbers(matrix.scale), "shift": draft.numbers(matrix.shift),
     }  # fmt: skip
-    if held.kind == steps.BITS and bits.in_threes(values, held.planes):
+    if by_threes := held.kind == steps.BITS and bits.in_threes(values, held.planes):
         source = _threes(draft, source, number)
-    kind, own = kernel(draft, operation, value, values, held, source, number)
+    kind, own = kernel(draft, operation, value, values, held, source, number, by_threes)
     sources = (source, *_totals(draft, operation, source, number, reach)) if "each" in own else (source,)
     if (chain := plans.chain(draft.program, number, draft.readers)) is not None:
         settings |= {"coded": 1, **coding(chain.grid), "low": chain.low, "high": chain.high}

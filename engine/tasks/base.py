@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_map
 
 from engine.data.info import Split
 from engine.system import precision, ranks
-from engine.system.kept import keeping
+from engine.system.reuse import reusing
 from engine.tasks.score import Score
 
 Output = Any
@@ -149,7 +149,7 @@ class Task(ABC):
         model.eval()
         dtype = _dtype([*model.parameters(), *model.buffers()])
         outputs, targets = [], []
-        with precision.computing("exact"), keeping():
+        with precision.computing("exact"), reusing():
             mine = None if ranks.count() == 1 else torch.arange(len(split))[ranks.share(len(split))]
             for images, target in split.batches(batch, mine):
                 outputs.append(self.kept(model(images.to(dtype)), target))

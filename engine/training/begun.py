@@ -59,6 +59,8 @@ def other_run(path: Path, differing: list[str], own: bool) -> UserError:
     line = going_on(path.parent, None if own else path) if path.name in STATES else ""
     if not line or all(each.startswith(("torch ", "source_sha256 ")) for each in differing):  # no flag can fix that
         return UserError(text, f"repeat the flags of that run, or {anew}")
+    if all(each.startswith("fused ") for each in differing):  # a default that depends on the version and the compiler
+        line += " --fused on" if differing[0].startswith("fused True") else " --fused off"
     return UserError(text, f"{anew}, or continue with: {line}")
 
 

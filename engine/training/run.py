@@ -82,7 +82,7 @@ class Run:
             onednn.spare(self.network)
         recipe = self._changed(recipe)
         count = recipe.epochs * len(self.data.train)
-        seen = view(count, recipe.batch_size) if view is not None else None
+        seen = view(count, min(recipe.batch_size, len(self.data.train))) if view is not None else None
         config = self._config(recipe, codes, seen is not None)
         fingerprint = self._fingerprint(config, stage, arch_args or self.arch_args)
         together.refuse(min(config.recipe.batch_size, len(self.data.train)))

@@ -35,10 +35,11 @@ def _of(rule: Rule, act: Act, device: torch.device) -> Tensor:
     bottom, top = (torch.full_like(step, end) for end in ENDS[act])
     first, last = far, -far  # the step has no gradient
     least, most = -far, far
-    if rule.kind == "round" and rule.margin is None:
-        least, most = first, last = torch.nextafter(low, high), torch.nextafter(high, low)
-    elif rule.kind == "round" and rule.margin is not None:
-        least, most = first, last = low - rule.margin, high + rule.margin
+    if rule.kind == "round":
+        inner = torch.nextafter(low, high), torch.nextafter(high, low)
+        least, most = inner if rule.margin is None else (low - rule.margin, high + rule.margin)
+        if rule.learned:
+            first, last = least, most
     elif rule.kind != "number" and rule.slope == "saturate":
         least, most = -torch.ones_like(step), torch.ones_like(step)
     least = torch.maximum(least, torch.nextafter(bottom / step, far))

@@ -73,11 +73,15 @@ def _side_by_side(z: Tensor, *of_channels: Tensor) -> tuple[Tensor, ...]:
     """Return a matrix with rows side by side, which fill vectors together, and numbers of its channels as often.
 
     A loop takes many times as long for channels beyond the last full vector.
+
+    Raises:
+        TypeError: for a matrix that is not contiguous.
     """
+    _given(z)
     beside = min(LANES // math.gcd(z.shape[1], LANES), math.gcd(len(z), LANES))
     if beside == 1:
         return z, *of_channels
-    return z.reshape(len(z) // beside, -1), *(value.repeat(beside) for value in of_channels)
+    return z.view(len(z) // beside, beside * z.shape[1]), *(value.repeat(beside) for value in of_channels)
 
 
 def _run(loop: Any, *given: Any) -> None:

@@ -29,8 +29,8 @@ ACTS: dict[type, Act] = {nn.ReLU: "relu", nn.ReLU6: "relu6"}
 MANY = {"cpu": 2e10, "cuda": 4e11}
 """The fewest numbers between layers, in a whole training, for which loops save time: they take some seconds to compile."""
 FEW = 2**21
-"""The fewest numbers for which loops of numbers, not codes, are quicker on a CPU than torch's batch norm and activation.
-A batch norm alone is as quick by torch."""
+"""The fewest numbers in a batch's output of a segment without codes for which a CPU's loop is quicker than torch's batch norm
+and activation. A batch norm without an activation is as quick by torch."""
 
 
 def chosen(form: NormalForm, asked: str, pictures: int, batch: int) -> nn.Module | None:
@@ -64,8 +64,10 @@ def chosen(form: NormalForm, asked: str, pictures: int, batch: int) -> nn.Module
 
 
 def _pays(form: NormalForm, device: torch.device, pictures: int, batch: int) -> bool:
-    """Return whether loops save more time than it takes to compile them."""
-    return pictures * _numbers(form) >= MANY[device.type] and next(_segments(form, batch), None) is not None
+    """Return whether there is something to replace, and numbers enough to repay the compiling."""
+    if pictures * _numbers(form) < MANY[device.type] or writes(form):
+        return False
+    return bool(_pools(form)) or next(_segments(form, batch), None) is not None
 
 
 def _numbers(form: NormalForm) -> int:
@@ -183,8 +185,8 @@ def _from(form: NormalForm, first: fx.Node, batch: int | None) -> tuple[list[fx.
         take(True)
     if not chain or (layer is None and norm is None and quantizer is None):
         return None
-    of_numbers = type_and_device(form)[1].type == "cpu" and quantizer is None and not isinstance(layer, QuantConv2d)
-    if of_numbers and batch is not None and (act == "none" or batch * _size(chain[-1]) < FEW):
+    without_codes = type_and_device(form)[1].type == "cpu" and quantizer is None and not isinstance(layer, QuantConv2d)
+    if without_codes and batch is not None and (act == "none" or batch * _size(chain[-1]) < FEW):
         return None
     return chain, Segment(layer, norm, act, quantizer)
 

@@ -53,10 +53,13 @@ class BNFoldConv2d(QuantConv2d):
 
     def folded(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
         """Return weight and bias with the BN folded in, by these statistics."""
-        factor, bias = normalizing(self._norm[0], mean, var)
-        if self.bias is not None:
-            bias = bias + self.bias * factor
+        factor, bias = self._factor(mean, var)
         return self.weight * factor.reshape(-1, 1, 1, 1), bias
+
+    def _factor(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
+        """Return each output's factor of the weight, and the bias, (out,) each."""
+        factor, bias = normalizing(self._norm[0], mean, var)
+        return factor, bias if self.bias is None else bias + self.bias * factor
 
     def weight_codes(self) -> tuple[Tensor, Tensor | None]:
         """Return codes and scale of the weight folded with the running statistics."""
@@ -65,12 +68,13 @@ class BNFoldConv2d(QuantConv2d):
 
     def sources(self) -> list[Tensor]:
         norm = self._norm[0]
-        return [*super().sources(), *norm.parameters(), *norm.buffers(), *(() if self.bias is None else (self.bias,))]
+        found = (norm.weight, norm.running_mean, norm.running_var)
+        return [*super().sources(), *(tensor for tensor in found if tensor is not None)]
 
     def folded_bias(self) -> Tensor:
         """Return the bias that belongs to weight_codes, (out,)."""
         norm = self._norm[0]
-        return self.folded(norm.running_mean, norm.running_var)[1]
+        return self._factor(norm.running_mean, norm.running_var)[1]
 
     def statistics(self, codes: Tensor, scale: Tensor | None, moments: Moments = moments) -> tuple[Tensor, Tensor]:
         """Return mean and variance of the unfolded layer's output for an input of codes * scale."""
@@ -95,6 +99,6 @@ class BNFoldConv2d(QuantConv2d):
             weight, bias = self.folded(*self.statistics(x_codes, x_scale, moments))
             w_codes, w_scale = self.weight_quantizer(weight)
         else:
-            w_codes, w_scale, layouts = self.kept_codes()
+            w_codes, w_scale, layouts = self.reused_codes()
             bias = self.folded_bias()
         return products.convolve(self, x_codes, w_codes, self.span(), layouts), combined(x_scale, w_scale), bias

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.system import sums
-from engine.system.kept import kept
+from engine.system.reuse import reused
 from models.layers import products
 from models.layers.products import Layouts, Span
 from models.layers.quantizers.base import Quantized, Quantizer
@@ -32,7 +32,10 @@ def combined(a: Tensor | None, w: Tensor | None) -> Tensor | None:
 
 
 def scaled(output: Tensor, scale: Tensor | None, bias: Tensor | None, behind: int = 2) -> Tensor:
-    """Return output * scale + bias, (..., out, *behind); without gradients it is computed in the memory of `output`.
+    """Return output * scale + bias, (..., out, *behind).
+
+    Without gradients, on a CPU, the memory of `output` takes it if all have one type. On a GPU a product may be a part of a
+    larger tensor.
 
     Args:
         output: a fresh result that nothing else reads.
@@ -43,7 +46,7 @@ def scaled(output: Tensor, scale: Tensor | None, bias: Tensor | None, behind: in
     if bias is not None:
         bias = bias.reshape(-1, *(1,) * behind)
     kinds = {part.dtype for part in (output, scale, bias) if part is not None}
-    into = None if torch.is_grad_enabled() or len(kinds) > 1 else output
+    into = None if torch.is_grad_enabled() or len(kinds) > 1 or output.is_cuda else output
     if scale is None:
         return output if bias is None else torch.add(output, bias, out=into)
     return torch.mul(output, scale, out=into) if bias is None else torch.addcmul(bias, output, scale, out=into)
@@ -84,14 +87,14 @@ class _Codes:
         """Return the tensors that `weight_codes` depends on."""
         return [self.weight, *self.weight_quantizer.parameters(), *self.weight_quantizer.buffers()]
 
-    def kept_codes(self) -> tuple[Tensor, Tensor | None, Layouts]:
-        """Return `weight_codes` and their layouts, which an evaluation keeps between batches."""
+    def reused_codes(self) -> tuple[Tensor, Tensor | None, Layouts]:
+        """Return `weight_codes` and their layouts, which an evaluation uses again in later batches."""
 
         def make() -> tuple[Tensor, Tensor | None, Layouts]:
             return *self.weight_codes(), {}
 
         repeats = not self.training and vars(type(self.weight_quantizer)).get("repeats", False)
-        return kept(self, self.sources(), make) if repeats else make()
+        return reused(self, self.sources(), make) if repeats else make()
 
     def span(self) -> Span | None:
         """Return the function for the input's least and largest code, if input and weight are both codes now."""
@@ -138,7 +141,7 @@ class QuantConv2d(_Codes, nn.Conv2d):
             moments: measures a batch, for layers that fold a batch norm.
         """
         x_codes, x_scale = self.input_codes(x)
-        w_codes, w_scale, layouts = self.kept_codes()
+        w_codes, w_scale, layouts = self.reused_codes()
         output = products.convolve(self, x_codes, w_codes, self.span(), layouts)
         return output, combined(x_scale, w_scale), self.bias
 
@@ -161,5 +164,5 @@ class QuantLinear(_Codes, nn.Linear):
 
     def forward(self, x: Tensor | Quantized) -> Tensor:
         x_codes, x_scale = self.input_codes(x)
-        w_codes, w_scale, _ = self.kept_codes()
+        w_codes, w_scale, _ = self.reused_codes()
         return scaled(products.linear(x_codes, w_codes, self.span()), combined(x_scale, w_scale), self.bias, behind=0)

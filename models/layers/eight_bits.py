@@ -18,7 +18,7 @@ class Layout(NamedTuple):
     """A weight laid out for int8 convolutions.
 
     Args:
-        codes: the convolution with the weight w, or if `ones` is given with the halves h of w = 2 h + 1.
+        codes: the convolution with the weight w; if `ones` is given, with h of w = 2 h + 1.
         ones: the convolution with ones: the sum of a window's inputs is the same for every output.
         doubled: whether `codes` returns twice its sums. It does if they are then exact in fp32.
     """

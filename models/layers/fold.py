@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from engine.system.kept import kept
+from engine.system.reuse import reused
 from models.layers import products
 from models.layers.conv_q import scaled
 from models.layers.products import Layouts, Span
@@ -171,7 +171,7 @@ class MergedConv2d(_Merged, nn.Conv2d):
 
     def forward(self, x: Tensor | Quantized) -> Tensor:
         x = self.input_codes(x)
-        codes, layouts = kept((self, x.dtype), [self.codes], lambda: (self.codes.to(x.dtype), Layouts()))
+        codes, layouts = reused((self, x.dtype), [self.codes], lambda: (self.codes.to(x.dtype), Layouts()))
         found = products.convolve(self, x, codes, self.span(), layouts)
         return scaled(found, _per_channel(self.scale, 2), self.bias)
 
@@ -190,7 +190,8 @@ class MergedLinear(_Merged, nn.Linear):
 
     def forward(self, x: Tensor | Quantized) -> Tensor:
         x = self.input_codes(x)
-        return scaled(products.linear(x, self.codes.to(x.dtype), self.span()), self.scale, self.bias, behind=0)
+        codes = reused((self, x.dtype), [self.codes], lambda: self.codes.to(x.dtype))
+        return scaled(products.linear(x, codes, self.span()), self.scale, self.bias, behind=0)
 
 
 def merged(

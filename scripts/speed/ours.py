@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from engine.data.info import DataInfo
 from engine.data.splits import TensorSplit
 from engine.system import precision
-from engine.system.kept import keeping
 from engine.system.precision import Precision
+from engine.system.reuse import reusing
 from engine.tasks.classification import CLASSIFICATION
 from engine.training import recorded
 from engine.training.progress import FitConfig
@@ -91,7 +91,7 @@ def evaluation_of(
 
     @torch.no_grad()
     def run() -> None:
-        with keeping():
+        with reusing():
             for images, _ in split.batches(BATCH):
                 images = images.contiguous() if textbook else images
                 with precision.training(how, device, variant != FLOAT):

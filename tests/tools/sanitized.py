@@ -23,12 +23,12 @@ def main(count: int) -> None:
     if not count:
         compiler.build()
         return
-    from tests.deploy.native.sized import FAST, check, depthwise, programs
+    from tests.deploy.native.sized import FAST, chained, check, depthwise, programs
 
     for kernels in compiler.instruction_sets():
 
         @settings(max_examples=count, derandomize=True, database=None, **FAST)
-        @given(made=one_of(programs(), depthwise()))
+        @given(made=one_of(programs(), depthwise(), chained()))
         def each(made):  # type: ignore[no-untyped-def]
             check(made, kernels)  # noqa: B023  (called before the next one)
 

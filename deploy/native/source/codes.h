@@ -117,7 +117,7 @@ ALWAYS void finish_bits(const Step &step, const int32_t *sums, int wide, int fir
     const uint64_t lower_flips = step.edge < 0 ? 0 : bits_of(step.flips + words, first, count);
     auto reached = [&](const int32_t *of, const int32_t *from) {
         uint64_t found = 0;
-        for (int i = 0; i < wide; i += Lanes::WIDTH) found |= uint64_t(Lanes::at_least(of + i, bias + i, from + i)) << i;
+        for (int i = 0; i < count; i += Lanes::WIDTH) found |= uint64_t(Lanes::at_least(of + i, bias + i, from + i)) << i;
         return found & all;
     };
     for (int p = 0; p < places; p++, sums += wide) {

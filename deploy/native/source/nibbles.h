@@ -20,10 +20,10 @@ struct Counts {
         return _mm256_add_epi8(_mm256_shuffle_epi8(table, _mm256_and_si256(x, low)),
                                _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16(x, 4), low)));
     }
-    ALWAYS static __m256i bits_of_three(__m256i first, __m256i two, __m256i three) {
-        const __m256i most = _mm256_xor_si256(first, _mm256_andnot_si256(_mm256_xor_si256(first, three), two));
+    ALWAYS static __m256i bits_of_three(__m256i a, __m256i ab, __m256i abc) {
+        const __m256i most = _mm256_xor_si256(a, _mm256_andnot_si256(_mm256_xor_si256(a, abc), ab));
         const __m256i count = bits(most);
-        return _mm256_add_epi8(bits(three), _mm256_add_epi8(count, count));
+        return _mm256_add_epi8(bits(abc), _mm256_add_epi8(count, count));
     }
     ALWAYS static __m256i three_at(const uint32_t *x, const uint32_t *w, int apart) {
         return bits_of_three(_mm256_xor_si256(all(x[0]), load(w)), _mm256_xor_si256(all(x[1]), load(w + apart)),
@@ -37,7 +37,7 @@ struct Counts {
     ALWAYS void add_both(__m256i one, __m256i other) {
         bytes[0] = _mm256_add_epi8(bytes[0], bits(one));
         bytes[1] = _mm256_add_epi8(bytes[1], bits(other));
-        if (++words > MOST_WORDS - 3) flush();
+        if (++words > MOST_WORDS - 3) flush();  // leaves room for a three
     }
     ALWAYS void flush() {
         for (int i = 0; i < 2; i++) {

@@ -53,8 +53,8 @@ struct Counts {
     }
     void add_three(const uint32_t *x, const uint32_t *w, int apart) {
         for (int o = 0; o < WIDTH; o++) {
-            const uint32_t first = x[0] ^ w[o], two = x[1] ^ w[apart + o], three = x[2] ^ w[2 * apart + o];
-            sums[o] += count(three) + 2 * count((two & ~three) | (~two & first));
+            const uint32_t a = x[0] ^ w[o], ab = x[1] ^ w[apart + o], abc = x[2] ^ w[2 * apart + o];
+            sums[o] += count(abc) + 2 * count((ab & ~abc) | (~ab & a));
         }
     }
     void add_unequal_in(uint32_t x, const uint32_t *w, uint32_t mask) {

@@ -1,4 +1,4 @@
-// Bit counts by VPOPCNTDQ.
+// Bit counts by VPOPCNTDQ, doubled by VNNI.
 #pragma once
 #include "codes.h"
 #include <immintrin.h>
@@ -26,19 +26,19 @@ struct Counts {
     ALWAYS void add_unequal(uint32_t x, const uint32_t *w) {
         add_bits(_mm512_xor_si512(all(x), load(w)), _mm512_xor_si512(all(x), load(w + 16)));
     }
-    // Every byte of `twice` is 2. A count of 32 bits fits a byte, so its dot product with `twice` is the doubled count.
-    static __m512i added_three(__m512i total, __m512i first, __m512i two, __m512i all) {
-        const __m512i twice = _mm512_set1_epi8(2), most = _mm512_ternarylogic_epi32(two, all, first, MAJORITY);
-        total = _mm512_add_epi32(total, _mm512_popcnt_epi32(all));
-        total = _mm512_dpbusd_epi32(total, _mm512_popcnt_epi32(most), twice);
+    // The forms of three differences are as in threes.h. A count of 32 bits fits a byte, so VNNI's product with bytes of 2 doubles it.
+    static __m512i added_three(__m512i total, __m512i a, __m512i ab, __m512i abc) {
+        const __m512i most = _mm512_ternarylogic_epi32(ab, abc, a, MAJORITY);
+        total = _mm512_add_epi32(total, _mm512_popcnt_epi32(abc));
+        total = _mm512_dpbusd_epi32(total, _mm512_popcnt_epi32(most), _mm512_set1_epi8(2));
         asm volatile("" : "+v"(total));
         return total;
     }
     ALWAYS void add_three(const uint32_t *x, const uint32_t *w, int apart) {
-        const __m512i first = all(x[0]), two = all(x[1]), three = all(x[2]);
+        const __m512i a = all(x[0]), ab = all(x[1]), abc = all(x[2]);
         const uint32_t *const w2 = w + apart, *const w3 = w2 + apart;
-        low = added_three(low, _mm512_xor_si512(first, load(w)), _mm512_xor_si512(two, load(w2)), _mm512_xor_si512(three, load(w3)));
-        high = added_three(high, _mm512_xor_si512(first, load(w + 16)), _mm512_xor_si512(two, load(w2 + 16)), _mm512_xor_si512(three, load(w3 + 16)));
+        low = added_three(low, _mm512_xor_si512(a, load(w)), _mm512_xor_si512(ab, load(w2)), _mm512_xor_si512(abc, load(w3)));
+        high = added_three(high, _mm512_xor_si512(a, load(w + 16)), _mm512_xor_si512(ab, load(w2 + 16)), _mm512_xor_si512(abc, load(w3 + 16)));
     }
     ALWAYS void add_unequal_in(uint32_t x, const uint32_t *w, uint32_t mask) {
         add_bits(differing(all(x), load(w), all(mask)), differing(all(x), load(w + 16), all(mask)));

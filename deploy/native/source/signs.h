@@ -1,6 +1,6 @@
 // Layers on signs: a product is a bit, a sum is a count of bits. In a border every bit is 0.
 // Weights: (blocks of WIDTH outputs, taps and words, planes, WIDTH); the first plane holds signs, the second marks nonzero weights.
-// Threes of words come first, see threes.h.
+// Threes of words come first, see threes.h; `count` counts each once.
 // A sum is base - 2 * (bits that differ). The base depends on which taps lie in the border: it has a row for each kind of
 // place. `spans` holds the kind of each row, then of each column. If the source may be 0, its second plane marks the bits to count.
 #pragma once
@@ -22,7 +22,7 @@ ALWAYS void count_word(Counts &unequal, Counts &all, uint32_t x, uint32_t mask, 
     }
 }
 
-// The words of a block of outputs.
+// Returns the number of words in a block of outputs.
 inline int64_t words_of_block(const Step &step) { return step.count + 2 * step.threes; }
 
 // Computes outputs [first, last) at several places. Counts stay in registers only if every index is a constant, hence Indices.

@@ -38,7 +38,7 @@ struct Step {
     int32_t depth;                       // LAYER with bytes: fours whose sum 16 bits hold; with tiles: bytes of a piece; SIGNS: |weight|, the value of a bit
     int32_t joined;                      // LAYER with tiles: pieces in a row of a tile
     int32_t factor;                      // LAYER with `each`: weights are factor * stored + each, `other` holds the windows' totals
-    int32_t threes;                      // SIGNS: offsets of threes of words, see threes.h; other offsets follow
+    int32_t threes;                      // SIGNS: how many of the offsets, the first ones, are of threes of words; see threes.h
     int32_t parts, planes, line;         // DEPTHWISE with fours of taps: parts and planes of the weights, places in a line; see depthwise.h
     int32_t coded;                       // layers: whether the result is in codes
     float inverse, low, high, edge;      // the grid of codes: Steps, or Signs if `signs` is 1

@@ -16,8 +16,8 @@ template <class Z> ALWAYS void moments_of(const Z *z, Share share, int channels,
 // low: the least number of each channel; high: the largest, negated.
 template <class Z> ALWAYS void ends_of(const Z *z, Share share, int channels, double *low, double *high) {
     if (share.begin >= share.end) return;
-    each_tile(channels, [&](int first, int some) ALWAYS_LAMBDA {
-        Vector least[TILE / LANES], most[TILE / LANES];
+    each_piece(channels, [&](int first, int some) ALWAYS_LAMBDA {
+        Vector least[PIECE / LANES], most[PIECE / LANES];
         for (int64_t row = share.begin; row < share.end; row++)
             each_vector(some, [&](int at, int count) ALWAYS_LAMBDA {
                 const Vector raw = load(z + row * channels + first + at, count), turned = -raw;
@@ -65,7 +65,7 @@ ALWAYS Vector inside(Vector g, Vector x, const Rule &rule) {
     return x <= rule.last ? g : zero;
 }
 
-// LEARNED: whether the step is; else its sums are 0.
+// LEARNED: whether the step is learned. Without it the third sums stay 0.
 template <bool LEARNED, class G, class Z>
 ALWAYS void sums_of(const G *g, const Z *z, Share share, int channels, const float *k, const float *a, const float *c, const Rule &rule,
                     double *into) {
@@ -105,8 +105,10 @@ void coded_any(const void *z, Share share, int channels, const float *k, const f
 template <class G, class Z>
 void sums_any(const void *g, const void *z, Share share, int channels, const float *k, const float *a, const float *c, const Rule &rule,
               double *into) {
-    const bool learned = rule.first <= rule.last;
-    (learned ? sums_of<true, G, Z> : sums_of<false, G, Z>)(static_cast<const G *>(g), static_cast<const Z *>(z), share, channels, k, a, c, rule, into);
+    const G *const of = static_cast<const G *>(g);
+    const Z *const at = static_cast<const Z *>(z);
+    if (rule.first <= rule.last) sums_of<true>(of, at, share, channels, k, a, c, rule, into);
+    else sums_of<false>(of, at, share, channels, k, a, c, rule, into);
 }
 template <class G, class Z>
 void back_any(const void *g, const void *z, Share share, int channels, const float *k, const float *a, const float *c, const Rule &rule,

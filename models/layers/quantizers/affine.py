@@ -55,7 +55,7 @@ def affine(x: Tensor, scale: Tensor, zero: Tensor, bits: int, symmetric: bool) -
     """
     lowest, highest = code_range(bits, symmetric)
     steps = x / scale
-    if not wants_slope(steps) and scale.ndim == 0:  # scales of filters give results another order in memory
+    if not wants_slope(steps) and scale.ndim == 0:  # a scale for each filter gives results another memory format
         nearest = steps.round_()
         torch.maximum(nearest, lowest - zero, out=nearest)
         return Quantized(torch.minimum(nearest, highest - zero, out=nearest), scale)

@@ -142,6 +142,10 @@ class Size:
     kernel: int
     most: int = 1
     whole: bool = True
+    stride: int = 1
+    dilation: int = 1
+    more: int = 0
+    """Padding below and right beyond that above and left."""
 
 
 @st.composite
@@ -151,7 +155,8 @@ def chained(draw: Any) -> Program:
     def size(number: int) -> Size:
         outputs, kernel = draw(st.integers(1, 200)), draw(st.sampled_from([1, 3]))
         most = draw(st.sampled_from([1, 100])) if number == 0 else 1
-        return Size(outputs, kernel, most, draw(st.booleans()))
+        stride, dilation, more = (draw(st.sampled_from([low, low, low + 1])) for low in (1, 1, 0))
+        return Size(outputs, kernel, most, draw(st.booleans()), stride, dilation, more)
 
     channels, draws = draw(st.integers(1, 70)), np.random.default_rng(draw(st.integers(0, 2**16)))
     sides = draw(st.integers(3, 9)), draw(st.integers(3, 14))
@@ -178,9 +183,18 @@ def chain(
         scale = None if plain else draws.uniform(-1, 1, outputs).astype(np.float32) / (most * weight[0].size ** 0.5)
         shift = None if plain else draws.normal(size=outputs).astype(np.float32)
         matrix = Matrix(_wide_codes(weight), scale, draws.integers(-9, 9, outputs).astype(np.int32), shift)
-        around = (size.kernel // 2,) * 4
+        near = size.kernel // 2 * size.dilation
         made.append(Quantize(grid, sources=(len(made),), name=str(len(made))))
-        made.append(Convolution(matrix=matrix, padding=around, sources=(len(made),), name=str(len(made))))
+        made.append(
+            Convolution(
+                matrix=matrix,
+                padding=(near, near + size.more) * 2,
+                stride=(size.stride,) * 2,
+                dilation=(size.dilation,) * 2,
+                sources=(len(made),),
+                name=str(len(made)),
+            )
+        )
         inputs = outputs
     return Program(tuple(made), picture, (0.5,) * picture[0], (0.25,) * picture[0])
 

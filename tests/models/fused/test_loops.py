@@ -104,5 +104,16 @@ def test_other_types_are_refused() -> None:
     z, k, *_ = given(4, 5, torch.float32, "number")
     with pytest.raises(TypeError, match="float64"):
         loops.moments(z.double(), k, False)
-    with pytest.raises(TypeError):
-        loops.moments(z.T, z[:, 0], False)
+    across, of_channels = torch.randn(8, 64).T, torch.ones(8)
+    for loop in (
+        lambda: loops.moments(across, of_channels, False),
+        lambda: loops.spread(across, of_channels, of_channels, of_channels),
+    ):
+        with pytest.raises(TypeError, match="contiguous"):
+            loop()
+
+
+def test_a_matrix_without_rows_has_no_sums() -> None:
+    first, second = loops.moments(torch.empty(0, 24), torch.ones(24), False)
+    assert not first.any()
+    assert not second.any()

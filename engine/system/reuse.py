@@ -1,4 +1,4 @@
-"""What layers keep between the batches of an evaluation, such as the codes of their weights.
+"""Results that layers use again in later batches of an evaluation, such as the codes of their weights.
 
 A result is used again only while the tensors that it was made from hold the same numbers. They are compared each time,
 which is one pass over memory, so whoever changes a weight, and however, a result cannot be stale.
@@ -17,11 +17,11 @@ from torch import Tensor
 Result = TypeVar("Result")
 _Table = dict[Hashable, tuple[list[Tensor], Any]]
 
-_table: ContextVar[_Table | None] = ContextVar("kept", default=None)  # each thread has its own
+_table: ContextVar[_Table | None] = ContextVar("reuse", default=None)  # each thread has its own
 
 
 @contextmanager
-def keeping() -> Iterator[None]:
+def reusing() -> Iterator[None]:
     """Let layers keep results within the block, and free them at its end; an inner block shares those of the outer."""
     if _table.get() is not None:
         yield
@@ -33,7 +33,7 @@ def keeping() -> Iterator[None]:
         _table.reset(before)
 
 
-def kept(key: Hashable, sources: Sequence[Tensor], make: Callable[[], Result]) -> Result:
+def reused(key: Hashable, sources: Sequence[Tensor], make: Callable[[], Result]) -> Result:
     """Return make(), or what it returned before in this block if the sources hold the same numbers as then.
 
     Outside of a block, where a gradient may be needed, and on a GPU, which would have to wait for the comparison, it
@@ -46,11 +46,11 @@ def kept(key: Hashable, sources: Sequence[Tensor], make: Callable[[], Result]) -
     table = _table.get()
     if table is None or torch.is_grad_enabled() or any(source.device.type != "cpu" for source in sources):
         return make()
-    before, result = table.get(key, ((), None))
-    if key not in table or not _same(before, sources):
+    found = table.get(key)
+    if found is None or not _same(found[0], sources):
         result = make()
-        table[key] = [source.detach().clone() for source in sources], result
-    return result  # type: ignore[return-value]
+        found = table[key] = [source.detach().clone() for source in sources], result
+    return found[1]
 
 
 def _same(before: Sequence[Tensor], now: Sequence[Tensor]) -> bool:
