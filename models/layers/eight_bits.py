@@ -44,9 +44,9 @@ def layout(conv: nn.Conv2d, shape: tuple[int, ...], weight: Tensor, codes: Codes
     weight = weight.detach()
     if _is_byte(weight):
         return Layout(_laid_out(weight, conv, shape, -codes[0]))
-    if not _is_odd(weight):
+    halved = (weight - 1) / 2  # bytes for odd codes, like DoReFa's of 8 bits
+    if not _is_byte(halved) or not torch.equal(halved, halved.round()):
         return None
-    halved = (weight - 1) / 2
     doubled = bool(max(-codes[0], codes[1]) * halved.abs().flatten(1).sum(1).max() < 2**23)
     half = _laid_out(halved, conv, shape, -codes[0], 2.0 if doubled else 1.0)
     return Layout(half, _laid_out(torch.ones_like(weight[: conv.groups]), conv, shape, -codes[0]), doubled)
@@ -55,11 +55,6 @@ def layout(conv: nn.Conv2d, shape: tuple[int, ...], weight: Tensor, codes: Codes
 def _is_byte(weight: Tensor) -> bool:
     least, most = weight.aminmax()
     return bool(least >= -128) and bool(most <= 127)
-
-
-def _is_odd(weight: Tensor) -> bool:
-    """Return whether codes are 2 h + 1 for bytes h, like DoReFa's 8-bit codes."""
-    return _is_byte((weight - 1) / 2) and bool((weight.remainder(2) == 1).all())
 
 
 class Product(torch.autograd.Function):
@@ -92,8 +87,8 @@ class Product(torch.autograd.Function):
 
 def _laid_out(weight: Tensor, conv: nn.Conv2d, shape: tuple[int, ...], zero: int, scale: float = 1.0) -> QConv:
     stride, padding, dilation = (_pair(value) for value in (conv.stride, conv.padding, conv.dilation))
-    scales, none = torch.full((len(weight),), scale), torch.zeros(len(weight))
-    return QConv(weight.to(torch.int8), scales, none, zero, stride, padding, dilation, conv.groups, shape=shape)
+    of_all, none = torch.full((1,), scale), torch.zeros(len(weight))
+    return QConv(weight.to(torch.int8), of_all, none, zero, stride, padding, dilation, conv.groups, shape=shape)
 
 
 def _pair(value: Any) -> tuple[int, int]:

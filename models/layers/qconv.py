@@ -21,7 +21,7 @@ class QConv:
 
     Args:
         weight: int8, (out, in / groups, h, w).
-        scale: fp32, (out,), positive: scale of each sum.
+        scale: fp32, (out,), positive: scale of each sum; (1,): of all sums, which is laid out sooner.
         bias: fp32, (out,), added to the scaled sum.
         zero: the code of 0 in the input, 0 to 255; padding holds it.
         stride, padding, dilation, groups: as in torch, with the same padding on opposite sides.
@@ -39,7 +39,7 @@ class QConv:
         self.scale, self.bias, self.zero = scale, bias, zero
         self.geometry = ([*stride], [*padding], [*dilation], groups)
         self.output = (1.0 / inverse, out_zero, torch.uint8) if inverse else (1.0, 0, torch.float32)
-        self.relu, self.zeros = relu, torch.zeros(len(weight), dtype=torch.int8)
+        self.relu, self.zeros = relu, torch.zeros(len(scale), dtype=torch.int8)
         room = None if shape is None else [*shape]
         self.weight = torch.ops.onednn.qconv_prepack(weight.contiguous(), scale, 1.0, zero, *self.geometry, room)
 
@@ -83,7 +83,8 @@ def _trials() -> Any:
         given = x.to(torch.uint8).contiguous(memory_format=torch.channels_last)
         geometry = ((stride, stride), (padding, padding), (1, 1), groups)
         one, none = torch.ones(len(weight)), torch.zeros(len(weight))
-        yield name, torch.equal(QConv(weight.to(torch.int8), one, none, zero, *geometry)(given).double(), exact)
+        for scale in (one, one[:1]):
+            yield name, torch.equal(QConv(weight.to(torch.int8), scale, none, zero, *geometry)(given).double(), exact)
         inverse = 2.0**-12
         wanted = (exact.clamp_min(0) * inverse).round().clamp(0, 255)
         found = QConv(weight.to(torch.int8), one, none, zero, *geometry, inverse=inverse, relu=True)(given)

@@ -95,3 +95,11 @@ def test_a_state_of_another_number_of_processes(differing: str, told: str, start
     fault = begun.other_run(tmp_path / "state.pth", [differing], True)
     assert told in str(fault)
     assert fault.hint.endswith(start)
+
+
+@pytest.mark.parametrize(("differing", "flag"), [("fused None -> True", "off"), ("fused True -> None", "on")])
+def test_a_run_with_other_loops_names_the_flag_that_goes_on(differing: str, flag: str, begun_once: Command) -> None:
+    """--fused auto depends on the version, the batch and the compiler."""
+    fault = begun.other_run(Path("runs/nin_preprune/state.pth"), [differing], True)
+    assert fault.hint == f"start afresh without --resume, or continue with: {WHOLE} --fused {flag}"
+    assert begun_once(*LINE, "--fused", "off", "--resume").code == 0
