@@ -41,15 +41,12 @@ def in_threes(values: NDArray[np.int64], planes: int) -> bool:
     return pays and planes == 1 and bool((values != 0).all())
 
 
-def settings(
-    values: NDArray[np.int64], geometry: Geometry, source: Place, result: Place, lanes: int, by_threes: bool
-) -> dict[str, Any]:
+def settings(values: NDArray[np.int64], geometry: Geometry, source: Place, result: Place, lanes: int) -> dict[str, Any]:
     """Return the step settings of a layer on signs that depend on its weights and windows.
 
     Args:
         values: (out, in, rows, columns), 0 or numbers of one absolute value.
         lanes: outputs that are counted at once.
-        by_threes: whether the source is in the form of source/threes.h.
     """
     positive, nonzero = values > 0, values != 0
     planes = [positive] if nonzero.all() else [positive, nonzero]
@@ -60,7 +57,7 @@ def settings(
         rows[:, None, None] * geometry.dilation[0] * source.line
         + columns[:, None] * geometry.dilation[1] * source.pitch
     )
-    threes = words // THREE if by_threes else 0
+    threes = words // THREE if source.in_threes else 0
     held, begins = _threes_first(held, threes)
     spans, base = _bases(positive, nonzero, geometry, source, result, lanes)
     return {

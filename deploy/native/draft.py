@@ -33,6 +33,7 @@ class Draft:
         self.places: dict[int, Place] = {0: Place(program.picture)}
         self.made: list[Planned] = []
         self.joined = moves.Joined()
+        self.threes: dict[int, int] = {}  # values in the form of source/threes.h, by the value that they copy
         self.constants: list[tuple[int, NDArray[np.float32]]] = []
         self.extra = len(
             program.values

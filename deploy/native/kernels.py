@@ -17,25 +17,14 @@ from deploy.operations.base import Value
 
 
 def kernel(
-    draft: Draft,
-    operation: Any,
-    value: Value,
-    values: NDArray[np.int64],
-    held: Format,
-    source: int,
-    number: int,
-    by_threes: bool,
+    draft: Draft, operation: Any, value: Value, values: NDArray[np.int64], held: Format, source: int, number: int
 ) -> tuple[int, dict[str, Any]]:
-    """Return the step of an integer layer, and the settings of its kernel.
-
-    Args:
-        by_threes: whether the source is in the form of source/threes.h.
-    """
+    """Return the step of an integer layer, and the settings of its kernel."""
     place = draft.place(source)
     draft.read_by_windows(place, operation, draft.program.values[number + 1].shape)
     if held.kind == steps.BITS:
         assert by_signs(operation, value)
-        return steps.SIGNS, {"later": partial(_counted, draft, values, geometry(operation), by_threes)}
+        return steps.SIGNS, {"later": partial(_counted, draft, values, geometry(operation))}
     if is_depthwise(operation):
         planes = depthwise.in_bytes(values) if held.kind == steps.BYTE and draft.widths.depthwise_lanes else None
         if planes is not None:
@@ -76,15 +65,9 @@ def _blocks(
 
 
 def _counted(
-    draft: Draft,
-    values: NDArray[np.int64],
-    form: Geometry,
-    by_threes: bool,
-    settings: dict[str, Any],
-    source: Place,
-    result: Place,
+    draft: Draft, values: NDArray[np.int64], form: Geometry, settings: dict[str, Any], source: Place, result: Place
 ) -> dict[str, Any]:
-    found = bits.settings(values, form, source, result, draft.widths.counted, by_threes)
+    found = bits.settings(values, form, source, result, draft.widths.counted)
     if result.kind == steps.BITS and source.planes == 1:
         limits = bits.limits(found["base"], found["depth"], settings["bias"], settings["bounds"], result.sides[2])
         return {**found, "limits": limits}

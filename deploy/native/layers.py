@@ -46,9 +46,9 @@ def layer(draft: Draft, number: int, operation: Convolution | Linear) -> set[int
         **reach, "bias": draft.channels(bias),
         "scale": draft.numbers(matrix.scale), "shift": draft.numbers(matrix.shift),
     }  # fmt: skip
-    if by_threes := held.kind == steps.BITS and bits.in_threes(values, held.planes):
+    if held.kind == steps.BITS and bits.in_threes(values, held.planes):
         source = _threes(draft, source, number)
-    kind, own = kernel(draft, operation, value, values, held, source, number, by_threes)
+    kind, own = kernel(draft, operation, value, values, held, source, number)
     sources = (source, *_totals(draft, operation, source, number, reach)) if "each" in own else (source,)
     if (chain := plans.chain(draft.program, number, draft.readers)) is not None:
         settings |= {"coded": 1, **coding(chain.grid), "low": chain.low, "high": chain.high}
@@ -62,11 +62,11 @@ def layer(draft: Draft, number: int, operation: Convolution | Linear) -> set[int
 
 
 def _threes(draft: Draft, source: int, number: int) -> int:
-    """Add a value with signs in the form of source/threes.h."""
-    place = draft.place(source)
-    found = draft.new(Place(place.shape, steps.BITS))
-    draft.add(steps.THREES, (source,), number, result=found)
-    return found
+    """Return a value with the same signs in the form of source/threes.h; all layers that read them share it."""
+    if source not in draft.threes:
+        draft.threes[source] = draft.new(Place(draft.place(source).shape, steps.BITS, in_threes=True))
+        draft.add(steps.THREES, (source,), number, result=draft.threes[source])
+    return draft.threes[source]
 
 
 def _totals(

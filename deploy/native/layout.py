@@ -31,6 +31,7 @@ class Place:
         kind: FLOAT, BYTE, SHORT, BITS or WHOLE.
         planes: for BITS.
         zero: the number in the border, and the byte of the code 0.
+        in_threes: for BITS: whether words are in the form of source/threes.h.
         border: above, left, below, right, as far as windows read.
         at: bytes from the start of the arena.
     """
@@ -39,6 +40,7 @@ class Place:
     kind: int = steps.FLOAT
     planes: int = 1
     zero: int = 0
+    in_threes: bool = False
     border: tuple[int, int, int, int] = (0, 0, 0, 0)
     at: int = field(default=-1, compare=False)
 

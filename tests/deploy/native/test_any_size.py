@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from deploy.native import steps
 from deploy.native.executor import Native
 from deploy.native.plan import plan
 from deploy.native.steps import Widths
+from deploy.operations.functions import Combine
 from deploy.program import Program
 from models.layers.quantizers.base import Signs
 from tests.deploy.native.sized import FAST, Size, chain, chained, check, depthwise, programs
@@ -61,6 +63,16 @@ def test_layers_on_threes_of_words(channels: int, kernel: int, kernels: str) -> 
     threes = kernel * kernel * (words // 3) if kernel > 1 or words % 3 == 0 else 0
     found = [step for step in Native(made, kernels).plan.steps if step.operation == steps.SIGNS]
     assert [(step.threes, step.result.kind) for step in found] == [(threes, steps.BITS), (threes, steps.FLOAT)]
+    check(made, kernels)
+
+
+def test_layers_that_read_the_same_signs_share_one_copy_in_threes(kernels: str) -> None:
+    layers = chain(np.random.default_rng(0), (3, 5, 7), [Signs()] * 2, [Size(96, 3), Size(96, 3)], False)
+    *before, second = layers.operations
+    other = replace(second, name="other")
+    both = Combine(kind="add", sources=(len(before) + 1, len(before) + 2), name="sum")
+    made = replace(layers, operations=(*before, second, other, both))
+    assert [step.operation for step in Native(made, kernels).plan.steps].count(steps.THREES) == 1
     check(made, kernels)
 
 
