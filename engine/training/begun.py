@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,13 @@ from engine.errors import UserError
 
 BEGUN = "flags.json"
 STATES = ("state.pth", "state.prev.pth")
+DEPENDING = {
+    "fused": ("--fused",),
+    "precision": ("--precision",),
+    "device": ("--device", "--cpu"),
+    "threads": ("--threads",),
+}
+"""Settings whose defaults depend on the machine or the version, and the flags that set them."""
 
 
 def run_dir(options: Trains, save: Path) -> Path:
@@ -29,16 +37,29 @@ def read(folder: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def going_on(folder: Path, state: Path | None = None) -> str:
+def going_on(folder: Path, state: Path | None = None, differing: Sequence[str] = ()) -> str:
     """Return the command that continues the run of a folder; empty if its flags.json does not have it.
 
     Args:
         state: the run's state file; None takes the one in the run folder.
+        differing: settings that differ from this machine's, with the state's and the current value.
     """
     words = read(folder).get("command")
     if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
         return ""
-    return called(shlex.join((*words, "--resume", *([str(state)] if state else []))))
+    return called(shlex.join((*words, "--resume", *([str(state)] if state else []), *_defaults(words, differing))))
+
+
+def _defaults(words: list[str], differing: Sequence[str]) -> Iterator[str]:
+    """Yield the flags that set differing settings as a run's defaults did, if its command does not name them."""
+    named = {word.split("=")[0] for word in words}
+    for each in differing:
+        name, _, change = each.partition(" ")
+        was = change.split(" -> ")[0]
+        value = {"True": "on", "None": "off"}[was] if name == "fused" else was
+        flags = DEPENDING.get(name, ())
+        if flags and value != "None" and named.isdisjoint(flags):
+            yield from (flags[0], value)
 
 
 def other_run(path: Path, differing: list[str], own: bool) -> UserError:
@@ -56,11 +77,9 @@ def other_run(path: Path, differing: list[str], own: bool) -> UserError:
         start = f"torchrun --nproc-per-node={was} -m" if was > 1 else "python -m"
         text = f"{path} belongs to a run of {was} process{'es' if was > 1 else ''}, but this one has {now}"
         return UserError(text, f"{anew}, or start the same number: {start} ... --resume")
-    line = going_on(path.parent, None if own else path) if path.name in STATES else ""
+    line = going_on(path.parent, None if own else path, differing) if path.name in STATES else ""
     if not line or all(each.startswith(("torch ", "source_sha256 ")) for each in differing):  # no flag can fix that
         return UserError(text, f"repeat the flags of that run, or {anew}")
-    if all(each.startswith("fused ") for each in differing):  # a default that depends on the version and the compiler
-        line += " --fused on" if differing[0].startswith("fused True") else " --fused off"
     return UserError(text, f"{anew}, or continue with: {line}")
 
 

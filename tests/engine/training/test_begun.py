@@ -103,3 +103,19 @@ def test_a_run_with_other_loops_names_the_flag_that_goes_on(differing: str, flag
     fault = begun.other_run(Path("runs/nin_preprune/state.pth"), [differing], True)
     assert fault.hint == f"start afresh without --resume, or continue with: {WHOLE} --fused {flag}"
     assert begun_once(*LINE, "--fused", "off", "--resume").code == 0
+
+
+@pytest.mark.parametrize(
+    ("recorded", "differing", "added"),
+    [
+        (["prune.train"], ["precision bf16 -> fp32", "threads 2 -> 4"], ["--precision", "bf16", "--threads", "2"]),
+        (["prune.train", "--fused=off"], ["fused None -> True"], []),
+        (["prune.train", "--cpu"], ["device cpu -> cuda", "threads 2 -> None"], ["--threads", "2"]),
+        (["prune.train"], ["device cuda -> cpu", "threads None -> 2", "epochs 1 -> 2"], ["--device", "cuda"]),
+    ],
+)
+def test_defaults_of_another_machine_are_named_unless_the_command_sets_them(
+    recorded: list[str], differing: list[str], added: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "flags.json").write_text(json.dumps({"command": recorded}))
+    assert begun.going_on(tmp_path, None, differing).split()[-len(added) - 1 :] == ["--resume", *added]
