@@ -56,6 +56,14 @@ def has_bf16(device: torch.device) -> bool:
     return any(check() for check in checks if check)
 
 
+def stores_codes_in_bf16(device: torch.device) -> bool:
+    """Return whether layers read codes in bf16, which takes half of the memory, and which represents them exactly.
+
+    With `exact`, a GPU's products are proven for fp32, and a CPU without bf16 would convert the codes for the gradients.
+    """
+    return _in_force == "bf16" or (_in_force == "exact" and device.type == "cpu" and has_bf16(device))
+
+
 def in_fp32(conv: Any) -> bool:
     """Return whether a convolution on a CPU stays in fp32 in a bf16 training.
 

@@ -57,7 +57,7 @@ class Segment(nn.Module):
         if quantizer is not None:
             rule = quantizer.rule(x[0].numel(), lambda: self._reach(mean, factors, *ends))
         coding = rule.kind != "number"
-        half = precision.in_force() == "bf16" if coding else torch.is_autocast_enabled(x.device.type)
+        half = precision.stores_codes_in_bf16(x.device) if coding else torch.is_autocast_enabled(x.device.type)
         dtype, step = torch.bfloat16 if half else torch.float32, rule.step if rule.learned else None
         told = Told(mean, var, factors, None if norm is None else norm.eps, rule, self.act, dtype)
         of_norm = (norm.weight, norm.bias) if norm is not None else (None, None)

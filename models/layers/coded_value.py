@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from models.layers.quantizers.base import Quantized, Quantizer
@@ -25,6 +26,7 @@ class CodedValue(nn.Module):
 
     def forward(self, x: Tensor | Quantized) -> Tensor:
         codes, scale = x if isinstance(x, Quantized) else self.input_quantizer(x)
+        codes = codes.float() if codes.dtype == torch.bfloat16 else codes  # codes are exact in it, but not their values
         return codes if scale is None else codes * scale
 
     def stored_bits(self) -> int:

@@ -1,4 +1,7 @@
-"""Exact products of codes by a CPU's int8 convolutions, with the gradients of fp32 convolutions."""
+"""Exact products of codes by a CPU's int8 convolutions. Gradients are those of bf16 convolutions if the CPU has them.
+
+bf16 represents all codes, so such a gradient rounds the gradient that it gets from behind, and its result.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from engine.system import precision
 from models.layers import qconv
 from models.layers.qconv import QConv
 
@@ -58,7 +62,10 @@ def _is_byte(weight: Tensor) -> bool:
 
 
 class Product(torch.autograd.Function):
-    """conv(x, weight) of codes that fit, in fp32: sums of integers in 32 bits, rounded once if above 2^24."""
+    """conv(x, weight) of codes that fit, in fp32: sums of integers in 32 bits, rounded once if above 2^24.
+
+    The codes of x are in fp32 or bf16, those of the weight in fp32.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, conv: nn.Conv2d, least: int, laid_out: Layout) -> Tensor:
@@ -72,16 +79,18 @@ class Product(torch.autograd.Function):
             return found
         whole = laid_out.ones(held)
         whole = whole.repeat_interleave(len(weight) // conv.groups, 1) if conv.groups > 1 else whole
-        return found.add_(whole) if laid_out.doubled else (2 * found.double() + whole).to(x.dtype)
+        return found.add_(whole) if laid_out.doubled else (2 * found.double() + whole).float()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        x, weight = ctx.saved_tensors
-        conv = ctx.conv
+        (x, weight), conv = ctx.saved_tensors, ctx.conv
+        half = precision.has_bf16(x.device) and not precision.in_fp32(conv)
+        of_all, codes, of_filters = (value.to(torch.bfloat16 if half else torch.float32) for value in (*grads, x, weight))
         of_x, of_weight, _ = torch.ops.aten.convolution_backward(
-            grads[0], x, weight, None, conv.stride, conv.padding, conv.dilation, False, [0, 0], conv.groups,
+            of_all, codes, of_filters, None, conv.stride, conv.padding, conv.dilation, False, [0, 0], conv.groups,
             [ctx.needs_input_grad[0], ctx.needs_input_grad[1], False],
         )  # fmt: skip
+        of_x, of_weight = (None if of is None else of.to(given.dtype) for of, given in ((of_x, x), (of_weight, weight)))
         return of_x, of_weight, None, None, None
 
 

@@ -41,7 +41,7 @@ def convolve(conv: nn.Conv2d, x: Tensor, weight: Tensor, codes: Span | None, lay
         codes: returns the code range of `x`, if both tensors are codes; None for numbers and an ordinary convolution.
         layouts: those already made of this weight; a new one is added.
     """
-    if codes is not None and precision.in_force() == "exact" and x.dtype == torch.float32:
+    if codes is not None and precision.in_force() == "exact" and x.dtype in (torch.float32, torch.bfloat16):
         span = codes()
         if eight_bits.fits(conv, x, span):
             shape, layouts = tuple(x.shape), {} if layouts is None else layouts
@@ -72,7 +72,9 @@ def _product(
 ) -> Tensor:
     how = precision.in_force()
     if x.dtype == torch.bfloat16:  # codes that are stored in bf16
-        return times(x.float(), weight) if codes is None else times(x, weight.bfloat16())
+        if codes is not None and how == "bf16":
+            return times(x, weight.bfloat16())
+        x = x.float()
     if codes is None or x.dtype != torch.float32 or how == "fp32":
         return times(x, weight)
     if how == "bf16":

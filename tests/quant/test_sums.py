@@ -14,11 +14,15 @@ from torch import Tensor, nn
 
 from bn_merge.merge import merge
 from engine.errors import UserError
+from engine.system import precision
+from engine.system.precision import Precision
 from models import cost
+from models.fused.view import View
 from models.graph.flow import places
 from models.graph.normal import NormalForm
 from models.layers.coded_value import CodedValue
 from models.layers.quantizers.affine import AffineActivation, affine as on_grid
+from models.layers.quantizers.base import Quantized
 from quant.prepare import prepare
 from quant.spec import QuantSpec, affine, uniform
 from quant.sums import negative_sums, summed_values
@@ -116,6 +120,21 @@ def test_ranges_have_gradients_pass_and_follow_training(model: NormalForm) -> No
     model.train()(x).sum().backward()
     assert all(model.get_submodule(name).weight.grad.abs().sum() > 0 for name in ("stem", "a", "b", "head"))
     assert all(model.get_submodule(name).input_quantizer.seen for name in NAMES)
+
+
+@pytest.mark.parametrize("how", ["bf16", "exact"])
+def test_values_stay_fp32_where_codes_travel_in_bf16(how: Precision, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "has_bf16", lambda _: True)
+    form = prepare(captured(Residual()), spec()).train()
+    seen: dict[str, tuple[object, Tensor]] = {}
+    form.get_submodule(NAMES[0]).register_forward_hook(lambda _, given, out: seen.update(here=(given[0], out)))
+    with precision.computing(how), torch.no_grad():
+        View(form)(torch.randn(2, 3, 8, 8))
+    given, out = seen["here"]
+    assert isinstance(given, Quantized) and given.scale is not None
+    assert given.codes.dtype == torch.bfloat16
+    assert out.dtype == torch.float32
+    assert torch.equal(out, given.codes.float() * given.scale)
 
 
 def test_merging_keeps_what_they_code(model: NormalForm) -> None:

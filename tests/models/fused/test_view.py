@@ -11,6 +11,7 @@ from torch import nn
 
 from engine.errors import UserError
 from engine.system import precision
+from engine.system.precision import Precision
 from engine.system.compiled import Unavailable
 from models.fused import library, view
 from models.fused.segment import Segment
@@ -177,11 +178,17 @@ def test_what_is_read_apart_is_the_networks_own() -> None:
     assert [*form.state_dict()] == keys
 
 
-def test_in_bf16_codes_travel_as_bf16() -> None:
+@pytest.mark.parametrize("how", ["bf16", "exact"])
+def test_codes_travel_as_bf16(how: Precision, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "has_bf16", lambda _: True)
     form = form_of("w4a4")
     kinds: list[torch.dtype] = []
     form.get_submodule("a2").register_forward_pre_hook(lambda _, given: kinds.append(given[0].codes.dtype))
-    with precision.computing("bf16"):
-        View(form)(torch.randn(2, 3, 12, 12)).sum().backward()
-    assert kinds == [torch.bfloat16]
+    x, loss = torch.randn(2, 3, 12, 12), {}
+    for now in (how, "fp32"):
+        with precision.computing(now):
+            loss[now] = View(form)(x).sum()
+    loss[how].backward()
+    assert kinds == [torch.bfloat16, torch.float32]
+    assert torch.equal(loss["exact"], loss["fp32"]) if how == "exact" else loss["bf16"].isfinite()
     assert all(p.grad.dtype == torch.float32 for p in form.parameters() if p.grad is not None)

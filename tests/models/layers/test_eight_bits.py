@@ -28,29 +28,61 @@ LAYERS = {
 }
 
 
-@pytest.mark.parametrize("odd", [False, True], ids=["bytes", "odd"])
-@pytest.mark.parametrize("codes", [(0, 255), (-78, 177), (-128, 127), (-1, 1)], ids=str)
-@pytest.mark.parametrize("name", LAYERS)
-def test_they_are_the_same_products_with_the_same_gradients(name: str, codes: tuple[int, int], odd: bool) -> None:
+def weights_and_inputs(name: str, codes: tuple[int, int], odd: bool) -> tuple[nn.Conv2d, Tensor, Tensor]:
     torch.manual_seed(1)
-    conv, found = LAYERS[name], []
+    conv = LAYERS[name]
     weight = whole(-31, 31, *conv.weight.shape)
-    weight = 2 * weight + 1 if odd else weight
     if odd:
+        weight = 2 * weight + 1
         weight[0, 0, 0, 0] = 255  # does not fit a byte
     x = whole(*codes, 2, 12, 9, 9)
     assert eight_bits.fits(conv, x, codes)
     assert eight_bits.layout(conv, tuple(x.shape), weight, codes) is not None
-    for how, kind in (("exact", torch.float32), ("fp32", torch.float64)):
-        given, its = (part.detach().to(kind, copy=True).requires_grad_() for part in (x, weight))
-        with precision.computing(how):
-            y = products.convolve(conv, given, its, lambda: codes)
-        (y * torch.linspace(-1, 1, y.numel()).reshape(y.shape)).sum().backward()
-        found.append((y.detach(), given.grad, its.grad))
-    (y, of_x, of_weight), (wanted, *grads) = found
-    assert torch.equal(y.double(), wanted)
-    for one, other in zip((of_x, of_weight), grads, strict=True):
+    return conv, weight, x
+
+
+def product(conv: nn.Conv2d, how: str, x: Tensor, weight: Tensor, codes: tuple[int, int], behind: Tensor) -> list[Tensor]:
+    """Return the product, and both gradients for the gradient `behind`."""
+    x, weight = (part.detach().clone().requires_grad_() for part in (x, weight))
+    with precision.computing(how):
+        y = products.convolve(conv, x, weight, lambda: codes)
+    y.backward(behind.to(y.dtype).reshape(y.shape))
+    assert x.grad is not None and weight.grad is not None
+    return [y.detach(), x.grad, weight.grad]
+
+
+@pytest.mark.parametrize("odd", [False, True], ids=["bytes", "odd"])
+@pytest.mark.parametrize("codes", [(0, 255), (-78, 177), (-128, 127), (-1, 1)], ids=str)
+@pytest.mark.parametrize("name", LAYERS)
+def test_they_are_the_same_products_with_the_same_gradients(
+    name: str, codes: tuple[int, int], odd: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "has_bf16", lambda _: False)
+    conv, weight, x = weights_and_inputs(name, codes, odd)
+    behind = torch.linspace(-1, 1, conv(x).numel())
+    y, *grads = product(conv, "exact", x, weight, codes, behind)
+    want, *wanted = product(conv, "fp32", x.double(), weight.double(), codes, behind)
+    assert torch.equal(y.double(), want)
+    for one, other in zip(grads, wanted, strict=True):
         torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-2)
+
+
+@pytest.mark.skipif(not precision.has_bf16(torch.device("cpu")), reason="no bf16 in this processor")
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("odd", [False, True], ids=["bytes", "odd"])
+@pytest.mark.parametrize("name", LAYERS)
+def test_bf16_rounds_their_gradients_and_nothing_else(name: str, odd: bool, kind: torch.dtype) -> None:
+    """The gradient from behind and the result are rounded to bf16; codes are exact in it, and so is the product."""
+    codes = (0, 255)
+    conv, weight, x = weights_and_inputs(name, codes, odd)
+    behind = torch.linspace(-1, 1, conv(x).numel())
+    y, of_x, of_weight = product(conv, "exact", x.to(kind), weight, codes, behind)
+    rounded = behind if precision.in_fp32(conv) else behind.bfloat16()
+    want, *wanted = product(conv, "fp32", x.double(), weight.double(), codes, rounded)
+    assert y.dtype == torch.float32 and torch.equal(y.double(), want)
+    assert (of_x.dtype, of_weight.dtype) == (kind, torch.float32)
+    for one, other in zip((of_x, of_weight), wanted, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=2**-8, atol=1e-2)
 
 
 def test_sums_that_fp32_does_not_hold_are_rounded_once() -> None:
