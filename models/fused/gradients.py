@@ -10,6 +10,7 @@ from torch import Tensor
 
 from models.fused import channels, loops
 from models.fused.grid import Act, grid_of
+from models.fused.windows import Windows
 from models.layers.quantizers.base import Rule
 
 
@@ -51,12 +52,26 @@ class _Moments(torch.autograd.Function):
 
 
 @dataclass(frozen=True)
+class Selected:
+    """The numbers that a max-pool behind the activation selects: all that is coded.
+
+    Args:
+        z, which: see windows.selected.
+    """
+
+    z: Tensor
+    which: Tensor
+    windows: Windows
+
+
+@dataclass(frozen=True)
 class Told:
     """The values that turn rows of numbers into rows of codes: codes of act((z - mean) a + c).
 
     Args:
         factors: a and c, (2, channels).
         eps: the norm's; None: there is no norm, and mean and variance are constants.
+        selected: None: all of z is coded.
     """
 
     mean: Tensor
@@ -66,6 +81,7 @@ class Told:
     rule: Rule
     act: Act
     dtype: torch.dtype
+    selected: Selected | None = None
 
 
 class Coded(torch.autograd.Function):
@@ -81,20 +97,22 @@ class Coded(torch.autograd.Function):
         gamma: Tensor | None, beta: Tensor | None,
     ) -> Tensor:  # fmt: skip
         grid = grid_of(told.rule, told.act, z.device)
+        read = z if told.selected is None else told.selected.z
         ctx.save_for_backward(z, told.mean, told.var, told.factors, grid, scale, gamma)
-        ctx.told = (told.rule, told.eps)
+        ctx.told = (told.rule, told.eps, told.selected)
         a, c = told.factors
-        return loops.coded(z, told.mean, a, c, grid, told.rule.kind, told.dtype)
+        return loops.coded(read, told.mean, a, c, grid, told.rule.kind, told.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         z, mean, var, factors, grid, scale, gamma = ctx.saved_tensors
-        (rule, eps), step, wanted = ctx.told, grid[2], ctx.needs_input_grad
+        (rule, eps, selected), step, wanted = ctx.told, grid[2], ctx.needs_input_grad
+        read = z if selected is None else selected.z
         g, (a, c) = grads[0].contiguous(), factors if rule.kind == "number" else factors / step
         found: list[Tensor | None] = [None] * 5  # of step, scale, bias, gamma, beta
         e0 = e1 = None
         if eps is not None or any(wanted[2:]):
-            of_a, of_c, of_v = loops.sums(g, z, mean, a, c, grid, rule.kind, rule.slope)
+            of_a, of_c, of_v = loops.sums(g, read, mean, a, c, grid, rule.kind, rule.slope)
             if rule.learned:
                 found[0] = -(of_v.sum() / step)
             if eps is None:
@@ -106,8 +124,12 @@ class Coded(torch.autograd.Function):
         if found[1] is not None and scale is not None:
             found[1] = (found[1] if scale.numel() > 1 else found[1].sum()).reshape(scale.shape)
         of_z = None
-        if wanted[0]:
+        if wanted[0] and selected is None:
             of_z = loops.back(g, z, mean, a, c, grid, e0, e1, rule.kind, rule.slope)
+        elif wanted[0]:
+            none = torch.zeros_like(mean)
+            d = loops.back(g, read, mean, a, c, grid, none, none, rule.kind, rule.slope)
+            of_z = loops.returned(d, selected.which, z, mean, e0, e1, selected.windows)
         return of_z, None, *(grad if asked else None for grad, asked in zip(found, wanted[2:], strict=True))
 
 

@@ -21,6 +21,8 @@ _TYPES = {
     "mc_coded": (c_void_p, c_int, c_int64, c_int, *(c_void_p,) * 5, c_int),
     "mc_sums": (c_void_p, c_int, c_void_p, c_int, c_int64, c_int, *(c_void_p,) * 5),
     "mc_back": (c_void_p, c_int, c_void_p, c_int, c_int64, c_int, *(c_void_p,) * 7),
+    "mc_selected": (c_void_p, c_int, c_int64, c_int, *(c_void_p,) * 4),
+    "mc_returned": (c_void_p, c_void_p, c_void_p, c_int, c_int64, c_int, *(c_void_p,) * 5),
 }
 
 

@@ -1,6 +1,6 @@
-"""The formulas of kernels.py as loops: source/fused.cpp on a CPU, on_gpu.py on a GPU.
+"""The formulas of kernels.py and windows.py as loops: source/fused.cpp on a CPU; those of kernels.py by on_gpu.py on a GPU.
 
-Arguments and results are as in kernels.py, but sums and ends come in parts, (parts, channels).
+Arguments and results are as there, but sums and ends come in parts, (parts, channels).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from engine.errors import first_line
 from engine.system.compiled import Unavailable
 from models.fused import channels, library
 from models.fused.dispatch import by_kernels
+from models.fused.windows import Windows
 from models.layers.quantizers.base import Kind
 
 KINDS: tuple[Kind, ...] = ("number", "round", "sign", "ternary")
@@ -31,18 +32,23 @@ def _kernels() -> ModuleType:
     return on_gpu
 
 
-def fits(pool: nn.MaxPool2d) -> bool:
-    """Return whether `pooled` can replace a max-pool."""
-    from models.fused import pool as own
-
-    return own.fits(pool)
-
-
 def pooled(pool: nn.MaxPool2d, x: Tensor) -> Tensor:
     """Compute a max-pool on a GPU. Shapes: (B, C, H, W) -> (B, C, H', W'), channels_last."""
     from models.fused import pool as own
 
     return own.pooled(pool, x)
+
+
+class _Windows(ctypes.Structure):
+    """`Windows` of source/table.h."""
+
+    _fields_ = [(name, c_int) for name in (
+        "size_down", "size_across", "step_down", "step_across", "above", "left", "height", "width", "down", "across",
+    )]  # fmt: skip
+
+
+def _windows(of: Windows) -> Any:
+    return ctypes.byref(_Windows(*of.size, *of.step, *of.around, *of.before, *of.after))
 
 
 class _Rule(ctypes.Structure):
@@ -134,6 +140,22 @@ def spread(z: Tensor, k: Tensor, e0: Tensor, e1: Tensor) -> Tensor:
     wide, k, e0, e1 = _side_by_side(z, k, e0, e1)
     told = (*_given(wide), *wide.shape, *_given(k, k, k), ctypes.byref(_Rule()), *_given(e0, e1))
     _run(library.loaded().mc_back, None, 0, *told, out.data_ptr())
+    return out
+
+
+def selected(z: Tensor, a: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
+    pictures = len(z) // math.prod(windows.before)
+    shape = (pictures * math.prod(windows.after), z.shape[1])
+    found, which = z.new_empty(shape, dtype=torch.float32), z.new_empty(shape, dtype=torch.uint8)
+    told = (*_given(z), pictures, z.shape[1], *_given(a), _windows(windows))
+    _run(library.loaded().mc_selected, *told, found.data_ptr(), which.data_ptr())
+    return found, which
+
+
+def returned(d: Tensor, which: Tensor, z: Tensor, k: Tensor, e0: Tensor, e1: Tensor, windows: Windows) -> Tensor:
+    out, pictures = torch.empty_like(z), len(z) // math.prod(windows.before)
+    told = (*_given(z), pictures, z.shape[1], *_given(k, e0, e1), _windows(windows))
+    _run(library.loaded().mc_returned, d.data_ptr(), which.data_ptr(), *told, out.data_ptr())
     return out
 
 

@@ -13,24 +13,22 @@ import triton
 import triton.language as tl
 from torch import Tensor, nn
 
+from models.fused.windows import Windows
+
 ROWS, WIDE = 32, 32
 
 
 class Pool(torch.autograd.Function):
-    """(B, C, H, W) -> (B, C, H', W'), both channels_last. Of equal numbers the first is chosen, as torch does.
-
-    Args:
-        size, step, around: kernel_size, stride and padding of nn.MaxPool2d, a pair each.
-        shape: H', W'.
-    """
+    """(B, C, H, W) -> (B, C, H', W'), both channels_last. Of equal numbers the first is chosen, as torch does."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, size: tuple, step: tuple, around: tuple, shape: tuple[int, int]) -> Tensor:
+    def forward(ctx: Any, x: Tensor, windows: Windows) -> Tensor:
         batch, channels, *_ = x.shape
+        shape = windows.after
         out = _empty((batch, channels, *shape), x)
         chosen = torch.empty_like(out, dtype=torch.uint8)
         ctx.save_for_backward(chosen)
-        ctx.geometry = (x.shape, (*x.shape[2:], *shape, *size, *step, *around))
+        ctx.geometry = (x.shape, (*windows.before, *shape, *windows.size, *windows.step, *windows.around))
         rows = batch * shape[0] * shape[1]
         grid = (triton.cdiv(rows, ROWS), triton.cdiv(channels, WIDE))
         _forward[grid](x, out, chosen, rows, channels, *ctx.geometry[1], ROWS=ROWS, WIDE=WIDE)
@@ -44,29 +42,15 @@ class Pool(torch.autograd.Function):
         rows, channels = shape[0] * shape[2] * shape[3], shape[1]
         grid = (triton.cdiv(rows, ROWS), triton.cdiv(channels, WIDE))
         _backward[grid](g, chosen, out, rows, channels, *geometry, ROWS=ROWS, WIDE=WIDE)
-        return out, None, None, None, None
-
-
-def fits(pool: nn.MaxPool2d) -> bool:
-    """Return whether `Pool` can replace a module: no dilation, at most 256 numbers a window, no ceil_mode, no indices."""
-    size = _pair(pool.kernel_size)
-    return (
-        _pair(pool.dilation) == (1, 1) and not pool.return_indices and not pool.ceil_mode and size[0] * size[1] <= 256
-    )
+        return out, None
 
 
 def pooled(pool: nn.MaxPool2d, x: Tensor) -> Tensor:
-    size, step, around = (_pair(value) for value in (pool.kernel_size, pool.stride, pool.padding))
-    shape = tuple((x.shape[2 + n] + 2 * around[n] - size[n]) // step[n] + 1 for n in (0, 1))
-    return Pool.apply(x.contiguous(memory_format=torch.channels_last), size, step, around, shape)
+    return Pool.apply(x.contiguous(memory_format=torch.channels_last), Windows.of(pool, x.shape[2:]))
 
 
 def _empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
     return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else tuple(value)
 
 
 @triton.jit

@@ -8,6 +8,8 @@ sums over a channel, and channels.py derives the gradients of the mean, the vari
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,8 +17,9 @@ from torch.nn import functional as F
 from engine.system import precision
 from models.fused import channels, loops
 from models.fused.channels import constant
-from models.fused.gradients import Coded, Told, flattened, measured, moments, rows
+from models.fused.gradients import Coded, Selected, Told, flattened, measured, moments, rows
 from models.fused.grid import ENDS, Act
+from models.fused.windows import Windows
 from models.layers import products
 from models.layers.conv_q import QuantConv2d
 from models.layers.quantizers.base import Quantized, Quantizer, Rule
@@ -30,16 +33,18 @@ class Segment(nn.Module):
     Args:
         layer: the convolution before, quantized or not, if nothing else reads its sums.
         norm: the batch norm, if there is one.
+        pool: a max-pool before or behind the activation: both give the same. Only on a CPU.
         quantizer: the input quantizer of the layers behind, if they read nothing but its codes.
 
     Shapes: the input is that of the first module, the output that of the last.
     """
 
     def __init__(
-        self, layer: nn.Conv2d | None, norm: nn.BatchNorm2d | None, act: Act, quantizer: Quantizer | None
-    ) -> None:
+        self, layer: nn.Conv2d | None, norm: nn.BatchNorm2d | None, act: Act, quantizer: Quantizer | None,
+        pool: nn.MaxPool2d | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.layer, self.norm, self.act, self.quantizer = layer, norm, act, quantizer
+        self.layer, self.norm, self.act, self.pool, self.quantizer = layer, norm, act, pool, quantizer
 
     def forward(self, x: Tensor | Quantized) -> Tensor | Quantized:
         norm, quantizer = self.norm, self.quantizer
@@ -53,16 +58,23 @@ class Segment(nn.Module):
         assert isinstance(x, Tensor)
         flat = rows(x)
         mean, var, factors, *ends = self._channels(flat.detach(), scale, bias)
+        selected, shape = None, tuple(x.shape[2:])
+        if self.pool is not None:
+            windows = Windows.of(self.pool, shape)
+            selected, shape = Selected(*loops.selected(flat.detach(), factors[0], windows), windows), windows.after
+            if self._asks():
+                ends = [*loops.moments(selected.z, mean, True)[2:]]
         rule = NUMBERS
         if quantizer is not None:
-            rule = quantizer.rule(x[0].numel(), lambda: self._reach(mean, factors, *ends))
+            features = x.shape[1] * math.prod(shape)
+            rule = quantizer.rule(features, lambda: self._reach(mean, factors, *ends))
         coding = rule.kind != "number"
         half = precision.stores_codes_in_bf16(x.device) if coding else torch.is_autocast_enabled(x.device.type)
         dtype, step = torch.bfloat16 if half else torch.float32, rule.step if rule.learned else None
-        told = Told(mean, var, factors, None if norm is None else norm.eps, rule, self.act, dtype)
+        told = Told(mean, var, factors, None if norm is None else norm.eps, rule, self.act, dtype, selected)
         of_norm = (norm.weight, norm.bias) if norm is not None else (None, None)
         out = Coded.apply(flat, told, step, scale, bias, *of_norm)
-        out = out.reshape(len(x), *x.shape[2:], -1).permute(0, 3, 1, 2)
+        out = out.reshape(len(x), *shape, -1).permute(0, 3, 1, 2)
         return Quantized(out, _on(rule.scale, x.device)) if coding else out
 
     def _sums(self, x: Tensor | Quantized) -> tuple[Tensor, Tensor | None, Tensor | None]:
@@ -80,20 +92,24 @@ class Segment(nn.Module):
         y: Tensor = x if self.norm is None else self.norm(x)
         if self.act != "none":
             y = F.relu(y) if self.act == "relu" else F.relu6(y)
+        y = y if self.pool is None else self.pool(y)
         return y if self.quantizer is None else self.quantizer(y)
 
     @torch.no_grad()
     def _channels(self, flat: Tensor, scale: Tensor | None, bias: Tensor | None) -> tuple[Tensor, ...]:
         """Return each channel's mean and variance in this batch, or 0 and 1 without a norm; a and c, (2, channels);
-        and each channel's smallest and largest z, if the quantizer asks for them.
+        and each channel's smallest and largest z, if the quantizer asks for them and no pool selects some.
         """
-        asks, s = self.quantizer is not None and self.quantizer.asks_for_ends(), flattened(scale)
+        asks, s = self._asks() and self.pool is None, flattened(scale)
         if self.norm is not None:
             k, (first, second, *ends) = measured(flat, asks)
             return *channels.normed(first, second, k, len(flat), s, bias, self.norm), *ends
         zero = flat.new_zeros(flat.shape[1], dtype=torch.float32)
         ends = [*loops.moments(flat, zero, True)[2:]] if asks else []
         return zero, zero + 1, channels.plain(zero, s, bias), *ends
+
+    def _asks(self) -> bool:
+        return self.quantizer is not None and self.quantizer.asks_for_ends()
 
     @torch.no_grad()
     def _reach(self, mean: Tensor, factors: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:

@@ -85,7 +85,9 @@ class Product(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:
         (x, weight), conv = ctx.saved_tensors, ctx.conv
         half = precision.has_bf16(x.device) and not precision.in_fp32(conv)
-        of_all, codes, of_filters = (value.to(torch.bfloat16 if half else torch.float32) for value in (*grads, x, weight))
+        of_all, codes, of_filters = (
+            value.to(torch.bfloat16 if half else torch.float32) for value in (*grads, x, weight)
+        )
         of_x, of_weight, _ = torch.ops.aten.convolution_backward(
             of_all, codes, of_filters, None, conv.stride, conv.padding, conv.dilation, False, [0, 0], conv.groups,
             [ctx.needs_input_grad[0], ctx.needs_input_grad[1], False],

@@ -131,7 +131,8 @@ def test_values_stay_fp32_where_codes_travel_in_bf16(how: Precision, monkeypatch
     with precision.computing(how), torch.no_grad():
         View(form)(torch.randn(2, 3, 8, 8))
     given, out = seen["here"]
-    assert isinstance(given, Quantized) and given.scale is not None
+    assert isinstance(given, Quantized)
+    assert given.scale is not None
     assert given.codes.dtype == torch.bfloat16
     assert out.dtype == torch.float32
     assert torch.equal(out, given.codes.float() * given.scale)

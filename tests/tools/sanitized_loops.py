@@ -13,6 +13,7 @@ from itertools import product
 import torch
 
 from models.fused import library, loops
+from models.fused.windows import Windows
 from tests.tools.sanitized import CHECKED
 
 KINDS = (("number", "ste"), ("round", "ste"), ("sign", "soft"), ("ternary", "soft"))
@@ -36,7 +37,20 @@ def main(count: int) -> None:
             loops.sums(g, z, k, a, c, grid, kind, slope)
             loops.back(g, z, k, a, c, grid, e0, e1, kind, slope)
             loops.spread(z, k, e0, e1)
+        _pool(draw, channels)
     print(count)
+
+
+def _pool(draw: random.Random, channels: int) -> None:
+    size, step = ((draw.randint(1, 5), draw.randint(1, 5)) for _ in range(2))
+    around = (draw.randint(0, size[0] // 2), draw.randint(0, size[1] // 2))
+    before = (size[0] + draw.randint(0, 8), size[1] + draw.randint(0, 8))
+    windows, pictures = Windows(size, step, around, before), draw.randint(1, 3)
+    k, a, e0, e1 = torch.randn(4, channels)
+    for of in (torch.float32, torch.bfloat16):
+        z = torch.randn(pictures * before[0] * before[1], channels).to(of)
+        chosen, which = loops.selected(z, a, windows)
+        loops.returned(chosen, which, z, k, e0, e1, windows)
 
 
 if __name__ == "__main__":

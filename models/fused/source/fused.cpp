@@ -103,4 +103,19 @@ VISIBLE int mc_back(const void *g, int g_half, const void *z, int half, int64_t 
     return 0;
 }
 
+VISIBLE int mc_selected(const void *z, int half, int64_t pictures, int channels, const float *a, const Windows *of, float *out,
+                        uint8_t *which) {
+#pragma omp parallel
+    best().selected[half](z, Share(pictures * of->down, omp_get_thread_num(), omp_get_num_threads()), channels, a, *of, out, which);
+    return 0;
+}
+
+VISIBLE int mc_returned(const float *d, const uint8_t *which, const void *z, int half, int64_t pictures, int channels, const float *k,
+                        const float *e0, const float *e1, const Windows *of, void *out) {
+#pragma omp parallel
+    best().returned[half](d, which, z, Share(pictures * of->height, omp_get_thread_num(), omp_get_num_threads()), channels, k, e0, e1, *of,
+                          out);
+    return 0;
+}
+
 }

@@ -2,6 +2,7 @@
 #pragma once
 #include "rows.h"
 #include "table.h"
+#include "windows.h"
 
 namespace {  // each instruction set has its own
 
@@ -116,6 +117,16 @@ void back_any(const void *g, const void *z, Share share, int channels, const flo
     back_of(static_cast<const G *>(g), static_cast<const Z *>(z), share, channels, k, a, c, rule, e0, e1, static_cast<Z *>(out));
 }
 
+template <class Z>
+void selected_any(const void *z, Share share, int channels, const float *a, const Windows &of, float *out, uint8_t *which) {
+    selected_of(static_cast<const Z *>(z), share, channels, a, of, out, which);
+}
+template <class Z>
+void returned_any(const float *d, const uint8_t *which, const void *z, Share share, int channels, const float *k, const float *e0,
+                  const float *e1, const Windows &of, void *out) {
+    returned_of(d, which, static_cast<const Z *>(z), share, channels, k, e0, e1, of, static_cast<Z *>(out));
+}
+
 }  // namespace
 
 // Chosen by which numbers are bf16: z; the gradient and z; or z and the codes.
@@ -128,4 +139,6 @@ void back_any(const void *g, const void *z, Share share, int channels, const flo
         {{coded_any<float, float>, coded_any<float, Half>}, {coded_any<Half, float>, coded_any<Half, Half>}}, \
         {{sums_any<float, float>, sums_any<float, Half>}, {sums_any<Half, float>, sums_any<Half, Half>}}, \
         {{back_any<float, float>, back_any<float, Half>}, {back_any<Half, float>, back_any<Half, Half>}}, \
+        {selected_any<float>, selected_any<Half>}, \
+        {returned_any<float>, returned_any<Half>}, \
     };

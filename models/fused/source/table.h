@@ -13,6 +13,12 @@ struct Rule {
     float first, last;      // x / step gives the step a gradient between them
 };
 
+// The windows of a max-pool; the same as in windows.py.
+struct Windows {
+    int size_down, size_across, step_down, step_across, above, left;  // above, left: padding
+    int height, width, down, across;                                  // of the map, and of the map of windows
+};
+
 // Computes rows [begin, end), the part of one thread.
 struct Share {
     int64_t begin, end;
@@ -27,4 +33,7 @@ struct Loops {
     void (*sums[2][2])(const void *, const void *, Share, int, const float *, const float *, const float *, const Rule &, double *);
     void (*back[2][2])(const void *, const void *, Share, int, const float *, const float *, const float *, const Rule &, const float *,
                        const float *, void *);
+    void (*selected[2])(const void *, Share, int, const float *, const Windows &, float *, uint8_t *);
+    void (*returned[2])(const float *, const uint8_t *, const void *, Share, int, const float *, const float *, const float *,
+                        const Windows &, void *);
 };

@@ -6,9 +6,10 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.fused import kernels, loops
+from models.fused.windows import Windows, returned, selected
 
 TYPES = (torch.float32, torch.bfloat16)
 SIZES = ((1, 1), (3, 5), (64, 16), (129, 33), (1000, 96), (70, 3), (96, 10), (66, 24), (20, 1100))
@@ -68,6 +69,45 @@ def test_codes_and_gradients(kind: tuple, size: tuple[int, int], of: torch.dtype
     assert found.dtype == of
     torch.testing.assert_close(found, kernels.back(g, z, k, *steps, grid, e0, e1, kind, slope))
     torch.testing.assert_close(loops.spread(z, k, e0, e1), kernels.spread(z, k, e0, e1))
+
+
+POOLS = {
+    "2x2": nn.MaxPool2d(2),
+    "3x3 in steps of 2": nn.MaxPool2d(3, 2, 1),
+    "3x3 in steps of 1": nn.MaxPool2d(3, 1),
+    "4x2, borders": nn.MaxPool2d((4, 2), (1, 2), (2, 0)),
+    "gaps between windows": nn.MaxPool2d(2, 3),
+    "7x7": nn.MaxPool2d(7, 2, 3),
+}
+
+
+@pytest.mark.parametrize("size", [(1, 7, 9, 16), (3, 8, 8, 5), (2, 11, 7, 33), (2, 12, 12, 96)], ids=str)
+@pytest.mark.parametrize("of", TYPES, ids=str)
+@pytest.mark.parametrize("name", POOLS)
+def test_numbers_that_windows_select_and_their_gradients(
+    name: str, of: torch.dtype, size: tuple[int, int, int, int]
+) -> None:
+    """Half of the channels hold integers, many of them equal: the first is selected."""
+    pictures, *before, channels = size
+    z, k, a, *_ = given(pictures * math.prod(before), channels, of, "number")
+    z[:, ::2], a[channels // 2] = z[:, ::2].round(), 0
+    windows = Windows.of(POOLS[name], tuple(before))
+    (chosen, which), wanted = loops.selected(z, a, windows), selected(z, a, windows)
+    assert torch.equal(chosen, wanted[0])
+    assert torch.equal(which, wanted[1])
+    e0, e1 = torch.randn(2, channels)
+    d = torch.randn_like(chosen)
+    found = loops.returned(d, which, z, k, e0, e1, windows)
+    assert found.dtype == of
+    torch.testing.assert_close(found, returned(d, which, z, k, e0, e1, windows), rtol=2**-7, atol=1e-5)
+
+
+def test_a_window_with_a_nan_selects_it() -> None:
+    z = torch.randn(2 * 6 * 6, 20)
+    z[7, 3] = math.nan  # of the first picture, in the second row
+    chosen, _ = loops.selected(z, torch.ones(20), Windows.of(nn.MaxPool2d(2), (6, 6)))
+    assert chosen[0, 3].isnan()
+    assert chosen.isnan().sum() == 1
 
 
 @pytest.mark.parametrize("to", TYPES, ids=str)

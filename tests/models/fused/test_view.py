@@ -11,9 +11,9 @@ from torch import nn
 
 from engine.errors import UserError
 from engine.system import precision
-from engine.system.precision import Precision
 from engine.system.compiled import Unavailable
-from models.fused import library, view
+from engine.system.precision import Precision
+from models.fused import library, segments, view
 from models.fused.segment import Segment
 from models.fused.view import View, chosen
 from models.graph.capture.form import capture
@@ -119,11 +119,43 @@ def test_loops_of_numbers_are_taken_where_they_pay() -> None:
     """On a CPU, a float network runs them for an activation behind a norm, and in large batches."""
     form = capture(Residual(), (3, 12, 12), "residual").train()
     shape = (16, 12, 12)  # of the first three norms; the fourth has no activation
-    few = -(-view.FEW // math.prod(shape))
+    few = -(-segments.FEW // math.prod(shape))
     assert chosen(form, "auto", 10**9, few - 1) is None
     found = [m for m in chosen(form, "auto", 10**9, few).modules() if isinstance(m, Segment)]
     assert [segment.act for segment in found] == ["relu"] * 3
     assert sum(isinstance(m, Segment) for m in chosen(form, "on", 1, 1).modules()) == 4
+
+
+def test_pools_behind_norms_are_in_segments_where_loops_take_them() -> None:
+    class Pools(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            sizes = (nn.MaxPool2d(2), nn.MaxPool2d(3, 1, 1), nn.MaxPool2d(2, ceil_mode=True), nn.MaxPool2d(2, 1))
+            self.convs = nn.ModuleList(nn.Conv2d(3 if n == 0 else 8, 8, 3, padding=1, bias=False) for n in range(4))
+            self.norms, self.pools = nn.ModuleList(nn.BatchNorm2d(8) for _ in range(4)), nn.ModuleList(sizes)
+            self.last = nn.Conv2d(8, 5, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.pools[0](self.norms[0](self.convs[0](x))).relu()
+            x = self.pools[1](self.norms[1](self.convs[1](x)).relu())
+            x = self.pools[2](self.norms[2](self.convs[2](x)).relu())  # ceil_mode
+            x = self.pools[3](self.norms[3](self.convs[3](x)).relu())  # a hook
+            return self.last(x).mean((2, 3))
+
+    torch.manual_seed(2)
+    x, found = torch.randn(8, 3, 13, 13), []
+    form = capture(Pools(), (3, 13, 13), "pools").to(memory_format=torch.channels_last).train()
+    form.get_submodule("pools.3").register_forward_hook(lambda *_: None)
+    for compute in (form, View(form)):
+        loss = (compute(x) * torch.linspace(-1, 1, 40).reshape(8, 5)).sum()
+        form.zero_grad()
+        loss.backward()
+        found.append([loss.detach(), *(p.grad.clone() for p in form.parameters())])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-4)
+    found = {id(m.norm): m for m in View(form).modules() if isinstance(m, Segment)}
+    pools = [found[id(form.get_submodule(f"norms.{n}"))].pool for n in range(4)]
+    assert pools == [form.get_submodule("pools.0"), form.get_submodule("pools.1"), None, None]
 
 
 def test_hooks_are_called_and_names_of_the_network_stay_its_own() -> None:

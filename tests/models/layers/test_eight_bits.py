@@ -41,13 +41,16 @@ def weights_and_inputs(name: str, codes: tuple[int, int], odd: bool) -> tuple[nn
     return conv, weight, x
 
 
-def product(conv: nn.Conv2d, how: str, x: Tensor, weight: Tensor, codes: tuple[int, int], behind: Tensor) -> list[Tensor]:
+def product(
+    conv: nn.Conv2d, how: str, x: Tensor, weight: Tensor, codes: tuple[int, int], behind: Tensor
+) -> list[Tensor]:
     """Return the product, and both gradients for the gradient `behind`."""
     x, weight = (part.detach().clone().requires_grad_() for part in (x, weight))
     with precision.computing(how):
         y = products.convolve(conv, x, weight, lambda: codes)
     y.backward(behind.to(y.dtype).reshape(y.shape))
-    assert x.grad is not None and weight.grad is not None
+    assert x.grad is not None
+    assert weight.grad is not None
     return [y.detach(), x.grad, weight.grad]
 
 
@@ -79,7 +82,8 @@ def test_bf16_rounds_their_gradients_and_nothing_else(name: str, odd: bool, kind
     y, of_x, of_weight = product(conv, "exact", x.to(kind), weight, codes, behind)
     rounded = behind if precision.in_fp32(conv) else behind.bfloat16()
     want, *wanted = product(conv, "fp32", x.double(), weight.double(), codes, rounded)
-    assert y.dtype == torch.float32 and torch.equal(y.double(), want)
+    assert y.dtype == torch.float32
+    assert torch.equal(y.double(), want)
     assert (of_x.dtype, of_weight.dtype) == (kind, torch.float32)
     for one, other in zip((of_x, of_weight), wanted, strict=True):
         torch.testing.assert_close(one.double(), other, rtol=2**-8, atol=1e-2)

@@ -1,0 +1,135 @@
+"""Which nodes of a network one segment, or a kernel of its own, computes in training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+
+from torch import fx, nn
+
+from models.fused import windows
+from models.fused.grid import Act
+from models.fused.segment import Segment
+from models.graph.flow import module, places, read_apart, readers
+from models.graph.normal import NormalForm, type_and_device
+from models.layers import columns
+from models.layers.bnfold import FoldedNorm
+from models.layers.conv_q import QuantConv2d
+from models.layers.quantizers.base import Quantizer
+
+ACTS: dict[type, Act] = {nn.ReLU: "relu", nn.ReLU6: "relu6"}
+FEW = 2**21
+"""The fewest numbers in a batch's output of a segment without codes for which a CPU's loop is quicker than torch's batch norm
+and activation. A batch norm without an activation is as quick by torch."""
+
+
+def segments(form: NormalForm, batch: int | None) -> Iterator[tuple[list[fx.Node], Segment]]:
+    """Yield the nodes of each segment, in order, and the segment."""
+    taken: set[fx.Node] = set()
+    for node in form.captured.graph.nodes:
+        if node not in taken and (found := _from(form, node, batch)) is not None:
+            taken |= {*found[0]}
+            yield found
+
+
+def pools(form: NormalForm) -> dict[fx.Node, nn.MaxPool2d]:
+    """Return the max-pools that pool.py computes; none on a CPU."""
+    if type_and_device(form)[1].type != "cuda":
+        return {}
+    every = ((node, module(form, node)) for node in form.captured.graph.nodes)
+    return {node: pool for node, pool in every
+            if isinstance(pool, nn.MaxPool2d) and _is_simple(pool) and not _has_hooks(pool)}  # fmt: skip
+
+
+def _is_simple(pool: nn.MaxPool2d) -> bool:
+    return type(pool) is nn.MaxPool2d and windows.fits(pool)
+
+
+def size(node: fx.Node) -> int:
+    """Return the count of numbers of a node's output, for one picture."""
+    return prod(count for count in node.meta["shape"] if count)
+
+
+def _from(form: NormalForm, first: fx.Node, batch: int | None) -> tuple[list[fx.Node], Segment] | None:
+    """Return the nodes and the segment that begin with a node; None: there is no segment."""
+    chain: list[fx.Node] = []
+    at: fx.Node | None = first
+    on_gpu = type_and_device(form)[1].type == "cuda"
+
+    def take(fits: bool) -> bool:
+        """Add the next node to the chain, if `fits` and its module has no hooks: hooks need a call of their module."""
+        nonlocal at
+        if not fits or at is None or _has_hooks(module(form, at)):
+            return False
+        chain.append(at)
+        behind = readers(at)
+        at = behind[0] if len(behind) == 1 and len(at.users) == 1 else None
+        return True
+
+    layer = module(form, first)
+    known = isinstance(layer, QuantConv2d) or _is_quicker_here(form, first)
+    layer = layer if isinstance(layer, nn.Conv2d) and take(known and _is_called_once(form, first)) else None
+    while layer is not None and take(at is not None and isinstance(module(form, at), FoldedNorm)):
+        pass
+    norm = None if at is None else module(form, at)
+    norm = norm if isinstance(norm, nn.BatchNorm2d) and take(_is_plain(form, at, norm)) else None
+    act: Act = "none"
+    pool: nn.MaxPool2d | None = None
+    for _ in range(2):  # in either order
+        found = module(form, at) if at is not None else None
+        kind = ACTS.get(type(found))
+        if act == "none" and kind is not None and take(True):
+            act = kind
+        elif (
+            pool is None and isinstance(found, nn.MaxPool2d) and take(not on_gpu and bool(chain) and _is_simple(found))
+        ):
+            pool = found
+    quantizer = _quantizer(form, at, bool(chain))
+    if quantizer is not None and at is not None and isinstance(module(form, at), Quantizer):
+        take(True)
+    if not chain or (layer is None and norm is None and quantizer is None):
+        return None
+    without_codes = not on_gpu and quantizer is None and not isinstance(layer, QuantConv2d)
+    alone = act == "none" and pool is None
+    if without_codes and batch is not None and (alone or batch * max(map(size, chain)) < FEW):
+        return None
+    return chain, Segment(layer, norm, act, quantizer, pool)
+
+
+def _has_hooks(found: nn.Module | None) -> bool:
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(getattr(found, kind, None) for kind in kinds)
+
+
+def _is_called_once(form: NormalForm, node: fx.Node) -> bool:
+    return len(places(form)[str(node.target)]) == 1
+
+
+def _is_plain(form: NormalForm, node: fx.Node | None, norm: nn.BatchNorm2d) -> bool:
+    """Return whether a norm is torch's BatchNorm2d, with tensors that nothing else reads."""
+    plain = type(norm) is nn.BatchNorm2d
+    return node is not None and plain and len(node.meta["shape"]) == 4 and str(node.target) not in read_apart(form)
+
+
+def _is_quicker_here(form: NormalForm, node: fx.Node) -> bool:
+    """Return whether a plain convolution before a norm is faster in a segment: with a bias, which the norm cancels, or
+    on a GPU with few inputs.
+    """
+    layer, behind = module(form, node), readers(node)
+    if type(layer) is not nn.Conv2d or len(behind) != 1 or len(node.users) != 1:
+        return False
+    norm, few = module(form, behind[0]), layer.weight.is_cuda and layer.in_channels <= columns.FEW
+    return (layer.bias is not None or few) and isinstance(norm, nn.BatchNorm2d) and _is_plain(form, behind[0], norm)
+
+
+def _quantizer(form: NormalForm, reader: fx.Node | None, follows: bool) -> Quantizer | None:
+    """Return the quantizer that reads a value: a node of the graph, or the input quantizer of the layer that reads it.
+
+    Args:
+        follows: whether there is a segment that an input quantizer could end.
+    """
+    found = module(form, reader) if reader is not None else None
+    if follows and isinstance(found, QuantConv2d):
+        found = found.input_quantizer
+    known = isinstance(found, Quantizer) and type(found).rule is not Quantizer.rule and not _has_hooks(found)
+    return found if known and len(reader.meta["shape"]) == 4 else None  # type: ignore[union-attr,return-value]
