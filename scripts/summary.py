@@ -152,7 +152,8 @@ def _sensitivity(options: Options) -> dict[str, Any]:
     from scripts.sensitivity import table
 
     opened = files.open(options.source or Path(), options.network.arch, description(options))
-    batch, where = options.data.eval_batch_size, device.choose(options.machine.device)
+    where = device.choose(options.machine.device)
+    batch = device.evaluated_at_once(options.data.eval_batch_size, where)
     data = open_data(options, where, opened.checkpoint)
     model = opened.at(data.info.image_size).network
     model.to(where)

@@ -18,6 +18,7 @@ from engine.cli.flags import Options, flag, part, without
 from engine.cli.network import Network
 from engine.errors import UserError
 from engine.system import precision
+from engine.system.device import EVALUATED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,10 @@ class Pictures(Options):
     skip_bad: bool = flag(
         "--skip_bad", action="store_true", help="imagefolder: leave out unreadable pictures (default: refuse them)"
     )  # fmt: skip
-    eval_batch_size: int = flag("--eval_batch_size", type=number(int, 1, 1_000_000), default=500, metavar="N")
+    eval_batch_size: int | None = flag(
+        "--eval_batch_size", type=number(int, 1, 1_000_000), metavar="N",
+        help=f"pictures to evaluate at a time (default: {EVALUATED['cpu']} on a CPU, {EVALUATED['cuda']} on a GPU)",
+    )  # fmt: skip
     num_workers: int = flag(
         "--num_workers", type=number(int, 0, 1024), default=2, metavar="N",
         help="loader processes, for data sets too large for memory",

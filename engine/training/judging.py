@@ -51,7 +51,8 @@ def say_other_pictures(known: DataInfo, info: DataInfo) -> None:
 
 def evaluate(options: Works, model: nn.Module, data: Data, task: Task, what: str = "") -> Evaluation:
     """Evaluate a network on its device; `what`, if given, is named on stderr meanwhile, as a CPU takes a while."""
-    batch, announced = options.data.eval_batch_size, bool(what) and not options.machine.quiet
+    announced = bool(what) and not options.machine.quiet
+    batch = device.evaluated_at_once(options.data.eval_batch_size, device.choose(options.machine.device))
     if announced and not terminal.is_interactive():
         print(f"evaluating {what}", file=sys.stderr)
     with tqdm(total=len(data.test), desc=f"evaluating {what}", leave=False, file=sys.stderr,

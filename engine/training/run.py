@@ -22,7 +22,7 @@ from engine.cli.datasets import SHIFT
 from engine.cli.options import Trains
 from engine.data.splits import Data, steps
 from engine.errors import UserError
-from engine.system import precision, ranks, signals
+from engine.system import device, precision, ranks, signals
 from engine.system.said import notice
 from engine.tasks.base import Evaluation
 from engine.training import loop, onednn, together
@@ -122,9 +122,8 @@ class Run:
     def _config(self, recipe: Recipe, codes: bool, fused: bool) -> FitConfig:
         chosen, machine = self.options.training, self.options.machine
         how = precision.resolved(chosen.precision, self.experiment.device)
-        return FitConfig(
-            recipe, machine.seed, how, self.options.data.eval_batch_size, machine.quiet, chosen.eval_every, codes, fused
-        )
+        batch = device.evaluated_at_once(self.options.data.eval_batch_size, self.experiment.device)
+        return FitConfig(recipe, machine.seed, how, batch, machine.quiet, chosen.eval_every, codes, fused)
 
     def _fingerprint(self, config: FitConfig, stage: Stage, arch_args: dict[str, Any]) -> dict[str, Any]:
         """Return the settings that must be equal for a resumed run."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from engine.data.info import DataInfo
 from engine.data.splits import TensorSplit
 from engine.system import precision
+from engine.system.device import EVALUATED
 from engine.system.precision import Precision
 from engine.system.reuse import reusing
 from engine.tasks.classification import CLASSIFICATION
@@ -84,7 +85,7 @@ def evaluation_of(
     """
     model: nn.Module = network(arch, side, variant).to(device)
     model = plain(model, variant) if textbook else model.to(memory_format=torch.channels_last)
-    split = pictures(side, device, count)
+    split, batch = pictures(side, device, count), BATCH if textbook else EVALUATED[device.type]
     with torch.no_grad():
         model(next(split.batches(50))[0])  # ranges and steps need a batch
     model.eval()
@@ -92,7 +93,7 @@ def evaluation_of(
     @torch.no_grad()
     def run() -> None:
         with reusing():
-            for images, _ in split.batches(BATCH):
+            for images, _ in split.batches(batch):
                 images = images.contiguous() if textbook else images
                 with precision.training(how, device, variant != FLOAT):
                     model(images)

@@ -57,7 +57,7 @@ def test_seed_and_original_are_one_recipe() -> None:
 
 def test_flat_names_each_value_as_its_flag_is_spelt() -> None:
     flat = read("--data", "here").flat()
-    assert (flat["data"], flat["count"], flat["eval_batch_size"], flat["arch"]) == (Path("here"), 3, 500, None)
+    assert (flat["data"], flat["count"], flat["eval_batch_size"], flat["arch"]) == (Path("here"), 3, None, None)
     assert not {"root", "words", "default_arch"} & flat.keys()
 
 
