@@ -14,7 +14,7 @@ from engine.cli.flags import Parser, flag, part
 from engine.cli.network import Network
 from engine.cli.options import Command, Data, Machine, OnCpu, Works
 from engine.errors import BAD_CHECKPOINT, UserError
-from engine.system import device
+from engine.system.batches import at_a_time
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -125,7 +125,7 @@ def body(options: Options) -> dict[str, Any]:
             "run it from your own code with deploy.executors",
             BAD_CHECKPOINT,
         )
-    many = _together(options) if options.evaluate else len(options.pictures)
+    many = at_a_time(options.data.eval_batch_size, "cpu") if options.evaluate else len(options.pictures)
     executor = choose(options.executor, held.program, min(many, MANY))
     if options.evaluate:
         return _evaluated(options, held, executor)
@@ -134,11 +134,6 @@ def body(options: Options) -> dict[str, Any]:
     if options.draw:
         raise UserError(f"--draw: {options.model} holds a classifier, which finds no boxes", "leave --draw out")
     return _classified(options, held, executor)
-
-
-def _together(options: Options) -> int:
-    """Return the batch size."""
-    return options.data.eval_batch_size or device.EVALUATED["cpu"]
 
 
 def _evaluated(options: Options, held: Packed, executor: Executor) -> dict[str, Any]:
@@ -195,7 +190,9 @@ def _detected(options: Options, held: Packed, executor: Executor) -> dict[str, A
 
     shell, paths = _shell(options, held), options.pictures
     places = boxes.places(options.draw, paths) if options.draw else []
-    found = boxes.found(executor, shell, held.made, paths, options.score, _together(options))
+    found = boxes.found(
+        executor, shell, held.made, paths, options.score, at_a_time(options.data.eval_batch_size, "cpu")
+    )
     for one, place in zip(found, places, strict=False):
         drawing.draw(one, place)
     if not options.machine.quiet:
@@ -216,9 +213,9 @@ def _classified(options: Options, held: Packed, executor: Executor) -> dict[str,
     side = held.program.picture[1]
     bytes_ = [torch.from_numpy(read_picture(path, side, info.crop).copy()) for path in options.pictures]
     lines, found = [], []
-    together = _together(options)
-    for start in range(0, len(bytes_), together):
-        part = torch.stack(bytes_[start : start + together])
+    batch = at_a_time(options.data.eval_batch_size, "cpu")
+    for start in range(0, len(bytes_), batch):
+        part = torch.stack(bytes_[start : start + batch])
         shares = torch.softmax(executor(normalise(part, info)).double(), 1)
         for path, row in zip(options.pictures[start:], shares, strict=False):
             best = row.topk(min(options.top, len(row)))

@@ -145,6 +145,7 @@ def _sensitivity(options: Options) -> dict[str, Any]:
     from tqdm import tqdm
 
     from engine.system import device, terminal
+    from engine.system.batches import at_a_time
     from engine.tasks.of import task_of
     from engine.training.choose_data import open_data
     from engine.training.foreign import description
@@ -153,7 +154,7 @@ def _sensitivity(options: Options) -> dict[str, Any]:
 
     opened = files.open(options.source or Path(), options.network.arch, description(options))
     where = device.choose(options.machine.device)
-    batch = device.evaluated_at_once(options.data.eval_batch_size, where)
+    batch = at_a_time(options.data.eval_batch_size, where.type)
     data = open_data(options, where, opened.checkpoint)
     model = opened.at(data.info.image_size).network
     model.to(where)

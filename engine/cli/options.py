@@ -18,7 +18,7 @@ from engine.cli.flags import Options, flag, part, without
 from engine.cli.network import Network
 from engine.errors import UserError
 from engine.system import precision
-from engine.system.device import EVALUATED
+from engine.system.batches import ON_CPU, ON_GPU
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class Pictures(Options):
     )  # fmt: skip
     eval_batch_size: int | None = flag(
         "--eval_batch_size", type=number(int, 1, 1_000_000), metavar="N",
-        help=f"pictures to evaluate at a time (default: {EVALUATED['cpu']} on a CPU, {EVALUATED['cuda']} on a GPU)",
+        help=f"pictures to evaluate at a time (default: {ON_CPU}, or {ON_GPU} on a GPU)",
     )  # fmt: skip
     num_workers: int = flag(
         "--num_workers", type=number(int, 0, 1024), default=2, metavar="N",
@@ -115,8 +115,8 @@ class Training(Options):
     )  # fmt: skip
     fused: str = flag(
         "--fused", choices=["auto", "on", "off"], default="auto",
-        help="batch norm, activation and codes in one loop, compiled on first use (default: on if the training is "
-        "long enough to gain)",
+        help="batch norm, max-pool, activation and codes in one loop, compiled on first use (default: on if the "
+        "training is long enough to gain)",
     )  # fmt: skip
     eval_every: int = flag(
         "--eval_every", type=number(int, 1, 1_000_000), default=1, metavar="N",

@@ -17,10 +17,6 @@ if TYPE_CHECKING:
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's malloc.h
 
 
-EVALUATED = {"cpu": 50, "cuda": 500}
-"""Pictures to evaluate at a time. On a CPU more are no faster: their numbers do not fit into its caches."""
-
-
 def keep_memory() -> None:
     """Make malloc keep freed memory, on Linux; call it before torch is imported.
 
@@ -56,11 +52,6 @@ def choose(name: str = "auto") -> torch.device:
         if ranks.count() > 1:
             return torch.device(name, ranks.local())
     return torch.device(name)
-
-
-def evaluated_at_once(asked: int | None, device: torch.device) -> int:
-    """Return the number of pictures to evaluate at a time: `asked`, or a device's default."""
-    return asked or EVALUATED[device.type]
 
 
 def rng_state(device: torch.device) -> list[torch.Tensor]:

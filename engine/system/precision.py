@@ -20,7 +20,8 @@ Precision = Literal["fp32", "bf16", "exact"]
 * fp32: for every operation, including products of codes.
 * bf16: a float network runs under autocast. In a quantized network only products of codes use bf16, with results
   rounded to bf16; all else is fp32.
-* exact: as fp32, but products of codes without any rounding.
+* exact: as fp32, but products of codes without any rounding. On a CPU with bf16, gradients of bytes' products, and of
+  codes from the loops between layers, are rounded to bf16.
 """
 CHOICES = ("auto", *get_args(Precision))
 HELP = (
@@ -56,10 +57,11 @@ def has_bf16(device: torch.device) -> bool:
     return any(check() for check in checks if check)
 
 
-def stores_codes_in_bf16(device: torch.device) -> bool:
-    """Return whether layers read codes in bf16, which takes half of the memory, and which represents them exactly.
+def codes_in_bf16(device: torch.device) -> bool:
+    """Return whether the loops between layers return codes in bf16, which represents them exactly in half of the memory.
 
-    With `exact`, a GPU's products are proven for fp32, and a CPU without bf16 would convert the codes for the gradients.
+    The gradients of these codes are in bf16, too. With `exact`, a GPU's products are proven for fp32, and a CPU without
+    bf16 has no use for it.
     """
     return _in_force == "bf16" or (_in_force == "exact" and device.type == "cpu" and has_bf16(device))
 

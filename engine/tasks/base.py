@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_map
 
 from engine.data.info import Split
 from engine.system import precision, ranks
+from engine.system.batches import ON_CPU
 from engine.system.reuse import reusing
 from engine.tasks.score import Score
 
@@ -139,7 +140,7 @@ class Task(ABC):
 
     @torch.no_grad()
     def evaluate(
-        self, model: nn.Module, split: Split, batch: int = 500, after_batch: Callable[[], None] | None = None
+        self, model: nn.Module, split: Split, batch: int = ON_CPU, after_batch: Callable[[], None] | None = None
     ) -> Evaluation:
         """Evaluate a network in eval mode, in its own precision (fp32 or fp64) with exact products of codes.
 

@@ -13,6 +13,7 @@ from engine.cli.options import Works
 from engine.data.info import DataInfo, in_flags
 from engine.data.splits import Data
 from engine.system import device, terminal
+from engine.system.batches import at_a_time
 from engine.system.said import notice
 from engine.tasks.base import Evaluation, Task
 from engine.tasks.of import task_of
@@ -52,7 +53,7 @@ def say_other_pictures(known: DataInfo, info: DataInfo) -> None:
 def evaluate(options: Works, model: nn.Module, data: Data, task: Task, what: str = "") -> Evaluation:
     """Evaluate a network on its device; `what`, if given, is named on stderr meanwhile, as a CPU takes a while."""
     announced = bool(what) and not options.machine.quiet
-    batch = device.evaluated_at_once(options.data.eval_batch_size, device.choose(options.machine.device))
+    batch = at_a_time(options.data.eval_batch_size, device.choose(options.machine.device).type)
     if announced and not terminal.is_interactive():
         print(f"evaluating {what}", file=sys.stderr)
     with tqdm(total=len(data.test), desc=f"evaluating {what}", leave=False, file=sys.stderr,

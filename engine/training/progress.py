@@ -9,6 +9,7 @@ from torch import nn
 
 from engine.errors import BAD_CHECKPOINT, UserError, first_line
 from engine.system import device
+from engine.system.batches import ON_CPU
 from engine.system.precision import Precision
 from engine.training.recipe import Recipe
 from engine.training.tally import Tally
@@ -31,7 +32,7 @@ class FitConfig:
     recipe: Recipe
     seed: int = 1
     precision: Precision = "fp32"
-    eval_batch_size: int = 500
+    eval_batch_size: int = ON_CPU
     quiet: bool = False
     eval_every: int = 1
     codes: bool = False

@@ -22,7 +22,8 @@ from engine.cli.datasets import SHIFT
 from engine.cli.options import Trains
 from engine.data.splits import Data, steps
 from engine.errors import UserError
-from engine.system import device, precision, ranks, signals
+from engine.system import precision, ranks, signals
+from engine.system.batches import at_a_time
 from engine.system.said import notice
 from engine.tasks.base import Evaluation
 from engine.training import loop, onednn, together
@@ -122,7 +123,7 @@ class Run:
     def _config(self, recipe: Recipe, codes: bool, fused: bool) -> FitConfig:
         chosen, machine = self.options.training, self.options.machine
         how = precision.resolved(chosen.precision, self.experiment.device)
-        batch = device.evaluated_at_once(self.options.data.eval_batch_size, self.experiment.device)
+        batch = at_a_time(self.options.data.eval_batch_size, self.experiment.device.type)
         return FitConfig(recipe, machine.seed, how, batch, machine.quiet, chosen.eval_every, codes, fused)
 
     def _fingerprint(self, config: FitConfig, stage: Stage, arch_args: dict[str, Any]) -> dict[str, Any]:

@@ -53,10 +53,10 @@ class _Moments(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class Selected:
-    """The numbers that a max-pool behind the activation selects: all that is coded.
+    """The numbers that a max-pool before or behind the activation selects: all that is coded.
 
     Args:
-        z, which: see windows.selected.
+        z, which: see selecting.selected.
     """
 
     z: Tensor
@@ -97,17 +97,17 @@ class Coded(torch.autograd.Function):
         gamma: Tensor | None, beta: Tensor | None,
     ) -> Tensor:  # fmt: skip
         grid = grid_of(told.rule, told.act, z.device)
-        read = z if told.selected is None else told.selected.z
-        ctx.save_for_backward(z, told.mean, told.var, told.factors, grid, scale, gamma)
-        ctx.told = (told.rule, told.eps, told.selected)
+        picked = told.selected
+        read, which, windows = (z, None, None) if picked is None else (picked.z, picked.which, picked.windows)
+        ctx.save_for_backward(z, read, which, told.mean, told.var, told.factors, grid, scale, gamma)
+        ctx.told = (told.rule, told.eps, windows)
         a, c = told.factors
         return loops.coded(read, told.mean, a, c, grid, told.rule.kind, told.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        z, mean, var, factors, grid, scale, gamma = ctx.saved_tensors
-        (rule, eps, selected), step, wanted = ctx.told, grid[2], ctx.needs_input_grad
-        read = z if selected is None else selected.z
+        z, read, which, mean, var, factors, grid, scale, gamma = ctx.saved_tensors
+        (rule, eps, windows), step, wanted = ctx.told, grid[2], ctx.needs_input_grad
         g, (a, c) = grads[0].contiguous(), factors if rule.kind == "number" else factors / step
         found: list[Tensor | None] = [None] * 5  # of step, scale, bias, gamma, beta
         e0 = e1 = None
@@ -124,12 +124,12 @@ class Coded(torch.autograd.Function):
         if found[1] is not None and scale is not None:
             found[1] = (found[1] if scale.numel() > 1 else found[1].sum()).reshape(scale.shape)
         of_z = None
-        if wanted[0] and selected is None:
+        if wanted[0] and windows is None:
             of_z = loops.back(g, z, mean, a, c, grid, e0, e1, rule.kind, rule.slope)
         elif wanted[0]:
             none = torch.zeros_like(mean)
             d = loops.back(g, read, mean, a, c, grid, none, none, rule.kind, rule.slope)
-            of_z = loops.returned(d, selected.which, z, mean, e0, e1, selected.windows)
+            of_z = loops.returned(d, which, z, mean, e0, e1, windows)
         return of_z, None, *(grad if asked else None for grad, asked in zip(found, wanted[2:], strict=True))
 
 

@@ -1,4 +1,4 @@
-"""The formulas of kernels.py and windows.py as loops: source/fused.cpp on a CPU; those of kernels.py by on_gpu.py on a GPU.
+"""The formulas of kernels.py as loops: source/fused.cpp on a CPU, on_gpu.py on a GPU; and those of selecting.py on a CPU.
 
 Arguments and results are as there, but sums and ends come in parts, (parts, channels).
 """
@@ -154,8 +154,10 @@ def selected(z: Tensor, a: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
 
 def returned(d: Tensor, which: Tensor, z: Tensor, k: Tensor, e0: Tensor, e1: Tensor, windows: Windows) -> Tensor:
     out, pictures = torch.empty_like(z), len(z) // math.prod(windows.before)
+    if d.dtype != torch.float32 or which.dtype != torch.uint8 or not which.is_contiguous() or d.shape != which.shape:
+        raise TypeError("`selected` returns fp32 and bytes")
     told = (*_given(z), pictures, z.shape[1], *_given(k, e0, e1), _windows(windows))
-    _run(library.loaded().mc_returned, d.data_ptr(), which.data_ptr(), *told, out.data_ptr())
+    _run(library.loaded().mc_returned, _given(d)[0], which.data_ptr(), *told, out.data_ptr())
     return out
 
 

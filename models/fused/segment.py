@@ -1,8 +1,9 @@
 """Scale, batch norm, activation and quantizer in one: from the sums of a layer to the codes that the next layer reads.
 
-    z -> mean and variance of each channel -> a, c -> codes of act((z - mean) a + c)
+    z -> mean and variance of each channel -> a, c -> with a max-pool, the selected z -> codes of act((z - mean) a + c)
 
-Every segment takes three passes over memory forward and two backward. Gradients are exact: the gradients of a and c are
+Every segment takes three passes over memory forward and two backward; with a max-pool one more each, but all that follow
+the selection are shorter. Gradients are exact: the gradients of a and c are
 sums over a channel, and channels.py derives the gradients of the mean, the variance and all parameters from them.
 """
 
@@ -69,7 +70,7 @@ class Segment(nn.Module):
             features = x.shape[1] * math.prod(shape)
             rule = quantizer.rule(features, lambda: self._reach(mean, factors, *ends))
         coding = rule.kind != "number"
-        half = precision.stores_codes_in_bf16(x.device) if coding else torch.is_autocast_enabled(x.device.type)
+        half = precision.codes_in_bf16(x.device) if coding else torch.is_autocast_enabled(x.device.type)
         dtype, step = torch.bfloat16 if half else torch.float32, rule.step if rule.learned else None
         told = Told(mean, var, factors, None if norm is None else norm.eps, rule, self.act, dtype, selected)
         of_norm = (norm.weight, norm.bias) if norm is not None else (None, None)

@@ -19,8 +19,8 @@ from models.layers.quantizers.base import Quantizer
 
 ACTS: dict[type, Act] = {nn.ReLU: "relu", nn.ReLU6: "relu6"}
 FEW = 2**21
-"""The fewest numbers in a batch's output of a segment without codes for which a CPU's loop is quicker than torch's batch norm
-and activation. A batch norm without an activation is as quick by torch."""
+"""The fewest numbers in a batch of a segment without codes for which a CPU's loop is quicker than torch's batch norm,
+activation and max-pool. A batch norm alone is as quick by torch."""
 
 
 def segments(form: NormalForm, batch: int | None) -> Iterator[tuple[list[fx.Node], Segment]]:
@@ -36,16 +36,11 @@ def pools(form: NormalForm) -> dict[fx.Node, nn.MaxPool2d]:
     """Return the max-pools that pool.py computes; none on a CPU."""
     if type_and_device(form)[1].type != "cuda":
         return {}
-    every = ((node, module(form, node)) for node in form.captured.graph.nodes)
-    return {node: pool for node, pool in every
-            if isinstance(pool, nn.MaxPool2d) and _is_simple(pool) and not _has_hooks(pool)}  # fmt: skip
+    every = ((node, _pool(form, node)) for node in form.captured.graph.nodes)
+    return {node: pool for node, pool in every if pool is not None and not _has_hooks(pool)}
 
 
-def _is_simple(pool: nn.MaxPool2d) -> bool:
-    return type(pool) is nn.MaxPool2d and windows.fits(pool)
-
-
-def size(node: fx.Node) -> int:
+def numbers(node: fx.Node) -> int:
     """Return the count of numbers of a node's output, for one picture."""
     return prod(count for count in node.meta["shape"] if count)
 
@@ -73,17 +68,14 @@ def _from(form: NormalForm, first: fx.Node, batch: int | None) -> tuple[list[fx.
         pass
     norm = None if at is None else module(form, at)
     norm = norm if isinstance(norm, nn.BatchNorm2d) and take(_is_plain(form, at, norm)) else None
-    act: Act = "none"
-    pool: nn.MaxPool2d | None = None
-    for _ in range(2):  # in either order
-        found = module(form, at) if at is not None else None
-        kind = ACTS.get(type(found))
-        if act == "none" and kind is not None and take(True):
-            act = kind
-        elif (
-            pool is None and isinstance(found, nn.MaxPool2d) and take(not on_gpu and bool(chain) and _is_simple(found))
-        ):
-            pool = found
+    pools_here = bool(chain) and not on_gpu
+    pool = _pool(form, at) if pools_here else None
+    pool = pool if take(pool is not None) else None
+    act = ACTS.get(type(module(form, at))) if at is not None else None
+    act = act if act is not None and take(True) else "none"
+    if pools_here and pool is None:
+        pool = _pool(form, at)
+        pool = pool if take(pool is not None) else None
     quantizer = _quantizer(form, at, bool(chain))
     if quantizer is not None and at is not None and isinstance(module(form, at), Quantizer):
         take(True)
@@ -91,9 +83,15 @@ def _from(form: NormalForm, first: fx.Node, batch: int | None) -> tuple[list[fx.
         return None
     without_codes = not on_gpu and quantizer is None and not isinstance(layer, QuantConv2d)
     alone = act == "none" and pool is None
-    if without_codes and batch is not None and (alone or batch * max(map(size, chain)) < FEW):
+    if without_codes and batch is not None and (alone or batch * max(map(numbers, chain)) < FEW):
         return None
     return chain, Segment(layer, norm, act, quantizer, pool)
+
+
+def _pool(form: NormalForm, node: fx.Node | None) -> nn.MaxPool2d | None:
+    """Return a node's max-pool, if it has one that `Windows` describe."""
+    found = module(form, node) if node is not None else None
+    return found if type(found) is nn.MaxPool2d and windows.fits(found) else None
 
 
 def _has_hooks(found: nn.Module | None) -> bool:

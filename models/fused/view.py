@@ -12,7 +12,7 @@ from engine.system import ranks
 from engine.system.compiled import Unavailable
 from engine.system.said import notice
 from models.fused import loops
-from models.fused.segments import pools, segments, size
+from models.fused.segments import numbers, pools, segments
 from models.graph.flow import writes
 from models.graph.normal import NormalForm, type_and_device
 
@@ -59,13 +59,13 @@ def _pays(form: NormalForm, device: torch.device, pictures: int, batch: int) -> 
 
 def _numbers(form: NormalForm) -> int:
     """Return the count of numbers in the outputs of all nodes, for one picture."""
-    return sum(size(node) for node in form.captured.graph.nodes if isinstance(node.meta.get("shape"), tuple))
+    return sum(numbers(node) for node in form.captured.graph.nodes if isinstance(node.meta.get("shape"), tuple))
 
 
 class View(nn.Module):
     """A replacement for a normal form in training: it computes the same, with the form's parameters and statistics.
 
-    Operations other than batch norm, activation and quantizer run unchanged. If a call changes a value in place, all run
+    Operations other than batch norm, max-pool, activation and quantizer run unchanged. If a call changes a value in place, all run
     unchanged.
 
     Args:

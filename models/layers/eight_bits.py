@@ -1,6 +1,7 @@
 """Exact products of codes by a CPU's int8 convolutions. Gradients are those of bf16 convolutions if the CPU has them.
 
-bf16 represents all codes, so such a gradient rounds the gradient that it gets from behind, and its result.
+bf16 represents all codes, so such a gradient rounds only the gradient from behind, and its result. Products that bytes do
+not hold have fp32 gradients, see products.py.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 
 from engine.errors import LOCKED, UserError
-from engine.system.device import EVALUATED
 from engine.system.files import check_writable
 from engine.system.lock import Lock
 from engine.system.said import notice
@@ -148,8 +147,10 @@ def command(options: Options, node: Node) -> list[str]:
         words += ["--core", options.core]
     words += ["--dataset", options.dataset, "--data", str(options.data.root)]
     words += ["--seed", str(node.seed), "--device", options.machine.device]
-    words += ["--save", str(node.model), "--eval_batch_size", str(options.data.eval_batch_size or EVALUATED["cuda"])]
+    words += ["--save", str(node.model)]
     # a checkpoint stores its command: default values are left out, so that files stay the same
+    if options.data.eval_batch_size:
+        words += ["--eval_batch_size", str(options.data.eval_batch_size)]
     if options.data.num_workers != 2:
         words += ["--num_workers", str(options.data.num_workers)]
     if options.data.skip_bad:

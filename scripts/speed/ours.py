@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from engine.data.info import DataInfo
 from engine.data.splits import TensorSplit
 from engine.system import precision
-from engine.system.device import EVALUATED
+from engine.system.batches import at_a_time
 from engine.system.precision import Precision
 from engine.system.reuse import reusing
 from engine.tasks.classification import CLASSIFICATION
@@ -85,7 +85,7 @@ def evaluation_of(
     """
     model: nn.Module = network(arch, side, variant).to(device)
     model = plain(model, variant) if textbook else model.to(memory_format=torch.channels_last)
-    split, batch = pictures(side, device, count), BATCH if textbook else EVALUATED[device.type]
+    split, batch = pictures(side, device, count), BATCH if textbook else at_a_time(None, device.type)
     with torch.no_grad():
         model(next(split.batches(50))[0])  # ranges and steps need a batch
     model.eval()

@@ -26,6 +26,15 @@ LINES = {
 }
 
 
+def learned() -> torch.Tensor:
+    """Return what the weights of the trained file have gained on their parent's."""
+    after, before = (
+        torch.load(path, weights_only=True)["state_dict"] for path in ("out.pth", "models_save/nin_refine.pth")
+    )
+    kept = [name for name, value in after.items() if value.ndim == 4 and name in before]
+    return torch.cat([(after[name] - before[name]).flatten() for name in kept])
+
+
 def train(refined: Callable, line: str, *more: str) -> tuple[list[dict[str, str]], dict]:
     """Train and return the metrics of each epoch, and the run folder's record."""
     module, *words = line.split()
@@ -49,9 +58,11 @@ def test_exact_trains_as_fp32(
     """Sums of codes are integers in both, as long as they are below 2^24. Gradients use bf16 where the CPU has it."""
     monkeypatch.setattr(precision, "has_bf16", lambda _: half)
     plain, _ = train(refined, LINES[kind], "--precision", "fp32")
+    wanted = learned()
     exact, said = train(refined, LINES[kind], "--precision", "exact", "--overwrite")
     assert said["precision"] == "exact"
     assert float(exact[0]["train_loss"]) == pytest.approx(float(plain[0]["train_loss"]), rel=apart)
+    assert torch.cosine_similarity(learned(), wanted, dim=0) > 0.7
 
 
 @pytest.mark.skipif(not HALF, reason="no bf16 in this processor")

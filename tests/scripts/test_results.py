@@ -130,7 +130,7 @@ def test_it_fills_the_table_and_goes_on_where_it_was(
     assert row["version"]["nin"].keys() == {"python", "torch", "torchvision", "model-compression", "commit"}
     assert row["commands"] == [
         f"python -m prune.train --arch nin --cfg {NARROW} --dataset digits --data data --seed 1 --device cpu "
-        "--save runs/results/digits/s1/nin.pth --eval_batch_size 500 --num_workers 0 "
+        "--save runs/results/digits/s1/nin.pth --num_workers 0 "
         "--image_size 8 --run_dir runs/results/digits/s1/nin --epochs 2 --precision fp32"
     ]
     assert "updated README.md" in first.err

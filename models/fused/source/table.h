@@ -13,7 +13,7 @@ struct Rule {
     float first, last;      // x / step gives the step a gradient between them
 };
 
-// The windows of a max-pool; the same as in windows.py.
+// The windows of a max-pool, see windows.py.
 struct Windows {
     int size_down, size_across, step_down, step_across, above, left;  // above, left: padding
     int height, width, down, across;                                  // of the map, and of the map of windows

@@ -48,6 +48,7 @@ ALWAYS void selected_of(const Z *z, Share share, int channels, const float *a, c
                     for (int x = first; x < last; x++) {
                         const Vector here = load(map + (int64_t(top + y) * of.width + left + x) * channels + at, count), size = here * sign;
                         const bool is_first = y == first_down && x == first;
+                        // all true for the first number, which may be less than any other
                         const auto better = is_first ? (size == size) | (size != size) : (size > best) | (size != size);
                         best = better ? size : best;
                         chosen = better ? here : chosen;
@@ -66,12 +67,16 @@ struct Reach {  // the windows [first, last) that hold a number at `at`
         : at(at), first(at < size ? 0 : (at - size) / step + 1), last(at / step < count ? at / step + 1 : count) {}
 };
 
-struct Read { int64_t from; uint32_t number; };  // a window that may have selected a number: its place, the number's number in it
+// A window that holds a number: where its own values are stored, and what `which` says if it selected that number.
+struct Read {
+    int64_t from;
+    uint32_t number;
+};
 
 // SOME: how many windows to read, or 0: `some`.
 template <int SOME, class Z>
 void returned_to(const float *d, const uint8_t *which, const Z *z, const Read *reads, int some, int channels, const float *k,
-                        const float *e0, const float *e1, Z *out) {
+                 const float *e0, const float *e1, Z *out) {
     each_full_vector(channels, [&](int at, int count) ALWAYS_LAMBDA {
         Vector found = load(e0 + at, count) + (load(z + at, count) - load(k + at, count)) * load(e1 + at, count);
         for (int n = 0; n < (SOME ? SOME : some); n++) {

@@ -46,3 +46,18 @@ def test_networks_without_codes_alone_are_cast(how: str, codes: bool, casts: boo
     with precision.training(how, CPU, codes):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == (torch.bfloat16 if casts else torch.float32)
         assert precision.in_force() == how
+
+
+@pytest.mark.parametrize(
+    ("how", "device", "has", "wanted"),
+    [
+        ("fp32", "cpu", True, False), ("bf16", "cpu", True, True), ("bf16", "cuda", True, True),
+        ("exact", "cpu", True, True), ("exact", "cpu", False, False), ("exact", "cuda", True, False),
+    ],
+)  # fmt: skip
+def test_loops_return_codes_in_bf16_where_what_reads_them_uses_it(
+    how: precision.Precision, device: str, has: bool, wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "has_bf16", lambda _: has)
+    with precision.computing(how):
+        assert precision.codes_in_bf16(torch.device(device)) == wanted

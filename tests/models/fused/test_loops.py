@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from models.fused import kernels, loops
-from models.fused.windows import Windows, returned, selected
+from models.fused.selecting import returned, selected
+from models.fused.windows import Windows
 
 TYPES = (torch.float32, torch.bfloat16)
 SIZES = ((1, 1), (3, 5), (64, 16), (129, 33), (1000, 96), (70, 3), (96, 10), (66, 24), (20, 1100))

@@ -87,21 +87,26 @@ def test_it_is_what_its_modules_are(kind: str, fold: bool, bias: bool) -> None:
 @pytest.mark.parametrize("pool", [nn.MaxPool2d(2), nn.MaxPool2d(3, 2, 1)], ids=["2x2", "3x3"])
 @pytest.mark.parametrize("kind", [*MADE, "number"])
 def test_a_pool_may_stand_before_the_codes(kind: str, pool: nn.MaxPool2d) -> None:
-    """Codes, ranges and learned steps are those of the numbers that the pool selects."""
-    act, found = MADE[kind][2] if kind in MADE else "relu", []
-    for how in ("modules", "segment"):
+    """Codes, ranges and learned steps are those of the numbers that the pool selects, before or behind the activation."""
+    name = MADE[kind][2] if kind in MADE else "relu"
+    act, found = ACTS[name], []
+    for how in ("segment", "pool first", "activation first"):
         layer, norm, behind, x = parts(kind if kind in MADE else "DoReFa", False, False)
-        quantizer = behind if kind in MADE else None
-        segment = Segment(layer, norm, act, quantizer, pool)
-        run = segment if how == "segment" else segment._apart
-        coded = run if kind in MADE else lambda x, run=run: (run(x), None)
-        found.append(trained(coded, x, [layer, norm, behind]))
-    (codes, one), (same, other) = found
+        coded = behind if kind in MADE else lambda y: (y, None)
+        run = {
+            "segment": Segment(layer, norm, name, behind if kind in MADE else None, pool),
+            "pool first": lambda x, layer=layer, norm=norm, coded=coded: coded(act(pool(norm(layer(x))))),
+            "activation first": lambda x, layer=layer, norm=norm, coded=coded: coded(pool(act(norm(layer(x))))),
+        }[how]
+        run = run if kind in MADE or how != "segment" else lambda x, run=run: (run(x), None)
+        found.append(trained(run, x, [layer, norm, behind]))
+    (codes, one), *others = found
     assert codes.shape == pool(torch.zeros(6, 21, 9, 9)).shape
-    assert (codes - same).abs().gt(1e-4).float().mean() < 1e-3  # numbers on an edge may differ
-    for a, b in zip(one, other, strict=True):
-        assert (a - b).norm() <= 1e-3 * a.norm() + 1e-3
     assert one[1].norm() > 0
+    for same, other in others:
+        assert (codes - same).abs().gt(1e-4).float().mean() < 1e-3  # numbers on an edge may differ
+        for a, b in zip(one, other, strict=True):
+            assert (a - b).norm() <= 1e-3 * a.norm() + 1e-3
 
 
 def test_a_number_that_an_activation_holds_at_its_end_moves_the_step() -> None:

@@ -158,6 +158,35 @@ def test_pools_behind_norms_are_in_segments_where_loops_take_them() -> None:
     assert pools == [form.get_submodule("pools.0"), form.get_submodule("pools.1"), None, None]
 
 
+def test_a_norm_with_a_pool_alone_pays_too() -> None:
+    """In a float network on a CPU; a norm alone does not."""
+
+    class Plain(nn.Sequential):
+        def __init__(self, *pool: nn.Module) -> None:
+            super().__init__(nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), *pool, nn.Flatten(), nn.LazyLinear(5))
+
+    for pool, count in (((), 0), ((nn.MaxPool2d(2),), 1)):
+        model = Plain(*pool)
+        model(torch.zeros(1, 3, 10, 10))
+        form = capture(model, (3, 10, 10), "plain").train()
+        assert sum(isinstance(m, Segment) for m in View(form, 10**6).modules()) == count
+
+
+def test_a_size_in_a_tuple_of_one_is_that_of_both_sides() -> None:
+    class Short(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm, self.last = nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.Conv2d(8, 5, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.last(nn.functional.max_pool2d(self.norm(self.conv(x)), [2]).relu()).mean((2, 3))
+
+    form = capture(Short(), (3, 9, 9), "short").train()
+    x = torch.randn(4, 3, 9, 9)
+    assert any(m.pool for m in View(form).modules() if isinstance(m, Segment))
+    torch.testing.assert_close(View(form)(x), form(x), rtol=1e-4, atol=1e-5)
+
+
 def test_hooks_are_called_and_names_of_the_network_stay_its_own() -> None:
     """A workaround for oneDNN is such a hook; a layer may have the same name as a segment."""
 

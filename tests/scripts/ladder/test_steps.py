@@ -101,10 +101,10 @@ def test_a_step_is_told_what_the_ladder_is_told() -> None:
     files = [f"{folder}/{name}.pth" for name in ("nin", "w8a8", "ptq_kl")]
     said = [" ".join(fill.command(options(), Node(folder, 2, name))) for name in ("nin", "w8a8", "ptq_kl")]
     assert said == [
-        f"prune.train --arch nin {plain} {files[0]} --eval_batch_size 500 --run_dir {folder}/nin --precision auto",
+        f"prune.train --arch nin {plain} {files[0]} --run_dir {folder}/nin --precision auto",
         f"quant.wqaq --Wbits 8 --Abits 8 --refine {files[0]} {plain} {files[1]} "
-        f"--eval_batch_size 500 --run_dir {folder}/w8a8 --precision auto",
-        f"quant.ptq --calibrate kl --model {files[0]} {plain} {files[2]} --eval_batch_size 500",
+        f"--run_dir {folder}/w8a8 --precision auto",
+        f"quant.ptq --calibrate kl --model {files[0]} {plain} {files[2]}",
     ]
     more = options(
         num_workers=0, image_size=8, val=100, flip=False, epochs=9, recipe="original", precision="bf16", crop="shift"
