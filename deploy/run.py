@@ -101,6 +101,11 @@ class Options(Command):
             raise UserError(f"{given[0]} goes with --evaluate, not with pictures", f"leave {given[0]} out")
 
     @property
+    def batch(self) -> int:
+        """The number of pictures to compute at a time."""
+        return at_a_time(self.data.eval_batch_size, "cpu")
+
+    @property
     def works(self) -> Works:
         """The options in the form of commands that run checkpoints."""
         machine = Machine(
@@ -125,7 +130,7 @@ def body(options: Options) -> dict[str, Any]:
             "run it from your own code with deploy.executors",
             BAD_CHECKPOINT,
         )
-    many = at_a_time(options.data.eval_batch_size, "cpu") if options.evaluate else len(options.pictures)
+    many = options.batch if options.evaluate else len(options.pictures)
     executor = choose(options.executor, held.program, min(many, MANY))
     if options.evaluate:
         return _evaluated(options, held, executor)
@@ -190,9 +195,7 @@ def _detected(options: Options, held: Packed, executor: Executor) -> dict[str, A
 
     shell, paths = _shell(options, held), options.pictures
     places = boxes.places(options.draw, paths) if options.draw else []
-    found = boxes.found(
-        executor, shell, held.made, paths, options.score, at_a_time(options.data.eval_batch_size, "cpu")
-    )
+    found = boxes.found(executor, shell, held.made, paths, options.score, options.batch)
     for one, place in zip(found, places, strict=False):
         drawing.draw(one, place)
     if not options.machine.quiet:
@@ -213,9 +216,8 @@ def _classified(options: Options, held: Packed, executor: Executor) -> dict[str,
     side = held.program.picture[1]
     bytes_ = [torch.from_numpy(read_picture(path, side, info.crop).copy()) for path in options.pictures]
     lines, found = [], []
-    batch = at_a_time(options.data.eval_batch_size, "cpu")
-    for start in range(0, len(bytes_), batch):
-        part = torch.stack(bytes_[start : start + batch])
+    for start in range(0, len(bytes_), options.batch):
+        part = torch.stack(bytes_[start : start + options.batch])
         shares = torch.softmax(executor(normalise(part, info)).double(), 1)
         for path, row in zip(options.pictures[start:], shares, strict=False):
             best = row.topk(min(options.top, len(row)))

@@ -69,13 +69,15 @@ def _from(form: NormalForm, first: fx.Node, batch: int | None) -> tuple[list[fx.
     norm = None if at is None else module(form, at)
     norm = norm if isinstance(norm, nn.BatchNorm2d) and take(_is_plain(form, at, norm)) else None
     pools_here = bool(chain) and not on_gpu
-    pool = _pool(form, at) if pools_here else None
-    pool = pool if take(pool is not None) else None
+
+    def take_pool() -> nn.MaxPool2d | None:
+        found = _pool(form, at) if pools_here else None
+        return found if take(found is not None) else None
+
+    pool = take_pool()
     act = ACTS.get(type(module(form, at))) if at is not None else None
     act = act if act is not None and take(True) else "none"
-    if pools_here and pool is None:
-        pool = _pool(form, at)
-        pool = pool if take(pool is not None) else None
+    pool = take_pool() if pool is None else pool
     quantizer = _quantizer(form, at, bool(chain))
     if quantizer is not None and at is not None and isinstance(module(form, at), Quantizer):
         take(True)

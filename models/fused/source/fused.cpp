@@ -1,5 +1,5 @@
-// The loops of kernels.py and selecting.py on all threads, with the best instruction set that runs here. Numbers are stored as (rows, channels), in
-// bf16 if `half` is 1, else in fp32.
+// The loops of kernels.py and selecting.py on all threads, with the best instruction set that runs here. Numbers are stored as
+// (rows, channels), in bf16 if `half` is 1, else in fp32.
 #include "table.h"
 
 #include <cstddef>

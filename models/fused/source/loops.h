@@ -1,4 +1,5 @@
-// The loops of kernels.py and selecting.py for one instruction set, over rows [begin, end) of (rows, channels). Parameters of channels are fp32.
+// The loops of kernels.py and selecting.py for one instruction set, over rows [begin, end) of (rows, channels). Parameters of
+// channels are fp32.
 #pragma once
 #include "rows.h"
 #include "table.h"

@@ -42,14 +42,15 @@ ALWAYS void selected_of(const Z *z, Share share, int channels, const float *a, c
             each_full_vector(channels, [&](int at, int count) ALWAYS_LAMBDA {
                 const Vector factor = load(a + at, count), one = all(1.0f);
                 const Vector sign = (factor > 0.0f ? one : Vector{}) - (factor < 0.0f ? one : Vector{});
-                Vector best{}, chosen{};
-                Bits number{};
+                const auto read = [&](int y, int x) ALWAYS_LAMBDA {
+                    return load(map + (int64_t(top + y) * of.width + left + x) * channels + at, count);
+                };
+                Vector chosen = read(first_down, first), best = chosen * sign;
+                Bits number = Bits{} + uint32_t(first_down * of.size_across + first);
                 for (int y = first_down; y < last_down; y++)
                     for (int x = first; x < last; x++) {
-                        const Vector here = load(map + (int64_t(top + y) * of.width + left + x) * channels + at, count), size = here * sign;
-                        const bool is_first = y == first_down && x == first;
-                        // all true for the first number, which may be less than any other
-                        const auto better = is_first ? (size == size) | (size != size) : (size > best) | (size != size);
+                        const Vector here = read(y, x), size = here * sign;
+                        const auto better = (size > best) | (size != size);
                         best = better ? size : best;
                         chosen = better ? here : chosen;
                         number = better ? Bits{} + uint32_t(y * of.size_across + x) : number;
