@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,7 @@ class Native:
             self.last.channels = self.last.pitch = math.prod(program.answer)
         self.arenas: NDArray[np.uint8] = np.zeros(0, np.uint8)
         self.fault: BaseException | None = None
+        self._busy = Lock()  # calls share the arenas, and ctypes lets other threads run meanwhile
         self.callback = steps.Callback(self._by_reference)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -61,15 +63,16 @@ class Native:
         if tuple(pictures.shape[1:]) != self.program.picture:
             raise ValueError(f"pictures of shape {tuple(pictures.shape[1:])}, not {self.program.picture}")
         answers = torch.empty(len(pictures), *self.program.answer)
-        self._make_room(threads)
-        self.engine.library.mc_run(
-            self.engine.which, self.plan.steps, len(self.plan.steps), ctypes.byref(self.first), ctypes.byref(self.last),
-            self._begin, self.plan.arena, threads, pictures.data_ptr(), len(pictures), answers.data_ptr(), self.callback,
-            None if seconds is None else seconds.ctypes.data,
-        )  # fmt: skip
-        if self.fault is not None:
-            fault, self.fault = self.fault, None
-            raise fault
+        with self._busy:
+            self._make_room(threads)
+            self.engine.library.mc_run(
+                self.engine.which, self.plan.steps, len(self.plan.steps), ctypes.byref(self.first), ctypes.byref(self.last),
+                self._begin, self.plan.arena, threads, pictures.data_ptr(), len(pictures), answers.data_ptr(), self.callback,
+                None if seconds is None else seconds.ctypes.data,
+            )  # fmt: skip
+            if self.fault is not None:
+                fault, self.fault = self.fault, None
+                raise fault
         return answers
 
     def _make_room(self, threads: int) -> None:

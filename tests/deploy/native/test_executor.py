@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -86,6 +88,16 @@ def test_any_number_of_threads_gives_the_same(threads: int, count: int, kernels:
         assert all(torch.equal(native(x), expected) for _ in range(3))
     finally:
         torch.set_num_threads(before)
+
+
+def test_threads_that_share_an_engine_get_their_own_answers(kernels: str) -> None:
+    made = chains.program(*chains.PROGRAMS["a pool behind a ReLU"])
+    pictures = [chains.given() * (number + 1) for number in range(16)]
+    native = Native(made, kernels)
+    expected = [run(made, x) for x in pictures]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(native, pictures * 40))
+    assert all(torch.equal(one, expected[number % 16]) for number, one in enumerate(found))
 
 
 def test_no_picture_and_pictures_of_another_size(kernels: str) -> None:
