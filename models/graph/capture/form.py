@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -12,11 +10,11 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_leaves
 
 from engine.errors import no_memory
-from engine.system.said import notice, some
-from models.check import Misdeclared, one_line, user_code
+from models.check import Misdeclared, user_code
 from models.graph.capture.build import build
 from models.graph.capture.export import exported
 from models.graph.capture.frozen import as_norms
+from models.graph.capture.training import buffers_kept, compare, same
 from models.graph.normal import NormalForm, Size, pictures
 
 CHECKED = 2
@@ -32,12 +30,12 @@ def capture(model: nn.Module, picture: Size, arch: str, check: bool = True) -> N
     Args:
         picture: the size that it will read.
         arch: its name in messages.
-        check: run both and compare them, also in training; a notice names modules that only training runs. False is for
-            networks that are known or compared elsewhere.
+        check: run both and compare them, also in training and in their gradients; a notice names modules that only
+            training runs. False is for networks that are known or compared elsewhere.
 
     Raises:
         Misdeclared: exit 2 for a network that cannot be captured, answers differently each time, does not return
-            exactly one tensor, or changes a buffer in evaluation.
+            exactly one tensor, changes a buffer in evaluation, or has a backward of its own.
     """
     fit_to(model, picture)
     with as_norms(model):
@@ -50,20 +48,20 @@ def _capture(model: nn.Module, picture: Size, arch: str, check: bool) -> NormalF
     if not check:
         return _built(model, arch, x).eval()
     hint = f"let its code run on pictures of {'x'.join(map(str, picture))}, or give another --image_size"
-    with _buffers_kept(model), user_code(arch, hint):  # with gradients: without them, attention takes another path
+    with buffers_kept(model), user_code(arch, hint):  # with gradients: without them, attention takes another path
         first, second = (_output(model(x.clone()), arch) for _ in range(2))
-    if not _same(first, second):
+    if not same(first, second):
         raise Misdeclared(f"--arch {arch}: the network answers differently each time in evaluation", _RANDOM)
     form = _built(model, arch, x)
     form.eval()
     for own in [form(x.clone()).detach() for _ in range(2)]:  # the second run detects changes by the first
-        if _same(first, own):
+        if same(first, own):
             continue
         raise Misdeclared(
             f"--arch {arch}: the outputs of its captured graph differ by {(first - own).abs().max().item():.2g}",
             "let its output depend only on pictures and parameters, not on a global state",
         )
-    _compare_training(model, form, x, arch)
+    compare(model, form, x, arch)
     return form
 
 
@@ -120,7 +118,7 @@ def answers(model: nn.Module, picture: Size, shape: tuple[int | None, ...] | Non
     x = _made_up(model, picture)
     try:
         fit_to(model, picture)
-        with _buffers_kept(model), torch.random.fork_rng(devices=[]):
+        with buffers_kept(model), torch.random.fork_rng(devices=[]):
             found = model.eval()(x)
     except (Exception, SystemExit) as fault:
         if no_memory(fault):
@@ -135,11 +133,6 @@ def answers(model: nn.Module, picture: Size, shape: tuple[int | None, ...] | Non
 def _made_up(model: nn.Module, picture: Size) -> Tensor:
     device = next((t.device for t in (*model.parameters(), *model.buffers())), torch.device("cpu"))
     return pictures(picture, CHECKED).to(device, next((p.dtype for p in model.parameters()), torch.float32))
-
-
-def _same(one: Tensor, other: Tensor) -> bool:
-    """Return whether two tensors are equal bit for bit. NaN equals NaN, as made-up numbers may overflow."""
-    return torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
 
 
 _RANDOM = "give F.dropout training=self.training, and draw no random numbers in evaluation"
@@ -163,48 +156,3 @@ def _output(found: Any, arch: str) -> Tensor:
             f"--arch {arch}: in evaluation it returns {dtype}, not floats", "let forward return the scores"
         )
     return leaves[0].detach()
-
-
-@contextlib.contextmanager
-def _buffers_kept(model: nn.Module) -> Iterator[None]:
-    """Restore the network's buffers after a run inside the context."""
-    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    try:
-        yield
-    finally:
-        for name, buffer in model.named_buffers():
-            if name in before:
-                buffer.detach().copy_(before[name])
-
-
-def _compare_training(model: nn.Module, form: NormalForm, x: Tensor, arch: str) -> None:
-    """Print a notice if the outputs of the two differ in training mode, or if evaluation leaves a module out."""
-    try:
-        theirs: Tensor | None = _in_training(model, x)
-        why = ""
-    except (Exception, SystemExit) as fault:  # its code may need targets or larger pictures in training
-        if no_memory(fault):
-            raise
-        theirs, why = None, f" (in training its code raises {one_line(fault)})"
-    own = _in_training(form, x)
-    names, used = form.captured.vanished, set(form.parameters())  # functions may use parameters of vanished modules
-    if theirs is None or own is None or not _same(theirs, own):
-        alone = f": {some(names)} run only in training" if names else ""
-        notice(
-            f"{arch} computes differently in training and in evaluation{alone}{why}; training uses the code of "
-            "evaluation (except for dropout and batch norm)"
-        )
-    elif held := [name for name in names if any(p not in used for p in model.get_submodule(name).parameters())]:
-        notice(f"{arch}: evaluation does not run {some(held)}; their parameters stay in the file and are not trained")
-
-
-def _in_training(network: nn.Module, x: Tensor) -> Tensor | None:
-    """Return a network's first output tensor in training mode, from a fixed seed. Restore buffers and eval mode."""
-    with _buffers_kept(network), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network.train()
-        try:
-            found = [leaf for leaf in tree_leaves(network(x.clone())) if isinstance(leaf, Tensor)]
-        finally:
-            network.eval()
-    return found[0].detach() if found else None

@@ -1,0 +1,126 @@
+"""Comparison of a network with its captured graph in training: outputs and gradients."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from engine.errors import no_memory
+from engine.system.said import notice, some
+from models.check import Misdeclared, one_line, user_code
+from models.graph.normal import NormalForm
+
+NEAR, NOISE = 0.01, 1e-5
+"""Largest difference of a parameter's two gradients, as shares of its gradient and of the network's.
+
+A backward of the user's own may compute the derivative in another way, for example to save memory. The gradient of a
+bias in front of a batch norm is 0 but for rounding.
+"""
+
+_OWN = (
+    "capture loses the backward of a torch.autograd.Function and gradient hooks: let autograd derive it; a "
+    "straight-through estimator of f is x + (f(x) - x).detach()"
+)
+
+
+def compare(model: nn.Module, form: NormalForm, x: Tensor, arch: str) -> None:
+    """Compare the two in training mode, and their gradients.
+
+    A notice tells that their outputs differ in training mode, or that evaluation leaves a module out. Gradients are
+    compared in evaluation if the outputs differ in training.
+
+    Raises:
+        Misdeclared: exit 2 if a parameter's gradients differ.
+    """
+    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    parameters = [*named.values()]
+    try:
+        theirs: Run | None = _run(model, x, parameters, training=True)
+        why = ""
+    except (Exception, SystemExit) as fault:  # its code may need targets or larger pictures in training
+        if no_memory(fault):
+            raise
+        theirs, why = None, f" (in training its code raises {one_line(fault)})"
+    own = _run(form, x, parameters, training=True)
+    names, used = form.captured.vanished, set(form.parameters())  # functions may use parameters of vanished modules
+    if theirs is None or not same(theirs.output, own.output):
+        alone = f": {some(names)} run only in training" if names else ""
+        notice(
+            f"{arch} computes differently in training and in evaluation{alone}{why}; training uses the code of "
+            "evaluation (except for dropout and batch norm)"
+        )
+        with user_code(arch, _OWN):
+            theirs = _run(model, x, parameters, training=False)
+        own = _run(form, x, parameters, training=False)
+    elif held := [name for name in names if any(p not in used for p in model.get_submodule(name).parameters())]:
+        notice(f"{arch}: evaluation does not run {some(held)}; their parameters stay in the file and are not trained")
+    if wrong := [*_other_gradients(theirs, own, [*named])]:
+        raise Misdeclared(f"--arch {arch}: the gradients of its captured graph differ: {some(wrong)}", _OWN)
+
+
+def _other_gradients(theirs: Run, own: Run, names: list[str]) -> Iterator[str]:
+    if theirs.gradients is None or own.gradients is None:
+        return
+    noise = NOISE * sum(float(gradient.square().sum()) for gradient in theirs.gradients) ** 0.5
+    for name, one, other in zip(names, theirs.gradients, own.gradients, strict=True):
+        if (one - other).norm() > NEAR * one.norm() + noise:
+            yield name
+
+
+class Run(NamedTuple):
+    """One run of a network: its first output tensor, and the gradient of each parameter, 0 for an unused one.
+
+    There are no gradients if its backward raises an error: then its own training would fail, too.
+    """
+
+    output: Tensor
+    gradients: list[Tensor] | None
+
+
+def _run(network: nn.Module, x: Tensor, parameters: list[nn.Parameter], *, training: bool) -> Run:
+    """Run a network forward and backward from a fixed seed. Restore its buffers and eval mode."""
+    with buffers_kept(network), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network.train(training)
+        try:
+            output = next(leaf for leaf in tree_leaves(network(x.clone())) if isinstance(leaf, Tensor))
+            try:
+                return Run(output.detach(), _gradients(output, parameters))
+            except Exception as fault:
+                if no_memory(fault):
+                    raise
+                return Run(output.detach(), None)
+        finally:
+            network.eval()
+
+
+def _gradients(output: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
+    """Return the gradients of a weighted sum of outputs. Equal weights would give none behind a softmax."""
+    if not (output.requires_grad and parameters):
+        return [torch.zeros(()) for _ in parameters]
+    weights = torch.linspace(-1, 1, output.numel(), dtype=output.dtype, device=output.device).view_as(output)
+    found = torch.autograd.grad(output, parameters, weights, allow_unused=True)
+    # numbers that are not finite come from made-up pictures and count as 0
+    return [torch.zeros(()) if g is None else g.cpu().nan_to_num(0.0, 0.0, 0.0) for g in found]
+
+
+def same(one: Tensor, other: Tensor) -> bool:
+    """Return whether two tensors are equal bit for bit. NaN equals NaN, as made-up numbers may overflow."""
+    return torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
+
+
+@contextlib.contextmanager
+def buffers_kept(model: nn.Module) -> Iterator[None]:
+    """Restore the network's buffers after a run inside the context."""
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    try:
+        yield
+    finally:
+        for name, buffer in model.named_buffers():
+            if name in before:
+                buffer.detach().copy_(before[name])
