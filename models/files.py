@@ -114,6 +114,8 @@ def rebuild(checkpoint: Checkpoint, arch: str | None = None) -> NormalForm:
         if small.whole is None:  # nothing was cut, so the error is in the code, not in the file
             raise
         raise UserError(f"the weights do not fit the network: {fault}", _OTHER_ARCH, BAD_CHECKPOINT) from fault
+    if checkpoint.format == "foreign":
+        forms.check_again(form, lambda: _narrow(_plain(checkpoint, arch), checkpoint).model, checkpoint.arch)
     if small.whole is not None:
         form.captured.whole = small.whole
     return form

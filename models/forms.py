@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -24,9 +25,28 @@ def build(
         side: side of the input pictures, in pixels.
 
     Raises:
-        UserError: as registry.build and models.graph.capture.form.capture.
+        UserError: as registry.build, models.graph.capture.form.capture and `check_again`.
     """
-    return form_of(registry.build(arch, cfg, classes, **arch_args), arch, cfg, classes, side)
+    make = partial(registry.build, arch, cfg, classes, **arch_args)
+    form = form_of(make(), arch, cfg, classes, side)
+    check_again(form, make, arch)
+    return form
+
+
+def check_again(form: NormalForm, make: Callable[[], nn.Module], arch: str) -> None:
+    """Check that a second build of a user's network differs from the first only in its state_dict.
+
+    Args:
+        make: builds the network.
+
+    Raises:
+        UserError: as models.graph.capture.again.check.
+    """
+    if is_users_code(arch):
+        from models.graph.capture import again
+
+        with user_code.running(arch):
+            again.check(form, make, arch)
 
 
 def channels(network: nn.Module) -> int:

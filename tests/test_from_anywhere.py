@@ -23,6 +23,7 @@ from engine.cli import argtypes
 from engine.errors import USAGE
 from models import check, forms, user_code
 from models.blocks import ConvBNAct
+from models.graph.capture import again  # noqa: F401, imported before modules are compared
 from quant.prepare import prepare
 from quant.spec import QuantSpec
 from scripts import console

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, fx
+
+_PYTORCH = f'File "{Path(torch.__file__).parent}{os.sep}'
 
 Values = dict[str, Any]
 """The arguments of a call by the names of its schema, defaults filled in."""
@@ -70,9 +74,11 @@ def typed(node: fx.Node) -> dict[str, Any]:
 
 
 def line(node: fx.Node) -> str | None:
-    """Return the file and line of the code of a call, as in a traceback."""
+    """Return the file and line of the code of a call, as in a traceback: the last line outside PyTorch."""
     lines = [text.strip() for text in (node.meta.get("stack_trace") or "").splitlines()]
-    return next((text for text in reversed(lines) if text.startswith("File ")), None)
+    found = [text for text in lines if text.startswith("File ")]
+    own = [text for text in found if not text.startswith(_PYTORCH)]
+    return next(reversed(own or found), None)
 
 
 def converts_nothing(node: fx.Node) -> bool:

@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from engine.errors import no_memory
 from models.check import Misdeclared, user_code
+from models.graph.capture import unheld
 from models.graph.capture.build import build
 from models.graph.capture.export import exported
 from models.graph.capture.frozen import as_norms
@@ -35,7 +36,8 @@ def capture(model: nn.Module, picture: Size, arch: str, check: bool = True) -> N
 
     Raises:
         Misdeclared: exit 2 for a network that cannot be captured, answers differently each time, does not return
-            exactly one tensor, changes a buffer in evaluation, or has a backward of its own.
+            exactly one tensor, changes a buffer in evaluation, has a backward of its own, or uses a
+            parameter that it does not hold.
     """
     fit_to(model, picture)
     with as_norms(model):
@@ -50,6 +52,8 @@ def _capture(model: nn.Module, picture: Size, arch: str, check: bool) -> NormalF
     hint = f"let its code run on pictures of {'x'.join(map(str, picture))}, or give another --image_size"
     with buffers_kept(model), user_code(arch, hint):  # with gradients: without them, attention takes another path
         first, second = (_output(model(x.clone()), arch) for _ in range(2))
+    unheld.check(model, first, arch)
+    first, second = first.detach(), second.detach()
     if not same(first, second):
         raise Misdeclared(f"--arch {arch}: the network answers differently each time in evaluation", _RANDOM)
     form = _built(model, arch, x)
@@ -155,4 +159,4 @@ def _output(found: Any, arch: str) -> Tensor:
         raise Misdeclared(
             f"--arch {arch}: in evaluation it returns {dtype}, not floats", "let forward return the scores"
         )
-    return leaves[0].detach()
+    return leaves[0]
