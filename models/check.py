@@ -57,12 +57,19 @@ def module(network: nn.Module, arch: str) -> None:
     """Check that a user's network does what every nn.Module does: it has a state_dict, and changes its mode.
 
     Raises:
-        Misdeclared: if it does not (exit 2).
+        Misdeclared: if it does not, is a TorchScript module, or has tensors without a shape (exit 2).
     """
+    if isinstance(network, torch.jit.ScriptModule):
+        raise Misdeclared(f"--arch {arch}: its network is compiled by TorchScript", "return the module itself")
     with user_code(arch, f"let __init__ call super().__init__() first, and replace no method of nn.Module; {SEE}"):
         network.state_dict()
         mode = network.training
         network.eval().train(mode)
+    if lazy := [name for name, tensor in (*network.named_parameters(), *network.named_buffers()) if is_lazy(tensor)]:
+        raise Misdeclared(
+            f"--arch {arch}: {lazy[0]} has no shape yet: a lazy module gets it when it runs",
+            "run the network once before the function returns it: net.eval()(torch.zeros(1, 3, 32, 32))",
+        )
 
 
 def values(network: nn.Module, arch: str) -> None:
@@ -72,8 +79,6 @@ def values(network: nn.Module, arch: str) -> None:
         Misdeclared: if not (exit 2).
     """
     for name, tensor in (*network.named_parameters(), *network.named_buffers()):
-        if is_lazy(tensor):
-            continue  # a lazy module's; its first run makes it
         if tensor.is_meta:
             raise Misdeclared(f"--arch {arch}: {name} has no values: it is on the device meta", "make it on the CPU")
         if isinstance(tensor, nn.Parameter) and tensor.is_floating_point() and tensor.dtype != torch.float32:

@@ -74,6 +74,7 @@ def build(
         return _made(arch, cfg, classes, **arch_args)
     with check.user_code(arch, f"it is called with cfg={cfg and list(cfg)}, classes={classes}; {check.SEE}"):
         network = _made(arch, cfg, classes, **arch_args)
+    network = _unwrapped(network)
     check.module(network, arch)
     if not core:
         return network
@@ -108,6 +109,15 @@ def _made(arch: str, cfg: Sequence[int] | None, classes: int = 10, **arch_args: 
     return network
 
 
+def _unwrapped(network: nn.Module) -> nn.Module:
+    """Return the network inside nn.DataParallel and torch.compile; they change no output."""
+    while True:
+        inner = network.module if isinstance(network, nn.DataParallel) else getattr(network, "_orig_mod", None)
+        if not isinstance(inner, nn.Module):
+            return network
+        network = inner
+
+
 def _without_core(words: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in words.items() if name != "core"}
 
@@ -120,8 +130,13 @@ def _own_cfg(arch: str) -> str:
         return f"its own widths: --cfg {','.join(map(str, _WIDTHS[arch](NETWORKS[arch]())))}"
 
 
+_OFFERED = ("cfg", "classes", "num_classes")
+
+
 def _words(arch: str, function: Callable[..., nn.Module], words: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments that a user's function accepts; `classes` may be called `num_classes`.
+    """Return the arguments that a user's function accepts.
+
+    `classes` may be called `num_classes`, and is called so for a function that takes any words (`**words`).
 
     Raises:
         Misdeclared: if it cannot be called with them. It is checked here, as a TypeError of the call would look like
@@ -132,12 +147,13 @@ def _words(arch: str, function: Callable[..., nn.Module], words: dict[str, Any])
     except (TypeError, ValueError):  # written in C
         return words
     takes = signature.parameters
-    if not any(p.kind is p.VAR_KEYWORD for p in takes.values()):
-        if "classes" not in takes and "num_classes" in takes:
-            words["num_classes"] = words.pop("classes")
-        if words["cfg"] and "cfg" not in takes:
-            raise Misdeclared(f"--cfg: the function of --arch {arch} takes no cfg", "leave --cfg out")
-        words = {name: value for name, value in words.items() if name in takes or name not in ("cfg", "classes")}
+    any_word = any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values())
+    if "classes" not in takes and ("num_classes" in takes or any_word):  # **words reach a class of torchvision's kind
+        words["num_classes"] = words.pop("classes")
+    if words["cfg"] and "cfg" not in takes and not any_word:
+        raise Misdeclared(f"--cfg: the function of --arch {arch} takes no cfg", "leave --cfg out")
+    given = {name for name in words if name in takes or (any_word and words[name] is not None)}
+    words = {name: value for name, value in words.items() if name in given or name not in _OFFERED}
     try:
         signature.bind(**words)
     except TypeError as fault:
@@ -162,8 +178,6 @@ def outline(arch: str, cfg: Sequence[int] | None = None, classes: int = 10, **ar
         try:
             with torch.device("meta"):
                 return build(arch, cfg, classes, **arch_args)
-        except UserError:
-            raise
         except (Exception, SystemExit):  # e.g. .item() of a meta tensor; a real error is raised again
             return build(arch, cfg, classes, **arch_args)
 

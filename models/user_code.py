@@ -111,7 +111,7 @@ def imported(arch: str) -> Callable[..., nn.Module]:
     """Import the function that `--arch` names; its module sees its project's own packages.
 
     Raises:
-        Misdeclared: for a missing file or function, or for an exception of the module, with its line (exit 2).
+        Misdeclared: for a missing file or function, for a network in place of a function, or for an exception of the module, with its line (exit 2).
     """
     place, _, name = arch.rpartition(":")
     with check.user_code(arch, HINT), running(arch):
@@ -121,6 +121,11 @@ def imported(arch: str) -> Callable[..., nn.Module]:
     if function is None:
         close = get_close_matches(name, functions, n=1)
         raise Misdeclared(f"--arch {arch}: {place} has no {name}", f"did you mean {close[0]}?" if close else HINT)
+    if isinstance(function, nn.Module):
+        raise Misdeclared(
+            f"--arch {arch}: {name} is a network, not a function that builds one",
+            f"name a function: def build(classes=10): return {type(function).__name__}(...)",
+        )
     if not callable(function):
         raise Misdeclared(f"--arch {arch}: {name} is not a function", HINT)
     return function

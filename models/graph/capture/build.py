@@ -16,6 +16,7 @@ from models.check import Misdeclared
 from models.graph import calls
 from models.graph.capture import lift
 from models.graph.capture.frozen import is_frozen
+from models.graph.capture.inline import inline
 from models.graph.capture.inplace import functional, written
 from models.graph.frozen import FrozenNorm
 from models.graph.normal import Form, NormalForm, Size, is_kind, type_and_device
@@ -50,15 +51,13 @@ class _Builder:
         self.changed: set[fx.Node] = set()  # nodes whose memory a later call writes into
 
     def normal_form(self) -> NormalForm:
+        inline(self.program.graph_module, self.arch)
         self._inputs()
         functional(self.program.graph)
         self.changed = written(self.program.graph)
         for node in self.program.graph.nodes:
             if node.op == "call_function":
                 self._call(node)
-            elif node.op == "get_attr":  # the body of an operation that takes one, such as torch.cond
-                self.put[node.target] = getattr(self.program.graph_module, node.target)
-                self.new[node] = self.graph.get_attr(node.target)
         outputs = self.program.graph.output_node().args[0]
         kinds = (spec.kind for spec in self.program.graph_signature.output_specs)
         answers = [node for node, kind in zip(outputs, kinds, strict=True) if kind is OutputKind.USER_OUTPUT]

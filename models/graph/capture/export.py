@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import inspect
+import io
 import logging
 import re
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,11 +36,14 @@ def exported(model: nn.Module, arch: str, like: Tensor) -> ExportedProgram:
     Raises:
         Misdeclared: exit 2 for a network that cannot be captured, with the line of its code.
     """
-    batch = {0: Dim("batch", min=2, max=BATCH)}
+    shapes: Any = ({0: Dim("batch", min=2, max=BATCH)},)
+    first = next(iter(inspect.signature(model.forward).parameters.values()), None)
+    if first is not None and first.kind is first.VAR_POSITIONAL:  # def forward(self, *inputs)
+        shapes = (shapes,)
     with _silent(), _uncollected(), signals.held(), torch.random.fork_rng(devices=[]):
         try:
             return torch.export.export(
-                model, (like[:1].repeat(PICTURES, 1, 1, 1),), strict=False, dynamic_shapes=(batch,)
+                model, (like[:1].repeat(PICTURES, 1, 1, 1),), strict=False, dynamic_shapes=shapes
             )
         except Exception as fault:
             raise Misdeclared(f"--arch {arch}: it cannot be captured: {_in_words(fault)}", _hint(fault)) from fault
@@ -59,11 +65,11 @@ def _hint(fault: Exception) -> str:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """Silence the warnings of torch.export: the checks of a capture report the same faults."""
+    """Silence the warnings of torch.export, and its graphs on stderr: a capture reports the same faults."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -219,3 +219,33 @@ def test_capture_leaves_no_trace_in_the_network_or_the_generator() -> None:
     capture(own, (3, 32, 32), "net")
     assert torch.equal(torch.get_rng_state(), drawn)
     assert all(torch.equal(tensor, before[name]) for name, tensor in own.state_dict().items())
+
+
+class Frozen(nn.Module):
+    """A frozen stage of two layers, and a stage that leaves autocast, as code for mixed precision does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.second = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3)
+        self.factors = torch.arange(4.0).view(4, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            x = self.norm(self.first(x))
+            with torch.autocast("cpu", enabled=False):
+                y = x * self.factors
+        with torch.autocast("cpu", enabled=False):
+            return (self.second(x) + y[:, :, 1:-1, 1:-1]).mean((2, 3))
+
+
+def test_layers_without_gradients_are_layers_of_the_graph() -> None:
+    own = Frozen()
+    form = capture(copy.deepcopy(own), (3, 8, 8), "net:Net")
+    called = {node.target for node in form.captured.graph.find_nodes(op="call_module")}
+    assert called == {"first", "norm", "second"}
+    x = torch.randn(4, 3, 8, 8)
+    for network in (own.train(), form.train()):
+        network(x).square().sum().backward()
+    assert form.first.weight.grad is None
+    assert torch.equal(form.second.weight.grad, own.second.weight.grad)
+    assert torch.equal(form.norm.running_mean, own.norm.running_mean)

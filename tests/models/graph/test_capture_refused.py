@@ -83,6 +83,19 @@ def in_a_list(*layers: nn.Module) -> nn.Module:
     return Bare(lambda net, x: nn.Sequential(*layers)(x))
 
 
+def with_autocast(on: bool) -> Callable[..., Tensor]:
+    def run(net: nn.Module, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=on):
+            y = net.conv(x)
+        return y.float()
+
+    return run
+
+
+def branches(net: nn.Module, x: Tensor) -> Tensor:
+    return torch.cond(x.sum() > 0, lambda y: y * 2, lambda y: y + 1, (x,))
+
+
 class Outputs(nn.Module):
     def __init__(self, count: int) -> None:
         super().__init__()
@@ -115,6 +128,8 @@ class Counts(nn.Module):
         (lambda: Bare(lambda net, x: Sign.apply(x)), "graph differ: stem.weight, stem.bias", "x + (f(x) - x).detach()"),
         (lambda: in_a_list(nn.Conv2d(6, 6, 3)), "does not hold, of shape (6,), (6, 6, 3, 3)", "nn.ModuleList"),
         (lambda: in_a_list(nn.BatchNorm2d(6)), "does not hold, of shape (6,), (6,)", "nn.ModuleList"),
+        (lambda: Bare(with_autocast(True), conv=nn.Conv2d(6, 6, 3)), "turns autocast on (File ", "--precision"),
+        (lambda: Bare(branches), "calls cond, ", "torch.where"),
         (lambda: Bare(reversed_gradient), "graph differ: stem.weight, stem.bias", "gradient hooks"),
         (lambda: nn.Conv2d(4, 4, 1), "expected input", "pictures of 3x16x16"),
         (lambda: nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten(), nn.Linear(7, 2)), "mat1 and mat2", "3x16x16"),
@@ -134,16 +149,21 @@ class Counts(nn.Module):
         "backward",
         "list",
         "norms",
+        "autocast",
+        "cond",
         "hook",
         "channels",
         "size",
         "name",
     ],
 )
-def test_what_cannot_be_captured_is_refused_by_name(make: Callable[[], nn.Module], error: str, hint: str) -> None:
+def test_what_cannot_be_captured_is_refused_by_name(
+    make: Callable[[], nn.Module], error: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(Misdeclared) as refused:
         capture(make(), (3, 16, 16), "net:Net")
     assert str(refused.value).startswith("--arch net:Net: ")
     assert error in str(refused.value)
     assert hint in refused.value.hint
     assert "\n" not in str(refused.value)
+    assert capsys.readouterr().err == ""
