@@ -141,9 +141,7 @@ def test_pictures_and_weights_of_ones_own(pictures: Path, command: Command) -> N
     assert Path("models_save/mobilenet_v3_small_ptq_mse_bc_merged.pth").is_file()
     torch.save(models.build("torchvision:resnet18").state_dict(), "my_resnet18.pth")
     run_all(marked("own-weights")[0], command)
-    assert (
-        Path("models_save/resnet18_prune_ptq_mse.pth").is_file() or Path("models_save/resnet18_ptq_mse.pth").is_file()
-    )
+    assert Path("models_save/resnet18_ptq_mse.pth").is_file()
 
 
 @pytest.fixture(params=["forks", pytest.param("processes", marks=pytest.mark.slow)])
