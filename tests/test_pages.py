@@ -11,6 +11,7 @@ import pytest
 
 import models
 from engine import errors
+from engine.system.packages import EXTRAS
 from models import cost
 from tests.tools.house import commands
 from tests.tools.readme import CHINESE, MODULES, PAGES, README, ROOT, blocks, options, parser, shown
@@ -89,6 +90,11 @@ def test_counts_of_the_networks() -> None:
         assert (f"{cost.total(costs, 'params'):,}", f"{cost.total(costs, 'macs'):,}") == (params, count), name
 
 
+def test_extras_are_those_of_the_code() -> None:
+    rows = {extra.strip("`"): tuple(re.findall("`([^`]+)`", packages)) for extra, packages, _ in table(COMMANDS, "extra")}
+    assert rows == EXTRAS
+
+
 def flag_words(text: str) -> list[str]:
     return re.findall(r"(?<![\w-])--?[a-zA-Z][\w-]*", text)
 
@@ -111,8 +117,8 @@ def test_every_flag_in_the_table_exists() -> None:
                 assert set(choices[1].split(",")) in offered, span
 
 
-FOREIGN = {"-m", "--weightQuantBits", "--nproc-per-node", "--max-restarts"}
-"""Flags of MNN's converter and of torchrun."""
+FOREIGN = {"-m", "-e", "--weightQuantBits", "--nproc-per-node", "--max-restarts"}
+"""Flags of Python, pip, MNN's converter and torchrun."""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
