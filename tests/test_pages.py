@@ -91,7 +91,9 @@ def test_counts_of_the_networks() -> None:
 
 
 def test_extras_are_those_of_the_code() -> None:
-    rows = {extra.strip("`"): tuple(re.findall("`([^`]+)`", packages)) for extra, packages, _ in table(COMMANDS, "extra")}
+    rows = {
+        extra.strip("`"): tuple(re.findall("`([^`]+)`", packages)) for extra, packages, _ in table(COMMANDS, "extra")
+    }
     assert rows == EXTRAS
 
 
