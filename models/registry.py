@@ -158,7 +158,7 @@ def _words(arch: str, function: Callable[..., nn.Module], words: dict[str, Any])
         signature.bind(**words)
     except TypeError as fault:
         raise Misdeclared(
-            f"--arch {arch}: it cannot be called with {', '.join(words)}: {fault}",
+            f"--arch {arch}: it cannot be called with {', '.join(words) or 'no arguments'}: {fault}",
             "begin it with: def function(classes=10):",
         ) from fault
     return words
