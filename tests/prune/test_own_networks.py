@@ -71,6 +71,31 @@ def test_a_network_without_scales_is_refused_before_sparse_training(workplace: P
     assert_refused(refused, USAGE, "no batch norm of this network scales channels that can be cut")
 
 
+DEEP = """
+from torch import nn
+
+class Deep(nn.Module):
+    def forward(self, x):
+        return x.unsqueeze(2)
+
+def net(classes=10):
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), Deep(), nn.Conv3d(8, 6, (1, 3, 3)), nn.BatchNorm3d(6),
+        nn.ReLU(), nn.Conv3d(6, 8, 1), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(8, classes),
+    )
+"""
+
+
+def test_a_network_with_convolutions_in_three_directions_is_trained_and_pruned(
+    workplace: Path, command: Command
+) -> None:
+    (workplace / "deep.py").write_text(DEEP)
+    trained = command("prune.train", "-sr", "--s", "0.01", "--arch", "deep.py:net", *SMALL)
+    assert trained.code == 0, trained.err
+    pruned = command("prune.normal_regular", "--percent", "0.5", "--arch", "deep.py:net", "--cpu", "--json")
+    assert sum(json.loads(pruned.out)["cfg_after"]) == 7, pruned.err
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
