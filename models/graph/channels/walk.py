@@ -75,7 +75,7 @@ class Walk(fx.Interpreter):
 
     def _layer(self, name: str, module: nn.Module, x: Tensor) -> Tensor | None:
         if isinstance(module, _ConvTransposeNd):
-            return label_rules.transposed(self.notes, module, x)
+            return label_rules.transposed(self.notes, name, module, x)
         if isinstance(module, _ConvNd):
             return label_rules.conv(self.notes, name, module, x)
         if isinstance(module, nn.Linear):

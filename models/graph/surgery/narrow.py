@@ -129,7 +129,7 @@ def _gathered(value: Tensor, place: Place, before: Place, source: dict[int, int]
         chosen.append(at[old][turns[old]])
         turns[old] += 1
     index = torch.tensor(chosen, device=value.device)
-    if place.rows or place.groups == 1:
+    if len(before.classes) == value.shape[place.axis]:  # else the columns of a grouped layer, of all groups in turn
         return value.index_select(place.axis, index)
     size, part = len(place.classes) // place.groups, len(before.classes) // before.groups
     rows = value.chunk(place.groups)

@@ -37,7 +37,9 @@ def shapes(form: NormalForm, found: Channels, left: Mapping[tuple[str, int], int
             raise NotLegal(f"{place.tensor}: {size} channels in {place.groups} groups")
         key = form.captured.aliases.get(place.tensor, place.tensor)
         shape = list(result.get(key, held[place.tensor].shape))
-        shape[place.axis] = size if place.rows else size // place.groups
+        shape[place.axis] = (
+            shape[place.axis] * size // len(place.classes)
+        )  # a group's share of a grouped layer's columns
         result[key] = tuple(shape)
     return result
 
@@ -74,13 +76,12 @@ def _tell(module: nn.Module, whole: bool) -> None:
         return
     if isinstance(module, _ConvNd):
         first, second = weight.shape[:2]
-        if whole:
-            module.groups = first * module.groups // module.out_channels
-        inside, outside = (first, second) if isinstance(module, _ConvTransposeNd) else (second, first)
         if isinstance(module, _ConvTransposeNd):
-            module.in_channels, module.out_channels = inside, outside * module.groups
+            module.groups = first * module.groups // module.in_channels if whole else module.groups
+            module.in_channels, module.out_channels = first, second * module.groups
         else:
-            module.in_channels, module.out_channels = inside * module.groups, outside
+            module.groups = first * module.groups // module.out_channels if whole else module.groups
+            module.in_channels, module.out_channels = second * module.groups, first
     elif isinstance(module, nn.Linear):
         module.out_features, module.in_features = weight.shape
     elif isinstance(module, nn.PReLU):

@@ -82,6 +82,14 @@ def test_rows_of_a_transposed_convolution_lie_on_its_second_axis() -> None:
     assert classes(found, "up.weight", 0) == classes(found, "down.0.weight")
 
 
+def test_an_entry_of_a_grouped_transposed_convolution_makes_a_channel_in_every_group() -> None:
+    up = nn.ConvTranspose2d(6, 4, 2, groups=2)
+    found = of(nn.Sequential(nn.Conv2d(3, 6, 1), up, nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1)), 4)
+    assert classes(found, "1.weight", 0) == classes(found, "0.weight")
+    assert classes(found, "1.bias") == 2 * classes(found, "1.weight", 1) == classes(found, "2.weight")
+    assert not reasons(found, "0.weight") | reasons(found, "1.bias")
+
+
 def test_a_layer_in_two_places_reads_and_writes_the_same_channels() -> None:
     found = of(cases.SharedConv())
     assert classes(found, "conv.weight") == classes(found, "conv.weight", 1) == classes(found, "stem.0.weight")

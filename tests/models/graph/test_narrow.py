@@ -17,6 +17,7 @@ from models.graph.channels.classes import Channels, channels
 from models.graph.normal import NormalForm
 from models.graph.surgery.narrow import masked, narrowed
 from models.graph.surgery.resize import NotLegal
+from models.graph.surgery.stored import as_stored
 from tests.tools import cases
 from tests.tools.cases import NAMES
 from tests.tools.networks import NARROW
@@ -120,6 +121,32 @@ def test_a_layer_of_two_names_and_its_twin_stay_one_tensor() -> None:
     assert differ(silenced, small, 16) < LIMIT
     assert small.get_submodule("a.0").weight is small.get_submodule("c.0").weight
     assert list(small.state_dict()) == list(form.state_dict())
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    ("sizes", "left"),
+    [((8, 8, 8), (4, 4, 4)), ((8, 16, 8), (4, 8, 4)), ((16, 8, 8), (8, 4, 4)), ((16, 8, 4), (8, 4, 4)), ((16, 24, 2), (8, 12, 2))],
+    ids=str,
+)  # fmt: skip
+def test_a_transposed_convolution_in_groups_loses_groups_or_equally_many_channels_in_each(
+    sizes: tuple[int, int, int], left: tuple[int, int, int], bias: bool
+) -> None:
+    """Sizes are inputs, outputs and groups. With one or two inputs a group, whole groups go."""
+    torch.manual_seed(0)
+    first, last, groups = sizes
+    up = nn.ConvTranspose2d(first, last, 4, 2, 1, groups=groups, bias=bias)
+    model = with_noise(nn.Sequential(cases.conv_bn(3, first), up, nn.BatchNorm2d(last), nn.ReLU(), cases.Head(last, 4)))
+    form, silenced, small = cut(model, "transposed", 16, 0.5)
+    assert differ(silenced, small, 16) < LIMIT
+    assert differ(silenced, form, 16) > 1e-6
+    layer = small.get_submodule("1")
+    assert (layer.in_channels, layer.out_channels, layer.groups) == left
+    assert layer.weight.shape[:2] == (left[0], left[1] // left[2])
+    stored = {key: tuple(tensor.shape) for key, tensor in small.state_dict().items()}
+    again = capture(as_stored(model, (3, 16, 16), "transposed", stored).model, (3, 16, 16), "transposed")
+    again.load_state_dict(small.state_dict())
+    assert differ(again, small, 16) == 0
 
 
 def outcome(seed: int) -> str:
