@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+aten = torch.ops.aten
+
 Values = dict[str, Any]
 """The arguments of a call by the names of its schema, defaults filled in."""
 
@@ -67,6 +69,22 @@ def typed(node: fx.Node) -> dict[str, Any]:
     of_none = not any(isinstance(n.meta.get("val"), Tensor) for n in node.all_input_nodes)
     told = of_none and any(argument.name == "dtype" and argument.kwarg_only for argument in schema.arguments)
     return {**node.kwargs, "dtype": value.dtype} if told else dict(node.kwargs)
+
+
+def unspecific(node: fx.Node) -> tuple[Any, tuple[Any, ...]]:
+    """Return a call's operation and arguments for any memory format and any number of pictures.
+
+    The axes of `x.squeeze()` are those of size 1 in the export, where the axis of pictures is larger: with one picture,
+    the call would remove it, too.
+    """
+    if node.target is aten.view.default:
+        return aten.reshape.default, node.args
+    if packet(node) not in (aten.squeeze, aten.squeeze_):
+        return node.target, node.args
+    sizes, told = shape(source(node)) or (), values(node).get("dim")
+    asked = range(len(sizes)) if told is None else told if isinstance(told, (list, tuple)) else (told,)
+    axes = {axis % len(sizes) for axis in asked if sizes}
+    return packet(node).dims, (source(node), sorted(axis for axis in axes if sizes[axis] == 1))
 
 
 def line(node: fx.Node) -> str | None:

@@ -110,8 +110,8 @@ class _Builder:
             name, source = found
             new = self.graph.call_module(name, (self._argument(source),))
         else:
-            arguments = fx.node.map_aggregate((node.args, calls.typed(node)), self._argument)
-            target = aten.reshape.default if node.target is aten.view.default else node.target  # any memory format
+            target, given = calls.unspecific(node)
+            arguments = fx.node.map_aggregate((given, calls.typed(node)), self._argument)
             new = self.graph.create_node("call_function", target, *arguments)
             new.meta["follows"] = not {*self.place}.isdisjoint(leaf for leaf in tree_leaves(arguments) if is_kind(leaf))
         new.meta.update(owner=owner, shape=calls.shape(node), line=calls.line(node))
