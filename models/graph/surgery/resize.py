@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.utils._pytree import tree_leaves
 
 from models.graph.channels.classes import Channels
 from models.graph.normal import NormalForm
@@ -46,7 +47,7 @@ def shapes(form: NormalForm, found: Channels, left: Mapping[tuple[str, int], int
 
 def resized(model: nn.Module, shapes: Mapping[str, tuple[int, ...]], whole: Collection[str] = ()) -> nn.Module:
     """Return a copy of a network with tensors of other shapes, filled with 0, and layers of matching sizes."""
-    model = copy.deepcopy(model)
+    model = _copied(model)
     before = [*model.parameters(), *model.buffers()]  # keep them alive: a new tensor could reuse a freed one's id
     met: dict[int, Tensor] = {}
     for name, module in model.named_modules():
@@ -64,6 +65,15 @@ def resized(model: nn.Module, shapes: Mapping[str, tuple[int, ...]], whole: Coll
         _tell(module, name in whole)
     del before
     return model
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    """Return a copy. Values that the code has computed and kept are copied as numbers: torch refuses to copy their graph.
+
+    torch.nn.utils.weight_norm keeps a layer's weight like that, and some code keeps its last maps.
+    """
+    kept = (leaf for module in model.modules() for leaf in tree_leaves(vars(module)))
+    return copy.deepcopy(model, {id(t): t.detach().clone() for t in kept if isinstance(t, Tensor) and not t.is_leaf})
 
 
 def _tell(module: nn.Module, whole: bool) -> None:

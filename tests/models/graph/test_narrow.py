@@ -149,6 +149,34 @@ def test_a_transposed_convolution_in_groups_loses_groups_or_equally_many_channel
     assert differ(again, small, 16) == 0
 
 
+class Keeps(nn.Module):
+    """Code that keeps what it has computed: the weight of a layer, and the last maps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.mid, self.maps = cases.conv_bn(3, 16), cases.conv_bn(16, 16), list[torch.Tensor]()
+        with pytest.warns(FutureWarning, match="weight_norm"):
+            self.last = nn.utils.weight_norm(nn.Conv2d(16, 16, 1))
+        self.head = cases.Head(16, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.maps = [self.stem(x)]
+        return self.head(self.last(self.mid(self.maps[0])))
+
+
+def test_values_that_the_code_keeps_do_not_hinder_a_cut() -> None:
+    torch.manual_seed(0)
+    model = with_noise(Keeps())
+    form = capture(model, (3, 16, 16), "Keeps")
+    found = channels(form)
+    dropped = a_share(found, 0.5)
+    model(torch.randn(2, 3, 16, 16, dtype=torch.float64))
+    small = narrowed(model, form, found, dropped, "Keeps")
+    assert differ(masked(form, found, dropped), small, 16) < LIMIT
+    assert len(small.get_submodule("stem.0").weight) == 8
+    assert small.state_dict()["last.weight_v"].shape == (16, 16, 1, 1)  # a computed weight keeps its channels
+
+
 def outcome(seed: int) -> str:
     """Prune a random network at random; return `equal`, `uncut` if nothing can be pruned, or the reason of a refusal.
 
