@@ -9,6 +9,9 @@ from torch import Tensor, fx
 
 aten = torch.ops.aten
 
+BATCH = 2
+"""Pictures of the walks over a graph: more than one, to detect operations that mix pictures."""
+
 Values = dict[str, Any]
 """The arguments of a call by the names of its schema, defaults filled in."""
 
@@ -59,6 +62,19 @@ def shape(node: fx.Node) -> tuple[int | None, ...] | None:
     """Return the sizes of an exported node's value, with None for sizes that depend on the number of pictures."""
     value = node.meta.get("val")
     return tuple(n if isinstance(n, int) else None for n in value.shape) if isinstance(value, Tensor) else None
+
+
+def sizes(node: fx.Node) -> tuple[int, ...] | None:
+    """Return the sizes of an exported node's value for BATCH pictures; None if it is not a tensor."""
+    value = node.meta.get("val")
+    return tuple(map(_size, value.shape)) if isinstance(value, Tensor) else None
+
+
+def _size(size: int | torch.SymInt) -> int:
+    if isinstance(size, int):
+        return size
+    formula = size.node.expr  # such as 8 * s0 where code lays channels beside pictures
+    return int(formula.subs(dict.fromkeys(formula.free_symbols, BATCH)))
 
 
 def typed(node: fx.Node) -> dict[str, Any]:

@@ -21,9 +21,6 @@ from models.graph.normal import NormalForm
 
 aten = torch.ops.aten
 
-BATCH = 2
-"""Pictures of the label tensors: more than one, to detect operations that mix pictures."""
-
 PICTURE, ANSWER = "the picture's own", "the network's answer"
 
 ACTIVATIONS = (
@@ -42,7 +39,7 @@ class Walk(fx.Interpreter):
         self.at: fx.Node  # the current node
 
     def run_node(self, n: fx.Node) -> Any:
-        self.at, self.notes.here, self.notes.shape = n, _place(n), n.meta.get("shape") or ()
+        self.at, self.notes.here, self.notes.sizes = n, _place(n), n.meta.get("sizes") or ()
         found = super().run_node(n)
         if calls.packet(n) not in table.IDLE:
             for leaf in tree_leaves(found):
@@ -212,14 +209,13 @@ class Walk(fx.Interpreter):
             if isinstance(labels, Tensor):
                 self.notes.fix(labels, f"read by {self.notes.here}")
         if run is None:
-            return nothing((given[0].shape[0], *self.at.meta["shape"][1:]))
+            return nothing(self.at.meta["sizes"])
         try:
             found = run()
         except (RuntimeError, NotImplementedError):  # the operation does not support tensors without contents
-            shape = self.at.meta.get("shape")
-            if shape is None:
+            if self.at.meta.get("sizes") is None:
                 raise
-            return nothing([BATCH if size is None else size for size in shape])
+            return nothing(self.at.meta["sizes"])
         return tree_map(lambda leaf: nothing(leaf.shape) if isinstance(leaf, Tensor) else leaf, found)
 
 

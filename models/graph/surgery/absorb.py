@@ -22,10 +22,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.utils._pytree import tree_leaves
 
+from models.graph.calls import BATCH
 from models.graph.chains import fits
 from models.graph.channels import labels as table
 from models.graph.channels.classes import Channels
-from models.graph.channels.walk import ACTIVATIONS, BATCH, POOLS
+from models.graph.channels.walk import ACTIVATIONS, POOLS
 from models.graph.flow import is_shared
 from models.graph.normal import NormalForm
 
@@ -166,13 +167,11 @@ class Silence(fx.Interpreter):
 
     def _unknown(self) -> Any:
         """Return NaN in the shape that the graph records, or Unknown without one."""
-        shape = self.at.meta.get("shape")
-        if shape is None:
+        sizes = self.at.meta.get("sizes")
+        if sizes is None:
             return Unknown()
         like = next(iter(self.module.parameters()))
-        return torch.full(
-            [BATCH if size is None else size for size in shape], math.nan, dtype=torch.float64, device=like.device
-        )
+        return torch.full(sizes, math.nan, dtype=torch.float64, device=like.device)
 
 
 class Unknown:
