@@ -87,16 +87,20 @@ def typed(node: fx.Node) -> dict[str, Any]:
     return {**node.kwargs, "dtype": value.dtype} if told else dict(node.kwargs)
 
 
+SAME: dict[Any, Any] = {
+    aten.view.default: aten.reshape.default, aten.max.other: aten.maximum.default, aten.min.other: aten.minimum.default,
+}  # fmt: skip
+"""By operation, the operation that computes the same: in any memory format, or under its own name."""
+
+
 def unspecific(node: fx.Node) -> tuple[Any, tuple[Any, ...]]:
     """Return a call's operation and arguments for any memory format and any number of pictures.
 
     The axes of `x.squeeze()` are those of size 1 in the export, where the axis of pictures is larger: with one picture,
     the call would remove it, too.
     """
-    if node.target is aten.view.default:
-        return aten.reshape.default, node.args
     if packet(node) not in (aten.squeeze, aten.squeeze_):
-        return node.target, node.args
+        return SAME.get(node.target, node.target), node.args
     sizes, told = shape(source(node)) or (), values(node).get("dim")
     asked = range(len(sizes)) if told is None else told if isinstance(told, (list, tuple)) else (told,)
     axes = {axis % len(sizes) for axis in asked if sizes}

@@ -36,7 +36,7 @@ Reader = Any
 """A convolution or linear layer. Any, because torch has no common type for their attributes."""
 
 ELEMENTWISE = table.POINTWISE | table.SUMS | table.PRODUCTS
-KNOWN = ELEMENTWISE | table.MOVES | table.SPATIAL | table.REDUCTIONS | {aten.pad, aten.constant_pad_nd}
+KNOWN = ELEMENTWISE | table.MOVES | table.SPATIAL | table.REDUCTIONS | {aten.pad, aten.constant_pad_nd, aten.glu}
 """Operations whose result is a number only where they read numbers alone. Results of others count as unknown."""
 
 
@@ -147,6 +147,9 @@ class Silence(fx.Interpreter):
         plain = packet in (aten.sym_size, aten.sym_numel) or target is operator.getitem
         if plain or not any(bool(leaf.isnan().any()) for leaf in given):
             return super().call_function(target, args, kwargs)
+        if packet in table.WITH_INDICES:  # of NaN, the places mean nothing
+            values = super().call_function(target, args, kwargs)[0]
+            return values, torch.full_like(values, math.nan)
         if packet not in KNOWN:
             return self._unknown()
         return self._tainted(super().call_function(target, args, kwargs), given, packet)

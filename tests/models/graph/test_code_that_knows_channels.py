@@ -99,12 +99,45 @@ def side_by_side(net: Code, x: Tensor) -> Tensor:
     return F.avg_pool2d(wide, 2).reshape(c, h // 2, b, w // 2).permute(2, 0, 1, 3)
 
 
+def gated(net: Code, x: Tensor) -> Tensor:
+    return torch.cat([F.glu(x, 1), F.glu(-x, 1)], 1)
+
+
+def gated_rows(net: Code, x: Tensor) -> Tensor:
+    return F.glu(x, 2)
+
+
+def pooled(net: Code, x: Tensor) -> Tensor:
+    return F.adaptive_max_pool2d(x, 5) * F.adaptive_max_pool2d(x, 1)
+
+
+def unpooled(net: Code, x: Tensor) -> Tensor:
+    values, where = F.max_pool2d(x, 2, return_indices=True)
+    return values * where
+
+
+def largest(net: Code, x: Tensor) -> Tensor:
+    values, where = x.max(3, keepdim=True)
+    return F.relu(x) * values + x.min(2)[0].unsqueeze(2) * where
+
+
+COMBINED: dict[str, Callable[..., Tensor]] = {
+    "torch.max": lambda x: torch.max(x, x.square()), "torch.min": lambda x: torch.min(x, x.square()),
+    "maximum": lambda x: torch.maximum(x, x.square()), "minimum": lambda x: torch.minimum(x, x.square()),
+    "fmax": lambda x: torch.fmax(x, x.square()), "fmin": lambda x: torch.fmin(x, x.square()),
+    "lerp": lambda x: torch.lerp(x, F.relu(x), 0.3), "threshold": lambda x: F.threshold(x, 0.1, 0.0),
+    "rrelu": F.rrelu, "atan": torch.atan,
+}  # fmt: skip
+
+
 def ones() -> Tensor:
     return torch.rand(WIDTH, 1, 1, generator=torch.Generator().manual_seed(0)) + 0.5
 
 
 NETWORKS: dict[str, Callable[[], Code]] = {
     **{run.__name__: (lambda run=run: Code(run)) for run in (halves, shifts, pools, permuted)},
+    **{run.__name__: (lambda run=run: Code(run)) for run in (gated, gated_rows, pooled, unpooled, largest)},
+    **{name: (lambda run=run: Code(lambda net, x: run(x))) for name, run in COMBINED.items()},
     "divided": lambda: Code(divided, scale=nn.Parameter(ones())),
     **{run.__name__: (lambda run=run: Code(run)) for run in (weighed, encoded, by_norm)},
     "by_buffer": lambda: Code(by_buffer, scale=ones()),
