@@ -87,7 +87,7 @@ class Walk(fx.Interpreter):
         if isinstance(module, PASSING):  # dropout counts as in evaluation
             return x
         if isinstance(module, ACTIVATIONS):
-            return _silent(x, module(torch.zeros(1, device=next((p.device for p in module.parameters()), None))))
+            return _silent(x, module(next((p.new_zeros(1) for p in module.parameters()), torch.zeros(1))))
         return None
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:

@@ -67,6 +67,12 @@ def test_gates_and_slopes_go_with_what_they_scale() -> None:
     assert classes(found, "0.2.weight") == classes(found, "0.0.weight")
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_one_slope_for_all_channels_has_the_type_of_the_network(dtype: torch.dtype) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.PReLU(), nn.Conv2d(4, 2, 1)).to(dtype)
+    assert not reasons(of(net, 4), "0.weight")
+
+
 def test_a_depthwise_layer_passes_its_channels_on() -> None:
     found = of(cases.mobilenet_v1())
     assert classes(found, "1.0.weight") == classes(found, "0.0.weight") == classes(found, "2.0.weight", 1)
