@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.utils._pytree import tree_leaves
 
+from engine.checkpoint.words import counted
 from models.graph.channels.classes import Channels
 from models.graph.normal import NormalForm
 
@@ -35,7 +36,7 @@ def shapes(form: NormalForm, found: Channels, left: Mapping[tuple[str, int], int
         if size == len(place.classes):
             continue
         if size % place.groups or not size:
-            raise NotLegal(f"{place.tensor}: {size} channels in {place.groups} groups")
+            raise NotLegal(f"{place.tensor}: {counted(size, 'channel')} in {counted(place.groups, 'group')}")
         key = form.captured.aliases.get(place.tensor, place.tensor)
         shape = list(result.get(key, held[place.tensor].shape))
         shape[place.axis] = (
