@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -94,6 +95,26 @@ def test_a_network_with_convolutions_in_three_directions_is_trained_and_pruned(
     assert trained.code == 0, trained.err
     pruned = command("prune.normal_regular", "--percent", "0.5", "--arch", "deep.py:net", "--cpu", "--json")
     assert sum(json.loads(pruned.out)["cfg_after"]) == 7, pruned.err
+
+
+DEPRECATED = """
+from torch import nn
+
+def net(classes=10):
+    head = nn.utils.weight_norm(nn.Linear(4, classes))
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
+"""
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_quiet_silences_the_warnings_of_torch(quiet: bool, workplace: Path, command: Command) -> None:
+    (workplace / "deprecated.py").write_text(DEPRECATED)
+    line = [word for word in SMALL if quiet or word != "--quiet"]
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        done = command("prune.train", "--arch", "deprecated.py:net", *line)
+    assert done.code == 0, done.err
+    assert any("weight_norm" in str(one.message) for one in said) is not quiet
 
 
 @pytest.mark.parametrize(
