@@ -39,9 +39,8 @@ def shapes(form: NormalForm, found: Channels, left: Mapping[tuple[str, int], int
             raise NotLegal(f"{place.tensor}: {counted(size, 'channel')} in {counted(place.groups, 'group')}")
         key = form.captured.aliases.get(place.tensor, place.tensor)
         shape = list(result.get(key, held[place.tensor].shape))
-        shape[place.axis] = (
-            shape[place.axis] * size // len(place.classes)
-        )  # a group's share of a grouped layer's columns
+        # an axis of a grouped layer holds the channels of all its groups, or those of each
+        shape[place.axis] = shape[place.axis] * size // len(place.classes)
         result[key] = tuple(shape)
     return result
 
