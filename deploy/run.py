@@ -50,7 +50,7 @@ OF_DATA = {
 class Here(OnCpu):
     """The machine options of packed files, which run on the CPU."""
 
-    quiet: bool = flag("--quiet", action="store_true", help="no progress on stderr")
+    quiet: bool = flag("--quiet", action="store_true", help="no progress and no warnings of torch on stderr")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from engine.checkpoint.words import counted
 from engine.errors import UserError, users_code
 from engine.system.said import notice
 from model_compression import HOME, PACKAGES
@@ -98,7 +99,7 @@ def answer(shape: tuple[int | None, ...], arch: str, classes: int) -> None:
     if shape != (None, classes):
         found = ", ".join("B" if size is None else str(size) for size in shape)
         raise Misdeclared(
-            f"--arch {arch}: forward returns ({found}) for B pictures and {classes} classes, not (B, {classes})",
+            f"--arch {arch}: forward returns ({found}) for B pictures and {counted(classes, 'class')}, not (B, {classes})",
             "the function must use its argument classes, and the network must return one number for each class",
         )
 

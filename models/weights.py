@@ -19,6 +19,7 @@ from engine.checkpoint.description import Description
 from engine.checkpoint.format import Checkpoint, Foreign, Metrics
 from engine.checkpoint.history import Original
 from engine.checkpoint.provenance import Provenance
+from engine.checkpoint.words import counted
 from engine.data.info import DataInfo
 from engine.errors import BAD_CHECKPOINT, UserError
 from engine.system.said import notice, some
@@ -149,7 +150,11 @@ def _with_fresh(
     """
     classes, names = said.classes or ANY, some([*head])
     if said.seed is None:
-        lacks = f"has {has} classes, but {said.said_by} asks for {classes}" if has else f"has no last layer: no {names}"
+        lacks = (
+            f"has {counted(has, 'class')}, but {said.said_by} asks for {classes}"
+            if has
+            else f"has no last layer: no {names}"
+        )
         raise UserError(f"{path} {lacks}", said.remedy)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(said.seed)
@@ -161,7 +166,7 @@ def _with_fresh(
             for other in (each for each in range(tensor.ndim) if each != axis):
                 tensor = tensor.narrow(other, 0, min(stored.shape[other], tensor.shape[other]))
         state[key] = tensor.clone()
-    why = f"the file has {has} classes, but {said.said_by} asks for {classes}" if has else "the file has none"
+    why = f"the file has {counted(has, 'class')}, but {said.said_by} asks for {classes}" if has else "the file has none"
     notice(f"{names} {'is' if len(head) == 1 else 'are'} initialised afresh: {why}")
     return state
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from engine.checkpoint.history import History, Prune
+from engine.checkpoint.words import counted
 from engine.data.splits import Data
 from engine.errors import UserError
 from engine.system.said import notice, some, warning
@@ -25,7 +26,7 @@ def say_what_stays(reasons: dict[int, str]) -> None:
         reasons: the reason of each class of channels.
     """
     for why, count in Counter(reasons.values()).most_common():
-        notice(f"{count:,} channels cannot be cut: {why}")
+        notice(f"{counted(count, 'channel')} cannot be cut: {why}")
 
 
 def say_what_differs(chosen: PrunePlan, strict: bool) -> None:
@@ -54,7 +55,7 @@ def say_what_is_lost(left: int, chosen: PrunePlan) -> None:
     if left:
         gone = sum(chosen.before) - sum(chosen.widths)
         notice(
-            f"{left:,} of the {gone:,} dropped channels had a constant output that no bias of the next layer replaces "
+            f"{left:,} of the {counted(gone, 'dropped channel')} had a constant output that no bias of the next layer replaces "
             "exactly, for example because of zero padding; re-estimating BN statistics corrects most of the difference"
         )
 
@@ -67,13 +68,13 @@ def _why_nothing(chosen: PrunePlan) -> str:
     if not chosen.percent:
         return "--percent is 0"
     if not to_drop(chosen.percent, total):
-        return f"--percent {chosen.percent:g} of {total:,} channels is less than one"
+        return f"--percent {chosen.percent:g} of {counted(total, 'channel')} is less than one"
     rounding = f"every layer's nearest multiple of {chosen.base} is its present width"
     reasons = {
         rounding: chosen.rounded,
-        f"no multiple of {chosen.base} fits {len(chosen.whole)} layers": chosen.whole,
-        f"--max_per_layer keeps all channels of {len(chosen.limited)} layers": chosen.limited,
-        f"the network's code allows no smaller width for {len(chosen.stuck)} layers": chosen.stuck,
+        f"no multiple of {chosen.base} fits {counted(len(chosen.whole), 'layer')}": chosen.whole,
+        f"--max_per_layer keeps all channels of {counted(len(chosen.limited), 'layer')}": chosen.limited,
+        f"the network's code allows no smaller width for {counted(len(chosen.stuck), 'layer')}": chosen.stuck,
     }
     return "; ".join(why for why, names in reasons.items() if names)
 
@@ -102,7 +103,7 @@ def _table(chosen: PrunePlan) -> list[str]:
     cells = [[_group(chosen, n), str(rows[n][1]), str(rows[n][2])] for n in sorted(shown)]
     table = columns([["layer", "before", "kept"], *cells])
     if left := len(rows) - len(shown):
-        return [*table, f"... and {left} layers that lose smaller shares: --json lists all"]
+        return [*table, f"... and {counted(left, 'layer')} with smaller losses: --json lists all"]
     return [*table, f"cfg before  {chosen.cfg_before}", f"cfg after   {chosen.cfg}"]
 
 

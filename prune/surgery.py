@@ -10,6 +10,7 @@ from engine.checkpoint.format import Checkpoint
 from engine.errors import UserError
 from models import files, registry, user_code
 from models.graph.channels.classes import Channels, channels
+from models.graph.channels.walk import ANSWER
 from models.graph.normal import NormalForm
 from models.graph.surgery import narrow
 from models.graph.surgery.absorb import Absorbed, absorb
@@ -54,8 +55,13 @@ class Surgery:
     limit: float
 
     def stays(self) -> dict[int, str]:
-        """Return why classes cannot be cut, by class."""
-        return stays(self.plannable, scores(self.form, self.plannable, self.importance), self.importance)
+        """Return why classes cannot be cut, by class, without the outputs of a network's one last layer: they never can."""
+        why = stays(self.plannable, scores(self.form, self.plannable, self.importance), self.importance)
+        last = {cls for cls, reason in why.items() if reason == ANSWER}
+        makers = {
+            place.tensor for place in self.found.places if place.makes and not last.isdisjoint(place.classes.tolist())
+        }
+        return why if len(makers) > 1 else {cls: reason for cls, reason in why.items() if cls not in last}
 
     def plan(self, percent: float, base: int) -> PrunePlan:
         with user_code.running(self.arch):

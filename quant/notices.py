@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from engine.checkpoint.words import counted
 from engine.system.said import notice, some, warning
 from models.graph.calls import packet
 from models.graph.chains import chains
@@ -55,12 +56,12 @@ def say_unfolded(form: NormalForm) -> None:
     left = [n for n, m in norms.items() if isinstance(m, _BatchNorm) and not isinstance(m, FoldedNorm)]
     behind = {chain.norm for chain in chains(form)}
     reasons = {
-        "they do not directly follow one convolution or linear layer": [n for n in left if n not in behind],
-        "the layers before them stay float, are linear, or are pooled first": [n for n in left if n in behind],
+        "not directly behind one convolution or linear layer": [n for n in left if n not in behind],
+        "behind a layer that stays float, is linear, or is pooled first": [n for n in left if n in behind],
     }
     for why, names in reasons.items():
         if names:
-            notice(f"kept {len(names)} batch norms, because {why}: {some(names)}")
+            notice(f"kept {counted(len(names), 'batch norm')}, {why}: {some(names)}")
 
 
 def say_uncorrected(names: Sequence[str]) -> None:

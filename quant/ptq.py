@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from engine.checkpoint.words import counted
 from engine.cli import argtypes, command
 from engine.cli.archs import is_users_code
 from engine.cli.flags import Parser, flag, part
@@ -157,7 +158,7 @@ def body(options: Options) -> dict[str, Any]:
     path = run.write(quantized, parent.arch, parent.arch_args, data, metrics, stage)
     text = (
         f"{restore.in_words(stage)}: {in_words(run.task, after.score, data, before.score, after.more)}, "
-        f"calibrated on {looked_at} pictures, without training"
+        f"calibrated on {counted(looked_at, 'picture')}, without training"
     )
     return {"text": text, "path": path, **in_keys(run.task, after.score, before.score, after.more)}
 

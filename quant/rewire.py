@@ -128,7 +128,7 @@ def _swap(form: NormalForm, norm: fx.Node, pools: Collection[str] | None) -> Non
     pool.replace_all_uses_with(last)
     pool.args, norm.args = (norm.args[0],), (pool,)
     for node in (norm, last):
-        node.meta["shape"] = pool.meta["shape"]
+        node.meta.update(shape=pool.meta["shape"], sizes=pool.meta["sizes"])
 
 
 def _clean(form: NormalForm) -> None:

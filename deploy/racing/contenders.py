@@ -28,6 +28,7 @@ from deploy.racing import runtimes
 from deploy.racing.base import Absent, Call, Contender
 from engine.errors import UserError
 from engine.system.compiled import Unavailable
+from engine.system.layout import channels_last
 from engine.system.packages import package
 from models.graph.normal import NormalForm
 
@@ -50,7 +51,7 @@ def entries(network: NormalForm, program: Program, threads: int, without: Sequen
     """
     folded = merge(network)
     plain = lower(folded, program.mean, program.std)
-    last = folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    last = channels_last(folded)
     coded = any(isinstance(each.matrix.weight, Codes) for each, _ in layers(program))  # type: ignore[attr-defined]
     whole = any(is_whole for _, is_whole in layers(program))
     makers: dict[str, Callable[[str], Entry]] = {

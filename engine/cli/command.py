@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -68,7 +69,7 @@ def _run(parser: Parser, body: Body, argv: Sequence[str] | None) -> int:
         quiet = contextlib.redirect_stdout(sys.stderr) if options.machine.json else contextlib.nullcontext()
         if not parser.options.ranks:
             ranks.refuse(parser.prog)
-        with carrying(options.flat()), quiet, signals.arriving(), ranks.joined(_device(options)):
+        with carrying(options.flat()), quiet, _unwarned(options), signals.arriving(), ranks.joined(_device(options)):
             result = body(options)
         _print(result, options.machine.json)
         return errors.OK
@@ -103,6 +104,15 @@ def _run(parser: Parser, body: Body, argv: Sequence[str] | None) -> int:
 
 def _device(options: Any) -> str:
     return getattr(options.machine, "device", "cpu")
+
+
+@contextlib.contextmanager
+def _unwarned(options: Any) -> Iterator[None]:
+    """Silence the warnings of torch and torchvision under --quiet."""
+    with warnings.catch_warnings():
+        if getattr(options.machine, "quiet", False):
+            warnings.filterwarnings("ignore", module="torch")
+        yield
 
 
 @contextlib.contextmanager

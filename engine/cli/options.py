@@ -181,7 +181,7 @@ class Machine(Printing, Device):
 
     title = "machine"
     seed: int = flag("--seed", type=number(int, 0, 2**63 - 1), default=1, metavar="N")
-    quiet: bool = flag("--quiet", action="store_true", help="no progress on stderr")
+    quiet: bool = flag("--quiet", action="store_true", help="no progress and no warnings of torch on stderr")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,7 @@ from engine.data.splits import Data, steps
 from engine.errors import UserError
 from engine.system import precision, ranks, signals
 from engine.system.batches import at_a_time
+from engine.system.layout import channels_last
 from engine.system.said import notice
 from engine.tasks.base import Evaluation
 from engine.training import loop, onednn, together
@@ -78,7 +79,7 @@ class Run:
             Stopped: at the first signal that asks for it, after the current step and its state are saved.
             UserError: as RunFolder.state and loop.fit.
         """
-        self.network.to(self.experiment.device).to(memory_format=torch.channels_last)
+        channels_last(self.network.to(self.experiment.device))
         if self.experiment.device.type == "cpu":
             onednn.spare(self.network)
         recipe = self._changed(recipe)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_unflatten
 
+from engine.checkpoint.words import counted
 from engine.cli.archs import library
 from models.check import Misdeclared, user_code
 from models.detectors.settings import Settings, outputs, settings
@@ -99,7 +100,7 @@ class Shell:
             wrong = int(labels.min() if labels.min() < 0 else labels.max()) + 1
             raise Misdeclared(
                 f"--arch {self._arch}: it returns label {wrong}; "
-                f"labels of {self._classes} classes run from 1 to {self._classes}",
+                f"labels of {counted(self._classes, 'class')} run from 1 to {self._classes}",
                 "0 is the background: add 1 to the labels that it returns, and subtract 1 from its targets' labels",
             )
         return {"boxes": found["boxes"][order], "labels": labels, "scores": found["scores"][order]}

@@ -11,6 +11,11 @@ from torch import Tensor, fx
 
 _PYTORCH = f'File "{Path(torch.__file__).parent}{os.sep}'
 
+aten = torch.ops.aten
+
+BATCH = 2
+"""Pictures of the walks over a graph: more than one, to detect operations that mix pictures."""
+
 Values = dict[str, Any]
 """The arguments of a call by the names of its schema, defaults filled in."""
 
@@ -63,6 +68,19 @@ def shape(node: fx.Node) -> tuple[int | None, ...] | None:
     return tuple(n if isinstance(n, int) else None for n in value.shape) if isinstance(value, Tensor) else None
 
 
+def sizes(node: fx.Node) -> tuple[int, ...] | None:
+    """Return the sizes of an exported node's value for BATCH pictures; None if it is not a tensor."""
+    value = node.meta.get("val")
+    return tuple(map(_size, value.shape)) if isinstance(value, Tensor) else None
+
+
+def _size(size: int | torch.SymInt) -> int:
+    if isinstance(size, int):
+        return size
+    formula = size.node.expr  # such as 8 * s0 where code lays channels beside pictures
+    return int(formula.subs(dict.fromkeys(formula.free_symbols, BATCH)))
+
+
 def typed(node: fx.Node) -> dict[str, Any]:
     """Return the keyword arguments of a call. Calls that create a tensor from no other tensor get an explicit dtype."""
     value, schema = node.meta.get("val"), getattr(node.target, "_schema", None)
@@ -71,6 +89,26 @@ def typed(node: fx.Node) -> dict[str, Any]:
     of_none = not any(isinstance(n.meta.get("val"), Tensor) for n in node.all_input_nodes)
     told = of_none and any(argument.name == "dtype" and argument.kwarg_only for argument in schema.arguments)
     return {**node.kwargs, "dtype": value.dtype} if told else dict(node.kwargs)
+
+
+SAME: dict[Any, Any] = {
+    aten.view.default: aten.reshape.default, aten.max.other: aten.maximum.default, aten.min.other: aten.minimum.default,
+}  # fmt: skip
+"""By operation, the operation that computes the same: in any memory format, or under its own name."""
+
+
+def unspecific(node: fx.Node) -> tuple[Any, tuple[Any, ...]]:
+    """Return a call's operation and arguments for any memory format and any number of pictures.
+
+    The axes of `x.squeeze()` are those of size 1 in the export, where the axis of pictures is larger: with one picture,
+    the call would remove it, too.
+    """
+    if packet(node) not in (aten.squeeze, aten.squeeze_):
+        return SAME.get(node.target, node.target), node.args
+    sizes, told = shape(source(node)) or (), values(node).get("dim")
+    asked = range(len(sizes)) if told is None else told if isinstance(told, (list, tuple)) else (told,)
+    axes = {axis % len(sizes) for axis in asked if sizes}
+    return packet(node).dims, (source(node), sorted(axis for axis in axes if sizes[axis] == 1))
 
 
 def line(node: fx.Node) -> str | None:

@@ -22,8 +22,9 @@ class Form:
 
     Args:
         graph: calls of modules and of ATen operations, with one input and one output. The `meta` of a node holds
-            `owner`, the module whose forward ran it; `shape`, its sizes with None for the number of pictures; `line`,
-            the place of its code; and `follows`, whether its arguments name the network's type or device.
+            `owner`, the module whose forward ran it; `shape`, its sizes with None for those that depend on the number
+            of pictures; `sizes`, its sizes for calls.BATCH pictures; `line`, the place of its code; and `follows`,
+            whether its arguments name the network's type or device.
         picture: the size that it reads; another size needs another graph.
         aliases: maps the keys of parameters in this form to their keys in the captured network, where they differ.
         vanished: names of modules that evaluation does not run.

@@ -7,6 +7,7 @@ from typing import cast
 
 from torch import nn
 
+from engine.checkpoint.words import counted
 from models.blocks import ChannelShuffle, ConvBNAct, GlobalMean
 
 CFG = (192, 160, 96, 192, 192, 192, 192, 192)
@@ -36,7 +37,7 @@ class NIN(nn.Sequential):
         pool: tuple[int, int, int] = (3, 2, 1),
     ) -> None:
         if len(cfg) != 8:
-            raise ValueError(f"cfg has {len(cfg)} widths, but this network has 8")
+            raise ValueError(f"cfg has {counted(len(cfg), 'width')}, but this network has 8")
         widths = [3, *cfg, classes]
         for number, (before, after, count) in enumerate(zip(widths, widths[1:], groups, strict=False), 1):
             if before % count or after % count:

@@ -8,6 +8,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from engine.checkpoint.words import counted
 from models.blocks import ConvBNAct, GlobalMean
 
 CFG = (32, 64, 128, 256, 256, 256, 512, 1024)
@@ -53,7 +54,7 @@ class SeparableNIN(nn.Sequential):
         self, cfg: Sequence[int], classes: int, doubled: bool, multipliers: Sequence[int] | None = None
     ) -> None:
         if len(cfg) != 8:
-            raise ValueError(f"cfg has {len(cfg)} widths, but this network has 8")
+            raise ValueError(f"cfg has {counted(len(cfg), 'width')}, but this network has 8")
         if multipliers is None:
             if any(after % before for before, after in itertools.pairwise(cfg)):
                 raise ValueError("each width must be a multiple of the one before it")

@@ -7,6 +7,7 @@ from typing import cast
 
 from torch import nn
 
+from engine.checkpoint.words import counted
 from models.blocks import ConvBNAct, GlobalMean
 
 CFG = (64, 128, 256)
@@ -22,7 +23,7 @@ class Slimming(nn.Sequential):
 
     def __init__(self, cfg: Sequence[int], classes: int) -> None:
         if len(cfg) != 3:
-            raise ValueError(f"cfg has {len(cfg)} widths, but this network has 3")
+            raise ValueError(f"cfg has {counted(len(cfg), 'width')}, but this network has 3")
         super().__init__()
         for number, (before, after, kernel) in enumerate(zip((3, *cfg), cfg, KERNELS, strict=False), 1):
             block = ConvBNAct(before, after, kernel, stride=2, padding=1, bias=False)

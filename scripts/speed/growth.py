@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 
 from deploy.racing.clock import race
+from engine.system.layout import channels_last
 from engine.system.precision import Precision
 from models import forms, registry
 from models.graph.channels.classes import channels
@@ -42,7 +43,7 @@ def steps(device: torch.device, how: Precision, seconds: float) -> Iterator[dict
 
 
 def _step(cfg: list[int], batch: int, device: torch.device, how: Precision) -> Turn:
-    model = forms.build(NETWORK, cfg).train().to(device).to(memory_format=torch.channels_last)
+    model = channels_last(forms.build(NETWORK, cfg).train().to(device))
     return Turn(ours.step_with(model, FLOAT, 32, batch, device, how), device)
 
 

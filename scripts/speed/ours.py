@@ -12,6 +12,7 @@ from engine.data.info import DataInfo
 from engine.data.splits import TensorSplit
 from engine.system import precision
 from engine.system.batches import at_a_time
+from engine.system.layout import channels_last
 from engine.system.precision import Precision
 from engine.system.reuse import reusing
 from engine.tasks.classification import CLASSIFICATION
@@ -40,7 +41,7 @@ def pictures(side: int, device: torch.device, count: int = PICTURES) -> TensorSp
 
 def step_of(arch: str, side: int, variant: str, batch: int, device: torch.device, how: Precision) -> Callable[[], None]:
     """Return a function that runs one training step of a fresh network in this precision."""
-    model = network(arch, side, variant).to(device).to(memory_format=torch.channels_last)
+    model = channels_last(network(arch, side, variant).to(device))
     return step_with(model, variant, side, batch, device, how)
 
 
@@ -84,7 +85,7 @@ def evaluation_of(
         textbook: use the textbook's layers, in NCHW memory.
     """
     model: nn.Module = network(arch, side, variant).to(device)
-    model = plain(model, variant) if textbook else model.to(memory_format=torch.channels_last)
+    model = plain(model, variant) if textbook else channels_last(model)
     split, batch = pictures(side, device, count), BATCH if textbook else at_a_time(None, device.type)
     with torch.no_grad():
         model(next(split.batches(50))[0])  # ranges and steps need a batch

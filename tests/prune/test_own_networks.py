@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -69,6 +70,51 @@ def test_a_network_without_scales_is_refused_before_sparse_training(workplace: P
     )
     refused = command("prune.train", "-sr", "--arch", "bare.py:net", *SMALL)
     assert_refused(refused, USAGE, "no batch norm of this network scales channels that can be cut")
+
+
+DEEP = """
+from torch import nn
+
+class Deep(nn.Module):
+    def forward(self, x):
+        return x.unsqueeze(2)
+
+def net(classes=10):
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), Deep(), nn.Conv3d(8, 6, (1, 3, 3)), nn.BatchNorm3d(6),
+        nn.ReLU(), nn.Conv3d(6, 8, 1), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(8, classes),
+    )
+"""
+
+
+def test_a_network_with_convolutions_in_three_directions_is_trained_and_pruned(
+    workplace: Path, command: Command
+) -> None:
+    (workplace / "deep.py").write_text(DEEP)
+    trained = command("prune.train", "-sr", "--s", "0.01", "--arch", "deep.py:net", *SMALL)
+    assert trained.code == 0, trained.err
+    pruned = command("prune.normal_regular", "--percent", "0.5", "--arch", "deep.py:net", "--cpu", "--json")
+    assert sum(json.loads(pruned.out)["cfg_after"]) == 7, pruned.err
+
+
+DEPRECATED = """
+from torch import nn
+
+def net(classes=10):
+    head = nn.utils.weight_norm(nn.Linear(4, classes))
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
+"""
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_quiet_silences_the_warnings_of_torch(quiet: bool, workplace: Path, command: Command) -> None:
+    (workplace / "deprecated.py").write_text(DEPRECATED)
+    line = [word for word in SMALL if quiet or word != "--quiet"]
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        done = command("prune.train", "--arch", "deprecated.py:net", *line)
+    assert done.code == 0, done.err
+    assert any("weight_norm" in str(one.message) for one in said) is not quiet
 
 
 @pytest.mark.parametrize(

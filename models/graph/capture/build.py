@@ -77,7 +77,7 @@ class _Builder:
             spec = specs[node.name]
             if spec.kind is InputKind.USER_INPUT:
                 self.new[node] = self.graph.placeholder("x")
-                self.new[node].meta["shape"] = calls.shape(node)
+                self.new[node].meta.update(_about(node, ""))
             else:
                 name = str(spec.target)
                 self.tensors[node] = name, known[name] if name in known else self.constants[name]
@@ -103,17 +103,17 @@ class _Builder:
             self.tensors[node] = name, self.constants[name]
             if node in self.changed:  # each run starts from the same numbers
                 self.new[node] = self.graph.call_function(aten.clone.default, (self._argument(node),))
-                self.new[node].meta.update(owner=owner, shape=calls.shape(node), line=calls.line(node))
+                self.new[node].meta.update(_about(node, owner))
             return
         if found := self._module(node, owner):
             name, source = found
             new = self.graph.call_module(name, (self._argument(source),))
         else:
-            arguments = fx.node.map_aggregate((node.args, calls.typed(node)), self._argument)
-            target = aten.reshape.default if node.target is aten.view.default else node.target  # any memory format
+            target, given = calls.unspecific(node)
+            arguments = fx.node.map_aggregate((given, calls.typed(node)), self._argument)
             new = self.graph.create_node("call_function", target, *arguments)
             new.meta["follows"] = not {*self.place}.isdisjoint(leaf for leaf in tree_leaves(arguments) if is_kind(leaf))
-        new.meta.update(owner=owner, shape=calls.shape(node), line=calls.line(node))
+        new.meta.update(_about(node, owner))
         self.new[node] = new
 
     def _argument(self, value: Any) -> Any:
@@ -243,3 +243,8 @@ def _put(root: nn.Module, name: str, module: nn.Module) -> nn.Module:
     owner, _, leaf = name.rpartition(".")
     root.get_submodule(owner).add_module(leaf, module)
     return module
+
+
+def _about(node: fx.Node, owner: str) -> dict[str, Any]:
+    """Return the `meta` of an exported node's new node: see Form."""
+    return {"owner": owner, "shape": calls.shape(node), "sizes": calls.sizes(node), "line": calls.line(node)}

@@ -14,9 +14,10 @@ from typing import Literal
 
 from torch import nn
 
+from models.graph.calls import BATCH
 from models.graph.channels.labels import spread
 from models.graph.channels.notes import Notes, Place
-from models.graph.channels.walk import BATCH, Walk
+from models.graph.channels.walk import Walk
 from models.graph.normal import NormalForm
 
 Signature = tuple[frozenset[tuple[str, int, int]], bool, frozenset[int]]

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvTransposeNd
 
 from models.graph.channels.labels import along, spread
 from models.graph.channels.notes import Notes
@@ -20,17 +21,23 @@ FEW = 2
 def conv(notes: Notes, name: str, module: Any, x: Tensor) -> Tensor | None:
     """Note a convolution. With small groups it loses whole groups, otherwise equally many channels in each group."""
     weight, groups = module.weight, module.groups
-    if groups > 1 and notes.decides and module.in_channels // groups <= FEW:
-        notes.whole.add(name)
-    if groups > 1 and name in notes.whole:
+    if _is_whole(notes, name, module):
         return whole(notes, module, x)
     read, rows = notes.read(x, 1), notes.fresh(module.out_channels)
     if read is not None:
         notes.lie(weight, 1, read, groups, rows=False)
     elif groups > 1:
         notes.fix(rows, f"mixed with other axes: {notes.here}")
-    _own(notes, module, 0, rows, groups)
+    notes.lie(weight, 0, rows, groups, makes=True)
+    _shift(notes, module, rows, groups)
     return notes.out(rows, x)
+
+
+def _is_whole(notes: Notes, name: str, module: Any) -> bool:
+    """Return whether a convolution loses whole groups. Those with small groups do if the walk decides."""
+    if module.groups > 1 and notes.decides and module.in_channels // module.groups <= FEW:
+        notes.whole.add(name)
+    return module.groups > 1 and name in notes.whole
 
 
 def whole(notes: Notes, module: Any, x: Tensor) -> Tensor | None:
@@ -45,19 +52,24 @@ def whole(notes: Notes, module: Any, x: Tensor) -> Tensor | None:
         rows = notes.fresh(module.out_channels)
         notes.tie(read[:, :1], read)
         notes.tie(read[:, :1], rows.reshape(module.groups, outputs))
-    _own(notes, module, 0, rows, makes=False)
+    notes.lie(module.weight, 0, read.flatten() if isinstance(module, _ConvTransposeNd) else rows)
+    _shift(notes, module, rows)
     return notes.out(rows, x)
 
 
-def transposed(notes: Notes, module: Any, x: Tensor) -> Tensor:
-    """Note a transposed convolution, whose weight is (in, out / groups, ...)."""
+def transposed(notes: Notes, name: str, module: Any, x: Tensor) -> Tensor | None:
+    """Note a transposed convolution, whose weight is (in, out / groups, ...): an entry of axis 1 serves all groups."""
+    if _is_whole(notes, name, module):
+        return whole(notes, module, x)
     read, rows = notes.read(x, 1), notes.fresh(module.out_channels)
-    if module.groups > 1 or read is None:
-        for labels in (x, rows):
-            notes.fix(labels, f"a transposed convolution in groups: {notes.here}")
-    else:
-        notes.lie(module.weight, 0, read, rows=False)
-    _own(notes, module, 1, rows)
+    if read is not None:
+        notes.lie(module.weight, 0, read, module.groups, rows=False)
+    elif module.groups > 1:
+        notes.fix(rows, f"mixed with other axes: {notes.here}")
+    of_each = rows.reshape(module.groups, -1)
+    notes.tie(of_each[:1], of_each)
+    notes.lie(module.weight, 1, of_each[0], makes=True)
+    _shift(notes, module, rows, module.groups)
     return notes.out(rows, x)
 
 
@@ -66,7 +78,8 @@ def linear(notes: Notes, module: nn.Linear, x: Tensor) -> Tensor:
     read, rows = notes.read(x, x.ndim - 1), notes.fresh(module.out_features)
     if read is not None:
         notes.lie(module.weight, 1, read, rows=False)
-    _own(notes, module, 0, rows)
+    notes.lie(module.weight, 0, rows, makes=True)
+    _shift(notes, module, rows)
     return spread(rows, (*x.shape[:-1], module.out_features), x.ndim - 1)
 
 
@@ -94,7 +107,6 @@ def slopes(notes: Notes, tensor: Tensor, x: Tensor) -> Tensor | None:
     return x
 
 
-def _own(notes: Notes, module: Any, axis: int, rows: Tensor, groups: int = 1, makes: bool = True) -> None:
-    notes.lie(module.weight, axis, rows, groups, makes=makes)
+def _shift(notes: Notes, module: Any, rows: Tensor, groups: int = 1) -> None:
     if module.bias is not None:
         notes.lie(module.bias, 0, rows, groups)

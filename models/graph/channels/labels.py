@@ -48,11 +48,12 @@ POINTWISE = frozenset({
     aten.hardsigmoid, aten.hardshrink, aten.softshrink, aten.softplus, aten.abs, aten.neg, aten.exp, aten.expm1,
     aten.log1p, aten.sqrt, aten.square, aten.pow, aten.erf, aten.sin, aten.cos, aten.rsub, aten.dropout,
     aten.feature_dropout, aten.alpha_dropout, aten.floor, aten.round, aten.sign, aten.add, aten.sub,
-    aten.mul, aten.div, aten.maximum, aten.minimum,
+    aten.mul, aten.div, aten.maximum, aten.minimum, aten.threshold, aten.rrelu, aten.nan_to_num, aten.atan,
+    aten.ceil, aten.trunc,
 })  # fmt: skip
 """Functions of one number at a time. Functions of two count if the second is a number in the code."""
 
-SUMS = frozenset({aten.add, aten.sub, aten.maximum, aten.minimum})
+SUMS = frozenset({aten.add, aten.sub, aten.maximum, aten.minimum, aten.fmax, aten.fmin, aten.lerp})
 PRODUCTS = frozenset({aten.mul})
 
 SPATIAL = frozenset({
@@ -61,6 +62,12 @@ SPATIAL = frozenset({
     aten.upsample_nearest2d, aten.upsample_bilinear2d, aten.upsample_bicubic2d, aten._upsample_nearest_exact2d,
 })  # fmt: skip
 """Operations that work on each channel (axis 1) separately and map 0 to 0."""
+
+WITH_INDICES = frozenset({
+    aten.adaptive_max_pool1d, aten.adaptive_max_pool2d, aten.adaptive_max_pool3d, aten.max_pool1d_with_indices,
+    aten.max_pool2d_with_indices, aten.max_pool3d_with_indices,
+})  # fmt: skip
+"""Operations like those of SPATIAL that return the places of their numbers, too."""
 
 REDUCTIONS = frozenset({aten.mean, aten.sum, aten.amax, aten.amin})
 """Reductions over axes. The reduced numbers must be of one channel."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from typing import Any
 from zlib import crc32
 
 import torch
@@ -49,7 +48,7 @@ class Notes:
         self.decides, self.whole = whole is None, set(whole or ())  # grouped convolutions that lose whole groups
         self.count = 0  # number of labels
         self.here = ""  # the current operation, for reasons
-        self.shape: tuple[Any, ...] = ()  # of the current value, with None for the number of pictures
+        self.sizes: tuple[int, ...] = ()  # of the current value
         self.met: list[Tensor] = []  # pairs of labels of one channel
         self.tied: list[Tensor] = []  # pairs of labels of one class
         self.stuck: list[tuple[Tensor, str]] = []  # labels that cannot be cut, and the reasons
@@ -119,7 +118,7 @@ class Notes:
 
     def out(self, rows: Tensor, x: Tensor) -> Tensor:
         """Return the labels of a layer's output for `x`: its rows along axis 1, with the sizes of the graph."""
-        return spread(rows, (x.shape[0], len(rows), *self.shape[2:]))
+        return spread(rows, (x.shape[0], len(rows), *self.sizes[2:]))
 
     def classes(self) -> tuple[list[Place], dict[int, str], list[list[int]], dict[int, frozenset[int]]]:
         """Turn labels into channels and classes.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -21,9 +22,6 @@ from models.graph.normal import NormalForm
 
 aten = torch.ops.aten
 
-BATCH = 2
-"""Pictures of the label tensors: more than one, to detect operations that mix pictures."""
-
 PICTURE, ANSWER = "the picture's own", "the network's answer"
 
 ACTIVATIONS = (
@@ -42,7 +40,7 @@ class Walk(fx.Interpreter):
         self.at: fx.Node  # the current node
 
     def run_node(self, n: fx.Node) -> Any:
-        self.at, self.notes.here, self.notes.shape = n, _place(n), n.meta.get("shape") or ()
+        self.at, self.notes.here, self.notes.sizes = n, _place(n), n.meta.get("sizes") or ()
         found = super().run_node(n)
         if calls.packet(n) not in table.IDLE:
             for leaf in tree_leaves(found):
@@ -75,7 +73,7 @@ class Walk(fx.Interpreter):
 
     def _layer(self, name: str, module: nn.Module, x: Tensor) -> Tensor | None:
         if isinstance(module, _ConvTransposeNd):
-            return label_rules.transposed(self.notes, module, x)
+            return label_rules.transposed(self.notes, name, module, x)
         if isinstance(module, _ConvNd):
             return label_rules.conv(self.notes, name, module, x)
         if isinstance(module, nn.Linear):
@@ -89,7 +87,7 @@ class Walk(fx.Interpreter):
         if isinstance(module, PASSING):  # dropout counts as in evaluation
             return x
         if isinstance(module, ACTIVATIONS):
-            return _silent(x, module(torch.zeros(1, device=next((p.device for p in module.parameters()), None))))
+            return _silent(x, module(next((p.new_zeros(1) for p in module.parameters()), torch.zeros(1))))
         return None
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
@@ -119,7 +117,14 @@ class Walk(fx.Interpreter):
         if packet in table.REDUCTIONS:
             return self._reduced(*args, **kwargs)
         if packet in table.SPATIAL:
-            return self._spatial(args[0], int(packet.__name__[-2]))
+            return self._spatial(args[0], _directions(packet))
+        if packet in table.WITH_INDICES:
+            self.notes.sizes = tuple(run_empty(target, args, kwargs)[0].shape)
+            return _with_places(self._spatial(args[0], _directions(packet)))
+        if packet in (aten.max, aten.min) and len(args) > 1 and not varies(args[0], args[1]):
+            return _with_places(self._reduced(args[0], args[1:2], *args[2:], **kwargs))
+        if packet is aten.glu:
+            return self._glu(*args)
         if packet in (aten.pad, aten.constant_pad_nd):
             return self._padded(*args)
         if packet in (aten.softmax, aten._softmax) and not varies(args[0], args[1]):
@@ -180,6 +185,13 @@ class Walk(fx.Interpreter):
                 own = True
         return wide if product or own else -wide.abs()
 
+    def _glu(self, x: Tensor, axis: int = -1) -> Tensor:
+        """Run the product of one half of a value with the sigmoid of the other half."""
+        one, other = x.chunk(2, axis)
+        if _is_shared_out(x, (one, other)):
+            self.notes.shared.append(compact(x).abs().unique())
+        return self._two(one, -other.abs(), product=True)
+
     def _reduced(self, x: Tensor, dims: Any = None, keepdim: bool = False, **_: Any) -> Tensor:
         axes = sorted({axis % x.ndim for axis in (dims or range(x.ndim))}, reverse=True)
         if any(varies(x, axis) for axis in axes):
@@ -212,14 +224,13 @@ class Walk(fx.Interpreter):
             if isinstance(labels, Tensor):
                 self.notes.fix(labels, f"read by {self.notes.here}")
         if run is None:
-            return nothing((given[0].shape[0], *self.at.meta["shape"][1:]))
+            return nothing(self.at.meta["sizes"])
         try:
             found = run()
         except (RuntimeError, NotImplementedError):  # the operation does not support tensors without contents
-            shape = self.at.meta.get("shape")
-            if shape is None:
+            if self.at.meta.get("sizes") is None:
                 raise
-            return nothing([BATCH if size is None else size for size in shape])
+            return nothing(self.at.meta["sizes"])
         return tree_map(lambda leaf: nothing(leaf.shape) if isinstance(leaf, Tensor) else leaf, found)
 
 
@@ -229,6 +240,16 @@ def _place(node: fx.Node) -> str:
         return str(node.target)
     what, owner = str(node.target).removeprefix("aten.").partition(".")[0], node.meta.get("owner")
     return f"{what} of {owner}" if owner else what
+
+
+def _directions(packet: Any) -> int:
+    """Return the directions of a pool from its name: 2 for max_pool2d_with_indices."""
+    return int(re.findall(r"(\d)d", packet.__name__)[0])
+
+
+def _with_places(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the labels of the largest numbers and of their places, which are not 0 in a masked channel."""
+    return labels, -labels.abs()
 
 
 def _is_fixed_index(packet: Any, args: Any) -> bool:

@@ -22,10 +22,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.utils._pytree import tree_leaves
 
+from models.graph.calls import BATCH
 from models.graph.chains import fits
 from models.graph.channels import labels as table
 from models.graph.channels.classes import Channels
-from models.graph.channels.walk import ACTIVATIONS, BATCH, POOLS
+from models.graph.channels.walk import ACTIVATIONS, POOLS
 from models.graph.flow import is_shared
 from models.graph.normal import NormalForm
 
@@ -35,7 +36,7 @@ Reader = Any
 """A convolution or linear layer. Any, because torch has no common type for their attributes."""
 
 ELEMENTWISE = table.POINTWISE | table.SUMS | table.PRODUCTS
-KNOWN = ELEMENTWISE | table.MOVES | table.SPATIAL | table.REDUCTIONS | {aten.pad, aten.constant_pad_nd}
+KNOWN = ELEMENTWISE | table.MOVES | table.SPATIAL | table.REDUCTIONS | {aten.pad, aten.constant_pad_nd, aten.glu}
 """Operations whose result is a number only where they read numbers alone. Results of others count as unknown."""
 
 
@@ -146,6 +147,9 @@ class Silence(fx.Interpreter):
         plain = packet in (aten.sym_size, aten.sym_numel) or target is operator.getitem
         if plain or not any(bool(leaf.isnan().any()) for leaf in given):
             return super().call_function(target, args, kwargs)
+        if packet in table.WITH_INDICES:  # of NaN, the places mean nothing
+            values = super().call_function(target, args, kwargs)[0]
+            return values, torch.full_like(values, math.nan)
         if packet not in KNOWN:
             return self._unknown()
         return self._tainted(super().call_function(target, args, kwargs), given, packet)
@@ -166,13 +170,11 @@ class Silence(fx.Interpreter):
 
     def _unknown(self) -> Any:
         """Return NaN in the shape that the graph records, or Unknown without one."""
-        shape = self.at.meta.get("shape")
-        if shape is None:
+        sizes = self.at.meta.get("sizes")
+        if sizes is None:
             return Unknown()
         like = next(iter(self.module.parameters()))
-        return torch.full(
-            [BATCH if size is None else size for size in shape], math.nan, dtype=torch.float64, device=like.device
-        )
+        return torch.full(sizes, math.nan, dtype=torch.float64, device=like.device)
 
 
 class Unknown:

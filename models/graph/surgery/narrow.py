@@ -13,6 +13,7 @@ from collections.abc import Collection
 import torch
 from torch import Tensor, nn
 
+from engine.checkpoint.words import counted
 from models.graph.channels.classes import Channels, Signature
 from models.graph.channels.notes import Place
 from models.graph.normal import NormalForm, stored, type_and_device
@@ -81,7 +82,9 @@ def _classes(its: Channels, found: Channels, dropped: Collection[int]) -> dict[i
     for signature in {*supply, *demand}:
         if len(supply[signature]) != len(demand[signature]):
             where = sorted(signature[0])[0][0]
-            raise NotLegal(f"{where}: {len(demand[signature])} channels of a kind, but {len(supply[signature])} kept")
+            raise NotLegal(
+                f"{where}: {counted(len(demand[signature]), 'channel')} of a kind, but {len(supply[signature])} kept"
+            )
     return {cls: old for s in demand for cls, old in zip(demand[s], supply[s], strict=True)}
 
 
@@ -129,7 +132,7 @@ def _gathered(value: Tensor, place: Place, before: Place, source: dict[int, int]
         chosen.append(at[old][turns[old]])
         turns[old] += 1
     index = torch.tensor(chosen, device=value.device)
-    if place.rows or place.groups == 1:
+    if len(before.classes) == value.shape[place.axis]:  # else the columns of a grouped layer, of all groups in turn
         return value.index_select(place.axis, index)
     size, part = len(place.classes) // place.groups, len(before.classes) // before.groups
     rows = value.chunk(place.groups)

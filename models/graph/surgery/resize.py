@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.utils._pytree import tree_leaves
 
+from engine.checkpoint.words import counted
 from models.graph.channels.classes import Channels
 from models.graph.normal import NormalForm
 
@@ -34,17 +36,18 @@ def shapes(form: NormalForm, found: Channels, left: Mapping[tuple[str, int], int
         if size == len(place.classes):
             continue
         if size % place.groups or not size:
-            raise NotLegal(f"{place.tensor}: {size} channels in {place.groups} groups")
+            raise NotLegal(f"{place.tensor}: {counted(size, 'channel')} in {counted(place.groups, 'group')}")
         key = form.captured.aliases.get(place.tensor, place.tensor)
         shape = list(result.get(key, held[place.tensor].shape))
-        shape[place.axis] = size if place.rows else size // place.groups
+        # an axis of a grouped layer holds the channels of all its groups, or those of each
+        shape[place.axis] = shape[place.axis] * size // len(place.classes)
         result[key] = tuple(shape)
     return result
 
 
 def resized(model: nn.Module, shapes: Mapping[str, tuple[int, ...]], whole: Collection[str] = ()) -> nn.Module:
     """Return a copy of a network with tensors of other shapes, filled with 0, and layers of matching sizes."""
-    model = copy.deepcopy(model)
+    model = _copied(model)
     before = [*model.parameters(), *model.buffers()]  # keep them alive: a new tensor could reuse a freed one's id
     met: dict[int, Tensor] = {}
     for name, module in model.named_modules():
@@ -64,6 +67,15 @@ def resized(model: nn.Module, shapes: Mapping[str, tuple[int, ...]], whole: Coll
     return model
 
 
+def _copied(model: nn.Module) -> nn.Module:
+    """Return a copy. Values that the code has computed and kept are copied as numbers: torch refuses to copy their graph.
+
+    torch.nn.utils.weight_norm keeps a layer's weight like that, and some code keeps its last maps.
+    """
+    kept = (leaf for module in model.modules() for leaf in tree_leaves(vars(module)))
+    return copy.deepcopy(model, {id(t): t.detach().clone() for t in kept if isinstance(t, Tensor) and not t.is_leaf})
+
+
 def _tell(module: nn.Module, whole: bool) -> None:
     """Set the sizes that a layer stores as attributes."""
     if isinstance(module, _BatchNorm):
@@ -74,13 +86,12 @@ def _tell(module: nn.Module, whole: bool) -> None:
         return
     if isinstance(module, _ConvNd):
         first, second = weight.shape[:2]
-        if whole:
-            module.groups = first * module.groups // module.out_channels
-        inside, outside = (first, second) if isinstance(module, _ConvTransposeNd) else (second, first)
         if isinstance(module, _ConvTransposeNd):
-            module.in_channels, module.out_channels = inside, outside * module.groups
+            module.groups = first * module.groups // module.in_channels if whole else module.groups
+            module.in_channels, module.out_channels = first, second * module.groups
         else:
-            module.in_channels, module.out_channels = inside * module.groups, outside
+            module.groups = first * module.groups // module.out_channels if whole else module.groups
+            module.in_channels, module.out_channels = second * module.groups, first
     elif isinstance(module, nn.Linear):
         module.out_features, module.in_features = weight.shape
     elif isinstance(module, nn.PReLU):

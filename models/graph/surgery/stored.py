@@ -10,7 +10,7 @@ from torch import nn
 from models.graph.capture.form import capture
 from models.graph.channels.classes import Channels, channels
 from models.graph.normal import NormalForm, Size
-from models.graph.surgery.resize import NotLegal, resized
+from models.graph.surgery.resize import NotLegal, resized, tensors
 
 
 @dataclass(frozen=True)
@@ -81,12 +81,13 @@ def _agree(form: NormalForm, found: Channels, stored: Mapping[str, tuple[int, ..
     Raises:
         NotLegal: with the names and shapes of both tensors.
     """
+    held = tensors(form)
     first: dict[tuple[int, ...], tuple[str, int]] = {}
     for place in found.places:
         name = form.captured.aliases.get(place.tensor, place.tensor)
         if name not in stored:
             continue
-        size = stored[name][place.axis] * (1 if place.rows else place.groups)
+        size = stored[name][place.axis] * len(place.classes) // held[place.tensor].shape[place.axis]
         other, wanted = first.setdefault(tuple(place.channels.tolist()), (name, size))
         if size != wanted:
             raise NotLegal(f"{name} has shape {stored[name]}, {other} has shape {stored[other]}")

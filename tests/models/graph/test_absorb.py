@@ -46,6 +46,14 @@ class Stream(nn.Module):
         return self.head(F.relu(x + self.b(self.a(x))).mean((2, 3)))
 
 
+def halves() -> nn.Module:
+    """Return a network with products of halves of channels, and a pool that returns the places of its numbers."""
+    return nn.Sequential(
+        conv_bn(3, 8, nn.GLU(1)), conv_bn(4, 8, nn.Sigmoid(), k=3), nn.AdaptiveMaxPool2d(3), nn.Conv2d(8, 6, 1),
+        nn.BatchNorm2d(6), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5),
+    )  # fmt: skip
+
+
 class Concatenated(nn.Module):
     """A depthwise layer, which passes constants on and adds its own bias, and two concatenated branches."""
 
@@ -96,7 +104,7 @@ def apart(one: nn.Module, other: nn.Module, size: int = 16) -> float:
     return float((expected - found).abs().max() / expected.abs().max())
 
 
-@pytest.mark.parametrize("make", [chain, Stream, Concatenated])
+@pytest.mark.parametrize("make", [chain, Stream, halves, Concatenated])
 def test_a_network_with_scales_of_0_is_the_narrowed_one(make) -> None:
     torch.manual_seed(0)
     model = disturbed(make())
@@ -263,8 +271,10 @@ def test_nothing_known_comes_of_what_is_not() -> None:
     }  # fmt: skip
     known = {packet.__name__ for packet in labels.SPATIAL | labels.REDUCTIONS}
     assert {name for name in known if not name.endswith(("1d", "3d"))} == {*calls}
-    for name, args in calls.items():
+    for name, args in {**calls, "glu": (1,)}.items():
         assert getattr(torch.ops.aten, name)(nan, *args).isnan().all(), name
+    for name, args in (("adaptive_max_pool2d", ([1, 1],)), ("max_pool2d_with_indices", ([2, 2],))):
+        assert getattr(torch.ops.aten, name)(nan, *args)[0].isnan().all(), name
 
 
 def test_nothing_dropped_changes_nothing() -> None:

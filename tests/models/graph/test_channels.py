@@ -67,6 +67,12 @@ def test_gates_and_slopes_go_with_what_they_scale() -> None:
     assert classes(found, "0.2.weight") == classes(found, "0.0.weight")
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_one_slope_for_all_channels_has_the_type_of_the_network(dtype: torch.dtype) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.PReLU(), nn.Conv2d(4, 2, 1)).to(dtype)
+    assert not reasons(of(net, 4), "0.weight")
+
+
 def test_a_depthwise_layer_passes_its_channels_on() -> None:
     found = of(cases.mobilenet_v1())
     assert classes(found, "1.0.weight") == classes(found, "0.0.weight") == classes(found, "2.0.weight", 1)
@@ -80,6 +86,14 @@ def test_rows_of_a_transposed_convolution_lie_on_its_second_axis() -> None:
     found = of(cases.Transposed())
     assert classes(found, "up.weight", 1) == classes(found, "up.bias") == classes(found, "norm.weight")
     assert classes(found, "up.weight", 0) == classes(found, "down.0.weight")
+
+
+def test_an_entry_of_a_grouped_transposed_convolution_makes_a_channel_in_every_group() -> None:
+    up = nn.ConvTranspose2d(6, 4, 2, groups=2)
+    found = of(nn.Sequential(nn.Conv2d(3, 6, 1), up, nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1)), 4)
+    assert classes(found, "1.weight", 0) == classes(found, "0.weight")
+    assert classes(found, "1.bias") == 2 * classes(found, "1.weight", 1) == classes(found, "2.weight")
+    assert not reasons(found, "0.weight") | reasons(found, "1.bias")
 
 
 def test_a_layer_in_two_places_reads_and_writes_the_same_channels() -> None:

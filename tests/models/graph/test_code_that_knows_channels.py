@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from models.graph.capture.form import capture
 from models.graph.channels.classes import channels
+from models.graph.surgery.absorb import absorb
 from models.graph.surgery.narrow import masked, narrowed
 from models.graph.surgery.stored import as_stored
 from prune import plan as planning
@@ -84,21 +85,71 @@ def by_norm(net: Code, x: Tensor) -> Tensor:
     return F.relu(x) / net.first[0].weight.norm()
 
 
+def chosen(net: Code, x: Tensor) -> Tensor:
+    """Mix a kernel for each picture, with a group of one convolution for each (CondConv, arXiv 1904.04971)."""
+    b, c, h, w = x.shape
+    kernels = torch.einsum("bk,koihw->boihw", x.mean((2, 3)).sigmoid(), net.kernels).reshape(b * WIDTH, c, 3, 3)
+    return F.conv2d(x.reshape(1, b * c, h, w), kernels, padding=1, groups=b).reshape(b, WIDTH, h, w)
+
+
+def side_by_side(net: Code, x: Tensor) -> Tensor:
+    """Pool all pictures of a batch as one wide picture."""
+    b, c, h, w = x.shape
+    wide = F.relu(x).permute(1, 2, 0, 3).reshape(1, c, h, b * w)
+    return F.avg_pool2d(wide, 2).reshape(c, h // 2, b, w // 2).permute(2, 0, 1, 3)
+
+
+def gated(net: Code, x: Tensor) -> Tensor:
+    return torch.cat([F.glu(x, 1), F.glu(-x, 1)], 1)
+
+
+def gated_rows(net: Code, x: Tensor) -> Tensor:
+    return F.glu(x, 2)
+
+
+def pooled(net: Code, x: Tensor) -> Tensor:
+    return F.adaptive_max_pool2d(x, 5) * F.adaptive_max_pool2d(x, 1)
+
+
+def unpooled(net: Code, x: Tensor) -> Tensor:
+    values, where = F.max_pool2d(x, 2, return_indices=True)
+    return values * where
+
+
+def largest(net: Code, x: Tensor) -> Tensor:
+    values, where = x.max(3, keepdim=True)
+    return F.relu(x) * values + x.min(2)[0].unsqueeze(2) * where
+
+
+COMBINED: dict[str, Callable[..., Tensor]] = {
+    "torch.max": lambda x: torch.max(x, x.square()), "torch.min": lambda x: torch.min(x, x.square()),
+    "maximum": lambda x: torch.maximum(x, x.square()), "minimum": lambda x: torch.minimum(x, x.square()),
+    "fmax": lambda x: torch.fmax(x, x.square()), "fmin": lambda x: torch.fmin(x, x.square()),
+    "lerp": lambda x: torch.lerp(x, F.relu(x), 0.3), "threshold": lambda x: F.threshold(x, 0.1, 0.0),
+    "rrelu": F.rrelu, "atan": torch.atan,
+}  # fmt: skip
+
+
 def ones() -> Tensor:
     return torch.rand(WIDTH, 1, 1, generator=torch.Generator().manual_seed(0)) + 0.5
 
 
 NETWORKS: dict[str, Callable[[], Code]] = {
     **{run.__name__: (lambda run=run: Code(run)) for run in (halves, shifts, pools, permuted)},
+    **{run.__name__: (lambda run=run: Code(run)) for run in (gated, gated_rows, pooled, unpooled, largest)},
+    **{name: (lambda run=run: Code(lambda net, x: run(x))) for name, run in COMBINED.items()},
     "divided": lambda: Code(divided, scale=nn.Parameter(ones())),
     **{run.__name__: (lambda run=run: Code(run)) for run in (weighed, encoded, by_norm)},
     "by_buffer": lambda: Code(by_buffer, scale=ones()),
+    "chosen": lambda: Code(chosen, kernels=nn.Parameter(torch.randn(WIDTH, WIDTH, WIDTH, 3, 3) / 8)),
+    "side_by_side": lambda: Code(side_by_side),
 }
 WHOLE = {
     "weighed": "combined with a constant for each channel: mul",
     "encoded": "combined with a constant for each channel: add",
     "by_norm": "first.0.weight is read by operations other than its layer",
     "by_buffer": "combined with a constant for each channel: mul",
+    "chosen": "read by einsum",
 }
 
 
@@ -122,9 +173,10 @@ def test_it_is_cut_exactly_and_reopened_as_it_was_stored(name: str) -> None:
     form = capture(net, (3, SIZE, SIZE), name)
     found = channels(form)
     plan = planning.plan(Subject(net, form, found, name), 0.4)
-    small = narrowed(net, form, found, plan.dropped, name)
+    ready = absorb(form, found, plan.dropped).model
+    small = narrowed(net, ready, found, plan.dropped, name)
     x = torch.randn(4, 3, SIZE, SIZE, dtype=torch.float64)
-    torch.testing.assert_close(small(x), masked(form, found, plan.dropped)(x), rtol=0, atol=1e-12)
+    torch.testing.assert_close(small(x), masked(ready, found, plan.dropped)(x), rtol=0, atol=1e-12)
     stored = {key: tuple(tensor.shape) for key, tensor in small.state_dict().items()}
     again = capture(as_stored(net, (3, SIZE, SIZE), name, stored).model, (3, SIZE, SIZE), name, check=False)
     again.load_state_dict(small.state_dict())

@@ -17,6 +17,7 @@ from models.graph.channels.classes import Channels, channels
 from models.graph.normal import NormalForm
 from models.graph.surgery.narrow import masked, narrowed
 from models.graph.surgery.resize import NotLegal
+from models.graph.surgery.stored import as_stored
 from tests.tools import cases
 from tests.tools.cases import NAMES
 from tests.tools.networks import NARROW
@@ -120,6 +121,60 @@ def test_a_layer_of_two_names_and_its_twin_stay_one_tensor() -> None:
     assert differ(silenced, small, 16) < LIMIT
     assert small.get_submodule("a.0").weight is small.get_submodule("c.0").weight
     assert list(small.state_dict()) == list(form.state_dict())
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    ("sizes", "left"),
+    [((8, 8, 8), (4, 4, 4)), ((8, 16, 8), (4, 8, 4)), ((16, 8, 8), (8, 4, 4)), ((16, 8, 4), (8, 4, 4)), ((16, 24, 2), (8, 12, 2))],
+    ids=str,
+)  # fmt: skip
+def test_a_transposed_convolution_in_groups_loses_groups_or_equally_many_channels_in_each(
+    sizes: tuple[int, int, int], left: tuple[int, int, int], bias: bool
+) -> None:
+    """Sizes are inputs, outputs and groups. With one or two inputs a group, whole groups go."""
+    torch.manual_seed(0)
+    first, last, groups = sizes
+    up = nn.ConvTranspose2d(first, last, 4, 2, 1, groups=groups, bias=bias)
+    model = with_noise(nn.Sequential(cases.conv_bn(3, first), up, nn.BatchNorm2d(last), nn.ReLU(), cases.Head(last, 4)))
+    form, silenced, small = cut(model, "transposed", 16, 0.5)
+    assert differ(silenced, small, 16) < LIMIT
+    assert differ(silenced, form, 16) > 1e-6
+    layer = small.get_submodule("1")
+    assert (layer.in_channels, layer.out_channels, layer.groups) == left
+    assert layer.weight.shape[:2] == (left[0], left[1] // left[2])
+    stored = {key: tuple(tensor.shape) for key, tensor in small.state_dict().items()}
+    again = capture(as_stored(model, (3, 16, 16), "transposed", stored).model, (3, 16, 16), "transposed")
+    again.load_state_dict(small.state_dict())
+    assert differ(again, small, 16) == 0
+
+
+class Keeps(nn.Module):
+    """Code that keeps what it has computed: the weight of a layer, and the last maps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.mid, self.maps = cases.conv_bn(3, 16), cases.conv_bn(16, 16), list[torch.Tensor]()
+        with pytest.warns(FutureWarning, match="weight_norm"):
+            self.last = nn.utils.weight_norm(nn.Conv2d(16, 16, 1))
+        self.head = cases.Head(16, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.maps = [self.stem(x)]
+        return self.head(self.last(self.mid(self.maps[0])))
+
+
+def test_values_that_the_code_keeps_do_not_hinder_a_cut() -> None:
+    torch.manual_seed(0)
+    model = with_noise(Keeps())
+    form = capture(model, (3, 16, 16), "Keeps")
+    found = channels(form)
+    dropped = a_share(found, 0.5)
+    model(torch.randn(2, 3, 16, 16, dtype=torch.float64))
+    small = narrowed(model, form, found, dropped, "Keeps")
+    assert differ(masked(form, found, dropped), small, 16) < LIMIT
+    assert len(small.get_submodule("stem.0").weight) == 8
+    assert small.state_dict()["last.weight_v"].shape == (16, 16, 1, 1)  # a computed weight keeps its channels
 
 
 def outcome(seed: int) -> str:
