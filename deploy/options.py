@@ -71,10 +71,12 @@ class Source(Options):
         return self.packed_of(restore.open(self.model, self.arch), words)
 
     def packed_of(self, opened: Opened, words: Sequence[str]) -> Packed:
-        """Pack an opened checkpoint's network; see `packed`."""
+        """Pack an opened checkpoint's network, and say which layers are rounded; see `packed`."""
         from deploy import making
 
-        return making.packed_of(opened, self.pixels.mean, self.pixels.std, self.ends == "int8", words)
+        held = making.packed_of(opened, self.pixels.mean, self.pixels.std, self.ends == "int8", words)
+        making.say_rounded(held)
+        return held
 
     def target(self, output: Output, suffix: str) -> Path:
         """Return the path of the file to write: --save, else the path of --model with another suffix.

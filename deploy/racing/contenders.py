@@ -20,6 +20,7 @@ from bn_merge.merge import merge
 from deploy.executors.base import Executor, layers
 from deploy.executors.choose import MAKERS, Reference
 from deploy.executors.stock import Stock
+from deploy.exporting.biases import rounded
 from deploy.lowering.walk import lower
 from deploy.operations.base import Codes
 from deploy.operations.layers import Convolution
@@ -53,6 +54,8 @@ def entries(network: NormalForm, program: Program, threads: int, without: Sequen
     last = folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     coded = any(isinstance(each.matrix.weight, Codes) for each, _ in layers(program))  # type: ignore[attr-defined]
     whole = any(is_whole for _, is_whole in layers(program))
+    # as deploy.onnx exports it
+    others = program if network.captured.detector else rounded(program)[0]
     makers: dict[str, Callable[[str], Entry]] = {
         "PyTorch, folded, channels last": lambda name: Contender(name, _eager(last, torch.channels_last), False),
         "torch.compile, folded": lambda name: _compiled(name, last),
@@ -63,7 +66,7 @@ def entries(network: NormalForm, program: Program, threads: int, without: Sequen
     for runtime, make in (("ONNX Runtime", runtimes.onnxruntime), ("OpenVINO", runtimes.openvino)):
         makers[f"{runtime}, fp32"] = partial(make, plain, False, threads)
         if coded:
-            makers[f"{runtime}, {'int8' if whole else 'packed'}"] = partial(make, program, True, threads)
+            makers[f"{runtime}, {'int8' if whole else 'packed'}"] = partial(make, others, True, threads)
     bits = 4 if _is_narrow(program) else 8
     makers["MNN, fp32"] = partial(runtimes.mnn, plain, None, threads)
     makers[f"MNN, {bits}-bit weights"] = partial(runtimes.mnn, plain, bits, threads)

@@ -182,7 +182,7 @@ def test_descriptions_that_lack_something_are_refused(key: str, path: Path) -> N
     conftest.refused(path, "its description is not one of a packed network", read=packed.open)
 
 
-@pytest.mark.parametrize("key", ["bias", "low", "picture", "epochs"])
+@pytest.mark.parametrize("key", ["shift", "low", "picture", "epochs"])
 def test_lists_in_lists_are_refused_however_deep(key: str, path: Path) -> None:
     """json reads to a depth near Python's recursion limit; later steps must not fail on a smaller depth."""
     found = file.read(path)
