@@ -32,9 +32,13 @@ def run(program: Program, x: Tensor, seen: Callable[[int, Tensor], None] | None 
 
     Args:
         seen: called with the number and the numbers of each value; codes are integers in fp32.
+
+    Raises:
+        ValueError: as Program.pictures.
     """
+    x = program.pictures(x)
     with subnormals():
-        return _run(program, x, seen)
+        return _run(program, x, seen) if len(x) else x.new_zeros(0, *program.answer)
 
 
 @contextmanager
@@ -50,7 +54,7 @@ def subnormals() -> Iterator[None]:
 
 def _run(program: Program, x: Tensor, seen: Callable[[int, Tensor], None] | None) -> Tensor:
     last = {source: number for number, operation in enumerate(program.operations) for source in operation.sources}
-    held: dict[int, Tensor] = {0: x.float().cpu()}
+    held: dict[int, Tensor] = {0: x}
     for number, operation in enumerate(program.operations):
         given = [held[source] for source in operation.sources]
         kinds = [program.values[source] for source in operation.sources]
