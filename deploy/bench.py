@@ -65,7 +65,7 @@ def parser() -> Parser:
 def body(options: Options) -> dict[str, Any]:
     import torch
 
-    from deploy import packed
+    from deploy import file, packed
     from deploy.executors.choose import Reference
     from deploy.making import float_network
     from deploy.racing.base import Absent, Contender
@@ -80,7 +80,7 @@ def body(options: Options) -> dict[str, Any]:
     source = options.source.model
     picture = options.picture or source.with_name(f"{source.stem}_bench.png")
     check_writable(picture, "name another --picture")
-    if source.suffix == packed.SUFFIX:
+    if file.looks_packed(source):
         parent = packed.open(source).made.provenance.parent
         raise UserError(
             f"{source} is packed, and PyTorch cannot run packed files", f"name the checkpoint: --model {parent}"

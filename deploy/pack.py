@@ -43,16 +43,16 @@ def parser() -> Parser:
 
 
 def body(options: Options) -> dict[str, Any]:
-    from deploy import packed
+    from deploy import file, packed
     from deploy.listing import in_tables, listing, summary
 
     if options.inspect:
         held = packed.open(options.inspect)
         return {"text": listing(held), **summary(held)}
     source = options.source.model
-    if source.suffix == packed.SUFFIX and options.output.save is None:
+    if file.looks_packed(source) and options.output.save is None:
         raise UserError(f"{source} is already packed", f"deploy.run runs it; deploy.pack --inspect {source} lists it")
-    path = options.source.target(options.output, packed.SUFFIX)
+    path = options.source.target(options.output, file.SUFFIX)
     made = options.source.packed(options.words)
     if path.exists():
         print(f"replaced {path}", file=sys.stderr)

@@ -13,7 +13,6 @@ from engine.checkpoint.format import Checkpoint, without_tensors
 from engine.cli.datasets import IMAGENET
 from engine.errors import BAD_CHECKPOINT, UserError
 
-SUFFIX = ".safetensors"
 _AGAIN = "make the file again: python -m deploy.pack"
 
 
