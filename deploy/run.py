@@ -212,7 +212,8 @@ def _classified(options: Options, held: Packed, executor: Executor) -> dict[str,
     from engine.data.pictures import read_picture
 
     info = held.made.dataset
-    names = info.names or tuple(f"class {number}" for number in range(held.program.answer[0]))
+    names = tuple(info.names or ())  # a network may have more classes than its pictures
+    names += tuple(f"class {number}" for number in range(len(names), held.program.answer[0]))
     side = held.program.picture[1]
     bytes_ = [torch.from_numpy(read_picture(path, side, info.crop).copy()) for path in options.pictures]
     lines, found = [], []
