@@ -54,6 +54,10 @@ class Options(Command):
     machine: OnCpu = part(OnCpu)
 
     def __post_init__(self) -> None:
+        if len({*self.batches}) < len(self.batches):
+            raise UserError(
+                f"--batches {' '.join(map(str, self.batches))}: a size appears twice", "give each batch size once"
+            )
         if self.picture and self.picture.suffix not in ("", ".png", ".pdf", ".svg"):
             raise UserError(f"--picture {self.picture}: the file must end in .png, .pdf or .svg", "name another file")
 
@@ -117,9 +121,9 @@ def body(options: Options) -> dict[str, Any]:
     rates, profiled = _native(native, x, results, threads, options.profile)
     lines += rates
     lines.append(f"{source}: {size['checkpoint']:,} bytes, packed {size['packed']:,}")
+    agreed = f"same answers: share of {counted(len(right), 'random picture')} with the reference executor's answer; "
     lines.append(
-        f"same answers: share of {counted(len(right), 'random picture')} with the reference executor's answer; "
-        f"medians over turns, the middle half of ratios in brackets; {processor()}, {threads} thread"
+        f"{agreed if same else ''}medians over turns, the middle half of ratios in brackets; {processor()}, {threads} thread"
         f"{'s' * (threads > 1)}, PyTorch {torch.__version__.partition('+')[0]}"
     )
     found = {str(batch): {name: asdict(timed) for name, timed in timed_.items()} for batch, timed_ in results.items()}
@@ -142,14 +146,14 @@ def _table(options: Options, taking_part: list[Contender], results: Any, same: d
     head = ["", "network"]
     for batch in options.batches:
         head += [f"batch {batch}, ms", "times as fast"]
-    rows = [[*head, "same answers", "model, bytes", "runs by"]]
+    rows = [[*head, *["same answers"] * bool(same), "model, bytes", "runs by"]]
     for contender in taking_part:
         row = [contender.name, "compressed" if contender.compressed else "float"]
         for batch in options.batches:
             timed = results[batch][contender.name]
             row += [f"{timed.milliseconds:.2f}", f"{timed.faster:.2f} ({timed.low:.2f} to {timed.high:.2f})"]
         agreed = f"{100 * same[contender.name]:.1f} %" if contender.name in same else ""
-        rows.append([*row, agreed, f"{contender.size:,}" if contender.size else "", contender.note])
+        rows.append([*row, *[agreed] * bool(same), f"{contender.size:,}" if contender.size else "", contender.note])
     return rows
 
 

@@ -34,6 +34,7 @@ from models.graph.normal import NormalForm
 
 Entry = Contender | Absent
 FIRST = "PyTorch eager, fp32"
+MOST_COMPILED = 10_000
 CUDA_SEARCH = "torch.utils.cpp_extension"
 """torch's logger that warns of a CUDA toolkit without a GPU, which a race on the CPU does not need."""
 
@@ -116,6 +117,9 @@ def _eager(network: Callable[[Tensor], Any], layout: torch.memory_format = torch
 
 
 def _compiled(name: str, network: NormalForm) -> Contender:
+    # torch compiles a class's forward once for each layer and batch size; beyond 8 it would warn and run the rest eagerly
+    limits = torch._dynamo.config
+    limits.recompile_limit = limits.accumulated_recompile_limit = MOST_COMPILED
     run = _eager(torch.compile(network, dynamic=False), torch.channels_last)
     with _without_warnings_of(CUDA_SEARCH):
         run(torch.zeros(1, *network.captured.picture))

@@ -232,10 +232,17 @@ def test_a_runtime_that_is_slower_on_whole_numbers_is_named(
     ]
 
 
+def test_a_batch_size_is_given_once(stocked: Command) -> None:
+    assert_refused(
+        stocked(BENCH, "--model", W4A4, "--batches", "1", "3", "1"), USAGE, "--batches 1 3 1: a size appears twice"
+    )
+
+
 def test_a_race_of_float_networks_alone(stocked: Command, timed: dict[str, float]) -> None:
     result = stocked(BENCH, *QUICK[:-6], "--without", "*")
     assert result.code == 0
     assert result.out.splitlines()[1].split()[:4] == ["PyTorch", "eager,", "fp32", "float"]
+    assert "same answers" not in result.out
 
 
 def test_who_is_absent_is_named(stocked: Command, timed: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
