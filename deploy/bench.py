@@ -24,6 +24,8 @@ EXAMPLES = (
     "deploy.bench --model models_save/nin_wbab.pth --batches 1 --seconds 5",
 )
 
+OTHER_PICTURE = "name another --picture"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Command):
@@ -83,7 +85,7 @@ def body(options: Options) -> dict[str, Any]:
 
     source = options.source.model
     picture = options.picture or source.with_name(f"{source.stem}_bench.png")
-    check_writable(picture, "name another --picture")
+    check_writable(picture, OTHER_PICTURE)
     if file.looks_packed(source):
         parent = packed.open(source).made.provenance.parent
         raise UserError(
@@ -235,7 +237,7 @@ def _drawn(path: Path, results: dict[int, dict[str, Timed]]) -> bool:
         notice(f"no picture: matplotlib is not installed ({install('report')})")
         return False
     faster = {batch: {name: timed.faster for name, timed in each.items()} for batch, each in results.items()}
-    write_bytes(path, drawn(faster, path.suffix.lstrip(".") or "png"))
+    write_bytes(path, drawn(faster, path.suffix.lstrip(".") or "png"), remedy=OTHER_PICTURE)
     return True
 
 

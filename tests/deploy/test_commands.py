@@ -44,8 +44,8 @@ def test_files_of_any_stage_are_packed(stem: str, stocked: Command) -> None:
     held, known = packed.open(Path(result.path)), raw(source)
     before, size = Path(source).stat().st_size, Path(result.path).stat().st_size
     assert result.out.splitlines() == [
-        f"{source}: {before:,} bytes -> {size:,} bytes; the tables count {held.bits // 8:,} bytes: "
-        "the tensors before packing, without the description of the program", result.path,
+        f"{source}: {before:,} bytes -> {size:,} bytes; tables count {held.bits // 8:,} bytes for the merged "
+        "checkpoint: ends as they were trained, no description", result.path,
     ]  # fmt: skip
     assert size < before
     whole = [is_whole for _, is_whole in layers(held.program)]
@@ -101,6 +101,13 @@ def test_json_says_what_was_written(stocked: Command) -> None:
         "layers": 9,
         "integer_layers": 8,
     }
+
+
+@pytest.mark.parametrize("stem", ["w4a4", "wbab", "ptq_kl"])
+def test_the_counted_bytes_are_those_of_the_merged_file_in_tables(stem: str, stocked: Command) -> None:
+    found = json.loads(stocked(PACK, "--model", checkpoint(stem), "--json").out)
+    merged = json.loads(stocked("scripts.summary", checkpoint(f"{stem}_merged"), "--json").out)
+    assert found["counted_bytes"] == merged["bits"] // 8
 
 
 def test_a_listing_has_a_line_an_operation(stocked: Command) -> None:
