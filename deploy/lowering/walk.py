@@ -12,6 +12,7 @@ from torch import fx, nn
 
 from deploy.lowering.builder import Builder
 from deploy.lowering.calls import CALLS
+from deploy.lowering.composed import COMPOSED
 from deploy.lowering.ends import Ends
 from deploy.lowering.grids import coded_value, shared_codes
 from deploy.lowering.layers import layer, transposed, turned
@@ -29,7 +30,7 @@ from models.layers.quantizers.affine import affine_range
 from models.layers.quantizers.base import Quantizer, Steps
 from models.layers.quantizers.declared import grid_of
 
-RULES = {**CALLS, **MOVES}
+RULES = {**CALLS, **COMPOSED, **MOVES}
 """The rule of each operation's calls."""
 
 

@@ -19,7 +19,7 @@ from deploy.operations import functions as of_numbers, layers, places
 from deploy.operations.base import Codes, Matrix, Operation, Value, padding_of_windows
 from deploy.program import Program
 from deploy.reference import sums
-from deploy.reference.functions import exp, function
+from deploy.reference.functions import exp, function, log
 from models.layers.quantizers.base import Signs, Steps
 
 EXACT = 2**24
@@ -214,8 +214,10 @@ def _standardize(op: of_numbers.Standardize, kinds: Any, value: Value, count: in
 @_rule(of_numbers.Softmax)
 def _softmax(op: of_numbers.Softmax, kinds: Any, value: Value, count: int, x: Tensor) -> Tensor:
     axis = op.axis + 1
-    power = exp((x - x.amax(axis, keepdim=True)).double())
-    return (power / sums.summed(power, (axis,))).float()
+    apart = (x - x.amax(axis, keepdim=True)).double()
+    power = exp(apart)
+    total = sums.summed(power, (axis,))
+    return (apart - log(total) if op.log else power / total).float()
 
 
 @_rule(places.MaxPool)
