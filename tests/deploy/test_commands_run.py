@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from deploy import packed
+from deploy.operations.functions import Softmax
 from engine.errors import USAGE
 from quant import restore
 from tests.conftest import assert_refused
@@ -106,6 +107,19 @@ def test_classes_beyond_those_of_the_pictures_have_numbers(stocked: Command, rea
         "one",
         "zero",
     ]
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_a_network_that_ends_in_a_softmax_gives_the_same_probabilities(
+    log: bool, stocked: Command, ready: Callable[[str], str]
+) -> None:
+    path, names = Path(ready("refine")), [photo("one.png")]
+    plain = stocked(RUN, "--model", str(path), *names, "--top", "10").out
+    held = packed.open(path)
+    last = Softmax(sources=(len(held.program.operations),), name="shares", axis=0, log=log)
+    program = replace(held.program, operations=(*held.program.operations, last))
+    packed.save(replace(held, program=program), path)
+    assert stocked(RUN, "--model", str(path), *names, "--top", "10").out == plain
 
 
 def shares(stem: str, names: list[str]) -> Tensor:
