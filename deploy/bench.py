@@ -24,6 +24,8 @@ EXAMPLES = (
     "deploy.bench --model models_save/nin_wbab.pth --batches 1 --seconds 5",
 )
 
+OTHER_PICTURE = "name another --picture"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Command):
@@ -54,6 +56,10 @@ class Options(Command):
     machine: OnCpu = part(OnCpu)
 
     def __post_init__(self) -> None:
+        if len({*self.batches}) < len(self.batches):
+            raise UserError(
+                f"--batches {' '.join(map(str, self.batches))}: a size appears twice", "give each batch size once"
+            )
         if self.picture and self.picture.suffix not in ("", ".png", ".pdf", ".svg"):
             raise UserError(f"--picture {self.picture}: the file must end in .png, .pdf or .svg", "name another file")
 
@@ -65,7 +71,7 @@ def parser() -> Parser:
 def body(options: Options) -> dict[str, Any]:
     import torch
 
-    from deploy import packed
+    from deploy import file, packed
     from deploy.executors.choose import Reference
     from deploy.making import float_network
     from deploy.racing.base import Absent, Contender
@@ -79,8 +85,8 @@ def body(options: Options) -> dict[str, Any]:
 
     source = options.source.model
     picture = options.picture or source.with_name(f"{source.stem}_bench.png")
-    check_writable(picture, "name another --picture")
-    if source.suffix == packed.SUFFIX:
+    check_writable(picture, OTHER_PICTURE)
+    if file.looks_packed(source):
         parent = packed.open(source).made.provenance.parent
         raise UserError(
             f"{source} is packed, and PyTorch cannot run packed files", f"name the checkpoint: --model {parent}"
@@ -117,9 +123,9 @@ def body(options: Options) -> dict[str, Any]:
     rates, profiled = _native(native, x, results, threads, options.profile)
     lines += rates
     lines.append(f"{source}: {size['checkpoint']:,} bytes, packed {size['packed']:,}")
+    agreed = f"same answers: share of {counted(len(right), 'random picture')} with the reference executor's answer; "
     lines.append(
-        f"same answers: share of {counted(len(right), 'random picture')} with the reference executor's answer; "
-        f"medians over turns, the middle half of ratios in brackets; {processor()}, {threads} thread"
+        f"{agreed if same else ''}medians over turns, the middle half of ratios in brackets; {processor()}, {threads} thread"
         f"{'s' * (threads > 1)}, PyTorch {torch.__version__.partition('+')[0]}"
     )
     found = {str(batch): {name: asdict(timed) for name, timed in timed_.items()} for batch, timed_ in results.items()}
@@ -142,14 +148,14 @@ def _table(options: Options, taking_part: list[Contender], results: Any, same: d
     head = ["", "network"]
     for batch in options.batches:
         head += [f"batch {batch}, ms", "times as fast"]
-    rows = [[*head, "same answers", "model, bytes", "runs by"]]
+    rows = [[*head, *["same answers"] * bool(same), "model, bytes", "runs by"]]
     for contender in taking_part:
         row = [contender.name, "compressed" if contender.compressed else "float"]
         for batch in options.batches:
             timed = results[batch][contender.name]
             row += [f"{timed.milliseconds:.2f}", f"{timed.faster:.2f} ({timed.low:.2f} to {timed.high:.2f})"]
         agreed = f"{100 * same[contender.name]:.1f} %" if contender.name in same else ""
-        rows.append([*row, agreed, f"{contender.size:,}" if contender.size else "", contender.note])
+        rows.append([*row, *[agreed] * bool(same), f"{contender.size:,}" if contender.size else "", contender.note])
     return rows
 
 
@@ -231,7 +237,7 @@ def _drawn(path: Path, results: dict[int, dict[str, Timed]]) -> bool:
         notice(f"no picture: matplotlib is not installed ({install('report')})")
         return False
     faster = {batch: {name: timed.faster for name, timed in each.items()} for batch, each in results.items()}
-    write_bytes(path, drawn(faster, path.suffix.lstrip(".") or "png"))
+    write_bytes(path, drawn(faster, path.suffix.lstrip(".") or "png"), remedy=OTHER_PICTURE)
     return True
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from deploy.executors.base import Executor
     from models.detectors.shell import Shell
 
+OTHER_FOLDER = "name another folder for --draw"
 Found = dict[str, Any]
 """A picture's result: "picture", its path, and "boxes", a list of {"name", "score", "box"}.
 
@@ -111,7 +112,7 @@ def places(folder: Path, pictures: list[Path]) -> list[Path]:
         while place in taken:
             place, number = folder / f"{path.stem}_{number}.png", number + 1
         if any(place.resolve() == picture.resolve() for picture in pictures):
-            raise UserError(f"{place} is both input and output", "name another folder for --draw")
-        check_writable(place)
+            raise UserError(f"{place} is both input and output", OTHER_FOLDER)
+        check_writable(place, OTHER_FOLDER)
         taken.append(place)
     return taken

@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from deploy.boxes import Found
+from deploy.boxes import OTHER_FOLDER, Found
 from engine.data.pictures import decode
 from engine.system.files import write_bytes
 
@@ -58,4 +58,4 @@ def draw(one: Found, to: Path) -> None:
         canvas.text(label[:2], text, fill="white")
     made = io.BytesIO()
     picture.save(made, "PNG")
-    write_bytes(to, made.getvalue())
+    write_bytes(to, made.getvalue(), remedy=OTHER_FOLDER)

@@ -32,6 +32,7 @@ FORMAT, CROPPED, DETECTORS = FORMATS = 1, 2, 3
 Format 2 is for pictures cropped by ImageNet's recipe. Format 3 is for detectors, with the names of their tensors and the settings
 of their boxes. Detectors of format 2 lack both.
 """
+SUFFIX = ".safetensors"
 ENTRY = "packed"
 """The key in the safetensors header; its value is the format, the checksum and the description, separated by spaces."""
 MOST_BYTES = 2**31
@@ -114,6 +115,8 @@ def read(path: Path) -> Contents:
         UserError: exit 3, naming the fault, for any file that `write` does not write.
     """
     try:
+        if path.exists() and not path.is_file():  # reading a pipe may never end
+            raise _bad(path, "it is not a regular file", "name a packed file")
         with path.open("rb") as stream:
             content = stream.read(MOST_BYTES + 1)
     except FileNotFoundError as fault:
@@ -131,7 +134,7 @@ def read(path: Path) -> Contents:
             path, "it is a safetensors file, but not a packed network", "make one: python -m deploy.pack"
         ) from fault
     except (safetensors.SafetensorError, ValueError, AttributeError, RecursionError) as fault:
-        if path.suffix == ".safetensors":
+        if path.suffix == SUFFIX:
             raise _bad(path, f"it is damaged, or not a packed file ({first_line(fault)})") from fault
         if path.suffix == ".pth":
             what = "it is not a packed file, but by its name a checkpoint"
@@ -157,6 +160,19 @@ def read(path: Path) -> Contents:
     if not isinstance(description, dict):
         raise _bad(path, "its description is not a JSON object")
     return Contents(description, rows, len(content), hashlib.sha256(content).hexdigest(), int(version))
+
+
+def looks_packed(path: Path) -> bool:
+    """Return whether a file is a packed file by its name or by its first bytes, which tell it from a checkpoint."""
+    if path.suffix == SUFFIX:
+        return True
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as stream:
+            return stream.read(9)[8:] == b"{"  # behind the length of safetensors' header
+    except OSError:
+        return False
 
 
 def _flat(path: Path, name: str, tensor: dict[str, Any]) -> NDArray[Any]:

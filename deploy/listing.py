@@ -57,8 +57,8 @@ def summary(held: Packed) -> dict[str, Any]:
 
 
 def in_tables(counted: int) -> str:
-    """Word the size of a network in tables, which differs from the size of its packed file."""
-    return f"the tables count {counted:,} bytes: the tensors before packing, without the description of the program"
+    """Word the size of a merged network in tables, which differs from the size of its packed file."""
+    return f"tables count {counted:,} bytes for the merged checkpoint: ends as they were trained, no description"
 
 
 def stored(operation: Operation) -> int:

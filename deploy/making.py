@@ -8,14 +8,16 @@ from dataclasses import replace
 import models
 from bn_merge.merge import merge
 from deploy.around import Around
+from deploy.executors.base import layers
 from deploy.lowering.walk import lower
 from deploy.operations.base import Codes
-from deploy.operations.layers import Convolution, Linear, Quantize
+from deploy.operations.layers import Quantize
 from deploy.packed import Packed
 from engine.checkpoint.history import Merge
 from engine.checkpoint.provenance import Origin, provenance
 from engine.data.catalogue import ORIGINAL
 from engine.errors import UserError, prefix_path
+from engine.system.said import notice, some
 from models import cost
 from models.files import Opened
 from models.graph.normal import NormalForm
@@ -52,23 +54,31 @@ def packed_of(opened: Opened, mean: Numbers, std: Numbers, low_ends: bool, words
     return Packed(program, made, cost.total(cost.layers(form, known.dataset.image_size), "bits"), around=around)
 
 
-def amplified(held: Packed) -> str:
-    """Return the name of a first layer that was trained in float and is stored in codes, if layers behind it read signs.
+def say_rounded(held: Packed) -> None:
+    """Name the first and last layers that were trained with float numbers and are stored in 8 bits.
 
     A sum next to a sign's edge flips with any rounding, and the flipped signs flip others: of 2,000 pictures of CIFAR-10
     (JPEG copy), 1 to 2 % were answered in another way when only the first layer's weights were rounded to 16 bits.
     """
-    spec, operations = restore.spec_of(held.made), held.program.operations
-    if spec is None or not any(isinstance(op, Quantize) and isinstance(op.grid, Signs) for op in operations):
-        return ""
-    shown = {0}  # values between the picture and the first layers
-    for number, op in enumerate(operations, 1):
-        if shown >= {*op.sources}:
-            if not isinstance(op, (Convolution, Linear)):
-                shown.add(number)
-            elif op.name in spec.kept and isinstance(op.matrix.weight, Codes):
-                return op.name
-    return ""
+    if names := rounded_ends(held):
+        signs = any(isinstance(op, Quantize) and isinstance(op.grid, Signs) for op in held.program.operations)
+        more = "; layers that read signs amplify this rounding" if signs else ""
+        notice(
+            f"stored in 8 bits, trained with float numbers: {some(names)}. Some answers may change{more}. --ends float "
+            "avoids it, and so does training with --ends int8"
+        )
+
+
+def rounded_ends(held: Packed) -> list[str]:
+    """Return the names of the layers whose float weights or pictures became codes when they were packed."""
+    if (spec := restore.spec_of(held.made)) is None:
+        return []
+    pictures = {*spec.float_inputs} - {*spec.coded_ends}
+    return [
+        op.name
+        for op, whole in layers(held.program)
+        if isinstance(op.matrix.weight, Codes) and (op.name in spec.kept or (whole and op.name in pictures))  # type: ignore[attr-defined]
+    ]
 
 
 def _normalisation(opened: Opened, mean: Numbers, std: Numbers) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -38,7 +38,9 @@ def parser() -> Parser:
 
 
 def body(options: Options) -> dict[str, Any]:
+    from deploy.exporting.biases import rounded
     from deploy.exporting.model import exported
+    from engine.checkpoint.words import counted
     from engine.system.files import write_bytes
     from engine.system.said import notice
 
@@ -52,15 +54,20 @@ def body(options: Options) -> dict[str, Any]:
         names |= {key: json.dumps(value) for key, value in held.around.to_dict().items()}
     elif made.dataset.boxes:
         notice("the packed file does not name the tensors of its answer, so the model does not: pack it again")
-    model = exported(
-        held.program, arch=made.arch, data=made.dataset.label, made_from=str(made.provenance.parent), **names
-    )
+    # rounding would move a detector's boxes
+    program, coarse = (held.program, []) if made.dataset.boxes else rounded(held.program)
+    if coarse:
+        notice(
+            f"rounded the biases of {counted(len(coarse), 'layer')} to whole steps of the sums: other runtimes need that to "
+            "add integers, and some answers may differ from those of the packed file"
+        )
+    model = exported(program, arch=made.arch, data=made.dataset.label, made_from=str(made.provenance.parent), **names)
     content = model.SerializeToString()
     if path.exists():
         print(f"replaced {path}", file=sys.stderr)
     write_bytes(path, content)
     kinds = [node.op_type for node in model.graph.node]
-    text = f"{options.source.model}: {len(content):,} bytes, {len(kinds)} nodes, {kinds.count('Conv')} convolutions"
+    text = f"{path}: {len(content):,} bytes, {len(kinds)} nodes, {kinds.count('Conv')} convolutions"
     return {"text": text, "path": path, "bytes": len(content), "nodes": len(kinds)}
 
 

@@ -50,7 +50,7 @@ class Source(Options):
         return input_file(self.given, saved("nin", "_wbab_merged"), "bn_merge --W 2")
 
     def packed(self, words: Sequence[str]) -> Packed:
-        """Read a packed file, or pack a checkpoint's network in memory.
+        """Read a packed file, or pack a checkpoint's network in memory and say which layers are rounded.
 
         Args:
             words: the command line, for the provenance.
@@ -58,17 +58,20 @@ class Source(Options):
         Raises:
             UserError: exit 3 for any other file, exit 2 for a network that cannot be a program.
         """
-        from deploy import packed
+        from deploy import file, packed
 
-        if self.model.suffix == packed.SUFFIX:
+        if file.looks_packed(self.model):
             asked = {"--ends float": self.ends != "int8", "--arch": self.arch, "--mean": self.pixels.mean,
                      "--std": self.pixels.std}  # fmt: skip
             if given := next((name for name, value in asked.items() if value), None):
                 raise UserError(f"{given}: {self.model} is already packed", "give this flag with the checkpoint")
             return packed.open(self.model)
+        from deploy.making import say_rounded
         from quant import restore
 
-        return self.packed_of(restore.open(self.model, self.arch), words)
+        held = self.packed_of(restore.open(self.model, self.arch), words)
+        say_rounded(held)
+        return held
 
     def packed_of(self, opened: Opened, words: Sequence[str]) -> Packed:
         """Pack an opened checkpoint's network; see `packed`."""
@@ -80,14 +83,15 @@ class Source(Options):
         """Return the path of the file to write: --save, else the path of --model with another suffix.
 
         Raises:
-            UserError: exit 2 if it is the input or has the suffix of another kind, exit 6 if it cannot be written.
+            UserError: exit 2 if it is the input or has another suffix, exit 6 if it cannot be written.
         """
         from engine.system.files import check_writable
 
         path = output.save or self.model.with_suffix(suffix)
         if path.resolve() == self.model.resolve():
             raise UserError(f"{path} is both input and output", "name another --save")
-        if path.suffix in SUFFIXES - {suffix}:
-            raise UserError(f"--save {path}: the file must end in {suffix}", f"give --save {path.with_suffix(suffix)}")
+        if path.suffix != suffix:
+            named = path.with_suffix(suffix) if path.suffix in SUFFIXES else path.with_name(path.name + suffix)
+            raise UserError(f"--save {path}: the file must end in {suffix}", f"give --save {named}")
         check_writable(path)
         return path

@@ -13,7 +13,6 @@ from engine.cli import argtypes, command
 from engine.cli.flags import Parser, flag, part
 from engine.cli.options import Command, Output
 from engine.errors import UserError
-from engine.system.said import notice
 
 EXAMPLES = (
     "deploy.pack --model models_save/nin_wbab.pth",
@@ -44,23 +43,17 @@ def parser() -> Parser:
 
 
 def body(options: Options) -> dict[str, Any]:
-    from deploy import packed
+    from deploy import file, packed
     from deploy.listing import in_tables, listing, summary
-    from deploy.making import amplified
 
     if options.inspect:
         held = packed.open(options.inspect)
         return {"text": listing(held), **summary(held)}
     source = options.source.model
-    if source.suffix == packed.SUFFIX and options.output.save is None:
+    if file.looks_packed(source) and options.output.save is None:
         raise UserError(f"{source} is already packed", f"deploy.run runs it; deploy.pack --inspect {source} lists it")
-    path = options.source.target(options.output, packed.SUFFIX)
+    path = options.source.target(options.output, file.SUFFIX)
     made = options.source.packed(options.words)
-    if name := amplified(made):
-        notice(
-            f"{name} was trained in float and is stored in 8 bits; layers that read signs amplify this rounding, and some "
-            "answers change. --ends float avoids it, and so does training this layer with --ends int8"
-        )
     if path.exists():
         print(f"replaced {path}", file=sys.stderr)
     size = packed.save(made, path)

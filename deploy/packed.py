@@ -8,12 +8,12 @@ from pathlib import Path
 from deploy import description, file
 from deploy.around import Around, read_around
 from deploy.file import Contents
+from deploy.operations.base import short
 from deploy.program import Program
 from engine.checkpoint.format import Checkpoint, without_tensors
 from engine.cli.datasets import IMAGENET
 from engine.errors import BAD_CHECKPOINT, UserError
 
-SUFFIX = ".safetensors"
 _AGAIN = "make the file again: python -m deploy.pack"
 
 
@@ -70,6 +70,26 @@ def _version(made: Checkpoint, around: Around | None) -> int:
     return file.CROPPED if made.dataset.crop == IMAGENET or made.dataset.boxes else file.FORMAT
 
 
+def _check(program: Program, made: Checkpoint) -> None:
+    """Compare the program with the description of its pictures and classes.
+
+    Raises:
+        ValueError: if the normalisation or the number of classes differs.
+    """
+    data = made.dataset
+    if (data.mean, data.std) != (program.mean, program.std):
+        raise ValueError(
+            f"its pictures have mean {short(data.mean)} and std {short(data.std)}, those of its program mean "
+            f"{short(program.mean)} and std {short(program.std)}"
+        )
+    if data.boxes or len(program.answer) != 1:
+        return
+    if made.classes != program.answer[0] or data.classes > made.classes:
+        raise ValueError(
+            f"its network has {made.classes} classes, its pictures {data.classes}, and its answer {program.answer[0]} numbers"
+        )
+
+
 def open(path: Path) -> Packed:
     """Read a packed network.
 
@@ -88,6 +108,7 @@ def open(path: Path) -> Packed:
         made = without_tensors(path, said["made"])
         program = description.read(said["program"], found.rows)
         around = read_around(said["detector"], program.answer) if "detector" in said else None
+        _check(program, made)
     except ValueError as fault:
         raise UserError(f"{path}: {fault}", _AGAIN, BAD_CHECKPOINT) from fault
     except RecursionError as fault:

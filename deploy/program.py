@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from deploy.operations.base import FARTHEST, MOST, MOST_AXES, Operation, Shape, Value, short, single
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MOST_OPERATIONS = 100_000
 
@@ -71,6 +75,23 @@ class Program:
     @property
     def answer(self) -> Shape:
         return self.values[-1].shape
+
+    def pictures(self, x: Tensor) -> Tensor:
+        """Return normalised pictures, (N, *picture), as fp32 on the CPU; every executor begins with it.
+
+        Raises:
+            ValueError: for pictures of another shape or type, and for a number that is not finite, of which codes would be
+                made up.
+        """
+        if tuple(x.shape[1:]) != self.picture:
+            raise ValueError(f"pictures of shape {tuple(x.shape[1:])}, not {self.picture}")
+        if not x.is_floating_point():
+            raise ValueError(f"pictures of {x.dtype}, not normalised floating-point numbers")
+        found = x.detach().cpu().float()
+        # a sum takes a fifth of the time that isfinite takes, or less, but may overflow
+        if not math.isfinite(found.sum().item()) and not found.isfinite().all():
+            raise ValueError("pictures with a number that is not finite")
+        return found
 
 
 def _plain(name: str) -> str:

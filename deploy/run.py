@@ -208,17 +208,21 @@ def _classified(options: Options, held: Packed, executor: Executor) -> dict[str,
     """Classify pictures, with a line for each: its best classes and their probabilities."""
     import torch
 
+    from deploy.operations.functions import Softmax
     from engine.data.augment import normalise
     from engine.data.pictures import read_picture
 
     info = held.made.dataset
-    names = info.names or tuple(f"class {number}" for number in range(held.program.answer[0]))
-    side = held.program.picture[1]
+    names = tuple(info.names or ())  # a network may have more classes than its pictures
+    names += tuple(f"class {number}" for number in range(len(names), held.program.answer[0]))
+    side, last = held.program.picture[1], held.program.operations[-1]
+    gives_shares = isinstance(last, Softmax) and not last.log
     bytes_ = [torch.from_numpy(read_picture(path, side, info.crop).copy()) for path in options.pictures]
     lines, found = [], []
     for start in range(0, len(bytes_), options.batch):
         part = torch.stack(bytes_[start : start + options.batch])
-        shares = torch.softmax(executor(normalise(part, info)).double(), 1)
+        answer = executor(normalise(part, info)).double()
+        shares = answer if gives_shares else torch.softmax(answer, 1)
         for path, row in zip(options.pictures[start:], shares, strict=False):
             best = row.topk(min(options.top, len(row)))
             classes = [(names[i], p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]

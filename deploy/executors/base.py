@@ -22,7 +22,11 @@ class Executor(Protocol):
     how: str
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return the answer, (N, *program.answer) fp32, for normalised pictures, (N, *program.picture)."""
+        """Return the answer, (N, *program.answer) fp32, for normalised pictures, (N, *program.picture); N may be 0.
+
+        Raises:
+            ValueError: as Program.pictures.
+        """
 
 
 def layers(program: Program) -> list[tuple[Operation, bool]]:

@@ -58,7 +58,8 @@ def step(operation: Operation, given: list[Value], value: Value) -> Step:
         axes, reduce = [axis + 1 for axis in operation.axes], _MEANS[operation.kind]
         return lambda x: reduce(x, axes, keepdim=True)
     if isinstance(operation, of_numbers.Softmax):
-        return lambda x: torch.softmax(x, operation.axis + 1)
+        share = torch.log_softmax if operation.log else torch.softmax
+        return lambda x: share(x, operation.axis + 1)
     if isinstance(operation, of_numbers.Standardize) and operation.axes[-1] == len(value.shape) - 1:
         shape = value.shape[operation.axes[0] :]
         if operation.axes == tuple(range(operation.axes[0], len(value.shape))):

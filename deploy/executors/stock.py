@@ -74,7 +74,10 @@ class Stock:
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
-        held = {0: x.float().contiguous(memory_format=LAST)}
+        x = self.program.pictures(x)
+        if not len(x):
+            return x.new_zeros(0, *self.program.answer)
+        held = {0: x.contiguous(memory_format=LAST)}
         for place, step in enumerate(self.steps):
             found = step.run(*(held[source] for source in step.sources))
             held[step.gives] = found if step.sources else found.expand(len(x), *found.shape[1:])

@@ -56,8 +56,14 @@ class Graph:
         return name
 
     def tensor(self, array: NDArray[Any] | Sequence[int] | float, kind: Any = None) -> str:
-        """Store a tensor, equal ones once, and return its name."""
+        """Store a tensor, equal ones once, and return its name.
+
+        Raises:
+            OverflowError: if fp32 cannot hold one of its numbers.
+        """
         found = np.ascontiguousarray(np.asarray(array, kind)).reshape(np.shape(array))
+        if found.dtype.kind == "f" and not np.isfinite(found).all():
+            raise OverflowError("a number that fp32 cannot hold")
         key = (found.dtype.str, found.shape, found.tobytes())
         if key not in self.known:
             name = self.known[key] = f"tensor_{len(self.known)}"

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import onnx
 
 from deploy.exporting import layers, numbers, places
 from deploy.exporting.graph import Graph
 from deploy.operations import functions as of_numbers, layers as of_layers, places as of_places
 from deploy.program import Program
+from engine.errors import UserError
 
 RULES: dict[type, Callable[[Graph, int, Any], None]] = {
     of_layers.Quantize: layers.quantize,
@@ -48,10 +50,15 @@ def exported(program: Program, **meta: str) -> onnx.ModelProto:
         meta: metadata to add to mean and std.
 
     Raises:
-        UserError: exit 2, naming the layer, for an operation that ONNX does not have.
+        UserError: exit 2, naming the layer, for an operation that ONNX does not have, and for steps of codes so large or
+            small that fp32 cannot hold the numbers that ONNX asks for.
     """
     graph = Graph(program)
     for number, operation in enumerate(program.operations):
-        RULES[type(operation)](graph, number, operation)
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):  # Graph.tensor refuses the results
+                RULES[type(operation)](graph, number, operation)
+        except OverflowError as fault:
+            raise UserError(f"{operation.name}: {fault}", "make the file again: python -m deploy.pack") from fault
     mean, std = (" ".join(map(str, each)) for each in (program.mean, program.std))
     return graph.model({"mean": mean, "std": std, **meta})

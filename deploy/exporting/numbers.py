@@ -94,4 +94,6 @@ def standardize(graph: Graph, number: int, operation: Standardize) -> None:
 
 
 def softmax(graph: Graph, number: int, operation: Softmax) -> None:
-    graph.at[number + 1] = graph.node("Softmax", graph.at[operation.sources[0]], axis=operation.axis + 1)
+    graph.at[number + 1] = graph.node(
+        "LogSoftmax" if operation.log else "Softmax", graph.at[operation.sources[0]], axis=operation.axis + 1
+    )

@@ -138,7 +138,7 @@ class Builder:
         place = f" ({node.meta['line']})" if node.meta.get("line") else ""
         return UserError(
             f"{name_of(node)}: a program has no operation {kind}{': ' + why if why else ''}{place}",
-            "run this network with PyTorch, or write that part with operations that deploy knows, see docs/deployment.md",
+            "run this network with PyTorch, or write that part with the operations that docs/deployment.md lists",
         )
 
 

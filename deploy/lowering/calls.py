@@ -18,7 +18,7 @@ from models.graph.calls import values
 aten = torch.ops.aten
 
 
-def _operand(builder: Builder, value: Any, rank: int) -> int | np.ndarray:
+def operand(builder: Builder, value: Any, rank: int) -> int | np.ndarray:
     """Return the number of a value, or a constant as an array of `rank` axes, without the batch axis."""
     if is_number(value):
         return numbers(float(value)).reshape((1,) * rank)
@@ -34,34 +34,52 @@ def _operand(builder: Builder, value: Any, rank: int) -> int | np.ndarray:
 def combine(kind: str) -> Rule:
     def rule(builder: Builder, node: fx.Node) -> int:
         told = values(node)
-        if told.get("alpha", 1) != 1 or told.get("rounding_mode") is not None:
-            raise builder.refused("an alpha or a rounding mode")
-        one, other = (told[name] for name in ("self", "other"))
-        if kind == "rsub":
-            one, other = other, one
+        if told.get("rounding_mode") is not None:
+            raise builder.refused("a rounding mode")
         rank = len(builder.given())
-        both = [_operand(builder, value, rank) for value in (one, other)]
-        return _combined(builder, {"rsub": "sub"}.get(kind, kind), both)
+        both = [operand(builder, told[name], rank) for name in ("self", "other")]
+        place = 0 if kind == "rsub" else 1
+        both[place] = _times(builder, both[place], told.get("alpha", 1))
+        if kind == "rsub":
+            both.reverse()
+        return combined(builder, {"rsub": "sub"}.get(kind, kind), both)
 
     return rule
 
 
-def _combined(builder: Builder, kind: str, both: list[Any]) -> int:
+def _times(builder: Builder, value: int | np.ndarray, alpha: Any) -> int | np.ndarray:
+    """Multiply an operand by the alpha of a sum or difference."""
+    if not is_number(alpha):
+        raise builder.refused("an alpha that is computed")
+    if alpha == 1:
+        return value
+    if isinstance(value, int):
+        return builder.add(Affine, value, part=".alpha", multiplier=numbers(float(alpha)))
+    return value * np.float32(alpha)
+
+
+def combined(builder: Builder, kind: str, both: list[Any], part: str = "") -> int:
+    """Add the combination of two operands.
+
+    Args:
+        both: as `operand` returns them.
+        part: as in Builder.add.
+    """
     one, other = both
     sides = [(one, other, ("add", "sub", "mul")), (other, one, ("add", "mul"))]
     for value, held, kinds in sides:
         if isinstance(value, int) and isinstance(held, np.ndarray) and kind in kinds:
-            found = _along(builder, kind, value, held)
+            found = _along(builder, kind, value, held, part)
             if found is not None:
                 return found
     sources = [
-        side if isinstance(side, int) else builder.add(Constant, part=f".constant{i or ''}", numbers=side)
+        side if isinstance(side, int) else builder.add(Constant, part=f"{part}.constant{i or ''}", numbers=side)
         for i, side in enumerate(both)
     ]
-    return builder.add(Combine, *sources, kind=kind)
+    return builder.add(Combine, *sources, part=part, kind=kind)
 
 
-def _along(builder: Builder, kind: str, source: int, held: np.ndarray) -> int | None:
+def _along(builder: Builder, kind: str, source: int, held: np.ndarray, part: str) -> int | None:
     """Add a constant that varies along one axis at most as an affine operation; None for any other constant."""
     wide = [axis for axis, size in enumerate(held.shape) if size > 1]
     shape = builder.shape(source)
@@ -69,8 +87,8 @@ def _along(builder: Builder, kind: str, source: int, held: np.ndarray) -> int | 
         return None
     flat, axis = held.reshape(-1), wide[0] if wide else 0
     if kind == "mul":
-        return builder.add(Affine, source, multiplier=flat, axis=axis)
-    return builder.add(Affine, source, shift=flat if kind == "add" else -flat, axis=axis)
+        return builder.add(Affine, source, part=part, multiplier=flat, axis=axis)
+    return builder.add(Affine, source, part=part, shift=flat if kind == "add" else -flat, axis=axis)
 
 
 def function(kind: str) -> Rule:
@@ -131,8 +149,11 @@ def length(builder: Builder, node: fx.Node) -> int:
     return builder.reshaped(builder.add(Function, total, kind="sqrt"), builder.given(), ".shape")
 
 
-def softmax(builder: Builder, node: fx.Node) -> int:
-    return builder.add(Softmax, builder.source(), axis=builder.axis(values(node)["dim"]))
+def softmax(log: bool) -> Rule:
+    def rule(builder: Builder, node: fx.Node) -> int:
+        return builder.add(Softmax, builder.source(), axis=builder.axis(values(node)["dim"]), log=log)
+
+    return rule
 
 
 def layer_norm(builder: Builder, node: fx.Node) -> int:
@@ -144,7 +165,7 @@ def layer_norm(builder: Builder, node: fx.Node) -> int:
     found = builder.add(Standardize, builder.source(), axes=axes, eps=float(told["eps"]))
     for name, kind in (("weight", "mul"), ("bias", "add")):
         if told.get(name) is not None:
-            found = _combined(builder, kind, [found, _operand(builder, told[name], rank)])
+            found = combined(builder, kind, [found, operand(builder, told[name], rank)])
     return found
 
 
@@ -154,11 +175,15 @@ def group_norm(builder: Builder, node: fx.Node) -> int:
     shape, groups = builder.shape(source), told["num_groups"]
     split = builder.reshaped(source, (groups, int(np.prod(shape)) // groups), ".groups")
     found = builder.add(Standardize, split, axes=(1,), eps=float(told["eps"]))
-    found = builder.reshaped(found, shape, ".shape")
+    return factored(builder, told, builder.reshaped(found, shape, ".shape"))
+
+
+def factored(builder: Builder, told: dict[str, Any], found: int) -> int:
+    """Multiply by a norm's weight and add its bias, one of each for a channel."""
     for name, kind in (("weight", "mul"), ("bias", "add")):
         if told.get(name) is not None:
-            held = numbers(builder.tensor(told[name])).reshape(-1, *(1,) * (len(shape) - 1))
-            found = _combined(builder, kind, [found, held])
+            held = numbers(builder.tensor(told[name])).reshape(-1, *(1,) * (len(builder.shape(found)) - 1))
+            found = combined(builder, kind, [found, held])
     return found
 
 
@@ -193,7 +218,8 @@ CALLS: dict[Any, Rule] = {
     aten.clamp: clamp, aten.clamp_min: clamp, aten.clamp_max: clamp, aten.hardtanh: clamp, aten.leaky_relu: leaky,
     aten.mean: reduce("mean"), aten.sum: reduce("sum"), aten.amax: reduce("max"), aten.amin: reduce("min"),
     aten.linalg_vector_norm: length,
-    aten.softmax: softmax, aten._softmax: softmax, aten.layer_norm: layer_norm, aten.group_norm: group_norm,
+    aten.softmax: softmax(False), aten._softmax: softmax(False), aten.log_softmax: softmax(True),
+    aten._log_softmax: softmax(True), aten.layer_norm: layer_norm, aten.group_norm: group_norm,
     aten.max_pool2d: called_pool, aten.adaptive_max_pool2d: adaptive_max,
 }  # fmt: skip
 """The rule of each operation; operations that move numbers are in moves.py."""

@@ -35,14 +35,12 @@ class Ends:
         names: of the layers whose float weights get 8 bits.
         mean, std: of the pictures, one number for each channel.
         grid: of a normalised picture's codes, for a first layer whose weights are codes already.
-        exact: whether biases keep fp32 precision.
     """
 
     names: frozenset[str]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     grid: Steps
-    exact: bool = False
 
 
 def is_picture(builder: Builder, source: int) -> bool:
@@ -64,7 +62,7 @@ def of_bytes(
     """
     spread, middle = ([255 * n for n in each] for each in (ends.std, ends.mean))
     source = _bytes(builder, source, around, spread, middle)
-    matrix = matrices.of_bytes(weight, bias, ends.mean, ends.std, ends.exact)
+    matrix = matrices.of_bytes(weight, bias, ends.mean, ends.std)
     return builder.add(Convolution, source, matrix=matrix, stride=tuple(found.stride), dilation=tuple(found.dilation))
 
 
@@ -90,8 +88,7 @@ def of_pixels(
     if found.scale is None:
         matrix = matrices.for_sign(weight, bias - zero, flip)
     else:
-        scale = numbers(found.scale)
-        matrix = matrices.on_grid(weight, scale, bias - zero * scale, exact=True)
+        matrix = matrices.scaled(weight, numbers(found.scale), bias, zero)
     return builder.add(
         Convolution, source, matrix=matrix, stride=tuple(found.stride), dilation=tuple(found.dilation),
         groups=found.groups,

@@ -38,7 +38,7 @@ def layer(builder: Builder, node: fx.Node, ends: Ends) -> int:
     shown = is_end and grid is None and isinstance(found, nn.Conv2d) and is_picture(builder, source)
     if shown and _weights(found).is_floating_point() and found.groups == 1 and getattr(found, "scale", None) is None:
         return of_bytes(builder, found, source, around, ends, _weights(found), _bias(found))
-    matrix = _matrix(builder, node, found, grid, ends.grid if shown else None, is_end, ends.exact)
+    matrix = _matrix(builder, node, found, grid, ends.grid if shown else None, is_end)
     if builder.values[source].grid is None and (used := ends.grid if shown else grid) is not None:
         source = coded(builder, source, used)
     if isinstance(found, nn.Linear):
@@ -53,15 +53,12 @@ def _weights(found: Any) -> Tensor:
     return found.codes if hasattr(found, "codes") else found.weight
 
 
-def _matrix(
-    builder: Builder, node: fx.Node, found: Any, grid: Grid, shown: Steps | None, is_end: bool, exact: bool
-) -> Matrix:
+def _matrix(builder: Builder, node: fx.Node, found: Any, grid: Grid, shown: Steps | None, is_end: bool) -> Matrix:
     """Return the matrix of a layer.
 
     Args:
         grid: of the input in training; the layer's scale includes its scale.
         shown: grid of the picture, if the layer reads the picture and was trained on its floats.
-        exact: see Ends.
     """
     stored, bias = _weights(found), _bias(found)
     scale = None if getattr(found, "scale", None) is None else numbers(found.scale)
@@ -77,10 +74,7 @@ def _matrix(
         weight = numbers(stored)
     if isinstance(weight, Codes) and shown is not None:
         scale = np.float32(shown.scale) * (np.ones(len(stored), np.float32) if scale is None else scale)
-    if isinstance(weight, Codes) and (grid is not None or shown is not None):
-        assert scale is not None
-        return matrices.on_grid(weight, scale, bias, exact)
-    return matrices.beside_grid(weight, scale, bias)
+    return matrices.scaled(weight, scale, bias)
 
 
 def _bias(found: Any) -> NDArray[np.float64]:

@@ -1,12 +1,12 @@
-"""The matrix of a layer: weights as codes where there are any, and the bias on the grid of the sums.
+"""The matrix of a layer: weights as codes where there are any, a scale, and a bias that is added behind the scale.
 
-Integer engines add on that grid: scale of the input times scale of the weight. With a bias off the grid, their
-results would drift apart. `low_bits` quantizes the float weights of a network's first and last layers.
+`low_bits` quantizes the float weights of a network's first and last layers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,12 +17,8 @@ from deploy.operations.base import Codes, Integers, Matrix, Numbers
 from engine.errors import UserError
 from models.layers.quantizers.affine import affine_weight
 
-LARGEST_FINE = 63
-"""Largest |weight| after scaling up. AVX2 adds two products of bytes in 16 bits: 2 * 63 * 255 fits, and even 64 would."""
-COARSE = 8
-"""A row's grid is coarse if its scale exceeds the layer's median scale by this factor."""
 LARGEST_BIAS = 2**30
-"""On the grid of the sums; a larger bias is added after the scale, in fp32."""
+"""Of a layer of which only signs are used. Sums of codes are far smaller."""
 
 
 def coded(values: Tensor, bits: int) -> Codes:
@@ -54,44 +50,29 @@ def _one(number: int) -> Integers:
     return np.array([number], np.int32)
 
 
-def on_grid(weight: Codes, scale: NDArray[np.float32], bias: NDArray[np.float64], exact: bool = False) -> Matrix:
-    """Return the matrix of a layer whose input is in codes.
+def scaled(
+    weight: Codes | Numbers, scale: Numbers | None, bias: NDArray[np.float64], zero: NDArray[np.float64] | None = None
+) -> Matrix:
+    """Return the matrix of a layer that gives numbers. Its bias is as fine as fp32 is.
 
-    Codes of few bits are multiplied by a power of two first: the grid of their sums is too coarse for the bias.
+    A bias rounded to whole steps of the sums changes codes: of a W2A2 network, up to a fourth of the answers.
 
     Args:
         scale, bias: (out,), of the real numbers.
-        exact: add the bias's rounding error in fp32 in every row, not only in rows with a coarse grid.
+        zero: (out,), the sums of an input of the real number 0, in whose codes 0 is another number; None: 0. Its whole part
+            is subtracted from the sums, which is exact.
     """
-    weight, scale = _finer(weight, scale)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        steps = bias / scale.astype(np.float64)
-    large = ~(np.abs(steps) <= LARGEST_BIAS)  # also true for a scale of 0
-    whole = np.rint(np.where(large, 0, steps)).astype(np.int32)
-    rest = bias - whole * scale.astype(np.float64)
-    beside = large | ((exact | _coarse(scale)) & (rest != 0))
-    shift = np.where(beside, rest, 0).astype(np.float32) if beside.any() else None
-    return Matrix(weight, scale, whole if whole.any() else None, shift)
+    if zero is None:
+        return Matrix(weight, scale, None, _or_none(bias.astype(np.float32)))
+    assert scale is not None
+    whole = -np.rint(zero)
+    return Matrix(
+        weight, scale, _or_none(whole.astype(np.int32)), _or_none((bias - (zero + whole) * scale).astype(np.float32))
+    )
 
 
-def _coarse(scale: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Return which rows have a grid far coarser than the others, (out,).
-
-    Their inputs hardly vary, and a batch norm enlarged them. A bias rounded to such a grid is off by more than
-    the row's output varies.
-    """
-    size = np.abs(scale)
-    return size > COARSE * np.median(size[size > 0]) if size.any() else np.zeros(size.shape, bool)
-
-
-def _finer(weight: Codes, scale: NDArray[np.float32]) -> tuple[Codes, NDArray[np.float32]]:
-    largest = max(1, int(np.abs(weight.values).max(initial=1)))
-    factor = 1
-    smallest = np.abs(scale[scale != 0]).min(initial=1)
-    while 2 * factor * largest <= LARGEST_FINE and smallest / factor > np.finfo(np.float32).tiny * 2:
-        factor *= 2
-    finer = Codes(weight.values * np.int16(factor), weight.levels, weight.step * factor, weight.low * np.int32(factor))
-    return finer, scale / np.float32(factor)
+def _or_none(part: Any) -> Any:
+    return part if part.any() else None
 
 
 def for_sign(weight: Codes, bias: NDArray[np.float64], flip: NDArray[np.float64] | None) -> Matrix:
@@ -101,11 +82,6 @@ def for_sign(weight: Codes, bias: NDArray[np.float64], flip: NDArray[np.float64]
     """
     whole = np.floor(bias) if flip is None else np.where(flip < 0, np.ceil(bias), np.floor(bias))
     return Matrix(weight, None, np.clip(whole, -LARGEST_BIAS, LARGEST_BIAS).astype(np.int32))
-
-
-def beside_grid(weight: Codes | Numbers, scale: NDArray[np.float32] | None, bias: NDArray[np.float64]) -> Matrix:
-    """Return the matrix of a layer whose sums are not integers."""
-    return Matrix(weight, scale, None, bias.astype(np.float32) if bias.any() else None)
 
 
 def low_bits(weight: Tensor) -> tuple[Codes, NDArray[np.float32]]:
@@ -151,19 +127,15 @@ def balanced(codes: NDArray[np.int64], exact: NDArray[np.float64], largest: int)
     return found
 
 
-def of_bytes(
-    weight: Tensor, bias: NDArray[np.float64], mean: Sequence[float], std: Sequence[float], exact: bool = False
-) -> Matrix:
+def of_bytes(weight: Tensor, bias: NDArray[np.float64], mean: Sequence[float], std: Sequence[float]) -> Matrix:
     """Convert a layer that reads normalised pictures to an 8-bit matrix that reads their bytes.
 
     Args:
         weight: float, (out, in, h, w), in one group.
         bias: (out,).
         mean, std: of each channel.
-        exact: as in on_grid.
     """
     spread = torch.tensor([255 * s for s in std], dtype=torch.float64).reshape(-1, 1, 1)
     weight_, scale = low_bits(weight.detach().cpu().double() / spread)
     middle = np.array([255 * m for m in mean]).reshape(-1, 1, 1)
-    offset = (weight_.values * middle).reshape(len(bias), -1).sum(1) * scale
-    return on_grid(weight_, scale, bias - offset, exact)
+    return scaled(weight_, scale, bias, (weight_.values * middle).reshape(len(bias), -1).sum(1))

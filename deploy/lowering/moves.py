@@ -64,11 +64,18 @@ def concatenate(builder: Builder, node: fx.Node) -> int:
     return builder.add(Concatenate, *sources, axis=builder.axis(told["dim"], len(builder.given()) + 1))
 
 
-def _cut(builder: Builder, sizes: list[int], axis: int) -> list[int]:
+def sliced(builder: Builder, sizes: list[int], axis: int, source: int | None = None, part: str = "") -> list[int]:
+    """Add the parts of a value along an axis, of these sizes one after the other.
+
+    Args:
+        source: the value's number; None: that of the first argument.
+        part: as in Builder.add.
+    """
     found, at = [], 0
+    source = builder.source() if source is None else source
     for number, size in enumerate(sizes):
         found.append(
-            builder.add(Slice, builder.source(), part=f".{number}", axis=axis, start=at, stop=at + size) if size else 0
+            builder.add(Slice, source, part=f"{part}.{number}", axis=axis, start=at, stop=at + size) if size else 0
         )
         at += size
     return found
@@ -85,12 +92,12 @@ def split(builder: Builder, node: fx.Node) -> list[int]:
     told = values(node)
     axis = builder.axis(told["dim"])
     sizes: Any = told.get("split_sizes", told.get("split_size"))
-    return _cut(builder, list(sizes), axis) if isinstance(sizes, (list, tuple)) else _split(builder, axis, sizes)
+    return sliced(builder, list(sizes), axis) if isinstance(sizes, (list, tuple)) else _split(builder, axis, sizes)
 
 
 def _split(builder: Builder, axis: int, size: int) -> list[int]:
     whole = builder.shape(builder.source())[axis]
-    return _cut(builder, [min(size, whole - at) for at in range(0, whole, size)], axis)
+    return sliced(builder, [min(size, whole - at) for at in range(0, whole, size)], axis)
 
 
 def unbind(builder: Builder, node: fx.Node) -> list[int]:

@@ -12,6 +12,7 @@ from torch import fx, nn
 
 from deploy.lowering.builder import Builder
 from deploy.lowering.calls import CALLS
+from deploy.lowering.composed import COMPOSED
 from deploy.lowering.ends import Ends
 from deploy.lowering.grids import coded_value, shared_codes
 from deploy.lowering.layers import layer, transposed, turned
@@ -26,10 +27,10 @@ from models.graph.normal import NormalForm
 from models.layers.coded_value import CodedValue
 from models.layers.fold import Flip
 from models.layers.quantizers.affine import affine_range
-from models.layers.quantizers.base import Quantizer, Signs, Steps
+from models.layers.quantizers.base import Quantizer, Steps
 from models.layers.quantizers.declared import grid_of
 
-RULES = {**CALLS, **MOVES}
+RULES = {**CALLS, **COMPOSED, **MOVES}
 """The rule of each operation's calls."""
 
 
@@ -52,7 +53,7 @@ def lower(
     detects = form.captured.detector is not None
     names = {*first_layers(form), *last_layers(form)} if low_ends and _has_integers(form) and not detects else set()
     names -= {*as_trained}
-    ends = Ends(frozenset(names), tuple(mean), tuple(std), _picture(mean, std), detects or _reads_signs(form))
+    ends = Ends(frozenset(names), tuple(mean), tuple(std), _picture(mean, std))
     builder, answer = Builder(form), 0
     for node in form.captured.graph.nodes:
         builder.node = node
@@ -93,12 +94,6 @@ def _has_integers(form: NormalForm) -> bool:
         hasattr(m, "codes") and not m.codes.is_floating_point() and grid_of(m.input_quantizer) is not None
         for m in found
     )
-
-
-def _reads_signs(form: NormalForm) -> bool:
-    """Return whether a layer reads signs: a rounded bias would change those of the sums next to it."""
-    found: list[Any] = [form.get_submodule(name) for name in places(form)]
-    return any(isinstance(grid_of(m.input_quantizer), Signs) for m in found if hasattr(m, "input_quantizer"))
 
 
 def _picture(mean: Sequence[float], std: Sequence[float]) -> Steps:

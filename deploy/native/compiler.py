@@ -75,7 +75,7 @@ def engine(kernels: str | None = None) -> Engine:
     asked = kernels or os.environ.get(KERNELS) or [*known][-1]
     names = {name.lower(): name for name in known}
     if asked.lower() not in names:
-        raise Unavailable(f"{KERNELS}={asked}: here are {', '.join(known)}")
+        raise Unavailable(f"{KERNELS}={asked} is not an instruction set of this machine: {', '.join(known)}")
     name = names[asked.lower()]
     return Engine(library, known[name], name, path, Widths.of(library, known[name]))
 

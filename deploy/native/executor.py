@@ -59,9 +59,7 @@ class Native:
         return [*zip(self.plan.numbers, seconds.tolist(), strict=True)]
 
     def _run(self, x: Tensor, threads: int, seconds: NDArray[np.float64] | None = None) -> Tensor:
-        pictures = x.detach().cpu().float().contiguous()
-        if tuple(pictures.shape[1:]) != self.program.picture:
-            raise ValueError(f"pictures of shape {tuple(pictures.shape[1:])}, not {self.program.picture}")
+        pictures = self.program.pictures(x).contiguous()
         answers = torch.empty(len(pictures), *self.program.answer)
         with self._busy:
             self._make_room(threads)

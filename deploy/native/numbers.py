@@ -58,7 +58,7 @@ def step_of(operation: Operation, given: Sequence[Value], shape: Shape) -> tuple
         spans = [(0, shapes[0][1]), (0, shapes[0][2])]
         return steps.SPANS, {"what": steps.SPAN_KINDS.index(operation.kind), "spans": np.array(spans, np.int32)}
     if isinstance(operation, Softmax) and _along_channels(operation.axis, shape):
-        return steps.SOFTMAX, {}
+        return steps.SOFTMAX, {"what": int(operation.log)}
     return None
 
 

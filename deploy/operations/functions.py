@@ -101,9 +101,14 @@ class Standardize(Operation):
 
 @dataclass(frozen=True, eq=False)
 class Softmax(Operation):
-    """Softmax along an axis: exp(x - max) over its sum, in fp64, rounded once."""
+    """Softmax along an axis: exp(x - max) over its sum, in fp64, rounded once.
+
+    Args:
+        log: give its logarithm instead, (x - max) - ln(sum).
+    """
 
     axis: int
+    log: bool = False
 
     def value(self, *given: Value) -> Value:
         _short(given[0].shape, (axes_of(self.axis, given[0].shape),))

@@ -20,6 +20,7 @@ from bn_merge.merge import merge
 from deploy.executors.base import Executor, layers
 from deploy.executors.choose import MAKERS, Reference
 from deploy.executors.stock import Stock
+from deploy.exporting.biases import rounded
 from deploy.lowering.walk import lower
 from deploy.operations.base import Codes
 from deploy.operations.layers import Convolution
@@ -34,6 +35,7 @@ from models.graph.normal import NormalForm
 
 Entry = Contender | Absent
 FIRST = "PyTorch eager, fp32"
+MOST_COMPILED = 10_000
 CUDA_SEARCH = "torch.utils.cpp_extension"
 """torch's logger that warns of a CUDA toolkit without a GPU, which a race on the CPU does not need."""
 
@@ -54,6 +56,8 @@ def entries(network: NormalForm, program: Program, threads: int, without: Sequen
     last = channels_last(folded)
     coded = any(isinstance(each.matrix.weight, Codes) for each, _ in layers(program))  # type: ignore[attr-defined]
     whole = any(is_whole for _, is_whole in layers(program))
+    # as deploy.onnx exports it
+    others = program if network.captured.detector else rounded(program)[0]
     makers: dict[str, Callable[[str], Entry]] = {
         "PyTorch, folded, channels last": lambda name: Contender(name, _eager(last, torch.channels_last), False),
         "torch.compile, folded": lambda name: _compiled(name, last),
@@ -64,7 +68,7 @@ def entries(network: NormalForm, program: Program, threads: int, without: Sequen
     for runtime, make in (("ONNX Runtime", runtimes.onnxruntime), ("OpenVINO", runtimes.openvino)):
         makers[f"{runtime}, fp32"] = partial(make, plain, False, threads)
         if coded:
-            makers[f"{runtime}, {'int8' if whole else 'packed'}"] = partial(make, program, True, threads)
+            makers[f"{runtime}, {'int8' if whole else 'packed'}"] = partial(make, others, True, threads)
     bits = 4 if _is_narrow(program) else 8
     makers["MNN, fp32"] = partial(runtimes.mnn, plain, None, threads)
     makers[f"MNN, {bits}-bit weights"] = partial(runtimes.mnn, plain, bits, threads)
@@ -114,6 +118,9 @@ def _eager(network: Callable[[Tensor], Any], layout: torch.memory_format = torch
 
 
 def _compiled(name: str, network: NormalForm) -> Contender:
+    # torch compiles a class's forward once for each layer and batch size; beyond 8 it would warn and run the rest eagerly
+    limits = torch._dynamo.config
+    limits.recompile_limit = limits.accumulated_recompile_limit = MOST_COMPILED
     run = _eager(torch.compile(network, dynamic=False), torch.channels_last)
     with _without_warnings_of(CUDA_SEARCH):
         run(torch.zeros(1, *network.captured.picture))

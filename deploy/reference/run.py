@@ -19,7 +19,7 @@ from deploy.operations import functions as of_numbers, layers, places
 from deploy.operations.base import Codes, Matrix, Operation, Value, padding_of_windows
 from deploy.program import Program
 from deploy.reference import sums
-from deploy.reference.functions import exp, function
+from deploy.reference.functions import exp, function, log
 from models.layers.quantizers.base import Signs, Steps
 
 EXACT = 2**24
@@ -32,9 +32,13 @@ def run(program: Program, x: Tensor, seen: Callable[[int, Tensor], None] | None 
 
     Args:
         seen: called with the number and the numbers of each value; codes are integers in fp32.
+
+    Raises:
+        ValueError: as Program.pictures.
     """
+    x = program.pictures(x)
     with subnormals():
-        return _run(program, x, seen)
+        return _run(program, x, seen) if len(x) else x.new_zeros(0, *program.answer)
 
 
 @contextmanager
@@ -50,7 +54,7 @@ def subnormals() -> Iterator[None]:
 
 def _run(program: Program, x: Tensor, seen: Callable[[int, Tensor], None] | None) -> Tensor:
     last = {source: number for number, operation in enumerate(program.operations) for source in operation.sources}
-    held: dict[int, Tensor] = {0: x.float().cpu()}
+    held: dict[int, Tensor] = {0: x}
     for number, operation in enumerate(program.operations):
         given = [held[source] for source in operation.sources]
         kinds = [program.values[source] for source in operation.sources]
@@ -210,8 +214,10 @@ def _standardize(op: of_numbers.Standardize, kinds: Any, value: Value, count: in
 @_rule(of_numbers.Softmax)
 def _softmax(op: of_numbers.Softmax, kinds: Any, value: Value, count: int, x: Tensor) -> Tensor:
     axis = op.axis + 1
-    power = exp((x - x.amax(axis, keepdim=True)).double())
-    return (power / sums.summed(power, (axis,))).float()
+    apart = (x - x.amax(axis, keepdim=True)).double()
+    power = exp(apart)
+    total = sums.summed(power, (axis,))
+    return (apart - log(total) if op.log else power / total).float()
 
 
 @_rule(places.MaxPool)

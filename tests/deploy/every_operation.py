@@ -104,7 +104,7 @@ CLOSE: dict[str, list[Operation]] = {
         kind: [op(Function, 0, kind=kind)]
         for kind in ("exp", "gelu", "gelu_tanh", "hardsigmoid", "hardswish", "mish", "sigmoid", "silu", "tanh")
     },
-    "elu": [op(Function, 0, kind="elu", settings=(1.5,))],
+    "elu": [op(Function, 0, kind="elu", settings=(1.6732632423543772,))],
     "leaky_relu": [op(Function, 0, kind="leaky_relu", settings=(0.1,))],
     "sqrt": [op(Function, 0, kind="abs"), op(Function, 1, kind="sqrt")],
     **{
@@ -117,6 +117,9 @@ CLOSE: dict[str, list[Operation]] = {
     "standardize channels": [op(Standardize, 0, axes=(0,), eps=0.1)],
     "softmax": [op(Softmax, 0, axis=0)],
     "softmax of columns": [op(Softmax, 0, axis=2)],
+    "log softmax": [op(Softmax, 0, axis=0, log=True)],
+    "log softmax of columns": [op(Softmax, 0, axis=2, log=True)],
+    "log softmax of few": [op(Reduce, 0, kind="mean", axes=(1, 2)), op(Reshape, 1, shape=(3,)), op(Softmax, 2, axis=0, log=True)],
     "transposed": [
         op(
             Transposed, 0, weight=reals(3, 4, 3, 3), shift=reals(12), stride=(2, 3), padding=(1, 0), more=(0, 2),

@@ -24,8 +24,8 @@ INTEGER = {
     "wbab_merged": 8, "wtab": 8, "wtab_ends": 8, "wtab_ends_merged": 8,
 }  # fmt: skip
 """By file, the number of integer layers of its nine: the first reads bytes, the last may read fp32."""
-SIGNED = ("wbab", "wbab_merged", "wtab")
-"""Files whose layers read signs, with ends that were trained in float."""
+ROUNDED = {"w4a4": 2, "int8_q0_fold0": 1, "ptq_kl": 1, "wbab": 2, "wbab_merged": 2, "wtab": 2}
+"""Files with ends that were trained with float numbers, and how many of the two."""
 
 
 def checkpoint(stem: str) -> str:
@@ -37,14 +37,15 @@ def test_files_of_any_stage_are_packed(stem: str, stocked: Command) -> None:
     source = checkpoint(stem)
     result = stocked(PACK, "--model", source)
     assert result.code == 0
-    assert ("training this layer with --ends int8" in result.err) == (stem in SIGNED)
-    assert bool(result.err) == (stem in SIGNED)
+    ends = ["block1.conv", "block9.conv"][: ROUNDED.get(stem, 0)]
+    assert (f"stored in 8 bits, trained with float numbers: {', '.join(ends)}. Some" in result.err) == bool(ends)
+    assert bool(result.err) == bool(ends)
     assert result.path == f"models_save/nin_{stem}.safetensors"
     held, known = packed.open(Path(result.path)), raw(source)
     before, size = Path(source).stat().st_size, Path(result.path).stat().st_size
     assert result.out.splitlines() == [
-        f"{source}: {before:,} bytes -> {size:,} bytes; the tables count {held.bits // 8:,} bytes: "
-        "the tensors before packing, without the description of the program", result.path,
+        f"{source}: {before:,} bytes -> {size:,} bytes; tables count {held.bits // 8:,} bytes for the merged "
+        "checkpoint: ends as they were trained, no description", result.path,
     ]  # fmt: skip
     assert size < before
     whole = [is_whole for _, is_whole in layers(held.program)]
@@ -100,6 +101,13 @@ def test_json_says_what_was_written(stocked: Command) -> None:
         "layers": 9,
         "integer_layers": 8,
     }
+
+
+@pytest.mark.parametrize("stem", ["w4a4", "wbab", "ptq_kl"])
+def test_the_counted_bytes_are_those_of_the_merged_file_in_tables(stem: str, stocked: Command) -> None:
+    found = json.loads(stocked(PACK, "--model", checkpoint(stem), "--json").out)
+    merged = json.loads(stocked("scripts.summary", checkpoint(f"{stem}_merged"), "--json").out)
+    assert found["counted_bytes"] == merged["bits"] // 8
 
 
 def test_a_listing_has_a_line_an_operation(stocked: Command) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,6 +39,9 @@ def ready(stocked: Command, _kept: dict[str, bytes]) -> Command:
     Path("empty.png").touch()
     torch.save({"a": torch.zeros(3)}, "other.pth")
     Path("folder.safetensors").mkdir()
+    for name in ("pipe", "pipe.safetensors"):
+        os.mkfifo(name)
+    Path("renamed").write_bytes(_kept[PACKED])
     return stocked
 
 
@@ -47,11 +51,11 @@ def everything() -> dict[Path, bytes]:
 
 REFUSED = [
     (PACK, ("--model", "text.pth"), BAD_CHECKPOINT, ["text.pth"]),
-    (PACK, ("--model", PACKED, "--save", "a", "--ends", "float"), USAGE, [f"--ends float: {PACKED} is already packed"]),
-    (PACK, ("--model", PACKED, "--save", "a", "--mean", "0,0,0"), USAGE, [f"--mean: {PACKED} is already packed"]),
+    (PACK, ("--model", PACKED, "--save", "a.safetensors", "--ends", "float"), USAGE, [f"--ends float: {PACKED} is already packed"]),
+    (PACK, ("--model", PACKED, "--save", "a.safetensors", "--mean", "0,0,0"), USAGE, [f"--mean: {PACKED} is already packed"]),
     (PACK, ("--model", "other.pth"), BAD_CHECKPOINT, ["other.pth"]),
     (PACK, ("--model", "gone.pth"), BAD_CHECKPOINT, ["gone.pth: no such file"]),
-    (PACK, ("--model", "text.safetensors", "--save", "a"), BAD_CHECKPOINT, ["text.safetensors: it is damaged, or not a packed file"]),
+    (PACK, ("--model", "text.safetensors", "--save", "a.safetensors"), BAD_CHECKPOINT, ["text.safetensors: it is damaged, or not a packed file"]),
     (PACK, ("--model", W4A4, "--save", W4A4), USAGE, [f"{W4A4} is both input and output"]),
     (PACK, ("--model", PACKED), USAGE, [f"{PACKED} is already packed"]),
     (PACK, ("--model", W4A4, "--save", f"./there/../{W4A4}"), USAGE, ["is both input and output"]),
@@ -72,6 +76,16 @@ REFUSED = [
     (RUN, ("--model", PACKED, "black.png", "gone.png"), BAD_DATA, ["cannot read gone.png: no such file"]),
     (RUN, ("--model", PACKED, "folder.safetensors"), BAD_DATA, ["it is a folder"]),
     (RUN, ("--model", PACKED, "black.png", "--image_size", "64"), USAGE, ["--image_size goes with --evaluate"]),
+    (PACK, ("--inspect", "pipe.safetensors"), BAD_CHECKPOINT, ["pipe.safetensors: it is not a regular file"]),
+    (PACK, ("--model", "pipe.safetensors", "--save", "a.safetensors"), BAD_CHECKPOINT, ["pipe.safetensors: it is not a regular file"]),
+    (PACK, ("--model", "pipe", "--save", "a.safetensors"), BAD_CHECKPOINT, ["pipe: not a regular file"]),
+    (RUN, ("--model", "pipe", "black.png"), BAD_CHECKPOINT, ["pipe: it is not a regular file"]),
+    (PACK, ("--model", "renamed"), USAGE, ["renamed is already packed"]),
+    ("deploy.bench", ("--model", "renamed"), USAGE, ["renamed is packed, and PyTorch cannot run packed files"]),
+    ("deploy.onnx", ("--model", "renamed", "--ends", "float"), USAGE, ["--ends float: renamed is already packed"]),
+    (PACK, ("--model", W4A4, "--save", "small"), USAGE, ["--save small: the file must end in .safetensors"]),
+    (PACK, ("--model", W4A4, "--save", "w.4"), USAGE, ["--save w.4: the file must end in .safetensors"]),
+    ("deploy.onnx", ("--model", W4A4, "--save", "small"), USAGE, ["the file must end in .onnx"]),
     (PACK, ("--model", W4A4, "--save", "a.pth"), USAGE, ["--save a.pth: the file must end in .safetensors"]),
     ("deploy.onnx", ("--model", W4A4, "--save", "a.safetensors"), USAGE, ["the file must end in .onnx"]),
     ("deploy.bench", ("--model", W4A4, "--without", "nobody"), USAGE, ["--without 'nobody' names none of"]),
@@ -94,6 +108,20 @@ def test_faults_are_two_lines_and_nothing_is_written(
     result = ready(module, *words)
     assert_refused(result, code, *told)
     assert everything() == before
+
+
+@pytest.mark.parametrize(
+    ("save", "hint"), [("small", "small.safetensors"), ("w.4", "w.4.safetensors"), ("a.onnx", "a.safetensors")]
+)
+def test_a_name_without_the_suffix_is_completed_in_the_hint(save: str, hint: str, ready: Command) -> None:
+    assert ready(PACK, "--model", W4A4, "--save", save).err.endswith(f"\nhint: give --save {hint}\n")
+
+
+def test_a_packed_file_is_known_whatever_its_name(ready: Command) -> None:
+    for path in ("renamed", PACKED):
+        assert ready(RUN, "--model", path, "black.png").code == 0
+        assert ready(PACK, "--model", path, "--save", f"{path}.copy.safetensors").code == 0
+        assert Path(f"{path}.copy.safetensors").read_bytes() == Path(PACKED).read_bytes()
 
 
 @pytest.mark.parametrize("module", [PACK, "deploy.onnx", "deploy.bench"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from deploy import packed
+from deploy.operations.functions import Softmax
 from engine.errors import USAGE
 from quant import restore
 from tests.conftest import assert_refused
@@ -54,7 +57,7 @@ def ready(stocked: Command) -> Callable[[str], str]:
 def test_the_accuracy_is_the_checkpoints(
     stem: str, executor: str, stocked: Command, ready: Callable[[str], str]
 ) -> None:
-    """Few of 360 pictures differ: biases, first and last layers and the picture are rounded, and the networks are hardly trained."""
+    """Few of 360 pictures differ: first and last layers and the picture are rounded, and the networks are hardly trained."""
     result = stocked(RUN, "--model", ready(stem), *DIGITS, "--executor", executor, "--json")
     assert result.code == 0, result.err
     found, known = json.loads(result.out), raw(path_of(stem))
@@ -73,7 +76,7 @@ def test_with_ends_that_were_trained_in_8_bits_it_is_the_very_same(
     assert found["loss"] == pytest.approx(known["metrics"]["loss"], rel=1e-5)
 
 
-@pytest.mark.parametrize("stem", ["refine", "w4a4", "wtab"])
+@pytest.mark.parametrize("stem", ["refine", "w4a4", "lsq_w4a4", "int8_q0_fold0", "ptq_kl", "wbab", "wtab"])
 def test_with_float_ends_it_is_the_very_same(stem: str, stocked: Command, ready: Callable[..., str]) -> None:
     found = json.loads(stocked(RUN, "--model", ready(stem, "--ends", "float"), *DIGITS, "--json").out)
     known = raw(path_of(stem))
@@ -89,6 +92,34 @@ def test_what_is_said_of_an_accuracy(stocked: Command, ready: Callable[[str], st
     assert result.out == f"{said}; reference, fp32, the definition\n"
     assert result.err == "evaluating the packed file\n"
     assert stocked(RUN, "--model", path, "--evaluate", "--executor", "torch").out == f"{said}; torch, fp32\n"
+
+
+def test_classes_beyond_those_of_the_pictures_have_numbers(stocked: Command, ready: Callable[[str], str]) -> None:
+    """--classes 20 trains a network with more outputs than its data set has classes."""
+    path = Path(ready("refine"))
+    held = packed.open(path)
+    few = replace(held.made.dataset, classes=2, names=("zero", "one"))
+    packed.save(replace(held, made=replace(held.made, dataset=few)), path)
+    result = stocked(RUN, "--model", str(path), photo("one.png"), "--top", "10")
+    assert result.code == 0
+    assert sorted(re.findall(r"(\S+ ?\d?) \d+\.\d %", result.out)) == [
+        *(f"class {n}" for n in range(2, 10)),
+        "one",
+        "zero",
+    ]
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_a_network_that_ends_in_a_softmax_gives_the_same_probabilities(
+    log: bool, stocked: Command, ready: Callable[[str], str]
+) -> None:
+    path, names = Path(ready("refine")), [photo("one.png")]
+    plain = stocked(RUN, "--model", str(path), *names, "--top", "10").out
+    held = packed.open(path)
+    last = Softmax(sources=(len(held.program.operations),), name="shares", axis=0, log=log)
+    program = replace(held.program, operations=(*held.program.operations, last))
+    packed.save(replace(held, program=program), path)
+    assert stocked(RUN, "--model", str(path), *names, "--top", "10").out == plain
 
 
 def shares(stem: str, names: list[str]) -> Tensor:

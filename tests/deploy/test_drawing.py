@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deploy.boxes import places
 from deploy.drawing import Corners, draw, free
+from engine.errors import CANNOT_WRITE, UserError
 
 PICTURE = (100, 80)
 
@@ -43,3 +45,16 @@ def test_boxes_are_drawn_where_they_are(tmp_path: Path) -> None:
     assert found.shape == (80, 100, 3)
     assert (found[50, 20:61] != 9).any(1).all()
     assert (found[31:49, 22:58] == 9).all()
+
+
+def test_a_folder_that_cannot_be_written_is_refused_with_the_flag(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "a.png").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "b.png")
+    for folder, name in ((tmp_path / "file", "a.png"), (tmp_path, "a.png")):
+        with pytest.raises(UserError) as fault:
+            places(folder, [Path(name)])
+        assert (fault.value.code, fault.value.hint) == (CANNOT_WRITE, "name another folder for --draw")
+    with pytest.raises(UserError) as fault:
+        draw({"picture": str(tmp_path / "b.png"), "boxes": []}, tmp_path / "file" / "b.png")
+    assert (fault.value.code, fault.value.hint) == (CANNOT_WRITE, "name another folder for --draw")

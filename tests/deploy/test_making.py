@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 from math import prod
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import nn
 from bn_merge.merge import merge
 from deploy import packed
 from deploy.listing import layers
-from deploy.making import amplified, float_network, packed_of
+from deploy.making import float_network, packed_of, rounded_ends, say_rounded
 from deploy.operations.base import Codes
 from deploy.packed import Packed
 from deploy.program import Program
@@ -113,23 +114,37 @@ def test_bytes_of_training_have_one_normalisation(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "kept", "low_ends", "name"),
+    ("kind", "kept", "low_ends", "names"),
     [
-        ("wbab bacp", (), True, "block1.conv"), ("wbab bacp", (), False, ""), ("wbab ends", (), True, ""),
-        ("wbab ends", ("block1.conv",), True, "block1.conv"), ("wbab ends", ("block9.conv",), True, ""),
-        ("w4a4", (), True, ""), ("int8", (), True, ""),
+        ("wbab bacp", (), True, ["block1.conv", "block9.conv"]), ("wbab bacp", (), False, []), ("wbab ends", (), True, []),
+        ("wbab ends", ("block1.conv",), True, ["block1.conv"]), ("wbab ends", ("block5.conv",), True, []),
+        ("w4a4", (), True, ["block1.conv", "block9.conv"]), ("lsq", (), True, []), ("float", (), True, []),
+        ("int8", (), True, ["block1.conv"]), ("int8", (), False, []), ("int8 ends", (), True, []),  # reads the picture
     ],
 )  # fmt: skip
-def test_a_rounded_first_layer_before_signs_is_named(
-    kind: str, kept: tuple[str, ...], low_ends: bool, name: str, tmp_path: Path
+def test_rounded_ends_are_named(
+    kind: str,
+    kept: tuple[str, ...],
+    low_ends: bool,
+    names: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    form, spec = network(8), meet(KINDS[kind], network(8), kept, MEAN, STD)
-    stages = (Quantize(spec=spec.to_dict()),)
+    form = copy.deepcopy(network(8))
+    spec = meet(KINDS[kind], form, kept, MEAN, STD)
+    model = prepare(form, spec) if kind != "float" else form
+    model.train()(pictures())  # ranges of inputs
+    stages = (Quantize(spec=spec.to_dict()),) if kind != "float" else ()
     file = checkpoint.make(
-        prepare(form, spec), "nin", {"classes": 10, **form.arch_args}, INFO, Metrics(50.0), stages, Origin(("a",), 1)
+        model.eval(), "nin", {"classes": 10, **form.arch_args}, INFO, Metrics(50.0), stages, Origin(("a",), 1)
     )
     checkpoint.save(tmp_path / "a.pth", file)
-    assert amplified(made(tmp_path / "a.pth", low_ends)) == name
+    held = made(tmp_path / "a.pth", low_ends)
+    assert rounded_ends(held) == names
+    say_rounded(held)
+    said = capsys.readouterr().err
+    assert said.count("notice") == bool(names)
+    assert (", ".join(names) in said, "read signs" in said) == (True, bool(names) and kind.startswith("wbab"))
 
 
 def refused(path: Path, **said: tuple[float, ...]) -> UserError:

@@ -174,6 +174,25 @@ def test_descriptions_of_no_network_are_refused(changes: dict[str, Any], error: 
     conftest.refused(path, error, read=packed.open)
 
 
+@pytest.mark.parametrize(
+    ("part", "key", "value", "error"),
+    [
+        ("dataset", "mean", [0.5, 0.4822, 0.4465], r"its pictures have mean (0.5, 0.4822, 0.4465) and std (0.247, "),
+        ("dataset", "std", [0.247, 0.2435, 2.0], "std (0.247, 0.2435, 2.0), those of its program"),
+        ("arch_args", "classes", 9, "its network has 9 classes, its pictures 10, and its answer 10 numbers"),
+        ("arch_args", "classes", 11, "its network has 11 classes, its pictures 10, and its answer 10 numbers"),
+        ("dataset", "classes", 11, "its network has 10 classes, its pictures 11, and its answer 10 numbers"),
+    ],
+)
+def test_pictures_and_classes_are_those_of_the_program(part: str, key: str, value: Any, error: str, path: Path) -> None:
+    found = file.read(path)
+    made = found.description["made"]
+    made[part][key] = value
+    made["dataset"]["names"] = []
+    forge(path, json.dumps(found.description), found.rows)
+    conftest.refused(path, error, read=packed.open)
+
+
 @pytest.mark.parametrize("key", ["bits", "made", "program"])
 def test_descriptions_that_lack_something_are_refused(key: str, path: Path) -> None:
     found = file.read(path)
@@ -182,7 +201,7 @@ def test_descriptions_that_lack_something_are_refused(key: str, path: Path) -> N
     conftest.refused(path, "its description is not one of a packed network", read=packed.open)
 
 
-@pytest.mark.parametrize("key", ["bias", "low", "picture", "epochs"])
+@pytest.mark.parametrize("key", ["shift", "low", "picture", "epochs"])
 def test_lists_in_lists_are_refused_however_deep(key: str, path: Path) -> None:
     """json reads to a depth near Python's recursion limit; later steps must not fail on a smaller depth."""
     found = file.read(path)

@@ -37,6 +37,22 @@ inline double exp_of(double x) {
     return result * power;
 }
 
+inline double log_of(double x) {  // from 1 on
+    static const double artanh[] = {
+        1 / 23.0, 1 / 21.0, 1 / 19.0, 1 / 17.0, 1 / 15.0, 1 / 13.0, 1 / 11.0, 1 / 9.0, 1 / 7.0, 1 / 5.0, 1 / 3.0, 1.0,
+    };
+    int n;
+    double m = std::frexp(x, &n);
+    if (m < 0.7071067811865476) m = m * 2, n--;
+    const double part = (m - 1) / (m + 1), square = part * part;
+    double result = artanh[0];
+    for (int i = 1; i < 12; i++) {
+        result = result * square;
+        result = result + artanh[i];
+    }
+    return double(n) * 0.6931471805599453 + (part * 2) * result;
+}
+
 inline double erf_of(double x) {
     static const double factors[] = {1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592};
     const double size = std::fabs(x), t = 1 / (size * 0.3275911 + 1);

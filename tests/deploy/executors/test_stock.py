@@ -136,7 +136,7 @@ def test_codes_that_are_no_bytes_about_0(low: int, high: int) -> None:
 
 
 @pytest.mark.usefixtures("_int8")
-@pytest.mark.parametrize("number", [5.0, 5e7, 6e7, 1e30, float("inf")])
+@pytest.mark.parametrize("number", [5.0, 5e7, 6e7, 1e30, 3e38])
 def test_numbers_beyond_the_last_code_get_that_one(number: float) -> None:
     """The distance does not matter: 6e7 is more than 2^31 steps of 1 / 40 away."""
     made = program(CODE)

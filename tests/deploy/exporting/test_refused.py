@@ -45,6 +45,30 @@ def test_what_onnx_cannot_say_is_refused_by_name(operations: list[Operation], wo
         assert word in str(fault.value)
 
 
+def scaled(inverse: float, scale: float) -> list[Operation]:
+    """Return a layer that reads codes in steps of 1 / inverse."""
+    matrix = Matrix(codes(np.ones((3, 3, 1, 1))), np.full(3, scale, np.float32))
+    return [op(Quantize, 0, grid=Steps(inverse, 1.0, 0, 255)), op(Convolution, 1, matrix=matrix)]
+
+
+@pytest.mark.parametrize(
+    ("inverse", "scale", "words"),
+    [
+        (1e-45, 1.0, "the quantize: a number that fp32 cannot hold"),  # the step is 1e45
+        (1e38, 1e9, "the convolution: a number that fp32 cannot hold"),  # the weight's step is 1e47
+        (1e-30, 1e-20, "the convolution: a scale that is 0 in fp32, divided by the step of the input"),
+    ],
+)
+def test_steps_beyond_fp32_are_refused_by_name(inverse: float, scale: float, words: str) -> None:
+    with pytest.raises(UserError, match=words) as fault:
+        exported(program(*scaled(inverse, scale)))
+    assert (fault.value.code, fault.value.hint) == (USAGE, "make the file again: python -m deploy.pack")
+
+
+def test_a_dead_filter_is_taken() -> None:
+    assert exported(program(*scaled(1 / 3, 1e-45))).graph.node
+
+
 @pytest.mark.parametrize("kind", ["mean", "max"])
 def test_windows_that_divide_are_taken(kind: str) -> None:
     model = exported(program(op(AdaptivePool, 0, kind=kind, size=(4, 7))))

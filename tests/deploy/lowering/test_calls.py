@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,11 +16,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from bn_merge.merge import merge
 from deploy.executors.stock import Stock
 from deploy.lowering.calls import CALLS
+from deploy.lowering.composed import COMPOSED
 from deploy.lowering.modules import MODULES
 from deploy.lowering.moves import MOVES
-from deploy.lowering.walk import lower
+from deploy.lowering.walk import RULES, lower
+from deploy.native.executor import Native
 from deploy.program import Program
 from deploy.reference.run import run
+from engine.system.compiled import Unavailable
 from models.graph.calls import packet
 from models.graph.capture import lift
 from models.graph.capture.form import capture
@@ -73,10 +78,23 @@ def assert_same(program: Program, made: nn.Module) -> None:
 
 
 CALLED: dict[Any, list[Call]] = {
-    aten.add: [lambda s, x: x + 1.5, lambda s, x: s.column + x, lambda s, x: x + x.mean(1, keepdim=True), lambda s, x: x + s.map,
+    aten.max: [lambda s, x: torch.max(x, s.column), lambda s, x: torch.max(x, x.mean(2, keepdim=True)), lambda s, x: torch.max(x, 1)[0],
+               lambda s, x: x.max(-1, keepdim=True).values],
+    aten.min: [lambda s, x: torch.min(s.row, x), lambda s, x: torch.min(x, 2)[0]],
+    aten.selu: [lambda s, x: F.selu(x * 3)], aten.rsqrt: [lambda s, x: (x.abs() + 0.1).rsqrt()],
+    aten.reciprocal: [lambda s, x: (x.abs() + 0.1).reciprocal()],
+    aten.glu: [lambda s, x: F.glu(x, 1), lambda s, x: F.glu(x)],
+    aten.lerp: [lambda s, x: torch.lerp(x, x.abs(), 0.25), lambda s, x: torch.lerp(s.column, x, s.row), lambda s, x: x.lerp(s.map, x)],
+    aten.roll: [lambda s, x: x.roll(3, 1), lambda s, x: x.roll((-1, 10), (2, 3)), lambda s, x: x.roll(8, -1) + x.roll(1, 2)],
+    aten.pixel_unshuffle: [lambda s, x: F.pixel_unshuffle(x, 2)],
+    aten.instance_norm: [lambda s, x: F.instance_norm(x, weight=s.row, bias=s.row), lambda s, x: F.instance_norm(x.flatten(2), eps=0.1)],
+    aten.log_softmax: [lambda s, x: F.log_softmax(x, 1), lambda s, x: x.flatten(1).log_softmax(-1)],
+    aten._log_softmax: [lambda s, x: aten._log_softmax(x, 3, False)],
+    aten.add: [lambda s, x: torch.add(x, x.abs(), alpha=2), lambda s, x: torch.add(x, s.column, alpha=-0.5), lambda s, x: torch.add(s.map, x, alpha=3),
+               lambda s, x: x + 1.5, lambda s, x: s.column + x, lambda s, x: x + x.mean(1, keepdim=True), lambda s, x: x + s.map,
                lambda s, x: x.mean(1, keepdim=True) + s.column],
-    aten.sub: [lambda s, x: x - s.row, lambda s, x: s.column - x, lambda s, x: x - x.amax(1, keepdim=True)],
-    aten.rsub: [lambda s, x: 2 - x],
+    aten.sub: [lambda s, x: torch.sub(x, x.abs(), alpha=2), lambda s, x: x - s.row, lambda s, x: s.column - x, lambda s, x: x - x.amax(1, keepdim=True)],
+    aten.rsub: [lambda s, x: 2 - x, lambda s, x: torch.rsub(x, s.column, alpha=3)],
     aten.mul: [lambda s, x: x * s.column, lambda s, x: x * s.all, lambda s, x: x * x.mean((2, 3), keepdim=True),
                lambda s, x: x.mean((2, 3)) * s.row],
     aten.div: [lambda s, x: x / 3, lambda s, x: x / s.column, lambda s, x: s.map / (x.abs() + 1)],
@@ -140,14 +158,27 @@ CALLED: dict[Any, list[Call]] = {
 """By operation, calls whose captured graph contains it."""
 
 UNREACHED = {
-    **{call: "capture makes a module of it" for call in lift.WITHOUT_WEIGHT if call in {**CALLS, **MOVES}},
+    **{call: "capture makes a module of it" for call in lift.WITHOUT_WEIGHT if call in RULES},
     aten.view: "capture makes a reshape of it",
 }
 
 
+def test_every_rule_is_listed_for_users() -> None:
+    page = (
+        (Path(__file__).parents[3] / "docs/deployment.md")
+        .read_text()
+        .partition("## Operations")[2]
+        .partition("\n## ")[0]
+    )
+    names = {"BatchNorm1d", "BatchNorm2d", "Conv2d", "ConvTranspose2d", "Linear"}
+    names |= {each.__name__ for each in (*RULES, *MODULES) if not each.__name__.startswith("_")}
+    listed = {*re.findall(r"`(\w+)`", page)}
+    assert listed == names
+
+
 def test_every_rule_for_calls_is_here() -> None:
-    assert {*CALLS, *MOVES} - {*UNREACHED} == {*CALLED}
-    assert not {*CALLS} & {*MOVES}
+    assert {*RULES} - {*UNREACHED} == {*CALLED}
+    assert len(RULES) == len(CALLS) + len(COMPOSED) + len(MOVES)
 
 
 @pytest.mark.parametrize(
@@ -158,6 +189,30 @@ def test_a_call_computes_what_it_did(what: Any, call: Call) -> None:
     form = captured(made)
     assert what in [packet(node) for node in form.captured.graph.nodes]
     assert_same(lowered(form), made)
+
+
+ENGINES = [*COMPOSED, aten.add, aten.sub, aten.rsub, aten.log_softmax]
+"""Calls that become several operations, or settings of one, compared on other engines, too."""
+
+
+@pytest.mark.parametrize(
+    "call", [pytest.param(c, id=f"{w.__name__}-{i}") for w in ENGINES for i, c in enumerate(CALLED[w])]
+)
+def test_engines_compute_composed_calls(call: Call) -> None:
+    """The native engine gives the bits of the reference, ONNX Runtime the same up to fp32's rounding."""
+    program = lowered(captured(network(call)))
+    x = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    expected = run(program, x)
+    try:
+        native = Native(program)
+    except Unavailable as fault:
+        pytest.skip(str(fault))
+    assert torch.equal(native(x), expected)
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from tests.deploy.exporting.sessions import answers
+
+    assert (answers(program, x) - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
 MADE: dict[type[nn.Module], list[nn.Module | Call]] = {

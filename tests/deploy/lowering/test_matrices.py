@@ -1,4 +1,4 @@
-"""Matrices: narrowest codes for a weight, biases on the grid of the sums, biases that keep signs, shared storage."""
+"""Matrices: narrowest codes for a weight, biases as fine as fp32 is, biases that keep signs, shared storage."""
 
 from __future__ import annotations
 
@@ -55,49 +55,29 @@ def test_codes_take_the_narrowest_form(values: Tensor, bits: int, levels: int, s
 WEIGHT = Codes(np.ones((5, 2), np.int16), 2, 2, np.array([-1], np.int32))
 
 
-@pytest.mark.parametrize(
-    ("scale", "bias"),
-    [([0.5, -0.25, 2.0, 1.0, 3.0], [1.3, 1.5, 7.0, -0.1, 1e6]), ([0.5, 0.0, 1e-9, -1e-30, 1.0], [1.3, 3.0, 100.0, -7.0, 0.0])],
-)  # fmt: skip
-def test_a_bias_lies_on_the_grid_of_the_sums_where_that_reaches(scale: list[float], bias: list[float]) -> None:
-    """A bias beyond the grid, or with scale 0, is added in fp32. The weights' real values do not change."""
-    given_ = np.array(scale, np.float32)
-    found = matrices.on_grid(WEIGHT, given_, np.array(bias))
-    assert found.scale is not None
-    assert found.bias is not None
-    assert isinstance(found.weight, Codes)
-    assert np.array_equal(found.weight.values * found.scale[:, None], WEIGHT.values * given_[:, None])
-    shift = np.zeros(5) if found.shift is None else found.shift.astype(float)
-    assert (found.bias[shift != 0] == 0).all()
-    assert (np.abs(found.bias * found.scale.astype(float) + shift - bias) <= np.abs(given_) / 2 + 1e-7).all()
+def test_a_bias_is_as_fine_as_fp32_is() -> None:
+    bias = np.array([1.3, 1.5, 1e6, -0.1, 1e-9])
+    found = matrices.scaled(WEIGHT, np.array([0.5, -0.25, 1e-9, 0.0, 3.0], np.float32), bias)
+    assert found.weight is WEIGHT
+    assert found.bias is None
+    assert found.shift is not None
+    assert found.shift.tolist() == bias.astype(np.float32).tolist()
 
 
-def test_what_a_far_coarser_grid_cannot_hold_is_added_in_fp32() -> None:
-    """Such filters have inputs that hardly vary, enlarged by a batch norm; other filters keep their bias on the grid only."""
-    weight = Codes(np.full((5, 2), 100, np.int16), 256, 1, np.array([-128], np.int32))
-    scale, bias = np.array([0.01, -0.01, 0.02, 0.5, -0.25], np.float32), np.array([0.304, 0.304, 0.5, 3.3, 1.0])
-    found = matrices.on_grid(weight, scale, bias)
+def test_the_whole_part_of_a_zero_is_subtracted_from_the_sums() -> None:
+    """Sums of bytes are large; fp32 would round their product with the scale to more than the bias holds."""
+    scale, zero = np.array([2.0, -0.5, 0.25, 0.0, 1.0], np.float32), np.array([70000.25, -3.75, 8.0, 2.0, 0.0])
+    found = matrices.scaled(WEIGHT, scale, np.array([1.0, 0.0, 0.5, 7.0, 0.0]), zero)
     assert found.bias is not None
     assert found.shift is not None
-    assert found.bias.tolist() == [30, -30, 25, 7, -4]  # 3.3 is 6.6 steps of 0.5; 1.0 is on its grid
-    np.testing.assert_allclose(found.shift, [0, 0, 0, -0.2, 0], atol=1e-7)
-
-
-@pytest.mark.parametrize("scale", [[0.5, -0.25, 2.0, 1.0, 3.0], [0.5, 0.0, 2.0, 1.0, 3.0]], ids=["all", "a dead row"])
-def test_few_bits_are_made_finer(scale: list[float]) -> None:
-    """A bias rounded to the grid of signs would be off by up to half a weight."""
-    bias = np.array([1.3, 1.5, 7.1, -0.1, 0.7])
-    found = matrices.on_grid(WEIGHT, np.array(scale, np.float32), bias)
-    assert found.scale is not None
-    whole = 0 if found.bias is None else found.bias * found.scale.astype(float)
-    shift = 0 if found.shift is None else found.shift.astype(float)
-    assert (np.abs(whole + shift - bias) <= np.abs(scale) * 0.02 + 1e-6).all()
+    assert found.bias.tolist() == [-70000, 4, -8, -2, 0]
+    assert found.shift.tolist() == [0.5, 0.125, 0.5, 7.0, 0.0]  # 1 - 2 * 0.25, and so on
 
 
 def test_a_bias_that_is_0_is_not_stored() -> None:
-    found = matrices.on_grid(WEIGHT, np.ones(5, np.float32), np.zeros(5))
-    assert (found.bias, found.shift) == (None, None)
-    assert matrices.beside_grid(WEIGHT, None, np.zeros(5)).shift is None
+    for scale, zero in ((None, None), (np.ones(5, np.float32), np.zeros(5))):
+        found = matrices.scaled(WEIGHT, scale, np.zeros(5), zero)
+        assert (found.bias, found.shift) == (None, None)
 
 
 @pytest.mark.parametrize("flip", [1, -1])

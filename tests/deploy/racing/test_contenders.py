@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bn_merge.merge import merge
 from deploy.executors.choose import MAKERS
 from deploy.program import Program
 from deploy.racing import contenders, runtimes
@@ -223,3 +224,15 @@ def test_a_search_for_cuda_does_not_warn_of_a_race_on_the_cpu(
     assert [record.message for record in caplog.records] == ["another fault"]
     logger.warning("later")
     assert caplog.records[-1].message == "later"
+
+
+def test_each_batch_size_is_compiled(network: NormalForm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten sizes are more than torch compiles of one function by default."""
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda model, dynamic: real(model, dynamic=dynamic, backend="eager"))
+    torch._dynamo.reset()
+    with torch._dynamo.config.patch(recompile_limit=8, fail_on_recompile_limit_hit=True):
+        made = contenders._compiled(COMPILED, merge(network))
+        for count in range(1, 11):
+            assert made.run(pictures(count)).shape == (count, 10)
+    torch._dynamo.reset()

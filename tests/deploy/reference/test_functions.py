@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from deploy.operations.functions import SETTINGS
-from deploy.reference.functions import WIDE, erf, exp, function
+from deploy.reference.functions import WIDE, erf, exp, function, log
 from deploy.reference.run import subnormals
 
 INF = math.inf
@@ -171,3 +171,17 @@ def test_flushing_changes_no_subnormal_result(kind: str, number: float) -> None:
     with subnormals():
         assert bits(function(kind, x, ())) == wanted
     assert (x * 1e-44).item() == 0  # as it was before
+
+
+@pytest.mark.parametrize("most", [1.5, 30.0, 2.0**20])
+def test_log_of_numbers_from_1_on(most: float) -> None:
+    x = torch.cat(
+        [torch.linspace(1, most, 300, dtype=torch.float64), torch.tensor([1.0, 2**0.5, 2, 4, 2.0**20]).double()]
+    )
+    found, exact = log(x).tolist(), []
+    with localcontext() as context:
+        context.prec = 30
+        exact = [Decimal(number).ln() for number in x.tolist()]
+        for number, right in zip(found, exact, strict=True):
+            assert abs(Decimal(number) - right) <= Decimal("2e-16") + Decimal("1e-15") * right
+    assert found[300] == 0

@@ -97,6 +97,8 @@ def test_a_constant_is_there_for_every_picture() -> None:
         (given(Reduce, kind="mean", axes=(0,)), X.double().mean(1, keepdim=True)),
         (given(Softmax, axis=0), X.double().softmax(1)),
         (given(Softmax, axis=2), X.double().softmax(3)),
+        (given(Softmax, axis=0, log=True), X.double().log_softmax(1)),
+        (given(Softmax, axis=2, log=True), X.double().log_softmax(3)),
         (given(Standardize, axes=(2,), eps=1e-5), torch.layer_norm(X.double(), (4,))),
         (given(Standardize, axes=(0, 1, 2), eps=0.5), torch.layer_norm(X.double(), (3, 5, 4), eps=0.5)),
         (given(Standardize, axes=(1, 2), eps=1e-3), torch.group_norm(X.double(), 3, eps=1e-3)),

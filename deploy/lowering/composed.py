@@ -1,0 +1,118 @@
+"""Rules for calls that are several operations of a program: selu, glu, lerp, roll, instance norm and others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx
+
+from deploy.lowering.builder import Builder, Rule, numbers
+from deploy.lowering.calls import combined, factored, operand
+from deploy.lowering.moves import sliced
+from deploy.operations.functions import Combine, Constant, Function, Reduce, Standardize
+from deploy.operations.layers import Affine
+from deploy.operations.places import Concatenate, Permute
+from models.graph.calls import values
+
+aten = torch.ops.aten
+
+SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
+"""Klambauer et al., arXiv 1706.02515; the digits that torch has."""
+
+
+def extreme(kind: str) -> Rule:
+    """Return the rule for torch.max and torch.min, of two values or along an axis."""
+
+    def rule(builder: Builder, node: fx.Node) -> int | list[int]:
+        told = values(node)
+        if "other" in told:
+            rank = len(builder.given())
+            return combined(builder, kind, [operand(builder, told[name], rank) for name in ("self", "other")])
+        if "dim" not in told:
+            raise builder.refused("it works across pictures")
+        source, axis = builder.source(), builder.axis(told["dim"])
+        found = builder.add(Reduce, source, kind=kind, axes=(axis,))
+        shape = builder.shape(source)
+        # programs have no indices, so the list has one item
+        return [found if told["keepdim"] else builder.reshaped(found, (*shape[:axis], *shape[axis + 1 :]), ".shape")]
+
+    return rule
+
+
+def selu(builder: Builder, node: fx.Node) -> int:
+    found = builder.add(Function, builder.source(), part=".elu", kind="elu", settings=(SELU_ALPHA,))
+    return builder.add(Affine, found, multiplier=numbers(SELU_SCALE))
+
+
+def inverted(of: str | None = None) -> Rule:
+    """Return the rule for 1 / x, or for 1 over a function of x."""
+
+    def rule(builder: Builder, node: fx.Node) -> int:
+        source = builder.source()
+        one = builder.add(Constant, part=".one", numbers=numbers(1.0).reshape((1,) * len(builder.shape(source))))
+        source = source if of is None else builder.add(Function, source, part=f".{of}", kind=of)
+        return builder.add(Combine, one, source, kind="div")
+
+    return rule
+
+
+def glu(builder: Builder, node: fx.Node) -> int:
+    axis = builder.axis(values(node)["dim"])
+    half = builder.shape(builder.source())[axis] // 2
+    one, other = sliced(builder, [half, half], axis)
+    gate = builder.add(Function, other, part=".gate", kind="sigmoid")
+    return builder.add(Combine, one, gate, kind="mul")
+
+
+def lerp(builder: Builder, node: fx.Node) -> int:
+    """Add start + weight * (end - start)."""
+    told = values(node)
+    rank = len(builder.given())
+    start, end, weight = (operand(builder, told[name], rank) for name in ("self", "end", "weight"))
+    apart = combined(builder, "sub", [end, start], ".apart")
+    return combined(builder, "add", [start, combined(builder, "mul", [apart, weight], ".part")])
+
+
+def roll(builder: Builder, node: fx.Node) -> int:
+    told = values(node)
+    shifts, dims = (
+        list(each) if isinstance(each, (list, tuple)) else [each] for each in (told["shifts"], told["dims"])
+    )
+    if not dims or not all(isinstance(shift, int) for shift in shifts):
+        raise builder.refused("it works across pictures, or by numbers that are computed")
+    found = builder.source()
+    for number, (shift, dim) in enumerate(zip(shifts, dims, strict=True)):
+        axis = builder.axis(dim)
+        size = builder.shape(found)[axis]
+        if ahead := shift % size:
+            parts = sliced(builder, [size - ahead, ahead], axis, found, f".{number}")
+            found = builder.add(Concatenate, *reversed(parts), part=f".{number}.joined", axis=axis)
+    return found
+
+
+def pixel_unshuffle(builder: Builder, node: fx.Node) -> int:
+    """Move rows and columns to channels: (C, H r, W r) -> (C r r, H, W)."""
+    factor = values(node)["downscale_factor"]
+    channels, rows, columns = builder.shape(builder.source())
+    apart = (channels, rows // factor, factor, columns // factor, factor)
+    moved = builder.add(
+        Permute, builder.reshaped(builder.source(), apart, ".apart"), part=".move", axes=(0, 2, 4, 1, 3)
+    )
+    return builder.reshaped(moved, builder.given())
+
+
+def instance_norm(builder: Builder, node: fx.Node) -> int:
+    told = values(node)
+    if not told["use_input_stats"]:
+        raise builder.refused("statistics of training")
+    axes = tuple(range(1, len(builder.shape(builder.source()))))
+    found = builder.add(Standardize, builder.source(), axes=axes, eps=float(told["eps"]))
+    return factored(builder, told, found)
+
+
+COMPOSED: dict[Any, Rule] = {
+    aten.max: extreme("max"), aten.min: extreme("min"), aten.selu: selu, aten.rsqrt: inverted("sqrt"),
+    aten.reciprocal: inverted(), aten.glu: glu, aten.lerp: lerp, aten.roll: roll, aten.pixel_unshuffle: pixel_unshuffle,
+    aten.instance_norm: instance_norm,
+}  # fmt: skip
