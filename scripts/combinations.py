@@ -46,7 +46,7 @@ class Options(Command):
         "--epochs", type=argtypes.number(int, 1, 1000), default=2, metavar="N", help="epochs of a stage (default: 2)"
     )
     save: Path = flag(
-        "--save", type=argtypes.path, default=Path("runs/combinations.md"), metavar="F",
+        "--save", type=argtypes.markdown, default=Path("runs/combinations.md"), metavar="F.md",
         help="file for the table (default: runs/combinations.md)",
     )  # fmt: skip
     machine: Debugging = part(Debugging)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.cli import argtypes, command, datasets
 from engine.cli.flags import Parser, flag, part
+from engine.cli.naming import refuse_input
 from engine.cli.network import Architecture
 from engine.cli.options import Command, Normalisation
 from engine.errors import UserError, prefix_path
@@ -46,8 +47,8 @@ class Options(Command):
     network: Architecture = part(Architecture)
 
     def __post_init__(self) -> None:
-        if self.new.resolve() == self.old.resolve() and not self.overwrite:
-            raise UserError(f"{self.new} is both input and output", "name another NEW, or add --overwrite")
+        if not self.overwrite:
+            refuse_input(self.new, [self.old], "name another NEW, or add --overwrite")
 
     def described(self) -> dict[str, Any]:
         """Return the facts that flags give about the file, by flag."""

@@ -84,6 +84,7 @@ CONTRADICTIONS = [
     *each(PTQ, "--cfg 8,8", "--cpu --device cuda"), *each(MERGE, "--cfg 8,8"), *each(COMPARE, "a.pth b.pth c.pth", "--cfg 8,8"),
     *each(SUMMARY, "a.pth --cfg 8,8", "a.pth --classes 5", "--sensitivity"),
     *each(REPORT, "a.pth --save a.pth", "a.pth b.json --save b.md", "a.pth --save t.csv", "a.pth --save t.png"),
+    *each(TRAIN, "--resume a.pth --save ./a.pth", "--resume run --save run/state.pth"), *each("scripts.combinations", "--save a.pth"),
 ]  # fmt: skip
 PATHS = [
     *((TRAIN, (flag, text)) for flag in ("--refine", "--from_scratch", "--evaluate", "--resume", "--save", "--run_dir", "--data") for text in ("", "a\nb")),
@@ -180,6 +181,9 @@ def test_there_are_enough_cases() -> None:
         (TRAIN, ("--save", "-x.pth"), "argument --save: expected one argument",
          "give it a value; write one that begins with a dash like --save=./-x.pth"),
         (TRAIN, ("--save", "a\nb"), r"argument --save: 'a\nb' holds a line break", "rename it: paths are passed on as lines"),
+        (TRAIN, ("--resume", "a.pth", "--save", "./a.pth"), "a.pth is both input and output", "name another --save"),
+        (TRAIN, ("--resume", "run", "--save", "run/state.pth"), "run/state.pth is both input and output", "name another --save"),
+        ("scripts.combinations", ("--save", "a.pth"), "argument --save: 'a.pth' does not end in .md", "name the file F.md"),
         (TRAIN, ("--cpu", "--device", "cuda"), "--cpu contradicts --device cuda", "give one of them"),
         (TRAIN, ("--type", "0", "--arch", "nin_gc"), "--type 0 means nin, but --arch is nin_gc", "give one of them"),
         (TRAIN, ("--refine", "--from_scratch"), "--refine contradicts --from_scratch", "give one of them"),

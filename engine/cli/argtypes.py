@@ -60,12 +60,26 @@ def path(text: str) -> Path:
     return Path(text).expanduser() if text == "~" or text.startswith("~/") else Path(text)
 
 
-def page(text: str) -> Path:
-    """An argparse type: the path of a web page. Another ending is most likely a file that the page would replace."""
-    found = path(text)
-    if found.suffix.lower() not in (".html", ".htm"):
-        raise argparse.ArgumentTypeError(f"{text!r} does not end in .html\nname the page F.html, or write --html last")
-    return found
+def written(*suffixes: str, hint: str = "") -> Callable[[str], Path]:
+    """Return an argparse type: the path of a file to write, which ends in one of `suffixes`.
+
+    Another ending is most likely a file that it would replace, such as a checkpoint.
+    """
+
+    def parse(text: str) -> Path:
+        found = path(text)
+        if found.suffix.lower() not in suffixes:
+            told = hint or f"name the file F{suffixes[0]}"
+            raise argparse.ArgumentTypeError(f"{text!r} does not end in {suffixes[0]}\n{told}")
+        return found
+
+    return parse
+
+
+page = written(".html", ".htm", hint="name the page F.html, or write --html last")
+"""The argparse type of a web page's path."""
+markdown = written(".md", ".markdown", ".txt")
+"""The argparse type of a Markdown file's path."""
 
 
 def state(text: str) -> Path | str:

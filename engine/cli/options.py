@@ -15,6 +15,7 @@ from typing import Any
 from engine.cli import datasets
 from engine.cli.argtypes import channels, number, original, path, state
 from engine.cli.flags import Options, flag, part, without
+from engine.cli.naming import refuse_input
 from engine.cli.network import Network
 from engine.errors import UserError
 from engine.system import precision
@@ -237,6 +238,9 @@ class Trains(Writes):
         self.network.only_weights("--evaluate F", isinstance(self.training.evaluate, Path))
         if self.training.evaluate is not None:
             self.network.refuse_widths(" contradicts --evaluate: the file has its own")
+        state = self.training.resume
+        if isinstance(state, Path) and self.output.save:
+            refuse_input(self.output.save, [state, state / "state.pth"])  # --resume takes a run folder, too
 
     def words_without(self, word: str) -> tuple[str, ...]:
         """Return the command line after `python -m`, without a flag."""

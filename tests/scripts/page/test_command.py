@@ -51,12 +51,11 @@ def test_the_page_shows_what_the_table_shows(refined: Command, monkeypatch: pyte
 
 
 def test_the_page_has_a_name_of_its_own(refined: Command) -> None:
-    done = refined("scripts.report", FILES[0], "--save", "out/v1.2", "--html", "pages/mine.html")
+    done = refined("scripts.report", FILES[0], "--save", "out/v1.2.md", "--html", "pages/mine.html")
     assert done.out.splitlines()[-2].endswith("pages/mine.html")
     assert Path("pages/mine.html").is_file()
-    refined("scripts.report", FILES[0], "--save", "out/v1.2", "--html")
+    refined("scripts.report", FILES[0], "--save", "out/v1.2.md", "--html")
     assert Path("out/v1.2.html").is_file()
-    assert_refused(refined("scripts.report", FILES[0], "--save", "a.html", "--html", "a.html"), 2, "--html a.html")
 
 
 def test_a_checkpoint_is_not_taken_for_the_page(refined: Command) -> None:
