@@ -32,7 +32,8 @@ class Options(Trains):
 
     sparse: bool = flag("-sr", action="store_true", help="sparse training: penalise the BN scales")
     s: float | None = flag(
-        "--s", type=argtypes.number(float, 0, open_low=True), metavar="X",
+        "--s", metavar="X",
+        type=argtypes.number(float, 0, 1000, open_low=True, hint="leave --s out for the default"),
         help="strength of -sr (default: 0.0001, for nin_gc 0.001)",
     )  # fmt: skip
     refine: Path | bool | None = flag(

@@ -95,8 +95,10 @@ class Training(Options):
 
     title = "training"
     epochs: int | None = flag("--epochs", type=number(int, 1, 1_000_000), metavar="N")
-    lr: float | None = flag("--lr", type=number(float, 0, open_low=True), metavar="X")
-    wd: float | None = flag("--wd", type=number(float, 0), metavar="X")
+    lr: float | None = flag(
+        "--lr", type=number(float, 0, 1000, open_low=True, hint="leave --lr out for the recipe's"), metavar="X"
+    )  # the optimizers fail with numbers that fp32 cannot hold; nothing trains with 1,000
+    wd: float | None = flag("--wd", type=number(float, 0, 1000, hint="leave --wd out for the recipe's"), metavar="X")
     batch_size: int | None = flag("--train_batch_size", type=number(int, 2, 1_000_000), metavar="N")
     recipe: str = flag(
         "--recipe", type=original, choices=["default", "original", "seed"], default="default",
