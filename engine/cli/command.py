@@ -77,7 +77,6 @@ def _run(parser: Parser, body: Body, argv: Sequence[str] | None) -> int:
             traceback.print_exc()
         return _complain(str(fault), fault.hint, fault.code)
     except BrokenPipeError:
-        terminal.to_null(sys.stdout)
         return errors.PIPE_CLOSED
     except (KeyboardInterrupt, Stopped) as stop:
         with signals.ignoring():
