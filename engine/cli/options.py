@@ -21,6 +21,9 @@ from engine.errors import UserError
 from engine.system import precision
 from engine.system.batches import ON_CPU, ON_GPU
 
+LARGEST = 1e30
+"""Of a learning rate and the like. Optimizers fail with factors that fp32 cannot hold, and multiply them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pictures(Options):
@@ -96,9 +99,9 @@ class Training(Options):
     title = "training"
     epochs: int | None = flag("--epochs", type=number(int, 1, 1_000_000), metavar="N")
     lr: float | None = flag(
-        "--lr", type=number(float, 0, 1000, open_low=True, hint="leave --lr out for the recipe's"), metavar="X"
-    )  # the optimizers fail with numbers that fp32 cannot hold; nothing trains with 1,000
-    wd: float | None = flag("--wd", type=number(float, 0, 1000, hint="leave --wd out for the recipe's"), metavar="X")
+        "--lr", type=number(float, 0, LARGEST, open_low=True, hint="leave --lr out for the recipe's"), metavar="X"
+    )
+    wd: float | None = flag("--wd", type=number(float, 0, LARGEST, hint="leave --wd out for the recipe's"), metavar="X")
     batch_size: int | None = flag("--train_batch_size", type=number(int, 2, 1_000_000), metavar="N")
     recipe: str = flag(
         "--recipe", type=original, choices=["default", "original", "seed"], default="default",
