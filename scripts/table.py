@@ -59,10 +59,8 @@ MEASURED = {"MACs": "ms", SIZE: "packed file, bytes"}
 ORIGINAL_HEADER = (*HEADER[:4], "GFLOPs (MACs / 2^30)", "Para(M) (/ 2^20)", *HEADER[6:])
 ORIGINAL_UNITS = ("original", "seed")
 _NOTE = (
-    "The first row is the baseline: compression is 1 - size / its size, loss is its {} minus the row's, in points, "
-    "and - where the row was evaluated on other pictures. "
-    "Size counts the stored bits of every tensor (codes at their bit width, scales, biases and BN at 32), not a file. "
-    "MACs are multiply-accumulates of convolutions, linear layers, matrix products and attention on one picture."
+    "Compression and loss ({}, in points) are against the first row; - in loss: evaluated on other pictures. "
+    "Size counts stored bits, not a file. MACs are of one picture."
 )
 
 

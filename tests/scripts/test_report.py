@@ -190,7 +190,8 @@ def test_files_of_the_original_have_a_row(workplace: Path, command: Command) -> 
 
 def test_a_missing_file_leaves_nothing_behind(saved: Path, command: Command) -> None:
     before = snapshot(saved)
-    refused(command("scripts.report", FILES[0], "models_save/gone.pth"), 3, "models_save/gone.pth: no such file")
+    for name in ("gone.pth", "gone.json"):
+        refused(command("scripts.report", FILES[0], f"models_save/{name}"), 3, f"models_save/{name}: no such file")
     assert snapshot(saved) == before
 
 
