@@ -72,7 +72,7 @@ def body(options: Options) -> dict[str, Any]:
     from engine.system.files import check_writable
     from quant.restore import restore
 
-    check_writable(options.new)
+    check_writable(options.new, "name another NEW")
     found = load(options.old)
     if isinstance(found, Foreign):
         made = _described(options, found)
@@ -82,7 +82,7 @@ def body(options: Options) -> dict[str, Any]:
         made = replace(found, state_dict=dict(restore(found, options.network.arch).state_dict()))  # checked by building
     save(options.new, made)
     words = f"{made.arch} {','.join(map(str, made.cfg))} for {made.classes} classes"
-    return {"text": f"{options.old}: {words}", "path": options.new, "arch": made.arch, "cfg": made.cfg}
+    return {"text": f"converted {options.old}: {words}", "path": options.new, "arch": made.arch, "cfg": made.cfg}
 
 
 def _described(options: Options, found: Foreign) -> Checkpoint:

@@ -58,16 +58,16 @@ def parser() -> Parser:
 
 def body(options: Options) -> dict[str, Any]:
     from engine.system import figures
-    from engine.system.files import check_writable, write_bytes
+    from engine.system.files import OTHER_SAVE, check_writable, write_bytes
     from engine.training.foreign import description
     from models import files
 
     figures.pyplot()  # draws into memory; where matplotlib is missing, the next import of it says what to install
-    check_writable(options.save)
+    check_writable(options.save, OTHER_SAVE)
     said = description(options, judges=options.layer is not None)
     opened = [files.open(path, options.network.arch, said) for path in options.sources]
     text, picture = _inputs(options, opened[0]) if options.layer else _scales(opened)
-    write_bytes(options.save, picture)
+    write_bytes(options.save, picture, remedy=OTHER_SAVE)
     return {"text": text, "path": options.save}
 
 

@@ -88,14 +88,14 @@ def parser() -> Parser:
 
 
 def body(options: Options) -> dict[str, Any]:
-    from engine.system.files import check_writable
+    from engine.system.files import OTHER_PAGE, OTHER_SAVE, check_writable
     from scripts import table
 
     outputs = table.outputs(options.save)
     page = _page(options)
     for path in (*outputs, *page):
-        refuse_input(path, options.inputs)
-        check_writable(path)
+        refuse_input(path, options.inputs, "name another --html" if path in page else "name another --save")
+        check_writable(path, OTHER_PAGE if path in page else OTHER_SAVE)
     rows, entries = _read(options, bool(page))
     _say_what_is_not_compared(rows)
     old = [path for path in (*outputs, *page) if path.exists()]

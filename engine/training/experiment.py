@@ -21,7 +21,7 @@ from engine.cli.naming import refuse_input
 from engine.cli.options import Writes
 from engine.data.splits import Data
 from engine.system import device, ranks
-from engine.system.files import check_writable
+from engine.system.files import OTHER_SAVE, check_writable
 from engine.tasks.base import Evaluation, Task
 from engine.tasks.classification import CLASSIFICATION
 from engine.training import judging
@@ -50,7 +50,7 @@ class Experiment:
         if source and not options.output.overwrite:
             refuse_input(self.save, [source], "name another --save, or add --overwrite")
         if ranks.is_first():
-            check_writable(self.save)
+            check_writable(self.save, OTHER_SAVE)
         self.device = device.choose(options.machine.device)
         torch.manual_seed(options.machine.seed)
 

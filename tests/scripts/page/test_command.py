@@ -185,7 +185,10 @@ def test_a_failed_step_leaves_the_page_of_the_rows_that_are_done(
     monkeypatch.setattr(fill, "fill", lambda *_: filled)
     line = ("scripts.results", "--dataset", "digits", "--html")
     done = command(*line)
-    assert (done.code, done.err.splitlines()[-2:]) == (5, ["error: no memory", "hint: take fewer pictures"])
+    assert (done.code, done.err.splitlines()[-2:]) == (
+        5,
+        ["error: no memory", "hint: quant.wbwtab says: take fewer pictures"],
+    )
     assert "written: runs/results/digits/report.html" in done.err
     assert column(Page(Path("runs/results/digits/report.html").read_text(encoding="utf-8")), "name")[0] == "nin-s1"
     monkeypatch.setattr(make, "write", refuse)
@@ -193,7 +196,7 @@ def test_a_failed_step_leaves_the_page_of_the_rows_that_are_done(
     assert failed.err.splitlines()[-3:] == [
         "notice: no web page: full",
         "error: no memory",
-        "hint: take fewer pictures",
+        "hint: quant.wbwtab says: take fewer pictures",
     ]
 
 
