@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -49,7 +50,7 @@ def _shown(value: float) -> str:
 
 
 def path(text: str) -> Path:
-    """Read a path, an argparse type; `~/` is the home folder. A path with a line break is refused.
+    """Read a path, an argparse type; `~/` is the home folder. A path with a line break, or of a link in a circle, is refused.
 
     An empty path usually comes from a shell variable that a failed command left unset.
     """
@@ -57,7 +58,15 @@ def path(text: str) -> Path:
         raise argparse.ArgumentTypeError("'' is not a path\ndid an earlier command of the pipeline fail?")
     if text.splitlines() != [text]:
         raise argparse.ArgumentTypeError(f"{text!r} holds a line break\nrename it: paths are passed on as lines")
-    return Path(text).expanduser() if text == "~" or text.startswith("~/") else Path(text)
+    found = Path(text).expanduser() if text == "~" or text.startswith("~/") else Path(text)
+    try:
+        os.stat(found)
+    except OSError as fault:
+        if fault.errno == errno.ELOOP:  # Path.resolve raises a RuntimeError
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is a link that leads to itself\nremove it, or name another path"
+            ) from fault
+    return found
 
 
 def written(*suffixes: str, hint: str = "") -> Callable[[str], Path]:
