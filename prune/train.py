@@ -12,7 +12,7 @@ from typing import Any
 from engine.cli import argtypes, command
 from engine.cli.flags import Parser, flag, part
 from engine.cli.naming import command_hint, saved
-from engine.cli.options import Training, Trains, recipe_help
+from engine.cli.options import LARGEST, Training, Trains, recipe_help
 from engine.errors import UserError
 from engine.training import recipe
 
@@ -32,7 +32,8 @@ class Options(Trains):
 
     sparse: bool = flag("-sr", action="store_true", help="sparse training: penalise the BN scales")
     s: float | None = flag(
-        "--s", type=argtypes.number(float, 0, open_low=True), metavar="X",
+        "--s", metavar="X",
+        type=argtypes.number(float, 0, LARGEST, open_low=True, hint="leave --s out for the default"),
         help="strength of -sr (default: 0.0001, for nin_gc 0.001)",
     )  # fmt: skip
     refine: Path | bool | None = flag(

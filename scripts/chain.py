@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from engine.cli.naming import called
-from engine.errors import UserError
+from engine.errors import PIPE_CLOSED, UserError
 
 
 def module(name: str) -> ModuleType:
@@ -23,10 +23,14 @@ def call(line: str) -> None:
     """Run a command line such as `prune.train -sr`. It prints to this process's streams.
 
     Raises:
+        BrokenPipeError: if the reader of its output has gone.
         UserError: with the command's exit code, if it fails.
     """
     name, *argv = shlex.split(line)
-    if code := module(name).main(argv):
+    code = module(name).main(argv)
+    if code == PIPE_CLOSED:
+        raise BrokenPipeError
+    if code:
         raise UserError(f"{called(line)} ended with exit code {code}", "see the error above", code)
 
 

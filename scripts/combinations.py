@@ -46,7 +46,7 @@ class Options(Command):
         "--epochs", type=argtypes.number(int, 1, 1000), default=2, metavar="N", help="epochs of a stage (default: 2)"
     )
     save: Path = flag(
-        "--save", type=argtypes.path, default=Path("runs/combinations.md"), metavar="F",
+        "--save", type=argtypes.markdown, default=Path("runs/combinations.md"), metavar="F.md",
         help="file for the table (default: runs/combinations.md)",
     )  # fmt: skip
     machine: Debugging = part(Debugging)
@@ -57,9 +57,9 @@ def parser() -> Parser:
 
 
 def body(options: Options) -> dict[str, Any]:
-    from engine.system.files import check_writable, write_text
+    from engine.system.files import OTHER_SAVE, check_writable, write_text
 
-    check_writable(options.save)
+    check_writable(options.save, OTHER_SAVE)
     save, place = options.save.resolve(), Path("runs/combinations")
     place.mkdir(parents=True, exist_ok=True)
     os.chdir(place)  # an own folder, so that your models_save/ stays untouched
@@ -84,7 +84,7 @@ def body(options: Options) -> dict[str, Any]:
                 line = _line(STEPS[step], options.epochs, base["path"])
                 lines.append(_merged(f"{label} | {name}", chain.result(line)))
                 print(lines[-1], file=sys.stderr, flush=True)
-    write_text(save, "\n".join(lines) + "\n")
+    write_text(save, "\n".join(lines) + "\n", OTHER_SAVE)
     return {"text": "\n".join(lines), "path": save}
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.cli import argtypes, command, datasets
 from engine.cli.flags import Parser, flag, part
+from engine.cli.naming import refuse_input
 from engine.cli.network import Architecture
 from engine.cli.options import Command, Normalisation
 from engine.errors import UserError, prefix_path
@@ -46,8 +47,8 @@ class Options(Command):
     network: Architecture = part(Architecture)
 
     def __post_init__(self) -> None:
-        if self.new.resolve() == self.old.resolve() and not self.overwrite:
-            raise UserError(f"{self.new} is both input and output", "name another NEW, or add --overwrite")
+        if not self.overwrite:
+            refuse_input(self.new, [self.old], "name another NEW, or add --overwrite")
 
     def described(self) -> dict[str, Any]:
         """Return the facts that flags give about the file, by flag."""
@@ -71,7 +72,7 @@ def body(options: Options) -> dict[str, Any]:
     from engine.system.files import check_writable
     from quant.restore import restore
 
-    check_writable(options.new)
+    check_writable(options.new, "name another NEW")
     found = load(options.old)
     if isinstance(found, Foreign):
         made = _described(options, found)
@@ -81,7 +82,7 @@ def body(options: Options) -> dict[str, Any]:
         made = replace(found, state_dict=dict(restore(found, options.network.arch).state_dict()))  # checked by building
     save(options.new, made)
     words = f"{made.arch} {','.join(map(str, made.cfg))} for {made.classes} classes"
-    return {"text": f"{options.old}: {words}", "path": options.new, "arch": made.arch, "cfg": made.cfg}
+    return {"text": f"converted {options.old}: {words}", "path": options.new, "arch": made.arch, "cfg": made.cfg}
 
 
 def _described(options: Options, found: Foreign) -> Checkpoint:

@@ -15,6 +15,7 @@ from engine.errors import UserError
 from models.layers.quantizers import kinds
 
 EXAMPLES = ("scripts.curves", "scripts.curves lsq --bits 2", "scripts.curves dorefa affine --folder pictures")
+OTHER_FOLDER = "name a writable folder with --folder"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +33,12 @@ class Options(Command):
     )  # fmt: skip
 
     def __post_init__(self) -> None:
+        known = kinds.all_traits()
         for name in self.names:
-            try:
-                bits = kinds.traits(name).bits
-            except ValueError as fault:
-                raise UserError(str(fault), f"one of {', '.join(kinds.all_traits())}") from fault
-            if 32 in bits:
+            if name not in known:
+                hint = argtypes.nearest(name, list(known)) or f"one of {', '.join(known)}"
+                raise UserError(f"unknown quantizer {name!r}", hint)
+            if 32 in known[name].bits:
                 raise UserError(f"{name} is the identity: there is nothing to draw", "name another quantizer")
 
 
@@ -54,9 +55,9 @@ def body(options: Options) -> dict[str, Any]:
 
     paths = {name: options.folder / f"{name}.png" for name in options.names or numbers.names()}
     for path in paths.values():
-        check_writable(path)
+        check_writable(path, OTHER_FOLDER)
     for name, path in paths.items():
-        write_bytes(path, curves.picture(name, options.bits))
+        write_bytes(path, curves.picture(name, options.bits), remedy=OTHER_FOLDER)
     return {"text": f"drawn: {', '.join(map(str, paths.values()))}", "path": options.folder}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from engine.cli import argtypes, command
 from engine.cli.flags import Parser, flag
+from engine.cli.naming import refuse_input
 from engine.cli.options import Works
 from engine.errors import UserError
 
@@ -32,7 +33,7 @@ class Options(Works):
         help="training pictures to look at with --layer (default: 512)",
     )  # fmt: skip
     save: Path = flag(
-        "--save", type=argtypes.path, default=Path("runs/histograms.png"), metavar="F",
+        "--save", type=argtypes.written(".png"), default=Path("runs/histograms.png"), metavar="F.png",
         help="the plot to write (default: runs/histograms.png)",
     )  # fmt: skip
 
@@ -42,8 +43,7 @@ class Options(Works):
             raise UserError("the following arguments are required: F", "name one or more float checkpoints")
         if self.layer and len(self.files) > 1:
             raise UserError("--layer is for one file", "name one")
-        if self.save.resolve() in {path.resolve() for path in self.sources}:
-            raise UserError(f"{self.save} is both input and output", "name another --save")
+        refuse_input(self.save, self.sources)
         self.network.refuse_widths(": a file has its own")
 
     @property
@@ -58,16 +58,16 @@ def parser() -> Parser:
 
 def body(options: Options) -> dict[str, Any]:
     from engine.system import figures
-    from engine.system.files import check_writable, write_bytes
+    from engine.system.files import OTHER_SAVE, check_writable, write_bytes
     from engine.training.foreign import description
     from models import files
 
     figures.pyplot()  # draws into memory; where matplotlib is missing, the next import of it says what to install
-    check_writable(options.save)
+    check_writable(options.save, OTHER_SAVE)
     said = description(options, judges=options.layer is not None)
     opened = [files.open(path, options.network.arch, said) for path in options.sources]
     text, picture = _inputs(options, opened[0]) if options.layer else _scales(opened)
-    write_bytes(options.save, picture)
+    write_bytes(options.save, picture, remedy=OTHER_SAVE)
     return {"text": text, "path": options.save}
 
 

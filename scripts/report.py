@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.cli import argtypes, command
 from engine.cli.flags import Parser, flag
+from engine.cli.naming import refuse_input
 from engine.cli.options import Command
 from engine.errors import UserError
 from engine.system.packages import install
@@ -38,9 +39,8 @@ class Options(Command):
         help="checkpoints, or results of the ladder (results/NAME/*-s*.json); the first is the baseline",
     )  # fmt: skip
     save: Path = flag(
-        "--save", type=argtypes.path, default=Path("runs/report.md"), metavar="F",
-        help="the Markdown file; .csv, .json, .png go beside it: t.md has t.csv, v1.2 has v1.2.csv "
-        "(default: runs/report.md)",
+        "--save", type=argtypes.markdown, default=Path("runs/report.md"), metavar="F.md",
+        help="the Markdown file; .csv, .json, .png go beside it: t.md has t.csv (default: runs/report.md)",
     )  # fmt: skip
     html: Path | bool | None = flag(
         "--html", nargs="?", const=True, type=argtypes.page, metavar="F.html",
@@ -88,15 +88,14 @@ def parser() -> Parser:
 
 
 def body(options: Options) -> dict[str, Any]:
-    from engine.system.files import check_writable
+    from engine.system.files import OTHER_PAGE, OTHER_SAVE, check_writable
     from scripts import table
 
     outputs = table.outputs(options.save)
-    page = _page(options, outputs)
-    if clash := {path.resolve() for path in options.inputs} & {path.resolve() for path in (*outputs, *page)}:
-        raise UserError(f"{clash.pop()} is both input and output", "name another --save")
+    page = _page(options)
     for path in (*outputs, *page):
-        check_writable(path)
+        refuse_input(path, options.inputs, "name another --html" if path in page else "name another --save")
+        check_writable(path, OTHER_PAGE if path in page else OTHER_SAVE)
     rows, entries = _read(options, bool(page))
     _say_what_is_not_compared(rows)
     old = [path for path in (*outputs, *page) if path.exists()]
@@ -117,16 +116,13 @@ def body(options: Options) -> dict[str, Any]:
     return {"text": text, "path": options.save, **shown, "rows": table.records(rows)}
 
 
-def _page(options: Options, outputs: list[Path]) -> list[Path]:
+def _page(options: Options) -> list[Path]:
     """Return the path of the web page; nothing where none is asked for."""
     if not options.html:
         return []
     import bokeh  # noqa: F401  without it no file is read
 
-    path = outputs[1].with_suffix(".html") if options.html is True else options.html
-    if path.resolve() in [output.resolve() for output in outputs]:
-        raise UserError(f"--html {path} is what --save writes, too", "name another page")
-    return [path]
+    return [options.save.with_suffix(".html") if options.html is True else options.html]
 
 
 def _read(options: Options, paged: bool) -> tuple[list[ResultRow], list[Entry]]:

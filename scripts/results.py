@@ -33,12 +33,13 @@ def parser() -> Parser:
 def body(options: Options) -> dict[str, Any]:
     from engine.system.files import check_writable
     from scripts.ladder import rows as ladder, table
+    from scripts.ladder.notes import WRITABLE_FOLDER
     from scripts.ladder.result import Done
 
     rows, folder = ladder.choose(options.rows, options.arch), Path("results") / options.name
     pages = table.pages(options.readme, options.name)
     for path in (folder / "table.md", *pages):
-        check_writable(path, "work in a writable folder")
+        check_writable(path, WRITABLE_FOLDER)
     before = table.read(folder)
     if not before and options.table:
         raise UserError(f"no results in {folder}/", "run the same command first without --table")
@@ -87,12 +88,12 @@ def _page(options: Options, folder: Path, found: Results) -> tuple[list[Entry], 
     """Return what the web page shows, and the results without an accuracy; refuse at once what cannot be shown."""
     import bokeh  # noqa: F401  without it nothing is run
 
-    from engine.system.files import check_writable
+    from engine.system.files import OTHER_PAGE, check_writable
     from scripts.ladder import rows as ladder
     from scripts.page import make, results
 
     if options.page:
-        check_writable(options.page, make.OTHER_PAGE)
+        check_writable(options.page, OTHER_PAGE)
     shown = results.of_ladder(folder, found, [row.name for row in ladder.of(options.arch)])
     if options.table:
         make.refuse_unjudged(shown[0])
@@ -120,9 +121,11 @@ def _write_page(options: Options, folder: Path, found: Results) -> None:
 
 def _as_one(failed: dict[Node, UserError]) -> UserError:
     """Return the error that all failed steps share, else the first error with a hint to the logs."""
+    from scripts.ladder.steps import STEPS
+
     node, fault = next(iter(failed.items()))
     if len({(str(f), f.hint, f.code) for f in failed.values()}) == 1:
-        return UserError(str(fault), fault.hint, fault.code)
+        return UserError(str(fault), f"{STEPS[node.step].module} says: {fault.hint}", fault.code)
     return UserError(
         f"{len(failed)} steps failed, the first one {node.step}: {fault}", f"see {node.folder}/*.log", fault.code
     )

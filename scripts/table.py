@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.errors import UserError
 from engine.system.files import write_bytes, write_json, write_text
 from engine.tasks import score as scores
 from engine.tasks.score import ACCURACY as SCORE, Score
@@ -60,10 +59,8 @@ MEASURED = {"MACs": "ms", SIZE: "packed file, bytes"}
 ORIGINAL_HEADER = (*HEADER[:4], "GFLOPs (MACs / 2^30)", "Para(M) (/ 2^20)", *HEADER[6:])
 ORIGINAL_UNITS = ("original", "seed")
 _NOTE = (
-    "The first row is the baseline: compression is 1 - size / its size, loss is its {} minus the row's, in points, "
-    "and - where the row was evaluated on other pictures. "
-    "Size counts the stored bits of every tensor (codes at their bit width, scales, biases and BN at 32), not a file. "
-    "MACs are multiply-accumulates of convolutions, linear layers, matrix products and attention on one picture."
+    "Compression and loss ({}, in points) are against the first row; - in loss: evaluated on other pictures. "
+    "Size counts stored bits, not a file. MACs are of one picture."
 )
 
 
@@ -215,16 +212,8 @@ def grid(lines: list[list[str]], padded: bool) -> str:
 
 
 def outputs(path: Path) -> list[Path]:
-    """Return the files that `write` makes: Markdown, CSV, JSON, PNG. `t.md` has `t.csv` beside it, `v1.2` has `v1.2.csv`.
-
-    Raises:
-        UserError: exit 2 if `path` has the ending of one of the siblings.
-    """
-    endings = (".csv", ".json", ".png")
-    if path.suffix.lower() in endings:
-        raise UserError(f"--save {path} names a sibling of the Markdown file", f"name {path.with_suffix('.md')}")
-    stem = path.stem if path.suffix.lower() in (".md", ".markdown", ".txt") else path.name
-    return [path, *(path.parent / f"{stem}{ending}" for ending in endings)]
+    """Return the files that `write` makes: Markdown, CSV, JSON, PNG. `t.md` has `t.csv` beside it."""
+    return [path, *(path.with_suffix(ending) for ending in (".csv", ".json", ".png"))]
 
 
 def write(rows: list[ResultRow], path: Path, units: str = "plain") -> list[Path]:

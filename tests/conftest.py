@@ -100,12 +100,15 @@ def command(
 
     Its result has the exit code, stdout, stderr and, as `path`, the last line of stdout.
     """
+    from tests.tools import hints  # imported after register_assert_rewrite
+
     monkeypatch.setattr(RunFolder, "draw", lambda *_: None)  # drawing takes longer than the run; test_run_folder draws
 
     def call(module: str, *args: object) -> SimpleNamespace:
         capsys.readouterr()
         code = importlib.import_module(module).main([str(a) for a in args])
         out, err = capsys.readouterr()
+        assert not hints.of_no_command(module, err)
         return SimpleNamespace(code=code, out=out, err=err, path=(out.strip().splitlines() or [""])[-1])
 
     return call

@@ -47,7 +47,7 @@ TESTED = {
 UNTESTED = {
     "torchrun": "starts processes: tests/ranks runs such commands",
     "slurm": "needs a cluster",
-    "requeue": "kills its run: tests/faults/test_requeue.py runs such a loop",
+    "requeue": "kills its run: tests/faults/test_requeue.py runs this loop on quick commands",
     "benchmark": "measures for minutes: tests/scripts/speed runs it in small",
     "own-detector": "a detector of the reader's: tests/test_detectors.py has one",
     "yolo": "needs Ultralytics: test_a_yolo_of_ultralytics runs the same on scenes",

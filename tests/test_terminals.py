@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from engine.system import terminal
+from scripts import chain
 from tests.conftest import NARROW, SMALL
 from tests.tools.house import ROOT, sources
 
@@ -67,7 +68,8 @@ def test_what_an_encoding_lacks_is_escaped(env: dict[str, str], tmp_path: Path) 
     done = run("prune.train", "--lr", "模", cwd=tmp_path, capture_output=True, env=env)
     assert done.returncode == 2
     assert done.stderr.decode("utf-8").splitlines()[0] in (
-        f"error: argument --lr: '{text}' is not a number above 0" for text in ("模", r"\u6a21", r"\udce6\udca8\udca1")
+        f"error: argument --lr: '{text}' is not a number above 0 and at most 1e+30"
+        for text in ("模", r"\u6a21", r"\udce6\udca8\udca1")
     )
 
 
@@ -107,6 +109,26 @@ def test_a_result_into_a_closed_pipe_is_exit_141_and_silence(
         assert importlib.import_module("scripts.summary").main(["--cfg", NARROW, *more]) == 141
         sys.stdout.close()  # flushes
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_command_inside_another_ends_with_the_pipe(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """scripts.quickstart calls other commands: `| head -1` ends it as quietly as each of them."""
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", unread())
+        with pytest.raises(BrokenPipeError):
+            chain.call(f"scripts.summary --cfg {NARROW}")
+        sys.stdout.close()
+
+
+FULL = "error: cannot write to stdout: No space left on device\nhint: free some space, or send the output to another place\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("argv", [("--help",), ("--cfg", NARROW), ("--cfg", NARROW, "--json")])
+def test_stdout_on_a_full_disk_is_exit_6(argv: tuple[str, ...], tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = run("scripts.summary", *argv, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr.decode()) == (6, FULL)
 
 
 def test_training_goes_on_when_nobody_reads_its_progress(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -49,7 +50,7 @@ def _shown(value: float) -> str:
 
 
 def path(text: str) -> Path:
-    """Read a path, an argparse type; `~/` is the home folder. A path with a line break is refused.
+    """Read a path, an argparse type; `~/` is the home folder. A path with a line break, or of a link in a circle, is refused.
 
     An empty path usually comes from a shell variable that a failed command left unset.
     """
@@ -57,15 +58,37 @@ def path(text: str) -> Path:
         raise argparse.ArgumentTypeError("'' is not a path\ndid an earlier command of the pipeline fail?")
     if text.splitlines() != [text]:
         raise argparse.ArgumentTypeError(f"{text!r} holds a line break\nrename it: paths are passed on as lines")
-    return Path(text).expanduser() if text == "~" or text.startswith("~/") else Path(text)
-
-
-def page(text: str) -> Path:
-    """An argparse type: the path of a web page. Another ending is most likely a file that the page would replace."""
-    found = path(text)
-    if found.suffix.lower() not in (".html", ".htm"):
-        raise argparse.ArgumentTypeError(f"{text!r} does not end in .html\nname the page F.html, or write --html last")
+    found = Path(text).expanduser() if text == "~" or text.startswith("~/") else Path(text)
+    try:
+        os.stat(found)
+    except OSError as fault:
+        if fault.errno == errno.ELOOP:  # Path.resolve raises a RuntimeError
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is a link that leads to itself\nremove it, or name another path"
+            ) from fault
     return found
+
+
+def written(*suffixes: str, hint: str = "") -> Callable[[str], Path]:
+    """Return an argparse type: the path of a file to write, which ends in one of `suffixes`.
+
+    Another ending is most likely a file that it would replace, such as a checkpoint.
+    """
+
+    def parse(text: str) -> Path:
+        found = path(text)
+        if found.suffix.lower() not in suffixes:
+            told = hint or f"name the file F{suffixes[0]}"
+            raise argparse.ArgumentTypeError(f"{text!r} does not end in {suffixes[0]}\n{told}")
+        return found
+
+    return parse
+
+
+page = written(".html", ".htm", hint="name the page F.html, or write --html last")
+"""The argparse type of a web page's path."""
+markdown = written(".md", ".markdown", ".txt")
+"""The argparse type of a Markdown file's path."""
 
 
 def state(text: str) -> Path | str:

@@ -50,35 +50,22 @@ def run(parser: Parser, body: Body, argv: Sequence[str] | None = None) -> int:
             stdout, so that commands chain in a shell), and further entries for --json.
     """
     with terminal.prepared(), _one_voice(), signals.stopping():
-        code = _run(parser, body, argv)
-    if argv is None and code in (errors.INTERRUPTED, errors.TERMINATED):
-        signals.ignore()  # the process ends here
-    return code
+        return _run(parser, body, argv)
 
 
 def _run(parser: Parser, body: Body, argv: Sequence[str] | None) -> int:
+    work = signals.until_here() if argv is None else contextlib.nullcontext()
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = bool(os.environ.get("MC_DEBUG")) or "--debug" in argv
     try:
-        options = parser.options_of(argv)
-        keep_memory()
-        if isinstance(options.machine, Threads) and options.machine.threads:
-            import torch
-
-            torch.set_num_threads(options.machine.threads)
-        quiet = contextlib.redirect_stdout(sys.stderr) if options.machine.json else contextlib.nullcontext()
-        if not parser.options.ranks:
-            ranks.refuse(parser.prog)
-        with carrying(options.flat()), quiet, _unwarned(options), signals.arriving(), ranks.joined(_device(options)):
-            result = body(options)
-        _print(result, options.machine.json)
+        with work:
+            _work(parser, body, argv)
         return errors.OK
     except UserError as fault:
         if debug:
             traceback.print_exc()
         return _complain(str(fault), fault.hint, fault.code)
     except BrokenPipeError:
-        terminal.to_null(sys.stdout)
         return errors.PIPE_CLOSED
     except (KeyboardInterrupt, Stopped) as stop:
         with signals.ignoring():
@@ -100,6 +87,21 @@ def _run(parser: Parser, body: Body, argv: Sequence[str] | None) -> int:
                 f"another of the {ranks.started()} processes has ended or cannot be reached ({why})", hint, errors.LOST
             )
         raise
+
+
+def _work(parser: Parser, body: Body, argv: Sequence[str]) -> None:
+    options = parser.options_of(argv)
+    keep_memory()
+    if isinstance(options.machine, Threads) and options.machine.threads:
+        import torch
+
+        torch.set_num_threads(options.machine.threads)
+    quiet = contextlib.redirect_stdout(sys.stderr) if options.machine.json else contextlib.nullcontext()
+    if not parser.options.ranks:
+        ranks.refuse(parser.prog)
+    with carrying(options.flat()), quiet, _unwarned(options), signals.arriving(), ranks.joined(_device(options)):
+        result = body(options)
+    _print(result, options.machine.json)
 
 
 def _device(options: Any) -> str:

@@ -143,7 +143,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         what, _, hint = message.partition("\n")
         if "expected one argument" in what:
-            hint = "give it a value; write one that begins with a dash like --save=./-x.pth"
+            hint = f"give it a value; write one that begins with a dash as {what.split(':')[0].split()[-1]}=VALUE"
         raise UserError(what, hint or f"see {self.prog} --help")
 
     def print_help(self, file: Any = None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,16 @@ def carrying(flags: Mapping[str, Any]) -> Iterator[None]:
         data = wanted.pop("data", None) or Path("data")
         wanted["val"] = wanted.get("val") or None
         raise fault.made_with(repeated("", data, **wanted)) from fault
+
+
+def refuse_input(path: Path, inputs: Iterable[Path], hint: str = "name another --save") -> None:
+    """Refuse to write over a file that the command reads.
+
+    Raises:
+        UserError: if `path` is one of `inputs` (exit 2).
+    """
+    if path.resolve() in {read.resolve() for read in inputs}:
+        raise UserError(f"{path} is both input and output", hint)
 
 
 def input_file(given: Path | bool | None, default: Path, maker: str, others: Sequence[Path] = ()) -> Path:

@@ -15,10 +15,14 @@ from typing import Any
 from engine.cli import datasets
 from engine.cli.argtypes import channels, number, original, path, state
 from engine.cli.flags import Options, flag, part, without
+from engine.cli.naming import refuse_input
 from engine.cli.network import Network
 from engine.errors import UserError
 from engine.system import precision
 from engine.system.batches import ON_CPU, ON_GPU
+
+LARGEST = 1e30
+"""Of a learning rate and the like. Optimizers fail with factors that fp32 cannot hold, and multiply them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +98,10 @@ class Training(Options):
 
     title = "training"
     epochs: int | None = flag("--epochs", type=number(int, 1, 1_000_000), metavar="N")
-    lr: float | None = flag("--lr", type=number(float, 0, open_low=True), metavar="X")
-    wd: float | None = flag("--wd", type=number(float, 0), metavar="X")
+    lr: float | None = flag(
+        "--lr", type=number(float, 0, LARGEST, open_low=True, hint="leave --lr out for the recipe's"), metavar="X"
+    )
+    wd: float | None = flag("--wd", type=number(float, 0, LARGEST, hint="leave --wd out for the recipe's"), metavar="X")
     batch_size: int | None = flag("--train_batch_size", type=number(int, 2, 1_000_000), metavar="N")
     recipe: str = flag(
         "--recipe", type=original, choices=["default", "original", "seed"], default="default",
@@ -237,6 +243,9 @@ class Trains(Writes):
         self.network.only_weights("--evaluate F", isinstance(self.training.evaluate, Path))
         if self.training.evaluate is not None:
             self.network.refuse_widths(" contradicts --evaluate: the file has its own")
+        state = self.training.resume
+        if isinstance(state, Path) and self.output.save:
+            refuse_input(self.output.save, [state, state / "state.pth"])  # --resume takes a run folder, too
 
     def words_without(self, word: str) -> tuple[str, ...]:
         """Return the command line after `python -m`, without a flag."""

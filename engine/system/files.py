@@ -21,10 +21,13 @@ from typing import Any
 
 from engine.errors import CANNOT_WRITE, UserError
 
-OTHER_SAVE = "name a writable file with --save"
+OTHER_FILE = "name a writable file"
+OTHER_SAVE = f"{OTHER_FILE} with --save"
+OTHER_PAGE = f"{OTHER_FILE}: --html F.html"
+"""The hints of commands with these flags."""
 
 
-def check_writable(path: Path, remedy: str = OTHER_SAVE) -> None:
+def check_writable(path: Path, remedy: str = OTHER_FILE) -> None:
     """Check before hours of work that `path` can be written, and remove the remains of killed processes' writes.
 
     Args:
@@ -49,7 +52,7 @@ def check_writable(path: Path, remedy: str = OTHER_SAVE) -> None:
         raise _cannot_write(path, 0, fault, remedy) from fault
 
 
-def write_bytes(path: Path, content: bytes, previous: Path | None = None, remedy: str = OTHER_SAVE) -> None:
+def write_bytes(path: Path, content: bytes, previous: Path | None = None, remedy: str = OTHER_FILE) -> None:
     """Replace the content of `path`; after a crash it holds the old bytes or the new ones, never a mixture.
 
     Args:
@@ -82,11 +85,11 @@ def write_bytes(path: Path, content: bytes, previous: Path | None = None, remedy
         _discard(handle, temporary)
 
 
-def write_text(path: Path, text: str, remedy: str = OTHER_SAVE) -> None:
+def write_text(path: Path, text: str, remedy: str = OTHER_FILE) -> None:
     write_bytes(path, text.encode("utf-8", "backslashreplace"), remedy=remedy)  # file names may be no valid Unicode
 
 
-def write_json(path: Path, value: Any, remedy: str = OTHER_SAVE) -> None:
+def write_json(path: Path, value: Any, remedy: str = OTHER_FILE) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n", remedy)
 
 
@@ -154,11 +157,17 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _cannot_write(path: Path, size: int, fault: OSError, remedy: str) -> UserError:
-    if fault.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+    if fault.errno in (errno.ENOSPC, errno.EDQUOT):
         free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else 0
         return UserError(
             f"disk full: {path} needs {size:,} bytes, {free:,} are free ({fault.strerror})",
             f"free some space, or {remedy}",
+            CANNOT_WRITE,
+        )
+    if fault.errno == errno.EFBIG:
+        return UserError(
+            f"file too large: {path} needs {size:,} bytes, more than a file may have here",
+            f"raise the limit (ulimit -f), or {remedy}",
             CANNOT_WRITE,
         )
     return UserError(f"cannot write {path}: {fault.strerror or fault}", remedy, CANNOT_WRITE)

@@ -148,6 +148,15 @@ def ignoring() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def until_here() -> Iterator[None]:
+    """Ignore signals from the end of a process's work on: its last messages and its exit status are settled."""
+    try:
+        yield
+    finally:
+        ignore()
+
+
 def ignore(*_: Any) -> None:
     """Ignore signals for the rest of this process, because it ends anyway or its parent decides (loader processes)."""
     if threading.current_thread() is threading.main_thread():
@@ -166,4 +175,5 @@ def _handled(handlers: Mapping[int, Any]) -> Iterator[None]:
         yield
     finally:
         for number, old in before.items():
-            signal.signal(number, old)
+            if signal.getsignal(number) == handlers[number]:  # else `ignore` has replaced it for good
+                signal.signal(number, old)

@@ -8,8 +8,10 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
-from typing import Any, TextIO
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn, TextIO
+
+from engine.errors import CANNOT_WRITE, UserError
 
 
 @contextlib.contextmanager
@@ -19,6 +21,8 @@ def prepared() -> Iterator[None]:
     * stdout and stderr exist: after a shell's `>&-` they are None, and print() treats None as stdout.
     * Characters that the encoding lacks are written as `\\u6a21` instead of raising an error.
     * stderr becomes /dev/null when its reader has gone, as unread progress must not end a training.
+    * A result that stdout does not take ends the command, unlike progress: a BrokenPipeError if the reader has gone,
+      else a UserError (exit 6).
     """
     before = sys.stdout, sys.stderr
     with contextlib.ExitStack() as stack:
@@ -26,34 +30,48 @@ def prepared() -> Iterator[None]:
         for stream in (out, err):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
-        sys.stdout, sys.stderr = out, _Progress(err)  # type: ignore[assignment]
+        sys.stdout, sys.stderr = _Guarded(out, _refused), _Guarded(err, lambda _: None)  # type: ignore[assignment]
         try:
             yield
         finally:
             sys.stdout, sys.stderr = before
 
 
-class _Progress:
-    """A text stream that drops text it cannot write."""
+class _Guarded:
+    """A text stream that drops text it cannot write, and hands the fault to a function, which may raise."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, stream: TextIO, lost: Callable[[OSError], None]) -> None:
+        self._stream, self._lost = stream, lost
 
     def write(self, text: str) -> int:
         try:
             return self._stream.write(text)
-        except OSError:  # closed, hung up, or a full disk
-            to_null(self._stream)
+        except OSError as fault:  # closed, hung up, or a full disk
+            self._drop(fault)
             return len(text)
 
     def flush(self) -> None:
         try:
             self._stream.flush()
-        except OSError:  # closed, hung up, or a full disk
-            to_null(self._stream)
+        except OSError as fault:  # closed, hung up, or a full disk
+            self._drop(fault)
+
+    def _drop(self, fault: OSError) -> None:
+        to_null(self._stream)
+        self._lost(fault)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+def _refused(fault: OSError) -> NoReturn:
+    if isinstance(fault, BrokenPipeError):
+        raise fault
+    raise UserError(
+        f"cannot write to stdout: {fault.strerror or fault}",
+        "free some space, or send the output to another place",
+        CANNOT_WRITE,
+    ) from fault
 
 
 def to_null(stream: TextIO) -> None:
@@ -66,7 +84,7 @@ def to_null(stream: TextIO) -> None:
 def print_path(path: Any) -> None:
     """Print a path in the file system's bytes, whatever the stream's encoding, for the next command of a pipeline."""
     sys.stdout.flush()
-    if isinstance(sys.stdout, io.TextIOWrapper):
+    if hasattr(sys.stdout, "buffer"):
         sys.stdout.buffer.write(os.fsencode(path) + b"\n")
     else:
         print(path)

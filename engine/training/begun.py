@@ -62,6 +62,13 @@ def _defaults(words: list[str], differing: Sequence[str]) -> Iterator[str]:
             yield from (flags[0], value)
 
 
+def _worded(differing: str) -> str:
+    """Return a differing setting in the words of flags: `fused off -> on` for `fused None -> True`."""
+    name, _, change = differing.partition(" ")
+    words = {"None": "off" if name == "fused" else "none", "True": "on", "False": "off"}
+    return f"{name} {' -> '.join(words.get(value, value) for value in change.split(' -> '))}"
+
+
 def other_run(path: Path, differing: list[str], own: bool) -> UserError:
     """Return the error for a state that belongs to a run with other settings.
 
@@ -71,7 +78,7 @@ def other_run(path: Path, differing: list[str], own: bool) -> UserError:
         own: whether it is the state in this run's own folder.
     """
     anew = "start afresh without --resume"
-    text = f"{path} belongs to a run with other settings: {', '.join(differing)}"
+    text = f"{path} belongs to a run with other settings: {', '.join(map(_worded, differing))}"
     if many := [each for each in differing if each.startswith("ranks ")]:
         was, now = (1 if count == "None" else int(count) for count in many[0].removeprefix("ranks ").split(" -> "))
         start = f"torchrun --nproc-per-node={was} -m" if was > 1 else "python -m"

@@ -17,11 +17,11 @@ from engine.checkpoint.format import Checkpoint, Metrics
 from engine.checkpoint.history import Stage, Trained
 from engine.checkpoint.provenance import Origin
 from engine.cli.flags import without
+from engine.cli.naming import refuse_input
 from engine.cli.options import Writes
 from engine.data.splits import Data
-from engine.errors import UserError
 from engine.system import device, ranks
-from engine.system.files import check_writable
+from engine.system.files import OTHER_SAVE, check_writable
 from engine.tasks.base import Evaluation, Task
 from engine.tasks.classification import CLASSIFICATION
 from engine.training import judging
@@ -47,10 +47,10 @@ class Experiment:
         self.options, self.source, self.parent = options, source, parent
         self.task: Task = CLASSIFICATION
         self.save = options.output.save or save
-        if source and self.save.resolve() == source.resolve() and not options.output.overwrite:
-            raise UserError(f"{self.save} is both input and output", "name another --save, or add --overwrite")
+        if source and not options.output.overwrite:
+            refuse_input(self.save, [source], "name another --save, or add --overwrite")
         if ranks.is_first():
-            check_writable(self.save)
+            check_writable(self.save, OTHER_SAVE)
         self.device = device.choose(options.machine.device)
         torch.manual_seed(options.machine.seed)
 

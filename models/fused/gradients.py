@@ -25,13 +25,7 @@ def moments(z: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def measured(z: Tensor, ends: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Return a number near each channel's mean, and the result of `loops.moments` with it.
-
-    Raises:
-        ValueError: for a single row, as torch's batch norm does.
-    """
-    if len(z) < 2:
-        raise ValueError("a batch norm cannot be trained on one number a channel")
+    """Return a number near each channel's mean, and the result of `loops.moments` with it."""
     k = z[0] if z.is_cuda else z[0].float()  # without k, a mean far from 0 costs the variance digits
     return k, loops.moments(z, k, ends)
 

@@ -103,6 +103,8 @@ class Segment(nn.Module):
         """
         asks, s = self._asks() and self.pool is None, flattened(scale)
         if self.norm is not None:
+            if len(flat) < 2:  # as torch's batch norm; one that is folded into the layer takes it
+                raise ValueError("a batch norm cannot be trained on one number a channel")
             k, (first, second, *ends) = measured(flat, asks)
             return *channels.normed(first, second, k, len(flat), s, bias, self.norm), *ends
         zero = flat.new_zeros(flat.shape[1], dtype=torch.float32)

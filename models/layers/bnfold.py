@@ -40,7 +40,8 @@ class BNFoldConv2d(QuantConv2d):
     """conv(input codes, codes of w * gamma / sigma) * scale + (beta - mean * gamma / sigma).
 
     In training, a first pass with the unfolded weight gives the batch's mean and sigma, exactly as BN would see
-    them. They update the running statistics, which eval mode uses. gamma may be 0 or negative.
+    them. They update the running statistics, which eval mode uses. gamma may be 0 or negative. A norm in eval mode is
+    frozen: the layer trains with its running statistics, and they stay.
     Shapes as nn.Conv2d.
     """
 
@@ -79,7 +80,7 @@ class BNFoldConv2d(QuantConv2d):
     def statistics(self, codes: Tensor, scale: Tensor | None, moments: Moments = moments) -> tuple[Tensor, Tensor]:
         """Return mean and variance of the unfolded layer's output for an input of codes * scale."""
         norm = self._norm[0]
-        if not self.training:
+        if not (self.training and norm.training):
             return norm.running_mean, norm.running_var
         weight = self.weight_quantizer.in_units(self.weight)
         plain = products.convolve_for_statistics(self, codes, weight, self.span())

@@ -19,12 +19,11 @@ from engine.system.lock import Lock
 from engine.system.said import notice
 from scripts.ladder import fingerprint, record, result, rows as ladder, steps
 from scripts.ladder.fitting import fitting
+from scripts.ladder.notes import WRITABLE_FOLDER
 from scripts.ladder.options import Options
 from scripts.ladder.result import Done, Stale
 from scripts.ladder.rows import LadderRow
 from scripts.ladder.runner import Node, Runner
-
-WRITABLE_FOLDER = "work in a writable folder"
 
 
 def fill(options: Options, rows: list[LadderRow], folder: Path, work: Path) -> tuple[int, dict[Node, UserError]]:

@@ -11,7 +11,6 @@ from engine.cli.options import OF_THEIR_OWN
 from engine.data import catalogue, pixels, sound
 from engine.data.splits import Data
 from engine.errors import UserError
-from engine.system.files import write_json
 from quant import recipes
 from scripts.ladder import notes, steps
 from scripts.ladder.options import Options
@@ -90,14 +89,14 @@ def compare_or_write(path: Path, now: dict[str, Any], begun: bool) -> dict[str, 
         )
     said = now if changed else {**now, **was}
     if changed or not was:
-        write_json(path, said)
+        notes.save(path, said)
     return said
 
 
 def write(path: Path, said: dict[str, Any]) -> None:
     """Write a ladder's identity, if its file holds another content."""
     if notes.load(path) != said:
-        write_json(path, said)
+        notes.save(path, said)
 
 
 def _same(was: Any, now: Any) -> bool:

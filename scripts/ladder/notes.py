@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from engine.errors import BAD_CHECKPOINT, UserError
+from engine.system.files import write_json
 
 T = TypeVar("T")
+WRITABLE_FOLDER = "work in a writable folder"
+"""The hint for files of the ladder, whose places no flag names."""
 
 
 def load(path: Path, *keys: str, hint: str = "delete it; its row runs again") -> dict[str, Any]:
@@ -22,10 +25,19 @@ def load(path: Path, *keys: str, hint: str = "delete it; its row runs again") ->
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as fault:
-        raise UserError(f"{path} is damaged: {fault}", hint, BAD_CHECKPOINT) from fault
+        raise UserError(f"{path} is damaged: {getattr(fault, 'strerror', fault)}", hint, BAD_CHECKPOINT) from fault
     if not isinstance(content, dict) or not content.keys() >= set(keys):
         raise UserError(f"{path} is damaged: it lacks {', '.join(keys) or 'everything'}", hint, BAD_CHECKPOINT)
     return content
+
+
+def save(path: Path, content: Any) -> None:
+    """Write a JSON file of the ladder.
+
+    Raises:
+        UserError: if it cannot be written (exit 6).
+    """
+    write_json(path, content, WRITABLE_FOLDER)
 
 
 def to_json(record: Any) -> dict[str, Any]:

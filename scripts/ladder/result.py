@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engine.errors import BAD_CHECKPOINT, UserError
-from engine.system.files import write_json
 from engine.tasks import score as scores
 from engine.tasks.score import Score
 from scripts.ladder import notes
@@ -136,4 +135,4 @@ def save(path: Path, result: Result) -> None:
     content = notes.to_json(result)
     if isinstance(result, Done):
         content = {result.score.name if key == "accuracy" else key: value for key, value in content.items()}
-    write_json(path, content)
+    notes.save(path, content)

@@ -17,7 +17,7 @@ from typing import IO
 
 from engine.checkpoint.provenance import versions
 from engine.errors import DIVERGED, LOCKED, UserError
-from engine.system.files import sha256, write_json
+from engine.system.files import sha256
 from model_compression import HOME
 from scripts.ladder import notes, steps
 from scripts.ladder.notes import Hardware, Note, Spent
@@ -154,7 +154,7 @@ class Runner:
             known = [parent.ended() for parent in node.parents]
             lost = next((note for note in known if note and note.status == "diverged"), None)
             if lost:
-                write_json(node.note, notes.to_json(Note("diverged", lost.diverged_in)))
+                notes.save(node.note, notes.to_json(Note("diverged", lost.diverged_in)))
                 waiting.remove(node)
             elif any(parent in self.failed for parent in node.parents):
                 self.failed[node] = self.failed[next(p for p in node.parents if p in self.failed)]
@@ -208,7 +208,7 @@ class Runner:
         )
         if code == 0:
             note = replace(note, result=json.loads(text), sha256=sha256(node.model))
-        write_json(node.note, notes.to_json(note))
+        notes.save(node.note, notes.to_json(note))
         node.spent.unlink(missing_ok=True)
         return True
 
@@ -227,7 +227,7 @@ class Runner:
 
     def _keep(self, node: Node, job: _Job) -> None:
         """Record the time that an unfinished step has taken, for the next run."""
-        write_json(node.spent, asdict(Spent(job.seconds(), job.threads)))
+        notes.save(node.spent, asdict(Spent(job.seconds(), job.threads)))
 
 
 def plain(words: list[str]) -> str:

@@ -16,6 +16,7 @@ from engine.system.said import notice
 from engine.system.terminal import columns
 from engine.tasks.score import ACCURACY as SCORE, Score
 from scripts.ladder import result as stored
+from scripts.ladder.notes import WRITABLE_FOLDER
 from scripts.ladder.result import Diverged, Done, Result, Stale
 from scripts.ladder.rows import LadderRow, of_group
 from scripts.ladder.steps import NETWORK
@@ -70,7 +71,7 @@ def write(folder: Path, rows: list[LadderRow], pages: Sequence[Path] = ()) -> Re
     """
     results = read(folder)
     text = markdown(results, rows)
-    write_text(folder / "table.md", text)
+    write_text(folder / "table.md", text, WRITABLE_FOLDER)
     texts = {"results": text, "headline": headline(results, rows)}
     for path in pages:
         was = path.read_text(encoding="utf-8")
@@ -79,7 +80,7 @@ def write(folder: Path, rows: list[LadderRow], pages: Sequence[Path] = ()) -> Re
             write_text(path, now)
             print(f"updated {path}", file=sys.stderr)
     for name, picture in draw(results, rows).items():
-        write_bytes(folder / name, picture)
+        write_bytes(folder / name, picture, remedy=WRITABLE_FOLDER)
     return results
 
 

@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from engine.errors import UserError
-from engine.system.files import write_text
+from engine.system.files import OTHER_PAGE, write_text
 from scripts.page import curves, layers, overview, scatter
 from scripts.page.entry import Entry, Judged, distinct
 from scripts.table import note, score_of
@@ -27,7 +27,6 @@ POLICY = (
     "img-src data: blob:; font-src data:"
 )
 """What the page may load: nothing from anywhere. Bokeh makes the cells of its table by eval."""
-OTHER_PAGE = "name a writable file: --html F.html"
 
 
 def refuse_unjudged(entries: Sequence[Entry]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.checkpoint.words import flat
+from engine.cli.naming import Missing
 from engine.errors import BAD_CHECKPOINT, UserError
 from engine.system.terminal import one_line
 from scripts import methods
@@ -24,6 +25,8 @@ def read(path: Path) -> Done:
     Raises:
         UserError: exit 3 for a file that is no result, or one of an older version; exit 2 for a row without an accuracy.
     """
+    if not path.exists():
+        raise Missing(path, check="check the path")
     try:
         found = stored.load(path)
     except UserError as fault:

@@ -19,6 +19,7 @@ import pytest
 from engine.errors import INTERRUPTED, TERMINATED
 from tests.faults.conftest import taken
 from tests.tools.children import ROOT, Done, Server
+from tests.tools.readme import marked
 
 TERM, INT, HUP = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
 
@@ -94,17 +95,25 @@ def started() -> list[int]:
     return [int(pid) for pid in Path("pids").read_text().split()] if Path("pids").exists() else []
 
 
-REQUEUE = """
-until {command} & echo $! >> pids; wait $!; do [ $? -ge 137 ] || break; done
-"""
+LOOP = marked("requeue")[0].text.replace("sleep 1", ":")
+REQUEUE = LOOP.replace("python -m prune.train -sr --resume", "{command} & echo $! >> pids; wait $!")
 
 
 @pytest.mark.parametrize(
     ("statuses", "taken"),
-    [((0,), 1), ((137, 143, 137, 0, 137), 4), ((143, 2, 0), 2), ((INTERRUPTED, 0), 1), ((3, 0), 1), ((137, 6, 0), 2)],
+    [
+        ((0,), 1),
+        ((137, 143, 137, 0, 137), 4),
+        ((143, 2, 0), 2),
+        ((INTERRUPTED, 0), 1),
+        ((3, 0), 1),
+        ((137, 6, 0), 2),
+        ((141, 0), 1),
+        ((143, 139, 0), 2),
+    ],
 )
 def test_the_loop_goes_on_after_a_kill_alone(statuses: tuple[int, ...], taken: int, workplace: Path) -> None:
-    """A wrong flag, a fault or Ctrl-C ends the loop."""
+    """A wrong flag, a fault, a crash, a closed pipe or Ctrl-C ends the loop."""
     Path("left").write_text("".join(f"{status}\n" for status in statuses))
     command = "sh -c 'read s < left; sed -i 1d left; exit $s'"
     subprocess.run(["bash", "-c", REQUEUE.format(command=command)], check=True, timeout=60)

@@ -169,14 +169,14 @@ def disk_of(count: int) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("full", [room_for, disk_of])
-def test_disks_full_at_forty_sizes(full: Callable, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("full", "words"), [(room_for, "file too large"), (disk_of, "disk full")])
+def test_disks_full_at_forty_sizes(full: Callable, words: str, tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     archive.save(path, {"w": torch.zeros(2000)})
     old, new = path.read_bytes(), {"w": torch.ones(2000)}
     length = len(archive.to_bytes(new))
     for size in range(0, length, -(-length // 40)):
-        with full(size), pytest.raises(UserError, match=rf"disk full: .*a\.pth needs {length:,} bytes") as fault:
+        with full(size), pytest.raises(UserError, match=rf"{words}: .*a\.pth needs {length:,} bytes") as fault:
             archive.save(path, new)
         assert (fault.value.code, path.read_bytes(), os.listdir(tmp_path)) == (CANNOT_WRITE, old, ["a.pth"])
     with full(length):
@@ -229,7 +229,7 @@ def test_a_full_disk_ends_a_run_that_goes_on_later(command: Callable, flags: tup
     whole = Path("models_save/nin.pth").read_bytes()
     with room_for(5_000):
         done = command(*line)
-    assert_refused(done, CANNOT_WRITE, "disk full", "runs/nin/state.pth")
+    assert_refused(done, CANNOT_WRITE, "file too large", "runs/nin/state.pth")
     assert "--run_dir" in done.err
     assert "--resume" not in done.err  # this run has saved nothing yet
     assert Path("models_save/nin.pth").read_bytes() == whole
@@ -238,7 +238,7 @@ def test_a_full_disk_ends_a_run_that_goes_on_later(command: Callable, flags: tup
         real = checkpoint.save
         patch.setattr(checkpoint, "save", lambda *a: room(real, *a))
         done = command(*line)
-    assert_refused(done, CANNOT_WRITE, "disk full", "nin.pth")
+    assert_refused(done, CANNOT_WRITE, "file too large", "nin.pth")
     assert command(*line, "--resume").code == 0
     assert Path("models_save/nin.pth").read_bytes() == whole
 

@@ -7,6 +7,7 @@ import pty
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -22,6 +23,7 @@ from engine.data.image_folder import listed
 from engine.errors import INTERRUPTED, TERMINATED
 from engine.system import signals
 from engine.system.signals import Stopped
+from tests.conftest import NARROW
 from tests.faults.conftest import taken
 from tests.tools.children import ROOT, Server, in_child
 from tests.tools.stops import BATCHES, EPOCHS, stop
@@ -175,6 +177,26 @@ def test_other_commands_stop_at_once(refined: Callable, monkeypatch: pytest.Monk
         "error: stopped by SIGTERM", f"hint: start again with: python -m {' '.join(line)}",
     ]  # fmt: skip
     assert not Path("out.pth").exists()
+
+
+ENDING = """
+import atexit, os, sys
+atexit.register(os.kill, os.getpid(), {number})
+from scripts import summary
+sys.exit(summary.main())
+"""
+
+
+@pytest.mark.parametrize("number", [TERM, INT, HUP])
+@pytest.mark.parametrize(("argv", "code"), [(("--help",), 0), (("--cfg", "8,0"), 2), (("--cfg", NARROW), 0)])
+def test_a_signal_after_the_last_line_changes_nothing(
+    argv: tuple[str, ...], code: int, number: int, tmp_path: Path
+) -> None:
+    """The interpreter takes a while to end: its exit status is settled, and no traceback follows."""
+    line = [sys.executable, "-c", ENDING.format(number=int(number)), *argv]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, len(done.stderr.splitlines())) == (code, 2 if code else 0), done.stderr
 
 
 def test_handlers_are_put_back(line: tuple, command: Callable) -> None:

@@ -86,6 +86,7 @@ def test_all_of_them(command: Command) -> None:
 
 
 def test_what_cannot_be_drawn_is_refused(command: Command) -> None:
-    assert_refused(command("scripts.curves", "dorfea"), USAGE, "unknown quantizer 'dorfea': did you mean dorefa?")
+    done = command("scripts.curves", "dorfea")
+    assert (done.code, done.err) == (USAGE, "error: unknown quantizer 'dorfea'\nhint: did you mean dorefa?\n")
     assert_refused(command("scripts.curves", "float"), USAGE, "float is the identity")
     assert_refused(command("scripts.curves", "--bits", "9"), USAGE, "--bits")

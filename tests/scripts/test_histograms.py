@@ -60,7 +60,8 @@ def test_inputs_of_a_layer(drawn: Command) -> None:
     [
         ("", "required: F"),
         ("a.pth b.pth --layer x", "--layer is for one file"),
-        ("a.pth --save a.pth", "both input and output"),
+        ("a.pth --save b.pth", "argument --save: 'b.pth' does not end in .png"),
+        ("a.png --save ./a.png", "both input and output"),
         ("a.pth --cfg 8,8", "--cfg"),
         ("a.pth --weights b.pth --arch nin", "--weights contradicts a file"),
     ],

@@ -190,12 +190,14 @@ def test_files_of_the_original_have_a_row(workplace: Path, command: Command) -> 
 
 def test_a_missing_file_leaves_nothing_behind(saved: Path, command: Command) -> None:
     before = snapshot(saved)
-    refused(command("scripts.report", FILES[0], "models_save/gone.pth"), 3, "models_save/gone.pth: no such file")
+    for name in ("gone.pth", "gone.json"):
+        refused(command("scripts.report", FILES[0], f"models_save/{name}"), 3, f"models_save/{name}: no such file")
     assert snapshot(saved) == before
 
 
-@pytest.mark.parametrize("target", [f"{FILES[0]}/table.md", "models_save"])
+@pytest.mark.parametrize("target", [f"{FILES[0]}/table.md", "folder.md"])
 def test_what_cannot_be_written_leaves_nothing_behind(target: str, saved: Path, command: Command) -> None:
+    Path("folder.md").mkdir()
     before = snapshot(saved)
     refused(command("scripts.report", *FILES, "--save", target), 6, f"cannot write {target}")
     assert snapshot(saved) == before
@@ -219,9 +221,7 @@ def test_what_is_replaced_is_named(saved: Path, command: Command, monkeypatch: p
     assert done.err.splitlines()[-1].endswith("matplotlib bokeh; runs/report.png is that of an earlier table")
 
 
-@pytest.mark.parametrize(
-    ("name", "stem"), [("v1.2", "v1.2"), ("t.md", "t"), ("t.TXT", "t"), ("a", "a"), (".md", ".md")]
-)
+@pytest.mark.parametrize(("name", "stem"), [("v1.2.md", "v1.2"), ("t.md", "t"), ("t.TXT", "t")])
 def test_siblings_are_named_after_the_whole_name(name: str, stem: str) -> None:
     assert [str(p) for p in table.outputs(Path("o", name))] == [
         f"o/{n}" for n in (name, f"{stem}.csv", f"{stem}.json", f"{stem}.png")
@@ -243,13 +243,19 @@ def test_arch_is_named_once_for_each_network_of_the_users(saved: Path, command: 
     assert [row["type"].partition(" ")[0] for row in json.loads(done.out)["rows"]] == ["nin", *own]
 
 
+@pytest.mark.parametrize("name", ["t.csv", "t.json", "t.png", "t.pth", "v1.2", "t"])
+def test_a_table_ends_in_md(name: str, saved: Path, command: Command) -> None:
+    """Another file, such as a checkpoint that is not in the report, would be replaced by the table."""
+    done = command("scripts.report", FILES[0], "--save", name)
+    refused(done, 2, f"argument --save: {name!r} does not end in .md")
+    assert done.err.splitlines()[-1] == "hint: name the file F.md"
+    assert not Path(name).exists()
+
+
 def test_a_checkpoint_is_not_overwritten_by_its_report(saved: Path, command: Command) -> None:
-    before = Path(FILES[0]).read_bytes()
-    command("scripts.report", *FILES, "--save", FILES[0])
-    assert Path(FILES[0]).read_bytes() == before
-
-
-def test_every_form_has_a_file_of_its_own(saved: Path, command: Command) -> None:
-    for suffix in (".csv", ".json", ".png", ".PNG"):
-        done = command("scripts.report", FILES[0], "--save", f"table{suffix}")
-        assert done.code == 2 or Path(done.path).read_text().startswith("| type")
+    before = snapshot(saved)
+    refused(command("scripts.report", *FILES, "--save", FILES[0]), 2, "does not end in .md")
+    Path("a.md").write_bytes(Path(FILES[0]).read_bytes())
+    before = snapshot(saved)
+    refused(command("scripts.report", "a.md", "--save", "./out/../a.md"), 2, "is both input and output")
+    assert snapshot(saved) == before

@@ -274,6 +274,6 @@ def test_one_fault_of_all_steps_is_said_last_and_hinders_no_corrected_call(
     assert (failed.code, failed.out) == (2, "")
     error, hint = failed.err.splitlines()[-2:]
     assert error.startswith("error: ") and "8" in error and "steps failed" not in error  # noqa: PT018
-    assert hint.startswith("hint: ")
+    assert hint.startswith("hint: prune.train says: its own widths: --cfg "), "scripts.results has no --cfg"
     corrected = (*RESULTS, "--rows", "nin", "--epochs", "3", "--minutes", "1e-9")
     assert command("scripts.results", *corrected).code == 0

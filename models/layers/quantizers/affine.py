@@ -131,7 +131,7 @@ class AffineActivation(Quantizer):
         return lowest - int(zero), highest - int(zero)
 
     def on_epoch(self, epoch: int, epochs: int) -> None:
-        """Freeze the range in the last quarter of the epochs, so that the rest of the network settles around it."""
+        """Freeze the range in the last quarter of the epochs, rounded up, so that the rest of the network settles around it."""
         self.frozen = epoch >= max(1, (3 * epochs) // 4)
 
     def fault(self) -> str:

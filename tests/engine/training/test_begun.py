@@ -47,6 +47,11 @@ def test_the_hint_is_the_whole_command_and_it_works(begun_once: Command) -> None
     assert hint(refused).endswith(f"continue with: {WHOLE} runs/nin_preprune/state.pth")
 
 
+def test_settings_are_shown_in_the_words_of_flags() -> None:
+    fault = begun.other_run(Path("a.pth"), ["fused None -> True", "s None -> 0.01", "flip True -> False"], own=False)
+    assert str(fault).endswith("with other settings: fused off -> on, s none -> 0.01, flip on -> off")
+
+
 def test_other_pictures_are_refused_before_any_are_looked_for(
     begun_once: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

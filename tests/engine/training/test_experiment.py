@@ -43,6 +43,10 @@ def test_paths_that_are_no_files(command) -> None:
     for path, code in (("pipe", 6), ("x" * 300, 6), ("x" * 300 + "/a.pth", 6)):
         done = command("prune.train", *FLAGS, "--save", path)
         assert (done.code, done.err.count("\n")) == (code, 2), done.err
+    Path("loop.pth").symlink_to("loop.pth")
+    for flag in ("--save", "--refine"):
+        done = command("prune.train", *SMALL, flag, "loop.pth")
+        assert_refused(done, 2, f"argument {flag}: 'loop.pth' is a link that leads to itself")
     done = command("prune.normal_regular", "--model", "x" * 300)
     assert (done.code, done.err.count("\n")) == (3, 2)
 

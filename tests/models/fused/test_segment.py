@@ -168,6 +168,25 @@ def test_one_number_a_channel_is_refused_as_torch_does() -> None:
         Segment(None, nn.BatchNorm2d(3), "relu", dorefa.DorefaActivation(8))(torch.randn(1, 3, 1, 1))
 
 
+@pytest.mark.parametrize("bias", [False, True])
+def test_one_number_a_channel_is_what_a_folded_norm_makes_of_it(bias: bool) -> None:
+    """The variance is 0, and the layer gives beta; running statistics and gradients are those of the modules, too."""
+    found = []
+    for how in ("modules", "segment"):
+        layer, norm, _, x = parts("INT8", True, bias)
+        behind = affine.AffineActivation(8, False)
+        layer.padding = 0
+        segment = Segment(layer, None, "relu", behind)
+        run = segment if how == "segment" else segment._apart
+        found.append(trained(run, x[:1, :, :3, :3], [layer, norm, behind]))
+    (codes, one), (same, other) = found
+    assert codes.shape == (1, 21, 1, 1)
+    assert torch.equal(codes, same)
+    assert codes.any()
+    for a, b in zip(one, other, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
 def test_float_weights_are_not_rounded_behind_codes_in_bf16() -> None:
     conv = nn.Conv2d(4, 5, 3)
     layer = QuantConv2d.from_float(conv, Identity(), dorefa.DorefaActivation(8))

@@ -79,6 +79,28 @@ def test_without_quantizers_it_is_the_batch_norm(bias: bool, groups: int, moment
     assert_close(folded.eval()(x), plain.eval()(x))
 
 
+def test_a_frozen_norm_keeps_its_statistics_in_training() -> None:
+    """Values, every gradient and all state equal those of the batch norm in eval mode behind a layer that trains."""
+    torch.manual_seed(0)
+    plain = pair()
+    folded = folding(plain, Identity(), Identity())
+    before = copy.deepcopy(folded.state_dict())
+    for model in (plain, folded):
+        model.train()[1].eval()
+    x, twin = pictures().requires_grad_(), pictures().requires_grad_()
+    found, expected = folded(x), plain(twin)
+    assert_close(found, expected)
+    up = torch.randn_like(expected)
+    found.backward(up)
+    expected.backward(up)
+    assert_close(x.grad, twin.grad)
+    for one, other in zip(folded.parameters(), plain.parameters(), strict=True):
+        assert_close(one.grad, other.grad)
+    assert all(torch.equal(before[key], value) for key, value in folded.state_dict().items())
+    folded[1].train()(folded[0](pictures()))
+    assert not torch.equal(before["1.running_mean"], folded[1].running_mean)
+
+
 @pytest.mark.parametrize(
     ("symmetric", "per_channel", "bias"), list(product([True, False], [True, False], [True, False]))
 )

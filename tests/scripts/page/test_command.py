@@ -51,12 +51,11 @@ def test_the_page_shows_what_the_table_shows(refined: Command, monkeypatch: pyte
 
 
 def test_the_page_has_a_name_of_its_own(refined: Command) -> None:
-    done = refined("scripts.report", FILES[0], "--save", "out/v1.2", "--html", "pages/mine.html")
+    done = refined("scripts.report", FILES[0], "--save", "out/v1.2.md", "--html", "pages/mine.html")
     assert done.out.splitlines()[-2].endswith("pages/mine.html")
     assert Path("pages/mine.html").is_file()
-    refined("scripts.report", FILES[0], "--save", "out/v1.2", "--html")
+    refined("scripts.report", FILES[0], "--save", "out/v1.2.md", "--html")
     assert Path("out/v1.2.html").is_file()
-    assert_refused(refined("scripts.report", FILES[0], "--save", "a.html", "--html", "a.html"), 2, "--html a.html")
 
 
 def test_a_checkpoint_is_not_taken_for_the_page(refined: Command) -> None:
@@ -186,7 +185,10 @@ def test_a_failed_step_leaves_the_page_of_the_rows_that_are_done(
     monkeypatch.setattr(fill, "fill", lambda *_: filled)
     line = ("scripts.results", "--dataset", "digits", "--html")
     done = command(*line)
-    assert (done.code, done.err.splitlines()[-2:]) == (5, ["error: no memory", "hint: take fewer pictures"])
+    assert (done.code, done.err.splitlines()[-2:]) == (
+        5,
+        ["error: no memory", "hint: quant.wbwtab says: take fewer pictures"],
+    )
     assert "written: runs/results/digits/report.html" in done.err
     assert column(Page(Path("runs/results/digits/report.html").read_text(encoding="utf-8")), "name")[0] == "nin-s1"
     monkeypatch.setattr(make, "write", refuse)
@@ -194,7 +196,7 @@ def test_a_failed_step_leaves_the_page_of_the_rows_that_are_done(
     assert failed.err.splitlines()[-3:] == [
         "notice: no web page: full",
         "error: no memory",
-        "hint: take fewer pictures",
+        "hint: quant.wbwtab says: take fewer pictures",
     ]
 
 
