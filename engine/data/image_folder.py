@@ -14,6 +14,7 @@ import torch
 from engine.cli.datasets import IMAGENET, SHIFT
 from engine.data.crops import SIDE
 from engine.data.info import DataInfo, Read
+from engine.data.listing import PICTURE_SUFFIXES, check_regular, files_under, say_left_out
 from engine.data.many_files import workers_for
 from engine.data.pictures import decode, read_all
 from engine.data.pixels import statistics, widest_shift
@@ -24,25 +25,24 @@ KNOWN = {"cifar10-jpeg": CIFAR10_COPY}
 """Labels of known folders, by name, for folders without a dataset.json."""
 
 DESCRIPTION_BYTES, LABEL_LENGTH = 10_000, 100
-PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
 
 
 def folder_files(root: Path, part: str) -> tuple[list[tuple[Path, int]], list[str]]:
-    """List the pictures of `root/part/<class>/*` with their class numbers, and the class names.
+    """List the pictures under `root/part/<class>` with their class numbers, and the class names.
 
-    Names that begin with a dot are skipped, as other programs make them: .ipynb_checkpoints, ._1.png.
+    A notice counts other files; see listing.files_under.
 
     Raises:
         UserError: naming the missing or empty folder (exit 4).
     """
     folder = root / part
-    names = sorted(p.name for p in folder.iterdir() if _is_class(p)) if folder.is_dir() else []
-    files = [
-        (path, number)
-        for number, name in enumerate(names)
-        for path in sorted((folder / name).iterdir())
-        if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
-    ]
+    there = sorted(p for p in folder.iterdir() if not p.name.startswith(".")) if folder.is_dir() else []
+    names, others = [p.name for p in there if p.is_dir()], [p for p in there if not p.is_dir()]
+    files: list[tuple[Path, int]] = []
+    for number, name in enumerate(names):
+        taken, more = files_under(folder / name, PICTURE_SUFFIXES)
+        files += [(path, number) for path in taken]
+        others += more
     if not files:
         raise UserError(
             f"no pictures under {folder}/<class>/",
@@ -55,6 +55,7 @@ def folder_files(root: Path, part: str) -> tuple[list[tuple[Path, int]], list[st
             f"add some ({' '.join(sorted(PICTURE_SUFFIXES))}), or remove this class from train/ and {tested(root)}/",
             BAD_DATA,
         )
+    say_left_out(folder, others, PICTURE_SUFFIXES)
     return files, names
 
 
@@ -140,6 +141,7 @@ def label(root: Path) -> str:
     path, name = root / "dataset.json", root.resolve().name
     if not path.exists():
         return KNOWN.get(name, name)
+    check_regular(path)
     try:
         with path.open("rb") as file:
             content = file.read(DESCRIPTION_BYTES + 1)

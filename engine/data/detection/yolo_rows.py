@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.data.detection.boxes import SLACK
+from engine.data.listing import check_regular
 from engine.errors import BAD_DATA, UserError
 
 COLUMNS = ("class", "centre x", "centre y", "width", "height")
@@ -41,6 +42,7 @@ def read(path: Path, number: int, classes: int, found: Found) -> None:
     Raises:
         UserError: naming file and line (exit 4).
     """
+    check_regular(path)
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as fault:

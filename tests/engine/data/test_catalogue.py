@@ -130,7 +130,7 @@ def test_faults_of_a_folder_are_named(folder: Path, tmp_path: Path) -> None:
 def test_too_few_classes_or_pictures_are_named(folder: Path) -> None:
     (folder / "test/dog").mkdir()
     (folder / "train/dog").mkdir()
-    (folder / "train/dog/a.gif").write_bytes(b"GIF89a")
+    (folder / "train/dog/a.heic").write_bytes(b"")
     fault = assert_bad_data(folder)
     assert str(fault) == f"no pictures under {folder}/train/dog/"
     assert ".png" in fault.hint
@@ -152,6 +152,7 @@ def test_what_programs_leave_in_folders_is_no_class_and_no_picture(folder: Path)
 def test_a_long_reading_is_announced(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (folder / "train/ant/notes.txt").unlink()  # no notice tells of it
     bars = list[bool]()
     monkeypatch.setattr(many_files, "tqdm", lambda files, *_, disable, **__: bars.append(disable) or files)
     catalogue.load("imagefolder", folder)
