@@ -36,7 +36,9 @@ def say_left_out(folder: Path, others: Sequence[Path], suffixes: Collection[str]
     if others:
         count = "1 file is" if len(others) == 1 else f"{len(others):,} files are"
         first = "" if len(others) == 1 else "the first is "
-        notice(f"{folder}: {count} left out, {first}{others[0].relative_to(folder)}; read are {' '.join(sorted(suffixes))}")
+        notice(
+            f"{folder}: {count} left out, {first}{others[0].relative_to(folder)}; read are {' '.join(sorted(suffixes))}"
+        )
 
 
 def check_regular(path: Path) -> None:

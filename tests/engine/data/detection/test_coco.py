@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from engine.data import catalogue
+from engine.data import catalogue, splits
 from engine.data.detection import coco
-from engine.errors import UserError
+from engine.errors import BAD_DATA, USAGE, UserError
 from tests.tools.boxed import SIDES, coco_content, coco_folder, pictures, scene, seen
 
 CPU = torch.device("cpu")
@@ -221,6 +221,31 @@ def test_training_on_nothing_is_refused(root: Path) -> None:
     changed(root, lambda content: content.update(annotations=[]))
     with pytest.raises(UserError, match="no training picture has an object"):
         catalogue.load("coco", root, workers=0)
+
+
+@pytest.mark.parametrize("part", ["training", "test"])
+def test_a_part_with_crowds_alone_is_refused(part: str, root: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        for entry in content["annotations"]:
+            entry["iscrowd"] = 1
+
+    changed(root, change, "val" if part == "test" else "train")
+    with pytest.raises(UserError, match=f"{root}: no {part} picture has an object outside of crowds") as fault:
+        catalogue.load("coco", root, workers=0)
+    assert fault.value.code == BAD_DATA
+
+
+def test_a_held_out_part_without_objects_is_refused_before_pictures_are_read(root: Path) -> None:
+    held = splits.held_out(10, 2)[1].tolist()
+
+    def change(content: dict[str, Any]) -> None:
+        content["annotations"] = [one for one in content["annotations"] if one["image_id"] - 100 not in held]
+
+    changed(root, change)
+    (root / "train/0.png").write_text("no picture")
+    with pytest.raises(UserError, match=f"^--val 2: {root}: no held-out picture has an object") as fault:
+        catalogue.load("coco", root, CPU, 32, val=2, workers=0)
+    assert fault.value.code == USAGE
 
 
 @pytest.mark.parametrize("workers", [0, 2])
