@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from engine.cli.datasets import IMAGENET, SHIFT
+from engine.data.contract import class_names, is_line
 from engine.data.crops import SIDE
 from engine.data.info import DataInfo, Read
 from engine.data.listing import PICTURE_SUFFIXES, check_regular, files_under, say_left_out
@@ -118,7 +119,8 @@ def listed(root: Path) -> Folder:
     """List a folder of pictures.
 
     Raises:
-        UserError: if a part is missing, the parts' classes differ or there is only one class, or as `label` (exit 4).
+        UserError: if a part is missing, the parts' classes differ or there is only one class, or as `label` and
+            contract.class_names (exit 4).
     """
     other = tested(root)
     (train, names), (test, found) = folder_files(root, "train"), folder_files(root, other)
@@ -129,17 +131,20 @@ def listed(root: Path) -> Folder:
     if len(names) < 2:
         text = f"{root} holds pictures of one class, {names[0]}: training needs at least two classes"
         raise UserError(text, f"make a folder for each class: DIR/train/<class>/* and DIR/{other}/<class>/*", BAD_DATA)
-    return Folder(label(root), train, test, names, other)
+    return Folder(label(root), train, test, [*class_names(names, root)], other)
 
 
 def label(root: Path) -> str:
     """Return a folder's label for tables: the one in its dataset.json, else the folder's name.
 
     Raises:
-        UserError: for a malformed dataset.json (exit 4).
+        UserError: for a malformed dataset.json, or a folder's name that is no line of text (exit 4).
     """
     path, name = root / "dataset.json", root.resolve().name
     if not path.exists():
+        if not is_line(name):
+            hint = f'write {{"label": "NAME"}} in {path}, or rename the folder'
+            raise UserError(f"the name of {root} is no line of text: {name!r}", hint, BAD_DATA)
         return KNOWN.get(name, name)
     check_regular(path)
     try:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from engine.data.contract import class_names
 from engine.errors import BAD_DATA, UserError
 
 _MEND = "correct the file"
@@ -43,7 +44,9 @@ def categories(path: Path, content: dict[str, list[Any]]) -> dict[int, str]:
         found[number] = name
     if not found:
         raise _wrong(path, "it has no categories")
-    return dict(sorted(found.items()))
+    found = dict(sorted(found.items()))
+    class_names([*found.values()], path)
+    return found
 
 
 Row = tuple[int, int, float, float, float, float, bool, float]
