@@ -53,6 +53,7 @@ def read(root: Path) -> tuple[Listed, Listed, tuple[str, ...]]:
     """
     folders = [find(root, part) for part in ("train", "test")]
     names = class_names.read(root)
+    class_names.say_other_places(root, {"train": folders[0][0], "val": folders[1][0]})
     train, test = (_part(images, labels, len(names)) for images, labels in folders)
     return train, test, names
 

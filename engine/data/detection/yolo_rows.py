@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,9 @@ COLUMNS = ("class", "centre x", "centre y", "width", "height")
 """What a row with a box holds."""
 CORNERS = 4
 """The fewest corners of a polygon; rows with fewer numbers may be a box with a tracker's or detector's extra columns."""
+
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+"""A decimal number as other programs read it, too; Python's float also takes 0.4_2 and digits of other scripts."""
 
 
 @dataclass
@@ -99,6 +103,8 @@ def _number(word: str, column: Callable[[int], str], number: int) -> float:
         raise _wrong(column(number), f"{word[:60]!r} is not a number") from fault
     if not math.isfinite(value):
         raise _wrong(column(number), f"{word[:60]} is not finite")
+    if not NUMBER.fullmatch(word):
+        raise _wrong(column(number), f"{word[:60]!r} is not a number")
     return value
 
 
