@@ -16,6 +16,7 @@ from engine.data import catalogue, many_files, pixels as arithmetic, stream
 from engine.data.image_folder import listed
 from engine.data.pictures import read_picture
 from engine.errors import BAD_DATA, UserError
+from tests.tools.boxed import coco_folder
 from tests.tools.noise import equal_batches, noise
 
 CPU = torch.device("cpu")
@@ -163,6 +164,15 @@ def test_a_long_reading_is_announced(
     stream.load(listed(folder), CPU, 8, 0, 0)
     assert capsys.readouterr().err == "reading 12 pictures of set\nreading 9 pictures of set\n"
     assert bars == [True, False, False]
+
+
+def test_held_out_pictures_do_not_change_the_normalisation(folder: Path, tmp_path: Path) -> None:
+    for name, root in (("imagefolder", folder), ("coco", coco_folder(tmp_path / "coco"))):
+        whole, part = (catalogue.load(name, root, image_size=8, val=val, workers=0).info for val in (0, 3))
+        assert (part.mean, part.std) == (whole.mean, whole.std)
+        assert any(whole.mean)
+    whole, part = (stream.load(listed(folder), CPU, 8, val, 0).info for val in (0, 3))
+    assert (part.mean, part.std) == (whole.mean, whole.std)
 
 
 def test_mirroring_can_be_chosen(folder: Path) -> None:
