@@ -103,11 +103,11 @@ class Detection(Task):
 
     def _say_wrong(self, seen: Seen) -> None:
         """Print once how many pictures have answers that cannot be boxes."""
-        crossed = [bool((one["boxes"][:, 2:] < one["boxes"][:, :2]).any()) for one in seen.boxes]
-        if (wrong := int((~seen.finite | torch.tensor(crossed)).sum())) and not self._said:
+        good = [bool(sound(one).all()) for one in seen.boxes]
+        if (wrong := int((~seen.finite | ~torch.tensor(good)).sum())) and not self._said:
             self._said = True
             notice(
-                f"in {wrong:,} of {len(crossed):,} pictures the network's numbers, boxes or scores are not finite, or a box "
+                f"in {wrong:,} of {len(good):,} pictures the network's numbers, boxes or scores are not finite, or a box "
                 "ends before it begins: these boxes count as wrong answers"
             )
 
@@ -135,6 +135,12 @@ class Detection(Task):
 
     def numbers(self, output: Tensor) -> Tensor:
         return output
+
+
+def sound(found: Boxes) -> Tensor:
+    """Return of each box whether its numbers and its score are finite, and it ends where it begins or later: (n,)."""
+    boxes, scores = found["boxes"], found["scores"]
+    return scores.isfinite() & boxes.isfinite().all(1) & (boxes[:, 2:] >= boxes[:, :2]).all(1)
 
 
 class _Settings:

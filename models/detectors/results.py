@@ -42,13 +42,13 @@ def check_boxes(found: Any, pictures: int, arch: str) -> None:
         raise Misdeclared(text, "return one dict a picture, with empty tensors for a picture without boxes")
     for one in found:
         boxes = one["boxes"]
-        count = len(boxes) if isinstance(boxes, Tensor) and boxes.ndim else 0
+        count = len(boxes) if isinstance(boxes, Tensor) and boxes.ndim else -1
         for part in PARTS:
             value, shape = one[part], (count, 4) if part == "boxes" else (count,)
             if not isinstance(value, Tensor) or value.shape != shape or not _is_of(part, value):
-                text = f"in evaluation its {part} are {_said(value)}, not a tensor of {_WORDS[part]} {shape}"
+                wanted = f"{_WORDS[part]} {'(n, 4)' if part == 'boxes' else shape}"
                 raise Misdeclared(
-                    f"--arch {arch}: {text}",
+                    f"--arch {arch}: in evaluation its {part} are {_said(value)}, not a tensor of {wanted}",
                     "return float boxes (n, 4), integer labels (n,) and float scores (n,) for each picture",
                 )
 

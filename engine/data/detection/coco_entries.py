@@ -97,7 +97,7 @@ def pictures(path: Path, folder: Path, entries: list[Any]) -> tuple[dict[Any, in
         number, name, width, height = fields
         if not _is_id(number) or not isinstance(name, str) or not name:
             raise _wrong(path, f"an image has no id or no file_name: {str(entry)[:80]}")
-        if not all(type(side) is int and 0 < side < FARTHEST for side in (width, height)):
+        if not (type(width) is int and type(height) is int and 0 < width < FARTHEST and 0 < height < FARTHEST):
             raise _wrong(path, f"image {name[:80]} has no width and height in pixels, from 1 to {FARTHEST - 1:,.0f}")
         if number in numbers:
             raise _wrong(path, f"two images have the id {number}: {files[numbers[number]].name} and {name[:80]}")

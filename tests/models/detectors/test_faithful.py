@@ -90,10 +90,10 @@ MALFORMED: dict[str, tuple[str, Spoils]] = {
     "fewer labels": (
         r"its labels are int64 \(63,\), not", Spoils(lambda one, *_: {**one, "labels": one["labels"][1:]})),
     "boxes of three numbers": (
-        r"its boxes are float32 \(64, 3\), not a tensor of numbers \(64, 4\)",
+        r"its boxes are float32 \(64, 3\), not a tensor of numbers \(n, 4\)",
         Spoils(lambda one, *_: {**one, "boxes": one["boxes"][:, :3]})),
     "numpy": (
-        "its boxes are of type ndarray, not a tensor",
+        r"its boxes are of type ndarray, not a tensor of numbers \(n, 4\)",
         Spoils(lambda one, *_: {key: value.detach().numpy() for key, value in one.items()})),
     "a loss a picture": (
         r"its loss size is float32 \(2,\), not a float tensor of one number",
