@@ -16,6 +16,7 @@ from engine.data.pictures import decode
 from engine.errors import UserError
 from engine.system.files import check_writable
 from engine.system.said import notice
+from engine.tasks.detection import sound
 from models import registry
 from models.files import check_arch
 
@@ -56,7 +57,7 @@ def shell_of(made: Checkpoint, side: int, arch: str | None, around: Around | Non
 def found(
     executor: Executor, shell: Shell, made: Checkpoint, pictures: list[Path], least: float, together: int
 ) -> list[Found]:
-    """Find the boxes of pictures.
+    """Find the boxes of pictures. A notice counts those that are left out, as they cannot be boxes.
 
     Args:
         least: the lowest score to keep.
@@ -67,14 +68,19 @@ def found(
     """
     info = made.dataset
     names = info.names or tuple(f"class {number}" for number in range(info.classes))
-    given: list[Found] = []
+    given, wrong = list[Found](), 0
     for start in range(0, len(pictures), together):
         paths = pictures[start : start + together]
         opened = [decode(path) for path in paths]
         shown = torch.stack([stretched(picture, shell.side, shell.side) for picture in opened])
         for path, picture, boxes in zip(paths, opened, shell.boxes(executor(normalise(shown, info))), strict=True):
+            good = sound(boxes)
+            wrong += int((~good).sum())
+            boxes = {key: value[good] for key, value in boxes.items()}
             listed = _listed(boxes, picture.size, shell.side, names, least)
             given.append({"picture": str(path), "boxes": list(listed)})
+    if wrong:
+        notice(f"{wrong:,} boxes are left out: their numbers or scores are not finite, or they end before they begin")
     return given
 
 

@@ -147,14 +147,14 @@ def _evaluated(options: Options, held: Packed, executor: Executor) -> dict[str, 
 
     from engine.tasks.of import task_of
     from engine.training import judging
-    from engine.training.choose_data import open_data
+    from engine.training.choose_data import open_data, say_other_pictures
 
-    data = open_data(options.works, torch.device("cpu"), held.made)
+    data = open_data(options.works, torch.device("cpu"), held.made, say=False)
     data.set_normalisation(held.program.mean, held.program.std)
     if data.info.image_size != held.program.picture[1]:
         size = held.program.picture[1]
         raise UserError(f"the packed network reads pictures of {size}x{size}", f"add --image_size {size}")
-    judging.say_other_pictures(held.made.dataset, data.info)
+    say_other_pictures(held.made.dataset, data.info)
     network = as_module(executor, _shell(options, held) if held.made.dataset.boxes else None)
     task = task_of(network, data.info, held.made.arch)
     found = judging.evaluate(options.works, network, data, task, "the packed file")

@@ -12,8 +12,10 @@ from pathlib import Path
 import torch
 
 from engine.cli.datasets import IMAGENET, SHIFT
+from engine.data.contract import class_names, is_line
 from engine.data.crops import SIDE
 from engine.data.info import DataInfo, Read
+from engine.data.listing import PICTURE_SUFFIXES, check_regular, files_under, say_left_out
 from engine.data.many_files import workers_for
 from engine.data.pictures import decode, read_all
 from engine.data.pixels import statistics, widest_shift
@@ -24,25 +26,24 @@ KNOWN = {"cifar10-jpeg": CIFAR10_COPY}
 """Labels of known folders, by name, for folders without a dataset.json."""
 
 DESCRIPTION_BYTES, LABEL_LENGTH = 10_000, 100
-PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
 
 
 def folder_files(root: Path, part: str) -> tuple[list[tuple[Path, int]], list[str]]:
-    """List the pictures of `root/part/<class>/*` with their class numbers, and the class names.
+    """List the pictures under `root/part/<class>` with their class numbers, and the class names.
 
-    Names that begin with a dot are skipped, as other programs make them: .ipynb_checkpoints, ._1.png.
+    A notice counts other files; see listing.files_under.
 
     Raises:
         UserError: naming the missing or empty folder (exit 4).
     """
     folder = root / part
-    names = sorted(p.name for p in folder.iterdir() if _is_class(p)) if folder.is_dir() else []
-    files = [
-        (path, number)
-        for number, name in enumerate(names)
-        for path in sorted((folder / name).iterdir())
-        if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
-    ]
+    there = sorted(p for p in folder.iterdir() if not p.name.startswith(".")) if folder.is_dir() else []
+    names, others = [p.name for p in there if p.is_dir()], [p for p in there if not p.is_dir()]
+    files: list[tuple[Path, int]] = []
+    for number, name in enumerate(names):
+        taken, more = files_under(folder / name, PICTURE_SUFFIXES)
+        files += [(path, number) for path in taken]
+        others += more
     if not files:
         raise UserError(
             f"no pictures under {folder}/<class>/",
@@ -55,6 +56,7 @@ def folder_files(root: Path, part: str) -> tuple[list[tuple[Path, int]], list[st
             f"add some ({' '.join(sorted(PICTURE_SUFFIXES))}), or remove this class from train/ and {tested(root)}/",
             BAD_DATA,
         )
+    say_left_out(folder, others, PICTURE_SUFFIXES)
     return files, names
 
 
@@ -117,7 +119,8 @@ def listed(root: Path) -> Folder:
     """List a folder of pictures.
 
     Raises:
-        UserError: if a part is missing, the parts' classes differ or there is only one class, or as `label` (exit 4).
+        UserError: if a part is missing, the parts' classes differ or there is only one class, or as `label` and
+            contract.class_names (exit 4).
     """
     other = tested(root)
     (train, names), (test, found) = folder_files(root, "train"), folder_files(root, other)
@@ -128,18 +131,22 @@ def listed(root: Path) -> Folder:
     if len(names) < 2:
         text = f"{root} holds pictures of one class, {names[0]}: training needs at least two classes"
         raise UserError(text, f"make a folder for each class: DIR/train/<class>/* and DIR/{other}/<class>/*", BAD_DATA)
-    return Folder(label(root), train, test, names, other)
+    return Folder(label(root), train, test, [*class_names(names, root)], other)
 
 
 def label(root: Path) -> str:
     """Return a folder's label for tables: the one in its dataset.json, else the folder's name.
 
     Raises:
-        UserError: for a malformed dataset.json (exit 4).
+        UserError: for a malformed dataset.json, or a folder's name that is no line of text (exit 4).
     """
     path, name = root / "dataset.json", root.resolve().name
     if not path.exists():
+        if not is_line(name):
+            hint = f'write {{"label": "NAME"}} in {path}, or rename the folder'
+            raise UserError(f"the name of {root} is no line of text: {name!r}", hint, BAD_DATA)
         return KNOWN.get(name, name)
+    check_regular(path)
     try:
         with path.open("rb") as file:
             content = file.read(DESCRIPTION_BYTES + 1)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from engine.cli.datasets import SHIFT
 from engine.data import crops
+from engine.data.listing import check_regular
 from engine.data.many_files import each
 from engine.errors import BAD_DATA, UserError
 
@@ -26,6 +27,7 @@ def decode(path: Path) -> Any:
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
+    check_regular(path)
     try:
         image = Image.open(io.BytesIO(path.read_bytes()))  # faster than PIL's own reading, as the files are small
         image.load()

@@ -16,6 +16,9 @@ from engine.data.info import DataInfo, Split
 from engine.errors import UserError
 from engine.system import ranks
 
+LEAST = 2
+"""The fewest pictures to train on: batch norms take the variance of a batch."""
+
 
 class TensorSplit:
     """One part of a data set, completely in memory.
@@ -72,9 +75,11 @@ def held_out(total: int, count: int) -> tuple[Tensor, Tensor]:
     """Return the numbers of the training pictures and of those held out for --val, which are always the same.
 
     Raises:
-        UserError: if none would be left to train on (exit 2).
+        UserError: if fewer than LEAST would be left to train on (exit 2).
     """
-    if count >= total:
-        raise UserError(f"--val {count}: there are only {total} training pictures", "hold out fewer pictures")
+    if count > total - LEAST:
+        most = total - LEAST
+        hint = f"give --val 1 to {most}" if most > 1 else "give --val 1" if most == 1 else "leave --val out"
+        raise UserError(f"--val {count}: of {total:,} training pictures at least {LEAST} have to stay", hint)
     order = torch.randperm(total, generator=torch.Generator().manual_seed(20_090_408))
     return order[count:].sort().values, order[:count].sort().values

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from engine.errors import UserError
+from engine.errors import BAD_DATA, UserError
 from engine.system.packages import install
 
 WORKING = 0.5
 """For `recall`: the least score of an answer that counts in use, and the overlap (IoU) that makes it a hit."""
+MISS = (-2.0, -2.0, -1.0, -1.0)
+"""A box that hits nothing, as it lies outside of every picture."""
 Boxes = Mapping[str, Tensor]
 
 
@@ -49,19 +51,25 @@ def check_installed() -> None:
 def measured(found: Sequence[Boxes], truth: Sequence[Boxes], classes: int) -> Precision:
     """Judge the boxes found in each picture.
 
+    A box is a wrong answer if a number of it is not finite, or it has no width or no height. pycocotools would take NaN
+    for a hit, and would leave out boxes of infinite or negative area.
+
     Args:
         found: "boxes" (n, 4), x1, y1, x2, y2; "labels" (n,), from 0 on; "scores" (n,).
         truth: the same without scores. Optional: "crowd" (n,), whether a box holds many objects (default: none does);
             "area" (n,) (default: the box's area).
         classes: number of classes.
+
+    Raises:
+        UserError: if no picture has an object outside of crowds (exit 4).
     """
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
     rows = _answers(found)
     objects = _objects(truth)
-    if not any(not one["iscrowd"] for one in objects):
-        return Precision(0.0, 0.0, 0.0)
+    if all(one["iscrowd"] for one in objects):
+        raise UserError("no picture has an object to judge boxes by", "annotate objects of these pictures", BAD_DATA)
     with contextlib.redirect_stdout(io.StringIO()):
         known = COCO()
         known.dataset = {
@@ -74,6 +82,7 @@ def measured(found: Sequence[Boxes], truth: Sequence[Boxes], classes: int) -> Pr
         if not len(rows):  # pycocotools cannot read an empty list
             return Precision(0.0, 0.0, 0.0)
         judge = COCOeval(known, known.loadRes(rows), "bbox")
+        judge.params.areaRng[0] = [0, float("inf")]  # pycocotools leaves out larger boxes than 100,000 x 100,000
         judge.evaluate()
         judge.accumulate()
         judge.summarize()
@@ -86,9 +95,11 @@ def _answers(found: Sequence[Boxes]) -> np.ndarray:
     parts = []
     for number, one in enumerate(found, 1):
         boxes, count = one["boxes"].double().cpu().numpy(), len(one["boxes"])
-        corners, sizes = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
-        rest = (one["scores"].double().cpu().numpy(), one["labels"].cpu().numpy() + 1.0)
-        parts.append(np.column_stack([np.full(count, float(number)), corners, sizes, *rest]))
+        scores = one["scores"].double().cpu().numpy()
+        sound = np.isfinite(scores) & np.isfinite(boxes).all(1) & (boxes[:, 2:] > boxes[:, :2]).all(1)
+        boxes = np.where(sound[:, None], boxes, MISS)
+        corners, sizes, kinds = boxes[:, :2], boxes[:, 2:] - boxes[:, :2], one["labels"].cpu().numpy() + 1.0
+        parts.append(np.column_stack([np.full(count, float(number)), corners, sizes, np.nan_to_num(scores), kinds]))
     return np.concatenate(parts) if parts else np.zeros((0, 7))
 
 

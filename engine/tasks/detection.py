@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from engine.system.said import notice
 from engine.tasks.average_precision import check_installed, measured
 from engine.tasks.base import Agreement, Evaluation, LossSettings, Task, fine, finite
 from engine.tasks.score import MAP
@@ -27,9 +28,9 @@ class Seen:
     """The kept part of an evaluation, on the CPU.
 
     Args:
-        boxes: boxes of each picture; empty if its numbers are not finite.
-        losses: loss of each picture, (B,).
-        finite: whether each picture's numbers are finite, (B,).
+        boxes: boxes of each picture; empty if the output for it is not finite.
+        losses: loss of each picture, (B,); NaN if the output for it is not finite.
+        finite: whether the output, the boxes and the scores of each picture are finite, (B,).
     """
 
     boxes: list[Boxes]
@@ -67,7 +68,7 @@ class Detection(Task):
 
     def __init__(self, detector: Detector, classes: int) -> None:
         check_installed()
-        self.detector, self.classes = detector, classes
+        self.detector, self.classes, self._said = detector, classes, False
 
     def loss(self, output: Tensor, target: Any, settings: LossSettings) -> Tensor:
         found = self.detector.losses(fine(output), target)
@@ -89,16 +90,26 @@ class Detection(Task):
             one = output[number : number + 1]  # one at a time: some detectors' losses depend on the other pictures
             losses[number] = self.loss(one, [_learned(target[number])], _NOTHING)
             boxes[number] = self.detector.boxes(fine(one))[0]
+            finite[number] = all(bool(boxes[number][key].isfinite().all()) for key in ("boxes", "scores"))
         return Seen([{key: value.cpu() for key, value in one.items()} for one in boxes], losses.cpu(), finite.cpu())
 
     def measure(self, outputs: list[Seen], targets: list[Any]) -> Evaluation:
         seen = _together(outputs)
         truth = [{key: value.cpu() for key, value in one.items()} for target in targets for one in target]
-        if not bool(seen.finite.all()):
-            return Evaluation(0.0, math.nan, seen)
+        self._say_wrong(seen)
         judged = measured(seen.boxes, truth, self.classes)
         more = {"mAP50": 100 * judged.half, "recall": 100 * judged.recall}
         return Evaluation(100 * judged.mean, float(seen.losses.mean()), seen, more)
+
+    def _say_wrong(self, seen: Seen) -> None:
+        """Print once how many pictures have answers that cannot be boxes."""
+        good = [bool(sound(one).all()) for one in seen.boxes]
+        if (wrong := int((~seen.finite | ~torch.tensor(good)).sum())) and not self._said:
+            self._said = True
+            notice(
+                f"in {wrong:,} of {len(good):,} pictures the network's numbers, boxes or scores are not finite, or a box "
+                "ends before it begins: these boxes count as wrong answers"
+            )
 
     def agreement(self, before: Seen, after: Seen) -> Agreement:
         """Compare the boxes of two networks.
@@ -118,11 +129,18 @@ class Detection(Task):
         return Agreement(len(both), len(both) - len(differ), gap if bool(both.all()) else None, differ)
 
     def surely_moved(self, before: Seen, after: Seen) -> int:
-        """Count pictures with a box that has no counterpart in the other answer."""
-        return len(self.agreement(before, after).differ)
+        """Count pictures with a box that has no counterpart in the other answer. At least one answer must be finite."""
+        comparable = before.finite | after.finite
+        return sum(bool(comparable[number]) for number in self.agreement(before, after).differ)
 
     def numbers(self, output: Tensor) -> Tensor:
         return output
+
+
+def sound(found: Boxes) -> Tensor:
+    """Return of each box whether its numbers and its score are finite, and it ends where it begins or later: (n,)."""
+    boxes, scores = found["boxes"], found["scores"]
+    return scores.isfinite() & boxes.isfinite().all(1) & (boxes[:, 2:] >= boxes[:, :2]).all(1)
 
 
 class _Settings:

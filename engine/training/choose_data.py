@@ -13,7 +13,7 @@ from engine.cli import datasets
 from engine.cli.datasets import SHIFT
 from engine.cli.options import Data as DataFlags, Works
 from engine.data import catalogue, gray, image_folder, sound
-from engine.data.info import DataInfo
+from engine.data.info import DataInfo, in_flags
 from engine.data.splits import Data
 from engine.errors import BAD_CHECKPOINT, BAD_DATA, USAGE, UserError
 from engine.system.said import notice, warning
@@ -21,7 +21,13 @@ from engine.system.said import notice, warning
 _OTHER = "give the network's own data set with --dataset and --data"
 
 
-def open_data(options: Works, where: torch.device, parent: Checkpoint | None = None, fresh: bool = False) -> Data:
+def open_data(
+    options: Works,
+    where: torch.device,
+    parent: Checkpoint | None = None,
+    fresh: bool = False,
+    say: bool = True,
+) -> Data:
     """Open the data set of the flags, else of the checkpoint, else `auto`.
 
     Mean and std come from the flags, else from the checkpoint, else from the data set.
@@ -29,6 +35,7 @@ def open_data(options: Works, where: torch.device, parent: Checkpoint | None = N
     Args:
         parent: the checkpoint of the network that will see the pictures.
         fresh: whether only its widths are taken, without weights.
+        say: whether to call `say_other_pictures` for the checkpoint.
 
     Raises:
         UserError: if the checkpoint has too few or other classes (exit 3); if --classes is too small, or if the
@@ -48,7 +55,21 @@ def open_data(options: Works, where: torch.device, parent: Checkpoint | None = N
     _check_fit(options, data.info, parent, fresh)
     if options.network.weights and not known and not told and not (originals and catalogue.is_cifar10(data.info)):
         _say_normalisation(options.data, data.info, options.network.weights)
+    if say and parent and not fresh:
+        say_other_pictures(parent.dataset, data.info)
     return data
+
+
+def say_other_pictures(known: DataInfo, info: DataInfo) -> None:
+    """Print a notice if the pictures' size, crop or normalisation differs from the file's (`known`)."""
+    if known.image_size != info.image_size:
+        size, own = info.image_size, known.image_size
+        notice(f"the pictures are {size}x{size}, but the file is for {own}x{own}")
+    if known.known and known.crop != info.crop:
+        notice(f"the pictures are cut by --crop {info.crop}, but the file is for --crop {known.crop}")
+    if known.known and (known.mean, known.std) != (info.mean, info.std):
+        flags = in_flags(known.mean, known.std)
+        notice(f"the pictures have another normalisation than the file's {flags}")
 
 
 def show_to(chosen: DataFlags, data: Data, channels: int, arch: str) -> None:

@@ -10,11 +10,9 @@ from torch import nn
 from tqdm import tqdm
 
 from engine.cli.options import Works
-from engine.data.info import DataInfo, in_flags
 from engine.data.splits import Data
 from engine.system import device, terminal
 from engine.system.batches import at_a_time
-from engine.system.said import notice
 from engine.tasks.base import Evaluation, Task
 from engine.tasks.of import task_of
 from engine.training.choose_data import open_data
@@ -25,7 +23,6 @@ def evaluate_file(options: Works, opened: Opened[nn.Module]) -> dict[str, Any]:
     """Measure the score of a file's network for --evaluate, without training or writing."""
     where = device.choose(options.machine.device)
     data = open_data(options, where, opened.checkpoint)
-    say_other_pictures(opened.checkpoint.dataset, data.info)
     network = opened.at(data.info.image_size).network.to(where)
     task = task_of(network, data.info, opened.checkpoint.arch)
     found = evaluate(options, network, data, task, "the file")
@@ -36,18 +33,6 @@ def evaluate_file(options: Works, opened: Opened[nn.Module]) -> dict[str, Any]:
         "loss": found.loss,
         **found.more,
     }
-
-
-def say_other_pictures(known: DataInfo, info: DataInfo) -> None:
-    """Print a notice if the pictures' size, crop or normalisation differs from the file's (`known`)."""
-    if known.image_size != info.image_size:
-        size, own = info.image_size, known.image_size
-        notice(f"evaluated on pictures of {size}x{size}, but the file is for {own}x{own}")
-    if known.crop != info.crop:
-        notice(f"evaluated on pictures cut by --crop {info.crop}, but the file is for --crop {known.crop}")
-    if known.known and (known.mean, known.std) != (info.mean, info.std):
-        flags = in_flags(known.mean, known.std)
-        notice(f"evaluated on pictures of another normalisation than the file's {flags}")
 
 
 def evaluate(options: Works, model: nn.Module, data: Data, task: Task, what: str = "") -> Evaluation:

@@ -14,12 +14,12 @@ from torch.utils._pytree import tree_unflatten
 from engine.checkpoint.words import counted
 from engine.cli.archs import library
 from models.check import Misdeclared, user_code
+from models.detectors.results import check_boxes, check_losses
 from models.detectors.settings import Settings, outputs, settings
 from models.detectors.stages import CALLED, Stage, answers
 
 Boxes = dict[str, Tensor]
 """The boxes of a picture: "boxes" (n, 4), x1, y1, x2, y2 in pixels; "labels" (n,), from 0; in answers "scores" (n,)."""
-PARTS = ("boxes", "labels", "scores")
 
 
 class Shell:
@@ -60,16 +60,15 @@ class Shell:
             targets: the true boxes of each picture.
 
         Raises:
-            Misdeclared: exit 2 if the result is no dict of tensors, or the detector's code raises an error.
+            Misdeclared: exit 2 as results.check_losses, or if the detector's code raises an error.
         """
-        # in torchvision's detectors class 0 is the background
-        told = [
-            {**target, "boxes": target["boxes"].to(output.dtype), "labels": target["labels"] + 1} for target in targets
-        ]
         with self._answering(output, True) as detector:
-            found = detector(self._blank(output), told)
-        if not isinstance(found, dict) or not found or not all(isinstance(loss, Tensor) for loss in found.values()):
-            raise Misdeclared(f"--arch {self._arch}: in training it returns no dict of losses", CALLED)
+            found = self._losses_of(detector, self._blank(output), targets)
+        if output.requires_grad and torch.is_grad_enabled() and not any(loss.requires_grad for loss in found.values()):
+            raise Misdeclared(
+                f"--arch {self._arch}: in training its losses have no gradient",
+                "compute them from the outputs of --core, without detach() and torch.no_grad()",
+            )
         return found
 
     @torch.no_grad()
@@ -80,15 +79,22 @@ class Shell:
             output: the core's output, (B, numbers).
 
         Raises:
-            Misdeclared: exit 2 if the result is no list of dicts, a label is of no class, or the detector's code raises
-                an error.
+            Misdeclared: exit 2 as results.check_boxes, or if a label is of no class or the detector's code raises an
+                error.
         """
         with self._answering(output, False) as detector:
-            found = detector(self._blank(output))
-        if not isinstance(found, list) or not all(isinstance(one, dict) and {*PARTS} <= one.keys() for one in found):
-            raise Misdeclared(
-                f"--arch {self._arch}: in evaluation it returns no list of dicts with {', '.join(PARTS)}", CALLED
-            )
+            return self._boxes_of(detector, self._blank(output))
+
+    def _losses_of(self, detector: nn.Module, pictures: list[Tensor], targets: Sequence[Boxes]) -> dict[str, Tensor]:
+        # in torchvision's detectors class 0 is the background
+        told = [{**one, "boxes": one["boxes"].to(pictures[0].dtype), "labels": one["labels"] + 1} for one in targets]
+        found = detector(pictures, told)
+        check_losses(found, self._arch)
+        return found
+
+    def _boxes_of(self, detector: nn.Module, pictures: list[Tensor]) -> list[Boxes]:
+        found = detector(pictures)
+        check_boxes(found, len(pictures), self._arch)
         return [self._sorted(one) for one in found]
 
     def _sorted(self, found: Boxes) -> Boxes:
@@ -105,26 +111,15 @@ class Shell:
             )
         return {"boxes": found["boxes"][order], "labels": labels, "scores": found["scores"][order]}
 
-    def check(self, output: Tensor) -> None:
-        """Try the detector's losses and boxes on an output of the core.
+    def plain_losses(self, pictures: Tensor, targets: Sequence[Boxes]) -> dict[str, Tensor]:
+        """Return the losses that the detector gives by itself, with its core as it is."""
+        with self._running(pictures.device, True) as detector:
+            return self._losses_of(detector, list(pictures), targets)
 
-        Args:
-            output: the core's output for made-up pictures, (B, numbers).
-
-        Raises:
-            Misdeclared: exit 2 if its code reads values that pass between modules of the core; else as `losses` and
-                `boxes`.
-        """
-        half = output.new_tensor([[0.25, 0.25, 0.75, 0.75]]) * self.side
-        one = {"boxes": half, "labels": torch.zeros(1, dtype=torch.int64, device=output.device)}
-        with torch.no_grad():
-            losses = self.losses(output, [one] * len(output))
-            self.boxes(output)
-        if any(bool(loss.isnan().any()) for loss in losses.values()) and not bool(output.isnan().any()):
-            raise Misdeclared(
-                f"--arch {self._arch}: its code reads values that pass from one module of --core to the next",
-                "also name the modules between them in --core, or one module that holds them all",
-            )
+    def plain_boxes(self, pictures: Tensor) -> list[Boxes]:
+        """Return the boxes that the detector gives by itself, with its core as it is, best first."""
+        with self._running(pictures.device, False) as detector:
+            return self._boxes_of(detector, list(pictures))
 
     def _blank(self, output: Tensor) -> list[Tensor]:
         """Return empty pictures. Only their sizes count."""
@@ -136,9 +131,7 @@ class Shell:
 
         Tensors that only modules of the core read are not in `output`. They become NaN of the right sizes.
         """
-        detector, before = self._detector, self._detector.training
-        self._bring_to(output.device)
-        given = answers(self._stages)
+        detector, given = self._detector, answers(self._stages)
         parts = output.split([math.prod(shape) for _, shape in given], 1)
         known = {  # contiguous, as the detector's code may call view
             place: part.reshape(len(output), *shape).contiguous()
@@ -150,13 +143,23 @@ class Shell:
             answer = tree_unflatten(values, stage.gives)
             module.forward = lambda *args, answer=answer, **kwargs: answer  # type: ignore[method-assign]
         try:
-            self._set(training)  # not the core: its modules may belong to a network in another mode
-            with user_code(self._arch, CALLED):
+            with self._running(output.device, training):
                 yield detector
         finally:
-            self._set(before)
             for module in modules:
                 del module.forward
+
+    @contextmanager
+    def _running(self, device: torch.device, training: bool) -> Iterator[nn.Module]:
+        """Yield the detector in a mode, without its core: modules of the core may belong to a network in another mode."""
+        before = self._detector.training
+        self._bring_to(device)
+        try:
+            self._set(training)
+            with user_code(self._arch, CALLED):
+                yield self._detector
+        finally:
+            self._set(before)
 
     def _set(self, training: bool) -> None:
         for module in self._around:

@@ -57,7 +57,7 @@ def test_files_say_it_and_later_stages_take_it_from_them(command: Command, pets:
     assert judged.out.splitlines()[0] == refined.out.splitlines()[0]
     assert judged.err == ""
     other = command("prune.train", "--evaluate", refined.path, "--crop", "shift", *CPU, *DATA)
-    assert other.err == "notice: evaluated on pictures cut by --crop shift, but the file is for --crop imagenet\n"
+    assert other.err == "notice: the pictures are cut by --crop shift, but the file is for --crop imagenet\n"
     again = command("prune.train", "--refine", first.path, "--crop", "shift", *FAST)
     assert (crop(again.path), raw(Path(again.path))["format_version"]) == (None, 1)
     assert_refused(

@@ -12,6 +12,7 @@ import models
 from engine.checkpoint import archive
 from quant.restore import open as opened
 from tests.conftest import assert_refused
+from tests.tools import folders
 from tests.tools.contents import raw
 
 Command = Callable[..., SimpleNamespace]
@@ -19,10 +20,13 @@ AT_12 = ("--image_size", 12, "--cpu", "--quiet")
 
 
 def test_a_file_goes_on_with_pictures_of_another_size(refined: Command) -> None:
+    told = "notice: the pictures are 12x12, but the file is for 8x8\n"
     first = refined("quant.ptq", *AT_12)
     assert first.code == 0, first.err
+    assert told in first.err
     merged = refined("bn_merge.__main__", "--model", first.path, "--cpu", "--quiet")
     assert merged.code == 0, merged.err
+    assert "the pictures are" not in merged.err
     for path in (first.path, merged.path):
         made = opened(Path(path))
         assert (made.checkpoint.dataset.image_size, made.network.captured.picture) == (12, (3, 12, 12))
@@ -31,11 +35,24 @@ def test_a_file_goes_on_with_pictures_of_another_size(refined: Command) -> None:
     assert "same answer   360 of 360" in compared.out
 
 
+def test_another_data_sets_size_is_told_in_every_command(refined: Command) -> None:
+    folders.write(Path("other"), {"train": 2, "test": 1}, [str(number) for number in range(10)], 12)
+    file, other = "models_save/nin_refine.pth", ("--dataset", "imagefolder", "--data", "other", "--cpu", "--quiet")
+    for command in (
+        ("quant.ptq", "--model", file, "--save", "a.pth"),
+        ("prune.train", "--refine", file, "--epochs", 1, "--save", "b.pth", "--run_dir", "b"),
+        ("scripts.summary", "--sensitivity", file),
+    ):
+        done = refined(*command, *other)
+        assert done.code == 0, done.err
+        assert "notice: the pictures are 12x12, but the file is for 8x8\n" in done.err, command
+
+
 def test_a_file_is_judged_on_pictures_of_another_size(refined: Command) -> None:
     for module in ("prune.train", "quant.wqaq"):
         done = refined(module, "--evaluate", "models_save/nin_refine.pth", *AT_12)
         assert done.code == 0, done.err
-        assert "notice: evaluated on pictures of 12x12, but the file is for 8x8" in done.err
+        assert "notice: the pictures are 12x12, but the file is for 8x8" in done.err
     assert "block1.conv" in refined("scripts.summary", "models_save/nin_refine.pth", "--image_size", 12).out
 
 

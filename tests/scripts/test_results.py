@@ -240,7 +240,7 @@ def test_another_data_set_under_the_same_name_is_refused(workplace: Path, comman
         ((), 2, "one data set"),
         (("--dataset", "auto"), 2, "'auto' is not one of"),
         (("--dataset", "digits", "--rows", "w9a9"), 2, "no row 'w9a9'"),
-        (("--dataset", "digits", "--val", "2000"), 2, "there are only 1437 training pictures"),
+        (("--dataset", "digits", "--val", "2000"), 2, "of 1,437 training pictures at least 2 have to stay"),
         (("--dataset", "digits", "--cpu", "--device", "cuda"), 2, "--cpu contradicts"),
         (("--dataset", "imagefolder", "--data", "nowhere"), 4, "no pictures under nowhere/train/"),
     ],

@@ -196,7 +196,7 @@ def test_a_captured_file_is_shown_pictures_of_the_size_that_is_asked_for(command
     assert shapes == [[16, 8, 8], [16, 16, 16]]
     judged = command("prune.train", "--evaluate", path, *own[:2], "--image_size", 16, "--cpu")
     assert judged.code == 0, judged.err
-    assert "evaluated on pictures of 16x16, but the file is for 8x8" in judged.err
+    assert "the pictures are 16x16, but the file is for 8x8" in judged.err
     assert command("scripts.summary", "--sensitivity", path, *own[:2], "--cpu").code == 0
 
 

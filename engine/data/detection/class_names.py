@@ -1,14 +1,19 @@
 """Read the class names of a YOLO folder: classes.txt with a name a line, or the entry `names` of data.yaml.
 
+If both files have them, they have to agree.
+
 The usual forms of the entry need no YAML library. Other YAML is refused, as a misread name would appear in every table.
 """
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
 
+from engine.data.contract import class_names
 from engine.errors import BAD_DATA, UserError
+from engine.system.said import notice, some
 
 YAML = ("data.yaml", "data.yml")
 _PLAIN = re.compile(r"[^\s\[\]{},:#&*!|>'\"%@`?-](?:[^\[\]{},:#]|:(?=\S)|(?<=\S)#)*")
@@ -19,38 +24,61 @@ def read(root: Path) -> tuple[str, ...]:
     """Return the class names in the order of their numbers.
 
     Raises:
-        UserError: if no file has them, or only in an unknown form (exit 4).
+        UserError: if no file has them, or only in an unknown form, if two files differ, or as contract.class_names
+            (exit 4).
     """
-    path = root / "classes.txt"
-    if path.is_file():
-        found = [line.strip() for line in _text(path).splitlines()]
-        while found and not found[-1]:
-            found.pop()
-        if not found or not all(found):
-            raise UserError(
-                f"{path}: it has no names, or an empty line between names", "write one name a line", BAD_DATA
-            )
-        return tuple(found)
-    path = next((root / name for name in YAML if (root / name).is_file()), root / YAML[0])
-    if not path.is_file():
-        text = f"no class names under {root}: there is neither {YAML[0]} nor classes.txt"
-        raise UserError(text, f"write {root / 'classes.txt'}, one class name a line, class 0 first", BAD_DATA)
-    text = _text(path)
+    path, yaml = root / "classes.txt", yaml_of(root)
+    text = "" if yaml is None else _text(yaml)
     if re.search(r"^kpt_shape\s*:", text, re.MULTILINE):
         raise UserError(
-            f"{path}: it describes key points (kpt_shape), whose rows would be read as polygons",
+            f"{yaml}: it describes key points (kpt_shape), whose rows would be read as polygons",
             "write rows of class, centre x, centre y, width and height, and remove kpt_shape", BAD_DATA,
         )  # fmt: skip
-    names = parsed(text)
-    if names is None:
-        why = "its entry `names` is missing or has an unknown form"
-        raise UserError(
-            f"{path}: {why}", f"write {root / 'classes.txt'}: one class name a line, class 0 first", BAD_DATA
-        )
+    listed, names = _lines(path) if path.is_file() else None, parsed(text)
+    if listed and names and listed != names:
+        what = f"{path} names the classes {some(listed)}, but {yaml} {some(names)}"
+        raise UserError(what, "make them agree, or remove one of them", BAD_DATA)
+    write = f"write {path}: one class name a line, class 0 first"
+    if listed is None and yaml is None:
+        raise UserError(f"no class names under {root}: there is neither {YAML[0]} nor classes.txt", write, BAD_DATA)
+    found = listed or names
+    if found is None:
+        raise UserError(f"{yaml}: its entry `names` is missing or has an unknown form", write, BAD_DATA)
     count = re.search(r"^nc\s*:\s*(\d+)\s*(?:#.*)?$", text, re.MULTILINE)
-    if count and int(count[1]) != len(names):
-        raise UserError(f"{path}: nc is {count[1]}, but there are {len(names)} names", "make them agree", BAD_DATA)
-    return tuple(names)
+    if count and int(count[1]) != len(found):
+        raise UserError(f"{yaml}: nc is {count[1]}, but there are {len(found)} names", "make them agree", BAD_DATA)
+    return class_names(found, path if listed else yaml or path)
+
+
+def yaml_of(root: Path) -> Path | None:
+    """Return a folder's data.yaml, if there is one."""
+    return next((root / name for name in YAML if (root / name).is_file()), None)
+
+
+def say_other_places(root: Path, read_from: Mapping[str, Path]) -> None:
+    """Print a notice for an entry of data.yaml that names another folder of pictures than the one that is read.
+
+    Args:
+        read_from: the folder of pictures of each entry.
+    """
+    yaml = yaml_of(root)
+    text = _text(yaml) if yaml else ""
+    for key, folder in read_from.items():
+        entry = re.search(rf"^{key}[ \t]*:[ \t]*(.*?)[ \t]*(?:#.*)?$", text, re.MULTILINE)
+        said = entry[1].strip("'\"") if entry else ""
+        meant = [part for part in PurePosixPath(said).parts if part not in ("/", ".", "..")]
+        if entry and (not meant or meant != [*folder.resolve().parts[-len(meant) :]]):
+            notice(f"{yaml}: {key} is {said or 'no folder'}, but the pictures of {folder} are read, below --data")
+
+
+def _lines(path: Path) -> list[str]:
+    """Return the names in classes.txt."""
+    found = [line.strip() for line in _text(path).splitlines()]
+    while found and not found[-1]:
+        found.pop()
+    if not found or not all(found):
+        raise UserError(f"{path}: it has no names, or an empty line between names", "write one name a line", BAD_DATA)
+    return found
 
 
 def parsed(text: str) -> list[str] | None:

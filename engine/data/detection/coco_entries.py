@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
+from engine.data.contract import class_names
 from engine.errors import BAD_DATA, UserError
 
 _MEND = "correct the file"
@@ -43,14 +45,16 @@ def categories(path: Path, content: dict[str, list[Any]]) -> dict[int, str]:
         found[number] = name
     if not found:
         raise _wrong(path, "it has no categories")
-    return dict(sorted(found.items()))
+    found = dict(sorted(found.items()))
+    class_names([*found.values()], path)
+    return found
 
 
 Row = tuple[int, int, float, float, float, float, bool, float]
 
 
 def row(path: Path, place: int, entry: Any, numbers: dict[Any, int], classes: dict[int, int]) -> Row:
-    """Return an annotation's picture number, class, x1, y1, x2, y2, whether it is a crowd, and its area."""
+    """Return an annotation's picture number, class, x1, y1, x2, y2, whether it is a crowd, and its area, or NaN."""
     name = called(place, entry)
     box = entry.get("bbox") if isinstance(entry, dict) else None
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
@@ -61,10 +65,20 @@ def row(path: Path, place: int, entry: Any, numbers: dict[Any, int], classes: di
     if not _is_id(kind) or kind not in classes:
         raise _wrong(path, f"{name} has category {str(kind)[:80]}, which is not among the training part's categories")
     left, top, width, height = box
-    crowd, area = entry.get("iscrowd", 0), entry.get("area", abs(width * height))
+    crowd, area = entry.get("iscrowd", 0), entry.get("area", 0)
     if crowd not in (0, 1) or not _is_number(area) or area < 0:
-        raise _wrong(path, f"{name} has iscrowd {str(crowd)[:20]} and area {str(area)[:20]}")
-    return numbers[number], classes[kind], left, top, left + width, top + height, bool(crowd), area
+        text = f"{name} has iscrowd {str(crowd)[:20]} and area {str(area)[:20]}, not 0 or 1 and a number of at least 0"
+        raise _wrong(path, text)
+    return (
+        numbers[number],
+        classes[kind],
+        left,
+        top,
+        left + width,
+        top + height,
+        bool(crowd),
+        area if "area" in entry else math.nan,
+    )
 
 
 def called(place: int, entry: Any) -> str:
@@ -83,15 +97,14 @@ def pictures(path: Path, folder: Path, entries: list[Any]) -> tuple[dict[Any, in
         number, name, width, height = fields
         if not _is_id(number) or not isinstance(name, str) or not name:
             raise _wrong(path, f"an image has no id or no file_name: {str(entry)[:80]}")
-        if not (type(width) is int and type(height) is int and width > 0 and height > 0):
-            raise _wrong(path, f"image {name} has no width and height in pixels")
+        if not (type(width) is int and type(height) is int and 0 < width < FARTHEST and 0 < height < FARTHEST):
+            raise _wrong(path, f"image {name[:80]} has no width and height in pixels, from 1 to {FARTHEST - 1:,.0f}")
         if number in numbers:
-            raise _wrong(path, f"two images have the id {number}: {files[numbers[number]].name} and {name}")
-        found = next((file for file in (folder / name, folder.parent / name) if file.is_file()), None)
+            raise _wrong(path, f"two images have the id {number}: {files[numbers[number]].name} and {name[:80]}")
+        found = next((file for file in (folder / name, folder.parent / name) if _is_file(file)), None)
         if found is None:
-            raise UserError(
-                f"{path} lists {name}, but {folder / name} is missing", "add the picture, or remove its entry", BAD_DATA
-            )
+            text = f"{path} lists {name[:80]}, but {folder / name[:80]} is missing"
+            raise UserError(text, "add the picture, or remove its entry", BAD_DATA)
         numbers[number] = len(files)
         files.append(found)
         sides.append((width, height))
@@ -100,8 +113,15 @@ def pictures(path: Path, folder: Path, entries: list[Any]) -> tuple[dict[Any, in
     return numbers, files, sides
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long, or holds half a character
+        return False
+
+
 def _is_id(value: Any) -> bool:
-    return isinstance(value, (int, str))
+    return type(value) in (int, str)
 
 
 FARTHEST = 1e9

@@ -9,6 +9,7 @@ import torch
 
 from engine.data import image_folder
 from engine.data.detection import class_names, coco, scenes, yolo
+from engine.data.detection.listed import Listed
 from engine.data.detection.objects import Objects
 from engine.data.detection.sources import Memory, Source
 from engine.data.detection.split import DetectionSplit, Item
@@ -58,20 +59,32 @@ def load(
         workers = workers if device.type == "cuda" else 0  # on a CPU, workers would compete with the network
     else:
         train, test, names = FOLDERS[name][0](root)
-        for part, what in ((train, "training"), (test, "test")):
-            if not len(part.objects.labels):
-                raise UserError(f"{root}: no {what} picture has an object", "add annotations", BAD_DATA)
-        info = _of_folder(name, root, names, image_size)
-        plain = DetectionSplit(*train.at(info.image_size), info, torch.device("cpu"), workers)
-        mean, std = statistics(plain, _unmoved)
-        info = replace(info, mean=mean, std=std)
+        info, whole = _of_folder(name, root, names, image_size), train
         if val:
             train, test = (train.some(numbers.tolist()) for numbers in held_out(len(train.files), val))
+        _check_objects(root, train, test, val)
+        plain = DetectionSplit(*whole.at(info.image_size), info, torch.device("cpu"), workers)
+        mean, std = statistics(plain, _unmoved)
+        info = replace(info, mean=mean, std=std)
         parts = [part.at(info.image_size) for part in (train, test)]
     if flip is not None:
         info = replace(info, flip=flip)
     made = [DetectionSplit(source, objects, info, device, workers) for source, objects in parts]
     return Data(info, made[0], made[1], "val" if val else "test")
+
+
+def _check_objects(root: Path, train: Listed, test: Listed, val: int) -> None:
+    """Check that each part has an object. Crowds are neither trained on nor found.
+
+    Raises:
+        UserError: naming the part (exit 4; exit 2 if --val made it).
+    """
+    for part, what in ((train, "training"), (test, "held-out" if val else "test")):
+        if part.objects.crowd.all():
+            text = f"{root}: no {what} picture has an object outside of crowds"
+            if val:
+                raise UserError(f"--val {val}: {text}", "hold out another number of pictures, or annotate more objects")
+            raise UserError(text, "add annotations", BAD_DATA)
 
 
 def _info(

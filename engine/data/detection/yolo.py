@@ -5,6 +5,7 @@ yolo_rows.py reads the rows; boxes.py checks the boxes.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from engine.data.detection.boxes import SLACK, Rows, checked
 from engine.data.detection.listed import Listed
 from engine.data.detection.objects import Objects
 from engine.data.detection.yolo_rows import Found, read as read_rows
-from engine.data.image_folder import PICTURE_SUFFIXES
+from engine.data.listing import PICTURE_SUFFIXES, files_under, say_left_out
 from engine.errors import BAD_DATA, UserError
 from engine.system.said import notice
 
@@ -52,22 +53,20 @@ def read(root: Path) -> tuple[Listed, Listed, tuple[str, ...]]:
     """
     folders = [find(root, part) for part in ("train", "test")]
     names = class_names.read(root)
+    class_names.say_other_places(root, {"train": folders[0][0], "val": folders[1][0]})
     train, test = (_part(images, labels, len(names)) for images, labels in folders)
     return train, test, names
 
 
 def _part(images: Path, labels: Path, classes: int) -> Listed:
-    files = _files(images, PICTURE_SUFFIXES)
+    files, others = files_under(images, PICTURE_SUFFIXES)
     if not files:
         raise UserError(f"no pictures under {images}/", LAYOUT, BAD_DATA)
+    say_left_out(images, others, PICTURE_SUFFIXES)
     wanted = _label_files(images, labels, files)
-    there = set(_files(labels, {".txt"}))
-    odd = sorted(path for path in there - set(wanted) if path.name != "classes.txt")  # labelling tools leave it there
-    if odd:
-        raise UserError(f"{odd[0]} has no picture under {images}/", "add the picture, or remove the labels", BAD_DATA)
     found = Found()
     for number, path in enumerate(wanted):
-        if path in there:
+        if os.path.lexists(path):
             read_rows(path, number, classes, found)
         else:
             found.without += 1
@@ -84,17 +83,14 @@ def _part(images: Path, labels: Path, classes: int) -> Listed:
     return Listed(files, None, Objects.gathered(len(files), owners, boxes, numbers))
 
 
-def _files(folder: Path, suffixes: set[str]) -> list[Path]:
-    """List the files under a folder and its subfolders, without names that begin with a dot (other programs' files)."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in suffixes and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
-
-
 def _label_files(images: Path, labels: Path, files: list[Path]) -> list[Path]:
-    """Return the label file of each picture, whether it exists or not."""
+    """Return the label file of each picture, whether it exists or not. Suffixes may be in capitals."""
+    there, others = files_under(labels, {".txt"})
+    say_left_out(labels, others, {".txt"})
+    known: dict[Path, Path] = {}
+    for path in there:
+        if (other := known.setdefault(path.with_suffix(".txt"), path)) != path:
+            raise UserError(f"{other} and {path} are labels of the same picture", "remove one of them", BAD_DATA)
     found: dict[Path, Path] = {}
     for path in files:
         wanted = labels / path.relative_to(images).with_suffix(".txt")
@@ -102,4 +98,7 @@ def _label_files(images: Path, labels: Path, files: list[Path]) -> list[Path]:
             text = f"{found[wanted]} and {path} would have the same labels, {wanted}"
             raise UserError(text, "rename one of them", BAD_DATA)
         found[wanted] = path
-    return list(found)
+    odd = [path for place, path in known.items() if place not in found and path.name != "classes.txt"]
+    if odd:  # labelling tools write classes.txt there
+        raise UserError(f"{odd[0]} has no picture under {images}/", "add the picture, or remove the labels", BAD_DATA)
+    return [known.get(place, place) for place in found]

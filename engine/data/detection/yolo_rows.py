@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.data.detection.boxes import SLACK
+from engine.data.listing import check_regular
 from engine.errors import BAD_DATA, UserError
 
 COLUMNS = ("class", "centre x", "centre y", "width", "height")
 """What a row with a box holds."""
 CORNERS = 4
 """The fewest corners of a polygon; rows with fewer numbers may be a box with a tracker's or detector's extra columns."""
+
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+"""A decimal number as other programs read it, too; Python's float also takes 0.4_2 and digits of other scripts."""
 
 
 @dataclass
@@ -41,6 +46,7 @@ def read(path: Path, number: int, classes: int, found: Found) -> None:
     Raises:
         UserError: naming file and line (exit 4).
     """
+    check_regular(path)
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as fault:
@@ -97,6 +103,8 @@ def _number(word: str, column: Callable[[int], str], number: int) -> float:
         raise _wrong(column(number), f"{word[:60]!r} is not a number") from fault
     if not math.isfinite(value):
         raise _wrong(column(number), f"{word[:60]} is not finite")
+    if not NUMBER.fullmatch(word):
+        raise _wrong(column(number), f"{word[:60]!r} is not a number")
     return value
 
 

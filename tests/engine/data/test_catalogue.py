@@ -16,6 +16,7 @@ from engine.data import catalogue, many_files, pixels as arithmetic, stream
 from engine.data.image_folder import listed
 from engine.data.pictures import read_picture
 from engine.errors import BAD_DATA, UserError
+from tests.tools.boxed import coco_folder
 from tests.tools.noise import equal_batches, noise
 
 CPU = torch.device("cpu")
@@ -130,7 +131,7 @@ def test_faults_of_a_folder_are_named(folder: Path, tmp_path: Path) -> None:
 def test_too_few_classes_or_pictures_are_named(folder: Path) -> None:
     (folder / "test/dog").mkdir()
     (folder / "train/dog").mkdir()
-    (folder / "train/dog/a.gif").write_bytes(b"GIF89a")
+    (folder / "train/dog/a.heic").write_bytes(b"")
     fault = assert_bad_data(folder)
     assert str(fault) == f"no pictures under {folder}/train/dog/"
     assert ".png" in fault.hint
@@ -152,6 +153,7 @@ def test_what_programs_leave_in_folders_is_no_class_and_no_picture(folder: Path)
 def test_a_long_reading_is_announced(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (folder / "train/ant/notes.txt").unlink()  # no notice tells of it
     bars = list[bool]()
     monkeypatch.setattr(many_files, "tqdm", lambda files, *_, disable, **__: bars.append(disable) or files)
     catalogue.load("imagefolder", folder)
@@ -162,6 +164,15 @@ def test_a_long_reading_is_announced(
     stream.load(listed(folder), CPU, 8, 0, 0)
     assert capsys.readouterr().err == "reading 12 pictures of set\nreading 9 pictures of set\n"
     assert bars == [True, False, False]
+
+
+def test_held_out_pictures_do_not_change_the_normalisation(folder: Path, tmp_path: Path) -> None:
+    for name, root in (("imagefolder", folder), ("coco", coco_folder(tmp_path / "coco"))):
+        whole, part = (catalogue.load(name, root, image_size=8, val=val, workers=0).info for val in (0, 3))
+        assert (part.mean, part.std) == (whole.mean, whole.std)
+        assert any(whole.mean)
+    whole, part = (stream.load(listed(folder), CPU, 8, val, 0).info for val in (0, 3))
+    assert (part.mean, part.std) == (whole.mean, whole.std)
 
 
 def test_mirroring_can_be_chosen(folder: Path) -> None:

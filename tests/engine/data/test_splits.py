@@ -129,6 +129,19 @@ def test_held_out_pictures_are_apart_and_always_the_same() -> None:
         assert torch.equal(part.images, whole.train.images[index])
         assert torch.equal(part.labels, whole.train.labels[index])
     assert (len(known.train), len(known.test), known.part) == (1337, 100, "val")
+
+
+def test_two_pictures_stay_to_train_on() -> None:
+    """Batch norm has no variance of one picture."""
+    assert len(splits.held_out(5, 3)[0]) == 2
+    for total, count, hint in ((1437, 1436, "1 to 1435"), (1437, 1437, "1 to 1435"), (3, 9, "1")):
+        with pytest.raises(
+            UserError, match=f"^--val {count}: of {total:,} training pictures at least 2 have to stay"
+        ) as fault:
+            splits.held_out(total, count)
+        assert (fault.value.code, fault.value.hint) == (USAGE, f"give --val {hint}")
     with pytest.raises(UserError) as fault:
+        splits.held_out(2, 1)
+    assert fault.value.hint == "leave --val out"
+    with pytest.raises(UserError, match="--val 1437: of 1,437 training pictures"):
         catalogue.load("digits", image_size=8, val=1437)
-    assert fault.value.code == USAGE

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from engine.errors import UserError
+from engine.errors import BAD_DATA, UserError
 from engine.tasks.average_precision import Boxes, check_installed, measured
 
 pytest.importorskip("pycocotools")
@@ -80,8 +80,46 @@ def test_classes_without_objects_do_not_count() -> None:
 
 def test_no_boxes_and_no_objects() -> None:
     assert measured([NONE], [truth(A)], 1).mean == 0
-    assert measured([found(A, scores=[0.9])], [truth()], 1).mean == 0
-    assert measured([NONE], [truth()], 1).mean == 0
+
+
+@pytest.mark.parametrize("wanted", [truth(), truth(A, crowd=[True])], ids=["none", "crowds alone"])
+def test_without_objects_there_is_no_score(wanted: Boxes) -> None:
+    with pytest.raises(UserError, match="no picture has an object") as fault:
+        measured([found(A, scores=[0.9])], [wanted], 1)
+    assert fault.value.code == BAD_DATA
+
+
+NAN, INFINITE = float("nan"), float("inf")
+WRONG = {
+    "nan": ([NAN] * 4, 0.9),
+    "one nan": ([10.0, 10, NAN, 50], 0.9),
+    "infinite": ([INFINITE] * 4, 0.9),
+    "infinite area": ([0.0, 0, INFINITE, INFINITE], 0.9),
+    "huge": ([-1e6, -1e6, 1e6, 1e6], 0.9),
+    "no width": ([10.0, 10, 10, 50], 0.9),
+    "one side crossed": ([30.0, 10, 10, 50], 0.9),
+    "both sides crossed": ([30.0, 50, 10, 10], 0.9),
+    "infinite score": (A, INFINITE),
+}
+
+
+@pytest.mark.parametrize(("box", "score"), WRONG.values(), ids=[*WRONG])
+@pytest.mark.parametrize("crowd", [False, True])
+def test_a_box_that_cannot_be_one_is_a_wrong_answer(box: list[float], score: float, crowd: bool) -> None:
+    """A right box follows: its precision is 1/2, and would be 1 if the wrong box were left out, or taken for a hit."""
+    wanted = truth(A, [50.0, 0, 100, 100], crowd=[False, True]) if crowd else truth(A)
+    seen = measured([found(box, A, scores=[score, 0.8])], [wanted], 1)
+    assert (seen.half, seen.recall) == pytest.approx((0.5, 1))
+
+
+def test_no_box_without_a_score_is_a_hit() -> None:
+    seen = measured([found(A, scores=[NAN])], [truth(A)], 1)
+    assert (seen.mean, seen.half, seen.recall) == (0, 0, 0)
+
+
+def test_objects_of_any_size_count() -> None:
+    """pycocotools leaves out areas above 10,000,000,000."""
+    assert measured([found(A, scores=[0.9])], [truth(A, area=[2e10])], 1).half == pytest.approx(1)
 
 
 def test_equal_scores_keep_their_order() -> None:

@@ -122,6 +122,35 @@ def test_what_is_not_shown_may_differ_and_no_number_agrees_with_none() -> None:
     assert (found.agree, found.differ, found.gap) == (0, {0: None}, None)
 
 
+class Spoils(Plain):
+    """A shell that makes non-finite boxes or scores of finite numbers."""
+
+    def __init__(self, part: str, value: float) -> None:
+        self.part, self.value = part, value
+
+    def boxes(self, output: Tensor) -> list[Boxes]:
+        return [{**one, self.part: one[self.part] * self.value} for one in super().boxes(output)]
+
+
+@pytest.mark.parametrize("part", ["boxes", "scores"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_boxes_and_scores_that_are_not_finite_never_hit_and_never_agree(
+    part: str, value: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task, targets = Detection(Spoils(part, value), 10), [target(ONE), target(ONE)]
+    kept = task.kept(numbers([ONE], [ONE]), targets)
+    for _ in range(2):
+        found = task.measure([kept], [targets])
+        assert (found.score, found.more["recall"]) == (0, 0)
+        assert found.loss == pytest.approx(judged(numbers([ONE]), [target(ONE)]).loss)  # its numbers are sound
+    assert capsys.readouterr().err.count("notice: in 2 of 2 pictures") == 1
+    other = seen([ONE], [ONE])
+    for one, two in ((kept, kept), (kept, other), (other, kept)):
+        assert (task.agreement(one, two).agree, task.agreement(one, two).gap) == (0, None)
+    assert task.surely_moved(kept, other) == 2
+    assert task.surely_moved(kept, kept) == 0  # the proof of surgery compares a network with itself
+
+
 def test_classifiers_and_sets_of_boxes_do_not_meet() -> None:
     class Detector(nn.Module):
         class captured:

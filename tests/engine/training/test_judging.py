@@ -6,11 +6,9 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
-
 from engine.data.info import DataInfo
 from engine.tasks.classification import CLASSIFICATION
-from engine.training.judging import in_words, say_other_pictures
+from engine.training.judging import in_words
 
 
 def test_a_score_in_words() -> None:
@@ -23,15 +21,3 @@ def test_a_score_in_words() -> None:
         in_words(CLASSIFICATION, 0.0, data, before=98.9)
         == "val accuracy 98.90 % -> 0.00 % on the digits (1,360 pictures)"
     )
-
-
-@pytest.mark.parametrize("known", [True, False])
-def test_another_normalisation_than_the_files_is_told(known: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    file = DataInfo("digits" if known else "unknown", "a set", 10, 8, (0.5, 0.4, 0.3), (0.3, 0.2, 0.25))
-    say_other_pictures(file, file.normalised(file.mean, file.std))
-    assert capsys.readouterr().err == ""
-    say_other_pictures(file, file.normalised((0.5,) * 3, file.std))
-    said = (
-        "notice: evaluated on pictures of another normalisation than the file's --mean 0.5,0.4,0.3 --std 0.3,0.2,0.25\n"
-    )
-    assert capsys.readouterr().err == (said if known else "")

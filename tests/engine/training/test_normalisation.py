@@ -19,7 +19,7 @@ from engine.checkpoint.history import Original, Train
 from engine.checkpoint.provenance import Provenance
 from engine.data import catalogue
 from engine.data.info import DataInfo
-from engine.training.choose_data import open_data
+from engine.training.choose_data import open_data, say_other_pictures
 from prune import train
 from tests.conftest import NARROW, SMALL, assert_refused
 from tests.tools.contents import raw
@@ -115,3 +115,13 @@ def test_a_converted_file_says_how_it_was_trained(command: Command, copy: tuple[
     assert_refused(
         command("scripts.convert", "new.pth", "x.pth", "--mean", "0,0,0"), 2, "--mean: new.pth already records it"
     )
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_another_normalisation_than_the_files_is_told(known: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    file = DataInfo("digits" if known else "unknown", "a set", 10, 8, (0.5, 0.4, 0.3), (0.3, 0.2, 0.25))
+    say_other_pictures(file, file.normalised(file.mean, file.std))
+    assert capsys.readouterr().err == ""
+    say_other_pictures(file, file.normalised((0.5,) * 3, file.std))
+    said = "notice: the pictures have another normalisation than the file's --mean 0.5,0.4,0.3 --std 0.3,0.2,0.25\n"
+    assert capsys.readouterr().err == (said if known else "")

@@ -20,34 +20,13 @@ from models.graph.surgery.narrow import masked, narrowed
 from models.libraries import DETECTORS, build
 from prune.plan import plan
 from prune.widths import Subject
+from tests.tools.tiny_detector import Tiny
 
 SIDES = {"ssdlite320_mobilenet_v3_large": 64, "ssd300_vgg16": 300}
 TARGETS = (
     {"boxes": torch.tensor([[5.0, 5, 40, 50], [20, 30, 60, 62]]), "labels": torch.tensor([0, 2])},
     {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)},
 )
-
-
-class Tiny(nn.Module):
-    """A user's detector: one box for each cell."""
-
-    def __init__(self, classes: int = 3) -> None:
-        super().__init__()
-        self.trunk = nn.Sequential(nn.Conv2d(3, 8, 3, 4, 1), nn.BatchNorm2d(8), nn.ReLU())
-        self.top = nn.Conv2d(8, classes + 5, 1)
-
-    def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Any:
-        maps = self.top(self.trunk(torch.stack(images)))
-        if targets is not None:
-            wanted = torch.tensor([float(len(target["labels"])) for target in targets])
-            return {
-                "count": (maps.sigmoid()[:, 0].sum((1, 2)) - wanted).square().mean(),
-                "size": maps[:, 1:5].square().mean(),
-            }
-        flat = maps.flatten(2).transpose(1, 2)
-        return [
-            {"boxes": one[:, 1:5], "scores": one[:, 0].sigmoid(), "labels": one[:, 5:].argmax(1) + 1} for one in flat
-        ]
 
 
 def form_of(core: nn.Module, side: int, name: str = "tiny") -> NormalForm:
@@ -200,6 +179,12 @@ class NoBoxes(Tiny):
         return found if targets is not None else found[0]
 
 
+class Fewer(Tiny):
+    def forward(self, images: list[Tensor], targets: Any = None) -> Any:
+        found = super().forward(images, targets)
+        return found if targets is not None else found[:-1]
+
+
 class Batch(Tiny):
     def forward(self, images: Any, targets: Any = None) -> Any:
         return self.top(self.trunk(images))
@@ -227,9 +212,10 @@ class Between(Tiny):
         (Twice, "trunk,top", "trunk of --core runs 2 times"),
         (Changes, "trunk,top", "reads another tensor than the picture given to the detector"),
         (Between, "trunk,top", "reads a tensor that no module of --core returned"),
-        (Reads, "trunk,top", "its code reads values that pass from one module of --core to the next"),
+        (Reads, "trunk,top", "its code also reads values that pass from one module of --core to the next"),
         (FromZero, "trunk,top", "it returns label 0; labels of 3 classes run from 1 to 3"),
         (OneLoss, "trunk,top", "in training it returns no dict of losses"),
+        (Fewer, "trunk,top", "in evaluation it returns 1 dicts for 2 pictures"),
         (NoBoxes, "trunk,top", "in evaluation it returns no list of dicts with boxes, labels, scores"),
         (Batch, "trunk,top", "TypeError"),
         (Counts, "trunk,top", "trunk of --core returns something other than float tensors"),

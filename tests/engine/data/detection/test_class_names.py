@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.data.detection.class_names import parsed, read
+from engine.data.detection.class_names import parsed, read, say_other_places
 from engine.errors import UserError
 
 GOOD = {
@@ -49,11 +49,12 @@ def test_any_other_form_is_not_read(text: str, tmp_path: Path) -> None:
     assert "classes.txt" in fault.value.hint
 
 
-def test_classes_txt_comes_first(tmp_path: Path) -> None:
+def test_classes_txt_is_read_too(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"neither data\.yaml nor classes\.txt"):
         read(tmp_path)
     (tmp_path / "data.yml").write_text("names: [ant]")
     assert read(tmp_path) == ("ant",)
+    (tmp_path / "data.yml").write_text("names: *anchor")
     (tmp_path / "classes.txt").write_text("ﬂy: [1]\nbee  \n\n", encoding="utf-8")
     assert read(tmp_path) == ("ﬂy: [1]", "bee")
     for content in (b"", b"ant\n\nbee\n", b"\xff\n"):
@@ -67,3 +68,52 @@ def test_a_count_that_contradicts_the_names_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data.yaml").write_text("nc: 3  # classes\nnames: [ant, bee]\n")
     with pytest.raises(UserError, match="nc is 3, but there are 2 names"):
         read(tmp_path)
+
+
+def test_two_files_with_names_have_to_agree(tmp_path: Path) -> None:
+    (tmp_path / "data.yaml").write_text("names: [ant, bee]")
+    (tmp_path / "classes.txt").write_text("ant\nbee\n")
+    assert read(tmp_path) == ("ant", "bee")
+    (tmp_path / "classes.txt").write_text("bee\nant\n")
+    with pytest.raises(UserError, match=r"classes\.txt names the classes bee, ant, but .*data\.yaml ant, bee") as fault:
+        read(tmp_path)
+    assert fault.value.code == 4
+
+
+@pytest.mark.parametrize(
+    ("line", "words"), [("kpt_shape: [17, 3]", "key points"), ("nc: 3", "nc is 3, but there are 2")]
+)
+def test_data_yaml_is_heeded_beside_classes_txt(line: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "data.yaml").write_text(line)
+    (tmp_path / "classes.txt").write_text("ant\nbee\n")
+    with pytest.raises(UserError, match=words):
+        read(tmp_path)
+
+
+def test_names_are_different(tmp_path: Path) -> None:
+    (tmp_path / "data.yaml").write_text("names: [ant, bee, ant]")
+    with pytest.raises(UserError, match=r"data\.yaml: classes 0 and 2 have the same name, ant"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("train", "told"),
+    [
+        ("images/train", ""), ("../train/images", "../train/images"), ("./images/train  # these", ""),
+        ("'images/train'", ""), ("/elsewhere/images/train", "/elsewhere/images/train"), ("train.txt", "train.txt"),
+        ("", "no folder"), ("{root}/images/train", ""),
+    ],
+)  # fmt: skip
+def test_other_places_of_pictures_are_told(
+    train: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data.yaml").write_text(f"path: x\ntrain: {train.format(root=tmp_path)}\nval: images/val\n")
+    say_other_places(tmp_path, {"train": tmp_path / "images/train", "val": tmp_path / "images/val"})
+    said = f"notice: {tmp_path}/data.yaml: train is {told}, but the pictures of {tmp_path}/images/train are read, below --data\n"
+    assert capsys.readouterr().err == (said if told else "")
+
+
+def test_roboflows_places_are_those_that_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "data.yaml").write_text("train: ../train/images\nval: ../valid/images\n")
+    say_other_places(tmp_path, {"train": tmp_path / "train/images", "val": tmp_path / "valid/images"})
+    assert capsys.readouterr().err == ""

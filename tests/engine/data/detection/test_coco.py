@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from engine.data import catalogue
+from engine.data import catalogue, splits
 from engine.data.detection import coco
-from engine.errors import UserError
+from engine.errors import BAD_DATA, USAGE, UserError
 from tests.tools.boxed import SIDES, coco_content, coco_folder, pictures, scene, seen
 
 CPU = torch.device("cpu")
@@ -110,6 +110,23 @@ def test_crowds_are_marked_and_missing_fields_are_said(root: Path, capsys: pytes
     assert train.objects.area[1] == pytest.approx(width * height / SIDES[0] / SIDES[1])
 
 
+def test_an_area_that_no_object_can_have_becomes_that_of_its_box(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def change(content: dict[str, Any]) -> None:
+        for entry, area in zip(
+            content["annotations"], (9e8, SIDES[0] * SIDES[1] + 1, SIDES[0] * SIDES[1], 0), strict=False
+        ):
+            entry["area"] = area
+
+    train, _, _ = coco.read(changed(root, change))
+    count = len(coco_content("train")["annotations"])
+    said = f"notice: {root}/train.json: 2 of {count} annotations have a larger area than their picture; taken: width by height\n"
+    assert capsys.readouterr().err == said
+    sizes = [one["bbox"][2] * one["bbox"][3] / SIDES[0] / SIDES[1] for one in coco_content("train")["annotations"]]
+    assert train.objects.area[:4].tolist() == pytest.approx([*sizes[:2], 1, 0])
+
+
 def test_coordinates_survive_the_way_to_networks_and_back(root: Path) -> None:
     for size in (32, 160, 321):
         found = coco.read(root)[0].at(size)[1].boxes / size * torch.tensor(SIDES * 2).numpy()
@@ -162,6 +179,7 @@ BAD = {
     "unknown image": (first(image_id=5), "annotation 1 is for image 5, which the file does not list"),
     "odd crowd": (first(iscrowd=2), "annotation 1 has iscrowd 2"),
     "odd area": (first(area=-1), "annotation 1 has iscrowd 0 and area -1"),
+    "no area": (first(area=float("nan")), "annotation 1 has iscrowd 0 and area nan, not 0 or 1 and a number of at least 0"),
     "no annotation": (lambda content: content["annotations"].insert(0, 7), "annotation no. 1 has no bbox"),
     "no lists": (lambda content: content.pop("images"), "it has no lists of images, annotations and categories"),
     "no images": (lambda content: content.update(images=[], annotations=[]), "it lists no images"),
@@ -171,6 +189,11 @@ BAD = {
     "image twice": (lambda content: content["images"].append(content["images"][0]), "two images have the id 100: 0.png and 0.png"),
     "image without a size": (lambda content: content["images"][1].pop("width"), r"image 1\.png has no width and height in pixels"),
     "image without a name": (lambda content: content["images"][1].pop("file_name"), "an image has no id or no file_name"),
+    "long name": (lambda content: content["images"][1].update(file_name="z" * 9000), r"train\.json lists z{80}, but .* is missing"),
+    "half a character": (lambda content: content["images"][1].update(file_name="\ud800"), r"train\.json lists .*, but .* is missing"),
+    "name with a zero byte": (lambda content: content["images"][1].update(file_name="\0"), r"train\.json lists .*, but .* is missing"),
+    "huge width": (lambda content: content["images"][1].update(width=10**400), r"image 1\.png has no width and height in pixels, from 1 to 999,999,999"),
+    "id that is no number": (lambda content: content["images"][1].update(id=True), "an image has no id or no file_name"),
     "missing picture": (lambda content: content["images"][1].update(file_name="z.png"), r"train\.json lists z\.png, but .*/train/z\.png is missing"),
 }  # fmt: skip
 
@@ -221,6 +244,31 @@ def test_training_on_nothing_is_refused(root: Path) -> None:
     changed(root, lambda content: content.update(annotations=[]))
     with pytest.raises(UserError, match="no training picture has an object"):
         catalogue.load("coco", root, workers=0)
+
+
+@pytest.mark.parametrize("part", ["training", "test"])
+def test_a_part_with_crowds_alone_is_refused(part: str, root: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        for entry in content["annotations"]:
+            entry["iscrowd"] = 1
+
+    changed(root, change, "val" if part == "test" else "train")
+    with pytest.raises(UserError, match=f"{root}: no {part} picture has an object outside of crowds") as fault:
+        catalogue.load("coco", root, workers=0)
+    assert fault.value.code == BAD_DATA
+
+
+def test_a_held_out_part_without_objects_is_refused_before_pictures_are_read(root: Path) -> None:
+    held = splits.held_out(10, 2)[1].tolist()
+
+    def change(content: dict[str, Any]) -> None:
+        content["annotations"] = [one for one in content["annotations"] if one["image_id"] - 100 not in held]
+
+    changed(root, change)
+    (root / "train/0.png").write_text("no picture")
+    with pytest.raises(UserError, match=f"^--val 2: {root}: no held-out picture has an object") as fault:
+        catalogue.load("coco", root, CPU, 32, val=2, workers=0)
+    assert fault.value.code == USAGE
 
 
 @pytest.mark.parametrize("workers", [0, 2])

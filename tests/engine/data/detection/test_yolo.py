@@ -107,6 +107,13 @@ def test_rows_that_reach_out_by_rounding_are_cut_and_counted(root: Path, capsys:
     assert said in capsys.readouterr().err.splitlines()
 
 
+def test_decimal_numbers_of_any_form_are_read(root: Path) -> None:
+    labels(root).write_text("0 +0.5 5e-1 .2 1E-1\n1.0 5.e-1 0.5 0.2 0.1\n")
+    found = yolo.read(root)[0].objects.of(1)
+    assert found["labels"].tolist() == [0, 1]
+    assert found["boxes"].tolist() == [pytest.approx([0.4, 0.45, 0.6, 0.55])] * 2
+
+
 BAD_ROWS = {
     "1.0371 0.5 0.1 0.1": "column 2 (centre x): 1.0371 is not between 0 and 1",
     "0.5 -0.04 0.1 0.1": "column 3 (centre y): -0.04 is not between 0 and 1",
@@ -120,6 +127,8 @@ BAD_ROWS = {
     "0.5 0.5 nan 0.1": "column 4 (width): nan is not finite",
     "0.5 0.5 0.1 wide": "column 5 (height): 'wide' is not a number",
     "0.5,0.5,0.1,0.1": "column 2: '0.5,0.5,0.1,0.1' is not a number",
+    "0.4_2 0.5 0.1 0.1": "column 2 (centre x): '0.4_2' is not a number",
+    "0.5 0.5 0.1 .\u0662": "column 5 (height): '.\u0662' is not a number",
     "0.1 0.1 0.2 0.2 0.3 0.1 0.1 1.5": "column 9 (y): 1.5 is not between 0 and 1",
 }
 
