@@ -46,10 +46,11 @@ def _adopted(found: Foreign, path: Path | str) -> Checkpoint:
     state = renamed(found.state_dict)
     known = recognise(state)
     if known is None:
+        own = "--arch package.module:function"
         raise UserError(
             f"{path}: its weights belong to no known network ({', '.join(map(str, list(state)[:3]))}, ...)",
-            f"for a network of your own, give --arch package.module:function --weights {path} instead, or "
-            + called(f"scripts.convert {path} NEW.pth --arch package.module:function --cfg W,W,..."),
+            f"if it is of a network of your own: {called(f'scripts.convert {path} NEW.pth {own} --cfg W,W,...')}, or "
+            f"prune.train {own} --weights {path}",
             BAD_CHECKPOINT,
         )
     arch, cfg, arch_args = known

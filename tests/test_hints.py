@@ -17,7 +17,6 @@ from engine.cli.naming import input_file
 from engine.data import catalogue
 from engine.errors import UserError, prefix_path
 from tests.conftest import NARROW, SMALL, assert_refused
-from tests.tools import hints
 from tests.tools.contents import raw
 from tests.tools.residual import residual
 
@@ -69,39 +68,6 @@ def test_a_missing_file(command: Command, module: str, argv: tuple[str, ...], pa
     assert_refused(result, 3, f"{path}: no such file")
     assert hint(result) == f"hint: {expected}"
     assert not list(Path().iterdir())
-
-
-@pytest.mark.parametrize(
-    ("module", "argv", "expected"),
-    [
-        ("scripts.curves", ("lsq", "--folder", "file/x"), "name a writable folder with --folder"),
-        ("scripts.convert", ("a.pth", "file/x.pth"), "name another NEW"),
-        ("scripts.report", ("a.pth", "--html", "file/x.html"), "name a writable file: --html F.html"),
-        ("scripts.report", ("a.pth", "--save", "file/x.md"), "name a writable file with --save"),
-        ("scripts.histograms", ("a.pth", "--save", "file/x.png"), "name a writable file with --save"),
-        ("scripts.combinations", ("--save", "file/x.md"), "name a writable file with --save"),
-        ("scripts.results", ("--dataset", "digits"), "work in a writable folder"),
-        ("prune.train", ("--save", "file/x.pth"), "name a writable file with --save"),
-    ],
-)
-def test_a_place_that_cannot_be_written(command: Command, module: str, argv: tuple[str, ...], expected: str) -> None:
-    for name in ("file", "results"):
-        Path(name).write_text("in the way")
-    result = command(module, *argv)
-    assert_refused(result, 6, "cannot write")
-    assert hint(result) == f"hint: {expected}"
-
-
-def test_a_hint_names_options_of_a_command() -> None:
-    """The fixture `command` asks this of every hint in every test."""
-    for line in ("name a writable file with --save", "leave -sr out", "give --dataset digits: prune.train --picture x"):
-        assert hints.of_no_command("scripts.curves", f"error: --zzz\nhint: {line}\n"), line
-    for line in (
-        "name it with --folder",
-        "make it with: python -m prune.train -sr --save x.pth",
-        "see the nin-s1 file",
-    ):
-        assert not hints.of_no_command("scripts.curves", f"error: --zzz\nhint: {line}\n"), line
 
 
 def test_the_file_of_a_stage(workplace: Path) -> None:
