@@ -17,7 +17,6 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from engine.checkpoint.words import counted
 from engine.errors import UserError, users_code
 from engine.system.said import notice
 from model_compression import HOME, PACKAGES
@@ -87,19 +86,20 @@ def values(network: nn.Module, arch: str) -> None:
             raise Misdeclared(f"--arch {arch}: {name} is {dtype}, not float32", "return network.float()")
 
 
-def answer(shape: tuple[int | None, ...], arch: str, classes: int) -> None:
-    """Check that a network's output is one number for each class.
+def answer(shape: tuple[int | None, ...], rows: float, arch: str, classes: int) -> None:
+    """Check that a network's output is one number for each class, in one row for each picture.
 
     Args:
         shape: the shape of its output, with None for a size that depends on the number of pictures.
+        rows: its rows for each picture.
 
     Raises:
         Misdeclared: if the shape is another one (exit 2).
     """
-    if shape != (None, classes):
-        found = ", ".join("B" if size is None else str(size) for size in shape)
+    if shape != (None, classes) or rows != 1:
+        found = ", ".join(("B" if rows == 1 else f"{rows:g}B") if size is None else str(size) for size in shape)
         raise Misdeclared(
-            f"--arch {arch}: forward returns ({found}) for B pictures and {counted(classes, 'class')}, not (B, {classes})",
+            f"--arch {arch}: forward returns ({found}) for B pictures and {classes} classes, not (B, {classes})",
             "the function must use its argument classes, and the network must return one number for each class",
         )
 

@@ -80,7 +80,7 @@ def form_of(
     form.cfg = registry.widths(arch, form) or list(cfg or [])
     form.arch_args = dict(getattr(network, "arch_args", {})) if arch in registry.NETWORKS else {}
     if form.captured.detector is None:
-        check.answer(form.captured.answer, arch, classes)
+        check.answer(form.captured.answer, form.captured.rows, arch, classes)
     if hasattr(network, "channel_groups"):
         check.say_undeclared(arch)
     return form

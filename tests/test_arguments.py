@@ -185,6 +185,8 @@ def test_there_are_enough_cases() -> None:
         (TRAIN, ("--s", "1e39", "-sr"), "argument --s: '1e39' is not a number above 0 and at most 1e+30", "leave --s out for the default"),
         (TRAIN, ("--resume", "a.pth", "--save", "./a.pth"), "a.pth is both input and output", "name another --save"),
         (TRAIN, ("--resume", "run", "--save", "run/state.pth"), "run/state.pth is both input and output", "name another --save"),
+        (TRAIN, ("--save", "net.py"), "argument --save: 'net.py' is a file of Python code", "name a file that ends in .pth"),
+        ("scripts.convert", ("a.pth", "net.py"), "argument NEW: 'net.py' is a file of Python code", "name a file that ends in .pth"),
         ("scripts.combinations", ("--save", "a.pth"), "argument --save: 'a.pth' does not end in .md", "name the file F.md"),
         (TRAIN, ("--cpu", "--device", "cuda"), "--cpu contradicts --device cuda", "give one of them"),
         (TRAIN, ("--type", "0", "--arch", "nin_gc"), "--type 0 means nin, but --arch is nin_gc", "give one of them"),

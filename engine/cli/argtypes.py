@@ -69,6 +69,14 @@ def path(text: str) -> Path:
     return found
 
 
+def output(text: str) -> Path:
+    """Read the path of a file to write, an argparse type. Python code is not replaced, such as that of `--arch net.py:net`."""
+    found = path(text)
+    if found.suffix == ".py":
+        raise argparse.ArgumentTypeError(f"{text!r} is a file of Python code\nname a file that ends in .pth")
+    return found
+
+
 def written(*suffixes: str, hint: str = "") -> Callable[[str], Path]:
     """Return an argparse type: the path of a file to write, which ends in one of `suffixes`.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.cli import datasets
-from engine.cli.argtypes import channels, number, original, path, state
+from engine.cli.argtypes import channels, number, original, output, path, state
 from engine.cli.flags import Options, flag, part, without
 from engine.cli.naming import refuse_input
 from engine.cli.network import Network
@@ -202,7 +202,7 @@ class Output(Options):
     """Where to write."""
 
     title = "output"
-    save: Path | None = flag("--save", type=path, metavar="F", help="the file to write")
+    save: Path | None = flag("--save", type=output, metavar="F", help="the file to write")
     overwrite: bool = flag("--overwrite", action="store_true", help="allow the output file to replace the input file")
 
 

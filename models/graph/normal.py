@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch.fx.node import Argument
 
 from engine.errors import UserError
+from models.graph.calls import BATCH
 
 Size = tuple[int, int, int]
 """The size of a picture: channels, height, width."""
@@ -44,7 +45,17 @@ class Form:
     @property
     def answer(self) -> tuple[int | None, ...]:
         """The shape of the output, with None for the number of pictures."""
-        return tuple(cast(fx.Node, self.graph.output_node().args[0]).meta["shape"])
+        return tuple(self._output.meta["shape"])
+
+    @property
+    def rows(self) -> float:
+        """The rows of the output for each picture, 1 unless code lays pictures and other axes together."""
+        sizes = self._output.meta["sizes"]
+        return sizes[0] / BATCH if sizes else 1
+
+    @property
+    def _output(self) -> fx.Node:
+        return cast(fx.Node, self.graph.output_node().args[0])
 
 
 class NormalForm(nn.Module):

@@ -31,6 +31,7 @@ def widths(cfg=None, **kwargs): return Net(width=(cfg or [8])[0], **kwargs)
 def parallel(num_classes): return nn.DataParallel(Net(num_classes))
 def compiled(num_classes): return torch.compile(nn.DataParallel(Net(num_classes)))
 def scripted(num_classes): return torch.jit.trace(Net(num_classes).eval(), torch.zeros(1, 3, 8, 8))
+def halves(classes): return nn.Sequential(Net(2 * classes), nn.Unflatten(1, (2, classes)), nn.Flatten(0, 1))
 def lazy(classes): return nn.Sequential(nn.LazyConv2d(8, 3), nn.LazyBatchNorm2d())
 built = Net()
 number = 4
@@ -74,6 +75,11 @@ def test_what_is_no_such_function_is_refused(name: str, error: str, hint: str, n
         with pytest.raises(Misdeclared, match=error) as refused:
             make(f"{nets}:{name}")
         assert hint in refused.value.hint
+
+
+def test_an_answer_of_two_rows_a_picture_is_refused(nets: str) -> None:
+    with pytest.raises(Misdeclared, match=r"forward returns \(2B, 7\) for B pictures and 7 classes, not \(B, 7\)"):
+        forms.build(f"{nets}:halves", classes=7, side=8)
 
 
 def test_a_function_that_reads_numbers_of_tensors_has_an_outline(
