@@ -85,6 +85,7 @@ CONTRADICTIONS = [
     *each(SUMMARY, "a.pth --cfg 8,8", "a.pth --classes 5", "--sensitivity"),
     *each(REPORT, "a.pth --save a.pth", "a.pth b.json --save b.md", "a.pth --save t.csv", "a.pth --save t.png"),
     *each(TRAIN, "--resume a.pth --save ./a.pth", "--resume run --save run/state.pth"), *each("scripts.combinations", "--save a.pth"),
+    *each(TRAIN, "--save net.py"), *each("scripts.convert", "a.pth net.py"),
 ]  # fmt: skip
 PATHS = [
     *((TRAIN, (flag, text)) for flag in ("--refine", "--from_scratch", "--evaluate", "--resume", "--save", "--run_dir", "--data") for text in ("", "a\nb")),
