@@ -22,13 +22,10 @@ SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 
 def extreme(kind: str) -> Rule:
-    """Return the rule for torch.max and torch.min, of two values or along an axis."""
+    """Return the rule for torch.max and torch.min along an axis. Capture makes maximum and minimum of those of two values."""
 
     def rule(builder: Builder, node: fx.Node) -> int | list[int]:
         told = values(node)
-        if "other" in told:
-            rank = len(builder.given())
-            return combined(builder, kind, [operand(builder, told[name], rank) for name in ("self", "other")])
         if "dim" not in told:
             raise builder.refused("it works across pictures")
         source, axis = builder.source(), builder.axis(told["dim"])

@@ -75,7 +75,7 @@ def test_channels_that_take_the_place_of_others_are_refused():
     sixth = next(place for place in found.found.places if place.tensor == "block6.conv.weight" and place.rows)
     kept = torch.arange(96).reshape(4, 24)[:, :8].flatten()  # 8 of each of block6's 4 groups
     careless = frozenset(sixth.classes.tolist()) - frozenset(sixth.classes[kept].tolist())
-    with pytest.raises(NotLegal, match="channels? of a kind"):
+    with pytest.raises(NotLegal, match=r"channels? of a kind"):
         cut(found, careless)
 
 

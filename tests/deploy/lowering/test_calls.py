@@ -78,9 +78,9 @@ def assert_same(program: Program, made: nn.Module) -> None:
 
 
 CALLED: dict[Any, list[Call]] = {
-    aten.max: [lambda s, x: torch.max(x, s.column), lambda s, x: torch.max(x, x.mean(2, keepdim=True)), lambda s, x: torch.max(x, 1)[0],
+    aten.max: [lambda s, x: torch.max(x, 1)[0],
                lambda s, x: x.max(-1, keepdim=True).values],
-    aten.min: [lambda s, x: torch.min(s.row, x), lambda s, x: torch.min(x, 2)[0]],
+    aten.min: [lambda s, x: torch.min(x, 2)[0]],
     aten.selu: [lambda s, x: F.selu(x * 3)], aten.rsqrt: [lambda s, x: (x.abs() + 0.1).rsqrt()],
     aten.reciprocal: [lambda s, x: (x.abs() + 0.1).reciprocal()],
     aten.glu: [lambda s, x: F.glu(x, 1), lambda s, x: F.glu(x)],
@@ -98,8 +98,9 @@ CALLED: dict[Any, list[Call]] = {
     aten.mul: [lambda s, x: x * s.column, lambda s, x: x * s.all, lambda s, x: x * x.mean((2, 3), keepdim=True),
                lambda s, x: x.mean((2, 3)) * s.row],
     aten.div: [lambda s, x: x / 3, lambda s, x: x / s.column, lambda s, x: s.map / (x.abs() + 1)],
-    aten.maximum: [lambda s, x: torch.maximum(x, s.column)],
-    aten.minimum: [lambda s, x: torch.minimum(s.row, x), lambda s, x: torch.minimum(x, x.mean(2, keepdim=True))],
+    aten.maximum: [lambda s, x: torch.maximum(x, s.column), lambda s, x: torch.max(x, s.column),
+                   lambda s, x: torch.max(x, x.mean(2, keepdim=True))],
+    aten.minimum: [lambda s, x: torch.minimum(s.row, x), lambda s, x: torch.min(s.row, x), lambda s, x: torch.minimum(x, x.mean(2, keepdim=True))],
     aten.abs: [lambda s, x: x.abs()], aten.exp: [lambda s, x: x.exp()], aten.sqrt: [lambda s, x: (x.abs() + 0.1).sqrt()],
     aten.neg: [lambda s, x: -x], aten.square: [lambda s, x: x.square()], aten.pow: [lambda s, x: x**2, lambda s, x: x**2.0],
     aten.clamp: [lambda s, x: x.clamp(-0.5, 0.25), lambda s, x: x.clamp(max=0.25), lambda s, x: x.clamp_(0, 1)],
