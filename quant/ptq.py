@@ -167,7 +167,9 @@ def _warn_of_loss(options: Options, arch: str, source: Path, lost: float) -> Non
     """Warn of a loss above LOST points, with the command that trains at the same bits on the same data."""
     if lost <= LOST:
         return
-    other = "" if options.calibrate == "mse" else "try --calibrate mse, or "
+    ways = ["try --calibrate mse"] * (options.calibrate != "mse")
+    ways += ["take quant.wqaq --quantizer lsq below 5 bits"] * (min(options.w_bits, options.a_bits) < 5)
+    other = f"{', '.join(ways)}, or " if ways else ""
     data, settings = options.data, options.settings
     bits = ["--Wbits", str(options.w_bits), "--Abits", str(options.a_bits), "--q_type", str(settings.q_type)]
     same = repeated(

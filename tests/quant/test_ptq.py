@@ -58,6 +58,7 @@ def test_the_remedy_trains_what_was_asked_for(refined: Command, monkeypatch: pyt
     )
     done = refined("quant.ptq", "--model", own, *line, "--cpu", "--quiet")
     assert done.code == 0, done.err
+    assert "take quant.wqaq --quantizer lsq below 5 bits, or train: " in done.err
     remedy = shlex.split(done.err.partition("train: python -m quant.wqaq ")[2].splitlines()[0])
     expected = [str(word) for word in (*line[:4], "--q_type", 1, *line[4:], "--refine", own)]
     assert remedy == expected
