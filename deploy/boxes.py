@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from engine.checkpoint.format import Checkpoint
+from engine.cli.naming import refuse_input
 from engine.data.augment import normalise
 from engine.data.detection.sources import stretched
 from engine.data.pictures import decode
-from engine.errors import UserError
 from engine.system.files import check_writable
 from engine.system.said import notice
 from engine.tasks.detection import sound
@@ -80,7 +80,7 @@ def found(
             listed = _listed(boxes, picture.size, shell.side, names, least)
             given.append({"picture": str(path), "boxes": list(listed)})
     if wrong:
-        notice(f"{wrong:,} boxes are left out: their numbers or scores are not finite, or they end before they begin")
+        notice(f"boxes left out: {wrong:,}, whose numbers or scores are not finite, or which end before they begin")
     return given
 
 
@@ -117,8 +117,7 @@ def places(folder: Path, pictures: list[Path]) -> list[Path]:
         place, number = folder / f"{path.stem}.png", 2
         while place in taken:
             place, number = folder / f"{path.stem}_{number}.png", number + 1
-        if any(place.resolve() == picture.resolve() for picture in pictures):
-            raise UserError(f"{place} is both input and output", OTHER_FOLDER)
+        refuse_input(place, pictures, OTHER_FOLDER)
         check_writable(place, OTHER_FOLDER)
         taken.append(place)
     return taken

@@ -17,7 +17,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from engine.errors import BAD_CHECKPOINT, UserError, first_line
-from engine.system.files import write_bytes
+from engine.system.files import OTHER_SAVE, write_bytes
 
 KINDS: dict[str, tuple[str, Any, str]] = {
     "codes": ("U8", np.uint8, "u1"),
@@ -104,7 +104,7 @@ def write(path: Path, contents: Contents) -> int:
         UserError: as `content`; exit 6 if the file cannot be written.
     """
     written = content(contents)
-    write_bytes(path, written)
+    write_bytes(path, written, remedy=OTHER_SAVE)
     return len(written)
 
 

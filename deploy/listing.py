@@ -58,7 +58,7 @@ def summary(held: Packed) -> dict[str, Any]:
 
 def in_tables(counted: int) -> str:
     """Word the size of a merged network in tables, which differs from the size of its packed file."""
-    return f"tables count {counted:,} bytes for the merged checkpoint: ends as they were trained, no description"
+    return f"tables count {counted:,} bytes for the merged checkpoint, whose ends are as trained and which has no description"
 
 
 def stored(operation: Operation) -> int:

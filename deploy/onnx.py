@@ -41,7 +41,7 @@ def body(options: Options) -> dict[str, Any]:
     from deploy.exporting.biases import rounded
     from deploy.exporting.model import exported
     from engine.checkpoint.words import counted
-    from engine.system.files import write_bytes
+    from engine.system.files import OTHER_SAVE, write_bytes
     from engine.system.said import notice
 
     path = options.source.target(options.output, ".onnx")
@@ -65,7 +65,7 @@ def body(options: Options) -> dict[str, Any]:
     content = model.SerializeToString()
     if path.exists():
         print(f"replaced {path}", file=sys.stderr)
-    write_bytes(path, content)
+    write_bytes(path, content, remedy=OTHER_SAVE)
     kinds = [node.op_type for node in model.graph.node]
     text = f"{path}: {len(content):,} bytes, {len(kinds)} nodes, {kinds.count('Conv')} convolutions"
     return {"text": text, "path": path, "bytes": len(content), "nodes": len(kinds)}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from engine.cli import argtypes
 from engine.cli.flags import Options, flag, part
-from engine.cli.naming import input_file, saved
+from engine.cli.naming import input_file, refuse_input, saved
 from engine.cli.options import Normalisation, Output
 from engine.errors import UserError
 
@@ -85,13 +85,12 @@ class Source(Options):
         Raises:
             UserError: exit 2 if it is the input or has another suffix, exit 6 if it cannot be written.
         """
-        from engine.system.files import check_writable
+        from engine.system.files import OTHER_SAVE, check_writable
 
         path = output.save or self.model.with_suffix(suffix)
-        if path.resolve() == self.model.resolve():
-            raise UserError(f"{path} is both input and output", "name another --save")
+        refuse_input(path, [self.model])
         if path.suffix != suffix:
             named = path.with_suffix(suffix) if path.suffix in SUFFIXES else path.with_name(path.name + suffix)
             raise UserError(f"--save {path}: the file must end in {suffix}", f"give --save {named}")
-        check_writable(path)
+        check_writable(path, OTHER_SAVE)
         return path

@@ -100,7 +100,8 @@ def answer(shape: tuple[int | None, ...], rows: float, arch: str, classes: int) 
         found = ", ".join(("B" if rows == 1 else f"{rows:g}B") if size is None else str(size) for size in shape)
         raise Misdeclared(
             f"--arch {arch}: forward returns ({found}) for B pictures and {classes} classes, not (B, {classes})",
-            "the function must use its argument classes, and the network must return one number for each class",
+            "the function must use its argument classes (num_classes if it takes only **kwargs); the network must return one "
+            "number for each class",
         )
 
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.system.files import write_bytes, write_json, write_text
+from engine.system.files import OTHER_SAVE, write_bytes, write_json, write_text
 from engine.tasks import score as scores
 from engine.tasks.score import ACCURACY as SCORE, Score
 from scripts import plots
@@ -226,13 +226,13 @@ def write(rows: list[ResultRow], path: Path, units: str = "plain") -> list[Path]
         UserError: exit 6.
     """
     _, table, data, picture_path = outputs(path)
-    write_text(path, f"{markdown(rows, units)}\n{note(rows)}\n")
-    write_text(table, comma_separated(rows))
-    write_json(data, records(rows))
+    write_text(path, f"{markdown(rows, units)}\n{note(rows)}\n", OTHER_SAVE)
+    write_text(table, comma_separated(rows), OTHER_SAVE)
+    write_json(data, records(rows), OTHER_SAVE)
     written = [path, table, data]
     picture = draw(rows)
     if picture:
-        write_bytes(picture_path, picture)
+        write_bytes(picture_path, picture, remedy=OTHER_SAVE)
         written.append(picture_path)
     return written
 

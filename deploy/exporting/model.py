@@ -59,6 +59,8 @@ def exported(program: Program, **meta: str) -> onnx.ModelProto:
             with np.errstate(over="ignore", invalid="ignore"):  # Graph.tensor refuses the results
                 RULES[type(operation)](graph, number, operation)
         except OverflowError as fault:
-            raise UserError(f"{operation.name}: {fault}", "make the file again: python -m deploy.pack") from fault
+            raise UserError(
+                f"{operation.name}: {fault}", "train or calibrate this layer again: ONNX models hold fp32 numbers"
+            ) from fault
     mean, std = (" ".join(map(str, each)) for each in (program.mean, program.std))
     return graph.model({"mean": mean, "std": std, **meta})

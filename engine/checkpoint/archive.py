@@ -20,7 +20,7 @@ import torch
 
 from engine.checkpoint import pickles
 from engine.errors import BAD_CHECKPOINT, UserError, first_line
-from engine.system.files import write_bytes
+from engine.system.files import OTHER_SAVE, write_bytes
 
 MAX_MEMBERS = 10_000
 MAX_DEPTH, MAX_VALUES, MAX_BITS = 64, 1_000_000, 1024
@@ -47,7 +47,7 @@ def save(path: Path, value: dict[str, Any]) -> None:
     Raises:
         UserError: if the file cannot be written (exit 6).
     """
-    write_bytes(path, to_bytes(value))
+    write_bytes(path, to_bytes(value), remedy=OTHER_SAVE)
 
 
 class Loaded(NamedTuple):

@@ -73,7 +73,7 @@ def output(text: str) -> Path:
     """Read the path of a file to write, an argparse type. Python code is not replaced, such as that of `--arch net.py:net`."""
     found = path(text)
     if found.suffix == ".py":
-        raise argparse.ArgumentTypeError(f"{text!r} is a file of Python code\nname a file that ends in .pth")
+        raise argparse.ArgumentTypeError(f"{text!r} is a file of Python code\nname another file")
     return found
 
 

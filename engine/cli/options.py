@@ -22,7 +22,7 @@ from engine.system import precision
 from engine.system.batches import ON_CPU, ON_GPU
 
 LARGEST = 1e30
-"""Of a learning rate and the like. Optimizers fail with factors that fp32 cannot hold, and multiply them."""
+"""The largest --lr, --wd and --s. Optimizers multiply them, and fp32 has to hold the product."""
 
 
 @dataclass(frozen=True, kw_only=True)

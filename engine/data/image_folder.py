@@ -15,7 +15,7 @@ from engine.cli.datasets import IMAGENET, SHIFT
 from engine.data.contract import class_names, is_line
 from engine.data.crops import SIDE
 from engine.data.info import DataInfo, Read
-from engine.data.listing import PICTURE_SUFFIXES, check_regular, files_under, say_left_out
+from engine.data.listing import PICTURE_SUFFIXES, check_regular, entries, files_under, say_left_out
 from engine.data.many_files import workers_for
 from engine.data.pictures import decode, read_all
 from engine.data.pixels import statistics, widest_shift
@@ -37,7 +37,7 @@ def folder_files(root: Path, part: str) -> tuple[list[tuple[Path, int]], list[st
         UserError: naming the missing or empty folder (exit 4).
     """
     folder = root / part
-    there = sorted(p for p in folder.iterdir() if not p.name.startswith(".")) if folder.is_dir() else []
+    there = entries(folder) if folder.is_dir() else []
     names, others = [p.name for p in there if p.is_dir()], [p for p in there if not p.is_dir()]
     files: list[tuple[Path, int]] = []
     for number, name in enumerate(names):
@@ -65,10 +65,6 @@ def bare(files: list[tuple[Path, int]], names: list[str]) -> list[int]:
     return sorted(set(range(len(names))) - {number for _, number in files})
 
 
-def _is_class(path: Path) -> bool:
-    return path.is_dir() and not path.name.startswith(".")
-
-
 def tested(root: Path) -> str:
     """Return the folder of the test part: test, or val (as in ImageNet) if there is no test."""
     return "val" if (root / "val").is_dir() and not (root / "test").is_dir() else "test"
@@ -82,7 +78,7 @@ def has_folders(root: Path) -> bool:
     """Return whether a folder looks like an imagefolder: train/<class>/ and test/<class>/, or val/<class>/."""
     try:
         return all(
-            any(_is_class(place) and place.name not in OF_YOLO for place in (root / part).iterdir())
+            any(p.is_dir() and not p.name.startswith(".") and p.name not in OF_YOLO for p in (root / part).iterdir())
             for part in ("train", tested(root))
         )
     except OSError:

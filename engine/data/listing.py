@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from engine.errors import BAD_DATA, UserError
 from engine.system.said import notice
@@ -31,13 +32,25 @@ def files_under(folder: Path, suffixes: Collection[str]) -> tuple[list[Path], li
     return sorted(taken), sorted(others)
 
 
+def entries(folder: Path) -> list[Path]:
+    """Return what lies in a folder, sorted, without names that begin with a dot.
+
+    Raises:
+        UserError: if it cannot be read (exit 4).
+    """
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as fault:
+        _cannot_read(fault)
+
+
 def say_left_out(folder: Path, others: Sequence[Path], suffixes: Collection[str]) -> None:
     """Print a notice that counts the files left out of a folder, and names the first; nothing if there are none."""
     if others:
         count = "1 file is" if len(others) == 1 else f"{len(others):,} files are"
         first = "" if len(others) == 1 else "the first is "
         notice(
-            f"{folder}: {count} left out, {first}{others[0].relative_to(folder)}; read are {' '.join(sorted(suffixes))}"
+            f"{folder}: {count} left out, {first}{others[0].relative_to(folder)}; suffixes that are read: {' '.join(sorted(suffixes))}"
         )
 
 
@@ -51,5 +64,5 @@ def check_regular(path: Path) -> None:
         raise UserError(f"cannot read {path}: it is not a regular file", "remove or replace it", BAD_DATA)
 
 
-def _cannot_read(fault: OSError) -> None:
+def _cannot_read(fault: OSError) -> NoReturn:
     raise UserError(f"cannot read {fault.filename}: {fault.strerror}", "check its permissions", BAD_DATA) from fault

@@ -77,7 +77,7 @@ def write(folder: Path, rows: list[LadderRow], pages: Sequence[Path] = ()) -> Re
         was = path.read_text(encoding="utf-8")
         now = _marked(folder.name).sub(lambda found: found[1] + texts[found["kind"]] + found[3], was)
         if now != was:
-            write_text(path, now)
+            write_text(path, now, WRITABLE_FOLDER)
             print(f"updated {path}", file=sys.stderr)
     for name, picture in draw(results, rows).items():
         write_bytes(folder / name, picture, remedy=WRITABLE_FOLDER)

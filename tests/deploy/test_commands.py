@@ -45,7 +45,7 @@ def test_files_of_any_stage_are_packed(stem: str, stocked: Command) -> None:
     before, size = Path(source).stat().st_size, Path(result.path).stat().st_size
     assert result.out.splitlines() == [
         f"{source}: {before:,} bytes -> {size:,} bytes; tables count {held.bits // 8:,} bytes for the merged "
-        "checkpoint: ends as they were trained, no description", result.path,
+        "checkpoint, whose ends are as trained and which has no description", result.path,
     ]  # fmt: skip
     assert size < before
     whole = [is_whole for _, is_whole in layers(held.program)]

@@ -7,6 +7,7 @@ The usual forms of the entry need no YAML library. Other YAML is refused, as a m
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -67,7 +68,8 @@ def say_other_places(root: Path, read_from: Mapping[str, Path]) -> None:
         entry = re.search(rf"^{key}[ \t]*:[ \t]*(.*?)[ \t]*(?:#.*)?$", text, re.MULTILINE)
         said = entry[1].strip("'\"") if entry else ""
         meant = [part for part in PurePosixPath(said).parts if part not in ("/", ".", "..")]
-        if entry and (not meant or meant != [*folder.resolve().parts[-len(meant) :]]):
+        places = (Path(os.path.abspath(folder)), folder.resolve())  # it may be a link
+        if entry and not (meant and any(meant == [*place.parts[-len(meant) :]] for place in places)):
             notice(f"{yaml}: {key} is {said or 'no folder'}, but the pictures of {folder} are read, below --data")
 
 

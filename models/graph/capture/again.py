@@ -14,6 +14,7 @@ from torch import Tensor, fx, nn
 from engine.system.said import some
 from models.check import Misdeclared
 from models.graph.capture.form import capture
+from models.graph.capture.training import same
 from models.graph.normal import NormalForm
 
 _HINT = "hold what it draws in the state_dict: self.register_buffer(name, tensor)"
@@ -37,11 +38,11 @@ def check(form: NormalForm, make: Callable[[], nn.Module], arch: str) -> None:
             place = (one or other).meta.get("line") or "its graph"
             raise Misdeclared(f"--arch {arch}: it is another network each time it is built: {place}", _HINT)
     before, after = _outside(form), _outside(again)
-    if moved := [name for name in before if not torch.equal(before[name].cpu(), after[name].cpu())]:
+    if moved := [name for name in before if not _same(before[name].cpu(), after[name].cpu())]:
         places = [name if _is_own(name) else _reader(form, name) for name in moved]
         raise Misdeclared(
             f"--arch {arch}: numbers outside its state_dict differ each time it is built, and no file keeps them: "
-            + some(places),
+            + some([*dict.fromkeys(places)]),
             _HINT,
         )
 
@@ -68,6 +69,10 @@ def _text(node: fx.Node | None, form: NormalForm) -> str:
 def _outside(form: NormalForm) -> dict[str, Tensor]:
     state = form.state_dict()
     return {name: tensor for name, tensor in form.named_buffers(remove_duplicate=False) if name not in state}
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and same(one, other)
 
 
 def _is_own(name: str) -> bool:

@@ -23,8 +23,8 @@ bias in front of a batch norm is 0 but for rounding.
 """
 
 _OWN = (
-    "capture loses the backward of a torch.autograd.Function and gradient hooks: let autograd derive it; a "
-    "straight-through estimator of f is x + (f(x) - x).detach()"
+    "capture loses the backward of a torch.autograd.Function, gradient hooks, and gradients that are off in evaluation "
+    "alone: let autograd derive them; a straight-through estimator of f is x + (f(x) - x).detach()"
 )
 
 

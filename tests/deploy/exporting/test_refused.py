@@ -62,7 +62,10 @@ def scaled(inverse: float, scale: float) -> list[Operation]:
 def test_steps_beyond_fp32_are_refused_by_name(inverse: float, scale: float, words: str) -> None:
     with pytest.raises(UserError, match=words) as fault:
         exported(program(*scaled(inverse, scale)))
-    assert (fault.value.code, fault.value.hint) == (USAGE, "make the file again: python -m deploy.pack")
+    assert (fault.value.code, fault.value.hint) == (
+        USAGE,
+        "train or calibrate this layer again: ONNX models hold fp32 numbers",
+    )
 
 
 def test_a_dead_filter_is_taken() -> None:

@@ -231,7 +231,9 @@ def test_each_batch_size_is_compiled(network: NormalForm, monkeypatch: pytest.Mo
     real = torch.compile
     monkeypatch.setattr(torch, "compile", lambda model, dynamic: real(model, dynamic=dynamic, backend="eager"))
     torch._dynamo.reset()
-    with torch._dynamo.config.patch(recompile_limit=8, fail_on_recompile_limit_hit=True):
+    with torch._dynamo.config.patch(
+        recompile_limit=8, accumulated_recompile_limit=256, fail_on_recompile_limit_hit=True
+    ):
         made = contenders._compiled(COMPILED, merge(network))
         for count in range(1, 11):
             assert made.run(pictures(count)).shape == (count, 10)

@@ -43,13 +43,13 @@ def test_what_is_left_out_of_a_folder_is_counted_and_named(pets: Path, capsys: p
     (pets / "train/note.txt").write_text("")
     (pets / "train/bee/.hidden.heic").write_text("")
     listed(pets)
-    said = f"notice: {pets}/train: 1 file is left out, note.txt; read are .bmp .gif"
+    said = f"notice: {pets}/train: 1 file is left out, note.txt; suffixes that are read: .bmp .gif"
     assert capsys.readouterr().err.startswith(said)
     (pets / "train/bee/0.heic").write_text("")
     (pets / "train/bee/more").symlink_to(pets / "test")
     found = listed(pets)
     assert len(found.train) == 4
-    said = f"notice: {pets}/train: 3 files are left out, the first is note.txt; read are .bmp"
+    said = f"notice: {pets}/train: 3 files are left out, the first is note.txt; suffixes that are read: .bmp"
     assert capsys.readouterr().err.startswith(said)
 
 
@@ -61,8 +61,8 @@ def test_what_is_left_out_of_a_yolo_folder_is_counted_and_named(
     (root / "labels/val/1.xml").write_text("")
     yolo.read(root)
     said = capsys.readouterr().err
-    assert f"{root}/images/train: 1 file is left out, 0.heic; read are" in said
-    assert f"{root}/labels/val: 1 file is left out, 1.xml; read are .txt\n" in said
+    assert f"{root}/images/train: 1 file is left out, 0.heic; suffixes that are read:" in said
+    assert f"{root}/labels/val: 1 file is left out, 1.xml; suffixes that are read: .txt\n" in said
 
 
 def test_labels_with_a_suffix_in_capitals_are_read(tmp_path: Path) -> None:
@@ -97,7 +97,9 @@ def refused_pipe(path: Path, read: Callable[[], object]) -> None:
     path.unlink(missing_ok=True)
     os.mkfifo(path)
     signal.alarm(10)  # opening it would wait for a writer forever
-    with pytest.raises(UserError, match=f"^cannot read {path}: it is not a regular file$") as fault:
-        read()
-    signal.alarm(0)
+    try:
+        with pytest.raises(UserError, match=f"^cannot read {path}: it is not a regular file$") as fault:
+            read()
+    finally:
+        signal.alarm(0)
     assert fault.value.code == BAD_DATA

@@ -55,6 +55,8 @@ READERS: dict[str, tuple[str, Spoils]] = {
     "compares where boxes are rare": ("boxes", Spoils(rare)),
     "weighs its loss by the picture": ("losses", Spoils(
         losses=lambda found, images, _: {"loss": sum(found.values()) * (1 + torch.stack(images).mean())})),
+    "weighs its loss by chance and the picture": ("losses", Spoils(
+        losses=lambda found, images, _: {"loss": sum(found.values()) * torch.rand(()) * (1 + torch.stack(images).mean())})),
     "compares inner values in its loss": ("losses", Spoils(
         losses=lambda found, _, inner: {"loss": sum(found.values()) + (inner > 0).float().mean()})),
 }  # fmt: skip

@@ -113,6 +113,14 @@ def test_other_places_of_pictures_are_told(
     assert capsys.readouterr().err == (said if told else "")
 
 
+def test_a_link_is_the_place_that_it_is_named_as(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "train").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data.yaml").write_text("train: train\n")
+    say_other_places(tmp_path, {"train": tmp_path / "train"})
+    assert capsys.readouterr().err == ""
+
+
 def test_roboflows_places_are_those_that_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "data.yaml").write_text("train: ../train/images\nval: ../valid/images\n")
     say_other_places(tmp_path, {"train": tmp_path / "train/images", "val": tmp_path / "valid/images"})
