@@ -39,6 +39,7 @@ def library() -> Path:
 
 def compiling(path: Path, does: str) -> str:
     """Write a fake compiler that prints a version and otherwise runs `does`; `$out` is the file to write, `$all` all words."""
+    path.unlink(missing_ok=True)  # another process may just be starting the old one: "text file busy"
     path.write_text(
         "#!/bin/sh\n[ $1 = --version ] && echo one && exit 0\n"
         'all="$*"; while [ $# -gt 0 ]; do [ "$1" = -o ] && out=$2; shift; done\n' + does
