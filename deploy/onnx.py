@@ -54,8 +54,7 @@ def body(options: Options) -> dict[str, Any]:
         names |= {key: json.dumps(value) for key, value in held.around.to_dict().items()}
     elif made.dataset.boxes:
         notice("the packed file does not name the tensors of its answer, so the model does not: pack it again")
-    # rounding would move a detector's boxes
-    program, coarse = (held.program, []) if made.dataset.boxes else rounded(held.program)
+    program, coarse = rounded(held.program, made.dataset.boxes)
     if coarse:
         notice(
             f"rounded the biases of {counted(len(coarse), 'layer')} to whole steps of the sums: other runtimes need that to "

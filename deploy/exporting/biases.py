@@ -24,8 +24,14 @@ LARGEST_BIAS = 2**30
 """On the grid of the sums; a larger bias is added after the scale, in fp32."""
 
 
-def rounded(program: Program) -> tuple[Program, list[str]]:
-    """Return a program with rounded biases in the layers that engines compute on integers, and the names of these layers."""
+def rounded(program: Program, detects: bool) -> tuple[Program, list[str]]:
+    """Return a program with rounded biases in the layers that engines compute on integers, and the names of these layers.
+
+    Args:
+        detects: whether it is a detector's. Its program is returned as it is, because rounding would move its boxes.
+    """
+    if detects:
+        return program, []
     readers, operations, names = plans.readers(program), [*program.operations], []
     for number, operation in enumerate(program.operations):
         if _rounds(program, number, operation) and plans.chain(program, number, readers):

@@ -105,10 +105,10 @@ def unspecific(node: fx.Node) -> tuple[Any, tuple[Any, ...]]:
     """
     if packet(node) not in (aten.squeeze, aten.squeeze_):
         return SAME.get(node.target, node.target), node.args
-    sizes, told = shape(source(node)) or (), values(node).get("dim")
-    asked = range(len(sizes)) if told is None else told if isinstance(told, (list, tuple)) else (told,)
-    axes = {axis % len(sizes) for axis in asked if sizes}
-    return packet(node).dims, (source(node), sorted(axis for axis in axes if sizes[axis] == 1))
+    given, told = shape(source(node)) or (), values(node).get("dim")
+    asked = range(len(given)) if told is None else told if isinstance(told, (list, tuple)) else (told,)
+    axes = {axis % len(given) for axis in asked if given}
+    return packet(node).dims, (source(node), sorted(axis for axis in axes if given[axis] == 1))
 
 
 def line(node: fx.Node) -> str | None:

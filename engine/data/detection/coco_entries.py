@@ -69,16 +69,8 @@ def row(path: Path, place: int, entry: Any, numbers: dict[Any, int], classes: di
     if crowd not in (0, 1) or not _is_number(area) or area < 0:
         text = f"{name} has iscrowd {str(crowd)[:20]} and area {str(area)[:20]}, not 0 or 1 and a number of at least 0"
         raise _wrong(path, text)
-    return (
-        numbers[number],
-        classes[kind],
-        left,
-        top,
-        left + width,
-        top + height,
-        bool(crowd),
-        area if "area" in entry else math.nan,
-    )
+    area = area if "area" in entry else math.nan
+    return numbers[number], classes[kind], left, top, left + width, top + height, bool(crowd), area
 
 
 def called(place: int, entry: Any) -> str:

@@ -38,7 +38,7 @@ def check(form: NormalForm, make: Callable[[], nn.Module], arch: str) -> None:
             place = (one or other).meta.get("line") or "its graph"
             raise Misdeclared(f"--arch {arch}: it is another network each time it is built: {place}", _HINT)
     before, after = _outside(form), _outside(again)
-    if moved := [name for name in before if not _same(before[name].cpu(), after[name].cpu())]:
+    if moved := [name for name in before if not same(before[name].cpu(), after[name].cpu())]:
         places = [name if _is_own(name) else _reader(form, name) for name in moved]
         raise Misdeclared(
             f"--arch {arch}: numbers outside its state_dict differ each time it is built, and no file keeps them: "
@@ -69,10 +69,6 @@ def _text(node: fx.Node | None, form: NormalForm) -> str:
 def _outside(form: NormalForm) -> dict[str, Tensor]:
     state = form.state_dict()
     return {name: tensor for name, tensor in form.named_buffers(remove_duplicate=False) if name not in state}
-
-
-def _same(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and same(one, other)
 
 
 def _is_own(name: str) -> bool:

@@ -111,7 +111,7 @@ def _gradients(output: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
 
 def same(one: Tensor, other: Tensor) -> bool:
     """Return whether two tensors are equal bit for bit. NaN equals NaN, as made-up numbers may overflow."""
-    return torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
+    return one.shape == other.shape and torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
 
 
 @contextlib.contextmanager

@@ -72,11 +72,12 @@ def test_a_whole_part_counts() -> None:
 def test_layers_whose_codes_engines_compute_are_rounded(kind: str, some: bool) -> None:
     """Their codes move by one at most. Layers that give signs or fp32 keep their bias."""
     program = lowered(merged("mobilenet_v1", kind), low_ends=False)
-    found, names = rounded(program)
+    found, names = rounded(program, False)
     assert bool(names) == some
     for before, after in zip(program.operations, found.operations, strict=True):
         assert (before is after) == (after.name not in names or not isinstance(after, (Convolution, Linear)))
-    assert rounded(found)[1] == []
+    assert rounded(found, False)[1] == []
+    assert rounded(program, True) == (program, [])
     if some:
         expected, answer = (run(each, pictures(8)) for each in (program, found))
         assert 0 < (answer - expected).abs().max() < expected.abs().max()
