@@ -135,8 +135,8 @@ EXAMPLES: dict[str, tuple[str, tuple[str, ...], set[str]]] = {
     "quantizer": (
         r"lsq|LSQ|lsq_w4a4",
         ("*.py",),
-        {"quant/notices.py", "scripts/curves.py"},
-    ),  # a hint, and an example of --help
+        {"quant/notices.py", "quant/ptq.py", "scripts/curves.py"},
+    ),  # two hints, and an example of --help
     "network": (r"slimming(?! article)", ("models/**/*.py", "engine/cli/*.py"), {"models/legacy.py"}),  # old files
     "data set": (r"fashion_mnist", ("*.py",), set()),
     "task": (r"DETECTION|MAP|Detection", ("*.py",), {"engine/data/detection/sets.py"}),  # describes sets with boxes
