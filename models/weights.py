@@ -22,6 +22,7 @@ from engine.checkpoint.provenance import Provenance
 from engine.checkpoint.words import counted
 from engine.data.info import DataInfo
 from engine.errors import BAD_CHECKPOINT, UserError
+from engine.system import draws
 from engine.system.said import notice, some
 from models import legacy, registry, user_code
 
@@ -156,8 +157,7 @@ def _with_fresh(
             else f"has no last layer: no {names}"
         )
         raise UserError(f"{path} {lacks}", said.remedy)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(said.seed)
+    with draws.kept(said.seed):
         made = registry.build(known.arch, known.cfg, classes, **known.arch_args).state_dict()
     for key, grows in head.items():
         axis = grows.axis

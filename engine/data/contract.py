@@ -1,13 +1,6 @@
-"""Check what the reader of a data set returns, so that a new reader's mistake is named before training meets it.
-
-Also check the names that a folder gives to its classes and to itself, as they stand in files and tables.
-"""
+"""Check what the reader of a data set returns, so that a new reader's mistake is named before training meets it."""
 
 from __future__ import annotations
-
-import unicodedata
-from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -41,30 +34,6 @@ def checked(name: str, found: Read) -> Read:
             outside = labels[(labels < 0) | (labels >= classes)][0]
             raise _wrong(name, f"its {part} labels have {outside}, not only 0 to {classes - 1}")
     return found
-
-
-def class_names(names: Sequence[str], where: Path) -> tuple[str, ...]:
-    """Return the names of a folder's classes, if they are different, and lines of text.
-
-    Raises:
-        UserError: naming the first wrong one (exit 4).
-    """
-    first: dict[str, int] = {}
-    for number, name in enumerate(names):
-        if not name.strip():
-            raise UserError(f"{where}: class {number} has no name", "give each class a name", BAD_DATA)
-        if not is_line(name):
-            what = "it holds a line break, a control character or bytes that are not UTF-8"
-            raise UserError(f"{where}: the class name {name!r} is no line of text: {what}", "rename it", BAD_DATA)
-        if first.setdefault(name, number) != number:
-            text = f"{where}: classes {first[name]} and {number} have the same name, {name}"
-            raise UserError(text, "give each class a name of its own", BAD_DATA)
-    return tuple(names)
-
-
-def is_line(name: str) -> bool:
-    """Return whether a name has no line breaks, control characters and undecodable bytes, which ONNX files refuse."""
-    return not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in name)
 
 
 def _said(tensor: Tensor) -> str:

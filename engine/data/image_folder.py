@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 
 from engine.cli.datasets import IMAGENET, SHIFT
-from engine.data.contract import class_names, is_line
 from engine.data.crops import SIDE
 from engine.data.info import DataInfo, Read
 from engine.data.listing import PICTURE_SUFFIXES, check_regular, entries, files_under, say_left_out
 from engine.data.many_files import workers_for
+from engine.data.names import class_names, is_line
 from engine.data.pictures import decode, read_all
 from engine.data.pixels import statistics, widest_shift
 from engine.errors import BAD_DATA, UserError
@@ -116,7 +116,7 @@ def listed(root: Path) -> Folder:
 
     Raises:
         UserError: if a part is missing, the parts' classes differ or there is only one class, or as `label` and
-            contract.class_names (exit 4).
+            names.class_names (exit 4).
     """
     other = tested(root)
     (train, names), (test, found) = folder_files(root, "train"), folder_files(root, other)

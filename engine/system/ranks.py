@@ -196,11 +196,9 @@ def reduced(value: Tensor, how: str, group: Any = None) -> Tensor:
 def seed(numbers: tuple[int, ...]) -> None:
     """Seed torch's generators, which dropout draws from, by the position in a run and the rank."""
     if count() > 1:
-        import torch
+        from engine.system import draws
 
         mixed = 0
         for number in (*numbers, rank()):
             mixed = mixed * 1_000_003 + number
-        torch.default_generator.manual_seed(mixed % 2**63)
-        if torch.cuda.is_initialized():
-            torch.cuda.manual_seed(mixed % 2**63)
+        draws.seed(mixed % 2**63)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from engine.system import draws
 from models.check import Misdeclared
 from models.detectors.shell import Boxes, Shell
 
@@ -49,8 +50,7 @@ def check(shell: Shell, core: Callable[[Tensor], Tensor], pictures: Tensor, arch
 
 def _seeded(run: Callable[[], Boxes]) -> Boxes:
     """Run code that may draw random numbers, always the same ones."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with draws.kept(0):
         return run()
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from engine.data.info import Channels, DataInfo
+from engine.system import draws
 
 ZOOM = (1.0, 2.0)
 """The zoom-out of half of the pictures: the side of the plain canvas divided by the picture's side."""
@@ -55,8 +55,7 @@ def augmented(
         "labels": labels,
     }
     moves = _moves(info.image_size, info.mean, bool(info.flip), len(boxes) > 0)
-    with torch.random.fork_rng(devices=[]):  # torchvision draws from torch's global generator
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed also seeds GPUs, which fork_rng does not restore
+    with draws.kept(seed):  # torchvision draws from torch's global generator
         sample = moves(sample)
     image = sample["picture"].as_subclass(Tensor).permute(1, 2, 0).contiguous()
     return image, sample["boxes"].as_subclass(Tensor), sample["labels"]

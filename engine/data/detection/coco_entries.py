@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from engine.data.contract import class_names
+from engine.data.names import class_names
 from engine.errors import BAD_DATA, UserError
 
 _MEND = "correct the file"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.data.detection import class_names
+from engine.data.detection import class_names, data_yaml
 from engine.data.detection.boxes import SLACK, Rows, checked
 from engine.data.detection.listed import Listed
 from engine.data.detection.objects import Objects
@@ -53,7 +53,7 @@ def read(root: Path) -> tuple[Listed, Listed, tuple[str, ...]]:
     """
     folders = [find(root, part) for part in ("train", "test")]
     names = class_names.read(root)
-    class_names.say_other_places(root, {"train": folders[0][0], "val": folders[1][0]})
+    data_yaml.say_other_places(root, {"train": folders[0][0], "val": folders[1][0]})
     train, test = (_part(images, labels, len(names)) for images, labels in folders)
     return train, test, names
 

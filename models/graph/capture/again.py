@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from itertools import zip_longest
 
 import numpy as np
-import torch
 from torch import Tensor, fx, nn
 
+from engine.system import draws
 from engine.system.said import some
 from models.check import Misdeclared
 from models.graph.capture.form import capture
@@ -52,7 +52,7 @@ def _generators_kept() -> Iterator[None]:
     """Restore the random generators of PyTorch, Python and NumPy after a build inside the context."""
     python, numpy = random.getstate(), np.random.get_state()
     try:
-        with torch.random.fork_rng(devices=[]):
+        with draws.kept():
             yield
     finally:
         random.setstate(python)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from engine.system import signals
+from engine.system import draws, signals
 from models.check import Misdeclared, one_line
 
 PICTURES = 3
@@ -40,7 +40,7 @@ def exported(model: nn.Module, arch: str, like: Tensor) -> ExportedProgram:
     first = next(iter(inspect.signature(model.forward).parameters.values()), None)
     if first is not None and first.kind is first.VAR_POSITIONAL:  # def forward(self, *inputs)
         shapes = (shapes,)
-    with _silent(), _uncollected(), signals.held(), torch.random.fork_rng(devices=[]):
+    with _silent(), _uncollected(), signals.held(), draws.kept():
         try:
             return torch.export.export(
                 model, (like[:1].repeat(PICTURES, 1, 1, 1),), strict=False, dynamic_shapes=shapes

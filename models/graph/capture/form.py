@@ -10,6 +10,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_leaves
 
 from engine.errors import no_memory
+from engine.system import draws
 from models.check import Misdeclared, user_code
 from models.graph.capture import unheld
 from models.graph.capture.build import build
@@ -122,7 +123,7 @@ def answers(model: nn.Module, picture: Size, shape: tuple[int | None, ...] | Non
     x = _made_up(model, picture)
     try:
         fit_to(model, picture)
-        with buffers_kept(model), torch.random.fork_rng(devices=[]):
+        with buffers_kept(model), draws.kept():
             found = model.eval()(x)
     except (Exception, SystemExit) as fault:
         if no_memory(fault):

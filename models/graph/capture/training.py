@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from engine.errors import no_memory
+from engine.system import draws
 from engine.system.said import notice, some
 from models.check import Misdeclared, one_line, user_code
 from models.graph.normal import NormalForm
@@ -84,8 +85,7 @@ class Run(NamedTuple):
 
 def _run(network: nn.Module, x: Tensor, parameters: list[nn.Parameter], *, training: bool) -> Run:
     """Run a network forward and backward from a fixed seed. Restore its buffers and eval mode."""
-    with buffers_kept(network), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with buffers_kept(network), draws.kept(0):
         network.train(training)
         try:
             output = next(leaf for leaf in tree_leaves(network(x.clone())) if isinstance(leaf, Tensor))

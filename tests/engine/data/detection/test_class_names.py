@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.data.detection.class_names import parsed, read, say_other_places
+from engine.data.detection.class_names import read
+from engine.data.detection.data_yaml import names_in
 from engine.errors import UserError
 
 GOOD = {
@@ -22,12 +23,12 @@ GOOD = {
 
 @pytest.mark.parametrize("text", GOOD.values(), ids=list(GOOD))
 def test_the_usual_forms_are_read(text: str) -> None:
-    assert parsed(text) == ["ant", "bee", "traffic light"]
+    assert names_in(text) == ["ant", "bee", "traffic light"]
 
 
 def test_names_keep_what_stands_in_quotes() -> None:
-    assert parsed("names: ['a, b', \"it's\", 'c: d', x-y, 3d, no]") == ["a, b", "it's", "c: d", "x-y", "3d", "no"]
-    assert parsed("names:\n  0: C#\n  1: 12:30\n") == ["C#", "12:30"]
+    assert names_in("names: ['a, b', \"it's\", 'c: d', x-y, 3d, no]") == ["a, b", "it's", "c: d", "x-y", "3d", "no"]
+    assert names_in("names:\n  0: C#\n  1: 12:30\n") == ["C#", "12:30"]
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,7 @@ def test_names_keep_what_stands_in_quotes() -> None:
     ],
 )  # fmt: skip
 def test_any_other_form_is_not_read(text: str, tmp_path: Path) -> None:
-    assert parsed(text) is None
+    assert names_in(text) is None
     (tmp_path / "data.yaml").write_text(text)
     with pytest.raises(UserError, match=r"data\.yaml: its entry `names` is missing or has") as fault:
         read(tmp_path)
@@ -94,34 +95,3 @@ def test_names_are_different(tmp_path: Path) -> None:
     (tmp_path / "data.yaml").write_text("names: [ant, bee, ant]")
     with pytest.raises(UserError, match=r"data\.yaml: classes 0 and 2 have the same name, ant"):
         read(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("train", "told"),
-    [
-        ("images/train", ""), ("../train/images", "../train/images"), ("./images/train  # these", ""),
-        ("'images/train'", ""), ("/elsewhere/images/train", "/elsewhere/images/train"), ("train.txt", "train.txt"),
-        ("", "no folder"), ("{root}/images/train", ""),
-    ],
-)  # fmt: skip
-def test_other_places_of_pictures_are_told(
-    train: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "data.yaml").write_text(f"path: x\ntrain: {train.format(root=tmp_path)}\nval: images/val\n")
-    say_other_places(tmp_path, {"train": tmp_path / "images/train", "val": tmp_path / "images/val"})
-    said = f"notice: {tmp_path}/data.yaml: train is {told}, but the pictures of {tmp_path}/images/train are read, below --data\n"
-    assert capsys.readouterr().err == (said if told else "")
-
-
-def test_a_link_is_the_place_that_it_is_named_as(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "train").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "data.yaml").write_text("train: train\n")
-    say_other_places(tmp_path, {"train": tmp_path / "train"})
-    assert capsys.readouterr().err == ""
-
-
-def test_roboflows_places_are_those_that_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "data.yaml").write_text("train: ../train/images\nval: ../valid/images\n")
-    say_other_places(tmp_path, {"train": tmp_path / "train/images", "val": tmp_path / "valid/images"})
-    assert capsys.readouterr().err == ""
