@@ -84,7 +84,7 @@ CONTRADICTIONS = [
     *each(PTQ, "--cfg 8,8", "--cpu --device cuda"), *each(MERGE, "--cfg 8,8"), *each(COMPARE, "a.pth b.pth c.pth", "--cfg 8,8"),
     *each(SUMMARY, "a.pth --cfg 8,8", "a.pth --classes 5", "--sensitivity"),
     *each(REPORT, "a.pth --save a.pth", "a.pth b.json --save b.md", "a.pth --save t.csv", "a.pth --save t.png"),
-    *each(TRAIN, "--resume a.pth --save ./a.pth", "--resume run --save run/state.pth"), *each("scripts.combinations", "--save a.pth"),
+    *each(TRAIN, "--resume a.pth --save ./a.pth", "--resume run --save run/state.pth", "--resume run --save run/state.prev.pth"), *each("scripts.combinations", "--save a.pth"),
     *each(TRAIN, "--save net.py"), *each("scripts.convert", "a.pth net.py"),
 ]  # fmt: skip
 PATHS = [

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.executors import plans
-from deploy.operations.base import Codes, Matrix, Numbers, Operation
+from deploy.operations.base import LARGEST_BIAS, Codes, Matrix, Numbers, Operation
 from deploy.operations.layers import Convolution, Linear
 from deploy.program import Program
 
@@ -20,8 +20,6 @@ LARGEST_FINE = 63
 """Largest |weight| after scaling up. AVX2 adds two products of bytes in 16 bits: 2 * 63 * 255 fits, and even 64 would."""
 COARSE = 8
 """A row's grid is coarse if its scale exceeds the layer's median scale by this factor."""
-LARGEST_BIAS = 2**30
-"""On the grid of the sums; a larger bias is added after the scale, in fp32."""
 
 
 def rounded(program: Program, detects: bool) -> tuple[Program, list[str]]:
@@ -62,7 +60,7 @@ def on_grid(matrix: Matrix) -> Matrix:
     weight, scale = _finer(matrix.weight, matrix.scale)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         steps = bias / scale.astype(np.float64)
-    large = ~(np.abs(steps) <= LARGEST_BIAS)  # also true for a scale of 0
+    large = ~(np.abs(steps) <= LARGEST_BIAS)  # also true for a scale of 0; these biases are added after the scale
     whole = np.rint(np.where(large, 0, steps)).astype(np.int32)
     rest = bias - whole * scale.astype(np.float64)
     beside = large | (_coarse(scale) & (rest != 0))

@@ -13,12 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deploy.operations.base import Codes, Integers, Matrix, Numbers
+from deploy.operations.base import LARGEST_BIAS, Codes, Integers, Matrix, Numbers
 from engine.errors import UserError
 from models.layers.quantizers.affine import affine_weight
-
-LARGEST_BIAS = 2**30
-"""Of a layer of which only signs are used. Sums of codes are far smaller."""
 
 
 def coded(values: Tensor, bits: int) -> Codes:

@@ -29,6 +29,8 @@ MOST = 2**28
 """Limit of the numbers in one value of one picture: 1 GiB in fp32."""
 MOST_SUMS = 2**20
 """Limit of the numbers in one sum, and of the windows of an adaptive pool."""
+LARGEST_BIAS = 2**30
+"""On the grid of a layer's sums. A sum of codes is smaller, and both together fit int32."""
 MOST_AXES = 8
 FARTHEST = 2**15
 """The largest stride, padding, kernel or dilation."""

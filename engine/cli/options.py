@@ -232,6 +232,10 @@ class Writes(Works):
     output: Output = part(Output)
 
 
+STATES = ("state.pth", "state.prev.pth")
+"""The names of the state in a run folder, the newest first."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Trains(Writes):
     """A command that trains."""
@@ -245,7 +249,7 @@ class Trains(Writes):
             self.network.refuse_widths(" contradicts --evaluate: the file has its own")
         state = self.training.resume
         if isinstance(state, Path) and self.output.save:
-            refuse_input(self.output.save, [state, state / "state.pth"])  # --resume takes a run folder, too
+            refuse_input(self.output.save, [state, *(state / name for name in STATES)])
 
     def words_without(self, word: str) -> tuple[str, ...]:
         """Return the command line after `python -m`, without a flag."""

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from engine.cli.naming import called
-from engine.cli.options import Trains
+from engine.cli.options import STATES, Trains
 from engine.errors import UserError
 
 BEGUN = "flags.json"
-STATES = ("state.pth", "state.prev.pth")
 DEPENDING = {
     "fused": ("--fused",),
     "precision": ("--precision",),

@@ -15,6 +15,7 @@ from typing import Any
 
 from engine.checkpoint import archive
 from engine.checkpoint.provenance import versions
+from engine.cli.options import STATES
 from engine.errors import BAD_CHECKPOINT, CANNOT_WRITE, UserError
 from engine.system.files import check_writable, sha256, sweep, write_bytes, write_json, write_text
 from engine.system.lock import Lock
@@ -43,8 +44,7 @@ class RunFolder:
         "metrics.csv",
         "curve.png",
         "trace.json",
-        "state.pth",
-        "state.prev.pth",
+        *STATES,
         "result.json",
     )
 
@@ -66,11 +66,11 @@ class RunFolder:
 
     @property
     def state_path(self) -> Path:
-        return self.path / "state.pth"
+        return self.path / STATES[0]
 
     @property
     def previous_path(self) -> Path:
-        return self.path / "state.prev.pth"
+        return self.path / STATES[1]
 
     def forget(self, save: Path) -> None:
         """Clear the folder for a new run so that --resume cannot pick up the old one.
@@ -211,7 +211,7 @@ class Following(RunFolder):
 
 def _remedy(folder: Path) -> str:
     """Return the hint for a run folder that cannot be written; it mentions a saved state if there is one."""
-    saved = any(os.path.exists(folder / name) for name in ("state.pth", "state.prev.pth"))
+    saved = any(os.path.exists(folder / name) for name in STATES)
     rest = "; the last saved state is intact, and --resume continues from it"
     return f"name another folder with --run_dir{rest if saved else ''}"
 
