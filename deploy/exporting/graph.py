@@ -27,6 +27,10 @@ def _constant(program: Program) -> set[int]:
     return found
 
 
+class NotInFp32(Exception):
+    """A number that an ONNX model has to hold is too large or too small for fp32; the text names it."""
+
+
 class Graph:
     """An ONNX model, built node by node.
 
@@ -59,11 +63,11 @@ class Graph:
         """Store a tensor, equal ones once, and return its name.
 
         Raises:
-            OverflowError: if fp32 cannot hold one of its numbers.
+            NotInFp32: if fp32 cannot hold one of its numbers.
         """
         found = np.ascontiguousarray(np.asarray(array, kind)).reshape(np.shape(array))
         if found.dtype.kind == "f" and not np.isfinite(found).all():
-            raise OverflowError("a number that fp32 cannot hold")
+            raise NotInFp32("a number that fp32 cannot hold")
         key = (found.dtype.str, found.shape, found.tobytes())
         if key not in self.known:
             name = self.known[key] = f"tensor_{len(self.known)}"

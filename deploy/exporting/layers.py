@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from deploy.executors import plans
 from deploy.executors.numbers import folded
-from deploy.exporting.graph import Graph
+from deploy.exporting.graph import Graph, NotInFp32
 from deploy.narrow import Narrow, narrow
 from deploy.operations.base import Codes, fits_a_byte
 from deploy.operations.functions import Function
@@ -95,7 +95,7 @@ def _integer(graph: Graph, small: Narrow, unit: float) -> tuple[str, str]:
     """Add weight and bias, each with a DequantizeLinear."""
     step = (small.scale / np.float32(unit)).astype(np.float32)
     if (step[small.scale >= np.finfo(np.float32).tiny] == 0).any():  # smaller scales are those of dead filters
-        raise OverflowError("a scale that is 0 in fp32, divided by the step of the input")
+        raise NotInFp32("a scale that is 0 in fp32, divided by the step of the input")
     zeros = graph.tensor(np.zeros(len(step), np.int8))
     weight = graph.node("DequantizeLinear", graph.tensor(small.weight), graph.tensor(step), zeros, axis=0)
     # engines add integers only if the bias's scale is the fp32 product of the input's and the weight's scale

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from deploy.exporting import layers, numbers, places
-from deploy.exporting.graph import Graph
+from deploy.exporting.graph import Graph, NotInFp32
 from deploy.operations import functions as of_numbers, layers as of_layers, places as of_places
 from deploy.program import Program
 from engine.errors import UserError
@@ -58,7 +58,7 @@ def exported(program: Program, **meta: str) -> onnx.ModelProto:
         try:
             with np.errstate(over="ignore", invalid="ignore"):  # Graph.tensor refuses the results
                 RULES[type(operation)](graph, number, operation)
-        except OverflowError as fault:
+        except NotInFp32 as fault:
             raise UserError(
                 f"{operation.name}: {fault}", "train or calibrate this layer again: ONNX models hold fp32 numbers"
             ) from fault

@@ -12,8 +12,8 @@ def listed(*words: str) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """Return a number with its noun: `1 epoch`, `2 epochs`, `3 classes`."""
-    plural = noun + ("es" if noun.endswith("s") else "s")
+    """Return a number with its noun: `1 epoch`, `2 epochs`, `3 classes`, `4 boxes`."""
+    plural = noun + ("es" if noun.endswith(("s", "x", "sh", "tch")) else "s")
     return f"{number:,} {noun if number == 1 else plural}"
 
 

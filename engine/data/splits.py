@@ -79,7 +79,7 @@ def held_out(total: int, count: int) -> tuple[Tensor, Tensor]:
     """
     if count > total - LEAST:
         most = total - LEAST
-        hint = f"give --val 1 to {most}" if most > 1 else "give --val 1" if most == 1 else "leave --val out"
+        hint = f"give --val a number from 1 to {most}" if most > 0 else "leave --val out"
         raise UserError(f"--val {count}: of {total:,} training pictures at least {LEAST} have to stay", hint)
     order = torch.randperm(total, generator=torch.Generator().manual_seed(20_090_408))
     return order[count:].sort().values, order[:count].sort().values

@@ -90,7 +90,7 @@ def _part(path: Path, folder: Path, content: dict[str, list[Any]], known: dict[i
     areas, largest = table[:, 7], side.prod(1)
     if wide := int((areas > largest).sum()):
         notice(
-            f"{path}: {wide:,} of {len(rows):,} annotations have a larger area than their picture; taken: width by height"
+            f"{path}: annotations with a larger area than their picture: {wide:,} of {len(rows):,}; taken: width by height"
         )
     areas = np.where(areas <= largest, areas, (cut[:, 2:] - cut[:, :2]).prod(1)) / largest  # NaN: it is not given
     objects = Objects.gathered(len(files), table[:, 0], cut / np.tile(side, 2), table[:, 1], table[:, 6], areas)

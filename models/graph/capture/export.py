@@ -22,7 +22,7 @@ from models.check import Misdeclared, one_line
 PICTURES = 3
 """Pictures of the example: a number that code is unlikely to contain as a constant, and not form.CHECKED."""
 
-BATCH = 2**15
+MOST = 2**15
 """Most pictures of a batch. torch.export needs one path, and above 65,535 batch norm takes another one on a GPU."""
 
 
@@ -36,7 +36,7 @@ def exported(model: nn.Module, arch: str, like: Tensor) -> ExportedProgram:
     Raises:
         Misdeclared: exit 2 for a network that cannot be captured, with the line of its code.
     """
-    shapes: Any = ({0: Dim("batch", min=2, max=BATCH)},)
+    shapes: Any = ({0: Dim("batch", min=2, max=MOST)},)
     first = next(iter(inspect.signature(model.forward).parameters.values()), None)
     if first is not None and first.kind is first.VAR_POSITIONAL:  # def forward(self, *inputs)
         shapes = (shapes,)

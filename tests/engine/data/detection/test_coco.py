@@ -121,7 +121,7 @@ def test_an_area_that_no_object_can_have_becomes_that_of_its_box(
 
     train, _, _ = coco.read(changed(root, change))
     count = len(coco_content("train")["annotations"])
-    said = f"notice: {root}/train.json: 2 of {count} annotations have a larger area than their picture; taken: width by height\n"
+    said = f"notice: {root}/train.json: annotations with a larger area than their picture: 2 of {count}; taken: width by height\n"
     assert capsys.readouterr().err == said
     sizes = [one["bbox"][2] * one["bbox"][3] / SIDES[0] / SIDES[1] for one in coco_content("train")["annotations"]]
     assert train.objects.area[:4].tolist() == pytest.approx([*sizes[:2], 1, 0])
