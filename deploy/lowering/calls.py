@@ -18,6 +18,9 @@ from models.graph.calls import values
 aten = torch.ops.aten
 
 
+POWERS = range(1, 9)
+
+
 def operand(builder: Builder, value: Any, rank: int) -> int | np.ndarray:
     """Return the number of a value, or a constant as an array of `rank` axes, without the batch axis."""
     if is_number(value):
@@ -117,9 +120,15 @@ def negative(builder: Builder, node: fx.Node) -> int:
 
 
 def power(builder: Builder, node: fx.Node) -> int:
-    if values(node).get("exponent", 2) != 2:
-        raise builder.refused("a power other than 2")
-    return builder.add(Combine, builder.source(), builder.source(), kind="mul")
+    exponent = values(node).get("exponent", 2)
+    if exponent == 0.5:
+        return builder.add(Function, builder.source(), kind="sqrt")
+    if exponent not in POWERS:
+        raise builder.refused(f"a power other than 0.5 and {POWERS[0]} to {POWERS[-1]}")
+    found = builder.source()
+    for number in range(int(exponent) - 1):
+        found = builder.add(Combine, found, builder.source(), part=f".{number}", kind="mul")
+    return found
 
 
 def reduce(kind: str) -> Rule:

@@ -1,4 +1,4 @@
-"""Rules for calls that are several operations of a program: selu, glu, lerp, roll, instance norm and others."""
+"""Rules for calls that are several operations of a program: selu, celu, glu, lerp, roll, instance norm and others."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import fx
 
 from deploy.lowering.builder import Builder, Rule, numbers
 from deploy.lowering.calls import combined, factored, operand
+from deploy.lowering.modules import log_sigmoid
 from deploy.lowering.moves import sliced
 from deploy.operations.functions import Combine, Constant, Function, Reduce, Standardize
 from deploy.operations.layers import Affine
@@ -40,6 +41,21 @@ def extreme(kind: str) -> Rule:
 def selu(builder: Builder, node: fx.Node) -> int:
     found = builder.add(Function, builder.source(), part=".elu", kind="elu", settings=(SELU_ALPHA,))
     return builder.add(Affine, found, multiplier=numbers(SELU_SCALE))
+
+
+def celu(builder: Builder, node: fx.Node) -> int:
+    """Add alpha elu(x / alpha)."""
+    alpha = float(values(node)["alpha"])
+    inner = builder.add(Affine, builder.source(), part=".inner", multiplier=numbers(1 / alpha))
+    found = builder.add(Function, inner, part=".elu", kind="elu", settings=(1.0,))
+    return builder.add(Affine, found, multiplier=numbers(alpha))
+
+
+def softshrink(builder: Builder, node: fx.Node) -> int:
+    """Add x - clamp(x, -lambda, lambda)."""
+    end = float(values(node)["lambd"])
+    inside = builder.add(Function, builder.source(), part=".inside", kind="clamp", settings=(-end, end))
+    return builder.add(Combine, builder.source(), inside, kind="sub")
 
 
 def inverted(of: str | None = None) -> Rule:
@@ -111,5 +127,6 @@ def instance_norm(builder: Builder, node: fx.Node) -> int:
 COMPOSED: dict[Any, Rule] = {
     aten.max: extreme("max"), aten.min: extreme("min"), aten.selu: selu, aten.rsqrt: inverted("sqrt"),
     aten.reciprocal: inverted(), aten.glu: glu, aten.lerp: lerp, aten.roll: roll, aten.pixel_unshuffle: pixel_unshuffle,
-    aten.instance_norm: instance_norm,
+    aten.instance_norm: instance_norm, aten.celu: celu, aten.softshrink: softshrink,
+    aten.log_sigmoid: lambda builder, node: log_sigmoid(builder, builder.source()),
 }  # fmt: skip

@@ -49,6 +49,21 @@ def layer(builder: Builder, node: fx.Node, ends: Ends) -> int:
     )  # fmt: skip
 
 
+def line(builder: Builder, node: fx.Node) -> int:
+    """Add a one-dimensional convolution, which computes in float, as a convolution of a picture with one row.
+
+    Its padding is zeros: capture makes a call of any other.
+    """
+    found: Any = module(builder.form, node)
+    channels, length = builder.shape(builder.source())
+    source = builder.reshaped(builder.source(), (channels, 1, length), ".row")
+    made = builder.add(
+        Convolution, source, part=".convolution", matrix=matrices.scaled(numbers(found.weight[:, :, None]), None, _bias(found)),
+        stride=(1, *found.stride), padding=(0, 0, *_padding(found)), dilation=(1, *found.dilation), groups=found.groups,
+    )  # fmt: skip
+    return builder.reshaped(made, builder.given())
+
+
 def _weights(found: Any) -> Tensor:
     return found.codes if hasattr(found, "codes") else found.weight
 
@@ -91,15 +106,14 @@ def _flip(builder: Builder, node: fx.Node) -> Any:
     return None
 
 
-def _padding(found: nn.Conv2d) -> tuple[int, int, int, int]:
+def _padding(found: Any) -> tuple[int, ...]:
     """Return the padding above, below, left, right. As in torch, "same" puts the odd one below and right."""
     if found.padding == "valid":
-        return (0, 0, 0, 0)
+        return (0, 0) * len(found.kernel_size)
     if found.padding == "same":
         totals = [d * (k - 1) for d, k in zip(found.dilation, found.kernel_size, strict=True)]
-        return (totals[0] // 2, totals[0] - totals[0] // 2, totals[1] // 2, totals[1] - totals[1] // 2)
-    rows, columns = (int(side) for side in found.padding)
-    return (rows, rows, columns, columns)
+        return tuple(side for total in totals for side in (total // 2, total - total // 2))
+    return tuple(int(side) for side in found.padding for _ in range(2))
 
 
 def transposed(builder: Builder, node: fx.Node) -> int:

@@ -9,13 +9,15 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from deploy.lowering.builder import Builder, numbers
-from deploy.operations.functions import Function, Slopes
+from deploy.operations.functions import Function, Slopes, Softmax
 from deploy.operations.layers import Affine
-from deploy.operations.places import AdaptivePool, AveragePool, MaxPool
+from deploy.operations.places import AdaptivePool, AveragePool, Concatenate, MaxPool, Slice
 from models.graph.flow import PASSING
 from models.layers.fold import affine
 
 Made = Callable[[Builder, Any], int]
+LEAST_THRESHOLD = 16
+"""Of softplus: for a larger x, x + exp(-x) is x in fp32, so that a threshold above it changes nothing."""
 
 
 def passed(builder: Builder, found: nn.Module) -> int:
@@ -46,6 +48,24 @@ def gelu(builder: Builder, found: Any) -> int:
 
 def slopes(builder: Builder, found: Any) -> int:
     return builder.add(Slopes, builder.source(), slope=numbers(found.weight))
+
+
+def log_sigmoid(builder: Builder, source: int) -> int:
+    """Add the logarithm of sigmoid: log_softmax of x and 0, of which it takes the first."""
+    shape = builder.shape(source)
+    zero = builder.add(Function, source, part=".zero", kind="clamp", settings=(0.0, 0.0))
+    one, other = (builder.reshaped(each, (1, *shape), f".{n}") for n, each in enumerate((source, zero)))
+    joined = builder.add(Concatenate, one, other, part=".joined", axis=0)
+    soft = builder.add(Softmax, joined, part=".log_softmax", axis=0, log=True)
+    return builder.reshaped(builder.add(Slice, soft, part=".first", axis=0, start=0, stop=1), shape)
+
+
+def softplus(builder: Builder, found: Any) -> int:
+    """Add log(1 + exp(beta x)) / beta, which is -log_sigmoid(-beta x) / beta."""
+    if found.threshold < LEAST_THRESHOLD:
+        raise builder.refused(f"a threshold below {LEAST_THRESHOLD}")
+    turned = builder.add(Affine, builder.source(), part=".turned", multiplier=numbers(-float(found.beta)))
+    return builder.add(Affine, log_sigmoid(builder, turned), part=".back", multiplier=numbers(-1 / float(found.beta)))
 
 
 def pair(value: Any) -> tuple[int, int]:
@@ -89,6 +109,7 @@ MODULES: dict[type[nn.Module], Made] = {
     nn.GELU: gelu,
     nn.SiLU: function("silu"),
     nn.Mish: function("mish"),
+    nn.Softplus: softplus,
     nn.Sigmoid: function("sigmoid"),
     nn.Tanh: function("tanh"),
     nn.Hardswish: function("hardswish"),

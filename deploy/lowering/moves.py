@@ -155,14 +155,18 @@ def pad(builder: Builder, node: fx.Node) -> int:
     fill = told.get("value")
     if not all(isinstance(side, int) for side in given) or not (fill is None or is_number(fill)):
         raise builder.refused("padding that is computed")
+    shape, source = builder.shape(builder.source()), builder.source()
+    if len(shape) == 2:  # a line of numbers in each channel is a picture with one row
+        shape, given = (shape[0], 1, shape[1]), (*given[:2], 0, 0, *given[2:])
+        source = builder.reshaped(source, shape, ".row")
     rest = [*given, *[0] * (8 - len(given))]
-    if len(given) > 8 or any(rest[6:]) or len(builder.shape(builder.source())) != 3:
+    if len(given) > 8 or any(rest[6:]) or len(shape) != 3:
         raise builder.refused("other axes than channels, rows and columns")
     left, right, above, below, front, back = rest[:6]
-    return builder.add(
-        Pad, builder.source(), sides=(above, below, left, right), kind=kind, fill=float(fill or 0),
-        channels=(front, back),
-    )  # fmt: skip
+    found = builder.add(
+        Pad, source, sides=(above, below, left, right), kind=kind, fill=float(fill or 0), channels=(front, back)
+    )
+    return builder.reshaped(found, builder.given(), ".shape")
 
 
 def upsample(kind: str) -> Rule:

@@ -15,7 +15,7 @@ from deploy.lowering.calls import CALLS
 from deploy.lowering.composed import COMPOSED
 from deploy.lowering.ends import Ends
 from deploy.lowering.grids import coded_value, shared_codes
-from deploy.lowering.layers import layer, transposed, turned
+from deploy.lowering.layers import layer, line, transposed, turned
 from deploy.lowering.modules import lowered
 from deploy.lowering.moves import MOVES, item
 from deploy.operations.base import Operation
@@ -108,6 +108,8 @@ def _module(builder: Builder, node: fx.Node, ends: Ends) -> int:
     found = module(builder.form, node)
     if isinstance(found, (nn.Conv2d, nn.Linear)):
         return layer(builder, node, ends)
+    if isinstance(found, nn.Conv1d):
+        return line(builder, node)
     if isinstance(found, nn.ConvTranspose2d):
         return transposed(builder, node)
     if isinstance(found, Flip):

@@ -88,6 +88,8 @@ CALLED: dict[Any, list[Call]] = {
     aten.roll: [lambda s, x: x.roll(3, 1), lambda s, x: x.roll((-1, 10), (2, 3)), lambda s, x: x.roll(8, -1) + x.roll(1, 2)],
     aten.pixel_unshuffle: [lambda s, x: F.pixel_unshuffle(x, 2)],
     aten.instance_norm: [lambda s, x: F.instance_norm(x, weight=s.row, bias=s.row), lambda s, x: F.instance_norm(x.flatten(2), eps=0.1)],
+    aten.celu: [lambda s, x: F.celu(x * 3, 0.4)], aten.softshrink: [lambda s, x: F.softshrink(x, 0.3)],
+    aten.log_sigmoid: [lambda s, x: F.logsigmoid(x * 40), lambda s, x: F.logsigmoid(x.flatten(1))],
     aten.log_softmax: [lambda s, x: F.log_softmax(x, 1), lambda s, x: x.flatten(1).log_softmax(-1)],
     aten._log_softmax: [lambda s, x: aten._log_softmax(x, 3, False)],
     aten.add: [lambda s, x: torch.add(x, x.abs(), alpha=2), lambda s, x: torch.add(x, s.column, alpha=-0.5), lambda s, x: torch.add(s.map, x, alpha=3),
@@ -102,7 +104,7 @@ CALLED: dict[Any, list[Call]] = {
                    lambda s, x: torch.max(x, x.mean(2, keepdim=True))],
     aten.minimum: [lambda s, x: torch.minimum(s.row, x), lambda s, x: torch.min(s.row, x), lambda s, x: torch.minimum(x, x.mean(2, keepdim=True))],
     aten.abs: [lambda s, x: x.abs()], aten.exp: [lambda s, x: x.exp()], aten.sqrt: [lambda s, x: (x.abs() + 0.1).sqrt()],
-    aten.neg: [lambda s, x: -x], aten.square: [lambda s, x: x.square()], aten.pow: [lambda s, x: x**2, lambda s, x: x**2.0],
+    aten.neg: [lambda s, x: -x], aten.square: [lambda s, x: x.square()], aten.pow: [lambda s, x: x**2, lambda s, x: x**2.0, lambda s, x: x**5, lambda s, x: x.abs() ** 0.5],
     aten.clamp: [lambda s, x: x.clamp(-0.5, 0.25), lambda s, x: x.clamp(max=0.25), lambda s, x: x.clamp_(0, 1)],
     aten.clamp_min: [lambda s, x: x.clamp_min(0.25)], aten.clamp_max: [lambda s, x: x.clamp_max(0.25)],
     aten.mean: [lambda s, x: x.mean((2, 3)), lambda s, x: x.mean(-1, keepdim=True), lambda s, x: x.mean((-1, 1, 2))],
@@ -136,7 +138,8 @@ CALLED: dict[Any, list[Call]] = {
     aten.select: [lambda s, x: x[:, 3], lambda s, x: x[..., -2]],
     aten.pad: [lambda s, x: F.pad(x, (1, 2, 0, 1)), lambda s, x: F.pad(x, (1, 2, 0, 1, 3, 4), value=0.5), lambda s, x: F.pad(x, (-1, 2)),
                lambda s, x: F.pad(x, (1, 2, 0, 3), mode="reflect"), lambda s, x: F.pad(x, (1, 9, 0, 1), mode="replicate"),
-               lambda s, x: F.pad(x, (1, 8, 0, 3), mode="circular")],
+               lambda s, x: F.pad(x, (1, 8, 0, 3), mode="circular"),
+               lambda s, x: F.pad(x.flatten(2), (1, 2, 3, 4), value=0.5), lambda s, x: F.pad(x.flatten(2), (3, 1), mode="reflect")],
     aten.constant_pad_nd: [lambda s, x: aten.constant_pad_nd(x, [1, 2, 3, 4], 2.0)],
     aten.reflection_pad2d: [lambda s, x: aten.reflection_pad2d(x, [1, 2, 0, 3])],
     aten.replication_pad2d: [lambda s, x: aten.replication_pad2d(x, [1, 2, 0, 3])],
@@ -171,7 +174,7 @@ def test_every_rule_is_listed_for_users() -> None:
         .partition("## Operations")[2]
         .partition("\n## ")[0]
     )
-    names = {"BatchNorm1d", "BatchNorm2d", "Conv2d", "ConvTranspose2d", "Linear"}
+    names = {"BatchNorm1d", "BatchNorm2d", "Conv1d", "Conv2d", "ConvTranspose2d", "Linear"}
     names |= {each.__name__ for each in (*RULES, *MODULES) if not each.__name__.startswith("_")}
     listed = {*re.findall(r"`(\w+)`", page)}
     assert listed == names
@@ -223,6 +226,7 @@ MADE: dict[type[nn.Module], list[nn.Module | Call]] = {
                  nn.Sequential(nn.Flatten(2), nn.BatchNorm1d(8)), nn.Sequential(nn.Flatten(), nn.BatchNorm1d(512))],
     nn.ReLU: [nn.ReLU(), lambda s, x: F.relu_(x) + x], nn.ReLU6: [nn.ReLU6()], nn.Hardtanh: [nn.Hardtanh(-0.5, 0.25)],
     nn.LeakyReLU: [nn.LeakyReLU(0.3)], nn.ELU: [nn.ELU(0.5)], nn.GELU: [nn.GELU(), nn.GELU("tanh")], nn.SiLU: [nn.SiLU()],
+    nn.Softplus: [nn.Softplus(), nn.Softplus(2, 16), lambda s, x: F.softplus(x * 40)],
     nn.Mish: [nn.Mish()], nn.Sigmoid: [nn.Sigmoid()], nn.Tanh: [nn.Tanh()], nn.Hardswish: [nn.Hardswish()],
     nn.Hardsigmoid: [nn.Hardsigmoid()], nn.PReLU: [nn.PReLU(), nn.PReLU(8, 0.7), nn.Sequential(nn.Flatten(2), nn.PReLU(8))],
     nn.MaxPool2d: [nn.MaxPool2d(3, 2, 1), nn.MaxPool2d((2, 3), ceil_mode=True), nn.MaxPool2d(2, 1, 0, 2), lambda s, x: F.max_pool2d(x, 2)],
@@ -256,6 +260,8 @@ def test_a_module_computes_what_it_did(kind: type[nn.Module], inner: nn.Module |
         nn.Conv2d(8, 6, 3, padding=1, padding_mode="reflect"), nn.Conv2d(8, 6, 4, padding="same", padding_mode="circular"),
         nn.ConvTranspose2d(8, 6, 3, 2, 1, 1, groups=2), nn.ConvTranspose2d(8, 6, (2, 4), 3, dilation=2, bias=False),
         nn.Sequential(nn.Flatten(2), nn.Linear(64, 3, bias=False)),
+        nn.Sequential(nn.Flatten(2), nn.Conv1d(8, 6, 3, 2, 1, groups=2)), nn.Sequential(nn.Flatten(2), nn.Conv1d(8, 6, 4, padding="same", bias=False)),
+        nn.Sequential(nn.Flatten(2), nn.Conv1d(8, 6, 3, padding=2, dilation=2, padding_mode="circular")),
     ],
     ids=str,
 )  # fmt: skip
