@@ -99,7 +99,7 @@ def body(options: Options) -> dict[str, Any]:
     start = Start(options, files, options.suffix, options.source(), fresh)
     if fresh and start.opened and start.opened.checkpoint.arch not in NETWORKS:
         raise UserError(
-            f"--from_scratch: the code of {start.opened.checkpoint.arch} takes no widths to start with",
+            f"--from_scratch: only networks of this toolkit can be built afresh with given widths, not {start.opened.checkpoint.arch}",
             "leave --from_scratch out to train the whole network",
         )
     if options.training.evaluate is not None:

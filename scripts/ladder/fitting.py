@@ -50,7 +50,9 @@ def _refused(options: Options, asked: Iterable[Step]) -> dict[str, str]:
     found = {}
     for step in asked:
         if step.reads == "--from_scratch":
-            found[step.name] = f"the code of {options.arch} takes no widths to start with"
+            found[step.name] = (
+                f"only networks of this toolkit can be built afresh with given widths, not {options.arch}"
+            )
         elif network:
             try:
                 _try(step, network)

@@ -83,7 +83,11 @@ def test_widths_alone_cannot_be_trained_from_scratch(command) -> None:
     own = ("--arch", f"{NETS}:Residual")
     command("prune.train", "-sr", "--s", "0.01", *own, *SMALL)
     command("prune.normal_regular", "--percent", "0.5", *own, "--cpu")
-    assert_refused(command("prune.train", "--from_scratch", *own, *SMALL), USAGE, "takes no widths to start with")
+    assert_refused(
+        command("prune.train", "--from_scratch", *own, *SMALL),
+        USAGE,
+        "only networks of this toolkit can be built afresh with given widths, not ",
+    )
 
 
 def test_percent_0_changes_nothing(command) -> None:

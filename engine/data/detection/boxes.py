@@ -44,7 +44,8 @@ def checked(rows: Rows, where: str) -> tuple[np.ndarray, np.ndarray]:
         where: the part's path, for notices.
 
     Raises:
-        UserError: naming the first box outside its picture or without width or height (exit 4).
+        UserError: naming the first box outside its picture, and the first box without width or height if more than one
+            in FLAT are so or a box has its sides crossed (exit 4).
     """
     if not len(rows.boxes):
         return np.zeros((0, 4)), np.zeros(0, np.int64)
