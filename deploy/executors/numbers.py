@@ -57,6 +57,8 @@ def step(operation: Operation, given: list[Value], value: Value) -> Step:
     if isinstance(operation, of_numbers.Reduce) and operation.kind in ("mean", "sum"):
         axes, reduce = [axis + 1 for axis in operation.axes], _MEANS[operation.kind]
         return lambda x: reduce(x, axes, keepdim=True)
+    if isinstance(operation, of_numbers.Product):
+        return torch.matmul
     if isinstance(operation, of_numbers.Softmax):
         share = torch.log_softmax if operation.log else torch.softmax
         return lambda x: share(x, operation.axis + 1)

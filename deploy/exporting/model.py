@@ -24,6 +24,7 @@ RULES: dict[type, Callable[[Graph, int, Any], None]] = {
     of_numbers.Function: numbers.function,
     of_numbers.Slopes: numbers.slopes,
     of_numbers.Combine: numbers.combine,
+    of_numbers.Product: numbers.product,
     of_numbers.Constant: numbers.constant,
     of_numbers.Reduce: numbers.reduce,
     of_numbers.Standardize: numbers.standardize,

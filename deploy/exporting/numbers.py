@@ -9,7 +9,7 @@ import numpy as np
 from deploy.executors.plans import ends_of
 from deploy.exporting.graph import PICTURE, Graph
 from deploy.exporting.layers import left_to_codes
-from deploy.operations.functions import Combine, Constant, Function, Reduce, Slopes, Softmax, Standardize
+from deploy.operations.functions import Combine, Constant, Function, Product, Reduce, Slopes, Softmax, Standardize
 
 _PLAIN = {"abs": "Abs", "exp": "Exp", "relu": "Relu", "sigmoid": "Sigmoid", "sqrt": "Sqrt", "tanh": "Tanh"}
 _BOTH = {"add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "max": "Max", "min": "Min"}
@@ -63,11 +63,17 @@ def combine(graph: Graph, number: int, operation: Combine) -> None:
     graph.at[number + 1] = graph.node(_BOTH[operation.kind], *(graph.at[source] for source in operation.sources))
 
 
+def product(graph: Graph, number: int, operation: Product) -> None:
+    graph.at[number + 1] = graph.node("MatMul", *(graph.at[source] for source in operation.sources))
+
+
 def constant(graph: Graph, number: int, operation: Constant) -> None:
-    """Add a constant: stored once if only Combine reads it, which broadcasts over pictures; else repeated for each picture."""
+    """Add a constant: stored once if only Combine and Product read it, which broadcast over pictures; else repeated for each picture."""
     held = graph.tensor(operation.numbers[None])
     readers = [graph.program.operations[reader] for reader in graph.readers[number + 1]]
-    repeating = [isinstance(reader, Combine) and not {*reader.sources} <= graph.constant for reader in readers]
+    repeating = [
+        isinstance(reader, (Combine, Product)) and not {*reader.sources} <= graph.constant for reader in readers
+    ]
     if not repeating or not all(repeating):
         many = graph.node("Slice", graph.node("Shape", PICTURE), *(graph.tensor([n], np.int64) for n in (0, 1)))
         held = graph.node(

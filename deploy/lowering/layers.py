@@ -106,8 +106,8 @@ def _flip(builder: Builder, node: fx.Node) -> Any:
     return None
 
 
-def _padding(found: Any) -> tuple[int, ...]:
-    """Return the padding above, below, left, right. As in torch, "same" puts the odd one below and right."""
+def _padding(found: Any) -> Any:
+    """Return the padding above, below, left, right; of a line, left and right. As in torch, "same" puts the odd one behind."""
     if found.padding == "valid":
         return (0, 0) * len(found.kernel_size)
     if found.padding == "same":

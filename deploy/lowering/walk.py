@@ -18,6 +18,7 @@ from deploy.lowering.grids import coded_value, shared_codes
 from deploy.lowering.layers import layer, line, transposed, turned
 from deploy.lowering.modules import lowered
 from deploy.lowering.moves import MOVES, item
+from deploy.lowering.products import PRODUCTS
 from deploy.operations.base import Operation
 from deploy.program import Program
 from engine.errors import UserError
@@ -30,7 +31,7 @@ from models.layers.quantizers.affine import affine_range
 from models.layers.quantizers.base import Quantizer, Steps
 from models.layers.quantizers.declared import grid_of
 
-RULES = {**CALLS, **COMPOSED, **MOVES}
+RULES = {**CALLS, **COMPOSED, **MOVES, **PRODUCTS}
 """The rule of each operation's calls."""
 
 

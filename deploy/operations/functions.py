@@ -62,6 +62,27 @@ class Combine(Operation):
 
 
 @dataclass(frozen=True, eq=False)
+class Product(Operation):
+    """Matrix products over the last two axes: (..., M, K) and (..., K, N) give (..., M, N).
+
+    Other axes are equal, or an axis of length 1 broadcasts. Sums are in fp64, rounded once.
+    """
+
+    reads = 2
+
+    def value(self, *given: Value) -> Value:
+        one, other = (v.shape for v in given)
+        rank = len(one)
+        if not 2 <= rank == len(other) or one[-1] != other[-2]:
+            raise ValueError(f"values of shapes {one} and {other} have no matrix product")
+        if any(a != b and 1 not in (a, b) for a, b in zip(one[:-2], other[:-2], strict=True)):
+            raise ValueError(f"values of shapes {one} and {other} do not broadcast")
+        if one[-1] > MOST_SUMS:
+            raise ValueError(f"a sum of {one[-1]:,} products, more than {MOST_SUMS:,}")
+        return Value((*map(max, one[:-2], other[:-2]), one[-2], other[-1]))
+
+
+@dataclass(frozen=True, eq=False)
 class Constant(Operation):
     """The same numbers for each picture."""
 

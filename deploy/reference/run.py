@@ -185,6 +185,11 @@ def _combine(op: of_numbers.Combine, kinds: Any, value: Value, count: int, one: 
     return COMBINE[op.kind](one, other)
 
 
+@_rule(of_numbers.Product)
+def _product(op: of_numbers.Product, kinds: Any, value: Value, count: int, one: Tensor, other: Tensor) -> Tensor:
+    return (one.double() @ other.double()).float()
+
+
 @_rule(of_numbers.Constant)
 def _constant(op: of_numbers.Constant, kinds: Any, value: Value, count: int) -> Tensor:
     held = tensor(op.numbers)

@@ -7,7 +7,7 @@ from math import inf
 import numpy as np
 
 from deploy.operations.base import Matrix, Operation
-from deploy.operations.functions import Combine, Constant, Function, Reduce, Slopes, Softmax, Standardize
+from deploy.operations.functions import Combine, Constant, Function, Product, Reduce, Slopes, Softmax, Standardize
 from deploy.operations.layers import Affine, Convolution, Decode, Linear, Quantize, Transposed
 from deploy.operations.places import (
     AdaptivePool,
@@ -115,6 +115,8 @@ CLOSE: dict[str, list[Operation]] = {
     "constant times": [op(Constant, numbers=reals(1, 8, 1)), op(Combine, 1, 0, kind="mul")],
     "standardize": [op(Standardize, 0, axes=(0, 1, 2), eps=1e-5)],
     "standardize channels": [op(Standardize, 0, axes=(0,), eps=0.1)],
+    "product": [op(Permute, 0, axes=(0, 2, 1)), op(Product, 0, 1)],
+    "constant product": [op(Constant, numbers=reals(1, 8, 8)), op(Product, 1, 0)],
     "softmax": [op(Softmax, 0, axis=0)],
     "softmax of columns": [op(Softmax, 0, axis=2)],
     "log softmax": [op(Softmax, 0, axis=0, log=True)],

@@ -13,7 +13,7 @@ import torch
 from deploy import description
 from deploy.file import Rows
 from deploy.operations.base import Codes, Matrix, Operation
-from deploy.operations.functions import Combine, Constant, Function, Reduce, Slopes, Softmax, Standardize
+from deploy.operations.functions import Combine, Constant, Function, Product, Reduce, Slopes, Softmax, Standardize
 from deploy.operations.layers import Affine, Convolution, Decode, Linear, Quantize, Transposed
 from deploy.operations.places import (
     AdaptivePool,
@@ -63,12 +63,13 @@ STEPS: list[tuple[type[Operation], tuple, dict]] = [
     (Combine, ("sub",), {"sources": (7, 8)}),
     (Transposed, (numbers(4, 2, 2, 2), numbers(2), (2, 2)), {}),
     (Upsample, ("bilinear", (4, 4)), {}),
+    (Product, (), {"sources": (11, 11)}),
     (AdaptivePool, ("mean", (2, 2)), {}),
     (Permute, ((1, 2, 0),), {}),
     (Standardize, ((2,), 1e-5), {}),
     (Softmax, (2,), {}),
     (Constant, (numbers(2, 2, 2),), {"sources": ()}),
-    (Concatenate, (0,), {"sources": (15, 16)}),
+    (Concatenate, (0,), {"sources": (16, 17)}),
     (Slice, (0, 1, 4, 2), {}),
     (Reduce, ("max", (1, 2)), {}),
     (Reshape, ((2,),), {}),

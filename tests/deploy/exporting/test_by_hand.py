@@ -11,6 +11,7 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 from deploy.operations.base import Matrix, Operation
+from deploy.operations.functions import Product
 from deploy.operations.layers import Convolution, Decode, Linear, Quantize
 from deploy.operations.places import AdaptivePool, AveragePool, MaxPool, Pad, Reshape, Upsample
 from models.layers.quantizers.base import Signs, Steps
@@ -65,6 +66,7 @@ CASES: dict[str, tuple[list[list[float]], list[Operation], list[list[float]]]] =
         [[0, 3]], [op(Upsample, 0, kind="bilinear", size=(1, 4), align_corners=True)], [[0, 1, 2, 3]]
     ),
     "linear to one": ([[1, 3]], [op(Upsample, 0, kind="bilinear", size=(1, 1))], [[2]]),
+    "a matrix squared": ([[1, 2], [3, 4]], [op(Product, 0, 0)], [[7, 10], [15, 22]]),
     "half is rounded to even": (
         [[0.25, 0.75, 1.25, 1.75, -0.25, -0.75]], [op(Quantize, 0, grid=Steps(2.0, 0.5, -8, 7)), as_numbers(1)],
         [[0, 2, 2, 4, 0, -2]],

@@ -19,6 +19,7 @@ from deploy.lowering.calls import CALLS
 from deploy.lowering.composed import COMPOSED
 from deploy.lowering.modules import MODULES
 from deploy.lowering.moves import MOVES
+from deploy.lowering.products import PRODUCTS
 from deploy.lowering.walk import RULES, lower
 from deploy.native.executor import Native
 from deploy.program import Program
@@ -88,6 +89,15 @@ CALLED: dict[Any, list[Call]] = {
     aten.roll: [lambda s, x: x.roll(3, 1), lambda s, x: x.roll((-1, 10), (2, 3)), lambda s, x: x.roll(8, -1) + x.roll(1, 2)],
     aten.pixel_unshuffle: [lambda s, x: F.pixel_unshuffle(x, 2)],
     aten.instance_norm: [lambda s, x: F.instance_norm(x, weight=s.row, bias=s.row), lambda s, x: F.instance_norm(x.flatten(2), eps=0.1)],
+    aten.matmul: [lambda s, x: x @ x, lambda s, x: x.flatten(2) @ x.flatten(2).transpose(1, 2) / 64, lambda s, x: s.map @ x, lambda s, x: x @ s.all,
+                  lambda s, x: x @ x.mean(1, keepdim=True), lambda s, x: x.flatten(2).transpose(1, 2) @ s.map, lambda s, x: x.mean((2, 3)) @ s.map],
+    aten.bmm: [lambda s, x: torch.bmm(x[:, 0], x[:, 1])],
+    aten.einsum: [lambda s, x: torch.einsum("bchw,bdhw->bcd", x, x), lambda s, x: torch.einsum("bchw,bcwk->bkhc", x, x),
+                  lambda s, x: torch.einsum("bchw,bc->bhw", x, x.mean((2, 3))), lambda s, x: torch.einsum("bc, bh->bch", x.mean((2, 3)), x[:, 0, 0])],
+    aten.scaled_dot_product_attention: [
+        lambda s, x: F.scaled_dot_product_attention(x, 2 * x, x + 1),
+        lambda s, x: F.scaled_dot_product_attention(x.flatten(2), x[:, :5].flatten(2), x[:, :5, :, 3], scale=0.5),
+        lambda s, x: F.scaled_dot_product_attention(x, x, x, attn_mask=s.map)],
     aten.celu: [lambda s, x: F.celu(x * 3, 0.4)], aten.softshrink: [lambda s, x: F.softshrink(x, 0.3)],
     aten.log_sigmoid: [lambda s, x: F.logsigmoid(x * 40), lambda s, x: F.logsigmoid(x.flatten(1))],
     aten.log_softmax: [lambda s, x: F.log_softmax(x, 1), lambda s, x: x.flatten(1).log_softmax(-1)],
@@ -182,7 +192,7 @@ def test_every_rule_is_listed_for_users() -> None:
 
 def test_every_rule_for_calls_is_here() -> None:
     assert {*RULES} - {*UNREACHED} == {*CALLED}
-    assert len(RULES) == len(CALLS) + len(COMPOSED) + len(MOVES)
+    assert len(RULES) == len(CALLS) + len(COMPOSED) + len(MOVES) + len(PRODUCTS)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +205,7 @@ def test_a_call_computes_what_it_did(what: Any, call: Call) -> None:
     assert_same(lowered(form), made)
 
 
-ENGINES = [*COMPOSED, aten.add, aten.sub, aten.rsub, aten.log_softmax]
+ENGINES = [*COMPOSED, *PRODUCTS, aten.add, aten.sub, aten.rsub, aten.log_softmax]
 """Calls that become several operations, or settings of one, compared on other engines, too."""
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from deploy.operations.base import FARTHEST, Codes, Matrix, Operation, Shape, Value
-from deploy.operations.functions import Combine, Function, Reduce, Slopes, Softmax, Standardize
+from deploy.operations.functions import Combine, Function, Product, Reduce, Slopes, Softmax, Standardize
 from deploy.operations.layers import Affine, Convolution, Decode, Linear, Quantize, Transposed
 from deploy.operations.places import (
     AdaptivePool,
@@ -139,6 +139,14 @@ def test_settings_that_cannot_be(kind: type[Operation], settings: dict[str, Any]
 def test_values_that_do_not_go_together(shapes: tuple[Shape, Shape]) -> None:
     with pytest.raises(ValueError, match=re.escape(f"values of shapes {shapes[0]} and {shapes[1]}")):
         Combine("add", sources=(0, 0), name="it").value(*map(Value, shapes))
+
+
+@pytest.mark.parametrize(
+    "shapes", [((3, 8), (3, 8)), ((8,), (8,)), ((1, 3, 8), (8, 3)), ((2, 3, 8), (3, 8, 3))], ids=str
+)
+def test_values_that_have_no_product(shapes: tuple[Shape, Shape]) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"values of shapes {shapes[0]} and {shapes[1]}")):
+        Product(sources=(0, 0), name="it").value(*map(Value, shapes))
 
 
 @pytest.mark.parametrize("shapes", [((3, 8), (3, 7)), ((3, 8), (3,)), ((3, 8), (3, 8, 1))], ids=str)

@@ -1,0 +1,112 @@
+"""Rules for products of two values: matmul, bmm, einsum and attention. Those of a value and a weight are linear layers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx
+
+from deploy.lowering.builder import Builder, Rule, numbers
+from deploy.lowering.calls import combined, operand
+from deploy.operations.base import Shape
+from deploy.operations.functions import Constant, Product, Softmax
+from deploy.operations.layers import Affine
+from deploy.operations.places import Permute
+from models.graph.calls import values
+
+aten = torch.ops.aten
+
+
+def matmul(builder: Builder, node: fx.Node) -> int:
+    """Multiply two values with a matrix for each picture, or one of them with a tensor of the network."""
+    told = values(node)
+    one, other = (told[name] for name in (("self", "mat2") if "mat2" in told else ("self", "other")))
+    ranks = {len(builder.shape(builder.source(each))) for each in (one, other) if each not in builder.held}
+    held = [builder.tensor(each).ndim for each in (one, other) if each in builder.held]
+    if ranks == {1} and held == [2] and other in builder.held:  # a row of numbers for each picture
+        row = builder.source(one)
+        row = builder.reshaped(row, (1, *builder.shape(row)), ".row")
+        return builder.reshaped(builder.add(Product, row, _factor(builder, other, 2)), builder.given(), ".shape")
+    if len(ranks) > 1 or min(ranks) < 2 or min(held, default=2) < 2:
+        raise builder.refused("it works across pictures, or a factor is no matrix")
+    return builder.add(Product, *(_factor(builder, each, *ranks) for each in (one, other)))
+
+
+def _factor(builder: Builder, value: fx.Node, rank: int) -> int:
+    found = operand(builder, value, rank)
+    return found if isinstance(found, int) else builder.add(Constant, part=f".{value}", numbers=found)
+
+
+def attention(builder: Builder, node: fx.Node) -> int:
+    """Add softmax(query key^T scale + mask) value, as scaled_dot_product_attention in evaluation."""
+    told = values(node)
+    if told.get("is_causal") or told.get("enable_gqa") or told.get("dropout_p"):
+        raise builder.refused("a causal mask, groups of queries or dropout in evaluation")
+    query, key, value = (builder.source(told[name]) for name in ("query", "key", "value"))
+    rank = len(builder.shape(query))
+    size = builder.shape(query)[-1]
+    factor = 1 / math.sqrt(size) if told.get("scale") is None else float(told["scale"])
+    turned = _permuted(builder, key, [*range(rank - 2), rank - 1, rank - 2], ".turned")
+    found = builder.add(Product, query, turned, part=".products")
+    found = builder.add(Affine, found, part=".scaled", multiplier=numbers(factor))
+    if (mask := told.get("attn_mask")) is not None:
+        found = combined(builder, "add", [found, operand(builder, mask, rank)], ".masked")
+    shares = builder.add(Softmax, found, part=".shares", axis=rank - 1)
+    return builder.add(Product, shares, value)
+
+
+def einsum(builder: Builder, node: fx.Node) -> int:
+    """Multiply two values whose first letter is that of the pictures.
+
+    Letters in both factors and the result count matrices; letters in both factors alone are summed over.
+    """
+    told = values(node)
+    equation, operands = str(told["equation"]).replace(" ", ""), told["tensors"]
+    both, _, result = equation.partition("->")
+    letters = both.split(",")
+    plain = len(letters) == 2 and all(each.isalpha() and len({*each}) == len(each) for each in (*letters, result))
+    if not plain or len({each[0] for each in (*letters, result)}) > 1:
+        raise builder.refused(
+            "other than a product of two values, picture by picture, of which each letter has one axis"
+        )
+    one, other = (each[1:] for each in letters)
+    result = result[1:]
+    kept = [letter for letter in one if letter in other and letter in result]
+    summed = [letter for letter in one if letter in other and letter not in result]
+    rows, columns = ([c for c in mine if c not in its] for mine, its in ((one, other), (other, one)))
+    if {*kept, *rows, *columns} != {*result}:
+        raise builder.refused("a sum over an axis of one factor alone")
+    sources = [builder.source(each) for each in operands]
+    sizes = {c: n for word, each in zip((one, other), sources, strict=True) for c, n in zip(word, builder.shape(each), strict=True)}  # fmt: skip
+    factors = [
+        _grouped(builder, source, word, groups, sizes, f".{place}")
+        for place, (source, word, groups) in enumerate(
+            zip(sources, (one, other), ((kept, rows, summed), (kept, summed, columns)), strict=True)
+        )
+    ]
+    found = builder.add(Product, *factors)
+    order = [*kept, *rows, *columns]
+    whole = builder.reshaped(found, tuple(sizes[c] for c in order), ".axes")
+    return _permuted(builder, whole, [order.index(c) for c in result], ".order")
+
+
+def _grouped(
+    builder: Builder, source: int, word: str, groups: Sequence[Sequence[str]], sizes: dict[str, int], part: str
+) -> int:
+    """Bring a factor's axes into the order of three groups of letters, and make one axis of each group."""
+    order = [word.index(letter) for group in groups for letter in group]
+    shape: Shape = tuple(int(np.prod([sizes[letter] for letter in group], dtype=int)) for group in groups)
+    return builder.reshaped(_permuted(builder, source, order, f"{part}.order"), shape, f"{part}.matrix")
+
+
+def _permuted(builder: Builder, source: int, axes: Sequence[int], part: str) -> int:
+    return source if list(axes) == sorted(axes) else builder.add(Permute, source, part=part, axes=tuple(axes))
+
+
+PRODUCTS: dict[Any, Rule] = {
+    aten.matmul: matmul, aten.bmm: matmul, aten.einsum: einsum, aten.scaled_dot_product_attention: attention,
+}  # fmt: skip
