@@ -22,12 +22,12 @@ from engine.cli.datasets import SHIFT
 from engine.cli.options import Trains
 from engine.data.splits import Data, steps
 from engine.errors import UserError
-from engine.system import precision, ranks, signals
+from engine.system import ranks, signals
 from engine.system.batches import at_a_time
 from engine.system.layout import channels_last
 from engine.system.said import notice
 from engine.tasks.base import Evaluation
-from engine.training import loop, onednn, together
+from engine.training import bf16, loop, onednn, together
 from engine.training.experiment import Experiment
 from engine.training.profiled import profiled
 from engine.training.progress import EpochMetrics, FitConfig, Progress
@@ -123,7 +123,7 @@ class Run:
 
     def _config(self, recipe: Recipe, codes: bool, fused: bool) -> FitConfig:
         chosen, machine = self.options.training, self.options.machine
-        how = precision.resolved(chosen.precision, self.experiment.device)
+        how = bf16.settled(chosen.precision, self.network, self.data.info, self.experiment.device, codes)
         batch = at_a_time(self.options.data.eval_batch_size, self.experiment.device.type)
         return FitConfig(recipe, machine.seed, how, batch, machine.quiet, chosen.eval_every, codes, fused)
 

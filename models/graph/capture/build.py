@@ -18,6 +18,7 @@ from models.graph.capture import lift
 from models.graph.capture.frozen import is_frozen
 from models.graph.capture.inline import inline
 from models.graph.capture.inplace import functional, written
+from models.graph.capture.memory import settle
 from models.graph.frozen import FrozenNorm
 from models.graph.normal import Form, NormalForm, Size, is_kind, type_and_device
 
@@ -53,6 +54,7 @@ class _Builder:
     def normal_form(self) -> NormalForm:
         inline(self.program.graph_module, self.arch)
         self._inputs()
+        settle(self.program.graph, self.arch)
         functional(self.program.graph)
         self.changed = written(self.program.graph)
         for node in self.program.graph.nodes:

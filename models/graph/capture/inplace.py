@@ -15,7 +15,7 @@ def functional(graph: fx.Graph) -> None:
 
     A change of a part whose whole is read later (`x[:, 0] = 0`) stays in place.
     """
-    order, memory = {node: place for place, node in enumerate(graph.nodes)}, _memory(graph)
+    order, memory = {node: place for place, node in enumerate(graph.nodes)}, roots(graph)
     for node in list(graph.nodes):
         target = _without_change(node)
         if target is None:
@@ -30,11 +30,11 @@ def functional(graph: fx.Graph) -> None:
 
 def written(graph: fx.Graph) -> set[fx.Node]:
     """Return the nodes whose memory the graph writes into."""
-    memory = _memory(graph)
+    memory = roots(graph)
     return {memory[source(node)] for node in graph.nodes if changes(node)}
 
 
-def _memory(graph: fx.Graph) -> dict[fx.Node, fx.Node]:
+def roots(graph: fx.Graph) -> dict[fx.Node, fx.Node]:
     """Return for each value the first value in the same memory."""
     found: dict[fx.Node, fx.Node] = {}
     for node in graph.nodes:

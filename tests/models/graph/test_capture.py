@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 import models
 from engine.errors import UserError
+from engine.system.layout import channels_last
 from models.graph.calls import changes
 from models.graph.capture.form import capture
 from models.graph.normal import NormalForm
@@ -148,6 +149,19 @@ def test_values_are_not_changed_in_place(name: str) -> None:
 def test_views_work_in_channels_last_memory() -> None:
     own = Bare(lambda net, x: x.view(x.shape[0], 6, 256).mean(2)[..., None, None])
     form = capture(copy.deepcopy(own), (3, 16, 16), "net").to(memory_format=torch.channels_last)
+    x = torch.randn(2, 3, 16, 16)
+    assert torch.allclose(form(x.to(memory_format=torch.channels_last)), own.eval()(x), atol=1e-6)
+
+
+def test_complex_numbers_work_in_channels_last_memory() -> None:
+    """Both parts of a complex number have to stand side by side, but in channels last the channels do."""
+
+    def turned(net: nn.Module, x: Tensor) -> Tensor:
+        y = torch.view_as_complex(x.unflatten(3, (8, 2))) * torch.view_as_complex(net.waves)
+        return torch.view_as_real(y).flatten(3)
+
+    own = Bare(turned, waves=nn.Parameter(torch.randn(6, 16, 8, 2)))
+    form = channels_last(capture(copy.deepcopy(own), (3, 16, 16), "net"))
     x = torch.randn(2, 3, 16, 16)
     assert torch.allclose(form(x.to(memory_format=torch.channels_last)), own.eval()(x), atol=1e-6)
 

@@ -57,6 +57,17 @@ def reversed_gradient(net: nn.Module, x: Tensor) -> Tensor:
     return y
 
 
+def strided(net: nn.Module, x: Tensor) -> Tensor:
+    rows, columns = x.stride()[2:]
+    return x.as_strided((*x.shape[:2], 14, 14, 3, 3), (*x.stride(), rows, columns)).amax((-1, -2))
+
+
+def complex_numbers_changed_in_place(net: nn.Module, x: Tensor) -> Tensor:
+    y = x * 1
+    torch.view_as_complex(y.reshape(*y.shape[:3], -1, 2)).mul_(2)
+    return y
+
+
 @pytest.mark.parametrize(
     "run",
     [
@@ -131,6 +142,8 @@ class Counts(nn.Module):
         (lambda: Bare(with_autocast(True), conv=nn.Conv2d(6, 6, 3)), "turns autocast on (File ", "--precision"),
         (lambda: Bare(branches), "calls cond, ", "torch.where"),
         (lambda: Bare(reversed_gradient), "graph differ: stem.weight, stem.bias", "gradient hooks"),
+        (lambda: Bare(strided), "on the order of numbers in memory: aten.as_strided (File ", "unfold"),
+        (lambda: Bare(complex_numbers_changed_in_place), "in memory: aten.view_as_complex (File ", "channels last"),
         (lambda: nn.Conv2d(4, 4, 1), "expected input", "pictures of 3x16x16"),
         (lambda: nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten(), nn.Linear(7, 2)), "mat1 and mat2", "3x16x16"),
         (
@@ -152,6 +165,8 @@ class Counts(nn.Module):
         "autocast",
         "cond",
         "hook",
+        "strides",
+        "complex",
         "channels",
         "size",
         "name",

@@ -1,0 +1,74 @@
+"""The precision of a float network's training: some operations of PyTorch refuse bf16, or mixed types under autocast."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from engine.data.info import DataInfo
+from engine.errors import UserError, first_line, no_memory
+from engine.system import draws, precision
+from engine.system.said import notice
+
+PICTURES = 2
+"""Of made-up ones; batch norm has no variance of one."""
+
+
+def settled(asked: str, network: Any, info: DataInfo, device: torch.device, codes: bool) -> precision.Precision:
+    """Return the precision that `--precision` means for a network: `auto` takes fp32 where bf16 fails, and says so.
+
+    Args:
+        codes: whether the network computes with codes; its other operations are then in fp32.
+
+    Raises:
+        UserError: as precision.resolved; for bf16 that is asked for by name and fails (exit 2).
+    """
+    found = precision.resolved(asked, device)
+    if found != "bf16" or codes:
+        return found
+    why = refusal(network, (info.channels, info.image_size, info.image_size), device)
+    if why and asked == "bf16":
+        text = f"--precision bf16: an operation of the network fails in bf16: {why}"
+        raise UserError(text, "leave --precision at auto, which then takes fp32")
+    if why:
+        notice(f"training runs in fp32, because an operation of the network fails in bf16: {why}")
+    return "fp32" if why else found
+
+
+def refusal(network: Any, picture: tuple[int, int, int], device: torch.device) -> str:
+    """Return why a step forward and backward in bf16 fails, in one line; "" if it works. The network does not change.
+
+    Args:
+        picture: channels, rows and columns.
+    """
+    x = torch.randn(PICTURES, *picture, generator=torch.Generator().manual_seed(0)).to(device)
+    kept = [(buffer, buffer.clone()) for buffer in network.buffers()]
+    try:
+        with draws.kept():
+            _step(network, x, device)
+    except Exception as fault:
+        if no_memory(fault):
+            raise
+        return first_line(fault)
+    finally:
+        network.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for buffer, before in kept:
+                buffer.copy_(before)
+    return ""
+
+
+def _step(network: nn.Module, x: Tensor, device: torch.device) -> None:
+    was_training = network.training
+    network.train()
+    try:
+        with precision.training("bf16", device, codes=False):
+            leaves = [leaf for leaf in tree_leaves(network(x)) if isinstance(leaf, Tensor) and leaf.requires_grad]
+        total = sum((leaf.float().sum() for leaf in leaves), x.new_zeros(()))
+        if total.requires_grad:
+            total.backward()
+    finally:
+        network.train(was_training)
