@@ -31,7 +31,9 @@ class Weights(Options):
 
     def others(self, prefix: str) -> list[Path]:
         """Return the network's files that can be merged, in the default file's folder; only those of --W if given."""
-        quantized = rf"w{VALUES[self.bits]}a[0-9a-z]+" if self.bits else "(?:w[0-9a-z]+a|int|lsq_|ptq_).*(?<!_merged)"
+        quantized = (
+            rf"w{VALUES[self.bits]}a[0-9a-z]+(?:_ends)?" if self.bits else "(?:w[0-9a-z]+a|int|lsq_|ptq_).*(?<!_merged)"
+        )
         name = re.compile(rf"{re.escape(prefix)}_{quantized}")
         return sorted(path for path in SAVED.glob("*.pth") if name.fullmatch(path.stem))
 

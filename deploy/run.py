@@ -44,6 +44,7 @@ OF_DATA = {
     "--skip_bad",
 }
 """Flags of data sets."""
+EXECUTORS = ("auto", "native", "torch", "reference")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +77,7 @@ class Options(Command):
         "--draw", type=argtypes.path, metavar="DIR", help="write the pictures with their boxes there"
     )
     executor: str = flag(
-        "--executor", choices=["auto", "native", "torch", "reference"], default="auto",
+        "--executor", choices=EXECUTORS, default="auto",
         help="native: C++, compiled on first use; torch: PyTorch; reference: slow, defines the right answer "
         "(default: auto, the fastest on this machine)",
     )  # fmt: skip

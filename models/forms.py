@@ -57,7 +57,7 @@ def channels(network: nn.Module) -> int:
 def form_of(
     network: nn.Module, arch: str, cfg: Sequence[int] | None, classes: int, side: int, channels: int | None = None
 ) -> NormalForm:
-    """Return the normal form of a network from its code; it shares the network's parameters.
+    """Return the normal form of a network from its code; its parameters share the memory of the network's.
 
     Args:
         cfg: the widths that it was built with.

@@ -22,18 +22,20 @@ def reestimate_bn(model: nn.Module, split: Split, batch: int, seed: int, batches
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     momenta = [norm.momentum for norm in norms]
     was_training, dtype = model.training, next(model.parameters()).dtype
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # cumulative
-    model.train()
-    done = epoch = 0
-    while done < batches:
-        for images, _ in split.training_batches(min(batch, len(split)), seed, epoch):
-            model(images.to(dtype))
-            done += 1
-            if done == batches:
-                break
-        epoch += 1
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    model.train(was_training)
+    try:
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # cumulative
+        model.train()
+        done = epoch = 0
+        while done < batches:
+            for images, _ in split.training_batches(min(batch, len(split)), seed, epoch):
+                model(images.to(dtype))
+                done += 1
+                if done == batches:
+                    break
+            epoch += 1
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        model.train(was_training)

@@ -64,6 +64,11 @@ class Surgery:
         return why if len(makers) > 1 else {cls: reason for cls, reason in why.items() if cls not in last}
 
     def plan(self, percent: float, base: int) -> PrunePlan:
+        """Choose the channels to keep.
+
+        Raises:
+            UserError: as planning.plan.
+        """
         with user_code.running(self.arch):
             network = Subject(self.plain, self.form, self.plannable, self.arch)
             return planning.plan(network, percent, base, self.importance, self.limit)

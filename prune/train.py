@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.cli import argtypes, command
 from engine.cli.flags import Parser, flag, part
@@ -15,6 +15,12 @@ from engine.cli.naming import command_hint, saved
 from engine.cli.options import LARGEST, Training, Trains, recipe_help
 from engine.errors import UserError
 from engine.training import recipe
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from engine.training.start import Start
+    from models.graph.normal import NormalForm
 
 EXAMPLES = (
     "prune.train",
@@ -132,7 +138,7 @@ def body(options: Options) -> dict[str, Any]:
         }
 
 
-def _plain(start: Any) -> Any:
+def _plain(start: Start[NormalForm]) -> nn.Module:
     """Return the network to train, as its code builds it."""
     from models import files, registry
 

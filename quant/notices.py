@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from engine.checkpoint.words import counted
 from engine.system.said import notice, some, warning
 from models.graph.calls import packet
-from models.graph.chains import chains
+from models.graph.chains import unfolded
 from models.graph.flow import computes, first_layers, module, never_negative, places
 from models.graph.normal import NormalForm
 from models.layers.bnfold import FoldedNorm
@@ -54,10 +54,10 @@ def say_unfolded(form: NormalForm) -> None:
     """Print to stderr the batch norms of a folded network that still compute, with the reason."""
     norms = {name: form.get_submodule(name) for name in places(form)}
     left = [n for n, m in norms.items() if isinstance(m, _BatchNorm) and not isinstance(m, FoldedNorm)]
-    behind = {chain.norm for chain in chains(form)}
+    outside = {*unfolded(form)}
     reasons = {
-        "not directly behind one convolution or linear layer": [n for n in left if n not in behind],
-        "behind a layer that stays float, is linear, or is pooled first": [n for n in left if n in behind],
+        "not directly behind one convolution or linear layer": [n for n in left if n in outside],
+        "behind a layer that stays float, is linear, or is pooled first": [n for n in left if n not in outside],
     }
     for why, names in reasons.items():
         if names:

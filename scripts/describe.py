@@ -8,7 +8,7 @@ from engine.checkpoint.words import counted, listed
 from engine.tasks import score as scores
 from models import cost
 from models.files import Opened
-from models.registry import NETWORKS, build, widths
+from models.registry import NETWORKS, outline, widths
 from quant import restore
 from quant.spec import QuantSpec
 from scripts.table import ResultRow
@@ -51,7 +51,7 @@ def _width(checkpoint: Checkpoint) -> str:
     cfg = next((list(stage.cfg_before) for stage in prunings(checkpoint.history)), checkpoint.cfg)
     if checkpoint.arch not in NETWORKS:
         return ""
-    own = widths(checkpoint.arch, build(checkpoint.arch)) or []
+    own = widths(checkpoint.arch, outline(checkpoint.arch)) or []
     if own == cfg or isinstance(next(iter(checkpoint.history), None), Original):
         return ""
     for share in (2, 4, 8):

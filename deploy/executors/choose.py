@@ -19,8 +19,6 @@ from engine.system.said import notice
 if TYPE_CHECKING:
     from deploy.native.executor import Native
 
-NAMES = ("auto", "native", "torch", "reference")
-
 
 class Reference:
     """The executor that defines what a program computes."""

@@ -44,12 +44,6 @@ class Value(ctypes.Structure):
     )  # fmt: skip
 
 
-class Run(ctypes.Structure):
-    """Numbers that are contiguous before and after a move; begin -1: a fill."""
-
-    _fields_ = (("begin", c_int64), ("to", c_int64), ("count", c_int64))
-
-
 class Step(ctypes.Structure):
     """One step; see source/step.h."""
 

@@ -117,13 +117,16 @@ def _eager(network: Callable[[Tensor], Any], layout: torch.memory_format = torch
 
 
 def _compiled(name: str, network: NormalForm) -> Contender:
-    # torch compiles a class's forward once for each layer and batch size; beyond 8 it would warn and run the rest eagerly
-    limits = torch._dynamo.config
-    limits.recompile_limit = limits.accumulated_recompile_limit = MOST_COMPILED
     run = _eager(torch.compile(network, dynamic=False), torch.channels_last)
+
+    def compiled(x: Tensor) -> Any:
+        # torch compiles a class's forward once for each layer and batch size; beyond 8 it would warn and run the rest eagerly
+        with torch._dynamo.config.patch(recompile_limit=MOST_COMPILED, accumulated_recompile_limit=MOST_COMPILED):
+            return run(x)
+
     with _without_warnings_of(CUDA_SEARCH):
-        run(torch.zeros(1, *network.captured.picture))
-    return Contender(name, run, False)
+        compiled(torch.zeros(1, *network.captured.picture))
+    return Contender(name, compiled, False)
 
 
 @contextmanager

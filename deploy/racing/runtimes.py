@@ -6,11 +6,7 @@ None of them may switch to bf16, and none may write to stdout, which carries the
 from __future__ import annotations
 
 import functools
-import os
-import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +16,7 @@ from torch import Tensor
 
 from deploy.program import Program
 from deploy.racing.base import Contender
+from engine.system.terminal import stdout_to_stderr
 
 
 def onnxruntime(program: Program, compressed: bool, threads: int, name: str) -> Contender:
@@ -73,7 +70,7 @@ def mnn(program: Program, bits: int | None, threads: int, name: str) -> Contende
     Args:
         bits: of weights, which MNN rounds itself, because it cannot read QuantizeLinear in these models; None: fp32.
     """
-    with _stdout_to_stderr():
+    with stdout_to_stderr():
         import _tools as tools  # part of the package MNN; its command mnnconvert sends statistics
         import MNN
         from MNN import expr, nn
@@ -107,16 +104,3 @@ def mnn(program: Program, bits: int | None, threads: int, name: str) -> Contende
 
     how = f"{MNN.version()}, weights rounded by MNN" if bits else MNN.version()
     return Contender(name, run, False, how, size)
-
-
-@contextmanager
-def _stdout_to_stderr() -> Iterator[None]:
-    """Redirect stdout to stderr, also for code that writes to file descriptor 1 directly."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)

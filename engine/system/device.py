@@ -35,7 +35,7 @@ def keep_memory() -> None:
 
 
 def choose(name: str = "auto") -> torch.device:
-    """Return the device of `--device`; `auto` takes a GPU if there is one.
+    """Return the device of `--device`; `auto` takes a GPU if there is one. A GPU computes without TF32 from then on.
 
     Raises:
         UserError: if `cuda` is given but there is no GPU (exit 2).

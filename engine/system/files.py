@@ -13,13 +13,12 @@ import json
 import os
 import re
 import shutil
-import sys
 import tempfile
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from engine.errors import CANNOT_WRITE, UserError
+from engine.system.said import warn_once
 
 OTHER_FILE = "name a writable file"
 OTHER_SAVE = f"{OTHER_FILE} with --save"
@@ -101,12 +100,6 @@ def sweep(path: Path) -> None:
             with contextlib.suppress(OSError), entry.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 entry.unlink()
-
-
-@cache
-def warn_once(text: str) -> None:
-    """Print a warning once per process, not with every file."""
-    print(f"warning: {text}", file=sys.stderr)
 
 
 def _temporary(path: Path) -> tuple[int, str]:

@@ -8,14 +8,23 @@ from pathlib import Path
 
 def processor() -> str:
     """Return the processor's name and its vector instruction sets."""
-    words, flags = platform.processor() or platform.machine(), ""
+    flags = f" {_told().get('flags', '')} "
+    known = {"avx2": "AVX2", "avx512f": "AVX512", "avx512_vnni": "VNNI", "avx_vnni": "AVX-VNNI", "amx_int8": "AMX"}
+    return f"{name()} ({', '.join(text for flag, text in known.items() if f' {flag} ' in flags) or 'no AVX2'})"
+
+
+def name() -> str:
+    """Return the processor's name; without Linux's /proc, that of its kind."""
+    return _told().get("model name") or platform.processor() or platform.machine()
+
+
+def _told() -> dict[str, str]:
+    """Return what /proc/cpuinfo tells of the first processor."""
+    found: dict[str, str] = {}
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                words = line.partition(":")[2].strip()
-            if line.startswith("flags"):
-                flags = line
+            key, _, value = line.partition(":")
+            found.setdefault(key.strip(), value.strip())
     except OSError:
         pass
-    known = {"avx2": "AVX2", "avx512f": "AVX512", "avx512_vnni": "VNNI", "avx_vnni": "AVX-VNNI", "amx_int8": "AMX"}
-    return f"{words} ({', '.join(text for flag_, text in known.items() if f' {flag_}' in flags + ' ') or 'no AVX2'})"
+    return found

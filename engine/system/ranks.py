@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import UserError
+from engine.system.terminal import stdout_to_stderr
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,7 +101,7 @@ def joined(device: str) -> Iterator[None]:
     if on_gpu:
         torch.cuda.set_device(local())
     store, *_ = next(distributed.rendezvous("env://", rank(), started()))
-    with _said_apart():
+    with stdout_to_stderr():  # gloo in torch 2.10 prints on stdout that it is connected
         distributed.init_process_group(
             "nccl" if on_gpu else "gloo", store=distributed.PrefixStore(f"round {_round(store)}", store), rank=rank(),
             world_size=started(), timeout=PATIENCE,
@@ -111,18 +112,6 @@ def joined(device: str) -> Iterator[None]:
     wait()
     _control = None
     distributed.destroy_process_group()
-
-
-@contextmanager
-def _said_apart() -> Iterator[None]:
-    """Send C++ output to stderr: gloo in torch 2.10 prints on stdout, which is for results, that it is connected."""
-    out = os.dup(1)
-    try:
-        os.dup2(2, 1)
-        yield
-    finally:
-        os.dup2(out, 1)
-        os.close(out)
 
 
 def _round(store: Any) -> int:

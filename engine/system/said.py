@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import cache
 
 MOST = 5
 """The most names that a list shows."""
@@ -17,6 +18,12 @@ def notice(text: str) -> None:
 def warning(text: str) -> None:
     """Print something that is probably a mistake."""
     print(f"warning: {text}", file=sys.stderr)
+
+
+@cache
+def warn_once(text: str) -> None:
+    """Print a warning once per process, not with every file."""
+    warning(text)
 
 
 def some(names: Sequence[str]) -> str:

@@ -1,6 +1,6 @@
 """Signals: a training run saves before it stops, and any other command stops at once. Does not import torch.
 
-training/experiment.py saves; cli/command.py prints the message and sets the exit status.
+training/run.py saves; cli/command.py prints the message and sets the exit status.
 A signal that the parent process ignores (SIGHUP under nohup) stays ignored. Previous handlers are restored.
 """
 

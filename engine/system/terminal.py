@@ -37,6 +37,19 @@ def prepared() -> Iterator[None]:
             sys.stdout, sys.stderr = before
 
 
+@contextlib.contextmanager
+def stdout_to_stderr() -> Iterator[None]:
+    """Redirect stdout to stderr, also for code that writes to file descriptor 1 directly: stdout is for results."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
 class _Guarded:
     """A text stream that drops text it cannot write, and hands the fault to a function, which may raise."""
 

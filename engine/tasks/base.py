@@ -144,20 +144,22 @@ class Task(ABC):
     ) -> Evaluation:
         """Evaluate a network in eval mode, in its own precision (fp32 or fp64) with exact products of codes.
 
-        Its training mode is restored afterwards.
+        Its training mode is restored afterwards, also after an error.
         """
         was_training = model.training
         model.eval()
         dtype = _dtype([*model.parameters(), *model.buffers()])
         outputs, targets = [], []
-        with precision.computing("exact"), reusing():
-            mine = None if ranks.count() == 1 else torch.arange(len(split))[ranks.share(len(split))]
-            for images, target in split.batches(batch, mine):
-                outputs.append(self.kept(model(images.to(dtype)), target))
-                targets.append(target)
-                if after_batch:
-                    after_batch()
-        model.train(was_training)
+        try:
+            with precision.computing("exact"), reusing():
+                mine = None if ranks.count() == 1 else torch.arange(len(split))[ranks.share(len(split))]
+                for images, target in split.batches(batch, mine):
+                    outputs.append(self.kept(model(images.to(dtype)), target))
+                    targets.append(target)
+                    if after_batch:
+                        after_batch()
+        finally:
+            model.train(was_training)
         if ranks.count() > 1:
             every = ranks.gathered(tree_map(_to_cpu, (outputs, targets)))
             outputs, targets = ([value for part in every for value in part[n]] for n in (0, 1))

@@ -39,19 +39,24 @@ class Classification(Task):
     def agreement(self, before: Tensor, after: Tensor) -> Agreement:
         both_finite = before.isfinite().all(1) & after.isfinite().all(1)
         same = both_finite & (before.argmax(1) == after.argmax(1))
-        top = before.topk(2, 1).values if before.shape[1] > 1 else before.new_zeros(len(before), 2)
-        apart = {int(i): finite(top[i, 0] - top[i, 1]) for i in (~same).nonzero().flatten()}
+        lead = _lead(before)
+        apart = {int(i): finite(lead[i]) for i in (~same).nonzero().flatten()}
         gap = (before.double() - after.double()).abs().max() if len(before) else before.new_zeros(())
         return Agreement(len(before), int(same.sum()), finite(gap), apart)
 
     def surely_moved(self, before: Tensor, after: Tensor) -> int:
         """Count pictures of another class whose two best logits in `before` differ by at least 1e-5 of the largest."""
-        best = before.topk(2, dim=1).values
-        apart = best[:, 0] - best[:, 1] >= MARGIN * before.abs().max().clamp_min(1)
+        apart = _lead(before) >= MARGIN * before.abs().max().clamp_min(1)
         return int(((before.argmax(1) != after.argmax(1)) & apart).sum())
 
     def numbers(self, output: Tensor) -> Tensor:
         return output
+
+
+def _lead(logits: Tensor) -> Tensor:
+    """Return by how much the best logit exceeds the second, (B,); 0 for one class."""
+    best = logits.topk(min(2, logits.shape[1]), dim=1).values
+    return best[:, 0] - best[:, -1]
 
 
 CLASSIFICATION = Classification()

@@ -39,7 +39,7 @@ class RunFolder:
     """
 
     FILES = (
-        "flags.json",
+        begun.BEGUN,
         "versions.json",
         "metrics.csv",
         "curve.png",
@@ -50,7 +50,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        check_writable(path / "flags.json", _remedy(path))
+        check_writable(path / begun.BEGUN, _remedy(path))
         path.mkdir(parents=True, exist_ok=True)
         self._lock = Lock(path)
         for name in self.FILES:
@@ -113,7 +113,7 @@ class RunFolder:
         with _changing(self.path / "result.json"):
             (self.path / "result.json").unlink(missing_ok=True)  # the previous run's
         write_json(
-            self.path / "flags.json",
+            self.path / begun.BEGUN,
             {"flags": flags, "resolved": asdict(config), "command": list(words)},
             _remedy(self.path),
         )

@@ -13,8 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Sides = tuple[int, int, int, int]
-
 
 class QConv:
     """One convolution, with its weight laid out for oneDNN.

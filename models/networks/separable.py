@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import cast
 
 from torch import Tensor, nn
 
 from engine.checkpoint.words import counted
 from models.blocks import ConvBNAct, GlobalMean
+from models.networks.nin import widths
 
 CFG = (32, 64, 128, 256, 256, 256, 512, 1024)
 KERNELS = (1, 1, 3, 1, 1, 3, 1)
@@ -80,11 +80,6 @@ class SeparableNIN(nn.Sequential):
             )
         self.add_module("block9", ConvBNAct(cfg[7] * self._unit[7], classes))
         self.add_module("mean", GlobalMean())
-
-
-def widths(network: nn.Module) -> list[int]:
-    """Return the cfg that builds a network of this size, read from its layers."""
-    return [cast(nn.Conv2d, network.get_submodule(f"block{n}.conv")).out_channels for n in range(1, 9)]
 
 
 def wide_widths(network: nn.Module) -> list[int]:

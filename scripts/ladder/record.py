@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import platform
-import re
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +12,8 @@ from engine.checkpoint.format import Checkpoint
 from engine.checkpoint.history import Prune
 from engine.cli.archs import is_users_code
 from engine.data.info import CLASSIFICATION
-from engine.system import device
+from engine.system import device, processor
+from engine.training.begun import BEGUN
 from quant import restore
 from scripts import describe
 from scripts.ladder.notes import Hardware, Note, load
@@ -89,7 +87,7 @@ def _accuracy(row: LadderRow, checkpoint: Checkpoint) -> float:
 
 def _precision(node: Node) -> str:
     """Return the precision of a step's training, from its run folder. Steps without training count as fp32."""
-    path = node.model.with_suffix("") / "flags.json"
+    path = node.model.with_suffix("") / BEGUN
     if not path.exists():
         return "fp32"
     return load(path, "resolved", hint=f"delete {node.note}; the step runs again")["resolved"]["precision"]
@@ -107,10 +105,6 @@ def hardware(name: str, threads: int) -> Hardware:
         threads: CPU threads of each step.
     """
     kind = device.choose(name).type
-    return Hardware(kind, torch.cuda.get_device_name() if kind == "cuda" else _processor(), threads)
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.exists() else None
-    return f"{found[1] if found else platform.machine()}, {os.cpu_count()} cores"
+    return Hardware(
+        kind, torch.cuda.get_device_name() if kind == "cuda" else f"{processor.name()}, {os.cpu_count()} cores", threads
+    )

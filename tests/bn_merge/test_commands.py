@@ -214,13 +214,22 @@ def test_hints_where_files_are_mixed_up(refined: Command) -> None:
 
 
 def test_a_file_with_the_weights_that_were_asked_for_is_named(refined: Command) -> None:
-    for name in ("nin_wta32", "nin_wta32_merged", "nin_wba32", "my nin_wta8", "nin_w8a8"):
+    for name in (
+        "nin_wta32",
+        "nin_wta32_merged",
+        "nin_wba32",
+        "my nin_wta8",
+        "nin_w8a8",
+        "nin_wbab_ends",
+        "nin_wbab_ends_merged",
+    ):
         Path(f"models_save/{name}.pth").touch()
     made = "or make it with: python -m quant.wbwtab --W {} --A 2"
     ternary, binary, floats = (refined(MERGE, "--W", bits) for bits in (3, 2, 32))
     assert_refused(ternary, 3, "models_save/nin_wtab.pth: no such file")
     assert f"hint: take --model models_save/nin_wta32.pth, {made.format(3)}\n" in ternary.err
-    assert f"hint: take --model models_save/nin_wba32.pth, {made.format(2)}\n" in binary.err
+    files = "take --model models_save/nin_wba32.pth, or take --model models_save/nin_wbab_ends.pth"
+    assert f"hint: {files}, {made.format(2)}\n" in binary.err
     assert "hint: make it with: python -m quant.wbwtab --W 32 --A 2\n" in floats.err
     assert refined(MERGE, "--W", 3, "--model", "typo.pth").err.endswith("hint: check the path\n")
 

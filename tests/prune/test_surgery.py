@@ -202,6 +202,19 @@ def test_bn_statistics_become_the_mean_over_batches(training):
     assert all(map(torch.equal, model.parameters(), twin.parameters()))
 
 
+def test_a_damaged_picture_leaves_modes_and_momenta_as_they_were() -> None:
+    class Damaged(Pictures):
+        def training_batches(self, size: int, seed: int, epoch: int):
+            yield torch.randn(4, 3, 8, 8, dtype=self.dtype), torch.zeros(4)
+            raise OSError("a damaged picture")
+
+    model = network(*CASES[2], 5).form.eval()
+    with pytest.raises(OSError, match="a damaged picture"):
+        reestimate_bn(model, Damaged(), 4, 1)
+    assert not model.training
+    assert all(m.momentum == 0.1 for m in model.modules() if isinstance(m, nn.BatchNorm2d))
+
+
 def test_nothing_to_drop_changes_no_file(refined) -> None:
     done = refined("prune.normal_regular", "--percent", 0)
     was, now = (torch.load(path, weights_only=True) for path in ("models_save/nin_preprune.pth", done.path))

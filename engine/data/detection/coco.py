@@ -9,13 +9,11 @@ import numpy as np
 
 from engine.data.detection.boxes import SLACK, Rows, checked
 from engine.data.detection.coco_entries import called, categories, content_of, pictures, row
-from engine.data.detection.listed import Listed
+from engine.data.detection.listed import PARTS, Listed
 from engine.data.detection.objects import Objects
 from engine.errors import BAD_DATA, UserError
 from engine.system.said import notice
 
-PARTS = {"train": ("train",), "test": ("val", "valid", "test")}
-"""The file names of each part; the first that exists is read."""
 LAYOUT = (
     "--dataset coco needs DIR/train.json with DIR/train/* and DIR/val.json with DIR/val/*, or COCO's own annotations/, "
     "with DIR from --data"

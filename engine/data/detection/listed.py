@@ -9,6 +9,9 @@ from pathlib import Path
 from engine.data.detection.objects import Objects
 from engine.data.detection.sources import Files
 
+PARTS = {"train": ("train",), "test": ("val", "valid", "test")}
+"""The names of each part, of a file or a folder; the first that exists is read."""
+
 
 @dataclass(frozen=True)
 class Listed:

@@ -12,15 +12,13 @@ import numpy as np
 
 from engine.data.detection import class_names, data_yaml
 from engine.data.detection.boxes import SLACK, Rows, checked
-from engine.data.detection.listed import Listed
+from engine.data.detection.listed import PARTS, Listed
 from engine.data.detection.objects import Objects
 from engine.data.detection.yolo_rows import Found, read as read_rows
 from engine.data.listing import PICTURE_SUFFIXES, files_under, say_left_out
 from engine.errors import BAD_DATA, UserError
 from engine.system.said import notice
 
-PARTS = {"train": ("train",), "test": ("val", "valid", "test")}
-"""The folder names of each part; the first that exists is read."""
 LAYOUT = (
     "--dataset yolo needs DIR/images/train/* with DIR/labels/train/*.txt and the same for val, "
     "or DIR/train/images/* with DIR/train/labels/*.txt; DIR is from --data"

@@ -24,6 +24,8 @@ _known: dict[Key, NormalForm] = {}
 def captured(network: nn.Module, picture: Size, arch: str) -> NormalForm:
     """Return the normal form of a network, as models.graph.capture.form.capture does.
 
+    Its parameters share the memory of the network's, but are other objects if the form was known before.
+
     Raises:
         Misdeclared: as capture.
     """

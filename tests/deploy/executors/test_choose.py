@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from deploy.executors import choose, measured
-from deploy.executors.choose import NAMES, Reference
+from deploy.executors.choose import Reference
 from deploy.executors.stock import Stock
 from deploy.program import Program
 from deploy.reference.run import run
+from deploy.run import EXECUTORS
 from engine.errors import USAGE, UserError
 from engine.system.compiled import CACHE, Unavailable
 from tests.deploy.quantized import lowered, merged, pictures
@@ -29,7 +30,7 @@ def absent(_: Program) -> None:
 
 
 def test_executors_by_name(program: Program) -> None:
-    assert ("auto", *choose.MAKERS) == NAMES
+    assert ("auto", *choose.MAKERS) == EXECUTORS
     x = pictures()
     chosen = {name: choose.choose(name, program) for name in ("torch", "reference")}
     assert isinstance(chosen["reference"], Reference)

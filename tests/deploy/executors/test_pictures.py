@@ -8,14 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from deploy.executors.choose import MAKERS, NAMES
+from deploy.executors.choose import MAKERS
 from deploy.program import Program
+from deploy.run import EXECUTORS
 from engine.system.compiled import Unavailable
 from tests.deploy.by_hand import program
 from tests.deploy.every_operation import CLOSE, EXACT
 from tests.deploy.quantized import SIDE, lowered, merged, pictures
 
-EXECUTORS = [name for name in NAMES if name != "auto"]
+FIXED = [name for name in EXECUTORS if name != "auto"]
 
 
 def made(name: str, whole: Program) -> Callable[[Tensor], Tensor]:
@@ -43,14 +44,14 @@ def changed(number: float) -> Tensor:
         (changed(1e30).double() * 1e10, "a number that is not finite"),  # beyond fp32
     ],
 )
-@pytest.mark.parametrize("name", EXECUTORS)
+@pytest.mark.parametrize("name", FIXED)
 def test_pictures_that_have_no_answer_are_refused(name: str, x: Tensor, why: str) -> None:
     executor = made(name, lowered(merged("Residual", "w4a4")))
     with pytest.raises(ValueError, match=f"pictures (of|with) {why}"):
         executor(x)
 
 
-@pytest.mark.parametrize("name", EXECUTORS)
+@pytest.mark.parametrize("name", FIXED)
 def test_large_numbers_and_other_types_are_answered(name: str) -> None:
     """Their sum is beyond fp32, the numbers are not."""
     executor, x = made(name, lowered(merged("Residual", "w4a4"), low_ends=False)), torch.full((2, 3, SIDE, SIDE), 3e38)
@@ -60,7 +61,7 @@ def test_large_numbers_and_other_types_are_answered(name: str) -> None:
 
 
 @pytest.mark.parametrize("case", [*EXACT, *CLOSE])
-@pytest.mark.parametrize("name", EXECUTORS)
+@pytest.mark.parametrize("name", FIXED)
 def test_no_picture_has_an_empty_answer(name: str, case: str) -> None:
     whole = program(*{**EXACT, **CLOSE}[case])
     found = made(name, whole)(torch.zeros(0, *whole.picture))

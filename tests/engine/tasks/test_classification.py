@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from engine.tasks.classification import CLASSIFICATION
 from engine.training.recipe import Recipe
@@ -49,6 +51,26 @@ def test_agreement_counts_numbers_alone() -> None:
     json.dumps(found.differ, allow_nan=False)
     other = CLASSIFICATION.agreement(one[:2], one[:2].flip(1))
     assert (other.agree, other.gap, other.differ) == (0, 2.0, {0: 1.0, 1: 2.0})
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_an_evaluation_leaves_the_training_mode_also_after_an_error(training: bool) -> None:
+    class Damaged:
+        def __len__(self) -> int:
+            return 2
+
+        def batches(self, *_: object) -> Iterator[tuple[Tensor, Tensor]]:
+            yield torch.zeros(1, 3), LABELS[:1]
+            raise OSError("a damaged picture")
+
+    network = nn.Linear(3, 3).train(training)
+    with pytest.raises(OSError, match="a damaged picture"):
+        CLASSIFICATION.evaluate(network, Damaged())
+    assert network.training == training
+
+
+def test_of_one_class_no_answer_moves() -> None:
+    assert CLASSIFICATION.surely_moved(torch.ones(3, 1), torch.zeros(3, 1)) == 0
 
 
 def test_an_answer_moves_surely_where_its_lead_was_no_rounding() -> None:

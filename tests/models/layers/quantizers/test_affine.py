@@ -167,6 +167,15 @@ def test_evaluation_and_freezing_hold_the_range() -> None:
     assert observed(quantizer) == (-4, 0.5)
 
 
+@pytest.mark.parametrize(("epochs", "first"), [(1, None), (2, 1), (3, 2), (4, 3), (30, 22)])
+def test_the_range_is_frozen_in_the_last_quarter_but_never_in_the_first_epoch(epochs: int, first: int | None) -> None:
+    quantizer, frozen = AffineActivation(8, False), []
+    for epoch in range(epochs):
+        quantizer.on_epoch(epoch, epochs)
+        frozen.append(quantizer.frozen)
+    assert frozen == [first is not None and epoch >= first for epoch in range(epochs)]
+
+
 def test_evaluation_without_a_range_leaves_the_input_as_it_is() -> None:
     quantizer, x = AffineActivation(8, False).double().eval(), batch(-1, 3)
     assert quantizer(x) == (x, None)
