@@ -77,6 +77,8 @@ def body(options: Options) -> dict[str, Any]:
     from deploy.racing.base import Absent, Contender
     from deploy.racing.clock import race
     from deploy.racing.contenders import entries
+    from deploy.racing.findings import Findings
+    from deploy.racing.rates import rates
     from engine.checkpoint.words import counted
     from engine.system.files import check_writable
     from engine.system.processor import processor
@@ -110,18 +112,19 @@ def body(options: Options) -> dict[str, Any]:
         print(f"measuring batches of {batch}", file=sys.stderr)
         results[batch] = race({c.name: _ready(c, x[:batch]) for c in taking_part}, options.seconds)
     size = {"checkpoint": source.stat().st_size, "packed": packed.size(held)}
-    lines = columns(_table(options, taking_part, results, same))
+    shown = Findings(taking_part, results, same)
+    lines = columns(shown.table())
     lines += [f"{entry.name}: left out, {entry.why}" for entry in absent]
-    lines += _plainly(taking_part, results)
-    slower = _slower(taking_part, results)
+    lines += shown.not_faster()
+    slower = shown.slower()
     lines += [
         f"{each['runtime']}: {each['kind']} takes {each['milliseconds']:.2f} ms, fp32 {each['fp32']:.2f} ms "
         f"at batch {each['batch']}"
         for each in slower
     ]
     native = next((c.run for c in taking_part if c.name == "native executor"), None)
-    rates, profiled = _native(native, x, results, threads, options.profile)
-    lines += rates
+    told, profiled = rates(native, x, results, threads, options.profile)
+    lines += told
     lines.append(f"{source}: {size['checkpoint']:,} bytes, packed {size['packed']:,}")
     agreed = f"same answers: share of {counted(len(right), 'random picture')} with the reference executor's answer; "
     lines.append(
@@ -142,88 +145,6 @@ def _answers(contender: Contender, x: Any) -> Any:
 
 def _ready(contender: Contender, x: Any) -> Any:
     return lambda: contender.run(x)
-
-
-def _table(options: Options, taking_part: list[Contender], results: Any, same: dict[str, float]) -> list[list[str]]:
-    head = ["", "network"]
-    for batch in options.batches:
-        head += [f"batch {batch}, ms", "times as fast"]
-    rows = [[*head, *["same answers"] * bool(same), "model, bytes", "runs by"]]
-    for contender in taking_part:
-        row = [contender.name, "compressed" if contender.compressed else "float"]
-        for batch in options.batches:
-            timed = results[batch][contender.name]
-            row += [f"{timed.milliseconds:.2f}", f"{timed.faster:.2f} ({timed.low:.2f} to {timed.high:.2f})"]
-        agreed = f"{100 * same[contender.name]:.1f} %" if contender.name in same else ""
-        rows.append([*row, *[agreed] * bool(same), f"{contender.size:,}" if contender.size else "", contender.note])
-    return rows
-
-
-def _plainly(taking_part: list[Contender], results: dict[int, dict[str, Timed]]) -> list[str]:
-    """Return a line for each batch size where the compressed network is not faster than the float network."""
-    found = []
-    for batch, timed in results.items():
-        plain = {c.name: timed[c.name].milliseconds for c in taking_part if not c.compressed}
-        packed = {c.name: timed[c.name].milliseconds for c in taking_part if c.compressed}
-        if not packed:
-            continue
-        best, small = min(plain, key=plain.__getitem__), min(packed, key=packed.__getitem__)
-        if packed[small] >= plain[best]:
-            found.append(
-                f"batch {batch}: compression made nothing faster here: {small} takes {packed[small]:.2f} ms, "
-                f"the float network in {best} {plain[best]:.2f} ms"
-            )
-    return found
-
-
-def _slower(taking_part: list[Contender], results: dict[int, dict[str, Timed]]) -> list[dict[str, Any]]:
-    """Return each runtime and batch size where the runtime's own fp32 is faster than its compressed network.
-
-    Returns:
-        runtime, kind (int8 or packed) and batch; milliseconds and, as `fp32`, those of fp32.
-    """
-    found = []
-    for name in (c.name for c in taking_part if c.compressed):
-        runtime, _, kind = name.partition(", ")
-        for batch, timed in results.items():
-            plain = timed.get(f"{runtime}, fp32")
-            if plain and timed[name].milliseconds > plain.milliseconds:
-                times = {"milliseconds": timed[name].milliseconds, "fp32": plain.milliseconds}
-                found.append({"runtime": runtime, "kind": kind, "batch": batch, **times})
-    return found
-
-
-def _native(native: Any, x: Any, results: Any, threads: int, profile: bool) -> tuple[list[str], list[dict[str, Any]]]:
-    """Return lines that compare the native executor with the core's peak and, with `profile`, its time per operation.
-
-    Returns:
-        lines of text; the profile as data.
-    """
-    from deploy.native.executor import Native
-    from deploy.native.profile import peaks, spent, table, total_macs
-    from engine.checkpoint.words import counted
-    from engine.system.terminal import columns
-
-    if not isinstance(native, Native):
-        return (["--profile: the native executor was not measured"] if profile else []), []
-    best, macs = peaks(native), total_macs(native.program)
-    lines = []
-    for batch, timed in results.items():
-        rate = macs * batch / (timed["native executor"].milliseconds / 1000) / 1e9
-        lines.append(f"native executor, batch {batch}: {rate:.0f} GMAC/s with {threads} thread{'s' * (threads > 1)}")
-    lines.append(
-        f"one core, measured: {best.of_bytes / 1e9:.0f} GMAC/s of bytes, {best.of_bits / 1e9:.0f} GMAC/s of signs, "
-        f"by {native.engine.kernels}"
-    )
-    if not profile:
-        return lines, []
-    found = spent(native, x[:64])
-    lines += [
-        "",
-        f"the native executor, {counted(min(len(x), 64), 'picture')} one after the other on one thread:",
-        *columns(table(found), left=3),
-    ]
-    return lines, [asdict(each) for each in found]
 
 
 def _drawn(path: Path, results: dict[int, dict[str, Timed]]) -> bool:
