@@ -91,9 +91,7 @@ def _quantize(
     model: NormalForm, layers: Mapping[str, nn.Conv2d | nn.Linear], spec: QuantSpec, as_declared: Declared | None
 ) -> None:
     """Replace each of these layers by a quantized one with two quantizers and the same parameters."""
-    inner, outer = (spec.weight, spec.activation), (_at_end(spec.weight), _at_end(spec.activation))
     ends = (as_declared and as_declared.ends) or {*first_layers(model), *last_layers(model)}
-    ends = ends if outer != inner else set()
     rectified = as_declared.rectified if as_declared else rectified_layers(model)
     rectified = rectified if spec.activation.traits.follows_sign else set()
     shown = reads_picture(model) if spec.pixels[0] else set()
@@ -101,13 +99,7 @@ def _quantize(
         raise UserError(f"pixels are of {len(spec.pixels[0])} channels", "give one mean and std for each channel")
     coded: dict[str, Any] = {}
     for name, layer in layers.items():
-        weights, inputs = outer if name in ends else inner
-        if name in spec.float_inputs:
-            inputs = FLOAT
-        if name in spec.measured_inputs:
-            inputs = QuantizerSpec("affine", spec.activation.bits)
-        if name in spec.coded_ends:
-            weights, inputs = of_coded_end(spec), FLOAT
+        weights, inputs = _specs(spec, name, name in ends)
         if layer.weight.dtype not in (torch.float32, torch.float64):
             raise UserError(f"{name} has weights of {layer.weight.dtype}", "convert the network first: model.float()")
         weight = weight_quantizer(weights, layer.weight.detach())
@@ -129,6 +121,16 @@ def _quantize(
             coded[name] = (inputs, False)
     if not as_declared:
         share_quantizers(model, coded)
+
+
+def _specs(spec: QuantSpec, name: str, is_end: bool) -> tuple[QuantizerSpec, QuantizerSpec]:
+    """Return a layer's two quantizers, for its weights and for its input."""
+    if name in spec.coded_ends:
+        return of_coded_end(spec), FLOAT
+    weights, inputs = (_at_end(part) if is_end else part for part in (spec.weight, spec.activation))
+    if name in spec.measured_inputs:
+        inputs = QuantizerSpec("affine", spec.activation.bits)
+    return weights, FLOAT if name in spec.float_inputs and name not in spec.measured_inputs else inputs
 
 
 def of_coded_end(spec: QuantSpec) -> QuantizerSpec:

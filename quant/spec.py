@@ -90,6 +90,11 @@ class QuantSpec:
     pixels: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
 
     def __post_init__(self) -> None:
+        self._check_types()
+        self._check_values()
+        self._check_pixels()
+
+    def _check_types(self) -> None:
         if not all(isinstance(part, QuantizerSpec) for part in (self.weight, self.activation)):
             raise ValueError("weight and activation must be quantizers")
         for names in (getattr(self, k) for k in _LISTS):
@@ -98,6 +103,8 @@ class QuantSpec:
         for name in ("bn_fold", "by_graph"):
             if type(getattr(self, name)) is not bool:
                 raise ValueError(f"{name} must be true or false")
+
+    def _check_values(self) -> None:
         if self.order not in ("cbap", "bacp"):
             raise ValueError(f"unknown order {self.order!r}, not cbap or bacp")
         if self.bn_momentum is not None and (
@@ -106,7 +113,6 @@ class QuantSpec:
             raise ValueError(f"bn_momentum {self.bn_momentum} is not in (0, 1]")
         if self.measured_inputs and not self.activation.traits.fixed_range:
             raise ValueError(f"measured inputs need activations with a fixed range, not {self.activation.kind}")
-
         if self.sums not in ("float", "int8"):
             raise ValueError(f"unknown sums {self.sums!r}, not float or int8")
         if self.sums == "int8" and "sums" not in self.activation.traits.settings:
@@ -119,6 +125,8 @@ class QuantSpec:
             raise ValueError(f"int8 ends are not for {self.weight.kind} weights and {self.activation.kind} activations")
         if self.ends == "float" and self.coded_ends:
             raise ValueError("float ends have no codes")
+
+    def _check_pixels(self) -> None:
         if not isinstance(self.pixels, tuple) or not all(isinstance(part, tuple) for part in self.pixels):
             raise ValueError("pixels must be the mean and the std of each channel")
         if {type(number) for part in self.pixels for number in part} - {int, float}:
