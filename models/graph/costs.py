@@ -1,4 +1,4 @@
-"""The costs of the ATen calls of a normal form: multiply-accumulates and the network's tensors that they read.
+"""The costs of the calls of a normal form: multiply-accumulates of operations, and the network's tensors that calls read.
 
 models/cost.py counts the costs of modules and makes the table of both.
 """
@@ -23,7 +23,7 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class Call:
-    """One call of an operation on one picture.
+    """One call of an operation on one picture, or a module that reads one of the network's tensors.
 
     Args:
         name: the module that made the call and the operation, such as `encoder.ln.layer_norm`. A second call of the
@@ -56,6 +56,11 @@ class _Run(fx.Interpreter):
         self.stored = stored(form)
 
     def run_node(self, n: fx.Node) -> Any:
+        if n.op == "call_module":  # it has a row of its own, but its input may be a tensor of the network
+            value = super().run_node(n)
+            if own := self._own(n):
+                self.note(Call(self.names[n], value, 0, own))
+            return value
         if n.op != "call_function":
             return super().run_node(n)
         with FlopCounterMode(display=False, custom_mapping=_FORMULAS) as counter:
@@ -64,9 +69,12 @@ class _Run(fx.Interpreter):
         given = tree_leaves(self.fetch_args_kwargs_from_env(n))
         if packet(n) is aten.scaled_dot_product_attention:
             macs = _attention(given[1], given[2], value)
-        own = [leaf for leaf in given if id(leaf) in self.stored]
-        self.note(Call(self.names[n], value, macs, own))
+        self.note(Call(self.names[n], value, macs, self._own(n)))
         return value
+
+    def _own(self, n: fx.Node) -> list[Tensor]:
+        """Return the network's tensors among the arguments of a node."""
+        return [leaf for leaf in tree_leaves(self.fetch_args_kwargs_from_env(n)) if id(leaf) in self.stored]
 
 
 def _attention(key: Tensor, value: Tensor, out: Tensor) -> int:
@@ -91,9 +99,11 @@ def _names(form: NormalForm) -> dict[fx.Node, str]:
     found: dict[fx.Node, str] = {}
     taken = {name for name, _ in form.named_modules()}
     for node in form.captured.graph.nodes:
-        if node.op == "call_function":
+        if node.op in ("call_function", "call_module"):
             what = packet(node) or node.target
             start = f"{node.meta.get('owner') or ''}.{getattr(what, '__name__', what)}".lstrip(".")
+            if node.op == "call_module":
+                start = f"{node.target}.input"
             names = itertools.chain([start], (f"{start}_{number}" for number in itertools.count(1)))
             found[node] = next(name for name in names if name not in taken)
             taken.add(found[node])

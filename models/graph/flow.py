@@ -89,8 +89,13 @@ def readers(node: fx.Node) -> list[fx.Node]:
 
 
 def sources(node: fx.Node) -> list[fx.Node]:
-    """Return the nodes whose values a node reads, without the network's own tensors."""
-    return [source for source in node.all_input_nodes if source.op != "get_attr" and not is_size(source)]
+    """Return the nodes whose values a node reads, without the network's own tensors and what is computed from them alone."""
+    return [source for source in node.all_input_nodes if not is_held(source) and not is_size(source)]
+
+
+def is_held(node: fx.Node) -> bool:
+    """Return whether a node gives a tensor of the network, or a value computed from such tensors alone."""
+    return node.op == "get_attr" or bool(node.meta.get("held"))
 
 
 def hands_on(form: nn.Module, node: fx.Node) -> bool:

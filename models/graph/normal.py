@@ -24,8 +24,8 @@ class Form:
     Args:
         graph: calls of modules and of ATen operations, with one input and one output. The `meta` of a node holds
             `owner`, the module whose forward ran it; `shape`, its sizes with None for those that depend on the number
-            of pictures; `sizes`, its sizes for calls.BATCH pictures; `line`, the place of its code; and `follows`,
-            whether its arguments name the network's type or device.
+            of pictures; `sizes`, its sizes for calls.BATCH pictures; `line`, the place of its code; `follows`,
+            whether its arguments name the network's type or device; and `held`, as in flow.is_held.
         picture: the size that it reads; another size needs another graph.
         aliases: maps the keys of parameters in this form to their keys in the captured network, where they differ.
         vanished: names of modules that evaluation does not run.
@@ -129,8 +129,14 @@ class NormalForm(nn.Module):
         return self
 
     def update(self) -> None:
-        """Recompile the graph. Call it after each change of the graph."""
-        self._run = type(fx.GraphModule(self, self.captured.graph)).forward
+        """Recompile the graph. Call it after each change of the graph.
+
+        An fx.GraphModule would hold the network's tensors and modules beside attributes of its own, such as `code`.
+        """
+        made = self.captured.graph.python_code("self")
+        scope = dict(made.globals)
+        exec(made.src, scope)
+        self._run = scope["forward"]
 
 
 def type_and_device(model: nn.Module) -> tuple[torch.dtype, torch.device]:

@@ -16,7 +16,7 @@ from models.cost import LayerCost
 from models.graph.capture.form import capture
 from models.graph.normal import NormalForm
 from tests.tools import cases
-from tests.tools.odd_networks import ODD
+from tests.tools.odd_networks import ODD, Bare
 
 
 def counted(model: nn.Module, *picture: int) -> int:
@@ -197,6 +197,18 @@ def test_what_evaluation_does_not_use_is_not_counted(make: Callable[[], nn.Modul
     assert not any(row.name.startswith(("aux", "spare")) for row in rows)
     held = sum(t.numel() for name, t in own.state_dict().items() if not name.endswith("num_batches_tracked"))
     assert cost.total(rows, "bits") == 32 * (held - unused)
+
+
+@pytest.mark.parametrize("held", [nn.Parameter(torch.zeros(1, 6, 16, 16)), torch.zeros(1, 6, 16, 16)])
+def test_what_a_module_reads_alone_is_counted(held: Tensor) -> None:
+    """sigmoid(gate) becomes a module, whose input is a tensor of the network; another one reads it again."""
+    own = Bare(lambda net, x: x * torch.sigmoid(net.gate) + torch.relu(net.gate), gate=held)
+    rows = cost.layers(capture(own, (3, 16, 16), "net", check=False))
+    whole = isinstance(held, nn.Parameter)
+    (row,) = [row for row in rows if row.name == "sigmoid.input"]
+    assert (row.params, row.bits, row.macs) == (held.numel() * whole, 32 * held.numel(), 0)
+    assert cost.total(rows, "params") == sum(p.numel() for p in own.parameters())
+    assert cost.total(rows, "bits") == 32 * sum(t.numel() for t in own.state_dict().values())
 
 
 def test_it_leaves_no_trace() -> None:

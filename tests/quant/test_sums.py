@@ -68,6 +68,24 @@ def test_each_value_has_a_name_by_what_makes_it() -> None:
     assert negative_sums(form) == ["coded_sums.b"]
 
 
+class Shifted(nn.Module):
+    """A learned shift is reshaped before it is added; a gate is computed from a parameter alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.a, self.head = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 6, 1), nn.Linear(6, 10)
+        self.shift, self.gate = nn.Parameter(torch.randn(6)), nn.Parameter(torch.randn(6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).relu() + self.shift[:, None, None]
+        y = self.a(x) + torch.sigmoid(self.gate).view(1, -1, 1, 1)
+        return self.head((x + y).mean((2, 3)))
+
+
+def test_what_is_computed_from_parameters_alone_is_no_value_of_a_sum() -> None:
+    assert [*summed_values(captured(Shifted()))] == ["coded_sums.add", "coded_sums.add_2"]
+
+
 def test_sums_and_concatenations_compute_on_codes_times_scale(model: NormalForm) -> None:
     def coded(x: Tensor, quantizer: AffineActivation) -> Tensor:
         codes, scale = on_grid(x, *quantizer.scale_and_zero(), 8, False)

@@ -19,6 +19,7 @@ from models.graph.capture.frozen import is_frozen
 from models.graph.capture.inline import inline
 from models.graph.capture.inplace import functional, written
 from models.graph.capture.memory import settle
+from models.graph.flow import is_held, is_size
 from models.graph.frozen import FrozenNorm
 from models.graph.normal import Form, NormalForm, Size, is_kind, type_and_device
 
@@ -116,6 +117,8 @@ class _Builder:
             new = self.graph.create_node("call_function", target, *arguments)
             new.meta["follows"] = not {*self.place}.isdisjoint(leaf for leaf in tree_leaves(arguments) if is_kind(leaf))
         new.meta.update(_about(node, owner))
+        values = [source for source in new.all_input_nodes if not is_size(source)]
+        new.meta["held"] = bool(values) and all(is_held(source) for source in values)
         self.new[node] = new
 
     def _argument(self, value: Any) -> Any:
@@ -219,8 +222,11 @@ class _Builder:
 
     def _fill(self, form: NormalForm) -> None:
         """Put all modules and tensors into their places, in the order of the captured network."""
-        if clash := {name.partition(".")[0] for name in self.modules} & {*vars(form), *dir(NormalForm)} - {""}:
-            raise Misdeclared(f"--arch {self.arch}: a module has the reserved name {min(clash)}", "rename the module")
+        own = {*self.model._modules, *self.model._parameters, *self.model._buffers}
+        if clash := own & {*vars(form), *dir(NormalForm), "self"}:
+            raise Misdeclared(
+                f"--arch {self.arch}: a module, parameter or buffer has the reserved name {min(clash)}", "rename it"
+            )
         by_alias = {*self.aliases.values()} - {*self.read}
         for name, module in self.modules.items():
             place = _put(form, name, self.put.get(name) or nn.Module()) if name else form

@@ -57,7 +57,9 @@ def _in_words(fault: Exception) -> str:
 
 def _hint(fault: Exception) -> str:
     if "specialized it to be a constant" in str(fault):
-        return "read the number of pictures from the input: x.shape[0]"
+        return (
+            "read the number of pictures by x.shape[0]: torch.export makes a constant of len(x) and of int(x.shape[0])"
+        )
     if "data-dependent" in str(fault):
         return "let no `if` and no .item() depend on the values in a tensor"
     return "change it so that torch.export accepts it: https://docs.pytorch.org/docs/stable/export.html"

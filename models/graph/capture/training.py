@@ -32,8 +32,8 @@ _OWN = (
 def compare(model: nn.Module, form: NormalForm, x: Tensor, arch: str) -> None:
     """Compare the two in training mode, and their gradients.
 
-    A notice tells that their outputs differ in training mode, or that evaluation leaves a module out. Gradients are
-    compared in evaluation if the outputs differ in training.
+    A notice tells that their outputs differ in training mode, that evaluation leaves a module out, or that only the
+    network's own code changes a buffer. Gradients are compared in evaluation if the outputs differ in training.
 
     Raises:
         Misdeclared: exit 2 if a parameter's gradients differ.
@@ -48,6 +48,10 @@ def compare(model: nn.Module, form: NormalForm, x: Tensor, arch: str) -> None:
             raise
         theirs, why = None, f" (in training its code raises {one_line(fault)})"
     own = _run(form, x, parameters, training=True)
+    if still := [name for name in theirs.moved if name not in own.moved] if theirs else []:
+        notice(
+            f"{arch}: {some(still)} stay as they are: only its code of training changes them, and training uses that of evaluation"
+        )
     names, used = form.captured.vanished, set(form.parameters())  # functions may use parameters of vanished modules
     if theirs is None or not same(theirs.output, own.output):
         alone = f": {some(names)} run only in training" if names else ""
@@ -76,11 +80,13 @@ def _other_gradients(theirs: Run, own: Run, names: list[str]) -> Iterator[str]:
 class Run(NamedTuple):
     """One run of a network: its first output tensor, and the gradient of each parameter, 0 for an unused one.
 
-    There are no gradients if its backward raises an error: then its own training would fail, too.
+    There are no gradients if its backward raises an error: then its own training would fail, too. `moved` are the names of
+    the buffers that the run changed.
     """
 
     output: Tensor
     gradients: list[Tensor] | None
+    moved: list[str]
 
 
 def _run(network: nn.Module, x: Tensor, parameters: list[nn.Parameter], *, training: bool) -> Run:
@@ -88,13 +94,15 @@ def _run(network: nn.Module, x: Tensor, parameters: list[nn.Parameter], *, train
     with buffers_kept(network), draws.kept(0):
         network.train(training)
         try:
+            before = {name: buffer.clone() for name, buffer in network.named_buffers()}
             output = next(leaf for leaf in tree_leaves(network(x.clone())) if isinstance(leaf, Tensor))
+            moved = [name for name, buffer in network.named_buffers() if not _stays(before.get(name), buffer)]
             try:
-                return Run(output.detach(), _gradients(output, parameters))
+                return Run(output.detach(), _gradients(output, parameters), moved)
             except Exception as fault:
                 if no_memory(fault):
                     raise
-                return Run(output.detach(), None)
+                return Run(output.detach(), None, moved)
         finally:
             network.eval()
 
@@ -112,6 +120,10 @@ def _gradients(output: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
 def same(one: Tensor, other: Tensor) -> bool:
     """Return whether two tensors are equal bit for bit. NaN equals NaN, as made-up numbers may overflow."""
     return one.shape == other.shape and torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
+
+
+def _stays(before: Tensor | None, after: Tensor) -> bool:
+    return before is not None and before.dtype == after.dtype and same(before, after)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from torch import Tensor
 aten = torch.ops.aten
 
 MOVES = frozenset({
-    aten.view, aten._unsafe_view, aten.reshape, aten.flatten, aten.unflatten, aten.permute, aten.transpose, aten.t,
+    aten._unsafe_view, aten.reshape, aten.flatten, aten.unflatten, aten.permute, aten.transpose, aten.t,
     aten.movedim, aten.contiguous, aten.clone, aten.alias, aten.detach, aten.detach_, aten.to, aten._to_copy, aten.chunk,
     aten.split, aten.split_with_sizes, aten.tensor_split, aten.unbind, aten.slice, aten.select, aten.narrow,
     aten.unsqueeze, aten.squeeze, aten.expand, aten.expand_as, aten.repeat, aten.repeat_interleave, aten.cat, aten.stack,
@@ -25,14 +25,14 @@ MOVES = frozenset({
 IDLE = frozenset({aten.contiguous, aten.clone, aten.alias, aten.detach, aten.detach_})
 """The moves that leave every number at its place. A narrower network may lack them."""
 
-VIEWS = frozenset({aten.view, aten.reshape, aten.unsqueeze, aten.squeeze})
+VIEWS = frozenset({aten.reshape, aten.unsqueeze, aten.squeeze})
 """The moves that can reshape a tensor of the network for a sum or product: gamma.view(1, -1, 1, 1)."""
 
 JOINS = frozenset({aten.cat, aten.stack, aten.expand_as, aten.view_as, aten.reshape_as})
 """The moves that take several values."""
 
 PARTS = frozenset({
-    aten.view, aten._unsafe_view, aten.reshape, aten.unflatten, aten.chunk, aten.split, aten.split_with_sizes,
+    aten._unsafe_view, aten.reshape, aten.unflatten, aten.chunk, aten.split, aten.split_with_sizes,
     aten.tensor_split, aten.unbind, aten.slice, aten.select, aten.narrow, aten.index,
 })  # fmt: skip
 """The moves that can split channels into parts."""

@@ -276,8 +276,6 @@ def _moved(packet: Any, target: Any, args: Any, kwargs: Any) -> Any:
     """Run a move on labels."""
     if packet in (aten.to, aten._to_copy, aten.contiguous, aten.clone):
         return args[0]
-    if packet is aten.view:  # the memory layout of labels may differ from that of the values
-        return args[0].reshape(args[1])
     if packet is aten.index:
         return args[0][tuple(slice(None) if at is None else at.value for at in args[1])]
     return target(*tree_map(labels_of, args), **kwargs)

@@ -116,6 +116,7 @@ def test_a_slice_that_leaves_out_the_first_picture() -> None:
         (lambda x: torch.einsum("bchw,bcw->bc", x, x[:, 0]), "no operation einsum: a sum over an axis of one factor alone"),
         (lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True), "no operation scaled_dot_product_attention: a causal mask"),
         (lambda x: torch.div(x, 2, rounding_mode="floor"), "inner.div: a program has no operation div: a rounding mode"),
+        (lambda x: x.view(torch.int32).view(torch.float32), "inner.view: a program has no operation view"),
         (lambda x: x.abs() ** 1.5, "inner.pow: a program has no operation pow: a power other than 0.5 and 1 to 8"),
         (lambda x: 2**x, "inner.pow: a program has no operation pow: a power other than 0.5 and 1 to 8"),
         (lambda x: torch.clamp(x, min=x.mean(1, keepdim=True)), "inner.clamp: a program has no operation clamp: a bound that is computed"),

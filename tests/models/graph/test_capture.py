@@ -194,6 +194,40 @@ def test_what_training_alone_does_is_named(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().err == ""
 
 
+def counts_in_training(net: nn.Module, x: Tensor) -> Tensor:
+    y = x - net.centre[:, None, None]
+    if net.training:
+        with torch.no_grad():
+            net.seen += 1
+            net.centre.lerp_(x.mean((0, 2, 3)), 0.1)
+    return net.norm(y)
+
+
+def test_buffers_that_training_alone_changes_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """The first batch is answered alike, but the next one would not be."""
+    own = Bare(counts_in_training, norm=nn.BatchNorm2d(6), seen=torch.zeros(()), centre=torch.zeros(6))
+    capture(own, (3, 16, 16), "net:Net")
+    assert capsys.readouterr().err == (
+        "notice: net:Net: seen, centre stay as they are: only its code of training changes them, and training uses that "
+        "of evaluation\n"
+    )
+    assert own.seen == 0
+
+
+@pytest.mark.parametrize("name", ["code", "graph", "meta", "recompile", "print_readable"])
+@pytest.mark.parametrize("kind", ["parameter", "buffer", "module"])
+def test_names_of_fx_are_free(name: str, kind: str) -> None:
+    made = {"parameter": nn.Parameter(torch.rand(6, 1, 1)), "buffer": torch.rand(6, 1, 1), "module": nn.Conv2d(6, 6, 1)}
+
+    def run(net: nn.Module, x: Tensor) -> Tensor:
+        held = getattr(net, name)
+        return held(x) if kind == "module" else x * held
+
+    own = Bare(run, **{name: made[kind]}).eval()
+    x = torch.randn(2, 3, 16, 16)
+    assert torch.equal(capture(copy.deepcopy(own), (3, 16, 16), "net:Net")(x), own(x))
+
+
 def test_numbers_that_the_code_makes_follow_the_type_of_the_network() -> None:
     """The proofs run in float64, where the user's code would mix types."""
     form, x = capture(cases.HoldMore().eval(), (3, 32, 32), "net:Net"), torch.randn(2, 3, 32, 32)

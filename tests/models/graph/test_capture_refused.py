@@ -107,6 +107,12 @@ def branches(net: nn.Module, x: Tensor) -> Tensor:
     return torch.cond(x.sum() > 0, lambda y: y * 2, lambda y: y + 1, (x,))
 
 
+def held_as_self() -> nn.Module:
+    own = Bare(lambda net, x: x * net.self)
+    own.register_parameter("self", nn.Parameter(torch.ones(())))
+    return own
+
+
 class Outputs(nn.Module):
     def __init__(self, count: int) -> None:
         super().__init__()
@@ -146,10 +152,13 @@ class Counts(nn.Module):
         (lambda: Bare(complex_numbers_changed_in_place), "in memory: aten.view_as_complex (File ", "channels last"),
         (lambda: nn.Conv2d(4, 4, 1), "expected input", "pictures of 3x16x16"),
         (lambda: nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten(), nn.Linear(7, 2)), "mat1 and mat2", "3x16x16"),
+        (lambda: Bare(lambda net, x: x * net.cfg, cfg=torch.ones(())), "has the reserved name cfg", "rename it"),
+        (held_as_self, "reserved name self", "rename it"),
+        (lambda: Bare(lambda net, x: x * len(x)), "only one number of pictures", "len(x)"),
         (
             lambda: Bare(lambda net, x: net.captured(x), captured=nn.ReLU()),
-            "the reserved name captured",
-            "rename the module",
+            "a module, parameter or buffer has the reserved name captured",
+            "rename it",
         ),
     ],
     ids=[
@@ -169,6 +178,9 @@ class Counts(nn.Module):
         "complex",
         "channels",
         "size",
+        "buffer's name",
+        "parameter's name",
+        "len",
         "name",
     ],
 )

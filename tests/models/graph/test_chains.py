@@ -156,6 +156,22 @@ class Plain(nn.Module):
         return self.run(x, self.m).mean((2, 3))
 
 
+def test_a_network_that_normalises_by_its_own_numbers_reads_the_picture_in_its_first_layer() -> None:
+    class Normalising(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.z = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 6, 1)
+            self.std = nn.Parameter(torch.ones(3))
+            self.register_buffer("mean", torch.rand(3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = (x - self.mean.view(1, -1, 1, 1)) / torch.relu(self.std)[:, None, None]
+            return self.z(self.a(x).relu()).mean((2, 3))
+
+    model = captured(Normalising())
+    assert (first_layers(model), last_layers(model)) == (("a",), ("z",))
+
+
 @pytest.mark.parametrize(("run", "first", "last"), ENDS)
 def test_first_layers_read_the_picture_and_last_ones_give_the_answer(run, first, last) -> None:
     model = captured(Plain(run))
