@@ -32,6 +32,7 @@ from engine.system.compiled import Unavailable
 from engine.system.layout import channels_last
 from engine.system.packages import package
 from models.graph.normal import NormalForm
+from models.layers.fold import MergedConv2d, MergedLinear, as_float
 
 Entry = Contender | Absent
 FIRST = "PyTorch eager, fp32"
@@ -53,7 +54,7 @@ def entries(network: NormalForm, program: Program, threads: int, without: Sequen
     """
     folded = merge(network)
     plain = lower(folded, program.mean, program.std)
-    last = channels_last(folded)
+    last = channels_last(_of_own_layers(folded))
     coded = any(isinstance(each.matrix.weight, Codes) for each, _ in layers(program))  # type: ignore[attr-defined]
     whole = any(is_whole for _, is_whole in layers(program))
     others, _ = rounded(program, network.captured.detector is not None)  # as deploy.onnx exports it
@@ -80,6 +81,14 @@ def entries(network: NormalForm, program: Program, threads: int, without: Sequen
     for name, maker in makers.items():
         if not any(_matches(name, pattern) for pattern in without):
             yield _guarded(name, maker)
+
+
+def _of_own_layers(folded: NormalForm) -> NormalForm:
+    """Replace, in place, the merged layers of a float network by PyTorch's own, which torch.compile knows; return it."""
+    for name, layer in [*folded.named_modules()]:
+        if isinstance(layer, (MergedConv2d, MergedLinear)):
+            folded.replace(name, as_float(layer))
+    return folded
 
 
 def _matches(name: str, pattern: str) -> bool:

@@ -204,5 +204,24 @@ def merged(
     return MergedLinear(like, codes, scale, bias, bits, quantizer)
 
 
+def as_float(layer: MergedConv2d | MergedLinear) -> nn.Conv2d | nn.Linear:
+    """Return PyTorch's own layer that computes the same as a merged layer with float weights and a float input."""
+    assert layer.codes.is_floating_point()
+    assert isinstance(layer.input_quantizer, Identity)
+    scale = _per_channel(layer.scale, layer.codes.ndim - 1)
+    weight = layer.codes if scale is None else layer.codes * scale
+    with torch.device("meta"):
+        made = (
+            nn.Conv2d(
+                layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding,  # type: ignore[arg-type]
+                layer.dilation, layer.groups, True, layer.padding_mode,  # type: ignore[arg-type]
+            )
+            if isinstance(layer, nn.Conv2d)
+            else nn.Linear(layer.in_features, layer.out_features)
+        )  # fmt: skip
+    made.weight, made.bias = nn.Parameter(weight, False), nn.Parameter(layer.bias, False)
+    return made.train(layer.training)
+
+
 def _per_channel(scale: Tensor | None, axes: int) -> Tensor | None:
     return None if scale is None else scale.reshape(-1, *(1,) * axes)

@@ -226,6 +226,20 @@ def test_a_search_for_cuda_does_not_warn_of_a_race_on_the_cpu(
     assert caplog.records[-1].message == "later"
 
 
+@pytest.mark.parametrize("name", ["SqueezeExcite", "Residual", "mobilenet_v1"])
+def test_the_compiled_network_is_one_graph(name: str) -> None:
+    """A layer that torch.compile cannot read would split the graph, and slow down what the engines are compared with."""
+    form = captured(name)
+    whole, x = contenders._of_own_layers(merge(form)), pictures(4)
+    assert {type(m) for m in whole.modules() if isinstance(m, (nn.Conv2d, nn.Linear))} <= {nn.Conv2d, nn.Linear}
+    torch._dynamo.reset()
+    with torch.no_grad():
+        told = torch._dynamo.explain(whole)(x)
+        assert (told.graph_count, told.graph_break_count) == (1, 0)
+        torch.testing.assert_close(whole(x), form(x), rtol=1e-4, atol=1e-4)
+    torch._dynamo.reset()
+
+
 def test_each_batch_size_is_compiled(network: NormalForm, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten sizes are more than torch compiles of one function by default."""
     real = torch.compile
@@ -234,7 +248,7 @@ def test_each_batch_size_is_compiled(network: NormalForm, monkeypatch: pytest.Mo
     with torch._dynamo.config.patch(
         recompile_limit=8, accumulated_recompile_limit=256, fail_on_recompile_limit_hit=True
     ):
-        made = contenders._compiled(COMPILED, merge(network))
+        made = contenders._compiled(COMPILED, contenders._of_own_layers(merge(network)))
         for count in range(1, 11):
             assert made.run(pictures(count)).shape == (count, 10)
     torch._dynamo.reset()
