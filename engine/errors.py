@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 OK = 0
+BUG = 1
 USAGE = 2
 BAD_CHECKPOINT = 3
 BAD_DATA = 4
