@@ -54,13 +54,16 @@ def body(options: Options) -> dict[str, Any]:
         names |= {key: json.dumps(value) for key, value in held.around.to_dict().items()}
     elif made.dataset.boxes:
         notice("the packed file does not name the tensors of its answer, so the model does not: pack it again")
-    program, coarse = rounded(held.program, made.dataset.boxes)
-    if coarse:
+    found = rounded(held.program, made.dataset.boxes)
+    if found.layers:
         notice(
-            f"rounded the biases of {counted(len(coarse), 'layer')} to whole steps of the sums: other runtimes need that to "
-            "add integers, and some answers may differ from those of the packed file"
+            f"rounded the biases of {counted(len(found.layers), 'layer')} to whole steps of the sums, by up to "
+            f"{100 * found.farthest:.2g} % of a step between the codes behind: other runtimes need that to add integers, and "
+            "some answers may differ from those of the packed file"
         )
-    model = exported(program, arch=made.arch, data=made.dataset.label, made_from=str(made.provenance.parent), **names)
+    model = exported(
+        found.program, arch=made.arch, data=made.dataset.label, made_from=str(made.provenance.parent), **names
+    )
     content = model.SerializeToString()
     if path.exists():
         print(f"replaced {path}", file=sys.stderr)

@@ -7,6 +7,7 @@ VNNI: 3.9 to 4.6 times as long).
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,21 +23,38 @@ COARSE = 8
 """A row's grid is coarse if its scale exceeds the layer's median scale by this factor."""
 
 
-def rounded(program: Program, detects: bool) -> tuple[Program, list[str]]:
-    """Return a program with rounded biases in the layers that engines compute on integers, and the names of these layers.
+class Rounded(NamedTuple):
+    """A program whose biases are whole steps of the sums, in the layers that engines compute on integers.
+
+    Args:
+        layers: the names of these layers.
+        farthest: how far a bias moved, as a share of the step between the codes that its layer's output becomes.
+    """
+
+    program: Program
+    layers: list[str]
+    farthest: float
+
+
+def rounded(program: Program, detects: bool) -> Rounded:
+    """Return a program with rounded biases.
 
     Args:
         detects: whether it is a detector's. Its program is returned as it is, because rounding would move its boxes.
     """
     if detects:
-        return program, []
-    readers, operations, names = plans.readers(program), [*program.operations], []
+        return Rounded(program, [], 0.0)
+    readers, operations, moved = plans.readers(program), [*program.operations], {}
     for number, operation in enumerate(program.operations):
-        if _rounds(program, number, operation) and plans.chain(program, number, readers):
+        if _rounds(program, number, operation) and (chain := plans.chain(program, number, readers)):
             assert isinstance(operation, (Convolution, Linear))
-            operations[number] = replace(operation, matrix=on_grid(operation.matrix))
-            names.append(operation.name)
-    return Program(tuple(operations), program.picture, program.mean, program.std), names
+            matrix = on_grid(operation.matrix)
+            operations[number] = replace(operation, matrix=matrix)
+            moved[operation.name] = float(
+                np.abs(_biases(operation.matrix) - _biases(matrix)).max() * chain.grid.inverse
+            )
+    made = Program(tuple(operations), program.picture, program.mean, program.std)
+    return Rounded(made, [*moved], max(moved.values(), default=0.0))
 
 
 def _rounds(program: Program, number: int, operation: Operation) -> bool:
@@ -54,9 +72,7 @@ def on_grid(matrix: Matrix) -> Matrix:
     """
     assert matrix.scale is not None
     assert isinstance(matrix.weight, Codes)
-    bias = np.zeros(len(matrix.scale))
-    bias = bias if matrix.bias is None else bias + matrix.bias * matrix.scale.astype(np.float64)
-    bias = bias if matrix.shift is None else bias + matrix.shift
+    bias = _biases(matrix)
     weight, scale = _finer(matrix.weight, matrix.scale)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         steps = bias / scale.astype(np.float64)
@@ -66,6 +82,14 @@ def on_grid(matrix: Matrix) -> Matrix:
     beside = large | (_coarse(scale) & (rest != 0))
     shift = np.where(beside, rest, 0).astype(np.float32) if beside.any() else None
     return Matrix(weight, scale, whole if whole.any() else None, shift)
+
+
+def _biases(matrix: Matrix) -> NDArray[np.float64]:
+    """Return the biases of a matrix with a scale as numbers, behind the scale, (out,)."""
+    assert matrix.scale is not None
+    found = np.zeros(len(matrix.scale))
+    found = found if matrix.bias is None else found + matrix.bias * matrix.scale.astype(np.float64)
+    return found if matrix.shift is None else found + matrix.shift
 
 
 def _coarse(scale: Numbers) -> NDArray[np.bool_]:

@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 
 from deploy.exporting.biases import on_grid, rounded
 from deploy.operations.base import Codes, Matrix
-from deploy.operations.layers import Convolution, Linear
+from deploy.operations.layers import Convolution, Decode, Linear, Quantize
+from deploy.operations.places import Reshape
+from deploy.program import Program
 from deploy.reference.run import run
+from models.layers.quantizers.base import Steps
 from tests.deploy.quantized import lowered, merged, pictures
 
 ONES = Codes(np.ones((5, 2), np.int16), 2, 2, np.array([-1], np.int32))
@@ -68,16 +71,32 @@ def test_a_whole_part_counts() -> None:
     assert found.shift is None
 
 
+def test_the_farthest_bias_is_told_in_steps_of_the_codes_behind() -> None:
+    """Sums have steps of 0.5 / 32, as codes of one bit are multiplied by 32; the codes behind have steps of 0.25."""
+    layer = Linear(sources=(2,), name="layer", matrix=given(ONES, [0.5] * 5, [1, 0.5, 0.25 + 1 / 256, -1 / 128, 0]))
+    operations = (
+        Reshape(sources=(0,), name="flat", shape=(2,)),
+        Quantize(sources=(1,), name="in", grid=Steps(1.0, 1.0, 0, 3)),
+        layer,
+        Quantize(sources=(3,), name="out", grid=Steps(4.0, 0.25, 0, 15)),
+        Decode(sources=(4,), name="answer"),
+    )
+    found = rounded(Program(operations, (1, 1, 2), (0.5,), (0.25,)), False)
+    assert found.layers == ["layer"]
+    assert found.farthest == pytest.approx(4 / 128)
+
+
 @pytest.mark.parametrize(("kind", "some"), [("int8", True), ("w4a4", True), ("wbab bacp", False), ("float", False)])
 def test_layers_whose_codes_engines_compute_are_rounded(kind: str, some: bool) -> None:
     """Their codes move by one at most. Layers that give signs or fp32 keep their bias."""
     program = lowered(merged("mobilenet_v1", kind), low_ends=False)
-    found, names = rounded(program, False)
-    assert bool(names) == some
+    found, names, farthest = rounded(program, False)
+    assert bool(names) == bool(farthest) == some
+    assert farthest < 0.5
     for before, after in zip(program.operations, found.operations, strict=True):
         assert (before is after) == (after.name not in names or not isinstance(after, (Convolution, Linear)))
-    assert rounded(found, False)[1] == []
-    assert rounded(program, True) == (program, [])
+    assert rounded(found, False).layers == []
+    assert rounded(program, True) == (program, [], 0.0)
     if some:
         expected, answer = (run(each, pictures(8)) for each in (program, found))
         assert 0 < (answer - expected).abs().max() < expected.abs().max()
