@@ -129,14 +129,13 @@ class NormalForm(nn.Module):
         return self
 
     def update(self) -> None:
-        """Recompile the graph. Call it after each change of the graph.
-
-        An fx.GraphModule would hold the network's tensors and modules beside attributes of its own, such as `code`.
-        """
-        made = self.captured.graph.python_code("self")
-        scope = dict(made.globals)
-        exec(made.src, scope)
-        self._run = scope["forward"]
+        """Recompile the graph. Call it after each change of the graph."""
+        compiled = fx.GraphModule(
+            {}, fx.Graph()
+        )  # empty: `code` and other names of the network are attributes of its own
+        compiled.graph = self.captured.graph
+        self.captured.graph.owning_module = None  # its modules are those of this form
+        self._run = type(compiled).forward
 
 
 def type_and_device(model: nn.Module) -> tuple[torch.dtype, torch.device]:
