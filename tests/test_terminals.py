@@ -244,3 +244,17 @@ def test_importing_has_no_side_effects(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", IMPORTING, *names], cwd=tmp_path, env=environment,
                           capture_output=True, text=True, check=False)  # fmt: skip
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+def test_what_a_library_prints_on_stdout_goes_to_stderr() -> None:
+    """Python's own stdout keeps text of a pipe back, and must not write it behind the redirection."""
+    code = (
+        "import os; from engine.system.terminal import stdout_to_stderr\n"
+        "print('before')\n"
+        "with stdout_to_stderr(): print('inside'); os.write(1, b'below\\n')\n"
+        "print('after')"
+    )
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout == "before\nafter\n"
+    assert {*done.stderr.splitlines()} == {"inside", "below"}

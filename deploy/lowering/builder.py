@@ -117,6 +117,9 @@ class Builder:
         elif node.op == "call_function" and node.all_input_nodes and {*node.all_input_nodes} <= {*self.held}:
             args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: self.held[n])
             self.held[node] = cast(Any, node.target)(*args, **kwargs)
+        elif node.op == "call_module" and node.all_input_nodes and {*node.all_input_nodes} <= {*self.held}:
+            args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: self.held[n])
+            self.held[node] = self.form.get_submodule(str(node.target))(*args, **kwargs)
         return node in self.held
 
     def _constant(self, node: fx.Node) -> int:

@@ -46,6 +46,8 @@ def selu(builder: Builder, node: fx.Node) -> int:
 def celu(builder: Builder, node: fx.Node) -> int:
     """Add alpha elu(x / alpha)."""
     alpha = float(values(node)["alpha"])
+    if alpha <= 0:
+        raise builder.refused("an alpha that is not above 0")
     inner = builder.add(Affine, builder.source(), part=".inner", multiplier=numbers(1 / alpha))
     found = builder.add(Function, inner, part=".elu", kind="elu", settings=(1.0,))
     return builder.add(Affine, found, multiplier=numbers(alpha))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -16,6 +17,7 @@ from models.graph.flow import PASSING
 from models.layers.fold import affine
 
 Made = Callable[[Builder, Any], int]
+LARGEST = float(torch.finfo(torch.float32).max)
 LEAST_THRESHOLD = 16
 """Of softplus: for a larger x, x + exp(-x) is x in fp32, so that a threshold above it changes nothing."""
 
@@ -53,6 +55,7 @@ def slopes(builder: Builder, found: Any) -> int:
 def log_sigmoid(builder: Builder, source: int) -> int:
     """Add the logarithm of sigmoid: log_softmax of x and 0, of which it takes the first."""
     shape = builder.shape(source)
+    source = builder.add(Function, source, part=".finite", kind="clamp", settings=(-LARGEST, LARGEST))
     zero = builder.add(Function, source, part=".zero", kind="clamp", settings=(0.0, 0.0))
     one, other = (builder.reshaped(each, (1, *shape), f".{n}") for n, each in enumerate((source, zero)))
     joined = builder.add(Concatenate, one, other, part=".joined", axis=0)
@@ -64,6 +67,8 @@ def softplus(builder: Builder, found: Any) -> int:
     """Add log(1 + exp(beta x)) / beta, which is -log_sigmoid(-beta x) / beta."""
     if found.threshold < LEAST_THRESHOLD:
         raise builder.refused(f"a threshold below {LEAST_THRESHOLD}")
+    if not found.beta:
+        raise builder.refused("a beta of 0")
     turned = builder.add(Affine, builder.source(), part=".turned", multiplier=numbers(-float(found.beta)))
     return builder.add(Affine, log_sigmoid(builder, turned), part=".back", multiplier=numbers(-1 / float(found.beta)))
 

@@ -81,7 +81,12 @@ def einsum(builder: Builder, node: fx.Node) -> int:
     if {*kept, *rows, *columns} != {*result}:
         raise builder.refused("a sum over an axis of one factor alone")
     sources = [builder.source(each) for each in operands]
-    sizes = {c: n for word, each in zip((one, other), sources, strict=True) for c, n in zip(word, builder.shape(each), strict=True)}  # fmt: skip
+    one_sizes, other_sizes = (
+        dict(zip(word, builder.shape(each), strict=True)) for word, each in zip((one, other), sources, strict=True)
+    )
+    if any(one_sizes.get(letter, size) != size for letter, size in other_sizes.items()):
+        raise builder.refused("a letter of two lengths")  # torch would repeat the shorter one
+    sizes = {**one_sizes, **other_sizes}
     factors = [
         _grouped(builder, source, word, groups, sizes, f".{place}")
         for place, (source, word, groups) in enumerate(
@@ -108,5 +113,5 @@ def _permuted(builder: Builder, source: int, axes: Sequence[int], part: str) -> 
 
 
 PRODUCTS: dict[Any, Rule] = {
-    aten.matmul: matmul, aten.bmm: matmul, aten.einsum: einsum, aten.scaled_dot_product_attention: attention,
+    aten.matmul: matmul, aten.bmm: matmul, aten.mm: matmul, aten.einsum: einsum, aten.scaled_dot_product_attention: attention,
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from deploy.native import steps
 from deploy.native.executor import Native
 from deploy.operations.base import Operation, Value
+from deploy.operations.functions import Product
 from deploy.operations.layers import Convolution, Linear
 from deploy.program import Program
 
@@ -52,18 +54,20 @@ def peaks(native: Native) -> Peaks:
     return Peaks(*(library.mc_peak(which, bits, PEAK_SECONDS) for bits in (0, 1)))
 
 
-def macs(operation: Operation, given: Value) -> int:
-    """Return the multiply-accumulates of a layer for one picture; 0 for other operations."""
+def macs(operation: Operation, given: Sequence[Value]) -> int:
+    """Return the multiply-accumulates of a layer or a product for one picture; 0 for other operations."""
+    if isinstance(operation, Product):
+        return prod(operation.value(*given).shape) * given[0].shape[-1]
     if not isinstance(operation, (Convolution, Linear)):
         return 0
-    shape = operation.value(given).shape
+    shape = operation.value(*given).shape
     places = prod(shape[1:]) if isinstance(operation, Convolution) else prod(shape[:-1])
     return prod(operation.matrix.weight.shape) * places
 
 
 def total_macs(program: Program) -> int:
     return sum(
-        macs(operation, program.values[operation.sources[0]]) for operation in program.operations if operation.sources
+        macs(operation, [program.values[source] for source in operation.sources]) for operation in program.operations
     )
 
 
@@ -88,7 +92,7 @@ def spent(native: Native, x: Tensor) -> list[Spent]:
             kernel = before.kernel if step.operation in (steps.MOVE, steps.MAXPOOL) else _kernel(step)
             found[number] = Spent(before.name, before.kind, kernel, before.seconds + took, before.macs)
             continue
-        given = program.values[operation.sources[0]] if operation.sources else Value(())
+        given = [program.values[source] for source in operation.sources]
         found[number] = Spent(operation.name, type(operation).__name__, _kernel(step), took, macs(operation, given))
     return [found[number] for number in sorted(found)]
 

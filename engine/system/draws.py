@@ -1,4 +1,4 @@
-"""torch's random numbers: seeded on every device in use, or kept as they were around code that draws from them."""
+"""torch's random numbers: seeded on every device, or kept as they were around code that draws from them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import torch
 
 
 def seed(number: int) -> None:
-    """Seed the generators of the CPU and of the GPUs in use.
+    """Seed the generators of the CPU and, once CUDA runs in this process, of all its GPUs.
 
-    torch.manual_seed would also leave its seed with GPUs that are not in use yet, for the moment they are.
+    Before, torch.manual_seed would leave its seed with the GPUs for the moment when CUDA starts.
     """
     torch.default_generator.manual_seed(number)
     if torch.cuda.is_initialized():
@@ -19,14 +19,17 @@ def seed(number: int) -> None:
 
 
 @contextmanager
-def kept(number: int | None = None) -> Iterator[None]:
-    """Restore the generators of the CPU and of the GPUs in use after the context.
+def kept(number: int | None = None, *, gpus: bool = True) -> Iterator[None]:
+    """Restore the generators of the CPU and, once CUDA runs in this process, of all its GPUs after the context.
 
     Args:
-        number: the seed of every generator inside the context; None leaves them as they are.
+        number: the seed of these generators inside the context; None leaves them as they are.
+        gpus: False: the CPU's alone, for code that draws from no other.
     """
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    devices = range(torch.cuda.device_count()) if gpus and torch.cuda.is_initialized() else ()
     with torch.random.fork_rng([*devices]):
-        if number is not None:
+        if number is not None and gpus:
             seed(number)
+        elif number is not None:
+            torch.default_generator.manual_seed(number)
         yield

@@ -46,6 +46,7 @@ def stdout_to_stderr() -> Iterator[None]:
         os.dup2(2, 1)
         yield
     finally:
+        sys.stdout.flush()  # what print() still holds
         os.dup2(kept, 1)
         os.close(kept)
 

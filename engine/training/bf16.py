@@ -48,11 +48,8 @@ def refusal(network: Any, picture: tuple[int, int, int], device: torch.device) -
     kept = [(buffer, buffer.clone()) for buffer in network.buffers()]
     try:
         with draws.kept():
-            _step(network, x, device)
-    except Exception as fault:
-        if no_memory(fault):
-            raise
-        return first_line(fault)
+            if (fault := _fault(network, x, device, "bf16")) and not _fault(network, x, device, "fp32"):
+                return first_line(fault)
     finally:
         network.zero_grad(set_to_none=True)
         with torch.no_grad():
@@ -61,11 +58,22 @@ def refusal(network: Any, picture: tuple[int, int, int], device: torch.device) -
     return ""
 
 
-def _step(network: nn.Module, x: Tensor, device: torch.device) -> None:
+def _fault(network: nn.Module, x: Tensor, device: torch.device, how: precision.Precision) -> Exception | None:
+    """Return the error of a step; of a step that fails in fp32, too, training itself tells it."""
+    try:
+        _step(network, x, device, how)
+    except Exception as fault:
+        if no_memory(fault):
+            raise
+        return fault
+    return None
+
+
+def _step(network: nn.Module, x: Tensor, device: torch.device, how: precision.Precision) -> None:
     was_training = network.training
     network.train()
     try:
-        with precision.training("bf16", device, codes=False):
+        with precision.training(how, device, codes=False):
             leaves = [leaf for leaf in tree_leaves(network(x)) if isinstance(leaf, Tensor) and leaf.requires_grad]
         total = sum((leaf.float().sum() for leaf in leaves), x.new_zeros(()))
         if total.requires_grad:

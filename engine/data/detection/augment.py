@@ -55,7 +55,7 @@ def augmented(
         "labels": labels,
     }
     moves = _moves(info.image_size, info.mean, bool(info.flip), len(boxes) > 0)
-    with draws.kept(seed):  # torchvision draws from torch's global generator
+    with draws.kept(seed, gpus=False):  # torchvision draws from torch's global generator
         sample = moves(sample)
     image = sample["picture"].as_subclass(Tensor).permute(1, 2, 0).contiguous()
     return image, sample["boxes"].as_subclass(Tensor), sample["labels"]

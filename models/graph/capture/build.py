@@ -17,7 +17,7 @@ from models.graph import calls
 from models.graph.capture import lift
 from models.graph.capture.frozen import is_frozen
 from models.graph.capture.inline import inline
-from models.graph.capture.inplace import functional, written
+from models.graph.capture.inplace import functional, roots, written
 from models.graph.capture.memory import settle
 from models.graph.flow import is_held, is_size
 from models.graph.frozen import FrozenNorm
@@ -51,13 +51,14 @@ class _Builder:
         self.ran: set[str] = set()
         self.place = type_and_device(model)
         self.changed: set[fx.Node] = set()  # nodes whose memory a later call writes into
+        self.memory: dict[fx.Node, fx.Node] = {}  # the first node in the memory of each
 
     def normal_form(self) -> NormalForm:
         inline(self.program.graph_module, self.arch)
         self._inputs()
         settle(self.program.graph, self.arch)
         functional(self.program.graph)
-        self.changed = written(self.program.graph)
+        self.changed, self.memory = written(self.program.graph), roots(self.program.graph)
         for node in self.program.graph.nodes:
             if node.op == "call_function":
                 self._call(node)
@@ -118,7 +119,8 @@ class _Builder:
             new.meta["follows"] = not {*self.place}.isdisjoint(leaf for leaf in tree_leaves(arguments) if is_kind(leaf))
         new.meta.update(_about(node, owner))
         values = [source for source in new.all_input_nodes if not is_size(source)]
-        new.meta["held"] = bool(values) and all(is_held(source) for source in values)
+        own = bool(values) and all(is_held(source) for source in values)
+        new.meta["held"] = own and self.memory.get(node, node) not in self.changed  # a call may write pictures into it
         self.new[node] = new
 
     def _argument(self, value: Any) -> Any:

@@ -48,9 +48,11 @@ def compare(model: nn.Module, form: NormalForm, x: Tensor, arch: str) -> None:
             raise
         theirs, why = None, f" (in training its code raises {one_line(fault)})"
     own = _run(form, x, parameters, training=True)
-    if still := [name for name in theirs.moved if name not in own.moved] if theirs else []:
+    gone = tuple(f"{name}." for name in form.captured.vanished)  # told below
+    if still := [n for n in theirs.moved if n not in own.moved and not n.startswith(gone)] if theirs else []:
         notice(
-            f"{arch}: {some(still)} stay as they are: only its code of training changes them, and training uses that of evaluation"
+            f"{arch}: unchanged in training: {some(still)}; only its code of training changes them, and training uses the "
+            "code of evaluation"
         )
     names, used = form.captured.vanished, set(form.parameters())  # functions may use parameters of vanished modules
     if theirs is None or not same(theirs.output, own.output):

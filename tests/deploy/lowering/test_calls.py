@@ -22,6 +22,7 @@ from deploy.lowering.moves import MOVES
 from deploy.lowering.products import PRODUCTS
 from deploy.lowering.walk import RULES, lower
 from deploy.native.executor import Native
+from deploy.operations.functions import Function, Softmax
 from deploy.program import Program
 from deploy.reference.run import run
 from engine.system.compiled import Unavailable
@@ -92,6 +93,7 @@ CALLED: dict[Any, list[Call]] = {
     aten.matmul: [lambda s, x: x @ x, lambda s, x: x.flatten(2) @ x.flatten(2).transpose(1, 2) / 64, lambda s, x: s.map @ x, lambda s, x: x @ s.all,
                   lambda s, x: x @ x.mean(1, keepdim=True), lambda s, x: x.flatten(2).transpose(1, 2) @ s.map, lambda s, x: x.mean((2, 3)) @ s.map],
     aten.bmm: [lambda s, x: torch.bmm(x[:, 0], x[:, 1])],
+    aten.mm: [lambda s, x: torch.mm(x.mean((2, 3)), s.map)],
     aten.einsum: [lambda s, x: torch.einsum("bchw,bdhw->bcd", x, x), lambda s, x: torch.einsum("bchw,bcwk->bkhc", x, x),
                   lambda s, x: torch.einsum("bchw,bc->bhw", x, x.mean((2, 3))), lambda s, x: torch.einsum("bc, bh->bch", x.mean((2, 3)), x[:, 0, 0])],
     aten.scaled_dot_product_attention: [
@@ -203,6 +205,22 @@ def test_a_call_computes_what_it_did(what: Any, call: Call) -> None:
     form = captured(made)
     assert what in [packet(node) for node in form.captured.graph.nodes]
     assert_same(lowered(form), made)
+
+
+@torch.no_grad()
+def test_logarithms_of_sigmoid_keep_to_infinite_numbers() -> None:
+    made = network(lambda s, x: torch.cat([F.logsigmoid(y := (x * 1e4 + s.column * 1e4).exp()), F.softplus(-y)], 1))
+    x = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    expected = made(x)
+    assert made.stem(x).mul(1e4).exp().isinf().any()
+    assert torch.allclose(run(lowered(captured(made)), x), expected, atol=1e-5)
+
+
+def test_functions_of_a_tensor_of_the_network_are_constants() -> None:
+    made = network(lambda s, x: x * F.softplus(s.column) + torch.sigmoid(s.map) * F.gelu(s.row))
+    program = lowered(captured(made))
+    assert not any(isinstance(op, (Function, Softmax)) for op in program.operations)
+    assert_same(program, made)
 
 
 ENGINES = [*COMPOSED, *PRODUCTS, aten.add, aten.sub, aten.rsub, aten.log_softmax]

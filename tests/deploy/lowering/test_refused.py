@@ -103,6 +103,8 @@ def test_a_slice_that_leaves_out_the_first_picture() -> None:
     ("inner", "words"),
     [
         (nn.BatchNorm2d(8, track_running_stats=False), "inner: a program has no operation BatchNorm2d: it keeps no running statistics"),
+        (nn.Softplus(0), "inner: a program has no operation Softplus: a beta of 0"),
+        (nn.CELU(-0.5), "inner.celu: a program has no operation celu: an alpha that is not above 0"),
         (nn.Softplus(1, 5), "inner: a program has no operation Softplus: a threshold below 16"),
         (nn.Sequential(nn.Unflatten(1, (2, 4)), nn.Conv3d(2, 4, 3)), "inner.1: a program has no operation Conv3d"),
         (nn.InstanceNorm2d(8, track_running_stats=True), "inner.instance_norm: a program has no operation instance_norm: statistics of training"),
@@ -113,6 +115,7 @@ def test_a_slice_that_leaves_out_the_first_picture() -> None:
         (lambda x: x.mean((2, 3)) @ x[:, 0], "inner.matmul: a program has no operation matmul: it works across pictures"),
         (lambda x: torch.einsum("bchw,dchw->bd", x, x), "no operation einsum: other than a product of two values, picture by picture"),
         (lambda x: torch.einsum("bchh,bcw->bcw", x, x[:, 0]), "no operation einsum: other than a product of two values, picture by picture"),
+        (lambda x: torch.einsum("bchw,bchw->bc", x.mean(2, keepdim=True), x.amax(3, keepdim=True)), "einsum: a letter of two lengths"),
         (lambda x: torch.einsum("bchw,bcw->bc", x, x[:, 0]), "no operation einsum: a sum over an axis of one factor alone"),
         (lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True), "no operation scaled_dot_product_attention: a causal mask"),
         (lambda x: torch.div(x, 2, rounding_mode="floor"), "inner.div: a program has no operation div: a rounding mode"),

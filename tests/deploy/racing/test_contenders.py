@@ -240,6 +240,21 @@ def test_the_compiled_network_is_one_graph(name: str) -> None:
     torch._dynamo.reset()
 
 
+def test_the_limits_of_torch_compile_are_raised_for_new_sizes_alone(
+    network: NormalForm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Setting them takes 20 us, which would count in a race."""
+    limits: list[int] = []
+    monkeypatch.setattr(
+        torch, "compile", lambda model, dynamic: lambda x: limits.append(torch._dynamo.config.recompile_limit)
+    )
+    made, before = contenders._compiled(COMPILED, network), torch._dynamo.config.recompile_limit
+    for count in (1, 2, 2):
+        made.run(pictures(count))
+    assert limits == [contenders.MOST_COMPILED, before, contenders.MOST_COMPILED, before]
+    assert torch._dynamo.config.recompile_limit == before < contenders.MOST_COMPILED
+
+
 def test_each_batch_size_is_compiled(network: NormalForm, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten sizes are more than torch compiles of one function by default."""
     real = torch.compile

@@ -88,6 +88,14 @@ def test_the_network_and_the_random_numbers_stay(wrong: bool) -> None:
     assert all(p.grad is None for p in network.parameters())
 
 
+def test_an_error_of_any_precision_is_left_to_training() -> None:
+    class Wrong(Mixed):
+        def forward(self, x: Tensor) -> Tensor:
+            raise ValueError("in training it takes targets, too")
+
+    assert bf16.refusal(Wrong(), (3, 8, 8), CPU) == ""
+
+
 def test_memory_that_runs_out_is_no_refusal() -> None:
     class Large(Mixed):
         def forward(self, x: Tensor) -> Tensor:

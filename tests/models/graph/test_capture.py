@@ -208,8 +208,8 @@ def test_buffers_that_training_alone_changes_are_named(capsys: pytest.CaptureFix
     own = Bare(counts_in_training, norm=nn.BatchNorm2d(6), seen=torch.zeros(()), centre=torch.zeros(6))
     capture(own, (3, 16, 16), "net:Net")
     assert capsys.readouterr().err == (
-        "notice: net:Net: seen, centre stay as they are: only its code of training changes them, and training uses that "
-        "of evaluation\n"
+        "notice: net:Net: unchanged in training: seen, centre; only its code of training changes them, and training uses "
+        "the code of evaluation\n"
     )
     assert own.seen == 0
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from bn_merge.merge import merge
 from models.graph.chains import Chain, chains, read_by_sign, unfolded
-from models.graph.flow import first_layers, hands_on, last_layers, never_negative, places, unscaled
+from models.graph.flow import first_layers, hands_on, is_held, last_layers, never_negative, places, unscaled
 from models.graph.normal import NormalForm
 from quant.prepare import prepare
 from quant.quantizer_spec import quantizer
@@ -170,6 +170,24 @@ def test_a_network_that_normalises_by_its_own_numbers_reads_the_picture_in_its_f
 
     model = captured(Normalising())
     assert (first_layers(model), last_layers(model)) == (("a",), ("z",))
+
+
+def test_a_canvas_with_the_picture_on_it_is_no_tensor_of_the_network() -> None:
+    class Canvas(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.z = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 6, 1)
+            self.canvas = nn.Parameter(torch.zeros(1, 3, 12, 12))
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.canvas.repeat(x.shape[0], 1, 1, 1)
+            y[:, :, 2:10, 2:10] = x
+            return self.z(self.a(y).relu()).mean((2, 3))
+
+    model = captured(Canvas())
+    held = [node.name for node in model.captured.graph.nodes if is_held(node) and node.op != "get_attr"]
+    assert held == []
+    assert {str(node.target) for node in unscaled(model)} >= {"a", "relu", "z"}
 
 
 @pytest.mark.parametrize(("run", "first", "last"), ENDS)
