@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,16 @@ from tests.tools.stops import BATCHES, EPOCHS, stop
 
 TERM, INT, HUP, USR1 = signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1
 CATCHABLE = (TERM, INT, HUP, USR1)
+
+
+@pytest.fixture(autouse=True)
+def heard() -> Iterator[None]:
+    """Hear SIGHUP, which tests started by nohup ignore, and the commands with them."""
+    before = signal.getsignal(HUP)
+    if before == signal.SIG_IGN:
+        signal.signal(HUP, signal.SIG_DFL)
+    yield
+    signal.signal(HUP, before)
 
 
 def test_an_interrupt_after_another_signal_is_the_first(capfd: pytest.CaptureFixture[str]) -> None:
