@@ -114,12 +114,10 @@ class Builder:
             for leaf in str(node.target).split("."):
                 found = getattr(found, leaf)
             self.held[node] = found
-        elif node.op == "call_function" and node.all_input_nodes and {*node.all_input_nodes} <= {*self.held}:
+        elif node.op.startswith("call_") and node.all_input_nodes and {*node.all_input_nodes} <= self.held.keys():
+            called: Any = self.form.get_submodule(str(node.target)) if node.op == "call_module" else node.target
             args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: self.held[n])
-            self.held[node] = cast(Any, node.target)(*args, **kwargs)
-        elif node.op == "call_module" and node.all_input_nodes and {*node.all_input_nodes} <= {*self.held}:
-            args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: self.held[n])
-            self.held[node] = self.form.get_submodule(str(node.target))(*args, **kwargs)
+            self.held[node] = called(*args, **kwargs)
         return node in self.held
 
     def _constant(self, node: fx.Node) -> int:

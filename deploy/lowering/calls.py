@@ -17,8 +17,8 @@ from models.graph.calls import values
 
 aten = torch.ops.aten
 
-
 POWERS = range(1, 9)
+"""Whole powers, which are products of the value with itself."""
 
 
 def operand(builder: Builder, value: Any, rank: int) -> int | np.ndarray:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import fx
 
@@ -104,7 +103,7 @@ def _grouped(
 ) -> int:
     """Bring a factor's axes into the order of three groups of letters, and make one axis of each group."""
     order = [word.index(letter) for group in groups for letter in group]
-    shape: Shape = tuple(int(np.prod([sizes[letter] for letter in group], dtype=int)) for group in groups)
+    shape: Shape = tuple(math.prod(sizes[letter] for letter in group) for group in groups)
     return builder.reshaped(_permuted(builder, source, order, f"{part}.order"), shape, f"{part}.matrix")
 
 

@@ -30,8 +30,7 @@ class Findings:
         rows = [[*head, *["same answers"] * bool(self.same), "model, bytes", "runs by"]]
         for contender in self.contenders:
             row = [contender.name, "compressed" if contender.compressed else "float"]
-            for batch in self.timed:
-                timed = self.timed[batch][contender.name]
+            for timed in (each[contender.name] for each in self.timed.values()):
                 row += [f"{timed.milliseconds:.2f}", f"{timed.faster:.2f} ({timed.low:.2f} to {timed.high:.2f})"]
             agreed = f"{100 * self.same[contender.name]:.1f} %" if contender.name in self.same else ""
             rows.append(

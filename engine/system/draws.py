@@ -8,13 +8,16 @@ from contextlib import contextmanager
 import torch
 
 
-def seed(number: int) -> None:
+def seed(number: int, *, gpus: bool = True) -> None:
     """Seed the generators of the CPU and, once CUDA runs in this process, of all its GPUs.
 
     Before, torch.manual_seed would leave its seed with the GPUs for the moment when CUDA starts.
+
+    Args:
+        gpus: False: the CPU's generator alone.
     """
     torch.default_generator.manual_seed(number)
-    if torch.cuda.is_initialized():
+    if gpus and torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(number)
 
 
@@ -28,8 +31,6 @@ def kept(number: int | None = None, *, gpus: bool = True) -> Iterator[None]:
     """
     devices = range(torch.cuda.device_count()) if gpus and torch.cuda.is_initialized() else ()
     with torch.random.fork_rng([*devices]):
-        if number is not None and gpus:
-            seed(number)
-        elif number is not None:
-            torch.default_generator.manual_seed(number)
+        if number is not None:
+            seed(number, gpus=gpus)
         yield

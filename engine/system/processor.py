@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from functools import cache
 from pathlib import Path
 
 
@@ -18,6 +19,7 @@ def name() -> str:
     return _told().get("model name") or platform.processor() or platform.machine()
 
 
+@cache
 def _told() -> dict[str, str]:
     """Return what /proc/cpuinfo tells of the first processor."""
     found: dict[str, str] = {}

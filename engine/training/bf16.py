@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 from engine.data.info import DataInfo
 from engine.errors import UserError, first_line, no_memory
-from engine.system import draws, precision
+from engine.system import buffers, draws, precision
 from engine.system.said import notice
 
 PICTURES = 2
@@ -45,16 +45,12 @@ def refusal(network: Any, picture: tuple[int, int, int], device: torch.device) -
         picture: channels, rows and columns.
     """
     x = torch.randn(PICTURES, *picture, generator=torch.Generator().manual_seed(0)).to(device)
-    kept = [(buffer, buffer.clone()) for buffer in network.buffers()]
     try:
-        with draws.kept():
+        with buffers.kept(network), draws.kept():
             if (fault := _fault(network, x, device, "bf16")) and not _fault(network, x, device, "fp32"):
                 return first_line(fault)
     finally:
         network.zero_grad(set_to_none=True)
-        with torch.no_grad():
-            for buffer, before in kept:
-                buffer.copy_(before)
     return ""
 
 

@@ -56,25 +56,22 @@ class _Run(fx.Interpreter):
         self.stored = stored(form)
 
     def run_node(self, n: fx.Node) -> Any:
+        if n not in self.names:
+            return super().run_node(n)
+        given = tree_leaves(self.fetch_args_kwargs_from_env(n))
+        own = [leaf for leaf in given if id(leaf) in self.stored]
         if n.op == "call_module":  # it has a row of its own, but its input may be a tensor of the network
             value = super().run_node(n)
-            if own := self._own(n):
+            if own:
                 self.note(Call(self.names[n], value, 0, own))
             return value
-        if n.op != "call_function":
-            return super().run_node(n)
         with FlopCounterMode(display=False, custom_mapping=_FORMULAS) as counter:
             value = super().run_node(n)
         macs = counter.get_total_flops() // 2
-        given = tree_leaves(self.fetch_args_kwargs_from_env(n))
         if packet(n) is aten.scaled_dot_product_attention:
             macs = _attention(given[1], given[2], value)
-        self.note(Call(self.names[n], value, macs, self._own(n)))
+        self.note(Call(self.names[n], value, macs, own))
         return value
-
-    def _own(self, n: fx.Node) -> list[Tensor]:
-        """Return the network's tensors among the arguments of a node."""
-        return [leaf for leaf in tree_leaves(self.fetch_args_kwargs_from_env(n)) if id(leaf) in self.stored]
 
 
 def _attention(key: Tensor, value: Tensor, out: Tensor) -> int:
@@ -100,11 +97,13 @@ def _names(form: NormalForm) -> dict[fx.Node, str]:
     taken = {name for name, _ in form.named_modules()}
     for node in form.captured.graph.nodes:
         if node.op in ("call_function", "call_module"):
-            what = packet(node) or node.target
-            start = f"{node.meta.get('owner') or ''}.{getattr(what, '__name__', what)}".lstrip(".")
-            if node.op == "call_module":
-                start = f"{node.target}.input"
+            start = f"{node.target}.input" if node.op == "call_module" else _of_call(node)
             names = itertools.chain([start], (f"{start}_{number}" for number in itertools.count(1)))
             found[node] = next(name for name in names if name not in taken)
             taken.add(found[node])
     return found
+
+
+def _of_call(node: fx.Node) -> str:
+    what = packet(node) or node.target
+    return f"{node.meta.get('owner') or ''}.{getattr(what, '__name__', what)}".lstrip(".")

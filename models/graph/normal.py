@@ -130,9 +130,8 @@ class NormalForm(nn.Module):
 
     def update(self) -> None:
         """Recompile the graph. Call it after each change of the graph."""
-        compiled = fx.GraphModule(
-            {}, fx.Graph()
-        )  # empty: `code` and other names of the network are attributes of its own
+        # an empty one: a network's `code` or `graph` would clash with its own attributes
+        compiled = fx.GraphModule({}, fx.Graph())
         compiled.graph = self.captured.graph
         self.captured.graph.owning_module = None  # its modules are those of this form
         self._run = type(compiled).forward

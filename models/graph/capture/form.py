@@ -10,13 +10,13 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_leaves
 
 from engine.errors import no_memory
-from engine.system import draws
+from engine.system import buffers, draws
 from models.check import Misdeclared, user_code
 from models.graph.capture import unheld
 from models.graph.capture.build import build
 from models.graph.capture.export import exported
 from models.graph.capture.frozen import as_norms
-from models.graph.capture.training import buffers_kept, compare, same
+from models.graph.capture.training import compare, same
 from models.graph.normal import NormalForm, Size, pictures
 
 CHECKED = 2
@@ -51,7 +51,7 @@ def _capture(model: nn.Module, picture: Size, arch: str, check: bool) -> NormalF
     if not check:
         return _built(model, arch, x).eval()
     hint = f"let its code run on pictures of {'x'.join(map(str, picture))}, or give another --image_size"
-    with buffers_kept(model), user_code(arch, hint):  # with gradients: without them, attention takes another path
+    with buffers.kept(model), user_code(arch, hint):  # with gradients: without them, attention takes another path
         first, second = (_output(model(x.clone()), arch) for _ in range(2))
     unheld.check(model, first, arch)
     first, second = first.detach(), second.detach()
@@ -123,7 +123,7 @@ def answers(model: nn.Module, picture: Size, shape: tuple[int | None, ...] | Non
     x = _made_up(model, picture)
     try:
         fit_to(model, picture)
-        with buffers_kept(model), draws.kept():
+        with buffers.kept(model), draws.kept():
             found = model.eval()(x)
     except (Exception, SystemExit) as fault:
         if no_memory(fault):

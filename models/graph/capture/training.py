@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from engine.errors import no_memory
-from engine.system import draws
+from engine.system import buffers, draws
 from engine.system.said import notice, some
 from models.check import Misdeclared, one_line, user_code
 from models.graph.normal import NormalForm
@@ -93,10 +92,9 @@ class Run(NamedTuple):
 
 def _run(network: nn.Module, x: Tensor, parameters: list[nn.Parameter], *, training: bool) -> Run:
     """Run a network forward and backward from a fixed seed. Restore its buffers and eval mode."""
-    with buffers_kept(network), draws.kept(0):
+    with buffers.kept(network) as before, draws.kept(0):
         network.train(training)
         try:
-            before = {name: buffer.clone() for name, buffer in network.named_buffers()}
             output = next(leaf for leaf in tree_leaves(network(x.clone())) if isinstance(leaf, Tensor))
             moved = [name for name, buffer in network.named_buffers() if not _stays(before.get(name), buffer)]
             try:
@@ -126,15 +124,3 @@ def same(one: Tensor, other: Tensor) -> bool:
 
 def _stays(before: Tensor | None, after: Tensor) -> bool:
     return before is not None and before.dtype == after.dtype and same(before, after)
-
-
-@contextlib.contextmanager
-def buffers_kept(model: nn.Module) -> Iterator[None]:
-    """Restore the network's buffers after a run inside the context."""
-    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    try:
-        yield
-    finally:
-        for name, buffer in model.named_buffers():
-            if name in before:
-                buffer.detach().copy_(before[name])
