@@ -132,15 +132,20 @@ class Builder:
 
     def refused(self, why: str = "") -> UserError:
         """Return the error for the current node, which cannot become an operation."""
-        node = cast(fx.Node, self.node)
-        what = calls.packet(node)
-        kind = what.__name__ if what is not None else type(self.form.get_submodule(str(node.target))).__name__ if (
-            node.op == "call_module") else str(node.target)  # fmt: skip
-        place = f" ({node.meta['line']})" if node.meta.get("line") else ""
-        return UserError(
-            f"{name_of(node)}: a program has no operation {kind}{': ' + why if why else ''}{place}",
-            "run this network with PyTorch, or write that part with the operations that docs/deployment.md lists",
-        )
+        return refused(self.form, cast(fx.Node, self.node), why)
+
+
+def refused(form: NormalForm, node: fx.Node, why: str) -> UserError:
+    """Return the error for a node that cannot become an operation."""
+    what = calls.packet(node)
+    kind = what.__name__ if what is not None else str(node.target)
+    if node.op == "call_module":
+        kind = type(form.get_submodule(str(node.target))).__name__
+    place = f" ({node.meta['line']})" if node.meta.get("line") else ""
+    return UserError(
+        f"{name_of(node)}: a program has no operation {kind}{': ' + why if why else ''}{place}",
+        "run this network with PyTorch, or write that part with the operations that docs/deployment.md lists",
+    )
 
 
 def name_of(node: fx.Node) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -27,7 +29,7 @@ def layer(builder: Builder, node: fx.Node, ends: Ends) -> int:
     found: Any = module(builder.form, node)
     source, around = builder.source(), (0, 0, 0, 0)
     if isinstance(found, nn.Conv2d):
-        around = _padding(found)
+        around = padding(found.kernel_size, found.padding, found.dilation)
         if found.padding_mode != "zeros":
             source = builder.add(Pad, source, part=".pad", sides=around, kind=found.padding_mode)
             around = (0, 0, 0, 0)
@@ -39,14 +41,31 @@ def layer(builder: Builder, node: fx.Node, ends: Ends) -> int:
     if shown and _weights(found).is_floating_point() and found.groups == 1 and getattr(found, "scale", None) is None:
         return of_bytes(builder, found, source, around, ends, _weights(found), _bias(found))
     matrix = _matrix(builder, node, found, grid, ends.grid if shown else None, is_end)
+    if isinstance(found, nn.Linear):
+        return rows(builder, source, matrix, grid)
     if builder.values[source].grid is None and (used := ends.grid if shown else grid) is not None:
         source = coded(builder, source, used)
-    if isinstance(found, nn.Linear):
-        return builder.add(Linear, source, matrix=matrix)
     return builder.add(
         Convolution, source, matrix=matrix, stride=tuple(found.stride), padding=around, dilation=tuple(found.dilation),
         groups=found.groups,
     )  # fmt: skip
+
+
+def rows(builder: Builder, source: int, matrix: Matrix, grid: Grid = None) -> int:
+    """Add a linear layer on the last axis, with the other axes as one: the rows of a table, which engines are quick at.
+
+    Codes that several layers read keep their shape.
+
+    Args:
+        grid: of the input; None: of floats.
+    """
+    shape = builder.shape(source)
+    if len(shape) > 2 and builder.values[source].grid is None:
+        source = builder.reshaped(source, (prod(shape[:-1]), shape[-1]), ".rows")
+    if builder.values[source].grid is None and grid is not None:
+        source = coded(builder, source, grid)
+    made = builder.add(Linear, source, matrix=matrix)
+    return builder.reshaped(made, (*shape[:-1], *builder.shape(made)[-1:]), ".axes")
 
 
 def line(builder: Builder, node: fx.Node) -> int:
@@ -57,9 +76,10 @@ def line(builder: Builder, node: fx.Node) -> int:
     found: Any = module(builder.form, node)
     channels, length = builder.shape(builder.source())
     source = builder.reshaped(builder.source(), (channels, 1, length), ".row")
+    around = padding(found.kernel_size, found.padding, found.dilation)
     made = builder.add(
         Convolution, source, part=".convolution", matrix=matrices.scaled(numbers(found.weight[:, :, None]), None, _bias(found)),
-        stride=(1, *found.stride), padding=(0, 0, *_padding(found)), dilation=(1, *found.dilation), groups=found.groups,
+        stride=(1, *found.stride), padding=(0, 0, *around), dilation=(1, *found.dilation), groups=found.groups,
     )  # fmt: skip
     return builder.reshaped(made, builder.given())
 
@@ -106,14 +126,18 @@ def _flip(builder: Builder, node: fx.Node) -> Any:
     return None
 
 
-def _padding(found: Any) -> Any:
-    """Return the padding above, below, left, right; of a line, left and right. As in torch, "same" puts the odd one behind."""
-    if found.padding == "valid":
-        return (0, 0) * len(found.kernel_size)
-    if found.padding == "same":
-        totals = [d * (k - 1) for d, k in zip(found.dilation, found.kernel_size, strict=True)]
+def padding(kernel: Sequence[int], given: str | Sequence[int], dilation: Sequence[int]) -> Any:
+    """Return the padding above, below, left, right; of a line, left and right. As in torch, "same" puts the odd one behind.
+
+    Args:
+        kernel, given, dilation: the settings of a convolution.
+    """
+    if given == "valid":
+        return (0, 0) * len(kernel)
+    if given == "same":
+        totals = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
         return tuple(side for total in totals for side in (total // 2, total - total // 2))
-    return tuple(int(side) for side in found.padding for _ in range(2))
+    return tuple(int(side) for side in given for _ in range(2))
 
 
 def transposed(builder: Builder, node: fx.Node) -> int:

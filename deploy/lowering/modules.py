@@ -103,9 +103,8 @@ def adaptive_pool(builder: Builder, found: nn.Module) -> int:
     return builder.add(AdaptivePool, builder.source(), kind="mean", size=builder.given()[1:])
 
 
-MODULES: dict[type[nn.Module], Made] = {
+ELEMENTWISE: dict[type[nn.Module], Made] = {
     **dict.fromkeys((*PASSING, nn.Dropout1d), passed),
-    _BatchNorm: norm,
     nn.ReLU: function("relu"),
     nn.ReLU6: function("clamp", "min_val", "max_val"),
     nn.Hardtanh: function("clamp", "min_val", "max_val"),
@@ -119,6 +118,12 @@ MODULES: dict[type[nn.Module], Made] = {
     nn.Tanh: function("tanh"),
     nn.Hardswish: function("hardswish"),
     nn.Hardsigmoid: function("hardsigmoid"),
+}
+"""The rules of modules that compute each number by itself, whatever its axes are."""
+
+MODULES: dict[type[nn.Module], Made] = {
+    **ELEMENTWISE,
+    _BatchNorm: norm,
     nn.PReLU: slopes,
     nn.MaxPool2d: max_pool,
     nn.AvgPool2d: average_pool,

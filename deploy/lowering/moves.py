@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from deploy.lowering.builder import Builder, Rule, is_number
 from deploy.operations.functions import Combine, Constant
 from deploy.operations.places import Concatenate, Pad, Permute, Slice, Upsample, nearest
-from models.graph.calls import values
+from models.graph.calls import Values, values
 
 aten = torch.ops.aten
 
@@ -122,8 +122,8 @@ def cut(builder: Builder, node: fx.Node) -> int:
     dim = told["dim"]
     size = None if dim == 0 else builder.shape(builder.source())[builder.axis(dim)]
     start, stop = told["start"] or 0, told["end"]
-    if size is None:  # all pictures
-        if start != 0 or (stop is not None and not (isinstance(stop, int) and stop >= 2**31)) or told["step"] != 1:
+    if size is None:
+        if not takes_all(told):
             raise builder.refused("it works across pictures")
         return builder.source()
     if not all(end is None or isinstance(end, int) for end in (start, stop)):
@@ -133,6 +133,17 @@ def cut(builder: Builder, node: fx.Node) -> int:
         return builder.source()
     return builder.add(
         Slice, builder.source(), axis=builder.axis(dim), start=places.start, stop=places.stop, step=places.step
+    )
+
+
+def takes_all(told: Values) -> bool:
+    """Return whether a slice, with these arguments, is the whole axis of any length."""
+    stop = told.get("end")
+    return (
+        "end" in told
+        and not told["start"]
+        and told["step"] == 1
+        and (stop is None or (isinstance(stop, int) and stop >= 2**31))
     )
 
 

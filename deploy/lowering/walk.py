@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from deploy.lowering.batch.first import batch_first
 from deploy.lowering.builder import Builder
 from deploy.lowering.calls import CALLS
 from deploy.lowering.composed import COMPOSED
+from deploy.lowering.computed import COMPUTED
 from deploy.lowering.ends import Ends
 from deploy.lowering.grids import coded_value, shared_codes
 from deploy.lowering.layers import layer, line, transposed, turned
@@ -31,7 +33,7 @@ from models.layers.quantizers.affine import affine_range
 from models.layers.quantizers.base import Quantizer, Steps
 from models.layers.quantizers.declared import grid_of
 
-RULES = {**CALLS, **COMPOSED, **MOVES, **PRODUCTS}
+RULES = {**CALLS, **COMPOSED, **MOVES, **PRODUCTS, **COMPUTED}
 """The rule of each operation's calls."""
 
 
@@ -55,6 +57,7 @@ def lower(
     names = {*first_layers(form), *last_layers(form)} if low_ends and _has_integers(form) and not detects else set()
     names -= {*as_trained}
     ends = Ends(frozenset(names), tuple(mean), tuple(std), _picture(mean, std))
+    form = batch_first(form)
     builder, answer = Builder(form), 0
     for node in form.captured.graph.nodes:
         builder.node = node

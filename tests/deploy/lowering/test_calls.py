@@ -3,81 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bn_merge.merge import merge
-from deploy.executors.stock import Stock
 from deploy.lowering.calls import CALLS
 from deploy.lowering.composed import COMPOSED
+from deploy.lowering.computed import COMPUTED
 from deploy.lowering.modules import MODULES
 from deploy.lowering.moves import MOVES
 from deploy.lowering.products import PRODUCTS
-from deploy.lowering.walk import RULES, lower
+from deploy.lowering.walk import RULES
 from deploy.native.executor import Native
 from deploy.operations.functions import Function, Softmax
-from deploy.program import Program
 from deploy.reference.run import run
 from engine.system.compiled import Unavailable
 from models.graph.calls import packet
 from models.graph.capture import lift
-from models.graph.capture.form import capture
-from models.graph.normal import NormalForm
+from tests.deploy.lowering.calling import Call, assert_same, captured, lowered, network
 
 aten = torch.ops.aten
-Call = Callable[["Calling", Tensor], Tensor]
-
-
-class Calling(nn.Module):
-    """A module whose forward is a call, (B, 8, 8, 8) in."""
-
-    def __init__(self, call: Call) -> None:
-        super().__init__()
-        self.call = call
-        self.row, self.column = nn.Parameter(torch.randn(8)), nn.Parameter(torch.randn(8, 1, 1))
-        self.map, self.all = nn.Parameter(torch.randn(8, 8)), nn.Parameter(torch.randn(1, 8, 8, 8))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.call(self, x)
-
-
-def network(inner: nn.Module | Call) -> nn.Module:
-    """Return a convolution followed by a module or a call; norms have statistics unlike those of a fresh network."""
-    torch.manual_seed(0)
-    made = nn.Sequential()
-    made.stem, made.inner = nn.Conv2d(3, 8, 1), inner if isinstance(inner, nn.Module) else Calling(inner)
-    for norm in (m for m in made.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None):
-        norm.running_mean.normal_()
-        norm.running_var.uniform_(0.5, 2)
-    return made.eval()
-
-
-def captured(made: nn.Module) -> NormalForm:
-    return capture(made, (3, 8, 8), "a test", check=False)  # compared below
-
-
-def lowered(form: NormalForm) -> Program:
-    return lower(form, (0.5,) * 3, (0.25,) * 3)
-
-
-@torch.no_grad()
-def assert_same(program: Program, made: nn.Module) -> None:
-    """Compare both executors with the network in float64, within 1e-5 of the largest number."""
-    x = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-    expected = made.double()(x.double())
-    assert expected.isfinite().all()
-    assert expected.std() > 0
-    for found in (run(program, x), Stock(program)(x)):
-        assert found.shape == expected.shape
-        assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
-
 
 CALLED: dict[Any, list[Call]] = {
     aten.max: [lambda s, x: torch.max(x, 1)[0],
@@ -170,6 +121,10 @@ CALLED: dict[Any, list[Call]] = {
     aten.divide: [lambda s, x: torch.divide(x, 3)], aten.true_divide: [lambda s, x: torch.true_divide(x, s.column)],
     aten.negative: [lambda s, x: torch.negative(x)], aten.absolute: [lambda s, x: torch.absolute(x)],
     aten.clip: [lambda s, x: torch.clip(x, -0.5, 0.25)],
+    aten.linear: [lambda s, x: F.linear(x, F.normalize(s.map)), lambda s, x: F.linear(F.normalize(x.mean((2, 3))), s.map.tanh()[:5], s.row[:5].exp())],
+    aten.conv2d: [lambda s, x: F.conv2d(x, (s.all.tanh() * s.map[:, :, None, None])[..., :4], s.row.exp(), (2, 1), (1, 2), groups=1, dilation=(1, 2)),
+                  lambda s, x: F.conv2d(x, s.all.tanh().reshape(8, 1, 8, 8)[..., :3, :2], groups=8, padding=1),
+                  lambda s, x: F.conv2d(x, s.all.tanh().reshape(8, 8, 2, 4), padding="same")],
 }  # fmt: skip
 """By operation, calls whose captured graph contains it."""
 
@@ -194,7 +149,7 @@ def test_every_rule_is_listed_for_users() -> None:
 
 def test_every_rule_for_calls_is_here() -> None:
     assert {*RULES} - {*UNREACHED} == {*CALLED}
-    assert len(RULES) == len(CALLS) + len(COMPOSED) + len(MOVES) + len(PRODUCTS)
+    assert len(RULES) == len(CALLS) + len(COMPOSED) + len(MOVES) + len(PRODUCTS) + len(COMPUTED)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +178,7 @@ def test_functions_of_a_tensor_of_the_network_are_constants() -> None:
     assert_same(program, made)
 
 
-ENGINES = [*COMPOSED, *PRODUCTS, aten.add, aten.sub, aten.rsub, aten.log_softmax]
+ENGINES = [*COMPOSED, *COMPUTED, *PRODUCTS, aten.add, aten.sub, aten.rsub, aten.log_softmax]
 """Calls that become several operations, or settings of one, compared on other engines, too."""
 
 

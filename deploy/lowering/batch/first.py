@@ -1,0 +1,100 @@
+"""batch_first(form): the same network with the pictures in the first axis of every value.
+
+Attention moves that axis, or lays it together with another: timm's `permute(2, 0, 3, 1, 4).unbind(0)`, the heads of
+nn.MultiheadAttention, the windows of MaxViT. The other rules of lowering read pictures in the first axis only.
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+from dataclasses import replace
+
+import torch
+from torch import fx, nn
+
+from deploy.lowering.batch.axis import BatchAxis
+from deploy.lowering.batch.rules import LAST, MOVING, RULES
+from deploy.lowering.batch.writer import Writer, shape_of
+from deploy.lowering.builder import refused
+from deploy.lowering.modules import ELEMENTWISE
+from models.graph.calls import packet, source
+from models.graph.channels.labels import IDLE, POINTWISE
+from models.graph.flow import is_size, module
+from models.graph.normal import NormalForm
+from models.layers.coded_value import CodedValue
+from models.layers.quantizers.base import Quantizer
+
+aten = torch.ops.aten
+
+MOVED = "it reads a value whose pictures are not in its first axis"
+ANSWER = "the answer does not have the pictures in its first axis"
+EACH_NUMBER = POINTWISE | IDLE | {
+    aten.to, aten._to_copy, aten.subtract, aten.multiply, aten.divide, aten.true_divide, aten.negative, aten.absolute,
+    aten.clip, aten.rsqrt, aten.reciprocal, aten.lerp,
+}  # fmt: skip
+"""Calls whose value has the axes of what they read."""
+
+
+def batch_first(form: NormalForm) -> NormalForm:
+    """Return a network with the modules of `form` whose graph has the pictures in the first axis of every value.
+
+    Raises:
+        UserError: exit 2, naming the call, if it reads a value whose pictures are in another axis and is none of these:
+            a call that moves, takes, joins or reduces numbers along other axes, an elementwise function, a linear layer, a
+            layer norm, a product of matrices, attention.
+    """
+    to = Writer(form)
+    for node in form.captured.graph.nodes:
+        try:
+            _write(to, node)
+        except ValueError as fault:
+            raise refused(form, source(node) if node.op == "output" else node, str(fault)) from fault
+    made = copy.copy(form)
+    made.captured, made._run = replace(form.captured, graph=to.graph), None
+    return made
+
+
+def _write(to: Writer, node: fx.Node) -> None:
+    read = [to.axes[each] for each in node.all_input_nodes if each in to.axes]
+    if all(axis.is_first for axis in read):
+        _write_first(to, node, bool(read))
+    elif node.op == "output":
+        raise ValueError(ANSWER)
+    elif is_size(node):
+        pass  # new calls name their sizes as numbers
+    elif (rule := RULES.get(packet(node))) is not None:
+        rule(to, node)
+    elif node.op == "call_module":
+        _write_module(to, node)
+    elif node.target is operator.getitem:
+        to.copy(node, to.axes[source(node)].resized(shape_of(node)))
+    elif packet(node) in EACH_NUMBER:
+        axis = to.beside(node.all_input_nodes).resized(shape_of(node))
+        to.copy(node, axis, to.aligned(node.all_input_nodes, axis))
+    else:
+        raise ValueError(MOVED)
+
+
+def _write_first(to: Writer, node: fx.Node, reads_pictures: bool) -> None:
+    """Write a node that reads pictures in first axes alone, or none."""
+    if reads_pictures and packet(node) in MOVING:
+        try:
+            RULES[packet(node)](to, node)
+            return
+        except ValueError:
+            pass  # the rule that gives it an operation says what it cannot do
+    shape, axis = node.meta.get("shape"), None
+    if shape and shape[0] is None and None not in shape[1:]:
+        axis = BatchAxis.first(shape[1:])
+    to.copy(node, axis if axis is not None and axis.fits(node.meta.get("sizes")) else None)
+
+
+def _write_module(to: Writer, node: fx.Node) -> None:
+    found, axis = module(to.form, node), to.axes[source(node)]
+    if isinstance(found, nn.Linear):
+        if not axis.after:
+            raise ValueError(LAST)
+    elif not isinstance(found, (*ELEMENTWISE, Quantizer, CodedValue)):
+        raise ValueError(MOVED)
+    to.copy(node, axis.resized(shape_of(node)))

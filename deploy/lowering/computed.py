@@ -1,0 +1,55 @@
+"""Rules for layers that are calls: a weight that the network computes from its own tensors, once for all pictures.
+
+Examples: standardised weights, a cosine classifier, the projections of nn.MultiheadAttention for several inputs. They stay
+in float, as in training.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, fx
+
+from deploy.lowering import matrices
+from deploy.lowering.builder import Builder, Rule, numbers
+from deploy.lowering.layers import padding, rows
+from deploy.operations.layers import Convolution
+from models.graph.calls import values
+
+aten = torch.ops.aten
+
+
+def linear(builder: Builder, node: fx.Node) -> int:
+    told = values(node)
+    weight, bias = _tensors(builder, told)
+    if weight.ndim != 2:
+        raise builder.refused("a weight that is no matrix")
+    return rows(builder, builder.source(), matrices.scaled(numbers(weight), None, bias))
+
+
+def convolution(builder: Builder, node: fx.Node) -> int:
+    told: Any = values(node)
+    weight, bias = _tensors(builder, told)
+    for name in ("stride", "padding", "dilation"):
+        if not isinstance(told[name], str):
+            told[name] = tuple(told[name]) * (2 // len(told[name]))  # torch takes one number for both axes
+    return builder.add(
+        Convolution, builder.source(), matrix=matrices.scaled(numbers(weight), None, bias),
+        stride=told["stride"], padding=padding(weight.shape[2:], told["padding"], told["dilation"]),
+        dilation=told["dilation"], groups=told["groups"],
+    )  # fmt: skip
+
+
+def _tensors(builder: Builder, told: dict[str, Any]) -> tuple[Tensor, NDArray[np.float64]]:
+    """Return the weight and the bias of a call."""
+    if told["weight"] not in builder.held:
+        raise builder.refused("a weight that depends on the picture")
+    weight = builder.tensor(told["weight"])
+    bias = np.zeros(len(weight)) if told["bias"] is None else builder.tensor(told["bias"]).cpu().double().numpy()
+    return weight, bias
+
+
+COMPUTED: dict[Any, Rule] = {aten.linear: linear, aten.conv2d: convolution}
