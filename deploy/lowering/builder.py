@@ -94,7 +94,20 @@ class Builder:
         return tuple(shape[1:])
 
     def reshaped(self, number: int, shape: Shape, part: str = "") -> int:
-        return number if self.shape(number) == shape else self.add(Reshape, number, shape=shape, part=part)
+        """Return a value's numbers in this shape; reshapes one after the other become one, and equal ones are shared."""
+        number = self.unshaped(number)
+        if self.shape(number) == shape:
+            return number
+        for other, operation in enumerate(self.operations, 1):
+            if isinstance(operation, Reshape) and (operation.sources, operation.shape) == ((number,), shape):
+                return other
+        return self.add(Reshape, number, shape=shape, part=part)
+
+    def unshaped(self, number: int) -> int:
+        """Return the value that a reshape has reshaped; for other values, the value itself."""
+        while number and isinstance(operation := self.operations[number - 1], Reshape):
+            (number,) = operation.sources
+        return number
 
     def tensor(self, node: fx.Node) -> Tensor:
         """Return the network's tensor that a call reads, or a result computed from such tensors alone."""

@@ -1,7 +1,8 @@
-"""Rules for calls that combine, compute or reduce numbers: sums, products, functions, means, norms, softmax."""
+"""Rules for calls that compute or reduce numbers: functions, means, norms, softmax, pools."""
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,10 @@ import torch
 from torch import fx
 
 from deploy.lowering.builder import Builder, Rule, is_number, numbers
+from deploy.lowering.combining import combine, combined, operand
 from deploy.lowering.modules import max_pool, pair
-from deploy.operations.functions import Combine, Constant, Function, Reduce, Softmax, Standardize
+from deploy.lowering.rows import along_last, elementwise
+from deploy.operations.functions import Combine, Function, Reduce, Softmax, Standardize
 from deploy.operations.layers import Affine
 from deploy.operations.places import AdaptivePool
 from models.graph.calls import values
@@ -21,82 +24,9 @@ POWERS = range(1, 9)
 """Whole powers, which are products of the value with itself."""
 
 
-def operand(builder: Builder, value: Any, rank: int) -> int | np.ndarray:
-    """Return the number of a value, or a constant as an array of `rank` axes, without the batch axis."""
-    if is_number(value):
-        return numbers(float(value)).reshape((1,) * rank)
-    if isinstance(value, fx.Node) and value in builder.held:
-        tensor = builder.tensor(value)
-        if tensor.ndim > rank + 1 or (tensor.ndim == rank + 1 and tensor.shape[0] != 1):
-            raise builder.refused("it works across pictures")
-        held = tensor[0] if tensor.ndim == rank + 1 else tensor
-        return numbers(held).reshape((1,) * (rank - held.ndim) + tuple(held.shape))
-    return builder.source(value)
-
-
-def combine(kind: str) -> Rule:
-    def rule(builder: Builder, node: fx.Node) -> int:
-        told = values(node)
-        if told.get("rounding_mode") is not None:
-            raise builder.refused("a rounding mode")
-        rank = len(builder.given())
-        both = [operand(builder, told[name], rank) for name in ("self", "other")]
-        place = 0 if kind == "rsub" else 1
-        both[place] = _times(builder, both[place], told.get("alpha", 1))
-        if kind == "rsub":
-            both.reverse()
-        return combined(builder, {"rsub": "sub"}.get(kind, kind), both)
-
-    return rule
-
-
-def _times(builder: Builder, value: int | np.ndarray, alpha: Any) -> int | np.ndarray:
-    """Multiply an operand by the alpha of a sum or difference."""
-    if not is_number(alpha):
-        raise builder.refused("an alpha that is computed")
-    if alpha == 1:
-        return value
-    if isinstance(value, int):
-        return builder.add(Affine, value, part=".alpha", multiplier=numbers(float(alpha)))
-    return value * np.float32(alpha)
-
-
-def combined(builder: Builder, kind: str, both: list[Any], part: str = "") -> int:
-    """Add the combination of two operands.
-
-    Args:
-        both: as `operand` returns them.
-        part: as in Builder.add.
-    """
-    one, other = both
-    sides = [(one, other, ("add", "sub", "mul")), (other, one, ("add", "mul"))]
-    for value, held, kinds in sides:
-        if isinstance(value, int) and isinstance(held, np.ndarray) and kind in kinds:
-            found = _along(builder, kind, value, held, part)
-            if found is not None:
-                return found
-    sources = [
-        side if isinstance(side, int) else builder.add(Constant, part=f"{part}.constant{i or ''}", numbers=side)
-        for i, side in enumerate(both)
-    ]
-    return builder.add(Combine, *sources, part=part, kind=kind)
-
-
-def _along(builder: Builder, kind: str, source: int, held: np.ndarray, part: str) -> int | None:
-    """Add a constant that varies along one axis at most as an affine operation; None for any other constant."""
-    wide = [axis for axis, size in enumerate(held.shape) if size > 1]
-    shape = builder.shape(source)
-    if len(wide) > 1 or len(held.shape) != len(shape) or any(held.shape[a] != shape[a] for a in wide) or not shape:
-        return None
-    flat, axis = held.reshape(-1), wide[0] if wide else 0
-    if kind == "mul":
-        return builder.add(Affine, source, part=part, multiplier=flat, axis=axis)
-    return builder.add(Affine, source, part=part, shift=flat if kind == "add" else -flat, axis=axis)
-
-
 def function(kind: str) -> Rule:
     def rule(builder: Builder, node: fx.Node) -> int:
-        return builder.add(Function, builder.source(), kind=kind)
+        return elementwise(builder, builder.source(), Function, kind=kind)
 
     return rule
 
@@ -107,12 +37,12 @@ def clamp(builder: Builder, node: fx.Node) -> int:
     if not all(end is None or is_number(end) for end in (low, high)):
         raise builder.refused("a bound that is computed")
     settings = (-np.inf if low is None else float(low), np.inf if high is None else float(high))
-    return builder.add(Function, builder.source(), kind="clamp", settings=settings)
+    return elementwise(builder, builder.source(), Function, kind="clamp", settings=settings)
 
 
 def leaky(builder: Builder, node: fx.Node) -> int:
     slope = float(values(node)["negative_slope"])
-    return builder.add(Function, builder.source(), kind="leaky_relu", settings=(slope,))
+    return elementwise(builder, builder.source(), Function, kind="leaky_relu", settings=(slope,))
 
 
 def negative(builder: Builder, node: fx.Node) -> int:
@@ -160,21 +90,28 @@ def length(builder: Builder, node: fx.Node) -> int:
 
 def softmax(log: bool) -> Rule:
     def rule(builder: Builder, node: fx.Node) -> int:
-        return builder.add(Softmax, builder.source(), axis=builder.axis(values(node)["dim"]), log=log)
+        return softmaxed(builder, builder.source(), builder.axis(values(node)["dim"]), log)
 
     return rule
+
+
+def softmaxed(builder: Builder, source: int, axis: int, log: bool = False, part: str = "") -> int:
+    if axis and axis == len(builder.shape(source)) - 1:
+        return along_last(builder, source, lambda rows: builder.add(Softmax, rows, part=part, axis=1, log=log))
+    return builder.add(Softmax, source, part=part, axis=axis, log=log)
 
 
 def layer_norm(builder: Builder, node: fx.Node) -> int:
     """Normalise over the last axes; the factors vary along one axis, or are constants over all of them."""
     told = values(node)
-    rank = len(builder.shape(builder.source()))
-    count = len(told["normalized_shape"])
-    axes = tuple(range(rank - count, rank))
-    found = builder.add(Standardize, builder.source(), axes=axes, eps=float(told["eps"]))
+    shape, count = builder.shape(builder.source()), len(told["normalized_shape"])
+    rank = len(shape)
+    table = builder.reshaped(builder.source(), (prod(shape[:-count]), prod(shape[-count:])), ".rows")
+    found = builder.add(Standardize, table, axes=(1,), eps=float(told["eps"]))
+    found = builder.reshaped(found, shape, ".axes")
     for name, kind in (("weight", "mul"), ("bias", "add")):
         if told.get(name) is not None:
-            found = combined(builder, kind, [found, operand(builder, told[name], rank)])
+            found = combined(builder, kind, [found, operand(builder, told[name], rank)], f".{name}")
     return found
 
 

@@ -8,7 +8,8 @@ import torch
 from torch import fx
 
 from deploy.lowering.builder import Builder, Rule, numbers
-from deploy.lowering.calls import combined, factored, operand
+from deploy.lowering.calls import factored
+from deploy.lowering.combining import combined, operand
 from deploy.lowering.modules import log_sigmoid
 from deploy.lowering.moves import sliced
 from deploy.operations.functions import Combine, Constant, Function, Reduce, Standardize

@@ -13,9 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
-from deploy.lowering import matrices
+from deploy.lowering import layers, matrices
 from deploy.lowering.builder import Builder, Rule, numbers
-from deploy.lowering.layers import padding, rows
 from deploy.operations.layers import Convolution
 from models.graph.calls import values
 
@@ -27,7 +26,7 @@ def linear(builder: Builder, node: fx.Node) -> int:
     weight, bias = _tensors(builder, told)
     if weight.ndim != 2:
         raise builder.refused("a weight that is no matrix")
-    return rows(builder, builder.source(), matrices.scaled(numbers(weight), None, bias))
+    return layers.linear(builder, builder.source(), matrices.scaled(numbers(weight), None, bias))
 
 
 def convolution(builder: Builder, node: fx.Node) -> int:
@@ -38,7 +37,7 @@ def convolution(builder: Builder, node: fx.Node) -> int:
             told[name] = tuple(told[name]) * (2 // len(told[name]))  # torch takes one number for both axes
     return builder.add(
         Convolution, builder.source(), matrix=matrices.scaled(numbers(weight), None, bias),
-        stride=told["stride"], padding=padding(weight.shape[2:], told["padding"], told["dilation"]),
+        stride=told["stride"], padding=layers.padding(weight.shape[2:], told["padding"], told["dilation"]),
         dilation=told["dilation"], groups=told["groups"],
     )  # fmt: skip
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from deploy.lowering import matrices
 from deploy.lowering.builder import Builder, numbers
 from deploy.lowering.ends import Ends, is_picture, of_bytes, of_pixels
 from deploy.lowering.grids import Grid, coded, grid_of_input
+from deploy.lowering.rows import along_last
 from deploy.operations.base import Codes, Matrix
 from deploy.operations.layers import Affine, Convolution, Linear, Transposed
 from deploy.operations.places import Pad
@@ -42,7 +42,7 @@ def layer(builder: Builder, node: fx.Node, ends: Ends) -> int:
         return of_bytes(builder, found, source, around, ends, _weights(found), _bias(found))
     matrix = _matrix(builder, node, found, grid, ends.grid if shown else None, is_end)
     if isinstance(found, nn.Linear):
-        return rows(builder, source, matrix, grid)
+        return linear(builder, source, matrix, grid)
     if builder.values[source].grid is None and (used := ends.grid if shown else grid) is not None:
         source = coded(builder, source, used)
     return builder.add(
@@ -51,21 +51,18 @@ def layer(builder: Builder, node: fx.Node, ends: Ends) -> int:
     )  # fmt: skip
 
 
-def rows(builder: Builder, source: int, matrix: Matrix, grid: Grid = None) -> int:
-    """Add a linear layer on the last axis, with the other axes as one: the rows of a table, which engines are quick at.
-
-    Codes that several layers read keep their shape.
+def linear(builder: Builder, source: int, matrix: Matrix, grid: Grid = None) -> int:
+    """Add a linear layer on the last axis. Codes that several layers read keep their shape.
 
     Args:
         grid: of the input; None: of floats.
     """
-    shape = builder.shape(source)
-    if len(shape) > 2 and builder.values[source].grid is None:
-        source = builder.reshaped(source, (prod(shape[:-1]), shape[-1]), ".rows")
-    if builder.values[source].grid is None and grid is not None:
-        source = coded(builder, source, grid)
-    made = builder.add(Linear, source, matrix=matrix)
-    return builder.reshaped(made, (*shape[:-1], *builder.shape(made)[-1:]), ".axes")
+
+    def add(rows: int) -> int:
+        known = builder.values[rows].grid is not None or grid is None
+        return builder.add(Linear, rows if known else coded(builder, rows, grid), matrix=matrix)  # type: ignore[arg-type]
+
+    return add(source) if builder.values[source].grid is not None else along_last(builder, source, add)
 
 
 def line(builder: Builder, node: fx.Node) -> int:

@@ -10,6 +10,7 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from deploy.lowering.builder import Builder, numbers
+from deploy.lowering.rows import elementwise
 from deploy.operations.functions import Function, Slopes, Softmax
 from deploy.operations.layers import Affine
 from deploy.operations.places import AdaptivePool, AveragePool, Concatenate, MaxPool, Slice
@@ -39,13 +40,14 @@ def function(kind: str, *settings: str) -> Made:
 
     def make(builder: Builder, found: nn.Module) -> int:
         told = tuple(float(getattr(found, name)) for name in settings)
-        return builder.add(Function, builder.source(), kind=kind, settings=told)
+        return elementwise(builder, builder.source(), Function, kind=kind, settings=told)
 
     return make
 
 
 def gelu(builder: Builder, found: Any) -> int:
-    return builder.add(Function, builder.source(), kind="gelu" if found.approximate == "none" else "gelu_tanh")
+    kind = "gelu" if found.approximate == "none" else "gelu_tanh"
+    return elementwise(builder, builder.source(), Function, kind=kind)
 
 
 def slopes(builder: Builder, found: Any) -> int:

@@ -10,9 +10,10 @@ import torch
 from torch import fx
 
 from deploy.lowering.builder import Builder, Rule, numbers
-from deploy.lowering.calls import combined, operand
+from deploy.lowering.calls import softmaxed
+from deploy.lowering.combining import combined, operand
 from deploy.operations.base import Shape
-from deploy.operations.functions import Constant, Product, Softmax
+from deploy.operations.functions import Constant, Product
 from deploy.operations.layers import Affine
 from deploy.operations.places import Permute
 from models.graph.calls import values
@@ -54,7 +55,7 @@ def attention(builder: Builder, node: fx.Node) -> int:
     found = builder.add(Affine, found, part=".scaled", multiplier=numbers(factor))
     if (mask := told.get("attn_mask")) is not None:
         found = combined(builder, "add", [found, operand(builder, mask, rank)], ".masked")
-    shares = builder.add(Softmax, found, part=".shares", axis=rank - 1)
+    shares = softmaxed(builder, found, rank - 1, part=".shares")
     return builder.add(Product, shares, value)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from deploy.native import steps
 from deploy.operations.base import Operation, Shape, Value
-from deploy.operations.functions import Combine, Function, Reduce, Slopes, Softmax
+from deploy.operations.functions import Combine, Function, Product, Reduce, Slopes, Softmax, Standardize
 from deploy.operations.layers import Affine, Decode
 from deploy.operations.places import AdaptivePool, AveragePool, MaxPool
 from deploy.reference.sums import counts
@@ -29,8 +30,12 @@ def step_of(operation: Operation, given: Sequence[Value], shape: Shape) -> tuple
         grid = given[0].grid
         assert isinstance(grid, Steps)
         return steps.DECODE, {"numbers": (grid.scale, 0.0)}
-    if isinstance(operation, Affine) and _along_channels(operation.axis, shape):
+    if isinstance(operation, Affine):
         parts = {"scale": operation.multiplier, "shift": operation.shift}
+        if not (
+            _along_channels(operation.axis, shape) or all(part is None or part.size == 1 for part in parts.values())
+        ):
+            return None
         return steps.AFFINE, {name: _each(part, shape) for name, part in parts.items() if part is not None}
     if isinstance(operation, Function):
         told = (*operation.settings, 0.0, 0.0)[:2]
@@ -54,12 +59,39 @@ def step_of(operation: Operation, given: Sequence[Value], shape: Shape) -> tuple
             for i in range(out)
         ]
         return steps.SPANS, {"what": steps.SPAN_KINDS.index(operation.kind), "spans": np.array(spans, np.int32)}
-    if isinstance(operation, Reduce) and len(shape) == 3 and operation.axes == (1, 2):
-        spans = [(0, shapes[0][1]), (0, shapes[0][2])]
-        return steps.SPANS, {"what": steps.SPAN_KINDS.index(operation.kind), "spans": np.array(spans, np.int32)}
+    if isinstance(operation, Reduce):
+        return _reduction(operation, shapes[0])
+    if isinstance(operation, Standardize) and len(operation.axes) == 1 and _along_channels(operation.axes[0], shape):
+        return steps.STANDARDIZE, {"divisors": np.array([operation.eps])}
     if isinstance(operation, Softmax) and _along_channels(operation.axis, shape):
         return steps.SOFTMAX, {"what": int(operation.log)}
+    if isinstance(operation, Product):
+        return steps.PRODUCT, _matrices(shapes, shape)
     return None
+
+
+def _reduction(operation: Reduce, shape: Shape) -> tuple[int, dict[str, Any]] | None:
+    """Return the step of a reduction over rows, columns or both, or over channels; None for others."""
+    what = {"what": steps.SPAN_KINDS.index(operation.kind)}
+    if len(operation.axes) == 1 and _along_channels(operation.axes[0], shape):
+        return steps.REDUCE, what
+    sides = (shape[0], 1) if len(shape) == 2 else shape[-2:]
+    first = len(shape) - 2
+    if len(shape) < 2 or min(operation.axes) < first or (len(shape) == 2 and 1 in operation.axes):
+        return None
+    spans = [
+        span
+        for side, size in enumerate(sides)
+        for span in ([(0, size)] if first + side in operation.axes else [(i, i + 1) for i in range(size)])
+    ]
+    return steps.SPANS, {**what, "spans": np.array(spans, np.int32)}
+
+
+def _matrices(shapes: Sequence[Shape], shape: Shape) -> dict[str, Any]:
+    """Return the settings of a product: for each matrix of the result, those of the factors."""
+    each = [np.arange(math.prod(given[:-2]), dtype=np.int32).reshape(given[:-2]) for given in shapes]
+    spans = np.concatenate([np.broadcast_to(one, shape[:-2]).reshape(-1) for one in each])
+    return {"what": int(len(shape) > 2), "count": math.prod(shape[:-2]), "spans": np.ascontiguousarray(spans)}
 
 
 def _along_channels(axis: int, shape: tuple[int, ...]) -> bool:
@@ -69,7 +101,7 @@ def _along_channels(axis: int, shape: tuple[int, ...]) -> bool:
 
 def _each(part: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Broadcast to one number for each channel."""
-    channels = shape[1] if len(shape) == 2 else shape[0]
+    channels = shape[1] if len(shape) == 2 else math.prod(shape[:-2]) if len(shape) > 2 else shape[0]
     return np.ascontiguousarray(np.broadcast_to(part, (channels,)), np.float32)
 
 

@@ -18,7 +18,7 @@ from deploy.program import Program
 
 KERNELS = {
     steps.MOVE: "move", steps.LAYER: "bytes", steps.DEPTHWISE: "depthwise", steps.SIGNS: "bits", steps.WIDE: "fp64",
-    steps.REFERENCE: "reference", steps.TOTALS: "totals", steps.THREES: "threes",
+    steps.REFERENCE: "reference", steps.TOTALS: "totals", steps.THREES: "threes", steps.PRODUCT: "products",
 }  # fmt: skip
 RUNS = 5
 PEAK_SECONDS = 0.05

@@ -1,9 +1,11 @@
 // The kernel table of an instruction set; the including file defines Lanes and Counts.
 #pragma once
+#include "along.h"
 #include "depthwise.h"
 #include "numbers.h"
 #include "pools.h"
 #include "peak.h"
+#include "products.h"
 #include "signs.h"
 #include "wide.h"
 
@@ -12,7 +14,7 @@ namespace {  // each instruction set has its own
 template <class Lanes, class Counts> constexpr Kernels kernels(const char *name) {
     return {name, Lanes::WIDTH, BLOCK, Counts::WIDTH, Lanes::DEPTHWISE_LANES, Lanes::WHOLE, 0, peak<Lanes, Counts>,
             {move, layer<Lanes>, depthwise<Lanes>, signs<Lanes, Counts>, wide<Lanes>, quantize<Lanes>, decode, affine, function, slopes, combine,
-             max_pool, average_pool, span_pool, nullptr, softmax, totals, threes}};
+             max_pool, average_pool, span_pool, nullptr, softmax, totals, threes, reduce, standardize, product}};
 }
 
 }  // namespace

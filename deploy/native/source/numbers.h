@@ -185,24 +185,6 @@ inline void decode(const Step &step, uint8_t *arena, int begin, int end) {
     else decode_of<int16_t>(step, arena, begin, end);
 }
 
-// Softmax along the channels of each place: exp(x - max) over its sum, in fp64. what: 1 for its logarithm.
-inline void softmax(const Step &step, uint8_t *arena, int begin, int end) {
-    for (int row = begin; row < end; row++)
-        for (int column = 0; column < step.result.columns; column++) {
-            const float *x = row_of<float>(step.source, arena, row) + int64_t(column) * step.source.pitch;
-            float *y = row_of<float>(step.result, arena, row) + int64_t(column) * step.result.pitch;
-            float most = x[0];
-            for (int c = 1; c < step.result.channels; c++) most = x[c] > most ? x[c] : most;
-            double total = 0;
-            for (int c = 0; c < step.result.channels; c++) total += exp_of(double(x[c] - most));
-            if (step.what) {
-                const double log_total = log_of(total);
-                for (int c = 0; c < step.result.channels; c++) y[c] = float(double(x[c] - most) - log_total);
-            } else
-                for (int c = 0; c < step.result.channels; c++) y[c] = float(exp_of(double(x[c] - most)) / total);
-        }
-}
-
 template <class T> inline void move_of(const Step &step, uint8_t *arena) {
     const T *from = reinterpret_cast<const T *>(arena + step.source.at);
     T *to = reinterpret_cast<T *>(arena + step.result.at);

@@ -19,7 +19,7 @@ struct Value {
 enum Operation : int32_t {
     MOVE = 0, LAYER = 1, DEPTHWISE = 2, SIGNS = 3, WIDE = 4, QUANTIZE = 5, DECODE = 6, AFFINE = 7, FUNCTION = 8,
     SLOPES = 9, COMBINE = 10, MAXPOOL = 11, AVERAGE = 12, SPANS = 13, REFERENCE = 14, SOFTMAX = 15,
-    TOTALS = 16, THREES = 17,
+    TOTALS = 16, THREES = 17, REDUCE = 18, STANDARDIZE = 19, PRODUCT = 20,
 };
 
 // A run of numbers that is contiguous before and after a move; from -1: the fill, numbers[0].
@@ -34,7 +34,7 @@ struct Step {
     int32_t kernel[2], stride[2], padding[2], dilation[2];   // padding: above and left
     int32_t outputs;                     // of each group, rounded up to a multiple that the kernel computes at once
     int32_t groups;
-    int64_t count;                       // of offsets for each group, or of runs
+    int64_t count;                       // of offsets for each group, of runs, or of matrices
     int32_t depth;                       // LAYER with bytes: fours whose sum 16 bits hold; with tiles: bytes of a piece; SIGNS: |weight|, the value of a bit
     int32_t joined;                      // LAYER with tiles: pieces in a row of a tile
     int32_t factor;                      // LAYER with `each`: weights are factor * stored + each, `other` holds the windows' totals
@@ -49,8 +49,8 @@ struct Step {
     const int32_t *bias;
     const int32_t *each;                 // LAYER: for each output; null: none
     const float *scale, *shift;          // layers, AFFINE, SLOPES; null: none
-    const double *divisors;              // AVERAGE: for each window
-    const int32_t *spans;                // SPANS: start and end of each row of windows, then of each column; SIGNS: see signs.h
+    const double *divisors;              // AVERAGE: for each window; STANDARDIZE: eps
+    const int32_t *spans;                // SPANS: start and end of each row of windows, then of each column; PRODUCT: see products.h; SIGNS: see signs.h
     int64_t kinds;                       // SIGNS: rows of base
     const int32_t *base;                 // SIGNS: sums of windows in which no bit differs, see signs.h
     const int32_t *limits;               // SIGNS with a result in BITS: the most bits that may differ to reach the bound; null if the source may be 0
@@ -70,5 +70,5 @@ struct Kernels {
     int32_t whole;            // whether byte products are added in 32 bits
     int32_t tiles;            // whether layers on bytes may use tiles, see tiles.h
     double (*peak)(int32_t bits, double seconds);  // multiply-accumulates per second, see peak.h
-    Rows table[18];
+    Rows table[21];
 };

@@ -1,0 +1,112 @@
+"""Products of values, and operations along axes: the engine has steps for them, and every number equals the reference's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from deploy.native.executor import Native
+from deploy.operations.base import Operation
+from deploy.operations.functions import Combine, Constant, Product, Reduce, Softmax, Standardize
+from deploy.operations.layers import Affine
+from deploy.operations.places import Permute, Reshape
+from deploy.reference.run import run
+from tests.deploy.by_hand import given, op, program, reals
+
+KINDS = ("mean", "sum", "max", "min")
+SHAPES: dict[str, tuple[int, ...]] = {
+    "a row": (147,),
+    "a table": (21, 7),
+    "a picture": (3, 7, 7),
+    "few places": (49, 3, 1),
+    "stacks": (3, 1, 7, 7),
+}
+
+
+def shaped(shape: tuple[int, ...], *made: Operation) -> Any:
+    """Return a program of operations on value 1, which has this shape."""
+    return program(op(Reshape, 0, shape=shape), *made, shape=(3, 7, 7))
+
+
+def assert_equal(made: Any, kernels: str, *, by_reference: bool = False) -> None:
+    native, x = Native(made, kernels), given(made, 3) * 3
+    assert ("by the reference" in native.how) == by_reference
+    expected = run(made, x)
+    assert expected.std() > 0
+    for threads in (1, 2):
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            assert torch.equal(native(x[:threads]), expected[:threads])  # one picture on two threads is cut into rows
+            assert torch.equal(native(x), expected)
+        finally:
+            torch.set_num_threads(before)
+
+
+REDUCED = {
+    "a row": [(0,)], "a table": [(0,), (1,)], "a picture": [(0,), (1,), (2,), (1, 2)], "few places": [(0,), (1,), (2,)],
+    "stacks": [(2,), (3,), (2, 3)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("name", "axes"), [(name, axes) for name, each in REDUCED.items() for axes in each])
+def test_reductions(name: str, axes: tuple[int, ...], kind: str, kernels: str) -> None:
+    assert_equal(shaped(SHAPES[name], op(Reduce, 1, kind=kind, axes=axes)), kernels)
+
+
+@pytest.mark.parametrize(
+    ("name", "axes"),
+    [("a table", (0, 1)), ("a picture", (0, 1)), ("a picture", (0, 1, 2)), ("stacks", (0,)), ("stacks", (1, 3))],
+)
+def test_other_reductions_are_left_to_the_reference(name: str, axes: tuple[int, ...], kernels: str) -> None:
+    assert_equal(shaped(SHAPES[name], op(Reduce, 1, kind="sum", axes=axes)), kernels, by_reference=True)
+
+
+ALONG_CHANNELS = [("a row", 0), ("a table", 1), ("a picture", 0), ("few places", 0)]
+
+
+@pytest.mark.parametrize(("name", "axis"), ALONG_CHANNELS)
+def test_norms(name: str, axis: int, kernels: str) -> None:
+    assert_equal(shaped(SHAPES[name], op(Standardize, 1, axes=(axis,), eps=1e-5)), kernels)
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize(("name", "axis"), ALONG_CHANNELS)
+def test_softmax(name: str, axis: int, log: bool, kernels: str) -> None:
+    assert_equal(shaped(SHAPES[name], op(Softmax, 1, axis=axis, log=log)), kernels)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_one_factor_for_all(name: str, kernels: str) -> None:
+    made = op(Affine, 1, multiplier=reals(1), shift=reals(1) + 1, axis=0)
+    assert_equal(shaped(SHAPES[name], made), kernels)
+
+
+PRODUCTS = {
+    "tables": ((7, 21), (21, 7), (), ()), "a row and a column": ((1, 147), (147, 1), (), ()), "columns and rows": ((147, 1), (1, 147), (), ()),
+    "many columns": ((3, 49), (49, 70), (), ()), "stacks": ((7, 7), (7, 7), (3,), (3,)), "one of a stack": ((49, 1), (1, 49), (3,), (1,)),
+    "of two axes": ((3, 7), (7, 5), (7, 1), (7, 1)), "broadcast both": ((7, 7), (7, 2), (3, 1), (1, 5)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+@pytest.mark.parametrize("turned", [False, True])
+def test_products(name: str, turned: bool, kernels: str) -> None:
+    """The value is one factor, and a constant the other."""
+    left, right, one, other = PRODUCTS[name]
+    if turned:  # (A B)^T = B^T A^T
+        made = [
+            op(Permute, 1, axes=(*range(len(one)), len(one) + 1, len(one))),
+            op(Constant, numbers=reals(*other, right[1], right[0])),
+            op(Product, 3, 2),
+        ]
+    else:
+        made = [op(Constant, numbers=reals(*other, *right)), op(Product, 1, 2)]
+    assert_equal(shaped((*one, *left), *made), kernels)
+
+
+def test_a_value_times_itself(kernels: str) -> None:
+    assert_equal(shaped((3, 7, 7), op(Product, 1, 1), op(Combine, 1, 2, kind="add")), kernels)
