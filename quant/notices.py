@@ -55,8 +55,13 @@ def say_unfolded(form: NormalForm) -> None:
     norms = {name: form.get_submodule(name) for name in places(form)}
     left = [n for n, m in norms.items() if isinstance(m, _BatchNorm) and not isinstance(m, FoldedNorm)]
     outside = {*unfolded(form)}
+    apart = [n for n in left if n in outside]
+    blind = [n for n in apart if norms[n].running_mean is None]
     reasons = {
-        "not directly behind one convolution or linear layer": [n for n in left if n in outside],
+        "which keep no statistics": blind,
+        "not directly behind one convolution (transposed ones do not count) or linear layer": [
+            n for n in apart if n not in blind
+        ],
         "behind a layer that stays float, is linear, or is pooled first": [n for n in left if n not in outside],
     }
     for why, names in reasons.items():

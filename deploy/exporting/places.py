@@ -112,7 +112,8 @@ def pad(graph: Graph, number: int, operation: Pad) -> None:
     front, back = operation.channels
     source = operation.sources[0]
     if operation.kind == "circular":
-        raise UserError(f"{operation.name}: circular padding needs opset 19", "run this network with deploy.run")
+        wrap(graph, number, operation)
+        return
     mode = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}[operation.kind]
     sides = graph.tensor([0, front, above, left, 0, back, below, right], np.int64)
     fill = [graph.tensor(operation.fill, np.float32)] if operation.kind == "constant" else []
@@ -122,6 +123,26 @@ def pad(graph: Graph, number: int, operation: Pad) -> None:
         assert grid is not None
         zero = [graph.tensor(-getattr(grid, "low", -128), np.uint8)] if fill else []
         graph.codes[number + 1] = graph.node("Pad", graph.codes[source], sides, *zero, mode=mode)
+
+
+def wrap(graph: Graph, number: int, operation: Pad) -> None:
+    """Join slices, because Pad repeats a picture from opset 19 on only. Copies of numbers do not change their codes."""
+    (source,) = operation.sources
+    shape, (above, below, left, right) = graph.program.values[source].shape, operation.sides
+    for held in (graph.at, graph.codes):
+        if source not in held:
+            continue
+        found = held[source]
+        for axis, before, behind in ((2, above, below), (3, left, right)):
+            size = shape[axis - 1]
+            ahead = [_part(graph, found, axis, size - before, size)] if before else []
+            back = [_part(graph, found, axis, 0, behind)] if behind else []
+            found = graph.node("Concat", *ahead, found, *back, axis=axis) if ahead or back else found
+        held[number + 1] = found
+
+
+def _part(graph: Graph, value: str, axis: int, start: int, stop: int) -> str:
+    return graph.node("Slice", value, *(graph.tensor([n], np.int64) for n in (start, stop, axis)))
 
 
 def reshape(graph: Graph, number: int, operation: Reshape) -> None:

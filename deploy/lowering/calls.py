@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -152,6 +152,19 @@ def adaptive_max(builder: Builder, node: fx.Node) -> list[int]:
     return [builder.add(AdaptivePool, builder.source(), kind="max", size=size)]
 
 
+def line_pool(kind: Literal["mean", "max"]) -> Rule:
+    """Return the rule for an adaptive pool of lines, (C, L): of a picture with one row."""
+
+    def rule(builder: Builder, node: fx.Node) -> int | list[int]:
+        channels, length = builder.shape(builder.source())
+        row = builder.reshaped(builder.source(), (channels, 1, length), ".row")
+        (size,) = told if isinstance(told := values(node)["output_size"], (list, tuple)) else (told,)
+        found = builder.reshaped(builder.add(AdaptivePool, row, kind=kind, size=(1, size)), (channels, size), ".line")
+        return found if kind == "mean" else [found]
+
+    return rule
+
+
 CALLS: dict[Any, Rule] = {
     aten.add: combine("add"), aten.sub: combine("sub"), aten.rsub: combine("rsub"), aten.mul: combine("mul"),
     aten.subtract: combine("sub"), aten.multiply: combine("mul"), aten.divide: combine("div"),
@@ -167,5 +180,6 @@ CALLS: dict[Any, Rule] = {
     aten.softmax: softmax(False), aten._softmax: softmax(False), aten.log_softmax: softmax(True),
     aten._log_softmax: softmax(True), aten.layer_norm: layer_norm, aten.group_norm: group_norm,
     aten.max_pool2d: called_pool, aten.adaptive_max_pool2d: adaptive_max,
+    aten.adaptive_avg_pool1d: line_pool("mean"), aten.adaptive_max_pool1d: line_pool("max"),
 }  # fmt: skip
 """The rule of each operation; operations that move numbers are in moves.py."""

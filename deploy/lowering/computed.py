@@ -1,4 +1,4 @@
-"""Rules for layers that are calls: a weight that the network computes from its own tensors, once for all pictures.
+"""Rules for layers and batch norms that are calls: with tensors that the network holds or computes from those it holds.
 
 Examples: standardised weights, a cosine classifier, the projections of nn.MultiheadAttention for several inputs. They stay
 in float, as in training.
@@ -15,7 +15,7 @@ from torch import Tensor, fx
 
 from deploy.lowering import layers, matrices
 from deploy.lowering.builder import Builder, Rule, numbers
-from deploy.operations.layers import Convolution
+from deploy.operations.layers import Affine, Convolution
 from models.graph.calls import values
 
 aten = torch.ops.aten
@@ -42,6 +42,18 @@ def convolution(builder: Builder, node: fx.Node) -> int:
     )  # fmt: skip
 
 
+def batch_norm(builder: Builder, node: fx.Node) -> int:
+    """Add a batch norm that is a call; its statistics are those that the network holds."""
+    told = values(node)
+    if told["training"] or told["running_mean"] is None:
+        raise builder.refused("statistics of the batch")
+    mean, var = (builder.tensor(told[name]).double() for name in ("running_mean", "running_var"))
+    spread = (var + told["eps"]).sqrt()
+    multiplier = (1 if told["weight"] is None else builder.tensor(told["weight"]).double()) / spread
+    shift = (0 if told["bias"] is None else builder.tensor(told["bias"]).double()) - mean * multiplier
+    return builder.add(Affine, builder.source(), multiplier=numbers(multiplier), shift=numbers(shift))
+
+
 def _tensors(builder: Builder, told: dict[str, Any]) -> tuple[Tensor, NDArray[np.float64]]:
     """Return the weight and the bias of a call."""
     if told["weight"] not in builder.held:
@@ -51,4 +63,4 @@ def _tensors(builder: Builder, told: dict[str, Any]) -> tuple[Tensor, NDArray[np
     return weight, bias
 
 
-COMPUTED: dict[Any, Rule] = {aten.linear: linear, aten.conv2d: convolution}
+COMPUTED: dict[Any, Rule] = {aten.linear: linear, aten.conv2d: convolution, aten.batch_norm: batch_norm}

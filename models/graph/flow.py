@@ -30,13 +30,15 @@ COMPUTES = frozenset({
 
 PASSING = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.AlphaDropout)
 _AVERAGES = (nn.AvgPool2d, nn.AdaptiveAvgPool2d)
+_TAKES = frozenset({aten.index_select, aten.index, aten.gather, aten.take_along_dim})
+"""Operations that take numbers of their first argument at the places that another one tells."""
 _BOUNDED = (nn.Sigmoid, nn.Hardsigmoid, nn.Tanh)
 _POSITIVE = (nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Hardsigmoid, nn.Softplus)
 _POSITIVE_CALLS = frozenset({aten.abs, aten.square, aten.exp, aten.sqrt, aten.softmax, aten._softmax})
 _KEEPS_SIGN = frozenset({
     aten.add, aten.mul, aten.div, aten.minimum, aten.mean, aten.sum, aten.amax, aten.amin, aten.pad,
     aten.upsample_nearest1d, aten.upsample_nearest2d, aten.upsample_bilinear2d, aten.max_pool1d, aten.avg_pool1d,
-    aten.adaptive_avg_pool1d,
+    aten.adaptive_avg_pool1d, aten.adaptive_max_pool1d, aten.adaptive_max_pool2d, aten.max_pool2d,
 })  # fmt: skip
 
 
@@ -60,7 +62,8 @@ def read_apart(form: NormalForm) -> set[str]:
 
 def is_shared(form: NormalForm, tensor: torch.Tensor) -> bool:
     """Return whether more than one module uses a tensor, or an operation also reads it directly."""
-    modules = (t for m in form.modules() for t in (*m._parameters.values(), *m._buffers.values()))
+    called = {form.get_submodule(name) for name in places(form)}  # others hold tensors under another of their names
+    modules = (t for top in called for m in top.modules() for t in (*m._parameters.values(), *m._buffers.values()))
     calls = (attrgetter(str(node.target))(form) for node in form.captured.graph.find_nodes(op="get_attr"))
     return sum(t is tensor for t in modules) + any(t is tensor for t in calls) > 1
 
@@ -156,6 +159,8 @@ def _is_positive(form: NormalForm, node: fx.Node, known: set[fx.Node]) -> bool:
     before = [source for source in node.all_input_nodes if not is_size(source)]
     if call is aten.maximum:
         return any(source in known for source in before)
+    if call in _TAKES:
+        return node.args[0] in known
     given = (*node.args, *node.kwargs.values()) if call in _KEEPS_SIGN - {aten.pad} else ()  # alpha of a sum may be -1
     numbers = [x for x in given if isinstance(x, (int, float))]
     keeps = hands_on(form, node) or isinstance(layer, _AVERAGES) or call in _KEEPS_SIGN

@@ -114,9 +114,12 @@ class NormalForm(nn.Module):
         self.set_submodule(name, module)
 
     def _apply(self, *args: Any, **kwargs: Any) -> Any:
-        """Apply as nn.Module does, and move calls that name the network's type or device along."""
-        before = type_and_device(self)
+        """Apply as nn.Module does, keep buffers of several names one, and move calls that name the network's type or device."""
+        before, shared = type_and_device(self), _of_several_names(self)
         super()._apply(*args, **kwargs)
+        for (first, its), *others in shared:
+            for module, leaf in others:
+                module._buffers[leaf] = first._buffers[its]
         moves = dict(zip(before, type_and_device(self), strict=True))
         if torch.device("meta") not in moves.values() and any(old != new for old, new in moves.items()):
             for node in self.captured.graph.nodes:
@@ -141,6 +144,16 @@ def type_and_device(model: nn.Module) -> tuple[torch.dtype, torch.device]:
     """Return the type of a network's numbers and its device, float32 on the CPU if it has no floats."""
     tensors = (*model.parameters(), *model.buffers())
     return next(((t.dtype, t.device) for t in tensors if t.is_floating_point()), (torch.float32, torch.device("cpu")))
+
+
+def _of_several_names(model: nn.Module) -> list[list[tuple[nn.Module, str]]]:
+    """Return the modules and names of each buffer that has several. torch keeps such parameters one, but not buffers."""
+    found: dict[int, list[tuple[nn.Module, str]]] = {}
+    for module in model.modules():
+        for leaf, tensor in module._buffers.items():
+            if tensor is not None:
+                found.setdefault(id(tensor), []).append((module, leaf))
+    return [names for names in found.values() if len(names) > 1]
 
 
 def is_kind(value: Any) -> bool:

@@ -57,6 +57,8 @@ EXACT: dict[str, list[Operation]] = {
     "pad": [op(Pad, 0, sides=(1, 2, 3, 0), fill=-0.5, channels=(1, 2))],
     "pad by less than nothing": [op(Pad, 0, sides=(-1, 2, -3, 0), fill=0.5)],
     "pad mirrored": [op(Pad, 0, sides=(1, 2, 6, 0), kind="reflect")],
+    "pad around": [op(Pad, 0, sides=(1, 8, 7, 2), kind="circular")],
+    "pad rows around": [op(Pad, 0, sides=(0, 3, 0, 0), kind="circular")],
     "pad nearest": [op(Pad, 0, sides=(1, 9, 3, 0), kind="replicate")],
     "reshape": [op(Reshape, 0, shape=(4, 6, 7))],
     "reshape to one number": [op(Reduce, 0, kind="max", axes=(0, 1, 2)), op(Reshape, 1, shape=())],

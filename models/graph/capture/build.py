@@ -230,16 +230,21 @@ class _Builder:
                 f"--arch {self.arch}: a module, parameter or buffer has the reserved name {min(clash)}", "rename it"
             )
         by_alias = {*self.aliases.values()} - {*self.read}
+        used = {id(t) for module in self.put.values() for t in module.state_dict(keep_vars=True).values()}
+        used |= {id(tensor) for tensor in self.read.values()}
         for name, module in self.modules.items():
             place = _put(form, name, self.put.get(name) or nn.Module()) if name else form
             for leaf, tensor in (*module._parameters.items(), *module._buffers.items()):
                 key = f"{name}.{leaf}".lstrip(".")
                 if tensor is None or key in by_alias or leaf in {**place._parameters, **place._buffers}:
                     continue
-                if key in self.read and isinstance(tensor, nn.Parameter):
+                if isinstance(tensor, nn.Parameter) and id(tensor) in used:  # perhaps under another of its names
                     place.register_parameter(leaf, tensor)
-                elif key in self.read or leaf not in module._non_persistent_buffers_set:  # unused ones stay in the file
-                    place.register_buffer(leaf, tensor.detach(), leaf not in module._non_persistent_buffers_set)
+                elif (
+                    id(tensor) in used or leaf not in module._non_persistent_buffers_set
+                ):  # unused ones stay in the file
+                    held = tensor if id(tensor) in used else tensor.detach()
+                    place.register_buffer(leaf, held, leaf not in module._non_persistent_buffers_set)
         for name, module in self.put.items():
             if name not in self.modules:
                 _put(form, name, module)

@@ -6,11 +6,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_leaves
 
 from engine.errors import no_memory
 from engine.system import buffers, draws
+from engine.system.said import notice, some
 from models.check import Misdeclared, user_code
 from models.graph.capture import unheld
 from models.graph.capture.build import build
@@ -22,6 +24,8 @@ from models.graph.normal import NormalForm, Size, pictures
 CHECKED = 2
 """Pictures of the comparisons: another number than in the export."""
 
+MIXED = 1e-3
+"""A share of the largest answer: a larger difference is not rounding."""
 CHANNELS = (3, 1)
 """The channels of pictures, tried in this order: colour, grey."""
 
@@ -48,15 +52,18 @@ def capture(model: nn.Module, picture: Size, arch: str, check: bool = True) -> N
 def _capture(model: nn.Module, picture: Size, arch: str, check: bool) -> NormalForm:
     x = _made_up(model, picture)
     model.eval()
-    if not check:
-        return _built(model, arch, x).eval()
     hint = f"let its code run on pictures of {'x'.join(map(str, picture))}, or give another --image_size"
+    if not check:
+        with buffers.kept(model), user_code(arch, hint):  # some code keeps the constants that its first run computes
+            model(x.clone())
+        return _built(model, arch, x).eval()
     with buffers.kept(model), user_code(arch, hint):  # with gradients: without them, attention takes another path
         first, second = (_output(model(x.clone()), arch) for _ in range(2))
     unheld.check(model, first, arch)
     first, second = first.detach(), second.detach()
     if not same(first, second):
         raise Misdeclared(f"--arch {arch}: the network answers differently each time in evaluation", _RANDOM)
+    _say_what_mixes(model, first, x, arch)
     form = _built(model, arch, x)
     form.eval()
     for own in [form(x.clone()).detach() for _ in range(2)]:  # the second run detects changes by the first
@@ -68,6 +75,25 @@ def _capture(model: nn.Module, picture: Size, arch: str, check: bool) -> NormalF
         )
     compare(model, form, x, arch)
     return form
+
+
+def _say_what_mixes(model: nn.Module, answers_: Tensor, x: Tensor, arch: str) -> None:
+    """Print to stderr that a picture's answer depends on the other pictures, such as by batch norms without statistics."""
+    if len(answers_) != len(x):
+        return
+    try:
+        with buffers.kept(model):
+            alone = _output(model(x[:1].clone()), arch).detach()
+    except (Exception, SystemExit) as fault:  # its code may need two pictures, where its graph does not
+        if no_memory(fault):
+            raise
+        return
+    if alone.shape == answers_[:1].shape and (alone - answers_[:1]).abs().max() > MIXED * answers_.abs().max():
+        norms = [n for n, m in model.named_modules() if isinstance(m, _BatchNorm) and m.running_mean is None]
+        notice(
+            f"{arch}: the answer for a picture depends on the other pictures of its batch, so accuracy depends on "
+            "--eval_batch_size" + (f"; these batch norms keep no statistics: {some(norms)}" if norms else "")
+        )
 
 
 def fit_to(model: nn.Module, picture: Size) -> None:

@@ -64,7 +64,7 @@ def compare(model: nn.Module, form: NormalForm, x: Tensor, arch: str) -> None:
             theirs = _run(model, x, parameters, training=False)
         own = _run(form, x, parameters, training=False)
     elif held := [name for name in names if any(p not in used for p in model.get_submodule(name).parameters())]:
-        notice(f"{arch}: evaluation does not run {some(held)}; their parameters stay in the file and are not trained")
+        notice(f"{arch}: evaluation does not run {some(held)}; parameters there stay in the file and are not trained")
     if wrong := [*_other_gradients(theirs, own, [*named])]:
         raise Misdeclared(f"--arch {arch}: the gradients of its captured graph differ: {some(wrong)}", _OWN)
 

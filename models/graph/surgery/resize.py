@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,25 +47,53 @@ def shapes(form: NormalForm, found: Channels, left: Mapping[tuple[str, int], int
 
 
 def resized(model: nn.Module, shapes: Mapping[str, tuple[int, ...]], whole: Collection[str] = ()) -> nn.Module:
-    """Return a copy of a network with tensors of other shapes, filled with 0, and layers of matching sizes."""
+    """Return a copy of a network with tensors of other shapes, filled with 0, and layers of matching sizes.
+
+    Args:
+        shapes: by any name of each tensor.
+        whole: names of grouped convolutions that lose whole groups.
+
+    Raises:
+        NotLegal: if two names of one tensor have different shapes.
+    """
     model = _copied(model)
+    wanted = _by_tensor(model, shapes)
+    apart = {id(module) for name, module in model.named_modules(remove_duplicate=False) if name in whole}
     before = [*model.parameters(), *model.buffers()]  # keep them alive: a new tensor could reuse a freed one's id
     met: dict[int, Tensor] = {}
-    for name, module in model.named_modules():
-        for own in (module._parameters, module._buffers):
+    for module in model.modules():
+        parts: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+        for own in parts:
             for leaf, tensor in own.items():
-                key = f"{name}.{leaf}".lstrip(".")
-                if tensor is None or (key not in shapes and id(tensor) not in met):
+                if tensor is None or id(tensor) not in wanted:
                     continue
                 if id(tensor) not in met:
-                    new = torch.zeros(shapes[key], dtype=tensor.dtype, device=tensor.device)
+                    new = torch.zeros(wanted[id(tensor)], dtype=tensor.dtype, device=tensor.device)
                     met[id(tensor)] = (
                         nn.Parameter(new, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else new
                     )
                 own[leaf] = met[id(tensor)]
-        _tell(module, name in whole)
+        _tell(module, id(module) in apart)
     del before
     return model
+
+
+def _by_tensor(model: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> dict[int, tuple[int, ...]]:
+    """Return the new shapes by the ids of the tensors. A tensor may have several names, as a wrapped or tied module has.
+
+    Raises:
+        NotLegal: if two names of one tensor have different shapes.
+    """
+    found: dict[int, tuple[str, tuple[int, ...]]] = {}
+    for name, tensor in (
+        *model.named_parameters(remove_duplicate=False),
+        *model.named_buffers(remove_duplicate=False),
+    ):
+        if name in shapes:
+            other, shape = found.setdefault(id(tensor), (name, shapes[name]))
+            if shape != shapes[name]:
+                raise NotLegal(f"{name} has shape {shapes[name]}, {other} has shape {shape}, and both are one tensor")
+    return {held: shape for held, (_, shape) in found.items()}
 
 
 def _copied(model: nn.Module) -> nn.Module:

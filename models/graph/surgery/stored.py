@@ -39,7 +39,8 @@ def as_stored(model: nn.Module, picture: Size, arch: str, stored: Mapping[str, t
         NotLegal: if a tensor differs along an axis without channels, is larger than in the network, or contradicts
             another tensor.
     """
-    own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    held = model.state_dict(keep_vars=True)
+    own = {name: tuple(tensor.shape) for name, tensor in held.items()}
     form = None
     if any(name.endswith(".weight") and name not in own for name in stored):  # a merged layer named by capture
         form = capture(model, picture, arch, check=False)
@@ -49,11 +50,12 @@ def as_stored(model: nn.Module, picture: Size, arch: str, stored: Mapping[str, t
         return Stored(model)
     form = form or capture(model, picture, arch, check=False)
     found = channels(form)
-    cut = {(form.captured.aliases.get(p.tensor, p.tensor), p.axis) for p in found.places}
+    # a tensor may have several names, of which the graph uses one
+    cut = {(id(held.get(form.captured.aliases.get(p.tensor, p.tensor))), p.axis) for p in found.places}
     for name, shape in smaller.items():
         axes = [axis for axis, (new, old) in enumerate(zip(shape, own[name], strict=False)) if new != old]
         if len(shape) != len(own[name]) or any(
-            (name, axis) not in cut or shape[axis] > own[name][axis] for axis in axes
+            (id(held[name]), axis) not in cut or shape[axis] > own[name][axis] for axis in axes
         ):
             raise NotLegal(f"{name} is {shape} in the file and {own[name]} in the network")
     _agree(form, found, stored)

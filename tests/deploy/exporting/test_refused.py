@@ -10,7 +10,7 @@ pytest.importorskip("onnx")
 from deploy.exporting.model import exported
 from deploy.operations.base import Matrix, Operation
 from deploy.operations.layers import Convolution, Quantize
-from deploy.operations.places import AdaptivePool, Pad
+from deploy.operations.places import AdaptivePool
 from engine.errors import USAGE, UserError
 from models.layers.quantizers.base import Steps
 from tests.deploy.by_hand import codes, op, program
@@ -25,7 +25,6 @@ def coded(low: int, high: int) -> list[Operation]:
 @pytest.mark.parametrize(
     ("operations", "words"),
     [
-        ([op(Pad, 0, sides=(1, 1, 1, 1), kind="circular")], ["the pad: ", "circular"]),
         ([op(AdaptivePool, 0, kind="max", size=(3, 7))], ["the adaptivepool: ", "(3, 7)", "(8, 7)"]),
         ([op(AdaptivePool, 0, kind="max", size=(16, 14))], ["the adaptivepool: ", "(16, 14)", "(8, 7)"]),
         (coded(-1000, 1000), ["the quantize: ", "-1000 to 1000", "8 bits"]),
@@ -35,7 +34,7 @@ def coded(low: int, high: int) -> list[Operation]:
         ),  # no quantizer of the toolkit has such codes, but a packed file may
         (coded(-300, -200), ["the quantize: ", "-300 to -200"]),
     ],
-    ids=["circular", "windows apart", "more windows", "too many codes", "codes above 0", "codes below 0"],
+    ids=["windows apart", "more windows", "too many codes", "codes above 0", "codes below 0"],
 )
 def test_what_onnx_cannot_say_is_refused_by_name(operations: list[Operation], words: list[str]) -> None:
     with pytest.raises(UserError) as fault:
