@@ -24,6 +24,9 @@ TRIES = 12
 NEARBY = 2
 """Widths to try after the nearest one, for example for code that accepts only even widths."""
 
+FEWEST = 2
+"""Fewest channels that pruning leaves in a layer: a capture cannot tell a width of 1 from broadcasting."""
+
 Need = dict[Signature, int]
 """The number of classes to keep of each kind of a family."""
 
@@ -75,12 +78,12 @@ def settle(network: Subject, chosen: list[Family], counts: list[int], base: int,
 
 
 def candidates(family: Family, count: int, least: int, base: int) -> Iterator[int]:
-    """Yield widths to try, none below `least`, in order of distance to `count`. The family's present width comes last.
+    """Yield widths to try, none below `least` or FEWEST, in order of distance to `count`. The family's present width comes last.
 
     Of two equally near widths the larger comes first.
     """
     full, step = len(family.classes), lcm(base, family.step)
-    least = max(least, 2)  # capture cannot tell a width of 1 from broadcasting
+    least = max(least, FEWEST)
     every = (width for width in range(step, full + 1, step) if width >= least)
     yield from by_distance(count, every)
     yield full
