@@ -15,7 +15,7 @@ from models.check import Misdeclared
 from models.graph.channels.classes import Channels, Signature
 from models.graph.normal import NormalForm
 from models.graph.surgery.copies import fits, its_channels
-from prune.families import Family, counted
+from prune.families import Family, entries_by_family
 from prune.rounding import by_distance
 
 TRIES = 12
@@ -139,7 +139,9 @@ def _sizes(network: Subject, chosen: list[Family], widths: list[int]) -> dict[tu
     """Return the size of each axis at these widths, None if one would not be a whole number."""
     share = [*(Fraction(width, len(family.classes)) for family, width in zip(chosen, widths, strict=True)), Fraction(1)]
     sizes = {}
-    for place, counts in zip(network.found.places, counted(network.found, [f.classes for f in chosen]), strict=True):
+    for place, counts in zip(
+        network.found.places, entries_by_family(network.found, [f.classes for f in chosen]), strict=True
+    ):
         size = sum((share[number] * int(counts[number]) for number in counts.nonzero()[:, 0].tolist()), Fraction(0))
         if size.denominator > 1:
             return None
