@@ -94,7 +94,7 @@ def _inputs(options: Options, opened: Any) -> tuple[str, bytes]:
     from engine.training.choose_data import open_data
     from quant.placement import may_be_negative, meet, quantizable
     from quant.prepare import prepare
-    from quant.spec import affine
+    from quant.spec import affine_spec
     from scripts.drawing import histograms
 
     data = open_data(options, device.choose(options.machine.device), opened.checkpoint)
@@ -103,7 +103,7 @@ def _inputs(options: Options, opened: Any) -> tuple[str, bytes]:
     if name not in layers:
         hint = argtypes.nearest(name, layers) or f"one of {', '.join(layers)}"
         raise UserError(f"{opened.path} has no convolution or linear layer {name!r}", hint)
-    quantized = prepare(model, meet(affine(8, 8, 1, True), model)).to(device.choose(options.machine.device))
+    quantized = prepare(model, meet(affine_spec(8, 8, 1, True), model)).to(device.choose(options.machine.device))
     found = histograms.inputs(quantized, name, data.train, options.pictures, options.machine.seed)
     lines = [
         f"{bits} bit {method}: {low:.4g} to {high:.4g}"

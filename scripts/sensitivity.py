@@ -16,7 +16,7 @@ from prune.families import families, scores
 from quant.calibrate import calibrate
 from quant.placement import quantizable
 from quant.prepare import prepare
-from quant.spec import affine
+from quant.spec import affine_spec
 
 BITS = (8, 4, 2)
 SHARES = (0.25, 0.5, 0.75)
@@ -36,7 +36,7 @@ def table(model: NormalForm, data: Data, batch: int, task: Task) -> Iterator[tup
     for name in layers:
         others = tuple(other for other in layers if other != name)
         for bits in BITS:
-            spec = replace(affine(bits, bits, 1, True), exceptions=others, bn_momentum=None)
+            spec = replace(affine_spec(bits, bits, 1, True), exceptions=others, bn_momentum=None)
             if name in first:
                 spec = replace(spec, float_inputs=(name,))
             quantized = prepare(model, spec)

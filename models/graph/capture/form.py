@@ -11,12 +11,12 @@ from torch.utils._pytree import tree_leaves
 
 from engine.errors import no_memory
 from engine.system import buffers, draws
-from models.check import Misdeclared, user_code
+from models.check import Misdeclared, as_misdeclared
 from models.graph.capture import unheld
 from models.graph.capture.build import build
 from models.graph.capture.export import exported
-from models.graph.capture.frozen import as_norms
 from models.graph.capture.training import compare, same
+from models.graph.frozen_norm import as_norms
 from models.graph.normal import NormalForm, Size, pictures
 
 CHECKED = 2
@@ -51,7 +51,7 @@ def _capture(model: nn.Module, picture: Size, arch: str, check: bool) -> NormalF
     if not check:
         return _built(model, arch, x).eval()
     hint = f"let its code run on pictures of {'x'.join(map(str, picture))}, or give another --image_size"
-    with buffers.kept(model), user_code(arch, hint):  # with gradients: without them, attention takes another path
+    with buffers.kept(model), as_misdeclared(arch, hint):  # with gradients: without them, attention takes another path
         first, second = (_output(model(x.clone()), arch) for _ in range(2))
     unheld.check(model, first, arch)
     first, second = first.detach(), second.detach()
