@@ -80,7 +80,7 @@ def _scales(opened: Sequence[Any]) -> tuple[str, bytes]:
 
     found = [Scales(f"{one.path}, {_penalty(one)}", torch.cat(gammas(one.network)).abs()) for one in opened]
     lines = [f"{one.label}: {len(one.sizes):,} scales, half of them below {one.sizes.median():.3g}" for one in found]
-    return "\n".join(lines), histograms.of_scales(found, "batch norm scales")
+    return "\n".join(lines), histograms.of_scales(found)
 
 
 def _penalty(opened: Any) -> str:
@@ -108,13 +108,13 @@ def _inputs(options: Options, opened: Any) -> tuple[str, bytes]:
     lines = [
         f"{bits} bit {method}: {low:.4g} to {high:.4g}"
         for bits in histograms.WIDTHS
-        for method, (low, high) in histograms.ranges(found, bits, symmetric=False).items()
+        for method, (low, high) in histograms.ranges(found, bits).items()
     ]
     if name in may_be_negative(model):
         lines.append("no ReLU before this layer: with --calibrate kl, quant.ptq uses mse for its input")
     pictures = min(options.pictures, len(data.train))
     title = f"inputs of {name}, {opened.path}, {pictures} pictures of {data.info.label}"
-    return "\n".join(lines), histograms.of_inputs(found, title, symmetric=False)
+    return "\n".join(lines), histograms.of_inputs(found, title)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

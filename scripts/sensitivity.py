@@ -31,8 +31,8 @@ def table(model: NormalForm, data: Data, batch: int, task: Task) -> Iterator[tup
     layer makes, those with the smallest BN scales are set to 0. If some have no BN scale, weights decide.
     """
     ran = dict.fromkeys(row.name for row in cost.layers(model, data.info.image_size))  # in the order of execution
-    layers = [name for name in ran if name in quantizable(model)]
-    first = first_layers(model)
+    can, first = quantizable(model), first_layers(model)
+    layers = [name for name in ran if name in can]
     for name in layers:
         others = tuple(other for other in layers if other != name)
         for bits in BITS:
