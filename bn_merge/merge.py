@@ -20,7 +20,7 @@ from models.graph.normal import NormalForm
 from models.layers import fold
 from models.layers.bnfold import BNFoldConv2d
 from models.layers.conv_q import QuantConv2d, QuantLinear, combined
-from models.layers.quantizers import declared
+from models.layers.quantizers import promises
 from models.layers.quantizers.identity import Identity
 from quant.placement import quantizable
 
@@ -40,8 +40,8 @@ def merge(model: NormalForm) -> NormalForm:
     model = copy.deepcopy(model).eval()
     for name in places(model):
         quantizer = getattr(model.get_submodule(name), "input_quantizer", None)
-        if quantizer is not None and (fault := declared.fault_of_scale(quantizer)):
-            raise UserError(f"{name}: {fault}", declared.HINT, BAD_CHECKPOINT)
+        if quantizer is not None and (fault := promises.fault_of_scale(quantizer)):
+            raise UserError(f"{name}: {fault}", promises.HINT, BAD_CHECKPOINT)
     before_sign = read_by_sign(model)  # BNs of which only the output's sign is read
     layers = quantizable(model)
     for chain in chains(model):
@@ -97,7 +97,7 @@ def _fold(model: NormalForm, chain: Chain, before_sign: bool) -> None:
         model.replace(chain.layer, _merged_layer(layer, *_codes_scale_bias(layer)))
         model.replace(chain.norm, nn.Identity())
         return
-    layer, bn, pooled = cast("nn.Conv2d | nn.Linear", layer), fold.affine(norm), chain.pool is not None
+    layer, bn, pooled = cast("nn.Conv2d | nn.Linear", layer), fold.in_eval(norm), chain.pool is not None
     codes, scale, bias = _codes_scale_bias(layer)
     if before_sign:
         kept = fold.threshold(bn, scale, bias, _largest_sum(layer, codes))

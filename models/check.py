@@ -47,7 +47,7 @@ def one_line(fault: BaseException) -> str:
 
 
 @contextmanager
-def user_code(arch: str, hint: str) -> Iterator[None]:
+def as_misdeclared(arch: str, hint: str) -> Iterator[None]:
     """Turn exceptions of the user's code, also sys.exit(), into Misdeclared; running out of memory passes through."""
     with users_code(lambda fault: Misdeclared(f"--arch {arch}: {one_line(fault)}", hint)):
         yield
@@ -61,7 +61,7 @@ def module(network: nn.Module, arch: str) -> None:
     """
     if isinstance(network, torch.jit.ScriptModule):
         raise Misdeclared(f"--arch {arch}: its network is compiled by TorchScript", "return the module itself")
-    with user_code(arch, f"let __init__ call super().__init__() first, and replace no method of nn.Module; {SEE}"):
+    with as_misdeclared(arch, f"let __init__ call super().__init__() first, and replace no method of nn.Module; {SEE}"):
         network.state_dict()
         mode = network.training
         network.eval().train(mode)

@@ -73,7 +73,7 @@ def build(
         if core:
             raise UserError(f"--core: {arch} is not a network of your own", "leave --core out")
         return _made(arch, cfg, classes, **arch_args)
-    with check.user_code(arch, f"it is called with cfg={cfg and list(cfg)}, classes={classes}; {check.SEE}"):
+    with check.as_misdeclared(arch, f"it is called with cfg={cfg and list(cfg)}, classes={classes}; {check.SEE}"):
         network = _made(arch, cfg, classes, **arch_args)
     network = _unwrapped(network)
     check.module(network, arch)

@@ -114,7 +114,7 @@ def imported(arch: str) -> Callable[..., nn.Module]:
         Misdeclared: for a missing file or function, for a network in place of a function, or for an exception of the module, with its line (exit 2).
     """
     place, _, name = arch.rpartition(":")
-    with check.user_code(arch, HINT), running(arch):
+    with check.as_misdeclared(arch, HINT), running(arch):
         module = _from_file(arch, Path(place).resolve()) if place.endswith(".py") else importlib.import_module(place)
         function = getattr(module, name, None)
         functions = [known for known, value in vars(module).items() if callable(value)]

@@ -11,7 +11,9 @@ from engine.data.info import Split
 
 @torch.no_grad()
 def reestimate_bn(model: nn.Module, split: Split, batch: int, seed: int, batches: int = 50) -> None:
-    """Re-estimate BN statistics, in place, as cumulative means over training batches: surgery made the old ones stale.
+    """Re-estimate BN statistics, in place, as means over training batches: surgery made the old ones stale.
+
+    All other modules run as in evaluation: dropout would change what the norms read. A batch's variance is unbiased.
 
     Args:
         split: training pictures.
@@ -26,7 +28,9 @@ def reestimate_bn(model: nn.Module, split: Split, batch: int, seed: int, batches
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None  # cumulative
-        model.train()
+        model.eval()
+        for norm in norms:
+            norm.train()
         done = epoch = 0
         while done < batches:
             for images, _ in split.training_batches(min(batch, len(split)), seed, epoch):

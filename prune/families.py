@@ -98,14 +98,14 @@ def _numbered(found: Channels) -> dict[int, int]:
 def _steps(found: Channels, members: list[list[int]]) -> list[int]:
     """Return the step of each family's width: each axis keeps a whole number of its channels, equal in every group."""
     steps = [1] * len(members)
-    for place, counts in zip(found.places, counted(found, members), strict=True):
+    for place, counts in zip(found.places, entries_by_family(found, members), strict=True):
         for number in counts[:-1].nonzero()[:, 0].tolist():
             parts = len(members[number]) * place.groups
             steps[number] = lcm(steps[number], parts // gcd(int(counts[number]), parts))
     return steps
 
 
-def counted(found: Channels, members: list[list[int]]) -> list[Tensor]:
+def entries_by_family(found: Channels, members: list[list[int]]) -> list[Tensor]:
     """Count the entries of each place by family.
 
     Args:

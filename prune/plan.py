@@ -17,7 +17,7 @@ from models.graph.channels.classes import Channels
 from prune.families import Family, families, scores, stays
 from prune.options import Importance
 from prune.rounding import check, to_drop
-from prune.widths import Need, Subject, candidates, settle
+from prune.widths import FEWEST, Need, Subject, candidates, settle
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class PrunePlan:
         dropped: the classes to drop.
         stays: why other classes cannot be cut, by class.
         others: number of layers, besides the one in `names`, that make each family's channels.
-        raised: families that would have been emptied and keep their smallest legal width.
+        raised: families that would have kept fewer channels than widths.FEWEST and keep their smallest legal width.
         whole: families left whole because no multiple of `base` fits.
         limited: families that would have lost more than the limit allows.
         rounded: families that would have lost channels but whose nearest legal width is the present one.
@@ -133,7 +133,7 @@ def _state(count: int, least: int, full: int, width: int, nearest: int, base: in
         if nearest < full:
             return "stuck"
         return "whole" if full % base else "limited" if count < least else "rounded"
-    return "limited" if count < least else "raised" if count == 0 else ""
+    return "limited" if count < least else "raised" if count < FEWEST <= width else ""
 
 
 def _lowest(chosen: list[Family], needs: list[Need], worth: dict[int, float]) -> frozenset[int]:

@@ -14,6 +14,7 @@ from engine.tasks.base import Evaluation
 from engine.tasks.score import Score
 from prune.plan import PrunePlan
 from prune.rounding import to_drop
+from prune.widths import FEWEST
 
 ROWS = 40
 """Most rows of the table of widths."""
@@ -33,10 +34,10 @@ def say_what_differs(chosen: PrunePlan, strict: bool) -> None:
     """Print to stderr where the plan differs from the request.
 
     Raises:
-        UserError: exit 2 with `strict` if a layer would be emptied.
+        UserError: exit 2 with `strict` if a layer would keep fewer channels than FEWEST.
     """
     if chosen.raised:
-        text = f"percent {chosen.percent:g} would empty {some(chosen.raised)}"
+        text = f"percent {chosen.percent:g} would leave fewer than {FEWEST} channels in {some(chosen.raised)}"
         if strict:
             raise UserError(text, "take a smaller --percent, or leave --strict out")
         warning(f"{text}: kept its smallest legal width; lower --percent, or limit each layer with --max_per_layer")

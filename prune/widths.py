@@ -15,7 +15,7 @@ from models.check import Misdeclared
 from models.graph.channels.classes import Channels, Signature
 from models.graph.normal import NormalForm
 from models.graph.surgery.copies import fits, its_channels
-from prune.families import Family, counted
+from prune.families import Family, entries_by_family
 from prune.rounding import by_distance
 
 TRIES = 12
@@ -23,6 +23,9 @@ TRIES = 12
 
 NEARBY = 2
 """Widths to try after the nearest one, for example for code that accepts only even widths."""
+
+FEWEST = 2
+"""Fewest channels that pruning leaves in a layer: a capture cannot tell a width of 1 from broadcasting."""
 
 Need = dict[Signature, int]
 """The number of classes to keep of each kind of a family."""
@@ -75,12 +78,12 @@ def settle(network: Subject, chosen: list[Family], counts: list[int], base: int,
 
 
 def candidates(family: Family, count: int, least: int, base: int) -> Iterator[int]:
-    """Yield widths to try, none below `least`, in order of distance to `count`. The family's present width comes last.
+    """Yield widths to try, none below `least` or FEWEST, in order of distance to `count`. The family's present width comes last.
 
     Of two equally near widths the larger comes first.
     """
     full, step = len(family.classes), lcm(base, family.step)
-    least = max(least, 2)  # capture cannot tell a width of 1 from broadcasting
+    least = max(least, FEWEST)
     every = (width for width in range(step, full + 1, step) if width >= least)
     yield from by_distance(count, every)
     yield full
@@ -136,7 +139,9 @@ def _sizes(network: Subject, chosen: list[Family], widths: list[int]) -> dict[tu
     """Return the size of each axis at these widths, None if one would not be a whole number."""
     share = [*(Fraction(width, len(family.classes)) for family, width in zip(chosen, widths, strict=True)), Fraction(1)]
     sizes = {}
-    for place, counts in zip(network.found.places, counted(network.found, [f.classes for f in chosen]), strict=True):
+    for place, counts in zip(
+        network.found.places, entries_by_family(network.found, [f.classes for f in chosen]), strict=True
+    ):
         size = sum((share[number] * int(counts[number]) for number in counts.nonzero()[:, 0].tolist()), Fraction(0))
         if size.denominator > 1:
             return None

@@ -21,7 +21,7 @@ from models.graph.flow import is_shared, places
 from models.graph.normal import NormalForm
 from models.layers.bnfold import BNFoldConv2d
 from models.layers.conv_q import QuantConv2d, QuantLinear
-from models.layers.fold import affine
+from models.layers.fold import in_eval
 from models.layers.quantizers.base import Quantized, Quantizer
 
 PIXELS = 2**21
@@ -82,7 +82,7 @@ def _correctable(model: NormalForm, name: str, norms: dict[str, nn.Module]) -> C
         return None
     if not folded:
         return norm.running_mean, -1
-    factor = affine(norm).multiplier
+    factor = in_eval(norm).multiplier
     return norm.running_mean, torch.where(factor == 0, 0, -1 / factor)
 
 

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from engine.errors import UserError
 from models.graph.chains import chains
 from models.graph.flow import first_layers, is_layer, last_layers
-from models.graph.frozen import FrozenNorm
+from models.graph.frozen_norm import FrozenNorm
 from models.graph.normal import NormalForm
 from models.layers.bnfold import BNFoldConv2d, FoldedNorm
 from models.layers.conv_q import QuantConv2d, QuantLinear
@@ -28,7 +28,7 @@ from quant.spec import QuantSpec
 from quant.sums import BITS, code_sums
 
 if TYPE_CHECKING:
-    from quant.declared import Declared
+    from quant.old_declarations import Declared
 
 
 def weight_quantizer(spec: QuantizerSpec, weight: Tensor) -> Quantizer:

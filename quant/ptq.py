@@ -124,7 +124,7 @@ def body(options: Options) -> dict[str, Any]:
     from quant.calibrate import calibrate
     from quant.placement import may_be_negative, meet
     from quant.prepare import prepare
-    from quant.spec import affine
+    from quant.spec import affine_spec
     from quant.sums import negative_sums
 
     source = refined_file(options.model, options.network)
@@ -136,7 +136,7 @@ def body(options: Options) -> dict[str, Any]:
     run.task = task_of(model, data.info, parent.arch)
     grid = options.settings
     # bn_fold: batch norms are folded at each use. bn_momentum has no effect: no command trains a quantized file
-    spec = replace(affine(options.w_bits, options.a_bits, grid.q_type, True, grid.per_channel), ends=grid.ends)
+    spec = replace(affine_spec(options.w_bits, options.a_bits, grid.q_type, True, grid.per_channel), ends=grid.ends)
     spec = meet(spec, model, grid.keep_float, data.info.mean, data.info.std)
     spec = replace(spec, by_graph=is_users_code(parent.arch), sums=grid.sums)
     quantized = prepare(model, spec).to(run.device)

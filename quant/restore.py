@@ -21,7 +21,7 @@ from models.graph.normal import NormalForm
 from models.layers.fold import Flip, MergedConv2d, MergedLinear, merged
 from models.layers.quantizers import kinds
 from models.layers.quantizers.base import Quantizer
-from quant.declared import declared
+from quant.old_declarations import declared
 from quant.prepare import of_coded_end, prepare
 from quant.quantizer_spec import FLOAT, QuantizerSpec
 from quant.spec import QuantSpec

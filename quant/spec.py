@@ -228,7 +228,7 @@ def uniform(kind: str, w_bits: int, a_bits: int, settings: dict[str, Any] | None
     return QuantSpec(part(w_bits), part(a_bits), **{"bn_momentum": traits.bn_momentum, "order": traits.order, **fields})
 
 
-def affine(w_bits: int, a_bits: int, q_type: int, bn_fold: bool, per_channel: bool = True) -> QuantSpec:
+def affine_spec(w_bits: int, a_bits: int, q_type: int, bn_fold: bool, per_channel: bool = True) -> QuantSpec:
     """Return a spec of affine quantization, INT8 or narrower (arXiv 1712.05877).
 
     Args:

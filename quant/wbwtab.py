@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.cli import command
@@ -44,8 +44,8 @@ class Codes(Settings):
         )
         whole = {"order": activation.traits.order, **settings.given(values, OWN, "")}
         return QuantSpec(
-            quantizer(VALUES[values["W"]], **settings.given(values, OWN, "weight")),
-            for_inputs(VALUES[values["A"]], **settings.given(values, OWN, "activation")),
+            replace(weight, **settings.given(values, OWN, "weight")),
+            replace(activation, **settings.given(values, OWN, "activation")),
             **whole,
         )
 

@@ -80,7 +80,7 @@ def _scales(opened: Sequence[Any]) -> tuple[str, bytes]:
 
     found = [Scales(f"{one.path}, {_penalty(one)}", torch.cat(gammas(one.network)).abs()) for one in opened]
     lines = [f"{one.label}: {len(one.sizes):,} scales, half of them below {one.sizes.median():.3g}" for one in found]
-    return "\n".join(lines), histograms.of_scales(found, "batch norm scales")
+    return "\n".join(lines), histograms.of_scales(found)
 
 
 def _penalty(opened: Any) -> str:
@@ -94,7 +94,7 @@ def _inputs(options: Options, opened: Any) -> tuple[str, bytes]:
     from engine.training.choose_data import open_data
     from quant.placement import may_be_negative, meet, quantizable
     from quant.prepare import prepare
-    from quant.spec import affine
+    from quant.spec import affine_spec
     from scripts.drawing import histograms
 
     data = open_data(options, device.choose(options.machine.device), opened.checkpoint)
@@ -103,18 +103,18 @@ def _inputs(options: Options, opened: Any) -> tuple[str, bytes]:
     if name not in layers:
         hint = argtypes.nearest(name, layers) or f"one of {', '.join(layers)}"
         raise UserError(f"{opened.path} has no convolution or linear layer {name!r}", hint)
-    quantized = prepare(model, meet(affine(8, 8, 1, True), model)).to(device.choose(options.machine.device))
+    quantized = prepare(model, meet(affine_spec(8, 8, 1, True), model)).to(device.choose(options.machine.device))
     found = histograms.inputs(quantized, name, data.train, options.pictures, options.machine.seed)
     lines = [
         f"{bits} bit {method}: {low:.4g} to {high:.4g}"
         for bits in histograms.WIDTHS
-        for method, (low, high) in histograms.ranges(found, bits, symmetric=False).items()
+        for method, (low, high) in histograms.ranges(found, bits).items()
     ]
     if name in may_be_negative(model):
         lines.append("no ReLU before this layer: with --calibrate kl, quant.ptq uses mse for its input")
     pictures = min(options.pictures, len(data.train))
     title = f"inputs of {name}, {opened.path}, {pictures} pictures of {data.info.label}"
-    return "\n".join(lines), histograms.of_inputs(found, title, symmetric=False)
+    return "\n".join(lines), histograms.of_inputs(found, title)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -16,7 +16,7 @@ from prune.families import families, scores
 from quant.calibrate import calibrate
 from quant.placement import quantizable
 from quant.prepare import prepare
-from quant.spec import affine
+from quant.spec import affine_spec
 
 BITS = (8, 4, 2)
 SHARES = (0.25, 0.5, 0.75)
@@ -31,12 +31,12 @@ def table(model: NormalForm, data: Data, batch: int, task: Task) -> Iterator[tup
     layer makes, those with the smallest BN scales are set to 0. If some have no BN scale, weights decide.
     """
     ran = dict.fromkeys(row.name for row in cost.layers(model, data.info.image_size))  # in the order of execution
-    layers = [name for name in ran if name in quantizable(model)]
-    first = first_layers(model)
+    can, first = quantizable(model), first_layers(model)
+    layers = [name for name in ran if name in can]
     for name in layers:
         others = tuple(other for other in layers if other != name)
         for bits in BITS:
-            spec = replace(affine(bits, bits, 1, True), exceptions=others, bn_momentum=None)
+            spec = replace(affine_spec(bits, bits, 1, True), exceptions=others, bn_momentum=None)
             if name in first:
                 spec = replace(spec, float_inputs=(name,))
             quantized = prepare(model, spec)

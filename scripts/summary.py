@@ -73,7 +73,7 @@ def body(options: Options) -> dict[str, Any]:
     arch, model, side = _network(options)
     picture = picture_of(model, side)
     with (
-        check.user_code(arch, f"let its code run on pictures of {_by(picture)}, or give another --image_size")
+        check.as_misdeclared(arch, f"let its code run on pictures of {_by(picture)}, or give another --image_size")
         if is_users_code(arch)
         else nullcontext()
     ):

@@ -10,7 +10,7 @@ from deploy.lowering.builder import Builder, name_of
 from deploy.operations.layers import Decode, Quantize
 from engine.errors import BAD_CHECKPOINT, UserError
 from models.graph.flow import module
-from models.layers.quantizers import declared
+from models.layers.quantizers import promises
 from models.layers.quantizers.base import Quantizer, Signs, Steps
 
 Grid = Steps | Signs | None
@@ -35,8 +35,8 @@ def _grid_of(node: fx.Node, quantizer: Quantizer) -> Grid:
     Raises:
         UserError: exit 3 if no grid describes its codes.
     """
-    if fault := declared.fault_of_grid(quantizer):
-        raise UserError(f"{name_of(node)}: {fault}", declared.HINT, BAD_CHECKPOINT)
+    if fault := promises.fault_of_grid(quantizer):
+        raise UserError(f"{name_of(node)}: {fault}", promises.HINT, BAD_CHECKPOINT)
     return quantizer.grid()
 
 

@@ -15,7 +15,7 @@ from deploy.operations.functions import Function, Slopes, Softmax
 from deploy.operations.layers import Affine
 from deploy.operations.places import AdaptivePool, AveragePool, Concatenate, MaxPool, Slice
 from models.graph.flow import PASSING
-from models.layers.fold import affine
+from models.layers.fold import in_eval
 
 Made = Callable[[Builder, Any], int]
 LARGEST = float(torch.finfo(torch.float32).max)
@@ -31,7 +31,7 @@ def norm(builder: Builder, found: Any) -> int:
     """Add a batch norm that is not merged into a layer."""
     if found.running_mean is None:
         raise builder.refused("it keeps no running statistics")
-    multiplier, shift = affine(found)
+    multiplier, shift = in_eval(found)
     return builder.add(Affine, builder.source(), multiplier=numbers(multiplier), shift=numbers(shift))
 
 

@@ -31,7 +31,7 @@ from models.layers.coded_value import CodedValue
 from models.layers.fold import Flip
 from models.layers.quantizers.affine import affine_range
 from models.layers.quantizers.base import Quantizer, Steps
-from models.layers.quantizers.declared import grid_of
+from models.layers.quantizers.promises import grid_of
 
 RULES = {**CALLS, **COMPOSED, **MOVES, **PRODUCTS, **COMPUTED}
 """The rule of each operation's calls."""

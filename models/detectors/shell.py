@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_unflatten
 
 from engine.checkpoint.words import counted
 from engine.cli.archs import library
-from models.check import Misdeclared, user_code
+from models.check import Misdeclared, as_misdeclared
 from models.detectors.results import check_boxes, check_losses
 from models.detectors.settings import Settings, outputs, settings
 from models.detectors.stages import CALLED, Stage, answers
@@ -156,7 +156,7 @@ class Shell:
         self._bring_to(device)
         try:
             self._set(training)
-            with user_code(self._arch, CALLED):
+            with as_misdeclared(self._arch, CALLED):
                 yield self._detector
         finally:
             self._set(before)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
-from models.check import Misdeclared, user_code
+from models.check import Misdeclared, as_misdeclared
 
 Place = tuple[int, int]
 """The place of a tensor: the stage that returns it, -1 for the picture, and its number among the stage's tensors."""
@@ -77,7 +77,7 @@ def watched(detector: nn.Module, names: Sequence[str], picture: Tensor, arch: st
     calls: list[tuple[str, Any, Any]] = []
     with _hooked(detector, names, lambda name, given, output: calls.append((name, given, output))), torch.no_grad():
         detector.eval()
-        with user_code(arch, CALLED):
+        with as_misdeclared(arch, CALLED):
             detector([picture])
     ran = [name for name, *_ in calls]
     for name in names:

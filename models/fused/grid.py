@@ -35,9 +35,8 @@ def _of(rule: Rule, act: Act, device: torch.device) -> Tensor:
     bottom, top = (torch.full_like(step, end) for end in ENDS[act])
     first, last = far, -far  # the step has no gradient
     least, most = -far, far
-    if rule.kind == "round":
-        inner = torch.nextafter(low, high), torch.nextafter(high, low)
-        least, most = inner if rule.margin is None else (low - rule.margin, high + rule.margin)
+    if rule.kind in ("round", "share"):
+        least, most = _slopes(rule, low, high)
         if rule.learned:
             first, last = least, most
     elif rule.kind != "number" and rule.slope == "saturate":
@@ -45,6 +44,19 @@ def _of(rule: Rule, act: Act, device: torch.device) -> Tensor:
     least = torch.maximum(least, torch.nextafter(bottom / step, far))
     most = torch.minimum(most, torch.nextafter(top / step, -far))
     return torch.stack([bottom, top, step, low, high, least, most, first, last])
+
+
+def _slopes(rule: Rule, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the least and the largest x / step that have a gradient."""
+    if rule.slopes == "within":
+        return low, high
+    if rule.slopes == "between":
+        return torch.nextafter(low, high), torch.nextafter(high, low)
+    # halves go to even: half a step beyond an odd end, a number is rounded away from it
+    least, most = low - 0.5, high + 0.5
+    return torch.where(low % 2 == 0, least, torch.nextafter(least, high)), torch.where(
+        high % 2 == 0, most, torch.nextafter(most, low)
+    )
 
 
 def _number(value: Tensor | float, device: torch.device) -> Tensor:

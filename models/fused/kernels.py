@@ -1,7 +1,7 @@
 """The operations between two layers and their gradients: batch norm, activation, codes. One pass over memory each.
 
     x = clamp((z - k) * a + c, bottom, top)      z: a layer's output, (numbers a channel, channels); k, a, c: (channels,)
-    codes = clamp(round(x / step), low, high), or signs of x, or x itself
+    codes = clamp(round(x / step), low, high), or clamp(round(PRESCALE x high), low, high), or signs of x, or x itself
 
 Backward, a and c belong to v = x / step: dv / dz is `a` where least <= v <= most, else 0. All arithmetic is fp32,
 whatever the type of z and of the gradients. source/fused.cpp computes these formulas on a CPU, on_gpu.py on a GPU. One
@@ -13,10 +13,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from models.layers.quantizers import ternary
+from models.layers.quantizers import dorefa, ternary
 from models.layers.quantizers.base import Kind
 
-THRESHOLD = ternary.ACTIVATION_THRESHOLD
+PRESCALE, THRESHOLD = dorefa.ACTIVATION_PRESCALE, ternary.ACTIVATION_THRESHOLD
 
 
 def moments(z: Tensor, k: Tensor, ends: bool) -> tuple[Tensor, ...]:
@@ -36,6 +36,8 @@ def coded(z: Tensor, k: Tensor, a: Tensor, c: Tensor, grid: Tensor, kind: Kind, 
     x = torch.minimum(torch.maximum((z.float() - k) * a + c, grid[0]), grid[1])
     if kind == "round":
         x = torch.minimum(torch.maximum(x / grid[2], grid[3]), grid[4]).round()
+    elif kind == "share":
+        x = torch.minimum(torch.maximum(x * PRESCALE * grid[4], grid[3]), grid[4]).round()
     elif kind == "sign":
         x = torch.where(x >= 0, 1.0, -1.0)
     elif kind == "ternary":

@@ -21,7 +21,7 @@ from models.fused.dispatch import by_kernels
 from models.fused.windows import Windows
 from models.layers.quantizers.base import Kind
 
-KINDS: tuple[Kind, ...] = ("number", "round", "sign", "ternary")
+KINDS: tuple[Kind, ...] = ("number", "round", "sign", "ternary", "share")
 LANES = 16
 """Channels in the widest vector of source/lanes.h."""
 

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from models.fused.kernels import THRESHOLD
+from models.fused.kernels import PRESCALE, THRESHOLD
 from models.layers.quantizers.base import Kind
 
 WIDE = 64
@@ -22,8 +22,8 @@ SUMS = (64, 132)
 """The same for sums: they stay in registers, and a part is a row of the result. An H200 has 132 multiprocessors."""
 EXACT = 12582912.0
 """1.5 * 2^23: adding it to an fp32 number below 2^22 and subtracting it again rounds to an integer, half to even."""
-_KINDS: dict[Kind, int] = {"number": 0, "round": 1, "sign": 2, "ternary": 3}
-_EDGE, _EXACT = tl.constexpr(THRESHOLD), tl.constexpr(EXACT)
+_KINDS: dict[Kind, int] = {"number": 0, "round": 1, "sign": 2, "ternary": 3, "share": 4}
+_EDGE, _EXACT, _PRESCALE = tl.constexpr(THRESHOLD), tl.constexpr(EXACT), tl.constexpr(PRESCALE)
 
 
 def moments(z: Tensor, k: Tensor, ends: bool) -> tuple[Tensor, ...]:
@@ -161,8 +161,9 @@ def _coded(
     for start in range(first, last, ROWS):
         place, there = _at(start, last, channel, inside, channels, ROWS)
         x = _clamped((tl.load(z + place, there, 0.0).to(tl.float32) - middle) * factor + shift, bottom, top)
-        if KIND == 1:
-            x = _clamped(_divided(x, step, inverse), low, high)
+        if KIND == 1 or KIND == 4:
+            x = _divided(x, step, inverse) if KIND == 1 else x * _PRESCALE * high
+            x = _clamped(x, low, high)  # last, so that no product and sum become one fused operation
             x = (x + _EXACT) - _EXACT
         if KIND == 2:
             x = tl.where(x >= 0, 1.0, -1.0)

@@ -45,49 +45,78 @@ def numbers(node: fx.Node) -> int:
     return prod(count for count in node.meta["shape"] if count)
 
 
-def _from(form: NormalForm, first: fx.Node, batch: int | None) -> tuple[list[fx.Node], Segment] | None:
-    """Return the nodes and the segment that begin with a node; None: there is no segment."""
-    chain: list[fx.Node] = []
-    at: fx.Node | None = first
-    on_gpu = type_and_device(form)[1].type == "cuda"
+class _Chain:
+    """The nodes that a segment takes, one behind the other.
 
-    def take(fits: bool) -> bool:
-        """Add the next node to the chain, if `fits` and its module has no hooks: hooks need a call of their module."""
-        nonlocal at
-        if not fits or at is None or _has_hooks(module(form, at)):
+    Attributes:
+        nodes: those taken so far.
+        at: the next node, the only reader of their result; None if there are several or none.
+    """
+
+    def __init__(self, form: NormalForm, first: fx.Node) -> None:
+        self.form = form
+        self.nodes: list[fx.Node] = []
+        self.at: fx.Node | None = first
+
+    @property
+    def next(self) -> nn.Module | None:
+        """The module of the next node."""
+        return None if self.at is None else module(self.form, self.at)
+
+    def take(self, fits: bool = True) -> bool:
+        """Add the next node, if it `fits` and its module has no hooks: hooks need a call of their module."""
+        if not fits or self.at is None or _has_hooks(self.next):
             return False
-        chain.append(at)
-        behind = readers(at)
-        at = behind[0] if len(behind) == 1 and len(at.users) == 1 else None
+        self.nodes.append(self.at)
+        behind = readers(self.at)
+        self.at = behind[0] if len(behind) == 1 and len(self.at.users) == 1 else None
         return True
 
-    layer = module(form, first)
-    known = isinstance(layer, QuantConv2d) or _is_quicker_here(form, first)
-    layer = layer if isinstance(layer, nn.Conv2d) and take(known and _is_called_once(form, first)) else None
-    while layer is not None and take(at is not None and isinstance(module(form, at), FoldedNorm)):
-        pass
-    norm = None if at is None else module(form, at)
-    norm = norm if isinstance(norm, nn.BatchNorm2d) and take(_is_plain(form, at, norm)) else None
-    pools_here = bool(chain) and not on_gpu
+    def take_layer(self, first: fx.Node) -> nn.Conv2d | None:
+        layer = self.next
+        known = isinstance(layer, QuantConv2d) or _is_quicker_here(self.form, first)
+        if not isinstance(layer, nn.Conv2d) or not self.take(known and _is_called_once(self.form, first)):
+            return None
+        while self.take(isinstance(self.next, FoldedNorm)):
+            pass
+        return layer
 
-    def take_pool() -> nn.MaxPool2d | None:
-        found = _pool(form, at) if pools_here else None
-        return found if take(found is not None) else None
+    def take_norm(self) -> nn.BatchNorm2d | None:
+        norm = self.next
+        fits = isinstance(norm, nn.BatchNorm2d) and self.take(_is_plain(self.form, self.at, norm))
+        return norm if fits else None  # type: ignore[return-value]
 
-    pool = take_pool()
-    act = ACTS.get(type(module(form, at))) if at is not None else None
-    act = act if act is not None and take(True) else "none"
-    pool = take_pool() if pool is None else pool
-    quantizer = _quantizer(form, at, bool(chain))
-    if quantizer is not None and at is not None and isinstance(module(form, at), Quantizer):
-        take(True)
-    if not chain or (layer is None and norm is None and quantizer is None):
+    def take_pool(self) -> nn.MaxPool2d | None:
+        pool = _pool(self.form, self.at)
+        return pool if self.take(pool is not None) else None
+
+    def take_act(self) -> Act:
+        act = ACTS.get(type(self.next))
+        return act if act is not None and self.take() else "none"
+
+    def take_quantizer(self) -> Quantizer | None:
+        """Return the quantizer behind the nodes. A layer's own stays with the layer."""
+        quantizer = _quantizer(self.form, self.at, bool(self.nodes))
+        self.take(quantizer is not None and isinstance(self.next, Quantizer))
+        return quantizer
+
+
+def _from(form: NormalForm, first: fx.Node, batch: int | None) -> tuple[list[fx.Node], Segment] | None:
+    """Return the nodes and the segment that begin with a node; None: there is no segment."""
+    chain, on_gpu = _Chain(form, first), type_and_device(form)[1].type == "cuda"
+    layer, norm = chain.take_layer(first), chain.take_norm()
+    pools_here = bool(chain.nodes) and not on_gpu
+    pool = chain.take_pool() if pools_here else None
+    act = chain.take_act()
+    pool = chain.take_pool() if pools_here and pool is None else pool
+    quantizer = chain.take_quantizer()
+    if not chain.nodes or (layer is None and norm is None and quantizer is None):
         return None
     without_codes = not on_gpu and quantizer is None and not isinstance(layer, QuantConv2d)
     alone = act == "none" and pool is None
-    if without_codes and batch is not None and (alone or batch * max(map(numbers, chain)) < FEW):
+    if without_codes and batch is not None and (alone or batch * max(map(numbers, chain.nodes)) < FEW):
         return None
-    return chain, Segment(layer, norm, act, quantizer, pool)
+    return chain.nodes, Segment(layer, norm, act, quantizer, pool)
 
 
 def _pool(form: NormalForm, node: fx.Node | None) -> nn.MaxPool2d | None:

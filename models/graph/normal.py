@@ -30,7 +30,7 @@ class Form:
         aliases: maps the keys of parameters in this form to their keys in the captured network, where they differ.
         vanished: names of modules that evaluation does not run.
         whole: of a cut network, Channels.whole of the network that it was cut from.
-        gates: the result of channels.classes.gates, None before its first call.
+        gates: the result of channels.classes.gates, None before its first call and after a change of the network.
         detector: for the core of a detector, the code around it: a models.detectors.shell.Shell.
     """
 
@@ -90,7 +90,7 @@ class NormalForm(nn.Module):
                 f"add --image_size {self.captured.picture[2]}",
             )
         if self._run is None:
-            self.update()
+            self._compile()
         return cast(Callable, self._run)(self, x)
 
     def replace(self, name: str, module: nn.Module) -> None:
@@ -112,6 +112,7 @@ class NormalForm(nn.Module):
                 else:
                     module.register_buffer(leaf, held, leaf not in old._non_persistent_buffers_set)
         self.set_submodule(name, module)
+        self.captured.gates = None
 
     def _apply(self, *args: Any, **kwargs: Any) -> Any:
         """Apply as nn.Module does, keep buffers of several names one, and move calls that name the network's type or device."""
@@ -133,6 +134,10 @@ class NormalForm(nn.Module):
 
     def update(self) -> None:
         """Recompile the graph. Call it after each change of the graph."""
+        self._compile()
+        self.captured.gates = None
+
+    def _compile(self) -> None:
         # an empty one: a network's `code` or `graph` would clash with its own attributes
         compiled = fx.GraphModule({}, fx.Graph())
         compiled.graph = self.captured.graph

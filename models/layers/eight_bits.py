@@ -65,6 +65,9 @@ def _is_byte(weight: Tensor) -> bool:
 class Product(torch.autograd.Function):
     """conv(x, weight) of codes that fit, in fp32: sums of integers in 32 bits, rounded once if above 2^24.
 
+    Above it, sums of halved codes are rounded twice. Then they are off by at most one unit in the last place.
+
+
     The codes of x are in fp32 or bf16, those of the weight in fp32.
     """
 

@@ -44,7 +44,7 @@ def normalizing(norm: _BatchNorm, mean: Tensor, var: Tensor) -> Affine:
     return Affine(multiplier, -mean * multiplier if norm.bias is None else norm.bias - mean * multiplier)
 
 
-def affine(norm: _BatchNorm) -> Affine:
+def in_eval(norm: _BatchNorm) -> Affine:
     """Return what a BN computes in eval mode, without a gradient.
 
     Raises:

@@ -82,19 +82,19 @@ def _number(given: Tensor | Quantized) -> Tensor:
     return given.codes if isinstance(given, Quantized) else given
 
 
-def ranges(found: Histogram, bits: int, symmetric: bool) -> dict[str, tuple[float, float]]:
-    """Return the lowest and the highest value that each method of calibration does not clip."""
-    return {name: method(found, bits, symmetric) for name, method in METHODS.items()}
+def ranges(found: Histogram, bits: int) -> dict[str, tuple[float, float]]:
+    """Return the lowest and the highest value that each method of calibration does not clip, for asymmetric codes."""
+    return {name: method(found, bits, False) for name, method in METHODS.items()}
 
 
-def of_inputs(found: Histogram, title: str, symmetric: bool) -> bytes:
+def of_inputs(found: Histogram, title: str) -> bytes:
     """Draw the histogram with the ranges in it, a panel for each of WIDTHS."""
     figure, axes = pyplot.subplots(len(WIDTHS), 1, figsize=(10, 6), layout="constrained", sharex=True)
     counts = found.counts.reshape(SHOWN, BINS // SHOWN).sum(1).numpy()
     edges = np.linspace(found.low, found.high, SHOWN + 1)
     for axis, bits in zip(axes, WIDTHS, strict=True):
         axis.stairs(counts, edges, fill=True, color="0.8", label="inputs")
-        for number, (name, (low, high)) in enumerate(ranges(found, bits, symmetric).items()):
+        for number, (name, (low, high)) in enumerate(ranges(found, bits).items()):
             for edge in (low, high) if low < 0 else (high,):
                 label = f"{name}: {low:.3g} to {high:.3g}" if edge == high else None
                 axis.axvline(edge, color=f"C{number}", linestyle=("-", "--", "-.", ":")[number], label=label)
@@ -105,7 +105,7 @@ def of_inputs(found: Histogram, title: str, symmetric: bool) -> bytes:
     return figures.png(figure, DPI)
 
 
-def of_scales(files: Sequence[Scales], title: str) -> bytes:
+def of_scales(files: Sequence[Scales]) -> bytes:
     """Draw a panel a file, over the same bins, with the number of channels in each bin."""
     figure, axes = pyplot.subplots(
         len(files), 1, figsize=(10, 2.2 * len(files)), layout="constrained", squeeze=False, sharex=True, sharey=True
@@ -114,7 +114,7 @@ def of_scales(files: Sequence[Scales], title: str) -> bytes:
     for axis, found in zip(axes[:, 0], files, strict=True):
         _panel(axis, found, edges)
     axes[-1, 0].set_xlabel("|batch norm scale| (no unit)")
-    figure.suptitle(title, parse_math=False)
+    figure.suptitle("batch norm scales")
     return figures.png(figure, DPI)
 
 

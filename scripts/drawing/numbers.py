@@ -9,7 +9,7 @@ from torch import Tensor
 
 from models.layers.quantizers import kinds, made
 from models.layers.quantizers.base import Quantizer, Signs, Steps
-from models.layers.quantizers.declared import grid_of
+from models.layers.quantizers.promises import grid_of
 from quant.quantizer_spec import STE, QuantizerSpec
 
 POINTS = 401

@@ -27,13 +27,13 @@ from quant.placement import meet
 from quant.prepare import prepare
 from quant.quantizer_spec import quantizer
 from quant.restore import open as opened
-from quant.spec import QuantSpec, affine, uniform
+from quant.spec import QuantSpec, affine_spec, uniform
 from tests.tools import cases
 
 SPECS = {
     "float": QuantSpec(),
-    "int8": affine(8, 8, 1, False),
-    "int8 folded": affine(8, 8, 1, True),
+    "int8": affine_spec(8, 8, 1, False),
+    "int8 folded": affine_spec(8, 8, 1, True),
     "w4a4": QuantSpec(quantizer(4), quantizer(4)),
     "wbab bacp": QuantSpec(quantizer("b"), quantizer("b"), order="bacp"),
     "wbab": QuantSpec(quantizer("b"), quantizer("b")),
@@ -121,7 +121,7 @@ def test_a_merged_file_of_a_narrower_network_reads_back(name: str, tmp_path: Pat
     model = capture(resized(plain, cut), (3, 32, 32), arch)
     for tensor in model.parameters():
         tensor.copy_(torch.randn(tensor.shape) / 4)
-    spec = replace(meet(affine(8, 8, 1, True), model), by_graph=True)
+    spec = replace(meet(affine_spec(8, 8, 1, True), model), by_graph=True)
     model = prepare(model, spec)
     model.train()(pictures(model, 2))
     merged, x = merge(model), pictures(model, 5)

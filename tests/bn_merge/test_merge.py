@@ -27,7 +27,7 @@ from models.layers.fold import MergedConv2d, MergedLinear
 from quant.prepare import prepare
 from quant.quantizer_spec import quantizer
 from quant.restore import open as restored
-from quant.spec import QuantSpec, affine
+from quant.spec import QuantSpec, affine_spec
 from tests.tools.networks import captured, ends, form
 from tests.tools.residual import ARCH, residual
 
@@ -129,11 +129,11 @@ def test_every_pair_of_bits(weight: int | str, activations: tuple[int | str, ...
 @pytest.mark.parametrize(("q_type", "bn_fold"), list(product((0, 1), (False, True))))
 def test_int8(q_type: int, bn_fold: bool, arch: str) -> None:
     for bits, per_channel in (((8, 8), True), ((8, 8), False), ((4, 32), True), ((2, 3), True)):
-        check(prepared(arch, affine(*bits, q_type, bn_fold, per_channel)))
+        check(prepared(arch, affine_spec(*bits, q_type, bn_fold, per_channel)))
 
 
 @pytest.mark.parametrize(
-    "spec", [QuantSpec(), affine(8, 8, 1, False), QuantSpec(quantizer("t"), quantizer(4))], ids=lambda s: s.name
+    "spec", [QuantSpec(), affine_spec(8, 8, 1, False), QuantSpec(quantizer("t"), quantizer(4))], ids=lambda s: s.name
 )
 def test_residual_networks_with_linear_layers(spec: QuantSpec) -> None:
     check(prepared(ARCH, spec))
@@ -155,14 +155,14 @@ def test_binary_codes_before_a_residual_sum_keep_their_scale() -> None:
 @pytest.mark.parametrize("bits", [(8, 8), (4, 32), (2, 2)])
 def test_folded_in_training_merges_to_itself_exactly(bits: tuple[int, int]) -> None:
     for q_type, arch in product((0, 1), CFGS):
-        model = prepared(arch, affine(*bits, q_type, True))
+        model = prepared(arch, affine_spec(*bits, q_type, True))
         assert torch.equal(merge(model)(pictures()), model(pictures()))
 
 
 SPECS = [
     QuantSpec(), QuantSpec(quantizer("b"), quantizer("b"), order="bacp"), QuantSpec(quantizer("t", gap=True), quantizer("b")),
     QuantSpec(quantizer("b"), quantizer("t")), QuantSpec(quantizer(8), quantizer(8)), QuantSpec(quantizer(4), quantizer(8), order="bacp"),
-    affine(8, 8, 0, True), affine(8, 8, 1, False),
+    affine_spec(8, 8, 0, True), affine_spec(8, 8, 1, False),
 ]  # fmt: skip
 
 
@@ -217,7 +217,7 @@ def averaged(block: ConvBNAct) -> None:
 @pytest.mark.parametrize(
     ("change", "left"), [(no_convolution, "block4.bn"), (two_norms, "block4.act"), (averaged, "block4.pool")]
 )
-@pytest.mark.parametrize("spec", [QuantSpec(), affine(8, 8, 1, True)], ids=["float", "folded in training"])
+@pytest.mark.parametrize("spec", [QuantSpec(), affine_spec(8, 8, 1, True)], ids=["float", "folded in training"])
 def test_what_cannot_be_folded_stays(change: Callable[[ConvBNAct], None], left: str, spec: QuantSpec) -> None:
     """A batch norm after a sum, a batch norm or an average stays; the network computes the same, and other norms are folded."""
     model = odd(change)

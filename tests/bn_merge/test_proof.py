@@ -22,7 +22,7 @@ from models.blocks import ConvBNAct
 from quant.prepare import prepare
 from quant.quantizer_spec import quantizer
 from quant.restore import open as opened
-from quant.spec import QuantSpec, affine
+from quant.spec import QuantSpec, affine_spec
 from tests.tools.by_hand import FOLDED, Own
 from tests.tools.networks import NARROW, captured, ends, form
 from tests.tools.residual import residual
@@ -33,7 +33,7 @@ def pictures(count: int = 16) -> Tensor:
 
 
 @pytest.mark.parametrize("kind", FOLDED, ids=lambda kind: kind.__name__)
-@pytest.mark.parametrize("spec", [QuantSpec(), affine(8, 8, 1, True)], ids=["float", "folded in training"])
+@pytest.mark.parametrize("spec", [QuantSpec(), affine_spec(8, 8, 1, True)], ids=["float", "folded in training"])
 def test_blocks_with_a_forward_of_their_own_pass(kind: type[ConvBNAct], spec: QuantSpec) -> None:
     model = prepare(captured(Own(kind)), spec)
     model.train()(pictures())

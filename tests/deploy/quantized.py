@@ -21,7 +21,7 @@ from models.graph.normal import NormalForm
 from quant.placement import meet
 from quant.prepare import prepare
 from quant.quantizer_spec import for_inputs, quantizer
-from quant.spec import QuantSpec, affine, uniform
+from quant.spec import QuantSpec, affine_spec, uniform
 from tests.tools import cases
 
 SIDE = 16
@@ -40,12 +40,12 @@ SPECS = {
     "w4a4": uniform("dorefa", 4, 4),
     "w3a32": QuantSpec(quantizer(3), FLOAT),
     "lsq": uniform("lsq", 4, 4),
-    "int8": affine(8, 8, 1, False),
-    "int8 symmetric": affine(8, 8, 0, False),
-    "int8 one grid": affine(8, 8, 1, False, per_channel=False),
-    "int8 symmetric one grid": affine(8, 8, 0, False, per_channel=False),
-    "int8 folded": affine(8, 8, 1, True),
-    "int7": affine(7, 8, 0, False),
+    "int8": affine_spec(8, 8, 1, False),
+    "int8 symmetric": affine_spec(8, 8, 0, False),
+    "int8 one grid": affine_spec(8, 8, 1, False, per_channel=False),
+    "int8 symmetric one grid": affine_spec(8, 8, 0, False, per_channel=False),
+    "int8 folded": affine_spec(8, 8, 1, True),
+    "int7": affine_spec(7, 8, 0, False),
     "wbab bacp": _signs("b", "b"),
     "wbab cbap": _signs("b", "b", "cbap"),
     "wtab": _signs("t", "b"),
@@ -60,9 +60,9 @@ ENDS = {
     "wtab cbap ends": replace(_signs("t", "b", "cbap"), ends="int8"),
     "wtat ends": replace(_signs("t", "t"), ends="int8"),
     "w4a4 ends": uniform("dorefa", 4, 4, ends="int8"),
-    "int8 ends": replace(affine(8, 8, 1, False), ends="int8"),
-    "int4 symmetric ends folded": replace(affine(4, 4, 0, True), ends="int8"),
-    "int8 one grid ends": replace(affine(8, 8, 1, False, per_channel=False), ends="int8"),
+    "int8 ends": replace(affine_spec(8, 8, 1, False), ends="int8"),
+    "int4 symmetric ends folded": replace(affine_spec(4, 4, 0, True), ends="int8"),
+    "int8 one grid ends": replace(affine_spec(8, 8, 1, False, per_channel=False), ends="int8"),
 }
 SUMS = {"int8 sums": uniform("affine", 8, 8, sums="int8")}
 """For networks with sums."""

@@ -27,7 +27,7 @@ from quant.placement import reads_sums
 from quant.prepare import prepare
 from quant.quantizer_spec import quantizer
 from quant.restore import restore
-from quant.spec import QuantSpec, affine
+from quant.spec import QuantSpec, affine_spec
 from tests.tools.networks import ends, form
 from tests.tools.residual import ARCH
 
@@ -44,8 +44,8 @@ SPECS = {
     "wta4": QuantSpec(quantizer("t"), quantizer(4)),
     "wbab": QuantSpec(quantizer("b"), quantizer("b"), order="bacp"),
     "wbab cbap": QuantSpec(quantizer("b"), quantizer("b")),
-    "int8": affine(8, 8, 1, False),
-    "int8 folded": affine(8, 8, 0, True),
+    "int8": affine_spec(8, 8, 1, False),
+    "int8 folded": affine_spec(8, 8, 0, True),
 }
 
 Edit = Callable[[nn.BatchNorm2d], None]

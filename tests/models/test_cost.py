@@ -16,7 +16,7 @@ from models import cost
 from models.layers.fold import Flip
 from quant.prepare import prepare
 from quant.quantizer_spec import quantizer
-from quant.spec import QuantSpec, affine
+from quant.spec import QuantSpec, affine_spec
 from tests.tools.networks import captured, ends, form
 from tests.tools.residual import ARCH
 
@@ -58,24 +58,24 @@ SIZES = {
     "wbab": (dorefa("b", "b"), 1 * INNER + 32 * (ENDS + FILTERS + 56 + NORM), 1 * INNER + 32 * (ENDS + FILTERS + 8)),
     # symmetric: a scale for each filter, and one for the input of all layers except the first
     "int8 symmetric": (
-        affine(8, 8, 0, False),
+        affine_spec(8, 8, 0, False),
         8 * (ENDS + INNER) + 32 * (FILTERS + FILTERS + NORM + 8), 8 * (ENDS + INNER) + 32 * (2 * FILTERS + 8),
     ),
     # asymmetric: a zero point beside each scale
     "int8 asymmetric": (
-        affine(8, 8, 1, False),
+        affine_spec(8, 8, 1, False),
         8 * (ENDS + INNER) + 32 * (FILTERS + 2 * FILTERS + NORM + 16), 8 * (ENDS + INNER) + 32 * (3 * FILTERS + 16),
     ),
     "int8 asymmetric folded": (
-        affine(8, 8, 1, True),
+        affine_spec(8, 8, 1, True),
         8 * (ENDS + INNER) + 32 * (FILTERS + 2 * FILTERS + NORM + 16), 8 * (ENDS + INNER) + 32 * (3 * FILTERS + 16),
     ),
     "int8 per tensor": (  # merged: the batch norm makes the one scale of a layer one a filter, its zero point stays
-        affine(8, 8, 1, False, per_channel=False),
+        affine_spec(8, 8, 1, False, per_channel=False),
         8 * (ENDS + INNER) + 32 * (FILTERS + 2 * 9 + NORM + 16), 8 * (ENDS + INNER) + 32 * (2 * FILTERS + 9 + 16),
     ),
     "int4 with float inputs": (
-        affine(4, 32, 0, False),
+        affine_spec(4, 32, 0, False),
         4 * (ENDS + INNER) + 32 * (FILTERS + FILTERS + NORM), 4 * (ENDS + INNER) + 32 * 2 * FILTERS,
     ),
 }  # fmt: skip
@@ -144,7 +144,7 @@ def test_pruned_networks_cost_what_their_widths_say() -> None:
     weights = [a * b * k * k for a, b, k in zip(widths, widths[1:], (5, 1, 1, 5, 1, 1, 3, 1, 1), strict=False)]
     filters = sum(widths[1:])
     assert bits(small) == 32 * (sum(weights) + 5 * filters)
-    whole = prepare(small, affine(8, 8, 1, False).at_ends(*ends(small)))
+    whole = prepare(small, affine_spec(8, 8, 1, False).at_ends(*ends(small)))
     assert bits(whole) == 8 * sum(weights) + 32 * (3 * filters + 4 * filters + 16)
     assert bits(merge(whole)) == 8 * sum(weights) + 32 * (3 * filters + 16)
     four = prepare(small, dorefa(4, 4).at_ends(*ends(small)))
@@ -156,7 +156,7 @@ def test_linear_layers_count_like_convolutions() -> None:
     model = form("slimming", [4, 6, 8])  # only the linear layer has a bias
     weights, filters = 3 * 4 * 49 + 4 * 6 * 9 + 6 * 8 * 9, 4 + 6 + 8
     assert bits(model) == 32 * (weights + 4 * filters + 8 * 10 + 10)
-    spec = affine(8, 8, 0, False)
+    spec = affine_spec(8, 8, 0, False)
     small = prepare(model, spec.at_ends(*ends(model)))
     # three inputs of eight bits: two convolutions and the linear layer
     assert bits(small) == 8 * (weights + 80) + 32 * (filters + 10 + 4 * filters + 10 + 3)

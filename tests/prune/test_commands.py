@@ -230,7 +230,7 @@ def test_every_network_is_trained_pruned_and_refined(arch: str, workplace: Path,
 def test_a_layer_that_would_be_emptied_is_named(saved: Path, command: Command) -> None:
     rewrite("thin.pth", **flat(block1=0.7, block3=1e-6))
     done = command("prune.normal_regular", "--percent", 0.125, "--model", "thin.pth")
-    assert re.search(r"^warning: .*would empty block3\.conv\b", done.err, re.M)
+    assert re.search(r"^warning: .*would leave fewer than 2 channels in block3\.conv\b", done.err, re.M)
     assert read(done.path)["cfg"] == [
         8,
         8,
@@ -270,7 +270,7 @@ FAULTS = """
 3 prune.train --from_scratch models_save/nin_w2a2.pth         | stage 'quantize'
 3 prune.train --evaluate models_save/nin_w2a2.pth             | stage 'quantize'
 2 prune.normal_regular --save models_save/../models_save/nin_preprune.pth | is both input and output
-2 prune.normal_regular --model thin.pth --percent 0.125 --strict | would empty block3.conv
+2 prune.normal_regular --model thin.pth --percent 0.125 --strict | would leave fewer than 2 channels in block3.conv
 2 prune.gc --arch nin_gc --model models_save/nin.pth          | holds nin, but --arch is nin_gc
 6 prune.normal_regular --save page.pth/out.pth                | cannot write page.pth/out.pth
 6 prune.train --save page.pth/out.pth                         | cannot write page.pth/out.pth

@@ -158,6 +158,13 @@ def test_an_emptied_layer_keeps_its_smallest_legal_width():
     assert planned(3 / 9, 1, [3e-9, 5e-9, 4e-9], [1, 1, 1], [1, 1, 1]) == [[1, 2], [0, 1, 2], [0, 1, 2]]
 
 
+@pytest.mark.parametrize(("asked", "raised"), [(2, ()), (1, (FIRST,)), (0, (FIRST,))])
+def test_a_layer_keeps_two_channels(asked: int, raised: tuple[str, ...]) -> None:
+    """The plan names a layer whose scores ask for fewer."""
+    chosen = planning.plan(scaled([1e-9] * 7, [9.0] * 20, [9.0] * 13), (7 - asked) / 40)
+    assert (chosen.widths, chosen.raised) == ((2, 20, 13), raised)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_only_the_size_of_a_scale_counts(seed):
     scales = ties(seed)

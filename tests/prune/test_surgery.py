@@ -202,6 +202,23 @@ def test_bn_statistics_become_the_mean_over_batches(training):
     assert all(map(torch.equal, model.parameters(), twin.parameters()))
 
 
+def test_bn_statistics_are_those_of_evaluation_where_training_drops_numbers() -> None:
+    torch.manual_seed(0)
+    dropping = (nn.Dropout2d(0.5), nn.Conv2d(3, 4, 3), nn.Dropout(0.5), nn.Conv2d(4, 5, 1), nn.BatchNorm2d(5))
+    net, x = nn.Sequential(*dropping).train(), torch.randn(12, 3, 8, 8)
+
+    class Same(Pictures):
+        def training_batches(self, size: int, seed: int, epoch: int):
+            yield x, torch.zeros(12)
+
+    reestimate_bn(net, Same(), 12, 1, batches=1)
+    with torch.no_grad():
+        read = net[3](net[1](x))
+    torch.testing.assert_close(net[4].running_mean, read.mean((0, 2, 3)))
+    torch.testing.assert_close(net[4].running_var, read.var((0, 2, 3)))
+    assert all(module.training for module in net)
+
+
 def test_a_damaged_picture_leaves_modes_and_momenta_as_they_were() -> None:
     class Damaged(Pictures):
         def training_batches(self, size: int, seed: int, epoch: int):

@@ -15,7 +15,7 @@ from quant.bias_correction import correct_biases
 from quant.calibrate import calibrate
 from quant.placement import meet
 from quant.prepare import prepare
-from quant.spec import QuantSpec, affine
+from quant.spec import QuantSpec, affine_spec
 from tests.tools import cases
 from tests.tools.examined import with_noise
 
@@ -38,7 +38,7 @@ def coded(model: nn.Module, bits: int = 3) -> tuple[NormalForm, NormalForm, Pict
     """Return a network, its calibrated form at few bits, and the pictures."""
     torch.manual_seed(0)
     form, split = capture(with_noise(model), (3, 32, 32), "net"), Pictures()
-    quantized = prepare(form, meet(affine(bits, 8, 1, True), form))
+    quantized = prepare(form, meet(affine_spec(bits, 8, 1, True), form))
     calibrate(quantized, split, "minmax", len(split))
     return form, quantized.eval(), split
 
@@ -132,7 +132,7 @@ def test_a_folded_norm_without_a_bias_takes_the_error_in_its_mean(scaled: bool) 
         model[1].bias = None
     form = capture(model, (3, 32, 32), "net")
     split = Pictures()
-    quantized = prepare(form, meet(affine(3, 8, 1, True), form, ["3.fc"])).eval()
+    quantized = prepare(form, meet(affine_spec(3, 8, 1, True), form, ["3.fc"])).eval()
     calibrate(quantized, split, "minmax", len(split))
     before = copy.deepcopy(quantized)
     assert correct_biases(quantized, split, len(split)) == []

@@ -19,7 +19,7 @@ from models.layers.bnfold import BNFoldConv2d, FoldedNorm
 from quant.prepare import prepare
 from quant.quantizer_spec import quantizer
 from quant.restore import open as opened
-from quant.spec import QuantSpec, affine
+from quant.spec import QuantSpec, affine_spec
 from tests.tools.by_hand import FOLDED, ByHand, Own, Plain
 from tests.tools.networks import captured, form
 
@@ -30,12 +30,12 @@ def norms(model: NormalForm) -> list[str]:
 
 
 def test_a_batch_norm_folds_in_training_whether_it_stands_in_a_block_or_not() -> None:
-    model = prepare(captured(ByHand()), affine(8, 8, 1, True))
+    model = prepare(captured(ByHand()), affine_spec(8, 8, 1, True))
     assert norms(model) == []
     assert isinstance(model.norm, FoldedNorm)
     assert isinstance(model.conv, BNFoldConv2d)
-    assert norms(prepare(captured(ByHand()), affine(8, 8, 1, False))) == ["block.bn", "norm"]
-    apart = prepare(form("nin", [8] * 8), replace(affine(8, 8, 1, True), exceptions=("block4.conv",)))
+    assert norms(prepare(captured(ByHand()), affine_spec(8, 8, 1, False))) == ["block.bn", "norm"]
+    apart = prepare(form("nin", [8] * 8), replace(affine_spec(8, 8, 1, True), exceptions=("block4.conv",)))
     assert norms(apart) == ["block4.bn"], "a float convolution keeps its own"
 
 
@@ -44,7 +44,7 @@ def test_a_batch_norm_folds_in_training_whether_it_stands_in_a_block_or_not() ->
 @pytest.mark.parametrize("bn_fold", [False, True])
 def test_a_forward_of_its_own_is_folded_where_that_is_right(kind: type[ConvBNAct], bn_fold: bool) -> None:
     torch.manual_seed(0)
-    model = prepare(captured(Own(kind)), affine(8, 8, 1, bn_fold).at_ends(["stem"], ["head"])).double()
+    model = prepare(captured(Own(kind)), affine_spec(8, 8, 1, bn_fold).at_ends(["stem"], ["head"])).double()
     x = torch.randn(8, 3, 8, 8).double()
     for _ in range(3):
         model.train()(x)

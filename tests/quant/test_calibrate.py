@@ -20,7 +20,7 @@ from engine.errors import BAD_CHECKPOINT, BAD_DATA, UserError
 from models.layers.quantizers.affine import AffineActivation
 from quant.calibrate import BINS, METHODS, Histogram, calibrate
 from quant.prepare import prepare
-from quant.spec import affine
+from quant.spec import affine_spec
 from tests.tools.networks import ends, form
 
 FORMS = list(product((4, 8), (True, False)))
@@ -165,7 +165,7 @@ def split(count: int = 40) -> TensorSplit:
 def prepared(bn_fold: bool = False, a_bits: int = 8, q_type: int = 1) -> nn.Module:
     torch.manual_seed(0)
     model = form("nin", [8] * 8)
-    return prepare(model, affine(8, a_bits, q_type, bn_fold).at_ends(*ends(model)))
+    return prepare(model, affine_spec(8, a_bits, q_type, bn_fold).at_ends(*ends(model)))
 
 
 def quantizers(model: nn.Module) -> dict[str, AffineActivation]:

@@ -10,7 +10,7 @@ from engine.data.info import DataInfo
 from engine.data.splits import TensorSplit
 from quant.calibrate import calibrate
 from quant.prepare import prepare
-from quant.spec import affine
+from quant.spec import affine_spec
 from tests.tools.networks import captured, ends
 
 
@@ -36,7 +36,7 @@ def test_a_range_that_layers_share_is_set_once_and_is_signed_for_all(
     info, images = DataInfo.unknown(10, 8), torch.randint(0, 256, (40, 8, 8, 3), dtype=torch.uint8)
     split = TensorSplit(images, torch.arange(40) % 10, info, torch.device("cpu"))
     for method in ("kl", "mse"):
-        model = prepare(plain, affine(8, 4, 1, False).at_ends(*ends(plain)))
+        model = prepare(plain, affine_spec(8, 4, 1, False).at_ends(*ends(plain)))
         layers = [getattr(model, name) for name in ("first", "second")]
         assert layers[0].input_quantizer is layers[1].input_quantizer
         calibrate(model, split, method, 40, negative=[negative])

@@ -15,7 +15,7 @@ from quant.placement import meet
 from quant.prepare import prepare
 from quant.quantizer_spec import quantizer
 from quant.restore import open as opened, spec_of
-from quant.spec import QuantSpec, affine, uniform
+from quant.spec import QuantSpec, affine_spec, uniform
 from tests.conftest import NARROW, SMALL, assert_refused
 from tests.tools.networks import form
 
@@ -59,7 +59,7 @@ OFFERED = [
 
 @pytest.mark.parametrize(
     "spec",
-    [*OFFERED, affine(8, 8, 1, True), QuantSpec(quantizer("b"), quantizer("b"), order="bacp")],
+    [*OFFERED, affine_spec(8, 8, 1, True), QuantSpec(quantizer("b"), quantizer("b"), order="bacp")],
     ids=lambda spec: spec.name,
 )
 def test_every_quantizer_spares_them(spec: QuantSpec) -> None:
@@ -84,7 +84,7 @@ def test_every_quantizer_spares_them(spec: QuantSpec) -> None:
 )
 def test_a_pattern_that_keeps_nothing_or_everything_is_refused(pattern: str, words: str, hint: str) -> None:
     with pytest.raises(UserError) as fault:
-        meet(affine(8, 8, 1, False), network(), (pattern,))
+        meet(affine_spec(8, 8, 1, False), network(), (pattern,))
     assert fault.value.code == 2
     assert words in str(fault.value)
     assert hint in fault.value.hint

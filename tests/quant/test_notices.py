@@ -9,7 +9,7 @@ from torch import nn
 from quant import notices
 from quant.placement import meet
 from quant.prepare import prepare
-from quant.spec import affine
+from quant.spec import affine_spec
 from tests.tools.networks import captured
 
 
@@ -29,7 +29,7 @@ def test_norms_that_stay_are_told_apart_by_why(capsys: pytest.CaptureFixture[str
             return self.head(self.three(self.fc(x.mean((2, 3)))).relu())
 
     form = captured(Net())
-    spec = meet(affine(8, 8, 1, True), form, ["kept"])
+    spec = meet(affine_spec(8, 8, 1, True), form, ["kept"])
     notices.say(form, prepare(form, spec), spec)
     said = capsys.readouterr().err
     assert "notice: kept 1 batch norm, not directly behind one convolution or linear layer: of_sum\n" in said

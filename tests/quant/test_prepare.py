@@ -25,7 +25,7 @@ from quant.placement import reads_sums
 from quant.prepare import input_quantizer, prepare
 from quant.quantizer_spec import quantizer
 from quant.restore import restore
-from quant.spec import QuantSpec, affine
+from quant.spec import QuantSpec, affine_spec
 from tests.tools.networks import captured, ends, form
 
 CFGS = {"nin": [8] * 8, "nin_gc": [2, 2, 16, 16, 4, 32, 32, 8]}
@@ -219,11 +219,11 @@ def test_between_the_halves_of_a_depthwise_pair_the_range_is_measured(
 def test_networks_without_pairs_measure_nothing() -> None:
     for arch in CFGS:
         assert reads_sums(network(arch)) == []
-    assert affine(8, 8, 1, False).at_ends(["a"], ["b"], ["c"]).measured_inputs == ()
+    assert affine_spec(8, 8, 1, False).at_ends(["a"], ["b"], ["c"]).measured_inputs == ()
 
 
 TYPED = [QuantSpec(quantizer(4), quantizer(4)), QuantSpec(quantizer("t", gap=True), quantizer("b")),
-         affine(8, 8, 1, False), affine(8, 8, 0, True)]  # fmt: skip
+         affine_spec(8, 8, 1, False), affine_spec(8, 8, 0, True)]  # fmt: skip
 
 
 @pytest.mark.parametrize("spec", TYPED, ids=lambda spec: spec.name)

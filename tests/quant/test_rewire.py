@@ -19,7 +19,7 @@ from models.graph.normal import NormalForm
 from models.layers.quantizers.base import Quantizer
 from quant.prepare import prepare
 from quant.quantizer_spec import quantizer
-from quant.spec import QuantSpec, affine, uniform
+from quant.spec import QuantSpec, affine_spec, uniform
 from tests.tools.networks import captured
 
 BINARY = QuantSpec(quantizer("b"), quantizer("b"), ("stem", "head"))
@@ -134,7 +134,7 @@ def two_readers(net: Net, x: Tensor) -> Tensor:
 
 
 SHARING = {
-    "affine": affine(8, 8, 1, False), "folded": affine(8, 8, 0, True), "dorefa": QuantSpec(quantizer(4), quantizer(4)),
+    "affine": affine_spec(8, 8, 1, False), "folded": affine_spec(8, 8, 0, True), "dorefa": QuantSpec(quantizer(4), quantizer(4)),
     "lsq": uniform("lsq", 4, 4), "binary": QuantSpec(quantizer("b"), quantizer("b")),
 }  # fmt: skip
 
@@ -188,7 +188,7 @@ def test_layers_that_share_one_by_one_share_all() -> None:
         return net.a(z) + net.wide(torch.cat([z, z], 1)) + net.b(z.relu())
 
     _, model = made(run)
-    model = prepare(model, affine(8, 8, 1, False).at_ends(["stem"], ["head"])).train()
+    model = prepare(model, affine_spec(8, 8, 1, False).at_ends(["stem"], ["head"])).train()
     model(pictures())
     assert model.a.input_quantizer is model.b.input_quantizer is not model.wide.input_quantizer
     model.eval()

@@ -24,7 +24,7 @@ from models.layers.coded_value import CodedValue
 from models.layers.quantizers.affine import AffineActivation, affine as on_grid
 from models.layers.quantizers.base import Quantized
 from quant.prepare import prepare
-from quant.spec import QuantSpec, affine, uniform
+from quant.spec import QuantSpec, affine_spec, uniform
 from quant.sums import negative_sums, summed_values
 from tests.conftest import SMALL
 from tests.tools.networks import captured, ends
@@ -128,7 +128,7 @@ def test_its_scale_and_zero_point_count_where_no_layer_counts_them(symmetric: bo
     form = captured(Residual())
     plain, coded = (
         cost.total(cost.layers(prepare(form, made)), "bits")
-        for made in (affine(8, 8, int(not symmetric), False).at_ends(*ends(form)), spec(symmetric=symmetric))
+        for made in (affine_spec(8, 8, int(not symmetric), False).at_ends(*ends(form)), spec(symmetric=symmetric))
     )
     assert coded - plain == 2 * 32 * numbers
 
@@ -191,7 +191,7 @@ def test_a_network_with_a_module_of_that_name_is_refused() -> None:
 
 
 def test_specs_say_it_and_older_ones_read_as_before() -> None:
-    assert "sums" not in affine(8, 8, 0, False).to_dict()
+    assert "sums" not in affine_spec(8, 8, 0, False).to_dict()
     made = uniform("affine", 8, 8, sums="int8")
     assert QuantSpec.from_dict(made.to_dict()) == made
     assert made.name == "int8_q1_fold0_sums"

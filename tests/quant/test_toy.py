@@ -21,7 +21,7 @@ from engine.errors import UserError
 from engine.tasks.classification import CLASSIFICATION
 from engine.training.loop import fit
 from engine.training.progress import FitConfig
-from models.layers.quantizers import declared, kinds
+from models.layers.quantizers import kinds, promises
 from models.layers.quantizers.base import Quantized, Quantizer, Steps
 from quant import recipes
 from quant.hooks import hooks
@@ -161,14 +161,14 @@ class Halves(Quantizer):
 def test_a_grid_is_compared_step_by_step(bits: int) -> None:
     high = 2**bits - 1
     right = Steps(2.0, 0.5, 0, high)
-    assert declared.fault_of_grid(Halves(bits, right)) == ""
+    assert promises.fault_of_grid(Halves(bits, right)) == ""
     for wrong in (
         right._replace(scale=0.53),
         right._replace(inverse=1.9),
         right._replace(high=high + 1),
         right._replace(low=-1),
     ):
-        assert "gives other codes" in declared.fault_of_grid(Halves(bits, wrong)), wrong
+        assert "gives other codes" in promises.fault_of_grid(Halves(bits, wrong)), wrong
 
 
 class Elsewhere(Quantizer):
@@ -184,7 +184,7 @@ class Elsewhere(Quantizer):
 
 
 def test_numbers_are_probed_where_the_quantizer_is() -> None:
-    assert declared.fault_of_scale(Elsewhere()) == ""
+    assert promises.fault_of_scale(Elsewhere()) == ""
 
 
 @pytest.mark.usefixtures("_toy")

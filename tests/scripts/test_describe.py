@@ -11,7 +11,7 @@ from engine.checkpoint.format import Checkpoint, Metrics
 from engine.checkpoint.provenance import Provenance
 from engine.data.info import DataInfo
 from quant.quantizer_spec import quantizer
-from quant.spec import QuantSpec, affine
+from quant.spec import QuantSpec, affine_spec
 from scripts import describe
 from tests.conftest import NARROW
 
@@ -57,7 +57,9 @@ def test_a_row_says_what_was_done(transforms: list[dict], kind: str, remarks: st
 
 def test_layers_of_your_network_that_stay_float_are_counted() -> None:
     for kept, words in (((), ""), (("a",), "; 1 layer float"), (("a", "b"), "; 2 layers float")):
-        checkpoint = replace(nin([8], [quantized(replace(affine(8, 8, 1, True), exceptions=kept))]), arch="my_net:net")
+        checkpoint = replace(
+            nin([8], [quantized(replace(affine_spec(8, 8, 1, True), exceptions=kept))]), arch="my_net:net"
+        )
         assert describe.remarks(checkpoint) == f"every layer quantized, the picture not{words}"
 
 
@@ -68,9 +70,9 @@ def quantized(spec: QuantSpec) -> dict:
 @pytest.mark.parametrize(
     ("spec", "kind", "remarks"),
     [
-        (affine(8, 8, 1, False), "int8_q1_fold0", "every layer quantized, the picture not"),
-        (affine(8, 8, 1, True), "int8_q1_fold1", "every layer quantized, the picture not"),
-        (affine(8, 8, 1, False, per_channel=False), "int8_q1_fold0_tensor", "every layer quantized, the picture not"),
+        (affine_spec(8, 8, 1, False), "int8_q1_fold0", "every layer quantized, the picture not"),
+        (affine_spec(8, 8, 1, True), "int8_q1_fold1", "every layer quantized, the picture not"),
+        (affine_spec(8, 8, 1, False, per_channel=False), "int8_q1_fold0_tensor", "every layer quantized, the picture not"),
         (QuantSpec(quantizer("b"), quantizer("b", ste="saturate"), order="bacp"), "wbab", "W with scale; first and last layer float"),
         (
             QuantSpec(quantizer("t", scale=False, ste="saturate", gap=True), quantizer("b", ste="soft")),
@@ -86,9 +88,9 @@ def test_a_row_says_how_it_was_quantized(spec: QuantSpec, kind: str, remarks: st
 @pytest.mark.parametrize(
     ("spec", "more", "kind"),
     [
-        (affine(8, 8, 1, True), {}, "int8_q1 ptq kl"),
-        (affine(4, 8, 0, True, per_channel=False), {"bias_correction": True}, "intw4a8_q0_tensor ptq kl, biases corrected"),
-        (replace(affine(8, 8, 1, True), sums="int8"), {}, "int8_q1_sums ptq kl"),
+        (affine_spec(8, 8, 1, True), {}, "int8_q1 ptq kl"),
+        (affine_spec(4, 8, 0, True, per_channel=False), {"bias_correction": True}, "intw4a8_q0_tensor ptq kl, biases corrected"),
+        (replace(affine_spec(8, 8, 1, True), sums="int8"), {}, "int8_q1_sums ptq kl"),
     ],
 )  # fmt: skip
 def test_calibration_trains_nothing_so_nothing_was_folded_in_training(spec: QuantSpec, more: dict, kind: str) -> None:

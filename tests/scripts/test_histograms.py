@@ -13,7 +13,7 @@ from engine.errors import USAGE
 from models import files
 from quant.calibrate import METHODS, calibrate
 from quant.prepare import prepare
-from quant.spec import affine
+from quant.spec import affine_spec
 from scripts.drawing import histograms
 from tests.conftest import assert_refused
 
@@ -31,8 +31,8 @@ def drawn(refined: Command) -> Command:
 def test_ranges_are_those_of_calibration(method: str, refined: Command) -> None:
     model = files.open(Path(SPARSE)).network
     split = catalogue.load("digits", image_size=8).train
-    quantized = prepare(model, affine(8, 8, 1, True))
-    found = histograms.ranges(histograms.inputs(quantized, LAYER, split, 100, seed=3), 8, symmetric=False)
+    quantized = prepare(model, affine_spec(8, 8, 1, True))
+    found = histograms.ranges(histograms.inputs(quantized, LAYER, split, 100, seed=3), 8)
     calibrate(quantized, split, method, 100, seed=3)
     quantizer = quantized.get_submodule(LAYER).input_quantizer
     assert (quantizer.low.item(), quantizer.high.item()) == pytest.approx(found[method], rel=1e-6)

@@ -36,7 +36,7 @@ from prune.widths import Subject
 from quant.placement import meet
 from quant.prepare import prepare
 from quant.restore import restore
-from quant.spec import affine
+from quant.spec import affine_spec
 
 SIDES = (32, 64, 75, 96, 128, 160, 224, 256)
 LIMIT = 1e-10
@@ -90,7 +90,7 @@ def pruned(model: nn.Module, form: NormalForm, arch: str, base: int) -> tuple[fl
 
 def quantized(form: NormalForm, arch: str, fold: bool) -> tuple[float, bool]:
     """Train INT8 for a step, save and restore; return the merged network's error, and whether the file equals the network."""
-    spec = meet(affine(8, 8, 1, fold), form)
+    spec = meet(affine_spec(8, 8, 1, fold), form)
     model = prepare(form, spec).train()
     x = torch.randn(4, *form.captured.picture)
     optimizer = torch.optim.SGD(model.parameters(), 1e-3)

@@ -126,6 +126,8 @@ def _compare_ends(device: str) -> None:
     assert found[:5] == [0, 2, 2, 0, -2]
     assert math.isnan(found[5])
     assert found[6:] == [9, 9]
+    z, grid[3:5] = z.new_full((1, 1), 5.0), torch.tensor([0.0, 255.0], device=device)
+    assert on_gpu.coded(z, zero, one, zero, grid, "share", torch.float32).item() == 128  # 0.1 x 255 is 127.5
 
 
 if __name__ == "__main__":

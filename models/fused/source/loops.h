@@ -40,6 +40,7 @@ ALWAYS void coded_of(const Z *z, Share share, int channels, const float *k, cons
             Vector x = (load(z + row * channels + at, count) - load(k + at, count)) * load(a + at, count) + load(c + at, count);
             x = between(x, rule.bottom, rule.top);
             if (rule.kind == 1) x = nearest(between(x / step, rule.low, rule.high));
+            else if (rule.kind == 4) x = nearest(between(x * 0.1f * rule.high, rule.low, rule.high));  // 0.1: see dorefa.py
             else if (rule.kind == 2) x = x >= 0.0f ? one : -one;
             else if (rule.kind == 3) x = (x > 0.5f ? one : Vector{}) - (x < -0.5f ? one : Vector{});
             store(out + row * channels + at, x, count);

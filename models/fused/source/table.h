@@ -6,7 +6,7 @@ struct Half { uint16_t bits; };  // bf16: the upper half of fp32
 
 // How numbers become codes, and where codes have a slope; the same as in kernels.py.
 struct Rule {
-    int kind, slope;        // 0 number, 1 round, 2 sign, 3 ternary; 0 an interval, 1 soft signs, 2 soft ternary ones
+    int kind, slope;        // 0 number, 1 round, 2 sign, 3 ternary, 4 share; 0 an interval, 1 soft signs, 2 soft ternary ones
     float bottom, top;      // of the activation
     float step, low, high;  // of codes
     float least, most;      // x / step has a gradient between them

@@ -15,12 +15,11 @@ from torch.utils._pytree import tree_leaves
 from models.check import Misdeclared
 from models.graph import calls
 from models.graph.capture import lift
-from models.graph.capture.frozen import is_frozen
 from models.graph.capture.inline import inline
 from models.graph.capture.inplace import functional, roots, written
 from models.graph.capture.memory import settle
 from models.graph.flow import is_held, is_size
-from models.graph.frozen import FrozenNorm
+from models.graph.frozen_norm import FrozenNorm, is_frozen
 from models.graph.normal import Form, NormalForm, Size, is_kind, type_and_device
 
 aten = torch.ops.aten

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from engine.cli.archs import ARCHS
+from engine.errors import no_memory
 from models.graph.capture.form import capture, fit_to
 from models.graph.normal import NormalForm, Size, pictures
 
@@ -49,7 +50,9 @@ def _answer_alike(network: nn.Module, form: NormalForm, picture: Size) -> bool:
         fit_to(network, picture)
         x = pictures(picture, 2)
         return torch.equal(network(x), form(x))
-    except Exception:  # from user code or a device; capture reports it
+    except Exception as fault:  # from user code or a device; capture reports it
+        if no_memory(fault):
+            raise
         return False
 
 

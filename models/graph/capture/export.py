@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from engine.errors import no_memory
 from engine.system import draws, signals
 from models.check import Misdeclared, one_line
 
@@ -46,6 +47,8 @@ def exported(model: nn.Module, arch: str, like: Tensor) -> ExportedProgram:
                 model, (like[:1].repeat(PICTURES, 1, 1, 1),), strict=False, dynamic_shapes=shapes
             )
         except Exception as fault:
+            if no_memory(fault):
+                raise
             raise Misdeclared(f"--arch {arch}: it cannot be captured: {_in_words(fault)}", _hint(fault)) from fault
 
 

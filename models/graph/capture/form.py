@@ -13,12 +13,12 @@ from torch.utils._pytree import tree_leaves
 from engine.errors import no_memory
 from engine.system import buffers, draws
 from engine.system.said import notice, some
-from models.check import Misdeclared, user_code
+from models.check import Misdeclared, as_misdeclared
 from models.graph.capture import unheld
 from models.graph.capture.build import build
 from models.graph.capture.export import exported
-from models.graph.capture.frozen import as_norms
 from models.graph.capture.training import compare, same
+from models.graph.frozen_norm import as_norms
 from models.graph.normal import NormalForm, Size, pictures
 
 CHECKED = 2
@@ -54,10 +54,10 @@ def _capture(model: nn.Module, picture: Size, arch: str, check: bool) -> NormalF
     model.eval()
     hint = f"let its code run on pictures of {'x'.join(map(str, picture))}, or give another --image_size"
     if not check:
-        with buffers.kept(model), user_code(arch, hint):  # some code keeps the constants that its first run computes
+        with buffers.kept(model), as_misdeclared(arch, hint):  # some code keeps the constants that its first run computes
             model(x.clone())
         return _built(model, arch, x).eval()
-    with buffers.kept(model), user_code(arch, hint):  # with gradients: without them, attention takes another path
+    with buffers.kept(model), as_misdeclared(arch, hint):  # with gradients: without them, attention takes another path
         first, second = (_output(model(x.clone()), arch) for _ in range(2))
     unheld.check(model, first, arch)
     first, second = first.detach(), second.detach()

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 from engine.errors import no_memory
 from engine.system import buffers, draws
 from engine.system.said import notice, some
-from models.check import Misdeclared, one_line, user_code
+from models.check import Misdeclared, as_misdeclared, one_line
 from models.graph.normal import NormalForm
 
 NEAR, NOISE = 0.01, 1e-5
@@ -60,7 +60,7 @@ def compare(model: nn.Module, form: NormalForm, x: Tensor, arch: str) -> None:
             f"{arch} computes differently in training and in evaluation{alone}{why}; training uses the code of "
             "evaluation (except for dropout and batch norm)"
         )
-        with user_code(arch, _OWN):
+        with as_misdeclared(arch, _OWN):
             theirs = _run(model, x, parameters, training=False)
         own = _run(form, x, parameters, training=False)
     elif held := [name for name in names if any(p not in used for p in model.get_submodule(name).parameters())]:

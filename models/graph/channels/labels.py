@@ -8,8 +8,11 @@ Axes along which labels do not change are expanded and need no memory.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 aten = torch.ops.aten
 
@@ -85,6 +88,16 @@ def varies(labels: Tensor, axis: int) -> bool:
     """Return whether labels change along an axis."""
     labels = compact(labels)
     return labels.shape[axis] > 1 and not bool((labels == labels.narrow(axis, 0, 1)).all())
+
+
+def splits(labels: Tensor, found: Any) -> bool:
+    """Return whether an operation splits channels into several values, or over one more axis."""
+    parts = [leaf for leaf in tree_leaves(found) if isinstance(leaf, Tensor)]
+    axes = sum(varies(labels, axis) for axis in range(labels.ndim))
+    if any(sum(varies(part, axis) for axis in range(part.ndim)) > axes for part in parts):
+        return True
+    all_of_them = len(compact(labels).unique())
+    return any(len(compact(part).unique()) < all_of_them for part in parts)
 
 
 def along(labels: Tensor, axis: int) -> Tensor | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +13,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from models.graph import calls
 from models.graph.channels import label_rules, labels as table
-from models.graph.channels.labels import along, compact, stretched, varies
+from models.graph.channels.call_rules import RULES
+from models.graph.channels.labels import along, compact, splits, stretched, varies
 from models.graph.channels.notes import Notes
 from models.graph.channels.values import Raw, as_raw, contents, labels_of, nothing, run_empty
 from models.graph.flow import PASSING
@@ -22,6 +22,7 @@ from models.graph.normal import NormalForm
 
 aten = torch.ops.aten
 
+SIZES = (aten.sym_size, aten.sym_numel)
 PICTURE, ANSWER = "the picture's own", "the network's answer"
 
 ACTIVATIONS = (
@@ -69,7 +70,7 @@ class Walk(fx.Interpreter):
     def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
         module, x = self.fetch_attr(target), labels_of(args[0])
         found = self._layer(str(target), module, x)
-        return self._unknown([x]) if found is None else found
+        return self.unknown([x]) if found is None else found
 
     def _layer(self, name: str, module: nn.Module, x: Tensor) -> Tensor | None:
         if isinstance(module, _ConvTransposeNd):
@@ -83,7 +84,7 @@ class Walk(fx.Interpreter):
         if isinstance(module, nn.PReLU) and module.num_parameters > 1:
             return label_rules.slopes(self.notes, module.weight, x)
         if isinstance(module, POOLS):
-            return self._spatial(x, 2)
+            return self.spatial(x, 2)
         if isinstance(module, PASSING):  # dropout counts as in evaluation
             return x
         if isinstance(module, ACTIVATIONS):
@@ -93,43 +94,33 @@ class Walk(fx.Interpreter):
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
         packet = getattr(target, "overloadpacket", None)
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, (Tensor, Raw))]
-        if not any(isinstance(leaf, Tensor) for leaf in given):  # no values of the pictures, only sizes
-            if packet in table.VIEWS and (same := args[0].viewed(target(*contents(args), **contents(kwargs)))):
-                return same
-            if packet not in (aten.sym_size, aten.sym_numel):
-                self._apart(given)
-            return tree_map(as_raw, target(*contents(args), **contents(kwargs)))
-        if packet is None or packet in (aten.sym_size, aten.sym_numel):
+        if not any(isinstance(leaf, Tensor) for leaf in given):
+            return self._without_values(packet, target, args, kwargs)
+        if packet is None or packet in SIZES:
             return super().call_function(target, args, kwargs)
-        if packet in table.SHAPES:
-            return self._unknown([], lambda: run_empty(target, args, kwargs))
         if (packet in table.MOVES and (len(given) == 1 or packet in table.JOINS)) or _is_fixed_index(packet, args):
-            found = _moved(packet, target, args, kwargs)
-            if isinstance(args[0], Tensor) and packet in table.PARTS and _is_shared_out(args[0], found):
-                self.notes.shared.append(compact(args[0]).abs().unique())
-            return found
+            return self._move(packet, target, args, kwargs)
         if len(given) == 1 and packet in table.POINTWISE:
             return self._function(target, args, kwargs)
         if len(given) == 2 and packet in (*table.SUMS, *table.PRODUCTS):
-            return self._two(given[0], given[1], product=packet in table.PRODUCTS)
-        if packet is aten.div and isinstance(args[0], Tensor) and isinstance(args[1], Raw):
-            return self._with_raw(args[0], args[1], product=True, zeroed=False)
-        if packet in table.REDUCTIONS:
-            return self._reduced(*args, **kwargs)
-        if packet in table.SPATIAL:
-            return self._spatial(args[0], _directions(packet))
-        if packet in table.WITH_INDICES:
-            self.notes.sizes = tuple(run_empty(target, args, kwargs)[0].shape)
-            return _with_places(self._spatial(args[0], _directions(packet)))
-        if packet in (aten.max, aten.min) and len(args) > 1 and not varies(args[0], args[1]):
-            return _with_places(self._reduced(args[0], args[1:2], *args[2:], **kwargs))
-        if packet is aten.glu:
-            return self._glu(*args)
-        if packet in (aten.pad, aten.constant_pad_nd):
-            return self._padded(*args)
-        if packet in (aten.softmax, aten._softmax) and not varies(args[0], args[1]):
-            return -args[0].abs()
-        return self._unknown(given, lambda: run_empty(target, args, kwargs))
+            return self.two(given[0], given[1], product=packet in table.PRODUCTS)
+        found = RULES[packet](self, target, args, kwargs) if packet in RULES else None
+        return self.unknown(given, lambda: run_empty(target, args, kwargs)) if found is None else found
+
+    def _without_values(self, packet: Any, target: Any, args: Any, kwargs: Any) -> Any:
+        """Run a call that reads no values of the pictures: only sizes and tensors of the network."""
+        if packet in table.VIEWS and (same := args[0].viewed(target(*contents(args), **contents(kwargs)))):
+            return same
+        if packet not in SIZES:
+            self._apart(tree_leaves((args, kwargs)))
+        return tree_map(as_raw, target(*contents(args), **contents(kwargs)))
+
+    def _move(self, packet: Any, target: Any, args: Any, kwargs: Any) -> Any:
+        """Run a move, and note if it splits channels into parts."""
+        found = _moved(packet, target, args, kwargs)
+        if isinstance(args[0], Tensor) and packet in table.PARTS and splits(args[0], found):
+            self.notes.shared.append(compact(args[0]).abs().unique())
+        return found
 
     def _apart(self, given: list[Any]) -> None:
         """Note that an operation reads tensors of the network as a whole."""
@@ -137,10 +128,10 @@ class Walk(fx.Interpreter):
             if isinstance(raw, Raw) and raw.own is not None:
                 self.notes.apart.add(self.notes.names[id(raw.own)])
 
-    def _spatial(self, x: Tensor, directions: int) -> Tensor:
+    def spatial(self, x: Tensor, directions: int) -> Tensor:
         """Run a pool or similar. On a value without an axis for pictures, it would pool channels."""
         found = along(x, 1) if x.ndim == directions + 2 else None
-        return self._unknown([x]) if found is None else self.notes.out(found, x)
+        return self.unknown([x]) if found is None else self.notes.out(found, x)
 
     def _function(self, target: Any, args: Any, kwargs: Any) -> Tensor:
         """Run a function of one number at a time, tried on 0."""
@@ -148,16 +139,16 @@ class Walk(fx.Interpreter):
         zero, options = tree_map(lambda leaf: torch.zeros(1) if leaf is x else leaf, (args, kwargs))
         return _silent(x, target(*zero, **options))
 
-    def _two(self, one: Any, other: Any, product: bool) -> Tensor:
+    def two(self, one: Any, other: Any, product: bool) -> Tensor:
         """Run a sum or product, element by element."""
         if isinstance(one, Raw) or isinstance(other, Raw):
             raw, x = (one, other) if isinstance(one, Raw) else (other, one)
-            return self._with_raw(x, raw, product)
+            return self.with_raw(x, raw, product)
         for x, kept in ((one, other), (other, one)):
             if stretched(x, kept):  # one channel broadcast over several cannot be cut
                 self.notes.fix(x, f"broadcast over several channels: {self.notes.here}")
                 if stretched(kept, x):
-                    return self._unknown([one, other])
+                    return self.unknown([one, other])
                 found = kept if product else -kept.abs()
                 return found.expand(torch.broadcast_shapes(one.shape, other.shape))
         self.notes.unite(one, other)
@@ -166,7 +157,7 @@ class Walk(fx.Interpreter):
         odd = (one < 0) & (other < 0) if product else (one < 0) | (other < 0)
         return torch.where(odd, -one.abs(), one.abs()).expand(shape)
 
-    def _with_raw(self, x: Tensor, raw: Raw, product: bool, zeroed: bool = True) -> Tensor:
+    def with_raw(self, x: Tensor, raw: Raw, product: bool, zeroed: bool = True) -> Tensor:
         """Run a sum or product with a tensor of the network, whose entries along a channel axis are rows.
 
         Args:
@@ -180,40 +171,12 @@ class Walk(fx.Interpreter):
                 found = along(wide, axis + offset)
                 if found is None or raw.own is None:
                     self.notes.fix(x, f"combined with a constant for each channel: {self.notes.here}")
-                    return self._unknown([x])
+                    return self.unknown([x])
                 self.notes.lie(raw.own, raw.axis(axis), found.abs(), zeroed=zeroed)
                 own = True
         return wide if product or own else -wide.abs()
 
-    def _glu(self, x: Tensor, axis: int = -1) -> Tensor:
-        """Run the product of one half of a value with the sigmoid of the other half."""
-        one, other = x.chunk(2, axis)
-        if _is_shared_out(x, (one, other)):
-            self.notes.shared.append(compact(x).abs().unique())
-        return self._two(one, -other.abs(), product=True)
-
-    def _reduced(self, x: Tensor, dims: Any = None, keepdim: bool = False, **_: Any) -> Tensor:
-        axes = sorted({axis % x.ndim for axis in (dims or range(x.ndim))}, reverse=True)
-        if any(varies(x, axis) for axis in axes):
-            return self._unknown([x])
-        for axis in axes:
-            x = x.narrow(axis, 0, 1) if keepdim else x.select(axis, 0)
-        return x
-
-    def _padded(self, x: Tensor, pads: list[int], mode: Any = "constant", value: float | None = None) -> Tensor:
-        mode, value = (mode, value or 0) if isinstance(mode, str) else ("constant", mode)
-        axes = [x.ndim - 1 - place // 2 for place, pad in enumerate(pads) if pad]
-        if any(varies(x, axis) for axis in axes):
-            return self._unknown([x])
-        shape = list(x.shape)
-        for place, pad in enumerate(pads):
-            shape[x.ndim - 1 - place // 2] += pad
-        for axis in axes:
-            x = x.narrow(axis, 0, 1)
-        out = x.expand(shape)
-        return out if mode != "constant" or value == 0 else -out.abs()
-
-    def _unknown(self, given: list[Any], run: Callable[[], Any] | None = None) -> Any:
+    def unknown(self, given: list[Any], run: Callable[[], Any] | None = None) -> Any:
         """Handle an operation without a rule: fix its inputs and return labels of no channel.
 
         Args:
@@ -242,16 +205,6 @@ def _place(node: fx.Node) -> str:
     return f"{what} of {owner}" if owner else what
 
 
-def _directions(packet: Any) -> int:
-    """Return the directions of a pool from its name: 2 for max_pool2d_with_indices."""
-    return int(re.findall(r"(\d)d", packet.__name__)[0])
-
-
-def _with_places(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the labels of the largest numbers and of their places, which are not 0 in a masked channel."""
-    return labels, -labels.abs()
-
-
 def _is_fixed_index(packet: Any, args: Any) -> bool:
     """Return whether a call picks entries by indices that do not depend on the pictures."""
     return packet is aten.index and isinstance(args[0], Tensor) and not any(isinstance(at, Tensor) for at in args[1])
@@ -260,16 +213,6 @@ def _is_fixed_index(packet: Any, args: Any) -> bool:
 def _silent(x: Tensor, of_zero: Tensor) -> Tensor:
     """Return the labels behind a function of each number: negative ones unless it maps 0 to 0."""
     return x if bool((of_zero == 0).all()) else -x.abs()
-
-
-def _is_shared_out(labels: Tensor, found: Any) -> bool:
-    """Return whether an operation splits channels into several values, or over one more axis."""
-    parts = [leaf for leaf in tree_leaves(found) if isinstance(leaf, Tensor)]
-    axes = sum(varies(labels, axis) for axis in range(labels.ndim))
-    if any(sum(varies(part, axis) for axis in range(part.ndim)) > axes for part in parts):
-        return True
-    all_of_them = len(compact(labels).unique())
-    return any(len(compact(part).unique()) < all_of_them for part in parts)
 
 
 def _moved(packet: Any, target: Any, args: Any, kwargs: Any) -> Any:

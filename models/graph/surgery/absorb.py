@@ -1,6 +1,7 @@
-"""Absorbing: the constant outputs of dropped channels, with BN scales of 0, move into the next layers' biases.
+"""Absorbing: the constant outputs of dropped channels move into the next layers' biases.
 
-Such a channel outputs its batch norm's shift, passed through the operations behind it: act(beta).
+Every dropped channel counts as one with a BN scale of 0. It outputs its batch norm's shift, passed through the operations
+behind it: act(beta). For a channel with another scale this is only an estimate of what the next layers lose.
 The graph is run on pictures of NaN.
 Values that depend on the picture become NaN, and only the constants of dropped channels stay numbers. If a reader sees
 the same number at every place, padding included, the sum of weight * number moves into its bias exactly. Absorbing
@@ -55,7 +56,9 @@ class Absorbed:
 
 @torch.no_grad()
 def absorb(form: NormalForm, found: Channels, dropped: Collection[int]) -> Absorbed:
-    """Move the constants of dropped channels, with gamma 0, into their readers' biases, in a copy.
+    """Move the constants act(beta) of dropped channels into their readers' biases, in a copy.
+
+    The copy computes the same without these channels where their gamma is 0, and nearly so where it is small.
 
     For a layer without a bias, the running mean of the one batch norm that reads it takes the constant.
 

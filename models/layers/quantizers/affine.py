@@ -157,7 +157,7 @@ class AffineActivation(Quantizer):
             self._observe(*ends())
         scale, zero = self.scale_and_zero()
         lowest, highest = code_range(self.bits, self.symmetric)
-        return Rule("round", scale, lowest - zero, highest - zero, margin=0.5, scale=scale)
+        return Rule("round", scale, lowest - zero, highest - zero, slopes="rounded", scale=scale)
 
     @torch.no_grad()
     def _observe(self, low: Tensor, high: Tensor) -> None:

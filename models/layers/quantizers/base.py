@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-Kind = Literal["number", "round", "sign", "ternary"]
+Kind = Literal["number", "round", "sign", "ternary", "share"]
 
 
 class Quantized(NamedTuple):
@@ -41,9 +41,11 @@ class Rule(NamedTuple):
     """A quantizer as a formula for a single number, for fused loops: see models/fused/kernels.py.
 
     Args:
-        kind: "round": clamp(round(x / step), low, high); "sign"; "ternary"; "number": x itself.
+        kind: "round": clamp(round(x / step), low, high); "share": clamp(round(0.1 x high), low, high), see dorefa.py;
+            "sign"; "ternary"; "number": x itself.
         step: of shape (), perhaps learned.
-        margin: distance beyond `low` and `high` up to which x / step has a gradient; None: only strictly between them.
+        slopes: where x / step has a gradient: "between" low and high alone, "within" them, so at both ends too, or where it
+            is "rounded" to a number within them.
         slope: for signs, a kind of the function `slope`.
         scale: the value of code 1, None for 1.
     """
@@ -52,7 +54,7 @@ class Rule(NamedTuple):
     step: Tensor | float = 1.0
     low: Tensor | float = 0.0
     high: Tensor | float = 0.0
-    margin: float | None = 0.0
+    slopes: Literal["between", "within", "rounded"] = "within"
     slope: str = "ste"
     scale: Tensor | float | None = None
 

@@ -85,7 +85,7 @@ class DorefaActivation(Quantizer):
 
     def rule(self, *_: Any) -> Rule:
         levels = 2**self.bits - 1
-        return Rule("round", 1 / (ACTIVATION_PRESCALE * levels), 0, levels, scale=1 / levels)
+        return Rule("share", 1 / (ACTIVATION_PRESCALE * levels), 0, levels, scale=1 / levels)
 
     def forward(self, x: Tensor) -> Quantized:
         return dorefa_activation(x, self.bits)

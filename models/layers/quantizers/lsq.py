@@ -140,7 +140,7 @@ class LsqActivation(_Learned):
 
     def rule(self, features: int, *_: Any) -> Rule:
         step = learned(self.step, features * self.highest)
-        return Rule("round", step, self.lowest, self.highest, margin=None, scale=step)
+        return Rule("round", step, self.lowest, self.highest, slopes="between", scale=step)
 
     @torch.no_grad()
     def _begin(self, x: Tensor) -> None:

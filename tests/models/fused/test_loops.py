@@ -17,6 +17,7 @@ SIZES = ((1, 1), (3, 5), (64, 16), (129, 33), (1000, 96), (70, 3), (96, 10), (66
 KINDS = (
     ("number", "ste"),
     ("round", "ste"),
+    ("share", "ste"),
     ("sign", "ste"),
     ("sign", "saturate"),
     ("sign", "soft"),
@@ -31,7 +32,7 @@ def given(
     draw = torch.Generator().manual_seed(rows * 1000 + channels)
     z = (3 * torch.randn(rows, channels, generator=draw)).to(of)
     k, a, c = torch.randn(3, channels, generator=draw)
-    low, high = (-7.0, 8.0) if kind == "round" else (0.0, 0.0)
+    low, high = {"round": (-7.0, 8.0), "share": (0.0, 15.0)}.get(kind, (0.0, 0.0))
     least, most = (-7.5, 8.5) if kind == "round" else (-math.inf, math.inf)
     first, last = (-6.3, 7.9) if kind == "round" else (math.inf, -math.inf)
     grid = torch.tensor([-1.75, math.inf, 0.23, low, high, least, most, first, last])

@@ -27,7 +27,7 @@ def test_kernels_are_their_formulas() -> None:
     done = subprocess.run(line, env=env, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
     # loops, pools and formulas
-    assert int(done.stdout) == (10 * 2 * 6 * 2 + 4 + 4 if device == "cpu" else 2 * 2 * 6 + 4 + 4)
+    assert int(done.stdout) == (10 * 2 * 7 * 2 + 4 + 4 if device == "cpu" else 2 * 2 * 7 + 4 + 4)
 
 
 @pytest.mark.parametrize("given", ["nothing", "a scale", "all"])

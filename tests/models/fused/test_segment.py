@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engine.system import precision
+from models.fused.grid import Act
 from models.fused.segment import Segment
 from models.layers.bnfold import BNFoldConv2d, FoldedNorm
 from models.layers.conv_q import QuantConv2d
@@ -124,6 +125,47 @@ def test_a_number_that_an_activation_holds_at_its_end_moves_the_step() -> None:
         found.append((behind.step.grad.item(), x.grad.sum().item()))
     assert found[0] == pytest.approx(found[1])
     assert found[0][0] != 0
+
+
+def made(kind: str, bits: int, signed: bool) -> Quantizer:
+    """Return a quantizer whose codes stand one apart; its lowest code is even or odd."""
+    if kind == "dorefa":
+        return dorefa.DorefaActivation(bits)
+    if kind == "lsq":
+        learned = lsq.LsqActivation(bits, signed)
+        learned.seen.fill_(1)
+        return learned
+    affine_ = affine.AffineActivation(bits, signed)
+    affine_.frozen, most = True, 2.0 ** (bits - 1) - 1
+    affine_.set_range(torch.tensor(-most if signed else -2.0), torch.tensor(most if signed else 2.0**bits - 3))
+    return affine_
+
+
+@pytest.mark.parametrize("act", ACTS)
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+@pytest.mark.parametrize(
+    ("kind", "signed"), [("affine", True), ("affine", False), ("lsq", True), ("lsq", False), ("dorefa", False)]
+)
+def test_ties_and_ends_are_those_of_the_modules(kind: str, signed: bool, bits: int, act: Act) -> None:
+    """Halfway between two codes, at the ends and half a step beyond them, codes and gradients are the very same."""
+    halves, levels = torch.arange(-600, 601) / 2, 2**bits - 1
+    shares = torch.arange(2 * levels + 1) * (10 / (2 * levels))  # DoReFa divides 0 to 10 into steps
+    x, found = torch.cat([halves, shares, torch.tensor([-0.0, 1 / 3])]), []
+    for run in (lambda behind, x: behind(ACTS[act](x)), lambda behind, x: Segment(None, None, act, behind)(x)):
+        behind, leaf = made(kind, bits, signed), x.clone().reshape(1, 1, -1, 1).requires_grad_()
+        codes, scale = run(behind, leaf)
+        (codes * scale.detach()).sum().backward()
+        found.append((codes.detach().flatten(), leaf.grad.flatten()))
+    (codes, slopes), (same, gradients) = found
+    assert torch.equal(codes, same)
+    torch.testing.assert_close(slopes, gradients, rtol=1e-5, atol=1e-6)
+    assert slopes.any()
+
+
+def test_a_tie_of_eight_bits_goes_to_the_even_code() -> None:
+    """0.1 times 5 is half of 255 steps, 127.5."""
+    x = torch.full((1, 1, 1, 1), 5.0, requires_grad=True)
+    assert Segment(None, None, "relu", dorefa.DorefaActivation(8))(x).codes.item() == 128
 
 
 @pytest.mark.parametrize("change", ["no affine", "momentum None", "frozen", "groups"])

@@ -19,7 +19,7 @@ from models.fused.view import View, chosen
 from models.graph.capture.form import capture
 from models.graph.normal import NormalForm
 from quant.prepare import prepare
-from quant.spec import affine, uniform
+from quant.spec import affine_spec, uniform
 
 
 class Residual(nn.Module):
@@ -45,7 +45,7 @@ class Residual(nn.Module):
 def form_of(spec: str) -> NormalForm:
     torch.manual_seed(5)
     form = capture(Residual(), (3, 12, 12), "residual")
-    chosen = {"w4a4": uniform("dorefa", 4, 4), "lsq": uniform("lsq", 4, 4), "int8": affine(8, 8, 0, True)}[spec]
+    chosen = {"w4a4": uniform("dorefa", 4, 4), "lsq": uniform("lsq", 4, 4), "int8": affine_spec(8, 8, 0, True)}[spec]
     return prepare(form, chosen).to(memory_format=torch.channels_last).train()
 
 

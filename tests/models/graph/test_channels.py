@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 import models
 from models.graph.capture.form import capture
-from models.graph.channels.classes import Channels, channels
+from models.graph.channels.classes import Channels, channels, gates
 from models.networks import nin
 from tests.tools import cases
 from tests.tools.odd_networks import Bare
@@ -198,3 +198,17 @@ def test_groups_are_parts_that_stay_equal() -> None:
     assert Counter(groups.values())[1] == 2  # the first and the last layer
     assert not found.whole
     assert of(models.build("separable_wide")).whole == {f"block{number}.conv1" for number in range(2, 9)}
+
+
+def test_gates_are_found_anew_after_a_norm_is_replaced() -> None:
+    form = capture(
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 5, 3), nn.BatchNorm2d(5), nn.Conv2d(5, 2, 1)),
+        (3, 8, 8),
+        "net",
+    )
+    assert [name for name, _ in gates(form)] == ["1", "3"]
+    form.replace("1", nn.Identity())
+    assert [name for name, _ in gates(form)] == ["3"]
+    form.replace("3", nn.Identity())
+    form.update()
+    assert gates(form) == []

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+import torch
 from torch import Tensor, nn
 
 from models.check import Misdeclared
+from models.graph.capture import cache
 from models.graph.capture.form import capture
 from tests.tools import cases
 
@@ -47,3 +50,22 @@ def test_the_garbage_collector_waits_for_an_export_and_goes_on_as_before(on: boo
             capture(Watching(found.append, fails), (3, 8, 8), "net", check=False)
         assert gc.isenabled() is on
     assert set(found) == {False}
+
+
+def test_a_lack_of_memory_is_no_fault_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends the command as it does elsewhere, both while a network is exported and while it is compared with the cache."""
+
+    def full(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    network = cases.Head(3, 4).eval()
+    cache.forget()
+    cache.captured(network, (3, 8, 8), "net")
+    with monkeypatch.context() as patched:
+        once, own = [full], network.forward
+        patched.setattr(network, "forward", lambda x: (once.pop() if once else own)(x))
+        with pytest.raises(RuntimeError, match="out of memory"):
+            cache.captured(network, (3, 8, 8), "net")
+    monkeypatch.setattr(torch.export, "export", full)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        capture(network, (3, 8, 8), "net")

@@ -17,7 +17,7 @@ from models.layers.quantizers.affine import AffineActivation, AffineWeight, affi
 from models.layers.quantizers.base import Quantizer
 from models.layers.quantizers.identity import Identity
 from quant.prepare import prepare
-from quant.spec import affine
+from quant.spec import affine_spec
 from tests.tools.networks import ends, form
 
 ORIGINAL = Path(__file__).parents[4] / "shared/seeds/original-readme.txt"
@@ -158,7 +158,7 @@ def test_a_batch_norm_without_gamma_and_beta_folds_too() -> None:
 def test_copies_of_a_prepared_network_keep_conv_and_norm_tied(arch: str) -> None:
     torch.manual_seed(0)
     model = form(arch, {"nin": [8] * 8, "nin_gc": [2, 2, 16, 16, 4, 32, 32, 8]}[arch])
-    first = prepare(model, affine(8, 8, 1, True).at_ends(*ends(model))).train()
+    first = prepare(model, affine_spec(8, 8, 1, True).at_ends(*ends(model))).train()
     x = torch.randn(4, 3, 8, 8)
     first(x)
     held = copy.deepcopy(first.state_dict())
@@ -171,7 +171,7 @@ def test_copies_of_a_prepared_network_keep_conv_and_norm_tied(arch: str) -> None
         block = second.get_submodule(f"block{number}")
         assert isinstance(block.conv, BNFoldConv2d)
         assert not torch.equal(block.bn.running_mean, held[f"block{number}.bn.running_mean"])  # and updates them
-    fresh = prepare(model, affine(8, 8, 1, True).at_ends(*ends(model)))
+    fresh = prepare(model, affine_spec(8, 8, 1, True).at_ends(*ends(model)))
     fresh.load_state_dict(second.state_dict())
     assert torch.equal(fresh.eval()(x), second.eval()(x))
     assert not torch.equal(second(x), first.eval()(x))

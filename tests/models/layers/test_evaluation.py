@@ -20,7 +20,7 @@ from models.layers.quantizers.dorefa import DorefaWeight
 from quant.placement import meet
 from quant.prepare import prepare
 from quant.quantizer_spec import for_inputs, quantizer
-from quant.spec import QuantSpec, affine, uniform
+from quant.spec import QuantSpec, affine_spec, uniform
 
 SPECS = {
     "W8A8": uniform("dorefa", 8, 8),
@@ -28,8 +28,8 @@ SPECS = {
     "LSQ": uniform("lsq", 4, 4),
     "WtA1": QuantSpec(quantizer("t"), for_inputs("b"), order="bacp"),
     "W1A1": QuantSpec(quantizer("b"), for_inputs("b"), order="bacp"),
-    "INT8 folded": affine(8, 8, q_type=0, bn_fold=True),
-    "asymmetric": affine(8, 8, q_type=1, bn_fold=False),
+    "INT8 folded": affine_spec(8, 8, q_type=0, bn_fold=True),
+    "asymmetric": affine_spec(8, 8, q_type=1, bn_fold=False),
 }
 CASES = [
     *(("nin", name) for name in SPECS),
@@ -107,7 +107,7 @@ CHANGES = [("W8A8", _weight), ("WtA1", _weight_unseen), ("LSQ", _step), ("one gr
 
 @pytest.mark.parametrize(("name", "change"), CHANGES)
 def test_what_changes_between_batches_counts(name: str, change: Callable[[QuantConv2d], None]) -> None:
-    spec = affine(8, 8, q_type=0, bn_fold=True, per_channel=False) if name == "one grid" else SPECS[name]
+    spec = affine_spec(8, 8, q_type=0, bn_fold=True, per_channel=False) if name == "one grid" else SPECS[name]
     model, split = network("nin", spec), pictures()
     first, batches = plainly(model, split), iter(range(3))
 

@@ -40,7 +40,7 @@ def test_conv_and_batch_norm_are_one_convolution(affine: bool, bias: bool, group
         torch.manual_seed(seed)
         conv = nn.Conv2d(4, 8, 3, padding=1, groups=groups, bias=bias, dtype=torch.float64)
         bn, x = norm(8, affine, eps), torch.randn(3, 4, 6, 6, dtype=torch.float64)
-        multiplier, shift = fold.affine(bn)
+        multiplier, shift = fold.in_eval(bn)
         assert not multiplier.requires_grad
         expected = bn(conv(x)).detach()
         old = conv.bias.detach() if bias else torch.zeros(8)
@@ -54,12 +54,12 @@ def test_conv_and_batch_norm_are_one_convolution(affine: bool, bias: bool, group
 
 def test_half_an_affine_pair_and_a_half_that_cannot_be_folded() -> None:
     bn = norm(4)
-    multiplier = fold.affine(bn).multiplier
+    multiplier = fold.in_eval(bn).multiplier
     bn.bias = None  # torch makes both or none, but users may not
-    assert torch.equal(fold.affine(bn).multiplier, multiplier)
-    assert torch.equal(fold.affine(bn).shift, -bn.running_mean * multiplier)
+    assert torch.equal(fold.in_eval(bn).multiplier, multiplier)
+    assert torch.equal(fold.in_eval(bn).shift, -bn.running_mean * multiplier)
     with pytest.raises(ValueError, match="without running statistics"):
-        fold.affine(nn.BatchNorm2d(4, track_running_stats=False))
+        fold.in_eval(nn.BatchNorm2d(4, track_running_stats=False))
 
 
 SIXTEENTHS = st.integers(-64, 64) | st.sampled_from([0, 1, -1, 16, -16])
@@ -92,7 +92,7 @@ def test_the_naive_folds_do_differ(seed: int) -> None:
     scale = scale.abs()
     sigma = (bn.running_var + bn.eps).sqrt()
     truth = torch.where(bn((scale * Z + bias)[:, :, None, None])[..., 0, 0] >= 0, 1.0, -1.0)
-    assert torch.equal(folded_signs(*fold.affine(bn), scale, bias), truth)  # 81,000 of 81,000
+    assert torch.equal(folded_signs(*fold.in_eval(bn), scale, bias), truth)  # 81,000 of 81,000
     assert torch.equal(truth[:, 0], truth[:1, 0].expand(len(Z)))  # gamma 0 is a constant channel
     for offset in (bn.bias * sigma / bn.weight.abs(), bn.bias * sigma):  # without sgn(gamma), without gamma
         naive = torch.where(scale * Z + bias - bn.running_mean + offset >= 0, 1.0, -1.0)
@@ -106,7 +106,7 @@ def test_with_gamma_1_the_naive_fold_is_right() -> None:
     sigma = (bn.running_var + bn.eps).sqrt()
     naive = torch.where(Z - bn.running_mean + bn.bias * sigma >= 0, 1.0, -1.0)
     one, zero = torch.ones(50, dtype=torch.float64), torch.zeros(50, dtype=torch.float64)
-    assert torch.equal(folded_signs(*fold.affine(bn), one, zero), naive)
+    assert torch.equal(folded_signs(*fold.in_eval(bn), one, zero), naive)
 
 
 @pytest.mark.parametrize(

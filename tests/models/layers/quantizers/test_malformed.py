@@ -17,7 +17,7 @@ from torch import nn
 
 import models.layers.quantizers as folder
 from engine.errors import USAGE, UserError
-from models.layers.quantizers import declared, kinds, made, traits
+from models.layers.quantizers import kinds, made, promises, traits
 from models.layers.quantizers.base import Quantized, Quantizer
 from models.layers.quantizers.identity import Identity
 from models.layers.quantizers.kinds import Kind
@@ -182,9 +182,9 @@ def test_a_check_leaves_the_module_as_it_was() -> None:
 
 def test_grids_that_are_something_else() -> None:
     codes = Identity().forward
-    assert "is a tuple, not Steps or Signs" in declared.fault_of_grid(Toy(codes, lambda: (1, 1, 0, 3)))
+    assert "is a tuple, not Steps or Signs" in promises.fault_of_grid(Toy(codes, lambda: (1, 1, 0, 3)))
     with pytest.raises(UserError, match=r"test_malformed\.py:\d+: ZeroDivisionError"):
-        declared.fault_of_grid(Toy(codes, lambda: 1 / 0))
+        promises.fault_of_grid(Toy(codes, lambda: 1 / 0))
 
 
 @pytest.fixture(scope="module")

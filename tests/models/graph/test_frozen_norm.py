@@ -12,7 +12,7 @@ from engine.data.info import DataInfo
 from engine.data.splits import TensorSplit
 from models.graph.capture.form import capture
 from models.graph.channels.classes import channels, gates
-from models.graph.frozen import FrozenNorm
+from models.graph.frozen_norm import FrozenNorm
 from models.graph.normal import NormalForm
 from models.graph.surgery.narrow import masked, narrowed
 from models.layers.bnfold import FoldedNorm
@@ -21,7 +21,7 @@ from prune.plan import plan
 from prune.widths import Subject
 from quant.placement import meet
 from quant.prepare import prepare
-from quant.spec import affine
+from quant.spec import affine_spec
 from tests.tools.noise import noise
 
 PICTURE = (3, 12, 12)
@@ -90,7 +90,7 @@ def test_their_channels_are_cut_by_weights_and_not_by_their_scales() -> None:
 @pytest.mark.parametrize("fold", [False, True])
 def test_merging_folds_them_and_training_does_not(fold: bool) -> None:
     form, x = form_of(network()), torch.randn(8, *PICTURE)
-    quantized = prepare(form, meet(affine(8, 8, 1, fold), form))
+    quantized = prepare(form, meet(affine_spec(8, 8, 1, fold), form))
     assert not isinstance(quantized.get_submodule("1"), FoldedNorm)
     quantized.train()(x)
     quantized.eval()
