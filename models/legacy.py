@@ -6,6 +6,7 @@ Its quantized files hold latent float weights and load as float networks.
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +47,11 @@ def _adopted(found: Foreign, path: Path | str) -> Checkpoint:
     state = renamed(found.state_dict)
     known = recognise(state)
     if known is None:
-        own = "--arch package.module:function"
+        own, file = "--arch package.module:function", shlex.quote(str(path))
         raise UserError(
             f"{path}: its weights belong to no known network ({', '.join(map(str, list(state)[:3]))}, ...)",
-            f"if it is of a network of your own: {called(f'scripts.convert {path} NEW.pth {own} --cfg W,W,...')}, or "
-            f"prune.train {own} --weights {path}",
+            f"if it is of a network of your own: {called(f'scripts.convert {file} NEW.pth {own} --cfg W,W,...')}, or "
+            f"{called(f'prune.train {own} --weights {file}')}",
             BAD_CHECKPOINT,
         )
     arch, cfg, arch_args = known

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from engine.checkpoint.provenance import versions
+from engine.cli.naming import recorded
 from engine.errors import DIVERGED, LOCKED, UserError
 from engine.system.files import sha256
 from model_compression import HOME
@@ -232,7 +233,7 @@ class Runner:
 
 def plain(words: list[str]) -> str:
     """Return a command line without paths of this machine: absolute paths are cut to their last part."""
-    return "python -m " + shlex.join(Path(word).name if word.startswith("/") else word for word in words)
+    return recorded(shlex.join(Path(word).name if word.startswith("/") else word for word in words))
 
 
 def _end_with_parent() -> None:
