@@ -34,7 +34,7 @@ def test_imports_go_one_way() -> None:
     assert not wrong, "\n".join(sorted(wrong))
 
 
-ENGINE = ("errors", "system", "cli", "data", "checkpoint", "tasks", "training")
+ENGINE = ("errors", "system", "cli", "data", "tasks", "checkpoint", "training")
 LADDER = (
     "notes", "steps", "options", "result", "rows", "runner", "plots", "fingerprint", "fitting", "record", "table", "fill",
 )  # fmt: skip

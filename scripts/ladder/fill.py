@@ -91,7 +91,7 @@ class _Filling:
             known = record.of(row, node, lambda n: command(self.options, n), self.options.arch)
             fingerprint.write(self.folder / "ladder.json", self.said)
             result.save(self._path(row, node.seed), known)
-            shown = f"{known.accuracy:.2f} {known.score.unit}" if isinstance(known, Done) else known.status
+            shown = known.score.shown(known.accuracy) if isinstance(known, Done) else known.status
             print(f"{row.name}, seed {node.seed}: {shown}", file=sys.stderr, flush=True)
 
     def _outdate(self, node: Node) -> None:
