@@ -130,4 +130,6 @@ class Split(Protocol):
 
 
 Part = tuple[Tensor, Tensor]
-Read = tuple[Part, Part, DataInfo]
+"""Pictures, uint8 (N, H, W, 3), and their labels, int64 (N,)."""
+Parts = tuple[Part, Part, DataInfo]
+"""What a reader returns: the training part, the test part, and their description."""
