@@ -3,7 +3,7 @@
     @dataclass(frozen=True, kw_only=True)
     class Options(Command):
         percent: float = flag("--percent", type=share, default=0.5, help="...")
-        data: Data = part(Data)                  # a group of flags, see options.py
+        data: DataFlags = part(DataFlags)        # a group of flags, see options.py
 
 A dataclass checks its values in __post_init__. Below the command line, no code sees argparse's Namespace.
 argtypes.py has the types of values. This module does not import torch, so --help appears at once.

@@ -86,7 +86,7 @@ class Normalisation(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Data(Normalisation, Pictures):
+class DataFlags(Normalisation, Pictures):
     """Pictures with their normalisation."""
 
     title = "data"
@@ -221,7 +221,7 @@ class Works(Command):
     """A command that shows pictures to a network."""
 
     network: Network = part(Network)
-    data: Data = part(Data)
+    data: DataFlags = part(DataFlags)
     machine: Machine = part(Machine)
 
 

@@ -11,7 +11,7 @@ from engine.checkpoint.format import Checkpoint
 from engine.checkpoint.history import History, Original, Trained
 from engine.cli import datasets
 from engine.cli.datasets import SHIFT
-from engine.cli.options import Data as DataFlags, Works
+from engine.cli.options import DataFlags, Works
 from engine.data import catalogue, gray, image_folder, sound
 from engine.data.info import DataInfo, in_flags
 from engine.data.splits import Data
