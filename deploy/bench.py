@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from deploy.options import Source
 from engine.cli import argtypes, command
 from engine.cli.flags import Parser, flag, part
-from engine.cli.options import Command, OnCpu
+from engine.cli.machine import OnCpu
+from engine.cli.options import Command
 from engine.errors import UserError
 from engine.system.packages import install
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from engine.cli import argtypes, command
 from engine.cli.flags import Parser, flag, part
+from engine.cli.machine import Machine, OnCpu
 from engine.cli.network import Network
-from engine.cli.options import Command, DataFlags, Machine, OnCpu, Works
+from engine.cli.options import Command, DataFlags, Works
 from engine.errors import BAD_CHECKPOINT, UserError
 from engine.system.batches import at_a_time
 

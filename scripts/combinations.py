@@ -12,7 +12,8 @@ from typing import Any
 
 from engine.cli import argtypes, command
 from engine.cli.flags import Parser, flag, part
-from engine.cli.options import Command, Debugging
+from engine.cli.machine import Debugging
+from engine.cli.options import Command
 from scripts import chain
 from scripts.ladder.steps import STEPS, Step
 

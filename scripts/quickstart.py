@@ -14,8 +14,9 @@ from typing import Any
 
 from engine.cli import command
 from engine.cli.flags import Parser, flag, part
+from engine.cli.machine import Debugging
 from engine.cli.naming import called
-from engine.cli.options import Command, Debugging
+from engine.cli.options import Command
 from engine.system import precision
 from engine.system.packages import install
 from engine.system.said import notice

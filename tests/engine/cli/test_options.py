@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from engine.cli.flags import Parser, flag, part
-from engine.cli.options import Command, DataFlags, Device, Machine, Network
+from engine.cli.machine import Device, Machine
+from engine.cli.options import Command, DataFlags, Network
 from engine.errors import USAGE, UserError
 from prune import train
 
