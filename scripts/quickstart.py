@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -68,14 +67,10 @@ def parser() -> Parser:
 
 def body(options: Options) -> dict[str, Any]:
     started, count = time.monotonic(), len(STEPS) + 3
-    home, place = Path.cwd(), Path("runs/quickstart")
-    place.mkdir(parents=True, exist_ok=True)
+    place = Path("runs/quickstart")
     print(f"$ cd {place}      # a separate folder: your models_save/ stays untouched", flush=True)
-    os.chdir(place)
-    try:
+    with chain.inside(place):
         _chain(options, count)
-    finally:
-        os.chdir(home)
     text = f"\ndone in {time.monotonic() - started:.0f} s; every command above can also be run alone"
     if has_page():
         text += f"\nthe table, the plots and the commands as a web page: {place / 'report.html'}"
