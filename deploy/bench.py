@@ -150,12 +150,12 @@ def _ready(contender: Contender, x: Any) -> Any:
 
 def _drawn(path: Path, results: dict[int, dict[str, Timed]]) -> bool:
     """Draw a bar for each contender; return False if matplotlib is not installed."""
+    from deploy.racing.picture import drawn
+    from engine.system import figures
     from engine.system.files import write_bytes
     from engine.system.said import notice
 
-    try:
-        from deploy.racing.picture import drawn
-    except ModuleNotFoundError:
+    if not figures.installed():
         notice(f"no picture: matplotlib is not installed ({install('report')})")
         return False
     faster = {batch: {name: timed.faster for name, timed in each.items()} for batch, each in results.items()}

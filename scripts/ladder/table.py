@@ -216,7 +216,7 @@ def draw(results: Results, rows: list[LadderRow]) -> dict[str, bytes]:
 
     Return nothing without matplotlib.
     """
-    if figures.pyplot() is None:
+    if not figures.installed():
         notice(f"no plots without matplotlib: {install('report')}")
         return {}
     from scripts.ladder import plots
