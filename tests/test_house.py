@@ -36,9 +36,9 @@ def test_imports_go_one_way() -> None:
 
 ENGINE = ("errors", "system", "cli", "data", "tasks", "checkpoint", "training")
 LADDER = (
-    "notes", "steps", "options", "result", "rows", "runner", "plots", "fingerprint", "fitting", "record", "table", "fill",
+    "notes", "steps", "options", "result", "rows", "runner", "plots", "fingerprint", "fitting", "record", "table", "fill", "outcome",
 )  # fmt: skip
-PAGE = ("entry", "past", "results", "files", "overview", "scatter", "layers", "curves", "make")
+PAGE = ("entry", "past", "results", "files", "overview", "scatter", "layers", "curves", "make", "ladder")
 MODELS = (
     "blocks",
     "channels",
