@@ -16,7 +16,15 @@ DIGITS_SHA256 = "0b7e9c3202d7bcd255d6a19a238d3743bf5e320ba74812a6679958a017c5538
 
 
 def read_digits(root: Path, image_size: int | None) -> Parts:
-    """Read scikit-learn's 1,797 real 8x8 digits, enlarged to 3x32x32; every fifth one is for testing."""
+    """Read scikit-learn's 1,797 real 8x8 digits, enlarged to 3x32x32; every fifth one is for testing.
+
+    Args:
+        root: not read; every reader takes it.
+        image_size: the side of the pictures in pixels; None for 32.
+
+    Raises:
+        UserError: exit 2 as check_size; exit 4 if the installed scikit-learn has other digits.
+    """
     from sklearn.datasets import load_digits
 
     check_size(1797, image_size)

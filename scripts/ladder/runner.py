@@ -120,7 +120,14 @@ class Runner:
         self._patience = time.monotonic() + STOP_SECONDS  # until then, steps of a killed ladder may still be saving
 
     def run(self, nodes: list[Node], ended: Callable[[Node], None]) -> bool:
-        """Run the nodes that have not ended, and call `ended` after each. Return False if the time was up first."""
+        """Run the nodes that have not ended, and call `ended` after each. Return False if the time was up first.
+
+        A step that fails does not end the run: `failed` holds its error, also for the steps that need its file.
+
+        Raises:
+            UserError: exit 2 if a step waits for a file that is gone; exit 3 for a damaged note; exit 6 if a note cannot
+                be written; and as `ended`.
+        """
         waiting = [node for node in nodes if not node.ended()]
         running: dict[Node, _Job] = {}
         kept = time.monotonic()
