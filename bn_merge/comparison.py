@@ -14,7 +14,7 @@ from engine.cli.naming import SAVED, called, command_hint, input_file
 from engine.errors import BAD_CHECKPOINT, UserError
 from engine.system import device
 from engine.system.files import sha256
-from engine.system.said import warning
+from engine.system.messages import warning
 from engine.tasks.base import Agreement
 from engine.tasks.of import task_of
 from engine.training.choose_data import open_data

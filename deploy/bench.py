@@ -153,7 +153,7 @@ def _drawn(path: Path, results: dict[int, dict[str, Timed]]) -> bool:
     from deploy.racing.picture import drawn
     from engine.system import figures
     from engine.system.files import write_bytes
-    from engine.system.said import notice
+    from engine.system.messages import notice
 
     if not figures.installed():
         notice(f"no picture: matplotlib is not installed ({install('report')})")

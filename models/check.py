@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from engine.errors import UserError, wording_errors
-from engine.system.said import notice
+from engine.system.messages import notice
 from model_compression import HOME, PACKAGES
 
 SEE = "see docs/own-network.md"

@@ -18,7 +18,7 @@ from engine.checkpoint.provenance import Provenance
 from engine.cli.naming import called
 from engine.data.info import DataInfo
 from engine.errors import BAD_CHECKPOINT, UserError
-from engine.system.said import notice
+from engine.system.messages import notice
 
 # Children of the original's Sequential: 0 and 1 are the first conv and BN, 4 and 8 are pools.
 _BLOCK = {0: 1, 1: 1, 2: 2, 3: 3, 5: 4, 6: 5, 7: 6, 9: 7, 10: 8, 11: 9, 12: 9}

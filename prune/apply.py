@@ -11,7 +11,7 @@ from engine.cli.archs import is_users_code
 from engine.cli.naming import called, command_hint, repeated, saved
 from engine.data.splits import Data
 from engine.system import draws
-from engine.system.said import notice, warning
+from engine.system.messages import notice, warning
 from engine.tasks.base import Evaluation
 from engine.tasks.of import task_of
 from engine.training.experiment import Experiment

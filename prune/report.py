@@ -8,7 +8,7 @@ from engine.checkpoint.history import History, Prune
 from engine.checkpoint.words import counted
 from engine.data.splits import Data
 from engine.errors import UserError
-from engine.system.said import notice, some, warning
+from engine.system.messages import notice, some, warning
 from engine.system.terminal import columns
 from engine.tasks.base import Evaluation
 from engine.tasks.score import Score

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from engine.checkpoint.history import History, Refine, Train
 from engine.cli.naming import called
 from engine.errors import UserError
-from engine.system.said import notice
+from engine.system.messages import notice
 from models.graph.channels import classes
 from models.graph.normal import NormalForm
 

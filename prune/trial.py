@@ -6,7 +6,7 @@ from torch import nn
 
 from engine.cli.archs import is_users_code
 from engine.errors import UserError
-from engine.system.said import notice
+from engine.system.messages import notice
 from models import user_code
 from models.graph.channels.classes import channels
 from models.graph.normal import NormalForm

@@ -8,7 +8,7 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from engine.checkpoint.words import counted
-from engine.system.said import notice, some, warning
+from engine.system.messages import notice, some, warning
 from models.graph.calls import packet
 from models.graph.chains import unfolded
 from models.graph.flow import computes, first_layers, module, never_negative, places

@@ -14,7 +14,7 @@ from engine.cli.naming import refuse_input
 from engine.cli.network import Architecture
 from engine.cli.options import Command, Normalisation
 from engine.errors import UserError, prefix_path
-from engine.system.said import notice
+from engine.system.messages import notice
 
 if TYPE_CHECKING:
     from engine.checkpoint.format import Checkpoint, Foreign

@@ -17,8 +17,8 @@ from engine.cli.machine import Debugging
 from engine.cli.naming import called
 from engine.cli.options import Command
 from engine.system import precision
+from engine.system.messages import notice
 from engine.system.packages import install
-from engine.system.said import notice
 from scripts import chain
 from scripts.ladder.steps import STEPS as LADDER
 

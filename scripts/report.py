@@ -13,8 +13,8 @@ from engine.cli.flags import Parser, flag
 from engine.cli.naming import refuse_input
 from engine.cli.options import Command
 from engine.errors import UserError
+from engine.system.messages import notice
 from engine.system.packages import install
-from engine.system.said import notice
 
 if TYPE_CHECKING:
     from models.files import Opened

@@ -10,7 +10,7 @@ from typing import Any
 from engine.cli import command
 from engine.cli.flags import Parser
 from engine.errors import UserError
-from engine.system.said import notice
+from engine.system.messages import notice
 from scripts.ladder.options import Options
 
 EXAMPLES = (

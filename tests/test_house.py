@@ -116,7 +116,7 @@ def test_models_take_little_of_engine() -> None:
         "engine.system.ranks",
         "engine.system.running",
         "engine.system.sums",
-        "engine.system.said",
+        "engine.system.messages",
         "engine.system.signals",
     }
 

@@ -16,7 +16,7 @@ from engine.data import catalogue, gray, image_folder, skip_bad
 from engine.data.info import DataInfo, in_flags
 from engine.data.splits import Data
 from engine.errors import BAD_CHECKPOINT, BAD_DATA, USAGE, UserError
-from engine.system.said import notice, warning
+from engine.system.messages import notice, warning
 
 _OTHER = "give the network's own data set with --dataset and --data"
 

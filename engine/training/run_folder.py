@@ -19,7 +19,7 @@ from engine.cli.options import STATES
 from engine.errors import BAD_CHECKPOINT, CANNOT_WRITE, UserError
 from engine.system.files import check_writable, sha256, sweep, write_bytes, write_json, write_text
 from engine.system.lock import Lock
-from engine.system.said import notice, warning
+from engine.system.messages import notice, warning
 from engine.tasks.base import Task
 from engine.training import curve, flags_file, resuming
 from engine.training.progress import EpochMetrics, FitConfig, Progress

@@ -16,7 +16,7 @@ import torch
 from engine.errors import LOCKED, UserError
 from engine.system.files import check_writable
 from engine.system.lock import Lock
-from engine.system.said import notice
+from engine.system.messages import notice
 from scripts.ladder import fingerprint, record, result, rows as ladder, steps
 from scripts.ladder.fitting import fitting
 from scripts.ladder.notes import WRITABLE_FOLDER

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from engine.system.files import OTHER_PAGE, check_writable
-from engine.system.said import notice
+from engine.system.messages import notice
 from scripts.ladder import rows
 from scripts.ladder.options import Options
 from scripts.ladder.table import Results
