@@ -14,7 +14,7 @@ from engine.cli.naming import SAVED, called, command_hint, input_file
 from engine.errors import BAD_CHECKPOINT, UserError
 from engine.system import device
 from engine.system.files import sha256
-from engine.system.said import warning
+from engine.system.messages import warning
 from engine.tasks.base import Agreement
 from engine.tasks.of import task_of
 from engine.training.choose_data import open_data
@@ -122,7 +122,7 @@ def _merged_hint(unmerged: Opened, arch: str | None) -> str:
 
 
 def _merging(path: Path, arch: str | None) -> str:
-    return f"python -m {command_hint(f'bn_merge --model {shlex.quote(str(path))}', arch)}"
+    return called(command_hint(f"bn_merge --model {shlex.quote(str(path))}", arch))
 
 
 def _parent(merged: Opened, arch: str | None) -> Path:
@@ -137,7 +137,7 @@ def _parent(merged: Opened, arch: str | None) -> Path:
     for candidate in [*named, *sorted(path.parent.glob("*.pth"))]:
         if candidate.is_file() and sha256(candidate) == made.parent_sha256:
             return candidate
-    hint = "name it: python -m bn_merge.compare UNMERGED MERGED"
+    hint = f"name it: {called('bn_merge.compare UNMERGED MERGED')}"
     if again := next((c for c in named if c.is_file() and c.resolve() != path.resolve()), None):
         hint += f", or merge again: {_merging(again, arch)}"  # the file exists but its weights changed
     raise UserError(f"the file that {path} was merged from is not in {path.parent}/", hint, BAD_CHECKPOINT)

@@ -10,6 +10,7 @@ from itertools import zip_longest
 from typing import Any
 
 from deploy.operations.base import Shape, short
+from engine.cli.naming import called
 from engine.errors import UserError
 
 DEEPEST = 8
@@ -45,18 +46,19 @@ class Around:
         Raises:
             UserError: exit 2 if its tensors or one of its settings differ from those of the file.
         """
+        again = f"restore the code that the file was packed with, or pack again: {called('deploy.pack')}"
         for was, now in zip_longest(self.outputs, outputs, fillvalue=("nothing", ())):
             if was != now:
                 raise UserError(
                     f"the core of {arch} gives {_named(*now)}, and the packed file holds {_named(*was)}",
-                    "restore the code that the file was packed with, or pack again: python -m deploy.pack",
+                    again,
                 )
         for key in {**self.settings, **settings}:
             packed, found = (_written(held[key]) if key in held else "missing" for held in (self.settings, settings))
             if packed != found:
                 raise UserError(
                     f"{key} is {found} in the code of {arch}, and {packed} in the packed file",
-                    "restore the code that the file was packed with, or pack again: python -m deploy.pack",
+                    again,
                 )
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from deploy.options import Source
 from engine.cli import argtypes, command
 from engine.cli.flags import Parser, flag, part
-from engine.cli.options import Command, OnCpu
+from engine.cli.machine import OnCpu
+from engine.cli.options import Command
 from engine.errors import UserError
 from engine.system.packages import install
 
@@ -149,12 +150,12 @@ def _ready(contender: Contender, x: Any) -> Any:
 
 def _drawn(path: Path, results: dict[int, dict[str, Timed]]) -> bool:
     """Draw a bar for each contender; return False if matplotlib is not installed."""
+    from deploy.racing.picture import drawn
+    from engine.system import figures
     from engine.system.files import write_bytes
-    from engine.system.said import notice
+    from engine.system.messages import notice
 
-    try:
-        from deploy.racing.picture import drawn
-    except ModuleNotFoundError:
+    if not figures.installed():
         notice(f"no picture: matplotlib is not installed ({install('report')})")
         return False
     faster = {batch: {name: timed.faster for name, timed in each.items()} for batch, each in results.items()}

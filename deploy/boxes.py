@@ -15,7 +15,7 @@ from engine.data.augment import normalise
 from engine.data.detection.sources import stretched
 from engine.data.pictures import decode
 from engine.system.files import check_writable
-from engine.system.said import notice
+from engine.system.messages import notice
 from engine.tasks.detection import sound
 from models import registry
 from models.files import check_arch

@@ -9,7 +9,8 @@ from typing import Any
 
 from engine.cli import command
 from engine.cli.flags import Parser, part
-from engine.cli.options import Command, Printing
+from engine.cli.machine import Printing
+from engine.cli.options import Command
 from engine.errors import UserError
 from engine.system.compiled import Unavailable
 

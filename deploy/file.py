@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from engine.cli.naming import called
 from engine.errors import BAD_CHECKPOINT, UserError, first_line
 from engine.system.files import OTHER_SAVE, write_bytes
 
@@ -39,7 +41,6 @@ MOST_BYTES = 2**31
 """Limit of a whole file: two thousand times a binary ResNet-18."""
 MOST_WORDS = 32 * 2**20
 """Limit of a description in bytes; safetensors readers refuse headers of 100 MB or more."""
-_AGAIN = "copy the file again, or make it again: python -m deploy.pack"
 
 
 class Rows(NamedTuple):
@@ -130,16 +131,14 @@ def read(path: Path) -> Contents:
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")], object_pairs_hook=_once)
         version, checksum, words = header["__metadata__"][ENTRY].split(" ", 2)
     except KeyError as fault:
-        raise _bad(
-            path, "it is a safetensors file, but not a packed network", "make one: python -m deploy.pack"
-        ) from fault
+        raise _bad(path, "it is a safetensors file, but not a packed network", _making()) from fault
     except (safetensors.SafetensorError, ValueError, AttributeError, RecursionError) as fault:
         if path.suffix == SUFFIX:
             raise _bad(path, f"it is damaged, or not a packed file ({first_line(fault)})") from fault
         if path.suffix == ".pth":
             what = "it is not a packed file, but by its name a checkpoint"
-            raise _bad(path, what, f"make one: python -m deploy.pack --model {path}") from fault
-        raise _bad(path, f"it is not a packed file ({first_line(fault)})", "make one: python -m deploy.pack") from fault
+            raise _bad(path, what, _making(f" --model {shlex.quote(str(path))}")) from fault
+        raise _bad(path, f"it is not a packed file ({first_line(fault)})", _making()) from fault
     if version not in map(str, FORMATS):
         raise _bad(
             path,
@@ -203,5 +202,11 @@ def _no_number(word: str) -> None:
     raise ValueError(f"{word} is not JSON")
 
 
-def _bad(path: Path, what: str, hint: str = _AGAIN) -> UserError:
-    return UserError(f"{path}: {what}", hint, BAD_CHECKPOINT)
+def _making(flags: str = "") -> str:
+    """Return the hint for a file that is not packed."""
+    return f"make one: {called(f'deploy.pack{flags}')}"
+
+
+def _bad(path: Path, what: str, hint: str | None = None) -> UserError:
+    again = f"copy the file again, or make it again: {called('deploy.pack')}"
+    return UserError(f"{path}: {what}", hint or again, BAD_CHECKPOINT)

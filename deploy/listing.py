@@ -30,8 +30,7 @@ def listing(held: Packed) -> str:
     table = terminal.columns([[str(number), *row] for number, row in enumerate(rows)], left=3)
     made, found = held.made, summary(held)
     score = scores.of(made.dataset.task)
-    name = f"{score.name} " if made.dataset.boxes else ""
-    judged = f", {name}{made.metrics.accuracy:.2f} {score.unit} before it was packed" if made.metrics.judged else ""
+    judged = f", {score.name} {score.shown(made.metrics.accuracy)} before it was packed" if made.metrics.judged else ""
     return "\n".join([
         *map(str.rstrip, table),
         "",

@@ -17,7 +17,7 @@ from engine.checkpoint.history import Merge
 from engine.checkpoint.provenance import Origin, provenance
 from engine.data.catalogue import ORIGINAL
 from engine.errors import UserError, prefix_path
-from engine.system.said import notice, some
+from engine.system.messages import notice, some
 from models import cost
 from models.files import Opened
 from models.graph.normal import NormalForm

@@ -42,7 +42,7 @@ def body(options: Options) -> dict[str, Any]:
     from deploy.exporting.model import exported
     from engine.checkpoint.words import counted
     from engine.system.files import OTHER_SAVE, write_bytes
-    from engine.system.said import notice
+    from engine.system.messages import notice
 
     path = options.source.target(options.output, ".onnx")
     held = options.source.packed(options.words)

@@ -12,9 +12,8 @@ from deploy.operations.base import short
 from deploy.program import Program
 from engine.checkpoint.format import Checkpoint, without_tensors
 from engine.cli.datasets import IMAGENET
+from engine.cli.naming import called
 from engine.errors import BAD_CHECKPOINT, UserError
-
-_AGAIN = "make the file again: python -m deploy.pack"
 
 
 @dataclass(frozen=True)
@@ -103,19 +102,21 @@ def open(path: Path) -> Packed:
         or type(said["bits"]) is not int
         or said["bits"] < 0
     ):
-        raise UserError(f"{path}: its description is not one of a packed network", _AGAIN, BAD_CHECKPOINT)
+        raise _bad(path, "its description is not one of a packed network")
     try:
         made = without_tensors(path, said["made"])
         program = description.read(said["program"], found.rows)
         around = read_around(said["detector"], program.answer) if "detector" in said else None
         _check(program, made)
     except ValueError as fault:
-        raise UserError(f"{path}: {fault}", _AGAIN, BAD_CHECKPOINT) from fault
+        raise _bad(path, str(fault)) from fault
     except RecursionError as fault:
-        raise UserError(f"{path}: its lists are nested too deeply", _AGAIN, BAD_CHECKPOINT) from fault
+        raise _bad(path, "its lists are nested too deeply") from fault
     if found.version != _version(made, around) or (around and not made.dataset.boxes):
         holds = "a detector" if made.dataset.boxes else f"pictures of --crop {made.dataset.crop}"
-        raise UserError(
-            f"{path}: it holds {holds}, which does not belong in format {found.version}", _AGAIN, BAD_CHECKPOINT
-        )
+        raise _bad(path, f"it holds {holds}, which does not belong in format {found.version}")
     return Packed(program, made, said["bits"], found.size, found.sha256, around)
+
+
+def _bad(path: Path, what: str) -> UserError:
+    return UserError(f"{path}: {what}", f"make the file again: {called('deploy.pack')}", BAD_CHECKPOINT)

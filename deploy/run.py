@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from engine.cli import argtypes, command
 from engine.cli.flags import Parser, flag, part
+from engine.cli.machine import Machine, OnCpu
 from engine.cli.network import Network
-from engine.cli.options import Command, Data, Machine, OnCpu, Works
+from engine.cli.options import Command, DataFlags, Works
 from engine.errors import BAD_CHECKPOINT, UserError
 from engine.system.batches import at_a_time
 
@@ -84,7 +85,7 @@ class Options(Command):
     top: int = flag(
         "--top", type=argtypes.number(int, 1, 1000), default=3, metavar="N", help="classes to name (default: 3)"
     )
-    data: Data = part(Data)
+    data: DataFlags = part(DataFlags)
     machine: Here = part(Here)
 
     def __post_init__(self) -> None:

@@ -47,7 +47,7 @@ def prefix_path(path: Path | None) -> Iterator[None]:
 
 
 @contextmanager
-def users_code(worded: Callable[[BaseException], UserError]) -> Iterator[None]:
+def wording_errors(worded: Callable[[BaseException], UserError]) -> Iterator[None]:
     """Turn exceptions of a user's code, also sys.exit(), into a UserError; a UserError and lack of memory pass through.
 
     Args:

@@ -17,8 +17,8 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from engine.errors import UserError, users_code
-from engine.system.said import notice
+from engine.errors import UserError, wording_errors
+from engine.system.messages import notice
 from model_compression import HOME, PACKAGES
 
 SEE = "see docs/own-network.md"
@@ -49,7 +49,7 @@ def one_line(fault: BaseException) -> str:
 @contextmanager
 def as_misdeclared(arch: str, hint: str) -> Iterator[None]:
     """Turn exceptions of the user's code, also sys.exit(), into Misdeclared; running out of memory passes through."""
-    with users_code(lambda fault: Misdeclared(f"--arch {arch}: {one_line(fault)}", hint)):
+    with wording_errors(lambda fault: Misdeclared(f"--arch {arch}: {one_line(fault)}", hint)):
         yield
 
 

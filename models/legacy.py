@@ -6,6 +6,7 @@ Its quantized files hold latent float weights and load as float networks.
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from engine.checkpoint.provenance import Provenance
 from engine.cli.naming import called
 from engine.data.info import DataInfo
 from engine.errors import BAD_CHECKPOINT, UserError
-from engine.system.said import notice
+from engine.system.messages import notice
 
 # Children of the original's Sequential: 0 and 1 are the first conv and BN, 4 and 8 are pools.
 _BLOCK = {0: 1, 1: 1, 2: 2, 3: 3, 5: 4, 6: 5, 7: 6, 9: 7, 10: 8, 11: 9, 12: 9}
@@ -46,11 +47,11 @@ def _adopted(found: Foreign, path: Path | str) -> Checkpoint:
     state = renamed(found.state_dict)
     known = recognise(state)
     if known is None:
-        own = "--arch package.module:function"
+        own, file = "--arch package.module:function", shlex.quote(str(path))
         raise UserError(
             f"{path}: its weights belong to no known network ({', '.join(map(str, list(state)[:3]))}, ...)",
-            f"if it is of a network of your own: {called(f'scripts.convert {path} NEW.pth {own} --cfg W,W,...')}, or "
-            f"prune.train {own} --weights {path}",
+            f"if it is of a network of your own: {called(f'scripts.convert {file} NEW.pth {own} --cfg W,W,...')}, or "
+            f"{called(f'prune.train {own} --weights {file}')}",
             BAD_CHECKPOINT,
         )
     arch, cfg, arch_args = known

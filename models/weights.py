@@ -23,7 +23,7 @@ from engine.checkpoint.words import counted
 from engine.data.info import DataInfo
 from engine.errors import BAD_CHECKPOINT, UserError
 from engine.system import draws
-from engine.system.said import notice, some
+from engine.system.messages import notice, some
 from models import legacy, registry, user_code
 
 State = dict[str, Tensor]

@@ -11,7 +11,7 @@ from engine.cli.archs import is_users_code
 from engine.cli.naming import called, command_hint, repeated, saved
 from engine.data.splits import Data
 from engine.system import draws
-from engine.system.said import notice, warning
+from engine.system.messages import notice, warning
 from engine.tasks.base import Evaluation
 from engine.tasks.of import task_of
 from engine.training.experiment import Experiment
@@ -43,6 +43,7 @@ def apply(options: Options, grouped: bool = False) -> dict[str, Any]:
     model = opened.network
     surgery = surgery_of(model, parent, options)
     report.say_what_stays(surgery.stays())
+    report.say_what_keeps_its_size(model)
     chosen = surgery.plan(options.percent, options.base)
     report.say_what_differs(chosen, options.strict)
     small, evaluations = _cut(run, opened, surgery, chosen, data)

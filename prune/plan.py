@@ -14,6 +14,7 @@ from math import isfinite, lcm
 from engine.errors import BAD_CHECKPOINT, UserError
 from models import registry
 from models.graph.channels.classes import Channels
+from models.graph.normal import NormalForm
 from prune.families import Family, families, scores, stays
 from prune.options import Importance
 from prune.rounding import check, to_drop
@@ -88,7 +89,7 @@ def plan(network: Subject, percent: float, base: int = 1, importance: Importance
     units = tuple(registry.unit(network.arch, family.name) for family in chosen)
     chosen = [replace(family, step=lcm(family.step, unit)) for family, unit in zip(chosen, units, strict=True)]
     if not chosen:
-        raise UserError(f"{network.arch}: none of its channels can be cut", _why_none(network.found, importance))
+        raise nothing_to_cut(network.arch, network.form, network.found, importance)
     if bad := [family.name for family in chosen if not all(isfinite(worth[cls]) for cls in family.classes)]:
         raise UserError(f"{bad[0]} has non-finite scores", "prune an earlier file", BAD_CHECKPOINT)
     order = sorted((worth[cls], cls) for family in chosen for cls in family.classes)
@@ -103,17 +104,18 @@ def plan(network: Subject, percent: float, base: int = 1, importance: Importance
     named = {kind: tuple(f.name for f, state in zip(chosen, states, strict=True) if state == kind) for kind in STATES}
     return PrunePlan(
         tuple(family.name for family in chosen), tuple(full), widths, units, _lowest(chosen, needs, worth), percent, base,
-        stays(network.found, worth, importance), tuple(len(family.others) for family in chosen), **named
+        stays(network.form, network.found, worth, importance), tuple(len(family.others) for family in chosen), **named
     )  # fmt: skip
 
 
-def _why_none(found: Channels, importance: Importance) -> str:
-    """Return a hint for a network without any channel to cut."""
+def nothing_to_cut(arch: str, form: NormalForm, found: Channels, importance: Importance) -> UserError:
+    """Return the error for a network without any channel to cut."""
+    hint = "read the notices above: they say why each channel stays"
     if "spared" in found.fixed.values():
-        return "name fewer layers after --spare"
-    if importance == "bn":
-        return "if the network has no batch norms, add --importance l1"
-    return "read the notices above: they say why each channel is fixed"
+        hint = "name fewer layers after --spare"
+    elif importance == "bn" and families(found, scores(form, found, "l1")):
+        hint = "choose channels by weights: add --importance l1"
+    return UserError(f"{arch}: none of its channels can be cut", hint)
 
 
 STATES = ("raised", "whole", "limited", "rounded", "stuck")
@@ -132,7 +134,7 @@ def _state(count: int, least: int, full: int, width: int, nearest: int, base: in
     if width == full > count:
         if nearest < full:
             return "stuck"
-        return "whole" if full % base else "limited" if count < least else "rounded"
+        return "whole" if full % base else "limited" if count < least else "raised" if count < FEWEST else "rounded"
     return "limited" if count < least else "raised" if count < FEWEST <= width else ""
 
 

@@ -8,10 +8,11 @@ from engine.checkpoint.history import History, Prune
 from engine.checkpoint.words import counted
 from engine.data.splits import Data
 from engine.errors import UserError
-from engine.system.said import notice, some, warning
+from engine.system.messages import notice, some, warning
 from engine.system.terminal import columns
 from engine.tasks.base import Evaluation
 from engine.tasks.score import Score
+from models.graph.normal import NormalForm
 from prune.plan import PrunePlan
 from prune.rounding import to_drop
 from prune.widths import FEWEST
@@ -28,6 +29,16 @@ def say_what_stays(reasons: dict[int, str]) -> None:
     """
     for why, count in Counter(reasons.values()).most_common():
         notice(f"{counted(count, 'channel')} cannot be cut: {why}")
+
+
+def say_what_keeps_its_size(form: NormalForm) -> None:
+    """Print to stderr which modules keep their size because evaluation does not run them."""
+    held = [name for name in form.captured.vanished if form.get_submodule(name).state_dict()]
+    if held:
+        notice(
+            f"{some(held)} keep their sizes, because evaluation does not run them; your own training code may fail where they "
+            "read channels that are cut"
+        )
 
 
 def say_what_differs(chosen: PrunePlan, strict: bool) -> None:
@@ -72,6 +83,7 @@ def _why_nothing(chosen: PrunePlan) -> str:
         return f"--percent {chosen.percent:g} of {counted(total, 'channel')} is less than one"
     rounding = f"every layer's nearest multiple of {chosen.base} is its present width"
     reasons = {
+        f"{counted(len(chosen.raised), 'layer')} would keep fewer than {FEWEST} channels": chosen.raised,
         rounding: chosen.rounded,
         f"no multiple of {chosen.base} fits {counted(len(chosen.whole), 'layer')}": chosen.whole,
         f"--max_per_layer keeps all channels of {counted(len(chosen.limited), 'layer')}": chosen.limited,

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from engine.checkpoint.history import History, Refine, Train
+from engine.cli.naming import called
 from engine.errors import UserError
-from engine.system.said import notice
+from engine.system.messages import notice
 from models.graph.channels import classes
 from models.graph.normal import NormalForm
 
@@ -28,7 +29,7 @@ def gates(model: NormalForm) -> list[tuple[str, nn.Module]]:
         return found
     raise UserError(
         "no batch norm of this network scales channels that can be cut",
-        "train without -sr, then choose channels by weights: prune.normal_regular --importance l1",
+        f"train without -sr, then choose channels by weights: {called('prune.normal_regular --importance l1')}",
     )
 
 

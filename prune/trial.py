@@ -6,11 +6,13 @@ from torch import nn
 
 from engine.cli.archs import is_users_code
 from engine.errors import UserError
-from engine.system.said import notice
+from engine.system.messages import notice
 from models import user_code
 from models.graph.channels.classes import channels
 from models.graph.normal import NormalForm
-from prune.families import families, scores
+from prune import report
+from prune.families import families, scores, stays
+from prune.plan import nothing_to_cut
 from prune.sparsity import gates
 from prune.widths import Subject, settle
 
@@ -28,7 +30,11 @@ def try_to_cut(form: NormalForm, plain: nn.Module, arch: str) -> None:
     if not is_users_code(arch):
         return
     found = channels(form, form.captured.whole)
-    chosen = families(found, scores(form, found))
+    worth = scores(form, found)
+    chosen = families(found, worth)
+    if not chosen:
+        report.say_what_stays(stays(form, found, worth, "bn"))
+        raise nothing_to_cut(arch, form, found, "bn")
     halves = [max(len(family.classes) // 2, 2) for family in chosen]
     with user_code.running(arch):
         needs = settle(Subject(plain, form, found, arch), chosen, halves, 1, [2] * len(chosen))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from engine.data.augment import generator
 from engine.data.info import Split
 from engine.errors import BAD_CHECKPOINT, BAD_DATA, UserError
-from engine.system.said import notice
+from engine.system.messages import notice
 from models.layers.quantizers.affine import AffineActivation, affine, affine_range
 from models.layers.quantizers.base import Quantized
 

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Sequence
 
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvTransposeNd
 
 from engine.checkpoint.words import counted
-from engine.system.said import notice, some, warning
+from engine.system.messages import notice, some, warning
 from models.graph.calls import packet
 from models.graph.chains import unfolded
-from models.graph.flow import computes, first_layers, module, never_negative, places
+from models.graph.flow import computes, first_layers, module, never_negative, places, sources
 from models.graph.normal import NormalForm
 from models.layers.bnfold import FoldedNorm
 from models.layers.quantizers.pixels import PixelCodes
@@ -57,16 +58,22 @@ def say_unfolded(form: NormalForm) -> None:
     outside = {*unfolded(form)}
     apart = [n for n in left if n in outside]
     blind = [n for n in apart if norms[n].running_mean is None]
+    upward = [n for n in apart if n not in blind and _behind_transposed(form, n)]
     reasons = {
-        "which keep no statistics": blind,
-        "not directly behind one convolution (transposed ones do not count) or linear layer": [
-            n for n in apart if n not in blind
-        ],
+        "keeping no statistics": blind,
+        "behind a transposed convolution": upward,
+        "not directly behind one convolution or linear layer": [n for n in apart if n not in (*blind, *upward)],
         "behind a layer that stays float, is linear, or is pooled first": [n for n in left if n not in outside],
     }
     for why, names in reasons.items():
         if names:
             notice(f"kept {counted(len(names), 'batch norm')}, {why}: {some(names)}")
+
+
+def _behind_transposed(form: NormalForm, name: str) -> bool:
+    return any(
+        isinstance(module(form, source), _ConvTransposeNd) for node in places(form)[name] for source in sources(node)
+    )
 
 
 def say_uncorrected(names: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ from engine.cli.archs import is_users_code
 from engine.cli.flags import Parser, flag, part
 from engine.cli.naming import called, repeated, saved
 from engine.cli.options import Writes
-from engine.system.said import warning
+from engine.system.messages import warning
 from quant import settings
 from quant.options import Settings, refined_file
 from quant.quantizer_spec import QuantizerSpec

@@ -9,7 +9,7 @@ from typing import Any
 from engine.checkpoint.history import Quantize
 from engine.cli.archs import is_users_code
 from engine.errors import UserError
-from engine.system.said import notice
+from engine.system.messages import notice
 from engine.training.judging import evaluate_file, in_keys, in_words
 from engine.training.start import Opened, Start
 from models import files

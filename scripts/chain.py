@@ -1,4 +1,4 @@
-"""Running a command line of the toolkit from Python, in this process instead of a new one."""
+"""Running command lines of the toolkit from Python, in this process instead of a new one, and in a folder of their own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import contextlib
 import importlib
 import io
 import json
+import os
 import shlex
+from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -17,6 +20,18 @@ from engine.errors import PIPE_CLOSED, UserError
 def module(name: str) -> ModuleType:
     """Return the module that `python -m NAME` runs."""
     return importlib.import_module(f"{name}.__main__" if name in ("bn_merge", "engine.checkpoint") else name)
+
+
+@contextlib.contextmanager
+def inside(folder: Path) -> Iterator[None]:
+    """Work in a folder, made if it is missing, and go back. contextlib.chdir needs Python 3.11."""
+    folder.mkdir(parents=True, exist_ok=True)
+    home = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(home)
 
 
 def call(line: str) -> None:

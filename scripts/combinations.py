@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ from typing import Any
 
 from engine.cli import argtypes, command
 from engine.cli.flags import Parser, flag, part
-from engine.cli.options import Command, Debugging
+from engine.cli.machine import Debugging
+from engine.cli.options import Command
 from scripts import chain
 from scripts.ladder.steps import STEPS, Step
 
@@ -60,32 +60,36 @@ def body(options: Options) -> dict[str, Any]:
     from engine.system.files import OTHER_SAVE, check_writable, write_text
 
     check_writable(options.save, OTHER_SAVE)
-    save, place = options.save.resolve(), Path("runs/combinations")
-    place.mkdir(parents=True, exist_ok=True)
-    os.chdir(place)  # an own folder, so that your models_save/ stays untouched
+    with chain.inside(Path("runs/combinations")):  # a folder of its own, so that your models_save/ stays untouched
+        lines = _lines(options.epochs)
+    write_text(options.save, "\n".join(lines) + "\n", OTHER_SAVE)
+    return {"text": "\n".join(lines), "path": options.save}
+
+
+def _lines(epochs: int) -> list[str]:
+    """Train, merge and compare every network, and return the lines of the table."""
     lines = [
         "| network | W x A or family | accuracy | merged | same answer | largest logit difference |",
         "|---|---|---|---|---|---|",
     ]
     for w, a in itertools.product(KINDS, repeat=2):
         made = chain.result(
-            f"quant.wqaq --Wbits {w} --Abits {a} --dataset digits --cfg {CFG['nin']} --epochs {options.epochs} --seed 1"
+            f"quant.wqaq --Wbits {w} --Abits {a} --dataset digits --cfg {CFG['nin']} --epochs {epochs} --seed 1"
         )
         lines.append(_merged(f"nin 1/4 width | w{w}a{a}", made))
         print(lines[-1], file=sys.stderr, flush=True)
     for arch, cfg in CFG.items():
-        chain.result(f"prune.train --arch {arch} -sr --dataset digits --cfg {cfg} --epochs {3 * options.epochs}")
+        chain.result(f"prune.train --arch {arch} -sr --dataset digits --cfg {cfg} --epochs {3 * epochs}")
         chain.result("prune.normal_regular --percent 0.5" if arch == "nin" else "prune.gc --percent 0.4")
-        refined = chain.result(f"prune.train --arch {arch} --refine --epochs {2 * options.epochs}")
-        whole = chain.result(f"prune.train --arch {arch} --dataset digits --cfg {cfg} --epochs {3 * options.epochs}")
+        refined = chain.result(f"prune.train --arch {arch} --refine --epochs {2 * epochs}")
+        whole = chain.result(f"prune.train --arch {arch} --dataset digits --cfg {cfg} --epochs {3 * epochs}")
         for label, base in ((f"{arch} 1/4 width, pruned, refined", refined), (f"{arch} 1/4 width", whole)):
             lines.append(_merged(f"{label} | float", base))
             for name, step in FAMILIES:
-                line = _line(STEPS[step], options.epochs, base["path"])
+                line = _line(STEPS[step], epochs, base["path"])
                 lines.append(_merged(f"{label} | {name}", chain.result(line)))
                 print(lines[-1], file=sys.stderr, flush=True)
-    write_text(save, "\n".join(lines) + "\n", OTHER_SAVE)
-    return {"text": "\n".join(lines), "path": save}
+    return lines
 
 
 def _line(step: Step, epochs: int, path: str) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 
 from engine.cli import argtypes, command
 from engine.cli.flags import Parser, flag, part
-from engine.cli.options import Command, Debugging
+from engine.cli.machine import Debugging
+from engine.cli.options import Command
 from engine.errors import UserError
 from engine.system import terminal
 from scripts import chain

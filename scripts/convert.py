@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from engine.cli import argtypes, command, datasets
 from engine.cli.flags import Parser, flag, part
-from engine.cli.naming import refuse_input
+from engine.cli.naming import called, refuse_input
 from engine.cli.network import Architecture
 from engine.cli.options import Command, Normalisation
 from engine.errors import UserError, prefix_path
-from engine.system.said import notice
+from engine.system.messages import notice
 
 if TYPE_CHECKING:
     from engine.checkpoint.format import Checkpoint, Foreign
@@ -99,7 +100,7 @@ def _described(options: Options, found: Foreign) -> Checkpoint:
         raise UserError(f"--{unused} without --dataset has no effect", "add --dataset")
     said = Description(
         arch=asked.arch, cfg=asked.cfg, classes=asked.classes, said_by="--classes", image_size=options.image_size or 32,
-        remedy="leave --classes out, or train the network for other classes: prune.train --weights",
+        remedy=f"leave --classes out, or train the network for other classes: {called(f'prune.train --weights {shlex.quote(str(old))}')}",
     )  # fmt: skip
     read = weights.described(found, old, said)
     with prefix_path(old):

@@ -49,10 +49,9 @@ def parser() -> Parser:
 def body(options: Options) -> dict[str, Any]:
     from engine.system import figures
     from engine.system.files import check_writable, write_bytes
-
-    figures.pyplot()  # draws into memory; where matplotlib is missing, the next import says what to install
     from scripts.drawing import curves, numbers
 
+    figures.check()
     paths = {name: options.folder / f"{name}.png" for name in options.names or numbers.names()}
     for path in paths.values():
         check_writable(path, OTHER_FOLDER)

@@ -62,7 +62,7 @@ def body(options: Options) -> dict[str, Any]:
     from engine.training.foreign import description
     from models import files
 
-    figures.pyplot()  # draws into memory; where matplotlib is missing, the next import of it says what to install
+    figures.check()  # before files are opened
     check_writable(options.save, OTHER_SAVE)
     said = description(options, judges=options.layer is not None)
     opened = [files.open(path, options.network.arch, said) for path in options.sources]

@@ -36,16 +36,15 @@ def size(points: Sequence[Point], title: str, score: Score = ACCURACY) -> bytes 
         title: the text behind "accuracy against size: ".
         score: the score that the points' accuracies are.
     """
-    pyplot = figures.pyplot()
-    return figures.png(_draw(pyplot, points, title, score), DPI) if pyplot else None
+    return figures.drawn(_draw(points, title, score), DPI) if figures.installed() else None
 
 
-def _draw(pyplot: Any, points: Sequence[Point], title: str, score: Score) -> Any:
+def _draw(points: Sequence[Point], title: str, score: Score) -> Any:
     names = [f"{number}  {point.name}" for number, point in enumerate(points, 1)]
     names = [name if len(name) <= LEGEND else f"{name[: LEGEND - 1]}…" for name in names]
     columns = 2 if len(names) > 3 and max(map(len, names)) <= 72 else 1
     height = 5.2 + 0.17 * math.ceil(len(names) / columns)
-    figure, axis = pyplot.subplots(figsize=(10, height), dpi=DPI, layout="constrained")
+    figure, axis = figures.pyplot().subplots(figsize=(10, height), dpi=DPI, layout="constrained")
     for p in points:
         axis.plot(
             p.size, p.accuracy, p.marker, markersize=13 if p.marker == "*" else 2 * RADIUS, color=p.colour, alpha=0.85

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -14,11 +13,12 @@ from typing import Any
 
 from engine.cli import command
 from engine.cli.flags import Parser, flag, part
+from engine.cli.machine import Debugging
 from engine.cli.naming import called
-from engine.cli.options import Command, Debugging
+from engine.cli.options import Command
 from engine.system import precision
+from engine.system.messages import notice
 from engine.system.packages import install
-from engine.system.said import notice
 from scripts import chain
 from scripts.ladder.steps import STEPS as LADDER
 
@@ -67,14 +67,10 @@ def parser() -> Parser:
 
 def body(options: Options) -> dict[str, Any]:
     started, count = time.monotonic(), len(STEPS) + 3
-    home, place = Path.cwd(), Path("runs/quickstart")
-    place.mkdir(parents=True, exist_ok=True)
+    place = Path("runs/quickstart")
     print(f"$ cd {place}      # a separate folder: your models_save/ stays untouched", flush=True)
-    os.chdir(place)
-    try:
+    with chain.inside(place):
         _chain(options, count)
-    finally:
-        os.chdir(home)
     text = f"\ndone in {time.monotonic() - started:.0f} s; every command above can also be run alone"
     if has_page():
         text += f"\nthe table, the plots and the commands as a web page: {place / 'report.html'}"

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from engine.cli import argtypes, command
 from engine.cli.flags import Parser, flag
-from engine.cli.naming import refuse_input
+from engine.cli.naming import called, refuse_input
 from engine.cli.options import Command
 from engine.errors import UserError
+from engine.system.messages import notice
 from engine.system.packages import install
-from engine.system.said import notice
 
 if TYPE_CHECKING:
     from models.files import Opened
@@ -73,7 +73,7 @@ class Options(Command):
             raise UserError("the following arguments are required: F", "name the checkpoints, the baseline first")
         if self.weights and len(self.archs) > 1:
             text = f"--weights {self.weights}: --arch names {len(self.archs)} networks"
-            raise UserError(text, "give --arch once, or describe the file first: scripts.convert")
+            raise UserError(text, f"give --arch once, or describe the file first: {called('scripts.convert')}")
         if self.image_size and not self.weights:
             raise UserError("--image_size without --weights has no effect: files say their own", "leave it out")
 

@@ -113,7 +113,7 @@ def score_of(rows: list[ResultRow]) -> Score:
 def _score(row: ResultRow) -> str:
     if row.accuracy is None:
         return "not evaluated"
-    return f"{row.accuracy:.2f} {SCORE.unit}" + ("" if row.std is None else f" +- {row.std:.2f}")
+    return row.score.shown(row.accuracy) + ("" if row.std is None else f" +- {row.std:.2f}")
 
 
 def header(rows: list[ResultRow], units: str = "plain") -> list[str]:

@@ -19,7 +19,7 @@ import torch
 
 from engine.checkpoint import format as checkpoint
 from engine.data import catalogue
-from engine.data.info import Read
+from engine.data.info import Parts
 from engine.errors import BAD_CHECKPOINT, UserError
 from engine.training.run_folder import RunFolder
 from models.graph.capture import cache
@@ -50,7 +50,7 @@ def _digits_are_read_once() -> Iterator[None]:
     """Read the digits once: parsing scikit-learn's text file takes longer than an epoch of few steps."""
     read = catalogue.READERS["digits"]
 
-    def once(root: Path, image_size: int | None) -> Read:
+    def once(root: Path, image_size: int | None) -> Parts:
         from sklearn import datasets
         from sklearn.datasets._base import load_digits
 

@@ -80,6 +80,10 @@ def test_boxes_are_made_with_the_settings_that_were_packed(command: Callable) ->
     assert re.search(r"digit scenes \(composed\), mAP \d+\.\d\d % before it was packed", listed.out)
     assert "answer: top 15x8x8\n" in listed.out
     assert "boxes: nms_thresh 0.25\n" in listed.out
+    (trained,) = Path("models_save").glob("*.pth")
+    inspected = command("engine.checkpoint.__main__", "inspect", trained).out
+    assert re.search(r"^mAP         \d+\.\d\d %, evaluated on test, 12 pictures$", inspected, re.MULTILINE)
+    assert "accuracy" not in inspected
     said = json.loads(command("deploy.pack", "--inspect", PACKED, "--json").out)["detector"]
     assert said == {"outputs": [{"name": "top", "shape": [15, 8, 8]}], "settings": {"nms_thresh": 0.25}}
     right = command(*RUN, PACKED)

@@ -34,11 +34,11 @@ def test_imports_go_one_way() -> None:
     assert not wrong, "\n".join(sorted(wrong))
 
 
-ENGINE = ("errors", "system", "cli", "data", "checkpoint", "tasks", "training")
+ENGINE = ("errors", "system", "cli", "data", "tasks", "checkpoint", "training")
 LADDER = (
-    "notes", "steps", "options", "result", "rows", "runner", "plots", "fingerprint", "fitting", "record", "table", "fill",
+    "notes", "steps", "options", "result", "rows", "runner", "plots", "fingerprint", "fitting", "record", "table", "fill", "outcome",
 )  # fmt: skip
-PAGE = ("entry", "past", "results", "files", "overview", "scatter", "layers", "curves", "make")
+PAGE = ("entry", "past", "results", "files", "overview", "scatter", "layers", "curves", "make", "ladder")
 MODELS = (
     "blocks",
     "channels",
@@ -116,7 +116,7 @@ def test_models_take_little_of_engine() -> None:
         "engine.system.ranks",
         "engine.system.running",
         "engine.system.sums",
-        "engine.system.said",
+        "engine.system.messages",
         "engine.system.signals",
     }
 

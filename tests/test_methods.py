@@ -83,9 +83,13 @@ def test_pages_are_built_alike(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*NAMES, "README"])
 def test_what_pages_point_at_is_there(name: str) -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", text(name)):
+    targets = re.findall(r"\]\(([^)#]+)\)", text(name))
+    files = re.findall(r"`((?:models|quant|prune|bn_merge)/[\w/]+\.py)`", text(name))
+    assert targets
+    assert files or name == "README"
+    for target in targets:
         assert target.startswith("https://") or (PAGES / target).exists(), target
-    for path in re.findall(r"`((?:models|quant|prune|bn_merge)/[\w/]+\.py)`", text(name)):
+    for path in files:
         assert (ROOT / path).is_file(), path
 
 

@@ -163,9 +163,27 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in re.findall(r"^#+ (.+)$", text, re.M)}
 
 
+def links(page: Path) -> list[tuple[str, str]]:
+    """Return the links of a page to files of the project and to headings."""
+    return re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", page.read_text(encoding="utf-8"))
+
+
+def named(page: Path) -> list[str]:
+    """Return the files that a page names in code style."""
+    folders = "engine|models|prune|quant|bn_merge|deploy|scripts|tests"
+    return re.findall(rf"`((?:{folders})/[\w/.]+)`", page.read_text(encoding="utf-8"))
+
+
+def test_links_and_names_of_files_are_found() -> None:
+    """Not every page has some, so the two tests below would pass if none were found."""
+    for page in (README, CHINESE):
+        assert {("docs/commands.md", ""), ("CONTRIBUTING.md", "")} <= set(links(page)), page.name
+    assert "tests/test_house.py" in named(ROOT / "docs/architecture.md")
+
+
 @pytest.mark.parametrize("page", [*PAGES, CHINESE, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    for target, anchor in re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", page.read_text(encoding="utf-8")):
+    for target, anchor in links(page):
         there = (page.parent / target).resolve() if target else page
         assert there.exists(), target
         assert not anchor or anchor in anchors(there), f"{target}#{anchor}"
@@ -173,8 +191,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", [*PAGES, CHINESE, ROOT / "SECURITY.md"], ids=lambda page: page.name)
 def test_files_that_are_named_exist(page: Path) -> None:
-    folders = "engine|models|prune|quant|bn_merge|deploy|scripts|tests"
-    for name in re.findall(rf"`((?:{folders})/[\w/.]+)`", page.read_text(encoding="utf-8")):
+    for name in named(page):
         assert (ROOT / name).exists(), name
 
 

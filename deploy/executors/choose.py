@@ -14,7 +14,7 @@ from deploy.program import Program
 from deploy.reference.run import run
 from engine.errors import UserError
 from engine.system.compiled import Unavailable
-from engine.system.said import notice
+from engine.system.messages import notice
 
 if TYPE_CHECKING:
     from deploy.native.executor import Native

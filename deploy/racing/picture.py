@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 
-import matplotlib
-
-matplotlib.use("agg")
-from matplotlib import pyplot
+from engine.system import figures
 
 
 def drawn(faster: Mapping[int, Mapping[str, float]], kind: str) -> bytes:
@@ -19,7 +15,7 @@ def drawn(faster: Mapping[int, Mapping[str, float]], kind: str) -> bytes:
         kind: png, pdf or svg.
     """
     names = list(next(iter(faster.values())))
-    figure, axes = pyplot.subplots(figsize=(8, 0.6 + 0.28 * len(names) * len(faster)), layout="constrained")
+    figure, axes = figures.pyplot().subplots(figsize=(8, 0.6 + 0.28 * len(names) * len(faster)), layout="constrained")
     thick = 0.8 / len(faster)
     for place, (batch, each) in enumerate(faster.items()):
         places = [number + place * thick for number in range(len(names))]
@@ -30,7 +26,4 @@ def drawn(faster: Mapping[int, Mapping[str, float]], kind: str) -> bytes:
     axes.set_xlabel(f"times as fast as {names[0]}")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
-    with io.BytesIO() as content:
-        figure.savefig(content, dpi=150, format=kind)
-        pyplot.close(figure)
-        return content.getvalue()
+    return figures.drawn(figure, 150, kind)

@@ -13,6 +13,8 @@ from engine.cli import argtypes, command
 from engine.cli.datasets import SHIFT
 from engine.cli.flags import Parser, flag
 from engine.cli.options import Command
+from engine.tasks import score as scores
+from engine.tasks.score import Score
 
 if TYPE_CHECKING:
     from engine.checkpoint.format import Checkpoint, Metrics
@@ -74,6 +76,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
 
 def _described(checkpoint: Checkpoint, stages: list[str]) -> list[str]:
     data, made, metrics = checkpoint.dataset, checkpoint.provenance, checkpoint.metrics
+    score = scores.of(data.task)
     parent = f"{made.parent}, sha256 {made.parent_sha256}" if made.parent else "none"
     names = f" ({', '.join(data.names[:10])}{', ...' if len(data.names) > 10 else ''})" if data.names else ""
     label = data.label if data.label == data.name else f"{data.label} ({data.name})"
@@ -84,20 +87,20 @@ def _described(checkpoint: Checkpoint, stages: list[str]) -> list[str]:
         *(f"{'stages' if not n else '':<11} {n + 1}. {text}" for n, text in enumerate(stages)),
         f"data set    {label}: {data.classes} classes{names}, {data.image_size} x "
         f"{data.image_size}, mean {flat(data.mean)}, std {flat(data.std)}{'' if data.crop == SHIFT else f', --crop {data.crop}'}",
-        f"accuracy    {_accuracy(metrics)}",
+        f"{score.name:<11} {_judged(metrics, score)}",
         f"made by     {made.command}",
         f"            seed {made.seed}; {flat(made.versions)}",
         f"parent      {parent}",
     ]
 
 
-def _accuracy(metrics: Metrics) -> str:
-    """Word the accuracy. An old file may not say what it was measured on, and may store 0 for an unknown accuracy."""
+def _judged(metrics: Metrics, score: Score) -> str:
+    """Word the score. An old file may not say what it was measured on, and may store 0 for an unknown accuracy."""
     if metrics.judged_on == "unknown":
-        told = f"{metrics.accuracy:.2f} %, on unknown pictures"
+        told = f"{score.shown(metrics.accuracy)}, on unknown pictures"
         return told if metrics.judged else "unknown: it was not evaluated here"
     pictures = "unknown" if metrics.pictures is None else metrics.pictures
-    return f"{metrics.accuracy:.2f} %, evaluated on {metrics.judged_on}, {pictures} pictures"
+    return f"{score.shown(metrics.accuracy)}, evaluated on {metrics.judged_on}, {pictures} pictures"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

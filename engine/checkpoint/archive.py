@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import shlex
 import struct
 import warnings
 import zipfile
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 import torch
 
 from engine.checkpoint import pickles
+from engine.cli.naming import called
 from engine.errors import BAD_CHECKPOINT, UserError, first_line
 from engine.system.files import OTHER_SAVE, write_bytes
 
@@ -106,7 +108,7 @@ def _safetensors(path: Path, content: bytes) -> dict[str, torch.Tensor]:
             raise bad_file(
                 path,
                 "a packed file: it can be run, but holds no network to train or compress",
-                f"python -m deploy.pack --inspect {path}",
+                f"inspect it with: {called(f'deploy.pack --inspect {shlex.quote(str(path))}')}",
             )
         return found
     except UserError:

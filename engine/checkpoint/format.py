@@ -24,7 +24,7 @@ from engine.cli.datasets import IMAGENET
 from engine.cli.naming import called
 from engine.data.info import DataInfo
 from engine.errors import DIVERGED, UserError
-from engine.system.said import notice
+from engine.system.messages import notice
 
 FORMAT, FORMAT_VERSION, NEWEST_VERSION = PACKAGE, 1, 3
 """Format 1 is written unless the pictures are grey (2), or are cut by ImageNet's recipe or have boxes (3). All three

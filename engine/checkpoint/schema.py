@@ -17,7 +17,7 @@ from engine.checkpoint.archive import bad_file
 from engine.checkpoint.values import is_cfg, is_number
 from engine.cli.datasets import CROPS, IMAGENET, SHIFT
 from engine.data.info import CLASSIFICATION, DETECTION
-from engine.system.said import notice
+from engine.system.messages import notice
 
 FIELDS = ("arch", "arch_args", "cfg", "transforms", "dataset", "metrics", "provenance")
 

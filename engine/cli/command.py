@@ -19,8 +19,9 @@ from typing import Any
 
 from engine import errors
 from engine.cli.flags import Parser, without
+from engine.cli.machine import Threads
 from engine.cli.naming import carrying
-from engine.cli.options import Threads, Trains
+from engine.cli.options import Trains
 from engine.errors import UserError
 from engine.system import ranks, signals, terminal
 from engine.system.device import keep_memory

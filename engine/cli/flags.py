@@ -3,7 +3,7 @@
     @dataclass(frozen=True, kw_only=True)
     class Options(Command):
         percent: float = flag("--percent", type=share, default=0.5, help="...")
-        data: Data = part(Data)                  # a group of flags, see options.py
+        data: DataFlags = part(DataFlags)        # a group of flags, see options.py
 
 A dataclass checks its values in __post_init__. Below the command line, no code sees argparse's Namespace.
 argtypes.py has the types of values. This module does not import torch, so --help appears at once.
@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from engine.cli import meant
+from engine.cli import hints
 from engine.cli.naming import called
 from engine.errors import UserError
 
@@ -136,7 +136,7 @@ class Parser(argparse.ArgumentParser):
             options = [o for action in self._actions for o in action.option_strings]
             raise UserError(
                 f"unknown argument {unknown[0]}",
-                meant.unknown(unknown[0].split("=")[0], options) or f"see {self.prog} --help",
+                hints.unknown(unknown[0].split("=")[0], options) or f"see {self.prog} --help",
             )
         return known
 
@@ -164,7 +164,7 @@ class Parser(argparse.ArgumentParser):
         if action.choices is None or value in action.choices:
             return
         known = [str(choice) for choice in action.choices]
-        hint = meant.choice(str(value), known, (action.help or "").replace("%%", "%"))
+        hint = hints.choice(str(value), known, (action.help or "").replace("%%", "%"))
         if not action.option_strings and hint == f"choose {known[0]}":  # the only choice was left out
             hint = f"did you mean: {known[0]} {shlex.quote(str(value))}"
         raise argparse.ArgumentError(action, f"{value!r} is not one of {', '.join(known)}\n{hint}")

@@ -33,6 +33,11 @@ def called(line: str) -> str:
         return f"model-compression {line}"
     if program.name == "model_compression.py":
         return f"python {shlex.quote(str(program))} {line}"
+    return recorded(line)
+
+
+def recorded(line: str) -> str:
+    """Return a command line as files and results record it: in one form, whatever started this command."""
     return f"python -m {line}"
 
 

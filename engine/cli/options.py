@@ -1,4 +1,4 @@
-"""The groups of flags that commands share: data, training, machine, output. network.py has the network's flags.
+"""The groups of flags that commands share: data, training, output. network.py and machine.py have the others.
 
 Spellings are the original repository's (`--train_batch_size`, `--eval_batch_size`). A command's own flags are in its
 file.
@@ -15,6 +15,7 @@ from typing import Any
 from engine.cli import datasets
 from engine.cli.argtypes import channels, number, original, output, path, state
 from engine.cli.flags import Options, flag, part, without
+from engine.cli.machine import Machine, Printing
 from engine.cli.naming import refuse_input
 from engine.cli.network import Network
 from engine.errors import UserError
@@ -86,7 +87,7 @@ class Normalisation(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Data(Normalisation, Pictures):
+class DataFlags(Normalisation, Pictures):
     """Pictures with their normalisation."""
 
     title = "data"
@@ -142,62 +143,6 @@ class Training(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Printing(Options):
-    """What to print."""
-
-    json: bool = flag("--json", action="store_true", help="print one JSON object instead of text")
-    debug: bool = flag("--debug", action="store_true", help="show the traceback of a fault")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Debugging(Options):
-    """Printing for commands whose result is text alone."""
-
-    json = False
-    debug: bool = flag("--debug", action="store_true", help="show the traceback of a fault")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Threads(Options):
-    """The number of CPU threads."""
-
-    threads: int | None = flag(
-        "--threads", type=number(int, 1, 1024), metavar="N", help="CPU threads (default: OMP_NUM_THREADS, else all)"
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Device(Threads):
-    """The device to run on."""
-
-    title = "machine"
-    device: str = flag("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    cpu: bool = flag("--cpu", action="store_true", help="same as --device cpu")
-
-    def __post_init__(self) -> None:
-        if self.cpu and self.device == "cuda":
-            raise UserError("--cpu contradicts --device cuda", "give one of them")
-        if self.cpu:
-            object.__setattr__(self, "device", "cpu")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Machine(Printing, Device):
-    """The device, the random seed and what to print."""
-
-    title = "machine"
-    seed: int = flag("--seed", type=number(int, 0, 2**63 - 1), default=1, metavar="N")
-    quiet: bool = flag("--quiet", action="store_true", help="no progress and no warnings of torch on stderr")
-
-
-@dataclass(frozen=True, kw_only=True)
-class OnCpu(Printing, Threads):
-    """The machine of a command that runs on the CPU alone."""
-
-    title = "machine"
-
-
-@dataclass(frozen=True, kw_only=True)
 class Output(Options):
     """Where to write."""
 
@@ -221,7 +166,7 @@ class Works(Command):
     """A command that shows pictures to a network."""
 
     network: Network = part(Network)
-    data: Data = part(Data)
+    data: DataFlags = part(DataFlags)
     machine: Machine = part(Machine)
 
 

@@ -21,7 +21,7 @@ from engine.data.contract import checked
 from engine.data.detection import sets
 from engine.data.digits import read_digits
 from engine.data.image_folder import CIFAR10_COPY, Folder, has_folders, listed, read_folder, tested
-from engine.data.info import Channels, DataInfo, Read
+from engine.data.info import Channels, DataInfo, Parts
 from engine.data.pixels import check_size, resize, widest_shift
 from engine.data.splits import Data, TensorSplit, held_out
 from engine.errors import BAD_DATA, UserError
@@ -137,7 +137,7 @@ def _auto(root: Path, *how: Any) -> Data:
         return load("digits", root, *how)
 
 
-def _cifar(kind: str, root: Path, image_size: int | None) -> Read:
+def _cifar(kind: str, root: Path, image_size: int | None) -> Parts:
     from engine.data import cifar
 
     check_size(cifar.PICTURES, image_size)
@@ -148,7 +148,7 @@ def _cifar(kind: str, root: Path, image_size: int | None) -> Read:
     return train, test, describe(kind, train[0].shape[1])
 
 
-def _mnist(kind: str, root: Path, image_size: int | None) -> Read:
+def _mnist(kind: str, root: Path, image_size: int | None) -> Parts:
     """Read grey pictures as three equal channels; normalise reduces them to one for networks that read one."""
     from engine.data import mnist
 

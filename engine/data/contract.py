@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from engine.data.info import DataInfo, Read
+from engine.data.info import DataInfo, Parts
 from engine.errors import BAD_DATA, UserError
 
 
-def checked(name: str, found: Read) -> Read:
+def checked(name: str, found: Parts) -> Parts:
     """Return what a reader returns, if it is pictures and labels of the described classes.
 
     Args:

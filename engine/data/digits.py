@@ -8,15 +8,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from engine.data.info import DataInfo, Read
+from engine.data.info import DataInfo, Parts
 from engine.data.pixels import check_size, resize, statistics, widest_shift
 from engine.errors import BAD_DATA, UserError
 
 DIGITS_SHA256 = "0b7e9c3202d7bcd255d6a19a238d3743bf5e320ba74812a6679958a017c55382"
 
 
-def read_digits(root: Path, image_size: int | None) -> Read:
-    """Read scikit-learn's 1,797 real 8x8 digits, enlarged to 3x32x32; every fifth one is for testing."""
+def read_digits(root: Path, image_size: int | None) -> Parts:
+    """Read scikit-learn's 1,797 real 8x8 digits, enlarged to 3x32x32; every fifth one is for testing.
+
+    Args:
+        root: not read; every reader takes it.
+        image_size: the side of the pictures in pixels; None for 32.
+
+    Raises:
+        UserError: exit 2 as check_size; exit 4 if the installed scikit-learn has other digits.
+    """
     from sklearn.datasets import load_digits
 
     check_size(1797, image_size)

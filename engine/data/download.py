@@ -20,7 +20,7 @@ from typing import Any, TextIO
 from engine.errors import BAD_DATA, CANNOT_WRITE, UserError, first_line
 from engine.system.files import sweep, write_bytes
 from engine.system.lock import locked
-from engine.system.said import notice
+from engine.system.messages import notice
 
 START_S = 5  # seconds for a download to start, per address: a machine without a network learns it soon
 STALL_S = 60  # seconds of silence allowed within a download: its first part is worth waiting for

@@ -13,7 +13,7 @@ import torch
 
 from engine.cli.datasets import IMAGENET, SHIFT
 from engine.data.crops import SIDE
-from engine.data.info import DataInfo, Read
+from engine.data.info import DataInfo, Parts
 from engine.data.listing import PICTURE_SUFFIXES, check_regular, entries, files_under, say_left_out
 from engine.data.many_files import workers_for
 from engine.data.names import class_names, is_line
@@ -160,7 +160,7 @@ def label(root: Path) -> str:
     return found.strip()
 
 
-def read_folder(folder: Folder, size: int, workers: int = 2) -> Read:
+def read_folder(folder: Folder, size: int, workers: int = 2) -> Parts:
     """Read all pictures of a folder into memory, with mean and std of its training part.
 
     Args:

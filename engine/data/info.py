@@ -83,7 +83,11 @@ class DataInfo:
         return {key: value for key, value in held.items() if value is not None and meant.get(key) != value}
 
     def normalised(self, mean: Sequence[float], std: Sequence[float]) -> DataInfo:
-        """Return the data set with another mean and std, both of 3 channels, or both of 1 for grey."""
+        """Return the data set with another mean and std, both of 3 channels, or both of 1 for grey.
+
+        Raises:
+            ValueError: for other numbers of channels.
+        """
         if len(mean) != len(std) or len(mean) not in (1, 3):
             raise ValueError(f"a mean of {len(mean)} and a std of {len(std)} channels")
         return replace(self, mean=tuple(mean), std=tuple(std))
@@ -130,4 +134,6 @@ class Split(Protocol):
 
 
 Part = tuple[Tensor, Tensor]
-Read = tuple[Part, Part, DataInfo]
+"""Pictures, uint8 (N, H, W, 3), and their labels, int64 (N,)."""
+Parts = tuple[Part, Part, DataInfo]
+"""What a reader returns: the training part, the test part, and their description."""

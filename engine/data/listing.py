@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from engine.errors import BAD_DATA, UserError
-from engine.system.said import notice
+from engine.system.messages import notice
 
 PICTURE_SUFFIXES = {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}  # fmt: skip
 

@@ -25,7 +25,7 @@ Found = TypeVar("Found")
 Thing_co = TypeVar("Thing_co", covariant=True)
 
 
-class Parts(Protocol[Thing_co]):
+class SizedIterable(Protocol[Thing_co]):
     """An iterable with a length."""
 
     def __len__(self) -> int: ...
@@ -128,7 +128,7 @@ def workers_for(count: int, allowed: int) -> int:
     return min(PROCESSES, cores // ranks.beside()) if allowed and count > MANY else 0
 
 
-def announced(things: Parts[Thing_co], pictures: int, label: str, doing: str = "reading") -> Iterable[Thing_co]:
+def announced(things: SizedIterable[Thing_co], pictures: int, label: str, doing: str = "reading") -> Iterable[Thing_co]:
     """Iterate over `things`; if there are many pictures, say so on stderr and show a progress bar on a terminal."""
     if pictures > MANY:
         print(f"{doing} {pictures:,} pictures of {label}", file=sys.stderr)

@@ -30,7 +30,7 @@ Index = int | tuple[int, int]
 """A picture's number for its middle, or its number and the seed of a random part."""
 
 
-class Read(Protocol):
+class Readable(Protocol):
     """A part whose unaltered pictures can be read."""
 
     info: DataInfo
@@ -140,7 +140,7 @@ def load(
     return Data(info, parts[0], parts[1], "val" if val else "test")
 
 
-def statistics(part: Read, item: Callable[[int], Any] = int) -> tuple[Channels, Channels]:
+def statistics(part: Readable, item: Callable[[int], Any] = int) -> tuple[Channels, Channels]:
     """Measure mean and standard deviation on up to 10,000 pictures, always the same ones, with one batch in memory.
 
     Args:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import CANNOT_WRITE, UserError
-from engine.system.said import warn_once
+from engine.system.messages import warn_once
 
 OTHER_FILE = "name a writable file"
 OTHER_SAVE = f"{OTHER_FILE} with --save"

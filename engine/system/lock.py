@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from engine.errors import CANNOT_WRITE, LOCKED, UserError
-from engine.system.said import warn_once
+from engine.system.messages import warn_once
 
 _held: weakref.WeakSet[TextIO] = weakref.WeakSet()
 

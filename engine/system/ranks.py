@@ -66,13 +66,16 @@ def share(length: int) -> slice:
 def refuse(command: str) -> None:
     """Refuse torchrun for a command that runs in one process.
 
+    Args:
+        command: as it is started without torchrun.
+
     Raises:
         UserError: if torchrun started several processes (exit 2).
     """
     if started() > 1:
         raise UserError(
             f"{command} runs in one process",
-            f"start it without torchrun: {command if command.startswith('python ') else f'python -m {command}'}",
+            f"start it without torchrun: {command}",
         )
 
 

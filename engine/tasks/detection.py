@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from engine.system.said import notice
+from engine.system.messages import notice
 from engine.tasks.average_precision import check_installed, measured
 from engine.tasks.base import Agreement, Evaluation, LossSettings, Task, fine, finite
 from engine.tasks.score import MAP

@@ -30,6 +30,10 @@ class Score:
         """The label of an axis: "accuracy in %"."""
         return f"{self.name} in {self.unit}"
 
+    def shown(self, value: float) -> str:
+        """Return a value as messages show it: "97.33 %"."""
+        return f"{value:.2f} {self.unit}"
+
 
 ACCURACY = Score("accuracy", "%", "percent")
 MAP = Score("mAP", "%", "percent")

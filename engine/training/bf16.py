@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 from engine.data.info import DataInfo
 from engine.errors import UserError, first_line, no_memory
 from engine.system import buffers, draws, precision
-from engine.system.said import notice
+from engine.system.messages import notice
 
 PICTURES = 2
 """Of made-up ones; batch norm has no variance of one."""

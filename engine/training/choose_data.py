@@ -11,12 +11,12 @@ from engine.checkpoint.format import Checkpoint
 from engine.checkpoint.history import History, Original, Trained
 from engine.cli import datasets
 from engine.cli.datasets import SHIFT
-from engine.cli.options import Data as DataFlags, Works
-from engine.data import catalogue, gray, image_folder, sound
+from engine.cli.options import DataFlags, Works
+from engine.data import catalogue, gray, image_folder, skip_bad
 from engine.data.info import DataInfo, in_flags
 from engine.data.splits import Data
 from engine.errors import BAD_CHECKPOINT, BAD_DATA, USAGE, UserError
-from engine.system.said import notice, warning
+from engine.system.messages import notice, warning
 
 _OTHER = "give the network's own data set with --dataset and --data"
 
@@ -127,7 +127,7 @@ def _load(chosen: DataFlags, where: torch.device, known: DataInfo | None) -> Dat
             "leave --skip_bad out: an unreadable picture is refused by name",
         )
     try:
-        folder = sound.listed(chosen.root, chosen.skip_bad, chosen.num_workers) if name == "imagefolder" else None
+        folder = skip_bad.listed(chosen.root, chosen.skip_bad, chosen.num_workers) if name == "imagefolder" else None
         return catalogue.load(name, chosen.root, where, size, chosen.val, chosen.num_workers, flip, folder, crop)
     except UserError as fault:
         there = name in datasets.BOXES and chosen.root.is_dir() and any(chosen.root.iterdir())

@@ -9,10 +9,9 @@ from engine.training.progress import EpochMetrics
 
 def picture(rows: list[EpochMetrics], task: Task) -> bytes | None:
     """Return the learning curve as a PNG; None without matplotlib."""
-    pyplot = figures.pyplot()
-    if pyplot is None:
+    if not figures.installed():
         return None
-    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+    figure, axes = figures.pyplot().subplots(1, 2, figsize=(9, 3.2), layout="constrained")
     named = (("loss", task.loss_name), (task.score.name, task.score.unit))
     for axis, (what, unit) in zip(axes, named, strict=True):
         for key in rows[-1]:
@@ -23,4 +22,4 @@ def picture(rows: list[EpochMetrics], task: Task) -> bytes | None:
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
         axis.legend()
-    return figures.png(figure, dpi=120)
+    return figures.drawn(figure, dpi=120)

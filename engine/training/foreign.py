@@ -7,7 +7,7 @@ import shlex
 from engine.checkpoint.description import Description
 from engine.cli import datasets
 from engine.cli.naming import called, repeated
-from engine.cli.options import Data, Works
+from engine.cli.options import DataFlags, Works
 from engine.data import catalogue
 from engine.data.info import DataInfo
 from engine.errors import UserError
@@ -41,7 +41,7 @@ def description(options: Works, trains: bool = False, judges: bool = True) -> De
     )
 
 
-def _pictures(chosen: Data) -> DataInfo:
+def _pictures(chosen: DataFlags) -> DataInfo:
     """Describe the data set before its pictures are read."""
     name = chosen.dataset or "auto"
     if name == "auto":

@@ -55,7 +55,7 @@ def in_words(
         more: the task's further figures, in percent.
     """
     others = "".join(f", {name} {value:.2f} %" for name, value in (more or {}).items())
-    scores = " -> ".join(f"{value:.2f} {task.score.unit}" for value in (before, score) if value is not None)
+    scores = " -> ".join(task.score.shown(value) for value in (before, score) if value is not None)
     return f"{data.part} {task.score.name} {scores}{others} on {data.info.quoted} ({len(data.test):,} pictures)"
 
 

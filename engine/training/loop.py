@@ -104,32 +104,46 @@ def fit(
         check_losses(progress)
         if ranks.count() > 1:
             together.compare_buffers(model)
-        lost, added_up, right = progress.tally.read()
         if wrong := unsound(model.state_dict()):
             raise _diverged(progress, wrong)
-        between = partial(after_step, progress) if after_step and ranks.count() == 1 else None
-        judged: dict[str, float] = {}
+        row = _trained(progress, task, penalty is not None)
         if (epoch + 1) % config.eval_every == 0 or epoch + 1 == recipe.epochs:
-            judgement = task.evaluate(model, data.test, config.eval_batch_size, between)
-            if not math.isfinite(judgement.loss):
-                raise _diverged(progress, f"the loss became {judgement.loss}")
-            judged = {f"{data.part}_loss": judgement.loss, f"{data.part}_{task.score.name}": judgement.score}
-        seen = progress.tally.seen
-        in_training = task.training_score(right, seen)
-        row = {
-            "epoch": epoch + 1,
-            "lr": progress.optimizer.param_groups[0]["lr"],
-            "train_loss": lost / seen,
-            **({"train_penalty": added_up / seen} if penalty else {}),
-            **({} if in_training is None else {f"train_{task.score.name}": in_training}),
-            **judged,
-        }
+            between = partial(after_step, progress) if after_step and ranks.count() == 1 else None
+            row |= _judged(progress, data, task, config.eval_batch_size, between)
         progress.close_epoch(row)
         if after_epoch:
             after_epoch(progress)
         if not config.quiet:
             _say(row, recipe.epochs, task.score, data.part, time.monotonic() - started)
     return progress.rows
+
+
+def _trained(progress: Progress, task: Task, penalised: bool) -> EpochMetrics:
+    """Return the part of an epoch's row that training itself measures."""
+    lost, added, right = progress.tally.read()
+    seen = progress.tally.seen
+    score = task.training_score(right, seen)
+    return {
+        "epoch": progress.epoch + 1,
+        "lr": progress.optimizer.param_groups[0]["lr"],
+        "train_loss": lost / seen,
+        **({"train_penalty": added / seen} if penalised else {}),
+        **({} if score is None else {f"train_{task.score.name}": score}),
+    }
+
+
+def _judged(
+    progress: Progress, data: Data, task: Task, batch: int, between: Callable[[], None] | None
+) -> dict[str, float]:
+    """Evaluate the network, and return the other part of the row.
+
+    Raises:
+        UserError: if the loss is not finite (exit 5).
+    """
+    found = task.evaluate(progress.model, data.test, batch, between)
+    if not math.isfinite(found.loss):
+        raise _diverged(progress, f"the loss became {found.loss}")
+    return {f"{data.part}_loss": found.loss, f"{data.part}_{task.score.name}": found.score}
 
 
 def check_losses(progress: Progress) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 
-from engine.system.said import notice
+from engine.system.messages import notice
 
 SKIPPED, STEPS = 3, 5
 """Numbers of warm-up steps and of traced steps."""

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from engine.errors import first_line
 from engine.system import ranks
-from engine.system.said import notice
+from engine.system.messages import notice
 from engine.tasks.base import Target
 from engine.training.progress import FitConfig
 from engine.training.step import Step

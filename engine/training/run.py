@@ -25,7 +25,7 @@ from engine.errors import UserError
 from engine.system import ranks, signals
 from engine.system.batches import at_a_time
 from engine.system.layout import channels_last
-from engine.system.said import notice
+from engine.system.messages import notice
 from engine.tasks.base import Evaluation
 from engine.training import bf16, loop, onednn, together
 from engine.training.experiment import Experiment

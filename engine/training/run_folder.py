@@ -19,9 +19,9 @@ from engine.cli.options import STATES
 from engine.errors import BAD_CHECKPOINT, CANNOT_WRITE, UserError
 from engine.system.files import check_writable, sha256, sweep, write_bytes, write_json, write_text
 from engine.system.lock import Lock
-from engine.system.said import notice, warning
+from engine.system.messages import notice, warning
 from engine.tasks.base import Task
-from engine.training import begun, curve
+from engine.training import curve, flags_file, resuming
 from engine.training.progress import EpochMetrics, FitConfig, Progress
 
 WANTED = {"identity", "rows", "model", "optimizer", "schedule", "rng", *Progress.COUNTS}
@@ -39,7 +39,7 @@ class RunFolder:
     """
 
     FILES = (
-        begun.BEGUN,
+        flags_file.NAME,
         "versions.json",
         "metrics.csv",
         "curve.png",
@@ -50,7 +50,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        check_writable(path / begun.BEGUN, _remedy(path))
+        check_writable(path / flags_file.NAME, _remedy(path))
         path.mkdir(parents=True, exist_ok=True)
         self._lock = Lock(path)
         for name in self.FILES:
@@ -96,7 +96,7 @@ class RunFolder:
             aside = next(path for path in map(self.path.joinpath, names) if not path.exists())
             with _changing(aside):
                 os.replace(self.state_path, aside)
-            line = begun.going_on(self.path, aside) or f"--resume {aside}"
+            line = resuming.going_on(self.path, aside) or f"--resume {aside}"
             notice(f"{self.path} held an unfinished run; to continue it: {line}")
         for path in (self.previous_path, self.state_path, self.path / "result.json", self.path / "curve.png"):
             with _changing(path):
@@ -113,7 +113,7 @@ class RunFolder:
         with _changing(self.path / "result.json"):
             (self.path / "result.json").unlink(missing_ok=True)  # the previous run's
         write_json(
-            self.path / begun.BEGUN,
+            self.path / flags_file.NAME,
             {"flags": flags, "resolved": asdict(config), "command": list(words)},
             _remedy(self.path),
         )
@@ -231,19 +231,9 @@ def _read(path: Path, fingerprint: dict[str, Any], own: bool) -> dict[str, Any]:
         raise UserError(str(fault), WITHOUT_RESUME if os.path.exists(path) else fault.hint, fault.code) from fault
     if not checked or not isinstance(state, dict) or not state.keys() >= WANTED:
         raise archive.bad_file(path, "not the state of a run", WITHOUT_RESUME)
-    differing = list(_differences(state["identity"], fingerprint))
-    if any(text.startswith("data_label ") for text in differing):  # another data set: its label says enough
-        differing = [text for text in differing if not text.startswith("data_") or text.startswith("data_label ")]
+    differing = list(resuming.differences(state["identity"], fingerprint))
+    if any(each.name == "data_label" for each in differing):  # another data set: its label says enough
+        differing = [each for each in differing if each.name == "data_label" or not each.name.startswith("data_")]
     if differing:
-        raise begun.other_run(path, differing, own)
+        raise resuming.other_run(path, differing, own)
     return state
-
-
-def _differences(was: dict[str, Any], now: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    """Yield each differing setting: `lr 0.1 -> 0.2`, `spec.weight.bits 8 -> 4`."""
-    for key in {**was, **now}:
-        old, new = was.get(key), now.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            yield from _differences(old, new, f"{prefix}{key}.")
-        elif old != new:
-            yield f"{prefix}{key} {old} -> {new}"

@@ -22,7 +22,7 @@ from engine.data.splits import Data
 from engine.errors import UserError
 from engine.system import ranks
 from engine.tasks.of import task_of
-from engine.training import begun
+from engine.training import flags_file, resuming
 from engine.training.choose_data import show_to
 from engine.training.experiment import Experiment
 from engine.training.foreign import description
@@ -99,7 +99,7 @@ class Start(Generic[Net]):
         if self.parent is None:
             self.library.size(chosen.name, chosen.cfg)  # checks the widths before pictures are read
         self.experiment = Experiment(self.options, self.default, self.source, self.parent)
-        begun.refuse_other_data(self.options, self.experiment.save, known=self.parent is not None)
+        resuming.refuse_other_data(self.options, self.experiment.save, known=self.parent is not None)
         self.data: Data = self.experiment.data(self.fresh)
         if self.opened and self.parent:
             own = self.parent.arch_args.get("core")
@@ -134,7 +134,7 @@ class Start(Generic[Net]):
         """
         save = self.experiment.save
         kind = RunFolder if ranks.is_first() else Following
-        self._folder = kind(begun.run_dir(self.options, save))
+        self._folder = kind(flags_file.run_dir(self.options, save))
         if self._folder.owns(save):
             raise UserError(f"{save} is the run folder's own {save.name}", "name another file with --save")
         whole = {

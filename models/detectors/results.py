@@ -34,7 +34,11 @@ def check_losses(found: Any, arch: str) -> None:
 
 
 def check_boxes(found: Any, pictures: int, arch: str) -> None:
-    """Check a result of evaluation: for each picture boxes (n, 4), labels (n,) and scores (n,)."""
+    """Check a result of evaluation: for each picture boxes (n, 4), labels (n,) and scores (n,).
+
+    Raises:
+        Misdeclared: exit 2 for anything else.
+    """
     if not isinstance(found, list) or not all(isinstance(one, dict) and {*PARTS} <= one.keys() for one in found):
         raise Misdeclared(f"--arch {arch}: in evaluation it returns no list of dicts with {', '.join(PARTS)}", CALLED)
     if len(found) != pictures:

@@ -42,14 +42,14 @@ class Stage:
 
     def run(self, module: nn.Module, known: dict[Place, Tensor], number: int) -> None:
         """Call the module with tensors of `known`, and add the tensors that it returns."""
-        given = [known[leaf.place] if isinstance(leaf, Read) else leaf for leaf in self.reads]
+        given = [known[leaf.place] if isinstance(leaf, FromPlace) else leaf for leaf in self.reads]
         args, kwargs = tree_unflatten(given, self.form)
         for n, value in enumerate(tree_flatten(module(*args, **kwargs))[0]):
             known[number, n] = value
 
 
 @dataclass(frozen=True)
-class Read:
+class FromPlace:
     """A tensor among the arguments of a stage."""
 
     place: Place
@@ -57,7 +57,7 @@ class Read:
 
 def answers(stages: Sequence[Stage]) -> list[tuple[Place, tuple[int, ...]]]:
     """Return the outputs of a core: the tensors that no stage reads, with their shapes without the pictures' number."""
-    read = {leaf.place for stage in stages for leaf in stage.reads if isinstance(leaf, Read)}
+    read = {leaf.place for stage in stages for leaf in stage.reads if isinstance(leaf, FromPlace)}
     every = [((number, n), shape) for number, stage in enumerate(stages) for n, shape in enumerate(stage.shapes)]
     return [(place, shape) for place, shape in every if place not in read]
 
@@ -126,7 +126,7 @@ def _read(leaf: Any, known: dict[int, Place], name: str, arch: str) -> Any:
             f"--arch {arch}: {name} of --core reads a tensor that no module of --core returned",
             "also name the modules between them in --core, or one module that holds them all",
         )
-    return Read(known[id(leaf)])
+    return FromPlace(known[id(leaf)])
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 from engine.errors import UserError
 from engine.system import ranks
 from engine.system.compiled import Unavailable
-from engine.system.said import notice
+from engine.system.messages import notice
 from models.fused import loops
 from models.fused.segments import numbers, pools, segments
 from models.graph.flow import writes

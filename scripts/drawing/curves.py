@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from matplotlib import pyplot
-from matplotlib.figure import Figure
 
 from engine.system import figures
 from models.layers.quantizers import kinds
 from scripts import methods
 from scripts.drawing import numbers
 from scripts.drawing.numbers import Curve
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DPI = 110
 VALUE = "quantized value"
@@ -27,7 +28,7 @@ def colour(name: str) -> str:
 
 def picture(name: str, bits: int) -> bytes:
     """Return the curves of one quantizer as a PNG; it has the width nearest to `bits` that there is."""
-    return figures.png(figure(name, bits), DPI)
+    return figures.drawn(figure(name, bits), DPI)
 
 
 def figure(name: str, bits: int) -> Figure:
@@ -35,7 +36,7 @@ def figure(name: str, bits: int) -> Figure:
     sides = {"weight": numbers.weights(name, bits), "activation": numbers.activations(name, bits)}
     learned = list(dict.fromkeys(key for curves in sides.values() for found in curves for key in found.by))
     rows = {VALUE: "value", "d value / d input": "slope", **{f"d value / d {key}": key for key in learned}}
-    drawn, axes = pyplot.subplots(
+    drawn, axes = figures.pyplot().subplots(
         len(rows), 2, figsize=(10, 2.9 * len(rows)), layout="constrained", squeeze=False, sharex="col"
     )
     for column, (side, curves) in zip(axes.T, sides.items(), strict=True):

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib import pyplot
 from torch import Tensor, nn
 
 from engine.data.augment import generator
@@ -89,7 +88,7 @@ def ranges(found: Histogram, bits: int) -> dict[str, tuple[float, float]]:
 
 def of_inputs(found: Histogram, title: str) -> bytes:
     """Draw the histogram with the ranges in it, a panel for each of WIDTHS."""
-    figure, axes = pyplot.subplots(len(WIDTHS), 1, figsize=(10, 6), layout="constrained", sharex=True)
+    figure, axes = figures.pyplot().subplots(len(WIDTHS), 1, figsize=(10, 6), layout="constrained", sharex=True)
     counts = found.counts.reshape(SHOWN, BINS // SHOWN).sum(1).numpy()
     edges = np.linspace(found.low, found.high, SHOWN + 1)
     for axis, bits in zip(axes, WIDTHS, strict=True):
@@ -102,12 +101,12 @@ def of_inputs(found: Histogram, title: str) -> bytes:
         axis.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     axes[-1].set_xlabel("input of the layer (no unit)")
     figure.suptitle(title, parse_math=False)
-    return figures.png(figure, DPI)
+    return figures.drawn(figure, DPI)
 
 
 def of_scales(files: Sequence[Scales]) -> bytes:
     """Draw a panel a file, over the same bins, with the number of channels in each bin."""
-    figure, axes = pyplot.subplots(
+    figure, axes = figures.pyplot().subplots(
         len(files), 1, figsize=(10, 2.2 * len(files)), layout="constrained", squeeze=False, sharex=True, sharey=True
     )
     edges = np.linspace(0, max(float(found.sizes.max()) for found in files), 61)
@@ -115,7 +114,7 @@ def of_scales(files: Sequence[Scales]) -> bytes:
         _panel(axis, found, edges)
     axes[-1, 0].set_xlabel("|batch norm scale| (no unit)")
     figure.suptitle("batch norm scales")
-    return figures.png(figure, DPI)
+    return figures.drawn(figure, DPI)
 
 
 def _panel(axis: Any, found: Scales, edges: Any) -> None:

@@ -16,7 +16,7 @@ import torch
 from engine.errors import LOCKED, UserError
 from engine.system.files import check_writable
 from engine.system.lock import Lock
-from engine.system.said import notice
+from engine.system.messages import notice
 from scripts.ladder import fingerprint, record, result, rows as ladder, steps
 from scripts.ladder.fitting import fitting
 from scripts.ladder.notes import WRITABLE_FOLDER
@@ -91,7 +91,7 @@ class _Filling:
             known = record.of(row, node, lambda n: command(self.options, n), self.options.arch)
             fingerprint.write(self.folder / "ladder.json", self.said)
             result.save(self._path(row, node.seed), known)
-            shown = f"{known.accuracy:.2f} {known.score.unit}" if isinstance(known, Done) else known.status
+            shown = known.score.shown(known.accuracy) if isinstance(known, Done) else known.status
             print(f"{row.name}, seed {node.seed}: {shown}", file=sys.stderr, flush=True)
 
     def _outdate(self, node: Node) -> None:

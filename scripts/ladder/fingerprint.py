@@ -8,7 +8,7 @@ from typing import Any
 
 from engine.cli.datasets import SHIFT
 from engine.cli.options import OF_THEIR_OWN
-from engine.data import catalogue, pixels, sound
+from engine.data import catalogue, pixels, skip_bad
 from engine.data.splits import Data
 from engine.errors import UserError
 from quant import recipes
@@ -23,12 +23,12 @@ def of(options: Options) -> dict[str, Any]:
     """Return the identity of the ladder that the flags ask for. Read all pictures once, to report faults early.
 
     Raises:
-        UserError: as sound.listed and catalogue.load.
+        UserError: as skip_bad.listed and catalogue.load.
     """
     asked = options.data
     folder = None
     if options.dataset == "imagefolder":
-        folder = sound.listed(asked.root, asked.skip_bad, asked.num_workers)
+        folder = skip_bad.listed(asked.root, asked.skip_bad, asked.num_workers)
     data = catalogue.load(
         options.dataset,
         asked.root,

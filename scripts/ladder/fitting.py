@@ -9,7 +9,7 @@ from engine.cli.archs import ARCHS
 from engine.cli.datasets import BOXES
 from engine.data import catalogue
 from engine.errors import UserError
-from engine.system.said import notice
+from engine.system.messages import notice
 from engine.tasks.of import task_of
 from models import forms
 from models.graph.normal import NormalForm

@@ -9,19 +9,13 @@ from pathlib import Path
 from engine.cli import argtypes, datasets
 from engine.cli.archs import ARCHS, is_detector, prefix
 from engine.cli.flags import flag, part
-from engine.cli.options import Command, Device, Pictures, Printing
+from engine.cli.machine import OnDevice
+from engine.cli.options import Command, Pictures
 from engine.errors import UserError
 from engine.system import precision
 from engine.tasks import score as scores
 from engine.tasks.score import Score
 from scripts.ladder.steps import NETWORK
-
-
-@dataclass(frozen=True, kw_only=True)
-class Machine(Printing, Device):
-    """The device to run on, and what to print."""
-
-    title = "machine"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +66,8 @@ class Options(Command):
         "--core", metavar="M,M,...", help="of a detector of your own the modules that are trained, as in prune.train"
     )
     data: Pictures = part(Pictures, dataset={"choices": datasets.ALL, "help": "the data set of the results (required)"})
-    machine: Machine = part(
-        Machine, threads={"help": "CPU threads, shared by all --jobs (default: OMP_NUM_THREADS for each, else all)"}
+    machine: OnDevice = part(
+        OnDevice, threads={"help": "CPU threads, shared by all --jobs (default: OMP_NUM_THREADS for each, else all)"}
     )
 
     def __post_init__(self) -> None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-from matplotlib import pyplot
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from typing import TYPE_CHECKING
 
 from engine.system import figures
 from scripts import methods, plots
@@ -14,6 +11,9 @@ from scripts.ladder.result import Done
 from scripts.ladder.rows import ROWS
 from scripts.plots import Point
 from scripts.table import ResultRow, score_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def colour(name: str) -> str:
@@ -25,7 +25,7 @@ def colour(name: str) -> str:
 
 def curves(rows: list[Done]) -> bytes | None:
     """Plot the score after each epoch of each row's last stage, one panel a family, all with the same axes."""
-    return figures.png(curves_figure(rows), dpi=120) if rows else None
+    return figures.drawn(curves_figure(rows), dpi=120) if rows else None
 
 
 def curves_figure(rows: list[Done]) -> Figure:
@@ -34,6 +34,9 @@ def curves_figure(rows: list[Done]) -> Figure:
     values = sorted(accuracy for line in lines for _, accuracy in line)
     low = values[len(values) // 20]
     titles = methods.in_order(methods.of_row(row.row) for row in rows)
+    pyplot = figures.pyplot()
+    from matplotlib.ticker import MaxNLocator
+
     figure, axes = pyplot.subplots(
         len(titles), 1, figsize=(10, 2.8 * len(titles)), layout="constrained", squeeze=False, sharex=True, sharey=True
     )
@@ -80,7 +83,9 @@ def kept(rows: list[Done]) -> bytes | None:
     rows = [row for row in rows if row.cfg]
     if not rows:
         return None
-    figure, axes = pyplot.subplots(len(rows), 1, figsize=(8, 2.4 * len(rows)), layout="constrained", squeeze=False)
+    figure, axes = figures.pyplot().subplots(
+        len(rows), 1, figsize=(8, 2.4 * len(rows)), layout="constrained", squeeze=False
+    )
     for axis, row in zip(axes[:, 0], rows, strict=True):
         places = range(1, len(row.cfg) + 1)
         axis.bar(places, row.cfg_before or row.cfg, color="0.85", label="before")
@@ -89,4 +94,4 @@ def kept(rows: list[Done]) -> bytes | None:
         axis.set(title=row.label, ylabel="channels", xticks=list(places))
         axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     axes[-1, 0].set_xlabel("layer")
-    return figures.png(figure, dpi=120)
+    return figures.drawn(figure, dpi=120)

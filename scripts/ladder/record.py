@@ -13,7 +13,7 @@ from engine.checkpoint.history import Prune
 from engine.cli.archs import is_users_code
 from engine.data.info import CLASSIFICATION
 from engine.system import device, processor
-from engine.training.begun import BEGUN
+from engine.training import flags_file
 from quant import restore
 from scripts import describe
 from scripts.ladder.notes import Hardware, Note, load
@@ -87,7 +87,7 @@ def _accuracy(row: LadderRow, checkpoint: Checkpoint) -> float:
 
 def _precision(node: Node) -> str:
     """Return the precision of a step's training, from its run folder. Steps without training count as fp32."""
-    path = node.model.with_suffix("") / BEGUN
+    path = node.model.with_suffix("") / flags_file.NAME
     if not path.exists():
         return "fp32"
     return load(path, "resolved", hint=f"delete {node.note}; the step runs again")["resolved"]["precision"]

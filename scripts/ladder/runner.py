@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from engine.checkpoint.provenance import versions
+from engine.cli.naming import recorded
 from engine.errors import DIVERGED, LOCKED, UserError
 from engine.system.files import sha256
 from model_compression import HOME
@@ -119,7 +120,14 @@ class Runner:
         self._patience = time.monotonic() + STOP_SECONDS  # until then, steps of a killed ladder may still be saving
 
     def run(self, nodes: list[Node], ended: Callable[[Node], None]) -> bool:
-        """Run the nodes that have not ended, and call `ended` after each. Return False if the time was up first."""
+        """Run the nodes that have not ended, and call `ended` after each. Return False if the time was up first.
+
+        A step that fails does not end the run: `failed` holds its error, also for the steps that need its file.
+
+        Raises:
+            UserError: exit 2 if a step waits for a file that is gone; exit 3 for a damaged note; exit 6 if a note cannot
+                be written; and as `ended`.
+        """
         waiting = [node for node in nodes if not node.ended()]
         running: dict[Node, _Job] = {}
         kept = time.monotonic()
@@ -232,7 +240,7 @@ class Runner:
 
 def plain(words: list[str]) -> str:
     """Return a command line without paths of this machine: absolute paths are cut to their last part."""
-    return "python -m " + shlex.join(Path(word).name if word.startswith("/") else word for word in words)
+    return recorded(shlex.join(Path(word).name if word.startswith("/") else word for word in words))
 
 
 def _end_with_parent() -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 from engine.errors import BAD_CHECKPOINT, UserError
 from engine.system import figures
 from engine.system.files import write_bytes, write_text
+from engine.system.messages import notice
 from engine.system.packages import install
-from engine.system.said import notice
 from engine.system.terminal import columns
 from engine.tasks.score import ACCURACY as SCORE, Score
 from scripts.ladder import result as stored
@@ -216,7 +216,7 @@ def draw(results: Results, rows: list[LadderRow]) -> dict[str, bytes]:
 
     Return nothing without matplotlib.
     """
-    if figures.pyplot() is None:
+    if not figures.installed():
         notice(f"no plots without matplotlib: {install('report')}")
         return {}
     from scripts.ladder import plots

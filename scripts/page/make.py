@@ -16,6 +16,7 @@ from bokeh.resources import Resources
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from engine.cli.naming import called
 from engine.errors import UserError
 from engine.system.files import OTHER_PAGE, write_text
 from scripts.page import curves, layers, overview, scatter
@@ -39,7 +40,7 @@ def refuse_unjudged(entries: Sequence[Entry]) -> None:
         names = ", ".join(entry.name for entry in entries[:3]) + (", ..." if len(entries) > 3 else "")
         score = score_of([entry.row for entry in entries]).name
         text = f"--html: nobody has evaluated {names or 'any row'}, so the page would show no {score}"
-        raise UserError(text, "evaluate a file first, e.g. prune.train --evaluate F, or leave --html out")
+        raise UserError(text, f"evaluate a file first, e.g. {called('prune.train --evaluate F')}, or leave --html out")
 
 
 def write(

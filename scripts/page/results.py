@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.checkpoint.words import flat
-from engine.cli.naming import Missing
+from engine.cli.naming import Missing, called
 from engine.errors import BAD_CHECKPOINT, UserError
 from engine.system.terminal import one_line
 from scripts import methods
@@ -47,7 +47,9 @@ def refuse_damaged(path: Path, found: Done) -> None:
     """
     if wrong := _wrong(found):
         raise UserError(
-            f"{path} is damaged: {wrong}", "delete it and fill its row again: scripts.results", BAD_CHECKPOINT
+            f"{path} is damaged: {wrong}",
+            f"delete it and fill its row again: {called('scripts.results')}",
+            BAD_CHECKPOINT,
         )
 
 
@@ -94,7 +96,7 @@ def refuse_old(path: Path, found: Done) -> None:
     lacks = [name for name in ("commands", "version", "sha256") if getattr(found, name) is None]
     if lacks:
         text = f"{path} is of an older version: it lacks {', '.join(lacks)}, which the page shows"
-        raise UserError(text, "delete it and fill its row again: scripts.results", BAD_CHECKPOINT)
+        raise UserError(text, f"delete it and fill its row again: {called('scripts.results')}", BAD_CHECKPOINT)
 
 
 def row(path: Path, found: Done) -> ResultRow:

@@ -6,18 +6,12 @@ from dataclasses import dataclass
 
 from engine.cli import argtypes
 from engine.cli.flags import flag, part
-from engine.cli.options import Command, Device, Printing
+from engine.cli.machine import OnDevice
+from engine.cli.options import Command
 
 NETWORKS = ("nin", "torchvision:resnet18")
 VARIANTS = ("float", "DoReFa W8A8", "LSQ W4A4", "ternary", "binary", "INT8 folded")
 WHAT = ("training", "evaluation")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Machine(Printing, Device):
-    """The device to measure."""
-
-    title = "machine"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,4 +43,4 @@ class Options(Command):
     growth: bool = flag(
         "--growth", action="store_true", help="also measure how cost grows with batch, width, pruned share and size"
     )
-    machine: Machine = part(Machine)
+    machine: OnDevice = part(OnDevice)

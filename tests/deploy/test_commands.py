@@ -125,7 +125,10 @@ def test_a_listing_has_a_line_an_operation(stocked: Command) -> None:
         "Convolution", "block2.conv", "6", f"{cfg[1]}x8x8", f"{cfg[1]}x{cfg[0]}x1x1", "4", "bit", f"{bytes_}",
     ]  # fmt: skip
     accuracy = raw(checkpoint("w4a4"))["best_acc"]
-    assert (empty, origin) == ("", f"nin, digits, {accuracy:.2f} % before it was packed; from {checkpoint('w4a4')}")
+    assert (empty, origin) == (
+        "",
+        f"nin, digits, accuracy {accuracy:.2f} % before it was packed; from {checkpoint('w4a4')}",
+    )
     assert whole == "32 operations, 8 of 9 layers on integers"
     assert size.startswith(f"{len(before):,} bytes; ")
     told = json.loads(stocked(PACK, "--inspect", path, "--json").out)

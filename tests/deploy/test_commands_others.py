@@ -247,7 +247,7 @@ def test_a_race_of_float_networks_alone(stocked: Command, timed: dict[str, float
 
 def test_who_is_absent_is_named(stocked: Command, timed: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
     for package in ("onnxruntime", "openvino", "MNN", "_tools", "matplotlib"):
-        hide(monkeypatch, package, "deploy.racing.picture")
+        hide(monkeypatch, package)
     result = stocked(BENCH, *QUICK[:-5], "torch.compile*", "native*")
     assert result.code == 0
     for runtime, package in (("ONNX Runtime", "onnxruntime"), ("OpenVINO", "openvino")):

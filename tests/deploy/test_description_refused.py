@@ -6,9 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from deploy import description
 from deploy.file import Rows
+from deploy.operations.base import Codes
+from deploy.operations.layers import Linear
+from deploy.program import Program
 
 
 def rows_of(codes: int = 0, numbers: int = 0, integers: int = 0) -> Rows:
@@ -24,9 +28,9 @@ LONG = [1] * 10_000
 PAD = {"op": "Pad", "name": "pad", "sides": [1, 1, 1, 1]}
 
 
-def read(*operations: Any, rows: Rows = NONE, **changes: Any) -> None:
+def read(*operations: Any, rows: Rows = NONE, **changes: Any) -> Program:
     said = {"picture": [1, 4, 4], "mean": [0.5], "std": [0.25], "operations": list(operations), **changes}
-    description.read(said, rows)
+    return description.read(said, rows)
 
 
 def refused(error: str, *operations: Any, rows: Rows = NONE, **changes: Any) -> None:
@@ -177,10 +181,24 @@ def test_one_part_is_not_read_as_codes_of_two_kinds(changes: dict[str, Any]) -> 
     refused(error, CODED, linear(CODES), linear({**CODES, **changes}), rows=rows_of(codes=4))
 
 
+def weights(program: Program) -> list[Codes | NDArray[np.float32]]:
+    return [operation.matrix.weight for operation in program.operations if isinstance(operation, Linear)]
+
+
 def test_parts_may_be_read_often_and_in_any_order() -> None:
-    read(linear([16, 4, 4]), linear([0, 4, 4]), linear([16, 4, 4]), rows=rows_of(numbers=32))
+    numbers = np.arange(32, dtype=np.float32)
+    found = weights(
+        read(linear([16, 4, 4]), linear([0, 4, 4]), linear([16, 4, 4]), rows=NONE._replace(numbers=numbers))
+    )
+    first, second = numbers.reshape(2, 4, 4)
+    np.testing.assert_array_equal(found, [second, first, second])
     join = {"op": "Concatenate", "name": "join", "axis": 2, "sources": [2, 3]}
-    read(CODED, linear(CODES), {**linear(CODES), "sources": [1]}, join, rows=rows_of(codes=4))
+    rows = NONE._replace(codes=np.array([0x10, 0x32, 0x54, 0x76], np.uint8))  # two codes a byte
+    coded = weights(read(CODED, linear(CODES), {**linear(CODES), "sources": [1]}, join, rows=rows))
+    assert len(coded) == 2
+    for each in coded:
+        assert isinstance(each, Codes)
+        np.testing.assert_array_equal(each.values, np.arange(8).reshape(2, 4) - 8)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import CANNOT_WRITE, LOCKED, UserError
-from engine.system import said
+from engine.system import messages
 from engine.system.lock import Lock
 from engine.training.run_folder import RunFolder
 from tests.conftest import NARROW, assert_refused
@@ -154,7 +154,7 @@ def test_file_systems_without_locks_links_and_folder_syncs(
     line = ("prune.train", "--cfg", NARROW, *flags)
     assert command(*line).code == 0
     whole = Path("models_save/nin.pth").read_bytes()
-    said.warn_once.cache_clear()
+    messages.warn_once.cache_clear()
 
     def fail(*_: object) -> None:
         raise OSError(code, os.strerror(code))
@@ -164,7 +164,7 @@ def test_file_systems_without_locks_links_and_folder_syncs(
     monkeypatch.setattr(fcntl, "flock", fail)
     monkeypatch.setattr(os, "link", fail)
     done = command(*line)
-    said.warn_once.cache_clear()
+    messages.warn_once.cache_clear()
     assert done.code == 0
     warnings = [text for text in done.err.splitlines() if text.startswith("warning: ")]
     assert sorted(("locked" in text, "synced" in text) for text in warnings) == [(False, True), (True, False)]

@@ -9,7 +9,8 @@ from math import floor
 import pytest
 import torch
 
-from engine.errors import USAGE
+from engine.errors import USAGE, UserError
+from models.graph.capture.form import capture
 from prune import plan as planning, report
 from prune.families import families, scores, stays
 from prune.spare import spared
@@ -84,18 +85,51 @@ def test_a_plan_that_drops_something_does_not(capsys: pytest.CaptureFixture[str]
 
 def test_what_stays_is_told_by_its_reason() -> None:
     network = tried(cases.SqueezeExcite())
-    reasons = stays(network.found, scores(network.form, network.found), "bn")
+    reasons = stays(network.form, network.found, scores(network.form, network.found), "bn")
     counted = {why: [*reasons.values()].count(why) for why in reasons.values()}
     unscored = "no batch norm scales them (--importance l1 goes by weights)"
     assert counted == {unscored: 4, "the network's answer": 10}  # the bottleneck of the gate
-    assert set(stays(network.found, scores(network.form, network.found, "l1"), "l1").values()) == {
+    assert set(stays(network.form, network.found, scores(network.form, network.found, "l1"), "l1").values()) == {
         "the network's answer"
     }
     units = tried(cases.ShuffleUnits())
     open_ = spared(units.form, units.found, ["units.1.2.0"])
-    told = [*stays(open_, scores(units.form, open_), "bn").values()]
+    told = [*stays(units.form, open_, scores(units.form, open_), "bn").values()]
     assert told.count("spared") == 16
     assert told.count("they go together with channels that stay") == 32 + 2 * 16  # channels shuffled with them
+
+
+def weighted() -> torch.nn.Module:
+    """A layer with a normalised weight, 16 channels, and a plain one, 24."""
+    norm = torch.nn.utils.parametrizations.weight_norm
+    first = torch.nn.Sequential(norm(torch.nn.Conv2d(3, 16, 3, bias=False)), torch.nn.BatchNorm2d(16), torch.nn.ReLU())
+    return torch.nn.Sequential(first, cases.conv_bn(16, 24), cases.Head(24, 10))
+
+
+def test_channels_of_computed_weights_are_counted() -> None:
+    network = tried(with_scales(weighted(), 0))
+    chosen = planning.plan(network, 0.5)
+    reasons = [*chosen.stays.values()]
+    assert reasons.count("0.0 computes the weights that make them") == 16
+    assert any(line.startswith("channels    24 of 50 can be cut; 12 go, 24.00 %") for line in report.widths(chosen, ()))
+
+
+def test_a_layer_of_two_channels_says_why_it_stays(capsys: pytest.CaptureFixture[str]) -> None:
+    network = tried(torch.nn.Sequential(cases.conv_bn(3, 2), cases.conv_bn(2, 2), cases.Head(2, 10)))
+    chosen = planning.plan(network, 0.5)
+    report.say_what_differs(chosen, strict=False)
+    said = capsys.readouterr().err
+    assert "percent 0.5 would leave fewer than 2 channels in " in said
+    assert "the plan drops nothing: 1 layer would keep fewer than 2 channels\n" in said
+    with pytest.raises(UserError, match="fewer than 2 channels"):
+        report.say_what_differs(chosen, strict=True)
+
+
+def test_modules_that_evaluation_does_not_run_keep_their_size(capsys: pytest.CaptureFixture[str]) -> None:
+    form = capture(cases.AuxiliaryOutputs(), (3, 32, 32), "net:Net")
+    capsys.readouterr()
+    report.say_what_keeps_its_size(form)
+    assert capsys.readouterr().err.startswith("notice: aux.fc keep their sizes, because evaluation does not run them")
 
 
 class TwoHeads(cases.Residual):

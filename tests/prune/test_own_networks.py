@@ -152,3 +152,28 @@ def test_tensors_of_the_module_are_real(workplace: Path, monkeypatch: pytest.Mon
     monkeypatch.syspath_prepend(workplace)
     assert models.size("with_scale:net") == 40
     assert sys.modules["with_scale"].SCALE.item() == 2
+
+
+STANDARDISED = """
+from torch import nn
+from torch.nn import functional as F
+
+class Conv(nn.Conv2d):
+    def forward(self, x):
+        return F.conv2d(x, self.weight - self.weight.mean((1, 2, 3), keepdim=True), self.bias, self.stride, self.padding)
+
+def net(classes=10):
+    return nn.Sequential(
+        Conv(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), Conv(8, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(), nn.Linear(8, classes),
+    )
+"""
+
+
+def test_sparse_training_refuses_a_network_whose_weights_are_all_computed(workplace: Path, command: Command) -> None:
+    (workplace / "standardised.py").write_text(STANDARDISED)
+    done = command("prune.train", "-sr", "--arch", "standardised.py:net", *SMALL)
+    assert done.code == USAGE
+    assert "error: standardised.py:net: none of its channels can be cut\nhint: " in done.err.replace("--arch ", "")
+    assert "8 channels cannot be cut: 0 computes the weights that make them" in done.err
+    assert not [*workplace.rglob("*.pth")]

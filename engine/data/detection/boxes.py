@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.errors import BAD_DATA, UserError
-from engine.system.said import notice, some
+from engine.system.messages import notice, some
 
 SLACK = 0.01
 """How far a box may reach beyond its picture, as a fraction of the picture's side."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from engine.data.detection import data_yaml
 from engine.data.names import class_names
 from engine.errors import BAD_DATA, UserError
-from engine.system.said import some
+from engine.system.messages import some
 
 
 def read(root: Path) -> tuple[str, ...]:

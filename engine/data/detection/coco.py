@@ -12,7 +12,7 @@ from engine.data.detection.coco_entries import called, categories, content_of, p
 from engine.data.detection.listed import PARTS, Listed
 from engine.data.detection.objects import Objects
 from engine.errors import BAD_DATA, UserError
-from engine.system.said import notice
+from engine.system.messages import notice
 
 LAYOUT = (
     "--dataset coco needs DIR/train.json with DIR/train/* and DIR/val.json with DIR/val/*, or COCO's own annotations/, "

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from engine.errors import BAD_DATA, UserError
-from engine.system.said import notice
+from engine.system.messages import notice
 
 NAMES = ("data.yaml", "data.yml")
 _PLAIN = re.compile(r"[^\s\[\]{},:#&*!|>'\"%@`?-](?:[^\[\]{},:#]|:(?=\S)|(?<=\S)#)*")

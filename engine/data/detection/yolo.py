@@ -17,7 +17,7 @@ from engine.data.detection.objects import Objects
 from engine.data.detection.yolo_rows import Found, read as read_rows
 from engine.data.listing import PICTURE_SUFFIXES, files_under, say_left_out
 from engine.errors import BAD_DATA, UserError
-from engine.system.said import notice
+from engine.system.messages import notice
 
 LAYOUT = (
     "--dataset yolo needs DIR/images/train/* with DIR/labels/train/*.txt and the same for val, "

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor, fx, nn
 
 from engine.system import draws
-from engine.system.said import some
+from engine.system.messages import some
 from models.check import Misdeclared
 from models.graph.capture.form import capture
 from models.graph.capture.training import same

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from engine.errors import no_memory
 from engine.system import buffers, draws
-from engine.system.said import notice, some
+from engine.system.messages import notice, some
 from models.check import Misdeclared, as_misdeclared
 from models.graph.capture import unheld
 from models.graph.capture.build import build
@@ -54,7 +54,10 @@ def _capture(model: nn.Module, picture: Size, arch: str, check: bool) -> NormalF
     model.eval()
     hint = f"let its code run on pictures of {'x'.join(map(str, picture))}, or give another --image_size"
     if not check:
-        with buffers.kept(model), as_misdeclared(arch, hint):  # some code keeps the constants that its first run computes
+        with (
+            buffers.kept(model),
+            as_misdeclared(arch, hint),
+        ):  # some code keeps the constants that its first run computes
             model(x.clone())
         return _built(model, arch, x).eval()
     with buffers.kept(model), as_misdeclared(arch, hint):  # with gradients: without them, attention takes another path
@@ -63,7 +66,6 @@ def _capture(model: nn.Module, picture: Size, arch: str, check: bool) -> NormalF
     first, second = first.detach(), second.detach()
     if not same(first, second):
         raise Misdeclared(f"--arch {arch}: the network answers differently each time in evaluation", _RANDOM)
-    _say_what_mixes(model, first, x, arch)
     form = _built(model, arch, x)
     form.eval()
     for own in [form(x.clone()).detach() for _ in range(2)]:  # the second run detects changes by the first
@@ -74,6 +76,7 @@ def _capture(model: nn.Module, picture: Size, arch: str, check: bool) -> NormalF
             "let its output depend only on pictures and parameters, not on a global state",
         )
     compare(model, form, x, arch)
+    _say_what_mixes(model, first, x, arch)
     return form
 
 

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from engine.errors import no_memory
 from engine.system import buffers, draws
-from engine.system.said import notice, some
+from engine.system.messages import notice, some
 from models.check import Misdeclared, as_misdeclared, one_line
 from models.graph.normal import NormalForm
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from engine.system.said import some
+from engine.system.messages import some
 from models.check import Misdeclared
 
 

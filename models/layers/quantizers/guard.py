@@ -10,7 +10,7 @@ from pathlib import Path
 from traceback import extract_tb
 from typing import Any, TypeVar
 
-from engine.errors import UserError, first_line, users_code
+from engine.errors import UserError, first_line, wording_errors
 
 MEND = "mend the file, or take it out of its folder; --debug shows the traceback"
 Result = TypeVar("Result")
@@ -34,7 +34,7 @@ def guarded(path: Path, line: int | None = None) -> Iterator[None]:
         lines = [frame.lineno for frame in extract_tb(fault.__traceback__) if frame.filename == str(path)]
         return misdeclared(path, f"{type(fault).__name__}: {first_line(fault)}", line=lines[-1] if lines else line)
 
-    with users_code(worded):
+    with wording_errors(worded):
         yield
 
 

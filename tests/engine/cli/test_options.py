@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from engine.cli.flags import Parser, flag, part
-from engine.cli.options import Command, Data, Device, Machine, Network
+from engine.cli.machine import Device, Machine
+from engine.cli.options import Command, DataFlags, Network
 from engine.errors import USAGE, UserError
 from prune import train
 
@@ -20,7 +21,7 @@ class Options(Command):
     count: int = flag("--count", type=int, default=3)
     names: list[str] = flag("--name", action="append", default=[])
     network: Network = part(Network, default_arch="nin_gc", cfg={"help": "other words"})
-    data: Data = part(Data, val=7)
+    data: DataFlags = part(DataFlags, val=7)
     machine: Machine = part(Machine)
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from engine.data import catalogue, image_folder
 from engine.data.image_folder import label, listed
-from engine.data.sound import without_bad
+from engine.data.skip_bad import without_bad
 from engine.errors import BAD_DATA, USAGE, UserError
 
 

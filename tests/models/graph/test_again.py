@@ -18,6 +18,7 @@ from models import files, forms
 from models.check import Misdeclared
 from models.graph.capture import again
 from models.graph.capture.form import capture
+from tests.tools import cases
 from tests.tools.odd_networks import Bare
 
 PICTURE = (3, 16, 16)
@@ -100,6 +101,30 @@ def test_fixed_numbers_and_those_of_the_state_dict_pass(make: Callable[[], nn.Mo
     assert torch.equal(torch.random.get_rng_state(), before[0])
     assert random.getstate() == before[1]
     assert (np.random.get_state()[1] == before[2]).all()
+
+
+class Cached(nn.Module):
+    """A grid that the first run computes and keeps, as detectors do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.grid = cases.conv_bn(3, 6), None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.body(x)
+        if self.grid is None or self.grid.shape[-1] != x.shape[-1]:
+            self.grid = torch.linspace(0, 1, x.shape[-1], device=x.device)
+        return (x * (1 + self.grid)).mean((2, 3))
+
+
+def test_a_network_may_keep_what_it_computes_first() -> None:
+    form = capture(Cached(), PICTURE, "net:Net")
+    again.check(form, Cached, "net:Net")
+    x = torch.randn(2, *PICTURE)
+    assert not torch.equal(form(x), Cached().eval()(x))  # other weights
+    own = Cached()
+    own.load_state_dict(form.state_dict())
+    assert torch.equal(form(x), own.eval()(x))
 
 
 NET = """

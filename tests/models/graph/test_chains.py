@@ -221,6 +221,11 @@ POSITIVE: list[tuple[Callable[[Net, Tensor], Tensor], bool]] = [
     (lambda net, x: F.relu6(net.a(x)), True),
     (lambda net, x: F.gelu(net.a(x)), False),
     (lambda net, x: F.leaky_relu(net.a(x)), False),
+    (lambda net, x: F.adaptive_max_pool2d(x, 4), True),
+    (lambda net, x: F.adaptive_max_pool2d(net.a(x), 4), False),
+    (lambda net, x: x.index_select(1, torch.arange(6).flip(0)), True),
+    (lambda net, x: net.a(x).index_select(1, torch.arange(6).flip(0)), False),
+    (lambda net, x: x[:, torch.arange(6).flip(0)], True),
     (lambda net, x: net.n(x), False),
     (lambda net, x: F.dropout(x, 0.5, net.training), True),
 ]

@@ -9,7 +9,7 @@ import pytest
 
 from engine.data import catalogue
 from engine.data.image_folder import listed
-from engine.data.sound import without_bad
+from engine.data.skip_bad import without_bad
 from engine.errors import BAD_DATA, UserError
 from tests.tools import folders
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-from engine.cli import meant
+from engine.cli import hints
 from scripts import console
 from tests.tools.house import commands
 
@@ -19,12 +19,12 @@ def test_the_table_of_flags_is_that_of_the_parsers() -> None:
     few = {option: names for option, names in owners.items() if len(names) < 6}
     table = {
         option: commands.replace(" and ", ", ").split(", ")
-        for commands, flags in meant.ELSEWHERE.items()
+        for commands, flags in hints.ELSEWHERE.items()
         for option in flags.split()
     }
     assert table == few
 
 
 def test_other_words_lead_to_flags_that_the_command_has() -> None:
-    assert meant.unknown("--out", ["--save"]) == meant.unknown("-o", ["--save"]) == "did you mean --save?"
-    assert meant.unknown("--out", ["--csv"]) == meant.unknown("out", ["--save"]) == ""
+    assert hints.unknown("--out", ["--save"]) == hints.unknown("-o", ["--save"]) == "did you mean --save?"
+    assert hints.unknown("--out", ["--csv"]) == hints.unknown("out", ["--save"]) == ""

@@ -8,11 +8,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
-from engine.training import begun
+from engine.training import resuming
+from engine.training.resuming import Difference
 from tests.conftest import NARROW, SMALL, assert_refused, run_stages
 
 Command = Callable[..., SimpleNamespace]
@@ -48,8 +50,18 @@ def test_the_hint_is_the_whole_command_and_it_works(begun_once: Command) -> None
 
 
 def test_settings_are_shown_in_the_words_of_flags() -> None:
-    fault = begun.other_run(Path("a.pth"), ["fused None -> True", "s None -> 0.01", "flip True -> False"], own=False)
+    differing = [Difference("fused", None, True), Difference("s", None, 0.01), Difference("flip", True, False)]
+    fault = resuming.other_run(Path("a.pth"), differing, own=False)
     assert str(fault).endswith("with other settings: fused off -> on, s none -> 0.01, flip on -> off")
+
+
+def test_a_value_that_looks_like_a_change_is_shown_whole(tmp_path: Path) -> None:
+    (tmp_path / "flags.json").write_text(json.dumps({"command": ["prune.train"]}))
+    differing = list(resuming.differences({"device": "a -> b", "x": {"y": "True"}}, {"device": "c", "x": {"y": None}}))
+    assert differing == [Difference("device", "a -> b", "c"), Difference("x.y", "True", None)]
+    fault = resuming.other_run(tmp_path / "state.pth", differing, own=True)
+    assert str(fault).endswith("with other settings: device a -> b -> c, x.y True -> none")
+    assert fault.hint.endswith("python -m prune.train --resume --device 'a -> b'")
 
 
 def test_other_pictures_are_refused_before_any_are_looked_for(
@@ -86,41 +98,50 @@ def test_a_resumed_run_records_the_command_that_it_goes_on_with(begun_once: Comm
     Path("models_save/nin_preprune.pth").unlink()
     assert begun_once(*LINE, "--resume").code == 0
     assert json.loads(Path("runs/nin_preprune/flags.json").read_text())["command"] == list(LINE)
-    assert begun.going_on(Path("runs/nin_preprune")) == WHOLE
+    assert resuming.going_on(Path("runs/nin_preprune")) == WHOLE
 
 
 @pytest.mark.parametrize(
     ("differing", "told", "start"),
     [
-        ("ranks 2 -> None", "a run of 2 processes, but this one has 1", "torchrun --nproc-per-node=2 -m ... --resume"),
-        ("ranks None -> 4", "a run of 1 process, but this one has 4", "python -m ... --resume"),
+        (
+            Difference("ranks", 2, None),
+            "a run of 2 processes, but this one has 1",
+            "torchrun --nproc-per-node=2 -m ... --resume",
+        ),
+        (Difference("ranks", None, 4), "a run of 1 process, but this one has 4", "python -m ... --resume"),
     ],
 )
-def test_a_state_of_another_number_of_processes(differing: str, told: str, start: str, tmp_path: Path) -> None:
-    fault = begun.other_run(tmp_path / "state.pth", [differing], True)
+def test_a_state_of_another_number_of_processes(differing: Difference, told: str, start: str, tmp_path: Path) -> None:
+    fault = resuming.other_run(tmp_path / "state.pth", [differing], True)
     assert told in str(fault)
     assert fault.hint.endswith(start)
 
 
-@pytest.mark.parametrize(("differing", "flag"), [("fused None -> True", "off"), ("fused True -> None", "on")])
-def test_a_run_with_other_loops_names_the_flag_that_goes_on(differing: str, flag: str, begun_once: Command) -> None:
+@pytest.mark.parametrize(("was", "flag"), [(None, "off"), (False, "off"), (True, "on")])
+def test_a_run_with_other_loops_names_the_flag_that_goes_on(was: bool | None, flag: str, begun_once: Command) -> None:
     """--fused auto depends on the version, the batch and the compiler."""
-    fault = begun.other_run(Path("runs/nin_preprune/state.pth"), [differing], True)
+    fault = resuming.other_run(Path("runs/nin_preprune/state.pth"), [Difference("fused", was, not was)], True)
     assert fault.hint == f"start afresh without --resume, or continue with: {WHOLE} --fused {flag}"
     assert begun_once(*LINE, "--fused", "off", "--resume").code == 0
 
 
 @pytest.mark.parametrize(
-    ("recorded", "differing", "added"),
+    ("recorded", "changes", "added"),
     [
-        (["prune.train"], ["precision bf16 -> fp32", "threads 2 -> 4"], ["--precision", "bf16", "--threads", "2"]),
-        (["prune.train", "--fused=off"], ["fused None -> True"], []),
-        (["prune.train", "--cpu"], ["device cpu -> cuda", "threads 2 -> None"], ["--threads", "2"]),
-        (["prune.train"], ["device cuda -> cpu", "threads None -> 2", "epochs 1 -> 2"], ["--device", "cuda"]),
+        (
+            ["prune.train"],
+            {"precision": ("bf16", "fp32"), "threads": (2, 4)},
+            ["--precision", "bf16", "--threads", "2"],
+        ),
+        (["prune.train", "--fused=off"], {"fused": (None, True)}, []),
+        (["prune.train", "--cpu"], {"device": ("cpu", "cuda"), "threads": (2, None)}, ["--threads", "2"]),
+        (["prune.train"], {"device": ("cuda", "cpu"), "threads": (None, 2), "epochs": (1, 2)}, ["--device", "cuda"]),
     ],
 )
 def test_defaults_of_another_machine_are_named_unless_the_command_sets_them(
-    recorded: list[str], differing: list[str], added: list[str], tmp_path: Path
+    recorded: list[str], changes: dict[str, tuple[Any, Any]], added: list[str], tmp_path: Path
 ) -> None:
     (tmp_path / "flags.json").write_text(json.dumps({"command": recorded}))
-    assert begun.going_on(tmp_path, None, differing).split()[-len(added) - 1 :] == ["--resume", *added]
+    differing = [Difference(name, *change) for name, change in changes.items()]
+    assert resuming.going_on(tmp_path, None, differing).split()[-len(added) - 1 :] == ["--resume", *added]

@@ -10,7 +10,7 @@ from engine.data.image_folder import Folder
 from engine.data.many_files import each
 from engine.data.pictures import decode
 from engine.errors import BAD_DATA, UserError
-from engine.system.said import notice, some
+from engine.system.messages import notice, some
 
 
 def _fault(path: Path) -> str:
