@@ -74,7 +74,7 @@ def body(options: Options) -> dict[str, Any]:
 
     from deploy import file, packed
     from deploy.executors.choose import Reference
-    from deploy.making import float_network
+    from deploy.packing import float_network
     from deploy.racing.base import Absent, Contender
     from deploy.racing.clock import race
     from deploy.racing.contenders import entries

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,25 +22,50 @@ from models import registry
 from models.files import check_arch
 
 if TYPE_CHECKING:
-    from deploy.around import Around
     from deploy.executors.base import Executor
+    from deploy.packed_detector import PackedDetector
     from models.detectors.shell import Shell
 
+Corners = tuple[float, float, float, float]
+"""Left, upper, right and lower edges, in pixels."""
 OTHER_FOLDER = "name another folder for --draw"
-Found = dict[str, Any]
-"""A picture's result: "picture", its path, and "boxes", a list of {"name", "score", "box"}.
-
-A box is [x1, y1, x2, y2] in pixels of the picture.
-"""
 
 
-def shell_of(made: Checkpoint, side: int, arch: str | None, around: Around | None = None) -> Shell:
+@dataclass(frozen=True)
+class Box:
+    """A box that was found.
+
+    Args:
+        name: of its class.
+        score: in [0, 1].
+        box: its left, upper, right and lower edges, in pixels of the picture.
+    """
+
+    name: str
+    score: float
+    box: Corners
+
+
+@dataclass(frozen=True)
+class Found:
+    """The boxes of a picture, the highest score first."""
+
+    picture: Path
+    boxes: tuple[Box, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        boxes = [{"name": each.name, "score": each.score, "box": list(each.box)} for each in self.boxes]
+        return {"picture": str(self.picture), "boxes": boxes}
+
+
+def shell_of(made: Checkpoint, side: int, arch: str | None, detector: PackedDetector | None = None) -> Shell:
     """Build the code that turns a packed detector's outputs into boxes.
 
     Args:
         side: of the pictures, in pixels.
         arch: the value of --arch. Your own detectors need it: opening a file never imports your code by itself.
-        around: what the file says of this code; None for a file of format 2.
+        detector: what the file says of this code; None for a file of format 2.
 
     Raises:
         UserError: exit 2 if --arch is missing or differs from the file's, or the code has other settings.
@@ -47,10 +73,10 @@ def shell_of(made: Checkpoint, side: int, arch: str | None, around: Around | Non
     check_arch(made.arch, arch, f"a detector of {made.arch}, whose code turns its outputs into boxes")
     core: Any = registry.build(made.arch, **made.arch_args)
     core.fit_to((3, side, side))
-    if around is None:
+    if detector is None:
         notice("the packed file does not say with which settings boxes are made: those of the code are taken")
     else:
-        around.check(core.shell.outputs, core.shell.settings, made.arch)
+        detector.check(core.shell.outputs, core.shell.settings, made.arch)
     return core.shell
 
 
@@ -77,8 +103,7 @@ def found(
             good = sound(boxes)
             wrong += int((~good).sum())
             boxes = {key: value[good] for key, value in boxes.items()}
-            listed = _listed(boxes, picture.size, shell.side, names, least)
-            given.append({"picture": str(path), "boxes": list(listed)})
+            given.append(Found(path, tuple(_listed(boxes, picture.size, shell.side, names, least))))
     if wrong:
         notice(f"boxes left out: {wrong:,}, whose numbers or scores are not finite, or which end before they begin")
     return given
@@ -86,13 +111,14 @@ def found(
 
 def _listed(
     boxes: dict[str, Tensor], size: tuple[int, int], side: int, names: tuple[str, ...], least: float
-) -> Iterable[dict[str, Any]]:
+) -> Iterable[Box]:
     wide, high = size
     scale = torch.tensor([wide, high, wide, high]) / side
     rows = zip(boxes["boxes"] * scale, boxes["labels"].tolist(), boxes["scores"].tolist(), strict=True)
     for box, label, score in rows:
         if score >= least:
-            yield {"name": names[label], "score": score, "box": [round(value, 1) for value in box.tolist()]}
+            left, top, right, bottom = (round(value, 1) for value in box.tolist())
+            yield Box(names[label], score, (left, top, right, bottom))
 
 
 def lines(given: list[Found], least: float) -> list[str]:
@@ -100,9 +126,9 @@ def lines(given: list[Found], least: float) -> list[str]:
     told = []
     for one in given:
         told += [
-            f"{one['picture']}: {box['name']} {box['score']:.2f} at {x1:.0f},{y1:.0f} {x2:.0f},{y2:.0f}"
-            for box in one["boxes"] for x1, y1, x2, y2 in [box["box"]]
-        ] or [f"{one['picture']}: nothing with a score of {least:g} or more"]  # fmt: skip
+            f"{one.picture}: {box.name} {box.score:.2f} at {x1:.0f},{y1:.0f} {x2:.0f},{y2:.0f}"
+            for box in one.boxes for x1, y1, x2, y2 in [box.box]
+        ] or [f"{one.picture}: nothing with a score of {least:g} or more"]  # fmt: skip
     return told
 
 

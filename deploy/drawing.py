@@ -6,13 +6,11 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from deploy.boxes import OTHER_FOLDER, Found
+from deploy.boxes import OTHER_FOLDER, Corners, Found
 from engine.data.pictures import decode
 from engine.system.files import write_bytes
 
 COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#808000")
-
-Corners = tuple[float, float, float, float]
 
 
 def free(size: Sequence[float], box: Sequence[float], picture: tuple[int, int], taken: Sequence[Corners]) -> Corners:
@@ -44,15 +42,15 @@ def draw(one: Found, to: Path) -> None:
     """Draw a picture with its boxes and write it as PNG."""
     from PIL import ImageDraw
 
-    picture = decode(Path(one["picture"]))
+    picture = decode(one.picture)
     canvas, line = ImageDraw.Draw(picture), max(1, round(min(picture.size) / 200))
     labels: list[Corners] = []
-    for box in reversed(one["boxes"]):  # the highest score on top
-        colour = COLOURS[sum(map(ord, box["name"])) % len(COLOURS)]
-        x1, y1, x2, y2 = box["box"]
+    for box in reversed(one.boxes):  # the highest score on top
+        colour = COLOURS[sum(map(ord, box.name)) % len(COLOURS)]
+        x1, y1, x2, y2 = box.box
         canvas.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=colour, width=line)
-        text = f"{box['name']} {box['score']:.2f}"
-        label = free(canvas.textbbox((0, 0), text)[2:], box["box"], picture.size, labels)
+        text = f"{box.name} {box.score:.2f}"
+        label = free(canvas.textbbox((0, 0), text)[2:], box.box, picture.size, labels)
         labels.append(label)
         canvas.rectangle(label, fill=colour)
         canvas.text(label[:2], text, fill="white")

@@ -35,7 +35,7 @@ def listing(held: Packed) -> str:
         *map(str.rstrip, table),
         "",
         f"{made.arch}, {made.dataset.label}{judged}; from {made.provenance.parent}",
-        *(held.around.lines() if held.around else []),
+        *(held.detector.lines() if held.detector else []),
         f"{found['operations']} operations, {found['integer_layers']} of {found['layers']} layers on integers",
         f"{held.size:,} bytes; {in_tables(found['counted_bytes'])}",
     ])  # fmt: skip
@@ -45,7 +45,7 @@ def summary(held: Packed) -> dict[str, Any]:
     """Return a packed file's figures for --json."""
     matrices = layers(held.program)
     return {
-        **({"detector": held.around.to_dict()} if held.around else {}),
+        **({"detector": held.detector.to_dict()} if held.detector else {}),
         "bytes": held.size,
         "counted_bytes": held.bits // 8,
         "sha256": held.sha256,

@@ -50,8 +50,8 @@ def body(options: Options) -> dict[str, Any]:
     names = {"classes": "\n".join(made.dataset.names)} if made.dataset.names else {}
     if made.dataset.crop == IMAGENET:
         names["crop"] = IMAGENET
-    if held.around:
-        names |= {key: json.dumps(value) for key, value in held.around.to_dict().items()}
+    if held.detector:
+        names |= {key: json.dumps(value) for key, value in held.detector.to_dict().items()}
     elif made.dataset.boxes:
         notice("the packed file does not name the tensors of its answer, so the model does not: pack it again")
     found = rounded(held.program, made.dataset.boxes)

@@ -66,7 +66,7 @@ class Source(Options):
             if given := next((name for name, value in asked.items() if value), None):
                 raise UserError(f"{given}: {self.model} is already packed", "give this flag with the checkpoint")
             return packed.open(self.model)
-        from deploy.making import say_rounded
+        from deploy.packing import say_rounded
         from quant import restore
 
         held = self.packed_of(restore.open(self.model, self.arch), words)
@@ -75,9 +75,9 @@ class Source(Options):
 
     def packed_of(self, opened: Opened, words: Sequence[str]) -> Packed:
         """Pack an opened checkpoint's network; see `packed`."""
-        from deploy import making
+        from deploy import packing
 
-        return making.packed_of(opened, self.pixels.mean, self.pixels.std, self.ends == "int8", words)
+        return packing.packed_of(opened, self.pixels.mean, self.pixels.std, self.ends == "int8", words)
 
     def target(self, output: Output, suffix: str) -> Path:
         """Return the path of the file to write: --save, else the path of --model with another suffix.

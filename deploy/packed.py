@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy import description, file
-from deploy.around import Around, read_around
 from deploy.file import Contents
 from deploy.operations.base import short
+from deploy.packed_detector import PackedDetector, read_detector
 from deploy.program import Program
 from engine.checkpoint.format import Checkpoint, without_tensors
 from engine.cli.datasets import IMAGENET
@@ -23,7 +23,7 @@ class Packed:
     Args:
         made: the checkpoint that it was made from, without tensors.
         bits: stored bits of that network as stage tables count them; see models.cost.
-        around: what is around the core of a detector; None for classifiers and in files of format 2.
+        detector: what is around the core of a detector; None for classifiers and in files of format 2.
         size, sha256: of the file's bytes, once the file exists.
     """
 
@@ -32,7 +32,7 @@ class Packed:
     bits: int
     size: int = 0
     sha256: str = ""
-    around: Around | None = None
+    detector: PackedDetector | None = None
 
 
 def save(packed: Packed, path: Path) -> int:
@@ -57,14 +57,14 @@ def _contents(packed: Packed) -> Contents:
     said, rows = description.written(packed.program)
     made = {key: value for key, value in packed.made.to_dict().items() if key != "state_dict"}
     held = {"bits": packed.bits, "made": made, "program": said}
-    if packed.around:
-        held["detector"] = packed.around.to_dict()
-    return Contents(held, rows, version=_version(packed.made, packed.around))
+    if packed.detector:
+        held["detector"] = packed.detector.to_dict()
+    return Contents(held, rows, version=_version(packed.made, packed.detector))
 
 
-def _version(made: Checkpoint, around: Around | None) -> int:
+def _version(made: Checkpoint, detector: PackedDetector | None) -> int:
     """Return the oldest format whose readers handle this network's pictures and answers correctly."""
-    if around:
+    if detector:
         return file.DETECTORS
     return file.CROPPED if made.dataset.crop == IMAGENET or made.dataset.boxes else file.FORMAT
 
@@ -106,16 +106,16 @@ def open(path: Path) -> Packed:
     try:
         made = without_tensors(path, said["made"])
         program = description.read(said["program"], found.rows)
-        around = read_around(said["detector"], program.answer) if "detector" in said else None
+        detector = read_detector(said["detector"], program.answer) if "detector" in said else None
         _check(program, made)
     except ValueError as fault:
         raise _bad(path, str(fault)) from fault
     except RecursionError as fault:
         raise _bad(path, "its lists are nested too deeply") from fault
-    if found.version != _version(made, around) or (around and not made.dataset.boxes):
+    if found.version != _version(made, detector) or (detector and not made.dataset.boxes):
         holds = "a detector" if made.dataset.boxes else f"pictures of --crop {made.dataset.crop}"
         raise _bad(path, f"it holds {holds}, which does not belong in format {found.version}")
-    return Packed(program, made, said["bits"], found.size, found.sha256, around)
+    return Packed(program, made, said["bits"], found.size, found.sha256, detector)
 
 
 def _bad(path: Path, what: str) -> UserError:

@@ -188,7 +188,7 @@ def as_module(executor: Executor, detector: Shell | None = None) -> Any:
 def _shell(options: Options, held: Packed) -> Shell:
     from deploy import boxes
 
-    return boxes.shell_of(held.made, held.program.picture[1], options.arch, held.around)
+    return boxes.shell_of(held.made, held.program.picture[1], options.arch, held.detector)
 
 
 def _detected(options: Options, held: Packed, executor: Executor) -> dict[str, Any]:
@@ -203,7 +203,7 @@ def _detected(options: Options, held: Packed, executor: Executor) -> dict[str, A
     if not options.machine.quiet:
         print(f"run by: {executor.name}, {executor.how}", file=sys.stderr)
     text = "\n".join(boxes.lines(found, options.score))
-    return {"text": text, "pictures": found, "executor": executor.name, "how": executor.how}
+    return {"text": text, "pictures": [one.to_dict() for one in found], "executor": executor.name, "how": executor.how}
 
 
 def _classified(options: Options, held: Packed, executor: Executor) -> dict[str, Any]:

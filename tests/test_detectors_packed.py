@@ -18,8 +18,8 @@ from PIL import Image
 from torchvision.models import get_model
 
 from deploy import file, packed
-from deploy.around import Around, read_around
 from deploy.executors.choose import choose
+from deploy.packed_detector import PackedDetector, read_detector
 from engine.data.detection import scenes
 from engine.errors import UserError
 from models import registry
@@ -106,11 +106,11 @@ def test_boxes_are_made_with_the_settings_that_were_packed(command: Callable) ->
 
 @pytest.mark.usefixtures("made")
 def test_the_formats_are_told_apart(command: Callable) -> None:
-    assert packed.open(PACKED).around == Around((("top", (15, 8, 8)),), {"nms_thresh": 0.25})
+    assert packed.open(PACKED).detector == PackedDetector((("top", (15, 8, 8)),), {"nms_thresh": 0.25})
     packed.save(packed.open(PACKED), Path("again.safetensors"))
     assert Path("again.safetensors").read_bytes() == PACKED.read_bytes()
     in_format_2()
-    assert packed.open(OLD).around is None
+    assert packed.open(OLD).detector is None
     packed.save(packed.open(OLD), Path("again.safetensors"))
     assert Path("again.safetensors").read_bytes() == OLD.read_bytes()
     found = file.read(PACKED)
@@ -144,20 +144,20 @@ GOOD = {"outputs": [{"name": "a", "shape": [2, 3]}, {"name": "b", "shape": [4]}]
     ],
 )  # fmt: skip
 def test_a_description_that_is_wrong_is_refused(said: object, words: str) -> None:
-    assert read_around(GOOD, (10,)).to_dict() == GOOD
+    assert read_detector(GOOD, (10,)).to_dict() == GOOD
     with pytest.raises(ValueError, match=words):
-        read_around(said, (10,))
+        read_detector(said, (10,))
 
 
 def test_another_order_of_tensors_is_refused() -> None:
-    around = read_around(GOOD, (10,))
-    around.check([("a", (2, 3)), ("b", (4,))], GOOD["settings"], "x")  # type: ignore[arg-type]
+    detector = read_detector(GOOD, (10,))
+    detector.check([("a", (2, 3)), ("b", (4,))], GOOD["settings"], "x")  # type: ignore[arg-type]
     for outputs, words in (
         ([("b", (4,)), ("a", (2, 3))], "the core of x gives b 4, and the packed file holds a 2x3"),
         ([("a", (2, 3))], "the core of x gives nothing, and the packed file holds b 4"),
     ):
         with pytest.raises(UserError, match=words):
-            around.check(outputs, GOOD["settings"], "x")  # type: ignore[arg-type]
+            detector.check(outputs, GOOD["settings"], "x")  # type: ignore[arg-type]
 
 
 def test_torchvisions_settings_are_found() -> None:
@@ -174,9 +174,9 @@ def test_torchvisions_settings_are_found() -> None:
     theirs = get_model(SSDLITE.partition(":")[2], weights=None, weights_backbone=None, num_classes=11, nms_thresh=0.3)
     other = Core(theirs, ("backbone", "head"), "my.py:net", 10)
     other.fit_to((3, 96, 96))
-    around = Around(tuple(core.shell.outputs), found)
+    detector = PackedDetector(tuple(core.shell.outputs), found)
     with pytest.raises(UserError, match=r"nms_thresh is 0\.3 in the code of my\.py:net, and 0\.55 in the packed file"):
-        around.check(other.shell.outputs, other.shell.settings, "my.py:net")
+        detector.check(other.shell.outputs, other.shell.settings, "my.py:net")
 
 
 @pytest.mark.usefixtures("made")

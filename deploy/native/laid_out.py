@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from deploy.native import steps
 from deploy.native.layout import ALIGNED, Place, arranged
 
+FIELDS = frozenset(field[0] for field in steps.Step._fields_)
 Later = Callable[[dict[str, Any], Place, Place], dict[str, Any]]
 
 
@@ -96,6 +97,8 @@ def _told(planned: Planned, places: dict[int, Place], kept: list[NDArray[Any]]) 
         if isinstance(value, np.ndarray):
             kept.append(_aligned(np.ascontiguousarray(value)))
             value = kept[-1].ctypes.data_as(ctypes.c_void_p)
+        if name not in FIELDS:  # a structure would take any attribute, and compute with 0
+            raise AttributeError(f"steps.Step has no field {name}")
         if value is not None:
             setattr(step, name, tuple(value) if isinstance(value, (tuple, list)) else value)
     return step

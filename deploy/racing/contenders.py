@@ -36,6 +36,7 @@ from models.layers.fold import MergedConv2d, MergedLinear, as_float
 
 Entry = Contender | Absent
 FIRST = "PyTorch eager, fp32"
+EXECUTOR = "executor"
 MOST_COMPILED = 10_000
 CUDA_SEARCH = "torch.utils.cpp_extension"
 """torch's logger that warns of a CUDA toolkit without a GPU, which a race on the CPU does not need."""
@@ -61,9 +62,9 @@ def entries(network: NormalForm, program: Program, threads: int, without: Sequen
     makers: dict[str, Callable[[str], Entry]] = {
         "PyTorch, folded, channels last": lambda name: Contender(name, _eager(last, torch.channels_last), False),
         "torch.compile, folded": lambda name: _compiled(name, last),
-        "native executor": lambda name: _executor(name, MAKERS["native"](program), coded),
-        "torch executor": lambda name: _executor(name, Stock(program), coded),
-        "reference executor": lambda name: _executor(name, Reference(program), coded),
+        f"native {EXECUTOR}": lambda name: _executor(name, MAKERS["native"](program), coded),
+        f"torch {EXECUTOR}": lambda name: _executor(name, Stock(program), coded),
+        f"reference {EXECUTOR}": lambda name: _executor(name, Reference(program), coded),
     }
     for runtime, make in (("ONNX Runtime", runtimes.onnxruntime), ("OpenVINO", runtimes.openvino)):
         makers[f"{runtime}, fp32"] = partial(make, plain, False, threads)
@@ -106,6 +107,7 @@ def _executor(name: str, executor: Executor, coded: bool) -> Contender:
 
 
 def _guarded(name: str, make: Callable[[str], Entry]) -> Entry:
+    """Return a contender, or why it is left out. A fault of one of the toolkit's executors is no reason."""
     print(f"preparing {name}", file=sys.stderr)
     try:
         return make(name)
@@ -114,6 +116,8 @@ def _guarded(name: str, make: Callable[[str], Entry]) -> Entry:
     except ModuleNotFoundError as fault:
         return Absent(name, f"{(missing := package(fault.name or ''))} is not installed: pip install {missing}")
     except Exception as fault:  # a runtime may lack an operation, torch.compile may lack a compiler
+        if name.endswith(EXECUTOR):
+            raise
         return Absent(name, f"{type(fault).__name__}: {' '.join(str(fault).split())[:80]}")
 
 

@@ -8,7 +8,7 @@ import torch
 
 from deploy import packed
 from deploy.executors.choose import choose
-from deploy.making import packed_of
+from deploy.packing import packed_of
 from deploy.racing.clock import race
 from models.files import Opened
 
@@ -32,7 +32,7 @@ def measured(opened: Opened) -> Measured:
     """Pack a file's network, and time it with the fastest executor of this machine.
 
     Raises:
-        UserError: as deploy.making.packed_of.
+        UserError: as deploy.packing.packed_of.
     """
     held = packed_of(opened, None, None, True, ())
     executor = choose("auto", held.program)

@@ -103,7 +103,7 @@ class Prune(Stage):
         check_names("spare", self.spare)
         if not isinstance(self.importance, str):
             raise ValueError("importance is not a name")
-        check_limit("max_per_layer", self.max_per_layer)
+        check_limit(self.max_per_layer)
         if self.achieved is not None:
             check_share("achieved", self.achieved)
         if not is_cfg(self.cfg_before):

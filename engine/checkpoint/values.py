@@ -34,10 +34,10 @@ def check_share(what: str, value: Any) -> None:
         raise ValueError(f"{what} {value} is not in [0, 1)")
 
 
-def check_limit(what: str, value: Any) -> None:
-    """Check a limit for a share, in (0, 1]; None means no limit."""
+def check_limit(value: Any) -> None:
+    """Check max_per_layer, a limit for a share, in (0, 1]; None means no limit."""
     if value is not None and (not is_number(value) or not 0 < value <= 1):
-        raise ValueError(f"{what} {str(value)[:40]!r} is not in (0, 1]")
+        raise ValueError(f"max_per_layer {str(value)[:40]!r} is not in (0, 1]")
 
 
 def check_names(what: str, value: Any) -> None:

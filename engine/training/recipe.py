@@ -61,9 +61,10 @@ class Recipe:
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Group parameters so that only weights of convolutions and linear layers decay.
+    """Group parameters so that only those with more than one axis decay.
 
-    On a BN scale, decay would be a second penalty.
+    These are the weights of layers, but also layer scales, class tokens and position embeddings. On a BN scale, decay would be
+    a second penalty.
     """
     decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
     others = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]

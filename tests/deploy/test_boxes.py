@@ -35,8 +35,10 @@ def test_what_cannot_be_a_box_is_left_out_and_counted(tmp_path: Path, capsys: py
     info = DataInfo("scenes", "scenes", 1, 8, (0.5,) * 3, (0.5,) * 3, names=("ant",), task="detection")
     shell: Any = Shell()
     found = boxes.found(lambda x: x, shell, SimpleNamespace(dataset=info), paths, 0.3, 1)  # type: ignore[arg-type]
-    assert [one["box"] for one in found[1]["boxes"]] == [[2, 1, 10, 5], [4, 2, 4, 6]]
-    json.dumps(found, allow_nan=False)
+    assert [one.box for one in found[1].boxes] == [(2, 1, 10, 5), (4, 2, 4, 6)]
+    assert json.loads(json.dumps(found[1].to_dict(), allow_nan=False))["boxes"][0] == {
+        "name": "ant", "score": pytest.approx(0.9), "box": [2, 1, 10, 5],
+    }  # fmt: skip
     assert capsys.readouterr().err.startswith("notice: boxes left out: 10, ")
     drawing.draw(found[0], tmp_path / "drawn.png")
     assert (tmp_path / "drawn.png").is_file()

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deploy.boxes import places
-from deploy.drawing import Corners, draw, free
+from deploy.boxes import Box, Corners, Found, places
+from deploy.drawing import draw, free
 from engine.errors import CANNOT_WRITE, UserError
 
 PICTURE = (100, 80)
@@ -39,8 +39,7 @@ def test_a_label_makes_room_for_others() -> None:
 
 def test_boxes_are_drawn_where_they_are(tmp_path: Path) -> None:
     Image.fromarray(np.full((80, 100, 3), 9, np.uint8)).save(tmp_path / "a.png")
-    box = {"name": "disc", "score": 0.91, "box": [20.0, 30.0, 60.0, 50.0]}
-    draw({"picture": str(tmp_path / "a.png"), "boxes": [box]}, tmp_path / "b.png")
+    draw(Found(tmp_path / "a.png", (Box("disc", 0.91, (20.0, 30.0, 60.0, 50.0)),)), tmp_path / "b.png")
     found = np.asarray(Image.open(tmp_path / "b.png").convert("RGB")).astype(int)
     assert found.shape == (80, 100, 3)
     assert (found[50, 20:61] != 9).any(1).all()
@@ -56,5 +55,5 @@ def test_a_folder_that_cannot_be_written_is_refused_with_the_flag(tmp_path: Path
             places(folder, [Path(name)])
         assert (fault.value.code, fault.value.hint) == (CANNOT_WRITE, "name another folder for --draw")
     with pytest.raises(UserError) as fault:
-        draw({"picture": str(tmp_path / "b.png"), "boxes": []}, tmp_path / "file" / "b.png")
+        draw(Found(tmp_path / "b.png", ()), tmp_path / "file" / "b.png")
     assert (fault.value.code, fault.value.hint) == (CANNOT_WRITE, "name another folder for --draw")

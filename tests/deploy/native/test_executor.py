@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from deploy.native import compiler, layout, steps
+from deploy.native import compiler, laid_out, layout, steps
 from deploy.native.executor import Native
 from deploy.operations.base import Matrix
 from deploy.operations.functions import Combine, Constant, Function, Reduce
@@ -192,3 +192,10 @@ def test_the_best_instruction_set_is_taken(engine: compiler.Engine) -> None:
     here = compiler.instruction_sets()
     assert engine.kernels == here[-1]
     assert here[0] == "plain C++"
+
+
+def test_a_setting_that_no_step_has() -> None:
+    """A ctypes structure takes any attribute, so a misspelt setting would compute with 0."""
+    made = [laid_out.Planned(steps.AFFINE, (0,), 1, {"shfit": np.ones(3, np.float32)}, 0)]
+    with pytest.raises(AttributeError, match=r"steps\.Step has no field shfit"):
+        laid_out.laid_out(made, {0: layout.Place((3, 8, 7)), 1: layout.Place((3, 8, 7))}, [], 1)

@@ -14,9 +14,9 @@ from torch import nn
 from bn_merge.merge import merge
 from deploy import packed
 from deploy.listing import layers
-from deploy.making import float_network, packed_of, rounded_ends, say_rounded
 from deploy.operations.base import Codes
 from deploy.packed import Packed
+from deploy.packing import float_network, packed_of, rounded_ends, say_rounded
 from deploy.program import Program
 from engine.checkpoint import format as checkpoint
 from engine.checkpoint.format import Metrics

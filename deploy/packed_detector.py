@@ -1,4 +1,4 @@
-"""What a packed file says of the code around a detector's core: the core's tensors, and the settings of the boxes."""
+"""What a packed file says of a detector: the tensors of its core, and the settings of the code that makes boxes of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEEPEST = 8
 
 
 @dataclass(frozen=True)
-class Around:
+class PackedDetector:
     """The tensors of a core and the settings of the code around it.
 
     Args:
@@ -62,8 +62,8 @@ class Around:
                 )
 
 
-def read_around(said: Any, answer: Shape) -> Around:
-    """Return the part of a description that `Around.to_dict` wrote.
+def read_detector(said: Any, answer: Shape) -> PackedDetector:
+    """Return the part of a description that `PackedDetector.to_dict` wrote.
 
     Args:
         answer: the shape of the program's answer.
@@ -80,7 +80,7 @@ def read_around(said: Any, answer: Shape) -> Around:
     outputs = tuple((each["name"], tuple(each["shape"])) for each in said["outputs"])
     if (total := sum(math.prod(shape) for _, shape in outputs),) != answer:
         raise ValueError(f"its outputs have {total} numbers, the answer has the shape {short(answer)}")
-    return Around(outputs, said["settings"])
+    return PackedDetector(outputs, said["settings"])
 
 
 def _is_output(said: Any) -> bool:

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import models
 from bn_merge.merge import merge
-from deploy.around import Around
 from deploy.executors.base import layers
 from deploy.lowering.walk import lower
 from deploy.operations.base import Codes
 from deploy.operations.layers import Quantize
 from deploy.packed import Packed
+from deploy.packed_detector import PackedDetector
 from engine.checkpoint.history import Merge
 from engine.checkpoint.provenance import Origin, provenance
 from engine.data.catalogue import ORIGINAL
@@ -50,8 +50,8 @@ def packed_of(opened: Opened, mean: Numbers, std: Numbers, low_ends: bool, words
     data = replace(known.dataset, mean=mean, std=std)
     made = replace(known, state_dict={}, history=history, dataset=data, provenance=provenance(origin))
     shell = form.captured.detector
-    around = Around(tuple(shell.outputs), shell.settings) if shell else None
-    return Packed(program, made, cost.total(cost.layers(form, known.dataset.image_size), "bits"), around=around)
+    detector = PackedDetector(tuple(shell.outputs), shell.settings) if shell else None
+    return Packed(program, made, cost.total(cost.layers(form, known.dataset.image_size), "bits"), detector=detector)
 
 
 def say_rounded(held: Packed) -> None:
