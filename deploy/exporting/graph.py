@@ -100,6 +100,15 @@ class Graph:
         """Return the chain from operation `number` to codes with only ReLUs, clamps and max-pools between; else None."""
         return plans.chain(self.program, number, self.readers)
 
+    def _read(self) -> tuple[list[onnx.NodeProto], set[str]]:
+        """Return the nodes that the answer depends on, in order, and the names that they read."""
+        kept, read = [], {ANSWER}
+        for node in reversed(self.nodes):
+            if not read.isdisjoint(node.output):
+                kept.append(node)
+                read.update(node.input)
+        return kept[::-1], read
+
     def model(self, meta: dict[str, str]) -> onnx.ModelProto:
         """Return the model, checked by onnx.checker."""
         shapes = (self.program.picture, self.program.answer)
@@ -108,7 +117,9 @@ class Graph:
             for name, shape in zip((PICTURE, ANSWER), shapes, strict=True)
         )
         self.nodes.append(helper.make_node("Identity", [self.at[len(self.program.operations)]], [ANSWER], name=ANSWER))
-        graph = helper.make_graph(self.nodes, "network", inputs, outputs, list(self.stored.values()))
+        nodes, read = self._read()
+        stored = [held for name, held in self.stored.items() if name in read]
+        graph = helper.make_graph(nodes, "network", inputs, outputs, stored)
         made = helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION,
             producer_name="model-compression",

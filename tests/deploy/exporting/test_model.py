@@ -122,6 +122,7 @@ def test_codes_are_read_where_engines_look_for_them(name: str, kind: str) -> Non
     """DequantizeLinear is right before the layer, or before a pool or padding in front of it: engines look nowhere else."""
     nodes = nodes_of(name, kind)
     found = [nodes.readers(node.output[0]) for node in nodes.of("DequantizeLinear")]
+    assert all(found)
     signs = {"Mul", "GreaterOrEqual"}  # of integers that saturated
     assert {"Conv", "Gemm"} <= set().union(*found) <= {"Conv", "Gemm", "MaxPool", "Pad", *signs}
 
