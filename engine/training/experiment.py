@@ -23,7 +23,6 @@ from engine.data.splits import Data
 from engine.system import device, ranks
 from engine.system.files import OTHER_SAVE, check_writable
 from engine.tasks.base import Evaluation, Task
-from engine.tasks.classification import CLASSIFICATION
 from engine.training import judging
 from engine.training.choose_data import open_data
 
@@ -39,13 +38,18 @@ class Experiment:
 
     Raises:
         UserError: if the output cannot be written (exit 6); if it is the input file, without --overwrite (exit 2).
+
+    Attributes:
+        task: what `evaluate` judges by. Each command sets it once network and pictures are known; there is no default, as
+            a detector would then be judged as a classifier.
     """
+
+    task: Task
 
     def __init__(
         self, options: Writes, save: Path, source: Path | None = None, parent: Checkpoint | None = None
     ) -> None:
         self.options, self.source, self.parent = options, source, parent
-        self.task: Task = CLASSIFICATION
         self.save = options.output.save or save
         if source and not options.output.overwrite:
             refuse_input(self.save, [source], "name another --save, or add --overwrite")
