@@ -15,7 +15,7 @@ from engine.cli.machine import Machine, OnCpu
 from engine.cli.network import Network
 from engine.cli.options import Command, DataFlags, Works
 from engine.errors import BAD_CHECKPOINT, UserError
-from engine.system.batches import at_a_time
+from engine.numerics.batches import at_a_time
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -4,7 +4,7 @@ It imports no other package of the toolkit, and knows no quantizers, masks or la
 computes with codes, because codes decide the arithmetic. It knows torch's convolutions and batch norms, because their
 geometry decides memory order and precision, and faults of libraries are worked around here.
 
-Imports between its folders go one way: errors < system < cli < data < tasks < checkpoint < training.
+Imports between its folders go one way: errors < system < numerics < cli < data < tasks < checkpoint < training.
 """
 
 import model_compression  # noqa: F401  Python then finds the toolkit's own packages

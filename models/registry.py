@@ -11,7 +11,7 @@ from torch import nn
 
 from engine.cli.archs import is_users_code, library
 from engine.errors import UserError
-from engine.system import draws
+from engine.numerics import random_state
 from models import check, libraries, user_code
 from models.check import Misdeclared
 from models.networks import nin as _nin, separable as _separable, slimming as _slimming
@@ -175,7 +175,7 @@ def outline(arch: str, cfg: Sequence[int] | None = None, classes: int = 10, **ar
     """
     if is_users_code(arch):
         user_code.imported(arch)  # first, so that tensors made on import are real
-    with draws.kept():
+    with random_state.kept():
         try:
             with torch.device("meta"):
                 return build(arch, cfg, classes, **arch_args)

@@ -22,7 +22,7 @@ from engine.checkpoint.provenance import Provenance
 from engine.checkpoint.words import counted
 from engine.data.info import DataInfo
 from engine.errors import BAD_CHECKPOINT, UserError
-from engine.system import draws
+from engine.numerics import random_state
 from engine.system.messages import notice, some
 from models import legacy, registry, user_code
 
@@ -157,7 +157,7 @@ def _with_fresh(
             else f"has no last layer: no {names}"
         )
         raise UserError(f"{path} {lacks}", said.remedy)
-    with draws.kept(said.seed):
+    with random_state.kept(said.seed):
         made = registry.build(known.arch, known.cfg, classes, **known.arch_args).state_dict()
     for key, grows in head.items():
         axis = grows.axis

@@ -10,7 +10,7 @@ from engine.checkpoint.history import Prune
 from engine.cli.archs import is_users_code
 from engine.cli.naming import called, command_hint, repeated, saved
 from engine.data.splits import Data
-from engine.system import draws
+from engine.numerics import random_state
 from engine.system.messages import notice, warning
 from engine.tasks.base import Evaluation
 from engine.tasks.of import task_of
@@ -91,7 +91,7 @@ def _cut(
         "masked": run.evaluate(silenced, data, "masked"),
         "sliced": run.evaluate(small, data, "sliced"),
     }
-    with draws.kept():  # building the narrower network may draw random weights
+    with random_state.kept():  # building the narrower network may draw random weights
         whole = surgery.ready(copy.deepcopy(model).double(), chosen).model  # fp32 would round the sums of surgery
         exact = [surgery.masked(whole, chosen), surgery.narrowed(whole, chosen)]
     moved = run.task.surely_moved(evaluations["masked"].output, evaluations["sliced"].output)

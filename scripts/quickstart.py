@@ -16,7 +16,7 @@ from engine.cli.flags import Parser, flag, part
 from engine.cli.machine import Debugging
 from engine.cli.naming import called
 from engine.cli.options import Command
-from engine.system import precision
+from engine.numerics import precision
 from engine.system.messages import notice
 from engine.system.packages import install
 from scripts import chain

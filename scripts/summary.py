@@ -144,8 +144,8 @@ def _by(shape: tuple[int, ...]) -> str:
 def _sensitivity(options: Options) -> dict[str, Any]:
     from tqdm import tqdm
 
+    from engine.numerics.batches import at_a_time
     from engine.system import device, terminal
-    from engine.system.batches import at_a_time
     from engine.tasks.of import task_of
     from engine.training.choose_data import open_data
     from engine.training.foreign import description

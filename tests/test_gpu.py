@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.data import catalogue
-from engine.system.precision import Precision
+from engine.numerics.precision import Precision
 from engine.tasks.classification import CLASSIFICATION
 from engine.training.progress import FitConfig
 from engine.training.recipe import Recipe

@@ -34,7 +34,7 @@ def test_imports_go_one_way() -> None:
     assert not wrong, "\n".join(sorted(wrong))
 
 
-ENGINE = ("errors", "system", "cli", "data", "tasks", "checkpoint", "training")
+ENGINE = ("errors", "system", "numerics", "cli", "data", "tasks", "checkpoint", "training")
 LADDER = (
     "notes", "steps", "options", "result", "rows", "runner", "plots", "fingerprint", "fitting", "record", "table", "fill", "outcome",
 )  # fmt: skip
@@ -107,15 +107,16 @@ def test_models_take_little_of_engine() -> None:
         "engine.data",
         "engine.data.info",
         "engine.system",
-        "engine.system.buffers",
+        "engine.numerics",
+        "engine.numerics.buffers",
         "engine.system.compiled",
-        "engine.system.draws",
-        "engine.system.reuse",
-        "engine.system.precision",
+        "engine.numerics.random_state",
+        "engine.numerics.reuse",
+        "engine.numerics.precision",
         "engine.system.packages",
         "engine.system.ranks",
-        "engine.system.running",
-        "engine.system.sums",
+        "engine.numerics.norm_statistics",
+        "engine.numerics.sums",
         "engine.system.messages",
         "engine.system.signals",
     }

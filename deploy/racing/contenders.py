@@ -28,8 +28,8 @@ from deploy.program import Program
 from deploy.racing import runtimes
 from deploy.racing.base import Absent, Call, Contender
 from engine.errors import UserError
+from engine.numerics.layout import channels_last
 from engine.system.compiled import Unavailable
-from engine.system.layout import channels_last
 from engine.system.packages import package
 from models.graph.normal import NormalForm
 from models.layers.fold import MergedConv2d, MergedLinear, as_float

@@ -19,8 +19,8 @@ from engine.cli.machine import Machine, Printing
 from engine.cli.naming import refuse_input
 from engine.cli.network import Network
 from engine.errors import UserError
-from engine.system import precision
-from engine.system.batches import ON_CPU, ON_GPU
+from engine.numerics import precision
+from engine.numerics.batches import ON_CPU, ON_GPU
 
 LARGEST = 1e30
 """The largest --lr, --wd and --s. Optimizers multiply them, and fp32 has to hold the product."""

@@ -183,14 +183,3 @@ def reduced(value: Tensor, how: str, group: Any = None) -> Tensor:
     found = value.detach().clone().contiguous()
     distributed.all_reduce(found, getattr(distributed.ReduceOp, how), group)
     return found
-
-
-def seed(numbers: tuple[int, ...]) -> None:
-    """Seed torch's generators, which dropout draws from, by the position in a run and the rank."""
-    if count() > 1:
-        from engine.system import draws
-
-        mixed = 0
-        for number in (*numbers, rank()):
-            mixed = mixed * 1_000_003 + number
-        draws.seed(mixed % 2**63)

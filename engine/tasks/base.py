@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from engine.data.info import Split
-from engine.system import precision, ranks
-from engine.system.batches import ON_CPU
-from engine.system.reuse import reusing
+from engine.numerics import precision
+from engine.numerics.batches import ON_CPU
+from engine.numerics.reuse import reusing
+from engine.system import ranks
 from engine.tasks.score import Score
 
 Output = Any

@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 from engine.data.info import DataInfo
 from engine.errors import UserError, first_line, no_memory
-from engine.system import buffers, draws, precision
+from engine.numerics import buffers, precision, random_state
 from engine.system.messages import notice
 
 PICTURES = 2
@@ -46,7 +46,7 @@ def refusal(network: Any, picture: tuple[int, int, int], device: torch.device) -
     """
     x = torch.randn(PICTURES, *picture, generator=torch.Generator().manual_seed(0)).to(device)
     try:
-        with buffers.kept(network), draws.kept():
+        with buffers.kept(network), random_state.kept():
             if (fault := _fault(network, x, device, "bf16")) and not _fault(network, x, device, "fp32"):
                 return first_line(fault)
     finally:

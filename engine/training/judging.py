@@ -11,8 +11,8 @@ from tqdm import tqdm
 
 from engine.cli.options import Works
 from engine.data.splits import Data
+from engine.numerics.batches import at_a_time
 from engine.system import device, terminal
-from engine.system.batches import at_a_time
 from engine.tasks.base import Evaluation, Task
 from engine.tasks.of import task_of
 from engine.training.choose_data import open_data

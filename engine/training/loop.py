@@ -19,6 +19,7 @@ from tqdm import tqdm
 from engine.checkpoint.schema import unsound
 from engine.data.splits import Data, steps
 from engine.errors import DIVERGED, UserError
+from engine.numerics import random_state
 from engine.system import ranks, terminal
 from engine.tasks.base import Task
 from engine.tasks.score import Score
@@ -90,7 +91,7 @@ def fit(
         bar = tqdm(batches, f"epoch {epoch + 1}/{recipe.epochs}", per_epoch, leave=False, file=sys.stderr,
                    initial=progress.step, disable=config.quiet or not terminal.is_interactive())  # fmt: skip
         for images, target in bar:
-            ranks.seed((config.seed, epoch, progress.step))
+            random_state.seed_step((config.seed, epoch, progress.step))
             whole = min(batch, len(data.train) - progress.step * batch)
             found = step.gradients(images, target, whole)
             progress.tally.add(progress.step + 1, found, whole)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from engine.system.precision import in_fp32
+from engine.numerics.precision import in_fp32
 
 BLOCK = 16
 """Channels of oneDNN's largest block."""

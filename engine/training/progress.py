@@ -8,9 +8,9 @@ from typing import Any
 from torch import nn
 
 from engine.errors import BAD_CHECKPOINT, UserError, first_line
+from engine.numerics.batches import ON_CPU
+from engine.numerics.precision import Precision
 from engine.system import device
-from engine.system.batches import ON_CPU
-from engine.system.precision import Precision
 from engine.training.recipe import Recipe
 from engine.training.tally import Tally
 

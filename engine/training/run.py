@@ -22,9 +22,9 @@ from engine.cli.datasets import SHIFT
 from engine.cli.options import Trains
 from engine.data.splits import Data, steps
 from engine.errors import UserError
+from engine.numerics.batches import at_a_time
+from engine.numerics.layout import channels_last
 from engine.system import ranks, signals
-from engine.system.batches import at_a_time
-from engine.system.layout import channels_last
 from engine.system.messages import notice
 from engine.tasks.base import Evaluation
 from engine.training import bf16, loop, onednn, together

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engine.system import precision, ranks, sums
+from engine.numerics import precision, sums
+from engine.system import ranks
 from engine.tasks.base import Target, Task
 from engine.training.progress import FitConfig
 

@@ -20,8 +20,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from engine.errors import UserError
+from engine.numerics.norm_statistics import move_statistics
 from engine.system import ranks
-from engine.system.running import move_statistics
 
 
 def refuse(batch: int) -> None:

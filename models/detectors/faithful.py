@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from engine.system import draws
+from engine.numerics import random_state
 from models.check import Misdeclared
 from models.detectors.shell import Boxes, Shell
 
@@ -50,7 +50,7 @@ def check(shell: Shell, core: Callable[[Tensor], Tensor], pictures: Tensor, arch
 
 def _seeded(run: Callable[[], Boxes]) -> Boxes:
     """Run code that may draw random numbers, always the same ones."""
-    with draws.kept(0):
+    with random_state.kept(0):
         return run()
 
 

@@ -16,7 +16,7 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from engine.system.running import move_statistics
+from engine.numerics.norm_statistics import move_statistics
 from models.fused.dispatch import by_kernels
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.system import precision
+from engine.numerics import precision
 from models.fused import channels, loops
 from models.fused.channels import constant
 from models.fused.gradients import Coded, Selected, Told, flattened, measured, moments, rows

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from engine.numerics.norm_statistics import move_statistics
 from engine.system import ranks
-from engine.system.running import move_statistics
 from models.layers import products
 from models.layers.conv_q import Moments, QuantConv2d, combined, moments
 from models.layers.fold import normalizing

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from engine.system import sums
-from engine.system.reuse import reused
+from engine.numerics import sums
+from engine.numerics.reuse import reused
 from models.layers import products
 from models.layers.products import Layouts, Span
 from models.layers.quantizers.base import Quantized, Quantizer

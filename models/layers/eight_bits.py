@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from engine.system import precision
+from engine.numerics import precision
 from models.layers import qconv
 from models.layers.qconv import QConv
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from engine.system.reuse import reused
+from engine.numerics.reuse import reused
 from models.layers import products
 from models.layers.conv_q import scaled
 from models.layers.products import Layouts, Span

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.system import precision
+from engine.numerics import precision
 from models.layers import columns, eight_bits, proven
 from models.layers.eight_bits import Codes, Layout
 

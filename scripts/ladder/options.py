@@ -12,7 +12,7 @@ from engine.cli.flags import flag, part
 from engine.cli.machine import OnDevice
 from engine.cli.options import Command, Pictures
 from engine.errors import UserError
-from engine.system import precision
+from engine.numerics import precision
 from engine.tasks import score as scores
 from engine.tasks.score import Score
 from scripts.ladder.steps import NETWORK

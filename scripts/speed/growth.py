@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import torch
 
 from deploy.racing.clock import race
-from engine.system.layout import channels_last
-from engine.system.precision import Precision
+from engine.numerics.layout import channels_last
+from engine.numerics.precision import Precision
 from models import forms, registry
 from models.graph.channels.classes import channels
 from models.graph.surgery import narrow

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from deploy.racing.clock import Timed, race
-from engine.system import device as devices, precision
-from engine.system.precision import Precision
+from engine.numerics import precision
+from engine.numerics.precision import Precision
+from engine.system import device as devices
 from engine.system.processor import processor
 from engine.system.terminal import columns
 from models import cost, forms

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from engine.data.info import DataInfo
 from engine.data.splits import TensorSplit
-from engine.system import precision
-from engine.system.batches import at_a_time
-from engine.system.layout import channels_last
-from engine.system.precision import Precision
-from engine.system.reuse import reusing
+from engine.numerics import precision
+from engine.numerics.batches import at_a_time
+from engine.numerics.layout import channels_last
+from engine.numerics.precision import Precision
+from engine.numerics.reuse import reusing
 from engine.tasks.classification import CLASSIFICATION
 from engine.training import recorded
 from engine.training.progress import FitConfig

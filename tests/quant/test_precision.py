@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.system import precision
+from engine.numerics import precision
 from engine.system.compiled import Unavailable
 from engine.training.run_folder import RunFolder
 from models.fused import library

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from bn_merge.merge import merge
 from engine.errors import UserError
-from engine.system import precision
-from engine.system.precision import Precision
+from engine.numerics import precision
+from engine.numerics.precision import Precision
 from models import cost
 from models.fused.view import View
 from models.graph.flow import places

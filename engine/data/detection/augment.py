@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from engine.data.info import Channels, DataInfo
-from engine.system import draws
+from engine.numerics import random_state
 
 ZOOM = (1.0, 2.0)
 """The zoom-out of half of the pictures: the side of the plain canvas divided by the picture's side."""
@@ -55,7 +55,7 @@ def augmented(
         "labels": labels,
     }
     moves = _moves(info.image_size, info.mean, bool(info.flip), len(boxes) > 0)
-    with draws.kept(seed, gpus=False):  # torchvision draws from torch's global generator
+    with random_state.kept(seed, gpus=False):  # torchvision draws from torch's global generator
         sample = moves(sample)
     image = sample["picture"].as_subclass(Tensor).permute(1, 2, 0).contiguous()
     return image, sample["boxes"].as_subclass(Tensor), sample["labels"]

@@ -10,7 +10,7 @@ from itertools import zip_longest
 import numpy as np
 from torch import Tensor, fx, nn
 
-from engine.system import draws
+from engine.numerics import random_state
 from engine.system.messages import some
 from models.check import Misdeclared
 from models.graph.capture.form import capture
@@ -52,7 +52,7 @@ def _generators_kept() -> Iterator[None]:
     """Restore the random generators of PyTorch, Python and NumPy after a build inside the context."""
     python, numpy = random.getstate(), np.random.get_state()
     try:
-        with draws.kept():
+        with random_state.kept():
             yield
     finally:
         random.setstate(python)

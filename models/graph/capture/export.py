@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from engine.errors import no_memory
-from engine.system import draws, signals
+from engine.numerics import random_state
+from engine.system import signals
 from models.check import Misdeclared, one_line
 
 PICTURES = 3
@@ -41,7 +42,7 @@ def exported(model: nn.Module, arch: str, like: Tensor) -> ExportedProgram:
     first = next(iter(inspect.signature(model.forward).parameters.values()), None)
     if first is not None and first.kind is first.VAR_POSITIONAL:  # def forward(self, *inputs)
         shapes = (shapes,)
-    with _silent(), _uncollected(), signals.held(), draws.kept():
+    with _silent(), _uncollected(), signals.held(), random_state.kept():
         try:
             return torch.export.export(
                 model, (like[:1].repeat(PICTURES, 1, 1, 1),), strict=False, dynamic_shapes=shapes

@@ -11,7 +11,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_leaves
 
 from engine.errors import no_memory
-from engine.system import buffers, draws
+from engine.numerics import buffers, random_state
 from engine.system.messages import notice, some
 from models.check import Misdeclared, as_misdeclared
 from models.graph.capture import unheld
@@ -152,7 +152,7 @@ def answers(model: nn.Module, picture: Size, shape: tuple[int | None, ...] | Non
     x = _made_up(model, picture)
     try:
         fit_to(model, picture)
-        with buffers.kept(model), draws.kept():
+        with buffers.kept(model), random_state.kept():
             found = model.eval()(x)
     except (Exception, SystemExit) as fault:
         if no_memory(fault):

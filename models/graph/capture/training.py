@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from engine.errors import no_memory
-from engine.system import buffers, draws
+from engine.numerics import buffers, random_state
 from engine.system.messages import notice, some
 from models.check import Misdeclared, as_misdeclared, one_line
 from models.graph.normal import NormalForm
@@ -92,7 +92,7 @@ class Run(NamedTuple):
 
 def _run(network: nn.Module, x: Tensor, parameters: list[nn.Parameter], *, training: bool) -> Run:
     """Run a network forward and backward from a fixed seed. Restore its buffers and eval mode."""
-    with buffers.kept(network) as before, draws.kept(0):
+    with buffers.kept(network) as before, random_state.kept(0):
         network.train(training)
         try:
             output = next(leaf for leaf in tree_leaves(network(x.clone())) if isinstance(leaf, Tensor))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.system import sums
+from engine.numerics import sums
 from models.layers.quantizers.base import Quantized, Quantizer, Rule, Steps, filters, straight_through, wants_slope
 from models.layers.quantizers.kinds import Kind, Spec, Traits, WholeSpec, register
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engine.system import sums
+from engine.numerics import sums
 from models.layers.quantizers.base import Quantized, Quantizer, Rule, Steps, straight_through, wants_slope
 from models.layers.quantizers.kinds import Kind, Traits, register
 

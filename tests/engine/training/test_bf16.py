@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from engine.data.info import DataInfo
 from engine.errors import UserError
-from engine.system import precision
+from engine.numerics import precision
 from engine.training import bf16
 from tests.conftest import SMALL
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.system import precision
+from engine.numerics import precision
 from models.fused.grid import Act
 from models.fused.segment import Segment
 from models.layers.bnfold import BNFoldConv2d, FoldedNorm

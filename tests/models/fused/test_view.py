@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from engine.errors import UserError
-from engine.system import precision
+from engine.numerics import precision
+from engine.numerics.precision import Precision
 from engine.system.compiled import Unavailable
-from engine.system.precision import Precision
 from models.fused import library, segments, view
 from models.fused.segment import Segment
 from models.fused.view import View, chosen

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 import models
 from engine.errors import UserError
-from engine.system.layout import channels_last
+from engine.numerics.layout import channels_last
 from models.graph.calls import changes
 from models.graph.capture.form import capture
 from models.graph.normal import NormalForm

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from engine.data.info import DataInfo
 from engine.data.splits import TensorSplit
-from engine.system import precision
+from engine.numerics import precision
 from engine.tasks.classification import CLASSIFICATION
 from models import forms
 from models.graph.normal import NormalForm

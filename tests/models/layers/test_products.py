@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from engine.system import precision
+from engine.numerics import precision
 from models.layers import eight_bits, products
 
 

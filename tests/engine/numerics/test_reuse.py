@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.system import reuse as home
-from engine.system.reuse import reused, reusing
+from engine.numerics import reuse as home
+from engine.numerics.reuse import reused, reusing
 
 
 def twice(source: Tensor) -> Tensor:

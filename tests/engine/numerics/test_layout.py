@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import nn
 
-from engine.system.layout import channels_last
+from engine.numerics.layout import channels_last
 
 
 def test_only_tensors_with_four_axes_change_their_order() -> None:

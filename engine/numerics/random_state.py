@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 import torch
 
+from engine.system import ranks
+
 
 def seed(number: int, *, gpus: bool = True) -> None:
     """Seed the generators of the CPU and, once CUDA runs in this process, of all its GPUs.
@@ -19,6 +21,15 @@ def seed(number: int, *, gpus: bool = True) -> None:
     torch.default_generator.manual_seed(number)
     if gpus and torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(number)
+
+
+def seed_step(numbers: tuple[int, ...]) -> None:
+    """Seed the generators, which dropout draws from, by the position in a run and the rank. One process needs no seed."""
+    if ranks.count() > 1:
+        mixed = 0
+        for number in (*numbers, ranks.rank()):
+            mixed = mixed * 1_000_003 + number
+        seed(mixed % 2**63)
 
 
 @contextmanager

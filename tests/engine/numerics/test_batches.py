@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from engine.system import batches
+from engine.numerics import batches
 from engine.tasks.classification import CLASSIFICATION
 from tests.conftest import SMALL
 

@@ -5,25 +5,25 @@ from __future__ import annotations
 import pytest
 import torch
 
-from engine.system import draws
+from engine.numerics import random_state
 
 
 def test_random_numbers_repeat_and_the_generator_goes_on_where_it_was() -> None:
     torch.manual_seed(5)
     expected = torch.rand(4)
     torch.manual_seed(5)
-    with draws.kept(0):
+    with random_state.kept(0):
         one = torch.rand(3)
-    with draws.kept(0):
+    with random_state.kept(0):
         assert torch.equal(one, torch.rand(3))
-    with draws.kept():
+    with random_state.kept():
         assert torch.equal(expected, torch.rand(4))  # no seed: the numbers that were next
     assert torch.equal(expected, torch.rand(4))
 
 
 def test_the_generator_is_restored_after_an_error() -> None:
     before = torch.get_rng_state()
-    with pytest.raises(RuntimeError, match="negative"), draws.kept(1):
+    with pytest.raises(RuntimeError, match="negative"), random_state.kept(1):
         torch.rand(2) + torch.rand(-1)
     assert torch.equal(before, torch.get_rng_state())
 
@@ -33,8 +33,8 @@ def test_gpus_that_are_not_in_use_get_no_seed(monkeypatch: pytest.MonkeyPatch) -
     queued: list[int] = []
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
     monkeypatch.setattr(torch.cuda, "manual_seed_all", queued.append)
-    with draws.kept(7):
-        draws.seed(8)
+    with random_state.kept(7):
+        random_state.seed(8)
     assert not queued
 
 
@@ -42,8 +42,8 @@ def test_gpus_that_are_not_in_use_get_no_seed(monkeypatch: pytest.MonkeyPatch) -
 def test_a_gpu_in_use_is_seeded_and_restored() -> None:
     torch.cuda.manual_seed_all(3)
     before = torch.cuda.get_rng_state()
-    with draws.kept(0):
+    with random_state.kept(0):
         one = torch.rand(3, device="cuda")
-    with draws.kept(0):
+    with random_state.kept(0):
         assert torch.equal(one, torch.rand(3, device="cuda"))
     assert torch.equal(before, torch.cuda.get_rng_state())

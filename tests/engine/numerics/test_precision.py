@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from engine.errors import UserError
-from engine.system import precision
+from engine.numerics import precision
 
 CPU = torch.device("cpu")
 
