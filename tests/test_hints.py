@@ -173,7 +173,7 @@ def test_quantizing_from_scratch_says_so(refined: Command) -> None:
 def test_a_cfg_that_does_not_fit_is_found_before_pictures_are_read(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.data.catalogue.load", lambda *_: pytest.fail("pictures were read"))
+    monkeypatch.setattr("engine.data.catalogue.load", lambda *_, **__: pytest.fail("pictures were read"))
     for module in ("prune.train", "quant.wqaq", "quant.wbwtab"):
         result = command(module, "--arch", "nin_gc", "--cfg", "9,9,9,9,9,9,9,9")
         assert_refused(result, 2, "--cfg does not fit nin_gc")

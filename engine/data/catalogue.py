@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -89,7 +90,8 @@ def load(
         )
     device = device or torch.device("cpu")
     if name == "auto":
-        return _auto(root, device, image_size, val, workers, flip)
+        read = partial(load, root=root, device=device, image_size=image_size, val=val, workers=workers, flip=flip)
+        return _auto(root, read)
     if name in BOXES:
         return sets.load(name, root, device, image_size, val, workers, flip)
     if name == "imagefolder":
@@ -110,8 +112,11 @@ def load(
     return Data(info, parts[0], parts[1], "val" if val else "test")
 
 
-def _auto(root: Path, *how: Any) -> Data:
+def _auto(root: Path, read: Callable[[str], Data]) -> Data:
     """Read CIFAR-10, or else the digits with a conspicuous notice.
+
+    Args:
+        read: reads a data set by its name.
 
     Raises:
         UserError: if `root` holds other pictures (exit 2); nothing is then downloaded or trained on.
@@ -123,7 +128,7 @@ def _auto(root: Path, *how: Any) -> Data:
             "choose the pictures: --dataset imagefolder (these folders), cifar10 or digits",
         )
     try:
-        return load("cifar10", root, *how)
+        return read("cifar10")
     except UserError as fault:
         if fault.code != BAD_DATA or there:
             raise  # damaged pictures are an error, not a reason to train on others
@@ -134,7 +139,7 @@ def _auto(root: Path, *how: Any) -> Data:
             f"DIGITS and say so. Insist on CIFAR-10 with --dataset cifar10.\n{rule}",
             file=sys.stderr,
         )
-        return load("digits", root, *how)
+        return read("digits")
 
 
 def _cifar(kind: str, root: Path, image_size: int | None) -> Parts:

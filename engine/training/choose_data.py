@@ -128,7 +128,10 @@ def _load(chosen: DataFlags, where: torch.device, known: DataInfo | None) -> Dat
         )
     try:
         folder = skip_bad.listed(chosen.root, chosen.skip_bad, chosen.num_workers) if name == "imagefolder" else None
-        return catalogue.load(name, chosen.root, where, size, chosen.val, chosen.num_workers, flip, folder, crop)
+        return catalogue.load(
+            name, chosen.root, where, image_size=size, val=chosen.val, workers=chosen.num_workers, flip=flip,
+            folder=folder, crop=crop,
+        )  # fmt: skip
     except UserError as fault:
         there = name in datasets.BOXES and chosen.root.is_dir() and any(chosen.root.iterdir())
         if (
