@@ -187,7 +187,7 @@ def test_folders_of_pictures_are_noticed(command: Command, monkeypatch: pytest.M
         place.mkdir(parents=True)
         Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(place / "a.png")
     real = catalogue.load
-    monkeypatch.setattr("engine.data.catalogue.load", lambda name, *more: real("digits", *more))
+    monkeypatch.setattr("engine.data.catalogue.load", lambda name, *more, **how: real("digits", *more, **how))
     told = "notice: pets holds train/ and test/ folders; to use their pictures, add --dataset imagefolder"
     small = ("--cfg", NARROW, "--image_size", 8, "--epochs", 1, "--train_batch_size", 500, "--cpu", "--quiet")
     assert told in command("prune.train", "--data", "pets", *small).err

@@ -67,7 +67,7 @@ def test_a_value_that_looks_like_a_change_is_shown_whole(tmp_path: Path) -> None
 def test_other_pictures_are_refused_before_any_are_looked_for(
     begun_once: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.data.catalogue.load", lambda *_: pytest.fail("pictures were read"))
+    monkeypatch.setattr("engine.data.catalogue.load", lambda *_, **__: pytest.fail("pictures were read"))
     for given, now in (((), "auto"), (("--dataset", "cifar100"), "cifar100")):
         refused = begun_once("prune.train", "-sr", *given, "--resume")
         assert_refused(
