@@ -259,7 +259,7 @@ MOVES: dict[Any, Rule] = {
     **dict.fromkeys((aten.contiguous, aten.clone, aten.detach, aten.alias, aten.dropout, aten.feature_dropout), same),
     **dict.fromkeys((aten.to, aten._to_copy), converted),
     **dict.fromkeys(
-        (aten.flatten, aten.reshape, aten._unsafe_view, aten.unflatten, aten.squeeze, aten.unsqueeze), reshape
+        (aten.flatten, aten.reshape, aten._unsafe_view, aten.reshape_as, aten.view_as, aten.unflatten, aten.squeeze, aten.unsqueeze), reshape
     ),
     aten.permute: permute, aten.transpose: transpose, aten.swapaxes: transpose, aten.cat: concatenate,
     aten.concat: concatenate, aten.chunk: chunk, aten.split: split, aten.split_with_sizes: split, aten.unbind: unbind,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import operator
 from dataclasses import replace
+from math import prod
 
 import torch
 from torch import fx, nn
@@ -95,6 +96,20 @@ def _write_module(to: Writer, node: fx.Node) -> None:
     if isinstance(found, nn.Linear):
         if not axis.after:
             raise ValueError(LAST)
+    elif isinstance(found, nn.BatchNorm1d) and axis.rank == 2 and axis.place == 0:
+        _write_norm(to, node, axis)
+        return
     elif not isinstance(found, (*ELEMENTWISE, Quantizer, CodedValue)):
         raise ValueError(MOVED)
     to.copy(node, axis.resized(shape_of(node)))
+
+
+def _write_norm(to: Writer, node: fx.Node, axis: BatchAxis) -> None:
+    """Write a batch norm of (pictures and places, channels) on (pictures, channels, places), as in LeViT."""
+    places, (channels,) = prod(axis.apart[:-1]), axis.after
+    rows = to.step(node, (places, channels), aten.reshape.default, to.new[source(node)], [-1, places, channels])
+    columns = to.step(node, (channels, places), aten.permute.default, rows, [0, 2, 1])
+    normed = to.graph.node_copy(node, lambda _: columns)
+    normed.meta = dict(columns.meta)
+    back = to.step(node, (places, channels), aten.permute.default, normed, [0, 2, 1])
+    to.record(node, to.step(node, axis.apart, aten.reshape.default, back, [-1, *axis.apart]), axis)

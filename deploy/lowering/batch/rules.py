@@ -124,7 +124,8 @@ def layer_norm(to: Writer, node: fx.Node) -> None:
 
 
 RESHAPES = (
-    aten.reshape, aten.view, aten._unsafe_view, aten.flatten, aten.unflatten, aten.squeeze, aten.unsqueeze,
+    aten.reshape, aten.view, aten._unsafe_view, aten.reshape_as, aten.view_as, aten.flatten, aten.unflatten, aten.squeeze,
+    aten.unsqueeze,
 )  # fmt: skip
 PERMUTES = (aten.permute, aten.transpose, aten.swapaxes)
 

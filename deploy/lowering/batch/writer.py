@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -50,6 +50,16 @@ class Writer:
         made = self.graph.create_node("call_function", target, args, kwargs, node.name)
         made.meta = dict(node.meta)
         self.record(node, made, axis)
+
+    def step(self, node: fx.Node, sizes: Sequence[int], target: Any, *args: Any) -> fx.Node:
+        """Write a call before the one in a node's place; nodes among its arguments are those of the new graph.
+
+        Args:
+            sizes: of its value, without the pictures in front.
+        """
+        made = self.graph.call_function(target, args)
+        made.meta = {**node.meta, "shape": (None, *sizes), "sizes": (BATCH, *sizes)}
+        return made
 
     def record(self, node: fx.Node, made: fx.Node, axis: BatchAxis | None) -> None:
         """Remember the new node for a node of the network.

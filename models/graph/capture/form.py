@@ -52,14 +52,9 @@ def capture(model: nn.Module, picture: Size, arch: str, check: bool = True) -> N
 def _capture(model: nn.Module, picture: Size, arch: str, check: bool) -> NormalForm:
     x = _made_up(model, picture)
     model.eval()
-    hint = f"let its code run on pictures of {'x'.join(map(str, picture))}, or give another --image_size"
     if not check:
-        with (
-            buffers.kept(model),
-            as_misdeclared(arch, hint),
-        ):  # some code keeps the constants that its first run computes
-            model(x.clone())
         return _built(model, arch, x).eval()
+    hint = f"let its code run on pictures of {'x'.join(map(str, picture))}, or give another --image_size"
     with buffers.kept(model), as_misdeclared(arch, hint):  # with gradients: without them, attention takes another path
         first, second = (_output(model(x.clone()), arch) for _ in range(2))
     unheld.check(model, first, arch)

@@ -87,6 +87,7 @@ CALLED: dict[Any, list[Call]] = {
     aten.flatten: [lambda s, x: x.flatten(1), lambda s, x: x.flatten(1, 2)],
     aten.reshape: [lambda s, x: x.view(-1, 4, 128), lambda s, x: x.transpose(1, 3).reshape(-1, 16, 4, 8)],
     aten._unsafe_view: [lambda s, x: aten._unsafe_view(x, [x.shape[0], 8, 64])], aten.unflatten: [lambda s, x: x.unflatten(1, (2, 4))],
+    aten.reshape_as: [lambda s, x: x.flatten(2).transpose(1, 2).reshape_as(x)], aten.view_as: [lambda s, x: x.flatten(2).view_as(x)],
     aten.squeeze: [lambda s, x: x.mean((2, 3), keepdim=True).squeeze(), lambda s, x: x[:, 3:4].squeeze(1)],
     aten.unsqueeze: [lambda s, x: x.unsqueeze(2), lambda s, x: x.unsqueeze(-1)],
     aten.permute: [lambda s, x: x.permute(0, 2, 3, 1), lambda s, x: x.permute(0, -1, 1, 2), lambda s, x: x.permute(0, 1, 2, 3)],

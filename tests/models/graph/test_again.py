@@ -117,6 +117,29 @@ class Cached(nn.Module):
         return (x * (1 + self.grid)).mean((2, 3))
 
 
+class Biased(nn.Module):
+    """Values of parameters that evaluation computes once, as LeViT's and EfficientFormer's attention does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.bias, self.known = cases.conv_bn(3, 6), nn.Parameter(torch.randn(6)), {}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.known.clear()
+        if "bias" not in self.known:
+            self.known["bias"] = self.bias[[5, 4, 3, 2, 1, 0]]
+        return (self.body(x) * self.known["bias"][:, None, None]).mean((2, 3))
+
+
+def test_values_of_parameters_that_evaluation_keeps_are_trained() -> None:
+    made = Biased()
+    form = capture(made, PICTURE, "net:Net")
+    assert made.known == {}
+    form.train()(torch.randn(2, *PICTURE)).sum().backward()
+    assert made.bias.grad.abs().min() > 0
+
+
 def test_a_network_may_keep_what_it_computes_first() -> None:
     form = capture(Cached(), PICTURE, "net:Net")
     again.check(form, Cached, "net:Net")

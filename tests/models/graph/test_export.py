@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from models.check import Misdeclared
 from models.graph.capture import cache
-from models.graph.capture.export import exported
 from models.graph.capture.form import capture
 from tests.tools import cases
 
@@ -48,7 +47,7 @@ def test_the_garbage_collector_waits_for_an_export_and_goes_on_as_before(on: boo
     found: list[bool] = []
     with collector(on):
         with pytest.raises(Misdeclared, match="of the network") if fails else contextlib.nullcontext():
-            exported(Watching(found.append, fails).eval(), "net", torch.randn(2, 3, 8, 8))
+            capture(Watching(found.append, fails), (3, 8, 8), "net", check=False)
         assert gc.isenabled() is on
     assert set(found) == {False}
 

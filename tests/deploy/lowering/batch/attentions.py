@@ -80,8 +80,20 @@ class Encoder(nn.Module):
         return self.inner(x.flatten(2).permute(2, 0, 1)).mean(0)
 
 
+class Normed(nn.Module):
+    """LeViT's linear layers: a batch norm of all places of all pictures (Graham et al., arXiv 2104.01136, section 3)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.norm = nn.Linear(8, 6, bias=False), nn.BatchNorm1d(6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.linear(x.flatten(2).transpose(1, 2))
+        return self.norm(x.flatten(0, 1)).reshape_as(x)
+
+
 ATTENTIONS: dict[str, Callable[[], nn.Module]] = {
-    "timm": Timm, "windows": Windows, "pooled": Pooled, "encoder": Encoder,
+    "timm": Timm, "normed": Normed, "windows": Windows, "pooled": Pooled, "encoder": Encoder,
     "torch": lambda: Torch(True, False), "torch-weights": lambda: Torch(True, True), "torch-behind": lambda: Torch(False, False),
 }  # fmt: skip
 
