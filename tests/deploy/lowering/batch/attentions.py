@@ -149,6 +149,7 @@ CALLS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
     "attention": lambda s, x: F.scaled_dot_product_attention(laid(x), laid(x), laid(x), attn_mask=s.map).reshape(-1, 8, 8, 8),
     "squeeze": lambda s, x: moved(x)[:1].squeeze(0), "unsqueeze": lambda s, x: moved(x).unsqueeze(0).unsqueeze(-1).sum((0, 1)),
     "unflatten": lambda s, x: moved(x).unflatten(-1, (2, 4)).unflatten(0, (4, 2)).sum((0, 1)), "swapaxes": lambda s, x: x.swapaxes(0, 1).swapaxes(1, 0),
+    "view_as": lambda s, x: laid(x).view_as(x), "reshape_as": lambda s, x: laid(x).reshape_as(x),
     "whole slice": lambda s, x: moved(x)[:, :, 1:].transpose(0, 1),
 }  # fmt: skip
 """Calls of tests.deploy.lowering.calling whose pictures are not always in the first axis."""
