@@ -21,7 +21,7 @@ from deploy.lowering.builder import refused
 from deploy.lowering.modules import ELEMENTWISE
 from models.graph.calls import packet, source
 from models.graph.channels.labels import IDLE, POINTWISE
-from models.graph.flow import is_size, module
+from models.graph.flow import is_size, module, sources
 from models.graph.normal import NormalForm
 from models.layers.coded_value import CodedValue
 from models.layers.quantizers.base import Quantizer
@@ -62,6 +62,8 @@ def _write(to: Writer, node: fx.Node) -> None:
         _write_first(to, node, bool(read))
     elif node.op == "output":
         raise ValueError(ANSWER)
+    elif lost := [each for each in sources(node) if each not in to.axes]:
+        raise ValueError(f"it reads {lost[0]}, of which the axis of the pictures is not known")
     elif is_size(node):
         pass  # new calls name their sizes as numbers
     elif (rule := RULES.get(packet(node))) is not None:

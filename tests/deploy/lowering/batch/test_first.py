@@ -115,6 +115,8 @@ REFUSED: dict[str, tuple[Callable[[Any, Tensor], Tensor], str]] = {
     "one picture": (lambda s, x: x + moved(x)[:, 0], f"select: {ACROSS}"),
     "values of different axes": (lambda s, x: (laid(x) + x.reshape(-1, 2, 4, 8, 8).transpose(0, 1).reshape(-1, 4, 8, 8)).reshape(-1, 8, 8, 8), "in different axes"),
     "products of two pictures": (lambda s, x: (moved(x)[..., 0] @ moved(x)[..., 0].transpose(1, 2)).mean(2).transpose(0, 1), "in different axes"),
+    "a repeated value": (lambda s, x: (laid(x) + x[:, :4].repeat(2, 1, 1, 1)).reshape(-1, 8, 8, 8), "reads repeat_default, of which the axis of the pictures is not known"),
+    "a product with a repeated value": (lambda s, x: (laid(x) @ x[:, :4].repeat(2, 1, 1, 1)).reshape(-1, 8, 8, 8), "reads repeat_default, of which"),
     "an answer beside the pictures": (lambda s, x: laid(x), "reshape: the answer does not have the pictures in its first axis"),
 }  # fmt: skip
 
