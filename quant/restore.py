@@ -105,7 +105,9 @@ def merged_shell(model: NormalForm, state: dict[str, Tensor]) -> None:
     unscaled = {layer for norm, layer in folds.items() if norm in before_sign}  # a sign needs no scale
     for name, module in list(model.named_modules()):
         if isinstance(module, (nn.Conv2d, nn.Linear)) and f"{name}.codes" in state:
-            codes, bias, scale = (state.get(f"{name}.{part}") for part in ("codes", "bias", "scale"))
+            # a layer that is a call, or in_proj of nn.MultiheadAttention, has its bias under the name of the network's code
+            keys = (f"{name}.{part}" for part in ("codes", "bias", "scale"))
+            codes, bias, scale = (state.get(key, state.get(model.captured.aliases.get(key, ""))) for key in keys)
             if codes is None or bias is None:
                 continue  # load_weights names the missing key
             bits, quantizer = getattr(module, "weight_bits", 32), getattr(module, "input_quantizer", None)

@@ -88,8 +88,15 @@ def _numbers(value: Any, count: int) -> bool:
     return isinstance(value, list) and len(value) == count and all(map(is_number, value))
 
 
+def _memory(value: Tensor) -> tuple[Any, ...]:
+    """Return where a tensor's numbers lie: equal for names of the same tensor."""
+    return value.data_ptr(), value.dtype, value.shape, value.stride()
+
+
 def tensors(path: Path, state: dict[Any, Any], size: int) -> dict[str, Tensor]:
     """Check and return the tensors of a state_dict; half, bfloat16 and float64 become float32, with a notice on stderr.
+
+    A tensor of several names, as a wrapped or tied layer has, is counted and converted once.
 
     Args:
         size: bytes of the file, the limit for all tensors together.
@@ -100,14 +107,16 @@ def tensors(path: Path, state: dict[Any, Any], size: int) -> dict[str, Tensor]:
     for key, value in state.items():
         if wrong := odd_kind(key, value):
             raise bad_file(path, wrong)
-    if sum(value.numel() * value.element_size() for value in state.values()) > size:
+    once = {_memory(value): value for value in state.values()}
+    if sum(value.numel() * value.element_size() for value in once.values()) > size:
         raise bad_file(path, "its tensors claim more numbers than the file has room for")
     kinds = Counter(str(v.dtype)[6:] for v in state.values() if v.is_floating_point() and v.dtype != torch.float32)
     if kinds:
         listing = ", ".join(f"{count} of {kind}" for kind, count in sorted(kinds.items()))
         notice(f"{path}: tensors read as float32: {listing}")
     # integer tensors keep their type
-    found = {k: v.detach().float() if v.is_floating_point() else v.detach() for k, v in state.items()}
+    made = {key: v.detach().float() if v.is_floating_point() else v.detach() for key, v in once.items()}
+    found = {key: made[_memory(value)] for key, value in state.items()}
     if wrong := unsound(found):
         raise bad_file(path, wrong, "take the checkpoint from before the run diverged")
     return found

@@ -85,7 +85,7 @@ def _write_first(to: Writer, node: fx.Node, reads_pictures: bool) -> None:
         try:
             RULES[packet(node)](to, node)
             return
-        except ValueError:
+        except ValueError:  # raised before anything is written
             pass  # the rule that gives it an operation says what it cannot do
     shape, axis = node.meta.get("shape"), None
     if shape and shape[0] is None and None not in shape[1:]:

@@ -69,6 +69,8 @@ def reduce(to: Writer, node: fx.Node) -> None:
     """Write a sum, mean, norm or softmax along other axes."""
     told = values(node)
     axis = before = to.axes[told["self"]]
+    if "dim" not in told:
+        raise ValueError("it works across pictures")
     dims = [told["dim"]] if isinstance(told["dim"], int) else list(told["dim"] or range(before.rank))
     there = [before.axis(dim) for dim in dims]
     if len(shape_of(node)) < before.rank:
@@ -94,20 +96,25 @@ def stack(to: Writer, node: fx.Node) -> None:
 
 def product(to: Writer, node: fx.Node) -> None:
     """Write a product of matrices, which are the last two axes of two values, or of rows and a matrix of the network."""
-    factors = node.all_input_nodes
-    axis = to.beside(factors)
-    needed = 2 if len(factors) > 1 and node.args[1] in to.axes else 1
-    if any(len(to.axes[each].after) < needed for each in factors if each in to.axes):
+    axis, other = to.beside(node.all_input_nodes).resized(shape_of(node)), node.args[1]
+    attends = packet(node) is aten.scaled_dot_product_attention
+    of_rows = not attends and other not in to.axes and len(to.held_sizes(other)) <= 2  # type: ignore[arg-type]
+    if any(len(to.axes[each].after) < (1 if of_rows else 2) for each in node.all_input_nodes if each in to.axes):
         raise ValueError(LAST)
-    if packet(node) is not aten.scaled_dot_product_attention:
-        to.write(node, axis.resized(shape_of(node)), aten.matmul.default, *node.args[:2])
+    instead = {} if of_rows else to.aligned(node.all_input_nodes, axis)
+    if attends:
+        to.copy(node, axis, instead)
     else:
-        to.copy(node, axis.resized(shape_of(node)), to.aligned(factors, axis))
+        to.write(node, axis, aten.matmul.default, *node.args[:2], instead=instead)
 
 
 def expand(to: Writer, node: fx.Node) -> None:
     axis = to.beside(node.all_input_nodes).resized(shape_of(node))
-    to.write(node, axis, aten.expand.default, source(node), [-1, *axis.apart])
+    if axis.rank != len(shape_of(node)):
+        raise ValueError("it adds axes in front")
+    held = source(node) not in to.axes
+    instead = to.aligned([source(node)], axis) if held else {}
+    to.write(node, axis, aten.expand.default, source(node), [1 if held else -1, *axis.apart], instead=instead)
 
 
 def linear(to: Writer, node: fx.Node) -> None:

@@ -44,9 +44,16 @@ class Writer:
             raise ValueError(f"it reads {gone[0]}, a size of a value whose pictures are not in its first axis")
         self.record(node, self.graph.node_copy(node, new.__getitem__), axis)
 
-    def write(self, node: fx.Node, axis: BatchAxis, target: Any, *args: Any, **kwargs: Any) -> None:
-        """Write a call in a node's place. Nodes among its arguments are those of the network."""
-        args, kwargs = fx.node.map_arg((args, kwargs), self.new.__getitem__)
+    def write(
+        self, node: fx.Node, axis: BatchAxis, target: Any, *args: Any, instead: dict[fx.Node, fx.Node] | None = None,
+        **kwargs: Any,
+    ) -> None:  # fmt: skip
+        """Write a call in a node's place. Nodes among its arguments are those of the network.
+
+        Args:
+            instead: as in `copy`.
+        """
+        args, kwargs = fx.node.map_arg((args, kwargs), {**self.new, **(instead or {})}.__getitem__)
         made = self.graph.create_node("call_function", target, args, kwargs, node.name)
         made.meta = dict(node.meta)
         self.record(node, made, axis)
@@ -99,7 +106,7 @@ class Writer:
         for held in sources:
             if held in self.axes or is_size(held):
                 continue
-            sizes = self._held_sizes(held)
+            sizes = self.held_sizes(held)
             if len(sizes) <= len(axis.after):
                 continue
             sizes = (1,) * (axis.rank - len(sizes)) + sizes
@@ -112,12 +119,13 @@ class Writer:
             found[held] = made
         return found
 
-    def _held_sizes(self, node: fx.Node) -> tuple[int, ...]:
+    def held_sizes(self, node: fx.Node) -> tuple[int, ...]:
+        """Return the sizes of a tensor of the network."""
         if node.op == "get_attr":
             found: Tensor = operator.attrgetter(str(node.target))(self.form)
             return tuple(found.shape)
         if None in (shape := shape_of(node)):
-            raise ValueError(f"the sizes of {node} are not known")
+            raise ValueError(f"it reads {node}, which is repeated for each picture in another axis than the first")
         return tuple(n for n in shape if n is not None)
 
 

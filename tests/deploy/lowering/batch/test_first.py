@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -37,18 +38,22 @@ def moves_the_pictures(form: NormalForm) -> bool:
 
 
 def assert_first(form: NormalForm) -> None:
-    """Check each value's recorded sizes by running the graph on three pictures."""
+    """Check the graph in batch-first form, with one, two and three pictures: its numbers, and each value's recorded sizes."""
+    exact, first = copy.deepcopy(form).double(), batch_first(copy.deepcopy(form).double())
 
     class Checked(torch.fx.Interpreter):
         def run_node(self, n: torch.fx.Node) -> Any:
             found = super().run_node(n)
             if isinstance(found, Tensor) and None in (shape := n.meta.get("shape") or ()):
-                assert tuple(found.shape) == tuple(3 if size is None else size for size in shape)
                 assert shape[0] is None
+                assert tuple(found.shape[1:]) == tuple(shape[1:])
+                assert len(found) in (1, count)  # one: the same for each picture
             return found
 
-    with torch.no_grad():
-        Checked(form, graph=form.captured.graph).run(torch.randn(3, *form.captured.picture))
+    for count in (1, 2, 3):
+        x = torch.randn(count, *form.captured.picture, dtype=torch.float64)
+        with torch.no_grad():
+            assert torch.allclose(Checked(first, graph=first.captured.graph).run(x), exact(x), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ATTENTIONS)
@@ -56,7 +61,7 @@ def test_attention(name: str) -> None:
     made = network(ATTENTIONS[name]())
     form = captured(made)
     assert moves_the_pictures(form)
-    assert_first(batch_first(form))
+    assert_first(form)
     assert_same(lowered(form), made)
 
 
@@ -65,7 +70,7 @@ def test_a_call(name: str) -> None:
     made = network(CALLS[name])
     form = captured(made)
     assert moves_the_pictures(form)
-    assert_first(batch_first(form))
+    assert_first(form)
     assert_same(lowered(form), made)
 
 
@@ -115,6 +120,10 @@ REFUSED: dict[str, tuple[Callable[[Any, Tensor], Tensor], str]] = {
     "one picture": (lambda s, x: x + moved(x)[:, 0], f"select: {ACROSS}"),
     "values of different axes": (lambda s, x: (laid(x) + x.reshape(-1, 2, 4, 8, 8).transpose(0, 1).reshape(-1, 4, 8, 8)).reshape(-1, 8, 8, 8), "in different axes"),
     "products of two pictures": (lambda s, x: (moved(x)[..., 0] @ moved(x)[..., 0].transpose(1, 2)).mean(2).transpose(0, 1), "in different axes"),
+    "attention of pictures": (lambda s, x: F.scaled_dot_product_attention(*[moved(x).flatten(2)] * 3).transpose(0, 1), "the pictures are in one of them"),
+    "a product with pictures in the matrix": (lambda s, x: (x.permute(2, 3, 0, 1) @ s.all[0]).permute(2, 0, 1, 3), "the pictures are in one of them"),
+    "a mean of all": (lambda s, x: x / moved(x).abs().mean(), ACROSS), "a sum of all": (lambda s, x: x / moved(x).abs().sum(), ACROSS),
+    "tokens for each picture": (lambda s, x: (s.all[0][:, None].expand(-1, x.shape[0], -1, -1) + moved(x)).transpose(0, 1), "which is repeated for each picture"),
     "a repeated value": (lambda s, x: (laid(x) + x[:, :4].repeat(2, 1, 1, 1)).reshape(-1, 8, 8, 8), "reads repeat_default, of which the axis of the pictures is not known"),
     "a product with a repeated value": (lambda s, x: (laid(x) @ x[:, :4].repeat(2, 1, 1, 1)).reshape(-1, 8, 8, 8), "reads repeat_default, of which"),
     "an answer beside the pictures": (lambda s, x: laid(x), "reshape: the answer does not have the pictures in its first axis"),
