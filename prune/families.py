@@ -12,7 +12,7 @@ from torch import Tensor, fx
 
 from models.graph.calls import packet, values
 from models.graph.channels.classes import Channels, Signature
-from models.graph.flow import is_held
+from models.graph.flow import computes, is_held, readers
 from models.graph.normal import NormalForm
 from prune.options import Importance
 
@@ -98,12 +98,29 @@ def _computed(form: NormalForm) -> dict[str, int]:
     """Return how many channels layers make whose weight the network computes, by the reason why they stay."""
     found: dict[str, int] = defaultdict(int)
     for node in form.captured.graph.nodes:
-        if packet(node) not in WEIGHTED or not isinstance(weight := values(node).get("weight"), fx.Node):
+        if (
+            packet(node) not in WEIGHTED
+            or _is_last(form, node)
+            or not isinstance(weight := values(node).get("weight"), fx.Node)
+        ):
             continue
         if is_held(weight) and (shape := node.meta.get("shape")):
             size = shape[-1] if packet(node) is aten.linear else shape[1]
-            found[f"{node.meta.get('owner') or node.name} computes the weights that make them"] += size or 0
+            found[f"{node.meta.get('owner') or packet(node).__name__} computes the weights that make them"] += size or 0
     return found
+
+
+def _is_last(form: NormalForm, node: fx.Node) -> bool:
+    """Return whether no layer is behind a node, so that its channels are the network's answer."""
+    met, todo = {node}, readers(node)
+    while todo:
+        at = todo.pop()
+        if computes(form, at):
+            return False
+        if at not in met:
+            met.add(at)
+            todo += readers(at)
+    return True
 
 
 def _numbered(found: Channels) -> dict[int, int]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import isfinite, lcm
 
+from engine.cli.naming import called
 from engine.errors import BAD_CHECKPOINT, UserError
 from models import registry
 from models.graph.channels.classes import Channels
@@ -114,7 +115,7 @@ def nothing_to_cut(arch: str, form: NormalForm, found: Channels, importance: Imp
     if "spared" in found.fixed.values():
         hint = "name fewer layers after --spare"
     elif importance == "bn" and families(found, scores(form, found, "l1")):
-        hint = "choose channels by weights: add --importance l1"
+        hint = f"train without -sr, then choose channels by weights: {called('prune.normal_regular --importance l1')}"
     return UserError(f"{arch}: none of its channels can be cut", hint)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from operator import attrgetter
 
 from engine.checkpoint.history import History, Prune
 from engine.checkpoint.words import counted
@@ -12,6 +13,7 @@ from engine.system.messages import notice, some, warning
 from engine.system.terminal import columns
 from engine.tasks.base import Evaluation
 from engine.tasks.score import Score
+from models.graph.flow import places
 from models.graph.normal import NormalForm
 from prune.plan import PrunePlan
 from prune.rounding import to_drop
@@ -33,11 +35,19 @@ def say_what_stays(reasons: dict[int, str]) -> None:
 
 def say_what_keeps_its_size(form: NormalForm) -> None:
     """Print to stderr which modules keep their size because evaluation does not run them."""
-    held = [name for name in form.captured.vanished if form.get_submodule(name).state_dict()]
+    used = {
+        id(tensor) for name in places(form) for tensor in form.get_submodule(name).state_dict(keep_vars=True).values()
+    }
+    used |= {id(attrgetter(str(node.target))(form)) for node in form.captured.graph.find_nodes(op="get_attr")}
+    held = [
+        name
+        for name in form.captured.vanished
+        if any(id(tensor) not in used for tensor in form.get_submodule(name).state_dict(keep_vars=True).values())
+    ]
     if held:
         notice(
-            f"{some(held)} keep their sizes, because evaluation does not run them; your own training code may fail where they "
-            "read channels that are cut"
+            f"not run in evaluation, so sizes stay: {some(held)}; your own training code may fail where they read channels "
+            "that are cut"
         )
 
 

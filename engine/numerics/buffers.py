@@ -21,18 +21,21 @@ def kept(network: nn.Module) -> Iterator[dict[str, Tensor]]:
     Yields:
         Copies of the buffers, by name.
     """
-    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    held = dict(network.named_buffers())
+    before = {name: buffer.clone() for name, buffer in held.items()}
+    buffers = [(module, dict(module._buffers)) for module in network.modules()]
     attributes = [(vars(module), _held(module)) for module in network.modules()]
     try:
         yield before
     finally:
-        for name, buffer in network.named_buffers():
-            if name in before:
-                buffer.detach().copy_(before[name])
-        for now, held in attributes:
-            for name in [name for name in now if name not in _OWN and name not in held]:
+        for name, buffer in held.items():
+            buffer.detach().copy_(before[name])
+        for module, names in buffers:  # a run may have put other tensors in their places
+            module._buffers.update(names)
+        for now, was in attributes:
+            for name in [name for name in now if name not in _OWN and name not in was]:
                 del now[name]
-            for name, (value, content) in held.items():
+            for name, (value, content) in was.items():
                 now[name] = _restored(value, content)
 
 

@@ -110,8 +110,25 @@ def test_channels_of_computed_weights_are_counted() -> None:
     network = tried(with_scales(weighted(), 0))
     chosen = planning.plan(network, 0.5)
     reasons = [*chosen.stays.values()]
+    assert reasons.count("the network's answer") == 10
     assert reasons.count("0.0 computes the weights that make them") == 16
     assert any(line.startswith("channels    24 of 50 can be cut; 12 go, 24.00 %") for line in report.widths(chosen, ()))
+
+
+class Cosine(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.weight = cases.conv_bn(3, 16), torch.nn.Parameter(torch.randn(10, 16))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.body(x).mean((2, 3))
+        return 10 * torch.nn.functional.linear(x, torch.nn.functional.normalize(self.weight))
+
+
+def test_a_last_layer_whose_weight_is_computed_is_no_news() -> None:
+    network = tried(Cosine())
+    reasons = stays(network.form, network.found, scores(network.form, network.found), "bn")
+    assert not any("computes the weights" in why for why in reasons.values())
 
 
 def test_a_layer_of_two_channels_says_why_it_stays(capsys: pytest.CaptureFixture[str]) -> None:
@@ -129,7 +146,7 @@ def test_modules_that_evaluation_does_not_run_keep_their_size(capsys: pytest.Cap
     form = capture(cases.AuxiliaryOutputs(), (3, 32, 32), "net:Net")
     capsys.readouterr()
     report.say_what_keeps_its_size(form)
-    assert capsys.readouterr().err.startswith("notice: aux.fc keep their sizes, because evaluation does not run them")
+    assert capsys.readouterr().err.startswith("notice: not run in evaluation, so sizes stay: aux.fc;")
 
 
 class TwoHeads(cases.Residual):

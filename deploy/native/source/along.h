@@ -26,7 +26,7 @@ template <class Act> inline void each_places(const Step &step, uint8_t *arena, i
 
 // Adds term(place, channel) up over the channels, in order, for each of some places.
 template <class Term> inline void add_up(double *totals, int count, int channels, Term term) {
-    for (int p = 0; p < SIDE_BY_SIDE; p++) totals[p] = 0;
+    for (int p = 0; p < SIDE_BY_SIDE; p++) totals[p] = -0.0;  // 0 would change the sum of numbers that are all -0
     if (count == SIDE_BY_SIDE)
         for (int c = 0; c < channels; c++)
             for (int p = 0; p < SIDE_BY_SIDE; p++) totals[p] += term(p, c);

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from engine.checkpoint.description import Description
 from engine.errors import UserError
+from engine.numerics import buffers
 from models import files, forms
 from models.check import Misdeclared
 from models.graph.capture import again
@@ -115,6 +116,26 @@ class Cached(nn.Module):
         if self.grid is None or self.grid.shape[-1] != x.shape[-1]:
             self.grid = torch.linspace(0, 1, x.shape[-1], device=x.device)
         return (x * (1 + self.grid)).mean((2, 3))
+
+
+class Regridded(Cached):
+    """The same with the grid in a buffer, which a run of another size replaces."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        del self.grid
+        self.register_buffer("grid", torch.zeros(1), persistent=False)
+
+
+def test_a_buffer_that_a_run_replaces_is_restored_whole() -> None:
+    made = Regridded().eval()
+    with buffers.kept(made):
+        before, answer = made.grid, made(torch.randn(2, *PICTURE))
+        grid = made.grid
+        assert grid.max() == 1
+    assert made.grid is before
+    assert grid.max() == 1  # the grid of the run is not written over
+    assert answer.isfinite().all()
 
 
 class Biased(nn.Module):
