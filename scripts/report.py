@@ -191,11 +191,9 @@ def _measured_on() -> str:
 
     from engine.checkpoint.words import counted
     from engine.system.processor import processor
-    from models.layers.qconv import trusted
 
-    how = "int8 convolutions" if not trusted() else "fp32 arithmetic on codes"
     return (
-        f"ms is the median for one picture with the packed file: executor torch, {how}, "
+        "ms is the median for one picture with the packed file, on the executor that is the fastest for it here: "
         f"{processor()}, {counted(torch.get_num_threads(), 'thread')}."
     )
 

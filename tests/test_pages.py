@@ -29,6 +29,7 @@ TESTED = {
     "own-weights": (HERE, "test_pictures_and_weights_of_ones_own"),
     "own-network: my_net.py": (HERE, "test_a_network_of_ones_own"),
     "own-network": (HERE, "test_a_network_of_ones_own"),
+    "own-network: deploy": (HERE, "test_a_network_of_ones_own"),
     "in-python": (HERE, "test_in_a_program_of_ones_own"),
     "inspect": (HERE, "test_in_a_program_of_ones_own"),
     "int8-layers": (HERE, "test_the_int8_layers_by_themselves"),

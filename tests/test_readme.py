@@ -105,6 +105,7 @@ def test_a_network_of_ones_own(workplace: Path, command: Command, monkeypatch: p
     monkeypatch.syspath_prepend(workplace)  # as `python -m` does with the working folder
     try:
         run_all(marked("own-network")[0], command)
+        run_all(marked("own-network: deploy")[0], command)
     finally:
         sys.modules.pop(Path(name).stem, None)
     assert Path("models_save/residual_w4a4_merged.pth").is_file()

@@ -32,7 +32,7 @@ def test_a_signal_that_python_loses_is_obeyed_later(
 ) -> None:
     real = catalogue.load
     with monkeypatch.context() as patch:
-        patch.setattr(catalogue, "load", lambda *arguments: (Dying(), real(*arguments))[1])
+        patch.setattr(catalogue, "load", lambda *given, **how: (Dying(), real(*given, **how))[1])
         done = command(*line)
     assert done.code == TERMINATED
     assert done.err.startswith("error: stopped by SIGTERM, everything up to here is saved\nhint: ")
@@ -47,7 +47,7 @@ def test_a_fault_that_a_signal_became_is_the_signal(
 ) -> None:
     """An interrupted import of a C++ module fails with `initialization failed`."""
 
-    def load(*_: Any) -> None:
+    def load(*_: Any, **__: Any) -> None:
         try:
             os.kill(os.getpid(), number)
         except BaseException as fault:
