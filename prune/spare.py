@@ -11,6 +11,7 @@ from torch.nn.modules.conv import _ConvNd
 from engine.cli.patterns import named
 from engine.errors import UserError
 from models.graph.channels.classes import Channels
+from models.graph.flow import other_names
 from models.graph.normal import NormalForm
 
 
@@ -29,7 +30,8 @@ def spared(form: NormalForm, found: Channels, patterns: Sequence[str]) -> Channe
         if isinstance(layer, (_ConvNd, nn.Linear))
     }
     held = dict(form.named_parameters())
-    weights = {id(layers[name].weight) for name in named("--spare", patterns, list(layers))}
+    chosen = named("--spare", patterns, list(layers), other_names(form, layers))
+    weights = {id(layers[name].weight) for name in chosen}
     its = {cls for p in found.places if p.rows and id(held.get(p.tensor)) in weights for cls in p.classes.tolist()}
     fixed = {**dict.fromkeys(sorted(its), "spared"), **found.fixed}
     made = {cls for place in found.places if place.makes for cls in place.classes.tolist()}

@@ -11,7 +11,16 @@ from torch import fx, nn
 from engine.cli.patterns import named
 from engine.errors import UserError
 from models.graph.calls import packet, source, values
-from models.graph.flow import first_layers, last_layers, module, never_negative, places, read_apart, unscaled
+from models.graph.flow import (
+    first_layers,
+    last_layers,
+    module,
+    never_negative,
+    other_names,
+    places,
+    read_apart,
+    unscaled,
+)
 from models.graph.normal import NormalForm
 from quant.rewire import PADS
 from quant.spec import QuantSpec
@@ -40,7 +49,7 @@ def meet(
         UserError: exit 2 if a pattern matches no layer, or no layer is left to quantize.
     """
     layers = [*quantizable(model)]
-    kept = named("--keep_float", keep_float, layers)
+    kept = named("--keep_float", keep_float, layers, other_names(model, layers))
     first, last = ([name for name in ends if name in layers] for ends in (first_layers(model), last_layers(model)))
     spec = spec.at_ends(first, last, reads_sums(model))
     boxes = last if model.captured.detector is not None else []

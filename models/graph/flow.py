@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import operator
 from collections import defaultdict
+from collections.abc import Collection
 from operator import attrgetter
 from typing import Any
 
@@ -58,6 +59,17 @@ def places(form: NormalForm) -> dict[str, list[fx.Node]]:
 def read_apart(form: NormalForm) -> set[str]:
     """Return the names of the modules whose tensors an operation reads directly. They cannot be replaced."""
     return {str(node.target).rpartition(".")[0] for node in form.captured.graph.find_nodes(op="get_attr")}
+
+
+def other_names(form: NormalForm, layers: Collection[str]) -> dict[str, str]:
+    """Return the other names of layers, such as a wrapper's, with the layer that each stands for: it has the same weight."""
+    weights = {id(form.get_submodule(name).weight): name for name in layers}
+    found = {}
+    for name, held in form.named_modules(remove_duplicate=False):
+        layer = weights.get(id(held._parameters.get("weight")))
+        if layer is not None and name not in layers:
+            found[name] = layer
+    return found
 
 
 def is_shared(form: NormalForm, tensor: torch.Tensor) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bn_merge.merge import merge
+from engine.errors import UserError
+from models.files import load_weights
 from models.graph.capture.form import capture
 from models.graph.channels.classes import channels
 from models.graph.flow import is_shared
@@ -17,6 +21,11 @@ from models.graph.normal import NormalForm
 from models.graph.surgery.narrow import masked, narrowed
 from models.graph.surgery.resize import NotLegal, resized
 from models.graph.surgery.stored import as_stored
+from prune.spare import spared
+from quant.placement import meet
+from quant.prepare import prepare
+from quant.restore import merged_shell
+from quant.spec import affine_spec, uniform
 from tests.tools.cases import conv_bn
 
 PICTURE = (3, 8, 8)
@@ -147,3 +156,44 @@ def test_another_name_is_no_other_user() -> None:
     assert not is_shared(form, form.get_parameter("features.1.bias"))
     _, form = made("repeated")
     assert is_shared(form, form.get_parameter("1.1.bias"))
+
+
+def test_a_flag_takes_any_name_of_a_layer() -> None:
+    _, form = made("wrapper, own names first")
+    assert meet(affine_spec(8, 8, 0, False), form, ["two.*"]).exceptions == ("features.3",)
+    whole, found = channels(form), spared(form, channels(form), ["one.0"])
+    assert {why for cls, why in found.fixed.items() if cls not in whole.fixed} == {"spared"}
+    assert len(found.fixed) - len(whole.fixed) == 6
+    with pytest.raises(UserError, match="matches no convolution"):
+        spared(form, channels(form), ["three.0"])
+
+
+def test_the_merged_file_of_a_layer_with_another_name_is_read() -> None:
+    """nn.MultiheadAttention holds in_proj_weight and in_proj_bias; the graph has a linear layer in their place."""
+
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.attention, self.fc = (
+                conv_bn(3, 8),
+                nn.MultiheadAttention(8, 2, batch_first=True),
+                nn.Linear(8, 4),
+            )
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x).flatten(2).transpose(1, 2)
+            return self.fc(self.attention(x, x, x, need_weights=False)[0].mean(1))
+
+    torch.manual_seed(0)
+    form = capture(Attention(), PICTURE, "a test")
+    spec = meet(uniform("dorefa", 8, 8), form)
+    model = prepare(copy.deepcopy(form), spec).train()
+    x = torch.randn(4, *PICTURE, generator=torch.Generator().manual_seed(1))
+    model(x)
+    merged = merge(model.eval())
+    state = merged.state_dict()
+    assert "attention.linear.codes" in state
+    again = prepare(copy.deepcopy(form), spec)
+    merged_shell(again, state)
+    load_weights(again, state)
+    assert torch.equal(again.eval()(x), merged(x))
