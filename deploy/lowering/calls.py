@@ -156,7 +156,9 @@ def line_pool(kind: Literal["mean", "max"]) -> Rule:
     """Return the rule for an adaptive pool of lines, (C, L): of a picture with one row."""
 
     def rule(builder: Builder, node: fx.Node) -> int | list[int]:
-        channels, length = builder.shape(builder.source())
+        if len(shape := builder.shape(builder.source())) != 2:
+            raise builder.refused(f"a value of shape {shape} for each picture is no line in channels")
+        channels, length = shape
         row = builder.reshaped(builder.source(), (channels, 1, length), ".row")
         (size,) = told if isinstance(told := values(node)["output_size"], (list, tuple)) else (told,)
         found = builder.reshaped(builder.add(AdaptivePool, row, kind=kind, size=(1, size)), (channels, size), ".line")

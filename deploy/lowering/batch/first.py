@@ -41,9 +41,8 @@ def batch_first(form: NormalForm) -> NormalForm:
     """Return a network with the modules of `form` whose graph has the pictures in the first axis of every value.
 
     Raises:
-        UserError: exit 2, naming the call, if it reads a value whose pictures are in another axis and is none of these:
-            a call that moves, takes, joins or reduces numbers along other axes, an elementwise function, a linear layer, a
-            layer norm, a product of matrices, attention.
+        UserError: exit 2, naming the call, for a value whose pictures are in another axis, if neither RULES nor EACH_NUMBER
+            holds the call. Linear layers, elementwise modules and BatchNorm1d are known, too.
     """
     to = Writer(form)
     for node in form.captured.graph.nodes:

@@ -24,8 +24,8 @@ from models.graph.normal import NormalForm, Size, pictures
 CHECKED = 2
 """Pictures of the comparisons: another number than in the export."""
 
-MIXED = 1e-3
-"""A share of the largest answer: a larger difference is not rounding."""
+ROUNDING = 1e-3
+"""The largest difference that counts as rounding, as a share of the largest answer."""
 CHANNELS = (3, 1)
 """The channels of pictures, tried in this order: colour, grey."""
 
@@ -75,9 +75,9 @@ def _capture(model: nn.Module, picture: Size, arch: str, check: bool) -> NormalF
     return form
 
 
-def _say_what_mixes(model: nn.Module, answers_: Tensor, x: Tensor, arch: str) -> None:
+def _say_what_mixes(model: nn.Module, together: Tensor, x: Tensor, arch: str) -> None:
     """Print to stderr that a picture's answer depends on the other pictures, such as by batch norms without statistics."""
-    if len(answers_) != len(x):
+    if len(together) != len(x):
         return
     try:
         with buffers.kept(model):
@@ -86,7 +86,7 @@ def _say_what_mixes(model: nn.Module, answers_: Tensor, x: Tensor, arch: str) ->
         if no_memory(fault):
             raise
         return
-    if alone.shape == answers_[:1].shape and (alone - answers_[:1]).abs().max() > MIXED * answers_.abs().max():
+    if alone.shape == together[:1].shape and (alone - together[:1]).abs().max() > ROUNDING * together.abs().max():
         norms = [n for n, m in model.named_modules() if isinstance(m, _BatchNorm) and m.running_mean is None]
         notice(
             f"{arch}: the answer for a picture depends on the other pictures of its batch, so accuracy depends on "

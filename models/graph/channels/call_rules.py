@@ -49,9 +49,9 @@ def _divided(walk: Walk, target: Any, args: Any, kwargs: Any) -> Tensor | None:
     return walk.with_raw(x, by, product=True, zeroed=False) if fits else None
 
 
-def _reduced(walk: Walk, x: Tensor, dims: Any = None, keepdim: bool = False, **_: Any) -> Tensor:
+def _reduced(walk: Walk, x: Tensor, dim: Any = None, keepdim: bool = False, **_: Any) -> Tensor:
     """Run a reduction over axes, None for all of them."""
-    axes = sorted({axis % x.ndim for axis in (dims or range(x.ndim))}, reverse=True)
+    axes = sorted({axis % x.ndim for axis in (dim or range(x.ndim))}, reverse=True)
     if any(varies(x, axis) for axis in axes):
         return walk.unknown([x])
     for axis in axes:
