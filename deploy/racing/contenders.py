@@ -36,7 +36,6 @@ from models.layers.fold import MergedConv2d, MergedLinear, as_float
 
 Entry = Contender | Absent
 FIRST = "PyTorch eager, fp32"
-EXECUTOR = "executor"
 MOST_COMPILED = 10_000
 CUDA_SEARCH = "torch.utils.cpp_extension"
 """torch's logger that warns of a CUDA toolkit without a GPU, which a race on the CPU does not need."""
@@ -62,10 +61,13 @@ def entries(network: NormalForm, program: Program, threads: int, without: Sequen
     makers: dict[str, Callable[[str], Entry]] = {
         "PyTorch, folded, channels last": lambda name: Contender(name, _eager(last, torch.channels_last), False),
         "torch.compile, folded": lambda name: _compiled(name, last),
-        f"native {EXECUTOR}": lambda name: _executor(name, MAKERS["native"](program), coded),
-        f"torch {EXECUTOR}": lambda name: _executor(name, Stock(program), coded),
-        f"reference {EXECUTOR}": lambda name: _executor(name, Reference(program), coded),
     }
+    own: dict[str, Callable[[str], Entry]] = {
+        "native executor": lambda name: _executor(name, MAKERS["native"](program), coded),
+        "torch executor": lambda name: _executor(name, Stock(program), coded),
+        "reference executor": lambda name: _executor(name, Reference(program), coded),
+    }
+    makers |= own
     for runtime, make in (("ONNX Runtime", runtimes.onnxruntime), ("OpenVINO", runtimes.openvino)):
         makers[f"{runtime}, fp32"] = partial(make, plain, False, threads)
         if coded:
@@ -81,7 +83,7 @@ def entries(network: NormalForm, program: Program, threads: int, without: Sequen
     yield Contender(FIRST, _eager(network), False)
     for name, maker in makers.items():
         if not any(_matches(name, pattern) for pattern in without):
-            yield _guarded(name, maker)
+            yield _guarded(name, maker, is_own=name in own)
 
 
 def _of_own_layers(folded: NormalForm) -> NormalForm:
@@ -106,8 +108,12 @@ def _executor(name: str, executor: Executor, coded: bool) -> Contender:
     return Contender(name, executor, coded, executor.how)
 
 
-def _guarded(name: str, make: Callable[[str], Entry]) -> Entry:
-    """Return a contender, or why it is left out. A fault of one of the toolkit's executors is no reason."""
+def _guarded(name: str, make: Callable[[str], Entry], *, is_own: bool) -> Entry:
+    """Return a contender, or why it is left out.
+
+    Args:
+        is_own: whether it is an executor of the toolkit: then a fault is no reason to leave it out.
+    """
     print(f"preparing {name}", file=sys.stderr)
     try:
         return make(name)
@@ -116,7 +122,7 @@ def _guarded(name: str, make: Callable[[str], Entry]) -> Entry:
     except ModuleNotFoundError as fault:
         return Absent(name, f"{(missing := package(fault.name or ''))} is not installed: pip install {missing}")
     except Exception as fault:  # a runtime may lack an operation, torch.compile may lack a compiler
-        if name.endswith(EXECUTOR):
+        if is_own:
             raise
         return Absent(name, f"{type(fault).__name__}: {' '.join(str(fault).split())[:80]}")
 
