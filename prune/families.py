@@ -8,20 +8,11 @@ from functools import cached_property
 from math import gcd, lcm
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
-from models.graph.calls import packet, values
 from models.graph.channels.classes import Channels, Signature
-from models.graph.flow import computes, is_held, readers
 from models.graph.normal import NormalForm
 from prune.options import Importance
-
-aten = torch.ops.aten
-
-WEIGHTED = frozenset({
-    aten.conv1d, aten.conv2d, aten.conv3d, aten.conv_transpose1d, aten.conv_transpose2d, aten.conv_transpose3d, aten.linear,
-})  # fmt: skip
-"""Layers as calls."""
 
 
 @dataclass(frozen=True)
@@ -76,51 +67,15 @@ def families(found: Channels, scores: dict[int, float]) -> list[Family]:
     return result
 
 
-def stays(form: NormalForm, found: Channels, scores: dict[int, float], importance: Importance) -> dict[int, str]:
-    """Return why channels made by a layer cannot be cut, by class, for all classes outside the families.
-
-    Channels of layers that are calls with a computed weight have no classes; numbers below 0 stand for them.
-    """
+def stays(found: Channels, scores: dict[int, float], importance: Importance) -> dict[int, str]:
+    """Return why channels made by a layer cannot be cut, by class, for all classes outside the families."""
     unscored = (
         "no batch norm scales them (--importance l1 goes by weights)" if importance == "bn" else "no layer makes them"
     )
     free = {cls for family in families(found, scores) for cls in family.classes}
     made = {cls: None for place in found.places if place.makes for cls in place.classes.tolist() if cls not in free}
     together = "they go together with channels that stay"
-    computed = [why for why, count in _computed(form).items() for _ in range(count)]
-    return {
-        **{cls: found.fixed.get(cls, together if cls in scores else unscored) for cls in made},
-        **dict(zip(range(-len(computed), 0), computed, strict=True)),
-    }
-
-
-def _computed(form: NormalForm) -> dict[str, int]:
-    """Return how many channels layers make whose weight the network computes, by the reason why they stay."""
-    found: dict[str, int] = defaultdict(int)
-    for node in form.captured.graph.nodes:
-        if (
-            packet(node) not in WEIGHTED
-            or _is_last(form, node)
-            or not isinstance(weight := values(node).get("weight"), fx.Node)
-        ):
-            continue
-        if is_held(weight) and (shape := node.meta.get("shape")):
-            size = shape[-1] if packet(node) is aten.linear else shape[1]
-            found[f"{node.meta.get('owner') or packet(node).__name__} computes the weights that make them"] += size or 0
-    return found
-
-
-def _is_last(form: NormalForm, node: fx.Node) -> bool:
-    """Return whether no layer is behind a node, so that its channels are the network's answer."""
-    met, todo = {node}, readers(node)
-    while todo:
-        at = todo.pop()
-        if computes(form, at):
-            return False
-        if at not in met:
-            met.add(at)
-            todo += readers(at)
-    return True
+    return {cls: found.fixed.get(cls, together if cls in scores else unscored) for cls in made}
 
 
 def _numbered(found: Channels) -> dict[int, int]:

@@ -16,6 +16,7 @@ from engine.errors import BAD_CHECKPOINT, UserError
 from models import registry
 from models.graph.channels.classes import Channels
 from models.graph.normal import NormalForm
+from prune.computed import computed_channels
 from prune.families import Family, families, scores, stays
 from prune.options import Importance
 from prune.rounding import check, to_drop
@@ -31,6 +32,7 @@ class PrunePlan:
         units: classes of each family per 1 in the cfg; see registry.unit.
         dropped: the classes to drop.
         stays: why other classes cannot be cut, by class.
+        computed: number of channels without a class, see prune.computed.
         others: number of layers, besides the one in `names`, that make each family's channels.
         raised: families that would have kept fewer channels than widths.FEWEST and keep their smallest legal width.
         whole: families left whole because no multiple of `base` fits.
@@ -47,6 +49,7 @@ class PrunePlan:
     percent: float
     base: int
     stays: Mapping[int, str]
+    computed: int = 0
     others: tuple[int, ...] = ()
     raised: tuple[str, ...] = ()
     whole: tuple[str, ...] = ()
@@ -105,7 +108,7 @@ def plan(network: Subject, percent: float, base: int = 1, importance: Importance
     named = {kind: tuple(f.name for f, state in zip(chosen, states, strict=True) if state == kind) for kind in STATES}
     return PrunePlan(
         tuple(family.name for family in chosen), tuple(full), widths, units, _lowest(chosen, needs, worth), percent, base,
-        stays(network.form, network.found, worth, importance), tuple(len(family.others) for family in chosen), **named
+        stays(network.found, worth, importance), sum(computed_channels(network.form).values()), tuple(len(family.others) for family in chosen), **named
     )  # fmt: skip
 
 

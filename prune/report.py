@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from operator import attrgetter
 
 from engine.checkpoint.history import History, Prune
@@ -23,13 +24,14 @@ ROWS = 40
 """Most rows of the table of widths."""
 
 
-def say_what_stays(reasons: dict[int, str]) -> None:
+def say_what_stays(reasons: Mapping[int, str], computed: Mapping[str, int]) -> None:
     """Print to stderr how many channels cannot be cut, by reason.
 
     Args:
         reasons: the reason of each class of channels.
+        computed: the numbers of channels without a class, by reason; see prune.computed.
     """
-    for why, count in Counter(reasons.values()).most_common():
+    for why, count in (Counter(reasons.values()) + Counter(computed)).most_common():
         notice(f"{counted(count, 'channel')} cannot be cut: {why}")
 
 
@@ -137,7 +139,7 @@ def _group(chosen: PrunePlan, number: int) -> str:
 
 
 def _channels(chosen: PrunePlan) -> list[str]:
-    gone, can, every = len(chosen.dropped), sum(chosen.before), sum(chosen.before) + len(chosen.stays)
+    gone, can, every = len(chosen.dropped), sum(chosen.before), sum(chosen.before) + len(chosen.stays) + chosen.computed
     return [f"channels    {can:,} of {every:,} can be cut; {gone:,} go, {100 * gone / every:.2f} % of all"]
 
 

@@ -56,7 +56,7 @@ class Surgery:
 
     def stays(self) -> dict[int, str]:
         """Return why classes cannot be cut, by class, without the outputs of a network's one last layer: they never can."""
-        why = stays(self.form, self.plannable, scores(self.form, self.plannable, self.importance), self.importance)
+        why = stays(self.plannable, scores(self.form, self.plannable, self.importance), self.importance)
         last = {cls for cls, reason in why.items() if reason == ANSWER}
         makers = {
             place.tensor for place in self.found.places if place.makes and not last.isdisjoint(place.classes.tolist())

@@ -11,6 +11,7 @@ from models import user_code
 from models.graph.channels.classes import channels
 from models.graph.normal import NormalForm
 from prune import report
+from prune.computed import computed_channels
 from prune.families import families, scores, stays
 from prune.plan import nothing_to_cut
 from prune.sparsity import gates
@@ -33,7 +34,7 @@ def try_to_cut(form: NormalForm, plain: nn.Module, arch: str) -> None:
     worth = scores(form, found)
     chosen = families(found, worth)
     if not chosen:
-        report.say_what_stays(stays(form, found, worth, "bn"))
+        report.say_what_stays(stays(found, worth, "bn"), computed_channels(form))
         raise nothing_to_cut(arch, form, found, "bn")
     halves = [max(len(family.classes) // 2, 2) for family in chosen]
     with user_code.running(arch):

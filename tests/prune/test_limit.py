@@ -12,6 +12,7 @@ import torch
 from engine.errors import USAGE, UserError
 from models.graph.capture.form import capture
 from prune import plan as planning, report
+from prune.computed import computed_channels
 from prune.families import families, scores, stays
 from prune.spare import spared
 from prune.surgery import Surgery
@@ -85,16 +86,16 @@ def test_a_plan_that_drops_something_does_not(capsys: pytest.CaptureFixture[str]
 
 def test_what_stays_is_told_by_its_reason() -> None:
     network = tried(cases.SqueezeExcite())
-    reasons = stays(network.form, network.found, scores(network.form, network.found), "bn")
+    reasons = stays(network.found, scores(network.form, network.found), "bn")
     counted = {why: [*reasons.values()].count(why) for why in reasons.values()}
     unscored = "no batch norm scales them (--importance l1 goes by weights)"
     assert counted == {unscored: 4, "the network's answer": 10}  # the bottleneck of the gate
-    assert set(stays(network.form, network.found, scores(network.form, network.found, "l1"), "l1").values()) == {
+    assert set(stays(network.found, scores(network.form, network.found, "l1"), "l1").values()) == {
         "the network's answer"
     }
     units = tried(cases.ShuffleUnits())
     open_ = spared(units.form, units.found, ["units.1.2.0"])
-    told = [*stays(units.form, open_, scores(units.form, open_), "bn").values()]
+    told = [*stays(open_, scores(units.form, open_), "bn").values()]
     assert told.count("spared") == 16
     assert told.count("they go together with channels that stay") == 32 + 2 * 16  # channels shuffled with them
 
@@ -111,7 +112,8 @@ def test_channels_of_computed_weights_are_counted() -> None:
     chosen = planning.plan(network, 0.5)
     reasons = [*chosen.stays.values()]
     assert reasons.count("the network's answer") == 10
-    assert reasons.count("0.0 computes the weights that make them") == 16
+    assert computed_channels(network.form) == {"0.0 computes the weights that make them": 16}
+    assert chosen.computed == 16
     assert any(line.startswith("channels    24 of 50 can be cut; 12 go, 24.00 %") for line in report.widths(chosen, ()))
 
 
@@ -127,8 +129,7 @@ class Cosine(torch.nn.Module):
 
 def test_a_last_layer_whose_weight_is_computed_is_no_news() -> None:
     network = tried(Cosine())
-    reasons = stays(network.form, network.found, scores(network.form, network.found), "bn")
-    assert not any("computes the weights" in why for why in reasons.values())
+    assert computed_channels(network.form) == {}
 
 
 def test_a_layer_of_two_channels_says_why_it_stays(capsys: pytest.CaptureFixture[str]) -> None:
@@ -167,7 +168,7 @@ def test_the_outputs_of_one_last_layer_are_no_news() -> None:
 
 
 def test_one_channel_is_not_some_channels(capsys: pytest.CaptureFixture[str]) -> None:
-    report.say_what_stays({1: "spared", 2: "grouped", 3: "grouped"})
+    report.say_what_stays({1: "spared", 2: "grouped", 3: "grouped"}, {})
     assert capsys.readouterr().err == (
         "notice: 2 channels cannot be cut: grouped\nnotice: 1 channel cannot be cut: spared\n"
     )
