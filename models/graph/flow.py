@@ -62,14 +62,21 @@ def read_apart(form: NormalForm) -> set[str]:
 
 
 def other_names(form: NormalForm, layers: Collection[str]) -> dict[str, str]:
-    """Return the other names of layers, such as a wrapper's, with the layer that each stands for: it has the same weight."""
-    weights = {id(form.get_submodule(name).weight): name for name in layers}
+    """Return the other names of layers, such as a wrapper's, with the layer that each stands for: it has the same weight.
+
+    Merged layers hold codes in place of a weight, and have no other name.
+    """
+    weights = {id(held): name for name in layers if (held := _weight(form.get_submodule(name))) is not None}
     found = {}
     for name, held in form.named_modules(remove_duplicate=False):
-        layer = weights.get(id(held._parameters.get("weight")))
+        layer = weights.get(id(_weight(held)))
         if layer is not None and name not in layers:
             found[name] = layer
     return found
+
+
+def _weight(layer: nn.Module) -> torch.Tensor | None:
+    return layer._parameters.get("weight")
 
 
 def is_shared(form: NormalForm, tensor: torch.Tensor) -> bool:
