@@ -146,7 +146,7 @@ def _plain(checkpoint: Checkpoint, arch: str | None) -> nn.Module:
     check_arch(own, arch, f"a network of {own}, which is code outside this toolkit")
     try:
         needed = size(own, cfg, **checkpoint.arch_args) if cfg else None
-        stored = sum(t.numel() for t in checkpoint.state_dict.values())
+        stored = sum({t.data_ptr(): t.numel() for t in checkpoint.state_dict.values()}.values())  # each tensor once
         if needed is not None and needed > (2 * stored + 1000) * _shrunk(checkpoint):
             raise ValueError(f"cfg {cfg} needs {needed:,} parameters, but the file holds {stored:,} numbers")
         return registry.build(own, cfg or None, **checkpoint.arch_args)
