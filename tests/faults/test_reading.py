@@ -165,7 +165,9 @@ def test_tensors_that_claim_more_than_is_stored(kind: str, container: str, tmp_p
         "expanded": lambda: {"w": small[:1].expand(100_000, 100_000)},
         "overlapping": lambda: {"w": small.as_strided((500, 500), (1, 1))},
         "a few": lambda: {"w": torch.ones(1).expand(7)},
-        "shared": lambda: {f"w{n}": small[n:] for n in range(100)},  # each fits; together they are 95 times what is stored
+        "shared": lambda: {
+            f"w{n}": small[n:] for n in range(100)
+        },  # each fits; together they are 95 times what is stored
     }[kind]()
     path = tmp_path / "a.pth"
     path.write_bytes(packed({**tiny(), "state_dict": weights, "format": None}, container))
