@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import isfinite, lcm
 
-from engine.cli.naming import called
 from engine.errors import BAD_CHECKPOINT, UserError
 from models import registry
 from models.graph.channels.classes import Channels
@@ -20,6 +19,7 @@ from prune.computed import computed_channels
 from prune.families import Family, families, scores, stays
 from prune.options import Importance
 from prune.rounding import check, to_drop
+from prune.sparsity import by_weights
 from prune.widths import FEWEST, Need, Subject, candidates, settle
 
 
@@ -118,7 +118,7 @@ def nothing_to_cut(arch: str, form: NormalForm, found: Channels, importance: Imp
     if "spared" in found.fixed.values():
         hint = "name fewer layers after --spare"
     elif importance == "bn" and families(found, scores(form, found, "l1")):
-        hint = f"train without -sr, then choose channels by weights: {called('prune.normal_regular --importance l1')}"
+        hint = by_weights()
     return UserError(f"{arch}: none of its channels can be cut", hint)
 
 

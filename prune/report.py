@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from operator import attrgetter
 
 from engine.checkpoint.history import History, Prune
 from engine.checkpoint.words import counted
@@ -14,7 +13,7 @@ from engine.system.messages import notice, some, warning
 from engine.system.terminal import columns
 from engine.tasks.base import Evaluation
 from engine.tasks.score import Score
-from models.graph.flow import places
+from models.graph.flow import used_tensors
 from models.graph.normal import NormalForm
 from prune.plan import PrunePlan
 from prune.rounding import to_drop
@@ -37,10 +36,7 @@ def say_what_stays(reasons: Mapping[int, str], computed: Mapping[str, int]) -> N
 
 def say_what_keeps_its_size(form: NormalForm) -> None:
     """Print to stderr which modules keep their size because evaluation does not run them."""
-    used = {
-        id(tensor) for name in places(form) for tensor in form.get_submodule(name).state_dict(keep_vars=True).values()
-    }
-    used |= {id(attrgetter(str(node.target))(form)) for node in form.captured.graph.find_nodes(op="get_attr")}
+    used = {id(tensor) for tensor in used_tensors(form)}
     held = [
         name
         for name in form.captured.vanished

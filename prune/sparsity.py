@@ -27,10 +27,12 @@ def gates(model: NormalForm) -> list[tuple[str, nn.Module]]:
     """
     if found := classes.gates(model):
         return found
-    raise UserError(
-        "no batch norm of this network scales channels that can be cut",
-        f"train without -sr, then choose channels by weights: {called('prune.normal_regular --importance l1')}",
-    )
+    raise UserError("no batch norm of this network scales channels that can be cut", by_weights())
+
+
+def by_weights() -> str:
+    """Return the hint for a network whose channels can be cut, but not by batch norm scales."""
+    return f"train without -sr, then choose channels by weights: {called('prune.normal_regular --importance l1')}"
 
 
 def penalty(s: float) -> Callable[[NormalForm], Tensor]:

@@ -12,7 +12,7 @@ from torch import fx
 from deploy.lowering.builder import Builder, Rule, is_number, numbers
 from deploy.lowering.combining import combine, combined, operand
 from deploy.lowering.modules import max_pool, pair
-from deploy.lowering.rows import along_last, elementwise
+from deploy.lowering.rows import along, elementwise
 from deploy.operations.functions import Combine, Function, Reduce, Softmax, Standardize
 from deploy.operations.layers import Affine
 from deploy.operations.places import AdaptivePool
@@ -96,9 +96,7 @@ def softmax(log: bool) -> Rule:
 
 
 def softmaxed(builder: Builder, source: int, axis: int, log: bool = False, part: str = "") -> int:
-    if axis and axis == len(builder.shape(source)) - 1:
-        return along_last(builder, source, lambda rows: builder.add(Softmax, rows, part=part, axis=1, log=log))
-    return builder.add(Softmax, source, part=part, axis=axis, log=log)
+    return along(builder, source, axis, lambda value, at: builder.add(Softmax, value, part=part, axis=at, log=log))
 
 
 def layer_norm(builder: Builder, node: fx.Node) -> int:

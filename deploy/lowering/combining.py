@@ -8,14 +8,14 @@ import numpy as np
 from torch import fx
 
 from deploy.lowering.builder import Builder, Rule, is_number, numbers
-from deploy.lowering.rows import along_last
+from deploy.lowering.rows import along
 from deploy.operations.base import Shape
 from deploy.operations.functions import Combine, Constant
 from deploy.operations.layers import Affine
 from models.graph.calls import values
 
-MOST_AXES = 3
-"""Of values that engines combine with broadcasting."""
+MOST_BROADCAST = 3
+"""The most axes of values that engines combine with broadcasting."""
 
 
 def operand(builder: Builder, value: Any, rank: int) -> int | np.ndarray:
@@ -77,7 +77,7 @@ def combined(builder: Builder, kind: str, both: list[Any], part: str = "") -> in
         for i, side in enumerate(both)
     ]
     shapes = [builder.shape(source) for source in sources]
-    if len(shapes[0]) > MOST_AXES and shapes[0] != shapes[1]:
+    if len(shapes[0]) > MOST_BROADCAST and shapes[0] != shapes[1]:
         sources = [
             builder.reshaped(source, flat, f"{part}.flat{i or ''}")
             for i, (source, flat) in enumerate(zip(sources, flattened(*shapes), strict=True))
@@ -105,6 +105,4 @@ def _along(builder: Builder, kind: str, source: int, held: np.ndarray, part: str
         return None
     flat, axis = held.reshape(-1), wide[0] if wide else 0
     settings = {"multiplier": flat} if kind == "mul" else {"shift": flat if kind == "add" else -flat}
-    if axis and axis == len(shape) - 1:
-        return along_last(builder, source, lambda rows: builder.add(Affine, rows, part=part, axis=1, **settings))
-    return builder.add(Affine, source, part=part, axis=axis, **settings)
+    return along(builder, source, axis, lambda value, at: builder.add(Affine, value, part=part, axis=at, **settings))

@@ -6,6 +6,7 @@ in float, as in training.
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from deploy.lowering import layers, matrices
 from deploy.lowering.builder import Builder, Rule, numbers
 from deploy.operations.layers import Affine, Convolution
 from models.graph.calls import values
+from models.layers.fold import normalizing
 
 aten = torch.ops.aten
 
@@ -47,10 +49,10 @@ def batch_norm(builder: Builder, node: fx.Node) -> int:
     told = values(node)
     if told["training"] or told["running_mean"] is None:
         raise builder.refused("statistics of the batch")
-    mean, var = (builder.tensor(told[name]).double() for name in ("running_mean", "running_var"))
-    spread = (var + told["eps"]).sqrt()
-    multiplier = (1 if told["weight"] is None else builder.tensor(told["weight"]).double()) / spread
-    shift = (0 if told["bias"] is None else builder.tensor(told["bias"]).double()) - mean * multiplier
+    names = ("weight", "bias", "running_mean", "running_var")
+    parts = {name: None if told[name] is None else builder.tensor(told[name]).double() for name in names}
+    norm: Any = SimpleNamespace(eps=told["eps"], **parts)
+    multiplier, shift = normalizing(norm, norm.running_mean, norm.running_var)
     return builder.add(Affine, builder.source(), multiplier=numbers(multiplier), shift=numbers(shift))
 
 

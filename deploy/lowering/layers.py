@@ -14,7 +14,7 @@ from deploy.lowering import matrices
 from deploy.lowering.builder import Builder, numbers
 from deploy.lowering.ends import Ends, is_picture, of_bytes, of_pixels
 from deploy.lowering.grids import Grid, coded, grid_of_input
-from deploy.lowering.rows import along_last
+from deploy.lowering.rows import along
 from deploy.operations.base import Codes, Matrix
 from deploy.operations.layers import Affine, Convolution, Linear, Transposed
 from deploy.operations.places import Pad
@@ -58,11 +58,12 @@ def linear(builder: Builder, source: int, matrix: Matrix, grid: Grid = None) -> 
         grid: of the input; None: of floats.
     """
 
-    def add(rows: int) -> int:
-        known = builder.values[rows].grid is not None or grid is None
-        return builder.add(Linear, rows if known else coded(builder, rows, grid), matrix=matrix)  # type: ignore[arg-type]
+    def add(rows: int, _: int) -> int:
+        return builder.add(Linear, rows if grid is None else coded(builder, rows, grid), matrix=matrix)
 
-    return add(source) if builder.values[source].grid is not None else along_last(builder, source, add)
+    if builder.values[source].grid is not None:
+        return builder.add(Linear, source, matrix=matrix)
+    return along(builder, source, len(builder.shape(source)) - 1, add)
 
 
 def line(builder: Builder, node: fx.Node) -> int:

@@ -13,16 +13,16 @@ from deploy.lowering.builder import Builder
 from deploy.operations.base import Operation
 
 
-def along_last(builder: Builder, source: int, add: Callable[[int], int]) -> int:
-    """Add operations along the last axis of a value, which may change its length.
+def along(builder: Builder, source: int, axis: int, add: Callable[[int, int], int]) -> int:
+    """Add an operation along an axis of a value. The last of many axes becomes the second one of a table.
 
     Args:
-        add: adds them for a value of two axes or fewer, (rows, numbers), and returns the number of their result.
+        add: adds it for a value and one of its axes, whose length it may change, and returns the number of its result.
     """
     shape = builder.shape(source)
-    if len(shape) <= 2:
-        return add(source)
-    found = add(builder.reshaped(source, (prod(shape[:-1]), shape[-1]), ".rows"))
+    if len(shape) <= 2 or axis != len(shape) - 1:
+        return add(source, axis)
+    found = add(builder.reshaped(source, (prod(shape[:-1]), shape[-1]), ".rows"), 1)
     return builder.reshaped(found, (*shape[:-1], builder.shape(found)[-1]), ".axes")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.native import steps
+from deploy.native.layout import Place
 from deploy.operations.base import Operation, Shape, Value
 from deploy.operations.functions import Combine, Function, Product, Reduce, Slopes, Softmax, Standardize
 from deploy.operations.layers import Affine, Decode
@@ -75,13 +76,12 @@ def _reduction(operation: Reduce, shape: Shape) -> tuple[int, dict[str, Any]] | 
     what = {"what": steps.SPAN_KINDS.index(operation.kind)}
     if len(operation.axes) == 1 and _along_channels(operation.axes[0], shape):
         return steps.REDUCE, what
-    sides = (shape[0], 1) if len(shape) == 2 else shape[-2:]
     first = len(shape) - 2
     if len(shape) < 2 or min(operation.axes) < first or (len(shape) == 2 and 1 in operation.axes):
         return None
     spans = [
         span
-        for side, size in enumerate(sides)
+        for side, size in enumerate(Place(shape).sides[:2])
         for span in ([(0, size)] if first + side in operation.axes else [(i, i + 1) for i in range(size)])
     ]
     return steps.SPANS, {**what, "spans": np.array(spans, np.int32)}
@@ -101,8 +101,7 @@ def _along_channels(axis: int, shape: tuple[int, ...]) -> bool:
 
 def _each(part: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Broadcast to one number for each channel."""
-    channels = shape[1] if len(shape) == 2 else math.prod(shape[:-2]) if len(shape) > 2 else shape[0]
-    return np.ascontiguousarray(np.broadcast_to(part, (channels,)), np.float32)
+    return np.ascontiguousarray(np.broadcast_to(part, (Place(shape).sides[2],)), np.float32)
 
 
 def windows(pool: MaxPool | AveragePool) -> dict[str, Any]:

@@ -13,6 +13,9 @@ _PYTORCH = f'File "{Path(torch.__file__).parent}{os.sep}'
 
 aten = torch.ops.aten
 
+SIZES = frozenset({aten.sym_size, aten.sym_numel})
+"""Operations that return sizes of a value."""
+
 BATCH = 2
 """Pictures of the walks over a graph: more than one, to detect operations that mix pictures."""
 

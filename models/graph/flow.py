@@ -16,17 +16,20 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from models.graph.calls import changes, packet, values
+from models.graph.calls import SIZES, changes, packet, values
 from models.graph.channels.labels import MOVES, SHAPES
 from models.graph.normal import NormalForm
 
 aten = torch.ops.aten
 
-COMPUTES = frozenset({
+LAYER_CALLS = frozenset({
     aten.conv1d, aten.conv2d, aten.conv3d, aten.conv_transpose1d, aten.conv_transpose2d, aten.conv_transpose3d,
-    aten.convolution, aten.linear, aten.matmul, aten.mm, aten.bmm, aten.addmm, aten.baddbmm, aten.einsum,
-    aten.scaled_dot_product_attention,
+    aten.convolution, aten.linear,
 })  # fmt: skip
+"""Layers as calls: with a weight that is computed."""
+COMPUTES = LAYER_CALLS | {
+    aten.matmul, aten.mm, aten.bmm, aten.addmm, aten.baddbmm, aten.einsum, aten.scaled_dot_product_attention,
+}  # fmt: skip
 """Operations that compute like a layer but are no module: with computed weights, or of two values."""
 
 PASSING = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.AlphaDropout)
@@ -81,10 +84,18 @@ def _weight(layer: nn.Module) -> torch.Tensor | None:
 
 def is_shared(form: NormalForm, tensor: torch.Tensor) -> bool:
     """Return whether more than one module uses a tensor, or an operation also reads it directly."""
-    called = {form.get_submodule(name) for name in places(form)}  # others hold tensors under another of their names
-    modules = (t for top in called for m in top.modules() for t in (*m._parameters.values(), *m._buffers.values()))
-    calls = (attrgetter(str(node.target))(form) for node in form.captured.graph.find_nodes(op="get_attr"))
-    return sum(t is tensor for t in modules) + any(t is tensor for t in calls) > 1
+    return sum(used is tensor for used in used_tensors(form)) > 1
+
+
+def used_tensors(form: NormalForm) -> list[torch.Tensor]:
+    """Return the tensors of the modules that the graph calls, once for each module, and those that operations read.
+
+    Other modules hold tensors that evaluation does not use, or one of these under another of its names.
+    """
+    called = {form.get_submodule(name) for name in places(form)}
+    parts = (part for top in called for m in top.modules() for part in (*m._parameters.values(), *m._buffers.values()))
+    read = (attrgetter(str(node.target))(form) for node in form.captured.graph.find_nodes(op="get_attr"))
+    return [*(part for part in parts if part is not None), *{id(held): held for held in read}.values()]
 
 
 def is_layer(found: nn.Module | None) -> bool:
@@ -99,7 +110,7 @@ def computes(form: nn.Module, node: fx.Node) -> bool:
 
 def is_size(node: fx.Node) -> bool:
     """Return whether a node returns sizes, or integers computed from sizes, instead of values."""
-    if packet(node) in (aten.sym_size, aten.sym_numel):
+    if packet(node) in SIZES:
         return True
     python = node.op == "call_function" and packet(node) is None
     return python and node.target is not operator.getitem and all(is_size(source) for source in node.all_input_nodes)
@@ -214,14 +225,19 @@ def first_layers(form: NormalForm) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def last_layers(form: NormalForm) -> tuple[str, ...]:
-    """Return the names of the layers whose sums make the answer, with no layer behind them."""
+def last_nodes(form: NormalForm) -> list[fx.Node]:
+    """Return the nodes that compute like a layer and whose sums make the answer, with no layer behind them."""
     answer, found = set(), []
     for node in reversed(form.captured.graph.nodes):
         behind = readers(node)
         if node.op == "output" or (behind and all(reader in answer for reader in behind)):
-            if not computes(form, node):
+            if computes(form, node):
+                found.append(node)
+            else:
                 answer.add(node)
-            elif node.op == "call_module":
-                found.append(str(node.target))
-    return tuple(dict.fromkeys(reversed(found)))
+    return found[::-1]
+
+
+def last_layers(form: NormalForm) -> tuple[str, ...]:
+    """Return the names of the layers whose sums make the answer, with no layer behind them."""
+    return tuple(dict.fromkeys(str(node.target) for node in last_nodes(form) if node.op == "call_module"))

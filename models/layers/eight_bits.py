@@ -67,7 +67,6 @@ class Product(torch.autograd.Function):
 
     Above it, sums of halved codes are rounded twice. Then they are off by at most one unit in the last place.
 
-
     The codes of x are in fp32 or bf16, those of the weight in fp32.
     """
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -39,10 +40,7 @@ class Writer:
             axis: of its value; None: it has no axis of pictures.
             instead: by source, another node of the new graph.
         """
-        new = self.new if instead is None else {**self.new, **instead}
-        if gone := [source for source in node.all_input_nodes if source not in new]:
-            raise ValueError(f"it reads {gone[0]}, a size of a value whose pictures are not in its first axis")
-        self.record(node, self.graph.node_copy(node, new.__getitem__), axis)
+        self.record(node, self.graph.node_copy(node, self._lookup(instead)), axis)
 
     def write(
         self, node: fx.Node, axis: BatchAxis, target: Any, *args: Any, instead: dict[fx.Node, fx.Node] | None = None,
@@ -53,10 +51,21 @@ class Writer:
         Args:
             instead: as in `copy`.
         """
-        args, kwargs = fx.node.map_arg((args, kwargs), {**self.new, **(instead or {})}.__getitem__)
+        args, kwargs = fx.node.map_arg((args, kwargs), self._lookup(instead))
         made = self.graph.create_node("call_function", target, args, kwargs, node.name)
         made.meta = dict(node.meta)
         self.record(node, made, axis)
+
+    def _lookup(self, instead: dict[fx.Node, fx.Node] | None) -> Callable[[fx.Node], fx.Node]:
+        """Return the function from a node of the network to that of the new graph; `instead` as in `copy`."""
+        new = ChainMap(instead or {}, self.new)
+
+        def look_up(source: fx.Node) -> fx.Node:
+            if source not in new:
+                raise ValueError(f"it reads {source}, a size of a value whose pictures are not in its first axis")
+            return new[source]
+
+        return look_up
 
     def step(self, node: fx.Node, sizes: Sequence[int], target: Any, *args: Any) -> fx.Node:
         """Write a call before the one in a node's place; nodes among its arguments are those of the new graph.

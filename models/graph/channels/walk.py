@@ -22,7 +22,6 @@ from models.graph.normal import NormalForm
 
 aten = torch.ops.aten
 
-SIZES = (aten.sym_size, aten.sym_numel)
 PICTURE, ANSWER = "the picture's own", "the network's answer"
 
 ACTIVATIONS = (
@@ -96,7 +95,7 @@ class Walk(fx.Interpreter):
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, (Tensor, Raw))]
         if not any(isinstance(leaf, Tensor) for leaf in given):
             return self._without_values(packet, target, args, kwargs)
-        if packet is None or packet in SIZES:
+        if packet is None or packet in calls.SIZES:
             return super().call_function(target, args, kwargs)
         if (packet in table.MOVES and (len(given) == 1 or packet in table.JOINS)) or _is_fixed_index(packet, args):
             return self._move(packet, target, args, kwargs)
@@ -111,7 +110,7 @@ class Walk(fx.Interpreter):
         """Run a call that reads no values of the pictures: only sizes and tensors of the network."""
         if packet in table.VIEWS and (same := args[0].viewed(target(*contents(args), **contents(kwargs)))):
             return same
-        if packet not in SIZES:
+        if packet not in calls.SIZES:
             self._apart(tree_leaves((args, kwargs)))
         return tree_map(as_raw, target(*contents(args), **contents(kwargs)))
 

@@ -23,7 +23,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.utils._pytree import tree_leaves
 
-from models.graph.calls import BATCH
+from models.graph.calls import BATCH, SIZES
 from models.graph.chains import fits
 from models.graph.channels import labels as table
 from models.graph.channels.classes import Channels
@@ -147,7 +147,7 @@ class Silence(fx.Interpreter):
         given = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         if len(given) < len(leaves):
             return self._unknown()
-        plain = packet in (aten.sym_size, aten.sym_numel) or target is operator.getitem
+        plain = packet in SIZES or target is operator.getitem
         if plain or not any(bool(leaf.isnan().any()) for leaf in given):
             return super().call_function(target, args, kwargs)
         if packet in table.WITH_INDICES:  # of NaN, the places mean nothing
