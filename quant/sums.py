@@ -22,7 +22,7 @@ BITS = 8
 
 aten = torch.ops.aten
 _SUMS = frozenset({aten.add, aten.add_})
-_CONCATENATIONS = frozenset({aten.cat, aten.concat, aten.concatenate, aten.stack})
+_CONCATENATIONS = frozenset({aten.cat, aten.stack})
 
 
 def summed_values(form: NormalForm) -> dict[str, fx.Node]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,10 +34,14 @@ def function(kind: str) -> Rule:
 def clamp(builder: Builder, node: fx.Node) -> int:
     told = values(node)
     low, high = told.get("min", told.get("min_val")), told.get("max", told.get("max_val"))
-    if not all(end is None or is_number(end) for end in (low, high)):
-        raise builder.refused("a bound that is computed")
-    settings = (-np.inf if low is None else float(low), np.inf if high is None else float(high))
-    return elementwise(builder, builder.source(), Function, kind="clamp", settings=settings)
+    found, rank = builder.source(), len(builder.given())
+    if all(end is None or is_number(end) for end in (low, high)):
+        settings = (-np.inf if low is None else float(low), np.inf if high is None else float(high))
+        return elementwise(builder, found, Function, kind="clamp", settings=settings)
+    for kind, end in (("max", low), ("min", high)):
+        if end is not None:
+            found = combined(builder, kind, [found, operand(builder, end, rank)], f".{kind}")
+    return found
 
 
 def leaky(builder: Builder, node: fx.Node) -> int:
@@ -144,31 +148,18 @@ def called_pool(builder: Builder, node: fx.Node) -> int:
     return max_pool(builder, _Told(node))
 
 
-def adaptive_max(builder: Builder, node: fx.Node) -> list[int]:
+def pool_with_indices(builder: Builder, node: fx.Node) -> list[int]:
     """Pool values; programs have no pooling indices, so the list has one item."""
+    return [called_pool(builder, node)]
+
+
+def adaptive_max(builder: Builder, node: fx.Node) -> list[int]:
     size = pair(values(node)["output_size"])
     return [builder.add(AdaptivePool, builder.source(), kind="max", size=size)]
 
 
-def line_pool(kind: Literal["mean", "max"]) -> Rule:
-    """Return the rule for an adaptive pool of lines, (C, L): of a picture with one row."""
-
-    def rule(builder: Builder, node: fx.Node) -> int | list[int]:
-        if len(shape := builder.shape(builder.source())) != 2:
-            raise builder.refused(f"a value of shape {shape} for each picture is no line in channels")
-        channels, length = shape
-        row = builder.reshaped(builder.source(), (channels, 1, length), ".row")
-        (size,) = told if isinstance(told := values(node)["output_size"], (list, tuple)) else (told,)
-        found = builder.reshaped(builder.add(AdaptivePool, row, kind=kind, size=(1, size)), (channels, size), ".line")
-        return found if kind == "mean" else [found]
-
-    return rule
-
-
 CALLS: dict[Any, Rule] = {
     aten.add: combine("add"), aten.sub: combine("sub"), aten.rsub: combine("rsub"), aten.mul: combine("mul"),
-    aten.subtract: combine("sub"), aten.multiply: combine("mul"), aten.divide: combine("div"),
-    aten.true_divide: combine("div"), aten.negative: negative, aten.absolute: function("abs"), aten.clip: clamp,
     aten.div: combine("div"), aten.maximum: combine("max"), aten.minimum: combine("min"),
     aten.relu: function("relu"), aten.abs: function("abs"), aten.exp: function("exp"), aten.sqrt: function("sqrt"),
     aten.sigmoid: function("sigmoid"), aten.tanh: function("tanh"), aten.silu: function("silu"),
@@ -180,6 +171,6 @@ CALLS: dict[Any, Rule] = {
     aten.softmax: softmax(False), aten._softmax: softmax(False), aten.log_softmax: softmax(True),
     aten._log_softmax: softmax(True), aten.layer_norm: layer_norm, aten.group_norm: group_norm,
     aten.max_pool2d: called_pool, aten.adaptive_max_pool2d: adaptive_max,
-    aten.adaptive_avg_pool1d: line_pool("mean"), aten.adaptive_max_pool1d: line_pool("max"),
+    aten.max_pool2d_with_indices: pool_with_indices,
 }  # fmt: skip
 """The rule of each operation; operations that move numbers are in moves.py."""

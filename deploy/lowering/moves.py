@@ -81,13 +81,6 @@ def sliced(builder: Builder, sizes: list[int], axis: int, source: int | None = N
     return found
 
 
-def chunk(builder: Builder, node: fx.Node) -> list[int]:
-    told = values(node)
-    axis = builder.axis(told["dim"])
-    whole = builder.shape(builder.source())[axis]
-    return _split(builder, axis, -(-whole // told["chunks"]))
-
-
 def split(builder: Builder, node: fx.Node) -> list[int]:
     told = values(node)
     axis = builder.axis(told["dim"])
@@ -245,27 +238,16 @@ def stack(builder: Builder, node: fx.Node) -> int:
     return builder.add(Concatenate, *parts, axis=axis)
 
 
-def narrow(builder: Builder, node: fx.Node) -> int:
-    told = values(node)
-    start, length = told["start"], told["length"]
-    if not (isinstance(start, int) and isinstance(length, int)):
-        raise builder.refused("bounds that are computed")
-    axis = builder.axis(told["dim"])
-    start %= builder.shape(builder.source())[axis]
-    return builder.add(Slice, builder.source(), axis=axis, start=start, stop=start + length)
-
-
 MOVES: dict[Any, Rule] = {
     **dict.fromkeys((aten.contiguous, aten.clone, aten.detach, aten.alias, aten.dropout, aten.feature_dropout), same),
     **dict.fromkeys((aten.to, aten._to_copy), converted),
     **dict.fromkeys(
         (aten.flatten, aten.reshape, aten._unsafe_view, aten.reshape_as, aten.view_as, aten.unflatten, aten.squeeze, aten.unsqueeze), reshape
     ),
-    aten.permute: permute, aten.transpose: transpose, aten.swapaxes: transpose, aten.cat: concatenate,
-    aten.concat: concatenate, aten.chunk: chunk, aten.split: split, aten.split_with_sizes: split, aten.unbind: unbind,
+    aten.permute: permute, aten.transpose: transpose, aten.cat: concatenate,
+    aten.split: split, aten.split_with_sizes: split, aten.unbind: unbind,
     aten.slice: cut, aten.select: select, aten.pad: pad, aten.constant_pad_nd: pad, aten.reflection_pad2d: pad,
     aten.replication_pad2d: pad, aten.upsample_nearest2d: upsample("nearest"),
     aten.upsample_bilinear2d: upsample("bilinear"), aten.pixel_shuffle: pixel_shuffle,
     aten.channel_shuffle: channel_shuffle, aten.expand: expand, aten.expand_as: expand, aten.stack: stack,
-    aten.narrow: narrow, aten.concatenate: concatenate,
 }  # fmt: skip

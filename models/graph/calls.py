@@ -94,12 +94,6 @@ def typed(node: fx.Node) -> dict[str, Any]:
     return {**node.kwargs, "dtype": value.dtype} if told else dict(node.kwargs)
 
 
-SAME: dict[Any, Any] = {
-    aten.view.default: aten.reshape.default, aten.max.other: aten.maximum.default, aten.min.other: aten.minimum.default,
-}  # fmt: skip
-"""By operation, the operation that computes the same: in any memory format, or under its own name."""
-
-
 def unspecific(node: fx.Node) -> tuple[Any, tuple[Any, ...]]:
     """Return a call's operation and arguments for any memory format and any number of pictures.
 
@@ -107,7 +101,7 @@ def unspecific(node: fx.Node) -> tuple[Any, tuple[Any, ...]]:
     the call would remove it, too.
     """
     if packet(node) not in (aten.squeeze, aten.squeeze_):
-        return SAME.get(node.target, node.target), node.args
+        return aten.reshape.default if node.target is aten.view.default else node.target, node.args
     given, told = shape(source(node)) or (), values(node).get("dim")
     asked = range(len(given)) if told is None else told if isinstance(told, (list, tuple)) else (told,)
     axes = {axis % len(given) for axis in asked if given}

@@ -34,15 +34,15 @@ COMPUTES = LAYER_CALLS | {
 
 PASSING = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.AlphaDropout)
 _AVERAGES = (nn.AvgPool2d, nn.AdaptiveAvgPool2d)
-_TAKES = frozenset({aten.index_select, aten.index, aten.gather, aten.take_along_dim})
+_TAKES = frozenset({aten.index_select, aten.index, aten.gather})
 """Operations that take numbers of their first argument at the places that another one tells."""
 _BOUNDED = (nn.Sigmoid, nn.Hardsigmoid, nn.Tanh)
 _POSITIVE = (nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Hardsigmoid, nn.Softplus)
 _POSITIVE_CALLS = frozenset({aten.abs, aten.square, aten.exp, aten.sqrt, aten.softmax, aten._softmax})
 _KEEPS_SIGN = frozenset({
     aten.add, aten.mul, aten.div, aten.minimum, aten.mean, aten.sum, aten.amax, aten.amin, aten.pad,
-    aten.upsample_nearest1d, aten.upsample_nearest2d, aten.upsample_bilinear2d, aten.max_pool1d, aten.avg_pool1d,
-    aten.adaptive_avg_pool1d, aten.adaptive_max_pool1d, aten.adaptive_max_pool2d, aten.max_pool2d,
+    aten.upsample_nearest1d, aten.upsample_nearest2d, aten.upsample_bilinear2d, aten.adaptive_max_pool2d,
+    aten.max_pool2d, aten.max_pool2d_with_indices,
 })  # fmt: skip
 
 

@@ -31,8 +31,7 @@ aten = torch.ops.aten
 MOVED = "it reads a value whose pictures are not in its first axis"
 ANSWER = "the answer does not have the pictures in its first axis"
 EACH_NUMBER = POINTWISE | IDLE | {
-    aten.to, aten._to_copy, aten.subtract, aten.multiply, aten.divide, aten.true_divide, aten.negative, aten.absolute,
-    aten.clip, aten.rsqrt, aten.reciprocal, aten.lerp,
+    aten.to, aten._to_copy, aten.rsqrt, aten.reciprocal, aten.lerp,
 }  # fmt: skip
 """Calls whose value has the axes of what they read."""
 

@@ -134,19 +134,18 @@ RESHAPES = (
     aten.reshape, aten.view, aten._unsafe_view, aten.reshape_as, aten.view_as, aten.flatten, aten.unflatten, aten.squeeze,
     aten.unsqueeze,
 )  # fmt: skip
-PERMUTES = (aten.permute, aten.transpose, aten.swapaxes)
+PERMUTES = (aten.permute, aten.transpose)
 
 RULES: dict[Any, Rule] = {
     **dict.fromkeys(RESHAPES, reshape),
     **dict.fromkeys(PERMUTES, permute),
     **dict.fromkeys((aten.select, aten.unbind), along(removes=True)),
-    **dict.fromkeys((aten.slice, aten.narrow, aten.chunk, aten.split, aten.split_with_sizes), along(removes=False)),
+    **dict.fromkeys((aten.slice, aten.split, aten.split_with_sizes), along(removes=False)),
     **dict.fromkeys((aten.mean, aten.sum, aten.amax, aten.amin, aten.linalg_vector_norm), reduce),
     **dict.fromkeys((aten.softmax, aten._softmax, aten.log_softmax, aten._log_softmax), reduce),
-    **dict.fromkeys((aten.cat, aten.concat, aten.concatenate), concatenate),
     **dict.fromkeys((aten.matmul, aten.bmm, aten.scaled_dot_product_attention), product),
     **dict.fromkeys((aten.expand, aten.expand_as), expand),
-    aten.stack: stack, aten.linear: linear, aten.layer_norm: layer_norm,
+    aten.cat: concatenate, aten.stack: stack, aten.linear: linear, aten.layer_norm: layer_norm,
 }  # fmt: skip
 """The rule of each call; elementwise functions need none."""
 

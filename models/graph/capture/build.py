@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 from models.check import Misdeclared
 from models.graph import calls
 from models.graph.capture import lift
+from models.graph.capture.composite import write_out
 from models.graph.capture.inline import inline
 from models.graph.capture.inplace import functional, roots, written
 from models.graph.capture.memory import settle
@@ -54,6 +55,7 @@ class _Builder:
 
     def normal_form(self) -> NormalForm:
         inline(self.program.graph_module, self.arch)
+        write_out(self.program.graph)
         self._inputs()
         settle(self.program.graph, self.arch)
         functional(self.program.graph)

@@ -108,7 +108,9 @@ WITHOUT_WEIGHT: dict[Any, Callable[[Values], nn.Module | None]] = {
     aten.avg_pool2d: _pool(
         nn.AvgPool2d, "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override"
     ),
-    aten.adaptive_avg_pool2d: lambda v: nn.AdaptiveAvgPool2d(tuple(v["output_size"])),
+    **dict.fromkeys(
+        (aten.adaptive_avg_pool2d, aten._adaptive_avg_pool2d), lambda v: nn.AdaptiveAvgPool2d(tuple(v["output_size"]))
+    ),
     aten.dropout: lambda v: None if v["train"] else nn.Dropout(v["p"]),
     aten.feature_dropout: lambda v: None if v["train"] else nn.Dropout2d(v["p"]),
     aten.alpha_dropout: lambda v: None if v["train"] else nn.AlphaDropout(v["p"]),

@@ -18,9 +18,9 @@ aten = torch.ops.aten
 
 MOVES = frozenset({
     aten._unsafe_view, aten.reshape, aten.flatten, aten.unflatten, aten.permute, aten.transpose, aten.t,
-    aten.movedim, aten.contiguous, aten.clone, aten.alias, aten.detach, aten.detach_, aten.to, aten._to_copy, aten.chunk,
-    aten.split, aten.split_with_sizes, aten.tensor_split, aten.unbind, aten.slice, aten.select, aten.narrow,
-    aten.unsqueeze, aten.squeeze, aten.expand, aten.expand_as, aten.repeat, aten.repeat_interleave, aten.cat, aten.stack,
+    aten.contiguous, aten.clone, aten.alias, aten.detach, aten.detach_, aten.to, aten._to_copy,
+    aten.split, aten.split_with_sizes, aten.unbind, aten.slice, aten.select,
+    aten.unsqueeze, aten.squeeze, aten.expand, aten.expand_as, aten.repeat, aten.cat, aten.stack,
     aten.roll, aten.flip, aten.pixel_shuffle, aten.pixel_unshuffle, aten.channel_shuffle, aten.view_as, aten.reshape_as,
 })  # fmt: skip
 """Operations that only move numbers. The walk runs them on the labels themselves."""
@@ -35,8 +35,8 @@ JOINS = frozenset({aten.cat, aten.stack, aten.expand_as, aten.view_as, aten.resh
 """The moves that take several values."""
 
 PARTS = frozenset({
-    aten._unsafe_view, aten.reshape, aten.unflatten, aten.chunk, aten.split, aten.split_with_sizes,
-    aten.tensor_split, aten.unbind, aten.slice, aten.select, aten.narrow, aten.index,
+    aten._unsafe_view, aten.reshape, aten.unflatten, aten.split, aten.split_with_sizes,
+    aten.unbind, aten.slice, aten.select, aten.index,
 })  # fmt: skip
 """The moves that can split channels into parts."""
 
@@ -60,15 +60,14 @@ SUMS = frozenset({aten.add, aten.sub, aten.maximum, aten.minimum, aten.fmax, ate
 PRODUCTS = frozenset({aten.mul})
 
 SPATIAL = frozenset({
-    aten.max_pool1d, aten.max_pool2d, aten.max_pool3d, aten.avg_pool1d, aten.avg_pool2d, aten.avg_pool3d,
-    aten.adaptive_avg_pool1d, aten.adaptive_avg_pool2d, aten.adaptive_avg_pool3d, aten.upsample_nearest1d,
+    aten.max_pool2d, aten.max_pool3d, aten.avg_pool2d, aten.avg_pool3d,
+    aten.adaptive_avg_pool2d, aten.adaptive_avg_pool3d, aten.upsample_nearest1d,
     aten.upsample_nearest2d, aten.upsample_bilinear2d, aten.upsample_bicubic2d, aten._upsample_nearest_exact2d,
 })  # fmt: skip
 """Operations that work on each channel (axis 1) separately and map 0 to 0."""
 
 WITH_INDICES = frozenset({
-    aten.adaptive_max_pool1d, aten.adaptive_max_pool2d, aten.adaptive_max_pool3d, aten.max_pool1d_with_indices,
-    aten.max_pool2d_with_indices, aten.max_pool3d_with_indices,
+    aten.adaptive_max_pool2d, aten.adaptive_max_pool3d, aten.max_pool2d_with_indices, aten.max_pool3d_with_indices,
 })  # fmt: skip
 """Operations like those of SPATIAL that return the places of their numbers, too."""
 
