@@ -81,6 +81,24 @@ _ENDS = {
 """By the quantizer's ends and the spec's."""
 
 
+def _float_layers(spec: QuantSpec, has_two_ends: bool) -> list[str]:
+    """Return the remarks on the first and the last layer, and on the layers that stay float.
+
+    Args:
+        has_two_ends: whether the network has one first and one last layer. Yours may have several.
+    """
+    followed, kept = spec.least_sparing, len(spec.kept)
+    words = [_ENDS.get((followed.ends, spec.ends), f"first and last layer {followed.end_bits} bit")]
+    are_float = followed.ends == spec.ends == "float"
+    if has_two_ends:
+        more = kept - 2 * are_float
+        return words + ([f"{more} more kept float" if are_float else f"{more} kept float"] if more > 0 else [])
+    if not kept:
+        return words
+    count = f"{counted(kept, 'layer')} float"
+    return [f"{count}, first and last among them"] if are_float else [*words, count]
+
+
 def remarks(checkpoint: Checkpoint) -> str:
     """Return the remarks of a row: settings of the quantizers, widths, held-out pictures."""
     words = []
@@ -90,13 +108,7 @@ def remarks(checkpoint: Checkpoint) -> str:
             if "scale" in spec.weight.traits.settings:
                 words.append(f"W {'with' if spec.weight.scale else 'without'} scale")
             words += _tricks(spec)
-            followed = spec.least_sparing
-            words.append(_ENDS.get((followed.ends, spec.ends), f"first and last layer {followed.end_bits} bit"))
-            as_ever = 2 if followed.ends == "float" and spec.ends == "float" else 0
-            if checkpoint.arch not in NETWORKS:  # your network may have several first and last layers
-                words += [f"{counted(len(spec.kept), 'layer')} float"] if spec.kept else []
-            elif (kept := len(spec.kept) - as_ever) > 0:
-                words.append(f"{kept} more kept float" if as_ever else f"{kept} kept float")
+            words += _float_layers(spec, checkpoint.arch in NETWORKS)
         if prunings([stage]) and checkpoint.cfg:  # a captured network has no cfg
             words.append(f"cfg {','.join(map(str, checkpoint.cfg))}")
     if checkpoint.metrics.judged_on == "val":

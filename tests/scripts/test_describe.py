@@ -63,6 +63,12 @@ def test_layers_of_your_network_that_stay_float_are_counted() -> None:
         assert describe.remarks(checkpoint) == f"every layer quantized, the picture not{words}"
 
 
+def test_float_ends_of_your_network_are_said_once() -> None:
+    spec = QuantSpec(quantizer("b"), quantizer("b"), exceptions=("stem", "fc"))
+    checkpoint = replace(nin([8], [quantized(spec)]), arch="my_net:net")
+    assert describe.remarks(checkpoint) == "W with scale; ste ste; cbap; 2 layers float, first and last among them"
+
+
 def quantized(spec: QuantSpec) -> dict:
     return {"stage": "quantize", "epochs": 1, "spec": spec.to_dict()}
 
