@@ -15,6 +15,7 @@ from deploy.lowering.builder import Builder
 from deploy.lowering.calls import CALLS
 from deploy.lowering.composed import COMPOSED
 from deploy.lowering.computed import COMPUTED
+from deploy.lowering.constants import with_constants
 from deploy.lowering.ends import Ends
 from deploy.lowering.grids import coded_value, shared_codes
 from deploy.lowering.layers import layer, line, transposed, turned
@@ -57,7 +58,7 @@ def lower(
     names = {*first_layers(form), *last_layers(form)} if low_ends and _has_integers(form) and not detects else set()
     names -= {*as_trained}
     ends = Ends(frozenset(names), tuple(mean), tuple(std), _picture(mean, std))
-    form = batch_first(form)
+    form = batch_first(with_constants(form))
     builder, answer = Builder(form), 0
     for node in form.captured.graph.nodes:
         builder.node = node
