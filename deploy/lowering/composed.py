@@ -107,19 +107,6 @@ def roll(builder: Builder, node: fx.Node) -> int:
     return found
 
 
-def repeat(builder: Builder, node: fx.Node) -> int:
-    """Lay copies of a value one after the other along its axes."""
-    counts, found = values(node)["repeats"], builder.source()
-    if len(counts) != len(builder.shape(found)) + 1 or counts[0] != 1:
-        raise builder.refused("it works across pictures")
-    if not all(isinstance(count, int) and count for count in counts):
-        raise builder.refused("by numbers that are computed, or 0")
-    for axis, count in enumerate(counts[1:]):
-        if count > 1:
-            found = builder.add(Concatenate, *[found] * count, part=f".{axis}", axis=axis)
-    return found
-
-
 def pixel_unshuffle(builder: Builder, node: fx.Node) -> int:
     """Move rows and columns to channels: (C, H r, W r) -> (C r r, H, W)."""
     factor = values(node)["downscale_factor"]
@@ -142,7 +129,7 @@ def instance_norm(builder: Builder, node: fx.Node) -> int:
 
 COMPOSED: dict[Any, Rule] = {
     aten.max: extreme("max"), aten.min: extreme("min"), aten.selu: selu, aten.rsqrt: inverted("sqrt"),
-    aten.reciprocal: inverted(), aten.glu: glu, aten.lerp: lerp, aten.roll: roll, aten.repeat: repeat, aten.pixel_unshuffle: pixel_unshuffle,
+    aten.reciprocal: inverted(), aten.glu: glu, aten.lerp: lerp, aten.roll: roll, aten.pixel_unshuffle: pixel_unshuffle,
     aten.instance_norm: instance_norm, aten.celu: celu, aten.softshrink: softshrink,
     aten.log_sigmoid: lambda builder, node: log_sigmoid(builder, builder.source()),
 }  # fmt: skip

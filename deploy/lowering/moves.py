@@ -1,17 +1,14 @@
-"""Rules for calls that move, cut, join or repeat numbers."""
+"""Rules for calls that move, cut or join numbers."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import fx
-from torch.nn import functional as F
 
-from deploy.lowering.builder import Builder, Rule, is_number
-from deploy.operations.functions import Combine, Constant
-from deploy.operations.places import Concatenate, Pad, Permute, Slice, Upsample, nearest
+from deploy.lowering.builder import Builder, Rule
+from deploy.operations.places import Concatenate, Permute, Slice
 from models.graph.calls import Values, values
 
 aten = torch.ops.aten
@@ -150,52 +147,6 @@ def select(builder: Builder, node: fx.Node) -> int:
     return builder.reshaped(found, builder.given(), ".shape")
 
 
-def pad(builder: Builder, node: fx.Node) -> int:
-    told = values(node)
-    given: Any = told.get("pad", told.get("padding"))
-    kind = {"reflection_pad2d": "reflect", "replication_pad2d": "replicate"}.get(
-        getattr(node.target, "__name__", "").partition(".")[0], told.get("mode", "constant")
-    )
-    fill = told.get("value")
-    if not all(isinstance(side, int) for side in given) or not (fill is None or is_number(fill)):
-        raise builder.refused("padding that is computed")
-    shape, source = builder.shape(builder.source()), builder.source()
-    if len(shape) == 2:  # a line of numbers in each channel is a picture with one row
-        shape, given = (shape[0], 1, shape[1]), (*given[:2], 0, 0, *given[2:])
-        source = builder.reshaped(source, shape, ".row")
-    rest = [*given, *[0] * (8 - len(given))]
-    if len(given) > 8 or any(rest[6:]) or len(shape) != 3:
-        raise builder.refused("other axes than channels, rows and columns")
-    left, right, above, below, front, back = rest[:6]
-    found = builder.add(
-        Pad, source, sides=(above, below, left, right), kind=kind, fill=float(fill or 0), channels=(front, back)
-    )
-    return builder.reshaped(found, builder.given(), ".shape")
-
-
-def upsample(kind: str) -> Rule:
-    def rule(builder: Builder, node: fx.Node) -> int:
-        told, shape = values(node), builder.given()
-        source_shape = builder.shape(builder.source())
-        align = bool(told.get("align_corners"))
-        if not _by_sizes(kind, node, source_shape, shape, align):
-            raise builder.refused("a scale factor that is not the ratio of its sizes")
-        return builder.add(Upsample, builder.source(), kind=kind, size=shape[1:], align_corners=align)
-
-    return rule
-
-
-def _by_sizes(kind: str, node: fx.Node, before: Any, after: Any, align: bool) -> bool:
-    """Return whether the sizes before and after determine the call's result; its scale factor may differ from their ratio."""
-    x = torch.arange(before[1] * before[2]).reshape(1, 1, *before[1:]).double()
-    said: Any = node.target
-    found = said(x, *node.args[1:], **node.kwargs)
-    if kind == "nearest":
-        rows, columns = (nearest(new, old) for new, old in zip(after[1:], before[1:], strict=True))
-        return torch.equal(found, x[:, :, rows][:, :, :, columns])
-    return torch.allclose(found, F.interpolate(x, after[1:], mode=kind, align_corners=align))
-
-
 def pixel_shuffle(builder: Builder, node: fx.Node) -> int:
     """Move channels to rows and columns: (C r r, H, W) -> (C, H r, W r)."""
     factor = values(node)["upscale_factor"]
@@ -211,19 +162,6 @@ def channel_shuffle(builder: Builder, node: fx.Node) -> int:
     apart = builder.reshaped(builder.source(), (groups, channels // groups, rows, columns), ".apart")
     moved = builder.add(Permute, apart, part=".move", axes=(1, 0, 2, 3))
     return builder.reshaped(moved, builder.given())
-
-
-def expand(builder: Builder, node: fx.Node) -> int:
-    """Repeat one number of each channel over rows and columns, as in squeeze-excite; else multiply by ones."""
-    before, after = builder.shape(builder.source()), builder.given()
-    if before == after:
-        return builder.source()
-    if len(before) == len(after) == 3 and before == (after[0], 1, 1):
-        return builder.add(Upsample, builder.source(), kind="nearest", size=after[1:])
-    whole = (1,) * (len(after) - len(before)) + before
-    ones = np.ones([new if old == 1 else 1 for old, new in zip(whole, after, strict=True)], np.float32)
-    held = builder.add(Constant, part=".ones", numbers=ones)
-    return builder.add(Combine, builder.reshaped(builder.source(), whole, ".shape"), held, kind="mul")
 
 
 def stack(builder: Builder, node: fx.Node) -> int:
@@ -246,8 +184,6 @@ MOVES: dict[Any, Rule] = {
     ),
     aten.permute: permute, aten.transpose: transpose, aten.cat: concatenate,
     aten.split: split, aten.split_with_sizes: split, aten.unbind: unbind,
-    aten.slice: cut, aten.select: select, aten.pad: pad, aten.constant_pad_nd: pad, aten.reflection_pad2d: pad,
-    aten.replication_pad2d: pad, aten.upsample_nearest2d: upsample("nearest"),
-    aten.upsample_bilinear2d: upsample("bilinear"), aten.pixel_shuffle: pixel_shuffle,
-    aten.channel_shuffle: channel_shuffle, aten.expand: expand, aten.expand_as: expand, aten.stack: stack,
+    aten.slice: cut, aten.select: select, aten.pixel_shuffle: pixel_shuffle,
+    aten.channel_shuffle: channel_shuffle, aten.stack: stack,
 }  # fmt: skip

@@ -18,10 +18,12 @@ from deploy.lowering.computed import COMPUTED
 from deploy.lowering.constants import with_constants
 from deploy.lowering.ends import Ends
 from deploy.lowering.grids import coded_value, shared_codes
+from deploy.lowering.growing import GROWING
 from deploy.lowering.layers import layer, line, transposed, turned
 from deploy.lowering.modules import lowered
 from deploy.lowering.moves import MOVES, item
 from deploy.lowering.products import PRODUCTS
+from deploy.lowering.windows import WINDOWS
 from deploy.operations.base import Operation
 from deploy.program import Program
 from engine.errors import UserError
@@ -34,7 +36,7 @@ from models.layers.quantizers.affine import affine_range
 from models.layers.quantizers.base import Quantizer, Steps
 from models.layers.quantizers.promises import grid_of
 
-RULES = {**CALLS, **COMPOSED, **MOVES, **PRODUCTS, **COMPUTED}
+RULES = {**CALLS, **COMPOSED, **MOVES, **GROWING, **WINDOWS, **PRODUCTS, **COMPUTED}
 """The rule of each operation's calls."""
 
 

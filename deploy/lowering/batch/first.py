@@ -15,6 +15,7 @@ import torch
 from torch import fx, nn
 
 from deploy.lowering.batch.axis import BatchAxis
+from deploy.lowering.batch.maps import on_maps
 from deploy.lowering.batch.rules import LAST, MOVING, RULES
 from deploy.lowering.batch.writer import Writer, shape_of
 from deploy.lowering.builder import refused
@@ -66,6 +67,8 @@ def _write(to: Writer, node: fx.Node) -> None:
         pass  # new calls name their sizes as numbers
     elif (rule := RULES.get(packet(node))) is not None:
         rule(to, node)
+    elif on_maps(to, node):
+        pass
     elif node.op == "call_module":
         _write_module(to, node)
     elif node.target is operator.getitem:

@@ -130,6 +130,13 @@ def layer_norm(to: Writer, node: fx.Node) -> None:
     to.copy(node, axis)
 
 
+def pad(to: Writer, node: fx.Node) -> None:
+    axis, told = to.axes[source(node)], values(node)
+    if len(told["pad"]) > 2 * len(axis.after) or told.get("mode", "constant") != "constant":
+        raise ValueError("it pads with numbers of a value whose pictures are not in its first axis, or pads that axis")
+    to.copy(node, axis.resized(shape_of(node)))
+
+
 RESHAPES = (
     aten.reshape, aten.view, aten._unsafe_view, aten.reshape_as, aten.view_as, aten.flatten, aten.unflatten, aten.squeeze,
     aten.unsqueeze,
@@ -146,6 +153,7 @@ RULES: dict[Any, Rule] = {
     **dict.fromkeys((aten.matmul, aten.bmm, aten.scaled_dot_product_attention), product),
     **dict.fromkeys((aten.expand, aten.expand_as), expand),
     aten.cat: concatenate, aten.stack: stack, aten.linear: linear, aten.layer_norm: layer_norm,
+    **dict.fromkeys((aten.pad, aten.constant_pad_nd), pad),
 }  # fmt: skip
 """The rule of each call; elementwise functions need none."""
 

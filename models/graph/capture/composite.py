@@ -5,7 +5,7 @@ The rules of the toolkit know few of these names, and PyTorch has some 200. So a
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx
@@ -46,11 +46,11 @@ def write_out(graph: fx.Graph) -> None:
 
 
 def _is_composite(node: fx.Node) -> bool:
-    packet, value = calls.packet(node), node.meta.get("val")
+    packet, value, target = calls.packet(node), node.meta.get("val"), cast(Any, node.target)
     if packet is None or packet.__name__.removesuffix("_") in WHOLE:
         return False
     tensors = all(isinstance(leaf, Tensor) for leaf in tree_leaves(value))
-    return tensors and torch._C._dispatch_has_kernel_for_dispatch_key(node.target.name(), COMPOSITE)
+    return tensors and torch._C._dispatch_has_kernel_for_dispatch_key(target.name(), COMPOSITE)
 
 
 def _traced(node: fx.Node, given: list[Any], form: Any, sources: list[fx.Node]) -> fx.Graph:
@@ -59,7 +59,7 @@ def _traced(node: fx.Node, given: list[Any], form: Any, sources: list[fx.Node]) 
     def run(*values: Any) -> Any:
         of = dict(zip(sources, values, strict=True))
         args, kwargs = tree_unflatten([of[leaf] if isinstance(leaf, fx.Node) else leaf for leaf in given], form)
-        return node.target.decompose(*args, **kwargs)
+        return cast(Any, node.target).decompose(*args, **kwargs)
 
     return make_fx(run)(*(source.meta["val"] for source in sources)).graph
 

@@ -16,10 +16,12 @@ from bn_merge.merge import merge
 from deploy.lowering.calls import CALLS
 from deploy.lowering.composed import COMPOSED
 from deploy.lowering.computed import COMPUTED
+from deploy.lowering.growing import GROWING
 from deploy.lowering.modules import MODULES
 from deploy.lowering.moves import MOVES
 from deploy.lowering.products import PRODUCTS
 from deploy.lowering.walk import RULES
+from deploy.lowering.windows import WINDOWS
 from deploy.native.executor import Native
 from deploy.operations.functions import Function, Softmax
 from deploy.reference.run import run
@@ -40,6 +42,9 @@ CALLED: dict[Any, list[Call]] = {
     aten.lerp: [lambda s, x: torch.lerp(x, x.abs(), 0.25), lambda s, x: torch.lerp(s.column, x, s.row), lambda s, x: x.lerp(s.map, x)],
     aten.roll: [lambda s, x: x.roll(3, 1), lambda s, x: x.roll((-1, 10), (2, 3)), lambda s, x: x.roll(8, -1) + x.roll(1, 2)],
     aten.repeat: [lambda s, x: x.repeat(1, 2, 1, 3), lambda s, x: x[:, :1].repeat(1, 3, 1, 1)],
+    aten.im2col: [lambda s, x: F.unfold(x, 3, padding=1), lambda s, x: F.unfold(x, (2, 3), (2, 1), (0, 1), (3, 2)), lambda s, x: F.unfold(x, 4, stride=4)],
+    aten.col2im: [lambda s, x: F.fold(x.reshape(-1, 32, 16), (8, 8), 2, stride=2), lambda s, x: F.fold(F.unfold(x, 3, padding=1), (8, 8), 3, padding=1),
+                  lambda s, x: F.fold(F.unfold(x, (3, 2), (2, 1), (1, 0), (3, 2)), (8, 8), (3, 2), (2, 1), (1, 0), (3, 2))],
     aten.pixel_unshuffle: [lambda s, x: F.pixel_unshuffle(x, 2)],
     aten.instance_norm: [lambda s, x: F.instance_norm(x, weight=s.row, bias=s.row), lambda s, x: F.instance_norm(x.flatten(2), eps=0.1)],
     aten.matmul: [lambda s, x: x @ x, lambda s, x: x.flatten(2) @ x.flatten(2).transpose(1, 2) / 64, lambda s, x: s.map @ x, lambda s, x: x @ s.all,
@@ -102,7 +107,7 @@ CALLED: dict[Any, list[Call]] = {
     aten.select: [lambda s, x: x[:, 3], lambda s, x: x[..., -2]],
     aten.pad: [lambda s, x: F.pad(x, (1, 2, 0, 1)), lambda s, x: F.pad(x, (1, 2, 0, 1, 3, 4), value=0.5), lambda s, x: F.pad(x, (-1, 2)),
                lambda s, x: F.pad(x, (1, 2, 0, 3), mode="reflect"), lambda s, x: F.pad(x, (1, 9, 0, 1), mode="replicate"),
-               lambda s, x: F.pad(x, (1, 8, 0, 3), mode="circular"),
+               lambda s, x: F.pad(x, (1, 8, 0, 3), mode="circular"), lambda s, x: F.max_pool2d(F.pad(x, (0, 1, 0, 1), value=float("-inf")), 3, 2),
                lambda s, x: F.pad(x.flatten(2), (1, 2, 3, 4), value=0.5), lambda s, x: F.pad(x.flatten(2), (3, 1), mode="reflect")],
     aten.constant_pad_nd: [lambda s, x: aten.constant_pad_nd(x, [1, 2, 3, 4], 2.0)],
     aten.reflection_pad2d: [lambda s, x: aten.reflection_pad2d(x, [1, 2, 0, 3])],
@@ -148,7 +153,7 @@ def test_every_rule_is_listed_for_users() -> None:
 
 def test_every_rule_for_calls_is_here() -> None:
     assert {*RULES} - {*UNREACHED} == {*CALLED}
-    assert len(RULES) == len(CALLS) + len(COMPOSED) + len(MOVES) + len(PRODUCTS) + len(COMPUTED)
+    assert len(RULES) == sum(map(len, (CALLS, COMPOSED, MOVES, GROWING, WINDOWS, PRODUCTS, COMPUTED)))
 
 
 @pytest.mark.parametrize(
@@ -177,7 +182,7 @@ def test_functions_of_a_tensor_of_the_network_are_constants() -> None:
     assert_same(program, made)
 
 
-ENGINES = [*COMPOSED, *COMPUTED, *PRODUCTS, aten.add, aten.sub, aten.rsub, aten.log_softmax]
+ENGINES = [*COMPOSED, *COMPUTED, *WINDOWS, aten.repeat, *PRODUCTS, aten.add, aten.sub, aten.rsub, aten.log_softmax]
 """Calls that become several operations, or settings of one, compared on other engines, too."""
 
 

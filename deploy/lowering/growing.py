@@ -1,0 +1,107 @@
+"""Rules for calls that make values larger: padding, upsampling, repeating."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import fx, nn
+from torch.nn import functional as F
+
+from deploy.lowering.builder import Builder, Rule, is_number
+from deploy.operations.functions import Combine, Constant
+from deploy.operations.places import Concatenate, Pad, Upsample, nearest
+from models.graph.calls import packet, values
+from models.graph.flow import module, readers
+
+aten = torch.ops.aten
+
+
+def pad(builder: Builder, node: fx.Node) -> int:
+    told = values(node)
+    given: Any = told.get("pad", told.get("padding"))
+    kind = {"reflection_pad2d": "reflect", "replication_pad2d": "replicate"}.get(
+        getattr(node.target, "__name__", "").partition(".")[0], told.get("mode", "constant")
+    )
+    fill = told.get("value")
+    if fill == -np.inf and all(_is_max_pool(builder, reader) for reader in readers(cast(fx.Node, builder.node))):
+        fill = float(np.finfo(np.float32).min)  # no number is smaller
+    if not all(isinstance(side, int) for side in given) or not (fill is None or is_number(fill)):
+        raise builder.refused("padding that is computed")
+    shape, source = builder.shape(builder.source()), builder.source()
+    if len(shape) == 2:  # a line of numbers in each channel is a picture with one row
+        shape, given = (shape[0], 1, shape[1]), (*given[:2], 0, 0, *given[2:])
+        source = builder.reshaped(source, shape, ".row")
+    rest = [*given, *[0] * (8 - len(given))]
+    if len(shape) > 3 and not any(rest[4:]):  # maps of several axes of channels
+        shape = (prod(shape[:-2]), *shape[-2:])
+        source = builder.reshaped(source, shape, ".maps")
+    if len(given) > 8 or any(rest[6:]) or len(shape) != 3:
+        raise builder.refused("other axes than channels, rows and columns")
+    left, right, above, below, front, back = rest[:6]
+    found = builder.add(
+        Pad, source, sides=(above, below, left, right), kind=kind, fill=float(fill or 0), channels=(front, back)
+    )
+    return builder.reshaped(found, builder.given(), ".shape")
+
+
+def _is_max_pool(builder: Builder, node: fx.Node) -> bool:
+    return isinstance(module(builder.form, node), nn.MaxPool2d) or packet(node) is aten.max_pool2d
+
+
+def upsample(kind: str) -> Rule:
+    def rule(builder: Builder, node: fx.Node) -> int:
+        told, shape = values(node), builder.given()
+        source_shape = builder.shape(builder.source())
+        align = bool(told.get("align_corners"))
+        if not _by_sizes(kind, node, source_shape, shape, align):
+            raise builder.refused("a scale factor that is not the ratio of its sizes")
+        return builder.add(Upsample, builder.source(), kind=kind, size=shape[1:], align_corners=align)
+
+    return rule
+
+
+def _by_sizes(kind: str, node: fx.Node, before: Any, after: Any, align: bool) -> bool:
+    """Return whether the sizes before and after determine the call's result; its scale factor may differ from their ratio."""
+    x = torch.arange(before[1] * before[2]).reshape(1, 1, *before[1:]).double()
+    said: Any = node.target
+    found = said(x, *node.args[1:], **node.kwargs)
+    if kind == "nearest":
+        rows, columns = (nearest(new, old) for new, old in zip(after[1:], before[1:], strict=True))
+        return torch.equal(found, x[:, :, rows][:, :, :, columns])
+    return torch.allclose(found, F.interpolate(x, after[1:], mode=kind, align_corners=align))
+
+
+def expand(builder: Builder, node: fx.Node) -> int:
+    """Repeat one number of each channel over rows and columns, as in squeeze-excite; else multiply by ones."""
+    before, after = builder.shape(builder.source()), builder.given()
+    if before == after:
+        return builder.source()
+    if len(before) == len(after) == 3 and before == (after[0], 1, 1):
+        return builder.add(Upsample, builder.source(), kind="nearest", size=after[1:])
+    whole = (1,) * (len(after) - len(before)) + before
+    ones = np.ones([new if old == 1 else 1 for old, new in zip(whole, after, strict=True)], np.float32)
+    held = builder.add(Constant, part=".ones", numbers=ones)
+    return builder.add(Combine, builder.reshaped(builder.source(), whole, ".shape"), held, kind="mul")
+
+
+def repeat(builder: Builder, node: fx.Node) -> int:
+    """Lay copies of a value one after the other along its axes."""
+    counts, found = values(node)["repeats"], builder.source()
+    if len(counts) != len(builder.shape(found)) + 1 or counts[0] != 1:
+        raise builder.refused("it works across pictures")
+    if not all(isinstance(count, int) and count for count in counts):
+        raise builder.refused("by numbers that are computed, or 0")
+    for axis, count in enumerate(counts[1:]):
+        if count > 1:
+            found = builder.add(Concatenate, *[found] * count, part=f".{axis}", axis=axis)
+    return found
+
+
+GROWING: dict[Any, Rule] = {
+    aten.pad: pad, aten.constant_pad_nd: pad, aten.reflection_pad2d: pad, aten.replication_pad2d: pad,
+    aten.upsample_nearest2d: upsample("nearest"), aten.upsample_bilinear2d: upsample("bilinear"), aten.repeat: repeat,
+    aten.expand: expand, aten.expand_as: expand,
+}  # fmt: skip
