@@ -9,6 +9,8 @@ from torch import fx
 
 from models.graph.calls import changes, packet, schema, source
 
+aten = torch.ops.aten
+
 
 def functional(graph: fx.Graph) -> None:
     """Turn `x += y` into a new value, unless another value in the memory of `x` is read later.
@@ -18,7 +20,7 @@ def functional(graph: fx.Graph) -> None:
     order, memory = {node: place for place, node in enumerate(graph.nodes)}, roots(graph)
     for node in list(graph.nodes):
         target = _without_change(node)
-        if target is None:
+        if target is None or (target is aten.copy.default and not _keeps_type(node)):
             continue
         changed, here = source(node), order[node]
         others = [v for v, first in memory.items() if first is memory[changed] and v is not changed and order[v] < here]
@@ -26,6 +28,11 @@ def functional(graph: fx.Graph) -> None:
             continue
         changed.replace_all_uses_with(node, delete_user_cb=lambda user, here=here: order[user] > here)
         node.target = target
+        if target is aten.copy.default:  # it has no derivative
+            with graph.inserting_before(node):
+                expanded = graph.call_function(aten.expand_as.default, (node.args[1], changed))
+            expanded.meta, order[expanded] = dict(node.meta), here
+            node.target, node.args, node.kwargs = aten.clone.default, (expanded,), {}
 
 
 def written(graph: fx.Graph) -> set[fx.Node]:
@@ -53,6 +60,12 @@ def _shares_with(node: fx.Node) -> fx.Node | None:
             if argument.alias_info and isinstance(value, fx.Node):
                 return value
     return None
+
+
+def _keeps_type(node: fx.Node) -> bool:
+    """Return whether a copy reads numbers of the type that it writes."""
+    to, given = (source.meta["val"] for source in node.args[:2])  # type: ignore[union-attr]
+    return to.dtype == given.dtype
 
 
 def _without_change(node: fx.Node) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from functools import cache
 
 import pytest
@@ -170,3 +171,34 @@ def test_another_picture_size_is_refused() -> None:
     form = capture(cases.prelu(), (3, 32, 32), "prelu")
     with pytest.raises(UserError, match="captured for pictures of 3x32x32, not 3x16x16"):
         form(torch.randn(1, 3, 16, 16))
+
+
+def overwritten(net: nn.Module, x: Tensor) -> Tensor:
+    found = x * 2
+    found[:] = x.relu()
+    return found + 1
+
+
+def overwritten_by_one_for_all(net: nn.Module, x: Tensor) -> Tensor:
+    found, mean = x * 2, x.mean((2, 3), keepdim=True)
+    found[:, :] = mean
+    found[:, :, 1:] += 1  # the mean itself stays
+    return found + mean
+
+
+def overwritten_in_part(net: nn.Module, x: Tensor) -> Tensor:
+    found = x * 2
+    found[:, 1:] = x.relu()[:, 1:]
+    return found
+
+
+@pytest.mark.parametrize("run", [overwritten, overwritten_by_one_for_all, overwritten_in_part])
+def test_values_that_are_overwritten_train_as_before(run: Callable[[nn.Module, Tensor], Tensor]) -> None:
+    own = Bare(run)
+    form = capture(copy.deepcopy(own), (3, 16, 16), "net")
+    x = torch.randn(4, 3, 16, 16)
+    for model in (own, form):
+        model.train()(x).square().sum().backward()
+    for mine, its in zip(own.parameters(), form.parameters(), strict=True):
+        assert its.grad is not None
+        assert torch.equal(mine.grad, its.grad)
