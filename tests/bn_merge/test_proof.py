@@ -20,7 +20,7 @@ from engine.data.info import DataInfo
 from engine.errors import BAD_CHECKPOINT, UserError
 from models.blocks import ConvBNAct
 from quant.prepare import prepare
-from quant.quantizer_spec import quantizer
+from quant.quantizer_spec import for_inputs, quantizer
 from quant.restore import open as opened
 from quant.spec import QuantSpec, affine_spec
 from tests.tools.by_hand import FOLDED, Own
@@ -59,6 +59,25 @@ def test_what_a_fold_changes_is_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proof, "merge", wrong)
     with pytest.raises(AssertionError, match="changes the logits of 16 of 16 pictures"):
         prove(form("nin", [8] * 8), pictures())
+
+
+@pytest.mark.parametrize("kind", [8, 2, "t", "b"])
+@torch.no_grad()
+def test_layers_that_read_the_unfolded_inputs_agree_on_every_picture(kind: int | str) -> None:
+    """However many values are on edges of codes; and a wrong fold is seen."""
+    weight = quantizer(kind)
+    model = prepare(form("nin", [8] * 8), QuantSpec(weight, for_inputs("b" if kind == "t" else kind)))
+    model.train()(pictures())
+    exact = model.double().eval()
+    folded = merge(exact)
+    x = pictures().double()
+    expected = exact(x)
+    found = proof._layer_by_layer(exact, folded, x)
+    assert found is not None
+    assert (found - expected).abs().max() <= 1e-10 * expected.abs().max()
+    folded.block5.conv.bias += 5
+    assert proof._layer_by_layer(exact, folded, x) is None
+    assert (exact(x) == expected).all()
 
 
 def test_a_network_without_finite_logits_is_refused() -> None:

@@ -5,37 +5,46 @@ The rules of the toolkit know few of these names, and PyTorch has some 200. So a
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, cast
 
 import torch
 from torch import Tensor, fx
+from torch._subclasses import FakeTensor
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from models.graph import calls
+from models.graph.capture.export import silent
 
 WHOLE = frozenset({
-    "_upsample_nearest_exact2d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "alpha_dropout", "batch_norm",
-    "contiguous", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "dropout",
-    "einsum", "expand_as", "feature_dropout", "flatten", "group_norm", "gru", "instance_norm", "layer_norm", "linear",
-    "log_sigmoid", "log_softmax", "lstm", "matmul", "max_pool2d", "max_pool3d", "pad", "prelu", "relu6", "reshape",
-    "reshape_as", "rnn_relu", "rnn_tanh", "rrelu", "scaled_dot_product_attention", "selu", "softmax", "split", "square",
-    "sym_numel", "sym_size", "to", "unflatten", "upsample_bicubic2d", "upsample_bilinear2d", "upsample_nearest1d",
-    "upsample_nearest2d", "view_as",
+    "adaptive_avg_pool2d", "adaptive_avg_pool3d", "alpha_dropout", "batch_norm", "contiguous", "conv1d", "conv2d",
+    "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "dropout", "einsum", "expand_as",
+    "feature_dropout", "flatten", "group_norm", "gru", "instance_norm", "layer_norm", "linear", "log_sigmoid",
+    "log_softmax", "lstm", "matmul", "max_pool2d", "max_pool3d", "pad", "prelu", "relu6", "reshape", "reshape_as",
+    "rnn_relu", "rnn_tanh", "rrelu", "scaled_dot_product_attention", "selu", "softmax", "split", "square", "sym_numel",
+    "sym_size", "to", "unflatten", "view_as",
 })  # fmt: skip
 """The names that keep their call: a rule knows them, or, as recurrent layers, they stand for one call a time step."""
 
+RESIZES = "upsample"
+"""In names that keep their call, too: the inner call rounds the scale differently."""
 COMPOSITE = "CompositeImplicitAutograd"
 
 
 def write_out(graph: fx.Graph) -> None:
-    """Replace the calls of composite operations, but those of WHOLE, by the calls that PyTorch computes them by."""
+    """Replace the calls of composite operations by the calls that PyTorch computes them by.
+
+    Those of WHOLE stay, and those whose code reads memory, which has none while it is traced: bilinear.
+    """
     for node in [*graph.nodes]:
         if not _is_composite(node):
             continue
         given, form = tree_flatten((node.args, node.kwargs))
         sources = [value for value in given if isinstance(value, fx.Node)]
         inner = _traced(node, given, form, sources)
+        if inner is None:
+            continue
         with graph.inserting_before(node):
             places = dict(zip(inner.find_nodes(op="placeholder"), sources, strict=True))
             found: Any = graph.graph_copy(inner, places)
@@ -47,21 +56,27 @@ def write_out(graph: fx.Graph) -> None:
 
 def _is_composite(node: fx.Node) -> bool:
     packet, value, target = calls.packet(node), node.meta.get("val"), cast(Any, node.target)
-    if packet is None or packet.__name__.removesuffix("_") in WHOLE:
+    if packet is None or packet.__name__.removesuffix("_") in WHOLE or RESIZES in packet.__name__:
         return False
     tensors = all(isinstance(leaf, Tensor) for leaf in tree_leaves(value))
     return tensors and torch._C._dispatch_has_kernel_for_dispatch_key(target.name(), COMPOSITE)
 
 
-def _traced(node: fx.Node, given: list[Any], form: Any, sources: list[fx.Node]) -> fx.Graph:
-    """Return the graph of the calls inside a call; its inputs are the nodes that the call reads."""
+def _traced(node: fx.Node, given: list[Any], form: Any, sources: list[fx.Node]) -> fx.Graph | None:
+    """Return the graph of the calls inside a call, whose inputs are the nodes that the call reads; None if it has no trace."""
 
     def run(*values: Any) -> Any:
         of = dict(zip(sources, values, strict=True))
         args, kwargs = tree_unflatten([of[leaf] if isinstance(leaf, fx.Node) else leaf for leaf in given], form)
         return cast(Any, node.target).decompose(*args, **kwargs)
 
-    return make_fx(run)(*(source.meta["val"] for source in sources)).graph
+    values = [source.meta["val"] for source in sources]
+    shapes = next((value.fake_mode.shape_env for value in values if isinstance(value, FakeTensor)), None)
+    with silent(), shapes.suppress_guards() if shapes else contextlib.nullcontext():  # the export has checked them
+        try:
+            return make_fx(run)(*values).graph
+        except RuntimeError:
+            return None
 
 
 def _replace(graph: fx.Graph, node: fx.Node, found: Any) -> None:

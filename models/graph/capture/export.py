@@ -42,7 +42,7 @@ def exported(model: nn.Module, arch: str, like: Tensor) -> ExportedProgram:
     first = next(iter(inspect.signature(model.forward).parameters.values()), None)
     if first is not None and first.kind is first.VAR_POSITIONAL:  # def forward(self, *inputs)
         shapes = (shapes,)
-    with _silent(), _uncollected(), signals.held(), random_state.kept():
+    with silent(), _uncollected(), signals.held(), random_state.kept():
         try:
             return torch.export.export(
                 model, (like[:1].repeat(PICTURES, 1, 1, 1),), strict=False, dynamic_shapes=shapes
@@ -70,7 +70,7 @@ def _hint(fault: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _silent() -> Iterator[None]:
+def silent() -> Iterator[None]:
     """Silence the warnings of torch.export, and its graphs on stderr: a capture reports the same faults."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)

@@ -17,6 +17,7 @@ from models.check import Misdeclared, as_misdeclared
 from models.graph.capture import unheld
 from models.graph.capture.build import build
 from models.graph.capture.export import exported
+from models.graph.capture.measured import measure_sizes
 from models.graph.capture.training import compare, same
 from models.graph.frozen_norm import as_norms
 from models.graph.normal import NormalForm, Size, pictures
@@ -104,6 +105,7 @@ def _built(model: nn.Module, arch: str, x: Tensor) -> NormalForm:
     channels, high, wide = x.shape[1:]
     form = build(model, exported(model, arch, x), (channels, high, wide), arch)
     form.captured.detector = getattr(model, "shell", None)
+    measure_sizes(form)
     return form
 
 

@@ -65,6 +65,11 @@ def compare(model: nn.Module, form: NormalForm, x: Tensor, arch: str) -> None:
         own = _run(form, x, parameters, training=False)
     elif held := [name for name in names if any(p not in used for p in model.get_submodule(name).parameters())]:
         notice(f"{arch}: evaluation does not run {some(held)}; parameters there stay in the file and are not trained")
+    if theirs.gradients is not None and own.gradients is None:
+        raise Misdeclared(
+            f"--arch {arch}: its captured graph cannot be trained ({own.fault}); the network itself can",
+            "evaluation may change a value that a layer has read, as in x[:, :8] = conv(x[:, :8]): take torch.cat instead",
+        )
     if wrong := [*_other_gradients(theirs, own, [*named])]:
         raise Misdeclared(f"--arch {arch}: the gradients of its captured graph differ: {some(wrong)}", _OWN)
 
@@ -81,13 +86,14 @@ def _other_gradients(theirs: Run, own: Run, names: list[str]) -> Iterator[str]:
 class Run(NamedTuple):
     """One run of a network: its first output tensor, and the gradient of each parameter, 0 for an unused one.
 
-    There are no gradients if its backward raises an error: then its own training would fail, too. `moved` are the names of
-    the buffers that the run changed.
+    There are no gradients if its backward raises an error, which `fault` names. If that of the user's network does, its own
+    training would fail, too. `moved` are the names of the buffers that the run changed.
     """
 
     output: Tensor
     gradients: list[Tensor] | None
     moved: list[str]
+    fault: str = ""
 
 
 def _run(network: nn.Module, x: Tensor, parameters: list[nn.Parameter], *, training: bool) -> Run:
@@ -102,7 +108,7 @@ def _run(network: nn.Module, x: Tensor, parameters: list[nn.Parameter], *, train
             except Exception as fault:
                 if no_memory(fault):
                     raise
-                return Run(output.detach(), None, moved)
+                return Run(output.detach(), None, moved, one_line(fault))
         finally:
             network.eval()
 

@@ -43,6 +43,15 @@ def _shaped(walk: Walk, target: Any, args: Any, kwargs: Any) -> Any:
     return walk.unknown([], lambda: run_empty(target, args, kwargs))
 
 
+def _zeros(walk: Walk, x: Tensor, **_: Any) -> Tensor:
+    """A narrower value has narrower zeros, which are 0 in any channel."""
+    return x
+
+
+def _filled(walk: Walk, x: Tensor, *_: Any, **__: Any) -> Tensor:
+    return -x.abs()
+
+
 def _divided(walk: Walk, target: Any, args: Any, kwargs: Any) -> Tensor | None:
     x, by = args[:2]
     fits = isinstance(x, Tensor) and isinstance(by, Raw)
@@ -109,6 +118,8 @@ def _softmax(walk: Walk, target: Any, args: Any, kwargs: Any) -> Tensor | None:
 
 RULES: dict[Any, Rule] = {
     **dict.fromkeys(table.SHAPES, _shaped),
+    aten.zeros_like: _spread_out(_zeros),
+    **dict.fromkeys((aten.ones_like, aten.full_like), _spread_out(_filled)),
     **dict.fromkeys(table.REDUCTIONS, _spread_out(_reduced)),
     **dict.fromkeys(table.SPATIAL, _pooled),
     **dict.fromkeys(table.WITH_INDICES, _pooled_with_places),

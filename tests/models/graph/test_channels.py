@@ -151,7 +151,7 @@ def test_scales_and_shifts_of_the_network_are_rows() -> None:
         (lambda net, x: net.next(x / (1 + x.norm(dim=1, keepdim=True))), "read by linalg_vector_norm"),
         (lambda net, x: net.next(x + x.sum(1, keepdim=True)), "read by sum"),
         (lambda net, x: net.next(x * torch.arange(6.0)[:, None, None]), "combined with a constant for each channel: mul"),
-        (lambda net, x: net.next(x + torch.cat([x[:, :3], torch.zeros_like(x[:, 3:])], 1)), "joined with a value that is not a channel"),
+        (lambda net, x: net.next(x + torch.cat([x[:, :3], x.new_zeros(x.shape[0], 3, 16, 16)], 1)), "joined with a value that is not a channel"),
         (lambda net, x: net.next(x.reshape(x.shape[0], 16, 6, 16).transpose(1, 2)), "mixed with other axes: next"),
         (lambda net, x: net.next(x.cumsum(1)), "read by cumsum"),
     ],

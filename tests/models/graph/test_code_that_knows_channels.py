@@ -121,6 +121,14 @@ def largest(net: Code, x: Tensor) -> Tensor:
     return F.relu(x) * values + x.min(2)[0].unsqueeze(2) * where
 
 
+def remembers(net: Code, x: Tensor) -> Tensor:
+    """A first state of zeros, and a value made of ones."""
+    y = F.relu(x)
+    state = torch.zeros_like(y)
+    whole = torch.cat([state + y, state], 1)[:, : y.shape[1]]
+    return whole * (1 - 0.5 * torch.ones_like(whole)) + torch.full_like(y, 0.25) * y
+
+
 COMBINED: dict[str, Callable[..., Tensor]] = {
     "torch.max": lambda x: torch.max(x, x.square()), "torch.min": lambda x: torch.min(x, x.square()),
     "maximum": lambda x: torch.maximum(x, x.square()), "minimum": lambda x: torch.minimum(x, x.square()),
@@ -136,7 +144,7 @@ def ones() -> Tensor:
 
 NETWORKS: dict[str, Callable[[], Code]] = {
     **{run.__name__: (lambda run=run: Code(run)) for run in (halves, shifts, pools, permuted)},
-    **{run.__name__: (lambda run=run: Code(run)) for run in (gated, gated_rows, pooled, unpooled, largest)},
+    **{run.__name__: (lambda run=run: Code(run)) for run in (gated, gated_rows, pooled, unpooled, largest, remembers)},
     **{name: (lambda run=run: Code(lambda net, x: run(x))) for name, run in COMBINED.items()},
     "divided": lambda: Code(divided, scale=nn.Parameter(ones())),
     **{run.__name__: (lambda run=run: Code(run)) for run in (weighed, encoded, by_norm)},

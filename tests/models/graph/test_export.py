@@ -14,7 +14,10 @@ from torch import Tensor, nn
 from models.check import Misdeclared
 from models.graph.capture import cache
 from models.graph.capture.form import capture
+from models.graph.channels.classes import channels
+from models.graph.flow import is_held
 from tests.tools import cases
+from tests.tools.odd_networks import Bare
 
 
 class Watching(nn.Module):
@@ -69,3 +72,25 @@ def test_a_lack_of_memory_is_no_fault_of_the_network(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(torch.export, "export", full)
     with pytest.raises(RuntimeError, match="out of memory"):
         capture(network, (3, 8, 8), "net")
+
+
+@pytest.mark.parametrize("kind", ["fourier", "bilinear"])
+def test_sizes_that_an_operation_takes_from_the_example_are_measured(kind: str) -> None:
+    """torch.fft and nn.Bilinear tell torch.export the number of the example's pictures as their own."""
+
+    def fourier(net: nn.Module, x: Tensor) -> Tensor:
+        return torch.fft.irfft2(torch.fft.rfft2(x) * net.filter, s=x.shape[2:]) + x
+
+    def bilinear(net: nn.Module, x: Tensor) -> Tensor:
+        return net.pair(x.mean((2, 3)), x.amax((2, 3)))[..., None, None]
+
+    run = {"fourier": fourier, "bilinear": bilinear}[kind]
+    own = Bare(run, filter=nn.Parameter(torch.randn(6, 16, 9)), pair=nn.Bilinear(6, 6, 6))
+    form = capture(own, (3, 16, 16), "net")
+    assert form.captured.answer == (None, 4)
+    assert form.captured.rows == 1
+    values = [node for node in form.captured.graph.nodes if node.meta.get("shape") and node.op != "get_attr"]
+    assert all(node.meta["shape"][0] is None for node in values if not is_held(node))
+    assert channels(form).places
+    x = torch.randn(5, 3, 16, 16)
+    assert torch.equal(form(x), own.eval()(x))

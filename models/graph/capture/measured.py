@@ -1,0 +1,47 @@
+"""Sizes of values that an export lost: some operations, such as those of torch.fft, tell it numbers for the pictures' axis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from models.graph.calls import BATCH
+from models.graph.normal import NormalForm
+
+
+def measure_sizes(form: NormalForm) -> None:
+    """Measure the sizes of all values, in place, if those of some call do not depend on the number of pictures it reads."""
+    if not any(_lost_pictures(node) for node in form.captured.graph.nodes):
+        return
+    few, more = (_sizes(form, count) for count in (BATCH, BATCH + 1))
+    for node in form.captured.graph.nodes:
+        if node in few:
+            shape = tuple(one if one == other else None for one, other in zip(few[node], more[node], strict=True))
+            node.meta.update(sizes=few[node], shape=shape)
+
+
+def _lost_pictures(node: fx.Node) -> bool:
+    shape = node.meta.get("shape")
+    if node.op != "call_function" or not shape or None in shape:
+        return False
+    return any(None in (source.meta.get("shape") or ()) for source in node.all_input_nodes)
+
+
+@torch.no_grad()
+def _sizes(form: NormalForm, count: int) -> dict[fx.Node, tuple[int, ...]]:
+    """Return the sizes of each value for so many pictures."""
+    found: dict[fx.Node, tuple[int, ...]] = {}
+
+    class Measured(fx.Interpreter):
+        def run_node(self, n: fx.Node) -> Any:
+            value = super().run_node(n)
+            if isinstance(value, Tensor) and n.op not in ("get_attr", "output"):
+                found[n] = tuple(value.shape)
+            return value
+
+    tensor = next(form.parameters())
+    pictures = torch.zeros(count, *form.captured.picture, dtype=tensor.dtype, device=tensor.device)
+    Measured(form.eval(), graph=form.captured.graph).run(pictures)
+    return found
