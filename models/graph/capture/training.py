@@ -54,7 +54,7 @@ def compare(model: nn.Module, form: NormalForm, x: Tensor, arch: str) -> None:
             "code of evaluation"
         )
     names, used = form.captured.vanished, set(form.parameters())  # functions may use parameters of vanished modules
-    if theirs is None or not same(theirs.output, own.output):
+    if theirs is None or not same(theirs.output, own.output) or _draws(model, theirs, own, x, named):
         alone = f": {some(names)} run only in training" if names else ""
         notice(
             f"{arch} computes differently in training and in evaluation{alone}{why}; training uses the code of "
@@ -72,6 +72,14 @@ def compare(model: nn.Module, form: NormalForm, x: Tensor, arch: str) -> None:
         )
     if wrong := [*_other_gradients(theirs, own, [*named])]:
         raise Misdeclared(f"--arch {arch}: the gradients of its captured graph differ: {some(wrong)}", _OWN)
+
+
+def _draws(model: nn.Module, theirs: Run, own: Run, x: Tensor, named: dict[str, nn.Parameter]) -> bool:
+    """Return whether gradients differ because the network's training draws numbers: it drops a branch whose last scale is 0."""
+    names, parameters = [*named], [*named.values()]
+    if not any(_other_gradients(theirs, own, names)):
+        return False
+    return any(_other_gradients(theirs, _run(model, x, parameters, training=True, seed=1), names))
 
 
 def _other_gradients(theirs: Run, own: Run, names: list[str]) -> Iterator[str]:
@@ -96,9 +104,9 @@ class Run(NamedTuple):
     fault: str = ""
 
 
-def _run(network: nn.Module, x: Tensor, parameters: list[nn.Parameter], *, training: bool) -> Run:
+def _run(network: nn.Module, x: Tensor, parameters: list[nn.Parameter], *, training: bool, seed: int = 0) -> Run:
     """Run a network forward and backward from a fixed seed. Restore its buffers and eval mode."""
-    with buffers.kept(network) as before, random_state.kept(0):
+    with buffers.kept(network) as before, random_state.kept(seed):
         network.train(training)
         try:
             output = next(leaf for leaf in tree_leaves(network(x.clone())) if isinstance(leaf, Tensor))

@@ -35,6 +35,17 @@ def test_what_training_alone_does_is_named(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().err == ""
 
 
+def test_stochastic_depth_of_a_branch_that_begins_at_0_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """Outputs are the same whether the branch is dropped or not; its gradients are not."""
+    branch = nn.BatchNorm2d(6)
+    nn.init.zeros_(branch.weight)
+    capture(Bare(lambda net, x: x + net.drop(net.branch(x)), branch=branch, drop=Drops()), (3, 16, 16), "net:Net")
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "notice: net:Net computes differently in training and in evaluation: drop run only in training"
+    )
+
+
 class Blind(nn.Module):
     def __init__(self, tracks: bool) -> None:
         super().__init__()
