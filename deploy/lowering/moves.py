@@ -103,7 +103,7 @@ def item(builder: Builder, node: fx.Node) -> int:
     parts, which = node.args
     found = builder.at.get(parts)  # type: ignore[arg-type]
     if not isinstance(found, list) or not isinstance(which, int) or which >= len(found):
-        raise builder.refused("its source does not give that value")
+        raise builder.refused(f"it reads value {which} of {parts}, which a program does not have")
     return found[which]
 
 

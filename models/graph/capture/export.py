@@ -56,6 +56,10 @@ def exported(model: nn.Module, arch: str, like: Tensor) -> ExportedProgram:
 def _in_words(fault: Exception) -> str:
     if "specialized it to be a constant" in str(fault):
         return "its code works for only one number of pictures"
+    if "Constraints violated" in str(fault):
+        return "an operation computes in another way for other numbers of pictures"
+    if "fake tensor in the exported program constant" in str(fault):
+        return "its code reads .data of a tensor"
     return re.sub(r"\(unhinted.*", "", one_line(fault)).strip()
 
 
@@ -64,6 +68,10 @@ def _hint(fault: Exception) -> str:
         return (
             "read the number of pictures by x.shape[0]: torch.export makes a constant of len(x) and of int(x.shape[0])"
         )
+    if "Constraints violated" in str(fault):
+        return 'use another one; torch.cdist needs compute_mode="donot_use_mm_for_euclid_dist"'
+    if "fake tensor in the exported program constant" in str(fault):
+        return "take .detach() instead of .data"
     if "data-dependent" in str(fault):
         return "let no `if` and no .item() depend on the values in a tensor"
     return "change it so that torch.export accepts it: https://docs.pytorch.org/docs/stable/export.html"

@@ -109,7 +109,7 @@ def test_a_slice_that_leaves_out_the_first_picture() -> None:
         (nn.Softplus(1, 5), "inner: a program has no operation Softplus: a threshold below 16"),
         (nn.Sequential(nn.Unflatten(1, (2, 4)), nn.Conv3d(2, 4, 3)), "inner.1: a program has no operation Conv3d"),
         (nn.InstanceNorm2d(8, track_running_stats=True), "inner.instance_norm: a program has no operation instance_norm: statistics of training"),
-        (lambda x: torch.max(x, 1)[1].float(), "its source does not give that value"),
+        (lambda x: torch.max(x, 1)[1].float(), "it reads value 1 of max_dim, which a program does not have"),
         (lambda x: x + x.roll(5), "inner.roll: a program has no operation roll: it works across pictures"),
         (Recurrent(), "inner.lstm."),  # its initial state depends on the number of pictures
         (Indexed(), "inner.index: a program has no operation index"),
@@ -135,7 +135,7 @@ def test_a_slice_that_leaves_out_the_first_picture() -> None:
         (lambda x: F.interpolate(x, scale_factor=1.3, mode="bilinear"), "upsample_bilinear2d: a scale factor that is not the ratio of its sizes"),
         (lambda x: F.interpolate(x, scale_factor=2, mode="bicubic"), "inner.upsample_bicubic2d: a program has no operation"),
         (lambda x: x + torch.arange(8, device=x.device), "inner.add: a program has no operation add: it reads"),
-        (lambda x: F.adaptive_max_pool2d(x, 2, return_indices=True)[1].float(), "its source does not give that value"),
+        (lambda x: F.adaptive_max_pool2d(x, 2, return_indices=True)[1].float(), "it reads value 1 of adaptive_max_pool2d_default, which a program does not have"),
         (lambda x: F.layer_norm(x, (8, 8), eps=0.0), "inner.layer_norm: a program has no operation layer_norm: Standardize: eps 0.0"),
     ],
 )  # fmt: skip

@@ -26,6 +26,15 @@ def one_batch(net: nn.Module, x: Tensor) -> Tensor:
     return x.reshape(x.shape[0] // 3, 3, 6, 16, 16)[:, 0].repeat(3, 1, 1, 1) if x.shape[0] == 3 else x
 
 
+def sliced_in_evaluation(net: nn.Module, x: Tensor) -> Tensor:
+    """As in FasterNet: evaluation writes into a value that the layer has read."""
+    if net.training:
+        return torch.cat([net.part(x[:, :3]), x[:, 3:]], 1)
+    x = x.clone()
+    x[:, :3] = net.part(x[:, :3])
+    return x
+
+
 class Sign(torch.autograd.Function):
     """A sign with a straight-through gradient; `Swish` below has the derivative that autograd would derive."""
 
@@ -139,6 +148,23 @@ class Counts(nn.Module):
         (lambda: getattr(cases, STOCHASTIC)(10), "answers differently each time", "training=self.training"),
         (lambda: Bare(values_decide), "test_capture_refused.py:", "depend on the values"),
         (lambda: Bare(one_batch), "only one number of pictures", "x.shape[0]"),
+        (
+            lambda: Bare(lambda net, x: x * net.gain.data, gain=nn.Parameter(torch.ones(6, 1, 1))),
+            "reads .data of a tensor",
+            "take .detach()",
+        ),
+        (
+            lambda: Bare(
+                lambda net, x: torch.cdist(x.mean((2, 3)), net.seen)[:, :, None, None], seen=torch.randn(6, 6)
+            ),
+            "in another way for other numbers of pictures",
+            "torch.cdist needs compute_mode",
+        ),
+        (
+            lambda: Bare(sliced_in_evaluation, part=nn.Conv2d(3, 3, 3, padding=1)),
+            "its captured graph cannot be trained",
+            "take torch.cat instead",
+        ),
         (lambda: Outputs(2), "returns 2 tensors", "return only"),
         (lambda: Outputs(0), "returns 0 tensors", "return only"),
         (Counts, "changes its buffer seen", "if self.training"),
@@ -165,6 +191,9 @@ class Counts(nn.Module):
         "random",
         "values",
         "batch",
+        "data",
+        "rows",
+        "slices",
         "two",
         "none",
         "buffer",
