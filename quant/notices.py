@@ -58,11 +58,14 @@ def say_unfolded(form: NormalForm) -> None:
     outside = {*unfolded(form)}
     apart = [n for n in left if n in outside]
     blind = [n for n in apart if norms[n].running_mean is None]
-    upward = [n for n in apart if n not in blind and _behind_transposed(form, n)]
+    behind = [n for n in apart if n not in blind]
+    upward = [n for n in behind if _is_behind(form, n, _ConvTransposeNd)]
+    sideward = [n for n in behind if _is_behind(form, n, (nn.Conv1d, nn.Conv3d))]
     reasons = {
         "keeping no statistics": blind,
         "behind a transposed convolution": upward,
-        "not directly behind one convolution or linear layer": [n for n in apart if n not in (*blind, *upward)],
+        "behind a convolution of one or three dimensions": sideward,
+        "not directly behind one convolution or linear layer": [n for n in behind if n not in (*upward, *sideward)],
         "behind a layer that stays float, is linear, or is pooled first": [n for n in left if n not in outside],
     }
     for why, names in reasons.items():
@@ -70,10 +73,8 @@ def say_unfolded(form: NormalForm) -> None:
             notice(f"kept {counted(len(names), 'batch norm')}, {why}: {some(names)}")
 
 
-def _behind_transposed(form: NormalForm, name: str) -> bool:
-    return any(
-        isinstance(module(form, source), _ConvTransposeNd) for node in places(form)[name] for source in sources(node)
-    )
+def _is_behind(form: NormalForm, name: str, kinds: type[nn.Module] | tuple[type[nn.Module], ...]) -> bool:
+    return any(isinstance(module(form, source), kinds) for node in places(form)[name] for source in sources(node))
 
 
 def say_uncorrected(names: Sequence[str]) -> None:

@@ -42,11 +42,12 @@ def test_norms_that_stay_are_told_apart_by_why(capsys: pytest.CaptureFixture[str
 def test_norms_that_cannot_be_folded_say_why(capsys: pytest.CaptureFixture[str]) -> None:
     made = nn.Sequential(
         nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8, track_running_stats=False), nn.ConvTranspose2d(8, 8, 2), nn.BatchNorm2d(8),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10),
+        nn.Flatten(2), nn.Conv1d(8, 8, 3), nn.BatchNorm1d(8), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(8, 10),
     )  # fmt: skip
     form = captured(made)
     capsys.readouterr()
     notices.say_unfolded(form)
     assert capsys.readouterr().err == (
         "notice: kept 1 batch norm, keeping no statistics: 1\nnotice: kept 1 batch norm, behind a transposed convolution: 3\n"
+        "notice: kept 1 batch norm, behind a convolution of one or three dimensions: 6\n"
     )
