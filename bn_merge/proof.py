@@ -27,8 +27,8 @@ def prove(model: NormalForm, pictures: Tensor, task: Task = CLASSIFICATION) -> N
     """Fold a float64 copy of a network and compare its output with that of the unfolded copy.
 
     The difference must stay within 1e-10 of the largest output. If activations are quantized, one picture in eight may
-    differ more: a value on the edge of two codes may fall to either side. A wrong fold changes all pictures. So does a network
-    with many values on edges, such as differences of signs. Then each layer reads the input that it had in the unfolded
+    differ more: a value on the edge of two codes may fall to either side. A wrong fold changes all pictures. Many
+    values on edges, as of differences of signs, can change all pictures, too. Then each layer reads the input that it had in the unfolded
     copy: codes may differ on edges alone, and the output on no picture.
 
     Args:

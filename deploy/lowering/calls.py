@@ -117,6 +117,23 @@ def layer_norm(builder: Builder, node: fx.Node) -> int:
     return found
 
 
+def rms_norm(builder: Builder, node: fx.Node) -> int:
+    """Divide by the root of the mean square over the last axes."""
+    told = values(node)
+    shape, count = builder.shape(builder.source()), len(told["normalized_shape"])
+    table = builder.reshaped(builder.source(), (prod(shape[:-count]), prod(shape[-count:])), ".rows")
+    eps = torch.finfo(torch.float32).eps if told["eps"] is None else float(told["eps"])
+    squares = builder.add(Combine, table, table, part=".squares", kind="mul")
+    mean = builder.add(Reduce, squares, part=".mean", kind="mean", axes=(1,))
+    root = builder.add(
+        Function, builder.add(Affine, mean, part=".shift", shift=numbers(eps)), part=".root", kind="sqrt"
+    )
+    found = builder.reshaped(builder.add(Combine, table, root, part=".over", kind="div"), shape, ".axes")
+    if told["weight"] is None:
+        return found
+    return combined(builder, "mul", [found, operand(builder, told["weight"], len(shape))], ".weight")
+
+
 def group_norm(builder: Builder, node: fx.Node) -> int:
     told = values(node)
     source = builder.source()
@@ -169,7 +186,7 @@ CALLS: dict[Any, Rule] = {
     aten.mean: reduce("mean"), aten.sum: reduce("sum"), aten.amax: reduce("max"), aten.amin: reduce("min"),
     aten.linalg_vector_norm: length,
     aten.softmax: softmax(False), aten._softmax: softmax(False), aten.log_softmax: softmax(True),
-    aten._log_softmax: softmax(True), aten.layer_norm: layer_norm, aten.group_norm: group_norm,
+    aten._log_softmax: softmax(True), aten.layer_norm: layer_norm, aten.rms_norm: rms_norm, aten.group_norm: group_norm,
     aten.max_pool2d: called_pool, aten.adaptive_max_pool2d: adaptive_max,
     aten.max_pool2d_with_indices: pool_with_indices,
 }  # fmt: skip

@@ -6,7 +6,7 @@ Such code reads the size of a value, makes numbers of it, and often lays them ou
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,27 +17,33 @@ from models.graph.calls import BATCH, changes, packet, source
 from models.graph.capture.inplace import roots
 from models.graph.channels.labels import SHAPES
 from models.graph.flow import is_size
-from models.graph.normal import NormalForm
+from models.graph.normal import NormalForm, pictures, type_and_device
+
+COUNTS = (BATCH, BATCH + 1, BATCH + 3)
+"""Numbers of pictures for which a value must be the same."""
 
 
 def with_constants(form: NormalForm) -> NormalForm:
     """Return a network with the modules of `form` whose graph reads these values as tensors, one for all pictures.
 
-    A value that differs between pictures stays as it is, such as torch.arange over the pictures.
+    A value that differs between pictures, or with their number, stays as it is.
     """
     nodes = list(form.captured.graph.nodes)
     memory = roots(form.captured.graph)
     fixed = _fixed(nodes, memory)
-    own = _of_tensors_alone(nodes, memory)
+    written = {memory[source(node)] for node in nodes if changes(node)}
+    own = _of_tensors_alone(nodes, memory, written)
     wanted = [node for node in nodes if _is_wanted(node, fixed - own)]
-    written = [node for node in wanted if not _is_read_too_early(node, nodes, memory, fixed)]
-    found = {node: value for node, value in _values(form, written).items() if value is not None}
+    settled = [node for node in wanted if not _is_read_too_early(node, nodes, memory, fixed)]
+    found = {node: value for node, value in _values(form, settled).items() if value is not None}
+    is_complete = {*wanted} == found.keys()
+    if not is_complete:  # a value that stays may need what is written, and its state between two writes
+        found = {node: value for node, value in found.items() if memory[node] not in written}
     if not found:
         return form
     made, graph = copy.copy(form), fx.Graph()
     made._buffers = dict(form._buffers)
     new: dict[fx.Node, fx.Node] = {}
-    is_complete = {*wanted} == found.keys()  # else a value that stays may need what is written
     spare = []  # nodes of the new graph that nothing may need any more
     for node in nodes:
         new[node] = graph.node_copy(node, lambda each: new[each])
@@ -72,9 +78,14 @@ def _fixed(nodes: Collection[fx.Node], memory: dict[fx.Node, fx.Node]) -> set[fx
         written |= more
 
 
-def _of_tensors_alone(nodes: Collection[fx.Node], memory: dict[fx.Node, fx.Node]) -> set[fx.Node]:
-    """Return the nodes that compute on the network's tensors alone, without sizes and writes. Other rules know them."""
-    written, found = {memory[source(node)] for node in nodes if changes(node)}, set[fx.Node]()
+def _of_tensors_alone(
+    nodes: Collection[fx.Node], memory: dict[fx.Node, fx.Node], written: Collection[fx.Node]
+) -> set[fx.Node]:
+    """Return the nodes that compute on the network's tensors alone, without sizes and writes.
+
+    Builder.hold computes them without a run of the network.
+    """
+    found: set[fx.Node] = set()
     for node in nodes:
         computed = node.all_input_nodes and {*node.all_input_nodes} <= found and memory[node] not in written
         if node.op == "get_attr" or computed:
@@ -98,10 +109,16 @@ def _is_read_too_early(
 
 
 def _values(form: NormalForm, wanted: list[fx.Node]) -> dict[fx.Node, Tensor | None]:
-    """Return each value, with one row where pictures have equal ones; None where they have not."""
+    """Return each value, with one row where pictures have equal ones; None if it depends on the picture or their number."""
     if not wanted:
         return {}
-    seen: dict[fx.Node, Any] = {}
+    runs = [_run(form, wanted, count) for count in COUNTS]
+    return {node: _one([run[node] for run in runs], node.meta["shape"]) for node in wanted}
+
+
+def _run(form: NormalForm, wanted: list[fx.Node], count: int) -> dict[fx.Node, Tensor]:
+    """Return values of a run on so many pictures."""
+    seen: dict[fx.Node, Tensor] = {}
 
     class Recorder(fx.Interpreter):
         def run_node(self, n: fx.Node) -> Any:
@@ -110,15 +127,19 @@ def _values(form: NormalForm, wanted: list[fx.Node]) -> dict[fx.Node, Tensor | N
                 seen[n] = found
             return found
 
-    tensor = next(form.parameters())
-    Recorder(form, graph=form.captured.graph).run(
-        torch.zeros(BATCH, *form.captured.picture, dtype=tensor.dtype, device=tensor.device)
+    dtype, device = type_and_device(form)
+    Recorder(form, graph=form.captured.graph).run(pictures(form.captured.picture, count).to(device, dtype))
+    return {node: value.clone() for node, value in seen.items()}
+
+
+def _one(values: list[Tensor], shape: Sequence[int | None]) -> Tensor | None:
+    """Return what the values of all runs have in common, as one row if the first axis is that of the pictures."""
+    if None not in shape:
+        return values[0] if all(value.equal(values[0]) for value in values) else None
+    if [axis for axis, size in enumerate(shape) if size is None] != [0]:
+        return None
+    row = values[0][:1]
+    same = all(
+        len(value) == count and value.equal(row.expand_as(value)) for value, count in zip(values, COUNTS, strict=True)
     )
-    return {node: _one(node, seen[node]) for node in wanted}
-
-
-def _one(node: fx.Node, value: Tensor) -> Tensor | None:
-    rows = [axis for axis, size in enumerate(node.meta["shape"]) if size is None]
-    if not rows:
-        return value
-    return value[:1].clone() if rows == [0] and len(value) == BATCH and value[0].equal(value[1]) else None
+    return row if same else None

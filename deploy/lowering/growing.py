@@ -27,7 +27,9 @@ def pad(builder: Builder, node: fx.Node) -> int:
     )
     fill = told.get("value")
     if fill == -np.inf and all(_is_max_pool(builder, reader) for reader in readers(cast(fx.Node, builder.node))):
-        fill = float(np.finfo(np.float32).min)  # no number is smaller
+        fill = float(np.finfo(np.float32).min)  # no number is smaller; a window of padding alone gives it, not -inf
+    if isinstance(fill, float) and not np.isfinite(fill):
+        raise builder.refused("padding with infinity that a max-pool alone does not read")
     if not all(isinstance(side, int) for side in given) or not (fill is None or is_number(fill)):
         raise builder.refused("padding that is computed")
     shape, source = builder.shape(builder.source()), builder.source()
@@ -48,7 +50,9 @@ def pad(builder: Builder, node: fx.Node) -> int:
 
 
 def _is_max_pool(builder: Builder, node: fx.Node) -> bool:
-    return isinstance(module(builder.form, node), nn.MaxPool2d) or packet(node) is aten.max_pool2d
+    return isinstance(module(builder.form, node), nn.MaxPool2d) or packet(node) in (
+        aten.max_pool2d, aten.max_pool2d_with_indices,
+    )  # fmt: skip
 
 
 def upsample(kind: str) -> Rule:

@@ -25,6 +25,8 @@ def unfold(builder: Builder, node: fx.Node) -> int:
     if any(around):
         above, left = around
         source = builder.add(Pad, source, part=".pad", sides=(above, above, left, left))
+    if len(builder.shape(source)) != 3:
+        raise builder.refused("windows of a value that has no channels, rows and columns")
     channels, *sides = builder.shape(source)
     windows = [
         (size - step * (many - 1) - 1) // by + 1

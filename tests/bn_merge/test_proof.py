@@ -18,6 +18,7 @@ from engine.checkpoint.history import Train
 from engine.checkpoint.provenance import Origin
 from engine.data.info import DataInfo
 from engine.errors import BAD_CHECKPOINT, UserError
+from engine.tasks.classification import CLASSIFICATION
 from models.blocks import ConvBNAct
 from quant.prepare import prepare
 from quant.quantizer_spec import for_inputs, quantizer
@@ -78,6 +79,35 @@ def test_layers_that_read_the_unfolded_inputs_agree_on_every_picture(kind: int |
     folded.block5.conv.bias += 5
     assert proof._layer_by_layer(exact, folded, x) is None
     assert (exact(x) == expected).all()
+
+
+class Strict:
+    """A task for which the first comparison says that all pictures changed."""
+
+    output_name, is_finite = CLASSIFICATION.output_name, staticmethod(CLASSIFICATION.is_finite)
+
+    def __init__(self) -> None:
+        self.compared = 0
+
+    def changed(self, before: Tensor, after: Tensor) -> int:
+        self.compared += 1
+        return len(before) if self.compared == 1 else CLASSIFICATION.changed(before, after)
+
+
+def test_where_most_pictures_change_the_layers_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = prepare(form("nin", [8] * 8), QuantSpec(quantizer("b"), for_inputs("b")))
+    model.train()(pictures())
+    prove(model.eval(), pictures(), task := Strict())
+    assert task.compared == 2
+
+    def wrong(model: nn.Module) -> nn.Module:
+        merged = merge(model)
+        merged.block5.conv.bias.add_(5)
+        return merged
+
+    monkeypatch.setattr(proof, "merge", wrong)
+    with pytest.raises(AssertionError, match="changes the logits of 16 of 16 pictures"):
+        prove(model, pictures(), Strict())
 
 
 def test_a_network_without_finite_logits_is_refused() -> None:

@@ -33,8 +33,8 @@ def on_maps(to: Writer, node: fx.Node) -> bool:
     rule = _rule(to, node)
     if rule is None:
         return False
-    axis = to.axes[source(node)]
-    if axis.before or len(axis.after) < 2:
+    axis = to.axes.get(source(node))
+    if axis is None or axis.before or len(axis.after) < 2:
         raise ValueError("it reads maps that are not behind the axis of the pictures")
     rule(to, node, axis)
     return True

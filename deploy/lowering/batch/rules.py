@@ -132,8 +132,10 @@ def layer_norm(to: Writer, node: fx.Node) -> None:
 
 def pad(to: Writer, node: fx.Node) -> None:
     axis, told = to.axes[source(node)], values(node)
-    if len(told["pad"]) > 2 * len(axis.after) or told.get("mode", "constant") != "constant":
-        raise ValueError("it pads with numbers of a value whose pictures are not in its first axis, or pads that axis")
+    if len(told["pad"]) > 2 * len(axis.after):
+        raise ValueError("it pads the axis of the pictures, or one in front of it")
+    if told.get("mode", "constant") != "constant":
+        raise ValueError("it repeats numbers at the sides of a value whose pictures are not in its first axis")
     to.copy(node, axis.resized(shape_of(node)))
 
 
@@ -152,7 +154,7 @@ RULES: dict[Any, Rule] = {
     **dict.fromkeys((aten.softmax, aten._softmax, aten.log_softmax, aten._log_softmax), reduce),
     **dict.fromkeys((aten.matmul, aten.bmm, aten.scaled_dot_product_attention), product),
     **dict.fromkeys((aten.expand, aten.expand_as), expand),
-    aten.cat: concatenate, aten.stack: stack, aten.linear: linear, aten.layer_norm: layer_norm,
+    aten.cat: concatenate, aten.stack: stack, aten.linear: linear, aten.layer_norm: layer_norm, aten.rms_norm: layer_norm,
     **dict.fromkeys((aten.pad, aten.constant_pad_nd), pad),
 }  # fmt: skip
 """The rule of each call; elementwise functions need none."""

@@ -1,6 +1,6 @@
 """Operations that PyTorch itself writes with others: torch.multiply is torch.mul, torch.hstack is torch.cat.
 
-The rules of the toolkit know few of these names, and PyTorch has some 200. So a graph gets the calls that they stand for.
+The rules of the toolkit know few of these names, and PyTorch has more than 300. So a graph gets the calls that they stand for.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 from models.graph import calls
 from models.graph.capture.export import silent
 
+aten = torch.ops.aten
+
 WHOLE = frozenset({
     "adaptive_avg_pool2d", "adaptive_avg_pool3d", "alpha_dropout", "batch_norm", "contiguous", "conv1d", "conv2d",
     "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "dropout", "einsum", "expand_as",
     "feature_dropout", "flatten", "group_norm", "gru", "instance_norm", "layer_norm", "linear", "log_sigmoid",
     "log_softmax", "lstm", "matmul", "max_pool2d", "max_pool3d", "pad", "prelu", "relu6", "reshape", "reshape_as",
-    "rnn_relu", "rnn_tanh", "rrelu", "scaled_dot_product_attention", "selu", "softmax", "split", "square", "sym_numel",
-    "sym_size", "to", "unflatten", "view_as",
+    "rms_norm", "rnn_relu", "rnn_tanh", "rrelu", "scaled_dot_product_attention", "selu", "softmax", "split", "square",
+    "to", "unflatten", "view_as",
 })  # fmt: skip
 """The names that keep their call: a rule knows them, or, as recurrent layers, they stand for one call a time step."""
 
@@ -43,7 +45,7 @@ def write_out(graph: fx.Graph) -> None:
         given, form = tree_flatten((node.args, node.kwargs))
         sources = [value for value in given if isinstance(value, fx.Node)]
         inner = _traced(node, given, form, sources)
-        if inner is None:
+        if inner is None or not all(_holds_in_any_type(each) for each in inner.nodes):
             continue
         with graph.inserting_before(node):
             places = dict(zip(inner.find_nodes(op="placeholder"), sources, strict=True))
@@ -60,6 +62,16 @@ def _is_composite(node: fx.Node) -> bool:
         return False
     tensors = all(isinstance(leaf, Tensor) for leaf in tree_leaves(value))
     return tensors and torch._C._dispatch_has_kernel_for_dispatch_key(target.name(), COMPOSITE)
+
+
+def _holds_in_any_type(node: fx.Node) -> bool:
+    """Return whether an inner call gives values, and names no type: another copy of the network computes in another type."""
+    if (
+        node.op != "call_function" or node.target is aten.scalar_tensor.default
+    ):  # one number; sums and products convert it
+        return True
+    names_type = any(isinstance(leaf, torch.dtype) for leaf in tree_leaves((node.args, node.kwargs)))
+    return "val" in node.meta and not names_type
 
 
 def _traced(node: fx.Node, given: list[Any], form: Any, sources: list[fx.Node]) -> fx.Graph | None:

@@ -13,7 +13,7 @@ aten = torch.ops.aten
 
 
 def functional(graph: fx.Graph) -> None:
-    """Turn `x += y` into a new value, unless another value in the memory of `x` is read later.
+    """Turn `x += y` and `x[:] = y` into a new value, unless another value in the memory of `x` is read later.
 
     A change of a part whose whole is read later (`x[:, 0] = 0`) stays in place.
     """
@@ -28,7 +28,7 @@ def functional(graph: fx.Graph) -> None:
             continue
         changed.replace_all_uses_with(node, delete_user_cb=lambda user, here=here: order[user] > here)
         node.target = target
-        if target is aten.copy.default:  # it has no derivative
+        if target is aten.copy.default:  # aten.copy has no derivative
             with graph.inserting_before(node):
                 expanded = graph.call_function(aten.expand_as.default, (node.args[1], changed))
             expanded.meta, order[expanded] = dict(node.meta), here

@@ -8,11 +8,14 @@ import torch
 from torch import Tensor, fx
 
 from models.graph.calls import BATCH
-from models.graph.normal import NormalForm
+from models.graph.normal import NormalForm, pictures, type_and_device
 
 
 def measure_sizes(form: NormalForm) -> None:
-    """Measure the sizes of all values, in place, if those of some call do not depend on the number of pictures it reads."""
+    """Measure the sizes of all values, in place, if some call gives the same sizes for any number of pictures.
+
+    A mean over all pictures is such a call, too; its sizes stay as they are.
+    """
     if not any(_lost_pictures(node) for node in form.captured.graph.nodes):
         return
     few, more = (_sizes(form, count) for count in (BATCH, BATCH + 1))
@@ -34,14 +37,13 @@ def _sizes(form: NormalForm, count: int) -> dict[fx.Node, tuple[int, ...]]:
     """Return the sizes of each value for so many pictures."""
     found: dict[fx.Node, tuple[int, ...]] = {}
 
-    class Measured(fx.Interpreter):
+    class _Measured(fx.Interpreter):
         def run_node(self, n: fx.Node) -> Any:
             value = super().run_node(n)
             if isinstance(value, Tensor) and n.op not in ("get_attr", "output"):
                 found[n] = tuple(value.shape)
             return value
 
-    tensor = next(form.parameters())
-    pictures = torch.zeros(count, *form.captured.picture, dtype=tensor.dtype, device=tensor.device)
-    Measured(form.eval(), graph=form.captured.graph).run(pictures)
+    dtype, device = type_and_device(form)
+    _Measured(form.eval(), graph=form.captured.graph).run(pictures(form.captured.picture, count).to(device, dtype))
     return found

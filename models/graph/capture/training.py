@@ -116,7 +116,7 @@ def _run(network: nn.Module, x: Tensor, parameters: list[nn.Parameter], *, train
             except Exception as fault:
                 if no_memory(fault):
                     raise
-                return Run(output.detach(), None, moved, one_line(fault))
+                return Run(output.detach(), None, moved, one_line(fault).partition(" Hint:")[0])
         finally:
             network.eval()
 

@@ -85,6 +85,7 @@ CALLED: dict[Any, list[Call]] = {
     aten._softmax: [lambda s, x: aten._softmax(x, 3, False)],
     aten.layer_norm: [lambda s, x: F.layer_norm(x, (8, 8)), lambda s, x: F.layer_norm(x, (8,), s.row, s.row, 0.5),
                       lambda s, x: F.layer_norm(x.permute(0, 2, 3, 1), (8,), s.row), lambda s, x: F.layer_norm(x, (8, 8), s.map, s.map)],
+    aten.rms_norm: [lambda s, x: F.rms_norm(x, (8, 8)), lambda s, x: F.rms_norm(x.permute(0, 2, 3, 1), (8,), s.row, 0.5)],
     aten.group_norm: [lambda s, x: F.group_norm(x, 4, s.row, s.row, 0.1), lambda s, x: F.group_norm(x.flatten(2), 2)],
     aten.adaptive_max_pool2d: [lambda s, x: F.adaptive_max_pool2d(x, (3, 5)), lambda s, x: F.adaptive_max_pool2d(x, 2)],
     aten.contiguous: [lambda s, x: x.permute(0, 2, 3, 1).contiguous()], aten.clone: [lambda s, x: x.clone()],

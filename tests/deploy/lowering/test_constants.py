@@ -9,10 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bn_merge.merge import merge
 from deploy.lowering.constants import with_constants
 from deploy.operations.functions import Constant
 from engine.errors import UserError
+from models.graph.capture.form import capture
 from tests.deploy.lowering.calling import Call, assert_same, captured, lowered, network
+from tests.deploy.quantized import SIDE, SPECS, trained
+from tests.tools.cases import conv_bn
 
 
 def coordinates(s: Any, x: Tensor) -> Tensor:
@@ -54,8 +58,18 @@ def cleared_between_reads(s: Any, x: Tensor) -> Tensor:
     return before + x * shift + torch.zeros(x.shape[0], 8, 8, 8)
 
 
+def views_written_twice(s: Any, x: Tensor) -> Tensor:
+    whole = torch.zeros(8, 8)
+    rows = whole[2:4]
+    rows.add_(1)
+    before = x[:, :, 2:4] * rows
+    rows.mul_(2)
+    return x * whole + F.pad(before, (0, 0, 0, 6))
+
+
 KEPT: dict[str, Call] = {
     "coordinates": coordinates, "waves": waves, "windows": windows, "cleared": cleared, "cleared between reads": cleared_between_reads,
+    "views written twice": views_written_twice,
     "repeated": lambda s, x: x + s.all.repeat(x.shape[0], 1, 1, 1),
     "a token": lambda s, x: torch.cat([s.map[None].expand(x.shape[0], -1, -1), x.flatten(2)], 2),
     "zeros": lambda s, x: torch.cat([x, torch.zeros_like(x)[:, :2]], 1),
@@ -83,6 +97,12 @@ def written_between_reads(s: Any, x: Tensor) -> Tensor:
 
 
 REFUSED: dict[str, tuple[Call, str]] = {
+    "a count": (lambda s, x: x * torch.ones(x.shape[0]).sum(), "inner.ones"),
+    "a share": (lambda s, x: x * (torch.ones(x.shape[0], 1, 1, 1) / x.shape[0]), "inner.ones"),
+    "of the third picture": (
+        lambda s, x: x * (1 + F.relu(torch.arange(x.shape[0]) - 1.0)).view(-1, 1, 1, 1),
+        "inner.arange",
+    ),
     "of each picture": (lambda s, x: x * torch.arange(x.shape[0]).view(-1, 1, 1, 1), "inner.arange"),
     "random": (lambda s, x: x * torch.rand(x.shape[0], 1, 1, 1), "inner.rand"),
     "written with pictures": (written_with_pictures, "inner.zeros_like"),
@@ -104,6 +124,15 @@ def test_a_value_is_computed_once_and_in_training_as_before() -> None:
     assert ({*form.state_dict()}, [node.name for node in form.captured.graph.nodes]) == before
     assert [type(op) for op in lowered(form).operations].count(Constant) == 1
     assert [node.op for node in made.captured.graph.nodes].count("get_attr") == 1
+
+
+@pytest.mark.parametrize("kind", ["w8a8", "lsq", "int8", "int8 folded", "wbab bacp", "wta8"])
+def test_quantized_networks_without_a_float_parameter(kind: str) -> None:
+    made = nn.Sequential(
+        conv_bn(3, 8, 3, 2), network(coordinates).inner, conv_bn(10, 16, 3, 2), nn.Flatten(), nn.Linear(256, 10)
+    )
+    merged = merge(trained(capture(made.eval(), (3, SIDE, SIDE), "a test", check=False), SPECS[kind]))
+    assert any(isinstance(op, Constant) for op in lowered(merged).operations)
 
 
 def test_other_networks_stay_as_they_are() -> None:

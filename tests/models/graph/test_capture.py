@@ -192,7 +192,15 @@ def overwritten_in_part(net: nn.Module, x: Tensor) -> Tensor:
     return found
 
 
-@pytest.mark.parametrize("run", [overwritten, overwritten_by_one_for_all, overwritten_in_part])
+def overwritten_by_another_type(net: nn.Module, x: Tensor) -> Tensor:
+    found = x * 2
+    found[:] = x > 0
+    return found / 3 + x
+
+
+@pytest.mark.parametrize(
+    "run", [overwritten, overwritten_by_one_for_all, overwritten_in_part, overwritten_by_another_type]
+)
 def test_values_that_are_overwritten_train_as_before(run: Callable[[nn.Module, Tensor], Tensor]) -> None:
     own = Bare(run)
     form = capture(copy.deepcopy(own), (3, 16, 16), "net")

@@ -102,11 +102,13 @@ def test_a_call_packs(name: str) -> None:
     assert torch.allclose(run(lowered(form), x), expected, atol=1e-5 * expected.abs().max())
 
 
-@pytest.mark.parametrize("name", ["bilinear", "upsample_linear1d"])
+@pytest.mark.parametrize("name", ["bilinear", "fft_fft2", "one_hot", "upsample_linear1d"])
 def test_calls_that_stay(name: str) -> None:
-    """Their code reads memory, or their inner call rounds differently."""
+    """Their code reads memory, names a type, or returns nothing; or their inner call rounds differently."""
     run: dict[str, Call] = {
         "bilinear": lambda s, x: F.bilinear(x, x, s.gain.reshape(1, 1, 8).expand(2, 8, 8)),
+        "fft_fft2": lambda s, x: torch.fft.fft2(x).abs(),
+        "one_hot": lambda s, x: x * F.one_hot((x.mean((2, 3)) > 0).long(), 2)[:, :, 1, None, None],
         "upsample_linear1d": lambda s, x: F.interpolate(x.flatten(2), scale_factor=0.3, mode="linear").unsqueeze(2),
     }
     assert getattr(aten, name) in {packet(node) for node in captured(run[name]).captured.graph.nodes}

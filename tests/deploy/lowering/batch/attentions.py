@@ -124,6 +124,7 @@ CALLS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
     "add a map": lambda s, x: back(between(x) + s.map[:, None]),
     "add a map behind": lambda s, x: laid(x).add(s.all[:, 4:]).reshape(-1, 8, 8, 8),
     "functions": lambda s, x: back(F.hardswish(between(x)).neg().clamp(-1, 0.5).sigmoid()),
+    "rms norm": lambda s, x: F.rms_norm(laid(x), (8, 8), s.map).reshape(-1, 8, 8, 8),
     "pad": lambda s, x: F.pad(laid(x), (1, 2, 0, 3)).reshape(-1, 8, 11, 11),
     "modules": lambda s, x: back(F.gelu(F.relu(between(x)) - 0.5)),
     "dropout": lambda s, x: back(F.dropout(between(x).contiguous(), 0.5, False)),
