@@ -28,11 +28,17 @@ def functional(graph: fx.Graph) -> None:
             continue
         changed.replace_all_uses_with(node, delete_user_cb=lambda user, here=here: order[user] > here)
         node.target = target
-        if target is aten.copy.default:  # aten.copy has no derivative
-            with graph.inserting_before(node):
-                expanded = graph.call_function(aten.expand_as.default, (node.args[1], changed))
-            expanded.meta, order[expanded] = dict(node.meta), here
-            node.target, node.args, node.kwargs = aten.clone.default, (expanded,), {}
+        if target is aten.copy.default:
+            order[_as_clone(graph, node, changed)] = here
+
+
+def _as_clone(graph: fx.Graph, node: fx.Node, changed: fx.Node) -> fx.Node:
+    """Make a clone of a copy: aten.copy has no derivative. Return the node that gives what is copied the right sizes."""
+    with graph.inserting_before(node):
+        expanded = graph.call_function(aten.expand_as.default, (node.args[1], changed))
+    expanded.meta = dict(node.meta)
+    node.target, node.args, node.kwargs = aten.clone.default, (expanded,), {}
+    return expanded
 
 
 def written(graph: fx.Graph) -> set[fx.Node]:
