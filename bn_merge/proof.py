@@ -82,7 +82,9 @@ def _layer_by_layer(exact: NormalForm, folded: NormalForm, pictures: Tensor) -> 
     for name, layer in before.items():
         if hasattr(layer, "input_quantizer") and hasattr(after.get(name), "input_quantizer"):
             handles.append(layer.register_forward_pre_hook(record(name)))
-            handles.append(after[name].register_forward_pre_hook(replaced(name, cast(nn.Module, layer.input_quantizer))))
+            handles.append(
+                after[name].register_forward_pre_hook(replaced(name, cast(nn.Module, layer.input_quantizer)))
+            )
     try:
         exact(pictures)
         found = folded(pictures)
