@@ -106,32 +106,36 @@ def softmaxed(builder: Builder, source: int, axis: int, log: bool = False, part:
 def layer_norm(builder: Builder, node: fx.Node) -> int:
     """Normalise over the last axes; the factors vary along one axis, or are constants over all of them."""
     told = values(node)
-    shape, count = builder.shape(builder.source()), len(told["normalized_shape"])
-    rank = len(shape)
-    table = builder.reshaped(builder.source(), (prod(shape[:-count]), prod(shape[-count:])), ".rows")
-    found = builder.add(Standardize, table, axes=(1,), eps=float(told["eps"]))
-    found = builder.reshaped(found, shape, ".axes")
-    for name, kind in (("weight", "mul"), ("bias", "add")):
-        if told.get(name) is not None:
-            found = combined(builder, kind, [found, operand(builder, told[name], rank)], f".{name}")
-    return found
+    found = builder.add(Standardize, _last_axes(builder, told), axes=(1,), eps=float(told["eps"]))
+    return _with_factors(builder, told, found)
 
 
 def rms_norm(builder: Builder, node: fx.Node) -> int:
     """Divide by the root of the mean square over the last axes."""
     told = values(node)
-    shape, count = builder.shape(builder.source()), len(told["normalized_shape"])
-    table = builder.reshaped(builder.source(), (prod(shape[:-count]), prod(shape[-count:])), ".rows")
+    table = _last_axes(builder, told)
     eps = torch.finfo(torch.float32).eps if told["eps"] is None else float(told["eps"])
     squares = builder.add(Combine, table, table, part=".squares", kind="mul")
     mean = builder.add(Reduce, squares, part=".mean", kind="mean", axes=(1,))
-    root = builder.add(
-        Function, builder.add(Affine, mean, part=".shift", shift=numbers(eps)), part=".root", kind="sqrt"
-    )
-    found = builder.reshaped(builder.add(Combine, table, root, part=".over", kind="div"), shape, ".axes")
-    if told["weight"] is None:
-        return found
-    return combined(builder, "mul", [found, operand(builder, told["weight"], len(shape))], ".weight")
+    shifted = builder.add(Affine, mean, part=".shift", shift=numbers(eps))
+    root = builder.add(Function, shifted, part=".root", kind="sqrt")
+    return _with_factors(builder, told, builder.add(Combine, table, root, part=".over", kind="div"))
+
+
+def _last_axes(builder: Builder, told: dict[str, Any]) -> int:
+    """Lay the axes that a norm works on into one, (rows, numbers)."""
+    shape, count = builder.shape(builder.source()), len(told["normalized_shape"])
+    return builder.reshaped(builder.source(), (prod(shape[:-count]), prod(shape[-count:])), ".rows")
+
+
+def _with_factors(builder: Builder, told: dict[str, Any], found: int) -> int:
+    """Give a table the axes of a norm's source, multiply by the norm's weight and add its bias."""
+    shape = builder.shape(builder.source())
+    found = builder.reshaped(found, shape, ".axes")
+    for name, kind in (("weight", "mul"), ("bias", "add")):
+        if told.get(name) is not None:
+            found = combined(builder, kind, [found, operand(builder, told[name], len(shape))], f".{name}")
+    return found
 
 
 def group_norm(builder: Builder, node: fx.Node) -> int:

@@ -31,10 +31,15 @@ def with_constants(form: NormalForm) -> NormalForm:
     nodes = list(form.captured.graph.nodes)
     memory = roots(form.captured.graph)
     fixed = _fixed(nodes, memory)
-    written = {memory[source(node)] for node in nodes if changes(node)}
+    place = {node: number for number, node in enumerate(nodes)}
+    written = {memory[source(node)]: place[node] for node in nodes if changes(node)}  # the last write into each
     own = _of_tensors_alone(nodes, memory, written)
     wanted = [node for node in nodes if _is_wanted(node, fixed - own)]
-    settled = [node for node in wanted if not _is_read_too_early(node, nodes, memory, fixed)]
+    settled = [
+        node
+        for node in wanted
+        if all(user in fixed or place[user] > written.get(memory[node], -1) for user in node.users)
+    ]
     found = {node: value for node, value in _values(form, settled).items() if value is not None}
     is_complete = {*wanted} == found.keys()
     if not is_complete:  # a value that stays may need what is written, and its state between two writes
@@ -98,14 +103,6 @@ def _is_wanted(node: fx.Node, fixed: set[fx.Node]) -> bool:
     if node not in fixed or is_size(node) or node.meta.get("shape") is None:
         return False
     return any(user not in fixed and packet(user) not in SHAPES and not is_size(user) for user in node.users)
-
-
-def _is_read_too_early(
-    node: fx.Node, nodes: list[fx.Node], memory: dict[fx.Node, fx.Node], fixed: set[fx.Node]
-) -> bool:
-    """Return whether a call outside `fixed` reads a value before all of it is written."""
-    writes = [place for place, each in enumerate(nodes) if changes(each) and memory[source(each)] is memory[node]]
-    return bool(writes) and any(user not in fixed and nodes.index(user) < writes[-1] for user in node.users)
 
 
 def _values(form: NormalForm, wanted: list[fx.Node]) -> dict[fx.Node, Tensor | None]:

@@ -11,6 +11,7 @@ from torch import fx
 
 from deploy.lowering.builder import Builder, Rule
 from deploy.lowering.modules import pair
+from deploy.operations.base import window
 from deploy.operations.layers import Transposed
 from deploy.operations.places import Concatenate, Pad, Slice
 from models.graph.calls import values
@@ -22,16 +23,10 @@ def unfold(builder: Builder, node: fx.Node) -> int:
     """Lay the windows of maps side by side, (C, H, W) to (C * places in a window, windows), as nn.Unfold does."""
     kernel, apart, around, stride = _window(node)
     source = builder.source()
+    windows = window(builder.shape(source), kernel, stride, _sides(around), apart)
     if any(around):
-        above, left = around
-        source = builder.add(Pad, source, part=".pad", sides=(above, above, left, left))
-    if len(builder.shape(source)) != 3:
-        raise builder.refused("windows of a value that has no channels, rows and columns")
-    channels, *sides = builder.shape(source)
-    windows = [
-        (size - step * (many - 1) - 1) // by + 1
-        for size, many, step, by in zip(sides, kernel, apart, stride, strict=True)
-    ]
+        source = builder.add(Pad, source, part=".pad", sides=_sides(around))
+    channels = builder.shape(source)[0]
     parts = []
     for place in np.ndindex(*kernel):
         part = source
@@ -50,10 +45,7 @@ def fold(builder: Builder, node: fx.Node) -> int:
     """Add windows that overlap to maps, as nn.Fold does: a transposed layer whose weights are 0 and 1."""
     kernel, apart, around, stride = _window(node)
     channels, *sides = builder.given()
-    windows = [
-        (size + 2 * near - step * (many - 1) - 1) // by + 1
-        for size, near, many, step, by in zip(sides, around, kernel, apart, stride, strict=True)
-    ]
+    windows = window(builder.given(), kernel, stride, _sides(around), apart)
     places = prod(kernel)
     weight = np.tile(np.eye(places, dtype=np.float32).reshape(places, 1, *kernel), (channels, 1, 1, 1))
     more = tuple(
@@ -71,6 +63,12 @@ def _window(node: fx.Node) -> list[tuple[int, int]]:
     """Return the size of a window, the distance of its places, the padding, and the distance of windows."""
     told = values(node)
     return [pair(told[name]) for name in ("kernel_size", "dilation", "padding", "stride")]
+
+
+def _sides(around: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return the padding above, below, left, right."""
+    above, left = around
+    return above, above, left, left
 
 
 WINDOWS: dict[Any, Rule] = {aten.im2col: unfold, aten.col2im: fold}

@@ -66,9 +66,7 @@ def _is_composite(node: fx.Node) -> bool:
 
 def _holds_in_any_type(node: fx.Node) -> bool:
     """Return whether an inner call gives values, and names no type: another copy of the network computes in another type."""
-    if (
-        node.op != "call_function" or node.target is aten.scalar_tensor.default
-    ):  # one number; sums and products convert it
+    if node.op != "call_function" or node.target is aten.scalar_tensor.default:  # sums and products convert one number
         return True
     names_type = any(isinstance(leaf, torch.dtype) for leaf in tree_leaves((node.args, node.kwargs)))
     return "val" in node.meta and not names_type

@@ -6,10 +6,11 @@ import copy
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from deploy.lowering.batch.first import batch_first
 from models.graph.normal import NormalForm
+from tests.deploy.lowering.calling import assert_same, captured, lowered
 
 
 def moves_the_pictures(form: NormalForm) -> bool:
@@ -35,3 +36,11 @@ def assert_first(form: NormalForm) -> None:
         x = torch.randn(count, *form.captured.picture, dtype=torch.float64)
         with torch.no_grad():
             assert torch.allclose(Checked(first, graph=first.captured.graph).run(x), exact(x), rtol=1e-12, atol=1e-12)
+
+
+def assert_computes(made: nn.Module) -> None:
+    """Check a network that moves the pictures' axis: its graph in batch-first form, and its program."""
+    form = captured(made)
+    assert moves_the_pictures(form)
+    assert_first(form)
+    assert_same(lowered(form), made)

@@ -22,8 +22,8 @@ from engine.system.compiled import Unavailable
 from models.graph.calls import packet
 from models.graph.capture.form import capture
 from tests.deploy.lowering.batch.attentions import ATTENTIONS, CALLS, laid, moved
-from tests.deploy.lowering.batch.checking import assert_first, moves_the_pictures
-from tests.deploy.lowering.calling import assert_same, captured, lowered, network
+from tests.deploy.lowering.batch.checking import assert_computes
+from tests.deploy.lowering.calling import captured, lowered, network
 from tests.deploy.quantized import SIDE, SPECS, pictures, trained
 from tests.tools.cases import conv_bn
 
@@ -32,20 +32,12 @@ aten = torch.ops.aten
 
 @pytest.mark.parametrize("name", ATTENTIONS)
 def test_attention(name: str) -> None:
-    made = network(ATTENTIONS[name]())
-    form = captured(made)
-    assert moves_the_pictures(form)
-    assert_first(form)
-    assert_same(lowered(form), made)
+    assert_computes(network(ATTENTIONS[name]()))
 
 
 @pytest.mark.parametrize("name", CALLS)
 def test_a_call(name: str) -> None:
-    made = network(CALLS[name])
-    form = captured(made)
-    assert moves_the_pictures(form)
-    assert_first(form)
-    assert_same(lowered(form), made)
+    assert_computes(network(CALLS[name]))
 
 
 def test_every_rule_is_used() -> None:

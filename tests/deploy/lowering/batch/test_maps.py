@@ -19,8 +19,8 @@ from deploy.reference.run import run
 from engine.errors import UserError
 from engine.system.compiled import Unavailable
 from models.graph.capture.form import capture
-from tests.deploy.lowering.batch.checking import assert_first, moves_the_pictures
-from tests.deploy.lowering.calling import assert_same, captured, lowered, network
+from tests.deploy.lowering.batch.checking import assert_computes
+from tests.deploy.lowering.calling import Calling, captured, lowered, network
 from tests.deploy.quantized import SIDE, SPECS, pictures, trained
 from tests.tools.cases import conv_bn
 
@@ -76,15 +76,6 @@ class Normalized(nn.Conv2d):
         return F.conv2d(x, F.normalize(self.weight), self.bias)
 
 
-class Call(nn.Module):
-    def __init__(self, call: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.call = call
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.call(x)
-
-
 MADE: dict[str, Callable[[], nn.Module]] = {
     "EMA": EMA,
     "a layer": lambda: Windows(nn.Conv2d(8, 6, 3, 2, 1)),
@@ -93,21 +84,17 @@ MADE: dict[str, Callable[[], nn.Module]] = {
     "a transposed layer": lambda: Windows(nn.ConvTranspose2d(8, 5, 2, 2)),
     "a pool": lambda: Windows(nn.MaxPool2d(3, 2, 1)),
     "a mean": lambda: Windows(nn.AvgPool2d(2)),
-    "a called pool": lambda: Windows(Call(lambda x: F.max_pool2d(x, 2))),
+    "a called pool": lambda: Windows(Calling(lambda s, x: F.max_pool2d(x, 2))),
     "a batch norm": lambda: Windows(nn.Sequential(nn.ReLU(), nn.BatchNorm2d(8))),
     "a group norm": lambda: Windows(nn.GroupNorm(4, 8)),
-    "nearest": lambda: Windows(Call(lambda x: F.interpolate(x, scale_factor=2.0))),
-    "bilinear": lambda: Windows(Call(lambda x: F.interpolate(x, size=(6, 6), mode="bilinear"))),
+    "nearest": lambda: Windows(Calling(lambda s, x: F.interpolate(x, scale_factor=2.0))),
+    "bilinear": lambda: Windows(Calling(lambda s, x: F.interpolate(x, size=(6, 6), mode="bilinear"))),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MADE)
 def test_it_computes_what_it_did(name: str) -> None:
-    made = network(MADE[name]())
-    form = captured(made)
-    assert moves_the_pictures(form)
-    assert_first(form)
-    assert_same(lowered(form), made)
+    assert_computes(network(MADE[name]()))
 
 
 def test_a_layer_is_stored_once() -> None:
@@ -142,13 +129,13 @@ def test_quantized_layers_on_windows(kind: str) -> None:
 
 def turned(call: Callable[[Tensor], Tensor]) -> Callable[[], nn.Module]:
     """Return a network whose pictures are behind the channels of its maps."""
-    return lambda: Call(lambda x: call(x.permute(1, 0, 2, 3)).permute(1, 0, 2, 3))
+    return lambda: Calling(lambda s, x: call(x.permute(1, 0, 2, 3)).permute(1, 0, 2, 3))
 
 
 REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "behind another axis": (turned(lambda x: F.max_pool2d(x, 2)), "maps that are not behind the axis of the pictures"),
     "many windows": (
-        lambda: Call(lambda x: F.conv2d(x.permute(0, 2, 3, 1).reshape(-1, 1, 2, 2), torch.ones(1, 1, 1, 1)).reshape(-1, 8, 8, 8)),
+        lambda: Calling(lambda s, x: F.conv2d(x.permute(0, 2, 3, 1).reshape(-1, 1, 2, 2), torch.ones(1, 1, 1, 1)).reshape(-1, 8, 8, 8)),
         "it runs on 128 groups or windows",
     ),
     "in front of a max-pool": (
