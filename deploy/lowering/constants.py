@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -17,7 +16,8 @@ from models.graph.calls import BATCH, changes, packet, source
 from models.graph.capture.inplace import roots
 from models.graph.channels.labels import SHAPES
 from models.graph.flow import is_size
-from models.graph.normal import NormalForm, pictures, type_and_device
+from models.graph.normal import NormalForm
+from models.graph.runs import run_and_look
 
 COUNTS = (BATCH, BATCH + 1, BATCH + 3)
 """Numbers of pictures for which a value must be the same."""
@@ -116,17 +116,8 @@ def _values(form: NormalForm, wanted: list[fx.Node]) -> dict[fx.Node, Tensor | N
 def _run(form: NormalForm, wanted: list[fx.Node], count: int) -> dict[fx.Node, Tensor]:
     """Return values of a run on so many pictures."""
     seen: dict[fx.Node, Tensor] = {}
-
-    class Recorder(fx.Interpreter):
-        def run_node(self, n: fx.Node) -> Any:
-            found = super().run_node(n)
-            if n in wanted:
-                seen[n] = found
-            return found
-
-    dtype, device = type_and_device(form)
-    Recorder(form, graph=form.captured.graph).run(pictures(form.captured.picture, count).to(device, dtype))
-    return {node: value.clone() for node, value in seen.items()}
+    run_and_look(form, count, lambda node, value: seen.update({node: value} if node in wanted else {}))
+    return {node: value.clone() for node, value in seen.items()}  # with all that was written into them
 
 
 def _one(values: list[Tensor], shape: Sequence[int | None]) -> Tensor | None:

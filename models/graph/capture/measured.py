@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, fx
 
 from models.graph.calls import BATCH
-from models.graph.normal import NormalForm, pictures, type_and_device
+from models.graph.normal import NormalForm
+from models.graph.runs import run_and_look
 
 
 def measure_sizes(form: NormalForm) -> None:
@@ -32,18 +32,13 @@ def _lost_pictures(node: fx.Node) -> bool:
     return any(None in (source.meta.get("shape") or ()) for source in node.all_input_nodes)
 
 
-@torch.no_grad()
 def _sizes(form: NormalForm, count: int) -> dict[fx.Node, tuple[int, ...]]:
     """Return the sizes of each value for so many pictures."""
     found: dict[fx.Node, tuple[int, ...]] = {}
 
-    class _Measured(fx.Interpreter):
-        def run_node(self, n: fx.Node) -> Any:
-            value = super().run_node(n)
-            if isinstance(value, Tensor) and n.op not in ("get_attr", "output"):
-                found[n] = tuple(value.shape)
-            return value
+    def measure(node: fx.Node, value: Any) -> None:
+        if isinstance(value, Tensor) and node.op not in ("get_attr", "output"):
+            found[node] = tuple(value.shape)
 
-    dtype, device = type_and_device(form)
-    _Measured(form.eval(), graph=form.captured.graph).run(pictures(form.captured.picture, count).to(device, dtype))
+    run_and_look(form.eval(), count, measure)
     return found
