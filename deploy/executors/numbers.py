@@ -11,13 +11,15 @@ from torch.nn import functional as F
 
 from deploy.operations import functions as of_numbers, layers, places
 from deploy.operations.base import Codes, Matrix, Operation, Value
+from deploy.reference.functions import EXACT
 from deploy.reference.run import RULES, tensor
 
 _NATIVE: dict[str, Callable[..., Tensor]] = {
-    "abs": torch.abs, "clamp": torch.clamp, "elu": F.elu, "exp": torch.exp, "gelu": F.gelu,
+    "clamp": torch.clamp, "elu": F.elu, "exp": torch.exp, "gelu": F.gelu,
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"), "hardsigmoid": F.hardsigmoid, "hardswish": F.hardswish,
     "leaky_relu": F.leaky_relu, "mish": F.mish, "relu": F.relu, "sigmoid": torch.sigmoid, "silu": F.silu,
-    "sqrt": torch.sqrt, "tanh": torch.tanh,
+    "sqrt": torch.sqrt, "tanh": torch.tanh, "erf": torch.erf, "log": torch.log, "log1p": torch.log1p,
+    "expm1": torch.expm1, **EXACT,
 }  # fmt: skip
 
 _POOLS: dict[str, Callable[..., Tensor]] = {"mean": F.adaptive_avg_pool2d, "max": F.adaptive_max_pool2d}

@@ -34,6 +34,7 @@ RULES: dict[type, Callable[[Graph, int, Any], None]] = {
     of_places.AdaptivePool: places.adaptive_pool,
     of_places.Concatenate: places.concatenate,
     of_places.Slice: places.cut,
+    of_places.Take: places.take,
     of_places.Pad: places.pad,
     of_places.Reshape: places.reshape,
     of_places.Permute: places.permute,

@@ -5,14 +5,19 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from onnx import TensorProto
 
 from deploy.executors.plans import ends_of
 from deploy.exporting.graph import PICTURE, Graph
 from deploy.exporting.layers import left_to_codes
 from deploy.operations.functions import Combine, Constant, Function, Product, Reduce, Slopes, Softmax, Standardize
 
-_PLAIN = {"abs": "Abs", "exp": "Exp", "relu": "Relu", "sigmoid": "Sigmoid", "sqrt": "Sqrt", "tanh": "Tanh"}
-_BOTH = {"add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "max": "Max", "min": "Min"}
+_PLAIN = {
+    "abs": "Abs", "ceil": "Ceil", "erf": "Erf", "exp": "Exp", "floor": "Floor", "log": "Log", "relu": "Relu",
+    "round": "Round", "sigmoid": "Sigmoid", "sign": "Sign", "sqrt": "Sqrt", "tanh": "Tanh",
+}  # fmt: skip
+_BOTH = {"add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "max": "Max", "min": "Min", "pow": "Pow"}
+_COMPARED = {"eq": "Equal", "gt": "Greater", "ge": "GreaterOrEqual", "lt": "Less", "le": "LessOrEqual"}
 
 
 def function(graph: Graph, number: int, operation: Function) -> None:
@@ -36,6 +41,10 @@ def function(graph: Graph, number: int, operation: Function) -> None:
         found = graph.node("Mul", x, graph.node("Sigmoid", x))
     elif kind == "mish":
         found = graph.node("Mul", x, graph.node("Tanh", graph.node("Softplus", x)))
+    elif kind == "expm1":
+        found = graph.node("Sub", graph.node("Exp", x), graph.tensor(1.0, np.float32))
+    elif kind == "log1p":
+        found = graph.node("Log", graph.node("Add", x, graph.tensor(1.0, np.float32)))
     else:
         found = _gelu(graph, x, by_tanh=kind == "gelu_tanh")
     graph.at[number + 1] = found
@@ -60,7 +69,17 @@ def slopes(graph: Graph, number: int, operation: Slopes) -> None:
 
 
 def combine(graph: Graph, number: int, operation: Combine) -> None:
-    graph.at[number + 1] = graph.node(_BOTH[operation.kind], *(graph.at[source] for source in operation.sources))
+    one, other = (graph.at[source] for source in operation.sources)
+    if operation.kind in _BOTH:
+        found = graph.node(_BOTH[operation.kind], one, other)
+    elif operation.kind == "keep":
+        kept = graph.node("Cast", other, to=TensorProto.BOOL)
+        found = graph.node("Where", kept, one, graph.tensor(0.0, np.float32))
+    else:
+        same = graph.node(_COMPARED.get(operation.kind, "Equal"), one, other)
+        found = graph.node("Not", same) if operation.kind == "ne" else same
+        found = graph.node("Cast", found, to=TensorProto.FLOAT)
+    graph.at[number + 1] = found
 
 
 def product(graph: Graph, number: int, operation: Product) -> None:

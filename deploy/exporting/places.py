@@ -20,6 +20,7 @@ from deploy.operations.places import (
     Permute,
     Reshape,
     Slice,
+    Take,
     Upsample,
     nearest,
 )  # fmt: skip
@@ -105,6 +106,11 @@ def cut(graph: Graph, number: int, operation: Slice) -> None:
     graph.at[number + 1] = graph.node(
         "Slice", graph.at[operation.sources[0]], *(graph.tensor([n], np.int64) for n in told)
     )
+
+
+def take(graph: Graph, number: int, operation: Take) -> None:
+    places = graph.tensor(operation.places, np.int64)
+    graph.at[number + 1] = graph.node("Gather", graph.at[operation.sources[0]], places, axis=operation.axis + 1)
 
 
 def pad(graph: Graph, number: int, operation: Pad) -> None:

@@ -110,11 +110,11 @@ class Builder:
         return number
 
     def tensor(self, node: fx.Node) -> Tensor:
-        """Return the network's tensor that a call reads, or a result computed from such tensors alone."""
+        """Return the network's tensor that a call reads, or a result computed from such tensors alone, in floating point."""
         found = self.held.get(node)
-        if not isinstance(found, Tensor) or not found.is_floating_point():
-            raise self.refused(f"it reads {node}, which is not a floating-point tensor of the network")
-        return found.detach()
+        if not isinstance(found, Tensor) or found.is_complex():
+            raise self.refused(f"it reads {node}, which is not a tensor of real numbers of the network")
+        return found.detach() if found.is_floating_point() else found.double()
 
     def hold(self, node: fx.Node) -> bool:
         """Keep a node's value if it is a tensor of the network or computed from such tensors alone.

@@ -1,4 +1,4 @@
-"""Rules for calls that compute or reduce numbers: functions, means, norms, softmax, pools."""
+"""Rules for calls that compute numbers: functions, norms, softmax, pools."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ from deploy.lowering.modules import max_pool, pair
 from deploy.lowering.rows import along, elementwise
 from deploy.operations.functions import Combine, Function, Reduce, Softmax, Standardize
 from deploy.operations.layers import Affine
-from deploy.operations.places import AdaptivePool
+from deploy.operations.places import AdaptivePool, AveragePool
 from models.graph.calls import values
 
 aten = torch.ops.aten
 
 POWERS = range(1, 9)
-"""Whole powers, which are products of the value with itself."""
+"""Whole powers that are products of the value with itself."""
 
 
 def function(kind: str) -> Rule:
     def rule(builder: Builder, node: fx.Node) -> int:
+        if values(node).get("decimals"):
+            raise builder.refused("rounding to decimals")
         return elementwise(builder, builder.source(), Function, kind=kind)
 
     return rule
@@ -54,42 +56,17 @@ def negative(builder: Builder, node: fx.Node) -> int:
 
 
 def power(builder: Builder, node: fx.Node) -> int:
-    exponent = values(node).get("exponent", 2)
+    told = {"exponent": 2, **values(node)}
+    exponent = told["exponent"]
     if exponent == 0.5:
         return builder.add(Function, builder.source(), kind="sqrt")
     if exponent not in POWERS:
-        raise builder.refused(f"a power other than 0.5 and {POWERS[0]} to {POWERS[-1]}")
+        rank = len(builder.given())
+        return combined(builder, "pow", [operand(builder, told[name], rank) for name in ("self", "exponent")])
     found = builder.source()
     for number in range(int(exponent) - 1):
         found = builder.add(Combine, found, builder.source(), part=f".{number}", kind="mul")
     return found
-
-
-def reduce(kind: str) -> Rule:
-    def rule(builder: Builder, node: fx.Node) -> int:
-        told = values(node)
-        source = builder.source()
-        dims = told.get("dim")
-        if dims is None or dims == []:
-            raise builder.refused("it works across pictures")
-        dims = [dims] if isinstance(dims, int) else dims
-        axes = tuple(sorted(builder.axis(dim) for dim in dims))
-        found = builder.add(Reduce, source, kind=kind, axes=axes)
-        return builder.reshaped(found, builder.given(), ".shape")
-
-    return rule
-
-
-def length(builder: Builder, node: fx.Node) -> int:
-    """Add an L2 norm along some axes, as used to normalise features."""
-    told, source = values(node), builder.source()
-    dims = told.get("dim")
-    if told.get("ord", 2) != 2 or not dims or told.get("dtype") is not None:
-        raise builder.refused("a norm other than the L2 norm along some axes")
-    axes = tuple(sorted(builder.axis(dim) for dim in ([dims] if isinstance(dims, int) else dims)))
-    squares = builder.add(Combine, source, source, part=".squares", kind="mul")
-    total = builder.add(Reduce, squares, part=".sum", kind="sum", axes=axes)
-    return builder.reshaped(builder.add(Function, total, kind="sqrt"), builder.given(), ".shape")
 
 
 def softmax(log: bool) -> Rule:
@@ -174,6 +151,21 @@ def pool_with_indices(builder: Builder, node: fx.Node) -> list[int]:
     return [called_pool(builder, node)]
 
 
+def pool_along_channels(builder: Builder, node: fx.Node) -> int:
+    """Add a mean of neighbouring channels, as F.local_response_norm computes it: avg_pool3d with windows of one row and column."""
+    told = values(node)
+    kernel, stride, padding = (list(told[name]) for name in ("kernel_size", "stride", "padding"))
+    if kernel[1:] != [1, 1] or (stride or [1, 1, 1])[1:] != [1, 1] or padding[1:] != [0, 0]:
+        raise builder.refused("windows of several rows or columns")
+    shape = builder.shape(builder.source())
+    table = builder.reshaped(builder.source(), (*shape[:2], prod(shape[2:])), ".table")
+    found = builder.add(
+        AveragePool, table, kernel=(kernel[0], 1), stride=((stride or kernel)[0], 1), padding=(padding[0], padding[0], 0, 0),
+        ceil=told["ceil_mode"], counts_padding=told["count_include_pad"], divisor=told["divisor_override"],
+    )  # fmt: skip
+    return builder.reshaped(found, builder.given(), ".shape")
+
+
 def adaptive_max(builder: Builder, node: fx.Node) -> list[int]:
     size = pair(values(node)["output_size"])
     return [builder.add(AdaptivePool, builder.source(), kind="max", size=size)]
@@ -182,16 +174,15 @@ def adaptive_max(builder: Builder, node: fx.Node) -> list[int]:
 CALLS: dict[Any, Rule] = {
     aten.add: combine("add"), aten.sub: combine("sub"), aten.rsub: combine("rsub"), aten.mul: combine("mul"),
     aten.div: combine("div"), aten.maximum: combine("max"), aten.minimum: combine("min"),
-    aten.relu: function("relu"), aten.abs: function("abs"), aten.exp: function("exp"), aten.sqrt: function("sqrt"),
-    aten.sigmoid: function("sigmoid"), aten.tanh: function("tanh"), aten.silu: function("silu"),
-    aten.hardswish: function("hardswish"), aten.hardsigmoid: function("hardsigmoid"), aten.mish: function("mish"),
+    **{getattr(aten, kind): function(kind) for kind in (
+        "abs", "ceil", "erf", "exp", "expm1", "floor", "hardsigmoid", "hardswish", "log", "log1p", "mish", "relu", "round",
+        "sigmoid", "sign", "silu", "sqrt", "tanh",
+    )},
     aten.neg: negative, aten.square: power, aten.pow: power,
     aten.clamp: clamp, aten.clamp_min: clamp, aten.clamp_max: clamp, aten.hardtanh: clamp, aten.leaky_relu: leaky,
-    aten.mean: reduce("mean"), aten.sum: reduce("sum"), aten.amax: reduce("max"), aten.amin: reduce("min"),
-    aten.linalg_vector_norm: length,
     aten.softmax: softmax(False), aten._softmax: softmax(False), aten.log_softmax: softmax(True),
     aten._log_softmax: softmax(True), aten.layer_norm: layer_norm, aten.rms_norm: rms_norm, aten.group_norm: group_norm,
-    aten.max_pool2d: called_pool, aten.adaptive_max_pool2d: adaptive_max,
+    aten.avg_pool3d: pool_along_channels, aten.max_pool2d: called_pool, aten.adaptive_max_pool2d: adaptive_max,
     aten.max_pool2d_with_indices: pool_with_indices,
 }  # fmt: skip
 """The rule of each operation; operations that move numbers are in moves.py."""

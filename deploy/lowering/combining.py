@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import torch
 from torch import fx
 
 from deploy.lowering.builder import Builder, Rule, is_number, numbers
 from deploy.lowering.rows import along
+from deploy.lowering.truths import is_truth
 from deploy.operations.base import Shape
 from deploy.operations.functions import Combine, Constant
 from deploy.operations.layers import Affine
-from models.graph.calls import values
+from models.graph.calls import packet, values
+from models.graph.flow import readers
+
+aten = torch.ops.aten
 
 MOST_BROADCAST = 3
 """The most axes of values that engines combine with broadcasting."""
+LOWEST = float(np.finfo(np.float32).min)
+"""In the place of -inf where softmax reads it: exp of it, less any number of the row, is 0, too."""
+SHARES = (aten.softmax, aten._softmax, aten.scaled_dot_product_attention)
+VIEWS = (aten.reshape, aten.unflatten, aten.flatten, aten.squeeze, aten.unsqueeze)
 
 
 def operand(builder: Builder, value: Any, rank: int) -> int | np.ndarray:
-    """Return the number of a value, or a constant as an array of `rank` axes, without the batch axis."""
+    """Return the number of a value, or a constant as an array of `rank` axes, without the batch axis.
+
+    -inf becomes the lowest number if softmax alone reads the result.
+    """
+    if value == -np.inf and _is_masked(cast(fx.Node, builder.node)):
+        value = LOWEST
     if is_number(value):
         return numbers(float(value)).reshape((1,) * rank)
     if isinstance(value, fx.Node) and value in builder.held:
@@ -27,8 +41,19 @@ def operand(builder: Builder, value: Any, rank: int) -> int | np.ndarray:
         if tensor.ndim > rank + 1 or (tensor.ndim == rank + 1 and tensor.shape[0] != 1):
             raise builder.refused("it works across pictures")
         held = tensor[0] if tensor.ndim == rank + 1 else tensor
+        if held.is_floating_point() and _is_masked(cast(fx.Node, builder.node)):
+            held = held.masked_fill(held == -np.inf, LOWEST)
         return numbers(held).reshape((1,) * (rank - held.ndim) + tuple(held.shape))
     return builder.source(value)
+
+
+def _is_masked(node: fx.Node) -> bool:
+    """Return whether a call computes softmax, or softmax alone reads its value."""
+    behind = readers(node)
+    return packet(node) in SHARES or (
+        bool(behind)
+        and all(packet(reader) in SHARES or (packet(reader) in VIEWS and _is_masked(reader)) for reader in behind)
+    )
 
 
 def combine(kind: str) -> Rule:
@@ -42,6 +67,8 @@ def combine(kind: str) -> Rule:
         both[place] = _times(builder, both[place], told.get("alpha", 1))
         if kind == "rsub":
             both.reverse()
+        if kind == "add" and all(is_truth(builder, told[name]) for name in ("self", "other")):
+            return combined(builder, "max", both)  # PyTorch's sum of two truths is `or`
         return combined(builder, {"rsub": "sub"}.get(kind, kind), both)
 
     return rule
@@ -84,6 +111,13 @@ def combined(builder: Builder, kind: str, both: list[Any], part: str = "") -> in
         ]
     found = builder.add(Combine, *sources, part=part, kind=kind)
     return builder.reshaped(found, tuple(map(max, *shapes)), f"{part}.shape")
+
+
+def opposite(builder: Builder, truth: Any) -> Any:
+    """Return 1 where a truth is 0, else 0, as an operand; `truth` is one."""
+    if isinstance(truth, np.ndarray):
+        return (truth == 0).astype(np.float32)
+    return combined(builder, "eq", [truth, numbers(0.0).reshape((1,) * len(builder.shape(truth)))], ".not")
 
 
 def flattened(one: Shape, other: Shape) -> tuple[Shape, Shape]:

@@ -1,4 +1,4 @@
-"""Rules for calls that are several operations of a program: selu, celu, glu, lerp, roll, instance norm and others."""
+"""Rules for calls that are several operations of a program: selu, celu, glu, lerp, instance norm and others."""
 
 from __future__ import annotations
 
@@ -12,31 +12,16 @@ from deploy.lowering.calls import factored
 from deploy.lowering.combining import combined, operand
 from deploy.lowering.modules import log_sigmoid
 from deploy.lowering.moves import sliced
-from deploy.operations.functions import Combine, Constant, Function, Reduce, Standardize
+from deploy.lowering.rows import elementwise
+from deploy.operations.functions import Combine, Constant, Function, Standardize
 from deploy.operations.layers import Affine
-from deploy.operations.places import Concatenate, Permute
+from deploy.operations.places import Permute
 from models.graph.calls import values
 
 aten = torch.ops.aten
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 """Klambauer et al., arXiv 1706.02515; the digits that torch has."""
-
-
-def extreme(kind: str) -> Rule:
-    """Return the rule for torch.max and torch.min along an axis. Capture makes maximum and minimum of those of two values."""
-
-    def rule(builder: Builder, node: fx.Node) -> int | list[int]:
-        told = values(node)
-        if "dim" not in told:
-            raise builder.refused("it works across pictures")
-        source, axis = builder.source(), builder.axis(told["dim"])
-        found = builder.add(Reduce, source, kind=kind, axes=(axis,))
-        shape = builder.shape(source)
-        # programs have no indices, so the list has one item
-        return [found if told["keepdim"] else builder.reshaped(found, (*shape[:axis], *shape[axis + 1 :]), ".shape")]
-
-    return rule
 
 
 def selu(builder: Builder, node: fx.Node) -> int:
@@ -90,23 +75,6 @@ def lerp(builder: Builder, node: fx.Node) -> int:
     return combined(builder, "add", [start, combined(builder, "mul", [apart, weight], ".part")])
 
 
-def roll(builder: Builder, node: fx.Node) -> int:
-    told = values(node)
-    shifts, dims = (
-        list(each) if isinstance(each, (list, tuple)) else [each] for each in (told["shifts"], told["dims"])
-    )
-    if not dims or not all(isinstance(shift, int) for shift in shifts):
-        raise builder.refused("it works across pictures, or by numbers that are computed")
-    found = builder.source()
-    for number, (shift, dim) in enumerate(zip(shifts, dims, strict=True)):
-        axis = builder.axis(dim)
-        size = builder.shape(found)[axis]
-        if ahead := shift % size:
-            parts = sliced(builder, [size - ahead, ahead], axis, found, f".{number}")
-            found = builder.add(Concatenate, *reversed(parts), part=f".{number}.joined", axis=axis)
-    return found
-
-
 def pixel_unshuffle(builder: Builder, node: fx.Node) -> int:
     """Move rows and columns to channels: (C, H r, W r) -> (C r r, H, W)."""
     factor = values(node)["downscale_factor"]
@@ -116,6 +84,26 @@ def pixel_unshuffle(builder: Builder, node: fx.Node) -> int:
         Permute, builder.reshaped(builder.source(), apart, ".apart"), part=".move", axes=(0, 2, 4, 1, 3)
     )
     return builder.reshaped(moved, builder.given())
+
+
+def with_third(kind: str) -> Rule:
+    """Return the rule for self + value * (one combined with other): addcmul and addcdiv."""
+
+    def rule(builder: Builder, node: fx.Node) -> int:
+        told, rank = values(node), len(builder.given())
+        first, one, other = (operand(builder, told[name], rank) for name in ("self", "tensor1", "tensor2"))
+        factor = numbers(float(told["value"])).reshape((1,) * rank)
+        both = combined(builder, "mul", [combined(builder, kind, [one, other], ".both"), factor], ".scaled")
+        return combined(builder, "add", [first, both])
+
+    return rule
+
+
+def rrelu(builder: Builder, node: fx.Node) -> int:
+    """Add the leaky ReLU that RReLU is in evaluation."""
+    told = values(node)
+    slope = (float(told["lower"]) + float(told["upper"])) / 2
+    return elementwise(builder, builder.source(), Function, kind="leaky_relu", settings=(slope,))
 
 
 def instance_norm(builder: Builder, node: fx.Node) -> int:
@@ -128,8 +116,9 @@ def instance_norm(builder: Builder, node: fx.Node) -> int:
 
 
 COMPOSED: dict[Any, Rule] = {
-    aten.max: extreme("max"), aten.min: extreme("min"), aten.selu: selu, aten.rsqrt: inverted("sqrt"),
-    aten.reciprocal: inverted(), aten.glu: glu, aten.lerp: lerp, aten.roll: roll, aten.pixel_unshuffle: pixel_unshuffle,
-    aten.instance_norm: instance_norm, aten.celu: celu, aten.softshrink: softshrink,
+    aten.selu: selu, aten.rsqrt: inverted("sqrt"),
+    aten.reciprocal: inverted(), aten.glu: glu, aten.lerp: lerp, aten.pixel_unshuffle: pixel_unshuffle,
+    aten.instance_norm: instance_norm, aten.celu: celu, aten.softshrink: softshrink, aten.rrelu: rrelu,
+    aten.addcmul: with_third("mul"), aten.addcdiv: with_third("div"),
     aten.log_sigmoid: lambda builder, node: log_sigmoid(builder, builder.source()),
 }  # fmt: skip

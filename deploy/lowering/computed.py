@@ -6,6 +6,7 @@ in float, as in training.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor, fx
 
 from deploy.lowering import layers, matrices
 from deploy.lowering.builder import Builder, Rule, numbers
-from deploy.operations.layers import Affine, Convolution
+from deploy.operations.layers import Affine, Convolution, Transposed
 from models.graph.calls import values
 from models.layers.fold import normalizing
 
@@ -34,13 +35,33 @@ def linear(builder: Builder, node: fx.Node) -> int:
 def convolution(builder: Builder, node: fx.Node) -> int:
     told: Any = values(node)
     weight, bias = _tensors(builder, told)
-    for name in ("stride", "padding", "dilation"):
-        if not isinstance(told[name], str):
-            told[name] = tuple(told[name]) * (2 // len(told[name]))  # torch takes one number for both axes
+    count = weight.ndim - 2
+    stride, padding, dilation = (
+        told[name] if isinstance(told[name], str) else _each(told[name], count)
+        for name in ("stride", "padding", "dilation")
+    )
+    padding, source = layers.padding(weight.shape[2:], padding, dilation), builder.source()
+    if count == 1:  # a line of numbers is a picture with one row
+        weight, stride, padding, dilation = weight[:, :, None], (1, *stride), (0, 0, *padding), (1, *dilation)
+        channels, length = builder.shape(source)
+        source = builder.reshaped(source, (channels, 1, length), ".row")
+    found = builder.add(
+        Convolution, source, matrix=matrices.scaled(numbers(weight), None, bias), stride=stride, padding=padding,
+        dilation=dilation, groups=told["groups"],
+    )  # fmt: skip
+    return builder.reshaped(found, builder.given(), ".shape")
+
+
+def transposed(builder: Builder, node: fx.Node) -> int:
+    told: Any = values(node)
+    weight = _weight(builder, told)
+    bias = torch.zeros(weight.shape[1] * told["groups"]) if told["bias"] is None else builder.tensor(told["bias"])
+    stride, padding, more, dilation = (
+        _each(told[name], 2) for name in ("stride", "padding", "output_padding", "dilation")
+    )
     return builder.add(
-        Convolution, builder.source(), matrix=matrices.scaled(numbers(weight), None, bias),
-        stride=told["stride"], padding=layers.padding(weight.shape[2:], told["padding"], told["dilation"]),
-        dilation=told["dilation"], groups=told["groups"],
+        Transposed, builder.source(), weight=numbers(weight), shift=numbers(bias), stride=stride, padding=padding,
+        more=more, dilation=dilation, groups=told["groups"],
     )  # fmt: skip
 
 
@@ -58,11 +79,22 @@ def batch_norm(builder: Builder, node: fx.Node) -> int:
 
 def _tensors(builder: Builder, told: dict[str, Any]) -> tuple[Tensor, NDArray[np.float64]]:
     """Return the weight and the bias of a call."""
-    if told["weight"] not in builder.held:
-        raise builder.refused("a weight that depends on the picture")
-    weight = builder.tensor(told["weight"])
+    weight = _weight(builder, told)
     bias = np.zeros(len(weight)) if told["bias"] is None else builder.tensor(told["bias"]).cpu().double().numpy()
     return weight, bias
 
 
-COMPUTED: dict[Any, Rule] = {aten.linear: linear, aten.conv2d: convolution, aten.batch_norm: batch_norm}
+def _weight(builder: Builder, told: dict[str, Any]) -> Tensor:
+    if told["weight"] not in builder.held:
+        raise builder.refused("a weight that depends on the picture")
+    return builder.tensor(told["weight"])
+
+
+def _each(setting: Sequence[int], count: int) -> tuple[int, ...]:
+    """Return a setting for each of `count` axes; torch takes one number for all."""
+    return tuple(setting) * (count // len(setting))
+
+
+COMPUTED: dict[Any, Rule] = {
+    aten.linear: linear, aten.conv1d: convolution, aten.conv2d: convolution, aten.conv_transpose2d: transposed, aten.batch_norm: batch_norm,
+}  # fmt: skip

@@ -1,4 +1,4 @@
-"""Rules for calls that make values larger: padding, upsampling, repeating."""
+"""Rules for calls that make values larger: padding, repeating."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import fx, nn
-from torch.nn import functional as F
 
 from deploy.lowering.builder import Builder, Rule, is_number
 from deploy.operations.functions import Combine, Constant
-from deploy.operations.places import Concatenate, Pad, Upsample, nearest
+from deploy.operations.places import Concatenate, Pad, Slice, Upsample
 from models.graph.calls import packet, values
 from models.graph.flow import module, readers
 
@@ -37,15 +36,19 @@ def pad(builder: Builder, node: fx.Node) -> int:
         shape, given = (shape[0], 1, shape[1]), (*given[:2], 0, 0, *given[2:])
         source = builder.reshaped(source, shape, ".row")
     rest = [*given, *[0] * (8 - len(given))]
-    if len(shape) > 3 and not any(rest[4:]):  # maps of several axes of channels
+    if len(shape) > 3 and (not any(rest[4:]) or prod(shape[:-3]) == 1):  # maps of several axes of channels
         shape = (prod(shape[:-2]), *shape[-2:])
         source = builder.reshaped(source, shape, ".maps")
     if len(given) > 8 or any(rest[6:]) or len(shape) != 3:
         raise builder.refused("other axes than channels, rows and columns")
     left, right, above, below, front, back = rest[:6]
+    if min(front, back) < 0:  # it cuts channels away
+        start, stop = max(-front, 0), shape[0] - max(-back, 0)
+        source = builder.add(Slice, source, part=".kept", axis=0, start=start, stop=stop)
     found = builder.add(
-        Pad, source, sides=(above, below, left, right), kind=kind, fill=float(fill or 0), channels=(front, back)
-    )
+        Pad, source, sides=(above, below, left, right), kind=kind, fill=float(fill or 0),
+        channels=(max(front, 0), max(back, 0)),
+    )  # fmt: skip
     return builder.reshaped(found, builder.given(), ".shape")
 
 
@@ -53,29 +56,6 @@ def _is_max_pool(builder: Builder, node: fx.Node) -> bool:
     return isinstance(module(builder.form, node), nn.MaxPool2d) or packet(node) in (
         aten.max_pool2d, aten.max_pool2d_with_indices,
     )  # fmt: skip
-
-
-def upsample(kind: str) -> Rule:
-    def rule(builder: Builder, node: fx.Node) -> int:
-        told, shape = values(node), builder.given()
-        source_shape = builder.shape(builder.source())
-        align = bool(told.get("align_corners"))
-        if not _by_sizes(kind, node, source_shape, shape, align):
-            raise builder.refused("a scale factor that is not the ratio of its sizes")
-        return builder.add(Upsample, builder.source(), kind=kind, size=shape[1:], align_corners=align)
-
-    return rule
-
-
-def _by_sizes(kind: str, node: fx.Node, before: Any, after: Any, align: bool) -> bool:
-    """Return whether the sizes before and after determine the call's result; its scale factor may differ from their ratio."""
-    x = torch.arange(before[1] * before[2]).reshape(1, 1, *before[1:]).double()
-    said: Any = node.target
-    found = said(x, *node.args[1:], **node.kwargs)
-    if kind == "nearest":
-        rows, columns = (nearest(new, old) for new, old in zip(after[1:], before[1:], strict=True))
-        return torch.equal(found, x[:, :, rows][:, :, :, columns])
-    return torch.allclose(found, F.interpolate(x, after[1:], mode=kind, align_corners=align))
 
 
 def expand(builder: Builder, node: fx.Node) -> int:
@@ -106,6 +86,5 @@ def repeat(builder: Builder, node: fx.Node) -> int:
 
 GROWING: dict[Any, Rule] = {
     aten.pad: pad, aten.constant_pad_nd: pad, aten.reflection_pad2d: pad, aten.replication_pad2d: pad,
-    aten.upsample_nearest2d: upsample("nearest"), aten.upsample_bilinear2d: upsample("bilinear"), aten.repeat: repeat,
-    aten.expand: expand, aten.expand_as: expand,
+    aten.repeat: repeat, aten.expand: expand, aten.expand_as: expand,
 }  # fmt: skip

@@ -23,14 +23,6 @@ def reshape(builder: Builder, node: fx.Node) -> int:
     return builder.reshaped(builder.source(), builder.given())
 
 
-def converted(builder: Builder, node: fx.Node) -> int:
-    """Pass a conversion to fp32 or fp64; refuse other types."""
-    kinds = [a for a in (*node.args, *node.kwargs.values()) if isinstance(a, torch.dtype)]
-    if any(kind not in (torch.float32, torch.float64) for kind in kinds):
-        raise builder.refused(f"a conversion to {kinds[0]}")
-    return builder.source()
-
-
 def permute(builder: Builder, node: fx.Node) -> int:
     dims = values(node)["dims"]
     axes = [dim % len(dims) for dim in dims]
@@ -178,7 +170,6 @@ def stack(builder: Builder, node: fx.Node) -> int:
 
 MOVES: dict[Any, Rule] = {
     **dict.fromkeys((aten.contiguous, aten.clone, aten.detach, aten.alias, aten.dropout, aten.feature_dropout), same),
-    **dict.fromkeys((aten.to, aten._to_copy), converted),
     **dict.fromkeys(
         (aten.flatten, aten.reshape, aten._unsafe_view, aten.reshape_as, aten.view_as, aten.unflatten, aten.squeeze, aten.unsqueeze), reshape
     ),

@@ -6,17 +6,20 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import fx
 
 from deploy.lowering.builder import Builder, Rule, numbers
 from deploy.lowering.calls import softmaxed
-from deploy.lowering.combining import combined, operand
+from deploy.lowering.combining import LOWEST, combined, operand, opposite
+from deploy.lowering.truths import is_truth
 from deploy.operations.base import Shape
 from deploy.operations.functions import Constant, Product
 from deploy.operations.layers import Affine
 from deploy.operations.places import Permute
-from models.graph.calls import values
+from models.graph.calls import Values, values
 
 aten = torch.ops.aten
 
@@ -24,16 +27,35 @@ aten = torch.ops.aten
 def matmul(builder: Builder, node: fx.Node) -> int:
     """Multiply two values with a matrix for each picture, or one of them with a tensor of the network."""
     told = values(node)
-    one, other = (told[name] for name in (("self", "mat2") if "mat2" in told else ("self", "other")))
+    return _product(builder, told["self"], told["mat2"] if "mat2" in told else told["other"])
+
+
+def added_product(builder: Builder, node: fx.Node) -> int:
+    """Add beta self + alpha (one other), as addmm and baddbmm."""
+    told, rank = values(node), len(builder.given())
+    one, other = (told[name] for name in (("mat1", "mat2") if "mat1" in told else ("batch1", "batch2")))
+    beta, alpha = (numbers(float(told[name])).reshape((1,) * rank) for name in ("beta", "alpha"))
+    product = _product(builder, one, other, ".product")
+    scaled = [
+        each if factor.item() == 1 else combined(builder, "mul", [each, factor], part)
+        for each, factor, part in (
+            (operand(builder, told["self"], rank), beta, ".beta"), (product, alpha, ".alpha"),
+        )
+    ]  # fmt: skip
+    return combined(builder, "add", scaled)
+
+
+def _product(builder: Builder, one: fx.Node, other: fx.Node, part: str = "") -> int:
     ranks = {len(builder.shape(builder.source(each))) for each in (one, other) if each not in builder.held}
     held = [builder.tensor(each).ndim for each in (one, other) if each in builder.held]
     if ranks == {1} and held == [2] and other in builder.held:  # a row of numbers for each picture
         row = builder.source(one)
         row = builder.reshaped(row, (1, *builder.shape(row)), ".row")
-        return builder.reshaped(builder.add(Product, row, _factor(builder, other, 2)), builder.given(), ".shape")
+        found = builder.add(Product, row, _factor(builder, other, 2), part=part)
+        return builder.reshaped(found, builder.given(), f"{part}.shape")
     if len(ranks) > 1 or min(ranks) < 2 or min(held, default=2) < 2:
         raise builder.refused("it works across pictures, or a factor is no matrix")
-    return builder.add(Product, *(_factor(builder, each, *ranks) for each in (one, other)))
+    return builder.add(Product, *(_factor(builder, each, *ranks) for each in (one, other)), part=part)
 
 
 def _factor(builder: Builder, value: fx.Node, rank: int) -> int:
@@ -44,8 +66,8 @@ def _factor(builder: Builder, value: fx.Node, rank: int) -> int:
 def attention(builder: Builder, node: fx.Node) -> int:
     """Add softmax(query key^T scale + mask) value, as scaled_dot_product_attention in evaluation."""
     told = values(node)
-    if told.get("is_causal") or told.get("enable_gqa") or told.get("dropout_p"):
-        raise builder.refused("a causal mask, groups of queries or dropout in evaluation")
+    if told.get("enable_gqa") or told.get("dropout_p"):
+        raise builder.refused("groups of queries or dropout in evaluation")
     query, key, value = (builder.source(told[name]) for name in ("query", "key", "value"))
     rank = len(builder.shape(query))
     size = builder.shape(query)[-1]
@@ -53,14 +75,29 @@ def attention(builder: Builder, node: fx.Node) -> int:
     turned = _permuted(builder, key, [*range(rank - 2), rank - 1, rank - 2], ".turned")
     found = builder.add(Product, query, turned, part=".products")
     found = builder.add(Affine, found, part=".scaled", multiplier=numbers(factor))
-    if (mask := told.get("attn_mask")) is not None:
-        found = combined(builder, "add", [found, operand(builder, mask, rank)], ".masked")
+    if (mask := _mask(builder, told, rank)) is not None:
+        found = combined(builder, "add", [found, mask], ".masked")
     shares = softmaxed(builder, found, rank - 1, part=".shares")
     return builder.add(Product, shares, value)
 
 
+def _mask(builder: Builder, told: Values, rank: int) -> int | NDArray[np.float32] | None:
+    """Return the mask that attention adds to its products: the lowest number where a key is hidden from a query."""
+    if told.get("is_causal"):
+        rows, columns = (builder.shape(builder.source(told[name]))[-2] for name in ("query", "key"))
+        return np.triu(np.full((1,) * (rank - 2) + (rows, columns), LOWEST, np.float32), 1)
+    if (given := told.get("attn_mask")) is None:
+        return None
+    mask = operand(builder, given, rank)
+    if not is_truth(builder, given):
+        return mask
+    if isinstance(mask, np.ndarray):
+        return np.where(mask != 0, np.float32(0), np.float32(LOWEST))
+    return builder.add(Affine, opposite(builder, mask), part=".hidden", multiplier=numbers(LOWEST))
+
+
 def einsum(builder: Builder, node: fx.Node) -> int:
-    """Multiply two values whose first letter is that of the pictures.
+    """Multiply two values whose first letter is that of the pictures, or one of them by a tensor of the network.
 
     Letters in both factors and the result count matrices; letters in both factors alone are summed over.
     """
@@ -69,18 +106,25 @@ def einsum(builder: Builder, node: fx.Node) -> int:
     both, _, result = equation.partition("->")
     letters = both.split(",")
     plain = len(letters) == 2 and all(each.isalpha() and len({*each}) == len(each) for each in (*letters, result))
-    if not plain or len({each[0] for each in (*letters, result)}) > 1:
+    of_pictures = [word for word, each in zip(letters, operands, strict=False) if each not in builder.held]
+    alone = [word for word in letters if word not in of_pictures]
+    if not plain or len({word[0] for word in (*of_pictures, result)}) > 1 or any(result[0] in word for word in alone):
         raise builder.refused(
             "other than a product of two values, picture by picture, of which each letter has one axis"
         )
-    one, other = (each[1:] for each in letters)
+    one, other = (word if each in builder.held else word[1:] for word, each in zip(letters, operands, strict=True))
     result = result[1:]
     kept = [letter for letter in one if letter in other and letter in result]
     summed = [letter for letter in one if letter in other and letter not in result]
     rows, columns = ([c for c in mine if c not in its] for mine, its in ((one, other), (other, one)))
     if {*kept, *rows, *columns} != {*result}:
         raise builder.refused("a sum over an axis of one factor alone")
-    sources = [builder.source(each) for each in operands]
+    sources = [
+        builder.add(Constant, part=f".{each}", numbers=numbers(builder.tensor(each)))
+        if each in builder.held
+        else builder.source(each)
+        for each in operands
+    ]
     one_sizes, other_sizes = (
         dict(zip(word, builder.shape(each), strict=True)) for word, each in zip((one, other), sources, strict=True)
     )
@@ -113,5 +157,6 @@ def _permuted(builder: Builder, source: int, axes: Sequence[int], part: str) -> 
 
 
 PRODUCTS: dict[Any, Rule] = {
-    aten.matmul: matmul, aten.bmm: matmul, aten.mm: matmul, aten.einsum: einsum, aten.scaled_dot_product_attention: attention,
+    aten.matmul: matmul, aten.bmm: matmul, aten.mm: matmul, aten.addmm: added_product, aten.baddbmm: added_product,
+    aten.einsum: einsum, aten.scaled_dot_product_attention: attention,
 }  # fmt: skip

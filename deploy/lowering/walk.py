@@ -16,13 +16,17 @@ from deploy.lowering.calls import CALLS
 from deploy.lowering.composed import COMPOSED
 from deploy.lowering.computed import COMPUTED
 from deploy.lowering.constants import with_constants
+from deploy.lowering.deciding import DECIDING
 from deploy.lowering.ends import Ends
 from deploy.lowering.grids import coded_value, shared_codes
 from deploy.lowering.growing import GROWING
 from deploy.lowering.layers import layer, line, transposed, turned
 from deploy.lowering.modules import lowered
 from deploy.lowering.moves import MOVES, item
+from deploy.lowering.picking import PICKING
 from deploy.lowering.products import PRODUCTS
+from deploy.lowering.reductions import REDUCTIONS
+from deploy.lowering.resampling import RESAMPLING
 from deploy.lowering.windows import WINDOWS
 from deploy.operations.base import Operation
 from deploy.program import Program
@@ -36,7 +40,10 @@ from models.layers.quantizers.affine import affine_range
 from models.layers.quantizers.base import Quantizer, Steps
 from models.layers.quantizers.promises import grid_of
 
-RULES = {**CALLS, **COMPOSED, **MOVES, **GROWING, **WINDOWS, **PRODUCTS, **COMPUTED}
+RULES = {
+    **CALLS, **REDUCTIONS, **COMPOSED, **MOVES, **PICKING, **GROWING, **RESAMPLING, **WINDOWS, **PRODUCTS, **COMPUTED,
+    **DECIDING,
+}  # fmt: skip
 """The rule of each operation's calls."""
 
 

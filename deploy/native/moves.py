@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from deploy.native.layout import Place
 from deploy.operations.base import Operation, Shape
-from deploy.operations.places import Concatenate, Pad, Permute, Reshape, Slice, Upsample, nearest
+from deploy.operations.places import Concatenate, Pad, Permute, Reshape, Slice, Take, Upsample, nearest
 
-KINDS = (Concatenate, Pad, Permute, Reshape, Slice, Upsample)
+KINDS = (Concatenate, Pad, Permute, Reshape, Slice, Take, Upsample)
 _PADS = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 FILL = -1
 
@@ -80,6 +80,8 @@ def _moved(operation: Operation, lies: NDArray[np.int64]) -> NDArray[np.int64]:
         return lies.reshape(operation.shape)
     if isinstance(operation, Slice):
         return lies[(slice(None),) * operation.axis + (slice(operation.start, operation.stop, operation.step),)]
+    if isinstance(operation, Take):
+        return lies.take(operation.places, operation.axis)
     if isinstance(operation, Upsample):
         rows, columns = (nearest(new, old) for new, old in zip(operation.size, lies.shape[1:], strict=True))
         return lies[:, rows][:, :, columns]

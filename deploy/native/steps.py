@@ -19,10 +19,10 @@ WORD = 32
 ) = range(21)  # fmt: skip
 
 FUNCTIONS = (
-    "abs", "clamp", "elu", "exp", "gelu", "gelu_tanh", "hardsigmoid", "hardswish", "leaky_relu", "mish", "relu", "sigmoid",
-    "silu", "sqrt", "tanh",
+    "abs", "ceil", "clamp", "elu", "erf", "exp", "expm1", "floor", "gelu", "gelu_tanh", "hardsigmoid", "hardswish",
+    "leaky_relu", "log", "log1p", "mish", "relu", "round", "sigmoid", "sign", "silu", "sqrt", "tanh",
 )  # fmt: skip
-COMBINATIONS = ("add", "sub", "mul", "div", "max", "min")
+COMBINATIONS = ("add", "sub", "mul", "div", "max", "min", "pow", "eq", "ne", "gt", "ge", "lt", "le", "keep")
 SPAN_KINDS = ("mean", "max", "sum", "min")
 
 Callback = ctypes.CFUNCTYPE(None, c_int64, c_void_p)

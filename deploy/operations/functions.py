@@ -9,8 +9,8 @@ from typing import Literal
 from deploy.operations.base import MOST_SUMS, Numbers, Operation, Shape, Value, axes_of, short, single
 
 Kind = Literal[
-    "abs", "clamp", "elu", "exp", "gelu", "gelu_tanh", "hardsigmoid", "hardswish", "leaky_relu", "mish", "relu",
-    "sigmoid", "silu", "sqrt", "tanh",
+    "abs", "ceil", "clamp", "elu", "erf", "exp", "expm1", "floor", "gelu", "gelu_tanh", "hardsigmoid", "hardswish",
+    "leaky_relu", "log", "log1p", "mish", "relu", "round", "sigmoid", "sign", "silu", "sqrt", "tanh",
 ]  # fmt: skip
 SETTINGS: dict[str, int] = {"clamp": 2, "elu": 1, "leaky_relu": 1}
 """The number of settings of a function: the lowest and the highest number; alpha; the slope."""
@@ -49,9 +49,14 @@ class Slopes(Operation):
 
 @dataclass(frozen=True, eq=False)
 class Combine(Operation):
-    """Two values combined number by number; an axis of length 1 broadcasts."""
+    """Two values combined number by number; an axis of length 1 broadcasts.
 
-    kind: Literal["add", "sub", "mul", "div", "max", "min"]
+    Args:
+        kind: eq, ne, gt, ge, lt and le compare: 1 where it is true, else 0. keep: the first where the second is not 0, else
+            0.
+    """
+
+    kind: Literal["add", "sub", "mul", "div", "max", "min", "pow", "eq", "ne", "gt", "ge", "lt", "le", "keep"]
     reads = 2
 
     def value(self, *given: Value) -> Value:

@@ -13,6 +13,7 @@ from deploy.operations.base import (
     FARTHEST,
     MOST_AXES,
     MOST_SUMS,
+    Integers,
     Operation,
     Shape,
     Value,
@@ -124,6 +125,25 @@ class Slice(Operation):
             )
         count = len(range(self.start, self.stop, self.step))
         return Value((*shape[: self.axis], count, *shape[self.axis + 1 :]))
+
+
+@dataclass(frozen=True, eq=False)
+class Take(Operation):
+    """The numbers at some places of an axis, in the order given; a place may be named several times.
+
+    Args:
+        places: (count,).
+    """
+
+    axis: int
+    places: Integers
+
+    def value(self, *given: Value) -> Value:
+        shape = given[0].shape
+        size = shape[axes_of(self.axis, shape)]
+        if self.places.ndim != 1 or not self.places.size or self.places.min() < 0 or self.places.max() >= size:
+            raise ValueError(f"places {short(self.places.tolist())} are not a list of places of an axis of {size}")
+        return Value((*shape[: self.axis], len(self.places), *shape[self.axis + 1 :]))
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,8 +2,8 @@
 
 No two libraries round exp alike. Here exp(x) = 2^n p(r), n = x / ln 2 rounded half to even, r = (x - n hi) - n lo. p is
 the Taylor polynomial of degree 13 by Horner's scheme, without fused multiply-add. The relative error is below 1e-15.
-log is defined for numbers from 1 on: x = m 2^n with m within a factor of sqrt(2) of 1; ln m = 2 artanh((m - 1) / (m + 1)), by
-12 terms of its series. The relative error is below 1e-15.
+log: x = m 2^n with m within a factor of sqrt(2) of 1; ln m = 2 artanh((m - 1) / (m + 1)), by 12 terms of its series. The
+relative error is below 1e-15. expm1 and log1p have this error as an absolute one. A power is exp(y log|x|), with the sign of x if y is odd.
 erf is formula 7.1.26 of Abramowitz and Stegun (absolute error below 1.5e-7). Results are rounded to fp32 once.
 """
 
@@ -38,8 +38,8 @@ def exp(x: Tensor) -> Tensor:
     return result * power
 
 
-def log(x: Tensor) -> Tensor:
-    """Return ln of fp64 numbers from 1 on, any shape."""
+def log_finite(x: Tensor) -> Tensor:
+    """Return ln of positive, finite, normal fp64 numbers, any shape."""
     m, n = torch.frexp(x)
     low = m < math.sqrt(0.5)
     m, n = torch.where(low, m * 2, m), n.double() - low.double()
@@ -50,6 +50,21 @@ def log(x: Tensor) -> Tensor:
         result = result * square
         result = result + factor
     return n * math.log(2) + (part * 2) * result
+
+
+def log(x: Tensor) -> Tensor:
+    """Return ln of fp64 numbers, any shape, none of them subnormal: -inf of 0, NaN of negative numbers."""
+    inside = (x > 0) & (x < math.inf)
+    outside = torch.where(x == 0, -math.inf, torch.where(x > 0, math.inf, math.nan))
+    return torch.where(inside, log_finite(torch.where(inside, x, 1)), outside)
+
+
+def power(x: Tensor, y: Tensor) -> Tensor:
+    """Return x to the power of y, fp64 numbers, none of them subnormal: NaN of a negative x if y is not whole."""
+    size = exp(y * log(x.abs()))
+    signed = torch.where((y / 2).floor() * 2 == y, size, -size)
+    found = torch.where(x < 0, torch.where(y.floor() == y, signed, math.nan), size)
+    return torch.where(y == 0, 1.0, found)
 
 
 def erf(x: Tensor) -> Tensor:
@@ -100,9 +115,15 @@ def hardsigmoid(x: Tensor) -> Tensor:
 WIDE: dict[str, Callable[..., Tensor]] = {
     "elu": elu, "exp": exp, "gelu": gelu, "gelu_tanh": gelu_tanh, "mish": mish, "sigmoid": sigmoid,
     "silu": lambda x: x * sigmoid(x), "tanh": tanh, "hardsigmoid": hardsigmoid,
-    "hardswish": lambda x: x * hardsigmoid(x), "sqrt": lambda x: x.sqrt(),
+    "hardswish": lambda x: x * hardsigmoid(x), "sqrt": lambda x: x.sqrt(), "erf": erf, "log": log,
+    "log1p": lambda x: log(x + 1), "expm1": lambda x: exp(x) - 1,
 }  # fmt: skip
 """Computed in fp64, rounded once."""
+
+EXACT: dict[str, Callable[..., Tensor]] = {
+    "abs": torch.abs, "ceil": torch.ceil, "floor": torch.floor, "round": torch.round, "sign": torch.sign,
+}  # fmt: skip
+"""Computed in fp32, without rounding; `round` takes the even one of two neighbours at the same distance."""
 
 
 def function(kind: str, x: Tensor, settings: tuple[float, ...]) -> Tensor:
@@ -112,8 +133,8 @@ def function(kind: str, x: Tensor, settings: tuple[float, ...]) -> Tensor:
         return WIDE[kind](x.double(), *settings).float()
     if kind == "relu":
         return x.clamp_min(0)
-    if kind == "abs":
-        return x.abs()
+    if kind in EXACT:
+        return EXACT[kind](x)
     if kind == "clamp":
         return x.clamp(*settings)
     assert kind == "leaky_relu"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from deploy.operations import functions as of_numbers, layers, places
 from deploy.operations.base import Codes, Matrix, Operation, Value, padding_of_windows
 from deploy.program import Program
 from deploy.reference import sums
-from deploy.reference.functions import exp, function, log
+from deploy.reference.functions import exp, function, log_finite, power
 from models.layers.quantizers.base import Signs, Steps
 
 EXACT = 2**24
@@ -67,8 +68,14 @@ def _run(program: Program, x: Tensor, seen: Callable[[int, Tensor], None] | None
     return held[len(program.operations)]
 
 
+def _compared(compare: Callable[[Tensor, Tensor], Tensor], one: Tensor, other: Tensor) -> Tensor:
+    return compare(one, other).float()
+
+
 COMBINE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "add": torch.add, "sub": torch.sub, "mul": torch.mul, "div": torch.div, "max": torch.maximum, "min": torch.minimum,
+    "pow": lambda x, y: power(x.double(), y.double()).float(), "keep": lambda x, kept: torch.where(kept != 0, x, 0.0),
+    **{kind: partial(_compared, getattr(torch, kind)) for kind in ("eq", "ne", "gt", "ge", "lt", "le")},
 }  # fmt: skip
 
 Rule = Callable[..., Tensor]
@@ -222,7 +229,7 @@ def _softmax(op: of_numbers.Softmax, kinds: Any, value: Value, count: int, x: Te
     apart = (x - x.amax(axis, keepdim=True)).double()
     power = exp(apart)
     total = sums.summed(power, (axis,))
-    return (apart - log(total) if op.log else power / total).float()
+    return (apart - log_finite(total) if op.log else power / total).float()
 
 
 @_rule(places.MaxPool)
@@ -252,6 +259,11 @@ def _concatenate(op: places.Concatenate, kinds: Any, value: Value, count: int, *
 @_rule(places.Slice)
 def _slice(op: places.Slice, kinds: Any, value: Value, count: int, x: Tensor) -> Tensor:
     return x[(slice(None),) * (op.axis + 1) + (slice(op.start, op.stop, op.step),)]
+
+
+@_rule(places.Take)
+def _take(op: places.Take, kinds: Any, value: Value, count: int, x: Tensor) -> Tensor:
+    return x.index_select(op.axis + 1, tensor(op.places))
 
 
 @_rule(places.Pad)

@@ -18,6 +18,7 @@ from deploy.operations.places import (
     Permute,
     Reshape,
     Slice,
+    Take,
     Upsample,
 )  # fmt: skip
 from models.layers.quantizers.base import Signs, Steps
@@ -54,6 +55,20 @@ EXACT: dict[str, list[Operation]] = {
     ],
     "slice channels": [op(Slice, 0, axis=0, start=1, stop=2)],
     "slice rows": [op(Slice, 0, axis=1, start=1, stop=8, step=3)],
+    "take channels": [op(Take, 0, axis=0, places=np.array([2, 0, 0, 1], np.int32))],
+    "take rows": [op(Take, 0, axis=1, places=np.array([7, 3, 3], np.int32))],
+    "take columns": [op(Take, 0, axis=2, places=np.arange(6, -1, -1, np.int32))],
+    **{kind: [op(Function, 0, kind=kind)] for kind in ("ceil", "floor", "round", "sign")},
+    **{
+        f"{kind} of two": [
+            op(Function, 0, kind="round"),
+            op(Reduce, 1, kind="max", axes=(1,)),
+            op(Combine, 1, 2, kind=kind),
+        ]
+        for kind in ("eq", "ne", "gt", "ge", "lt", "le")
+    },
+    "keep": [op(Function, 0, kind="relu"), op(Combine, 0, 1, kind="keep")],
+    "keep rows": [op(Function, 0, kind="round"), op(Slice, 1, axis=2, start=0, stop=1), op(Combine, 0, 2, kind="keep")],
     "pad": [op(Pad, 0, sides=(1, 2, 3, 0), fill=-0.5, channels=(1, 2))],
     "pad by less than nothing": [op(Pad, 0, sides=(-1, 2, -3, 0), fill=0.5)],
     "pad mirrored": [op(Pad, 0, sides=(1, 2, 6, 0), kind="reflect")],
@@ -104,11 +119,14 @@ CLOSE: dict[str, list[Operation]] = {
     },
     **{
         kind: [op(Function, 0, kind=kind)]
-        for kind in ("exp", "gelu", "gelu_tanh", "hardsigmoid", "hardswish", "mish", "sigmoid", "silu", "tanh")
+        for kind in ("erf", "exp", "expm1", "gelu", "gelu_tanh", "hardsigmoid", "hardswish", "mish", "sigmoid", "silu", "tanh")
     },
     "elu": [op(Function, 0, kind="elu", settings=(1.6732632423543772,))],
     "leaky_relu": [op(Function, 0, kind="leaky_relu", settings=(0.1,))],
-    "sqrt": [op(Function, 0, kind="abs"), op(Function, 1, kind="sqrt")],
+    **{kind: [op(Function, 0, kind="abs"), op(Function, 1, kind=kind)] for kind in ("log", "log1p", "sqrt")},
+    "power": [op(Function, 0, kind="abs"), op(Combine, 1, 0, kind="pow")],
+    "power of numbers below 0": [op(Function, 0, kind="round"), op(Combine, 0, 1, kind="pow")],
+    "power of rows": [op(Constant, numbers=np.array([[[2.5]], [[-1]], [[0]]], np.float32)), op(Function, 0, kind="abs"), op(Combine, 2, 1, kind="pow")],
     **{
         f"{kind} of means": [op(Reduce, 0, kind="mean", axes=(1, 2)), op(Combine, 0, 1, kind=kind)]
         for kind in ("add", "mul", "div")

@@ -20,6 +20,7 @@ from deploy.lowering.batch.rules import LAST, MOVING, RULES
 from deploy.lowering.batch.writer import Writer, shape_of
 from deploy.lowering.builder import refused
 from deploy.lowering.modules import ELEMENTWISE
+from deploy.lowering.truths import COMPARISONS, LOGIC, NOT
 from models.graph.calls import packet, source
 from models.graph.channels.labels import IDLE, POINTWISE
 from models.graph.flow import is_size, module, sources
@@ -32,7 +33,8 @@ aten = torch.ops.aten
 MOVED = "it reads a value whose pictures are not in its first axis"
 ANSWER = "the answer does not have the pictures in its first axis"
 EACH_NUMBER = POINTWISE | IDLE | {
-    aten.to, aten._to_copy, aten.rsqrt, aten.reciprocal, aten.lerp,
+    aten.to, aten._to_copy, aten.rsqrt, aten.reciprocal, aten.lerp, aten.where, aten.masked_fill, aten.addcmul, aten.addcdiv, aten.log,
+    *COMPARISONS, *LOGIC, *NOT,
 }  # fmt: skip
 """Calls whose value has the axes of what they read."""
 

@@ -80,6 +80,24 @@ def reduce(to: Writer, node: fx.Node) -> None:
     to.write(node, axis.resized(shape_of(node)), node.target, told.pop("self"), **told)
 
 
+def along_each(to: Writer, node: fx.Node) -> None:
+    """Write a call that moves numbers along some other axes."""
+    told = values(node)
+    axis, dims = to.axes[source(node)], told["dims"]
+    told["dims"] = [axis.axis(dim) for dim in ([dims] if isinstance(dims, int) else dims)]
+    to.write(node, axis, node.target, told.pop("self"), **told)
+
+
+def index(to: Writer, node: fx.Node) -> None:
+    """Write the choice of numbers along one other axis by a line of places."""
+    axis, given = to.axes[source(node)], values(node)["indices"]
+    named = [dim for dim, each in enumerate(given) if each is not None]
+    if len(named) != 1 or len(shape_of(node)) != axis.rank:
+        raise ValueError("several indices, or one of several axes, of a value whose pictures are not in its first axis")
+    places = [*[None] * axis.axis(named[0]), given[named[0]]]
+    to.write(node, axis.resized(shape_of(node)), aten.index.Tensor, source(node), places)
+
+
 def concatenate(to: Writer, node: fx.Node) -> None:
     told = values(node)
     axis = to.beside(told["tensors"])
@@ -151,6 +169,9 @@ RULES: dict[Any, Rule] = {
     **dict.fromkeys((aten.select, aten.unbind), along(removes=True)),
     **dict.fromkeys((aten.slice, aten.split, aten.split_with_sizes), along(removes=False)),
     **dict.fromkeys((aten.mean, aten.sum, aten.amax, aten.amin, aten.linalg_vector_norm), reduce),
+    **dict.fromkeys((aten.var, aten.std, aten.logsumexp, aten.cumsum), reduce),
+    **dict.fromkeys((aten.flip, aten.roll), along_each),
+    aten.index: index, aten.index_select: along(removes=False),
     **dict.fromkeys((aten.softmax, aten._softmax, aten.log_softmax, aten._log_softmax), reduce),
     **dict.fromkeys((aten.matmul, aten.bmm, aten.scaled_dot_product_attention), product),
     **dict.fromkeys((aten.expand, aten.expand_as), expand),

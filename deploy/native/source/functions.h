@@ -7,7 +7,8 @@
 namespace {  // each instruction set has its own
 
 enum Name : int32_t {
-    ABS = 0, CLAMP, ELU, EXP, GELU, GELU_TANH, HARDSIGMOID, HARDSWISH, LEAKY_RELU, MISH, RELU, SIGMOID, SILU, SQRT, TANH,
+    ABS = 0, CEIL, CLAMP, ELU, ERF, EXP, EXPM1, FLOOR, GELU, GELU_TANH, HARDSIGMOID, HARDSWISH, LEAKY_RELU, LOG, LOG1P, MISH, RELU,
+    ROUND, SIGMOID, SIGN, SILU, SQRT, TANH,
 };
 
 inline double half_even(double x) {  // |x| below 2^51
@@ -37,7 +38,7 @@ inline double exp_of(double x) {
     return result * power;
 }
 
-inline double log_of(double x) {  // from 1 on
+inline double log_of_finite(double x) {  // positive and normal
     static const double artanh[] = {
         1 / 23.0, 1 / 21.0, 1 / 19.0, 1 / 17.0, 1 / 15.0, 1 / 13.0, 1 / 11.0, 1 / 9.0, 1 / 7.0, 1 / 5.0, 1 / 3.0, 1.0,
     };
@@ -51,6 +52,18 @@ inline double log_of(double x) {  // from 1 on
         result = result + artanh[i];
     }
     return double(n) * 0.6931471805599453 + (part * 2) * result;
+}
+
+inline double log_of(double x) {
+    if (x > 0 && x < INFINITY) return log_of_finite(x);
+    return x == 0 ? -INFINITY : x > 0 ? INFINITY : NAN;
+}
+
+inline double power_of(double x, double y) {
+    if (y == 0) return 1;
+    const double size = exp_of(y * log_of(std::fabs(x)));
+    if (!(x < 0)) return size;
+    return std::floor(y) != y ? NAN : std::floor(y / 2) * 2 == y ? size : -size;
 }
 
 inline double erf_of(double x) {
@@ -100,20 +113,28 @@ template <int NAME> inline float function_of(float x, const float *settings) {
     const double wide = x;
     switch (NAME) {
         case ABS: return std::fabs(x);
+        case CEIL: return std::ceil(x);
         case CLAMP: {  // if low > high, the result is high
             const float y = x < settings[0] ? settings[0] : x;
             return y > settings[1] ? settings[1] : y;
         }
         case ELU: return float(wide > 0 ? wide : (exp_of(wide < 0 ? wide : 0) - 1) * double(settings[0]));
+        case ERF: return float(erf_of(wide));
         case EXP: return float(exp_of(wide));
+        case EXPM1: return float(exp_of(wide) - 1);
+        case FLOOR: return std::floor(x);
         case GELU: return float(gelu_of(wide));
         case GELU_TANH: return float(gelu_tanh_of(wide));
         case HARDSIGMOID: return float(hardsigmoid_of(wide));
         case HARDSWISH: return float(wide * hardsigmoid_of(wide));
         case LEAKY_RELU: return x > 0 ? x : x * settings[0];
+        case LOG: return float(log_of(wide));
+        case LOG1P: return float(log_of(wide + 1));
         case MISH: return float(mish_of(wide));
         case RELU: return x > 0 ? x : 0;
+        case ROUND: return std::nearbyint(x);  // half to even
         case SIGMOID: return float(sigmoid_of(wide));
+        case SIGN: return float((x > 0) - (x < 0));
         case SILU: return float(wide * sigmoid_of(wide));
         case SQRT: return float(std::sqrt(wide));
         default: return float(tanh_of(wide));

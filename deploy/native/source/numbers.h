@@ -78,7 +78,7 @@ inline void slopes(const Step &step, uint8_t *arena, int begin, int end) {
     each_number(step, arena, begin, end, [&](int c, float x) { return x > 0 ? x : x * step.scale[c]; });
 }
 
-enum Combination : int32_t { ADD = 0, SUB, MUL, DIV, MAX, MIN };
+enum Combination : int32_t { ADD = 0, SUB, MUL, DIV, MAX, MIN, POW, EQ, NE, GT, GE, LT, LE, KEEP };
 
 // Applies `compute` to two values; an axis of length 1 broadcasts.
 template <class Compute> inline void each_pair(const Step &step, uint8_t *arena, int begin, int end, Compute compute) {
@@ -113,7 +113,15 @@ inline void combine(const Step &step, uint8_t *arena, int begin, int end) {
         case MUL: each_pair(step, arena, begin, end, [](float a, float b) { return a * b; }); break;
         case DIV: each_pair(step, arena, begin, end, [](float a, float b) { return a / b; }); break;
         case MAX: each_pair(step, arena, begin, end, [](float a, float b) { return a > b ? a : b; }); break;
-        default: each_pair(step, arena, begin, end, [](float a, float b) { return a < b ? a : b; });
+        case MIN: each_pair(step, arena, begin, end, [](float a, float b) { return a < b ? a : b; }); break;
+        case POW: each_pair(step, arena, begin, end, [](float a, float b) { return float(power_of(a, b)); }); break;
+        case EQ: each_pair(step, arena, begin, end, [](float a, float b) { return float(a == b); }); break;
+        case NE: each_pair(step, arena, begin, end, [](float a, float b) { return float(a != b); }); break;
+        case GT: each_pair(step, arena, begin, end, [](float a, float b) { return float(a > b); }); break;
+        case GE: each_pair(step, arena, begin, end, [](float a, float b) { return float(a >= b); }); break;
+        case LT: each_pair(step, arena, begin, end, [](float a, float b) { return float(a < b); }); break;
+        case LE: each_pair(step, arena, begin, end, [](float a, float b) { return float(a <= b); }); break;
+        default: each_pair(step, arena, begin, end, [](float a, float b) { return b != 0 ? a : 0; });
     }
 }
 

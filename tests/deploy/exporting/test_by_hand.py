@@ -11,9 +11,9 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 from deploy.operations.base import Matrix, Operation
-from deploy.operations.functions import Product
+from deploy.operations.functions import Combine, Constant, Function, Product
 from deploy.operations.layers import Convolution, Decode, Linear, Quantize
-from deploy.operations.places import AdaptivePool, AveragePool, MaxPool, Pad, Reshape, Upsample
+from deploy.operations.places import AdaptivePool, AveragePool, MaxPool, Pad, Reshape, Take, Upsample
 from models.layers.quantizers.base import Signs, Steps
 from tests.deploy.by_hand import codes, op, program
 from tests.deploy.exporting.sessions import answers
@@ -61,6 +61,10 @@ CASES: dict[str, tuple[list[list[float]], list[Operation], list[list[float]]]] =
         [list(range(12))], [op(AdaptivePool, 0, kind="mean", size=(1, 7))], [[0.5, 2, 4, 5.5, 7, 9, 10.5]]
     ),
     "nearest": ([[0, 1, 2, 3, 4]], [op(Upsample, 0, kind="nearest", size=(1, 8))], [[0, 0, 1, 1, 2, 3, 3, 4]]),
+    "taken": ([[0, 1, 2, 3, 4]], [op(Take, 0, axis=2, places=np.array([4, 0, 0], np.int32))], [[4, 0, 0]]),
+    "half is rounded to even by functions, too": ([[0.5, 1.5, -0.5, -2.5]], [op(Function, 0, kind="round")], [[0, 2, 0, -2]]),
+    "powers": ([[2, -2, 0, 4]], [op(Constant, numbers=np.array([[[-1, 3, 0, 0.5]]], np.float32)), op(Combine, 0, 1, kind="pow")], [[0.5, -8, 1, 2]]),
+    "kept": ([[2, -2, 0, 4]], [op(Constant, numbers=np.array([[[-1, 0, 1, 0.5]]], np.float32)), op(Combine, 0, 1, kind="keep")], [[2, 0, 0, 4]]),
     "linear": ([[0, 4]], [op(Upsample, 0, kind="bilinear", size=(1, 4))], [[0, 1, 3, 4]]),
     "linear from corner to corner": (
         [[0, 3]], [op(Upsample, 0, kind="bilinear", size=(1, 4), align_corners=True)], [[0, 1, 2, 3]]

@@ -26,6 +26,9 @@ class Calling(nn.Module):
         self.call = call
         self.row, self.column = nn.Parameter(torch.randn(8)), nn.Parameter(torch.randn(8, 1, 1))
         self.map, self.all = nn.Parameter(torch.randn(8, 8)), nn.Parameter(torch.randn(1, 8, 8, 8))
+        self.register_buffer("places", torch.tensor([3, 1, 1, -2]))
+        self.register_buffer("hidden", torch.ones(8, 8).triu(1).bool())
+        self.register_buffer("masked", torch.zeros(8, 8).masked_fill(self.hidden, -torch.inf))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.call(self, x)

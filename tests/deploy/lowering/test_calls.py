@@ -16,10 +16,14 @@ from bn_merge.merge import merge
 from deploy.lowering.calls import CALLS
 from deploy.lowering.composed import COMPOSED
 from deploy.lowering.computed import COMPUTED
+from deploy.lowering.deciding import DECIDING
 from deploy.lowering.growing import GROWING
 from deploy.lowering.modules import MODULES
 from deploy.lowering.moves import MOVES
+from deploy.lowering.picking import PICKING
 from deploy.lowering.products import PRODUCTS
+from deploy.lowering.reductions import REDUCTIONS
+from deploy.lowering.resampling import RESAMPLING
 from deploy.lowering.walk import RULES
 from deploy.lowering.windows import WINDOWS
 from deploy.native.executor import Native
@@ -41,6 +45,25 @@ CALLED: dict[Any, list[Call]] = {
     aten.glu: [lambda s, x: F.glu(x, 1), lambda s, x: F.glu(x)],
     aten.lerp: [lambda s, x: torch.lerp(x, x.abs(), 0.25), lambda s, x: torch.lerp(s.column, x, s.row), lambda s, x: x.lerp(s.map, x)],
     aten.roll: [lambda s, x: x.roll(3, 1), lambda s, x: x.roll((-1, 10), (2, 3)), lambda s, x: x.roll(8, -1) + x.roll(1, 2)],
+    aten.flip: [lambda s, x: x.flip(2), lambda s, x: x.flip((1, -1))], aten.unfold: [lambda s, x: x.unfold(2, 3, 2).unfold(3, 4, 1), lambda s, x: x.flatten(2).unfold(-1, 5, 3)],
+    aten.index: [lambda s, x: x[:, s.places], lambda s, x: x[:, [0, 2, 1]], lambda s, x: x[:, :, s.places[:, None], s.places[None, 1:]], lambda s, x: x[:, :, :, s.places[:, None] + s.places % 2]],
+    aten.index_select: [lambda s, x: x.index_select(2, s.places % 8)],
+    **{getattr(aten, kind): [(lambda k: lambda s, x: getattr(torch, k)((x * 3).round(), 1) * x)(kind), (lambda k: lambda s, x: getattr(torch, k)(x.round(), s.column.round()).float())(kind)]
+       for kind in ("eq", "ne", "gt", "ge", "lt", "le")},
+    aten.logical_and: [lambda s, x: torch.logical_and(x > 0, x.mean(1, keepdim=True) > 0) * x], aten.logical_or: [lambda s, x: torch.logical_or(x > 1, s.hidden).float()],
+    aten.logical_xor: [lambda s, x: torch.logical_xor(x > 0, x > 1) * x], aten.logical_not: [lambda s, x: torch.logical_not(x > 1).reshape(-1, 8, 64).to(torch.bool).double()],
+    aten.bitwise_and: [lambda s, x: ((x > 0) & (x < 1)) * x], aten.bitwise_or: [lambda s, x: ((x > 1) | s.hidden).long() * x], aten.bitwise_xor: [lambda s, x: ((x > 0) ^ (x > 1)).int() * 0.5],
+    aten.bitwise_not: [lambda s, x: (~(x > 0)).flatten(2).sum(2) / 64],
+    aten.where: [lambda s, x: torch.where(x > 0, x, 0.1 * x), lambda s, x: torch.where(s.hidden, x, 0.0), lambda s, x: torch.where(x > s.column, 1.5, x),
+                 lambda s, x: torch.where(x > 0, 2.0, -1.0), lambda s, x: torch.where(s.hidden, -torch.inf, x).softmax(-1)],
+    aten.masked_fill: [lambda s, x: x.masked_fill(x < 0, 0.5), lambda s, x: x.flatten(1, 2).masked_fill(x.flatten(1, 2) > 9, 1.0), lambda s, x: x.masked_fill(s.hidden, float("-inf")).softmax(-1)],
+    aten.threshold: [lambda s, x: F.threshold(x, 0.3, -2.0)], aten.hardshrink: [lambda s, x: F.hardshrink(x, 0.4)], aten.rrelu: [lambda s, x: F.rrelu(x, 0.1, 0.4)],
+    aten.addcmul: [lambda s, x: torch.addcmul(x, x, s.column, value=0.5)], aten.addcdiv: [lambda s, x: torch.addcdiv(s.column, x, x.abs() + 1)],
+    aten.addmm: [lambda s, x: torch.addmm(s.row, x.mean((2, 3)), s.map, beta=2, alpha=0.5)], aten.baddbmm: [lambda s, x: torch.baddbmm(x[:, 0], x[:, 1], x[:, 2])],
+    aten.var: [lambda s, x: x.var((2, 3)), lambda s, x: x.var(1, unbiased=False, keepdim=True), lambda s, x: x.unflatten(1, (2, 4)).var((1, 3), correction=2)],
+    aten.std: [lambda s, x: x.std(1, keepdim=True)], aten.var_mean: [lambda s, x: torch.add(*torch.var_mean(x, (2, 3)))], aten.std_mean: [lambda s, x: torch.sub(*torch.std_mean(x, 1))],
+    aten.logsumexp: [lambda s, x: x.logsumexp((1, 2)), lambda s, x: (x * 50).logsumexp(-1, keepdim=True)], aten.cumsum: [lambda s, x: x.cumsum(1), lambda s, x: x.cumsum(-1), lambda s, x: x.cumsum(2)],
+    aten.avg_pool3d: [lambda s, x: F.local_response_norm(x, 3, alpha=0.5), lambda s, x: F.avg_pool3d(x.unsqueeze(1), (3, 1, 1), (2, 1, 1), (1, 0, 0)).squeeze(1)],
     aten.repeat: [lambda s, x: x.repeat(1, 2, 1, 3), lambda s, x: x[:, :1].repeat(1, 3, 1, 1)],
     aten.im2col: [lambda s, x: F.unfold(x, 3, padding=1), lambda s, x: F.unfold(x, (2, 3), (2, 1), (0, 1), (3, 2)), lambda s, x: F.unfold(x, 4, stride=4)],
     aten.col2im: [lambda s, x: F.fold(x.reshape(-1, 32, 16), (8, 8), 2, stride=2), lambda s, x: F.fold(F.unfold(x, 3, padding=1), (8, 8), 3, padding=1),
@@ -52,18 +75,22 @@ CALLED: dict[Any, list[Call]] = {
     aten.bmm: [lambda s, x: torch.bmm(x[:, 0], x[:, 1])],
     aten.mm: [lambda s, x: torch.mm(x.mean((2, 3)), s.map)],
     aten.einsum: [lambda s, x: torch.einsum("bchw,bdhw->bcd", x, x), lambda s, x: torch.einsum("bchw,bcwk->bkhc", x, x),
-                  lambda s, x: torch.einsum("bchw,bc->bhw", x, x.mean((2, 3))), lambda s, x: torch.einsum("bc, bh->bch", x.mean((2, 3)), x[:, 0, 0])],
+                  lambda s, x: torch.einsum("bchw,bc->bhw", x, x.mean((2, 3))), lambda s, x: torch.einsum("bc, bh->bch", x.mean((2, 3)), x[:, 0, 0]),
+                  lambda s, x: torch.einsum("bchw,hkc->bkhw", x, s.all[0]), lambda s, x: torch.einsum("ck,bchw->bkhw", s.map, x)],
     aten.scaled_dot_product_attention: [
         lambda s, x: F.scaled_dot_product_attention(x, 2 * x, x + 1),
         lambda s, x: F.scaled_dot_product_attention(x.flatten(2), x[:, :5].flatten(2), x[:, :5, :, 3], scale=0.5),
-        lambda s, x: F.scaled_dot_product_attention(x, x, x, attn_mask=s.map)],
+        lambda s, x: F.scaled_dot_product_attention(x, x, x, attn_mask=s.map),
+        lambda s, x: F.scaled_dot_product_attention(x, x, x, attn_mask=~s.hidden), lambda s, x: F.scaled_dot_product_attention(x, x, x, attn_mask=s.masked),
+        lambda s, x: F.scaled_dot_product_attention(x, x[:, :, :5], x[:, :, :5], is_causal=True), lambda s, x: F.scaled_dot_product_attention(x, x, x, attn_mask=(x > x.amax(-1, True) - 2))],
     aten.celu: [lambda s, x: F.celu(x * 3, 0.4)], aten.softshrink: [lambda s, x: F.softshrink(x, 0.3)],
     aten.log_sigmoid: [lambda s, x: F.logsigmoid(x * 40), lambda s, x: F.logsigmoid(x.flatten(1))],
     aten.log_softmax: [lambda s, x: F.log_softmax(x, 1), lambda s, x: x.flatten(1).log_softmax(-1)],
     aten._log_softmax: [lambda s, x: aten._log_softmax(x, 3, False)],
     aten.add: [lambda s, x: torch.add(x, x.abs(), alpha=2), lambda s, x: torch.add(x, s.column, alpha=-0.5), lambda s, x: torch.add(s.map, x, alpha=3),
                lambda s, x: x + 1.5, lambda s, x: s.column + x, lambda s, x: x + x.mean(1, keepdim=True), lambda s, x: x + s.map,
-               lambda s, x: x.mean(1, keepdim=True) + s.column],
+               lambda s, x: x.mean(1, keepdim=True) + s.column, lambda s, x: x + torch.arange(8, device=x.device), lambda s, x: (x + s.masked).flatten(1, 2).softmax(-1),
+               lambda s, x: ((x > 0) + (x > -1)).flatten(2).sum(2) / 64],
     aten.sub: [lambda s, x: torch.sub(x, x.abs(), alpha=2), lambda s, x: x - s.row, lambda s, x: s.column - x, lambda s, x: x - x.amax(1, keepdim=True)],
     aten.rsub: [lambda s, x: 2 - x, lambda s, x: torch.rsub(x, s.column, alpha=3)],
     aten.mul: [lambda s, x: x * s.column, lambda s, x: x * s.all, lambda s, x: x * x.mean((2, 3), keepdim=True),
@@ -72,14 +99,19 @@ CALLED: dict[Any, list[Call]] = {
     aten.maximum: [lambda s, x: torch.maximum(x, s.column), lambda s, x: torch.max(x, s.column),
                    lambda s, x: torch.max(x, x.mean(2, keepdim=True))],
     aten.minimum: [lambda s, x: torch.minimum(s.row, x), lambda s, x: torch.min(s.row, x), lambda s, x: torch.minimum(x, x.mean(2, keepdim=True))],
+    **{getattr(aten, kind): [(lambda k: lambda s, x: getattr(torch, k)(x * 3))(kind)] for kind in ("ceil", "erf", "expm1", "floor", "round", "sign")},
+    aten.log: [lambda s, x: (x.abs() + 0.1).log()], aten.log1p: [lambda s, x: x.abs().log1p()],
     aten.abs: [lambda s, x: x.abs()], aten.exp: [lambda s, x: x.exp()], aten.sqrt: [lambda s, x: (x.abs() + 0.1).sqrt()],
-    aten.neg: [lambda s, x: -x], aten.square: [lambda s, x: x.square()], aten.pow: [lambda s, x: x**2, lambda s, x: x**2.0, lambda s, x: x**5, lambda s, x: x.abs() ** 0.5],
+    aten.neg: [lambda s, x: -x], aten.square: [lambda s, x: x.square()], aten.pow: [lambda s, x: x**2, lambda s, x: x**2.0, lambda s, x: x**5, lambda s, x: x.abs() ** 0.5,
+               lambda s, x: x.abs() ** 1.5, lambda s, x: (x.abs() + 0.1) ** -1, lambda s, x: 2.0**x, lambda s, x: (x.abs() + 0.1) ** x, lambda s, x: x ** -3.0 / 1e6,
+               lambda s, x: x.clamp(min=1e-6).pow(s.row[0] + 3).mean((2, 3)).pow(1 / (s.row[0] + 3))],
     aten.clamp: [lambda s, x: x.clamp(-0.5, 0.25), lambda s, x: x.clamp(max=0.25), lambda s, x: x.clamp_(0, 1),
                  lambda s, x: x.clamp(x.mean(1, keepdim=True), s.column)],
     aten.clamp_min: [lambda s, x: x.clamp_min(0.25), lambda s, x: x.clamp_min(s.row)], aten.clamp_max: [lambda s, x: x.clamp_max(0.25)],
     aten.mean: [lambda s, x: x.mean((2, 3)), lambda s, x: x.mean(-1, keepdim=True), lambda s, x: x.mean((-1, 1, 2))],
     aten.sum: [lambda s, x: x.sum(1), lambda s, x: x.sum((3, 1), keepdim=True)],
-    aten.linalg_vector_norm: [lambda s, x: F.normalize(x), lambda s, x: torch.linalg.vector_norm(x, dim=(1, 3))],
+    aten.linalg_vector_norm: [lambda s, x: F.normalize(x), lambda s, x: torch.linalg.vector_norm(x, dim=(1, 3)),
+                              lambda s, x: F.normalize(x, p=1.0), lambda s, x: x.norm(p=float("inf"), dim=2, keepdim=True), lambda s, x: torch.linalg.vector_norm(x, 2.5, dim=1)],
     aten.amax: [lambda s, x: x.amax((1, 2))], aten.amin: [lambda s, x: x.amin(-1)],
     aten.softmax: [lambda s, x: x.softmax(1), lambda s, x: x.flatten(1).softmax(-1) * 100],
     aten._softmax: [lambda s, x: aten._softmax(x, 3, False)],
@@ -109,14 +141,22 @@ CALLED: dict[Any, list[Call]] = {
     aten.pad: [lambda s, x: F.pad(x, (1, 2, 0, 1)), lambda s, x: F.pad(x, (1, 2, 0, 1, 3, 4), value=0.5), lambda s, x: F.pad(x, (-1, 2)),
                lambda s, x: F.pad(x, (1, 2, 0, 3), mode="reflect"), lambda s, x: F.pad(x, (1, 9, 0, 1), mode="replicate"),
                lambda s, x: F.pad(x, (1, 8, 0, 3), mode="circular"), lambda s, x: F.max_pool2d(F.pad(x, (0, 1, 0, 1), value=float("-inf")), 3, 2),
-               lambda s, x: F.pad(x.flatten(2), (1, 2, 3, 4), value=0.5), lambda s, x: F.pad(x.flatten(2), (3, 1), mode="reflect")],
+               lambda s, x: F.pad(x.flatten(2), (1, 2, 3, 4), value=0.5), lambda s, x: F.pad(x.flatten(2), (3, 1), mode="reflect"),
+               lambda s, x: F.pad(x, (0, 0, 0, 0, -1, 2)), lambda s, x: F.pad(x, (1, 0, 0, 0, 1, -3), value=2.0)],
     aten.constant_pad_nd: [lambda s, x: aten.constant_pad_nd(x, [1, 2, 3, 4], 2.0)],
     aten.reflection_pad2d: [lambda s, x: aten.reflection_pad2d(x, [1, 2, 0, 3])],
     aten.replication_pad2d: [lambda s, x: aten.replication_pad2d(x, [1, 2, 0, 3])],
     aten.upsample_nearest2d: [lambda s, x: F.interpolate(x, scale_factor=2.0), lambda s, x: F.interpolate(x, size=(5, 11)),
-                              lambda s, x: F.interpolate(x, scale_factor=(1.5, 3))],
+                              lambda s, x: F.interpolate(x, scale_factor=(1.5, 3)), lambda s, x: F.interpolate(x, scale_factor=1.3)],
+    aten.upsample_nearest1d: [lambda s, x: F.interpolate(x.flatten(2), size=37)], aten._upsample_nearest_exact1d: [lambda s, x: F.interpolate(x.flatten(2), size=37, mode="nearest-exact")],
+    aten._upsample_nearest_exact2d: [lambda s, x: F.interpolate(x, size=(13, 5), mode="nearest-exact")],
+    aten.upsample_linear1d: [lambda s, x: F.interpolate(x.flatten(2), scale_factor=0.3, mode="linear")],
+    aten.upsample_bicubic2d: [lambda s, x: F.interpolate(x, size=(13, 5), mode="bicubic"), lambda s, x: F.interpolate(x, scale_factor=1.7, mode="bicubic", align_corners=True),
+                              lambda s, x: F.interpolate(x[:, :1, :5], scale_factor=0.4, mode="bicubic")],
+    aten._upsample_bilinear2d_aa: [lambda s, x: F.interpolate(x, size=(3, 11), mode="bilinear", antialias=True)],
+    aten._upsample_bicubic2d_aa: [lambda s, x: F.interpolate(x, size=(5, 12), mode="bicubic", antialias=True)],
     aten.upsample_bilinear2d: [lambda s, x: F.interpolate(x, size=(5, 11), mode="bilinear"),
-                               lambda s, x: F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)],
+                               lambda s, x: F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True), lambda s, x: F.interpolate(x, scale_factor=1.3, mode="bilinear")],
     aten.pixel_shuffle: [lambda s, x: F.pixel_shuffle(x, 2)], aten.channel_shuffle: [lambda s, x: F.channel_shuffle(x, 4)],
     aten.expand: [lambda s, x: x.expand(-1, 8, 8, 8), lambda s, x: x * x.mean((2, 3), keepdim=True).expand(-1, -1, 8, 8),
                   lambda s, x: x.mean(1, keepdim=True).expand(-1, 5, 8, 8), lambda s, x: x.mean(3, keepdim=True).expand(-1, 8, 8, 4),
@@ -127,6 +167,9 @@ CALLED: dict[Any, list[Call]] = {
     aten.batch_norm: [lambda s, x: F.batch_norm(x, s.row.detach(), s.row.detach().exp(), s.row, s.row, eps=0.1), lambda s, x: F.batch_norm(x.flatten(2), s.row.detach(), s.row.detach().exp()),
                       lambda s, x: F.batch_norm(x.mean((2, 3)), s.row.detach(), s.row.detach().exp(), s.row)],
     aten.linear: [lambda s, x: F.linear(x, F.normalize(s.map)), lambda s, x: F.linear(F.normalize(x.mean((2, 3))), s.map.tanh()[:5], s.row[:5].exp())],
+    aten.conv1d: [lambda s, x: F.conv1d(x.flatten(2), s.all.reshape(8, 8, 8)[:, :4, :3].tanh(), s.row.exp(), 2, 1, 3, 2), lambda s, x: F.conv1d(x.flatten(2), s.map[:, :, None].tanh())],
+    aten.conv_transpose2d: [lambda s, x: F.conv_transpose2d(x, s.all.reshape(8, 8, 2, 4).tanh(), s.row.exp(), 2, 1, 1),
+                            lambda s, x: F.conv_transpose2d(x, s.all.reshape(8, 2, 4, 8).tanh(), None, (1, 2), groups=2, dilation=(2, 1))],
     aten.conv2d: [lambda s, x: F.conv2d(x, (s.all.tanh() * s.map[:, :, None, None])[..., :4], s.row.exp(), (2, 1), (1, 2), groups=1, dilation=(1, 2)),
                   lambda s, x: F.conv2d(x, s.all.tanh().reshape(8, 1, 8, 8)[..., :3, :2], groups=8, padding=1),
                   lambda s, x: F.conv2d(x, s.all.tanh().reshape(8, 8, 2, 4), padding="same")],
@@ -154,7 +197,12 @@ def test_every_rule_is_listed_for_users() -> None:
 
 def test_every_rule_for_calls_is_here() -> None:
     assert {*RULES} - {*UNREACHED} == {*CALLED}
-    assert len(RULES) == sum(map(len, (CALLS, COMPOSED, MOVES, GROWING, WINDOWS, PRODUCTS, COMPUTED)))
+    assert len(RULES) == sum(
+        map(
+            len,
+            (CALLS, REDUCTIONS, COMPOSED, MOVES, PICKING, GROWING, RESAMPLING, WINDOWS, PRODUCTS, COMPUTED, DECIDING),
+        )
+    )
 
 
 @pytest.mark.parametrize(
@@ -183,7 +231,10 @@ def test_functions_of_a_tensor_of_the_network_are_constants() -> None:
     assert_same(program, made)
 
 
-ENGINES = [*COMPOSED, *COMPUTED, *WINDOWS, aten.repeat, *PRODUCTS, aten.add, aten.sub, aten.rsub, aten.log_softmax]
+ENGINES = [
+    *COMPOSED, *COMPUTED, *WINDOWS, *PICKING, *RESAMPLING, *REDUCTIONS, *DECIDING, *PRODUCTS, aten.repeat, aten.add, aten.sub,
+    aten.rsub, aten.log_softmax, aten.pow, aten.avg_pool3d,
+]  # fmt: skip
 """Calls that become several operations, or settings of one, compared on other engines, too."""
 
 

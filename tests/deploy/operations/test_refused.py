@@ -20,6 +20,7 @@ from deploy.operations.places import (
     Permute,
     Reshape,
     Slice,
+    Take,
     Upsample,
 )  # fmt: skip
 from models.layers.quantizers.base import Signs, Steps
@@ -111,6 +112,11 @@ POOL = {"kernel": (3, 3), "stride": (2, 2)}
         (Slice, {"axis": 1, "start": -1, "stop": 3}, (3, 8), "indices -1 to 3"),
         (Slice, {"axis": 1, "start": 0, "stop": 9}, (3, 8), "indices 0 to 9 in steps of 1 do not fit an axis of 8"),
         (Slice, {"axis": 1, "start": 0, "stop": 8, "step": 0}, (3, 8), "in steps of 0"),
+        (Take, {"axis": 2, "places": np.array([0], np.int32)}, (3, 8), "axis 2 of a value of shape (3, 8)"),
+        (Take, {"axis": 1, "places": np.array([0, 8], np.int32)}, (3, 8), "places [0, 8] are not a list of places of an axis of 8"),
+        (Take, {"axis": 1, "places": np.array([-1], np.int32)}, (3, 8), "places [-1] are not a list"),
+        (Take, {"axis": 1, "places": np.zeros(0, np.int32)}, (3, 8), "places [] are not a list"),
+        (Take, {"axis": 1, "places": np.zeros((2, 2), np.int32)}, (3, 8), "places [[0, 0], [0, 0]] are not a list"),
         (Pad, {"sides": (1, 1, 1, 1)}, (8, 8), "a padding of 0.0 around a value of shape (8, 8)"),
         (Pad, {"sides": (8, 0, 0, 0), "kind": "reflect"}, (1, 8, 9), "reflect padding of (8, 0, 0, 0) around"),
         (Pad, {"sides": (0, 0, 0, 9), "kind": "reflect"}, (1, 8, 9), "reflect padding of (0, 0, 0, 9)"),

@@ -30,6 +30,7 @@ from deploy.operations.places import (
     Permute,
     Reshape,
     Slice,
+    Take,
     Upsample,
 )  # fmt: skip
 from models.layers.quantizers.base import Signs, Steps
@@ -101,6 +102,7 @@ CASES: list[tuple[type[Operation], dict[str, Any], Sequence[Shape | Value], Shap
     (Concatenate, {"axis": 1}, [(3, 8)], (3, 8)),
     (Slice, {"axis": 1, "start": 1, "stop": 8, "step": 3}, [(3, 8, 5)], (3, 3, 5)),  # 1, 4, 7
     (Slice, {"axis": 0, "start": 2, "stop": 3}, [(3, 8, 5)], (1, 8, 5)),
+    (Take, {"axis": 1, "places": np.array([7, 0, 0], np.int32)}, [(3, 8, 5)], (3, 3, 5)),
     (Pad, {"sides": (1, 2, 3, 4)}, [(3, 8, 5)], (3, 11, 12)),
     (Pad, {"sides": (-1, -2, 0, 3), "channels": (2, 4)}, [(3, 8, 5)], (9, 5, 8)),
     (Pad, {"sides": (7, 0, 0, 4), "kind": "reflect"}, [(3, 8, 5)], (3, 15, 9)),

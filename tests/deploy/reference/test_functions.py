@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from deploy.operations.functions import SETTINGS
-from deploy.reference.functions import WIDE, erf, exp, function, log
+from deploy.reference.functions import EXACT, WIDE, erf, exp, function, log, log_finite, power
 from deploy.reference.run import subnormals
 
 INF = math.inf
@@ -23,6 +23,8 @@ TORCH: dict[str, Callable[[Tensor], Tensor]] = {
     "exp": torch.exp, "gelu": F.gelu, "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
     "hardsigmoid": F.hardsigmoid, "hardswish": F.hardswish, "leaky_relu": lambda x: F.leaky_relu(x, *TOLD["leaky_relu"]),
     "mish": F.mish, "relu": torch.relu, "sigmoid": torch.sigmoid, "silu": F.silu, "sqrt": torch.sqrt, "tanh": torch.tanh,
+    "ceil": torch.ceil, "erf": torch.erf, "expm1": torch.expm1, "floor": torch.floor, "log": torch.log, "log1p": torch.log1p,
+    "round": torch.round, "sign": torch.sign,
 }  # fmt: skip
 
 
@@ -40,7 +42,12 @@ def numbers(kind: str) -> Tensor:
     draws = torch.randn(500, generator=torch.Generator().manual_seed(0))
     ends = torch.tensor([0.0, -0.0, 80.0, -80.0, 1e-30, -1e-30])
     x = torch.cat([torch.linspace(-20, 20, 2001), draws, ends])
-    return x.abs() if kind == "sqrt" else x
+    return within(kind, x[x != 0] if kind == "log" else x)
+
+
+def within(kind: str, x: Tensor) -> Tensor:
+    """Return the numbers of a sample for which a function is a number."""
+    return x.abs() if kind in ("sqrt", "log", "log1p") else x
 
 
 def bits(x: Tensor) -> list[int]:
@@ -53,7 +60,7 @@ def alone(kind: str, x: Tensor) -> Tensor:
 
 
 def test_every_function_of_programs_is_compared_with_torch() -> None:
-    assert {*WIDE, "relu", "abs", "clamp", "leaky_relu"} == {*TORCH}
+    assert {*WIDE, *EXACT, "relu", "clamp", "leaky_relu"} == {*TORCH}
     assert {kind: len(told) for kind, told in TOLD.items()} == SETTINGS
 
 
@@ -110,6 +117,14 @@ def test_a_function_is_that_of_torch(kind: str) -> None:
         ("relu", (), [-1, 0, 2, INF, -INF], [0, 0, 2, INF, 0]),
         ("abs", (), [-2, 2, -INF], [2, 2, INF]),
         ("sqrt", (), [0, 4, 2], [0, 2, np.sqrt(np.float32(2))]),
+        ("log", (), [0, 1, 2, INF, 2**-149], [-INF, 0, np.float32(math.log(2)), INF, np.float32(-149 * math.log(2))]),
+        ("log1p", (), [0, -1, 1, INF], [0, -INF, np.float32(math.log(2)), INF]),
+        ("expm1", (), [0, -INF, 1], [0, -1, np.float32(math.e - 1)]),
+        ("erf", (), [9, -9, INF], [1, -1, 1]),
+        ("round", (), [0.5, 1.5, -0.5, -2.5, 2.4, 1e30, INF], [0, 2, 0, -2, 2, np.float32(1e30), INF]),
+        ("floor", (), [-0.5, 2.9, -INF], [-1, 2, -INF]),
+        ("ceil", (), [-0.5, 2.1, INF], [0, 3, INF]),
+        ("sign", (), [-0.0, 0, 3, -INF], [0, 0, 1, -1]),
         ("clamp", (0, 6), [-1, 0, 3, 6, 7, INF, -INF], [0, 0, 3, 6, 6, 6, 0]),
         ("clamp", (-INF, 1), [-1e30, -INF, 3], [np.float32(-1e30), -INF, 1]),
         ("clamp", (-1, INF), [-3, 1e30, INF], [-1, np.float32(1e30), INF]),
@@ -129,7 +144,7 @@ def layouts(x: Tensor) -> tuple[Tensor, ...]:
 
 @pytest.mark.parametrize("kind", TORCH)
 def test_a_result_does_not_depend_on_where_its_number_stands(kind: str) -> None:
-    x = SAMPLES.abs() if kind == "sqrt" else SAMPLES
+    x = within(kind, SAMPLES)
     told, wanted = TOLD.get(kind, ()), alone(kind, x)
     for length in range(1, 41):
         places = [(place * 7 + length) % len(x) for place in range(length)]
@@ -174,14 +189,31 @@ def test_flushing_changes_no_subnormal_result(kind: str, number: float) -> None:
 
 
 @pytest.mark.parametrize("most", [1.5, 30.0, 2.0**20])
-def test_log_of_numbers_from_1_on(most: float) -> None:
+def test_log_of_positive_numbers(most: float) -> None:
     x = torch.cat(
         [torch.linspace(1, most, 300, dtype=torch.float64), torch.tensor([1.0, 2**0.5, 2, 4, 2.0**20]).double()]
     )
+    x = torch.cat([x, 1 / x, torch.tensor([2.0**-149], dtype=torch.float64)])
+    assert bits(log_finite(x)) == bits(log(x))
     found, exact = log(x).tolist(), []
     with localcontext() as context:
         context.prec = 30
         exact = [Decimal(number).ln() for number in x.tolist()]
         for number, right in zip(found, exact, strict=True):
-            assert abs(Decimal(number) - right) <= Decimal("2e-16") + Decimal("1e-15") * right
+            assert abs(Decimal(number) - right) <= Decimal("2e-16") + Decimal("1e-15") * abs(right)
     assert found[300] == 0
+
+
+def test_log_outside_its_numbers() -> None:
+    found = log(torch.tensor([0.0, -0.0, INF, -1.0, math.nan], dtype=torch.float64))
+    assert found[:3].tolist() == [-INF, -INF, INF]
+    assert found[3:].isnan().all()
+
+
+def test_powers_are_those_of_torch() -> None:
+    x = torch.tensor([0.0, 0.5, 1.0, 3.0, 1e30, -0.5, -1.0, -3.0, INF], dtype=torch.float64)
+    y = torch.tensor([0.0, 1.0, 2.0, 3.0, -1.0, -2.0, 0.5, 2.5, 30.0, -30.0], dtype=torch.float64)
+    found, wanted = power(x[:, None], y).float(), (x[:, None] ** y).float()
+    assert torch.equal(found.isnan(), wanted.isnan())
+    torch.testing.assert_close(found, wanted, rtol=3e-7, atol=0, equal_nan=True)
+    assert power(torch.tensor(-2.0).double(), torch.tensor(1.5).double()).isnan()

@@ -157,6 +157,14 @@ CALLS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
     "squeeze": lambda s, x: moved(x)[:1].squeeze(0), "unsqueeze": lambda s, x: moved(x).unsqueeze(0).unsqueeze(-1).sum((0, 1)),
     "unflatten": lambda s, x: moved(x).unflatten(-1, (2, 4)).unflatten(0, (4, 2)).sum((0, 1)), "swapaxes": lambda s, x: x.swapaxes(0, 1).swapaxes(1, 0),
     "view_as": lambda s, x: laid(x).view_as(x), "reshape_as": lambda s, x: laid(x).reshape_as(x),
+    "compare": lambda s, x: back(torch.where((between(x) > 0) & ~(between(x) > 1), between(x), s.row)),
+    "masked": lambda s, x: laid(x).masked_fill(s.hidden, -torch.inf).softmax(-1).reshape(-1, 8, 8, 8),
+    "addcmul": lambda s, x: back(torch.addcmul(between(x), between(x), s.row)),
+    "flip": lambda s, x: moved(x).flip(0, 3).transpose(0, 1), "roll": lambda s, x: moved(x).roll((1, -2), (-1, 0)).transpose(0, 1),
+    "index": lambda s, x: moved(x)[:, :, s.places].transpose(0, 1), "index in front": lambda s, x: moved(x)[s.places].transpose(0, 1),
+    "index_select": lambda s, x: laid(x).index_select(2, s.places % 8).reshape(-1, 8, 4, 8),
+    "var": lambda s, x: moved(x).var(0), "std": lambda s, x: (moved(x) / moved(x).std(-1, keepdim=True)).transpose(0, 1),
+    "logsumexp": lambda s, x: moved(x).logsumexp((0, 2)), "cumsum": lambda s, x: moved(x).cumsum(0).transpose(0, 1),
     "whole slice": lambda s, x: moved(x)[:, :, 1:].transpose(0, 1),
 }  # fmt: skip
 """Calls of tests.deploy.lowering.calling whose pictures are not always in the first axis."""
