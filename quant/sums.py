@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import operator
 from collections import Counter
+from collections.abc import Collection
 
 import torch
 from torch import fx, nn
 
 from engine.errors import UserError
 from models.graph.calls import packet
+from models.graph.fixed import of_no_picture
 from models.graph.flow import never_negative, sources, writes
 from models.graph.normal import NormalForm
 from models.layers.coded_value import CodedValue
@@ -28,11 +30,12 @@ _CONCATENATIONS = frozenset({aten.cat, aten.stack})
 def summed_values(form: NormalForm) -> dict[str, fx.Node]:
     """Return the values read by sums of two values and by concatenations, by the name of each value's quantizer.
 
-    Sums with a number, or with a tensor that the network holds, do not count.
+    Sums with a number, with a tensor that the network holds, or with a mask that depends on no picture do not count.
     """
-    found: dict[fx.Node, None] = {}
-    for node in form.captured.graph.nodes:
-        if _is_sum(node):
+    graph, found = form.captured.graph, dict[fx.Node, None]()
+    fixed = of_no_picture(graph)
+    for node in graph.nodes:
+        if _is_sum(node, fixed):
             found.update(dict.fromkeys(sources(node)))
     met: Counter[str] = Counter()
     named = {}
@@ -69,9 +72,10 @@ def code_sums(form: NormalForm, quantizer: Quantizer) -> list[str]:
     holder = nn.Module()
     form.add_module(CODED, holder)
     graph = form.captured.graph
+    fixed = of_no_picture(graph)
     for name, value in values.items():
         holder.add_module(name.removeprefix(f"{CODED}."), CodedValue(copy.deepcopy(quantizer)))
-        reading = [user for user in value.users if _is_sum(user)]
+        reading = [user for user in value.users if _is_sum(user, fixed)]
         with graph.inserting_after(value):
             coded = graph.create_node("call_module", name, (value,))
         coded.meta.update(value.meta, owner=name)
@@ -81,8 +85,10 @@ def code_sums(form: NormalForm, quantizer: Quantizer) -> list[str]:
     return [*values]
 
 
-def _is_sum(node: fx.Node) -> bool:
-    return packet(node) in _CONCATENATIONS or (packet(node) in _SUMS and len(sources(node)) == 2)
+def _is_sum(node: fx.Node, fixed: Collection[fx.Node]) -> bool:
+    if packet(node) in _CONCATENATIONS:
+        return True
+    return packet(node) in _SUMS and len([value for value in sources(node) if value not in fixed]) == 2
 
 
 def _name(node: fx.Node) -> str:

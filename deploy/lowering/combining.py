@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import fx
 from deploy.lowering.builder import Builder, Rule, is_number, numbers
 from deploy.lowering.rows import along
 from deploy.lowering.truths import is_truth
-from deploy.operations.base import Shape
+from deploy.operations.base import Numbers, Shape
 from deploy.operations.functions import Combine, Constant
 from deploy.operations.layers import Affine
 from models.graph.calls import packet, values
@@ -19,6 +20,8 @@ from models.graph.flow import readers
 
 aten = torch.ops.aten
 
+Operand = int | Numbers
+"""The number of a value, or a constant of its rank."""
 MOST_BROADCAST = 3
 """The most axes of values that engines combine with broadcasting."""
 LOWEST = float(np.finfo(np.float32).min)
@@ -27,7 +30,7 @@ SHARES = (aten.softmax, aten._softmax, aten.scaled_dot_product_attention)
 VIEWS = (aten.reshape, aten.unflatten, aten.flatten, aten.squeeze, aten.unsqueeze)
 
 
-def operand(builder: Builder, value: Any, rank: int) -> int | np.ndarray:
+def operand(builder: Builder, value: Any, rank: int) -> Operand:
     """Return the number of a value, or a constant as an array of `rank` axes, without the batch axis.
 
     -inf becomes the lowest number if softmax alone reads the result.
@@ -74,7 +77,7 @@ def combine(kind: str) -> Rule:
     return rule
 
 
-def _times(builder: Builder, value: int | np.ndarray, alpha: Any) -> int | np.ndarray:
+def _times(builder: Builder, value: Operand, alpha: Any) -> Operand:
     """Multiply an operand by the alpha of a sum or difference."""
     if not is_number(alpha):
         raise builder.refused("an alpha that is computed")
@@ -85,7 +88,7 @@ def _times(builder: Builder, value: int | np.ndarray, alpha: Any) -> int | np.nd
     return value * np.float32(alpha)
 
 
-def combined(builder: Builder, kind: str, both: list[Any], part: str = "") -> int:
+def combined(builder: Builder, kind: str, both: Sequence[Operand], part: str = "") -> int:
     """Add the combination of two operands.
 
     Args:
@@ -113,10 +116,8 @@ def combined(builder: Builder, kind: str, both: list[Any], part: str = "") -> in
     return builder.reshaped(found, tuple(map(max, *shapes)), f"{part}.shape")
 
 
-def opposite(builder: Builder, truth: Any) -> Any:
-    """Return 1 where a truth is 0, else 0, as an operand; `truth` is one."""
-    if isinstance(truth, np.ndarray):
-        return (truth == 0).astype(np.float32)
+def opposite(builder: Builder, truth: int) -> int:
+    """Add 1 where a truth is 0, else 0."""
     return combined(builder, "eq", [truth, numbers(0.0).reshape((1,) * len(builder.shape(truth)))], ".not")
 
 

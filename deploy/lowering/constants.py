@@ -9,12 +9,12 @@ import copy
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-import torch
 from torch import Tensor, fx
 
 from models.graph.calls import BATCH, changes, packet, source
 from models.graph.capture.inplace import roots
 from models.graph.channels.labels import SHAPES
+from models.graph.fixed import of_no_picture
 from models.graph.flow import is_size
 from models.graph.normal import NormalForm
 from models.graph.runs import run_and_look
@@ -30,7 +30,7 @@ def with_constants(form: NormalForm) -> NormalForm:
     """
     nodes = list(form.captured.graph.nodes)
     memory = roots(form.captured.graph)
-    fixed = _fixed(nodes, memory)
+    fixed = of_no_picture(form.captured.graph)
     place = {node: number for number, node in enumerate(nodes)}
     written = {memory[source(node)]: place[node] for node in nodes if changes(node)}  # the last write into each
     own = _of_tensors_alone(nodes, memory, written)
@@ -64,23 +64,6 @@ def with_constants(form: NormalForm) -> NormalForm:
             graph.erase_node(each)
     made.captured, made._run = replace(form.captured, graph=graph), None
     return made
-
-
-def _fixed(nodes: Collection[fx.Node], memory: dict[fx.Node, fx.Node]) -> set[fx.Node]:
-    """Return the nodes whose values depend on no number of a picture: on the network's tensors and on sizes alone."""
-    written: set[fx.Node] = set()  # memory into which a number of a picture is written
-    while True:
-        found: set[fx.Node] = set()
-        for node in nodes:
-            reads = [each for each in node.all_input_nodes if not (packet(node) in SHAPES and each is source(node))]
-            draws = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
-            called = node.op.startswith("call_") and not draws and {*reads} <= found
-            if (node.op == "get_attr" or is_size(node) or called) and memory[node] not in written:
-                found.add(node)
-        more = {memory[source(node)] for node in nodes if changes(node) and node not in found} - written
-        if not more:
-            return found
-        written |= more
 
 
 def _of_tensors_alone(

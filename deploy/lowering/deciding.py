@@ -12,7 +12,7 @@ import torch
 from torch import fx
 
 from deploy.lowering.builder import Builder, Rule, numbers
-from deploy.lowering.combining import combined, operand, opposite
+from deploy.lowering.combining import Operand, combined, operand, opposite
 from deploy.lowering.truths import COMPARISONS, LOGIC, NOT, is_truth
 from deploy.operations.functions import Function
 from models.graph.calls import values
@@ -62,17 +62,21 @@ def masked_fill(builder: Builder, node: fx.Node) -> int:
     return _chosen(builder, mask, value, source)
 
 
-def _chosen(builder: Builder, truth: Any, one: Any, other: Any) -> int:
-    """Add one value where a truth is 1, the other where it is 0. Each is a value's number or an array."""
-    parts: list[Any] = []
-    for place, (kept, value) in enumerate(((truth, one), (opposite(builder, truth), other))):
-        if isinstance(value, np.ndarray) and isinstance(kept, np.ndarray):
-            parts.append(np.where(kept != 0, value, np.float32(0)))
-        elif not (isinstance(value, np.ndarray) and not value.any()):
-            parts.append(combined(builder, "keep", [value, kept], f".{place}"))
-    if len(parts) == 1 and isinstance(parts[0], int):
-        return parts[0]
-    return combined(builder, "add", parts or [numbers(0.0), numbers(0.0)])
+def _chosen(builder: Builder, truth: Operand, one: Operand, other: Operand) -> int:
+    """Add one value where a truth is 1, the other where it is 0."""
+    turned = opposite(builder, truth) if isinstance(truth, int) else (truth == 0).astype(np.float32)
+    both = [_kept(builder, one, truth, ".one"), _kept(builder, other, turned, ".other")]
+    parts = [each for each in both if isinstance(each, int) or each.any()]
+    return parts[0] if len(parts) == 1 and isinstance(parts[0], int) else combined(builder, "add", both)
+
+
+def _kept(builder: Builder, value: Operand, truth: Operand, part: str) -> Operand:
+    """Return a value where a truth is 1, else 0."""
+    if isinstance(value, np.ndarray) and isinstance(truth, np.ndarray):
+        return np.where(truth != 0, value, np.float32(0))
+    return (
+        value if isinstance(value, np.ndarray) and not value.any() else combined(builder, "keep", [value, truth], part)
+    )
 
 
 def threshold(builder: Builder, node: fx.Node) -> int:

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import fx
 
 from deploy.lowering.builder import Builder, Rule, numbers
 from deploy.lowering.calls import softmaxed
-from deploy.lowering.combining import LOWEST, combined, operand, opposite
+from deploy.lowering.combining import LOWEST, Operand, combined, operand, opposite
 from deploy.lowering.truths import is_truth
 from deploy.operations.base import Shape
 from deploy.operations.functions import Constant, Product
@@ -81,7 +80,7 @@ def attention(builder: Builder, node: fx.Node) -> int:
     return builder.add(Product, shares, value)
 
 
-def _mask(builder: Builder, told: Values, rank: int) -> int | NDArray[np.float32] | None:
+def _mask(builder: Builder, told: Values, rank: int) -> Operand | None:
     """Return the mask that attention adds to its products: the lowest number where a key is hidden from a query."""
     if told.get("is_causal"):
         rows, columns = (builder.shape(builder.source(told[name]))[-2] for name in ("query", "key"))

@@ -222,3 +222,21 @@ def test_commands_train_calibrate_merge_and_judge_it(command: Callable[..., Simp
     refused = command("quant.wqaq", "--Wbits", "4", "--quantizer", "dorefa", "--sums", "int8", *own, *SMALL)
     assert refused.code == 2
     assert "--sums is for --quantizer affine" in refused.err
+
+
+class Masked(nn.Module):
+    """Attention along the columns, with a mask that code makes from sizes, and a residual sum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 6, 1), nn.Linear(6, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        size = x.shape[-1]
+        mask = torch.full((size, size), -torch.inf, dtype=x.dtype, device=x.device).triu(1)
+        return self.head((x + (x.transpose(2, 3) @ x + mask).softmax(-1) @ x).mean((2, 3)))
+
+
+def test_a_mask_that_depends_on_no_picture_has_no_codes() -> None:
+    assert [*summed_values(captured(Masked()))] == ["coded_sums.stem", "coded_sums.matmul"]
