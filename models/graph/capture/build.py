@@ -19,6 +19,7 @@ from models.graph.capture.composite import write_out
 from models.graph.capture.inline import inline
 from models.graph.capture.inplace import functional, roots, written
 from models.graph.capture.memory import settle
+from models.graph.capture.parts import join_parts
 from models.graph.flow import is_held, is_size
 from models.graph.frozen_norm import FrozenNorm, is_frozen
 from models.graph.normal import Form, NormalForm, Size, is_kind, type_and_device
@@ -59,6 +60,7 @@ class _Builder:
         self._inputs()
         settle(self.program.graph, self.arch)
         functional(self.program.graph)
+        join_parts(self.program.graph)
         self.changed, self.memory = written(self.program.graph), roots(self.program.graph)
         for node in self.program.graph.nodes:
             if node.op == "call_function":

@@ -2,43 +2,68 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import torch
 from torch import fx
+from torch._subclasses import FakeTensor
 
 from models.graph.calls import changes, packet, schema, source
 
 aten = torch.ops.aten
 
+LIKE = {aten.zero.default: aten.zeros_like.default, aten.fill.Scalar: aten.full_like.default}
+"""The usual names of operations that read only the shape of what they change."""
+
 
 def functional(graph: fx.Graph) -> None:
     """Turn `x += y` and `x[:] = y` into a new value, unless another value in the memory of `x` is read later.
 
-    A change of a part whose whole is read later (`x[:, 0] = 0`) stays in place.
+    Those of a part whose whole is read later (`x[:, 0] = 0`) are left to parts.py.
     """
     order, memory = {node: place for place, node in enumerate(graph.nodes)}, roots(graph)
     for node in list(graph.nodes):
-        target = _without_change(node)
-        if target is None or (target is aten.copy.default and not _keeps_type(node)):
+        if not can_be_new(node):
             continue
         changed, here = source(node), order[node]
         others = [v for v, first in memory.items() if first is memory[changed] and v is not changed and order[v] < here]
-        if any(order[user] > here for value in others for user in value.users):
+        if any(order.get(user, here) > here for value in others for user in value.users):
             continue
-        changed.replace_all_uses_with(node, delete_user_cb=lambda user, here=here: order[user] > here)
-        node.target = target
-        if target is aten.copy.default:
-            order[_as_clone(graph, node, changed)] = here
+        new = as_new(graph, node)
+        order[new] = here
+        memory[new] = memory[changed]
+        changed.replace_all_uses_with(new, delete_user_cb=lambda user, here=here: order.get(user, here) > here)
+        node.replace_all_uses_with(new)
+        graph.erase_node(node)
+        del order[node], memory[node]
 
 
-def _as_clone(graph: fx.Graph, node: fx.Node, changed: fx.Node) -> fx.Node:
-    """Make a clone of a copy: aten.copy has no derivative. Return the node that gives what is copied the right sizes."""
+def can_be_new(node: fx.Node) -> bool:
+    """Return whether `as_new` knows what a call writes."""
+    return (target := _without_change(node)) is not None and (target is not aten.copy.default or _keeps_type(node))
+
+
+def as_new(graph: fx.Graph, node: fx.Node) -> fx.Node:
+    """Write the calls that give what a call writes into its first argument, before that call; return the last one."""
+    target, changed, rest = _without_change(node), source(node), node.args[1:]
     with graph.inserting_before(node):
-        expanded = graph.call_function(aten.expand_as.default, (node.args[1], changed))
-    expanded.meta = dict(node.meta)
-    node.target, node.args, node.kwargs = aten.clone.default, (expanded,), {}
-    return expanded
+        if target is aten.copy.default:  # it has no derivative
+            return call(graph, node, aten.clone.default, call(graph, node, aten.expand_as.default, *rest, changed))
+        if target is aten.fill.Tensor:
+            return call(graph, node, aten.add.Tensor, call(graph, node, aten.zeros_like.default, changed), *rest)
+        return call(graph, node, LIKE.get(target, target), *node.args, **node.kwargs)
+
+
+def call(graph: fx.Graph, node: fx.Node, target: Any, *args: Any, **kwargs: Any) -> fx.Node:
+    """Write a call with the place in the code of another node, and the sizes of its value."""
+    made = graph.call_function(target, args, kwargs)
+    given, named = fx.node.map_arg((args, kwargs), lambda each: each.meta["val"])
+    known = [each.meta["val"] for each in made.all_input_nodes]
+    shapes = next((value.fake_mode.shape_env for value in known if isinstance(value, FakeTensor)), None)
+    with shapes.suppress_guards() if shapes else contextlib.nullcontext():  # the export has checked them
+        made.meta = {**node.meta, "val": target(*given, **named)}
+    return made
 
 
 def written(graph: fx.Graph) -> set[fx.Node]:

@@ -27,11 +27,11 @@ def one_batch(net: nn.Module, x: Tensor) -> Tensor:
 
 
 def sliced_in_evaluation(net: nn.Module, x: Tensor) -> Tensor:
-    """As in FasterNet: evaluation writes into a value that the layer has read."""
+    """Evaluation writes into every other channel of a value that the layer has read."""
     if net.training:
-        return torch.cat([net.part(x[:, :3]), x[:, 3:]], 1)
+        return torch.stack([net.part(x[:, ::2]), x[:, 1::2]], 2).flatten(1, 2)
     x = x.clone()
-    x[:, :3] = net.part(x[:, :3])
+    x[:, ::2] = net.part(x[:, ::2])
     return x
 
 

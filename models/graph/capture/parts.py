@@ -1,0 +1,116 @@
+"""Changes of a part of a value, as `x[:, :k] = y`, whose whole is read later: they become a new whole.
+
+It is joined from the new part and the rest of the old whole, so that every rule knows its operations.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import fx
+
+from models.graph.calls import changes, packet, source, values
+from models.graph.capture.inplace import as_new, call, can_be_new, roots
+
+aten = torch.ops.aten
+
+VIEWS = frozenset({
+    aten.slice, aten.select, aten.view, aten.permute, aten.transpose, aten.t, aten.unsqueeze, aten.squeeze, aten.alias,
+    aten.detach, aten.split, aten.split_with_sizes, aten.unbind,
+})  # fmt: skip
+"""Operations whose value always lies in the memory of what they read."""
+
+
+class Span(NamedTuple):
+    """Indices start to stop - 1 of an axis.
+
+    Args:
+        size: of the whole axis.
+        is_one: whether the part lacks the axis, as `x[:, 3]`.
+    """
+
+    axis: int
+    start: int
+    stop: int
+    size: int
+    is_one: bool
+
+
+def join_parts(graph: fx.Graph) -> None:
+    """Replace changes of parts by new wholes, where the parts are slices and whoever reads the memory is known."""
+    for node in [*graph.nodes]:
+        if changes(node) and can_be_new(node):
+            _replace(graph, node)
+
+
+def _replace(graph: fx.Graph, node: fx.Node) -> None:
+    order, memory = {each: place for place, each in enumerate(graph.nodes)}, roots(graph)
+    here, root = order[node], memory[source(node)]
+    before = [each for each, first in memory.items() if first is root and order[each] < here]
+    read = [each for each in before if any(order[user] > here for user in each.users)]
+    paths = {each: _path(each, root) for each in (source(node), *read)}
+    spans = {link: _span(link) for link in paths[source(node)] or ()}
+    if None in paths.values() or None in spans.values():
+        return
+    whole = as_new(graph, node)
+    with graph.inserting_before(node):
+        for link, span in reversed(spans.items()):
+            whole = _joined(graph, node, source(link), whole, cast(Span, span))
+        again = {root: whole}
+        for link in dict.fromkeys(link for path in paths.values() for link in path or ()):
+            again[link] = graph.node_copy(link, lambda each: again.get(each, each))
+    for each in read:
+        each.replace_all_uses_with(again[each], delete_user_cb=lambda user: order.get(user, here) > here)
+    node.replace_all_uses_with(again[source(node)])
+    graph.erase_node(node)
+
+
+def _path(alias: fx.Node, root: fx.Node) -> list[fx.Node] | None:
+    """Return the views between a value and one in its memory, in order; None if another operation is among them."""
+    found: list[fx.Node] = []
+    while alias is not root:
+        if packet(alias) not in VIEWS and getattr(alias.target, "__name__", "") != "getitem":
+            return None
+        found.append(alias)
+        alias = source(alias)
+    return found[::-1]
+
+
+def _span(link: fx.Node) -> Span | None:
+    """Return what a view takes of an axis; None if that is not one part of an axis of known size."""
+    if packet(link) not in (aten.slice, aten.select):
+        return None
+    told, shape = values(link), source(link).meta["val"].shape
+    axis, size = told["dim"] % len(shape), shape[told["dim"]]
+    if packet(link) is aten.slice:
+        if told["start"] in (None, 0) and told["step"] == 1 and (told["end"] is None or _is_far(told["end"])):
+            return Span(axis, 0, -1, -1, is_one=False)
+        if not isinstance(size, int) or not all(isinstance(n, int | None) for n in (told["start"], told["end"])):
+            return None
+        places = range(size)[told["start"] : told["end"] : told["step"]]
+        return Span(axis, places.start, places.stop, size, is_one=False) if places and places.step == 1 else None
+    if not (isinstance(size, int) and isinstance(told["index"], int)):
+        return None
+    at = told["index"] % size
+    return Span(axis, at, at + 1, size, is_one=True)
+
+
+def _is_far(end: Any) -> bool:
+    return isinstance(end, int) and end >= 2**31
+
+
+def _joined(graph: fx.Graph, node: fx.Node, whole: fx.Node, part: fx.Node, span: Span) -> fx.Node:
+    """Write a whole with another part; `node` is the call that changed it."""
+    axis, start, stop, size, is_one = span
+    if stop < 0:
+        return part
+    if is_one:
+        part = call(graph, node, aten.unsqueeze.default, part, axis)
+    around = [
+        call(graph, node, aten.slice.Tensor, whole, axis, *ends)
+        for ends in ((0, start), (stop, size))
+        if ends[0] < ends[1]
+    ]
+    parts = [*around[: start > 0], part, *around[start > 0 :]]
+    return call(graph, node, aten.cat.default, parts, axis) if around else part

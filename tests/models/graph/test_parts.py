@@ -1,0 +1,152 @@
+"""Code that writes into parts of a value: the capture computes the same, without writing."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models.graph import calls
+from models.graph.capture.form import capture
+from models.graph.channels.classes import channels
+from models.graph.normal import NormalForm
+
+Code = Callable[[Any, Tensor], Tensor]
+
+
+class Net(nn.Module):
+    """A convolution and a norm, a user's code on 8 channels, and a head."""
+
+    def __init__(self, code: Code) -> None:
+        super().__init__()
+        self.code = code
+        self.stem, self.norm = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.part, self.head = nn.Conv2d(3, 3, 3, padding=1, bias=False), nn.Conv2d(8, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.code(self, self.norm(self.stem(x)).relu())).mean((2, 3))
+
+
+def net(code: Code) -> nn.Module:
+    torch.manual_seed(0)
+    return Net(code).eval()
+
+
+def captured(made: nn.Module) -> NormalForm:
+    return capture(made, (3, 6, 6), "a test")
+
+
+def pictures() -> Tensor:
+    return torch.randn(3, 3, 6, 6, generator=torch.Generator().manual_seed(1))
+
+
+def sliced(net: Any, x: Tensor) -> Tensor:
+    """As FasterNet in evaluation."""
+    x = x.clone()
+    x[:, :3] = net.part(x[:, :3])
+    return x
+
+
+def filled(net: Any, x: Tensor) -> Tensor:
+    out = torch.zeros(x.shape[0], 8, x.shape[2], x.shape[3], device=x.device, dtype=x.dtype)
+    out[:, :3] = net.part(x[:, :3])
+    out[:, 3:] = x[:, 3:]
+    return out
+
+
+def halves(net: Any, x: Tensor) -> Tensor:
+    x = x * 1
+    one, other = x[:, :4], x[:, 4:]
+    one.mul_(2).add_(1)
+    other += one
+    return x
+
+
+def rows(net: Any, x: Tensor) -> Tensor:
+    x = x.clone()
+    x[:, :, 0] = 0
+    x[..., 1:-1, -1] = x[..., 1:-1, 0]
+    x[:, 2] *= 3
+    x[:, 4].zero_()
+    return x
+
+
+def seen_from_elsewhere(net: Any, x: Tensor) -> Tensor:
+    x = x.clone()
+    turned = x.transpose(1, 2)
+    before = turned * 1
+    x[:, 1:3] -= 4
+    return x + turned.transpose(1, 2) * 0.5 + before.transpose(1, 2)
+
+
+CODES: dict[str, Code] = {code.__name__: code for code in (sliced, filled, halves, rows, seen_from_elsewhere)}
+
+
+@pytest.mark.parametrize("name", CODES)
+@torch.no_grad()
+def test_a_capture_computes_the_same_without_writing(name: str) -> None:
+    made = net(CODES[name])
+    form = captured(made)
+    assert not any(calls.changes(node) for node in form.captured.graph.nodes)
+    assert torch.equal(form(pictures()), made(pictures()))
+
+
+@pytest.mark.parametrize("name", ["sliced", "filled"])
+def test_it_trains_with_the_gradient_of_the_joined_parts(name: str) -> None:
+    joined = net(lambda net, x: torch.cat([net.part(x[:, :3]), x[:, 3:]], 1)).train()
+    form = captured(net(CODES[name])).train()
+    for each in (joined, form):
+        each(pictures()).square().sum().backward()
+    for kind in ("stem", "norm", "part", "head"):
+        torch.testing.assert_close(getattr(form, kind).weight.grad, getattr(joined, kind).weight.grad)
+
+
+@pytest.mark.parametrize("name", ["sliced", "filled"])
+def test_its_channels_are_those_of_the_joined_parts(name: str) -> None:
+    joined = net(lambda net, x: torch.cat([net.part(x[:, :3]), x[:, 3:]], 1))
+    found, expected = (channels(captured(each)) for each in (net(CODES[name]), joined))
+    assert found.fixed.keys() == expected.fixed.keys()
+    assert [place.classes.tolist() for place in found.places] == [place.classes.tolist() for place in expected.places]
+
+
+class Written(nn.Module):
+    """Random views and writes, from a seed."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.seed, self.stem = seed, nn.Conv2d(3, 6, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        draw = random.Random(self.seed)
+        values = [self.stem(x)]
+        for _ in range(draw.randint(2, 9)):
+            y = draw.choice(values)
+            what = draw.choice(["slice", "slice", "select", "turn", "write", "write", "write", "new"])
+            axis = draw.randint(1, y.ndim - 1)
+            size = y.shape[axis]
+            start = draw.randrange(size)
+            if what == "slice":
+                y = y.narrow(axis, start, draw.randint(1, size - start))
+            elif what == "select" and y.ndim > 2:
+                y = y.select(axis, start)
+            elif what == "turn":
+                y = y.transpose(1, y.ndim - 1)
+            elif what == "write":
+                draw.choice([lambda: y.mul_(0.5), lambda: y.copy_(y.mean(axis, keepdim=True)), lambda: y.fill_(2), y.zero_, y.relu_])()
+            elif what == "new":
+                y = y + 1
+            values.append(y)
+        return torch.cat([value.flatten(1) for value in values], 1)
+
+
+@pytest.mark.parametrize("seed", range(40))
+@torch.no_grad()
+def test_random_views_and_writes(seed: int) -> None:
+    torch.manual_seed(0)
+    made = Written(seed).eval()
+    x = pictures()
+    assert torch.equal(capture(made, (3, 6, 6), "a test", check=False)(x), made(x))
