@@ -11,7 +11,7 @@ from typing import Any
 from deploy.options import Source
 from engine.cli import command
 from engine.cli.datasets import IMAGENET
-from engine.cli.flags import Parser, part
+from engine.cli.flags import Parser, flag, part
 from engine.cli.options import Command, Output
 
 EXAMPLES = (
@@ -30,6 +30,11 @@ class Options(Command):
             "help": "checkpoint of any stage, merged or not, or packed file (default: models_save/nin_wbab_merged.pth)"
         },
     )
+    biases: str = flag(
+        "--biases", choices=["rounded", "exact"], default="rounded",
+        help="rounded: to whole steps of the sums, so that runtimes add integers; exact: as in the packed file, added in "
+        "fp32 (default: rounded; exact in detectors)",
+    )  # fmt: skip
     output: Output = part(Output, save={"help": "the model to write (default: --model with .onnx)"})
 
 
@@ -54,12 +59,13 @@ def body(options: Options) -> dict[str, Any]:
         names |= {key: json.dumps(value) for key, value in held.detector.to_dict().items()}
     elif made.dataset.boxes:
         notice("the packed file does not name the tensors of its answer, so the model does not: pack it again")
-    found = rounded(held.program, made.dataset.boxes)
+    # a detector's boxes would move
+    found = rounded(held.program, keep=options.biases == "exact" or bool(made.dataset.boxes))
     if found.layers:
         notice(
             f"rounded the biases of {counted(len(found.layers), 'layer')} to whole steps of the sums, by up to "
             f"{100 * found.farthest:.2g} % of a step between the codes behind: other runtimes need that to add integers, and "
-            "some answers may differ from those of the packed file"
+            "some answers may differ from those of the packed file. --biases exact keeps them; then these layers may run in fp32"
         )
     model = exported(
         found.program, arch=made.arch, data=made.dataset.label, made_from=str(made.provenance.parent), **names

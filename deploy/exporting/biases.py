@@ -36,13 +36,13 @@ class Rounded(NamedTuple):
     farthest: float
 
 
-def rounded(program: Program, detects: bool) -> Rounded:
+def rounded(program: Program, keep: bool = False) -> Rounded:
     """Return a program with rounded biases.
 
     Args:
-        detects: whether it is a detector's. Its program is returned as it is, because rounding would move its boxes.
+        keep: whether the biases stay as they are.
     """
-    if detects:
+    if keep:
         return Rounded(program, [], 0.0)
     readers, operations, moved = plans.readers(program), [*program.operations], {}
     for number, operation in enumerate(program.operations):

@@ -57,7 +57,7 @@ def entries(network: NormalForm, program: Program, threads: int, without: Sequen
     last = channels_last(_of_own_layers(folded))
     coded = any(isinstance(each.matrix.weight, Codes) for each, _ in layers(program))  # type: ignore[attr-defined]
     whole = any(is_whole for _, is_whole in layers(program))
-    others = rounded(program, network.captured.detector is not None).program  # as deploy.onnx exports it
+    others = rounded(program, keep=network.captured.detector is not None).program  # as deploy.onnx exports it
     makers: dict[str, Callable[[str], Entry]] = {
         "PyTorch, folded, channels last": lambda name: Contender(name, _eager(last, torch.channels_last), False),
         "torch.compile, folded": lambda name: _compiled(name, last),

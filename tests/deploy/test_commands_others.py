@@ -71,9 +71,23 @@ def test_a_model_is_written_and_says_what_it_needs(stocked: Command) -> None:
     assert (told["arch"], told["data"], told["made_from"]) == ("nin", "digits", W4A4)
     for name in ("mean", "std"):
         assert [float(number) for number in told[name].split()] == list(known["dataset"][name])
-    program = rounded(packed.open(Path(stocked(PACK, "--model", W4A4).path)).program, False).program
+    program = rounded(packed.open(Path(stocked(PACK, "--model", W4A4).path)).program).program
     x = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     found = torch.from_numpy(session(model).run(None, {"picture": x.numpy()})[0])
+    torch.testing.assert_close(found, run(program, x), rtol=1e-4, atol=1e-5)
+
+
+def test_exact_biases_give_the_answers_of_the_packed_file(stocked: Command) -> None:
+    onnx = pytest.importorskip("onnx")
+    import torch
+
+    from tests.deploy.exporting.sessions import session
+
+    program = packed.open(Path(stocked(PACK, "--model", W4A4).path)).program
+    result = stocked(ONNX, "--model", PACKED, "--biases", "exact")
+    assert (result.code, result.err) == (0, "")
+    x = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    found = torch.from_numpy(session(onnx.load(MODEL)).run(None, {"picture": x.numpy()})[0])
     torch.testing.assert_close(found, run(program, x), rtol=1e-4, atol=1e-5)
 
 

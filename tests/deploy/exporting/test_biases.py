@@ -81,7 +81,7 @@ def test_the_farthest_bias_is_told_in_steps_of_the_codes_behind() -> None:
         Quantize(sources=(3,), name="out", grid=Steps(4.0, 0.25, 0, 15)),
         Decode(sources=(4,), name="answer"),
     )
-    found = rounded(Program(operations, (1, 1, 2), (0.5,), (0.25,)), False)
+    found = rounded(Program(operations, (1, 1, 2), (0.5,), (0.25,)))
     assert found.layers == ["layer"]
     assert found.farthest == pytest.approx(4 / 128)
 
@@ -90,13 +90,13 @@ def test_the_farthest_bias_is_told_in_steps_of_the_codes_behind() -> None:
 def test_layers_whose_codes_engines_compute_are_rounded(kind: str, some: bool) -> None:
     """Their codes move by one at most. Layers that give signs or fp32 keep their bias."""
     program = lowered(merged("mobilenet_v1", kind), low_ends=False)
-    found, names, farthest = rounded(program, False)
+    found, names, farthest = rounded(program)
     assert bool(names) == bool(farthest) == some
     assert farthest < 0.5
     for before, after in zip(program.operations, found.operations, strict=True):
         assert (before is after) == (after.name not in names or not isinstance(after, (Convolution, Linear)))
-    assert rounded(found, False).layers == []
-    assert rounded(program, True) == (program, [], 0.0)
+    assert rounded(found).layers == []
+    assert rounded(program, keep=True) == (program, [], 0.0)
     if some:
         expected, answer = (run(each, pictures(8)) for each in (program, found))
         assert 0 < (answer - expected).abs().max() < expected.abs().max()

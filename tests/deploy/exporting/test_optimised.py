@@ -48,7 +48,7 @@ def chain() -> NormalForm:
 
 def optimised(made: Program, path: Path) -> list[str]:
     """Return the kinds of nodes in ONNX Runtime's optimised model of a program with rounded biases."""
-    session(exported(rounded(made, False)[0]), "ENABLE_ALL", optimized_model_filepath=str(path))
+    session(exported(rounded(made).program), "ENABLE_ALL", optimized_model_filepath=str(path))
     return Nodes(onnx.load(path)).kinds()
 
 
