@@ -20,14 +20,17 @@ from models.graph.capture.export import silent
 aten = torch.ops.aten
 
 WHOLE = frozenset({
-    "adaptive_avg_pool2d", "adaptive_avg_pool3d", "alpha_dropout", "batch_norm", "contiguous", "conv1d", "conv2d",
+    "_weight_norm", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "alpha_dropout", "batch_norm", "contiguous", "conv1d", "conv2d",
     "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "dropout", "einsum", "expand_as",
     "feature_dropout", "flatten", "group_norm", "gru", "instance_norm", "layer_norm", "linear", "log_sigmoid",
     "log_softmax", "lstm", "matmul", "max_pool2d", "max_pool3d", "pad", "prelu", "relu6", "reshape", "reshape_as",
     "rms_norm", "rnn_relu", "rnn_tanh", "rrelu", "scaled_dot_product_attention", "selu", "softmax", "split", "square",
     "to", "unflatten", "view_as",
 })  # fmt: skip
-"""The names that keep their call: a rule knows them, or, as recurrent layers, they stand for one call a time step."""
+"""The names that keep their call: a rule knows them, or, as recurrent layers, they stand for one call a time step.
+
+_weight_norm makes its tensors contiguous. A trace of contiguous tensors lacks that step, and training lays weights out anew.
+"""
 
 RESIZES = "upsample"
 """In names that keep their call, too: the inner call rounds the scale differently."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deploy.reference.run import run
+from engine.numerics.layout import channels_last
 from models.graph import flow
 from models.graph.calls import packet
 from models.graph.capture import lift
@@ -158,3 +159,17 @@ def told(form: NormalForm) -> list[tuple[str, str]]:
         for node in form.captured.graph.nodes
         if node.op == "call_function"
     ]
+
+
+def test_weight_norm_trains_with_its_weight_laid_out_channels_last() -> None:
+    """As training does. PyTorch's inner call takes contiguous tensors alone."""
+    made = nn.Sequential(
+        nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 8, 3)), nn.ReLU(), nn.Conv2d(8, 5, 1), nn.Flatten()
+    )
+    form, x = capture(made.eval(), (3, 4, 4), "a test").train(), torch.rand(2, 3, 4, 4)
+    form(x).square().sum().backward()
+    expected = [parameter.grad for parameter in form.parameters()]
+    form.zero_grad(set_to_none=True)
+    channels_last(form)(x.to(memory_format=torch.channels_last)).square().sum().backward()
+    for parameter, gradient in zip(form.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)

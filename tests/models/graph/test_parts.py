@@ -136,7 +136,15 @@ class Written(nn.Module):
             elif what == "turn":
                 y = y.transpose(1, y.ndim - 1)
             elif what == "write":
-                draw.choice([lambda: y.mul_(0.5), lambda: y.copy_(y.mean(axis, keepdim=True)), lambda: y.fill_(2), y.zero_, y.relu_])()
+                draw.choice(
+                    [
+                        lambda: y.mul_(0.5),
+                        lambda: y.copy_(y.mean(axis, keepdim=True)),
+                        lambda: y.fill_(2),
+                        y.zero_,
+                        y.relu_,
+                    ]
+                )()
             elif what == "new":
                 y = y + 1
             values.append(y)
