@@ -113,6 +113,11 @@ def test_its_channels_are_those_of_the_joined_parts(name: str) -> None:
     assert [place.classes.tolist() for place in found.places] == [place.classes.tolist() for place in expected.places]
 
 
+WRITES: list[Callable[[Tensor], Tensor]] = [
+    lambda y: y.mul_(0.5), lambda y: y.copy_(y.mean(-1, keepdim=True)), lambda y: y.fill_(2), Tensor.zero_, Tensor.relu_,
+]  # fmt: skip
+
+
 class Written(nn.Module):
     """Random views and writes, from a seed."""
 
@@ -136,15 +141,7 @@ class Written(nn.Module):
             elif what == "turn":
                 y = y.transpose(1, y.ndim - 1)
             elif what == "write":
-                draw.choice(
-                    [
-                        lambda: y.mul_(0.5),
-                        lambda: y.copy_(y.mean(axis, keepdim=True)),
-                        lambda: y.fill_(2),
-                        y.zero_,
-                        y.relu_,
-                    ]
-                )()
+                draw.choice(WRITES)(y)
             elif what == "new":
                 y = y + 1
             values.append(y)
