@@ -27,10 +27,15 @@ def try_to_cut(form: NormalForm, plain: nn.Module, arch: str) -> None:
     Raises:
         UserError: exit 2 if no batch norm scales channels that can be cut, or no layer can lose channels.
     """
-    gates(form)
     if not is_users_code(arch):
+        gates(form)
         return
     found = channels(form, form.captured.whole)
+    by_weights = scores(form, found, "l1")
+    if not families(found, by_weights):  # no other importance helps
+        report.say_what_stays(stays(found, by_weights, "l1"), computed_channels(form))
+        raise nothing_to_cut(arch, form, found, "l1")
+    gates(form)
     worth = scores(form, found)
     chosen = families(found, worth)
     if not chosen:

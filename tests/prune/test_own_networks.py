@@ -72,6 +72,27 @@ def test_a_network_without_scales_is_refused_before_sparse_training(workplace: P
     assert_refused(refused, USAGE, "no batch norm of this network scales channels that can be cut")
 
 
+def test_a_network_of_which_nothing_can_be_cut_is_told_why(workplace: Path, command: Command) -> None:
+    """Channels by their weights would be none, either."""
+    (workplace / "fixed.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.conv, self.head = nn.Conv2d(3, 6, 3), nn.Linear(36, 10)\n"
+        "    def forward(self, x):\n"
+        "        x = self.conv(x).flatten(2)\n"
+        "        return self.head(torch.bmm(x, x.transpose(1, 2)).flatten(1))\n"
+    )
+    refused = command("prune.train", "-sr", "--arch", "fixed.py:Net", *SMALL)
+    assert (refused.code, refused.out) == (USAGE, "")
+    answer, read, error, hint = refused.err.splitlines()
+    assert answer == "notice: 10 channels cannot be cut: the network's answer"
+    assert read.startswith("notice: 6 channels cannot be cut: read by bmm")
+    assert error.endswith("none of its channels can be cut")
+    assert hint == "hint: read the notices above: they say why each channel stays"
+
+
 DEEP = """
 from torch import nn
 
