@@ -87,6 +87,7 @@ def _cut(
     ready = surgery.ready(model, chosen)
     report.say_what_is_lost(len(ready.left), chosen)
     small, silenced = surgery.narrowed(ready.model, chosen), surgery.masked(ready.model, chosen)
+    report.say_what_follows(small)
     evaluations = {
         "before": run.evaluate(model, data, "before pruning"),
         "masked": run.evaluate(silenced, data, "masked"),

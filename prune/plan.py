@@ -22,6 +22,9 @@ from prune.rounding import check, to_drop
 from prune.sparsity import by_weights
 from prune.widths import FEWEST, Need, Subject, candidates, settle
 
+ROUNDS = 3
+"""Most times that the share is chosen among families whose code allows a smaller width."""
+
 
 @dataclass(frozen=True)
 class PrunePlan:
@@ -96,12 +99,9 @@ def plan(network: Subject, percent: float, base: int = 1, importance: Importance
         raise nothing_to_cut(network.arch, network.form, network.found, importance)
     if bad := [family.name for family in chosen if not all(isfinite(worth[cls]) for cls in family.classes)]:
         raise UserError(f"{bad[0]} has non-finite scores", "prune an earlier file", BAD_CHECKPOINT)
-    order = sorted((worth[cls], cls) for family in chosen for cls in family.classes)
-    gone = {cls for _, cls in order[: to_drop(percent, len(order))]}
-    counts = [len(set(family.classes) - gone) for family in chosen]
     full = [len(family.classes) for family in chosen]
     least = [size - to_drop(limit, size) for size in full]
-    needs = settle(network, chosen, counts, base, least)
+    counts, needs = _settled(network, chosen, worth, percent, base, least)
     widths = tuple(sum(need.values()) for need in needs)
     nearest = [next(candidates(*each, base)) for each in zip(chosen, counts, least, strict=True)]
     states = [*map(_state, counts, least, full, widths, nearest, [base] * len(full))]
@@ -110,6 +110,30 @@ def plan(network: Subject, percent: float, base: int = 1, importance: Importance
         tuple(family.name for family in chosen), tuple(full), widths, units, _lowest(chosen, needs, worth), percent, base,
         stays(network.found, worth, importance), sum(computed_channels(network.form).values()), tuple(len(family.others) for family in chosen), **named
     )  # fmt: skip
+
+
+def _settled(
+    network: Subject, chosen: list[Family], worth: dict[int, float], percent: float, base: int, least: list[int]
+) -> tuple[list[int], list[Need]]:
+    """Return the width of each family that the scores ask for, and the classes to keep of each of its kinds.
+
+    A family whose code allows no smaller width has no channel that can be cut, so the share is chosen again among the others.
+    """
+    full, asked = [len(family.classes) for family in chosen], dict[int, int]()
+    for _ in range(ROUNDS):
+        order = sorted((worth[cls], cls) for n, family in enumerate(chosen) if n not in asked for cls in family.classes)
+        gone = {cls for _, cls in order[: to_drop(percent, len(order))]}
+        counts = [len(set(family.classes) - gone) for family in chosen]
+        needs = settle(network, chosen, counts, base, least)
+        stuck = {
+            n: count
+            for n, (count, need) in enumerate(zip(counts, needs, strict=True))
+            if sum(need.values()) == full[n] > count and next(candidates(chosen[n], count, least[n], base)) < full[n]
+        }
+        asked |= stuck
+        if not stuck or len(asked) == len(chosen):
+            break
+    return [asked.get(n, count) for n, count in enumerate(counts)], needs
 
 
 def nothing_to_cut(arch: str, form: NormalForm, found: Channels, importance: Importance) -> UserError:

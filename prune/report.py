@@ -34,6 +34,12 @@ def say_what_stays(reasons: Mapping[int, str], computed: Mapping[str, int]) -> N
         notice(f"{counted(count, 'channel')} cannot be cut: {why}")
 
 
+def say_what_follows(form: NormalForm) -> None:
+    """Print to stderr which attributes of the network's code follow its layers' new widths."""
+    if form.captured.followed:
+        notice(f"numbers in the network's code that follow the new widths: {some(form.captured.followed)}")
+
+
 def say_what_keeps_its_size(form: NormalForm) -> None:
     """Print to stderr which modules keep their size because evaluation does not run them."""
     used = {id(tensor) for tensor in used_tensors(form)}

@@ -15,6 +15,7 @@ from models.check import Misdeclared
 from models.graph.channels.classes import Channels, Signature
 from models.graph.normal import NormalForm
 from models.graph.surgery.copies import fits, its_channels
+from models.graph.surgery.resize import NotLegal
 from prune.families import Family, entries_by_family
 from prune.rounding import by_distance
 
@@ -130,7 +131,7 @@ def _kinds(network: Subject, chosen: list[Family], widths: list[int]) -> Counter
         return None
     try:
         its = its_channels(network.model, network.form, network.found, sizes, network.arch)
-    except Misdeclared:
+    except (Misdeclared, NotLegal):
         return None
     return Counter(its.signatures.values())
 

@@ -30,6 +30,7 @@ class Form:
         aliases: maps the keys of parameters in this form to their keys in the captured network, where they differ.
         vanished: names of modules that evaluation does not run.
         whole: of a cut network, Channels.whole of the network that it was cut from.
+        followed: of a cut network, the attributes of its code that follow its layers' widths; see surgery.following.
         gates: the result of channels.classes.gates, None before its first call and after a change of the network.
         detector: for the core of a detector, the code around it: a models.detectors.shell.Shell.
     """
@@ -39,6 +40,7 @@ class Form:
     aliases: dict[str, str] = field(default_factory=dict)
     vanished: tuple[str, ...] = ()
     whole: frozenset[str] | None = None
+    followed: tuple[str, ...] = ()
     gates: tuple[str, ...] | None = None
     detector: Any = None
 

@@ -9,11 +9,13 @@ from weakref import WeakKeyDictionary
 from torch import nn
 
 from engine.cli.archs import ARCHS
+from engine.system.messages import some
 from models.graph.capture.cache import captured
-from models.graph.capture.form import answers, capture
+from models.graph.capture.form import capture
 from models.graph.channels.classes import Channels, channels
 from models.graph.normal import NormalForm
-from models.graph.surgery.resize import NotLegal, resized, shapes
+from models.graph.surgery.following import alike, narrow_copy
+from models.graph.surgery.resize import NotLegal, shapes
 
 Sizes = Mapping[tuple[str, int], int]
 """The wanted size of an axis, by tensor and axis."""
@@ -25,10 +27,9 @@ _known: WeakKeyDictionary[nn.Module, tuple[object, NormalForm, Channels]] = Weak
 def fits(model: nn.Module, form: NormalForm, found: Channels, sizes: Sizes) -> bool:
     """Return whether the code runs at these sizes and its output has the same shape. This is faster than a capture."""
     try:
-        small = resized(model, shapes(form, found, sizes), found.whole)
+        return narrow_copy(model, form, shapes(form, found, sizes), found.whole).runs
     except NotLegal:
         return False
-    return answers(small, form.captured.picture, form.captured.answer)
 
 
 def narrower(
@@ -68,13 +69,16 @@ def _captured(
     wanted = shapes(form, found, sizes)
     made_of = (wanted, found.whole, form.captured.picture, arch)
     if model not in _known or _known[model][0] != made_of:
-        plain = resized(model, wanted, found.whole)
+        made = narrow_copy(model, form, wanted, found.whole)
         # sizes determine the graph of the toolkit's networks; user code may give another graph each time
         own = arch in ARCHS
         small = (
-            captured(plain, form.captured.picture, arch)
+            captured(made.model, form.captured.picture, arch)
             if own
-            else capture(plain, form.captured.picture, arch, check=False)
+            else capture(made.model, form.captured.picture, arch, check=False)
         )
+        if made.followed and not alike(form, small):
+            raise NotLegal(f"the code computes with {some(made.followed)}")
+        small.captured.followed = made.followed
         _known[model] = made_of, small, channels(small, found.whole)
     return _known[model][1:]

@@ -10,7 +10,8 @@ from torch import nn
 from models.graph.capture.form import capture
 from models.graph.channels.classes import Channels, channels
 from models.graph.normal import NormalForm, Size
-from models.graph.surgery.resize import NotLegal, resized, tensors
+from models.graph.surgery.following import narrow_copy
+from models.graph.surgery.resize import NotLegal, tensors
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ def as_stored(model: nn.Module, picture: Size, arch: str, stored: Mapping[str, t
         ):
             raise NotLegal(f"{name} is {shape} in the file and {own[name]} in the network")
     _agree(form, found, stored)
-    return Stored(resized(model, {**smaller, **_absent(form, found, stored)}, found.whole), found.whole)
+    small = narrow_copy(model, form, {**smaller, **_absent(form, found, stored)}, found.whole)
+    return Stored(small.model, found.whole)
 
 
 def _absent(form: NormalForm, found: Channels, stored: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
