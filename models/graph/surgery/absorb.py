@@ -36,7 +36,7 @@ aten = torch.ops.aten
 Reader = Any
 """A convolution or linear layer. Any, because torch has no common type for their attributes."""
 
-ELEMENTWISE = table.POINTWISE | table.SUMS | table.PRODUCTS
+ELEMENTWISE = table.POINTWISE | table.PARTIAL | table.SUMS | table.PRODUCTS
 KNOWN = ELEMENTWISE | table.MOVES | table.SPATIAL | table.REDUCTIONS | {aten.pad, aten.constant_pad_nd, aten.glu}
 """Operations whose result is a number only where they read numbers alone. Results of others count as unknown."""
 
