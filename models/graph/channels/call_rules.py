@@ -9,6 +9,7 @@ from torch import Tensor
 
 from models.graph.calls import source, values
 from models.graph.channels import labels as table
+from models.graph.channels.kernels import KERNELS
 from models.graph.channels.labels import compact, splits, stretched, varies
 from models.graph.channels.reductions import REDUCTIONS
 from models.graph.channels.rule import Rule, Walk, spread_out
@@ -95,6 +96,7 @@ RULES: dict[Any, Rule] = {
     aten.zeros_like: spread_out(_zeros),
     **dict.fromkeys((aten.ones_like, aten.full_like), spread_out(_filled)),
     **REDUCTIONS,
+    **KERNELS,
     **dict.fromkeys(table.SPATIAL, _pooled),
     **dict.fromkeys(table.WITH_INDICES, _pooled_with_places),
     **dict.fromkeys((aten.pad, aten.constant_pad_nd), spread_out(_padded)),

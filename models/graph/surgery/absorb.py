@@ -27,6 +27,7 @@ from models.graph.calls import BATCH, SIZES
 from models.graph.chains import fits
 from models.graph.channels import labels as table
 from models.graph.channels.classes import Channels
+from models.graph.channels.kernels import passes_channels
 from models.graph.channels.walk import ACTIVATIONS, POOLS
 from models.graph.flow import is_shared
 from models.graph.normal import NormalForm
@@ -153,7 +154,7 @@ class Silence(fx.Interpreter):
         if packet in table.WITH_INDICES:  # of NaN, the places mean nothing
             values = super().call_function(target, args, kwargs)[0]
             return values, torch.full_like(values, math.nan)
-        if packet not in KNOWN:
+        if packet not in KNOWN and not passes_channels(self.at):
             return self._unknown()
         return self._tainted(super().call_function(target, args, kwargs), given, packet)
 
