@@ -8,6 +8,7 @@ import torch
 from torch import fx
 
 from models.graph.calls import packet, values
+from models.graph.channels.kernels import passes_channels
 from models.graph.flow import LAYER_CALLS, is_held, last_nodes
 from models.graph.normal import NormalForm
 
@@ -22,7 +23,7 @@ def computed_channels(form: NormalForm) -> dict[str, int]:
     found: dict[str, int] = defaultdict(int)
     last = {*last_nodes(form)}
     for node in form.captured.graph.nodes:
-        if packet(node) not in LAYER_CALLS or node in last:
+        if packet(node) not in LAYER_CALLS or node in last or passes_channels(node):
             continue
         weight, shape = values(node).get("weight"), node.meta.get("shape")
         if isinstance(weight, fx.Node) and is_held(weight) and shape:

@@ -20,7 +20,7 @@ from prune.families import Family, entries_by_family
 from prune.rounding import by_distance
 
 TRIES = 12
-"""Most rounds of trial widths. Families that still have no legal width after them are left whole."""
+"""Most rounds of trial widths. Families that still have no legal width after them are left whole, and the others are tried again."""
 
 NEARBY = 2
 """Widths to try after the nearest one, for example for code that accepts only even widths."""
@@ -67,12 +67,15 @@ def settle(network: Subject, chosen: list[Family], counts: list[int], base: int,
                 if _can(network, chosen, widths, place):
                     break  # if none fits, a size in the code allows only the whole width, the last one tried
     tied = [place for place, family in enumerate(chosen) if not family.free]
-    for _ in range(TRIES):
-        needs, wrong = _needs(network, chosen, widths, tied)
-        if not wrong:
-            return needs
-        for place in wrong:
-            widths[place] = next(tried[place], len(chosen[place].classes))
+    for _ in range(2):
+        for _ in range(TRIES):
+            needs, wrong = _needs(network, chosen, widths, tied)
+            if not wrong:
+                return needs
+            for place in wrong:
+                widths[place] = next(tried[place], len(chosen[place].classes))
+        for place in wrong:  # families without a legal width leave the others theirs
+            widths[place] = len(chosen[place].classes)
     for place in tied:
         widths[place] = len(chosen[place].classes)
     return _needs(network, chosen, widths, [])[0]

@@ -120,7 +120,7 @@ def test_what_cannot_be_cut_is_named_with_its_number(command) -> None:
     own = ("--arch", f"{NETS}:WeightsByFunction")
     command("prune.train", "-sr", "--s", "0.01", *own, *SMALL)
     pruned = command("prune.normal_regular", "--percent", "0.5", *own, "--cpu")
-    assert "notice: 32 channels cannot be cut: read by linalg_vector_norm" in pruned.err
+    assert "notice: 32 channels cannot be cut: read by linear" in pruned.err
 
 
 def test_channels_without_a_batch_norm_are_chosen_by_their_weights(

@@ -72,6 +72,31 @@ def test_what_is_planned_can_be_cut_exactly(name: str, percent: float, base: int
     assert (expected - cut).abs().max() <= 1e-10 * expected.abs().max()
 
 
+class Means(nn.Module):
+    """Means of 64 parts, a number in the code, before channels that are split into any two halves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = cases.conv_bn(3, 128), cases.conv_bn(64, 16), cases.Head(16, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        left, right = self.first(x).chunk(2, 1)
+        left, right = self.second(torch.cat([left, 2 * right], 1).unflatten(1, (64, -1)).mean(2)).chunk(2, 1)
+        return self.head(torch.cat([left, 2 * right], 1))
+
+
+def test_a_family_without_a_legal_width_leaves_the_others_theirs() -> None:
+    torch.manual_seed(0)
+    model = with_scales(Means(), 1).double()
+    network = tried(model, 8)
+    found = planning.plan(network, 0.5)
+    assert (found.names, found.widths[0], found.stuck) == (("first.0", "second.0"), 64, ("first.0",))
+    assert found.widths[1] < 16
+    small = narrowed(model, network.form, network.found, found.dropped, "net")
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    torch.testing.assert_close(small(x), masked(network.form, network.found, found.dropped)(x), rtol=0, atol=1e-12)
+
+
 def test_percent_0_drops_nothing_and_others_are_refused() -> None:
     network = tried(with_scales(cases.Residual(), 0))
     assert planning.plan(network, 0).dropped == frozenset()

@@ -1,42 +1,21 @@
-"""Rules of operations on one value of the pictures: reductions, pools, padding and others. walk.py runs them."""
+"""Rules of operations on one value of the pictures: pools, padding and others. walk.py runs them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor
 
+from models.graph.calls import source, values
 from models.graph.channels import labels as table
-from models.graph.channels.labels import compact, splits, varies
-from models.graph.channels.notes import Notes
+from models.graph.channels.kernels import KERNELS
+from models.graph.channels.labels import compact, splits, stretched, varies
+from models.graph.channels.reductions import REDUCTIONS
+from models.graph.channels.rule import Rule, Walk, spread_out
 from models.graph.channels.values import Raw, run_empty
 
 aten = table.aten
-
-
-class Walk(Protocol):
-    """What rules use of walk.Walk."""
-
-    notes: Notes
-
-    def spatial(self, x: Tensor, directions: int) -> Tensor: ...
-
-    def two(self, one: Any, other: Any, product: bool) -> Tensor: ...
-
-    def with_raw(self, x: Tensor, raw: Raw, product: bool, zeroed: bool = True) -> Tensor: ...
-
-    def unknown(self, given: list[Any], run: Callable[[], Any] | None = None) -> Any: ...
-
-
-Rule = Callable[[Walk, Any, Any, Any], Any]
-"""Runs a call of a walk, given as target, args and kwargs. None: the rule does not hold for these arguments."""
-
-
-def _spread_out(rule: Callable) -> Rule:
-    """Return a rule that passes the arguments of a call one by one."""
-    return lambda walk, target, args, kwargs: rule(walk, *args, **kwargs)
 
 
 def _shaped(walk: Walk, target: Any, args: Any, kwargs: Any) -> Any:
@@ -54,19 +33,25 @@ def _filled(walk: Walk, x: Tensor, *_: Any, **__: Any) -> Tensor:
 
 
 def _divided(walk: Walk, target: Any, args: Any, kwargs: Any) -> Tensor | None:
+    """Run a division. A divisor must not be 0 in a masked channel, unless it serves several channels and stays."""
     x, by = args[:2]
-    fits = isinstance(x, Tensor) and isinstance(by, Raw)
-    return walk.with_raw(x, by, product=True, zeroed=False) if fits else None
+    if isinstance(x, Tensor) and isinstance(by, Raw):
+        return walk.with_raw(x, by, product=True, zeroed=False)
+    if isinstance(x, Raw) or not (walk.masked[values(walk.at)["other"]] or stretched(by, x)):
+        return None
+    return walk.two(x, by, product=True)
 
 
-def _reduced(walk: Walk, x: Tensor, dim: Any = None, keepdim: bool = False, **_: Any) -> Tensor:
-    """Run a reduction over axes, None for all of them."""
-    axes = sorted({axis % x.ndim for axis in (dim or range(x.ndim))}, reverse=True)
-    if any(varies(x, axis) for axis in axes):
-        return walk.unknown([x])
-    for axis in axes:
-        x = x.narrow(axis, 0, 1) if keepdim else x.select(axis, 0)
-    return x
+def _partial(walk: Walk, target: Any, args: Any, kwargs: Any) -> Tensor | None:
+    return None if walk.masked[source(walk.at)] is None else walk.function(target, args, kwargs)
+
+
+def _mixed(walk: Walk, target: Any, args: Any, kwargs: Any) -> Tensor | None:
+    """Run start + weight * (end - start)."""
+    start, end, weight = args
+    if not isinstance(start, Tensor) or not isinstance(end, Tensor):
+        return None
+    return walk.two(start, walk.two(weight, walk.two(end, start, product=False), product=True), product=False)
 
 
 def _pooled(walk: Walk, target: Any, args: Any, kwargs: Any) -> Tensor:
@@ -77,13 +62,6 @@ def _pooled(walk: Walk, target: Any, args: Any, kwargs: Any) -> Tensor:
 def _pooled_with_places(walk: Walk, target: Any, args: Any, kwargs: Any) -> tuple[Tensor, Tensor]:
     walk.notes.sizes = tuple(run_empty(target, args, kwargs)[0].shape)
     return _with_places(_pooled(walk, target, args, kwargs))
-
-
-def _extreme(walk: Walk, target: Any, args: Any, kwargs: Any) -> tuple[Tensor, Tensor] | None:
-    """Run a max or min along an axis without channels, which returns places, too."""
-    if len(args) < 2 or varies(args[0], args[1]):
-        return None
-    return _with_places(_reduced(walk, args[0], args[1:2], *args[2:], **kwargs))
 
 
 def _with_places(labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,21 +91,18 @@ def _padded(walk: Walk, x: Tensor, pad: list[int], mode: Any = "constant", value
     return out if mode != "constant" or value == 0 else -out.abs()
 
 
-def _softmax(walk: Walk, target: Any, args: Any, kwargs: Any) -> Tensor | None:
-    return None if varies(args[0], args[1]) else -args[0].abs()
-
-
 RULES: dict[Any, Rule] = {
     **dict.fromkeys(table.SHAPES, _shaped),
-    aten.zeros_like: _spread_out(_zeros),
-    **dict.fromkeys((aten.ones_like, aten.full_like), _spread_out(_filled)),
-    **dict.fromkeys(table.REDUCTIONS, _spread_out(_reduced)),
+    aten.zeros_like: spread_out(_zeros),
+    **dict.fromkeys((aten.ones_like, aten.full_like), spread_out(_filled)),
+    **REDUCTIONS,
+    **KERNELS,
     **dict.fromkeys(table.SPATIAL, _pooled),
     **dict.fromkeys(table.WITH_INDICES, _pooled_with_places),
-    **dict.fromkeys((aten.max, aten.min), _extreme),
-    **dict.fromkeys((aten.pad, aten.constant_pad_nd), _spread_out(_padded)),
-    **dict.fromkeys((aten.softmax, aten._softmax), _softmax),
+    **dict.fromkeys((aten.pad, aten.constant_pad_nd), spread_out(_padded)),
     aten.div: _divided,
-    aten.glu: _spread_out(_glu),
+    aten.lerp: _mixed,
+    **dict.fromkeys(table.PARTIAL, _partial),
+    aten.glu: spread_out(_glu),
 }
 """By operation. Moves, functions of one number at a time, sums and products are Walk's own."""

@@ -36,7 +36,7 @@ JOINS = frozenset({aten.cat, aten.stack, aten.expand_as, aten.view_as, aten.resh
 
 PARTS = frozenset({
     aten._unsafe_view, aten.reshape, aten.unflatten, aten.split, aten.split_with_sizes,
-    aten.unbind, aten.slice, aten.select, aten.index,
+    aten.unbind, aten.slice, aten.select, aten.index, aten.index_select,
 })  # fmt: skip
 """The moves that can split channels into parts."""
 
@@ -56,8 +56,15 @@ POINTWISE = frozenset({
 })  # fmt: skip
 """Functions of one number at a time. Functions of two count if the second is a number in the code."""
 
+PARTIAL = frozenset({aten.rsqrt, aten.reciprocal, aten.log, aten.log2, aten.log10})
+"""Functions of one number at a time that are not finite at 0."""
+
 SUMS = frozenset({aten.add, aten.sub, aten.maximum, aten.minimum, aten.fmax, aten.fmin, aten.lerp})
 PRODUCTS = frozenset({aten.mul})
+
+EXPANDS = frozenset({aten.expand, aten.expand_as})
+BROADCASTS = SUMS | PRODUCTS | {aten.div}
+"""Functions of two values, which need no expansion before them."""
 
 SPATIAL = frozenset({
     aten.max_pool2d, aten.max_pool3d, aten.avg_pool2d, aten.avg_pool3d,
@@ -71,8 +78,14 @@ WITH_INDICES = frozenset({
 })  # fmt: skip
 """Operations like those of SPATIAL that return the places of their numbers, too."""
 
-REDUCTIONS = frozenset({aten.mean, aten.sum, aten.amax, aten.amin})
-"""Reductions over axes. The reduced numbers must be of one channel."""
+REDUCTIONS = frozenset({
+    aten.mean, aten.sum, aten.amax, aten.amin, aten.var, aten.std, aten.var_mean, aten.std_mean,
+    aten.linalg_vector_norm,
+})  # fmt: skip
+"""Reductions over axes that map zeros to 0. The reduced numbers are of one channel, or of channels that go together."""
+
+TOTALS = frozenset({aten.sum, aten.linalg_vector_norm})
+"""The reductions over all channels to which a masked channel adds nothing."""
 
 
 def compact(labels: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isfinite
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from models.graph import calls
 from models.graph.channels import label_rules, labels as table
 from models.graph.channels.call_rules import RULES
 from models.graph.channels.labels import along, compact, splits, stretched, varies
+from models.graph.channels.masked import Number, number
 from models.graph.channels.notes import Notes
 from models.graph.channels.values import Raw, as_raw, contents, labels_of, nothing, run_empty
 from models.graph.flow import PASSING
@@ -38,14 +40,27 @@ class Walk(fx.Interpreter):
         super().__init__(form, graph=form.captured.graph)
         self.notes = notes
         self.at: fx.Node  # the current node
+        self.masked: dict[fx.Node, Number] = {}
+        self.expanded: dict[fx.Node, Tensor | Raw] = {}  # what an expansion expands
 
     def run_node(self, n: fx.Node) -> Any:
         self.at, self.notes.here, self.notes.sizes = n, _place(n), n.meta.get("sizes") or ()
         found = super().run_node(n)
+        self.masked[n] = self._number(n, found)
         if calls.packet(n) not in table.IDLE:
             for leaf in tree_leaves(found):
                 if isinstance(leaf, Tensor):
                     self.notes.passes(leaf, n.name)
+        return found
+
+    def _number(self, n: fx.Node, labels: Any) -> Number:
+        """Return the number of masked channels at a node. If it is not finite, fix them."""
+        called = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
+        each = called if isinstance(called, ACTIVATIONS) and not isinstance(called, nn.PReLU) else None
+        run = nn.Identity() if isinstance(called, PASSING) else each
+        found = number(n, labels, self.env, self.masked, run)
+        if found is not None and not isfinite(found):
+            self.notes.fix(labels, f"not finite when masked: {self.notes.here}")
         return found
 
     def placeholder(self, target: Any, args: Any, kwargs: Any) -> Any:
@@ -92,6 +107,9 @@ class Walk(fx.Interpreter):
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
         packet = getattr(target, "overloadpacket", None)
+        if packet in table.EXPANDS:
+            self.expanded[self.at] = args[0]
+        args = self._unexpanded(args) if packet in table.BROADCASTS else args
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, (Tensor, Raw))]
         if not any(isinstance(leaf, Tensor) for leaf in given):
             return self._without_values(packet, target, args, kwargs)
@@ -100,11 +118,22 @@ class Walk(fx.Interpreter):
         if (packet in table.MOVES and (len(given) == 1 or packet in table.JOINS)) or _is_fixed_index(packet, args):
             return self._move(packet, target, args, kwargs)
         if len(given) == 1 and packet in table.POINTWISE:
-            return self._function(target, args, kwargs)
+            return self.function(target, args, kwargs)
         if len(given) == 2 and packet in (*table.SUMS, *table.PRODUCTS):
             return self.two(given[0], given[1], product=packet in table.PRODUCTS)
         found = RULES[packet](self, target, args, kwargs) if packet in RULES else None
         return self.unknown(given, lambda: run_empty(target, args, kwargs)) if found is None else found
+
+    def _unexpanded(self, args: Any) -> Any:
+        """Return the arguments of a call that broadcasts without the expansions before it, which change nothing."""
+        sources = [
+            self.expanded.get(node, value) if isinstance(node, fx.Node) else value
+            for node, value in zip(self.at.args, args, strict=True)
+        ]
+        shapes = [
+            [labels_of(leaf).shape for leaf in each if isinstance(leaf, (Tensor, Raw))] for each in (sources, args)
+        ]
+        return sources if torch.broadcast_shapes(*shapes[0]) == torch.broadcast_shapes(*shapes[1]) else args
 
     def _without_values(self, packet: Any, target: Any, args: Any, kwargs: Any) -> Any:
         """Run a call that reads no values of the pictures: only sizes and tensors of the network."""
@@ -132,7 +161,7 @@ class Walk(fx.Interpreter):
         found = along(x, 1) if x.ndim == directions + 2 else None
         return self.unknown([x]) if found is None else self.notes.out(found, x)
 
-    def _function(self, target: Any, args: Any, kwargs: Any) -> Tensor:
+    def function(self, target: Any, args: Any, kwargs: Any) -> Tensor:
         """Run a function of one number at a time, tried on 0."""
         x = next(leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor))
         zero, options = tree_map(lambda leaf: torch.zeros(1) if leaf is x else leaf, (args, kwargs))
@@ -206,7 +235,9 @@ def _place(node: fx.Node) -> str:
 
 def _is_fixed_index(packet: Any, args: Any) -> bool:
     """Return whether a call picks entries by indices that do not depend on the pictures."""
-    return packet is aten.index and isinstance(args[0], Tensor) and not any(isinstance(at, Tensor) for at in args[1])
+    if packet not in (aten.index, aten.index_select) or not isinstance(args[0], Tensor):
+        return False
+    return not any(isinstance(at, Tensor) for at in (args[1] if packet is aten.index else args[2:]))
 
 
 def _silent(x: Tensor, of_zero: Tensor) -> Tensor:
@@ -220,4 +251,6 @@ def _moved(packet: Any, target: Any, args: Any, kwargs: Any) -> Any:
         return args[0]
     if packet is aten.index:
         return args[0][tuple(slice(None) if at is None else at.value for at in args[1])]
+    if packet is aten.index_select:
+        return args[0].index_select(args[1], args[2].value)
     return target(*tree_map(labels_of, args), **kwargs)

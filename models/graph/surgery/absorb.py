@@ -27,6 +27,7 @@ from models.graph.calls import BATCH, SIZES
 from models.graph.chains import fits
 from models.graph.channels import labels as table
 from models.graph.channels.classes import Channels
+from models.graph.channels.kernels import passes_channels
 from models.graph.channels.walk import ACTIVATIONS, POOLS
 from models.graph.flow import is_shared
 from models.graph.normal import NormalForm
@@ -36,7 +37,7 @@ aten = torch.ops.aten
 Reader = Any
 """A convolution or linear layer. Any, because torch has no common type for their attributes."""
 
-ELEMENTWISE = table.POINTWISE | table.SUMS | table.PRODUCTS
+ELEMENTWISE = table.POINTWISE | table.PARTIAL | table.SUMS | table.PRODUCTS
 KNOWN = ELEMENTWISE | table.MOVES | table.SPATIAL | table.REDUCTIONS | {aten.pad, aten.constant_pad_nd, aten.glu}
 """Operations whose result is a number only where they read numbers alone. Results of others count as unknown."""
 
@@ -153,7 +154,7 @@ class Silence(fx.Interpreter):
         if packet in table.WITH_INDICES:  # of NaN, the places mean nothing
             values = super().call_function(target, args, kwargs)[0]
             return values, torch.full_like(values, math.nan)
-        if packet not in KNOWN:
+        if packet not in KNOWN and not passes_channels(self.at):
             return self._unknown()
         return self._tainted(super().call_function(target, args, kwargs), given, packet)
 

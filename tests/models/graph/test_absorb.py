@@ -267,12 +267,15 @@ def test_nothing_known_comes_of_what_is_not() -> None:
     calls = {
         "max_pool2d": (2,), "avg_pool2d": (2,), "adaptive_avg_pool2d": ([1, 1],), "upsample_nearest2d": ([8, 8],),
         "upsample_bilinear2d": ([8, 8], False), "upsample_bicubic2d": ([8, 8], False), "_upsample_nearest_exact2d": ([8, 8],),
-        "mean": (), "sum": (), "amax": (), "amin": (),
+        "mean": (), "sum": (), "amax": (), "amin": (), "var": (), "std": (), "linalg_vector_norm": (),
     }  # fmt: skip
     known = {packet.__name__ for packet in labels.SPATIAL | labels.REDUCTIONS}
-    assert {name for name in known if not name.endswith(("1d", "3d"))} == {*calls}
+    pairs = {"var_mean", "std_mean"}
+    assert {name for name in known if not name.endswith(("1d", "3d"))} == {*calls, *pairs}
     for name, args in {**calls, "glu": (1,)}.items():
         assert getattr(torch.ops.aten, name)(nan, *args).isnan().all(), name
+    for name in pairs:
+        assert all(part.isnan().all() for part in getattr(torch.ops.aten, name)(nan)), name
     for name, args in (("adaptive_max_pool2d", ([1, 1],)), ("max_pool2d_with_indices", ([2, 2],))):
         assert getattr(torch.ops.aten, name)(nan, *args)[0].isnan().all(), name
 

@@ -12,33 +12,8 @@ from torch.nn import functional as F
 
 from models.graph.capture.form import capture
 from models.graph.channels.classes import channels
-from models.graph.surgery.absorb import absorb
-from models.graph.surgery.narrow import masked, narrowed
-from models.graph.surgery.stored import as_stored
-from prune import plan as planning
-from prune.widths import Subject
-from tests.tools.cases import conv_bn
-
-SIZE, WIDTH = 8, 8
-
-
-class Code(nn.Module):
-    """Two convolutions with a user's function between them."""
-
-    def __init__(self, run: Callable[..., Tensor], behind: bool = True, **parts: nn.Parameter | Tensor) -> None:
-        super().__init__()
-        self.run = run
-        self.first = nn.Sequential(*list(conv_bn(3, WIDTH))[:2])
-        self.second = conv_bn(WIDTH, 8) if behind else nn.Identity()
-        self.head = nn.Linear(8, 10)
-        for name, part in parts.items():
-            if isinstance(part, nn.Parameter):
-                self.register_parameter(name, part)
-            else:
-                self.register_buffer(name, part, persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.second(self.run(self, self.first(x))).mean((2, 3)))
+from models.graph.surgery.narrow import narrowed
+from tests.tools.between import SIZE, WIDTH, Code, cut_exactly, disturbed, reasons
 
 
 def halves(net: Code, x: Tensor) -> Tensor:
@@ -162,33 +137,13 @@ WHOLE = {
 
 
 def made(name: str) -> Code:
-    """Return a network whose lowest scales are in the first part of all channels."""
     torch.manual_seed(0)
-    net = NETWORKS[name]()
-    for norm in net.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            nn.init.uniform_(norm.weight, 0.2, 1)
-            nn.init.normal_(norm.bias, 0, 0.3)
-            nn.init.normal_(norm.running_mean, 0, 0.2)
-            nn.init.uniform_(norm.running_var, 0.5, 1.5)
-    net.first[1].weight.data[:3] = 0.001
-    return net.double().eval()
+    return disturbed(NETWORKS[name]())
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_it_is_cut_exactly_and_reopened_as_it_was_stored(name: str) -> None:
-    net = made(name)
-    form = capture(net, (3, SIZE, SIZE), name)
-    found = channels(form)
-    plan = planning.plan(Subject(net, form, found, name), 0.4)
-    ready = absorb(form, found, plan.dropped).model
-    small = narrowed(net, ready, found, plan.dropped, name)
-    x = torch.randn(4, 3, SIZE, SIZE, dtype=torch.float64)
-    torch.testing.assert_close(small(x), masked(ready, found, plan.dropped)(x), rtol=0, atol=1e-12)
-    stored = {key: tuple(tensor.shape) for key, tensor in small.state_dict().items()}
-    again = capture(as_stored(net, (3, SIZE, SIZE), name, stored).model, (3, SIZE, SIZE), name, check=False)
-    again.load_state_dict(small.state_dict())
-    assert torch.equal(again(x), small(x))
+    small = cut_exactly(made(name), name)
     assert (len(small.get_submodule("first.0").weight) == WIDTH) is (name in WHOLE)
 
 
@@ -196,9 +151,7 @@ def test_it_is_cut_exactly_and_reopened_as_it_was_stored(name: str) -> None:
 def test_what_it_knows_of_channels_keeps_them_in_both_precisions(name: str, why: str) -> None:
     for kind in (torch.float32, torch.float64):
         form = capture(made(name).to(kind), (3, SIZE, SIZE), name)
-        found = channels(form)
-        rows = next(p for p in found.places if (p.tensor, p.axis) == ("first.0.weight", 0))
-        assert {found.fixed.get(cls) for cls in rows.classes.tolist()} == {why}
+        assert reasons(form, "first.0.weight") == {why}
 
 
 class Tokens(nn.Module):
@@ -213,9 +166,7 @@ class Tokens(nn.Module):
 
 
 def test_a_pool_over_channels_keeps_them() -> None:
-    found = channels(capture(Tokens().eval(), (3, SIZE, SIZE), "tokens"))
-    rows = next(p for p in found.places if (p.tensor, p.axis) == ("conv.weight", 0))
-    assert {found.fixed.get(cls) for cls in rows.classes.tolist()} == {"read by max_pool2d"}
+    assert reasons(capture(Tokens().eval(), (3, SIZE, SIZE), "tokens"), "conv.weight") == {"read by max_pool2d"}
 
 
 def test_labels_are_those_of_evaluation_in_training_too() -> None:
