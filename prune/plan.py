@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import isfinite, lcm
 
+from engine.cli.archs import is_users_code
 from engine.errors import BAD_CHECKPOINT, UserError
 from models import registry
 from models.graph.channels.classes import Channels
@@ -118,9 +119,10 @@ def _settled(
     """Return the width of each family that the scores ask for, and the classes to keep of each of its kinds.
 
     A family whose code allows no smaller width has no channel that can be cut, so the share is chosen again among the others.
+    The toolkit's own code has no such widths: there, families without a legal width are held by each other.
     """
     full, asked = [len(family.classes) for family in chosen], dict[int, int]()
-    for _ in range(ROUNDS):
+    for _ in range(ROUNDS if is_users_code(network.arch) else 1):
         order = sorted((worth[cls], cls) for n, family in enumerate(chosen) if n not in asked for cls in family.classes)
         gone = {cls for _, cls in order[: to_drop(percent, len(order))]}
         counts = [len(set(family.classes) - gone) for family in chosen]

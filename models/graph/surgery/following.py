@@ -29,8 +29,10 @@ LEAST = 4
 """Smaller attributes are strides, counts of blocks and the like, not widths."""
 MOST = 32
 """Most combinations of numbers to try."""
-SIZED = PARTS | {aten.expand, aten.zeros, aten.ones, aten.new_zeros, aten.new_ones, aten.empty}
-"""Calls whose numbers may be widths. Numbers in other calls change what a channel computes."""
+SIZED = PARTS | {
+    aten.expand, aten.zeros, aten.ones, aten.new_zeros, aten.new_ones, aten.empty, aten.conv1d, aten.conv2d,
+}  # fmt: skip
+"""Calls whose numbers may be widths, as the groups of a depthwise call. Numbers in other calls change what a channel computes."""
 
 
 class Kind(NamedTuple):
@@ -142,7 +144,10 @@ def _kinds(of: type, module: nn.Module) -> Iterator[Kind]:
 
 def _followed(old: tuple[int, ...], modules: list[nn.Module], narrow: list[nn.Module]) -> Iterator[tuple[int, ...]]:
     """Yield the numbers that follow an axis of a tensor which is the same share of them in all modules."""
-    before, after = ([dict(module.named_parameters()) for module in each] for each in (modules, narrow))
+    before, after = (
+        [{**dict(module.named_parameters()), **dict(module.named_buffers())} for module in each]
+        for each in (modules, narrow)
+    )
     for share in SHARES:
         for name, tensor in before[0].items():
             for axis in range(min(tensor.ndim, 2)):

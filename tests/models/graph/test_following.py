@@ -157,7 +157,7 @@ def test_the_share_is_chosen_among_layers_that_can_lose_channels() -> None:
 
     model = net(Fixed(), conv_bn(16, 16), behind=16)
     model[1].conv[1].weight.data.fill_(0.001)
-    _, plan = planned(model, "fixed")
+    _, plan = planned(model, "own.py:fixed")
     assert plan.stuck == ("1.conv.0",)
     widths = dict(zip(plan.names, plan.widths, strict=True))
     assert widths["1.conv.0"] == 16
