@@ -14,6 +14,8 @@ from deploy.operations.places import Concatenate, Pad, Permute, Reshape, Slice, 
 KINDS = (Concatenate, Pad, Permute, Reshape, Slice, Upsample)
 _PADS = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 FILL = -1
+MANY = 16
+"""Numbers for each entry from which a move's list of runs is short enough."""
 
 
 def known(operation: Operation) -> bool:
@@ -43,7 +45,22 @@ def runs(
         part = slice(begin, begin + shapes[number][operation.axis])
         to = to[(slice(None),) * operation.axis + (part,)]
     read, written = lies(source, (*before, operation)).reshape(-1), to.reshape(-1)
-    return min((_repeated(_side_by_side(read, written, order)) for order in (written, read)), key=len)
+    order = _ascending(written)
+    assert order is not None
+    found = _repeated(_side_by_side(read[order], written[order]))
+    if MANY * len(found) > len(read) and (order := _ascending(read)) is not None:
+        found = min(found, _repeated(_side_by_side(read[order], written[order])), key=len)
+    return found
+
+
+def _ascending(places: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """Return the order in which numbers ascend; None if two are equal or one is negative. Sorting would take much longer."""
+    if places.min() < 0:
+        return None
+    held = np.full(places.max() + 1, -1)
+    held[places] = np.arange(len(places))
+    held = held[held >= 0]
+    return held if len(held) == len(places) else None
 
 
 def lies(source: Place, moved: Sequence[Operation]) -> NDArray[np.int64]:
@@ -75,10 +92,8 @@ def _moved(operation: Operation, lies: NDArray[np.int64]) -> NDArray[np.int64]:
     return lies
 
 
-def _side_by_side(begin: NDArray[np.int64], to: NDArray[np.int64], by: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Join contiguous numbers into runs, in the order `by` which they are read or written."""
-    order = np.argsort(by, kind="stable")
-    begin, to = begin[order], to[order]
+def _side_by_side(begin: NDArray[np.int64], to: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Join contiguous numbers into runs."""
     filled = begin == FILL
     alike = np.where(filled[1:], filled[:-1], (np.diff(begin) == 1) & ~filled[:-1])
     follows = (np.diff(to) == 1) & alike

@@ -49,6 +49,14 @@ def time_of(
     return (BESIDE if beside else SCATTERED) * numbers
 
 
+def alike(operation: Operation) -> str:
+    """Return a text that is the same for operations that take the same time between values of the same shapes."""
+    told = {name: value for name, value in vars(operation).items() if name not in ("name", "sources")}
+    return f"{type(operation).__name__} " + " ".join(
+        f"{name}={value.shape if isinstance(value, np.ndarray) else value}" for name, value in told.items()
+    )
+
+
 def _has_rows(place: Place) -> bool:
     return place.in_order or len(place.shape) < 3
 
