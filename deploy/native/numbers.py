@@ -12,7 +12,7 @@ from deploy.native import steps
 from deploy.native.layout import Place
 from deploy.operations.base import Operation, Value
 from deploy.operations.functions import Combine, Function, Product, Reduce, Slopes, Softmax, Standardize
-from deploy.operations.layers import Affine, Decode
+from deploy.operations.layers import Affine, Decode, Transposed
 from deploy.operations.places import AdaptivePool, AveragePool, MaxPool
 from deploy.reference.sums import counts
 from models.layers.quantizers.base import Steps
@@ -68,6 +68,8 @@ def step_of(
         return _along_axes(operation, sources[0], result)
     if isinstance(operation, Product):
         return steps.PRODUCT, {}
+    if isinstance(operation, Transposed):
+        return steps.TRANSPOSED, transposed(operation)
     return None
 
 
@@ -127,4 +129,13 @@ def windows(pool: MaxPool | AveragePool) -> dict[str, Any]:
     return {
         "kernel": pool.kernel, "stride": pool.stride, "padding": (pool.padding[0], pool.padding[2]),
         "dilation": getattr(pool, "dilation", (1, 1)),
+    }  # fmt: skip
+
+
+def transposed(layer: Transposed) -> dict[str, Any]:
+    groups, (inputs, outputs, *kernel) = layer.groups, layer.weight.shape
+    apart = layer.weight.reshape(groups, inputs // groups, outputs, *kernel).transpose(0, 3, 4, 1, 2)
+    return {
+        "kernel": kernel, "stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation, "groups": groups,
+        "weight": np.ascontiguousarray(apart, np.float32), "shift": layer.shift,
     }  # fmt: skip

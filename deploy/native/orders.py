@@ -15,12 +15,12 @@ from deploy.native.draft import Draft
 from deploy.native.layout import Place
 from deploy.native.times import alike, time_of
 from deploy.operations.functions import Combine, Constant, Function, Slopes, Softmax, Standardize
-from deploy.operations.layers import Affine, Convolution, Decode, Linear, Quantize
+from deploy.operations.layers import Affine, Convolution, Decode, Linear, Quantize, Transposed
 from deploy.operations.places import AdaptivePool, AveragePool, MaxPool
 
 ALIKE = (Affine, Combine, Decode, Function, Quantize, Slopes, Softmax, Standardize)
 """Operations whose values have one order."""
-MAPS = (Convolution, Linear, MaxPool, AveragePool, AdaptivePool)
+MAPS = (Convolution, Linear, Transposed, MaxPool, AveragePool, AdaptivePool)
 """Operations whose values are channels last."""
 SWEEPS = 3
 

@@ -15,8 +15,8 @@ WORD = 32
 
 (
     MOVE, LAYER, DEPTHWISE, SIGNS, WIDE, QUANTIZE, DECODE, AFFINE, FUNCTION, SLOPES, COMBINE, MAXPOOL, AVERAGE, SPANS,
-    REFERENCE, SOFTMAX, TOTALS, THREES, REDUCE, STANDARDIZE, PRODUCT, OVER,
-) = range(22)  # fmt: skip
+    REFERENCE, SOFTMAX, TOTALS, THREES, REDUCE, STANDARDIZE, PRODUCT, OVER, TRANSPOSED,
+) = range(23)  # fmt: skip
 
 FUNCTIONS = (
     "abs", "clamp", "elu", "exp", "gelu", "gelu_tanh", "hardsigmoid", "hardswish", "leaky_relu", "mish", "relu", "sigmoid",

@@ -19,7 +19,7 @@ struct Value {
 enum Operation : int32_t {
     MOVE = 0, LAYER = 1, DEPTHWISE = 2, SIGNS = 3, WIDE = 4, QUANTIZE = 5, DECODE = 6, AFFINE = 7, FUNCTION = 8,
     SLOPES = 9, COMBINE = 10, MAXPOOL = 11, AVERAGE = 12, SPANS = 13, REFERENCE = 14, SOFTMAX = 15,
-    TOTALS = 16, THREES = 17, REDUCE = 18, STANDARDIZE = 19, PRODUCT = 20, OVER = 21,
+    TOTALS = 16, THREES = 17, REDUCE = 18, STANDARDIZE = 19, PRODUCT = 20, OVER = 21, TRANSPOSED = 22,
 };
 
 // Runs of numbers that are contiguous before and after a move, `many` of them at equal distances; from -1: the fill, numbers[0].
@@ -71,5 +71,5 @@ struct Kernels {
     int32_t whole;            // whether byte products are added in 32 bits
     int32_t tiles;            // whether layers on bytes may use tiles, see tiles.h
     double (*peak)(int32_t bits, double seconds);  // multiply-accumulates per second, see peak.h
-    Rows table[22];
+    Rows table[23];
 };

@@ -12,7 +12,7 @@ from deploy.native.compiler import engine
 from deploy.native.plan import plan
 from deploy.operations.base import Matrix, Operation
 from deploy.operations.functions import Combine, Constant, Function, Product, Reduce, Slopes, Softmax, Standardize
-from deploy.operations.layers import Affine, Linear
+from deploy.operations.layers import Affine, Linear, Transposed
 from deploy.operations.places import Concatenate, MaxPool, Permute, Reshape, Slice
 from deploy.program import Program
 from tests.deploy.by_hand import op, program, reals
@@ -86,6 +86,15 @@ def test_factors_along_any_axis(shape: tuple[int, ...], maps: bool, kernels: str
 def test_values_that_broadcast(short: tuple[int, ...], maps: bool, kernels: str) -> None:
     for kind in ("sub", "div", "max"):
         assert_equal(of(STACKS, maps, op(Constant, numbers=reals(*short) + 3), op(Combine, 3, 4, kind=kind)), kernels)
+
+
+@pytest.mark.parametrize(("groups", "outputs"), [(1, 70), (5, 2), (10, 1)])
+def test_transposed_layers(groups: int, outputs: int, kernels: str) -> None:
+    layer = op(
+        Transposed, 0, weight=reals(10, outputs, 3, 2), shift=reals(groups * outputs), stride=(2, 1), padding=(1, 0), more=(1, 0),
+        dilation=(1, 2), groups=groups,
+    )  # fmt: skip
+    assert_equal(program(layer, shape=(10, 5, 7)), kernels)
 
 
 TOKENS, HEADS, SIZE = 35, 3, 7
