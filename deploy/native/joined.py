@@ -7,7 +7,7 @@ from collections.abc import Sequence, Set as AbstractSet
 from deploy.native import moves
 from deploy.operations.base import Operation, Shape
 from deploy.operations.functions import Product
-from deploy.operations.places import Permute, Reshape, Slice, Upsample
+from deploy.operations.places import Permute, Reshape, Slice
 from deploy.program import Program
 
 
@@ -42,10 +42,7 @@ class Joined:
 
 
 def _is_left(operation: Operation, shape: Shape, readers: Sequence[Operation]) -> bool:
-    """Return whether a move is left to its readers: to one, or to slices that do not read any number twice.
-
-    Not to an upsampling: it would repeat runs of single numbers once for each copy.
-    """
+    """Return whether a move is left to its readers: to one, or to slices that do not read any number twice."""
     if not isinstance(operation, (Permute, Reshape, Slice)) or not readers:
         return False
     if len(readers) > 1:
@@ -55,4 +52,4 @@ def _is_left(operation: Operation, shape: Shape, readers: Sequence[Operation]) -
             if isinstance(op, Slice)
         ]
         return len(parts) == len(readers) and sum(parts) < 1 + 1e-6
-    return isinstance(readers[0], Product) or (moves.known(readers[0]) and not isinstance(readers[0], Upsample))
+    return isinstance(readers[0], Product) or moves.joins(readers[0])

@@ -23,6 +23,14 @@ def known(operation: Operation) -> bool:
     return isinstance(operation, KINDS) and not (isinstance(operation, Upsample) and operation.kind != "nearest")
 
 
+def joins(operation: Operation) -> bool:
+    """Return whether an operation is a move that also does moves before it.
+
+    An upsampling does not: it would repeat runs of single numbers once for each copy.
+    """
+    return known(operation) and not isinstance(operation, Upsample)
+
+
 def runs(
     operation: Operation,
     number: int,

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from deploy.native.executor import Native
 from deploy.operations.base import Operation
@@ -15,8 +14,8 @@ from deploy.operations.layers import Affine
 from deploy.operations.places import Permute, Reshape
 from deploy.reference.run import run
 from tests.deploy.by_hand import given, op, program, reals
+from tests.deploy.native.bitwise import KINDS, assert_equal, same
 
-KINDS = ("mean", "sum", "max", "min")
 SHAPES: dict[str, tuple[int, ...]] = {
     "a row": (147,),
     "a table": (21, 7),
@@ -29,26 +28,6 @@ SHAPES: dict[str, tuple[int, ...]] = {
 def shaped(shape: tuple[int, ...], *made: Operation) -> Any:
     """Return a program of operations on value 1, which has this shape."""
     return program(op(Reshape, 0, shape=shape), *made, shape=(3, 7, 7))
-
-
-def same(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Return whether two values have the same bits: torch.equal takes -0 for 0."""
-    return torch.equal(one.view(torch.int32), other.view(torch.int32))
-
-
-def assert_equal(made: Any, kernels: str) -> None:
-    native, x = Native(made, kernels), given(made, 3) * 3
-    assert "by the reference" not in native.how
-    expected = run(made, x)
-    assert expected.std() > 0
-    for threads in (1, 2):
-        before = torch.get_num_threads()
-        torch.set_num_threads(threads)
-        try:
-            assert same(native(x[:threads]), expected[:threads])  # one picture on two threads is cut into rows
-            assert same(native(x), expected)
-        finally:
-            torch.set_num_threads(before)
 
 
 REDUCED = {

@@ -16,8 +16,8 @@ from deploy.operations.layers import Affine, Linear, Transposed
 from deploy.operations.places import Concatenate, MaxPool, Permute, Reshape, Slice
 from deploy.program import Program
 from tests.deploy.by_hand import op, program, reals
+from tests.deploy.native.bitwise import KINDS, assert_equal
 from tests.deploy.native.sized import check
-from tests.deploy.native.test_along import KINDS, assert_equal
 
 PICTURE = (41, 3, 5)
 """Channels for 32 results side by side, for 8, and one that is left."""
