@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.executors import plans
-from deploy.native import moves, steps
+from deploy.native import steps
 from deploy.native.formats import Format, formats, geometry
+from deploy.native.joined import Joined
 from deploy.native.laid_out import Later, Planned
 from deploy.native.layout import Place
 from deploy.native.steps import Widths
@@ -32,7 +33,9 @@ class Draft:
         self.formats = formats(program, widths.whole)
         self.places: dict[int, Place] = {0: Place(program.picture)}
         self.made: list[Planned] = []
-        self.joined = moves.Joined()
+        fixed = {value for value, held in self.formats.items() if held.kind == steps.BITS}
+        self.joined = Joined(program, self.readers, fixed)
+        self.in_order: frozenset[int] = frozenset()
         self.threes: dict[int, int] = {}  # values in the form of source/threes.h, by the value that they copy
         self.constants: list[tuple[int, NDArray[np.float32]]] = []
         self.extra = len(
@@ -58,7 +61,8 @@ class Draft:
         """Return the place of a value; the first call makes it."""
         if value not in self.places:
             held = self.formats.get(value, Format(steps.FLOAT))
-            self.places[value] = Place(self.program.values[value].shape, held.kind, held.planes, held.zero)
+            shape = self.program.values[value].shape
+            self.places[value] = Place(shape, held.kind, held.planes, held.zero, in_order=value in self.in_order)
         return self.places[value]
 
     def add(

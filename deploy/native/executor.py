@@ -41,7 +41,9 @@ class Native:
             kinds = sorted({type(program.operations[number]).__name__ for number in self.plan.by_reference.values()})
             self.how += f"; {', '.join(kinds)} by the reference"
         self.first, self.last = (self.plan.places[n].told() for n in (0, len(program.operations)))
-        if len(program.answer) == 2:  # rows are contiguous, as in the answer
+        if (
+            len(program.answer) == 2 or self.plan.places[len(program.operations)].in_order
+        ):  # contiguous, as in the answer
             self.last.rows = 1
             self.last.channels = self.last.pitch = math.prod(program.answer)
         self.arenas: NDArray[np.uint8] = np.zeros(0, np.uint8)

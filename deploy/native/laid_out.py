@@ -69,28 +69,51 @@ def laid_out(
     Args:
         answer: the number of the value that is the network's answer.
     """
-    order, last = sorted(places), len(made)
+    settings = [_settings(step, places) for step in made]
+    same = _same(made, settings, places)
+    kept = [number for number, step in enumerate(made) if step.result not in same]
+    made, settings = [made[number] for number in kept], [settings[number] for number in kept]
+    order, last = sorted({*places} - same.keys()), len(made)
     begin = dict.fromkeys(order, last) | {0: -1} | {value: -1 for value, _ in constants}
-    end = {value: last for value, _ in constants} | {answer: last}
+    end = {value: last for value, _ in constants} | {same.get(answer, answer): last}
     for number, step in enumerate(made):
         begin[step.result] = min(begin[step.result], number)
         for value in (*step.sources, step.result):
+            value = same.get(value, value)
             end[value] = max(end.get(value, -1), number)
     arena = arranged([places[v] for v in order], [begin[v] for v in order], [end.get(v, -1) for v in order])
+    for value, origin in same.items():
+        places[value].at = places[origin].at
     found = Plan((steps.Step * last)(), places, arena, constants, {}, [step.number for step in made])
-    for number, step in enumerate(made):
+    for number, (step, told) in enumerate(zip(made, settings, strict=True)):
         if step.operation == steps.REFERENCE:
             found.by_reference[number] = step.number
-        found.steps[number] = _told(step, places, found.kept)
+        found.steps[number] = _told(step, told, places, found.kept)
     return found
 
 
-def _told(planned: Planned, places: dict[int, Place], kept: list[NDArray[Any]]) -> steps.Step:
+def _settings(step: Planned, places: dict[int, Place]) -> dict[str, Any]:
+    if step.later is None:
+        return step.settings
+    return step.settings | step.later(step.settings, places[step.sources[0]], places[step.result])
+
+
+def _same(made: list[Planned], settings: list[dict[str, Any]], places: dict[int, Place]) -> dict[int, int]:
+    """Return the values whose numbers lie as another value's do, with that value: such moves need no step."""
+    found: dict[int, int] = {}
+    for step, told in zip(made, settings, strict=True):
+        source, result = step.sources[0] if step.sources else -1, places[step.result]
+        if step.operation != steps.MOVE or places[source].kind != result.kind or places[source].size != result.size:
+            continue
+        runs = told["runs"]
+        if len(runs) == 1 and (*runs[0, :4],) == (0, 0, result.size // steps.SIZES[result.kind], 1):
+            found[step.result] = found.get(source, source)
+    return found
+
+
+def _told(planned: Planned, settings: dict[str, Any], places: dict[int, Place], kept: list[NDArray[Any]]) -> steps.Step:
     result = places[planned.result]
     sources = [places[value] for value in planned.sources] or [result]
-    settings = planned.settings
-    if planned.later is not None:
-        settings = settings | planned.later(settings, sources[0], result)
     step = steps.Step(operation=planned.operation, groups=1)
     step.source, step.other, step.result = sources[0].told(), sources[-1].told(), result.told()
     for name, value in settings.items():

@@ -23,8 +23,8 @@ MOST = 2**31 - 1
 class Place:
     """The storage of a value in the engine: channels are contiguous, whatever the program's order.
 
-    In a shape (..., H, W) of three or more axes, all axes before the last two are channels. (N, C) is N rows of one
-    column; (C,) is one place.
+    In a shape (..., H, W) of three or more axes, all axes before the last two are channels, or, in order, all axes before
+    the last one are rows of one column. (N, C) is N rows of one column; (C,) is one place.
 
     Args:
         shape: in the program.
@@ -32,6 +32,7 @@ class Place:
         planes: for BITS.
         zero: the number in the border, and the byte of the code 0.
         in_threes: for BITS: whether words are in the form of source/threes.h.
+        in_order: whether the numbers lie in the program's order, the last axis contiguous; see orders.py.
         border: above, left, below, right, as far as windows read.
         at: bytes from the start of the arena.
     """
@@ -41,15 +42,23 @@ class Place:
     planes: int = 1
     zero: int = 0
     in_threes: bool = False
+    in_order: bool = False
     border: tuple[int, int, int, int] = (0, 0, 0, 0)
     at: int = field(default=-1, compare=False)
 
     @property
     def sides(self) -> tuple[int, int, int]:
         """Rows, columns, channels."""
-        if len(self.shape) >= 3:
+        if len(self.shape) >= 3 and not self.in_order:
             return self.shape[-2], self.shape[-1], prod(self.shape[:-2])
-        return (self.shape[0], 1, self.shape[1]) if len(self.shape) == 2 else (1, 1, prod(self.shape))
+        return (prod(self.shape[:-1]), 1, self.shape[-1]) if len(self.shape) >= 2 else (1, 1, prod(self.shape))
+
+    def side(self, axis: int) -> int:
+        """Return which side an axis of the shape belongs to: 0 rows, 1 columns, 2 channels."""
+        behind = len(self.shape) - 1 - axis
+        if len(self.shape) >= 3 and not self.in_order:
+            return 1 - behind if behind < 2 else 2
+        return 0 if behind else 2
 
     @property
     def pitch(self) -> int:
@@ -84,7 +93,7 @@ class Place:
         first = self.border[0] * self.line + self.border[1] * self.pitch
         row, column, channel = (np.arange(n, dtype=np.int64) for n in (rows, columns, channels))
         lies = first + row[:, None, None] * self.line + column[None, :, None] * self.pitch + channel
-        if len(self.shape) >= 3:
+        if len(self.shape) >= 3 and not self.in_order:
             lies = np.moveaxis(lies, 2, 0)
         return np.ascontiguousarray(lies).reshape(self.shape)
 

@@ -14,6 +14,8 @@ from deploy.operations.places import Concatenate, Pad, Permute, Reshape, Slice, 
 KINDS = (Concatenate, Pad, Permute, Reshape, Slice, Take, Upsample)
 _PADS = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 FILL = -1
+MANY = 16
+"""Numbers for each entry from which a move's list of runs is short enough."""
 
 
 def known(operation: Operation) -> bool:
@@ -21,28 +23,12 @@ def known(operation: Operation) -> bool:
     return isinstance(operation, KINDS) and not (isinstance(operation, Upsample) and operation.kind != "nearest")
 
 
-class Joined:
-    """Moves that are left to the move behind them, so that their values are never stored."""
+def joins(operation: Operation) -> bool:
+    """Return whether an operation is a move that also does moves before it.
 
-    def __init__(self) -> None:
-        self._left: dict[int, tuple[int, tuple[Operation, ...]]] = {}
-
-    def origin(self, value: int) -> tuple[int, tuple[Operation, ...]]:
-        """Return the stored value that a value comes from, and the moves between."""
-        return self._left.get(value, (value, ()))
-
-    def leave(self, value: int, operation: Operation, readers: Sequence[Operation]) -> bool:
-        """Leave the move that gives `value` to its only reader, if that is a move, too; return whether it is left.
-
-        Not to an upsampling: it would repeat runs of single numbers once for each copy.
-        """
-        if len(readers) != 1 or not isinstance(operation, (Permute, Reshape, Slice)):
-            return False
-        if not known(readers[0]) or isinstance(readers[0], Upsample):
-            return False
-        first, before = self.origin(operation.sources[0])
-        self._left[value] = (first, (*before, operation))
-        return True
+    An upsampling does not: it would repeat runs of single numbers once for each copy.
+    """
+    return known(operation) and not isinstance(operation, Upsample)
 
 
 def runs(
@@ -53,7 +39,7 @@ def runs(
     shapes: Sequence[Shape],
     result: Place,
 ) -> NDArray[np.int64]:
-    """Return the runs (from, to, count) of one source of an operation; from FILL: the operation fills them in.
+    """Return the runs of one source of an operation, as source/step.h has them; from FILL: the operation fills them in.
 
     Args:
         number: the index of the source.
@@ -61,15 +47,36 @@ def runs(
         before: the moves between, which are done as well.
         shapes: of all sources, after these moves.
     """
-    to = result.order()
+    to: NDArray[np.int64] = result.order()
     if isinstance(operation, Concatenate):
         begin = sum(shape[operation.axis] for shape in shapes[:number])
         part = slice(begin, begin + shapes[number][operation.axis])
         to = to[(slice(None),) * operation.axis + (part,)]
-    begin_of = source.order()
-    for each in (*before, operation):
-        begin_of = _moved(each, begin_of)
-    return _side_by_side(begin_of.reshape(-1), to.reshape(-1))
+    read, written = lies(source, (*before, operation)).reshape(-1), to.reshape(-1)
+    order = _ascending(written)
+    assert order is not None
+    found = _repeated(_side_by_side(read[order], written[order]))
+    if MANY * len(found) > len(read) and (order := _ascending(read)) is not None:
+        found = min(found, _repeated(_side_by_side(read[order], written[order])), key=len)
+    return found
+
+
+def _ascending(places: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """Return the order in which numbers ascend; None if two are equal or one is negative. Sorting would take much longer."""
+    if places.min() < 0:
+        return None
+    held = np.full(places.max() + 1, -1)
+    held[places] = np.arange(len(places))
+    held = held[held >= 0]
+    return held if len(held) == len(places) else None
+
+
+def lies(source: Place, moved: Sequence[Operation]) -> NDArray[np.int64]:
+    """Return the position of each number of a stored value, in the shape that some moves give it."""
+    found = source.order()
+    for each in moved:
+        found = _moved(each, found)
+    return found
 
 
 def _moved(operation: Operation, lies: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -96,12 +103,28 @@ def _moved(operation: Operation, lies: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _side_by_side(begin: NDArray[np.int64], to: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Join contiguous numbers into runs, in the order in which they are written."""
-    order = np.argsort(to, kind="stable")
-    begin, to = begin[order], to[order]
+    """Join contiguous numbers into runs."""
     filled = begin == FILL
     alike = np.where(filled[1:], filled[:-1], (np.diff(begin) == 1) & ~filled[:-1])
     follows = (np.diff(to) == 1) & alike
     heads = np.flatnonzero(np.concatenate([[True], ~follows]))
     counts = np.diff(np.append(heads, len(to)))
     return np.ascontiguousarray(np.stack([begin[heads], to[heads], counts], 1))
+
+
+def _repeated(runs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Join runs of one length at equal distances: (from, to, count) become (from, to, count, many, from step, to step)."""
+    apart, counts = np.diff(runs[:, :2], axis=0), runs[:, 2]
+    alike = (counts[1:] == counts[:-1]) & ((runs[1:, 0] == FILL) == (runs[:-1, 0] == FILL))
+    changes = ~((apart[1:] == apart[:-1]).all(1) & alike[1:] & alike[:-1])
+    ends = np.append(np.flatnonzero(changes), len(alike) - 1)  # distances that the next one does not continue
+    last = ends[np.searchsorted(ends, np.arange(len(alike)))] + 1
+    heads, at = [], 0
+    while at < len(runs):
+        heads.append(at)
+        at = int(last[at]) + 1 if at < len(alike) and alike[at] else at + 1
+    many = np.diff([*heads, len(runs)])
+    steps = np.zeros((len(heads), 2), np.int64)
+    repeats = many > 1
+    steps[repeats] = apart[np.array(heads)[repeats]]
+    return np.ascontiguousarray(np.concatenate([runs[heads], many[:, None], steps], 1))

@@ -13,12 +13,12 @@ from deploy.native import steps
 from deploy.native.executor import Native
 from deploy.operations.base import Operation, Value
 from deploy.operations.functions import Product
-from deploy.operations.layers import Convolution, Linear
+from deploy.operations.layers import Convolution, Linear, Transposed
 from deploy.program import Program
 
 KERNELS = {
     steps.MOVE: "move", steps.LAYER: "bytes", steps.DEPTHWISE: "depthwise", steps.SIGNS: "bits", steps.WIDE: "fp64",
-    steps.REFERENCE: "reference", steps.TOTALS: "totals", steps.THREES: "threes", steps.PRODUCT: "products",
+    steps.REFERENCE: "reference", steps.TOTALS: "totals", steps.THREES: "threes", steps.PRODUCT: "products", steps.TRANSPOSED: "fp64",
 }  # fmt: skip
 RUNS = 5
 PEAK_SECONDS = 0.05
@@ -58,6 +58,8 @@ def macs(operation: Operation, given: Sequence[Value]) -> int:
     """Return the multiply-accumulates of a layer or a product for one picture; 0 for other operations."""
     if isinstance(operation, Product):
         return prod(operation.value(*given).shape) * given[0].shape[-1]
+    if isinstance(operation, Transposed):
+        return prod(given[0].shape[1:]) * prod(operation.weight.shape)
     if not isinstance(operation, (Convolution, Linear)):
         return 0
     shape = operation.value(*given).shape

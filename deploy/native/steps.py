@@ -15,8 +15,8 @@ WORD = 32
 
 (
     MOVE, LAYER, DEPTHWISE, SIGNS, WIDE, QUANTIZE, DECODE, AFFINE, FUNCTION, SLOPES, COMBINE, MAXPOOL, AVERAGE, SPANS,
-    REFERENCE, SOFTMAX, TOTALS, THREES, REDUCE, STANDARDIZE, PRODUCT,
-) = range(21)  # fmt: skip
+    REFERENCE, SOFTMAX, TOTALS, THREES, REDUCE, STANDARDIZE, PRODUCT, OVER, TRANSPOSED,
+) = range(23)  # fmt: skip
 
 FUNCTIONS = (
     "abs", "ceil", "clamp", "elu", "erf", "exp", "expm1", "floor", "gelu", "gelu_tanh", "hardsigmoid", "hardswish",
@@ -24,6 +24,7 @@ FUNCTIONS = (
 )  # fmt: skip
 COMBINATIONS = ("add", "sub", "mul", "div", "max", "min", "pow", "eq", "ne", "gt", "ge", "lt", "le", "keep")
 SPAN_KINDS = ("mean", "max", "sum", "min")
+OVER_KINDS = (*SPAN_KINDS, "standardize", "softmax", "log softmax")
 
 Callback = ctypes.CFUNCTYPE(None, c_int64, c_void_p)
 """Called with the number of a REFERENCE step and the start of the arena."""
@@ -51,7 +52,7 @@ class Step(ctypes.Structure):
         ("operation", c_int32), ("what", c_int32), ("source", Value), ("other", Value), ("result", Value),
         ("kernel", c_int32 * 2), ("stride", c_int32 * 2), ("padding", c_int32 * 2), ("dilation", c_int32 * 2),
         ("outputs", c_int32), ("groups", c_int32), ("count", c_int64), ("depth", c_int32), ("joined", c_int32), ("factor", c_int32),
-        ("threes", c_int32), ("parts", c_int32), ("planes", c_int32), ("line", c_int32), ("coded", c_int32), ("inverse", c_float), ("low", c_float), ("high", c_float), ("edge", c_float),
+        ("threes", c_int32), ("parts", c_int32), ("planes", c_int32), ("line", c_int32), ("apart", c_int32 * 6), ("coded", c_int32), ("inverse", c_float), ("low", c_float), ("high", c_float), ("edge", c_float),
         ("signs", c_int32), ("numbers", c_float * 2), ("offsets", c_void_p), ("weight", c_void_p), ("bias", c_void_p), ("each", c_void_p),
         ("scale", c_void_p), ("shift", c_void_p), ("divisors", c_void_p), ("spans", c_void_p), ("kinds", c_int64), ("base", c_void_p),
         ("limits", c_void_p), ("bounds", c_void_p), ("flips", c_void_p), ("runs", c_void_p),

@@ -35,28 +35,60 @@ template <class Term> inline void add_up(double *totals, int count, int channels
             for (int p = 0; p < count; p++) totals[p] += term(p, c);
 }
 
+// The largest of some numbers, found in vectors: it does not depend on the order.
+inline float largest_of(const float *x, int count) {
+    float most = x[0];
+    int c = 0;
+    if (count >= EIGHT) {
+        Floats all, next;
+        std::memcpy(&all, x, sizeof all);
+        for (c = EIGHT; c + EIGHT <= count; c += EIGHT) {
+            std::memcpy(&next, x + c, sizeof next);
+            all = next > all ? next : all;
+        }
+        for (int i = 0; i < EIGHT; i++) most = all[i] > most ? all[i] : most;
+    }
+    for (; c < count; c++) most = x[c] > most ? x[c] : most;
+    return most;
+}
+
+// exp of some numbers, in place; a part of MANY beyond the last one is computed, too.
+inline void all_exps(double *x, int64_t count) {
+    for (int64_t i = 0; i < count; i += MANY) {
+        Many some;
+        std::memcpy(&some, x + i, sizeof some);
+        some = exp_of(some);
+        std::memcpy(x + i, &some, sizeof some);
+    }
+}
+
 // exp(x - max) over its sum, in fp64. what: 1 for its logarithm.
 inline void softmax(const Step &step, uint8_t *arena, int begin, int end) {
     const int channels = step.result.channels;
-    std::vector<double> kept(size_t(SIDE_BY_SIDE) * channels);
+    std::vector<double> kept(size_t(SIDE_BY_SIDE) * channels + MANY);
+    double *const powers = kept.data();
     each_places(step, arena, begin, end, [&](const float **from, float **to, int count) {
         float most[SIDE_BY_SIDE];
-        double totals[SIDE_BY_SIDE], *const powers = kept.data();
+        double totals[SIDE_BY_SIDE];
         for (int p = 0; p < count; p++) {
-            const float *x = from[p];
-            most[p] = x[0];
-            for (int c = 1; c < channels; c++) most[p] = x[c] > most[p] ? x[c] : most[p];
-            double *const power = powers + int64_t(p) * channels;
-            for (int c = 0; c < channels; c++) power[c] = exp_of(double(x[c] - most[p]));
+            const float *__restrict x = from[p];
+            double *__restrict apart = powers + int64_t(p) * channels;
+            const float largest = most[p] = largest_of(x, channels);
+            for (int c = 0; c < channels; c++) apart[c] = x[c] - largest;
         }
+        all_exps(powers, int64_t(count) * channels);
         add_up(totals, count, channels, [=](int p, int c) { return powers[int64_t(p) * channels + c]; });
         for (int p = 0; p < count; p++) {
-            const double *const power = powers + int64_t(p) * channels, total = totals[p];
+            const float *__restrict x = from[p];
+            const float largest = most[p];
+            const double *__restrict power = powers + int64_t(p) * channels;
+            const double total = totals[p];
+            float *__restrict y = to[p];
             if (step.what) {
-                const double log_total = log_of(total);
-                for (int c = 0; c < channels; c++) to[p][c] = float(double(from[p][c] - most[p]) - log_total);
+                const double log_total = log_of_finite(total);
+                for (int c = 0; c < channels; c++) y[c] = float(double(x[c] - largest) - log_total);
             } else
-                for (int c = 0; c < channels; c++) to[p][c] = float(power[c] / total);
+                for (int c = 0; c < channels; c++) y[c] = float(power[c] / total);
         }
     });
 }

@@ -81,6 +81,7 @@ bool alone(const Step &step) {
         case REFERENCE: case MOVE: return true;
         case QUANTIZE: case DECODE: case AFFINE: case COMBINE: case SPANS: return numbers <= 8192;
         case FUNCTION: return numbers <= 2048;
+        case PRODUCT: case OVER: return out.rows == 1 || numbers <= 2048;
         default: return out.rows == 1;
     }
 }

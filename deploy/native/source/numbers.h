@@ -1,24 +1,28 @@
-// Operations on fp32 numbers, conversion of numbers to codes and back, and moves.
+// Operations on fp32 numbers, and conversion of numbers to codes and back. Moves: moves.h.
 #pragma once
 #include "codes.h"
 #include "functions.h"
 
 namespace {  // each instruction set has its own
 
-// Applies `compute(channel, number)` to each number of the rows.
+// Applies `compute(row, column, channel, number)` to each number of the rows.
 template <class Compute> inline void each_number(const Step &step, uint8_t *arena, int begin, int end, Compute compute) {
     for (int row = begin; row < end; row++)
         for (int column = 0; column < step.result.columns; column++) {
             const float *__restrict x = row_of<float>(step.source, arena, row) + int64_t(column) * step.source.pitch;
             float *__restrict y = row_of<float>(step.result, arena, row) + int64_t(column) * step.result.pitch;
-            for (int c = 0; c < step.result.channels; c++) y[c] = compute(c, x[c]);
+            for (int c = 0; c < step.result.channels; c++) y[c] = compute(row, column, c, x[c]);
         }
 }
 
-// Calls act(x, y, count) on the numbers of each place of the rows, before and after. A contiguous row is one place.
-template <class X, class Y, class Act> inline void each_run(const Step &step, uint8_t *arena, int begin, int end, Act act) {
+// Calls act(x, y, count) on the numbers of each place of the rows, before and after. A contiguous row is one place, and so are rows
+// without borders if `act` treats all numbers alike.
+template <class X, class Y, class Act> inline void each_run(const Step &step, uint8_t *arena, int begin, int end, Act act, bool all_alike = true) {
     const int channels = step.result.channels;
     const bool whole = step.source.pitch == channels && step.result.pitch == channels;
+    const int64_t all = int64_t(end - begin) * step.result.columns * channels;
+    if (all_alike && whole && all < INT32_MAX && !(step.source.left | step.source.right | step.result.left | step.result.right))
+        return act(row_of<X>(step.source, arena, begin), row_of<Y>(step.result, arena, begin), int(all));
     const int columns = whole ? 1 : step.result.columns, count = whole ? channels * step.result.columns : channels;
     for (int row = begin; row < end; row++)
         for (int column = 0; column < columns; column++)
@@ -36,11 +40,31 @@ inline void affine_as(const Step &step, uint8_t *arena, int begin, int end, cons
                 if (SHIFTED) z = z + shift[c];
                 y[c] = z;
             }
-    });
+    }, false);
+}
+
+// what: 0 if each row has a factor, 1 if each column has one.
+inline void affine_of_places(const Step &step, uint8_t *arena, int begin, int end) {
+    const float *scale = step.scale, *shift = step.shift;
+    for (int row = begin; row < end; row++)
+        for (int column = 0; column < step.result.columns; column++) {
+            const float *__restrict x = row_of<float>(step.source, arena, row) + int64_t(column) * step.source.pitch;
+            float *__restrict y = row_of<float>(step.result, arena, row) + int64_t(column) * step.result.pitch;
+            const int at = step.what ? column : row;
+            const float by = scale ? scale[at] : 1, plus = shift ? shift[at] : 0;
+            const int channels = step.result.channels;
+            if (scale && shift)
+                for (int c = 0; c < channels; c++) y[c] = x[c] * by + plus;
+            else if (scale)
+                for (int c = 0; c < channels; c++) y[c] = x[c] * by;
+            else
+                for (int c = 0; c < channels; c++) y[c] = x[c] + plus;
+        }
 }
 
 // The factors of few channels are repeated, so that vectors hold several places of a row.
 inline void affine(const Step &step, uint8_t *arena, int begin, int end) {
+    if (step.what < 2) return affine_of_places(step, arena, begin, end);
     constexpr int FEW = 16;
     const float *scale = step.scale, *shift = step.shift;
     float scales[FEW * FEW], shifts[FEW * FEW];
@@ -61,7 +85,7 @@ inline void affine(const Step &step, uint8_t *arena, int begin, int end) {
 template <int NAME> inline void function_as(const Step &step, uint8_t *arena, int begin, int end) {
     const float settings[] = {step.numbers[0], step.numbers[1]};
     each_run<float, float>(step, arena, begin, end, [=](const float *__restrict x, float *__restrict y, int count) {
-        for (int c = 0; c < count; c++) y[c] = function_of<NAME>(x[c], settings);
+        functions_of<NAME>(x, y, count, settings);
     });
 }
 
@@ -75,20 +99,25 @@ inline void function(const Step &step, uint8_t *arena, int begin, int end) {
 }
 
 inline void slopes(const Step &step, uint8_t *arena, int begin, int end) {
-    each_number(step, arena, begin, end, [&](int c, float x) { return x > 0 ? x : x * step.scale[c]; });
+    if (step.what == 2) each_number(step, arena, begin, end, [&](int, int, int c, float x) { return x > 0 ? x : x * step.scale[c]; });
+    else each_number(step, arena, begin, end, [&](int row, int column, int, float x) { return x > 0 ? x : x * step.scale[step.what ? column : row]; });
 }
 
 enum Combination : int32_t { ADD = 0, SUB, MUL, DIV, MAX, MIN, POW, EQ, NE, GT, GE, LT, LE, KEEP };
 
-// Applies `compute` to two values; an axis of length 1 broadcasts.
+// Applies `compute` to two values; an axis of length 1 broadcasts. spans: for each row of the result, that of the first value; then, that
+// of the second; null if rows have one axis.
 template <class Compute> inline void each_pair(const Step &step, uint8_t *arena, int begin, int end, Compute compute) {
     const Value &a = step.source, &b = step.other, &out = step.result;
     const int a_step = a.channels > 1, b_step = b.channels > 1;
     const int64_t numbers = int64_t(out.columns) * out.channels;
+    auto row_in = [&](const Value &v, int which, int row) {
+        return row_of<float>(v, arena, step.spans ? step.spans[which * out.rows + row] : v.rows > 1 ? row : 0);
+    };
     auto whole = [&](const Value &v) { return v.columns == out.columns && v.channels == v.pitch && v.channels == out.channels; };
     if (whole(a) && whole(b) && whole(out)) {  // a contiguous row is computed as one place
         for (int row = begin; row < end; row++) {
-            const float *__restrict x = row_of<float>(a, arena, a.rows > 1 ? row : 0), *__restrict z = row_of<float>(b, arena, b.rows > 1 ? row : 0);
+            const float *__restrict x = row_in(a, 0, row), *__restrict z = row_in(b, 1, row);
             float *__restrict y = row_of<float>(out, arena, row);
             for (int64_t c = 0; c < numbers; c++) y[c] = compute(x[c], z[c]);
         }
@@ -96,13 +125,19 @@ template <class Compute> inline void each_pair(const Step &step, uint8_t *arena,
     }
     for (int row = begin; row < end; row++)
         for (int column = 0; column < out.columns; column++) {
-            const float *x = row_of<float>(a, arena, a.rows > 1 ? row : 0) + int64_t(a.columns > 1 ? column : 0) * a.pitch;
-            const float *z = row_of<float>(b, arena, b.rows > 1 ? row : 0) + int64_t(b.columns > 1 ? column : 0) * b.pitch;
-            float *y = row_of<float>(out, arena, row) + int64_t(column) * out.pitch;
-            if (a_step && b_step)
-                for (int c = 0; c < out.channels; c++) y[c] = compute(x[c], z[c]);
-            else
-                for (int c = 0; c < out.channels; c++) y[c] = compute(x[c * a_step], z[c * b_step]);
+            const float *__restrict x = row_in(a, 0, row) + int64_t(a.columns > 1 ? column : 0) * a.pitch;
+            const float *__restrict z = row_in(b, 1, row) + int64_t(b.columns > 1 ? column : 0) * b.pitch;
+            float *__restrict y = row_of<float>(out, arena, row) + int64_t(column) * out.pitch;
+            const int channels = out.channels;
+            if (a_step == b_step)
+                for (int c = 0; c < channels; c++) y[c] = compute(x[c], z[c]);
+            else if (a_step) {
+                const float other = *z;
+                for (int c = 0; c < channels; c++) y[c] = compute(x[c], other);
+            } else {
+                const float one = *x;
+                for (int c = 0; c < channels; c++) y[c] = compute(one, z[c]);
+            }
         }
 }
 
@@ -114,7 +149,7 @@ inline void combine(const Step &step, uint8_t *arena, int begin, int end) {
         case DIV: each_pair(step, arena, begin, end, [](float a, float b) { return a / b; }); break;
         case MAX: each_pair(step, arena, begin, end, [](float a, float b) { return a > b ? a : b; }); break;
         case MIN: each_pair(step, arena, begin, end, [](float a, float b) { return a < b ? a : b; }); break;
-        case POW: each_pair(step, arena, begin, end, [](float a, float b) { return float(power_of(a, b)); }); break;
+        case POW: each_pair(step, arena, begin, end, [](float a, float b) { return float(raised(a, b)); }); break;
         case EQ: each_pair(step, arena, begin, end, [](float a, float b) { return float(a == b); }); break;
         case NE: each_pair(step, arena, begin, end, [](float a, float b) { return float(a != b); }); break;
         case GT: each_pair(step, arena, begin, end, [](float a, float b) { return float(a > b); }); break;
@@ -191,26 +226,6 @@ template <class T> inline void decode_of(const Step &step, uint8_t *arena, int b
 inline void decode(const Step &step, uint8_t *arena, int begin, int end) {
     if (step.source.kind == BYTE) decode_of<uint8_t>(step, arena, begin, end);
     else decode_of<int16_t>(step, arena, begin, end);
-}
-
-template <class T> inline void move_of(const Step &step, uint8_t *arena) {
-    const T *from = reinterpret_cast<const T *>(arena + step.source.at);
-    T *to = reinterpret_cast<T *>(arena + step.result.at);
-    const T fill = T(step.numbers[0]);
-    for (int64_t i = 0; i < step.count; i++) {
-        const Run &run = step.runs[i];
-        if (run.from >= 0) std::memcpy(to + run.to, from + run.from, sizeof(T) * run.count);
-        else
-            for (int64_t k = 0; k < run.count; k++) to[run.to + k] = fill;
-    }
-}
-
-inline void move(const Step &step, uint8_t *arena, int begin, int) {
-    if (begin != 0) return;
-    if (step.result.kind == FLOAT) move_of<float>(step, arena);
-    else if (step.result.kind == BYTE) move_of<uint8_t>(step, arena);
-    else if (step.result.kind == SHORT) move_of<int16_t>(step, arena);
-    else move_of<uint32_t>(step, arena);
 }
 
 }  // namespace

@@ -1,16 +1,13 @@
 // Layers whose input or weight is not in codes: sums in fp64, rounded once. A product of two fp32 numbers is exact in fp64.
 // Weights: for each group, blocks of 4, 2 or 1 vectors of outputs, (taps, inputs, outputs of the block) fp32; depthwise: (taps, channels).
 #pragma once
+#include "functions.h"
 #include "layers.h"
 #ifdef __AVX512F__
 #include <immintrin.h>
 #endif
 
 namespace {  // each instruction set has its own
-
-constexpr int EIGHT = 8;  // outputs in a vector
-typedef double Doubles __attribute__((vector_size(EIGHT * sizeof(double))));
-typedef float Floats __attribute__((vector_size(EIGHT * sizeof(float))));
 
 // The product is exact, so a fused multiply-add gives the same result.
 ALWAYS Doubles added(Doubles total, Doubles x, Doubles w) {
@@ -21,15 +18,17 @@ ALWAYS Doubles added(Doubles total, Doubles x, Doubles w) {
 #endif
 }
 
-// A vector with the same number in all elements. `zero` is the byte of the code 0.
-template <class T> ALWAYS Doubles all_of(T number, double zero) {
-    const double wide = sizeof(T) == 4 ? double(number) : double(number) - zero;
+// A vector with the same number in all elements.
+ALWAYS Doubles all_of(double wide) {
 #ifdef __AVX512F__
     return _mm512_set1_pd(wide);
 #else
     return Doubles{} + wide;
 #endif
 }
+
+// `zero` is the byte of the code 0.
+template <class T> ALWAYS Doubles all_of(T number, double zero) { return all_of(sizeof(T) == 4 ? double(number) : double(number) - zero); }
 
 ALWAYS Doubles doubles_at(const float *at) {
 #ifdef __AVX512F__

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from deploy.native.executor import Native
 from deploy.operations.base import Operation
@@ -15,8 +14,8 @@ from deploy.operations.layers import Affine
 from deploy.operations.places import Permute, Reshape
 from deploy.reference.run import run
 from tests.deploy.by_hand import given, op, program, reals
+from tests.deploy.native.bitwise import KINDS, assert_equal, same
 
-KINDS = ("mean", "sum", "max", "min")
 SHAPES: dict[str, tuple[int, ...]] = {
     "a row": (147,),
     "a table": (21, 7),
@@ -29,26 +28,6 @@ SHAPES: dict[str, tuple[int, ...]] = {
 def shaped(shape: tuple[int, ...], *made: Operation) -> Any:
     """Return a program of operations on value 1, which has this shape."""
     return program(op(Reshape, 0, shape=shape), *made, shape=(3, 7, 7))
-
-
-def same(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Return whether two values have the same bits: torch.equal takes -0 for 0."""
-    return torch.equal(one.view(torch.int32), other.view(torch.int32))
-
-
-def assert_equal(made: Any, kernels: str, *, by_reference: bool = False) -> None:
-    native, x = Native(made, kernels), given(made, 3) * 3
-    assert ("by the reference" in native.how) == by_reference
-    expected = run(made, x)
-    assert expected.std() > 0
-    for threads in (1, 2):
-        before = torch.get_num_threads()
-        torch.set_num_threads(threads)
-        try:
-            assert same(native(x[:threads]), expected[:threads])  # one picture on two threads is cut into rows
-            assert same(native(x), expected)
-        finally:
-            torch.set_num_threads(before)
 
 
 REDUCED = {
@@ -67,8 +46,9 @@ def test_reductions(name: str, axes: tuple[int, ...], kind: str, kernels: str) -
     ("name", "axes"),
     [("a table", (0, 1)), ("a picture", (0, 1)), ("a picture", (0, 1, 2)), ("stacks", (0,)), ("stacks", (1, 3))],
 )
-def test_other_reductions_are_left_to_the_reference(name: str, axes: tuple[int, ...], kernels: str) -> None:
-    assert_equal(shaped(SHAPES[name], op(Reduce, 1, kind="sum", axes=axes)), kernels, by_reference=True)
+@pytest.mark.parametrize("kind", KINDS)
+def test_reductions_over_any_axes(name: str, axes: tuple[int, ...], kind: str, kernels: str) -> None:
+    assert_equal(shaped(SHAPES[name], op(Reduce, 1, kind=kind, axes=axes)), kernels)
 
 
 ALONG_CHANNELS = [("a row", 0), ("a table", 1), ("a picture", 0), ("few places", 0)]
@@ -95,6 +75,7 @@ PRODUCTS = {
     "tables": ((7, 21), (21, 7), (), ()), "a row and a column": ((1, 147), (147, 1), (), ()), "columns and rows": ((147, 1), (1, 147), (), ()),
     "many columns": ((3, 49), (49, 70), (), ()), "stacks": ((7, 7), (7, 7), (3,), (3,)), "one of a stack": ((49, 1), (1, 49), (3,), (1,)),
     "of two axes": ((3, 7), (7, 5), (7, 1), (7, 1)), "broadcast both": ((7, 7), (7, 2), (3, 1), (1, 5)),
+    "two vectors": ((21, 7), (7, 9), (), ()), "three vectors": ((21, 7), (7, 24), (), ()), "four vectors": ((21, 7), (7, 57), (), ()),
 }  # fmt: skip
 
 

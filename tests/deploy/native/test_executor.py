@@ -13,7 +13,7 @@ from deploy.native.executor import Native
 from deploy.operations.base import Matrix
 from deploy.operations.functions import Combine, Constant, Function, Reduce
 from deploy.operations.layers import Convolution, Linear, Quantize
-from deploy.operations.places import MaxPool, Pad, Reshape
+from deploy.operations.places import MaxPool, Pad, Reshape, Upsample
 from deploy.reference.run import run
 from models.layers.quantizers.base import Signs, Steps
 from tests.deploy import layer_chains as chains
@@ -132,9 +132,9 @@ def test_subnormal_numbers_stay_what_they_are(kernels: str) -> None:
 def test_what_the_engine_lacks_is_computed_by_the_reference_and_named(kernels: str) -> None:
     made = program(op(Quantize, 0, grid=Steps(9.0, 1 / 9, -20, 20)), op(Pad, 1, sides=(1, 0, 0, 2)),
                    op(Convolution, 2, matrix=Matrix(codes(drawn(-9, 9, 4, 3, 3, 3)))), op(Function, 3, kind="relu"),
-                   op(Reduce, 4, kind="max", axes=(0, 2)), op(Pad, 5, sides=(0, 0, 1, 1)), op(MaxPool, 6, kernel=(2, 2), stride=(1, 1)))  # fmt: skip
+                   op(Upsample, 4, kind="bilinear", size=(5, 3)), op(Pad, 5, sides=(0, 0, 1, 1)), op(MaxPool, 6, kernel=(2, 2), stride=(1, 1)))  # fmt: skip
     native = Native(made, kernels)
-    assert native.how.endswith("; Reduce by the reference")
+    assert native.how.endswith("; Upsample by the reference")
     assert_equal(made, given(made, 3), kernels)
 
 
@@ -152,13 +152,13 @@ def test_linear_layers_over_rows_of_codes(grid: Signs | Steps, kernels: str) -> 
 
 
 def test_a_fault_of_the_reference_passes_through(kernels: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = program(op(Reduce, 0, kind="max", axes=(0, 1)))
+    made = program(op(Upsample, 0, kind="bilinear", size=(5, 3)))
     native = Native(made, kernels)
 
     def fails(*_: object) -> None:
         raise MemoryError("too little")
 
-    monkeypatch.setitem(__import__("deploy.native.executor", fromlist=["RULES"]).RULES, Reduce, fails)
+    monkeypatch.setitem(__import__("deploy.native.executor", fromlist=["RULES"]).RULES, Upsample, fails)
     with pytest.raises(MemoryError, match="too little"):
         native(given(made, 1))
 
