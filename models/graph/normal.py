@@ -28,7 +28,7 @@ class Form:
             whether its arguments name the network's type or device; and `held`, as in flow.is_held.
         picture: the size that it reads; another size needs another graph.
         aliases: maps the keys of parameters in this form to their keys in the captured network, where they differ.
-        vanished: names of modules that evaluation does not run.
+        vanished: names of modules whose results evaluation does not use.
         whole: of a cut network, Channels.whole of the network that it was cut from.
         followed: of a cut network, the attributes of its code that follow its layers' widths; see surgery.following.
         gates: the result of channels.classes.gates, None before its first call and after a change of the network.

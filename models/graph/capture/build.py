@@ -70,9 +70,18 @@ class _Builder:
         answers = [node for node, kind in zip(outputs, kinds, strict=True) if kind is OutputKind.USER_OUTPUT]
         self.graph.output(self.new[next(node for node in answers if isinstance(node, fx.Node))])
         self.graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output") or calls.changes(node))
+        self._leave_out_what_is_unused()
         form = NormalForm(Form(self.graph, self.picture, self.aliases, self._vanished()))
         self._fill(form)
         return form
+
+    def _leave_out_what_is_unused(self) -> None:
+        """Forget the modules and tensors of results that nothing reads, as an early exit's in evaluation."""
+        called = {str(node.target) for node in self.graph.find_nodes(op="call_module")}
+        read = {str(node.target) for node in self.graph.find_nodes(op="get_attr")}
+        self.put = {name: module for name, module in self.put.items() if name in called}
+        self.read = {name: tensor for name, tensor in self.read.items() if name in read}
+        self.ran |= {owner for node in self.graph.nodes if (owner := node.meta.get("owner")) is not None}
 
     def _inputs(self) -> None:
         """Map each input of the exported graph to the pictures or to a tensor of the network."""
@@ -103,8 +112,8 @@ class _Builder:
             where[node] = where[source]
             return
         owner = calls.owner(node)
-        self.ran.add(owner)
         if calls.is_constant(node):  # kept as a call, torch.arange would stay on the device of the capture
+            self.ran.add(owner)
             name = self._name(owner, calls.packet(node))
             self.constants[name] = cast(Any, node.target)(*node.args, **node.kwargs)
             self.tensors[node] = name, self.constants[name]
@@ -219,7 +228,7 @@ class _Builder:
         return owner
 
     def _vanished(self) -> tuple[str, ...]:
-        """Return the names of the modules without children that evaluation does not run under any of their names."""
+        """Return the names of the modules without children that evaluation does not use under any of their names."""
         leaves = (name for name, module in self.modules.items() if name and not any(True for _ in module.children()))
         ran = {id(self.modules[name]) for name in (*self.ran, *self.put) if name in self.modules}
         own = ((name, self.modules[name]) for name in leaves)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -55,7 +56,8 @@ def compare(model: nn.Module, form: NormalForm, x: Tensor, arch: str) -> None:
         )
     names, used = form.captured.vanished, set(form.parameters())  # functions may use parameters of vanished modules
     if theirs is None or not same(theirs.output, own.output) or _draws(model, theirs, own, x, named):
-        alone = f": {some(names)} run only in training" if names else ""
+        extra = [name for name in names if theirs is not None and name in theirs.ran]
+        alone = f": only training uses {some(extra)}" if extra else ""
         notice(
             f"{arch} computes differently in training and in evaluation{alone}{why}; training uses the code of "
             "evaluation (except for dropout and batch norm)"
@@ -64,7 +66,7 @@ def compare(model: nn.Module, form: NormalForm, x: Tensor, arch: str) -> None:
             theirs = _run(model, x, parameters, training=False)
         own = _run(form, x, parameters, training=False)
     elif held := [name for name in names if any(p not in used for p in model.get_submodule(name).parameters())]:
-        notice(f"{arch}: evaluation does not run {some(held)}; parameters there stay in the file and are not trained")
+        notice(f"{arch}: evaluation does not use {some(held)}; parameters there stay in the file and are not trained")
     if theirs.gradients is not None and own.gradients is None:
         raise Misdeclared(
             f"--arch {arch}: its captured graph cannot be trained ({own.fault}); the network itself can",
@@ -95,12 +97,13 @@ class Run(NamedTuple):
     """One run of a network: its first output tensor, and the gradient of each parameter, 0 for an unused one.
 
     There are no gradients if its backward raises an error, which `fault` names. If that of the user's network does, its own
-    training would fail, too. `moved` are the names of the buffers that the run changed.
+    training would fail, too. `moved` are the names of the buffers that the run changed, `ran` those of the modules that ran.
     """
 
     output: Tensor
     gradients: list[Tensor] | None
     moved: list[str]
+    ran: frozenset[str]
     fault: str = ""
 
 
@@ -109,16 +112,32 @@ def _run(network: nn.Module, x: Tensor, parameters: list[nn.Parameter], *, train
     with buffers.kept(network) as before, random_state.kept(seed):
         network.train(training)
         try:
-            output = next(leaf for leaf in tree_leaves(network(x.clone())) if isinstance(leaf, Tensor))
+            with _watched(network) as ran:
+                output = next(leaf for leaf in tree_leaves(network(x.clone())) if isinstance(leaf, Tensor))
             moved = [name for name, buffer in network.named_buffers() if not _stays(before.get(name), buffer)]
             try:
-                return Run(output.detach(), _gradients(output, parameters), moved)
+                return Run(output.detach(), _gradients(output, parameters), moved, frozenset(ran))
             except Exception as fault:
                 if no_memory(fault):
                     raise
-                return Run(output.detach(), None, moved, one_line(fault).partition(" Hint:")[0])
+                return Run(output.detach(), None, moved, frozenset(ran), one_line(fault).partition(" Hint:")[0])
         finally:
             network.eval()
+
+
+@contextmanager
+def _watched(network: nn.Module) -> Iterator[set[str]]:
+    """Collect the names of the modules that run inside the context."""
+    ran: set[str] = set()
+    hooks = [
+        module.register_forward_pre_hook(lambda *_, name=name: ran.add(name))
+        for name, module in network.named_modules(remove_duplicate=False)
+    ]
+    try:
+        yield ran
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _gradients(output: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:

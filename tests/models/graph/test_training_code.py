@@ -24,10 +24,10 @@ def test_what_training_alone_does_is_named(capsys: pytest.CaptureFixture[str]) -
     capture(Bare(lambda net, x: net.drop(x), drop=Drops()), (3, 16, 16), "net:Net")
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert said.startswith("notice: net:Net computes differently in training and in evaluation: drop ")
+    assert said.startswith("notice: net:Net computes differently in training and in evaluation: only training uses drop; ")
     capture(cases.AuxiliaryOutputs(), (3, 32, 32), "net:Net")
     assert capsys.readouterr().err == (
-        "notice: net:Net: evaluation does not run aux.fc; parameters there stay in the file and are not trained\n"
+        "notice: net:Net: evaluation does not use aux.fc; parameters there stay in the file and are not trained\n"
     )
     capture(cases.WeightsByFunction(), (3, 32, 32), "net:Net")  # the head does not run, but a function reads its weight
     assert capsys.readouterr().err == ""
@@ -42,7 +42,7 @@ def test_stochastic_depth_of_a_branch_that_begins_at_0_is_named(capsys: pytest.C
     capture(Bare(lambda net, x: x + net.drop(net.branch(x)), branch=branch, drop=Drops()), (3, 16, 16), "net:Net")
     said = capsys.readouterr().err
     assert said.startswith(
-        "notice: net:Net computes differently in training and in evaluation: drop run only in training"
+        "notice: net:Net computes differently in training and in evaluation: only training uses drop"
     )
 
 
@@ -166,3 +166,30 @@ def test_layers_without_gradients_are_layers_of_the_graph() -> None:
     assert form.first.weight.grad is None
     assert torch.equal(form.second.weight.grad, own.second.weight.grad)
     assert torch.equal(form.norm.running_mean, own.norm.running_mean)
+
+
+class Exits(nn.Module):
+    """Evaluation computes the answer of the first exit, but does not use it. `spare` never runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.block = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)
+        self.exits = nn.ModuleList(nn.Linear(4, 10) for _ in range(2))
+        self.spare = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        x = self.stem(x).relu()
+        first = self.exits[0](x.mean((2, 3)))
+        last = self.exits[1](self.block(x).mean((2, 3)))
+        return (first, last) if self.training else last
+
+
+def test_an_exit_that_evaluation_does_not_use_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    form = capture(Exits().eval(), (3, 32, 32), "net:Exits")
+    said = capsys.readouterr().err
+    assert "differently in training and in evaluation: only training uses exits.0; training uses" in said
+    assert form.captured.vanished == ("exits.0", "spare")
+    assert {name for name, _ in form.named_parameters()} == {
+        f"{name}.{leaf}" for name in ("stem", "block", "exits.1") for leaf in ("weight", "bias")
+    }
+    assert "exits.0.weight" in form.state_dict()
