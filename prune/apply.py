@@ -22,6 +22,7 @@ from models.graph.normal import NormalForm
 from prune import report
 from prune.bn_statistics import reestimate_bn
 from prune.computed import computed_channels
+from prune.families import rows
 from prune.options import Options
 from prune.plan import PrunePlan
 from prune.proof import prove
@@ -43,7 +44,7 @@ def apply(options: Options, grouped: bool = False) -> dict[str, Any]:
     opened = opened.at(data.info.image_size)
     model = opened.network
     surgery = surgery_of(model, parent, options)
-    report.say_what_stays(surgery.stays(), computed_channels(model))
+    report.say_what_stays(surgery.stays(), rows(surgery.plannable), computed_channels(model))
     report.say_what_keeps_its_size(model)
     chosen = surgery.plan(options.percent, options.base)
     report.say_what_differs(chosen, options.strict)

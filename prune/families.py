@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 from math import gcd, lcm
@@ -76,6 +76,16 @@ def stays(found: Channels, scores: dict[int, float], importance: Importance) -> 
     made = {cls: None for place in found.places if place.makes for cls in place.classes.tolist() if cls not in free}
     together = "they go together with channels that stay"
     return {cls: found.fixed.get(cls, together if cls in scores else unscored) for cls in made}
+
+
+def rows(found: Channels) -> dict[int, int]:
+    """Return how many channels of one layer each class holds at most: several, if an operation mixes them."""
+    most: dict[int, int] = {}
+    for place in found.places:
+        if place.makes:
+            for cls, count in Counter(place.classes.tolist()).items():
+                most[cls] = max(most.get(cls, 1), count)
+    return most
 
 
 def _numbered(found: Channels) -> dict[int, int]:

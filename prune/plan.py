@@ -17,7 +17,7 @@ from models import registry
 from models.graph.channels.classes import Channels
 from models.graph.normal import NormalForm
 from prune.computed import computed_channels
-from prune.families import Family, families, scores, stays
+from prune.families import Family, families, rows, scores, stays
 from prune.options import Importance
 from prune.rounding import check, to_drop
 from prune.sparsity import by_weights
@@ -36,7 +36,7 @@ class PrunePlan:
         units: classes of each family per 1 in the cfg; see registry.unit.
         dropped: the classes to drop.
         stays: why other classes cannot be cut, by class.
-        computed: number of channels without a class, see prune.computed.
+        computed: channels that stay beyond the classes of `stays`: without a class (prune.computed), or several in one.
         others: number of layers, besides the one in `names`, that make each family's channels.
         raised: families that would have kept fewer channels than widths.FEWEST and keep their smallest legal width.
         whole: families left whole because no multiple of `base` fits.
@@ -107,9 +107,11 @@ def plan(network: Subject, percent: float, base: int = 1, importance: Importance
     nearest = [next(candidates(*each, base)) for each in zip(chosen, counts, least, strict=True)]
     states = [*map(_state, counts, least, full, widths, nearest, [base] * len(full))]
     named = {kind: tuple(f.name for f, state in zip(chosen, states, strict=True) if state == kind) for kind in STATES}
+    left, many = stays(network.found, worth, importance), rows(network.found)
+    more = sum(computed_channels(network.form).values()) + sum(many.get(cls, 1) - 1 for cls in left)
     return PrunePlan(
         tuple(family.name for family in chosen), tuple(full), widths, units, _lowest(chosen, needs, worth), percent, base,
-        stays(network.found, worth, importance), sum(computed_channels(network.form).values()), tuple(len(family.others) for family in chosen), **named
+        left, more, tuple(len(family.others) for family in chosen), **named
     )  # fmt: skip
 
 

@@ -23,14 +23,18 @@ ROWS = 40
 """Most rows of the table of widths."""
 
 
-def say_what_stays(reasons: Mapping[int, str], computed: Mapping[str, int]) -> None:
+def say_what_stays(reasons: Mapping[int, str], rows: Mapping[int, int], computed: Mapping[str, int]) -> None:
     """Print to stderr how many channels cannot be cut, by reason.
 
     Args:
         reasons: the reason of each class of channels.
+        rows: the channels of each class, where it has several.
         computed: the numbers of channels without a class, by reason; see prune.computed.
     """
-    for why, count in (Counter(reasons.values()) + Counter(computed)).most_common():
+    counts = Counter(computed)
+    for cls, why in reasons.items():
+        counts[why] += rows.get(cls, 1)
+    for why, count in counts.most_common():
         notice(f"{counted(count, 'channel')} cannot be cut: {why}")
 
 

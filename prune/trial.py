@@ -12,7 +12,7 @@ from models.graph.channels.classes import channels
 from models.graph.normal import NormalForm
 from prune import report
 from prune.computed import computed_channels
-from prune.families import families, scores, stays
+from prune.families import families, rows, scores, stays
 from prune.plan import nothing_to_cut
 from prune.sparsity import gates
 from prune.widths import Subject, settle
@@ -33,13 +33,13 @@ def try_to_cut(form: NormalForm, plain: nn.Module, arch: str) -> None:
     found = channels(form, form.captured.whole)
     by_weights = scores(form, found, "l1")
     if not families(found, by_weights):  # no other importance helps
-        report.say_what_stays(stays(found, by_weights, "l1"), computed_channels(form))
+        report.say_what_stays(stays(found, by_weights, "l1"), rows(found), computed_channels(form))
         raise nothing_to_cut(arch, form, found, "l1")
     gates(form)
     worth = scores(form, found)
     chosen = families(found, worth)
     if not chosen:
-        report.say_what_stays(stays(found, worth, "bn"), computed_channels(form))
+        report.say_what_stays(stays(found, worth, "bn"), rows(found), computed_channels(form))
         raise nothing_to_cut(arch, form, found, "bn")
     halves = [max(len(family.classes) // 2, 2) for family in chosen]
     with user_code.running(arch):

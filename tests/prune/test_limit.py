@@ -8,12 +8,13 @@ from math import floor
 
 import pytest
 import torch
+from torch import nn
 
 from engine.errors import USAGE, UserError
 from models.graph.capture.form import capture
 from prune import plan as planning, report
 from prune.computed import computed_channels
-from prune.families import families, scores, stays
+from prune.families import families, rows, scores, stays
 from prune.spare import spared
 from prune.surgery import Surgery
 from prune.widths import candidates
@@ -168,9 +169,9 @@ def test_the_outputs_of_one_last_layer_are_no_news() -> None:
 
 
 def test_one_channel_is_not_some_channels(capsys: pytest.CaptureFixture[str]) -> None:
-    report.say_what_stays({1: "spared", 2: "grouped", 3: "grouped"}, {})
+    report.say_what_stays({1: "spared", 2: "grouped", 3: "grouped"}, {3: 5}, {})
     assert capsys.readouterr().err == (
-        "notice: 2 channels cannot be cut: grouped\nnotice: 1 channel cannot be cut: spared\n"
+        "notice: 6 channels cannot be cut: grouped\nnotice: 1 channel cannot be cut: spared\n"
     )
 
 
@@ -206,3 +207,23 @@ def test_a_long_table_leaves_out_those_that_lose_least() -> None:
     assert lines[1].split() == ["layer6", "10", "4"]
     assert lines[-3] == "... and 40 layers with smaller losses: --json lists all"
     assert lines[-1] == "channels    600 of 601 can be cut; 270 go, 44.93 % of all"
+
+
+def test_channels_that_an_operation_mixes_are_all_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    """Attention by a convolution along the channels (ECA, arXiv 1910.03151)."""
+
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.line = nn.Conv2d(3, 12, 3), nn.Conv1d(1, 1, 3, padding=1)
+            self.inner, self.norm, self.head = nn.Conv2d(12, 8, 1), nn.BatchNorm2d(8), nn.Linear(8, 10)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.stem(x)
+            x = x * self.line(x.mean((2, 3))[:, None]).sigmoid()[:, 0, :, None, None]
+            return self.head(self.norm(self.inner(x)).mean((2, 3)))
+
+    network = tried(Attention().eval())
+    surgery = Surgery(network.form, network.model, network.found, network.found, "net", "bn", 1)
+    report.say_what_stays(surgery.stays(), rows(network.found), {})
+    assert capsys.readouterr().err == "notice: 12 channels cannot be cut: mixed with other axes: line\n"

@@ -23,6 +23,7 @@ from engine.checkpoint import format as checkpoint
 from engine.checkpoint.format import Metrics
 from engine.checkpoint.history import Quantize
 from engine.checkpoint.provenance import Origin
+from engine.cli.archs import is_users_code
 from engine.data.info import DataInfo
 from engine.errors import UserError
 from models import files, registry
@@ -97,7 +98,10 @@ def quantized(form: NormalForm, arch: str, fold: bool) -> tuple[float, bool]:
     found = model(x)
     F.cross_entropy(found.flatten(2).mean(2) if found.ndim > 2 else found, torch.arange(4)).backward()
     optimizer.step()
-    again = restore(stored(model, arch, spec.to_dict())) if len(form.captured.answer) == 2 else copy.deepcopy(model)
+    own = arch if is_users_code(arch) else None
+    again = (
+        restore(stored(model, arch, spec.to_dict()), own) if len(form.captured.answer) == 2 else copy.deepcopy(model)
+    )
     same = apart(model, again, x) == 0
     return apart(again.double(), merge(again), x.double()), same
 

@@ -24,7 +24,9 @@ def test_what_training_alone_does_is_named(capsys: pytest.CaptureFixture[str]) -
     capture(Bare(lambda net, x: net.drop(x), drop=Drops()), (3, 16, 16), "net:Net")
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert said.startswith("notice: net:Net computes differently in training and in evaluation: only training uses drop; ")
+    assert said.startswith(
+        "notice: net:Net computes differently in training and in evaluation: only training uses drop; "
+    )
     capture(cases.AuxiliaryOutputs(), (3, 32, 32), "net:Net")
     assert capsys.readouterr().err == (
         "notice: net:Net: evaluation does not use aux.fc; parameters there stay in the file and are not trained\n"
