@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 
 from deploy import codes
 from deploy.file import KINDS, Rows
-from deploy.operations import functions, layers, places
+from deploy.operations import functions, layers, places, pools
 from deploy.operations.base import Codes, Operation, short
 from deploy.program import Program
 from models.layers.quantizers.base import Signs, Steps
 
 OPERATIONS: dict[str, type[Operation]] = {
     name: kind
-    for room in (layers, functions, places)
+    for room in (layers, functions, places, pools)
     for name, kind in vars(room).items()
     if isinstance(kind, type) and issubclass(kind, Operation) and kind is not Operation
 }

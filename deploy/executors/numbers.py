@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from deploy.operations import functions as of_numbers, layers, places
+from deploy.operations import functions as of_numbers, layers, pools
 from deploy.operations.base import Codes, Matrix, Operation, Value
 from deploy.reference.functions import EXACT
 from deploy.reference.run import RULES, tensor
@@ -68,10 +68,10 @@ def step(operation: Operation, given: list[Value], value: Value) -> Step:
         shape = value.shape[operation.axes[0] :]
         if operation.axes == tuple(range(operation.axes[0], len(value.shape))):
             return lambda x: F.layer_norm(x, shape, eps=operation.eps)
-    if isinstance(operation, places.AdaptivePool):
+    if isinstance(operation, pools.AdaptivePool):
         pool = _POOLS[operation.kind]
         return lambda x: pool(x, operation.size)
-    if isinstance(operation, places.AveragePool) and operation.padding[::2] == operation.padding[1::2]:
+    if isinstance(operation, pools.AveragePool) and operation.padding[::2] == operation.padding[1::2]:
         around = (operation.padding[0], operation.padding[2])
         return lambda x: F.avg_pool2d(
             x, operation.kernel, operation.stride, around, operation.ceil, operation.counts_padding, operation.divisor

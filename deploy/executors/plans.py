@@ -10,7 +10,7 @@ import numpy as np
 from deploy.operations.base import Operation, fits_a_byte
 from deploy.operations.functions import Function
 from deploy.operations.layers import Quantize
-from deploy.operations.places import MaxPool
+from deploy.operations.pools import MaxPool
 from deploy.program import Program
 from models.layers.quantizers.base import Signs, Steps
 

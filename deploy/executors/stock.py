@@ -18,7 +18,8 @@ from deploy.executors.base import arithmetic
 from deploy.narrow import Narrow, narrow
 from deploy.operations.base import Value, fits_a_byte, padding_of_windows
 from deploy.operations.layers import Convolution, Decode, Linear, Quantize
-from deploy.operations.places import MaxPool, Pad
+from deploy.operations.places import Pad
+from deploy.operations.pools import MaxPool
 from deploy.program import Program
 from deploy.reference.run import RULES, codes_of, numbers_of
 from models.layers import qconv

@@ -19,7 +19,7 @@ from deploy.narrow import Narrow, narrow
 from deploy.operations.base import Codes, fits_a_byte
 from deploy.operations.functions import Function
 from deploy.operations.layers import Affine, Convolution, Decode, Linear, Quantize, Transposed
-from deploy.operations.places import MaxPool
+from deploy.operations.pools import MaxPool
 from engine.errors import UserError
 from models.layers.quantizers.base import Signs, Steps
 

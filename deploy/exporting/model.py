@@ -10,7 +10,7 @@ import onnx
 
 from deploy.exporting import layers, numbers, places
 from deploy.exporting.graph import Graph, NotInFp32
-from deploy.operations import functions as of_numbers, layers as of_layers, places as of_places
+from deploy.operations import functions as of_numbers, layers as of_layers, places as of_places, pools as of_pools
 from deploy.program import Program
 from engine.errors import UserError
 
@@ -29,9 +29,9 @@ RULES: dict[type, Callable[[Graph, int, Any], None]] = {
     of_numbers.Reduce: numbers.reduce,
     of_numbers.Standardize: numbers.standardize,
     of_numbers.Softmax: numbers.softmax,
-    of_places.MaxPool: places.max_pool,
-    of_places.AveragePool: places.average_pool,
-    of_places.AdaptivePool: places.adaptive_pool,
+    of_pools.MaxPool: places.max_pool,
+    of_pools.AveragePool: places.average_pool,
+    of_pools.AdaptivePool: places.adaptive_pool,
     of_places.Concatenate: places.concatenate,
     of_places.Slice: places.cut,
     of_places.Take: places.take,

@@ -11,19 +11,8 @@ import numpy as np
 
 from deploy.exporting.graph import Graph
 from deploy.operations.base import padding_of_windows
-from deploy.operations.places import (
-    AdaptivePool,
-    AveragePool,
-    Concatenate,
-    MaxPool,
-    Pad,
-    Permute,
-    Reshape,
-    Slice,
-    Take,
-    Upsample,
-    nearest,
-)  # fmt: skip
+from deploy.operations.places import Concatenate, Pad, Permute, Reshape, Slice, Take, Upsample, nearest
+from deploy.operations.pools import AdaptivePool, AveragePool, MaxPool
 from deploy.reference.sums import counts
 from engine.errors import UserError
 

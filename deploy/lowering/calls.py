@@ -15,7 +15,7 @@ from deploy.lowering.modules import max_pool, pair
 from deploy.lowering.rows import along, elementwise
 from deploy.operations.functions import Combine, Function, Reduce, Softmax, Standardize
 from deploy.operations.layers import Affine
-from deploy.operations.places import AdaptivePool, AveragePool
+from deploy.operations.pools import AdaptivePool, AveragePool
 from models.graph.calls import values
 
 aten = torch.ops.aten

@@ -13,7 +13,8 @@ from deploy.lowering.builder import Builder, numbers
 from deploy.lowering.rows import elementwise
 from deploy.operations.functions import Function, Slopes, Softmax
 from deploy.operations.layers import Affine
-from deploy.operations.places import AdaptivePool, AveragePool, Concatenate, MaxPool, Slice
+from deploy.operations.places import Concatenate, Slice
+from deploy.operations.pools import AdaptivePool, AveragePool, MaxPool
 from models.graph.flow import PASSING
 from models.layers.fold import in_eval
 

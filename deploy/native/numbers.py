@@ -13,7 +13,7 @@ from deploy.native.layout import Place
 from deploy.operations.base import Operation, Value
 from deploy.operations.functions import Combine, Function, Product, Reduce, Slopes, Softmax, Standardize
 from deploy.operations.layers import Affine, Decode, Transposed
-from deploy.operations.places import AdaptivePool, AveragePool, MaxPool
+from deploy.operations.pools import AdaptivePool, AveragePool, MaxPool
 from deploy.reference.sums import counts
 from models.layers.quantizers.base import Steps
 

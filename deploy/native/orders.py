@@ -16,7 +16,7 @@ from deploy.native.layout import Place
 from deploy.native.times import alike, time_of
 from deploy.operations.functions import Combine, Constant, Function, Slopes, Softmax, Standardize
 from deploy.operations.layers import Affine, Convolution, Decode, Linear, Quantize, Transposed
-from deploy.operations.places import AdaptivePool, AveragePool, MaxPool
+from deploy.operations.pools import AdaptivePool, AveragePool, MaxPool
 
 ALIKE = (Affine, Combine, Decode, Function, Quantize, Slopes, Softmax, Standardize)
 """Operations whose values have one order."""

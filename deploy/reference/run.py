@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from deploy.operations import functions as of_numbers, layers, places
+from deploy.operations import functions as of_numbers, layers, places, pools
 from deploy.operations.base import Codes, Matrix, Operation, Value, padding_of_windows
 from deploy.program import Program
 from deploy.reference import sums
@@ -232,8 +232,8 @@ def _softmax(op: of_numbers.Softmax, kinds: Any, value: Value, count: int, x: Te
     return (apart - log_finite(total) if op.log else power / total).float()
 
 
-@_rule(places.MaxPool)
-def _max_pool(op: places.MaxPool, kinds: Any, value: Value, count: int, x: Tensor) -> Tensor:
+@_rule(pools.MaxPool)
+def _max_pool(op: pools.MaxPool, kinds: Any, value: Value, count: int, x: Tensor) -> Tensor:
     above, below, left, right = padding_of_windows(
         x.shape[2:], value.shape[1:], op.kernel, op.stride, op.padding, op.dilation
     )
@@ -241,13 +241,13 @@ def _max_pool(op: places.MaxPool, kinds: Any, value: Value, count: int, x: Tenso
     return F.max_pool2d(x, op.kernel, op.stride, 0, op.dilation)
 
 
-@_rule(places.AveragePool)
-def _average_pool(op: places.AveragePool, kinds: Any, value: Value, count: int, x: Tensor) -> Tensor:
+@_rule(pools.AveragePool)
+def _average_pool(op: pools.AveragePool, kinds: Any, value: Value, count: int, x: Tensor) -> Tensor:
     return sums.average_pool(x, op, *value.shape[1:])
 
 
-@_rule(places.AdaptivePool)
-def _adaptive_pool(op: places.AdaptivePool, kinds: Any, value: Value, count: int, x: Tensor) -> Tensor:
+@_rule(pools.AdaptivePool)
+def _adaptive_pool(op: pools.AdaptivePool, kinds: Any, value: Value, count: int, x: Tensor) -> Tensor:
     return sums.adaptive_pool(x, op)
 
 

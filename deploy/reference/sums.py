@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from deploy.operations.base import padding_of_windows
-from deploy.operations.places import AdaptivePool, AveragePool
+from deploy.operations.pools import AdaptivePool, AveragePool
 
 
 def summed(x: Tensor, axes: tuple[int, ...]) -> Tensor:

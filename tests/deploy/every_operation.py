@@ -9,18 +9,8 @@ import numpy as np
 from deploy.operations.base import Matrix, Operation
 from deploy.operations.functions import Combine, Constant, Function, Product, Reduce, Slopes, Softmax, Standardize
 from deploy.operations.layers import Affine, Convolution, Decode, Linear, Quantize, Transposed
-from deploy.operations.places import (
-    AdaptivePool,
-    AveragePool,
-    Concatenate,
-    MaxPool,
-    Pad,
-    Permute,
-    Reshape,
-    Slice,
-    Take,
-    Upsample,
-)  # fmt: skip
+from deploy.operations.places import Concatenate, Pad, Permute, Reshape, Slice, Take, Upsample
+from deploy.operations.pools import AdaptivePool, AveragePool, MaxPool
 from models.layers.quantizers.base import Signs, Steps
 from tests.deploy.by_hand import codes, drawn, op, reals
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from deploy.operations.base import Codes, Matrix, Operation, Value
 from deploy.operations.functions import Function
 from deploy.operations.layers import Convolution, Linear, Quantize
-from deploy.operations.places import MaxPool, Pad, Reshape
+from deploy.operations.places import Pad, Reshape
+from deploy.operations.pools import MaxPool
 from deploy.program import Program
 from models.layers.quantizers.base import Signs, Steps
 from tests.deploy.quantized import as_numbers

@@ -15,18 +15,8 @@ from deploy.file import Rows
 from deploy.operations.base import Codes, Matrix, Operation
 from deploy.operations.functions import Combine, Constant, Function, Product, Reduce, Slopes, Softmax, Standardize
 from deploy.operations.layers import Affine, Convolution, Decode, Linear, Quantize, Transposed
-from deploy.operations.places import (
-    AdaptivePool,
-    AveragePool,
-    Concatenate,
-    MaxPool,
-    Pad,
-    Permute,
-    Reshape,
-    Slice,
-    Take,
-    Upsample,
-)
+from deploy.operations.places import Concatenate, Pad, Permute, Reshape, Slice, Take, Upsample
+from deploy.operations.pools import AdaptivePool, AveragePool, MaxPool
 from deploy.program import Program
 from deploy.reference.run import run
 from models.layers.quantizers.base import Signs, Steps

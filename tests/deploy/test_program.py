@@ -10,7 +10,8 @@ import pytest
 from deploy.operations.base import FARTHEST, Codes, Matrix, Operation, Value
 from deploy.operations.functions import Combine, Constant, Function, Reduce
 from deploy.operations.layers import Convolution, Linear, Quantize
-from deploy.operations.places import AdaptivePool, Concatenate, MaxPool, Pad, Reshape, Upsample
+from deploy.operations.places import Concatenate, Pad, Reshape, Upsample
+from deploy.operations.pools import AdaptivePool, MaxPool
 from deploy.program import MOST_OPERATIONS, Program
 from models.layers.quantizers.base import Signs, Steps
 

@@ -11,7 +11,7 @@ from deploy.executors import plans
 from deploy.operations.base import Codes, Matrix, Operation
 from deploy.operations.functions import Combine, Function
 from deploy.operations.layers import Affine, Convolution, Quantize
-from deploy.operations.places import MaxPool
+from deploy.operations.pools import MaxPool
 from deploy.program import Program
 from models.layers.quantizers.base import Signs, Steps
 

@@ -13,7 +13,8 @@ pytest.importorskip("onnxruntime")
 from deploy.operations.base import Matrix, Operation
 from deploy.operations.functions import Combine, Constant, Function, Product
 from deploy.operations.layers import Convolution, Decode, Linear, Quantize
-from deploy.operations.places import AdaptivePool, AveragePool, MaxPool, Pad, Reshape, Take, Upsample
+from deploy.operations.places import Pad, Reshape, Take, Upsample
+from deploy.operations.pools import AdaptivePool, AveragePool, MaxPool
 from models.layers.quantizers.base import Signs, Steps
 from tests.deploy.by_hand import codes, op, program
 from tests.deploy.exporting.sessions import answers

@@ -16,7 +16,8 @@ from deploy.exporting.model import exported
 from deploy.operations.base import Matrix, Operation
 from deploy.operations.functions import Combine, Function
 from deploy.operations.layers import Convolution, Linear, Quantize
-from deploy.operations.places import MaxPool, Pad, Reshape
+from deploy.operations.places import Pad, Reshape
+from deploy.operations.pools import MaxPool
 from deploy.program import Program
 from deploy.reference.run import run
 from models.layers.quantizers.base import Signs, Steps

@@ -13,10 +13,8 @@ pytest.importorskip("onnxruntime")
 from deploy.description import OPERATIONS
 from deploy.exporting.model import RULES
 from deploy.operations.functions import Combine, Function, Kind, Reduce
-from deploy.operations.places import (
-    AdaptivePool,
-    Pad,
-)  # fmt: skip
+from deploy.operations.places import Pad
+from deploy.operations.pools import AdaptivePool
 from deploy.reference.run import run
 from tests.deploy.by_hand import given, program
 from tests.deploy.every_operation import CLOSE, EXACT

@@ -10,7 +10,7 @@ pytest.importorskip("onnx")
 from deploy.exporting.model import exported
 from deploy.operations.base import Matrix, Operation
 from deploy.operations.layers import Convolution, Quantize
-from deploy.operations.places import AdaptivePool
+from deploy.operations.pools import AdaptivePool
 from engine.errors import USAGE, UserError
 from models.layers.quantizers.base import Steps
 from tests.deploy.by_hand import codes, op, program

@@ -13,7 +13,7 @@ from deploy.native.executor import Native
 from deploy.operations.base import Codes, Matrix, Operation
 from deploy.operations.functions import Function
 from deploy.operations.layers import Convolution, Quantize
-from deploy.operations.places import MaxPool
+from deploy.operations.pools import MaxPool
 from deploy.program import Program
 from deploy.reference.run import run
 from models.layers.quantizers.base import Signs, Steps

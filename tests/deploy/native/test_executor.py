@@ -13,7 +13,8 @@ from deploy.native.executor import Native
 from deploy.operations.base import Matrix
 from deploy.operations.functions import Combine, Constant, Function, Reduce
 from deploy.operations.layers import Convolution, Linear, Quantize
-from deploy.operations.places import MaxPool, Pad, Reshape, Upsample
+from deploy.operations.places import Pad, Reshape, Upsample
+from deploy.operations.pools import MaxPool
 from deploy.reference.run import run
 from models.layers.quantizers.base import Signs, Steps
 from tests.deploy import layer_chains as chains

@@ -13,7 +13,8 @@ from deploy.native.plan import plan
 from deploy.operations.base import Matrix, Operation
 from deploy.operations.functions import Combine, Constant, Function, Product, Reduce, Slopes, Softmax, Standardize
 from deploy.operations.layers import Affine, Linear, Transposed
-from deploy.operations.places import Concatenate, MaxPool, Permute, Reshape, Slice
+from deploy.operations.places import Concatenate, Permute, Reshape, Slice
+from deploy.operations.pools import MaxPool
 from deploy.program import Program
 from tests.deploy.by_hand import op, program, reals
 from tests.deploy.native.bitwise import KINDS, assert_equal

@@ -11,18 +11,8 @@ import pytest
 from deploy.operations.base import FARTHEST, Codes, Matrix, Operation, Shape, Value
 from deploy.operations.functions import Combine, Function, Product, Reduce, Slopes, Softmax, Standardize
 from deploy.operations.layers import Affine, Convolution, Decode, Linear, Quantize, Transposed
-from deploy.operations.places import (
-    AdaptivePool,
-    AveragePool,
-    Concatenate,
-    MaxPool,
-    Pad,
-    Permute,
-    Reshape,
-    Slice,
-    Take,
-    Upsample,
-)  # fmt: skip
+from deploy.operations.places import Concatenate, Pad, Permute, Reshape, Slice, Take, Upsample
+from deploy.operations.pools import AdaptivePool, AveragePool, MaxPool
 from models.layers.quantizers.base import Signs, Steps
 
 BYTES = Steps(255.0, 1 / 255, 0, 255)

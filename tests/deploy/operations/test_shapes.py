@@ -21,18 +21,8 @@ from deploy.operations.functions import (
     Standardize,
 )  # fmt: skip
 from deploy.operations.layers import Affine, Convolution, Decode, Linear, Quantize, Transposed
-from deploy.operations.places import (
-    AdaptivePool,
-    AveragePool,
-    Concatenate,
-    MaxPool,
-    Pad,
-    Permute,
-    Reshape,
-    Slice,
-    Take,
-    Upsample,
-)  # fmt: skip
+from deploy.operations.places import Concatenate, Pad, Permute, Reshape, Slice, Take, Upsample
+from deploy.operations.pools import AdaptivePool, AveragePool, MaxPool
 from models.layers.quantizers.base import Signs, Steps
 
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from deploy.operations.base import Operation, Shape, Value
 from deploy.operations.layers import Transposed
-from deploy.operations.places import AdaptivePool, AveragePool, MaxPool
+from deploy.operations.pools import AdaptivePool, AveragePool, MaxPool
 from deploy.program import Program
 from deploy.reference.run import run
 

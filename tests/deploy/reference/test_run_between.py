@@ -13,7 +13,8 @@ from torch import Tensor
 from deploy.operations.base import Codes, Matrix, Operation
 from deploy.operations.functions import Combine, Constant, Function, Reduce, Slopes, Softmax, Standardize
 from deploy.operations.layers import Affine, Convolution, Quantize
-from deploy.operations.places import Concatenate, MaxPool, Pad, Permute, Reshape, Slice, Upsample
+from deploy.operations.places import Concatenate, Pad, Permute, Reshape, Slice, Upsample
+from deploy.operations.pools import MaxPool
 from deploy.program import Program
 from deploy.reference.run import run
 from models.layers.quantizers.base import Steps

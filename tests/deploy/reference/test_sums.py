@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from deploy.operations.base import Value
-from deploy.operations.places import AdaptivePool, AveragePool
+from deploy.operations.pools import AdaptivePool, AveragePool
 from deploy.reference import sums
 
 
