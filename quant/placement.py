@@ -12,6 +12,7 @@ from engine.cli.patterns import named
 from engine.errors import UserError
 from models.graph.calls import packet, source, values
 from models.graph.flow import (
+    LAYER_CALLS,
     first_layers,
     last_layers,
     module,
@@ -61,7 +62,12 @@ def meet(
     if {*spec.exceptions, *ends} >= {*layers}:
         if kept:
             raise UserError("--keep_float leaves no layer to quantize", "keep fewer layers in float")
-        raise UserError("no layer between the first and the last one can be quantized", "choose another quantizer")
+        hint = "choose another quantizer"
+        if any(packet(node) in LAYER_CALLS for node in model.captured.graph.nodes):
+            hint = (
+                "its code computes weights; make plain ones of them: torch.nn.utils.parametrize.remove_parametrizations"
+            )
+        raise UserError("no layer between the first and the last one can be quantized", hint)
     return spec
 
 

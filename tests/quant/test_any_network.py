@@ -87,3 +87,17 @@ def test_a_network_of_two_layers_has_nothing_between_its_ends(
     )
     refused = command("quant.wbwtab", "--W", "2", "--A", "2", "--arch", "two.py:net", *SMALL)
     assert_refused(refused, USAGE, "no layer between the first and the last one can be quantized")
+
+
+def test_a_network_of_computed_weights_is_told_how_to_make_plain_ones(
+    command: Callable[..., SimpleNamespace], workplace: Path
+) -> None:
+    (workplace / "normed.py").write_text(
+        "from torch import nn\n"
+        "from torch.nn.utils.parametrizations import weight_norm as w\n"
+        "def net(classes=10):\n"
+        "    return nn.Sequential(w(nn.Conv2d(3, 4, 3)), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), w(nn.Linear(4, classes)))\n"
+    )
+    refused = command("quant.wbwtab", "--W", "2", "--A", "2", "--arch", "normed.py:net", *SMALL)
+    assert_refused(refused, USAGE, "no layer between the first and the last one can be quantized")
+    assert "remove_parametrizations" in refused.err
