@@ -42,7 +42,10 @@ def function(graph: Graph, number: int, operation: Function) -> None:
     elif kind == "mish":
         found = graph.node("Mul", x, graph.node("Tanh", graph.node("Softplus", x)))
     elif kind == "expm1":
-        found = graph.node("Sub", graph.node("Exp", x), graph.tensor(1.0, np.float32))
+        half = graph.node(
+            "Tanh", graph.node("Mul", x, graph.tensor(0.5, np.float32))
+        )  # small numbers keep their digits
+        found = graph.node("Mul", half, graph.node("Add", graph.node("Exp", x), graph.tensor(1.0, np.float32)))
     elif kind == "log1p":
         found = graph.node("Log", graph.node("Add", x, graph.tensor(1.0, np.float32)))
     else:

@@ -17,6 +17,8 @@ from engine.errors import UserError
 from models.graph import calls
 from models.graph.normal import NormalForm
 
+WHOLE = 2**24
+"""fp32 holds all whole numbers up to this one."""
 Rule = Callable[["Builder", fx.Node], int | list[int]]
 """Adds a node's operations and returns the number of its value, or a list of numbers."""
 
@@ -114,7 +116,11 @@ class Builder:
         found = self.held.get(node)
         if not isinstance(found, Tensor) or found.is_complex():
             raise self.refused(f"it reads {node}, which is not a tensor of real numbers of the network")
-        return found.detach() if found.is_floating_point() else found.double()
+        if found.is_floating_point():
+            return found.detach()
+        if bool((found.double().abs() > WHOLE).any()):
+            raise self.refused(f"it reads {node}, whose whole numbers fp32 does not hold")
+        return found.double()
 
     def hold(self, node: fx.Node) -> bool:
         """Keep a node's value if it is a tensor of the network or computed from such tensors alone.

@@ -6,36 +6,31 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
-import torch
 from torch import fx
 
 from deploy.lowering.builder import Builder, Rule, is_number, numbers
+from deploy.lowering.masks import LOWEST, only_hides
 from deploy.lowering.rows import along
 from deploy.lowering.truths import is_truth
 from deploy.operations.base import Numbers, Shape
 from deploy.operations.functions import Combine, Constant
 from deploy.operations.layers import Affine
-from models.graph.calls import packet, values
-from models.graph.flow import readers
-
-aten = torch.ops.aten
+from models.graph.calls import values
 
 Operand = int | Numbers
 """The number of a value, or a constant of its rank."""
 MOST_BROADCAST = 3
 """The most axes of values that engines combine with broadcasting."""
-LOWEST = float(np.finfo(np.float32).min)
-"""In the place of -inf where softmax reads it: exp of it, less any number of the row, is 0, too."""
-SHARES = (aten.softmax, aten._softmax, aten.scaled_dot_product_attention)
-VIEWS = (aten.reshape, aten.unflatten, aten.flatten, aten.squeeze, aten.unsqueeze)
 
 
-def operand(builder: Builder, value: Any, rank: int) -> Operand:
+def operand(builder: Builder, value: Any, rank: int, hides: bool = False) -> Operand:
     """Return the number of a value, or a constant as an array of `rank` axes, without the batch axis.
 
-    -inf becomes the lowest number if softmax alone reads the result.
+    Args:
+        hides: whether -inf becomes masks.LOWEST, if softmax alone reads the result of the current node.
     """
-    if value == -np.inf and _is_masked(cast(fx.Node, builder.node)):
+    hides = hides and only_hides(cast(fx.Node, builder.node))
+    if hides and value == -np.inf:
         value = LOWEST
     if is_number(value):
         return numbers(float(value)).reshape((1,) * rank)
@@ -44,19 +39,9 @@ def operand(builder: Builder, value: Any, rank: int) -> Operand:
         if tensor.ndim > rank + 1 or (tensor.ndim == rank + 1 and tensor.shape[0] != 1):
             raise builder.refused("it works across pictures")
         held = tensor[0] if tensor.ndim == rank + 1 else tensor
-        if held.is_floating_point() and _is_masked(cast(fx.Node, builder.node)):
-            held = held.masked_fill(held == -np.inf, LOWEST)
+        held = held.masked_fill(held == -np.inf, LOWEST) if hides else held
         return numbers(held).reshape((1,) * (rank - held.ndim) + tuple(held.shape))
     return builder.source(value)
-
-
-def _is_masked(node: fx.Node) -> bool:
-    """Return whether a call computes softmax, or softmax alone reads its value."""
-    behind = readers(node)
-    return packet(node) in SHARES or (
-        bool(behind)
-        and all(packet(reader) in SHARES or (packet(reader) in VIEWS and _is_masked(reader)) for reader in behind)
-    )
 
 
 def combine(kind: str) -> Rule:
@@ -65,12 +50,12 @@ def combine(kind: str) -> Rule:
         if told.get("rounding_mode") is not None:
             raise builder.refused("a rounding mode")
         rank = len(builder.given())
-        both = [operand(builder, told[name], rank) for name in ("self", "other")]
+        both = [operand(builder, told[name], rank, hides=kind == "add") for name in ("self", "other")]
         place = 0 if kind == "rsub" else 1
         both[place] = _times(builder, both[place], told.get("alpha", 1))
         if kind == "rsub":
             both.reverse()
-        if kind == "add" and all(is_truth(builder, told[name]) for name in ("self", "other")):
+        if kind == "add" and is_truth(node):
             return combined(builder, "max", both)  # PyTorch's sum of two truths is `or`
         return combined(builder, {"rsub": "sub"}.get(kind, kind), both)
 

@@ -11,8 +11,8 @@ from dataclasses import replace
 
 from torch import Tensor, fx
 
+from models.graph.aliases import roots
 from models.graph.calls import BATCH, changes, packet, source
-from models.graph.capture.inplace import roots
 from models.graph.channels.labels import SHAPES
 from models.graph.fixed import of_no_picture
 from models.graph.flow import is_size

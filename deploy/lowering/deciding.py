@@ -13,15 +13,16 @@ from torch import fx
 
 from deploy.lowering.builder import Builder, Rule, numbers
 from deploy.lowering.combining import Operand, combined, operand, opposite
-from deploy.lowering.truths import COMPARISONS, LOGIC, NOT, is_truth
+from deploy.lowering.truths import COMPARISONS, LOGIC, NOT, is_truth, is_whole
 from deploy.operations.functions import Function
 from models.graph.calls import values
 
 aten = torch.ops.aten
 
 KEPT = (torch.float32, torch.float64)
-"""Types to which numbers may be converted; KEPT_TRUTHS: to which truths may."""
+"""Types to which numbers may be converted."""
 KEPT_TRUTHS = (*KEPT, torch.bool, torch.int32, torch.int64)
+"""Types to which truths and counts may be converted."""
 
 
 def compare(kind: str) -> Rule:
@@ -37,7 +38,7 @@ def logic(kind: str) -> Rule:
 
     def rule(builder: Builder, node: fx.Node) -> int:
         told, rank = values(node), len(builder.given())
-        if not all(is_truth(builder, told[name]) for name in ("self", "other")):
+        if not all(is_truth(told[name]) for name in ("self", "other")):
             raise builder.refused("numbers that are not the result of a comparison")
         return combined(builder, kind, [operand(builder, told[name], rank) for name in ("self", "other")])
 
@@ -46,26 +47,27 @@ def logic(kind: str) -> Rule:
 
 def inverse(builder: Builder, node: fx.Node) -> int:
     """Add `not`: whether a value is 0."""
-    if not is_truth(builder, values(node)["self"]):
+    if not is_truth(values(node)["self"]):
         raise builder.refused("numbers that are not the result of a comparison")
     return opposite(builder, builder.source())
 
 
 def where(builder: Builder, node: fx.Node) -> int:
     told, rank = values(node), len(builder.given())
-    return _chosen(builder, *(operand(builder, told[name], rank) for name in ("condition", "self", "other")))
+    one, other = (operand(builder, told[name], rank, hides=True) for name in ("self", "other"))
+    return _chosen(builder, operand(builder, told["condition"], rank), one, other)
 
 
 def masked_fill(builder: Builder, node: fx.Node) -> int:
     told, rank = values(node), len(builder.given())
-    mask, value, source = (operand(builder, told[name], rank) for name in ("mask", "value", "self"))
-    return _chosen(builder, mask, value, source)
+    value, source = (operand(builder, told[name], rank, hides=True) for name in ("value", "self"))
+    return _chosen(builder, operand(builder, told["mask"], rank), value, source)
 
 
 def _chosen(builder: Builder, truth: Operand, one: Operand, other: Operand) -> int:
     """Add one value where a truth is 1, the other where it is 0."""
-    turned = opposite(builder, truth) if isinstance(truth, int) else (truth == 0).astype(np.float32)
-    both = [_kept(builder, one, truth, ".one"), _kept(builder, other, turned, ".other")]
+    unless = opposite(builder, truth) if isinstance(truth, int) else (truth == 0).astype(np.float32)
+    both = [_kept(builder, one, truth, ".one"), _kept(builder, other, unless, ".other")]
     parts = [each for each in both if isinstance(each, int) or each.any()]
     return parts[0] if len(parts) == 1 and isinstance(parts[0], int) else combined(builder, "add", both)
 
@@ -98,7 +100,7 @@ def hardshrink(builder: Builder, node: fx.Node) -> int:
 def converted(builder: Builder, node: fx.Node) -> int:
     """Pass a conversion to fp32 or fp64, or of a truth to whole numbers; refuse others."""
     kinds = [a for a in (*node.args, *node.kwargs.values()) if isinstance(a, torch.dtype)]
-    known = KEPT_TRUTHS if is_truth(builder, node.args[0]) else KEPT
+    known = KEPT_TRUTHS if is_truth(node.args[0]) or is_whole(node.args[0]) else KEPT
     if any(kind not in known for kind in kinds):
         raise builder.refused(f"a conversion to {kinds[0]}")
     return builder.source()

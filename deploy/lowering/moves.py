@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import fx
 
 from deploy.lowering.builder import Builder, Rule
 from deploy.operations.places import Concatenate, Permute, Slice
-from models.graph.calls import Values, values
+from models.graph.calls import takes_all, values
 
 aten = torch.ops.aten
 
@@ -26,7 +27,7 @@ def reshape(builder: Builder, node: fx.Node) -> int:
 def permute(builder: Builder, node: fx.Node) -> int:
     dims = values(node)["dims"]
     axes = [dim % len(dims) for dim in dims]
-    return _permuted(builder, axes)
+    return _with_axes(builder, axes)
 
 
 def transpose(builder: Builder, node: fx.Node) -> int:
@@ -36,15 +37,22 @@ def transpose(builder: Builder, node: fx.Node) -> int:
     axes = list(range(rank))
     one, other = (told[name] % rank for name in names)
     axes[one], axes[other] = axes[other], axes[one]
-    return _permuted(builder, axes)
+    return _with_axes(builder, axes)
 
 
-def _permuted(builder: Builder, axes: list[int]) -> int:
+def _with_axes(builder: Builder, axes: list[int]) -> int:
     if axes[0] != 0:
         raise builder.refused("it works across pictures")
-    if axes == sorted(axes):
-        return builder.source()
-    return builder.add(Permute, builder.source(), axes=tuple(axis - 1 for axis in axes[1:]))
+    return permuted(builder, builder.source(), [axis - 1 for axis in axes[1:]])
+
+
+def permuted(builder: Builder, source: int, axes: Sequence[int], part: str = "") -> int:
+    """Add a value with its axes in another order; the value itself if they are in order.
+
+    Args:
+        part: as in Builder.add.
+    """
+    return source if [*axes] == sorted(axes) else builder.add(Permute, source, part=part, axes=tuple(axes))
 
 
 def concatenate(builder: Builder, node: fx.Node) -> int:
@@ -115,17 +123,6 @@ def cut(builder: Builder, node: fx.Node) -> int:
         return builder.source()
     return builder.add(
         Slice, builder.source(), axis=builder.axis(dim), start=places.start, stop=places.stop, step=places.step
-    )
-
-
-def takes_all(told: Values) -> bool:
-    """Return whether a slice, with these arguments, is the whole axis of any length."""
-    stop = told.get("end")
-    return (
-        "end" in told
-        and not told["start"]
-        and told["step"] == 1
-        and (stop is None or (isinstance(stop, int) and stop >= 2**31))
     )
 
 

@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor, fx
 
 from deploy.lowering.builder import Builder, Rule
-from deploy.operations.places import Permute, Take
+from deploy.lowering.moves import permuted
+from deploy.operations.places import Take
 from models.graph.calls import values
 
 aten = torch.ops.aten
@@ -91,7 +92,7 @@ def unfold(builder: Builder, node: fx.Node) -> int:
     found = builder.reshaped(found, (*shape[:axis], len(starts), size, *shape[axis + 1 :]), ".apart")
     rank = len(shape) + 1
     order = [*(place for place in range(rank) if place != axis + 1), axis + 1]
-    return found if order == sorted(order) else builder.add(Permute, found, axes=tuple(order))
+    return permuted(builder, found, order)
 
 
 PICKING: dict[Any, Rule] = {

@@ -12,12 +12,13 @@ from torch import fx
 
 from deploy.lowering.builder import Builder, Rule, numbers
 from deploy.lowering.calls import softmaxed
-from deploy.lowering.combining import LOWEST, Operand, combined, operand, opposite
+from deploy.lowering.combining import Operand, combined, operand, opposite
+from deploy.lowering.masks import LOWEST
+from deploy.lowering.moves import permuted
 from deploy.lowering.truths import is_truth
 from deploy.operations.base import Shape
-from deploy.operations.functions import Constant, Product
+from deploy.operations.functions import Constant, Product, Reduce
 from deploy.operations.layers import Affine
-from deploy.operations.places import Permute
 from models.graph.calls import Values, values
 
 aten = torch.ops.aten
@@ -71,28 +72,41 @@ def attention(builder: Builder, node: fx.Node) -> int:
     rank = len(builder.shape(query))
     size = builder.shape(query)[-1]
     factor = 1 / math.sqrt(size) if told.get("scale") is None else float(told["scale"])
-    turned = _permuted(builder, key, [*range(rank - 2), rank - 1, rank - 2], ".turned")
+    turned = permuted(builder, key, [*range(rank - 2), rank - 1, rank - 2], ".turned")
     found = builder.add(Product, query, turned, part=".products")
     found = builder.add(Affine, found, part=".scaled", multiplier=numbers(factor))
-    if (mask := _mask(builder, told, rank)) is not None:
+    mask, shown = _mask(builder, told, rank)
+    if mask is not None:
         found = combined(builder, "add", [found, mask], ".masked")
     shares = softmaxed(builder, found, rank - 1, part=".shares")
+    if shown is not None:
+        shares = combined(builder, "mul", [shares, shown], ".shown")
     return builder.add(Product, shares, value)
 
 
-def _mask(builder: Builder, told: Values, rank: int) -> Operand | None:
-    """Return the mask that attention adds to its products: the lowest number where a key is hidden from a query."""
+def _mask(builder: Builder, told: Values, rank: int) -> tuple[Operand | None, Operand | None]:
+    """Return what attention adds to its products, and what it multiplies shares by: 0 for queries from which all keys are hidden."""
     if told.get("is_causal"):
         rows, columns = (builder.shape(builder.source(told[name]))[-2] for name in ("query", "key"))
-        return np.triu(np.full((1,) * (rank - 2) + (rows, columns), LOWEST, np.float32), 1)
-    if (given := told.get("attn_mask")) is None:
-        return None
-    mask = operand(builder, given, rank)
-    if not is_truth(builder, given):
-        return mask
-    if isinstance(mask, np.ndarray):
-        return np.where(mask != 0, np.float32(0), np.float32(LOWEST))
-    return builder.add(Affine, opposite(builder, mask), part=".hidden", multiplier=numbers(LOWEST))
+        return np.triu(np.full((1,) * (rank - 2) + (rows, columns), LOWEST, np.float32), 1), None
+    given = told.get("attn_mask")
+    if given is None:
+        return None, None
+    if given not in builder.held:
+        mask = operand(builder, given, rank)
+        if not is_truth(given):
+            return mask, None
+        assert isinstance(mask, int)
+        hidden = builder.add(Affine, opposite(builder, mask), part=".hidden", multiplier=numbers(LOWEST))
+        return hidden, builder.add(Reduce, mask, part=".any", kind="max", axes=(rank - 1,))
+    held = builder.held[given]
+    seen = held if held.dtype is torch.bool else held != -math.inf
+    shape = (1,) * (rank - held.ndim + (held.ndim > rank)) + tuple(held.shape[held.ndim > rank :])
+    if held.ndim > rank and held.shape[0] != 1:
+        raise builder.refused("it works across pictures")
+    whole = numbers(torch.where(seen, 0.0 if held.dtype is torch.bool else held, LOWEST)).reshape(shape)
+    shown = numbers(seen.any(-1, keepdim=True)).reshape((*shape[:-1], 1))
+    return whole, None if shown.all() else shown
 
 
 def einsum(builder: Builder, node: fx.Node) -> int:
@@ -139,7 +153,7 @@ def einsum(builder: Builder, node: fx.Node) -> int:
     found = builder.add(Product, *factors)
     order = [*kept, *rows, *columns]
     whole = builder.reshaped(found, tuple(sizes[c] for c in order), ".axes")
-    return _permuted(builder, whole, [order.index(c) for c in result], ".order")
+    return permuted(builder, whole, [order.index(c) for c in result], ".order")
 
 
 def _grouped(
@@ -148,11 +162,7 @@ def _grouped(
     """Bring a factor's axes into the order of three groups of letters, and make one axis of each group."""
     order = [word.index(letter) for group in groups for letter in group]
     shape: Shape = tuple(math.prod(sizes[letter] for letter in group) for group in groups)
-    return builder.reshaped(_permuted(builder, source, order, f"{part}.order"), shape, f"{part}.matrix")
-
-
-def _permuted(builder: Builder, source: int, axes: Sequence[int], part: str) -> int:
-    return source if list(axes) == sorted(axes) else builder.add(Permute, source, part=part, axes=tuple(axes))
+    return builder.reshaped(permuted(builder, source, order, f"{part}.order"), shape, f"{part}.matrix")
 
 
 PRODUCTS: dict[Any, Rule] = {

@@ -18,6 +18,8 @@ from models.graph.calls import values
 aten = torch.ops.aten
 
 Axes = tuple[int, ...]
+LONGEST = 1024
+"""Most places of a cumulative sum, whose matrix then takes 4 MB."""
 
 
 def _axes(builder: Builder, node: fx.Node) -> Axes:
@@ -43,7 +45,7 @@ def reduce(kind: str) -> Rule:
 def extreme(kind: str) -> Rule:
     """Return the rule for torch.max and torch.min along an axis. Capture makes maximum and minimum of those of two values."""
 
-    def rule(builder: Builder, node: fx.Node) -> int | list[int]:
+    def rule(builder: Builder, node: fx.Node) -> list[int]:
         axes = _axes(builder, node)
         found = builder.add(Reduce, builder.source(), kind=kind, axes=axes)
         return [_shaped(builder, node, found, axes)]  # programs have no indices, so the list has one item
@@ -115,6 +117,8 @@ def cumsum(builder: Builder, node: fx.Node) -> int:
     """Add the sums up to each place of an axis: a product with a triangular matrix of ones."""
     (axis,), shape = _axes(builder, node), builder.shape(builder.source())
     size = shape[axis]
+    if size > LONGEST:
+        raise builder.refused(f"sums up to each of {size:,} places, more than {LONGEST:,}")
     lines = builder.reshaped(builder.source(), (math.prod(shape[:axis]), size, math.prod(shape[axis + 1 :])), ".lines")
     ones = builder.add(Constant, part=".ones", numbers=np.tril(np.ones((1, size, size), np.float32)))
     return builder.reshaped(builder.add(Product, ones, lines), shape, ".shape")

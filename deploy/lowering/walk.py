@@ -27,6 +27,7 @@ from deploy.lowering.picking import PICKING
 from deploy.lowering.products import PRODUCTS
 from deploy.lowering.reductions import REDUCTIONS
 from deploy.lowering.resampling import RESAMPLING
+from deploy.lowering.truths import check as check_types
 from deploy.lowering.windows import WINDOWS
 from deploy.operations.base import Operation
 from deploy.program import Program
@@ -97,6 +98,7 @@ def _step(builder: Builder, node: fx.Node, ends: Ends) -> int:
         rule = item if node.target is operator.getitem else RULES.get(packet(node))
         if rule is None:
             raise builder.refused()
+        check_types(builder, node)
         builder.at[node] = rule(builder, node)
     return 0
 

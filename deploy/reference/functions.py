@@ -61,9 +61,10 @@ def log(x: Tensor) -> Tensor:
 
 def power(x: Tensor, y: Tensor) -> Tensor:
     """Return x to the power of y, fp64 numbers, none of them subnormal: NaN of a negative x if y is not whole."""
-    size = exp(y * log(x.abs()))
-    signed = torch.where((y / 2).floor() * 2 == y, size, -size)
-    found = torch.where(x < 0, torch.where(y.floor() == y, signed, math.nan), size)
+    size, is_whole = exp(y * log(x.abs())), y.floor() == y
+    is_odd = is_whole & ((y / 2).floor() * 2 != y)
+    found = torch.where(is_odd & x.signbit(), -size, size)
+    found = torch.where((x < 0) & ~is_whole, math.nan, found)
     return torch.where(y == 0, 1.0, found)
 
 

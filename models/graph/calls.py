@@ -42,6 +42,17 @@ def values(node: fx.Node) -> Values:
     return found
 
 
+def takes_all(told: Values) -> bool:
+    """Return whether a slice, with these arguments, is the whole axis of any length."""
+    stop = told.get("end")
+    return (
+        "end" in told
+        and not told["start"]
+        and told["step"] == 1
+        and (stop is None or (isinstance(stop, int) and stop >= 2**31))
+    )
+
+
 def source(node: fx.Node) -> Any:
     """Return the first argument of a call."""
     return node.args[0]

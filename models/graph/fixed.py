@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import fx
 
+from models.graph.aliases import roots
 from models.graph.calls import changes, packet, source
-from models.graph.capture.inplace import roots
 from models.graph.channels.labels import SHAPES
 from models.graph.flow import is_size
 

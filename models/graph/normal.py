@@ -24,7 +24,8 @@ class Form:
     Args:
         graph: calls of modules and of ATen operations, with one input and one output. The `meta` of a node holds
             `owner`, the module whose forward ran it; `shape`, its sizes with None for those that depend on the number
-            of pictures; `sizes`, its sizes for calls.BATCH pictures; `line`, the place of its code; `follows`,
+            of pictures; `sizes`, its sizes for calls.BATCH pictures; `type`, that of its numbers in the captured network;
+            `line`, the place of its code; `follows`,
             whether its arguments name the network's type or device; and `held`, as in flow.is_held.
         picture: the size that it reads; another size needs another graph.
         aliases: maps the keys of parameters in this form to their keys in the captured network, where they differ.

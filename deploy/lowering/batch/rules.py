@@ -9,8 +9,7 @@ import torch
 from torch import fx
 
 from deploy.lowering.batch.writer import Writer, shape_of
-from deploy.lowering.moves import takes_all
-from models.graph.calls import packet, source, values
+from models.graph.calls import packet, source, takes_all, values
 
 aten = torch.ops.aten
 
@@ -51,7 +50,7 @@ def along(removes: bool) -> Rule:
 
     def rule(to: Writer, node: fx.Node) -> None:
         told = values(node)
-        before = to.axes[told["self"]]
+        before = to.axis_of(told["self"])
         dim = told["dim"] % before.rank
         if dim == before.place and takes_all(told):
             to.record(node, to.new[told["self"]], before)
@@ -83,14 +82,14 @@ def reduce(to: Writer, node: fx.Node) -> None:
 def along_each(to: Writer, node: fx.Node) -> None:
     """Write a call that moves numbers along some other axes."""
     told = values(node)
-    axis, dims = to.axes[source(node)], told["dims"]
+    axis, dims = to.axis_of(source(node)), told["dims"]
     told["dims"] = [axis.axis(dim) for dim in ([dims] if isinstance(dims, int) else dims)]
     to.write(node, axis, node.target, told.pop("self"), **told)
 
 
 def index(to: Writer, node: fx.Node) -> None:
     """Write the choice of numbers along one other axis by a line of places."""
-    axis, given = to.axes[source(node)], values(node)["indices"]
+    axis, given = to.axis_of(source(node)), values(node)["indices"]
     named = [dim for dim, each in enumerate(given) if each is not None]
     if len(named) != 1 or len(shape_of(node)) != axis.rank:
         raise ValueError("several indices, or one of several axes, of a value whose pictures are not in its first axis")

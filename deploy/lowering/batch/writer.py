@@ -91,6 +91,16 @@ class Writer:
             self.axes[node] = axis
         self.new[node] = made
 
+    def axis_of(self, node: fx.Node) -> BatchAxis:
+        """Return the axis of the pictures in a value.
+
+        Raises:
+            ValueError: if it has none.
+        """
+        if node not in self.axes:
+            raise ValueError(f"{node} has no axis of pictures")
+        return self.axes[node]
+
     def beside(self, sources: Iterable[fx.Node]) -> BatchAxis:
         """Return the axis of the pictures in the values, among some sources, that have one.
 

@@ -65,8 +65,9 @@ inline double log_of(double x) {
 inline double raised(double x, double y) {
     if (y == 0) return 1;
     const double size = exp_of(y * log_of(std::fabs(x)));
-    if (!(x < 0)) return size;
-    return std::floor(y) != y ? NAN : std::floor(y / 2) * 2 == y ? size : -size;
+    const bool is_whole = std::floor(y) == y, is_odd = is_whole && std::floor(y / 2) * 2 != y;
+    if (x < 0 && !is_whole) return NAN;
+    return is_odd && std::signbit(x) ? -size : size;
 }
 
 template <class Real> ALWAYS Real erf_of(Real x) {

@@ -14,10 +14,11 @@ from torch.utils._pytree import tree_leaves
 
 from models.check import Misdeclared
 from models.graph import calls
+from models.graph.aliases import roots, written
 from models.graph.capture import lift
 from models.graph.capture.composite import write_out
 from models.graph.capture.inline import inline
-from models.graph.capture.inplace import functional, roots, written
+from models.graph.capture.inplace import functional
 from models.graph.capture.memory import settle
 from models.graph.capture.parts import join_parts
 from models.graph.flow import is_held, is_size
@@ -274,4 +275,8 @@ def _put(root: nn.Module, name: str, module: nn.Module) -> nn.Module:
 
 def _about(node: fx.Node, owner: str) -> dict[str, Any]:
     """Return the `meta` of an exported node's new node: see Form."""
-    return {"owner": owner, "shape": calls.shape(node), "sizes": calls.sizes(node), "line": calls.line(node)}
+    value = node.meta.get("val")
+    return {
+        "owner": owner, "shape": calls.shape(node), "sizes": calls.sizes(node), "line": calls.line(node),
+        "type": value.dtype if isinstance(value, Tensor) else None,
+    }  # fmt: skip

@@ -5,17 +5,16 @@ The rules of the toolkit know few of these names, and PyTorch has more than 300.
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any, cast
 
 import torch
 from torch import Tensor, fx
-from torch._subclasses import FakeTensor
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from models.graph import calls
 from models.graph.capture.export import silent
+from models.graph.capture.fakes import unguarded
 
 aten = torch.ops.aten
 
@@ -84,8 +83,7 @@ def _traced(node: fx.Node, given: list[Any], form: Any, sources: list[fx.Node]) 
         return cast(Any, node.target).decompose(*args, **kwargs)
 
     values = [source.meta["val"] for source in sources]
-    shapes = next((value.fake_mode.shape_env for value in values if isinstance(value, FakeTensor)), None)
-    with silent(), shapes.suppress_guards() if shapes else contextlib.nullcontext():  # the export has checked them
+    with silent(), unguarded(values):
         try:
             return make_fx(run)(*values).graph
         except RuntimeError:

@@ -7,7 +7,7 @@ from torch import fx
 
 from models.check import Misdeclared
 from models.graph import calls
-from models.graph.capture.inplace import roots, written
+from models.graph.aliases import roots, written
 
 aten = torch.ops.aten
 

@@ -5,13 +5,14 @@ It is joined from the new part and the rest of the old whole, so that every rule
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import fx
 
-from models.graph.calls import changes, packet, source, values
-from models.graph.capture.inplace import as_new, call, can_be_new, roots
+from models.graph.aliases import roots
+from models.graph.calls import changes, packet, source, takes_all, values
+from models.graph.capture.inplace import as_new, inserted
 
 aten = torch.ops.aten
 
@@ -37,10 +38,14 @@ class Span(NamedTuple):
     is_one: bool
 
 
+WHOLE = Span(0, 0, 0, 0, is_one=False)
+"""A slice of a whole axis, of any size."""
+
+
 def join_parts(graph: fx.Graph) -> None:
     """Replace changes of parts by new wholes, where the parts are slices and whoever reads the memory is known."""
     for node in [*graph.nodes]:
-        if changes(node) and can_be_new(node):
+        if changes(node):
             _replace(graph, node)
 
 
@@ -51,9 +56,10 @@ def _replace(graph: fx.Graph, node: fx.Node) -> None:
     read = [each for each in before if any(order[user] > here for user in each.users)]
     paths = {each: _path(each, root) for each in (source(node), *read)}
     spans = {link: _span(link) for link in paths[source(node)] or ()}
-    if None in paths.values() or None in spans.values():
+    if None in paths.values() or None in spans.values() or (whole := as_new(graph, node)) is None:
         return
-    whole = as_new(graph, node)
+    if not node.users and source(node) not in read:
+        del paths[source(node)]
     with graph.inserting_before(node):
         for link, span in reversed(spans.items()):
             whole = _joined(graph, node, source(link), whole, cast(Span, span))
@@ -62,7 +68,8 @@ def _replace(graph: fx.Graph, node: fx.Node) -> None:
             again[link] = graph.node_copy(link, lambda each: again.get(each, each))
     for each in read:
         each.replace_all_uses_with(again[each], delete_user_cb=lambda user: order.get(user, here) > here)
-    node.replace_all_uses_with(again[source(node)])
+    if node.users:
+        node.replace_all_uses_with(again[source(node)])
     graph.erase_node(node)
 
 
@@ -84,8 +91,8 @@ def _span(link: fx.Node) -> Span | None:
     told, shape = values(link), source(link).meta["val"].shape
     axis, size = told["dim"] % len(shape), shape[told["dim"]]
     if packet(link) is aten.slice:
-        if told["start"] in (None, 0) and told["step"] == 1 and (told["end"] is None or _is_far(told["end"])):
-            return Span(axis, 0, -1, -1, is_one=False)
+        if takes_all(told):
+            return WHOLE
         if not isinstance(size, int) or not all(isinstance(n, int | None) for n in (told["start"], told["end"])):
             return None
         places = range(size)[told["start"] : told["end"] : told["step"]]
@@ -96,21 +103,14 @@ def _span(link: fx.Node) -> Span | None:
     return Span(axis, at, at + 1, size, is_one=True)
 
 
-def _is_far(end: Any) -> bool:
-    return isinstance(end, int) and end >= 2**31
-
-
 def _joined(graph: fx.Graph, node: fx.Node, whole: fx.Node, part: fx.Node, span: Span) -> fx.Node:
     """Write a whole with another part; `node` is the call that changed it."""
-    axis, start, stop, size, is_one = span
-    if stop < 0:
+    if span is WHOLE:
         return part
-    if is_one:
-        part = call(graph, node, aten.unsqueeze.default, part, axis)
-    around = [
-        call(graph, node, aten.slice.Tensor, whole, axis, *ends)
-        for ends in ((0, start), (stop, size))
-        if ends[0] < ends[1]
-    ]
-    parts = [*around[: start > 0], part, *around[start > 0 :]]
-    return call(graph, node, aten.cat.default, parts, axis) if around else part
+    axis, start, stop, size, is_one = span
+    parts = [inserted(graph, node, aten.unsqueeze.default, part, axis) if is_one else part]
+    if start > 0:
+        parts.insert(0, inserted(graph, node, aten.slice.Tensor, whole, axis, 0, start))
+    if stop < size:
+        parts.append(inserted(graph, node, aten.slice.Tensor, whole, axis, stop, size))
+    return inserted(graph, node, aten.cat.default, parts, axis) if len(parts) > 1 else parts[0]

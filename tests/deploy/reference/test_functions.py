@@ -211,7 +211,7 @@ def test_log_outside_its_numbers() -> None:
 
 
 def test_powers_are_those_of_torch() -> None:
-    x = torch.tensor([0.0, 0.5, 1.0, 3.0, 1e30, -0.5, -1.0, -3.0, INF], dtype=torch.float64)
+    x = torch.tensor([0.0, -0.0, 0.5, 1.0, 3.0, 1e30, -0.5, -1.0, -3.0, INF], dtype=torch.float64)
     y = torch.tensor([0.0, 1.0, 2.0, 3.0, -1.0, -2.0, 0.5, 2.5, 30.0, -30.0], dtype=torch.float64)
     found, wanted = power(x[:, None], y).float(), (x[:, None] ** y).float()
     assert torch.equal(found.isnan(), wanted.isnan())

@@ -83,7 +83,48 @@ def seen_from_elsewhere(net: Any, x: Tensor) -> Tensor:
     return x + turned.transpose(1, 2) * 0.5 + before.transpose(1, 2)
 
 
-CODES: dict[str, Code] = {code.__name__: code for code in (sliced, filled, halves, rows, seen_from_elsewhere)}
+def copied(net: Any, x: Tensor) -> Tensor:
+    x = x.clone()
+    x[:, :3].copy_(x[:, 3:6], non_blocking=True)
+    return x
+
+
+def squared(net: Any, x: Tensor) -> Tensor:
+    x = x.clone()
+    x[:, :2].pow_(2)
+    return x
+
+
+def viewed(net: Any, x: Tensor) -> Tensor:
+    x = x.clone()
+    part = x[:, :4]
+    part.unsqueeze_(1)
+    part *= 2
+    return x
+
+
+def widened(net: Any, x: Tensor) -> Tensor:
+    x = x.clone()
+    x[:, :4] += torch.ones(6, 6, dtype=torch.float64, device=x.device)
+    return x
+
+
+def truths(net: Any, x: Tensor) -> Tensor:
+    known = x > 0
+    known[:, 0].fill_(torch.tensor(5))
+    return x * ~known
+
+
+@pytest.mark.parametrize("code", [squared, viewed, widened, truths])
+@torch.no_grad()
+def test_other_writes_stay_and_compute_the_same(code: Code) -> None:
+    made = net(code)
+    form = captured(made)
+    assert any(calls.changes(node) for node in form.captured.graph.nodes)
+    assert torch.equal(form(pictures()), made(pictures()))
+
+
+CODES: dict[str, Code] = {code.__name__: code for code in (sliced, filled, halves, rows, seen_from_elsewhere, copied)}
 
 
 @pytest.mark.parametrize("name", CODES)
