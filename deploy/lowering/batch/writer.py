@@ -134,7 +134,7 @@ class Writer:
             factors = (1,) * (len(axis.apart) + 1 - axis.rank)
             shape = [1, *sizes[: axis.place], *factors, *sizes[axis.place + 1 :]]
             made = self.graph.call_function(aten.reshape.default, (self.new[held], shape))
-            made.meta = {"owner": held.meta.get("owner"), "held": True}
+            made.meta = {"owner": held.meta.get("owner"), "held": True, "type": held.meta.get("type")}
             found[held] = made
         return found
 

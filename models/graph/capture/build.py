@@ -143,7 +143,9 @@ class _Builder:
             return self.new[value]
         name, tensor = self.tensors[value]
         self.read[name] = tensor
-        return self.graph.get_attr(name)
+        found = self.graph.get_attr(name)
+        found.meta["type"] = tensor.dtype
+        return found
 
     def _module(self, node: fx.Node, owner: str) -> tuple[str, fx.Node] | None:
         """Return the name of a call's standard module, entered if new, and the value that it reads; else None."""

@@ -85,14 +85,14 @@ def test_they_become_constants(name: str) -> None:
 
 def written_with_pictures(s: Any, x: Tensor) -> Tensor:
     found = torch.zeros_like(x)
-    found[:, :4] = x[:, :4]
+    found[:, ::2] = x[:, ::2]
     return found + x
 
 
 def written_between_reads(s: Any, x: Tensor) -> Tensor:
     factor = torch.zeros(x.shape[0], 8, 8, 8)
     before = factor * x
-    factor[:, :1] = 2.0
+    factor[:, ::2] = 2.0
     return before + factor
 
 
