@@ -123,10 +123,10 @@ def tensors(path: Path, state: dict[Any, Any], size: int) -> dict[str, Tensor]:
 
 
 def odd_kind(key: Any, value: Any) -> str | None:
-    """Return what is wrong with an entry of a state_dict; None for a named, dense tensor of real numbers on the CPU."""
+    """Return what is wrong with an entry of a state_dict; None for a named, dense tensor of real numbers or truths on the CPU."""
     if not isinstance(key, str) or not isinstance(value, Tensor):
         return f"state_dict[{str(key)[:80]!r}] is a {type(value).__name__}, not a tensor"
-    odd = value.is_quantized or value.is_complex() or value.dtype == torch.bool
+    odd = value.is_quantized or value.is_complex()
     if odd or value.layout != torch.strided or value.device.type != "cpu":
         return f"{key} is not a dense tensor of real numbers, but of {str(value.dtype)[6:]}"
     if value.numel() * value.element_size() > value.untyped_storage().nbytes():

@@ -86,9 +86,9 @@ def test_kinds_of_tensors(kind: str, tmp_path: Path, capsys: pytest.CaptureFixtu
         assert torch.equal(found.state_dict[key], KINDS[kind](was).float())
         assert capsys.readouterr().err == f"notice: {tmp_path}/a.pth: tensors read as float32: 1 of {kind}\n"
         models.restore(found)
-    elif kind == "int64":  # it may be a counter; only the network knows that a float belongs there
+    elif kind in ("int64", "bool"):  # it may be a counter or a mask; only the network knows that a float belongs there
         found = checkpoint.load(tmp_path / "a.pth")
-        with pytest.raises(UserError, match=f"{key} is torch.int64, not torch.float32") as fault:
+        with pytest.raises(UserError, match=f"{key} is torch.{kind}, not torch.float32") as fault:
             models.restore(found)
         assert fault.value.code == BAD_CHECKPOINT
     else:

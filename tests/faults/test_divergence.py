@@ -79,7 +79,7 @@ def test_no_file_is_written_that_none_could_open(value: float, tmp_path: Path) -
     with pytest.raises(UserError, match=r"a\.pth is not written: block2\.bn\.weight holds 1 .* at \[1\]$") as fault:
         checkpoint.save(path, content)
     assert (fault.value.code, path.read_bytes()) == (DIVERGED, old)
-    content.state_dict["block2.bn.weight"] = torch.ones(2, dtype=torch.bool)
+    content.state_dict["block2.bn.weight"] = torch.ones(2, dtype=torch.complex64)
     with pytest.raises(UserError, match=r"is not written: block2\.bn\.weight is not a dense tensor") as fault:
         checkpoint.save(path, content)
     assert (fault.value.code, path.read_bytes()) == (USAGE, old)

@@ -93,6 +93,29 @@ def test_a_network_of_which_nothing_can_be_cut_is_told_why(workplace: Path, comm
     assert hint == "hint: read the notices above: they say why each channel stays"
 
 
+def test_a_network_with_a_mask_of_truths_goes_through_the_chain(workplace: Path, command: Command) -> None:
+    (workplace / "masked.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.conv, self.norm, self.head = nn.Conv2d(3, 8, 3, 2), nn.BatchNorm2d(8), nn.Linear(8, 10)\n"
+        "        self.register_buffer('mask', torch.ones(9, 9).tril().bool())\n"
+        "    def forward(self, x):\n"
+        "        x = self.norm(self.conv(x)).relu().flatten(2)[:, :, :9].transpose(1, 2)\n"
+        "        shares = (x @ x.transpose(1, 2)).masked_fill(~self.mask, float('-inf')).softmax(-1)\n"
+        "        return self.head((shares @ x).mean(1))\n"
+    )
+    own = ("--arch", "masked.py:Net")
+    trained = command("prune.train", *own, *SMALL)
+    assert trained.code == 0, trained.err
+    quantized = command("quant.ptq", "--model", trained.path, *own)
+    assert quantized.code == 0, quantized.err
+    packed = command("deploy.pack", "--model", quantized.path, *own)
+    assert packed.code == 0, packed.err
+    assert " -> " in command("deploy.run", "--model", packed.path, "--evaluate", "--executor", "reference").out
+
+
 DEEP = """
 from torch import nn
 

@@ -25,8 +25,8 @@ aten = torch.ops.aten
 
 SHARES = (1, 2, 3, 4)
 """How many times an attribute may be in a layer's size."""
-LEAST = 4
-"""Smaller attributes are strides, counts of blocks and the like, not widths."""
+LEAST = 2
+"""A width of 1 is not told from broadcasting; see prune.widths.FEWEST."""
 MOST = 32
 """Most combinations of numbers to try."""
 SIZED = PARTS | {
