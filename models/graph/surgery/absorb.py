@@ -48,7 +48,7 @@ class Absorbed:
 
     Args:
         model: a copy of the network.
-        left: dropped classes with a constant that the bias of some reader cannot replace.
+        left: dropped classes, scaled by a batch norm, with a constant that the bias of some reader cannot replace.
     """
 
     model: NormalForm
@@ -78,6 +78,7 @@ def absorb(form: NormalForm, found: Channels, dropped: Collection[int]) -> Absor
     heard.run(picture)
     names = {id(tensor): name for name, tensor in whole.named_parameters()}
     columns = {p.tensor: p.classes for p in found.places if not p.rows}
+    scaled = {cls for place in found.places if place.norm for cls in place.classes.tolist()}
     for name, values in heard.values.items():
         layer: Reader = whole.get_submodule(name)
         classes = columns.get(names[id(layer.weight)])
@@ -89,7 +90,7 @@ def absorb(form: NormalForm, found: Channels, dropped: Collection[int]) -> Absor
         change = _weighed(layer, torch.where(known, said, 0.0))
         if not bool((change == 0).all()) and not _add(result.model, name, change):
             known &= said == 0
-        result.left |= {*classes[~known.cpu()].tolist()}
+        result.left |= scaled & {*classes[~known.cpu()].tolist()}
     return result
 
 

@@ -287,3 +287,13 @@ def test_nothing_dropped_changes_nothing() -> None:
     assert all(
         torch.equal(a, b) for a, b in zip(form.state_dict().values(), ready.model.state_dict().values(), strict=True)
     )
+
+
+def test_channels_without_a_batch_norm_have_no_constant_that_is_left() -> None:
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 12), nn.GELU(), nn.Linear(12, 10)
+    ).eval()  # fmt: skip
+    form = capture(net, (3, 8, 8), "bare")
+    found = channels(form)
+    rows = next(p for p in found.places if (p.tensor, p.axis) == ("4.weight", 0))
+    assert absorb.absorb(form, found, {*rows.classes[:4].tolist()}).left == set()
