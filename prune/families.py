@@ -79,12 +79,15 @@ def stays(found: Channels, scores: dict[int, float], importance: Importance) -> 
 
 
 def rows(found: Channels) -> dict[int, int]:
-    """Return how many channels of one layer each class holds at most: several, if an operation mixes them."""
+    """Return how many channels each class counts for, if not for one: an operation mixes channels of one layer.
+
+    Channels that are cut together, two of each, count once, as in the widths of families.
+    """
     most: dict[int, int] = {}
     for place in found.places:
-        if place.makes:
-            for cls, count in Counter(place.classes.tolist()).items():
-                most[cls] = max(most.get(cls, 1), count)
+        counts = Counter(place.classes.tolist()) if place.makes else {}
+        if len({*counts.values()}) > 1 or len(counts) == 1:
+            most |= {cls: max(most.get(cls, 1), count) for cls, count in counts.items()}
     return most
 
 
