@@ -74,7 +74,12 @@ class PrunePlan:
     @property
     def achieved(self) -> float:
         """The share of the cuttable classes that is dropped."""
-        return 1 - sum(self.widths) / sum(self.before)
+        return 1 - (self.cuttable - len(self.dropped)) / self.cuttable if self.cuttable else 0.0
+
+    @property
+    def cuttable(self) -> int:
+        """The number of classes that can be cut, of families whose code allows a smaller width."""
+        return sum(size for name, size in zip(self.names, self.before, strict=True) if name not in self.stuck)
 
 
 def plan(network: Subject, percent: float, base: int = 1, importance: Importance = "bn", limit: float = 1) -> PrunePlan:

@@ -145,7 +145,7 @@ def _group(chosen: PrunePlan, number: int) -> str:
 
 
 def _channels(chosen: PrunePlan) -> list[str]:
-    gone, can, every = len(chosen.dropped), sum(chosen.before), sum(chosen.before) + len(chosen.stays) + chosen.computed
+    gone, can, every = len(chosen.dropped), chosen.cuttable, sum(chosen.before) + len(chosen.stays) + chosen.computed
     return [f"channels    {can:,} of {every:,} can be cut; {gone:,} go, {100 * gone / every:.2f} % of all"]
 
 

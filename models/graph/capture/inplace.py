@@ -8,7 +8,7 @@ import torch
 from torch import fx
 
 from models.graph.aliases import roots
-from models.graph.calls import changes, packet, schema, source
+from models.graph.calls import changes, packet, schema, shape, source
 from models.graph.capture.fakes import unguarded
 
 aten = torch.ops.aten
@@ -51,8 +51,10 @@ def as_new(graph: fx.Graph, node: fx.Node) -> fx.Node | None:
         return None
     with graph.inserting_before(node):
         if target is aten.copy.default:  # it has no derivative
-            expanded = inserted(graph, node, aten.expand_as.default, node.args[1], changed)
-            return inserted(graph, node, aten.clone.default, expanded)
+            given: Any = node.args[1]
+            if shape(given) != shape(changed):
+                given = inserted(graph, node, aten.expand_as.default, given, changed)
+            return inserted(graph, node, aten.clone.default, given)
         made = []
         if target is aten.fill.Tensor:
             made.append(inserted(graph, node, aten.zeros_like.default, changed))

@@ -52,6 +52,7 @@ def join_parts(graph: fx.Graph) -> None:
 def _replace(graph: fx.Graph, node: fx.Node) -> None:
     order, memory = {each: place for place, each in enumerate(graph.nodes)}, roots(graph)
     here, root = order[node], memory[source(node)]
+    changed = {memory[source(each)] for each in graph.nodes if changes(each) and each is not node}
     before = [each for each, first in memory.items() if first is root and order[each] < here]
     read = [each for each in before if any(order[user] > here for user in each.users)]
     paths = {each: _path(each, root) for each in (source(node), *read)}
@@ -62,7 +63,9 @@ def _replace(graph: fx.Graph, node: fx.Node) -> None:
         del paths[source(node)]
     with graph.inserting_before(node):
         for link, span in reversed(spans.items()):
-            whole = _joined(graph, node, source(link), whole, cast(Span, span))
+            before_it = source(link)
+            is_ours = bool(before_it.meta.get("joined")) and memory[before_it] not in changed
+            whole = _joined(graph, node, before_it, whole, cast(Span, span), is_ours)
         again = {root: whole}
         for link in dict.fromkeys(link for path in paths.values() for link in path or ()):
             again[link] = graph.node_copy(link, lambda each: again.get(each, each))
@@ -103,14 +106,39 @@ def _span(link: fx.Node) -> Span | None:
     return Span(axis, at, at + 1, size, is_one=True)
 
 
-def _joined(graph: fx.Graph, node: fx.Node, whole: fx.Node, part: fx.Node, span: Span) -> fx.Node:
-    """Write a whole with another part; `node` is the call that changed it."""
+def _joined(graph: fx.Graph, node: fx.Node, whole: fx.Node, part: fx.Node, span: Span, is_ours: bool) -> fx.Node:
+    """Write a whole with another part; `node` is the call that changed it.
+
+    Args:
+        is_ours: whether the whole was joined here and is as it was; its pieces are then joined anew.
+    """
     if span is WHOLE:
         return part
     axis, start, stop, size, is_one = span
     parts = [inserted(graph, node, aten.unsqueeze.default, part, axis) if is_one else part]
-    if start > 0:
-        parts.insert(0, inserted(graph, node, aten.slice.Tensor, whole, axis, 0, start))
-    if stop < size:
-        parts.append(inserted(graph, node, aten.slice.Tensor, whole, axis, stop, size))
-    return inserted(graph, node, aten.cat.default, parts, axis) if len(parts) > 1 else parts[0]
+    before, behind = (_pieces(graph, node, whole, axis, ends, is_ours) for ends in ((0, start), (stop, size)))
+    if not before and not behind:
+        return parts[0]
+    made = inserted(graph, node, aten.cat.default, [*before, *parts, *behind], axis)
+    made.meta["joined"] = True
+    return made
+
+
+def _pieces(
+    graph: fx.Graph, node: fx.Node, whole: fx.Node, axis: int, ends: tuple[int, int], is_ours: bool
+) -> list[fx.Node]:
+    """Return the pieces of a part of an axis, from the first of `ends` up to the second."""
+    start, stop = ends
+    if start == stop:
+        return []
+    if not is_ours or whole.args[1] != axis:
+        return [inserted(graph, node, aten.slice.Tensor, whole, axis, start, stop)]
+    found: list[fx.Node] = []
+    at = 0
+    for piece in cast(list[fx.Node], whole.args[0]):
+        size = piece.meta["val"].shape[axis]
+        first, last = max(start - at, 0), min(stop - at, size)
+        if first < last:
+            found += [piece] if last - first == size else _pieces(graph, node, piece, axis, (first, last), False)
+        at += size
+    return found

@@ -10,6 +10,7 @@ from torch import nn
 
 from engine.cli.archs import ARCHS
 from engine.system.messages import some
+from models.check import Misdeclared
 from models.graph.capture.cache import captured
 from models.graph.capture.form import capture
 from models.graph.channels.classes import Channels, channels
@@ -25,10 +26,16 @@ _known: WeakKeyDictionary[nn.Module, tuple[object, NormalForm, Channels]] = Weak
 
 
 def fits(model: nn.Module, form: NormalForm, found: Channels, sizes: Sizes) -> bool:
-    """Return whether the code runs at these sizes and its output has the same shape. This is faster than a capture."""
+    """Return whether the code runs at these sizes and its output has the same shape. This is faster than a capture.
+
+    Only where attributes of the code follow the sizes, a capture shows whether the code also computes with them.
+    """
     try:
-        return narrow_copy(model, form, shapes(form, found, sizes), found.whole).runs
-    except NotLegal:
+        made = narrow_copy(model, form, shapes(form, found, sizes), found.whole)
+        if not made.followed:
+            return made.runs
+        return alike(form, capture(made.model, form.captured.picture, "", check=False))
+    except (NotLegal, Misdeclared):
         return False
 
 

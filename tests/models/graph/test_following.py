@@ -144,6 +144,24 @@ def test_a_width_that_the_code_computes_with_keeps_its_layer_whole() -> None:
     torch.testing.assert_close(small(x), expected, rtol=0, atol=1e-12)
 
 
+class Halved(Larger):
+    def forward(self, x: Tensor) -> Tensor:
+        one, other = torch.split(self.filter(x), self.width, 1)
+        return (one + other) / self.width
+
+
+def test_so_does_a_layer_whose_parts_meet_and_the_error_names_no_plan() -> None:
+    subject, plan = planned(net(Halved(8, 12), Larger(12, 10), behind=10), "own.py:halved")
+    assert plan.stuck == ("1.filter.0",)
+    assert plan.cuttable == sum(plan.before) - plan.before[plan.names.index("1.filter.0")]
+    assert plan.achieved == pytest.approx(0.4, abs=0.05)
+    small = narrowed(subject.model, subject.form, subject.found, plan.dropped, "own.py:halved")
+    assert small.captured.followed == ("Larger.width",)
+    x = torch.randn(4, *PICTURE, dtype=torch.float64)
+    expected = masked(subject.form, subject.found, plan.dropped)(x)
+    torch.testing.assert_close(small(x), expected, rtol=0, atol=1e-12)
+
+
 def test_the_share_is_chosen_among_layers_that_can_lose_channels() -> None:
     """The lowest scores are in a layer whose width is a number of the code."""
 
