@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import shlex
+from dataclasses import replace
 from typing import Any
 
 from engine.checkpoint.history import Prune
@@ -25,7 +26,7 @@ from prune.computed import computed_channels
 from prune.families import rows
 from prune.options import Options
 from prune.plan import PrunePlan
-from prune.proof import prove
+from prune.proof import prove, prove_reopened
 from prune.sparsity import alike, gammas, looks_sparse
 from prune.surgery import Surgery, surgery_of
 
@@ -52,6 +53,8 @@ def apply(options: Options, grouped: bool = False) -> dict[str, Any]:
     if chosen.cfg != chosen.cfg_before:  # if nothing was dropped, the statistics still hold
         reestimate_bn(small, data.train, options.batch_size, options.machine.seed, options.bn_batches)
         evaluations["bn_reestimated"] = run.evaluate(small, data, "with BN re-estimated")
+    if is_users_code(parent.arch):
+        prove_reopened(small, opened.restore(replace(parent, state_dict=small.state_dict())), parent.arch)
     after = evaluations.get("bn_reestimated", evaluations["sliced"])
     accuracies = {name: found.score for name, found in evaluations.items()}
     stage = Prune(

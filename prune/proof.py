@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from engine.data.splits import Data
 from engine.errors import UserError
 from engine.training.experiment import Experiment
-from models.graph.normal import NormalForm
+from models.graph.calls import BATCH
+from models.graph.normal import NormalForm, pictures
 
 PROOF_PICTURES = 16
 
@@ -27,9 +30,9 @@ def prove(run: Experiment, data: Data, exact: list[NormalForm], moved: int, own:
         UserError: exit 2 if your own network differs.
         AssertionError: if a network of the toolkit differs: a bug.
     """
-    pictures = next(iter(data.test.batches(PROOF_PICTURES)))[0].double()
+    batch = next(iter(data.test.batches(PROOF_PICTURES)))[0].double()
     with torch.no_grad():
-        expected, found = (network.eval()(pictures) for network in exact)
+        expected, found = (network.eval()(batch) for network in exact)
     fault = "" if run.task.same(expected, found) else run.task.output_name
     if moved and not fault:
         surely = run.task.surely_moved(*(run.evaluate(network, data).output for network in exact))
@@ -41,3 +44,24 @@ def prove(run: Experiment, data: Data, exact: list[NormalForm], moved: int, own:
         )
     if fault:
         raise AssertionError(f"surgery changed {fault} more than rounding can")
+
+
+@torch.no_grad()
+def prove_reopened(small: NormalForm, again: NormalForm, arch: str) -> None:
+    """Compare a pruned network with the one that later commands build from its file.
+
+    Raises:
+        UserError: exit 2 if they answer differently: the code then reads other widths from its attributes.
+    """
+    device = next(small.parameters()).device
+    x = pictures(small.captured.picture, BATCH).to(device)
+    answers = [tree_leaves(network.to(device).eval()(x)) for network in (small, again)]
+    if not all(_is_near(one, other) for one, other in zip(*answers, strict=True)):
+        raise UserError(
+            f"--arch {arch}: its code makes another network of these widths when the file is opened",
+            "prune once, with a larger --percent, or leave the layers that the code splits whole: --spare",
+        )
+
+
+def _is_near(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.allclose(one, other, rtol=1e-4, atol=1e-4 * float(one.abs().max()))

@@ -21,8 +21,10 @@ aten = torch.ops.aten
 
 KEPT = (torch.float32, torch.float64)
 """Types to which numbers may be converted."""
-KEPT_TRUTHS = (*KEPT, torch.bool, torch.int32, torch.int64)
-"""Types to which truths and counts may be converted."""
+KEPT_COUNTS = (*KEPT, torch.int32, torch.int64)
+"""Types to which counts of truths may be converted."""
+KEPT_TRUTHS = (*KEPT_COUNTS, torch.bool)
+"""Types to which truths may be converted."""
 
 
 def compare(kind: str) -> Rule:
@@ -100,7 +102,8 @@ def hardshrink(builder: Builder, node: fx.Node) -> int:
 def converted(builder: Builder, node: fx.Node) -> int:
     """Pass a conversion to fp32 or fp64, or of a truth to whole numbers; refuse others."""
     kinds = [a for a in (*node.args, *node.kwargs.values()) if isinstance(a, torch.dtype)]
-    known = KEPT_TRUTHS if is_truth(node.args[0]) or is_whole(node.args[0]) else KEPT
+    given = node.args[0]
+    known = KEPT_TRUTHS if is_truth(given) else KEPT_COUNTS if is_whole(given) else KEPT
     if any(kind not in known for kind in kinds):
         raise builder.refused(f"a conversion to {kinds[0]}")
     return builder.source()

@@ -61,5 +61,5 @@ def check(builder: Builder, node: fx.Node) -> None:
     if is_truth(node) and what not in ON_TRUTHS:
         raise builder.refused("it gives truths")
     counts = what in ON_COUNTS and (what in ANY_NUMBERS or is_truth(source(node)) or is_whole(source(node)))
-    if is_whole(node) and not counts:
+    if is_whole(node) and not (counts and node.meta["type"] in (torch.int32, torch.int64)):
         raise builder.refused("it gives whole numbers")

@@ -27,6 +27,7 @@ ELSEWHERE = {
     "quant.ptq and scripts.histograms": "--calibration_pictures",
     "bn_merge.compare": "--float64",
     "deploy.pack": "--inspect",
+    "deploy.onnx": "--biases",
     "deploy.run": "--executor --top --score --draw",
     "deploy.bench": "--batches --without --picture",
     "deploy.bench and scripts.benchmark": "--seconds",

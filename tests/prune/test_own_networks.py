@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 import warnings
@@ -16,6 +17,7 @@ from torch import nn
 import models
 from engine.errors import USAGE, UserError
 from engine.tasks.classification import CLASSIFICATION
+from models.graph.capture.form import capture
 from prune import proof
 from tests.conftest import SMALL, assert_refused
 
@@ -221,3 +223,24 @@ def test_sparse_training_refuses_a_network_whose_weights_are_all_computed(workpl
     assert "error: standardised.py:net: none of its channels can be cut\nhint: " in done.err.replace("--arch ", "")
     assert "8 channels cannot be cut: 0 computes the weights that make them" in done.err
     assert not [*workplace.rglob("*.pth")]
+
+
+def test_a_network_that_its_file_would_not_give_back_is_refused() -> None:
+    """A second cut may leave `self.half` at 4 of 6 channels, where the code itself makes 3 and 3 of them."""
+
+    class Halves(nn.Module):
+        def __init__(self, half: int) -> None:
+            super().__init__()
+            self.half = half
+            self.conv, self.head = nn.Conv2d(3, 6, 3), nn.Linear(6, 10)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            a, b = torch.split(self.conv(x), self.half, 1)
+            return self.head(torch.cat([b, a], 1).mean((2, 3)))
+
+    torch.manual_seed(0)
+    small, other = (capture(Halves(half).eval(), (3, 8, 8), "own.py:net", check=False) for half in (4, 3))
+    other.load_state_dict(small.state_dict())
+    proof.prove_reopened(small, copy.deepcopy(small), "own.py:net")
+    with pytest.raises(UserError, match="makes another network of these widths when the file is opened"):
+        proof.prove_reopened(small, other, "own.py:net")

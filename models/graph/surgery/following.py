@@ -35,6 +35,9 @@ SIZED = PARTS | {
 """Calls whose numbers may be widths, as the groups of a depthwise call. Numbers in other calls change what a channel computes."""
 
 
+LISTS = (list, tuple)
+
+
 class Kind(NamedTuple):
     """An attribute of all modules of one class; `place`: of a list or tuple of numbers."""
 
@@ -46,16 +49,18 @@ class Kind(NamedTuple):
         return f"{self.of.__name__}.{self.name}" + ("" if self.place is None else f"[{self.place}]")
 
     def read(self, module: nn.Module) -> Any:
-        held = vars(module).get(self.name)
-        return held if self.place is None else held[self.place] if isinstance(held, (list, tuple)) else None
+        held: Any = vars(module).get(self.name)
+        if self.place is None:
+            return held
+        return held[self.place] if type(held) in LISTS and self.place < len(held) else None
 
     def write(self, module: nn.Module, number: int) -> None:
         if self.place is not None:
             held = [*vars(module)[self.name]]
             held[self.place] = number
-            setattr(module, self.name, type(vars(module)[self.name])(held))
+            vars(module)[self.name] = type(vars(module)[self.name])(held)
         else:
-            setattr(module, self.name, number)
+            vars(module)[self.name] = number  # past a user's __setattr__
 
 
 class Narrow(NamedTuple):
@@ -138,7 +143,7 @@ def _kinds(of: type, module: nn.Module) -> Iterator[Kind]:
     for name, held in vars(module).items():
         if type(held) is int:
             yield Kind(of, name)
-        elif isinstance(held, (list, tuple)):
+        elif type(held) in LISTS:
             yield from (Kind(of, name, place) for place in range(len(held)))
 
 
