@@ -124,13 +124,13 @@ def _only(places: list[int], chosen: list[Family], widths: list[int]) -> list[in
 def _can(network: Subject, chosen: list[Family], widths: list[int], place: int) -> bool:
     """Return whether the code runs with this width of one family and all others whole."""
     sizes = _sizes(network, chosen, _only([place], chosen, widths))
-    return sizes is not None and fits(network.model, network.form, network.found, sizes)
+    return sizes is not None and fits(network.model, network.form, network.found, sizes, network.arch)
 
 
 def _kinds(network: Subject, chosen: list[Family], widths: list[int]) -> Counter[Signature] | None:
     """Count the classes of each signature at these widths. None means that the widths are illegal."""
     sizes = _sizes(network, chosen, widths)
-    if sizes is None or not fits(network.model, network.form, network.found, sizes):
+    if sizes is None or not fits(network.model, network.form, network.found, sizes, network.arch):
         return None
     try:
         its = its_channels(network.model, network.form, network.found, sizes, network.arch)

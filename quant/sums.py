@@ -32,11 +32,12 @@ def summed_values(form: NormalForm) -> dict[str, fx.Node]:
 
     Sums with a number, with a tensor that the network holds, or with a mask that depends on no picture do not count.
     """
-    graph, found = form.captured.graph, dict[fx.Node, None]()
-    fixed = of_no_picture(graph)
-    for node in graph.nodes:
-        if _is_sum(node, fixed):
-            found.update(dict.fromkeys(sources(node)))
+    return _named(_sums(form))
+
+
+def _named(sums: Collection[fx.Node]) -> dict[str, fx.Node]:
+    """Return the values that sums read, by the name of each value's quantizer."""
+    found = dict.fromkeys(source for node in sums for source in sources(node))
     met: Counter[str] = Counter()
     named = {}
     for node in found:
@@ -62,7 +63,8 @@ def code_sums(form: NormalForm, quantizer: Quantizer) -> list[str]:
         UserError: exit 2 if the network has no sums or concatenations, changes values in place, or has a module
             named CODED.
     """
-    values = summed_values(form)
+    sums = _sums(form)
+    values = _named(sums)
     if writes(form):
         raise UserError("--sums int8: the network changes values in place", "leave --sums out")
     if not values:
@@ -72,10 +74,9 @@ def code_sums(form: NormalForm, quantizer: Quantizer) -> list[str]:
     holder = nn.Module()
     form.add_module(CODED, holder)
     graph = form.captured.graph
-    fixed = of_no_picture(graph)
     for name, value in values.items():
         holder.add_module(name.removeprefix(f"{CODED}."), CodedValue(copy.deepcopy(quantizer)))
-        reading = [user for user in value.users if _is_sum(user, fixed)]
+        reading = [user for user in value.users if user in sums]
         with graph.inserting_after(value):
             coded = graph.create_node("call_module", name, (value,))
         coded.meta.update(value.meta, owner=name)
@@ -85,10 +86,14 @@ def code_sums(form: NormalForm, quantizer: Quantizer) -> list[str]:
     return [*values]
 
 
-def _is_sum(node: fx.Node, fixed: Collection[fx.Node]) -> bool:
-    if packet(node) in _CONCATENATIONS:
-        return True
-    return packet(node) in _SUMS and len([value for value in sources(node) if value not in fixed]) == 2
+def _sums(form: NormalForm) -> dict[fx.Node, None]:
+    """Return the sums of two values that depend on the picture, and the concatenations, in order."""
+    fixed = of_no_picture(form.captured.graph)
+
+    def is_sum(node: fx.Node) -> bool:
+        return packet(node) in _SUMS and len([value for value in sources(node) if value not in fixed]) == 2
+
+    return {node: None for node in form.captured.graph.nodes if packet(node) in _CONCATENATIONS or is_sum(node)}
 
 
 def _name(node: fx.Node) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
-from torch import fx
+from torch import Tensor, fx
 
 from deploy.lowering.builder import Builder, Rule, is_number, numbers
 from deploy.lowering.masks import LOWEST, only_hides
@@ -35,13 +35,17 @@ def operand(builder: Builder, value: Any, rank: int, hides: bool = False) -> Ope
     if is_number(value):
         return numbers(float(value)).reshape((1,) * rank)
     if isinstance(value, fx.Node) and value in builder.held:
-        tensor = builder.tensor(value)
-        if tensor.ndim > rank + 1 or (tensor.ndim == rank + 1 and tensor.shape[0] != 1):
-            raise builder.refused("it works across pictures")
-        held = tensor[0] if tensor.ndim == rank + 1 else tensor
-        held = held.masked_fill(held == -np.inf, LOWEST) if hides else held
-        return numbers(held).reshape((1,) * (rank - held.ndim) + tuple(held.shape))
+        held = laid(builder, builder.tensor(value), rank)
+        return numbers(held.masked_fill(held == -np.inf, LOWEST) if hides else held)
     return builder.source(value)
+
+
+def laid(builder: Builder, tensor: Tensor, rank: int) -> Tensor:
+    """Return a tensor of the network with `rank` axes, without the batch axis."""
+    if tensor.ndim > rank + 1 or (tensor.ndim == rank + 1 and tensor.shape[0] != 1):
+        raise builder.refused("it works across pictures")
+    held = tensor[0] if tensor.ndim == rank + 1 else tensor
+    return held.reshape((1,) * (rank - held.ndim) + tuple(held.shape))
 
 
 def combine(kind: str) -> Rule:

@@ -39,10 +39,9 @@ def logic(kind: str) -> Rule:
     """Return the rule for a call on truths, as `kind` of Combine on 1 and 0."""
 
     def rule(builder: Builder, node: fx.Node) -> int:
-        told, rank = values(node), len(builder.given())
-        if not all(is_truth(told[name]) for name in ("self", "other")):
+        if not all(is_truth(values(node)[name]) for name in ("self", "other")):
             raise builder.refused("numbers that are not the result of a comparison")
-        return combined(builder, kind, [operand(builder, told[name], rank) for name in ("self", "other")])
+        return compare(kind)(builder, node)  # type: ignore[return-value]
 
     return rule
 

@@ -12,7 +12,7 @@ from torch import fx
 
 from deploy.lowering.builder import Builder, Rule, numbers
 from deploy.lowering.calls import softmaxed
-from deploy.lowering.combining import Operand, combined, operand, opposite
+from deploy.lowering.combining import Operand, combined, laid, operand, opposite
 from deploy.lowering.masks import LOWEST
 from deploy.lowering.moves import permuted
 from deploy.lowering.truths import is_truth
@@ -99,13 +99,10 @@ def _mask(builder: Builder, told: Values, rank: int) -> tuple[Operand | None, Op
         assert isinstance(mask, int)
         hidden = builder.add(Affine, opposite(builder, mask), part=".hidden", multiplier=numbers(LOWEST))
         return hidden, builder.add(Reduce, mask, part=".any", kind="max", axes=(rank - 1,))
-    held = builder.held[given]
+    held = laid(builder, builder.held[given], rank)
     seen = held if held.dtype is torch.bool else held != -math.inf
-    shape = (1,) * (rank - held.ndim + (held.ndim > rank)) + tuple(held.shape[held.ndim > rank :])
-    if held.ndim > rank and held.shape[0] != 1:
-        raise builder.refused("it works across pictures")
-    whole = numbers(torch.where(seen, 0.0 if held.dtype is torch.bool else held, LOWEST)).reshape(shape)
-    shown = numbers(seen.any(-1, keepdim=True)).reshape((*shape[:-1], 1))
+    shown = numbers(seen.any(-1, keepdim=True))
+    whole = numbers(torch.where(seen, 0.0 if held.dtype is torch.bool else held, LOWEST))
     return whole, None if shown.all() else shown
 
 

@@ -36,8 +36,8 @@ def _axes(builder: Builder, node: fx.Node) -> Axes:
 
 def reduce(kind: str) -> Rule:
     def rule(builder: Builder, node: fx.Node) -> int:
-        found = builder.add(Reduce, builder.source(), kind=kind, axes=_axes(builder, node))
-        return builder.reshaped(found, builder.given(), ".shape")
+        axes = _axes(builder, node)
+        return _shaped(builder, node, builder.add(Reduce, builder.source(), kind=kind, axes=axes), axes)
 
     return rule
 
@@ -63,7 +63,8 @@ def _shaped(builder: Builder, node: fx.Node, found: int, axes: Axes, part: str =
 
 def norm(builder: Builder, node: fx.Node) -> int:
     """Add (sum |x|^p)^(1/p) along some axes, or the largest |x|."""
-    told, axes, order = values(node), _axes(builder, node), float(values(node)["ord"])
+    told, axes = values(node), _axes(builder, node)
+    order = float(told["ord"])
     if told.get("dtype") is not None or order <= 0:
         raise builder.refused("a norm in another type, or of an order that is not above 0")
     source, rank = builder.source(), len(builder.shape(builder.source()))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.native import steps
+from deploy.native import steps, strided
 from deploy.native.layout import Place
 from deploy.operations.base import Operation, Value
 from deploy.operations.functions import Combine, Function, Product, Reduce, Slopes, Softmax, Standardize
@@ -87,7 +87,7 @@ def _combination(operation: Combine, sources: Sequence[Place], result: Place) ->
 
 def _along_axes(operation: Reduce | Standardize | Softmax, source: Place, result: Place) -> tuple[int, dict[str, Any]]:
     """Return the step along the channels of each place, over rows and columns, or over any axes."""
-    axes = (operation.axis,) if isinstance(operation, Softmax) else operation.axes
+    axes = strided.axes_of(operation)
     channels = [axis for axis in range(len(source.shape)) if source.side(axis) == 2]
     alike = source.in_order == result.in_order or len(source.shape) < 3
     if alike and list(axes) == channels:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from deploy.native import moves, steps, strided
 from deploy.native.draft import Draft, coding
@@ -57,7 +57,7 @@ class _Planner:
             self._product(number, operation)
         elif (found := self._on_numbers(operation, number)) is not None:
             kind, settings = found
-            later = partial(_over, operation) if kind == steps.OVER else None
+            later = partial(_over, cast(strided.Combining, operation)) if kind == steps.OVER else None
             self.draft.add(kind, sources, number, later=later, **settings)
         else:
             self.draft.add(steps.REFERENCE, sources, number)
@@ -119,5 +119,5 @@ class _Planner:
         return {"runs": runs, "count": len(runs), "numbers": (fill, 0.0)}
 
 
-def _over(operation: Operation, settings: dict[str, Any], source: Place, result: Place) -> dict[str, Any]:
+def _over(operation: strided.Combining, settings: dict[str, Any], source: Place, result: Place) -> dict[str, Any]:
     return strided.over(operation, source, result)

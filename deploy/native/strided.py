@@ -10,16 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.native.layout import Place
-from deploy.operations.base import Operation
-from deploy.operations.functions import Softmax
+from deploy.operations.functions import Reduce, Softmax, Standardize
 
+Combining = Reduce | Standardize | Softmax
 Lying = NDArray[np.int64]
 """The position of each number of a value, in its shape."""
 
 
-def over(operation: Operation, source: Place, result: Place) -> dict[str, Any]:
+def axes_of(operation: Combining) -> tuple[int, ...]:
+    """Return the axes along which an operation combines numbers."""
+    return (operation.axis,) if isinstance(operation, Softmax) else operation.axes
+
+
+def over(operation: Combining, source: Place, result: Place) -> dict[str, Any]:
     """Return where the numbers of a reduction, a norm or a softmax lie, as source/over.h reads them."""
-    axes = (operation.axis,) if isinstance(operation, Softmax) else operation.axes  # type: ignore[attr-defined]
+    axes = axes_of(operation)
     lie, given = _first_and_others(source.order(), axes), _first_and_others(result.order(), axes)
     order = np.argsort(lie[0], kind="stable")  # neighbours are computed side by side
     return {
@@ -52,10 +57,11 @@ def apart(lie: Lying) -> tuple[int, int] | None:
 def product(factors: Sequence[Lying], result: Lying) -> dict[str, Any]:
     """Return the settings of a product of matrices, as source/products.h reads them."""
     rows, columns = result.shape[-2:]
-    all_apart = [apart(each) for each in (*factors, result)]
+    distances = [n for each in (*factors, result) for n in apart(each) or ()]
+    assert len(distances) == 6, "a factor whose rows or columns lie at unequal distances"
     firsts = [np.broadcast_to(each[..., 0, 0], result.shape[:-2]).reshape(-1) for each in (*factors, result)]
     return {
         "count": math.prod(result.shape[:-2]), "kernel": (rows, columns), "depth": factors[0].shape[-1],
-        "apart": tuple(n for each in all_apart if each is not None for n in each),
+        "apart": tuple(distances),
         "spans": np.concatenate(firsts).astype(np.int32),
     }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import cast
 
 import numpy as np
 
@@ -44,7 +45,7 @@ def time_of(
         return REFERENCE * numbers
     if step[0] != steps.OVER:
         return 0
-    firsts = strided.over(operation, sources[0], result)["spans"][:8, 0]
+    firsts = strided.over(cast(strided.Combining, operation), sources[0], result)["spans"][:8, 0]
     beside = np.array_equal(firsts, firsts[0] + np.arange(8))
     return (BESIDE if beside else SCATTERED) * numbers
 

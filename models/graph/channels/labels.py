@@ -63,6 +63,8 @@ SUMS = frozenset({aten.add, aten.sub, aten.maximum, aten.minimum, aten.fmax, ate
 PRODUCTS = frozenset({aten.mul})
 
 EXPANDS = frozenset({aten.expand, aten.expand_as})
+ELEMENTWISE = POINTWISE | PARTIAL | SUMS | PRODUCTS
+"""Functions of numbers, one by one or pair by pair."""
 BROADCASTS = SUMS | PRODUCTS | {aten.div}
 """Functions of two values, which need no expansion before them."""
 

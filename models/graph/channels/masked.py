@@ -21,7 +21,6 @@ aten = table.aten
 
 Number = float | None
 
-EACH = table.POINTWISE | table.PARTIAL | table.SUMS | table.PRODUCTS
 KEEPS = table.MOVES - {aten.to, aten._to_copy} | {aten.mean, aten.amax, aten.amin}
 """Calls that give a number if all numbers that they read are this number. Conversions may round."""
 
@@ -47,7 +46,7 @@ def number(
     packet = calls.packet(node)
     if packet in KEEPS and len(sources) == 1:
         return known[sources[0]]
-    run: Any = node.target if packet in EACH and not _draws(node) else module
+    run: Any = node.target if packet in table.ELEMENTWISE and not _draws(node) else module
     if run is None or (len(sources) > 1 and _one_meets_several(sources, before)):
         return None
 

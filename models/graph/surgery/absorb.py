@@ -37,8 +37,7 @@ aten = torch.ops.aten
 Reader = Any
 """A convolution or linear layer. Any, because torch has no common type for their attributes."""
 
-ELEMENTWISE = table.POINTWISE | table.PARTIAL | table.SUMS | table.PRODUCTS
-KNOWN = ELEMENTWISE | table.MOVES | table.SPATIAL | table.REDUCTIONS | {aten.pad, aten.constant_pad_nd, aten.glu}
+KNOWN = table.ELEMENTWISE | table.MOVES | table.SPATIAL | table.REDUCTIONS | {aten.pad, aten.constant_pad_nd, aten.glu}
 """Operations whose result is a number only where they read numbers alone. Results of others count as unknown."""
 
 
@@ -165,7 +164,7 @@ class Silence(fx.Interpreter):
             return out
         if not out.is_floating_point():
             return self._unknown()
-        if packet in ELEMENTWISE:
+        if packet in table.ELEMENTWISE:
             for leaf in given:
                 out = torch.where(leaf.isnan(), math.nan, out)
         if packet in table.PRODUCTS:  # 0 times a gate is 0, as gates are finite

@@ -15,8 +15,9 @@ from models.graph.capture.cache import captured
 from models.graph.capture.form import capture
 from models.graph.channels.classes import Channels, channels
 from models.graph.normal import NormalForm
-from models.graph.surgery.following import alike, narrow_copy
+from models.graph.surgery.following import narrow_copy
 from models.graph.surgery.resize import NotLegal, shapes
+from models.graph.surgery.same_calls import alike
 
 Sizes = Mapping[tuple[str, int], int]
 """The wanted size of an axis, by tensor and axis."""
@@ -25,16 +26,16 @@ _known: WeakKeyDictionary[nn.Module, tuple[object, NormalForm, Channels]] = Weak
 """The last copy of each network, with the arguments that it was made from."""
 
 
-def fits(model: nn.Module, form: NormalForm, found: Channels, sizes: Sizes) -> bool:
+def fits(model: nn.Module, form: NormalForm, found: Channels, sizes: Sizes, arch: str) -> bool:
     """Return whether the code runs at these sizes and its output has the same shape. This is faster than a capture.
 
     Only where attributes of the code follow the sizes, a capture shows whether the code also computes with them.
     """
     try:
         made = narrow_copy(model, form, shapes(form, found, sizes), found.whole)
-        if not made.followed:
-            return made.runs
-        return alike(form, capture(made.model, form.captured.picture, "", check=False))
+        if made.followed:
+            _captured(model, form, found, sizes, arch)
+        return made.runs
     except (NotLegal, Misdeclared):
         return False
 

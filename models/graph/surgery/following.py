@@ -8,20 +8,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from itertools import islice, product, zip_longest
+from itertools import islice, product
 from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor, fx, nn
-from torch.utils._pytree import tree_leaves
+from torch import Tensor, nn
 
-from models.graph.calls import packet
 from models.graph.capture.form import answers
-from models.graph.channels.labels import PARTS
 from models.graph.normal import NormalForm
 from models.graph.surgery.resize import resized
-
-aten = torch.ops.aten
 
 SHARES = (1, 2, 3, 4)
 """How many times an attribute may be in a layer's size."""
@@ -29,13 +23,8 @@ LEAST = 2
 """A width of 1 is not told from broadcasting; see prune.widths.FEWEST."""
 MOST = 32
 """Most combinations of numbers to try."""
-SIZED = PARTS | {
-    aten.expand, aten.zeros, aten.ones, aten.new_zeros, aten.new_ones, aten.empty, aten.conv1d, aten.conv2d,
-}  # fmt: skip
-"""Calls whose numbers may be widths, as the groups of a depthwise call. Numbers in other calls change what a channel computes."""
-
-
 LISTS = (list, tuple)
+CONTAINERS = (nn.Module, nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 class Kind(NamedTuple):
@@ -122,18 +111,16 @@ def _by_class(model: nn.Module) -> dict[type, list[nn.Module]]:
     return found
 
 
-CONTAINERS = (nn.Module, nn.Sequential, nn.ModuleList, nn.ModuleDict)
-
-
 def _choices(model: nn.Module, small: nn.Module) -> dict[Kind, list[tuple[int, ...]]]:
     """Return the numbers that each attribute may have in the modules of its class: those of layers' new sizes, then the old ones."""
     found = {}
     narrow = _by_class(small)
     for of, modules in _by_class(model).items():
+        before, after = ([_tensors(module) for module in each] for each in (modules, narrow[of]))
         for kind in _kinds(of, modules[0]):
             old = tuple(kind.read(module) for module in modules)
             if all(type(number) is int and number >= LEAST for number in old):
-                new = [*dict.fromkeys(_followed(old, modules, narrow[of]))]
+                new = [*dict.fromkeys(_followed(old, before, after))]
                 if new and new != [old]:
                     found[kind] = [*(numbers for numbers in new if numbers != old), old]
     return found
@@ -147,12 +134,18 @@ def _kinds(of: type, module: nn.Module) -> Iterator[Kind]:
             yield from (Kind(of, name, place) for place in range(len(held)))
 
 
-def _followed(old: tuple[int, ...], modules: list[nn.Module], narrow: list[nn.Module]) -> Iterator[tuple[int, ...]]:
-    """Yield the numbers that follow an axis of a tensor which is the same share of them in all modules."""
-    before, after = (
-        [{**dict(module.named_parameters()), **dict(module.named_buffers())} for module in each]
-        for each in (modules, narrow)
-    )
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def _followed(
+    old: tuple[int, ...], before: list[dict[str, Tensor]], after: list[dict[str, Tensor]]
+) -> Iterator[tuple[int, ...]]:
+    """Yield the numbers that follow an axis of a tensor which is the same share of them in all modules.
+
+    Args:
+        before, after: the tensors of each module, by name, in the network and in its narrower copy.
+    """
     for share in SHARES:
         for name, tensor in before[0].items():
             for axis in range(min(tensor.ndim, 2)):
@@ -166,14 +159,3 @@ def _size(held: Mapping[str, Tensor], name: str, axis: int) -> int:
     """Return the size of a tensor's axis; -1 without it."""
     tensor = held.get(name)
     return -1 if tensor is None or axis >= tensor.ndim else tensor.shape[axis]
-
-
-def alike(one: NormalForm, other: NormalForm) -> bool:
-    """Return whether two captured copies run the same calls, with the same numbers in all that are not of SIZED."""
-    pairs = zip_longest(one.captured.graph.nodes, other.captured.graph.nodes)
-    return all(a is not None and b is not None and _said(a) == _said(b) for a, b in pairs)
-
-
-def _said(node: fx.Node) -> tuple[Any, ...]:
-    numbers = [leaf for leaf in tree_leaves((node.args, node.kwargs)) if not isinstance(leaf, fx.Node)]
-    return node.op, node.target, [] if packet(node) in SIZED or node.op == "get_attr" else numbers
