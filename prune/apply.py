@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import shlex
-from dataclasses import replace
 from typing import Any
 
 from engine.checkpoint.history import Prune
@@ -53,18 +52,19 @@ def apply(options: Options, grouped: bool = False) -> dict[str, Any]:
     if chosen.cfg != chosen.cfg_before:  # if nothing was dropped, the statistics still hold
         reestimate_bn(small, data.train, options.batch_size, options.machine.seed, options.bn_batches)
         evaluations["bn_reestimated"] = run.evaluate(small, data, "with BN re-estimated")
-    if is_users_code(parent.arch):
-        prove_reopened(small, opened.restore(replace(parent, state_dict=small.state_dict())), parent.arch)
     after = evaluations.get("bn_reestimated", evaluations["sliced"])
     accuracies = {name: found.score for name, found in evaluations.items()}
     stage = Prune(
         percent=options.percent, base=options.base, achieved=chosen.achieved, cfg_before=chosen.cfg_before,
         importance=options.importance, max_per_layer=options.max_per_layer, spare=options.spare,
     )  # fmt: skip
-    path = run.write(
+    made = run.made(
         small, parent.arch, {**parent.arch_args, **small.arch_args}, data,
         run.metrics(after, data, pruning=accuracies), stage,
     )  # fmt: skip
+    if is_users_code(parent.arch):
+        prove_reopened(small, opened.restore(made), parent.arch)
+    path = run.store(made)
     costs = [cost.layers(network, data.info.image_size) for network in (model, small)]
     macs, params = ([cost.total(c, what) for c in costs] for what in ("macs", "params"))
     lines = [

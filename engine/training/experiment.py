@@ -74,7 +74,14 @@ class Experiment:
         self, model: nn.Module, arch: str, arch_args: dict[str, Any], data: Data, metrics: Metrics, *stages: Stage,
         fresh: bool = False,
     ) -> Path:  # fmt: skip
-        """Save the checkpoint, the last step of a command. A resumed run writes the same file as an uninterrupted one.
+        """Save the checkpoint of `made`, the last step of a command."""
+        return self.store(self.made(model, arch, arch_args, data, metrics, *stages, fresh=fresh))
+
+    def made(
+        self, model: nn.Module, arch: str, arch_args: dict[str, Any], data: Data, metrics: Metrics, *stages: Stage,
+        fresh: bool = False,
+    ) -> Checkpoint:  # fmt: skip
+        """Return the checkpoint of this command. A resumed run makes the same one as an uninterrupted one.
 
         Args:
             stages: the stages of this command, which follow the input file's history.
@@ -87,7 +94,10 @@ class Experiment:
         origin = Origin(
             command, self.options.machine.seed, self.source, self.parent.sha256 if self.parent else None
         )  # the hash of the bytes that were read, as the file may have been replaced since
-        made = checkpoint.make(model, arch, arch_args, data.info, metrics, (*before, *done), origin)
+        return checkpoint.make(model, arch, arch_args, data.info, metrics, (*before, *done), origin)
+
+    def store(self, made: Checkpoint) -> Path:
+        """Save a checkpoint and return its path."""
         if ranks.is_first():
             checkpoint.save(self.save, made)
         ranks.wait()
