@@ -8,6 +8,7 @@ from typing import Any
 
 from engine.checkpoint.history import Quantize
 from engine.cli.archs import is_users_code
+from engine.data.splits import steps
 from engine.errors import UserError
 from engine.system.messages import notice
 from engine.training.judging import evaluate_file, in_keys, in_words
@@ -21,6 +22,9 @@ from quant.options import Quantizing
 from quant.placement import meet
 from quant.prepare import prepare
 from quant.spec import QuantSpec
+
+FORGETS = 4
+"""Momentum of batch norms times the steps of an epoch, where these are so few that a slow momentum would lag."""
 
 
 def train(options: Quantizing, spec: QuantSpec) -> dict[str, Any]:
@@ -40,14 +44,14 @@ def train(options: Quantizing, spec: QuantSpec) -> dict[str, Any]:
         data = start.data.info
         spec = meet(spec, network, options.settings.keep_float, data.mean, data.std)
         spec = replace(spec, by_graph=is_users_code(start.arch))
-        if not refine and not options.training.original and spec.weight.traits.bn_momentum:
-            # this slow momentum suits statistics of a trained network; fresh ones would take epochs to converge
-            spec = replace(spec, bn_momentum=None)
-        model = prepare(network, spec)
-        notices.say(network, model, spec)
         recipe = recipes.for_spec(spec, data.name, refine=refine)
         if options.training.original:
             recipe = recipes.original(spec, start.arch)
+        elif spec.weight.traits.bn_momentum:
+            batch = options.training.batch_size or recipe.batch_size
+            spec = replace(spec, bn_momentum=_momentum(spec, refine, steps(len(start.data.train), batch)))
+        model = prepare(network, spec)
+        notices.say(network, model, spec)
         stage = Quantize(spec=spec.to_dict())
         run = start.run(model)
         epochs = options.training.epochs or recipe.epochs
@@ -62,6 +66,17 @@ def train(options: Quantizing, spec: QuantSpec) -> dict[str, Any]:
             **in_keys(run.experiment.task, evaluated.score, more=evaluated.more),
             "epochs": rows,
         }
+
+
+def _momentum(spec: QuantSpec, refine: bool, per_epoch: int) -> float | None:
+    """Return the momentum of batch norms for weights with a slow one.
+
+    The slow momentum suits the statistics of a trained network; fresh ones would take epochs to converge, so they keep
+    torch's. In short epochs it is faster, up to torch's 0.1: at the end of an epoch, the statistics of the epoch before
+    have a weight of some 2 % (e^-FORGETS) in the running ones.
+    """
+    slow = spec.bn_momentum
+    return max(slow, min(0.1, FORGETS / per_epoch)) if refine and slow else None
 
 
 def _evaluate(options: Quantizing, opened: Opened[NormalForm], spec: QuantSpec) -> dict[str, Any]:

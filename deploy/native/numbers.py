@@ -13,6 +13,7 @@ from deploy.native.layout import Place
 from deploy.operations.base import Operation, Value
 from deploy.operations.functions import Combine, Function, Product, Reduce, Slopes, Softmax, Standardize
 from deploy.operations.layers import Affine, Decode, Transposed
+from deploy.operations.places import Upsample, between
 from deploy.operations.pools import AdaptivePool, AveragePool, MaxPool
 from deploy.reference.sums import counts
 from models.layers.quantizers.base import Steps
@@ -68,6 +69,8 @@ def step_of(
         return _along_axes(operation, sources[0], result)
     if isinstance(operation, Product):
         return steps.PRODUCT, {}
+    if isinstance(operation, Upsample):
+        return steps.BILINEAR, bilinear(operation, sources[0].shape[1:])
     if isinstance(operation, Transposed):
         return steps.TRANSPOSED, transposed(operation)
     return None
@@ -130,6 +133,12 @@ def windows(pool: MaxPool | AveragePool) -> dict[str, Any]:
         "kernel": pool.kernel, "stride": pool.stride, "padding": (pool.padding[0], pool.padding[2]),
         "dilation": getattr(pool, "dilation", (1, 1)),
     }  # fmt: skip
+
+
+def bilinear(operation: Upsample, sides: Sequence[int]) -> dict[str, Any]:
+    along = [between(*sizes, operation.align_corners) for sizes in zip(operation.size, sides, strict=True)]
+    read = [np.stack((first, second), 1) for first, second, _ in along]
+    return {"spans": np.concatenate(read).astype(np.int32), "divisors": np.concatenate([share for *_, share in along])}
 
 
 def transposed(layer: Transposed) -> dict[str, Any]:

@@ -10,18 +10,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from deploy.native import steps
+from deploy.native import moves, steps
 from deploy.native.draft import Draft
 from deploy.native.layout import Place
 from deploy.native.times import alike, time_of
+from deploy.operations.base import Operation
 from deploy.operations.functions import Combine, Constant, Function, Slopes, Softmax, Standardize
 from deploy.operations.layers import Affine, Convolution, Decode, Linear, Quantize, Transposed
+from deploy.operations.places import Upsample
 from deploy.operations.pools import AdaptivePool, AveragePool, MaxPool
 
 ALIKE = (Affine, Combine, Decode, Function, Quantize, Slopes, Softmax, Standardize)
 """Operations whose values have one order."""
 MAPS = (Convolution, Linear, Transposed, MaxPool, AveragePool, AdaptivePool)
-"""Operations whose values are channels last."""
+"""Operations whose values are channels last, beside bilinear upsampling; nearest upsampling moves numbers."""
 SWEEPS = 3
 
 
@@ -31,6 +33,11 @@ def chosen(draft: Draft) -> frozenset[int]:
     found = [orders.improved(start) for start in (set[int](), {*orders.groups})]
     best = min(found, key=lambda ordered: orders.time(range(len(draft.program.operations)), ordered))
     return frozenset(value for leader in best for value in orders.groups[leader])
+
+
+def _on_maps(operation: Operation) -> bool:
+    """Return whether an operation's values are channels last."""
+    return isinstance(operation, MAPS) or (isinstance(operation, Upsample) and not moves.known(operation))
 
 
 class _Orders:
@@ -67,7 +74,7 @@ class _Orders:
         if held is not None and held.kind == steps.BITS:
             return True
         near = (value - 1, *self.draft.readers[value])
-        maps = any(isinstance(self.program.operations[number], MAPS) for number in near)
+        maps = any(_on_maps(self.program.operations[number]) for number in near)
         return maps and len(self.program.values[value].shape) > 2
 
     def _touching(self, group: list[int]) -> list[int]:
@@ -98,7 +105,7 @@ class _Orders:
 
     def _time(self, number: int, ordered: set[int]) -> float:
         operation = self.program.operations[number]
-        if number + 1 in self.draft.joined or isinstance(operation, (*MAPS, Constant)):
+        if number + 1 in self.draft.joined or isinstance(operation, Constant) or _on_maps(operation):
             return 0
         origins = [self.draft.joined.origin(source) for source in operation.sources]
         values = (*(first for first, _ in origins), number + 1)

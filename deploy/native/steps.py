@@ -15,8 +15,8 @@ WORD = 32
 
 (
     MOVE, LAYER, DEPTHWISE, SIGNS, WIDE, QUANTIZE, DECODE, AFFINE, FUNCTION, SLOPES, COMBINE, MAXPOOL, AVERAGE, SPANS,
-    REFERENCE, SOFTMAX, TOTALS, THREES, REDUCE, STANDARDIZE, PRODUCT, OVER, TRANSPOSED,
-) = range(23)  # fmt: skip
+    REFERENCE, SOFTMAX, TOTALS, THREES, REDUCE, STANDARDIZE, PRODUCT, OVER, TRANSPOSED, BILINEAR,
+) = range(24)  # fmt: skip
 
 FUNCTIONS = (
     "abs", "ceil", "clamp", "elu", "erf", "exp", "expm1", "floor", "gelu", "gelu_tanh", "hardsigmoid", "hardswish",

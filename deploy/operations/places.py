@@ -147,6 +147,18 @@ def nearest(new: int, old: int) -> NDArray[np.int64]:
     return np.arange(new) * old // new
 
 
+def between(new: int, old: int, align: bool) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Return for each of `new` places the two of `old` places around it, and the share of the second one.
+
+    Args:
+        align: whether the first and the last places of both lie upon each other; otherwise their outer edges do.
+    """
+    step = (old - 1) / max(new - 1, 1) if align else old / new
+    at = np.arange(new) * step if align else np.maximum((np.arange(new) + 0.5) * step - 0.5, 0)
+    first = np.minimum(at.astype(np.int64), old - 1)
+    return first, np.minimum(first + 1, old - 1), np.minimum(at - first, 1)
+
+
 @dataclass(frozen=True, eq=False)
 class Upsample(Operation):
     """(C, H, W) resized: the nearest number before (place * old // new), or bilinear interpolation in fp64."""

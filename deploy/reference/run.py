@@ -289,4 +289,11 @@ def _upsample(op: places.Upsample, kinds: list[Value], value: Value, count: int,
     if op.kind == "nearest":
         rows, columns = (places.nearest(new, old) for new, old in zip(op.size, kinds[0].shape[1:], strict=True))
         return x[:, :, rows][:, :, :, columns]
-    return F.interpolate(x.double(), op.size, mode="bilinear", align_corners=op.align_corners).float()
+    found = x.double()
+    for axis in (3, 2):  # the engine adds in this order, too
+        first, second, share = places.between(op.size[axis - 2], x.shape[axis], op.align_corners)
+        shares = torch.from_numpy(share).reshape(-1, *(1,) * (3 - axis))
+        found = (1 - shares) * found.index_select(axis, torch.from_numpy(first)) + shares * found.index_select(
+            axis, torch.from_numpy(second)
+        )
+    return found.float()

@@ -200,13 +200,18 @@ def test_quantized_files_are_not_pruned_or_refined(refined: Command) -> None:
 
 @pytest.mark.parametrize(
     ("flags", "momentum"),
-    [((), None), (("--recipe", "seed"), 0.01), (("--refine",), 0.01)],
-    ids=["fresh", "seed", "refine"],
+    [
+        ((), None),
+        (("--recipe", "seed"), 0.01),
+        (("--refine",), 0.1),
+        (("--refine", "--train_batch_size", "8"), 4 / 180),
+        (("--refine", "--train_batch_size", "3"), 0.01),
+    ],
+    ids=["fresh", "seed", "12 steps", "180 steps", "479 steps"],
 )
-def test_int8_statistics_that_start_from_nothing_move_faster(
-    refined, flags: tuple[str, ...], momentum: float | None
-) -> None:
-    fresh = () if flags == ("--refine",) else ("--cfg", NARROW)
-    done = refined("quant.wqaq", "--q_type", 1, *flags, *fresh, *SMALL)
+def test_the_momentum_of_int8_statistics(refined, flags: tuple[str, ...], momentum: float | None) -> None:
+    """Statistics that start from nothing, and those of epochs with few steps, move faster."""
+    fresh = () if "--refine" in flags else ("--cfg", NARROW)
+    done = refined("quant.wqaq", "--q_type", 1, *SMALL, *flags, *fresh)
     assert done.code == 0, done.err
     assert raw(Path(done.path))["transforms"][-1]["spec"]["bn_momentum"] == momentum

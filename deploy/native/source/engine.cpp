@@ -79,7 +79,7 @@ bool alone(const Step &step) {
     const int64_t numbers = int64_t(in.rows) * in.columns * in.channels + int64_t(out.rows) * out.columns * out.channels;
     switch (step.operation) {
         case REFERENCE: case MOVE: return true;
-        case QUANTIZE: case DECODE: case AFFINE: case COMBINE: case SPANS: return numbers <= 8192;
+        case QUANTIZE: case DECODE: case AFFINE: case COMBINE: case SPANS: case BILINEAR: return numbers <= 8192;
         case FUNCTION: return numbers <= 2048;
         case PRODUCT: case OVER: return out.rows == 1 || numbers <= 2048;
         default: return out.rows == 1;

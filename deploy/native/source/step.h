@@ -20,6 +20,7 @@ enum Operation : int32_t {
     MOVE = 0, LAYER = 1, DEPTHWISE = 2, SIGNS = 3, WIDE = 4, QUANTIZE = 5, DECODE = 6, AFFINE = 7, FUNCTION = 8,
     SLOPES = 9, COMBINE = 10, MAXPOOL = 11, AVERAGE = 12, SPANS = 13, REFERENCE = 14, SOFTMAX = 15,
     TOTALS = 16, THREES = 17, REDUCE = 18, STANDARDIZE = 19, PRODUCT = 20, OVER = 21, TRANSPOSED = 22,
+    BILINEAR = 23,
 };
 
 // Runs of numbers that are contiguous before and after a move, `many` of them at equal distances; from -1: the fill, numbers[0].
@@ -50,8 +51,8 @@ struct Step {
     const int32_t *bias;
     const int32_t *each;                 // LAYER: for each output; null: none
     const float *scale, *shift;          // layers, AFFINE, SLOPES; null: none. Of AFFINE and SLOPES one for each row (what 0), column (1) or channel (2)
-    const double *divisors;              // AVERAGE: for each window; STANDARDIZE: eps
-    const int32_t *spans;                // SPANS: start and end of each row of windows, then of each column; PRODUCT: see products.h; OVER: see over.h; COMBINE: see numbers.h; SIGNS: see signs.h
+    const double *divisors;              // AVERAGE: for each window; STANDARDIZE: eps; BILINEAR: see between.h
+    const int32_t *spans;                // SPANS: start and end of each row of windows, then of each column; PRODUCT: see products.h; OVER: see over.h; BILINEAR: see between.h; COMBINE: see numbers.h; SIGNS: see signs.h
     int64_t kinds;                       // SIGNS: rows of base
     const int32_t *base;                 // SIGNS: sums of windows in which no bit differs, see signs.h
     const int32_t *limits;               // SIGNS with a result in BITS: the most bits that may differ to reach the bound; null if the source may be 0
@@ -71,5 +72,5 @@ struct Kernels {
     int32_t whole;            // whether byte products are added in 32 bits
     int32_t tiles;            // whether layers on bytes may use tiles, see tiles.h
     double (*peak)(int32_t bits, double seconds);  // multiply-accumulates per second, see peak.h
-    Rows table[23];
+    Rows table[24];
 };
