@@ -8,7 +8,7 @@ import torch
 from torch import fx
 
 from models.graph.aliases import roots
-from models.graph.calls import changes, packet, schema, shape, source
+from models.graph.calls import changes, packet, schema, shape, source, values
 from models.graph.capture.fakes import unguarded
 
 aten = torch.ops.aten
@@ -47,9 +47,13 @@ def as_new(graph: fx.Graph, node: fx.Node) -> fx.Node | None:
         None, with nothing written, if no such call is known, or it gives numbers of another type.
     """
     target, changed = _without_change(node), source(node)
-    if target is None or (target is aten.copy.default and not _keeps_type(node)):
+    if target is None or (target is aten.copy.default and not _keeps_type(*node.args[:2])):
         return None
     with graph.inserting_before(node):
+        if target is aten.index_put.default and (mask := _mask(node)) is not None:
+            for _ in range(changed.meta["val"].ndim - mask.meta["val"].ndim):
+                mask = inserted(graph, node, aten.unsqueeze.default, mask, -1)
+            return inserted(graph, node, aten.where.self, mask, node.args[2], changed)
         if target is aten.copy.default:  # it has no derivative
             given: Any = node.args[1]
             if shape(given) != shape(changed):
@@ -68,6 +72,15 @@ def as_new(graph: fx.Graph, node: fx.Node) -> fx.Node | None:
     return None
 
 
+def _mask(node: fx.Node) -> fx.Node | None:
+    """Return the truths of a call that writes one number where they hold, as `x[x < 0] = 0`; None for other indices."""
+    told = values(node)
+    index, given = told["indices"], told["values"]
+    if len(index) != 1 or told["accumulate"] or shape(given) or not _keeps_type(source(node), given):
+        return None
+    return index[0] if index[0].meta["val"].dtype == torch.bool else None
+
+
 def inserted(graph: fx.Graph, node: fx.Node, target: Any, *args: Any, **kwargs: Any) -> fx.Node:
     """Insert a call with the place in the code of another node, and the sizes of its value."""
     made = graph.call_function(target, args, kwargs)
@@ -77,10 +90,9 @@ def inserted(graph: fx.Graph, node: fx.Node, target: Any, *args: Any, **kwargs: 
     return made
 
 
-def _keeps_type(node: fx.Node) -> bool:
-    """Return whether a copy reads numbers of the type that it writes."""
-    to, given = (source.meta["val"] for source in node.args[:2])  # type: ignore[union-attr]
-    return to.dtype == given.dtype
+def _keeps_type(to: Any, given: Any) -> bool:
+    """Return whether a value is written into one of its own type."""
+    return to.meta["val"].dtype == given.meta["val"].dtype
 
 
 def _without_change(node: fx.Node) -> Any:

@@ -24,7 +24,7 @@ VIEWS = frozenset({
 
 
 class Span(NamedTuple):
-    """Indices start to stop - 1 of an axis.
+    """Places of an axis.
 
     Args:
         size: of the whole axis.
@@ -32,14 +32,15 @@ class Span(NamedTuple):
     """
 
     axis: int
-    start: int
-    stop: int
+    places: range
     size: int
     is_one: bool
 
 
-WHOLE = Span(0, 0, 0, 0, is_one=False)
+WHOLE = Span(0, range(0), 0, is_one=False)
 """A slice of a whole axis, of any size."""
+MOST_APART = 256
+"""Places that a change with a step, as `x[:, ::2] = y`, may have: the new whole is joined from pieces of one place."""
 
 
 def join_parts(graph: fx.Graph) -> None:
@@ -99,11 +100,12 @@ def _span(link: fx.Node) -> Span | None:
         if not isinstance(size, int) or not all(isinstance(n, int | None) for n in (told["start"], told["end"])):
             return None
         places = range(size)[told["start"] : told["end"] : told["step"]]
-        return Span(axis, places.start, places.stop, size, is_one=False) if places and places.step == 1 else None
+        few = places.step == 1 or len(places) <= MOST_APART
+        return Span(axis, places, size, is_one=False) if places and few else None
     if not (isinstance(size, int) and isinstance(told["index"], int)):
         return None
     at = told["index"] % size
-    return Span(axis, at, at + 1, size, is_one=True)
+    return Span(axis, range(at, at + 1), size, is_one=True)
 
 
 def _joined(graph: fx.Graph, node: fx.Node, whole: fx.Node, part: fx.Node, span: Span, is_ours: bool) -> fx.Node:
@@ -114,12 +116,22 @@ def _joined(graph: fx.Graph, node: fx.Node, whole: fx.Node, part: fx.Node, span:
     """
     if span is WHOLE:
         return part
-    axis, start, stop, size, is_one = span
-    parts = [inserted(graph, node, aten.unsqueeze.default, part, axis) if is_one else part]
-    before, behind = (_pieces(graph, node, whole, axis, ends, is_ours) for ends in ((0, start), (stop, size)))
-    if not before and not behind:
-        return parts[0]
-    made = inserted(graph, node, aten.cat.default, [*before, *parts, *behind], axis)
+    axis, places, size, is_one = span
+    part = inserted(graph, node, aten.unsqueeze.default, part, axis) if is_one else part
+    if places.step == 1:
+        blocks = [(places.start, places.stop, part)]
+    else:
+        single = (inserted(graph, node, aten.slice.Tensor, part, axis, n, n + 1) for n in range(len(places)))
+        blocks = [(place, place + 1, block) for place, block in zip(places, single, strict=True)]
+    pieces: list[fx.Node] = []
+    done = 0
+    for first, last, block in blocks:
+        pieces += [*_pieces(graph, node, whole, axis, (done, first), is_ours), block]
+        done = last
+    pieces += _pieces(graph, node, whole, axis, (done, size), is_ours)
+    if len(pieces) == 1:
+        return pieces[0]
+    made = inserted(graph, node, aten.cat.default, pieces, axis)
     made.meta["joined"] = True
     return made
 

@@ -115,6 +115,35 @@ def truths(net: Any, x: Tensor) -> Tensor:
     return x * ~known
 
 
+def woven(net: Any, x: Tensor) -> Tensor:
+    out = torch.empty_like(x)
+    out[:, ::2] = x[:, :4]
+    out[:, 1::2] = x[:, 4:] * 2
+    return out
+
+
+def checkered(net: Any, x: Tensor) -> Tensor:
+    x = x.clone()
+    x[..., 1:5:2] *= 2
+    x[:, 3, ::3] = 1
+    return x
+
+
+def masked(net: Any, x: Tensor) -> Tensor:
+    x = x - 0.5
+    x[x < 0] = 0
+    x[:, 2:][x[:, 2:] > 1] = 1
+    x[x.mean((2, 3)) > 0.5] = 3
+    return x
+
+
+def listed(net: Any, x: Tensor) -> Tensor:
+    x = x.clone()
+    x[:, [0, 3]] = 1
+    x[x > 1] = x[x > 1] * 2
+    return x
+
+
 @pytest.mark.parametrize("code", [squared, viewed, widened, truths])
 @torch.no_grad()
 def test_other_writes_stay_and_compute_the_same(code: Code) -> None:
@@ -124,7 +153,10 @@ def test_other_writes_stay_and_compute_the_same(code: Code) -> None:
     assert torch.equal(form(pictures()), made(pictures()))
 
 
-CODES: dict[str, Code] = {code.__name__: code for code in (sliced, filled, halves, rows, seen_from_elsewhere, copied)}
+CODES: dict[str, Code] = {
+    code.__name__: code
+    for code in (sliced, filled, halves, rows, seen_from_elsewhere, copied, woven, checkered, masked)
+}
 
 
 @pytest.mark.parametrize("name", CODES)
@@ -143,6 +175,15 @@ def test_it_trains_with_the_gradient_of_the_joined_parts(name: str) -> None:
     for each in (joined, form):
         each(pictures()).square().sum().backward()
     for kind in ("stem", "norm", "part", "head"):
+        torch.testing.assert_close(getattr(form, kind).weight.grad, getattr(joined, kind).weight.grad)
+
+
+def test_woven_parts_train_with_the_gradient_of_their_places() -> None:
+    joined = net(lambda net, x: torch.stack([x[:, :4], x[:, 4:] * 2], 2).flatten(1, 2)).train()
+    form = captured(net(woven)).train()
+    for each in (joined, form):
+        each(pictures()).square().sum().backward()
+    for kind in ("stem", "norm", "head"):
         torch.testing.assert_close(getattr(form, kind).weight.grad, getattr(joined, kind).weight.grad)
 
 
