@@ -9,6 +9,7 @@ from torch import Tensor
 
 from models.graph.calls import source, values
 from models.graph.channels import labels as table
+from models.graph.channels.choices import CHOICES
 from models.graph.channels.kernels import KERNELS
 from models.graph.channels.labels import compact, splits, stretched, varies
 from models.graph.channels.reductions import REDUCTIONS
@@ -95,6 +96,7 @@ RULES: dict[Any, Rule] = {
     **dict.fromkeys(table.SHAPES, _shaped),
     aten.zeros_like: spread_out(_zeros),
     **dict.fromkeys((aten.ones_like, aten.full_like), spread_out(_filled)),
+    **CHOICES,
     **REDUCTIONS,
     **KERNELS,
     **dict.fromkeys(table.SPATIAL, _pooled),

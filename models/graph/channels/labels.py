@@ -45,7 +45,9 @@ SHAPES = frozenset(
 )
 """Operations that read only the shape of a value."""
 
-POINTWISE = frozenset({
+COMPARISONS = frozenset({aten.eq, aten.ne, aten.gt, aten.ge, aten.lt, aten.le})
+
+POINTWISE = COMPARISONS | frozenset({
     aten.relu, aten.relu6, aten.hardtanh, aten.clamp, aten.clamp_min, aten.clamp_max, aten.leaky_relu, aten.elu,
     aten.selu, aten.celu, aten.gelu, aten.silu, aten.mish, aten.sigmoid, aten.log_sigmoid, aten.tanh, aten.hardswish,
     aten.hardsigmoid, aten.hardshrink, aten.softshrink, aten.softplus, aten.abs, aten.neg, aten.exp, aten.expm1,

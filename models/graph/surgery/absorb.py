@@ -31,6 +31,7 @@ from models.graph.channels.kernels import passes_channels
 from models.graph.channels.walk import ACTIVATIONS, POOLS
 from models.graph.flow import is_shared
 from models.graph.normal import NormalForm
+from models.graph.surgery import truths
 
 aten = torch.ops.aten
 
@@ -148,9 +149,13 @@ class Silence(fx.Interpreter):
         given = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         if len(given) < len(leaves):
             return self._unknown()
+        if truths.is_known(packet, args):
+            return truths.chosen(packet, args)
         plain = packet in SIZES or target is operator.getitem
         if plain or not any(bool(leaf.isnan().any()) for leaf in given):
             return super().call_function(target, args, kwargs)
+        if packet in table.COMPARISONS or packet in truths.LOGIC:
+            return truths.truth(packet, args, kwargs)
         if packet in table.WITH_INDICES:  # of NaN, the places mean nothing
             values = super().call_function(target, args, kwargs)[0]
             return values, torch.full_like(values, math.nan)
